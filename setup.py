@@ -1,0 +1,59 @@
+"""Build the compiled modules of ``fastpath``.
+
+Environment switches (all read here and nowhere else):
+
+``E1000EMU_CYTHON_DEBUG=1``  bounds, overflow-of-index and None checks on, C assertions on, ``-O1 -g``.
+``E1000EMU_SANITIZE=address,undefined``  compile and link with these sanitizers (``make test-asan``).
+``E1000EMU_ONLY=csum,dma``  build these modules only (work on one kernel without building the rest).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+ROOT = Path(__file__).resolve().parent
+DEBUG = os.environ.get("E1000EMU_CYTHON_DEBUG", "") not in ("", "0")
+SANITIZE = os.environ.get("E1000EMU_SANITIZE", "")
+ONLY = {name for name in os.environ.get("E1000EMU_ONLY", "").split(",") if name}
+
+DIRECTIVES = {
+    "language_level": 3,
+    "embedsignature": True,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "overflowcheck": False,
+    "cdivision": not DEBUG,
+}
+
+
+def extensions() -> list[Extension]:
+    """Return one extension per ``fastpath/*.pyx``."""
+    flags = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O3", "-fno-semantic-interposition"]
+    flags += ["-Wall", "-Wno-unused-function", "-Wno-maybe-uninitialized", "-fno-strict-aliasing"]
+    link: list[str] = []
+    if SANITIZE:
+        flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
+        link += [f"-fsanitize={SANITIZE}"]
+    macros = [("E1000EMU_DEBUG", "1")] if DEBUG else []
+    return [
+        Extension(
+            f"fastpath.{path.stem}",
+            [str(path.relative_to(ROOT))],
+            include_dirs=["fastpath/_c"],
+            depends=[str(p.relative_to(ROOT)) for p in sorted((ROOT / "fastpath/_c").glob("*.h"))],
+            define_macros=macros,
+            extra_compile_args=flags,
+            extra_link_args=link,
+        )
+        for path in sorted((ROOT / "fastpath").glob("*.pyx"))
+        if not ONLY or path.stem in ONLY
+    ]
+
+
+setup(ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, annotate=DEBUG, nthreads=0))
