@@ -1,0 +1,154 @@
+"""The four borders of the device, as protocols: DMA memory, interrupt line, link and clock.
+
+Nothing here has a body: a port says what crosses a border, so that a test, a lab and an embedding
+can each bring their own end.  ``DmaMemory`` is a compiled class (`fastpath.dma.DmaTable`), because
+the ring engines walk its regions without entering Python; the protocol below names the part that
+other Python code may rely on.
+
+Threading: everything on one clock is guarded by ``clock.lock``.  Ports are called with it held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from fastpath.batch import FrameBatch
+
+__all__ = [
+    "Clock",
+    "DmaMemory",
+    "InterruptLine",
+    "Link",
+    "LinkPort",
+    "PciSlot",
+    "TimerHandle",
+]
+
+
+@runtime_checkable
+class DmaMemory(Protocol):
+    """What the device sees as bus master.
+
+    An access outside every region is a PCI master abort: reads give all ones, writes vanish and
+    `aborts` counts it; never an exception.
+    """
+
+    enabled: bool
+    """Bus mastering is on (PCI command bit 2); while False every access aborts."""
+
+    @property
+    def aborts(self) -> int:
+        """Accesses that ended in a master abort, since the table was made."""
+
+    def read(self, addr: int, n: int) -> bytes:
+        """Return `n` bytes at bus address `addr`; bytes outside every region read FF."""
+
+    def write(self, addr: int, data: bytes) -> Any:
+        """Store `data` at bus address `addr`; bytes outside every region vanish."""
+
+
+class InterruptLine(Protocol):
+    """A level-triggered interrupt input of the host (INTx)."""
+
+    def set_level(self, level: bool) -> None:
+        """Drive the line.  The host may run its handler before this returns."""
+
+
+class TimerHandle(Protocol):
+    """A pending call on a clock."""
+
+    def cancel(self) -> None:
+        """Forget the call; harmless when it has already run."""
+
+
+class Clock(Protocol):
+    """Time, timers and the one sleeping primitive of everything on this clock."""
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """The lock that guards everything on this clock (an RLock, or one that does nothing)."""
+
+    def now_ns(self) -> int:
+        """Return the time in ns; never goes back."""
+
+    def call_at(self, when_ns: int, fn: Callable[[], None]) -> TimerHandle:
+        """Run `fn` at `when_ns` (at once, but not before this returns, when that has passed)."""
+
+    def call_soon(self, fn: Callable[[], None]) -> None:
+        """Run `fn` after the current event at the same time, in the order of the calls."""
+
+    def cancel(self, handle: TimerHandle) -> None:
+        """Forget a pending call."""
+
+    def add_reader(self, fd: int, fn: Callable[[], None]) -> None:
+        """Run `fn` whenever `fd` is readable."""
+
+    def remove_reader(self, fd: int) -> None:
+        """Stop watching `fd`."""
+
+    def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
+        """Sleep until `cond()` or the timeout; return the last `cond()`.  Call with lock held."""
+
+    def wake(self) -> None:
+        """Say that something a waiter may wait for has changed."""
+
+
+class LinkPort(Protocol):
+    """The side of a link that a NIC (or a generator, a tap, a host) implements."""
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames of `batch` from index `start`; return the index after the last one taken.
+
+        Borrows `batch` until return.  With `hold` the link can keep what is not taken, and the
+        port calls `Link.rx_ready` when it has room again; without it the port takes or drops all.
+        """
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """The carrier, or what the far end offers, has changed."""
+
+    def tx_ready(self) -> None:
+        """The link takes frames again after `tx_room` said 0."""
+
+
+class Link(Protocol):
+    """What a NIC plugs into: batches of frames both ways, and a carrier."""
+
+    carrier: bool
+    speed_mbps: int
+
+    def attach(self, port: LinkPort) -> None:
+        """Plug `port` in; carrier changes reach it from now on."""
+
+    def detach(self) -> None:
+        """Unplug the port."""
+
+    def tx_room(self) -> int:
+        """Return how many frames the link takes now; 0 means wait for `LinkPort.tx_ready`."""
+
+    def transmit(self, batch: FrameBatch) -> None:
+        """Send the frames.  Takes ownership of `batch`; who consumes it returns it to the pool."""
+
+    def rx_ready(self) -> None:
+        """The port has room again after it left frames of a held batch."""
+
+
+class PciSlot(Protocol):
+    """What a host's PCI layer drives; offered by a Nic, a qtest adapter, a vfio-user client."""
+
+    def config_read(self, off: int, size: int) -> int:
+        """Read `size` (1, 2, 4) bytes of configuration space at `off`, little endian."""
+
+    def config_write(self, off: int, value: int, size: int) -> None:
+        """Write `size` (1, 2, 4) bytes of configuration space at `off`."""
+
+    def bar_read(self, bar: int, off: int, size: int) -> int:
+        """Read `size` bytes at `off` inside base address register `bar`."""
+
+    def bar_write(self, bar: int, off: int, value: int, size: int) -> None:
+        """Write `size` bytes at `off` inside base address register `bar`."""
+
+    def bar_size(self, bar: int) -> int:
+        """Return the size of `bar` in bytes; 0 when it is not implemented."""
