@@ -1,0 +1,74 @@
+"""The command line: one file per command; this one only joins them and turns errors into one clear line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+__all__ = ["main"]
+
+# name -> one line of help. A command's module is imported when it is used, so `e1000emu --help` stays quick.
+COMMANDS = {
+    "demo": "Run the main job: two hosts, their NICs, a wire, ping, UDP and 256 MiB of TCP.",
+    "up": "Put a host of this stack on a real network until SIGINT or SIGTERM.",
+    "ping": "Send ICMP echo requests through our own stack and NIC.",
+    "get": "Fetch a URL over our own TCP.",
+    "trace": "Print the chain of kernel calls a packet takes.",
+    "bench": "Measure rates and compare them with their peers.",
+    "regs": "Show the register reference.",
+    "doctor": "Say what works on this machine, why not, and how to mend it.",
+}
+
+
+class Commands(click.Group):
+    """A click group whose commands live in modules of the same name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"e1000emu.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="e1000emu")
+def cli() -> None:
+    """e1000emu: a register-level Intel e1000 and a Linux-shaped network stack on top."""
+
+
+def main() -> None:
+    """Run the command line; an expected error ends with one line on standard error and status 1."""
+    from e1000emu.errors import E1000Error
+
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # the reader of our output has gone (`| head`): not an error worth a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except E1000Error as error:
+        click.echo(f"e1000emu: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"e1000emu: {error.strerror or error}", err=True)
+        sys.exit(1)

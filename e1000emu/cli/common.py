@@ -1,0 +1,214 @@
+"""What several commands share: address and link arguments, output, one host on one link."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from e1000emu.errors import E1000Error
+
+if TYPE_CHECKING:
+    from stack.host import Host
+
+console = Console(stderr=False, highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+
+
+def emit_json(value: Any) -> None:
+    """Write one JSON document to standard output."""
+    click.echo(json.dumps(value, indent=2))
+
+
+class Cidr(click.ParamType):
+    """An IPv4 address with its prefix length, `10.9.0.2/24`."""
+
+    name = "ADDR/PREFIX"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ipaddress.IPv4Interface:
+        """Return an IPv4Interface; without a prefix length the error says what to add."""
+        if isinstance(value, ipaddress.IPv4Interface):
+            return value
+        if "/" not in str(value):
+            self.fail(f"{value!r} has no prefix length; write for instance {value}/24", param, ctx)
+        try:
+            return ipaddress.IPv4Interface(value)
+        except ValueError as error:
+            self.fail(f"{error}; write for instance 10.9.0.2/24", param, ctx)
+
+
+class Ip(click.ParamType):
+    """An IPv4 address."""
+
+    name = "ADDR"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ipaddress.IPv4Address:
+        """Return an IPv4Address."""
+        try:
+            return ipaddress.IPv4Address(value)
+        except ValueError as error:
+            self.fail(f"{error}; write for instance 10.9.0.1", param, ctx)
+
+
+CIDR = Cidr()
+IP = Ip()
+
+link_option = click.option(
+    "--link", "link_spec", required=True, metavar="LINK", help="tap:NAME, or pcap:FILE (replay)."
+)
+addr_option = click.option("--addr", type=CIDR, required=True, help="Our address, 10.9.0.2/24.")
+gw_option = click.option("--gw", type=IP, default=None, help="Default gateway.")
+capture_option = click.option(
+    "--capture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write every frame on the link to this pcapng file.",
+)
+impair_option = click.option(
+    "--impair",
+    default=None,
+    metavar="KEY=VALUE,…",
+    help="Mistreat the wire: loss=0.05,reorder=0.02,duplicate=0.01,delay_ms=5,jitter_ms=1,corrupt=0.001,seed=7.",
+)
+
+
+def parse_impair(text: str) -> dict[str, Any]:
+    """Turn `loss=0.05,delay_ms=5` into keyword arguments of `Impair`; raises E1000Error naming the bad part."""
+    probabilities = {"loss", "reorder", "duplicate", "corrupt"}
+    out: dict[str, Any] = {}
+    for part in text.split(","):
+        key, equals, value = part.strip().partition("=")
+        try:
+            if not equals:
+                raise ValueError("no '='")
+            if key in probabilities:
+                out[key] = float(value)
+                if not 0 <= out[key] <= 1:
+                    raise ValueError("not between 0 and 1")
+            elif key in ("delay_ms", "jitter_ms"):
+                out[key.removesuffix("_ms") + "_ns"] = int(float(value) * 1e6)
+            elif key == "rate_mbps":
+                out["rate_bps"] = int(float(value) * 1e6)
+            elif key == "seed":
+                out["seed"] = int(value)
+            else:
+                raise ValueError("unknown key")
+        except ValueError as error:
+            raise E1000Error(
+                f"--impair {part.strip()!r}: {error}; keys: loss, reorder, duplicate, corrupt (0…1), "
+                "delay_ms, jitter_ms, rate_mbps, seed"
+            ) from None
+    return out
+
+
+def open_link(spec: str, clock: Any) -> Any:
+    """Open the link that `tap:NAME` or `pcap:FILE` names; raises E1000Error with the remedy."""
+    from e1000emu.links import PcapReplay, Tap
+
+    kind, _, rest = spec.partition(":")
+    if kind == "tap" and rest:
+        return Tap(rest, clock)
+    if kind == "pcap" and rest:
+        if not Path(rest).is_file():
+            raise E1000Error(f"--link {spec}: no such file; give a pcap or pcapng file to replay")
+        return PcapReplay(rest, clock)
+    raise E1000Error(
+        f"--link {spec!r}: not a link; use tap:NAME (a TAP device, made when missing and allowed) or pcap:FILE"
+    )
+
+
+@dataclass(slots=True)
+class Station:
+    """One host on one link, with everything that must be closed in the end."""
+
+    host: Host
+    nic: Any
+    clock: Any
+    link: Any
+    wrapped: list[Any]
+
+    def close(self) -> None:
+        """Take the interface down and close the link; safe to call twice."""
+        self.host.close()
+        for layer in self.wrapped:
+            close = getattr(layer, "close", None)
+            if close is not None:
+                close()
+
+
+def make_station(
+    clock: Any,
+    link_spec: str,
+    addr: ipaddress.IPv4Interface,
+    gw: ipaddress.IPv4Address | None = None,
+    *,
+    capture: Path | None = None,
+    impair: str | None = None,
+    name: str = "e1000emu",
+) -> Station:
+    """Build clock, link, NIC, host and driver, and bring `eth0` up with `addr`."""
+    from e1000emu import Nic
+    from e1000emu.links import Capture, Impair
+    from stack.host import Host
+
+    if gw is not None and gw not in addr.network:
+        raise E1000Error(f"--gw {gw}: not inside {addr.network}; give a gateway on our own network")
+    options = parse_impair(impair) if impair else None
+    link = open_link(link_spec, clock)
+    wrapped = [link]
+    try:
+        if options is not None:
+            link = Impair(link, clock=clock, **options)
+            wrapped.insert(0, link)
+        if capture is not None:
+            link = Capture(link, capture)
+            wrapped.insert(0, link)
+        host = Host(name=name, clock=clock)
+        nic = Nic(
+            memory=host.dma_table(),
+            irq=host.irq_line(10),
+            link=link,
+            clock=clock,
+            mac=mac_for(addr.ip),
+        )
+        host.pci_add(nic.slot, irq=10)
+        host.ifconfig("eth0", str(addr), up=True)
+        if gw is not None:
+            host.route_add("0.0.0.0/0", via=str(gw))
+    except BaseException:
+        for layer in wrapped:
+            close = getattr(layer, "close", None)
+            if close is not None:
+                close()
+        raise
+    return Station(host, nic, clock, link, wrapped)
+
+
+def mac_for(ip: ipaddress.IPv4Address) -> bytes:
+    """Return a locally administered MAC derived from the address, so that a host keeps its MAC between runs."""
+    return b"\x52\x54" + ip.packed
+
+
+def wait_for_carrier(station: Station, timeout_s: float = 5.0) -> None:
+    """Wait until the driver sees the link; raises E1000Error naming the link when it stays down."""
+    dev = station.host.dev_by_name["eth0"]
+    from stack.core.dev import netif_carrier_ok
+
+    if not station.clock.wait(lambda: netif_carrier_ok(dev), int(timeout_s * 1e9)):
+        raise E1000Error("eth0: no carrier; is the other end of the link up?")
+
+
+def open_output(path: Path | None) -> Any:
+    """Return a binary file: `path`, or standard output."""
+    return sys.stdout.buffer if path is None else path.open("wb")

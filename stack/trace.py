@@ -1,0 +1,237 @@
+"""Record the chain of calls a packet takes, with the kernel's names.
+
+Off, tracing costs nothing: no function of the stack knows that it exists. On, the interpreter's profile hook
+(`sys.setprofile`) reports each Python function that is entered and left, and `Tracer` keeps those that live in the
+packages it was given. Every function on the packet's way carries its kernel name, so the record *is* the kernel's
+call chain.
+
+A trace slows what it watches down (a few hundred ns per call), so its times compare calls with each other; for
+absolute rates use the benchmarks.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+__all__ = ["Call", "SampleProfile", "Tracer", "layer_of"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The first prefix that matches a file (relative to the source root) names its layer, from the wire up.
+LAYERS: tuple[tuple[str, str], ...] = (
+    ("e1000emu/links/", "link"),
+    ("e1000emu/clock", "clock"),
+    ("e1000emu/capture", "link"),
+    ("e1000emu/", "nic"),
+    ("stack/drivers/", "driver"),
+    ("stack/core/irq", "irq"),
+    ("stack/core/softirq", "irq"),
+    ("stack/core/timer", "timer"),
+    ("stack/core/pci", "driver"),
+    ("stack/core/neighbour", "neighbour"),
+    ("stack/ipv4/arp", "neighbour"),
+    ("stack/core/socket", "socket"),
+    ("stack/core/sock", "socket"),
+    ("stack/core/inet_sock", "socket"),
+    ("stack/core/iov", "socket"),
+    ("stack/core/datagram", "socket"),
+    ("stack/core/wait", "socket"),
+    ("stack/core/dst", "ip"),
+    ("stack/core/", "device"),
+    ("stack/ethernet/", "device"),
+    ("stack/ipv4/af_inet", "inet"),
+    ("stack/ipv4/inet_", "tcp"),
+    ("stack/ipv4/tcp", "tcp"),
+    ("stack/ipv4/udp", "udp"),
+    ("stack/ipv4/raw", "raw"),
+    ("stack/ipv4/ping", "icmp"),
+    ("stack/ipv4/icmp", "icmp"),
+    ("stack/ipv4/", "ip"),
+    ("stack/socket", "application"),
+    ("stack/aio", "application"),
+    ("stack/host", "irq"),
+    ("stack/", "stack"),
+    ("fastpath/", "fastpath"),
+)
+
+
+def layer_of(file: str) -> str:
+    """Name the layer of a source file given relative to the source root (``stack/ipv4/udp.py`` -> ``udp``)."""
+    for prefix, layer in LAYERS:
+        if file.startswith(prefix):
+            return layer
+    return "other"
+
+
+@dataclass(slots=True)
+class Call:
+    """One call: `start_ns` and `ns` on the monotonic clock, `self_ns` without the calls below it."""
+
+    name: str
+    depth: int
+    file: str
+    layer: str
+    start_ns: int = 0
+    ns: int = 0
+    self_ns: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row of `e1000emu trace --format json`."""
+        return {
+            "name": self.name,
+            "depth": self.depth,
+            "file": self.file,
+            "layer": self.layer,
+            "ns": self.ns,
+        }
+
+
+class Tracer:
+    """Context manager that records calls into `calls`, in call order.
+
+    `packages` are source folders below the root; `skip` names functions that are left out with their cost moved to
+    the caller; `root` is asked once for each outermost call and keeps or drops its whole subtree.
+    Traces the calling thread only.
+    """
+
+    def __init__(
+        self,
+        packages: Iterable[str] = ("stack",),
+        *,
+        skip: Iterable[str] = (),
+        root: Callable[[str, FrameType], bool] | None = None,
+    ) -> None:
+        self.calls: list[Call] = []
+        self._prefixes = tuple(str(ROOT / p) + "/" for p in packages)
+        self._skip = frozenset(skip)
+        self._root = root
+        self._known: dict[CodeType, tuple[str, str, str] | None] = {}
+        self._stack: list[tuple[CodeType, Call | None]] = []
+        self._muted = 0
+        self._previous: Any = None
+
+    def _classify(self, code: CodeType) -> tuple[str, str, str] | None:
+        file = code.co_filename
+        name = code.co_name
+        if (
+            not file.startswith(self._prefixes)
+            or file == __file__
+            or name in self._skip
+            or name.startswith("<")
+        ):
+            return None
+        rel = str(Path(file).relative_to(ROOT))
+        return name, rel, layer_of(rel)
+
+    def _profile(self, frame: FrameType, event: str, arg: Any) -> None:
+        code = frame.f_code
+        if event == "call":
+            try:
+                known = self._known[code]
+            except KeyError:
+                known = self._known[code] = self._classify(code)
+            if known is None:
+                return
+            stack = self._stack
+            if self._muted or (
+                not stack and self._root is not None and not self._root(known[0], frame)
+            ):
+                self._muted += 1
+                stack.append((code, None))
+                return
+            call = Call(known[0], len(stack), known[1], known[2])
+            self.calls.append(call)
+            stack.append((code, call))
+            call.start_ns = time.perf_counter_ns()
+        elif event == "return":
+            now = time.perf_counter_ns()
+            stack = self._stack
+            if not stack or stack[-1][0] is not code:
+                return  # a function that was already running when the trace began
+            _, done = stack.pop()
+            if done is None:
+                self._muted -= 1
+                return
+            done.ns = now - done.start_ns
+            done.self_ns += done.ns
+            if stack:
+                parent = stack[-1][1]
+                if parent is not None:
+                    parent.self_ns -= done.ns
+
+    def __enter__(self) -> Tracer:
+        self._previous = sys.getprofile()
+        sys.setprofile(self._profile)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        sys.setprofile(self._previous)
+
+    def names(self) -> list[str]:
+        """Return the names alone, in call order."""
+        return [call.name for call in self.calls]
+
+
+class SampleProfile:
+    """Share of CPU time by layer, sampled every `interval_s` of process CPU time (`ITIMER_PROF`).
+
+    Time spent in a compiled kernel counts for the layer that called it. Main thread only; where signals cannot be
+    had (another thread) it records nothing and `shares()` is empty.
+    """
+
+    def __init__(self, interval_s: float = 0.001) -> None:
+        self.samples: dict[str, int] = {}
+        self._interval_s = interval_s
+        self._known: dict[str, str | None] = {}
+        self._old: Any = None
+        self._on = False
+
+    def _tick(self, signum: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            file = frame.f_code.co_filename
+            try:
+                layer = self._known[file]
+            except KeyError:
+                try:
+                    rel = str(Path(file).relative_to(ROOT))
+                except ValueError:
+                    layer = None
+                else:
+                    layer = layer_of(rel)
+                    if layer == "other" or rel.startswith("e1000emu/cli"):
+                        layer = "application"
+                self._known[file] = layer
+            if layer is not None:
+                self.samples[layer] = self.samples.get(layer, 0) + 1
+                return
+            frame = frame.f_back
+
+    def __enter__(self) -> SampleProfile:
+        import signal
+
+        if threading.current_thread() is threading.main_thread():
+            self._old = signal.signal(signal.SIGPROF, self._tick)
+            signal.setitimer(signal.ITIMER_PROF, self._interval_s, self._interval_s)
+            self._on = True
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        import signal
+
+        if self._on:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, self._old or signal.SIG_DFL)
+            self._on = False
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of samples by layer, largest first."""
+        total = sum(self.samples.values())
+        rows = sorted(self.samples.items(), key=lambda row: -row[1])
+        return {layer: count / total for layer, count in rows} if total else {}

@@ -1,0 +1,135 @@
+"""Print a recorded trace: indented text, JSON, Mermaid flow chart, SVG, Perfetto (Chrome trace events)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+
+from stack.trace import Call
+
+__all__ = ["FORMATS", "render"]
+
+
+def render_text(calls: Sequence[Call], title: str = "") -> str:
+    """Return one line per call: indented name, source file, layer, inclusive microseconds."""
+    lines = [title] if title else []
+    width = max((2 * c.depth + len(c.name) for c in calls), default=0) + 2
+    lines += [
+        f"{'  ' * c.depth + c.name:<{width}} {c.layer:<11} {c.ns / 1000:9.1f} us  {c.file}"
+        for c in calls
+    ]
+    return "\n".join(lines)
+
+
+def render_json(calls: Sequence[Call], title: str = "") -> str:
+    """Return a JSON list of ``{name, depth, file, layer, ns}`` in call order."""
+    return json.dumps([c.as_dict() for c in calls], indent=1)
+
+
+def _edges(calls: Sequence[Call]) -> list[tuple[int, int]]:
+    """Return (parent, child) index pairs."""
+    stack: list[int] = []
+    edges = []
+    for index, call in enumerate(calls):
+        del stack[call.depth :]
+        if stack:
+            edges.append((stack[-1], index))
+        stack.append(index)
+    return edges
+
+
+def render_mermaid(calls: Sequence[Call], title: str = "") -> str:
+    """Return a Mermaid flow chart with one subgraph per layer and the calls as numbered edges."""
+    lines = ["---", f"title: {title}", "---", "flowchart TD"] if title else ["flowchart TD"]
+    layers: dict[str, list[int]] = {}
+    for index, call in enumerate(calls):
+        layers.setdefault(call.layer, []).append(index)
+    for layer, members in layers.items():
+        lines.append(f"  subgraph {layer}")
+        lines += [f'    n{i}["{calls[i].name}"]' for i in members]
+        lines.append("  end")
+    lines += [f"  n{a} -->|{number}| n{b}" for number, (a, b) in enumerate(_edges(calls), 1)]
+    return "\n".join(lines)
+
+
+PALETTE = (
+    "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#9c755f", "#ff9da7", "#8cd17d",
+)  # fmt: skip
+
+
+def render_svg(calls: Sequence[Call], title: str = "") -> str:
+    """Return a self-contained SVG: the chain from top to bottom, indented by depth, one colour per layer."""
+    row, indent, box = 26, 22, 250
+    depth = max((c.depth for c in calls), default=0)
+    width = max(640, depth * indent + box + 330)
+    height = row * len(calls) + 56
+    layers = list(dict.fromkeys(c.layer for c in calls))
+    colour = {layer: PALETTE[i % len(PALETTE)] for i, layer in enumerate(layers)}
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="monospace" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        f'<text x="12" y="22" font-size="15" font-weight="bold">{escape(title)}</text>',
+    ]
+    position = {}
+    for i, call in enumerate(calls):
+        x, y = 12 + call.depth * indent, 38 + i * row
+        position[i] = (x, y)
+        out.append(
+            f'<rect x="{x}" y="{y}" width="{box}" height="{row - 6}" rx="4" fill="{colour[call.layer]}"/>'
+            f'<text x="{x + 8}" y="{y + 14}" fill="#ffffff">{escape(call.name)}</text>'
+            f'<text x="{x + box + 8}" y="{y + 14}" fill="#444444">{call.layer} · {call.ns / 1000:.1f} us · '
+            f"{escape(call.file)}</text>"
+        )
+    for a, b in _edges(calls):
+        (xa, ya), (xb, yb) = position[a], position[b]
+        out.append(
+            f'<path d="M{xa + 6} {ya + row - 6} V{yb + 10} H{xb}" fill="none" stroke="#999999"/>'
+        )
+    out.append("</svg>")
+    return "\n".join(out)
+
+
+def render_perfetto(calls: Sequence[Call], title: str = "") -> str:
+    """Return Chrome trace-event JSON that ui.perfetto.dev opens: one track per layer plus the whole chain."""
+    base = calls[0].start_ns if calls else 0
+    tracks = {"call chain": 1}
+    for call in calls:
+        tracks.setdefault(call.layer, len(tracks) + 1)
+    events: list[dict[str, object]] = [
+        {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": title or "e1000emu"}}
+    ]
+    events += [
+        {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": name}}
+        for name, tid in tracks.items()
+    ]
+    for call in calls:
+        for tid in (1, tracks[call.layer]):
+            events.append(
+                {
+                    "ph": "X",
+                    "pid": 1,
+                    "tid": tid,
+                    "name": call.name,
+                    "cat": call.layer,
+                    "ts": (call.start_ns - base) / 1000,
+                    "dur": call.ns / 1000,
+                    "args": {"file": call.file},
+                }
+            )
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ns"})
+
+
+FORMATS = {
+    "text": render_text,
+    "json": render_json,
+    "mermaid": render_mermaid,
+    "svg": render_svg,
+    "perfetto": render_perfetto,
+}
+
+
+def render(calls: Sequence[Call], form: str, title: str = "") -> str:
+    """Render `calls` as one of `FORMATS`."""
+    return FORMATS[form](calls, title)
