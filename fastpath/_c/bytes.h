@@ -1,0 +1,66 @@
+/* Unaligned, endian-explicit loads and stores, and small copies.
+ *
+ * memcpy of a constant size compiles to one move; the builtin swaps vanish on a host of that order. */
+#ifndef E1000EMU_BYTES_H
+#define E1000EMU_BYTES_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define E1_LE16(x) __builtin_bswap16(x)
+#define E1_LE32(x) __builtin_bswap32(x)
+#define E1_LE64(x) __builtin_bswap64(x)
+#define E1_BE16(x) (x)
+#define E1_BE32(x) (x)
+#else
+#define E1_LE16(x) (x)
+#define E1_LE32(x) (x)
+#define E1_LE64(x) (x)
+#define E1_BE16(x) __builtin_bswap16(x)
+#define E1_BE32(x) __builtin_bswap32(x)
+#endif
+
+static inline uint16_t ld16le(const void *p) { uint16_t v; memcpy(&v, p, 2); return E1_LE16(v); }
+static inline uint32_t ld32le(const void *p) { uint32_t v; memcpy(&v, p, 4); return E1_LE32(v); }
+static inline uint64_t ld64le(const void *p) { uint64_t v; memcpy(&v, p, 8); return E1_LE64(v); }
+static inline uint16_t ld16be(const void *p) { uint16_t v; memcpy(&v, p, 2); return E1_BE16(v); }
+static inline uint32_t ld32be(const void *p) { uint32_t v; memcpy(&v, p, 4); return E1_BE32(v); }
+static inline void st16le(void *p, uint16_t v) { v = E1_LE16(v); memcpy(p, &v, 2); }
+static inline void st32le(void *p, uint32_t v) { v = E1_LE32(v); memcpy(p, &v, 4); }
+static inline void st64le(void *p, uint64_t v) { v = E1_LE64(v); memcpy(p, &v, 8); }
+static inline void st16be(void *p, uint16_t v) { v = E1_BE16(v); memcpy(p, &v, 2); }
+static inline void st32be(void *p, uint32_t v) { v = E1_BE32(v); memcpy(p, &v, 4); }
+
+/* Copy n bytes; lengths of 16..128 (the small frames) by overlapping 16-byte moves, without a call. */
+static inline void copy_bytes(uint8_t *dst, const uint8_t *src, size_t n)
+{
+    typedef struct { uint64_t a, b; } v16;
+    v16 a, b, c, d, e, f, g, h;
+    if (n - 16 > 112) {
+        memcpy(dst, src, n);
+        return;
+    }
+    memcpy(&a, src, 16);
+    memcpy(&b, src + n - 16, 16);
+    if (n > 32) {
+        memcpy(&c, src + 16, 16);
+        memcpy(&d, src + n - 32, 16);
+        if (n > 64) {
+            memcpy(&e, src + 32, 16);
+            memcpy(&f, src + n - 48, 16);
+            memcpy(&g, src + 48, 16);
+            memcpy(&h, src + n - 64, 16);
+            memcpy(dst + 32, &e, 16);
+            memcpy(dst + n - 48, &f, 16);
+            memcpy(dst + 48, &g, 16);
+            memcpy(dst + n - 64, &h, 16);
+        }
+        memcpy(dst + 16, &c, 16);
+        memcpy(dst + n - 32, &d, 16);
+    }
+    memcpy(dst, &a, 16);
+    memcpy(dst + n - 16, &b, 16);
+}
+
+#endif
