@@ -1,0 +1,37 @@
+"""The far side of the device, faked: for our tests, our fuzzers and our users.
+
+``from e1000emu.testing import GuestRings, RecordingLine, RecordingLink``
+"""
+
+from __future__ import annotations
+
+from e1000emu.testing.guest import (
+    GuestRings,
+    Int,
+    Popts,
+    Rctl,
+    Reg,
+    RxErrors,
+    RxFrame,
+    RxStatus,
+    Tctl,
+    Tucmd,
+    TxCmd,
+)
+from e1000emu.testing.recorders import RecordingLine, RecordingLink
+
+__all__ = [
+    "GuestRings",
+    "Int",
+    "Popts",
+    "Rctl",
+    "RecordingLine",
+    "RecordingLink",
+    "Reg",
+    "RxErrors",
+    "RxFrame",
+    "RxStatus",
+    "Tctl",
+    "Tucmd",
+    "TxCmd",
+]
