@@ -16,7 +16,7 @@ from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.dma import DmaTable, HostMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from e1000emu.nic import Nic
 
@@ -57,7 +57,7 @@ def make_bench(
 
 
 def enable_bus_master(nic: Nic) -> None:
-    """Do the BIOS's part: give BAR0 an address, turn on memory space, I/O space and bus mastering."""
+    """Do the BIOS's part: an address for BAR0; memory space, I/O space and bus mastering on."""
     slot = nic.slot
     slot.config_write(0x10, 0xFEBC_0000, 4)
     slot.config_write(0x04, slot.config_read(0x04, 2) | 0x7, 2)
@@ -104,6 +104,6 @@ def running_bench() -> Bench:
 
 
 @pytest.fixture
-def bench_factory() -> Iterator[Callable[..., Bench]]:
+def bench_factory() -> Callable[..., Bench]:
     """Benches with the test's own parameters."""
-    yield make_bench
+    return make_bench

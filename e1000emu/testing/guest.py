@@ -1,12 +1,12 @@
 """GuestRings: the fake driver.
 
 The least a program must do to move frames through an 8254x: reset it, give it two rings, ring the
-doorbells, look at the descriptors that come back. It drives anything with ``bar_read``/``bar_write``
-(a :class:`e1000emu.nic.Nic`'s slot, an adapter to another emulator) and keeps its rings in a
+doorbells, look at the descriptors that come back. It drives anything with ``bar_read`` and
+``bar_write`` (a :class:`e1000emu.nic.Nic`'s slot, an adapter to another emulator) and keeps its rings in a
 :class:`fastpath.dma.HostMemory`. Device tests, fuzzers, benchmarks and users take this one.
 
-It never hides what it does: every register and every descriptor bit can be given by the caller, also
-wrong ones, and nothing is corrected on the way.
+It never hides what it does: every register and every descriptor bit can be given by the caller,
+also wrong ones, and nothing is corrected on the way.
 """
 
 from __future__ import annotations
@@ -273,8 +273,8 @@ class Ring:
 class GuestRings:
     """Two rings and a handful of register writes: enough to send and to receive.
 
-    ``up()`` does all that is needed; each of its steps can be called alone. Frames are bytes without
-    FCS (with it when RCTL.SECRC is left off, as the device then stores it).
+    ``up()`` does all that is needed; each of its steps can be called alone. Frames are bytes
+    without FCS (with it when RCTL.SECRC is left off, as the device then stores it).
     """
 
     def __init__(
@@ -314,7 +314,7 @@ class GuestRings:
     # -- bring-up ----------------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Reset the device as a driver does (SDM 14.3): mask, stop, CTRL.RST, mask, read the causes."""
+        """Reset as a driver does (SDM 14.3): mask, stop, CTRL.RST, mask, read the causes."""
         self.write(Reg.IMC, ALL_ONES)
         self.write(Reg.RCTL, 0)
         self.write(Reg.TCTL, Tctl.PSP)
@@ -474,7 +474,7 @@ class GuestRings:
         return self.post_raw(struct.pack("<QII", where, word2, word3))
 
     def post_pieces(self, pieces: Iterable[bytes], **fields: int) -> int:
-        """Post one frame scattered over legacy descriptors; only the last has EOP. Return its index."""
+        """Post one frame over several legacy descriptors; the last has EOP. Return its index."""
         parts = list(pieces)
         index = self.tx.next_to_use
         for number, part in enumerate(parts):
@@ -544,7 +544,7 @@ class GuestRings:
         return RxDescriptor(addr, length, checksum, RxStatus(status), RxErrors(errors), special)
 
     def receive(self, *, refill: bool = True) -> list[RxFrame]:
-        """Collect the complete frames of the ring, in order; give the descriptors back when `refill`."""
+        """Collect the ring's complete frames, in order; `refill` gives the descriptors back."""
         frames: list[RxFrame] = []
         ring = self.rx
         parts: list[bytes] = []
