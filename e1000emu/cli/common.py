@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-
 from e1000emu.errors import E1000Error
+from rich.console import Console
 
 if TYPE_CHECKING:
     from stack.host import Host
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
 console = Console(stderr=False, highlight=False)
 errors = Console(stderr=True, highlight=False)
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Report as JSON on standard output."
+)
 
 
 def emit_json(value: Any) -> None:
@@ -158,9 +159,10 @@ def make_station(
     name: str = "e1000emu",
 ) -> Station:
     """Build clock, link, NIC, host and driver, and bring `eth0` up with `addr`."""
+    from stack.host import Host
+
     from e1000emu import Nic
     from e1000emu.links import Capture, Impair
-    from stack.host import Host
 
     if gw is not None and gw not in addr.network:
         raise E1000Error(f"--gw {gw}: not inside {addr.network}; give a gateway on our own network")

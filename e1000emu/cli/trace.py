@@ -180,7 +180,9 @@ def record(kind: str, *, packages: tuple[str, ...] = ("stack",)) -> list[Call]:
     default="text",
     show_default=True,
 )
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file."
+)
 @click.option("--device", is_flag=True, help="Also show the emulated device's Python functions.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 def command(kind: str, form: str, output: Path | None, device: bool, as_json: bool) -> None:

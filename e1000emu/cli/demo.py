@@ -1,0 +1,368 @@
+"""`e1000emu demo`: the main job. Two hosts, each with its driver and emulated NIC, joined by a wire."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from e1000emu.errors import E1000Error
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from e1000emu.cli.common import console, emit_json, json_option
+
+__all__ = ["Rate", "command", "run_arp", "run_ping", "run_tcp", "run_udp"]
+
+MIB = 1 << 20
+A, B = "10.0.0.1", "10.0.0.2"
+
+
+@dataclass(slots=True)
+class Rate:
+    """What one phase did. `packets` counts frames on the wire, both directions; times are CPU seconds."""
+
+    name: str
+    packets: int = 0
+    payload_bytes: int = 0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    virtual_s: float = 0.0
+    note: str = ""
+    layers: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def pps(self) -> float:
+        """Frames per CPU second."""
+        return self.packets / self.cpu_s if self.cpu_s else 0.0
+
+    @property
+    def gbit(self) -> float:
+        """Payload in Gbit per CPU second."""
+        return self.payload_bytes * 8 / self.cpu_s / 1e9 if self.cpu_s else 0.0
+
+    @property
+    def ns_per_packet(self) -> float:
+        """CPU nanoseconds per frame."""
+        return self.cpu_s * 1e9 / self.packets if self.packets else 0.0
+
+
+class Meter:
+    """Measure one phase: CPU and wall time, frames on the wire, and (optionally) shares by layer."""
+
+    def __init__(self, name: str, hosts: tuple[Any, Any], *, layers: bool = True) -> None:
+        from stack.trace import SampleProfile
+
+        self.rate = Rate(name)
+        self.excluded_s = 0.0
+        self._hosts = hosts
+        self._profile = SampleProfile() if layers else None
+
+    def _frames(self) -> int:
+        return sum(host.dev_by_name["eth0"].get_stats().tx_packets for host in self._hosts)
+
+    def __enter__(self) -> Meter:
+        self._packets = self._frames()
+        self._virtual = self._hosts[0].clock.now_ns()
+        if self._profile is not None:
+            self._profile.__enter__()
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        rate = self.rate
+        rate.cpu_s = time.process_time() - self._cpu - self.excluded_s
+        rate.wall_s = time.perf_counter() - self._wall
+        if self._profile is not None:
+            self._profile.__exit__(*exc)
+            rate.layers = self._profile.shares()
+        rate.virtual_s = (self._hosts[0].clock.now_ns() - self._virtual) / 1e9
+        rate.packets = self._frames() - self._packets
+
+
+def run_arp(a: Any, b: Any) -> str:
+    """Resolve b's address from a by the first datagram; return what a's neighbour table holds."""
+    from stack.socket import AF_INET, SOCK_DGRAM, Socket
+
+    with Socket(a, AF_INET, SOCK_DGRAM) as sock:
+        sock.sendto(b"who has", (B, 9))
+    a.clock.run_for(1_000_000)
+    line = next((line for line in a.proc("net/arp").splitlines() if line.startswith(B)), None)
+    if line is None:
+        raise E1000Error(f"demo: {B} was not resolved by ARP")
+    return line
+
+
+def run_ping(a: Any, *, count: int = 5, size: int = 56) -> dict[str, Any]:
+    """Ping b from a; raises E1000Error when a reply is missing."""
+    from e1000emu.cli.ping import Pinger
+
+    pinger = Pinger(a, B, size_bytes=size)
+    for _ in range(count):
+        if pinger.ping(1.0) is None:
+            raise E1000Error(f"demo: ping of {size} bytes to {B} was not answered")
+    pinger.close()
+    return pinger.summary()
+
+
+def run_udp(a: Any, b: Any, *, exchanges: int = 5000, size: int = 64) -> Rate:
+    """Send `exchanges` datagrams of `size` bytes to b, which answers each; check every byte."""
+    from stack.socket import AF_INET, SOCK_DGRAM, Socket
+
+    with Socket(b, AF_INET, SOCK_DGRAM) as server, Socket(a, AF_INET, SOCK_DGRAM) as client:
+        server.bind((B, 7))
+        client.connect((B, 7))
+        client.send(b"warm")
+        server.recvfrom(64)
+        with Meter("UDP echo, 64 bytes", (a, b)) as meter:
+            for number in range(exchanges):
+                message = number.to_bytes(8, "big") * (size // 8)
+                client.send(message)
+                data, source = server.recvfrom(2048)
+                server.sendto(data, source)
+                if client.recv(2048) != message:
+                    raise E1000Error(f"demo: UDP echo {number} came back changed")
+        meter.rate.payload_bytes = 2 * exchanges * size
+    return meter.rate
+
+
+def run_tcp(
+    a: Any,
+    b: Any,
+    *,
+    total_bytes: int = 256 * MIB,
+    name: str = "TCP bulk",
+    progress: Any = None,
+    chunk_bytes: int = MIB,
+    port: int = 5001,
+) -> Rate:
+    """Send `total_bytes` from a to b over one connection; the SHA-256 of what was sent must equal what arrived.
+
+    Both ends run in this thread: the sender fills its socket until it would block, then the receiver's blocking
+    read lets virtual time go on. The time spent in hashing and in making the data is left out of the rate.
+    """
+    from stack.socket import create_connection, create_server
+
+    block = bytearray(random.Random(1).randbytes(chunk_bytes))
+    view = memoryview(block)
+    buffer = bytearray(chunk_bytes)
+    sent_hash, got_hash = hashlib.sha256(), hashlib.sha256()
+    listener = create_server(b, (B, port))
+    client = create_connection(a, (B, port))
+    server, _ = listener.accept()
+    client.setblocking(False)
+    sent = received = 0
+    offset = chunk_bytes  # nothing of the block is left to send
+    with Meter(name, (a, b)) as meter:
+        while True:
+            while sent < total_bytes:
+                if offset == chunk_bytes:
+                    start = time.process_time()
+                    block[:8] = sent.to_bytes(8, "big")  # so that no two blocks are alike
+                    sent_hash.update(view[: min(chunk_bytes, total_bytes - sent)])
+                    meter.excluded_s += time.process_time() - start
+                    offset = 0
+                try:
+                    n = client.send(
+                        view[offset : offset + min(chunk_bytes - offset, total_bytes - sent)]
+                    )
+                except BlockingIOError:
+                    break
+                offset += n
+                sent += n
+                if sent == total_bytes:
+                    client.shutdown(1)
+            n = server.recv_into(buffer)
+            if n == 0:
+                break
+            start = time.process_time()
+            got_hash.update(memoryview(buffer)[:n])
+            meter.excluded_s += time.process_time() - start
+            received += n
+            if progress is not None:
+                progress(received)
+    server.close()
+    client.close()
+    listener.close()
+    if received != total_bytes or sent_hash.digest() != got_hash.digest():
+        raise E1000Error(
+            f"demo: {name}: {received} of {total_bytes} bytes arrived, "
+            f"SHA-256 {got_hash.hexdigest()[:16]}… instead of {sent_hash.hexdigest()[:16]}…"
+        )
+    meter.rate.payload_bytes = total_bytes
+    meter.rate.note = f"SHA-256 {got_hash.hexdigest()[:16]}… ok"
+    return meter.rate
+
+
+def _show_rates(rates: list[Rate]) -> None:
+    table = Table(
+        title="Rates (per CPU second of everything: both stacks, both NICs, the wire)",
+        title_justify="left",
+    )
+    for heading in ("", "frames", "packets/s", "Gbit/s", "ns/packet", "wall s", "virtual s", ""):
+        table.add_column(heading, justify="left" if heading == "" else "right")
+    for r in rates:
+        table.add_row(
+            r.name,
+            f"{r.packets:,}",
+            f"{r.pps:,.0f}",
+            f"{r.gbit:.2f}",
+            f"{r.ns_per_packet:,.0f}",
+            f"{r.wall_s:.2f}",
+            f"{r.virtual_s:.3f}",
+            r.note,
+        )
+    console.print(table)
+    layers = list(dict.fromkeys(layer for r in rates for layer in r.layers))
+    table = Table(
+        title="ns per packet by layer (sampled; compiled kernels count for their caller)",
+        title_justify="left",
+    )
+    table.add_column("layer")
+    for r in rates:
+        table.add_column(r.name, justify="right")
+    for layer in layers:
+        table.add_row(layer, *(f"{r.ns_per_packet * r.layers.get(layer, 0):,.0f}" for r in rates))
+    console.print(table)
+
+
+def _show_chain(kind: str, title: str) -> list[dict[str, Any]]:
+    from e1000emu.cli.trace import record
+
+    calls = record(kind)
+    if console.is_terminal or console.file is sys.stdout:
+        console.print(f"\n[bold]{title}[/]")
+        for call in calls:
+            console.print(f"  {'  ' * call.depth}{call.name} [dim]{call.layer}[/]")
+    return [call.as_dict() for call in calls]
+
+
+@click.command()
+@click.option(
+    "--bytes",
+    "total",
+    type=click.IntRange(1),
+    default=256 * MIB,
+    help="Bytes per TCP transfer [256 MiB].",
+)
+@click.option(
+    "--udp",
+    "exchanges",
+    type=click.IntRange(1),
+    default=5000,
+    show_default=True,
+    help="UDP exchanges.",
+)
+@click.option("--loss", type=click.FloatRange(0, 0.5), default=0.01, show_default=True)
+@click.option("--reorder", type=click.FloatRange(0, 0.5), default=0.01, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the impaired link.")
+@click.option(
+    "--capture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("e1000emu-demo.pcapng"),
+    show_default=True,
+    help="Where the capture goes.",
+)
+@json_option
+def command(
+    total: int, exchanges: int, loss: float, reorder: float, seed: int, capture: Path, as_json: bool
+) -> None:
+    """Run the main job: ARP, ping, UDP, two TCP transfers (one over a lossy link), rates, call chains, a capture."""
+    from e1000emu.lab import two_hosts
+
+    started = time.perf_counter()
+    say = (lambda text: None) if as_json else console.print
+    try:
+        capture.touch()
+    except OSError as error:
+        raise E1000Error(
+            f"--capture {capture}: {error.strerror}; give a path that can be written"
+        ) from None
+
+    # one short run with the capture on: what it shows is the same traffic, and the rates below stay clean of it
+    a, b = two_hosts(capture=capture)
+    say(f"[bold]two hosts, two 82540EM, one wire[/]  {A} ({_mac(a)})  {B} ({_mac(b)})")
+    say(f"ARP   {run_arp(a, b)}")
+    summary = run_ping(a)
+    say(
+        f"ping  {summary['received']}/{summary['transmitted']} answered, then 65507 bytes in fragments: ",
+        end="",
+    )
+    run_ping(a, count=1, size=65507)
+    say("answered")
+    run_udp(a, b, exchanges=20)
+    run_tcp(a, b, total_bytes=min(total, 2 * MIB), name="captured")
+    a.close()
+    b.close()
+
+    rates: list[Rate] = []
+    with Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        console=console,
+        disable=as_json,
+    ) as progress:
+        a, b = two_hosts()
+        rates.append(run_udp(a, b, exchanges=exchanges))
+        task = progress.add_task("TCP, clean wire", total=total)
+        rates.append(
+            run_tcp(
+                a,
+                b,
+                total_bytes=total,
+                name="TCP, clean wire",
+                progress=lambda n: progress.update(task, completed=n),
+            )
+        )
+        a.close()
+        b.close()
+        a, b = two_hosts(impair={"loss": loss, "reorder": reorder, "seed": seed})
+        name = f"TCP, {loss:.0%} loss"
+        lossy = progress.add_task(f"{name}, {reorder:.0%} reordered", total=total)
+        rates.append(
+            run_tcp(
+                a,
+                b,
+                total_bytes=total,
+                name=name,
+                progress=lambda n: progress.update(lossy, completed=n),
+            )
+        )
+        retransmitted = a.mib.tcp.RetransSegs
+        rates[-1].note += f", {retransmitted} retransmitted"
+        a.close()
+        b.close()
+    if as_json:
+        from e1000emu.cli.trace import record
+
+        emit_json(
+            {
+                "rates": [
+                    asdict(r)
+                    | {"pps": r.pps, "gbit_per_s": r.gbit, "ns_per_packet": r.ns_per_packet}
+                    for r in rates
+                ],
+                "sent": [c.as_dict() for c in record("udp-send")],
+                "received": [c.as_dict() for c in record("udp-recv")],
+                "capture": str(capture),
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        return
+    _show_rates(rates)
+    _show_chain("udp-send", "One packet sent")
+    _show_chain("udp-recv", "One packet received")
+    say(
+        f"\nCapture: {capture} (open it in Wireshark)   {time.perf_counter() - started:.1f} s in all"
+    )
+
+
+def _mac(host: Any) -> str:
+    return ":".join(f"{byte:02x}" for byte in host.dev_by_name["eth0"].dev_addr)
