@@ -2,7 +2,7 @@
 
 The least a program must do to move frames through an 8254x: reset it, give it two rings, ring the
 doorbells, look at the descriptors that come back. It drives anything with ``bar_read`` and
-``bar_write`` (a :class:`e1000emu.nic.Nic`'s slot, an adapter to another emulator) and keeps its rings in a
+``bar_write`` (a :class:`e1000emu.nic.Nic`'s slot, another emulator) and keeps its rings in a
 :class:`fastpath.dma.HostMemory`. Device tests, fuzzers, benchmarks and users take this one.
 
 It never hides what it does: every register and every descriptor bit can be given by the caller,
