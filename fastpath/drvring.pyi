@@ -1,0 +1,140 @@
+"""The driver's side of the 8254x descriptor rings (SDM 3.2, 3.3; e1000_main.c).
+
+Compiled. `mem` is the host's RAM as in SkbPool. The ring never touches registers: the driver writes
+`dma`, `size_bytes`, `next_to_use` and the returned tails to the device.
+"""
+
+from typing import Any
+
+from fastpath.gro import GroTable
+from fastpath.skbuff import SkbPool, sk_buff
+
+TXD_CMD_EOP: int  # 0x01
+TXD_CMD_IFCS: int  # 0x02
+TXD_CMD_TSE: int  # 0x04
+TXD_CMD_RS: int  # 0x08
+TXD_CMD_DEXT: int  # 0x20
+TXD_CMD_VLE: int  # 0x40
+TXD_CMD_IDE: int  # 0x80
+TXD_POPTS_IXSM: int  # 0x01
+TXD_POPTS_TXSM: int  # 0x02
+TUCMD_TCP: int  # 0x01
+TUCMD_IP: int  # 0x02
+TUCMD_TSE: int  # 0x04
+
+class TxRing:
+    """Transmit ring of `count` 16-byte descriptors (a multiple of 8)."""
+
+    def __init__(self, mem: Any, count: int) -> None: ...
+    dma: int
+    size_bytes: int
+    count: int
+    next_to_use: int  # the value for TDT
+    next_to_clean: int
+    def unused(self) -> int:
+        """Descriptors free now; one stays unused so that head == tail means empty."""
+
+    def desc_needed(self, skb: sk_buff, max_per_desc: int = 4096) -> int:
+        """Data descriptors map() will take for skb (without context descriptor)."""
+
+    def put_context(
+        self,
+        ipcss: int,
+        ipcso: int,
+        ipcse: int,
+        tucss: int,
+        tucso: int,
+        tucse: int,
+        paylen: int,
+        hdrlen: int,
+        mss: int,
+        cmd: int,
+    ) -> bool:
+        """Write a context descriptor (DTYP 0, DEXT added to `cmd` = TUCMD bits); False when full.
+
+        An unchanged context is written again: whether it is needed is the driver's decision.
+        """
+
+    def map(
+        self,
+        skb: sk_buff,
+        popts: int = 0,
+        cmd: int = 0x0B,
+        vlan: int = -1,
+        max_per_desc: int = 4096,
+    ) -> int:
+        """Write data descriptors for all of skb; takes ownership unless -1 (no room) is returned.
+
+        `cmd` is ORed into every descriptor except that EOP and RS go to the last only; DEXT|DTYP=1
+        are added; `vlan` >= 0 adds VLE and the tag. `popts` sits in each descriptor (the first
+        counts). Returns descriptors used.
+        """
+
+    def map_legacy(
+        self, skb: sk_buff, cmd: int = 0x0B, cso: int = 0, css: int = 0, vlan: int = -1
+    ) -> int:
+        """The same with legacy descriptors (IC in `cmd` = 0x04 with cso/css)."""
+
+    def clean(self, budget: int = 0) -> tuple[int, int]:
+        """Free the sk_buffs whose last descriptor has DD: (packets, bytes); 0 = no limit.
+
+        A TSO packet counts as gso_segs packets and the bytes that were on the wire.
+        """
+
+    def pending(self) -> int:
+        """sk_buffs mapped and not yet cleaned."""
+
+    def reset(self) -> None:
+        """Free every mapped sk_buff, zero the ring, next_to_use = next_to_clean = 0."""
+
+    def desc(self, index: int) -> bytes:
+        """The 16 bytes of a descriptor (diagnosis)."""
+
+class RxRing:
+    """Receive ring with one pool buffer per descriptor."""
+
+    def __init__(self, mem: Any, count: int, pool: SkbPool, buf_bytes: int) -> None: ...
+    dma: int
+    size_bytes: int
+    count: int
+    buf_bytes: int
+    next_to_use: int
+    next_to_clean: int
+    frames: int  # delivered (good) frames, every one of a merged sk_buff counted
+    bytes: int
+    # error counters
+    crc_errors: int  # CE
+    frame_errors: int  # SE, SEQ, RXE, CXE
+    length_errors: int  # runts, over-long chains
+    alloc_failed: int  # refill found the pool empty
+    hw_csum_good: int
+    hw_csum_err: int
+    def refill(self, max: int = 1 << 30) -> int:
+        """Fill empty descriptors (one slot stays unused); the new RDT, or -1 when none was added."""
+
+    def clean(
+        self,
+        budget: int,
+        out: list[sk_buff],
+        gro: GroTable | None = None,
+        rx_csum: bool = True,
+        vlan_strip: bool = True,
+        strip_fcs: bool = True,
+        accept_errors: bool = False,
+    ) -> int:
+        """Take up to `budget` received frames off the ring; frames taken.
+
+        Appends sk_buffs to `out`: data at the Ethernet header, mac_header set, len without FCS when
+        strip_fcs (the length in the descriptor includes it), ip_summed from the status bits, vlan_*
+        set. With `gro`, plain in-order TCP/UDP frames are merged; what the table still holds comes
+        out of ``gro.flush(out)`` (call it before napi_complete). Merged sk_buffs look the same: data
+        at the Ethernet header of the first frame.
+        """
+
+    def pending(self) -> bool:
+        """True when the next descriptor has DD set."""
+
+    def reset(self) -> None:
+        """Return every buffer to its pool, zero the ring."""
+
+    def desc(self, index: int) -> bytes: ...
