@@ -1,0 +1,1 @@
+"""Bytes and descriptors: the compiled kernels under the device and the stack."""
