@@ -1,0 +1,1 @@
+"""What no protocol family owns: sockets, devices, neighbours, timers (net/core)."""

@@ -1,0 +1,1139 @@
+"""struct sock: the transport-layer object, its lock, backlog, wait and memory rules.
+
+include/net/sock.h, net/core/sock.c, net/core/stream.c.
+
+Everything here runs with the host's clock lock held. The "socket lock" is the kernel's `owned`
+mark: while a caller owns a sock, packets from softirqs go to `sk_backlog` and `release_sock`
+feeds them to `sk.sk_backlog_rcv`.
+
+Callbacks: `sk.sk_data_ready()` and its three siblings are real methods (so a trace shows them);
+each calls the instance attribute of the same name without `sk_` (`sk.data_ready(sk)`), which
+starts as `sock_def_*` and may be replaced.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff, sk_buff_head
+from stack.core.uapi import (
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    SOCK_STREAM,
+)
+
+# include/net/tcp_states.h: every sock uses them, TCP gave the names
+TCP_ESTABLISHED = 1
+TCP_SYN_SENT = 2
+TCP_SYN_RECV = 3
+TCP_FIN_WAIT1 = 4
+TCP_FIN_WAIT2 = 5
+TCP_TIME_WAIT = 6
+TCP_CLOSE = 7
+TCP_CLOSE_WAIT = 8
+TCP_LAST_ACK = 9
+TCP_LISTEN = 10
+TCP_CLOSING = 11
+TCP_NEW_SYN_RECV = 12
+
+TCPF_ESTABLISHED = 1 << 1
+TCPF_SYN_SENT = 1 << 2
+TCPF_SYN_RECV = 1 << 3
+TCPF_FIN_WAIT1 = 1 << 4
+TCPF_FIN_WAIT2 = 1 << 5
+TCPF_TIME_WAIT = 1 << 6
+TCPF_CLOSE = 1 << 7
+TCPF_CLOSE_WAIT = 1 << 8
+TCPF_LAST_ACK = 1 << 9
+TCPF_LISTEN = 1 << 10
+TCPF_CLOSING = 1 << 11
+TCPF_NEW_SYN_RECV = 1 << 12
+
+# enum sock_flags (include/net/sock.h): bit masks in sk.sk_flags
+SOCK_DEAD = 1 << 0
+SOCK_DONE = 1 << 1
+SOCK_URGINLINE = 1 << 2
+SOCK_KEEPOPEN = 1 << 3
+SOCK_LINGER = 1 << 4
+SOCK_DESTROY = 1 << 5
+SOCK_BROADCAST = 1 << 6
+SOCK_TIMESTAMP = 1 << 7
+SOCK_ZAPPED = 1 << 8
+SOCK_USE_WRITE_QUEUE = 1 << 9
+SOCK_DBG = 1 << 10
+SOCK_RCVTSTAMP = 1 << 11
+SOCK_RCVTSTAMPNS = 1 << 12
+SOCK_LOCALROUTE = 1 << 13
+SOCK_QUEUE_SHRUNK = 1 << 14
+SOCK_RXQ_OVFL = 1 << 15
+SOCK_SELECT_ERR_QUEUE = 1 << 16
+SOCK_RCU_FREE = 1 << 17
+SOCK_NO_CHECK_TX = 1 << 18
+SOCK_RCVBUF_LOCK = 1 << 19
+SOCK_SNDBUF_LOCK = 1 << 20
+SOCK_BINDADDR_LOCK = 1 << 21
+SOCK_BINDPORT_LOCK = 1 << 22
+SOCK_NOSPACE = 1 << 23
+
+SK_CAN_REUSE = 1
+SK_NO_REUSE = 0
+
+SK_MEM_QUANTUM = 4096
+MAX_SCHEDULE_TIMEOUT = 1 << 62
+SK_RMEM_MAX = 212992
+SK_WMEM_MAX = 212992
+SOCK_MIN_SNDBUF = 4608
+SOCK_MIN_RCVBUF = 2304
+HZ_NS = 1_000_000_000
+
+
+class wait_queue_head:
+    """What waits on a socket: sleeping callers (counted) and callbacks (poll, asyncio).
+
+    A callback runs in softirq or process context of the host, with the lock held, and must not
+    call into the socket; it schedules what it wants done with `clock.call_soon`.
+    """
+
+    __slots__ = ("callbacks", "clock", "sleepers")
+
+    def __init__(self, clock: Any) -> None:
+        self.clock = clock
+        self.sleepers = 0
+        self.callbacks: list[Callable[[], None]] = []
+
+    def add(self, fn: Callable[[], None]) -> None:
+        """Call `fn()` at each wake-up until removed."""
+        self.callbacks.append(fn)
+
+    def remove(self, fn: Callable[[], None]) -> None:
+        """Forget `fn`; no error when it is not there."""
+        if fn in self.callbacks:
+            self.callbacks.remove(fn)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything waits (kernel: wq_has_sleeper)."""
+        return bool(self.sleepers or self.callbacks)
+
+
+def wake_up(wq: wait_queue_head) -> None:
+    """kernel/sched/wait.c: wake the sleepers and run the callbacks."""
+    if wq.sleepers:
+        wq.clock.wake()
+    if wq.callbacks:
+        for fn in tuple(wq.callbacks):
+            fn()
+
+
+class proto_mem:
+    """What `struct proto` counts per network: memory_allocated (bytes here), sockets, orphans."""
+
+    __slots__ = (
+        "memory_allocated",
+        "memory_pressure",
+        "orphan_count",
+        "sockets_allocated",
+        "sysctl_mem",
+    )
+
+    def __init__(self, low: int = 48 << 20, pressure: int = 64 << 20, high: int = 96 << 20) -> None:
+        self.memory_allocated = 0
+        self.sockets_allocated = 0
+        self.orphan_count = 0
+        self.memory_pressure = False
+        self.sysctl_mem = [low, pressure, high]
+
+
+class sock:
+    """struct sock. Lengths in bytes, times in ns, ports and addresses (subclasses) in host order."""
+
+    __slots__ = (
+        "__weakref__",
+        "data_ready",
+        "destruct",
+        "error_report",
+        "net",
+        "sk_ack_backlog",
+        "sk_backlog",
+        "sk_backlog_len",
+        "sk_backlog_rcv",
+        "sk_bound_dev_if",
+        "sk_cookie",
+        "sk_drops",
+        "sk_dst_cache",
+        "sk_dst_pending_confirm",
+        "sk_err",
+        "sk_err_soft",
+        "sk_error_queue",
+        "sk_family",
+        "sk_filter",
+        "sk_flags",
+        "sk_forward_alloc",
+        "sk_gso_max_segs",
+        "sk_gso_max_size",
+        "sk_gso_type",
+        "sk_hash",
+        "sk_kern_sock",
+        "sk_lingertime",
+        "sk_lock_owned",
+        "sk_mark",
+        "sk_max_ack_backlog",
+        "sk_mem",
+        "sk_no_check_tx",
+        "sk_omem_alloc",
+        "sk_pacing_rate",
+        "sk_peek_off",
+        "sk_priority",
+        "sk_prot",
+        "sk_prot_creator",
+        "sk_protocol",
+        "sk_rcvbuf",
+        "sk_rcvlowat",
+        "sk_rcvtimeo_ns",
+        "sk_receive_queue",
+        "sk_reserved_mem",
+        "sk_reuse",
+        "sk_reuseport",
+        "sk_rmem_alloc",
+        "sk_route_caps",
+        "sk_rx_dst",
+        "sk_shutdown",
+        "sk_sndbuf",
+        "sk_sndtimeo_ns",
+        "sk_socket",
+        "sk_stamp_ns",
+        "sk_state",
+        "sk_timer",
+        "sk_tsflags",
+        "sk_txhash",
+        "sk_type",
+        "sk_user_data",
+        "sk_wmem_alloc",
+        "sk_wmem_queued",
+        "sk_wq",
+        "sk_write_pending",
+        "sk_write_queue",
+        "state_change",
+        "write_space",
+    )
+
+    def __init__(self, net: Any) -> None:
+        self.net = net
+        self.sk_family = 0
+        self.sk_type = 0
+        self.sk_protocol = 0
+        self.sk_state = TCP_CLOSE
+        self.sk_hash = 0
+        self.sk_reuse = SK_NO_REUSE
+        self.sk_reuseport = False
+        self.sk_bound_dev_if = 0
+        self.sk_kern_sock = False
+
+    def sk_data_ready(self) -> None:
+        """Tell readers that `sk_receive_queue` got something."""
+        self.data_ready(self)
+
+    def sk_state_change(self) -> None:
+        """Tell waiters that `sk_state` moved."""
+        self.state_change(self)
+
+    def sk_write_space(self) -> None:
+        """Tell writers that there is room again."""
+        self.write_space(self)
+
+    def sk_error_report(self) -> None:
+        """Tell waiters that `sk_err` or the error queue changed."""
+        self.error_report(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} family={self.sk_family} type={self.sk_type} "
+            f"protocol={self.sk_protocol} state={self.sk_state}>"
+        )
+
+
+# --- flags ---------------------------------------------------------------------------------
+
+
+def sock_flag(sk: sock, flag: int) -> bool:
+    """include/net/sock.h: whether `flag` (a SOCK_* mask) is set."""
+    return bool(sk.sk_flags & flag)
+
+
+def sock_set_flag(sk: sock, flag: int) -> None:
+    """include/net/sock.h"""
+    sk.sk_flags |= flag
+
+
+def sock_reset_flag(sk: sock, flag: int) -> None:
+    """include/net/sock.h"""
+    sk.sk_flags &= ~flag
+
+
+def sock_valbool_flag(sk: sock, flag: int, valbool: bool) -> None:
+    """include/net/sock.h"""
+    if valbool:
+        sk.sk_flags |= flag
+    else:
+        sk.sk_flags &= ~flag
+
+
+def sock_net(sk: sock) -> Any:
+    """include/net/sock.h: the host that owns `sk`."""
+    return sk.net
+
+
+# --- birth and death -----------------------------------------------------------------------
+
+
+def sk_alloc(net: Any, family: int, priority: int, prot: Any, kern: bool = False) -> sock:
+    """net/core/sock.c: a fresh sock of `prot.sock_class`; `sock_init_data` must follow.
+
+    `priority` is the kernel's gfp mask and has no meaning here.
+    """
+    sk = prot.sock_class(net)
+    sk.sk_family = family
+    sk.sk_prot = sk.sk_prot_creator = prot
+    sk.sk_kern_sock = kern
+    mem = net.prot_mem.get(prot.name)
+    if mem is None:
+        mem = net.prot_mem[prot.name] = proto_mem()
+    sk.sk_mem = mem
+    mem.sockets_allocated += 1
+    return sk
+
+
+def sock_init_data(sock_: Any, sk: sock) -> None:
+    """net/core/sock.c: queues, buffers, callbacks and state of a new sock."""
+    net = sk.net
+    sysctl = net.sysctl
+    sk.sk_receive_queue = sk_buff_head()
+    sk.sk_write_queue = sk_buff_head()
+    sk.sk_error_queue = sk_buff_head()
+    sk.sk_backlog = deque()
+    sk.sk_backlog_len = 0
+    sk.sk_timer = None
+    sk.sk_lock_owned = False
+    sk.sk_rcvbuf = getattr(sysctl, "rmem_default", SK_RMEM_MAX)
+    sk.sk_sndbuf = getattr(sysctl, "wmem_default", SK_WMEM_MAX)
+    sk.sk_state = TCP_CLOSE
+    sk.sk_flags = SOCK_ZAPPED
+    sk.sk_wq = wait_queue_head(net.clock)
+    sk.sk_socket = sock_
+    if sock_ is not None:
+        sk.sk_type = sock_.type
+        sock_.sk = sk
+    sk.state_change = sock_def_wakeup
+    sk.data_ready = sock_def_readable
+    sk.write_space = sock_def_write_space
+    sk.error_report = sock_def_error_report
+    sk.destruct = sock_def_destruct
+    sk.sk_backlog_rcv = sk.sk_prot.backlog_rcv
+    sk.sk_dst_cache = None
+    sk.sk_rx_dst = None
+    sk.sk_dst_pending_confirm = False
+    sk.sk_rmem_alloc = 0
+    sk.sk_wmem_alloc = 0
+    sk.sk_omem_alloc = 0
+    sk.sk_wmem_queued = 0
+    sk.sk_forward_alloc = 0
+    sk.sk_reserved_mem = 0
+    sk.sk_drops = 0
+    sk.sk_err = 0
+    sk.sk_err_soft = 0
+    sk.sk_ack_backlog = 0
+    sk.sk_max_ack_backlog = 0
+    sk.sk_shutdown = 0
+    sk.sk_lingertime = 0
+    sk.sk_peek_off = -1
+    sk.sk_priority = 0
+    sk.sk_mark = 0
+    sk.sk_rcvlowat = 1
+    sk.sk_rcvtimeo_ns = MAX_SCHEDULE_TIMEOUT
+    sk.sk_sndtimeo_ns = MAX_SCHEDULE_TIMEOUT
+    sk.sk_stamp_ns = -1
+    sk.sk_tsflags = 0
+    sk.sk_txhash = 0
+    sk.sk_no_check_tx = False
+    sk.sk_route_caps = 0
+    sk.sk_gso_type = 0
+    sk.sk_gso_max_size = 65536
+    sk.sk_gso_max_segs = 65535
+    sk.sk_pacing_rate = (1 << 64) - 1
+    sk.sk_write_pending = 0
+    sk.sk_filter = None
+    sk.sk_user_data = None
+    net.sock_cookie = sk.sk_cookie = getattr(net, "sock_cookie", 0) + 1
+
+
+def sk_clone_lock(sk: sock, priority: int = 0) -> sock:
+    """net/core/sock.c: a locked child with sk's settings and empty queues (accept path)."""
+    newsk = type(sk).__new__(type(sk))
+    for cls in type(sk).__mro__:
+        for name in getattr(cls, "__slots__", ()):
+            if name != "__weakref__" and hasattr(sk, name):
+                setattr(newsk, name, getattr(sk, name))
+    newsk.sk_mem.sockets_allocated += 1
+    newsk.sk_receive_queue = sk_buff_head()
+    newsk.sk_write_queue = sk_buff_head()
+    newsk.sk_error_queue = sk_buff_head()
+    newsk.sk_backlog = deque()
+    newsk.sk_backlog_len = 0
+    newsk.sk_lock_owned = True
+    newsk.sk_socket = None
+    newsk.sk_wq = wait_queue_head(sk.net.clock)
+    newsk.sk_timer = None
+    newsk.sk_rmem_alloc = 0
+    newsk.sk_wmem_alloc = 0
+    newsk.sk_omem_alloc = 0
+    newsk.sk_wmem_queued = 0
+    newsk.sk_forward_alloc = 0
+    newsk.sk_drops = 0
+    newsk.sk_dst_cache = None
+    newsk.sk_rx_dst = None
+    newsk.sk_err = 0
+    newsk.sk_err_soft = 0
+    newsk.sk_ack_backlog = 0
+    newsk.sk_shutdown = 0
+    newsk.sk_write_pending = 0
+    newsk.sk_user_data = None
+    newsk.sk_priority = 0
+    newsk.sk_flags &= ~(SOCK_DONE | SOCK_DEAD)
+    newsk.state_change = sock_def_wakeup
+    newsk.data_ready = sock_def_readable
+    newsk.write_space = sk.write_space
+    newsk.error_report = sock_def_error_report
+    sk.net.sock_cookie = newsk.sk_cookie = sk.net.sock_cookie + 1
+    return newsk
+
+
+def sk_free(sk: sock) -> None:
+    """net/core/sock.c: last step of a sock's life; queues are purged, memory is given back."""
+    if sk.sk_mem is None:
+        return
+    if sk.destruct is not None:
+        sk.destruct(sk)
+    sk.sk_receive_queue.purge()
+    sk.sk_error_queue.purge()
+    sk.sk_write_queue.purge()
+    while sk.sk_backlog:
+        kfree_skb(sk.sk_backlog.popleft())
+    sk.sk_backlog_len = 0
+    sk.sk_dst_cache = None
+    sk.sk_rx_dst = None
+    sk_mem_reclaim_final(sk)
+    sk.sk_mem.sockets_allocated -= 1
+    sk.sk_mem = None
+
+
+def sock_put(sk: sock) -> None:
+    """include/net/sock.h: reference counts are Python's; kept for the map."""
+
+
+def sock_hold(sk: sock) -> None:
+    """include/net/sock.h: reference counts are Python's; kept for the map."""
+
+
+def sock_orphan(sk: sock) -> None:
+    """include/net/sock.h: detach from the socket; nobody waits on it any more."""
+    sk.sk_flags |= SOCK_DEAD
+    sk.sk_socket = None
+
+
+def sock_graft(sk: sock, parent: Any) -> None:
+    """include/net/sock.h: attach an accepted sock to its socket."""
+    parent.sk = sk
+    sk.sk_socket = parent
+
+
+def sk_common_release(sk: sock) -> None:
+    """net/core/sock.c: close of every protocol without a state machine."""
+    prot = sk.sk_prot
+    if prot.destroy is not None:
+        prot.destroy(sk)
+    if prot.unhash is not None:
+        prot.unhash(sk)
+    sock_orphan(sk)
+    sk_free(sk)
+
+
+# --- the lock ------------------------------------------------------------------------------
+
+
+def lock_sock(sk: sock) -> None:
+    """net/core/sock.c: own `sk`; sleeps while another caller owns it."""
+    if sk.sk_lock_owned:
+        wq = sk.sk_wq
+        wq.sleepers += 1
+        try:
+            sk.net.clock.wait(lambda: not sk.sk_lock_owned)
+        finally:
+            wq.sleepers -= 1
+    sk.sk_lock_owned = True
+
+
+def release_sock(sk: sock) -> None:
+    """net/core/sock.c: drain the backlog, run the protocol's release_cb, give `sk` up."""
+    if sk.sk_backlog:
+        __release_sock(sk)
+    release_cb = sk.sk_prot.release_cb
+    if release_cb is not None:
+        release_cb(sk)
+    sk.sk_lock_owned = False
+    if sk.sk_wq.sleepers:
+        wake_up(sk.sk_wq)
+
+
+def __release_sock(sk: sock) -> None:
+    """net/core/sock.c: feed the backlog to the protocol."""
+    backlog = sk.sk_backlog
+    while backlog:
+        skb = backlog.popleft()
+        sk.sk_backlog_rcv(sk, skb)
+    sk.sk_backlog_len = 0
+
+
+def sk_flush_backlog(sk: sock) -> bool:
+    """include/net/sock.h: let packets in during a long sendmsg."""
+    if sk.sk_backlog:
+        __release_sock(sk)
+        return True
+    return False
+
+
+def bh_lock_sock(sk: sock) -> None:
+    """include/net/sock.h: the host runs one context at a time, so nothing to take."""
+
+
+def bh_unlock_sock(sk: sock) -> None:
+    """include/net/sock.h"""
+
+
+def sock_owned_by_user(sk: sock) -> bool:
+    """include/net/sock.h: a process-context caller holds `sk` now."""
+    return sk.sk_lock_owned
+
+
+def sk_rcvqueues_full(sk: sock, limit: int) -> bool:
+    """include/net/sock.h: backlog and receive queue together above `limit` bytes."""
+    return sk.sk_backlog_len + sk.sk_rmem_alloc > limit
+
+
+def sk_add_backlog(sk: sock, skb: sk_buff, limit: int) -> int:
+    """include/net/sock.h: 0, or -ENOBUFS when full. Takes ownership of skb on 0."""
+    if sk.sk_backlog_len + sk.sk_rmem_alloc > limit:
+        return -errno.ENOBUFS
+    sk.sk_backlog.append(skb)
+    sk.sk_backlog_len += skb.truesize
+    return 0
+
+
+def sk_backlog_rcv(sk: sock, skb: sk_buff) -> int:
+    """include/net/sock.h: hand one packet to the protocol as the owner."""
+    return sk.sk_backlog_rcv(sk, skb)
+
+
+# --- waiting -------------------------------------------------------------------------------
+
+
+def sock_rcvtimeo(sk: sock, noblock: int | bool) -> int:
+    """include/net/sock.h: ns a reader may wait (0 when it must not)."""
+    return 0 if noblock else sk.sk_rcvtimeo_ns
+
+
+def sock_sndtimeo(sk: sock, noblock: int | bool) -> int:
+    """include/net/sock.h: ns a writer may wait (0 when it must not)."""
+    return 0 if noblock else sk.sk_sndtimeo_ns
+
+
+def sock_rcvlowat(sk: sock, waitall: int | bool, length: int) -> int:
+    """include/net/sock.h: bytes that make a reader return."""
+    v = length if waitall else min(sk.sk_rcvlowat, length)
+    return v or 1
+
+
+def sock_intr_errno(timeo_ns: int) -> int:
+    """include/net/sock.h: errno of a wait that was broken off."""
+    return errno.EINTR
+
+
+def sk_wait_event(sk: sock, timeo_ns: int, cond: Callable[[], Any]) -> int:
+    """include/net/sock.h: give `sk` up, sleep until cond() or the time is over, own it again.
+
+    Returns the ns left, 0 when the time ran out. Call with the sock owned.
+    """
+    release_sock(sk)
+    try:
+        return wait_event(sk, timeo_ns, cond)
+    finally:
+        lock_sock(sk)
+
+
+def wait_event(sk: sock, timeo_ns: int, cond: Callable[[], Any]) -> int:
+    """Sleep on sk's wait queue without the sock's lock; the rest as `sk_wait_event`."""
+    if cond():
+        return timeo_ns
+    if timeo_ns <= 0:
+        return 0
+    wq = sk.sk_wq
+    clock = wq.clock
+    wq.sleepers += 1
+    try:
+        if timeo_ns >= MAX_SCHEDULE_TIMEOUT:
+            clock.wait(cond)
+            return timeo_ns
+        end_ns = clock.now_ns() + timeo_ns
+        if clock.wait(cond, timeo_ns):
+            return max(end_ns - clock.now_ns(), 1)
+        return 0
+    finally:
+        wq.sleepers -= 1
+
+
+def sk_wait_data(sk: sock, timeo_ns: int, skb: sk_buff | None) -> int:
+    """net/core/sock.c: wait until the receive queue's tail is no longer `skb`. Returns ns left.
+
+    Errors, shutdown and a move to CLOSE end the wait too; the caller looks which it was.
+    """
+    queue = sk.sk_receive_queue
+
+    def cond() -> bool:
+        return bool(
+            queue.peek_tail() is not skb
+            or sk.sk_err
+            or sk.sk_shutdown & RCV_SHUTDOWN
+            or sk.sk_state == TCP_CLOSE
+            or sk.sk_flags & SOCK_DEAD
+        )
+
+    return sk_wait_event(sk, timeo_ns, cond)
+
+
+# --- default callbacks ---------------------------------------------------------------------
+
+
+def sock_def_wakeup(sk: sock) -> None:
+    """net/core/sock.c: sk_state_change."""
+    wake_up(sk.sk_wq)
+
+
+def sock_def_error_report(sk: sock) -> None:
+    """net/core/sock.c: sk_error_report."""
+    wake_up(sk.sk_wq)
+
+
+def sock_def_readable(sk: sock) -> None:
+    """net/core/sock.c: sk_data_ready."""
+    wq = sk.sk_wq
+    if wq.sleepers or wq.callbacks:
+        wake_up(wq)
+
+
+def sock_def_write_space(sk: sock) -> None:
+    """net/core/sock.c: sk_write_space of datagram protocols: wake at half the buffer."""
+    wq = sk.sk_wq
+    if (wq.sleepers or wq.callbacks) and sk.sk_wmem_alloc << 1 <= sk.sk_sndbuf:
+        wake_up(wq)
+
+
+def sock_def_destruct(sk: sock) -> None:
+    """net/core/sock.c: nothing more to undo."""
+
+
+def sk_stream_write_space(sk: sock) -> None:
+    """net/core/stream.c: sk_write_space of stream protocols: wake at a third of the buffer."""
+    if sk_stream_is_writeable(sk) and sk.sk_socket is not None:
+        sk.sk_flags &= ~SOCK_NOSPACE
+        wake_up(sk.sk_wq)
+
+
+# --- errors --------------------------------------------------------------------------------
+
+
+def sock_error(sk: sock) -> int:
+    """include/net/sock.h: take the pending error; 0 or -errno."""
+    err = sk.sk_err
+    if err:
+        sk.sk_err = 0
+        return -err
+    return 0
+
+
+def raise_sock_error(sk: sock) -> None:
+    """Raise the pending error as OSError, if there is one."""
+    err = sk.sk_err
+    if err:
+        sk.sk_err = 0
+        raise os_error(err)
+
+
+def os_error(err: int) -> OSError:
+    """An OSError of errno `err` (either sign) with the platform's text."""
+    err = abs(err)
+    return OSError(err, errno.errorcode.get(err, str(err)))
+
+
+# --- memory: datagram side -----------------------------------------------------------------
+
+
+def sock_wfree(skb: sk_buff) -> None:
+    """net/core/sock.c: destructor of a packet that was sent."""
+    sk = skb.sk
+    sk.sk_wmem_alloc -= skb.truesize
+    wq = sk.sk_wq
+    if (wq.sleepers or wq.callbacks) and not sk.sk_flags & SOCK_USE_WRITE_QUEUE:
+        sk.sk_write_space()
+
+
+def __sock_wfree(skb: sk_buff) -> None:
+    """net/core/sock.c: as sock_wfree, without telling writers."""
+    skb.sk.sk_wmem_alloc -= skb.truesize
+
+
+def sock_rfree(skb: sk_buff) -> None:
+    """net/core/sock.c: destructor of a packet in a receive queue."""
+    sk = skb.sk
+    sk.sk_rmem_alloc -= skb.truesize
+    sk_mem_uncharge(sk, skb.truesize)
+
+
+def sock_efree(skb: sk_buff) -> None:
+    """net/core/sock.c: destructor of a packet that only borrowed a sock (early demux)."""
+
+
+def skb_orphan(skb: sk_buff) -> None:
+    """include/linux/skbuff.h: end the owner's charge now."""
+    destructor = skb.destructor
+    if destructor is not None:
+        skb.destructor = None
+        destructor(skb)
+    skb.sk = None
+
+
+def skb_set_owner_w(skb: sk_buff, sk: sock) -> None:
+    """net/core/sock.c: charge `skb` to sk's send buffer until it is freed."""
+    skb.sk = sk
+    skb.destructor = sock_wfree
+    sk.sk_wmem_alloc += skb.truesize
+
+
+def skb_set_owner_r(skb: sk_buff, sk: sock) -> None:
+    """include/net/sock.h: charge `skb` to sk's receive buffer until it is freed."""
+    if skb.destructor is not None:
+        skb_orphan(skb)
+    skb.sk = sk
+    skb.destructor = sock_rfree
+    truesize = skb.truesize
+    sk.sk_rmem_alloc += truesize
+    sk.sk_forward_alloc -= truesize
+
+
+def sock_writeable(sk: sock) -> bool:
+    """include/net/sock.h: less than half of the send buffer in flight."""
+    return sk.sk_wmem_alloc < sk.sk_sndbuf >> 1
+
+
+def sock_wspace(sk: sock) -> int:
+    """net/core/sock.c: room in the send buffer, 0 when none."""
+    if sk.sk_shutdown & SEND_SHUTDOWN:
+        return 0
+    return max(sk.sk_sndbuf - sk.sk_wmem_alloc, 0)
+
+
+def sk_wmem_alloc_get(sk: sock) -> int:
+    """include/net/sock.h"""
+    return sk.sk_wmem_alloc
+
+
+def sk_rmem_alloc_get(sk: sock) -> int:
+    """include/net/sock.h"""
+    return sk.sk_rmem_alloc
+
+
+def sock_queue_rcv_skb(sk: sock, skb: sk_buff) -> int:
+    """net/core/sock.c: append to the receive queue. 0, or -ENOMEM/-ENOBUFS/-EPERM.
+
+    Takes ownership of skb on 0 only.
+    """
+    if sk.sk_filter is not None and not sk.sk_filter(sk, skb):
+        return -errno.EPERM
+    return __sock_queue_rcv_skb(sk, skb)
+
+
+def __sock_queue_rcv_skb(sk: sock, skb: sk_buff) -> int:
+    """net/core/sock.c: as sock_queue_rcv_skb after the filter."""
+    if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
+        sk.sk_drops += 1
+        return -errno.ENOMEM
+    if not sk_rmem_schedule(sk, skb, skb.truesize):
+        sk.sk_drops += 1
+        return -errno.ENOBUFS
+    skb.dev = None
+    skb_set_owner_r(skb, sk)
+    sk.sk_receive_queue.queue_tail(skb)
+    if not sk.sk_flags & SOCK_DEAD:
+        sk.sk_data_ready()
+    return 0
+
+
+def sk_filter(sk: sock, skb: sk_buff) -> int:
+    """net/core/filter.c: 0 to accept, -EPERM to drop."""
+    if sk.sk_filter is not None and not sk.sk_filter(sk, skb):
+        return -errno.EPERM
+    return 0
+
+
+def sock_rmem_free(skb: sk_buff) -> None:
+    """net/core/skbuff.c: destructor in the error queue (no forward allocation there)."""
+    skb.sk.sk_rmem_alloc -= skb.truesize
+
+
+def sock_queue_err_skb(sk: sock, skb: sk_buff) -> int:
+    """net/core/skbuff.c: append to the error queue. 0 or -ENOMEM. Takes ownership on 0."""
+    truesize = skb.truesize
+    if sk.sk_rmem_alloc + truesize >= sk.sk_rcvbuf:
+        return -errno.ENOMEM
+    skb_orphan(skb)
+    skb.sk = sk
+    skb.destructor = sock_rmem_free
+    sk.sk_rmem_alloc += truesize
+    sk.sk_error_queue.queue_tail(skb)
+    if not sk.sk_flags & SOCK_DEAD:
+        sk.sk_error_report()
+    return 0
+
+
+def sock_alloc_send_skb(
+    sk: sock, size_bytes: int, noblock: int | bool, pool: Any = None, headroom: int = 0
+) -> sk_buff:
+    """net/core/sock.c: a charged sk_buff of `size_bytes` room; waits for send memory.
+
+    Raises: OSError EPIPE, EAGAIN, ENOBUFS or the sock's pending error.
+    """
+    if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+        sock_wait_for_wmem(sk, noblock)
+    skb = alloc_skb(pool or sk.net.skb_small, size_bytes, headroom)
+    if skb is None:
+        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+    skb.sk = sk
+    skb.destructor = sock_wfree
+    sk.sk_wmem_alloc += skb.truesize
+    return skb
+
+
+def sock_wait_for_wmem(sk: sock, noblock: int | bool) -> None:
+    """net/core/sock.c: sleep until sk_wmem_alloc is below sk_sndbuf.
+
+    Raises: OSError EPIPE after shutdown, EAGAIN when time is over, the pending error.
+    """
+    timeo_ns = sock_sndtimeo(sk, noblock)
+    while True:
+        raise_sock_error(sk)
+        if sk.sk_shutdown & SEND_SHUTDOWN:
+            raise OSError(errno.EPIPE, "socket was shut down for sending")
+        if sk.sk_wmem_alloc < sk.sk_sndbuf:
+            return
+        if timeo_ns <= 0:
+            raise BlockingIOError(errno.EAGAIN, "send buffer full")
+
+        def cond() -> bool:
+            return bool(
+                sk.sk_wmem_alloc < sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN
+            )
+
+        if sk.sk_lock_owned:
+            timeo_ns = sk_wait_event(sk, timeo_ns, cond)
+        else:
+            timeo_ns = wait_event(sk, timeo_ns, cond)
+
+
+# --- memory: protocol-wide -----------------------------------------------------------------
+
+
+def sk_mem_charge(sk: sock, size_bytes: int) -> None:
+    """include/net/sock.h: use forward allocation."""
+    sk.sk_forward_alloc -= size_bytes
+
+
+def sk_mem_uncharge(sk: sock, size_bytes: int) -> None:
+    """include/net/sock.h: return to forward allocation; a hoard above 2 MiB goes back at once."""
+    left = sk.sk_forward_alloc + size_bytes
+    sk.sk_forward_alloc = left
+    if left > 1 << 21:
+        sk_mem_reclaim(sk)
+
+
+def sk_mem_reclaim(sk: sock) -> None:
+    """include/net/sock.h: give whole quanta of forward allocation back to the protocol."""
+    amount = sk.sk_forward_alloc & ~(SK_MEM_QUANTUM - 1)
+    mem = sk.sk_mem
+    if amount > 0 and mem is not None:
+        sk.sk_forward_alloc -= amount
+        mem.memory_allocated -= amount
+        if mem.memory_pressure and mem.memory_allocated < mem.sysctl_mem[0]:
+            mem.memory_pressure = False
+
+
+def sk_mem_reclaim_final(sk: sock) -> None:
+    """include/net/sock.h: at destruction everything goes back."""
+    if sk.sk_mem is not None and sk.sk_forward_alloc:
+        sk.sk_mem.memory_allocated -= sk.sk_forward_alloc
+        sk.sk_forward_alloc = 0
+
+
+def __sk_mem_schedule(sk: sock, size_bytes: int, kind: int) -> bool:
+    """net/core/sock.c: take quanta from the protocol; False above the hard limit.
+
+    `kind`: 0 = send, 1 = receive. Under pressure a sock keeps a minimum.
+    """
+    amount = (size_bytes + SK_MEM_QUANTUM - 1) & ~(SK_MEM_QUANTUM - 1)
+    mem = sk.sk_mem
+    if mem is None:
+        return False
+    total = mem.memory_allocated + amount
+    low, pressure, high = mem.sysctl_mem
+    if total > high:
+        mem.memory_pressure = True
+        used = sk.sk_rmem_alloc if kind else sk.sk_wmem_queued
+        if used + size_bytes > SK_MEM_QUANTUM:
+            return False
+    elif total > pressure:
+        mem.memory_pressure = True
+    elif total <= low:
+        mem.memory_pressure = False
+    mem.memory_allocated = total
+    sk.sk_forward_alloc += amount
+    return True
+
+
+def sk_wmem_schedule(sk: sock, size_bytes: int) -> bool:
+    """include/net/sock.h: make sure `size_bytes` of forward allocation are there to send."""
+    return size_bytes <= sk.sk_forward_alloc or __sk_mem_schedule(
+        sk, size_bytes - sk.sk_forward_alloc, 0
+    )
+
+
+def sk_rmem_schedule(sk: sock, skb: sk_buff | None, size_bytes: int) -> bool:
+    """include/net/sock.h: make sure `size_bytes` of forward allocation are there to receive."""
+    return size_bytes <= sk.sk_forward_alloc or __sk_mem_schedule(
+        sk, size_bytes - sk.sk_forward_alloc, 1
+    )
+
+
+def sk_forced_mem_schedule(sk: sock, size_bytes: int) -> None:
+    """net/ipv4/tcp_output.c: memory for a FIN, whatever the limits say."""
+    delta = size_bytes - sk.sk_forward_alloc
+    if delta > 0:
+        amount = (delta + SK_MEM_QUANTUM - 1) & ~(SK_MEM_QUANTUM - 1)
+        sk.sk_forward_alloc += amount
+        sk.sk_mem.memory_allocated += amount
+
+
+def sk_under_memory_pressure(sk: sock) -> bool:
+    """include/net/sock.h"""
+    return sk.sk_mem is not None and sk.sk_mem.memory_pressure
+
+
+def sk_wmem_queued_add(sk: sock, val: int) -> None:
+    """include/net/sock.h: bytes in sk_write_queue (may be negative)."""
+    sk.sk_wmem_queued += val
+
+
+# --- streams (net/core/stream.c) -----------------------------------------------------------
+
+
+def sk_stream_wspace(sk: sock) -> int:
+    """include/net/sock.h: send buffer not yet queued."""
+    return sk.sk_sndbuf - sk.sk_wmem_queued
+
+
+def sk_stream_min_wspace(sk: sock) -> int:
+    """include/net/sock.h: what must be free before a writer is woken."""
+    return sk.sk_wmem_queued >> 1
+
+
+def sk_stream_memory_free(sk: sock) -> bool:
+    """include/net/sock.h: a writer may queue more."""
+    if sk.sk_wmem_queued >= sk.sk_sndbuf:
+        return False
+    memory_free = sk.sk_prot.stream_memory_free
+    return memory_free is None or bool(memory_free(sk, 0))
+
+
+def sk_stream_is_writeable(sk: sock) -> bool:
+    """include/net/sock.h: poll's view of the same."""
+    return sk_stream_wspace(sk) >= sk_stream_min_wspace(sk) and sk_stream_memory_free(sk)
+
+
+def sk_stream_wait_connect(sk: sock, timeo_ns: int) -> int:
+    """net/core/stream.c: wait until connected. Returns the ns left.
+
+    Raises: OSError EPIPE when not connecting, EAGAIN when time is over, the pending error.
+    """
+    while True:
+        raise_sock_error(sk)
+        if not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV):
+            if (1 << sk.sk_state) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT):
+                return timeo_ns
+            raise OSError(errno.EPIPE, "socket is not connected")
+        if timeo_ns <= 0:
+            raise BlockingIOError(errno.EAGAIN, "still connecting")
+
+        def cond() -> bool:
+            return bool(sk.sk_err or not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV))
+
+        sk.sk_write_pending += 1
+        try:
+            timeo_ns = sk_wait_event(sk, timeo_ns, cond)
+        finally:
+            sk.sk_write_pending -= 1
+
+
+def sk_stream_wait_close(sk: sock, timeo_ns: int) -> None:
+    """net/core/stream.c: linger until the FIN exchange is over or the time is."""
+    closing = TCPF_FIN_WAIT1 | TCPF_CLOSING | TCPF_LAST_ACK
+    if timeo_ns > 0:
+        sk_wait_event(sk, timeo_ns, lambda: not (1 << sk.sk_state) & closing)
+
+
+def sk_stream_wait_memory(sk: sock, timeo_ns: int) -> int:
+    """net/core/stream.c: wait for send memory. Returns the ns left.
+
+    Raises: OSError EPIPE after shutdown, EAGAIN when time is over, the pending error.
+    """
+    while True:
+        if sk.sk_err:
+            raise_sock_error(sk)
+        if sk.sk_shutdown & SEND_SHUTDOWN:
+            raise OSError(errno.EPIPE, "socket was shut down for sending")
+        if sk_stream_memory_free(sk):
+            return timeo_ns
+        if timeo_ns <= 0:
+            sk.sk_flags |= SOCK_NOSPACE
+            raise BlockingIOError(errno.EAGAIN, "send buffer full")
+        sk.sk_flags |= SOCK_NOSPACE
+
+        def cond() -> bool:
+            return bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN or sk_stream_memory_free(sk))
+
+        sk.sk_write_pending += 1
+        try:
+            timeo_ns = sk_wait_event(sk, timeo_ns, cond)
+        finally:
+            sk.sk_write_pending -= 1
+
+
+def sk_stream_error(sk: sock, flags: int, err: int) -> OSError:
+    """net/core/stream.c: the exception for a failed send (`err` is an errno).
+
+    EPIPE gives way to a pending error, as in the kernel; there is no SIGPIPE here.
+    """
+    if err == errno.EPIPE:
+        err = -sock_error(sk) or errno.EPIPE
+    return os_error(err)
+
+
+def sk_stream_kill_queues(sk: sock) -> None:
+    """net/core/stream.c: purge what is left at destruction."""
+    sk.sk_receive_queue.purge()
+    sk.sk_error_queue.purge()
+    sk_mem_reclaim_final(sk)
+
+
+def sk_wmem_free_skb(sk: sock, skb: sk_buff) -> None:
+    """include/net/tcp.h (tcp_wmem_free_skb): uncharge and free one skb of the write queue."""
+    truesize = skb.truesize
+    sk.sk_wmem_queued -= truesize
+    sk_mem_uncharge(sk, truesize)
+    kfree_skb(skb)
+
+
+# --- cached route --------------------------------------------------------------------------
+
+
+def sk_dst_get(sk: sock) -> Any:
+    """include/net/sock.h: the cached dst, unchecked."""
+    return sk.sk_dst_cache
+
+
+def __sk_dst_get(sk: sock) -> Any:
+    """include/net/sock.h"""
+    return sk.sk_dst_cache
+
+
+def sk_dst_set(sk: sock, dst: Any) -> None:
+    """include/net/sock.h: cache `dst` (None forgets)."""
+    sk.sk_dst_pending_confirm = False
+    sk.sk_dst_cache = dst
+
+
+def __sk_dst_set(sk: sock, dst: Any) -> None:
+    """include/net/sock.h"""
+    sk.sk_dst_pending_confirm = False
+    sk.sk_dst_cache = dst
+
+
+def sk_dst_reset(sk: sock) -> None:
+    """include/net/sock.h: forget the cached dst."""
+    sk.sk_dst_cache = None
+
+
+__sk_dst_reset = sk_dst_reset
+
+
+def sk_dst_check(sk: sock, cookie: int = 0) -> Any:
+    """net/core/sock.c: the cached dst if it is still good, else None (and forgotten)."""
+    dst = sk.sk_dst_cache
+    if dst is not None and dst.obsolete and dst.ops.check(dst, cookie) is None:
+        sk.sk_dst_cache = None
+        return None
+    return dst
+
+
+__sk_dst_check = sk_dst_check
+
+
+def sk_setup_caps(sk: sock, dst: Any) -> None:
+    """net/core/sock.c: cache `dst` and learn what its device can do (features, GSO sizes)."""
+    sk.sk_dst_cache = dst
+    sk.sk_dst_pending_confirm = False
+    dev = dst.dev
+    sk.sk_route_caps = dev.features
+    sk.sk_gso_max_size = dev.gso_max_size
+    sk.sk_gso_max_segs = dev.gso_max_segs
+
+
+# --- slots of proto_ops that a family does not have ----------------------------------------
+
+
+def sock_no_socketpair(sock1: Any, sock2: Any) -> None:
+    """net/core/sock.c"""
+    raise OSError(errno.EOPNOTSUPP, "socketpair is not for this family")
+
+
+def sock_no_accept(sock_: Any, newsock: Any, flags: int, kern: bool = False) -> None:
+    """net/core/sock.c"""
+    raise OSError(errno.EOPNOTSUPP, "this socket type does not accept")
+
+
+def sock_no_listen(sock_: Any, backlog: int) -> None:
+    """net/core/sock.c"""
+    raise OSError(errno.EOPNOTSUPP, "this socket type does not listen")
+
+
+def sock_no_mmap(file: Any, sock_: Any, vma: Any) -> None:
+    """net/core/sock.c"""
+    raise OSError(errno.ENODEV, "sockets have no memory map")
+
+
+def sock_no_sendpage(*args: Any) -> None:
+    """net/core/sock.c (gone; MSG_SPLICE_PAGES today)"""
+    raise OSError(errno.EOPNOTSUPP, "sendpage is not for this protocol")
+
+
+def is_stream(sk: sock) -> bool:
+    """Whether `sk` is a byte stream."""
+    return sk.sk_type == SOCK_STREAM

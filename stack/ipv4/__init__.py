@@ -1,0 +1,1 @@
+"""IPv4 and its transports (net/ipv4)."""
