@@ -1,0 +1,734 @@
+"""The clocks a NIC, a link or a host is given: virtual (deterministic), real (own poll loop), asyncio.
+
+All three keep the same event queue: a FIFO of things to do now and a heap of things to do later.
+They differ only in who advances time: a `VirtualClock` jumps to the next event, a `RealClock`
+sleeps in one poll loop with the links' file descriptors, an `AsyncioClock` lends itself a running
+asyncio loop.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+import time
+from asyncio import AbstractEventLoop
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from heapq import heappop, heappush
+from typing import Any
+
+SECOND_NS = 1_000_000_000
+# A wait without timeout gives up after this much virtual time in which only background timers
+# (watchdogs, garbage collection) ran: nothing that they do can end the wait.
+BACKGROUND_GRACE_NS = 300 * SECOND_NS
+
+
+class ClockError(RuntimeError):
+    """A clock was asked for something it cannot do; the message names the remedy."""
+
+
+class SimulationDeadlock(ClockError):
+    """A blocking call waits in virtual time and no event is left that could end the wait."""
+
+
+class TimerHandle:
+    """One scheduled call. `cancel()` is O(1): the entry stays in the heap and is skipped."""
+
+    __slots__ = ("fn", "when")
+
+    def __init__(self, when_ns: int, fn: Callable[[], Any]) -> None:
+        self.when = when_ns
+        self.fn: Callable[[], Any] | None = fn
+
+    def cancel(self) -> None:
+        """Make sure the call does not happen. Cancelling twice, or too late, is harmless."""
+        self.fn = None
+
+    @property
+    def cancelled(self) -> bool:
+        return self.fn is None
+
+
+class _NullLock:
+    """A lock for clocks that only one thread uses: entering costs two empty calls."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        return True
+
+    def release(self) -> None:
+        return None
+
+
+class _EventQueue:
+    """What the clocks share: `call_soon` FIFO, `call_at` heaps, expiry in (time, order) order."""
+
+    __slots__ = ("_background", "_heap", "_ready", "_seq", "events_run")
+
+    def __init__(self) -> None:
+        self._ready: deque[Callable[[], Any]] = deque()
+        self._heap: list[tuple[int, int, TimerHandle]] = []
+        self._background: list[tuple[int, int, TimerHandle]] = []
+        self._seq = 0
+        self.events_run = 0
+
+    def _push(self, when_ns: int, fn: Callable[[], Any], background: bool) -> TimerHandle:
+        handle = TimerHandle(when_ns, fn)
+        self._seq = seq = self._seq + 1
+        heappush(self._background if background else self._heap, (when_ns, seq, handle))
+        return handle
+
+    def _top(self) -> tuple[list[tuple[int, int, TimerHandle]], int] | None:
+        """Return (heap holding the earliest live entry, its time ns), dropping cancelled tops."""
+        heap = self._heap
+        while heap and heap[0][2].fn is None:
+            heappop(heap)
+        back = self._background
+        if not back:
+            return (heap, heap[0][0]) if heap else None
+        while back and back[0][2].fn is None:
+            heappop(back)
+        if not back:
+            return (heap, heap[0][0]) if heap else None
+        if heap and heap[0] < back[0]:
+            return heap, heap[0][0]
+        return back, back[0][0]
+
+    def next_ns(self) -> int | None:
+        """Time (ns) of the earliest scheduled call, None without one. `call_soon` is not counted."""
+        top = self._top()
+        return None if top is None else top[1]
+
+    def _run_expired(self, now_ns: int) -> int:
+        """Run what is due at `now_ns`: FIFO first, then timers by time. Returns events run."""
+        ready = self._ready
+        ran = 0
+        while True:
+            # Only the calls present now: one that re-queues itself must not starve the poll.
+            for _ in range(len(ready)):
+                ready.popleft()()
+                ran += 1
+            top = self._top()
+            if top is None or top[1] > now_ns:
+                return ran
+            handle = heappop(top[0])[2]
+            fn, handle.fn = handle.fn, None
+            assert fn is not None
+            fn()
+            ran += 1
+
+
+class _Task:
+    """A cooperative thread of a simulation: runs only while the clock's loop waits for it."""
+
+    __slots__ = ("clock", "cond", "deadline", "done", "error", "fn", "go", "name", "result", "thread")
+
+    def __init__(self, clock: VirtualClock, fn: Callable[[], Any], name: str) -> None:
+        self.clock = clock
+        self.fn = fn
+        self.name = name
+        self.cond: Callable[[], bool] | None = None
+        self.deadline: TimerHandle | None = None
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.go = threading.Semaphore(0)
+        self.thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def _main(self) -> None:
+        self.go.acquire()
+        try:
+            if self.error is None:
+                self.result = self.fn()
+        except BaseException as exc:
+            self.error = exc
+        finally:
+            self.done = True
+            self.clock._baton.release()
+
+    def join(self, timeout_ns: int | None = None) -> Any:
+        """Run the simulation until the task ends; return its result or raise its exception."""
+        if not self.clock.wait(self._is_done, timeout_ns):
+            raise TimeoutError(f"task {self.name!r} still runs after {timeout_ns} ns")
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def _is_done(self) -> bool:
+        return self.done
+
+
+class VirtualClock(_EventQueue):
+    """Time that jumps from event to event: the same inputs give the same run, byte for byte.
+
+    One thread at a time uses it. `wait` runs events until its condition holds, so a blocking call
+    of one host lets every other host on the clock go on. `spawn` adds cooperative threads, of
+    which exactly one runs at any time.
+    """
+
+    __slots__ = ("_baton", "_current", "_now", "_tasks", "lock")
+
+    def __init__(self, start_ns: int = 0) -> None:
+        super().__init__()
+        self._now = start_ns
+        self.lock: AbstractContextManager[Any] = _NullLock()
+        self._tasks: list[_Task] = []
+        self._current: _Task | None = None
+        self._baton = threading.Semaphore(0)
+
+    def now_ns(self) -> int:
+        """Virtual time in ns."""
+        return self._now
+
+    def call_at(
+        self, when_ns: int, fn: Callable[[], Any], *, background: bool = False
+    ) -> TimerHandle:
+        """Call `fn()` at `when_ns` (a time past means: as soon as possible, after `call_soon`s).
+
+        `background` marks housekeeping that alone must not keep a waiting call alive.
+        """
+        handle = TimerHandle(when_ns, fn)
+        self._seq = seq = self._seq + 1
+        heappush(self._background if background else self._heap, (when_ns, seq, handle))
+        return handle
+
+    def call_soon(self, fn: Callable[[], Any]) -> None:
+        """Call `fn()` after the current event, at the same time, in FIFO order."""
+        self._ready.append(fn)
+
+    def cancel(self, handle: TimerHandle) -> None:
+        """Cancel a `call_at`."""
+        handle.fn = None
+
+    def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
+        """Refuse: a file descriptor becomes readable in real time only."""
+        raise ClockError(
+            f"VirtualClock: cannot watch file descriptor {fd}; use RealClock or AsyncioClock "
+            "with links to the outside"
+        )
+
+    def remove_reader(self, fd: int) -> None:
+        """Nothing to remove: `add_reader` refuses."""
+
+    def wake(self) -> None:
+        """A waiter's condition may have changed. `wait` looks after every event anyway."""
+
+    def step(self) -> bool:
+        """Run one event, moving time forward if need be. False when none is left."""
+        if self._ready:
+            self.events_run += 1
+            self._ready.popleft()()
+            return True
+        top = self._top()
+        if top is None:
+            return False
+        if top[1] > self._now:
+            self._now = top[1]
+        handle = heappop(top[0])[2]
+        fn, handle.fn = handle.fn, None
+        assert fn is not None
+        self.events_run += 1
+        fn()
+        return True
+
+    def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
+        """Run events until `cond()` holds; False when `timeout_ns` passes first.
+
+        Raises:
+            SimulationDeadlock: no timeout, and nothing is left that could make it true.
+        """
+        current = self._current
+        if current is not None and threading.current_thread() is current.thread:
+            return self._task_wait(current, cond, timeout_ns)
+        if cond():
+            return True
+        ready = self._ready
+        if timeout_ns is None:
+            deadline = None
+            alone_since = -1
+        else:
+            deadline = self._now + timeout_ns
+        while True:
+            if self._tasks and self._run_tasks():
+                if cond():
+                    return True
+                continue
+            if ready:
+                self.events_run += 1
+                ready.popleft()()
+                if cond():
+                    return True
+                continue
+            top = self._top()
+            if deadline is not None:
+                if top is None or top[1] > deadline:
+                    self._now = max(self._now, deadline)
+                    return bool(cond())
+            elif top is None:
+                raise self._deadlock(cond)
+            elif top[0] is self._background and not self._heap:
+                if alone_since < 0:
+                    alone_since = self._now
+                elif top[1] - alone_since > BACKGROUND_GRACE_NS:
+                    raise self._deadlock(cond)
+            else:
+                alone_since = -1
+            assert top is not None
+            if top[1] > self._now:
+                self._now = top[1]
+            handle = heappop(top[0])[2]
+            fn, handle.fn = handle.fn, None
+            assert fn is not None
+            self.events_run += 1
+            fn()
+            if cond():
+                return True
+
+    def _deadlock(self, cond: Callable[[], bool]) -> SimulationDeadlock:
+        name = getattr(cond, "__qualname__", repr(cond))
+        waiting = ", ".join(t.name for t in self._tasks if not t.done)
+        return SimulationDeadlock(
+            f"at {self._now} ns: waiting for {name}, but no event is left that could end the wait"
+            + (f" (tasks also waiting: {waiting})" if waiting else "")
+            + "; give the call a timeout, or start the peer first"
+        )
+
+    def run_until(self, when_ns: int) -> None:
+        """Run everything due up to and including `when_ns`, then stand at that time."""
+        ready = self._ready
+        while True:
+            if self._tasks and self._run_tasks():
+                continue
+            if not ready:
+                top = self._top()
+                if top is None or top[1] > when_ns:
+                    break
+            self.step()
+        self._now = max(self._now, when_ns)
+
+    def run_for(self, duration_ns: int) -> None:
+        """`run_until(now + duration_ns)`."""
+        self.run_until(self._now + duration_ns)
+
+    def run_until_idle(self, limit_ns: int = 60 * SECOND_NS) -> bool:
+        """Run until only background timers are left; True then, False when `limit_ns` passed.
+
+        Background timers due before the last foreground event run too, in order.
+        """
+        end = self._now + limit_ns
+        while True:
+            if self._tasks and self._run_tasks():
+                continue
+            if not self._ready:
+                top = self._top()
+                if top is None or (top[0] is self._background and not self._heap):
+                    return True
+                if top[1] > end:
+                    self._now = end
+                    return False
+            self.step()
+
+    # --- cooperative threads ------------------------------------------------------------------
+
+    def spawn(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> _Task:
+        """Start `fn(*args)` as a cooperative thread of the simulation; it may call `wait`.
+
+        It first runs when somebody waits for, or runs, the clock. Returns the task: `.join()`
+        gives the result. Tasks take turns in the order they were spawned, so runs repeat.
+        """
+        task = _Task(self, lambda: fn(*args), name or getattr(fn, "__name__", "task"))
+        task.cond = _true
+        self._tasks.append(task)
+        task.thread.start()
+        return task
+
+    def _run_tasks(self) -> bool:
+        """Let every task whose condition holds run until it waits again. True when one ran."""
+        if self._current is not None:
+            return False
+        ran = False
+        for task in list(self._tasks):
+            if task.done:
+                continue
+            cond = task.cond
+            late = task.deadline is not None and task.deadline.fn is None
+            if late or (cond is not None and cond()):
+                ran = True
+                self._current = task
+                task.cond = None
+                task.go.release()
+                self._baton.acquire()
+                self._current = None
+                if task.done:
+                    self._tasks.remove(task)
+        return ran
+
+    def _task_wait(self, task: _Task, cond: Callable[[], bool], timeout_ns: int | None) -> bool:
+        """`wait` called inside a cooperative thread: give the baton back until it holds."""
+        if cond():
+            return True
+        task.deadline = None
+        if timeout_ns is not None:
+            task.deadline = self.call_at(self._now + timeout_ns, _nothing)
+        task.cond = cond
+        self._baton.release()
+        task.go.acquire()
+        if task.deadline is not None:
+            task.deadline.cancel()
+            task.deadline = None
+        if task.error is not None:
+            raise task.error
+        return bool(cond())
+
+
+def _true() -> bool:
+    return True
+
+
+def _nothing() -> None:
+    return None
+
+
+class RealClock(_EventQueue):
+    """Monotonic time and one poll loop for timers and the links' file descriptors.
+
+    Either `start()` runs the loop in a thread, and other threads call in holding `lock` (they
+    sleep on a condition variable), or nothing is started and whoever waits runs the loop itself.
+    """
+
+    __slots__ = (
+        "_cond",
+        "_owner",
+        "_polling",
+        "_readers",
+        "_selector",
+        "_stop",
+        "_thread",
+        "_wake_r",
+        "_wake_w",
+        "lock",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        rlock = threading.RLock()
+        self.lock: AbstractContextManager[Any] = rlock
+        self._cond = threading.Condition(rlock)
+        self._selector = selectors.DefaultSelector()
+        self._readers: dict[int, Callable[[], Any]] = {}
+        self._wake_r, self._wake_w = os.pipe()
+        os.set_blocking(self._wake_r, False)
+        os.set_blocking(self._wake_w, False)
+        self._selector.register(self._wake_r, selectors.EVENT_READ, None)
+        self._thread: threading.Thread | None = None
+        self._owner: int | None = None  # ident of the thread inside the loop
+        self._polling = False
+        self._stop = False
+
+    def now_ns(self) -> int:
+        """CLOCK_MONOTONIC in ns."""
+        return time.monotonic_ns()
+
+    def call_at(
+        self, when_ns: int, fn: Callable[[], Any], *, background: bool = False
+    ) -> TimerHandle:
+        """Call `fn()` with the lock held once `when_ns` is reached. Thread safe."""
+        with self.lock:
+            handle = self._push(when_ns, fn, background)
+            if self._polling and self._owner != threading.get_ident():
+                self._interrupt()
+            return handle
+
+    def call_soon(self, fn: Callable[[], Any]) -> None:
+        """Call `fn()` with the lock held, soon, in FIFO order. Thread safe."""
+        self._ready.append(fn)
+        if self._polling and self._owner != threading.get_ident():
+            self._interrupt()
+
+    def cancel(self, handle: TimerHandle) -> None:
+        """Cancel a `call_at`."""
+        handle.fn = None
+
+    def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
+        """Call `fn()` (lock held) whenever `fd` is readable, until `remove_reader`."""
+        with self.lock:
+            if fd in self._readers:
+                self._selector.modify(fd, selectors.EVENT_READ, fn)
+            else:
+                self._selector.register(fd, selectors.EVENT_READ, fn)
+            self._readers[fd] = fn
+            if self._polling:
+                self._interrupt()
+
+    def remove_reader(self, fd: int) -> None:
+        """Stop watching `fd`; unknown descriptors are ignored."""
+        with self.lock:
+            if self._readers.pop(fd, None) is not None:
+                self._selector.unregister(fd)
+                if self._polling:
+                    self._interrupt()
+
+    def wake(self) -> None:
+        """Tell sleeping `wait`ers to look at their condition. Call with the lock held."""
+        self._cond.notify_all()
+
+    def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
+        """Sleep until `cond()` or the timeout; returns `cond()`. Call with the lock held once.
+
+        The lock is free while asleep. Without a running loop this thread becomes the loop.
+        """
+        if cond():
+            return True
+        me = threading.get_ident()
+        deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+        while not cond():
+            left = None if deadline is None else deadline - time.monotonic_ns()
+            if left is not None and left <= 0:
+                return bool(cond())
+            if self._owner is None or self._owner == me:
+                self._run_once(left)
+            else:
+                # The loop's owner may stop running it (its own wait ended), hence the cap.
+                cap = 0.05 if self._thread is None else 1.0
+                self._cond.wait(cap if left is None else min(left / 1e9, cap))
+        return True
+
+    def _run_once(self, limit_ns: int | None) -> None:
+        """One turn of the loop: run what is due, poll at most `limit_ns`. Lock held on entry."""
+        outer = self._owner
+        self._owner = threading.get_ident()
+        try:
+            ran = self._run_expired(time.monotonic_ns())
+            self.events_run += ran
+            if self._ready or ran:
+                wait_s: float | None = 0.0
+            else:
+                top = self._top()
+                wait_ns = limit_ns
+                if top is not None:
+                    due = max(0, top[1] - time.monotonic_ns())
+                    wait_ns = due if wait_ns is None else min(wait_ns, due)
+                wait_s = None if wait_ns is None else wait_ns / 1e9
+            if wait_s == 0.0 and not self._readers:
+                if ran:
+                    self._cond.notify_all()
+                self._yield_lock()
+                return
+            self._polling = True
+            if ran:
+                self._cond.notify_all()
+            depth = self._release_lock()
+            try:
+                events = self._selector.select(wait_s)
+            finally:
+                self._acquire_lock(depth)
+                self._polling = False
+            for key, _ in events:
+                if key.fd == self._wake_r:
+                    self._drain()
+                elif key.fd in self._readers:
+                    self.events_run += 1
+                    key.data()
+        finally:
+            self._owner = outer
+
+    def _release_lock(self) -> Any:
+        return self._cond._release_save()  # type: ignore[attr-defined]  # RLock, any depth
+
+    def _acquire_lock(self, state: Any) -> None:
+        self._cond._acquire_restore(state)  # type: ignore[attr-defined]
+
+    def _yield_lock(self) -> None:
+        """Give threads that want the lock a chance while the loop is busy."""
+        state = self._release_lock()
+        self._acquire_lock(state)
+
+    def _interrupt(self) -> None:
+        try:
+            os.write(self._wake_w, b"\0")
+        except (BlockingIOError, OSError):
+            return  # the pipe is full, so the loop is awake already; or closed
+
+    def _drain(self) -> None:
+        try:
+            while len(os.read(self._wake_r, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            return
+
+    def start(self) -> RealClock:
+        """Run the loop in a daemon thread until `stop`."""
+        with self.lock:
+            if self._thread is None:
+                self._stop = False
+                self._thread = threading.Thread(target=self._main, name="clock", daemon=True)
+                self._thread.start()
+        return self
+
+    def _main(self) -> None:
+        with self.lock:
+            while not self._stop:
+                self._run_once(None)
+
+    def stop(self) -> None:
+        """Stop the thread that `start` made and wait for it."""
+        thread = self._thread
+        if thread is None:
+            return
+        self._stop = True
+        self._interrupt()
+        if thread is not threading.current_thread():
+            thread.join()
+        self._thread = None
+
+    def run(self, until: Callable[[], bool] | None = None, timeout_ns: int | None = None) -> bool:
+        """Run the loop in this thread until `until()` holds, `timeout_ns` passes or `stop`."""
+        deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+        self._stop = False
+        with self.lock:
+            while not self._stop:
+                if until is not None and until():
+                    return True
+                left = None if deadline is None else deadline - time.monotonic_ns()
+                if left is not None and left <= 0:
+                    return False
+                self._run_once(left)
+        return until is not None and bool(until())
+
+    def request_stop(self) -> None:
+        """End `run` soon; safe in a signal handler."""
+        self._stop = True
+        self._interrupt()
+
+    def close(self) -> None:
+        """Stop the loop and free the descriptors it made (not those of `add_reader`)."""
+        self.stop()
+        with self.lock:
+            if self._wake_r >= 0:
+                self._selector.close()
+                os.close(self._wake_r)
+                os.close(self._wake_w)
+                self._wake_r = self._wake_w = -1
+            self._readers.clear()
+            self._ready.clear()
+            self._heap.clear()
+            self._background.clear()
+
+
+class AsyncioClock(_EventQueue):
+    """A clock on an asyncio loop: hosts, links and coroutines share the loop's one thread.
+
+    Blocking calls cannot block here: use `stack.aio`, or non-blocking sockets. While the loop is
+    not running (set-up, tear-down), `wait` runs it until its condition holds.
+    """
+
+    __slots__ = ("_armed", "_closed", "_poll", "_waiters", "lock", "loop")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        super().__init__()
+        self.loop = loop
+        self.lock: AbstractContextManager[Any] = _NullLock()
+        self._armed: Any = None  # asyncio handle of the next timer
+        self._poll = False  # a _run is queued on the loop
+        self._waiters: list[Callable[[], None]] = []
+        self._closed = False
+
+    def now_ns(self) -> int:
+        """The loop's time in ns."""
+        return int(self.loop.time() * 1e9)
+
+    def call_at(
+        self, when_ns: int, fn: Callable[[], Any], *, background: bool = False
+    ) -> TimerHandle:
+        """Call `fn()` in the loop once `when_ns` is reached."""
+        handle = self._push(when_ns, fn, background)
+        armed = self._armed
+        if armed is None or when_ns / 1e9 < armed.when():
+            self._arm()
+        return handle
+
+    def call_soon(self, fn: Callable[[], Any]) -> None:
+        """Call `fn()` in the loop after the current callback, FIFO."""
+        self._ready.append(fn)
+        if not self._poll and not self._closed:
+            self._poll = True
+            self.loop.call_soon(self._run)
+
+    def cancel(self, handle: TimerHandle) -> None:
+        """Cancel a `call_at`."""
+        handle.fn = None
+
+    def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
+        """Call `fn()` whenever `fd` is readable."""
+        self.loop.add_reader(fd, fn)
+
+    def remove_reader(self, fd: int) -> None:
+        """Stop watching `fd`."""
+        self.loop.remove_reader(fd)
+
+    def wake(self) -> None:
+        """Waiting coroutines are woken by their sockets' wait queues; nothing to do."""
+
+    def _arm(self) -> None:
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+        top = self._top()
+        if top is not None and not self._closed:
+            self._armed = self.loop.call_at(top[1] / 1e9, self._expire)
+
+    def _expire(self) -> None:
+        self._armed = None
+        self._run()
+
+    def _run(self) -> None:
+        self._poll = False
+        if self._closed:
+            return
+        # asyncio rounds to its resolution and may call a hair early; the next turn catches that.
+        self.events_run += self._run_expired(self.now_ns())
+        if self._ready and not self._poll:
+            self._poll = True
+            self.loop.call_soon(self._run)
+        self._arm()
+
+    def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
+        """Run the loop until `cond()`; only while it is not running already.
+
+        Raises:
+            ClockError: called from a coroutine or callback, where blocking would stop the loop.
+        """
+        if cond():
+            return True
+        if self.loop.is_running():
+            raise ClockError(
+                "AsyncioClock: a blocking call inside the running loop would stop every host; "
+                "use stack.aio or a non-blocking socket"
+            )
+        deadline = None if timeout_ns is None else self.now_ns() + timeout_ns
+        while not cond():
+            if deadline is not None and self.now_ns() >= deadline:
+                return False
+            step = 0.001 if deadline is None else min(0.001, (deadline - self.now_ns()) / 1e9)
+            self.loop.call_later(0.0 if self._poll else max(step, 0.0), self.loop.stop)
+            self.loop.run_forever()
+        return True
+
+    def close(self) -> None:
+        """Forget every scheduled call; the loop itself stays the caller's."""
+        self._closed = True
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+        self._ready.clear()
+        self._heap.clear()
+        self._background.clear()
