@@ -148,7 +148,7 @@ class proto_mem:
 
 
 class sock:
-    """struct sock. Lengths in bytes, times in ns, ports and addresses (subclasses) in host order."""
+    """struct sock. Lengths in bytes, times in ns, addresses and ports in host order."""
 
     __slots__ = (
         "__weakref__",

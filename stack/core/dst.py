@@ -1,0 +1,210 @@
+"""include/net/dst.h, net/core/dst.c: what routing decided for a packet; cached by sockets."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastpath.skbuff import kfree_skb
+from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+
+DST_HOST = 0x0001
+DST_NOXFRM = 0x0002
+DST_NOPOLICY = 0x0004
+DST_NOCOUNT = 0x0008
+DST_OBSOLETE_NONE = 0
+DST_OBSOLETE_DEAD = 2
+DST_OBSOLETE_FORCE_CHK = -1
+DST_OBSOLETE_KILL = -2
+
+# include/uapi/linux/rtnetlink.h: names of `dst.metrics` keys
+RTAX_MTU = "mtu"
+RTAX_ADVMSS = "advmss"
+RTAX_WINDOW = "window"
+RTAX_RTT = "rtt"
+RTAX_HOPLIMIT = "hoplimit"
+RTAX_FEATURES = "features"
+RTAX_INITCWND = "initcwnd"
+RTAX_INITRWND = "initrwnd"
+RTAX_RTO_MIN = "rto_min"
+
+
+class dst_ops:
+    """The family's operations on its dst entries (include/net/dst_ops.h)."""
+
+    __slots__ = ("check", "default_advmss", "family", "mtu", "neigh_lookup", "update_pmtu")
+
+    def __init__(
+        self,
+        *,
+        family: int = 0,
+        check: Callable[[Any, int], Any] | None = None,
+        mtu: Callable[[Any], int] | None = None,
+        default_advmss: Callable[[Any], int] | None = None,
+        neigh_lookup: Callable[..., Any] | None = None,
+        update_pmtu: Callable[..., None] | None = None,
+    ) -> None:
+        self.family = family
+        self.check = check
+        self.mtu = mtu
+        self.default_advmss = default_advmss
+        self.neigh_lookup = neigh_lookup
+        self.update_pmtu = update_pmtu
+
+
+class dst_entry:
+    """One routing decision. `input(skb)` and `output(net, sk, skb)` are the next step of a packet.
+
+    `expires` is host time in ns, 0 = never. `metrics` holds what is set, by RTAX_* name.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "dev",
+        "error",
+        "expires",
+        "flags",
+        "header_len",
+        "input",
+        "lastuse",
+        "metrics",
+        "neigh",
+        "net",
+        "obsolete",
+        "ops",
+        "output",
+        "refcnt",
+    )
+
+    def __init__(
+        self,
+        dev: net_device | None = None,
+        *,
+        ops: dst_ops | None = None,
+        net: Any = None,
+        flags: int = 0,
+        obsolete: int = DST_OBSOLETE_NONE,
+    ) -> None:
+        self.dev = dev
+        self.ops = ops
+        self.net = dev.net if net is None and dev is not None else net
+        self.flags = flags
+        self.obsolete = obsolete
+        self.error = 0
+        self.expires = 0
+        self.header_len = 0
+        self.lastuse = 0
+        self.metrics: dict[str, int] = {}
+        self.neigh: Any = None  # last neighbour used through this dst (see ip_neigh_for_gw)
+        self.refcnt = 1
+        self.input: Callable[[Any], int] = dst_discard
+        self.output: Callable[[Any, Any, Any], int] = dst_discard_out
+
+
+def dst_discard(skb: Any) -> int:
+    """net/core/dst.c: input of a dead or unset route. Takes ownership of skb."""
+    kfree_skb(skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    return 0
+
+
+def dst_discard_out(net: Any, sk: Any, skb: Any) -> int:
+    """net/core/dst.c: output of a dead or unset route. Takes ownership of skb."""
+    kfree_skb(skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    return 0
+
+
+def dst_input(skb: Any) -> int:
+    """include/net/dst.h: hand a received packet to what its route says. Takes ownership of skb."""
+    return skb.dst.input(skb)
+
+
+def dst_output(net: Any, sk: Any, skb: Any) -> int:
+    """include/net/dst.h: send a packet the way its route says. Takes ownership of skb."""
+    return skb.dst.output(net, sk, skb)
+
+
+def dst_hold(dst: dst_entry) -> dst_entry:
+    """include/net/dst.h: count one more user."""
+    dst.refcnt += 1
+    return dst
+
+
+def dst_clone(dst: dst_entry | None) -> dst_entry | None:
+    """include/net/dst.h: `dst_hold` that allows None."""
+    if dst is not None:
+        dst.refcnt += 1
+    return dst
+
+
+def dst_release(dst: dst_entry | None) -> None:
+    """net/core/dst.c: one user fewer. Memory is Python's; the count is for ss and for tests."""
+    if dst is not None:
+        dst.refcnt -= 1
+
+
+def dst_metric(dst: dst_entry, metric: str) -> int:
+    """include/net/dst.h: a metric as stored, 0 when unset."""
+    return dst.metrics.get(metric, 0)
+
+
+def dst_metric_set(dst: dst_entry, metric: str, value: int) -> None:
+    """include/net/dst.h: store a metric."""
+    dst.metrics[metric] = value
+
+
+def dst_mtu(dst: dst_entry) -> int:
+    """include/net/dst.h: path MTU in bytes: the family's answer, else metric or device."""
+    ops = dst.ops
+    if ops is not None and ops.mtu is not None:
+        return ops.mtu(dst)
+    mtu = dst.metrics.get(RTAX_MTU, 0)
+    return mtu or (dst.dev.mtu if dst.dev is not None else 65535)
+
+
+def dst_metric_advmss(dst: dst_entry) -> int:
+    """include/net/dst.h: MSS to advertise, bytes."""
+    advmss = dst.metrics.get(RTAX_ADVMSS, 0)
+    if not advmss and dst.ops is not None and dst.ops.default_advmss is not None:
+        advmss = dst.ops.default_advmss(dst)
+    return advmss
+
+
+def dst_check(dst: dst_entry, cookie: int) -> dst_entry | None:
+    """include/net/dst.h: dst itself while it is still valid, else None (look up again)."""
+    if dst.obsolete:
+        ops = dst.ops
+        if ops is not None and ops.check is not None:
+            return ops.check(dst, cookie)
+        return None if dst.obsolete > 0 else dst
+    return dst
+
+
+def dst_set_expires(dst: dst_entry, now_ns: int, timeout_ns: int) -> None:
+    """include/net/dst.h: let the entry expire `timeout_ns` from now unless it does earlier."""
+    expires = (now_ns + timeout_ns) or 1
+    if dst.expires == 0 or dst.expires > expires:
+        dst.expires = expires
+
+
+def dst_dev_put(dst: dst_entry) -> None:
+    """net/core/dst.c: the entry is dead: packets that still carry it are discarded."""
+    dst.obsolete = DST_OBSOLETE_DEAD
+    dst.input = dst_discard
+    dst.output = dst_discard_out
+    dst.neigh = None
+
+
+def dst_link_failure(skb: Any) -> None:
+    """include/net/dst.h: the next hop cannot be reached; ops of the route decide (ICMP)."""
+    dst = skb.dst
+    if dst is not None and dst.ops is not None:
+        failure = getattr(dst.ops, "link_failure", None)
+        if failure is not None:
+            failure(skb)
+
+
+DST_EHOSTUNREACH = -errno.EHOSTUNREACH

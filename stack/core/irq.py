@@ -1,0 +1,164 @@
+"""kernel/irq/manage.c, chip.c: level-triggered, shareable interrupt lines of one host."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from stack.core.softirq import irq_enter, irq_exit
+
+IRQ_NONE = 0
+IRQ_HANDLED = 1
+IRQF_SHARED = 0x80
+NR_IRQS = 256
+# A level line that stays up after this many handler runs in a row is a screaming interrupt.
+SPURIOUS_LIMIT = 100_000
+
+
+class irqaction:
+    """One handler on a line: `handler(irq, dev_id) -> IRQ_NONE | IRQ_HANDLED`."""
+
+    __slots__ = ("dev_id", "flags", "handler", "name")
+
+    def __init__(self, handler: Callable[[int, Any], int], dev_id: Any, name: str, flags: int):
+        self.handler = handler
+        self.dev_id = dev_id
+        self.name = name
+        self.flags = flags
+
+
+class irq_desc:
+    """One interrupt line; this is the `InterruptLine` that a device gets.
+
+    `level` is the wire. Handlers run while it is up, unless masked (`depth`), in a hard interrupt
+    already, or local interrupts are off; then as soon as that ends.
+    """
+
+    __slots__ = ("actions", "count", "depth", "irq", "level", "net", "unhandled")
+
+    def __init__(self, net: Any, irq: int) -> None:
+        self.net = net
+        self.irq = irq
+        self.level = False
+        self.depth = 0  # disable_irq nesting
+        self.actions: list[irqaction] = []
+        self.count = 0
+        self.unhandled = 0
+
+    def set_level(self, level: bool) -> None:
+        """The device drives the line. Raising it runs the handlers at once where that is allowed."""
+        self.level = level
+        if level:
+            net = self.net
+            if net.hardirq_count or net.irqs_disabled_count or self.depth:
+                net.irq_replay = True
+            else:
+                handle_level_irq(net, self)
+
+
+def handle_level_irq(net: Any, desc: irq_desc) -> None:
+    """kernel/irq/chip.c: run the line's handlers until the level is down or nobody cares."""
+    if not desc.actions or desc.depth:
+        return
+    irq_enter(net)
+    try:
+        rounds = 0
+        while desc.level and not desc.depth:
+            desc.count += 1
+            if handle_irq_event(desc) == IRQ_NONE:
+                # Nobody owns it (line shared with a device not yet probed): leave it, as a
+                # kernel would poll on; the next edge tries again.
+                desc.unhandled += 1
+                break
+            rounds += 1
+            if rounds == SPURIOUS_LIMIT:
+                desc.depth += 1  # "irq: nobody cared (disabled)"
+                break
+    finally:
+        irq_exit(net)
+
+
+def handle_irq_event(desc: irq_desc) -> int:
+    """kernel/irq/handle.c: call every handler of a shared line."""
+    ret = IRQ_NONE
+    for action in tuple(desc.actions):
+        ret |= action.handler(desc.irq, action.dev_id)
+    return ret
+
+
+def replay_irqs(net: Any) -> None:
+    """Run lines that were raised while interrupts could not run."""
+    while net.irq_replay and not net.hardirq_count and not net.irqs_disabled_count:
+        net.irq_replay = False
+        for desc in net.irq_descs.values():
+            if desc.level and not desc.depth:
+                handle_level_irq(net, desc)
+
+
+def request_irq(
+    net: Any,
+    irq: int,
+    handler: Callable[[int, Any], int],
+    dev: Any,
+    name: str = "",
+    flags: int = IRQF_SHARED,
+) -> int:
+    """kernel/irq/manage.c: add `handler(irq, dev)` to a line. 0, or -EINVAL / -EBUSY."""
+    if not 0 <= irq < NR_IRQS:
+        return -errno.EINVAL
+    desc = net.irq_line(irq)
+    if desc.actions and not (flags & IRQF_SHARED and desc.actions[0].flags & IRQF_SHARED):
+        return -errno.EBUSY
+    desc.actions.append(irqaction(handler, dev, name or getattr(dev, "name", "irq"), flags))
+    if desc.level:
+        desc.set_level(True)
+        replay_irqs(net)
+    return 0
+
+
+def free_irq(net: Any, irq: int, dev: Any) -> None:
+    """kernel/irq/manage.c: remove `dev`'s handler; unknown ones are ignored."""
+    desc = net.irq_line(irq)
+    desc.actions = [action for action in desc.actions if action.dev_id is not dev]
+
+
+def disable_irq(net: Any, irq: int) -> None:
+    """kernel/irq/manage.c: mask a line; nests."""
+    net.irq_line(irq).depth += 1
+
+
+disable_irq_nosync = disable_irq
+
+
+def enable_irq(net: Any, irq: int) -> None:
+    """kernel/irq/manage.c: unmask; a line that is up fires now."""
+    desc = net.irq_line(irq)
+    if desc.depth:
+        desc.depth -= 1
+        if not desc.depth and desc.level:
+            desc.set_level(True)
+            replay_irqs(net)
+
+
+def synchronize_irq(net: Any, irq: int) -> None:
+    """kernel/irq/manage.c: wait for running handlers. Handlers run to completion here: no wait."""
+
+
+def local_irq_disable(net: Any) -> None:
+    """include/linux/irqflags.h: no interrupt until the matching enable (nests: save/restore)."""
+    net.irqs_disabled_count += 1
+
+
+def local_irq_enable(net: Any) -> None:
+    """include/linux/irqflags.h: interrupts raised meanwhile run now."""
+    net.irqs_disabled_count = count = net.irqs_disabled_count - 1
+    if not count and net.irq_replay:
+        replay_irqs(net)
+
+
+def irq_init(net: Any) -> None:
+    """kernel/irq/irqdesc.c: no lines yet; they are made when asked for."""
+    net.irq_descs = {}
+    net.irqs_disabled_count = 0
+    net.irq_replay = False

@@ -1,0 +1,367 @@
+"""include/uapi/linux/snmp.h, net/ipv4/proc.c: the counters of /proc/net/snmp and /proc/net/netstat.
+
+Each group is a class whose slots carry Linux's names in Linux's order; `net.mib.ip.InReceives += 1`
+is a slot update. Gauges that Linux computes when it prints (Forwarding, CurrEstab ...) are filled by
+`stack.proc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+class _Mib:
+    """Slots of ints that start at 0 (or at `_initial`)."""
+
+    __slots__: tuple[str, ...] = ()
+    _initial: dict[str, int] = {}
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, self._initial.get(name, 0))
+
+    def items(self) -> Iterator[tuple[str, int]]:
+        """(name, value) in Linux's order."""
+        for name in self.__slots__:
+            yield name, getattr(self, name)
+
+    def nonzero(self) -> dict[str, int]:
+        """The counters that moved."""
+        return {name: value for name, value in self.items() if value}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.nonzero()})"
+
+
+class ipstats_mib(_Mib):
+    """/proc/net/snmp `Ip:`; `Forwarding` and `DefaultTTL` mirror sysctls."""
+
+    __slots__ = (
+        "Forwarding",
+        "DefaultTTL",
+        "InReceives",
+        "InHdrErrors",
+        "InAddrErrors",
+        "ForwDatagrams",
+        "InUnknownProtos",
+        "InDiscards",
+        "InDelivers",
+        "OutRequests",
+        "OutDiscards",
+        "OutNoRoutes",
+        "ReasmTimeout",
+        "ReasmReqds",
+        "ReasmOKs",
+        "ReasmFails",
+        "FragOKs",
+        "FragFails",
+        "FragCreates",
+        "OutTransmits",
+    )
+    _initial = {"Forwarding": 2, "DefaultTTL": 64}
+
+
+class ipext_mib(_Mib):
+    """/proc/net/netstat `IpExt:`."""
+
+    __slots__ = (
+        "InNoRoutes",
+        "InTruncatedPkts",
+        "InMcastPkts",
+        "OutMcastPkts",
+        "InBcastPkts",
+        "OutBcastPkts",
+        "InOctets",
+        "OutOctets",
+        "InMcastOctets",
+        "OutMcastOctets",
+        "InBcastOctets",
+        "OutBcastOctets",
+        "InCsumErrors",
+        "InNoECTPkts",
+        "InECT1Pkts",
+        "InECT0Pkts",
+        "InCEPkts",
+        "ReasmOverlaps",
+    )
+
+
+class icmp_mib(_Mib):
+    """/proc/net/snmp `Icmp:`."""
+
+    __slots__ = (
+        "InMsgs",
+        "InErrors",
+        "InCsumErrors",
+        "InDestUnreachs",
+        "InTimeExcds",
+        "InParmProbs",
+        "InSrcQuenchs",
+        "InRedirects",
+        "InEchos",
+        "InEchoReps",
+        "InTimestamps",
+        "InTimestampReps",
+        "InAddrMasks",
+        "InAddrMaskReps",
+        "OutMsgs",
+        "OutErrors",
+        "OutRateLimitGlobal",
+        "OutRateLimitHost",
+        "OutDestUnreachs",
+        "OutTimeExcds",
+        "OutParmProbs",
+        "OutSrcQuenchs",
+        "OutRedirects",
+        "OutEchos",
+        "OutEchoReps",
+        "OutTimestamps",
+        "OutTimestampReps",
+        "OutAddrMasks",
+        "OutAddrMaskReps",
+    )
+
+
+class icmpmsg_mib(_Mib):
+    """/proc/net/snmp `IcmpMsg:`: a counter per type, `InType8`, `OutType0` ..., made on demand."""
+
+    __slots__ = ("intype", "outtype")
+
+    def __init__(self) -> None:
+        self.intype: dict[int, int] = {}
+        self.outtype: dict[int, int] = {}
+
+    def items(self) -> Iterator[tuple[str, int]]:
+        for kind in sorted(self.intype):
+            yield f"InType{kind}", self.intype[kind]
+        for kind in sorted(self.outtype):
+            yield f"OutType{kind}", self.outtype[kind]
+
+
+class tcp_mib(_Mib):
+    """/proc/net/snmp `Tcp:` (RtoAlgorithm 1 = other, RtoMin/RtoMax in ms, MaxConn -1 = dynamic)."""
+
+    __slots__ = (
+        "RtoAlgorithm",
+        "RtoMin",
+        "RtoMax",
+        "MaxConn",
+        "ActiveOpens",
+        "PassiveOpens",
+        "AttemptFails",
+        "EstabResets",
+        "CurrEstab",
+        "InSegs",
+        "OutSegs",
+        "RetransSegs",
+        "InErrs",
+        "OutRsts",
+        "InCsumErrors",
+    )
+    _initial = {"RtoAlgorithm": 1, "RtoMin": 200, "RtoMax": 120000, "MaxConn": -1}
+
+
+class udp_mib(_Mib):
+    """/proc/net/snmp `Udp:` and `UdpLite:`."""
+
+    __slots__ = (
+        "InDatagrams",
+        "NoPorts",
+        "InErrors",
+        "OutDatagrams",
+        "RcvbufErrors",
+        "SndbufErrors",
+        "InCsumErrors",
+        "IgnoredMulti",
+        "MemErrors",
+    )
+
+
+class linux_mib(_Mib):
+    """/proc/net/netstat `TcpExt:`."""
+
+    __slots__ = (
+        "SyncookiesSent",
+        "SyncookiesRecv",
+        "SyncookiesFailed",
+        "EmbryonicRsts",
+        "PruneCalled",
+        "RcvPruned",
+        "OfoPruned",
+        "OutOfWindowIcmps",
+        "LockDroppedIcmps",
+        "ArpFilter",
+        "TW",
+        "TWRecycled",
+        "TWKilled",
+        "PAWSActive",
+        "PAWSEstab",
+        "BeyondWindow",
+        "TSEcrRejected",
+        "PAWSOldAck",
+        "PAWSTimewait",
+        "DelayedACKs",
+        "DelayedACKLocked",
+        "DelayedACKLost",
+        "ListenOverflows",
+        "ListenDrops",
+        "TCPHPHits",
+        "TCPPureAcks",
+        "TCPHPAcks",
+        "TCPRenoRecovery",
+        "TCPSackRecovery",
+        "TCPSACKReneging",
+        "TCPSACKReorder",
+        "TCPRenoReorder",
+        "TCPTSReorder",
+        "TCPFullUndo",
+        "TCPPartialUndo",
+        "TCPDSACKUndo",
+        "TCPLossUndo",
+        "TCPLostRetransmit",
+        "TCPRenoFailures",
+        "TCPSackFailures",
+        "TCPLossFailures",
+        "TCPFastRetrans",
+        "TCPSlowStartRetrans",
+        "TCPTimeouts",
+        "TCPLossProbes",
+        "TCPLossProbeRecovery",
+        "TCPRenoRecoveryFail",
+        "TCPSackRecoveryFail",
+        "TCPRcvCollapsed",
+        "TCPBacklogCoalesce",
+        "TCPDSACKOldSent",
+        "TCPDSACKOfoSent",
+        "TCPDSACKRecv",
+        "TCPDSACKOfoRecv",
+        "TCPAbortOnData",
+        "TCPAbortOnClose",
+        "TCPAbortOnMemory",
+        "TCPAbortOnTimeout",
+        "TCPAbortOnLinger",
+        "TCPAbortFailed",
+        "TCPMemoryPressures",
+        "TCPMemoryPressuresChrono",
+        "TCPSACKDiscard",
+        "TCPDSACKIgnoredOld",
+        "TCPDSACKIgnoredNoUndo",
+        "TCPSpuriousRTOs",
+        "TCPMD5NotFound",
+        "TCPMD5Unexpected",
+        "TCPMD5Failure",
+        "TCPSackShifted",
+        "TCPSackMerged",
+        "TCPSackShiftFallback",
+        "TCPBacklogDrop",
+        "PFMemallocDrop",
+        "TCPMinTTLDrop",
+        "TCPDeferAcceptDrop",
+        "IPReversePathFilter",
+        "TCPTimeWaitOverflow",
+        "TCPReqQFullDoCookies",
+        "TCPReqQFullDrop",
+        "TCPRetransFail",
+        "TCPRcvCoalesce",
+        "TCPOFOQueue",
+        "TCPOFODrop",
+        "TCPOFOMerge",
+        "TCPChallengeACK",
+        "TCPSYNChallenge",
+        "TCPFastOpenActive",
+        "TCPFastOpenActiveFail",
+        "TCPFastOpenPassive",
+        "TCPFastOpenPassiveFail",
+        "TCPFastOpenListenOverflow",
+        "TCPFastOpenCookieReqd",
+        "TCPFastOpenBlackhole",
+        "TCPSpuriousRtxHostQueues",
+        "BusyPollRxPackets",
+        "TCPAutoCorking",
+        "TCPFromZeroWindowAdv",
+        "TCPToZeroWindowAdv",
+        "TCPWantZeroWindowAdv",
+        "TCPSynRetrans",
+        "TCPOrigDataSent",
+        "TCPHystartTrainDetect",
+        "TCPHystartTrainCwnd",
+        "TCPHystartDelayDetect",
+        "TCPHystartDelayCwnd",
+        "TCPACKSkippedSynRecv",
+        "TCPACKSkippedPAWS",
+        "TCPACKSkippedSeq",
+        "TCPACKSkippedFinWait2",
+        "TCPACKSkippedTimeWait",
+        "TCPACKSkippedChallenge",
+        "TCPWinProbe",
+        "TCPKeepAlive",
+        "TCPMTUPFail",
+        "TCPMTUPSuccess",
+        "TCPDelivered",
+        "TCPDeliveredCE",
+        "TCPAckCompressed",
+        "TCPZeroWindowDrop",
+        "TCPRcvQDrop",
+        "TCPWqueueTooBig",
+        "TCPFastOpenPassiveAltKey",
+        "TcpTimeoutRehash",
+        "TcpDuplicateDataRehash",
+        "TCPDSACKRecvSegs",
+        "TCPDSACKIgnoredDubious",
+        "TCPMigrateReqSuccess",
+        "TCPMigrateReqFailure",
+        "TCPPLBRehash",
+        "TCPAORequired",
+        "TCPAOBad",
+        "TCPAOKeyNotFound",
+        "TCPAOGood",
+        "TCPAODroppedIcmps",
+    )
+
+
+class netns_mib:
+    """The kernel's `struct netns_mib`: `net.mib`, one object per group."""
+
+    __slots__ = ("icmp", "icmpmsg", "ip", "ipext", "linux", "tcp", "udp", "udplite")
+
+    def __init__(self) -> None:
+        self.ip = ipstats_mib()
+        self.ipext = ipext_mib()
+        self.icmp = icmp_mib()
+        self.icmpmsg = icmpmsg_mib()
+        self.tcp = tcp_mib()
+        self.udp = udp_mib()
+        self.udplite = udp_mib()
+        self.linux = linux_mib()
+
+
+class rtnl_link_stats64(_Mib):
+    """include/uapi/linux/if_link.h: the counters of one interface."""
+
+    __slots__ = (
+        "rx_packets",
+        "tx_packets",
+        "rx_bytes",
+        "tx_bytes",
+        "rx_errors",
+        "tx_errors",
+        "rx_dropped",
+        "tx_dropped",
+        "multicast",
+        "collisions",
+        "rx_length_errors",
+        "rx_over_errors",
+        "rx_crc_errors",
+        "rx_frame_errors",
+        "rx_fifo_errors",
+        "rx_missed_errors",
+        "tx_aborted_errors",
+        "tx_carrier_errors",
+        "tx_fifo_errors",
+        "tx_heartbeat_errors",
+        "tx_window_errors",
+        "rx_compressed",
+        "tx_compressed",
+        "rx_nohandler",
+        "rx_otherhost_dropped",
+    )

@@ -1,0 +1,203 @@
+"""kernel/time/timer.c: timers of one host. They run in TIMER_SOFTIRQ, in order of expiry.
+
+Each host keeps two heaps, ordinary and deferrable (housekeeping that must not keep a simulation
+alive), and one event on the clock for the earliest entry. Re-arming a pending timer to a later time
+only changes a number: the heap entry found too early is pushed back when it surfaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+from stack.core.softirq import TIMER_SOFTIRQ, irq_enter, irq_exit, open_softirq, raise_softirq_irqoff
+
+TIMER_DEFERRABLE = 0x00080000
+
+NSEC_PER_SEC = 1_000_000_000
+NSEC_PER_MSEC = 1_000_000
+
+
+class timer_list:
+    """One timer: `function(timer)` is called once at or after `expires` (host ns).
+
+    `mod_timer` arms it, `timer_delete` disarms it. `data` is the owner's, as container_of would give.
+    """
+
+    __slots__ = ("base", "data", "expires", "flags", "function", "pending", "queued_at", "seq")
+
+    def __init__(
+        self,
+        net: Any,
+        function: Callable[[timer_list], Any] | None = None,
+        flags: int = 0,
+        data: Any = None,
+    ) -> None:
+        self.base: timer_base = net.timers_deferrable if flags & TIMER_DEFERRABLE else net.timers
+        self.function = function
+        self.flags = flags
+        self.data = data
+        self.expires = 0
+        self.pending = False
+        self.queued_at = -1  # expiry of its live heap entry, -1 = no entry
+        self.seq = 0
+
+
+class timer_base:
+    """The heap of one host's timers of one kind, and its event on the clock."""
+
+    __slots__ = ("active", "background", "clock", "event", "event_ns", "heap", "net", "seq")
+
+    def __init__(self, net: Any, *, background: bool = False) -> None:
+        self.net = net
+        self.clock = net.clock
+        self.background = background
+        self.heap: list[tuple[int, int, timer_list]] = []
+        self.seq = 0
+        self.active = 0
+        self.event: Any = None
+        self.event_ns = 0
+
+    def arm(self, when_ns: int) -> None:
+        """Have the clock call back at `when_ns` instead of later."""
+        if self.event is not None:
+            self.event.cancel()
+        self.event_ns = when_ns
+        if self.background:
+            try:
+                self.event = self.clock.call_at(when_ns, self.interrupt, background=True)
+                return
+            except TypeError:  # a clock that knows no background events
+                self.background = False
+        self.event = self.clock.call_at(when_ns, self.interrupt)
+
+    def interrupt(self) -> None:
+        """The clock's event: the timer interrupt raises TIMER_SOFTIRQ, run on the way out."""
+        self.event = None
+        net = self.net
+        if net.closed:
+            return
+        irq_enter(net)
+        raise_softirq_irqoff(net, TIMER_SOFTIRQ)
+        irq_exit(net)
+
+    def disarm(self) -> None:
+        """No timer is pending: give the clock's event back, forget dead entries."""
+        if self.event is not None:
+            self.event.cancel()
+            self.event = None
+
+    def close(self) -> None:
+        """Drop every timer."""
+        self.disarm()
+        for _, _, timer in self.heap:
+            timer.pending = False
+            timer.queued_at = -1
+        self.heap.clear()
+        self.active = 0
+
+
+def timer_setup(timer: timer_list, fn: Callable[[timer_list], Any], flags: int = 0) -> None:
+    """include/linux/timer.h: set what the timer calls."""
+    timer.function = fn
+    timer.flags |= flags
+
+
+init_timer = timer_setup  # kernel-flow.md: the old name
+
+
+def mod_timer(timer: timer_list, expires_ns: int) -> int:
+    """kernel/time/timer.c: (re)arm for `expires_ns`. 1 when it was pending, else 0."""
+    base = timer.base
+    was = timer.pending
+    timer.expires = expires_ns
+    if was:
+        if 0 <= timer.queued_at <= expires_ns:
+            return 1
+    else:
+        timer.pending = True
+        base.active += 1
+        if 0 <= timer.queued_at <= expires_ns:
+            if base.event is None:
+                base.arm(base.heap[0][0])
+            return 0
+    base.seq = seq = base.seq + 1
+    timer.seq = seq
+    timer.queued_at = expires_ns
+    heappush(base.heap, (expires_ns, seq, timer))
+    if base.event is None or expires_ns < base.event_ns:
+        base.arm(base.heap[0][0])
+    return 1 if was else 0
+
+
+def add_timer(timer: timer_list) -> None:
+    """kernel/time/timer.c: arm for `timer.expires`."""
+    mod_timer(timer, timer.expires)
+
+
+def timer_delete(timer: timer_list) -> int:
+    """kernel/time/timer.c: disarm. 1 when it was pending, else 0."""
+    if not timer.pending:
+        return 0
+    timer.pending = False
+    base = timer.base
+    base.active -= 1
+    if not base.active:
+        base.disarm()
+    return 1
+
+
+timer_delete_sync = del_timer = del_timer_sync = timer_delete
+
+
+def timer_pending(timer: timer_list) -> bool:
+    """include/linux/timer.h: armed and not yet run."""
+    return timer.pending
+
+
+def run_timer_softirq(net: Any) -> None:
+    """kernel/time/timer.c: action of TIMER_SOFTIRQ."""
+    now = net.clock.now_ns()
+    __run_timers(net.timers, now)
+    __run_timers(net.timers_deferrable, now)
+
+
+def __run_timers(base: timer_base, now_ns: int) -> None:
+    """kernel/time/timer.c: run what expired; then arm the clock for the next one."""
+    heap = base.heap
+    while heap:
+        when, seq, timer = heap[0]
+        if timer.seq != seq:  # re-armed to an earlier time: another entry stands for it
+            heappop(heap)
+            continue
+        if not timer.pending:
+            heappop(heap)
+            timer.queued_at = -1
+            continue
+        if when > now_ns:
+            break
+        heappop(heap)
+        if timer.expires > when:  # re-armed to a later time meanwhile
+            base.seq = seq = base.seq + 1
+            timer.seq = seq
+            timer.queued_at = timer.expires
+            heappush(heap, (timer.expires, seq, timer))
+            continue
+        timer.queued_at = -1
+        timer.pending = False
+        base.active -= 1
+        fn = timer.function
+        if fn is not None:
+            fn(timer)
+    if not base.active:
+        base.disarm()
+    elif heap and (base.event is None or heap[0][0] < base.event_ns):
+        base.arm(heap[0][0])
+
+
+def timers_init(net: Any) -> None:
+    """kernel/time/timer.c init_timers: make the host's two bases and open the softirq."""
+    net.timers = timer_base(net)
+    net.timers_deferrable = timer_base(net, background=True)
+    open_softirq(net, TIMER_SOFTIRQ, run_timer_softirq)

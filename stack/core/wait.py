@@ -1,0 +1,45 @@
+"""include/linux/wait.h: wait queues. Sleepers register a callback; `wake_up` runs them.
+
+A blocking call sleeps through `net.clock.wait`; poll-like callers and asyncio add a callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class wait_queue_head:
+    """Callbacks `fn()` to run at `wake_up`, each once per wake-up, in the order they were added."""
+
+    __slots__ = ("clock", "waiters")
+
+    def __init__(self, clock: Any = None) -> None:
+        self.clock = clock
+        self.waiters: list[Callable[[], Any]] = []
+
+    def add(self, fn: Callable[[], Any]) -> None:
+        """Call `fn()` at every wake-up until `remove(fn)`."""
+        self.waiters.append(fn)
+
+    def remove(self, fn: Callable[[], Any]) -> None:
+        """Forget `fn`; unknown callbacks are ignored."""
+        if fn in self.waiters:
+            self.waiters.remove(fn)
+
+
+def wake_up(wq: wait_queue_head | None) -> None:
+    """kernel/sched/wait.c: something that sleepers on `wq` wait for may have changed."""
+    if wq is None:
+        return
+    clock = wq.clock
+    if clock is not None:
+        clock.wake()
+    if wq.waiters:
+        for fn in tuple(wq.waiters):
+            fn()
+
+
+def waitqueue_active(wq: wait_queue_head | None) -> bool:
+    """include/linux/wait.h: somebody registered a callback."""
+    return wq is not None and bool(wq.waiters)
