@@ -1,0 +1,279 @@
+"""The small servers of `e1000emu up --serve`: echo, discard, chargen, http. One coroutine per connection.
+
+Each takes the host and a port and serves TCP (echo and discard also UDP) until cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import html
+import mimetypes
+import urllib.parse
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from e1000emu.errors import E1000Error
+
+__all__ = ["SERVICES", "Service", "parse_serve", "serve"]
+
+CHUNK = 1 << 18
+MAX_HEADER_BYTES = 16384
+RFC864 = bytes(range(32, 127))
+
+
+@dataclass(slots=True)
+class Service:
+    """One entry of --serve, with its counters."""
+
+    name: str
+    port: int
+    root: Path | None = None
+    connections: int = 0
+    active: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    requests: int = 0
+    sockets: list[Any] = field(default_factory=list)
+
+
+def parse_serve(text: str) -> list[Service]:
+    """Parse `echo:7,http:80:DIR,discard:9,chargen:19`; raises E1000Error naming the bad entry."""
+    services = []
+    for entry in text.split(","):
+        name, _, rest = entry.strip().partition(":")
+        port_text, _, directory = rest.partition(":")
+        if name not in SERVICES:
+            raise E1000Error(f"--serve {entry!r}: no such service; known: {', '.join(SERVICES)}")
+        if not port_text.isdigit() or not 1 <= int(port_text) <= 65535:
+            raise E1000Error(f"--serve {entry!r}: the port must be 1 to 65535, as in {name}:{8000}")
+        root = None
+        if directory:
+            if name != "http":
+                raise E1000Error(f"--serve {entry!r}: only http takes a directory")
+            root = Path(directory)
+            if not root.is_dir():
+                raise E1000Error(f"--serve {entry!r}: {directory} is not a directory")
+        if any(s.port == int(port_text) for s in services):
+            raise E1000Error(f"--serve {entry!r}: port {port_text} is named twice")
+        services.append(Service(name, int(port_text), root))
+    return services
+
+
+async def echo(conn: Any, service: Service) -> None:
+    """Send back what comes (RFC 862), with half close: our FIN follows the peer's."""
+    from stack import aio
+
+    buffer = memoryview(bytearray(CHUNK))
+    while n := await aio.sock_recv_into(conn, buffer):
+        service.bytes_in += n
+        await aio.sock_sendall(conn, buffer[:n])
+        service.bytes_out += n
+
+
+async def discard(conn: Any, service: Service) -> None:
+    """Read and forget (RFC 863)."""
+    from stack import aio
+
+    buffer = memoryview(bytearray(CHUNK))
+    while n := await aio.sock_recv_into(conn, buffer):
+        service.bytes_in += n
+
+
+async def chargen(conn: Any, service: Service) -> None:
+    """Send lines of 72 characters until the peer has enough (RFC 864)."""
+    from stack import aio
+
+    ring = RFC864 * 2
+    block = b"".join(ring[i : i + 72] + b"\r\n" for i in range(len(RFC864))) * 30
+    try:
+        while True:
+            await aio.sock_sendall(conn, block)
+            service.bytes_out += len(block)
+    except (ConnectionError, BrokenPipeError):
+        return
+
+
+async def http(conn: Any, service: Service) -> None:
+    """Serve files below the directory (or a page about this host) over HTTP/1.1, GET and HEAD, keep-alive."""
+    from stack import aio
+
+    pending = b""
+    buffer = memoryview(bytearray(65536))
+    while True:
+        while b"\r\n\r\n" not in pending:
+            if len(pending) > MAX_HEADER_BYTES:
+                await _answer(conn, service, 431, "Request Header Fields Too Large", b"", close=True)
+                return
+            n = await aio.sock_recv_into(conn, buffer)
+            if n == 0:
+                return
+            service.bytes_in += n
+            pending += buffer[:n]
+        head, _, pending = pending.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        words = lines[0].split(" ")
+        service.requests += 1
+        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+            await _answer(conn, service, 400, "Bad Request", b"bad request line\n", close=True)
+            return
+        method, target, version = words
+        headers = {}
+        for line in lines[1:]:
+            key, _, value = line.partition(":")
+            headers[key.strip().lower()] = value.strip()
+        if headers.get("transfer-encoding") or headers.get("content-length", "0") != "0":
+            await _answer(conn, service, 413, "Content Too Large", b"no request body here\n", close=True)
+            return
+        tokens = headers.get("connection", "").lower()
+        close = "close" in tokens or (version == "HTTP/1.0" and "keep-alive" not in tokens)
+        if method not in ("GET", "HEAD"):
+            await _answer(conn, service, 501, "Not Implemented", b"only GET and HEAD\n", close=close)
+        else:
+            await _resource(conn, service, method, target, close)
+        if close:
+            return
+
+
+async def _resource(conn: Any, service: Service, method: str, target: str, close: bool) -> None:
+    from stack import aio
+
+    path = urllib.parse.unquote(urllib.parse.urlsplit(target).path)
+    if service.root is None:
+        body = _about(service).encode() if path == "/" else b"not found\n"
+        status = (200, "OK") if path == "/" else (404, "Not Found")
+        await _answer(conn, service, *status, body, close=close, head=method == "HEAD", kind="text/html")
+        return
+    root = service.root.resolve()
+    file = (root / path.lstrip("/")).resolve()
+    if file.is_dir():
+        file = (file / "index.html").resolve()
+    if not file.is_relative_to(root) or not file.is_file():
+        await _answer(conn, service, 404, "Not Found", b"not found\n", close=close, head=method == "HEAD")
+        return
+    with file.open("rb") as source:
+        size = file.stat().st_size
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        await _headers(conn, 200, "OK", size, kind, close)
+        if method == "HEAD":
+            return
+        buffer = memoryview(bytearray(CHUNK))
+        left = size
+        while left and (n := source.readinto(buffer[: min(CHUNK, left)])):
+            await aio.sock_sendall(conn, buffer[:n])
+            service.bytes_out += n
+            left -= n
+        if left:  # the file shrank under us: the promised length cannot be kept, so end the connection
+            raise ConnectionAbortedError(f"{file.name} shrank while it was sent")
+
+
+async def _headers(conn: Any, status: int, reason: str, size: int, kind: str, close: bool) -> None:
+    from stack import aio
+
+    text = (
+        f"HTTP/1.1 {status} {reason}\r\nServer: e1000emu\r\n"
+        f"Date: {email.utils.formatdate(usegmt=True)}\r\nContent-Type: {kind}\r\n"
+        f"Content-Length: {size}\r\nConnection: {'close' if close else 'keep-alive'}\r\n\r\n"
+    )
+    await aio.sock_sendall(conn, text.encode("latin-1"))
+
+
+async def _answer(
+    conn: Any,
+    service: Service,
+    status: int,
+    reason: str,
+    body: bytes,
+    *,
+    close: bool,
+    head: bool = False,
+    kind: str = "text/plain",
+) -> None:
+    from stack import aio
+
+    await _headers(conn, status, reason, len(body), kind, close)
+    if body and not head:
+        await aio.sock_sendall(conn, body)
+        service.bytes_out += len(body)
+
+
+def _about(service: Service) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(key)}</td><td>{value}</td></tr>"
+        for key, value in (("connections", service.connections), ("requests", service.requests))
+    )
+    return (
+        "<!doctype html><title>e1000emu</title><h1>e1000emu</h1>"
+        f"<p>This page came through an emulated 82540EM and our own TCP.</p><table>{rows}</table>\n"
+    )
+
+
+SERVICES: dict[str, Callable[[Any, Service], Coroutine[Any, Any, None]]] = {
+    "echo": echo,
+    "http": http,
+    "discard": discard,
+    "chargen": chargen,
+}
+
+
+async def _connection(conn: Any, service: Service) -> None:
+    service.connections += 1
+    service.active += 1
+    try:
+        await SERVICES[service.name](conn, service)
+    except OSError:
+        pass  # the peer has gone: its own business, the next one is served
+    finally:
+        service.active -= 1
+        conn.close()
+
+
+async def _datagrams(host: Any, service: Service) -> None:
+    """Serve UDP on the same port: echo answers, discard forgets."""
+    from stack import aio
+    from stack.socket import AF_INET, SOCK_DGRAM, Socket
+
+    sock = Socket(host, AF_INET, SOCK_DGRAM)
+    service.sockets.append(sock)
+    sock.bind(("0.0.0.0", service.port))
+    while True:
+        try:
+            data, source = await aio.sock_recvfrom(sock, 65536)
+            service.bytes_in += len(data)
+            # RFC 862: never answer another echo server's well-known port, or two would talk for ever
+            if service.name == "echo" and source[1] != service.port:
+                await aio.sock_sendto(sock, data, source)
+                service.bytes_out += len(data)
+        except OSError:
+            continue  # an ICMP error for an earlier answer
+
+
+async def serve(host: Any, service: Service) -> None:
+    """Listen and serve until cancelled; raises E1000Error when the port cannot be had."""
+    from stack import aio
+    from stack.socket import create_server
+
+    try:
+        listener = create_server(host, ("0.0.0.0", service.port), backlog=128)
+    except OSError as error:
+        raise E1000Error(f"{service.name}:{service.port}: {error.strerror or error}") from None
+    listener.setblocking(False)
+    service.sockets.append(listener)
+    tasks: set[asyncio.Task[None]] = set()
+    if service.name in ("echo", "discard"):
+        tasks.add(asyncio.create_task(_datagrams(host, service)))
+    try:
+        while True:
+            conn, _ = await aio.sock_accept(listener)
+            conn.setblocking(False)
+            task = asyncio.create_task(_connection(conn, service))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+    finally:
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for sock in service.sockets:
+            sock.close()

@@ -1,0 +1,144 @@
+"""`e1000emu up`: a host of ours on a real network until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from e1000emu.cli.common import (
+    Station,
+    addr_option,
+    capture_option,
+    emit_json,
+    gw_option,
+    impair_option,
+    json_option,
+    link_option,
+    make_station,
+)
+from e1000emu.cli.services import Service, parse_serve, serve
+
+__all__ = ["command"]
+
+
+def report(station: Station, services: list[Service], seconds: float) -> dict[str, Any]:
+    """Return the counters that are shown live and at the end."""
+    stats = station.host.dev_by_name["eth0"].get_stats()
+    return {
+        "seconds": seconds,
+        "rx_packets": stats.rx_packets,
+        "rx_bytes": stats.rx_bytes,
+        "tx_packets": stats.tx_packets,
+        "tx_bytes": stats.tx_bytes,
+        "rx_dropped": stats.rx_dropped,
+        "retransmitted": station.host.mib.tcp.RetransSegs,
+        "services": {
+            f"{s.name}:{s.port}": {
+                "connections": s.connections,
+                "active": s.active,
+                "bytes_in": s.bytes_in,
+                "bytes_out": s.bytes_out,
+            }
+            for s in services
+        },
+    }
+
+
+async def _counters(station: Station, services: list[Service], started: float) -> None:
+    """Keep one line of counters on the terminal."""
+    last = report(station, services, 0.0)
+    while True:
+        await asyncio.sleep(1.0)
+        now = report(station, services, time.monotonic() - started)
+        span = max(now["seconds"] - last["seconds"], 1e-9)
+        active = sum(s.active for s in services)
+        line = (
+            f"{now['seconds']:7.0f} s  rx {(now['rx_packets'] - last['rx_packets']) / span:8.0f} p/s "
+            f"{(now['rx_bytes'] - last['rx_bytes']) * 8 / span / 1e6:8.1f} Mbit/s  "
+            f"tx {(now['tx_packets'] - last['tx_packets']) / span:8.0f} p/s "
+            f"{(now['tx_bytes'] - last['tx_bytes']) * 8 / span / 1e6:8.1f} Mbit/s  {active} connections"
+        )
+        click.echo(f"\r{line}", nl=False, err=True)
+        last = now
+
+
+async def _run(
+    link_spec: str,
+    addr: ipaddress.IPv4Interface,
+    gw: ipaddress.IPv4Address | None,
+    services: list[Service],
+    capture: Path | None,
+    impair: str | None,
+    as_json: bool,
+) -> dict[str, Any]:
+    from e1000emu import AsyncioClock
+
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    clock = AsyncioClock(loop)
+    station = make_station(clock, link_spec, addr, gw, capture=capture, impair=impair)
+    started = time.monotonic()
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        tasks += [asyncio.create_task(serve(station.host, service)) for service in services]
+        waiter = asyncio.create_task(stop.wait())
+        if not as_json:
+            names = ", ".join(f"{s.name}:{s.port}" for s in services) or "nothing"
+            click.echo(f"eth0 {addr} on {link_spec}, serving {names}; SIGINT or SIGTERM ends it")
+            sys.stdout.flush()
+            if sys.stderr.isatty():
+                tasks.append(asyncio.create_task(_counters(station, services, started)))
+        done, _ = await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if task is not waiter:
+                task.result()  # a service that could not listen says so
+        return report(station, services, time.monotonic() - started)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        station.close()
+
+
+@click.command()
+@link_option
+@addr_option
+@gw_option
+@click.option(
+    "--serve",
+    "serve_text",
+    default=None,
+    metavar="NAME:PORT,…",
+    help="echo:7,http:80[:DIR],discard:9,chargen:19",
+)
+@capture_option
+@impair_option
+@json_option
+def command(
+    link_spec: str,
+    addr: ipaddress.IPv4Interface,
+    gw: ipaddress.IPv4Address | None,
+    serve_text: str | None,
+    capture: Path | None,
+    impair: str | None,
+    as_json: bool,
+) -> None:
+    """Put a host of this stack on a real network: answers ARP and ping, serves what --serve names."""
+    services = parse_serve(serve_text) if serve_text else []
+    result = asyncio.run(_run(link_spec, addr, gw, services, capture, impair, as_json))
+    if as_json:
+        emit_json(result)
+    else:
+        click.echo(
+            f"{'':1}\n{result['seconds']:.1f} s: received {result['rx_packets']} packets, "
+            f"{result['rx_bytes']} bytes; sent {result['tx_packets']} packets, {result['tx_bytes']} bytes"
+        )
