@@ -57,7 +57,7 @@ def best_ns(size_bytes: int, seconds: float, *, copy: bool = False) -> float:
 
 
 def collect(*, quick: bool = False) -> list[dict[str, object]]:
-    """Measure and return the rows; the headline is ``csum_1500B``, ratio to the best C AVX2 loop."""
+    """Measure and return the rows; ratios are to the best C loop of this run."""
     seconds = 0.05 if quick else 0.3
     rows: list[Row] = []
     chosen = csum.level()

@@ -1,0 +1,31 @@
+"""Settings of every test: hypothesis profiles, and which tests share an xdist worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support import in_ci
+
+# A wall clock decides no test here, so hypothesis gets no deadline. CI repeats the same examples: a
+# red run can be run again.
+settings.register_profile(
+    "local", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
+settings.load_profile("ci" if in_ci() else "local")
+
+ROOT = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file on one worker, and all tests that touch the machine's network on one."""
+    for item in items:
+        where = item.path.relative_to(ROOT).as_posix() if item.path.is_relative_to(ROOT) else ""
+        if where.startswith("fastpath/"):
+            item.add_marker("fastpath")
+        group = "netns" if item.get_closest_marker("netns") else where
+        item.add_marker(pytest.mark.xdist_group(group))

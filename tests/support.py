@@ -1,0 +1,73 @@
+"""What a test needs from the machine: skip with the reason, or fail where CI promised it.
+
+from tests.support import require
+
+def test_tap_carries_a_frame() -> None:
+    require.tun()
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+
+import pytest
+
+
+def in_ci() -> bool:
+    """Tell whether CI is set: there everything a test asks for has to be present."""
+    return os.environ.get("CI", "") not in ("", "0", "false")
+
+
+def _missing(what: str, remedy: str) -> None:
+    text = f"{what}; {remedy}"
+    if in_ci():
+        pytest.fail(f"CI is set, but {text}", pytrace=False)
+    pytest.skip(text)
+
+
+@functools.cache
+def _netns_error() -> str:
+    name = f"e1k-probe-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode:
+        return made.stderr.strip() or f"ip netns add exits with {made.returncode}"
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return ""
+
+
+class _Require:
+    """Each method returns when the machine offers the thing; else it skips, or fails in CI."""
+
+    def root(self) -> None:
+        """Ask for the effective user root."""
+        if os.geteuid() != 0:
+            _missing("needs root", "run the tests with sudo")
+
+    def tool(self, name: str, package: str | None = None) -> str:
+        """Ask for the program `name` on PATH and return its path."""
+        found = shutil.which(name)
+        if found is None:
+            _missing(f"needs {name}", f"apt-get install {package or name}")
+        return found or ""
+
+    def tun(self) -> None:
+        """Ask for root and a usable /dev/net/tun."""
+        self.root()
+        try:
+            os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            _missing(f"needs /dev/net/tun: {error.strerror}", "modprobe tun")
+
+    def netns(self) -> None:
+        """Ask for root, iproute2 and network namespaces that can be made."""
+        self.root()
+        self.tool("ip", "iproute2")
+        error = _netns_error()
+        if error:
+            _missing(f"needs network namespaces: {error}", "use a kernel with CONFIG_NET_NS")
+
+
+require = _Require()
