@@ -1,0 +1,20 @@
+"""What a caller can get wrong: one family of exceptions, each naming the argument and the remedy.
+
+A guest's or a wire's mistakes never raise; they are counted (`e1000emu.misuse`, drop counters).
+"""
+
+from __future__ import annotations
+
+__all__ = ["E1000Error", "LinkError", "SnapshotError"]
+
+
+class E1000Error(Exception):
+    """A request that cannot be met; the text says what was asked and what to do instead."""
+
+
+class LinkError(E1000Error):
+    """A link cannot be opened or used."""
+
+
+class SnapshotError(E1000Error):
+    """A saved state cannot be loaded."""
