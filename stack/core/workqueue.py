@@ -1,0 +1,120 @@
+"""Deferred work in process context (kernel/workqueue.c) and the driver's sleeps (delay.h).
+
+Work runs as an event of the host's clock: never inside a hard or soft interrupt, so it may sleep.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NSEC_PER_USEC = 1_000
+NSEC_PER_MSEC = 1_000_000
+UDELAY_DEBT_NS = 500 * NSEC_PER_USEC
+"""`udelay` lets the clock move once this much is owed: a bit-banged EEPROM asks for thousands."""
+
+
+class work_struct:
+    """One piece of deferred work; queued at most once at a time."""
+
+    __slots__ = ("func", "net", "pending", "queued", "running")
+
+    def __init__(self, net: Any, func: Callable[[], None]) -> None:
+        """Bind `func` (called without arguments) to the host `net`."""
+        self.net = net
+        self.func = func
+        self.pending = False
+        self.running = False
+        self.queued: Any = None
+
+    def _run(self) -> None:
+        if not self.pending:
+            return  # cancelled
+        self.pending = False
+        self.queued = None
+        self.running = True
+        try:
+            self.func()
+        finally:
+            self.running = False
+
+
+def schedule_work(work: work_struct) -> bool:
+    """Queue `work` for the next turn of the clock; False when it was queued already."""
+    if work.pending:
+        return False
+    work.pending = True
+    work.net.clock.call_soon(work._run)
+    return True
+
+
+def schedule_delayed_work(work: work_struct, delay_ns: int) -> bool:
+    """Queue `work` in `delay_ns`; False when it was queued already.
+
+    The timer is a background one: housekeeping alone does not keep a waiting call alive.
+    """
+    if work.pending:
+        return False
+    work.pending = True
+    clock = work.net.clock
+    work.queued = clock.call_at(clock.now_ns() + delay_ns, work._run, background=True)
+    return True
+
+
+def mod_delayed_work(work: work_struct, delay_ns: int) -> bool:
+    """Queue `work` in `delay_ns` whatever it was queued for; True when it was pending."""
+    pending = cancel_delayed_work(work)
+    schedule_delayed_work(work, delay_ns)
+    return pending
+
+
+def cancel_delayed_work(work: work_struct) -> bool:
+    """Take `work` off the queue; True when it was pending."""
+    was_pending = work.pending
+    if work.queued is not None:
+        work.net.clock.cancel(work.queued)
+        work.queued = None
+    work.pending = False
+    return was_pending
+
+
+def cancel_delayed_work_sync(work: work_struct) -> bool:
+    """Take `work` off the queue and wait while it runs in another context.
+
+    Work that cancels itself does not wait: it is its own context.
+    """
+    return cancel_delayed_work(work)
+
+
+def _never() -> bool:
+    return False
+
+
+def sleep_ns(net: Any, duration_ns: int) -> None:
+    """Let `duration_ns` pass on the host's clock; other hosts and the device go on meanwhile.
+
+    On an asyncio loop that is running nothing can wait without stopping every host, so the thread
+    sleeps: the delay is kept, events are not run.
+    """
+    try:
+        net.clock.wait(_never, duration_ns)
+    except RuntimeError:
+        time.sleep(duration_ns / 1e9)
+
+
+def msleep(net: Any, msecs: int) -> None:
+    """Sleep `msecs` (kernel/time/timer.c)."""
+    sleep_ns(net, msecs * NSEC_PER_MSEC)
+
+
+def usleep_range(net: Any, usec_min: int, usec_max: int) -> None:
+    """Sleep at least `usec_min` (kernel/time/timer.c); the clock is exact, so no more."""
+    sleep_ns(net, usec_min * NSEC_PER_USEC)
+
+
+def mdelay(net: Any, msecs: int) -> None:
+    """Delay `msecs` (linux/delay.h); there is no spinning here, so it sleeps."""
+    sleep_ns(net, msecs * NSEC_PER_MSEC)
