@@ -1,0 +1,85 @@
+from collections.abc import Callable, Iterator
+
+RW: int
+RO: int
+RC: int
+W1C: int
+WO: int
+SC: int
+
+STAT_REGISTERS: tuple[str, ...]
+"""The 58 statistics registers' names (SDM 13.7), halves of the 64-bit ones apart: GORCL, GORCH, …"""
+
+class Stats:
+    """Counters that the engines write: 64-bit inside, read as 32 bits sticking at FFFFFFFF (SDM 13.7)."""
+    def __init__(self) -> None: ...
+    def __getitem__(self, name: str) -> int:
+        """The whole counter by base name, not cleared: stats["GPRC"], stats["GORC"] (64-bit)."""
+    def __setitem__(self, name: str, value: int) -> None: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+    def add(self, name: str, n: int = 1) -> None:
+        """Count events of the control plane (XONRXC, XOFFTXC, COLC, LATECOL, …)."""
+    def read_register(self, name: str) -> int:
+        """What a 32-bit read of that register gives, with its side effect (clears; a high half clears both)."""
+    def peek_register(self, name: str) -> int:
+        """The same without the side effect."""
+    def as_dict(self) -> dict[str, int]: ...
+    def reset(self) -> None: ...
+    def state(self) -> bytes: ...
+    def load(self, data: bytes) -> None: ...
+
+class RegFile:
+    """Dword registers with masks, access kinds and late hooks; one without a hook never enters Python.
+
+    Undefined registers read 0, ignore writes and are counted; `on_unknown(offset, is_write, value)` sees each.
+    Offsets are bytes and rounded down to a dword; beyond the file they count as undefined.
+    """
+
+    on_unknown: Callable[[int, bool, int], object] | None
+    unknown_reads: int
+    unknown_writes: int
+    def __init__(self, n_dwords: int) -> None: ...
+    def __len__(self) -> int: ...
+    def define(
+        self,
+        index: int,
+        reset: int = 0,
+        rmask: int = 0xFFFFFFFF,
+        wmask: int = 0xFFFFFFFF,
+        kind: int = ...,
+        on_read: Callable[[int], int] | None = None,
+        on_write: Callable[[int, int], object] | None = None,
+        *,
+        scmask: int = 0,
+        reset_level: int = 0,
+    ) -> None:
+        """Define dword `index`.
+
+        Reading gives ``value & rmask``; a read hook is called as ``on_read(value)`` and returns what the read
+        gives (then masked). Writing changes the bits of `wmask` only: RW stores, W1C clears the bits written 1,
+        RO ignores, RC clears when read, WO reads 0, SC hands the bits to the hook and stores 0. `scmask`: bits of an RW register that
+        are self-clearing (seen by the hook in `new`, stored as 0). The write hook runs after the store as
+        ``on_write(old, new)`` with `new` = the stored value plus self-clearing bits written as 1
+        (W1C: new = the bits that were written 1).
+        `reset_level`: `reset(level)` restores registers whose reset_level <= level.
+        """
+    def define_stat(self, index: int, stats: Stats, name: str) -> None:
+        """Serve dword `index` from `stats` (a name of STAT_REGISTERS): read clears, writes are ignored."""
+    def alias(self, index: int, target: int) -> None:
+        """Serve dword `index` as dword `target` (the 8254x mirrors some registers at old offsets)."""
+    def defined(self, index: int) -> bool: ...
+    def read32(self, off: int) -> int: ...
+    def write32(self, off: int, value: int) -> None: ...
+    def peek(self, off: int) -> int:
+        """Stored value without masks or side effects."""
+    def poke(self, off: int, value: int) -> None:
+        """Store without masks or side effects."""
+    def set_bits(self, off: int, mask: int) -> int:
+        """Raw OR; returns the new value."""
+    def clear_bits(self, off: int, mask: int) -> int:
+        """Raw AND NOT; returns the new value."""
+    def reset(self, level: int = 0) -> None: ...
+    def state(self) -> bytes: ...
+    def load(self, data: bytes) -> None:
+        """Restore values (raw, no hooks). ValueError when the size differs."""

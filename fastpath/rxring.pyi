@@ -1,0 +1,82 @@
+from fastpath.batch import FrameBatch
+from fastpath.dma import DmaTable
+from fastpath.regfile import Stats
+from fastpath.rxfilter import RxFilter
+
+# ICR causes collected in RxEngine.causes.
+RXSEQ: int
+"""Bit 3: a symbol (sequence) error arrived."""
+RXDMT0: int
+"""Bit 4: free descriptors fell to the RCTL.RDMTS fraction."""
+RXO: int
+"""Bit 6: a frame was lost because the FIFO was full."""
+RXT0: int
+"""Bit 7: at least one frame was stored; RDTR/RADV are the control plane's."""
+SRPD: int
+"""Bit 16: a frame of at most RSRPD bytes was stored (82540 and later)."""
+RX_ABORT: int
+"""Bit 26 of causes: a descriptor fetch or write-back was a master abort; reception stopped there."""
+RX_DATA_ABORT: int
+"""Bit 27 of causes: data fell outside memory and vanished."""
+
+def crc32(data: bytes, crc: int = 0) -> int:
+    """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32; on the wire it stands little-endian."""
+
+class RxEngine:
+    """One receive queue of the 8254x with MAC filter, FIFO and statistics (SDM 3.2, 13.4.22)."""
+
+    base: int
+    """RDBAH:RDBAL (bits 3:0 ignored)."""
+    len: int
+    """RDLEN in bytes."""
+    head: int
+    tail: int
+    rctl: int
+    rxdctl: int
+    rxcsum: int
+    rsrpd: int
+    vet: int
+    vme: bool
+    """CTRL.VME: strip tags."""
+    fifo_bytes: int
+    """Size of the receive FIFO: PBA.RXA * 1024."""
+    pad_runts: bool
+    """True (default): frames that came without FCS are padded to 60 bytes. False: they are runts (RUC)."""
+    ipv6_csum: bool
+    """TCP/UDP checksums of IPv6 frames are verified."""
+    causes: int
+    """Causes since the control plane last took them."""
+    # Counters beside the registers; cleared by reset().
+    frames_dropped_disabled: int
+    frames_filtered: int
+    frames_bad: int
+    frames_missed: int
+    ring_errors: int
+    desc_aborts: int
+    data_aborts: int
+    def __init__(self, dma: DmaTable, stats: Stats, filter: RxFilter) -> None: ...
+    def receive(self, batch: FrameBatch, start: int = 0, hold: bool = False) -> int:
+        """Take frames [start, len) of `batch` (borrowed); returns the index after the last one consumed.
+
+        hold=False: without descriptors frames wait in the FIFO (RNBC), and are lost when it is full (MPC, RXO).
+        hold=True: stops at the first frame that finds no descriptors and leaves it to the caller.
+        """
+    def kick(self) -> int:
+        """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""
+    def take_causes(self) -> int:
+        """Return `causes` and clear it."""
+    def free_descriptors(self) -> int:
+        """Descriptors that the device may fill (0 when the ring is off)."""
+    def ready(self) -> bool:
+        """The FIFO is empty and a descriptor is free: a holding link may go on."""
+    def flush_fifo(self) -> None:
+        """Forget the frames that wait."""
+    @property
+    def fifo_used(self) -> int:
+        """Bytes that wait in the FIFO (for FCRTH/FCRTL)."""
+    @property
+    def fifo_frames(self) -> int: ...
+    def reset(self) -> None:
+        """CTRL.RST / power-on: ring registers, FIFO, causes go; RCTL=0. The filter is not touched."""
+    def state(self) -> bytes: ...
+    def load(self, data: bytes) -> None: ...
