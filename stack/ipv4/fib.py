@@ -1,0 +1,813 @@
+"""The forwarding information base: tables, routes, and what address and device events do to them.
+
+net/ipv4/fib_frontend.c, fib_semantics.c, fib_trie.c, include/net/ip_fib.h.
+
+Instead of the kernel's LC-trie a table keeps one dict per prefix length, longest first: a lookup
+costs one dict probe per length in use, which for a host is three or four.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import Any
+
+RT_TABLE_DEFAULT = 253
+RT_TABLE_MAIN = 254
+RT_TABLE_LOCAL = 255
+
+RTN_UNSPEC = 0
+RTN_UNICAST = 1
+RTN_LOCAL = 2
+RTN_BROADCAST = 3
+RTN_ANYCAST = 4
+RTN_MULTICAST = 5
+RTN_BLACKHOLE = 6
+RTN_UNREACHABLE = 7
+RTN_PROHIBIT = 8
+RTN_THROW = 9
+
+RT_SCOPE_UNIVERSE = 0
+RT_SCOPE_SITE = 200
+RT_SCOPE_LINK = 253
+RT_SCOPE_HOST = 254
+RT_SCOPE_NOWHERE = 255
+
+RTPROT_UNSPEC = 0
+RTPROT_REDIRECT = 1
+RTPROT_KERNEL = 2
+RTPROT_BOOT = 3
+RTPROT_STATIC = 4
+
+RTNH_F_DEAD = 1
+RTNH_F_ONLINK = 4
+RTNH_F_LINKDOWN = 16
+
+IFF_UP = 0x1
+IFF_LOOPBACK = 0x8
+
+NETDEV_UP = "NETDEV_UP"
+NETDEV_DOWN = "NETDEV_DOWN"
+
+# the error each route type answers a lookup with (fib_props[] in fib_semantics.c)
+FIB_PROPS_ERROR = {
+    RTN_BLACKHOLE: errno.EINVAL,
+    RTN_UNREACHABLE: errno.EHOSTUNREACH,
+    RTN_PROHIBIT: errno.EACCES,
+    RTN_THROW: errno.EAGAIN,
+}
+
+MASKS = tuple((0xFFFFFFFF << (32 - n)) & 0xFFFFFFFF for n in range(33))
+
+
+def inet_make_mask(plen: int) -> int:
+    """include/linux/inetdevice.h: netmask of a prefix length."""
+    return MASKS[plen]
+
+
+def inet_mask_len(mask: int) -> int:
+    """include/linux/inetdevice.h: prefix length of a netmask."""
+    return 32 - ((~mask & 0xFFFFFFFF).bit_length())
+
+
+def ipv4_is_multicast(addr: int) -> bool:
+    """include/linux/in.h"""
+    return addr >> 28 == 0xE
+
+
+def ipv4_is_loopback(addr: int) -> bool:
+    """include/linux/in.h"""
+    return addr >> 24 == 127
+
+
+def ipv4_is_zeronet(addr: int) -> bool:
+    """include/linux/in.h: 0.0.0.0/8"""
+    return addr >> 24 == 0
+
+
+def ipv4_is_lbcast(addr: int) -> bool:
+    """include/linux/in.h: 255.255.255.255"""
+    return addr == 0xFFFFFFFF
+
+
+def ipv4_is_local_multicast(addr: int) -> bool:
+    """include/linux/in.h: 224.0.0.0/24"""
+    return addr >> 8 == 0xE00000
+
+
+def ipv4_is_linklocal_169(addr: int) -> bool:
+    """include/linux/in.h: 169.254.0.0/16"""
+    return addr >> 16 == 0xA9FE
+
+
+def ipv4_is_all_snoopers(addr: int) -> bool:
+    """include/linux/in.h"""
+    return addr == 0xE000006A
+
+
+class fib_nh:
+    """struct fib_nh: one next hop."""
+
+    __slots__ = ("nh_dev", "nh_flags", "nh_gw", "nh_oif", "nh_scope", "nh_weight")
+
+    def __init__(self, dev: Any, gw: int = 0, weight: int = 1, flags: int = 0) -> None:
+        self.nh_dev = dev
+        self.nh_oif = dev.ifindex if dev is not None else 0
+        self.nh_gw = gw
+        self.nh_weight = weight
+        self.nh_flags = flags
+        self.nh_scope = RT_SCOPE_LINK if gw else RT_SCOPE_HOST
+
+
+class fib_info:
+    """struct fib_info: what a route leads to."""
+
+    __slots__ = (
+        "fib_dead",
+        "fib_metrics",
+        "fib_nh",
+        "fib_prefsrc",
+        "fib_priority",
+        "fib_protocol",
+        "fib_scope",
+        "fib_type",
+    )
+
+    def __init__(
+        self,
+        nhs: list[fib_nh],
+        *,
+        rtype: int,
+        scope: int,
+        protocol: int = RTPROT_BOOT,
+        prefsrc: int = 0,
+        priority: int = 0,
+        metrics: dict[str, int] | None = None,
+    ) -> None:
+        self.fib_nh = nhs
+        self.fib_type = rtype
+        self.fib_scope = scope
+        self.fib_protocol = protocol
+        self.fib_prefsrc = prefsrc
+        self.fib_priority = priority
+        self.fib_metrics = metrics or {}
+        self.fib_dead = False
+
+    def same_as(self, other: fib_info) -> bool:
+        """Whether both lead to the same place (kernel: fib_find_info)."""
+        return (
+            self.fib_type == other.fib_type
+            and self.fib_scope == other.fib_scope
+            and self.fib_protocol == other.fib_protocol
+            and self.fib_prefsrc == other.fib_prefsrc
+            and self.fib_priority == other.fib_priority
+            and self.fib_metrics == other.fib_metrics
+            and [(n.nh_dev, n.nh_gw, n.nh_weight) for n in self.fib_nh]
+            == [(n.nh_dev, n.nh_gw, n.nh_weight) for n in other.fib_nh]
+        )
+
+
+class fib_alias:
+    """struct fib_alias: one route of a prefix; a list of them is sorted by TOS, then priority."""
+
+    __slots__ = ("fa_dst", "fa_info", "fa_plen", "fa_tos", "fa_type", "tb_id")
+
+    def __init__(self, dst: int, plen: int, tos: int, rtype: int, info: fib_info, tb: int) -> None:
+        self.fa_dst = dst
+        self.fa_plen = plen
+        self.fa_tos = tos
+        self.fa_type = rtype
+        self.fa_info = info
+        self.tb_id = tb
+
+
+class fib_result:
+    """struct fib_result: the outcome of a lookup."""
+
+    __slots__ = ("fi", "nh", "prefix", "prefixlen", "scope", "table", "tclassid", "type")
+
+    def __init__(self, fa: fib_alias | None, nh: fib_nh | None, table: Any) -> None:
+        self.table = table
+        self.nh = nh
+        self.tclassid = 0
+        if fa is not None:
+            self.fi: fib_info | None = fa.fa_info
+            self.type = fa.fa_type
+            self.scope = fa.fa_info.fib_scope
+            self.prefix = fa.fa_dst
+            self.prefixlen = fa.fa_plen
+        else:
+            self.fi = None
+            self.type = RTN_UNSPEC
+            self.scope = RT_SCOPE_NOWHERE
+            self.prefix = 0
+            self.prefixlen = 0
+
+
+class fib_table:
+    """struct fib_table: per-length dicts; `lens` holds the lengths in use, longest first."""
+
+    __slots__ = ("lens", "maps", "tb_id", "tb_num_default")
+
+    def __init__(self, tb_id: int) -> None:
+        self.tb_id = tb_id
+        self.maps: list[dict[int, list[fib_alias]]] = [{} for _ in range(33)]
+        self.lens: list[int] = []
+        self.tb_num_default = 0
+
+    def aliases(self) -> Iterator[fib_alias]:
+        """All routes, longest prefix first, then by address."""
+        for plen in self.lens:
+            table = self.maps[plen]
+            for dst in sorted(table):
+                yield from table[dst]
+
+    def insert(self, fa: fib_alias) -> None:
+        """Add without looking for doubles."""
+        bucket = self.maps[fa.fa_plen].setdefault(fa.fa_dst, [])
+        bucket.append(fa)
+        bucket.sort(key=lambda a: (-a.fa_tos, a.fa_info.fib_priority))
+        if fa.fa_plen not in self.lens:
+            self.lens.append(fa.fa_plen)
+            self.lens.sort(reverse=True)
+
+    def remove(self, fa: fib_alias) -> None:
+        """Take out one alias that is in the table."""
+        bucket = self.maps[fa.fa_plen][fa.fa_dst]
+        bucket.remove(fa)
+        if not bucket:
+            del self.maps[fa.fa_plen][fa.fa_dst]
+            if not self.maps[fa.fa_plen]:
+                self.lens.remove(fa.fa_plen)
+
+    def __len__(self) -> int:
+        return sum(len(b) for m in self.maps for b in m.values())
+
+
+class netns_fib:
+    """The tables of one host, in rule order: local, main, default."""
+
+    __slots__ = ("generation", "rules", "tables")
+
+    def __init__(self) -> None:
+        self.tables = {i: fib_table(i) for i in (RT_TABLE_LOCAL, RT_TABLE_MAIN, RT_TABLE_DEFAULT)}
+        self.rules = [
+            self.tables[RT_TABLE_LOCAL],
+            self.tables[RT_TABLE_MAIN],
+            self.tables[RT_TABLE_DEFAULT],
+        ]
+        self.generation = 0
+
+
+def fib_get_table(net: Any, tb_id: int) -> fib_table:
+    """include/net/ip_fib.h: the table `tb_id`; made when new (not among the rules then)."""
+    tables = net.fib.tables
+    if tb_id not in tables:
+        tables[tb_id] = fib_table(tb_id)
+    return tables[tb_id]
+
+
+def fib_nh_usable(nh: fib_nh, oif: int) -> bool:
+    """Whether a lookup may choose `nh`."""
+    if nh.nh_flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
+        return False
+    return not oif or oif == nh.nh_oif
+
+
+def fib_table_lookup(
+    tb: fib_table, daddr: int, tos: int = 0, scope: int = RT_SCOPE_UNIVERSE, oif: int = 0
+) -> fib_result | int:
+    """net/ipv4/fib_trie.c: the longest match, or a negative errno (-EAGAIN: nothing here)."""
+    for plen in tb.lens:
+        bucket = tb.maps[plen].get(daddr & MASKS[plen])
+        if bucket is None:
+            continue
+        for fa in bucket:
+            if fa.fa_tos and fa.fa_tos != tos:
+                continue
+            fi = fa.fa_info
+            if fi.fib_dead or fi.fib_scope < scope:
+                continue
+            err = FIB_PROPS_ERROR.get(fa.fa_type)
+            if err is not None:
+                return -err
+            for nh in fi.fib_nh:
+                if fib_nh_usable(nh, oif):
+                    return fib_result(fa, nh, tb)
+    return -errno.EAGAIN
+
+
+def fib_lookup(
+    net: Any, daddr: int, tos: int = 0, scope: int = RT_SCOPE_UNIVERSE, oif: int = 0
+) -> fib_result | int:
+    """include/net/ip_fib.h: walk the rules. A result, or a negative errno (-ENETUNREACH: none)."""
+    for tb in net.fib.rules:
+        res = fib_table_lookup(tb, daddr, tos, scope, oif)
+        if res.__class__ is fib_result or res != -errno.EAGAIN:
+            return res
+    return -errno.ENETUNREACH
+
+
+def fib_select_path(net: Any, res: fib_result, fl4: Any) -> None:
+    """net/ipv4/fib_semantics.c: choose a next hop of a multipath route by weight and flow hash."""
+    fi = res.fi
+    if fi is None or len(fi.fib_nh) < 2 or fl4.flowi4_oif:
+        return
+    usable = [nh for nh in fi.fib_nh if fib_nh_usable(nh, 0)]
+    total = sum(nh.nh_weight for nh in usable)
+    if not total:
+        return
+    point = hash((fl4.saddr, fl4.daddr, net.ipv4.secret)) % total
+    for nh in usable:
+        point -= nh.nh_weight
+        if point < 0:
+            res.nh = nh
+            return
+
+
+def fib_result_prefsrc(net: Any, res: fib_result) -> int:
+    """net/ipv4/fib_semantics.c: source address a route prefers."""
+    fi = res.fi
+    assert fi is not None
+    if fi.fib_prefsrc:
+        return fi.fib_prefsrc
+    nh = res.nh
+    assert nh is not None
+    return inet_select_addr(nh.nh_dev, nh.nh_gw, fi.fib_scope)
+
+
+def inet_select_addr(dev: Any, dst: int, scope: int) -> int:
+    """net/ipv4/devinet.c: a local address of `dev` that suits `dst`, else of any device; 0 if none."""
+    first = 0
+    in_dev = dev.ip_ptr if dev is not None else None
+    if in_dev is not None:
+        for ifa in in_dev.ifa_list:
+            if ifa.ifa_flags & 1 or ifa.ifa_scope > scope:
+                continue
+            if not dst or not (dst ^ ifa.ifa_address) & ifa.ifa_mask:
+                return ifa.ifa_local
+            first = first or ifa.ifa_local
+    if first or dev is None:
+        return first
+    for other in list(dev.net.dev_by_name.values()):
+        in_dev = other.ip_ptr
+        if in_dev is None or other is dev:
+            continue
+        for ifa in in_dev.ifa_list:
+            if ifa.ifa_scope != RT_SCOPE_LINK and ifa.ifa_scope <= scope:
+                return ifa.ifa_local
+    return 0
+
+
+def inet_addr_type(net: Any, addr: int) -> int:
+    """net/ipv4/fib_frontend.c: RTN_* of an address as this host sees it."""
+    return inet_addr_type_dev_table(net, None, addr)
+
+
+def inet_addr_type_dev_table(net: Any, dev: Any, addr: int) -> int:
+    """net/ipv4/fib_frontend.c: the same, asked for one device when `dev` is not None."""
+    if addr == 0 or addr == 0xFFFFFFFF:
+        return RTN_BROADCAST
+    if addr >> 28 == 0xE:
+        return RTN_MULTICAST
+    res = fib_table_lookup(net.fib.tables[RT_TABLE_LOCAL], addr)
+    if isinstance(res, fib_result):
+        if dev is None or res.nh is None or res.nh.nh_dev is dev:
+            return res.type
+    return RTN_UNICAST
+
+
+def ip_dev_find(net: Any, addr: int) -> Any:
+    """net/ipv4/devinet.c: the device that owns the local address, or None."""
+    res = fib_table_lookup(net.fib.tables[RT_TABLE_LOCAL], addr)
+    if isinstance(res, fib_result) and res.type == RTN_LOCAL and res.nh is not None:
+        return res.nh.nh_dev
+    return None
+
+
+# --- changing routes -----------------------------------------------------------------------
+
+
+def fib_check_nh(net: Any, nh: fib_nh, scope: int) -> None:
+    """net/ipv4/fib_semantics.c: is the next hop reachable? Learns the device of a gateway.
+
+    Raises: OSError EINVAL, ENETUNREACH, ENETDOWN, ENODEV.
+    """
+    if nh.nh_gw:
+        if scope >= RT_SCOPE_LINK:
+            raise OSError(errno.EINVAL, "a gateway route must have a scope wider than link")
+        if nh.nh_flags & RTNH_F_ONLINK:
+            if nh.nh_dev is None:
+                raise OSError(errno.ENODEV, "onlink needs a device")
+        else:
+            if inet_addr_type(net, nh.nh_gw) != RTN_UNICAST:
+                raise OSError(errno.EINVAL, "the gateway is not a unicast address of another host")
+            res = fib_lookup(net, nh.nh_gw, 0, max(scope + 1, RT_SCOPE_LINK), nh.nh_oif)
+            if not isinstance(res, fib_result) or res.type != RTN_UNICAST or res.nh is None:
+                raise OSError(errno.ENETUNREACH, "the gateway is not reachable over a link")
+            if nh.nh_dev is None:
+                nh.nh_dev = res.nh.nh_dev
+                nh.nh_oif = res.nh.nh_oif
+        nh.nh_scope = RT_SCOPE_LINK
+    elif nh.nh_dev is None:
+        raise OSError(errno.ENODEV, "a route needs a device or a gateway")
+    if not nh.nh_dev.flags & IFF_UP:
+        raise OSError(errno.ENETDOWN, f"{nh.nh_dev.name} is down")
+
+
+def fib_table_insert(
+    net: Any,
+    tb: fib_table,
+    dst: int,
+    plen: int,
+    info: fib_info,
+    *,
+    tos: int = 0,
+    replace: bool = False,
+) -> None:
+    """net/ipv4/fib_trie.c: add a route. Raises: OSError EEXIST, EINVAL."""
+    if not 0 <= plen <= 32 or dst & ~MASKS[plen] & 0xFFFFFFFF:
+        raise OSError(errno.EINVAL, f"destination has bits outside its /{plen}")
+    same = [
+        fa
+        for fa in tb.maps[plen].get(dst, ())
+        if fa.fa_tos == tos and fa.fa_info.fib_priority == info.fib_priority
+    ]
+    if same and replace:
+        for fa in same:
+            tb.remove(fa)
+    else:
+        for fa in same:
+            if tb.tb_id != RT_TABLE_LOCAL or fa.fa_info.same_as(info):
+                raise OSError(errno.EEXIST, "such a route is there already")
+    tb.insert(fib_alias(dst, plen, tos, info.fib_type, info, tb.tb_id))
+    fib_changed(net)
+
+
+def fib_table_delete(
+    net: Any,
+    tb: fib_table,
+    dst: int,
+    plen: int,
+    *,
+    rtype: int = RTN_UNSPEC,
+    dev: Any = None,
+    gw: int | None = None,
+    prefsrc: int = 0,
+    tos: int = 0,
+    priority: int | None = None,
+    protocol: int | None = None,
+    scope: int | None = None,
+) -> None:
+    """net/ipv4/fib_trie.c: remove the first route that fits. Raises: OSError ESRCH."""
+    for fa in tb.maps[plen].get(dst, ()):
+        fi = fa.fa_info
+        if (
+            (rtype == RTN_UNSPEC or fa.fa_type == rtype)
+            and fa.fa_tos == tos
+            and (scope is None or fi.fib_scope == scope)
+            and (not prefsrc or fi.fib_prefsrc == prefsrc)
+            and (priority is None or fi.fib_priority == priority)
+            and (protocol is None or fi.fib_protocol == protocol)
+            and (dev is None or any(nh.nh_dev is dev for nh in fi.fib_nh))
+            and (gw is None or any(nh.nh_gw == gw for nh in fi.fib_nh))
+        ):
+            tb.remove(fa)
+            fib_changed(net)
+            return
+    raise OSError(errno.ESRCH, "no such route")
+
+
+def fib_changed(net: Any) -> None:
+    """Every change of a table drops the cached routes (kernel: rt_cache_flush)."""
+    from stack.ipv4.route import rt_cache_flush
+
+    net.fib.generation += 1
+    rt_cache_flush(net)
+
+
+def fib_table_flush(net: Any, tb: fib_table) -> int:
+    """net/ipv4/fib_trie.c: drop dead routes; returns how many."""
+    dead = [
+        fa
+        for fa in tb.aliases()
+        if fa.fa_info.fib_dead
+        or (fa.fa_info.fib_nh and all(n.nh_flags & RTNH_F_DEAD for n in fa.fa_info.fib_nh))
+    ]
+    for fa in dead:
+        tb.remove(fa)
+    return len(dead)
+
+
+def fib_flush(net: Any) -> int:
+    """net/ipv4/fib_frontend.c: fib_table_flush over all tables."""
+    return sum(fib_table_flush(net, tb) for tb in net.fib.tables.values())
+
+
+def parse_prefix(text: str) -> tuple[int, int]:
+    """(address, prefix length) of "10.0.0.0/8", "10.1.2.3" (/32) or "default". Raises ValueError."""
+    if text == "default":
+        return 0, 0
+    addr, _, plen = text.partition("/")
+    value = parse_addr(addr)
+    length = int(plen) if plen else 32
+    if not 0 <= length <= 32:
+        raise ValueError(f"prefix length {length} in {text!r} is not between 0 and 32")
+    return value, length
+
+
+def parse_addr(text: str) -> int:
+    """Host-order int of a dotted quad. Raises ValueError."""
+    parts = text.split(".")
+    if len(parts) != 4 or not all(p.isdecimal() and int(p) < 256 for p in parts):
+        raise ValueError(f"{text!r} is not an IPv4 address")
+    a, b, c, d = (int(p) for p in parts)
+    return a << 24 | b << 16 | c << 8 | d
+
+
+def format_addr(addr: int) -> str:
+    """Dotted quad of a host-order int."""
+    return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
+
+
+def route_add(
+    net: Any,
+    prefix: str,
+    *,
+    via: str | None = None,
+    dev: Any = None,
+    src: str | None = None,
+    metric: int = 0,
+    mtu: int = 0,
+    advmss: int = 0,
+    tos: int = 0,
+    table: int = RT_TABLE_MAIN,
+    rtype: int = RTN_UNICAST,
+    onlink: bool = False,
+    scope: int | None = None,
+    protocol: int = RTPROT_BOOT,
+    replace: bool = False,
+) -> None:
+    """`ip route add`: fib_frontend.c's inet_rtm_newroute. `dev` is a net_device or its name.
+
+    Raises: OSError EEXIST, EINVAL, ENETUNREACH, ENODEV, ENETDOWN; ValueError for bad text.
+    """
+    dst, plen = parse_prefix(prefix)
+    device = _device(net, dev)
+    gw = parse_addr(via) if via else 0
+    if scope is None:
+        if rtype in (RTN_LOCAL,):
+            scope = RT_SCOPE_HOST
+        elif gw or rtype in FIB_PROPS_ERROR:
+            scope = RT_SCOPE_UNIVERSE
+        else:
+            scope = RT_SCOPE_LINK
+    prefsrc = parse_addr(src) if src else 0
+    if prefsrc and inet_addr_type(net, prefsrc) != RTN_LOCAL:
+        raise OSError(errno.EINVAL, f"{src} is not an address of this host")
+    nhs: list[fib_nh] = []
+    if rtype not in FIB_PROPS_ERROR:
+        nh = fib_nh(device, gw, 1, RTNH_F_ONLINK if onlink else 0)
+        fib_check_nh(net, nh, scope)
+        nhs.append(nh)
+    metrics = {k: v for k, v in (("mtu", mtu), ("advmss", advmss)) if v}
+    info = fib_info(
+        nhs,
+        rtype=rtype,
+        scope=scope,
+        protocol=protocol,
+        prefsrc=prefsrc,
+        priority=metric,
+        metrics=metrics,
+    )
+    fib_table_insert(net, fib_get_table(net, table), dst, plen, info, tos=tos, replace=replace)
+
+
+def route_del(
+    net: Any,
+    prefix: str,
+    *,
+    via: str | None = None,
+    dev: Any = None,
+    metric: int | None = None,
+    tos: int = 0,
+    table: int = RT_TABLE_MAIN,
+) -> None:
+    """`ip route del`. Raises: OSError ESRCH; ValueError for bad text."""
+    dst, plen = parse_prefix(prefix)
+    fib_table_delete(
+        net,
+        fib_get_table(net, table),
+        dst,
+        plen,
+        dev=_device(net, dev),
+        gw=parse_addr(via) if via else None,
+        tos=tos,
+        priority=metric,
+    )
+
+
+def _device(net: Any, dev: Any) -> Any:
+    if isinstance(dev, str):
+        found = net.dev_by_name.get(dev)
+        if found is None:
+            raise OSError(errno.ENODEV, f"no device {dev!r}")
+        return found
+    return dev
+
+
+def fib_dump(net: Any, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]]:
+    """Rows for /proc/net/route and `ip route`: one dict per route and next hop."""
+    rows = []
+    for tb in net.fib.tables.values():
+        if table is not None and tb.tb_id != table:
+            continue
+        for fa in tb.aliases():
+            fi = fa.fa_info
+            for nh in fi.fib_nh or [None]:
+                rows.append(
+                    {
+                        "table": tb.tb_id,
+                        "dst": fa.fa_dst,
+                        "plen": fa.fa_plen,
+                        "tos": fa.fa_tos,
+                        "type": fa.fa_type,
+                        "scope": fi.fib_scope,
+                        "protocol": fi.fib_protocol,
+                        "prefsrc": fi.fib_prefsrc,
+                        "metric": fi.fib_priority,
+                        "gw": nh.nh_gw if nh else 0,
+                        "dev": nh.nh_dev.name if nh else "",
+                        "mtu": fi.fib_metrics.get("mtu", 0),
+                        "flags": nh.nh_flags if nh else 0,
+                    }
+                )
+    return rows
+
+
+# --- what addresses and devices do ---------------------------------------------------------
+
+
+def fib_magic(
+    net: Any, add: bool, rtype: int, dst: int, plen: int, ifa: Any, priority: int = 0
+) -> None:
+    """net/ipv4/fib_frontend.c: add or remove one automatic route of an address. Never raises."""
+    tb = fib_get_table(net, RT_TABLE_MAIN if rtype == RTN_UNICAST else RT_TABLE_LOCAL)
+    dev = ifa.ifa_dev.dev
+    scope = RT_SCOPE_HOST if rtype == RTN_LOCAL else RT_SCOPE_LINK
+    if add:
+        info = fib_info(
+            [fib_nh(dev)],
+            rtype=rtype,
+            scope=scope,
+            protocol=RTPROT_KERNEL,
+            prefsrc=ifa.ifa_local,
+            priority=priority,
+        )
+        try:
+            fib_table_insert(net, tb, dst, plen, info)
+        except FileExistsError:
+            return
+    else:
+        try:
+            fib_table_delete(
+                net, tb, dst, plen, rtype=rtype, dev=dev, prefsrc=ifa.ifa_local, scope=scope
+            )
+        except OSError:
+            return
+
+
+def _ifa_broadcasts(ifa: Any) -> list[int]:
+    """Broadcast addresses that one interface address makes: configured, all-zeros, all-ones."""
+    mask = ifa.ifa_mask
+    prefix = ifa.ifa_address & mask
+    out = []
+    if ifa.ifa_broadcast and ifa.ifa_broadcast != 0xFFFFFFFF:
+        out.append(ifa.ifa_broadcast)
+    if ifa.ifa_prefixlen < 31:
+        out += [prefix, prefix | ~mask & 0xFFFFFFFF]
+    return list(dict.fromkeys(out))
+
+
+def fib_add_ifaddr(ifa: Any) -> None:
+    """net/ipv4/fib_frontend.c: the local, broadcast and prefix routes of a new address."""
+    dev = ifa.ifa_dev.dev
+    net = dev.net
+    if not dev.flags & IFF_UP:
+        return
+    mask = ifa.ifa_mask
+    prefix = ifa.ifa_address & mask
+    secondary = ifa.ifa_flags & 1
+    fib_magic(net, True, RTN_LOCAL, ifa.ifa_local, 32, ifa)
+    if ifa.ifa_broadcast and ifa.ifa_broadcast != 0xFFFFFFFF:
+        fib_magic(net, True, RTN_BROADCAST, ifa.ifa_broadcast, 32, ifa)
+    if prefix >> 24 == 0 or secondary:
+        return
+    if prefix == ifa.ifa_local and ifa.ifa_prefixlen == 32:
+        return
+    loopback = dev.flags & IFF_LOOPBACK
+    fib_magic(net, True, RTN_LOCAL if loopback else RTN_UNICAST, prefix, ifa.ifa_prefixlen, ifa)
+    for addr in _ifa_broadcasts(ifa):
+        fib_magic(net, True, RTN_BROADCAST, addr, 32, ifa)
+
+
+def fib_del_ifaddr(ifa: Any, still: list[Any] | None = None) -> None:
+    """net/ipv4/fib_frontend.c: undo fib_add_ifaddr; what other addresses need stays.
+
+    `still`: the device's remaining addresses (default: its ifa_list without `ifa`).
+    """
+    dev = ifa.ifa_dev.dev
+    net = dev.net
+    if still is None:
+        still = [i for i in ifa.ifa_dev.ifa_list if i is not ifa]
+    mask = ifa.ifa_mask
+    prefix = ifa.ifa_address & mask
+    if not any(i.ifa_address & i.ifa_mask == prefix and i.ifa_mask == mask for i in still):
+        loopback = dev.flags & IFF_LOOPBACK
+        rtype = RTN_LOCAL if loopback else RTN_UNICAST
+        fib_magic(net, False, rtype, prefix, ifa.ifa_prefixlen, ifa)
+    kept = {b for i in still for b in _ifa_broadcasts(i)}
+    for addr in _ifa_broadcasts(ifa):
+        if addr not in kept:
+            fib_magic(net, False, RTN_BROADCAST, addr, 32, ifa)
+    if not any(i.ifa_local == ifa.ifa_local for i in still):
+        fib_magic(net, False, RTN_LOCAL, ifa.ifa_local, 32, ifa)
+        if inet_addr_type(net, ifa.ifa_local) != RTN_LOCAL and fib_sync_down_addr(
+            net, ifa.ifa_local
+        ):
+            fib_flush(net)
+            fib_changed(net)
+
+
+def fib_sync_down_addr(net: Any, local: int) -> int:
+    """net/ipv4/fib_semantics.c: kill routes whose preferred source went away; how many."""
+    n = 0
+    for tb in net.fib.tables.values():
+        for fa in tb.aliases():
+            if fa.fa_info.fib_prefsrc == local:
+                fa.fa_info.fib_dead = True
+                n += 1
+    return n
+
+
+def fib_sync_down_dev(dev: Any, *, force: bool) -> int:
+    """net/ipv4/fib_semantics.c: next hops over `dev` die (force) or lose their link; how many."""
+    net = dev.net
+    n = 0
+    for tb in net.fib.tables.values():
+        for fa in tb.aliases():
+            for nh in fa.fa_info.fib_nh:
+                if nh.nh_dev is dev:
+                    nh.nh_flags |= RTNH_F_DEAD if force else RTNH_F_LINKDOWN
+                    n += 1
+    return n
+
+
+def fib_sync_up(dev: Any) -> int:
+    """net/ipv4/fib_semantics.c: next hops over `dev` live again; how many."""
+    n = 0
+    for tb in dev.net.fib.tables.values():
+        for fa in tb.aliases():
+            for nh in fa.fa_info.fib_nh:
+                if nh.nh_dev is dev and nh.nh_flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
+                    nh.nh_flags &= ~(RTNH_F_DEAD | RTNH_F_LINKDOWN)
+                    n += 1
+    return n
+
+
+def fib_disable_ip(dev: Any) -> None:
+    """net/ipv4/fib_frontend.c: the device went down; its routes go."""
+    if fib_sync_down_dev(dev, force=True):
+        fib_flush(dev.net)
+    fib_changed(dev.net)
+
+
+def fib_inetaddr_event(event: Any, ifa: Any) -> None:
+    """net/ipv4/fib_frontend.c: NETDEV_UP = address added, NETDEV_DOWN = address removed."""
+    name = getattr(event, "name", event)
+    if name == NETDEV_UP:
+        fib_add_ifaddr(ifa)
+    elif name == NETDEV_DOWN:
+        fib_del_ifaddr(ifa)
+        if not ifa.ifa_dev.ifa_list:
+            fib_disable_ip(ifa.ifa_dev.dev)
+    fib_changed(ifa.ifa_dev.dev.net)
+
+
+def fib_netdev_event(event: Any, dev: Any) -> None:
+    """net/ipv4/fib_frontend.c: routes follow a device's state."""
+    name = getattr(event, "name", event)
+    in_dev = dev.ip_ptr
+    if name == "NETDEV_UNREGISTER":
+        fib_disable_ip(dev)
+    elif in_dev is None:
+        return
+    elif name == NETDEV_UP:
+        for ifa in in_dev.ifa_list:
+            fib_add_ifaddr(ifa)
+        fib_sync_up(dev)
+        fib_changed(dev.net)
+    elif name == NETDEV_DOWN:
+        fib_disable_ip(dev)
+    elif name in ("NETDEV_CHANGE", "NETDEV_CHANGEMTU", "NETDEV_CHANGEADDR"):
+        fib_changed(dev.net)
