@@ -1,1 +1,100 @@
-"""Bytes and descriptors: the compiled kernels under the device and the stack."""
+"""Bytes and descriptors: the compiled kernels under the device and the stack.
+
+There is one implementation of each: when a compiled module is missing, importing this package fails
+with the command that mends it. The plain-Python twins in ``_ref`` are for tests only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
+
+__all__ = ["BUILD", "MODULES", "BuildInfo", "check_modules", "self_test", "stale_modules"]
+
+# Every compiled module; tests/fastpath/test_init.py compares it with the sources.
+MODULES = (
+    "batch",
+    "buildinfo",
+    "csum",
+    "dma",
+)
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def check_modules(directory: str = _HERE, names: tuple[str, ...] = MODULES) -> None:
+    """Raise ImportError, naming the remedy, unless `directory` holds every compiled module."""
+    present = set(os.listdir(directory))
+    missing = [n for n in names if not any(n + s in present for s in EXTENSION_SUFFIXES)]
+    if missing:
+        python = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
+        raise ImportError(
+            f"fastpath: no compiled {', '.join(missing)} for {python}; run: make build",
+            name="fastpath",
+        )
+
+
+check_modules()
+
+from fastpath import buildinfo, csum  # noqa: E402
+
+
+@dataclass(frozen=True, slots=True)
+class BuildInfo:
+    """Which build is loaded: `mode` is release, debug or asan."""
+
+    mode: str
+    compiler: str
+    python: str
+    simd: str
+    simd_levels: tuple[str, ...]
+
+
+BUILD = BuildInfo(
+    mode=buildinfo.mode(),
+    compiler=buildinfo.compiler(),
+    python=sys.version.split()[0],
+    simd=csum.level(),
+    simd_levels=csum.levels(),
+)
+
+
+def stale_modules() -> list[str]:
+    """Return the modules whose source is newer than what was compiled from it (a source tree)."""
+    stale = []
+    for name in MODULES:
+        built = next(p for s in EXTENSION_SUFFIXES if os.path.exists(p := f"{_HERE}/{name}{s}"))
+        for source in (f"{_HERE}/{name}.pyx", f"{_HERE}/{name}.pxd"):
+            if os.path.exists(source) and os.path.getmtime(source) > os.path.getmtime(built):
+                stale.append(name)
+                break
+    return stale
+
+
+def self_test() -> list[str]:
+    """Check the loaded modules on small inputs; return one line for each thing that is wrong.
+
+    Sums at every vector level against the twin, and imports every compiled module. Takes a few
+    milliseconds; changes the checksum level while it runs and puts it back.
+    """
+    import importlib
+
+    from fastpath._ref import csum as reference
+
+    wrong = []
+    for name in MODULES:
+        try:
+            importlib.import_module(f"fastpath.{name}")
+        except ImportError as error:
+            wrong.append(f"fastpath.{name} does not load: {error}")
+    data = bytes((i * 73 + 11) & 0xFF for i in range(1531))
+    chosen = csum.level()
+    for level in csum.levels():
+        csum.set_level(level)
+        for n in (0, 1, 20, 63, 64, 65, 129, 1500, 1531):
+            if csum.csum_partial(data[:n]) != reference.csum_partial(data[:n]):
+                wrong.append(f"fastpath.csum: wrong sum of {n} bytes with {level}")
+    csum.set_level(chosen)
+    return wrong

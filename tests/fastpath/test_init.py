@@ -1,0 +1,60 @@
+"""Which build is loaded, and what is said when one is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+import fastpath
+
+HERE = Path(fastpath.__file__).parent
+
+
+def test_modules_lists_every_compiled_source() -> None:
+    sources = {p.stem for p in HERE.glob("*.pyx")}
+    assert set(fastpath.MODULES) == sources
+    assert list(fastpath.MODULES) == sorted(fastpath.MODULES)
+
+
+def test_every_compiled_module_has_its_stub_and_its_twin() -> None:
+    for name in fastpath.MODULES:
+        assert (HERE / f"{name}.pyi").exists(), name
+        assert (HERE / "_ref" / f"{name}.py").exists(), name
+
+
+def test_missing_module_fails_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    (tmp_path / f"csum{EXTENSION_SUFFIXES[0]}").touch()
+    with pytest.raises(ImportError, match=r"no compiled dma for .*; run: make build"):
+        fastpath.check_modules(str(tmp_path), ("csum", "dma"))
+    fastpath.check_modules(str(tmp_path), ("csum",))
+
+
+def test_import_without_compiled_modules_never_falls_back(tmp_path: Path) -> None:
+    package = tmp_path / "fastpath"
+    package.mkdir()
+    (package / "__init__.py").write_text((HERE / "__init__.py").read_text())
+    run = subprocess.run(
+        [sys.executable, "-c", "import fastpath"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "make build" in run.stderr.splitlines()[-1]
+
+
+def test_self_test_of_this_build_finds_nothing() -> None:
+    assert fastpath.self_test() == []
+
+
+def test_build_names_compiler_and_vector_unit() -> None:
+    build = fastpath.BUILD
+    assert build.mode in ("release", "debug", "asan")
+    assert build.compiler
+    assert build.simd in build.simd_levels
+    assert build.python == sys.version.split()[0]
