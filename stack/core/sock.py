@@ -18,12 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff, sk_buff_head
-from stack.core.uapi import (
-    RCV_SHUTDOWN,
-    SEND_SHUTDOWN,
-    SOCK_STREAM,
-)
+from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff, sk_buff_head, skb_orphan
+from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN, SOCK_STREAM
+from stack.core.wait import wait_queue_head, wake_up
 
 # include/net/tcp_states.h: every sock uses them, TCP gave the names
 TCP_ESTABLISHED = 1
@@ -88,44 +85,6 @@ SK_WMEM_MAX = 212992
 SOCK_MIN_SNDBUF = 4608
 SOCK_MIN_RCVBUF = 2304
 HZ_NS = 1_000_000_000
-
-
-class wait_queue_head:
-    """What waits on a socket: sleeping callers (counted) and callbacks (poll, asyncio).
-
-    A callback runs in softirq or process context of the host, with the lock held, and must not
-    call into the socket; it schedules what it wants done with `clock.call_soon`.
-    """
-
-    __slots__ = ("callbacks", "clock", "sleepers")
-
-    def __init__(self, clock: Any) -> None:
-        self.clock = clock
-        self.sleepers = 0
-        self.callbacks: list[Callable[[], None]] = []
-
-    def add(self, fn: Callable[[], None]) -> None:
-        """Call `fn()` at each wake-up until removed."""
-        self.callbacks.append(fn)
-
-    def remove(self, fn: Callable[[], None]) -> None:
-        """Forget `fn`; no error when it is not there."""
-        if fn in self.callbacks:
-            self.callbacks.remove(fn)
-
-    @property
-    def active(self) -> bool:
-        """Whether anything waits (kernel: wq_has_sleeper)."""
-        return bool(self.sleepers or self.callbacks)
-
-
-def wake_up(wq: wait_queue_head) -> None:
-    """kernel/sched/wait.c: wake the sleepers and run the callbacks."""
-    if wq.sleepers:
-        wq.clock.wake()
-    if wq.callbacks:
-        for fn in tuple(wq.callbacks):
-            fn()
 
 
 class proto_mem:
@@ -201,6 +160,7 @@ class sock:
         "sk_route_caps",
         "sk_rx_dst",
         "sk_shutdown",
+        "sk_sleepers",
         "sk_sndbuf",
         "sk_sndtimeo_ns",
         "sk_socket",
@@ -322,6 +282,7 @@ def sock_init_data(sock_: Any, sk: sock) -> None:
     sk.sk_state = TCP_CLOSE
     sk.sk_flags = SOCK_ZAPPED
     sk.sk_wq = wait_queue_head(net.clock)
+    sk.sk_sleepers = 0
     sk.sk_socket = sock_
     if sock_ is not None:
         sk.sk_type = sock_.type
@@ -385,6 +346,7 @@ def sk_clone_lock(sk: sock, priority: int = 0) -> sock:
     newsk.sk_lock_owned = True
     newsk.sk_socket = None
     newsk.sk_wq = wait_queue_head(sk.net.clock)
+    newsk.sk_sleepers = 0
     newsk.sk_timer = None
     newsk.sk_rmem_alloc = 0
     newsk.sk_wmem_alloc = 0
@@ -466,12 +428,11 @@ def sk_common_release(sk: sock) -> None:
 def lock_sock(sk: sock) -> None:
     """net/core/sock.c: own `sk`; sleeps while another caller owns it."""
     if sk.sk_lock_owned:
-        wq = sk.sk_wq
-        wq.sleepers += 1
+        sk.sk_sleepers += 1
         try:
             sk.net.clock.wait(lambda: not sk.sk_lock_owned)
         finally:
-            wq.sleepers -= 1
+            sk.sk_sleepers -= 1
     sk.sk_lock_owned = True
 
 
@@ -483,7 +444,7 @@ def release_sock(sk: sock) -> None:
     if release_cb is not None:
         release_cb(sk)
     sk.sk_lock_owned = False
-    if sk.sk_wq.sleepers:
+    if sk.sk_sleepers:
         wake_up(sk.sk_wq)
 
 
@@ -578,9 +539,8 @@ def wait_event(sk: sock, timeo_ns: int, cond: Callable[[], Any]) -> int:
         return timeo_ns
     if timeo_ns <= 0:
         return 0
-    wq = sk.sk_wq
-    clock = wq.clock
-    wq.sleepers += 1
+    clock = sk.net.clock
+    sk.sk_sleepers += 1
     try:
         if timeo_ns >= MAX_SCHEDULE_TIMEOUT:
             clock.wait(cond)
@@ -590,7 +550,7 @@ def wait_event(sk: sock, timeo_ns: int, cond: Callable[[], Any]) -> int:
             return max(end_ns - clock.now_ns(), 1)
         return 0
     finally:
-        wq.sleepers -= 1
+        sk.sk_sleepers -= 1
 
 
 def sk_wait_data(sk: sock, timeo_ns: int, skb: sk_buff | None) -> int:
@@ -628,14 +588,14 @@ def sock_def_error_report(sk: sock) -> None:
 def sock_def_readable(sk: sock) -> None:
     """net/core/sock.c: sk_data_ready."""
     wq = sk.sk_wq
-    if wq.sleepers or wq.callbacks:
+    if sk.sk_sleepers or wq.waiters:
         wake_up(wq)
 
 
 def sock_def_write_space(sk: sock) -> None:
     """net/core/sock.c: sk_write_space of datagram protocols: wake at half the buffer."""
     wq = sk.sk_wq
-    if (wq.sleepers or wq.callbacks) and sk.sk_wmem_alloc << 1 <= sk.sk_sndbuf:
+    if (sk.sk_sleepers or wq.waiters) and sk.sk_wmem_alloc << 1 <= sk.sk_sndbuf:
         wake_up(wq)
 
 
@@ -684,7 +644,7 @@ def sock_wfree(skb: sk_buff) -> None:
     sk = skb.sk
     sk.sk_wmem_alloc -= skb.truesize
     wq = sk.sk_wq
-    if (wq.sleepers or wq.callbacks) and not sk.sk_flags & SOCK_USE_WRITE_QUEUE:
+    if (sk.sk_sleepers or wq.waiters) and not sk.sk_flags & SOCK_USE_WRITE_QUEUE:
         sk.sk_write_space()
 
 
@@ -702,15 +662,6 @@ def sock_rfree(skb: sk_buff) -> None:
 
 def sock_efree(skb: sk_buff) -> None:
     """net/core/sock.c: destructor of a packet that only borrowed a sock (early demux)."""
-
-
-def skb_orphan(skb: sk_buff) -> None:
-    """include/linux/skbuff.h: end the owner's charge now."""
-    destructor = skb.destructor
-    if destructor is not None:
-        skb.destructor = None
-        destructor(skb)
-    skb.sk = None
 
 
 def skb_set_owner_w(skb: sk_buff, sk: sock) -> None:

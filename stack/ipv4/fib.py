@@ -337,7 +337,7 @@ def fib_result_prefsrc(net: Any, res: fib_result) -> int:
 
 
 def inet_select_addr(dev: Any, dst: int, scope: int) -> int:
-    """net/ipv4/devinet.c: a local address of `dev` that suits `dst`, else of any device; 0 if none."""
+    """net/ipv4/devinet.c: a local address of `dev` that suits `dst`, else of any device."""
     first = 0
     in_dev = dev.ip_ptr if dev is not None else None
     if in_dev is not None:
@@ -371,9 +371,8 @@ def inet_addr_type_dev_table(net: Any, dev: Any, addr: int) -> int:
     if addr >> 28 == 0xE:
         return RTN_MULTICAST
     res = fib_table_lookup(net.fib.tables[RT_TABLE_LOCAL], addr)
-    if isinstance(res, fib_result):
-        if dev is None or res.nh is None or res.nh.nh_dev is dev:
-            return res.type
+    if isinstance(res, fib_result) and (dev is None or res.nh is None or res.nh.nh_dev is dev):
+        return res.type
     return RTN_UNICAST
 
 
@@ -505,7 +504,7 @@ def fib_flush(net: Any) -> int:
 
 
 def parse_prefix(text: str) -> tuple[int, int]:
-    """(address, prefix length) of "10.0.0.0/8", "10.1.2.3" (/32) or "default". Raises ValueError."""
+    """(address, prefix length) of "10.0.0.0/8", "10.1.2.3" or "default". Raises ValueError."""
     if text == "default":
         return 0, 0
     addr, _, plen = text.partition("/")
