@@ -1,0 +1,283 @@
+"""net/sched/sch_generic.c, sch_api.c, sch_tbf.c: queueing disciplines between the stack and a driver.
+
+`enqueue` and `dequeue` are methods of the discipline, as the kernel's function pointers are members.
+A discipline may hold packets back (return None although `qlen` > 0) and arm its watchdog.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from fastpath.skbuff import kfree_skb, sk_buff, sk_buff_head
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_QDISC_DROP,
+    SKB_DROP_REASON_QDISC_OVERLIMIT,
+    kfree_skb_reason,
+)
+from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
+from stack.core.timer import mod_timer, timer_delete, timer_list
+
+TC_PRIO_CONTROL = 7
+# include/uapi/linux/pkt_sched.h, sch_generic.c: skb->priority & 15 -> band
+PRIO2BAND = (1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
+PFIFO_FAST_BANDS = 3
+
+
+class gnet_stats_queue:
+    """include/uapi/linux/gen_stats.h plus the byte and packet counts that `tc -s` prints."""
+
+    __slots__ = ("backlog", "bytes", "drops", "overlimits", "packets", "requeues")
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.packets = 0
+        self.drops = 0
+        self.requeues = 0
+        self.overlimits = 0
+        self.backlog = 0
+
+
+class Qdisc:
+    """A queueing discipline of one device. Subclasses give `enqueue`, `dequeue` and `reset`."""
+
+    kind = "none"
+    __slots__ = (
+        "deactivated",
+        "dev",
+        "gso_skb",
+        "limit",
+        "qlen",
+        "qstats",
+        "running",
+        "scheduled",
+        "watchdog",
+    )
+
+    def __init__(self, dev: net_device) -> None:
+        self.dev = dev
+        self.limit = dev.tx_queue_len
+        self.qlen = 0
+        self.qstats = gnet_stats_queue()
+        self.running = False  # __QDISC_STATE_RUNNING: qdisc_run is on the call stack
+        self.scheduled = False  # __QDISC_STATE_SCHED: on the output queue
+        self.deactivated = False
+        self.gso_skb: deque[sk_buff] = deque()  # refused by the driver: goes first
+        self.watchdog: Any = None
+
+    def enqueue(self, skb: sk_buff) -> int:
+        """Queue or drop; NET_XMIT_*. Takes ownership of skb."""
+        raise TypeError(f"qdisc {self.kind} cannot enqueue")
+
+    def dequeue(self) -> sk_buff | None:
+        """The next packet that may leave now, or None."""
+        raise TypeError(f"qdisc {self.kind} cannot dequeue")
+
+    def reset(self) -> None:
+        """Free everything queued."""
+        while self.gso_skb:
+            kfree_skb(self.gso_skb.popleft(), SKB_DROP_REASON_QDISC_DROP)
+        if self.watchdog is not None:
+            self.watchdog.cancel()
+        self.qlen = 0
+
+
+class noop_qdisc(Qdisc):
+    """The discipline of a device that is down or has no carrier: drops everything."""
+
+    kind = "noop"
+    __slots__ = ()
+
+    def enqueue(self, skb: sk_buff) -> int:
+        """net/sched/sch_generic.c: noop_enqueue."""
+        self.qstats.drops += 1
+        kfree_skb_reason(self.dev.net, skb, SKB_DROP_REASON_QDISC_DROP)
+        return NET_XMIT_CN
+
+    def dequeue(self) -> sk_buff | None:
+        """net/sched/sch_generic.c: noop_dequeue."""
+        return None
+
+
+class noqueue_qdisc(Qdisc):
+    """Software devices (lo, vlan): `enqueue` is None, packets go straight to the driver."""
+
+    kind = "noqueue"
+    __slots__ = ()
+    enqueue = None  # type: ignore[assignment]  # how __dev_queue_xmit tells, as in the kernel
+
+
+class pfifo_fast_qdisc(Qdisc):
+    """net/sched/sch_generic.c: three FIFO bands by priority, `tx_queue_len` packets in all."""
+
+    kind = "pfifo_fast"
+    __slots__ = ("_band0", "_band1", "_band2", "_bands")
+
+    def __init__(self, dev: net_device) -> None:
+        super().__init__(dev)
+        self._bands = (sk_buff_head(), sk_buff_head(), sk_buff_head())
+        self._band0, self._band1, self._band2 = self._bands
+
+    def enqueue(self, skb: sk_buff) -> int:
+        """net/sched/sch_generic.c: pfifo_fast_enqueue. Takes ownership of skb."""
+        if self.qlen >= self.limit:
+            self.qstats.drops += 1
+            kfree_skb_reason(self.dev.net, skb, SKB_DROP_REASON_QDISC_OVERLIMIT)
+            return NET_XMIT_DROP
+        self._bands[PRIO2BAND[skb.priority & 15]].queue_tail(skb)
+        self.qlen += 1
+        return NET_XMIT_SUCCESS
+
+    def dequeue(self) -> sk_buff | None:
+        """net/sched/sch_generic.c: pfifo_fast_dequeue: the first non-empty band, FIFO within it."""
+        for band in self._bands:
+            if band.qlen:
+                self.qlen -= 1
+                return band.dequeue()
+        return None
+
+    def reset(self) -> None:
+        super().reset()
+        for band in self._bands:
+            band.purge()
+        self.qlen = 0
+
+
+pfifo_fast_enqueue = pfifo_fast_qdisc.enqueue
+pfifo_fast_dequeue = pfifo_fast_qdisc.dequeue
+
+
+class pfifo_qdisc(Qdisc):
+    """net/sched/sch_fifo.c: one FIFO with a packet limit."""
+
+    kind = "pfifo"
+    __slots__ = ("q",)
+
+    def __init__(self, dev: net_device, limit: int | None = None) -> None:
+        super().__init__(dev)
+        self.q = sk_buff_head()
+        if limit is not None:
+            self.limit = limit
+
+    def enqueue(self, skb: sk_buff) -> int:
+        """net/sched/sch_fifo.c: pfifo_enqueue. Takes ownership of skb."""
+        if self.q.qlen >= self.limit:
+            self.qstats.drops += 1
+            kfree_skb_reason(self.dev.net, skb, SKB_DROP_REASON_QDISC_OVERLIMIT)
+            return NET_XMIT_DROP
+        self.q.queue_tail(skb)
+        self.qlen += 1
+        return NET_XMIT_SUCCESS
+
+    def dequeue(self) -> sk_buff | None:
+        """net/sched/sch_generic.c: qdisc_dequeue_head."""
+        skb = self.q.dequeue()
+        if skb is not None:
+            self.qlen -= 1
+        return skb
+
+    def reset(self) -> None:
+        super().reset()
+        self.q.purge()
+        self.qlen = 0
+
+
+class qdisc_watchdog:
+    """net/sched/sch_api.c: the timer of a throttled discipline; expiry schedules the device."""
+
+    __slots__ = ("qdisc", "timer")
+
+    def __init__(self, qdisc: Qdisc) -> None:
+        self.qdisc = qdisc
+        self.timer = timer_list(qdisc.dev.net, qdisc_watchdog_timer, data=self)
+
+    def cancel(self) -> None:
+        """net/sched/sch_api.c: qdisc_watchdog_cancel."""
+        timer_delete(self.timer)
+
+
+def qdisc_watchdog_schedule_ns(wd: qdisc_watchdog, expires_ns: int) -> None:
+    """net/sched/sch_api.c: look again at `expires_ns`."""
+    mod_timer(wd.timer, expires_ns)
+
+
+def qdisc_watchdog_timer(timer: timer_list) -> None:
+    """net/sched/sch_api.c: the throttled discipline may send again."""
+    from stack.core.dev import netif_schedule
+
+    netif_schedule(timer.data.qdisc)
+
+
+class tbf_qdisc(Qdisc):
+    """net/sched/sch_tbf.c: token bucket: `rate_bps`, `burst_bytes`, at most `limit` packets wait."""
+
+    kind = "tbf"
+    __slots__ = ("burst_ns", "q", "rate_bps", "t_c", "tokens_ns")
+
+    def __init__(
+        self, dev: net_device, *, rate_bps: int, burst_bytes: int, limit: int | None = None
+    ) -> None:
+        super().__init__(dev)
+        if rate_bps <= 0 or burst_bytes <= 0:
+            raise ValueError(f"tbf: rate {rate_bps} and burst {burst_bytes} must be above 0")
+        self.rate_bps = rate_bps
+        self.burst_ns = burst_bytes * 8 * 1_000_000_000 // rate_bps
+        self.tokens_ns = self.burst_ns
+        self.t_c = dev.net.clock.now_ns()
+        self.q = sk_buff_head()
+        if limit is not None:
+            self.limit = limit
+        self.watchdog = qdisc_watchdog(self)
+
+    def enqueue(self, skb: sk_buff) -> int:
+        """net/sched/sch_tbf.c: tbf_enqueue. Takes ownership of skb.
+
+        Refuses a packet that the bucket can never hold.
+        """
+        if self.q.qlen >= self.limit or self._cost_ns(skb.len) > self.burst_ns:
+            self.qstats.drops += 1
+            kfree_skb_reason(self.dev.net, skb, SKB_DROP_REASON_QDISC_OVERLIMIT)
+            return NET_XMIT_DROP
+        self.q.queue_tail(skb)
+        self.qlen += 1
+        return NET_XMIT_SUCCESS
+
+    def dequeue(self) -> sk_buff | None:
+        """net/sched/sch_tbf.c: tbf_dequeue: a packet when the bucket pays for it, else the watchdog."""
+        skb = self.q.peek()
+        if skb is None:
+            return None
+        now = self.dev.net.clock.now_ns()
+        tokens = min(self.tokens_ns + now - self.t_c, self.burst_ns)
+        tokens -= self._cost_ns(skb.len)
+        if tokens >= 0:
+            self.t_c = now
+            self.tokens_ns = tokens
+            self.qlen -= 1
+            return self.q.dequeue()
+        qdisc_watchdog_schedule_ns(self.watchdog, now - tokens)
+        self.qstats.overlimits += 1
+        return None
+
+    def _cost_ns(self, length_bytes: int) -> int:
+        return -(-length_bytes * 8 * 1_000_000_000 // self.rate_bps)
+
+    def reset(self) -> None:
+        super().reset()
+        self.q.purge()
+        self.qlen = 0
+        self.tokens_ns = self.burst_ns
+
+
+def qdisc_create_dflt(dev: net_device) -> Qdisc:
+    """net/sched/sch_generic.c attach_one_default_qdisc: noqueue without a queue length."""
+    return pfifo_fast_qdisc(dev) if dev.tx_queue_len else noqueue_qdisc(dev)
+
+
+def qdisc_graft(dev: net_device, qdisc: Qdisc) -> None:
+    """net/sched/sch_api.c: make `qdisc` the device's discipline; what the old one held is freed."""
+    old = dev.qdisc
+    dev.qdisc = qdisc
+    if old is not None:
+        old.deactivated = True
+        old.reset()
