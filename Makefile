@@ -1,0 +1,104 @@
+# Every target makes what it needs: the virtual environment, its packages, the compiled modules.
+# Stamp files in the environment keep a second run from doing anything twice.
+#
+#   make build [DEBUG=1]      compile fastpath in place (DEBUG=1: every check on)
+#   make demo | test | bench | docs | wheel | lint | types | test-asan | clean
+#   PYTHON=python3.13         use this interpreter, in an environment of its own (.venv-3.13)
+#   TESTS=... PYTEST=...      what to test, further options for pytest
+#   DEMO=... BENCH=...        further options for the two commands
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+ifdef PYTHON
+  VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+  ifeq ($(VERSION),)
+    $(error PYTHON=$(PYTHON) does not run; name an interpreter of CPython 3.11 or newer)
+  endif
+  VENV ?= .venv-$(VERSION)
+else
+  VENV ?= .venv
+endif
+
+PY := $(VENV)/bin/python
+ABS_PY = $(abspath $(PY))
+PIP := $(PY) -m pip install -q --disable-pip-version-check
+MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
+BUILT := $(VENV)/.built-$(MODE)
+SOURCES := $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/_c/*.h)
+JOBS ?= 2
+TESTS ?= tests
+PYTEST ?=
+# Options of pytest-xdist; `make test XDIST=` runs in one process, as a debugger wants it.
+XDIST ?= -n $(JOBS) --dist loadgroup
+DEMO ?=
+BENCH ?=
+
+.PHONY: build demo test bench docs wheel lint types test-asan clean format
+
+build: $(BUILT)
+
+$(VENV)/.made:
+	@python=$${PYTHON:-$$(scripts/python-for)}; \
+	scripts/system-packages build "$$python"; \
+	$(PY) -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); \
+	touch $@
+$(VENV)/.made: export PYTHON := $(PYTHON)
+
+$(VENV)/.packages-%: pyproject.toml | $(VENV)/.made
+	@mapfile -t wanted < <($(PY) scripts/requirements.py $*); \
+	$(PIP) "$${wanted[@]}"; \
+	touch $@
+
+$(BUILT): setup.py pyproject.toml $(SOURCES) | $(VENV)/.packages-build $(VENV)/.packages-run
+	@force=; \
+	for old in $(VENV)/.built-*; do \
+	    [ ! -e "$$old" ] || [ "$$old" = "$@" ] || force=--force; \
+	    rm -f "$$old"; \
+	done; \
+	E1000EMU_CYTHON_DEBUG=$(if $(filter debug,$(MODE)),1,0) \
+	    $(ABS_PY) setup.py -q build_ext --inplace $$force; \
+	$(PIP) --no-deps --no-build-isolation -e .; \
+	touch $@
+
+demo: build
+	@$(VENV)/bin/e1000emu demo $(DEMO)
+
+bench: build
+	@$(VENV)/bin/e1000emu bench $(BENCH)
+
+test: build $(VENV)/.packages-test
+	@scripts/system-packages test
+	@$(PY) -m pytest $(XDIST) $(PYTEST) $(TESTS)
+
+lint: $(VENV)/.packages-build $(VENV)/.packages-lint
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check -q .
+	@PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint fastpath
+	@$(VENV)/bin/lint-imports --no-cache
+
+format: $(VENV)/.packages-lint
+	@$(VENV)/bin/ruff check -q --fix-only . && $(VENV)/bin/ruff format -q .
+
+types: build $(VENV)/.packages-test $(VENV)/.packages-lint
+	@$(VENV)/bin/mypy
+
+docs: build $(VENV)/.packages-docs
+	@scripts/system-packages docs
+	@$(PY) docs/generate.py
+	@$(VENV)/bin/mkdocs build -q --strict
+
+wheel: $(VENV)/.packages-build
+	@$(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist .
+	@ls dist/*.whl
+
+# The sanitizers get a copy of the tree, so that their modules never meet the ones in place.
+test-asan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
+	@VENV=$(VENV) JOBS=$(JOBS) scripts/test-asan $(PYTEST)
+
+clean:
+	rm -rf build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -f fastpath/*.c fastpath/*.so fastpath/*.html .venv*/.built-*
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
