@@ -1,0 +1,1063 @@
+"""Routing decisions: from flows and received headers to cached rtables; path MTU and redirects.
+
+net/ipv4/route.c, include/net/route.h.
+
+Functions that look a route up for a caller raise OSError (EINVAL, ENETUNREACH, EHOSTUNREACH,
+EACCES, ENODEV) where the kernel returns an error pointer; those on the receive path return a drop
+reason, 0 when fine. Routes are cached per destination (`net.ipv4.rt_cache_out`) and per received
+address pair (`rt_cache_in`); any change of tables, addresses, devices or path MTU marks the cached
+ones obsolete, so a socket's `sk_dst_check` looks again.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.hdr import ip_hdr, iphdr_at
+from fastpath.skbuff import sk_buff
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IP_INADDRERRORS,
+    SKB_DROP_REASON_IP_INNOROUTES,
+    SKB_DROP_REASON_IP_INVALID_DEST,
+    SKB_DROP_REASON_IP_INVALID_SOURCE,
+    SKB_DROP_REASON_IP_LOCAL_SOURCE,
+    SKB_DROP_REASON_IP_LOCALNET,
+    SKB_DROP_REASON_IP_RPFILTER,
+    kfree_skb_reason,
+)
+from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
+from stack.core.netdevice import ETH_P_IP, IFF_LOOPBACK, IFF_UP, NET_RX_DROP
+from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check
+from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
+from stack.ipv4.fib import (
+    RT_SCOPE_HOST,
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RTN_BROADCAST,
+    RTN_LOCAL,
+    RTN_MULTICAST,
+    RTN_UNICAST,
+    RTN_UNREACHABLE,
+    fib_lookup,
+    fib_result,
+    fib_result_prefsrc,
+    fib_select_path,
+    inet_addr_type,
+    inet_select_addr,
+    ip_dev_find,
+    ipv4_is_lbcast,
+    ipv4_is_local_multicast,
+    ipv4_is_loopback,
+    ipv4_is_multicast,
+    ipv4_is_zeronet,
+)
+from stack.ipv4.netns import in_dev_conf, in_dev_forward
+
+RTCF_DEAD = 0x00000001
+RTCF_NOTIFY = 0x00010000
+RTCF_DOREDIRECT = 0x01000000
+RTCF_REDIRECTED = 0x00040000
+RTCF_BROADCAST = 0x10000000
+RTCF_MULTICAST = 0x20000000
+RTCF_LOCAL = 0x80000000
+
+IPTOS_RT_MASK = 0x1C
+FLOWI_FLAG_ANYSRC = 0x01
+FLOWI_FLAG_KNOWN_NH = 0x02
+
+RT_CACHE_MAX = 8192
+PEERS_MAX = 4096
+IP_MIN_MTU = 68
+IP_MAX_MTU = 0xFFFF
+
+IP_MF = 0x2000
+IP_DF = 0x4000
+IP_OFFSET = 0x1FFF
+
+
+class flowi4:
+    """struct flowi4: what a route is asked for. Addresses and ports in host order."""
+
+    __slots__ = (
+        "daddr",
+        "fl4_dport",
+        "fl4_icmp_code",
+        "fl4_icmp_type",
+        "fl4_sport",
+        "flowi4_flags",
+        "flowi4_iif",
+        "flowi4_mark",
+        "flowi4_oif",
+        "flowi4_proto",
+        "flowi4_scope",
+        "flowi4_tos",
+        "saddr",
+    )
+
+    def __init__(
+        self,
+        daddr: int = 0,
+        saddr: int = 0,
+        flowi4_oif: int = 0,
+        flowi4_tos: int = 0,
+        flowi4_proto: int = 0,
+        fl4_dport: int = 0,
+        fl4_sport: int = 0,
+        flowi4_flags: int = 0,
+        flowi4_mark: int = 0,
+        flowi4_scope: int = RT_SCOPE_UNIVERSE,
+    ) -> None:
+        self.daddr = daddr
+        self.saddr = saddr
+        self.flowi4_oif = flowi4_oif
+        self.flowi4_tos = flowi4_tos
+        self.flowi4_proto = flowi4_proto
+        self.fl4_dport = fl4_dport
+        self.fl4_sport = fl4_sport
+        self.flowi4_flags = flowi4_flags
+        self.flowi4_mark = flowi4_mark
+        self.flowi4_scope = flowi4_scope
+        self.flowi4_iif = 0
+        self.fl4_icmp_type = 0
+        self.fl4_icmp_code = 0
+
+
+class rtable(dst_entry):
+    """struct rtable. `rt_src`/`rt_dst` are the addresses it was made for (output: chosen source)."""
+
+    __slots__ = (
+        "rt_dst",
+        "rt_flags",
+        "rt_genid",
+        "rt_gw4",
+        "rt_iif",
+        "rt_is_input",
+        "rt_mtu_locked",
+        "rt_pmtu",
+        "rt_src",
+        "rt_type",
+        "rt_uses_gateway",
+    )
+
+    def __repr__(self) -> str:
+        return (
+            f"<rtable type={self.rt_type} dev={self.dev.name if self.dev else None} "
+            f"dst={self.rt_dst:#x} src={self.rt_src:#x} gw={self.rt_gw4:#x}>"
+        )
+
+
+class fib_nh_exception:
+    """struct fib_nh_exception: what ICMP taught about one destination (expiry in host ns)."""
+
+    __slots__ = ("fnhe_expires", "fnhe_gw", "fnhe_mtu_locked", "fnhe_pmtu")
+
+    def __init__(self) -> None:
+        self.fnhe_gw = 0
+        self.fnhe_pmtu = 0
+        self.fnhe_mtu_locked = False
+        self.fnhe_expires = 0
+
+
+# --- dst operations ------------------------------------------------------------------------
+
+
+def ipv4_dst_check(dst: rtable, cookie: int) -> rtable | None:
+    """net/ipv4/route.c: obsolete routes are looked up again."""
+    if dst.obsolete == DST_OBSOLETE_KILL or rt_is_expired(dst):
+        return None
+    return dst
+
+
+def rt_is_expired(rt: rtable) -> bool:
+    """net/ipv4/route.c: a table changed since it was made."""
+    return rt.rt_genid != rt.net.ipv4.rt_genid
+
+
+def ipv4_mtu(dst: rtable) -> int:
+    """net/ipv4/route.c: path MTU: learned, else the route's, else the device's (at most 65535)."""
+    return ip_dst_mtu_maybe_forward(dst, False)
+
+
+def ip_dst_mtu_maybe_forward(dst: rtable, forwarding: bool) -> int:
+    """include/net/ip.h: MTU of the path; what was learned is not trusted when forwarding."""
+    net = dst.net
+    if not forwarding or dst.rt_mtu_locked or net.sysctl.ip_forward_use_pmtu:
+        pmtu = dst.rt_pmtu
+        if pmtu and net.clock.now_ns() < dst.expires:
+            return pmtu
+    mtu = dst.metrics.get("mtu") if dst.metrics else 0
+    if not mtu:
+        mtu = dst.dev.mtu
+        if dst.rt_mtu_locked and dst.rt_uses_gateway and mtu > 576:
+            mtu = 576
+    return min(mtu, IP_MAX_MTU)
+
+
+def ipv4_default_advmss(dst: rtable) -> int:
+    """net/ipv4/route.c: MSS to advertise when the route has none."""
+    advmss = max(ipv4_mtu(dst) - 40, dst.net.sysctl.min_adv_mss)
+    return min(advmss, IP_MAX_MTU - 40)
+
+
+def ip4_dst_hoplimit(dst: dst_entry) -> int:
+    """include/net/route.h: TTL of packets over this route."""
+    return dst.metrics.get("hoplimit", 0) or dst.net.sysctl.ip_default_ttl
+
+
+def ipv4_neigh_lookup(dst: rtable, skb: sk_buff | None, daddr: int) -> Any:
+    """net/ipv4/route.c: the neighbour that packets to `daddr` over `dst` go to."""
+    from stack.ipv4.arp import ip_neigh_gw4
+
+    return ip_neigh_gw4(dst.dev, dst.rt_gw4 or daddr)
+
+
+def ip_rt_update_pmtu(
+    dst: rtable, sk: Any, skb: sk_buff | None, mtu: int, confirm_neigh: bool = True
+) -> None:
+    """net/ipv4/route.c: dst_ops.update_pmtu."""
+    __ip_rt_update_pmtu(dst, dst.rt_dst, mtu)
+
+
+def ipv4_link_failure(skb: sk_buff) -> None:
+    """net/ipv4/route.c: the neighbour did not answer: tell the sender (host unreachable)."""
+    from stack.ipv4.icmp import ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, icmp_send
+
+    icmp_send(skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, 0)
+    rt = skb.dst
+    if isinstance(rt, rtable):
+        rt.expires = 0
+
+
+ipv4_dst_ops = dst_ops(
+    family=AF_INET,
+    check=ipv4_dst_check,
+    mtu=ipv4_mtu,
+    default_advmss=ipv4_default_advmss,
+    neigh_lookup=ipv4_neigh_lookup,
+    update_pmtu=ip_rt_update_pmtu,
+)
+
+
+# --- making and keeping rtables ------------------------------------------------------------
+
+
+def rt_dst_alloc(dev: Any, flags: int, rtype: int) -> rtable:
+    """net/ipv4/route.c: a route over `dev`, with the steps its packets take next."""
+    from stack.ipv4.ip_input import ip_local_deliver
+    from stack.ipv4.ip_output import ip_output
+
+    rt = rtable(dev, ops=ipv4_dst_ops)
+    rt.rt_genid = rt.net.ipv4.rt_genid
+    rt.rt_flags = flags
+    rt.rt_type = rtype
+    rt.rt_is_input = False
+    rt.rt_iif = 0
+    rt.rt_pmtu = 0
+    rt.rt_mtu_locked = False
+    rt.rt_uses_gateway = False
+    rt.rt_gw4 = 0
+    rt.rt_src = 0
+    rt.rt_dst = 0
+    rt.output = ip_output
+    if flags & RTCF_LOCAL:
+        rt.input = ip_local_deliver
+    return rt
+
+
+def rt_set_nexthop(rt: rtable, daddr: int, res: fib_result | None) -> None:
+    """net/ipv4/route.c: gateway, metrics and what was learned about `daddr`."""
+    nh = res.nh if res is not None else None
+    if nh is not None and nh.nh_gw and nh.nh_scope == RT_SCOPE_LINK:
+        rt.rt_uses_gateway = True
+        rt.rt_gw4 = nh.nh_gw
+    if res is not None and res.fi is not None and res.fi.fib_metrics:
+        rt.metrics = dict(res.fi.fib_metrics)
+    fnhe = find_exception(rt.net, daddr)
+    if fnhe is not None:
+        rt_bind_exception(rt, fnhe)
+
+
+def find_exception(net: Any, daddr: int) -> fib_nh_exception | None:
+    """net/ipv4/route.c: what ICMP taught about `daddr`, unless it is too old."""
+    fnhe = net.ipv4.fnhe.get(daddr)
+    if fnhe is None:
+        return None
+    if fnhe.fnhe_expires and net.clock.now_ns() >= fnhe.fnhe_expires:
+        del net.ipv4.fnhe[daddr]
+        return None
+    return fnhe
+
+
+def rt_bind_exception(rt: rtable, fnhe: fib_nh_exception) -> None:
+    """net/ipv4/route.c: apply learned path MTU and gateway."""
+    if fnhe.fnhe_pmtu:
+        rt.rt_pmtu = fnhe.fnhe_pmtu
+        rt.rt_mtu_locked = fnhe.fnhe_mtu_locked
+        rt.expires = fnhe.fnhe_expires
+    if fnhe.fnhe_gw:
+        rt.rt_flags |= RTCF_REDIRECTED
+        rt.rt_uses_gateway = True
+        rt.rt_gw4 = fnhe.fnhe_gw
+
+
+def rt_cache_flush(net: Any) -> None:
+    """net/ipv4/route.c: every cached route is obsolete now."""
+    ipv4 = net.ipv4
+    ipv4.rt_genid += 1
+    for cache in (ipv4.rt_cache_out, ipv4.rt_cache_in):
+        for rt in cache.values():
+            rt.obsolete = DST_OBSOLETE_KILL
+            rt.neigh = None
+        cache.clear()
+    ipv4.rt_by_daddr.clear()
+
+
+def rt_kill_daddr(net: Any, daddr: int) -> None:
+    """Make the cached output routes to one destination obsolete."""
+    ipv4 = net.ipv4
+    for key in ipv4.rt_by_daddr.pop(daddr, ()):
+        rt = ipv4.rt_cache_out.pop(key, None)
+        if rt is not None:
+            rt.obsolete = DST_OBSOLETE_KILL
+
+
+# --- output --------------------------------------------------------------------------------
+
+
+def ip_route_output_flow(net: Any, fl4: flowi4, sk: Any = None) -> rtable:
+    """net/ipv4/route.c: the route of a flow; fills fl4.saddr and fl4.flowi4_oif.
+
+    Raises: OSError EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES, ENODEV.
+    """
+    key = (
+        fl4.daddr,
+        fl4.saddr,
+        fl4.flowi4_oif,
+        fl4.flowi4_tos & IPTOS_RT_MASK,
+        fl4.flowi4_scope,
+        fl4.flowi4_flags,
+    )
+    rt = net.ipv4.rt_cache_out.get(key)
+    if rt is None:
+        return ip_route_output_key_hash(net, fl4, key)
+    fl4.saddr = rt.rt_src
+    fl4.daddr = rt.rt_dst
+    if not fl4.flowi4_oif:
+        fl4.flowi4_oif = rt.dev.ifindex
+    return rt
+
+
+def ip_route_output_key(net: Any, fl4: flowi4) -> rtable:
+    """include/net/route.h: ip_route_output_flow without a socket."""
+    return ip_route_output_flow(net, fl4, None)
+
+
+__ip_route_output_key = ip_route_output_key
+
+
+def ip_route_output(net: Any, daddr: int, saddr: int = 0, tos: int = 0, oif: int = 0) -> rtable:
+    """include/net/route.h"""
+    return ip_route_output_flow(net, flowi4(daddr, saddr, oif, tos), None)
+
+
+def ip_route_output_ports(
+    net: Any,
+    fl4: flowi4,
+    sk: Any,
+    daddr: int,
+    saddr: int,
+    dport: int,
+    sport: int,
+    proto: int,
+    tos: int,
+    oif: int,
+) -> rtable:
+    """include/net/route.h: fill `fl4` and look it up."""
+    flowi4.__init__(
+        fl4,
+        daddr,
+        saddr,
+        oif,
+        tos & IPTOS_RT_MASK,
+        proto,
+        dport,
+        sport,
+        inet_sk_flowi_flags(sk) if sk is not None else 0,
+        sk.sk_mark if sk is not None else 0,
+        ip_sock_rt_scope(sk) if sk is not None else RT_SCOPE_UNIVERSE,
+    )
+    return ip_route_output_flow(net, fl4, sk)
+
+
+def ip_sock_rt_scope(sk: Any) -> int:
+    """include/net/route.h: SO_DONTROUTE limits a socket to its links."""
+    return RT_SCOPE_LINK if sk.sk_flags & SOCK_LOCALROUTE else RT_SCOPE_UNIVERSE
+
+
+def ip_sock_rt_tos(sk: Any) -> int:
+    """include/net/route.h"""
+    return sk.tos & IPTOS_RT_MASK
+
+
+def inet_sk_flowi_flags(sk: Any) -> int:
+    """include/net/inet_sock.h: transparent sockets may use any source."""
+    return FLOWI_FLAG_ANYSRC if sk.transparent else 0
+
+
+def ip_route_output_key_hash(net: Any, fl4: flowi4, key: tuple[int, ...] | None = None) -> rtable:
+    """net/ipv4/route.c: look a flow up in the tables and cache the outcome. Raises: OSError."""
+    dev_out: Any = None
+    flags = 0
+    orig_oif = fl4.flowi4_oif
+    res: fib_result | None = None
+    rtype = RTN_UNICAST
+    daddr = fl4.daddr
+    saddr = fl4.saddr
+    make_route = False
+    fl4.flowi4_iif = 1
+    if saddr:
+        if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or ipv4_is_zeronet(saddr):
+            raise OSError(errno.EINVAL, "source is not a host address")
+        if not orig_oif and (ipv4_is_multicast(daddr) or ipv4_is_lbcast(daddr)):
+            dev_out = ip_dev_find(net, saddr)
+            if dev_out is None:
+                raise OSError(errno.ENETUNREACH, "source is not an address of this host")
+            fl4.flowi4_oif = dev_out.ifindex
+            make_route = True
+        elif not fl4.flowi4_flags & FLOWI_FLAG_ANYSRC and ip_dev_find(net, saddr) is None:
+            raise OSError(errno.ENETUNREACH, "source is not an address of this host")
+    if not make_route and fl4.flowi4_oif:
+        dev_out = net.dev_by_index.get(fl4.flowi4_oif)
+        if dev_out is None:
+            raise OSError(errno.ENODEV, f"no device with index {fl4.flowi4_oif}")
+        if not dev_out.flags & IFF_UP or dev_out.ip_ptr is None:
+            raise OSError(errno.ENETUNREACH, f"{dev_out.name} is down or has no IPv4")
+        if (
+            ipv4_is_local_multicast(daddr)
+            or ipv4_is_lbcast(daddr)
+            or fl4.flowi4_proto == IPPROTO_IGMP
+        ):
+            if not saddr:
+                saddr = inet_select_addr(dev_out, 0, RT_SCOPE_LINK)
+            make_route = True
+        elif not saddr:
+            if ipv4_is_multicast(daddr):
+                saddr = inet_select_addr(dev_out, 0, fl4.flowi4_scope)
+            elif not daddr:
+                saddr = inet_select_addr(dev_out, 0, RT_SCOPE_HOST)
+    if not make_route and not daddr:
+        daddr = saddr or INADDR_LOOPBACK
+        saddr = daddr
+        dev_out = net.loopback_dev
+        fl4.flowi4_oif = dev_out.ifindex
+        rtype = RTN_LOCAL
+        flags |= RTCF_LOCAL
+        make_route = True
+    if not make_route:
+        found = fib_lookup(
+            net, daddr, fl4.flowi4_tos & IPTOS_RT_MASK, fl4.flowi4_scope, fl4.flowi4_oif
+        )
+        if found.__class__ is not fib_result:
+            if not fl4.flowi4_oif:
+                net.mib.ip.OutNoRoutes += 1
+                raise OSError(-found, "no route to host")  # type: ignore[operator]
+            # The tables know nothing, but the caller named a device: take it as on link.
+            if not saddr:
+                saddr = inet_select_addr(dev_out, 0, RT_SCOPE_LINK)
+        else:
+            res = found  # type: ignore[assignment]
+            assert res is not None
+            rtype = res.type
+            if rtype == RTN_LOCAL:
+                if not saddr:
+                    saddr = (res.fi.fib_prefsrc if res.fi else 0) or daddr
+                    if ipv4_is_loopback(daddr):
+                        saddr = daddr
+                orig_oif = res.nh.nh_oif if res.nh else 0
+                dev_out = net.loopback_dev
+                fl4.flowi4_oif = dev_out.ifindex
+                flags |= RTCF_LOCAL
+            else:
+                fl4.saddr, fl4.daddr = saddr, daddr
+                fib_select_path(net, res, fl4)
+                if not saddr:
+                    saddr = fib_result_prefsrc(net, res)
+                assert res.nh is not None
+                dev_out = res.nh.nh_dev
+                fl4.flowi4_oif = dev_out.ifindex
+    fl4.saddr = saddr
+    fl4.daddr = daddr
+    rt = __mkroute_output(res, fl4, orig_oif, dev_out, flags, rtype)
+    if key is not None and rt.rt_type != RTN_MULTICAST:
+        ipv4 = net.ipv4
+        if len(ipv4.rt_cache_out) >= RT_CACHE_MAX:
+            rt_cache_flush(net)
+            rt.rt_genid = ipv4.rt_genid
+        ipv4.rt_cache_out[key] = rt
+        ipv4.rt_by_daddr.setdefault(daddr, []).append(key)
+    return rt
+
+
+def __mkroute_output(
+    res: fib_result | None, fl4: flowi4, orig_oif: int, dev_out: Any, flags: int, rtype: int
+) -> rtable:
+    """net/ipv4/route.c: the rtable of a successful output lookup. Raises: OSError EINVAL."""
+    from stack.ipv4.igmp import ip_check_mc_rcu
+    from stack.ipv4.ip_output import ip_mc_output
+
+    in_dev = dev_out.ip_ptr
+    if in_dev is None:
+        raise OSError(errno.EINVAL, f"{dev_out.name} has no IPv4")
+    daddr = fl4.daddr
+    loopback = dev_out.flags & IFF_LOOPBACK
+    if ipv4_is_loopback(fl4.saddr) and not loopback and not in_dev_conf(in_dev, "route_localnet"):
+        raise OSError(errno.EINVAL, "a loopback source cannot leave the host")
+    if ipv4_is_lbcast(daddr):
+        rtype = RTN_BROADCAST
+    elif ipv4_is_multicast(daddr):
+        rtype = RTN_MULTICAST
+    elif ipv4_is_zeronet(daddr):
+        raise OSError(errno.EINVAL, "destination 0.0.0.0/8 is not routable")
+    if loopback:
+        flags |= RTCF_LOCAL
+    if rtype == RTN_BROADCAST:
+        flags |= RTCF_BROADCAST | RTCF_LOCAL
+        res = None
+    elif rtype == RTN_MULTICAST:
+        flags |= RTCF_MULTICAST | RTCF_LOCAL
+        if not ip_check_mc_rcu(in_dev, daddr, fl4.saddr, fl4.flowi4_proto):
+            flags &= ~RTCF_LOCAL
+        # A default route is no reason to send multicast to a gateway.
+        if res is not None and res.prefixlen < 4:
+            res = None
+    rt = rt_dst_alloc(dev_out, flags, rtype)
+    rt.rt_iif = orig_oif
+    if flags & (RTCF_BROADCAST | RTCF_MULTICAST) and flags & RTCF_LOCAL and not loopback:
+        rt.output = ip_mc_output
+    rt_set_nexthop(rt, daddr, res)
+    rt.rt_src = fl4.saddr
+    rt.rt_dst = daddr
+    return rt
+
+
+def ip_route_connect(
+    fl4: flowi4,
+    dst: int,
+    src: int,
+    oif: int,
+    protocol: int,
+    sport: int,
+    dport: int,
+    sk: Any,
+) -> rtable:
+    """include/net/route.h: fill `fl4` for a connect and look it up, twice when src was open.
+
+    Raises: OSError as ip_route_output_flow.
+    """
+    ip_route_connect_init(fl4, dst, src, oif, protocol, sport, dport, sk)
+    net = sk.net
+    if not dst or not src:
+        ip_route_output_flow(net, fl4, sk)
+        fl4.flowi4_oif = oif or fl4.flowi4_oif
+    return ip_route_output_flow(net, fl4, sk)
+
+
+def ip_route_connect_init(
+    fl4: flowi4,
+    dst: int,
+    src: int,
+    oif: int,
+    protocol: int,
+    sport: int,
+    dport: int,
+    sk: Any,
+) -> None:
+    """include/net/route.h: the flow of a connect."""
+    flowi4.__init__(
+        fl4,
+        dst,
+        src,
+        oif,
+        sk.tos & IPTOS_RT_MASK,
+        protocol,
+        dport,
+        sport,
+        inet_sk_flowi_flags(sk),
+        sk.sk_mark,
+        ip_sock_rt_scope(sk),
+    )
+
+
+def ip_route_newports(
+    fl4: flowi4, rt: rtable, orig_sport: int, orig_dport: int, sport: int, dport: int, sk: Any
+) -> rtable:
+    """include/net/route.h: look again when the ports became known."""
+    if sport != orig_sport or dport != orig_dport:
+        fl4.fl4_dport = dport
+        fl4.fl4_sport = sport
+        return ip_route_output_flow(sk.net, fl4, sk)
+    return rt
+
+
+# --- input ---------------------------------------------------------------------------------
+
+
+def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
+    """net/ipv4/route.c: set skb.dst for a received packet. 0 or a drop reason. Borrows skb."""
+    rt = dev.net.ipv4.rt_cache_in.get((daddr, saddr, tos, dev.ifindex))
+    if rt is not None:
+        skb.dst = rt
+        return 0
+    return ip_route_input_noref(skb, daddr, saddr, tos, dev)
+
+
+def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
+    """net/ipv4/route.c: ip_route_input past the cache."""
+    from stack.ipv4.igmp import ip_check_mc_rcu
+
+    if ipv4_is_multicast(daddr):
+        in_dev = dev.ip_ptr
+        if in_dev is None:
+            return SKB_DROP_REASON_IP_INADDRERRORS
+        proto = ip_hdr(skb).protocol if skb.protocol == ETH_P_IP else 0
+        if not ip_check_mc_rcu(in_dev, daddr, saddr, proto):
+            return SKB_DROP_REASON_IP_INADDRERRORS
+        return ip_route_input_mc(skb, daddr, saddr, tos, dev)
+    return ip_route_input_slow(skb, daddr, saddr, tos, dev)
+
+
+def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
+    """net/ipv4/route.c: a group that this host (or its forwarding) listens to."""
+    if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or skb.protocol != ETH_P_IP:
+        return SKB_DROP_REASON_IP_INVALID_SOURCE
+    in_dev = dev.ip_ptr
+    if ipv4_is_loopback(saddr) and not dev.flags & IFF_LOOPBACK:
+        return SKB_DROP_REASON_IP_LOCALNET
+    if ipv4_is_zeronet(saddr):
+        if not ipv4_is_local_multicast(daddr) and ip_hdr(skb).protocol != IPPROTO_IGMP:
+            return SKB_DROP_REASON_IP_INVALID_SOURCE
+    elif fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev) < 0:
+        return SKB_DROP_REASON_IP_RPFILTER
+    rt = rt_dst_alloc(dev, RTCF_MULTICAST | RTCF_LOCAL, RTN_MULTICAST)
+    rt.output = ip_rt_bug
+    rt.rt_is_input = True
+    rt.rt_iif = dev.ifindex
+    rt.rt_src, rt.rt_dst = saddr, daddr
+    skb.dst = rt
+    return 0
+
+
+def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
+    """net/ipv4/route.c: classify a unicast or broadcast packet; 0 or a drop reason."""
+    net = dev.net
+    in_dev = dev.ip_ptr
+    if in_dev is None:
+        return SKB_DROP_REASON_IP_INADDRERRORS
+    loopback = dev.flags & IFF_LOOPBACK
+    if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr):
+        return martian_source(net, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
+    broadcast = ipv4_is_lbcast(daddr) or (saddr == 0 and daddr == 0)
+    res: Any = None
+    if not broadcast:
+        if ipv4_is_zeronet(saddr):
+            return martian_source(net, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
+        if ipv4_is_zeronet(daddr):
+            return martian_destination(net, dev, daddr, saddr)
+        if not loopback and not in_dev_conf(in_dev, "route_localnet"):
+            if ipv4_is_loopback(daddr):
+                return martian_destination(net, dev, daddr, saddr)
+            if ipv4_is_loopback(saddr):
+                return martian_source(net, dev, daddr, saddr, SKB_DROP_REASON_IP_LOCALNET)
+        res = fib_lookup(net, daddr, tos & IPTOS_RT_MASK)
+        if res.__class__ is not fib_result:
+            if not in_dev_forward(in_dev):
+                res = -errno.EHOSTUNREACH
+            return ip_route_input_none(skb, daddr, saddr, tos, dev, -res)
+        if res.type == RTN_BROADCAST:
+            broadcast = True
+    if broadcast:
+        if skb.protocol != ETH_P_IP:
+            return SKB_DROP_REASON_IP_INVALID_DEST
+        if not ipv4_is_zeronet(saddr):
+            err = fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev)
+            if err < 0:
+                return martian_source(net, dev, daddr, saddr, source_reason(err))
+        flags, rtype = RTCF_BROADCAST | RTCF_LOCAL, RTN_BROADCAST
+    elif res.type == RTN_LOCAL:
+        err = fib_validate_source(skb, saddr, daddr, tos, 0, dev, in_dev)
+        if err < 0:
+            return martian_source(net, dev, daddr, saddr, source_reason(err))
+        flags, rtype = RTCF_LOCAL, RTN_LOCAL
+    else:
+        if not in_dev_forward(in_dev):
+            return ip_route_input_none(skb, daddr, saddr, tos, dev, errno.EHOSTUNREACH)
+        if res.type != RTN_UNICAST:
+            return martian_destination(net, dev, daddr, saddr)
+        return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
+    rt = rt_dst_alloc(net.loopback_dev, flags, rtype)
+    rt.output = ip_rt_bug
+    rt_input_done(skb, rt, daddr, saddr, tos, dev)
+    return 0
+
+
+def rt_input_done(skb: sk_buff, rt: rtable, daddr: int, saddr: int, tos: int, dev: Any) -> None:
+    """Cache an input route and attach it to the packet."""
+    net = dev.net
+    rt.rt_is_input = True
+    rt.rt_iif = dev.ifindex
+    rt.rt_src, rt.rt_dst = saddr, daddr
+    cache = net.ipv4.rt_cache_in
+    if len(cache) >= RT_CACHE_MAX:
+        cache.clear()
+    if skb.protocol == ETH_P_IP:
+        cache[daddr, saddr, tos, dev.ifindex] = rt
+    skb.dst = rt
+
+
+def ip_route_input_none(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any, err: int) -> int:
+    """net/ipv4/route.c (no_route): the packet goes to ip_error, which may answer."""
+    net = dev.net
+    net.mib.ipext.InNoRoutes += 1
+    rt = rt_dst_alloc(net.loopback_dev, 0, RTN_UNREACHABLE)
+    rt.output = ip_rt_bug
+    rt.input = ip_error
+    rt.error = err
+    rt_input_done(skb, rt, daddr, saddr, tos, dev)
+    return 0
+
+
+def ip_mkroute_input(
+    skb: sk_buff, res: fib_result, in_dev: Any, daddr: int, saddr: int, tos: int
+) -> int:
+    """net/ipv4/route.c: a packet to be forwarded."""
+    from stack.ipv4.ip_forward import ip_forward
+
+    dev = in_dev.dev
+    net = dev.net
+    fl4 = flowi4(daddr, saddr, 0, tos & IPTOS_RT_MASK)
+    fib_select_path(net, res, fl4)
+    nh = res.nh
+    assert nh is not None
+    out_dev = nh.nh_dev
+    out_in_dev = out_dev.ip_ptr
+    if out_in_dev is None:
+        return SKB_DROP_REASON_IP_INNOROUTES
+    err = fib_validate_source(skb, saddr, daddr, tos, nh.nh_oif, dev, in_dev)
+    if err < 0:
+        return martian_source(net, dev, daddr, saddr, source_reason(err))
+    flags = 0
+    if out_dev is dev and err and skb.protocol == ETH_P_IP:
+        shared = in_dev_conf(out_in_dev, "shared_media")
+        if in_dev_conf(out_in_dev, "send_redirects") and (
+            shared or inet_addr_onlink(out_in_dev, saddr, nh.nh_gw)
+        ):
+            flags |= RTCF_DOREDIRECT
+    rt = rt_dst_alloc(out_dev, flags, res.type)
+    rt.input = ip_forward
+    rt_set_nexthop(rt, daddr, res)
+    rt_input_done(skb, rt, daddr, saddr, tos, dev)
+    return 0
+
+
+def inet_addr_onlink(in_dev: Any, a: int, b: int) -> bool:
+    """net/ipv4/devinet.c: `a` (and `b` when given) are on one of the device's networks."""
+    for ifa in in_dev.ifa_list:
+        if not (a ^ ifa.ifa_address) & ifa.ifa_mask and (
+            not b or not (b ^ ifa.ifa_address) & ifa.ifa_mask
+        ):
+            return True
+    return False
+
+
+def source_reason(err: int) -> int:
+    """Drop reason of a failed fib_validate_source."""
+    if err == -errno.EXDEV:
+        return SKB_DROP_REASON_IP_RPFILTER
+    return SKB_DROP_REASON_IP_LOCAL_SOURCE
+
+
+def martian_source(net: Any, dev: Any, daddr: int, saddr: int, reason: int) -> int:
+    """net/ipv4/route.c (ip_handle_martian_source): count and give the drop reason."""
+    net.ipv4.in_martian_src += 1
+    if reason == SKB_DROP_REASON_IP_RPFILTER:
+        net.mib.linux.IPReversePathFilter += 1
+    return reason
+
+
+def martian_destination(net: Any, dev: Any, daddr: int, saddr: int) -> int:
+    """net/ipv4/route.c: count and give the drop reason."""
+    net.ipv4.in_martian_dst += 1
+    return SKB_DROP_REASON_IP_INVALID_DEST
+
+
+def fib_validate_source(
+    skb: sk_buff, src: int, dst: int, tos: int, oif: int, dev: Any, idev: Any
+) -> int:
+    """net/ipv4/fib_frontend.c: may a packet from `src` come in over `dev`?
+
+    1 when `src` is directly connected, 0 when fine otherwise, -EINVAL for our own address,
+    -EXDEV when the reverse path says no (rp_filter 1 strict, 2 loose).
+    """
+    net = dev.net
+    if dev.flags & IFF_LOOPBACK:
+        return 0
+    rpf = max(in_dev_conf(idev, "rp_filter"), net.sysctl.rp_filter)
+    if not rpf and not oif:
+        if inet_addr_type(net, src) == RTN_LOCAL and not in_dev_conf(idev, "accept_local"):
+            return -errno.EINVAL
+        return 0
+    res = fib_lookup(net, src, tos & IPTOS_RT_MASK)
+    if not isinstance(res, fib_result):
+        return -errno.EXDEV if rpf else 0
+    if res.type != RTN_UNICAST and (res.type != RTN_LOCAL or not in_dev_conf(idev, "accept_local")):
+        return -errno.EINVAL
+    assert res.nh is not None
+    if res.nh.nh_dev is dev or (
+        res.fi is not None and any(nh.nh_dev is dev for nh in res.fi.fib_nh)
+    ):
+        return 1 if res.nh.nh_scope >= RT_SCOPE_HOST else 0
+    if rpf == 1:
+        return -errno.EXDEV
+    return 0
+
+
+def ip_rt_bug(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/route.c: output over an input-only route: a mistake of ours; drop."""
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+    return 0
+
+
+def ip_error(skb: sk_buff) -> int:
+    """net/ipv4/route.c: input of a packet without a route: ICMP error when forwarding, drop.
+
+    Takes ownership of skb.
+    """
+    from stack.ipv4.icmp import (
+        ICMP_DEST_UNREACH,
+        ICMP_HOST_UNREACH,
+        ICMP_NET_UNREACH,
+        ICMP_PKT_FILTERED,
+        icmp_send,
+    )
+
+    rt = skb.dst
+    dev = skb.dev
+    net = dev.net
+    in_dev = dev.ip_ptr
+    if in_dev is not None and not in_dev_forward(in_dev):
+        if rt.error == errno.EHOSTUNREACH:
+            net.mib.ip.InAddrErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+        return NET_RX_DROP
+    code = {
+        errno.EHOSTUNREACH: ICMP_HOST_UNREACH,
+        errno.ENETUNREACH: ICMP_NET_UNREACH,
+        errno.EACCES: ICMP_PKT_FILTERED,
+    }.get(rt.error)
+    if code is not None:
+        if rt.error == errno.ENETUNREACH:
+            net.mib.ipext.InNoRoutes += 1
+        if inet_peer_xrlim_allow(
+            net, ip_hdr(skb).saddr, net.sysctl.error_cost_ns, net.sysctl.error_burst_ns
+        ):
+            icmp_send(skb, ICMP_DEST_UNREACH, code, 0)
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INNOROUTES)
+    return NET_RX_DROP
+
+
+# --- per-peer rate limits (net/ipv4/inetpeer.c) --------------------------------------------
+
+
+class inet_peer:
+    """struct inet_peer: token buckets (in ns) and redirect counts for one address."""
+
+    __slots__ = ("n_redirects", "rate_last", "rate_tokens")
+
+    def __init__(self, now_ns: int) -> None:
+        self.rate_tokens = 0
+        self.rate_last = now_ns - 60_000_000_000
+        self.n_redirects = 0
+
+
+def inet_getpeer_v4(net: Any, addr: int) -> inet_peer:
+    """net/ipv4/inetpeer.c: the peer record of `addr`, made when new; the table is bounded."""
+    peers = net.ipv4.peers
+    peer = peers.get(addr)
+    if peer is None:
+        if len(peers) >= PEERS_MAX:
+            del peers[next(iter(peers))]
+        peer = peers[addr] = inet_peer(net.clock.now_ns())
+    return peer
+
+
+def inet_peer_xrlim_allow(net: Any, addr: int, cost_ns: int, burst_ns: int | None = None) -> bool:
+    """net/ipv4/inetpeer.c: one token of `cost_ns`, refilled by time, at most 6 in the bucket."""
+    peer = inet_getpeer_v4(net, addr)
+    now = net.clock.now_ns()
+    token = min(peer.rate_tokens + now - peer.rate_last, burst_ns or 6 * cost_ns)
+    peer.rate_last = now
+    allowed = token >= cost_ns
+    peer.rate_tokens = token - cost_ns if allowed else token
+    return allowed
+
+
+# --- what ICMP teaches ---------------------------------------------------------------------
+
+
+def __ip_rt_update_pmtu(rt: rtable, daddr: int, mtu: int) -> None:
+    """net/ipv4/route.c: remember a smaller path MTU (RFC 1191) for 10 minutes.
+
+    Below min_pmtu the packet size is locked at min_pmtu and DF is no longer set.
+    """
+    net = rt.net
+    sysctl = net.sysctl
+    old_mtu = ipv4_mtu(rt)
+    if old_mtu < mtu:
+        return
+    lock = False
+    if mtu < sysctl.min_pmtu:
+        lock = True
+        mtu = min(old_mtu, sysctl.min_pmtu)
+    expires_ns = sysctl.mtu_expires * 1_000_000_000
+    now = net.clock.now_ns()
+    if rt.rt_pmtu == mtu and not lock and now < rt.expires - expires_ns // 2:
+        return
+    fnhe = update_or_create_fnhe(net, daddr)
+    fnhe.fnhe_pmtu = mtu
+    fnhe.fnhe_mtu_locked = lock
+    fnhe.fnhe_expires = now + expires_ns
+    rt_kill_daddr(net, daddr)
+    if rt.obsolete == 0:
+        rt.obsolete = DST_OBSOLETE_KILL
+
+
+def update_or_create_fnhe(net: Any, daddr: int) -> fib_nh_exception:
+    """net/ipv4/route.c: the exception record of `daddr`; the table is bounded."""
+    table = net.ipv4.fnhe
+    fnhe = table.get(daddr)
+    if fnhe is None:
+        if len(table) >= PEERS_MAX:
+            del table[next(iter(table))]
+        fnhe = table[daddr] = fib_nh_exception()
+    return fnhe
+
+
+def ipv4_update_pmtu(skb: sk_buff, net: Any, mtu: int, oif: int, protocol: int) -> None:
+    """net/ipv4/route.c: an ICMP error without a socket; skb data at the embedded header."""
+    iph = iphdr_at(skb, 0)
+    fl4 = flowi4(iph.daddr, 0, oif, iph.tos & IPTOS_RT_MASK, protocol)
+    try:
+        rt = ip_route_output_flow(net, fl4, None)
+    except OSError:
+        return
+    __ip_rt_update_pmtu(rt, fl4.daddr, mtu)
+
+
+def ipv4_sk_update_pmtu(skb: sk_buff, sk: Any, mtu: int) -> None:
+    """net/ipv4/route.c: the same for a socket; its cached route is renewed."""
+    net = sk.net
+    odst = sk_dst_check(sk, 0)
+    if sk.sk_lock_owned or odst is None:
+        ipv4_update_pmtu(skb, net, mtu, sk.sk_bound_dev_if, sk.sk_protocol)
+        return
+    __ip_rt_update_pmtu(odst, iphdr_at(skb, 0).daddr, mtu)
+    if sk_dst_check(sk, 0) is None and odst.rt_dst:
+        fl4 = flowi4(odst.rt_dst, 0, sk.sk_bound_dev_if, sk.tos & IPTOS_RT_MASK, sk.sk_protocol)
+        try:
+            sk.sk_dst_cache = ip_route_output_flow(net, fl4, sk)
+        except OSError:
+            sk.sk_dst_cache = None
+
+
+def ipv4_redirect(skb: sk_buff, net: Any, oif: int, protocol: int) -> None:
+    """net/ipv4/route.c: an ICMP redirect; skb data at the embedded header."""
+    iph = iphdr_at(skb, 0)
+    fl4 = flowi4(iph.daddr, 0, oif, iph.tos & IPTOS_RT_MASK, protocol)
+    try:
+        rt = ip_route_output_flow(net, fl4, None)
+    except OSError:
+        return
+    __ip_do_redirect(rt, skb, fl4)
+
+
+def ipv4_sk_redirect(skb: sk_buff, sk: Any) -> None:
+    """net/ipv4/route.c: the same for a socket."""
+    ipv4_redirect(skb, sk.net, sk.sk_bound_dev_if, sk.sk_protocol)
+
+
+def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi4) -> None:
+    """net/ipv4/route.c: obey a redirect to a better first hop (RFC 1122 3.2.2.2).
+
+    Only one on our link, from the present gateway, and while we do not forward.
+    """
+    from stack.ipv4.icmp import icmp_hdr_of
+
+    net = rt.net
+    dev = skb.dev
+    in_dev = dev.ip_ptr
+    new_gw = icmp_hdr_of(skb).gateway
+    old_gw = ip_hdr(skb).saddr
+    if in_dev is None or rt.rt_gw4 != old_gw or new_gw == old_gw:
+        return
+    if (
+        in_dev_forward(in_dev)
+        or not in_dev_conf(in_dev, "accept_redirects")
+        or ipv4_is_multicast(new_gw)
+        or ipv4_is_lbcast(new_gw)
+        or ipv4_is_zeronet(new_gw)
+    ):
+        return
+    if not in_dev_conf(in_dev, "shared_media"):
+        if not inet_addr_onlink(in_dev, new_gw, old_gw):
+            return
+    elif inet_addr_type(net, new_gw) != RTN_UNICAST:
+        return
+    if in_dev_conf(in_dev, "secure_redirects") and not inet_addr_onlink(in_dev, new_gw, 0):
+        return
+    fnhe = update_or_create_fnhe(net, fl4.daddr)
+    fnhe.fnhe_gw = new_gw
+    fnhe.fnhe_expires = net.clock.now_ns() + net.sysctl.mtu_expires * 1_000_000_000
+    rt_kill_daddr(net, fl4.daddr)
+    rt.obsolete = DST_OBSOLETE_KILL
+
+
+def ip_rt_send_redirect(skb: sk_buff) -> None:
+    """net/ipv4/route.c: tell the sender of a better first hop, with exponential back-off."""
+    from stack.ipv4.icmp import ICMP_REDIR_HOST, ICMP_REDIRECT, icmp_send
+
+    rt = skb.dst
+    net = rt.net
+    in_dev = rt.dev.ip_ptr
+    if in_dev is None or not in_dev_conf(in_dev, "send_redirects"):
+        return
+    iph = ip_hdr(skb)
+    peer = inet_getpeer_v4(net, iph.saddr)
+    sysctl = net.sysctl
+    now = net.clock.now_ns()
+    if now > peer.rate_last + sysctl.redirect_silence_ns:
+        peer.rate_tokens = 0
+        peer.n_redirects = 0
+    if peer.n_redirects >= sysctl.redirect_number:
+        peer.rate_last = now
+        return
+    if peer.n_redirects == 0 or now > peer.rate_last + (
+        sysctl.redirect_load_ns << peer.n_redirects
+    ):
+        icmp_send(skb, ICMP_REDIRECT, ICMP_REDIR_HOST, rt.rt_gw4 or iph.daddr)
+        peer.rate_last = now
+        peer.n_redirects += 1
+
+
+def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
+    """net/ipv4/route.c: the address that goes into route-recording options."""
+    if not rt.rt_is_input:
+        return ip_hdr(addr_skb).saddr
+    return inet_select_addr(rt.dev, rt.rt_gw4 or ip_hdr(addr_skb).daddr, RT_SCOPE_UNIVERSE)
+
+
+def ip_rt_init(net: Any) -> None:
+    """net/ipv4/route.c: the state that routing keeps per host is in net.ipv4 and net.fib."""
+    from stack.ipv4.fib import netns_fib
+
+    net.fib = netns_fib()
