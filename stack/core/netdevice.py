@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any
 
 from fastpath.skbuff import sk_buff_head
@@ -138,20 +139,38 @@ RX_HANDLER_ANOTHER = 1
 RX_HANDLER_EXACT = 2
 RX_HANDLER_PASS = 3
 
-# Notifier events (enum netdev_cmd)
-NETDEV_UP = 1
-NETDEV_DOWN = 2
-NETDEV_REBOOT = 3
-NETDEV_CHANGE = 4
-NETDEV_REGISTER = 5
-NETDEV_UNREGISTER = 6
-NETDEV_CHANGEMTU = 7
-NETDEV_CHANGEADDR = 8
-NETDEV_GOING_DOWN = 10
-NETDEV_CHANGENAME = 11
-NETDEV_FEAT_CHANGE = 12
-NETDEV_PRE_UP = 14
-NETDEV_PRECHANGEMTU = 24
+
+class netdev_cmd(IntEnum):
+    """include/linux/netdevice.h: what notifiers are told."""
+
+    NETDEV_UP = 1
+    NETDEV_DOWN = 2
+    NETDEV_REBOOT = 3
+    NETDEV_CHANGE = 4
+    NETDEV_REGISTER = 5
+    NETDEV_UNREGISTER = 6
+    NETDEV_CHANGEMTU = 7
+    NETDEV_CHANGEADDR = 8
+    NETDEV_GOING_DOWN = 10
+    NETDEV_CHANGENAME = 11
+    NETDEV_FEAT_CHANGE = 12
+    NETDEV_PRE_UP = 14
+    NETDEV_PRECHANGEMTU = 24
+
+
+NETDEV_UP = netdev_cmd.NETDEV_UP
+NETDEV_DOWN = netdev_cmd.NETDEV_DOWN
+NETDEV_REBOOT = netdev_cmd.NETDEV_REBOOT
+NETDEV_CHANGE = netdev_cmd.NETDEV_CHANGE
+NETDEV_REGISTER = netdev_cmd.NETDEV_REGISTER
+NETDEV_UNREGISTER = netdev_cmd.NETDEV_UNREGISTER
+NETDEV_CHANGEMTU = netdev_cmd.NETDEV_CHANGEMTU
+NETDEV_CHANGEADDR = netdev_cmd.NETDEV_CHANGEADDR
+NETDEV_GOING_DOWN = netdev_cmd.NETDEV_GOING_DOWN
+NETDEV_CHANGENAME = netdev_cmd.NETDEV_CHANGENAME
+NETDEV_FEAT_CHANGE = netdev_cmd.NETDEV_FEAT_CHANGE
+NETDEV_PRE_UP = netdev_cmd.NETDEV_PRE_UP
+NETDEV_PRECHANGEMTU = netdev_cmd.NETDEV_PRECHANGEMTU
 NOTIFY_DONE = 0
 NOTIFY_BAD = 0x8002
 
@@ -359,8 +378,8 @@ class net_device:
         "gso_max_size",
         "hard_header_len",
         "header_ops",
-        "hw_features",
         "hw_enc_features",
+        "hw_features",
         "ifalias",
         "ifindex",
         "ip6_ptr",
@@ -398,8 +417,8 @@ class net_device:
         "wanted_features",
         "watchdog_timeo",
         "watchdog_timer",
-        "xmit_more",
         "xmit_dst_release",
+        "xmit_more",
     )
 
     def __init__(self, net: Any, name: str) -> None:

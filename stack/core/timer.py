@@ -11,7 +11,13 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
-from stack.core.softirq import TIMER_SOFTIRQ, irq_enter, irq_exit, open_softirq, raise_softirq_irqoff
+from stack.core.softirq import (
+    TIMER_SOFTIRQ,
+    irq_enter,
+    irq_exit,
+    open_softirq,
+    raise_softirq_irqoff,
+)
 
 TIMER_DEFERRABLE = 0x00080000
 

@@ -1,0 +1,89 @@
+"""drivers/net/loopback.c: `lo`: what is sent comes back through the backlog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastpath.skbuff import sk_buff, skb_orphan
+from stack.core.dev import alloc_netdev_mqs, netif_rx, register_netdev
+from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
+from stack.core.netdevice import (
+    ARPHRD_LOOPBACK,
+    ETH_ALEN,
+    ETH_HLEN,
+    ETH_MIN_MTU,
+    GSO_MAX_SIZE,
+    IFF_LOOPBACK,
+    NET_RX_SUCCESS,
+    NETDEV_TX_OK,
+    NETIF_F_FRAGLIST,
+    NETIF_F_GSO,
+    NETIF_F_GSO_SOFTWARE,
+    NETIF_F_HIGHDMA,
+    NETIF_F_HW_CSUM,
+    NETIF_F_LOOPBACK,
+    NETIF_F_RXCSUM,
+    NETIF_F_SG,
+    net_device,
+    net_device_ops,
+)
+from stack.ethernet.eth import eth_header_ops, eth_mac_addr, eth_type_trans
+
+
+def loopback_xmit(skb: sk_buff, dev: net_device) -> int:
+    """drivers/net/loopback.c: turn a sent packet into a received one. Takes ownership of skb.
+
+    The route stays with the packet, as in the kernel: it already says where it goes.
+    """
+    skb_orphan(skb)
+    length = skb.len
+    if length < ETH_HLEN:
+        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return NETDEV_TX_OK
+    eth_type_trans(skb, dev)
+    stats = dev.stats
+    if netif_rx(skb) == NET_RX_SUCCESS:
+        stats.tx_packets += 1
+        stats.tx_bytes += length
+        stats.rx_packets += 1
+        stats.rx_bytes += length
+    return NETDEV_TX_OK
+
+
+def loopback_setup(dev: net_device) -> None:
+    """drivers/net/loopback.c: MTU 64 KiB, no queue, every offload (nothing leaves memory)."""
+    dev.mtu = 65536
+    dev.min_mtu = ETH_MIN_MTU
+    dev.max_mtu = 0
+    dev.hard_header_len = ETH_HLEN
+    dev.addr_len = ETH_ALEN
+    dev.dev_addr = bytes(ETH_ALEN)
+    dev.broadcast = bytes(ETH_ALEN)
+    dev.type = ARPHRD_LOOPBACK
+    dev.flags = IFF_LOOPBACK
+    dev.tx_queue_len = 0
+    dev.xmit_dst_release = False
+    dev.header_ops = eth_header_ops
+    dev.hw_features = NETIF_F_GSO_SOFTWARE
+    dev.features = (
+        NETIF_F_SG
+        | NETIF_F_FRAGLIST
+        | NETIF_F_GSO
+        | NETIF_F_GSO_SOFTWARE
+        | NETIF_F_HW_CSUM
+        | NETIF_F_RXCSUM
+        | NETIF_F_HIGHDMA
+        | NETIF_F_LOOPBACK
+    )
+    dev.gso_max_size = GSO_MAX_SIZE
+    dev.netdev_ops = net_device_ops(ndo_start_xmit=loopback_xmit, ndo_set_mac_address=eth_mac_addr)
+
+
+def loopback_net_init(net: Any) -> net_device:
+    """drivers/net/loopback.c: register `lo`; it is always the first device (ifindex 1)."""
+    dev = alloc_netdev_mqs(net, None, "lo", loopback_setup)
+    err = register_netdev(dev)
+    if err:
+        raise OSError(-err, "cannot register lo")
+    net.loopback_dev = dev
+    return dev

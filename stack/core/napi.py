@@ -1,0 +1,236 @@
+"""net/core/dev.c (NAPI part): polling instead of an interrupt per packet, and the receive softirq."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastpath.gro import GroTable
+from fastpath.skbuff import sk_buff, skb_mac_offset, skb_pull, skb_push
+from stack.core.netdevice import (
+    NAPI_POLL_WEIGHT,
+    NAPI_STATE_DISABLE,
+    NAPI_STATE_MISSED,
+    NAPI_STATE_SCHED,
+    NET_RX_SUCCESS,
+    napi_struct,
+    net_device,
+    softnet_data,
+)
+from stack.core.softirq import NET_RX_SOFTIRQ, raise_softirq_irqoff
+
+_NET_RX = 1 << NET_RX_SOFTIRQ
+_BUSY = NAPI_STATE_SCHED | NAPI_STATE_DISABLE
+
+
+def netif_napi_add(
+    dev: net_device, napi: napi_struct, poll: Any, weight: int = NAPI_POLL_WEIGHT
+) -> None:
+    """net/core/dev.c: tie a NAPI context to its device; disabled until `napi_enable`."""
+    net = dev.net
+    napi.dev = dev
+    napi.net = net
+    napi.sd = net.softnet_data
+    napi.poll = poll
+    napi.weight = weight
+    napi.state = NAPI_STATE_SCHED | NAPI_STATE_DISABLE
+    net.napi_gen_id += 1
+    napi.napi_id = net.napi_gen_id
+    dev.napi_list.append(napi)
+
+
+def netif_napi_del(napi: napi_struct) -> None:
+    """net/core/dev.c: undo `netif_napi_add`; what GRO holds is freed."""
+    if napi.gro is not None:
+        napi.gro.reset()
+    if napi.dev is not None and napi in napi.dev.napi_list:
+        napi.dev.napi_list.remove(napi)
+
+
+def napi_enable(napi: napi_struct) -> None:
+    """net/core/dev.c: allow scheduling."""
+    napi.state &= ~(_BUSY | NAPI_STATE_MISSED)
+
+
+def napi_disable(napi: napi_struct) -> None:
+    """net/core/dev.c: stop polling at once; `napi_schedule` has no effect until `napi_enable`."""
+    napi.state |= _BUSY
+    napi.state &= ~NAPI_STATE_MISSED
+    sd = napi.sd
+    if napi in sd.poll_list:
+        sd.poll_list.remove(napi)
+    if napi.gro is not None:
+        napi_gro_flush(napi)
+
+
+def napi_schedule_prep(napi: napi_struct) -> bool:
+    """net/core/dev.c: claim the context. False: already scheduled (polled once more) or disabled."""
+    state = napi.state
+    if state & _BUSY:
+        if not state & NAPI_STATE_DISABLE:
+            napi.state = state | NAPI_STATE_MISSED
+        return False
+    napi.state = state | NAPI_STATE_SCHED
+    return True
+
+
+def __napi_schedule(napi: napi_struct) -> None:
+    """net/core/dev.c: queue a claimed context and raise NET_RX_SOFTIRQ. Any context."""
+    sd = napi.sd
+    sd.poll_list.append(napi)
+    if not sd.in_net_rx_action:
+        raise_softirq_irqoff(sd.net, NET_RX_SOFTIRQ)
+
+
+def napi_schedule(napi: napi_struct) -> bool:
+    """include/linux/netdevice.h: have `poll` called in NET_RX_SOFTIRQ. True when this call did it."""
+    if napi_schedule_prep(napi):
+        __napi_schedule(napi)
+        return True
+    return False
+
+
+def napi_complete_done(napi: napi_struct, work_done: int = 0) -> bool:
+    """net/core/dev.c: polling is over: flush GRO, give the context back.
+
+    False when it was scheduled again meanwhile: it stays on the list, keep interrupts off.
+    """
+    if napi.gro is not None and napi.gro.held:
+        napi_gro_flush(napi)
+    state = napi.state
+    if state & NAPI_STATE_MISSED:
+        napi.state = state & ~NAPI_STATE_MISSED | NAPI_STATE_SCHED
+        __napi_schedule(napi)
+        return False
+    napi.state = state & ~NAPI_STATE_SCHED
+    return True
+
+
+def napi_complete(napi: napi_struct) -> bool:
+    """include/linux/netdevice.h."""
+    return napi_complete_done(napi, 0)
+
+
+def napi_is_scheduled(napi: napi_struct) -> bool:
+    """include/linux/netdevice.h."""
+    return bool(napi.state & NAPI_STATE_SCHED)
+
+
+def napi_poll(napi: napi_struct, repoll: list[napi_struct]) -> int:
+    """net/core/dev.c: one poll of one context; work done. Spent budgets go to `repoll`."""
+    weight = napi.weight
+    if not napi.state & NAPI_STATE_SCHED or napi.state & NAPI_STATE_DISABLE:
+        return 0
+    work = napi.poll(napi, weight)  # type: ignore[misc]
+    if work >= weight and not napi.state & NAPI_STATE_DISABLE:
+        # Still ours. GRO stays held: the next poll is at hand and can merge into it.
+        repoll.append(napi)
+    return work
+
+
+def net_rx_action(net: Any) -> None:
+    """net/core/dev.c: NET_RX_SOFTIRQ: poll the scheduled contexts within `netdev_budget` packets."""
+    sd = net.softnet_data
+    todo = sd.poll_list
+    if not todo:
+        return
+    sd.poll_list = []
+    repoll: list[napi_struct] = []
+    budget = net.netdev_budget
+    sd.in_net_rx_action = True
+    try:
+        index = 0
+        while True:
+            if index == len(todo):
+                # Contexts scheduled while polling are served in this run, as in the kernel.
+                if not sd.poll_list:
+                    break
+                todo, sd.poll_list, index = sd.poll_list, [], 0
+            napi = todo[index]
+            index += 1
+            budget -= napi_poll(napi, repoll)
+            if budget <= 0:
+                sd.time_squeeze += 1
+                break
+    finally:
+        sd.in_net_rx_action = False
+    if index < len(todo) or repoll or sd.poll_list:
+        sd.poll_list = todo[index:] + sd.poll_list + repoll
+        net.softirq_pending |= _NET_RX
+
+
+def napi_gro_receive(napi: napi_struct, skb: sk_buff) -> int:
+    """net/core/gro.c: merge or pass up. Takes ownership of skb (data past the MAC header).
+
+    Drivers whose ring merges already (fastpath.drvring) have no table here.
+    """
+    gro = napi.gro
+    if gro is None:
+        return netif_receive_skb(skb)
+    out = napi.gro_out
+    gro.receive(skb, out)
+    if out:
+        gro_normal_list(napi)
+    return NET_RX_SUCCESS
+
+
+def gro_normal_list(napi: napi_struct) -> None:
+    """include/net/gro.h: pass up what GRO let go."""
+    out, napi.gro_out = napi.gro_out, []
+    for skb in out:
+        netif_receive_skb(skb)
+
+
+def napi_gro_flush(napi: napi_struct) -> None:
+    """net/core/gro.c: pass up everything held."""
+    napi.gro.flush(napi.gro_out)
+    gro_normal_list(napi)
+
+
+def napi_gro_enable(napi: napi_struct, max_bytes: int | None = None) -> None:
+    """Give the context its own GRO table (drivers without compiled merging)."""
+    napi.gro = GroTable(max_bytes or napi.dev.gro_max_size)
+
+
+def gro_push_mac(skb: sk_buff) -> None:
+    """Move data back to the MAC header (taps show whole frames). Pair with `gro_pull_mac`."""
+    skb_push(skb, -skb_mac_offset(skb))
+
+
+def gro_pull_mac(skb: sk_buff, length: int) -> None:
+    """Undo `gro_push_mac`."""
+    skb_pull(skb, length)
+
+
+def softnet_init(net: Any) -> softnet_data:
+    """net/core/dev.c net_dev_init: the host's softnet_data with its backlog NAPI context."""
+    sd = softnet_data(net)
+    net.softnet_data = sd
+    net.napi_gen_id = 0
+    net.netdev_budget = 300
+    sd.backlog.poll = process_backlog
+    sd.backlog.weight = NAPI_POLL_WEIGHT
+    return sd
+
+
+def process_backlog(napi: napi_struct, quota: int) -> int:
+    """net/core/dev.c: the poll function of the backlog: packets given to `netif_rx`."""
+    sd = napi.sd
+    process = sd.process_queue
+    work = 0
+    while True:
+        skb = process.dequeue()
+        while skb is not None:
+            sd.processed += 1
+            __netif_receive_skb(skb)
+            work += 1
+            if work >= quota:
+                return work
+            skb = process.dequeue()
+        if not sd.input_pkt_queue.qlen:
+            napi.state &= ~(NAPI_STATE_SCHED | NAPI_STATE_MISSED)
+            return work
+        sd.input_pkt_queue, sd.process_queue = process, sd.input_pkt_queue
+        process = sd.process_queue
+
+
+from stack.core.dev import __netif_receive_skb, netif_receive_skb  # noqa: E402  (dev.c is one file)

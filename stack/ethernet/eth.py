@@ -1,0 +1,156 @@
+"""net/ethernet/eth.c: Ethernet devices and their 14-byte header."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from fastpath.hdr import eth_hdr, eth_header_push, eth_type_trans_fast
+from fastpath.skbuff import sk_buff, skb_push_data
+from stack.core.netdevice import (
+    ARPHRD_ETHER,
+    ETH_ALEN,
+    ETH_DATA_LEN,
+    ETH_HLEN,
+    ETH_MAX_MTU,
+    ETH_MIN_MTU,
+    ETH_P_802_2,
+    IFF_BROADCAST,
+    IFF_MULTICAST,
+    header_ops,
+    net_device,
+)
+
+ETH_BROADCAST = b"\xff" * ETH_ALEN
+_ZERO = bytes(ETH_ALEN)
+
+
+def is_multicast_ether_addr(addr: bytes) -> bool:
+    """include/linux/etherdevice.h: the group bit; true for broadcast too."""
+    return bool(addr[0] & 1)
+
+
+def is_valid_ether_addr(addr: bytes) -> bool:
+    """include/linux/etherdevice.h: an address that a station may have."""
+    return len(addr) == ETH_ALEN and not addr[0] & 1 and addr != _ZERO
+
+
+def eth_header(
+    skb: sk_buff, dev: net_device, proto: int, daddr: bytes | None, saddr: bytes | None, len: int
+) -> int:
+    """net/ethernet/eth.c: push the header. ETH_HLEN, or -ETH_HLEN when `daddr` is not known yet.
+
+    `len` is the 802.3 length, used when proto is ETH_P_802_2.
+    """
+    eth_header_push(
+        skb,
+        daddr if daddr is not None else _ZERO,
+        saddr if saddr is not None else dev.dev_addr,
+        len if proto == ETH_P_802_2 else proto,
+    )
+    return ETH_HLEN if daddr is not None else -ETH_HLEN
+
+
+def eth_header_parse(skb: sk_buff) -> bytes:
+    """net/ethernet/eth.c: the sender's address."""
+    return eth_hdr(skb).h_source
+
+
+def eth_header_cache(neigh: Any, hh: Any, proto: int) -> int:
+    """net/ethernet/eth.c: store the ready header in `hh.hh_data`; 0, or -1 for 802.3 framing."""
+    if proto == ETH_P_802_2:
+        return -1
+    hh.hh_data = neigh.ha + neigh.dev.dev_addr + proto.to_bytes(2, "big")
+    hh.hh_len = ETH_HLEN
+    return 0
+
+
+def eth_header_cache_update(hh: Any, dev: net_device, haddr: bytes) -> None:
+    """net/ethernet/eth.c: the neighbour moved to another address."""
+    hh.hh_data = haddr + hh.hh_data[ETH_ALEN:]
+
+
+def eth_type_trans(skb: sk_buff, dev: net_device) -> int:
+    """net/ethernet/eth.c: set dev, mac_header, pkt_type and protocol; pull the header.
+
+    Returns the protocol (EtherType in host order; ETH_P_802_2 for a length field).
+    """
+    skb.dev = dev
+    return eth_type_trans_fast(skb, dev.dev_addr)
+
+
+eth_header_ops = header_ops(
+    create=eth_header,
+    parse=eth_header_parse,
+    cache=eth_header_cache,
+    cache_update=eth_header_cache_update,
+)
+
+
+def eth_mac_addr(dev: net_device, addr: bytes) -> int:
+    """net/ethernet/eth.c: ndo_set_mac_address of a device with nothing to program."""
+    if not is_valid_ether_addr(addr):
+        return -errno.EADDRNOTAVAIL
+    dev.dev_addr = bytes(addr)
+    return 0
+
+
+def eth_validate_addr(dev: net_device) -> int:
+    """net/ethernet/eth.c: ndo_validate_addr."""
+    return 0 if is_valid_ether_addr(dev.dev_addr) else -errno.EADDRNOTAVAIL
+
+
+def eth_hw_addr_set(dev: net_device, addr: bytes) -> None:
+    """include/linux/etherdevice.h: set the address without asking the driver."""
+    dev.dev_addr = bytes(addr)
+
+
+def eth_hw_addr_random(dev: net_device) -> None:
+    """include/linux/etherdevice.h: a locally administered address from the host's random source."""
+    addr = bytearray(dev.net.random.getrandbits(48).to_bytes(6, "big"))
+    addr[0] = addr[0] & 0xFE | 0x02
+    dev.dev_addr = bytes(addr)
+    dev.addr_assign_type = 1
+
+
+def ether_setup(dev: net_device) -> None:
+    """net/ethernet/eth.c: fill in what every Ethernet device has."""
+    dev.header_ops = eth_header_ops
+    dev.type = ARPHRD_ETHER
+    dev.hard_header_len = ETH_HLEN
+    dev.mtu = ETH_DATA_LEN
+    dev.min_mtu = ETH_MIN_MTU
+    dev.max_mtu = ETH_DATA_LEN
+    dev.addr_len = ETH_ALEN
+    dev.tx_queue_len = 1000
+    dev.flags = IFF_BROADCAST | IFF_MULTICAST
+    dev.broadcast = ETH_BROADCAST
+    dev.dev_addr = _ZERO
+
+
+def alloc_etherdev_mqs(
+    net: Any, priv_factory: Callable[[net_device], Any] | None, txqs: int = 1, rxqs: int = 1
+) -> net_device:
+    """net/ethernet/eth.c: an Ethernet device named eth%d with `priv_factory(dev)` as private part."""
+    from stack.core.dev import alloc_netdev_mqs
+
+    return alloc_netdev_mqs(net, priv_factory, "eth%d", ether_setup, txqs, rxqs)
+
+
+def alloc_etherdev(net: Any, priv_factory: Callable[[net_device], Any] | None) -> net_device:
+    """include/linux/etherdevice.h."""
+    return alloc_etherdev_mqs(net, priv_factory, 1, 1)
+
+
+def vlan_insert_tag(skb: sk_buff, vlan_proto: int, vlan_tci: int) -> None:
+    """include/linux/if_vlan.h: put a tag after the MAC addresses (data at the MAC header)."""
+    from fastpath.skbuff import skb_copy_bits, skb_pull, skb_reset_mac_header
+
+    addrs = skb_copy_bits(skb, 0, 2 * ETH_ALEN)
+    skb_pull(skb, 2 * ETH_ALEN)
+    skb_push_data(skb, addrs + vlan_proto.to_bytes(2, "big") + vlan_tci.to_bytes(2, "big"))
+    skb_reset_mac_header(skb)
+
+
+ETH_JUMBO_MAX_MTU = ETH_MAX_MTU

@@ -1,0 +1,328 @@
+"""One host: clock, memory, interrupts, softirqs, timers, devices, sockets. The kernel's `struct net`.
+
+Everything below the socket face calls a Host `net`. Any number of hosts live in one process and
+share nothing but links (and the clock that they were given).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from typing import Any
+
+from fastpath.dma import DmaTable, HostMemory
+from fastpath.skbuff import SkbPool
+from stack.core.dev import (
+    dev_close,
+    dev_open,
+    dev_set_mtu,
+    net_dev_init,
+    unregister_netdev,
+)
+from stack.core.irq import irq_desc, irq_init
+from stack.core.loopback import loopback_net_init
+from stack.core.netdevice import net_device, netif_carrier_ok
+from stack.core.snmp import netns_mib
+from stack.core.softirq import run_ksoftirqd, softirq_init
+from stack.core.timer import timers_init
+
+SKB_SMALL_BYTES = 2048
+SKB_PAGE_BYTES = 32768
+
+
+class sysctl_table:
+    """/proc/sys/net/{core,ipv4}: one attribute per knob, Linux's names and defaults.
+
+    Times keep Linux's units (seconds, or ms where the name says so).
+    """
+
+    def __init__(self, **values: Any) -> None:
+        self.netdev_max_backlog = 1000
+        self.netdev_budget = 300
+        self.dev_weight = 64
+        self.somaxconn = 4096
+        self.__dict__.update(values)
+
+    def items(self) -> list[tuple[str, Any]]:
+        """(name, value), sorted."""
+        return sorted(self.__dict__.items())
+
+
+class Host:
+    """A machine with a network stack.
+
+    Args:
+        name: for messages and traces.
+        clock: an object as e1000emu.clock has them; hosts on one link share it.
+        ram_bytes: memory for packet buffers, rings and what devices reach by DMA; committed lazily.
+        seed: of every random choice (ports, sequence numbers, ids); default: derived from name.
+        inet: bring up IPv4 and its sockets.
+        drivers: register the PCI drivers.
+        sysctl: overrides by Linux name, e.g. {"tcp_timestamps": 0}.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "arp_tbl",
+        "clock",
+        "closed",
+        "dev_by_index",
+        "dev_by_name",
+        "drop_reasons",
+        "fdtable",
+        "fib",
+        "hardirq_count",
+        "inet_protos",
+        "ipv4",
+        "irq_replay",
+        "irqs_disabled_count",
+        "ksoftirqd_queued",
+        "lock",
+        "mib",
+        "name",
+        "netdev_budget",
+        "now",
+        "ptype_all",
+        "ptype_base",
+        "ram",
+        "random",
+        "raw_hash",
+        "run_ksoftirqd",
+        "skb_pages",
+        "skb_small",
+        "softirq_count",
+        "softirq_pending",
+        "softirq_stats",
+        "softirq_vec",
+        "softnet_data",
+        "sysctl",
+        "tcp_hashinfo",
+        "timers",
+        "timers_deferrable",
+        "udp_table",
+    )
+
+    def __init__(
+        self,
+        name: str = "host",
+        *,
+        clock: Any,
+        ram_bytes: int = 64 << 20,
+        ram: HostMemory | None = None,
+        seed: int | str | None = None,
+        inet: bool = True,
+        drivers: bool = True,
+        sysctl: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.lock = clock.lock
+        self.now = clock.now_ns
+        self.closed = False
+        self.random = random.Random(f"{name}" if seed is None else seed)
+        self.ram = HostMemory(ram_bytes) if ram is None else ram
+        ram_bytes = self.ram.size_bytes
+        self.skb_small = SkbPool(
+            self.ram, SKB_SMALL_BYTES, max(64, ram_bytes // 4 // SKB_SMALL_BYTES)
+        )
+        self.skb_pages = SkbPool(self.ram, SKB_PAGE_BYTES, max(8, ram_bytes // 4 // SKB_PAGE_BYTES))
+        self.mib = netns_mib()
+        self.drop_reasons: dict[int, int] = {}
+        self.sysctl = sysctl_table(**(sysctl or {}))
+        self.hostname = name
+        self.arp_tbl: Any = None
+        self._on_close: list[Any] = []
+        with self.lock:
+            irq_init(self)
+            softirq_init(self)
+            self.run_ksoftirqd = lambda: run_ksoftirqd(self)
+            timers_init(self)
+            net_dev_init(self)
+            self.netdev_budget = self.sysctl.netdev_budget
+            lo = loopback_net_init(self)
+            if inet:
+                self._init_inet(sysctl or {})
+            dev_open(lo)
+            if drivers:
+                from stack.drivers.e1000.main import e1000_init_module
+
+                e1000_init_module(self)
+
+    def _init_inet(self, overrides: dict[str, Any]) -> None:
+        """Bring up IPv4: neighbour tables, addresses, then inet_init with all its protocols."""
+        from stack.core.neighbour import neigh_init
+        from stack.ipv4.af_inet import inet_init
+        from stack.ipv4.arp import arp_init
+        from stack.ipv4.devinet import devinet_init
+
+        neigh_init(self)
+        devinet_init(self)
+        arp_init(self)
+        inet_init(self)
+        self.sysctl.__dict__.update(overrides)
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name}: {', '.join(self.dev_by_name)}>"
+
+    # --- hardware ----------------------------------------------------------------------------------
+
+    def irq_line(self, irq: int) -> irq_desc:
+        """The interrupt line `irq`: give it to a device as its InterruptLine."""
+        desc = self.irq_descs.get(irq)
+        if desc is None:
+            desc = self.irq_descs[irq] = irq_desc(self, irq)
+        return desc
+
+    def dma_table(self) -> DmaTable:
+        """A new DMA table through which a device reaches this host's memory."""
+        table = DmaTable()
+        table.add(self.ram.base, self.ram.buffer)
+        return table
+
+    def pci_add(self, slot: Any, irq: int) -> net_device | None:
+        """Plug a PCI device in; its driver probes it. The interface it made, or None."""
+        from stack.core.pci import pci_device_add
+
+        with self.lock:
+            before = set(self.dev_by_name)
+            pci_device_add(self, slot, irq)
+            for dev in self.dev_base_head:
+                if dev.name not in before:
+                    return dev
+        return None
+
+    # --- administration ----------------------------------------------------------------------------
+
+    def dev(self, name: str) -> net_device:
+        """The interface called `name`.
+
+        Raises:
+            OSError: ENODEV, there is none.
+        """
+        import errno
+
+        dev = self.dev_by_name.get(name)
+        if dev is None:
+            known = ", ".join(self.dev_by_name)
+            raise OSError(errno.ENODEV, f"{self.name}: no interface {name!r}; there are: {known}")
+        return dev
+
+    def ifconfig(
+        self,
+        name: str,
+        addr: str | None = None,
+        *,
+        up: bool | None = None,
+        mtu: int | None = None,
+    ) -> None:
+        """Configure an interface: `addr` "10.0.0.1/24" is added, then `mtu`, then up or down.
+
+        Raises:
+            OSError: with the kernel's errno. ValueError: not an address.
+        """
+        with self.lock:
+            dev = self.dev(name)
+            if mtu is not None:
+                _check(dev_set_mtu(dev, mtu), f"{name}: mtu {mtu}")
+            if addr is not None:
+                from stack.ipv4.devinet import inet_addr_add
+
+                iface = ipaddress.IPv4Interface(addr)
+                inet_addr_add(dev, int(iface.ip), iface.network.prefixlen)
+            if up is not None:
+                if up:
+                    _check(dev_open(dev), f"{name}: open")
+                else:
+                    dev_close(dev)
+
+    def addr_del(self, name: str, addr: str) -> None:
+        """Remove an address such as "10.0.0.1/24".
+
+        Raises:
+            OSError: EADDRNOTAVAIL when the interface does not have it.
+        """
+        from stack.ipv4.devinet import inet_addr_del
+
+        iface = ipaddress.IPv4Interface(addr)
+        with self.lock:
+            inet_addr_del(self.dev(name), int(iface.ip), iface.network.prefixlen)
+
+    def route_add(
+        self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
+    ) -> None:
+        """`ip route add PREFIX [via GW] [dev DEV]`; "default" or "10.0.0.0/8" as prefix."""
+        from stack.ipv4.fib import ip_route_add
+
+        with self.lock:
+            ip_route_add(self, prefix, via=via, dev=dev, **kw)
+
+    def route_del(
+        self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
+    ) -> None:
+        """`ip route del`."""
+        from stack.ipv4.fib import ip_route_del
+
+        with self.lock:
+            ip_route_del(self, prefix, via=via, dev=dev, **kw)
+
+    def wait_carrier(self, name: str, timeout_ns: int = 10_000_000_000) -> bool:
+        """Wait until the interface's link is up (and its queue active). False after the timeout."""
+        dev = self.dev(name)
+        with self.lock:
+            return self.clock.wait(
+                lambda: netif_carrier_ok(dev) and dev not in self.linkwatch_events, timeout_ns
+            )
+
+    def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> Any:  # noqa: A002
+        """A socket of this host, with the interface of the standard library's."""
+        from stack.socket import Socket
+
+        return Socket(self, family, type, proto)
+
+    # --- end ---------------------------------------------------------------------------------------
+
+    def on_close(self, fn: Any) -> None:
+        """Have `fn()` called by `close`, last registered first."""
+        self._on_close.append(fn)
+
+    def close(self) -> None:
+        """Close every socket and interface, stop every timer, free every packet. Idempotent."""
+        if self.closed:
+            return
+        with self.lock:
+            for fn in reversed(self._on_close):
+                fn()
+            self._on_close.clear()
+            bus = getattr(self, "pci_bus", None)
+            if bus is not None:
+                from stack.core.pci import pci_shutdown
+
+                pci_shutdown(self)
+            for dev in reversed(list(self.dev_base_head)):
+                unregister_netdev(dev)
+            if self.arp_tbl is not None:
+                from stack.core.neighbour import neigh_table_clear
+
+                neigh_table_clear(self.arp_tbl)
+            self.closed = True
+            sd = self.softnet_data
+            for queue in (sd.completion_queue, sd.input_pkt_queue, sd.process_queue):
+                queue.purge()
+            sd.output_queue.clear()
+            sd.poll_list.clear()
+            self.timers.close()
+            self.timers_deferrable.close()
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _check(err: int, what: str) -> None:
+    if err:
+        import os
+
+        raise OSError(-err, f"{what}: {os.strerror(-err)}")
