@@ -4,7 +4,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 
-cdef enum:
+cpdef enum:
     FB_HAS_FCS = 1              # the last 4 bytes are the FCS as software or the wire gave it
     FB_BAD_CRC = 2              # receive error: FCS does not match
     FB_ALIGN_ERR = 4            # receive error: not a whole number of bytes (10/100)

@@ -2,11 +2,11 @@ from collections.abc import Iterable, Iterator
 
 from typing_extensions import Buffer
 
-HAS_FCS: int
-BAD_CRC: int
-ALIGN_ERR: int
-SYMBOL_ERR: int
-CARRIER_EXT: int
+FB_HAS_FCS: int
+FB_BAD_CRC: int
+FB_ALIGN_ERR: int
+FB_SYMBOL_ERR: int
+FB_CARRIER_EXT: int
 
 class FrameBatch:
     def __init__(self, frames: Iterable[Buffer] = (), *, arena_bytes: int = ..., max_frames: int = ...) -> None: ...

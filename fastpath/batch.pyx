@@ -10,12 +10,6 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
-HAS_FCS = FB_HAS_FCS
-BAD_CRC = FB_BAD_CRC
-ALIGN_ERR = FB_ALIGN_ERR
-SYMBOL_ERR = FB_SYMBOL_ERR
-CARRIER_EXT = FB_CARRIER_EXT
-
 cdef enum:
     HEADER = 64             # before the arena: link to the arena that it replaced while views were alive
     SLACK = 64              # after the arena: wide copies may read (never need) this much past a frame

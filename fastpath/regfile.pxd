@@ -1,0 +1,124 @@
+# cython: language_level=3
+"""The register arrays with their access rule, and the statistics counters that engines write."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cpdef enum:
+    RW = 0
+    RO = 1
+    RC = 2                      # read clears
+    W1C = 3                     # a bit written 1 clears
+    WO = 4                      # reads 0
+    SC = 5                      # every writable bit is self-clearing
+
+cdef enum:
+    K_STAT = 6                  # served from Stats
+    K_UNDEFINED = 7
+    HOOK_READ = 1
+    HOOK_WRITE = 2
+
+# Statistics slots in the order of the SDM's list (13.7); GORC, GOTC, TOR and TOT are 64-bit pairs.
+cdef enum:
+    ST_CRCERRS = 0
+    ST_ALGNERRC
+    ST_SYMERRS
+    ST_RXERRC
+    ST_MPC
+    ST_SCC
+    ST_ECOL
+    ST_MCC
+    ST_LATECOL
+    ST_COLC
+    ST_DC
+    ST_TNCRS
+    ST_SEC
+    ST_CEXTERR
+    ST_RLEC
+    ST_XONRXC
+    ST_XONTXC
+    ST_XOFFRXC
+    ST_XOFFTXC
+    ST_FCRUC
+    ST_PRC64
+    ST_PRC127
+    ST_PRC255
+    ST_PRC511
+    ST_PRC1023
+    ST_PRC1522
+    ST_GPRC
+    ST_BPRC
+    ST_MPRC
+    ST_GPTC
+    ST_GORC
+    ST_GOTC
+    ST_RNBC
+    ST_RUC
+    ST_RFC
+    ST_ROC
+    ST_RJC
+    ST_MGTPRC
+    ST_MGTPDC
+    ST_MGTPTC
+    ST_TOR
+    ST_TOT
+    ST_TPR
+    ST_TPT
+    ST_PTC64
+    ST_PTC127
+    ST_PTC255
+    ST_PTC511
+    ST_PTC1023
+    ST_PTC1522
+    ST_MPTC
+    ST_BPTC
+    ST_TSCTC
+    ST_TSCTFC
+    ST_COUNT
+
+cdef inline void st_add(uint64_t *v, int slot, uint64_t n) noexcept nogil:
+    v[slot] += n
+    if v[slot] < n:
+        v[slot] = 0xFFFFFFFFFFFFFFFFU
+
+# Size bucket 0..5 of a length with FCS: <=64, 65-127, 128-255, 256-511, 512-1023, above.
+cdef extern from *:
+    """
+    static inline int st_bucket(unsigned int len)
+    {
+        if (len <= 64)
+            return 0;
+        if (len > 1023)
+            return 5;
+        return 26 - __builtin_clz(len);     /* 65..127 -> 1, 128..255 -> 2, ... */
+    }
+    """
+    int st_bucket(unsigned int length) noexcept nogil
+
+cdef class Stats:
+    cdef uint64_t v[64]         # ST_COUNT used
+    cdef uint32_t read_slot(self, int slot, int part, bint clear) noexcept nogil
+
+cdef struct reg:
+    uint32_t value
+    uint32_t reset
+    uint32_t rmask
+    uint32_t wmask
+    uint32_t scmask
+    uint32_t target             # index whose value this is (itself unless an alias)
+    uint8_t kind
+    uint8_t hooks
+    uint8_t reset_level
+    uint8_t part                # K_STAT: 0 32-bit, 1 low half, 2 high half
+    uint32_t slot               # K_STAT
+
+cdef class RegFile:
+    cdef reg *r
+    cdef uint32_t n
+    cdef list _read_hooks, _write_hooks, _stats
+    cdef public object on_unknown
+    cdef public uint64_t unknown_reads, unknown_writes
+    cdef reg *_at(self, object off) except NULL
+    cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF
+    cpdef int write32(self, uint64_t off, uint32_t value) except -1
+    cdef uint32_t _unknown_read(self, uint64_t off) except? 0xFFFFFFFF
+    cdef int _unknown_write(self, uint64_t off, uint32_t value) except -1

@@ -1,0 +1,281 @@
+# cython: language_level=3, embedsignature=True
+"""The register arrays with their access rule, and the statistics counters that engines write.
+
+The generic file applies width, masks and access kind; a hook sees whole registers and only the legal bits. A register
+without a hook is served from C arrays and never enters Python.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+cdef tuple _BASE = (
+    "CRCERRS", "ALGNERRC", "SYMERRS", "RXERRC", "MPC", "SCC", "ECOL", "MCC", "LATECOL", "COLC", "DC", "TNCRS", "SEC",
+    "CEXTERR", "RLEC", "XONRXC", "XONTXC", "XOFFRXC", "XOFFTXC", "FCRUC", "PRC64", "PRC127", "PRC255", "PRC511",
+    "PRC1023", "PRC1522", "GPRC", "BPRC", "MPRC", "GPTC", "GORC", "GOTC", "RNBC", "RUC", "RFC", "ROC", "RJC", "MGTPRC",
+    "MGTPDC", "MGTPTC", "TOR", "TOT", "TPR", "TPT", "PTC64", "PTC127", "PTC255", "PTC511", "PTC1023", "PTC1522", "MPTC",
+    "BPTC", "TSCTC", "TSCTFC",
+)
+cdef frozenset _WIDE = frozenset(("GORC", "GOTC", "TOR", "TOT"))
+cdef dict _SLOT = {name: i for i, name in enumerate(_BASE)}
+assert len(_BASE) == ST_COUNT
+
+
+cdef dict _registers():
+    """Register name -> (slot, part)."""
+    out = {}
+    for name, slot in _SLOT.items():
+        if name in _WIDE:
+            out[name + "L"] = (slot, 1)
+            out[name + "H"] = (slot, 2)
+        else:
+            out[name] = (slot, 0)
+    return out
+
+
+cdef dict _REGISTER = _registers()
+STAT_REGISTERS = tuple(_REGISTER)
+
+
+cdef class Stats:
+    """Counters that the engines write: 64-bit inside, read as 32 bits that stick at FFFFFFFF (SDM 13.7)."""
+
+    cdef uint32_t read_slot(self, int slot, int part, bint clear) noexcept nogil:
+        cdef uint64_t v = self.v[slot]
+        if part == 1:
+            return <uint32_t>v              # the pair is cleared by reading its high half (SDM 13.7, p337)
+        if clear:
+            self.v[slot] = 0
+        if part == 2:
+            return <uint32_t>(v >> 32)
+        return 0xFFFFFFFFU if v > 0xFFFFFFFFU else <uint32_t>v
+
+    def __getitem__(self, str name):
+        return self.v[<int>_SLOT[name]]
+
+    def __setitem__(self, str name, uint64_t value):
+        self.v[<int>_SLOT[name]] = value
+
+    def __iter__(self):
+        return iter(_BASE)
+
+    def __len__(self):
+        return ST_COUNT
+
+    def __repr__(self):
+        return f"Stats({', '.join(f'{k}={v}' for k, v in self.as_dict().items() if v)})"
+
+    def add(self, str name, uint64_t n=1):
+        """Count `n` events of a base name; sticks at the top."""
+        st_add(self.v, <int>_SLOT[name], n)
+
+    def read_register(self, str name):
+        """What a 32-bit read of that register gives, with its side effect."""
+        slot, part = _REGISTER[name]
+        return self.read_slot(slot, part, True)
+
+    def peek_register(self, str name):
+        """What a 32-bit read of that register would give."""
+        slot, part = _REGISTER[name]
+        return self.read_slot(slot, part, False)
+
+    def as_dict(self):
+        """Base name -> value of every counter."""
+        return {name: self.v[i] for i, name in enumerate(_BASE)}
+
+    def reset(self):
+        """Zero every counter."""
+        memset(self.v, 0, sizeof(self.v))
+
+    def state(self):
+        """All counters as bytes."""
+        return (<char *>self.v)[:ST_COUNT * 8]
+
+    def load(self, bytes data not None):
+        """Restore what `state` gave. ValueError: wrong size."""
+        if len(data) != ST_COUNT * 8:
+            raise ValueError(f"Stats.load: {len(data)} bytes, need {ST_COUNT * 8}")
+        memcpy(self.v, <const char *>data, ST_COUNT * 8)
+
+
+cdef class RegFile:
+    """`n_dwords` dword registers, undefined until `define`d. Call with the host's lock held."""
+
+    def __cinit__(self, int n_dwords):
+        if n_dwords <= 0 or n_dwords > 1 << 20:
+            raise ValueError(f"RegFile: {n_dwords} dwords is not in 1..2^20")
+        self.r = <reg *>calloc(n_dwords, sizeof(reg))
+        if self.r == NULL:
+            raise MemoryError
+        self.n = n_dwords
+        for i in range(n_dwords):
+            self.r[i].kind = K_UNDEFINED
+            self.r[i].target = i
+        self._read_hooks = [None] * n_dwords
+        self._write_hooks = [None] * n_dwords
+        self._stats = [None] * n_dwords
+
+    def __dealloc__(self):
+        free(self.r)
+
+    def __len__(self):
+        return self.n
+
+    cdef reg *_at(self, object off) except NULL:
+        index = off >> 2
+        if not 0 <= index < self.n:
+            raise IndexError(f"RegFile: offset {off:#x} is beyond {self.n * 4:#x}")
+        return &self.r[self.r[<uint32_t>index].target]
+
+    def _index(self, index):
+        if not 0 <= index < self.n:
+            raise IndexError(f"RegFile: index {index} is beyond {self.n}")
+        return index
+
+    def define(self, index, uint32_t reset=0, uint32_t rmask=0xFFFFFFFF, uint32_t wmask=0xFFFFFFFF, int kind=RW,
+               on_read=None, on_write=None, *, uint32_t scmask=0, int reset_level=0):
+        """Define dword `index`; see the stub for what each argument means."""
+        cdef reg *r = &self.r[<uint32_t>self._index(index)]
+        if kind < RW or kind > SC:
+            raise ValueError(f"RegFile.define: kind {kind} is none of RW, RO, RC, W1C, WO, SC")
+        r.kind = kind
+        r.reset = reset
+        r.value = reset
+        r.rmask = rmask
+        r.wmask = wmask
+        r.scmask = wmask if kind == SC else scmask
+        r.target = index
+        r.reset_level = reset_level
+        r.hooks = (HOOK_READ if on_read is not None else 0) | (HOOK_WRITE if on_write is not None else 0)
+        self._read_hooks[index] = on_read
+        self._write_hooks[index] = on_write
+        self._stats[index] = None
+
+    def define_stat(self, index, Stats stats not None, str name):
+        """Serve dword `index` from counter register `name`: read clears, writes are ignored."""
+        cdef reg *r = &self.r[<uint32_t>self._index(index)]
+        slot, part = _REGISTER[name]
+        r.kind = K_STAT
+        r.slot = slot
+        r.part = part
+        r.target = index
+        r.hooks = 0
+        self._stats[index] = stats
+
+    def alias(self, index, target):
+        """Serve dword `index` as dword `target`."""
+        self._index(target)
+        self.r[<uint32_t>self._index(index)].target = self.r[<uint32_t>target].target
+
+    def defined(self, index):
+        """Whether dword `index` has been defined."""
+        return self.r[self.r[<uint32_t>self._index(index)].target].kind != K_UNDEFINED
+
+    cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF:
+        """Read the register at byte offset `off`, with its side effects."""
+        cdef uint32_t i, v
+        cdef reg *r
+        if off >= <uint64_t>self.n * 4:
+            return self._unknown_read(off)
+        i = self.r[off >> 2].target
+        r = &self.r[i]
+        if r.kind == K_STAT:
+            return (<Stats>self._stats[i]).read_slot(r.slot, r.part, True)
+        if r.kind == K_UNDEFINED:
+            return self._unknown_read(off)
+        v = r.value
+        if r.kind == RC:
+            r.value = 0
+        if r.hooks & HOOK_READ:
+            v = self._read_hooks[i](v)
+        if r.kind == WO or r.kind == SC:
+            return 0 if not r.hooks & HOOK_READ else v & r.rmask
+        return v & r.rmask
+
+    cdef uint32_t _unknown_read(self, uint64_t off) except? 0xFFFFFFFF:
+        self.unknown_reads += 1
+        if self.on_unknown is not None:
+            self.on_unknown(off, False, 0)
+        return 0
+
+    cpdef int write32(self, uint64_t off, uint32_t value) except -1:
+        """Write the register at byte offset `off`, with its side effects."""
+        cdef uint32_t i, old, bits
+        cdef reg *r
+        if off >= <uint64_t>self.n * 4:
+            return self._unknown_write(off, value)
+        i = self.r[off >> 2].target
+        r = &self.r[i]
+        if r.kind == K_STAT:
+            return 0
+        if r.kind == K_UNDEFINED:
+            return self._unknown_write(off, value)
+        old = r.value
+        bits = value & r.wmask
+        if r.kind == W1C:
+            r.value = old & ~bits
+        elif r.kind == RW or r.kind == WO or r.kind == RC:
+            bits |= old & ~r.wmask
+            r.value = bits & ~r.scmask
+        elif r.kind == SC:
+            r.value = old & ~r.wmask
+        if r.hooks & HOOK_WRITE:
+            self._write_hooks[i](old, bits)
+        return 0
+
+    cdef int _unknown_write(self, uint64_t off, uint32_t value) except -1:
+        self.unknown_writes += 1
+        if self.on_unknown is not None:
+            self.on_unknown(off, True, value)
+        return 0
+
+    def peek(self, off):
+        """Stored value without masks or side effects."""
+        cdef reg *r = self._at(off)
+        return r.value
+
+    def poke(self, off, uint32_t value):
+        """Store without masks or side effects."""
+        cdef reg *r = self._at(off)
+        r.value = value
+
+    def set_bits(self, off, uint32_t mask):
+        """Raw OR; returns the new value."""
+        cdef reg *r = self._at(off)
+        r.value |= mask
+        return r.value
+
+    def clear_bits(self, off, uint32_t mask):
+        """Raw AND NOT; returns the new value."""
+        cdef reg *r = self._at(off)
+        r.value &= ~mask
+        return r.value
+
+    def reset(self, int level=0):
+        """Restore reset values of registers whose reset_level is at most `level`; runs no hook."""
+        cdef uint32_t i
+        for i in range(self.n):
+            if self.r[i].kind < K_STAT and self.r[i].reset_level <= level:
+                self.r[i].value = self.r[i].reset
+
+    def state(self):
+        """Values of all dwords, little-endian, as bytes."""
+        out = bytearray(self.n * 4)
+        cdef unsigned char[::1] view = out
+        cdef uint32_t i, v
+        for i in range(self.n):
+            v = self.r[i].value
+            view[i * 4] = v & 0xFF
+            view[i * 4 + 1] = (v >> 8) & 0xFF
+            view[i * 4 + 2] = (v >> 16) & 0xFF
+            view[i * 4 + 3] = v >> 24
+        return bytes(out)
+
+    def load(self, bytes data not None):
+        """Restore what `state` gave, without hooks. ValueError: wrong size."""
+        cdef const unsigned char *p = data
+        cdef uint32_t i
+        if len(data) != self.n * 4:
+            raise ValueError(f"RegFile.load: {len(data)} bytes, need {self.n * 4}")
+        for i in range(self.n):
+            self.r[i].value = p[i * 4] | p[i * 4 + 1] << 8 | p[i * 4 + 2] << 16 | <uint32_t>p[i * 4 + 3] << 24
