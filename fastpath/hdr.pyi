@@ -1,3 +1,4 @@
+# ruff: noqa: A002 - argument names are the kernel's
 """Header views and fast header writers over sk_buffs.
 
 Compiled. A view remembers the sk_buff and the offset of its header; every access is checked against

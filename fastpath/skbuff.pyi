@@ -1,3 +1,4 @@
+# ruff: noqa: A002 - argument names are the kernel's
 """Socket buffers, their queues and their buffer pools (include/linux/skbuff.h, net/core/skbuff.c).
 
 Compiled. All offsets called ``*_header`` and ``csum_start`` count from ``skb->head``; every
