@@ -1,0 +1,168 @@
+"""What every link shares: the attached port, the carrier and the counters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from e1000emu.errors import LinkError
+
+if TYPE_CHECKING:
+    from e1000emu.ports import Clock, Link, LinkPort
+    from fastpath.batch import FrameBatch
+
+__all__ = ["DEFAULT_QUEUE_FRAMES", "BaseLink", "LinkStats", "Middleware"]
+
+DEFAULT_QUEUE_FRAMES = 4096
+
+
+@dataclass(slots=True)
+class LinkStats:
+    """Counted by the batch: `tx` from the port into the link, `rx` from the link to the port."""
+
+    tx_frames: int = 0
+    tx_bytes: int = 0
+    rx_frames: int = 0
+    rx_bytes: int = 0
+    drops: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str, frames: int) -> None:
+        """Count `frames` lost for `reason`."""
+        if frames:
+            self.drops[reason] = self.drops.get(reason, 0) + frames
+
+
+class BaseLink(ABC):
+    """One place to plug a port into. Subclasses carry the frames.
+
+    Call every method with the clock's lock held.
+    """
+
+    def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
+        self.clock = clock
+        self.speed_mbps = speed_mbps
+        self.port: LinkPort | None = None
+        self.stats = LinkStats()
+        self._carrier = False
+
+    @property
+    def carrier(self) -> bool:
+        """Whether the far end is there."""
+        return self._carrier
+
+    def attach(self, port: LinkPort) -> None:
+        """Plug `port` in. It reads `carrier` itself and hears of every later change."""
+        if self.port is not None:
+            raise LinkError(f"{self!r}: a port is plugged in already; detach() it first")
+        self.port = port
+        self._attached()
+
+    def detach(self) -> None:
+        """Unplug the port; frames on their way to it are lost."""
+        if self.port is not None:
+            self.port = None
+            self._detached()
+
+    def _attached(self) -> None:
+        """React to a port that was plugged in."""
+
+    def _detached(self) -> None:
+        """React to a port that was unplugged."""
+
+    def _set_carrier(self, up: bool) -> None:
+        """Change the carrier and tell the port; nothing happens when it is so already."""
+        if up != self._carrier:
+            self._carrier = up
+            if self.port is not None:
+                self.port.link_changed(up, self.speed_mbps, True)
+
+    def tx_room(self) -> int:
+        """Return how many frames `transmit` takes now."""
+        return DEFAULT_QUEUE_FRAMES
+
+    @abstractmethod
+    def transmit(self, batch: FrameBatch) -> None:
+        """Send the frames. Takes ownership of `batch`."""
+
+    def rx_ready(self) -> None:
+        """The port has room again; a link that keeps nothing has nothing to do."""
+
+    def close(self) -> None:
+        """Let go of what the link holds. Harmless when repeated."""
+        self.detach()
+
+
+class Middleware:
+    """A link around a link: a `Link` for the port above, a `LinkPort` for the link below.
+
+    As it stands it passes everything through; a subclass changes what it is about.
+    """
+
+    def __init__(self, link: Link, *, clock: Clock | None = None) -> None:
+        found = clock if clock is not None else getattr(link, "clock", None)
+        if found is None:
+            raise LinkError(f"{type(self).__name__}: {link!r} has no clock; pass clock=...")
+        self.link = link
+        self.clock: Clock = found
+        self.port: LinkPort | None = None
+        self.stats = LinkStats()
+
+    @property
+    def carrier(self) -> bool:
+        """The carrier of the link below."""
+        return self.link.carrier
+
+    @property
+    def speed_mbps(self) -> int:
+        """The speed of the link below."""
+        return self.link.speed_mbps
+
+    def attach(self, port: LinkPort) -> None:
+        """Plug `port` in, and this into the link below."""
+        if self.port is not None:
+            raise LinkError(f"{self!r}: a port is plugged in already; detach() it first")
+        self.port = port
+        self.link.attach(self)
+
+    def detach(self) -> None:
+        """Unplug the port, and this from the link below."""
+        if self.port is not None:
+            self.port = None
+            self.link.detach()
+
+    def tx_room(self) -> int:
+        """Return how many frames `transmit` takes now."""
+        return self.link.tx_room()
+
+    def transmit(self, batch: FrameBatch) -> None:
+        """Send the frames. Takes ownership of `batch`."""
+        self.link.transmit(batch)
+
+    def rx_ready(self) -> None:
+        """The port above has room again."""
+        self.link.rx_ready()
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames from the link below. Borrows `batch` until return."""
+        if self.port is None:
+            self.stats.drop("no port", len(batch) - start)
+            return len(batch)
+        return self.port.receive(batch, start, hold)
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """Pass a change of carrier up."""
+        if self.port is not None:
+            self.port.link_changed(up, speed_mbps, full_duplex)
+
+    def tx_ready(self) -> None:
+        """Pass up that the link below takes frames again."""
+        if self.port is not None:
+            self.port.tx_ready()
+
+    def close(self) -> None:
+        """Detach, and close the link below when it can be closed."""
+        self.detach()
+        close = getattr(self.link, "close", None)
+        if close is not None:
+            close()
