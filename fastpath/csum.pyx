@@ -1,8 +1,8 @@
 # cython: language_level=3, embedsignature=True
 """The Internet checksum: partial, fold, pseudo header, incremental update, copy in the same pass.
 
-The loops are in ``_c/csum_simd.h``; the plain-Python twin is ``_ref/csum.py``. Names and meaning are
-those of Linux's ``checksum.h``, but values are in host order.
+The loops are in ``_c/csum_simd.h``; the plain-Python twin is ``_ref/csum.py``. Names and meaning
+are those of Linux's ``checksum.h``, but values are in host order.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -33,7 +33,8 @@ cdef uint32_t csum_partial(const uint8_t *p, size_t n, uint32_t acc) noexcept no
     return csum_do_partial(p, n, acc)
 
 
-cdef uint32_t csum_and_copy(uint8_t *dst, const uint8_t *src, size_t n, uint32_t acc) noexcept nogil:
+cdef uint32_t csum_and_copy(uint8_t *dst, const uint8_t *src, size_t n,
+                            uint32_t acc) noexcept nogil:
     return csum_do_copy(dst, src, n, acc)
 
 
@@ -213,13 +214,13 @@ def repeat(bytes data not None, long times, bytearray dst=None):
     cdef size_t n = <size_t>PyBytes_GET_SIZE(data)
     cdef uint8_t *to = NULL
     cdef uint32_t acc = 0
-    cdef long i
+    cdef long _i
     if dst is not None:
         if <size_t>len(dst) < n:
             raise ValueError(f"dst holds {len(dst)} bytes, data has {n}: pass a larger dst")
         to = <uint8_t *>PyByteArray_AS_STRING(dst)
     with nogil:
-        for i in range(times):
+        for _i in range(times):
             acc = csum_do_copy(to, p, n, acc) if to != NULL else csum_do_partial(p, n, acc)
     return acc
 
