@@ -1,0 +1,65 @@
+# cython: language_level=3
+"""Header views for compiled callers."""
+
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t
+
+from fastpath.skbuff cimport sk_buff
+
+
+@cython.final
+cdef class ethhdr:
+    cdef sk_buff skb
+    cdef uint32_t off           # from skb->head
+
+
+@cython.final
+cdef class vlan_ethhdr:
+    cdef sk_buff skb
+    cdef uint32_t off           # from skb->head
+
+
+@cython.final
+cdef class arphdr:
+    cdef sk_buff skb
+    cdef uint32_t off           # from skb->head
+
+
+@cython.final
+cdef class iphdr:
+    cdef sk_buff skb
+    cdef uint32_t off           # from skb->head
+
+
+@cython.final
+cdef class ipv6hdr:
+    cdef sk_buff skb
+    cdef uint32_t off           # from skb->head
+
+
+@cython.final
+cdef class icmphdr:
+    cdef sk_buff skb
+    cdef uint32_t off           # from skb->head
+
+
+@cython.final
+cdef class igmphdr:
+    cdef sk_buff skb
+    cdef uint32_t off           # from skb->head
+
+
+@cython.final
+cdef class udphdr:
+    cdef sk_buff skb
+    cdef uint32_t off           # from skb->head
+
+
+@cython.final
+cdef class tcphdr:
+    cdef sk_buff skb
+    cdef uint32_t off           # from skb->head
+
+
+# NULL with IndexError set unless n bytes at `off` (from head) are linear data of a live sk_buff
+cdef uint8_t *hdr_ptr(sk_buff skb, uint32_t off, uint32_t n) except NULL

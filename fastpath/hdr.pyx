@@ -1,0 +1,1322 @@
+# cython: language_level=3, embedsignature=True
+"""Header views and fast header writers over sk_buffs (linux/ip.h, tcp.h, udp.h, …).
+
+A view holds its sk_buff and the offset of the header from ``head``. Each access checks that the whole
+fixed header lies in the linear data, so a view whose sk_buff was freed, trimmed or reallocated raises
+IndexError. Integers are in host order; a setter keeps the low bits that fit the member.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsUnsignedLongLongMask
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from fastpath.csum cimport (
+    csum_fold,
+    csum_ipv6_nofold,
+    csum_partial,
+    csum_replace2,
+    csum_tcpudp_nofold,
+)
+from fastpath.skbuff cimport (
+    GSO_TCPV4,
+    SKB_UNSET,
+    SUM_NONE,
+    SUM_PARTIAL,
+    sk_buff,
+    skb_check,
+    skb_core_headlen,
+    skb_do_csum,
+    skb_do_may_pull,
+    skb_do_pull,
+    skb_do_push,
+    skb_do_put,
+    skb_do_trim,
+)
+
+cdef extern from "bytes.h" nogil:
+    uint16_t ld16be(const void *p)
+    uint32_t ld32be(const void *p)
+    void st16be(void *p, uint16_t v)
+    void st32be(void *p, uint32_t v)
+
+ETH_HLEN = 14
+TCP_FLAG_FIN = 0x01
+TCP_FLAG_SYN = 0x02
+TCP_FLAG_RST = 0x04
+TCP_FLAG_PSH = 0x08
+TCP_FLAG_ACK = 0x10
+TCP_FLAG_URG = 0x20
+TCP_FLAG_ECE = 0x40
+TCP_FLAG_CWR = 0x80
+
+cdef enum:
+    P_TCP = 6
+    P_UDP = 17
+    ETH_IP = 0x0800
+    ETH_8023_MIN = 0x0600
+
+
+cdef uint8_t *view_error(sk_buff skb, uint32_t off, uint32_t n) except NULL:
+    if skb is None or skb.s.users == 0:
+        raise IndexError("header view: the sk_buff was freed")
+    if off == SKB_UNSET:
+        raise IndexError("header view: this header's offset was never set")
+    raise IndexError(f"header view: bytes {off} … {off + n} from head lie outside the linear data "
+                     f"(which ends at {skb.s.tail})")
+
+
+cdef inline uint8_t *ptr_at(sk_buff skb, uint32_t off, uint32_t n) except NULL:
+    if n <= skb.s.tail and off <= skb.s.tail - n:
+        return skb.s.head + off
+    return view_error(skb, off, n)
+
+
+cdef uint8_t *hdr_ptr(sk_buff skb, uint32_t off, uint32_t n) except NULL:
+    return ptr_at(skb, off, n)
+
+
+cdef inline uint32_t mask32(object value) except? 0xFFFFFFFF:
+    return <uint32_t>PyLong_AsUnsignedLongLongMask(value)
+
+
+cdef inline object mac_at(const uint8_t *p):
+    return PyBytes_FromStringAndSize(<const char *>p, 6)
+
+
+cdef int mac_error(bytes value) except -1:
+    raise ValueError(f"a MAC address has 6 bytes, not {len(value)}")
+
+
+cdef inline int put_mac(uint8_t *p, bytes value) except -1:
+    if PyBytes_GET_SIZE(value) != 6:
+        return mac_error(value)
+    memcpy(p, PyBytes_AS_STRING(value), 6)
+    return 0
+
+
+cdef inline object addr6_at(const uint8_t *p):
+    return int.from_bytes(PyBytes_FromStringAndSize(<const char *>p, 16), "big")
+
+
+cdef int put_addr6(uint8_t *p, value) except -1:
+    cdef bytes b = (value & ((1 << 128) - 1)).to_bytes(16, "big")
+    memcpy(p, PyBytes_AS_STRING(b), 16)
+    return 0
+
+
+cdef str describe(view):
+    """repr of a view: every member, or why they cannot be read."""
+    names = [n for n in dir(view) if not n.startswith("_")]
+    try:
+        body = " ".join(f"{n}={getattr(view, n)!r}" for n in names)
+    except IndexError as e:
+        body = str(e)
+    return f"<{type(view).__name__} {body}>"
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(32)
+cdef class ethhdr:
+    """Ethernet II header."""
+
+    def __repr__(self):
+        return describe(self)
+
+    @property
+    def h_dest(self):
+        return mac_at(ptr_at(self.skb, self.off, 14) + 0)
+
+    @h_dest.setter
+    def h_dest(self, bytes value not None):
+        put_mac(ptr_at(self.skb, self.off, 14) + 0, value)
+
+    @property
+    def h_source(self):
+        return mac_at(ptr_at(self.skb, self.off, 14) + 6)
+
+    @h_source.setter
+    def h_source(self, bytes value not None):
+        put_mac(ptr_at(self.skb, self.off, 14) + 6, value)
+
+    @property
+    def h_proto(self):
+        return ld16be(ptr_at(self.skb, self.off, 14) + 12)
+
+    @h_proto.setter
+    def h_proto(self, value):
+        st16be(ptr_at(self.skb, self.off, 14) + 12, <uint16_t>mask32(value))
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(32)
+cdef class vlan_ethhdr:
+    """Ethernet header with one 802.1Q tag."""
+
+    def __repr__(self):
+        return describe(self)
+
+    @property
+    def h_dest(self):
+        return mac_at(ptr_at(self.skb, self.off, 18) + 0)
+
+    @h_dest.setter
+    def h_dest(self, bytes value not None):
+        put_mac(ptr_at(self.skb, self.off, 18) + 0, value)
+
+    @property
+    def h_source(self):
+        return mac_at(ptr_at(self.skb, self.off, 18) + 6)
+
+    @h_source.setter
+    def h_source(self, bytes value not None):
+        put_mac(ptr_at(self.skb, self.off, 18) + 6, value)
+
+    @property
+    def h_vlan_proto(self):
+        return ld16be(ptr_at(self.skb, self.off, 18) + 12)
+
+    @h_vlan_proto.setter
+    def h_vlan_proto(self, value):
+        st16be(ptr_at(self.skb, self.off, 18) + 12, <uint16_t>mask32(value))
+
+    @property
+    def h_vlan_TCI(self):
+        return ld16be(ptr_at(self.skb, self.off, 18) + 14)
+
+    @h_vlan_TCI.setter
+    def h_vlan_TCI(self, value):
+        st16be(ptr_at(self.skb, self.off, 18) + 14, <uint16_t>mask32(value))
+
+    @property
+    def h_vlan_encapsulated_proto(self):
+        return ld16be(ptr_at(self.skb, self.off, 18) + 16)
+
+    @h_vlan_encapsulated_proto.setter
+    def h_vlan_encapsulated_proto(self, value):
+        st16be(ptr_at(self.skb, self.off, 18) + 16, <uint16_t>mask32(value))
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(32)
+cdef class arphdr:
+    """ARP for Ethernet and IPv4 (RFC 826)."""
+
+    def __repr__(self):
+        return describe(self)
+
+    @property
+    def ar_hrd(self):
+        return ld16be(ptr_at(self.skb, self.off, 28) + 0)
+
+    @ar_hrd.setter
+    def ar_hrd(self, value):
+        st16be(ptr_at(self.skb, self.off, 28) + 0, <uint16_t>mask32(value))
+
+    @property
+    def ar_pro(self):
+        return ld16be(ptr_at(self.skb, self.off, 28) + 2)
+
+    @ar_pro.setter
+    def ar_pro(self, value):
+        st16be(ptr_at(self.skb, self.off, 28) + 2, <uint16_t>mask32(value))
+
+    @property
+    def ar_hln(self):
+        return ptr_at(self.skb, self.off, 28)[4]
+
+    @ar_hln.setter
+    def ar_hln(self, value):
+        ptr_at(self.skb, self.off, 28)[4] = <uint8_t>mask32(value)
+
+    @property
+    def ar_pln(self):
+        return ptr_at(self.skb, self.off, 28)[5]
+
+    @ar_pln.setter
+    def ar_pln(self, value):
+        ptr_at(self.skb, self.off, 28)[5] = <uint8_t>mask32(value)
+
+    @property
+    def ar_op(self):
+        return ld16be(ptr_at(self.skb, self.off, 28) + 6)
+
+    @ar_op.setter
+    def ar_op(self, value):
+        st16be(ptr_at(self.skb, self.off, 28) + 6, <uint16_t>mask32(value))
+
+    @property
+    def ar_sha(self):
+        return mac_at(ptr_at(self.skb, self.off, 28) + 8)
+
+    @ar_sha.setter
+    def ar_sha(self, bytes value not None):
+        put_mac(ptr_at(self.skb, self.off, 28) + 8, value)
+
+    @property
+    def ar_sip(self):
+        return ld32be(ptr_at(self.skb, self.off, 28) + 14)
+
+    @ar_sip.setter
+    def ar_sip(self, value):
+        st32be(ptr_at(self.skb, self.off, 28) + 14, mask32(value))
+
+    @property
+    def ar_tha(self):
+        return mac_at(ptr_at(self.skb, self.off, 28) + 18)
+
+    @ar_tha.setter
+    def ar_tha(self, bytes value not None):
+        put_mac(ptr_at(self.skb, self.off, 28) + 18, value)
+
+    @property
+    def ar_tip(self):
+        return ld32be(ptr_at(self.skb, self.off, 28) + 24)
+
+    @ar_tip.setter
+    def ar_tip(self, value):
+        st32be(ptr_at(self.skb, self.off, 28) + 24, mask32(value))
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(32)
+cdef class iphdr:
+    """IPv4 header (RFC 791)."""
+
+    def __repr__(self):
+        return describe(self)
+
+    @property
+    def version(self):
+        return ptr_at(self.skb, self.off, 20)[0] >> 4
+
+    @version.setter
+    def version(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 0
+        p[0] = <uint8_t>((p[0] & 0x0F) | (mask32(value) & 0x0F) << 4)
+
+    @property
+    def ihl(self):
+        return ptr_at(self.skb, self.off, 20)[0] & 0x0F
+
+    @ihl.setter
+    def ihl(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 0
+        p[0] = <uint8_t>((p[0] & 0xF0) | (mask32(value) & 0x0F))
+
+    @property
+    def tos(self):
+        return ptr_at(self.skb, self.off, 20)[1]
+
+    @tos.setter
+    def tos(self, value):
+        ptr_at(self.skb, self.off, 20)[1] = <uint8_t>mask32(value)
+
+    @property
+    def tot_len(self):
+        return ld16be(ptr_at(self.skb, self.off, 20) + 2)
+
+    @tot_len.setter
+    def tot_len(self, value):
+        st16be(ptr_at(self.skb, self.off, 20) + 2, <uint16_t>mask32(value))
+
+    @property
+    def id(self):
+        return ld16be(ptr_at(self.skb, self.off, 20) + 4)
+
+    @id.setter
+    def id(self, value):
+        st16be(ptr_at(self.skb, self.off, 20) + 4, <uint16_t>mask32(value))
+
+    @property
+    def frag_off(self):
+        return ld16be(ptr_at(self.skb, self.off, 20) + 6)
+
+    @frag_off.setter
+    def frag_off(self, value):
+        st16be(ptr_at(self.skb, self.off, 20) + 6, <uint16_t>mask32(value))
+
+    @property
+    def ttl(self):
+        return ptr_at(self.skb, self.off, 20)[8]
+
+    @ttl.setter
+    def ttl(self, value):
+        ptr_at(self.skb, self.off, 20)[8] = <uint8_t>mask32(value)
+
+    @property
+    def protocol(self):
+        return ptr_at(self.skb, self.off, 20)[9]
+
+    @protocol.setter
+    def protocol(self, value):
+        ptr_at(self.skb, self.off, 20)[9] = <uint8_t>mask32(value)
+
+    @property
+    def check(self):
+        return ld16be(ptr_at(self.skb, self.off, 20) + 10)
+
+    @check.setter
+    def check(self, value):
+        st16be(ptr_at(self.skb, self.off, 20) + 10, <uint16_t>mask32(value))
+
+    @property
+    def saddr(self):
+        return ld32be(ptr_at(self.skb, self.off, 20) + 12)
+
+    @saddr.setter
+    def saddr(self, value):
+        st32be(ptr_at(self.skb, self.off, 20) + 12, mask32(value))
+
+    @property
+    def daddr(self):
+        return ld32be(ptr_at(self.skb, self.off, 20) + 16)
+
+    @daddr.setter
+    def daddr(self, value):
+        st32be(ptr_at(self.skb, self.off, 20) + 16, mask32(value))
+
+    @property
+    def options(self):
+        """The bytes after the fixed 20, as many as the header's length says."""
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20)
+        cdef uint32_t n = (p[0] & 0x0F) * 4U
+        if n <= 20:
+            return b""
+        p = ptr_at(self.skb, self.off, n)
+        return PyBytes_FromStringAndSize(<const char *>p + 20, n - 20)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(32)
+cdef class ipv6hdr:
+    """IPv6 header (RFC 8200)."""
+
+    def __repr__(self):
+        return describe(self)
+
+    @property
+    def version(self):
+        return ptr_at(self.skb, self.off, 40)[0] >> 4
+
+    @version.setter
+    def version(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 40) + 0
+        p[0] = <uint8_t>((p[0] & 0x0F) | (mask32(value) & 0x0F) << 4)
+
+    @property
+    def priority(self):
+        return ld16be(ptr_at(self.skb, self.off, 40)) >> 4 & 0xFF
+
+    @priority.setter
+    def priority(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 40)
+        st16be(p, <uint16_t>((ld16be(p) & 0xF00F) | (mask32(value) & 0xFF) << 4))
+
+    @property
+    def flow_lbl(self):
+        return ld32be(ptr_at(self.skb, self.off, 40)) & 0xFFFFFU
+
+    @flow_lbl.setter
+    def flow_lbl(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 40)
+        st32be(p, (ld32be(p) & 0xFFF00000U) | (mask32(value) & 0xFFFFFU))
+
+    @property
+    def payload_len(self):
+        return ld16be(ptr_at(self.skb, self.off, 40) + 4)
+
+    @payload_len.setter
+    def payload_len(self, value):
+        st16be(ptr_at(self.skb, self.off, 40) + 4, <uint16_t>mask32(value))
+
+    @property
+    def nexthdr(self):
+        return ptr_at(self.skb, self.off, 40)[6]
+
+    @nexthdr.setter
+    def nexthdr(self, value):
+        ptr_at(self.skb, self.off, 40)[6] = <uint8_t>mask32(value)
+
+    @property
+    def hop_limit(self):
+        return ptr_at(self.skb, self.off, 40)[7]
+
+    @hop_limit.setter
+    def hop_limit(self, value):
+        ptr_at(self.skb, self.off, 40)[7] = <uint8_t>mask32(value)
+
+    @property
+    def saddr(self):
+        return addr6_at(ptr_at(self.skb, self.off, 40) + 8)
+
+    @saddr.setter
+    def saddr(self, value):
+        put_addr6(ptr_at(self.skb, self.off, 40) + 8, value)
+
+    @property
+    def daddr(self):
+        return addr6_at(ptr_at(self.skb, self.off, 40) + 24)
+
+    @daddr.setter
+    def daddr(self, value):
+        put_addr6(ptr_at(self.skb, self.off, 40) + 24, value)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(32)
+cdef class icmphdr:
+    """ICMP header (RFC 792)."""
+
+    def __repr__(self):
+        return describe(self)
+
+    @property
+    def type(self):
+        return ptr_at(self.skb, self.off, 8)[0]
+
+    @type.setter
+    def type(self, value):
+        ptr_at(self.skb, self.off, 8)[0] = <uint8_t>mask32(value)
+
+    @property
+    def code(self):
+        return ptr_at(self.skb, self.off, 8)[1]
+
+    @code.setter
+    def code(self, value):
+        ptr_at(self.skb, self.off, 8)[1] = <uint8_t>mask32(value)
+
+    @property
+    def checksum(self):
+        return ld16be(ptr_at(self.skb, self.off, 8) + 2)
+
+    @checksum.setter
+    def checksum(self, value):
+        st16be(ptr_at(self.skb, self.off, 8) + 2, <uint16_t>mask32(value))
+
+    @property
+    def un(self):
+        return ld32be(ptr_at(self.skb, self.off, 8) + 4)
+
+    @un.setter
+    def un(self, value):
+        st32be(ptr_at(self.skb, self.off, 8) + 4, mask32(value))
+
+    @property
+    def id(self):
+        return ld16be(ptr_at(self.skb, self.off, 8) + 4)
+
+    @id.setter
+    def id(self, value):
+        st16be(ptr_at(self.skb, self.off, 8) + 4, <uint16_t>mask32(value))
+
+    @property
+    def sequence(self):
+        return ld16be(ptr_at(self.skb, self.off, 8) + 6)
+
+    @sequence.setter
+    def sequence(self, value):
+        st16be(ptr_at(self.skb, self.off, 8) + 6, <uint16_t>mask32(value))
+
+    @property
+    def gateway(self):
+        return ld32be(ptr_at(self.skb, self.off, 8) + 4)
+
+    @gateway.setter
+    def gateway(self, value):
+        st32be(ptr_at(self.skb, self.off, 8) + 4, mask32(value))
+
+    @property
+    def mtu(self):
+        return ld16be(ptr_at(self.skb, self.off, 8) + 6)
+
+    @mtu.setter
+    def mtu(self, value):
+        st16be(ptr_at(self.skb, self.off, 8) + 6, <uint16_t>mask32(value))
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(32)
+cdef class igmphdr:
+    """IGMP header (RFC 2236)."""
+
+    def __repr__(self):
+        return describe(self)
+
+    @property
+    def type(self):
+        return ptr_at(self.skb, self.off, 8)[0]
+
+    @type.setter
+    def type(self, value):
+        ptr_at(self.skb, self.off, 8)[0] = <uint8_t>mask32(value)
+
+    @property
+    def code(self):
+        return ptr_at(self.skb, self.off, 8)[1]
+
+    @code.setter
+    def code(self, value):
+        ptr_at(self.skb, self.off, 8)[1] = <uint8_t>mask32(value)
+
+    @property
+    def csum(self):
+        return ld16be(ptr_at(self.skb, self.off, 8) + 2)
+
+    @csum.setter
+    def csum(self, value):
+        st16be(ptr_at(self.skb, self.off, 8) + 2, <uint16_t>mask32(value))
+
+    @property
+    def group(self):
+        return ld32be(ptr_at(self.skb, self.off, 8) + 4)
+
+    @group.setter
+    def group(self, value):
+        st32be(ptr_at(self.skb, self.off, 8) + 4, mask32(value))
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(32)
+cdef class udphdr:
+    """UDP header (RFC 768)."""
+
+    def __repr__(self):
+        return describe(self)
+
+    @property
+    def source(self):
+        return ld16be(ptr_at(self.skb, self.off, 8) + 0)
+
+    @source.setter
+    def source(self, value):
+        st16be(ptr_at(self.skb, self.off, 8) + 0, <uint16_t>mask32(value))
+
+    @property
+    def dest(self):
+        return ld16be(ptr_at(self.skb, self.off, 8) + 2)
+
+    @dest.setter
+    def dest(self, value):
+        st16be(ptr_at(self.skb, self.off, 8) + 2, <uint16_t>mask32(value))
+
+    @property
+    def len(self):
+        return ld16be(ptr_at(self.skb, self.off, 8) + 4)
+
+    @len.setter
+    def len(self, value):
+        st16be(ptr_at(self.skb, self.off, 8) + 4, <uint16_t>mask32(value))
+
+    @property
+    def check(self):
+        return ld16be(ptr_at(self.skb, self.off, 8) + 6)
+
+    @check.setter
+    def check(self, value):
+        st16be(ptr_at(self.skb, self.off, 8) + 6, <uint16_t>mask32(value))
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(32)
+cdef class tcphdr:
+    """TCP header (RFC 9293 3.1)."""
+
+    def __repr__(self):
+        return describe(self)
+
+    @property
+    def source(self):
+        return ld16be(ptr_at(self.skb, self.off, 20) + 0)
+
+    @source.setter
+    def source(self, value):
+        st16be(ptr_at(self.skb, self.off, 20) + 0, <uint16_t>mask32(value))
+
+    @property
+    def dest(self):
+        return ld16be(ptr_at(self.skb, self.off, 20) + 2)
+
+    @dest.setter
+    def dest(self, value):
+        st16be(ptr_at(self.skb, self.off, 20) + 2, <uint16_t>mask32(value))
+
+    @property
+    def seq(self):
+        return ld32be(ptr_at(self.skb, self.off, 20) + 4)
+
+    @seq.setter
+    def seq(self, value):
+        st32be(ptr_at(self.skb, self.off, 20) + 4, mask32(value))
+
+    @property
+    def ack_seq(self):
+        return ld32be(ptr_at(self.skb, self.off, 20) + 8)
+
+    @ack_seq.setter
+    def ack_seq(self, value):
+        st32be(ptr_at(self.skb, self.off, 20) + 8, mask32(value))
+
+    @property
+    def doff(self):
+        return ptr_at(self.skb, self.off, 20)[12] >> 4
+
+    @doff.setter
+    def doff(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 12
+        p[0] = <uint8_t>((p[0] & 0x0F) | (mask32(value) & 0x0F) << 4)
+
+    @property
+    def res1(self):
+        return ptr_at(self.skb, self.off, 20)[12] & 0x0F
+
+    @res1.setter
+    def res1(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 12
+        p[0] = <uint8_t>((p[0] & 0xF0) | (mask32(value) & 0x0F))
+
+    @property
+    def flags(self):
+        return ptr_at(self.skb, self.off, 20)[13]
+
+    @flags.setter
+    def flags(self, value):
+        ptr_at(self.skb, self.off, 20)[13] = <uint8_t>mask32(value)
+
+    @property
+    def fin(self):
+        return ptr_at(self.skb, self.off, 20)[13] >> 0 & 1
+
+    @fin.setter
+    def fin(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        p[0] = <uint8_t>((p[0] & ~0x1) | (mask32(value) & 1) << 0)
+
+    @property
+    def syn(self):
+        return ptr_at(self.skb, self.off, 20)[13] >> 1 & 1
+
+    @syn.setter
+    def syn(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        p[0] = <uint8_t>((p[0] & ~0x2) | (mask32(value) & 1) << 1)
+
+    @property
+    def rst(self):
+        return ptr_at(self.skb, self.off, 20)[13] >> 2 & 1
+
+    @rst.setter
+    def rst(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        p[0] = <uint8_t>((p[0] & ~0x4) | (mask32(value) & 1) << 2)
+
+    @property
+    def psh(self):
+        return ptr_at(self.skb, self.off, 20)[13] >> 3 & 1
+
+    @psh.setter
+    def psh(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        p[0] = <uint8_t>((p[0] & ~0x8) | (mask32(value) & 1) << 3)
+
+    @property
+    def ack(self):
+        return ptr_at(self.skb, self.off, 20)[13] >> 4 & 1
+
+    @ack.setter
+    def ack(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        p[0] = <uint8_t>((p[0] & ~0x10) | (mask32(value) & 1) << 4)
+
+    @property
+    def urg(self):
+        return ptr_at(self.skb, self.off, 20)[13] >> 5 & 1
+
+    @urg.setter
+    def urg(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        p[0] = <uint8_t>((p[0] & ~0x20) | (mask32(value) & 1) << 5)
+
+    @property
+    def ece(self):
+        return ptr_at(self.skb, self.off, 20)[13] >> 6 & 1
+
+    @ece.setter
+    def ece(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        p[0] = <uint8_t>((p[0] & ~0x40) | (mask32(value) & 1) << 6)
+
+    @property
+    def cwr(self):
+        return ptr_at(self.skb, self.off, 20)[13] >> 7 & 1
+
+    @cwr.setter
+    def cwr(self, value):
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        p[0] = <uint8_t>((p[0] & ~0x80) | (mask32(value) & 1) << 7)
+
+    @property
+    def window(self):
+        return ld16be(ptr_at(self.skb, self.off, 20) + 14)
+
+    @window.setter
+    def window(self, value):
+        st16be(ptr_at(self.skb, self.off, 20) + 14, <uint16_t>mask32(value))
+
+    @property
+    def check(self):
+        return ld16be(ptr_at(self.skb, self.off, 20) + 16)
+
+    @check.setter
+    def check(self, value):
+        st16be(ptr_at(self.skb, self.off, 20) + 16, <uint16_t>mask32(value))
+
+    @property
+    def urg_ptr(self):
+        return ld16be(ptr_at(self.skb, self.off, 20) + 18)
+
+    @urg_ptr.setter
+    def urg_ptr(self, value):
+        st16be(ptr_at(self.skb, self.off, 20) + 18, <uint16_t>mask32(value))
+
+    @property
+    def options(self):
+        """The bytes after the fixed 20, as many as the header's length says."""
+        cdef uint8_t *p = ptr_at(self.skb, self.off, 20)
+        cdef uint32_t n = (p[12] >> 4) * 4U
+        if n <= 20:
+            return b""
+        p = ptr_at(self.skb, self.off, n)
+        return PyBytes_FromStringAndSize(<const char *>p + 20, n - 20)
+
+
+# -- making views ------------------------------------------------------------------------------------
+cdef inline uint32_t data_at(sk_buff skb, Py_ssize_t off) except? 0xFFFFFFFE:
+    skb_check(skb)
+    if off < -<Py_ssize_t>skb.s.data or off > <Py_ssize_t>skb_core_headlen(&skb.s):
+        raise IndexError(f"header view: offset {off} lies outside the linear data")
+    return <uint32_t>(<Py_ssize_t>skb.s.data + off)
+
+
+def eth_hdr(sk_buff skb not None):
+    """View of the header at skb.mac_header."""
+    cdef ethhdr v = ethhdr.__new__(ethhdr)
+    v.skb = skb
+    v.off = skb.mac_header
+    return v
+
+
+def vlan_eth_hdr(sk_buff skb not None):
+    """View of the header at skb.mac_header."""
+    cdef vlan_ethhdr v = vlan_ethhdr.__new__(vlan_ethhdr)
+    v.skb = skb
+    v.off = skb.mac_header
+    return v
+
+
+def arp_hdr(sk_buff skb not None):
+    """View of the header at skb.network_header."""
+    cdef arphdr v = arphdr.__new__(arphdr)
+    v.skb = skb
+    v.off = skb.network_header
+    return v
+
+
+def ip_hdr(sk_buff skb not None):
+    """View of the header at skb.network_header."""
+    cdef iphdr v = iphdr.__new__(iphdr)
+    v.skb = skb
+    v.off = skb.network_header
+    return v
+
+
+def ipv6_hdr(sk_buff skb not None):
+    """View of the header at skb.network_header."""
+    cdef ipv6hdr v = ipv6hdr.__new__(ipv6hdr)
+    v.skb = skb
+    v.off = skb.network_header
+    return v
+
+
+def icmp_hdr(sk_buff skb not None):
+    """View of the header at skb.transport_header."""
+    cdef icmphdr v = icmphdr.__new__(icmphdr)
+    v.skb = skb
+    v.off = skb.transport_header
+    return v
+
+
+def igmp_hdr(sk_buff skb not None):
+    """View of the header at skb.transport_header."""
+    cdef igmphdr v = igmphdr.__new__(igmphdr)
+    v.skb = skb
+    v.off = skb.transport_header
+    return v
+
+
+def udp_hdr(sk_buff skb not None):
+    """View of the header at skb.transport_header."""
+    cdef udphdr v = udphdr.__new__(udphdr)
+    v.skb = skb
+    v.off = skb.transport_header
+    return v
+
+
+def tcp_hdr(sk_buff skb not None):
+    """View of the header at skb.transport_header."""
+    cdef tcphdr v = tcphdr.__new__(tcphdr)
+    v.skb = skb
+    v.off = skb.transport_header
+    return v
+
+
+def ethhdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef ethhdr v = ethhdr.__new__(ethhdr)
+    v.skb = skb
+    v.off = data_at(skb, off)
+    return v
+
+
+def arphdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef arphdr v = arphdr.__new__(arphdr)
+    v.skb = skb
+    v.off = data_at(skb, off)
+    return v
+
+
+def iphdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef iphdr v = iphdr.__new__(iphdr)
+    v.skb = skb
+    v.off = data_at(skb, off)
+    return v
+
+
+def ipv6hdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef ipv6hdr v = ipv6hdr.__new__(ipv6hdr)
+    v.skb = skb
+    v.off = data_at(skb, off)
+    return v
+
+
+def icmphdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef icmphdr v = icmphdr.__new__(icmphdr)
+    v.skb = skb
+    v.off = data_at(skb, off)
+    return v
+
+
+def igmphdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef igmphdr v = igmphdr.__new__(igmphdr)
+    v.skb = skb
+    v.off = data_at(skb, off)
+    return v
+
+
+def udphdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef udphdr v = udphdr.__new__(udphdr)
+    v.skb = skb
+    v.off = data_at(skb, off)
+    return v
+
+
+def tcphdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef tcphdr v = tcphdr.__new__(tcphdr)
+    v.skb = skb
+    v.off = data_at(skb, off)
+    return v
+
+
+# -- writers -----------------------------------------------------------------------------------------
+def eth_header_push(sk_buff skb not None, bytes daddr not None, bytes saddr not None, unsigned int proto):
+    """Push the 14-byte Ethernet header; sets mac_header."""
+    cdef uint8_t *p
+    if PyBytes_GET_SIZE(daddr) != 6:
+        mac_error(daddr)
+    if PyBytes_GET_SIZE(saddr) != 6:
+        mac_error(saddr)
+    skb_do_push(skb, 14)
+    skb.mac_header = skb.s.data
+    p = skb.s.head + skb.s.data
+    memcpy(p, PyBytes_AS_STRING(daddr), 6)
+    memcpy(p + 6, PyBytes_AS_STRING(saddr), 6)
+    st16be(p + 12, <uint16_t>proto)
+
+
+def arp_put(sk_buff skb not None, unsigned int op, bytes sha not None, uint32_t sip,
+            bytes tha not None, uint32_t tip):
+    """Append a 28-byte ARP packet at the tail; sets network_header."""
+    cdef uint8_t *p
+    if PyBytes_GET_SIZE(sha) != 6:
+        mac_error(sha)
+    if PyBytes_GET_SIZE(tha) != 6:
+        mac_error(tha)
+    skb_do_put(skb, 28)
+    skb.network_header = skb.s.tail - 28
+    p = skb.s.head + skb.network_header
+    st16be(p, 1)
+    st16be(p + 2, ETH_IP)
+    p[4] = 6
+    p[5] = 4
+    st16be(p + 6, <uint16_t>op)
+    memcpy(p + 8, PyBytes_AS_STRING(sha), 6)
+    st32be(p + 14, sip)
+    memcpy(p + 18, PyBytes_AS_STRING(tha), 6)
+    st32be(p + 24, tip)
+
+
+cdef int options_error(str what, Py_ssize_t n) except -1:
+    raise ValueError(f"{what}: options of {n} bytes: must be a multiple of 4, at most 40")
+
+
+def ip_push(sk_buff skb not None, unsigned int tos, unsigned int tot_len, unsigned int id,
+            unsigned int frag_off, unsigned int ttl, unsigned int protocol, uint32_t saddr,
+            uint32_t daddr, bytes options not None=b""):
+    """Push an IPv4 header with its checksum. `options` length must be a multiple of 4, at most 40.
+
+    `tot_len` above 65535 is stored as 0 (super-packet: skb.len is the truth).
+    """
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(options)
+    cdef uint32_t hlen
+    cdef uint8_t *p
+    if n & 3 or n > 40:
+        options_error("ip_push", n)
+    hlen = 20 + <uint32_t>n
+    skb_do_push(skb, hlen)
+    skb.network_header = skb.s.data
+    p = skb.s.head + skb.s.data
+    p[0] = <uint8_t>(0x40 | hlen >> 2)
+    p[1] = <uint8_t>tos
+    st16be(p + 2, <uint16_t>tot_len if tot_len <= 0xFFFF else 0)
+    st16be(p + 4, <uint16_t>id)
+    st16be(p + 6, <uint16_t>frag_off)
+    p[8] = <uint8_t>ttl
+    p[9] = <uint8_t>protocol
+    st16be(p + 10, 0)
+    st32be(p + 12, saddr)
+    st32be(p + 16, daddr)
+    if n:
+        memcpy(p + 20, PyBytes_AS_STRING(options), n)
+    st16be(p + 10, csum_fold(csum_partial(p, hlen, 0)))
+
+
+def ipv6_push(sk_buff skb not None, unsigned int tclass, unsigned int flow_lbl,
+              unsigned int payload_len, unsigned int nexthdr, unsigned int hop_limit, saddr, daddr):
+    """Push an IPv6 header; `payload_len` above 65535 is stored as 0; addresses are 128-bit ints."""
+    cdef uint8_t *p
+    skb_do_push(skb, 40)
+    skb.network_header = skb.s.data
+    p = skb.s.head + skb.s.data
+    st32be(p, 0x60000000U | (tclass & 0xFFU) << 20 | (flow_lbl & 0xFFFFFU))
+    st16be(p + 4, <uint16_t>payload_len if payload_len <= 0xFFFF else 0)
+    p[6] = <uint8_t>nexthdr
+    p[7] = <uint8_t>hop_limit
+    put_addr6(p + 8, saddr)
+    put_addr6(p + 24, daddr)
+
+
+def udp_push(sk_buff skb not None, unsigned int sport, unsigned int dport, unsigned int length,
+             unsigned int check):
+    """Push the 8-byte header; sets transport_header. `length` above 65535 is stored as 0."""
+    cdef uint8_t *p
+    skb_do_push(skb, 8)
+    skb.transport_header = skb.s.data
+    p = skb.s.head + skb.s.data
+    st16be(p, <uint16_t>sport)
+    st16be(p + 2, <uint16_t>dport)
+    st16be(p + 4, <uint16_t>length if length <= 0xFFFF else 0)
+    st16be(p + 6, <uint16_t>check)
+
+
+cdef inline uint8_t *push_tcp(sk_buff skb, uint32_t optlen, uint32_t sport, uint32_t dport, uint32_t seq,
+                              uint32_t ack, uint32_t flags, uint32_t window,
+                              uint32_t urg_ptr) except NULL:
+    cdef uint8_t *p
+    skb_do_push(skb, 20 + optlen)
+    skb.transport_header = skb.s.data
+    p = skb.s.head + skb.s.data
+    st16be(p, <uint16_t>sport)
+    st16be(p + 2, <uint16_t>dport)
+    st32be(p + 4, seq)
+    st32be(p + 8, ack)
+    p[12] = <uint8_t>((20 + optlen) << 2)
+    p[13] = <uint8_t>flags
+    st16be(p + 14, <uint16_t>window)
+    st16be(p + 16, 0)
+    st16be(p + 18, <uint16_t>urg_ptr)
+    return p + 20
+
+
+def tcp_push(sk_buff skb not None, unsigned int sport, unsigned int dport, uint32_t seq,
+             uint32_t ack, unsigned int flags, unsigned int window, unsigned int urg_ptr,
+             bytes options_bytes not None=b""):
+    """Push 20 + len(options_bytes) bytes, check 0; sets transport_header. Options: multiple of 4."""
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(options_bytes)
+    cdef uint8_t *p
+    if n & 3 or n > 40:
+        options_error("tcp_push", n)
+    p = push_tcp(skb, <uint32_t>n, sport, dport, seq, ack, flags, window, urg_ptr)
+    if n:
+        memcpy(p, PyBytes_AS_STRING(options_bytes), n)
+
+
+def tcp_push_ts(sk_buff skb not None, unsigned int sport, unsigned int dport, uint32_t seq,
+                uint32_t ack, unsigned int flags, unsigned int window, unsigned int urg_ptr,
+                uint32_t tsval, uint32_t tsecr):
+    """tcp_push with the aligned NOP NOP timestamps option (the common established segment)."""
+    cdef uint8_t *p = push_tcp(skb, 12, sport, dport, seq, ack, flags, window, urg_ptr)
+    st32be(p, 0x0101080AU)
+    st32be(p + 4, tsval)
+    st32be(p + 8, tsecr)
+
+
+def icmp_push(sk_buff skb not None, unsigned int type, unsigned int code, uint32_t un):
+    """Push the 8-byte header and set its checksum over the whole packet; sets transport_header."""
+    cdef uint8_t *p
+    skb_do_push(skb, 8)
+    skb.transport_header = skb.s.data
+    p = skb.s.head + skb.s.data
+    p[0] = <uint8_t>type
+    p[1] = <uint8_t>code
+    st16be(p + 2, 0)
+    st32be(p + 4, un)
+    st16be(p + 2, csum_fold(skb_do_csum(skb, 0, skb.s.len, 0)))
+
+
+# -- checksums ---------------------------------------------------------------------------------------
+def ip_fast_csum_ok(sk_buff skb not None):
+    """Header checksum of the IPv4 header at network_header."""
+    cdef uint8_t *p = ptr_at(skb, skb.network_header, 20)
+    cdef uint32_t n = (p[0] & 0x0F) * 4U
+    if n < 20:
+        return False
+    p = ptr_at(skb, skb.network_header, n)
+    return csum_fold(csum_partial(p, n, 0)) == 0
+
+
+def ip_send_check(iphdr iph not None):
+    """Compute and store the header checksum."""
+    cdef uint8_t *p = ptr_at(iph.skb, iph.off, 20)
+    cdef uint32_t n = (p[0] & 0x0F) * 4U
+    if n < 20:
+        raise ValueError(f"ip_send_check: ihl {n >> 2} is below 5")
+    p = ptr_at(iph.skb, iph.off, n)
+    st16be(p + 10, 0)
+    st16be(p + 10, csum_fold(csum_partial(p, n, 0)))
+
+
+def ip_decrease_ttl(iphdr iph not None):
+    """Decrement TTL with incremental checksum; returns the new TTL."""
+    cdef uint8_t *p = ptr_at(iph.skb, iph.off, 20)
+    cdef uint16_t old = ld16be(p + 8)
+    p[8] = <uint8_t>(p[8] - 1)
+    st16be(p + 10, csum_replace2(ld16be(p + 10), old, ld16be(p + 8)))
+    return p[8]
+
+
+cdef int send_check(sk_buff skb, uint32_t pseudo, uint32_t place, bint udp) except -1:
+    """Store the check of the L4 header at data, or prepare it for the NIC."""
+    cdef uint8_t *p
+    cdef uint16_t v
+    skb_check(skb)
+    if skb_core_headlen(&skb.s) < place + 2:
+        raise ValueError("send_check: the transport header is not linear")
+    p = skb.s.head + skb.s.data
+    if skb.ip_summed == SUM_PARTIAL:
+        st16be(p + place, <uint16_t>~csum_fold(pseudo))
+        skb.csum_start = skb.s.data
+        skb.csum_offset = place
+        return 0
+    st16be(p + place, 0)
+    v = csum_fold(skb_do_csum(skb, 0, skb.s.len, pseudo))
+    if udp and v == 0:
+        v = 0xFFFF
+    st16be(p + place, v)
+    return 0
+
+
+cdef uint32_t pseudo6(sk_buff skb, saddr, daddr, uint8_t proto) except? 0xFFFFFFFF:
+    cdef uint8_t a[16]
+    cdef uint8_t b[16]
+    put_addr6(a, saddr)
+    put_addr6(b, daddr)
+    return csum_ipv6_nofold(a, b, skb.s.len, proto, 0)
+
+
+def tcp_v4_send_check(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
+    """data at the TCP header. ip_summed PARTIAL: pseudo sum + csum_start/offset; else the full sum."""
+    send_check(skb, csum_tcpudp_nofold(saddr, daddr, skb.s.len, P_TCP, 0), 16, False)
+
+
+def tcp_v6_send_check(sk_buff skb not None, saddr, daddr):
+    """tcp_v4_send_check for IPv6; addresses are 128-bit ints."""
+    send_check(skb, pseudo6(skb, saddr, daddr, P_TCP), 16, False)
+
+
+def udp4_csum(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
+    """UDP checksum of data at the UDP header over skb.len, check field taken as 0; 0 becomes 0xFFFF."""
+    cdef uint32_t acc
+    cdef uint16_t v
+    cdef uint8_t *p
+    skb_check(skb)
+    p = ptr_at(skb, skb.s.data, 8)
+    acc = csum_tcpudp_nofold(saddr, daddr, skb.s.len, P_UDP, 0)
+    acc = csum_partial(p, 6, acc)
+    v = csum_fold(skb_do_csum(skb, 8, skb.s.len - 8, acc))
+    return v if v else 0xFFFF
+
+
+def udp4_send_check(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
+    """As tcp_v4_send_check for UDP; a sum of 0 is sent as 0xFFFF."""
+    send_check(skb, csum_tcpudp_nofold(saddr, daddr, skb.s.len, P_UDP, 0), 6, True)
+
+
+def udp6_send_check(sk_buff skb not None, saddr, daddr):
+    """udp4_send_check for IPv6; addresses are 128-bit ints."""
+    send_check(skb, pseudo6(skb, saddr, daddr, P_UDP), 6, True)
+
+
+def icmp_csum(sk_buff skb not None, Py_ssize_t off=0):
+    """Folded checksum of data[off:] (0 when a received message is right)."""
+    skb_check(skb)
+    if off < 0 or off > <Py_ssize_t>skb.s.len:
+        raise ValueError(f"icmp_csum: offset {off} of {skb.s.len} bytes")
+    return csum_fold(skb_do_csum(skb, <uint32_t>off, skb.s.len - <uint32_t>off, 0))
+
+
+# -- fused receive helpers ---------------------------------------------------------------------------
+def eth_type_trans_fast(sk_buff skb not None, bytes dev_addr not None):
+    """mac_header = data, pull 14, set pkt_type and skb.protocol; returns the protocol.
+
+    Host order; 802.3 length fields give ETH_P_802_2 (4), raw Novell frames ETH_P_802_3 (1). Frames
+    under 14 bytes return 0 and stay as they are.
+    """
+    cdef uint8_t *p
+    cdef uint32_t proto
+    skb_check(skb)
+    if not skb_do_may_pull(skb, 14):
+        return 0
+    skb.mac_header = skb.s.data
+    p = skb.s.head + skb.s.data
+    skb_do_pull(skb, 14)
+    if PyBytes_GET_SIZE(dev_addr) == 6 and memcmp(p, PyBytes_AS_STRING(dev_addr), 6) == 0:
+        skb.pkt_type = 0
+    elif p[0] & 1:
+        skb.pkt_type = 1 if memcmp(p, b"\xff\xff\xff\xff\xff\xff", 6) == 0 else 2
+    else:
+        skb.pkt_type = 3
+    proto = ld16be(p + 12)
+    if proto < ETH_8023_MIN:
+        proto = 4
+        if skb_do_may_pull(skb, 2):
+            p = skb.s.head + skb.s.data
+            if p[0] == 0xFF and p[1] == 0xFF:
+                proto = 1
+    skb.protocol = proto
+    return proto
+
+
+def ip_hdr_validate(sk_buff skb not None):
+    """ip_rcv_core's checks with data at the IP header.
+
+    0 fine (packet trimmed to tot_len, network_header and transport_header set), 1 header error,
+    2 bad checksum, 3 truncated (tot_len > skb.len). tot_len 0 in a GSO packet means skb.len.
+    """
+    cdef uint8_t *p
+    cdef uint32_t hlen, total
+    skb_check(skb)
+    if not skb_do_may_pull(skb, 20):
+        return 1
+    p = skb.s.head + skb.s.data
+    hlen = (p[0] & 0x0F) * 4U
+    if p[0] >> 4 != 4 or hlen < 20 or not skb_do_may_pull(skb, hlen):
+        return 1
+    p = skb.s.head + skb.s.data
+    if csum_fold(csum_partial(p, hlen, 0)) != 0:
+        return 2
+    total = ld16be(p + 2)
+    if total == 0 and skb.gso_size:
+        total = skb.s.len
+    if skb.s.len < total:
+        return 3
+    if total < hlen:
+        return 1
+    if skb.s.len > total:
+        skb_do_trim(skb, total)
+        if skb.ip_summed == 2:
+            skb.ip_summed = SUM_NONE
+    skb.network_header = skb.s.data
+    skb.transport_header = skb.s.data + hlen
+    return 0
+
+
+def tcp_hdr_validate(sk_buff skb not None):
+    """data at the TCP header: doff in bytes (>= 20, linear), or 0 when malformed."""
+    cdef uint32_t n
+    skb_check(skb)
+    if not skb_do_may_pull(skb, 20):
+        return 0
+    n = (skb.s.head[skb.s.data + 12] >> 4) * 4U
+    if n < 20 or not skb_do_may_pull(skb, n):
+        return 0
+    return n
+
+
+def tcp_v4_fill_cb(sk_buff skb not None):
+    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield, sacked = 0 from the headers; data at TCP."""
+    cdef uint8_t *p
+    cdef uint32_t n
+    skb_check(skb)
+    p = ptr_at(skb, skb.s.data, 20)
+    n = (p[12] >> 4) * 4U
+    if n < 20 or n > skb.s.len:
+        raise ValueError("tcp_v4_fill_cb: malformed header; call tcp_hdr_validate first")
+    skb.seq = ld32be(p + 4)
+    skb.end_seq = skb.seq + (p[13] & 1) + (p[13] >> 1 & 1) + skb.s.len - n
+    skb.ack_seq = ld32be(p + 8)
+    skb.tcp_flags = p[13]
+    skb.sacked = 0
+    skb.ip_dsfield = ptr_at(skb, skb.network_header, 20)[1]
+
+
+def tcp_parse_ts(sk_buff skb not None):
+    """(tsval, tsecr) when the options are exactly the aligned timestamps form, else None."""
+    cdef uint8_t *p = ptr_at(skb, skb.transport_header, 20)
+    if p[12] >> 4 != 8:
+        return None
+    p = ptr_at(skb, skb.transport_header, 32)
+    if ld32be(p + 20) != 0x0101080AU:
+        return None
+    return ld32be(p + 24), ld32be(p + 28)
+
+
+def inet_tuple(sk_buff skb not None):
+    """(saddr, sport, daddr, dport) from network_header and transport_header."""
+    cdef uint8_t *p = ptr_at(skb, skb.network_header, 20)
+    cdef uint8_t *t = ptr_at(skb, skb.transport_header, 4)
+    return ld32be(p + 12), ld16be(t), ld32be(p + 16), ld16be(t + 2)
+
+
+def tcp_hdr_fields(sk_buff skb not None):
+    """(source, dest, seq, ack_seq, doff, flags, window, urg_ptr) at transport_header, one call."""
+    cdef uint8_t *p = ptr_at(skb, skb.transport_header, 20)
+    return (ld16be(p), ld16be(p + 2), ld32be(p + 4), ld32be(p + 8), p[12] >> 4, p[13],
+            ld16be(p + 14), ld16be(p + 18))
