@@ -2,8 +2,8 @@
 
 Everything that knows a register takes it from here: the arrays of the compiled register file,
 resets, snapshots, `repr`, the reference page (`e1000emu.regdoc`), misuse checks, generated tests.
-Each of the 32 bits of every register is a named field, a declared gap (``todo``: the bit stores, but
-its effect is not modelled) or reserved.  Behaviour is bound by name (``on_write="tx.write_tdt"``).
+Each of the 32 bits of every register is a named field, a declared gap (``todo``: the bit stores,
+but its effect is not modelled) or reserved.  Behaviour is bound by name (``on_write="tx.write_tdt"``).
 
 Values are those of the 82540EM; `Model.reset_overrides` (models.py) holds what differs elsewhere.
 "SDM" is Intel's PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual
@@ -383,7 +383,7 @@ _GENERAL = (
             bit("E", 30, RO, 0, "no such PHY, or no such operation"),
             rsv(31),
         ),
-        on_write="phy.write_mdic",
+        on_write="mdic.write_mdic",
     ),
     Reg(
         "FCAL",
@@ -392,7 +392,6 @@ _GENERAL = (
         "13.4.8",
         (_all("FCAL", "first four bytes of the PAUSE address, 01:80:C2:00", RW, 0x00C28001),),
         group="flow control",
-        on_write="rx.write_filter",
     ),
     Reg(
         "FCAH",
@@ -401,7 +400,6 @@ _GENERAL = (
         "13.4.9",
         (field("FCAH", 15, 0, RW, 0x0100, "last two bytes, 00:01"), rsv(31, 16)),
         group="flow control",
-        on_write="rx.write_filter",
     ),
     Reg(
         "FCT",
@@ -410,7 +408,6 @@ _GENERAL = (
         "13.4.10",
         (field("FCT", 15, 0, RW, 0x8808, "EtherType of MAC control frames"), rsv(31, 16)),
         group="flow control",
-        on_write="rx.write_filter",
     ),
     Reg(
         "VET",
@@ -717,7 +714,7 @@ _RECEIVE = (
         "13.5.1",
         (_all("BITS", "accepted hash values, 32 of 4096"),),
         count=128,
-        on_write="rx.write_filter",
+        on_write="filters.write_mta",
         group="filters",
         survives="rst",
     ),
@@ -729,7 +726,7 @@ _RECEIVE = (
         (_all("RAL", "first four bytes, the first in bits 7:0"),),
         count=16,
         step=8,
-        on_write="rx.write_filter",
+        on_write="filters.write_ral",
         group="filters",
         survives="rst",
     ),
@@ -746,7 +743,7 @@ _RECEIVE = (
         ),
         count=16,
         step=8,
-        on_write="rx.write_filter",
+        on_write="filters.write_rah",
         group="filters",
         survives="rst",
     ),
@@ -757,7 +754,7 @@ _RECEIVE = (
         "13.5.4",
         (_all("BITS", "accepted VLAN ids, 32 of 4096"),),
         count=128,
-        on_write="rx.write_filter",
+        on_write="filters.write_vfta",
         group="filters",
         survives="rst",
     ),

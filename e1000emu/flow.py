@@ -1,0 +1,98 @@
+"""Flow control (IEEE 802.3 annex 31B, SDM 8.7): PAUSE frames out by FIFO level, in by CTRL.RFCE.
+
+Out: with CTRL.TFCE, an XOFF goes when the receive FIFO rises over FCRTH and an XON when it falls
+under FCRTL (with FCRTL.XONE).  In: with CTRL.RFCE, a received PAUSE stops the transmitter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from e1000emu.links import pool
+from e1000emu.regs import reg
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+
+__all__ = ["FlowControl"]
+
+FCRTL, FCRTH, FCTTV = reg("FCRTL"), reg("FCRTH"), reg("FCTTV")
+FCAL, FCAH, FCT = (reg(name).offset for name in ("FCAL", "FCAH", "FCT"))
+RTL, XONE, RTH = FCRTL.mask("RTL"), FCRTL.mask("XONE"), FCRTH.mask("RTH")
+CTRL = reg("CTRL")
+CTRL_TFCE, CTRL_RFCE = CTRL.mask("TFCE"), CTRL.mask("RFCE")
+PAUSE_OPCODE = 0x0001
+QUANTUM_BITS = 512
+MIN_FRAME = 60
+
+
+class FlowControl:
+    """PAUSE both ways."""
+
+    def __init__(self, nic: Nic) -> None:
+        self._nic = nic
+        self._regs = nic.regs
+        self._xoff_sent = False
+        self._low = self._high = 0
+        self.obey = False
+        """CTRL.RFCE."""
+
+    def update(self) -> None:
+        """CTRL, FCRTL or FCRTH has changed."""
+        nic, peek = self._nic, self._regs.peek
+        ctrl = peek(CTRL.offset)
+        self._low, self._high = peek(FCRTL.offset) & RTL, peek(FCRTH.offset) & RTH
+        nic.rx.watch_fifo(bool(ctrl & CTRL_TFCE and self._high))
+        self.obey = bool(ctrl & CTRL_RFCE)
+        if not self.obey and nic.tx.paused:
+            nic.tx.pause(0)
+
+    def fifo_changed(self) -> None:
+        """Compare the receive FIFO with the thresholds; send XOFF or XON on a crossing."""
+        used = self._nic.rx.engine.fifo_used
+        if not self._xoff_sent and used > self._high:
+            self._xoff_sent = True
+            self.send_xoff()
+        elif self._xoff_sent and used <= self._low:
+            self._xoff_sent = False
+            if self._regs.peek(FCRTL.offset) & XONE:
+                self._send(0)
+                self._nic.stats.add("XONTXC")
+
+    def send_xoff(self) -> None:
+        """Send one PAUSE frame with the time in FCTTV."""
+        self._send(self._regs.peek(FCTTV.offset) & 0xFFFF)
+        self._nic.stats.add("XOFFTXC")
+
+    def _send(self, quanta: int) -> None:
+        nic, peek = self._nic, self._regs.peek
+        if not nic.tx.open or nic.tx.loop is not None:
+            return
+        frame = (
+            peek(FCAL).to_bytes(4, "little")
+            + (peek(FCAH) & 0xFFFF).to_bytes(2, "little")
+            + nic.filters.mac(0)
+            + (peek(FCT) & 0xFFFF).to_bytes(2, "big")
+            + PAUSE_OPCODE.to_bytes(2, "big")
+            + quanta.to_bytes(2, "big")
+        )
+        batch = pool.get()
+        batch.append(frame.ljust(MIN_FRAME, b"\0"))
+        nic.link.transmit(batch)
+
+    def received(self, quanta: int) -> None:
+        """A PAUSE frame came: stop for `quanta` of 512 bit times, 0 ends a pause."""
+        nic = self._nic
+        nic.stats.add("XOFFRXC" if quanta else "XONRXC")
+        if not self.obey:
+            return
+        if quanta:
+            ns = quanta * QUANTUM_BITS * 1000 // nic.link_speed_mbps
+            nic.tx.pause(nic.clock.now_ns() + ns)
+        elif nic.tx.paused:
+            nic.tx.pause(0)
+
+    def reset(self) -> None:
+        """CTRL.RST: nothing is paused, nothing was sent."""
+        self._xoff_sent = False
+        self.update()

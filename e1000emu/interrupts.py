@@ -1,0 +1,316 @@
+"""Interrupt causes, masks and moderation (SDM 3.2.7, 3.4.3, 13.4.17-13.4.21).
+
+One function, `_update`, decides the level of the line; every cause, mask write and read goes
+through it.  ITR keeps two assertions apart (256 ns units); RDTR/RADV delay RXT0 and TIDV/TADV delay
+TXDW (1.024 us units), all by the clock.  Timers are lazy: a deadline that moves costs an attribute,
+and the pending clock event looks at it when it fires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from e1000emu.ports import Clock, InterruptLine, TimerHandle
+from e1000emu.regs import reg
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+
+__all__ = ["DelayTimers", "Interrupts"]
+
+ICR, IMS, ITR = reg("ICR").offset, reg("IMS").offset, reg("ITR").offset
+RDTR, RADV = reg("RDTR").offset, reg("RADV").offset
+TIDV, TADV = reg("TIDV").offset, reg("TADV").offset
+FPD = reg("RDTR").mask("FPD")
+TXDW, RXT0 = reg("ICR").mask("TXDW"), reg("ICR").mask("RXT0")
+
+ITR_UNIT_NS = 256
+DELAY_UNIT_NS = 1024
+
+
+class DelayTimers:
+    """A packet timer that every event restarts and an absolute one that none does."""
+
+    __slots__ = ("_absolute_ns", "_clock", "_expired", "_handle", "_packet_ns", "_wake_ns")
+
+    def __init__(self, clock: Clock, expired: Callable[[], None]) -> None:
+        self._clock = clock
+        self._expired = expired
+        self._packet_ns = -1
+        self._absolute_ns = -1
+        self._wake_ns = -1
+        self._handle: TimerHandle | None = None
+
+    @property
+    def pending(self) -> bool:
+        """A timer is running."""
+        return self._packet_ns >= 0
+
+    def start(self, packet_units: int, absolute_units: int) -> None:
+        """Restart the packet timer; start the absolute one when it is idle and not 0."""
+        now = self._clock.now_ns()
+        self._packet_ns = now + packet_units * DELAY_UNIT_NS
+        if absolute_units and self._absolute_ns < 0:
+            self._absolute_ns = now + absolute_units * DELAY_UNIT_NS
+        self._arm()
+
+    def _due_ns(self) -> int:
+        if 0 <= self._absolute_ns < self._packet_ns:
+            return self._absolute_ns
+        return self._packet_ns
+
+    def _arm(self) -> None:
+        due = self._due_ns()
+        if self._handle is not None:
+            if self._wake_ns <= due:
+                return
+            self._handle.cancel()
+        self._wake_ns = due
+        self._handle = self._clock.call_at(due, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        if self._packet_ns < 0:
+            return
+        if self._clock.now_ns() < self._due_ns():
+            self._arm()
+            return
+        self.stop()
+        self._expired()
+
+    def stop(self) -> None:
+        """Stop both timers.  A pending clock event stays and does nothing."""
+        self._packet_ns = self._absolute_ns = -1
+
+    def flush(self) -> None:
+        """Expire now, when running (RDTR.FPD, TIDV.FPD)."""
+        if self._packet_ns >= 0:
+            self.stop()
+            self._expired()
+
+    def close(self) -> None:
+        """Stop, and take the clock event back."""
+        self.stop()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def state(self) -> list[int]:
+        """Return the two deadlines (ns; -1 = idle)."""
+        return [self._packet_ns, self._absolute_ns]
+
+    def load(self, state: list[int]) -> None:
+        """Take back what `state` returned."""
+        self.close()
+        self._packet_ns, self._absolute_ns = state
+        if self._packet_ns >= 0:
+            self._arm()
+
+
+class Interrupts:
+    """ICR, ICS, IMS, IMC, ITR and the delay timers; drives the interrupt line."""
+
+    def __init__(self, nic: Nic, line: InterruptLine) -> None:
+        self._nic = nic
+        self._regs = nic.regs.file
+        self._clock = nic.clock
+        self._line = line
+        self.asserted = False
+        """What the device asks for, before the PCI interrupt-disable bit."""
+        self.assertions = 0
+        """Rising edges of the line since the Nic was made."""
+        self.disabled = False
+        """PCI command bit 10, or the function is not in D0: the line stays low."""
+        self._out = False
+        self._interval_ns = 0
+        self._next_ns = 0
+        self._timer: TimerHandle | None = None
+        self.rx_delay = DelayTimers(nic.clock, self._rx_expired)
+        self.tx_delay = DelayTimers(nic.clock, self._tx_expired)
+        self._rdtr = self._radv = self._tidv = self._tadv = 0
+
+    # --- the level -------------------------------------------------------------------------------
+
+    @property
+    def causes(self) -> int:
+        """ICR, without the side effect of reading it."""
+        return self._regs.peek(ICR)
+
+    @property
+    def masks(self) -> int:
+        """IMS."""
+        return self._regs.peek(IMS)
+
+    def cause(self, bits: int) -> None:
+        """Set causes (ICR bits) and let the line follow."""
+        icr = self._regs.set_bits(ICR, bits)
+        if not self.asserted and icr & self._regs.peek(IMS):
+            self._update()
+
+    def _update(self) -> None:
+        """Let the line be what ICR, IMS, ITR and the PCI function say; nothing else does."""
+        want = bool(self._regs.peek(ICR) & self._regs.peek(IMS))
+        if want and not self.asserted:
+            if self._interval_ns:
+                now = self._clock.now_ns()
+                if now < self._next_ns:
+                    if self._timer is None:
+                        self._timer = self._clock.call_at(self._next_ns, self._throttled)
+                    return
+                self._next_ns = now + self._interval_ns
+            self.asserted = True
+            self.assertions += 1
+            self._drive()
+        elif self.asserted and not want:
+            self.asserted = False
+            self._drive()
+
+    def _drive(self) -> None:
+        out = self.asserted and not self.disabled
+        if out != self._out:
+            self._out = out
+            # Last: the host may run its handler, which comes back here, before this returns.
+            self._line.set_level(out)
+
+    def _throttled(self) -> None:
+        self._timer = None
+        self._update()
+
+    def set_disabled(self, disabled: bool) -> None:
+        """PCI command bit 10 or the power state has changed."""
+        if disabled != self.disabled:
+            self.disabled = disabled
+            self._drive()
+
+    # --- registers -------------------------------------------------------------------------------
+
+    def read_icr(self, value: int) -> int:
+        """Return all causes and clear them (SDM 13.4.17)."""
+        self._regs.poke(ICR, 0)
+        if self.asserted:
+            self._update()
+        return value
+
+    def write_icr(self, old: int, new: int) -> None:
+        """Causes written 1 are cleared already; let the line follow."""
+        self._update()
+
+    def write_ics(self, old: int, new: int) -> None:
+        """Set causes, the reserved ones among them (ethtool -t sets bits 5 and 8)."""
+        self.cause(new)
+
+    def write_ims(self, old: int, new: int) -> None:
+        """Unmask; a cause that waits interrupts now."""
+        self._regs.poke(IMS, old | new)
+        if not self.asserted:
+            self._update()
+
+    def write_imc(self, old: int, new: int) -> None:
+        """Mask; the line falls when nothing is left."""
+        self._regs.clear_bits(IMS, new)
+        if self.asserted:
+            self._update()
+
+    def write_itr(self, old: int, new: int) -> None:
+        """Change the throttling interval; it counts from the last assertion (SDM 13.4.18)."""
+        last = self._next_ns - self._interval_ns
+        self._interval_ns = (new & 0xFFFF) * ITR_UNIT_NS
+        self._next_ns = last + self._interval_ns
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._update()
+
+    def write_rdtr(self, old: int, new: int) -> None:
+        """Set the receive delay; FPD expires the running timer now (SDM 13.4.30)."""
+        self._rdtr = new & 0xFFFF
+        if new & FPD:
+            self.rx_delay.flush()
+
+    def write_radv(self, old: int, new: int) -> None:
+        """Set the absolute receive delay."""
+        self._radv = new & 0xFFFF
+
+    def write_tidv(self, old: int, new: int) -> None:
+        """Set the transmit delay; FPD expires the running timer now (SDM 13.4.41)."""
+        self._tidv = new & 0xFFFF
+        if new & FPD:
+            self.tx_delay.flush()
+
+    def write_tadv(self, old: int, new: int) -> None:
+        """Set the absolute transmit delay."""
+        self._tadv = new & 0xFFFF
+
+    # --- moderated causes ------------------------------------------------------------------------
+
+    def received(self, bits: int) -> None:
+        """Frames were stored: raise `bits`, RXT0 among them after its delay (SDM 3.2.7.1)."""
+        if self._rdtr and bits & RXT0:
+            bits &= ~RXT0
+            self.rx_delay.start(self._rdtr, self._radv)
+            if not bits:
+                return
+        self.cause(bits)
+
+    def transmitted_delayed(self) -> None:
+        """A descriptor with RS and IDE was written back (SDM 3.4.3.1)."""
+        if self._tidv:
+            self.tx_delay.start(self._tidv, self._tadv)
+        else:
+            self.cause(TXDW)
+
+    def transmitted(self, bits: int) -> None:
+        """Raise transmit causes at once; TXDW makes a running delay pointless."""
+        if bits & TXDW:
+            self.tx_delay.stop()
+        self.cause(bits)
+
+    def _rx_expired(self) -> None:
+        self.cause(RXT0)
+
+    def _tx_expired(self) -> None:
+        self.cause(TXDW)
+
+    # --- reset, snapshot -------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """CTRL.RST and above: no cause, no mask, no timer, line low (the registers are reset)."""
+        self.rx_delay.close()
+        self.tx_delay.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._interval_ns = self._next_ns = 0
+        self._rdtr = self._radv = self._tidv = self._tadv = 0
+        self.asserted = False
+        self._drive()
+
+    def state(self) -> dict[str, object]:
+        """Return what a snapshot needs beyond the registers."""
+        return {
+            "asserted": self.asserted,
+            "assertions": self.assertions,
+            "disabled": self.disabled,
+            "next_ns": self._next_ns,
+            "throttled": self._timer is not None,
+            "rx": self.rx_delay.state(),
+            "tx": self.tx_delay.state(),
+        }
+
+    def load(self, state: dict[str, object]) -> None:
+        """Take back what `state` returned; the registers are loaded already."""
+        self.reset()
+        peek = self._regs.peek
+        self._interval_ns = (peek(ITR) & 0xFFFF) * ITR_UNIT_NS
+        self._rdtr, self._radv = peek(RDTR) & 0xFFFF, peek(RADV) & 0xFFFF
+        self._tidv, self._tadv = peek(TIDV) & 0xFFFF, peek(TADV) & 0xFFFF
+        self._next_ns = int(state["next_ns"])  # type: ignore[call-overload]
+        self.assertions = int(state["assertions"])  # type: ignore[call-overload]
+        self.disabled = bool(state["disabled"])
+        self.rx_delay.load(state["rx"])  # type: ignore[arg-type]
+        self.tx_delay.load(state["tx"])  # type: ignore[arg-type]
+        self.asserted = bool(state["asserted"])
+        if state["throttled"]:
+            self._timer = self._clock.call_at(self._next_ns, self._throttled)
+        self._drive()

@@ -1,0 +1,475 @@
+"""`Nic`: the blocks of an 8254x wired together behind BAR 0, the I/O BAR and PCI configuration.
+
+Each block is a file that can be read alone; this one holds what concerns them all: CTRL and STATUS,
+the resets, loopback, and the widths of accesses.  Call everything with the clock's lock held.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from e1000emu import snapshot
+from e1000emu.eeprom import EepromPort
+from e1000emu.filters import Filters
+from e1000emu.flow import FlowControl
+from e1000emu.interrupts import Interrupts
+from e1000emu.leds import Led, leds
+from e1000emu.misuse import Misuse
+from e1000emu.models import (
+    ICW1_FD,
+    ICW1_FRCSPD,
+    ICW1_ILOS,
+    ICW1_LOAD_SUBSYSTEM,
+    ICW1_LOAD_VENDOR,
+    ICW1_SIGNATURE,
+    ICW1_SIGNATURE_MASK,
+    ICW2_ASDE,
+    Model,
+    eeprom_image,
+    model,
+)
+from e1000emu.pci import PciFunction, Slot
+from e1000emu.phy import AUTONEG_NS, LinkState, Mdic, Phy
+from e1000emu.ports import Clock, InterruptLine, Link
+from e1000emu.regs import BAR0_BYTES, reg
+from e1000emu.regview import LEVEL_POWER_ON, LEVEL_RST, Registers
+from e1000emu.rx import Rx
+from e1000emu.stats import Stats
+from e1000emu.tx import Tx
+from fastpath.dma import DmaTable
+
+if TYPE_CHECKING:
+    from fastpath.batch import FrameBatch
+
+__all__ = ["Nic"]
+
+CTRL, STATUS, CTRL_EXT = reg("CTRL"), reg("STATUS"), reg("CTRL_EXT")
+CTRL_FD, CTRL_SLU, CTRL_ASDE = CTRL.mask("FD"), CTRL.mask("SLU"), CTRL.mask("ASDE")
+CTRL_ILOS, CTRL_SPEED = CTRL.mask("ILOS"), CTRL.mask("SPEED")
+CTRL_FRCSPD, CTRL_FRCDPLX = CTRL.mask("FRCSPD"), CTRL.mask("FRCDPLX")
+CTRL_RST, CTRL_PHY_RST, CTRL_VME = CTRL.mask("RST"), CTRL.mask("PHY_RST"), CTRL.mask("VME")
+CTRL_FLOW = CTRL.mask("RFCE", "TFCE")
+STATUS_FD, STATUS_LU = STATUS.mask("FD"), STATUS.mask("LU")
+STATUS_SPEED_SHIFT, STATUS_ASDV_SHIFT = 6, 8
+EXT_ASDCHK, EXT_EE_RST = CTRL_EXT.mask("ASDCHK"), CTRL_EXT.mask("EE_RST")
+EXT_PHYINT_EN, EXT_PHYINT = CTRL_EXT.mask("PHYINT_EN"), CTRL_EXT.mask("PHYINT")
+ICR_LSC, ICR_PHYINT = reg("ICR").mask("LSC"), reg("ICR").mask("PHYINT")
+RCTL, VET, WUC = reg("RCTL").offset, reg("VET").offset, reg("WUC").offset
+LBM_MAC, LBM_TRANSCEIVER = 1, 3
+SPEED_CODE = {10: 0, 100: 1, 1000: 2}
+CODE_SPEED = {0: 10, 1: 100, 2: 1000, 3: 1000}
+IOADDR, IODATA = 0, 4
+IOADDR_MASK = 0x000FFFFF
+ACTIVITY_NS = 100_000_000
+
+
+class Nic:
+    """One emulated network interface controller."""
+
+    def __init__(
+        self,
+        *,
+        memory: DmaTable,
+        irq: InterruptLine,
+        link: Link,
+        clock: Clock,
+        model: str | Model = "82540EM",
+        mac: bytes = b"\x52\x54\x00\x12\x34\x56",
+        strict: bool = False,
+        autoneg_ns: int = AUTONEG_NS,
+    ) -> None:
+        """Power the part on, plugged into `link`.
+
+        `memory` is what it reaches as bus master; bus mastering is off until the host turns it on.
+        `strict` raises `MisuseError` at a driver's mistake.  `autoneg_ns` is how long
+        autonegotiation takes.  Raises: E1000Error for a bad `model` or `mac`.
+        """
+        self.model = _model(model)
+        self.memory = memory
+        self.link = link
+        self.clock = clock
+        self.misuse = Misuse(strict=strict)
+        self.in_engine = False
+        """A compiled engine is at work: a reset waits until it returns."""
+        self.reset_pending = False
+        self.resets = 0
+        self.io_address = 0
+        self._last_activity = (0, 0, 0)
+
+        self.regs = Registers(self.model)
+        self.stats = Stats()
+        self.interrupts = Interrupts(self, irq)
+        self.eeprom = EepromPort(self, eeprom_image(self.model, mac))
+        self.filters = Filters(self)
+        self.tx = Tx(self)
+        self.rx = Rx(self)
+        self.flow = FlowControl(self)
+        self.phy = Phy(
+            clock=clock,
+            phy_id=self.model.phy_id,
+            on_link=self._phy_link,
+            on_interrupt=self._phy_interrupt,
+            autoneg_ns=autoneg_ns,
+        )
+        self.mdic = Mdic(self, self.phy)
+        self.pci = PciFunction(self)
+        self.regs.bind(self, self.stats)
+        self.regs.file.on_unknown = self._unknown
+        self.slot = Slot(self)
+        self._read32 = self.regs.read32
+        self._write32 = self.regs.write32
+        link.attach(self)
+        self.power_on_reset()
+
+    def close(self) -> None:
+        """Unplug from the link and take every event back from the clock."""
+        self.interrupts.reset()
+        self.tx.reset()
+        self.phy.cable(False, self.phy.cable_speed_mbps, True)
+        self.link.detach()
+
+    # --- BAR 0 -----------------------------------------------------------------------------------
+
+    def mmio_read(self, off: int, size: int = 4) -> int:
+        """Read BAR 0.  The part is specified for aligned 32-bit accesses; others are tolerated."""
+        if size == 4 and not off & 3:
+            return self._read32(off)
+        return self._odd_read(off, size)
+
+    def mmio_write(self, off: int, value: int, size: int = 4) -> None:
+        """Write BAR 0.  Narrow writes merge with the stored value, as byte enables do."""
+        if size == 4 and not off & 3:
+            self._write32(off, value & 0xFFFFFFFF)
+        else:
+            self._odd_write(off, value, size)
+
+    def _odd_read(self, off: int, size: int) -> int:
+        self.misuse.note("access-size", f"read of {size} bytes at {off:#x}")
+        if size <= 0 or off < 0:
+            return 0
+        low = self._read32(off & ~3)
+        if size <= 4:
+            return low >> 8 * (off & 3) & (1 << 8 * size) - 1
+        return low | self._read32((off & ~3) + 4) << 32
+
+    def _odd_write(self, off: int, value: int, size: int) -> None:
+        self.misuse.note("access-size", f"write of {size} bytes at {off:#x}")
+        if size <= 0 or not 0 <= off < BAR0_BYTES:
+            return
+        base = off & ~3
+        if size > 4:
+            self._write32(base, value & 0xFFFFFFFF)
+            self._write32(base + 4, value >> 32 & 0xFFFFFFFF)
+            return
+        shift = 8 * (off & 3)
+        mask = ((1 << 8 * size) - 1) << shift & 0xFFFFFFFF
+        merged = self.regs.peek(base) & ~mask | value << shift & mask
+        self._write32(base, merged)
+
+    def _unknown(self, off: int, is_write: bool, value: int) -> None:
+        what = f"write of {value:#x} to" if is_write else "read of"
+        self.misuse.note("unknown-register", f"{what} {off:#x}")
+
+    # --- I/O BAR ---------------------------------------------------------------------------------
+
+    def io_read(self, off: int, size: int = 4) -> int:
+        """Read IOADDR or the register it selects (SDM p213)."""
+        if size != 4 or off not in (IOADDR, IODATA):
+            self.misuse.note("io-size", f"read of {size} bytes at {off:#x}")
+            if off & ~3 != IOADDR or size > 4 or size <= 0:
+                return 0
+            return self.io_address >> 8 * (off & 3) & (1 << 8 * size) - 1
+        if off == IOADDR:
+            return self.io_address
+        if self.io_address >= BAR0_BYTES:
+            self.misuse.note("io-address", f"IOADDR={self.io_address:#x}")
+            return 0
+        return self.mmio_read(self.io_address, 4)
+
+    def io_write(self, off: int, value: int, size: int = 4) -> None:
+        """Write IOADDR or the register it selects; narrower writes are ignored (SDM p213)."""
+        if size != 4 or off not in (IOADDR, IODATA):
+            self.misuse.note("io-size", f"write of {size} bytes at {off:#x}")
+        elif off == IOADDR:
+            self.io_address = value & IOADDR_MASK
+        elif self.io_address >= BAR0_BYTES:
+            self.misuse.note("io-address", f"IOADDR={self.io_address:#x}")
+        else:
+            self.mmio_write(self.io_address, value, 4)
+
+    # --- general registers -----------------------------------------------------------------------
+
+    def write_ctrl(self, old: int, new: int) -> None:
+        """CTRL: reset, PHY reset, link forcing, VLAN mode, flow control (SDM 13.4.1)."""
+        if new & CTRL_RST:
+            self._request_reset()
+            return
+        changed = old ^ new
+        if changed & CTRL_VME:
+            self.tx.engine.vme = self.rx.engine.vme = bool(new & CTRL_VME)
+        if changed & CTRL_PHY_RST:
+            self.phy.hold(bool(new & CTRL_PHY_RST))
+        if changed & CTRL_FLOW:
+            self.flow.update()
+        self.update_status()
+
+    def write_ctrl_ext(self, old: int, new: int) -> None:
+        """CTRL_EXT: speed detection and EEPROM reload (SDM 13.4.6)."""
+        if new & EXT_ASDCHK:
+            code = SPEED_CODE[self.phy.link.speed_mbps] if self.phy.link.up else 0
+            self.regs.clear_bits(STATUS.offset, STATUS.mask("ASDV"))
+            self.regs.set_bits(STATUS.offset, code << STATUS_ASDV_SHIFT)
+        if new & EXT_EE_RST:
+            self.load_eeprom()
+
+    def write_vet(self, old: int, new: int) -> None:
+        """VET: the tag type that both engines use."""
+        self.tx.engine.vet = self.rx.engine.vet = new & 0xFFFF
+
+    def read_wuc(self, value: int) -> int:
+        """WUC: two of its bits are PMCSR's."""
+        return value & ~WUC_SHARED | self.pci.wuc_bits()
+
+    def write_wuc(self, old: int, new: int) -> None:
+        """WUC: two of its bits are PMCSR's."""
+        self.pci.set_wuc_bits(new)
+        self.regs.clear_bits(WUC, WUC_SHARED)
+
+    # --- link ------------------------------------------------------------------------------------
+
+    @property
+    def link_up(self) -> bool:
+        """STATUS.LU."""
+        return bool(self.regs.peek(STATUS.offset) & STATUS_LU)
+
+    @property
+    def link_speed_mbps(self) -> int:
+        """STATUS.SPEED."""
+        return CODE_SPEED[self.regs.peek(STATUS.offset) >> STATUS_SPEED_SHIFT & 3]
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """The cable was plugged, pulled, or the far end changed (LinkPort)."""
+        self.phy.cable(up, speed_mbps, full_duplex)
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames from the link (LinkPort).  Borrows `batch` until return."""
+        return self.rx.receive(batch, start, hold)
+
+    def tx_ready(self) -> None:
+        """The link has room again (LinkPort)."""
+        self.tx.pump()
+
+    def _phy_link(self, link: LinkState) -> None:
+        self.update_status()
+
+    def _phy_interrupt(self, level: bool) -> None:
+        if level:
+            self.regs.set_bits(CTRL_EXT.offset, EXT_PHYINT)
+            if self.regs.peek(CTRL_EXT.offset) & EXT_PHYINT_EN:
+                self.interrupts.cause(ICR_PHYINT)
+        else:
+            self.regs.clear_bits(CTRL_EXT.offset, EXT_PHYINT)
+
+    def update_status(self) -> None:
+        """Compute STATUS from the PHY and CTRL; a change of LU raises LSC (SDM 13.4.2)."""
+        regs, link = self.regs, self.phy.link
+        ctrl, old = regs.peek(CTRL.offset), regs.peek(STATUS.offset)
+        up = (link.up or self.phy.loopback) and bool(ctrl & CTRL_SLU)
+        full = bool(ctrl & CTRL_FD) if ctrl & CTRL_FRCDPLX else link.full_duplex
+        if ctrl & CTRL_FRCSPD:
+            speed = (ctrl & CTRL_SPEED) >> 8
+        else:
+            speed = SPEED_CODE[link.speed_mbps]
+        new = old & ~(STATUS_LU | STATUS_FD | 3 << STATUS_SPEED_SHIFT)
+        new |= (STATUS_LU if up else 0) | (STATUS_FD if full else 0) | speed << STATUS_SPEED_SHIFT
+        if new != old:
+            regs.poke(STATUS.offset, new)
+        self.update_loopback()
+        if (new ^ old) & STATUS_LU:
+            self.interrupts.cause(ICR_LSC)
+
+    def update_loopback(self) -> None:
+        """Decide where frames go: the link, back at the MAC (RCTL.LBM=1), or back at the PHY."""
+        lbm = self.regs.peek(RCTL) >> 6 & 3
+        loop = lbm == LBM_MAC or self.phy.loopback
+        if lbm == LBM_TRANSCEIVER and not loop:
+            self.misuse.note("lbm-without-phy", f"RCTL={self.regs.peek(RCTL):#x}")
+        tx, rx = self.tx, self.rx
+        tx.loop = rx.loop if loop else None
+        was, tx.open = tx.open, loop or self.link_up
+        is_open = self.link_up and not loop
+        if is_open != rx.open:
+            rx.set_open(is_open)
+        if tx.open and not was:
+            tx.pump()
+
+    def active(self) -> bool:
+        """Return whether frames moved since the last call or within the last 100 ms (LEDs)."""
+        frames = self.stats["TPT"] + self.stats["TPR"]
+        seen, when, _ = self._last_activity
+        now = self.clock.now_ns()
+        if frames != seen:
+            self._last_activity = (frames, now, 1)
+            return True
+        return bool(self._last_activity[2]) and now - when < ACTIVITY_NS
+
+    def leds(self) -> tuple[Led, ...]:
+        """Return the four LEDs as they are now (LEDCTL)."""
+        return leds(self)
+
+    # --- resets ----------------------------------------------------------------------------------
+
+    def power_on_reset(self) -> None:
+        """LAN_PWR_GOOD: everything, the PHY and the wake-up registers too."""
+        self._mac_reset(LEVEL_POWER_ON)
+        self.pci.reset()
+        self.load_eeprom()
+        self.pci.apply()
+        self.phy.hard_reset()
+        self.phy.cable(self.link.carrier, self.link.speed_mbps, True)
+
+    def reset(self) -> None:
+        """RST# of the bus: configuration space and MAC; the PHY negotiates anew."""
+        self._mac_reset(LEVEL_RST)
+        self.pci.reset()
+        self.load_eeprom()
+        self.pci.apply()
+        self.phy.hard_reset()
+
+    def internal_reset(self) -> None:
+        """D3hot to D0: the MAC as after RST#; the caller has reset configuration space."""
+        self._mac_reset(LEVEL_RST)
+        self.load_eeprom()
+
+    def _request_reset(self) -> None:
+        """CTRL.RST: now, or when the engine that is at work returns (SDM 13.4.1: within 1 us)."""
+        if self.in_engine:
+            self.reset_pending = True
+        else:
+            self.finish_reset()
+
+    def finish_reset(self) -> None:
+        """CTRL.RST: MAC, DMA and link units; PCI configuration and the PHY stay."""
+        self.reset_pending = False
+        self._mac_reset(LEVEL_RST)
+        self.load_eeprom(ids=False)
+
+    def _mac_reset(self, level: int) -> None:
+        self.resets += 1
+        self.reset_pending = False
+        tx, rx, regs = self.tx, self.rx, self.regs
+        tx.open = False
+        rx.set_open(False)
+        regs.file.reset(level)
+        self.interrupts.reset()
+        self.stats.reset()
+        self.eeprom.reset()
+        self.filters.reset()
+        tx.reset()
+        rx.reset()
+        tx.engine.vme = rx.engine.vme = False
+        self.write_vet(0, regs.peek(VET))
+        self.flow.reset()
+        self.phy.hold(False)
+
+    def load_eeprom(self, *, ids: bool = True) -> None:
+        """Read address 0, CTRL defaults and PCI ids (SDM 5.6); a blank EEPROM changes none."""
+        words = self.eeprom.words
+        icw1, icw2 = words[0x0A], words[0x0F]
+        if icw1 & ICW1_SIGNATURE_MASK == ICW1_SIGNATURE:
+            mac = b"".join(word.to_bytes(2, "little") for word in words[:3])
+            self.filters.set_mac(mac)
+            set_bits = CTRL_FD if icw1 & ICW1_FD else 0
+            set_bits |= CTRL_ILOS if icw1 & ICW1_ILOS else 0
+            set_bits |= CTRL_FRCSPD if icw1 & ICW1_FRCSPD else 0
+            set_bits |= CTRL_ASDE if icw2 & ICW2_ASDE else 0
+            self.regs.clear_bits(CTRL.offset, CTRL_FD | CTRL_ILOS | CTRL_FRCSPD | CTRL_ASDE)
+            self.regs.set_bits(CTRL.offset, set_bits)
+            if ids:
+                self.pci.load_ids(
+                    words,
+                    vendor=bool(icw1 & ICW1_LOAD_VENDOR),
+                    subsystem=bool(icw1 & ICW1_LOAD_SUBSYSTEM),
+                )
+        self.update_status()
+        # A change of LU that a reset makes is not news to a driver that asked for it.
+        self.regs.clear_bits(reg("ICR").offset, ICR_LSC)
+
+    # --- reports, snapshot -----------------------------------------------------------------------
+
+    @property
+    def mac(self) -> bytes:
+        """The address in receive entry 0."""
+        return self.filters.mac(0)
+
+    def counters(self) -> dict[str, int]:
+        """Return every counter by name, not cleared: statistics, engines, interrupts, misuse."""
+        tx, rx = self.tx, self.rx
+        out: dict[str, int] = {name.lower(): n for name, n in self.stats.as_dict().items()}
+        out |= {f"tx_{name}": getattr(tx.engine, name) for name in TX_ENGINE_COUNTERS}
+        out |= {f"rx_{name}": getattr(rx.engine, name) for name in RX_ENGINE_COUNTERS}
+        out |= {
+            "tx_doorbells": tx.doorbells,
+            "tx_batches": tx.batches,
+            "rx_doorbells": rx.doorbells,
+            "rx_batches": rx.batches,
+            "rx_fifo_frames": rx.engine.fifo_frames,
+            "rx_fifo_bytes": rx.engine.fifo_used,
+            "interrupts": self.interrupts.assertions,
+            "dma_aborts": self.memory.aborts,
+            "resets": self.resets,
+        }
+        out |= {f"misuse_{e.name.replace('-', '_')}": e.count for e in self.misuse.events()}
+        return out
+
+    def state(self) -> bytes:
+        """Return a snapshot (versioned); memory, link and clock are not in it."""
+        return snapshot.save(self)
+
+    def load_state(self, data: bytes) -> None:
+        """Take back a snapshot of a Nic of the same model.  Raises: SnapshotError."""
+        snapshot.load(self, data)
+
+    def restore(self, state: snapshot.NicState) -> None:
+        """Put every block into `state`; the link's carrier is what it is now."""
+        self._mac_reset(LEVEL_POWER_ON)
+        self.regs.file.load(state.regs)
+        self.stats.load(state.stats)
+        self.eeprom.load(state.eeprom)
+        self.filters.sync()
+        self.phy.load(state.phy)
+        self.io_address = state.io_address
+        self.rx.load(state.rx)
+        self.tx.load(state.tx)
+        self.flow.update()
+        self.interrupts.load(state.interrupts)
+        self.pci.load(state.pci)
+        self.update_loopback()
+        self.phy.cable(self.link.carrier, self.link.speed_mbps, True)
+
+    def __repr__(self) -> str:
+        up = "up" if self.link_up else "down"
+        return f"<Nic {self.model.name} {self.mac.hex(':')} link {up} {self.misuse!r}>"
+
+
+_model = model
+WUC_SHARED = reg("WUC").mask("PME_EN", "PME_STATUS")
+TX_ENGINE_COUNTERS = (
+    "mixed_drops",
+    "oversize_drops",
+    "tso_fails",
+    "empty_frames",
+    "csum_skips",
+    "ring_errors",
+    "desc_aborts",
+    "data_aborts",
+)
+RX_ENGINE_COUNTERS = (
+    "frames_dropped_disabled",
+    "frames_filtered",
+    "frames_bad",
+    "frames_missed",
+    "ring_errors",
+    "desc_aborts",
+    "data_aborts",
+)

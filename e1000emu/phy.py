@@ -1,0 +1,415 @@
+"""The PHY: a Marvell 88E1011 inside the 82540, reached through MDIC (SDM 8.2, 11, 13.4.7).
+
+`Phy` is the chip: register reads and writes, the cable and the time go in; the resolved link comes
+out through one callback.  Autonegotiation takes time on the clock; settings of speed, duplex and
+autonegotiation act only on a PHY reset, a restart, power-up or loss of the link (SDM p184).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from e1000emu.ports import Clock, TimerHandle
+from e1000emu.regs import reg
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+
+__all__ = ["LinkState", "Mdic", "Phy"]
+
+AUTONEG_NS = 1_000_000_000
+"""Time from start to end of autonegotiation; 1 to 3 s on real cables."""
+FORCED_LINK_NS = 10_000_000
+"""Time until a forced link is up."""
+
+PHY_ADDRESS = 1
+
+# IEEE 802.3 clause 22 and 40 register numbers.
+BMCR, BMSR, PHYID1, PHYID2, ANAR, ANLPAR, ANER, ANNPTR, ANLPNP = range(9)
+GTCR, GTSR, ESTATUS = 9, 10, 15
+# The 88E1011's own.
+PSCR, PSSR, PIER, PISR, EPSCR, RXERR = 16, 17, 18, 19, 20, 21
+LEDCR, LEDMAN, EPSCR2, EPSSR = 24, 25, 26, 27
+PAGE, PAGE_DATA = 29, 30
+
+BMCR_RESET = 0x8000
+BMCR_LOOPBACK = 0x4000
+BMCR_SPEED_LSB = 0x2000
+BMCR_ANENABLE = 0x1000
+BMCR_PDOWN = 0x0800
+BMCR_ISOLATE = 0x0400
+BMCR_ANRESTART = 0x0200
+BMCR_FULLDPLX = 0x0100
+BMCR_CTST = 0x0080
+BMCR_SPEED_MSB = 0x0040
+BMCR_WRITABLE = 0x7DC0
+
+BMSR_CAPABILITIES = 0x7949
+"""100/10 full and half, extended status, no preamble, can negotiate, extended registers."""
+BMSR_ANEGCOMPLETE = 0x0020
+BMSR_LSTATUS = 0x0004
+
+ANAR_10HD, ANAR_10FD, ANAR_100HD, ANAR_100FD = 0x0020, 0x0040, 0x0080, 0x0100
+ANAR_PAUSE, ANAR_ASM_DIR = 0x0400, 0x0800
+ANLPAR_ACK = 0x4000
+GTCR_1000HD, GTCR_1000FD = 0x0100, 0x0200
+GTSR_LP_1000HD, GTSR_LP_1000FD = 0x0400, 0x0800
+GTSR_REMOTE_OK, GTSR_LOCAL_OK = 0x1000, 0x2000
+
+PISR_AN_ERROR, PISR_SPEED, PISR_DUPLEX = 0x8000, 0x4000, 0x2000
+PISR_PAGE, PISR_AN_DONE, PISR_LINK = 0x1000, 0x0800, 0x0400
+
+RESET_VALUES: dict[int, int] = {
+    BMCR: BMCR_ANENABLE | BMCR_FULLDPLX | BMCR_SPEED_MSB,
+    ANAR: 0x0DE1,
+    ANER: 0x0004,
+    ANNPTR: 0x2001,
+    GTCR: 0x0F00,
+    ESTATUS: 0x3000,
+    PSCR: 0x0360,
+    EPSCR: 0x0D60,
+    LEDCR: 0x4100,
+    EPSCR2: 0x000A,
+}
+WRITE_MASKS: dict[int, int] = {
+    BMCR: BMCR_WRITABLE,
+    ANAR: 0xAFFF,
+    ANNPTR: 0xB7FF,
+    GTCR: 0xFF00,
+    PSCR: 0xFFFF,
+    PIER: 0xFFFF,
+    EPSCR: 0xFFFF,
+    22: 0xFFFF,
+    23: 0xFFFF,
+    LEDCR: 0xFFFF,
+    LEDMAN: 0xFFFF,
+    EPSCR2: 0xFFFF,
+    PAGE: 0x00FF,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """What the PHY tells the MAC."""
+
+    up: bool
+    speed_mbps: int
+    full_duplex: bool
+    tx_pause: bool = False
+    rx_pause: bool = False
+
+
+DOWN = LinkState(False, 1000, True)
+
+
+class Phy:
+    """The 88E1011 at its registers and its cable."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        phy_id: tuple[int, int],
+        on_link: Callable[[LinkState], None],
+        on_interrupt: Callable[[bool], None],
+        autoneg_ns: int = AUTONEG_NS,
+    ) -> None:
+        self._clock = clock
+        self._phy_id = phy_id
+        self._on_link = on_link
+        self._on_interrupt = on_interrupt
+        self.autoneg_ns = autoneg_ns
+        self.regs = [0] * 32
+        self.pages: dict[tuple[int, int], int] = {}
+        self.link = DOWN
+        self.cable_up = False
+        self.cable_speed_mbps = 1000
+        self.cable_full_duplex = True
+        self.held_in_reset = False
+        self._an_done = False
+        self._applied = 0  # the BMCR bits that are in force
+        self._latched_down = True
+        self._interrupt_level = False
+        self._timer: TimerHandle | None = None
+        self._due_ns = 0
+        self._load_defaults()
+
+    # --- registers -------------------------------------------------------------------------------
+
+    def _load_defaults(self) -> None:
+        self.regs = [0] * 32
+        for n, value in RESET_VALUES.items():
+            self.regs[n] = value
+        self.regs[PHYID1], self.regs[PHYID2] = self._phy_id
+        self._latched_down = True
+        self._an_done = False
+
+    @property
+    def loopback(self) -> bool:
+        """Frames that the MAC sends come back (BMCR bit 14); nothing goes to the cable."""
+        return bool(self.regs[BMCR] & BMCR_LOOPBACK) and not self.powered_down
+
+    @property
+    def powered_down(self) -> bool:
+        """BMCR bit 11."""
+        return bool(self.regs[BMCR] & BMCR_PDOWN)
+
+    def read(self, n: int) -> int:
+        """Read register `n` (0 to 31) with its side effects (latches, read-clear counters)."""
+        value = self.regs[n & 31]
+        match n:
+            case 1:
+                value = BMSR_CAPABILITIES
+                if self._an_done:
+                    value |= BMSR_ANEGCOMPLETE
+                # Latched low: the first read after a loss tells of it (IEEE 802.3 22.2.4.2.13).
+                if self.link.up and not self._latched_down:
+                    value |= BMSR_LSTATUS
+                self._latched_down = not self.link.up
+            case 5:
+                value = self._partner_ability() if self._an_done else 0
+            case 6:
+                self.regs[ANER] &= ~0x0002
+                value = value | (0x0001 if self._an_done else 0)
+            case 10:
+                value = self._gigabit_status()
+            case 17:
+                value = self._specific_status()
+            case 19:
+                self.regs[PISR] = 0
+                self._update_interrupt()
+            case 21:
+                self.regs[RXERR] = 0
+            case 30:
+                value = self.pages.get((self.regs[PAGE], PAGE_DATA), 0)
+        return value
+
+    def write(self, n: int, value: int) -> None:
+        """Write register `n` (0 to 31); those that do not exist ignore it."""
+        if n == BMCR:
+            self._write_bmcr(value)
+        elif n == PAGE_DATA:
+            self.pages[(self.regs[PAGE], PAGE_DATA)] = value & 0xFFFF
+        elif n in WRITE_MASKS:
+            self.regs[n] = value & WRITE_MASKS[n]
+            if n == PIER:
+                self._update_interrupt()
+
+    def _write_bmcr(self, value: int) -> None:
+        was_down, was_loop = self.powered_down, self.loopback
+        self.regs[BMCR] = value & BMCR_WRITABLE
+        if value & BMCR_RESET:
+            # A software reset keeps the registers and puts them in force (SDM p184).
+            self.regs[PISR] = 0
+            self._restart()
+        elif self.powered_down != was_down or (value & BMCR_ANRESTART and value & BMCR_ANENABLE):
+            self._restart()
+        elif self.loopback != was_loop:
+            self._on_link(self.link)
+
+    def _partner_ability(self) -> int:
+        if not self._applied & BMCR_ANENABLE:
+            return 0
+        value = ANLPAR_ACK | 0x0001 | ANAR_PAUSE | ANAR_10HD | ANAR_10FD
+        if self.cable_speed_mbps >= 100:
+            value |= ANAR_100HD | ANAR_100FD
+        return value
+
+    def _gigabit_status(self) -> int:
+        if not (self._an_done and self.cable_speed_mbps >= 1000):
+            return 0
+        return GTSR_LP_1000FD | GTSR_LOCAL_OK | GTSR_REMOTE_OK
+
+    def _specific_status(self) -> int:
+        link = self.link
+        value = {10: 0, 100: 1, 1000: 2}[link.speed_mbps] << 14
+        value |= 0x2000 if link.full_duplex else 0
+        if self._an_done or not self._applied & BMCR_ANENABLE:
+            value |= 0x0800
+        if link.up:
+            value |= 0x0400
+            value |= 0x0008 if link.tx_pause else 0
+            value |= 0x0004 if link.rx_pause else 0
+        return value | 0x0040  # MDI-X
+
+    # --- the link --------------------------------------------------------------------------------
+
+    def cable(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """Tell the PHY what the far end of the cable offers."""
+        changed = (up, speed_mbps, full_duplex) != (
+            self.cable_up,
+            self.cable_speed_mbps,
+            self.cable_full_duplex,
+        )
+        self.cable_up = up
+        self.cable_speed_mbps = speed_mbps
+        self.cable_full_duplex = full_duplex
+        if changed or (up and not self.link.up and self._timer is None):
+            self._restart()
+
+    def _restart(self) -> None:
+        """Put the settings in force and begin to bring the link up."""
+        self._cancel()
+        self._applied = self.regs[BMCR]
+        self._an_done = False
+        self._set_link(DOWN)
+        if self.cable_up and not self.powered_down and not self.held_in_reset:
+            wait = self.autoneg_ns if self._applied & BMCR_ANENABLE else FORCED_LINK_NS
+            self._arm(self._clock.now_ns() + wait)
+
+    def _arm(self, when_ns: int) -> None:
+        self._due_ns = when_ns
+        self._timer = self._clock.call_at(when_ns, self._resolve)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _resolve(self) -> None:
+        """The time is over: agree on the best common mode, or use the forced one."""
+        self._timer = None
+        if not self.cable_up or self.powered_down or self.held_in_reset:
+            return
+        if self._applied & BMCR_ANENABLE:
+            link = self._negotiate()
+            self._an_done = link.up
+            if link.up:
+                self.regs[ANER] |= 0x0002
+                self._event(PISR_AN_DONE | PISR_PAGE | PISR_SPEED | PISR_DUPLEX)
+            else:
+                self._event(PISR_AN_ERROR)
+        else:
+            bits = self._applied
+            speed = 1000 if bits & BMCR_SPEED_MSB else 100 if bits & BMCR_SPEED_LSB else 10
+            up = speed <= self.cable_speed_mbps
+            link = LinkState(up, speed, bool(bits & BMCR_FULLDPLX)) if up else DOWN
+        self._set_link(link)
+
+    def _negotiate(self) -> LinkState:
+        ours, gigabit = self.regs[ANAR], self.regs[GTCR]
+        top, full = self.cable_speed_mbps, self.cable_full_duplex
+        modes = (
+            (1000, True, gigabit & GTCR_1000FD),
+            (1000, False, gigabit & GTCR_1000HD),
+            (100, True, ours & ANAR_100FD),
+            (100, False, ours & ANAR_100HD),
+            (10, True, ours & ANAR_10FD),
+            (10, False, ours & ANAR_10HD),
+        )
+        for speed, duplex, offered in modes:
+            if offered and speed <= top and (full or not duplex):
+                pause = bool(ours & ANAR_PAUSE) and duplex
+                return LinkState(True, speed, duplex, pause, pause)
+        return DOWN
+
+    def _set_link(self, link: LinkState) -> None:
+        was_up = self.link.up
+        self.link = link
+        if not link.up:
+            self._latched_down = True
+        if link.up != was_up:
+            self._event(PISR_LINK)
+        self._on_link(link)
+
+    # --- interrupt, reset, snapshot --------------------------------------------------------------
+
+    def _event(self, bits: int) -> None:
+        self.regs[PISR] |= bits
+        self._update_interrupt()
+
+    def _update_interrupt(self) -> None:
+        level = bool(self.regs[PISR] & self.regs[PIER])
+        if level != self._interrupt_level:
+            self._interrupt_level = level
+            self._on_interrupt(level)
+
+    def hold(self, held: bool) -> None:
+        """Drive the reset pin (CTRL.PHY_RST): while held nothing answers; on release, defaults."""
+        if held == self.held_in_reset:
+            return
+        self.held_in_reset = held
+        self.hard_reset()
+
+    def hard_reset(self) -> None:
+        """Power-on or reset pin: every register takes its default and negotiation starts."""
+        self._load_defaults()
+        self._update_interrupt()
+        self._restart()
+
+    def state(self) -> dict[str, object]:
+        """Return what a snapshot needs, as plain data; times are absolute (ns)."""
+        return {
+            "regs": list(self.regs),
+            "pages": [[page, n, value] for (page, n), value in sorted(self.pages.items())],
+            "link": [
+                self.link.up,
+                self.link.speed_mbps,
+                self.link.full_duplex,
+                self.link.tx_pause,
+                self.link.rx_pause,
+            ],
+            "held": self.held_in_reset,
+            "an_done": self._an_done,
+            "applied": self._applied,
+            "latched_down": self._latched_down,
+            "interrupt_level": self._interrupt_level,
+            "due_ns": self._due_ns if self._timer is not None else -1,
+        }
+
+    def load(self, state: dict[str, object]) -> None:
+        """Take back what `state` returned; the cable is what it is now."""
+        self._cancel()
+        self.regs = list(state["regs"])  # type: ignore[call-overload]
+        self.pages = {(p, n): v for p, n, v in state["pages"]}  # type: ignore[attr-defined]
+        self.link = LinkState(*state["link"])  # type: ignore[misc]
+        self.held_in_reset = bool(state["held"])
+        self._an_done = bool(state["an_done"])
+        self._applied = int(state["applied"])  # type: ignore[call-overload]
+        self._latched_down = bool(state["latched_down"])
+        self._interrupt_level = bool(state["interrupt_level"])
+        due = int(state["due_ns"])  # type: ignore[call-overload]
+        if due >= 0:
+            self._arm(due)
+        if self.link.up and not self.cable_up:
+            self._restart()
+
+
+MDIC = reg("MDIC")
+MDIC_READY, MDIC_INT, MDIC_ERROR = MDIC.mask("R"), MDIC.mask("I"), MDIC.mask("E")
+OP_WRITE, OP_READ = 1, 2
+
+
+class Mdic:
+    """The MAC's end of the management bus (SDM 13.4.7); operations end at once."""
+
+    def __init__(self, nic: Nic, phy: Phy) -> None:
+        self._nic = nic
+        self.phy = phy
+
+    def write_mdic(self, old: int, new: int) -> None:
+        """Start an operation, unless software wrote R itself (then nothing starts)."""
+        nic, phy = self._nic, self.phy
+        value = new & ~MDIC_ERROR
+        if not new & MDIC_READY:
+            n, address = new >> 16 & 31, new >> 21 & 31
+            op = new >> 26 & 3
+            value |= MDIC_READY
+            if address != PHY_ADDRESS:
+                nic.misuse.note("phy-address", f"MDIC={new:#x}, PHY {address}")
+                value |= MDIC_ERROR | 0xFFFF
+            elif phy.held_in_reset:
+                nic.misuse.note("phy-in-reset", f"MDIC={new:#x}")
+                value |= MDIC_ERROR | 0xFFFF
+            elif op == OP_READ:
+                value = value & ~0xFFFF | phy.read(n)
+            elif op == OP_WRITE:
+                phy.write(n, new & 0xFFFF)
+            else:
+                nic.misuse.note("phy-op", f"MDIC={new:#x}, OP {op}")
+                value |= MDIC_ERROR
+        nic.regs.poke(MDIC.offset, value)
+        if new & MDIC_INT and not new & MDIC_READY:
+            nic.interrupts.cause(0x0200)

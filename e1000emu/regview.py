@@ -1,0 +1,138 @@
+"""The register file of one Nic: the table of `regs` poured into the compiled arrays.
+
+`Registers.file` is the compiled `RegFile`; a register without a side effect is served there and
+never enters Python.  Hooks are looked up by the names that the table holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from e1000emu import regs as table
+from e1000emu.models import Model
+from e1000emu.regs import BAR0_BYTES, TABLE, Access, Reg, at_offset, decode, reg
+from fastpath.regfile import RC, RO, RW, SC, W1C, WO, RegFile, Stats
+
+__all__ = ["Registers"]
+
+LEVEL_RST = 0
+"""`RegFile.reset` level of CTRL.RST."""
+LEVEL_POWER_ON = 1
+
+
+def _kind(r: Reg) -> int:
+    """Return the kind of the compiled file that serves the register's writable fields."""
+    kinds = {f.access for f in r.fields if f.access is not Access.RSV}
+    if kinds & {Access.RW, Access.W1S}:
+        return RW
+    if kinds & {Access.W1C, Access.RC_W1C}:
+        return W1C
+    if Access.SC in kinds:
+        return SC
+    if Access.WO in kinds:
+        return WO
+    if Access.RC in kinds:
+        return RC
+    return RO
+
+
+def _self_clearing(r: Reg) -> int:
+    accesses = {Access.SC, Access.WO}
+    return sum(f.mask for f in r.fields if f.access in accesses)
+
+
+class Registers:
+    """The 32-bit registers of BAR 0, by name and by offset."""
+
+    def __init__(self, part: Model) -> None:
+        self.file = RegFile(BAR0_BYTES // 4)
+        self._part = part
+        self.read32: Callable[[int], int] = self.file.read32
+        self.write32: Callable[[int, int], None] = self.file.write32
+        self.peek: Callable[[int], int] = self.file.peek
+        self.poke: Callable[[int, int], None] = self.file.poke
+        self.set_bits: Callable[[int, int], int] = self.file.set_bits
+        self.clear_bits: Callable[[int, int], int] = self.file.clear_bits
+
+    def bind(self, owner: Any, stats: Stats) -> None:
+        """Define every register; hooks are attributes of `owner` (``"tx.write_tdt"``)."""
+        for r in TABLE:
+            if r.group == "statistics":
+                self.file.define_stat(r.offset // 4, stats, r.name)
+            elif r.alias_of:
+                self.file.alias(r.offset // 4, reg(r.alias_of).offset // 4)
+            else:
+                self._define(r, owner)
+
+    def _define(self, r: Reg, owner: Any) -> None:
+        on_read = _hook(owner, r.on_read)
+        on_write = _hook(owner, r.on_write)
+        kind = _kind(r)
+        reset = self._part.reset_overrides.get(r.name, r.reset)
+        level = LEVEL_POWER_ON if r.survives else LEVEL_RST
+        scmask = _self_clearing(r) if kind == RW else 0
+        define = self.file.define
+        rmask, wmask = r.rmask, r.wmask
+        for i, offset in enumerate(r.offsets):
+            define(
+                offset // 4,
+                reset,
+                rmask,
+                wmask,
+                kind,
+                on_read,
+                partial(on_write, i) if on_write is not None and r.count > 1 else on_write,
+                scmask=scmask,
+                reset_level=level,
+            )
+
+    def __getitem__(self, key: str | int) -> int:
+        """Return a register's value by name (``"RAL[3]"``) or offset, without side effects."""
+        return self.peek(_offset(key))
+
+    def __setitem__(self, key: str | int, value: int) -> None:
+        """Store a value without masks or side effects (tests, debuggers)."""
+        self.poke(_offset(key), value)
+
+    def field(self, register: str, name: str) -> int:
+        """Return one field's value, without side effects."""
+        r = reg(register)
+        return r.field(name).get(self.peek(r.offset))
+
+    def nonreset(self) -> dict[str, int]:
+        """Return the registers (outside statistics and arrays of RAM) not at their reset value."""
+        return {
+            r.name: value
+            for r in TABLE
+            if r.count == 1 and r.group != "statistics" and not r.alias_of
+            if (value := self.peek(r.offset)) != r.reset
+        }
+
+    def show(self, key: str | int) -> str:
+        """Return one register as a line: ``RCTL 0100 = 00008002  EN BAM``."""
+        offset = _offset(key)
+        found = at_offset(offset)
+        assert found is not None
+        value = self.peek(offset)
+        return f"{found.name} {offset:04X} = {value:08X}  {decode(found.reg, value)}".rstrip()
+
+    def __repr__(self) -> str:
+        return "\n".join(self.show(name) for name in self.nonreset()) or "<all at reset>"
+
+
+def _offset(key: str | int) -> int:
+    offset = table.describe(key)["offset"]
+    assert isinstance(offset, int)
+    return offset
+
+
+def _hook(owner: Any, name: str) -> Callable[..., Any] | None:
+    if not name:
+        return None
+    target = owner
+    for part in name.split("."):
+        target = getattr(target, part)
+    hook: Callable[..., Any] = target
+    return hook

@@ -1,0 +1,187 @@
+"""Receive control plane: ring registers, doorbell, filters, FIFO, holding links (SDM 3.2, 13.4.22).
+
+The work is the compiled `RxEngine`'s; here a batch costs a few calls however many frames it has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from e1000emu.links import pool
+from e1000emu.regs import reg
+from fastpath.batch import FrameBatch
+from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RxEngine
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+
+__all__ = ["Rx"]
+
+CAUSES = 0x1FFFF
+RDBAL, RDBAH, RDLEN = (reg(name).offset for name in ("RDBAL", "RDBAH", "RDLEN"))
+RCTL = reg("RCTL")
+RCTL_EN, RCTL_LBM = RCTL.mask("EN"), RCTL.mask("LBM")
+RCTL_ANY = RCTL.mask("UPE", "MPE", "BAM")
+RXCSUM_IPV6OFL = reg("RXCSUM").mask("IPV6OFL")
+PBA = reg("PBA").offset
+PACKET_BUFFER_KIB = 64
+
+
+class Rx:
+    """Owns the receive queue's registers and drives its engine."""
+
+    def __init__(self, nic: Nic) -> None:
+        self._nic = nic
+        self._regs = nic.regs
+        self._link = nic.link
+        self._interrupts = nic.interrupts
+        self.engine = RxEngine(nic.memory, nic.stats, nic.filters.engine)
+        self.open = False
+        """Frames from the link reach the MAC: link up and no loopback."""
+        self._held = False
+        self._watch_fifo = False
+        self.doorbells = 0
+        self.batches = 0
+
+    # --- registers -------------------------------------------------------------------------------
+
+    def write_rctl(self, old: int, new: int) -> None:
+        """Turn the receiver on or off; filters and buffer size take effect at once."""
+        self.engine.rctl = new
+        if (old ^ new) & RCTL_LBM:
+            self._nic.update_loopback()
+        if new & ~old & RCTL_EN:
+            if not new & RCTL_ANY and not self._nic.filters.any_address():
+                self._nic.misuse.note("rx-no-address", f"RCTL={new:#x}")
+            self._kick()
+        elif old & ~new & RCTL_EN:
+            self._release()
+
+    def read_rdh(self, value: int) -> int:
+        """Return the head as the engine has it."""
+        return self.engine.head
+
+    def write_rdh(self, old: int, new: int) -> None:
+        """Move the head; software does so only after a reset (SDM 13.4.28)."""
+        self.engine.head = new
+
+    def write_rdt(self, old: int, new: int) -> None:
+        """Give free descriptors (SDM 13.4.29)."""
+        self.doorbells += 1
+        engine = self.engine
+        engine.tail = new
+        if self._held or engine.fifo_frames:
+            self._kick()
+
+    def write_ring(self, old: int, new: int) -> None:
+        """Take base and length, also while the receiver is on."""
+        peek = self._regs.peek
+        self.engine.base = peek(RDBAH) << 32 | peek(RDBAL)
+        self.engine.len = peek(RDLEN)
+
+    def write_rsrpd(self, old: int, new: int) -> None:
+        """Take the small packet size."""
+        self.engine.rsrpd = new
+
+    def write_rxcsum(self, old: int, new: int) -> None:
+        """Take the checksum offload settings."""
+        self.engine.rxcsum = new
+        self.engine.ipv6_csum = bool(new & RXCSUM_IPV6OFL)
+
+    def write_pba(self, old: int, new: int) -> None:
+        """Divide the packet buffer; the FIFO takes its size at the next reset (SDM 13.4.16)."""
+        receive = min(new & 0xFFFF, PACKET_BUFFER_KIB)
+        self._regs.poke(PBA, receive | (PACKET_BUFFER_KIB - receive) << 16)
+
+    def write_thresholds(self, old: int, new: int) -> None:
+        """FCRTL or FCRTH has changed."""
+        self._nic.flow.update()
+
+    def watch_fifo(self, on: bool) -> None:
+        """Look at the FIFO level after each batch (CTRL.TFCE with a threshold)."""
+        self._watch_fifo = on
+
+    # --- the work --------------------------------------------------------------------------------
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
+        if not self.open:
+            return len(batch)
+        self.batches += 1
+        nic = self._nic
+        engine = self.engine
+        nic.in_engine = True
+        end = engine.receive(batch, start, hold)
+        nic.in_engine = False
+        if end < len(batch):
+            self._held = True
+        causes = engine.take_causes()
+        if causes or self._watch_fifo or nic.reset_pending:
+            self._after(causes)
+        return end
+
+    def loop(self, batch: FrameBatch) -> None:
+        """Take a batch of our own transmitter.  Takes ownership of `batch`."""
+        nic = self._nic
+        nic.in_engine = True
+        self.engine.receive(batch, 0, False)
+        nic.in_engine = False
+        pool.put(batch)
+        self._after(self.engine.take_causes())
+
+    def _after(self, causes: int) -> None:
+        nic = self._nic
+        if causes & ~CAUSES:
+            engine = self.engine
+            if causes & RX_ABORT:
+                nic.misuse.note("rx-abort", f"RDBA={engine.base:#x} RDH={engine.head}")
+            if causes & RX_DATA_ABORT:
+                nic.misuse.note("rx-data-abort", f"before RDH={engine.head}")
+        if self._watch_fifo:
+            nic.flow.fifo_changed()
+        if causes & CAUSES:
+            self._interrupts.received(causes & CAUSES)
+        if nic.reset_pending:
+            nic.finish_reset()
+
+    def _kick(self) -> None:
+        """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""
+        nic = self._nic
+        if nic.in_engine:
+            return
+        engine = self.engine
+        if engine.fifo_frames:
+            nic.in_engine = True
+            engine.kick()
+            nic.in_engine = False
+            self._after(engine.take_causes())
+        if self._held and engine.ready():
+            self._release()
+
+    def _release(self) -> None:
+        if self._held:
+            self._held = False
+            self._link.rx_ready()
+
+    def set_open(self, is_open: bool) -> None:
+        """The link or the loopback mode has changed."""
+        self.open = is_open
+        if not is_open:
+            self._release()
+
+    # --- reset, snapshot -------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """CTRL.RST: the ring and the FIFO go; a new FIFO size takes effect."""
+        self.engine.reset()
+        self.engine.fifo_bytes = (self._regs.peek(PBA) & 0xFFFF) * 1024
+        self._release()
+
+    def state(self) -> dict[str, object]:
+        """Return what a snapshot needs."""
+        return {"engine": self.engine.state()}
+
+    def load(self, state: dict[str, object]) -> None:
+        """Take back what `state` returned; the registers are loaded already."""
+        self.reset()
+        self.engine.load(state["engine"])  # type: ignore[arg-type]

@@ -1,0 +1,16 @@
+"""The statistics registers (SDM 13.7): counted by the engines, read-clear, sticky at FFFFFFFF.
+
+The counters themselves are the compiled `Stats`; this file names them for reports.
+"""
+
+from __future__ import annotations
+
+from e1000emu.regs import STATISTICS, reg
+from fastpath.regfile import Stats
+
+__all__ = ["STATISTICS", "Stats", "describe_statistics"]
+
+
+def describe_statistics() -> dict[str, str]:
+    """Return what each statistics register counts, by name in the order of the offsets."""
+    return {name: reg(name).title for name in STATISTICS}

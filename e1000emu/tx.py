@@ -1,0 +1,243 @@
+"""Transmit control plane: ring registers, doorbell, link push-back, loopback (SDM 3.3-3.5).
+
+The work is the compiled `TxEngine`'s.  `pump` runs it until the tail or until the link has no room;
+it never nests (a doorbell from inside only asks for another round) and hands over to the clock
+after a bounded number of rounds, so a driver that always has more cannot starve the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from e1000emu.links import pool
+from e1000emu.regs import reg
+from fastpath.txring import (
+    RUN_ABORT,
+    RUN_DATA_ABORT,
+    RUN_DELAYED,
+    RUN_MORE,
+    RUN_OFF,
+    TxEngine,
+)
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+    from e1000emu.ports import TimerHandle
+    from fastpath.batch import FrameBatch
+
+__all__ = ["Tx"]
+
+BATCH_FRAMES = 512
+"""Frames of one engine run, at most."""
+ROUNDS = 16
+"""Engine runs of one `pump`, at most; then the clock's other events come first."""
+TXDW, TXQE = reg("ICR").mask("TXDW"), reg("ICR").mask("TXQE")
+CAUSES = 0x1FFFF
+TDBAL, TDBAH, TDLEN = (reg(name).offset for name in ("TDBAL", "TDBAH", "TDLEN"))
+TDT = reg("TDT").offset
+TCTL_EN = reg("TCTL").mask("EN")
+TCTL_SWXOFF = reg("TCTL").mask("SWXOFF")
+TXOFF = reg("STATUS").mask("TXOFF")
+STATUS = reg("STATUS").offset
+
+
+class Tx:
+    """Owns the transmit queue's registers and drives its engine."""
+
+    def __init__(self, nic: Nic) -> None:
+        self._nic = nic
+        self._regs = nic.regs
+        self._link = nic.link
+        self._interrupts = nic.interrupts
+        self.engine = TxEngine(nic.memory, nic.stats)
+        self.engine.rps = nic.model.rps
+        self.open = False
+        """The MAC may send: link up, or loopback."""
+        self.loop: Callable[[FrameBatch], None] | None = None
+        """Where frames go instead of the link (MAC or PHY loopback)."""
+        self._pumping = False
+        self._again = False
+        self._scheduled = False
+        self._pause_timer: TimerHandle | None = None
+        self._paused_until_ns = 0
+        self.doorbells = 0
+        self.batches = 0
+
+    # --- registers -------------------------------------------------------------------------------
+
+    def write_tdt(self, old: int, new: int) -> None:
+        """Ring the doorbell (SDM 13.4.40)."""
+        self.doorbells += 1
+        self.engine.tail = new
+        if self._pumping:
+            self._again = True
+        else:
+            self.pump()
+
+    def read_tdh(self, value: int) -> int:
+        """Return the head as the engine has it."""
+        return self.engine.head
+
+    def write_tdh(self, old: int, new: int) -> None:
+        """Move the head; software does so only after a reset (SDM 13.4.39)."""
+        self.engine.head = new
+
+    def write_ring(self, old: int, new: int) -> None:
+        """Take base and length, whenever they are written."""
+        peek = self._regs.peek
+        self.engine.base = peek(TDBAH) << 32 | peek(TDBAL)
+        self.engine.len = peek(TDLEN)
+
+    def write_tctl(self, old: int, new: int) -> None:
+        """Turn the transmitter on or off; SWXOFF sends one XOFF (SDM 13.4.33)."""
+        self.engine.tctl = new & ~TCTL_SWXOFF
+        if new & TCTL_SWXOFF:
+            self._nic.flow.send_xoff()
+        if new & ~old & TCTL_EN:
+            self.pump()
+
+    def write_txdctl(self, old: int, new: int) -> None:
+        """Take the low threshold (LWTHRESH); descriptors are always fetched when needed."""
+        self.engine.txdctl = new
+
+    # --- the work --------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Send what the ring holds, as far as the link takes it."""
+        if self._pumping:
+            self._again = True
+            return
+        if not self.open or self._paused_until_ns:
+            self._explain()
+            return
+        self._pumping = True
+        try:
+            for _ in range(ROUNDS):
+                self._again = False
+                if not self._round() and not self._again:
+                    return
+                if not self.open or self._paused_until_ns:
+                    return
+        finally:
+            self._pumping = False
+        self._later()
+
+    def _round(self) -> bool:
+        """Run the engine once; return whether there is more to do now."""
+        loop = self.loop
+        if loop is None:
+            room = self._link.tx_room()
+            if room <= 0:
+                return False  # tx_ready goes on
+            if room > BATCH_FRAMES:
+                room = BATCH_FRAMES
+        else:
+            room = BATCH_FRAMES
+        nic = self._nic
+        batch = pool.get()
+        nic.in_engine = True
+        flags = self.engine.run(batch, room)
+        nic.in_engine = False
+        if len(batch):
+            self.batches += 1
+            if loop is None:
+                self._link.transmit(batch)
+            else:
+                loop(batch)
+        else:
+            pool.put(batch)
+        if flags & ~(TXDW | TXQE | RUN_MORE):
+            self._rare(flags)
+        bits = flags & CAUSES
+        if bits:
+            self._interrupts.transmitted(bits)
+        if nic.reset_pending:
+            nic.finish_reset()
+            return False
+        return bool(flags & RUN_MORE)
+
+    def _rare(self, flags: int) -> None:
+        """Deal with delayed interrupts and with what went wrong."""
+        engine = self.engine
+        if flags & RUN_DELAYED:
+            self._interrupts.transmitted_delayed()
+        if flags & RUN_OFF:
+            self._explain()
+        if flags & RUN_ABORT:
+            self._nic.misuse.note("tx-abort", f"TDBA={engine.base:#x} TDH={engine.head}")
+        if flags & RUN_DATA_ABORT:
+            self._nic.misuse.note("tx-data-abort", f"before TDH={engine.head}")
+
+    def _explain(self) -> None:
+        """Say why descriptors wait: the answer to "Tx Unit Hang"."""
+        engine, note = self.engine, self._nic.misuse.note
+        if engine.head == engine.tail:
+            return
+        where = f"TDH={engine.head} TDT={engine.tail} TDLEN={engine.len:#x}"
+        if not engine.tctl & TCTL_EN:
+            note("tx-disabled", where)
+        elif not self._nic.memory.enabled:
+            note("bus-master-off", where)
+        elif engine.len < 128 or max(engine.head, engine.tail - 1) >= engine.len // 16:
+            note("tx-ring", where)
+        elif not self.open:
+            note("tx-link-down", where)
+
+    def _later(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._nic.clock.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        self._scheduled = False
+        self.pump()
+
+    # --- flow control ----------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        """A received PAUSE holds the transmitter."""
+        return self._paused_until_ns > 0
+
+    def pause(self, until_ns: int) -> None:
+        """Stop sending until then (0 = go on): a PAUSE frame came and CTRL.RFCE is set."""
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
+        self._paused_until_ns = until_ns
+        if until_ns:
+            self._regs.set_bits(STATUS, TXOFF)
+            self._pause_timer = self._nic.clock.call_at(until_ns, self._unpause)
+        else:
+            self._regs.clear_bits(STATUS, TXOFF)
+            self.pump()
+
+    def _unpause(self) -> None:
+        self._pause_timer = None
+        self.pause(0)
+
+    # --- reset, snapshot -------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """CTRL.RST: the ring, the contexts and the unfinished frame go."""
+        self.engine.reset()
+        self._paused_until_ns = 0
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
+        self._again = False
+
+    def state(self) -> dict[str, object]:
+        """Return what a snapshot needs."""
+        return {"engine": self.engine.state(), "paused_until_ns": self._paused_until_ns}
+
+    def load(self, state: dict[str, object]) -> None:
+        """Take back what `state` returned."""
+        self.reset()
+        self.engine.load(state["engine"])  # type: ignore[arg-type]
+        until = int(state["paused_until_ns"])  # type: ignore[call-overload]
+        if until:
+            self.pause(until)
+        elif self.open and self.engine.pending():
+            self._later()
