@@ -22,6 +22,9 @@ RX_DATA_ABORT: int
 def crc32(data: bytes, crc: int = 0) -> int:
     """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32; on the wire it stands little-endian."""
 
+def crc32_set_level(level: int = -1) -> int:
+    """Choose the CRC body: 0 table, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest; returns the one in use."""
+
 class RxEngine:
     """One receive queue of the 8254x with MAC filter, FIFO and statistics (SDM 3.2, 13.4.22)."""
 

@@ -57,6 +57,8 @@ class TxEngine:
         """Descriptors between head and tail (0 when the ring is off)."""
     def mid_frame(self) -> bool:
         """A frame is begun and not yet ended by EOP."""
+    def abort_frame(self) -> None:
+        """Forget the unfinished frame (TCTL.EN cleared, ring moved); contexts and registers stay."""
     def reset(self) -> None:
         """CTRL.RST / power-on: ring registers, contexts and the unfinished frame go; TCTL=0."""
     def state(self) -> bytes: ...

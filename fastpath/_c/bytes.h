@@ -32,6 +32,16 @@ static inline void st64le(void *p, uint64_t v) { v = E1_LE64(v); memcpy(p, &v, 8
 static inline void st16be(void *p, uint16_t v) { v = E1_BE16(v); memcpy(p, &v, 2); }
 static inline void st32be(void *p, uint32_t v) { v = E1_BE32(v); memcpy(p, &v, 4); }
 
+/* Store a status byte after everything written before it is visible (the other side may poll). */
+static inline void store_release8(uint8_t *p, uint8_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+
+static inline void store_release64(uint8_t *p, uint64_t v)
+{
+    v = E1_LE64(v);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    memcpy(p, &v, 8);
+}
+
 /* Copy n bytes; lengths of 16..128 (the small frames) by overlapping 16-byte moves, without a call. */
 static inline void copy_bytes(uint8_t *dst, const uint8_t *src, size_t n)
 {

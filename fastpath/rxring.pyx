@@ -1,0 +1,800 @@
+# cython: language_level=3, embedsignature=True
+"""Receive ring engine of the 8254x: filter, errors, checksum status, FIFO, buffer split, write-back, statistics.
+
+A frame that passes is turned into its *image*, the bytes that go to host memory (tag stripped, FCS appended) plus what
+the last descriptor will say. An image goes straight into the buffer when one descriptor holds it; otherwise it is split
+over descriptors, and what finds none waits in the FIFO or with the link.
+
+Sources: SDM 3.2 (reception), 9.2-9.3 (VLAN), 13.4.22 RCTL, 13.4.35 RXCSUM, 13.7 (statistics).
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memmove, memset
+
+from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR, FrameBatch, fb_commit,
+                             fb_reserve)
+from fastpath.csum cimport (csum_add, csum_and_copy, csum_block_add, csum_fold, csum_ipv6_nofold, csum_partial,
+                            csum_tcpudp_nofold)
+from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write
+from fastpath.regfile cimport (ST_ALGNERRC, ST_BPRC, ST_CEXTERR, ST_CRCERRS, ST_GORC, ST_GPRC, ST_MPC, ST_MPRC, ST_PRC64,
+                               ST_RFC, ST_RJC, ST_RLEC, ST_RNBC, ST_ROC, ST_RUC, ST_RXERRC, ST_SYMERRS, ST_TOR, ST_TPR,
+                               Stats, st_add, st_bucket)
+from fastpath.rxfilter cimport (ACCEPT, BROADCAST, MULTICAST, PIF, RCTL_BSEX, RCTL_EN, RCTL_LPE, RCTL_SBP, RCTL_SECRC,
+                                VLAN, RxFilter, rxf_verdict)
+
+
+cdef extern from "bytes.h" nogil:
+    uint16_t ld16be(const void *p)
+    uint32_t ld32be(const void *p)
+    uint32_t ld32le(const void *p)
+    uint64_t ld64le(const void *p)
+    void st32le(void *p, uint32_t v)
+    void st64le(void *p, uint64_t v)
+    void copy_bytes(uint8_t *dst, const uint8_t *src, size_t n)
+    void store_release64(uint8_t *p, uint64_t v)
+
+cdef extern from "crc32.h" nogil:
+    void crc32_init()
+    uint32_t crc32_update(uint32_t crc, const uint8_t *p, size_t n)
+    int crc32_best()
+    int crc32_level
+
+cdef enum:
+    # receive descriptor status and errors (SDM 3.2.3.1, 3.2.3.2)
+    RXD_DD = 0x01
+    RXD_EOP = 0x02
+    RXD_IXSM = 0x04
+    RXD_VP = 0x08
+    RXD_TCPCS = 0x20
+    RXD_IPCS = 0x40
+    RXD_PIF = 0x80
+    RXE_CE = 0x01
+    RXE_SE = 0x02
+    RXE_SEQ = 0x04
+    RXE_CXE = 0x10
+    RXE_TCPE = 0x20
+    RXE_IPE = 0x40
+    RXE_RXE = 0x80
+    RXCSUM_IPOFL = 0x100
+    RXCSUM_TUOFL = 0x200
+    FB_ERRORS = 2 | 4 | 8 | 16
+    STATE_VERSION = 1
+    NOGIL_FROM = 8
+
+crc32_init()
+
+
+def crc32(data, uint32_t crc=0):
+    """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32."""
+    cdef const uint8_t[::1] view = data
+    if view.shape[0] == 0:
+        return crc
+    return crc32_update(crc, &view[0], view.shape[0])
+
+
+def crc32_set_level(int level=-1):
+    """Choose the body: 0 slicing by 8, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest. Returns the level in use."""
+    global crc32_level
+    cdef int best = crc32_best()
+    crc32_level = best if level < 0 or level > best else level
+    return crc32_level
+
+
+cdef class RxEngine:
+    """One receive queue with MAC filter, FIFO and statistics. Registers are plain fields. Host's lock held."""
+
+    def __cinit__(self, DmaTable dma not None, Stats stats not None, RxFilter filter not None):
+        self.dma = dma
+        self.stats = stats
+        self.filter = filter
+        self.fifo = FrameBatch()
+        self.scratch = <uint8_t *>calloc(RX_MAX_IMAGE + 64, 1)
+        if self.scratch == NULL:
+            raise MemoryError
+        self.s.pad_runts = 1
+        self.s.ipv6_csum = 1
+        self.reset()
+
+    def __dealloc__(self):
+        free(self.scratch)
+
+    def reset(self):
+        """CTRL.RST or power-on: ring registers, FIFO, causes and counters go; RCTL is 0. The filter stays."""
+        cdef uint32_t pad = self.s.pad_runts, v6 = self.s.ipv6_csum
+        memset(&self.s, 0, sizeof(self.s))
+        self.s.pad_runts = pad
+        self.s.ipv6_csum = v6
+        self.s.vet = 0x8100
+        self.s.fifo_bytes = 48 << 10            # PBA.RXA at reset: 48 KB
+        self.flush_fifo()
+        self.frames_dropped_disabled = self.frames_filtered = self.frames_bad = self.frames_missed = 0
+        self.ring_errors = self.desc_aborts = self.data_aborts = 0
+
+    def flush_fifo(self):
+        """Forget the frames that wait."""
+        self.fifo.clear()
+        self.fifo_head = 0
+        self.fifo_fill = 0
+        self.s.fifo_off = 0
+
+    def receive(self, FrameBatch batch not None, int start=0, bint hold=False):
+        """Take frames [start, len) of `batch` (borrowed); the index after the last one consumed. See the stub."""
+        cdef int out
+        if start < 0:
+            raise IndexError(f"RxEngine.receive: start {start} is negative")
+        if batch.n - start >= NOGIL_FROM:
+            self.dma.busy += 1
+            with nogil:
+                out = self._receive(batch, start, hold)
+            self.dma.busy -= 1
+            return out
+        return self._receive(batch, start, hold)
+
+    def kick(self):
+        """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""
+        cdef int out = 0
+        if self.s.rctl & RCTL_EN and self.fifo_head < self.fifo.n:
+            self._begin()
+            out = self._drain()
+            self._end()
+        return out
+
+    def take_causes(self):
+        """Return `causes` and clear it."""
+        cdef uint32_t out = self.s.causes
+        self.s.causes = 0
+        return out
+
+    def free_descriptors(self):
+        """Descriptors that the device may fill, 0 when the ring is off."""
+        self._begin()
+        return self.free
+
+    def ready(self):
+        """The FIFO is empty and a descriptor is free, or the receiver drops anyway."""
+        if not self.s.rctl & RCTL_EN:
+            return True
+        self._begin()
+        return self.fifo_head >= self.fifo.n and self.free > 0
+
+    cdef void _begin(self) noexcept nogil:
+        """Look the ring up once per run: pointer, size, free descriptors, buffer size, threshold."""
+        cdef rx_state *s = &self.s
+        cdef uint32_t size
+        self.n = s.len >> 4
+        self.ring_base = s.base & ~<uint64_t>15
+        self.ring = NULL
+        self.free = 0
+        # BSIZE 00/01/10/11: 2048 1024 512 256; with BSEX times 16, 00 reserved (taken as 2048, SDM 13.4.22)
+        size = s.rctl >> 16 & 3
+        self.bsize = 2048 >> size
+        if s.rctl & RCTL_BSEX and size:
+            self.bsize <<= 4
+        if not self.dma.t.enabled or self.n < 8 or s.head >= self.n or s.tail > self.n:
+            self.low = 0
+            return
+        if self.ring_base + <uint64_t>self.n * 16 < self.ring_base:
+            self.ring_errors += 1
+            return
+        # RDT == RDH means no free descriptor (SDM 3.2.6); RDT == size is reached by no index: the rest of the ring
+        self.free = s.tail - s.head if s.tail >= s.head else self.n - s.head + s.tail
+        self.low = self.n >> (1 + (s.rctl >> 8 & 3))
+        self.ring = dma_resolve(&self.dma.t, self.ring_base, <uint64_t>self.n * 16, True)
+
+    cdef void _end(self) noexcept nogil:
+        """Forget the run's pointers, so that nothing dangles when regions change."""
+        self.ring = NULL
+
+    cdef int _receive(self, FrameBatch b, int start, bint hold) noexcept nogil:
+        cdef int i = start, k
+        cdef uint64_t *v = self.stats.v
+        if not self.s.rctl & RCTL_EN:
+            if b.n > start:
+                self.frames_dropped_disabled += b.n - start
+                return b.n
+            return start
+        memset(&self.acc, 0, sizeof(self.acc))
+        self._begin()
+        if self.fifo_head < self.fifo.n:
+            self._drain()
+        while i < b.n:
+            if not self._frame(b.arena + b.f[i].off, b.f[i].len, b.f[i].flags, hold):
+                break
+            i += 1
+        self._end()
+        st_add(v, ST_TPR, self.acc.total)
+        st_add(v, ST_TOR, self.acc.total_bytes)
+        if self.acc.good:
+            st_add(v, ST_GPRC, self.acc.good)
+            st_add(v, ST_GORC, self.acc.good_bytes)
+            st_add(v, ST_BPRC, self.acc.bcast)
+            st_add(v, ST_MPRC, self.acc.mcast)
+            for k in range(6):
+                st_add(v, ST_PRC64 + k, self.acc.bucket[k])
+        return i
+
+    cdef bint _frame(self, const uint8_t *p, uint32_t n, uint32_t fflags, bint hold) noexcept nogil:
+        """One frame from the wire. False: held back, nothing was done."""
+        cdef rx_state *s = &self.s
+        cdef uint64_t *v = self.stats.v
+        cdef const uint8_t *fcs = NULL
+        cdef uint8_t small[80]
+        cdef rx_meta m
+        cdef uint8_t *dst
+        cdef uint8_t *d
+        cdef uint64_t addr
+        cdef uint32_t wire, need, got
+        cdef int verdict
+        cdef bint bad, wrong_size = False
+        if fflags & FB_HAS_FCS:
+            if n < 5:
+                n = 0
+            else:
+                n -= 4
+                fcs = p + n
+                if not fflags & FB_ERRORS and ld32le(fcs) != crc32_update(0, p, n):
+                    fflags |= FB_BAD_CRC
+        if n < 60:
+            # what follows reads 18 bytes, and a link that carries no FCS carries no padding either
+            memset(small, 0, sizeof(small))
+            memcpy(small, p, n)
+            if fcs != NULL:
+                memcpy(small + n, fcs, 4)
+                fcs = small + n
+            elif s.pad_runts and not fflags & FB_ERRORS and n:
+                n = 60
+            p = small
+        wire = n + 4
+        verdict = rxf_verdict(&self.filter.f, p, s.rctl, s.vet)
+        bad = fflags & FB_ERRORS
+        if verdict & ACCEPT and not bad and wire - 64 <= 1522 - 64:
+            # the common case: stored where it came, or not at all
+            need = n if s.rctl & RCTL_SECRC else wire
+            if self.fifo_head >= self.fifo.n and self.free and need <= self.bsize and self.ring != NULL:
+                d = self.ring + <uint64_t>s.head * 16
+                addr = ld64le(d)
+                dst = dma_resolve(&self.dma.t, addr, need, True) if addr else NULL
+                if dst != NULL:
+                    self._image(dst, p, n, fcs, verdict, &m)
+                    store_release64(d + 8, m.len | <uint64_t>m.csum << 16 | <uint64_t>m.status << 32
+                                    | <uint64_t>m.errors << 40 | <uint64_t>m.special << 48)
+                    s.head = s.head + 1 if s.head + 1 < self.n else 0
+                    self.free -= 1
+                    if self.free == self.low:
+                        s.causes |= RXDMT0
+                    s.causes |= RXT0
+                    if m.len <= s.rsrpd:
+                        s.causes |= SRPD
+                    self._total(wire)
+                    self._good(wire, verdict)
+                    return True
+        elif not verdict & ACCEPT:
+            self._total(wire)
+            self.frames_filtered += 1
+            if fflags & FB_SYMBOL_ERR:
+                st_add(v, ST_SYMERRS, 1)
+                s.causes |= RXSEQ
+            return True
+        else:
+            wrong_size = wire < 64 or wire > (16384 if s.rctl & RCTL_LPE else 1522)
+            if bad or wrong_size:
+                if not s.rctl & RCTL_SBP or n > RX_MAX_IMAGE - 8 or n == 0:
+                    self._total(wire)
+                    self._errors(wire, fflags, wrong_size)
+                    self.frames_bad += 1
+                    return True
+        # the general case: build the image, split it, let the rest wait
+        need = wire                             # an upper bound, with the FCS that SECRC may strip
+        if hold:
+            need = (need + self.bsize - 1) // self.bsize
+            if self.fifo_head < self.fifo.n or (self.free < need and (self.n == 0 or need < self.n)):
+                return False
+        self._total(wire)
+        if bad or wrong_size:
+            self._errors(wire, fflags, wrong_size)
+            self.frames_bad += 1
+        self._image(self.scratch, p, n, fcs, verdict, &m)
+        if fflags & FB_BAD_CRC:
+            m.errors |= RXE_CE
+        if fflags & FB_ALIGN_ERR:
+            m.errors |= RXE_CE                  # an alignment error shows as CRC error (SDM 3.2.3.2)
+        if fflags & FB_SYMBOL_ERR:
+            m.errors |= RXE_SE | RXE_RXE
+        if fflags & FB_CARRIER_EXT:
+            m.errors |= RXE_CXE
+        got = 0
+        if self.fifo_head >= self.fifo.n:
+            if self.free:
+                got = self._store(self.scratch, &m, 0)
+            else:
+                st_add(v, ST_RNBC, 1)
+        else:
+            st_add(v, ST_RNBC, 1)
+        if got < m.len:
+            if got == 0 and self.fifo_fill + m.len + 16 > s.fifo_bytes:
+                st_add(v, ST_MPC, 1)            # neither a buffer nor room to wait (SDM 13.7: MPC, RXO)
+                s.causes |= RXO
+                self.frames_missed += 1
+                return True
+            if not self._push(self.scratch, &m):
+                st_add(v, ST_MPC, 1)
+                self.frames_missed += 1
+                return True
+            if got:
+                s.fifo_off = got
+        if not bad and not wrong_size:
+            self._good(wire, verdict)
+        return True
+
+    cdef void _total(self, uint32_t wire) noexcept nogil:
+        self.acc.total += 1
+        self.acc.total_bytes += wire
+
+    cdef void _good(self, uint32_t wire, int verdict) noexcept nogil:
+        self.acc.good += 1
+        self.acc.good_bytes += wire
+        self.acc.bucket[st_bucket(wire)] += 1
+        if verdict & (BROADCAST | MULTICAST):
+            if verdict & BROADCAST:
+                self.acc.bcast += 1
+            else:
+                self.acc.mcast += 1
+
+    cdef void _errors(self, uint32_t wire, uint32_t fflags, bint wrong_size) noexcept nogil:
+        """Error counters of a frame that passed the address filter (SDM 13.7.1-13.7.4, 13.7.33-13.7.36)."""
+        cdef uint64_t *v = self.stats.v
+        cdef bint crc = fflags & (FB_BAD_CRC | FB_ALIGN_ERR)
+        if wrong_size:
+            st_add(v, ST_RLEC, 1)
+            if wire < 64:
+                st_add(v, ST_RFC if crc else ST_RUC, 1)
+            else:
+                st_add(v, ST_RJC if crc else ST_ROC, 1)
+        if wire >= 64:
+            if fflags & FB_BAD_CRC:
+                st_add(v, ST_CRCERRS, 1)
+            if fflags & FB_ALIGN_ERR:
+                st_add(v, ST_ALGNERRC, 1)
+            if fflags & FB_SYMBOL_ERR:
+                st_add(v, ST_RXERRC, 1)
+        if fflags & FB_SYMBOL_ERR:
+            st_add(v, ST_SYMERRS, 1)
+            self.s.causes |= RXSEQ
+        if fflags & FB_CARRIER_EXT:
+            st_add(v, ST_CEXTERR, 1)
+
+    cdef void _image(self, uint8_t *dst, const uint8_t *p, uint32_t n, const uint8_t *fcs, int verdict,
+                     rx_meta *m) noexcept nogil:
+        """Copy the frame's stored bytes to `dst` while summing them, and fill in what the descriptor says."""
+        cdef rx_state *s = &self.s
+        cdef const uint8_t *w = p               # image[i] == w[i] from byte 12 on
+        cdef uint32_t size = n, l3, l4 = 0, l4len = 0, pcss = s.rxcsum & 0xFF, cut, head_sum, body, tail, pseudo = 0
+        cdef uint32_t status = RXD_DD | RXD_EOP, errors = 0
+        cdef bint check_l4 = False
+        m.special = 0
+        m.reserved = 0
+        if verdict & PIF:
+            status |= RXD_PIF
+        if verdict & VLAN and s.vme and n >= 18:
+            status |= RXD_VP
+            m.special = ld16be(p + 14)
+            w = p + 4
+            size -= 4
+        if s.rxcsum & (RXCSUM_IPOFL | RXCSUM_TUOFL):
+            check_l4 = _parse(w, size, s, &status, &errors, &l4, &l4len, &pseudo)
+        if check_l4:
+            cut = l4
+        else:
+            cut = pcss if pcss < size and pcss >= 16 else 0
+            l4len = size - cut
+        if w != p:
+            memcpy(dst, p, 12)
+            if cut < 12:                        # the part that is summed while copied begins after the addresses
+                cut = 12
+                l4len = size - 12
+            memcpy(dst + 12, w + 12, cut - 12)
+        elif cut:
+            memcpy(dst, p, cut)
+        body = csum_and_copy(dst + cut, w + cut, l4len, 0)
+        tail = 0
+        if cut + l4len < size:                  # padding behind the datagram
+            tail = csum_and_copy(dst + cut + l4len, w + cut + l4len, size - cut - l4len, 0)
+        if check_l4:
+            status |= RXD_TCPCS
+            if csum_fold(csum_add(body, pseudo)) != 0:
+                errors |= RXE_TCPE
+        if tail:
+            body = csum_block_add(body, tail, l4len)
+        if not s.rctl & RCTL_SECRC:
+            if fcs != NULL:
+                memcpy(dst + size, fcs, 4)
+            else:
+                st32le(dst + size, crc32_update(0, p, n))
+            body = csum_block_add(body, csum_partial(dst + size, 4, 0), size - cut)
+            size += 4
+        # packet checksum: sum from PCSS to the end of what is stored (SDM 3.2.5, RXCSUM.PCSS)
+        if pcss >= size:
+            body = 0
+        elif pcss < cut:
+            head_sum = csum_partial(dst + pcss, cut - pcss, 0)
+            body = csum_block_add(head_sum, body, cut - pcss)
+        elif pcss > cut:
+            body = csum_partial(dst + pcss, size - pcss, 0)
+        m.csum = ~csum_fold(body) & 0xFFFF
+        if not status & (RXD_IPCS | RXD_TCPCS):
+            status |= RXD_IXSM
+        m.len = size
+        m.status = <uint8_t>status
+        m.errors = <uint8_t>errors
+
+    cdef uint32_t _store(self, const uint8_t *image, const rx_meta *m, uint32_t off) noexcept nogil:
+        """Write the image from byte `off` on into descriptors as long as there are free ones; bytes stored in all."""
+        cdef rx_state *s = &self.s
+        cdef uint8_t local[16]
+        cdef uint8_t *d
+        cdef uint8_t *dst
+        cdef uint64_t addr, q
+        cdef uint32_t chunk, left
+        while off < m.len and self.free:
+            if self.ring != NULL:
+                d = self.ring + <uint64_t>s.head * 16
+            else:
+                d = local
+                if dma_read(&self.dma.t, self.ring_base + <uint64_t>s.head * 16, local, 16):
+                    self.desc_aborts += 1
+                    s.causes |= RX_ABORT
+                    self.free = 0
+                    return off
+            addr = ld64le(d)
+            if addr == 0:
+                # no buffer: the descriptor is given back empty and the next one is tried (SDM 3.2.3)
+                if not self._writeback(RXD_DD * <uint64_t>0x100000000U):
+                    return off
+                continue
+            left = m.len - off
+            chunk = left if left < self.bsize else self.bsize
+            dst = dma_resolve(&self.dma.t, addr, chunk, True)
+            if dst != NULL:
+                copy_bytes(dst, image + off, chunk)
+            elif dma_write(&self.dma.t, addr, image + off, chunk):
+                self.data_aborts += 1
+                s.causes |= RX_DATA_ABORT
+            q = chunk
+            if off == 0:
+                q |= <uint64_t>m.csum << 16         # packet checksum in the first descriptor (SDM 3.2.3)
+            if chunk == left:
+                q |= <uint64_t>m.status << 32 | <uint64_t>m.errors << 40 | <uint64_t>m.special << 48
+            else:
+                q |= <uint64_t>RXD_DD << 32         # status, errors and special are valid in the last one only
+            if not self._writeback(q):
+                return off
+            off += chunk
+        if off >= m.len:
+            s.causes |= RXT0
+            if m.len <= s.rsrpd:
+                s.causes |= SRPD
+        return off
+
+    cdef bint _writeback(self, uint64_t q) noexcept nogil:
+        """Write the second half of the descriptor at head and advance. False: master abort, nothing advanced."""
+        cdef uint8_t local[8]
+        if self.ring != NULL:
+            store_release64(self.ring + <uint64_t>self.s.head * 16 + 8, q)
+        else:
+            st64le(local, q)
+            if dma_write(&self.dma.t, self.ring_base + <uint64_t>self.s.head * 16 + 8, local, 8):
+                self.desc_aborts += 1
+                self.s.causes |= RX_ABORT
+                self.free = 0
+                return False
+        self.s.head = self.s.head + 1 if self.s.head + 1 < self.n else 0
+        self.free -= 1
+        if self.free == self.low:
+            self.s.causes |= RXDMT0
+        return True
+
+    cdef bint _push(self, const uint8_t *image, const rx_meta *m) noexcept nogil:
+        """Let an image wait in the FIFO. False: out of memory."""
+        cdef uint8_t *dst
+        if self.fifo_head >= self.fifo.n:
+            self.fifo.n = 0
+            self.fifo.used = 0
+            self.fifo_head = 0
+            self.fifo_fill = 0
+            self.s.fifo_off = 0
+        dst = fb_reserve(self.fifo, sizeof(rx_meta) + m.len)
+        if dst == NULL:
+            return False
+        memcpy(dst, m, sizeof(rx_meta))
+        memcpy(dst + sizeof(rx_meta), image, m.len)
+        fb_commit(self.fifo, sizeof(rx_meta) + m.len, 0)
+        self.fifo_fill += m.len + 16
+        return True
+
+    cdef int _drain(self) noexcept nogil:
+        """Move waiting frames to host memory in order; how many went completely."""
+        cdef uint8_t *p
+        cdef rx_meta m
+        cdef int out = 0
+        while self.fifo_head < self.fifo.n and self.free:
+            p = self.fifo.arena + self.fifo.f[self.fifo_head].off
+            memcpy(&m, p, sizeof(rx_meta))
+            self.s.fifo_off = self._store(p + sizeof(rx_meta), &m, self.s.fifo_off)
+            if self.s.fifo_off < m.len:
+                break
+            self.s.fifo_off = 0
+            self.fifo_fill -= m.len + 16
+            self.fifo_head += 1
+            out += 1
+        if self.fifo_head >= self.fifo.n:
+            self.fifo.n = 0
+            self.fifo.used = 0
+            self.fifo_head = 0
+        elif self.fifo_head > 1024:
+            self._compact()
+        return out
+
+    cdef void _compact(self) noexcept nogil:
+        """Slide the waiting frames to the arena's start, so that a FIFO that never empties stays small."""
+        cdef int i, n = self.fifo.n - self.fifo_head
+        cdef size_t at = 0
+        for i in range(n):
+            self.fifo.f[i] = self.fifo.f[self.fifo_head + i]
+            memmove(self.fifo.arena + at, self.fifo.arena + self.fifo.f[i].off, self.fifo.f[i].len)
+            self.fifo.f[i].off = <uint32_t>at
+            at += (self.fifo.f[i].len + 63) & ~<size_t>63
+        self.fifo.n = n
+        self.fifo.used = at
+        self.fifo_head = 0
+
+    @property
+    def fifo_used(self):
+        """Bytes that wait in the FIFO."""
+        return self.fifo_fill
+
+    @property
+    def fifo_frames(self):
+        """Frames that wait in the FIFO."""
+        return self.fifo.n - self.fifo_head
+
+    def state(self):
+        """Registers and FIFO as bytes (this build's layout, versioned)."""
+        out = [int(STATE_VERSION).to_bytes(4, "little"), (<char *>&self.s)[:sizeof(rx_state)]]
+        cdef int i
+        for i in range(self.fifo_head, self.fifo.n):
+            out.append(int(self.fifo.f[i].len).to_bytes(4, "little"))
+            out.append(self.fifo[i])
+        return b"".join(out)
+
+    def load(self, bytes data not None):
+        """Restore what `state` gave. ValueError: another version, size or impossible values."""
+        cdef rx_state s
+        cdef rx_meta m
+        cdef const char *p = data
+        at = 4 + sizeof(rx_state)
+        if len(data) < at or int.from_bytes(data[:4], "little") != STATE_VERSION:
+            raise ValueError("RxEngine.load: not a receive engine state of this version")
+        memcpy(&s, p + 4, sizeof(rx_state))
+        waiting = []
+        while at < len(data):
+            size = int.from_bytes(data[at:at + 4], "little")
+            entry = data[at + 4:at + 4 + size]
+            at += 4 + size
+            if len(entry) != size or size < sizeof(rx_meta) or size > RX_MAX_IMAGE + sizeof(rx_meta):
+                raise ValueError("RxEngine.load: damaged FIFO")
+            memcpy(&m, <const char *>(<bytes>entry), sizeof(rx_meta))
+            if m.len != size - sizeof(rx_meta) or m.len == 0 or (not waiting and s.fifo_off >= m.len):
+                raise ValueError("RxEngine.load: damaged FIFO")
+            waiting.append(entry)
+        self.flush_fifo()
+        self.s = s
+        if not waiting:
+            self.s.fifo_off = 0
+        for entry in waiting:
+            self.fifo.append(entry)
+            self.fifo_fill += len(entry) - sizeof(rx_meta) + 16
+
+    @property
+    def base(self):
+        """RDBAH:RDBAL."""
+        return self.s.base
+
+    @base.setter
+    def base(self, uint64_t value):
+        self.s.base = value
+
+    @property
+    def len(self):
+        """RDLEN, bytes."""
+        return self.s.len
+
+    @len.setter
+    def len(self, uint32_t value):
+        self.s.len = value
+
+    @property
+    def head(self):
+        """RDH."""
+        return self.s.head
+
+    @head.setter
+    def head(self, uint32_t value):
+        self.s.head = value
+
+    @property
+    def tail(self):
+        """RDT."""
+        return self.s.tail
+
+    @tail.setter
+    def tail(self, uint32_t value):
+        self.s.tail = value
+
+    @property
+    def rctl(self):
+        """RCTL."""
+        return self.s.rctl
+
+    @rctl.setter
+    def rctl(self, uint32_t value):
+        self.s.rctl = value
+
+    @property
+    def rxdctl(self):
+        """RXDCTL."""
+        return self.s.rxdctl
+
+    @rxdctl.setter
+    def rxdctl(self, uint32_t value):
+        self.s.rxdctl = value
+
+    @property
+    def rxcsum(self):
+        """RXCSUM."""
+        return self.s.rxcsum
+
+    @rxcsum.setter
+    def rxcsum(self, uint32_t value):
+        self.s.rxcsum = value
+
+    @property
+    def rsrpd(self):
+        """RSRPD: frames up to this size raise SRPD; 0 = none."""
+        return self.s.rsrpd
+
+    @rsrpd.setter
+    def rsrpd(self, uint32_t value):
+        self.s.rsrpd = value
+
+    @property
+    def causes(self):
+        """Causes since the control plane last took them."""
+        return self.s.causes
+
+    @causes.setter
+    def causes(self, uint32_t value):
+        self.s.causes = value
+
+    @property
+    def fifo_bytes(self):
+        """Size of the receive FIFO: PBA.RXA * 1024."""
+        return self.s.fifo_bytes
+
+    @fifo_bytes.setter
+    def fifo_bytes(self, uint32_t value):
+        self.s.fifo_bytes = value
+
+    @property
+    def vet(self):
+        """VET: EtherType of tags."""
+        return self.s.vet
+
+    @vet.setter
+    def vet(self, uint32_t value):
+        self.s.vet = value & 0xFFFF
+
+    @property
+    def vme(self):
+        """CTRL.VME."""
+        return bool(self.s.vme)
+
+    @vme.setter
+    def vme(self, bint value):
+        self.s.vme = value
+
+    @property
+    def pad_runts(self):
+        """Frames that came without FCS are padded to 60 bytes (True) or runts (False)."""
+        return bool(self.s.pad_runts)
+
+    @pad_runts.setter
+    def pad_runts(self, bint value):
+        self.s.pad_runts = value
+
+    @property
+    def ipv6_csum(self):
+        """TCP/UDP checksums of IPv6 frames are verified."""
+        return bool(self.s.ipv6_csum)
+
+    @ipv6_csum.setter
+    def ipv6_csum(self, bint value):
+        self.s.ipv6_csum = value
+
+
+cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *status, uint32_t *errors, uint32_t *l4,
+                 uint32_t *l4len, uint32_t *pseudo) noexcept nogil:
+    """Find what RXCSUM asks to verify in the frame `w` (bytes from 12 on are looked at). SDM 3.2.9.
+
+    Sets IPCS/IPE itself; True: a TCP or UDP segment of `l4len` bytes stands at `l4`, sum it with `pseudo`.
+    Ethernet II and SNAP, through one tag; fragments, unknown and damaged headers are left to software.
+    """
+    cdef uint32_t l3 = 14, et = ld16be(w + 12), ihl, tot, proto, i
+    if et == s.vet and n >= 18:
+        et = ld16be(w + 16)
+        l3 = 18
+    if et <= 1500 and n >= l3 + 8 and ld32be(w + l3) == 0xAAAA0300U and ld16be(w + l3 + 4) == 0:
+        et = ld16be(w + l3 + 6)
+        l3 += 8
+    if et == 0x0800:
+        if n < l3 + 20 or w[l3] >> 4 != 4:
+            return False
+        ihl = (w[l3] & 15) * 4
+        tot = ld16be(w + l3 + 2)
+        if ihl < 20 or tot < ihl or l3 + tot > n:
+            return False
+        if s.rxcsum & RXCSUM_IPOFL:
+            status[0] |= RXD_IPCS
+            if _ip_sum(w + l3, ihl) != 0xFFFF:
+                errors[0] |= RXE_IPE
+        if not s.rxcsum & RXCSUM_TUOFL or ld16be(w + l3 + 6) & 0x3FFF:
+            return False
+        proto = w[l3 + 9]
+        l4[0] = l3 + ihl
+        l4len[0] = tot - ihl
+        if not _l4_ok(w + l4[0], proto, l4len[0]):
+            return False
+        pseudo[0] = csum_tcpudp_nofold(ld32be(w + l3 + 12), ld32be(w + l3 + 16), l4len[0], <uint8_t>proto, 0)
+        return True
+    if et != 0x86DD or not s.ipv6_csum or not s.rxcsum & RXCSUM_TUOFL or n < l3 + 40 or w[l3] >> 4 != 6:
+        return False
+    tot = ld16be(w + l3 + 4)
+    if l3 + 40 + tot > n:
+        return False
+    proto = w[l3 + 6]
+    ihl = 0                                 # bytes of extension headers passed
+    for i in range(4):
+        if proto != 0 and proto != 60:      # hop-by-hop and destination options; routing changes the pseudo header
+            break
+        if tot < ihl + 8:
+            return False
+        proto = w[l3 + 40 + ihl]
+        ihl += (<uint32_t>w[l3 + 41 + ihl] + 1) * 8
+        if ihl > tot:
+            return False
+    l4[0] = l3 + 40 + ihl
+    l4len[0] = tot - ihl
+    if not _l4_ok(w + l4[0], proto, l4len[0]):
+        return False
+    pseudo[0] = csum_ipv6_nofold(w + l3 + 8, w + l3 + 24, l4len[0], <uint8_t>proto, 0)
+    return True
+
+
+cdef inline bint _l4_ok(const uint8_t *p, uint32_t proto, uint32_t n) noexcept nogil:
+    """TCP with a whole header, or UDP with a checksum and its length equal to the payload's."""
+    if proto == 6:
+        return n >= 20
+    return proto == 17 and n >= 8 and ld16be(p + 4) == n and ld16be(p + 6) != 0
+
+
+cdef inline uint32_t _ip_sum(const uint8_t *p, uint32_t n) noexcept nogil:
+    """Folded sum of an IPv4 header; 0xFFFF when its check is right."""
+    cdef uint64_t acc = 0
+    cdef uint32_t i = 0
+    while i < n:
+        acc += ld32be(p + i)
+        i += 4
+    acc = (acc & 0xFFFFFFFFU) + (acc >> 32)
+    acc = (acc & 0xFFFF) + (acc >> 16)
+    acc = (acc & 0xFFFF) + (acc >> 16)
+    return <uint32_t>((acc & 0xFFFF) + (acc >> 16))

@@ -1,0 +1,85 @@
+# cython: language_level=3
+"""Transmit ring engine: what one queue remembers, as plain memory."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastpath.batch cimport FrameBatch
+from fastpath.dma cimport DmaTable
+from fastpath.regfile cimport Stats
+
+cpdef enum:
+    TXDW = 0x1
+    TXQE = 0x2
+    TXD_LOW = 0x8000
+    RUN_DELAYED = 0x1000000
+    RUN_MORE = 0x2000000
+    RUN_ABORT = 0x4000000
+    RUN_DATA_ABORT = 0x8000000
+    RUN_OFF = 0x10000000
+
+cdef enum:
+    TX_MAX_FRAME = 16384        # bytes without FCS
+
+cdef struct tx_context:
+    uint8_t ipcss, ipcso, tucss, tucso
+    uint16_t ipcse, tucse
+    uint32_t paylen
+    uint16_t mss
+    uint8_t hdrlen
+    uint8_t tucmd
+
+cdef struct tx_state:
+    # registers
+    uint64_t base
+    uint32_t len, head, tail, tctl, txdctl, vet, vme, rps, max_frame
+    tx_context ctx[2]           # [0] normal, [1] TCP segmentation
+    # the frame between its first descriptor and EOP
+    uint32_t phase              # PH_*
+    uint32_t have               # bytes gathered (PH_LEGACY, PH_DATA); bytes of the open segment (PH_TSO)
+    uint32_t css                # legacy: CSS of the first descriptor
+    uint32_t popts              # POPTS of the first descriptor
+    uint32_t dcmd               # TSO: DCMD of the first descriptor (IFCS, VLE)
+    uint32_t special            # TSO: VLAN tag of the first descriptor
+    tx_context fctx             # context as it was at the first descriptor
+    uint32_t desc_off           # TSO: bytes of the descriptor at head that are already taken
+    uint32_t hdr_have           # TSO: header bytes gathered
+    uint32_t seg_pay            # TSO: payload bytes in the open segment
+    uint32_t seg_sum            # TSO: their sum
+    uint32_t seg_index
+    uint32_t pay_sent           # TSO: payload bytes in finished segments
+    uint32_t pay_left           # TSO: of PAYLEN
+    uint32_t tso_bad            # TSO: terminated abnormally
+    uint8_t hdr[256]
+
+cdef struct tx_acc:
+    uint64_t frames, bytes, total, mcast, bcast
+    uint64_t bucket[6]
+
+cdef class TxEngine:
+    cdef tx_state s
+    cdef uint8_t *partial       # bytes of the unfinished frame between runs
+    cdef readonly DmaTable dma
+    cdef readonly Stats stats
+    cdef public uint64_t mixed_drops, oversize_drops, tso_fails, empty_frames, csum_skips
+    cdef public uint64_t ring_errors, desc_aborts, data_aborts
+    # valid inside one run only
+    cdef uint8_t *cur           # where the open frame is being put together (in the batch's arena)
+    cdef uint32_t front         # bytes kept free before it for a VLAN tag
+    cdef uint32_t flags
+    cdef int stop_at            # frames in the batch at which the run pauses
+    cdef tx_acc acc
+    cdef uint32_t _run(self, FrameBatch b, int max_frames) noexcept nogil
+    cdef bint _open(self, FrameBatch b) noexcept nogil
+    cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle, uint32_t special) noexcept nogil
+    cdef int _fetch(self, uint8_t *dst, uint64_t addr, uint32_t n) noexcept nogil
+    cdef bint _legacy(self, FrameBatch b, uint64_t addr, uint64_t q) noexcept nogil
+    cdef bint _data(self, FrameBatch b, uint64_t addr, uint64_t q) noexcept nogil
+    cdef bint _gather(self, FrameBatch b, uint64_t addr, uint32_t n, uint32_t max_frame) noexcept nogil
+    cdef void _checksum(self, uint8_t *p, uint32_t n, uint32_t css, uint32_t cse, uint32_t cso,
+                        bint udp) noexcept nogil
+    cdef void _drop(self, bint eop) noexcept nogil
+    cdef void _tso_begin(self, uint32_t dcmd, uint32_t popts, uint32_t special) noexcept nogil
+    cdef bint _tso(self, FrameBatch b, uint64_t addr, uint32_t n, bint eop) noexcept nogil
+    cdef void _tso_segment(self, FrameBatch b, bint last) noexcept nogil
+    cdef void _tso_fail(self, bint eop) noexcept nogil
+    cdef void _flush(self) noexcept nogil

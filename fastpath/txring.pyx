@@ -1,0 +1,668 @@
+# cython: language_level=3, embedsignature=True
+"""Transmit ring engine of the 8254x: fetch, contexts, checksum and VLAN insertion, segmentation, write-back.
+
+The engine walks descriptors from head to tail, puts each frame together directly in the batch's arena, and writes DD
+back. Everything that software chooses (ring, lengths, offsets, contexts) is checked here; the worst that a hostile ring
+can do is to have its own frames dropped. Work per run is bounded by `max_frames` and by one ring of descriptors.
+
+Sources: SDM 3.3 (descriptors), 3.4 (ring), 3.5 (segmentation), 13.4.33 TCTL, 13.4.42 TXDCTL, 13.7 (statistics).
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memmove, memset
+
+from fastpath.batch cimport FB_HAS_FCS, FrameBatch, fb_reserve, frame_meta
+from fastpath.csum cimport csum_add, csum_and_copy, csum_block_add, csum_fold, csum_partial
+from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write
+from fastpath.regfile cimport (ST_BPTC, ST_GOTC, ST_GPTC, ST_MPTC, ST_PTC64, ST_TOT, ST_TPT, ST_TSCTC, ST_TSCTFC, Stats,
+                               st_add, st_bucket)
+
+
+cdef extern from "bytes.h" nogil:
+    uint16_t ld16be(const void *p)
+    uint32_t ld32be(const void *p)
+    uint64_t ld64le(const void *p)
+    void st16be(void *p, uint16_t v)
+    void st32be(void *p, uint32_t v)
+    void copy_bytes(uint8_t *dst, const uint8_t *src, size_t n)
+    void store_release8(uint8_t *p, uint8_t v)
+
+cdef enum:
+    # descriptor command bits, as they stand in bits 31:24 of the second quadword (SDM 3.3.3.1, 3.3.7.1)
+    CMD_EOP = 0x01
+    CMD_IFCS = 0x02
+    CMD_IC = 0x04               # legacy
+    CMD_TSE = 0x04              # data, context
+    CMD_RS = 0x08
+    CMD_RPS = 0x10
+    CMD_DEXT = 0x20
+    CMD_VLE = 0x40
+    CMD_IDE = 0x80
+    TUCMD_TCP = 0x01
+    TUCMD_IP = 0x02
+    POPTS_IXSM = 0x01
+    POPTS_TXSM = 0x02
+    TCTL_EN = 0x2
+    TCTL_PSP = 0x8
+    TCP_FIN = 0x01
+    TCP_PSH = 0x08
+    TCP_CWR = 0x80
+    PH_IDLE = 0
+    PH_LEGACY = 1
+    PH_DATA = 2
+    PH_TSO = 3
+    PH_DROP = 4                 # discard until EOP
+    STATE_VERSION = 1
+    NOGIL_FROM = 8              # descriptors from which releasing the GIL (30 ns) pays
+
+
+cdef class TxEngine:
+    """One transmit queue. Registers are plain fields; set them whenever they are written. Host's lock held."""
+
+    def __cinit__(self, DmaTable dma not None, Stats stats not None):
+        self.dma = dma
+        self.stats = stats
+        self.partial = <uint8_t *>malloc(TX_MAX_FRAME + 64)
+        if self.partial == NULL:
+            raise MemoryError
+        self.reset()
+
+    def __dealloc__(self):
+        free(self.partial)
+
+    def reset(self):
+        """CTRL.RST or power-on: ring registers, contexts, unfinished frame and counters go; TCTL is 0."""
+        memset(&self.s, 0, sizeof(self.s))
+        self.s.max_frame = TX_MAX_FRAME
+        self.s.vet = 0x8100
+        self.mixed_drops = self.oversize_drops = self.tso_fails = self.empty_frames = self.csum_skips = 0
+        self.ring_errors = self.desc_aborts = self.data_aborts = 0
+
+    def run(self, FrameBatch batch not None, int max_frames=256):
+        """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write back; see the stub."""
+        cdef uint32_t todo = self.s.tail - self.s.head
+        cdef uint32_t out
+        if todo >= NOGIL_FROM:
+            self.dma.busy += 1
+            with nogil:
+                out = self._run(batch, max_frames)
+            self.dma.busy -= 1
+            return out
+        return self._run(batch, max_frames)
+
+    def abort_frame(self):
+        """Forget the unfinished frame (TCTL.EN cleared, ring moved); contexts and registers stay."""
+        self.s.phase = PH_IDLE
+        self.s.have = 0
+        self.s.desc_off = 0
+
+    def pending(self):
+        """Descriptors between head and tail, 0 when the ring is off."""
+        cdef uint32_t n = self.s.len >> 4
+        cdef uint32_t tail = 0 if self.s.tail == n else self.s.tail
+        if n < 8 or self.s.head >= n or tail > n:
+            return 0
+        return tail - self.s.head if tail >= self.s.head else n - self.s.head + tail
+
+    def mid_frame(self):
+        """Whether a frame is begun and not yet ended by EOP."""
+        return self.s.phase != PH_IDLE
+
+    cdef uint32_t _run(self, FrameBatch b, int max_frames) noexcept nogil:
+        cdef tx_state *s = &self.s
+        cdef uint32_t n = s.len >> 4
+        cdef uint32_t head = s.head, tail = s.tail, budget = n, before, after, low
+        cdef uint64_t base = s.base & ~<uint64_t>15
+        cdef uint64_t addr, q
+        cdef uint8_t *ring
+        cdef uint8_t *d
+        cdef uint8_t local[16]
+        cdef uint32_t cmd
+        cdef bint all_back = (s.txdctl >> 16 & 0x3F) != 0       # WTHRESH: every descriptor is written back
+        cdef uint32_t rs_mask = CMD_RS | (CMD_RPS if s.rps else 0)
+        self.flags = 0
+        self.cur = NULL
+        self.front = 4 if s.vme else 0
+        if tail == n:
+            tail = 0
+        if not s.tctl & TCTL_EN or not self.dma.t.enabled or max_frames <= 0:
+            return RUN_OFF
+        if n < 8 or head >= n or tail > n:
+            # TDLEN below one cache line of descriptors, or an index beyond the ring: no ring to walk
+            if head != tail:
+                self.ring_errors += 1
+            return RUN_OFF
+        if base + <uint64_t>n * 16 < base:
+            self.ring_errors += 1
+            self.dma.t.aborts += 1
+            return RUN_OFF | RUN_ABORT
+        if head == tail:
+            return 0
+        before = tail - head if tail > head else n - head + tail
+        self.stop_at = b.n + max_frames if b.n < 0x7FFFFFFF - max_frames else 0x7FFFFFFF
+        memset(&self.acc, 0, sizeof(self.acc))
+        ring = dma_resolve(&self.dma.t, base, <uint64_t>n * 16, True)
+        while head != tail:
+            if budget == 0 or b.n >= self.stop_at:
+                self.flags |= RUN_MORE
+                break
+            if ring != NULL:
+                d = ring + <uint64_t>head * 16
+            else:
+                d = local
+                if dma_read(&self.dma.t, base + <uint64_t>head * 16, local, 16):
+                    self.desc_aborts += 1
+                    self.flags |= RUN_ABORT
+                    break
+            addr = ld64le(d)
+            q = ld64le(d + 8)
+            cmd = <uint32_t>(q >> 24) & 0xFF
+            if not cmd & CMD_DEXT:
+                if not self._legacy(b, addr, q):
+                    self.flags |= RUN_MORE
+                    break
+            elif (q >> 20) & 0xF == 1:
+                if not self._data(b, addr, q):
+                    self.flags |= RUN_MORE
+                    break
+            elif (q >> 20) & 0xF == 0:
+                _load_context(&s.ctx[1 if cmd & CMD_TSE else 0], addr, q)
+            else:
+                # DTYP 2..15 are not defined: consumed without effect
+                self.mixed_drops += 1
+            if cmd & rs_mask or all_back:
+                if ring != NULL:
+                    store_release8(d + 12, (d[12] & 0xF0) | 1)
+                else:
+                    local[12] = (local[12] & 0xF0) | 1
+                    if dma_write(&self.dma.t, base + <uint64_t>head * 16 + 12, local + 12, 1):
+                        self.desc_aborts += 1
+                        self.flags |= RUN_ABORT
+                        break
+                self.flags |= RUN_DELAYED if cmd & CMD_IDE else TXDW
+            head += 1
+            if head == n:
+                head = 0
+            budget -= 1
+        s.head = head
+        if self.cur != NULL and s.phase != PH_IDLE:
+            if s.phase == PH_TSO:
+                memcpy(self.cur, s.hdr, s.fctx.hdrlen)      # not written yet: keep snapshots free of stale bytes
+            memcpy(self.partial, self.cur, s.have)
+        self.cur = NULL
+        self._flush()
+        if head == tail:
+            self.flags |= TXQE
+            self.flags &= ~<uint32_t>RUN_MORE
+        low = (s.txdctl >> 25) * 8
+        after = tail - head if tail >= head else n - head + tail
+        if low and before > low and after <= low:
+            self.flags |= TXD_LOW
+        return self.flags
+
+    cdef bint _open(self, FrameBatch b) noexcept nogil:
+        """Point `cur` at room for the largest frame, with what an earlier run gathered; False when there is none."""
+        cdef uint8_t *p
+        if self.cur == NULL:
+            p = fb_reserve(b, TX_MAX_FRAME + 128)
+            if p == NULL:
+                return False
+            self.cur = p + self.front
+            if self.s.have:
+                memcpy(self.cur, self.partial, self.s.have)
+        return True
+
+    cdef int _fetch(self, uint8_t *dst, uint64_t addr, uint32_t n) noexcept nogil:
+        """Copy `n` bytes of host memory; bytes outside it are FF."""
+        cdef uint8_t *p = dma_resolve(&self.dma.t, addr, n, False)
+        if p != NULL:
+            copy_bytes(dst, p, n)
+            return 0
+        if dma_read(&self.dma.t, addr, dst, n):
+            self.data_aborts += 1
+            self.flags |= RUN_DATA_ABORT
+            return -1
+        return 0
+
+    cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle, uint32_t special) noexcept nogil:
+        """Make the `n` bytes at `cur` a frame of the batch: tag, padding, FCS mark, statistics."""
+        cdef uint8_t *p = self.cur
+        cdef frame_meta *m
+        cdef uint32_t wire
+        self.cur = NULL
+        self.s.have = 0
+        if vle and self.s.vme and n >= 12:
+            p -= 4
+            memmove(p, p + 4, 12)
+            st16be(p + 12, <uint16_t>self.s.vet)
+            st16be(p + 14, <uint16_t>special)
+            n += 4
+        if ifcs and n < 60 and self.s.tctl & TCTL_PSP:
+            memset(p + n, 0, 60 - n)
+            n = 60
+        m = &b.f[b.n]
+        m.off = <uint32_t>(p - b.arena)
+        m.len = n
+        m.flags = 0 if ifcs else FB_HAS_FCS
+        m.mark = 0
+        m.tstamp_ns = 0
+        b.used = (m.off + n + 63) & ~<size_t>63
+        b.n += 1
+        wire = n + (4 if ifcs else 0)
+        self.acc.total += wire
+        if wire >= 64:          # TPT and GPTC count packets of 64 bytes or more (SDM 13.7, p351)
+            self.acc.frames += 1
+            self.acc.bytes += wire
+            self.acc.bucket[st_bucket(wire)] += 1
+            if p[0] & 1:
+                if p[0] & p[1] & p[2] & p[3] & p[4] & p[5] == 0xFF:
+                    self.acc.bcast += 1
+                else:
+                    self.acc.mcast += 1
+
+    cdef void _flush(self) noexcept nogil:
+        """Add the run's sums to the statistics registers."""
+        cdef uint64_t *v = self.stats.v
+        cdef int i
+        st_add(v, ST_TOT, self.acc.total)
+        if self.acc.frames:
+            st_add(v, ST_TPT, self.acc.frames)
+            st_add(v, ST_GPTC, self.acc.frames)
+            st_add(v, ST_GOTC, self.acc.bytes)
+            st_add(v, ST_MPTC, self.acc.mcast)
+            st_add(v, ST_BPTC, self.acc.bcast)
+            for i in range(6):
+                st_add(v, ST_PTC64 + i, self.acc.bucket[i])
+
+    cdef void _drop(self, bint eop) noexcept nogil:
+        """Give up the open frame; what follows up to EOP is discarded."""
+        self.cur = NULL
+        self.s.have = 0
+        self.s.phase = PH_IDLE if eop else PH_DROP
+
+    cdef bint _gather(self, FrameBatch b, uint64_t addr, uint32_t n, uint32_t max_frame) noexcept nogil:
+        """Append a descriptor's bytes to the open frame; False: the frame grew over the limit."""
+        if self.s.have + n > max_frame:
+            self.oversize_drops += 1
+            return False
+        self._fetch(self.cur + self.s.have, addr, n)
+        self.s.have += n
+        return True
+
+    cdef void _checksum(self, uint8_t *p, uint32_t n, uint32_t css, uint32_t cse, uint32_t cso,
+                        bint udp) noexcept nogil:
+        """Insert the check of [css, cse] at cso; cse 0 means to the end. Ranges outside the frame write nothing."""
+        cdef uint32_t end = n if cse == 0 or cse >= n else cse + 1
+        cdef uint16_t check
+        if css >= n or end <= css or cso + 2 > n:
+            self.csum_skips += 1
+            return
+        check = csum_fold(csum_partial(p + css, end - css, 0))
+        if udp and check == 0:
+            check = 0xFFFF              # RFC 768: 0 would mean that there is none
+        st16be(p + cso, check)
+
+    cdef bint _legacy(self, FrameBatch b, uint64_t addr, uint64_t q) noexcept nogil:
+        """One legacy descriptor (SDM 3.3.3). False: no room in the batch, nothing was done."""
+        cdef tx_state *s = &self.s
+        cdef uint32_t n = <uint32_t>q & 0xFFFF
+        cdef uint32_t cmd = <uint32_t>(q >> 24) & 0xFF
+        cdef bint eop = cmd & CMD_EOP
+        if addr == 0:
+            n = 0
+        if s.phase == PH_DROP:
+            if eop:
+                s.phase = PH_IDLE
+            return True
+        if s.phase == PH_DATA or s.phase == PH_TSO:
+            self.mixed_drops += 1
+            if s.phase == PH_TSO:
+                self._tso_fail(eop)
+            else:
+                self._drop(eop)
+            return True
+        if not self._open(b):
+            return False
+        if s.phase == PH_IDLE:
+            s.phase = PH_LEGACY
+            s.css = <uint32_t>(q >> 40) & 0xFF      # CSS counts in the first descriptor (SDM 3.3.3)
+        if n and not self._gather(b, addr, n, s.max_frame):
+            self._drop(eop)
+            return True
+        if eop:
+            s.phase = PH_IDLE
+            if s.have == 0:
+                self.empty_frames += 1
+                self.cur = NULL
+                return True
+            if cmd & CMD_IC:                        # IC, IFCS, VLE count in the descriptor with EOP
+                self._checksum(self.cur, s.have, s.css, 0, <uint32_t>(q >> 16) & 0xFF, False)
+            self._emit(b, s.have, cmd & CMD_IFCS, cmd & CMD_VLE, <uint32_t>(q >> 48))
+        return True
+
+    cdef bint _data(self, FrameBatch b, uint64_t addr, uint64_t q) noexcept nogil:
+        """One TCP/IP data descriptor (SDM 3.3.7). False: paused for room in the batch."""
+        cdef tx_state *s = &self.s
+        cdef uint32_t n = <uint32_t>q & 0xFFFFF
+        cdef uint32_t cmd = <uint32_t>(q >> 24) & 0xFF
+        cdef uint32_t popts = <uint32_t>(q >> 40) & 0xFF
+        cdef bint eop = cmd & CMD_EOP
+        if addr == 0:
+            n = 0
+        if s.phase == PH_DROP:
+            if eop:
+                s.phase = PH_IDLE
+            return True
+        if s.phase == PH_LEGACY:
+            self.mixed_drops += 1
+            self._drop(eop)
+            return True
+        if s.phase == PH_TSO or (s.phase == PH_IDLE and cmd & CMD_TSE):
+            if s.phase == PH_IDLE:
+                self._tso_begin(cmd, popts, <uint32_t>(q >> 48))
+            return self._tso(b, addr, n, eop)
+        if not self._open(b):
+            return False
+        if s.phase == PH_IDLE:
+            s.phase = PH_DATA
+            s.popts = popts                         # POPTS counts in the first descriptor (SDM 3.3.7)
+            s.fctx = s.ctx[0]
+        if n and not self._gather(b, addr, n, s.max_frame):
+            self._drop(eop)
+            return True
+        if eop:
+            s.phase = PH_IDLE
+            if s.have == 0:
+                self.empty_frames += 1
+                self.cur = NULL
+                return True
+            if s.popts & POPTS_IXSM:
+                self._checksum(self.cur, s.have, s.fctx.ipcss, s.fctx.ipcse, s.fctx.ipcso, False)
+            if s.popts & POPTS_TXSM:
+                self._checksum(self.cur, s.have, s.fctx.tucss, s.fctx.tucse, s.fctx.tucso,
+                               not s.fctx.tucmd & TUCMD_TCP)
+            self._emit(b, s.have, cmd & CMD_IFCS, cmd & CMD_VLE, <uint32_t>(q >> 48))
+        return True
+
+    cdef void _tso_begin(self, uint32_t dcmd, uint32_t popts, uint32_t special) noexcept nogil:
+        """First data descriptor of a segmentation context: freeze the context, check that its offsets make sense."""
+        cdef tx_state *s = &self.s
+        cdef tx_context *c = &s.fctx
+        cdef uint32_t need_ip, need_l4
+        s.phase = PH_TSO
+        s.fctx = s.ctx[1]
+        s.dcmd = dcmd
+        s.popts = popts
+        s.special = special
+        s.have = s.hdr_have = s.seg_pay = s.seg_sum = s.seg_index = s.pay_sent = s.desc_off = 0
+        s.pay_left = c.paylen
+        need_ip = c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
+        need_l4 = c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
+        # Header shorter than what is to be rewritten in it, nothing to cut, or a segment above the frame limit
+        s.tso_bad = (c.mss == 0 or c.paylen == 0 or c.hdrlen < need_ip or c.hdrlen < need_l4
+                     or <uint32_t>c.hdrlen + c.mss > s.max_frame
+                     or (popts & POPTS_IXSM and c.ipcso + 2 > c.hdrlen)
+                     or (popts & POPTS_TXSM and c.tucso + 2 > c.hdrlen))
+
+    cdef void _tso_fail(self, bint eop) noexcept nogil:
+        """End the segmentation context abnormally; segments already sent stay sent (SDM 3.3.7.1)."""
+        self.tso_fails += 1
+        st_add(self.stats.v, ST_TSCTFC, 1)
+        self.s.desc_off = 0
+        self._drop(eop)
+
+    cdef bint _tso(self, FrameBatch b, uint64_t addr, uint32_t n, bint eop) noexcept nogil:
+        """Bytes of one descriptor of a segmentation context. False: paused at a segment's start, call again."""
+        cdef tx_state *s = &self.s
+        cdef uint32_t hdrlen = s.fctx.hdrlen, mss = s.fctx.mss
+        cdef uint32_t take, off = s.desc_off, part
+        cdef uint8_t *src
+        cdef uint8_t *dst
+        if s.tso_bad:
+            self._tso_fail(eop)
+            return True
+        src = dma_resolve(&self.dma.t, addr, n, False) if n else NULL
+        while off < n:
+            if s.hdr_have < hdrlen:
+                take = hdrlen - s.hdr_have
+                if take > n - off:
+                    take = n - off
+                if src != NULL:
+                    memcpy(s.hdr + s.hdr_have, src + off, take)
+                else:
+                    self._fetch(s.hdr + s.hdr_have, addr + off, take)
+                s.hdr_have += take
+                off += take
+                continue
+            if s.pay_left == 0:
+                s.tso_bad = 1                       # more data than PAYLEN: the context has ended
+                break
+            if s.seg_pay == 0:
+                if b.n >= self.stop_at or not self._open(b):
+                    s.desc_off = off
+                    return False
+                s.have = hdrlen
+            elif not self._open(b):
+                s.desc_off = off
+                return False
+            take = mss - s.seg_pay
+            if take > s.pay_left:
+                take = s.pay_left
+            if take > n - off:
+                take = n - off
+            dst = self.cur + s.have
+            if src != NULL:
+                if s.popts & POPTS_TXSM:
+                    part = csum_and_copy(dst, src + off, take, 0)
+                else:
+                    part = 0
+                    memcpy(dst, src + off, take)
+            else:
+                self._fetch(dst, addr + off, take)
+                part = csum_partial(dst, take, 0)
+            s.seg_sum = csum_block_add(s.seg_sum, part, s.seg_pay)
+            s.seg_pay += take
+            s.have += take
+            s.pay_left -= take
+            off += take
+            if s.seg_pay == mss or s.pay_left == 0:
+                self._tso_segment(b, s.pay_left == 0)
+        s.desc_off = 0
+        if s.tso_bad:
+            self._tso_fail(eop)
+            return True
+        if eop:
+            if s.pay_left:
+                # fewer bytes than PAYLEN: what is gathered goes out as the last segment, the context has failed
+                if s.seg_pay:
+                    self._tso_segment(b, True)
+                self._tso_fail(True)
+            else:
+                st_add(self.stats.v, ST_TSCTC, 1)
+                s.phase = PH_IDLE
+        return True
+
+    cdef void _tso_segment(self, FrameBatch b, bint last) noexcept nogil:
+        """Put the header before the open segment's payload, rewrite it (SDM 3.5.6) and send."""
+        cdef tx_state *s = &self.s
+        cdef tx_context *c = &s.fctx
+        cdef uint8_t *p = self.cur
+        cdef uint32_t hdrlen = c.hdrlen, l4 = hdrlen - c.tucss, acc, n
+        cdef uint16_t check
+        cdef uint8_t flags
+        memcpy(p, s.hdr, hdrlen)
+        if c.tucmd & TUCMD_IP:
+            st16be(p + c.ipcss + 2, <uint16_t>(hdrlen - c.ipcss + s.seg_pay))
+            st16be(p + c.ipcss + 4, <uint16_t>(ld16be(s.hdr + c.ipcss + 4) + s.seg_index))
+        else:
+            st16be(p + c.ipcss + 4, <uint16_t>(hdrlen - c.ipcss - 40 + s.seg_pay))
+        if s.popts & POPTS_IXSM:
+            self._checksum(p, hdrlen, c.ipcss, c.ipcse if c.ipcse else hdrlen - 1, c.ipcso, False)
+        if c.tucmd & TUCMD_TCP:
+            st32be(p + c.tucss + 4, ld32be(s.hdr + c.tucss + 4) + s.pay_sent)
+            flags = p[c.tucss + 13]
+            if not last:
+                flags &= ~(TCP_FIN | TCP_PSH) & 0xFF
+            if s.seg_index:
+                flags &= ~TCP_CWR & 0xFF            # RFC 3168 6.1.2: CWR on the first new segment only
+            p[c.tucss + 13] = flags
+        else:
+            st16be(p + c.tucss + 4, <uint16_t>(l4 + s.seg_pay))
+        if s.popts & POPTS_TXSM:
+            # software seeded the field with the pseudo header without length (SDM 3.5.5): add it here
+            acc = csum_partial(p + c.tucss, l4, 0)
+            acc = csum_block_add(acc, s.seg_sum, l4)
+            n = l4 + s.seg_pay
+            acc = csum_add(acc, n)
+            check = csum_fold(acc)
+            if check == 0 and not c.tucmd & TUCMD_TCP:
+                check = 0xFFFF
+            st16be(p + c.tucso, check)
+        s.pay_sent += s.seg_pay
+        s.seg_index += 1
+        n = s.have
+        s.seg_pay = s.seg_sum = 0
+        self._emit(b, n, s.dcmd & CMD_IFCS, s.dcmd & CMD_VLE, s.special)
+
+    def state(self):
+        """Registers, contexts and the unfinished frame as bytes (this build's layout, versioned)."""
+        cdef uint32_t have = self.s.have if self.s.phase != PH_IDLE else 0
+        head = int(STATE_VERSION).to_bytes(4, "little")
+        return head + (<char *>&self.s)[:sizeof(tx_state)] + (<char *>self.partial)[:have]
+
+    def load(self, bytes data not None):
+        """Restore what `state` gave. ValueError: another version, size or impossible values."""
+        cdef tx_state s
+        cdef const char *p = data
+        if len(data) < 4 + sizeof(tx_state) or int.from_bytes(data[:4], "little") != STATE_VERSION:
+            raise ValueError("TxEngine.load: not a transmit engine state of this version")
+        memcpy(&s, p + 4, sizeof(tx_state))
+        if s.phase == PH_IDLE:
+            s.have = 0
+        if (s.phase > PH_DROP or s.max_frame > TX_MAX_FRAME or s.have > TX_MAX_FRAME or s.hdr_have > s.fctx.hdrlen
+                or len(data) != 4 + sizeof(tx_state) + s.have or s.pay_left > s.fctx.paylen
+                or s.desc_off > 0xFFFFF or (s.phase == PH_TSO and not _tso_plausible(&s))):
+            raise ValueError("TxEngine.load: inconsistent state")
+        self.s = s
+        memcpy(self.partial, p + 4 + sizeof(tx_state), s.have)
+
+    @property
+    def base(self):
+        """TDBAH:TDBAL."""
+        return self.s.base
+
+    @base.setter
+    def base(self, uint64_t value):
+        self.s.base = value
+
+    @property
+    def len(self):
+        """TDLEN, bytes."""
+        return self.s.len
+
+    @len.setter
+    def len(self, uint32_t value):
+        self.s.len = value
+
+    @property
+    def head(self):
+        """TDH."""
+        return self.s.head
+
+    @head.setter
+    def head(self, uint32_t value):
+        self.s.head = value
+        self.s.desc_off = 0
+
+    @property
+    def tail(self):
+        """TDT."""
+        return self.s.tail
+
+    @tail.setter
+    def tail(self, uint32_t value):
+        self.s.tail = value
+
+    @property
+    def tctl(self):
+        """TCTL: EN and PSP are looked at."""
+        return self.s.tctl
+
+    @tctl.setter
+    def tctl(self, uint32_t value):
+        self.s.tctl = value
+
+    @property
+    def txdctl(self):
+        """TXDCTL: WTHRESH and LWTHRESH are looked at."""
+        return self.s.txdctl
+
+    @txdctl.setter
+    def txdctl(self, uint32_t value):
+        self.s.txdctl = value
+
+    @property
+    def vet(self):
+        """VET: EtherType of inserted tags."""
+        return self.s.vet
+
+    @vet.setter
+    def vet(self, uint32_t value):
+        self.s.vet = value & 0xFFFF
+
+    @property
+    def vme(self):
+        """CTRL.VME."""
+        return bool(self.s.vme)
+
+    @vme.setter
+    def vme(self, bint value):
+        self.s.vme = value
+
+    @property
+    def rps(self):
+        """82544: RPS reports status as RS does."""
+        return bool(self.s.rps)
+
+    @rps.setter
+    def rps(self, bint value):
+        self.s.rps = value
+
+    @property
+    def max_frame(self):
+        """Longest frame that is sent, FCS not counted."""
+        return self.s.max_frame
+
+    @max_frame.setter
+    def max_frame(self, uint32_t value):
+        if not 60 <= value <= TX_MAX_FRAME:
+            raise ValueError(f"TxEngine.max_frame: {value} is not in 60..{TX_MAX_FRAME}")
+        self.s.max_frame = value
+
+
+cdef void _load_context(tx_context *c, uint64_t a, uint64_t q) noexcept nogil:
+    """TCP/IP context descriptor (SDM 3.3.6)."""
+    c.ipcss = a & 0xFF
+    c.ipcso = a >> 8 & 0xFF
+    c.ipcse = a >> 16 & 0xFFFF
+    c.tucss = a >> 32 & 0xFF
+    c.tucso = a >> 40 & 0xFF
+    c.tucse = a >> 48 & 0xFFFF
+    c.paylen = q & 0xFFFFF
+    c.tucmd = q >> 24 & 0xFF
+    c.hdrlen = q >> 40 & 0xFF
+    c.mss = q >> 48 & 0xFFFF
+
+
+cdef bint _tso_plausible(const tx_state *s) noexcept nogil:
+    """What `_tso` relies on between calls, for states that come from outside."""
+    cdef const tx_context *c = &s.fctx
+    if s.tso_bad:
+        return True
+    return (c.mss != 0 and <uint32_t>c.hdrlen + c.mss <= s.max_frame
+            and c.hdrlen >= c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
+            and c.hdrlen >= c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
+            and (not s.popts & POPTS_IXSM or c.ipcso + 2 <= c.hdrlen)
+            and (not s.popts & POPTS_TXSM or c.tucso + 2 <= c.hdrlen)
+            and s.seg_pay < c.mss and (s.have == 0 if s.seg_pay == 0 else s.have == c.hdrlen + s.seg_pay))
