@@ -124,6 +124,7 @@ class pci_driver:
     shutdown: Callable[[pci_dev], None] | None = None
     suspend: Callable[[pci_dev], None] | None = None
     resume: Callable[[pci_dev], None] | None = None
+    params: Any = None  # the module's parameters
 
 
 class pci_bus:

@@ -1,0 +1,1 @@
+"""Network drivers, one package each."""

@@ -1,0 +1,421 @@
+"""The MAC: reset, initialisation, link, filters, flow control, LEDs (e1000_hw.c; SDM 14).
+
+The EEPROM and PHY halves of the kernel's file are eeprom.py and phy.py beside this one.
+"""
+
+from __future__ import annotations
+
+from stack.core.pci import flush_udelay, msleep, udelay
+from stack.drivers.e1000 import defs as d
+from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, E1000HwError, e1000_hw, er32, ew32
+from stack.drivers.e1000.eeprom import e1000_read_eeprom
+from stack.drivers.e1000.phy import (
+    e1000_config_collision_dist,
+    e1000_copper_link_autoneg,
+    e1000_copper_link_mgp_setup,
+    e1000_detect_gig_phy,
+    e1000_phy_force_speed_duplex,
+    e1000_phy_hw_reset,
+    e1000_phy_link_up,
+    e1000_phy_reset,
+    e1000_read_phy_reg,
+)
+
+MAC_TYPES = {
+    d.E1000_DEV_ID_82544EI_COPPER: d.e1000_82544,
+    d.E1000_DEV_ID_82544GC_COPPER: d.e1000_82544,
+    d.E1000_DEV_ID_82544GC_LOM: d.e1000_82544,
+    d.E1000_DEV_ID_82540EM: d.e1000_82540,
+    d.E1000_DEV_ID_82540EM_LOM: d.e1000_82540,
+    d.E1000_DEV_ID_82540EP: d.e1000_82540,
+    d.E1000_DEV_ID_82540EP_LOM: d.e1000_82540,
+    d.E1000_DEV_ID_82540EP_LP: d.e1000_82540,
+    d.E1000_DEV_ID_82545EM_COPPER: d.e1000_82545,
+    d.E1000_DEV_ID_82545GM_COPPER: d.e1000_82545_rev_3,
+}
+
+RESET_THROUGH_IO = (d.e1000_82544, d.e1000_82540, d.e1000_82545)
+"""These may hang a bus when CTRL.RST is written through memory: the I/O BAR is the safe way."""
+
+
+def e1000_set_mac_type(hw: e1000_hw) -> None:
+    """e1000_hw.c: the MAC from the device id.
+
+    Raises:
+        E1000HwError: an id that this driver does not know.
+    """
+    mac_type = MAC_TYPES.get(hw.device_id)
+    if mac_type is None:
+        raise E1000HwError("MAC_TYPE", f"unknown MAC type: device id {hw.device_id:#06x}")
+    hw.mac_type = mac_type
+
+
+def e1000_set_media_type(hw: e1000_hw) -> None:
+    """e1000_hw.c: every device of the table above is copper."""
+    hw.media_type = d.e1000_media_type_copper
+
+
+def e1000_get_bus_info(hw: e1000_hw) -> None:
+    """e1000_hw.c: bus type and width from STATUS."""
+    status = er32(hw, d.E1000_STATUS)
+    hw.bus_type = "PCI-X" if status & d.E1000_STATUS_PCIX_MODE else "PCI"
+    hw.bus_width_bits = 64 if status & d.E1000_STATUS_BUS64 else 32
+
+
+def e1000_io_write(hw: e1000_hw, port: int, value: int) -> None:
+    """e1000_main.c: outl to the I/O BAR."""
+    hw.bar_write(hw.io_bar, port, value & 0xFFFF_FFFF, 4)
+
+
+def e1000_write_reg_io(hw: e1000_hw, offset: int, value: int) -> None:
+    """e1000_hw.c: write a register through IOADDR and IODATA (SDM 13.1.3)."""
+    e1000_io_write(hw, 0, offset)
+    e1000_io_write(hw, 4, value)
+
+
+def e1000_reset_hw(hw: e1000_hw) -> None:
+    """e1000_hw.c: stop everything and reset the MAC; PCI configuration and PHY stay."""
+    ew32(hw, d.E1000_IMC, d.ALL_INTERRUPTS)
+    ew32(hw, d.E1000_RCTL, 0)
+    ew32(hw, d.E1000_TCTL, d.E1000_TCTL_PSP)
+    E1000_WRITE_FLUSH(hw)
+    msleep(hw.net, 10)  # let transactions on the bus end
+    ctrl = er32(hw, d.E1000_CTRL)
+    if hw.mac_type in RESET_THROUGH_IO and hw.io_bar >= 0:
+        e1000_write_reg_io(hw, d.E1000_CTRL, ctrl | d.E1000_CTRL_RST)
+    elif hw.mac_type == d.e1000_82545_rev_3:
+        ew32(hw, d.E1000_CTRL_DUP, ctrl | d.E1000_CTRL_RST)
+    else:
+        ew32(hw, d.E1000_CTRL, ctrl | d.E1000_CTRL_RST)
+    if hw.mac_type == d.e1000_82544:
+        udelay(hw.net, 10)
+        flush_udelay(hw.net)
+        ew32(hw, d.E1000_CTRL_EXT, er32(hw, d.E1000_CTRL_EXT) | d.E1000_CTRL_EXT_EE_RST)
+        E1000_WRITE_FLUSH(hw)
+        msleep(hw.net, 2)
+    else:
+        msleep(hw.net, 5)  # the EEPROM is read again (e1000_get_auto_rd_done)
+    if hw.mac_type >= d.e1000_82540:
+        # The manageability block would answer ARP for us.
+        ew32(hw, d.E1000_MANC, er32(hw, d.E1000_MANC) & ~d.E1000_MANC_ARP_EN)
+    ew32(hw, d.E1000_IMC, d.ALL_INTERRUPTS)
+    er32(hw, d.E1000_ICR)
+
+
+def e1000_init_hw(hw: e1000_hw) -> None:
+    """e1000_hw.c: after a reset: filters cleared, link set up, counters cleared.
+
+    Raises:
+        E1000HwError: EEPROM or PHY do not answer.
+    """
+    e1000_id_led_init(hw)
+    e1000_set_media_type(hw)
+    e1000_clear_vfta(hw)
+    e1000_init_rx_addrs(hw)
+    for index in range(d.E1000_NUM_MTA_REGISTERS):
+        ew32(hw, d.E1000_MTA + 4 * index, 0)
+    E1000_WRITE_FLUSH(hw)
+    e1000_setup_link(hw)
+    if hw.mac_type > d.e1000_82544:
+        txdctl = er32(hw, d.E1000_TXDCTL)
+        ew32(hw, d.E1000_TXDCTL, txdctl & ~0x003F_0000 | d.E1000_TXDCTL_FULL_TX_DESC_WB)
+    e1000_clear_hw_cntrs(hw)
+
+
+# -- link ------------------------------------------------------------------------------------------
+
+
+def e1000_setup_link(hw: e1000_hw) -> None:
+    """e1000_hw.c: flow control from EEPROM word 0Fh, the PHY, and the pause registers."""
+    if hw.fc == d.E1000_FC_DEFAULT:
+        word = e1000_read_eeprom(hw, d.EEPROM_INIT_CONTROL2_REG)[0]
+        pause = word & d.EEPROM_WORD0F_PAUSE_MASK
+        if pause == 0:
+            hw.fc = d.E1000_FC_NONE
+        elif pause == d.EEPROM_WORD0F_ASM_DIR:
+            hw.fc = d.E1000_FC_TX_PAUSE
+        else:
+            hw.fc = d.E1000_FC_FULL
+    hw.original_fc = hw.fc
+    e1000_setup_copper_link(hw)
+    ew32(hw, d.E1000_FCT, d.FLOW_CONTROL_TYPE)
+    ew32(hw, d.E1000_FCAH, d.FLOW_CONTROL_ADDRESS_HIGH)
+    ew32(hw, d.E1000_FCAL, d.FLOW_CONTROL_ADDRESS_LOW)
+    ew32(hw, d.E1000_FCTTV, hw.fc_pause_time)
+    if not hw.fc & d.E1000_FC_TX_PAUSE:
+        ew32(hw, d.E1000_FCRTL, 0)
+        ew32(hw, d.E1000_FCRTH, 0)
+    else:
+        xon = d.E1000_FCRTL_XONE if hw.fc_send_xon else 0
+        ew32(hw, d.E1000_FCRTL, hw.fc_low_water | xon)
+        ew32(hw, d.E1000_FCRTH, hw.fc_high_water)
+
+
+def e1000_copper_link_preconfig(hw: e1000_hw) -> None:
+    """e1000_hw.c: let the MAC follow the PHY, make sure which PHY it is."""
+    ctrl = er32(hw, d.E1000_CTRL) | d.E1000_CTRL_SLU
+    if hw.mac_type == d.e1000_82544:
+        ctrl |= d.E1000_CTRL_FRCSPD | d.E1000_CTRL_FRCDPX
+        ew32(hw, d.E1000_CTRL, ctrl)
+        e1000_phy_hw_reset(hw)
+        ctrl = er32(hw, d.E1000_CTRL) | d.E1000_CTRL_SLU
+    ctrl &= ~(d.E1000_CTRL_FRCSPD | d.E1000_CTRL_FRCDPX)
+    ew32(hw, d.E1000_CTRL, ctrl)
+    e1000_detect_gig_phy(hw)
+
+
+def e1000_setup_copper_link(hw: e1000_hw) -> None:
+    """e1000_hw.c: bring the PHY up; the link comes later, the watchdog sees it."""
+    e1000_copper_link_preconfig(hw)
+    e1000_copper_link_mgp_setup(hw)
+    if hw.autoneg:
+        e1000_copper_link_autoneg(hw)
+    else:
+        e1000_phy_force_speed_duplex(hw)
+    for _ in range(10):
+        if e1000_phy_link_up(hw):
+            e1000_copper_link_postconfig(hw)
+            return
+        udelay(hw.net, 10)
+
+
+def e1000_copper_link_postconfig(hw: e1000_hw) -> None:
+    """e1000_hw.c: the link is up already: set the MAC for it."""
+    e1000_config_collision_dist(hw)
+    e1000_config_fc_after_link_up(hw)
+
+
+def e1000_get_speed_and_duplex(hw: e1000_hw) -> tuple[int, int]:
+    """e1000_hw.c: (Mb/s, HALF_DUPLEX or FULL_DUPLEX) from STATUS."""
+    status = er32(hw, d.E1000_STATUS)
+    if status & d.E1000_STATUS_SPEED_1000:
+        speed = d.SPEED_1000
+    elif status & d.E1000_STATUS_SPEED_100:
+        speed = d.SPEED_100
+    else:
+        speed = d.SPEED_10
+    return speed, d.FULL_DUPLEX if status & d.E1000_STATUS_FD else d.HALF_DUPLEX
+
+
+def e1000_force_mac_fc(hw: e1000_hw) -> None:
+    """e1000_hw.c: CTRL.RFCE and TFCE as hw.fc says."""
+    ctrl = er32(hw, d.E1000_CTRL) & ~(d.E1000_CTRL_TFCE | d.E1000_CTRL_RFCE)
+    if hw.fc & d.E1000_FC_RX_PAUSE:
+        ctrl |= d.E1000_CTRL_RFCE
+    if hw.fc & d.E1000_FC_TX_PAUSE:
+        ctrl |= d.E1000_CTRL_TFCE
+    ew32(hw, d.E1000_CTRL, ctrl)
+
+
+def e1000_config_fc_after_link_up(hw: e1000_hw) -> None:
+    """e1000_hw.c: resolve pause from both sides' advertisements (IEEE 802.3 table 28B-3)."""
+    if not hw.autoneg:
+        e1000_force_mac_fc(hw)
+        return
+    e1000_read_phy_reg(hw, d.PHY_STATUS)
+    if not e1000_read_phy_reg(hw, d.PHY_STATUS) & d.MII_SR_AUTONEG_COMPLETE:
+        return
+    ours = e1000_read_phy_reg(hw, d.PHY_AUTONEG_ADV)
+    theirs = e1000_read_phy_reg(hw, d.PHY_LP_ABILITY)
+    our_pause, our_asm = bool(ours & d.NWAY_AR_PAUSE), bool(ours & d.NWAY_AR_ASM_DIR)
+    their_pause, their_asm = bool(theirs & d.NWAY_LPAR_PAUSE), bool(theirs & d.NWAY_LPAR_ASM_DIR)
+    if our_pause and their_pause:
+        # Symmetric both sides: full, unless we only ever wanted to obey pause frames.
+        hw.fc = d.E1000_FC_FULL if hw.original_fc == d.E1000_FC_FULL else d.E1000_FC_RX_PAUSE
+    elif not our_pause and our_asm and their_pause and their_asm:
+        hw.fc = d.E1000_FC_TX_PAUSE
+    elif our_pause and our_asm and not their_pause and their_asm:
+        hw.fc = d.E1000_FC_RX_PAUSE
+    elif hw.original_fc in (d.E1000_FC_NONE, d.E1000_FC_TX_PAUSE):
+        hw.fc = d.E1000_FC_NONE
+    else:
+        hw.fc = d.E1000_FC_RX_PAUSE
+    if e1000_get_speed_and_duplex(hw)[1] == d.HALF_DUPLEX:
+        hw.fc = d.E1000_FC_NONE  # pause frames exist in full duplex only
+    e1000_force_mac_fc(hw)
+
+
+def e1000_check_for_link(hw: e1000_hw) -> None:
+    """e1000_hw.c: after a link change: look at the PHY and set the MAC; clears get_link_status.
+
+    Raises:
+        E1000HwError: the PHY does not answer.
+    """
+    if not hw.get_link_status:
+        return
+    if not e1000_phy_link_up(hw):
+        return
+    hw.get_link_status = False
+    if not hw.autoneg:
+        return
+    e1000_config_collision_dist(hw)
+    e1000_config_fc_after_link_up(hw)
+
+
+# -- filters ---------------------------------------------------------------------------------------
+
+
+def e1000_rar_set(hw: e1000_hw, addr: bytes, index: int) -> None:
+    """e1000_hw.c: put `addr` into receive address entry `index`, valid (SDM 13.5.2)."""
+    low = int.from_bytes(addr[:4], "little")
+    high = int.from_bytes(addr[4:6], "little") | d.E1000_RAH_AV
+    ew32(hw, d.E1000_RA + 8 * index, low)
+    E1000_WRITE_FLUSH(hw)
+    ew32(hw, d.E1000_RA + 8 * index + 4, high)
+    E1000_WRITE_FLUSH(hw)
+
+
+def e1000_rar_clear(hw: e1000_hw, index: int) -> None:
+    """Empty receive address entry `index`."""
+    ew32(hw, d.E1000_RA + 8 * index, 0)
+    E1000_WRITE_FLUSH(hw)
+    ew32(hw, d.E1000_RA + 8 * index + 4, 0)
+    E1000_WRITE_FLUSH(hw)
+
+
+def e1000_init_rx_addrs(hw: e1000_hw) -> None:
+    """e1000_hw.c: our address in entry 0, the others empty."""
+    e1000_rar_set(hw, hw.mac_addr, 0)
+    for index in range(1, d.E1000_RAR_ENTRIES):
+        e1000_rar_clear(hw, index)
+
+
+MTA_SHIFTS = (4, 3, 2, 0)
+"""How far the 16 bits of address bytes 4 and 5 are shifted, by RCTL.MO (SDM 13.5.1)."""
+
+
+def e1000_hash_mc_addr(hw: e1000_hw, addr: bytes) -> int:
+    """e1000_hw.c: the 12 bits of `addr` that index the multicast table."""
+    return (addr[4] | addr[5] << 8) >> MTA_SHIFTS[hw.mc_filter_type] & 0xFFF
+
+
+def e1000_clear_vfta(hw: e1000_hw) -> None:
+    """e1000_hw.c: no VLAN passes."""
+    for index in range(d.E1000_VLAN_FILTER_TBL_SIZE):
+        e1000_write_vfta(hw, index, 0)
+
+
+def e1000_write_vfta(hw: e1000_hw, index: int, value: int) -> None:
+    """e1000_hw.c: write VLAN filter word `index`.
+
+    82544: a write to an even entry may destroy the odd one before it, so that is written again.
+    """
+    if hw.mac_type == d.e1000_82544 and index & 1:
+        before = er32(hw, d.E1000_VFTA + 4 * (index - 1))
+        ew32(hw, d.E1000_VFTA + 4 * index, value)
+        E1000_WRITE_FLUSH(hw)
+        ew32(hw, d.E1000_VFTA + 4 * (index - 1), before)
+    else:
+        ew32(hw, d.E1000_VFTA + 4 * index, value)
+    E1000_WRITE_FLUSH(hw)
+
+
+# -- LEDs ------------------------------------------------------------------------------------------
+
+LEDCTL_MODE_LED_ON = 0xE
+LEDCTL_MODE_LED_OFF = 0xF
+LEDCTL_MODE_MASK = 0xF
+
+
+def e1000_id_led_init(hw: e1000_hw) -> None:
+    """e1000_hw.c: from EEPROM word 4, LEDCTL values for "on" and "off" when identifying."""
+    if hw.mac_type < d.e1000_82540:
+        return
+    ledctl = er32(hw, d.E1000_LEDCTL)
+    hw.ledctl_default = hw.ledctl_mode1 = hw.ledctl_mode2 = ledctl
+    settings = e1000_read_eeprom(hw, d.EEPROM_ID_LED_SETTINGS)[0]
+    if settings in (d.ID_LED_RESERVED_0000, d.ID_LED_RESERVED_FFFF):
+        settings = d.ID_LED_DEFAULT
+    for led in range(4):
+        mode = settings >> 4 * led & 0xF
+        shift = 8 * led
+        # Rows 4..9 of the EEPROM map: low half mode 1, high half mode 2; DEF, ON or OFF each.
+        if mode in (4, 5, 6):
+            hw.ledctl_mode1 = _led_mode(hw.ledctl_mode1, shift, LEDCTL_MODE_LED_ON)
+        elif mode in (7, 8, 9):
+            hw.ledctl_mode1 = _led_mode(hw.ledctl_mode1, shift, LEDCTL_MODE_LED_OFF)
+        if mode in (2, 5, 8):
+            hw.ledctl_mode2 = _led_mode(hw.ledctl_mode2, shift, LEDCTL_MODE_LED_ON)
+        elif mode in (3, 6, 9):
+            hw.ledctl_mode2 = _led_mode(hw.ledctl_mode2, shift, LEDCTL_MODE_LED_OFF)
+
+
+def _led_mode(ledctl: int, shift: int, mode: int) -> int:
+    return ledctl & ~(0xFF << shift) | mode << shift
+
+
+def e1000_setup_led(hw: e1000_hw) -> None:
+    """e1000_hw.c: take the LEDs over."""
+    if hw.mac_type >= d.e1000_82540:
+        hw.ledctl_default = er32(hw, d.E1000_LEDCTL)
+        ew32(hw, d.E1000_LEDCTL, hw.ledctl_mode1)
+
+
+def e1000_cleanup_led(hw: e1000_hw) -> None:
+    """e1000_hw.c: give the LEDs back."""
+    if hw.mac_type >= d.e1000_82540:
+        ew32(hw, d.E1000_LEDCTL, hw.ledctl_default)
+
+
+def e1000_led_on(hw: e1000_hw) -> None:
+    """e1000_hw.c: light the identification LED (82544: software pin 0, driven high)."""
+    if hw.mac_type < d.e1000_82540:
+        ctrl = er32(hw, d.E1000_CTRL) | d.E1000_CTRL_SWDPIN0 | d.E1000_CTRL_SWDPIO0
+        ew32(hw, d.E1000_CTRL, ctrl)
+    else:
+        ew32(hw, d.E1000_LEDCTL, hw.ledctl_mode2)
+
+
+def e1000_led_off(hw: e1000_hw) -> None:
+    """e1000_hw.c: put the identification LED out (82544: software pin 0, driven low)."""
+    if hw.mac_type < d.e1000_82540:
+        ctrl = er32(hw, d.E1000_CTRL) & ~d.E1000_CTRL_SWDPIN0 | d.E1000_CTRL_SWDPIO0
+        ew32(hw, d.E1000_CTRL, ctrl)
+    else:
+        ew32(hw, d.E1000_LEDCTL, hw.ledctl_mode1)
+
+
+# -- counters --------------------------------------------------------------------------------------
+
+STAT_REGS_82544 = tuple(range(d.E1000_CRCERRS, d.E1000_TSCTFC + 4, 4))
+
+
+def e1000_clear_hw_cntrs(hw: e1000_hw) -> None:
+    """e1000_hw.c: read every statistics register; reading clears."""
+    bar_read = hw.bar_read
+    for reg in STAT_REGS_82544:
+        bar_read(0, reg, 4)
+
+
+__all__ = [
+    "E1000HwError",
+    "e1000_check_for_link",
+    "e1000_cleanup_led",
+    "e1000_clear_hw_cntrs",
+    "e1000_clear_vfta",
+    "e1000_config_collision_dist",
+    "e1000_config_fc_after_link_up",
+    "e1000_copper_link_postconfig",
+    "e1000_copper_link_preconfig",
+    "e1000_force_mac_fc",
+    "e1000_get_bus_info",
+    "e1000_get_speed_and_duplex",
+    "e1000_hash_mc_addr",
+    "e1000_id_led_init",
+    "e1000_init_hw",
+    "e1000_init_rx_addrs",
+    "e1000_io_write",
+    "e1000_led_off",
+    "e1000_led_on",
+    "e1000_phy_reset",
+    "e1000_rar_clear",
+    "e1000_rar_set",
+    "e1000_reset_hw",
+    "e1000_set_mac_type",
+    "e1000_set_media_type",
+    "e1000_setup_copper_link",
+    "e1000_setup_led",
+    "e1000_setup_link",
+    "e1000_write_reg_io",
+    "e1000_write_vfta",
+]
