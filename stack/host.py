@@ -186,7 +186,7 @@ class Host:
 
         with self.lock:
             before = set(self.dev_by_name)
-            pci_device_add(self, slot, irq)
+            pci_device_add(self, slot, irq=irq)
             for dev in self.dev_base_head:
                 if dev.name not in before:
                     return dev
@@ -294,11 +294,12 @@ class Host:
             for fn in reversed(self._on_close):
                 fn()
             self._on_close.clear()
-            bus = getattr(self, "pci_bus", None)
+            bus = getattr(self, "pci", None)
             if bus is not None:
-                from stack.core.pci import pci_shutdown
+                from stack.core.pci import pci_stop_and_remove_bus_device
 
-                pci_shutdown(self)
+                for pdev in list(bus.devices):
+                    pci_stop_and_remove_bus_device(pdev)
             for dev in reversed(list(self.dev_base_head)):
                 unregister_netdev(dev)
             if self.arp_tbl is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,15 @@ RTAX_RTO_MIN = "rto_min"
 class dst_ops:
     """The family's operations on its dst entries (include/net/dst_ops.h)."""
 
-    __slots__ = ("check", "default_advmss", "family", "mtu", "neigh_lookup", "update_pmtu")
+    __slots__ = (
+        "check",
+        "default_advmss",
+        "family",
+        "link_failure",
+        "mtu",
+        "neigh_lookup",
+        "update_pmtu",
+    )
 
     def __init__(
         self,
@@ -47,6 +54,7 @@ class dst_ops:
         default_advmss: Callable[[Any], int] | None = None,
         neigh_lookup: Callable[..., Any] | None = None,
         update_pmtu: Callable[..., None] | None = None,
+        link_failure: Callable[[Any], None] | None = None,
     ) -> None:
         self.family = family
         self.check = check
@@ -54,6 +62,7 @@ class dst_ops:
         self.default_advmss = default_advmss
         self.neigh_lookup = neigh_lookup
         self.update_pmtu = update_pmtu
+        self.link_failure = link_failure
 
 
 class dst_entry:
@@ -201,10 +210,5 @@ def dst_dev_put(dst: dst_entry) -> None:
 def dst_link_failure(skb: Any) -> None:
     """include/net/dst.h: the next hop cannot be reached; ops of the route decide (ICMP)."""
     dst = skb.dst
-    if dst is not None and dst.ops is not None:
-        failure = getattr(dst.ops, "link_failure", None)
-        if failure is not None:
-            failure(skb)
-
-
-DST_EHOSTUNREACH = -errno.EHOSTUNREACH
+    if dst is not None and dst.ops is not None and dst.ops.link_failure is not None:
+        dst.ops.link_failure(skb)

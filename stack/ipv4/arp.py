@@ -1,0 +1,424 @@
+"""net/ipv4/arp.c: address resolution (RFC 826) on Ethernet for IPv4."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from fastpath.hdr import arp_hdr, arp_put, ip_hdr
+from fastpath.skbuff import (
+    PACKET_HOST,
+    PACKET_LOOPBACK,
+    PACKET_OTHERHOST,
+    alloc_skb,
+    consume_skb,
+    kfree_skb,
+    pskb_may_pull,
+    sk_buff,
+    skb_share_check,
+)
+from stack.core.dev import dev_add_pack, dev_queue_xmit, register_netdevice_notifier
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_ARP_INHDR,
+    SKB_DROP_REASON_HDR_TRUNC,
+    SKB_DROP_REASON_NEIGH_FAILED,
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_link_failure
+from stack.core.neighbour import (
+    NEIGH_UPDATE_F_ADMIN,
+    NEIGH_UPDATE_F_OVERRIDE,
+    NUD_FAILED,
+    NUD_NOARP,
+    NUD_PERMANENT,
+    NUD_REACHABLE,
+    NUD_STALE,
+    NUD_VALID,
+    __neigh_lookup,
+    dev_hard_header,
+    ip_neigh_for_gw,
+    ip_neigh_gw4,
+    neigh_carrier_down,
+    neigh_changeaddr,
+    neigh_connected_output,
+    neigh_event_ns,
+    neigh_hh_init,
+    neigh_ifdown,
+    neigh_lookup,
+    neigh_ops,
+    neigh_remove_one,
+    neigh_resolve_output,
+    neigh_table,
+    neigh_update,
+    neighbour,
+)
+from stack.core.netdevice import (
+    ARPHRD_ETHER,
+    ETH_P_ARP,
+    ETH_P_IP,
+    IFF_LOOPBACK,
+    IFF_NOARP,
+    IFF_POINTOPOINT,
+    NET_RX_DROP,
+    NET_RX_SUCCESS,
+    NETDEV_CHANGE,
+    NETDEV_CHANGEADDR,
+    NETDEV_DOWN,
+    NETDEV_UNREGISTER,
+    net_device,
+    netif_carrier_ok,
+    packet_type,
+)
+
+__all__ = [
+    "arp_create",
+    "arp_init",
+    "arp_process",
+    "arp_rcv",
+    "arp_req_delete",
+    "arp_req_get",
+    "arp_req_set",
+    "arp_send",
+    "arp_solicit",
+    "arp_xmit",
+    "ip_neigh_for_gw",
+    "ip_neigh_gw4",
+]
+
+ARPOP_REQUEST = 1
+ARPOP_REPLY = 2
+ARP_HDR_LEN = 28
+ARPHRD_IEEE802 = 6
+
+# flags of the table in /proc/net/arp (include/uapi/linux/if_arp.h)
+ATF_COM = 0x02
+ATF_PERM = 0x04
+
+RTN_LOCAL = 2
+RTN_BROADCAST = 3
+RTN_MULTICAST = 5
+RT_SCOPE_LINK = 253
+
+
+def arp_init(net: Any) -> None:
+    """net/ipv4/arp.c: the host's arp_tbl, its packet handler and device notifier. Idempotent."""
+    if net.arp_tbl is not None:
+        return
+    net.arp_tbl = neigh_table(net, "arp_cache", ETH_P_IP, arp_constructor)
+    net.arp_conflicts = 0
+    sysctl = net.sysctl
+    for name in ("arp_ignore", "arp_announce", "arp_notify", "arp_accept", "drop_gratuitous_arp"):
+        if not hasattr(sysctl, name):
+            setattr(sysctl, name, 0)
+    dev_add_pack(net, packet_type(ETH_P_ARP, arp_rcv))
+    register_netdevice_notifier(net, arp_netdev_event)
+
+
+def arp_mc_map(addr: int, dev: net_device) -> bytes:
+    """include/net/ip.h ip_eth_mc_map: 01:00:5e and the low 23 bits (RFC 1112 6.4)."""
+    return b"\x01\x00\x5e" + (addr & 0x7FFFFF).to_bytes(3, "big")
+
+
+def arp_constructor(neigh: neighbour) -> int:
+    """net/ipv4/arp.c: first state of a new entry: some addresses need no asking. 0 or -EINVAL."""
+    from stack.ipv4.fib import inet_addr_type_dev_table
+
+    dev = neigh.dev
+    addr = neigh.primary_key
+    if dev.ip_ptr is None:
+        return -errno.EINVAL
+    neigh.type = inet_addr_type_dev_table(neigh.net, dev, addr)
+    if dev.header_ops is None:
+        neigh.nud_state = NUD_NOARP
+        neigh.ops = arp_direct_ops
+    else:
+        if neigh.type == RTN_MULTICAST:
+            neigh.nud_state = NUD_NOARP
+            neigh.ha = arp_mc_map(addr, dev)
+        elif dev.flags & (IFF_NOARP | IFF_LOOPBACK):
+            neigh.nud_state = NUD_NOARP
+            neigh.ha = dev.dev_addr
+        elif neigh.type == RTN_BROADCAST or dev.flags & IFF_POINTOPOINT:
+            neigh.nud_state = NUD_NOARP
+            neigh.ha = dev.broadcast
+        neigh.ops = arp_hh_ops
+    if neigh.nud_state & NUD_VALID:
+        neigh.output = neigh.ops.connected_output
+        if dev.header_ops is not None:
+            neigh_hh_init(neigh)
+    else:
+        neigh.output = neigh.ops.output
+    return 0
+
+
+def arp_error_report(neigh: neighbour, skb: sk_buff) -> None:
+    """net/ipv4/arp.c: nobody answered: tell the sender. Takes ownership of skb."""
+    dst_link_failure(skb)
+    kfree_skb_reason(neigh.net, skb, SKB_DROP_REASON_NEIGH_FAILED)
+
+
+def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
+    """net/ipv4/arp.c: ask for the neighbour: unicast while an address is known, else broadcast.
+
+    Borrows skb (a packet that waits; its source address is used when it is ours).
+    """
+    from stack.ipv4.fib import inet_addr_type_dev_table, inet_select_addr
+
+    dev = neigh.dev
+    target = neigh.primary_key
+    saddr = 0
+    if skb is not None and not neigh.net.sysctl.arp_announce and skb.protocol == ETH_P_IP:
+        source = ip_hdr(skb).saddr
+        if inet_addr_type_dev_table(neigh.net, dev, source) == RTN_LOCAL:
+            saddr = source
+    if not saddr:
+        saddr = inet_select_addr(dev, target, RT_SCOPE_LINK)
+    dest_hw = None
+    if neigh.probes < neigh.parms.ucast_probes and neigh.nud_state & NUD_VALID:
+        dest_hw = neigh.ha
+    arp_send(ARPOP_REQUEST, ETH_P_ARP, target, dev, saddr, dest_hw, dev.dev_addr, None)
+
+
+arp_hh_ops = neigh_ops(arp_solicit, arp_error_report, neigh_resolve_output, neigh_connected_output)
+
+
+def _direct(neigh: neighbour, skb: sk_buff) -> int:
+    return dev_queue_xmit(skb)
+
+
+arp_direct_ops = neigh_ops(arp_solicit, arp_error_report, _direct, _direct)
+
+
+# --- sending ---------------------------------------------------------------------------------------
+
+
+def arp_create(
+    op: int,
+    ptype: int,
+    dest_ip: int,
+    dev: net_device,
+    src_ip: int,
+    dest_hw: bytes | None = None,
+    src_hw: bytes | None = None,
+    target_hw: bytes | None = None,
+) -> sk_buff | None:
+    """net/ipv4/arp.c: an ARP packet with its Ethernet header. None when memory is short.
+
+    dest_hw None: broadcast; src_hw None: the device's; target_hw None: zeros.
+    """
+    src_hw = dev.dev_addr if src_hw is None else src_hw
+    dest_hw = dev.broadcast if dest_hw is None else dest_hw
+    headroom = dev.hard_header_len + dev.needed_headroom + 2
+    skb = alloc_skb(dev.net.skb_small, ARP_HDR_LEN + 18, headroom)
+    if skb is None:
+        return None
+    arp_put(skb, op, src_hw, src_ip, target_hw if target_hw is not None else bytes(6), dest_ip)
+    skb.dev = dev
+    skb.protocol = ETH_P_ARP
+    skb.priority = 7  # TC_PRIO_CONTROL
+    if dev_hard_header(skb, dev, ptype, dest_hw, src_hw, skb.len) < 0:
+        kfree_skb(skb)
+        return None
+    return skb
+
+
+def arp_xmit(skb: sk_buff) -> int:
+    """net/ipv4/arp.c: send it. Takes ownership of skb."""
+    return dev_queue_xmit(skb)
+
+
+def arp_send(
+    op: int,
+    ptype: int,
+    dest_ip: int,
+    dev: net_device,
+    src_ip: int,
+    dest_hw: bytes | None,
+    src_hw: bytes | None,
+    target_hw: bytes | None,
+) -> None:
+    """net/ipv4/arp.c: create and send; nothing on a device without ARP."""
+    if dev.flags & IFF_NOARP:
+        return
+    skb = arp_create(op, ptype, dest_ip, dev, src_ip, dest_hw, src_hw, target_hw)
+    if skb is not None:
+        arp_xmit(skb)
+
+
+def arp_send_gratuitous(dev: net_device, addr: int) -> None:
+    """net/ipv4/devinet.c inetdev_send_gratuitous_arp: announce an address of ours."""
+    arp_send(ARPOP_REQUEST, ETH_P_ARP, addr, dev, addr, None, dev.dev_addr, None)
+
+
+# --- receiving -------------------------------------------------------------------------------------
+
+
+def arp_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
+    """net/ipv4/arp.c: an ARP frame came. Takes ownership of skb."""
+    net = dev.net
+    pkt_type = skb.pkt_type
+    if dev.flags & IFF_NOARP or pkt_type in (PACKET_OTHERHOST, PACKET_LOOPBACK):
+        consume_skb(skb)
+        return NET_RX_SUCCESS
+    shared = skb_share_check(skb)
+    if shared is None:
+        return NET_RX_DROP
+    skb = shared
+    if not pskb_may_pull(skb, ARP_HDR_LEN):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_HDR_TRUNC)
+        return NET_RX_DROP
+    arp = arp_hdr(skb)
+    if arp.ar_hln != dev.addr_len or arp.ar_pln != 4:
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_ARP_INHDR)
+        return NET_RX_DROP
+    return arp_process(net, None, skb)
+
+
+def arp_process(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/arp.c: answer requests for our addresses, learn from what we hear.
+
+    Takes ownership of skb.
+    """
+    from stack.ipv4.fib import inet_addr_type, inet_addr_type_dev_table
+
+    dev = skb.dev
+    in_dev = dev.ip_ptr
+    if in_dev is None:
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return NET_RX_DROP
+    arp = arp_hdr(skb)
+    op = arp.ar_op
+    sha = arp.ar_sha
+    sip = arp.ar_sip
+    tip = arp.ar_tip
+    if (
+        arp.ar_hrd not in (ARPHRD_ETHER, ARPHRD_IEEE802)
+        or arp.ar_pro != ETH_P_IP
+        or op not in (ARPOP_REQUEST, ARPOP_REPLY)
+        or tip >> 28 == 0xE
+        or tip >> 24 == 127
+        # RFC 1812 3.3.2: never believe that a station has a group address. Nor no address.
+        or sha[0] & 1
+        or not any(sha)
+        or sip >> 28 >= 0xE
+    ):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_ARP_INHDR)
+        return NET_RX_DROP
+    garp = sip == tip
+    if garp and net.sysctl.drop_gratuitous_arp:
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_ARP_INHDR)
+        return NET_RX_DROP
+    if not sip:
+        # Duplicate address detection (RFC 5227 2.1.1): answer, learn nothing.
+        if op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == RTN_LOCAL:
+            if not arp_ignore(net, in_dev, sip, tip):
+                arp_send(ARPOP_REPLY, ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
+        consume_skb(skb)
+        return NET_RX_SUCCESS
+    if inet_addr_type(net, sip) == RTN_LOCAL:
+        # Somebody else uses an address of ours: the kernel's routing calls it a martian source
+        # and neither answers nor learns.
+        if sha != dev.dev_addr:
+            net.arp_conflicts += 1
+        consume_skb(skb)
+        return NET_RX_SUCCESS
+    if op == ARPOP_REQUEST and inet_addr_type(net, tip) == RTN_LOCAL:
+        if not arp_ignore(net, in_dev, sip, tip):
+            if neigh_event_ns(net.arp_tbl, sha, sip, dev) is not None:
+                arp_send(ARPOP_REPLY, ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
+        consume_skb(skb)
+        return NET_RX_SUCCESS
+    n = __neigh_lookup(net.arp_tbl, sip, dev, bool(garp and net.sysctl.arp_accept))
+    if n is not None:
+        state = NUD_REACHABLE
+        # Of several answers in a row the first counts; a later change is believed after locktime.
+        override = garp or net.clock.now_ns() > n.updated + n.parms.locktime
+        # Broadcast answers and requests do not show that the neighbour hears us.
+        if op != ARPOP_REPLY or skb.pkt_type != PACKET_HOST:
+            state = NUD_STALE
+        neigh_update(n, sha, state, NEIGH_UPDATE_F_OVERRIDE if override else 0)
+    consume_skb(skb)
+    return NET_RX_SUCCESS
+
+
+def arp_ignore(net: Any, in_dev: Any, sip: int, tip: int) -> bool:
+    """net/ipv4/arp.c: sysctl arp_ignore: True when a request is not to be answered.
+
+    0 answer for any local address; 1 only for those of this interface; 2 as 1 and the sender must
+    be in the same subnet; 8 never.
+    """
+    level = net.sysctl.arp_ignore
+    if not level:
+        return False
+    if level == 1:
+        return not any(ifa.ifa_local == tip for ifa in in_dev.ifa_list)
+    if level == 2:
+        return not any(
+            ifa.ifa_local == tip and not (sip ^ ifa.ifa_address) & ifa.ifa_mask
+            for ifa in in_dev.ifa_list
+        )
+    return level == 8
+
+
+def arp_netdev_event(event: int, dev: net_device) -> None:
+    """net/ipv4/arp.c: what device events do to the cache."""
+    tbl = dev.net.arp_tbl
+    if event == NETDEV_CHANGEADDR:
+        neigh_changeaddr(tbl, dev)
+    elif event == NETDEV_CHANGE:
+        if not netif_carrier_ok(dev):
+            neigh_carrier_down(tbl, dev)
+    elif event in (NETDEV_DOWN, NETDEV_UNREGISTER):
+        neigh_ifdown(tbl, dev)
+
+
+# --- the administrator's table ----------------------------------------------------------------------
+
+
+def arp_req_set(dev: net_device, ip: int, ha: bytes, *, permanent: bool = True) -> None:
+    """net/ipv4/arp.c: `arp -s` (SIOCSARP).
+
+    Raises:
+        OSError: EINVAL for a wrong address length, ENOBUFS when the table is full.
+    """
+    if len(ha) != dev.addr_len:
+        raise OSError(errno.EINVAL, f"hardware address of {len(ha)} bytes on {dev.name}")
+    neigh = __neigh_lookup(dev.net.arp_tbl, ip, dev, True)
+    if neigh is None:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+    state = NUD_PERMANENT if permanent else NUD_STALE
+    err = neigh_update(neigh, ha, state, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
+    if err:
+        raise OSError(-err, os.strerror(-err))
+
+
+def arp_req_get(dev: net_device, ip: int) -> neighbour:
+    """net/ipv4/arp.c: SIOCGARP.
+
+    Raises:
+        OSError: ENXIO, no such entry.
+    """
+    neigh = neigh_lookup(dev.net.arp_tbl, ip, dev)
+    if neigh is None or neigh.nud_state & NUD_NOARP:
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    return neigh
+
+
+def arp_req_delete(dev: net_device, ip: int) -> None:
+    """net/ipv4/arp.c: `arp -d` (SIOCDARP).
+
+    Raises:
+        OSError: ENXIO, no such entry.
+    """
+    neigh = arp_req_get(dev, ip)
+    neigh_update(neigh, None, NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
+    neigh_remove_one(neigh)
+
+
+def arp_state_to_flags(neigh: neighbour) -> int:
+    """net/ipv4/arp.c: the Flags column of /proc/net/arp."""
+    if neigh.nud_state & NUD_PERMANENT:
+        return ATF_PERM | ATF_COM
+    return ATF_COM if neigh.nud_state & NUD_VALID else 0

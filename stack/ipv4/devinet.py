@@ -1,0 +1,275 @@
+"""net/ipv4/devinet.c: the IPv4 addresses of interfaces."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from stack.core.dev import register_netdevice_notifier
+from stack.core.netdevice import (
+    IFF_BROADCAST,
+    IFF_LOOPBACK,
+    NETDEV_CHANGEADDR,
+    NETDEV_CHANGEMTU,
+    NETDEV_DOWN,
+    NETDEV_REGISTER,
+    NETDEV_UNREGISTER,
+    NETDEV_UP,
+    net_device,
+)
+
+IFA_F_SECONDARY = 0x01
+IFA_F_PERMANENT = 0x80
+RT_SCOPE_UNIVERSE = 0
+RT_SCOPE_LINK = 253
+RT_SCOPE_HOST = 254
+INADDR_LOOPBACK = 0x7F000001
+IPV4_MIN_MTU = 68
+
+
+def inet_make_mask(prefixlen: int) -> int:
+    """include/linux/inetdevice.h: 24 -> 255.255.255.0 (host order)."""
+    return 0xFFFFFFFF << (32 - prefixlen) & 0xFFFFFFFF
+
+
+def inet_ifa_match(addr: int, ifa: in_ifaddr) -> bool:
+    """include/linux/inetdevice.h: `addr` is in the subnet of `ifa`."""
+    return not (addr ^ ifa.ifa_address) & ifa.ifa_mask
+
+
+class in_ifaddr:
+    """struct in_ifaddr: one address. `ifa_address` is the peer's on point-to-point links."""
+
+    __slots__ = (
+        "ifa_address",
+        "ifa_broadcast",
+        "ifa_dev",
+        "ifa_flags",
+        "ifa_label",
+        "ifa_local",
+        "ifa_mask",
+        "ifa_prefixlen",
+        "ifa_scope",
+    )
+
+    def __init__(self, local: int, prefixlen: int, label: str = "") -> None:
+        self.ifa_local = local
+        self.ifa_address = local
+        self.ifa_prefixlen = prefixlen
+        self.ifa_mask = inet_make_mask(prefixlen)
+        self.ifa_broadcast = 0
+        self.ifa_flags = IFA_F_PERMANENT
+        self.ifa_scope = RT_SCOPE_UNIVERSE
+        self.ifa_label = label
+        self.ifa_dev: Any = None
+
+
+class in_device:
+    """struct in_device: the IPv4 side of an interface (`dev.ip_ptr`).
+
+    `cnf` overrides sysctls of net.ipv4.conf for this interface. `mc_list` and what else IGMP keeps
+    is IGMP's.
+    """
+
+    __slots__ = ("__dict__", "cnf", "dead", "dev", "ifa_list", "mc_list")
+
+    def __init__(self, dev: net_device) -> None:
+        self.dev = dev
+        self.ifa_list: list[in_ifaddr] = []
+        self.cnf: dict[str, int] = {}
+        self.mc_list: list[Any] = []
+        self.dead = False
+
+
+def __in_dev_get_rtnl(dev: net_device) -> in_device | None:
+    """include/linux/inetdevice.h."""
+    return dev.ip_ptr
+
+
+__in_dev_get_rcu = in_dev_get = __in_dev_get_rtnl
+
+
+def register_inetaddr_notifier(net: Any, fn: Callable[[int, in_ifaddr], Any]) -> None:
+    """net/ipv4/devinet.c: `fn(NETDEV_UP | NETDEV_DOWN, ifa)` for each address added or removed."""
+    net.inetaddr_chain.append(fn)
+
+
+def unregister_inetaddr_notifier(net: Any, fn: Callable[[int, in_ifaddr], Any]) -> None:
+    """net/ipv4/devinet.c."""
+    if fn in net.inetaddr_chain:
+        net.inetaddr_chain.remove(fn)
+
+
+def _notify(event: int, ifa: in_ifaddr) -> None:
+    for fn in tuple(ifa.ifa_dev.dev.net.inetaddr_chain):
+        fn(event, ifa)
+
+
+def devinet_init(net: Any) -> None:
+    """net/ipv4/devinet.c: watch the devices. Idempotent."""
+    if getattr(net, "inetaddr_chain", None) is not None:
+        return
+    net.inetaddr_chain = []
+    register_netdevice_notifier(net, inetdev_event)
+
+
+def inetdev_init(dev: net_device) -> in_device:
+    """net/ipv4/devinet.c: give the device its IPv4 side."""
+    in_dev = in_device(dev)
+    dev.ip_ptr = in_dev
+    return in_dev
+
+
+def inetdev_destroy(in_dev: in_device) -> None:
+    """net/ipv4/devinet.c: the device goes away: so do its addresses."""
+    in_dev.dead = True
+    while in_dev.ifa_list:
+        __inet_del_ifa(in_dev, in_dev.ifa_list[0])
+    in_dev.dev.ip_ptr = None
+
+
+def inetdev_valid_mtu(mtu: int) -> bool:
+    """include/linux/inetdevice.h: IPv4 needs 68 bytes (RFC 791)."""
+    return mtu >= IPV4_MIN_MTU
+
+
+def inetdev_event(event: int, dev: net_device) -> None:
+    """net/ipv4/devinet.c: what device events do to IPv4."""
+    in_dev = dev.ip_ptr
+    if in_dev is None:
+        if event == NETDEV_REGISTER or (event == NETDEV_CHANGEMTU and inetdev_valid_mtu(dev.mtu)):
+            inetdev_init(dev)
+        return
+    if event == NETDEV_UP:
+        if not inetdev_valid_mtu(dev.mtu):
+            return
+        if dev.flags & IFF_LOOPBACK and not in_dev.ifa_list:
+            ifa = in_ifaddr(INADDR_LOOPBACK, 8, dev.name)
+            ifa.ifa_scope = RT_SCOPE_HOST
+            inet_insert_ifa(in_dev, ifa)
+        if getattr(dev.net.sysctl, "arp_notify", 0):
+            inetdev_send_gratuitous_arp(dev, in_dev)
+    elif event == NETDEV_CHANGEADDR:
+        if getattr(dev.net.sysctl, "arp_notify", 0):
+            inetdev_send_gratuitous_arp(dev, in_dev)
+    elif event == NETDEV_UNREGISTER or (
+        event == NETDEV_CHANGEMTU and not inetdev_valid_mtu(dev.mtu)
+    ):
+        inetdev_destroy(in_dev)
+
+
+def inetdev_send_gratuitous_arp(dev: net_device, in_dev: in_device) -> None:
+    """net/ipv4/devinet.c: announce every address."""
+    from stack.ipv4.arp import arp_send_gratuitous
+
+    for ifa in in_dev.ifa_list:
+        arp_send_gratuitous(dev, ifa.ifa_local)
+
+
+def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
+    """net/ipv4/devinet.c: add an address; later ones of a subnet are secondary. 0 or -EEXIST."""
+    if not ifa.ifa_local:
+        return -errno.EINVAL
+    ifa.ifa_flags &= ~IFA_F_SECONDARY
+    ifa.ifa_dev = in_dev
+    last_primary = 0
+    for index, other in enumerate(in_dev.ifa_list):
+        if not other.ifa_flags & IFA_F_SECONDARY and ifa.ifa_scope <= other.ifa_scope:
+            last_primary = index + 1
+        if other.ifa_mask == ifa.ifa_mask and inet_ifa_match(ifa.ifa_address, other):
+            if other.ifa_local == ifa.ifa_local:
+                return -errno.EEXIST
+            if other.ifa_scope != ifa.ifa_scope:
+                return -errno.EINVAL
+            ifa.ifa_flags |= IFA_F_SECONDARY
+    where = len(in_dev.ifa_list) if ifa.ifa_flags & IFA_F_SECONDARY else last_primary
+    in_dev.ifa_list.insert(where, ifa)
+    _notify(NETDEV_UP, ifa)
+    return 0
+
+
+def __inet_del_ifa(in_dev: in_device, ifa: in_ifaddr) -> None:
+    """net/ipv4/devinet.c: remove an address; secondaries of its subnet go with it.
+
+    With sysctl promote_secondaries the first of them becomes primary instead.
+    """
+    net = in_dev.dev.net
+    promote = None
+    doomed = [ifa]
+    if not ifa.ifa_flags & IFA_F_SECONDARY:
+        same = [
+            other
+            for other in in_dev.ifa_list
+            if other.ifa_flags & IFA_F_SECONDARY
+            and other.ifa_mask == ifa.ifa_mask
+            and inet_ifa_match(ifa.ifa_address, other)
+        ]
+        if getattr(net.sysctl, "promote_secondaries", 0) and not in_dev.dead:
+            promote = same[0] if same else None
+        else:
+            doomed = [*same, ifa]
+    for gone in doomed:
+        in_dev.ifa_list.remove(gone)
+        _notify(NETDEV_DOWN, gone)
+    if promote is not None:
+        promote.ifa_flags &= ~IFA_F_SECONDARY
+        _notify(NETDEV_UP, promote)
+
+
+def inet_addr_add(
+    dev: net_device,
+    local: int,
+    prefixlen: int,
+    *,
+    broadcast: int | None = None,
+    peer: int | None = None,
+    scope: int | None = None,
+) -> in_ifaddr:
+    """net/ipv4/devinet.c inet_rtm_newaddr: `ip addr add`.
+
+    Raises:
+        OSError: EEXIST, EINVAL (prefix length), ENOBUFS (IPv4 is off on the interface).
+    """
+    if not 0 <= prefixlen <= 32:
+        raise OSError(errno.EINVAL, f"prefix length {prefixlen} is not 0 to 32")
+    in_dev = dev.ip_ptr
+    if in_dev is None:
+        raise OSError(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv4")
+    ifa = in_ifaddr(local, prefixlen, dev.name)
+    if peer is not None:
+        ifa.ifa_address = peer
+    if broadcast is not None:
+        ifa.ifa_broadcast = broadcast
+    elif prefixlen < 31 and dev.flags & IFF_BROADCAST:
+        ifa.ifa_broadcast = local | ~ifa.ifa_mask & 0xFFFFFFFF
+    if scope is not None:
+        ifa.ifa_scope = scope
+    elif local >> 24 == 127:
+        ifa.ifa_scope = RT_SCOPE_HOST
+    err = inet_insert_ifa(in_dev, ifa)
+    if err:
+        raise OSError(-err, f"{dev.name}: {os.strerror(-err)}")
+    return ifa
+
+
+def inet_addr_del(dev: net_device, local: int, prefixlen: int) -> None:
+    """net/ipv4/devinet.c inet_rtm_deladdr: `ip addr del`.
+
+    Raises:
+        OSError: EADDRNOTAVAIL.
+    """
+    in_dev = dev.ip_ptr
+    for ifa in in_dev.ifa_list if in_dev is not None else ():
+        if ifa.ifa_local == local and ifa.ifa_prefixlen == prefixlen:
+            __inet_del_ifa(in_dev, ifa)
+            return
+    raise OSError(errno.EADDRNOTAVAIL, f"{dev.name}: {os.strerror(errno.EADDRNOTAVAIL)}")
+
+
+def for_each_ifa(net: Any) -> Iterator[in_ifaddr]:
+    """Every IPv4 address of the host, by interface."""
+    for dev in net.dev_base_head:
+        if dev.ip_ptr is not None:
+            yield from tuple(dev.ip_ptr.ifa_list)
