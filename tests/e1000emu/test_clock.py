@@ -1,0 +1,335 @@
+"""The three clocks: order, determinism, waiting, cooperative tasks, readers, asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from e1000emu.clock import (
+    AsyncioClock,
+    ClockError,
+    RealClock,
+    SimulationDeadlock,
+    VirtualClock,
+)
+
+MS = 1_000_000
+
+
+def test_events_run_by_time_then_by_order_of_scheduling():
+    clock = VirtualClock()
+    seen = []
+    clock.call_at(20, lambda: seen.append((clock.now_ns(), "c")))
+    clock.call_at(10, lambda: seen.append((clock.now_ns(), "a")))
+    clock.call_at(10, lambda: seen.append((clock.now_ns(), "b")))
+    clock.call_soon(lambda: seen.append((clock.now_ns(), "soon")))
+    clock.run_until(15)
+    assert seen == [(0, "soon"), (10, "a"), (10, "b")]
+    assert clock.now_ns() == 15
+    clock.run_until_idle()
+    assert seen[-1] == (20, "c")
+
+
+def test_call_soon_runs_before_a_timer_of_the_same_time():
+    clock = VirtualClock()
+    seen = []
+
+    def first():
+        seen.append(1)
+        clock.call_soon(lambda: seen.append(2))
+
+    clock.call_at(5, first)
+    clock.call_at(5, lambda: seen.append(3))
+    clock.run_until(5)
+    assert seen == [1, 2, 3]
+
+
+def test_a_time_in_the_past_does_not_move_the_clock_back():
+    clock = VirtualClock(100)
+    seen = []
+    clock.call_at(50, lambda: seen.append(clock.now_ns()))
+    clock.run_until_idle()
+    assert seen == [100]
+
+
+def test_cancelled_calls_neither_run_nor_move_time():
+    clock = VirtualClock()
+    seen = []
+    handle = clock.call_at(10, lambda: seen.append(1))
+    handle.cancel()
+    handle.cancel()
+    assert handle.cancelled
+    assert clock.run_until_idle()
+    assert (seen, clock.now_ns(), clock.next_ns()) == ([], 0, None)
+
+
+def test_wait_returns_as_soon_as_the_condition_holds():
+    clock = VirtualClock()
+    seen = []
+    for when in (10, 20, 30):
+        clock.call_at(when, lambda: seen.append(1))
+    assert clock.wait(lambda: len(seen) == 2)
+    assert clock.now_ns() == 20
+
+
+def test_wait_times_out_at_the_exact_time():
+    clock = VirtualClock()
+    clock.call_at(1000, lambda: None)
+    assert not clock.wait(lambda: False, 500)
+    assert clock.now_ns() == 500
+    assert not clock.wait(lambda: False, 500)
+    assert clock.now_ns() == 1000
+
+
+def test_wait_with_nothing_left_names_the_deadlock():
+    clock = VirtualClock()
+
+    def never_true():
+        return False
+
+    with pytest.raises(SimulationDeadlock, match="never_true"):
+        clock.wait(never_true)
+
+
+def test_housekeeping_alone_does_not_keep_a_wait_alive():
+    clock = VirtualClock()
+    runs = []
+
+    def housekeeping():
+        runs.append(clock.now_ns())
+        clock.call_at(clock.now_ns() + 2_000_000_000, housekeeping, background=True)
+
+    housekeeping()
+    with pytest.raises(SimulationDeadlock):
+        clock.wait(lambda: False)
+    assert 100 < len(runs) < 200
+    assert clock.run_until_idle()
+
+
+def test_run_until_idle_stops_at_its_limit():
+    clock = VirtualClock()
+
+    def again():
+        clock.call_at(clock.now_ns() + MS, again)
+
+    again()
+    assert not clock.run_until_idle(10 * MS)
+    assert clock.now_ns() == 10 * MS
+
+
+def test_file_descriptors_are_refused_with_the_remedy():
+    with pytest.raises(ClockError, match="RealClock"):
+        VirtualClock().add_reader(0, lambda: None)
+
+
+def test_tasks_take_turns_and_wait_in_virtual_time():
+    clock = VirtualClock()
+    log = []
+
+    def worker(name, period):
+        for _ in range(3):
+            assert not clock.wait(lambda: False, period)
+            log.append((clock.now_ns(), name))
+        return name
+
+    tasks = [clock.spawn(worker, "a", 10), clock.spawn(worker, "b", 15)]
+    assert [t.join() for t in tasks] == ["a", "b"]
+    assert log == [(10, "a"), (15, "b"), (20, "a"), (30, "b"), (30, "a"), (45, "b")]
+
+
+def test_a_task_wakes_another_through_shared_state():
+    clock = VirtualClock()
+    box = []
+
+    def consumer():
+        clock.wait(lambda: bool(box))
+        return box.pop(), clock.now_ns()
+
+    task = clock.spawn(consumer)
+    clock.call_at(77, lambda: box.append("x"))
+    assert task.join() == ("x", 77)
+
+
+def test_a_task_that_raises_raises_in_join():
+    clock = VirtualClock()
+
+    def bad():
+        raise ValueError("bad task")
+
+    with pytest.raises(ValueError, match="bad task"):
+        clock.spawn(bad).join()
+
+
+def test_join_times_out():
+    clock = VirtualClock()
+    task = clock.spawn(lambda: clock.wait(lambda: False, 1000))
+    with pytest.raises(TimeoutError):
+        task.join(10)
+    assert task.join() is False
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=25, deadline=None)
+def test_the_same_seed_gives_the_same_run(seed):
+    def run():
+        rng = random.Random(seed)
+        clock = VirtualClock()
+        trace = []
+
+        def event(number):
+            trace.append((clock.now_ns(), number))
+            for _ in range(rng.randrange(3)):
+                if len(trace) < 200:
+                    child = rng.randrange(1000)
+                    if rng.random() < 0.3:
+                        clock.call_soon(lambda: event(child))
+                    else:
+                        handle = clock.call_at(
+                            clock.now_ns() + rng.randrange(50), lambda: event(child)
+                        )
+                        if rng.random() < 0.1:
+                            handle.cancel()
+
+        for number in range(5):
+            clock.call_at(rng.randrange(20), lambda number=number: event(number))
+        clock.run_until_idle()
+        return trace
+
+    first = run()
+    assert first == run()
+    assert [t for t, _ in first] == sorted(t for t, _ in first)
+
+
+@pytest.fixture
+def real():
+    clock = RealClock()
+    yield clock
+    clock.close()
+
+
+def test_real_clock_runs_timers_in_the_waiting_thread(real):
+    seen = []
+    with real.lock:
+        real.call_at(real.now_ns() + MS, lambda: seen.append(1))
+        real.call_soon(lambda: seen.append(0))
+        assert real.wait(lambda: len(seen) == 2, 5_000 * MS)
+    assert seen == [0, 1]
+
+
+def test_real_clock_wait_times_out(real):
+    with real.lock:
+        assert not real.wait(lambda: False, 2 * MS)
+
+
+def test_real_clock_readers_are_called_until_removed(real):
+    r, w = os.pipe()
+    try:
+        got = []
+        real.add_reader(r, lambda: got.append(os.read(r, 100)))
+        os.write(w, b"one")
+        with real.lock:
+            assert real.wait(lambda: got == [b"one"], 5_000 * MS)
+            real.remove_reader(r)
+            real.remove_reader(r)
+            os.write(w, b"two")
+            assert not real.wait(lambda: len(got) > 1, 5 * MS)
+    finally:
+        os.close(r)
+        os.close(w)
+
+
+def test_real_clock_thread_serves_waiting_threads(real):
+    real.start()
+    shared = []
+    results = []
+
+    def consumer(number):
+        with real.lock:
+            results.append(real.wait(lambda: number in shared, 5_000 * MS))
+
+    threads = [threading.Thread(target=consumer, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+
+    def produce():
+        shared.extend(range(4))
+        real.wake()
+
+    real.call_at(real.now_ns() + MS, produce)
+    for thread in threads:
+        thread.join(10)
+    assert results == [True] * 4
+
+
+def test_real_clock_call_soon_from_another_thread_interrupts_the_poll(real):
+    real.start()
+    done = threading.Event()
+    real.call_soon(done.set)
+    assert done.wait(5)
+    real.stop()
+    real.stop()
+
+
+def test_real_clock_run_until_and_request_stop(real):
+    seen = []
+    real.call_at(real.now_ns() + MS, lambda: seen.append(1))
+    assert real.run(lambda: bool(seen), 5_000 * MS)
+    assert not real.run(lambda: False, MS)
+    real.call_at(real.now_ns() + MS, real.request_stop)
+    assert not real.run(lambda: False)
+
+
+def test_two_threads_without_a_loop_thread_share_the_loop(real):
+    """Whoever waits first runs the loop; when it is done the other takes over."""
+    out = []
+
+    def waiter(delay_ms):
+        flag = []
+        with real.lock:
+            real.call_at(real.now_ns() + delay_ms * MS, lambda: flag.append(1))
+            out.append(real.wait(lambda: bool(flag), 10_000 * MS))
+
+    threads = [threading.Thread(target=waiter, args=(d,)) for d in (5, 20, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(15)
+    assert out == [True] * 3
+
+
+def test_asyncio_clock_orders_events_and_lends_the_loop():
+    async def main():
+        clock = AsyncioClock(asyncio.get_running_loop())
+        seen = []
+        done = asyncio.Event()
+        now = clock.now_ns()
+        clock.call_at(now + 2 * MS, lambda: (seen.append("late"), done.set()))
+        clock.call_at(now + MS, lambda: seen.append("early"))
+        clock.call_at(now + MS, lambda: seen.append("cancelled")).cancel()
+        clock.call_soon(lambda: seen.append("soon"))
+        await asyncio.wait_for(done.wait(), 10)
+        with pytest.raises(ClockError, match=r"stack\.aio"):
+            clock.wait(lambda: False)
+        clock.close()
+        return seen
+
+    assert asyncio.run(main()) == ["soon", "early", "late"]
+
+
+def test_asyncio_clock_wait_runs_a_stopped_loop():
+    loop = asyncio.new_event_loop()
+    try:
+        clock = AsyncioClock(loop)
+        seen = []
+        clock.call_at(clock.now_ns() + MS, lambda: seen.append(1))
+        assert clock.wait(lambda: bool(seen), 5_000 * MS)
+        assert not clock.wait(lambda: False, MS)
+        clock.close()
+    finally:
+        loop.close()
