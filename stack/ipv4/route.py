@@ -124,7 +124,7 @@ class flowi4:
 
 
 class rtable(dst_entry):
-    """struct rtable. `rt_src`/`rt_dst` are the addresses it was made for (output: chosen source)."""
+    """struct rtable. `rt_src`, `rt_dst`: the addresses it was made for (output: chosen source)."""
 
     __slots__ = (
         "rt_dst",

@@ -1,0 +1,187 @@
+"""User data of one call: struct msghdr and its iterator (lib/iov_iter.c, linux/socket.h).
+
+Most calls bring one buffer, so a msghdr is its own iterator: `buf`, `off`, `count` describe the
+piece at hand and `more` the ones behind it. Buffers are anything with the buffer protocol and one
+byte per item; for receiving they must be writable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastpath.skbuff import SkbPool, sk_buff, skb_add_data, skb_append_linear
+from fastpath.skbuff import skb_copy_datagram_iter as _copy_datagram
+
+
+def as_buffer(data: Any) -> Any:
+    """`data` as a buffer of single bytes. Raises TypeError when it is none."""
+    if data.__class__ is bytes or data.__class__ is bytearray:
+        return data
+    view = memoryview(data)
+    return view if view.itemsize == 1 and view.ndim == 1 else view.cast("B")
+
+
+class iov_iter:
+    """struct iov_iter: `count` bytes still to go, the next one at `buf[off]`."""
+
+    __slots__ = ("buf", "count", "more", "off", "start_count")
+
+    def __init__(self, bufs: Iterable[Any] = ()) -> None:
+        self.set_bufs(bufs)
+
+    def set_bufs(self, bufs: Iterable[Any]) -> None:
+        """Start over with these buffers."""
+        pieces = [p for p in map(as_buffer, bufs) if len(p)]
+        self.buf: Any = pieces[0] if pieces else b""
+        self.more: list[Any] | None = pieces[1:] or None
+        self.off = 0
+        self.count = self.start_count = sum(len(p) for p in pieces)
+
+    def advance(self, n: int) -> None:
+        """lib/iov_iter.c iov_iter_advance: skip `n` bytes (at most `count`)."""
+        self.count -= n
+        self.off += n
+        if self.more is not None:
+            while self.more and self.off >= len(self.buf):
+                self.off -= len(self.buf)
+                self.buf = self.more[0]
+                self.more = self.more[1:] or None
+                if self.more is None:
+                    break
+
+    def contiguous(self) -> int:
+        """Bytes left in the buffer at hand."""
+        if self.more is None:
+            return self.count
+        return len(self.buf) - self.off
+
+    def copy_to_skb(self, skb: sk_buff, n: int) -> int:
+        """Append `n` bytes to the linear tail of `skb`; bytes copied."""
+        if self.more is None:
+            done = skb_append_linear(skb, self.buf, self.off, n)
+            self.off += done
+            self.count -= done
+            return done
+        total = 0
+        while total < n:
+            piece = min(n - total, self.contiguous())
+            done = skb_append_linear(skb, self.buf, self.off, piece)
+            self.advance(done)
+            total += done
+            if done < piece or not piece:
+                break
+        return total
+
+    def add_to_skb(self, skb: sk_buff, pages: SkbPool, n: int) -> int:
+        """Append `n` bytes to `skb` as page fragments; bytes copied."""
+        if self.more is None:
+            done = skb_add_data(skb, pages, self.buf, self.off, n)
+            self.off += done
+            self.count -= done
+            return done
+        total = 0
+        while total < n:
+            piece = min(n - total, self.contiguous())
+            done = skb_add_data(skb, pages, self.buf, self.off, piece)
+            self.advance(done)
+            total += done
+            if done < piece or not piece:
+                break
+        return total
+
+    def take(self, n: int) -> bytes:
+        """The next `n` bytes as an object of their own (headers; not for payload)."""
+        out = b""
+        while len(out) < n and self.count:
+            piece = min(n - len(out), self.contiguous())
+            if not piece:
+                break
+            out += bytes(memoryview(self.buf)[self.off : self.off + piece])
+            self.advance(piece)
+        return out
+
+    def put(self, data: bytes) -> int:
+        """Copy `data` into the user's buffers; bytes that fitted."""
+        done = 0
+        while done < len(data) and self.count:
+            piece = min(len(data) - done, self.contiguous())
+            if not piece:
+                break
+            memoryview(self.buf)[self.off : self.off + piece] = data[done : done + piece]
+            self.advance(piece)
+            done += piece
+        return done
+
+
+class msghdr(iov_iter):
+    """struct msghdr. `msg_name` = (host-order address, port) or None; `msg_iter` is the msghdr.
+
+    `msg_control`: on sending [(level, type, bytes or value)], on receiving the list to fill, or
+    None when the caller wants none. `msg_iocb_nowait` is MSG_DONTWAIT of a non-blocking file.
+    """
+
+    __slots__ = ("msg_control", "msg_controllen", "msg_flags", "msg_name")
+
+    def __init__(
+        self,
+        msg_name: Any = None,
+        msg_iov: Any = (),
+        msg_control: list[Any] | None = None,
+        msg_flags: int = 0,
+    ) -> None:
+        self.msg_name = msg_name
+        self.msg_control = msg_control
+        self.msg_controllen = 1 << 16
+        self.msg_flags = msg_flags
+        if msg_iov.__class__ is bytes or msg_iov.__class__ is bytearray:
+            self.buf = msg_iov
+            self.off = 0
+            self.count = self.start_count = len(msg_iov)
+            self.more = None
+        elif msg_iov.__class__ is list or msg_iov.__class__ is tuple:
+            self.set_bufs(msg_iov)
+        else:
+            self.buf = view = as_buffer(msg_iov)
+            self.off = 0
+            self.count = self.start_count = len(view)
+            self.more = None
+
+    @property
+    def msg_iter(self) -> iov_iter:
+        """The iterator over the user's buffers (this object)."""
+        return self
+
+    @property
+    def msg_done(self) -> int:
+        """Bytes that went through the iterator so far."""
+        return self.start_count - self.count
+
+
+def msg_data_left(msg: msghdr) -> int:
+    """include/linux/socket.h: bytes still to go."""
+    return msg.count
+
+
+def skb_copy_datagram_iter(skb: sk_buff, offset: int, to: iov_iter, n: int) -> int:
+    """net/core/datagram.c: copy `n` bytes from `offset` of skb to the user. Returns what fitted."""
+    if to.more is None:
+        done = _copy_datagram(skb, offset, to.buf, to.off, n if n < to.count else to.count)
+        to.off += done
+        to.count -= done
+        return done
+    total = 0
+    while total < n and to.count:
+        piece = min(n - total, to.contiguous())
+        if not piece:
+            break
+        done = _copy_datagram(skb, offset + total, to.buf, to.off, piece)
+        to.advance(done)
+        total += done
+        if done < piece:
+            break
+    return total
+
+
+skb_copy_datagram_msg = skb_copy_datagram_iter
+skb_copy_datagram_iovec = skb_copy_datagram_iter  # kernel-flow.md: the old name

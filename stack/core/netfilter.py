@@ -1,0 +1,67 @@
+"""Netfilter's hook points for IPv4 (include/linux/netfilter.h, net/netfilter/core.c).
+
+`net.nf_hooks[NF_INET_*]` is a list of `hook(skb, state) -> verdict`; an empty list costs one test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
+
+NF_INET_PRE_ROUTING = 0
+NF_INET_LOCAL_IN = 1
+NF_INET_FORWARD = 2
+NF_INET_LOCAL_OUT = 3
+NF_INET_POST_ROUTING = 4
+NF_INET_NUMHOOKS = 5
+
+NF_DROP = 0
+NF_ACCEPT = 1
+NF_STOLEN = 2
+
+
+class nf_hook_state:
+    """struct nf_hook_state: where a packet is when a hook looks at it."""
+
+    __slots__ = ("hook", "indev", "net", "outdev", "sk")
+
+    def __init__(self, hook: int, net: Any, sk: Any, indev: Any, outdev: Any) -> None:
+        self.hook = hook
+        self.net = net
+        self.sk = sk
+        self.indev = indev
+        self.outdev = outdev
+
+
+Hook = Callable[[Any, nf_hook_state], int]
+
+
+def new_nf_hooks() -> list[list[Hook]]:
+    """Empty hook lists of one host."""
+    return [[] for _ in range(NF_INET_NUMHOOKS)]
+
+
+def nf_register_net_hook(net: Any, hook: int, fn: Hook) -> None:
+    """net/netfilter/core.c: append `fn` to a hook point."""
+    net.nf_hooks[hook].append(fn)
+
+
+def nf_unregister_net_hook(net: Any, hook: int, fn: Hook) -> None:
+    """net/netfilter/core.c: remove it; no error when absent."""
+    if fn in net.nf_hooks[hook]:
+        net.nf_hooks[hook].remove(fn)
+
+
+def nf_hook(hook: int, net: Any, sk: Any, skb: Any, indev: Any, outdev: Any) -> int:
+    """include/linux/netfilter.h: run the hooks. 1 = go on; otherwise the packet is gone."""
+    state = nf_hook_state(hook, net, sk, indev, outdev)
+    for fn in tuple(net.nf_hooks[hook]):
+        verdict = fn(skb, state)
+        if verdict == NF_DROP:
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_NETFILTER_DROP)
+            return -1
+        if verdict == NF_STOLEN:
+            return 0
+    return 1

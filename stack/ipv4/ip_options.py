@@ -1,0 +1,509 @@
+"""IPv4 options: parse, obey, record, reverse, fragment (net/ipv4/ip_options.c; RFC 791 3.1).
+
+A parsed area is an `ip_options` (stack/core/inet_sock.py). A received packet with options carries
+it as `skb.cb`; a packet without has None there.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.hdr import ip_hdr, ip_send_check
+from fastpath.skbuff import (
+    PACKET_HOST,
+    sk_buff,
+    skb_copy_bits,
+    skb_network_offset,
+    skb_store_bits,
+)
+from stack.core.inet_sock import ip_options
+from stack.ipv4.fib import RTN_LOCAL, RTN_UNICAST, inet_addr_type
+from stack.ipv4.netns import in_dev_conf
+
+IPOPT_END = 0
+IPOPT_NOOP = 1
+IPOPT_RR = 7
+IPOPT_TIMESTAMP = 68
+IPOPT_SEC = 130
+IPOPT_LSRR = 131
+IPOPT_CIPSO = 134
+IPOPT_SID = 136
+IPOPT_SSRR = 137
+IPOPT_RA = 148
+IPOPT_COPY = 0x80
+IPOPT_TS_TSONLY = 0
+IPOPT_TS_TSANDADDR = 1
+IPOPT_TS_PRESPEC = 3
+MAX_IPOPTLEN = 40
+IP_HLEN = 20
+MS_PER_DAY = 86_400_000
+
+
+class OptionError(ValueError):
+    """The option area is malformed; `pointer` is the offending byte's offset in the IP header."""
+
+    def __init__(self, pointer: int) -> None:
+        super().__init__(f"IP option malformed at header byte {pointer}")
+        self.pointer = pointer
+
+
+def inet_current_timestamp(net: Any) -> int:
+    """net/ipv4/af_inet.c: ms since midnight UT, as RFC 791 time stamps want it."""
+    now_ns = getattr(net, "realtime_ns", net.clock.now_ns)()
+    return now_ns // 1_000_000 % MS_PER_DAY
+
+
+def ip_options_compile(
+    net: Any, data: bytes | bytearray, *, received: bool, spec_dst: int = 0
+) -> ip_options:
+    """net/ipv4/ip_options.c: parse an option area; a received one is also filled in.
+
+    `spec_dst`: our address for record-route and time-stamp slots. In a user's area the first hop
+    of a source route moves to `faddr`. Raises: OptionError.
+    """
+    opt = ip_options(bytes(data))
+    buf = opt.data
+    total = len(buf)
+    at = 0
+    addr = spec_dst.to_bytes(4, "big")
+    while at < total:
+        kind = buf[at]
+        if kind == IPOPT_END:
+            for i in range(at + 1, total):
+                if buf[i] != IPOPT_END:
+                    buf[i] = IPOPT_END
+                    opt.is_changed = True
+            break
+        if kind == IPOPT_NOOP:
+            at += 1
+            continue
+        left = total - at
+        if left < 2:
+            raise OptionError(IP_HLEN + at)
+        optlen = buf[at + 1]
+        if optlen < 2 or optlen > left:
+            raise OptionError(IP_HLEN + at)
+        if kind in (IPOPT_SSRR, IPOPT_LSRR):
+            _compile_srr(opt, at, optlen, kind == IPOPT_SSRR, received)
+        elif kind == IPOPT_RR:
+            _compile_rr(opt, at, optlen, addr if received else None)
+        elif kind == IPOPT_TIMESTAMP:
+            _compile_ts(net, opt, at, optlen, addr, received)
+        elif kind == IPOPT_RA:
+            if optlen < 4:
+                raise OptionError(IP_HLEN + at + 1)
+            if buf[at + 2] == 0 and buf[at + 3] == 0:
+                opt.router_alert = IP_HLEN + at
+        elif kind == IPOPT_CIPSO:
+            if opt.cipso:
+                raise OptionError(IP_HLEN + at)
+            opt.cipso = IP_HLEN + at
+        at += optlen
+    return opt
+
+
+def _compile_srr(opt: ip_options, at: int, optlen: int, strict: bool, received: bool) -> None:
+    """Loose and strict source route."""
+    buf = opt.data
+    if optlen < 3:
+        raise OptionError(IP_HLEN + at + 1)
+    if buf[at + 2] < 4:
+        raise OptionError(IP_HLEN + at + 2)
+    if opt.srr:  # RFC 1812 5.2.4.1: two source routes are an error
+        raise OptionError(IP_HLEN + at)
+    if not received:
+        if buf[at + 2] != 4 or optlen < 7 or (optlen - 3) & 3:
+            raise OptionError(IP_HLEN + at + 1)
+        opt.faddr = int.from_bytes(buf[at + 3 : at + 7], "big")
+        if optlen > 7:
+            buf[at + 3 : at + optlen - 4] = buf[at + 7 : at + optlen]
+    opt.is_strictroute = strict
+    opt.srr = IP_HLEN + at
+
+
+def _compile_rr(opt: ip_options, at: int, optlen: int, addr: bytes | None) -> None:
+    """Record route: our address goes into the next slot of a received packet."""
+    buf = opt.data
+    if opt.rr:
+        raise OptionError(IP_HLEN + at)
+    if optlen < 3:
+        raise OptionError(IP_HLEN + at + 1)
+    ptr = buf[at + 2]
+    if ptr < 4:
+        raise OptionError(IP_HLEN + at + 2)
+    if ptr <= optlen:
+        if ptr + 3 > optlen:
+            raise OptionError(IP_HLEN + at + 2)
+        if addr is not None:
+            buf[at + ptr - 1 : at + ptr + 3] = addr
+            opt.is_changed = True
+        buf[at + 2] = ptr + 4
+        opt.rr_needaddr = True
+    opt.rr = IP_HLEN + at
+
+
+def _compile_ts(
+    net: Any, opt: ip_options, at: int, optlen: int, addr: bytes, received: bool
+) -> None:
+    """Time stamp, with or without addresses; the overflow counter when it is full."""
+    buf = opt.data
+    if opt.ts:
+        raise OptionError(IP_HLEN + at)
+    if optlen < 4:
+        raise OptionError(IP_HLEN + at + 1)
+    ptr = buf[at + 2]
+    if ptr < 5:
+        raise OptionError(IP_HLEN + at + 2)
+    kind = buf[at + 3] & 0xF
+    if ptr <= optlen:
+        if ptr + 3 > optlen:
+            raise OptionError(IP_HLEN + at + 2)
+        timeptr = -1
+        if kind == IPOPT_TS_TSONLY:
+            timeptr = ptr - 1
+            opt.ts_needtime = True
+            buf[at + 2] = ptr + 4
+        elif kind == IPOPT_TS_TSANDADDR:
+            if ptr + 7 > optlen:
+                raise OptionError(IP_HLEN + at + 2)
+            if received:
+                buf[at + ptr - 1 : at + ptr + 3] = addr
+            timeptr = ptr + 3
+            opt.ts_needaddr = True
+            opt.ts_needtime = True
+            buf[at + 2] = ptr + 8
+        elif kind == IPOPT_TS_PRESPEC:
+            if ptr + 7 > optlen:
+                raise OptionError(IP_HLEN + at + 2)
+            slot = int.from_bytes(buf[at + ptr - 1 : at + ptr + 3], "big")
+            if inet_addr_type(net, slot) != RTN_UNICAST:
+                timeptr = ptr + 3
+                opt.ts_needtime = True
+                buf[at + 2] = ptr + 8
+        elif not received:
+            raise OptionError(IP_HLEN + at + 3)
+        if timeptr >= 0 and received:
+            stamp = inet_current_timestamp(net)
+            buf[at + timeptr : at + timeptr + 4] = stamp.to_bytes(4, "big")
+            opt.is_changed = True
+    elif kind != IPOPT_TS_PRESPEC:
+        overflow = buf[at + 3] >> 4
+        if overflow == 15:
+            raise OptionError(IP_HLEN + at + 3)
+        if received:
+            buf[at + 3] = kind | (overflow + 1) << 4
+            opt.is_changed = True
+    opt.ts = IP_HLEN + at
+
+
+def ip_options_get(net: Any, data: bytes) -> ip_options | None:
+    """net/ipv4/ip_options.c: options that a user sets; padded to 4. Raises: OSError EINVAL."""
+    if len(data) > MAX_IPOPTLEN:
+        raise OSError(errno.EINVAL, f"{len(data)} bytes of IP options; at most 40 fit")
+    padded = bytes(data) + bytes(-len(data) % 4)
+    if not padded:
+        return None
+    try:
+        return ip_options_compile(net, padded, received=False)
+    except OptionError as exc:
+        raise OSError(errno.EINVAL, str(exc)) from exc
+
+
+def ip_options_undo(opt: ip_options) -> bytes:
+    """net/ipv4/ip_options.c: the area as its user gave it (before slots were reserved)."""
+    buf = bytearray(opt.data)
+    if opt.srr:
+        at = opt.srr - IP_HLEN
+        optlen = buf[at + 1]
+        if optlen > 7:
+            buf[at + 7 : at + optlen] = buf[at + 3 : at + optlen - 4]
+        buf[at + 3 : at + 7] = opt.faddr.to_bytes(4, "big")
+    if opt.rr_needaddr:
+        at = opt.rr - IP_HLEN
+        buf[at + 2] -= 4
+        ptr = buf[at + 2]
+        buf[at + ptr - 1 : at + ptr + 3] = bytes(4)
+    if opt.ts:
+        at = opt.ts - IP_HLEN
+        if opt.ts_needtime:
+            buf[at + 2] -= 4
+            ptr = buf[at + 2]
+            buf[at + ptr - 1 : at + ptr + 3] = bytes(4)
+            if buf[at + 3] & 0xF == IPOPT_TS_PRESPEC:
+                buf[at + 2] -= 4
+        if opt.ts_needaddr:
+            buf[at + 2] -= 4
+            ptr = buf[at + 2]
+            buf[at + ptr - 1 : at + ptr + 3] = bytes(4)
+    return bytes(buf)
+
+
+def ip_options_build(opt: ip_options, daddr: int, rt: Any, saddr: int) -> tuple[bytes, int]:
+    """net/ipv4/ip_options.c: the area of a packet to send, and the address its header gets.
+
+    With a source route `daddr` becomes the route's last hop and the header gets the first.
+    """
+    buf = bytearray(opt.data)
+    header_daddr = daddr
+    if opt.srr:
+        at = opt.srr - IP_HLEN
+        end = at + buf[at + 1]
+        buf[end - 4 : end] = daddr.to_bytes(4, "big")
+        header_daddr = opt.faddr
+    source = saddr.to_bytes(4, "big")
+    if opt.rr_needaddr:
+        at = opt.rr - IP_HLEN
+        ptr = buf[at + 2]
+        buf[at + ptr - 5 : at + ptr - 1] = source
+    if opt.ts_needaddr:
+        at = opt.ts - IP_HLEN
+        ptr = buf[at + 2]
+        buf[at + ptr - 9 : at + ptr - 5] = source
+    if opt.ts_needtime:
+        at = opt.ts - IP_HLEN
+        ptr = buf[at + 2]
+        stamp = inet_current_timestamp(rt.net)
+        buf[at + ptr - 5 : at + ptr - 1] = stamp.to_bytes(4, "big")
+    return bytes(buf), header_daddr
+
+
+def ip_options_fragment(data: bytes) -> bytes:
+    """net/ipv4/ip_options.c: the area for all fragments but the first: options without the copy
+    bit become no-operations."""
+    buf = bytearray(data)
+    at = 0
+    while at < len(buf):
+        kind = buf[at]
+        if kind == IPOPT_END:
+            break
+        if kind == IPOPT_NOOP:
+            at += 1
+            continue
+        if len(buf) - at < 2:
+            break
+        optlen = buf[at + 1]
+        if optlen < 2 or optlen > len(buf) - at:
+            break
+        if not kind & IPOPT_COPY:
+            buf[at : at + optlen] = bytes([IPOPT_NOOP]) * optlen
+        at += optlen
+    return bytes(buf)
+
+
+def __ip_options_echo(net: Any, skb: sk_buff, sopt: ip_options) -> ip_options | None:
+    """net/ipv4/ip_options.c: options of a reply: recorded route and stamps go on, a source route
+    is reversed. None when the received ones cannot be answered."""
+    out = bytearray()
+    dopt = ip_options()
+    src = bytes(IP_HLEN) + bytes(sopt.data)
+    if sopt.rr:
+        optlen, ptr = src[sopt.rr + 1], src[sopt.rr + 2]
+        piece = bytearray(src[sopt.rr : sopt.rr + optlen])
+        dopt.rr = len(out) + IP_HLEN
+        if sopt.rr_needaddr and ptr <= optlen:
+            if ptr + 3 > optlen:
+                return None
+            piece[2] = ptr + 4
+            dopt.rr_needaddr = True
+        out += piece
+    if sopt.ts:
+        optlen, ptr = src[sopt.ts + 1], src[sopt.ts + 2]
+        piece = bytearray(src[sopt.ts : sopt.ts + optlen])
+        dopt.ts = len(out) + IP_HLEN
+        if ptr <= optlen:
+            if sopt.ts_needaddr:
+                if ptr + 3 > optlen:
+                    return None
+                dopt.ts_needaddr = True
+                ptr += 4
+            if sopt.ts_needtime:
+                if ptr + 3 > optlen:
+                    return None
+                if piece[3] & 0xF != IPOPT_TS_PRESPEC:
+                    dopt.ts_needtime = True
+                    ptr += 4
+                elif ptr + 7 <= optlen:
+                    slot = int.from_bytes(piece[ptr - 1 : ptr + 3], "big")
+                    if inet_addr_type(net, slot) != RTN_UNICAST:
+                        dopt.ts_needtime = True
+                        ptr += 8
+            piece[2] = ptr
+        out += piece
+    if sopt.srr:
+        piece, faddr = _reverse_srr(src[sopt.srr :], ip_hdr(skb).saddr)
+        if piece:
+            dopt.faddr = faddr
+            dopt.srr = len(out) + IP_HLEN
+            dopt.is_strictroute = sopt.is_strictroute
+            out += piece
+    if sopt.cipso:
+        dopt.cipso = len(out) + IP_HLEN
+        out += src[sopt.cipso : sopt.cipso + src[sopt.cipso + 1]]
+    out += bytes(-len(out) % 4)
+    if len(out) > MAX_IPOPTLEN:
+        return None
+    dopt.data = out
+    dopt.optlen = len(out)
+    return dopt
+
+
+def _reverse_srr(start: bytes, saddr: int) -> tuple[bytes, int]:
+    """The source-route option back along the recorded hops, and its first hop; b"" when trivial."""
+    optlen, ptr = start[1], start[2]
+    if ptr > optlen:
+        ptr = optlen + 1
+    hops = [start[i : i + 4] for i in range(3, ptr - 4, 4)]
+    if not hops:
+        return b"", 0
+    hops.reverse()
+    first, rest = hops[0], hops[1:]
+    # RFC 1812: a route whose first hop is the source itself is illegal; leave that hop out.
+    if hops[-1] == saddr.to_bytes(4, "big"):
+        if not rest:
+            return b"", 0
+        rest = rest[:-1]
+    slots = b"".join(rest) + bytes(4)  # the last slot takes the final destination
+    return bytes((start[0], len(slots) + 3, 4)) + slots, int.from_bytes(first, "big")
+
+
+def fib_compute_spec_dst(skb: sk_buff) -> int:
+    """net/ipv4/fib_frontend.c: our address as the sender of `skb` should see it."""
+    from stack.ipv4.fib import RT_SCOPE_UNIVERSE, inet_select_addr
+
+    rt = skb.dst
+    if rt is not None and rt.rt_type == RTN_LOCAL:
+        return ip_hdr(skb).daddr
+    dev = skb.dev
+    return inet_select_addr(dev, ip_hdr(skb).saddr, RT_SCOPE_UNIVERSE)
+
+
+def ip_rcv_options(skb: sk_buff, dev: Any) -> bool:
+    """net/ipv4/ip_input.c: parse and obey the options of a received packet; True = drop it."""
+    net = dev.net
+    if not _own_header(skb):
+        net.mib.ip.InDiscards += 1
+        return True
+    iph = ip_hdr(skb)
+    try:
+        opt = ip_options_compile(
+            net, iph.options, received=True, spec_dst=fib_compute_spec_dst(skb)
+        )
+    except OptionError as exc:
+        from stack.ipv4.icmp import ICMP_PARAMETERPROB, icmp_send
+
+        net.mib.ip.InHdrErrors += 1
+        icmp_send(skb, ICMP_PARAMETERPROB, 0, exc.pointer << 24)
+        return True
+    skb.cb = opt
+    if opt.srr:
+        in_dev = dev.ip_ptr
+        if in_dev is None or not in_dev_conf(in_dev, "accept_source_route"):
+            return True
+        if ip_options_rcv_srr(skb, dev, opt):
+            return True
+    if opt.is_changed:
+        ip_options_store(skb, opt)
+    return False
+
+
+def _own_header(skb: sk_buff) -> bool:
+    """A private header, since options are written into; False on exhaustion."""
+    from fastpath.skbuff import skb_cow
+
+    return skb_cow(skb, skb.headroom)
+
+
+def ip_options_store(skb: sk_buff, opt: ip_options) -> None:
+    """Write a changed option area back into the packet and mend the header checksum."""
+    skb_store_bits(skb, skb_network_offset(skb) + IP_HLEN, bytes(opt.data))
+    ip_send_check(ip_hdr(skb))
+
+
+def ip_options_rcv_srr(skb: sk_buff, dev: Any, opt: ip_options) -> int:
+    """net/ipv4/ip_options.c: follow a source route: 0, or -EINVAL to drop."""
+    from stack.ipv4.icmp import ICMP_PARAMETERPROB, icmp_send
+    from stack.ipv4.route import ip_route_input
+
+    iph = ip_hdr(skb)
+    rt = skb.dst
+    if skb.pkt_type != PACKET_HOST:
+        return -errno.EINVAL
+    if rt.rt_type == RTN_UNICAST:
+        if not opt.is_strictroute:
+            return 0
+        icmp_send(skb, ICMP_PARAMETERPROB, 0, opt.srr << 24)
+        return -errno.EINVAL
+    if rt.rt_type != RTN_LOCAL:
+        return -errno.EINVAL
+    at = opt.srr - IP_HLEN
+    buf = opt.data
+    ptr, space = buf[at + 2], buf[at + 1]
+    nexthop = 0
+    while ptr <= space:
+        if ptr + 3 > space:
+            icmp_send(skb, ICMP_PARAMETERPROB, 0, (opt.srr + 2) << 24)
+            return -errno.EINVAL
+        nexthop = int.from_bytes(buf[at + ptr - 1 : at + ptr + 3], "big")
+        skb.dst = None
+        reason = ip_route_input(skb, nexthop, iph.saddr, iph.tos, dev)
+        rt2 = skb.dst
+        if reason or rt2 is None or rt2.rt_type not in (RTN_UNICAST, RTN_LOCAL):
+            skb.dst = rt
+            return -errno.EINVAL
+        if rt2.rt_type != RTN_LOCAL:
+            break
+        iph.daddr = nexthop
+        opt.is_changed = True
+        ptr += 4
+    if ptr <= space:
+        opt.srr_is_hit = True
+        opt.nexthop = nexthop
+        opt.is_changed = True
+    return 0
+
+
+def ip_forward_options(skb: sk_buff, opt: ip_options) -> None:
+    """net/ipv4/ip_options.c: enter the outgoing address into the options of a forwarded packet."""
+    from stack.ipv4.route import ip_rt_get_source
+
+    rt = skb.dst
+    buf = opt.data
+    source = ip_rt_get_source(skb, rt).to_bytes(4, "big")
+    if opt.rr_needaddr:
+        at = opt.rr - IP_HLEN
+        ptr = buf[at + 2]
+        buf[at + ptr - 5 : at + ptr - 1] = source
+        opt.is_changed = True
+    if opt.srr_is_hit:
+        at = opt.srr - IP_HLEN
+        ptr, space = buf[at + 2], buf[at + 1]
+        want = opt.nexthop.to_bytes(4, "big")
+        while ptr + 3 <= space and buf[at + ptr - 1 : at + ptr + 3] != want:
+            ptr += 4
+        if ptr + 3 <= space:
+            ip_hdr(skb).daddr = opt.nexthop
+            buf[at + ptr - 1 : at + ptr + 3] = source
+            buf[at + 2] = ptr + 4
+            opt.is_changed = True
+    if opt.ts_needaddr:
+        at = opt.ts - IP_HLEN
+        ptr = buf[at + 2]
+        buf[at + ptr - 9 : at + ptr - 5] = source
+        opt.is_changed = True
+    if opt.is_changed:
+        opt.is_changed = False
+        ip_options_store(skb, opt)
+
+
+def received_options(skb: sk_buff) -> ip_options | None:
+    """IPCB(skb)->opt: the parsed options of a received packet, None when it has none."""
+    cb = skb.cb
+    return cb if cb.__class__ is ip_options else None
+
+
+def raw_options(skb: sk_buff) -> bytes:
+    """The option bytes of the packet's IP header as they are now."""
+    iph = ip_hdr(skb)
+    n = iph.ihl * 4 - IP_HLEN
+    return skb_copy_bits(skb, skb_network_offset(skb) + IP_HLEN, n) if n > 0 else b""

@@ -1,0 +1,919 @@
+"""Sending IPv4: headers, corked datagrams, the way out to the neighbour, fragmentation.
+
+net/ipv4/ip_output.c, include/net/ip.h.
+
+Packet-path functions return 0, a NET_XMIT_* code or a negative errno; those called by a socket's
+sendmsg raise OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from fastpath.hdr import ip_hdr, ip_push, ip_send_check
+from fastpath.skbuff import (
+    CHECKSUM_NONE,
+    CHECKSUM_PARTIAL,
+    alloc_skb,
+    consume_skb,
+    kfree_skb,
+    sk_buff,
+    skb_add_data,
+    skb_append_frags,
+    skb_append_linear,
+    skb_checksum_help,
+    skb_clone,
+    skb_copy_bits,
+    skb_cow_head,
+    skb_pull,
+    skb_push,
+    skb_put_data,
+    skb_reset_network_header,
+    skb_set_transport_header,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IP_OUTNOROUTES,
+    SKB_DROP_REASON_NEIGH_CREATEFAIL,
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_PKT_TOO_BIG,
+    SKB_DROP_REASON_SKB_GSO_SEG,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_output
+from stack.core.iov import msghdr
+from stack.core.neighbour import neigh_output
+from stack.core.netdevice import ETH_P_IP, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
+from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
+from stack.core.sock import (
+    TCP_ESTABLISHED,
+    os_error,
+    sk_dst_check,
+    sk_setup_caps,
+    skb_set_owner_w,
+    sock_alloc_send_skb,
+    sock_wait_for_wmem,
+)
+from stack.core.uapi import (
+    IP_PMTUDISC_DO,
+    IP_PMTUDISC_INTERFACE,
+    IP_PMTUDISC_OMIT,
+    IP_PMTUDISC_PROBE,
+    IP_PMTUDISC_WANT,
+    IPPROTO_UDP,
+    MSG_DONTWAIT,
+    MSG_MORE,
+    MSG_PROBE,
+)
+from stack.ipv4.arp import ip_neigh_for_gw
+from stack.ipv4.ip_options import ip_options_build, ip_options_fragment
+from stack.ipv4.route import (
+    IP_DF,
+    IP_MAX_MTU,
+    IP_MF,
+    IP_OFFSET,
+    RTCF_BROADCAST,
+    RTCF_LOCAL,
+    RTCF_MULTICAST,
+    flowi4,
+    ip4_dst_hoplimit,
+    ip_dst_mtu_maybe_forward,
+    ip_route_output_ports,
+    ipv4_mtu,
+)
+
+IPSKB_FORWARDED = 1 << 0
+IPSKB_XFRM_TUNNEL_SIZE = 1 << 1
+IPSKB_FRAG_COMPLETE = 1 << 3
+IPSKB_REROUTED = 1 << 4
+IPSKB_DOREDIRECT = 1 << 5
+IPSKB_FRAG_PMTU = 1 << 6
+
+# Room in front of an IP header for every link layer (kernel: LL_MAX_HEADER, with VLAN and padding).
+LL_MAX_HEADER = 32
+IP_HLEN = 20
+
+
+class ipcm_cookie:
+    """struct ipcm_cookie: what one sendmsg asks of IP (options, control data, interface)."""
+
+    __slots__ = (
+        "addr",
+        "gso_size",
+        "oif",
+        "opt",
+        "priority",
+        "protocol",
+        "sockc_mark",
+        "tos",
+        "ttl",
+    )
+
+    def __init__(self, sk: Any = None) -> None:
+        self.addr = 0
+        self.opt: Any = None
+        self.ttl = 0
+        self.tos = -1
+        self.gso_size = 0
+        self.protocol = 0
+        if sk is not None:
+            self.addr = sk.inet_saddr
+            self.oif = sk.sk_bound_dev_if
+            self.sockc_mark = sk.sk_mark
+            self.priority = sk.sk_priority
+            self.protocol = sk.inet_num
+        else:
+            self.oif = 0
+            self.sockc_mark = 0
+            self.priority = 0
+
+
+# --- identification (include/net/ip.h, net/ipv4/route.c) -----------------------------------
+
+
+def ip_idents_reserve(net: Any, slot: int, segs: int) -> int:
+    """net/ipv4/route.c: take `segs` ids of a generator, stepping further when time has passed."""
+    ipv4 = net.ipv4
+    now = net.clock.now_ns() >> 22
+    old = ipv4.ip_id_stamp[slot]
+    delta = 0
+    if now != old:
+        ipv4.ip_id_stamp[slot] = now
+        delta = net.random.randrange(min(now - old, 64)) if now > old else 0
+    value = (ipv4.ip_id[slot] + delta) & 0xFFFF
+    ipv4.ip_id[slot] = (value + segs) & 0xFFFF
+    return value
+
+
+def __ip_select_ident(net: Any, daddr: int, saddr: int, protocol: int, segs: int = 1) -> int:
+    """net/ipv4/route.c: an id from the generator of (destination, source, protocol)."""
+    return ip_idents_reserve(net, hash((daddr, saddr, protocol, net.ipv4.secret)) & 1023, segs)
+
+
+def ip_select_ident_segs(
+    net: Any, skb: sk_buff, sk: Any, df: int, daddr: int, saddr: int, protocol: int, segs: int = 1
+) -> int:
+    """include/net/ip.h: the id: a socket's own sequence when DF is set (0 when unconnected)."""
+    if df and not skb.ignore_df:
+        if sk is not None and sk.inet_daddr:
+            ident = sk.inet_id
+            sk.inet_id = (ident + segs) & 0xFFFF
+            return ident
+        return 0
+    return __ip_select_ident(net, daddr, saddr, protocol, segs)
+
+
+def ip_dont_fragment(sk: Any, rt: Any) -> bool:
+    """include/net/ip.h: must DF be set?"""
+    pmtudisc = sk.pmtudisc
+    return pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not rt.rt_mtu_locked)
+
+
+def ip_sk_use_pmtu(sk: Any) -> bool:
+    """include/net/ip.h: does the socket believe learned path MTUs?"""
+    return sk.pmtudisc < IP_PMTUDISC_PROBE
+
+
+def ip_sk_accept_pmtu(sk: Any) -> bool:
+    """include/net/ip.h: may ICMP change the path MTU on behalf of this socket?"""
+    return sk.pmtudisc not in (IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT)
+
+
+def ip_sk_ignore_df(sk: Any) -> bool:
+    """include/net/ip.h: may packets of this socket be fragmented here?"""
+    return sk.pmtudisc < IP_PMTUDISC_DO or sk.pmtudisc == IP_PMTUDISC_OMIT
+
+
+def ip_select_ttl(sk: Any, rt: Any) -> int:
+    """include/net/ip.h: the socket's TTL, else the route's."""
+    ttl = sk.uc_ttl
+    return ttl if ttl >= 0 else ip4_dst_hoplimit(rt)
+
+
+def ip_skb_dst_mtu(sk: Any, skb: sk_buff) -> int:
+    """include/net/ip.h: the largest packet that may leave as it is."""
+    rt = skb.dst
+    if (rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked) and (
+        sk is None or sk.pmtudisc < IP_PMTUDISC_PROBE
+    ):
+        return ip_dst_mtu_maybe_forward(rt, bool(skb.ip_cb_flags & IPSKB_FORWARDED))
+    mtu = rt.dev.mtu
+    return mtu if mtu < IP_MAX_MTU else IP_MAX_MTU
+
+
+# --- local output --------------------------------------------------------------------------
+
+
+def __ip_local_out(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/ip_output.c: count, LOCAL_OUT hook. 1 = go on with dst_output."""
+    net.mib.ip.OutRequests += 1
+    skb.protocol = ETH_P_IP
+    if net.nf_hooks[NF_INET_LOCAL_OUT]:
+        return nf_hook(NF_INET_LOCAL_OUT, net, sk, skb, None, skb.dst.dev)
+    return 1
+
+
+def ip_local_out(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/ip_output.c: send a finished packet. Takes ownership of skb."""
+    err = __ip_local_out(net, sk, skb)
+    if err == 1:
+        err = dst_output(net, sk, skb)
+    return err
+
+
+def ip_build_and_send_pkt(skb: sk_buff, sk: Any, saddr: int, daddr: int, opt: Any, tos: int) -> int:
+    """net/ipv4/ip_output.c: header and send for a reply of a listener (SYN-ACK).
+
+    skb.dst is set. Takes ownership of skb.
+    """
+    net = sk.net
+    rt = skb.dst
+    final = daddr
+    options = b""
+    if opt is not None and opt.optlen:
+        options, final = ip_options_build(opt, daddr, rt, saddr)
+    if skb.len <= IP_MIN_FRAG and not (opt is not None and opt.optlen):
+        df, ident = IP_DF, 0
+    else:
+        df = IP_DF if ip_dont_fragment(sk, rt) else 0
+        ident = ip_select_ident_segs(net, skb, sk, df, daddr, saddr, sk.sk_protocol)
+    hlen = IP_HLEN + len(options)
+    ip_push(
+        skb,
+        tos,
+        skb.len + hlen,
+        ident,
+        df,
+        ip_select_ttl(sk, rt),
+        sk.sk_protocol,
+        saddr,
+        final,
+        options,
+    )
+    skb.priority = sk.sk_priority
+    if not skb.mark:
+        skb.mark = sk.sk_mark
+    return ip_local_out(net, sk, skb)
+
+
+IP_MIN_FRAG = 576  # a SYN-ACK is smaller than any legal MTU, so its id does not matter
+
+
+def ip_queue_xmit(sk: Any, skb: sk_buff, fl: Any = None) -> int:
+    """net/ipv4/ip_output.c: header and send for a connected transport (TCP).
+
+    Data at the transport header. `fl`: flow with daddr/saddr, None = the socket's. Takes ownership
+    of skb; -EHOSTUNREACH without a route.
+    """
+    return __ip_queue_xmit(sk, skb, fl, sk.tos)
+
+
+def __ip_queue_xmit(sk: Any, skb: sk_buff, fl: Any, tos: int) -> int:
+    """net/ipv4/ip_output.c: ip_queue_xmit with the TOS given."""
+    net = sk.net
+    inet_opt = sk.inet_opt
+    rt = skb.dst
+    if rt is None:
+        rt = sk_dst_check(sk, 0)
+        if rt is None:
+            daddr = sk.inet_daddr
+            if inet_opt is not None and inet_opt.srr:
+                daddr = inet_opt.faddr
+            fl4 = fl if fl is not None else flowi4()
+            try:
+                rt = ip_route_output_ports(
+                    net,
+                    fl4,
+                    sk,
+                    daddr,
+                    sk.inet_saddr,
+                    sk.inet_dport,
+                    sk.inet_sport,
+                    sk.sk_protocol,
+                    tos,
+                    sk.sk_bound_dev_if,
+                )
+            except OSError:
+                net.mib.ip.OutNoRoutes += 1
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_OUTNOROUTES)
+                return -errno.EHOSTUNREACH
+            sk_setup_caps(sk, rt)
+        skb.dst = rt
+    saddr = sk.inet_saddr
+    daddr = sk.inet_daddr
+    options = b""
+    if inet_opt is not None:
+        if inet_opt.is_strictroute and rt.rt_uses_gateway:
+            net.mib.ip.OutNoRoutes += 1
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_OUTNOROUTES)
+            return -errno.EHOSTUNREACH
+        if inet_opt.optlen:
+            options, daddr = ip_options_build(inet_opt, daddr, rt, saddr)
+    df = 0
+    pmtudisc = sk.pmtudisc
+    if (
+        pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not rt.rt_mtu_locked)
+    ) and not skb.ignore_df:
+        df = IP_DF
+        segs = skb.gso_segs
+        ident = sk.inet_id
+        sk.inet_id = (ident + (segs or 1)) & 0xFFFF
+    else:
+        ident = __ip_select_ident(net, sk.inet_daddr, saddr, sk.sk_protocol, skb.gso_segs or 1)
+    ttl = sk.uc_ttl
+    ip_push(
+        skb,
+        tos,
+        skb.len + IP_HLEN + len(options),
+        ident,
+        df,
+        ttl if ttl >= 0 else ip4_dst_hoplimit(rt),
+        sk.sk_protocol,
+        saddr,
+        daddr,
+        options,
+    )
+    skb.priority = sk.sk_priority
+    skb.mark = sk.sk_mark
+    return ip_local_out(net, sk, skb)
+
+
+def ip_output(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/ip_output.c: POST_ROUTING hook, then finish. Takes ownership of skb."""
+    dev = skb.dst.dev
+    net.mib.ip.OutTransmits += 1
+    skb.dev = dev
+    skb.protocol = ETH_P_IP
+    if (
+        net.nf_hooks[NF_INET_POST_ROUTING]
+        and not skb.ip_cb_flags & IPSKB_REROUTED
+        and nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
+    ):
+        return 0
+    return ip_finish_output(net, sk, skb)
+
+
+def ip_mc_output(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/ip_output.c: output to a group or broadcast of ours: a copy comes back to us.
+
+    Takes ownership of skb.
+    """
+    rt = skb.dst
+    dev = rt.dev
+    net.mib.ip.OutTransmits += 1
+    skb.dev = dev
+    skb.protocol = ETH_P_IP
+    ttl = ip_hdr(skb).ttl
+    if rt.rt_flags & RTCF_MULTICAST:
+        if (sk is None or sk.mc_loop) and rt.rt_flags & RTCF_LOCAL:
+            newskb = skb_clone(skb)
+            if newskb is not None:
+                ip_mc_loopback(net, newskb, rt)
+        # Multicast with TTL 0 must not leave the host, but may come back.
+        if ttl == 0:
+            consume_skb(skb)
+            return 0
+    if rt.rt_flags & RTCF_BROADCAST:
+        newskb = skb_clone(skb)
+        if newskb is not None:
+            ip_mc_loopback(net, newskb, rt)
+    if (
+        net.nf_hooks[NF_INET_POST_ROUTING]
+        and nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
+    ):
+        return 0
+    return ip_finish_output(net, sk, skb)
+
+
+def ip_mc_loopback(net: Any, newskb: sk_buff, rt: Any) -> None:
+    """net/ipv4/ip_output.c (ip_mc_finish_output, dev_loopback_xmit): hand a clone to ourselves."""
+    from stack.core.dev import dev_loopback_xmit
+
+    newskb.dst = rt
+    newskb.dev = rt.dev
+    dev_loopback_xmit(net, None, newskb)
+
+
+def ip_finish_output(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/ip_output.c: small enough goes on, the rest is cut."""
+    mtu = ip_skb_dst_mtu(sk, skb)
+    if skb.gso_size:
+        return ip_finish_output_gso(net, sk, skb, mtu)
+    if skb.len > mtu or skb.frag_max_size:
+        return ip_fragment(net, sk, skb, mtu, ip_finish_output2)
+    return ip_finish_output2(net, sk, skb)
+
+
+def ip_finish_output_gso(net: Any, sk: Any, skb: sk_buff, mtu: int) -> int:
+    """net/ipv4/ip_output.c: a super-packet whose segments fit the MTU goes on whole."""
+    from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
+
+    if skb_gso_validate_network_len(skb, mtu):
+        return ip_finish_output2(net, sk, skb)
+    # The path MTU shrank after the segments' size was chosen (or we forward): cut, then fragment.
+    try:
+        skb_push(skb, 14)
+        segs = skb_gso_segment(skb, net.skb_small)
+    except (ValueError, MemoryError):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_GSO_SEG)
+        return -errno.ENOMEM
+    consume_skb(skb)
+    ret = 0
+    for seg in segs:
+        skb_pull(seg, 14)
+        err = ip_fragment(net, sk, seg, mtu, ip_finish_output2)
+        if err and not ret:
+            ret = err
+    return ret
+
+
+def ip_finish_output2(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/ip_output.c: find the neighbour and leave IP. Takes ownership of skb."""
+    rt = skb.dst
+    dev = rt.dev
+    flags = rt.rt_flags
+    ipext = net.mib.ipext
+    ipext.OutOctets += skb.len
+    if flags & (RTCF_MULTICAST | RTCF_BROADCAST):
+        if flags & RTCF_MULTICAST:
+            ipext.OutMcastPkts += 1
+            ipext.OutMcastOctets += skb.len
+        else:
+            ipext.OutBcastPkts += 1
+            ipext.OutBcastOctets += skb.len
+    if skb.headroom < dev.hard_header_len and not skb_cow_head(
+        skb, dev.hard_header_len + dev.needed_headroom
+    ):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        return -errno.ENOMEM
+    neigh = ip_neigh_for_gw(rt, skb)
+    if neigh is None:
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NEIGH_CREATEFAIL)
+        return -errno.ENOBUFS
+    return neigh_output(neigh, skb)
+
+
+# --- fragmentation -------------------------------------------------------------------------
+
+
+def ip_fragment(
+    net: Any, sk: Any, skb: sk_buff, mtu: int, output: Callable[[Any, Any, sk_buff], int]
+) -> int:
+    """net/ipv4/ip_output.c: cut, or refuse with ICMP fragmentation needed when DF forbids it.
+
+    Takes ownership of skb.
+    """
+    iph = ip_hdr(skb)
+    if not iph.frag_off & IP_DF:
+        return ip_do_fragment(net, sk, skb, output)
+    if not skb.ignore_df or (skb.frag_max_size and skb.frag_max_size > mtu):
+        from stack.ipv4.icmp import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, icmp_send
+
+        net.mib.ip.FragFails += 1
+        icmp_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+        return -errno.EMSGSIZE
+    return ip_do_fragment(net, sk, skb, output)
+
+
+def ip_do_fragment(
+    net: Any, sk: Any, skb: sk_buff, output: Callable[[Any, Any, sk_buff], int]
+) -> int:
+    """net/ipv4/ip_output.c: cut a packet into fragments that fit the route (RFC 791 3.2).
+
+    The payload of a fragment is the original's by reference. Takes ownership of skb.
+    """
+    if skb.ip_summed == CHECKSUM_PARTIAL and not skb_checksum_help(skb):
+        net.mib.ip.FragFails += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        return -errno.EINVAL
+    iph = ip_hdr(skb)
+    mtu = ip_skb_dst_mtu(sk, skb)
+    if skb.frag_max_size and skb.frag_max_size < mtu:
+        mtu = skb.frag_max_size
+    hlen = iph.ihl * 4
+    header = bytearray(skb_copy_bits(skb, 0, hlen))
+    chunk = (mtu - hlen) & ~7
+    if chunk < 8:
+        net.mib.ip.FragFails += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+        return -errno.EMSGSIZE
+    frag_off = iph.frag_off
+    base = (frag_off & IP_OFFSET) << 3
+    more_after = frag_off & IP_MF
+    df = frag_off & IP_DF
+    left = skb.len - hlen
+    ptr = hlen
+    err = 0
+    owner = skb.sk
+    rt = skb.dst
+    pool = net.skb_small
+    room = LL_MAX_HEADER + rt.dev.hard_header_len
+    while left > 0:
+        length = left if left <= mtu - hlen else chunk
+        frag = alloc_skb(pool, hlen, room)
+        ok = frag is not None
+        if frag is not None:
+            header[6:8] = (
+                (base + ptr - hlen) >> 3 | df | (IP_MF if more_after or length < left else 0)
+            ).to_bytes(2, "big")
+            header[2:4] = (hlen + length).to_bytes(2, "big")
+            skb_put_data(frag, header)
+            skb_reset_network_header(frag)
+            skb_set_transport_header(frag, hlen)
+            ok = skb_append_frags(frag, skb, ptr, length)
+        if not ok or frag is None:
+            if frag is not None:
+                kfree_skb(frag)
+            net.mib.ip.FragFails += 1
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+            return -errno.ENOMEM
+        ip_copy_metadata(frag, skb)
+        if owner is not None and skb.destructor is not None:
+            skb_set_owner_w(frag, owner)
+        ip_send_check(ip_hdr(frag))
+        if ptr == hlen and hlen > IP_HLEN:
+            header[IP_HLEN:hlen] = ip_options_fragment(bytes(header[IP_HLEN:hlen]))
+        ptr += length
+        left -= length
+        net.mib.ip.FragCreates += 1
+        err = output(net, sk, frag)
+        if err:
+            break
+    if err:
+        net.mib.ip.FragFails += 1
+        kfree_skb(skb)
+    else:
+        net.mib.ip.FragOKs += 1
+        consume_skb(skb)
+    return err
+
+
+def ip_copy_metadata(to: sk_buff, frm: sk_buff) -> None:
+    """net/ipv4/ip_output.c: what a fragment takes from its packet."""
+    to.pkt_type = frm.pkt_type
+    to.priority = frm.priority
+    to.protocol = frm.protocol
+    to.skb_iif = frm.skb_iif
+    to.dst = frm.dst
+    to.dev = frm.dev
+    to.mark = frm.mark
+    to.hash = frm.hash
+    to.ip_cb_flags = frm.ip_cb_flags
+    to.queue_mapping = frm.queue_mapping
+
+
+# --- collecting a datagram (cork) ----------------------------------------------------------
+
+Getfrag = Callable[[Any, sk_buff, int, Any], None]
+
+
+def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: Any) -> None:
+    """net/ipv4/ip_output.c: append `n` bytes of the user's data, as pages once skb is full.
+
+    Raises: OSError ENOBUFS when the host's packet buffers run out.
+    """
+    done = frm.copy_to_skb(skb, min(n, skb.tailroom)) if not skb.nr_frags else 0
+    if done < n:
+        done += frm.add_to_skb(skb, pages, n - done)
+        if done < n:
+            raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+
+
+def bytes_getfrag(frm: list[Any], skb: sk_buff, n: int, pages: Any) -> None:
+    """Append `n` bytes of a [buffer, offset] pair (replies that the host makes itself)."""
+    buffer, off = frm
+    done = skb_append_linear(skb, buffer, off, min(n, skb.tailroom)) if not skb.nr_frags else 0
+    if done < n:
+        done += skb_add_data(skb, pages, buffer, off + done, n - done)
+    frm[1] = off + done
+    if done < n:
+        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+
+
+def ip_setup_cork(sk: Any, cork: Any, ipc: ipcm_cookie, rt: Any, fl4: Any) -> None:
+    """net/ipv4/ip_output.c: start a datagram. Raises: OSError ENETUNREACH (MTU below 68)."""
+    use_pmtu = ip_sk_use_pmtu(sk)
+    cork.fragsize = ipv4_mtu(rt) if use_pmtu else min(rt.dev.mtu, IP_MAX_MTU)
+    if cork.fragsize < 68:
+        raise OSError(errno.ENETUNREACH, "path MTU is below 68")
+    if ipc.opt is not None:
+        cork.opt = ipc.opt
+        cork.flags |= 1
+        cork.addr = ipc.addr
+    cork.gso_size = ipc.gso_size
+    cork.base_dst = rt
+    cork.length = 0
+    cork.ttl = ipc.ttl
+    cork.tos = ipc.tos
+    cork.mark = ipc.sockc_mark
+    cork.priority = ipc.priority
+    cork.fl4 = fl4
+
+
+def __ip_append_data(
+    sk: Any,
+    fl4: Any,
+    skb: sk_buff | None,
+    cork: Any,
+    getfrag: Getfrag,
+    frm: Any,
+    length: int,
+    transhdrlen: int,
+    flags: int,
+) -> sk_buff:
+    """net/ipv4/ip_output.c: append `length` bytes to the datagram being collected in `skb`.
+
+    `length` counts the transport header of the first call, for which `transhdrlen` bytes of
+    headroom stay free (the kernel puts them; here the protocol pushes them). One sk_buff holds
+    the whole datagram: head first, then pages; ip_do_fragment cuts it.
+    Raises: OSError EMSGSIZE, ENOBUFS, EAGAIN, EPIPE.
+    """
+    rt = cork.base_dst
+    net = sk.net
+    optlen = cork.opt.optlen if cork.opt is not None else 0
+    fragheaderlen = IP_HLEN + optlen
+    mtu = IP_MAX_MTU if cork.gso_size else cork.fragsize
+    maxnonfragsize = IP_MAX_MTU if ip_sk_ignore_df(sk) else mtu
+    if cork.length + length > maxnonfragsize - fragheaderlen:
+        from stack.ipv4.ip_sockglue import ip_local_error
+
+        ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, fl4.fl4_dport, mtu - optlen)
+        raise os_error(errno.EMSGSIZE)
+    data = length - transhdrlen
+    if skb is None:
+        headroom = LL_MAX_HEADER + rt.dev.needed_headroom + fragheaderlen + (transhdrlen or 32)
+        pool = net.skb_small
+        size = min(data, pool.buf_bytes - headroom)
+        if transhdrlen or flags & MSG_DONTWAIT or sk.sk_wmem_alloc <= 2 * sk.sk_sndbuf:
+            skb = sock_alloc_send_skb(sk, size, flags & MSG_DONTWAIT, pool, headroom)
+        else:
+            sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
+            skb = sock_alloc_send_skb(sk, size, flags & MSG_DONTWAIT, pool, headroom)
+        if (
+            length + fragheaderlen <= mtu
+            and rt.dev.features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM)
+            and not optlen
+            and sk.sk_protocol == IPPROTO_UDP
+            and not flags & MSG_MORE
+        ):
+            skb.ip_summed = CHECKSUM_PARTIAL
+    before = skb.truesize
+    try:
+        getfrag(frm, skb, data, net.skb_pages)
+    except OSError:
+        if cork.length == 0:
+            kfree_skb(skb)
+        raise
+    if skb.truesize != before and skb.sk is not None:
+        skb.sk.sk_wmem_alloc += skb.truesize - before
+    cork.length += length
+    return skb
+
+
+def ip_append_data(
+    sk: Any,
+    fl4: Any,
+    getfrag: Getfrag,
+    frm: Any,
+    length: int,
+    transhdrlen: int,
+    ipc: ipcm_cookie,
+    rt: Any,
+    flags: int,
+) -> int:
+    """net/ipv4/ip_output.c: append to the datagram in sk_write_queue. Raises: OSError."""
+    if flags & MSG_PROBE:
+        return 0
+    queue = sk.sk_write_queue
+    skb = queue.peek_tail()
+    cork = sk.cork
+    if skb is None:
+        ip_setup_cork(sk, cork, ipc, rt, fl4)
+        skb = __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
+        queue.queue_tail(skb)
+    else:
+        __ip_append_data(sk, fl4, skb, cork, getfrag, frm, length, 0, flags)
+    return 0
+
+
+def __ip_make_skb(sk: Any, fl4: Any, skb: sk_buff, cork: Any) -> sk_buff:
+    """net/ipv4/ip_output.c: the IP header's fields are settled; `ip_finish_header` pushes them."""
+    rt = cork.base_dst
+    skb.ignore_df = ip_sk_ignore_df(sk)
+    skb.priority = cork.priority if cork.priority else sk.sk_priority
+    skb.mark = cork.mark
+    skb.dst = rt
+    return skb
+
+
+def ip_finish_header(sk: Any, fl4: Any, skb: sk_buff, cork: Any) -> None:
+    """The second half of __ip_make_skb: push the IP header before the transport's.
+
+    The kernel writes it in front of reserved room; here headers are pushed in wire order.
+    """
+    net = sk.net
+    rt = cork.base_dst
+    opt = cork.opt
+    options = b""
+    daddr = fl4.daddr
+    if opt is not None and opt.optlen:
+        options, daddr = ip_options_build(opt, cork.addr or daddr, rt, fl4.saddr)
+    tot_len = skb.len + IP_HLEN + len(options)
+    pmtudisc = sk.pmtudisc
+    df = 0
+    if pmtudisc in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE) or (
+        tot_len <= (ipv4_mtu(rt) if rt.rt_pmtu else rt.dev.mtu) and ip_dont_fragment(sk, rt)
+    ):
+        df = IP_DF
+    if cork.ttl:
+        ttl = cork.ttl
+    elif rt.rt_type == 5:  # RTN_MULTICAST
+        ttl = sk.mc_ttl
+    else:
+        ttl = sk.uc_ttl
+        if ttl < 0:
+            ttl = ip4_dst_hoplimit(rt)
+    protocol = fl4.flowi4_proto or sk.sk_protocol
+    if df and not skb.ignore_df:
+        if sk.inet_daddr:
+            ident = sk.inet_id
+            sk.inet_id = (ident + 1) & 0xFFFF
+        else:
+            ident = 0
+    else:
+        ident = __ip_select_ident(net, daddr, fl4.saddr, protocol, skb.gso_segs or 1)
+    tos = cork.tos
+    ip_push(
+        skb,
+        tos if tos != -1 else sk.tos,
+        tot_len,
+        ident,
+        df,
+        ttl,
+        protocol,
+        fl4.saddr,
+        daddr,
+        options,
+    )
+
+
+def ip_finish_skb(sk: Any, fl4: Any) -> sk_buff | None:
+    """include/net/ip.h: take the collected datagram out of sk_write_queue; None when empty."""
+    skb = sk.sk_write_queue.dequeue()
+    if skb is None:
+        return None
+    return __ip_make_skb(sk, fl4, skb, sk.cork)
+
+
+def ip_make_skb(
+    sk: Any,
+    fl4: Any,
+    getfrag: Getfrag,
+    frm: Any,
+    length: int,
+    transhdrlen: int,
+    ipc: ipcm_cookie,
+    rt: Any,
+    cork: Any,
+    flags: int,
+) -> sk_buff | None:
+    """net/ipv4/ip_output.c: one datagram at once, without the socket's cork. Raises: OSError.
+
+    None with MSG_PROBE. The transport header is not pushed yet, nor is IP's.
+    """
+    if flags & MSG_PROBE:
+        return None
+    cork.flags = 0
+    cork.addr = 0
+    cork.opt = None
+    ip_setup_cork(sk, cork, ipc, rt, fl4)
+    skb = __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
+    return __ip_make_skb(sk, fl4, skb, cork)
+
+
+def ip_send_skb(net: Any, skb: sk_buff) -> int:
+    """net/ipv4/ip_output.c: send, and turn congestion into 0 or -ENOBUFS."""
+    err = ip_local_out(net, skb.sk, skb)
+    if err:
+        if err > 0:
+            err = net_xmit_errno(err)
+        if err:
+            net.mib.ip.OutDiscards += 1
+    return err
+
+
+def net_xmit_errno(code: int) -> int:
+    """include/linux/netdevice.h: NET_XMIT_CN (2) is no error, anything else is -ENOBUFS."""
+    return 0 if code == 2 else -errno.ENOBUFS
+
+
+def ip_push_pending_frames(sk: Any, fl4: Any, skb: sk_buff | None = None, cork: Any = None) -> int:
+    """net/ipv4/ip_output.c: put the IP header on and send what was collected.
+
+    `skb`: a datagram that ip_make_skb or ip_finish_skb already took (its transport header is on);
+    None: the one in sk_write_queue, which carries its transport header as data (raw, ICMP).
+    """
+    if skb is None:
+        cork = sk.cork
+        skb = ip_finish_skb(sk, fl4)
+        if skb is None:
+            return 0
+        ip_finish_header(sk, fl4, skb, cork)
+        ip_cork_release(cork)
+    else:
+        ip_finish_header(sk, fl4, skb, cork)
+    return ip_send_skb(sk.net, skb)
+
+
+def ip_cork_release(cork: Any) -> None:
+    """net/ipv4/ip_output.c: forget the collected datagram's options and route."""
+    cork.flags &= ~1
+    cork.opt = None
+    cork.base_dst = None
+    cork.fl4 = None
+
+
+def ip_flush_pending_frames(sk: Any) -> None:
+    """net/ipv4/ip_output.c: throw the collected datagram away."""
+    sk.sk_write_queue.purge()
+    ip_cork_release(sk.cork)
+
+
+def ip_send_unicast_reply(
+    sk: Any,
+    skb: sk_buff,
+    sopt: Any,
+    daddr: int,
+    saddr: int,
+    payload: bytes,
+    *,
+    protocol: int,
+    tos: int = 0,
+    ttl: int = 0,
+    oif: int = 0,
+    flags: int = 0,
+    mark: int = 0,
+    sport: int = 0,
+    dport: int = 0,
+) -> int:
+    """net/ipv4/ip_output.c: answer `skb` (borrowed) with `payload` = a finished transport segment.
+
+    `sk` is a per-host control socket (TCP's reset and ACK sender), so no user socket is charged.
+    `sopt`: received ip_options whose reverse route is used, or None. 0 or a negative errno.
+    """
+    net = sk.net
+    fl4 = flowi4(daddr, saddr, oif, tos & 0x1C, protocol, dport, sport, flags, mark)
+    options = b""
+    final = daddr
+    from stack.ipv4.ip_options import __ip_options_echo, ip_options
+    from stack.ipv4.route import ip_route_output_key
+
+    reply: ip_options | None = None
+    if sopt is not None and sopt.optlen:
+        reply = __ip_options_echo(net, skb, sopt)
+        if reply is not None and reply.optlen and reply.srr:
+            fl4.daddr = reply.faddr
+    try:
+        rt = ip_route_output_key(net, fl4)
+    except OSError as exc:
+        return -(exc.errno or errno.EHOSTUNREACH)
+    if reply is not None and reply.optlen:
+        options, final = ip_options_build(reply, daddr, rt, saddr)
+    nskb = alloc_skb(net.skb_small, len(payload), LL_MAX_HEADER + 80)
+    if nskb is None:
+        return -errno.ENOMEM
+    skb_put_data(nskb, payload)
+    skb_set_transport_header(nskb, 0)
+    nskb.ip_summed = CHECKSUM_NONE
+    nskb.dst = rt
+    nskb.mark = mark
+    # The kernel's control socket has pmtudisc DO and no peer: DF is set and the id is 0.
+    ip_push(
+        nskb,
+        tos,
+        len(payload) + IP_HLEN + len(options),
+        0,
+        IP_DF,
+        ttl or ip4_dst_hoplimit(rt),
+        protocol,
+        saddr,
+        final,
+        options,
+    )
+    return ip_send_skb(net, nskb)
+
+
+def ip_send_established(sk: Any) -> bool:
+    """Whether the socket has a fixed peer (connected datagram or stream)."""
+    return sk.sk_state == TCP_ESTABLISHED
+
+
+def ip_init(net: Any) -> None:
+    """net/ipv4/ip_output.c: routing first, then the multicast group state."""
+    from stack.ipv4.igmp import igmp_mc_init
+    from stack.ipv4.route import ip_rt_init
+
+    ip_rt_init(net)
+    igmp_mc_init(net)
