@@ -1,6 +1,24 @@
 """What a NIC's frames travel over: one file for each kind; middleware wraps a link and is one."""
 
 from e1000emu.links.base import LinkStats
+from e1000emu.links.capture import Capture
+from e1000emu.links.impair import Impair
+from e1000emu.links.null import Generator, NullLink
 from e1000emu.links.pair import PairEnd, pair
+from e1000emu.links.replay import PcapReplay
+from e1000emu.links.switch import Switch, SwitchPort
+from e1000emu.links.tap import Tap
 
-__all__ = ["LinkStats", "PairEnd", "pair"]
+__all__ = [
+    "Capture",
+    "Generator",
+    "Impair",
+    "LinkStats",
+    "NullLink",
+    "PairEnd",
+    "PcapReplay",
+    "Switch",
+    "SwitchPort",
+    "Tap",
+    "pair",
+]

@@ -1,0 +1,442 @@
+"""Middleware that makes a link worse: loss, delay, jitter, reordering, duplicates, errors, rate.
+
+What happens to the n-th frame of a direction depends on the seed and n alone, not on how frames
+come in batches. Fates are drawn as distances to the next one, so a batch without any costs no work
+for a frame; only jitter touches each frame.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from e1000emu.errors import LinkError
+from e1000emu.links import pool
+from e1000emu.links.base import Middleware
+from e1000emu.links.pair import WIRE_OVERHEAD_BYTES
+from fastpath.batch import FB_BAD_CRC
+
+if TYPE_CHECKING:
+    from e1000emu.ports import Clock, Link
+    from fastpath.batch import FrameBatch
+
+__all__ = ["Impair"]
+
+# A frame that is held back to come out of order comes at the latest after this.
+REORDER_HOLD_NS = 2_000_000
+DEFAULT_QUEUE_FRAMES = 1000
+
+
+class _Fate:
+    """Numbers of the frames that something happens to, `p` of all, in rising order."""
+
+    __slots__ = ("_log", "next", "random")
+
+    def __init__(self, p: float, seed: str) -> None:
+        self.random = random.Random(seed)
+        self._log = math.log1p(-p) if 0 < p < 1 else -math.inf
+        self.next: float = math.inf if p == 0 else -1
+        if p > 0:
+            self.advance()
+
+    def advance(self) -> None:
+        """Go to the next such frame: the gap is geometric."""
+        if self._log == -math.inf:
+            self.next += 1
+        else:
+            self.next += 1 + int(math.log(1.0 - self.random.random()) / self._log)
+
+
+class _Direction:
+    """One direction: fates, then rate and delay, then a queue in front of who takes the frames."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        offer: Callable[[FrameBatch, int], int],
+        *,
+        seed: str,
+        loss: float,
+        reorder: float,
+        duplicate: float,
+        corrupt: float,
+        crc_error: float,
+        delay_ns: int,
+        jitter_ns: int,
+        rate_bps: int | None,
+        reorder_span: int,
+        count: Callable[[str, int], None],
+    ) -> None:
+        self._clock = clock
+        self._offer = offer
+        self._count = count
+        self._loss = _Fate(loss, f"{seed}/loss")
+        self._reorder = _Fate(reorder, f"{seed}/reorder")
+        self._duplicate = _Fate(duplicate, f"{seed}/duplicate")
+        self._corrupt = _Fate(corrupt, f"{seed}/corrupt")
+        self._crc_error = _Fate(crc_error, f"{seed}/crc_error")
+        self._jitter_random = random.Random(f"{seed}/jitter")
+        self._span = reorder_span
+        self._delay_ns = delay_ns
+        self._jitter_ns = jitter_ns
+        self._rate_bps = rate_bps
+        self._busy_ns = 0
+        self._number = 0  # of the next frame that comes in
+        # Held back: number of the frame before which it is let go, order, the frame alone.
+        self._back: list[tuple[int, int, FrameBatch]] = []
+        self._order = 0
+        # On the way: when due, order, batch; then those that are due, with the first not taken.
+        self._coming: list[tuple[int, int, FrameBatch]] = []
+        self._due: list[list] = []
+        self.queued = 0
+        self._timer_ns = math.inf
+        self._held = False
+        self._offering = False
+        self._generation = 0
+
+    def put(self, batch: FrameBatch) -> None:
+        """Take the frames in. Takes ownership of `batch`."""
+        n = len(batch)
+        first, last = self._number, self._number + n
+        if self._next_event() >= last:
+            self._number = last
+            self._send(batch)
+            return
+        out = pool.get()
+        at = first
+        while at < last:
+            event = min(self._next_event(), last)
+            out.extend(batch, at - first, event - first)
+            at = event
+            if at < last:
+                self._happen(batch, at - first, at, out)
+                at += 1
+        self._number = last
+        pool.put(batch)
+        self._send(out)
+
+    def _next_event(self) -> int | float:
+        found = min(
+            self._loss.next,
+            self._reorder.next,
+            self._duplicate.next,
+            self._corrupt.next,
+            self._crc_error.next,
+        )
+        return min(found, self._back[0][0]) if self._back else found
+
+    def _happen(self, batch: FrameBatch, i: int, number: int, out: FrameBatch) -> None:
+        """Decide on frame `number`, which is `batch[i]`, and put what comes of it into `out`."""
+        while self._back and self._back[0][0] <= number:
+            _, _, late = heapq.heappop(self._back)
+            out.extend(late)
+            pool.put(late)
+        lost, back = self._loss.next == number, self._reorder.next == number
+        twice, wrong = self._duplicate.next == number, self._corrupt.next == number
+        bad_crc = self._crc_error.next == number
+        for fate, hit, name in (
+            (self._loss, lost, "loss"),
+            (self._reorder, back, "reorder"),
+            (self._duplicate, twice, "duplicate"),
+            (self._corrupt, wrong, "corrupt"),
+            (self._crc_error, bad_crc, "crc error"),
+        ):
+            if hit:
+                fate.advance()
+                if name == "loss" or not lost:
+                    self._count(name, 1)
+        # Drawn before the loss is looked at: a fate must not depend on another one's probability.
+        bit = self._corrupt.random.getrandbits(32) if wrong else 0
+        distance = self._reorder.random.randint(1, self._span) if back else 0
+        if lost:
+            return
+        target = out
+        if back:
+            target = pool.get()
+        at = len(target)
+        target.extend(batch, i, i + 1)
+        if wrong:
+            with target.view(at) as view:
+                bit %= 8 * len(view)
+                view[bit >> 3] ^= 1 << (bit & 7)
+        if bad_crc:
+            target.set_flags(at, target.flags(at) | FB_BAD_CRC)
+        if twice:
+            target.extend(target, at, at + 1)
+        if back:
+            self._order += 1
+            heapq.heappush(self._back, (number + 1 + distance, self._order, target))
+            generation = self._generation
+            order = self._order
+            self._clock.call_at(
+                self._clock.now_ns() + REORDER_HOLD_NS, lambda: self._let_go(generation, order)
+            )
+
+    def _let_go(self, generation: int, order: int) -> None:
+        """Send a frame that no later frame has overtaken so far."""
+        if generation != self._generation:
+            return
+        for k, entry in enumerate(self._back):
+            if entry[1] == order:
+                del self._back[k]
+                heapq.heapify(self._back)
+                self._send(entry[2])
+                return
+
+    def _send(self, batch: FrameBatch) -> None:
+        n = len(batch)
+        if not n:
+            pool.put(batch)
+            return
+        self.queued += n
+        now = when = self._clock.now_ns()
+        if self._rate_bps:
+            bits = 8 * (batch.nbytes + n * WIRE_OVERHEAD_BYTES)
+            when = max(now, self._busy_ns) + bits * 1_000_000_000 // self._rate_bps
+            self._busy_ns = when
+        when += self._delay_ns
+        if self._jitter_ns:
+            for i in range(n):
+                one = pool.get()
+                one.extend(batch, i, i + 1)
+                off = self._jitter_random.randint(-self._jitter_ns, self._jitter_ns)
+                self._order += 1
+                heapq.heappush(self._coming, (max(now, when + off), self._order, one))
+            pool.put(batch)
+        elif when > now or self._coming:
+            self._order += 1
+            heapq.heappush(self._coming, (when, self._order, batch))
+        else:
+            self._due.append([batch, 0])
+        self.run()
+
+    def run(self) -> None:
+        """Move what is due to the queue, and offer it until it is not taken."""
+        now = self._clock.now_ns()
+        while self._coming and self._coming[0][0] <= now:
+            self._due.append([heapq.heappop(self._coming)[2], 0])
+        if not self._offering:
+            self._offering = True
+            try:
+                while self._due and not self._held:
+                    self._offer_first()
+            finally:
+                self._offering = False
+        if self._coming and self._coming[0][0] < self._timer_ns:
+            self._timer_ns = self._coming[0][0]
+            self._clock.call_at(self._coming[0][0], self._timer)
+
+    def _timer(self) -> None:
+        self._timer_ns = math.inf
+        self.run()
+
+    def _offer_first(self) -> None:
+        entry = self._due[0]
+        batch, start = entry
+        n = len(batch)
+        generation = self._generation
+        self._held = True
+        end = self._offer(batch, start)
+        if generation != self._generation:
+            return
+        self.queued -= end - start
+        entry[1] = end
+        if end >= n:
+            self._held = False
+            self._due.pop(0)
+
+    def resume(self) -> None:
+        """Who takes the frames has room again."""
+        self._held = False
+        if not self._offering:
+            self.run()
+
+    def clear(self) -> int:
+        """Forget everything on the way; return how many frames that were."""
+        lost = self.queued + sum(len(entry[2]) for entry in self._back)
+        self._generation += 1
+        self._back.clear()
+        self._coming.clear()
+        self._due.clear()
+        self.queued = 0
+        self._held = False
+        return lost
+
+
+class Impair(Middleware):
+    """`Impair(link, loss=0.01, reorder=0.02, seed=7)`: `link`, made worse in both directions.
+
+    loss, reorder, duplicate, corrupt, crc_error: probability for a frame, 0 to 1. A frame that is
+    reordered lets the next one to `reorder_span` frames pass. `corrupt` flips one bit and leaves
+    the CRC right, so that only checksums above can tell; `crc_error` is what an adapter notices.
+    delay_ns, jitter_ns: each frame comes delay_ns ± jitter_ns later, and overtakes by jitter.
+    rate_bps: of the wire, with its overhead, in each direction. queue_frames: how many frames wait
+    before the sender is pushed back (nothing is dropped for want of room).
+    direction: "tx" (from the port above), "rx" (to it) or "both".
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        loss: float = 0.0,
+        delay_ns: int = 0,
+        jitter_ns: int = 0,
+        reorder: float = 0.0,
+        duplicate: float = 0.0,
+        corrupt: float = 0.0,
+        crc_error: float = 0.0,
+        rate_bps: int | None = None,
+        seed: int = 0,
+        clock: Clock | None = None,
+        reorder_span: int = 3,
+        queue_frames: int = DEFAULT_QUEUE_FRAMES,
+        direction: str = "both",
+    ) -> None:
+        super().__init__(link, clock=clock)
+        chances = {
+            "loss": loss,
+            "reorder": reorder,
+            "duplicate": duplicate,
+            "corrupt": corrupt,
+            "crc_error": crc_error,
+        }
+        for name, p in chances.items():
+            if not 0 <= p <= 1:
+                raise LinkError(f"Impair: {name}={p} is not a probability; give 0 to 1")
+        amounts = {"delay_ns": delay_ns, "jitter_ns": jitter_ns}
+        for name, amount in amounts.items():
+            if amount < 0:
+                raise LinkError(f"Impair: {name}={amount} is negative; give 0 or more ns")
+        if rate_bps is not None and rate_bps <= 0:
+            raise LinkError(f"Impair: rate_bps={rate_bps} is not positive; None is without limit")
+        if reorder_span < 1 or queue_frames < 1:
+            raise LinkError("Impair: reorder_span and queue_frames are at least 1")
+        if direction not in ("tx", "rx", "both"):
+            raise LinkError(f"Impair: direction={direction!r}; give 'tx', 'rx' or 'both'")
+        self.events: dict[str, int] = {}
+        self._queue_frames = queue_frames
+        self._starved = False
+        self._pushed = False  # the link below keeps frames because the queue is full
+
+        def make(way: str, offer: Callable[[FrameBatch, int], int]) -> _Direction | None:
+            if direction not in (way, "both"):
+                return None
+            return _Direction(
+                self.clock,
+                offer,
+                seed=f"{seed}/{way}",
+                count=self._event,
+                reorder_span=reorder_span,
+                rate_bps=rate_bps,
+                **chances,
+                **amounts,
+            )
+
+        self._tx = make("tx", self._offer_down)
+        self._rx = make("rx", self._offer_up)
+
+    def __repr__(self) -> str:
+        return f"Impair({self.link!r}, {self.events})"
+
+    def _event(self, name: str, frames: int) -> None:
+        self.events[name] = self.events.get(name, 0) + frames
+
+    def tx_room(self) -> int:
+        """Return how many frames `transmit` takes now."""
+        if self._tx is None:
+            return self.link.tx_room()
+        room = self._queue_frames - self._tx.queued
+        if room > 0:
+            return room
+        self._starved = True
+        return 0
+
+    def transmit(self, batch: FrameBatch) -> None:
+        """Send the frames. Takes ownership of `batch`."""
+        if self._tx is None:
+            self.link.transmit(batch)
+        else:
+            self._tx.put(batch)
+
+    def _offer_down(self, batch: FrameBatch, start: int) -> int:
+        room = self.link.tx_room()
+        if room <= 0:
+            return start
+        n = len(batch)
+        end = min(n, start + room)
+        own = pool.get()
+        if start == 0 and end == n:
+            own.swap(batch)
+        else:
+            own.extend(batch, start, end)
+        if end == n:
+            pool.put(batch)
+        self.link.transmit(own)
+        self._more_room()
+        return end
+
+    def _more_room(self) -> None:
+        assert self._tx is not None
+        if self._starved and self._tx.queued < self._queue_frames:
+            self._starved = False
+            self.clock.call_soon(self._tell_room)
+
+    def _tell_room(self) -> None:
+        if self.port is not None:
+            self.port.tx_ready()
+
+    def tx_ready(self) -> None:
+        """The link below takes frames again."""
+        if self._tx is None:
+            super().tx_ready()
+        else:
+            self._tx.resume()
+            self._more_room()
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames from the link below. Borrows `batch` until return."""
+        if self._rx is None or self.port is None:
+            return super().receive(batch, start, hold)
+        n = len(batch)
+        end = n
+        if hold:
+            end = min(n, start + max(0, self._queue_frames - self._rx.queued))
+            self._pushed = end < n
+        if end > start:
+            own = pool.get()
+            own.extend(batch, start, end)
+            self._rx.put(own)
+        return end
+
+    def _offer_up(self, batch: FrameBatch, start: int) -> int:
+        n = len(batch)
+        if self.port is None:
+            self.stats.drop("no port", n - start)
+            end = n
+        else:
+            end = self.port.receive(batch, start, True)
+        if end >= n:
+            pool.put(batch)
+        if end > start and self._pushed:
+            self._pushed = False
+            self.clock.call_soon(self.link.rx_ready)
+        return end
+
+    def rx_ready(self) -> None:
+        """The port above has room again."""
+        if self._rx is None:
+            self.link.rx_ready()
+        else:
+            self._rx.resume()
+
+    def detach(self) -> None:
+        """Unplug the port; frames on the way are lost."""
+        super().detach()
+        for way in (self._tx, self._rx):
+            if way is not None:
+                self.stats.drop("unplugged", way.clear())
+        self._starved = self._pushed = False

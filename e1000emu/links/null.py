@@ -1,0 +1,115 @@
+"""Links without a far end: one that swallows, one that makes frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from e1000emu.errors import LinkError
+from e1000emu.links import pool
+from e1000emu.links.base import BaseLink
+from fastpath.batch import FrameBatch
+
+if TYPE_CHECKING:
+    from e1000emu.ports import Clock
+
+__all__ = ["Generator", "NullLink"]
+
+
+class NullLink(BaseLink):
+    """A far end that is there, takes everything and says nothing."""
+
+    def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
+        super().__init__(clock, speed_mbps=speed_mbps)
+        self._carrier = True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(tx_frames={self.stats.tx_frames})"
+
+    def transmit(self, batch: FrameBatch) -> None:
+        """Count the frames and forget them. Takes ownership of `batch`."""
+        self.stats.tx_frames += len(batch)
+        self.stats.tx_bytes += batch.nbytes
+        pool.put(batch)
+
+
+class Generator(NullLink):
+    """Sends `frames` over and over: `count` in all (None: no end), `rate_pps` (None: as taken).
+
+    One batch is made and offered again and again, so a round costs no copy. What the port sends is
+    counted and forgotten.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        frames: Iterable[bytes],
+        *,
+        count: int | None = None,
+        rate_pps: float | None = None,
+        batch_frames: int = 64,
+        speed_mbps: int = 1000,
+    ) -> None:
+        super().__init__(clock, speed_mbps=speed_mbps)
+        once = list(frames)
+        if not once:
+            raise LinkError("Generator: frames is empty; give at least one frame")
+        if rate_pps is not None and rate_pps <= 0:
+            raise LinkError(
+                f"Generator: rate_pps {rate_pps} is not positive; None is without limit"
+            )
+        rounds = max(1, batch_frames // len(once))
+        self._batch = FrameBatch(once * rounds)
+        self._tail = FrameBatch()  # the last round, when count is no multiple of the batch
+        self._left = count
+        self._step_ns = None if rate_pps is None else round(len(self._batch) * 1e9 / rate_pps)
+        self._next_ns = 0
+        self._at = 0
+        self._held = False
+        self._scheduled = False
+
+    def _attached(self) -> None:
+        self._next_ns = self.clock.now_ns()
+        self._schedule()
+
+    def rx_ready(self) -> None:
+        """The port has room again."""
+        if self._held:
+            self._held = False
+            self._schedule()
+
+    @property
+    def done(self) -> bool:
+        """Whether `count` frames have been taken."""
+        return self._left == 0
+
+    def _schedule(self) -> None:
+        if self._scheduled or self._held or self._left == 0 or self.port is None:
+            return
+        self._scheduled = True
+        if self._step_ns is not None and self._next_ns > self.clock.now_ns():
+            self.clock.call_at(self._next_ns, self._send)
+        else:
+            self.clock.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._scheduled = False
+        if self.port is None or self._left == 0:
+            return
+        batch, start = self._batch, self._at
+        if self._left is not None and self._left < len(batch) - start:
+            self._tail.clear()
+            self._tail.extend(batch, start, start + self._left)
+            batch, start = self._tail, 0
+        self._held = True
+        end = self.port.receive(batch, start, True)
+        taken = end - start
+        if self._left is not None:
+            self._left -= taken
+        self.stats.rx_frames += taken
+        self._at = (self._at + taken) % len(self._batch)
+        if end >= len(batch):
+            self._held = False
+            if self._step_ns is not None:
+                self._next_ns += self._step_ns
+        self._schedule()

@@ -1,0 +1,191 @@
+"""A learning switch: any number of ports, each of them a link to plug a NIC into (IEEE 802.1D)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from e1000emu.links import pool
+from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, LinkStats
+from fastpath.linkops import address_runs
+
+if TYPE_CHECKING:
+    from e1000emu.ports import Clock
+    from fastpath.batch import FrameBatch
+
+__all__ = ["Switch", "SwitchPort"]
+
+# IEEE 802.1D-2004 table 7-5: recommended ageing time.
+AGING_NS = 300_000_000_000
+GROUP_BIT = 1 << 40
+# 01-80-C2-00-00-00 to 0F: never forwarded by a bridge (IEEE 802.1D-2004 7.12.6).
+RESERVED = 0x0180C2000000
+
+
+class SwitchPort(BaseLink):
+    """One port. What waits for its NIC beyond `queue_frames` is dropped, as a switch does."""
+
+    def __init__(self, switch: Switch, number: int) -> None:
+        super().__init__(switch.clock)
+        self.switch = switch
+        self.number = number
+        self._queue: list[FrameBatch] = []
+        self._queued = 0
+        self._start = 0
+        self._scheduled = False
+        self._held = False
+
+    def __repr__(self) -> str:
+        return f"SwitchPort({self.number}, carrier={self._carrier})"
+
+    def _attached(self) -> None:
+        self._carrier = True
+
+    def _detached(self) -> None:
+        self._carrier = False
+        self.stats.drop("unplugged", self._queued)
+        for batch in self._queue:
+            pool.put(batch)
+        self._queue.clear()
+        self._queued = self._start = 0
+        self._held = False
+        self.switch.forget(self)
+
+    def transmit(self, batch: FrameBatch) -> None:
+        """Hand the frames to the switch. Takes ownership of `batch`."""
+        self.stats.tx_frames += len(batch)
+        self.stats.tx_bytes += batch.nbytes
+        self.switch.forward(self, batch)
+        pool.put(batch)
+
+    def enqueue(self, batch: FrameBatch, start: int, stop: int) -> None:
+        """Queue a copy of frames [start, stop) for the NIC. Borrows `batch` until return."""
+        if self.port is None:
+            return
+        fits = min(stop, start + self.switch.queue_frames - self._queued)
+        if fits < stop:
+            self.stats.drop("queue full", stop - max(fits, start))
+        if fits <= start:
+            return
+        # One batch collects what comes between two deliveries, so floods do not turn into crumbs.
+        if len(self._queue) < 2:
+            self._queue.append(pool.get())
+        self._queue[-1].extend(batch, start, fits)
+        self._queued += fits - start
+        self._schedule()
+
+    def rx_ready(self) -> None:
+        """The port has room again."""
+        if self._held:
+            self._held = False
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._queue and not self._scheduled and not self._held:
+            self._scheduled = True
+            self.clock.call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        self._scheduled = False
+        if not self._queue or self.port is None:
+            return
+        batch, start = self._queue[0], self._start
+        if len(self._queue) == 1:
+            self._queue.append(pool.get())  # what is sent meanwhile must not grow this one
+        n = len(batch)
+        self._held = True
+        end = self.port.receive(batch, start, True)
+        if not self._queue or self._queue[0] is not batch:
+            return  # unplugged by what it received
+        self._queued -= end - start
+        self.stats.rx_frames += end - start
+        self._start = end
+        if end >= n:
+            self._held = False
+            self.stats.rx_bytes += batch.nbytes
+            self._start = 0
+            self._queue.pop(0)
+            pool.put(batch)
+            if not len(self._queue[0]):
+                pool.put(self._queue.pop(0))
+        self._schedule()
+
+
+class Switch:
+    """Learns where addresses are, forgets them after `aging_ns`, floods what it does not know.
+
+    At most `table_entries` addresses are kept; when the table is full the one that was silent
+    longest makes room. Call with the clock's lock held.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        aging_ns: int = AGING_NS,
+        queue_frames: int = DEFAULT_QUEUE_FRAMES,
+        table_entries: int = 8192,
+    ) -> None:
+        self.clock = clock
+        self.aging_ns = aging_ns
+        self.queue_frames = queue_frames
+        self.table_entries = table_entries
+        self.ports: list[SwitchPort] = []
+        self.stats = LinkStats()
+        # Address -> (port, when last heard), the longest silent first.
+        self._table: dict[int, tuple[SwitchPort, int]] = {}
+
+    def __repr__(self) -> str:
+        return f"Switch(ports={len(self.ports)}, addresses={len(self._table)})"
+
+    def port(self) -> SwitchPort:
+        """Add a port and return it: the link to give to a NIC."""
+        port = SwitchPort(self, len(self.ports))
+        self.ports.append(port)
+        return port
+
+    def lookup(self, address: bytes) -> SwitchPort | None:
+        """Return the port where `address` was heard and has not aged out."""
+        return self._find(int.from_bytes(address, "big"), self.clock.now_ns())
+
+    def forget(self, port: SwitchPort) -> None:
+        """Drop every address learned from `port`."""
+        self._table = {a: e for a, e in self._table.items() if e[0] is not port}
+
+    def _find(self, address: int, now: int) -> SwitchPort | None:
+        entry = self._table.get(address)
+        if entry is None:
+            return None
+        if now - entry[1] > self.aging_ns:
+            del self._table[address]
+            return None
+        return entry[0]
+
+    def _learn(self, address: int, port: SwitchPort, now: int) -> None:
+        if address & GROUP_BIT or not address:
+            return
+        table = self._table
+        table.pop(address, None)
+        if len(table) >= self.table_entries:
+            del table[next(iter(table))]
+        table[address] = (port, now)
+
+    def forward(self, source: SwitchPort, batch: FrameBatch) -> None:
+        """Queue the frames that `source` sent where they belong. Borrows `batch` until return."""
+        now = self.clock.now_ns()
+        for start, stop, dst, src in address_runs(batch):
+            if dst < 0:
+                self.stats.drop("bad frame", stop - start)
+                continue
+            self._learn(src, source, now)
+            if dst & ~0xF == RESERVED:
+                self.stats.drop("reserved address", stop - start)
+                continue
+            target = None if dst & GROUP_BIT else self._find(dst, now)
+            if target is source:
+                self.stats.drop("same port", stop - start)
+            elif target is not None:
+                target.enqueue(batch, start, stop)
+            else:
+                for port in self.ports:
+                    if port is not source:
+                        port.enqueue(batch, start, stop)

@@ -1,0 +1,222 @@
+"""A TAP device of Linux: the kernel's network stack at the other end of the cable.
+
+Frames are read and written by compiled loops, up to `batch_frames` at a wake-up. When the NIC has
+no room, reading stops and the kernel's own queue fills, as behind a slow adapter.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+from e1000emu.errors import LinkError
+from e1000emu.links import pool
+from e1000emu.links.base import BaseLink
+from fastpath.linkops import tap_read, tap_write
+
+if TYPE_CHECKING:
+    from e1000emu.ports import Clock
+    from fastpath.batch import FrameBatch
+
+__all__ = ["Tap"]
+
+# linux/if_tun.h
+TUNSETIFF = 0x400454CA
+TUNSETOFFLOAD = 0x400454D0
+TUNSETVNETHDRSZ = 0x400454D8
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+IFNAMSIZ = 16
+VNET_HDR_BYTES = 10
+# What transmit() keeps when the kernel has no room; it asks again after this.
+RETRY_NS = 1_000_000
+
+
+class Tap(BaseLink):
+    """`Tap("tap0", clock)`: opens the TAP device, making it when it does not exist.
+
+    Needs a clock that can wait for file descriptors. The interface has to be brought up by whoever
+    runs the other end (`ip link set tap0 up`); while it is down, frames to it are lost and
+    counted. With `vnet_hdr` each frame has a virtio_net_hdr; no offload is announced, so it asks
+    for nothing.
+    """
+
+    def __init__(
+        self, name: str, clock: Clock, *, batch_frames: int = 64, vnet_hdr: bool = False
+    ) -> None:
+        super().__init__(clock)
+        self._fd = -1
+        self._batch_frames = batch_frames
+        self._header = VNET_HDR_BYTES if vnet_hdr else 0
+        self._fd, self.name = _open(name, vnet_hdr)
+        self._carrier = True
+        self._reading = False
+        self._batch: FrameBatch | None = None  # what the port did not take
+        self._at = 0
+        self._held = False
+        self._unsent: list[list] = []
+        self._unsent_frames = 0
+
+    def __repr__(self) -> str:
+        return f"Tap({self.name!r}, fd={self._fd})"
+
+    def fileno(self) -> int:
+        """Return the descriptor, -1 when closed."""
+        return self._fd
+
+    def _attached(self) -> None:
+        self._read(True)
+
+    def _detached(self) -> None:
+        self._read(False)
+        if self._batch is not None:
+            self.stats.drop("unplugged", len(self._batch) - self._at)
+            pool.put(self._batch)
+            self._batch = None
+        self._held = False
+
+    def _read(self, on: bool) -> None:
+        if on and not self._reading and self._fd >= 0:
+            self.clock.add_reader(self._fd, self._readable)
+        elif not on and self._reading:
+            self.clock.remove_reader(self._fd)
+        else:
+            return
+        self._reading = on
+
+    def _readable(self) -> None:
+        """Read one batch and give it to the port."""
+        if self._fd < 0 or self.port is None or self._batch is not None:
+            return
+        batch = pool.get()
+        frames, error = tap_read(self._fd, batch, self._batch_frames, self._header)
+        if error not in (0, errno.EAGAIN):
+            # EBADFD: the device was deleted under us. EIO: the interface is down for now.
+            self.stats.drop(f"read {errno.errorcode.get(error, error)}", 1)
+            if error != errno.EIO:
+                self._read(False)
+                self._set_carrier(False)
+        if not frames:
+            pool.put(batch)
+            return
+        self.stats.rx_frames += frames
+        self.stats.rx_bytes += batch.nbytes
+        self._batch, self._at = batch, 0
+        self._give()
+
+    def _give(self) -> None:
+        while self._batch is not None and self.port is not None:
+            batch = self._batch
+            self._held = True
+            end = self.port.receive(batch, self._at, True)
+            if self._batch is not batch:
+                return  # unplugged by what it received
+            if end >= len(batch):
+                self._held = False
+                self._batch = None
+                pool.put(batch)
+            elif self._held or end == self._at:
+                self._at = end
+                self._read(False)
+                if not self._held:
+                    self._held = True
+                    self.clock.call_soon(self.rx_ready)
+                return
+            else:
+                self._at = end
+        self._read(self.port is not None)
+
+    def rx_ready(self) -> None:
+        """The port has room again."""
+        if not self._held:
+            return
+        self._held = False
+        if self._batch is not None and not self._reading:
+            self.clock.call_soon(self._give)
+
+    def tx_room(self) -> int:
+        """Return how many frames `transmit` takes now."""
+        return max(0, super().tx_room() - self._unsent_frames)
+
+    def transmit(self, batch: FrameBatch) -> None:
+        """Write the frames. Takes ownership of `batch`."""
+        n = len(batch)
+        self.stats.tx_frames += n
+        self.stats.tx_bytes += batch.nbytes
+        self._unsent.append([batch, 0])
+        self._unsent_frames += n
+        if len(self._unsent) == 1:
+            self._write()
+
+    def _write(self) -> None:
+        while self._unsent:
+            entry = self._unsent[0]
+            batch, start = entry
+            if self._fd < 0:
+                end, dropped, error = len(batch), len(batch) - start, errno.EBADF
+            else:
+                end, dropped, error = tap_write(self._fd, batch, start, self._header)
+            self.stats.drop(f"write {errno.errorcode.get(error, 'bad frame')}", dropped)
+            self._unsent_frames -= end - start
+            if end < len(batch):
+                entry[1] = end
+                self.clock.call_at(self.clock.now_ns() + RETRY_NS, self._retry)
+                return
+            self._unsent.pop(0)
+            pool.put(batch)
+
+    def _retry(self) -> None:
+        full = self._unsent_frames >= super().tx_room()
+        self._write()
+        if full and self.port is not None and self.tx_room():
+            self.port.tx_ready()
+
+    def close(self) -> None:
+        """Close the device; one that was made here goes away with it."""
+        self.detach()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._carrier = False
+
+
+def _open(name: str, vnet_hdr: bool) -> tuple[int, str]:
+    """Open a TAP device and return its descriptor and name. Raises LinkError with the remedy."""
+    if sys.platform != "linux":
+        raise LinkError(f"tap {name!r}: TAP devices need Linux; use pair() or PcapReplay here")
+    raw = name.encode()
+    if not raw or len(raw) >= IFNAMSIZ or b"/" in raw or b" " in raw:
+        raise LinkError(
+            f"tap {name!r}: not an interface name; give 1 to 15 letters without / or space"
+        )
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            remedy = "no TUN driver; run: modprobe tun"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            remedy = "not permitted; run as root, or give this user rights on the device file"
+        else:
+            remedy = str(error.strerror)
+        raise LinkError(f"tap {name!r}: /dev/net/tun: {remedy}") from None
+    flags = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if vnet_hdr else 0)
+    request = struct.pack("16sH22x", raw, flags)
+    try:
+        reply = fcntl.ioctl(fd, TUNSETIFF, request)
+        if vnet_hdr:
+            fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_HDR_BYTES))
+            fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
+    except OSError as error:
+        os.close(fd)
+        remedies = {
+            errno.EPERM: "needs CAP_NET_ADMIN; run as root, or let root make it for you once: "
+            f"ip tuntap add dev {name} mode tap user $USER",
+            errno.EBUSY: "in use by another program; stop that one or choose another name",
+            errno.EINVAL: "exists and is not a TAP device of this kind; choose another name",
+        }
+        remedy = remedies.get(error.errno or 0, str(error.strerror))
+        raise LinkError(f"tap {name!r}: {remedy}") from None
+    return fd, reply[:IFNAMSIZ].rstrip(b"\0").decode()
