@@ -1,0 +1,467 @@
+"""The packet path: interrupt, NAPI poll, receive, transmit, moderation (e1000_main.c).
+
+`e1000_xmit_frame` sends; `e1000_intr` -> `e1000_clean` -> `e1000_clean_tx_irq` and
+`e1000_clean_rx_irq` free what was sent and pass up what came. The rings themselves are walked in
+compiled code (`fastpath.drvring`).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import Any
+
+from fastpath.csum import csum_fold, csum_ipv6_nofold, csum_tcpudp_magic
+from fastpath.gso import skb_gso_segment
+from fastpath.hdr import ip_hdr, ipv6_hdr, tcp_hdr, udp_hdr
+from fastpath.skbuff import (
+    CHECKSUM_PARTIAL,
+    SKB_GSO_TCPV6,
+    SKB_GSO_UDP_L4,
+    kfree_skb,
+    sk_buff,
+    skb_checksum_start_offset,
+    skb_cow_head,
+    skb_network_offset,
+    skb_transport_offset,
+)
+from stack.core.dev import (
+    napi_complete_done,
+    napi_gro_receive,
+    napi_schedule,
+    netif_stop_queue,
+    netif_wake_queue,
+)
+from stack.core.irq import IRQ_HANDLED, IRQ_NONE
+from stack.core.netdevice import (
+    NETDEV_TX_BUSY,
+    NETDEV_TX_OK,
+    NETIF_F_HW_VLAN_CTAG_RX,
+    NETIF_F_RXALL,
+    napi_struct,
+    net_device,
+    netif_carrier_ok,
+)
+from stack.core.workqueue import (
+    mod_delayed_work,
+    schedule_delayed_work,
+)
+from stack.drivers.e1000 import defs as d
+from stack.drivers.e1000 import e1000 as e
+from stack.drivers.e1000.e1000 import (
+    E1000_WRITE_FLUSH,
+    e1000_adapter,
+    er32,
+    ew32,
+)
+from stack.ethernet.eth import eth_type_trans
+
+log = logging.getLogger("stack.drivers.e1000")
+
+E1000_DOWN = e.E1000_DOWN
+IMS_WITHOUT_TX = d.IMS_ENABLE_MASK & ~d.E1000_ICR_TXDW
+LINK_CAUSES = d.E1000_ICR_LSC | d.E1000_ICR_RXSEQ
+RX_BUFFER_WRITE = 32
+"""Empty receive descriptors that make a write of RDT worth its cost."""
+TX_HANG_NS = 1_000_000_000
+TX_WAKE_THRESHOLD = 32
+
+# -- interrupts ------------------------------------------------------------------------------------
+
+
+def e1000_irq_disable(adapter: e1000_adapter) -> None:
+    """e1000_main.c: mask every cause."""
+    ew32(adapter.hw, d.E1000_IMC, d.ALL_INTERRUPTS)
+    E1000_WRITE_FLUSH(adapter.hw)
+    adapter.ims_mask = 0
+
+
+def e1000_irq_enable(adapter: e1000_adapter) -> None:
+    """e1000_main.c: unmask; TXDW only while descriptors wait to be cleaned."""
+    mask = IMS_WITHOUT_TX
+    if adapter.tx_ring.pending():
+        mask |= d.E1000_ICR_TXDW
+    adapter.ims_mask = mask
+    adapter.hw.bar_write(0, d.E1000_IMS, mask, 4)
+
+
+def e1000_intr(irq: int, netdev: net_device) -> int:
+    """e1000_main.c: the interrupt handler: read (and so clear) the causes, mask, poll later."""
+    adapter: e1000_adapter = netdev.priv
+    hw = adapter.hw
+    icr = hw.bar_read(0, d.E1000_ICR, 4)
+    if not icr:
+        return IRQ_NONE
+    if adapter.flags & E1000_DOWN:
+        return IRQ_HANDLED
+    if icr & LINK_CAUSES:
+        hw.get_link_status = True
+        mod_delayed_work(adapter.watchdog_task, 0)
+    hw.bar_write(0, d.E1000_IMC, d.ALL_INTERRUPTS, 4)
+    adapter.ims_mask = 0
+    napi_schedule(adapter.napi)  # when it is scheduled already, its end unmasks
+    return IRQ_HANDLED
+
+
+def e1000_clean(napi: napi_struct, budget: int) -> int:
+    """e1000_main.c: the NAPI poll: free what was sent, pass up what came.
+
+    The budget counts sk_buffs, which GRO has merged by then: a frame count is bounded as well.
+    """
+    adapter: e1000_adapter = napi.dev.priv
+    e1000_clean_tx_irq(adapter)
+    work_done = e1000_clean_rx_irq(adapter, budget)
+    if work_done >= budget:
+        return budget
+    if napi_complete_done(napi, work_done) and not adapter.flags & E1000_DOWN:
+        if adapter.itr_setting & 3:
+            e1000_set_itr(adapter)
+        e1000_irq_enable(adapter)
+    return work_done
+
+
+def e1000_clean_tx_irq(adapter: e1000_adapter) -> bool:
+    """e1000_main.c: free sent sk_buffs, wake the queue, look for a hang. True when all is clean."""
+    ring = adapter.tx_ring
+    packets, nbytes = ring.clean()
+    netdev = adapter.netdev
+    if packets:
+        stats = netdev.stats
+        stats.tx_packets += packets
+        stats.tx_bytes += nbytes
+        adapter.total_tx_packets += packets
+        adapter.total_tx_bytes += nbytes
+        if (
+            netdev.queue_stopped
+            and ring.unused() >= min(ring.count // 2, 8 * TX_WAKE_THRESHOLD)
+            and netif_carrier_ok(netdev)
+            and not adapter.flags & E1000_DOWN
+        ):
+            netif_wake_queue(netdev)
+            adapter.restart_queue += 1
+    if adapter.detect_tx_hung:
+        adapter.detect_tx_hung = False
+        e1000_detect_tx_hang(adapter, packets)
+    return not ring.pending()
+
+
+def e1000_detect_tx_hang(adapter: e1000_adapter, packets: int) -> None:
+    """The hang check of e1000_main.c e1000_clean_tx_irq: a descriptor waits a second or more.
+
+    Stops the queue, so that the stack's watchdog calls ndo_tx_timeout.
+    """
+    ring, net = adapter.tx_ring, adapter.net
+    now = net.clock.now_ns()
+    if packets or not ring.pending():
+        adapter.tx_clean_tick = now
+        return
+    if not adapter.tx_clean_tick:
+        adapter.tx_clean_tick = now
+    waited = now - adapter.tx_clean_tick
+    if waited >= TX_HANG_NS and not er32(adapter.hw, d.E1000_STATUS) & d.E1000_STATUS_TXOFF:
+        adapter.tx_hang_count += 1
+        log.error(
+            "%s: Detected Tx Unit Hang: TDH <%x> TDT <%x> next_to_use <%x> next_to_clean <%x>",
+            adapter.netdev.name,
+            er32(adapter.hw, d.E1000_TDH),
+            er32(adapter.hw, d.E1000_TDT),
+            ring.next_to_use,
+            ring.next_to_clean,
+        )
+        netif_stop_queue(adapter.netdev)
+
+
+# -- receive ---------------------------------------------------------------------------------------
+
+
+def e1000_alloc_rx_buffers(adapter: e1000_adapter) -> None:
+    """e1000_main.c: give every empty descriptor a buffer and move RDT.
+
+    When the pool is dry, a work item tries again: no interrupt comes from an empty ring.
+    """
+    ring = adapter.rx_ring
+    tail = ring.refill()
+    if tail >= 0:
+        adapter.hw.bar_write(0, d.E1000_RDT, tail, 4)
+    if ring.alloc_failed != adapter.alloc_rx_buff_failed:
+        adapter.alloc_rx_buff_failed = ring.alloc_failed
+        schedule_delayed_work(adapter.refill_task, e.REFILL_RETRY_NS)
+
+
+def e1000_refill_task(adapter: e1000_adapter) -> None:
+    """Refill after the pool was dry."""
+    if not adapter.flags & E1000_DOWN and adapter.rx_ring is not None:
+        e1000_alloc_rx_buffers(adapter)
+
+
+def e1000_clean_rx_irq(adapter: e1000_adapter, budget: int) -> int:
+    """e1000_main.c: take received frames off the ring, give descriptors back, pass up.
+
+    Returns the work done in sk_buffs, `budget` when more may wait.
+    """
+    ring, gro = adapter.rx_ring, adapter.gro
+    skbs: list[sk_buff] = []
+    weight = adapter.fp_weight
+    features = adapter.netdev.features
+    frames = ring.clean(
+        weight,
+        skbs,
+        gro,
+        adapter.rx_csum,
+        bool(features & NETIF_F_HW_VLAN_CTAG_RX),
+        False,  # SECRC: the device strips the FCS
+        bool(features & NETIF_F_RXALL),
+    )
+    more = frames >= weight
+    if gro is not None and not more and gro.held:
+        gro.flush(skbs)
+    if (ring.next_to_clean - ring.next_to_use - 1) % ring.count >= RX_BUFFER_WRITE:
+        e1000_alloc_rx_buffers(adapter)
+    for skb in skbs:
+        e1000_receive_skb(adapter, skb)
+    if more:
+        return budget
+    return min(len(skbs), budget - 1)
+
+
+def e1000_receive_skb(adapter: e1000_adapter, skb: sk_buff) -> None:
+    """e1000_main.c: pass one packet up. Takes ownership of skb (data at the MAC header)."""
+    eth_type_trans(skb, adapter.netdev)
+    napi_gro_receive(adapter.napi, skb)
+
+
+# -- interrupt moderation --------------------------------------------------------------------------
+
+LOWEST_LATENCY, LOW_LATENCY, BULK_LATENCY = 0, 1, 2
+ITR_OF_LATENCY = {LOWEST_LATENCY: 70_000, LOW_LATENCY: 20_000, BULK_LATENCY: 4_000}
+
+
+def e1000_update_itr(setting: int, packets: int, nbytes: int) -> int:
+    """e1000_main.c: the latency class of traffic like `packets` and `nbytes` since last time."""
+    if not packets:
+        return setting
+    size = nbytes // packets
+    if setting == LOWEST_LATENCY:
+        if size > 8000:
+            return BULK_LATENCY
+        if packets < 5 and nbytes > 512:
+            return LOW_LATENCY
+    elif setting == LOW_LATENCY:
+        if nbytes > 10_000:
+            if size > 8000 or packets < 10 or size > 1200:
+                return BULK_LATENCY
+            if packets > 35:
+                return LOWEST_LATENCY
+        elif size > 2000:
+            return BULK_LATENCY
+        elif packets <= 2 and nbytes < 512:
+            return LOWEST_LATENCY
+    elif nbytes > 25_000:
+        if packets > 35:
+            return LOW_LATENCY
+    elif nbytes < 6000:
+        return LOW_LATENCY
+    return setting
+
+
+def e1000_set_itr(adapter: e1000_adapter) -> None:
+    """e1000_main.c: dynamic throttling: adjust ITR to the traffic of the last interrupt."""
+    hw = adapter.hw
+    if hw.mac_type < d.e1000_82540:
+        return
+    if adapter.link_speed != d.SPEED_1000:
+        rate = 4000
+    else:
+        ring = adapter.rx_ring
+        rx_packets, rx_bytes = ring.frames, ring.bytes
+        adapter.tx_itr = e1000_update_itr(
+            adapter.tx_itr, adapter.total_tx_packets, adapter.total_tx_bytes
+        )
+        adapter.rx_itr = e1000_update_itr(
+            adapter.rx_itr,
+            rx_packets - adapter.total_rx_packets,
+            rx_bytes - adapter.total_rx_bytes,
+        )
+        adapter.total_tx_packets = adapter.total_tx_bytes = 0
+        adapter.total_rx_packets, adapter.total_rx_bytes = rx_packets, rx_bytes
+        if adapter.itr_setting == 3:  # conservative: never the lowest latency
+            adapter.tx_itr = max(adapter.tx_itr, LOW_LATENCY)
+            adapter.rx_itr = max(adapter.rx_itr, LOW_LATENCY)
+        rate = ITR_OF_LATENCY[max(adapter.tx_itr, adapter.rx_itr)]
+    if rate != adapter.itr:
+        # Towards fewer interrupts at once, towards more in steps.
+        if rate > adapter.itr:
+            rate = min(adapter.itr + (rate >> 2), rate)
+        adapter.itr = rate
+        ew32(hw, d.E1000_ITR, 10**9 // (rate * 256))
+
+
+# -- transmit --------------------------------------------------------------------------------------
+
+
+def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
+    """e1000_main.c: ndo_start_xmit: descriptors for one packet, and the doorbell.
+
+    Takes ownership of skb unless NETDEV_TX_BUSY is returned. Short frames are padded by the device
+    (TCTL.PSP), so the stack's clones are left as they are.
+    """
+    adapter: e1000_adapter = netdev.priv
+    ring = adapter.tx_ring
+    # A context descriptor, and one that stays empty.
+    needed = ring.desc_needed(skb, e.E1000_MAX_DATA_PER_TXD) + 2
+    if ring.unused() < needed:
+        if needed >= ring.count:
+            return e1000_xmit_in_pieces(skb, adapter)
+        if e1000_maybe_stop_tx(netdev, ring, needed):
+            return NETDEV_TX_BUSY
+    popts = 0
+    cmd = adapter.txd_cmd
+    if skb.gso_size:
+        popts = e1000_tso(adapter, ring, skb)
+        if popts < 0:
+            netdev.stats.tx_dropped += 1
+            kfree_skb(skb)
+            return NETDEV_TX_OK
+        cmd |= d.E1000_TXD_CMD_TSE
+    elif skb.ip_summed == CHECKSUM_PARTIAL:
+        popts = e1000_tx_csum(adapter, ring, skb)
+    e1000_tx_map(ring, skb, popts, cmd)
+    e1000_tx_queue(adapter, ring, netdev)
+    return NETDEV_TX_OK
+
+
+def e1000_maybe_stop_tx(netdev: net_device, ring: Any, needed: int) -> int:
+    """e1000_main.c: 0 when `needed` descriptors are free (cleaning if need be), else -EBUSY.
+
+    On -EBUSY the queue is stopped and a transmit interrupt will wake it.
+    """
+    adapter: e1000_adapter = netdev.priv
+    e1000_clean_tx_irq(adapter)
+    if ring.unused() >= needed:
+        return 0
+    netif_stop_queue(netdev)
+    e1000_unmask_tx(adapter, ring)
+    return -errno.EBUSY
+
+
+def e1000_tso(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
+    """e1000_main.c: the TCP segmentation context (SDM 3.5); packet options, or -errno.
+
+    The device wants lengths and IP checksum zero and the pseudo-header sum without length.
+    """
+    if not skb_cow_head(skb, 0):
+        return -errno.ENOMEM
+    ipcss = skb_network_offset(skb)
+    tucss = skb_transport_offset(skb)
+    if skb.gso_type & SKB_GSO_UDP_L4:
+        th: Any = udp_hdr(skb)
+        hdr_len, proto, check_at, tucmd = tucss + 8, 17, 6, 0
+    else:
+        th = tcp_hdr(skb)
+        hdr_len, proto, check_at, tucmd = tucss + 4 * th.doff, 6, 16, d.E1000_TXD_CMD_TCP
+    if skb.gso_type & SKB_GSO_TCPV6 or skb.protocol == 0x86DD:
+        ip6 = ipv6_hdr(skb)
+        ip6.payload_len = 0
+        th.check = csum_fold(csum_ipv6_pseudo(ip6, proto)) ^ 0xFFFF
+        ipcso = ipcse = 0
+        popts = d.E1000_TXD_POPTS_TXSM
+    else:
+        iph = ip_hdr(skb)
+        iph.tot_len = 0
+        iph.check = 0
+        th.check = csum_tcpudp_magic(iph.saddr, iph.daddr, 0, proto, 0) ^ 0xFFFF
+        ipcso, ipcse = ipcss + 10, tucss - 1
+        tucmd |= d.E1000_TXD_CMD_IP
+        popts = d.E1000_TXD_POPTS_IXSM | d.E1000_TXD_POPTS_TXSM
+    ring.put_context(
+        ipcss,
+        ipcso,
+        ipcse,
+        tucss,
+        tucss + check_at,
+        0,
+        skb.len - hdr_len,
+        hdr_len,
+        skb.gso_size,
+        tucmd | d.E1000_TXD_CMD_TSE | d.E1000_TXD_CMD_DEXT,
+    )
+    return popts
+
+
+def csum_ipv6_pseudo(ip6: Any, proto: int) -> int:
+    """Sum of the IPv6 pseudo header without length, not folded."""
+    saddr, daddr = ip6.saddr.to_bytes(16, "big"), ip6.daddr.to_bytes(16, "big")
+    return csum_ipv6_nofold(saddr, daddr, 0, proto, 0)
+
+
+def e1000_tx_csum(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
+    """e1000_main.c: the checksum context (SDM 3.3.6): sum from csum_start, store at csum_offset.
+
+    The device keeps its context, so one that has not changed is not written again.
+    """
+    start = skb_checksum_start_offset(skb)
+    context = (start, skb.csum_offset)
+    if context != adapter.csum_context:
+        at = start + skb.csum_offset
+        ring.put_context(0, 0, 0, start, at, 0, 0, 0, 0, d.E1000_TXD_CMD_DEXT)
+        adapter.csum_context = context
+    return d.E1000_TXD_POPTS_TXSM
+
+
+def e1000_tx_map(ring: Any, skb: sk_buff, popts: int, cmd: int) -> int:
+    """e1000_main.c: data descriptors for the head and every fragment; how many.
+
+    Takes ownership of skb until the descriptors are done. Room was made by e1000_xmit_frame.
+    """
+    vlan = skb.vlan_tci if skb.vlan_proto else -1
+    return ring.map(skb, popts, cmd, vlan, e.E1000_MAX_DATA_PER_TXD)
+
+
+def e1000_tx_queue(adapter: e1000_adapter, ring: Any, netdev: net_device) -> None:
+    """e1000_main.c: hand the descriptors over: write TDT, unless more packets follow at once.
+
+    An emulated device is often done when the write returns, so what is done is freed here and
+    no interrupt is asked for; only when descriptors stay behind is TXDW unmasked.
+    """
+    if netdev.xmit_more and ring.unused() > ring.count >> 1:
+        return
+    adapter.hw.bar_write(0, d.E1000_TDT, ring.next_to_use, 4)
+    packets, nbytes = ring.clean()
+    stats = netdev.stats
+    stats.tx_packets += packets
+    stats.tx_bytes += nbytes
+    if ring.pending():
+        adapter.total_tx_packets += packets
+        adapter.total_tx_bytes += nbytes
+        e1000_unmask_tx(adapter, ring)
+
+
+def e1000_unmask_tx(adapter: e1000_adapter, ring: Any) -> None:
+    """Ask for a transmit interrupt, unless it is on or a poll will decide at its end."""
+    mask = adapter.ims_mask
+    if mask and not mask & d.E1000_ICR_TXDW:
+        adapter.ims_mask = mask | d.E1000_ICR_TXDW
+        adapter.hw.bar_write(0, d.E1000_IMS, d.E1000_ICR_TXDW, 4)
+
+
+def e1000_xmit_in_pieces(skb: sk_buff, adapter: e1000_adapter) -> int:
+    """Send a packet of more fragments than the ring has descriptors: cut it in software first.
+
+    Happens to merged packets that are forwarded into a small ring. Segments for which the ring has
+    no room are dropped, as a router's queue would. Takes ownership of skb.
+    """
+    netdev = adapter.netdev
+    segments: list[sk_buff] = []
+    if skb.gso_size:
+        try:
+            segments = skb_gso_segment(skb, adapter.net.skb_small, csum_partial=True)
+        except (ValueError, MemoryError):
+            segments = []
+    kfree_skb(skb)
+    if not segments:
+        netdev.stats.tx_dropped += 1
+    for segment in segments:
+        if e1000_xmit_frame(segment, netdev) != NETDEV_TX_OK:
+            netdev.stats.tx_dropped += 1
+            kfree_skb(segment)
+    return NETDEV_TX_OK
