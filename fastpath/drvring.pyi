@@ -1,3 +1,4 @@
+# ruff: noqa: A002 - max is the kernel's word
 """The driver's side of the 8254x descriptor rings (SDM 3.2, 3.3; e1000_main.c).
 
 Compiled. `mem` is the host's RAM as in SkbPool. The ring never touches registers: the driver writes
@@ -71,7 +72,13 @@ class TxRing:
         """
 
     def map_legacy(
-        self, skb: sk_buff, cmd: int = 0x0B, cso: int = 0, css: int = 0, vlan: int = -1
+        self,
+        skb: sk_buff,
+        cmd: int = 0x0B,
+        cso: int = 0,
+        css: int = 0,
+        vlan: int = -1,
+        max_per_desc: int = 4096,
     ) -> int:
         """The same with legacy descriptors (IC in `cmd` = 0x04 with cso/css)."""
 
@@ -98,6 +105,8 @@ class RxRing:
     size_bytes: int
     count: int
     buf_bytes: int
+    headroom: int  # before each frame: pool.buf_bytes - buf_bytes, at most 128
+    pool: SkbPool
     next_to_use: int
     next_to_clean: int
     frames: int  # delivered (good) frames, every one of a merged sk_buff counted
@@ -110,7 +119,7 @@ class RxRing:
     hw_csum_good: int
     hw_csum_err: int
     def refill(self, max: int = 1 << 30) -> int:
-        """Fill empty descriptors (one slot stays unused); the new RDT, or -1 when none was added."""
+        """Fill empty descriptors (one slot stays unused); the new RDT, -1 when none was."""
 
     def clean(
         self,
@@ -127,8 +136,8 @@ class RxRing:
         Appends sk_buffs to `out`: data at the Ethernet header, mac_header set, len without FCS when
         strip_fcs (the length in the descriptor includes it), ip_summed from the status bits, vlan_*
         set. With `gro`, plain in-order TCP/UDP frames are merged; what the table still holds comes
-        out of ``gro.flush(out)`` (call it before napi_complete). Merged sk_buffs look the same: data
-        at the Ethernet header of the first frame.
+        out of ``gro.flush(out)`` (call it before napi_complete). Merged sk_buffs look the same:
+        data at the Ethernet header of the first frame.
         """
 
     def pending(self) -> bool:

@@ -1,0 +1,602 @@
+# cython: language_level=3, embedsignature=True
+"""The driver's side of the 8254x descriptor rings (SDM 3.2, 3.3; drivers/net/ethernet/intel/e1000).
+
+Descriptors are read and written in place, in memory the device (perhaps in another process) shares, so
+nothing found there is trusted: a length is checked against the buffer, a slot without a buffer is
+skipped. Fences order descriptor accesses against the tail write that the caller does next.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from fastpath.gro cimport HELD, MERGED, GroTable, gro_info
+from fastpath.skbuff cimport (
+    SUM_UNNECESSARY,
+    SkbPool,
+    sk_buff,
+    skb_buf,
+    skb_buf_drop,
+    skb_build,
+    skb_check,
+    skb_core_headlen,
+    skb_do_add_frag,
+    skb_do_trim,
+    skb_free,
+    skb_pool_take,
+)
+
+cdef extern from "bytes.h" nogil:
+    uint16_t ld16le(const void *p)
+    uint16_t ld16be(const void *p)
+    void st16le(void *p, uint16_t v)
+    void st32le(void *p, uint32_t v)
+    void st64le(void *p, uint64_t v)
+
+cdef extern from *:
+    """
+    #define RING_ACQUIRE() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+    #define RING_RELEASE() __atomic_thread_fence(__ATOMIC_RELEASE)
+    #define RING_LOAD8(p) __atomic_load_n((const uint8_t *)(p), __ATOMIC_ACQUIRE)
+    """
+    void RING_ACQUIRE() nogil
+    void RING_RELEASE() nogil
+    uint8_t RING_LOAD8(const uint8_t *p) nogil
+
+TXD_CMD_EOP = 0x01
+TXD_CMD_IFCS = 0x02
+TXD_CMD_TSE = 0x04
+TXD_CMD_RS = 0x08
+TXD_CMD_DEXT = 0x20
+TXD_CMD_VLE = 0x40
+TXD_CMD_IDE = 0x80
+TXD_POPTS_IXSM = 0x01
+TXD_POPTS_TXSM = 0x02
+TUCMD_TCP = 0x01
+TUCMD_IP = 0x02
+TUCMD_TSE = 0x04
+
+cdef enum:
+    CMD_EOP = 0x01
+    CMD_RS = 0x08
+    CMD_DEXT = 0x20
+    CMD_VLE = 0x40
+    MAX_DESC_BYTES = (1 << 20) - 1      # DTALEN and PAYLEN have 20 bits (SDM 3.3.7)
+    MAX_LEGACY_BYTES = 16288            # SDM 3.3.3
+    MAX_COUNT = 65536 - 8
+    # receive status and errors (SDM 3.2.3.1, 3.2.3.2)
+    ST_DD = 0x01
+    ST_EOP = 0x02
+    ST_IXSM = 0x04
+    ST_VP = 0x08
+    ST_TCPCS = 0x20
+    ST_IPCS = 0x40
+    ERR_CE = 0x01
+    ERR_SE = 0x02
+    ERR_SEQ = 0x04
+    ERR_CXE = 0x10
+    ERR_TCPE = 0x20
+    ERR_IPE = 0x40
+    ERR_RXE = 0x80
+    ETH_HEADER = 14
+    ETH_IP = 0x0800
+
+
+@cython.no_gc_clear
+cdef class _ring:
+    """The descriptor memory both rings share."""
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("make a TxRing or an RxRing")
+
+    cdef int setup(self, mem, Py_ssize_t count) except -1:
+        if self.desc_ != NULL:
+            raise ValueError("ring: already initialised")
+        if count < 8 or count > MAX_COUNT or count % 8:
+            raise ValueError(f"ring: count={count}: must be a multiple of 8 from 8 to {MAX_COUNT}")
+        addr = mem.alloc(count * 16, 128)
+        try:
+            PyObject_GetBuffer(mem.view(addr, count * 16), &self.view, PyBUF_WRITABLE)
+            if self.view.len < count * 16:
+                PyBuffer_Release(&self.view)
+                raise ValueError("ring: mem.view() gave fewer bytes than asked for")
+        except BaseException:
+            mem.free(addr, count * 16)
+            raise
+        self.mem = mem
+        self.dma = addr
+        self.count = <uint32_t>count
+        self.desc_ = <uint8_t *>self.view.buf
+        memset(self.desc_, 0, <size_t>count * 16)
+        return 0
+
+    cdef void teardown(self) noexcept:
+        cdef object mem = self.mem
+        if self.desc_ == NULL:
+            return
+        self.desc_ = NULL
+        PyBuffer_Release(&self.view)
+        mem.free(self.dma, self.count * 16)
+
+    @property
+    def size_bytes(self):
+        return self.count * 16
+
+    def desc(self, Py_ssize_t index):
+        """The 16 bytes of a descriptor (diagnosis)."""
+        if index < 0 or index >= <Py_ssize_t>self.count:
+            raise IndexError(f"descriptor {index} of {self.count}")
+        return (<char *>self.desc_ + index * 16)[:16]
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class TxRing(_ring):
+    """Transmit ring of `count` 16-byte descriptors (a multiple of 8)."""
+
+    def __init__(self, mem not None, Py_ssize_t count):
+        self.setup(mem, count)
+        self.slots = <tx_slot *>PyMem_Calloc(count, sizeof(tx_slot))
+        if self.slots == NULL:
+            raise MemoryError("TxRing: no memory for the slots")
+
+    def __dealloc__(self):
+        if self.slots != NULL:
+            self.release()
+            PyMem_Free(self.slots)
+        self.teardown()
+
+    def __repr__(self):
+        return (f"<TxRing {self.count} at {self.dma:#x} use={self.next_to_use} "
+                f"clean={self.next_to_clean} pending={self.npending}>")
+
+    cdef inline uint32_t room(self) noexcept:
+        cdef uint32_t used = self.next_to_use - self.next_to_clean
+        if self.next_to_use < self.next_to_clean:
+            used += self.count
+        return self.count - 1 - used if self.count else 0
+
+    cdef inline uint8_t *take(self) noexcept:
+        """The next descriptor; the caller has checked room()."""
+        cdef uint8_t *d = self.desc_ + self.next_to_use * 16
+        self.next_to_use += 1
+        if self.next_to_use == self.count:
+            self.next_to_use = 0
+        return d
+
+    def unused(self):
+        """Descriptors free now; one stays unused so that head == tail means empty."""
+        return self.room()
+
+    def pending(self):
+        """sk_buffs mapped and not yet cleaned."""
+        return self.npending
+
+    cdef uint32_t needed(self, sk_buff skb, uint32_t step) noexcept:
+        cdef uint32_t i, n = (skb_core_headlen(&skb.s) + step - 1) // step
+        for i in range(skb.s.nr_frags):
+            n += (skb.s.frags[i].len + step - 1) // step
+        return n
+
+    def desc_needed(self, sk_buff skb not None, uint32_t max_per_desc=4096):
+        """Data descriptors map() will take for skb (without context descriptor)."""
+        skb_check(skb)
+        return self.needed(skb, self.step(max_per_desc, MAX_DESC_BYTES))
+
+    cdef uint32_t step(self, uint32_t n, uint32_t limit) except 0:
+        if n < 1 or n > limit:
+            raise ValueError(f"max_per_desc={n}: must be 1 … {limit}")
+        return n
+
+    def put_context(self, unsigned int ipcss, unsigned int ipcso, unsigned int ipcse,
+                    unsigned int tucss, unsigned int tucso, unsigned int tucse,
+                    unsigned int paylen, unsigned int hdrlen, unsigned int mss, unsigned int cmd):
+        """Write a context descriptor (DTYP 0, DEXT added to `cmd` = TUCMD bits); False when full.
+
+        An unchanged context is written again: whether it is needed is the driver's decision.
+        SDM 3.3.6. ValueError when a value does not fit its field.
+        """
+        cdef uint8_t *d
+        if (ipcss > 255 or ipcso > 255 or ipcse > 65535 or tucss > 255 or tucso > 255
+                or tucse > 65535 or paylen > MAX_DESC_BYTES or hdrlen > 255 or mss > 65535
+                or cmd > 255):
+            raise ValueError("put_context: a value does not fit its field (SDM 3.3.6)")
+        if self.room() < 1:
+            return False
+        d = self.take()
+        d[0] = <uint8_t>ipcss
+        d[1] = <uint8_t>ipcso
+        st16le(d + 2, <uint16_t>ipcse)
+        d[4] = <uint8_t>tucss
+        d[5] = <uint8_t>tucso
+        st16le(d + 6, <uint16_t>tucse)
+        st32le(d + 8, paylen | <uint32_t>(cmd | CMD_DEXT) << 24)
+        d[12] = 0
+        d[13] = <uint8_t>hdrlen
+        st16le(d + 14, <uint16_t>mss)
+        return True
+
+    cdef inline void piece(self, uint64_t addr, uint32_t n, tx_map *m) noexcept:
+        """Descriptors for `n` contiguous bytes."""
+        cdef uint32_t c
+        cdef uint8_t *d
+        while n:
+            c = n if n < m.step else m.step
+            d = self.take()
+            st64le(d, addr)
+            st32le(d + 8, c | m.word)
+            st32le(d + 12, m.upper)
+            m.last = d
+            m.used += 1
+            addr += c
+            n -= c
+
+    cdef int do_map(self, sk_buff skb, tx_map *m, uint32_t end_bits) except? -2:
+        """Describe all of skb; the last descriptor gets `end_bits`. Used descriptors or -1."""
+        cdef uint32_t i, h, eop, segs, hdr
+        cdef skb_frag_t *f
+        cdef tx_slot *slot
+        skb_check(skb)
+        if skb.s.len == 0:
+            raise ValueError("TxRing.map: an empty sk_buff")
+        if self.needed(skb, m.step) > self.room():
+            return -1
+        h = skb_core_headlen(&skb.s)
+        if h:
+            self.piece(skb.s.hbuf.dma + skb.s.data, h, m)
+        for i in range(skb.s.nr_frags):
+            f = <skb_frag_t *>&skb.s.frags[i]
+            self.piece(f.buf.dma + f.off, f.len, m)
+        m.last[11] |= <uint8_t>end_bits
+        eop = <uint32_t>((m.last - self.desc_) // 16)
+        slot = &self.slots[self.packet_start]
+        slot.eop = eop
+        slot.packets = 1
+        slot.bytes = skb.s.len
+        if skb.gso_size:
+            # what goes over the wire: the headers once per segment
+            hdr = 0
+            if skb.transport_header >= skb.s.data and skb.transport_header + 20 <= skb.s.tail:
+                hdr = skb.transport_header - skb.s.data
+                hdr += 8 if skb.gso_type & (1 << 17) \
+                    else (skb.s.head[skb.transport_header + 12] >> 4) * 4U
+            segs = skb.gso_segs
+            if segs == 0 and skb.s.len > hdr:
+                segs = (skb.s.len - hdr + skb.gso_size - 1) // skb.gso_size
+            if segs > 1:
+                slot.packets = segs
+                slot.bytes += <uint64_t>(segs - 1) * hdr
+        Py_INCREF(skb)
+        slot.skb = <PyObject *>skb
+        self.packet_start = self.next_to_use
+        self.npending += 1
+        RING_RELEASE()
+        return m.used
+
+    def map(self, sk_buff skb not None, unsigned int popts=0, unsigned int cmd=0x0B, int vlan=-1,
+            uint32_t max_per_desc=4096):
+        """Write data descriptors for all of skb; takes ownership unless -1 (no room) is returned.
+
+        `cmd` is ORed into every descriptor except that EOP and RS go to the last only; DEXT|DTYP=1
+        are added; `vlan` >= 0 adds VLE and the tag. `popts` sits in each descriptor (the first
+        counts). Returns descriptors used. SDM 3.3.7.
+        """
+        cdef tx_map m
+        cmd &= 0xFF
+        if vlan >= 0:
+            cmd |= CMD_VLE
+        m.step = self.step(max_per_desc, MAX_DESC_BYTES)
+        m.word = <uint32_t>1 << 20 | <uint32_t>((cmd | CMD_DEXT) & ~(CMD_EOP | CMD_RS)) << 24
+        m.upper = (popts & 0xFF) << 8 | (<uint32_t>(vlan & 0xFFFF) << 16 if vlan >= 0 else 0)
+        m.used = 0
+        m.last = NULL
+        return self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS))
+
+    def map_legacy(self, sk_buff skb not None, unsigned int cmd=0x0B, unsigned int cso=0,
+                   unsigned int css=0, int vlan=-1, uint32_t max_per_desc=4096):
+        """The same with legacy descriptors (IC in `cmd` = 0x04 with cso/css). SDM 3.3.3."""
+        cdef tx_map m
+        cmd &= 0xFF & ~CMD_DEXT
+        if vlan >= 0:
+            cmd |= CMD_VLE
+        m.step = self.step(max_per_desc, MAX_LEGACY_BYTES)
+        m.word = (cso & 0xFF) << 16 | <uint32_t>(cmd & ~(CMD_EOP | CMD_RS)) << 24
+        m.upper = (css & 0xFF) << 8 | (<uint32_t>(vlan & 0xFFFF) << 16 if vlan >= 0 else 0)
+        m.used = 0
+        m.last = NULL
+        return self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS))
+
+    def clean(self, Py_ssize_t budget=0):
+        """Free the sk_buffs whose last descriptor has DD: (packets, bytes); 0 = no limit.
+
+        A TSO packet counts as gso_segs packets and the bytes that were on the wire. Destructors run
+        here and may map new packets.
+        """
+        cdef uint64_t packets = 0, nbytes = 0
+        cdef tx_slot *slot
+        cdef sk_buff skb
+        while self.npending:
+            slot = &self.slots[self.next_to_clean]
+            if slot.skb == NULL or not RING_LOAD8(self.desc_ + slot.eop * 16 + 12) & ST_DD:
+                break
+            skb = <sk_buff>slot.skb
+            Py_DECREF(skb)
+            slot.skb = NULL
+            packets += slot.packets
+            nbytes += slot.bytes
+            self.next_to_clean = slot.eop + 1 if slot.eop + 1 < self.count else 0
+            self.npending -= 1
+            skb_free(skb)
+            budget -= 1
+            if budget == 0:
+                break
+        return packets, nbytes
+
+    cdef void release(self) noexcept:
+        """Free every mapped sk_buff."""
+        cdef uint32_t i
+        cdef sk_buff skb
+        self.npending = 0
+        for i in range(self.count):
+            if self.slots[i].skb != NULL:
+                skb = <sk_buff>self.slots[i].skb
+                Py_DECREF(skb)
+                self.slots[i].skb = NULL
+                skb_free(skb)
+
+    def reset(self):
+        """Free every mapped sk_buff, zero the ring, next_to_use = next_to_clean = 0."""
+        if self.slots == NULL:
+            return
+        self.next_to_use = self.next_to_clean = self.packet_start = 0
+        self.release()
+        memset(self.desc_, 0, <size_t>self.count * 16)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class RxRing(_ring):
+    """Receive ring with one pool buffer per descriptor.
+
+    When the pool's buffers are larger than `buf_bytes`, up to 128 bytes of the rest become headroom.
+    """
+
+    def __init__(self, mem not None, Py_ssize_t count, SkbPool pool not None, Py_ssize_t buf_bytes):
+        if buf_bytes < 64 or buf_bytes > 16384:
+            raise ValueError(f"RxRing: buf_bytes={buf_bytes}: must be 64 … 16384")
+        if pool.p == NULL or <Py_ssize_t>pool.p.buf_bytes < buf_bytes:
+            raise ValueError(f"RxRing: buffers of {pool!r} are smaller than {buf_bytes} bytes")
+        self.setup(mem, count)
+        self.bufs = <skb_buf **>PyMem_Calloc(count, sizeof(skb_buf *))
+        if self.bufs == NULL:
+            raise MemoryError("RxRing: no memory for the slots")
+        self.pool = pool
+        self.buf_bytes = <uint32_t>buf_bytes
+        self.headroom = pool.p.buf_bytes - <uint32_t>buf_bytes
+        if self.headroom > 128:
+            self.headroom = 128
+
+    def __dealloc__(self):
+        if self.bufs != NULL:
+            self.release()
+            PyMem_Free(self.bufs)
+        self.teardown()
+
+    def __repr__(self):
+        return (f"<RxRing {self.count} x {self.buf_bytes} B at {self.dma:#x} "
+                f"use={self.next_to_use} clean={self.next_to_clean} frames={self.frames}>")
+
+    def refill(self, Py_ssize_t max=1 << 30):
+        """Fill empty descriptors (one slot stays unused); the new RDT, or -1 when none was added."""
+        cdef Py_ssize_t done = 0
+        cdef uint32_t i = self.next_to_use, nxt
+        cdef skb_buf *b
+        cdef uint8_t *d
+        if self.bufs == NULL:
+            return -1
+        while done < max:
+            nxt = i + 1 if i + 1 < self.count else 0
+            if nxt == self.next_to_clean:
+                break
+            b = skb_pool_take(self.pool.p)
+            if b == NULL:
+                self.alloc_failed += 1
+                break
+            d = self.desc_ + i * 16
+            st64le(d, b.dma + self.headroom)
+            st64le(d + 8, 0)
+            self.bufs[i] = b
+            i = nxt
+            done += 1
+        if done == 0:
+            return -1
+        self.next_to_use = i
+        RING_RELEASE()
+        return i
+
+    cdef void drop_chain(self) noexcept:
+        if self.chain is not None:
+            skb_free(self.chain)
+            self.chain = None
+
+    cdef sk_buff build(self, skb_buf *b, uint32_t n):
+        cdef sk_buff skb = skb_build(b, self.headroom)
+        skb.s.tail += n
+        skb.s.len = n
+        skb.mac_header = skb.s.data
+        return skb
+
+    cdef inline void finish(self, sk_buff skb, uint8_t status, uint16_t special, bint l4_ok,
+                            bint vlan_strip) noexcept:
+        """What the last descriptor says about the whole frame."""
+        if l4_ok:
+            skb.ip_summed = SUM_UNNECESSARY
+        if vlan_strip and status & ST_VP:
+            skb.vlan_proto = 0x8100
+            skb.vlan_tci = special
+        self.frames += 1
+
+    cdef sk_buff more(self, skb_buf *b, uint32_t n, bint last):
+        """Next descriptor of a frame over several: the whole sk_buff when `last`, else None."""
+        cdef sk_buff skb = self.chain
+        if skb is None:
+            self.chain = self.build(b, n)
+            return None
+        if n == 0 or n > 0x7FFFFFFFU - skb.s.len:
+            skb_buf_drop(b)
+            n = 0
+        elif skb_do_add_frag(skb, b, self.headroom, n) < 0:
+            skb_buf_drop(b)
+            self.length_errors += 1
+            self.drop_chain()
+            self.discard = not last
+            return None
+        else:
+            skb.s.truesize += b.size
+        if not last:
+            return None
+        self.chain = None
+        return skb
+
+    def clean(self, Py_ssize_t budget, list out not None, GroTable gro=None, bint rx_csum=True,
+              bint vlan_strip=True, bint strip_fcs=True, bint accept_errors=False):
+        """Take up to `budget` received frames off the ring; frames taken.
+
+        Appends sk_buffs to `out`: data at the Ethernet header, mac_header set, len without FCS when
+        strip_fcs (the length in the descriptor includes it), ip_summed from the status bits, vlan_*
+        set. With `gro`, plain in-order TCP/UDP frames are merged; what the table still holds comes
+        out of ``gro.flush(out)`` (call it before napi_complete). Merged sk_buffs look the same: data
+        at the Ethernet header of the first frame.
+        """
+        cdef Py_ssize_t done = 0
+        cdef uint32_t n, fcs = 4 if strip_fcs else 0
+        cdef uint32_t ntc
+        cdef uint16_t special
+        cdef uint8_t status, errors
+        cdef uint8_t *d
+        cdef skb_buf *b
+        cdef sk_buff skb
+        cdef bint l4_ok, ip_ok
+        cdef int verdict
+        cdef gro_info g
+        if self.bufs == NULL:
+            return 0
+        while done < budget:
+            ntc = self.next_to_clean
+            if ntc == self.next_to_use:
+                break
+            d = self.desc_ + ntc * 16
+            status = RING_LOAD8(d + 12)
+            if not status & ST_DD:
+                break
+            errors = d[13]
+            n = ld16le(d + 8)
+            special = ld16le(d + 14)
+            b = self.bufs[ntc]
+            self.bufs[ntc] = NULL
+            d[12] = 0
+            self.next_to_clean = ntc + 1 if ntc + 1 < self.count else 0
+            if status & ST_EOP:
+                done += 1
+            if b == NULL:
+                continue
+            if n > self.buf_bytes:      # a device may not write more than RCTL.BSIZE says
+                skb_buf_drop(b)
+                self.length_errors += 1
+                self.drop_chain()
+                self.discard = not status & ST_EOP
+                continue
+            if self.discard:
+                skb_buf_drop(b)
+                self.discard = not status & ST_EOP
+                continue
+            if not status & ST_EOP:
+                self.more(b, n, False)
+                continue
+            if errors & (ERR_CE | ERR_SE | ERR_SEQ | ERR_CXE | ERR_RXE):
+                if errors & ERR_CE:
+                    self.crc_errors += 1
+                else:
+                    self.frame_errors += 1
+                if not accept_errors:
+                    skb_buf_drop(b)
+                    self.drop_chain()
+                    continue
+            l4_ok = ip_ok = False
+            if rx_csum and not status & ST_IXSM:
+                ip_ok = status & ST_IPCS and not errors & ERR_IPE
+                if status & ST_TCPCS:
+                    if errors & ERR_TCPE:
+                        self.hw_csum_err += 1
+                    else:
+                        self.hw_csum_good += 1
+                        l4_ok = True
+            if self.chain is not None:
+                skb = self.more(b, n, True)
+                if skb is None:
+                    continue
+                if skb.s.len < ETH_HEADER + fcs:
+                    self.length_errors += 1
+                    skb_free(skb)
+                    continue
+                if fcs:
+                    skb_do_trim(skb, skb.s.len - fcs)
+                self.bytes += skb.s.len
+                self.finish(skb, status, special, l4_ok, vlan_strip)
+                if gro is None or errors or skb_core_headlen(&skb.s) < ETH_HEADER:
+                    out.append(skb)
+                else:
+                    gro.take(skb, ETH_HEADER, ld16be(skb.s.head + skb.s.data + 12), out)
+                continue
+            if n < ETH_HEADER + fcs:
+                skb_buf_drop(b)
+                self.length_errors += 1
+                continue
+            n -= fcs
+            self.bytes += n
+            if gro is None or errors:
+                skb = self.build(b, n)
+                self.finish(skb, status, special, l4_ok, vlan_strip)
+                out.append(skb)
+                continue
+            verdict = gro.frame(
+                b, self.headroom + ETH_HEADER, n - ETH_HEADER,
+                ld16be(b.ptr + self.headroom + 12),
+                0x81000000U | special if vlan_strip and status & ST_VP else 0,
+                ip_ok, &l4_ok, &g, out)
+            if verdict == MERGED:
+                self.frames += 1
+                continue
+            skb = self.build(b, n)
+            self.finish(skb, status, special, l4_ok, vlan_strip)
+            if verdict == HELD:
+                gro.hold(skb, self.headroom + ETH_HEADER, &g, out)
+            else:
+                out.append(skb)
+        return done
+
+    def pending(self):
+        """True when the next descriptor has DD set."""
+        return (self.bufs != NULL and self.next_to_clean != self.next_to_use
+                and RING_LOAD8(self.desc_ + self.next_to_clean * 16 + 12) & ST_DD != 0)
+
+    cdef void release(self) noexcept:
+        cdef uint32_t i
+        self.drop_chain()
+        self.discard = False
+        for i in range(self.count):
+            if self.bufs[i] != NULL:
+                skb_buf_drop(self.bufs[i])
+                self.bufs[i] = NULL
+
+    def reset(self):
+        """Return every buffer to its pool, zero the ring."""
+        if self.bufs == NULL:
+            return
+        self.release()
+        self.next_to_use = self.next_to_clean = 0
+        memset(self.desc_, 0, <size_t>self.count * 16)
