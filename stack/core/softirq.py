@@ -2,7 +2,7 @@
 
 Hard interrupts nest in nothing but process or softirq context; softirqs run on the way out of an
 interrupt or at `local_bh_enable`, never inside each other. What stays raised after ten rounds is
-left to ksoftirqd, which is a `call_soon` on the host's clock.
+left to ksoftirqd, which is an event on the host's clock.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ SOFTIRQ_NAMES = (
 )
 
 MAX_SOFTIRQ_RESTART = 10
+# How long ksoftirqd waits for its turn after a full run: others get the CPU, and virtual time moves
+# on even when a softirq raises itself for ever.
+KSOFTIRQD_LATENCY_NS = 1000
 
 # The raised softirqs of a mask in the order they run; 1024 short tuples make the loop a look-up.
 _ORDER = tuple(
@@ -125,7 +128,10 @@ def __do_softirq(net: Any) -> None:
                 return
             max_restart -= 1
             if not max_restart:
-                wakeup_softirqd(net)
+                if not net.ksoftirqd_queued and not net.closed:
+                    net.ksoftirqd_queued = True
+                    clock = net.clock
+                    clock.call_at(clock.now_ns() + KSOFTIRQD_LATENCY_NS, net.run_ksoftirqd)
                 return
     finally:
         net.softirq_count -= 1
