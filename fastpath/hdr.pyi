@@ -7,7 +7,6 @@ host order, MAC addresses `bytes` of 6, IPv6 addresses 128-bit ints. A writable 
 and keeps the low bits that fit.
 """
 
-
 from fastpath.skbuff import sk_buff
 
 ETH_HLEN: int

@@ -220,7 +220,7 @@ def test_tx_destructor_may_map_again_during_clean() -> None:
     assert ring.clean() == (1, 60)
     assert again == [1]
     assert ring.pending() == 1
-    del ring
+    ring.reset()
     assert h.idle()
 
 
