@@ -291,9 +291,6 @@ class Host:
         if self.closed:
             return
         with self.lock:
-            for fn in reversed(self._on_close):
-                fn()
-            self._on_close.clear()
             bus = getattr(self, "pci", None)
             if bus is not None:
                 from stack.core.pci import pci_stop_and_remove_bus_device
@@ -314,6 +311,9 @@ class Host:
             sd.poll_list.clear()
             self.timers.close()
             self.timers_deferrable.close()
+            for fn in reversed(self._on_close):
+                fn()
+            self._on_close.clear()
 
     def __enter__(self) -> Host:
         return self

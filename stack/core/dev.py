@@ -16,7 +16,9 @@ from typing import Any
 from fastpath.gso import skb_gso_segment
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
+    CHECKSUM_UNNECESSARY,
     PACKET_HOST,
+    PACKET_LOOPBACK,
     PACKET_OTHERHOST,
     PACKET_OUTGOING,
     SKB_GSO_TCPV4,
@@ -568,6 +570,14 @@ def netif_rx(skb: sk_buff) -> int:
     ret = enqueue_to_backlog(skb, net)
     local_bh_enable(net)
     return ret
+
+
+def dev_loopback_xmit(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/core/dev.c: receive our own multicast or broadcast. Takes ownership of skb (data at L3)."""
+    skb_reset_mac_header(skb)
+    skb.pkt_type = PACKET_LOOPBACK
+    skb.ip_summed = CHECKSUM_UNNECESSARY
+    return netif_rx(skb)
 
 
 def enqueue_to_backlog(skb: sk_buff, net: Any) -> int:

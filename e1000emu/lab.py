@@ -1,0 +1,159 @@
+"""Ready-made set-ups: hosts with NICs on a wire, for the demo, the tests and the benchmarks.
+
+This is the one place besides the command line that knows both the device and the stack.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from e1000emu.clock import VirtualClock
+from e1000emu.links import Capture, Impair, pair
+from e1000emu.nic import Nic
+from stack.host import Host
+
+__all__ = ["add_nic", "lan", "two_hosts"]
+
+DEFAULT_MODEL = "82540EM"
+FIRST_IRQ = 10
+
+
+def mac_address(number: int) -> bytes:
+    """52:54:00:12:34:xx, the block that virtual machines use."""
+    return b"\x52\x54\x00\x12" + number.to_bytes(2, "big")
+
+
+def add_nic(
+    host: Host,
+    link: Any,
+    *,
+    mac: bytes | None = None,
+    addr: str | None = None,
+    model: str = DEFAULT_MODEL,
+    mtu: int | None = None,
+    up: bool = True,
+    wait: bool = True,
+    **nic_options: Any,
+) -> Nic:
+    """Plug a NIC into `host` and `link`, let the driver probe it, configure its interface.
+
+    The NIC is kept in `host.nics` under the interface's name. `wait` waits for the link.
+
+    Raises:
+        OSError: the driver refused the device, or the interface its configuration.
+    """
+    nics = host.__dict__.setdefault("nics", {})
+    irq = FIRST_IRQ + len(nics)
+    with host.lock:
+        nic = Nic(
+            memory=host.dma_table(),
+            irq=host.irq_line(irq),
+            link=link,
+            clock=host.clock,
+            model=model,
+            mac=mac if mac is not None else mac_address(len(nics) + 1),
+            **nic_options,
+        )
+        dev = host.pci_add(nic.slot, irq)
+        if dev is None:
+            raise OSError(f"{host.name}: no driver took the {model}")
+        nics[dev.name] = nic
+        host.on_close(lambda: _unplug(link))
+    host.ifconfig(dev.name, addr, up=up or None, mtu=mtu)
+    if up and wait and not host.wait_carrier(dev.name):
+        raise OSError(f"{host.name}: {dev.name} has no link")
+    return nic
+
+
+def _unplug(link: Any) -> None:
+    link.detach()
+    close = getattr(link, "close", None)
+    if close is not None:
+        close()
+
+
+def two_hosts(
+    clock: Any = None,
+    *,
+    names: Sequence[str] = ("a", "b"),
+    addrs: Sequence[str] = ("10.0.0.1/24", "10.0.0.2/24"),
+    models: Sequence[str] = (DEFAULT_MODEL, DEFAULT_MODEL),
+    latency_ns: int = 0,
+    rate_bps: int | None = None,
+    impair: Mapping[str, Any] | None = None,
+    capture: str | os.PathLike[str] | None = None,
+    ram_bytes: int = 64 << 20,
+    mtu: int | None = None,
+    seed: int | str = 0,
+    sysctl: Mapping[str, Any] | None = None,
+    wait: bool = True,
+    **nic_options: Any,
+) -> tuple[Host, Host]:
+    """Two hosts, a NIC each, joined by a cable; drivers up, addresses set, link up.
+
+    `impair` are arguments of `Impair` (loss=0.01, reorder=0.02 ...), applied to the cable in both
+    directions; `capture` names a pcapng file of what crosses a's end of the wire. Without `clock`
+    they share a `VirtualClock`. Close both hosts in the end (they are context managers).
+    """
+    clock = VirtualClock() if clock is None else clock
+    ends = pair(clock, latency_ns=latency_ns, rate_bps=rate_bps)
+    links: list[Any] = list(ends)
+    if impair:
+        links[0] = Impair(links[0], clock=clock, **{"seed": seed_number(seed), **impair})
+    if capture is not None:
+        links[0] = Capture(links[0], capture, clock=clock)
+    hosts = [
+        Host(
+            name=name, clock=clock, ram_bytes=ram_bytes, seed=f"{seed}/{name}", sysctl=dict(sysctl or {})
+        )
+        for name in names[:2]
+    ]
+    for number, host in enumerate(hosts):
+        add_nic(
+            host,
+            links[number],
+            mac=mac_address(0x3456 + number),
+            addr=addrs[number],
+            model=models[number],
+            mtu=mtu,
+            wait=False,
+            **nic_options,
+        )
+    if wait:
+        for host in hosts:
+            if not host.wait_carrier("eth0"):
+                raise OSError(f"{host.name}: eth0 has no link")
+    return hosts[0], hosts[1]
+
+
+def seed_number(seed: int | str) -> int:
+    """A seed for links from a seed for hosts."""
+    return seed if isinstance(seed, int) else sum(map(ord, seed))
+
+
+def lan(
+    count: int, clock: Any = None, *, network: str = "10.0.0", seed: int | str = 0, **options: Any
+) -> list[Host]:
+    """`count` hosts (at most 254) on one switch: h1 10.0.0.1/24, h2 10.0.0.2/24 ..."""
+    from e1000emu.links import Switch
+
+    clock = VirtualClock() if clock is None else clock
+    switch = Switch(clock)
+    hosts = []
+    for number in range(1, count + 1):
+        host = Host(name=f"h{number}", clock=clock, seed=f"{seed}/h{number}")
+        add_nic(
+            host,
+            switch.port(),
+            mac=mac_address(0x3456 + number),
+            addr=f"{network}.{number}/24",
+            wait=False,
+            **options,
+        )
+        hosts.append(host)
+    for host in hosts:
+        if not host.wait_carrier("eth0"):
+            raise OSError(f"{host.name}: eth0 has no link")
+    return hosts
