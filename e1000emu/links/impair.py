@@ -47,7 +47,7 @@ class _Fate:
         if self._log == -math.inf:
             self.next += 1
         else:
-            self.next += 1 + int(math.log(1.0 - self.random.random()) / self._log)
+            self.next += 1 + int(min(math.log(1.0 - self.random.random()) / self._log, 1e18))
 
 
 class _Direction:
@@ -363,21 +363,21 @@ class Impair(Middleware):
             self._tx.put(batch)
 
     def _offer_down(self, batch: FrameBatch, start: int) -> int:
-        room = self.link.tx_room()
-        if room <= 0:
-            return start
         n = len(batch)
-        end = min(n, start + room)
-        own = pool.get()
-        if start == 0 and end == n:
-            own.swap(batch)
-        else:
-            own.extend(batch, start, end)
-        if end == n:
-            pool.put(batch)
-        self.link.transmit(own)
+        # Until the link says 0, which makes it promise a tx_ready().
+        while start < n and (room := self.link.tx_room()) > 0:
+            end = min(n, start + room)
+            own = pool.get()
+            if start == 0 and end == n:
+                own.swap(batch)
+            else:
+                own.extend(batch, start, end)
+            start = end
+            if end == n:
+                pool.put(batch)
+            self.link.transmit(own)
         self._more_room()
-        return end
+        return start
 
     def _more_room(self) -> None:
         assert self._tx is not None

@@ -1,0 +1,143 @@
+"""The TAP link against the kernel, in a namespace of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from e1000emu.clock import ClockError, RealClock, VirtualClock
+from e1000emu.errors import LinkError
+from e1000emu.links import Tap
+from tests.e1000emu.links.ports import RecordingPort
+from tests.support import require
+
+pytestmark = pytest.mark.netns
+_serial = itertools.count()
+
+
+def ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+
+
+class Net:
+    """A namespace with one TAP of ours inside."""
+
+    def __init__(self, **options: object) -> None:
+        tag = f"{os.getpid() % 100000}x{next(_serial)}"
+        self.ns = f"e1k-{tag}"
+        self.clock = RealClock()
+        ip("netns", "add", self.ns)
+        self.tap = Tap(f"t{tag}", self.clock, **options)
+        name = self.tap.name
+        ip("link", "set", name, "netns", self.ns)
+        ip("-n", self.ns, "addr", "add", "10.9.0.1/24", "dev", name)
+        ip("-n", self.ns, "link", "set", name, "up", "arp", "on")
+        ip("-n", self.ns, "neigh", "add", "10.9.0.2", "lladdr", "02:00:00:00:00:02", "dev", name)
+        self.mac = bytes.fromhex(
+            ip("-n", self.ns, "-br", "link", "show", name).split()[2].replace(":", "")
+        )
+
+    def until(self, cond: object) -> bool:
+        return self.clock.run(until=cond, timeout_ns=20_000_000_000)
+
+    def close(self) -> None:
+        self.tap.close()
+        self.clock.close()
+        subprocess.run(["ip", "netns", "del", self.ns], check=False, capture_output=True)
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "vnet_hdr"])
+def net(request: pytest.FixtureRequest) -> Iterator[Net]:
+    require.netns()
+    require.tun()
+    made = Net(vnet_hdr=request.param, batch_frames=8)
+    yield made
+    made.close()
+
+
+def echo_request(net: Net, ident: int, size: int = 56) -> bytes:
+    from fastpath.csum import ip_compute_csum
+
+    icmp = bytearray(b"\x08\0\0\0" + ident.to_bytes(2, "big") + b"\0\1" + bytes(size))
+    icmp[2:4] = ip_compute_csum(icmp).to_bytes(2, "big")
+    head = bytearray(b"\x45\0" + (20 + len(icmp)).to_bytes(2, "big") + b"\0\0\0\0\x40\1\0\0")
+    head += bytes([10, 9, 0, 2, 10, 9, 0, 1])
+    head[10:12] = ip_compute_csum(head).to_bytes(2, "big")
+    return net.mac + b"\x02\0\0\0\0\x02" + b"\x08\0" + bytes(head) + bytes(icmp)
+
+
+def icmp_replies(port: RecordingPort) -> list[int]:
+    """Return the identifiers of the echo replies that the kernel sent."""
+    return [
+        int.from_bytes(f[38:40], "big")
+        for f in port.frames
+        if f[12:14] == b"\x08\0" and f[23] == 1 and f[34] == 0
+    ]
+
+
+def test_kernel_answers_what_is_written(net: Net) -> None:
+    port = RecordingPort(net.tap)
+    port.send(*(echo_request(net, i) for i in range(20)))
+    assert net.until(lambda: len(icmp_replies(port)) >= 20)
+    assert icmp_replies(port) == list(range(20))
+    assert all(len(f) >= 60 for f in port.frames)
+
+
+def test_port_without_room_stops_the_reading_and_loses_nothing(net: Net) -> None:
+    port = RecordingPort(net.tap, room=0)
+    port.send(*(echo_request(net, i) for i in range(60)))
+    net.clock.run(timeout_ns=50_000_000)
+    assert port.frames == []
+    for _ in range(10):
+        port.give_room(3)
+        net.clock.run(timeout_ns=5_000_000)
+    assert 0 < len(port.frames) <= 30
+    port.give_room(None)
+    assert net.until(lambda: len(icmp_replies(port)) >= 60)
+    assert icmp_replies(port) == list(range(60))
+
+
+def test_interface_that_is_down_loses_and_counts(net: Net) -> None:
+    port = RecordingPort(net.tap)
+    ip("-n", net.ns, "link", "set", net.tap.name, "down")
+    port.send(echo_request(net, 1), b"\0" * 10)
+    assert sum(net.tap.stats.drops.values()) == 2
+    net.clock.run(timeout_ns=20_000_000)
+    ip("-n", net.ns, "link", "set", net.tap.name, "up")
+    ip(*f"-n {net.ns} neigh replace 10.9.0.2 lladdr 02:00:00:00:00:02 dev {net.tap.name}".split())
+    port.send(echo_request(net, 2))
+    assert net.until(lambda: icmp_replies(port) == [2])
+
+
+def test_name_in_use_and_wrong_names_are_refused_with_the_remedy(net: Net) -> None:
+    for name in ("", "a" * 16, "a/b", "a b"):
+        with pytest.raises(LinkError, match="not an interface name"):
+            Tap(name, net.clock)
+    with pytest.raises(LinkError, match="exists and is not a TAP"):
+        Tap("lo", net.clock)
+    again = Tap("e1k-twice", net.clock)
+    with pytest.raises(LinkError, match="in use"):
+        Tap("e1k-twice", net.clock)
+    again.close()
+
+
+def test_closed_tap_counts_what_it_is_given(net: Net) -> None:
+    port = RecordingPort(net.tap)
+    net.tap.close()
+    assert net.tap.fileno() == -1
+    assert not net.tap.carrier
+    port.send(echo_request(net, 1))
+    assert net.tap.stats.drops == {"write EBADF": 1}
+
+
+def test_virtual_clock_is_refused_when_the_port_is_plugged_in(net: Net) -> None:
+    tap = Tap("e1k-virt", VirtualClock())
+    try:
+        with pytest.raises(ClockError, match="RealClock"):
+            RecordingPort(tap)
+    finally:
+        tap.close()
