@@ -19,6 +19,17 @@ MODULES = (
     "buildinfo",
     "csum",
     "dma",
+    "drvring",
+    "gro",
+    "gso",
+    "hdr",
+    "linkops",
+    "pktgen",
+    "regfile",
+    "rxfilter",
+    "rxring",
+    "skbuff",
+    "txring",
 )
 
 _HERE = os.path.dirname(os.path.abspath(__file__))

@@ -28,6 +28,8 @@ __all__ = ["Impair"]
 # A frame that is held back to come out of order comes at the latest after this.
 REORDER_HOLD_NS = 2_000_000
 DEFAULT_QUEUE_FRAMES = 1000
+# The number of a frame that does not come.
+NEVER = 1 << 62
 
 
 class _Fate:
@@ -38,7 +40,7 @@ class _Fate:
     def __init__(self, p: float, seed: str) -> None:
         self.random = random.Random(seed)
         self._log = math.log1p(-p) if 0 < p < 1 else -math.inf
-        self.next: float = math.inf if p == 0 else -1
+        self.next = NEVER if p == 0 else -1
         if p > 0:
             self.advance()
 
@@ -47,7 +49,7 @@ class _Fate:
         if self._log == -math.inf:
             self.next += 1
         else:
-            self.next += 1 + int(min(math.log(1.0 - self.random.random()) / self._log, 1e18))
+            self.next += 1 + int(min(math.log(1.0 - self.random.random()) / self._log, NEVER))
 
 
 class _Direction:
@@ -118,7 +120,7 @@ class _Direction:
         pool.put(batch)
         self._send(out)
 
-    def _next_event(self) -> int | float:
+    def _next_event(self) -> int:
         found = min(
             self._loss.next,
             self._reorder.next,
@@ -307,8 +309,7 @@ class Impair(Middleware):
         for name, p in chances.items():
             if not 0 <= p <= 1:
                 raise LinkError(f"Impair: {name}={p} is not a probability; give 0 to 1")
-        amounts = {"delay_ns": delay_ns, "jitter_ns": jitter_ns}
-        for name, amount in amounts.items():
+        for name, amount in (("delay_ns", delay_ns), ("jitter_ns", jitter_ns)):
             if amount < 0:
                 raise LinkError(f"Impair: {name}={amount} is negative; give 0 or more ns")
         if rate_bps is not None and rate_bps <= 0:
@@ -333,7 +334,8 @@ class Impair(Middleware):
                 reorder_span=reorder_span,
                 rate_bps=rate_bps,
                 **chances,
-                **amounts,
+                delay_ns=delay_ns,
+                jitter_ns=jitter_ns,
             )
 
         self._tx = make("tx", self._offer_down)
