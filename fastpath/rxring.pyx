@@ -285,8 +285,7 @@ cdef class RxEngine:
                     self.frames_bad += 1
                     return True
         # the general case: build the image, split it, let the rest wait
-        need = wire                             # an upper bound, with the FCS that SECRC may strip
-        if hold:
+    XX        if hold:
             need = (need + self.bsize - 1) // self.bsize
             if self.fifo_head < self.fifo.n or (self.free < need and (self.n == 0 or need < self.n)):
                 return False

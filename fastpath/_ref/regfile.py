@@ -1,0 +1,293 @@
+"""Register arrays and statistics in plain Python: the twin of ``fastpath.regfile``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+RW, RO, RC, W1C, WO, SC = range(6)
+
+_WIDE = ("GORC", "GOTC", "TOR", "TOT")
+_BASE = (
+    "CRCERRS",
+    "ALGNERRC",
+    "SYMERRS",
+    "RXERRC",
+    "MPC",
+    "SCC",
+    "ECOL",
+    "MCC",
+    "LATECOL",
+    "COLC",
+    "DC",
+    "TNCRS",
+    "SEC",
+    "CEXTERR",
+    "RLEC",
+    "XONRXC",
+    "XONTXC",
+    "XOFFRXC",
+    "XOFFTXC",
+    "FCRUC",
+    "PRC64",
+    "PRC127",
+    "PRC255",
+    "PRC511",
+    "PRC1023",
+    "PRC1522",
+    "GPRC",
+    "BPRC",
+    "MPRC",
+    "GPTC",
+    "GORC",
+    "GOTC",
+    "RNBC",
+    "RUC",
+    "RFC",
+    "ROC",
+    "RJC",
+    "MGTPRC",
+    "MGTPDC",
+    "MGTPTC",
+    "TOR",
+    "TOT",
+    "TPR",
+    "TPT",
+    "PTC64",
+    "PTC127",
+    "PTC255",
+    "PTC511",
+    "PTC1023",
+    "PTC1522",
+    "MPTC",
+    "BPTC",
+    "TSCTC",
+    "TSCTFC",
+)
+STAT_REGISTERS = tuple(
+    register
+    for name in _BASE
+    for register in ((name + "L", name + "H") if name in _WIDE else (name,))
+)
+_TOP64 = (1 << 64) - 1
+
+
+class Stats:
+    """Counters: 64-bit inside, read as 32 bits that stick at FFFFFFFF (SDM 13.7)."""
+
+    def __init__(self) -> None:
+        self._v = dict.fromkeys(_BASE, 0)
+
+    def __getitem__(self, name: str) -> int:
+        return self._v[name]
+
+    def __setitem__(self, name: str, value: int) -> None:
+        if name not in self._v:
+            raise KeyError(name)
+        self._v[name] = value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._v)
+
+    def __len__(self) -> int:
+        return len(self._v)
+
+    def add(self, name: str, n: int = 1) -> None:
+        """Count `n` events; sticks at the top."""
+        self._v[name] = min(self._v[name] + n, _TOP64)
+
+    def peek_register(self, name: str) -> int:
+        """What a read would give."""
+        if name in self._v:
+            return min(self._v[name], 0xFFFFFFFF)
+        value = self._v[name[:-1]]
+        return value >> 32 if name[-1] == "H" else value & 0xFFFFFFFF
+
+    def read_register(self, name: str) -> int:
+        """Read with the side effect: clears; a low half does not, a high half clears both."""
+        value = self.peek_register(name)
+        if name in self._v:
+            self._v[name] = 0
+        elif name[-1] == "H":
+            self._v[name[:-1]] = 0
+        return value
+
+    def as_dict(self) -> dict[str, int]:
+        """Every counter."""
+        return dict(self._v)
+
+    def reset(self) -> None:
+        """Zero every counter."""
+        self._v = dict.fromkeys(_BASE, 0)
+
+    def state(self) -> bytes:
+        """All counters as bytes."""
+        return b"".join(v.to_bytes(8, "little") for v in self._v.values())
+
+    def load(self, data: bytes) -> None:
+        """Restore what `state` gave."""
+        if len(data) != 8 * len(_BASE):
+            raise ValueError("Stats.load: wrong size")
+        for i, name in enumerate(_BASE):
+            self._v[name] = int.from_bytes(data[8 * i : 8 * i + 8], "little")
+
+
+@dataclass(slots=True)
+class _Reg:
+    kind: int
+    reset: int
+    value: int
+    rmask: int
+    wmask: int
+    scmask: int
+    reset_level: int
+    on_read: Callable[[int], int] | None
+    on_write: Callable[[int, int], object] | None
+
+
+class RegFile:
+    """Dword registers with masks, access kinds and hooks."""
+
+    def __init__(self, n_dwords: int) -> None:
+        self._regs: list[_Reg | tuple[Stats, str] | None] = [None] * n_dwords
+        self._target = list(range(n_dwords))
+        self._idle = [0] * n_dwords  # raw value of registers without a definition
+        self.on_unknown: Callable[[int, bool, int], object] | None = None
+        self.unknown_reads = 0
+        self.unknown_writes = 0
+
+    def __len__(self) -> int:
+        return len(self._regs)
+
+    def define(
+        self,
+        index: int,
+        reset: int = 0,
+        rmask: int = 0xFFFFFFFF,
+        wmask: int = 0xFFFFFFFF,
+        kind: int = RW,
+        on_read: Callable[[int], int] | None = None,
+        on_write: Callable[[int, int], object] | None = None,
+        *,
+        scmask: int = 0,
+        reset_level: int = 0,
+    ) -> None:
+        """Define dword `index`."""
+        if not 0 <= index < len(self._regs):
+            raise IndexError(index)
+        self._regs[index] = _Reg(
+            kind, reset, reset, rmask, wmask, scmask, reset_level, on_read, on_write
+        )
+        self._target[index] = index
+
+    def define_stat(self, index: int, stats: Stats, name: str) -> None:
+        """Serve dword `index` from a counter register."""
+        self._regs[index] = (stats, name)
+        self._target[index] = index
+
+    def alias(self, index: int, target: int) -> None:
+        """Serve dword `index` as dword `target`."""
+        self._target[index] = self._target[target]
+
+    def defined(self, index: int) -> bool:
+        """Whether dword `index` is defined."""
+        return self._regs[self._target[index]] is not None
+
+    def _unknown(self, off: int, write: bool, value: int) -> int:
+        if write:
+            self.unknown_writes += 1
+        else:
+            self.unknown_reads += 1
+        if self.on_unknown is not None:
+            self.on_unknown(off, write, value)
+        return 0
+
+    def read32(self, off: int) -> int:
+        """Read with side effects."""
+        reg = self._regs[self._target[off >> 2]] if off >> 2 < len(self._regs) else None
+        if reg is None:
+            return self._unknown(off, False, 0)
+        if isinstance(reg, tuple):
+            return reg[0].read_register(reg[1])
+        value = reg.value
+        if reg.kind == RC:
+            reg.value = 0
+        if reg.on_read is not None:
+            value = reg.on_read(value)
+        elif reg.kind in (WO, SC):
+            return 0
+        return value & reg.rmask
+
+    def write32(self, off: int, value: int) -> None:
+        """Write with side effects."""
+        reg = self._regs[self._target[off >> 2]] if off >> 2 < len(self._regs) else None
+        if reg is None:
+            self._unknown(off, True, value)
+            return
+        if isinstance(reg, tuple):
+            return
+        old = reg.value
+        bits = value & reg.wmask
+        match reg.kind:
+            case 3:  # W1C
+                reg.value = old & ~bits
+            case 5:  # SC
+                reg.value = old & ~reg.wmask
+            case 0 | 2 | 4:  # RW, RC, WO
+                bits |= old & ~reg.wmask
+                reg.value = bits & ~reg.scmask
+        if reg.on_write is not None:
+            reg.on_write(old, bits)
+
+    def _value(self, off: int) -> int:
+        index = self._target[off >> 2]
+        reg = self._regs[index]
+        return reg.value if isinstance(reg, _Reg) else self._idle[index]
+
+    def peek(self, off: int) -> int:
+        """Stored value, raw."""
+        return self._value(off)
+
+    def poke(self, off: int, value: int) -> None:
+        """Store raw."""
+        index = self._target[off >> 2]
+        reg = self._regs[index]
+        if isinstance(reg, _Reg):
+            reg.value = value
+        else:
+            self._idle[index] = value
+
+    def set_bits(self, off: int, mask: int) -> int:
+        """Raw OR."""
+        self.poke(off, self._value(off) | mask)
+        return self._value(off)
+
+    def clear_bits(self, off: int, mask: int) -> int:
+        """Raw AND NOT."""
+        self.poke(off, self._value(off) & ~mask)
+        return self._value(off)
+
+    def reset(self, level: int = 0) -> None:
+        """Restore reset values up to `level`."""
+        for reg in self._regs:
+            if isinstance(reg, _Reg) and reg.reset_level <= level:
+                reg.value = reg.reset
+
+    def state(self) -> bytes:
+        """Values as bytes."""
+        values = [
+            reg.value if isinstance(reg, _Reg) else idle
+            for reg, idle in zip(self._regs, self._idle, strict=True)
+        ]
+        return b"".join(value.to_bytes(4, "little") for value in values)
+
+    def load(self, data: bytes) -> None:
+        """Restore values."""
+        if len(data) != 4 * len(self._regs):
+            raise ValueError("RegFile.load: wrong size")
+        for i, reg in enumerate(self._regs):
+            value = int.from_bytes(data[4 * i : 4 * i + 4], "little")
+            if isinstance(reg, _Reg):
+                reg.value = value
+            else:
+                self._idle[i] = value

@@ -1,0 +1,92 @@
+"""Address and VLAN filters in plain Python: the twin of ``fastpath.rxfilter``."""
+
+from __future__ import annotations
+
+ACCEPT, PIF, BROADCAST, MULTICAST, VLAN = 1, 2, 4, 8, 16
+
+RCTL_UPE = 1 << 3
+RCTL_MPE = 1 << 4
+RCTL_BAM = 1 << 15
+RCTL_VFE = 1 << 18
+RCTL_CFIEN = 1 << 19
+RCTL_CFI = 1 << 20
+RAH_AV = 1 << 31
+
+# RCTL.MO: which twelve bits of the address index the table (SDM 13.5.1)
+_MO_SHIFT = (4, 3, 2, 0)
+
+
+class RxFilter:
+    """RAL/RAH, MTA and VFTA."""
+
+    def __init__(self) -> None:
+        self.n_rar = 16
+        self.reset()
+
+    def reset(self) -> None:
+        """Power-on: all zero."""
+        self._ral = [0] * 16
+        self._rah = [0] * 16
+        self._mta = [0] * 128
+        self._vfta = [0] * 128
+
+    def set_ral(self, i: int, value: int) -> None:
+        """Receive Address Low."""
+        self._ral[i] = value
+
+    def set_rah(self, i: int, value: int) -> None:
+        """Receive Address High."""
+        self._rah[i] = value
+
+    def set_mta(self, i: int, value: int) -> None:
+        """Multicast table word."""
+        self._mta[i] = value
+
+    def set_vfta(self, i: int, value: int) -> None:
+        """VLAN table word."""
+        self._vfta[i] = value
+
+    def clear_valid(self) -> None:
+        """Clear every AV."""
+        self._rah = [value & ~RAH_AV for value in self._rah]
+
+    def _addresses(self, select: int) -> list[bytes]:
+        return [
+            ral.to_bytes(4, "little") + (rah & 0xFFFF).to_bytes(2, "little")
+            for ral, rah in zip(self._ral[: self.n_rar], self._rah, strict=False)
+            if rah & RAH_AV and rah >> 16 & 3 == select
+        ]
+
+    def verdict(self, frame: bytes, rctl: int, vet: int = 0x8100) -> int:
+        """ACCEPT | PIF | BROADCAST | MULTICAST | VLAN of one frame."""
+        if len(frame) < 14:
+            return 0
+        head = bytes(frame[:18]).ljust(18, b"\0")
+        da, sa = head[:6], head[6:12]
+        kind = 0
+        if da == b"\xff" * 6:
+            kind = BROADCAST
+        elif da[0] & 1:
+            kind = MULTICAST
+        out = 0
+        if da in self._addresses(0) or (kind == BROADCAST and rctl & RCTL_BAM):
+            out = ACCEPT
+        elif kind:
+            index = int.from_bytes(da[4:6], "little") >> _MO_SHIFT[rctl >> 12 & 3] & 0xFFF
+            if rctl & RCTL_MPE or self._mta[index >> 5] >> (index & 31) & 1:
+                out = ACCEPT | PIF
+        elif rctl & RCTL_UPE:
+            out = ACCEPT | PIF
+        if not out and sa in self._addresses(1):
+            out = ACCEPT
+        if not out:
+            return kind
+        if int.from_bytes(head[12:14], "big") == vet:
+            tci = int.from_bytes(head[14:16], "big")
+            vid = tci & 0xFFF
+            kind |= VLAN
+            unknown = rctl & RCTL_VFE and not self._vfta[vid >> 5] >> (vid & 31) & 1
+            wrong_cfi = rctl & RCTL_CFIEN and (tci >> 12 & 1) != bool(rctl & RCTL_CFI)
+            if unknown or wrong_cfi:
+                out &= ~ACCEPT
+        return out | kind

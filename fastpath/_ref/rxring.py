@@ -1,0 +1,379 @@
+"""Receive ring engine in plain Python: the twin of ``fastpath.rxring``."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from struct import pack
+from typing import Any
+
+from fastpath._ref.batch import (
+    FB_ALIGN_ERR,
+    FB_BAD_CRC,
+    FB_CARRIER_EXT,
+    FB_HAS_FCS,
+    FB_SYMBOL_ERR,
+)
+from fastpath._ref.csum import csum_fold, csum_partial
+from fastpath._ref.rxfilter import ACCEPT, BROADCAST, MULTICAST, PIF, VLAN
+from fastpath._ref.txring import bucket
+
+RXSEQ, RXDMT0, RXO, RXT0, SRPD = 0x8, 0x10, 0x40, 0x80, 0x10000
+RX_ABORT, RX_DATA_ABORT = 1 << 26, 1 << 27
+
+RCTL_EN, RCTL_SBP, RCTL_LPE = 1 << 1, 1 << 2, 1 << 5
+RCTL_BSEX, RCTL_SECRC = 1 << 25, 1 << 26
+RXCSUM_IPOFL, RXCSUM_TUOFL = 1 << 8, 1 << 9
+
+# Status and error bits of the descriptor (SDM 3.2.3.1, 3.2.3.2)
+DD, END, IXSM, VP, TCPCS, IPCS, ST_PIF = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40, 0x80
+CE, SE, CXE, TCPE, IPE, RXE = 0x01, 0x02, 0x10, 0x20, 0x40, 0x80
+FB_ERRORS = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR | FB_CARRIER_EXT
+
+MAX_IMAGE = 16384 + 64
+META = 16  # what an image costs in the FIFO beside its bytes
+
+
+def crc32(data: bytes, crc: int = 0) -> int:
+    """Ethernet FCS."""
+    return zlib.crc32(data, crc)
+
+
+@dataclass(slots=True)
+class _Image:
+    """A frame as it goes to host memory, and what its descriptors say."""
+
+    data: bytes
+    csum: int
+    status: int
+    errors: int
+    special: int
+
+
+class RxEngine:
+    """One receive queue over any memory with read(addr, n) and write(addr, data)."""
+
+    def __init__(self, dma: Any, stats: Any, filter: Any) -> None:  # noqa: A002
+        self.dma = dma
+        self.stats = stats
+        self.filter = filter
+        self.pad_runts = True
+        self.ipv6_csum = True
+        self.reset()
+
+    def reset(self) -> None:
+        """CTRL.RST or power-on."""
+        self.base = self.len = self.head = self.tail = 0
+        self.rctl = self.rxdctl = self.rxcsum = self.rsrpd = self.causes = 0
+        self.vet = 0x8100
+        self.vme = False
+        self.fifo_bytes = 48 << 10
+        self.frames_dropped_disabled = self.frames_filtered = 0
+        self.frames_bad = self.frames_missed = 0
+        self.ring_errors = self.desc_aborts = self.data_aborts = 0
+        self.flush_fifo()
+
+    def flush_fifo(self) -> None:
+        """Forget the frames that wait."""
+        self._fifo: list[_Image] = []
+        self._left = 0  # free descriptors, counted at the start of a run
+        self._off = 0  # bytes of the first waiting image already in memory
+
+    @property
+    def fifo_used(self) -> int:
+        """Bytes that wait."""
+        return sum(len(image.data) + META for image in self._fifo)
+
+    @property
+    def fifo_frames(self) -> int:
+        """Frames that wait."""
+        return len(self._fifo)
+
+    def take_causes(self) -> int:
+        """Return and clear."""
+        causes, self.causes = self.causes, 0
+        return causes
+
+    @property
+    def _n(self) -> int:
+        return self.len >> 4
+
+    @property
+    def _bsize(self) -> int:
+        code = self.rctl >> 16 & 3
+        size = 2048 >> code
+        return size * 16 if self.rctl & RCTL_BSEX and code else size
+
+    def free_descriptors(self) -> int:
+        """Descriptors that the device may fill."""
+        if not self.dma.enabled or self._n < 8 or self.head >= self._n or self.tail > self._n:
+            return 0
+        if (self.base & ~15) + self._n * 16 >= 1 << 64:
+            return 0
+        if self.tail >= self.head:
+            return self.tail - self.head
+        return self._n - self.head + self.tail
+
+    def receive(self, batch: Any, start: int = 0, hold: bool = False) -> int:
+        """Take frames [start, len); index after the last one consumed."""
+        if not self.rctl & RCTL_EN:
+            self.frames_dropped_disabled += max(len(batch) - start, 0)
+            return max(len(batch), start)
+        self._left = self.free_descriptors()
+        self._drain()
+        for i in range(start, len(batch)):
+            if not self._frame(batch[i], batch.flags(i), hold):
+                return i
+        return max(len(batch), start)
+
+    def kick(self) -> int:
+        """Drain the FIFO; frames stored."""
+        self._left = self.free_descriptors()
+        return self._drain() if self.rctl & RCTL_EN else 0
+
+    def _frame(self, frame: bytes, fflags: int, hold: bool) -> bool:
+        fcs: bytes | None = None
+        if fflags & FB_HAS_FCS:
+            if len(frame) < 5:
+                frame = b""
+            else:
+                frame, fcs = frame[:-4], frame[-4:]
+                if not fflags & FB_ERRORS and zlib.crc32(frame) != int.from_bytes(fcs, "little"):
+                    fflags |= FB_BAD_CRC
+        elif self.pad_runts and not fflags & FB_ERRORS:
+            frame = frame.ljust(60, b"\0")
+        wire = len(frame) + 4
+        verdict = self.filter.verdict(frame.ljust(18, b"\0"), self.rctl, self.vet)
+        if not verdict & ACCEPT:
+            self._total(wire)
+            self.frames_filtered += 1
+            if fflags & FB_SYMBOL_ERR:
+                self.stats.add("SYMERRS")
+                self.causes |= RXSEQ
+            return True
+        wrong_size = wire < 64 or wire > (16384 if self.rctl & RCTL_LPE else 1522)
+        bad = bool(fflags & FB_ERRORS) or wrong_size
+        if bad and (not self.rctl & RCTL_SBP or not 0 < len(frame) <= MAX_IMAGE - 8):
+            self._total(wire)
+            self._errors(wire, fflags, wrong_size)
+            return True
+        if hold and not self._room(frame, wire):
+            return False
+        self._total(wire)
+        if bad:
+            self._errors(wire, fflags, wrong_size)
+        image = self._image(frame, fcs, verdict)
+        if fflags & (FB_BAD_CRC | FB_ALIGN_ERR):
+            image.errors |= CE
+        if fflags & FB_SYMBOL_ERR:
+            image.errors |= SE | RXE
+        if fflags & FB_CARRIER_EXT:
+            image.errors |= CXE
+        done = 0
+        if self._fifo or not self._left:
+            self.stats.add("RNBC")
+        else:
+            done = self._store(image, 0)
+        if done < len(image.data):
+            if done == 0 and self.fifo_used + len(image.data) + META > self.fifo_bytes:
+                self.stats.add("MPC")
+                self.causes |= RXO
+                self.frames_missed += 1
+                return True
+            self._fifo.append(image)
+            self._off = done if done else self._off
+        if not bad:
+            self._good(wire, verdict)
+        return True
+
+    def _room(self, frame: bytes, wire: int) -> bool:
+        """A holding link: is there room now, or will there never be?"""
+        if self._fifo:
+            return False
+        need = -(-(len(frame) if self.rctl & RCTL_SECRC else wire) // self._bsize)
+        return self._left >= need or (self._n != 0 and need >= self._n)
+
+    def _total(self, wire: int) -> None:
+        self.stats.add("TPR")
+        self.stats.add("TOR", wire)
+
+    def _good(self, wire: int, verdict: int) -> None:
+        self.stats.add("GPRC")
+        self.stats.add("GORC", wire)
+        self.stats.add("PRC" + bucket(wire))
+        if verdict & BROADCAST:
+            self.stats.add("BPRC")
+        elif verdict & MULTICAST:
+            self.stats.add("MPRC")
+
+    def _errors(self, wire: int, fflags: int, wrong_size: bool) -> None:
+        self.frames_bad += 1
+        crc = fflags & (FB_BAD_CRC | FB_ALIGN_ERR)
+        if wrong_size:
+            self.stats.add("RLEC")
+            if wire < 64:
+                self.stats.add("RFC" if crc else "RUC")
+            else:
+                self.stats.add("RJC" if crc else "ROC")
+        if wire >= 64:
+            for flag, name in (
+                (FB_BAD_CRC, "CRCERRS"),
+                (FB_ALIGN_ERR, "ALGNERRC"),
+                (FB_SYMBOL_ERR, "RXERRC"),
+            ):
+                if fflags & flag:
+                    self.stats.add(name)
+        if fflags & FB_SYMBOL_ERR:
+            self.stats.add("SYMERRS")
+            self.causes |= RXSEQ
+        if fflags & FB_CARRIER_EXT:
+            self.stats.add("CEXTERR")
+
+    def _image(self, frame: bytes, fcs: bytes | None, verdict: int) -> _Image:
+        status, errors, special = DD | END, 0, 0
+        if verdict & PIF:
+            status |= ST_PIF
+        stored = frame
+        if verdict & VLAN and self.vme and len(frame) >= 18:
+            status |= VP
+            special = int.from_bytes(frame[14:16], "big")
+            stored = frame[:12] + frame[16:]
+        checked, wrong = self._checksums(stored)
+        status |= checked or IXSM
+        errors |= wrong
+        if not self.rctl & RCTL_SECRC:
+            stored += fcs if fcs is not None else zlib.crc32(frame).to_bytes(4, "little")
+        csum = ~csum_fold(csum_partial(stored[self.rxcsum & 0xFF :])) & 0xFFFF
+        return _Image(stored, csum, status, errors, special)
+
+    def _checksums(self, frame: bytes) -> tuple[int, int]:
+        """Status and error bits that RXCSUM asks for (SDM 3.2.9)."""
+        at = 14
+        kind = int.from_bytes(frame[12:14], "big")
+        if kind == self.vet and len(frame) >= 18:
+            kind = int.from_bytes(frame[16:18], "big")
+            at = 18
+        if (
+            kind <= 1500
+            and len(frame) >= at + 8
+            and frame[at : at + 6] == b"\xaa\xaa\x03\x00\x00\x00"
+        ):
+            kind = int.from_bytes(frame[at + 6 : at + 8], "big")
+            at += 8
+        packet = frame[at:]
+        if kind == 0x0800:
+            return self._ipv4(packet)
+        if kind == 0x86DD and self.ipv6_csum and self.rxcsum & RXCSUM_TUOFL:
+            return self._ipv6(packet)
+        return 0, 0
+
+    def _ipv4(self, packet: bytes) -> tuple[int, int]:
+        if len(packet) < 20 or packet[0] >> 4 != 4:
+            return 0, 0
+        ihl = (packet[0] & 15) * 4
+        total = int.from_bytes(packet[2:4], "big")
+        if ihl < 20 or total < ihl or total > len(packet):
+            return 0, 0
+        status = errors = 0
+        if self.rxcsum & RXCSUM_IPOFL:
+            status |= IPCS
+            if csum_fold(csum_partial(packet[:ihl])):
+                errors |= IPE
+        fragment = int.from_bytes(packet[6:8], "big") & 0x3FFF
+        if self.rxcsum & RXCSUM_TUOFL and not fragment:
+            checked, wrong = _segment(packet[12:20], packet[9], packet[ihl:total])
+            status |= checked
+            errors |= wrong
+        return status, errors
+
+    def _ipv6(self, packet: bytes) -> tuple[int, int]:
+        total = int.from_bytes(packet[4:6], "big")
+        if len(packet) < 40 + total or len(packet) < 40 or packet[0] >> 4 != 6:
+            return 0, 0
+        proto = packet[6]
+        payload = packet[40 : 40 + total]
+        for _ in range(4):
+            if proto not in (0, 60):
+                break
+            if len(payload) < 8 or len(payload) < (payload[1] + 1) * 8:
+                return 0, 0
+            proto, payload = payload[0], payload[(payload[1] + 1) * 8 :]
+        return _segment(packet[8:40], proto, payload)
+
+    def _store(self, image: _Image, off: int) -> int:
+        ring = self.base & ~15
+        size = len(image.data)
+        while off < size and self._left:
+            at = ring + self.head * 16
+            aborts = self.dma.aborts
+            addr = int.from_bytes(self.dma.read(at, 16)[:8], "little")
+            if self.dma.aborts != aborts:
+                self._stall()
+                return off
+            if addr == 0:
+                if not self._writeback(at, pack("<HHBBH", 0, 0, DD, 0, 0)):
+                    return off
+                continue
+            piece = image.data[off : off + self._bsize]
+            aborts = self.dma.aborts
+            self.dma.write(addr, piece)
+            if self.dma.aborts != aborts:
+                self.data_aborts += 1
+                self.causes |= RX_DATA_ABORT
+            csum = 0 if off else image.csum
+            if off + len(piece) == size:
+                last = (image.status, image.errors, image.special)
+            else:
+                last = (DD, 0, 0)
+            if not self._writeback(at, pack("<HHBBH", len(piece), csum, *last)):
+                return off
+            off += len(piece)
+        if off >= size:
+            self.causes |= RXT0
+            if size <= self.rsrpd:
+                self.causes |= SRPD
+        return off
+
+    def _stall(self) -> None:
+        self.desc_aborts += 1
+        self.causes |= RX_ABORT
+        self._left = 0
+
+    def _writeback(self, at: int, half: bytes) -> bool:
+        aborts = self.dma.aborts
+        self.dma.write(at + 8, half)
+        if self.dma.aborts != aborts:
+            self._stall()
+            return False
+        self.head = (self.head + 1) % self._n
+        self._left -= 1
+        if self._left == self._n >> (1 + (self.rctl >> 8 & 3)):
+            self.causes |= RXDMT0
+        return True
+
+    def _drain(self) -> int:
+        done = 0
+        while self._fifo and self._left:
+            self._off = self._store(self._fifo[0], self._off)
+            if self._off < len(self._fifo[0].data):
+                break
+            self._fifo.pop(0)
+            self._off = 0
+            done += 1
+        return done
+
+
+def _segment(addresses: bytes, proto: int, payload: bytes) -> tuple[int, int]:
+    """TCPCS, TCPE of one TCP or UDP segment under its pseudo header."""
+    if proto == 6:
+        if len(payload) < 20:
+            return 0, 0
+    elif (
+        proto != 17
+        or len(payload) < 8
+        or int.from_bytes(payload[4:6], "big") != len(payload)
+        or payload[6:8] == b"\0\0"
+    ):
+        return 0, 0
+    pseudo = addresses + pack(">II", len(payload), proto)
+    return TCPCS, TCPE if csum_fold(csum_partial(pseudo + payload)) else 0
