@@ -285,7 +285,8 @@ cdef class RxEngine:
                     self.frames_bad += 1
                     return True
         # the general case: build the image, split it, let the rest wait
-    XX        if hold:
+        if hold:
+            need = n if s.rctl & RCTL_SECRC else wire       # an upper bound: VME may strip a tag
             need = (need + self.bsize - 1) // self.bsize
             if self.fifo_head < self.fifo.n or (self.free < need and (self.n == 0 or need < self.n)):
                 return False
