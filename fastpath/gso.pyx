@@ -1,0 +1,263 @@
+# cython: language_level=3, embedsignature=True
+"""Software segmentation of GSO super-packets (net/core/gso.c, tcp_offload.c, udp_offload.c)."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from fastpath.csum cimport (
+    csum_fold,
+    csum_ipv6_nofold,
+    csum_partial as csum_bytes,
+    csum_tcpudp_nofold,
+)
+from fastpath.skbuff cimport (
+    GSO_TCP_FIXEDID,
+    GSO_TCPV4,
+    GSO_TCPV6,
+    GSO_UDP_L4,
+    SKB_UNSET,
+    SUM_NONE,
+    SUM_PARTIAL,
+    SUM_UNNECESSARY,
+    SkbPool,
+    sk_buff,
+    skb_check,
+    skb_copy_fields,
+    skb_core_headlen,
+    skb_do_copy,
+    skb_do_csum,
+    skb_do_may_pull,
+    skb_do_share,
+    skb_free,
+    skb_new,
+)
+
+cdef extern from "bytes.h" nogil:
+    uint16_t ld16be(const void *p)
+    uint32_t ld32be(const void *p)
+    void st16be(void *p, uint16_t v)
+    void st32be(void *p, uint32_t v)
+
+cdef enum:
+    P_TCP = 6
+    P_UDP = 17
+    F_FIN_PSH = 0x09
+    F_CWR = 0x80
+    SHARE_BYTES = 1024          # datagrams from here on are split by reference
+
+
+# Where the headers of a super-packet lie; offsets from data.
+cdef struct layout:
+    uint32_t net
+    uint32_t l4
+    uint32_t pay
+    uint8_t v6
+    uint8_t proto
+
+
+cdef int malformed(str why) except -1:
+    raise ValueError(f"skb_gso_segment: {why}")
+
+
+cdef int read_layout(sk_buff skb, layout *w) except -1:
+    """Check the headers of a GSO packet with data at (or before) its network header."""
+    cdef uint32_t l4 = 20
+    cdef uint8_t *p
+    skb_check(skb)
+    if skb.gso_size == 0:
+        malformed("gso_size is 0")
+    if (skb.network_header == SKB_UNSET or skb.network_header < skb.s.data
+            or skb.transport_header < skb.network_header
+            or skb.transport_header - skb.s.data > skb.s.len):
+        malformed("network or transport header lies outside the packet")
+    w.net = skb.network_header - skb.s.data
+    w.l4 = skb.transport_header - skb.s.data
+    if skb.gso_type & GSO_UDP_L4:
+        w.proto = P_UDP
+        l4 = 8
+    elif skb.gso_type & (GSO_TCPV4 | GSO_TCPV6):
+        w.proto = P_TCP
+    else:
+        malformed(f"gso_type {skb.gso_type:#x} is unknown")
+    if not skb_do_may_pull(skb, w.l4 + l4):
+        malformed("the transport header is cut off")
+    p = skb.s.head + skb.s.data
+    if w.proto == P_TCP:
+        l4 = (p[w.l4 + 12] >> 4) * 4U
+        if l4 < 20 or not skb_do_may_pull(skb, w.l4 + l4):
+            malformed("the TCP header length is wrong")
+        p = skb.s.head + skb.s.data
+    w.pay = w.l4 + l4
+    if w.l4 - w.net < 20:
+        malformed("the network header is cut off")
+    w.v6 = p[w.net] >> 4 == 6
+    if w.v6:
+        if w.l4 - w.net < 40:
+            malformed("the IPv6 header is cut off")
+    elif p[w.net] >> 4 != 4 or (p[w.net] & 0x0F) * 4U != w.l4 - w.net:
+        malformed("the IPv4 header length is wrong")
+    return 0
+
+
+cdef uint32_t pseudo(const uint8_t *net, layout *w, uint32_t n) noexcept:
+    if w.v6:
+        return csum_ipv6_nofold(net + 8, net + 24, n, w.proto, 0)
+    return csum_tcpudp_nofold(ld32be(net + 12), ld32be(net + 16), n, w.proto, 0)
+
+
+cdef void fix_headers(sk_buff seg, sk_buff skb, layout *w, uint32_t i, uint32_t last,
+                      uint32_t done, bint with_sum) noexcept:
+    """Lengths, ids, sequence number and flags of segment `i`; its checksum when `with_sum`."""
+    cdef uint8_t *net = seg.s.head + seg.s.data + w.net
+    cdef uint8_t *t = seg.s.head + seg.s.data + w.l4
+    cdef uint32_t n = seg.s.len - w.l4
+    cdef uint32_t place, acc
+    cdef uint16_t v
+    if w.v6:
+        st16be(net + 4, <uint16_t>(seg.s.len - w.net - 40))
+    else:
+        st16be(net + 2, <uint16_t>(seg.s.len - w.net))
+        if not skb.gso_type & GSO_TCP_FIXEDID:
+            st16be(net + 4, <uint16_t>(ld16be(net + 4) + i))
+        st16be(net + 10, 0)
+        st16be(net + 10, csum_fold(csum_bytes(net, w.l4 - w.net, 0)))
+    if w.proto == P_TCP:
+        place = 16
+        st32be(t + 4, ld32be(t + 4) + done)
+        if i != last:
+            t[13] &= ~F_FIN_PSH
+        if i != 0:
+            t[13] &= ~F_CWR
+    else:
+        place = 6
+        st16be(t + 4, <uint16_t>n)
+        # a datagram sent without checksum stays without
+        if not w.v6 and skb.ip_summed != SUM_PARTIAL and ld16be(t + 6) == 0:
+            seg.ip_summed = SUM_UNNECESSARY if skb.ip_summed == SUM_UNNECESSARY else SUM_NONE
+            return
+    acc = pseudo(net, w, n)
+    if not with_sum:
+        st16be(t + place, <uint16_t>~csum_fold(acc))
+        seg.ip_summed = SUM_PARTIAL
+        seg.csum_start = seg.s.data + w.l4
+        seg.csum_offset = place
+        return
+    st16be(t + place, 0)
+    v = csum_fold(skb_do_csum(seg, w.l4, n, acc))
+    if v == 0 and w.proto == P_UDP:
+        v = 0xFFFF
+    st16be(t + place, v)
+    seg.ip_summed = SUM_NONE
+
+
+cdef void drop_all(list segs) noexcept:
+    cdef sk_buff seg
+    for seg in segs:
+        skb_free(seg)
+
+
+cdef list cut(sk_buff skb, SkbPool pool, layout *w, bint with_sum, uint32_t share_from):
+    """One sk_buff per gso_size bytes; payload from `share_from` bytes on goes by reference."""
+    cdef uint32_t total, mss, n, i, last, done = 0, room
+    cdef list segs = []
+    cdef sk_buff seg
+    total = skb.s.len - w.pay
+    mss = skb.gso_size
+    if mss + w.pay - w.net > 0xFFFF:
+        malformed(f"a segment of gso_size {mss} exceeds 65535 bytes")
+    if pool.p == NULL or w.pay + skb.s.data > pool.p.buf_bytes:
+        malformed("the headers do not fit a buffer of the pool")
+    room = pool.p.buf_bytes - skb.s.data - w.pay
+    last = (total - 1) // mss if total else 0
+    for i in range(last + 1):
+        n = total - done if total - done < mss else mss
+        seg = skb_new(pool.p, skb.s.data)
+        if seg is None:
+            drop_all(segs)
+            raise MemoryError("skb_gso_segment: the pool is exhausted")
+        segs.append(seg)
+        # headers, and what was pulled in front of them
+        memcpy(seg.s.head, skb.s.head, skb.s.data + w.pay)
+        seg.s.tail += w.pay
+        seg.s.len += w.pay
+        if n > room or n >= share_from:
+            if n and skb_do_share(seg, skb, w.pay + done, n) < 0:
+                drop_all(segs)
+                raise MemoryError("skb_gso_segment: no memory for the fragment array")
+            seg.s.truesize += n
+        else:
+            skb_do_copy(skb, w.pay + done, seg.s.head + seg.s.tail, n)
+            seg.s.tail += n
+            seg.s.len += n
+        skb_copy_fields(seg, skb)
+        seg.sk = skb.sk
+        seg.gso_size = seg.gso_segs = seg.gso_type = 0
+        fix_headers(seg, skb, w, i, last, done, with_sum)
+        done += n
+    return segs
+
+
+def skb_gso_segment(sk_buff skb not None, SkbPool pool not None, *, bint csum_partial=False):
+    """Cut `skb` (data at the MAC header, network/transport header set, gso_size > 0) into frames.
+
+    Borrows skb: the caller still frees it. Lengths, IP ids, checksums, sequence numbers, PSH/FIN/CWR
+    are per segment; `csum_partial` leaves CHECKSUM_PARTIAL for a NIC. Segments keep protocol, dev,
+    dst, priority, mark, vlan_*, queue_mapping, and skb.sk without destructor (accounting stays with
+    the super-packet). IPv4 and IPv6, TCP and UDP_L4.
+
+    Raises ValueError when the packet is malformed; MemoryError when `pool` runs dry (nothing leaks).
+    """
+    cdef layout w
+    read_layout(skb, &w)
+    return cut(skb, pool, &w, not csum_partial, SKB_UNSET)
+
+
+cdef uint32_t network_seglen(sk_buff skb) except? 0xFFFFFFFF:
+    cdef layout w
+    read_layout(skb, &w)
+    return w.pay - w.net + skb.gso_size
+
+
+def skb_gso_network_seglen(sk_buff skb not None):
+    """Network-layer length of one full segment. data at or before the network header."""
+    return network_seglen(skb)
+
+
+def skb_gso_validate_network_len(sk_buff skb not None, uint32_t mtu):
+    """True when every segment fits `mtu`."""
+    return network_seglen(skb) <= mtu
+
+
+def udp_rcv_segment(sk_buff skb not None, SkbPool pool not None):
+    """Split a UDP GRO sk_buff (data at the UDP header) into datagrams, larger ones by reference.
+
+    Takes ownership of skb (freed, also on error). Each datagram has data at its own UDP header, the
+    IP header before it, and counts as verified.
+    """
+    cdef layout w
+    cdef list segs
+    cdef sk_buff seg
+    cdef uint32_t back = 0
+    try:
+        skb_check(skb)
+        if skb.network_header > skb.s.data:
+            malformed("network header lies outside the packet")
+        if not skb.gso_type & GSO_UDP_L4:
+            malformed(f"gso_type {skb.gso_type:#x} is not UDP")
+        back = skb.s.data - skb.network_header
+        skb.s.data -= back
+        skb.s.len += back
+        read_layout(skb, &w)
+        segs = cut(skb, pool, &w, False, SHARE_BYTES)
+        for seg in segs:
+            seg.s.data += w.l4
+            seg.s.len -= w.l4
+            seg.ip_summed = SUM_UNNECESSARY
+            seg.csum_valid = True
+            seg.sk = None
+        return segs
+    finally:
+        if skb.s.users > 1:         # somebody else looks at it: as it came
+            skb.s.data += back
+            skb.s.len -= back
+        skb_free(skb)
