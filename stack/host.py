@@ -88,6 +88,7 @@ class Host:
         "ram",
         "random",
         "raw_hash",
+        "replay_irqs",
         "run_ksoftirqd",
         "skb_pages",
         "skb_small",

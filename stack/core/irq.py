@@ -162,3 +162,4 @@ def irq_init(net: Any) -> None:
     net.irq_descs = {}
     net.irqs_disabled_count = 0
     net.irq_replay = False
+    net.replay_irqs = lambda: replay_irqs(net)

@@ -143,10 +143,16 @@ def irq_enter(net: Any) -> None:
 
 
 def irq_exit(net: Any) -> None:
-    """kernel/softirq.c: leaving a hard interrupt: run softirqs unless one was interrupted."""
+    """kernel/softirq.c: leaving a hard interrupt: waiting interrupts, then softirqs, if any.
+
+    Softirqs do not run when one was interrupted, or bottom halves are off.
+    """
     net.hardirq_count = count = net.hardirq_count - 1
-    if not count and net.softirq_pending and not net.softirq_count:
-        __do_softirq(net)
+    if not count:
+        if net.irq_replay:
+            net.replay_irqs()
+        if net.softirq_pending and not net.softirq_count:
+            __do_softirq(net)
 
 
 def softirq_init(net: Any) -> None:

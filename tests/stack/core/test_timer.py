@@ -1,0 +1,178 @@
+"""Host timers: order, lazy re-arming, deletion, deferrable ones; against a simple model."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from e1000emu.clock import SimulationDeadlock, VirtualClock
+from stack.core.softirq import in_softirq, local_bh_disable, local_bh_enable
+from stack.core.timer import (
+    TIMER_DEFERRABLE,
+    add_timer,
+    mod_timer,
+    timer_delete,
+    timer_list,
+    timer_pending,
+    timer_setup,
+)
+from stack.host import Host
+
+
+@pytest.fixture
+def host():
+    with Host(clock=VirtualClock(), inet=False, drivers=False) as host:
+        yield host
+
+
+def recording(host, log, name="t"):
+    def fn(timer):
+        assert in_softirq(host)
+        assert not timer.pending
+        log.append((host.now(), name))
+
+    return timer_list(host, fn)
+
+
+def test_a_timer_runs_once_in_softirq_context(host):
+    log = []
+    timer = recording(host, log)
+    assert mod_timer(timer, 100) == 0
+    assert timer_pending(timer)
+    host.clock.run_until_idle()
+    assert log == [(100, "t")]
+    assert not timer_pending(timer)
+
+
+def test_rearming_later_costs_no_event_and_runs_at_the_later_time(host):
+    log = []
+    timer = recording(host, log)
+    mod_timer(timer, 100)
+    entries = len(host.timers.heap)
+    assert mod_timer(timer, 500) == 1
+    assert mod_timer(timer, 300) == 1
+    assert len(host.timers.heap) == entries
+    host.clock.run_until_idle()
+    assert log == [(300, "t")]
+
+
+def test_rearming_earlier_wins(host):
+    log = []
+    timer = recording(host, log)
+    mod_timer(timer, 500)
+    mod_timer(timer, 100)
+    host.clock.run_until_idle()
+    assert log == [(100, "t")]
+
+
+def test_deleted_timers_do_not_run_and_do_not_hold_the_clock(host):
+    log = []
+    timer = recording(host, log)
+    mod_timer(timer, 100)
+    assert timer_delete(timer) == 1
+    assert timer_delete(timer) == 0
+    assert host.clock.run_until_idle()
+    assert (log, host.now()) == ([], 0)
+    mod_timer(timer, 700)  # the old heap entry serves again
+    host.clock.run_until_idle()
+    assert log == [(700, "t")]
+
+
+def test_a_timer_may_rearm_itself(host):
+    log = []
+
+    def fn(timer):
+        log.append(host.now())
+        if len(log) < 3:
+            mod_timer(timer, host.now() + 10)
+
+    timer = timer_list(host)
+    timer_setup(timer, fn)
+    timer.expires = 10
+    add_timer(timer)
+    host.clock.run_until_idle()
+    assert log == [10, 20, 30]
+
+
+def test_timers_wait_while_bottom_halves_are_off(host):
+    log = []
+    timer = recording(host, log)
+    mod_timer(timer, 10)
+    local_bh_disable(host)
+    host.clock.run_until(20)
+    assert log == []
+    local_bh_enable(host)
+    assert log == [(20, "t")]
+
+
+def test_deferrable_timers_run_but_keep_nobody_waiting(host):
+    log = []
+
+    def fn(timer):
+        log.append(host.now())
+        mod_timer(timer, host.now() + 1_000_000_000)
+
+    timer = timer_list(host, fn, TIMER_DEFERRABLE)
+    mod_timer(timer, 1_000_000_000)
+    assert host.clock.run_until_idle()
+    with pytest.raises(SimulationDeadlock):
+        host.clock.wait(lambda: False)
+    assert len(log) > 10
+
+
+def test_close_stops_all_timers():
+    clock = VirtualClock()
+    log = []
+    host = Host(clock=clock, inet=False, drivers=False)
+    mod_timer(recording(host, log), 10)
+    host.close()
+    host.close()
+    clock.run_until_idle()
+    assert log == []
+
+
+operations = st.lists(
+    st.tuples(
+        st.sampled_from(["mod", "mod", "mod", "del", "run"]),
+        st.integers(0, 4),
+        st.integers(1, 200),
+    ),
+    max_size=60,
+)
+
+
+@given(operations)
+@settings(max_examples=150)
+def test_timers_behave_as_a_plain_dict_of_deadlines(ops):
+    clock = VirtualClock()
+    host = Host(clock=clock, inet=False, drivers=False)
+    log = []
+    timers = [recording(host, log, n) for n in range(5)]
+    model: dict[int, int] = {}
+    expected = []
+
+    def model_run(until):
+        for when, n in sorted((when, n) for n, when in model.items()):
+            if when <= until:
+                expected.append((when, n))
+                del model[n]
+
+    for op, n, value in ops:
+        if op == "mod":
+            when = clock.now_ns() + value
+            assert mod_timer(timers[n], when) == (1 if n in model else 0)
+            model[n] = when
+        elif op == "del":
+            assert timer_delete(timers[n]) == (1 if model.pop(n, None) is not None else 0)
+        else:
+            until = clock.now_ns() + value
+            clock.run_until(until)
+            model_run(until)
+            assert sorted(log) == sorted(expected)
+        assert {n for n in range(5) if timers[n].pending} == set(model)
+    clock.run_until_idle()
+    model_run(1 << 62)
+    assert sorted(log) == sorted(expected)
+    assert [when for when, _ in log] == sorted(when for when, _ in log)
+    host.close()
