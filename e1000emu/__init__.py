@@ -1,4 +1,4 @@
-"""A register-level Intel e1000: plug a `Nic` into a `pair`, give it memory, an interrupt, a clock."""
+"""A register-level Intel e1000: give a `Nic` memory, an interrupt line, a link and a clock."""
 
 from __future__ import annotations
 

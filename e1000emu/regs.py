@@ -3,7 +3,7 @@
 Everything that knows a register takes it from here: the arrays of the compiled register file,
 resets, snapshots, `repr`, the reference page (`e1000emu.regdoc`), misuse checks, generated tests.
 Each of the 32 bits of every register is a named field, a declared gap (``todo``: the bit stores,
-but its effect is not modelled) or reserved.  Behaviour is bound by name (``on_write="tx.write_tdt"``).
+but its effect is not modelled) or reserved.  Behaviour is bound by name, never by a function.
 
 Values are those of the 82540EM; `Model.reset_overrides` (models.py) holds what differs elsewhere.
 "SDM" is Intel's PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual
@@ -271,8 +271,6 @@ _GENERAL = (
         "Device Control (shadow)",
         "13.4.1",
         _CTRL,
-        on_read="read_ctrl",
-        on_write="write_ctrl",
         alias_of="CTRL",
     ),
     Reg(

@@ -1,0 +1,235 @@
+"""The PHY through MDIC: identity, negotiation that takes time, latches, power-down, loopback."""
+
+from __future__ import annotations
+
+import pytest
+
+from e1000emu.nic import Nic
+from e1000emu.phy import AUTONEG_NS, FORCED_LINK_NS
+from e1000emu.testing.fixtures import Bench, make_bench
+
+MDIC, STATUS, CTRL, ICR, CTRL_EXT = 0x20, 0x08, 0x00, 0xC0, 0x18
+READY, ERROR, INT = 1 << 28, 1 << 30, 1 << 29
+LU, SLU = 2, 0x40
+
+
+def phy_read(nic: Nic, n: int, phy: int = 1) -> int:
+    nic.mmio_write(MDIC, 2 << 26 | phy << 21 | n << 16)
+    value = nic.mmio_read(MDIC)
+    assert value & READY
+    return value & 0xFFFF | (value & ERROR)
+
+
+def phy_write(nic: Nic, n: int, data: int, phy: int = 1) -> int:
+    nic.mmio_write(MDIC, 1 << 26 | phy << 21 | n << 16 | data)
+    value = nic.mmio_read(MDIC)
+    assert value & READY
+    return value & ERROR
+
+
+@pytest.fixture
+def bench() -> Bench:
+    made = make_bench()
+    made.nic.mmio_write(CTRL, SLU)
+    return made
+
+
+def settle(bench: Bench) -> None:
+    bench.clock.run_for(AUTONEG_NS + 1)
+
+
+def test_identity_at_address_1_only(bench: Bench) -> None:
+    assert (phy_read(bench.nic, 2), phy_read(bench.nic, 3)) == (0x0141, 0x0C20)
+    for address in (0, 2, 31):
+        assert phy_read(bench.nic, 2, address) & ERROR
+    assert bench.nic.misuse.count("phy-address") == 3
+
+
+def test_unknown_operation_is_an_error(bench: Bench) -> None:
+    for op in (0, 3):
+        bench.nic.mmio_write(MDIC, op << 26 | 1 << 21)
+        assert bench.nic.mmio_read(MDIC) & (READY | ERROR) == READY | ERROR
+
+
+def test_mdic_interrupt_bit_raises_mdac(bench: Bench) -> None:
+    bench.nic.mmio_read(ICR)
+    bench.nic.mmio_write(MDIC, 2 << 26 | 1 << 21 | INT)
+    assert bench.nic.mmio_read(ICR) & 0x200
+    bench.nic.mmio_write(MDIC, 2 << 26 | 1 << 21)
+    assert not bench.nic.mmio_read(ICR) & 0x200
+
+
+def test_link_comes_after_autonegotiation(bench: Bench) -> None:
+    nic = bench.nic
+    bench.clock.run_for(AUTONEG_NS - 1)
+    assert not nic.mmio_read(STATUS) & LU
+    assert not phy_read(nic, 1) & 0x24
+    bench.clock.run_for(1)
+    assert nic.mmio_read(STATUS) & 0xC3 == 0x83
+    assert nic.mmio_read(ICR) & 4
+    phy_read(nic, 1)
+    assert phy_read(nic, 1) & 0x24 == 0x24
+    assert phy_read(nic, 17) & 0xEC00 == 0xAC00
+    assert phy_read(nic, 5) & 0x41E1 == 0x41E1
+    assert phy_read(nic, 10) & 0x3800 == 0x3800
+    assert phy_read(nic, 6) & 3 == 3
+    assert phy_read(nic, 6) & 3 == 1
+    assert phy_read(nic, 15) == 0x3000
+
+
+def test_without_slu_the_mac_sees_no_link() -> None:
+    bench = make_bench()
+    settle(bench)
+    assert bench.nic.phy.link.up
+    assert not bench.nic.mmio_read(STATUS) & LU
+    bench.nic.mmio_write(CTRL, SLU)
+    assert bench.nic.mmio_read(STATUS) & LU
+
+
+def test_bmsr_link_latches_low(bench: Bench) -> None:
+    settle(bench)
+    nic = bench.nic
+    assert not phy_read(nic, 1) & 4
+    assert phy_read(nic, 1) & 4
+    bench.link.set_carrier(False)
+    bench.link.set_carrier(True)
+    settle(bench)
+    assert nic.link_up
+    assert not phy_read(nic, 1) & 4
+    assert phy_read(nic, 1) & 4
+
+
+def test_pulled_cable_raises_lsc_and_drops_the_link(bench: Bench) -> None:
+    settle(bench)
+    nic = bench.nic
+    nic.mmio_read(ICR)
+    nic.mmio_write(0xD0, 4)
+    bench.link.set_carrier(False)
+    assert bench.line.level
+    assert not nic.mmio_read(STATUS) & LU
+    assert nic.mmio_read(ICR) == 4
+    assert not bench.line.level
+
+
+def test_no_cable_no_link() -> None:
+    bench = make_bench()
+    bench.nic.mmio_write(CTRL, SLU)
+    bench.link.set_carrier(False)
+    bench.clock.run_for(10 * AUTONEG_NS)
+    assert not bench.nic.link_up
+
+
+@pytest.mark.parametrize(("speed", "code"), [(10, 0), (100, 1), (1000, 2)])
+def test_negotiates_the_best_common_speed(bench: Bench, speed: int, code: int) -> None:
+    bench.link.set_carrier(True, speed_mbps=speed)
+    settle(bench)
+    assert bench.nic.mmio_read(STATUS) >> 6 & 3 == code
+    assert phy_read(bench.nic, 17) >> 14 == code
+    bench.nic.mmio_write(CTRL_EXT, 0x1000)
+    assert bench.nic.mmio_read(STATUS) >> 8 & 3 == code
+
+
+def test_negotiates_what_is_advertised(bench: Bench) -> None:
+    nic = bench.nic
+    phy_write(nic, 9, 0)
+    phy_write(nic, 4, 0x0081)
+    phy_write(nic, 0, 0x1200)
+    settle(bench)
+    assert nic.mmio_read(STATUS) & 0xC3 == 0x42
+    assert not phy_read(nic, 17) & 0x2000
+
+
+def test_nothing_in_common_is_no_link(bench: Bench) -> None:
+    nic = bench.nic
+    phy_write(nic, 9, 0)
+    phy_write(nic, 4, 0x0001)
+    phy_write(nic, 0, 0x1200)
+    settle(bench)
+    assert not nic.link_up
+    assert phy_read(nic, 19) & 0x8000
+
+
+def test_forced_speed_acts_on_reset_only(bench: Bench) -> None:
+    nic = bench.nic
+    settle(bench)
+    phy_write(nic, 0, 0x2100)
+    assert nic.link_up
+    assert nic.link_speed_mbps == 1000
+    phy_write(nic, 0, 0xA100)
+    assert not nic.link_up
+    bench.clock.run_for(FORCED_LINK_NS)
+    assert nic.link_up
+    assert nic.link_speed_mbps == 100
+    assert phy_read(nic, 0) == 0x2100
+
+
+def test_power_down_drops_the_link_and_power_up_negotiates(bench: Bench) -> None:
+    nic = bench.nic
+    settle(bench)
+    phy_write(nic, 0, 0x1940)
+    assert not nic.link_up
+    bench.clock.run_for(10 * AUTONEG_NS)
+    assert not nic.link_up
+    phy_write(nic, 0, 0x1140)
+    settle(bench)
+    assert nic.link_up
+
+
+def test_phy_rst_pin_restores_defaults(bench: Bench) -> None:
+    nic = bench.nic
+    settle(bench)
+    phy_write(nic, 4, 0x0021)
+    nic.mmio_write(CTRL, SLU | 1 << 31)
+    assert not nic.link_up
+    assert phy_read(nic, 2) & ERROR
+    assert nic.misuse.count("phy-in-reset") == 1
+    nic.mmio_write(CTRL, SLU)
+    assert phy_read(nic, 4) == 0x0DE1
+    settle(bench)
+    assert nic.link_up
+
+
+def test_loopback_needs_no_carrier(bench: Bench) -> None:
+    nic = bench.nic
+    bench.link.set_carrier(False)
+    phy_write(nic, 0, 0x4140)
+    assert nic.link_up
+    phy_write(nic, 0, 0x0140)
+    assert not nic.link_up
+
+
+def test_page_window_keeps_what_is_written(bench: Bench) -> None:
+    nic = bench.nic
+    for page, value in ((0x1F, 0x8FFC), (0x1A, 0x8FF0)):
+        phy_write(nic, 29, page)
+        phy_write(nic, 30, value)
+    phy_write(nic, 29, 0x1F)
+    assert phy_read(nic, 30) == 0x8FFC
+
+
+def test_phy_interrupt_reaches_icr_when_enabled(bench: Bench) -> None:
+    nic = bench.nic
+    nic.mmio_write(CTRL_EXT, 2)
+    phy_write(nic, 18, 0x0400)
+    settle(bench)
+    assert nic.mmio_read(ICR) & 0x1000
+    assert nic.mmio_read(CTRL_EXT) & 0x20
+    assert phy_read(nic, 19) & 0x0400
+    assert not nic.mmio_read(CTRL_EXT) & 0x20
+    assert phy_read(nic, 19) == 0
+
+
+@pytest.mark.parametrize("n", range(32))
+def test_any_write_to_any_register_is_harmless(bench: Bench, n: int) -> None:
+    for value in (0, 0xFFFF, 0x5A5A):
+        assert not phy_write(bench.nic, n, value)
+        assert not phy_read(bench.nic, n) & ERROR
+    phy_write(bench.nic, 0, 0x9140)
+    assert phy_read(bench.nic, 2) == 0x0141
+
+
+def test_register_file_reads_31_registers_after_reset(bench: Bench) -> None:
+    assert phy_read(bench.nic, 0) == 0x1140
+    assert phy_read(bench.nic, 16) == 0x0360
+    assert phy_read(bench.nic, 21) == 0
+    assert phy_read(bench.nic, 31) == 0
