@@ -1,0 +1,245 @@
+"""A Linux kernel at the other end of a TAP: a namespace, a TAP inside it, and our host in front.
+
+The kernel's sockets are reached in two ways: programs run by `ip netns exec`, and the standard
+library's sockets made inside the namespace (`Peer.socket`), which stay there for life.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from e1000emu.clock import RealClock
+from e1000emu.lab import add_nic
+from e1000emu.links import Capture, Impair, Tap
+from stack.host import Host
+
+CLONE_NEWNET = 0x40000000
+LINUX, OURS = "10.9.0.1", "10.9.0.2"
+_serial = itertools.count()
+
+
+def _setns(path: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        if libc.setns(fd, CLONE_NEWNET):
+            error = ctypes.get_errno()
+            raise OSError(error, f"setns {path}: {os.strerror(error)}")
+    finally:
+        os.close(fd)
+
+
+class Peer:
+    """The namespace and what runs in it."""
+
+    def __init__(self) -> None:
+        tag = f"{os.getpid() % 100000}x{next(_serial)}"
+        self.name = f"e1k-{tag}"
+        self.tap_name = f"e{tag}"
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._ip("netns", "add", self.name)
+
+    def _ip(self, *words: str) -> str:
+        return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+
+    def ip(self, *words: str) -> str:
+        """Run `ip` inside the namespace and return what it prints."""
+        return self._ip("-n", self.name, *words)
+
+    def adopt(self, tap_name: str) -> None:
+        """Move the TAP into the namespace and bring it up with the kernel's address."""
+        self._ip("link", "set", tap_name, "netns", self.name)
+        self.run("sysctl", "-q", "-w", f"net.ipv6.conf.{tap_name}.disable_ipv6=1", check=False)
+        self.ip("link", "set", "lo", "up")
+        self.ip("addr", "add", f"{LINUX}/24", "dev", tap_name)
+        self.ip("link", "set", tap_name, "up")
+
+    def _command(self, words: tuple[str, ...]) -> list[str]:
+        return ["ip", "netns", "exec", self.name, *words]
+
+    def run(
+        self, *words: str, check: bool = True, timeout: float = 120, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a program inside the namespace to its end."""
+        return subprocess.run(
+            self._command(words), check=check, capture_output=True, timeout=timeout, input=stdin
+        )
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a program inside the namespace; it is ended with the fixture at the latest."""
+        made = subprocess.Popen(
+            self._command(words),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._running.append(made)
+        return made
+
+    def socket(self, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        """Make a kernel socket that lives inside the namespace, with a timeout of a minute."""
+        made: list[socket.socket | BaseException] = []
+
+        def inside() -> None:
+            try:
+                _setns(f"/run/netns/{self.name}")
+                made.append(socket.socket(socket.AF_INET, kind))
+            except BaseException as error:
+                made.append(error)
+
+        thread = threading.Thread(target=inside)
+        thread.start()
+        thread.join()
+        (result,) = made
+        if isinstance(result, BaseException):
+            raise result
+        result.settimeout(60)
+        return result
+
+    def close(self) -> None:
+        """End what still runs and remove the namespace."""
+        for process in self._running:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
+
+
+class Wire:
+    """Our host, its NIC, the TAP and the kernel behind it; `with Wire(...) as wire:`."""
+
+    def __init__(
+        self,
+        *,
+        impair: dict[str, Any] | None = None,
+        capture: Path | None = None,
+        sysctl: dict[str, Any] | None = None,
+        mtu: int | None = None,
+    ) -> None:
+        with contextlib.ExitStack() as stack:
+            self.peer = Peer()
+            stack.callback(self.peer.close)
+            self.clock = RealClock()
+            stack.callback(self.clock.close)
+            self.tap = Tap(self.peer.tap_name, self.clock)
+            stack.callback(self.tap.close)
+            self.peer.adopt(self.tap.name)
+            if mtu is not None:
+                self.peer.ip("link", "set", self.tap.name, "mtu", str(mtu))
+            link: Any = self.tap
+            self.impair: Impair | None = None
+            if impair is not None:
+                link = self.impair = Impair(link, **impair)
+            self.capture: Capture | None = None
+            if capture is not None:
+                link = self.capture = Capture(link, capture)
+                stack.callback(self.capture.writer.close)
+            self.clock.start()
+            stack.callback(self.clock.stop)
+            self.host = Host(name="ours", clock=self.clock, sysctl=sysctl or {}, seed=1)
+            stack.callback(self.host.close)
+            self.nic = add_nic(self.host, link, addr=f"{OURS}/24", mtu=mtu)
+            self._threads: list[Worker] = []
+            self._stack = stack.pop_all()
+
+    def spawn(self, fn: Callable[..., Any], *args: Any) -> Worker:
+        """Run `fn(*args)` in a thread; `.result()` gives what it returned or raises what it did."""
+        worker = Worker(fn, args)
+        self._threads.append(worker)
+        return worker
+
+    def socket(self, kind: int = socket.SOCK_STREAM) -> Any:
+        """Make a socket of our stack, with a timeout of a minute."""
+        sock = self.host.socket(socket.AF_INET, kind)
+        sock.settimeout(60)
+        return sock
+
+    def listen(self, port: int) -> Any:
+        """Make a listening TCP socket of our stack."""
+        sock = self.socket()
+        sock.bind((OURS, port))
+        sock.listen(16)
+        return sock
+
+    def close(self) -> None:
+        """Take everything down."""
+        self._stack.close()
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Worker:
+    """A thread whose outcome is asked for; a failure in it fails the test that asks."""
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+        def main() -> None:
+            try:
+                self._value = fn(*args)
+            except BaseException as error:
+                self._error = error
+
+        self._thread = threading.Thread(target=main, daemon=True)
+        self._thread.start()
+
+    def result(self, timeout: float = 120) -> Any:
+        """Wait for the thread and return its value."""
+        self._thread.join(timeout)
+        assert not self._thread.is_alive(), "the thread is still at work"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def pattern(size: int, seed: int = 1) -> bytes:
+    """Return `size` bytes in which no stretch repeats soon, so that a swap of blocks shows."""
+    import random
+
+    return random.Random(seed).randbytes(size)
+
+
+def receive_all(sock: Any, size: int | None = None) -> bytes:
+    """Read until the end of the stream, or `size` bytes."""
+    out = bytearray()
+    while size is None or len(out) < size:
+        data = sock.recv(1 << 18)
+        if not data:
+            break
+        out += data
+    return bytes(out)
+
+
+def judged(path: Path) -> Iterator[str]:
+    """Yield what tshark finds wrong in a capture: malformed frames and wrong checksums."""
+    checks = ["ip", "tcp", "udp", "icmp"]
+    command = [
+        "tshark",
+        "-r",
+        str(path),
+        "-T",
+        "fields",
+        "-e",
+        "frame.number",
+        "-e",
+        "_ws.col.info",
+    ]
+    for name in ("ip", "tcp", "udp"):
+        command += ["-o", f"{name}.check_checksum:TRUE"]
+    wrong = " or ".join(["_ws.malformed", *(f"{c}.checksum.status == 0" for c in checks)])
+    text = subprocess.run([*command, "-Y", wrong], check=True, capture_output=True, text=True)
+    yield from text.stdout.splitlines()

@@ -1,0 +1,268 @@
+"""TCP between our sockets and a Linux kernel's, on a clean link."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.linux.peer import LINUX, OURS, Wire, pattern, receive_all
+from tests.support import require
+
+pytestmark = pytest.mark.netns
+
+BIG = 200 * 1000 * 1000
+_ports = iter(range(5000, 60000))
+
+
+def linux_listener(wire: Wire) -> socket.socket:
+    sock = wire.peer.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((LINUX, 0))
+    sock.listen(8)
+    return sock
+
+
+def connected(wire: Wire, *, from_us: bool) -> tuple[Any, socket.socket]:
+    """Return (our end, the kernel's end) of a new connection."""
+    if from_us:
+        with linux_listener(wire) as listener:
+            ours = wire.socket()
+            ours.connect(listener.getsockname())
+            theirs, _ = listener.accept()
+            theirs.settimeout(60)
+            return ours, theirs
+    listener = wire.listen(next(_ports))
+    theirs = wire.peer.socket()
+    theirs.connect(listener.getsockname())
+    ours, _ = listener.accept()
+    ours.settimeout(60)
+    listener.close()
+    return ours, theirs
+
+
+@pytest.mark.parametrize("from_us", [True, False], ids=["we connect", "linux connects"])
+@pytest.mark.parametrize("size", [0, 1, 1460, 1461, 100_000, 3_000_000])
+def test_bytes_arrive_both_ways(wire: Wire, from_us: bool, size: int) -> None:
+    ours, theirs = connected(wire, from_us=from_us)
+    up, down = pattern(size, 1), pattern(size, 2)
+
+    def kernel() -> bytes:
+        sender = threading.Thread(
+            target=lambda: (theirs.sendall(down), theirs.shutdown(socket.SHUT_WR))
+        )
+        sender.start()
+        got = receive_all(theirs)
+        sender.join()
+        return got
+
+    worker = wire.spawn(kernel)
+    sender = wire.spawn(lambda: (ours.sendall(up), ours.shutdown(socket.SHUT_WR)))
+    assert receive_all(ours) == down
+    sender.result()
+    assert worker.result() == up
+    ours.close()
+    theirs.close()
+
+
+def http_server(wire: Wire, port: int, body: bytes) -> Any:
+    """Serve `body` once over HTTP from our stack."""
+    listener = wire.listen(port)
+
+    def serve() -> None:
+        conn, _ = listener.accept()
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += conn.recv(4096)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        conn.sendall(head.encode())
+        conn.sendall(body)
+        conn.shutdown(socket.SHUT_WR)
+        receive_all(conn)
+        conn.close()
+        listener.close()
+
+    return wire.spawn(serve)
+
+
+@pytest.mark.slow
+def test_curl_fetches_200_mb_whole(wire: Wire) -> None:
+    curl = require.tool("curl")
+    body = pattern(BIG)
+    port = next(_ports)
+    server = http_server(wire, port, body)
+    got = wire.peer.run(curl, "-sS", "--noproxy", "*", f"http://{OURS}:{port}/", timeout=280)
+    assert len(got.stdout) == BIG
+    assert hashlib.sha256(got.stdout).digest() == hashlib.sha256(body).digest()
+    server.result()
+
+
+@pytest.mark.slow
+def test_200_mb_up_and_back_through_echo(wire: Wire) -> None:
+    ours, theirs = connected(wire, from_us=False)
+    data = pattern(1 << 20, seed=3)
+    rounds = BIG // len(data)
+
+    def echo() -> int:
+        buffer = memoryview(bytearray(1 << 18))
+        total = 0
+        while n := ours.recv_into(buffer):
+            ours.sendall(buffer[:n])
+            total += n
+        ours.shutdown(socket.SHUT_WR)
+        return total
+
+    def send() -> None:
+        for i in range(rounds):
+            theirs.sendall(i.to_bytes(8, "big") + data[8:])
+        theirs.shutdown(socket.SHUT_WR)
+
+    worker, sender = wire.spawn(echo), wire.spawn(send)
+    buffer = bytearray()
+    for i in range(rounds):
+        while len(buffer) < len(data):
+            part = theirs.recv(1 << 20)
+            assert part, f"the echo ended in round {i}"
+            buffer += part
+        assert buffer[:8] == i.to_bytes(8, "big")
+        assert buffer[8 : len(data)] == data[8:]
+        del buffer[: len(data)]
+    assert theirs.recv(1) == b""
+    sender.result()
+    assert worker.result() == rounds * len(data)
+    ours.close()
+    theirs.close()
+
+
+def test_connection_refused_both_ways(wire: Wire) -> None:
+    with wire.peer.socket() as theirs, pytest.raises(ConnectionRefusedError):
+        theirs.connect((OURS, 9))
+    ours = wire.socket()
+    with pytest.raises(ConnectionRefusedError):
+        ours.connect((LINUX, 9))
+    ours.close()
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_half_close_lets_the_other_half_go_on(wire: Wire, first: str) -> None:
+    ours, theirs = connected(wire, from_us=True)
+    closer, other = (ours, theirs) if first == "ours" else (theirs, ours)
+    closer.sendall(b"question")
+    closer.shutdown(socket.SHUT_WR)
+    assert receive_all(other) == b"question"
+    answer = pattern(300_000)
+    sender = wire.spawn(lambda: (other.sendall(answer), other.close()))
+    assert receive_all(closer) == answer
+    sender.result()
+    closer.close()
+
+
+@pytest.mark.parametrize("reader", ["ours", "theirs"])
+def test_zero_window_stops_the_sender_and_ends(wire: Wire, reader: str) -> None:
+    ours, theirs = connected(wire, from_us=True)
+    slow, fast = (ours, theirs) if reader == "ours" else (theirs, ours)
+    data = pattern(20_000_000, seed=4)
+    done = threading.Event()
+    sender = wire.spawn(lambda: (fast.sendall(data), done.set(), fast.shutdown(socket.SHUT_WR)))
+    # Long enough for the window to close and for a probe or two.
+    time.sleep(1.5)
+    assert not done.is_set()
+    assert receive_all(slow) == data
+    sender.result()
+    slow.close()
+    fast.close()
+
+
+def test_reset_reaches_the_other_side(wire: Wire) -> None:
+    import struct
+
+    for from_us in (True, False):
+        ours, theirs = connected(wire, from_us=from_us)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        with pytest.raises(ConnectionResetError):
+            ours.recv(10)
+        ours.close()
+        ours, theirs = connected(wire, from_us=from_us)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        ours.close()
+        with theirs, pytest.raises(ConnectionResetError):
+            theirs.recv(10)
+
+
+def test_netcat_talks_to_us_and_we_to_netcat(wire: Wire) -> None:
+    nc = require.tool("nc", "netcat-openbsd")
+    port = next(_ports)
+    listener = wire.listen(port)
+    client = wire.peer.start(nc, "-N", OURS, str(port))
+    ours, _ = listener.accept()
+    assert client.stdin is not None
+    client.stdin.write(b"hello from nc\n")
+    client.stdin.close()
+    client.stdin = None
+    assert receive_all(ours) == b"hello from nc\n"
+    ours.sendall(b"hello back\n")
+    ours.close()
+    listener.close()
+    out, _ = client.communicate(timeout=30)
+    assert out == b"hello back\n"
+
+    port = next(_ports)
+    server = wire.peer.start(nc, "-l", "-N", LINUX, str(port))
+    ours = wire.socket()
+    for attempt in range(50):
+        try:
+            ours.connect((LINUX, port))
+            break
+        except ConnectionRefusedError:
+            assert attempt < 49, "nc does not listen"
+            time.sleep(0.1)
+            ours.close()
+            ours = wire.socket()
+    ours.sendall(b"to nc\n")
+    ours.shutdown(socket.SHUT_WR)
+    out, _ = server.communicate(timeout=30)
+    assert out == b"to nc\n"
+    ours.close()
+
+
+def test_urgent_small_writes_and_nodelay(wire: Wire) -> None:
+    ours, theirs = connected(wire, from_us=True)
+    ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for i in range(300):
+        ours.sendall(bytes([i & 0xFF]))
+        assert theirs.recv(1) == bytes([i & 0xFF])
+        theirs.sendall(bytes([i & 0xFF]))
+        assert ours.recv(1) == bytes([i & 0xFF])
+    ours.close()
+    theirs.close()
+
+
+def test_many_connections_at_once(wire: Wire) -> None:
+    port = next(_ports)
+    listener = wire.listen(port)
+
+    def serve() -> None:
+        for _ in range(40):
+            conn, _ = listener.accept()
+            conn.settimeout(60)
+            wire.spawn(lambda c=conn: (c.sendall(receive_all(c)), c.close()))
+
+    server = wire.spawn(serve)
+    socks = []
+    for i in range(40):
+        sock = wire.peer.socket()
+        sock.connect((OURS, port))
+        sock.sendall(f"connection {i}".encode())
+        socks.append(sock)
+    for sock in socks:
+        sock.shutdown(socket.SHUT_WR)
+    for i, sock in enumerate(socks):
+        assert receive_all(sock) == f"connection {i}".encode()
+        sock.close()
+    server.result()
+    listener.close()
