@@ -12,6 +12,17 @@ import errno
 from collections.abc import Iterator
 from typing import Any
 
+from stack.core.netdevice import (
+    IFF_LOOPBACK,
+    IFF_UP,
+    NETDEV_CHANGE,
+    NETDEV_CHANGEADDR,
+    NETDEV_CHANGEMTU,
+    NETDEV_DOWN,
+    NETDEV_UNREGISTER,
+    NETDEV_UP,
+)
+
 RT_TABLE_DEFAULT = 253
 RT_TABLE_MAIN = 254
 RT_TABLE_LOCAL = 255
@@ -42,12 +53,6 @@ RTPROT_STATIC = 4
 RTNH_F_DEAD = 1
 RTNH_F_ONLINK = 4
 RTNH_F_LINKDOWN = 16
-
-IFF_UP = 0x1
-IFF_LOOPBACK = 0x8
-
-NETDEV_UP = "NETDEV_UP"
-NETDEV_DOWN = "NETDEV_DOWN"
 
 # the error each route type answers a lookup with (fib_props[] in fib_semantics.c)
 FIB_PROPS_ERROR = {
@@ -529,7 +534,7 @@ def format_addr(addr: int) -> str:
     return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
 
 
-def route_add(
+def ip_route_add(
     net: Any,
     prefix: str,
     *,
@@ -582,7 +587,7 @@ def route_add(
     fib_table_insert(net, fib_get_table(net, table), dst, plen, info, tos=tos, replace=replace)
 
 
-def route_del(
+def ip_route_del(
     net: Any,
     prefix: str,
     *,
@@ -781,32 +786,39 @@ def fib_disable_ip(dev: Any) -> None:
     fib_changed(dev.net)
 
 
-def fib_inetaddr_event(event: Any, ifa: Any) -> None:
+def fib_inetaddr_event(event: int, ifa: Any) -> None:
     """net/ipv4/fib_frontend.c: NETDEV_UP = address added, NETDEV_DOWN = address removed."""
-    name = getattr(event, "name", event)
-    if name == NETDEV_UP:
+    if event == NETDEV_UP:
         fib_add_ifaddr(ifa)
-    elif name == NETDEV_DOWN:
+    elif event == NETDEV_DOWN:
         fib_del_ifaddr(ifa)
         if not ifa.ifa_dev.ifa_list:
             fib_disable_ip(ifa.ifa_dev.dev)
     fib_changed(ifa.ifa_dev.dev.net)
 
 
-def fib_netdev_event(event: Any, dev: Any) -> None:
+def fib_netdev_event(event: int, dev: Any) -> None:
     """net/ipv4/fib_frontend.c: routes follow a device's state."""
-    name = getattr(event, "name", event)
     in_dev = dev.ip_ptr
-    if name == "NETDEV_UNREGISTER":
+    if event == NETDEV_UNREGISTER:
         fib_disable_ip(dev)
     elif in_dev is None:
         return
-    elif name == NETDEV_UP:
+    elif event == NETDEV_UP:
         for ifa in in_dev.ifa_list:
             fib_add_ifaddr(ifa)
         fib_sync_up(dev)
         fib_changed(dev.net)
-    elif name == NETDEV_DOWN:
+    elif event == NETDEV_DOWN:
         fib_disable_ip(dev)
-    elif name in ("NETDEV_CHANGE", "NETDEV_CHANGEMTU", "NETDEV_CHANGEADDR"):
+    elif event in (NETDEV_CHANGE, NETDEV_CHANGEMTU, NETDEV_CHANGEADDR):
         fib_changed(dev.net)
+
+
+def ip_fib_init(net: Any) -> None:
+    """net/ipv4/fib_frontend.c: watch addresses and devices; take in what is there already."""
+    from stack.core.dev import register_netdevice_notifier
+    from stack.ipv4.devinet import register_inetaddr_notifier
+
+    register_inetaddr_notifier(net, fib_inetaddr_event)
+    register_netdevice_notifier(net, fib_netdev_event)

@@ -16,6 +16,8 @@ from fastpath.hdr import ip_hdr, ip_push, ip_send_check
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
+    CHECKSUM_UNNECESSARY,
+    PACKET_LOOPBACK,
     alloc_skb,
     consume_skb,
     kfree_skb,
@@ -30,9 +32,11 @@ from fastpath.skbuff import (
     skb_pull,
     skb_push,
     skb_put_data,
+    skb_reset_mac_header,
     skb_reset_network_header,
     skb_set_transport_header,
 )
+from stack.core.dev import netif_rx
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_OUTNOROUTES,
     SKB_DROP_REASON_NEIGH_CREATEFAIL,
@@ -43,7 +47,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_output
 from stack.core.iov import msghdr
-from stack.core.neighbour import neigh_output
+from stack.core.neighbour import ip_neigh_for_gw, neigh_output
 from stack.core.netdevice import ETH_P_IP, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.sock import (
@@ -66,7 +70,6 @@ from stack.core.uapi import (
     MSG_MORE,
     MSG_PROBE,
 )
-from stack.ipv4.arp import ip_neigh_for_gw
 from stack.ipv4.ip_options import ip_options_build, ip_options_fragment
 from stack.ipv4.route import (
     IP_DF,
@@ -387,12 +390,20 @@ def ip_mc_output(net: Any, sk: Any, skb: sk_buff) -> int:
 
 
 def ip_mc_loopback(net: Any, newskb: sk_buff, rt: Any) -> None:
-    """net/ipv4/ip_output.c (ip_mc_finish_output, dev_loopback_xmit): hand a clone to ourselves."""
-    from stack.core.dev import dev_loopback_xmit
-
+    """net/ipv4/ip_output.c (ip_mc_finish_output): hand a clone to ourselves. Takes ownership."""
     newskb.dst = rt
     newskb.dev = rt.dev
     dev_loopback_xmit(net, None, newskb)
+
+
+def dev_loopback_xmit(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/core/dev.c: feed a packet of ours back into our receive path. Takes ownership of skb."""
+    skb_reset_mac_header(skb)
+    skb.pkt_type = PACKET_LOOPBACK
+    if skb.ip_summed == CHECKSUM_NONE:
+        skb.ip_summed = CHECKSUM_UNNECESSARY
+    netif_rx(skb)
+    return 0
 
 
 def ip_finish_output(net: Any, sk: Any, skb: sk_buff) -> int:

@@ -61,6 +61,7 @@ SYSCTL_DEFAULTS: dict[str, Any] = {
     "log_martians": 0,
     "route_localnet": 0,
     "bc_forwarding": 0,
+    "drop_unicast_in_l2_multicast": 0,
     "force_igmp_version": 0,
     "igmpv2_unsolicited_report_interval_ns": 10_000_000_000,
     "igmpv3_unsolicited_report_interval_ns": 1_000_000_000,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from fastpath.hdr import ip_hdr, iphdr_at
+from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
 from fastpath.skbuff import sk_buff
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
@@ -207,7 +207,7 @@ def ip4_dst_hoplimit(dst: dst_entry) -> int:
 
 def ipv4_neigh_lookup(dst: rtable, skb: sk_buff | None, daddr: int) -> Any:
     """net/ipv4/route.c: the neighbour that packets to `daddr` over `dst` go to."""
-    from stack.ipv4.arp import ip_neigh_gw4
+    from stack.core.neighbour import ip_neigh_gw4
 
     return ip_neigh_gw4(dst.dev, dst.rt_gw4 or daddr)
 
@@ -236,6 +236,7 @@ ipv4_dst_ops = dst_ops(
     default_advmss=ipv4_default_advmss,
     neigh_lookup=ipv4_neigh_lookup,
     update_pmtu=ip_rt_update_pmtu,
+    link_failure=ipv4_link_failure,
 )
 
 
@@ -872,12 +873,13 @@ def ip_error(skb: sk_buff) -> int:
 class inet_peer:
     """struct inet_peer: token buckets (in ns) and redirect counts for one address."""
 
-    __slots__ = ("n_redirects", "rate_last", "rate_tokens")
+    __slots__ = ("n_redirects", "rate_last", "rate_tokens", "rid")
 
     def __init__(self, now_ns: int) -> None:
         self.rate_tokens = 0
         self.rate_last = now_ns - 60_000_000_000
         self.n_redirects = 0
+        self.rid = 0
 
 
 def inet_getpeer_v4(net: Any, addr: int) -> inet_peer:
@@ -991,12 +993,10 @@ def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi4) -> None:
 
     Only one on our link, from the present gateway, and while we do not forward.
     """
-    from stack.ipv4.icmp import icmp_hdr_of
-
     net = rt.net
     dev = skb.dev
     in_dev = dev.ip_ptr
-    new_gw = icmp_hdr_of(skb).gateway
+    new_gw = icmp_hdr(skb).gateway
     old_gw = ip_hdr(skb).saddr
     if in_dev is None or rt.rt_gw4 != old_gw or new_gw == old_gw:
         return

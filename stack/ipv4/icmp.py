@@ -1,0 +1,643 @@
+"""ICMP: answers, errors in both directions, rate limits (net/ipv4/icmp.c; RFC 792, 1122, 1812)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fastpath.hdr import icmp_csum, icmp_hdr, icmp_push, ip_hdr, iphdr_at
+from fastpath.skbuff import (
+    CHECKSUM_UNNECESSARY,
+    PACKET_HOST,
+    consume_skb,
+    pskb_may_pull,
+    sk_buff,
+    skb_append_frags,
+    skb_copy_bits,
+    skb_network_offset,
+    skb_pull,
+    skb_put_data,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_ICMP_CSUM,
+    SKB_DROP_REASON_INVALID_PROTO,
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    SKB_DROP_REASON_PKT_TOO_SMALL,
+    SKB_DROP_REASON_UNHANDLED_PROTO,
+    kfree_skb_reason,
+)
+from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.sock import SOCK_USE_WRITE_QUEUE, os_error, sk_alloc, sock_init_data
+from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
+from stack.ipv4.fib import (
+    RT_SCOPE_LINK,
+    RTN_BROADCAST,
+    inet_addr_type,
+    inet_select_addr,
+)
+from stack.ipv4.ip_options import (
+    __ip_options_echo,
+    fib_compute_spec_dst,
+    inet_current_timestamp,
+    received_options,
+)
+from stack.ipv4.ip_output import (
+    ip_append_data,
+    ip_flush_pending_frames,
+    ip_push_pending_frames,
+    ipcm_cookie,
+)
+from stack.ipv4.route import (
+    IP_OFFSET,
+    RTCF_BROADCAST,
+    RTCF_LOCAL,
+    RTCF_MULTICAST,
+    flowi4,
+    inet_peer_xrlim_allow,
+    ip_route_output_key,
+    ipv4_mtu,
+)
+
+ICMP_ECHOREPLY = 0
+ICMP_DEST_UNREACH = 3
+ICMP_SOURCE_QUENCH = 4
+ICMP_REDIRECT = 5
+ICMP_ECHO = 8
+ICMP_TIME_EXCEEDED = 11
+ICMP_PARAMETERPROB = 12
+ICMP_TIMESTAMP = 13
+ICMP_TIMESTAMPREPLY = 14
+ICMP_INFO_REQUEST = 15
+ICMP_INFO_REPLY = 16
+ICMP_ADDRESS = 17
+ICMP_ADDRESSREPLY = 18
+NR_ICMP_TYPES = 18
+
+ICMP_NET_UNREACH = 0
+ICMP_HOST_UNREACH = 1
+ICMP_PROT_UNREACH = 2
+ICMP_PORT_UNREACH = 3
+ICMP_FRAG_NEEDED = 4
+ICMP_SR_FAILED = 5
+ICMP_NET_UNKNOWN = 6
+ICMP_HOST_UNKNOWN = 7
+ICMP_HOST_ISOLATED = 8
+ICMP_NET_ANO = 9
+ICMP_HOST_ANO = 10
+ICMP_NET_UNR_TOS = 11
+ICMP_HOST_UNR_TOS = 12
+ICMP_PKT_FILTERED = 13
+ICMP_PREC_VIOLATION = 14
+ICMP_PREC_CUTOFF = 15
+NR_ICMP_UNREACH = 15
+
+ICMP_REDIR_NET = 0
+ICMP_REDIR_HOST = 1
+ICMP_EXC_TTL = 0
+ICMP_EXC_FRAGTIME = 1
+
+ICMP_HLEN = 8
+IP_HLEN = 20
+ICMP_ERROR_MTU = 576  # RFC 1812 4.3.2.3: an error quotes what fits into 576 bytes
+INADDR_DUMMY = 0xC0000008  # RFC 7600: 192.0.0.8 when there is no address to answer from
+
+
+class icmp_err(NamedTuple):
+    """What an unreachable code means to a socket: errno, and whether it ends the connection."""
+
+    errno: int
+    fatal: bool
+
+
+# net/ipv4/icmp.c icmp_err_convert[], by code of ICMP_DEST_UNREACH (Linux's errno numbers)
+icmp_err_convert = (
+    icmp_err(101, False),  # ENETUNREACH  ICMP_NET_UNREACH
+    icmp_err(113, False),  # EHOSTUNREACH ICMP_HOST_UNREACH
+    icmp_err(92, True),  # ENOPROTOOPT  ICMP_PROT_UNREACH
+    icmp_err(111, True),  # ECONNREFUSED ICMP_PORT_UNREACH
+    icmp_err(90, False),  # EMSGSIZE     ICMP_FRAG_NEEDED
+    icmp_err(95, False),  # EOPNOTSUPP   ICMP_SR_FAILED
+    icmp_err(101, True),  # ENETUNREACH  ICMP_NET_UNKNOWN
+    icmp_err(112, True),  # EHOSTDOWN    ICMP_HOST_UNKNOWN
+    icmp_err(64, True),  # ENONET       ICMP_HOST_ISOLATED
+    icmp_err(101, True),  # ENETUNREACH  ICMP_NET_ANO
+    icmp_err(113, True),  # EHOSTUNREACH ICMP_HOST_ANO
+    icmp_err(101, False),  # ENETUNREACH  ICMP_NET_UNR_TOS
+    icmp_err(113, False),  # EHOSTUNREACH ICMP_HOST_UNR_TOS
+    icmp_err(113, True),  # EHOSTUNREACH ICMP_PKT_FILTERED
+    icmp_err(113, True),  # EHOSTUNREACH ICMP_PREC_VIOLATION
+    icmp_err(113, True),  # EHOSTUNREACH ICMP_PREC_CUTOFF
+)
+
+# SNMP names by type (net/ipv4/proc.c icmpmibmap)
+ICMP_MIB_NAMES = {
+    ICMP_DEST_UNREACH: "DestUnreachs",
+    ICMP_TIME_EXCEEDED: "TimeExcds",
+    ICMP_PARAMETERPROB: "ParmProbs",
+    ICMP_SOURCE_QUENCH: "SrcQuenchs",
+    ICMP_REDIRECT: "Redirects",
+    ICMP_ECHO: "Echos",
+    ICMP_ECHOREPLY: "EchoReps",
+    ICMP_TIMESTAMP: "Timestamps",
+    ICMP_TIMESTAMPREPLY: "TimestampReps",
+    ICMP_ADDRESS: "AddrMasks",
+    ICMP_ADDRESSREPLY: "AddrMaskReps",
+}
+
+
+def icmp_out_count(net: Any, kind: int) -> None:
+    """net/ipv4/icmp.c: count one message sent."""
+    icmp = net.mib.icmp
+    icmp.OutMsgs += 1
+    outtype = net.mib.icmpmsg.outtype
+    outtype[kind] = outtype.get(kind, 0) + 1
+    name = ICMP_MIB_NAMES.get(kind)
+    if name is not None:
+        name = "Out" + name
+        setattr(icmp, name, getattr(icmp, name) + 1)
+
+
+def icmp_in_count(net: Any, kind: int) -> None:
+    """net/ipv4/icmp.c (ICMPMSGIN): count one message received."""
+    intype = net.mib.icmpmsg.intype
+    intype[kind] = intype.get(kind, 0) + 1
+    name = ICMP_MIB_NAMES.get(kind)
+    if name is not None:
+        icmp = net.mib.icmp
+        name = "In" + name
+        setattr(icmp, name, getattr(icmp, name) + 1)
+
+
+# --- rate limits ---------------------------------------------------------------------------
+
+
+class icmp_global_state:
+    """The host-wide token bucket of ICMP errors (sysctl icmp_msgs_per_sec, icmp_msgs_burst)."""
+
+    __slots__ = ("credit", "stamp_ns")
+
+    def __init__(self, burst: int, now_ns: int) -> None:
+        self.credit = burst
+        self.stamp_ns = now_ns
+
+
+def icmp_global_allow(net: Any) -> bool:
+    """net/ipv4/icmp.c: take one token; it refills at icmp_msgs_per_sec, in steps of 20 ms."""
+    state = net.ipv4.icmp_global
+    sysctl = net.sysctl
+    now = net.clock.now_ns()
+    delta = min(now - state.stamp_ns, 1_000_000_000)
+    if delta >= 20_000_000:
+        gain = sysctl.icmp_msgs_per_sec * delta // 1_000_000_000
+        if gain:
+            state.stamp_ns = now
+            state.credit = min(state.credit + gain, sysctl.icmp_msgs_burst)
+    if state.credit > 0:
+        state.credit -= 1
+        return True
+    return False
+
+
+def icmpv4_mask_allow(net: Any, kind: int, code: int) -> bool:
+    """net/ipv4/icmp.c: is this type free of limits?"""
+    if kind > NR_ICMP_TYPES:
+        return True
+    if kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
+        return True  # path MTU discovery must work
+    return not 1 << kind & net.sysctl.icmp_ratemask
+
+
+def icmpv4_global_allow(net: Any, kind: int, code: int) -> bool:
+    """net/ipv4/icmp.c: the host-wide limit."""
+    if icmpv4_mask_allow(net, kind, code) or icmp_global_allow(net):
+        return True
+    net.mib.icmp.OutRateLimitGlobal += 1
+    return False
+
+
+def icmpv4_xrlim_allow(net: Any, rt: Any, daddr: int, kind: int, code: int) -> bool:
+    """net/ipv4/icmp.c: the limit per destination (sysctl icmp_ratelimit, ms)."""
+    if icmpv4_mask_allow(net, kind, code) or rt.dev.flags & IFF_LOOPBACK:
+        return True
+    if inet_peer_xrlim_allow(net, daddr, net.sysctl.icmp_ratelimit * 1_000_000):
+        return True
+    net.mib.icmp.OutRateLimitHost += 1
+    return False
+
+
+# --- sending -------------------------------------------------------------------------------
+
+
+class icmp_bxm:
+    """struct icmp_bxm: a message to be sent: header words and where its data come from.
+
+    The data are `head` bytes first, then `data_len` bytes of `skb` from `offset`.
+    """
+
+    __slots__ = ("code", "data_len", "head", "offset", "replyopts", "skb", "type", "un")
+
+    def __init__(self, kind: int, code: int, un: int) -> None:
+        self.type = kind
+        self.code = code
+        self.un = un
+        self.head = b""
+        self.skb: Any = None
+        self.offset = 0
+        self.data_len = 0
+        self.replyopts: Any = None
+
+
+def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: Any) -> None:
+    """net/ipv4/icmp.c: append the message's data to `skb`: small ones copied, big ones shared."""
+    if frm.head:
+        skb_put_data(skb, frm.head)
+    rest = n - len(frm.head)
+    if rest <= 0:
+        return
+    if rest <= skb.tailroom:
+        skb_put_data(skb, skb_copy_bits(frm.skb, frm.offset, rest))
+    elif not skb_append_frags(skb, frm.skb, frm.offset, rest):
+        raise os_error(105)
+
+
+def icmp_push_reply(sk: Any, param: icmp_bxm, fl4: flowi4, ipc: ipcm_cookie, rt: Any) -> None:
+    """net/ipv4/icmp.c: put header, checksum and IP in front of the data and send."""
+    net = sk.net
+    length = len(param.head) + param.data_len
+    try:
+        ip_append_data(
+            sk, fl4, icmp_glue_bits, param, length + ICMP_HLEN, ICMP_HLEN, ipc, rt, MSG_DONTWAIT
+        )
+    except OSError:
+        net.mib.icmp.OutErrors += 1
+        ip_flush_pending_frames(sk)
+        return
+    skb = sk.sk_write_queue.peek()
+    if skb is None:
+        return
+    icmp_push(skb, param.type, param.code, param.un)
+    icmp_out_count(net, param.type)
+    ip_push_pending_frames(sk, fl4)
+
+
+def icmp_xmit_lock(net: Any) -> Any:
+    """net/ipv4/icmp.c: the host's ICMP socket, None while it is sending (an error about an error)."""
+    sk = net.ipv4.icmp_sk
+    if sk is None or sk.sk_lock_owned:
+        return None
+    sk.sk_lock_owned = True
+    return sk
+
+
+def icmp_xmit_unlock(sk: Any) -> None:
+    """net/ipv4/icmp.c"""
+    sk.sk_lock_owned = False
+
+
+def icmp_reply(param: icmp_bxm, skb: sk_buff) -> None:
+    """net/ipv4/icmp.c: answer the request `skb` (borrowed, data behind its ICMP header)."""
+    rt = skb.dst
+    net = rt.net
+    opt = received_options(skb)
+    ipc = ipcm_cookie()
+    if opt is not None:
+        param.replyopts = __ip_options_echo(net, skb, opt)
+        if param.replyopts is None:
+            return
+    if not icmpv4_global_allow(net, param.type, param.code):
+        return
+    sk = icmp_xmit_lock(net)
+    if sk is None:
+        return
+    try:
+        iph = ip_hdr(skb)
+        daddr = ipc.addr = iph.saddr
+        sk.tos = iph.tos
+        ipc.tos = -1
+        if param.replyopts is not None and param.replyopts.optlen:
+            ipc.opt = param.replyopts
+            if ipc.opt.srr:
+                daddr = ipc.opt.faddr
+        fl4 = flowi4(daddr, fib_compute_spec_dst(skb), 0, iph.tos & 0x1C, IPPROTO_ICMP)
+        try:
+            out = ip_route_output_key(net, fl4)
+        except OSError:
+            return
+        if icmpv4_xrlim_allow(net, out, fl4.daddr, param.type, param.code):
+            icmp_push_reply(sk, param, fl4, ipc, out)
+    finally:
+        icmp_xmit_unlock(sk)
+
+
+def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa: A002
+    """net/ipv4/icmp.c: report an error about `skb_in` to its sender (RFC 1122 3.2.2).
+
+    Borrows skb_in: network header set, route attached. `info` = the 4 bytes behind the checksum.
+    Nothing is sent about broadcasts, fragments but the first, ICMP errors, or above the limits.
+    """
+    rt = skb_in.dst
+    if rt is None:
+        return
+    net = rt.net
+    iph = ip_hdr(skb_in)
+    if skb_in.pkt_type != PACKET_HOST:
+        return
+    if rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
+        return
+    if iph.frag_off & IP_OFFSET:
+        return
+    offset = skb_network_offset(skb_in)
+    protocol = iph.protocol
+    saddr_in = iph.saddr
+    error = is_error(type)
+    if error and protocol == IPPROTO_ICMP:
+        at = offset + iph.ihl * 4
+        if skb_in.len - at < 1:
+            return
+        itype = skb_copy_bits(skb_in, at, 1)[0]
+        if itype > NR_ICMP_TYPES or is_error(itype):
+            return
+    if not icmpv4_global_allow(net, type, code):
+        return
+    sk = icmp_xmit_lock(net)
+    if sk is None:
+        return
+    try:
+        saddr = iph.daddr
+        if not rt.rt_flags & RTCF_LOCAL:
+            saddr = 0
+            if rt.rt_is_input and net.sysctl.icmp_errors_use_inbound_ifaddr:
+                dev = net.dev_by_index.get(rt.rt_iif)
+                if dev is not None:
+                    saddr = inet_select_addr(dev, saddr_in, RT_SCOPE_LINK)
+        tos = (iph.tos & 0x1E) | 0xC0 if error else iph.tos
+        param = icmp_bxm(type, code, info)
+        ipc = ipcm_cookie()
+        ipc.tos = tos
+        ipc.addr = daddr = saddr_in
+        opt = received_options(skb_in)
+        if opt is not None:
+            param.replyopts = __ip_options_echo(net, skb_in, opt)
+            if param.replyopts is None:
+                return
+            if param.replyopts.optlen:
+                ipc.opt = param.replyopts
+                if ipc.opt.srr:
+                    daddr = ipc.opt.faddr
+        fl4 = flowi4(daddr, saddr, 0, tos & 0x1C, IPPROTO_ICMP)
+        try:
+            out = ip_route_output_key(net, fl4)
+        except OSError:
+            return
+        if not icmpv4_xrlim_allow(net, out, fl4.daddr, type, code):
+            return
+        room = min(ipv4_mtu(out), ICMP_ERROR_MTU)
+        room -= IP_HLEN + (ipc.opt.optlen if ipc.opt is not None else 0) + ICMP_HLEN
+        if room <= IP_HLEN:
+            return
+        param.skb = skb_in
+        param.offset = offset
+        param.data_len = min(skb_in.len - offset, room)
+        if not fl4.saddr:
+            fl4.saddr = INADDR_DUMMY
+        icmp_push_reply(sk, param, fl4, ipc, out)
+    finally:
+        icmp_xmit_unlock(sk)
+
+
+# --- receiving -----------------------------------------------------------------------------
+
+
+def is_error(kind: int) -> bool:
+    """net/ipv4/icmp.c icmp_pointers[].error: the type reports an error about another packet."""
+    return kind in (
+        ICMP_DEST_UNREACH,
+        ICMP_SOURCE_QUENCH,
+        ICMP_REDIRECT,
+        ICMP_TIME_EXCEEDED,
+        ICMP_PARAMETERPROB,
+    )
+
+
+def icmp_rcv(skb: sk_buff) -> int:
+    """net/ipv4/icmp.c: an ICMP message, data at its header. Takes ownership of skb."""
+    rt = skb.dst
+    net = rt.net
+    mib = net.mib.icmp
+    mib.InMsgs += 1
+    if skb.ip_summed != CHECKSUM_UNNECESSARY and icmp_csum(skb):
+        mib.InCsumErrors += 1
+        mib.InErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_ICMP_CSUM)
+        return 0
+    if not pskb_may_pull(skb, ICMP_HLEN):
+        mib.InErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        return 0
+    icmph = icmp_hdr(skb)
+    kind = icmph.type
+    skb_pull(skb, ICMP_HLEN)
+    icmp_in_count(net, kind)
+    if kind > NR_ICMP_TYPES:  # RFC 1122 3.2.2: unknown types are silently discarded
+        mib.InErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_UNHANDLED_PROTO)
+        return 0
+    if rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
+        # RFC 1122 3.2.2.6 and 3.2.2.8: requests to a group may be, others must be, ignored.
+        if kind in (ICMP_ECHO, ICMP_TIMESTAMP):
+            if net.sysctl.icmp_echo_ignore_broadcasts:
+                mib.InErrors += 1
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_INVALID_PROTO)
+                return 0
+        elif kind not in (ICMP_ADDRESS, ICMP_ADDRESSREPLY):
+            mib.InErrors += 1
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_INVALID_PROTO)
+            return 0
+    handler = ICMP_HANDLERS.get(kind)
+    if handler is None:
+        consume_skb(skb)
+        return 0
+    if handler(skb):
+        consume_skb(skb)
+    else:
+        mib.InErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    return 0
+
+
+def icmp_echo(skb: sk_buff) -> bool:
+    """net/ipv4/icmp.c: answer an echo request with its own data (RFC 1122 3.2.2.6)."""
+    net = skb.dst.net
+    if net.sysctl.icmp_echo_ignore_all:
+        return True
+    param = icmp_bxm(ICMP_ECHOREPLY, 0, icmp_hdr(skb).un)
+    param.skb = skb
+    param.data_len = skb.len
+    icmp_reply(param, skb)
+    return True
+
+
+def icmp_timestamp(skb: sk_buff) -> bool:
+    """net/ipv4/icmp.c: answer a time stamp request (RFC 1122 3.2.2.8); False when too short."""
+    if not pskb_may_pull(skb, 4):
+        return False
+    now = inet_current_timestamp(skb.dst.net).to_bytes(4, "big")
+    param = icmp_bxm(ICMP_TIMESTAMPREPLY, 0, icmp_hdr(skb).un)
+    param.head = skb_copy_bits(skb, 0, 4) + now + now
+    icmp_reply(param, skb)
+    return True
+
+
+def icmp_discard(skb: sk_buff) -> bool:
+    """net/ipv4/icmp.c: types that are known and mean nothing to a host."""
+    return True
+
+
+def icmp_echoreply(skb: sk_buff) -> bool:
+    """net/ipv4/icmp.c (ping_rcv): give an echo reply to its ping socket."""
+    from stack.ipv4.ping import ping_rcv
+
+    ping_rcv(skb)
+    return True
+
+
+def icmp_redirect(skb: sk_buff) -> bool:
+    """net/ipv4/icmp.c: a better first hop for the embedded packet; False when too short."""
+    if skb.len < IP_HLEN or not pskb_may_pull(skb, IP_HLEN):
+        return False
+    icmp_socket_deliver(skb, icmp_hdr(skb).gateway)
+    return True
+
+
+def icmp_unreach(skb: sk_buff) -> bool:
+    """net/ipv4/icmp.c: unreachable, time exceeded, parameter problem: tell the transport.
+
+    Data at the embedded IP header. False when malformed.
+    """
+    net = skb.dst.net
+    if not pskb_may_pull(skb, IP_HLEN):
+        return False
+    icmph = icmp_hdr(skb)
+    kind, code = icmph.type, icmph.code
+    iph = iphdr_at(skb, 0)
+    if iph.ihl < 5 or iph.version != 4:
+        return False
+    info = 0
+    if kind == ICMP_DEST_UNREACH:
+        if code == ICMP_FRAG_NEEDED:
+            mode = net.sysctl.ip_no_pmtu_disc
+            if mode == 2 or (mode == 3 and not icmp_tag_validation(net, iph.protocol)):
+                return False
+            if mode != 1:
+                info = icmph.mtu
+                if not info:  # RFC 1191 5: an old router that gives no MTU
+                    info = guess_mtu(iph.tot_len)
+        if code > NR_ICMP_UNREACH:
+            return False
+    elif kind == ICMP_PARAMETERPROB:
+        info = icmph.gateway >> 24
+    elif kind == ICMP_TIME_EXCEEDED and code == ICMP_EXC_FRAGTIME:
+        return True
+    # RFC 1122 3.2.2: errors about broadcasts we never sent are bogus.
+    if (
+        not net.sysctl.icmp_ignore_bogus_error_responses
+        and inet_addr_type(net, iph.daddr) == RTN_BROADCAST
+    ):
+        return False
+    icmp_socket_deliver(skb, info)
+    return True
+
+
+def guess_mtu(old_mtu: int) -> int:
+    """RFC 1191 7.1: the next plateau below the size that did not fit."""
+    for mtu in (32000, 17914, 8166, 4352, 2002, 1492, 576, 296, 216, 128, 68):
+        if old_mtu > mtu:
+            return mtu
+    return 68
+
+
+def icmp_tag_validation(net: Any, protocol: int) -> bool:
+    """net/ipv4/icmp.c: does the transport check that the quoted packet is its own?"""
+    ipprot = net.inet_protos[protocol]
+    return ipprot is not None and ipprot.icmp_strict_tag_validation
+
+
+def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
+    """net/ipv4/icmp.c: raw sockets first, then the protocol's err_handler. Borrows skb."""
+    from stack.ipv4.raw import raw_icmp_error
+
+    net = skb.dst.net
+    iph = iphdr_at(skb, 0)
+    protocol = iph.protocol
+    # RFC 792: at least 8 bytes of the transport header are quoted.
+    if not pskb_may_pull(skb, iph.ihl * 4 + 8):
+        net.mib.icmp.InErrors += 1
+        return
+    raw_icmp_error(skb, protocol, info)
+    ipprot = net.inet_protos[protocol]
+    if ipprot is not None and ipprot.err_handler is not None:
+        ipprot.err_handler(skb, info)
+
+
+def icmp_err(skb: sk_buff, info: int) -> int:
+    """net/ipv4/icmp.c: err_handler of ICMP itself: an error about one of our echo requests."""
+    from stack.ipv4.ping import ping_err
+    from stack.ipv4.route import ipv4_redirect, ipv4_update_pmtu
+
+    icmph = icmp_hdr(skb)
+    net = skb.dst.net
+    hlen = iphdr_at(skb, 0).ihl * 4
+    if skb_copy_bits(skb, hlen, 1)[0] != ICMP_ECHOREPLY:
+        ping_err(skb, hlen, info)
+        if icmph.type == ICMP_DEST_UNREACH and icmph.code == ICMP_FRAG_NEEDED:
+            ipv4_update_pmtu(skb, net, info, 0, IPPROTO_ICMP)
+        elif icmph.type == ICMP_REDIRECT:
+            ipv4_redirect(skb, net, 0, IPPROTO_ICMP)
+    return 0
+
+
+# net/ipv4/icmp.c icmp_pointers[]: what each type does; types without a row are discarded
+ICMP_HANDLERS: dict[int, Callable[[sk_buff], bool]] = {
+    ICMP_ECHOREPLY: icmp_echoreply,
+    ICMP_DEST_UNREACH: icmp_unreach,
+    ICMP_SOURCE_QUENCH: icmp_unreach,
+    ICMP_REDIRECT: icmp_redirect,
+    ICMP_ECHO: icmp_echo,
+    ICMP_TIME_EXCEEDED: icmp_unreach,
+    ICMP_PARAMETERPROB: icmp_unreach,
+    ICMP_TIMESTAMP: icmp_timestamp,
+    ICMP_TIMESTAMPREPLY: icmp_discard,
+    ICMP_INFO_REQUEST: icmp_discard,
+    ICMP_INFO_REPLY: icmp_discard,
+    ICMP_ADDRESS: icmp_discard,
+    ICMP_ADDRESSREPLY: icmp_discard,
+}
+
+
+def inet_ctl_sock_create(net: Any, family: int, kind: int, protocol: int, prot: Any) -> Any:
+    """net/ipv4/af_inet.c: a socket of the host's own, seen by no look-up and no user."""
+    sk = sk_alloc(net, family, 0, prot, True)
+    sock_init_data(None, sk)
+    sk.sk_type = kind
+    sk.sk_protocol = protocol
+    sk.inet_num = protocol
+    sk.pmtudisc = IP_PMTUDISC_DONT
+    return sk
+
+
+def icmp_init(net: Any) -> None:
+    """net/ipv4/icmp.c: the socket that sends, and the host-wide limit."""
+    from stack.ipv4.raw import raw_prot
+
+    sk = inet_ctl_sock_create(net, AF_INET, SOCK_RAW, IPPROTO_ICMP, raw_prot)
+    # Enough for two 64 KiB echo replies at once.
+    sk.sk_sndbuf = 2 * 65536 * 2
+    sk.sk_flags |= SOCK_USE_WRITE_QUEUE
+    net.ipv4.icmp_sk = sk
+    net.ipv4.icmp_global = icmp_global_state(net.sysctl.icmp_msgs_burst, net.clock.now_ns())
+
+
+def icmp_exit(net: Any) -> None:
+    """Free what a message under construction holds."""
+    if net.ipv4.icmp_sk is not None:
+        ip_flush_pending_frames(net.ipv4.icmp_sk)

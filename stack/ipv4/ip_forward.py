@@ -1,0 +1,123 @@
+"""Forwarding between interfaces (net/ipv4/ip_forward.c; RFC 1812)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.gso import skb_gso_validate_network_len
+from fastpath.hdr import ip_decrease_ttl, ip_hdr
+from fastpath.skbuff import CHECKSUM_COMPLETE, CHECKSUM_NONE, PACKET_HOST, sk_buff, skb_cow
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IP_INHDR,
+    SKB_DROP_REASON_IP_OUTNOROUTES,
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    SKB_DROP_REASON_PKT_TOO_BIG,
+    SKB_DROP_REASON_XFRM_POLICY,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_output
+from stack.core.netdevice import NET_RX_DROP
+from stack.core.netfilter import NF_INET_FORWARD, nf_hook
+from stack.ipv4.icmp import (
+    ICMP_DEST_UNREACH,
+    ICMP_EXC_TTL,
+    ICMP_FRAG_NEEDED,
+    ICMP_SR_FAILED,
+    ICMP_TIME_EXCEEDED,
+    icmp_send,
+)
+from stack.ipv4.ip_input import ip_call_ra_chain, xfrm4_policy_check
+from stack.ipv4.ip_options import ip_forward_options, received_options
+from stack.ipv4.ip_output import IPSKB_FORWARDED
+from stack.ipv4.route import (
+    IP_DF,
+    RTCF_DOREDIRECT,
+    ip_dst_mtu_maybe_forward,
+    ip_rt_send_redirect,
+)
+
+XFRM_POLICY_FWD = 2
+
+# rt_tos2priority of the four TOS meanings (net/ipv4/route.c ip_tos2prio)
+IP_TOS2PRIO = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
+
+
+def rt_tos2priority(tos: int) -> int:
+    """include/net/route.h: packet priority from the TOS field."""
+    return IP_TOS2PRIO[tos >> 1 & 15]
+
+
+def ip_exceeds_mtu(skb: sk_buff, mtu: int) -> bool:
+    """net/ipv4/ip_forward.c: too big for the next link, and may not be cut."""
+    if skb.len <= mtu:
+        return False
+    if not ip_hdr(skb).frag_off & IP_DF:
+        return False
+    if skb.frag_max_size > mtu:
+        return True
+    if skb.ignore_df:
+        return False
+    return not (skb.gso_size and skb_gso_validate_network_len(skb, mtu))
+
+
+def ip_forward(skb: sk_buff) -> int:
+    """net/ipv4/ip_forward.c: TTL, options, MTU, redirect, then the FORWARD hook.
+
+    Takes ownership of skb.
+    """
+    net = skb.dev.net
+    if skb.pkt_type != PACKET_HOST or skb.sk is not None:
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return NET_RX_DROP
+    if not xfrm4_policy_check(None, XFRM_POLICY_FWD, skb):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        return NET_RX_DROP
+    opt = received_options(skb)
+    if opt is not None and opt.router_alert and ip_call_ra_chain(skb):
+        return 0
+    if skb.ip_summed == CHECKSUM_COMPLETE:
+        skb.ip_summed = CHECKSUM_NONE
+    if ip_hdr(skb).ttl <= 1:
+        net.mib.ip.InHdrErrors += 1
+        icmp_send(skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0)
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
+        return NET_RX_DROP
+    rt = skb.dst
+    if opt is not None and opt.is_strictroute and rt.rt_uses_gateway:
+        net.mib.ip.InAddrErrors += 1
+        icmp_send(skb, ICMP_DEST_UNREACH, ICMP_SR_FAILED, 0)
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_OUTNOROUTES)
+        return NET_RX_DROP
+    skb.ip_cb_flags |= IPSKB_FORWARDED
+    mtu = ip_dst_mtu_maybe_forward(rt, True)
+    if ip_exceeds_mtu(skb, mtu):
+        net.mib.ip.FragFails += 1
+        icmp_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+        return NET_RX_DROP
+    if not skb_cow(skb, rt.dev.hard_header_len + rt.dev.needed_headroom + 16):
+        net.mib.ip.InDiscards += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        return NET_RX_DROP
+    iph = ip_hdr(skb)
+    ip_decrease_ttl(iph)
+    if rt.rt_flags & RTCF_DOREDIRECT and (opt is None or not opt.srr):
+        ip_rt_send_redirect(skb)
+    skb.priority = rt_tos2priority(iph.tos)
+    if net.nf_hooks[NF_INET_FORWARD]:
+        verdict = nf_hook(NF_INET_FORWARD, net, None, skb, skb.dev, rt.dev)
+        if verdict != 1:
+            return -errno.EPERM
+    return ip_forward_finish(net, None, skb)
+
+
+def ip_forward_finish(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/ip_forward.c: count, finish the options, send. Takes ownership of skb."""
+    net.mib.ip.ForwDatagrams += 1
+    opt = received_options(skb)
+    if opt is not None and opt.optlen:
+        ip_forward_options(skb, opt)
+    skb.tstamp_ns = 0
+    return dst_output(net, sk, skb)

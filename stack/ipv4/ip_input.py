@@ -1,0 +1,230 @@
+"""Receiving IPv4: header checks, routing, local delivery (net/ipv4/ip_input.c)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastpath.hdr import ip_hdr, ip_hdr_validate
+from fastpath.skbuff import (
+    PACKET_BROADCAST,
+    PACKET_MULTICAST,
+    PACKET_OTHERHOST,
+    consume_skb,
+    sk_buff,
+    skb_orphan,
+    skb_pull,
+    skb_share_check,
+    skb_transport_offset,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IP_CSUM,
+    SKB_DROP_REASON_IP_INHDR,
+    SKB_DROP_REASON_IP_NOPROTO,
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_OTHERHOST,
+    SKB_DROP_REASON_PKT_TOO_SMALL,
+    SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST,
+    SKB_DROP_REASON_XFRM_POLICY,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_input
+from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS
+from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook
+from stack.ipv4.fib import RTN_BROADCAST, RTN_MULTICAST
+from stack.ipv4.ip_fragment import IP_DEFRAG_LOCAL_DELIVER, ip_defrag
+from stack.ipv4.ip_options import ip_rcv_options
+from stack.ipv4.netns import in_dev_conf
+from stack.ipv4.raw import raw_local_deliver
+from stack.ipv4.route import IP_MF, IP_OFFSET, RTCF_LOCAL, ip_route_input
+
+XFRM_POLICY_IN = 0
+
+
+def xfrm4_policy_check(sk: Any, direction: int, skb: sk_buff) -> bool:
+    """include/net/xfrm.h: may the packet be delivered? This stack has no IPsec policy: always."""
+    return True
+
+
+def ip_rcv(skb: sk_buff, dev: Any, pt: Any, orig_dev: Any) -> int:
+    """net/ipv4/ip_input.c: a received IPv4 packet, data at its header. Takes ownership of skb."""
+    net = dev.net
+    checked = ip_rcv_core(skb, net)
+    if checked is None:
+        return NET_RX_DROP
+    if (
+        net.nf_hooks[NF_INET_PRE_ROUTING]
+        and nf_hook(NF_INET_PRE_ROUTING, net, None, checked, dev, None) != 1
+    ):
+        return NET_RX_DROP
+    return ip_rcv_finish(net, None, checked)
+
+
+def ip_rcv_core(skb: sk_buff, net: Any) -> sk_buff | None:
+    """net/ipv4/ip_input.c: RFC 1122 3.2.1.x: version, header length, checksum, total length.
+
+    The packet (perhaps a clone) trimmed to its total length with network and transport header
+    set; None when it was dropped. Takes ownership of skb.
+    """
+    # A promiscuous device hears frames for others.
+    if skb.pkt_type == PACKET_OTHERHOST:
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
+        return None
+    mib = net.mib
+    mib.ip.InReceives += skb.gso_segs or 1
+    mib.ipext.InOctets += skb.len
+    if skb.users > 1:
+        shared = skb_share_check(skb)
+        if shared is None:
+            mib.ip.InDiscards += 1
+            return None
+        skb = shared
+    bad = ip_hdr_validate(skb)
+    if bad:
+        if bad == 2:
+            mib.ipext.InCsumErrors += 1
+            reason = SKB_DROP_REASON_IP_CSUM
+        elif bad == 3:
+            mib.ipext.InTruncatedPkts += 1
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+            return None
+        else:
+            reason = SKB_DROP_REASON_IP_INHDR
+        mib.ip.InHdrErrors += 1
+        kfree_skb_reason(net, skb, reason)
+        return None
+    skb.cb = None
+    skb.ip_cb_flags = 0
+    skb.frag_max_size = 0
+    if skb.destructor is not None:
+        skb_orphan(skb)
+    return skb
+
+
+def ip_rcv_finish(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/ip_input.c (with ip_rcv_finish_core): find the route, obey options, go on.
+
+    Takes ownership of skb.
+    """
+    iph = ip_hdr(skb)
+    dev = skb.dev
+    rt = skb.dst
+    if rt is None:
+        prot = net.inet_protos[iph.protocol]
+        if (
+            prot is not None
+            and prot.early_demux is not None
+            and net.sysctl.ip_early_demux
+            and skb.sk is None
+            and not iph.frag_off & (IP_MF | IP_OFFSET)
+        ):
+            prot.early_demux(skb)
+            rt = skb.dst
+        if rt is None:
+            reason = ip_route_input(skb, iph.daddr, iph.saddr, iph.tos, dev)
+            if reason:
+                kfree_skb_reason(net, skb, reason)
+                return NET_RX_DROP
+            rt = skb.dst
+    if iph.ihl > 5:
+        if ip_rcv_options(skb, dev):
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
+            return NET_RX_DROP
+        rt = skb.dst
+    rtype = rt.rt_type
+    if rtype == RTN_MULTICAST:
+        net.mib.ipext.InMcastPkts += 1
+        net.mib.ipext.InMcastOctets += skb.len
+    elif rtype == RTN_BROADCAST:
+        net.mib.ipext.InBcastPkts += 1
+        net.mib.ipext.InBcastOctets += skb.len
+    elif skb.pkt_type in (PACKET_BROADCAST, PACKET_MULTICAST):
+        in_dev = dev.ip_ptr
+        if in_dev is not None and in_dev_conf(in_dev, "drop_unicast_in_l2_multicast"):
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST)
+            return NET_RX_DROP
+    return dst_input(skb)
+
+
+def ip_local_deliver(skb: sk_buff) -> int:
+    """net/ipv4/ip_input.c: a packet for this host: reassemble, LOCAL_IN hook, finish.
+
+    Takes ownership of skb.
+    """
+    net = skb.dev.net
+    if ip_hdr(skb).frag_off & (IP_MF | IP_OFFSET):
+        whole = ip_defrag(net, skb, IP_DEFRAG_LOCAL_DELIVER)
+        if whole is None:
+            return NET_RX_SUCCESS
+        skb = whole
+    if (
+        net.nf_hooks[NF_INET_LOCAL_IN]
+        and nf_hook(NF_INET_LOCAL_IN, net, None, skb, skb.dev, None) != 1
+    ):
+        return NET_RX_DROP
+    return ip_local_deliver_finish(net, None, skb)
+
+
+def ip_local_deliver_finish(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/ip_input.c: step over the header and give the packet to its protocols."""
+    protocol = ip_hdr(skb).protocol
+    skb_pull(skb, skb_transport_offset(skb))
+    ip_protocol_deliver_rcu(net, skb, protocol)
+    return NET_RX_SUCCESS
+
+
+def ip_protocol_deliver_rcu(net: Any, skb: sk_buff, protocol: int) -> None:
+    """net/ipv4/ip_input.c: raw sockets first (a clone each), then the protocol's handler.
+
+    Neither: ICMP protocol unreachable. Takes ownership of skb.
+    """
+    while True:
+        raw = raw_local_deliver(skb, protocol)
+        ipprot = net.inet_protos[protocol]
+        if ipprot is None:
+            if raw:
+                net.mib.ip.InDelivers += 1
+                consume_skb(skb)
+                return
+            net.mib.ip.InUnknownProtos += 1
+            from stack.ipv4.icmp import ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, icmp_send
+
+            icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0)
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_NOPROTO)
+            return
+        if not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+            return
+        net.mib.ip.InDelivers += 1
+        ret = ipprot.handler(skb)
+        if ret is None or ret >= 0:
+            return
+        protocol = -ret  # the handler unwrapped another protocol
+
+
+def ip_call_ra_chain(skb: sk_buff) -> bool:
+    """net/ipv4/ip_input.c: give a router-alert packet to sockets that asked. Takes it on True."""
+    net = skb.dev.net
+    chain = [sk for sk in getattr(net, "ra_chain", ()) if sk.inet_num == ip_hdr(skb).protocol]
+    if not chain:
+        return False
+    if ip_hdr(skb).frag_off & (IP_MF | IP_OFFSET):
+        whole = ip_defrag(net, skb, IP_DEFRAG_LOCAL_DELIVER)
+        if whole is None:
+            return True
+        skb = whole
+    from fastpath.skbuff import skb_clone
+    from stack.ipv4.raw import raw_rcv
+
+    for sk in chain[:-1]:
+        copy = skb_clone(skb)
+        if copy is None:
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+            return True
+        raw_rcv(sk, copy)
+    raw_rcv(chain[-1], skb)
+    return True
+
+
+def rt_is_local(rt: Any) -> bool:
+    """Whether a route leads to this host."""
+    return bool(rt.rt_flags & RTCF_LOCAL)
