@@ -1,6 +1,7 @@
 """The whole path, two stacks and two NICs in one process: UDP datagrams one by one, and TCP bulk.
 
-Every figure is per CPU second of everything that runs. The peer is the Linux kernel reached through the standard
+Every figure is per CPU second of everything that runs. The peer is the Linux kernel reached
+through the standard
 library's sockets on loopback, measured in the same run, interleaved.
 """
 
@@ -13,8 +14,11 @@ from statistics import median
 A, B = "10.0.0.1", "10.0.0.2"
 
 
-def measure_udp(packets: int, *, size: int = 64, hosts: tuple[object, object] | None = None) -> float:
-    """Return datagrams per CPU second: one sendto() and one recvfrom() each, through both stacks and NICs."""
+def measure_udp(
+    packets: int, *, size: int = 64, hosts: tuple[object, object] | None = None
+) -> float:
+    """Return datagrams per CPU second: one sendto() and one recvfrom() each, through both stacks
+    and NICs."""
     from e1000emu.lab import two_hosts
     from stack.socket import AF_INET, SOCK_DGRAM, Socket
 
@@ -41,7 +45,8 @@ def measure_udp(packets: int, *, size: int = 64, hosts: tuple[object, object] | 
 
 
 def measure_udp_kernel(packets: int, *, size: int = 64) -> float:
-    """Return datagrams per CPU second of the standard library's sockets on loopback (user and system time)."""
+    """Return datagrams per CPU second of the standard library's sockets on loopback (user and
+    system time)."""
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
@@ -57,7 +62,8 @@ def measure_udp_kernel(packets: int, *, size: int = 64) -> float:
 
 
 def measure_tcp(total_bytes: int, *, write_bytes: int = 1 << 20) -> float:
-    """Return Gbit of payload per CPU second over one connection, MSS 1460, checksums and copies real."""
+    """Return Gbit of payload per CPU second over one connection, MSS 1460, checksums and copies
+    real."""
     from e1000emu.lab import two_hosts
     from stack.socket import create_connection, create_server
 
@@ -86,7 +92,8 @@ def measure_tcp(total_bytes: int, *, write_bytes: int = 1 << 20) -> float:
 
 
 def measure_tcp_kernel(total_bytes: int, *, write_bytes: int = 1 << 18) -> float:
-    """Return Gbit per CPU second of the standard library's TCP on loopback, both ends in this thread."""
+    """Return Gbit per CPU second of the standard library's TCP on loopback, both ends in this
+    thread."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
@@ -139,10 +146,15 @@ def headline(quick: bool = False) -> list[dict[str, object]]:
 def bench_stack__udp_single__64B() -> None:
     """Print UDP packets per CPU second beside the kernel's."""
     ours, kernel = measure_udp(10000), measure_udp_kernel(10000)
-    print(f"udp 64 B single: {ours / 1e3:.1f} k/cpu-s, kernel {kernel / 1e3:.1f} k, ratio {ours / kernel:.2f}")
+    print(
+        f"udp 64 B single: {ours / 1e3:.1f} k/cpu-s, kernel {kernel / 1e3:.1f} k, "
+        f"ratio {ours / kernel:.2f}"
+    )
 
 
 def bench_stack__tcp_bulk__1MiB_writes() -> None:
     """Print TCP Gbit per CPU second beside the kernel's."""
     ours, kernel = measure_tcp(256 << 20), measure_tcp_kernel(256 << 20)
-    print(f"tcp bulk: {ours:.1f} Gbit/cpu-s, kernel loopback {kernel:.1f}, ratio {ours / kernel:.2f}")
+    print(
+        f"tcp bulk: {ours:.1f} Gbit/cpu-s, kernel loopback {kernel:.1f}, ratio {ours / kernel:.2f}"
+    )

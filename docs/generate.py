@@ -1,6 +1,7 @@
 """Write the generated pages: the register reference and the command reference.
 
-`python docs/generate.py` writes them; with `--check` it only says whether they are current (status 1 when not).
+`python docs/generate.py` writes them; with `--check` it only says whether they are current (status
+1 when not).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ DOCS = Path(__file__).resolve().parent
 
 INTRO = """# Command line
 
-Written by `docs/generate.py` from the commands' own help. Every command that reports takes `--json`; errors are one
+Written by `docs/generate.py` from the commands' own help. Every command that reports takes
+`--json`; errors are one
 line that names what was wrong and what to do, with exit status 1 (2 for a wrong flag).
 
 ## Try it
@@ -64,7 +66,9 @@ def pages() -> dict[Path, str]:
 
 def main() -> None:
     """Write or check."""
-    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    stale = [
+        path for path, text in pages().items() if not path.exists() or path.read_text() != text
+    ]
     if "--check" in sys.argv[1:]:
         for path in stale:
             print(f"{path.relative_to(DOCS.parent)} is not current: run `python docs/generate.py`")

@@ -1,7 +1,8 @@
-"""Drive the NIC without any stack: rings, doorbell, loopback of one frame, as a test of a driver would."""
+"""Drive the NIC without any stack: rings, doorbell, loopback of one frame, as a test of a driver
+would."""
 
 from e1000emu import Nic, VirtualClock
-from e1000emu.testing import GuestRings, Rctl, RecordingLine, RecordingLink
+from e1000emu.testing import GuestRings, RecordingLine, RecordingLink
 from fastpath.dma import DmaTable, HostMemory
 
 clock, line = VirtualClock(), RecordingLine()

@@ -1,5 +1,7 @@
 """Two hosts on a wire, in virtual time: a ping, a datagram, a megabyte of TCP, and the counters."""
 
+import contextlib
+
 from e1000emu.lab import two_hosts
 from stack.socket import AF_INET, SOCK_DGRAM, Socket, create_connection, create_server
 
@@ -19,10 +21,8 @@ receiver, peer = listener.accept()
 sender.setblocking(False)
 data, sent, received = bytes(1_000_000), 0, 0
 while received < len(data):
-    try:
+    with contextlib.suppress(BlockingIOError):
         sent += sender.send(memoryview(data)[sent:])
-    except BlockingIOError:
-        pass
     received += len(receiver.recv(1 << 20))
 print(f"TCP: {received} bytes from {peer} after {a.clock.now_ns() / 1e6:.3f} virtual ms")
 

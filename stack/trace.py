@@ -1,11 +1,15 @@
 """Record the chain of calls a packet takes, with the kernel's names.
 
-Off, tracing costs nothing: no function of the stack knows that it exists. On, the interpreter's profile hook
-(`sys.setprofile`) reports each Python function that is entered and left, and `Tracer` keeps those that live in the
-packages it was given. Every function on the packet's way carries its kernel name, so the record *is* the kernel's
+Off, tracing costs nothing: no function of the stack knows that it exists. On, the interpreter's
+profile hook
+(`sys.setprofile`) reports each Python function that is entered and left, and `Tracer` keeps those
+that live in the
+packages it was given. Every function on the packet's way carries its kernel name, so the record
+*is* the kernel's
 call chain.
 
-A trace slows what it watches down (a few hundred ns per call), so its times compare calls with each other; for
+A trace slows what it watches down (a few hundred ns per call), so its times compare calls with
+each other; for
 absolute rates use the benchmarks.
 """
 
@@ -24,7 +28,8 @@ __all__ = ["Call", "SampleProfile", "Tracer", "layer_of"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The first prefix that matches a file (relative to the source root) names its layer, from the wire up.
+# The first prefix that matches a file (relative to the source root) names its layer, from the wire
+# up.
 LAYERS: tuple[tuple[str, str], ...] = (
     ("e1000emu/links/", "link"),
     ("e1000emu/clock", "clock"),
@@ -63,7 +68,8 @@ LAYERS: tuple[tuple[str, str], ...] = (
 
 
 def layer_of(file: str) -> str:
-    """Name the layer of a source file given relative to the source root (``stack/ipv4/udp.py`` -> ``udp``)."""
+    """Name the layer of a source file given relative to the source root (``stack/ipv4/udp.py`` ->
+    ``udp``)."""
     for prefix, layer in LAYERS:
         if file.startswith(prefix):
             return layer
@@ -72,7 +78,8 @@ def layer_of(file: str) -> str:
 
 @dataclass(slots=True)
 class Call:
-    """One call: `start_ns` and `ns` on the monotonic clock, `self_ns` without the calls below it."""
+    """One call: `start_ns` and `ns` on the monotonic clock, `self_ns` without the calls below
+    it."""
 
     name: str
     depth: int
@@ -96,7 +103,8 @@ class Call:
 class Tracer:
     """Context manager that records calls into `calls`, in call order.
 
-    `packages` are source folders below the root; `skip` names functions that are left out with their cost moved to
+    `packages` are source folders below the root; `skip` names functions that are left out with
+    their cost moved to
     the caller; `root` is asked once for each outermost call and keeps or drops its whole subtree.
     Traces the calling thread only.
     """
@@ -182,7 +190,8 @@ class Tracer:
 class SampleProfile:
     """Share of CPU time by layer, sampled every `interval_s` of process CPU time (`ITIMER_PROF`).
 
-    Time spent in a compiled kernel counts for the layer that called it. Main thread only; where signals cannot be
+    Time spent in a compiled kernel counts for the layer that called it. Main thread only; where
+    signals cannot be
     had (another thread) it records nothing and `shares()` is empty.
     """
 

@@ -1,4 +1,5 @@
-"""Print a recorded trace: indented text, JSON, Mermaid flow chart, SVG, Perfetto (Chrome trace events)."""
+"""Print a recorded trace: indented text, JSON, Mermaid flow chart, SVG, Perfetto (Chrome trace
+events)."""
 
 from __future__ import annotations
 
@@ -54,12 +55,14 @@ def render_mermaid(calls: Sequence[Call], title: str = "") -> str:
 
 
 PALETTE = (
-    "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#9c755f", "#ff9da7", "#8cd17d",
+    "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2",
+    "#edc948", "#b07aa1", "#9c755f", "#ff9da7", "#8cd17d",
 )  # fmt: skip
 
 
 def render_svg(calls: Sequence[Call], title: str = "") -> str:
-    """Return a self-contained SVG: the chain from top to bottom, indented by depth, one colour per layer."""
+    """Return a self-contained SVG: the chain from top to bottom, indented by depth, one colour per
+    layer."""
     row, indent, box = 26, 22, 250
     depth = max((c.depth for c in calls), default=0)
     width = max(640, depth * indent + box + 330)
@@ -77,9 +80,11 @@ def render_svg(calls: Sequence[Call], title: str = "") -> str:
         x, y = 12 + call.depth * indent, 38 + i * row
         position[i] = (x, y)
         out.append(
-            f'<rect x="{x}" y="{y}" width="{box}" height="{row - 6}" rx="4" fill="{colour[call.layer]}"/>'
+            f'<rect x="{x}" y="{y}" width="{box}" height="{row - 6}" rx="4" '
+            f'fill="{colour[call.layer]}"/>'
             f'<text x="{x + 8}" y="{y + 14}" fill="#ffffff">{escape(call.name)}</text>'
-            f'<text x="{x + box + 8}" y="{y + 14}" fill="#444444">{call.layer} · {call.ns / 1000:.1f} us · '
+            f'<text x="{x + box + 8}" y="{y + 14}" fill="#444444">'
+            f"{call.layer} · {call.ns / 1000:.1f} us · "
             f"{escape(call.file)}</text>"
         )
     for a, b in _edges(calls):
@@ -92,7 +97,8 @@ def render_svg(calls: Sequence[Call], title: str = "") -> str:
 
 
 def render_perfetto(calls: Sequence[Call], title: str = "") -> str:
-    """Return Chrome trace-event JSON that ui.perfetto.dev opens: one track per layer plus the whole chain."""
+    """Return Chrome trace-event JSON that ui.perfetto.dev opens: one track per layer plus the
+    whole chain."""
     base = calls[0].start_ns if calls else 0
     tracks = {"call chain": 1}
     for call in calls:

@@ -1,4 +1,5 @@
-"""The command line: one file per command; this one only joins them and turns errors into one clear line."""
+"""The command line: one file per command; this one only joins them and turns errors into one clear
+line."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import click
 
 __all__ = ["main"]
 
-# name -> one line of help. A command's module is imported when it is used, so `e1000emu --help` stays quick.
+# name -> one line of help. A command's module is imported when it is used, so `e1000emu --help`
+# stays quick.
 COMMANDS = {
     "demo": "Run the main job: two hosts, their NICs, a wire, ping, UDP and 256 MiB of TCP.",
     "up": "Put a host of this stack on a real network until SIGINT or SIGTERM.",

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from e1000emu.errors import E1000Error
 from rich.console import Console
+
+from e1000emu.errors import E1000Error
 
 if TYPE_CHECKING:
     from stack.host import Host
@@ -80,12 +81,14 @@ impair_option = click.option(
     "--impair",
     default=None,
     metavar="KEY=VALUE,…",
-    help="Mistreat the wire: loss=0.05,reorder=0.02,duplicate=0.01,delay_ms=5,jitter_ms=1,corrupt=0.001,seed=7.",
+    help="Mistreat the wire: loss=0.05,reorder=0.02,duplicate=0.01,delay_ms=5,jitter_ms=1,"
+    "corrupt=0.001,rate_mbps=100,seed=7.",
 )
 
 
 def parse_impair(text: str) -> dict[str, Any]:
-    """Turn `loss=0.05,delay_ms=5` into keyword arguments of `Impair`; raises E1000Error naming the bad part."""
+    """Turn `loss=0.05,delay_ms=5` into keyword arguments of `Impair`; raises E1000Error naming the
+    bad part."""
     probabilities = {"loss", "reorder", "duplicate", "corrupt"}
     out: dict[str, Any] = {}
     for part in text.split(","):
@@ -107,7 +110,8 @@ def parse_impair(text: str) -> dict[str, Any]:
                 raise ValueError("unknown key")
         except ValueError as error:
             raise E1000Error(
-                f"--impair {part.strip()!r}: {error}; keys: loss, reorder, duplicate, corrupt (0…1), "
+                f"--impair {part.strip()!r}: {error}; keys: loss, reorder, duplicate, "
+                "corrupt (0…1), "
                 "delay_ms, jitter_ms, rate_mbps, seed"
             ) from None
     return out
@@ -125,7 +129,8 @@ def open_link(spec: str, clock: Any) -> Any:
             raise E1000Error(f"--link {spec}: no such file; give a pcap or pcapng file to replay")
         return PcapReplay(rest, clock)
     raise E1000Error(
-        f"--link {spec!r}: not a link; use tap:NAME (a TAP device, made when missing and allowed) or pcap:FILE"
+        f"--link {spec!r}: not a link; use tap:NAME (a TAP device, made when missing and "
+        "allowed) or pcap:FILE"
     )
 
 
@@ -159,10 +164,9 @@ def make_station(
     name: str = "e1000emu",
 ) -> Station:
     """Build clock, link, NIC, host and driver, and bring `eth0` up with `addr`."""
-    from stack.host import Host
-
     from e1000emu import Nic
     from e1000emu.links import Capture, Impair
+    from stack.host import Host
 
     if gw is not None and gw not in addr.network:
         raise E1000Error(f"--gw {gw}: not inside {addr.network}; give a gateway on our own network")
@@ -198,7 +202,8 @@ def make_station(
 
 
 def mac_for(ip: ipaddress.IPv4Address) -> bytes:
-    """Return a locally administered MAC derived from the address, so that a host keeps its MAC between runs."""
+    """Return a locally administered MAC derived from the address, so that a host keeps its MAC
+    between runs."""
     return b"\x52\x54" + ip.packed
 
 

@@ -1,4 +1,5 @@
-"""`e1000emu demo`: the main job. Two hosts, each with its driver and emulated NIC, joined by a wire."""
+"""`e1000emu demo`: the main job. Two hosts, each with its driver and emulated NIC, joined by a
+wire."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from e1000emu.errors import E1000Error
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from e1000emu.cli.common import console, emit_json, json_option
+from e1000emu.errors import E1000Error
 
 __all__ = ["Rate", "command", "run_arp", "run_ping", "run_tcp", "run_udp"]
 
@@ -25,7 +26,8 @@ A, B = "10.0.0.1", "10.0.0.2"
 
 @dataclass(slots=True)
 class Rate:
-    """What one phase did. `packets` counts frames on the wire, both directions; times are CPU seconds."""
+    """What one phase did. `packets` counts frames on the wire, both directions; times are CPU
+    seconds."""
 
     name: str
     packets: int = 0
@@ -53,7 +55,8 @@ class Rate:
 
 
 class Meter:
-    """Measure one phase: CPU and wall time, frames on the wire, and (optionally) shares by layer."""
+    """Measure one phase: CPU and wall time, frames on the wire, and (optionally) shares by
+    layer."""
 
     def __init__(self, name: str, hosts: tuple[Any, Any], *, layers: bool = True) -> None:
         from stack.trace import SampleProfile
@@ -141,10 +144,13 @@ def run_tcp(
     chunk_bytes: int = MIB,
     port: int = 5001,
 ) -> Rate:
-    """Send `total_bytes` from a to b over one connection; the SHA-256 of what was sent must equal what arrived.
+    """Send `total_bytes` from a to b over one connection; the SHA-256 of what was sent must equal
+    what arrived.
 
-    Both ends run in this thread: the sender fills its socket until it would block, then the receiver's blocking
-    read lets virtual time go on. The time spent in hashing and in making the data is left out of the rate.
+    Both ends run in this thread: the sender fills its socket until it would block, then the
+    receiver's blocking
+    read lets virtual time go on. The time spent in hashing and in making the data is left out of
+    the rate.
     """
     from stack.socket import create_connection, create_server
 
@@ -272,7 +278,8 @@ def _show_chain(kind: str, title: str) -> list[dict[str, Any]]:
 def command(
     total: int, exchanges: int, loss: float, reorder: float, seed: int, capture: Path, as_json: bool
 ) -> None:
-    """Run the main job: ARP, ping, UDP, two TCP transfers (one over a lossy link), rates, call chains, a capture."""
+    """Run the main job: ARP, ping, UDP, two TCP transfers (one over a lossy link), rates, call
+    chains, a capture."""
     from e1000emu.lab import two_hosts
 
     started = time.perf_counter()
@@ -284,13 +291,15 @@ def command(
             f"--capture {capture}: {error.strerror}; give a path that can be written"
         ) from None
 
-    # one short run with the capture on: what it shows is the same traffic, and the rates below stay clean of it
+    # one short run with the capture on: what it shows is the same traffic, and the rates below
+    # stay clean of it
     a, b = two_hosts(capture=capture)
     say(f"[bold]two hosts, two 82540EM, one wire[/]  {A} ({_mac(a)})  {B} ({_mac(b)})")
     say(f"ARP   {run_arp(a, b)}")
     summary = run_ping(a)
     say(
-        f"ping  {summary['received']}/{summary['transmitted']} answered, then 65507 bytes in fragments: ",
+        f"ping  {summary['received']}/{summary['transmitted']} answered, "
+        "then 65507 bytes in fragments: ",
         end="",
     )
     run_ping(a, count=1, size=65507)
@@ -360,7 +369,8 @@ def command(
     _show_chain("udp-send", "One packet sent")
     _show_chain("udp-recv", "One packet received")
     say(
-        f"\nCapture: {capture} (open it in Wireshark)   {time.perf_counter() - started:.1f} s in all"
+        f"\nCapture: {capture} (open it in Wireshark)   "
+        f"{time.perf_counter() - started:.1f} s in all"
     )
 
 

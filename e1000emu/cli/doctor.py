@@ -22,7 +22,8 @@ __all__ = ["CHECKS", "Finding", "command", "examine"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row: `state` is ok, missing (something optional cannot work) or broken (the package itself cannot)."""
+    """One row: `state` is ok, missing (something optional cannot work) or broken (the package
+    itself cannot)."""
 
     name: str
     state: str
@@ -33,10 +34,6 @@ class Finding:
 def check_python() -> Finding:
     """The interpreter's version."""
     version = platform.python_version()
-    if sys.version_info < (3, 11):
-        return Finding(
-            "python", "broken", version, "install Python 3.11 or newer and run `make build`"
-        )
     return Finding("python", "ok", f"{platform.python_implementation()} {version}")
 
 
@@ -172,7 +169,8 @@ def examine() -> list[Finding]:
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """Say what works on this machine, why not, and how to mend it; status 1 when the package itself cannot run."""
+    """Say what works on this machine, why not, and how to mend it; status 1 when the package
+    itself cannot run."""
     findings = examine()
     if as_json:
         emit_json([asdict(f) for f in findings])

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from e1000emu.errors import E1000Error
 
 from e1000emu.cli.common import (
     addr_option,
@@ -23,6 +22,7 @@ from e1000emu.cli.common import (
     open_output,
     wait_for_carrier,
 )
+from e1000emu.errors import E1000Error
 
 __all__ = ["StackHTTPConnection", "command"]
 
@@ -48,7 +48,8 @@ class StackHTTPConnection(http.client.HTTPConnection):
 def fetch(host: Any, url: str, out: Any, timeout_s: float) -> dict[str, Any]:
     """Fetch `url` into the binary file `out`; return status, bytes and times.
 
-    Raises E1000Error for a URL this client cannot serve (no DNS here: the URL must hold an IPv4 address) and for
+    Raises E1000Error for a URL this client cannot serve (no DNS here: the URL must hold an IPv4
+    address) and for
     an answer of 400 and above.
     """
     for _ in range(MAX_REDIRECTS + 1):
@@ -83,7 +84,8 @@ def fetch(host: Any, url: str, out: Any, timeout_s: float) -> dict[str, Any]:
                 while n := response.readinto(buffer):
                     out.write(memoryview(buffer)[:n])
                     total += n
-                # readinto() ends quietly when the peer closes early; the length that was promised decides
+                # readinto() ends quietly when the peer closes early; the length that was promised
+                # decides
                 if response.length:
                     raise http.client.IncompleteRead(b"", response.length)
             except http.client.IncompleteRead as error:
@@ -136,7 +138,8 @@ def command(
     impair: str | None,
     as_json: bool,
 ) -> None:
-    """Fetch http://ADDRESS[:PORT]/PATH over our own TCP; the body goes to standard output or to -o FILE."""
+    """Fetch http://ADDRESS[:PORT]/PATH over our own TCP; the body goes to standard output or to -o
+    FILE."""
     from e1000emu import RealClock
 
     if as_json and output is None:

@@ -48,7 +48,8 @@ class Pinger:
         self.sock.setsockopt(SOL_SOCKET, SO_RCVBUF, 1 << 20)
 
     def ping(self, timeout_s: float) -> int | None:
-        """Send one request and wait for its own reply; return the round trip in ns, or None when none came."""
+        """Send one request and wait for its own reply; return the round trip in ns, or None when
+        none came."""
         clock = self.host.clock
         self.sequence = (self.sequence + 1) & 0xFFFF
         header = struct.pack("!BBHHH", ICMP_ECHO, 0, 0, 0, self.sequence)
@@ -150,7 +151,8 @@ def command(
                         click.echo(f"icmp_seq={pinger.sequence}: no answer")
                     else:
                         click.echo(
-                            f"{size + 8} bytes from {dest}: icmp_seq={pinger.sequence} time={rtt / 1e6:.3f} ms"
+                            f"{size + 8} bytes from {dest}: icmp_seq={pinger.sequence} "
+                            f"time={rtt / 1e6:.3f} ms"
                         )
                 if number + 1 < count and interval:
                     clock.wait(lambda: False, int(interval * 1e9))
@@ -162,12 +164,12 @@ def command(
         emit_json(summary)
     else:
         click.echo(
-            f"{summary['transmitted']} transmitted, {summary['received']} received, {summary['loss']:.0%} loss"
+            f"{summary['transmitted']} transmitted, {summary['received']} received, "
+            f"{summary['loss']:.0%} loss"
         )
         if summary["received"]:
             click.echo(
-                "rtt min/avg/max/mdev = {min_ms:.3f}/{avg_ms:.3f}/{max_ms:.3f}/{mdev_ms:.3f} ms".format(
-                    **summary
-                )
+                "rtt min/avg/max/mdev = "
+                "{min_ms:.3f}/{avg_ms:.3f}/{max_ms:.3f}/{mdev_ms:.3f} ms".format(**summary)
             )
     sys.exit(0 if summary["received"] else 1)

@@ -20,9 +20,7 @@ class Number(click.ParamType):
 
     name = "VALUE"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the integer; `0x…`, `0b…` and decimal are taken."""
         try:
             return int(str(value), 0)
@@ -44,7 +42,8 @@ def _list() -> None:
 
 def _show(row: dict[str, Any], value: int | None) -> None:
     console.print(
-        f"[bold]{escape(row['name'])}[/]  0x{row['offset']:05x}  {escape(row['title'])}  (SDM {row['sdm']})"
+        f"[bold]{escape(row['name'])}[/]  0x{row['offset']:05x}  "
+        f"{escape(row['title'])}  (SDM {row['sdm']})"
     )
     array = f", {row['count']} elements every {row['step']} bytes" if row["count"] > 1 else ""
     kept = ", survives CTRL.RST" if row["survives_ctrl_rst"] else ""
@@ -53,7 +52,14 @@ def _show(row: dict[str, Any], value: int | None) -> None:
         f"writable 0x{row['writable']:08x}{array}{kept}"
     )
     table = Table(box=None, pad_edge=False)
-    for heading in ("bits", "field", "access", "reset", *(["value"] if value is not None else []), ""):
+    for heading in (
+        "bits",
+        "field",
+        "access",
+        "reset",
+        *(["value"] if value is not None else []),
+        "",
+    ):
         table.add_column(heading)
     for f in row["fields"]:
         bits = str(f["lo"]) if f["lo"] == f["hi"] else f"{f['hi']}:{f['lo']}"
@@ -69,7 +75,8 @@ def _show(row: dict[str, Any], value: int | None) -> None:
 @click.option("--value", type=Number(), help="Decode this value of the register.")
 @json_option
 def command(register: str | None, value: int | None, as_json: bool) -> None:
-    """Show REGISTER (a name such as RCTL or RAL[3], or an offset such as 0x100), or list them all."""
+    """Show REGISTER (a name such as RCTL or RAL[3], or an offset such as 0x100), or list them
+    all."""
     from e1000emu.regs import TABLE, describe
 
     if register is None:

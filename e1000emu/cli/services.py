@@ -1,4 +1,5 @@
-"""The small servers of `e1000emu up --serve`: echo, discard, chargen, http. One coroutine per connection.
+"""The small servers of `e1000emu up --serve`: echo, discard, chargen, http. One coroutine per
+connection.
 
 Each takes the host and a port and serves TCP (echo and discard also UDP) until cancelled.
 """
@@ -97,7 +98,8 @@ async def chargen(conn: Any, service: Service) -> None:
 
 
 async def http(conn: Any, service: Service) -> None:
-    """Serve files below the directory (or a page about this host) over HTTP/1.1, GET and HEAD, keep-alive."""
+    """Serve files below the directory (or a page about this host) over HTTP/1.1, GET and HEAD,
+    keep-alive."""
     from stack import aio
 
     pending = b""
@@ -105,7 +107,9 @@ async def http(conn: Any, service: Service) -> None:
     while True:
         while b"\r\n\r\n" not in pending:
             if len(pending) > MAX_HEADER_BYTES:
-                await _answer(conn, service, 431, "Request Header Fields Too Large", b"", close=True)
+                await _answer(
+                    conn, service, 431, "Request Header Fields Too Large", b"", close=True
+                )
                 return
             n = await aio.sock_recv_into(conn, buffer)
             if n == 0:
@@ -125,12 +129,16 @@ async def http(conn: Any, service: Service) -> None:
             key, _, value = line.partition(":")
             headers[key.strip().lower()] = value.strip()
         if headers.get("transfer-encoding") or headers.get("content-length", "0") != "0":
-            await _answer(conn, service, 413, "Content Too Large", b"no request body here\n", close=True)
+            await _answer(
+                conn, service, 413, "Content Too Large", b"no request body here\n", close=True
+            )
             return
         tokens = headers.get("connection", "").lower()
         close = "close" in tokens or (version == "HTTP/1.0" and "keep-alive" not in tokens)
         if method not in ("GET", "HEAD"):
-            await _answer(conn, service, 501, "Not Implemented", b"only GET and HEAD\n", close=close)
+            await _answer(
+                conn, service, 501, "Not Implemented", b"only GET and HEAD\n", close=close
+            )
         else:
             await _resource(conn, service, method, target, close)
         if close:
@@ -144,14 +152,18 @@ async def _resource(conn: Any, service: Service, method: str, target: str, close
     if service.root is None:
         body = _about(service).encode() if path == "/" else b"not found\n"
         status = (200, "OK") if path == "/" else (404, "Not Found")
-        await _answer(conn, service, *status, body, close=close, head=method == "HEAD", kind="text/html")
+        await _answer(
+            conn, service, *status, body, close=close, head=method == "HEAD", kind="text/html"
+        )
         return
     root = service.root.resolve()
     file = (root / path.lstrip("/")).resolve()
     if file.is_dir():
         file = (file / "index.html").resolve()
     if not file.is_relative_to(root) or not file.is_file():
-        await _answer(conn, service, 404, "Not Found", b"not found\n", close=close, head=method == "HEAD")
+        await _answer(
+            conn, service, 404, "Not Found", b"not found\n", close=close, head=method == "HEAD"
+        )
         return
     with file.open("rb") as source:
         size = file.stat().st_size
@@ -165,7 +177,9 @@ async def _resource(conn: Any, service: Service, method: str, target: str, close
             await aio.sock_sendall(conn, buffer[:n])
             service.bytes_out += n
             left -= n
-        if left:  # the file shrank under us: the promised length cannot be kept, so end the connection
+        if (
+            left
+        ):  # the file shrank under us: the promised length cannot be kept, so end the connection
             raise ConnectionAbortedError(f"{file.name} shrank while it was sent")
 
 
@@ -242,7 +256,8 @@ async def _datagrams(host: Any, service: Service) -> None:
         try:
             data, source = await aio.sock_recvfrom(sock, 65536)
             service.bytes_in += len(data)
-            # RFC 862: never answer another echo server's well-known port, or two would talk for ever
+            # RFC 862: never answer another echo server's well-known port, or two would talk for
+            # ever
             if service.name == "echo" and source[1] != service.port:
                 await aio.sock_sendto(sock, data, source)
                 service.bytes_out += len(data)

@@ -17,7 +17,8 @@ __all__ = ["KINDS", "command", "record"]
 
 
 def _of_host(net: Any) -> Callable[[str, FrameType], bool]:
-    """Return a root filter that keeps the calls made for one host (all hosts share this process)."""
+    """Return a root filter that keeps the calls made for one host (all hosts share this
+    process)."""
 
     def root(name: str, frame: FrameType) -> bool:
         local = frame.f_locals
@@ -30,7 +31,8 @@ def _of_host(net: Any) -> Callable[[str, FrameType], bool]:
 
 
 class Scene:
-    """Two hosts on a wire, warmed up (addresses resolved, connection made) so that a trace shows one packet only."""
+    """Two hosts on a wire, warmed up (addresses resolved, connection made) so that a trace shows
+    one packet only."""
 
     def __init__(self) -> None:
         from e1000emu.lab import two_hosts

@@ -60,10 +60,12 @@ async def _counters(station: Station, services: list[Service], started: float) -
         span = max(now["seconds"] - last["seconds"], 1e-9)
         active = sum(s.active for s in services)
         line = (
-            f"{now['seconds']:7.0f} s  rx {(now['rx_packets'] - last['rx_packets']) / span:8.0f} p/s "
+            f"{now['seconds']:7.0f} s  "
+            f"rx {(now['rx_packets'] - last['rx_packets']) / span:8.0f} p/s "
             f"{(now['rx_bytes'] - last['rx_bytes']) * 8 / span / 1e6:8.1f} Mbit/s  "
             f"tx {(now['tx_packets'] - last['tx_packets']) / span:8.0f} p/s "
-            f"{(now['tx_bytes'] - last['tx_bytes']) * 8 / span / 1e6:8.1f} Mbit/s  {active} connections"
+            f"{(now['tx_bytes'] - last['tx_bytes']) * 8 / span / 1e6:8.1f} Mbit/s  "
+            f"{active} connections"
         )
         click.echo(f"\r{line}", nl=False, err=True)
         last = now
@@ -132,7 +134,8 @@ def command(
     impair: str | None,
     as_json: bool,
 ) -> None:
-    """Put a host of this stack on a real network: answers ARP and ping, serves what --serve names."""
+    """Put a host of this stack on a real network: answers ARP and ping, serves what --serve
+    names."""
     services = parse_serve(serve_text) if serve_text else []
     result = asyncio.run(_run(link_spec, addr, gw, services, capture, impair, as_json))
     if as_json:
@@ -140,5 +143,6 @@ def command(
     else:
         click.echo(
             f"{'':1}\n{result['seconds']:.1f} s: received {result['rx_packets']} packets, "
-            f"{result['rx_bytes']} bytes; sent {result['tx_packets']} packets, {result['tx_bytes']} bytes"
+            f"{result['rx_bytes']} bytes; "
+            f"sent {result['tx_packets']} packets, {result['tx_bytes']} bytes"
         )

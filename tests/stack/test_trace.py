@@ -68,7 +68,8 @@ def test_tracer_records_depth_times_and_self_times(monkeypatch, tmp_path):
     package = tmp_path / "stack"
     package.mkdir()
     (package / "demo.py").write_text(
-        "def inner():\n    return sum(range(1000))\n\ndef outer():\n    inner()\n    return inner()\n"
+        "def inner():\n    return sum(range(1000))\n\n"
+        "def outer():\n    inner()\n    return inner()\n"
     )
     monkeypatch.setattr(trace, "ROOT", tmp_path)
     scope: dict = {}
@@ -86,7 +87,10 @@ def test_tracer_records_depth_times_and_self_times(monkeypatch, tmp_path):
 def test_tracer_survives_exceptions_and_root_filters(monkeypatch, tmp_path):
     package = tmp_path / "stack"
     package.mkdir()
-    source = "def bad():\n    raise KeyError\n\ndef good():\n    try:\n        bad()\n    except KeyError:\n        pass\n"
+    source = (
+        "def bad():\n    raise KeyError\n\n"
+        "def good():\n    try:\n        bad()\n    except KeyError:\n        pass\n"
+    )
     (package / "demo.py").write_text(source)
     monkeypatch.setattr(trace, "ROOT", tmp_path)
     scope: dict = {}
