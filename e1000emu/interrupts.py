@@ -27,6 +27,8 @@ TXDW, RXT0 = reg("ICR").mask("TXDW"), reg("ICR").mask("RXT0")
 
 ITR_UNIT_NS = 256
 DELAY_UNIT_NS = 1024
+NEVER_NS = -(1 << 40)
+"""The last assertion, when there was none."""
 
 
 class DelayTimers:
@@ -124,7 +126,7 @@ class Interrupts:
         """PCI command bit 10, or the function is not in D0: the line stays low."""
         self._out = False
         self._interval_ns = 0
-        self._next_ns = 0
+        self._last_ns = NEVER_NS
         self._timer: TimerHandle | None = None
         self.rx_delay = DelayTimers(nic.clock, self._rx_expired)
         self.tx_delay = DelayTimers(nic.clock, self._tx_expired)
@@ -154,11 +156,12 @@ class Interrupts:
         if want and not self.asserted:
             if self._interval_ns:
                 now = self._clock.now_ns()
-                if now < self._next_ns:
+                due = self._last_ns + self._interval_ns
+                if now < due:
                     if self._timer is None:
-                        self._timer = self._clock.call_at(self._next_ns, self._throttled)
+                        self._timer = self._clock.call_at(due, self._throttled)
                     return
-                self._next_ns = now + self._interval_ns
+                self._last_ns = now
             self.asserted = True
             self.assertions += 1
             self._drive()
@@ -214,9 +217,7 @@ class Interrupts:
 
     def write_itr(self, old: int, new: int) -> None:
         """Change the throttling interval; it counts from the last assertion (SDM 13.4.18)."""
-        last = self._next_ns - self._interval_ns
         self._interval_ns = (new & 0xFFFF) * ITR_UNIT_NS
-        self._next_ns = last + self._interval_ns
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -281,7 +282,8 @@ class Interrupts:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._interval_ns = self._next_ns = 0
+        self._interval_ns = 0
+        self._last_ns = NEVER_NS
         self._rdtr = self._radv = self._tidv = self._tadv = 0
         self.asserted = False
         self._drive()
@@ -292,7 +294,7 @@ class Interrupts:
             "asserted": self.asserted,
             "assertions": self.assertions,
             "disabled": self.disabled,
-            "next_ns": self._next_ns,
+            "last_ns": self._last_ns,
             "throttled": self._timer is not None,
             "rx": self.rx_delay.state(),
             "tx": self.tx_delay.state(),
@@ -305,12 +307,13 @@ class Interrupts:
         self._interval_ns = (peek(ITR) & 0xFFFF) * ITR_UNIT_NS
         self._rdtr, self._radv = peek(RDTR) & 0xFFFF, peek(RADV) & 0xFFFF
         self._tidv, self._tadv = peek(TIDV) & 0xFFFF, peek(TADV) & 0xFFFF
-        self._next_ns = int(state["next_ns"])  # type: ignore[call-overload]
+        self._last_ns = int(state["last_ns"])  # type: ignore[call-overload]
         self.assertions = int(state["assertions"])  # type: ignore[call-overload]
         self.disabled = bool(state["disabled"])
         self.rx_delay.load(state["rx"])  # type: ignore[arg-type]
         self.tx_delay.load(state["tx"])  # type: ignore[arg-type]
         self.asserted = bool(state["asserted"])
         if state["throttled"]:
-            self._timer = self._clock.call_at(self._next_ns, self._throttled)
+            due = self._last_ns + self._interval_ns
+            self._timer = self._clock.call_at(due, self._throttled)
         self._drive()

@@ -58,7 +58,7 @@ def _where(r: Reg) -> str:
 
 
 def _register(r: Reg) -> Iterator[str]:
-    yield f"### {r.name} – {r.title}"
+    yield f"### {r.name}: {r.title}"
     yield ""
     notes = [_where(r), f"SDM {r.sdm}", f"reset `{r.reset:08X}`"]
     if r.survives:
@@ -73,14 +73,14 @@ def _register(r: Reg) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for f in sorted(r.fields, key=lambda f: -f.lo):
         if f.access is Access.RSV:
-            yield f"| {_bits(f)} | – | rsv | {f.reset:X} | |"
+            yield f"| {_bits(f)} | | rsv | {f.reset:X} | |"
         else:
             yield f"| {_bits(f)} | {f.name} | {f.access.value} | {f.reset:X} | {_what(f)} |"
     yield ""
 
 
 def _statistics(registers: Iterable[Reg]) -> Iterator[str]:
-    yield "Each is 32 bits, RC: a read clears it, and it sticks at FFFFFFFF. Octet counts are pairs;"
+    yield "Each is 32 bits, RC: a read clears it, and it sticks at FFFFFFFF. Octets come in pairs;"
     yield "read the low half first, the high half clears both. Sizes count the FCS."
     yield ""
     yield "| offset | name | counts | SDM |"

@@ -1,0 +1,48 @@
+"""What the device tests share: a device that is up, and register access by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from e1000emu.nic import Nic
+from e1000emu.regs import reg
+from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.guest import RCTL_BSIZE, Rctl
+
+PEER = bytes.fromhex("020000000001")
+BROADCAST = b"\xff" * 6
+
+
+def off(name: str) -> int:
+    """Return a register's offset by the name in the table."""
+    return reg(name).offset
+
+
+def rd(nic: Nic, name: str) -> int:
+    """Read a register by name."""
+    return nic.mmio_read(off(name))
+
+
+def wr(nic: Nic, name: str, value: int) -> None:
+    """Write a register by name."""
+    nic.mmio_write(off(name), value)
+
+
+def frame(size: int = 60, dst: bytes = BENCH_MAC, src: bytes = PEER, kind: int = 0x88B5) -> bytes:
+    """Return a frame of `size` bytes without FCS, with a payload that shows shifts."""
+    body = bytes(i & 0xFF for i in range(max(0, size - 14)))
+    return (dst + src + kind.to_bytes(2, "big") + body)[:size]
+
+
+def running(*, rctl: int | None = None, ims: int = 0, **sizes: Any) -> Bench:
+    """Return a bench that the fake driver has brought up, the link up and no cause left."""
+    bench = make_bench(**sizes)
+    bench.guest.up(mac=BENCH_MAC, rctl=rctl, ims=0)
+    bench.clock.run_for(5_000_000_000)
+    rd(bench.nic, "ICR")
+    wr(bench.nic, "IMS", ims)
+    bench.line.clear()
+    return bench
+
+
+RX_ON = Rctl.EN | Rctl.BAM | Rctl.SECRC | RCTL_BSIZE[2048]

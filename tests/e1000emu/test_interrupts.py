@@ -1,0 +1,307 @@
+"""Causes, masks, throttling and delay timers, all by the clock."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from e1000emu.clock import VirtualClock
+from e1000emu.interrupts import DelayTimers
+from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.guest import TxCmd
+from tests.e1000emu.common import frame, off, rd, running, wr
+
+RXT0, TXDW, LSC = 0x80, 1, 4
+ALL = 0x1FFFF
+
+
+@pytest.fixture
+def bench() -> Bench:
+    made = make_bench()
+    rd(made.nic, "ICR")
+    return made
+
+
+def test_cause_without_mask_is_silent_and_icr_read_clears(bench: Bench) -> None:
+    wr(bench.nic, "ICS", LSC)
+    assert not bench.line.level
+    assert rd(bench.nic, "ICR") == LSC
+    assert rd(bench.nic, "ICR") == 0
+
+
+def test_unmasking_a_waiting_cause_interrupts(bench: Bench) -> None:
+    wr(bench.nic, "ICS", LSC)
+    wr(bench.nic, "IMS", LSC)
+    assert bench.line.level
+    assert rd(bench.nic, "ICR") == LSC
+    assert not bench.line.level
+
+
+def test_ims_writes_accumulate_and_imc_drops_the_line(bench: Bench) -> None:
+    nic = bench.nic
+    wr(nic, "IMS", LSC)
+    wr(nic, "IMS", RXT0)
+    assert rd(nic, "IMS") == LSC | RXT0
+    wr(nic, "IMS", 0)
+    assert rd(nic, "IMS") == LSC | RXT0
+    wr(nic, "ICS", RXT0)
+    assert bench.line.level
+    wr(nic, "IMC", RXT0)
+    assert not bench.line.level
+    assert rd(nic, "IMS") == LSC
+    wr(nic, "IMS", RXT0)
+    assert bench.line.level
+
+
+def test_writing_ones_to_icr_clears_those(bench: Bench) -> None:
+    nic = bench.nic
+    wr(nic, "IMS", ALL)
+    wr(nic, "ICS", LSC | RXT0)
+    wr(nic, "ICR", LSC)
+    assert bench.line.level
+    wr(nic, "ICR", RXT0)
+    assert not bench.line.level
+    assert rd(nic, "ICR") == 0
+
+
+@pytest.mark.parametrize("bit", range(17))
+def test_every_cause_interrupts_also_the_reserved_ones(bench: Bench, bit: int) -> None:
+    nic = bench.nic
+    wr(nic, "IMS", 1 << bit)
+    wr(nic, "ICS", 1 << bit)
+    assert bench.line.level
+    assert rd(nic, "ICR") == 1 << bit
+    wr(nic, "ICS", ALL & ~(1 << bit))
+    assert not bench.line.level
+
+
+def test_bits_above_16_do_nothing(bench: Bench) -> None:
+    wr(bench.nic, "IMS", 0xFFFFFFFF)
+    wr(bench.nic, "ICS", 0xFFFE0000)
+    assert not bench.line.level
+    assert rd(bench.nic, "IMS") == ALL
+    assert rd(bench.nic, "ICS") == 0
+    assert rd(bench.nic, "IMC") == 0
+
+
+def test_line_follows_one_function_when_the_handler_runs_inside() -> None:
+    """A handler that reads ICR inside set_level leaves the line low and is not run again."""
+    bench = make_bench()
+    nic, line = bench.nic, bench.line
+    seen: list[int] = []
+    line.on_rise = lambda: seen.append(rd(nic, "ICR"))
+    rd(nic, "ICR")
+    wr(nic, "IMS", ALL)
+    wr(nic, "ICS", 0x11)
+    assert seen == [0x11]
+    assert not line.level
+    assert not nic.interrupts.asserted
+
+
+@given(st.integers(1, 0xFFFF), st.integers(0, 20_000_000))
+def test_itr_keeps_assertions_apart_exactly(interval: int, wait: int) -> None:
+    bench = make_bench()
+    nic, clock, line = bench.nic, bench.clock, bench.line
+    line.on_rise = lambda: rd(nic, "ICR")
+    clock.run_for(100_000_000)
+    rd(nic, "ICR")
+    wr(nic, "ITR", interval)
+    wr(nic, "IMS", RXT0)
+    wr(nic, "ICS", RXT0)
+    first = clock.now_ns()
+    clock.run_for(wait)
+    wr(nic, "ICS", RXT0)
+    clock.run_for(20_000_000)
+    rises = [t for t, level in line.edges if level]
+    assert rises == [first, first + max(wait, interval * 256)]
+
+
+def test_itr_zero_never_waits(bench: Bench) -> None:
+    nic = bench.nic
+    bench.line.on_rise = lambda: rd(nic, "ICR")
+    wr(nic, "IMS", ALL)
+    for _ in range(5):
+        wr(nic, "ICS", RXT0)
+    assert bench.line.rises == 5
+
+
+def test_clearing_the_cause_while_throttled_leaves_no_interrupt(bench: Bench) -> None:
+    nic = bench.nic
+    wr(nic, "ITR", 1000)
+    wr(nic, "IMS", RXT0)
+    wr(nic, "ICS", RXT0)
+    rd(nic, "ICR")
+    wr(nic, "ICS", RXT0)
+    assert not bench.line.level
+    assert rd(nic, "ICR") == RXT0
+    bench.clock.run_for(10_000_000)
+    assert bench.line.rises == 1
+
+
+def test_itr_written_while_waiting_takes_effect(bench: Bench) -> None:
+    nic = bench.nic
+    wr(nic, "ITR", 0xFFFF)
+    wr(nic, "IMS", RXT0)
+    wr(nic, "ICS", RXT0)
+    rd(nic, "ICR")
+    wr(nic, "ICS", RXT0)
+    assert not bench.line.level
+    wr(nic, "ITR", 0)
+    assert bench.line.level
+
+
+# --- delays -----------------------------------------------------------------------------------------
+
+
+def test_rdtr_zero_is_at_once() -> None:
+    bench = running(ims=RXT0)
+    bench.link.inject(frame())
+    assert bench.line.level
+
+
+def test_rdtr_delays_and_each_frame_restarts_it() -> None:
+    bench = running(ims=RXT0)
+    nic, clock = bench.nic, bench.clock
+    wr(nic, "RDTR", 100)
+    for _ in range(5):
+        bench.link.inject(frame())
+        clock.run_for(100 * 1024 - 1)
+        assert not bench.line.level
+    clock.run_for(1)
+    assert bench.line.level
+    assert rd(nic, "ICR") & RXT0
+
+
+def test_radv_bounds_the_delay() -> None:
+    bench = running(ims=RXT0)
+    nic, clock = bench.nic, bench.clock
+    wr(nic, "RDTR", 100)
+    wr(nic, "RADV", 250)
+    start = clock.now_ns()
+    for _ in range(10):
+        bench.link.inject(frame())
+        clock.run_for(50 * 1024)
+    assert [t for t, level in bench.line.edges if level] == [start + 250 * 1024]
+
+
+def test_radv_without_rdtr_is_off() -> None:
+    bench = running(ims=RXT0)
+    wr(bench.nic, "RADV", 250)
+    bench.link.inject(frame())
+    assert bench.line.level
+
+
+def test_fpd_expires_a_running_timer_and_reads_zero() -> None:
+    bench = running(ims=RXT0)
+    nic = bench.nic
+    wr(nic, "RDTR", 1 << 31 | 1000)
+    assert not bench.line.level
+    bench.link.inject(frame())
+    assert not bench.line.level
+    wr(nic, "RDTR", 1 << 31 | 1000)
+    assert bench.line.level
+    assert rd(nic, "RDTR") == 1000
+
+
+def test_tidv_delays_ide_descriptors_only() -> None:
+    bench = running(ims=TXDW)
+    nic, guest, clock = bench.nic, bench.guest, bench.clock
+    wr(nic, "TIDV", 64)
+    ide = TxCmd.EOP | TxCmd.IFCS | TxCmd.RS | TxCmd.IDE
+    guest.post_legacy(frame(), cmd=ide)
+    wr(nic, "TDT", guest.tx.next_to_use)
+    assert len(bench.link.take()) == 1
+    assert not bench.line.level
+    clock.run_for(64 * 1024 - 1)
+    assert not bench.line.level
+    clock.run_for(1)
+    assert bench.line.level
+    rd(nic, "ICR")
+    guest.post_legacy(frame())
+    wr(nic, "TDT", guest.tx.next_to_use)
+    assert bench.line.level
+
+
+def test_tadv_bounds_tidv() -> None:
+    bench = running(ims=TXDW)
+    nic, guest, clock = bench.nic, bench.guest, bench.clock
+    wr(nic, "TIDV", 100)
+    wr(nic, "TADV", 250)
+    start = clock.now_ns()
+    ide = TxCmd.EOP | TxCmd.IFCS | TxCmd.RS | TxCmd.IDE
+    for _ in range(6):
+        guest.post_legacy(frame(), cmd=ide)
+        wr(nic, "TDT", guest.tx.next_to_use)
+        clock.run_for(50 * 1024)
+    assert [t for t, level in bench.line.edges if level] == [start + 250 * 1024]
+
+
+def test_tidv_zero_is_at_once_and_fpd_flushes() -> None:
+    bench = running(ims=TXDW)
+    nic, guest = bench.nic, bench.guest
+    ide = TxCmd.EOP | TxCmd.IFCS | TxCmd.RS | TxCmd.IDE
+    guest.post_legacy(frame(), cmd=ide)
+    wr(nic, "TDT", guest.tx.next_to_use)
+    assert rd(nic, "ICR") & TXDW
+    wr(nic, "TIDV", 1000)
+    guest.post_legacy(frame(), cmd=ide)
+    wr(nic, "TDT", guest.tx.next_to_use)
+    assert not rd(nic, "ICR") & TXDW
+    wr(nic, "TIDV", 1 << 31 | 1000)
+    assert rd(nic, "ICR") & TXDW
+    assert rd(nic, "TIDV") == 1000
+
+
+def test_reset_stops_every_timer() -> None:
+    bench = running(ims=RXT0 | TXDW)
+    nic = bench.nic
+    wr(nic, "RDTR", 1000)
+    bench.link.inject(frame())
+    wr(nic, "CTRL", 1 << 26)
+    bench.clock.run_for(100_000_000)
+    assert not bench.line.edges
+    assert rd(nic, "ICR") == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 50), st.integers(0, 90)), max_size=40)
+)
+def test_delay_timers_equal_a_model(events: list[tuple[int, int, int]]) -> None:
+    """Packet and absolute timer against a direct model that looks at every microsecond unit."""
+    clock = VirtualClock()
+    fired: list[int] = []
+    timers = DelayTimers(clock, lambda: fired.append(clock.now_ns()))
+    expected: list[int] = []
+    packet = absolute = -1
+    now = 0
+
+    def advance(to: int) -> None:
+        nonlocal packet, absolute
+        if packet >= 0:
+            due = min(packet, absolute) if absolute >= 0 else packet
+            if due <= to:
+                expected.append(due * 1024)
+                packet = absolute = -1
+
+    for wait, p, a in events:
+        now += wait
+        advance(now)
+        clock.run_until(now * 1024)
+        timers.start(p, a)
+        packet = now + p
+        if a and absolute < 0:
+            absolute = now + a
+        elif absolute >= 0 and absolute < now:
+            absolute = now
+    advance(10**6)
+    clock.run_until(10**6 * 1024)
+    assert fired == expected
+
+
+def test_interrupt_count_is_reported() -> None:
+    bench = running(ims=RXT0)
+    before = bench.nic.counters()["interrupts"]
+    bench.link.inject(frame())
+    assert bench.nic.counters()["interrupts"] == before + 1
+    assert off("ICR") == 0xC0
