@@ -15,9 +15,8 @@ async def echo(reader, writer):
     writer.close()
 
 
-async def main():
+async def main(a, b):
     """Serve on b, ask from a."""
-    a, b = two_hosts(AsyncioClock(asyncio.get_running_loop()))
     server = await aio.start_server(b, echo, "10.0.0.2", 7)
     reader, writer = await aio.open_connection(a, "10.0.0.2", 7)
     for word in ("one", "two", "three"):
@@ -25,8 +24,11 @@ async def main():
         print("echo:", (await reader.readline()).decode().strip())
     writer.close()
     server.close()
+
+
+# Bringing a link up takes time, so the hosts are made before the loop runs and closed after it.
+with asyncio.Runner() as runner:
+    a, b = two_hosts(AsyncioClock(runner.get_loop()))
+    runner.run(main(a, b))
     a.close()
     b.close()
-
-
-asyncio.run(main())

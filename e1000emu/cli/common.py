@@ -164,7 +164,7 @@ def make_station(
     name: str = "e1000emu",
 ) -> Station:
     """Build clock, link, NIC, host and driver, and bring `eth0` up with `addr`."""
-    from e1000emu import Nic
+    from e1000emu.lab import add_nic
     from e1000emu.links import Capture, Impair
     from stack.host import Host
 
@@ -178,18 +178,10 @@ def make_station(
             link = Impair(link, clock=clock, **options)
             wrapped.insert(0, link)
         if capture is not None:
-            link = Capture(link, capture)
+            link = Capture(link, capture, clock=clock)
             wrapped.insert(0, link)
         host = Host(name=name, clock=clock)
-        nic = Nic(
-            memory=host.dma_table(),
-            irq=host.irq_line(10),
-            link=link,
-            clock=clock,
-            mac=mac_for(addr.ip),
-        )
-        host.pci_add(nic.slot, irq=10)
-        host.ifconfig("eth0", str(addr), up=True)
+        nic = add_nic(host, link, mac=mac_for(addr.ip), addr=str(addr))
         if gw is not None:
             host.route_add("0.0.0.0/0", via=str(gw))
     except BaseException:
@@ -205,15 +197,6 @@ def mac_for(ip: ipaddress.IPv4Address) -> bytes:
     """Return a locally administered MAC derived from the address, so that a host keeps its MAC
     between runs."""
     return b"\x52\x54" + ip.packed
-
-
-def wait_for_carrier(station: Station, timeout_s: float = 5.0) -> None:
-    """Wait until the driver sees the link; raises E1000Error naming the link when it stays down."""
-    dev = station.host.dev_by_name["eth0"]
-    from stack.core.dev import netif_carrier_ok
-
-    if not station.clock.wait(lambda: netif_carrier_ok(dev), int(timeout_s * 1e9)):
-        raise E1000Error("eth0: no carrier; is the other end of the link up?")
 
 
 def open_output(path: Path | None) -> Any:

@@ -20,7 +20,6 @@ from e1000emu.cli.common import (
     link_option,
     make_station,
     open_output,
-    wait_for_carrier,
 )
 from e1000emu.errors import E1000Error
 
@@ -148,7 +147,6 @@ def command(
     with clock.lock:
         station = make_station(clock, link_spec, addr, gw, capture=capture, impair=impair)
         try:
-            wait_for_carrier(station)
             out = open_output(output)
             try:
                 report = fetch(station.host, url, out, timeout)

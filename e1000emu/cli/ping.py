@@ -22,7 +22,6 @@ from e1000emu.cli.common import (
     json_option,
     link_option,
     make_station,
-    wait_for_carrier,
 )
 
 __all__ = ["Pinger", "command"]
@@ -133,7 +132,6 @@ def command(
     with clock.lock:
         station = make_station(clock, link_spec, addr, gw, capture=capture, impair=impair)
         try:
-            wait_for_carrier(station)
             pinger = Pinger(station.host, str(dest), size_bytes=size)
             if not as_json:
                 click.echo(f"PING {dest} from {addr.ip}: {size} data bytes")

@@ -72,22 +72,15 @@ async def _counters(station: Station, services: list[Service], started: float) -
 
 
 async def _run(
-    link_spec: str,
-    addr: ipaddress.IPv4Interface,
-    gw: ipaddress.IPv4Address | None,
+    station: Station,
     services: list[Service],
-    capture: Path | None,
-    impair: str | None,
+    title: str,
     as_json: bool,
 ) -> dict[str, Any]:
-    from e1000emu import AsyncioClock
-
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    clock = AsyncioClock(loop)
-    station = make_station(clock, link_spec, addr, gw, capture=capture, impair=impair)
     started = time.monotonic()
     tasks: list[asyncio.Task[None]] = []
     try:
@@ -95,7 +88,7 @@ async def _run(
         waiter = asyncio.create_task(stop.wait())
         if not as_json:
             names = ", ".join(f"{s.name}:{s.port}" for s in services) or "nothing"
-            click.echo(f"eth0 {addr} on {link_spec}, serving {names}; SIGINT or SIGTERM ends it")
+            click.echo(f"{title}, serving {names}; SIGINT or SIGTERM ends it")
             sys.stdout.flush()
             if sys.stderr.isatty():
                 tasks.append(asyncio.create_task(_counters(station, services, started)))
@@ -108,7 +101,6 @@ async def _run(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        station.close()
 
 
 @click.command()
@@ -136,8 +128,18 @@ def command(
 ) -> None:
     """Put a host of this stack on a real network: answers ARP and ping, serves what --serve
     names."""
+    from e1000emu import AsyncioClock
+
     services = parse_serve(serve_text) if serve_text else []
-    result = asyncio.run(_run(link_spec, addr, gw, services, capture, impair, as_json))
+    # The driver's probe sleeps, so the host comes up before the loop runs and goes down after it.
+    with asyncio.Runner() as runner:
+        clock = AsyncioClock(runner.get_loop())
+        station = make_station(clock, link_spec, addr, gw, capture=capture, impair=impair)
+        try:
+            title = f"eth0 {addr} on {link_spec}"
+            result = runner.run(_run(station, services, title, as_json))
+        finally:
+            station.close()
     if as_json:
         emit_json(result)
     else:
