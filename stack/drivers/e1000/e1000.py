@@ -238,7 +238,7 @@ class e1000_adapter:
         "csum_context",
         "detect_tx_hung",
         "eeprom_wol",
-        "en_mng_pt",
+        "fc_autoneg",
         "flags",
         "fp_weight",
         "gorcl_old",
@@ -284,7 +284,6 @@ class e1000_adapter:
         "total_rx_packets",
         "total_tx_bytes",
         "total_tx_packets",
-        "tpt_old",
         "tx_abs_int_delay",
         "tx_clean_tick",
         "tx_cmd",
@@ -357,12 +356,11 @@ class e1000_adapter:
         self.link_duplex = 0
         self.active_vlans: set[int] = set()
         self.stats = e1000_hw_stats()
-        self.tpt_old = 0
         self.gorcl_old = 0
         self.gotcl_old = 0
         self.wol = 0
         self.eeprom_wol = 0
-        self.en_mng_pt = False
+        self.fc_autoneg = True
         self.smartspeed = 0
         self.test_icr = 0
         self.led_on = False

@@ -1,0 +1,394 @@
+"""include/linux/ethtool.h and net/ethtool/ioctl.c: what a driver offers to ``ethtool``, as data.
+
+A driver fills an `ethtool_ops`; the functions below check, call it, turn -errno into ``OSError``.
+How ``ethtool`` prints the results is in stack/ethtool.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from stack.core.dev import __netdev_update_features, netdev_features_change
+from stack.core.netdevice import (
+    NETDEV_FEATURE_STRINGS,
+    NETIF_F_ALL_TSO,
+    NETIF_F_CSUM_MASK,
+    NETIF_F_GRO,
+    NETIF_F_GSO,
+    NETIF_F_HW_VLAN_CTAG_RX,
+    NETIF_F_HW_VLAN_CTAG_TX,
+    NETIF_F_LRO,
+    NETIF_F_RXCSUM,
+    NETIF_F_SG,
+    net_device,
+    netif_running,
+)
+
+# enum ethtool_stringset
+ETH_SS_TEST = 0
+ETH_SS_STATS = 1
+
+# Flags of ethtool_test
+ETH_TEST_FL_OFFLINE = 1
+ETH_TEST_FL_FAILED = 2
+
+# enum ethtool_phys_id_state
+ETHTOOL_ID_INACTIVE = 0
+ETHTOOL_ID_ACTIVE = 1
+ETHTOOL_ID_ON = 2
+ETHTOOL_ID_OFF = 3
+
+WAKE_PHY = 1 << 0
+WAKE_UCAST = 1 << 1
+WAKE_MCAST = 1 << 2
+WAKE_BCAST = 1 << 3
+WAKE_ARP = 1 << 4
+WAKE_MAGIC = 1 << 5
+
+DUPLEX_HALF = 0
+DUPLEX_FULL = 1
+DUPLEX_UNKNOWN = 0xFF
+SPEED_UNKNOWN = -1
+
+ETH_TP_MDI_INVALID = 0
+ETH_TP_MDI = 1
+ETH_TP_MDI_X = 2
+ETH_TP_MDI_AUTO = 3
+
+
+@dataclass(slots=True)
+class ethtool_drvinfo:
+    """``ethtool -i``."""
+
+    driver: str
+    version: str
+    fw_version: str = ""
+    erom_version: str = ""
+    bus_info: str = ""
+    n_stats: int = 0
+    testinfo_len: int = 0
+    eedump_len: int = 0
+    regdump_len: int = 0
+
+
+@dataclass(slots=True)
+class ethtool_ringparam:
+    """``ethtool -g``: descriptors."""
+
+    rx_max_pending: int = 0
+    tx_max_pending: int = 0
+    rx_pending: int = 0
+    tx_pending: int = 0
+
+
+@dataclass(slots=True)
+class ethtool_coalesce:
+    """``ethtool -c``: microseconds; e1000 takes 0, 1, 3 and 4 as modes, not times."""
+
+    rx_coalesce_usecs: int = 0
+    tx_coalesce_usecs: int = 0
+
+
+@dataclass(slots=True)
+class ethtool_pauseparam:
+    """``ethtool -a``."""
+
+    autoneg: bool = False
+    rx_pause: bool = False
+    tx_pause: bool = False
+
+
+@dataclass(slots=True)
+class ethtool_wolinfo:
+    """Wake-on-LAN: masks of WAKE_*."""
+
+    supported: int = 0
+    wolopts: int = 0
+
+
+@dataclass(slots=True)
+class ethtool_regs:
+    """``ethtool -d``: the driver's choice of registers, its version word and its own text."""
+
+    version: int
+    data: list[int]
+    text: str = ""
+
+
+@dataclass(slots=True)
+class ethtool_link_ksettings:
+    """``ethtool DEV``: link modes as Linux names them ("1000baseT/Full")."""
+
+    speed: int = SPEED_UNKNOWN
+    duplex: int = DUPLEX_UNKNOWN
+    autoneg: bool = True
+    port: str = "Twisted Pair"
+    phy_address: int = 0
+    eth_tp_mdix: int = ETH_TP_MDI_INVALID
+    eth_tp_mdix_ctrl: int = ETH_TP_MDI_AUTO
+    supported: list[str] = field(default_factory=list)
+    advertising: list[str] = field(default_factory=list)
+
+
+class ethtool_ops:
+    """A driver's functions by the kernel's names; None = not offered. Setters give 0 or -errno."""
+
+    __slots__ = (
+        "get_coalesce",
+        "get_drvinfo",
+        "get_eeprom",
+        "get_eeprom_len",
+        "get_ethtool_stats",
+        "get_link",
+        "get_link_ksettings",
+        "get_msglevel",
+        "get_pauseparam",
+        "get_regs",
+        "get_regs_len",
+        "get_ringparam",
+        "get_sset_count",
+        "get_strings",
+        "get_wol",
+        "nway_reset",
+        "self_test",
+        "set_coalesce",
+        "set_eeprom",
+        "set_link_ksettings",
+        "set_msglevel",
+        "set_pauseparam",
+        "set_phys_id",
+        "set_ringparam",
+        "set_wol",
+    )
+
+    def __init__(self, **ops: Callable[..., Any] | None) -> None:
+        """Take the driver's functions.
+
+        Raises:
+            TypeError: a name that ethtool does not have.
+        """
+        for name in self.__slots__:
+            setattr(self, name, ops.pop(name, None))
+        if ops:
+            raise TypeError(f"ethtool_ops: no such operation: {', '.join(sorted(ops))}")
+
+
+def _op(dev: net_device, name: str) -> Callable[..., Any]:
+    """The driver's function `name`; OSError(EOPNOTSUPP) when it has none."""
+    op = getattr(dev.ethtool_ops, name, None)
+    if op is None:
+        raise OSError(errno.EOPNOTSUPP, f"{dev.name}: {os.strerror(errno.EOPNOTSUPP)} ({name})")
+    return op
+
+
+def _check(dev: net_device, what: str, err: int | None) -> None:
+    if err and err < 0:
+        raise OSError(-err, f"{dev.name}: cannot {what}: {os.strerror(-err)}")
+
+
+def ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
+    """net/ethtool/ioctl.c: -i."""
+    return _op(dev, "get_drvinfo")(dev)
+
+
+def ethtool_get_link(dev: net_device) -> bool:
+    """net/ethtool/ioctl.c: link detected."""
+    return netif_running(dev) and bool(_op(dev, "get_link")(dev))
+
+
+def ethtool_get_settings(dev: net_device) -> ethtool_link_ksettings:
+    """net/ethtool/ioctl.c: speed, duplex, negotiation."""
+    return _op(dev, "get_link_ksettings")(dev)
+
+
+def ethtool_set_settings(dev: net_device, settings: ethtool_link_ksettings) -> None:
+    """net/ethtool/ioctl.c: -s speed/duplex/autoneg."""
+    _check(dev, "set link settings", _op(dev, "set_link_ksettings")(dev, settings))
+
+
+def ethtool_get_ringparam(dev: net_device) -> ethtool_ringparam:
+    """net/ethtool/ioctl.c: -g."""
+    return _op(dev, "get_ringparam")(dev)
+
+
+def ethtool_set_ringparam(dev: net_device, *, rx: int | None = None, tx: int | None = None) -> None:
+    """net/ethtool/ioctl.c: -G; EINVAL beyond the maxima."""
+    ring = ethtool_get_ringparam(dev)
+    ring.rx_pending = ring.rx_pending if rx is None else rx
+    ring.tx_pending = ring.tx_pending if tx is None else tx
+    if not 0 < ring.rx_pending <= ring.rx_max_pending:
+        _check(dev, f"set {ring.rx_pending} rx descriptors", -errno.EINVAL)
+    if not 0 < ring.tx_pending <= ring.tx_max_pending:
+        _check(dev, f"set {ring.tx_pending} tx descriptors", -errno.EINVAL)
+    _check(dev, "set ring parameters", _op(dev, "set_ringparam")(dev, ring))
+
+
+def ethtool_get_coalesce(dev: net_device) -> ethtool_coalesce:
+    """net/ethtool/ioctl.c: -c."""
+    return _op(dev, "get_coalesce")(dev)
+
+
+def ethtool_set_coalesce(dev: net_device, *, rx_usecs: int) -> None:
+    """net/ethtool/ioctl.c: -C."""
+    coalesce = ethtool_get_coalesce(dev)
+    coalesce.rx_coalesce_usecs = rx_usecs
+    _check(dev, f"set rx-usecs {rx_usecs}", _op(dev, "set_coalesce")(dev, coalesce))
+
+
+def ethtool_get_pauseparam(dev: net_device) -> ethtool_pauseparam:
+    """net/ethtool/ioctl.c: -a."""
+    return _op(dev, "get_pauseparam")(dev)
+
+
+def ethtool_set_pauseparam(
+    dev: net_device,
+    *,
+    autoneg: bool | None = None,
+    rx: bool | None = None,
+    tx: bool | None = None,
+) -> None:
+    """net/ethtool/ioctl.c: -A."""
+    pause = ethtool_get_pauseparam(dev)
+    pause.autoneg = pause.autoneg if autoneg is None else autoneg
+    pause.rx_pause = pause.rx_pause if rx is None else rx
+    pause.tx_pause = pause.tx_pause if tx is None else tx
+    _check(dev, "set pause parameters", _op(dev, "set_pauseparam")(dev, pause))
+
+
+def ethtool_get_wol(dev: net_device) -> ethtool_wolinfo:
+    """net/ethtool/ioctl.c: Supports Wake-on, Wake-on."""
+    return _op(dev, "get_wol")(dev)
+
+
+def ethtool_set_wol(dev: net_device, wolopts: int) -> None:
+    """net/ethtool/ioctl.c: -s wol."""
+    wol = ethtool_get_wol(dev)
+    if wolopts & ~wol.supported:
+        _check(dev, "set wake-on-lan", -errno.EINVAL)
+    wol.wolopts = wolopts
+    _check(dev, "set wake-on-lan", _op(dev, "set_wol")(dev, wol))
+
+
+def ethtool_get_regs(dev: net_device) -> ethtool_regs:
+    """net/ethtool/ioctl.c: -d."""
+    return _op(dev, "get_regs")(dev)
+
+
+def ethtool_get_stats(dev: net_device) -> dict[str, int]:
+    """net/ethtool/ioctl.c: -S: the driver's counters by name, in its order."""
+    names = _op(dev, "get_strings")(dev, ETH_SS_STATS)
+    return dict(zip(names, _op(dev, "get_ethtool_stats")(dev), strict=True))
+
+
+def ethtool_self_test(dev: net_device, *, offline: bool = True) -> tuple[bool, dict[str, int]]:
+    """net/ethtool/ioctl.c: -t: (passed, result by test; 0 = passed)."""
+    names = _op(dev, "get_strings")(dev, ETH_SS_TEST)
+    failed, results = _op(dev, "self_test")(dev, ETH_TEST_FL_OFFLINE if offline else 0)
+    return not failed, dict(zip(names, results, strict=True))
+
+
+def ethtool_get_eeprom(dev: net_device, offset: int = 0, length: int | None = None) -> bytes:
+    """net/ethtool/ioctl.c: -e: `length` bytes from `offset` (default: to the end)."""
+    total = _op(dev, "get_eeprom_len")(dev)
+    size = total - offset if length is None else length
+    if offset < 0 or size < 0 or offset + size > total:
+        _check(dev, f"read EEPROM bytes {offset}..{offset + size}", -errno.EINVAL)
+    return _op(dev, "get_eeprom")(dev, offset, size) if size else b""
+
+
+def ethtool_set_eeprom(dev: net_device, magic: int, offset: int, data: bytes) -> None:
+    """net/ethtool/ioctl.c: -E; `magic` is the device id over the vendor id."""
+    total = _op(dev, "get_eeprom_len")(dev)
+    if not data or offset < 0 or offset + len(data) > total:
+        _check(dev, f"write {len(data)} EEPROM bytes at {offset}", -errno.EINVAL)
+    _check(dev, "write EEPROM", _op(dev, "set_eeprom")(dev, magic, offset, data))
+
+
+def ethtool_phys_id(dev: net_device, seconds: int = 2) -> None:
+    """net/ethtool/ioctl.c: -p: blink the LED for `seconds`."""
+    from stack.core.workqueue import msleep
+
+    set_phys_id = _op(dev, "set_phys_id")
+    rate = set_phys_id(dev, ETHTOOL_ID_ACTIVE)
+    _check(dev, "identify", rate)
+    try:
+        for _ in range(seconds * rate):
+            set_phys_id(dev, ETHTOOL_ID_ON)
+            msleep(dev.net, 500 // rate)
+            set_phys_id(dev, ETHTOOL_ID_OFF)
+            msleep(dev.net, 500 // rate)
+    finally:
+        set_phys_id(dev, ETHTOOL_ID_INACTIVE)
+
+
+def ethtool_nway_reset(dev: net_device) -> None:
+    """net/ethtool/ioctl.c: -r: negotiate again."""
+    _check(dev, "restart autonegotiation", _op(dev, "nway_reset")(dev))
+
+
+# -- features (net/ethtool/ioctl.c, features.c) ----------------------------------------------------
+
+OLD_FEATURES: dict[str, int] = {
+    "rx": NETIF_F_RXCSUM,
+    "tx": NETIF_F_CSUM_MASK,
+    "sg": NETIF_F_SG,
+    "tso": NETIF_F_ALL_TSO,
+    "gso": NETIF_F_GSO,
+    "gro": NETIF_F_GRO,
+    "lro": NETIF_F_LRO,
+    "rxvlan": NETIF_F_HW_VLAN_CTAG_RX,
+    "txvlan": NETIF_F_HW_VLAN_CTAG_TX,
+}
+"""The short names of ``ethtool -K`` and the bits they stand for."""
+
+LONG_OLD_FEATURES: dict[str, str] = {
+    "rx": "rx-checksumming",
+    "tx": "tx-checksumming",
+    "sg": "scatter-gather",
+    "tso": "tcp-segmentation-offload",
+    "gso": "generic-segmentation-offload",
+    "gro": "generic-receive-offload",
+    "lro": "large-receive-offload",
+    "rxvlan": "rx-vlan-offload",
+    "txvlan": "tx-vlan-offload",
+}
+
+FEATURE_BITS: dict[str, int] = {
+    **{name: bit for bit, name in NETDEV_FEATURE_STRINGS.items()},
+    **OLD_FEATURES,
+    **{LONG_OLD_FEATURES[short]: bits for short, bits in OLD_FEATURES.items()},
+}
+
+
+def ethtool_get_features(dev: net_device) -> dict[str, tuple[bool, bool]]:
+    """-k: name -> (on, fixed) for every feature bit."""
+    return {
+        name: (bool(dev.features & bit), not dev.hw_features & bit)
+        for bit, name in NETDEV_FEATURE_STRINGS.items()
+    }
+
+
+def ethtool_set_features(dev: net_device, changes: dict[str, bool]) -> int:
+    """-K: turn features on or off by short, long or bit name; the bits that changed.
+
+    Raises:
+        OSError: EINVAL for an unknown name, EOPNOTSUPP for one that is fixed.
+    """
+    wanted = dev.wanted_features
+    for name, on in changes.items():
+        bits = FEATURE_BITS.get(name)
+        if bits is None:
+            raise OSError(errno.EINVAL, f"{dev.name}: no feature {name!r}; see ethtool -k")
+        usable = bits & dev.hw_features
+        if not usable and bool(dev.features & bits) != on:
+            raise OSError(errno.EOPNOTSUPP, f"{dev.name}: {name} is fixed")
+        wanted = wanted | usable if on else wanted & ~usable
+    before = dev.features
+    dev.wanted_features = wanted
+    if __netdev_update_features(dev):
+        netdev_features_change(dev)
+    return before ^ dev.features
