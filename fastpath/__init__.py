@@ -20,6 +20,7 @@ MODULES = (
     "csum",
     "dma",
     "drvring",
+    "flow",
     "gro",
     "gso",
     "hdr",
