@@ -1,7 +1,7 @@
 """``ethtool`` for our interfaces: its commands, printed as ethtool prints them.
 
-`ethtool(net, ["-S", "eth0"])` takes the arguments of the program and returns what it would print;
-the ``show_*`` functions give one page each. Programs take the data from stack/core/ethtool.py instead.
+`ethtool(net, ["-S", "eth0"])` takes the program's arguments and returns what it would print; the
+``show_*`` functions give one page each. Programs take the data from stack/core/ethtool.py instead.
 """
 
 from __future__ import annotations

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from stack.core.pci import flush_udelay, msleep, udelay
 from stack.drivers.e1000 import defs as d
-from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, E1000HwError, e1000_hw, er32, ew32
+from stack.drivers.e1000.e1000 import (
+    E1000_WRITE_FLUSH,
+    HW_STATS,
+    E1000HwError,
+    e1000_hw,
+    er32,
+    ew32,
+)
 from stack.drivers.e1000.eeprom import e1000_read_eeprom
 from stack.drivers.e1000.phy import (
     e1000_config_collision_dist,
@@ -377,14 +384,29 @@ def e1000_led_off(hw: e1000_hw) -> None:
 
 # -- counters --------------------------------------------------------------------------------------
 
-STAT_REGS_82544 = tuple(range(d.E1000_CRCERRS, d.E1000_TSCTFC + 4, 4))
+STATISTICS = tuple(
+    (name, getattr(d, f"E1000_{name.upper()}"))
+    for name in HW_STATS
+    if name not in ("gorcl", "gotcl", "torl", "totl")
+)
+"""(member of e1000_hw_stats, register) of the 32-bit counters."""
+STATISTICS_64 = (
+    ("gorcl", d.E1000_GORCL, d.E1000_GORCH),
+    ("gotcl", d.E1000_GOTCL, d.E1000_GOTCH),
+    ("torl", d.E1000_TORL, d.E1000_TORH),
+    ("totl", d.E1000_TOTL, d.E1000_TOTH),
+)
+"""(member, low register, high register); reading the high half clears both (SDM 13.7)."""
 
 
 def e1000_clear_hw_cntrs(hw: e1000_hw) -> None:
     """e1000_hw.c: read every statistics register; reading clears."""
     bar_read = hw.bar_read
-    for reg in STAT_REGS_82544:
+    for _, reg in STATISTICS:
         bar_read(0, reg, 4)
+    for _, low, high in STATISTICS_64:
+        bar_read(0, low, 4)
+        bar_read(0, high, 4)
 
 
 __all__ = [

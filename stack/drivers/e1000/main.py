@@ -375,8 +375,9 @@ def e1000_close(netdev: net_device) -> int:
     """e1000_main.c: ndo_stop: undo e1000_open."""
     adapter: e1000_adapter = netdev.priv
     e1000_wait_for_reset(adapter)
-    if not adapter.flags & E1000_DOWN:
-        e1000_down(adapter)
+    adapter.flags |= E1000_DOWN  # the reset work does nothing from here on
+    adapter.flags &= ~e.E1000_RESETTING
+    e1000_down(adapter)
     e1000_power_down_phy(adapter)
     e1000_free_irq(adapter)
     e1000_free_all_tx_resources(adapter)

@@ -8,6 +8,7 @@ from stack.core.netdevice import (
     IFF_ALLMULTI,
     IFF_PROMISC,
     NETIF_F_HW_VLAN_CTAG_RX,
+    NETIF_F_RXALL,
     net_device,
 )
 from stack.drivers.e1000 import defs as d
@@ -44,10 +45,10 @@ def e1000_set_rx_mode(netdev: net_device) -> None:
         rctl &= ~(d.E1000_RCTL_UPE | d.E1000_RCTL_MPE)
         if netdev.flags & IFF_ALLMULTI:
             rctl |= d.E1000_RCTL_MPE
-    if e1000_vlan_used(adapter) and not netdev.flags & IFF_PROMISC:
-        rctl |= d.E1000_RCTL_VFE
-    elif netdev.flags & IFF_PROMISC:
+    if netdev.flags & IFF_PROMISC or netdev.features & NETIF_F_RXALL:
         rctl &= ~d.E1000_RCTL_VFE
+    elif e1000_vlan_used(adapter):
+        rctl |= d.E1000_RCTL_VFE
     if len(netdev.uc) > exact:
         rctl |= d.E1000_RCTL_UPE
         use_uc = False

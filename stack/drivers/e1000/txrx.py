@@ -321,6 +321,7 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
         if popts < 0:
             netdev.stats.tx_dropped += 1
             kfree_skb(skb)
+            e1000_tx_queue(adapter, ring, netdev)  # packets before it may wait for the doorbell
             return NETDEV_TX_OK
         cmd |= d.E1000_TXD_CMD_TSE
     elif skb.ip_summed == CHECKSUM_PARTIAL:
@@ -336,6 +337,8 @@ def e1000_maybe_stop_tx(netdev: net_device, ring: Any, needed: int) -> int:
     On -EBUSY the queue is stopped and a transmit interrupt will wake it.
     """
     adapter: e1000_adapter = netdev.priv
+    # What waits for the doorbell because of xmit_more must go out first.
+    adapter.hw.bar_write(0, d.E1000_TDT, ring.next_to_use, 4)
     e1000_clean_tx_irq(adapter)
     if ring.unused() >= needed:
         return 0

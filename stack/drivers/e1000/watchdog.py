@@ -26,6 +26,8 @@ from stack.drivers.e1000.e1000 import (
     ew32,
 )
 from stack.drivers.e1000.hw import (
+    STATISTICS,
+    STATISTICS_64,
     e1000_check_for_link,
     e1000_get_speed_and_duplex,
 )
@@ -114,29 +116,15 @@ def e1000_link_is_up(adapter: e1000_adapter) -> None:
     netif_carrier_on(netdev)
 
 
-STAT_REGISTERS = tuple(
-    (name, getattr(d, f"E1000_{name.upper()}"))
-    for name in e.HW_STATS
-    if name not in ("gorcl", "gotcl", "torl", "totl")
-)
-STAT_PAIRS = (
-    ("gorcl", d.E1000_GORCL, d.E1000_GORCH),
-    ("gotcl", d.E1000_GOTCL, d.E1000_GOTCH),
-    ("torl", d.E1000_TORL, d.E1000_TORH),
-    ("totl", d.E1000_TOTL, d.E1000_TOTH),
-)
-
-
 def e1000_update_stats(adapter: e1000_adapter) -> None:
     """e1000_main.c: add the hardware's counters (which reading clears) to the totals."""
     stats = adapter.stats
     bar_read = adapter.hw.bar_read
-    for name, reg in STAT_REGISTERS:
+    for name, reg in STATISTICS:
         value = bar_read(0, reg, 4)
         if value:
             setattr(stats, name, getattr(stats, name) + value)
-    for name, low, high in STAT_PAIRS:
-        # Low first: reading the high half clears both (SDM 13.7).
+    for name, low, high in STATISTICS_64:
         value = bar_read(0, low, 4) | bar_read(0, high, 4) << 32
         if value:
             setattr(stats, name, getattr(stats, name) + value)
