@@ -74,6 +74,10 @@ cdef int dma_read(dma_table *t, uint64_t addr, uint8_t *dst, size_t n) noexcept 
         addr += room
         dst += room
         n -= room
+        if addr == 0 and n:         # nothing lies beyond 2^64
+            memset(dst, 0xFF, n)
+            rc = -1
+            break
     if rc:
         t.aborts += 1
     return rc
@@ -105,6 +109,9 @@ cdef int dma_write(dma_table *t, uint64_t addr, const uint8_t *src, size_t n) no
         addr += room
         src += room
         n -= room
+        if addr == 0 and n:
+            rc = -1
+            break
     if rc:
         t.aborts += 1
     return rc

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PAGE = 1 << 64
+TOP = 1 << 64
 
 
 class DmaTable:
@@ -19,7 +19,7 @@ class DmaTable:
         """Map `buffer` at `base`. Raises ValueError on overlap, emptiness or a wrap past 2^64."""
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         size = len(view)
-        if size == 0 or not 0 <= base <= PAGE - size:
+        if size == 0 or not 0 <= base <= TOP - size:
             raise ValueError(f"{base:#x} + {size:#x}")
         if any(base < b + len(v) and b < base + size for b, v, _, _ in self._regions):
             raise ValueError(f"{base:#x} overlaps")
@@ -50,7 +50,7 @@ class DmaTable:
         missing = not self.enabled and n > 0
         if self.enabled:
             for i in range(n):
-                at = self._find((addr + i) % PAGE, False)
+                at = self._find(addr + i, False)
                 if at is None:
                     missing = True
                 else:
@@ -63,7 +63,7 @@ class DmaTable:
         missing = not self.enabled and len(data) > 0
         if self.enabled:
             for i, value in enumerate(bytes(data)):
-                at = self._find((addr + i) % PAGE, True)
+                at = self._find(addr + i, True)
                 if at is None:
                     missing = True
                 else:

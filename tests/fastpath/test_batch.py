@@ -1,0 +1,125 @@
+"""fastpath.batch: FrameBatch against its twin, and what a batch promises about its memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from fastpath._ref.batch import FrameBatch as RefBatch
+from fastpath.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
+
+frames = st.binary(min_size=1, max_size=200)
+
+
+class BatchMachine(RuleBasedStateMachine):
+    """Two batches of each kind, so that extend and swap have a partner."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ours: list[Any] = [FrameBatch(arena_bytes=64, max_frames=1), FrameBatch()]
+        self.twin: list[Any] = [RefBatch(), RefBatch()]
+
+    @rule(frame=frames, flags=st.integers(0, 31), which=st.integers(0, 1))
+    def append(self, frame: bytes, flags: int, which: int) -> None:
+        self.ours[which].append(frame, flags)
+        self.twin[which].append(frame, flags)
+
+    @rule(which=st.integers(0, 1), start=st.integers(0, 5), stop=st.none() | st.integers(0, 9))
+    def extend(self, which: int, start: int, stop: int | None) -> None:
+        if len(self.twin[which]) < 200:
+            self.ours[which].extend(self.ours[1 - which], start, stop)
+            self.twin[which].extend(self.twin[1 - which], start, stop)
+
+    @rule(which=st.integers(0, 1), count=st.integers(-1, 5))
+    def drop(self, which: int, count: int) -> None:
+        self.ours[which].drop(count)
+        self.twin[which].drop(count)
+
+    @rule()
+    def swap(self) -> None:
+        self.ours[0].swap(self.ours[1])
+        self.twin[0].swap(self.twin[1])
+
+    @rule(which=st.integers(0, 1))
+    def clear(self, which: int) -> None:
+        self.ours[which].clear()
+        self.twin[which].clear()
+
+    @precondition(lambda self: len(self.twin[0]))
+    @rule(value=st.integers(0, 2**32 - 1), pick=st.integers(0, 1000))
+    def marks(self, value: int, pick: int) -> None:
+        i = pick % len(self.twin[0])
+        for batch in (self.ours[0], self.twin[0]):
+            batch.set_mark(i, value)
+            batch.set_flags(i, value & 31)
+            batch.set_tstamp_ns(i, value << 20)
+            batch.view(i)[0] = value & 0xFF
+
+    @invariant()
+    def equal(self) -> None:
+        for ours, twin in zip(self.ours, self.twin, strict=True):
+            assert list(ours) == list(twin)
+            assert len(ours) == len(twin)
+            assert ours.nbytes == twin.nbytes
+            for i in range(len(twin)):
+                assert ours.flags(i) == twin.flags(i)
+                assert ours.mark(i) == twin.mark(i)
+                assert ours.tstamp_ns(i) == twin.tstamp_ns(i)
+                assert ours.frame_len(i) == twin.frame_len(i)
+
+
+BatchMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
+TestBatch = BatchMachine.TestCase
+
+
+def test_index_out_of_range_is_an_index_error() -> None:
+    batch = FrameBatch([b"a", b"b"])
+    assert batch[-1] == b"b"
+    for i in (2, -3, 1 << 40):
+        with pytest.raises(IndexError):
+            batch[i]
+    with pytest.raises(IndexError):
+        batch.extend(batch, -1)
+
+
+def test_empty_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one byte"):
+        FrameBatch([b""])
+
+
+def test_flags_travel_with_frames() -> None:
+    batch = FrameBatch()
+    batch.append(b"x" * 64, FB_HAS_FCS | FB_BAD_CRC)
+    other = FrameBatch()
+    other.extend(batch)
+    assert other.flags(0) == FB_HAS_FCS | FB_BAD_CRC
+
+
+def test_view_survives_growth_of_the_arena() -> None:
+    batch = FrameBatch([b"first"], arena_bytes=64)
+    view = batch.view(0)
+    for _ in range(200):
+        batch.append(bytes(1514))
+    assert bytes(view) == b"first"
+    with pytest.raises(BufferError):
+        batch.swap(FrameBatch())
+    del view
+    batch.swap(FrameBatch())
+    assert len(batch) == 0
+
+
+def test_extend_with_itself() -> None:
+    batch = FrameBatch([b"a", b"bb"], arena_bytes=64, max_frames=1)
+    batch.extend(batch)
+    assert list(batch) == [b"a", b"bb", b"a", b"bb"]
+
+
+def test_limits_are_checked() -> None:
+    with pytest.raises(ValueError, match="max_frames"):
+        FrameBatch(max_frames=0)
+    with pytest.raises(ValueError, match="arena_bytes"):
+        FrameBatch(arena_bytes=1 << 40)
