@@ -119,9 +119,9 @@ def test_name_in_use_and_wrong_names_are_refused_with_the_remedy(net: Net) -> No
             Tap(name, net.clock)
     with pytest.raises(LinkError, match="exists and is not a TAP"):
         Tap("lo", net.clock)
-    again = Tap("e1k-twice", net.clock)
+    again = Tap(f"tw{os.getpid()}", net.clock)
     with pytest.raises(LinkError, match="in use"):
-        Tap("e1k-twice", net.clock)
+        Tap(f"tw{os.getpid()}", net.clock)
     again.close()
 
 
@@ -135,7 +135,7 @@ def test_closed_tap_counts_what_it_is_given(net: Net) -> None:
 
 
 def test_virtual_clock_is_refused_when_the_port_is_plugged_in(net: Net) -> None:
-    tap = Tap("e1k-virt", VirtualClock())
+    tap = Tap(f"vi{os.getpid()}", VirtualClock())
     try:
         with pytest.raises(ClockError, match="RealClock"):
             RecordingPort(tap)
