@@ -1,4 +1,4 @@
-"""The clocks a NIC, a link or a host is given: virtual (deterministic), real (own poll loop), asyncio.
+"""The clocks that NICs, links and hosts are given: virtual (deterministic), real, asyncio.
 
 All three keep the same event queue: a FIFO of things to do now and a heap of things to do later.
 They differ only in who advances time: a `VirtualClock` jumps to the next event, a `RealClock`
@@ -104,7 +104,7 @@ class _EventQueue:
         return back, back[0][0]
 
     def next_ns(self) -> int | None:
-        """Time (ns) of the earliest scheduled call, None without one. `call_soon` is not counted."""
+        """Time (ns) of the earliest scheduled call, None without one (`call_soon` aside)."""
         top = self._top()
         return None if top is None else top[1]
 
@@ -130,7 +130,18 @@ class _EventQueue:
 class _Task:
     """A cooperative thread of a simulation: runs only while the clock's loop waits for it."""
 
-    __slots__ = ("clock", "cond", "deadline", "done", "error", "fn", "go", "name", "result", "thread")
+    __slots__ = (
+        "clock",
+        "cond",
+        "deadline",
+        "done",
+        "error",
+        "fn",
+        "go",
+        "name",
+        "result",
+        "thread",
+    )
 
     def __init__(self, clock: VirtualClock, fn: Callable[[], Any], name: str) -> None:
         self.clock = clock

@@ -106,7 +106,11 @@ def two_hosts(
         links[0] = Capture(links[0], capture, clock=clock)
     hosts = [
         Host(
-            name=name, clock=clock, ram_bytes=ram_bytes, seed=f"{seed}/{name}", sysctl=dict(sysctl or {})
+            name=name,
+            clock=clock,
+            ram_bytes=ram_bytes,
+            seed=f"{seed}/{name}",
+            sysctl=dict(sysctl or {}),
         )
         for name in names[:2]
     ]

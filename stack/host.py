@@ -1,4 +1,4 @@
-"""One host: clock, memory, interrupts, softirqs, timers, devices, sockets. The kernel's `struct net`.
+"""One host: clock, memory, interrupts, timers, devices, sockets. The kernel's `struct net`.
 
 Everything below the socket face calls a Host `net`. Any number of hosts live in one process and
 share nothing but links (and the clock that they were given).
@@ -166,7 +166,7 @@ class Host:
     def __repr__(self) -> str:
         return f"<Host {self.name}: {', '.join(self.dev_by_name)}>"
 
-    # --- hardware ----------------------------------------------------------------------------------
+    # --- hardware -------------------------------------------------------------------------------
 
     def irq_line(self, irq: int) -> irq_desc:
         """The interrupt line `irq`: give it to a device as its InterruptLine."""
@@ -193,7 +193,7 @@ class Host:
                     return dev
         return None
 
-    # --- administration ----------------------------------------------------------------------------
+    # --- administration -------------------------------------------------------------------------
 
     def dev(self, name: str) -> net_device:
         """The interface called `name`.
@@ -281,7 +281,7 @@ class Host:
 
         return Socket(self, family, type, proto)
 
-    # --- end ---------------------------------------------------------------------------------------
+    # --- end ------------------------------------------------------------------------------------
 
     def on_close(self, fn: Any) -> None:
         """Have `fn()` called by `close`, last registered first."""

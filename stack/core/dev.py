@@ -1,8 +1,8 @@
 """net/core/dev.c: interfaces, the transmit path from `dev_queue_xmit` to the driver, and reception.
 
 Sending: dev_queue_xmit -> __dev_queue_xmit -> __dev_xmit_skb -> qdisc.enqueue -> qdisc_run ->
-qdisc_restart -> qdisc.dequeue -> sch_direct_xmit -> dev_hard_start_xmit -> dev_queue_xmit_nit (taps)
--> ndo_start_xmit. Receiving: netif_receive_skb -> __netif_receive_skb_core -> deliver_skb ->
+qdisc_restart -> qdisc.dequeue -> sch_direct_xmit -> dev_hard_start_xmit -> dev_queue_xmit_nit
+(taps) -> ndo_start_xmit. Receiving: netif_receive_skb -> __netif_receive_skb_core -> deliver_skb ->
 packet_type.func; NAPI itself is in napi.py, the disciplines in qdisc.py.
 """
 
@@ -197,7 +197,7 @@ _GSO_FEATURE = {
 _GSO_KINDS = SKB_GSO_TCPV4 | SKB_GSO_TCPV6 | SKB_GSO_UDP_L4
 
 
-# --- sending ---------------------------------------------------------------------------------------
+# --- sending -----------------------------------------------------------------------------------
 
 
 def dev_queue_xmit(skb: sk_buff) -> int:
@@ -296,8 +296,8 @@ def qdisc_restart(q: Qdisc) -> int:
 def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
     """net/sched/sch_generic.c: what was refused first, else from the discipline, in bulk.
 
-    None while the driver has stopped its queue. Further packets are taken at once (xmit_more), up to
-    the bytes that one look at the queue allows.
+    None while the driver has stopped its queue. When more wait, up to `dev_tx_weight` are taken at
+    once (xmit_more).
     """
     dev = q.dev
     if dev.queue_stopped:
@@ -341,7 +341,7 @@ def sch_direct_xmit(skbs: list[sk_buff], q: Qdisc, dev: net_device) -> int:
 
 
 def dev_requeue_skb(skbs: list[sk_buff], q: Qdisc) -> None:
-    """net/sched/sch_generic.c: the driver was busy: these go first next time, which is scheduled."""
+    """net/sched/sch_generic.c: the driver was busy: these go first, soon."""
     q.gso_skb.extendleft(reversed(skbs))
     q.qlen += len(skbs)
     q.qstats.requeues += len(skbs)
@@ -352,7 +352,8 @@ def dev_requeue_skb(skbs: list[sk_buff], q: Qdisc) -> None:
 def dev_hard_start_xmit(skbs: list[sk_buff], dev: net_device) -> list[sk_buff] | None:
     """net/core/dev.c: give each packet to taps and driver; those the driver did not take, or None.
 
-    Takes ownership of the packets that are not returned. `dev.xmit_more` is true for all but the last.
+    Takes ownership of the packets that are not returned. `dev.xmit_more` is true for all but the
+    last.
     """
     last = len(skbs) - 1
     if not last:
@@ -417,9 +418,13 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
     Takes ownership of skb. The frames to send, or None when it was dropped.
     """
     gso_size = skb.gso_size
-    if not gso_size and skb.ip_summed != CHECKSUM_PARTIAL:
-        if not skb.vlan_proto and (not skb.data_len or dev.features & NETIF_F_SG):
-            return [skb]
+    if (
+        not gso_size
+        and skb.ip_summed != CHECKSUM_PARTIAL
+        and not skb.vlan_proto
+        and (not skb.data_len or dev.features & NETIF_F_SG)
+    ):
+        return [skb]
     return __validate_xmit_skb(skb, dev, gso_size)
 
 
@@ -428,9 +433,9 @@ def __validate_xmit_skb(skb: sk_buff, dev: net_device, gso_size: int) -> list[sk
     features = dev.features
     if gso_size or dev.netdev_ops.ndo_features_check is not None:
         features = netif_skb_features(skb, dev)
-    if skb.vlan_proto and not features & NETIF_F_HW_VLAN_CTAG_TX:
-        if not vlan_insert_tag_set(skb):
-            return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
+    tag_in_frame = skb.vlan_proto and not features & NETIF_F_HW_VLAN_CTAG_TX
+    if tag_in_frame and not vlan_insert_tag_set(skb):
+        return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
     if gso_size:
         kind = skb.gso_type & _GSO_KINDS
         if (
@@ -442,9 +447,9 @@ def __validate_xmit_skb(skb: sk_buff, dev: net_device, gso_size: int) -> list[sk
         return _gso_in_software(skb, dev, features)
     if skb.data_len and not features & NETIF_F_SG and not skb_linearize(skb):
         return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
-    if skb.ip_summed == CHECKSUM_PARTIAL and not csum_ok(skb, features):
-        if not skb_checksum_help(skb):
-            return _drop_tx(skb, dev, SKB_DROP_REASON_SKB_CSUM)
+    in_software = skb.ip_summed == CHECKSUM_PARTIAL and not csum_ok(skb, features)
+    if in_software and not skb_checksum_help(skb):
+        return _drop_tx(skb, dev, SKB_DROP_REASON_SKB_CSUM)
     return [skb]
 
 
@@ -482,7 +487,7 @@ def _drop_tx(skb: sk_buff, dev: net_device, reason: int) -> None:
 
 
 def vlan_insert_tag_set(skb: sk_buff) -> bool:
-    """include/linux/if_vlan.h __vlan_hwaccel_push_inside: move the tag from skb.vlan_tci to the frame."""
+    """include/linux/if_vlan.h __vlan_hwaccel_push_inside: put skb.vlan_tci into the frame."""
     if not skb_cow_head(skb, VLAN_HLEN):
         return False
     proto, tci = skb.vlan_proto, skb.vlan_tci
@@ -500,7 +505,7 @@ def skb_list_free(net: Any, skbs: list[sk_buff], reason: int) -> None:
         kfree_skb_reason(net, skb, reason)
 
 
-# --- NET_TX softirq --------------------------------------------------------------------------------
+# --- NET_TX softirq ----------------------------------------------------------------------------
 
 
 def __netif_schedule(q: Qdisc) -> None:
@@ -555,7 +560,7 @@ def net_tx_action(net: Any) -> None:
                 qdisc_run(q)
 
 
-# --- receiving -------------------------------------------------------------------------------------
+# --- receiving ---------------------------------------------------------------------------------
 
 
 def netif_rx(skb: sk_buff) -> int:
@@ -573,7 +578,7 @@ def netif_rx(skb: sk_buff) -> int:
 
 
 def dev_loopback_xmit(net: Any, sk: Any, skb: sk_buff) -> int:
-    """net/core/dev.c: receive our own multicast or broadcast. Takes ownership of skb (data at L3)."""
+    """net/core/dev.c: receive our own multicast. Takes ownership of skb (data at L3)."""
     skb_reset_mac_header(skb)
     skb.pkt_type = PACKET_LOOPBACK
     skb.ip_summed = CHECKSUM_UNNECESSARY
@@ -625,7 +630,7 @@ def __netif_receive_skb_core(skb: sk_buff) -> int:
     if not skb.skb_iif:
         skb.skb_iif = dev.ifindex
     proto = skb.protocol
-    if proto == ETH_P_8021Q or proto == ETH_P_8021AD:
+    if proto in (ETH_P_8021Q, ETH_P_8021AD):
         skb = skb_vlan_untag(skb)
         if skb is None:
             return NET_RX_DROP
@@ -636,9 +641,8 @@ def __netif_receive_skb_core(skb: sk_buff) -> int:
                 if ptype.type == ETH_P_ALL and (ptype.dev is None or ptype.dev is dev):
                     deliver_skb(skb_get(skb), ptype, orig_dev)
         if skb.vlan_proto and vlan_do_receive(skb):
-            if skb.dev is not dev:
-                dev = skb.dev
-                continue
+            dev = skb.dev
+            continue
         handler = dev.rx_handler
         exact = False
         if handler is not None:
@@ -674,7 +678,7 @@ def __netif_receive_skb_core(skb: sk_buff) -> int:
 
 
 def deliver_skb(skb: sk_buff, pt_prev: packet_type, orig_dev: net_device) -> int:
-    """net/core/dev.c: one handler gets the packet (the caller took a reference for each but the last)."""
+    """net/core/dev.c: one handler gets the packet. Takes ownership of (one reference to) skb."""
     return pt_prev.func(skb, skb.dev, pt_prev, orig_dev)
 
 
@@ -771,7 +775,7 @@ def netdev_rx_handler_unregister(dev: net_device) -> None:
     dev.rx_handler_data = None
 
 
-# --- the driver's queue ----------------------------------------------------------------------------
+# --- the driver's queue ------------------------------------------------------------------------
 
 
 def netif_start_queue(dev: net_device) -> None:
@@ -908,7 +912,7 @@ def dev_watchdog(timer: timer_list) -> None:
     mod_timer(timer, now + dev.watchdog_timeo)
 
 
-# --- registration ----------------------------------------------------------------------------------
+# --- registration ------------------------------------------------------------------------------
 
 
 def alloc_netdev_mqs(
@@ -978,7 +982,7 @@ def register_netdevice(dev: net_device) -> int:
 
 
 def register_netdev(dev: net_device) -> int:
-    """net/core/dev.c: register_netdevice under rtnl (one host is single-threaded: nothing to lock)."""
+    """net/core/dev.c: register_netdevice (the host's lock is held: no rtnl to take)."""
     return register_netdevice(dev)
 
 
@@ -1082,7 +1086,7 @@ def netdev_state_change(dev: net_device) -> None:
         call_netdevice_notifiers(NETDEV_CHANGE, dev)
 
 
-# --- open, close, change ---------------------------------------------------------------------------
+# --- open, close, change -----------------------------------------------------------------------
 
 
 def dev_open(dev: net_device) -> int:

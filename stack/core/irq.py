@@ -47,7 +47,7 @@ class irq_desc:
         self.unhandled = 0
 
     def set_level(self, level: bool) -> None:
-        """The device drives the line. Raising it runs the handlers at once where that is allowed."""
+        """The device drives the line. Raised, it runs the handlers at once where allowed."""
         self.level = level
         if level:
             net = self.net

@@ -1,4 +1,4 @@
-"""net/core/dev.c (NAPI part): polling instead of an interrupt per packet, and the receive softirq."""
+"""net/core/dev.c (NAPI): polling instead of an interrupt per packet; the receive softirq."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def napi_disable(napi: napi_struct) -> None:
 
 
 def napi_schedule_prep(napi: napi_struct) -> bool:
-    """net/core/dev.c: claim the context. False: already scheduled (polled once more) or disabled."""
+    """net/core/dev.c: claim the context. False: scheduled (it is polled once more) or disabled."""
     state = napi.state
     if state & _BUSY:
         if not state & NAPI_STATE_DISABLE:
@@ -82,7 +82,7 @@ def __napi_schedule(napi: napi_struct) -> None:
 
 
 def napi_schedule(napi: napi_struct) -> bool:
-    """include/linux/netdevice.h: have `poll` called in NET_RX_SOFTIRQ. True when this call did it."""
+    """include/linux/netdevice.h: have `poll` called soon. True when this call did it."""
     if napi_schedule_prep(napi):
         __napi_schedule(napi)
         return True
@@ -128,7 +128,7 @@ def napi_poll(napi: napi_struct, repoll: list[napi_struct]) -> int:
 
 
 def net_rx_action(net: Any) -> None:
-    """net/core/dev.c: NET_RX_SOFTIRQ: poll the scheduled contexts within `netdev_budget` packets."""
+    """net/core/dev.c: NET_RX_SOFTIRQ: poll what is scheduled, within `netdev_budget` packets."""
     sd = net.softnet_data
     todo = sd.poll_list
     if not todo:

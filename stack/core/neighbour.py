@@ -267,7 +267,7 @@ def _key(dev: net_device, addr: int) -> int:
     return addr << 16 | dev.ifindex
 
 
-# --- look-up ---------------------------------------------------------------------------------------
+# --- look-up -----------------------------------------------------------------------------------
 
 
 def neigh_lookup(tbl: neigh_table, addr: int, dev: net_device) -> neighbour | None:
@@ -336,7 +336,7 @@ def ip_neigh_for_gw(rt: Any, skb: sk_buff) -> neighbour | None:
     return n
 
 
-# --- output ----------------------------------------------------------------------------------------
+# --- output ------------------------------------------------------------------------------------
 
 
 def neigh_output(n: neighbour, skb: sk_buff, skip_cache: bool = False) -> int:
@@ -485,7 +485,7 @@ def neigh_confirm(n: neighbour) -> None:
     n.confirmed = n.net.clock.now_ns()
 
 
-# --- state machine ---------------------------------------------------------------------------------
+# --- state machine -----------------------------------------------------------------------------
 
 
 def neigh_max_probes(n: neighbour) -> int:
@@ -647,7 +647,7 @@ def neigh_event_ns(
     return neigh
 
 
-# --- removal ---------------------------------------------------------------------------------------
+# --- removal -----------------------------------------------------------------------------------
 
 
 def neigh_remove_one(n: neighbour) -> None:
@@ -687,7 +687,7 @@ def neigh_forced_gc(tbl: neigh_table) -> int:
 
 
 def neigh_periodic_work(timer: timer_list) -> None:
-    """net/core/neighbour.c: forget what was not used for gc_staletime; new random reachable time."""
+    """net/core/neighbour.c: forget what was not used for long; new random reachable time."""
     tbl: neigh_table = timer.data
     now = tbl.net.clock.now_ns()
     tbl.stats.periodic_gc_runs += 1

@@ -1,4 +1,4 @@
-"""include/linux/netdevice.h, if.h, netdev_features.h: an interface, its queue, NAPI context and taps.
+"""include/linux/netdevice.h, if.h, netdev_features.h: an interface, its NAPI contexts and taps.
 
 Data only; the code is in dev.py (transmit, receive, open/close) and napi.py.
 """
@@ -192,7 +192,7 @@ NETREG_RELEASED = 3
 
 
 class packet_type:
-    """A protocol handler or tap: `func(skb, dev, pt, orig_dev) -> int`, which takes ownership of skb.
+    """A protocol handler or tap: `func(skb, dev, pt, orig_dev) -> int` takes ownership of skb.
 
     `type` is an EtherType (host order) or ETH_P_ALL; `dev` limits it to one interface. `id_match`
     (a sock) keeps a tap from seeing what its own socket sent.
@@ -218,7 +218,7 @@ class packet_type:
 
 
 class napi_struct:
-    """One NAPI context: `poll(napi, budget) -> work done` runs in NET_RX_SOFTIRQ while scheduled."""
+    """One NAPI context: `poll(napi, budget) -> work done` runs while it is scheduled."""
 
     __slots__ = ("dev", "gro", "gro_out", "napi_id", "net", "poll", "sd", "state", "weight")
 
@@ -235,7 +235,7 @@ class napi_struct:
 
 
 class softnet_data:
-    """Per-CPU packet state (one per host here): poll list, output queue, backlog, frees from IRQs."""
+    """Per-CPU packet state (a host has one): poll list, output queue, backlog, late frees."""
 
     __slots__ = (
         "backlog",

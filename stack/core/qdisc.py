@@ -1,7 +1,7 @@
-"""net/sched/sch_generic.c, sch_api.c, sch_tbf.c: queueing disciplines between the stack and a driver.
+"""net/sched/sch_generic.c, sch_api.c, sch_tbf.c: queueing disciplines above a driver.
 
-`enqueue` and `dequeue` are methods of the discipline, as the kernel's function pointers are members.
-A discipline may hold packets back (return None although `qlen` > 0) and arm its watchdog.
+`enqueue` and `dequeue` are methods, as the kernel's function pointers are members. A discipline
+may hold packets back (return None although `qlen` > 0) and arm its watchdog.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def qdisc_watchdog_timer(timer: timer_list) -> None:
 
 
 class tbf_qdisc(Qdisc):
-    """net/sched/sch_tbf.c: token bucket: `rate_bps`, `burst_bytes`, at most `limit` packets wait."""
+    """net/sched/sch_tbf.c: token bucket of `rate_bps`, `burst_bytes`; `limit` packets wait."""
 
     kind = "tbf"
     __slots__ = ("burst_ns", "q", "rate_bps", "t_c", "tokens_ns")
@@ -243,7 +243,7 @@ class tbf_qdisc(Qdisc):
         return NET_XMIT_SUCCESS
 
     def dequeue(self) -> sk_buff | None:
-        """net/sched/sch_tbf.c: tbf_dequeue: a packet when the bucket pays for it, else the watchdog."""
+        """net/sched/sch_tbf.c: tbf_dequeue: a packet if the bucket pays, else the watchdog."""
         skb = self.q.peek()
         if skb is None:
             return None

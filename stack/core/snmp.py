@@ -1,7 +1,7 @@
 """include/uapi/linux/snmp.h, net/ipv4/proc.c: the counters of /proc/net/snmp and /proc/net/netstat.
 
 Each group is a class whose slots carry Linux's names in Linux's order; `net.mib.ip.InReceives += 1`
-is a slot update. Gauges that Linux computes when it prints (Forwarding, CurrEstab ...) are filled by
+is a slot update. Gauges that Linux computes when it prints (Forwarding ...) are filled by
 `stack.proc`.
 """
 

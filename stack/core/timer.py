@@ -28,7 +28,7 @@ NSEC_PER_MSEC = 1_000_000
 class timer_list:
     """One timer: `function(timer)` is called once at or after `expires` (host ns).
 
-    `mod_timer` arms it, `timer_delete` disarms it. `data` is the owner's, as container_of would give.
+    `mod_timer` arms it, `timer_delete` disarms it. `data` is the owner's (container_of).
     """
 
     __slots__ = ("base", "data", "expires", "flags", "function", "pending", "queued_at", "seq")

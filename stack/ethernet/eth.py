@@ -37,7 +37,12 @@ def is_valid_ether_addr(addr: bytes) -> bool:
 
 
 def eth_header(
-    skb: sk_buff, dev: net_device, proto: int, daddr: bytes | None, saddr: bytes | None, len: int
+    skb: sk_buff,
+    dev: net_device,
+    proto: int,
+    daddr: bytes | None,
+    saddr: bytes | None,
+    len: int,  # noqa: A002
 ) -> int:
     """net/ethernet/eth.c: push the header. ETH_HLEN, or -ETH_HLEN when `daddr` is not known yet.
 
@@ -132,7 +137,7 @@ def ether_setup(dev: net_device) -> None:
 def alloc_etherdev_mqs(
     net: Any, priv_factory: Callable[[net_device], Any] | None, txqs: int = 1, rxqs: int = 1
 ) -> net_device:
-    """net/ethernet/eth.c: an Ethernet device named eth%d with `priv_factory(dev)` as private part."""
+    """net/ethernet/eth.c: an Ethernet device eth%d with `priv_factory(dev)` as private part."""
     from stack.core.dev import alloc_netdev_mqs
 
     return alloc_netdev_mqs(net, priv_factory, "eth%d", ether_setup, txqs, rxqs)

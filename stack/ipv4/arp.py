@@ -191,7 +191,7 @@ def _direct(neigh: neighbour, skb: sk_buff) -> int:
 arp_direct_ops = neigh_ops(arp_solicit, arp_error_report, _direct, _direct)
 
 
-# --- sending ---------------------------------------------------------------------------------------
+# --- sending -----------------------------------------------------------------------------------
 
 
 def arp_create(
@@ -252,7 +252,7 @@ def arp_send_gratuitous(dev: net_device, addr: int) -> None:
     arp_send(ARPOP_REQUEST, ETH_P_ARP, addr, dev, addr, None, dev.dev_addr, None)
 
 
-# --- receiving -------------------------------------------------------------------------------------
+# --- receiving ---------------------------------------------------------------------------------
 
 
 def arp_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
@@ -312,9 +312,9 @@ def arp_process(net: Any, sk: Any, skb: sk_buff) -> int:
         return NET_RX_DROP
     if not sip:
         # Duplicate address detection (RFC 5227 2.1.1): answer, learn nothing.
-        if op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == RTN_LOCAL:
-            if not arp_ignore(net, in_dev, sip, tip):
-                arp_send(ARPOP_REPLY, ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
+        ours = op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == RTN_LOCAL
+        if ours and not arp_ignore(net, in_dev, sip, tip):
+            arp_send(ARPOP_REPLY, ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
         return NET_RX_SUCCESS
     if inet_addr_type(net, sip) == RTN_LOCAL:
@@ -325,9 +325,9 @@ def arp_process(net: Any, sk: Any, skb: sk_buff) -> int:
         consume_skb(skb)
         return NET_RX_SUCCESS
     if op == ARPOP_REQUEST and inet_addr_type(net, tip) == RTN_LOCAL:
-        if not arp_ignore(net, in_dev, sip, tip):
-            if neigh_event_ns(net.arp_tbl, sha, sip, dev) is not None:
-                arp_send(ARPOP_REPLY, ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
+        answer = not arp_ignore(net, in_dev, sip, tip)
+        if answer and neigh_event_ns(net.arp_tbl, sha, sip, dev) is not None:
+            arp_send(ARPOP_REPLY, ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
         return NET_RX_SUCCESS
     n = __neigh_lookup(net.arp_tbl, sip, dev, bool(garp and net.sysctl.arp_accept))
@@ -374,7 +374,7 @@ def arp_netdev_event(event: int, dev: net_device) -> None:
         neigh_ifdown(tbl, dev)
 
 
-# --- the administrator's table ----------------------------------------------------------------------
+# --- the administrator's table -----------------------------------------------------------------
 
 
 def arp_req_set(dev: net_device, ip: int, ha: bytes, *, permanent: bool = True) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import threading
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -188,10 +189,10 @@ def test_the_same_seed_gives_the_same_run(seed):
                 if len(trace) < 200:
                     child = rng.randrange(1000)
                     if rng.random() < 0.3:
-                        clock.call_soon(lambda: event(child))
+                        clock.call_soon(partial(event, child))
                     else:
                         handle = clock.call_at(
-                            clock.now_ns() + rng.randrange(50), lambda: event(child)
+                            clock.now_ns() + rng.randrange(50), partial(event, child)
                         )
                         if rng.random() < 0.1:
                             handle.cancel()

@@ -421,7 +421,7 @@ def test_unused_entries_are_collected_in_time(pair):
     assert len(a.arp_tbl) == 0
 
 
-# --- every state, every event ------------------------------------------------------------------------
+# --- every state, every event ------------------------------------------------------------------
 
 STATES = [NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_FAILED, NUD_PERMANENT]
 

@@ -1,0 +1,683 @@
+"""asyncio over this stack: socket awaitables, streams, transports, and a loop in virtual time.
+
+The sockets are `stack.socket.Socket`s in non-blocking mode; a coroutine that has to wait registers
+a callback on the socket's wait queue. Works with each clock: on an `AsyncioClock` hosts live in the
+loop itself, on a `RealClock` they live in its thread and wake the loop, and with `VirtualTimeLoop`
+asyncio code runs in virtual time, the same way every time.
+
+    loop = VirtualTimeLoop(clock)
+    loop.run_until_complete(main())       # or: run(main(), clock=clock)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import os
+import selectors
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from stack.socket import (
+    AF_INET,
+    IPPROTO_TCP,
+    SHUT_WR,
+    SO_ERROR,
+    SO_REUSEADDR,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    Socket,
+)
+
+__all__ = [
+    "SocketTransport",
+    "VirtualTimeLoop",
+    "create_connection",
+    "create_datagram_endpoint",
+    "create_server",
+    "open_connection",
+    "run",
+    "sock_accept",
+    "sock_connect",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_sendall",
+    "sock_sendto",
+    "start_server",
+]
+
+READ_BYTES = 256 * 1024
+
+
+# --- waiting -----------------------------------------------------------------------------------
+
+
+class _Waker:
+    """Turns wake-ups of a wait queue (perhaps in another thread) into one loop callback each."""
+
+    __slots__ = ("_call", "_fn", "_wq")
+
+    def __init__(self, sock: Socket, fn: Callable[[], Any]) -> None:
+        loop = asyncio.get_running_loop()
+        # A RealClock runs the host in its own thread; the other clocks are this thread's.
+        threaded = getattr(sock.net.clock, "_thread", None) is not None
+        self._call = loop.call_soon_threadsafe if threaded else loop.call_soon
+        self._fn = fn
+        self._wq = sock.wait_queue()
+        with sock.net.lock:
+            self._wq.add(self._wake)
+
+    def _wake(self) -> None:
+        self._call(self._fn)
+
+    def close(self) -> None:
+        self._wq.remove(self._wake)
+
+
+async def _retry(sock: Socket, attempt: Callable[[], Any]) -> Any:
+    """Call `attempt()` until it does not say EAGAIN, sleeping on the socket in between."""
+    try:
+        return attempt()
+    except (BlockingIOError, InterruptedError):
+        pass
+    event = asyncio.Event()
+    waker = _Waker(sock, event.set)
+    try:
+        while True:
+            # Something may have come between the attempt and the registration.
+            event.clear()
+            try:
+                return attempt()
+            except (BlockingIOError, InterruptedError):
+                await event.wait()
+    finally:
+        waker.close()
+
+
+async def sock_recv(sock: Socket, n: int, flags: int = 0) -> bytes:
+    """Receive up to `n` bytes; b"" at the end of the stream."""
+    return await _retry(sock, lambda: sock.recv(n, flags))
+
+
+async def sock_recv_into(sock: Socket, buffer: Any, n: int = 0) -> int:
+    """Receive into a writable buffer; the bytes received."""
+    return await _retry(sock, lambda: sock.recv_into(buffer, n))
+
+
+async def sock_recvfrom(sock: Socket, n: int) -> tuple[bytes, Any]:
+    """Receive one datagram and its sender."""
+    return await _retry(sock, lambda: sock.recvfrom(n))
+
+
+async def sock_sendall(sock: Socket, data: Any) -> None:
+    """Send all of `data`."""
+    view = memoryview(data).cast("B")
+    done = 0
+    while done < len(view):
+        rest = view[done:]
+        done += await _retry(sock, lambda rest=rest: sock.send(rest))
+
+
+async def sock_sendto(sock: Socket, data: Any, addr: Any) -> int:
+    """Send one datagram."""
+    return await _retry(sock, lambda: sock.sendto(data, addr))
+
+
+async def sock_accept(sock: Socket) -> tuple[Socket, Any]:
+    """Wait for a connection; the new socket is non-blocking."""
+    conn, addr = await _retry(sock, sock.accept)
+    conn.setblocking(False)
+    return conn, addr
+
+
+async def sock_connect(sock: Socket, addr: Any) -> None:
+    """Connect.
+
+    Raises:
+        OSError: ConnectionRefusedError, TimeoutError ... as connect(2).
+    """
+    err = sock.connect_ex(addr)
+    if err in (errno.EINPROGRESS, errno.EAGAIN, errno.EALREADY):
+
+        def established() -> None:
+            again = sock.getsockopt(SOL_SOCKET, SO_ERROR)
+            if again:
+                raise OSError(again, os.strerror(again))
+            if not sock.connected():
+                raise BlockingIOError(errno.EAGAIN, "connecting")
+
+        await _retry(sock, established)
+    elif err:
+        raise OSError(err, f"connect to {addr}: {os.strerror(err)}")
+
+
+# --- transports --------------------------------------------------------------------------------
+
+
+class SocketTransport(asyncio.Transport):
+    """asyncio's transport over a connected stream socket of this stack."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: Socket,
+        protocol: asyncio.BaseProtocol,
+        server: Server | None = None,
+    ) -> None:
+        super().__init__({"socket": sock})
+        sock.setblocking(False)
+        self._loop = loop
+        self._sock = sock
+        self._server = server
+        self._buffer: list[memoryview] = []
+        self._size = 0
+        self._high, self._low = 256 * 1024, 64 * 1024
+        self._paused_writing = False
+        self._paused = False
+        self._eof_sent = False
+        self._eof_seen = False
+        self._write_eof = False
+        self._closing = False
+        self._lost = False
+        self._queued = False
+        self._protocol = protocol
+        self._extra["peername"] = _name(sock.getpeername)
+        self._extra["sockname"] = _name(sock.getsockname)
+        self._waker = _Waker(sock, self._schedule)
+        if server is not None:
+            server._attach(self)
+        loop.call_soon(protocol.connection_made, self)
+        self._schedule()
+
+    def __repr__(self) -> str:
+        state = "closing" if self._closing else "open"
+        return f"<SocketTransport {state} {self._extra['sockname']}-{self._extra['peername']}>"
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    # reading
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._schedule()
+
+    def is_reading(self) -> bool:
+        return not (self._paused or self._closing or self._eof_seen)
+
+    def _schedule(self) -> None:
+        """Look at the socket in the next turn of the loop (once, however many wake-ups)."""
+        if not self._queued and not self._lost:
+            self._queued = True
+            self._loop.call_soon(self._ready)
+
+    def _ready(self) -> None:
+        self._queued = False
+        if self._lost:
+            return
+        if self._buffer or self._write_eof:
+            self._flush()
+        if not self._lost and self.is_reading():
+            self._read()
+
+    def _read(self) -> None:
+        protocol: Any = self._protocol
+        try:
+            if isinstance(protocol, asyncio.BufferedProtocol):
+                buffer = protocol.get_buffer(-1)
+                n = self._sock.recv_into(buffer)
+                if n:
+                    protocol.buffer_updated(n)
+            else:
+                data = self._sock.recv(READ_BYTES)
+                n = len(data)
+                if n:
+                    protocol.data_received(data)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._fail(exc)
+            return
+        if n:
+            if self.is_reading():
+                self._schedule()
+            return
+        self._eof_seen = True
+        if not protocol.eof_received():
+            self.close()
+
+    # writing
+
+    def write(self, data: Any) -> None:
+        if self._write_eof or self._eof_sent:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if self._closing or not len(data):
+            return
+        view = memoryview(data).cast("B")
+        if not self._buffer:
+            try:
+                done = self._sock.send(view)
+            except (BlockingIOError, InterruptedError):
+                done = 0
+            except OSError as exc:
+                self._fail(exc)
+                return
+            if done == len(view):
+                return
+            view = view[done:]
+        # The caller may change its buffer after write() returns.
+        self._buffer.append(memoryview(bytes(view)))
+        self._size += len(view)
+        self._maybe_pause()
+
+    def _flush(self) -> None:
+        try:
+            while self._buffer:
+                view = self._buffer[0]
+                done = self._sock.send(view)
+                self._size -= done
+                if done < len(view):
+                    self._buffer[0] = view[done:]
+                else:
+                    self._buffer.pop(0)
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as exc:
+            self._fail(exc)
+            return
+        if self._paused_writing and self._size <= self._low:
+            self._paused_writing = False
+            self._protocol.resume_writing()  # type: ignore[attr-defined]
+        if not self._buffer:
+            if self._write_eof and not self._eof_sent:
+                self._eof_sent = True
+                try:
+                    self._sock.shutdown(SHUT_WR)
+                except OSError as exc:
+                    self._fail(exc)
+                    return
+            if self._closing:
+                self._finish(None)
+
+    def _maybe_pause(self) -> None:
+        if self._size > self._high and not self._paused_writing:
+            self._paused_writing = True
+            self._protocol.pause_writing()  # type: ignore[attr-defined]
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high = 256 * 1024 if high is None else high
+        self._low = self._high // 4 if low is None else low
+        if not 0 <= self._low <= self._high:
+            raise ValueError(f"high ({self._high}) must be >= low ({self._low}) must be >= 0")
+        self._maybe_pause()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._low, self._high
+
+    def get_write_buffer_size(self) -> int:
+        return self._size
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if not (self._write_eof or self._closing):
+            self._write_eof = True
+            self._flush()
+
+    # end
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            if not self._buffer:
+                self._loop.call_soon(self._finish, None)
+
+    def abort(self) -> None:
+        self._fail(None)
+
+    def _fail(self, exc: BaseException | None) -> None:
+        self._closing = True
+        self._buffer.clear()
+        self._size = 0
+        self._loop.call_soon(self._finish, exc)
+
+    def _finish(self, exc: BaseException | None) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self._waker.close()
+        try:
+            self._protocol.connection_lost(exc)  # type: ignore[arg-type]
+        finally:
+            self._sock.close()
+            if self._server is not None:
+                self._server._detach(self)
+
+
+def _name(get: Callable[[], Any]) -> Any:
+    try:
+        return get()
+    except OSError:
+        return None
+
+
+async def create_connection(
+    net: Any,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    host: str,
+    port: int,
+    *,
+    local_addr: tuple[str, int] | None = None,
+) -> tuple[SocketTransport, Any]:
+    """Connect from host `net`; as `loop.create_connection`."""
+    sock = Socket(net, AF_INET, SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        if local_addr is not None:
+            sock.bind(local_addr)
+        await sock_connect(sock, (host, port))
+    except BaseException:
+        sock.close()
+        raise
+    protocol = protocol_factory()
+    transport = SocketTransport(asyncio.get_running_loop(), sock, protocol)
+    return transport, protocol
+
+
+class Server(asyncio.AbstractServer):
+    """A listening socket that makes a transport per connection."""
+
+    def __init__(
+        self, sock: Socket, protocol_factory: Callable[[], asyncio.BaseProtocol], loop: Any
+    ) -> None:
+        self._sock: Socket | None = sock
+        self._factory = protocol_factory
+        self._loop = loop
+        self._active: set[SocketTransport] = set()
+        self._closed = loop.create_future()
+        self._queued = False
+        self._waker = _Waker(sock, self._schedule)
+        self._schedule()
+
+    @property
+    def sockets(self) -> tuple[Socket, ...]:
+        return () if self._sock is None else (self._sock,)
+
+    def _schedule(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._loop.call_soon(self._accept)
+
+    def _accept(self) -> None:
+        self._queued = False
+        while self._sock is not None:
+            try:
+                conn, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            conn.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            SocketTransport(self._loop, conn, self._factory(), self)
+
+    def _attach(self, transport: SocketTransport) -> None:
+        self._active.add(transport)
+
+    def _detach(self, transport: SocketTransport) -> None:
+        self._active.discard(transport)
+        self._maybe_done()
+
+    def _maybe_done(self) -> None:
+        if self._sock is None and not self._active and not self._closed.done():
+            self._closed.set_result(None)
+
+    def is_serving(self) -> bool:
+        return self._sock is not None
+
+    def get_loop(self) -> Any:
+        return self._loop
+
+    async def start_serving(self) -> None:
+        return None
+
+    async def serve_forever(self) -> None:
+        """Serve until cancelled or closed."""
+        try:
+            await asyncio.shield(self._closed)
+        except asyncio.CancelledError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop listening; connections go on."""
+        if self._sock is not None:
+            self._waker.close()
+            self._sock.close()
+            self._sock = None
+            self._maybe_done()
+
+    def close_clients(self) -> None:
+        """Close every connection of this server."""
+        for transport in list(self._active):
+            transport.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the listener and all of its connections are closed."""
+        await asyncio.shield(self._closed)
+
+
+async def create_server(
+    net: Any,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    host: str = "0.0.0.0",
+    port: int = 0,
+    *,
+    backlog: int = 128,
+) -> Server:
+    """Listen on host `net`; as `loop.create_server`."""
+    sock = Socket(net, AF_INET, SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return Server(sock, protocol_factory, asyncio.get_running_loop())
+
+
+async def open_connection(
+    net: Any,
+    host: str,
+    port: int,
+    *,
+    limit: int = 1 << 18,
+    local_addr: tuple[str, int] | None = None,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """As `asyncio.open_connection`, from host `net`."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=limit, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await create_connection(net, lambda: protocol, host, port, local_addr=local_addr)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def start_server(
+    net: Any,
+    client_connected_cb: Callable[
+        [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None
+    ],
+    host: str = "0.0.0.0",
+    port: int = 0,
+    *,
+    limit: int = 1 << 18,
+    backlog: int = 128,
+) -> Server:
+    """As `asyncio.start_server`, on host `net`."""
+    loop = asyncio.get_running_loop()
+
+    def factory() -> asyncio.StreamReaderProtocol:
+        reader = asyncio.StreamReader(limit=limit, loop=loop)
+        return asyncio.StreamReaderProtocol(reader, client_connected_cb, loop=loop)
+
+    return await create_server(net, factory, host, port, backlog=backlog)
+
+
+class DatagramTransport(asyncio.DatagramTransport):
+    """asyncio's transport over a datagram socket of this stack."""
+
+    def __init__(self, loop: Any, sock: Socket, protocol: Any, remote: Any) -> None:
+        super().__init__({"socket": sock})
+        self._loop = loop
+        self._sock = sock
+        self._protocol = protocol
+        self._remote = remote
+        self._closing = False
+        self._queued = False
+        self._extra["sockname"] = _name(sock.getsockname)
+        self._extra["peername"] = remote
+        self._waker = _Waker(sock, self._schedule)
+        loop.call_soon(protocol.connection_made, self)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._queued and not self._closing:
+            self._queued = True
+            self._loop.call_soon(self._read)
+
+    def _read(self) -> None:
+        self._queued = False
+        for _ in range(64):
+            if self._closing:
+                return
+            try:
+                data, addr = self._sock.recvfrom(65536)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._protocol.error_received(exc)
+                continue
+            self._protocol.datagram_received(data, addr)
+        self._schedule()
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        """Send one datagram; a full send buffer drops it, as UDP may."""
+        if self._closing:
+            return
+        try:
+            if self._remote is not None:
+                self._sock.send(data)
+            else:
+                self._sock.sendto(data, addr)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._protocol.error_received(exc)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._waker.close()
+            self._loop.call_soon(self._finish)
+
+    abort = close
+
+    def _finish(self) -> None:
+        try:
+            self._protocol.connection_lost(None)
+        finally:
+            self._sock.close()
+
+
+async def create_datagram_endpoint(
+    net: Any,
+    protocol_factory: Callable[[], asyncio.DatagramProtocol],
+    local_addr: tuple[str, int] | None = None,
+    remote_addr: tuple[str, int] | None = None,
+) -> tuple[DatagramTransport, Any]:
+    """As `loop.create_datagram_endpoint`, on host `net`."""
+    sock = Socket(net, AF_INET, SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if local_addr is not None:
+            sock.bind(local_addr)
+        if remote_addr is not None:
+            sock.connect(remote_addr)
+    except BaseException:
+        sock.close()
+        raise
+    protocol = protocol_factory()
+    loop = asyncio.get_running_loop()
+    return DatagramTransport(loop, sock, protocol, remote_addr), protocol
+
+
+# --- virtual time ------------------------------------------------------------------------------
+
+
+class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
+    """Instead of sleeping, run the virtual clock until the loop has something to do."""
+
+    loop: VirtualTimeLoop
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        loop = self.loop
+        clock = loop.clock
+        ready = loop._ready  # type: ignore[attr-defined]
+        if timeout is not None and timeout <= 0:
+            clock.run_until(clock.now_ns())
+            return super().select(0)
+        deadline = None
+        if timeout is not None:
+            deadline = clock.now_ns() + math.ceil(timeout * 1e9)
+        executor = getattr(loop, "_default_executor", None)
+        if deadline is None and executor is not None:
+            # Threads of an executor answer through a file descriptor, in real time.
+            if not clock.run_until_idle():
+                return super().select(0)
+            return super().select(None if not ready else 0)
+        clock.wait(lambda: bool(ready), None if deadline is None else deadline - clock.now_ns())
+        return super().select(0)
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop whose time is a VirtualClock: `asyncio.sleep(3600)` takes no time at all.
+
+    Coroutines, hosts and links share the clock, so a program with a fixed seed runs the same way
+    every time. When nothing is left that could wake a coroutine, `SimulationDeadlock` is raised.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self.clock = clock
+        selector = _VirtualSelector()
+        selector.loop = self
+        super().__init__(selector)
+        self._clock_resolution = 1e-9
+
+    def time(self) -> float:
+        """Virtual time in seconds."""
+        return self.clock.now_ns() / 1e9
+
+
+def run(main: Coroutine[Any, Any, Any], *, clock: Any) -> Any:
+    """`asyncio.run` in virtual time."""
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(clock)) as runner:
+        return runner.run(main)
