@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from e1000emu.clock import AsyncioClock, RealClock, SimulationDeadlock, VirtualClock
+from e1000emu.errors import E1000Error, LinkError, SnapshotError
+from e1000emu.links import pair
+from e1000emu.memory import DmaTable, FrameBatch, HostMemory, host_memory
+from e1000emu.misuse import MisuseError
+from e1000emu.models import Model
+from e1000emu.nic import Nic
 
-_HOME = {
-    "AsyncioClock": "clock",
-    "DmaTable": "memory",
-    "E1000Error": "errors",
-    "FrameBatch": "memory",
-    "HostMemory": "memory",
-    "LinkError": "errors",
-    "MisuseError": "misuse",
-    "Model": "models",
-    "Nic": "nic",
-    "RealClock": "clock",
-    "SimulationDeadlock": "clock",
-    "SnapshotError": "errors",
-    "VirtualClock": "clock",
-    "host_memory": "memory",
-    "pair": "links",
-}
-
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    try:
-        home = _HOME[name]
-    except KeyError:
-        raise AttributeError(f"module 'e1000emu' has no attribute {name!r}") from None
-    return getattr(import_module(f"e1000emu.{home}"), name)
+__all__ = [
+    "AsyncioClock",
+    "DmaTable",
+    "E1000Error",
+    "FrameBatch",
+    "HostMemory",
+    "LinkError",
+    "MisuseError",
+    "Model",
+    "Nic",
+    "RealClock",
+    "SimulationDeadlock",
+    "SnapshotError",
+    "VirtualClock",
+    "host_memory",
+    "pair",
+]

@@ -1,0 +1,273 @@
+"""Receive at the link and the doorbell: filters, FIFO, holding links, causes, hostile rings."""
+
+from __future__ import annotations
+
+import pytest
+
+from e1000emu.testing.fixtures import BENCH_MAC, Bench
+from e1000emu.testing.guest import RCTL_BSIZE, Rctl
+from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, rd, running, wr
+from tests.e1000emu.test_tx import usable
+
+RXT0, RXO, RXDMT0 = 0x80, 0x40, 0x10
+FIFO_BYTES = 48 * 1024
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return running()
+
+
+def test_frame_lands_in_memory_and_raises_rxt0(bench: Bench) -> None:
+    bench.link.inject(frame(100))
+    (got,) = bench.guest.receive()
+    assert got.data == frame(100)
+    assert rd(bench.nic, "ICR") & RXT0
+    assert rd(bench.nic, "RDH") == 1
+
+
+@pytest.mark.parametrize(
+    ("rctl", "dst", "taken"),
+    [
+        (0, BENCH_MAC, True),
+        (0, PEER, False),
+        (0, BROADCAST, False),
+        (Rctl.BAM, BROADCAST, True),
+        (Rctl.UPE, PEER, True),
+        (0, bytes.fromhex("01005e000001"), False),
+        (Rctl.MPE, bytes.fromhex("01005e000001"), True),
+    ],
+)
+def test_filters_by_control_bits(bench: Bench, rctl: int, dst: bytes, taken: bool) -> None:
+    bench.guest.setup_rx(Rctl.EN | Rctl.SECRC | rctl)
+    bench.link.inject(frame(dst=dst))
+    assert bool(bench.guest.receive()) == taken
+
+
+def test_multicast_table_and_vlan_table(bench: Bench) -> None:
+    nic, group = bench.nic, bytes.fromhex("01005e000001")
+    value = (group[5] << 8 | group[4]) >> 4 & 0xFFF
+    nic.mmio_write(0x5200 + 4 * (value >> 5), 1 << (value & 31))
+    bench.link.inject(frame(dst=group))
+    assert len(bench.guest.receive()) == 1
+    tagged = frame()[:12] + bytes.fromhex("81000005") + frame()[12:]
+    bench.guest.setup_rx(RX_ON | Rctl.VFE)
+    bench.link.inject(tagged)
+    assert bench.guest.receive() == []
+    nic.mmio_write(0x5600, 1 << 5)
+    bench.link.inject(tagged)
+    assert len(bench.guest.receive()) == 1
+
+
+def test_address_without_av_matches_nothing(bench: Bench) -> None:
+    nic = bench.nic
+    nic.mmio_write(0x5408, int.from_bytes(PEER[:4], "little"))
+    nic.mmio_write(0x540C, int.from_bytes(PEER[4:], "little"))
+    bench.link.inject(frame(dst=PEER))
+    assert bench.guest.receive() == []
+    nic.mmio_write(0x540C, 1 << 31 | int.from_bytes(PEER[4:], "little"))
+    bench.link.inject(frame(dst=PEER))
+    assert len(bench.guest.receive()) == 1
+
+
+def test_fcs_is_stored_unless_stripped(bench: Bench) -> None:
+    import zlib
+
+    bench.guest.setup_rx(RX_ON & ~Rctl.SECRC)
+    bench.link.inject(frame(100))
+    (got,) = bench.guest.receive()
+    assert got.data == frame(100) + zlib.crc32(frame(100)).to_bytes(4, "little")
+
+
+def test_receiver_off_drops(bench: Bench) -> None:
+    wr(bench.nic, "RCTL", 0)
+    assert bench.link.inject(frame(), hold=True) == 1
+    wr(bench.nic, "RCTL", int(RX_ON))
+    assert bench.guest.receive() == []
+
+
+def test_no_descriptor_waits_in_the_fifo_then_is_missed(bench: Bench) -> None:
+    guest, nic = bench.guest, bench.nic
+    guest.setup_rx(RX_ON, fill=0)
+    rd(nic, "ICR")
+    count = FIFO_BYTES // 1000 + 10
+    for _ in range(count):
+        bench.link.inject(frame(1000))
+    missed = nic.stats["MPC"]
+    assert 0 < missed < count
+    assert nic.stats["RNBC"] == count
+    assert rd(nic, "ICR") & RXO
+    assert nic.rx.engine.fifo_used <= FIFO_BYTES
+    assert rd(nic, "RDH") == 0
+    wr(nic, "RDT", 200)
+    assert len(guest.receive(refill=False)) == count - missed
+    assert nic.rx.engine.fifo_frames == 0
+
+
+def test_holding_link_keeps_what_does_not_fit(bench: Bench) -> None:
+    guest, nic = bench.guest, bench.nic
+    guest.setup_rx(RX_ON, fill=2)
+    assert bench.link.inject(*[frame()] * 5, hold=True) == 2
+    assert nic.stats["RNBC"] == 0
+    assert bench.link.rx_ready_calls == 0
+    wr(nic, "RDT", 4)
+    assert bench.link.rx_ready_calls == 1
+    wr(nic, "RDT", 6)
+    assert bench.link.rx_ready_calls == 1
+
+
+def test_link_loss_frees_a_held_batch(bench: Bench) -> None:
+    bench.guest.setup_rx(RX_ON, fill=1)
+    bench.link.inject(frame(), frame(), hold=True)
+    bench.link.set_carrier(False)
+    assert bench.link.rx_ready_calls == 1
+    assert bench.link.inject(frame(), hold=True) == 1
+
+
+@pytest.mark.parametrize(("rdmts", "at"), [(0, 128), (1, 64), (2, 32)])
+def test_rxdmt0_at_the_fraction(bench: Bench, rdmts: int, at: int) -> None:
+    bench.guest.setup_rx(RX_ON | rdmts << 8)
+    rd(bench.nic, "ICR")
+    for _ in range(255 - at - 1):
+        bench.link.inject(frame())
+    assert not rd(bench.nic, "ICR") & RXDMT0
+    bench.link.inject(frame())
+    assert rd(bench.nic, "ICR") & RXDMT0
+
+
+def test_small_packet_cause(bench: Bench) -> None:
+    wr(bench.nic, "RSRPD", 64)
+    rd(bench.nic, "ICR")
+    bench.link.inject(frame(200))
+    assert not rd(bench.nic, "ICR") & 0x10000
+    bench.link.inject(frame(60))
+    assert rd(bench.nic, "ICR") & 0x10000
+
+
+def test_checksum_offload_is_switched_by_rxcsum(bench: Bench) -> None:
+    ip = bytearray.fromhex("4500002e00010000401100000a0000010a000002")
+    total = sum(int.from_bytes(ip[i : i + 2], "big") for i in range(0, 20, 2))
+    total = (total & 0xFFFF) + (total >> 16)
+    ip[10:12] = (~total & 0xFFFF).to_bytes(2, "big")
+    data = frame(14, kind=0x0800) + bytes(ip) + bytes(26)
+    bench.link.inject(data)
+    assert bench.guest.receive()[0].status & 0x44 == 0x04
+    wr(bench.nic, "RXCSUM", 0x300)
+    bench.link.inject(data)
+    (got,) = bench.guest.receive()
+    assert got.status & 0x44 == 0x40
+    assert not got.errors
+    bench.link.inject(data[:15] + b"\1" + data[16:])
+    assert bench.guest.receive()[0].errors & 0x40
+
+
+def test_enabling_without_any_address_is_noted(bench: Bench) -> None:
+    nic = bench.nic
+    wr(nic, "RCTL", 0)
+    for i in range(16):
+        nic.mmio_write(0x5404 + 8 * i, 0)
+    wr(nic, "RCTL", 2)
+    assert nic.misuse.count("rx-no-address") == 1
+
+
+def test_jumbo_over_several_descriptors(bench: Bench) -> None:
+    bench.guest.setup_rx(RX_ON | Rctl.LPE)
+    bench.link.inject(frame(9000))
+    (got,) = bench.guest.receive()
+    assert got.data == frame(9000)
+    assert got.descriptors == 5
+
+
+# --- hostile (device.md section 3) ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rdlen", [0, 16, 64])
+def test_tiny_ring_is_off(bench: Bench, rdlen: int) -> None:
+    wr(bench.nic, "RDLEN", rdlen)
+    wr(bench.nic, "RDT", 1)
+    bench.link.inject(frame())
+    assert bench.guest.receive() == []
+    usable(bench)
+
+
+@pytest.mark.parametrize(("head", "tail"), [(0xFFFF, 3), (300, 3), (3, 0xFFFF), (0xFFFF, 0xFFFE)])
+def test_head_or_tail_beyond_the_ring(bench: Bench, head: int, tail: int) -> None:
+    wr(bench.nic, "RDH", head)
+    wr(bench.nic, "RDT", tail)
+    for _ in range(5):
+        bench.link.inject(*[frame(1000)] * 300)
+    usable(bench)
+
+
+def test_tail_equal_to_ring_size_is_accepted(bench: Bench) -> None:
+    wr(bench.nic, "RDT", 256)
+    bench.link.inject(*[frame()] * 10)
+    assert len(bench.guest.receive(refill=False)) == 10
+    usable(bench)
+
+
+def test_base_and_length_while_the_receiver_is_on(bench: Bench) -> None:
+    nic = bench.nic
+    wr(nic, "RDBAH", 0x77)
+    bench.link.inject(frame())
+    assert nic.misuse.count("rx-abort") == 1
+    wr(nic, "RDBAH", 0)
+    wr(nic, "RDLEN", 0xFFFFFFFF)
+    bench.link.inject(frame())
+    usable(bench)
+
+
+def test_all_ones_in_rctl(bench: Bench) -> None:
+    wr(bench.nic, "RCTL", 0xFFFFFFFF)
+    for size in (1, 14, 60, 1514, 9000):
+        bench.link.inject(frame(size))
+    usable(bench)
+
+
+@pytest.mark.parametrize("bits", range(8))
+def test_every_buffer_size_has_some_meaning(bench: Bench, bits: int) -> None:
+    rctl = Rctl.EN | Rctl.LPE | Rctl.SECRC | (bits & 3) << 16 | (bits >> 2) << 25
+    bench.guest.setup_rx(rctl)
+    bench.link.inject(frame(200))
+    assert bench.guest.receive()[0].data == frame(200)
+    usable(bench)
+
+
+def test_ring_at_the_end_of_the_address_space(bench: Bench) -> None:
+    wr(bench.nic, "RDBAL", 0xFFFFFFF0)
+    wr(bench.nic, "RDBAH", 0xFFFFFFFF)
+    bench.link.inject(*[frame()] * 300)
+    usable(bench)
+
+
+def test_oversize_frame_is_dropped_and_counted(bench: Bench) -> None:
+    bench.guest.setup_rx(RX_ON)
+    bench.link.inject(frame(1600))
+    assert bench.guest.receive() == []
+    assert bench.nic.stats["ROC"] == 1
+    usable(bench)
+
+
+def test_buffer_outside_memory_is_noted(bench: Bench) -> None:
+    bench.memory.write(bench.guest.rx.address(0), (1 << 50).to_bytes(8, "little"))
+    bench.link.inject(frame(), frame(61))
+    assert bench.nic.misuse.count("rx-data-abort") == 1
+    usable(bench)
+
+
+@pytest.mark.parametrize("size", [1, 13, 14, 17])
+def test_runts_with_vlan_mode_read_nothing_past_the_frame(bench: Bench, size: int) -> None:
+    nic = bench.nic
+    wr(nic, "CTRL", rd(nic, "CTRL") | 1 << 30)
+    bench.guest.setup_rx(RX_ON | Rctl.VFE | Rctl.UPE | Rctl.MPE | Rctl.SBP)
+    bench.link.inject((frame()[:12] + bytes.fromhex("8100"))[:size].ljust(size, b"\x81"))
+    usable(bench)
+
+
+def test_small_buffers_split_a_frame_over_80_descriptors(bench: Bench) -> None:
+    bench = running(rx_buffer_bytes=256)
+    bench.guest.setup_rx(Rctl.EN | Rctl.LPE | Rctl.SECRC | RCTL_BSIZE[256])
+    bench.link.inject(frame(16000))
+    (got,) = bench.guest.receive()
+    assert got.data == frame(16000)
+    assert got.descriptors == 63
