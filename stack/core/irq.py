@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from stack.core.softirq import irq_enter, irq_exit
+from stack.core.softirq import irq_exit
 
 IRQ_NONE = 0
 IRQ_HANDLED = 1
@@ -61,14 +61,14 @@ def handle_level_irq(net: Any, desc: irq_desc) -> None:
     """kernel/irq/chip.c: run the line's handlers until the level is down or nobody cares."""
     if not desc.actions or desc.depth:
         return
-    irq_enter(net)
+    net.hardirq_count += 1  # irq_enter
     try:
         rounds = 0
         while desc.level and not desc.depth:
             desc.count += 1
-            if handle_irq_event(desc) == IRQ_NONE:
-                # Nobody owns it (line shared with a device not yet probed): leave it, as a
-                # kernel would poll on; the next edge tries again.
+            if not handle_irq_event(desc):
+                # IRQ_NONE: nobody owns it (line shared with a device not yet probed). Leave it; the
+                # next edge tries again.
                 desc.unhandled += 1
                 break
             rounds += 1
@@ -81,8 +81,12 @@ def handle_level_irq(net: Any, desc: irq_desc) -> None:
 
 def handle_irq_event(desc: irq_desc) -> int:
     """kernel/irq/handle.c: call every handler of a shared line."""
+    actions = desc.actions
+    if len(actions) == 1:
+        action = actions[0]
+        return action.handler(desc.irq, action.dev_id)
     ret = IRQ_NONE
-    for action in tuple(desc.actions):
+    for action in tuple(actions):
         ret |= action.handler(desc.irq, action.dev_id)
     return ret
 

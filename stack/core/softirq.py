@@ -119,9 +119,9 @@ def __do_softirq(net: Any) -> None:
     net.softirq_count += 1
     try:
         while True:
-            pending = net.softirq_pending
+            order = _ORDER[net.softirq_pending]
             net.softirq_pending = 0
-            for nr in _ORDER[pending]:
+            for nr in order:
                 stats[nr] += 1
                 vec[nr](net)
             if not net.softirq_pending:
