@@ -6,7 +6,7 @@ Use them with ``pytest_plugins = ["e1000emu.testing.fixtures"]`` in a ``conftest
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,7 +39,7 @@ class Bench:
 
 
 def make_bench(
-    *, model: str = "82540EM", mac: bytes = BENCH_MAC, ram_bytes: int = 16 << 20, **ring_sizes: int
+    *, model: str = "82540EM", mac: bytes = BENCH_MAC, ram_bytes: int = 16 << 20, **ring_sizes: Any
 ) -> Bench:
     """Build a :class:`Bench`; `ring_sizes` go to :class:`GuestRings`."""
     from e1000emu.nic import Nic

@@ -226,6 +226,10 @@ class e1000_hw_stats:
         for name in self.__slots__:
             setattr(self, name, 0)
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> int: ...
+
 
 class e1000_adapter:
     """The driver's private part of a net_device (struct e1000_adapter)."""
@@ -285,6 +289,7 @@ class e1000_adapter:
         "total_tx_bytes",
         "total_tx_packets",
         "tx_abs_int_delay",
+        "tx_clean_mark",
         "tx_clean_tick",
         "tx_cmd",
         "tx_hang_count",
@@ -349,6 +354,7 @@ class e1000_adapter:
         self.hw_errors = 0
         self.restart_queue = 0
         self.detect_tx_hung = False
+        self.tx_clean_mark = 0
         self.tx_clean_tick = 0
         self.tx_hang_count = 0
         self.tx_timeout_count = 0

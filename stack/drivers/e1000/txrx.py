@@ -141,22 +141,22 @@ def e1000_clean_tx_irq(adapter: e1000_adapter) -> bool:
             adapter.restart_queue += 1
     if adapter.detect_tx_hung:
         adapter.detect_tx_hung = False
-        e1000_detect_tx_hang(adapter, packets)
+        e1000_detect_tx_hang(adapter)
     return not ring.pending()
 
 
-def e1000_detect_tx_hang(adapter: e1000_adapter, packets: int) -> None:
+def e1000_detect_tx_hang(adapter: e1000_adapter) -> None:
     """The hang check of e1000_main.c e1000_clean_tx_irq: a descriptor waits a second or more.
 
     Stops the queue, so that the stack's watchdog calls ndo_tx_timeout.
     """
     ring, net = adapter.tx_ring, adapter.net
     now = net.clock.now_ns()
-    if packets or not ring.pending():
+    done = adapter.netdev.stats.tx_packets
+    if done != adapter.tx_clean_mark or not ring.pending() or not adapter.tx_clean_tick:
+        adapter.tx_clean_mark = done
         adapter.tx_clean_tick = now
         return
-    if not adapter.tx_clean_tick:
-        adapter.tx_clean_tick = now
     waited = now - adapter.tx_clean_tick
     if waited >= TX_HANG_NS and not er32(adapter.hw, d.E1000_STATUS) & d.E1000_STATUS_TXOFF:
         adapter.tx_hang_count += 1
@@ -168,7 +168,8 @@ def e1000_detect_tx_hang(adapter: e1000_adapter, packets: int) -> None:
             ring.next_to_use,
             ring.next_to_clean,
         )
-        netif_stop_queue(adapter.netdev)
+        if not adapter.netdev.queue_stopped:  # the stack counts its five seconds from here
+            netif_stop_queue(adapter.netdev)
 
 
 # -- receive ---------------------------------------------------------------------------------------

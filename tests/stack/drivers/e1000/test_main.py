@@ -1,0 +1,281 @@
+"""Probe, open, close, reset, MTU, remove: e1000_main.c's control side against the emulated part."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from e1000emu.clock import VirtualClock
+from e1000emu.nic import Nic
+from e1000emu.testing.recorders import RecordingLink
+from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
+from stack.core.irq import disable_irq, enable_irq
+from stack.core.netdevice import netif_carrier_ok
+from stack.core.pci import (
+    PCI_COMMAND,
+    PCI_COMMAND_MASTER,
+    pci_stop_and_remove_bus_device,
+)
+from stack.drivers.e1000 import defs as d
+from stack.drivers.e1000 import e1000 as e
+from stack.drivers.e1000.main import e1000_shutdown
+from stack.host import Host
+from tests.stack.drivers.e1000.machine import (
+    MAC_A,
+    MAC_B,
+    MILLISECOND,
+    SECOND,
+    bring_up,
+    cabled,
+    recorded,
+)
+
+
+def test_probe_makes_an_interface_with_the_eeproms_address() -> None:
+    machine = recorded(up=False)
+    assert machine.dev.name == "eth0"
+    assert machine.dev.dev_addr == machine.dev.perm_addr == MAC_A
+    assert machine.pdev.driver is not None
+    assert machine.pdev.driver.name == "e1000"
+    assert not netif_carrier_ok(machine.dev)
+
+
+def test_probe_turns_bus_mastering_on_and_remove_off() -> None:
+    machine = recorded()
+    slot = machine.nic.slot
+    assert slot.config_read(PCI_COMMAND, 2) & PCI_COMMAND_MASTER
+    pci_stop_and_remove_bus_device(machine.pdev)
+    assert not slot.config_read(PCI_COMMAND, 2) & PCI_COMMAND_MASTER
+    assert "eth0" not in machine.host.dev_by_name
+
+
+def test_probe_resets_the_mac_through_the_io_bar() -> None:
+    clock = VirtualClock()
+    host = Host("a", clock=clock, inet=False)
+    nic = Nic(memory=host.dma_table(), irq=host.irq_line(10), link=RecordingLink(), clock=clock)
+    resets = nic.resets
+    io_writes: list[tuple[int, int]] = []
+    real = nic.io_write
+
+    def spy(off: int, value: int, size: int = 4) -> None:
+        io_writes.append((off, value))
+        real(off, value, size)
+
+    nic.io_write = spy  # type: ignore[method-assign]
+    assert host.pci_add(nic.slot, irq=10) is not None
+    assert (0, d.E1000_CTRL) in io_writes
+    assert any(off == 4 and value & d.E1000_CTRL_RST for off, value in io_writes)
+    assert nic.resets > resets
+
+
+def test_probe_of_a_bad_eeprom_is_eio_and_leaves_nothing() -> None:
+    clock = VirtualClock()
+    host = Host("a", clock=clock, inet=False)
+    nic = Nic(memory=host.dma_table(), irq=host.irq_line(10), link=RecordingLink(), clock=clock)
+    nic.eeprom.words[5] ^= 0x0100
+    before = host.ram.allocated_bytes
+    with pytest.raises(OSError, match="checksum") as error:
+        host.pci_add(nic.slot, irq=10)
+    assert error.value.errno == errno.EIO
+    assert "eth0" not in host.dev_by_name
+    assert host.ram.allocated_bytes == before
+
+
+def test_probe_with_a_group_address_in_the_eeprom_is_eio() -> None:
+    clock = VirtualClock()
+    host = Host("a", clock=clock, inet=False)
+    nic = Nic(memory=host.dma_table(), irq=host.irq_line(10), link=RecordingLink(), clock=clock)
+    words = nic.eeprom.words
+    words[0] |= 1
+    words[63] = (0xBABA - sum(words[:63])) & 0xFFFF
+    with pytest.raises(OSError, match="invalid MAC"):
+        host.pci_add(nic.slot, irq=10)
+
+
+def test_open_waits_for_autonegotiation_and_then_has_carrier() -> None:
+    machine = recorded(up=False)
+    assert dev_open(machine.dev) == 0
+    assert not netif_carrier_ok(machine.dev)
+    assert machine.host.wait_carrier("eth0")
+    assert (machine.adapter.link_speed, machine.adapter.link_duplex) == (1000, d.FULL_DUPLEX)
+
+
+def test_open_without_memory_is_enomem_and_can_be_tried_again() -> None:
+    machine = recorded(up=False)
+    ram = machine.host.ram
+    taken = []
+    size = 1 << 24
+    while size >= 4096:
+        try:
+            taken.append((ram.alloc(size, 64), size))
+        except MemoryError:
+            size //= 2
+    assert dev_open(machine.dev) == -errno.ENOMEM
+    for address, length in taken:
+        ram.free(address, length)
+    bring_up(machine)
+    machine.send(bytes(50))
+    assert len(machine.link.take()) == 1
+
+
+def test_ten_times_up_and_down_leaks_nothing_and_still_works() -> None:
+    a, b = cabled()
+    dev_close(a.dev)
+    dev_close(b.dev)
+    memory = a.host.ram.allocated_bytes, b.host.ram.allocated_bytes
+    for turn in range(10):
+        bring_up(a)
+        bring_up(b)
+        for number in range(100):
+            a.send(bytes([turn, number]) * 30)
+        a.run()
+        assert [frame[:2] for frame in b.received] == [bytes([turn, n]) for n in range(100)]
+        b.received.clear()
+        dev_close(a.dev)
+        dev_close(b.dev)
+        assert a.buffers_in_use() == b.buffers_in_use() == 0
+        assert (a.host.ram.allocated_bytes, b.host.ram.allocated_bytes) == memory
+
+
+def test_close_stops_dma_and_the_interrupt() -> None:
+    machine = recorded()
+    dev_close(machine.dev)
+    machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + bytes(50))
+    machine.run(5 * SECOND)
+    assert machine.received == []
+    assert not machine.host.irq_line(10).level
+    assert not machine.reg(d.E1000_RCTL) & d.E1000_RCTL_EN
+
+
+def test_close_with_frames_that_the_link_did_not_take() -> None:
+    machine = recorded()
+    machine.link.room = 0
+    for _ in range(50):
+        machine.send(bytes(50))
+    assert machine.buffers_in_use() > 0
+    dev_close(machine.dev)
+    assert machine.buffers_in_use() == 0
+
+
+@pytest.mark.parametrize("mtu", [68, 576, 1500, 1501, 2030, 4000, 9000, 16110])
+def test_change_mtu_carries_frames_of_that_size(mtu: int) -> None:
+    a, b = cabled()
+    for machine in (a, b):
+        assert dev_set_mtu(machine.dev, mtu) == 0
+        assert machine.host.wait_carrier("eth0")
+    a.run(2 * SECOND)
+    payload = bytes(number & 0xFF for number in range(mtu))
+    for _ in range(3):
+        a.send(payload)
+        a.run()
+    assert b.received == [payload] * 3
+    assert a.buffers_in_use() == b.buffers_in_use() == 0
+
+
+@pytest.mark.parametrize("mtu", [-1, 0, 67, 16111, 65535])
+def test_change_mtu_refuses_what_the_part_cannot(mtu: int) -> None:
+    machine = recorded(up=False)
+    assert dev_set_mtu(machine.dev, mtu) == -errno.EINVAL
+    assert machine.dev.mtu == 1500
+
+
+def test_change_mtu_while_down_is_used_at_open() -> None:
+    machine = recorded(up=False)
+    assert dev_set_mtu(machine.dev, 9000) == 0
+    bring_up(machine)
+    assert machine.reg(d.E1000_RCTL) & d.E1000_RCTL_LPE
+    assert machine.adapter.rx_buffer_len == e.E1000_RXBUFFER_4096
+
+
+def test_a_long_frame_at_mtu_1500_is_dropped_and_counted() -> None:
+    machine = recorded()
+    machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + bytes(1600))
+    machine.run(3 * SECOND)
+    assert machine.received == []
+    assert machine.adapter.stats.roc == 1
+
+
+def test_set_mac_address_moves_the_filter() -> None:
+    machine = recorded()
+    new = b"\x02\xaa\xbb\xcc\xdd\xee"
+    assert dev_set_mac_address(machine.dev, new) == 0
+    machine.link.inject(
+        MAC_A + MAC_B + b"\x88\xb5" + b"old" * 20, new + MAC_B + b"\x88\xb5" + b"new" * 20
+    )
+    machine.run()
+    assert machine.received == [b"new" * 20]
+    assert dev_set_mac_address(machine.dev, b"\x01\x00\x5e\0\0\1") == -errno.EADDRNOTAVAIL
+
+
+def test_mac_address_survives_down_and_up() -> None:
+    machine = recorded()
+    new = b"\x02\xaa\xbb\xcc\xdd\xee"
+    dev_set_mac_address(machine.dev, new)
+    dev_close(machine.dev)
+    bring_up(machine)
+    machine.link.inject(new + MAC_B + b"\x88\xb5" + bytes(50))
+    machine.run()
+    assert len(machine.received) == 1
+
+
+def test_pulled_cable_takes_the_carrier_and_plugging_gives_it_back() -> None:
+    machine = recorded()
+    machine.link.set_carrier(False)
+    machine.run(10 * MILLISECOND)
+    assert not netif_carrier_ok(machine.dev)
+    machine.link.set_carrier(True)
+    assert machine.host.wait_carrier("eth0")
+    machine.run()
+    machine.send(bytes(50))
+    assert len(machine.link.take()) == 1
+
+
+def test_lost_interrupts_are_made_good_by_the_watchdog() -> None:
+    machine = recorded()
+    disable_irq(machine.host, 10)
+    machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + bytes(50))
+    machine.nic.slot.bar_read(0, d.E1000_ICR, 4)  # the cause is gone: nobody polls
+    enable_irq(machine.host, 10)
+    machine.run(MILLISECOND)
+    assert machine.received == []
+    machine.run(3 * SECOND)
+    assert len(machine.received) == 1
+
+
+def test_shutdown_with_magic_packet_arms_the_wake_filter() -> None:
+    machine = recorded()
+    machine.adapter.wol = d.E1000_WUFC_MAG
+    dev_close(machine.dev)
+    wuc_wufc: dict[int, int] = {}
+    real = machine.adapter.hw.bar_write
+
+    def spy(bar: int, off: int, value: int, size: int) -> None:
+        if off in (d.E1000_WUC, d.E1000_WUFC):
+            wuc_wufc[off] = value
+        real(bar, off, value, size)
+
+    machine.adapter.hw.bar_write = spy
+    e1000_shutdown(machine.pdev)
+    assert wuc_wufc[d.E1000_WUFC] == d.E1000_WUFC_MAG
+    assert wuc_wufc[d.E1000_WUC] & d.E1000_WUC_PME_EN
+
+
+def test_host_close_removes_the_device_cleanly() -> None:
+    a, b = cabled()
+    for _ in range(20):
+        a.send(bytes(100))
+    a.host.close()
+    b.host.close()
+    a.clock.run_for(10 * SECOND)
+    assert a.buffers_in_use() == b.buffers_in_use() == 0
+
+
+def test_a_day_of_watchdogs_allocates_nothing() -> None:
+    machine = recorded()
+    machine.run(10 * SECOND)
+    before = machine.host.ram.allocated_bytes
+    machine.run(600 * SECOND)
+    assert machine.host.ram.allocated_bytes == before
+    assert machine.buffers_in_use() == 0
+    assert machine.adapter.hw_errors == 0
