@@ -356,7 +356,7 @@ class VirtualClock(_EventQueue):
         It first runs when somebody waits for, or runs, the clock. Returns the task: `.join()`
         gives the result. Tasks take turns in the order they were spawned, so runs repeat.
         """
-        task = _Task(self, lambda: fn(*args), name or getattr(fn, "__name__", "task"))
+        task = _Task(self, lambda: fn(*args), name or str(getattr(fn, "__name__", "task")))
         task.cond = _true
         self._tasks.append(task)
         task.thread.start()
@@ -501,17 +501,21 @@ class RealClock(_EventQueue):
             return True
         me = threading.get_ident()
         deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
-        while not cond():
-            left = None if deadline is None else deadline - time.monotonic_ns()
-            if left is not None and left <= 0:
-                return bool(cond())
-            if self._owner is None or self._owner == me:
-                self._run_once(left)
-            else:
-                # The loop's owner may stop running it (its own wait ended), hence the cap.
-                cap = 0.05 if self._thread is None else 1.0
-                self._cond.wait(cap if left is None else min(left / 1e9, cap))
-        return True
+        led = False
+        try:
+            while not cond():
+                left = None if deadline is None else deadline - time.monotonic_ns()
+                if left is not None and left <= 0:
+                    return bool(cond())
+                if self._owner is None or self._owner == me:
+                    led = True
+                    self._run_once(left)
+                else:
+                    self._cond.wait(None if left is None else left / 1e9)
+            return True
+        finally:
+            if led and self._owner is None:
+                self._cond.notify_all()  # another sleeper has to run the loop now
 
     def _run_once(self, limit_ns: int | None) -> None:
         """One turn of the loop: run what is due, poll at most `limit_ns`. Lock held on entry."""

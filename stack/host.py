@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.dma import DmaTable, HostMemory
 from fastpath.skbuff import SkbPool
@@ -103,6 +103,10 @@ class Host:
         "timers_deferrable",
         "udp_table",
     )
+
+    if TYPE_CHECKING:  # each subsystem's init function sets its own
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(
         self,

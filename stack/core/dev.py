@@ -234,7 +234,7 @@ def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
         sd.xmit_recursion += 1
         try:
             if skbs:
-                skbs = dev_hard_start_xmit(skbs, dev)
+                skbs = dev_hard_start_xmit(skbs, dev) or []
         finally:
             sd.xmit_recursion -= 1
         if not skbs:
@@ -481,9 +481,11 @@ def _gso_in_software(skb: sk_buff, dev: net_device, features: int) -> list[sk_bu
     return segs
 
 
-def _drop_tx(skb: sk_buff, dev: net_device, reason: int) -> None:
+def _drop_tx(skb: sk_buff, dev: net_device, reason: int) -> list[sk_buff] | None:
+    """Count and free a packet that cannot be sent as it is. Takes ownership of skb."""
     dev.stats.tx_dropped += 1
     kfree_skb_reason(dev.net, skb, reason)
+    return None
 
 
 def vlan_insert_tag_set(skb: sk_buff) -> bool:
@@ -631,9 +633,10 @@ def __netif_receive_skb_core(skb: sk_buff) -> int:
         skb.skb_iif = dev.ifindex
     proto = skb.protocol
     if proto in (ETH_P_8021Q, ETH_P_8021AD):
-        skb = skb_vlan_untag(skb)
-        if skb is None:
+        untagged = skb_vlan_untag(skb)
+        if untagged is None:
             return NET_RX_DROP
+        skb = untagged
         proto = skb.protocol
     while True:
         if net.ptype_all or dev.ptype_specific:

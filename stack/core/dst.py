@@ -98,7 +98,7 @@ class dst_entry:
         flags: int = 0,
         obsolete: int = DST_OBSOLETE_NONE,
     ) -> None:
-        self.dev = dev
+        self.dev: Any = dev
         self.ops = ops
         self.net = dev.net if net is None and dev is not None else net
         self.flags = flags

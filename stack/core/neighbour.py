@@ -31,6 +31,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.netdevice import net_device
+from stack.core.snmp import _Mib
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 
 # include/uapi/linux/neighbour.h
@@ -129,7 +130,7 @@ class hh_cache:
         self.hh_data = b""
 
 
-class neigh_statistics:
+class neigh_statistics(_Mib):
     """struct neigh_statistics: /proc/net/stat/arp_cache."""
 
     __slots__ = (
@@ -145,10 +146,6 @@ class neigh_statistics:
         "table_fulls",
         "unres_discards",
     )
-
-    def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
 
 
 class neighbour:

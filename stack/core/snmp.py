@@ -8,6 +8,7 @@ is a slot update. Gauges that Linux computes when it prints (Forwarding ...) are
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 
 class _Mib:
@@ -15,6 +16,12 @@ class _Mib:
 
     __slots__: tuple[str, ...] = ()
     _initial: dict[str, int] = {}
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: int) -> None: ...
 
     def __init__(self) -> None:
         for name in self.__slots__:
