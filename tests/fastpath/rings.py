@@ -203,7 +203,7 @@ class Rx:
     filter: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ram = HostMemory(1 << 21)
+        self.ram = HostMemory(1 << 22)
         self.dma = DmaTable()
         self.dma.add(self.ram.base, self.ram.buffer)
         self.stats = Stats()
