@@ -426,6 +426,7 @@ class RealClock(_EventQueue):
         "_thread",
         "_wake_r",
         "_wake_w",
+        "error",
         "lock",
     )
 
@@ -444,6 +445,7 @@ class RealClock(_EventQueue):
         self._owner: int | None = None  # ident of the thread inside the loop
         self._polling = False
         self._stop = False
+        self.error: BaseException | None = None  # what ended the thread
 
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC in ns."""
@@ -507,6 +509,8 @@ class RealClock(_EventQueue):
                 left = None if deadline is None else deadline - time.monotonic_ns()
                 if left is not None and left <= 0:
                     return bool(cond())
+                if self.error is not None:
+                    raise ClockError("the clock's thread ended by an exception") from self.error
                 if self._owner is None or self._owner == me:
                     led = True
                     self._run_once(left)
@@ -591,8 +595,14 @@ class RealClock(_EventQueue):
 
     def _main(self) -> None:
         with self.lock:
-            while not self._stop:
-                self._run_once(None)
+            try:
+                while not self._stop:
+                    self._run_once(None)
+            except BaseException as exc:
+                self.error = exc
+                raise
+            finally:
+                self._cond.notify_all()
 
     def stop(self) -> None:
         """Stop the thread that `start` made and wait for it."""
@@ -617,6 +627,7 @@ class RealClock(_EventQueue):
                 if left is not None and left <= 0:
                     return False
                 self._run_once(left)
+            self._cond.notify_all()
         return until is not None and bool(until())
 
     def request_stop(self) -> None:

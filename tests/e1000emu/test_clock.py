@@ -286,6 +286,15 @@ def test_real_clock_run_until_and_request_stop(real):
     assert not real.run(lambda: False)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_exception_in_the_thread_reaches_those_who_wait(real):
+    real.start()
+    real.call_at(real.now_ns() + MS, lambda: 1 // 0)
+    with real.lock, pytest.raises(ClockError) as info:
+        real.wait(lambda: False)
+    assert isinstance(info.value.__cause__, ZeroDivisionError)
+
+
 def test_two_threads_without_a_loop_thread_share_the_loop(real):
     """Whoever waits first runs the loop; when it is done the other takes over."""
     out = []
