@@ -1,0 +1,200 @@
+"""Segmentation: against the twin, scapy as the foreign judge, and hostile headers."""
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastpath import skbuff as S
+from fastpath._ref import gso as ref
+from fastpath.dma import HostMemory
+from fastpath.gso import (
+    skb_gso_network_seglen,
+    skb_gso_segment,
+    skb_gso_validate_network_len,
+    udp_rcv_segment,
+)
+from tests.fastpath.frames import tcp, udp
+
+TS = b"\x01\x01\x08\x0a\0\0\0\1\0\0\0\2"
+
+
+class Host:
+    def __init__(self) -> None:
+        self.mem = HostMemory(8 << 20)
+        self.small = S.SkbPool(self.mem, 2048, 512)
+        self.pages = S.SkbPool(self.mem, 32768, 64)
+
+    def skb(
+        self, frame: bytes, size: int, kind: int, *, net: int = 14, l4: int = 34, linear: int = 0
+    ) -> S.sk_buff:
+        """The frame with its payload in pages, headers (and `linear` bytes more) in the head."""
+        n = min(len(frame), (l4 + 60 if linear == 0 else linear))
+        skb = S.alloc_skb(self.small, n, 64)
+        S.skb_put_data(skb, frame[:n])
+        S.skb_add_data(skb, self.pages, frame, n, len(frame) - n)
+        S.skb_reset_mac_header(skb)
+        S.skb_set_network_header(skb, net)
+        S.skb_set_transport_header(skb, l4)
+        skb.gso_size, skb.gso_type, skb.ip_summed = size, kind, S.CHECKSUM_PARTIAL
+        return skb
+
+
+def cut(h: Host, skb: S.sk_buff, **kw: bool) -> list[bytes]:
+    segs = skb_gso_segment(skb, h.small, **kw)
+    out = [S.skb_to_bytes(s) for s in segs]
+    S.kfree_skb_list(segs)
+    return out
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    n=st.integers(0, 9000),
+    size=st.integers(1, 3000),
+    v6=st.booleans(),
+    is_udp=st.booleans(),
+    flags=st.sampled_from([0x10, 0x18, 0x19, 0x99, 0xD8]),
+    fixed=st.booleans(),
+    options=st.sampled_from([b"", TS]),
+    seq=st.sampled_from([1, 0xFFFFFFF0]),
+)
+def test_segments_equal_the_twins(
+    n: int, size: int, v6: bool, is_udp: bool, flags: int, fixed: bool, options: bytes, seq: int
+) -> None:
+    size = max(size, n // 300 + 1)
+    payload = bytes(i * 31 & 0xFF for i in range(n))
+    if is_udp:
+        frame, kind = udp(payload, v6=v6), S.SKB_GSO_UDP_L4
+    else:
+        frame = tcp(payload, v6=v6, flags=flags, options=options, seq=seq)
+        kind = S.SKB_GSO_TCPV6 if v6 else S.SKB_GSO_TCPV4
+    if fixed:
+        kind |= S.SKB_GSO_TCP_FIXEDID
+    h = Host()
+    skb = h.skb(frame, size, kind, l4=54 if v6 else 34)
+    want = ref.segment(frame, 14, 54 if v6 else 34, size, kind)
+    assert cut(h, skb) == want
+    for s in skb_gso_segment(skb, h.small, csum_partial=True):
+        assert s.ip_summed == S.CHECKSUM_PARTIAL
+        assert S.skb_checksum_help(s)
+        got = S.skb_to_bytes(s)
+        assert got == want.pop(0)
+        S.kfree_skb(s)
+    assert not want
+    assert skb.users == 1
+    S.kfree_skb(skb)
+    assert (h.small.in_use, h.pages.in_use) == (0, 0)
+
+
+def test_scapy_finds_right_lengths_and_checksums() -> None:
+    from scapy.layers.inet import IP, TCP
+    from scapy.layers.l2 import Ether
+
+    h = Host()
+    skb = h.skb(tcp(bytes(range(256)) * 40, flags=0x19, options=TS), 1448, S.SKB_GSO_TCPV4)
+    frames = cut(h, skb)
+    assert len(frames) == 8
+    for i, f in enumerate(frames):
+        p = Ether(f)
+        assert p[TCP].flags == ("FPA" if i == 7 else "A")
+        assert (p[IP].id, p[TCP].seq) == (i, 1 + 1448 * i)
+        del p[IP].chksum, p[IP].len, p[TCP].chksum
+        assert bytes(p) == f
+
+
+def test_segments_keep_what_belongs_to_the_packet() -> None:
+    h = Host()
+    skb = h.skb(tcp(bytes(3000)), 1000, S.SKB_GSO_TCPV4)
+    skb.dev, skb.dst, skb.sk, skb.destructor = object(), object(), object(), lambda s: None
+    skb.priority, skb.mark, skb.vlan_tci, skb.vlan_proto, skb.protocol = 1, 2, 3, 0x8100, 0x800
+    for s in skb_gso_segment(skb, h.small):
+        assert (s.dev, s.dst, s.sk, s.destructor) == (skb.dev, skb.dst, skb.sk, None)
+        assert (s.priority, s.mark, s.vlan_tci, s.vlan_proto, s.protocol) == (
+            1,
+            2,
+            3,
+            0x8100,
+            0x800,
+        )
+        assert (s.gso_size, s.gso_segs, s.gso_type) == (0, 0, 0)
+        assert (S.skb_network_offset(s), S.skb_transport_offset(s)) == (14, 34)
+
+
+def test_large_segments_go_by_reference() -> None:
+    h = Host()
+    frame = tcp(bytes(range(256)) * 100)
+    skb = h.skb(frame, 9000, S.SKB_GSO_TCPV4)
+    assert cut(h, skb) == ref.segment(frame, 14, 34, 9000, S.SKB_GSO_TCPV4)
+
+
+def test_exhaustion_leaks_nothing() -> None:
+    h = Host()
+    few = S.SkbPool(h.mem, 2048, 4)
+    skb = h.skb(tcp(bytes(10000)), 1000, S.SKB_GSO_TCPV4)
+    with pytest.raises(MemoryError, match="exhausted"):
+        skb_gso_segment(skb, few)
+    assert few.in_use == 0
+    S.kfree_skb(skb)
+    assert (h.small.in_use, h.pages.in_use) == (0, 0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(min_size=0, max_size=120),
+    st.integers(0, 130),
+    st.integers(0, 130),
+    st.integers(0, 70000),
+    st.sampled_from([0, 1, 16, 1 << 17, 9, 0xFFFFFFFF]),
+    st.booleans(),
+)
+def test_hostile_headers_raise_or_segment(
+    data: bytes, net: int, l4: int, size: int, kind: int, plausible: bool
+) -> None:
+    h = Host()
+    if plausible:
+        data = tcp(b"x" * 30)[: len(data)]
+    skb = S.skb_from_bytes(h.small, data, 64)
+    skb.network_header, skb.transport_header = 64 + net, 64 + l4
+    skb.gso_size, skb.gso_type = size, kind
+    with contextlib.suppress(ValueError):
+        S.kfree_skb_list(skb_gso_segment(skb, h.small))
+    S.kfree_skb(skb)
+    assert h.small.in_use == 0
+
+
+def test_seglen() -> None:
+    h = Host()
+    skb = h.skb(tcp(bytes(5000), options=TS), 1448, S.SKB_GSO_TCPV4)
+    assert skb_gso_network_seglen(skb) == 1500
+    assert skb_gso_validate_network_len(skb, 1500)
+    assert not skb_gso_validate_network_len(skb, 1499)
+
+
+@pytest.mark.parametrize("size", [64, 1500])
+def test_udp_rcv_segment_gives_the_datagrams_back(size: int) -> None:
+    h = Host()
+    payload = bytes(i & 0xFF for i in range(size * 4 + 10))
+    skb = h.skb(udp(payload, saddr=5), size, S.SKB_GSO_UDP_L4)
+    S.skb_pull(skb, 34)
+    segs = udp_rcv_segment(skb, h.small)
+    assert skb.users == 0
+    got = b""
+    for s in segs:
+        assert s.transport_header == s.data_offset
+        assert S.skb_csum_unnecessary(s)
+        assert S.skb_copy_bits(s, -8, 4) == (5).to_bytes(4, "big")
+        got += S.skb_to_bytes(s)[8:]
+    assert [len(s) - 8 for s in segs] == [size] * 4 + [10]
+    assert got == payload
+    S.kfree_skb_list(segs)
+    assert (h.small.in_use, h.pages.in_use) == (0, 0)
+
+
+def test_udp_rcv_segment_frees_malformed() -> None:
+    h = Host()
+    skb = h.skb(tcp(bytes(100)), 10, S.SKB_GSO_TCPV4)
+    S.skb_pull(skb, 34)
+    with pytest.raises(ValueError, match="not UDP"):
+        udp_rcv_segment(skb, h.small)
+    assert (h.small.in_use, h.pages.in_use) == (0, 0)
