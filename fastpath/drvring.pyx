@@ -18,6 +18,7 @@ from fastpath.gro cimport HELD, MERGED, GroTable, gro_info
 from fastpath.skbuff cimport (
     SUM_UNNECESSARY,
     SkbPool,
+    mem_free,
     sk_buff,
     skb_buf,
     skb_buf_drop,
@@ -120,7 +121,7 @@ cdef class _ring:
             return
         self.desc_ = NULL
         PyBuffer_Release(&self.view)
-        mem.free(self.dma, self.count * 16)
+        mem_free(mem, self.dma, self.count * 16)
 
     @property
     def size_bytes(self):

@@ -119,3 +119,4 @@ cdef int skb_do_add_frag(sk_buff skb, skb_buf *b, uint32_t off, uint32_t len) no
 cdef int skb_do_share(sk_buff dst, sk_buff src, uint32_t off, uint32_t n) noexcept
 cdef void skb_do_copy(sk_buff skb, uint32_t off, uint8_t *dst, uint32_t n) noexcept
 cdef uint32_t skb_do_csum(sk_buff skb, uint32_t off, uint32_t n, uint32_t acc) noexcept
+cdef int mem_free(object mem, uint64_t dma, uint64_t n) except -1

@@ -60,6 +60,16 @@ cdef extern from "skb_body.h":
     void skb_core_pull_tail(skb_core *s, uint32_t n)
     uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *src, uint64_t n)
 
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX >= 0x030D0000
+    #define SKB_FINALIZING() Py_IsFinalizing()
+    #else
+    #define SKB_FINALIZING() _Py_IsFinalizing()
+    #endif
+    """
+    bint SKB_FINALIZING()
+
 CHECKSUM_NONE = 0
 CHECKSUM_UNNECESSARY = 1
 CHECKSUM_COMPLETE = 2
@@ -95,7 +105,14 @@ cdef void pool_release(skb_pool *pool) noexcept:
     PyMem_Free(p.bufs)
     PyMem_Free(p)
     Py_DECREF(mem)
-    mem.free(dma, n)
+    mem_free(mem, dma, n)
+
+
+cdef int mem_free(mem, uint64_t dma, uint64_t n) except -1:
+    """mem.free(), except at interpreter exit, where Python code may be half gone."""
+    if not SKB_FINALIZING():
+        mem.free(dma, n)
+    return 0
 
 
 cdef int pool_check(SkbPool pool) except -1:

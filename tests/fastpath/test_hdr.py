@@ -1,0 +1,360 @@
+"""Views and writers: every member against the twin's table, scapy as the foreign judge, bounds."""
+
+import gc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastpath import hdr as H
+from fastpath import skbuff as S
+from fastpath._ref import hdr as ref
+from fastpath.dma import HostMemory
+from tests.fastpath.frames import ipv4, tcp, udp
+
+MEM = HostMemory(4 << 20)
+POOL = S.SkbPool(MEM, 2048, 64)
+WHERE = {
+    "ethhdr": ("eth_hdr", "mac_header"),
+    "vlan_ethhdr": ("vlan_eth_hdr", "mac_header"),
+    "arphdr": ("arp_hdr", "network_header"),
+    "iphdr": ("ip_hdr", "network_header"),
+    "ipv6hdr": ("ipv6_hdr", "network_header"),
+    "icmphdr": ("icmp_hdr", "transport_header"),
+    "igmphdr": ("igmp_hdr", "transport_header"),
+    "udphdr": ("udp_hdr", "transport_header"),
+    "tcphdr": ("tcp_hdr", "transport_header"),
+}
+CASES = [(h, m) for h, members in ref.MEMBERS.items() for m in members]
+
+
+def view_of(header: str, data: bytes) -> tuple[S.sk_buff, object]:
+    skb = S.skb_from_bytes(POOL, data, 32)
+    make, where = WHERE[header]
+    setattr(skb, where, 32)
+    return skb, getattr(H, make)(skb)
+
+
+@pytest.mark.parametrize("header", list(ref.MEMBERS))
+def test_views_offer_exactly_the_table(header: str) -> None:
+    _, view = view_of(header, bytes(60))
+    members = {n for n in dir(view) if not n.startswith("_")}
+    assert members - {"options"} == set(ref.MEMBERS[header])
+    assert repr(view).startswith(f"<{header} ")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(CASES), st.binary(min_size=60, max_size=60), st.integers(0, (1 << 128) - 1))
+def test_members_read_and_write_as_the_twin(case: tuple[str, str], data: bytes, value: int) -> None:
+    header, name = case
+    skb, view = view_of(header, data)
+    assert getattr(view, name) == ref.get(header, name, data)
+    new: int | bytes = value
+    if ref.MEMBERS[header][name].raw:
+        new = value.to_bytes(16, "big")[:6]
+    want = bytearray(data)
+    ref.put(header, name, want, new)
+    setattr(view, name, new)
+    assert S.skb_to_bytes(skb) == want
+    S.kfree_skb(skb)
+
+
+@pytest.mark.parametrize("case", CASES, ids=".".join)
+def test_short_freed_and_unset_headers_raise(case: tuple[str, str]) -> None:
+    header, name = case
+    size = ref.SIZES[header]
+    skb, view = view_of(header, bytes(size))
+    value = b"abcdef" if ref.MEMBERS[header][name].raw else 1
+    getattr(view, name)
+    for break_it in (lambda: S.skb_trim(skb, size - 1), lambda: S.kfree_skb(skb)):
+        break_it()
+        with pytest.raises(IndexError, match="header view"):
+            getattr(view, name)
+        with pytest.raises(IndexError, match="header view"):
+            setattr(view, name, value)
+    assert "header view" in repr(view)
+    other = S.skb_from_bytes(POOL, bytes(60))
+    for off in (S.HEADER_UNSET, 60, 0xFFFFFFF0, 61 - size):
+        setattr(other, WHERE[header][1], off)
+        with pytest.raises(IndexError, match="header view"):
+            getattr(getattr(H, WHERE[header][0])(other), name)
+
+
+def test_a_view_keeps_its_skb_alive() -> None:
+    skb, view = view_of("udphdr", b"\0\1\0\2\0\3\0\4")
+    del skb
+    gc.collect()
+    assert (view.source, view.dest, view.len, view.check) == (1, 2, 3, 4)
+
+
+def test_wrong_values_raise() -> None:
+    _, view = view_of("ethhdr", bytes(20))
+    with pytest.raises(ValueError, match="6 bytes"):
+        view.h_dest = b"abc"
+    with pytest.raises(TypeError):
+        view.h_dest = None
+    with pytest.raises(TypeError):
+        view.h_proto = b"x"
+    with pytest.raises(TypeError):
+        H.ip_hdr(None)
+    _, view = view_of("iphdr", bytes(20))
+    view.ttl = -1
+    assert view.ttl == 255
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(min_size=20, max_size=80), st.integers(20, 80))
+def test_options_never_reach_past_the_data(data: bytes, cut: int) -> None:
+    for header, at, high in (("iphdr", 0, False), ("tcphdr", 12, True)):
+        skb, view = view_of(header, data[:cut])
+        want = ref.options(data, 20, at, high)
+        length = (data[at] >> 4 if high else data[at] & 15) * 4
+        if max(length, 20) <= len(skb):
+            assert view.options == want
+        else:
+            with pytest.raises(IndexError):
+                _ = view.options
+        S.kfree_skb(skb)
+
+
+def test_views_at_an_offset_from_data() -> None:
+    frame = tcp(b"abc", sport=77)
+    skb = S.skb_from_bytes(POOL, frame, 16)
+    assert H.ethhdr_at(skb, 0).h_proto == 0x800
+    assert H.iphdr_at(skb, 14).protocol == 6
+    assert H.tcphdr_at(skb, 34).source == 77
+    S.skb_pull(skb, 34)
+    assert H.iphdr_at(skb, -20).daddr == 0x0A000002
+    for bad in (-51, 24, 1 << 40, -(1 << 40)):
+        with pytest.raises(IndexError):
+            H.iphdr_at(skb, bad)
+
+
+u8, u16, u32 = st.integers(0, 255), st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
+opts = st.integers(0, 10).flatmap(lambda n: st.binary(min_size=4 * n, max_size=4 * n))
+
+
+@settings(max_examples=80, deadline=None)
+@given(u8, st.integers(0, 100000), u16, u16, u8, u8, u32, u32, opts)
+def test_ip_push(
+    tos: int, length: int, ident: int, frag: int, ttl: int, proto: int, s: int, d: int, o: bytes
+) -> None:
+    skb = S.alloc_skb(POOL, 0, 128)
+    H.ip_push(skb, tos, length, ident, frag, ttl, proto, s, d, o)
+    assert S.skb_to_bytes(skb) == ref.ip_header(tos, length, ident, frag, ttl, proto, s, d, o)
+    assert skb.network_header == skb.data_offset
+    assert H.ip_fast_csum_ok(skb)
+    iph = H.ip_hdr(skb)
+    assert iph.options == o
+    assert H.ip_decrease_ttl(iph) == (ttl - 1) & 255
+    assert H.ip_fast_csum_ok(skb)
+    iph.check = 0
+    assert not H.ip_fast_csum_ok(skb)
+    H.ip_send_check(iph)
+    assert H.ip_fast_csum_ok(skb)
+    S.kfree_skb(skb)
+
+
+@settings(max_examples=80, deadline=None)
+@given(u16, u16, u32, u32, u8, u16, u16, opts, st.binary(max_size=50))
+def test_tcp_and_udp_push(
+    sport: int,
+    dport: int,
+    seq: int,
+    ack: int,
+    flags: int,
+    window: int,
+    urg: int,
+    o: bytes,
+    body: bytes,
+) -> None:
+    skb = S.skb_from_bytes(POOL, body, 128)
+    H.tcp_push(skb, sport, dport, seq, ack, flags, window, urg, o)
+    assert (
+        S.skb_to_bytes(skb) == ref.tcp_header(sport, dport, seq, ack, flags, window, urg, o) + body
+    )
+    assert H.tcp_hdr_fields(skb) == (sport, dport, seq, ack, 5 + len(o) // 4, flags, window, urg)
+    assert H.tcp_hdr_validate(skb) == 20 + len(o)
+    skb.network_header = skb.transport_header
+    H.tcp_v4_fill_cb(skb)
+    end = seq + len(body) + (flags & 1) + (flags >> 1 & 1)
+    assert (skb.seq, skb.end_seq, skb.ack_seq, skb.tcp_flags) == (seq, end & 0xFFFFFFFF, ack, flags)
+    S.kfree_skb(skb)
+    skb = S.skb_from_bytes(POOL, body, 128)
+    H.udp_push(skb, sport, dport, seq, window)
+    assert S.skb_to_bytes(skb) == ref.udp_header(sport, dport, seq, window) + body
+    S.kfree_skb(skb)
+
+
+def test_timestamp_option_push_and_parse() -> None:
+    skb = S.alloc_skb(POOL, 0, 128)
+    H.tcp_push_ts(skb, 1, 2, 3, 4, 0x10, 5, 6, 0x11223344, 0x55667788)
+    option = bytes.fromhex("0101080a1122334455667788")
+    assert S.skb_to_bytes(skb) == ref.tcp_header(1, 2, 3, 4, 0x10, 5, 6, option)
+    assert H.tcp_parse_ts(skb) == (0x11223344, 0x55667788)
+    H.tcp_hdr(skb).doff = 5
+    assert H.tcp_parse_ts(skb) is None
+
+
+def test_pushes_check_room_and_options() -> None:
+    skb = S.alloc_skb(POOL, 0, 10)
+    with pytest.raises(ValueError, match="only 10"):
+        H.ip_push(skb, 0, 0, 0, 0, 0, 0, 0, 0)
+    with pytest.raises(ValueError, match="options"):
+        H.ip_push(skb, 0, 0, 0, 0, 0, 0, 0, 0, b"abc")
+    with pytest.raises(ValueError, match="options"):
+        H.tcp_push(skb, 0, 0, 0, 0, 0, 0, 0, bytes(44))
+    with pytest.raises(ValueError, match="6 bytes"):
+        H.eth_header_push(skb, b"", bytes(6), 0)
+    with pytest.raises(OverflowError):
+        H.tcp_push(skb, 0, 0, 1 << 32, 0, 0, 0, 0)
+    assert len(skb) == 0
+
+
+def test_scapy_agrees_on_whole_packets() -> None:
+    from scapy.layers.inet import ICMP, IP, TCP, UDP
+    from scapy.layers.inet6 import IPv6
+    from scapy.layers.l2 import ARP, Ether
+
+    mac, bcast = b"\2\0\0\0\0\1", b"\xff" * 6
+    skb = S.skb_from_bytes(POOL, b"payload", 128)
+    H.tcp_push(skb, 1000, 80, 5, 6, 0x18, 7, 0, b"\2\4\5\xb4")
+    H.tcp_v4_send_check(skb, 0x0A000001, 0x0A000002)
+    H.ip_push(skb, 0, 20 + len(skb), 1, 0x4000, 64, 6, 0x0A000001, 0x0A000002)
+    H.eth_header_push(skb, bcast, mac, 0x800)
+    want = (
+        Ether(src="02:00:00:00:00:01", dst="ff:ff:ff:ff:ff:ff")
+        / IP(src="10.0.0.1", dst="10.0.0.2", id=1, flags="DF")
+        / TCP(sport=1000, dport=80, seq=5, ack=6, flags="PA", window=7, options=[("MSS", 1460)])
+        / b"payload"
+    )
+    assert S.skb_to_bytes(skb) == bytes(want)
+
+    for v6 in (False, True):
+        skb = S.skb_from_bytes(POOL, b"payload", 128)
+        H.udp_push(skb, 53, 5353, 15, 0)
+        if v6:
+            H.udp6_send_check(skb, 1, 2)
+            H.ipv6_push(skb, 7, 0x12345, 15, 17, 9, 1, 2)
+            want = (
+                IPv6(src="::1", dst="::2", tc=7, fl=0x12345, hlim=9)
+                / UDP(sport=53, dport=5353)
+                / b"payload"
+            )
+        else:
+            assert H.udp4_csum(skb, 0x0A000001, 0x0A000002) != 0
+            H.udp4_send_check(skb, 0x0A000001, 0x0A000002)
+            H.ip_push(skb, 0, 35, 1, 0, 64, 17, 0x0A000001, 0x0A000002)
+            want = IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=53, dport=5353) / b"payload"
+        assert S.skb_to_bytes(skb) == bytes(want)
+
+    skb = S.skb_from_bytes(POOL, b"ping!", 128)
+    H.icmp_push(skb, 8, 0, 0x00010002)
+    assert S.skb_to_bytes(skb) == bytes(ICMP(type=8, id=1, seq=2) / b"ping!")
+    assert H.icmp_csum(skb) == 0
+
+    skb = S.alloc_skb(POOL, 64, 14)
+    H.arp_put(skb, 2, mac, 0x0A000001, b"\2\0\0\0\0\2", 0x0A000002)
+    assert S.skb_to_bytes(skb) == bytes(
+        ARP(
+            op=2,
+            hwsrc="02:00:00:00:00:01",
+            psrc="10.0.0.1",
+            hwdst="02:00:00:00:00:02",
+            pdst="10.0.0.2",
+        )
+    )
+    assert H.arp_hdr(skb).ar_sip == 0x0A000001
+
+
+def test_partial_checks_end_up_the_same() -> None:
+    for send in (H.tcp_v4_send_check, H.tcp_v6_send_check, H.udp4_send_check, H.udp6_send_check):
+        results = []
+        for partial in (False, True):
+            skb = S.skb_from_bytes(POOL, bytes(range(33)), 128)
+            (
+                H.tcp_push(skb, 1, 2, 3, 4, 5, 6, 7)
+                if "tcp" in send.__name__
+                else H.udp_push(skb, 1, 2, 41, 0)
+            )
+            skb.ip_summed = S.CHECKSUM_PARTIAL if partial else S.CHECKSUM_NONE
+            send(skb, 0x01020304, 0x05060708)
+            assert S.skb_checksum_help(skb)
+            results.append(S.skb_to_bytes(skb))
+        assert results[0] == results[1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=80), st.booleans(), st.integers(0, 79), u8, st.booleans(), st.booleans())
+def test_ip_hdr_validate_equals_the_twin(
+    data: bytes, plausible: bool, at: int, value: int, paged: bool, gso: bool
+) -> None:
+    if plausible:
+        p = bytearray(ipv4(data, 6))
+        if at < len(p):
+            p[at] = value
+        if at % 3 == 0 and len(p) >= 20:
+            p[10:12] = b"\0\0"
+            p[10:12] = ref.csum_fold(ref.csum_partial(bytes(p[: (p[0] & 15) * 4]), 0)).to_bytes(
+                2, "big"
+            )
+        data = bytes(p)
+    skb = S.alloc_skb(POOL, 0, 16)
+    if paged:
+        S.skb_add_data(skb, POOL, data, 0, len(data))
+    else:
+        S.skb_put_data(skb, data)
+    skb.gso_size = 100 * gso
+    verdict, keep = ref.ip_hdr_validate(data, gso)
+    assert H.ip_hdr_validate(skb) == verdict
+    if verdict == 0:
+        assert S.skb_to_bytes(skb) == data[:keep]
+        assert skb.transport_header - skb.network_header == (data[0] & 15) * 4
+    S.kfree_skb(skb)
+
+
+@pytest.mark.parametrize(
+    ("frame", "proto", "kind"),
+    [
+        (b"\2\0\0\0\0\1" + bytes(6) + b"\x08\x00ab", 0x800, 0),
+        (b"\2\0\0\0\0\2" + bytes(6) + b"\x08\x00ab", 0x800, 3),
+        (b"\xff" * 6 + bytes(6) + b"\x08\x06ab", 0x806, 1),
+        (b"\1\0\x5e\0\0\1" + bytes(6) + b"\x86\xddab", 0x86DD, 2),
+        (b"\1\x80\xc2\0\0\0" + bytes(6) + b"\x00\x26BB", 4, 2),
+        (b"\2\0\0\0\0\1" + bytes(6) + b"\x00\x26\xff\xff", 1, 0),
+        (b"\2\0\0\0\0\1" + bytes(6) + b"\x00\x26", 4, 0),
+        (b"short", 0, 0),
+    ],
+)
+def test_eth_type_trans(frame: bytes, proto: int, kind: int) -> None:
+    skb = S.skb_from_bytes(POOL, frame, 2)
+    assert H.eth_type_trans_fast(skb, b"\2\0\0\0\0\1") == proto
+    assert (skb.protocol, skb.pkt_type) == (proto, kind)
+    if proto:
+        assert S.skb_to_bytes(skb) == frame[14:]
+        assert H.eth_hdr(skb).h_dest == frame[:6]
+    else:
+        assert S.skb_to_bytes(skb) == frame
+
+
+@pytest.mark.parametrize("n", range(45))
+def test_short_tcp_never_reads_beyond(n: int) -> None:
+    segment = bytearray(tcp(b"x" * 30)[34 : 34 + n])
+    for doff in range(16):
+        if n > 12:
+            segment[12] = doff << 4
+        skb = S.skb_from_bytes(POOL, segment)
+        want = doff * 4 if n >= 20 and 20 <= doff * 4 <= n else 0
+        assert H.tcp_hdr_validate(skb) == want
+        S.skb_reset_transport_header(skb)
+        skb.network_header = 0
+        if not want:
+            with pytest.raises((IndexError, ValueError)):
+                H.tcp_v4_fill_cb(skb)
+        S.kfree_skb(skb)
+
+
+def test_inet_tuple() -> None:
+    skb = S.skb_from_bytes(POOL, udp(b"abc", sport=9, dport=10))
+    skb.network_header, skb.transport_header = 14, 34
+    assert H.inet_tuple(skb) == (0x0A000001, 9, 0x0A000002, 10)
