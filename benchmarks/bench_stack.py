@@ -113,7 +113,7 @@ def measure_tcp_kernel(total_bytes: int, *, write_bytes: int = 1 << 18) -> float
             return received * 8 / (time.process_time() - start) / 1e9
 
 
-def headline(quick: bool = False) -> list[dict[str, object]]:
+def collect(*, quick: bool = False) -> list[dict[str, object]]:
     """Return the rows `udp_64B_single` and `tcp_bulk` of `e1000emu bench`."""
     rounds = 3 if quick else 5
     packets, volume = (3000, 64 << 20) if quick else (20000, 256 << 20)
