@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastpath import drvring
+from fastpath import skbuff as S
+from fastpath._ref import drvring as ref
 from fastpath.csum import csum_fold, csum_partial, csum_tcpudp_nofold
 from fastpath.dma import HostMemory
 from fastpath.drvring import RxRing, TxRing
@@ -449,3 +451,83 @@ def test_steady_state_neither_loses_nor_allocates() -> None:
     assert frag_array_mallocs() == mallocs
     assert h.rx.in_use == used == 63
     assert h.rx.gets - h.rx.puts == used
+
+
+# -- against the twin ------------------------------------------------------------------------------
+def pieces_of(skb: S.sk_buff) -> list[tuple[int, int]]:
+    linear = [(skb.data_dma, S.skb_headlen(skb))] if S.skb_headlen(skb) else []
+    return linear + [skb.frag(i) for i in range(skb.nr_frags)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_tx_descriptors_equal_the_twins(data: st.DataObject) -> None:
+    h = Host()
+    ring, twin = TxRing(h.mem, 32), ref.TxRing(32)
+    head = 0
+    for _ in range(data.draw(st.integers(1, 25))):
+        match data.draw(st.sampled_from(["map", "map", "context", "device", "clean"])):
+            case "map":
+                skb = alloc_skb(h.small, 0, 64)
+                linear, paged = data.draw(st.integers(0, 300)), data.draw(st.integers(0, 40000))
+                S.skb_put(skb, linear)
+                skb_add_data(skb, h.pages, bytes(paged), 0, paged)
+                if not len(skb):
+                    kfree_skb(skb)
+                    continue
+                popts, cmd = data.draw(st.integers(0, 255)), data.draw(st.integers(0, 255))
+                vlan = data.draw(st.sampled_from([-1, 0, 0xFFFF]))
+                step = data.draw(st.sampled_from([64, 4096, (1 << 20) - 1]))
+                want = twin.map(pieces_of(skb), popts, cmd, vlan, step, (1, len(skb)))
+                assert ring.map(skb, popts, cmd, vlan, step) == want
+                if want < 0:
+                    kfree_skb(skb)
+            case "context":
+                v = data.draw(st.lists(st.integers(0, 255), min_size=10, max_size=10))
+                assert ring.put_context(*v) == twin.put_context(
+                    tuple(v[:3]), tuple(v[3:6]), v[6], v[7], v[8], v[9]
+                )
+            case "device":
+                for _ in range(data.draw(st.integers(0, 10))):
+                    if head == ring.next_to_use:
+                        break
+                    at = ring.dma + 16 * head + 12
+                    h.mem.write(at, bytes([h.mem.read(at, 1)[0] | 1]))
+                    twin.done(head)
+                    head = (head + 1) % 32
+            case "clean":
+                assert ring.clean() == twin.clean()
+        assert (ring.next_to_use, ring.next_to_clean) == (twin.next_to_use, twin.next_to_clean)
+        assert ring.unused() == twin.unused()
+        assert [ring.desc(i) for i in range(32)] == twin.ring
+    ring.reset()
+    assert h.idle()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_rx_of_any_descriptor_contents_equals_the_twin(data: st.DataObject) -> None:
+    h = Host()
+    ring = RxRing(h.mem, 16, h.rx, 512)
+    ring.refill()
+    number = data.draw(st.integers(0, 15))
+    for i in range(number):
+        at = ring.dma + 16 * i
+        n = data.draw(st.sampled_from([0, 3, 17, 18, 19, 60, 511, 512, 513, 0xFFFF]))
+        status = data.draw(st.integers(0, 255)) | (1 if data.draw(st.integers(0, 9)) else 0)
+        errors = data.draw(st.sampled_from([0, 0, 0, 1, 2, 4, 0x10, 0x20, 0x40, 0x80, 0xFF]))
+        special = data.draw(st.integers(0, 0xFFFF))
+        h.mem.write(h.mem.read64(at), bytes([i * 16 + j & 0xFF for j in range(512)]))
+        h.mem.write(at + 8, struct.pack("<HHBBH", n, 0, status, errors, special))
+    fcs = data.draw(st.booleans())
+    want = ref.rx_clean(h.mem, ring.dma, 16, 0, 15, 512, strip_fcs=fcs)
+    out: list = []
+    assert ring.clean(1000, out, strip_fcs=fcs) == want.taken
+    assert [S.skb_to_bytes(s) for s in out] == [f.data for f in want.frames]
+    assert [s.ip_summed == CHECKSUM_UNNECESSARY for s in out] == [f.verified for f in want.frames]
+    assert [s.vlan_tci if s.vlan_present else None for s in out] == [f.vlan for f in want.frames]
+    got = (ring.crc_errors, ring.frame_errors, ring.length_errors)
+    assert got == (want.crc_errors, want.frame_errors, want.length_errors)
+    free_all(out)
+    ring.reset()
+    assert h.idle()
