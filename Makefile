@@ -54,12 +54,14 @@ $(VENV)/.packages-%: pyproject.toml | $(VENV)/.made
 
 $(BUILT): setup.py pyproject.toml $(SOURCES) | $(VENV)/.packages-build $(VENV)/.packages-run
 	@force=; \
-	for old in $(VENV)/.built-*; do \
-	    [ ! -e "$$old" ] || [ "$$old" = "$@" ] || force=--force; \
-	    rm -f "$$old"; \
-	done; \
+	if [ "$$(cat $(VENV)/.mode 2>/dev/null || echo $(MODE))" != $(MODE) ]; then \
+	    force=--force; \
+	    echo mixed >$(VENV)/.mode; \
+	fi; \
+	rm -f $(VENV)/.built-*; \
 	E1000EMU_CYTHON_DEBUG=$(if $(filter debug,$(MODE)),1,0) \
 	    $(ABS_PY) setup.py -q build_ext --inplace $$force; \
+	echo $(MODE) >$(VENV)/.mode; \
 	$(PIP) --no-deps --no-build-isolation -e .; \
 	touch $@
 

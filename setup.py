@@ -2,7 +2,7 @@
 
 Environment switches (all read here and nowhere else):
 
-``E1000EMU_CYTHON_DEBUG=1``  bounds, None and division checks on, ``-O1 -g``.
+``E1000EMU_CYTHON_DEBUG=1``  bounds, division and C assertions on, ``-O1 -g``.
 ``E1000EMU_SANITIZE=address,undefined``  compile and link with these sanitizers (`make test-asan`).
 ``E1000EMU_ONLY=csum,dma``  build these modules only (work on one kernel without building the rest).
 """
@@ -27,7 +27,8 @@ DIRECTIVES = {
     "boundscheck": DEBUG,
     "wraparound": False,
     "initializedcheck": DEBUG,
-    "nonecheck": DEBUG,
+    # Not even in a debug build: code without the GIL could not raise, so it would not compile.
+    "nonecheck": False,
     "overflowcheck": False,
     "cdivision": not DEBUG,
 }
