@@ -8,7 +8,7 @@ ready/busy status after a write.  `EepromPort` is the device's side: request and
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from e1000emu.regs import reg
 
@@ -168,7 +168,7 @@ class Microwire:
                         self._pending = ("all", 0, 0)
                         self._phase = Phase.DATA_IN
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return everything that a snapshot needs, as plain data."""
         return {
             "words": list(self.words),
@@ -186,22 +186,22 @@ class Microwire:
             "status": self._status,
         }
 
-    def load(self, state: dict[str, object]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
         words = state["words"]
         assert isinstance(words, list)
         self.words = list(words)
         self.address_bits = (len(words) - 1).bit_length()
         self.write_enabled = bool(state["write_enabled"])
-        self.writes = int(state["writes"])  # type: ignore[call-overload]
+        self.writes = int(state["writes"])
         self._cs, self._sk, self._do = bool(state["cs"]), bool(state["sk"]), bool(state["do"])
         self._phase = Phase[str(state["phase"])]
-        self._shift = int(state["shift"])  # type: ignore[call-overload]
-        self._bits = int(state["bits"])  # type: ignore[call-overload]
-        self._address = int(state["address"])  # type: ignore[call-overload]
+        self._shift = int(state["shift"])
+        self._bits = int(state["bits"])
+        self._address = int(state["address"])
         pending = state["pending"]
-        self._pending = tuple(pending) if isinstance(pending, list | tuple) else None  # type: ignore[assignment]
-        self._busy_until_ns = int(state["busy_until_ns"])  # type: ignore[call-overload]
+        self._pending = tuple(pending) if isinstance(pending, list | tuple) else None
+        self._busy_until_ns = int(state["busy_until_ns"])
         self._status = bool(state["status"])
 
 
@@ -259,10 +259,10 @@ class EepromPort:
         if len(self.chip.words) > 64:
             regs.set_bits(EECD.offset, EECD_SIZE)
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return what a snapshot needs."""
         return self.chip.state()
 
-    def load(self, state: dict[str, object]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
         self.chip.load(state)

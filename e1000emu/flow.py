@@ -1,7 +1,8 @@
 """Flow control (IEEE 802.3 annex 31B, SDM 8.7): PAUSE frames out by FIFO level, in by CTRL.RFCE.
 
 Out: with CTRL.TFCE, an XOFF goes when the receive FIFO rises over FCRTH and an XON when it falls
-under FCRTL (with FCRTL.XONE).  In: with CTRL.RFCE, a received PAUSE stops the transmitter.
+under FCRTL (with FCRTL.XONE).  In: with CTRL.RFCE, a received PAUSE stops the transmitter.  MAC
+control frames reach the host only with RCTL.PMCF, and PAUSE frames not with RCTL.DPF.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ FCAL, FCAH, FCT = (reg(name).offset for name in ("FCAL", "FCAH", "FCT"))
 RTL, XONE, RTH = FCRTL.mask("RTL"), FCRTL.mask("XONE"), FCRTH.mask("RTH")
 CTRL = reg("CTRL")
 CTRL_TFCE, CTRL_RFCE = CTRL.mask("TFCE"), CTRL.mask("RFCE")
+RCTL = reg("RCTL")
+RCTL_PMCF, RCTL_DPF = RCTL.mask("PMCF"), RCTL.mask("DPF")
+RCTL_PROMISCUOUS = RCTL.mask("UPE", "MPE")
 PAUSE_OPCODE = 0x0001
 QUANTUM_BITS = 512
-MIN_FRAME = 60
+MIN_FRAME, FCS_BYTES = 60, 4
 
 
 class FlowControl:
@@ -44,6 +48,8 @@ class FlowControl:
         self._low, self._high = peek(FCRTL.offset) & RTL, peek(FCRTH.offset) & RTH
         nic.rx.watch_fifo(bool(ctrl & CTRL_TFCE and self._high))
         self.obey = bool(ctrl & CTRL_RFCE)
+        # Without these a control frame passes no filter, so looking for one is not worth the time.
+        nic.rx.watch_control(self.obey or bool(peek(RCTL.offset) & RCTL_PROMISCUOUS))
         if not self.obey and nic.tx.paused:
             nic.tx.pause(0)
 
@@ -80,8 +86,27 @@ class FlowControl:
         batch.append(frame.ljust(MIN_FRAME, b"\0"))
         nic.link.transmit(batch)
 
-    def received(self, quanta: int) -> None:
-        """A PAUSE frame came: stop for `quanta` of 512 bit times, 0 ends a pause."""
+    def control_frame(self, frame: bytes) -> bool:
+        """Take a frame of type FCT off the wire; return whether the host is to see it too."""
+        nic, peek = self._nic, self._regs.peek
+        rctl = peek(RCTL.offset)
+        opcode = int.from_bytes(frame[14:16], "big")
+        address = peek(FCAL).to_bytes(4, "little") + (peek(FCAH) & 0xFFFF).to_bytes(2, "little")
+        ours = frame[:6] in (address, nic.filters.mac(0))
+        if not ours:
+            return bool(rctl & RCTL_PMCF)
+        if opcode != PAUSE_OPCODE or len(frame) < 18:
+            nic.stats.add("FCRUC")
+            return bool(rctl & RCTL_PMCF)
+        self._pause(int.from_bytes(frame[16:18], "big"))
+        if rctl & RCTL_PMCF and not rctl & RCTL_DPF:
+            return True
+        nic.stats.add("TPR")
+        nic.stats.add("TOR", max(len(frame), MIN_FRAME) + FCS_BYTES)
+        return False
+
+    def _pause(self, quanta: int) -> None:
+        """Stop for `quanta` of 512 bit times; 0 ends a pause."""
         nic = self._nic
         nic.stats.add("XOFFRXC" if quanta else "XONRXC")
         if not self.obey:

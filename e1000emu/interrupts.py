@@ -9,7 +9,7 @@ and the pending clock event looks at it when it fires.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from e1000emu.ports import Clock, InterruptLine, TimerHandle
 from e1000emu.regs import reg
@@ -288,7 +288,7 @@ class Interrupts:
         self.asserted = False
         self._drive()
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return what a snapshot needs beyond the registers."""
         return {
             "asserted": self.asserted,
@@ -300,18 +300,18 @@ class Interrupts:
             "tx": self.tx_delay.state(),
         }
 
-    def load(self, state: dict[str, object]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned; the registers are loaded already."""
         self.reset()
         peek = self._regs.peek
         self._interval_ns = (peek(ITR) & 0xFFFF) * ITR_UNIT_NS
         self._rdtr, self._radv = peek(RDTR) & 0xFFFF, peek(RADV) & 0xFFFF
         self._tidv, self._tadv = peek(TIDV) & 0xFFFF, peek(TADV) & 0xFFFF
-        self._last_ns = int(state["last_ns"])  # type: ignore[call-overload]
-        self.assertions = int(state["assertions"])  # type: ignore[call-overload]
+        self._last_ns = int(state["last_ns"])
+        self.assertions = int(state["assertions"])
         self.disabled = bool(state["disabled"])
-        self.rx_delay.load(state["rx"])  # type: ignore[arg-type]
-        self.tx_delay.load(state["tx"])  # type: ignore[arg-type]
+        self.rx_delay.load(state["rx"])
+        self.tx_delay.load(state["tx"])
         self.asserted = bool(state["asserted"])
         if state["throttled"]:
             due = self._last_ns + self._interval_ns

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from e1000emu.ports import Clock, TimerHandle
 from e1000emu.regs import reg
@@ -339,7 +339,7 @@ class Phy:
         self._update_interrupt()
         self._restart()
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return what a snapshot needs, as plain data; times are absolute (ns)."""
         return {
             "regs": list(self.regs),
@@ -359,18 +359,18 @@ class Phy:
             "due_ns": self._due_ns if self._timer is not None else -1,
         }
 
-    def load(self, state: dict[str, object]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned; the cable is what it is now."""
         self._cancel()
-        self.regs = list(state["regs"])  # type: ignore[call-overload]
-        self.pages = {(p, n): v for p, n, v in state["pages"]}  # type: ignore[attr-defined]
-        self.link = LinkState(*state["link"])  # type: ignore[misc]
+        self.regs = list(state["regs"])
+        self.pages = {(p, n): v for p, n, v in state["pages"]}
+        self.link = LinkState(*state["link"])
         self.held_in_reset = bool(state["held"])
         self._an_done = bool(state["an_done"])
-        self._applied = int(state["applied"])  # type: ignore[call-overload]
+        self._applied = int(state["applied"])
         self._latched_down = bool(state["latched_down"])
         self._interrupt_level = bool(state["interrupt_level"])
-        due = int(state["due_ns"])  # type: ignore[call-overload]
+        due = int(state["due_ns"])
         if due >= 0:
             self._arm(due)
         if self.link.up and not self.cable_up:

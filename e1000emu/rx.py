@@ -5,11 +5,18 @@ The work is the compiled `RxEngine`'s; here a batch costs a few calls however ma
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from e1000emu.links import pool
 from e1000emu.regs import reg
-from fastpath.batch import FrameBatch
+from fastpath.batch import (
+    FB_ALIGN_ERR,
+    FB_BAD_CRC,
+    FB_CARRIER_EXT,
+    FB_SYMBOL_ERR,
+    FrameBatch,
+)
+from fastpath.macctrl import find_mac_control
 from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RxEngine
 
 if TYPE_CHECKING:
@@ -18,12 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Rx"]
 
 CAUSES = 0x1FFFF
+FB_ERRORS = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR | FB_CARRIER_EXT
 RDBAL, RDBAH, RDLEN = (reg(name).offset for name in ("RDBAL", "RDBAH", "RDLEN"))
 RCTL = reg("RCTL")
 RCTL_EN, RCTL_LBM = RCTL.mask("EN"), RCTL.mask("LBM")
+RCTL_PROMISCUOUS = RCTL.mask("UPE", "MPE")
 RCTL_ANY = RCTL.mask("UPE", "MPE", "BAM")
 RXCSUM_IPV6OFL = reg("RXCSUM").mask("IPV6OFL")
-PBA = reg("PBA").offset
+PBA, FCT = reg("PBA").offset, reg("FCT").offset
 PACKET_BUFFER_KIB = 64
 
 
@@ -40,6 +49,7 @@ class Rx:
         """Frames from the link reach the MAC: link up and no loopback."""
         self._held = False
         self._watch_fifo = False
+        self._watch_control = False
         self.doorbells = 0
         self.batches = 0
 
@@ -48,8 +58,11 @@ class Rx:
     def write_rctl(self, old: int, new: int) -> None:
         """Turn the receiver on or off; filters and buffer size take effect at once."""
         self.engine.rctl = new
-        if (old ^ new) & RCTL_LBM:
+        changed = old ^ new
+        if changed & RCTL_LBM:
             self._nic.update_loopback()
+        if changed & RCTL_PROMISCUOUS:
+            self._nic.flow.update()
         if new & ~old & RCTL_EN:
             if not new & RCTL_ANY and not self._nic.filters.any_address():
                 self._nic.misuse.note("rx-no-address", f"RCTL={new:#x}")
@@ -101,6 +114,10 @@ class Rx:
         """Look at the FIFO level after each batch (CTRL.TFCE with a threshold)."""
         self._watch_fifo = on
 
+    def watch_control(self, on: bool) -> None:
+        """Look for MAC control frames in each batch (CTRL.RFCE, promiscuous modes)."""
+        self._watch_control = on
+
     # --- the work --------------------------------------------------------------------------------
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
@@ -110,6 +127,10 @@ class Rx:
         self.batches += 1
         nic = self._nic
         engine = self.engine
+        if self._watch_control:
+            first = find_mac_control(batch, start, self._regs.peek(FCT))
+            if first < len(batch):
+                return self._with_control(batch, start, first, hold)
         nic.in_engine = True
         end = engine.receive(batch, start, hold)
         nic.in_engine = False
@@ -120,12 +141,41 @@ class Rx:
             self._after(causes)
         return end
 
-    def loop(self, batch: FrameBatch) -> None:
-        """Take a batch of our own transmitter.  Takes ownership of `batch`."""
+    def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
+        """Take a batch that has a MAC control frame at `first`: the rare way, frame by frame."""
+        nic, fct, total = self._nic, self._regs.peek(FCT), len(batch)
+        part = pool.get()
+        while True:
+            part.extend(batch, start, first)
+            start += self._run(part, hold)
+            if start < first:
+                self._held = True
+                break
+            if first >= total:
+                break
+            part.clear()
+            damaged = batch.flags(first) & FB_ERRORS
+            if damaged or not self.open or nic.flow.control_frame(batch[first]):
+                # Not held back: the link would offer it, and we would obey it, twice.
+                part.append(batch[first], batch.flags(first))
+                self._run(part, False)
+                part.clear()
+            start = first + 1
+            first = find_mac_control(batch, start, fct)
+        pool.put(part)
+        self._after(self.engine.take_causes())
+        return start
+
+    def _run(self, batch: FrameBatch, hold: bool) -> int:
         nic = self._nic
         nic.in_engine = True
-        self.engine.receive(batch, 0, False)
+        done = self.engine.receive(batch, 0, hold)
         nic.in_engine = False
+        return done
+
+    def loop(self, batch: FrameBatch) -> None:
+        """Take a batch of our own transmitter.  Takes ownership of `batch`."""
+        self._run(batch, False)
         pool.put(batch)
         self._after(self.engine.take_causes())
 
@@ -177,11 +227,11 @@ class Rx:
         self.engine.fifo_bytes = (self._regs.peek(PBA) & 0xFFFF) * 1024
         self._release()
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return what a snapshot needs."""
         return {"engine": self.engine.state()}
 
-    def load(self, state: dict[str, object]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned; the registers are loaded already."""
         self.reset()
-        self.engine.load(state["engine"])  # type: ignore[arg-type]
+        self.engine.load(state["engine"])

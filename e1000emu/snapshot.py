@@ -74,4 +74,10 @@ def load(nic: Nic, data: bytes) -> None:
         raise SnapshotError(
             f"snapshot of a {state.model}, this is a {nic.model.name}; make a Nic of that model"
         )
-    nic.restore(state)
+    try:
+        nic.restore(state)
+    except (AssertionError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        nic.power_on_reset()
+        raise SnapshotError(
+            f"snapshot is damaged ({type(error).__name__}: {error}); the Nic was powered on anew"
+        ) from None

@@ -8,7 +8,7 @@ after a bounded number of rounds, so a driver that always has more cannot starve
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from e1000emu.links import pool
 from e1000emu.regs import reg
@@ -228,15 +228,15 @@ class Tx:
             self._pause_timer = None
         self._again = False
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return what a snapshot needs."""
         return {"engine": self.engine.state(), "paused_until_ns": self._paused_until_ns}
 
-    def load(self, state: dict[str, object]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
         self.reset()
-        self.engine.load(state["engine"])  # type: ignore[arg-type]
-        until = int(state["paused_until_ns"])  # type: ignore[call-overload]
+        self.engine.load(state["engine"])
+        until = int(state["paused_until_ns"])
         if until:
             self.pause(until)
         elif self.open and self.engine.pending():

@@ -151,7 +151,7 @@ def test_itr_written_while_waiting_takes_effect(bench: Bench) -> None:
     assert bench.line.level
 
 
-# --- delays ---------------------------------------------------------------------------------------
+# --- delays ---------------------------------------------------------------------
 
 
 def test_rdtr_zero_is_at_once() -> None:

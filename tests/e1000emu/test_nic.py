@@ -25,7 +25,7 @@ def send(bench: Bench, data: bytes) -> None:
     wr(bench.nic, "TDT", bench.guest.tx.next_to_use)
 
 
-# --- CTRL.RST -------------------------------------------------------------------------------------
+# --- CTRL.RST
 
 
 def test_ctrl_rst_clears_itself_and_the_rings(bench: Bench) -> None:
@@ -150,7 +150,7 @@ def test_device_works_after_each_kind_of_reset(bench: Bench) -> None:
         assert bench.guest.receive()[0].data == frame(90)
 
 
-# --- widths, unknown registers, I/O BAR -------------------------------------------------------------
+# --- widths, unknown registers, I/O BAR
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -233,7 +233,7 @@ def test_bad_model_and_mac_are_refused() -> None:
             )
 
 
-# --- loopback, VLAN mode --------------------------------------------------------------------------
+# --- loopback, VLAN mode
 
 
 def test_mac_loopback_needs_no_link_and_sends_nothing(bench: Bench) -> None:
@@ -276,7 +276,7 @@ def test_vme_and_vet_reach_both_engines(bench: Bench) -> None:
     assert got.data == frame()
 
 
-# --- reports --------------------------------------------------------------------------------------
+# --- reports
 
 
 def test_counters_name_everything(bench: Bench) -> None:

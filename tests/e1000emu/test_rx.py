@@ -178,7 +178,7 @@ def test_jumbo_over_several_descriptors(bench: Bench) -> None:
     assert got.descriptors == 5
 
 
-# --- hostile (device.md section 3) ------------------------------------------------------------------
+# --- hostile (device.md section 3)
 
 
 @pytest.mark.parametrize("rdlen", [0, 16, 64])

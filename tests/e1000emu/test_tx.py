@@ -201,7 +201,7 @@ def test_tso_through_the_doorbell(bench: Bench) -> None:
     assert rd(bench.nic, "TSCTC") == 1
 
 
-# --- hostile (device.md section 3), at MMIO level ---------------------------------------------------
+# --- hostile (device.md section 3), at MMIO level
 
 
 @pytest.mark.parametrize("tdlen", [0, 16, 64])

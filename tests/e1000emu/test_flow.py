@@ -1,0 +1,149 @@
+"""PAUSE both ways: by the FIFO level, by SWXOFF, and obeyed on receipt."""
+
+from __future__ import annotations
+
+import pytest
+
+from e1000emu.testing.fixtures import BENCH_MAC, Bench
+from e1000emu.testing.guest import Rctl
+from tests.e1000emu.common import PEER, RX_ON, frame, rd, running, wr
+
+PAUSE_ADDRESS = bytes.fromhex("0180c2000001")
+RFCE, TFCE = 1 << 27, 1 << 28
+TXOFF = 0x10
+
+
+def pause(quanta: int, *, dst: bytes = PAUSE_ADDRESS, opcode: int = 1) -> bytes:
+    body = opcode.to_bytes(2, "big") + quanta.to_bytes(2, "big")
+    return (dst + PEER + bytes.fromhex("8808") + body).ljust(60, b"\0")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    made = running()
+    wr(made.nic, "CTRL", rd(made.nic, "CTRL") | RFCE)
+    return made
+
+
+def send(bench: Bench) -> int:
+    bench.guest.post_legacy(frame())
+    wr(bench.nic, "TDT", bench.guest.tx.next_to_use)
+    return len(bench.link.take())
+
+
+def test_pause_stops_for_its_time_exactly(bench: Bench) -> None:
+    nic, clock = bench.nic, bench.clock
+    bench.link.inject(pause(100))
+    assert rd(nic, "STATUS") & TXOFF
+    assert send(bench) == 0
+    clock.run_for(100 * 512 - 1)
+    assert bench.link.frames == []
+    clock.run_for(1)
+    assert len(bench.link.take()) == 1
+    assert not rd(nic, "STATUS") & TXOFF
+    assert rd(nic, "XOFFRXC") == 1
+
+
+def test_xon_ends_a_pause(bench: Bench) -> None:
+    bench.link.inject(pause(0xFFFF))
+    assert send(bench) == 0
+    bench.link.inject(pause(0))
+    assert len(bench.link.take()) == 1
+    assert rd(bench.nic, "XONRXC") == 1
+
+
+def test_pause_to_the_station_address_counts_too(bench: Bench) -> None:
+    bench.link.inject(pause(5, dst=BENCH_MAC))
+    assert bench.nic.tx.paused
+
+
+def test_without_rfce_nothing_stops() -> None:
+    bench = running()
+    bench.link.inject(pause(0xFFFF))
+    assert send(bench) == 1
+    assert bench.guest.receive() == []
+
+
+def test_clearing_rfce_ends_a_pause(bench: Bench) -> None:
+    bench.link.inject(pause(0xFFFF))
+    wr(bench.nic, "CTRL", rd(bench.nic, "CTRL") & ~RFCE)
+    assert send(bench) == 1
+
+
+def test_reset_ends_a_pause(bench: Bench) -> None:
+    bench.link.inject(pause(0xFFFF))
+    bench.guest.up(mac=BENCH_MAC)
+    bench.clock.run_for(10_000_000)
+    assert send(bench) == 1
+    assert not rd(bench.nic, "STATUS") & TXOFF
+
+
+def test_control_frames_between_others_keep_the_order(bench: Bench) -> None:
+    data = [frame(60 + i) for i in range(6)]
+    mix = [data[0], pause(1), data[1], data[2], pause(0), pause(1), *data[3:]]
+    assert bench.link.inject(*mix, hold=True) == len(mix)
+    assert [f.data for f in bench.guest.receive()] == data
+    assert bench.nic.stats["XOFFRXC"] == 2
+    assert bench.nic.stats["TPR"] == 9
+
+
+def test_held_batch_does_not_count_a_control_frame_twice(bench: Bench) -> None:
+    from fastpath.batch import FrameBatch
+
+    bench.guest.setup_rx(RX_ON, fill=2)
+    batch = FrameBatch([frame(), pause(1), frame(61), frame(62), pause(1), frame(63)])
+    done = bench.nic.receive(batch, 0, True)
+    assert done == 3
+    bench.guest.receive()
+    while done < len(batch):
+        done = bench.nic.receive(batch, done, True)
+        bench.guest.receive()
+    assert bench.nic.stats["XOFFRXC"] == 2
+
+
+@pytest.mark.parametrize(
+    ("rctl", "seen"),
+    [(0, 0), (Rctl.PMCF, 1), (Rctl.PMCF | Rctl.DPF, 0), (Rctl.DPF, 0)],
+)
+def test_pmcf_and_dpf_decide_what_the_host_sees(bench: Bench, rctl: int, seen: int) -> None:
+    bench.guest.setup_rx(RX_ON | Rctl.MPE | rctl)
+    bench.link.inject(pause(1))
+    assert len(bench.guest.receive()) == seen
+
+
+def test_other_control_frames_are_unsupported(bench: Bench) -> None:
+    bench.link.inject(pause(1, opcode=2))
+    assert rd(bench.nic, "FCRUC") == 1
+    assert not bench.nic.tx.paused
+
+
+def test_damaged_pause_is_an_error_not_an_order(bench: Bench) -> None:
+    bench.link.inject(pause(0xFFFF), flags=[2])
+    assert not bench.nic.tx.paused
+
+
+def test_xoff_over_the_high_mark_and_xon_under_the_low() -> None:
+    bench = running()
+    nic, guest = bench.nic, bench.guest
+    wr(nic, "FCRTH", 0x2000)
+    wr(nic, "FCRTL", 0x80001000)
+    wr(nic, "FCTTV", 0x1234)
+    wr(nic, "CTRL", rd(nic, "CTRL") | TFCE)
+    guest.setup_rx(RX_ON, fill=0)
+    for _ in range(12):
+        bench.link.inject(frame(1000))
+    (xoff,) = bench.link.take()
+    assert xoff == pause(0x1234).replace(PEER, BENCH_MAC)
+    assert rd(nic, "XOFFTXC") == 1
+    wr(nic, "RDT", 200)
+    (xon,) = bench.link.take()
+    assert xon == pause(0).replace(PEER, BENCH_MAC)
+    assert rd(nic, "XONTXC") == 1
+
+
+def test_swxoff_sends_one_and_clears_itself(bench: Bench) -> None:
+    nic = bench.nic
+    wr(nic, "FCTTV", 7)
+    wr(nic, "TCTL", rd(nic, "TCTL") | 1 << 22)
+    assert not rd(nic, "TCTL") & 1 << 22
+    assert bench.link.take() == [pause(7).replace(PEER, BENCH_MAC)]
