@@ -217,15 +217,10 @@ def tcp(net: Any) -> str:
                 f"{0:08X} {0:5d} {0:8d} 0 3 0"
             )
         elif state == TCP_NEW_SYN_RECV:
-            remote = getattr(sk, "inet_daddr", None)
-            if remote is None:
-                remote = sk.ir_rmt_addr
-                ends = _ends(sk.ir_loc_addr, sk.ir_num, remote, sk.ir_rmt_port)
-            else:
-                ends = _ends(sk.inet_rcv_saddr, sk.inet_num, remote, sk.inet_dport)
+            ends = _ends(sk.inet_rcv_saddr, sk.inet_num, sk.inet_daddr, sk.inet_dport)
             text = (
                 f"{number:4d}: {ends} {TCP_SYN_RECV:02X} {0:08X}:{0:08X} {1:02X}:{0:08X} "
-                f"{getattr(sk, 'num_timeout', 0):08X} {0:5d} {0:8d} 0 0 0"
+                f"{sk.num_timeout:08X} {0:5d} {0:8d} 0 0 0"
             )
         else:
             text = f"{number:4d}: " + _tcp4_sock(net, sk)
@@ -252,32 +247,27 @@ def _tcp4_sock(net: Any, sk: Any) -> str:
     )
 
 
-def udp_sockets(table: Any) -> Iterator[Any]:
-    """The sockets of net.udp_table or net.raw_hash, each once, by port."""
+def udp_sockets(net: Any) -> list[Any]:
+    """The UDP sockets of the host by port."""
+    table = getattr(net, "udp_table", None)
     if table is None:
-        return
-    members = getattr(table, "sockets", None)
-    if callable(members):
-        yield from members()
-        return
-    seen: set[int] = set()
-    found = []
-    for name in ("hash", "ht", "by_port"):
-        index = getattr(table, name, None)
-        if isinstance(index, dict):
-            for bucket in index.values():
-                for sk in bucket if isinstance(bucket, (list, tuple, set)) else (bucket,):
-                    if id(sk) not in seen:
-                        seen.add(id(sk))
-                        found.append(sk)
-            break
-    yield from sorted(found, key=lambda sk: sk.inet_num)
+        return []
+    return [sk for port in sorted(table.ports) for sk in table.ports[port]]
 
 
-def _udp4_lines(net: Any, table: Any) -> list[str]:
+def raw_sockets(net: Any) -> list[Any]:
+    """The raw sockets of the host by protocol."""
+    table = getattr(net, "raw_hash", None)
+    if table is None:
+        return []
+    buckets = table.values() if isinstance(table, dict) else table
+    return [sk for bucket in buckets for sk in bucket or ()]
+
+
+def _udp4_lines(sockets: list[Any]) -> list[str]:
     """net/ipv4/udp.c: udp4_format_sock for each socket."""
     lines = [f"{_UDP_HEAD:<127}"]
-    for number, sk in enumerate(udp_sockets(table)):
+    for number, sk in enumerate(sockets):
         ends = _ends(sk.inet_rcv_saddr, sk.inet_num, sk.inet_daddr, sk.inet_dport)
         inode = sk.sk_cookie if isinstance(getattr(sk, "sk_cookie", 0), int) else 0
         text = (
@@ -290,12 +280,12 @@ def _udp4_lines(net: Any, table: Any) -> list[str]:
 
 def udp(net: Any) -> str:
     """net/ipv4/udp.c: udp4_seq_show."""
-    return _text(_udp4_lines(net, getattr(net, "udp_table", None)))
+    return _text(_udp4_lines(udp_sockets(net)))
 
 
 def raw(net: Any) -> str:
     """net/ipv4/raw.c: raw_seq_show."""
-    return _text(_udp4_lines(net, getattr(net, "raw_hash", None)))
+    return _text(_udp4_lines(raw_sockets(net)))
 
 
 FILES: dict[str, Callable[[Any], str]] = {

@@ -1,0 +1,624 @@
+"""Sockets of a host with the standard library's interface, over the sys_* calls.
+
+    sock = host.socket(AF_INET, SOCK_STREAM)
+    sock.connect(("10.0.0.2", 80))
+    sock.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+
+Blocking calls sleep on the host's clock: under a virtual clock they advance virtual time, with a
+RealClock running in a thread they block the calling thread. Methods take the clock's lock, so any
+thread may call them.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+from stack.core import socket as sys
+from stack.core.iov import msghdr
+from stack.core.uapi import (
+    AF_INET,
+    AF_PACKET,
+    IP_TOS,
+    IP_TTL,
+    IPPROTO_ICMP,
+    IPPROTO_IP,
+    IPPROTO_RAW,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    MSG_DONTWAIT,
+    MSG_ERRQUEUE,
+    MSG_MORE,
+    MSG_NOSIGNAL,
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
+    MSG_WAITALL,
+    SHUT_RD,
+    SHUT_RDWR,
+    SHUT_WR,
+    SO_BROADCAST,
+    SO_ERROR,
+    SO_KEEPALIVE,
+    SO_LINGER,
+    SO_RCVBUF,
+    SO_REUSEADDR,
+    SO_REUSEPORT,
+    SO_SNDBUF,
+    SO_TYPE,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    UDP_GRO,
+    UDP_SEGMENT,
+)
+
+TCP_NODELAY = 1
+TCP_CORK = 3
+
+__all__ = [
+    "AF_INET",
+    "AF_PACKET",
+    "IPPROTO_ICMP",
+    "IPPROTO_IP",
+    "IPPROTO_RAW",
+    "IPPROTO_TCP",
+    "IPPROTO_UDP",
+    "IP_TOS",
+    "IP_TTL",
+    "MSG_DONTWAIT",
+    "MSG_ERRQUEUE",
+    "MSG_MORE",
+    "MSG_NOSIGNAL",
+    "MSG_OOB",
+    "MSG_PEEK",
+    "MSG_TRUNC",
+    "MSG_WAITALL",
+    "SHUT_RD",
+    "SHUT_RDWR",
+    "SHUT_WR",
+    "SOCK_DGRAM",
+    "SOCK_RAW",
+    "SOCK_STREAM",
+    "SOL_SOCKET",
+    "SO_BROADCAST",
+    "SO_ERROR",
+    "SO_KEEPALIVE",
+    "SO_LINGER",
+    "SO_RCVBUF",
+    "SO_REUSEADDR",
+    "SO_REUSEPORT",
+    "SO_SNDBUF",
+    "SO_TYPE",
+    "TCP_CORK",
+    "TCP_NODELAY",
+    "UDP_GRO",
+    "UDP_SEGMENT",
+    "Socket",
+    "create_connection",
+    "create_server",
+    "inet_aton",
+    "inet_ntoa",
+]
+
+TCP_ESTABLISHED = 1
+SCRATCH_BYTES = 65536
+
+
+def inet_aton(text: str) -> int:
+    """Dotted quad to host-order int; "" is any address, "<broadcast>" is 255.255.255.255.
+
+    Raises:
+        OSError: not an IPv4 address. There is no name service here.
+    """
+    if text == "":
+        return 0
+    if text == "<broadcast>":
+        return 0xFFFFFFFF
+    if text == "localhost":
+        return 0x7F000001
+    parts = text.split(".")
+    if len(parts) == 4 and all(p.isascii() and p.isdigit() and len(p) <= 3 for p in parts):
+        a, b, c, d = map(int, parts)
+        if a | b | c | d < 256:
+            return a << 24 | b << 16 | c << 8 | d
+    raise OSError(errno.EINVAL, f"{text!r} is not a dotted IPv4 address")
+
+
+def inet_ntoa(addr: int) -> str:
+    """Host-order int to dotted quad."""
+    return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
+
+
+class Socket:
+    """A socket on host `net`; the methods of `socket.socket`, addresses as ("10.0.0.1", 80)."""
+
+    __slots__ = (
+        "__weakref__",
+        "_fd",
+        "_io_refs",
+        "_lock",
+        "_parsed",
+        "_scratch",
+        "_shown",
+        "_timeout",
+        "family",
+        "net",
+        "proto",
+        "type",
+    )
+
+    def __init__(
+        self,
+        net: Any,
+        family: int = AF_INET,
+        type: int = SOCK_STREAM,  # noqa: A002 -- as in the standard library
+        proto: int = 0,
+        fileno: int | None = None,
+    ) -> None:
+        self.net = net
+        self.family = family
+        self.type = type
+        self.proto = proto
+        self._lock = net.lock
+        self._timeout: float | None = None
+        self._io_refs = 0
+        self._parsed: dict[Any, Any] = {}
+        self._shown: dict[Any, Any] = {}
+        self._scratch: Any = None
+        self._fd = -1
+        with self._lock:
+            self._fd = sys.sys_socket(net, family, type, proto) if fileno is None else fileno
+
+    def __repr__(self) -> str:
+        state = "closed" if self._fd < 0 else f"fd={self._fd}"
+        return f"<Socket {self.net.name} {state} family={self.family} type={self.type}>"
+
+    def __enter__(self) -> Socket:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- addresses ----------------------------------------------------------------------------
+
+    def _addr(self, address: Any) -> Any:
+        """The address as the sys_* calls take it; remembers what it parsed."""
+        try:
+            return self._parsed[address]
+        except (KeyError, TypeError):
+            pass
+        try:
+            host, port = address
+        except (TypeError, ValueError):
+            raise TypeError(f"address {address!r} is not a (host, port) pair") from None
+        if not isinstance(port, int) or not 0 <= port <= 65535:
+            raise OverflowError(f"port {port!r} must be 0-65535")
+        parsed = (host if isinstance(host, int) else inet_aton(host), port)
+        if len(self._parsed) >= 1024:
+            self._parsed.clear()
+        self._parsed[address] = parsed
+        return parsed
+
+    def _show(self, name: Any) -> Any:
+        """An address from a sys_* call as the caller sees it."""
+        if name is None:
+            return None
+        shown = self._shown.get(name)
+        if shown is None:
+            if len(self._shown) >= 1024:
+                self._shown.clear()
+            shown = self._shown[name] = (inet_ntoa(name[0]), name[1])
+        return shown
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """The descriptor in the host's table; -1 when closed."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close; closing again is harmless. Open `makefile` objects keep the socket."""
+        if self._fd >= 0 and not self._io_refs:
+            fd, self._fd = self._fd, -1
+            with self._lock:
+                if not self.net.closed:
+                    sys.sys_close(self.net, fd)
+
+    def detach(self) -> int:
+        """Give the descriptor away."""
+        fd, self._fd = self._fd, -1
+        return fd
+
+    def shutdown(self, how: int) -> None:
+        """SHUT_RD, SHUT_WR or SHUT_RDWR."""
+        with self._lock:
+            sys.sys_shutdown(self.net, self._fd, how)
+
+    @property
+    def sk(self) -> Any:
+        """The struct sock behind it (for tests and tools)."""
+        return sys.sockfd_lookup(self.net, self._fd).sk
+
+    def wait_queue(self) -> Any:
+        """The wait queue that is woken when the socket's readiness changes."""
+        return self.sk.sk_wq
+
+    def connected(self) -> bool:
+        """A stream socket whose handshake is done."""
+        state = self.sk.sk_state
+        return state not in (2, 3, 7, 12)  # SYN_SENT, SYN_RECV, CLOSE, NEW_SYN_RECV
+
+    # --- names --------------------------------------------------------------------------------
+
+    def bind(self, address: Any) -> None:
+        """Bind to ("10.0.0.1", port), ("", port) for any address; port 0 picks one."""
+        with self._lock:
+            sys.sys_bind(self.net, self._fd, self._addr(address))
+
+    def getsockname(self) -> Any:
+        """The local address."""
+        with self._lock:
+            return self._show(sys.sys_getsockname(self.net, self._fd))
+
+    def getpeername(self) -> Any:
+        """The remote address."""
+        with self._lock:
+            return self._show(sys.sys_getpeername(self.net, self._fd))
+
+    # --- connections --------------------------------------------------------------------------
+
+    def listen(self, backlog: int = 128) -> None:
+        """Wait for connections."""
+        with self._lock:
+            sys.sys_listen(self.net, self._fd, max(backlog, 0))
+
+    def accept(self) -> tuple[Socket, Any]:
+        """The next connection and who it is from; it blocks, whatever the listener does."""
+        with self._lock:
+            try:
+                fd, name = sys.sys_accept(self.net, self._fd)
+            except BlockingIOError as exc:
+                self._would_block(exc)
+            return Socket(self.net, self.family, self.type, self.proto, fd), self._show(name)
+
+    def connect(self, address: Any) -> None:
+        """Connect a stream; set the peer of a datagram socket."""
+        with self._lock:
+            try:
+                sys.sys_connect(self.net, self._fd, self._addr(address))
+            except BlockingIOError as exc:
+                self._would_block(exc)
+
+    def connect_ex(self, address: Any) -> int:
+        """`connect` that returns the errno."""
+        try:
+            self.connect(address)
+        except TimeoutError as exc:
+            return exc.errno or errno.EAGAIN
+        except OSError as exc:
+            if exc.errno is None:
+                raise
+            return exc.errno
+        return 0
+
+    # --- data ---------------------------------------------------------------------------------
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send what fits; bytes taken."""
+        with self._lock:
+            try:
+                return sys.sys_send(self.net, self._fd, data, flags)
+            except BlockingIOError as exc:
+                self._would_block(exc)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send everything."""
+        view = memoryview(data)
+        if view.itemsize != 1 or view.ndim != 1:
+            view = view.cast("B")
+        done = 0
+        size = len(view)
+        while done < size:
+            done += self.send(view[done:] if done else view, flags)
+
+    def sendto(self, data: Any, *args: Any) -> int:
+        """`sendto(data, address)` or `sendto(data, flags, address)`."""
+        flags, address = (0, args[0]) if len(args) == 1 else args
+        try:
+            name = self._parsed[address]
+        except (KeyError, TypeError):
+            name = self._addr(address)
+        with self._lock:
+            try:
+                return sys.sys_sendto(self.net, self._fd, data, flags, name)
+            except BlockingIOError as exc:
+                self._would_block(exc)
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Up to `bufsize` bytes; b"" at the end of a stream."""
+        return self.recvfrom(bufsize, flags)[0]
+
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Any]:
+        """Data and the sender's address."""
+        if bufsize <= SCRATCH_BYTES:
+            buffer = self._scratch
+            if buffer is None:
+                buffer = self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+            view = buffer if bufsize == SCRATCH_BYTES else buffer[:bufsize]
+        else:
+            view = memoryview(bytearray(bufsize))
+        with self._lock:
+            try:
+                n, name = sys.sys_recvfrom(self.net, self._fd, view, flags)
+            except BlockingIOError as exc:
+                self._would_block(exc)
+            return bytes(view[:n]), self._show(name)
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive into a writable buffer; bytes received."""
+        return self.recvfrom_into(buffer, nbytes, flags)[0]
+
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        """Receive into a writable buffer; bytes received and the sender's address."""
+        if nbytes:
+            view = memoryview(buffer)
+            if view.itemsize != 1 or view.ndim != 1:
+                view = view.cast("B")
+            if nbytes > len(view):
+                raise ValueError(f"nbytes {nbytes} is more than the buffer's {len(view)}")
+            buffer = view[:nbytes]
+        with self._lock:
+            try:
+                n, name = sys.sys_recvfrom(self.net, self._fd, buffer, flags)
+            except BlockingIOError as exc:
+                self._would_block(exc)
+            return n, self._show(name)
+
+    def sendmsg(
+        self,
+        buffers: Iterable[Any],
+        ancdata: Iterable[Any] = (),
+        flags: int = 0,
+        address: Any = None,
+    ) -> int:
+        """Send several buffers as one message, with control messages."""
+        msg = msghdr(
+            None if address is None else self._addr(address),
+            list(buffers),
+            [tuple(c) for c in ancdata] or None,
+            flags,
+        )
+        with self._lock:
+            try:
+                return sys.sys_sendmsg(self.net, self._fd, msg, flags)
+            except BlockingIOError as exc:
+                self._would_block(exc)
+
+    def recvmsg(
+        self, bufsize: int, ancbufsize: int = 0, flags: int = 0
+    ) -> tuple[bytes, list[Any], int, Any]:
+        """(data, control messages, msg_flags, address)."""
+        buffer = bytearray(bufsize)
+        n, anc, msg_flags, address = self.recvmsg_into([buffer], ancbufsize, flags)
+        return bytes(memoryview(buffer)[:n]), anc, msg_flags, address
+
+    def recvmsg_into(
+        self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0
+    ) -> tuple[int, list[Any], int, Any]:
+        """(bytes, control messages, msg_flags, address); fills `buffers` in order."""
+        msg = msghdr(None, list(buffers), [] if ancbufsize else None, 0)
+        msg.msg_controllen = ancbufsize
+        with self._lock:
+            try:
+                n = sys.sys_recvmsg(self.net, self._fd, msg, flags)
+            except BlockingIOError as exc:
+                self._would_block(exc)
+        return n, msg.msg_control or [], msg.msg_flags, self._show(msg.msg_name)
+
+    # --- options ------------------------------------------------------------------------------
+
+    def setsockopt(self, level: int, optname: int, value: Any) -> None:
+        """`value` is an int or bytes in Linux's layout."""
+        with self._lock:
+            sys.sys_setsockopt(self.net, self._fd, level, optname, value)
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
+        """An int, or bytes when `buflen` is given."""
+        with self._lock:
+            return sys.sys_getsockopt(self.net, self._fd, level, optname, buflen)
+
+    def settimeout(self, value: float | None) -> None:
+        """None blocks, 0 never blocks, else seconds until TimeoutError."""
+        if value is not None and value < 0:
+            raise ValueError("Timeout value out of range")
+        self._timeout = value
+        with self._lock:
+            sys.sys_set_nonblocking(self.net, self._fd, value == 0)
+            sk = sys.sockfd_lookup(self.net, self._fd).sk
+            limit = _FOREVER if not value else int(value * 1e9)
+            sk.sk_rcvtimeo_ns = sk.sk_sndtimeo_ns = limit
+
+    def gettimeout(self) -> float | None:
+        """Seconds, or None."""
+        return self._timeout
+
+    def setblocking(self, flag: bool) -> None:
+        """True blocks without limit, False never blocks."""
+        self.settimeout(None if flag else 0.0)
+
+    def getblocking(self) -> bool:
+        """Whether calls may block."""
+        return self._timeout != 0
+
+    def _would_block(self, exc: BlockingIOError) -> NoReturn:
+        """EAGAIN of a call that waited is a timeout."""
+        if self._timeout:
+            raise TimeoutError(errno.ETIMEDOUT, "timed out") from None
+        raise exc
+
+    def poll(self) -> int:
+        """POLLIN, POLLOUT ... as poll(2) would report them now."""
+        with self._lock:
+            return sys.sys_poll_one(self.net, self._fd)
+
+    # --- files --------------------------------------------------------------------------------
+
+    def makefile(
+        self,
+        mode: str = "r",
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> Any:
+        """A file object over the connection, as `socket.makefile`."""
+        if not set(mode) <= {"r", "w", "b"}:
+            raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
+        reading = "r" in mode or "w" not in mode
+        writing = "w" in mode
+        raw = _SocketIO(self, reading, writing)
+        self._io_refs += 1
+        if buffering is None:
+            buffering = -1
+        if buffering < 0:
+            buffering = io.DEFAULT_BUFFER_SIZE
+        if buffering == 0:
+            if "b" not in mode:
+                raise ValueError("unbuffered streams must be binary")
+            return raw
+        buffer: Any
+        if reading and writing:
+            buffer = io.BufferedRWPair(raw, raw, buffering)
+        elif reading:
+            buffer = io.BufferedReader(raw, buffering)
+        else:
+            buffer = io.BufferedWriter(raw, buffering)
+        if "b" in mode:
+            return buffer
+        text = io.TextIOWrapper(buffer, encoding, errors, newline)
+        text.mode = mode  # type: ignore[misc]
+        return text
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Send the rest (or `count` bytes) of a binary file; bytes sent."""
+        if offset:
+            file.seek(offset)
+        sent = 0
+        while count is None or sent < count:
+            block = file.read(262144 if count is None else min(262144, count - sent))
+            if not block:
+                break
+            self.sendall(block)
+            sent += len(block)
+        return sent
+
+
+_FOREVER = 0x7FFFFFFFFFFFFFFF
+
+
+class _SocketIO(io.RawIOBase):
+    """The raw file of `Socket.makefile`."""
+
+    def __init__(self, sock: Socket, reading: bool, writing: bool) -> None:
+        super().__init__()
+        self._sock: Socket | None = sock
+        self._reading = reading
+        self._writing = writing
+
+    def readable(self) -> bool:
+        return self._reading
+
+    def writable(self) -> bool:
+        return self._writing
+
+    def readinto(self, buffer: Any) -> int | None:
+        assert self._sock is not None
+        try:
+            return self._sock.recv_into(buffer)
+        except TimeoutError:
+            raise
+        except BlockingIOError:
+            return None
+
+    def write(self, data: Any) -> int | None:
+        assert self._sock is not None
+        try:
+            return self._sock.send(data)
+        except TimeoutError:
+            raise
+        except BlockingIOError:
+            return None
+
+    def fileno(self) -> int:
+        return -1 if self._sock is None else self._sock.fileno()
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            if self._sock is not None:
+                sock, self._sock = self._sock, None
+                sock._io_refs -= 1
+
+
+def create_connection(
+    net: Any,
+    address: tuple[str, int],
+    timeout: float | None = None,
+    source_address: tuple[str, int] | None = None,
+) -> Socket:
+    """A connected stream socket of host `net`, as `socket.create_connection`."""
+    sock = Socket(net, AF_INET, SOCK_STREAM)
+    try:
+        if timeout is not None:
+            sock.settimeout(timeout)
+        if source_address is not None:
+            sock.bind(source_address)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def create_server(
+    net: Any, address: tuple[str, int], *, backlog: int = 128, reuse_port: bool = False
+) -> Socket:
+    """A listening stream socket of host `net`, as `socket.create_server`."""
+    sock = Socket(net, AF_INET, SOCK_STREAM)
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def wait_any(
+    net: Any, waits: Sequence[tuple[Socket, int]], timeout: float | None = None
+) -> list[tuple[Socket, int]]:
+    """poll(2): wait until a socket is ready for one of its events (POLLIN ...); those that are."""
+
+    def ready() -> list[tuple[Socket, int]]:
+        found = []
+        for sock, events in waits:
+            got = sock.poll() & (events | POLLERR | POLLHUP)
+            if got:
+                found.append((sock, got))
+        return found
+
+    with net.lock:
+        check: Callable[[], bool] = lambda: bool(ready())  # noqa: E731
+        net.clock.wait(check, None if timeout is None else int(timeout * 1e9))
+        return ready()
+
+
+POLLIN, POLLOUT, POLLERR, POLLHUP = 0x1, 0x4, 0x8, 0x10

@@ -1,0 +1,246 @@
+"""asyncio over the stack: in virtual time, on a real loop, and beside a host thread."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from e1000emu.clock import AsyncioClock, RealClock, SimulationDeadlock, VirtualClock
+from e1000emu.lab import two_hosts
+from stack import aio
+from stack.socket import AF_INET, SOCK_DGRAM, SOCK_STREAM, Socket
+
+
+async def echo(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+async def exchange(a, b, payload):
+    """An echo server on b, a client on a; what came back."""
+    server = await aio.start_server(b, echo, "", 7)
+    reader, writer = await aio.open_connection(a, "10.0.0.2", 7)
+    writer.write(payload)
+    await writer.drain()
+    writer.write_eof()
+    got = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+    return got
+
+
+@pytest.fixture
+def hosts():
+    a, b = two_hosts()
+    yield a, b
+    a.close()
+    b.close()
+    for host in (a, b):
+        assert host.skb_small.in_use == 0
+        assert host.skb_pages.in_use == 0
+
+
+def test_streams_in_virtual_time(hosts):
+    a, b = hosts
+    payload = bytes(range(256)) * 1000
+    assert aio.run(exchange(a, b, payload), clock=a.clock) == payload
+
+
+def test_sleeping_takes_no_time():
+    clock = VirtualClock()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await asyncio.gather(asyncio.sleep(3600), asyncio.sleep(1800))
+        return loop.time() - start
+
+    assert aio.run(main(), clock=clock) == pytest.approx(3600)
+    assert clock.now_ns() == 3600 * 10**9
+
+
+def test_waiting_for_ever_is_a_deadlock():
+    async def main():
+        await asyncio.Event().wait()
+
+    with pytest.raises(SimulationDeadlock):
+        aio.run(main(), clock=VirtualClock())
+
+
+def test_two_virtual_runs_are_the_same():
+    def run():
+        a, b = two_hosts(seed=3, impair={"loss": 0.05, "delay_ns": 50_000})
+        payload = bytes(100_000)
+        assert aio.run(exchange(a, b, payload), clock=a.clock) == payload
+        result = a.now(), a.mib.tcp.nonzero(), b.mib.tcp.nonzero()
+        a.close()
+        b.close()
+        return result
+
+    assert run() == run()
+
+
+def test_many_clients_at_once(hosts):
+    a, b = hosts
+
+    async def main():
+        server = await aio.start_server(b, echo, "", 7)
+
+        async def client(number):
+            reader, writer = await aio.open_connection(a, "10.0.0.2", 7)
+            writer.write(b"%d\n" % number)
+            line = await reader.readline()
+            writer.close()
+            return int(line)
+
+        got = await asyncio.gather(*(client(n) for n in range(20)))
+        server.close()
+        await server.wait_closed()
+        return got
+
+    assert aio.run(main(), clock=a.clock) == list(range(20))
+
+
+def test_back_pressure_pauses_the_writer(hosts):
+    a, b = hosts
+
+    async def main():
+        received = bytearray()
+        done = asyncio.Event()
+
+        async def slow(reader, writer):
+            while data := await reader.read(20_000):
+                received.extend(data)
+                await asyncio.sleep(0.001)
+            writer.close()
+            done.set()
+
+        server = await aio.start_server(b, slow, "", 7)
+        reader, writer = await aio.open_connection(a, "10.0.0.2", 7)
+        payload = bytes(3_000_000)
+        writer.transport.set_write_buffer_limits(high=100_000)
+        drained_at = []
+        for offset in range(0, len(payload), 100_000):
+            writer.write(payload[offset : offset + 100_000])
+            await writer.drain()
+            drained_at.append(asyncio.get_running_loop().time())
+        writer.close()
+        await done.wait()
+        assert bytes(received) == payload
+        assert drained_at[-1] - drained_at[0] > 0.01
+        server.close()
+        assert reader is not None
+
+    aio.run(main(), clock=a.clock)
+
+
+def test_sock_calls(hosts):
+    a, b = hosts
+
+    async def main():
+        server = Socket(b, AF_INET, SOCK_STREAM)
+        server.bind(("", 80))
+        server.listen()
+        server.setblocking(False)
+        client = Socket(a, AF_INET, SOCK_STREAM)
+        client.setblocking(False)
+        accepted = asyncio.ensure_future(aio.sock_accept(server))
+        await aio.sock_connect(client, ("10.0.0.2", 80))
+        conn, addr = await accepted
+        assert addr[0] == "10.0.0.1"
+        payload = bytes(500_000)
+        send = asyncio.ensure_future(aio.sock_sendall(client, payload))
+        got = 0
+        buffer = bytearray(65536)
+        while got < len(payload):
+            got += await aio.sock_recv_into(conn, buffer)
+        await send
+        client.close()
+        assert await aio.sock_recv(conn, 10) == b""
+        conn.close()
+        with Socket(a, AF_INET, SOCK_STREAM) as refused:
+            refused.setblocking(False)
+            with pytest.raises(ConnectionRefusedError):
+                await aio.sock_connect(refused, ("10.0.0.2", 81))
+        server.close()
+
+    aio.run(main(), clock=a.clock)
+
+
+def test_datagrams(hosts):
+    a, b = hosts
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        got = loop.create_future()
+
+        class Echo(asyncio.DatagramProtocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def datagram_received(self, data, addr):
+                self.transport.sendto(data.upper(), addr)
+
+        class Client(asyncio.DatagramProtocol):
+            def datagram_received(self, data, addr):
+                got.set_result((data, addr))
+
+        server, _ = await aio.create_datagram_endpoint(b, Echo, local_addr=("", 9))
+        client, _ = await aio.create_datagram_endpoint(a, Client, remote_addr=("10.0.0.2", 9))
+        client.sendto(b"hello")
+        result = await got
+        client.close()
+        server.close()
+        sock = Socket(a, AF_INET, SOCK_DGRAM)
+        sock.bind(("", 10))
+        sock.setblocking(False)
+        other = Socket(b, AF_INET, SOCK_DGRAM)
+        await aio.sock_sendto(other, b"x", ("10.0.0.1", 10))
+        data, addr = await aio.sock_recvfrom(sock, 100)
+        assert (data, addr[0]) == (b"x", "10.0.0.2")
+        sock.close()
+        other.close()
+        await asyncio.sleep(0)
+        return result
+
+    assert aio.run(main(), clock=a.clock) == (b"HELLO", ("10.0.0.2", 9))
+
+
+def test_hosts_inside_a_real_loop():
+    async def main():
+        clock = AsyncioClock(asyncio.get_running_loop())
+        a, b = two_hosts(clock, autoneg_ns=1_000_000, wait=False)
+        while not all(h.dev("eth0").state & 4 == 0 for h in (a, b)):
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)
+        payload = bytes(50_000)
+        got = await asyncio.wait_for(exchange(a, b, payload), 30)
+        a.close()
+        b.close()
+        clock.close()
+        return got == payload
+
+    assert asyncio.run(main())
+
+
+def test_a_loop_beside_a_host_thread():
+    clock = RealClock().start()
+    a, b = two_hosts(clock, autoneg_ns=1_000_000)
+    try:
+        payload = bytes(50_000)
+
+        async def main():
+            return await asyncio.wait_for(exchange(a, b, payload), 30)
+
+        assert asyncio.run(main()) == payload
+    finally:
+        a.close()
+        b.close()
+        clock.close()

@@ -1,0 +1,116 @@
+"""/proc/net: the layout that Linux's tools parse."""
+
+from __future__ import annotations
+
+import pytest
+
+from e1000emu.lab import two_hosts
+from stack import proc
+from stack.core.snmp import icmp_mib, ipstats_mib, linux_mib, tcp_mib, udp_mib
+from stack.socket import AF_INET, SOCK_DGRAM, create_connection, create_server
+
+
+@pytest.fixture
+def hosts():
+    a, b = two_hosts()
+    yield a, b
+    a.close()
+    b.close()
+
+
+def parse_groups(text):
+    """{"Ip": {"InReceives": 1 ...}} of /proc/net/snmp or netstat, as netstat(8) reads it."""
+    lines = text.splitlines()
+    groups = {}
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        tag, *keys = names.split()
+        tag2, *numbers = values.split()
+        assert tag == tag2
+        assert len(keys) == len(numbers)
+        groups[tag.rstrip(":")] = dict(zip(keys, map(int, numbers), strict=True))
+    return groups
+
+
+def test_snmp_and_netstat_have_linuxs_groups_and_first_names(hosts):
+    groups = parse_groups(proc.read(hosts[0], "snmp"))
+    assert [g for g in groups if g != "IcmpMsg"] == ["Ip", "Icmp", "Tcp", "Udp", "UdpLite"]
+    assert list(groups["Ip"])[:3] == ["Forwarding", "DefaultTTL", "InReceives"]
+    assert groups["Ip"]["Forwarding"] == 2
+    assert groups["Tcp"]["MaxConn"] == -1
+    ext = parse_groups(proc.read(hosts[0], "netstat"))
+    assert list(ext) == ["TcpExt", "IpExt"]
+    assert next(iter(ext["TcpExt"])) == "SyncookiesSent"
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (ipstats_mib, "ReasmReqds"),
+        (icmp_mib, "OutEchoReps"),
+        (tcp_mib, "RetransSegs"),
+        (udp_mib, "NoPorts"),
+        (linux_mib, "TCPTimeouts"),
+    ],
+)
+def test_counters_start_at_zero_and_refuse_unknown_names(cls, name):
+    mib = cls()
+    assert getattr(mib, name) == 0
+    with pytest.raises(AttributeError):
+        mib.NoSuchCounter = 1
+
+
+def test_dev_counts_what_crossed(hosts):
+    a, b = hosts
+    with a.socket(AF_INET, SOCK_DGRAM) as client, b.socket(AF_INET, SOCK_DGRAM) as server:
+        server.bind(("", 7))
+        client.sendto(bytes(100), ("10.0.0.2", 7))
+        server.recv(200)
+    rows = {}
+    for line in proc.read(b, "dev").splitlines()[2:]:
+        name, _, rest = line.partition(":")
+        rows[name.strip()] = [int(v) for v in rest.split()]
+    assert set(rows) == {"lo", "eth0"}
+    assert all(len(row) == 16 for row in rows.values())
+    assert rows["eth0"][1] >= 2  # the ARP request and the datagram
+
+
+def test_arp_and_route(hosts):
+    a, _b = hosts
+    with a.socket(AF_INET, SOCK_DGRAM) as client:
+        client.sendto(b"x", ("10.0.0.2", 7))
+        a.clock.run_for(1_000_000)
+    lines = proc.read(a, "arp").splitlines()
+    assert lines[0].split()[:2] == ["IP", "address"]
+    assert lines[1].split() == ["10.0.0.2", "0x1", "0x2", "52:54:00:12:34:57", "*", "eth0"]
+    a.route_add("default", via="10.0.0.2")
+    rows = [line.split() for line in proc.read(a, "route").splitlines()]
+    assert rows[0][:3] == ["Iface", "Destination", "Gateway"]
+    by_dest = {row[1]: row for row in rows[1:]}
+    assert by_dest["00000000"][2] == "0200000A"
+    assert by_dest["0000000A"][7] == "00FFFFFF"
+
+
+def test_sockets(hosts):
+    a, b = hosts
+    server = create_server(b, ("", 80))
+    client = create_connection(a, ("10.0.0.2", 80))
+    conn, _ = server.accept()
+    udp = b.socket(AF_INET, SOCK_DGRAM)
+    udp.bind(("10.0.0.2", 53))
+    rows = [line.split() for line in proc.read(b, "tcp").splitlines()[1:]]
+    assert [row[1] for row in rows] == ["00000000:0050", "0200000A:0050"]
+    assert [row[3] for row in rows] == ["0A", "01"]
+    rows = [line.split() for line in proc.read(b, "udp").splitlines()[1:]]
+    assert "0200000A:0035" in [row[1] for row in rows]
+    for sock in (server, client, conn, udp):
+        sock.close()
+    a.clock.run_for(1_000_000_000)
+    states = [line.split()[3] for line in proc.read(a, "tcp").splitlines()[1:]]
+    assert "06" in states or "05" in states or states == []
+
+
+def test_every_file_can_be_read_and_others_are_named(hosts):
+    for name in proc.FILES:
+        assert proc.read(hosts[0], name).endswith("\n")
+    with pytest.raises(FileNotFoundError, match="netstat"):
+        proc.read(hosts[0], "nonsense")
