@@ -7,6 +7,7 @@ The device never raises for a guest's mistake; it does what the datasheet says a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from e1000emu.errors import E1000Error
@@ -63,12 +64,17 @@ class MisuseEvent:
 class Misuse:
     """Counts what the driver did wrong."""
 
-    __slots__ = ("_count", "_last", "strict")
+    __slots__ = ("_count", "_last", "_sources", "strict")
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
         self._count: dict[str, int] = {}
         self._last: dict[str, str] = {}
+        self._sources: dict[str, tuple[Callable[[], int], str]] = {}
+
+    def derive(self, name: str, count: Callable[[], int], last: str) -> None:
+        """Take the count of `name` from a compiled engine's own counter, when it is asked for."""
+        self._sources[name] = (count, last)
 
     def note(self, name: str, last: str, n: int = 1) -> None:
         """Count `n` cases of `name` (a key of REMEDIES); `last` says register, value, descriptor.
@@ -82,12 +88,14 @@ class Misuse:
 
     def count(self, name: str) -> int:
         """Return how often `name` has happened."""
+        if name in self._sources:
+            return self._sources[name][0]()
         return self._count.get(name, 0)
 
     @property
     def total(self) -> int:
         """Return the number of mistakes of all kinds."""
-        return sum(self._count.values())
+        return sum(e.count for e in self.events())
 
     def events(self) -> list[MisuseEvent]:
         """Return what has happened, the commonest first."""
@@ -95,12 +103,18 @@ class Misuse:
             MisuseEvent(name, n, self._last[name], REMEDIES[name])
             for name, n in self._count.items()
         ]
+        rows += [
+            MisuseEvent(name, n, last, REMEDIES[name])
+            for name, (count, last) in self._sources.items()
+            if (n := count())
+        ]
         return sorted(rows, key=lambda e: (-e.count, e.name))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything that was noted here; the engines' counters end with a reset."""
         self._count.clear()
         self._last.clear()
 
     def __repr__(self) -> str:
-        return f"<Misuse {self.total} in {len(self._count)} kinds>"
+        events = self.events()
+        return f"<Misuse {sum(e.count for e in events)} in {len(events)} kinds>"

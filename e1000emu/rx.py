@@ -34,6 +34,8 @@ RCTL_ANY = RCTL.mask("UPE", "MPE", "BAM")
 RXCSUM_IPV6OFL = reg("RXCSUM").mask("IPV6OFL")
 PBA, FCT = reg("PBA").offset, reg("FCT").offset
 PACKET_BUFFER_KIB = 64
+MIN_RING = 8
+"""Descriptors of the shortest ring: RDLEN counts 128 bytes (SDM 13.4.27)."""
 
 
 class Rx:
@@ -83,6 +85,10 @@ class Rx:
         self.doorbells += 1
         engine = self.engine
         engine.tail = new
+        count = engine.len >> 4
+        if new and (new > count or count < MIN_RING):
+            where = f"RDT={new} RDLEN={engine.len:#x} RDH={engine.head}"
+            self._nic.misuse.note("rx-ring", where)
         if self._held or engine.fifo_frames:
             self._kick()
 

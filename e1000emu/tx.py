@@ -63,6 +63,13 @@ class Tx:
         self._paused_until_ns = 0
         self.doorbells = 0
         self.batches = 0
+        engine = self.engine
+        nic.misuse.derive("tx-tso", lambda: engine.tso_fails, "TSCTFC counts them")
+        nic.misuse.derive(
+            "tx-dropped",
+            lambda: engine.mixed_drops + engine.oversize_drops,
+            "the frames were dropped up to EOP",
+        )
 
     # --- registers -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import pytest
 
 from e1000emu import misuse
 from e1000emu.misuse import REMEDIES, Misuse, MisuseError
+from tests.e1000emu.common import running, wr
 
 
 def test_events_count_and_keep_the_last_case() -> None:
@@ -39,4 +40,26 @@ def test_every_noted_name_has_a_remedy() -> None:
     for file in Path(misuse.__file__).parent.glob("*.py"):
         used |= set(re.findall(r'note\(\s*"([a-z-]+)"', file.read_text()))
     assert used <= set(REMEDIES)
-    assert set(REMEDIES) - used <= {"power-state", "decode-off", "tx-dropped", "tx-tso", "rx-ring"}
+    assert set(REMEDIES) - used == {"power-state", "decode-off", "tx-dropped", "tx-tso"}
+
+
+def test_engine_counters_show_as_events() -> None:
+    m = Misuse()
+    n = 0
+    m.derive("tx-tso", lambda: n, "TSCTFC")
+    assert m.events() == []
+    n = 5
+    assert m.count("tx-tso") == m.total == 5
+    assert m.events()[0].remedy == REMEDIES["tx-tso"]
+
+
+def test_short_ring_and_bad_tso_are_explained() -> None:
+    bench = running()
+    nic = bench.nic
+    wr(nic, "RDLEN", 0)
+    wr(nic, "RDT", 5)
+    assert nic.misuse.count("rx-ring") == 1
+    bench.guest.post_context(tucmd=0x24, paylen=100, hdrlen=0, mss=0)
+    bench.guest.post_data(bytes(100), dcmd=0x2D)
+    wr(nic, "TDT", bench.guest.tx.next_to_use)
+    assert nic.counters()["misuse_tx_tso"] == 1
