@@ -538,11 +538,13 @@ cdef class TxEngine:
         if len(data) < 4 + sizeof(tx_state) or int.from_bytes(data[:4], "little") != STATE_VERSION:
             raise ValueError("TxEngine.load: not a transmit engine state of this version")
         memcpy(&s, p + 4, sizeof(tx_state))
-        if s.phase == PH_IDLE:
+        if s.phase == PH_IDLE or s.phase == PH_DROP:
             s.have = 0
-        if (s.phase > PH_DROP or s.max_frame > TX_MAX_FRAME or s.have > TX_MAX_FRAME or s.hdr_have > s.fctx.hdrlen
-                or len(data) != 4 + sizeof(tx_state) + s.have or s.pay_left > s.fctx.paylen
-                or s.desc_off > 0xFFFFF or (s.phase == PH_TSO and not _tso_plausible(&s))):
+        if s.phase != PH_TSO:
+            s.desc_off = 0
+        if (s.phase > PH_DROP or s.max_frame > TX_MAX_FRAME or s.have > TX_MAX_FRAME
+                or len(data) != 4 + sizeof(tx_state) + s.have
+                or (s.phase == PH_TSO and not _tso_plausible(&s))):
             raise ValueError("TxEngine.load: inconsistent state")
         self.s = s
         memcpy(self.partial, p + 4 + sizeof(tx_state), s.have)
@@ -660,7 +662,7 @@ cdef bint _tso_plausible(const tx_state *s) noexcept nogil:
     cdef const tx_context *c = &s.fctx
     if s.tso_bad:
         return True
-    return (c.mss != 0 and <uint32_t>c.hdrlen + c.mss <= s.max_frame
+    return (s.hdr_have <= c.hdrlen and s.desc_off <= 0xFFFFF and c.mss != 0 and <uint32_t>c.hdrlen + c.mss <= s.max_frame
             and c.hdrlen >= c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
             and c.hdrlen >= c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
             and (not s.popts & POPTS_IXSM or c.ipcso + 2 <= c.hdrlen)

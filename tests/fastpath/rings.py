@@ -245,7 +245,7 @@ class Rx:
             addr, length, csum, status, errors, special = struct.unpack("<QHHBBH", raw)
             if not status & 1:
                 break
-            content = self.ram.read(addr, length) if addr else b""
+            content = self.ram.read(addr, length) if 0 < addr < self.ram.size_bytes else b""
             out.append(Received(content, csum, status, errors, special))
             self.ram.write(self.ring + self.next * 16 + 8, bytes(8))
             self.next = (self.next + 1) % self.count
