@@ -59,8 +59,8 @@ $(BUILT): setup.py pyproject.toml $(SOURCES) | $(VENV)/.packages-build $(VENV)/.
 	    echo mixed >$(VENV)/.mode; \
 	fi; \
 	rm -f $(VENV)/.built-*; \
-	E1000EMU_CYTHON_DEBUG=$(if $(filter debug,$(MODE)),1,0) \
-	    $(ABS_PY) setup.py -q build_ext --inplace $$force; \
+	export E1000EMU_CYTHON_DEBUG=$(if $(filter debug,$(MODE)),1,0); \
+	$(ABS_PY) setup.py -q build_ext --inplace $$force; \
 	echo $(MODE) >$(VENV)/.mode; \
 	$(PIP) --no-deps --no-build-isolation -e .; \
 	touch $@
