@@ -281,7 +281,7 @@ def icmp_push_reply(sk: Any, param: icmp_bxm, fl4: flowi4, ipc: ipcm_cookie, rt:
 
 
 def icmp_xmit_lock(net: Any) -> Any:
-    """net/ipv4/icmp.c: the host's ICMP socket, None while it is sending (an error about an error)."""
+    """net/ipv4/icmp.c: the sending socket, None while it is busy (an error about an error)."""
     sk = net.ipv4.icmp_sk
     if sk is None or sk.sk_lock_owned:
         return None

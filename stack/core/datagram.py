@@ -1,0 +1,164 @@
+"""Receiving from datagram sockets (net/core/datagram.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head, skb_get
+from stack.core.iov import skb_copy_datagram_iter, skb_copy_datagram_msg
+from stack.core.sock import (
+    SOCK_DEAD,
+    SOCK_SELECT_ERR_QUEUE,
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    TCP_LISTEN,
+    TCP_SYN_SENT,
+    raise_sock_error,
+    sk_wait_event,
+    sock_rcvtimeo,
+    sock_writeable,
+    wait_event,
+)
+from stack.core.uapi import (
+    MSG_DONTWAIT,
+    MSG_PEEK,
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLOUT,
+    POLLPRI,
+    POLLRDHUP,
+    POLLRDNORM,
+    POLLWRBAND,
+    POLLWRNORM,
+    RCV_SHUTDOWN,
+    SHUTDOWN_MASK,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+)
+
+__all__ = [
+    "__skb_recv_datagram",
+    "__skb_try_recv_from_queue",
+    "__skb_wait_for_more_packets",
+    "connection_based",
+    "datagram_poll",
+    "skb_copy_datagram_iter",
+    "skb_copy_datagram_msg",
+    "skb_free_datagram",
+    "skb_kill_datagram",
+    "skb_recv_datagram",
+]
+
+
+def connection_based(sk: Any) -> bool:
+    """net/core/datagram.c: does the type need a connection to receive?"""
+    return sk.sk_type in (SOCK_SEQPACKET, SOCK_STREAM)
+
+
+def __skb_try_recv_from_queue(
+    queue: sk_buff_head, flags: int, off: int
+) -> tuple[sk_buff | None, int]:
+    """net/core/datagram.c: the next packet and the offset in it (for SO_PEEK_OFF).
+
+    MSG_PEEK leaves it on the queue with one more reference.
+    """
+    if not flags & MSG_PEEK:
+        return queue.dequeue(), 0
+    for skb in queue:
+        if off > 0 and (off > skb.len or (off == skb.len and skb.peeked)):
+            off -= skb.len
+            continue
+        if off > 0 and off == skb.len:
+            off -= skb.len
+            continue
+        skb.peeked = 1
+        return skb_get(skb), max(off, 0)
+    return None, 0
+
+
+def __skb_recv_datagram(sk: Any, queue: sk_buff_head, flags: int, off: int = 0) -> Any:
+    """net/core/datagram.c: (packet, offset), waiting as the socket allows.
+
+    None instead of the pair after shutdown. Raises: OSError EAGAIN, ENOTCONN, the pending error.
+    """
+    timeo_ns = sock_rcvtimeo(sk, flags & MSG_DONTWAIT)
+    while True:
+        raise_sock_error(sk)
+        skb, at = __skb_try_recv_from_queue(queue, flags, off)
+        if skb is not None:
+            return skb, at
+        if sk.sk_shutdown & RCV_SHUTDOWN:
+            return None
+        if connection_based(sk) and sk.sk_state not in (TCP_ESTABLISHED, TCP_LISTEN):
+            raise OSError(errno.ENOTCONN, "socket is not connected")
+        if timeo_ns <= 0:
+            raise BlockingIOError(errno.EAGAIN, "no packet is waiting")
+        timeo_ns = __skb_wait_for_more_packets(sk, queue, timeo_ns)
+
+
+def __skb_wait_for_more_packets(sk: Any, queue: sk_buff_head, timeo_ns: int) -> int:
+    """net/core/datagram.c: sleep until the queue grows, an error, shutdown. Returns the ns left.
+
+    Raises: OSError EBADF when the socket was closed by somebody else meanwhile.
+    """
+
+    def cond() -> bool:
+        return bool(
+            queue.qlen or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD
+        )
+
+    left = (sk_wait_event if sk.sk_lock_owned else wait_event)(sk, timeo_ns, cond)
+    if sk.sk_flags & SOCK_DEAD:
+        raise OSError(errno.EBADF, "socket was closed")
+    return left
+
+
+def skb_recv_datagram(sk: Any, flags: int) -> sk_buff | None:
+    """net/core/datagram.c: the next packet of sk_receive_queue; None after shutdown.
+
+    Raises: OSError EAGAIN or the pending error.
+    """
+    got = __skb_recv_datagram(sk, sk.sk_receive_queue, flags)
+    return None if got is None else got[0]
+
+
+def skb_free_datagram(sk: Any, skb: sk_buff) -> None:
+    """net/core/datagram.c: the reader is done. Takes the reader's reference."""
+    consume_skb(skb)
+
+
+def skb_kill_datagram(sk: Any, skb: sk_buff, flags: int) -> None:
+    """net/core/datagram.c: drop a packet that turned out bad (also one that was only peeked)."""
+    if flags & MSG_PEEK and skb.list is sk.sk_receive_queue:
+        sk.sk_receive_queue.unlink(skb)
+        kfree_skb(skb)
+    sk.sk_drops += 1
+    kfree_skb(skb)
+
+
+def datagram_poll(file: Any, sock: Any, wait: Any = None) -> int:
+    """net/core/datagram.c: POLL* of a datagram socket. `wait`: callback to add to its queue."""
+    sk = sock.sk
+    if wait is not None:
+        sk.sk_wq.add(wait)
+    mask = 0
+    if sk.sk_err or sk.sk_error_queue.qlen:
+        mask |= POLLERR
+        if sk.sk_flags & SOCK_SELECT_ERR_QUEUE:
+            mask |= POLLPRI
+    if sk.sk_shutdown & RCV_SHUTDOWN:
+        mask |= POLLRDHUP | POLLIN | POLLRDNORM
+    if sk.sk_shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK:
+        mask |= POLLHUP
+    if sk.sk_receive_queue.qlen:
+        mask |= POLLIN | POLLRDNORM
+    if connection_based(sk):
+        if sk.sk_state == TCP_CLOSE:
+            mask |= POLLHUP
+        if sk.sk_state == TCP_SYN_SENT:
+            return mask
+    if sock_writeable(sk):
+        mask |= POLLOUT | POLLWRNORM | POLLWRBAND
+    return mask

@@ -1,0 +1,332 @@
+"""SOL_SOCKET options and control messages (net/core/sock.c: sock_setsockopt, sock_getsockopt).
+
+Option values are ints, or bytes in the layout that Linux uses on a 64-bit machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+import sys
+from typing import Any
+
+from fastpath.skbuff import sk_buff
+from stack.core import uapi
+from stack.core.sock import (
+    MAX_SCHEDULE_TIMEOUT,
+    SK_CAN_REUSE,
+    SOCK_BROADCAST,
+    SOCK_DBG,
+    SOCK_KEEPOPEN,
+    SOCK_LINGER,
+    SOCK_LOCALROUTE,
+    SOCK_MIN_RCVBUF,
+    SOCK_MIN_SNDBUF,
+    SOCK_NO_CHECK_TX,
+    SOCK_RCVBUF_LOCK,
+    SOCK_RCVTSTAMP,
+    SOCK_RCVTSTAMPNS,
+    SOCK_RXQ_OVFL,
+    SOCK_SELECT_ERR_QUEUE,
+    SOCK_SNDBUF_LOCK,
+    SOCK_URGINLINE,
+    TCP_LISTEN,
+    sk_dst_reset,
+    sock_valbool_flag,
+)
+
+ORDER = sys.byteorder
+TIMEVAL = struct.Struct("=qq")
+LINGER = struct.Struct("=ii")
+NSEC = 1_000_000_000
+
+
+def opt_int(optval: Any) -> int:
+    """The int of an option value. Raises: OSError EINVAL for fewer than 4 bytes."""
+    if isinstance(optval, int):
+        return int(optval)
+    data = bytes(optval)
+    if len(data) < 4:
+        raise OSError(errno.EINVAL, f"option value of {len(data)} bytes; an int has 4")
+    return int.from_bytes(data[:4], ORDER, signed=True)
+
+
+def int_bytes(value: int) -> bytes:
+    """An int as control messages and getsockopt carry it."""
+    return struct.pack("=i", value - (1 << 32) if value > 0x7FFFFFFF else value)
+
+
+def pack_opt(value: Any, optlen: int) -> bytes:
+    """What getsockopt writes into a user's buffer of `optlen` bytes."""
+    data = int_bytes(value) if isinstance(value, int) else bytes(value)
+    return data[:optlen]
+
+
+def sock_timeout_ns(optval: Any) -> int:
+    """net/core/sock.c sock_set_timeout: ns of a struct timeval (or a float of seconds); 0 = never.
+
+    Raises: OSError EDOM, EINVAL.
+    """
+    if isinstance(optval, int | float):
+        ns = int(optval * NSEC)
+        return MAX_SCHEDULE_TIMEOUT if ns == 0 else max(ns, 0)
+    data = bytes(optval)
+    if len(data) < TIMEVAL.size:
+        raise OSError(errno.EINVAL, "a timeout is a struct timeval of 16 bytes")
+    sec, usec = TIMEVAL.unpack_from(data)
+    if not 0 <= usec < 1_000_000:
+        raise OSError(errno.EDOM, f"{usec} is not a number of microseconds below a second")
+    if sec < 0:
+        return 0
+    if not sec and not usec:
+        return MAX_SCHEDULE_TIMEOUT
+    return min(sec * NSEC + usec * 1000, MAX_SCHEDULE_TIMEOUT)
+
+
+def sock_timeval(timeo_ns: int) -> bytes:
+    """net/core/sock.c sock_get_timeout: the struct timeval."""
+    if timeo_ns >= MAX_SCHEDULE_TIMEOUT:
+        return TIMEVAL.pack(0, 0)
+    return TIMEVAL.pack(timeo_ns // NSEC, timeo_ns % NSEC // 1000)
+
+
+def __sock_set_rcvbuf(sk: Any, val: int) -> None:
+    """net/core/sock.c: Linux doubles the value for its own overhead."""
+    sk.sk_flags |= SOCK_RCVBUF_LOCK
+    sk.sk_rcvbuf = max(val * 2, SOCK_MIN_RCVBUF)
+
+
+def __sock_set_sndbuf(sk: Any, val: int) -> None:
+    """net/core/sock.c"""
+    sk.sk_flags |= SOCK_SNDBUF_LOCK
+    sk.sk_sndbuf = max(val * 2, SOCK_MIN_SNDBUF)
+    sk.sk_write_space()
+
+
+def sock_bindtoindex(sk: Any, ifindex: int) -> None:
+    """net/core/sock.c: use one interface only (0 = any). Raises: OSError ENODEV."""
+    if ifindex and ifindex not in sk.net.dev_by_index:
+        raise OSError(errno.ENODEV, f"no device with index {ifindex}")
+    sk.sk_bound_dev_if = ifindex
+    if sk.sk_prot.rehash is not None:
+        sk.sk_prot.rehash(sk)
+    sk_dst_reset(sk)
+
+
+FLAG_OPTIONS = {
+    uapi.SO_DEBUG: SOCK_DBG,
+    uapi.SO_BROADCAST: SOCK_BROADCAST,
+    uapi.SO_DONTROUTE: SOCK_LOCALROUTE,
+    uapi.SO_OOBINLINE: SOCK_URGINLINE,
+    uapi.SO_RXQ_OVFL: SOCK_RXQ_OVFL,
+    uapi.SO_SELECT_ERR_QUEUE: SOCK_SELECT_ERR_QUEUE,
+}
+
+
+def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
+    """net/core/sock.c: SOL_SOCKET. Raises: OSError ENOPROTOOPT, EINVAL, EDOM, ENODEV, EPERM."""
+    sk = sock.sk
+    net = sk.net
+    flag = FLAG_OPTIONS.get(optname)
+    if flag is not None:
+        sock_valbool_flag(sk, flag, bool(opt_int(optval)))
+        if optname == uapi.SO_DONTROUTE:
+            sk_dst_reset(sk)
+        return
+    if optname == uapi.SO_BINDTODEVICE:
+        name = bytes(optval).split(b"\0")[0].decode(errors="replace") if optval else ""
+        index = 0
+        if name:
+            dev = net.dev_by_name.get(name)
+            if dev is None:
+                raise OSError(errno.ENODEV, f"no device {name!r}")
+            index = dev.ifindex
+        sock_bindtoindex(sk, index)
+        return
+    if optname in (uapi.SO_RCVTIMEO, uapi.SO_SNDTIMEO):
+        timeo_ns = sock_timeout_ns(optval)
+        if optname == uapi.SO_RCVTIMEO:
+            sk.sk_rcvtimeo_ns = timeo_ns
+        else:
+            sk.sk_sndtimeo_ns = timeo_ns
+        return
+    if optname == uapi.SO_LINGER:
+        if isinstance(optval, tuple):
+            onoff, seconds = optval
+        else:
+            if len(bytes(optval)) < LINGER.size:
+                raise OSError(errno.EINVAL, "linger is a struct of 8 bytes")
+            onoff, seconds = LINGER.unpack_from(bytes(optval))
+        sock_valbool_flag(sk, SOCK_LINGER, bool(onoff))
+        if onoff:
+            sk.sk_lingertime = max(seconds, 0) * NSEC
+        return
+    val = opt_int(optval)
+    match optname:
+        case uapi.SO_REUSEADDR:
+            sk.sk_reuse = SK_CAN_REUSE if val else 0
+        case uapi.SO_REUSEPORT:
+            sk.sk_reuseport = bool(val)
+        case uapi.SO_TYPE | uapi.SO_PROTOCOL | uapi.SO_DOMAIN | uapi.SO_ERROR:
+            raise OSError(errno.ENOPROTOOPT, "this option can only be read")
+        case uapi.SO_SNDBUF:
+            __sock_set_sndbuf(sk, min(max(val, 0), net.sysctl.wmem_max))
+        case uapi.SO_SNDBUFFORCE:
+            __sock_set_sndbuf(sk, max(val, 0))
+        case uapi.SO_RCVBUF:
+            __sock_set_rcvbuf(sk, min(max(val, 0), net.sysctl.rmem_max))
+        case uapi.SO_RCVBUFFORCE:
+            __sock_set_rcvbuf(sk, max(val, 0))
+        case uapi.SO_KEEPALIVE:
+            if sk.sk_prot.keepalive is not None:
+                sk.sk_prot.keepalive(sk, val)
+            sock_valbool_flag(sk, SOCK_KEEPOPEN, bool(val))
+        case uapi.SO_NO_CHECK:
+            sk.sk_no_check_tx = bool(val)
+            sock_valbool_flag(sk, SOCK_NO_CHECK_TX, bool(val))
+        case uapi.SO_PRIORITY:
+            sk.sk_priority = val & 0xFFFFFFFF
+        case uapi.SO_MARK:
+            sk.sk_mark = val & 0xFFFFFFFF
+            sk_dst_reset(sk)
+        case uapi.SO_RCVLOWAT:
+            ops = sock.ops
+            low = 0x7FFFFFFF if val < 0 else val
+            if ops.set_rcvlowat is not None:
+                ops.set_rcvlowat(sk, low)
+            else:
+                sk.sk_rcvlowat = low or 1
+        case uapi.SO_SNDLOWAT:
+            raise OSError(errno.ENOPROTOOPT, "SO_SNDLOWAT cannot be changed on Linux")
+        case uapi.SO_TIMESTAMP | uapi.SO_TIMESTAMPNS:
+            sock_valbool_flag(sk, SOCK_RCVTSTAMP, bool(val))
+            sock_valbool_flag(sk, SOCK_RCVTSTAMPNS, bool(val) and optname == uapi.SO_TIMESTAMPNS)
+        case uapi.SO_PEEK_OFF:
+            sk.sk_peek_off = val
+        case uapi.SO_BINDTOIFINDEX:
+            sock_bindtoindex(sk, val)
+        case uapi.SO_MAX_PACING_RATE:
+            sk.sk_pacing_rate = val if val != -1 else (1 << 64) - 1
+        case uapi.SO_BSDCOMPAT | uapi.SO_PASSCRED | uapi.SO_INCOMING_CPU | uapi.SO_BUSY_POLL:
+            return
+        case _:
+            raise OSError(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
+
+
+def sock_getsockopt(sock: Any, level: int, optname: int) -> Any:
+    """net/core/sock.c: an int, or bytes for struct values. Raises: OSError ENOPROTOOPT."""
+    sk = sock.sk
+    flag = FLAG_OPTIONS.get(optname)
+    if flag is not None:
+        return int(bool(sk.sk_flags & flag))
+    match optname:
+        case uapi.SO_REUSEADDR:
+            return sk.sk_reuse
+        case uapi.SO_REUSEPORT:
+            return int(sk.sk_reuseport)
+        case uapi.SO_TYPE:
+            return sk.sk_type
+        case uapi.SO_PROTOCOL:
+            return sk.sk_protocol
+        case uapi.SO_DOMAIN:
+            return sk.sk_family
+        case uapi.SO_ERROR:
+            err, sk.sk_err = sk.sk_err, 0
+            if not err:
+                err, sk.sk_err_soft = sk.sk_err_soft, 0
+            return err
+        case uapi.SO_SNDBUF:
+            return sk.sk_sndbuf
+        case uapi.SO_RCVBUF:
+            return sk.sk_rcvbuf
+        case uapi.SO_KEEPALIVE:
+            return int(bool(sk.sk_flags & SOCK_KEEPOPEN))
+        case uapi.SO_NO_CHECK:
+            return int(sk.sk_no_check_tx)
+        case uapi.SO_PRIORITY:
+            return sk.sk_priority
+        case uapi.SO_MARK:
+            return sk.sk_mark
+        case uapi.SO_LINGER:
+            return LINGER.pack(bool(sk.sk_flags & SOCK_LINGER), sk.sk_lingertime // NSEC)
+        case uapi.SO_RCVTIMEO:
+            return sock_timeval(sk.sk_rcvtimeo_ns)
+        case uapi.SO_SNDTIMEO:
+            return sock_timeval(sk.sk_sndtimeo_ns)
+        case uapi.SO_RCVLOWAT:
+            return sk.sk_rcvlowat
+        case uapi.SO_SNDLOWAT:
+            return 1
+        case uapi.SO_BINDTODEVICE:
+            dev = sk.net.dev_by_index.get(sk.sk_bound_dev_if)
+            return dev.name.encode() + b"\0" if dev is not None else b""
+        case uapi.SO_BINDTOIFINDEX:
+            return sk.sk_bound_dev_if
+        case uapi.SO_ACCEPTCONN:
+            return int(sk.sk_state == TCP_LISTEN)
+        case uapi.SO_TIMESTAMP:
+            return int(sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_RCVTSTAMPNS) == SOCK_RCVTSTAMP)
+        case uapi.SO_TIMESTAMPNS:
+            return int(bool(sk.sk_flags & SOCK_RCVTSTAMPNS))
+        case uapi.SO_PEEK_OFF:
+            return sk.sk_peek_off
+        case uapi.SO_COOKIE:
+            return struct.pack("=Q", sk.sk_cookie)
+        case uapi.SO_MEMINFO:
+            return struct.pack(
+                "=9I",
+                sk.sk_rmem_alloc,
+                sk.sk_rcvbuf,
+                sk.sk_wmem_alloc,
+                sk.sk_sndbuf,
+                max(sk.sk_forward_alloc, 0),
+                sk.sk_wmem_queued,
+                sk.sk_omem_alloc,
+                sk.sk_backlog_len,
+                sk.sk_drops,
+            )
+        case uapi.SO_MAX_PACING_RATE:
+            return struct.pack("=Q", sk.sk_pacing_rate)
+        case uapi.SO_BSDCOMPAT | uapi.SO_PASSCRED | uapi.SO_BUSY_POLL:
+            return 0
+        case uapi.SO_INCOMING_CPU:
+            return 0
+        case _:
+            raise OSError(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
+
+
+def put_cmsg(msg: Any, level: int, kind: int, data: bytes) -> None:
+    """net/core/scm.c: add a control message, or mark MSG_CTRUNC when there is no room.
+
+    A message takes 16 bytes of header, its data, and padding to 8.
+    """
+    if msg.msg_control is None:
+        msg.msg_flags |= uapi.MSG_CTRUNC
+        return
+    need = 16 + len(data)
+    if msg.msg_controllen < need:
+        msg.msg_flags |= uapi.MSG_CTRUNC
+        if msg.msg_controllen <= 16:
+            return
+        data = data[: msg.msg_controllen - 16]
+    msg.msg_controllen = max(msg.msg_controllen - (need + 7 & ~7), 0)
+    msg.msg_control.append((level, kind, data))
+
+
+def sock_recv_cmsgs(msg: Any, sk: Any, skb: sk_buff) -> None:
+    """include/net/sock.h: receive time stamp and drop count, when the socket asked for them."""
+    flags = sk.sk_flags
+    if flags & SOCK_RCVTSTAMP:
+        __sock_recv_timestamp(msg, sk, skb)
+    if flags & SOCK_RXQ_OVFL and sk.sk_drops:
+        put_cmsg(msg, uapi.SOL_SOCKET, uapi.SO_RXQ_OVFL, struct.pack("=I", sk.sk_drops))
+
+
+def __sock_recv_timestamp(msg: Any, sk: Any, skb: sk_buff) -> None:
+    """net/socket.c: SCM_TIMESTAMP or SCM_TIMESTAMPNS."""
+    stamp = skb.tstamp_ns or sk.net.clock.now_ns()
+    sec, nsec = divmod(stamp, NSEC)
+    if sk.sk_flags & SOCK_RCVTSTAMPNS:
+        put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_TIMESTAMPNS, TIMEVAL.pack(sec, nsec))
+    else:
+        put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_TIMESTAMP, TIMEVAL.pack(sec, nsec // 1000))

@@ -1,0 +1,113 @@
+"""connect and disconnect of datagram sockets (net/ipv4/datagram.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from stack.core.sock import (
+    SOCK_BINDADDR_LOCK,
+    SOCK_BINDPORT_LOCK,
+    SOCK_BROADCAST,
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    lock_sock,
+    release_sock,
+    sk_dst_reset,
+    sk_dst_set,
+)
+from stack.core.uapi import AF_INET, AF_UNSPEC
+from stack.ipv4.fib import ipv4_is_multicast
+from stack.ipv4.route import RTCF_BROADCAST, flowi4, ip_route_connect
+
+
+def check_sockaddr(addr: Any) -> tuple[int, int]:
+    """(address, port) of an application's address. Raises: OSError EINVAL, EAFNOSUPPORT."""
+    try:
+        daddr, dport = addr[0], addr[1]
+        family = addr[2] if len(addr) > 2 else AF_INET
+    except (TypeError, IndexError, KeyError) as exc:
+        raise OSError(errno.EINVAL, "an IPv4 address is (address, port)") from exc
+    if family != AF_INET:
+        raise OSError(errno.EAFNOSUPPORT, f"family {family} on an IPv4 socket")
+    if not (isinstance(daddr, int) and isinstance(dport, int)):
+        raise OSError(errno.EINVAL, "address and port must be ints in host order")
+    if not 0 <= daddr <= 0xFFFFFFFF or not 0 <= dport <= 0xFFFF:
+        raise OSError(errno.EINVAL, f"({daddr}, {dport}) is not an IPv4 address and port")
+    return daddr, dport
+
+
+def __ip4_datagram_connect(sk: Any, uaddr: Any) -> int:
+    """net/ipv4/datagram.c: fix the peer, choose route and source. Raises: OSError."""
+    daddr, dport = check_sockaddr(uaddr)
+    sk_dst_reset(sk)
+    oif = sk.sk_bound_dev_if
+    saddr = sk.inet_saddr
+    if ipv4_is_multicast(daddr):
+        if not oif:
+            oif = sk.mc_index
+        if not saddr:
+            saddr = sk.mc_addr
+    fl4 = flowi4()
+    try:
+        rt = ip_route_connect(fl4, daddr, saddr, oif, sk.sk_protocol, sk.inet_sport, dport, sk)
+    except OSError as exc:
+        if exc.errno == errno.ENETUNREACH:
+            sk.net.mib.ip.OutNoRoutes += 1
+        raise
+    if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
+        raise OSError(errno.EACCES, "connecting to a broadcast address needs SO_BROADCAST")
+    if not sk.inet_saddr:
+        sk.inet_saddr = fl4.saddr
+    sk.inet_daddr = fl4.daddr
+    sk.inet_dport = dport
+    if not sk.inet_rcv_saddr:
+        sk.inet_rcv_saddr = fl4.saddr
+    sk.sk_state = TCP_ESTABLISHED
+    if sk.sk_prot.rehash is not None:
+        sk.sk_prot.rehash(sk)
+    sk.inet_id = sk.net.random.getrandbits(16)
+    sk.sk_txhash = sk.net.random.getrandbits(32)
+    sk_dst_set(sk, rt)
+    return 0
+
+
+def ip4_datagram_connect(sk: Any, uaddr: Any) -> int:
+    """net/ipv4/datagram.c: connect of UDP, ping and raw. Raises: OSError."""
+    lock_sock(sk)
+    try:
+        return __ip4_datagram_connect(sk, uaddr)
+    finally:
+        release_sock(sk)
+
+
+def __udp_disconnect(sk: Any, flags: int) -> int:
+    """net/ipv4/udp.c: forget the peer; what connect and autobind chose goes too."""
+    sk.sk_state = TCP_CLOSE
+    sk.inet_daddr = 0
+    sk.inet_dport = 0
+    sk.sk_txhash = 0
+    if not sk.sk_flags & SOCK_BINDADDR_LOCK:
+        sk.inet_saddr = sk.inet_rcv_saddr = 0
+    if sk.sk_prot.rehash is not None:
+        sk.sk_prot.rehash(sk)
+    if not sk.sk_flags & SOCK_BINDPORT_LOCK:
+        if sk.sk_prot.unhash is not None:
+            sk.sk_prot.unhash(sk)
+        sk.inet_sport = 0
+    sk_dst_reset(sk)
+    return 0
+
+
+def udp_disconnect(sk: Any, flags: int) -> int:
+    """net/ipv4/udp.c: __udp_disconnect with the sock owned."""
+    lock_sock(sk)
+    try:
+        return __udp_disconnect(sk, flags)
+    finally:
+        release_sock(sk)
+
+
+def is_unspec(uaddr: Any) -> bool:
+    """Whether an application's address says AF_UNSPEC (None, or family 0 in third place)."""
+    return uaddr is None or (isinstance(uaddr, tuple) and len(uaddr) > 2 and uaddr[2] == AF_UNSPEC)

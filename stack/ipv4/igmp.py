@@ -1,0 +1,697 @@
+"""Multicast membership: sockets' groups, and IGMP v1, v2, v3 towards routers.
+
+net/ipv4/igmp.c; RFC 1112, 2236, 3376. An interface keeps per group how many listeners want every
+source (EXCLUDE {}) and which sources the others named (INCLUDE); per-socket filters beyond that
+(blocked sources) are applied at delivery and not reported.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.hdr import ip_hdr, ip_push
+from fastpath.skbuff import (
+    CHECKSUM_UNNECESSARY,
+    alloc_skb,
+    consume_skb,
+    pskb_may_pull,
+    sk_buff,
+    skb_copy_bits,
+    skb_put_data,
+    skb_set_transport_header,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IGMP_INHDR,
+    SKB_DROP_REASON_SKB_CSUM,
+    kfree_skb_reason,
+)
+from stack.core.inet_sock import ip_mc_socklist
+from stack.core.netdevice import (
+    IFF_LOOPBACK,
+    IFF_MULTICAST,
+    IFF_UP,
+    NETDEV_DOWN,
+    NETDEV_UNREGISTER,
+    NETDEV_UP,
+)
+from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.core.uapi import (
+    INADDR_ALLHOSTS_GROUP,
+    INADDR_ALLRTRS_GROUP,
+    IP_ADD_SOURCE_MEMBERSHIP,
+    IP_BLOCK_SOURCE,
+    IP_DROP_SOURCE_MEMBERSHIP,
+    IP_UNBLOCK_SOURCE,
+    IPPROTO_IGMP,
+)
+from stack.ipv4.fib import ip_dev_find, ipv4_is_local_multicast, ipv4_is_multicast
+from stack.ipv4.protocol import net_protocol
+
+IGMP_HOST_MEMBERSHIP_QUERY = 0x11
+IGMP_HOST_MEMBERSHIP_REPORT = 0x12
+IGMPV2_HOST_MEMBERSHIP_REPORT = 0x16
+IGMP_HOST_LEAVE_MESSAGE = 0x17
+IGMPV3_HOST_MEMBERSHIP_REPORT = 0x22
+IGMPV3_ALL_MCR = 0xE0000016
+
+IGMPV3_MODE_IS_INCLUDE = 1
+IGMPV3_MODE_IS_EXCLUDE = 2
+IGMPV3_CHANGE_TO_INCLUDE = 3
+IGMPV3_CHANGE_TO_EXCLUDE = 4
+IGMPV3_ALLOW_NEW_SOURCES = 5
+IGMPV3_BLOCK_OLD_SOURCES = 6
+
+MCAST_EXCLUDE = 0
+MCAST_INCLUDE = 1
+
+ROUTER_ALERT = b"\x94\x04\x00\x00"
+SEC = 1_000_000_000
+V2_UNSOLICITED_NS = 10 * SEC
+V3_UNSOLICITED_NS = SEC
+QUERY_INTERVAL_NS = 125 * SEC
+
+
+class ip_mc_list:
+    """struct ip_mc_list: one group on one interface."""
+
+    __slots__ = (
+        "excluders",
+        "gsquery",
+        "include",
+        "interface",
+        "loaded",
+        "multiaddr",
+        "pending",
+        "reporter",
+        "timer",
+        "unsolicit_count",
+    )
+
+    def __init__(self, in_dev: Any, multiaddr: int) -> None:
+        self.interface = in_dev
+        self.multiaddr = multiaddr
+        self.excluders = 0  # listeners that want any source
+        self.include: dict[int, int] = {}  # source -> listeners that named it
+        self.reporter = False
+        self.loaded = False
+        self.unsolicit_count = 0
+        self.pending: list[tuple[int, tuple[int, ...]]] = []  # v3 change records still to repeat
+        self.gsquery: tuple[int, ...] = ()
+        self.timer = timer_list(
+            in_dev.dev.net, igmp_timer_expire, flags=TIMER_DEFERRABLE, data=self
+        )
+
+    @property
+    def users(self) -> int:
+        """Listeners of any kind."""
+        return self.excluders + sum(self.include.values())
+
+
+class igmp_state:
+    """What IGMP keeps per interface besides the groups (members mr_* of struct in_device)."""
+
+    __slots__ = ("mr_gq_timer", "mr_qri_ns", "mr_qrv", "mr_v1_seen", "mr_v2_seen")
+
+    def __init__(self, in_dev: Any) -> None:
+        net = in_dev.dev.net
+        self.mr_v1_seen = 0
+        self.mr_v2_seen = 0
+        self.mr_qrv = net.sysctl.igmp_qrv
+        self.mr_qri_ns = 10 * SEC
+        self.mr_gq_timer = timer_list(
+            net, igmp_gq_timer_expire, flags=TIMER_DEFERRABLE, data=in_dev
+        )
+
+
+def mr(in_dev: Any) -> igmp_state:
+    """The interface's IGMP state, made on first use."""
+    state = getattr(in_dev, "igmp", None)
+    if state is None:
+        state = in_dev.igmp = igmp_state(in_dev)
+    return state
+
+
+def igmp_v1_seen(in_dev: Any) -> bool:
+    """net/ipv4/igmp.c IGMP_V1_SEEN"""
+    net = in_dev.dev.net
+    return net.sysctl.force_igmp_version == 1 or mr(in_dev).mr_v1_seen > net.clock.now_ns()
+
+
+def igmp_v2_seen(in_dev: Any) -> bool:
+    """net/ipv4/igmp.c IGMP_V2_SEEN"""
+    net = in_dev.dev.net
+    return net.sysctl.force_igmp_version == 2 or mr(in_dev).mr_v2_seen > net.clock.now_ns()
+
+
+def ip_mc_lookup(in_dev: Any, addr: int) -> ip_mc_list | None:
+    """The group on the interface, or None."""
+    for im in in_dev.mc_list:
+        if im.multiaddr == addr:
+            return im
+    return None
+
+
+def ip_check_mc_rcu(in_dev: Any, mc_addr: int, src_addr: int, proto: int) -> bool:
+    """net/ipv4/igmp.c: does this interface listen to the group (from that source)?"""
+    im = ip_mc_lookup(in_dev, mc_addr)
+    if im is None:
+        return False
+    return proto == IPPROTO_IGMP or im.excluders > 0 or not src_addr or src_addr in im.include
+
+
+# --- sockets -------------------------------------------------------------------------------
+
+
+def ip_mc_find_dev(net: Any, group: int, addr: int) -> Any:
+    """net/ipv4/igmp.c: the interface of a membership: by its address, else by the route."""
+    if addr:
+        return ip_dev_find(net, addr)
+    from stack.ipv4.route import flowi4, ip_route_output_key
+
+    try:
+        return ip_route_output_key(net, flowi4(group)).dev
+    except OSError:
+        return None
+
+
+def ip_mc_join_group(sk: Any, group: int, ifindex: int, mode: int = MCAST_EXCLUDE) -> None:
+    """net/ipv4/igmp.c: join for a socket. Raises: OSError EINVAL, ENODEV, EADDRINUSE, ENOBUFS."""
+    if not ipv4_is_multicast(group):
+        raise OSError(errno.EINVAL, "not a multicast group")
+    dev = sk.net.dev_by_index.get(ifindex)
+    if dev is None or dev.ip_ptr is None:
+        raise OSError(errno.ENODEV, "no interface for this group")
+    for ml in sk.mc_list:
+        if ml.multiaddr == group and ml.ifindex == ifindex:
+            raise OSError(errno.EADDRINUSE, "already a member")
+    if len(sk.mc_list) >= sk.net.sysctl.igmp_max_memberships:
+        raise OSError(errno.ENOBUFS, "igmp_max_memberships reached")
+    sk.mc_list.append(ip_mc_socklist(group, ifindex, mode))
+    if mode == MCAST_EXCLUDE:
+        ip_mc_inc_group(dev.ip_ptr, group)
+
+
+def ip_mc_leave_group(sk: Any, group: int, ifindex: int) -> None:
+    """net/ipv4/igmp.c: leave. Raises: OSError EADDRNOTAVAIL."""
+    for ml in sk.mc_list:
+        if ml.multiaddr == group and ml.ifindex == ifindex:
+            sk.mc_list.remove(ml)
+            _release_membership(sk.net, ml)
+            return
+    raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
+
+
+def _release_membership(net: Any, ml: ip_mc_socklist) -> None:
+    dev = net.dev_by_index.get(ml.ifindex)
+    if dev is None or dev.ip_ptr is None:
+        return
+    if ml.sfmode == MCAST_EXCLUDE:
+        ip_mc_dec_group(dev.ip_ptr, ml.multiaddr)
+    else:
+        for source in ml.sflist:
+            ip_mc_dec_group(dev.ip_ptr, ml.multiaddr, source)
+
+
+def ip_mc_drop_socket(sk: Any) -> None:
+    """net/ipv4/igmp.c: a socket closes: leave all its groups."""
+    while sk.mc_list:
+        _release_membership(sk.net, sk.mc_list.pop())
+
+
+def ip_mc_source(sk: Any, optname: int, group: int, source: int, ifindex: int) -> None:
+    """net/ipv4/igmp.c: source-specific membership. Raises: OSError EINVAL, EADDRNOTAVAIL, ..."""
+    if not ipv4_is_multicast(group):
+        raise OSError(errno.EINVAL, "not a multicast group")
+    ml = next((m for m in sk.mc_list if m.multiaddr == group and m.ifindex == ifindex), None)
+    dev = sk.net.dev_by_index.get(ifindex)
+    if dev is None or dev.ip_ptr is None:
+        raise OSError(errno.ENODEV, "no interface for this group")
+    if optname == IP_ADD_SOURCE_MEMBERSHIP:
+        if ml is None:
+            ip_mc_join_group(sk, group, ifindex, MCAST_INCLUDE)
+            ml = sk.mc_list[-1]
+        if ml.sfmode != MCAST_INCLUDE:
+            raise OSError(errno.EINVAL, "the membership takes every source")
+        if source in ml.sflist:
+            raise OSError(errno.EADDRNOTAVAIL, "this source is listed already")
+        if len(ml.sflist) >= sk.net.sysctl.igmp_max_msf:
+            raise OSError(errno.ENOBUFS, "igmp_max_msf reached")
+        ml.sflist.append(source)
+        ip_mc_inc_group(dev.ip_ptr, group, source)
+        return
+    if ml is None:
+        raise OSError(errno.EINVAL, "not a member of this group")
+    if optname == IP_DROP_SOURCE_MEMBERSHIP:
+        if ml.sfmode != MCAST_INCLUDE or source not in ml.sflist:
+            raise OSError(errno.EADDRNOTAVAIL, "this source is not listed")
+        ml.sflist.remove(source)
+        ip_mc_dec_group(dev.ip_ptr, group, source)
+        if not ml.sflist:
+            sk.mc_list.remove(ml)
+        return
+    if ml.sfmode != MCAST_EXCLUDE:
+        raise OSError(errno.EINVAL, "the membership lists its sources")
+    if optname == IP_BLOCK_SOURCE:
+        if source in ml.sflist:
+            raise OSError(errno.EADDRNOTAVAIL, "this source is blocked already")
+        if len(ml.sflist) >= sk.net.sysctl.igmp_max_msf:
+            raise OSError(errno.ENOBUFS, "igmp_max_msf reached")
+        ml.sflist.append(source)
+    elif optname == IP_UNBLOCK_SOURCE:
+        if source not in ml.sflist:
+            raise OSError(errno.EADDRNOTAVAIL, "this source is not blocked")
+        ml.sflist.remove(source)
+
+
+def ip_mc_sf_allow(sk: Any, loc_addr: int, rmt_addr: int, dif: int) -> bool:
+    """net/ipv4/igmp.c: does the socket want datagrams of this group from this source?"""
+    if not ipv4_is_multicast(loc_addr):
+        return True
+    for ml in sk.mc_list:
+        if ml.multiaddr == loc_addr and ml.ifindex == dif:
+            listed = rmt_addr in ml.sflist
+            return listed if ml.sfmode == MCAST_INCLUDE else not listed
+    return sk.mc_all
+
+
+# --- interfaces ----------------------------------------------------------------------------
+
+
+def ip_mc_inc_group(in_dev: Any, addr: int, source: int | None = None) -> None:
+    """net/ipv4/igmp.c: one more listener of a group (of one source of it)."""
+    im = ip_mc_lookup(in_dev, addr)
+    if im is None:
+        im = ip_mc_list(in_dev, addr)
+        in_dev.mc_list.append(im)
+        _changed_routes(in_dev)
+        if in_dev.dev.flags & IFF_UP:
+            igmp_group_added(im)
+    before = (im.excluders > 0, tuple(sorted(im.include)))
+    if source is None:
+        im.excluders += 1
+    else:
+        im.include[source] = im.include.get(source, 0) + 1
+    igmp_filter_changed(im, before)
+
+
+def ip_mc_dec_group(in_dev: Any, addr: int, source: int | None = None) -> None:
+    """net/ipv4/igmp.c: one listener fewer; the last one leaves."""
+    im = ip_mc_lookup(in_dev, addr)
+    if im is None:
+        return
+    before = (im.excluders > 0, tuple(sorted(im.include)))
+    if source is None:
+        im.excluders = max(im.excluders - 1, 0)
+    else:
+        count = im.include.get(source, 0)
+        if count > 1:
+            im.include[source] = count - 1
+        else:
+            im.include.pop(source, None)
+    if im.users:
+        igmp_filter_changed(im, before)
+        return
+    in_dev.mc_list.remove(im)
+    _changed_routes(in_dev)
+    igmp_group_dropped(im, before)
+
+
+def _changed_routes(in_dev: Any) -> None:
+    """Cached routes know whether a group is ours."""
+    from stack.ipv4.route import rt_cache_flush
+
+    rt_cache_flush(in_dev.dev.net)
+
+
+def igmp_group_added(im: ip_mc_list) -> None:
+    """net/ipv4/igmp.c: let the NIC hear the group."""
+    from stack.core.dev import dev_mc_add
+    from stack.ipv4.arp import arp_mc_map
+
+    dev = im.interface.dev
+    if not im.loaded:
+        im.loaded = True
+        if dev.addr_len and not dev.flags & IFF_LOOPBACK:
+            dev_mc_add(dev, arp_mc_map(im.multiaddr, dev))
+
+
+def igmp_group_unload(im: ip_mc_list) -> None:
+    """Take the group out of the NIC's filter."""
+    from stack.core.dev import dev_mc_del
+    from stack.ipv4.arp import arp_mc_map
+
+    dev = im.interface.dev
+    timer_delete(im.timer)
+    if im.loaded:
+        im.loaded = False
+        if dev.addr_len and not dev.flags & IFF_LOOPBACK:
+            dev_mc_del(dev, arp_mc_map(im.multiaddr, dev))
+
+
+def igmp_reportable(im: ip_mc_list) -> bool:
+    """All-hosts is never reported (RFC 3376 6), nor anything on a device without multicast."""
+    dev = im.interface.dev
+    return (
+        im.multiaddr != INADDR_ALLHOSTS_GROUP
+        and not dev.flags & IFF_LOOPBACK
+        and bool(dev.flags & IFF_MULTICAST)
+    )
+
+
+def igmp_filter_changed(im: ip_mc_list, before: tuple[bool, tuple[int, ...]]) -> None:
+    """net/ipv4/igmp.c (igmp_ifc_event): report what changed, qrv times at random moments."""
+    in_dev = im.interface
+    after = (im.excluders > 0, tuple(sorted(im.include)))
+    if after == before or not igmp_reportable(im) or not in_dev.dev.flags & IFF_UP:
+        return
+    net = in_dev.dev.net
+    if igmp_v1_seen(in_dev) or igmp_v2_seen(in_dev):
+        if not before[0] and not before[1]:
+            im.unsolicit_count = mr(in_dev).mr_qrv
+            im.reporter = False
+            igmp_start_timer(im, net.sysctl.igmpv2_unsolicited_report_interval_ns)
+        return
+    im.pending = change_records(before, after)
+    im.unsolicit_count = mr(in_dev).mr_qrv
+    igmp_timer_run(im)
+
+
+def change_records(
+    before: tuple[bool, tuple[int, ...]], after: tuple[bool, tuple[int, ...]]
+) -> list[tuple[int, tuple[int, ...]]]:
+    """RFC 3376 5.1: state-change records between two filters (EXCLUDE{}?, INCLUDE)."""
+    if before[0] != after[0]:
+        if after[0]:
+            return [(IGMPV3_CHANGE_TO_EXCLUDE, ())]
+        return [(IGMPV3_CHANGE_TO_INCLUDE, after[1])]
+    if after[0]:
+        return []
+    allow = tuple(s for s in after[1] if s not in before[1])
+    block = tuple(s for s in before[1] if s not in after[1])
+    out = []
+    if allow:
+        out.append((IGMPV3_ALLOW_NEW_SOURCES, allow))
+    if block:
+        out.append((IGMPV3_BLOCK_OLD_SOURCES, block))
+    return out
+
+
+def igmp_group_dropped(im: ip_mc_list, before: tuple[bool, tuple[int, ...]]) -> None:
+    """net/ipv4/igmp.c: the last listener left: tell the router."""
+    in_dev = im.interface
+    reporter = im.reporter
+    igmp_group_unload(im)
+    if not igmp_reportable(im) or not in_dev.dev.flags & IFF_UP:
+        return
+    if igmp_v1_seen(in_dev):
+        return
+    if igmp_v2_seen(in_dev):
+        if reporter:
+            igmp_send_report(in_dev, IGMP_HOST_LEAVE_MESSAGE, im.multiaddr)
+        return
+    records = change_records(before, (False, ()))
+    igmpv3_sendpack(in_dev, [(kind, im.multiaddr, src) for kind, src in records])
+    # Repeated once more for robustness by a timer of its own, since the group is gone.
+    if records and mr(in_dev).mr_qrv > 1:
+        im.pending = records
+        im.unsolicit_count = mr(in_dev).mr_qrv - 1
+        net = in_dev.dev.net
+        mod_timer(
+            im.timer,
+            net.clock.now_ns()
+            + net.random.randrange(net.sysctl.igmpv3_unsolicited_report_interval_ns),
+        )
+
+
+def igmp_start_timer(im: ip_mc_list, max_delay_ns: int) -> None:
+    """net/ipv4/igmp.c: answer or repeat within `max_delay_ns`, at a random moment."""
+    net = im.interface.dev.net
+    mod_timer(im.timer, net.clock.now_ns() + net.random.randrange(max(max_delay_ns, 1)))
+
+
+def igmp_timer_expire(timer: timer_list) -> None:
+    """net/ipv4/igmp.c"""
+    igmp_timer_run(timer.data)
+
+
+def igmp_timer_run(im: ip_mc_list) -> None:
+    """Send what is due for a group: change records (v3), a report (v1, v2), a query's answer."""
+    in_dev = im.interface
+    net = in_dev.dev.net
+    if not in_dev.dev.flags & IFF_UP:
+        return
+    if igmp_v1_seen(in_dev):
+        igmp_send_report(in_dev, IGMP_HOST_MEMBERSHIP_REPORT, im.multiaddr)
+        repeat_ns = net.sysctl.igmpv2_unsolicited_report_interval_ns
+    elif igmp_v2_seen(in_dev):
+        igmp_send_report(in_dev, IGMPV2_HOST_MEMBERSHIP_REPORT, im.multiaddr)
+        repeat_ns = net.sysctl.igmpv2_unsolicited_report_interval_ns
+    else:
+        repeat_ns = net.sysctl.igmpv3_unsolicited_report_interval_ns
+        if im.pending:
+            igmpv3_sendpack(in_dev, [(kind, im.multiaddr, src) for kind, src in im.pending])
+        else:
+            igmpv3_sendpack(in_dev, [current_record(im, im.gsquery)])
+            im.gsquery = ()
+    im.reporter = True
+    if im.unsolicit_count > 0:
+        im.unsolicit_count -= 1
+    if im.unsolicit_count:
+        igmp_start_timer(im, repeat_ns)
+    else:
+        im.pending = []
+
+
+def current_record(im: ip_mc_list, asked: tuple[int, ...] = ()) -> tuple[int, int, tuple[int, ...]]:
+    """RFC 3376 5.2: the current-state record of a group (`asked`: sources of a specific query)."""
+    if im.excluders:
+        if asked:
+            return IGMPV3_MODE_IS_INCLUDE, im.multiaddr, asked
+        return IGMPV3_MODE_IS_EXCLUDE, im.multiaddr, ()
+    sources = tuple(sorted(im.include))
+    if asked:
+        sources = tuple(s for s in asked if s in im.include)
+    return IGMPV3_MODE_IS_INCLUDE, im.multiaddr, sources
+
+
+def igmp_gq_timer_expire(timer: timer_list) -> None:
+    """net/ipv4/igmp.c: answer a general query with all groups in one report."""
+    in_dev = timer.data
+    records = [current_record(im) for im in in_dev.mc_list if igmp_reportable(im)]
+    igmpv3_sendpack(in_dev, records)
+
+
+# --- the wire ------------------------------------------------------------------------------
+
+
+def igmp_transmit(in_dev: Any, dst: int, payload: bytes) -> int:
+    """Send an IGMP message: TTL 1, router alert, precedence (RFC 3376 4). 0 or negative errno."""
+    from fastpath.csum import csum_fold, csum_partial
+    from stack.ipv4.ip_output import IP_DF, LL_MAX_HEADER, __ip_select_ident, ip_local_out
+    from stack.ipv4.route import flowi4, ip_route_output_key
+
+    dev = in_dev.dev
+    net = dev.net
+    try:
+        fl4 = flowi4(dst, 0, dev.ifindex, 0, IPPROTO_IGMP)
+        rt = ip_route_output_key(net, fl4)
+    except OSError as exc:
+        return -(exc.errno or errno.ENETUNREACH)
+    skb = alloc_skb(net.skb_small, len(payload), LL_MAX_HEADER + 24)
+    if skb is None:
+        return -errno.ENOMEM
+    data = bytearray(payload)
+    data[2:4] = csum_fold(csum_partial(bytes(data), 0)).to_bytes(2, "big")
+    skb_put_data(skb, data)
+    skb_set_transport_header(skb, 0)
+    skb.dst = rt
+    ident = __ip_select_ident(net, dst, fl4.saddr, IPPROTO_IGMP)
+    ip_push(
+        skb, 0xC0, len(payload) + 24, ident, IP_DF, 1, IPPROTO_IGMP, fl4.saddr, dst, ROUTER_ALERT
+    )
+    return ip_local_out(net, None, skb)
+
+
+def igmp_send_report(in_dev: Any, kind: int, group: int) -> int:
+    """net/ipv4/igmp.c: a v1 or v2 report, or a v2 leave."""
+    if ipv4_is_local_multicast(group) and group == INADDR_ALLHOSTS_GROUP:
+        return 0
+    dst = INADDR_ALLRTRS_GROUP if kind == IGMP_HOST_LEAVE_MESSAGE else group
+    return igmp_transmit(in_dev, dst, bytes((kind, 0, 0, 0)) + group.to_bytes(4, "big"))
+
+
+def igmpv3_sendpack(in_dev: Any, records: list[tuple[int, int, tuple[int, ...]]]) -> int:
+    """net/ipv4/igmp.c: a v3 report of (type, group, sources) records; split by the MTU."""
+    room = in_dev.dev.mtu - 24 - 8
+    batch: list[bytes] = []
+    size = 0
+    err = 0
+    for kind, group, sources in records:
+        limit = max((room - 8) // 4, 1)
+        for start in range(0, max(len(sources), 1), limit):
+            part = sources[start : start + limit]
+            rec = (
+                bytes((kind, 0))
+                + len(part).to_bytes(2, "big")
+                + group.to_bytes(4, "big")
+                + b"".join(s.to_bytes(4, "big") for s in part)
+            )
+            if batch and size + len(rec) > room:
+                err = igmpv3_emit(in_dev, batch) or err
+                batch, size = [], 0
+            batch.append(rec)
+            size += len(rec)
+    if batch:
+        err = igmpv3_emit(in_dev, batch) or err
+    return err
+
+
+def igmpv3_emit(in_dev: Any, records: list[bytes]) -> int:
+    """One v3 report."""
+    head = bytes((IGMPV3_HOST_MEMBERSHIP_REPORT, 0, 0, 0, 0, 0)) + len(records).to_bytes(2, "big")
+    return igmp_transmit(in_dev, IGMPV3_ALL_MCR, head + b"".join(records))
+
+
+def igmp_rcv(skb: sk_buff) -> int:
+    """net/ipv4/igmp.c: handler of protocol 2. Takes ownership of skb."""
+    from fastpath.csum import ip_compute_csum
+
+    dev = skb.dev
+    net = dev.net
+    in_dev = dev.ip_ptr
+    if in_dev is None or not pskb_may_pull(skb, 8):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_IGMP_INHDR)
+        return 0
+    data = skb_copy_bits(skb, 0, min(skb.len, 9000))
+    if skb.ip_summed != CHECKSUM_UNNECESSARY and ip_compute_csum(data):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_CSUM)
+        return 0
+    kind = data[0]
+    if kind == IGMP_HOST_MEMBERSHIP_QUERY:
+        if not igmp_heard_query(in_dev, skb, data):
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_IGMP_INHDR)
+            return 0
+    elif (
+        kind in (IGMP_HOST_MEMBERSHIP_REPORT, IGMPV2_HOST_MEMBERSHIP_REPORT)
+        # Our own reports come back over loopback; others' spare us ours.
+        and ip_dev_find(net, ip_hdr(skb).saddr) is None
+    ):
+        igmp_heard_report(in_dev, int.from_bytes(data[4:8], "big"))
+    consume_skb(skb)
+    return 0
+
+
+def igmp_heard_report(in_dev: Any, group: int) -> None:
+    """net/ipv4/igmp.c: somebody else reported the group (v1, v2): no need to."""
+    if group == INADDR_ALLHOSTS_GROUP:
+        return
+    im = ip_mc_lookup(in_dev, group)
+    if im is not None and (igmp_v1_seen(in_dev) or igmp_v2_seen(in_dev)):
+        timer_delete(im.timer)
+        im.reporter = False
+        im.unsolicit_count = 0
+
+
+def igmpv3_code(code: int) -> int:
+    """RFC 3376 4.1.1: the floating-point code of a response time or interval."""
+    if code < 128:
+        return code
+    return (code & 15 | 16) << ((code >> 4 & 7) + 3)
+
+
+def igmp_heard_query(in_dev: Any, skb: sk_buff, data: bytes) -> bool:
+    """net/ipv4/igmp.c: a router asks; answer at a random moment. False when malformed."""
+    net = in_dev.dev.net
+    now = net.clock.now_ns()
+    state = mr(in_dev)
+    code = data[1]
+    group = int.from_bytes(data[4:8], "big")
+    sources: tuple[int, ...] = ()
+    if len(data) == 8:
+        if code == 0:  # version 1
+            max_delay = 10 * SEC
+            state.mr_v1_seen = now + state.mr_qrv * QUERY_INTERVAL_NS + max_delay
+            group = 0
+        else:
+            max_delay = code * SEC // 10
+            state.mr_v2_seen = now + state.mr_qrv * QUERY_INTERVAL_NS + max_delay
+        for im in in_dev.mc_list:
+            im.pending = []
+    elif len(data) < 12:
+        return False
+    elif igmp_v1_seen(in_dev):
+        max_delay = 10 * SEC
+        group = 0
+    elif igmp_v2_seen(in_dev):
+        max_delay = max(code, 1) * SEC // 10
+    else:
+        count = int.from_bytes(data[10:12], "big")
+        if len(data) < 12 + 4 * count:
+            return False
+        max_delay = max(igmpv3_code(code), 1) * SEC // 10
+        qrv = data[8] & 7
+        state.mr_qrv = qrv or net.sysctl.igmp_qrv
+        if not group:
+            if count:
+                return False  # RFC 3376 4.1.9: a general query names no source
+            if not state.mr_gq_timer.pending:
+                mod_timer(state.mr_gq_timer, now + net.random.randrange(max_delay))
+            return True
+        sources = tuple(int.from_bytes(data[12 + 4 * i : 16 + 4 * i], "big") for i in range(count))
+    for im in in_dev.mc_list:
+        if (group and group != im.multiaddr) or not igmp_reportable(im):
+            continue
+        if im.timer.pending:
+            im.gsquery = (*im.gsquery, *sources) if im.gsquery and sources else ()
+            if im.timer.expires <= now + max_delay:
+                continue
+        else:
+            im.gsquery = sources
+        igmp_start_timer(im, max_delay)
+    return True
+
+
+# --- start, stop ---------------------------------------------------------------------------
+
+
+def ip_mc_up(in_dev: Any) -> None:
+    """net/ipv4/igmp.c: the interface is up: hear all-hosts and every group that has listeners."""
+    if not in_dev.dev.flags & (IFF_MULTICAST | IFF_LOOPBACK):
+        return
+    if ip_mc_lookup(in_dev, INADDR_ALLHOSTS_GROUP) is None:
+        ip_mc_inc_group(in_dev, INADDR_ALLHOSTS_GROUP)
+    for im in in_dev.mc_list:
+        igmp_group_added(im)
+        igmp_filter_changed(im, (False, ()))
+
+
+def ip_mc_down(in_dev: Any) -> None:
+    """net/ipv4/igmp.c: the interface went down: stop timers, empty the NIC's filter."""
+    for im in in_dev.mc_list:
+        igmp_group_unload(im)
+    timer_delete(mr(in_dev).mr_gq_timer)
+
+
+def igmp_netdev_event(event: int, dev: Any) -> None:
+    """net/ipv4/igmp.c"""
+    in_dev = dev.ip_ptr
+    if in_dev is None:
+        return
+    if event == NETDEV_UP:
+        ip_mc_up(in_dev)
+    elif event == NETDEV_DOWN:
+        ip_mc_down(in_dev)
+    elif event == NETDEV_UNREGISTER:
+        ip_mc_down(in_dev)
+        in_dev.mc_list.clear()
+
+
+def igmp_mc_init(net: Any) -> None:
+    """net/ipv4/igmp.c: follow the devices."""
+    from stack.core.dev import register_netdevice_notifier
+
+    register_netdevice_notifier(net, igmp_netdev_event)
+
+
+igmp_protocol = net_protocol(handler=igmp_rcv)

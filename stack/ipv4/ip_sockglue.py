@@ -1,0 +1,565 @@
+"""What sockets share at the IP level: options, control messages, the error queue.
+
+net/ipv4/ip_sockglue.c. Addresses inside option values and control messages are in network order,
+as on Linux; ints are in the machine's order.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import Any
+
+from fastpath.hdr import icmp_hdr, ip_hdr, ip_push, iphdr_at
+from fastpath.skbuff import (
+    alloc_skb,
+    consume_skb,
+    kfree_skb,
+    sk_buff,
+    skb_clone,
+    skb_pull,
+)
+from stack.core import uapi
+from stack.core.inet_sock import ip_options
+from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.sock import (
+    lock_sock,
+    release_sock,
+    sk_dst_check,
+    sk_dst_reset,
+    sock_queue_err_skb,
+)
+from stack.core.sockopt import int_bytes, opt_int, put_cmsg, sock_recv_cmsgs
+from stack.core.uapi import SOL_IP
+from stack.ipv4 import igmp
+from stack.ipv4.ip_options import (
+    __ip_options_echo,
+    fib_compute_spec_dst,
+    ip_options_get,
+    ip_options_undo,
+    received_options,
+)
+from stack.ipv4.route import ipv4_mtu
+
+IP_CMSG_PKTINFO = 1 << 0
+IP_CMSG_TTL = 1 << 1
+IP_CMSG_TOS = 1 << 2
+IP_CMSG_RECVOPTS = 1 << 3
+IP_CMSG_RETOPTS = 1 << 4
+IP_CMSG_PASSSEC = 1 << 5
+IP_CMSG_ORIGDSTADDR = 1 << 6
+IP_CMSG_CHECKSUM = 1 << 7
+IP_CMSG_RECVFRAGSIZE = 1 << 8
+
+CMSG_OPTIONS = {
+    uapi.IP_PKTINFO: IP_CMSG_PKTINFO,
+    uapi.IP_RECVTTL: IP_CMSG_TTL,
+    uapi.IP_RECVTOS: IP_CMSG_TOS,
+    uapi.IP_RECVOPTS: IP_CMSG_RECVOPTS,
+    uapi.IP_RETOPTS: IP_CMSG_RETOPTS,
+    uapi.IP_ORIGDSTADDR: IP_CMSG_ORIGDSTADDR,
+    uapi.IP_CHECKSUM: IP_CMSG_CHECKSUM,
+    uapi.IP_RECVFRAGSIZE: IP_CMSG_RECVFRAGSIZE,
+}
+
+PKTINFO = struct.Struct("=i4s4s")
+EXTENDED_ERR = struct.Struct("=IBBBBII")
+SOCKADDR_IN = struct.Struct("=H2s4s8x")
+MREQN = struct.Struct("=4s4si")
+
+
+def net_addr(addr: int) -> bytes:
+    """An address as it stands in structs: network order."""
+    return addr.to_bytes(4, "big")
+
+
+def sockaddr_in(addr: int, port: int) -> bytes:
+    """struct sockaddr_in."""
+    return SOCKADDR_IN.pack(uapi.AF_INET, port.to_bytes(2, "big"), net_addr(addr))
+
+
+class in_skb_info:
+    """What ipv4_pktinfo_prepare saves for control messages: the PKTINFO_SKB_CB."""
+
+    __slots__ = ("ifindex", "opt", "spec_dst")
+
+    def __init__(self, ifindex: int, spec_dst: int, opt: ip_options | None) -> None:
+        self.ifindex = ifindex
+        self.spec_dst = spec_dst
+        self.opt = opt
+
+
+def ipv4_pktinfo_prepare(sk: Any, skb: sk_buff, drop_dst: bool = True) -> None:
+    """net/ipv4/ip_sockglue.c: remember what IP_PKTINFO and the option messages need."""
+    if sk.cmsg_flags:
+        opt = received_options(skb)
+        dev = skb.dev
+        rt = skb.dst
+        ifindex = rt.rt_iif if rt is not None and rt.rt_iif else (dev.ifindex if dev else 0)
+        spec = fib_compute_spec_dst(skb) if dev is not None and rt is not None else 0
+        skb.cb = in_skb_info(ifindex, spec, opt)
+
+
+def ip_cmsg_recv_offset(msg: msghdr, sk: Any, skb: sk_buff, tlen: int, offset: int) -> None:
+    """net/ipv4/ip_sockglue.c: the control messages that the socket asked for."""
+    flags = sk.cmsg_flags
+    iph = ip_hdr(skb)
+    info = skb.cb if isinstance(skb.cb, in_skb_info) else None
+    opt = info.opt if info is not None else None
+    if flags & IP_CMSG_PKTINFO:
+        spec = info.spec_dst if info is not None else iph.daddr
+        data = PKTINFO.pack(info.ifindex if info else 0, net_addr(spec), net_addr(iph.daddr))
+        put_cmsg(msg, SOL_IP, uapi.IP_PKTINFO, data)
+    if flags & IP_CMSG_TTL:
+        put_cmsg(msg, SOL_IP, uapi.IP_TTL, int_bytes(iph.ttl))
+    if flags & IP_CMSG_TOS:
+        put_cmsg(msg, SOL_IP, uapi.IP_TOS, bytes((iph.tos,)))
+    if flags & IP_CMSG_RECVOPTS and opt is not None and opt.optlen:
+        put_cmsg(msg, SOL_IP, uapi.IP_RECVOPTS, iph.options)
+    if flags & IP_CMSG_RETOPTS and opt is not None and opt.optlen:
+        reply = __ip_options_echo(sk.net, skb, opt)
+        if reply is not None:
+            put_cmsg(msg, SOL_IP, uapi.IP_RETOPTS, ip_options_undo(reply))
+    if flags & IP_CMSG_ORIGDSTADDR:
+        from fastpath.hdr import udp_hdr
+
+        put_cmsg(msg, SOL_IP, uapi.IP_ORIGDSTADDR, sockaddr_in(iph.daddr, udp_hdr(skb).dest))
+    if flags & IP_CMSG_CHECKSUM:
+        from fastpath.csum import csum_fold
+        from fastpath.skbuff import skb_checksum
+
+        total = ~csum_fold(skb_checksum(skb, 0, skb.len)) & 0xFFFF
+        put_cmsg(msg, SOL_IP, uapi.IP_CHECKSUM, int_bytes(total))
+    if flags & IP_CMSG_RECVFRAGSIZE and skb.frag_max_size:
+        put_cmsg(msg, SOL_IP, uapi.IP_RECVFRAGSIZE, int_bytes(skb.frag_max_size))
+
+
+def ip_cmsg_send(sk: Any, control: list[Any], ipc: Any) -> None:
+    """net/ipv4/ip_sockglue.c: obey the control messages of a sendmsg.
+
+    `control`: [(level, type, bytes or int)]. Raises: OSError EINVAL.
+    """
+    for level, kind, data in control:
+        if level == uapi.SOL_SOCKET:
+            if kind == uapi.SO_MARK:
+                ipc.sockc_mark = opt_int(data) & 0xFFFFFFFF
+            elif kind == uapi.SO_PRIORITY:
+                ipc.priority = opt_int(data)
+            elif kind != 1:  # SCM_RIGHTS passes nothing here, as on Linux for IP sockets
+                raise OSError(errno.EINVAL, f"control message {kind} of SOL_SOCKET")
+            continue
+        if level != SOL_IP:
+            continue
+        if kind == uapi.IP_RETOPTS:
+            ipc.opt = ip_options_get(sk.net, bytes(data)[:40])
+        elif kind == uapi.IP_PKTINFO:
+            raw = bytes(data)
+            if len(raw) != PKTINFO.size:
+                raise OSError(errno.EINVAL, "IP_PKTINFO takes a struct in_pktinfo of 12 bytes")
+            ifindex, spec_dst, _ = PKTINFO.unpack(raw)
+            if ifindex:
+                ipc.oif = ifindex
+            ipc.addr = int.from_bytes(spec_dst, "big")
+        elif kind == uapi.IP_TTL:
+            ttl = opt_int(data)
+            if not 1 <= ttl <= 255:
+                raise OSError(errno.EINVAL, f"TTL {ttl} is not between 1 and 255")
+            ipc.ttl = ttl
+        elif kind == uapi.IP_TOS:
+            tos = (
+                data
+                if isinstance(data, int)
+                else (bytes(data)[0] if len(bytes(data)) == 1 else opt_int(data))
+            )
+            if not 0 <= tos <= 255:
+                raise OSError(errno.EINVAL, f"TOS {tos} is not between 0 and 255")
+            ipc.tos = tos
+            ipc.priority = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)[tos >> 1 & 15]
+        elif kind == uapi.IP_PROTOCOL:
+            ipc.protocol = opt_int(data)
+        else:
+            raise OSError(errno.EINVAL, f"control message {kind} of IPPROTO_IP")
+
+
+# --- error queue ---------------------------------------------------------------------------
+
+
+class sock_exterr_skb:
+    """struct sock_exterr_skb (skb.cb on the error queue): the extended error and where it is from.
+
+    `addr`, `port`: the destination that the failed packet went to; `offender`: who complained.
+    """
+
+    __slots__ = (
+        "addr",
+        "ee_code",
+        "ee_data",
+        "ee_errno",
+        "ee_info",
+        "ee_origin",
+        "ee_type",
+        "offender",
+        "port",
+    )
+
+    def __init__(
+        self, err: int, origin: int, kind: int, code: int, info: int, addr: int, port: int
+    ) -> None:
+        self.ee_errno = err
+        self.ee_origin = origin
+        self.ee_type = kind
+        self.ee_code = code
+        self.ee_info = info
+        self.ee_data = 0
+        self.addr = addr
+        self.port = port
+        self.offender = 0
+
+
+def ip_icmp_error(sk: Any, skb: sk_buff, err: int, port: int, info: int, payload_off: int) -> None:
+    """net/ipv4/ip_sockglue.c: put an ICMP error on the error queue, with the quoted payload.
+
+    `skb` (borrowed): data at the embedded IP header; `payload_off` = where its payload begins.
+    """
+    clone = skb_clone(skb)
+    if clone is None:
+        return
+    icmph = icmp_hdr(skb)
+    serr = sock_exterr_skb(
+        err, uapi.SO_EE_ORIGIN_ICMP, icmph.type, icmph.code, info, iphdr_at(skb, 0).daddr, port
+    )
+    serr.offender = ip_hdr(skb).saddr
+    clone.cb = serr
+    if payload_off <= clone.len:
+        skb_pull(clone, payload_off)
+        if not sock_queue_err_skb(sk, clone):
+            return
+    kfree_skb(clone)
+
+
+def ip_local_error(sk: Any, err: int, daddr: int, port: int, info: int) -> None:
+    """net/ipv4/ip_sockglue.c: an error found here (a datagram over the path MTU)."""
+    if not sk.recverr:
+        return
+    skb = alloc_skb(sk.net.skb_small, 0, 20)
+    if skb is None:
+        return
+    # A bare header for the address, as in the kernel; the reader gets no payload.
+    ip_push(skb, 0, 20, 0, 0, 0, 0, 0, daddr)
+    skb_pull(skb, 20)
+    skb.cb = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_LOCAL, 0, 0, info, daddr, port)
+    if sock_queue_err_skb(sk, skb):
+        kfree_skb(skb)
+
+
+def ip_recv_error(sk: Any, msg: msghdr, length: int) -> int:
+    """net/ipv4/ip_sockglue.c: recvmsg with MSG_ERRQUEUE: the payload that failed, and why.
+
+    Raises: BlockingIOError when the queue is empty.
+    """
+    skb = sk.sk_error_queue.dequeue()
+    if skb is None:
+        raise BlockingIOError(errno.EAGAIN, "the error queue is empty")
+    copied = skb.len
+    if copied > length:
+        msg.msg_flags |= uapi.MSG_TRUNC
+        copied = length
+    try:
+        if copied:
+            skb_copy_datagram_iter(skb, 0, msg, copied)
+    except (ValueError, BufferError, TypeError) as exc:
+        kfree_skb(skb)
+        raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+    sock_recv_cmsgs(msg, sk, skb)
+    serr = skb.cb
+    if isinstance(serr, sock_exterr_skb):
+        msg.msg_name = (serr.addr, serr.port)
+        offender = (
+            sockaddr_in(serr.offender, 0)
+            if serr.ee_origin == uapi.SO_EE_ORIGIN_ICMP
+            else bytes(SOCKADDR_IN.size)
+        )
+        data = EXTENDED_ERR.pack(
+            serr.ee_errno,
+            serr.ee_origin,
+            serr.ee_type,
+            serr.ee_code,
+            0,
+            serr.ee_info & 0xFFFFFFFF,
+            serr.ee_data,
+        )
+        put_cmsg(msg, SOL_IP, uapi.IP_RECVERR, data + offender)
+    msg.msg_flags |= uapi.MSG_ERRQUEUE
+    # The next error in the queue becomes the pending one.
+    head = sk.sk_error_queue.peek()
+    sk.sk_err = head.cb.ee_errno if head is not None and isinstance(head.cb, sock_exterr_skb) else 0
+    if sk.sk_err:
+        sk.sk_error_report()
+    consume_skb(skb)
+    return copied
+
+
+# --- IPPROTO_IP options --------------------------------------------------------------------
+
+
+def ip_sock_set_tos(sk: Any, val: int) -> None:
+    """net/ipv4/ip_sockglue.c: TOS and the priority that follows from it."""
+    if sk.sk_type == uapi.SOCK_STREAM:
+        val = val & ~3 | sk.tos & 3  # ECN bits of a stream are TCP's
+    if sk.tos != val:
+        sk.tos = val & 0xFF
+        sk.sk_priority = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)[val >> 1 & 15]
+        sk_dst_reset(sk)
+
+
+def ip_mreq(sk: Any, optval: Any) -> tuple[int, int]:
+    """(group, ifindex) of a struct ip_mreq or ip_mreqn. Raises: OSError EINVAL, ENODEV."""
+    data = bytes(optval)
+    if len(data) < 8:
+        raise OSError(errno.EINVAL, "struct ip_mreq has 8 bytes")
+    group = int.from_bytes(data[:4], "big")
+    addr = int.from_bytes(data[4:8], "big")
+    ifindex = struct.unpack("=i", data[8:12])[0] if len(data) >= 12 else 0
+    if not ifindex:
+        dev = igmp.ip_mc_find_dev(sk.net, group, addr)
+        if dev is None:
+            raise OSError(errno.ENODEV, "no interface for this group")
+        ifindex = dev.ifindex
+    return group, ifindex
+
+
+def do_ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
+    """net/ipv4/ip_sockglue.c: IPPROTO_IP, sock owned. Raises: OSError."""
+    net = sk.net
+    cmsg = CMSG_OPTIONS.get(optname)
+    if cmsg is not None:
+        if opt_char(optval):
+            sk.cmsg_flags |= cmsg
+        else:
+            sk.cmsg_flags &= ~cmsg
+        return
+    match optname:
+        case uapi.IP_OPTIONS:
+            data = b"" if optval is None else bytes(optval)
+            opt = ip_options_get(net, data)
+            old = sk.inet_opt
+            sk.inet_opt = opt
+            sk_dst_reset(sk)
+            if sk.is_icsk:
+                delta = (opt.optlen if opt else 0) - (old.optlen if old else 0)
+                sk.icsk_ext_hdr_len += delta
+                sk.icsk_sync_mss(sk, sk.icsk_pmtu_cookie)
+            return
+        case uapi.IP_ADD_MEMBERSHIP | uapi.IP_DROP_MEMBERSHIP:
+            group, ifindex = ip_mreq(sk, optval)
+            if optname == uapi.IP_ADD_MEMBERSHIP:
+                igmp.ip_mc_join_group(sk, group, ifindex)
+            else:
+                igmp.ip_mc_leave_group(sk, group, ifindex)
+            return
+        case (
+            uapi.IP_ADD_SOURCE_MEMBERSHIP
+            | uapi.IP_DROP_SOURCE_MEMBERSHIP
+            | uapi.IP_BLOCK_SOURCE
+            | uapi.IP_UNBLOCK_SOURCE
+        ):
+            data = bytes(optval)
+            if len(data) < 12:
+                raise OSError(errno.EINVAL, "struct ip_mreq_source has 12 bytes")
+            group, ifindex = ip_mreq(sk, data[:8])
+            igmp.ip_mc_source(sk, optname, group, int.from_bytes(data[8:12], "big"), ifindex)
+            return
+        case uapi.IP_MULTICAST_IF:
+            _set_multicast_if(sk, optval)
+            return
+    val = opt_char(optval)
+    match optname:
+        case uapi.IP_TOS:
+            ip_sock_set_tos(sk, val)
+        case uapi.IP_TTL:
+            if val != -1 and not 1 <= val <= 255:
+                raise OSError(errno.EINVAL, f"TTL {val} is not between 1 and 255")
+            sk.uc_ttl = val
+        case uapi.IP_HDRINCL:
+            if sk.sk_type != uapi.SOCK_RAW:
+                raise OSError(errno.ENOPROTOOPT, "IP_HDRINCL is for raw sockets")
+            sk.hdrincl = bool(val)
+        case uapi.IP_NODEFRAG:
+            if sk.sk_type != uapi.SOCK_RAW:
+                raise OSError(errno.ENOPROTOOPT, "IP_NODEFRAG is for raw sockets")
+            sk.nodefrag = bool(val)
+        case uapi.IP_BIND_ADDRESS_NO_PORT:
+            sk.bind_address_no_port = bool(val)
+        case uapi.IP_MTU_DISCOVER:
+            if not uapi.IP_PMTUDISC_DONT <= val <= uapi.IP_PMTUDISC_OMIT:
+                raise OSError(errno.EINVAL, f"{val} is no path MTU discovery mode")
+            sk.pmtudisc = val
+        case uapi.IP_RECVERR:
+            sk.recverr = bool(val)
+            if not val:
+                sk.sk_error_queue.purge()
+        case uapi.IP_RECVERR_RFC4884:
+            if val not in (0, 1):
+                raise OSError(errno.EINVAL, "0 or 1")
+            sk.recverr_rfc4884 = bool(val)
+        case uapi.IP_MULTICAST_TTL:
+            if sk.sk_type == uapi.SOCK_STREAM or not -1 <= val <= 255:
+                raise OSError(errno.EINVAL, f"multicast TTL {val}")
+            sk.mc_ttl = 1 if val == -1 else val
+        case uapi.IP_MULTICAST_LOOP:
+            sk.mc_loop = bool(val)
+        case uapi.IP_MULTICAST_ALL:
+            if val not in (0, 1):
+                raise OSError(errno.EINVAL, "0 or 1")
+            sk.mc_all = bool(val)
+        case uapi.IP_UNICAST_IF:
+            ifindex = int.from_bytes((val & 0xFFFFFFFF).to_bytes(4, "little"), "big")
+            if ifindex and ifindex not in net.dev_by_index:
+                raise OSError(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
+            sk.uc_index = ifindex
+        case uapi.IP_ROUTER_ALERT:
+            _set_router_alert(sk, val)
+        case uapi.IP_FREEBIND:
+            sk.freebind = bool(val)
+        case uapi.IP_TRANSPARENT:
+            sk.transparent = bool(val)
+        case uapi.IP_MINTTL:
+            if not 0 <= val <= 255:
+                raise OSError(errno.EINVAL, f"minimum TTL {val}")
+            sk.min_ttl = val
+        case uapi.IP_LOCAL_PORT_RANGE:
+            low, high = val & 0xFFFF, val >> 16 & 0xFFFF
+            if low and high and low > high:
+                raise OSError(errno.EINVAL, f"port range {low}-{high}")
+            sk.local_port_range = (low, high)
+        case _:
+            raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IP option {optname}")
+
+
+def opt_char(optval: Any) -> int:
+    """An int option that Linux also takes as one byte. Raises: OSError EINVAL."""
+    if isinstance(optval, int):
+        return int(optval)
+    data = bytes(optval)
+    if 1 <= len(data) < 4:
+        return data[0]
+    return opt_int(data)
+
+
+def _set_multicast_if(sk: Any, optval: Any) -> None:
+    """IP_MULTICAST_IF: struct ip_mreqn, ip_mreq or in_addr."""
+    if sk.sk_type == uapi.SOCK_STREAM:
+        raise OSError(errno.EINVAL, "streams do not multicast")
+    data = bytes(optval)
+    ifindex = 0
+    if len(data) >= 12:
+        addr = int.from_bytes(data[4:8], "big")
+        ifindex = struct.unpack("=i", data[8:12])[0]
+    elif len(data) >= 8:
+        addr = int.from_bytes(data[4:8], "big")
+    elif len(data) >= 4:
+        addr = int.from_bytes(data[:4], "big")
+    else:
+        raise OSError(errno.EINVAL, "struct in_addr has 4 bytes")
+    if not ifindex:
+        if not addr:
+            sk.mc_index = 0
+            sk.mc_addr = 0
+            return
+        from stack.ipv4.fib import ip_dev_find
+
+        dev = ip_dev_find(sk.net, addr)
+        if dev is not None:
+            ifindex = dev.ifindex
+    if ifindex not in sk.net.dev_by_index:
+        raise OSError(errno.EADDRNOTAVAIL, "no such interface")
+    if sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
+        raise OSError(errno.EINVAL, "the socket is bound to another interface")
+    sk.mc_index = ifindex
+    sk.mc_addr = addr
+
+
+def _set_router_alert(sk: Any, val: int) -> None:
+    """IP_ROUTER_ALERT: take router-alert packets of this protocol that pass through."""
+    if sk.sk_type != uapi.SOCK_RAW or sk.inet_num == uapi.IPPROTO_RAW:
+        raise OSError(errno.EINVAL, "IP_ROUTER_ALERT is for raw sockets")
+    net = sk.net
+    if not hasattr(net, "ra_chain"):
+        net.ra_chain = []
+    if val:
+        if sk in net.ra_chain:
+            raise OSError(errno.EADDRINUSE, "already set")
+        net.ra_chain.append(sk)
+    else:
+        if sk not in net.ra_chain:
+            raise OSError(errno.ENOENT, "not set")
+        net.ra_chain.remove(sk)
+
+
+def ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
+    """net/ipv4/ip_sockglue.c. Raises: OSError ENOPROTOOPT, EINVAL, ..."""
+    if level != SOL_IP:
+        raise OSError(errno.ENOPROTOOPT, f"unknown option level {level}")
+    lock_sock(sk)
+    try:
+        do_ip_setsockopt(sk, level, optname, optval)
+    finally:
+        release_sock(sk)
+
+
+def ip_getsockopt(sk: Any, level: int, optname: int) -> Any:
+    """net/ipv4/ip_sockglue.c: an int or bytes. Raises: OSError ENOPROTOOPT, ENOTCONN."""
+    if level != SOL_IP:
+        raise OSError(errno.EOPNOTSUPP, f"unknown option level {level}")
+    cmsg = CMSG_OPTIONS.get(optname)
+    if cmsg is not None:
+        return int(bool(sk.cmsg_flags & cmsg))
+    match optname:
+        case uapi.IP_OPTIONS:
+            return b"" if sk.inet_opt is None else ip_options_undo(sk.inet_opt)
+        case uapi.IP_TOS:
+            return sk.tos
+        case uapi.IP_TTL:
+            return sk.net.sysctl.ip_default_ttl if sk.uc_ttl < 0 else sk.uc_ttl
+        case uapi.IP_HDRINCL:
+            return int(sk.hdrincl)
+        case uapi.IP_NODEFRAG:
+            return int(sk.nodefrag)
+        case uapi.IP_BIND_ADDRESS_NO_PORT:
+            return int(sk.bind_address_no_port)
+        case uapi.IP_MTU_DISCOVER:
+            return sk.pmtudisc
+        case uapi.IP_MTU:
+            dst = sk_dst_check(sk, 0)
+            if dst is None:
+                raise OSError(errno.ENOTCONN, "the path MTU is known to connected sockets only")
+            return ipv4_mtu(dst)
+        case uapi.IP_RECVERR:
+            return int(sk.recverr)
+        case uapi.IP_RECVERR_RFC4884:
+            return int(sk.recverr_rfc4884)
+        case uapi.IP_MULTICAST_TTL:
+            return sk.mc_ttl
+        case uapi.IP_MULTICAST_LOOP:
+            return int(sk.mc_loop)
+        case uapi.IP_MULTICAST_ALL:
+            return int(sk.mc_all)
+        case uapi.IP_MULTICAST_IF:
+            return net_addr(sk.mc_addr)
+        case uapi.IP_UNICAST_IF:
+            return int.from_bytes(sk.uc_index.to_bytes(4, "big"), "little")
+        case uapi.IP_FREEBIND:
+            return int(sk.freebind)
+        case uapi.IP_TRANSPARENT:
+            return int(sk.transparent)
+        case uapi.IP_MINTTL:
+            return sk.min_ttl
+        case uapi.IP_LOCAL_PORT_RANGE:
+            low, high = sk.local_port_range
+            return high << 16 | low
+        case uapi.IP_PKTOPTIONS:
+            return b""
+        case uapi.IP_ROUTER_ALERT:
+            return int(sk in getattr(sk.net, "ra_chain", ()))
+        case _:
+            raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IP option {optname}")
