@@ -116,6 +116,8 @@ class Interrupts:
     def __init__(self, nic: Nic, line: InterruptLine) -> None:
         self._nic = nic
         self._regs = nic.regs.file
+        self._set_bits = nic.regs.file.set_bits
+        self._ims = 0
         self._clock = nic.clock
         self._line = line
         self.asserted = False
@@ -142,17 +144,16 @@ class Interrupts:
     @property
     def masks(self) -> int:
         """IMS."""
-        return self._regs.peek(IMS)
+        return self._ims
 
     def cause(self, bits: int) -> None:
         """Set causes (ICR bits) and let the line follow."""
-        icr = self._regs.set_bits(ICR, bits)
-        if not self.asserted and icr & self._regs.peek(IMS):
+        if self._set_bits(ICR, bits) & self._ims and not self.asserted:
             self._update()
 
     def _update(self) -> None:
         """Let the line be what ICR, IMS, ITR and the PCI function say; nothing else does."""
-        want = bool(self._regs.peek(ICR) & self._regs.peek(IMS))
+        want = bool(self._regs.peek(ICR) & self._ims)
         if want and not self.asserted:
             if self._interval_ns:
                 now = self._clock.now_ns()
@@ -205,13 +206,14 @@ class Interrupts:
 
     def write_ims(self, old: int, new: int) -> None:
         """Unmask; a cause that waits interrupts now."""
-        self._regs.poke(IMS, old | new)
+        self._ims = old | new
+        self._regs.poke(IMS, self._ims)
         if not self.asserted:
             self._update()
 
     def write_imc(self, old: int, new: int) -> None:
         """Mask; the line falls when nothing is left."""
-        self._regs.clear_bits(IMS, new)
+        self._ims = self._regs.clear_bits(IMS, new)
         if self.asserted:
             self._update()
 
@@ -263,9 +265,10 @@ class Interrupts:
 
     def transmitted(self, bits: int) -> None:
         """Raise transmit causes at once; TXDW makes a running delay pointless."""
-        if bits & TXDW:
+        if bits & TXDW and self._tidv:
             self.tx_delay.stop()
-        self.cause(bits)
+        if self._set_bits(ICR, bits) & self._ims and not self.asserted:
+            self._update()
 
     def _rx_expired(self) -> None:
         self.cause(RXT0)
@@ -282,7 +285,7 @@ class Interrupts:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._interval_ns = 0
+        self._interval_ns = self._ims = 0
         self._last_ns = NEVER_NS
         self._rdtr = self._radv = self._tidv = self._tadv = 0
         self.asserted = False
@@ -304,6 +307,7 @@ class Interrupts:
         """Take back what `state` returned; the registers are loaded already."""
         self.reset()
         peek = self._regs.peek
+        self._ims = peek(IMS)
         self._interval_ns = (peek(ITR) & 0xFFFF) * ITR_UNIT_NS
         self._rdtr, self._radv = peek(RDTR) & 0xFFFF, peek(RADV) & 0xFFFF
         self._tidv, self._tadv = peek(TIDV) & 0xFFFF, peek(TADV) & 0xFFFF

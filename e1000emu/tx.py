@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from e1000emu.links import pool
+from e1000emu.links.pool import get as get_batch
+from e1000emu.links.pool import put as put_batch
 from e1000emu.regs import reg
 from fastpath.txring import (
     RUN_ABORT,
@@ -34,6 +35,7 @@ ROUNDS = 16
 """Engine runs of one `pump`, at most; then the clock's other events come first."""
 TXDW, TXQE = reg("ICR").mask("TXDW"), reg("ICR").mask("TXQE")
 CAUSES = 0x1FFFF
+RARE = ~(CAUSES | RUN_MORE)
 TDBAL, TDBAH, TDLEN = (reg(name).offset for name in ("TDBAL", "TDBAH", "TDLEN"))
 TDT = reg("TDT").offset
 TCTL_EN = reg("TCTL").mask("EN")
@@ -88,11 +90,13 @@ class Tx:
 
     def write_tdh(self, old: int, new: int) -> None:
         """Move the head; software does so only after a reset (SDM 13.4.39)."""
+        self.engine.abort_frame()
         self.engine.head = new
 
     def write_ring(self, old: int, new: int) -> None:
         """Take base and length, whenever they are written."""
         peek = self._regs.peek
+        self.engine.abort_frame()
         self.engine.base = peek(TDBAH) << 32 | peek(TDBAL)
         self.engine.len = peek(TDLEN)
 
@@ -103,6 +107,8 @@ class Tx:
             self._nic.flow.send_xoff()
         if new & ~old & TCTL_EN:
             self.pump()
+        elif old & ~new & TCTL_EN:
+            self.engine.abort_frame()
 
     def write_txdctl(self, old: int, new: int) -> None:
         """Take the low threshold (LWTHRESH); descriptors are always fetched when needed."""
@@ -118,51 +124,45 @@ class Tx:
         if not self.open or self._paused_until_ns:
             self._explain()
             return
+        nic, link, run = self._nic, self._link, self.engine.run
         self._pumping = True
         try:
             for _ in range(ROUNDS):
                 self._again = False
-                if not self._round() and not self._again:
+                loop = self.loop
+                room = BATCH_FRAMES
+                if loop is None:
+                    room = link.tx_room()
+                    if room <= 0:
+                        return  # tx_ready goes on
+                    if room > BATCH_FRAMES:
+                        room = BATCH_FRAMES
+                batch = get_batch()
+                nic.in_engine = True
+                flags = run(batch, room)
+                nic.in_engine = False
+                if batch:
+                    self.batches += 1
+                    if loop is None:
+                        link.transmit(batch)
+                    else:
+                        loop(batch)
+                else:
+                    put_batch(batch)
+                if flags & RARE:
+                    self._rare(flags)
+                if flags & CAUSES:
+                    self._interrupts.transmitted(flags & CAUSES)
+                if nic.reset_pending:
+                    nic.finish_reset()
+                    return
+                if not (flags & RUN_MORE or self._again):
                     return
                 if not self.open or self._paused_until_ns:
                     return
         finally:
             self._pumping = False
         self._later()
-
-    def _round(self) -> bool:
-        """Run the engine once; return whether there is more to do now."""
-        loop = self.loop
-        if loop is None:
-            room = self._link.tx_room()
-            if room <= 0:
-                return False  # tx_ready goes on
-            if room > BATCH_FRAMES:
-                room = BATCH_FRAMES
-        else:
-            room = BATCH_FRAMES
-        nic = self._nic
-        batch = pool.get()
-        nic.in_engine = True
-        flags = self.engine.run(batch, room)
-        nic.in_engine = False
-        if len(batch):
-            self.batches += 1
-            if loop is None:
-                self._link.transmit(batch)
-            else:
-                loop(batch)
-        else:
-            pool.put(batch)
-        if flags & ~(TXDW | TXQE | RUN_MORE):
-            self._rare(flags)
-        bits = flags & CAUSES
-        if bits:
-            self._interrupts.transmitted(bits)
-        if nic.reset_pending:
-            nic.finish_reset()
-            return False
-        return bool(flags & RUN_MORE)
 
     def _rare(self, flags: int) -> None:
         """Deal with delayed interrupts and with what went wrong."""
