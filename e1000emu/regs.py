@@ -13,9 +13,9 @@ Values are those of the 82540EM; `Model.reset_overrides` (models.py) holds what 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
 from functools import cache
+
+from e1000emu.fields import Access, Field, Reg, RegAt, bit, field, rsv, whole
 
 __all__ = [
     "BAR0_BYTES",
@@ -34,169 +34,19 @@ __all__ = [
 
 BAR0_BYTES = 0x20000
 
-
-class Access(Enum):
-    """How one field answers to reads and writes."""
-
-    RW = "RW"
-    """Reads what was written."""
-    RO = "RO"
-    """Set by the device; writes change nothing."""
-    RC = "RC"
-    """Set by the device; a read clears it."""
-    RC_W1C = "RC/W1C"
-    """Set by the device; a read clears it, and so does writing 1."""
-    W1C = "W1C"
-    """Set by the device; writing 1 clears it."""
-    W1S = "RW1S"
-    """Writing 1 sets it; writing 0 changes nothing."""
-    WO = "WO"
-    """Acts when written; reads 0."""
-    SC = "SC"
-    """Acts when 1 is written, then clears itself."""
-    RSV = "rsv"
-    """Reserved: reads its reset value, writes change nothing."""
-
-
-RW, RO, RC, W1C, WO, SC, RSV = (
+RW, RO, RC, W1C, WO, SC = (
     Access.RW,
     Access.RO,
     Access.RC,
     Access.W1C,
     Access.WO,
     Access.SC,
-    Access.RSV,
 )
 RC_W1C, W1S = Access.RC_W1C, Access.W1S
 
-_READABLE = frozenset({RW, RO, RC, RC_W1C, W1C, W1S, SC})
-_WRITABLE = frozenset({RW, RC_W1C, W1C, W1S, WO, SC})
-_STORED = frozenset({RW})
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Bits `lo` to `hi` of a register; `reset` is the field's own value, not shifted."""
-
-    name: str
-    lo: int
-    hi: int
-    access: Access
-    reset: int = 0
-    doc: str = ""
-    todo: str = ""
-    """What is not modelled; empty when the field does what the SDM says."""
-
-    @property
-    def mask(self) -> int:
-        """Return the field's bits in the register."""
-        return ((1 << (self.hi - self.lo + 1)) - 1) << self.lo
-
-    def get(self, value: int) -> int:
-        """Return the field's value out of a register's `value`."""
-        return (value & self.mask) >> self.lo
-
-
-@dataclass(frozen=True, slots=True)
-class Reg:
-    """One register, or an array of `count` of them, `step` bytes apart."""
-
-    name: str
-    offset: int
-    title: str
-    sdm: str
-    fields: tuple[Field, ...]
-    count: int = 1
-    step: int = 4
-    on_read: str = ""
-    on_write: str = ""
-    survives: str = ""
-    """Which resets leave the register alone: "rst" = CTRL.RST (all but power-good keep it)."""
-    alias_of: str = ""
-    group: str = "general"
-
-    def _or(self, accesses: frozenset[Access]) -> int:
-        return sum(f.mask for f in self.fields if f.access in accesses)
-
-    @property
-    def reset(self) -> int:
-        """Return the value after power-on, before the EEPROM is read."""
-        return sum(f.reset << f.lo for f in self.fields)
-
-    @property
-    def rmask(self) -> int:
-        """Return the bits that can read as something else than their reset value of 0."""
-        return self._or(_READABLE) | sum(f.mask for f in self.fields if f.access is RSV and f.reset)
-
-    @property
-    def wmask(self) -> int:
-        """Return the bits on which a write has any effect."""
-        return self._or(_WRITABLE)
-
-    @property
-    def stored_mask(self) -> int:
-        """Return the bits that read back what was written."""
-        return self._or(_STORED)
-
-    @property
-    def offsets(self) -> range:
-        """Return the offset of every element."""
-        return range(self.offset, self.offset + self.count * self.step, self.step)
-
-    def field(self, name: str) -> Field:
-        """Return the field called `name`.  Raises: KeyError."""
-        for f in self.fields:
-            if f.name == name:
-                return f
-        raise KeyError(f"{self.name} has no field {name!r}")
-
-    def mask(self, *names: str) -> int:
-        """Return the bits of the named fields together."""
-        return sum(self.field(name).mask for name in names)
-
-
-@dataclass(frozen=True, slots=True)
-class RegAt:
-    """One element of the table at its offset: the register and the index in its array."""
-
-    reg: Reg
-    index: int
-    offset: int
-
-    @property
-    def name(self) -> str:
-        """Return the name as the SDM writes it: ``RAL[3]``, ``CTRL``."""
-        return f"{self.reg.name}[{self.index}]" if self.reg.count > 1 else self.reg.name
-
-
-# --- the words the table is written in -----------------------------------------------------------
-
-
-def bit(
-    name: str, n: int, access: Access = RW, reset: int = 0, doc: str = "", todo: str = ""
-) -> Field:
-    """Name one bit."""
-    return Field(name, n, n, access, reset, doc, todo)
-
-
-def field(
-    name: str, hi: int, lo: int, access: Access = RW, reset: int = 0, doc: str = "", todo: str = ""
-) -> Field:
-    """Name the bits `hi`:`lo`, written in the order of the datasheet."""
-    return Field(name, lo, hi, access, reset, doc, todo)
-
-
-def rsv(hi: int, lo: int | None = None, reset: int = 0) -> Field:
-    """Declare the bits `hi`:`lo` reserved."""
-    return Field("", hi if lo is None else lo, hi, RSV, reset)
-
-
-def _all(name: str, doc: str = "", access: Access = RW, reset: int = 0, todo: str = "") -> Field:
-    return Field(name, 0, 31, access, reset, doc, todo)
-
-
 # --- general ------------------------------------------------------------------------------------
 
+# fmt: off
 _CTRL = (
     bit("FD", 0, RW, 1, "full duplex, when FRCDPLX forces it; loaded from EEPROM word 0Ah"),
     rsv(2, 1),
@@ -224,6 +74,7 @@ _CTRL = (
     bit("VME", 30, RW, 0, "VLAN mode: insert on VLE, strip on receive"),
     bit("PHY_RST", 31, RW, 0, "hold the PHY in reset while 1"),
 )
+# fmt: on
 
 _TXCW_RSV_DOC = "stores; the 82540 has a copper PHY, so TBI autonegotiation never runs"
 
@@ -263,268 +114,146 @@ def _led(n: int, mode: int, blink: int) -> tuple[Field, ...]:
     )
 
 
+# fmt: off
 _GENERAL = (
     Reg("CTRL", 0x0000, "Device Control", "13.4.1", _CTRL, on_write="write_ctrl"),
-    Reg(
-        "CTRL_DUP",
-        0x0004,
-        "Device Control (shadow)",
-        "13.4.1",
-        _CTRL,
-        alias_of="CTRL",
-    ),
-    Reg(
-        "STATUS",
-        0x0008,
-        "Device Status",
-        "13.4.2",
-        (
-            bit("FD", 0, RO, 0, "the link is full duplex"),
-            bit("LU", 1, RO, 0, "link up: the PHY has link and CTRL.SLU is set"),
-            field("FUNC_ID", 3, 2, RO, 0, "which LAN port of a dual device"),
-            bit("TXOFF", 4, RO, 0, "transmission is paused by a received PAUSE"),
-            bit("TBIMODE", 5, RO, 0, "TBI or SerDes rather than a copper PHY"),
-            field("SPEED", 7, 6, RO, 2, "0 = 10, 1 = 100, 2 or 3 = 1000 Mb/s"),
-            field("ASDV", 9, 8, RO, 0, "speed that auto-detection measured (CTRL_EXT.ASDCHK)"),
-            rsv(10),
-            bit("PCI66", 11, RO, 0, "the bus runs at 66 MHz"),
-            bit("BUS64", 12, RO, 0, "the bus is 64 bits wide"),
-            bit("PCIX_MODE", 13, RO, 0, "the bus runs in PCI-X mode"),
-            field("PCIXSPD", 15, 14, RO, 0, "PCI-X bus speed"),
-            rsv(31, 16),
-        ),
-    ),
-    Reg(
-        "EECD",
-        0x0010,
-        "EEPROM/Flash Control & Data",
-        "13.4.3",
-        (
-            bit("SK", 0, RW, 0, "clock to the EEPROM"),
-            bit("CS", 1, RW, 0, "chip select"),
-            bit("DI", 2, RW, 0, "data to the EEPROM"),
-            bit("DO", 3, RO, 1, "data from the EEPROM; ready when CS is high after a write"),
-            field("FWE", 5, 4, RW, 1, "flash writes: 1 = off, 2 = on", todo="no flash"),
-            bit("EE_REQ", 6, RW, 0, "software asks for the EEPROM"),
-            bit("EE_GNT", 7, RO, 0, "software has the EEPROM"),
-            bit("EE_PRES", 8, RO, 1, "an EEPROM is there"),
-            bit("EE_SIZE", 9, RO, 0, "0 = 64 words, 1 = 256 words"),
-            rsv(31, 10),
-        ),
-        on_read="eeprom.read_eecd",
-        on_write="eeprom.write_eecd",
-    ),
-    Reg(
-        "EERD",
-        0x0014,
-        "EEPROM Read",
-        "13.4.4",
-        (
-            bit("START", 0, SC, 0, "read the word at ADDR"),
-            rsv(3, 1),
-            bit("DONE", 4, RO, 0, "DATA is valid"),
-            rsv(7, 5),
-            field("ADDR", 15, 8, RW, 0, "word address"),
-            field("DATA", 31, 16, RO, 0, "the word"),
-        ),
-        on_write="eeprom.write_eerd",
-    ),
-    Reg(
-        "CTRL_EXT",
-        0x0018,
-        "Extended Device Control",
-        "13.4.6",
-        (
-            bit("GPI0_EN", 0, RW, 0, "interrupt on SDP4", todo="no pin drives it"),
-            bit("PHYINT_EN", 1, RW, 0, "PHY interrupt raises ICR.PHYINT"),
-            bit("GPI2_EN", 2, RW, 0, "interrupt on SDP6", todo="no pin drives it"),
-            bit("GPI3_EN", 3, RW, 0, "interrupt on SDP7", todo="no pin drives it"),
-            rsv(4),
-            bit("PHYINT", 5, RO, 0, "level of the PHY's interrupt"),
-            bit("SDP6_DATA", 6, RW, 0, "software definable pin 6"),
-            bit("SDP7_DATA", 7, RW, 0, "software definable pin 7"),
-            rsv(9, 8),
-            bit("SDP6_IODIR", 10, RW, 0, "pin 6 is an output"),
-            bit("SDP7_IODIR", 11, RW, 0, "pin 7 is an output"),
-            bit("ASDCHK", 12, SC, 0, "measure the speed into STATUS.ASDV"),
-            bit("EE_RST", 13, SC, 0, "reset and load the EEPROM again"),
-            rsv(14),
-            bit("SPD_BYPS", 15, RW, 0, "bypass the speed selection", todo="a board option"),
-            rsv(16),
-            bit("RO_DIS", 17, RW, 0, "no relaxed ordering", todo="PCI-X attribute"),
-            rsv(20, 18),
-            bit("VREG_PD", 21, RW, 0, "voltage regulator off", todo="no power model"),
-            field("LINK_MODE", 23, 22, RW, 0, "0 = copper PHY", todo="82545/46 SerDes"),
-            rsv(31, 24),
-        ),
-        on_write="write_ctrl_ext",
-    ),
-    Reg(
-        "FLA",
-        0x001C,
-        "Flash Access",
-        "13.4.5",
-        (rsv(31, 0),),
-    ),
-    Reg(
-        "MDIC",
-        0x0020,
-        "MDI Control",
-        "13.4.7",
-        (
-            field("DATA", 15, 0, RW, 0, "value written or read"),
-            field("REGADD", 20, 16, RW, 0, "PHY register"),
-            field("PHYADD", 25, 21, RW, 0, "PHY address, 1 = the internal one"),
-            field("OP", 27, 26, RW, 0, "1 = write, 2 = read"),
-            bit("R", 28, RW, 1, "ready: set at the end, clear it to start"),
-            bit("I", 29, RW, 0, "raise ICR.MDAC at the end"),
-            bit("E", 30, RO, 0, "no such PHY, or no such operation"),
-            rsv(31),
-        ),
-        on_write="mdic.write_mdic",
-    ),
-    Reg(
-        "FCAL",
-        0x0028,
-        "Flow Control Address Low",
-        "13.4.8",
-        (_all("FCAL", "first four bytes of the PAUSE address, 01:80:C2:00", RW, 0x00C28001),),
-        group="flow control",
-    ),
-    Reg(
-        "FCAH",
-        0x002C,
-        "Flow Control Address High",
-        "13.4.9",
-        (field("FCAH", 15, 0, RW, 0x0100, "last two bytes, 00:01"), rsv(31, 16)),
-        group="flow control",
-    ),
-    Reg(
-        "FCT",
-        0x0030,
-        "Flow Control Type",
-        "13.4.10",
-        (field("FCT", 15, 0, RW, 0x8808, "EtherType of MAC control frames"), rsv(31, 16)),
-        group="flow control",
-    ),
-    Reg(
-        "VET",
-        0x0038,
-        "VLAN Ether Type",
-        "13.4.11",
-        (field("VET", 15, 0, RW, 0x8100, "tag type recognised and inserted"), rsv(31, 16)),
-        on_write="write_vet",
-    ),
-    Reg(
-        "FCTTV",
-        0x0170,
-        "Flow Control Transmit Timer Value",
-        "13.4.12",
-        (field("TTV", 15, 0, RW, 0, "pause time sent, in 64-byte times"), rsv(31, 16)),
-        group="flow control",
-    ),
-    Reg(
-        "TXCW",
-        0x0178,
-        "Transmit Configuration Word",
-        "13.4.13",
-        (
-            field("TXCONFIG", 15, 0, RW, 0, "/C/ word sent", todo=_TXCW_RSV_DOC),
-            rsv(29, 16),
-            bit("TXC", 30, RW, 0, "send /C/ ordered sets", todo=_TXCW_RSV_DOC),
-            bit("ANE", 31, RW, 0, "hardware autonegotiation", todo=_TXCW_RSV_DOC),
-        ),
-    ),
-    Reg(
-        "RXCW",
-        0x0180,
-        "Receive Configuration Word",
-        "13.4.14",
-        (
-            field("RXCONFIG", 15, 0, RO, 0, "/C/ word received"),
-            rsv(25, 16),
-            bit("RXNOCARRIER", 26, RO, 0, "no carrier"),
-            bit("RXINVALID", 27, RC, 0, "invalid symbol"),
-            bit("RXCHANGE", 28, RC, 0, "the word has changed"),
-            bit("RXC", 29, RO, 0, "receiving /C/ ordered sets"),
-            bit("RXSYNCH", 30, RO, 0, "the receiver is in step"),
-            bit("ANC", 31, RO, 0, "autonegotiation complete"),
-        ),
-    ),
-    Reg(
-        "LEDCTL",
-        0x0E00,
-        "LED Control",
-        "13.4.15",
-        (*_led(0, 2, 0), *_led(1, 3, 1), *_led(2, 6, 0), *_led(3, 7, 0)),
-    ),
-    Reg(
-        "PBA",
-        0x1000,
-        "Packet Buffer Allocation",
-        "13.4.16",
-        (
-            field("RXA", 15, 0, RW, 48, "receive FIFO in KiB; taken at the next reset"),
-            field("TXA", 31, 16, RO, 16, "transmit FIFO in KiB: what RXA leaves of 64"),
-        ),
-        on_write="rx.write_pba",
-        survives="rst",
-    ),
+    Reg("CTRL_DUP", 0x0004, "Device Control (shadow)", "13.4.1", _CTRL, alias_of="CTRL"),
+    Reg("STATUS", 0x0008, "Device Status", "13.4.2", (
+        bit("FD", 0, RO, 0, "the link is full duplex"),
+        bit("LU", 1, RO, 0, "link up: the PHY has link and CTRL.SLU is set"),
+        field("FUNC_ID", 3, 2, RO, 0, "which LAN port of a dual device"),
+        bit("TXOFF", 4, RO, 0, "transmission is paused by a received PAUSE"),
+        bit("TBIMODE", 5, RO, 0, "TBI or SerDes rather than a copper PHY"),
+        field("SPEED", 7, 6, RO, 2, "0 = 10, 1 = 100, 2 or 3 = 1000 Mb/s"),
+        field("ASDV", 9, 8, RO, 0, "speed that auto-detection measured (CTRL_EXT.ASDCHK)"),
+        rsv(10),
+        bit("PCI66", 11, RO, 0, "the bus runs at 66 MHz"),
+        bit("BUS64", 12, RO, 0, "the bus is 64 bits wide"),
+        bit("PCIX_MODE", 13, RO, 0, "the bus runs in PCI-X mode"),
+        field("PCIXSPD", 15, 14, RO, 0, "PCI-X bus speed"),
+        rsv(31, 16),
+    )),
+    Reg("EECD", 0x0010, "EEPROM/Flash Control & Data", "13.4.3", (
+        bit("SK", 0, RW, 0, "clock to the EEPROM"),
+        bit("CS", 1, RW, 0, "chip select"),
+        bit("DI", 2, RW, 0, "data to the EEPROM"),
+        bit("DO", 3, RO, 1, "data from the EEPROM; ready when CS is high after a write"),
+        field("FWE", 5, 4, RW, 1, "flash writes: 1 = off, 2 = on", todo="no flash"),
+        bit("EE_REQ", 6, RW, 0, "software asks for the EEPROM"),
+        bit("EE_GNT", 7, RO, 0, "software has the EEPROM"),
+        bit("EE_PRES", 8, RO, 1, "an EEPROM is there"),
+        bit("EE_SIZE", 9, RO, 0, "0 = 64 words, 1 = 256 words"),
+        rsv(31, 10),
+    ), on_read="eeprom.read_eecd", on_write="eeprom.write_eecd"),
+    Reg("EERD", 0x0014, "EEPROM Read", "13.4.4", (
+        bit("START", 0, SC, 0, "read the word at ADDR"),
+        rsv(3, 1),
+        bit("DONE", 4, RO, 0, "DATA is valid"),
+        rsv(7, 5),
+        field("ADDR", 15, 8, RW, 0, "word address"),
+        field("DATA", 31, 16, RO, 0, "the word"),
+    ), on_write="eeprom.write_eerd"),
+    Reg("CTRL_EXT", 0x0018, "Extended Device Control", "13.4.6", (
+        bit("GPI0_EN", 0, RW, 0, "interrupt on SDP4", todo="no pin drives it"),
+        bit("PHYINT_EN", 1, RW, 0, "PHY interrupt raises ICR.PHYINT"),
+        bit("GPI2_EN", 2, RW, 0, "interrupt on SDP6", todo="no pin drives it"),
+        bit("GPI3_EN", 3, RW, 0, "interrupt on SDP7", todo="no pin drives it"),
+        rsv(4),
+        bit("PHYINT", 5, RO, 0, "level of the PHY's interrupt"),
+        bit("SDP6_DATA", 6, RW, 0, "software definable pin 6"),
+        bit("SDP7_DATA", 7, RW, 0, "software definable pin 7"),
+        rsv(9, 8),
+        bit("SDP6_IODIR", 10, RW, 0, "pin 6 is an output"),
+        bit("SDP7_IODIR", 11, RW, 0, "pin 7 is an output"),
+        bit("ASDCHK", 12, SC, 0, "measure the speed into STATUS.ASDV"),
+        bit("EE_RST", 13, SC, 0, "reset and load the EEPROM again"),
+        rsv(14),
+        bit("SPD_BYPS", 15, RW, 0, "bypass the speed selection", todo="a board option"),
+        rsv(16),
+        bit("RO_DIS", 17, RW, 0, "no relaxed ordering", todo="PCI-X attribute"),
+        rsv(20, 18),
+        bit("VREG_PD", 21, RW, 0, "voltage regulator off", todo="no power model"),
+        field("LINK_MODE", 23, 22, RW, 0, "0 = copper PHY", todo="82545/46 SerDes"),
+        rsv(31, 24),
+    ), on_write="write_ctrl_ext"),
+    Reg("FLA", 0x001C, "Flash Access", "13.4.5",
+        (rsv(31, 0),)),
+    Reg("MDIC", 0x0020, "MDI Control", "13.4.7", (
+        field("DATA", 15, 0, RW, 0, "value written or read"),
+        field("REGADD", 20, 16, RW, 0, "PHY register"),
+        field("PHYADD", 25, 21, RW, 0, "PHY address, 1 = the internal one"),
+        field("OP", 27, 26, RW, 0, "1 = write, 2 = read"),
+        bit("R", 28, RW, 1, "ready: set at the end, clear it to start"),
+        bit("I", 29, RW, 0, "raise ICR.MDAC at the end"),
+        bit("E", 30, RO, 0, "no such PHY, or no such operation"),
+        rsv(31),
+    ), on_write="mdic.write_mdic"),
+    Reg("FCAL", 0x0028, "Flow Control Address Low", "13.4.8", (
+        whole("FCAL", "first four bytes of the PAUSE address, 01:80:C2:00", RW, 0x00C28001),
+    ), group="flow control"),
+    Reg("FCAH", 0x002C, "Flow Control Address High", "13.4.9", (
+        field("FCAH", 15, 0, RW, 0x0100, "last two bytes, 00:01"),
+        rsv(31, 16),
+    ), group="flow control"),
+    Reg("FCT", 0x0030, "Flow Control Type", "13.4.10", (
+        field("FCT", 15, 0, RW, 0x8808, "EtherType of MAC control frames"),
+        rsv(31, 16),
+    ), group="flow control"),
+    Reg("VET", 0x0038, "VLAN Ether Type", "13.4.11", (
+        field("VET", 15, 0, RW, 0x8100, "tag type recognised and inserted"),
+        rsv(31, 16),
+    ), on_write="write_vet"),
+    Reg("FCTTV", 0x0170, "Flow Control Transmit Timer Value", "13.4.12", (
+        field("TTV", 15, 0, RW, 0, "pause time sent, in 64-byte times"),
+        rsv(31, 16),
+    ), group="flow control"),
+    Reg("TXCW", 0x0178, "Transmit Configuration Word", "13.4.13", (
+        field("TXCONFIG", 15, 0, RW, 0, "/C/ word sent", todo=_TXCW_RSV_DOC),
+        rsv(29, 16),
+        bit("TXC", 30, RW, 0, "send /C/ ordered sets", todo=_TXCW_RSV_DOC),
+        bit("ANE", 31, RW, 0, "hardware autonegotiation", todo=_TXCW_RSV_DOC),
+    )),
+    Reg("RXCW", 0x0180, "Receive Configuration Word", "13.4.14", (
+        field("RXCONFIG", 15, 0, RO, 0, "/C/ word received"),
+        rsv(25, 16),
+        bit("RXNOCARRIER", 26, RO, 0, "no carrier"),
+        bit("RXINVALID", 27, RC, 0, "invalid symbol"),
+        bit("RXCHANGE", 28, RC, 0, "the word has changed"),
+        bit("RXC", 29, RO, 0, "receiving /C/ ordered sets"),
+        bit("RXSYNCH", 30, RO, 0, "the receiver is in step"),
+        bit("ANC", 31, RO, 0, "autonegotiation complete"),
+    )),
+    Reg("LEDCTL", 0x0E00, "LED Control", "13.4.15", (
+        *_led(0, 2, 0),
+        *_led(1, 3, 1),
+        *_led(2, 6, 0),
+        *_led(3, 7, 0),
+    )),
+    Reg("PBA", 0x1000, "Packet Buffer Allocation", "13.4.16", (
+        field("RXA", 15, 0, RW, 48, "receive FIFO in KiB; taken at the next reset"),
+        field("TXA", 31, 16, RO, 16, "transmit FIFO in KiB: what RXA leaves of 64"),
+    ), on_write="rx.write_pba", survives="rst"),
 )
+# fmt: on
 
 # --- interrupts ---------------------------------------------------------------------------------
 
+# fmt: off
 _INTERRUPTS = (
-    Reg(
-        "ICR",
-        0x00C0,
-        "Interrupt Cause Read",
-        "13.4.17",
-        _causes(RC_W1C),
-        on_read="interrupts.read_icr",
-        on_write="interrupts.write_icr",
-        group="interrupts",
-    ),
-    Reg(
-        "ITR",
-        0x00C4,
-        "Interrupt Throttling",
-        "13.4.18",
-        (
-            field("INTERVAL", 15, 0, RW, 0, "least time between interrupts, 256 ns units, 0 = off"),
-            rsv(31, 16),
-        ),
-        on_write="interrupts.write_itr",
-        group="interrupts",
-    ),
-    Reg(
-        "ICS",
-        0x00C8,
-        "Interrupt Cause Set",
-        "13.4.19",
-        _causes(WO),
-        on_write="interrupts.write_ics",
-        group="interrupts",
-    ),
-    Reg(
-        "IMS",
-        0x00D0,
-        "Interrupt Mask Set/Read",
-        "13.4.20",
-        _causes(W1S),
-        on_write="interrupts.write_ims",
-        group="interrupts",
-    ),
-    Reg(
-        "IMC",
-        0x00D8,
-        "Interrupt Mask Clear",
-        "13.4.21",
-        _causes(WO),
-        on_write="interrupts.write_imc",
-        group="interrupts",
-    ),
+    Reg("ICR", 0x00C0, "Interrupt Cause Read", "13.4.17", _causes(RC_W1C),
+        on_read="interrupts.read_icr", on_write="interrupts.write_icr", group="interrupts"),
+    Reg("ITR", 0x00C4, "Interrupt Throttling", "13.4.18", (
+        field("INTERVAL", 15, 0, RW, 0, "least time between interrupts, 256 ns units, 0 = off"),
+        rsv(31, 16),
+    ), on_write="interrupts.write_itr", group="interrupts"),
+    Reg("ICS", 0x00C8, "Interrupt Cause Set", "13.4.19", _causes(WO),
+        on_write="interrupts.write_ics", group="interrupts"),
+    Reg("IMS", 0x00D0, "Interrupt Mask Set/Read", "13.4.20", _causes(W1S),
+        on_write="interrupts.write_ims", group="interrupts"),
+    Reg("IMC", 0x00D8, "Interrupt Mask Clear", "13.4.21", _causes(WO),
+        on_write="interrupts.write_imc", group="interrupts"),
 )
+# fmt: on
 
 # --- receive ------------------------------------------------------------------------------------
 
@@ -532,569 +261,286 @@ _THRESHOLDS = (
     "prefetch and write-back batching of real silicon; descriptors are always current here"
 )
 
+# fmt: off
 _RECEIVE = (
-    Reg(
-        "RCTL",
-        0x0100,
-        "Receive Control",
-        "13.4.22",
-        (
-            rsv(0),
-            bit("EN", 1, RW, 0, "receiver on"),
-            bit("SBP", 2, RW, 0, "store bad packets"),
-            bit("UPE", 3, RW, 0, "unicast promiscuous"),
-            bit("MPE", 4, RW, 0, "multicast promiscuous"),
-            bit("LPE", 5, RW, 0, "take frames over 1522 bytes, up to 16384"),
-            field("LBM", 7, 6, RW, 0, "loopback: 0 = none, 1 = MAC, 3 = transceiver"),
-            field("RDMTS", 9, 8, RW, 0, "RXDMT0 at 1/2, 1/4, 1/8 of the ring free"),
-            rsv(11, 10),
-            field(
-                "MO", 13, 12, RW, 0, "multicast hash from address bits 47:36, 46:35, 45:34, 43:32"
-            ),
-            rsv(14),
-            bit("BAM", 15, RW, 0, "accept broadcast"),
-            field("BSIZE", 17, 16, RW, 0, "buffer 2048, 1024, 512, 256 bytes; times 16 with BSEX"),
-            bit("VFE", 18, RW, 0, "filter VLAN tags by VFTA"),
-            bit("CFIEN", 19, RW, 0, "compare the tag's CFI with CFI"),
-            bit("CFI", 20, RW, 0, "the CFI that is accepted"),
-            rsv(21),
-            bit("DPF", 22, RW, 0, "discard PAUSE frames sent to the flow control address"),
-            bit("PMCF", 23, RW, 0, "pass MAC control frames to the host"),
-            rsv(24),
-            bit("BSEX", 25, RW, 0, "buffer size times 16"),
-            bit("SECRC", 26, RW, 0, "strip the CRC"),
-            rsv(31, 27),
-        ),
-        on_write="rx.write_rctl",
-        group="receive",
-    ),
-    Reg(
-        "FCRTL",
-        0x2160,
-        "Flow Control Receive Threshold Low",
-        "13.4.23",
-        (
-            rsv(2, 0),
-            field("RTL", 15, 3, RW, 0, "XON when the FIFO falls below, 8 bytes"),
-            rsv(30, 16),
-            bit("XONE", 31, RW, 0, "send XON"),
-        ),
-        group="flow control",
-        on_write="rx.write_thresholds",
-    ),
-    Reg(
-        "FCRTH",
-        0x2168,
-        "Flow Control Receive Threshold High",
-        "13.4.24",
-        (
-            rsv(2, 0),
-            field("RTH", 15, 3, RW, 0, "XOFF when the FIFO rises above, 8 bytes"),
-            rsv(30, 16),
-            bit("XFCE", 31, RW, 0, "external flow control pins", todo="no such pins"),
-        ),
-        group="flow control",
-        on_write="rx.write_thresholds",
-    ),
-    Reg(
-        "RDBAL",
-        0x2800,
-        "Receive Descriptor Base Low",
-        "13.4.25",
-        (rsv(3, 0), field("RDBAL", 31, 4, RW, 0, "16-byte aligned")),
-        on_write="rx.write_ring",
-        group="receive",
-    ),
-    Reg(
-        "RDBAH",
-        0x2804,
-        "Receive Descriptor Base High",
-        "13.4.26",
-        (_all("RDBAH"),),
-        on_write="rx.write_ring",
-        group="receive",
-    ),
-    Reg(
-        "RDLEN",
-        0x2808,
-        "Receive Descriptor Length",
-        "13.4.27",
-        (rsv(6, 0), field("LEN", 19, 7, RW, 0, "ring bytes / 128"), rsv(31, 20)),
-        on_write="rx.write_ring",
-        group="receive",
-    ),
-    Reg(
-        "RDH",
-        0x2810,
-        "Receive Descriptor Head",
-        "13.4.28",
-        (field("RDH", 15, 0), rsv(31, 16)),
-        on_read="rx.read_rdh",
-        on_write="rx.write_rdh",
-        group="receive",
-    ),
-    Reg(
-        "RDT",
-        0x2818,
-        "Receive Descriptor Tail",
-        "13.4.29",
-        (field("RDT", 15, 0, RW, 0, "doorbell: one past the last free descriptor"), rsv(31, 16)),
-        on_write="rx.write_rdt",
-        group="receive",
-    ),
-    Reg(
-        "RDTR",
-        0x2820,
-        "Receive Interrupt Delay Timer",
-        "13.4.30",
-        (
-            field("DELAY", 15, 0, RW, 0, "quiet time before RXT0, 1.024 us; 0 = at once"),
-            rsv(30, 16),
-            bit("FPD", 31, WO, 0, "flush: raise RXT0 now"),
-        ),
-        on_write="interrupts.write_rdtr",
-        group="receive",
-    ),
-    Reg(
-        "RXDCTL",
-        0x2828,
-        "Receive Descriptor Control",
-        "13.4.46",
-        (
-            field("PTHRESH", 5, 0, RW, 0, "prefetch threshold", todo=_THRESHOLDS),
-            rsv(7, 6),
-            field("HTHRESH", 13, 8, RW, 0, "host threshold", todo=_THRESHOLDS),
-            rsv(15, 14),
-            field("WTHRESH", 21, 16, RW, 1, "write-back threshold", todo=_THRESHOLDS),
-            rsv(23, 22),
-            bit("GRAN", 24, RW, 0, "thresholds count descriptors", todo=_THRESHOLDS),
-            rsv(31, 25),
-        ),
-        group="receive",
-    ),
-    Reg(
-        "RADV",
-        0x282C,
-        "Receive Interrupt Absolute Delay Timer",
-        "13.4.31",
-        (field("DELAY", 15, 0, RW, 0, "longest wait for RXT0, 1.024 us; 0 = off"), rsv(31, 16)),
-        on_write="interrupts.write_radv",
-        group="receive",
-    ),
-    Reg(
-        "RSRPD",
-        0x2C00,
-        "Receive Small Packet Detect",
-        "13.4.32",
-        (field("SIZE", 11, 0, RW, 0, "frames up to this size raise SRPD; 0 = off"), rsv(31, 12)),
-        on_write="rx.write_rsrpd",
-        group="receive",
-    ),
-    Reg(
-        "RXCSUM",
-        0x5000,
-        "Receive Checksum Control",
-        "13.4.47",
-        (
-            field("PCSS", 7, 0, RW, 0, "where the packet checksum starts"),
-            bit("IPOFL", 8, RW, 0, "check IPv4 header checksums"),
-            bit("TUOFL", 9, RW, 0, "check TCP and UDP checksums"),
-            bit("IPV6OFL", 10, RW, 0, "also over IPv6"),
-            rsv(31, 11),
-        ),
-        on_write="rx.write_rxcsum",
-        group="receive",
-    ),
-    Reg(
-        "MTA",
-        0x5200,
-        "Multicast Table Array",
-        "13.5.1",
-        (_all("BITS", "accepted hash values, 32 of 4096"),),
-        count=128,
-        on_write="filters.write_mta",
-        group="filters",
-        survives="rst",
-    ),
-    Reg(
-        "RAL",
-        0x5400,
-        "Receive Address Low",
-        "13.5.2",
-        (_all("RAL", "first four bytes, the first in bits 7:0"),),
-        count=16,
-        step=8,
-        on_write="filters.write_ral",
-        group="filters",
-        survives="rst",
-    ),
-    Reg(
-        "RAH",
-        0x5404,
-        "Receive Address High",
-        "13.5.3",
-        (
-            field("RAH", 15, 0, RW, 0, "last two bytes"),
-            field("AS", 17, 16, RW, 0, "0 = compare the destination, 1 = the source address"),
-            rsv(30, 18),
-            bit("AV", 31, RW, 0, "entry valid; cleared by every reset but entry 0's EEPROM load"),
-        ),
-        count=16,
-        step=8,
-        on_write="filters.write_rah",
-        group="filters",
-        survives="rst",
-    ),
-    Reg(
-        "VFTA",
-        0x5600,
-        "VLAN Filter Table Array",
-        "13.5.4",
-        (_all("BITS", "accepted VLAN ids, 32 of 4096"),),
-        count=128,
-        on_write="filters.write_vfta",
-        group="filters",
-        survives="rst",
-    ),
+    Reg("RCTL", 0x0100, "Receive Control", "13.4.22", (
+        rsv(0),
+        bit("EN", 1, RW, 0, "receiver on"),
+        bit("SBP", 2, RW, 0, "store bad packets"),
+        bit("UPE", 3, RW, 0, "unicast promiscuous"),
+        bit("MPE", 4, RW, 0, "multicast promiscuous"),
+        bit("LPE", 5, RW, 0, "take frames over 1522 bytes, up to 16384"),
+        field("LBM", 7, 6, RW, 0, "loopback: 0 = none, 1 = MAC, 3 = transceiver"),
+        field("RDMTS", 9, 8, RW, 0, "RXDMT0 at 1/2, 1/4, 1/8 of the ring free"),
+        rsv(11, 10),
+        field("MO", 13, 12, RW, 0, "multicast hash from address bits 47:36, 46:35, 45:34, 43:32"),
+        rsv(14),
+        bit("BAM", 15, RW, 0, "accept broadcast"),
+        field("BSIZE", 17, 16, RW, 0, "buffer 2048, 1024, 512, 256 bytes; times 16 with BSEX"),
+        bit("VFE", 18, RW, 0, "filter VLAN tags by VFTA"),
+        bit("CFIEN", 19, RW, 0, "compare the tag's CFI with CFI"),
+        bit("CFI", 20, RW, 0, "the CFI that is accepted"),
+        rsv(21),
+        bit("DPF", 22, RW, 0, "discard PAUSE frames sent to the flow control address"),
+        bit("PMCF", 23, RW, 0, "pass MAC control frames to the host"),
+        rsv(24),
+        bit("BSEX", 25, RW, 0, "buffer size times 16"),
+        bit("SECRC", 26, RW, 0, "strip the CRC"),
+        rsv(31, 27),
+    ), on_write="rx.write_rctl", group="receive"),
+    Reg("FCRTL", 0x2160, "Flow Control Receive Threshold Low", "13.4.23", (
+        rsv(2, 0),
+        field("RTL", 15, 3, RW, 0, "XON when the FIFO falls below, 8 bytes"),
+        rsv(30, 16),
+        bit("XONE", 31, RW, 0, "send XON"),
+    ), group="flow control", on_write="rx.write_thresholds"),
+    Reg("FCRTH", 0x2168, "Flow Control Receive Threshold High", "13.4.24", (
+        rsv(2, 0),
+        field("RTH", 15, 3, RW, 0, "XOFF when the FIFO rises above, 8 bytes"),
+        rsv(30, 16),
+        bit("XFCE", 31, RW, 0, "external flow control pins", todo="no such pins"),
+    ), group="flow control", on_write="rx.write_thresholds"),
+    Reg("RDBAL", 0x2800, "Receive Descriptor Base Low", "13.4.25", (
+        rsv(3, 0),
+        field("RDBAL", 31, 4, RW, 0, "16-byte aligned"),
+    ), on_write="rx.write_ring", group="receive"),
+    Reg("RDBAH", 0x2804, "Receive Descriptor Base High", "13.4.26",
+        (whole("RDBAH"),), on_write="rx.write_ring", group="receive"),
+    Reg("RDLEN", 0x2808, "Receive Descriptor Length", "13.4.27", (
+        rsv(6, 0),
+        field("LEN", 19, 7, RW, 0, "ring bytes / 128"),
+        rsv(31, 20),
+    ), on_write="rx.write_ring", group="receive"),
+    Reg("RDH", 0x2810, "Receive Descriptor Head", "13.4.28", (
+        field("RDH", 15, 0),
+        rsv(31, 16),
+    ), on_read="rx.read_rdh", on_write="rx.write_rdh", group="receive"),
+    Reg("RDT", 0x2818, "Receive Descriptor Tail", "13.4.29", (
+        field("RDT", 15, 0, RW, 0, "doorbell: one past the last free descriptor"),
+        rsv(31, 16),
+    ), on_write="rx.write_rdt", group="receive"),
+    Reg("RDTR", 0x2820, "Receive Interrupt Delay Timer", "13.4.30", (
+        field("DELAY", 15, 0, RW, 0, "quiet time before RXT0, 1.024 us; 0 = at once"),
+        rsv(30, 16),
+        bit("FPD", 31, WO, 0, "flush: raise RXT0 now"),
+    ), on_write="interrupts.write_rdtr", group="receive"),
+    Reg("RXDCTL", 0x2828, "Receive Descriptor Control", "13.4.46", (
+        field("PTHRESH", 5, 0, RW, 0, "prefetch threshold", todo=_THRESHOLDS),
+        rsv(7, 6),
+        field("HTHRESH", 13, 8, RW, 0, "host threshold", todo=_THRESHOLDS),
+        rsv(15, 14),
+        field("WTHRESH", 21, 16, RW, 1, "write-back threshold", todo=_THRESHOLDS),
+        rsv(23, 22),
+        bit("GRAN", 24, RW, 0, "thresholds count descriptors", todo=_THRESHOLDS),
+        rsv(31, 25),
+    ), group="receive"),
+    Reg("RADV", 0x282C, "Receive Interrupt Absolute Delay Timer", "13.4.31", (
+        field("DELAY", 15, 0, RW, 0, "longest wait for RXT0, 1.024 us; 0 = off"),
+        rsv(31, 16),
+    ), on_write="interrupts.write_radv", group="receive"),
+    Reg("RSRPD", 0x2C00, "Receive Small Packet Detect", "13.4.32", (
+        field("SIZE", 11, 0, RW, 0, "frames up to this size raise SRPD; 0 = off"),
+        rsv(31, 12),
+    ), on_write="rx.write_rsrpd", group="receive"),
+    Reg("RXCSUM", 0x5000, "Receive Checksum Control", "13.4.47", (
+        field("PCSS", 7, 0, RW, 0, "where the packet checksum starts"),
+        bit("IPOFL", 8, RW, 0, "check IPv4 header checksums"),
+        bit("TUOFL", 9, RW, 0, "check TCP and UDP checksums"),
+        bit("IPV6OFL", 10, RW, 0, "also over IPv6"),
+        rsv(31, 11),
+    ), on_write="rx.write_rxcsum", group="receive"),
+    Reg("MTA", 0x5200, "Multicast Table Array", "13.5.1", (
+        whole("BITS", "accepted hash values, 32 of 4096"),
+    ), count=128, on_write="filters.write_mta", group="filters", survives="rst"),
+    Reg("RAL", 0x5400, "Receive Address Low", "13.5.2", (
+        whole("RAL", "first four bytes, the first in bits 7:0"),
+    ), count=16, step=8, on_write="filters.write_ral", group="filters", survives="rst"),
+    Reg("RAH", 0x5404, "Receive Address High", "13.5.3", (
+        field("RAH", 15, 0, RW, 0, "last two bytes"),
+        field("AS", 17, 16, RW, 0, "0 = compare the destination, 1 = the source address"),
+        rsv(30, 18),
+        bit("AV", 31, RW, 0, "entry valid; cleared by every reset but entry 0's EEPROM load"),
+    ), count=16, step=8, on_write="filters.write_rah", group="filters", survives="rst"),
+    Reg("VFTA", 0x5600, "VLAN Filter Table Array", "13.5.4", (
+        whole("BITS", "accepted VLAN ids, 32 of 4096"),
+    ), count=128, on_write="filters.write_vfta", group="filters", survives="rst"),
 )
+# fmt: on
 
 # --- transmit -----------------------------------------------------------------------------------
 
 _WIRE = "frames leave as fast as the link takes them"
 
+# fmt: off
 _TRANSMIT = (
-    Reg(
-        "TCTL",
-        0x0400,
-        "Transmit Control",
-        "13.4.33",
-        (
-            rsv(0),
-            bit("EN", 1, RW, 0, "transmitter on"),
-            rsv(2),
-            bit("PSP", 3, RW, 0, "pad short packets to 64 bytes"),
-            field("CT", 11, 4, RW, 0, "collision threshold", todo="no collisions on our links"),
-            field("COLD", 21, 12, RW, 0, "collision distance", todo="no collisions on our links"),
-            bit("SWXOFF", 22, SC, 0, "send one XOFF now"),
-            rsv(23),
-            bit("RTLC", 24, RW, 0, "retransmit on late collision", todo="no collisions"),
-            rsv(31, 25),
-        ),
-        on_write="tx.write_tctl",
-        group="transmit",
-    ),
-    Reg(
-        "TIPG",
-        0x0410,
-        "Transmit Inter-Packet Gap",
-        "13.4.34",
-        (
-            field("IPGT", 9, 0, RW, 8, "gap back to back", todo=_WIRE),
-            field("IPGR1", 19, 10, RW, 8, "gap part 1", todo=_WIRE),
-            field("IPGR2", 29, 20, RW, 6, "gap", todo=_WIRE),
-            rsv(31, 30),
-        ),
-        group="transmit",
-    ),
-    Reg(
-        "AIT",
-        0x0458,
-        "Adaptive IFS Throttle",
-        "13.4.35",
-        (field("AIFS", 15, 0, RW, 0, "extra gap", todo=_WIRE), rsv(31, 16)),
-        group="transmit",
-    ),
-    Reg(
-        "TXDMAC",
-        0x3000,
-        "TX DMA Control",
-        "13.4.42",
-        (bit("DPP", 0, RW, 0, "disable packet prefetching", todo=_THRESHOLDS), rsv(31, 1)),
-        group="transmit",
-    ),
-    Reg(
-        "TDBAL",
-        0x3800,
-        "Transmit Descriptor Base Low",
-        "13.4.36",
-        (rsv(3, 0), field("TDBAL", 31, 4, RW, 0, "16-byte aligned")),
-        on_write="tx.write_ring",
-        group="transmit",
-    ),
-    Reg(
-        "TDBAH",
-        0x3804,
-        "Transmit Descriptor Base High",
-        "13.4.37",
-        (_all("TDBAH"),),
-        on_write="tx.write_ring",
-        group="transmit",
-    ),
-    Reg(
-        "TDLEN",
-        0x3808,
-        "Transmit Descriptor Length",
-        "13.4.38",
-        (rsv(6, 0), field("LEN", 19, 7, RW, 0, "ring bytes / 128"), rsv(31, 20)),
-        on_write="tx.write_ring",
-        group="transmit",
-    ),
-    Reg(
-        "TDH",
-        0x3810,
-        "Transmit Descriptor Head",
-        "13.4.39",
-        (field("TDH", 15, 0), rsv(31, 16)),
-        on_read="tx.read_tdh",
-        on_write="tx.write_tdh",
-        group="transmit",
-    ),
-    Reg(
-        "TDT",
-        0x3818,
-        "Transmit Descriptor Tail",
-        "13.4.40",
-        (field("TDT", 15, 0, RW, 0, "doorbell: one past the last descriptor"), rsv(31, 16)),
-        on_write="tx.write_tdt",
-        group="transmit",
-    ),
-    Reg(
-        "TIDV",
-        0x3820,
-        "Transmit Interrupt Delay Value",
-        "13.4.41",
-        (
-            field("IDV", 15, 0, RW, 0, "wait before TXDW when a descriptor has IDE, 1.024 us"),
-            rsv(30, 16),
-            bit("FPD", 31, WO, 0, "flush: raise TXDW now"),
-        ),
-        on_write="interrupts.write_tidv",
-        group="transmit",
-    ),
-    Reg(
-        "TXDCTL",
-        0x3828,
-        "Transmit Descriptor Control",
-        "13.4.43",
-        (
-            field("PTHRESH", 5, 0, RW, 0, "prefetch threshold", todo=_THRESHOLDS),
-            rsv(7, 6),
-            field("HTHRESH", 13, 8, RW, 0, "host threshold", todo=_THRESHOLDS),
-            rsv(15, 14),
-            field("WTHRESH", 21, 16, RW, 0, "write-back threshold", todo=_THRESHOLDS),
-            rsv(23, 22),
-            bit("GRAN", 24, RW, 0, "thresholds count descriptors", todo=_THRESHOLDS),
-            field("LWTHRESH", 31, 25, RW, 0, "TXD_LOW below 8 times this many descriptors"),
-        ),
-        on_write="tx.write_txdctl",
-        group="transmit",
-    ),
-    Reg(
-        "TADV",
-        0x382C,
-        "Transmit Absolute Interrupt Delay Value",
-        "13.4.44",
-        (field("IDV", 15, 0, RW, 0, "longest wait for TXDW, 1.024 us; 0 = off"), rsv(31, 16)),
-        on_write="interrupts.write_tadv",
-        group="transmit",
-    ),
-    Reg(
-        "TSPMT",
-        0x3830,
-        "TCP Segmentation Pad and Minimum Threshold",
-        "13.4.45",
-        (
-            field(
-                "TSMT", 15, 0, RW, 0x0400, "data needed before a segment starts", todo=_THRESHOLDS
-            ),
-            field("TSPBP", 31, 16, RW, 0x0100, "packet buffer pad", todo=_THRESHOLDS),
-        ),
-        group="transmit",
-    ),
+    Reg("TCTL", 0x0400, "Transmit Control", "13.4.33", (
+        rsv(0),
+        bit("EN", 1, RW, 0, "transmitter on"),
+        rsv(2),
+        bit("PSP", 3, RW, 0, "pad short packets to 64 bytes"),
+        field("CT", 11, 4, RW, 0, "collision threshold", todo="no collisions on our links"),
+        field("COLD", 21, 12, RW, 0, "collision distance", todo="no collisions on our links"),
+        bit("SWXOFF", 22, SC, 0, "send one XOFF now"),
+        rsv(23),
+        bit("RTLC", 24, RW, 0, "retransmit on late collision", todo="no collisions"),
+        rsv(31, 25),
+    ), on_write="tx.write_tctl", group="transmit"),
+    Reg("TIPG", 0x0410, "Transmit Inter-Packet Gap", "13.4.34", (
+        field("IPGT", 9, 0, RW, 8, "gap back to back", todo=_WIRE),
+        field("IPGR1", 19, 10, RW, 8, "gap part 1", todo=_WIRE),
+        field("IPGR2", 29, 20, RW, 6, "gap", todo=_WIRE),
+        rsv(31, 30),
+    ), group="transmit"),
+    Reg("AIT", 0x0458, "Adaptive IFS Throttle", "13.4.35",
+        (field("AIFS", 15, 0, RW, 0, "extra gap", todo=_WIRE), rsv(31, 16)), group="transmit"),
+    Reg("TXDMAC", 0x3000, "TX DMA Control", "13.4.42", (
+        bit("DPP", 0, RW, 0, "disable packet prefetching", todo=_THRESHOLDS),
+        rsv(31, 1),
+    ), group="transmit"),
+    Reg("TDBAL", 0x3800, "Transmit Descriptor Base Low", "13.4.36", (
+        rsv(3, 0),
+        field("TDBAL", 31, 4, RW, 0, "16-byte aligned"),
+    ), on_write="tx.write_ring", group="transmit"),
+    Reg("TDBAH", 0x3804, "Transmit Descriptor Base High", "13.4.37",
+        (whole("TDBAH"),), on_write="tx.write_ring", group="transmit"),
+    Reg("TDLEN", 0x3808, "Transmit Descriptor Length", "13.4.38", (
+        rsv(6, 0),
+        field("LEN", 19, 7, RW, 0, "ring bytes / 128"),
+        rsv(31, 20),
+    ), on_write="tx.write_ring", group="transmit"),
+    Reg("TDH", 0x3810, "Transmit Descriptor Head", "13.4.39", (
+        field("TDH", 15, 0),
+        rsv(31, 16),
+    ), on_read="tx.read_tdh", on_write="tx.write_tdh", group="transmit"),
+    Reg("TDT", 0x3818, "Transmit Descriptor Tail", "13.4.40", (
+        field("TDT", 15, 0, RW, 0, "doorbell: one past the last descriptor"),
+        rsv(31, 16),
+    ), on_write="tx.write_tdt", group="transmit"),
+    Reg("TIDV", 0x3820, "Transmit Interrupt Delay Value", "13.4.41", (
+        field("IDV", 15, 0, RW, 0, "wait before TXDW when a descriptor has IDE, 1.024 us"),
+        rsv(30, 16),
+        bit("FPD", 31, WO, 0, "flush: raise TXDW now"),
+    ), on_write="interrupts.write_tidv", group="transmit"),
+    Reg("TXDCTL", 0x3828, "Transmit Descriptor Control", "13.4.43", (
+        field("PTHRESH", 5, 0, RW, 0, "prefetch threshold", todo=_THRESHOLDS),
+        rsv(7, 6),
+        field("HTHRESH", 13, 8, RW, 0, "host threshold", todo=_THRESHOLDS),
+        rsv(15, 14),
+        field("WTHRESH", 21, 16, RW, 0, "write-back threshold", todo=_THRESHOLDS),
+        rsv(23, 22),
+        bit("GRAN", 24, RW, 0, "thresholds count descriptors", todo=_THRESHOLDS),
+        field("LWTHRESH", 31, 25, RW, 0, "TXD_LOW below 8 times this many descriptors"),
+    ), on_write="tx.write_txdctl", group="transmit"),
+    Reg("TADV", 0x382C, "Transmit Absolute Interrupt Delay Value", "13.4.44", (
+        field("IDV", 15, 0, RW, 0, "longest wait for TXDW, 1.024 us; 0 = off"),
+        rsv(31, 16),
+    ), on_write="interrupts.write_tadv", group="transmit"),
+    Reg("TSPMT", 0x3830, "TCP Segmentation Pad and Minimum Threshold", "13.4.45", (
+        field("TSMT", 15, 0, RW, 0x0400, "data needed before a segment starts", todo=_THRESHOLDS),
+        field("TSPBP", 31, 16, RW, 0x0100, "packet buffer pad", todo=_THRESHOLDS),
+    ), group="transmit"),
 )
+# fmt: on
 
 # --- wake-up, management ------------------------------------------------------------------------
 
 _WAKE = "wake-up itself is a later issue; the register stores"
 
+# fmt: off
 _WAKEUP = (
-    Reg(
-        "WUC",
-        0x5800,
-        "Wakeup Control",
-        "13.6.1",
-        (
-            bit("APME", 0, RW, 0, "wake on magic packet from power-on", todo=_WAKE),
-            bit("PME_EN", 1, RW, 0, "the same bit as PMCSR.PME_EN"),
-            bit("PME_STATUS", 2, W1C, 0, "the same bit as PMCSR.PME_STATUS"),
-            bit("APMPME", 3, RW, 0, "assert PME# on APM wake-up", todo=_WAKE),
-            rsv(31, 4),
-        ),
-        on_read="read_wuc",
-        on_write="write_wuc",
-        group="wake-up",
-        survives="rst",
-    ),
-    Reg(
-        "WUFC",
-        0x5808,
-        "Wakeup Filter Control",
-        "13.6.2",
-        (
-            *(
-                bit(name, n, RW, 0, doc, todo=_WAKE)
-                for n, (name, doc) in enumerate(
-                    (
-                        ("LNKC", "link change"),
-                        ("MAG", "magic packet"),
-                        ("EX", "directed exact match"),
-                        ("MC", "directed multicast"),
-                        ("BC", "broadcast"),
-                        ("ARP", "ARP request"),
-                        ("IPV4", "directed IPv4"),
-                        ("IPV6", "directed IPv6"),
-                    )
+    Reg("WUC", 0x5800, "Wakeup Control", "13.6.1", (
+        bit("APME", 0, RW, 0, "wake on magic packet from power-on", todo=_WAKE),
+        bit("PME_EN", 1, RW, 0, "the same bit as PMCSR.PME_EN"),
+        bit("PME_STATUS", 2, W1C, 0, "the same bit as PMCSR.PME_STATUS"),
+        bit("APMPME", 3, RW, 0, "assert PME# on APM wake-up", todo=_WAKE),
+        rsv(31, 4),
+    ), on_read="read_wuc", on_write="write_wuc", group="wake-up", survives="rst"),
+    Reg("WUFC", 0x5808, "Wakeup Filter Control", "13.6.2", (
+        *(
+            bit(name, n, RW, 0, doc, todo=_WAKE)
+            for n, (name, doc) in enumerate(
+                (
+                    ("LNKC", "link change"),
+                    ("MAG", "magic packet"),
+                    ("EX", "directed exact match"),
+                    ("MC", "directed multicast"),
+                    ("BC", "broadcast"),
+                    ("ARP", "ARP request"),
+                    ("IPV4", "directed IPv4"),
+                    ("IPV6", "directed IPv6"),
                 )
-            ),
-            rsv(14, 8),
-            bit("IGNORE_TCO", 15, RW, 0, "not on management packets", todo=_WAKE),
-            *(bit(f"FLX{n}", 16 + n, RW, 0, f"flexible filter {n}", todo=_WAKE) for n in range(4)),
-            rsv(31, 20),
+            )
         ),
-        group="wake-up",
-        survives="rst",
-    ),
-    Reg(
-        "WUS",
-        0x5810,
-        "Wakeup Status",
-        "13.6.3",
-        (
-            *(
-                bit(name, n, W1C, 0, "woken by it", todo=_WAKE)
-                for n, name in enumerate(("LNKC", "MAG", "EX", "MC", "BC", "ARP", "IPV4", "IPV6"))
-            ),
-            rsv(15, 8),
-            *(bit(f"FLX{n}", 16 + n, W1C, 0, "woken by it", todo=_WAKE) for n in range(4)),
-            rsv(31, 20),
+        rsv(14, 8),
+        bit("IGNORE_TCO", 15, RW, 0, "not on management packets", todo=_WAKE),
+        *(bit(f"FLX{n}", 16 + n, RW, 0, f"flexible filter {n}", todo=_WAKE) for n in range(4)),
+        rsv(31, 20),
+    ), group="wake-up", survives="rst"),
+    Reg("WUS", 0x5810, "Wakeup Status", "13.6.3", (
+        *(
+            bit(name, n, W1C, 0, "woken by it", todo=_WAKE)
+            for n, name in enumerate(("LNKC", "MAG", "EX", "MC", "BC", "ARP", "IPV4", "IPV6"))
         ),
-        group="wake-up",
-        survives="rst",
-    ),
-    Reg(
-        "MANC",
-        0x5820,
-        "Management Control",
-        "13.4",
-        (
-            bit("SMBUS_EN", 0, RO, 0, "SMBus on"),
-            bit("ASF_EN", 1, RO, 0, "ASF mode"),
-            bit("R_ON_FORCE", 2, RO, 0, "reset by force TCO"),
-            rsv(7, 3),
-            *(
-                bit(name, 8 + n, RW, 0, doc, todo="no management controller")
-                for n, (name, doc) in enumerate(
-                    (
-                        ("RMCP_EN", "filter RMCP 026Fh"),
-                        ("0298_EN", "filter RMCP 0298h"),
-                        ("IPV4_EN", "filter on IPv4"),
-                        ("IPV6_EN", "filter on IPv6"),
-                        ("SNAP_EN", "accept SNAP"),
-                        ("ARP_EN", "filter ARP requests"),
-                        ("NEIGHBOR_EN", "filter neighbour discovery"),
-                        ("ARP_RES_EN", "filter ARP responses"),
-                    )
+        rsv(15, 8),
+        *(bit(f"FLX{n}", 16 + n, W1C, 0, "woken by it", todo=_WAKE) for n in range(4)),
+        rsv(31, 20),
+    ), group="wake-up", survives="rst"),
+    Reg("MANC", 0x5820, "Management Control", "13.4", (
+        bit("SMBUS_EN", 0, RO, 0, "SMBus on"),
+        bit("ASF_EN", 1, RO, 0, "ASF mode"),
+        bit("R_ON_FORCE", 2, RO, 0, "reset by force TCO"),
+        rsv(7, 3),
+        *(
+            bit(name, 8 + n, RW, 0, doc, todo="no management controller")
+            for n, (name, doc) in enumerate(
+                (
+                    ("RMCP_EN", "filter RMCP 026Fh"),
+                    ("0298_EN", "filter RMCP 0298h"),
+                    ("IPV4_EN", "filter on IPv4"),
+                    ("IPV6_EN", "filter on IPv6"),
+                    ("SNAP_EN", "accept SNAP"),
+                    ("ARP_EN", "filter ARP requests"),
+                    ("NEIGHBOR_EN", "filter neighbour discovery"),
+                    ("ARP_RES_EN", "filter ARP responses"),
                 )
-            ),
-            bit("TCO_RESET", 16, RO, 0, "TCO reset seen"),
-            bit("RCV_TCO_EN", 17, RW, 0, "receive TCO packets", todo="no management controller"),
-            bit("REPORT_STATUS", 18, RO, 0, "status reporting"),
-            rsv(31, 19),
+            )
         ),
-        group="management",
-    ),
-    Reg(
-        "IPAV",
-        0x5838,
-        "IP Address Valid",
-        "13.6.4",
-        (
-            *(bit(f"V4{n}", n, RW, 0, f"IPv4 address {n} valid", todo=_WAKE) for n in range(4)),
-            rsv(15, 4),
-            bit("V60", 16, RW, 0, "IPv6 address valid", todo=_WAKE),
-            rsv(31, 17),
-        ),
-        group="wake-up",
-    ),
-    Reg(
-        "IP4AT",
-        0x5840,
-        "IPv4 Address Table",
-        "13.6.5",
-        (_all("IPADD", "address, first byte in bits 7:0", todo=_WAKE),),
-        count=4,
-        step=8,
-        group="wake-up",
-    ),
-    Reg(
-        "IP6AT",
-        0x5880,
-        "IPv6 Address Table",
-        "13.6.6",
-        (_all("IPADD", "four bytes of the address", todo=_WAKE),),
-        count=4,
-        group="wake-up",
-    ),
-    Reg(
-        "WUPL",
-        0x5900,
-        "Wakeup Packet Length",
-        "13.6.7",
-        (field("LEN", 15, 0, RO, 0, "length of the packet that woke us", todo=_WAKE), rsv(31, 16)),
-        group="wake-up",
-        survives="rst",
-    ),
-    Reg(
-        "WUPM",
-        0x5A00,
-        "Wakeup Packet Memory",
-        "13.6.8",
-        (_all("WUPD", "first 128 bytes of the packet that woke us", RO, 0, _WAKE),),
-        count=32,
-        group="wake-up",
-        survives="rst",
-    ),
-    Reg(
-        "FFLT",
-        0x5F00,
-        "Flexible Filter Length Table",
-        "13.6.9",
-        (field("LEN", 10, 0, RW, 0, "bytes compared", todo=_WAKE), rsv(31, 11)),
-        count=4,
-        step=8,
-        group="wake-up",
-    ),
-    Reg(
-        "FFMT",
-        0x9000,
-        "Flexible Filter Mask Table",
-        "13.6.10",
-        (field("MASK", 3, 0, RW, 0, "which filters compare the byte", todo=_WAKE), rsv(31, 4)),
-        count=128,
-        step=8,
-        group="wake-up",
-    ),
-    Reg(
-        "FFVT",
-        0x9800,
-        "Flexible Filter Value Table",
-        "13.6.11",
-        (_all("VALUES", "the byte of each of the four filters", todo=_WAKE),),
-        count=128,
-        step=8,
-        group="wake-up",
-    ),
+        bit("TCO_RESET", 16, RO, 0, "TCO reset seen"),
+        bit("RCV_TCO_EN", 17, RW, 0, "receive TCO packets", todo="no management controller"),
+        bit("REPORT_STATUS", 18, RO, 0, "status reporting"),
+        rsv(31, 19),
+    ), group="management"),
+    Reg("IPAV", 0x5838, "IP Address Valid", "13.6.4", (
+        *(bit(f"V4{n}", n, RW, 0, f"IPv4 address {n} valid", todo=_WAKE) for n in range(4)),
+        rsv(15, 4),
+        bit("V60", 16, RW, 0, "IPv6 address valid", todo=_WAKE),
+        rsv(31, 17),
+    ), group="wake-up"),
+    Reg("IP4AT", 0x5840, "IPv4 Address Table", "13.6.5", (
+        whole("IPADD", "address, first byte in bits 7:0", todo=_WAKE),
+    ), count=4, step=8, group="wake-up"),
+    Reg("IP6AT", 0x5880, "IPv6 Address Table", "13.6.6",
+        (whole("IPADD", "four bytes of the address", todo=_WAKE),), count=4, group="wake-up"),
+    Reg("WUPL", 0x5900, "Wakeup Packet Length", "13.6.7", (
+        field("LEN", 15, 0, RO, 0, "length of the packet that woke us", todo=_WAKE),
+        rsv(31, 16),
+    ), group="wake-up", survives="rst"),
+    Reg("WUPM", 0x5A00, "Wakeup Packet Memory", "13.6.8", (
+        whole("WUPD", "first 128 bytes of the packet that woke us", RO, 0, _WAKE),
+    ), count=32, group="wake-up", survives="rst"),
+    Reg("FFLT", 0x5F00, "Flexible Filter Length Table", "13.6.9", (
+        field("LEN", 10, 0, RW, 0, "bytes compared", todo=_WAKE),
+        rsv(31, 11),
+    ), count=4, step=8, group="wake-up"),
+    Reg("FFMT", 0x9000, "Flexible Filter Mask Table", "13.6.10", (
+        field("MASK", 3, 0, RW, 0, "which filters compare the byte", todo=_WAKE),
+        rsv(31, 4),
+    ), count=128, step=8, group="wake-up"),
+    Reg("FFVT", 0x9800, "Flexible Filter Value Table", "13.6.11", (
+        whole("VALUES", "the byte of each of the four filters", todo=_WAKE),
+    ), count=128, step=8, group="wake-up"),
 )
+# fmt: on
 
 # --- statistics: name, what it counts; they lie 4 bytes apart from 4000h where no gap is named ---
 
@@ -1169,7 +615,7 @@ _STATS = tuple(
         offset,
         title[0].upper() + title[1:],
         f"13.7.{n}",
-        (_all("COUNT", "sticks at FFFFFFFF", RC, 0, todo),),
+        (whole("COUNT", "sticks at FFFFFFFF", RC, 0, todo),),
         on_read="stats.read",
         group="statistics",
     )
@@ -1202,7 +648,7 @@ _DIAGNOSTICS = (
         0x10000,
         "Packet Buffer Memory",
         "13.8.11",
-        (_all("DATA", "the 64 KiB packet buffer", todo=_FIFO),),
+        (whole("DATA", "the 64 KiB packet buffer", todo=_FIFO),),
         count=16384,
         group="diagnostics",
         survives="rst",
