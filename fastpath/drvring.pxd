@@ -35,6 +35,7 @@ cdef class _ring:
     cdef readonly uint32_t next_to_use
     cdef readonly uint32_t next_to_clean
     cdef int setup(self, mem, Py_ssize_t count) except -1
+    cdef int export(self, mem, uint64_t addr, Py_ssize_t n) except -1
     cdef void teardown(self) noexcept
 
 

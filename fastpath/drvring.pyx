@@ -7,7 +7,12 @@ skipped. Fences order descriptor accesses against the tail write that the caller
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_CheckBuffer,
+    PyObject_GetBuffer,
+)
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -17,6 +22,7 @@ from libc.string cimport memset
 from fastpath.gro cimport HELD, MERGED, GroTable, gro_info
 from fastpath.skbuff cimport (
     SUM_UNNECESSARY,
+    PyTypeObject,
     SkbPool,
     mem_free,
     sk_buff,
@@ -29,6 +35,8 @@ from fastpath.skbuff cimport (
     skb_do_trim,
     skb_free,
     skb_pool_take,
+    skb_visit,
+    visit_fn,
 )
 
 cdef extern from "bytes.h" nogil:
@@ -101,18 +109,33 @@ cdef class _ring:
             raise ValueError(f"ring: count={count}: must be a multiple of 8 from 8 to {MAX_COUNT}")
         addr = mem.alloc(count * 16, 128)
         try:
-            PyObject_GetBuffer(mem.view(addr, count * 16), &self.view, PyBUF_WRITABLE)
-            if self.view.len < count * 16:
-                PyBuffer_Release(&self.view)
-                raise ValueError("ring: mem.view() gave fewer bytes than asked for")
+            self.export(mem, addr, count * 16)
         except BaseException:
             mem.free(addr, count * 16)
             raise
         self.mem = mem
         self.dma = addr
         self.count = <uint32_t>count
-        self.desc_ = <uint8_t *>self.view.buf
         memset(self.desc_, 0, <size_t>count * 16)
+        return 0
+
+    cdef int export(self, mem, uint64_t addr, Py_ssize_t n) except -1:
+        """Hold the ring's bytes in `view`, from `mem` itself when it exports a buffer of all of it.
+
+        Cython traverses a Py_buffer member, so a memoryview that only the ring holds would be
+        cleared by the collector while it is exported, and crash when released.
+        """
+        base = getattr(mem, "base", None)
+        if base is None or not PyObject_CheckBuffer(mem):
+            PyObject_GetBuffer(mem.view(addr, n), &self.view, PyBUF_WRITABLE)
+            addr = 0
+        else:
+            PyObject_GetBuffer(mem, &self.view, PyBUF_WRITABLE)
+            addr -= <uint64_t>base
+        if addr > <uint64_t>self.view.len or self.view.len - <Py_ssize_t>addr < n:
+            PyBuffer_Release(&self.view)
+            raise ValueError("ring: mem gave fewer bytes than asked for")
+        self.desc_ = <uint8_t *>self.view.buf + addr
         return 0
 
     cdef void teardown(self) noexcept:
@@ -356,6 +379,29 @@ cdef class TxRing(_ring):
         self.next_to_use = self.next_to_clean = self.packet_start = 0
         self.release()
         memset(self.desc_, 0, <size_t>self.count * 16)
+
+
+cdef int tx_traverse(PyObject *self, visit_fn visit, void *arg) noexcept:
+    """The collector's view of a TxRing: what its mapped sk_buffs refer to."""
+    cdef TxRing ring = <TxRing>self
+    cdef uint32_t i
+    cdef int r
+    if ring.slots == NULL or ring.npending == 0:
+        return 0
+    for i in range(ring.count):
+        r = skb_visit(ring.slots[i].skb, visit, arg)
+        if r:
+            return r
+    return 0
+
+
+cdef int tx_clear(PyObject *self) noexcept:
+    (<TxRing>self).reset()
+    return 0
+
+
+(<PyTypeObject *>TxRing).tp_traverse = tx_traverse
+(<PyTypeObject *>TxRing).tp_clear = tx_clear
 
 
 @cython.final
