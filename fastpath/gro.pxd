@@ -61,6 +61,7 @@ cdef class GroTable:
     cdef public uint32_t max_bytes
     cdef public bint tcp, udp
     cdef readonly uint64_t merged, flushed, bad_csum
+    cdef object collected       # makes Cython register the class with the collector
     cdef int take_out(self, int i, list out) except -1
     cdef int find(self, const uint8_t *l3, gro_info *g) noexcept
     cdef bint wanted(self, gro_info *g) noexcept

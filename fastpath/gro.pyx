@@ -25,6 +25,7 @@ from fastpath.skbuff cimport (
     SKB_OVERHEAD,
     SUM_PARTIAL,
     SUM_UNNECESSARY,
+    PyTypeObject,
     sk_buff,
     skb_buf,
     skb_check,
@@ -34,6 +35,8 @@ from fastpath.skbuff cimport (
     skb_do_share,
     skb_do_trim,
     skb_free,
+    skb_visit,
+    visit_fn,
 )
 
 cdef extern from "bytes.h" nogil:
@@ -446,3 +449,23 @@ cdef class GroTable:
             skb = <sk_buff>self.flows[self.n].skb
             Py_DECREF(skb)
             skb_free(skb)
+
+
+cdef int gro_traverse(PyObject *self, visit_fn visit, void *arg) noexcept:
+    """The collector's view: what the held packets refer to."""
+    cdef GroTable table = <GroTable>self
+    cdef int i, r
+    for i in range(table.n):
+        r = skb_visit(table.flows[i].skb, visit, arg)
+        if r:
+            return r
+    return 0
+
+
+cdef int gro_clear(PyObject *self) noexcept:
+    (<GroTable>self).reset()
+    return 0
+
+
+(<PyTypeObject *>GroTable).tp_traverse = gro_traverse
+(<PyTypeObject *>GroTable).tp_clear = gro_clear

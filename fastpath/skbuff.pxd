@@ -46,6 +46,14 @@ cdef extern from "skb.h" nogil:
     skb_buf *skb_pool_take(skb_pool *p)
     void skb_buf_drop(skb_buf *b)
 
+ctypedef int (*visit_fn)(PyObject *, void *)
+
+# How the cycle collector sees a class that holds sk_buffs by raw pointers.
+cdef extern from *:
+    ctypedef struct PyTypeObject:
+        int (*tp_traverse)(PyObject *, visit_fn, void *)
+        int (*tp_clear)(PyObject *)
+
 cdef enum:
     SUM_NONE = 0
     SUM_UNNECESSARY = 1
@@ -103,6 +111,7 @@ cdef class sk_buff_head:
     cdef PyObject *first
     cdef PyObject *last
     cdef readonly Py_ssize_t qlen
+    cdef object collected       # an object member makes Cython register the class with the collector
 
 
 cdef sk_buff skb_new(skb_pool *pool, uint32_t headroom)     # None when the pool is empty
@@ -120,3 +129,5 @@ cdef int skb_do_share(sk_buff dst, sk_buff src, uint32_t off, uint32_t n) noexce
 cdef void skb_do_copy(sk_buff skb, uint32_t off, uint8_t *dst, uint32_t n) noexcept
 cdef uint32_t skb_do_csum(sk_buff skb, uint32_t off, uint32_t n, uint32_t acc) noexcept
 cdef int mem_free(object mem, uint64_t dma, uint64_t n) except -1
+# tp_traverse of a holder: visit what a member refers to, when the holder is its only owner
+cdef int skb_visit(PyObject *skb, visit_fn visit, void *arg) noexcept

@@ -1360,6 +1360,47 @@ def skb_postpull_rcsum(sk_buff skb not None, data not None):
     PyBuffer_Release(&view)
 
 
+# -- cycle collection --------------------------------------------------------------------------------
+# sk_buffs themselves are not tracked (that would cost on every packet). What keeps them for long is:
+# a queue answers for its members' references, so that a host dropped with packets queued is found.
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *o)
+
+
+cdef inline int visit_one(object o, visit_fn visit, void *arg) noexcept:
+    return visit(<PyObject *>o, arg) if o is not None else 0
+
+
+cdef int skb_visit(PyObject *p, visit_fn visit, void *arg) noexcept:
+    cdef int r
+    if p == NULL or Py_REFCNT(p) != 1:
+        return 0
+    r = visit_one((<sk_buff>p).dev, visit, arg)
+    if r == 0:
+        r = visit_one((<sk_buff>p).sk, visit, arg)
+    if r == 0:
+        r = visit_one((<sk_buff>p).dst, visit, arg)
+    if r == 0:
+        r = visit_one((<sk_buff>p).cb, visit, arg)
+    if r == 0:
+        r = visit_one((<sk_buff>p).destructor, visit, arg)
+    return r
+
+
+cdef int head_traverse(PyObject *self, visit_fn visit, void *arg) noexcept:
+    cdef PyObject *p = (<sk_buff_head>self).first
+    cdef int r = 0
+    while p != NULL and r == 0:
+        r = skb_visit(p, visit, arg)
+        p = (<sk_buff>p).next_
+    return r
+
+
+cdef int head_clear(PyObject *self) noexcept:
+    list_purge(<sk_buff_head>self)
+    return 0
+
+
 # -- queues ----------------------------------------------------------------------------------------
 cdef inline void list_unlink(sk_buff_head q, sk_buff skb) noexcept:
     """Take a member out and drop the queue's reference (the caller holds one)."""
@@ -1566,6 +1607,10 @@ cdef class sk_buff_head:
             n += (<sk_buff>p).s.len
             p = (<sk_buff>p).next_
         return n
+
+
+(<PyTypeObject *>sk_buff_head).tp_traverse = head_traverse
+(<PyTypeObject *>sk_buff_head).tp_clear = head_clear
 
 
 def skb_queue_head_init(sk_buff_head list not None):
