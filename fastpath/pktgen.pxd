@@ -1,6 +1,7 @@
 # cython: language_level=3
 """Driver-side generator and sink for measuring the ring engines."""
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
@@ -8,6 +9,7 @@ from fastpath.dma cimport HostMemory
 from fastpath.rxring cimport RxEngine
 from fastpath.txring cimport TxEngine
 
+@cython.final
 cdef class TxGen:
     cdef HostMemory mem
     cdef uint64_t ring_addr, bufs_addr
@@ -21,6 +23,7 @@ cdef class TxGen:
     cdef uint32_t _post(self, uint32_t want) noexcept nogil
     cdef uint32_t _reap(self) noexcept nogil
 
+@cython.final
 cdef class RxSink:
     cdef HostMemory mem
     cdef uint64_t ring_addr, bufs_addr

@@ -1,6 +1,7 @@
 # cython: language_level=3
 """The register arrays with their access rule, and the statistics counters that engines write."""
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cpdef enum:
@@ -94,6 +95,7 @@ cdef extern from *:
     """
     int st_bucket(unsigned int length) noexcept nogil
 
+@cython.final
 cdef class Stats:
     cdef uint64_t v[64]         # ST_COUNT used
     cdef uint32_t read_slot(self, int slot, int part, bint clear) noexcept nogil

@@ -1,6 +1,7 @@
 # cython: language_level=3
 """Address and VLAN filters of the receiver as one C struct."""
 
+cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -86,6 +87,7 @@ cdef inline int rxf_verdict(const rx_filter *f, const uint8_t *p, uint32_t rctl,
             return out & ~ACCEPT
     return out
 
+@cython.final
 cdef class RxFilter:
     cdef rx_filter f
     cdef void _rebuild(self) noexcept nogil

@@ -1,6 +1,7 @@
 # cython: language_level=3
 """Receive ring engine: what one queue remembers, as plain memory."""
 
+cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
@@ -40,6 +41,7 @@ cdef struct rx_acc:
     uint64_t total, total_bytes, good, good_bytes, bcast, mcast
     uint64_t bucket[6]
 
+@cython.final
 cdef class RxEngine:
     cdef rx_state s
     cdef readonly DmaTable dma

@@ -14,8 +14,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR, FrameBatch, fb_commit,
                              fb_reserve)
-from fastpath.csum cimport (csum_add, csum_and_copy, csum_block_add, csum_fold, csum_ipv6_nofold, csum_partial,
-                            csum_tcpudp_nofold)
+from fastpath.csum cimport csum_and_copy, csum_partial
 from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write
 from fastpath.regfile cimport (ST_ALGNERRC, ST_BPRC, ST_CEXTERR, ST_CRCERRS, ST_GORC, ST_GPRC, ST_MPC, ST_MPRC, ST_PRC64,
                                ST_RFC, ST_RJC, ST_RLEC, ST_RNBC, ST_ROC, ST_RUC, ST_RXERRC, ST_SYMERRS, ST_TOR, ST_TPR,
@@ -31,6 +30,9 @@ cdef extern from "bytes.h" nogil:
     uint64_t ld64le(const void *p)
     void st32le(void *p, uint32_t v)
     void st64le(void *p, uint64_t v)
+    uint32_t sum16(const uint8_t *p, size_t n)
+    uint32_t fold16(uint64_t acc)
+    uint32_t sum_at(uint32_t folded, size_t offset)
     void copy_bytes(uint8_t *dst, const uint8_t *src, size_t n)
     void store_release64(uint8_t *p, uint64_t v)
 
@@ -60,6 +62,7 @@ cdef enum:
     RXCSUM_TUOFL = 0x200
     FB_ERRORS = 2 | 4 | 8 | 16
     STATE_VERSION = 1
+    SMALL = 128                 # frames up to here are summed without a call
     NOGIL_FROM = 8
 
 crc32_init()
@@ -369,7 +372,8 @@ cdef class RxEngine:
         """Copy the frame's stored bytes to `dst` while summing them, and fill in what the descriptor says."""
         cdef rx_state *s = &self.s
         cdef const uint8_t *w = p               # image[i] == w[i] from byte 12 on
-        cdef uint32_t size = n, l3, l4 = 0, l4len = 0, pcss = s.rxcsum & 0xFF, cut, head_sum, body, tail, pseudo = 0
+        cdef uint32_t size = n, l3, l4 = 0, l4len = 0, pcss = s.rxcsum & 0xFF, cut, body, tail, pseudo = 0
+        cdef uint64_t acc
         cdef uint32_t status = RXD_DD | RXD_EOP, errors = 0
         cdef bint check_l4 = False
         m.special = 0
@@ -388,40 +392,48 @@ cdef class RxEngine:
         else:
             cut = pcss if pcss < size and pcss >= 16 else 0
             l4len = size - cut
-        if w != p:
-            memcpy(dst, p, 12)
-            if cut < 12:                        # the part that is summed while copied begins after the addresses
-                cut = 12
-                l4len = size - 12
-            memcpy(dst + 12, w + 12, cut - 12)
-        elif cut:
-            memcpy(dst, p, cut)
-        body = csum_and_copy(dst + cut, w + cut, l4len, 0)
-        tail = 0
-        if cut + l4len < size:                  # padding behind the datagram
-            tail = csum_and_copy(dst + cut + l4len, w + cut + l4len, size - cut - l4len, 0)
+        if size <= SMALL:
+            # short: copy whole, then sum in place without a call
+            if w != p:
+                memcpy(dst, p, 12)
+                memcpy(dst + 12, w + 12, size - 12)
+            else:
+                copy_bytes(dst, p, size)
+            body = sum16(dst + cut, l4len)
+            tail = sum16(dst + cut + l4len, size - cut - l4len) if cut + l4len < size else 0
+        else:
+            if w != p:
+                memcpy(dst, p, 12)
+                if cut < 12:                    # what is summed while copied begins after the addresses
+                    cut = 12
+                    l4len = size - 12
+                memcpy(dst + 12, w + 12, cut - 12)
+            elif cut:
+                copy_bytes(dst, p, cut)
+            body = fold16(csum_and_copy(dst + cut, w + cut, l4len, 0))
+            tail = 0
+            if cut + l4len < size:              # padding behind the datagram
+                tail = fold16(csum_and_copy(dst + cut + l4len, w + cut + l4len, size - cut - l4len, 0))
         if check_l4:
             status |= RXD_TCPCS
-            if csum_fold(csum_add(body, pseudo)) != 0:
+            if fold16(<uint64_t>body + pseudo) != 0xFFFF:
                 errors |= RXE_TCPE
-        if tail:
-            body = csum_block_add(body, tail, l4len)
+        acc = <uint64_t>body + sum_at(tail, l4len)
         if not s.rctl & RCTL_SECRC:
             if fcs != NULL:
                 memcpy(dst + size, fcs, 4)
             else:
                 st32le(dst + size, crc32_update(0, p, n))
-            body = csum_block_add(body, csum_partial(dst + size, 4, 0), size - cut)
+            acc += sum_at(sum16(dst + size, 4), size - cut)
             size += 4
         # packet checksum: sum from PCSS to the end of what is stored (SDM 3.2.5, RXCSUM.PCSS)
         if pcss >= size:
-            body = 0
+            acc = 0
         elif pcss < cut:
-            head_sum = csum_partial(dst + pcss, cut - pcss, 0)
-            body = csum_block_add(head_sum, body, cut - pcss)
+            acc = sum_at(fold16(acc), cut - pcss) + sum16(dst + pcss, cut - pcss)
         elif pcss > cut:
-            body = csum_partial(dst + pcss, size - pcss, 0)
-        m.csum = ~csum_fold(body) & 0xFFFF
+            acc = csum_partial(dst + pcss, size - pcss, 0)
+        m.csum = <uint16_t>fold16(acc)
         if not status & (RXD_IPCS | RXD_TCPCS):
             status |= RXD_IXSM
         m.len = size
@@ -745,7 +757,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
             return False
         if s.rxcsum & RXCSUM_IPOFL:
             status[0] |= RXD_IPCS
-            if _ip_sum(w + l3, ihl) != 0xFFFF:
+            if sum16(w + l3, ihl) != 0xFFFF:
                 errors[0] |= RXE_IPE
         if not s.rxcsum & RXCSUM_TUOFL or ld16be(w + l3 + 6) & 0x3FFF:
             return False
@@ -754,7 +766,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
         l4len[0] = tot - ihl
         if not _l4_ok(w + l4[0], proto, l4len[0]):
             return False
-        pseudo[0] = csum_tcpudp_nofold(ld32be(w + l3 + 12), ld32be(w + l3 + 16), l4len[0], <uint8_t>proto, 0)
+        pseudo[0] = sum16(w + l3 + 12, 8) + l4len[0] + proto
         return True
     if et != 0x86DD or not s.ipv6_csum or not s.rxcsum & RXCSUM_TUOFL or n < l3 + 40 or w[l3] >> 4 != 6:
         return False
@@ -776,7 +788,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
     l4len[0] = tot - ihl
     if not _l4_ok(w + l4[0], proto, l4len[0]):
         return False
-    pseudo[0] = csum_ipv6_nofold(w + l3 + 8, w + l3 + 24, l4len[0], <uint8_t>proto, 0)
+    pseudo[0] = sum16(w + l3 + 8, 32) + l4len[0] + proto
     return True
 
 
@@ -785,16 +797,3 @@ cdef inline bint _l4_ok(const uint8_t *p, uint32_t proto, uint32_t n) noexcept n
     if proto == 6:
         return n >= 20
     return proto == 17 and n >= 8 and ld16be(p + 4) == n and ld16be(p + 6) != 0
-
-
-cdef inline uint32_t _ip_sum(const uint8_t *p, uint32_t n) noexcept nogil:
-    """Folded sum of an IPv4 header; 0xFFFF when its check is right."""
-    cdef uint64_t acc = 0
-    cdef uint32_t i = 0
-    while i < n:
-        acc += ld32be(p + i)
-        i += 4
-    acc = (acc & 0xFFFFFFFFU) + (acc >> 32)
-    acc = (acc & 0xFFFF) + (acc >> 16)
-    acc = (acc & 0xFFFF) + (acc >> 16)
-    return <uint32_t>((acc & 0xFFFF) + (acc >> 16))

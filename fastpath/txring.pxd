@@ -1,6 +1,7 @@
 # cython: language_level=3
 """Transmit ring engine: what one queue remembers, as plain memory."""
 
+cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
@@ -55,6 +56,7 @@ cdef struct tx_acc:
     uint64_t frames, bytes, total, mcast, bcast
     uint64_t bucket[6]
 
+@cython.final
 cdef class TxEngine:
     cdef tx_state s
     cdef uint8_t *partial       # bytes of the unfinished frame between runs

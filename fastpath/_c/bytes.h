@@ -32,6 +32,59 @@ static inline void st64le(void *p, uint64_t v) { v = E1_LE64(v); memcpy(p, &v, 8
 static inline void st16be(void *p, uint16_t v) { v = E1_BE16(v); memcpy(p, &v, 2); }
 static inline void st32be(void *p, uint32_t v) { v = E1_BE32(v); memcpy(p, &v, 4); }
 
+/* Internet checksum of short ranges without a call (headers, small frames): host-order sum folded to 16 bits.
+ * Odd tails count as the high half of a word (RFC 1071). */
+static inline uint32_t sum16(const uint8_t *p, size_t n)
+{
+    uint64_t acc = 0, v;
+    uint32_t w;
+    uint16_t h;
+    while (n >= 8) {
+        memcpy(&v, p, 8);
+        acc += v;
+        acc += acc < v;
+        p += 8;
+        n -= 8;
+    }
+    acc = (acc & 0xFFFFFFFFu) + (acc >> 32);
+    if (n & 4) {
+        memcpy(&w, p, 4);
+        acc += w;
+        p += 4;
+    }
+    if (n & 2) {
+        memcpy(&h, p, 2);
+        acc += h;
+        p += 2;
+    }
+    if (n & 1) {
+        h = 0;
+        memcpy(&h, p, 1);
+        acc += h;
+    }
+    acc = (acc & 0xFFFFFFFFu) + (acc >> 32);
+    acc = (acc & 0xFFFF) + (acc >> 16);
+    acc = (acc & 0xFFFF) + (acc >> 16);
+    acc = (acc & 0xFFFF) + (acc >> 16);
+    return E1_BE16((uint16_t)acc);
+}
+
+/* Fold a 32-bit accumulator of big-endian words to 16 bits, not complemented. */
+static inline uint32_t fold16(uint64_t acc)
+{
+    acc = (acc & 0xFFFFFFFFu) + (acc >> 32);
+    acc = (acc & 0xFFFFFFFFu) + (acc >> 32);
+    acc = (acc & 0xFFFF) + (acc >> 16);
+    acc = (acc & 0xFFFF) + (acc >> 16);
+    return (uint32_t)acc;
+}
+
+/* The folded sum of a block that begins at byte `offset` of another: odd offsets swap the bytes. */
+static inline uint32_t sum_at(uint32_t folded, size_t offset)
+{
+    return offset & 1 ? ((folded & 0xFF) << 8 | folded >> 8) : folded;
+}
+
 /* Store a status byte after everything written before it is visible (the other side may poll). */
 static inline void store_release8(uint8_t *p, uint8_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 
