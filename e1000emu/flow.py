@@ -36,7 +36,8 @@ class FlowControl:
     def __init__(self, nic: Nic) -> None:
         self._nic = nic
         self._regs = nic.regs
-        self._xoff_sent = False
+        self.xoff_sent = False
+        """The far end was told to stop and not yet to go on."""
         self._low = self._high = 0
         self.obey = False
         """CTRL.RFCE."""
@@ -56,11 +57,11 @@ class FlowControl:
     def fifo_changed(self) -> None:
         """Compare the receive FIFO with the thresholds; send XOFF or XON on a crossing."""
         used = self._nic.rx.engine.fifo_used
-        if not self._xoff_sent and used > self._high:
-            self._xoff_sent = True
+        if not self.xoff_sent and used > self._high:
+            self.xoff_sent = True
             self.send_xoff()
-        elif self._xoff_sent and used <= self._low:
-            self._xoff_sent = False
+        elif self.xoff_sent and used <= self._low:
+            self.xoff_sent = False
             if self._regs.peek(FCRTL.offset) & XONE:
                 self._send(0)
                 self._nic.stats.add("XONTXC")
@@ -119,5 +120,5 @@ class FlowControl:
 
     def reset(self) -> None:
         """CTRL.RST: nothing is paused, nothing was sent."""
-        self._xoff_sent = False
+        self.xoff_sent = False
         self.update()

@@ -441,6 +441,7 @@ class Nic:
         self.io_address = state.io_address
         self.rx.load(state.rx)
         self.tx.load(state.tx)
+        self.flow.xoff_sent = state.xoff_sent
         self.flow.update()
         self.interrupts.load(state.interrupts)
         self.pci.load(state.pci)

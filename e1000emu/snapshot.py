@@ -35,6 +35,7 @@ class NicState(msgspec.Struct, kw_only=True):
     pci: bytes
     io_address: int
     now_ns: int = 0
+    xoff_sent: bool = False
 
 
 def save(nic: Nic) -> bytes:
@@ -53,6 +54,7 @@ def save(nic: Nic) -> bytes:
             pci=nic.pci.state(),
             io_address=nic.io_address,
             now_ns=nic.clock.now_ns(),
+            xoff_sent=nic.flow.xoff_sent,
         )
     )
 
