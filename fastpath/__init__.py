@@ -25,6 +25,7 @@ MODULES = (
     "gso",
     "hdr",
     "linkops",
+    "macctrl",
     "pktgen",
     "regfile",
     "rxfilter",
