@@ -1,9 +1,9 @@
 # cython: language_level=3, embedsignature=True
 """The driver's side of the 8254x descriptor rings (SDM 3.2, 3.3; drivers/net/ethernet/intel/e1000).
 
-Descriptors are read and written in place, in memory the device (perhaps in another process) shares, so
-nothing found there is trusted: a length is checked against the buffer, a slot without a buffer is
-skipped. Fences order descriptor accesses against the tail write that the caller does next.
+Descriptors are read and written in place, in memory the device (perhaps in another process)
+shares, so nothing found there is trusted: a length is checked against the buffer, a slot without a
+buffer is skipped. Fences order descriptor accesses against the caller's tail write.
 """
 
 cimport cython
@@ -409,7 +409,7 @@ cdef int tx_clear(PyObject *self) noexcept:
 cdef class RxRing(_ring):
     """Receive ring with one pool buffer per descriptor.
 
-    When the pool's buffers are larger than `buf_bytes`, up to 128 bytes of the rest become headroom.
+    When the pool's buffers are larger than `buf_bytes`, up to 128 bytes of it become headroom.
     """
 
     def __init__(self, mem not None, Py_ssize_t count, SkbPool pool not None, Py_ssize_t buf_bytes):
@@ -438,7 +438,7 @@ cdef class RxRing(_ring):
                 f"use={self.next_to_use} clean={self.next_to_clean} frames={self.frames}>")
 
     def refill(self, Py_ssize_t max=1 << 30):
-        """Fill empty descriptors (one slot stays unused); the new RDT, or -1 when none was added."""
+        """Fill empty descriptors (one slot stays unused); the new RDT, -1 when none was."""
         cdef Py_ssize_t done = 0
         cdef uint32_t i = self.next_to_use, nxt
         cdef skb_buf *b
@@ -516,8 +516,8 @@ cdef class RxRing(_ring):
         Appends sk_buffs to `out`: data at the Ethernet header, mac_header set, len without FCS when
         strip_fcs (the length in the descriptor includes it), ip_summed from the status bits, vlan_*
         set. With `gro`, plain in-order TCP/UDP frames are merged; what the table still holds comes
-        out of ``gro.flush(out)`` (call it before napi_complete). Merged sk_buffs look the same: data
-        at the Ethernet header of the first frame.
+        out of ``gro.flush(out)`` (call it before napi_complete). Merged sk_buffs look the same:
+        data at the Ethernet header of the first frame.
         """
         cdef Py_ssize_t done = 0
         cdef uint32_t n, fcs = 4 if strip_fcs else 0

@@ -69,9 +69,9 @@ cdef inline uint32_t jhash3(uint32_t a, uint32_t b, uint32_t c, uint32_t initval
 
 
 cdef bint dissect(const uint8_t *p, uint32_t n, uint32_t proto, flow_keys *k) noexcept nogil:
-    """Read the headers of the IP packet of `n` bytes at `p`; False when it is none, or malformed."""
+    """Read the headers of the IP packet of `n` bytes at `p`; False when none or malformed."""
     cdef uint32_t total, hlen, doff
-    cdef int ext
+    cdef int _ext
     k.ports = 0
     k.fragment = 0
     if proto == ETH_IP:
@@ -93,7 +93,7 @@ cdef bint dissect(const uint8_t *p, uint32_t n, uint32_t proto, flow_keys *k) no
         k.v6 = 1
         k.proto = p[6]
         hlen = 40
-        for ext in range(MAX_EXT):
+        for _ext in range(MAX_EXT):
             if k.proto == P_FRAGMENT:
                 if total - hlen < 8:
                     return False
@@ -227,8 +227,8 @@ cdef bint linear_keys(const uint8_t *p, uint32_t have, uint32_t length, uint32_t
 def flow_key(frame not None):
     """(l3_proto, ip_proto, saddr, daddr, sport, dport, l4_off, payload_off, payload_len).
 
-    Of an Ethernet frame (up to two VLAN tags are skipped); ports 0 for fragments and other protocols;
-    None when malformed or not IP. Offsets count from the start of the frame.
+    Of an Ethernet frame (up to two VLAN tags are skipped); ports 0 for fragments and other
+    protocols; None when malformed or not IP. Offsets count from the start of the frame.
     """
     cdef Py_buffer view
     cdef flow_keys k

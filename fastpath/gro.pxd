@@ -68,8 +68,8 @@ cdef class GroTable:
     cdef bint fits(self, gro_flow *f, gro_info *g) noexcept
     cpdef reset(self)
     cdef int take(self, sk_buff skb, uint32_t skip, uint32_t proto, list out) except -1
-    # Judge a frame that lies in buffer `b`: `l3` points at its network header at b.ptr + off, `linear`
-    # bytes long. MERGED: the reference of `b` was taken over. HELD: build a sk_buff, call hold().
+    # Judge a frame that lies in buffer `b`: its network header is at b.ptr + off, `linear` bytes
+    # follow. MERGED: the reference of `b` was taken over. HELD: build a sk_buff, call hold().
     # NORMAL: build a sk_buff and hand it up. What must go up before it was appended to `out`.
     cdef int frame(self, skb_buf *b, uint32_t off, uint32_t linear, uint32_t proto, uint32_t vlan,
                    bint ip_ok, bint *l4_ok, gro_info *g, list out) except -1

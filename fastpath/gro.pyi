@@ -1,4 +1,4 @@
-"""Generic receive offload: merge plain in-order segments of a flow (net/core/gro.c, tcp_offload.c)."""
+"""Generic receive offload: merge plain in-order segments of a flow (net/core/gro.c)."""
 
 from fastpath.skbuff import sk_buff
 

@@ -3,16 +3,16 @@
 
 A frame is merged when it is plain (TCP with ACK and at most PSH and ECE, or UDP; no IP options or
 fragments), its checksum is right, and it continues a held packet: same Ethernet header, addresses,
-ports, TTL, TOS, ACK, window and option bytes, next sequence number, IP ids counting up (or fixed, with
-DF). So cutting a merged packet by gso_size gives the frames back (gso_type says which ids). Anything
-else of a held flow sends the held packet up first, then follows it.
+ports, TTL, TOS, ACK, window and option bytes, next sequence number, IP ids counting up (or fixed,
+with DF). So cutting a merged packet by gso_size gives the frames back (gso_type says which ids).
+Anything else of a held flow sends the held packet up first, then follows it.
 """
 
 cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memmove
 
 from fastpath.csum cimport csum_fold, csum_ipv6_nofold, csum_partial, csum_tcpudp_nofold
@@ -21,7 +21,6 @@ from fastpath.skbuff cimport (
     GSO_TCPV4,
     GSO_TCPV6,
     GSO_UDP_L4,
-    SKB_MAX_FRAGS,
     SKB_OVERHEAD,
     SUM_PARTIAL,
     SUM_UNNECESSARY,
@@ -194,7 +193,7 @@ cdef inline void joined(gro_flow *f, const uint8_t *l3, gro_info *g) noexcept:
 
 
 cdef void complete(gro_flow *f) noexcept:
-    """Fix up the headers of a packet that stands for several frames (inet_gro_complete and below)."""
+    """Fix up the headers of a packet that stands for several frames (inet_gro_complete)."""
     cdef sk_buff skb = <sk_buff>f.skb
     cdef uint8_t *p
     cdef uint32_t total, n

@@ -5,12 +5,12 @@ from fastpath.skbuff import SkbPool, sk_buff
 def skb_gso_segment(skb: sk_buff, pool: SkbPool, *, csum_partial: bool = False) -> list[sk_buff]:
     """Cut `skb` (data at the MAC header, network/transport header set, gso_size > 0) into frames.
 
-    Borrows skb: the caller still frees it. Lengths, IP ids, checksums, sequence numbers, PSH/FIN/CWR
-    are per segment; `csum_partial` leaves CHECKSUM_PARTIAL for a NIC. Segments keep protocol, dev,
-    dst, priority, mark, vlan_*, queue_mapping, and skb.sk without destructor (accounting stays with
-    the super-packet). IPv4 and IPv6, TCP and UDP_L4.
+    Borrows skb: the caller still frees it. Lengths, IP ids, checksums, sequence numbers and flags
+    (PSH, FIN, CWR) are per segment; `csum_partial` leaves CHECKSUM_PARTIAL for a NIC. Segments
+    keep protocol, dev, dst, priority, mark, vlan_*, queue_mapping, and skb.sk without destructor
+    (accounting stays with the super-packet). IPv4 and IPv6, TCP and UDP_L4.
 
-    Raises ValueError when the packet is malformed; MemoryError when `pool` runs dry (nothing leaks).
+    Raises ValueError for a malformed packet; MemoryError when `pool` runs dry (nothing leaks).
     """
 
 def skb_gso_network_seglen(skb: sk_buff) -> int:
@@ -18,7 +18,8 @@ def skb_gso_network_seglen(skb: sk_buff) -> int:
 
 def skb_gso_validate_network_len(skb: sk_buff, mtu: int) -> bool: ...
 def udp_rcv_segment(skb: sk_buff, pool: SkbPool) -> list[sk_buff]:
-    """Split a UDP GRO sk_buff (data at the UDP header) into datagrams by reference (no payload copy).
+    """Split a UDP GRO sk_buff (data at the UDP header) into datagrams, larger ones by reference.
 
-    Takes ownership of skb. Each has data at its own UDP header, IP header before it.
+    Takes ownership of skb (freed, also on error). Each has data at its own UDP header, the IP
+    header before it, and counts as verified.
     """

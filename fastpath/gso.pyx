@@ -1,7 +1,7 @@
 # cython: language_level=3, embedsignature=True
 """Software segmentation of GSO super-packets (net/core/gso.c, tcp_offload.c, udp_offload.c)."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from fastpath.csum cimport (
@@ -23,7 +23,6 @@ from fastpath.skbuff cimport (
     sk_buff,
     skb_check,
     skb_copy_fields,
-    skb_core_headlen,
     skb_do_copy,
     skb_do_csum,
     skb_do_may_pull,
@@ -200,12 +199,12 @@ cdef list cut(sk_buff skb, SkbPool pool, layout *w, bint with_sum, uint32_t shar
 def skb_gso_segment(sk_buff skb not None, SkbPool pool not None, *, bint csum_partial=False):
     """Cut `skb` (data at the MAC header, network/transport header set, gso_size > 0) into frames.
 
-    Borrows skb: the caller still frees it. Lengths, IP ids, checksums, sequence numbers, PSH/FIN/CWR
-    are per segment; `csum_partial` leaves CHECKSUM_PARTIAL for a NIC. Segments keep protocol, dev,
-    dst, priority, mark, vlan_*, queue_mapping, and skb.sk without destructor (accounting stays with
-    the super-packet). IPv4 and IPv6, TCP and UDP_L4.
+    Borrows skb: the caller still frees it. Lengths, IP ids, checksums, sequence numbers and flags
+    (PSH, FIN, CWR) are per segment; `csum_partial` leaves CHECKSUM_PARTIAL for a NIC. Segments
+    keep protocol, dev, dst, priority, mark, vlan_*, queue_mapping, and skb.sk without destructor
+    (accounting stays with the super-packet). IPv4 and IPv6, TCP and UDP_L4.
 
-    Raises ValueError when the packet is malformed; MemoryError when `pool` runs dry (nothing leaks).
+    Raises ValueError for a malformed packet; MemoryError when `pool` runs dry (nothing leaks).
     """
     cdef layout w
     read_layout(skb, &w)

@@ -132,7 +132,7 @@ def icmphdr_at(skb: sk_buff, off: int) -> icmphdr: ...
 def udphdr_at(skb: sk_buff, off: int) -> udphdr: ...
 def tcphdr_at(skb: sk_buff, off: int) -> tcphdr: ...
 
-# -- writers: push (grow at the front), fill, set the *_header offset. ValueError without headroom --
+# -- writers: push (grow at the front), fill, set *_header; ValueError without headroom ------------
 def eth_header_push(skb: sk_buff, daddr: bytes, saddr: bytes, proto: int) -> None: ...
 def arp_put(skb: sk_buff, op: int, sha: bytes, sip: int, tha: bytes, tip: int) -> None:
     """Append a 28-byte ARP packet at the tail; sets network_header."""
@@ -178,7 +178,7 @@ def tcp_push(
     urg_ptr: int,
     options_bytes: bytes = b"",
 ) -> None:
-    """Push 20 + len(options_bytes) bytes, check 0; sets transport_header. Options: multiple of 4."""
+    """Push 20 + len(options_bytes) bytes, check 0; sets transport_header. Options in 4s."""
 
 def tcp_push_ts(
     skb: sk_buff,
@@ -197,7 +197,7 @@ def tcp_push_ts(
 def icmp_push(skb: sk_buff, type: int, code: int, un: int) -> None:
     """Push the 8-byte header and set its checksum over the whole packet; sets transport_header."""
 
-# -- checksums ---------------------------------------------------------------------------------------
+# -- checksums -------------------------------------------------------------------------------------
 def ip_fast_csum_ok(skb: sk_buff) -> bool:
     """Header checksum of the IPv4 header at network_header."""
 
@@ -206,11 +206,11 @@ def ip_decrease_ttl(iph: iphdr) -> int:
     """Decrement TTL with incremental checksum; returns the new TTL."""
 
 def tcp_v4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None:
-    """data at the TCP header. ip_summed PARTIAL: pseudo sum + csum_start/offset; else the full sum."""
+    """data at the TCP header. ip_summed PARTIAL: pseudo sum, csum_start/offset; else in full."""
 
 def tcp_v6_send_check(skb: sk_buff, saddr: int, daddr: int) -> None: ...
 def udp4_csum(skb: sk_buff, saddr: int, daddr: int) -> int:
-    """UDP checksum of data at the UDP header over skb.len, check field taken as 0; 0 becomes 0xFFFF."""
+    """UDP checksum with data at the UDP header, its check field taken as 0; 0 becomes 0xFFFF."""
 
 def udp4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None:
     """As tcp_v4_send_check for UDP."""
@@ -219,7 +219,7 @@ def udp6_send_check(skb: sk_buff, saddr: int, daddr: int) -> None: ...
 def icmp_csum(skb: sk_buff, off: int = 0) -> int:
     """Folded checksum of data[off:] (0 when a received message is right)."""
 
-# -- fused receive helpers ---------------------------------------------------------------------------
+# -- fused receive helpers -------------------------------------------------------------------------
 def eth_type_trans_fast(skb: sk_buff, dev_addr: bytes) -> int:
     """mac_header = data, pull 14, set pkt_type and skb.protocol; returns the protocol.
 
@@ -234,7 +234,7 @@ def tcp_hdr_validate(skb: sk_buff) -> int:
     """data at the TCP header: doff in bytes (>= 20, linear), or 0 when malformed."""
 
 def tcp_v4_fill_cb(skb: sk_buff) -> None:
-    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield, sacked = 0 from the headers; data at TCP."""
+    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header."""
 
 def tcp_parse_ts(skb: sk_buff) -> tuple[int, int] | None:
     """(tsval, tsecr) when the options are exactly the aligned timestamps form, else None."""

@@ -1,15 +1,15 @@
 # cython: language_level=3, embedsignature=True
 """Header views and fast header writers over sk_buffs (linux/ip.h, tcp.h, udp.h, …).
 
-A view holds its sk_buff and the offset of the header from ``head``. Each access checks that the whole
-fixed header lies in the linear data, so a view whose sk_buff was freed, trimmed or reallocated raises
-IndexError. Integers are in host order; a setter keeps the low bits that fit the member.
+A view holds its sk_buff and the offset of the header from ``head``. Each access checks that the
+whole fixed header lies in the linear data, so a view whose sk_buff was freed, trimmed or
+reallocated raises IndexError. Integers are in host order; a setter keeps the low bits that fit.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsUnsignedLongLongMask
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from fastpath.csum cimport (
@@ -20,7 +20,6 @@ from fastpath.csum cimport (
     csum_tcpudp_nofold,
 )
 from fastpath.skbuff cimport (
-    GSO_TCPV4,
     SKB_UNSET,
     SUM_NONE,
     SUM_PARTIAL,
@@ -801,7 +800,7 @@ cdef class tcphdr:
         return PyBytes_FromStringAndSize(<const char *>p + 20, n - 20)
 
 
-# -- making views ------------------------------------------------------------------------------------
+# -- making views ----------------------------------------------------------------------------------
 cdef inline uint32_t data_at(sk_buff skb, Py_ssize_t off) except? 0xFFFFFFFE:
     skb_check(skb)
     if off < -<Py_ssize_t>skb.s.data or off > <Py_ssize_t>skb_core_headlen(&skb.s):
@@ -945,8 +944,9 @@ def tcphdr_at(sk_buff skb not None, Py_ssize_t off):
     return v
 
 
-# -- writers -----------------------------------------------------------------------------------------
-def eth_header_push(sk_buff skb not None, bytes daddr not None, bytes saddr not None, unsigned int proto):
+# -- writers ---------------------------------------------------------------------------------------
+def eth_header_push(sk_buff skb not None, bytes daddr not None, bytes saddr not None,
+                    unsigned int proto):
     """Push the 14-byte Ethernet header; sets mac_header."""
     cdef uint8_t *p
     if PyBytes_GET_SIZE(daddr) != 6:
@@ -1046,8 +1046,8 @@ def udp_push(sk_buff skb not None, unsigned int sport, unsigned int dport, unsig
     st16be(p + 6, <uint16_t>check)
 
 
-cdef inline uint8_t *push_tcp(sk_buff skb, uint32_t optlen, uint32_t sport, uint32_t dport, uint32_t seq,
-                              uint32_t ack, uint32_t flags, uint32_t window,
+cdef inline uint8_t *push_tcp(sk_buff skb, uint32_t optlen, uint32_t sport, uint32_t dport,
+                              uint32_t seq, uint32_t ack, uint32_t flags, uint32_t window,
                               uint32_t urg_ptr) except NULL:
     cdef uint8_t *p
     skb_do_push(skb, 20 + optlen)
@@ -1068,7 +1068,7 @@ cdef inline uint8_t *push_tcp(sk_buff skb, uint32_t optlen, uint32_t sport, uint
 def tcp_push(sk_buff skb not None, unsigned int sport, unsigned int dport, uint32_t seq,
              uint32_t ack, unsigned int flags, unsigned int window, unsigned int urg_ptr,
              bytes options_bytes not None=b""):
-    """Push 20 + len(options_bytes) bytes, check 0; sets transport_header. Options: multiple of 4."""
+    """Push 20 + len(options_bytes) bytes, check 0; sets transport_header. Options in 4s."""
     cdef Py_ssize_t n = PyBytes_GET_SIZE(options_bytes)
     cdef uint8_t *p
     if n & 3 or n > 40:
@@ -1101,7 +1101,7 @@ def icmp_push(sk_buff skb not None, unsigned int type, unsigned int code, uint32
     st16be(p + 2, csum_fold(skb_do_csum(skb, 0, skb.s.len, 0)))
 
 
-# -- checksums ---------------------------------------------------------------------------------------
+# -- checksums -------------------------------------------------------------------------------------
 def ip_fast_csum_ok(sk_buff skb not None):
     """Header checksum of the IPv4 header at network_header."""
     cdef uint8_t *p = ptr_at(skb, skb.network_header, 20)
@@ -1162,7 +1162,7 @@ cdef uint32_t pseudo6(sk_buff skb, saddr, daddr, uint8_t proto) except? 0xFFFFFF
 
 
 def tcp_v4_send_check(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
-    """data at the TCP header. ip_summed PARTIAL: pseudo sum + csum_start/offset; else the full sum."""
+    """data at the TCP header. ip_summed PARTIAL: pseudo sum, csum_start/offset; else in full."""
     send_check(skb, csum_tcpudp_nofold(saddr, daddr, skb.s.len, P_TCP, 0), 16, False)
 
 
@@ -1172,7 +1172,7 @@ def tcp_v6_send_check(sk_buff skb not None, saddr, daddr):
 
 
 def udp4_csum(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
-    """UDP checksum of data at the UDP header over skb.len, check field taken as 0; 0 becomes 0xFFFF."""
+    """UDP checksum with data at the UDP header, its check field taken as 0; 0 becomes 0xFFFF."""
     cdef uint32_t acc
     cdef uint16_t v
     cdef uint8_t *p
@@ -1202,7 +1202,7 @@ def icmp_csum(sk_buff skb not None, Py_ssize_t off=0):
     return csum_fold(skb_do_csum(skb, <uint32_t>off, skb.s.len - <uint32_t>off, 0))
 
 
-# -- fused receive helpers ---------------------------------------------------------------------------
+# -- fused receive helpers -------------------------------------------------------------------------
 def eth_type_trans_fast(sk_buff skb not None, bytes dev_addr not None):
     """mac_header = data, pull 14, set pkt_type and skb.protocol; returns the protocol.
 
@@ -1281,7 +1281,7 @@ def tcp_hdr_validate(sk_buff skb not None):
 
 
 def tcp_v4_fill_cb(sk_buff skb not None):
-    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield, sacked = 0 from the headers; data at TCP."""
+    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header."""
     cdef uint8_t *p
     cdef uint32_t n
     skb_check(skb)

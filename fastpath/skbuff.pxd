@@ -111,7 +111,7 @@ cdef class sk_buff_head:
     cdef PyObject *first
     cdef PyObject *last
     cdef readonly Py_ssize_t qlen
-    cdef object collected       # an object member makes Cython register the class with the collector
+    cdef object collected       # an object member: Cython registers the class with the collector
 
 
 cdef sk_buff skb_new(skb_pool *pool, uint32_t headroom)     # None when the pool is empty
@@ -123,7 +123,7 @@ cdef int skb_do_pull(sk_buff skb, uint32_t n) except -1
 cdef int skb_do_put(sk_buff skb, uint32_t n) except -1
 cdef bint skb_do_may_pull(sk_buff skb, uint32_t n) noexcept
 cdef void skb_do_trim(sk_buff skb, uint32_t n) noexcept
-cdef void skb_copy_fields(sk_buff dst, sk_buff src) noexcept  # headers keep their place relative to data
+cdef void skb_copy_fields(sk_buff dst, sk_buff src) noexcept  # headers stay where they are to data
 cdef int skb_do_add_frag(sk_buff skb, skb_buf *b, uint32_t off, uint32_t len) noexcept
 cdef int skb_do_share(sk_buff dst, sk_buff src, uint32_t off, uint32_t n) noexcept
 cdef void skb_do_copy(sk_buff skb, uint32_t off, uint8_t *dst, uint32_t n) noexcept

@@ -130,6 +130,10 @@ class sk_buff:
     def tail_offset(self) -> int:
         """skb->tail - skb->head."""
 
+    @property
+    def data_dma(self) -> int:
+        """Bus address of skb->data."""
+
     def frag(self, index: int) -> tuple[int, int]:
         """(DMA address, bytes) of fragment `index`."""
 
@@ -148,7 +152,7 @@ def skb_from_bytes(pool: SkbPool, data: Buffer, headroom: int = 0) -> sk_buff | 
 def skb_get(skb: sk_buff) -> sk_buff: ...
 def skb_shared(skb: sk_buff) -> bool: ...
 def kfree_skb(skb: sk_buff | None, reason: int = 0) -> None:
-    """Drop one reference; at zero release buffers, objects, and leave its queue. `reason` is for tracers."""
+    """Drop one reference; at zero release all and leave its queue. `reason` is for tracers."""
 
 def consume_skb(skb: sk_buff | None) -> None:
     """kfree_skb for a packet that reached its end successfully."""
@@ -161,7 +165,7 @@ def skb_clone(skb: sk_buff) -> sk_buff:
     """New sk_buff sharing the data; users 1, no sk, no destructor, on no queue."""
 
 def skb_copy(skb: sk_buff, pool: SkbPool | None = None) -> sk_buff | None:
-    """Private copy of header and payload (frags too), pool as the original's; None on exhaustion."""
+    """Private copy of header and payload, frags too, from its pools or `pool`; None if empty."""
 
 def pskb_copy(skb: sk_buff, pool: SkbPool | None = None) -> sk_buff | None:
     """Private linear part, shared frags."""
@@ -225,7 +229,7 @@ def skb_linearize(skb: sk_buff) -> bool:
 def skb_put_padto(skb: sk_buff, n: int) -> bool:
     """Zero-pad to `n` bytes; False when there is no room."""
 
-# -- header offsets (all relative to data where an offset is passed or returned) ----------------------
+# -- header offsets (relative to data where an offset is passed or returned) -----------------------
 def skb_reset_mac_header(skb: sk_buff) -> None: ...
 def skb_reset_network_header(skb: sk_buff) -> None: ...
 def skb_reset_transport_header(skb: sk_buff) -> None: ...
@@ -243,7 +247,7 @@ def skb_transport_header_was_set(skb: sk_buff) -> bool: ...
 
 # -- bytes -----------------------------------------------------------------------------------------
 def skb_copy_bits(skb: sk_buff, off: int, n: int) -> bytes:
-    """Bytes off … off + n; ValueError beyond the end. Negative `off` reaches the headroom (headers)."""
+    """Bytes off … off + n; ValueError beyond the end. Negative `off` reaches pulled headers."""
 
 def skb_store_bits(skb: sk_buff, off: int, data: Buffer) -> None: ...
 def skb_to_bytes(skb: sk_buff) -> bytes: ...
@@ -256,7 +260,7 @@ def skb_copy_datagram_iter(skb: sk_buff, offset: int, buffer: Buffer, buf_off: i
 def skb_copy_and_csum_datagram_msg(
     skb: sk_buff, hlen: int, buffer: Buffer, buf_off: int, n: int
 ) -> int:
-    """The same from `hlen`, verifying the whole checksum first when not yet verified; -1 when bad."""
+    """The same from `hlen`, verifying the whole checksum first if need be; -1 when bad."""
 
 def skb_add_data(skb: sk_buff, pages_pool: SkbPool, buffer: Buffer, off: int, n: int) -> int:
     """Append up to `n` bytes of buffer[off:] as frags: fills the last frag's page, then new pages.
@@ -287,7 +291,7 @@ def skb_checksum(skb: sk_buff, off: int, n: int, acc: int = 0) -> int:
     """Unfolded sum (csum_partial) of bytes off … off + n over head and frags."""
 
 def skb_checksum_help(skb: sk_buff) -> bool:
-    """Resolve CHECKSUM_PARTIAL in software; ip_summed becomes CHECKSUM_NONE. False when malformed."""
+    """Resolve CHECKSUM_PARTIAL in software; ip_summed becomes NONE. False when malformed."""
 
 def skb_csum_unnecessary(skb: sk_buff) -> bool: ...
 def skb_checksum_init(skb: sk_buff, proto: int, saddr: int, daddr: int) -> int:
@@ -364,3 +368,5 @@ def __skb_queue_after(list: sk_buff_head, prev: sk_buff, newsk: sk_buff) -> None
 def __skb_queue_before(list: sk_buff_head, next: sk_buff, newsk: sk_buff) -> None: ...
 def __skb_queue_purge(list: sk_buff_head) -> None: ...
 def __kfree_skb(skb: sk_buff) -> None: ...
+def frag_array_mallocs() -> int:
+    """Fragment arrays ever taken from malloc: constant in the steady state (for tests)."""

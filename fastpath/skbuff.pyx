@@ -1,9 +1,10 @@
 # cython: language_level=3, embedsignature=True
 """sk_buff, sk_buff_head and buffer pools (include/linux/skbuff.h, net/core/skbuff.c).
 
-The data part (head/data/tail/end, fragments) is the C struct ``skb_core`` of ``_c/skb.h``, its bodies
-are in ``_c/skb_body.h``; this file joins it to Python objects and checks every argument. Freed means
-``s.hbuf == NULL`` and ``s.users == 0``: lengths and rooms are 0, so no operation finds bytes to touch.
+The data part (head/data/tail/end, fragments) is the C struct ``skb_core`` of ``_c/skb.h``, its
+bodies are in ``_c/skb_body.h``; this file joins it to Python objects and checks every argument.
+Freed means ``s.hbuf == NULL`` and ``s.users == 0``: lengths and rooms are 0, so no operation finds
+bytes to touch.
 """
 
 cimport cython
@@ -129,7 +130,8 @@ cdef class SkbPool:
     The memory goes back to ``mem`` when the pool and the last buffer in use are gone.
     """
 
-    def __init__(self, mem not None, Py_ssize_t buf_bytes, Py_ssize_t count, *, Py_ssize_t align=64):
+    def __init__(self, mem not None, Py_ssize_t buf_bytes, Py_ssize_t count, *,
+                 Py_ssize_t align=64):
         cdef pool_t *p
         cdef buf_t *b
         cdef skb_buf *f
@@ -426,7 +428,7 @@ cdef void run_destructor(sk_buff skb) noexcept:
 
 
 cdef void release(sk_buff skb) noexcept:
-    """The last reference is gone: leave the queue, tell the owner, let go of buffers and objects."""
+    """The last reference is gone: leave the queue, tell the owner, release buffers and objects."""
     skb.s.users = 0
     if skb.list_ != NULL:
         list_unlink(<sk_buff_head>skb.list_, skb)
@@ -581,7 +583,7 @@ def skb_clone(sk_buff skb not None):
 
 
 cdef void skb_copy_fields(sk_buff d, sk_buff o) noexcept:
-    """Everything but the bytes: plain fields, dev, dst, cb. Headers keep their place before data."""
+    """Everything but the bytes: plain fields, dev, dst, cb. Headers stay where they are to data."""
     fields_copy(d, o)
     shift_headers(d, <int64_t>d.s.data - <int64_t>o.s.data)
     d.dev = o.dev
@@ -634,7 +636,7 @@ cdef sk_buff private_head(sk_buff skb, SkbPool pool):
 
 
 def skb_copy(sk_buff skb not None, SkbPool pool=None):
-    """Private copy of header and payload (frags too), pool as the original's; None on exhaustion."""
+    """Private copy of header and payload, frags too, from its pools or `pool`; None if empty."""
     cdef sk_buff n
     cdef skb_buf *b
     cdef uint32_t off, c
@@ -734,7 +736,8 @@ def pskb_expand_head(sk_buff skb not None, Py_ssize_t nhead, Py_ssize_t ntail):
     check(skb)
     if not 0 <= nhead <= MAX_BUF_BYTES or not 0 <= ntail <= MAX_BUF_BYTES:
         raise ValueError("pskb_expand_head: nhead and ntail must not be negative")
-    return rehead(skb, skb.s.data + <uint32_t>nhead, skb.s.end - skb.s.tail + <uint32_t>ntail, NULL) \
+    return rehead(skb, skb.s.data + <uint32_t>nhead,
+                  skb.s.end - skb.s.tail + <uint32_t>ntail, NULL) \
         or rehead(skb, skb.s.data + <uint32_t>nhead, <uint32_t>ntail, NULL)
 
 
@@ -1265,7 +1268,7 @@ def skb_checksum(sk_buff skb not None, Py_ssize_t off, Py_ssize_t n, uint32_t ac
 
 
 def skb_checksum_help(sk_buff skb not None):
-    """Resolve CHECKSUM_PARTIAL in software; ip_summed becomes CHECKSUM_NONE. False when malformed."""
+    """Resolve CHECKSUM_PARTIAL in software; ip_summed becomes NONE. False when malformed."""
     cdef uint64_t start, place
     cdef uint32_t off
     cdef uint16_t v
@@ -1360,9 +1363,9 @@ def skb_postpull_rcsum(sk_buff skb not None, data not None):
     PyBuffer_Release(&view)
 
 
-# -- cycle collection --------------------------------------------------------------------------------
-# sk_buffs themselves are not tracked (that would cost on every packet). What keeps them for long is:
-# a queue answers for its members' references, so that a host dropped with packets queued is found.
+# -- cycle collection ------------------------------------------------------------------------------
+# sk_buffs themselves are not tracked (that would cost on every packet). What keeps them for long
+# is: a queue answers for its members' references, so a host dropped with packets queued is found.
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
 

@@ -24,7 +24,7 @@ def jhash_3words(a: int, b: int, c: int, initval: int) -> int:
         (24, "cb"),
     ):
         v = {"a": a, "b": b, "c": c}
-        x, y = order
+        x, y = order[0], order[1]
         v[x] = ((v[x] ^ v[y]) - _rol(v[y], n)) & M32
         a, b, c = v["a"], v["b"], v["c"]
     return c
