@@ -1,0 +1,885 @@
+"""net/ipv4/tcp_ipv4.c: where TCP meets IPv4: connect, receive, errors, resets, requests."""
+
+from __future__ import annotations
+
+import errno
+from hashlib import blake2s
+from struct import Struct
+from types import SimpleNamespace
+from typing import Any
+
+from fastpath.csum import csum_partial, csum_tcpudp_magic
+from fastpath.hdr import icmp_hdr as icmp_header
+from fastpath.hdr import (
+    inet_tuple,
+    ip_hdr,
+    iphdr_at,
+    tcp_hdr,
+    tcp_hdr_fields,
+    tcp_hdr_validate,
+    tcp_v4_fill_cb,
+)
+from fastpath.hdr import tcp_v4_send_check as _send_check
+from fastpath.skbuff import (
+    SKB_GSO_TCPV4,
+    kfree_skb,
+    pskb_may_pull,
+    sk_buff,
+    skb_checksum_complete,
+    skb_checksum_init,
+    skb_copy_bits,
+    skb_orphan,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_NO_SOCKET,
+    SKB_DROP_REASON_OTHERHOST,
+    SKB_DROP_REASON_PKT_TOO_SMALL,
+    SKB_DROP_REASON_SOCKET_BACKLOG,
+    SKB_DROP_REASON_SOCKET_FILTER,
+    SKB_DROP_REASON_TCP_CSUM,
+    SKB_DROP_REASON_TCP_MINTTL,
+    SKB_DROP_REASON_XFRM_POLICY,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_metric_advmss, dst_mtu
+from stack.core.sock import os_error, sk_add_backlog, sk_setup_caps, sock_owned_by_user
+from stack.core.uapi import IP_PMTUDISC_DONT, IPPROTO_TCP
+from stack.ipv4.icmp import (
+    ICMP_DEST_UNREACH,
+    ICMP_FRAG_NEEDED,
+    ICMP_PARAMETERPROB,
+    ICMP_REDIRECT,
+    ICMP_TIME_EXCEEDED,
+    NR_ICMP_UNREACH,
+    icmp_err_convert,
+)
+from stack.ipv4.inet_connection_sock import (
+    inet_connection_sock_af_ops,
+    inet_csk_prepare_forced_close,
+    inet_csk_reqsk_queue_drop,
+    inet_csk_reqsk_queue_drop_and_put,
+    inet_csk_update_pmtu,
+    request_sock,
+    sk_acceptq_is_full,
+)
+from stack.ipv4.inet_hashtables import (
+    __inet_inherit_port,
+    __inet_lookup_established,
+    __inet_lookup_listener,
+    __inet_lookup_skb,
+    inet_ehash_nolisten,
+    inet_hash_connect,
+)
+from stack.ipv4.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
+from stack.ipv4.ip_input import xfrm4_policy_check
+from stack.ipv4.ip_output import (
+    ip_build_and_send_pkt,
+    ip_dont_fragment,
+    ip_queue_xmit,
+    ip_send_unicast_reply,
+    ip_sk_accept_pmtu,
+)
+from stack.ipv4.route import (
+    RTCF_BROADCAST,
+    RTCF_MULTICAST,
+    flowi4,
+    ip_route_connect,
+    ip_route_newports,
+    ip_route_output_flow,
+    ip_route_output_ports,
+)
+from stack.ipv4.tcp_ack import tcp_simple_retransmit
+from stack.ipv4.tcp_cong import tcp_cleanup_congestion_control
+from stack.ipv4.tcp_data import tcp_ofo_purge
+from stack.ipv4.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state
+from stack.ipv4.tcp_input import (
+    tcp_conn_request,
+    tcp_rcv_established,
+    tcp_rcv_state_process,
+)
+from stack.ipv4.tcp_minisocks import (
+    TCP_TW_ACK,
+    TCP_TW_RST,
+    TCP_TW_SYN,
+    tcp_ca_openreq_child,
+    tcp_check_req,
+    tcp_child_process,
+    tcp_create_openreq_child,
+    tcp_timewait_state_process,
+)
+from stack.ipv4.tcp_output import (
+    tcp_connect,
+    tcp_initialize_rcv_mss,
+    tcp_make_synack,
+    tcp_mss_clamp,
+    tcp_sync_mss,
+    tcp_write_queue_purge,
+)
+from stack.ipv4.tcp_sock import (
+    M32,
+    MSEC,
+    TCP_MSS_DEFAULT,
+    TCPHDR_ACK,
+    TCPHDR_RST,
+    TCPHDR_SYN,
+    between,
+    jiffies_s,
+    tcp_sock,
+)
+from stack.ipv4.tcp_states import (
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    TCP_LISTEN,
+    TCP_NEW_SYN_RECV,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TCP_TIME_WAIT,
+    TCPF_CLOSE,
+    TCPF_LISTEN,
+)
+from stack.ipv4.tcp_syncookies import cookie_v4_check, cookie_v4_init_sequence
+from stack.ipv4.tcp_timer import TCPF_MTU_REDUCED_DEFERRED
+
+_TCPHDR = Struct("!HHIIBBHHH")
+_TS = Struct("!BBBBII")
+RTN_LOCAL = 2
+
+
+# --- numbers nobody can guess (net/core/secure_seq.c, RFC 6528) ---------------------------
+
+
+def _keyed_hash(net: Any, *values: int) -> int:
+    data = b"".join(v.to_bytes(4, "big") for v in values)
+    return int.from_bytes(blake2s(data, digest_size=8, key=net.tcp_secret).digest(), "big")
+
+
+def secure_tcp_seq(net: Any, saddr: int, daddr: int, sport: int, dport: int) -> int:
+    """Initial sequence number: keyed hash of the connection plus a clock of 64 ns."""
+    h = _keyed_hash(net, saddr, daddr, sport << 16 | dport)
+    return (h + (net.now() >> 6)) & M32
+
+
+def secure_tcp_ts_off(net: Any, saddr: int, daddr: int) -> int:
+    """Offset of our timestamps towards one peer (RFC 7323 5.4); 0 when tcp_timestamps is 2."""
+    if net.sysctl.tcp_timestamps != 1:
+        return 0
+    return _keyed_hash(net, saddr, daddr) & M32
+
+
+def tcp_v4_init_seq(net: Any, skb: sk_buff) -> int:
+    saddr, sport, daddr, dport = inet_tuple(skb)
+    return secure_tcp_seq(net, daddr, saddr, dport, sport)
+
+
+def tcp_v4_init_ts_off(net: Any, skb: sk_buff) -> int:
+    saddr, _, daddr, _ = inet_tuple(skb)
+    return secure_tcp_ts_off(net, daddr, saddr)
+
+
+# --- connect ------------------------------------------------------------------------------
+
+
+def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock, twp: Any) -> bool:
+    """May a new connection take the place of this TIME_WAIT socket (RFC 6191, RFC 7323)?
+
+    With timestamps that moved on at least a second, or on loopback by sysctl: yes.
+    """
+    net = sk.net
+    reuse = net.sysctl.tcp_tw_reuse
+    if reuse == 2 and sktw.inet_daddr >> 24 != 127 and sktw.inet_rcv_saddr >> 24 != 127:
+        reuse = 0
+    if not sktw.tw_ts_recent_stamp:
+        return False
+    if sktw.tw_substate != TCP_TIME_WAIT:
+        return False
+    if twp is None and reuse and jiffies_s(sk) > sktw.tw_ts_recent_stamp:
+        sk.write_seq = (sktw.tw_snd_nxt + 65535 + 2) & M32 or 1
+        sk.rx_opt.ts_recent = sktw.tw_ts_recent
+        sk.rx_opt.ts_recent_stamp = sktw.tw_ts_recent_stamp
+        return True
+    return False
+
+
+def tcp_v4_connect(sk: tcp_sock, uaddr: Any, addr_len: int = 16) -> int:
+    """Active open to (address, port): route, port, SYN. 0.
+
+    Raises: OSError ENETUNREACH, EADDRNOTAVAIL, ...
+    """
+    net = sk.net
+    daddr, dport = uaddr[0], uaddr[1]
+    nexthop = daddr
+    inet_opt = sk.inet_opt
+    if inet_opt is not None and inet_opt.srr:
+        if not daddr:
+            raise os_error(errno.EINVAL)
+        nexthop = inet_opt.faddr
+    orig_sport = sk.inet_sport
+    fl4 = flowi4()
+    try:
+        rt = ip_route_connect(
+            fl4, nexthop, sk.inet_saddr, sk.sk_bound_dev_if, IPPROTO_TCP, orig_sport, dport, sk
+        )
+    except OSError as exc:
+        if exc.errno == errno.ENETUNREACH:
+            net.mib.ip.OutNoRoutes += 1
+        raise
+    if rt.rt_flags & (RTCF_MULTICAST | RTCF_BROADCAST):
+        raise os_error(errno.ENETUNREACH)
+    if inet_opt is None or not inet_opt.srr:
+        daddr = fl4.daddr
+    if not sk.inet_saddr:
+        sk.inet_saddr = sk.inet_rcv_saddr = fl4.saddr
+    elif not sk.inet_rcv_saddr:
+        sk.inet_rcv_saddr = sk.inet_saddr
+    if sk.rx_opt.ts_recent_stamp and sk.inet_daddr != daddr:
+        # Another peer: what the old one's timestamps said is void.
+        sk.rx_opt.ts_recent = 0
+        sk.rx_opt.ts_recent_stamp = 0
+        sk.write_seq = 0
+    sk.inet_dport = dport
+    sk.inet_daddr = daddr
+    sk.icsk_ext_hdr_len = inet_opt.optlen if inet_opt is not None else 0
+    sk.rx_opt.mss_clamp = TCP_MSS_DEFAULT
+    tcp_set_state(sk, TCP_SYN_SENT)
+    err = inet_hash_connect(net.tcp_death_row, sk, tcp_twsk_unique)
+    if err:
+        tcp_v4_connect_failed(sk)
+        raise os_error(err)
+    try:
+        rt = ip_route_newports(fl4, rt, orig_sport, dport, sk.inet_sport, dport, sk)
+    except OSError:
+        tcp_v4_connect_failed(sk)
+        raise
+    sk.cork.fl4 = fl4
+    sk.sk_gso_type = SKB_GSO_TCPV4
+    sk_setup_caps(sk, rt)
+    if not sk.write_seq:
+        sk.write_seq = secure_tcp_seq(net, sk.inet_saddr, daddr, sk.inet_sport, dport)
+    sk.tsoffset = secure_tcp_ts_off(net, sk.inet_saddr, daddr)
+    sk.inet_id = net.random.getrandbits(16)
+    err = tcp_connect(sk)
+    if err:
+        tcp_v4_connect_failed(sk)
+        raise os_error(err)
+    return 0
+
+
+def tcp_v4_connect_failed(sk: tcp_sock) -> None:
+    """Undo a connect that could not start."""
+    tcp_write_queue_purge(sk)
+    tcp_set_state(sk, TCP_CLOSE)
+    sk.sk_route_caps = 0
+    sk.inet_dport = 0
+
+
+def inet_sk_rebuild_header(sk: tcp_sock) -> int:
+    """net/ipv4/af_inet.c: make sure the socket has a valid route. 0 or -EHOSTUNREACH."""
+    dst = sk.sk_dst_cache
+    if dst is not None and (
+        not dst.obsolete or dst.ops is None or dst.ops.check(dst, 0) is not None
+    ):
+        return 0
+    return 0 if tcp_v4_rebuild_route(sk) is not None else -errno.EHOSTUNREACH
+
+
+def tcp_v4_rebuild_route(sk: tcp_sock) -> Any:
+    """A fresh route to the peer, cached; None when there is none."""
+    fl4 = sk.cork.fl4 = flowi4()
+    daddr = sk.inet_daddr
+    if sk.inet_opt is not None and sk.inet_opt.srr:
+        daddr = sk.inet_opt.faddr
+    try:
+        rt = ip_route_output_ports(
+            sk.net,
+            fl4,
+            sk,
+            daddr,
+            sk.inet_saddr,
+            sk.inet_dport,
+            sk.inet_sport,
+            sk.sk_protocol,
+            sk.tos,
+            sk.sk_bound_dev_if,
+        )
+    except OSError:
+        sk.sk_route_caps = 0
+        sk.sk_dst_cache = None
+        return None
+    sk_setup_caps(sk, rt)
+    return rt
+
+
+# --- ICMP errors --------------------------------------------------------------------------
+
+
+def tcp_v4_mtu_reduced(sk: tcp_sock) -> None:
+    """A router wants smaller packets (RFC 1191)."""
+    if (1 << sk.sk_state) & (TCPF_LISTEN | TCPF_CLOSE):
+        return
+    mtu = sk.mtu_info
+    dst = inet_csk_update_pmtu(sk, mtu)
+    if dst is None:
+        return
+    if mtu < dst_mtu(dst) and ip_dont_fragment(sk, dst):
+        sk.sk_err_soft = errno.EMSGSIZE
+    mtu = dst_mtu(dst)
+    if sk.pmtudisc != IP_PMTUDISC_DONT and ip_sk_accept_pmtu(sk) and sk.icsk_pmtu_cookie > mtu:
+        tcp_sync_mss(sk, mtu)
+        tcp_simple_retransmit(sk)
+
+
+def tcp_req_err(req: request_sock, seq: int, abort: bool) -> None:
+    """An ICMP error about our SYN-ACK."""
+    net = req.net
+    if seq != req.snt_isn:
+        net.mib.linux.OutOfWindowIcmps += 1
+    elif abort:
+        inet_csk_reqsk_queue_drop(req.rsk_listener, req)
+        net.mib.linux.ListenDrops += 1
+
+
+def tcp_v4_err(skb: sk_buff, info: int) -> int:
+    """An ICMP error quotes one of our segments; data at the quoted IP header. Borrows skb.
+
+    Hard errors end a connection only while it is being set up (RFC 1122 4.2.3.9, RFC 5461).
+    """
+    dst = skb.dst
+    net = dst.net if dst is not None and dst.net is not None else skb.dev.net
+    iph = iphdr_at(skb, 0)
+    off = iph.ihl * 4
+    if not pskb_may_pull(skb, off + 8):
+        return 0
+    iph = iphdr_at(skb, 0)
+    saddr, daddr = iph.saddr, iph.daddr
+    quoted = skb_copy_bits(skb, off, 8)
+    source, dest = quoted[0] << 8 | quoted[1], quoted[2] << 8 | quoted[3]
+    seq = int.from_bytes(quoted[4:8], "big")
+    icmph = icmp_header(skb)
+    kind, code = icmph.type, icmph.code
+    sk = __inet_lookup_established(net, net.tcp_hashinfo, daddr, dest, saddr, source, skb.skb_iif)
+    if sk is None:
+        net.mib.icmp.InErrors += 1
+        return -errno.ENOENT
+    if sk.sk_state == TCP_TIME_WAIT:
+        return 0
+    if sk.sk_state == TCP_NEW_SYN_RECV:
+        tcp_req_err(
+            sk,
+            seq,
+            kind in (ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED)
+            or (kind == ICMP_DEST_UNREACH and code in (0, 1)),
+        )
+        return 0
+    owned = sock_owned_by_user(sk)
+    linux = net.mib.linux
+    if owned and not (kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED):
+        linux.LockDroppedIcmps += 1
+    if sk.sk_state == TCP_CLOSE:
+        return 0
+    if sk.sk_state != TCP_LISTEN and not between(seq, sk.snd_una, sk.snd_nxt):
+        linux.OutOfWindowIcmps += 1
+        return 0
+    if kind == ICMP_REDIRECT:
+        if not owned:
+            from stack.ipv4.route import ipv4_sk_redirect
+
+            ipv4_sk_redirect(skb, sk)
+        return 0
+    if kind == ICMP_PARAMETERPROB:
+        err = errno.EPROTO
+    elif kind == ICMP_DEST_UNREACH:
+        if code > NR_ICMP_UNREACH:
+            return 0
+        if code == ICMP_FRAG_NEEDED:
+            if sk.sk_state == TCP_LISTEN:
+                return 0
+            sk.mtu_info = info
+            if not owned:
+                tcp_v4_mtu_reduced(sk)
+            else:
+                sk.tsq_flags |= TCPF_MTU_REDUCED_DEFERRED
+            return 0
+        err = icmp_err_convert[code].errno
+    elif kind == ICMP_TIME_EXCEEDED:
+        err = errno.EHOSTUNREACH
+    else:
+        return 0
+    if sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV):
+        if not owned:
+            tcp_done_with_error(sk, err)
+        else:
+            sk.sk_err_soft = err
+        return 0
+    if not owned and sk.recverr:
+        sk.sk_err = err
+        sk.sk_error_report()
+    else:
+        sk.sk_err_soft = err
+    return 0
+
+
+# --- checksums ----------------------------------------------------------------------------
+
+
+def tcp_v4_send_check(sk: tcp_sock, skb: sk_buff) -> None:
+    """Leave the sum to the device: pseudo header in the field, where to begin and to store."""
+    _send_check(skb, sk.inet_saddr, sk.inet_daddr)
+
+
+# --- answers without a socket -------------------------------------------------------------
+
+
+def _bare_segment(
+    sport: int,
+    dport: int,
+    seq: int,
+    ack: int,
+    flags: int,
+    window: int,
+    options: bytes,
+    saddr: int,
+    daddr: int,
+) -> bytes:
+    """A TCP header with its checksum, nothing behind it."""
+    size = 20 + len(options)
+    fields = (sport, dport, seq, ack, size << 2, flags, window)
+    data = _TCPHDR.pack(*fields, 0, 0) + options
+    check = csum_tcpudp_magic(saddr, daddr, size, IPPROTO_TCP, csum_partial(data))
+    return _TCPHDR.pack(*fields, check, 0) + options
+
+
+def tcp_v4_send_reset(sk: Any, skb: sk_buff, reason: int = 0) -> None:
+    """RST in answer to skb (RFC 9293 3.10.7.1), never to a RST. Borrows skb; sk may be None."""
+    source, dest, _, ack_seq, doff, flags, _, _ = tcp_hdr_fields(skb)
+    if flags & TCPHDR_RST:
+        return
+    dst = skb.dst
+    if sk is None and dst is not None and getattr(dst, "rt_type", RTN_LOCAL) != RTN_LOCAL:
+        return
+    if flags & TCPHDR_ACK:
+        seq, ack, rflags = ack_seq, 0, TCPHDR_RST
+    else:
+        seq, rflags = 0, TCPHDR_RST | TCPHDR_ACK
+        ack = skb.end_seq
+    net = dst.net if dst is not None and dst.net is not None else skb.dev.net
+    iph = ip_hdr(skb)
+    payload = _bare_segment(dest, source, seq, ack, rflags, 0, b"", iph.daddr, iph.saddr)
+    ip_send_unicast_reply(
+        net.tcp_ctl_sk,
+        skb,
+        None,
+        iph.saddr,
+        iph.daddr,
+        payload,
+        protocol=IPPROTO_TCP,
+        tos=iph.tos,
+        oif=sk.sk_bound_dev_if if sk is not None else 0,
+        mark=sk.sk_mark if sk is not None else 0,
+        sport=dest,
+        dport=source,
+    )
+    net.mib.tcp.OutSegs += 1
+    net.mib.tcp.OutRsts += 1
+
+
+def tcp_v4_send_ack(
+    net: Any,
+    skb: sk_buff,
+    seq: int,
+    ack: int,
+    win: int,
+    tsval: int,
+    tsecr: int,
+    oif: int = 0,
+    tos: int = 0,
+) -> None:
+    """ACK from a TIME_WAIT socket or a request. Borrows skb."""
+    source, dest, _, _, _, _, _, _ = tcp_hdr_fields(skb)
+    iph = ip_hdr(skb)
+    options = _TS.pack(1, 1, 8, 10, tsval & M32, tsecr) if tsecr else b""
+    payload = _bare_segment(
+        dest, source, seq, ack, TCPHDR_ACK, min(win, 65535), options, iph.daddr, iph.saddr
+    )
+    ip_send_unicast_reply(
+        net.tcp_ctl_sk,
+        skb,
+        None,
+        iph.saddr,
+        iph.daddr,
+        payload,
+        protocol=IPPROTO_TCP,
+        tos=tos,
+        oif=oif,
+        sport=dest,
+        dport=source,
+    )
+    net.mib.tcp.OutSegs += 1
+
+
+def tcp_v4_timewait_ack(tw: inet_timewait_sock, skb: sk_buff) -> None:
+    net = tw.net
+    tcp_v4_send_ack(
+        net,
+        skb,
+        tw.tw_snd_nxt,
+        tw.tw_rcv_nxt,
+        tw.tw_rcv_wnd >> tw.tw_rcv_wscale,
+        (net.now() // MSEC + tw.tw_ts_offset) & M32,
+        tw.tw_ts_recent if tw.tw_ts_recent_stamp else 0,
+        tw.sk_bound_dev_if,
+        tw.tw_tos,
+    )
+
+
+def tcp_v4_reqsk_send_ack(sk: tcp_sock, skb: sk_buff, req: request_sock) -> None:
+    net = sk.net
+    tcp_v4_send_ack(
+        net,
+        skb,
+        (req.snt_isn + 1) & M32,
+        req.rcv_nxt,
+        req.rsk_rcv_wnd >> req.rcv_wscale,
+        (net.now() // MSEC + req.ts_off) & M32,
+        req.ts_recent if req.tstamp_ok else 0,
+        0,
+        ip_hdr(skb).tos,
+    )
+
+
+# --- requests -----------------------------------------------------------------------------
+
+
+def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
+    """Addresses of a new request, and the route back; None when there is none."""
+    iph = ip_hdr(skb)
+    req.inet_rcv_saddr = iph.daddr
+    req.inet_daddr = iph.saddr
+    req.tos = sk.tos
+    return inet_csk_route_req(sk, req)
+
+
+def inet_csk_route_req(sk: tcp_sock, req: request_sock) -> Any:
+    """net/ipv4/inet_connection_sock.c"""
+    fl4 = flowi4(
+        req.inet_daddr,
+        req.inet_rcv_saddr,
+        sk.sk_bound_dev_if,
+        sk.tos & 0x1C,
+        IPPROTO_TCP,
+        req.inet_dport,
+        req.inet_num,
+        0,
+        req.sk_mark,
+    )
+    try:
+        return ip_route_output_flow(sk.net, fl4, sk)
+    except OSError:
+        sk.net.mib.ip.OutNoRoutes += 1
+        return None
+
+
+def tcp_v4_send_synack(
+    sk: tcp_sock, dst: Any, req: request_sock, syn_skb: sk_buff | None = None
+) -> int:
+    """Answer a request with SYN-ACK. 0 or an error."""
+    if dst is None:
+        dst = inet_csk_route_req(sk, req)
+        if dst is None:
+            return -1
+    skb = tcp_make_synack(sk, dst, req)
+    if skb is None:
+        return -errno.ENOMEM
+    _send_check(skb, req.inet_rcv_saddr, req.inet_daddr)
+    err = ip_build_and_send_pkt(skb, sk, req.inet_rcv_saddr, req.inet_daddr, req.ireq_opt, req.tos)
+    return 0 if err == 2 else err  # NET_XMIT_CN
+
+
+def tcp_rtx_synack(sk: tcp_sock, req: request_sock) -> int:
+    """net/ipv4/tcp_output.c: the SYN-ACK again."""
+    err = tcp_v4_send_synack(sk, None, req)
+    if not err:
+        sk.net.mib.tcp.RetransSegs += 1
+        sk.net.mib.linux.TCPSynRetrans += 1
+        sk.total_retrans += 1
+    return err
+
+
+def tcp_v4_save_syn(skb: sk_buff) -> bytes:
+    """TCP_SAVE_SYN: IP and TCP header of the SYN."""
+    iph = ip_hdr(skb)
+    return skb_copy_bits(skb, -iph.ihl * 4, iph.ihl * 4 + tcp_hdr(skb).doff * 4)
+
+
+tcp_request_sock_ipv4_ops = SimpleNamespace(
+    mss_clamp=TCP_MSS_DEFAULT,
+    route_req=tcp_v4_route_req,
+    init_seq=tcp_v4_init_seq,
+    init_ts_off=tcp_v4_init_ts_off,
+    cookie_init_seq=cookie_v4_init_sequence,
+    send_synack=tcp_v4_send_synack,
+    save_syn=tcp_v4_save_syn,
+)
+
+
+def tcp_v4_conn_request(sk: tcp_sock, skb: sk_buff) -> int:
+    """A SYN for a listener. Borrows skb."""
+    dst = skb.dst
+    # Never answer a SYN that came by broadcast or multicast.
+    if dst is not None and getattr(dst, "rt_flags", 0) & (RTCF_BROADCAST | RTCF_MULTICAST):
+        sk.net.mib.linux.ListenDrops += 1
+        return 0
+    return tcp_conn_request(sk, skb, tcp_request_sock_ipv4_ops)
+
+
+def tcp_v4_syn_recv_sock(
+    sk: tcp_sock, skb: sk_buff, req: request_sock, dst: Any, req_unhash: request_sock | None
+) -> tcp_sock | None:
+    """The third ACK came: make the child and hash it in the request's place. None: no room."""
+    linux = sk.net.mib.linux
+    if sk_acceptq_is_full(sk):
+        linux.ListenOverflows += 1
+        linux.ListenDrops += 1
+        return None
+    if dst is None:
+        dst = inet_csk_route_req(sk, req)
+        if dst is None:
+            linux.ListenDrops += 1
+            return None
+    newsk = tcp_create_openreq_child(sk, req, skb)
+    newsk.sk_gso_type = SKB_GSO_TCPV4
+    newsk.inet_opt = req.ireq_opt
+    newsk.mc_index = skb.skb_iif
+    newsk.rcv_tos = ip_hdr(skb).tos
+    newsk.icsk_ext_hdr_len = 0
+    newsk.inet_id = sk.net.random.getrandbits(16)
+    newsk.synack_req = req
+    fl4 = newsk.cork.fl4 = flowi4()
+    fl4.daddr, fl4.saddr = req.inet_daddr, req.inet_rcv_saddr
+    sk_setup_caps(newsk, dst)
+    tcp_ca_openreq_child(newsk, dst)
+    tcp_sync_mss(newsk, dst_mtu(dst))
+    newsk.advmss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
+    tcp_initialize_rcv_mss(newsk)
+    if __inet_inherit_port(sk, newsk) < 0:
+        inet_csk_prepare_forced_close(newsk)
+        tcp_v4_kill_child(newsk)
+        return None
+    if not inet_ehash_nolisten(newsk, req_unhash):
+        # Another packet was faster (or the request is gone).
+        inet_csk_prepare_forced_close(newsk)
+        tcp_v4_kill_child(newsk)
+        return None
+    return newsk
+
+
+def tcp_v4_kill_child(newsk: tcp_sock) -> None:
+    """Free a child that was never seen by anyone."""
+    from stack.ipv4.tcp_done import tcp_done
+
+    tcp_done(newsk)
+
+
+def tcp_v4_cookie_check(sk: tcp_sock, skb: sk_buff) -> Any:
+    """An ACK for a listener may carry a SYN cookie: the child it proves, else sk itself."""
+    if not skb.tcp_flags & TCPHDR_SYN:
+        return cookie_v4_check(sk, skb)
+    return sk
+
+
+# --- receive ------------------------------------------------------------------------------
+
+
+def tcp_v4_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
+    """A segment for a socket nobody holds (or its owner works off the backlog). Owns skb."""
+    if sk.sk_state == TCP_ESTABLISHED:
+        tcp_rcv_established(sk, skb)
+        return 0
+    if sk.sk_state == TCP_LISTEN:
+        nsk = tcp_v4_cookie_check(sk, skb)
+        if nsk is None:
+            kfree_skb(skb)
+            return 0
+        if nsk is not sk:
+            if tcp_child_process(sk, nsk, skb):
+                tcp_v4_send_reset(nsk, skb)
+                kfree_skb(skb)
+            return 0
+    reason = tcp_rcv_state_process(sk, skb)
+    if reason:
+        tcp_v4_send_reset(sk, skb)
+        kfree_skb_reason(sk.net, skb, reason)
+    return 0
+
+
+def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:
+    """True when the socket's filter refuses the segment."""
+    return sk.sk_filter is not None and not sk.sk_filter(sk, skb)
+
+
+def tcp_add_backlog(sk: tcp_sock, skb: sk_buff) -> bool:
+    """The socket is owned: keep skb for release_sock. True when there is no room (skb not taken)."""
+    limit = sk.sk_rcvbuf + (sk.sk_sndbuf >> 1) + 65536
+    if sk_add_backlog(sk, skb, limit):
+        sk.net.mib.linux.TCPBacklogDrop += 1
+        return True
+    return False
+
+
+def tcp_v4_rcv(skb: sk_buff) -> int:
+    """inet_protos[IPPROTO_TCP]: a segment came in, data at the TCP header. Takes ownership of skb."""
+    net = skb.dev.net
+    if skb.pkt_type:  # PACKET_HOST
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
+        return 0
+    mib = net.mib.tcp
+    mib.InSegs += max(1, skb.gso_segs)
+    if not tcp_hdr_validate(skb):
+        mib.InErrs += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        return 0
+    iph = ip_hdr(skb)
+    if skb.ip_summed != 1 and (  # CHECKSUM_UNNECESSARY
+        skb_checksum_init(skb, IPPROTO_TCP, iph.saddr, iph.daddr) or skb_checksum_complete(skb)
+    ):
+        mib.InCsumErrors += 1
+        mib.InErrs += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_CSUM)
+        return 0
+    sk = __inet_lookup_skb(net.tcp_hashinfo, skb, net)
+    while True:
+        if sk is None:
+            return tcp_v4_no_socket(net, skb)
+        state = sk.sk_state
+        if state == TCP_TIME_WAIT:
+            tcp_v4_fill_cb(skb)
+            sk = tcp_v4_do_time_wait(net, sk, skb)
+            if sk is None:
+                return 0
+            break
+        if state == TCP_NEW_SYN_RECV:
+            req = sk
+            sk = req.rsk_listener
+            if sk.sk_state != TCP_LISTEN:
+                inet_csk_reqsk_queue_drop_and_put(sk, req)
+                sk = __inet_lookup_skb(net.tcp_hashinfo, skb, net)
+                continue
+            tcp_v4_fill_cb(skb)
+            return tcp_v4_new_syn_recv(sk, skb, req)
+        break
+    if sk.min_ttl and iph.ttl < sk.min_ttl:
+        net.mib.linux.TCPMinTTLDrop += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
+        return 0
+    if not xfrm4_policy_check(sk, 0, skb):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        return 0
+    tcp_v4_fill_cb(skb)
+    if tcp_filter(sk, skb):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+        return 0
+    if sk.sk_state == TCP_LISTEN:
+        return tcp_v4_do_rcv(sk, skb)
+    sk.segs_in += max(1, skb.gso_segs)
+    if not sock_owned_by_user(sk):
+        return tcp_v4_do_rcv(sk, skb)
+    if tcp_add_backlog(sk, skb):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
+    return 0
+
+
+def tcp_v4_new_syn_recv(sk: tcp_sock, skb: sk_buff, req: request_sock) -> int:
+    """A segment for a request of listener sk. Takes ownership of skb."""
+    nsk = tcp_check_req(sk, skb, req)
+    if nsk is None:
+        kfree_skb(skb)
+    elif nsk is sk:
+        return tcp_v4_do_rcv(sk, skb)
+    elif tcp_child_process(sk, nsk, skb):
+        tcp_v4_send_reset(nsk, skb)
+        kfree_skb(skb)
+    return 0
+
+
+def tcp_v4_no_socket(net: Any, skb: sk_buff) -> int:
+    """Nobody has this port: RST (RFC 9293 3.10.7.1)."""
+    if xfrm4_policy_check(None, 0, skb):
+        tcp_v4_fill_cb(skb)
+        tcp_v4_send_reset(None, skb)
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
+    return 0
+
+
+def tcp_v4_do_time_wait(net: Any, tw: inet_timewait_sock, skb: sk_buff) -> Any:
+    """TIME_WAIT: answer and give None; or the listener that takes over a new SYN."""
+    verdict = tcp_timewait_state_process(tw, skb)
+    if verdict == TCP_TW_SYN:
+        saddr, sport, daddr, dport = inet_tuple(skb)
+        sk2 = __inet_lookup_listener(
+            net, net.tcp_hashinfo, skb, saddr, sport, daddr, dport, skb.skb_iif
+        )
+        if sk2 is not None:
+            inet_twsk_deschedule_put(tw)
+            return sk2
+        verdict = TCP_TW_ACK
+        skb.cb = None
+    if verdict == TCP_TW_ACK:
+        tcp_v4_timewait_ack(tw, skb)
+    elif verdict == TCP_TW_RST:
+        tcp_v4_send_reset(tw, skb)
+        inet_twsk_deschedule_put(tw)
+    kfree_skb(skb)
+    return None
+
+
+def tcp_v4_early_demux(skb: sk_buff) -> int:
+    """Find the socket before routing, so that its cached route serves. Data at the TCP header.
+
+    Not entered in tcp_protocol: the input route cache is as quick, and the path stays the one drawn.
+    """
+    net = skb.dev.net
+    if skb.pkt_type or not pskb_may_pull(skb, 20):
+        return 0
+    saddr, sport, daddr, dport = inet_tuple(skb)
+    sk = __inet_lookup_established(net, net.tcp_hashinfo, saddr, sport, daddr, dport, skb.skb_iif)
+    if sk is not None:
+        skb_orphan(skb)
+        skb.sk = sk
+    return 0
+
+
+# --- socket life --------------------------------------------------------------------------
+
+
+def tcp_v4_init_sock(sk: tcp_sock) -> int:
+    """proto.init: a fresh socket."""
+    from stack.ipv4.tcp import tcp_init_sock
+
+    tcp_init_sock(sk)
+    sk.icsk_af_ops = ipv4_specific
+    return 0
+
+
+def tcp_v4_destroy_sock(sk: tcp_sock) -> None:
+    """proto.destroy: timers, queues and port go."""
+    tcp_clear_xmit_timers(sk)
+    tcp_cleanup_congestion_control(sk)
+    tcp_write_queue_purge(sk)
+    tcp_ofo_purge(sk)
+    if sk.icsk_bind_hash is not None:
+        from stack.ipv4.inet_hashtables import inet_put_port
+
+        inet_put_port(sk)
+    sk.saved_syn = None
+    sk.synack_req = None
+
+
+ipv4_specific = inet_connection_sock_af_ops(
+    queue_xmit=ip_queue_xmit,
+    send_check=tcp_v4_send_check,
+    rebuild_header=inet_sk_rebuild_header,
+    conn_request=tcp_v4_conn_request,
+    syn_recv_sock=tcp_v4_syn_recv_sock,
+    send_reset=tcp_v4_send_reset,
+    net_header_len=20,
+    mtu_reduced=tcp_v4_mtu_reduced,
+)
