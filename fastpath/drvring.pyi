@@ -5,7 +5,8 @@ Compiled. `mem` is the host's RAM as in SkbPool. The ring never touches register
 `dma`, `size_bytes`, `next_to_use` and the returned tails to the device.
 """
 
-from typing import Any
+import builtins
+from typing import Any, final
 
 from fastpath.gro import GroTable
 from fastpath.skbuff import SkbPool, sk_buff
@@ -23,6 +24,7 @@ TUCMD_TCP: int  # 0x01
 TUCMD_IP: int  # 0x02
 TUCMD_TSE: int  # 0x04
 
+@final
 class TxRing:
     """Transmit ring of `count` 16-byte descriptors (a multiple of 8)."""
 
@@ -97,6 +99,7 @@ class TxRing:
     def desc(self, index: int) -> bytes:
         """The 16 bytes of a descriptor (diagnosis)."""
 
+@final
 class RxRing:
     """Receive ring with one pool buffer per descriptor."""
 
@@ -146,4 +149,4 @@ class RxRing:
     def reset(self) -> None:
         """Return every buffer to its pool, zero the ring."""
 
-    def desc(self, index: int) -> bytes: ...
+    def desc(self, index: int) -> builtins.bytes: ...

@@ -1,11 +1,14 @@
 """Generic receive offload: merge plain in-order segments of a flow (net/core/gro.c)."""
 
+from typing import final
+
 from fastpath.skbuff import sk_buff
 
 GRO_MERGED: int  # 0: payload moved into a held packet, skb is gone
 GRO_HELD: int  # 2: the table keeps it
 GRO_NORMAL: int  # 3: appended to `out` as it came
 
+@final
 class GroTable:
     """Held packets of up to `max_flows` flows. One per NAPI context."""
 

@@ -7,6 +7,8 @@ host order, MAC addresses `bytes` of 6, IPv6 addresses 128-bit ints. A writable 
 and keeps the low bits that fit.
 """
 
+from typing import final
+
 from fastpath.skbuff import sk_buff
 
 ETH_HLEN: int
@@ -19,11 +21,13 @@ TCP_FLAG_URG: int  # 0x20
 TCP_FLAG_ECE: int  # 0x40
 TCP_FLAG_CWR: int  # 0x80
 
+@final
 class ethhdr:
     h_dest: bytes
     h_source: bytes
     h_proto: int
 
+@final
 class vlan_ethhdr:
     h_dest: bytes
     h_source: bytes
@@ -31,6 +35,7 @@ class vlan_ethhdr:
     h_vlan_TCI: int
     h_vlan_encapsulated_proto: int
 
+@final
 class arphdr:
     """ARP for Ethernet and IPv4 (28 bytes)."""
 
@@ -44,6 +49,7 @@ class arphdr:
     ar_tha: bytes
     ar_tip: int
 
+@final
 class iphdr:
     version: int
     ihl: int
@@ -58,6 +64,7 @@ class iphdr:
     daddr: int
     options: bytes  # read-only: ihl * 4 - 20 bytes
 
+@final
 class ipv6hdr:
     version: int
     priority: int  # traffic class, all 8 bits
@@ -68,6 +75,7 @@ class ipv6hdr:
     saddr: int
     daddr: int
 
+@final
 class icmphdr:
     type: int
     code: int
@@ -78,18 +86,21 @@ class icmphdr:
     gateway: int
     mtu: int
 
+@final
 class igmphdr:
     type: int
     code: int
     csum: int
     group: int
 
+@final
 class udphdr:
     source: int
     dest: int
     len: int
     check: int
 
+@final
 class tcphdr:
     source: int
     dest: int

@@ -7,7 +7,7 @@ and every operation on it raises ValueError. Call with the host's lock held.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, final
 
 from typing_extensions import Buffer
 
@@ -30,6 +30,7 @@ SKB_GSO_UDP_L4: int  # 1 << 17
 MAX_SKB_FRAGS: int  # 1100: a super-packet of 1 MiB and 1460-byte segments fits
 HEADER_UNSET: int  # 0xFFFFFFFF: value of a *_header that was never set
 
+@final
 class SkbPool:
     """`count` buffers of `buf_bytes` carved from host memory; each knows its DMA address.
 
@@ -48,6 +49,7 @@ class SkbPool:
     failures: int  # requests refused because the pool was empty
     dma: int  # bus address of the first buffer
 
+@final
 class sk_buff:
     """One packet: linear head plus fragments; made by alloc_skb/skb_clone/…, never directly."""
 
@@ -307,6 +309,7 @@ def skb_checksum_complete(skb: sk_buff) -> int:
 def skb_postpull_rcsum(skb: sk_buff, data: Buffer) -> None: ...
 
 # -- queues ----------------------------------------------------------------------------------------
+@final
 class sk_buff_head:
     """Doubly linked intrusive list of sk_buffs; holds a Python reference to each member."""
 

@@ -1,5 +1,6 @@
 """The driver-side rings against a device written here in plain Python."""
 
+import os
 import struct
 
 import pytest
@@ -531,3 +532,38 @@ def test_rx_of_any_descriptor_contents_equals_the_twin(data: st.DataObject) -> N
     free_all(out)
     ring.reset()
     assert h.idle()
+
+
+# -- memory shared with somebody else's address space ----------------------------------------------
+def test_rings_and_buffers_in_a_shared_file_at_a_foreign_base() -> None:
+    """What QEMU's memory-backend-file gives: the device has a mapping of its own."""
+    size, base = 4 << 20, 0x1_4000_0000
+    fd = os.memfd_create("guest")
+    os.ftruncate(fd, size)
+    h = Host.__new__(Host)
+    h.mem = HostMemory(size, base=base, fd=fd)
+    h.small, h.pages, h.rx = (SkbPool(h.mem, n, 32) for n in (2048, 32768, 2048))
+    far = Host.__new__(Host)
+    far.mem = HostMemory(size, base=base, fd=fd)  # never allocates, only reads and writes
+    tx = TxRing(h.mem, 16)
+    skb = skb_from_bytes(h.small, b"head")
+    skb_add_data(skb, h.pages, b"x" * 50000, 0, 50000)
+    tx.map(skb)
+    assert base <= tx.dma < base + size
+    assert [d for d, _ in tx_frames(far, tx, 0, tx.next_to_use)] == [b"head" + b"x" * 50000]
+    assert tx.clean() == (1, 50004)
+    ring = RxRing(h.mem, 16, h.rx, 2048)
+    ring.refill()
+    dev = RxDevice(far, ring)
+    frames = [tcp_frame(1 + 100 * i, b"p" * 100, ident=i) for i in range(5)]
+    for f in frames:
+        dev.receive(f)
+    out: list = []
+    gro = GroTable()
+    assert ring.clean(99, out, gro) == 5
+    gro.flush(out)
+    assert [(s.len, s.gso_segs) for s in out] == [(554, 5)]
+    free_all(out)
+    ring.reset()
+    assert h.idle()
+    os.close(fd)
