@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from e1000emu import snapshot
 from e1000emu.eeprom import EepromPort
+from e1000emu.explain import explain
 from e1000emu.filters import Filters
 from e1000emu.flow import FlowControl
 from e1000emu.interrupts import Interrupts
@@ -421,6 +422,10 @@ class Nic:
         }
         out |= {f"misuse_{e.name.replace('-', '_')}": e.count for e in self.misuse.events()}
         return out
+
+    def explain(self) -> list[str]:
+        """Return sentences that say what keeps frames or interrupts back; empty when all moves."""
+        return explain(self)
 
     def state(self) -> bytes:
         """Return a snapshot (versioned); memory, link and clock are not in it."""

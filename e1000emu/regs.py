@@ -199,7 +199,7 @@ _GENERAL = (
     Reg("FCT", 0x0030, "Flow Control Type", "13.4.10", (
         field("FCT", 15, 0, RW, 0x8808, "EtherType of MAC control frames"),
         rsv(31, 16),
-    ), group="flow control"),
+    ), on_write="rx.write_control_type", group="flow control"),
     Reg("VET", 0x0038, "VLAN Ether Type", "13.4.11", (
         field("VET", 15, 0, RW, 0x8100, "tag type recognised and inserted"),
         rsv(31, 16),

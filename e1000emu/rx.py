@@ -52,6 +52,7 @@ class Rx:
         self._held = False
         self._watch_fifo = False
         self._watch_control = False
+        self._control_type = 0
         self.doorbells = 0
         self.batches = 0
 
@@ -116,6 +117,10 @@ class Rx:
         """FCRTL or FCRTH has changed."""
         self._nic.flow.update()
 
+    def write_control_type(self, old: int, new: int) -> None:
+        """FCT: the type of MAC control frames."""
+        self._control_type = new
+
     def watch_fifo(self, on: bool) -> None:
         """Look at the FIFO level after each batch (CTRL.TFCE with a threshold)."""
         self._watch_fifo = on
@@ -123,6 +128,7 @@ class Rx:
     def watch_control(self, on: bool) -> None:
         """Look for MAC control frames in each batch (CTRL.RFCE, promiscuous modes)."""
         self._watch_control = on
+        self._control_type = self._regs.peek(FCT)
 
     # --- the work --------------------------------------------------------------------------------
 
@@ -134,7 +140,7 @@ class Rx:
         nic = self._nic
         engine = self.engine
         if self._watch_control:
-            first = find_mac_control(batch, start, self._regs.peek(FCT))
+            first = find_mac_control(batch, start, self._control_type)
             if first < len(batch):
                 return self._with_control(batch, start, first, hold)
         nic.in_engine = True
@@ -149,7 +155,7 @@ class Rx:
 
     def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
         """Take a batch that has a MAC control frame at `first`: the rare way, frame by frame."""
-        nic, fct, total = self._nic, self._regs.peek(FCT), len(batch)
+        nic, fct, total = self._nic, self._control_type, len(batch)
         part = pool.get()
         while True:
             part.extend(batch, start, first)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from e1000emu import E1000Error, MisuseError
-from e1000emu.clock import VirtualClock
+from e1000emu.clock import RealClock, VirtualClock
+from e1000emu.links import pair
 from e1000emu.memory import host_memory
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import PEER, RX_ON, frame, off, rd, running, wr
 
@@ -318,3 +320,62 @@ def test_forced_speed_and_duplex_show_in_status() -> None:
     assert rd(nic, "STATUS") & 0xC1 == 0
     wr(nic, "CTRL", 0x1800 | 0x40 | 0x100 | 1)
     assert rd(nic, "STATUS") & 0xC1 == 0x41
+
+
+# --- two devices on a cable
+
+
+def plugged(clock: object, end: object, mac: bytes, **options: int) -> tuple[Nic, GuestRings]:
+    ram, dma = host_memory(8 << 20)
+    nic = Nic(
+        memory=dma,
+        irq=RecordingLine(),
+        link=end,  # type: ignore[arg-type]
+        clock=clock,  # type: ignore[arg-type]
+        mac=mac,
+        **options,  # type: ignore[arg-type]
+    )
+    nic.slot.config_write(4, 7, 2)
+    guest = GuestRings(nic.slot, ram)
+    guest.up(mac=mac)
+    return nic, guest
+
+
+def test_frames_cross_a_pair_in_order_and_none_is_lost() -> None:
+    clock = VirtualClock()
+    a, b = pair(clock, queue_frames=64)
+    one, sender = plugged(clock, a, PEER)
+    two, receiver = plugged(clock, b, BENCH_MAC)
+    clock.run_for(2_000_000_000)
+    assert one.link_up
+    assert two.link_up
+    sent = [frame(60 + i % 1400) for i in range(1000)]
+    got = []
+    for i in range(0, 1000, 250):
+        for data in sent[i : i + 250]:
+            sender.post_legacy(data)
+        wr(one, "TDT", sender.tx.next_to_use)
+        for _ in range(20):
+            clock.run_for(1_000_000)
+            got += [f.data for f in receiver.receive()]
+    assert got == sent
+    assert two.stats["MPC"] == two.stats["RNBC"] == 0
+
+
+def test_a_running_real_clock_carries_frames_too() -> None:
+    clock = RealClock()
+    clock.start()
+    try:
+        with clock.lock:
+            a, b = pair(clock)
+            one, sender = plugged(clock, a, PEER, autoneg_ns=1_000_000)
+            two, receiver = plugged(clock, b, BENCH_MAC, autoneg_ns=1_000_000)
+            assert clock.wait(lambda: one.link_up and two.link_up, 20_000_000_000)
+            sender.post_legacy(frame(100))
+            wr(one, "TDT", sender.tx.next_to_use)
+            assert clock.wait(lambda: two.stats["GPRC"] == 1, 20_000_000_000)
+            assert receiver.receive()[0].data == frame(100)
+            one.close()
+            two.close()
+    finally:
+        clock.stop()

@@ -1,0 +1,33 @@
+"""Who offers which port."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from e1000emu import ports
+from e1000emu.clock import RealClock, VirtualClock
+from e1000emu.links import PairEnd
+from e1000emu.nic import Nic
+from e1000emu.pci import Slot
+from e1000emu.testing.recorders import RecordingLine, RecordingLink
+from fastpath.dma import DmaTable
+
+OFFERS = [
+    (ports.LinkPort, Nic),
+    (ports.PciSlot, Slot),
+    (ports.Link, PairEnd),
+    (ports.Link, RecordingLink),
+    (ports.InterruptLine, RecordingLine),
+    (ports.Clock, VirtualClock),
+    (ports.Clock, RealClock),
+    (ports.DmaMemory, DmaTable),
+]
+
+
+@pytest.mark.parametrize(("port", "kind"), OFFERS, ids=lambda c: c.__name__)
+def test_every_method_of_the_port_is_offered(port: type, kind: type) -> None:
+    wanted = [n for n, v in vars(port).items() if inspect.isfunction(v) and n[0] != "_"]
+    have = set(dir(kind)) | set(getattr(kind, "__slots__", ()))
+    assert [n for n in wanted if n not in have] == []
