@@ -30,5 +30,5 @@ cdef class RxSink:
     cdef uint8_t *ring
     cdef uint32_t n, buf_bytes
     cdef uint32_t next, tail_
-    cdef public uint64_t frames, descriptors, bytes, csum_ok, errors
+    cdef public uint64_t frames, descriptors, octets, csum_ok, errors
     cdef uint32_t _reap(self, uint32_t budget) noexcept nogil

@@ -37,7 +37,7 @@ class TxGen:
 class RxSink:
     frames: int
     descriptors: int
-    bytes: int
+    octets: int
     csum_ok: int
     errors: int
     def __init__(self, mem: HostMemory, count: int = 256, buf_bytes: int = 2048) -> None: ...
@@ -52,7 +52,9 @@ class RxSink:
     def reap(self, budget: int = ...) -> int: ...
     def frame(self, back: int = 1) -> bytes: ...
 
-def attach(gen: TxGen | None, tx: TxEngine | None, sink: RxSink | None, rx: RxEngine | None) -> None: ...
+def attach(
+    gen: TxGen | None, tx: TxEngine | None, sink: RxSink | None, rx: RxEngine | None
+) -> None: ...
 def pump(
     gen: TxGen, tx: TxEngine, batch: FrameBatch, rx: RxEngine, sink: RxSink, rounds: int, burst: int
 ) -> int: ...

@@ -192,7 +192,7 @@ cdef class RxSink:
             q = ld64le(d + 8)
             if not q >> 32 & 1:
                 break
-            self.bytes += q & 0xFFFF
+            self.octets += q & 0xFFFF
             if q >> 33 & 1:
                 self.frames += 1
                 if q >> 40 & 0xFF:

@@ -69,7 +69,7 @@ class RxSink:
             self._give(i)
         self.tail = count - 1
         self._next = 0
-        self.frames = self.descriptors = self.bytes = self.csum_ok = self.errors = 0
+        self.frames = self.descriptors = self.octets = self.csum_ok = self.errors = 0
 
     def _give(self, i: int) -> None:
         self.mem.write(self.dma + i * 16, pack("<QQ", self._bufs + i * self.buf_bytes, 0))
@@ -82,7 +82,7 @@ class RxSink:
             _addr, length, _csum, status, errors, _special = unpack("<QHHBBH", raw)
             if not status & 1:
                 break
-            self.bytes += length
+            self.octets += length
             if status & 2:
                 self.frames += 1
                 self.errors += bool(errors)

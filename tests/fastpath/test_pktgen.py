@@ -1,0 +1,133 @@
+"""fastpath.pktgen: generator and sink against their twins, and the whole path ring to ring."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.bench_device import Pair, udp_frame
+from fastpath._ref import pktgen as ref
+from fastpath._ref import rxring as ref_rxring
+from fastpath._ref import txring as ref_txring
+from fastpath._ref.rxfilter import RxFilter as RefFilter
+from fastpath.batch import FrameBatch
+from fastpath.dma import DmaTable, HostMemory
+from fastpath.pktgen import RxSink, TxGen, attach, pump
+from fastpath.regfile import Stats
+from fastpath.rxfilter import RxFilter
+from fastpath.rxring import RxEngine
+from fastpath.txring import TxEngine
+from tests.fastpath.rings import MAC
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.binary(min_size=60, max_size=300), min_size=1, max_size=5),
+    st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=12),
+    st.booleans(),
+)
+def test_generator_equals_reference(frames, steps, offload) -> None:
+    rings = []
+    for module in (TxGen, ref.TxGen):
+        mem = HostMemory(1 << 18)
+        gen = module(mem, 16, 512)
+        gen.load(frames)
+        gen.offload = offload
+        rings.append((mem, gen))
+    for want, done in steps:
+        results = []
+        for mem, gen in rings:
+            posted = gen.post(want)
+            if done:
+                for i in range(16):
+                    mem.write(gen.dma + 16 * i + 12, b"\x01")
+            results.append((posted, gen.reap(), gen.tail, gen.posted, gen.done))
+            results[-1] += (mem.read(gen.dma, 256),)
+        assert results[0] == results[1]
+
+
+def path(reference: bool, frames: list[bytes]) -> tuple:
+    mem = HostMemory(1 << 20)
+    dma = DmaTable()
+    dma.add(mem.base, mem.buffer)
+    if reference:
+        gen, sink = ref.TxGen(mem, 16), ref.RxSink(mem, 16)
+        tx = ref_txring.TxEngine(dma, Stats())
+        address = RefFilter()
+        rx = ref_rxring.RxEngine(dma, Stats(), address)
+    else:
+        gen, sink = TxGen(mem, 16), RxSink(mem, 16)
+        tx = TxEngine(dma, Stats())
+        address = RxFilter()
+        rx = RxEngine(dma, Stats(), address)
+    address.set_ral(0, int.from_bytes(MAC[:4], "little"))
+    address.set_rah(0, 1 << 31 | int.from_bytes(MAC[4:], "little"))
+    gen.load(frames)
+    tx.tctl, rx.rctl, rx.rxcsum = 2, 2 | 1 << 15, 0x300
+    (ref.attach if reference else attach)(gen, tx, sink, rx)
+    moved = (ref.pump if reference else pump)(gen, tx, FrameBatch(), rx, sink, 7, 5)
+    return (
+        moved,
+        (sink.frames, sink.descriptors, sink.octets, sink.csum_ok, sink.errors),
+        (gen.posted, gen.done),
+        tx.stats.as_dict(),
+        rx.stats.as_dict(),
+        mem.read(0, 1 << 20),
+    )
+
+
+@pytest.mark.parametrize("size", [60, 300, 1514])
+def test_pump_equals_reference(size: int) -> None:
+    frames = [udp_frame(size), bytes(6) + udp_frame(size)[6:]]
+    ours, twin = path(False, frames), path(True, frames)
+    assert ours[:-1] == twin[:-1]
+    assert ours[-1] == twin[-1]
+    assert ours[0] == 35
+
+
+def test_benchmark_pair_verifies_every_frame() -> None:
+    pair = Pair(60)
+    pair.measure(1000)
+    assert pair.sink.csum_ok == pair.sink.frames > 1000
+    assert pair.rx.stats["GPRC"] == pair.tx.stats["GPTC"]
+
+
+def test_bad_arguments_are_refused() -> None:
+    mem = HostMemory(8 << 20)
+    for count, size in ((7, 2048), (12, 2048), (8192, 64), (16, 10), (16, 1 << 20)):
+        with pytest.raises(ValueError, match="need"):
+            TxGen(mem, count, size)
+        with pytest.raises(ValueError, match="need"):
+            RxSink(mem, count, size)
+    with pytest.raises(ValueError, match="no frame"):
+        TxGen(mem).load([])
+    with pytest.raises(ValueError, match="buffers hold"):
+        TxGen(mem).load([bytes(4096)])
+
+
+def test_regions_stay_while_an_engine_runs_in_another_thread() -> None:
+    pair = Pair(1514)
+    extra = bytearray(4096)
+    refused = 0
+    done = threading.Event()
+
+    def work() -> None:
+        for _ in range(20):
+            pair.measure(20_000)
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not done.is_set():
+        try:
+            pair.tx.dma.add(1 << 40, extra)
+            pair.tx.dma.remove(1 << 40, 4096)
+        except BufferError:
+            refused += 1
+        done.wait(0.001)
+    thread.join()
+    assert pair.sink.errors == 0
+    assert refused >= 0
