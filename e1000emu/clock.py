@@ -511,7 +511,7 @@ class RealClock(_EventQueue):
                     return bool(cond())
                 if self.error is not None:
                     raise ClockError("the clock's thread ended by an exception") from self.error
-                if self._owner is None or self._owner == me:
+                if self._owner == me or (self._owner is None and self._thread is None):
                     led = True
                     self._run_once(left)
                 else:
@@ -597,7 +597,10 @@ class RealClock(_EventQueue):
         with self.lock:
             try:
                 while not self._stop:
-                    self._run_once(None)
+                    if self._owner is None:
+                        self._run_once(None)
+                    else:  # a thread that waits leads the loop, as it began before this one ran
+                        self._cond.wait()
             except BaseException as exc:
                 self.error = exc
                 raise
@@ -612,8 +615,12 @@ class RealClock(_EventQueue):
         self._stop = True
         self._interrupt()
         if thread is not threading.current_thread():
+            with self.lock:
+                self._cond.notify_all()
             thread.join()
-        self._thread = None
+        with self.lock:
+            self._thread = None
+            self._cond.notify_all()  # who sleeps runs the loop from now on
 
     def run(self, until: Callable[[], bool] | None = None, timeout_ns: int | None = None) -> bool:
         """Run the loop in this thread until `until()` holds, `timeout_ns` passes or `stop`."""
