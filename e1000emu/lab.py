@@ -60,7 +60,7 @@ def add_nic(
         if dev is None:
             raise OSError(f"{host.name}: no driver took the {model}")
         nics[dev.name] = nic
-        host.on_close(lambda: _unplug(link))
+        host.on_closed(lambda: _unplug(link))
     host.ifconfig(dev.name, addr, up=up or None, mtu=mtu)
     if up and wait and not host.wait_carrier(dev.name):
         raise OSError(f"{host.name}: {dev.name} has no link")

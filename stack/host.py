@@ -138,6 +138,7 @@ class Host:
         self.hostname = name
         self.arp_tbl: Any = None
         self._on_close: list[Any] = []
+        self._on_closed: list[Any] = []
         with self.lock:
             irq_init(self)
             softirq_init(self)
@@ -288,14 +289,21 @@ class Host:
     # --- end ------------------------------------------------------------------------------------
 
     def on_close(self, fn: Any) -> None:
-        """Have `fn()` called by `close`, last registered first."""
+        """Have `fn()` called when `close` begins, last registered first: interfaces still work."""
         self._on_close.append(fn)
+
+    def on_closed(self, fn: Any) -> None:
+        """Have `fn()` called when `close` ends, last registered first: interfaces are gone."""
+        self._on_closed.append(fn)
 
     def close(self) -> None:
         """Close every socket and interface, stop every timer, free every packet. Idempotent."""
         if self.closed:
             return
         with self.lock:
+            for fn in reversed(self._on_close):
+                fn()
+            self._on_close.clear()
             bus = getattr(self, "pci", None)
             if bus is not None:
                 from stack.core.pci import pci_stop_and_remove_bus_device
@@ -316,9 +324,9 @@ class Host:
             sd.poll_list.clear()
             self.timers.close()
             self.timers_deferrable.close()
-            for fn in reversed(self._on_close):
+            for fn in reversed(self._on_closed):
                 fn()
-            self._on_close.clear()
+            self._on_closed.clear()
 
     def __enter__(self) -> Host:
         return self
