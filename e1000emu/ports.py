@@ -80,7 +80,7 @@ class Clock(Protocol):
     def call_soon(self, fn: Callable[[], None]) -> None:
         """Run `fn` after the current event at the same time, in the order of the calls."""
 
-    def cancel(self, handle: TimerHandle) -> None:
+    def cancel(self, handle: Any) -> None:
         """Forget a pending call."""
 
     def add_reader(self, fd: int, fn: Callable[[], None]) -> None:
@@ -116,8 +116,13 @@ class LinkPort(Protocol):
 class Link(Protocol):
     """What a NIC plugs into: batches of frames both ways, and a carrier."""
 
-    carrier: bool
-    speed_mbps: int
+    @property
+    def carrier(self) -> bool:
+        """The far end is there."""
+
+    @property
+    def speed_mbps(self) -> int:
+        """The best speed that the far end offers."""
 
     def attach(self, port: LinkPort) -> None:
         """Plug `port` in; carrier changes reach it from now on."""

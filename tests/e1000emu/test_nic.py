@@ -231,7 +231,7 @@ def test_bad_model_and_mac_are_refused() -> None:
                 irq=RecordingLine(),
                 link=RecordingLink(),
                 clock=VirtualClock(),
-                **bad,  # type: ignore[arg-type]
+                **bad,
             )
 
 
