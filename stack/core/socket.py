@@ -1,0 +1,593 @@
+"""The BSD layer: descriptors, struct socket, and one sys_* function per call (net/socket.c).
+
+Call every function with the host's lock held. Addresses are (host-order address, port). Blocking
+calls sleep on the host's clock; a non-blocking one raises BlockingIOError.
+"""
+
+from __future__ import annotations
+
+import errno
+from heapq import heappop, heappush
+from typing import Any
+
+from stack.core.iov import msghdr
+from stack.core.netfilter import new_nf_hooks
+from stack.core.sock import os_error
+from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
+from stack.core.uapi import (
+    FIONBIO,
+    MSG_DONTWAIT,
+    MSG_WAITFORONE,
+    NPROTO,
+    O_NONBLOCK,
+    POLLERR,
+    POLLHUP,
+    POLLNVAL,
+    SIOCGSTAMP,
+    SOCK_CLOEXEC,
+    SOCK_MAX,
+    SOCK_NONBLOCK,
+    SOCK_TYPE_MASK,
+    SOL_SOCKET,
+    SS_UNCONNECTED,
+)
+
+NR_OPEN = 1 << 16
+UIO_MAXIOV = 1024
+
+
+class socket:
+    """struct socket: what a descriptor refers to."""
+
+    __slots__ = ("file", "flags", "net", "ops", "sk", "state", "type")
+
+    def __init__(self, net: Any) -> None:
+        self.net = net
+        self.state = SS_UNCONNECTED
+        self.type = 0
+        self.flags = 0
+        self.ops: Any = None
+        self.sk: Any = None
+        self.file: socket_file | None = None
+
+
+class socket_file:
+    """struct file of a socket: open-file flags and the number of descriptors that share it."""
+
+    __slots__ = ("f_count", "f_flags", "private_data")
+
+    def __init__(self, sock: socket, flags: int) -> None:
+        self.private_data = sock
+        self.f_flags = flags
+        self.f_count = 1
+
+
+class files_struct:
+    """The descriptor table of a host (one process per host). Lowest free number first."""
+
+    __slots__ = ("fd", "free", "next_fd")
+
+    def __init__(self) -> None:
+        self.fd: dict[int, socket] = {}
+        self.free: list[int] = []
+        self.next_fd = 3  # 0, 1 and 2 are a process's standard streams
+
+    def install(self, sock: socket) -> int:
+        """fs/file.c: get_unused_fd and fd_install. Raises: OSError EMFILE."""
+        if self.free:
+            fd = heappop(self.free)
+        else:
+            if self.next_fd >= NR_OPEN:
+                raise OSError(errno.EMFILE, "too many open sockets")
+            fd = self.next_fd
+            self.next_fd += 1
+        self.fd[fd] = sock
+        return fd
+
+    def remove(self, fd: int) -> socket | None:
+        """fs/file.c: close_fd; None when it was not open."""
+        sock = self.fd.pop(fd, None)
+        if sock is not None:
+            heappush(self.free, fd)
+        return sock
+
+
+def security_sock_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
+    """security/security.c: may this message be sent? No security module is loaded: 0, yes."""
+    return 0
+
+
+def security_sock_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
+    """security/security.c: may a message be received? No security module is loaded: 0, yes."""
+    return 0
+
+
+security_socket_sendmsg = security_sock_sendmsg
+security_socket_recvmsg = security_sock_recvmsg
+
+
+# --- objects and descriptors ---------------------------------------------------------------
+
+
+def sock_init(net: Any) -> None:
+    """net/socket.c: the tables every family needs."""
+    net.fdtable = files_struct()
+    net.net_families = [None] * NPROTO
+    net.proto_list = []
+    net.prot_mem = {}
+    net.sock_cookie = 0
+    net.nf_hooks = new_nf_hooks()
+
+
+def sock_register(net: Any, ops: Any) -> int:
+    """net/socket.c: add an address family. 0 or -EEXIST."""
+    if net.net_families[ops.family] is not None:
+        return -errno.EEXIST
+    net.net_families[ops.family] = ops
+    return 0
+
+
+def sock_unregister(net: Any, family: int) -> None:
+    """net/socket.c"""
+    net.net_families[family] = None
+
+
+def sock_alloc(net: Any) -> socket:
+    """net/socket.c: an unconnected socket without family or protocol."""
+    return socket(net)
+
+
+def sock_create(net: Any, family: int, type: int, protocol: int) -> socket:  # noqa: A002
+    """net/socket.c: a socket made by its family. Raises: OSError EAFNOSUPPORT, EINVAL, ..."""
+    return __sock_create(net, family, type, protocol, False)
+
+
+def sock_create_kern(net: Any, family: int, type: int, protocol: int) -> socket:  # noqa: A002
+    """net/socket.c: the same for the host's own use."""
+    return __sock_create(net, family, type, protocol, True)
+
+
+def __sock_create(
+    net: Any,
+    family: int,
+    type: int,  # noqa: A002
+    protocol: int,
+    kern: bool,
+) -> socket:
+    """net/socket.c"""
+    if not 0 <= family < NPROTO:
+        raise OSError(errno.EAFNOSUPPORT, f"address family {family} is not supported")
+    if not 0 <= type < SOCK_MAX:
+        raise OSError(errno.EINVAL, f"socket type {type} does not exist")
+    pf = net.net_families[family]
+    if pf is None:
+        raise OSError(errno.EAFNOSUPPORT, f"address family {family} is not supported")
+    sock = sock_alloc(net)
+    sock.type = type
+    pf.create(net, sock, protocol, kern)
+    return sock
+
+
+def sock_alloc_file(sock: socket, flags: int) -> socket_file:
+    """net/socket.c"""
+    sock.file = file = socket_file(sock, flags)
+    return file
+
+
+def sock_map_fd(sock: socket, flags: int) -> int:
+    """net/socket.c: give the socket a descriptor. Raises: OSError EMFILE."""
+    sock_alloc_file(sock, flags)
+    try:
+        return sock.net.fdtable.install(sock)
+    except OSError:
+        sock_release(sock)
+        raise
+
+
+get_fd = sock_map_fd
+
+
+def sockfd_lookup(net: Any, fd: int) -> socket:
+    """net/socket.c: the socket of a descriptor. Raises: OSError EBADF."""
+    sock = net.fdtable.fd.get(fd)
+    if sock is None:
+        raise OSError(errno.EBADF, f"{fd} is not an open socket")
+    return sock
+
+
+sockfd_lookup_light = sock_fd_lookup = sockfd_lookup
+
+
+def sockfd_put(sock: socket) -> None:
+    """include/linux/net.h: reference counts are Python's; kept for the map."""
+
+
+def sock_release(sock: socket) -> None:
+    """net/socket.c: end of a socket."""
+    __sock_release(sock)
+
+
+def __sock_release(sock: socket) -> None:
+    """net/socket.c: ops->release, once."""
+    ops = sock.ops
+    if ops is not None:
+        sock.ops = None
+        ops.release(sock)
+    sock.file = None
+
+
+def sock_close(net: Any, file: socket_file) -> int:
+    """net/socket.c: the last descriptor of an open file was closed."""
+    __sock_release(file.private_data)
+    return 0
+
+
+def move_addr_to_kernel(addr: Any) -> Any:
+    """net/socket.c: check the shape of an application's address. Raises: OSError EINVAL."""
+    if addr is not None and (not isinstance(addr, tuple) or len(addr) < 2):
+        raise OSError(errno.EINVAL, f"{addr!r} is not (address, port)")
+    return addr
+
+
+# --- the two funnels -----------------------------------------------------------------------
+
+
+def sock_sendmsg(sock: socket, msg: msghdr) -> int:
+    """net/socket.c: send what msg's iterator holds. Returns bytes sent. Raises: OSError."""
+    return __sock_sendmsg(sock, msg)
+
+
+def __sock_sendmsg(sock: socket, msg: msghdr) -> int:
+    """net/socket.c: every sending call meets here; security first."""
+    size = msg.count
+    err = security_sock_sendmsg(sock, msg, size)
+    if err:
+        raise os_error(err)
+    return sock.ops.sendmsg(sock, msg, size)
+
+
+def sock_sendmsg_nosec(sock: socket, msg: msghdr) -> int:
+    """net/socket.c: past the security check."""
+    return sock.ops.sendmsg(sock, msg, msg.count)
+
+
+def sock_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
+    """net/socket.c: receive into msg's buffers. Returns bytes received. Raises: OSError."""
+    return __sock_recvmsg(sock, msg, flags)
+
+
+def __sock_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
+    """net/socket.c: every receiving call meets here; security first."""
+    size = msg.count
+    err = security_sock_recvmsg(sock, msg, size, flags)
+    if err:
+        raise os_error(err)
+    return sock.ops.recvmsg(sock, msg, size, flags)
+
+
+def sock_recvmsg_nosec(sock: socket, msg: msghdr, flags: int) -> int:
+    """net/socket.c: past the security check."""
+    return sock.ops.recvmsg(sock, msg, msg.count, flags)
+
+
+# --- the calls -----------------------------------------------------------------------------
+
+
+def sys_socket(net: Any, family: int, type: int, protocol: int = 0) -> int:  # noqa: A002
+    """socket(2): a descriptor. `type` may carry SOCK_NONBLOCK, SOCK_CLOEXEC. Raises: OSError."""
+    flags = type & ~SOCK_TYPE_MASK
+    if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
+        raise OSError(errno.EINVAL, f"unknown socket type flags {flags:#o}")
+    sock = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
+    return sock_map_fd(sock, flags & (SOCK_CLOEXEC | O_NONBLOCK))
+
+
+def sys_socketpair(net: Any, family: int, type: int, protocol: int = 0) -> Any:  # noqa: A002
+    """socketpair(2). Raises: OSError EOPNOTSUPP for families without it."""
+    flags = type & ~SOCK_TYPE_MASK
+    one = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
+    two = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
+    try:
+        one.ops.socketpair(one, two)
+    except OSError:
+        sock_release(one)
+        sock_release(two)
+        raise
+    return sock_map_fd(one, flags), sock_map_fd(two, flags)
+
+
+def sys_bind(net: Any, fd: int, addr: Any) -> None:
+    """bind(2). Raises: OSError EBADF, EADDRINUSE, EADDRNOTAVAIL, EINVAL, EACCES."""
+    sock = sockfd_lookup(net, fd)
+    sock.ops.bind(sock, move_addr_to_kernel(addr), 16)
+
+
+def sys_listen(net: Any, fd: int, backlog: int) -> None:
+    """listen(2). Raises: OSError EBADF, EINVAL, EOPNOTSUPP, EADDRINUSE."""
+    sock = sockfd_lookup(net, fd)
+    somaxconn = net.sysctl.somaxconn
+    sock.ops.listen(sock, somaxconn if not 0 <= backlog <= somaxconn else backlog)
+
+
+def sys_accept(net: Any, fd: int) -> tuple[int, Any]:
+    """accept(2): (descriptor, peer's address). Raises: OSError EAGAIN, EINVAL, EOPNOTSUPP."""
+    return sys_accept4(net, fd, 0)
+
+
+def sys_accept4(net: Any, fd: int, flags: int) -> tuple[int, Any]:
+    """accept4(2): flags SOCK_NONBLOCK, SOCK_CLOEXEC."""
+    if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
+        raise OSError(errno.EINVAL, f"unknown flags {flags:#o}")
+    sock = sockfd_lookup(net, fd)
+    newsock = sock_alloc(net)
+    newsock.type = sock.type
+    ops = newsock.ops = sock.ops
+    file = sock.file
+    try:
+        ops.accept(sock, newsock, file.f_flags if file is not None else 0)
+    except BaseException:
+        newsock.ops = None
+        raise
+    newfd = sock_map_fd(newsock, flags)
+    try:
+        addr = ops.getname(newsock, None, 16, 2)
+    except OSError:
+        sys_close(net, newfd)
+        raise OSError(errno.ECONNABORTED, "the connection ended before it was accepted") from None
+    return newfd, addr
+
+
+def sys_connect(net: Any, fd: int, addr: Any) -> None:
+    """connect(2); addr None dissolves a datagram association. Raises: OSError, BlockingIOError."""
+    sock = sockfd_lookup(net, fd)
+    file = sock.file
+    sock.ops.connect(sock, move_addr_to_kernel(addr), 16, file.f_flags if file is not None else 0)
+
+
+def sys_send(net: Any, fd: int, buf: Any, flags: int = 0) -> int:
+    """send(2). Raises: OSError, BlockingIOError."""
+    return sys_sendto(net, fd, buf, flags, None)
+
+
+def sys_sendto(net: Any, fd: int, buf: Any, flags: int = 0, addr: Any = None) -> int:
+    """sendto(2): bytes sent. Raises: OSError, BlockingIOError."""
+    sock = sockfd_lookup(net, fd)
+    if addr is not None:
+        addr = move_addr_to_kernel(addr)
+    file = sock.file
+    if file is not None and file.f_flags & O_NONBLOCK:
+        flags |= MSG_DONTWAIT
+    return sock_sendmsg(sock, msghdr(addr, buf, None, flags))
+
+
+def sys_sendmsg(net: Any, fd: int, msg: msghdr, flags: int = 0) -> int:
+    """sendmsg(2): msg with name, buffers and control messages. Raises: OSError."""
+    return ___sys_sendmsg(sockfd_lookup(net, fd), msg, flags)
+
+
+def ___sys_sendmsg(sock: socket, msg: msghdr, flags: int) -> int:
+    """net/socket.c: with the socket looked up."""
+    move_addr_to_kernel(msg.msg_name)
+    file = sock.file
+    if file is not None and file.f_flags & O_NONBLOCK:
+        flags |= MSG_DONTWAIT
+    msg.msg_flags = flags
+    return sock_sendmsg(sock, msg)
+
+
+def sys_sendmmsg(net: Any, fd: int, msgs: list[msghdr], flags: int = 0) -> int:
+    """sendmmsg(2): how many messages went; an error counts only when the first failed."""
+    sock = sockfd_lookup(net, fd)
+    done = 0
+    for msg in msgs[:UIO_MAXIOV]:
+        try:
+            ___sys_sendmsg(sock, msg, flags)
+        except OSError:
+            if not done:
+                raise
+            break
+        done += 1
+    return done
+
+
+def sys_recv(net: Any, fd: int, buf: Any, flags: int = 0) -> int:
+    """recv(2) into `buf`: bytes received. Raises: OSError, BlockingIOError."""
+    return sys_recvfrom(net, fd, buf, flags)[0]
+
+
+def sys_recvfrom(net: Any, fd: int, buf: Any, flags: int = 0) -> tuple[int, Any]:
+    """recvfrom(2) into `buf`: (bytes, sender's address or None). Raises: OSError."""
+    sock = sockfd_lookup(net, fd)
+    file = sock.file
+    if file is not None and file.f_flags & O_NONBLOCK:
+        flags |= MSG_DONTWAIT
+    msg = msghdr(None, buf)
+    n = sock_recvmsg(sock, msg, flags)
+    return n, msg.msg_name
+
+
+def sys_recvmsg(net: Any, fd: int, msg: msghdr, flags: int = 0) -> int:
+    """recvmsg(2): fills msg's buffers, name, control messages and flags. Returns bytes."""
+    return ___sys_recvmsg(sockfd_lookup(net, fd), msg, flags)
+
+
+sys_receivemsg = sys_recvmsg  # kernel-flow.md: the old spelling
+
+
+def ___sys_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
+    """net/socket.c: with the socket looked up."""
+    file = sock.file
+    if file is not None and file.f_flags & O_NONBLOCK:
+        flags |= MSG_DONTWAIT
+    msg.msg_flags = 0
+    msg.msg_name = None
+    return sock_recvmsg(sock, msg, flags)
+
+
+def sys_recvmmsg(
+    net: Any, fd: int, msgs: list[msghdr], flags: int = 0, timeout_ns: int | None = None
+) -> list[int]:
+    """recvmmsg(2): the lengths of the messages received, one per msghdr used.
+
+    `timeout_ns` is looked at between messages only, as on Linux. Raises: OSError for the first.
+    """
+    sock = sockfd_lookup(net, fd)
+    end = None if timeout_ns is None else net.clock.now_ns() + timeout_ns
+    lengths: list[int] = []
+    for msg in msgs[:UIO_MAXIOV]:
+        try:
+            lengths.append(___sys_recvmsg(sock, msg, flags & ~MSG_WAITFORONE))
+        except OSError as exc:
+            if not lengths:
+                raise
+            if not isinstance(exc, BlockingIOError) and sock.sk is not None:
+                sock.sk.sk_err = exc.errno or 0
+            break
+        if flags & MSG_WAITFORONE:
+            flags |= MSG_DONTWAIT
+        if end is not None and net.clock.now_ns() >= end:
+            break
+    return lengths
+
+
+def sys_getsockname(net: Any, fd: int) -> Any:
+    """getsockname(2). Raises: OSError EBADF."""
+    sock = sockfd_lookup(net, fd)
+    return sock.ops.getname(sock, None, 16, 0)
+
+
+def sys_getpeername(net: Any, fd: int) -> Any:
+    """getpeername(2). Raises: OSError ENOTCONN."""
+    sock = sockfd_lookup(net, fd)
+    return sock.ops.getname(sock, None, 16, 1)
+
+
+def sys_setsockopt(net: Any, fd: int, level: int, optname: int, optval: Any) -> None:
+    """setsockopt(2): `optval` an int or the bytes of the option's struct. Raises: OSError."""
+    sock = sockfd_lookup(net, fd)
+    if level == SOL_SOCKET:
+        sock_setsockopt(sock, level, optname, optval)
+    else:
+        sock.ops.setsockopt(sock, level, optname, optval)
+
+
+def sys_getsockopt(net: Any, fd: int, level: int, optname: int, optlen: int = 0) -> Any:
+    """getsockopt(2): an int (bytes for structs), or at most `optlen` bytes. Raises: OSError."""
+    sock = sockfd_lookup(net, fd)
+    if level == SOL_SOCKET:
+        value = sock_getsockopt(sock, level, optname)
+    else:
+        value = sock.ops.getsockopt(sock, level, optname)
+    return pack_opt(value, optlen) if optlen else value
+
+
+def sys_shutdown(net: Any, fd: int, how: int) -> None:
+    """shutdown(2). Raises: OSError EBADF, EINVAL, ENOTCONN."""
+    sock = sockfd_lookup(net, fd)
+    sock.ops.shutdown(sock, how)
+    sockfd_put(sock)
+
+
+def sys_close(net: Any, fd: int) -> None:
+    """close(2). Raises: OSError EBADF."""
+    sock = net.fdtable.remove(fd)
+    if sock is None:
+        raise OSError(errno.EBADF, f"{fd} is not an open socket")
+    file = sock.file
+    if file is None:
+        return
+    file.f_count -= 1
+    if not file.f_count:
+        sock_close(net, file)
+
+
+def sys_dup(net: Any, fd: int) -> int:
+    """dup(2): another descriptor of the same open socket. Raises: OSError EBADF, EMFILE."""
+    sock = sockfd_lookup(net, fd)
+    new = net.fdtable.install(sock)
+    if sock.file is not None:
+        sock.file.f_count += 1
+    return new
+
+
+def sys_set_nonblocking(net: Any, fd: int, on: bool) -> None:
+    """fcntl(F_SETFL) of O_NONBLOCK. Raises: OSError EBADF."""
+    file = sockfd_lookup(net, fd).file
+    assert file is not None
+    if on:
+        file.f_flags |= O_NONBLOCK
+    else:
+        file.f_flags &= ~O_NONBLOCK
+
+
+def sys_ioctl(net: Any, fd: int, cmd: int, arg: Any = None) -> Any:
+    """ioctl(2): FIONBIO, SIOCGSTAMP, else the family's and protocol's. Raises: OSError ENOTTY."""
+    sock = sockfd_lookup(net, fd)
+    if cmd == FIONBIO:
+        sys_set_nonblocking(net, fd, bool(arg))
+        return 0
+    if cmd == SIOCGSTAMP:
+        stamp = sock.sk.sk_stamp_ns
+        if stamp < 0:
+            raise OSError(errno.ENOENT, "no packet was received yet")
+        return divmod(stamp // 1000, 1_000_000)
+    return sock.ops.ioctl(sock, cmd, arg)
+
+
+# --- poll ----------------------------------------------------------------------------------
+
+
+def sock_poll(sock: socket, wait: Any = None) -> int:
+    """net/socket.c: POLL* bits of a socket; `wait` is added to its wait queue."""
+    return sock.ops.poll(sock.file, sock, wait)
+
+
+def sys_poll_one(net: Any, fd: int) -> int:
+    """poll(2) of one descriptor without waiting: its POLL* bits. Raises: OSError EBADF."""
+    return sock_poll(sockfd_lookup(net, fd))
+
+
+def sys_poll(
+    net: Any, fds: list[tuple[int, int]], timeout_ns: int | None = None
+) -> list[tuple[int, int]]:
+    """poll(2): [(fd, wanted)] to [(fd, bits)] of the ready ones; timeout None waits for ever."""
+
+    def ready() -> list[tuple[int, int]]:
+        out = []
+        for fd, wanted in fds:
+            sock = net.fdtable.fd.get(fd)
+            bits = POLLNVAL if sock is None else sock_poll(sock) & (wanted | POLLERR | POLLHUP)
+            if bits:
+                out.append((fd, bits))
+        return out
+
+    found = ready()
+    if found or timeout_ns == 0:
+        return found
+    clock = net.clock
+    queues = []
+    for fd, _ in fds:
+        sock = net.fdtable.fd.get(fd)
+        if sock is not None:
+            sock.sk.sk_wq.add(clock.wake)
+            queues.append(sock.sk.sk_wq)
+    try:
+        clock.wait(lambda: bool(ready()), timeout_ns)
+    finally:
+        for queue in queues:
+            queue.remove(clock.wake)
+    return ready()
+
+
+def sock_close_all(net: Any) -> None:
+    """The process ends: every descriptor is closed."""
+    for fd in sorted(net.fdtable.fd):
+        sys_close(net, fd)
+
+
+def socki_lookup(file: socket_file) -> socket:
+    """net/socket.c SOCKET_I: the socket of an open file."""
+    return file.private_data
+
+
+SOCKET_I = socki_lookup
