@@ -177,7 +177,8 @@ def e1000_setup_rctl(adapter: e1000_adapter) -> None:
     rctl |= RX_BUFFER_SIZE_BITS[adapter.rx_buffer_len]
     if netdev.features & NETIF_F_RXFCS:
         rctl &= ~d.E1000_RCTL_SECRC
-    if netdev.features & NETIF_F_RXALL:
+    adapter.rx_all = bool(netdev.features & NETIF_F_RXALL)
+    if adapter.rx_all:
         # Keep bad frames and pause frames; let no filter but the address judge.
         rctl |= d.E1000_RCTL_SBP | d.E1000_RCTL_BAM | d.E1000_RCTL_PMCF
         rctl &= ~(d.E1000_RCTL_VFE | d.E1000_RCTL_DPF | d.E1000_RCTL_CFIEN)

@@ -73,13 +73,12 @@ class E1000HwError(Exception):
 class e1000_eeprom_info:
     """What `e1000_init_eeprom_params` found out (e1000_hw.h)."""
 
-    __slots__ = ("address_bits", "delay_usec", "opcode_bits", "word_size")
+    __slots__ = ("address_bits", "opcode_bits", "word_size")
 
     def __init__(self) -> None:
         self.word_size = 64
         self.opcode_bits = 3
         self.address_bits = 6
-        self.delay_usec = 50
 
 
 class e1000_phy_info:
@@ -230,6 +229,8 @@ class e1000_hw_stats:
 
         def __getattr__(self, name: str) -> int: ...
 
+        def __setattr__(self, name: str, value: int) -> None: ...
+
 
 class e1000_adapter:
     """The driver's private part of a net_device (struct e1000_adapter)."""
@@ -270,6 +271,7 @@ class e1000_adapter:
         "reset_task",
         "restart_queue",
         "rx_abs_int_delay",
+        "rx_all",
         "rx_buffer_len",
         "rx_bytes_seen",
         "rx_csum",
@@ -281,6 +283,7 @@ class e1000_adapter:
         "rx_pool",
         "rx_ring",
         "rx_ring_count",
+        "rx_vlan_strip",
         "smartspeed",
         "stats",
         "test_icr",
@@ -344,6 +347,8 @@ class e1000_adapter:
         self.total_rx_bytes = 0
         self.total_rx_packets = 0
         self.rx_csum = True
+        self.rx_vlan_strip = True
+        self.rx_all = False
         self.rx_frames_seen = 0
         self.rx_bytes_seen = 0
         self.rx_csum_good_seen = 0

@@ -93,7 +93,8 @@ def e1000_vlan_mode(netdev: net_device, features: int) -> None:
     """e1000_main.c: CTRL.VME: strip and insert tags in hardware, or leave them in the frame."""
     adapter: e1000_adapter = netdev.priv
     ctrl = er32(adapter.hw, d.E1000_CTRL) & ~d.E1000_CTRL_VME
-    if features & NETIF_F_HW_VLAN_CTAG_RX:
+    adapter.rx_vlan_strip = bool(features & NETIF_F_HW_VLAN_CTAG_RX)
+    if adapter.rx_vlan_strip:
         ctrl |= d.E1000_CTRL_VME
     ew32(adapter.hw, d.E1000_CTRL, ctrl)
 

@@ -36,8 +36,6 @@ from stack.core.irq import IRQ_HANDLED, IRQ_NONE
 from stack.core.netdevice import (
     NETDEV_TX_BUSY,
     NETDEV_TX_OK,
-    NETIF_F_HW_VLAN_CTAG_RX,
-    NETIF_F_RXALL,
     napi_struct,
     net_device,
     netif_carrier_ok,
@@ -203,15 +201,9 @@ def e1000_clean_rx_irq(adapter: e1000_adapter, budget: int) -> int:
     ring, gro = adapter.rx_ring, adapter.gro
     skbs: list[sk_buff] = []
     weight = adapter.fp_weight
-    features = adapter.netdev.features
+    # The FCS is not cut off here: the device strips it (SECRC).
     frames = ring.clean(
-        weight,
-        skbs,
-        gro,
-        adapter.rx_csum,
-        bool(features & NETIF_F_HW_VLAN_CTAG_RX),
-        False,  # SECRC: the device strips the FCS
-        bool(features & NETIF_F_RXALL),
+        weight, skbs, gro, adapter.rx_csum, adapter.rx_vlan_strip, False, adapter.rx_all
     )
     more = frames >= weight
     if gro is not None and not more and gro.held:

@@ -79,13 +79,26 @@ class Machine:
 
 
 def plug(
-    clock: VirtualClock, link: Any, *, name: str = "a", mac: bytes = MAC_A, **params: int
+    clock: Any,
+    link: Any,
+    *,
+    name: str = "a",
+    mac: bytes = MAC_A,
+    autoneg_ns: int = SECOND,
+    **params: int,
 ) -> Machine:
     """Build a machine whose interface exists and is down."""
     from stack.drivers.e1000.main import e1000_init_module
 
     host = Host(name, clock=clock, inet=False, drivers=False)
-    nic = Nic(memory=host.dma_table(), irq=host.irq_line(10), link=link, clock=clock, mac=mac)
+    nic = Nic(
+        memory=host.dma_table(),
+        irq=host.irq_line(10),
+        link=link,
+        clock=clock,
+        mac=mac,
+        autoneg_ns=autoneg_ns,
+    )
     e1000_init_module(host, **params)
     dev = host.pci_add(nic.slot, irq=10)
     assert dev is not None
