@@ -75,14 +75,18 @@ BUILD = BuildInfo(
 
 
 def stale_modules() -> list[str]:
-    """Return the modules whose source is newer than what was compiled from it (a source tree)."""
+    """Return the modules whose source is newer than what was compiled from it.
+
+    Always empty for an installed wheel, which has no sources.
+    """
     stale = []
     for name in MODULES:
         built = next(p for s in EXTENSION_SUFFIXES if os.path.exists(p := f"{_HERE}/{name}{s}"))
-        for source in (f"{_HERE}/{name}.pyx", f"{_HERE}/{name}.pxd"):
-            if os.path.exists(source) and os.path.getmtime(source) > os.path.getmtime(built):
-                stale.append(name)
-                break
+        sources = [f"{_HERE}/{name}.pyx", f"{_HERE}/{name}.pxd"]
+        if os.path.exists(sources[0]) and any(
+            os.path.exists(s) and os.path.getmtime(s) > os.path.getmtime(built) for s in sources
+        ):
+            stale.append(name)
     return stale
 
 
