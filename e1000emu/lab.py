@@ -84,7 +84,7 @@ def two_hosts(
     rate_bps: int | None = None,
     impair: Mapping[str, Any] | None = None,
     capture: str | os.PathLike[str] | None = None,
-    ram_bytes: int = 64 << 20,
+    ram_bytes: int = 128 << 20,
     mtu: int | None = None,
     seed: int | str = 0,
     sysctl: Mapping[str, Any] | None = None,

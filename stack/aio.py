@@ -72,7 +72,10 @@ class _Waker:
             self._wq.add(self._wake)
 
     def _wake(self) -> None:
-        self._call(self._fn)
+        try:
+            self._call(self._fn)
+        except RuntimeError:  # the loop was closed before the socket
+            self.close()
 
     def close(self) -> None:
         self._wq.remove(self._wake)

@@ -113,7 +113,7 @@ class Host:
         name: str = "host",
         *,
         clock: Any,
-        ram_bytes: int = 64 << 20,
+        ram_bytes: int = 128 << 20,
         ram: HostMemory | None = None,
         seed: int | str | None = None,
         inet: bool = True,
@@ -129,7 +129,7 @@ class Host:
         self.ram = HostMemory(ram_bytes) if ram is None else ram
         ram_bytes = self.ram.size_bytes
         self.skb_small = SkbPool(
-            self.ram, SKB_SMALL_BYTES, max(64, ram_bytes // 4 // SKB_SMALL_BYTES)
+            self.ram, SKB_SMALL_BYTES, max(64, ram_bytes // 8 // SKB_SMALL_BYTES)
         )
         self.skb_pages = SkbPool(self.ram, SKB_PAGE_BYTES, max(8, ram_bytes // 4 // SKB_PAGE_BYTES))
         self.mib = netns_mib()
@@ -312,6 +312,8 @@ class Host:
                     pci_stop_and_remove_bus_device(pdev)
             for dev in reversed(list(self.dev_base_head)):
                 unregister_netdev(dev)
+            if getattr(self, "tcp_hashinfo", None) is not None:
+                tcp_sk_exit(self)
             if self.arp_tbl is not None:
                 from stack.core.neighbour import neigh_table_clear
 
@@ -333,6 +335,20 @@ class Host:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def tcp_sk_exit(net: Any) -> None:
+    """net/ipv4/tcp_ipv4.c: connections that outlived their descriptors end without a word."""
+    from stack.ipv4.inet_timewait_sock import inet_twsk_deschedule_put
+    from stack.ipv4.tcp_done import tcp_done
+    from stack.ipv4.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
+
+    for sk in list(net.tcp_hashinfo.ehash.values()):
+        if sk.sk_state == TCP_TIME_WAIT:
+            inet_twsk_deschedule_put(sk)
+        elif sk.sk_state != TCP_NEW_SYN_RECV:
+            tcp_done(sk)
+    net.tcp_hashinfo.ehash.clear()
 
 
 def _check(err: int, what: str) -> None:

@@ -133,7 +133,7 @@ class hh_cache:
 class neigh_statistics(_Mib):
     """struct neigh_statistics: /proc/net/stat/arp_cache."""
 
-    __slots__ = (
+    names = (
         "allocs",
         "destroys",
         "forced_gc_runs",
@@ -146,6 +146,7 @@ class neigh_statistics(_Mib):
         "table_fulls",
         "unres_discards",
     )
+    __slots__ = names
 
 
 class neighbour:

@@ -116,7 +116,7 @@ def test_back_pressure_pauses_the_writer(hosts):
         done = asyncio.Event()
 
         async def slow(reader, writer):
-            while data := await reader.read(20_000):
+            while data := await reader.read(200_000):
                 received.extend(data)
                 await asyncio.sleep(0.001)
             writer.close()
@@ -124,7 +124,7 @@ def test_back_pressure_pauses_the_writer(hosts):
 
         server = await aio.start_server(b, slow, "", 7)
         reader, writer = await aio.open_connection(a, "10.0.0.2", 7)
-        payload = bytes(3_000_000)
+        payload = bytes(20_000_000)
         writer.transport.set_write_buffer_limits(high=100_000)
         drained_at = []
         for offset in range(0, len(payload), 100_000):

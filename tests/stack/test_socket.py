@@ -178,7 +178,7 @@ def test_errors_of_the_caller(hosts):
             sock.bind("10.0.0.1")
         with pytest.raises(OverflowError, match="port"):
             sock.bind(("", 70000))
-        with pytest.raises(OSError, match="assign"):
+        with pytest.raises(OSError, match="not an address of this host"):
             sock.bind(("10.9.9.9", 1))
         with pytest.raises(ValueError, match="nbytes"):
             sock.recv_into(bytearray(2), 3)
@@ -186,7 +186,7 @@ def test_errors_of_the_caller(hosts):
             sock.settimeout(-1)
     assert sock.fileno() == -1
     sock.close()
-    with pytest.raises(OSError, match=r"[Bb]ad file descriptor"):
+    with pytest.raises(OSError, match="not an open socket"):
         sock.send(b"x")
 
 
