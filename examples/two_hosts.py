@@ -3,6 +3,7 @@
 import contextlib
 
 from e1000emu.lab import two_hosts
+from stack import proc
 from stack.socket import AF_INET, SOCK_DGRAM, Socket, create_connection, create_server
 
 a, b = two_hosts()
@@ -26,6 +27,6 @@ while received < len(data):
     received += len(receiver.recv(1 << 20))
 print(f"TCP: {received} bytes from {peer} after {a.clock.now_ns() / 1e6:.3f} virtual ms")
 
-print(b.proc("net/snmp"))
+print(proc.read(b, "snmp"))
 a.close()
 b.close()

@@ -67,7 +67,9 @@ class Meter:
         self._profile = SampleProfile() if layers else None
 
     def _frames(self) -> int:
-        return sum(host.dev_by_name["eth0"].get_stats().tx_packets for host in self._hosts)
+        from stack.core.dev import dev_get_stats
+
+        return sum(dev_get_stats(host.dev("eth0")).tx_packets for host in self._hosts)
 
     def __enter__(self) -> Meter:
         self._packets = self._frames()
@@ -90,12 +92,13 @@ class Meter:
 
 def run_arp(a: Any, b: Any) -> str:
     """Resolve b's address from a by the first datagram; return what a's neighbour table holds."""
+    from stack import proc
     from stack.socket import AF_INET, SOCK_DGRAM, Socket
 
     with Socket(a, AF_INET, SOCK_DGRAM) as sock:
         sock.sendto(b"who has", (B, 9))
     a.clock.run_for(1_000_000)
-    line = next((line for line in a.proc("net/arp").splitlines() if line.startswith(B)), None)
+    line = next((line for line in proc.read(a, "arp").splitlines() if line.startswith(B)), None)
     if line is None:
         raise E1000Error(f"demo: {B} was not resolved by ARP")
     return line

@@ -30,7 +30,9 @@ __all__ = ["command"]
 
 def report(station: Station, services: list[Service], seconds: float) -> dict[str, Any]:
     """Return the counters that are shown live and at the end."""
-    stats = station.host.dev_by_name["eth0"].get_stats()
+    from stack.core.dev import dev_get_stats
+
+    stats = dev_get_stats(station.host.dev("eth0"))
     return {
         "seconds": seconds,
         "rx_packets": stats.rx_packets,
