@@ -329,6 +329,7 @@ def tcp_init_sock(sk: tcp_sock) -> None:
         "syn_fastopen_ch",
         "tcp_mstamp",
         "tcp_tx_delay",
+        "tcp_wstamp_ns",
         "tlp_high_seq",
         "tlp_orig_data_app_limited",
         "tlp_retrans",

@@ -21,6 +21,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_OLD_ACK,
     SKB_DROP_REASON_TCP_RESET,
     SKB_DROP_REASON_TCP_RFC7323_PAWS,
+    SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK,
     kfree_skb_reason,
 )
 from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, sock_owned_by_user
@@ -181,6 +182,11 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
     ):
         if flags & TCPHDR_SYN:
             return tcp_syn_challenge(sk, skb, syn_inerr)
+        if skb.seq == skb.end_seq == sk.rcv_nxt and before(skb.ack_seq, sk.snd_una):
+            # A pure ACK that newer ones overtook: nothing to tell its sender.
+            linux.PAWSOldAck += 1
+            tcp_drop(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK)
+            return False
         linux.PAWSEstab += 1
         if not tcp_oow_rate_limited(sk, skb, "TCPACKSkippedPAWS"):
             tcp_send_dupack(sk, skb)

@@ -494,7 +494,8 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         skb.gso_segs = 0
         skb.gso_size = 0
         skb.gso_type = 0
-    now = sk.tcp_mstamp
+    # Strictly increasing, so that RACK can tell the order of what went out at one instant.
+    sk.tcp_wstamp_ns = wstamp = max(sk.tcp_mstamp, sk.tcp_wstamp_ns + 1)
     end_seq = skb.end_seq
     err = sk.icsk_af_ops.queue_xmit(sk, skb, sk.cork.fl4)
     if err > 0:
@@ -502,7 +503,7 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         if err == NET_XMIT_CN:
             err = 0
     if not err and oskb is not None and oskb.end_seq == end_seq:
-        oskb.tx_tstamp_ns = now
+        oskb.tx_tstamp_ns = wstamp
         tcp_rate_skb_sent(sk, oskb)
     return err
 
@@ -724,7 +725,7 @@ def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
     head = sk.tcp_rtx_queue.peek()
     if head is None:
         return False
-    delta_us = (sk.tcp_mstamp - head.tx_tstamp_ns) // 1000
+    delta_us = max(sk.tcp_mstamp - head.tx_tstamp_ns, 0) // 1000
     if delta_us < (sk.srtt_us >> 4):
         return False
     if cong_win < send_win:

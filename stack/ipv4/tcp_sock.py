@@ -336,6 +336,7 @@ class tcp_sock(inet_connection_sock):
         "tcp_mstamp",
         "tcp_rtx_queue",
         "tcp_tx_delay",
+        "tcp_wstamp_ns",
         "tlp_high_seq",
         "tlp_orig_data_app_limited",
         "tlp_retrans",
