@@ -34,7 +34,15 @@ NEVER_NS = -(1 << 40)
 class DelayTimers:
     """A packet timer that every event restarts and an absolute one that none does."""
 
-    __slots__ = ("_absolute_ns", "_clock", "_expired", "_handle", "_packet_ns", "_wake_ns")
+    __slots__ = (
+        "_absolute_ns",
+        "_clock",
+        "_expired",
+        "_handle",
+        "_packet_ns",
+        "_wake_ns",
+        "pending",
+    )
 
     def __init__(self, clock: Clock, expired: Callable[[], None]) -> None:
         self._clock = clock
@@ -43,16 +51,14 @@ class DelayTimers:
         self._absolute_ns = -1
         self._wake_ns = -1
         self._handle: TimerHandle | None = None
-
-    @property
-    def pending(self) -> bool:
+        self.pending = False
         """A timer is running."""
-        return self._packet_ns >= 0
 
     def start(self, packet_units: int, absolute_units: int) -> None:
         """Restart the packet timer; start the absolute one when it is idle and not 0."""
         now = self._clock.now_ns()
         self._packet_ns = now + packet_units * DELAY_UNIT_NS
+        self.pending = True
         if absolute_units and self._absolute_ns < 0:
             self._absolute_ns = now + absolute_units * DELAY_UNIT_NS
         self._arm()
@@ -73,7 +79,7 @@ class DelayTimers:
 
     def _fire(self) -> None:
         self._handle = None
-        if self._packet_ns < 0:
+        if not self.pending:
             return
         if self._clock.now_ns() < self._due_ns():
             self._arm()
@@ -84,10 +90,11 @@ class DelayTimers:
     def stop(self) -> None:
         """Stop both timers.  A pending clock event stays and does nothing."""
         self._packet_ns = self._absolute_ns = -1
+        self.pending = False
 
     def flush(self) -> None:
         """Expire now, when running (RDTR.FPD, TIDV.FPD)."""
-        if self._packet_ns >= 0:
+        if self.pending:
             self.stop()
             self._expired()
 
@@ -106,7 +113,8 @@ class DelayTimers:
         """Take back what `state` returned."""
         self.close()
         self._packet_ns, self._absolute_ns = state
-        if self._packet_ns >= 0:
+        self.pending = self._packet_ns >= 0
+        if self.pending:
             self._arm()
 
 
@@ -265,7 +273,7 @@ class Interrupts:
 
     def transmitted(self, bits: int) -> None:
         """Raise transmit causes at once; TXDW makes a running delay pointless."""
-        if bits & TXDW and self._tidv:
+        if bits & TXDW and self.tx_delay.pending:
             self.tx_delay.stop()
         if self._set_bits(ICR, bits) & self._ims and not self.asserted:
             self._update()

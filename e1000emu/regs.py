@@ -104,10 +104,17 @@ def _causes(access: Access) -> tuple[Field, ...]:
     return (*(bit(name, n, access, 0, doc) for name, n, doc in _INTERRUPT_BITS), rsv(31, 17))
 
 
+_LED_MODES = (
+    "what lights it: 0 link 10/1000, 1 link 100/1000, 2 link up, 3 activity, 4 link/activity, "
+    "5/6/7 link 10/100/1000, 8 PCI-X, 9 full duplex, 10 collision, 11 bus speed, 12 bus size, "
+    "13 paused, 14 on, 15 off"
+)
+
+
 def _led(n: int, mode: int, blink: int) -> tuple[Field, ...]:
     at = 8 * n
     return (
-        field(f"LED{n}_MODE", at + 3, at, RW, mode, "what lights the LED"),
+        field(f"LED{n}_MODE", at + 3, at, RW, mode, _LED_MODES),
         rsv(at + 4),
         bit(f"LED{n}_BLINK_RATE", at + 5, RW, 0, "1 = 83 ms on and off, 0 = 200 ms"),
         bit(f"LED{n}_IVRT", at + 6, RW, 0, "invert the output"),

@@ -149,7 +149,7 @@ class Rx:
         if end < len(batch):
             self._held = True
         causes = engine.take_causes()
-        if causes or self._watch_fifo or nic.reset_pending:
+        if causes or nic.reset_pending or self._watch_fifo:
             self._after(causes)
         return end
 
@@ -199,7 +199,7 @@ class Rx:
                 nic.misuse.note("rx-abort", f"RDBA={engine.base:#x} RDH={engine.head}")
             if causes & RX_DATA_ABORT:
                 nic.misuse.note("rx-data-abort", f"before RDH={engine.head}")
-        if self._watch_fifo:
+        if self._watch_fifo and (self.engine.fifo_frames or nic.flow.xoff_sent):
             nic.flow.fifo_changed()
         if causes & CAUSES:
             self._interrupts.received(causes & CAUSES)
