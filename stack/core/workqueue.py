@@ -20,7 +20,7 @@ UDELAY_DEBT_NS = 500 * NSEC_PER_USEC
 class work_struct:
     """One piece of deferred work; queued at most once at a time."""
 
-    __slots__ = ("func", "net", "pending", "queued", "running")
+    __slots__ = ("func", "net", "pending", "queued", "running", "ticket")
 
     def __init__(self, net: Any, func: Callable[[], None]) -> None:
         """Bind `func` (called without arguments) to the host `net`."""
@@ -29,10 +29,11 @@ class work_struct:
         self.pending = False
         self.running = False
         self.queued: Any = None
+        self.ticket = 0  # which queueing the event on the clock stands for
 
-    def _run(self) -> None:
-        if not self.pending:
-            return  # cancelled
+    def _run(self, ticket: int) -> None:
+        if not self.pending or ticket != self.ticket:
+            return  # cancelled, or queued anew since
         self.pending = False
         self.queued = None
         self.running = True
@@ -47,20 +48,26 @@ def schedule_work(work: work_struct) -> bool:
     if work.pending:
         return False
     work.pending = True
-    work.net.clock.call_soon(work._run)
+    work.ticket = ticket = work.ticket + 1
+    work.net.clock.call_soon(lambda: work._run(ticket))
     return True
 
 
 def schedule_delayed_work(work: work_struct, delay_ns: int) -> bool:
-    """Queue `work` in `delay_ns`; False when it was queued already.
+    """Queue `work` in `delay_ns`, at once when that is 0; False when it was queued already.
 
     The timer is a background one: housekeeping alone does not keep a waiting call alive.
     """
+    if not delay_ns:
+        return schedule_work(work)
     if work.pending:
         return False
     work.pending = True
+    work.ticket = ticket = work.ticket + 1
     clock = work.net.clock
-    work.queued = clock.call_at(clock.now_ns() + delay_ns, work._run, background=True)
+    work.queued = clock.call_at(
+        clock.now_ns() + delay_ns, lambda: work._run(ticket), background=True
+    )
     return True
 
 

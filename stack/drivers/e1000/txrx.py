@@ -300,13 +300,14 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
     """
     adapter: e1000_adapter = netdev.priv
     ring = adapter.tx_ring
-    # A context descriptor, and one that stays empty.
-    needed = ring.desc_needed(skb, e.E1000_MAX_DATA_PER_TXD) + 2
-    if ring.unused() < needed:
-        if needed >= ring.count:
-            return e1000_xmit_in_pieces(skb, adapter)
-        if e1000_maybe_stop_tx(netdev, ring, needed):
-            return NETDEV_TX_BUSY
+    if skb.data_len or ring.unused() < TX_WAKE_THRESHOLD:
+        # A context descriptor, and one that stays empty.
+        needed = ring.desc_needed(skb, e.E1000_MAX_DATA_PER_TXD) + 2
+        if ring.unused() < needed:
+            if needed >= ring.count:
+                return e1000_xmit_in_pieces(skb, adapter)
+            if e1000_maybe_stop_tx(netdev, ring, needed):
+                return NETDEV_TX_BUSY
     popts = 0
     cmd = adapter.txd_cmd
     if skb.gso_size:

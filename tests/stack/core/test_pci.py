@@ -242,3 +242,25 @@ def test_cancelled_and_moved_work() -> None:
     assert mod_delayed_work(work, 10)
     host.clock.run_for(2_000_000)
     assert ran == [10_010]
+
+
+def test_work_queued_anew_does_not_run_at_its_old_time() -> None:
+    host = make_host()
+    ran: list[int] = []
+    work = work_struct(host, lambda: ran.append(host.now()))
+    schedule_work(work)
+    cancel_delayed_work(work)
+    schedule_delayed_work(work, 1000)
+    host.clock.run_for(500)
+    assert ran == []
+    host.clock.run_for(1000)
+    assert ran == [1000]
+
+
+def test_work_at_once_runs_before_the_clock_is_idle() -> None:
+    host = make_host()
+    ran: list[int] = []
+    work = work_struct(host, lambda: ran.append(1))
+    mod_delayed_work(work, 0)
+    host.clock.run_until_idle()
+    assert ran == [1]
