@@ -161,6 +161,7 @@ class PciFunction:
         nic.interrupts.set_disabled(bool(command & COMMAND_INTX_OFF) or not awake)
         if started:
             nic.tx.pump()
+            nic.rx.kick()
 
     # --- reset, EEPROM ---------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ class Rx:
         if new & ~old & RCTL_EN:
             if not new & RCTL_ANY and not self._nic.filters.any_address():
                 self._nic.misuse.note("rx-no-address", f"RCTL={new:#x}")
-            self._kick()
+            self.kick()
         elif old & ~new & RCTL_EN:
             self._release()
 
@@ -80,6 +80,7 @@ class Rx:
     def write_rdh(self, old: int, new: int) -> None:
         """Move the head; software does so only after a reset (SDM 13.4.28)."""
         self.engine.head = new
+        self.kick()
 
     def write_rdt(self, old: int, new: int) -> None:
         """Give free descriptors (SDM 13.4.29)."""
@@ -91,13 +92,14 @@ class Rx:
             where = f"RDT={new} RDLEN={engine.len:#x} RDH={engine.head}"
             self._nic.misuse.note("rx-ring", where)
         if self._held or engine.fifo_frames:
-            self._kick()
+            self.kick()
 
     def write_ring(self, old: int, new: int) -> None:
         """Take base and length, also while the receiver is on."""
         peek = self._regs.peek
         self.engine.base = peek(RDBAH) << 32 | peek(RDBAL)
         self.engine.len = peek(RDLEN)
+        self.kick()
 
     def write_rsrpd(self, old: int, new: int) -> None:
         """Take the small packet size."""
@@ -206,7 +208,7 @@ class Rx:
         if nic.reset_pending:
             nic.finish_reset()
 
-    def _kick(self) -> None:
+    def kick(self) -> None:
         """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""
         nic = self._nic
         if nic.in_engine:

@@ -116,6 +116,20 @@ def test_holding_link_keeps_what_does_not_fit(bench: Bench) -> None:
     assert bench.link.rx_ready_calls == 1
 
 
+def test_bus_master_and_ring_registers_let_a_held_link_go_on(bench: Bench) -> None:
+    nic = bench.nic
+    nic.slot.config_write(4, 3, 2)
+    assert bench.link.inject(frame(), hold=True) == 0
+    nic.slot.config_write(4, 7, 2)
+    assert bench.link.rx_ready_calls == 1
+    size = rd(nic, "RDLEN")
+    wr(nic, "RDLEN", 0)
+    assert bench.link.inject(frame(), hold=True) == 0
+    wr(nic, "RDLEN", size)
+    assert bench.link.rx_ready_calls == 2
+    assert bench.link.inject(frame(), hold=True) == 1
+
+
 def test_link_loss_frees_a_held_batch(bench: Bench) -> None:
     bench.guest.setup_rx(RX_ON, fill=1)
     bench.link.inject(frame(), frame(), hold=True)
