@@ -1,8 +1,9 @@
 # cython: language_level=3, embedsignature=True
 """FrameBatch: the currency between engines, links and capture.
 
-One arena of bytes plus arrays of offset, length and marks. Handing a batch over moves ownership; looking at it copies
-nothing. Frames start at multiples of 64 bytes in the arena; the order of the arrays is the order on the wire.
+One arena of bytes plus arrays of offset, length and marks. Handing a batch over moves ownership;
+looking at it copies nothing. Frames start at multiples of 64 bytes in the arena; the order of the
+arrays is the order on the wire.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -11,12 +12,15 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
 cdef enum:
-    HEADER = 64             # before the arena: link to the arena that it replaced while views were alive
-    SLACK = 64              # after the arena: wide copies may read (never need) this much past a frame
+    # before the arena: link to the arena that it replaced while views were alive
+    HEADER = 64
+    # after the arena: wide copies may read (never need) this much past a frame
+    SLACK = 64
 
 
 cdef class _View:
-    """Exports one frame's bytes; the batch parks instead of freeing its arena while one is alive."""
+    """Exports one frame's bytes; the batch parks instead of freeing its arena while one is
+    alive."""
 
     cdef FrameBatch owner
     cdef uint8_t *p
@@ -46,7 +50,8 @@ cdef void _arena_free(uint8_t *arena) noexcept nogil:
 
 
 cdef class FrameBatch:
-    """Frames in wire order. `frames` are copied in; `arena_bytes` and `max_frames` are first sizes, both grow.
+    """Frames in wire order. `frames` are copied in; `arena_bytes` and `max_frames` are first sizes,
+    both grow.
 
     Frames are without FCS unless their flags have HAS_FCS. The limits are 2^20 frames and 1 GiB.
     """
@@ -109,7 +114,8 @@ cdef class FrameBatch:
         return True
 
     cdef uint8_t *reserve(self, size_t n) noexcept nogil:
-        """Contiguous room for one frame of up to `n` bytes, or NULL. Invalidated by the next reserve."""
+        """Contiguous room for one frame of up to `n` bytes, or NULL. Invalidated by the next
+        reserve."""
         if n > self.limit_bytes - self.used:
             return NULL
         if self.used + n > self.cap and not self._grow_arena(self.used + n):
@@ -159,7 +165,8 @@ cdef class FrameBatch:
         if len(data) == 0:
             raise ValueError("FrameBatch.append: a frame has at least one byte")
         if isinstance(data, bytes):
-            if self.append_raw(<const uint8_t *><const char *>(<bytes>data), len(<bytes>data), flags) < 0:
+            if self.append_raw(<const uint8_t *><const char *>(<bytes>data), len(<bytes>data),
+                               flags) < 0:
                 raise MemoryError("FrameBatch is full")
             return
         view = data
@@ -167,7 +174,8 @@ cdef class FrameBatch:
             raise MemoryError("FrameBatch is full")
 
     def extend(self, FrameBatch other not None, int start=0, stop=None):
-        """Copy frames [start, stop) of `other` with their flags, marks and times. `other` may be self."""
+        """Copy frames [start, stop) of `other` with their flags, marks and times. `other` may be
+        self."""
         cdef int k, end = other.n if stop is None else min(int(stop), other.n)
         cdef int at
         cdef uint8_t *dst
@@ -185,7 +193,8 @@ cdef class FrameBatch:
             self.f[at].tstamp_ns = m.tstamp_ns
 
     def clear(self):
-        """Forget every frame; the memory stays for the next ones. Views of old frames must be gone by then."""
+        """Forget every frame; the memory stays for the next ones. Views of old frames must be gone
+        by then."""
         self.n = 0
         self.used = 0
         if self.exports == 0 and (<uint8_t **>(self.arena - HEADER))[0] != NULL:

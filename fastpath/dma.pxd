@@ -15,7 +15,8 @@ cdef struct dma_region:
     uint8_t *ptr
     uint32_t flags              # 1 device may read, 2 device may write
 
-# Message DMA (vfio-user without shared memory, qtest): asked when no region holds an address; 0 or -1.
+# Message DMA (vfio-user without shared memory, qtest): asked when no region holds an address; 0 or
+# -1.
 ctypedef int (*dma_read_fn)(void *ctx, uint64_t addr, uint8_t *dst, size_t n) noexcept nogil
 ctypedef int (*dma_write_fn)(void *ctx, uint64_t addr, const uint8_t *src, size_t n) noexcept nogil
 
@@ -31,7 +32,8 @@ cdef struct dma_table:
     void *cb_ctx
 
 # NULL unless [addr, addr+n) lies wholly inside one region that allows the direction.
-cdef inline uint8_t *dma_resolve(dma_table *t, uint64_t addr, uint64_t n, bint write) noexcept nogil:
+cdef inline uint8_t *dma_resolve(dma_table *t, uint64_t addr, uint64_t n,
+                                 bint write) noexcept nogil:
     cdef dma_region *r
     cdef uint32_t need = DMA_WRITABLE if write else DMA_READABLE
     cdef uint64_t off
@@ -59,7 +61,8 @@ cdef inline uint8_t *dma_resolve(dma_table *t, uint64_t addr, uint64_t n, bint w
     t.last = lo - 1
     return r.ptr + off
 
-# Gather/scatter over adjacent regions; unmapped bytes read 0xFF, written bytes vanish, aborts += 1, -1.
+# Gather/scatter over adjacent regions; unmapped bytes read 0xFF, written bytes vanish, aborts += 1,
+# -1.
 cdef int dma_read(dma_table *t, uint64_t addr, uint8_t *dst, size_t n) noexcept nogil
 cdef int dma_write(dma_table *t, uint64_t addr, const uint8_t *src, size_t n) noexcept nogil
 

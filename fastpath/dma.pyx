@@ -1,9 +1,10 @@
 # cython: language_level=3, embedsignature=True
 """The bus-master's view of memory, and the host RAM behind it.
 
-`DmaTable` is what a device may reach: disjoint regions, each a buffer that Python owns and the table keeps alive.
-An access outside every region is a PCI master abort: reads give all ones, writes vanish, `aborts` counts it; it is
-never an exception and never touches a byte outside a region (PCI 2.2, 3.3.3.1).
+`DmaTable` is what a device may reach: disjoint regions, each a buffer that Python owns and the
+table keeps alive. An access outside every region is a PCI master abort: reads give all ones, writes
+vanish, `aborts` counts it; it is never an exception and never touches a byte outside a region (PCI
+2.2, 3.3.3.1).
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -126,7 +127,8 @@ cdef int _cb_read(void *ctx, uint64_t addr, uint8_t *dst, size_t n) noexcept wit
         memcpy(dst, <const char *>data, n)
         return 0
     except Exception:
-        return -1           # the far side's failure is a master abort, never an exception in the data path
+        # the far side's failure is a master abort, never an exception in the data path
+        return -1
 
 
 cdef int _cb_write(void *ctx, uint64_t addr, const uint8_t *src, size_t n) noexcept with gil:
@@ -137,7 +139,8 @@ cdef int _cb_write(void *ctx, uint64_t addr, const uint8_t *src, size_t n) noexc
 
 
 cdef class DmaTable:
-    """Sorted, disjoint regions that a bus-mastering device may read and write. Call with the host's lock held."""
+    """Sorted, disjoint regions that a bus-mastering device may read and write. Call with the host's
+    lock held."""
 
     def __cinit__(self):
         self.t.enabled = 1
@@ -158,7 +161,8 @@ cdef class DmaTable:
     def add(self, base, buffer, *, bint readable=True, bint writable=True):
         """Map `buffer` at bus address `base`; keeps the buffer exported until `remove`.
 
-        Raises ValueError when it overlaps a region, is empty or passes 2^64; BufferError while an engine runs.
+        Raises ValueError when it overlaps a region, is empty or passes 2^64; BufferError while an
+        engine runs.
         """
         cdef dma_region *grown
         cdef uint8_t *ptr
@@ -176,9 +180,10 @@ cdef class DmaTable:
         if not 0 <= base <= (1 << 64) - size:
             raise ValueError(f"DmaTable.add: base {base:#x} + {size:#x} bytes passes 2^64")
         for i in range(self.t.n):
-            if base < <object>self.t.regions[i].base + self.t.regions[i].len and self.t.regions[i].base < base + size:
-                raise ValueError(f"DmaTable.add: {base:#x} + {size:#x} bytes overlaps the region at "
-                                 f"{self.t.regions[i].base:#x}")
+            other = self.t.regions[i].base
+            if base < other + self.t.regions[i].len and other < base + size:
+                raise ValueError(f"DmaTable.add: {base:#x} + {size:#x} bytes overlaps "
+                                 f"the region at {other:#x}")
         flat = view.cast("B") if view.format != "B" or view.ndim != 1 else view
         if view.readonly:
             ro = flat
@@ -187,7 +192,8 @@ cdef class DmaTable:
             rw = flat
             ptr = &rw[0]
         if self.t.n == self.t.cap:
-            grown = <dma_region *>PyMem_RawRealloc(self.t.regions, (self.t.cap * 2 + 4) * sizeof(dma_region))
+            grown = <dma_region *>PyMem_RawRealloc(self.t.regions,
+                                                   (self.t.cap * 2 + 4) * sizeof(dma_region))
             if grown == NULL:
                 raise MemoryError
             self.t.regions = grown
@@ -199,13 +205,15 @@ cdef class DmaTable:
         self.t.regions[i].base = base
         self.t.regions[i].len = size
         self.t.regions[i].ptr = ptr
-        self.t.regions[i].flags = (DMA_READABLE if readable else 0) | (DMA_WRITABLE if writable else 0)
+        self.t.regions[i].flags = (DMA_READABLE if readable else 0) | (DMA_WRITABLE if writable
+                                                                       else 0)
         self._views.insert(i, flat)
         self.t.n += 1
         self.t.last = i
 
     def remove(self, base, size_bytes):
-        """Unmap the region that was added at exactly (base, size_bytes). KeyError: there is none."""
+        """Unmap the region that was added at exactly (base, size_bytes). KeyError: there is
+        none."""
         cdef int i, k
         if self.busy:
             raise BufferError("DmaTable.remove: an engine is running on this table")
@@ -220,7 +228,8 @@ cdef class DmaTable:
         raise KeyError(f"DmaTable.remove: no region at {base:#x} of {size_bytes:#x} bytes")
 
     def set_message_dma(self, read=None, write=None):
-        """Serve addresses outside every region by `read(addr, n) -> bytes` and `write(addr, data) -> error or None`."""
+        """Serve addresses outside every region by `read(addr, n) -> bytes` and `write(addr, data)
+        -> error or None`."""
         self._py_read, self._py_write = read, write
         self.t.cb_ctx = <void *>self
         self.t.cb_read = NULL
@@ -250,11 +259,13 @@ cdef class DmaTable:
 
     def regions(self):
         """List of (base, size_bytes, readable, writable), sorted by base."""
-        return [(self.t.regions[i].base, self.t.regions[i].len, bool(self.t.regions[i].flags & DMA_READABLE),
+        return [(self.t.regions[i].base, self.t.regions[i].len,
+                 bool(self.t.regions[i].flags & DMA_READABLE),
                  bool(self.t.regions[i].flags & DMA_WRITABLE)) for i in range(self.t.n)]
 
     def read(self, uint64_t addr, Py_ssize_t n):
-        """Return `n` bytes at bus address `addr`; bytes outside every region are 0xFF and count one abort."""
+        """Return `n` bytes at bus address `addr`; bytes outside every region are 0xFF and count one
+        abort."""
         if n < 0:
             raise ValueError("DmaTable.read: negative length")
         out = bytearray(n)
@@ -262,7 +273,8 @@ cdef class DmaTable:
         return bytes(out)
 
     def write(self, uint64_t addr, data):
-        """Write `data` at bus address `addr`; what falls outside every region vanishes and counts one abort."""
+        """Write `data` at bus address `addr`; what falls outside every region vanishes and counts
+        one abort."""
         cdef const uint8_t[::1] view = data
         if view.shape[0]:
             dma_write(&self.t, addr, &view[0], view.shape[0])
@@ -271,21 +283,23 @@ cdef class DmaTable:
 cdef class HostMemory:
     """The host's RAM: a lazily committed mapping with a first-fit allocator of physical addresses.
 
-    `poison` fills fresh allocations with that byte, so that use before initialisation shows. With `base` 0 the first
-    4096 bytes are never handed out: a descriptor with a null address means "no buffer".
-    `fd` maps a file or memfd shared instead (QEMU guest RAM), from `fd_offset`.
+    `poison` fills fresh allocations with that byte, so that use before initialisation shows. With
+    `base` 0 the first 4096 bytes are never handed out: a descriptor with a null address means "no
+    buffer". `fd` maps a file or memfd shared instead (QEMU guest RAM), from `fd_offset`.
     """
 
-    def __cinit__(self, size_bytes=64 << 20, *, base=0, int fd=-1, long long fd_offset=0, poison=None):
+    def __cinit__(self, size_bytes=64 << 20, *, base=0, int fd=-1, long long fd_offset=0,
+                  poison=None):
         cdef void *p
         if size_bytes <= 0 or size_bytes % 4096:
-            raise ValueError(f"HostMemory: size_bytes {size_bytes} is not a positive multiple of 4096")
+            raise ValueError(f"HostMemory: {size_bytes} bytes is not a positive multiple of 4096")
         if not 0 <= base <= (1 << 64) - size_bytes:
             raise ValueError(f"HostMemory: base {base:#x} + {size_bytes:#x} bytes passes 2^64")
         if fd >= 0:
             p = c_mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, fd_offset)
         else:
-            p = c_mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+            p = c_mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
+                       | MAP_NORESERVE, -1, 0)
         if p == MAP_FAILED:
             raise MemoryError(f"HostMemory: cannot map {size_bytes} bytes")
         self.ptr = <uint8_t *>p
@@ -392,16 +406,19 @@ cdef class HostMemory:
             if self.poison >= 0:
                 memset(self.ptr + <uint64_t>(addr - self.base), self.poison, n)
             return addr
-        raise MemoryError(f"HostMemory.alloc: no room for {n} bytes of {self.size_bytes}; give the host more RAM")
+        raise MemoryError(f"HostMemory.alloc: no room for {n} bytes of {self.size_bytes}; "
+                          "give the host more RAM")
 
     def free(self, addr, n):
-        """Give back what `alloc(n)` returned as `addr`. ValueError when any of it is free already or outside."""
+        """Give back what `alloc(n)` returned as `addr`. ValueError when any of it is free already
+        or outside."""
         n = (n + 63) & ~63
         if n <= 0 or addr < self.base or addr + n > self.base + self.size_bytes:
             raise ValueError(f"HostMemory.free: {addr:#x} + {n} bytes is outside RAM")
         free = self._free
         i = bisect.bisect_left(free, [addr, 0])
-        if (i < len(free) and addr + n > free[i][0]) or (i > 0 and free[i - 1][0] + free[i - 1][1] > addr):
+        if (i < len(free) and addr + n > free[i][0]) or (i > 0 and free[i - 1][0]
+                                                         + free[i - 1][1] > addr):
             raise ValueError(f"HostMemory.free: {addr:#x} + {n} bytes is free already")
         self.allocated_bytes_ -= n
         if i < len(free) and addr + n == free[i][0]:

@@ -9,6 +9,7 @@ from fastpath.dma cimport HostMemory
 from fastpath.rxring cimport RxEngine
 from fastpath.txring cimport TxEngine
 
+
 @cython.final
 cdef class TxGen:
     cdef HostMemory mem
@@ -22,6 +23,7 @@ cdef class TxGen:
     cdef public uint64_t posted, done
     cdef uint32_t _post(self, uint32_t want) noexcept nogil
     cdef uint32_t _reap(self) noexcept nogil
+
 
 @cython.final
 cdef class RxSink:

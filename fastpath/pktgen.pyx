@@ -1,8 +1,9 @@
 # cython: language_level=3, embedsignature=True
-"""Driver-side generator and sink: descriptors prepared and reaped in bulk, for measuring the ring engines.
+"""Driver-side generator and sink: descriptors prepared and reaped in bulk, for measuring the ring
+engines.
 
-`pump` moves bursts from a `TxGen`'s ring through a `TxEngine`, a `FrameBatch` and an `RxEngine` into an `RxSink`'s
-ring, all in C; the engines do exactly what they do behind a doorbell.
+`pump` moves bursts from a `TxGen`'s ring through a `TxEngine`, a `FrameBatch` and an `RxEngine`
+into an `RxSink`'s ring, all in C; the engines do exactly what they do behind a doorbell.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -34,7 +35,8 @@ def _check(count, buf_bytes):
 
 
 cdef class TxGen:
-    """Transmit ring of `count` legacy (or, with `offload`, data) descriptors over buffers with prepared frames."""
+    """Transmit ring of `count` legacy (or, with `offload`, data) descriptors over buffers with
+    prepared frames."""
 
     def __cinit__(self, HostMemory mem not None, count=256, buf_bytes=2048):
         _check(count, buf_bytes)
@@ -74,19 +76,23 @@ cdef class TxGen:
         return self.next
 
     def load(self, frames):
-        """Put `frames` (bytes objects) into the buffers, round robin. ValueError: longer than a buffer."""
+        """Put `frames` (bytes objects) into the buffers, round robin. ValueError: longer than a
+        buffer."""
         frames = list(frames)
         if not frames:
             raise ValueError("TxGen.load: no frame")
         for i in range(self.n):
             frame = frames[i % len(frames)]
             if len(frame) > self.buf_bytes:
-                raise ValueError(f"TxGen.load: frame of {len(frame)} bytes, buffers hold {self.buf_bytes}")
+                raise ValueError(f"TxGen.load: frame of {len(frame)} bytes, "
+                                 f"buffers hold {self.buf_bytes}")
             self.mem.write(self.bufs_addr + i * self.buf_bytes, frame)
             self.lengths[i] = len(frame)
 
-    def set_context(self, TxEngine tx not None, ipcss=14, ipcso=24, ipcse=33, tucss=34, tucso=40, tucse=0, tucmd=2):
-        """Send one context descriptor through `tx` (ring must be idle), so that `offload` frames find it loaded."""
+    def set_context(self, TxEngine tx not None, ipcss=14, ipcso=24, ipcse=33, tucss=34, tucso=40,
+                    tucse=0, tucmd=2):
+        """Send one context descriptor through `tx` (ring must be idle), so that `offload` frames
+        find it loaded."""
         cdef uint64_t a = ipcss | ipcso << 8 | ipcse << 16 | tucss << 32 | tucso << 40 | tucse << 48
         cdef uint64_t q = (<uint64_t>(tucmd | CMD_DEXT | CMD_RS)) << 24
         cdef uint8_t *d = self.ring + self.next * 16
@@ -106,15 +112,15 @@ cdef class TxGen:
         return self._reap()
 
     cdef uint32_t _post(self, uint32_t want) noexcept nogil:
-        cdef uint32_t room = self.clean - self.next - 1 if self.clean > self.next else self.clean + self.n - self.next - 1
-        cdef uint32_t i, k = self.next
+        cdef uint32_t room = self.clean - self.next - 1 + (0 if self.clean > self.next else self.n)
+        cdef uint32_t _i, k = self.next
         cdef uint64_t q = <uint64_t>self.cmd << 24
         cdef uint8_t *d
         if self.offload:
             q |= <uint64_t>1 << 20 | <uint64_t>CMD_DEXT << 24 | <uint64_t>POPTS_BOTH << 40
         if want > room:
             want = room
-        for i in range(want):
+        for _i in range(want):
             d = self.ring + k * 16
             st64le(d, self.bufs_addr + <uint64_t>k * self.buf_bytes)
             st64le(d + 8, q | self.lengths[k])
@@ -179,7 +185,8 @@ cdef class RxSink:
         return self._reap(budget)
 
     def frame(self, back=1):
-        """Bytes of the `back`-th descriptor before the next one to reap (its buffer is the device's again)."""
+        """Bytes of the `back`-th descriptor before the next one to reap (its buffer is the device's
+        again)."""
         cdef uint32_t k = (self.next + self.n - <uint32_t>back) % self.n
         return self.mem.read(self.bufs_addr + k * self.buf_bytes, self.buf_bytes)
 
@@ -221,14 +228,15 @@ def attach(TxGen gen, TxEngine tx, RxSink sink, RxEngine rx):
 
 def pump(TxGen gen not None, TxEngine tx not None, FrameBatch batch not None, RxEngine rx not None,
          RxSink sink not None, int rounds, int burst):
-    """Move `rounds` bursts from ring to ring; returns frames that left the transmit engine. Empties `batch`."""
+    """Move `rounds` bursts from ring to ring; returns frames that left the transmit engine. Empties
+    `batch`."""
     cdef uint64_t moved = 0
-    cdef int i
+    cdef int _i
     batch.clear()
     tx.dma.busy += 1
     rx.dma.busy += 1
     with nogil:
-        for i in range(rounds):
+        for _i in range(rounds):
             gen._post(burst)
             tx.s.tail = gen.next
             tx._run(batch, burst)

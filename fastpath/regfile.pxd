@@ -95,6 +95,7 @@ cdef extern from *:
     """
     int st_bucket(unsigned int length) noexcept nogil
 
+
 @cython.final
 cdef class Stats:
     cdef uint64_t v[64]         # ST_COUNT used

@@ -1,20 +1,24 @@
 # cython: language_level=3, embedsignature=True
 """The register arrays with their access rule, and the statistics counters that engines write.
 
-The generic file applies width, masks and access kind; a hook sees whole registers and only the legal bits. A register
-without a hook is served from C arrays and never enters Python.
+The generic file applies width, masks and access kind; a hook sees whole registers and only the
+legal bits. A register without a hook is served from C arrays and never enters Python.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+cdef extern from "bytes.h" nogil:
+    uint32_t ld32le(const void *p)
+
 cdef tuple _BASE = (
-    "CRCERRS", "ALGNERRC", "SYMERRS", "RXERRC", "MPC", "SCC", "ECOL", "MCC", "LATECOL", "COLC", "DC", "TNCRS", "SEC",
-    "CEXTERR", "RLEC", "XONRXC", "XONTXC", "XOFFRXC", "XOFFTXC", "FCRUC", "PRC64", "PRC127", "PRC255", "PRC511",
-    "PRC1023", "PRC1522", "GPRC", "BPRC", "MPRC", "GPTC", "GORC", "GOTC", "RNBC", "RUC", "RFC", "ROC", "RJC", "MGTPRC",
-    "MGTPDC", "MGTPTC", "TOR", "TOT", "TPR", "TPT", "PTC64", "PTC127", "PTC255", "PTC511", "PTC1023", "PTC1522", "MPTC",
-    "BPTC", "TSCTC", "TSCTFC",
+    "CRCERRS", "ALGNERRC", "SYMERRS", "RXERRC", "MPC", "SCC", "ECOL", "MCC", "LATECOL", "COLC",
+    "DC", "TNCRS", "SEC", "CEXTERR", "RLEC", "XONRXC", "XONTXC", "XOFFRXC", "XOFFTXC", "FCRUC",
+    "PRC64", "PRC127", "PRC255", "PRC511", "PRC1023", "PRC1522", "GPRC", "BPRC", "MPRC",
+    "GPTC", "GORC", "GOTC", "RNBC", "RUC", "RFC", "ROC", "RJC", "MGTPRC", "MGTPDC", "MGTPTC",
+    "TOR", "TOT", "TPR", "TPT", "PTC64", "PTC127", "PTC255", "PTC511", "PTC1023", "PTC1522",
+    "MPTC", "BPTC", "TSCTC", "TSCTFC",
 )
 cdef frozenset _WIDE = frozenset(("GORC", "GOTC", "TOR", "TOT"))
 cdef dict _SLOT = {name: i for i, name in enumerate(_BASE)}
@@ -38,12 +42,14 @@ STAT_REGISTERS = tuple(_REGISTER)
 
 
 cdef class Stats:
-    """Counters that the engines write: 64-bit inside, read as 32 bits that stick at FFFFFFFF (SDM 13.7)."""
+    """Counters that the engines write: 64-bit inside, read as 32 bits that stick at FFFFFFFF (SDM
+    13.7)."""
 
     cdef uint32_t read_slot(self, int slot, int part, bint clear) noexcept nogil:
         cdef uint64_t v = self.v[slot]
         if part == 1:
-            return <uint32_t>v              # the pair is cleared by reading its high half (SDM 13.7, p337)
+            # the pair is cleared by reading its high half (SDM 13.7, p337)
+            return <uint32_t>v
         if clear:
             self.v[slot] = 0
         if part == 2:
@@ -132,7 +138,8 @@ cdef class RegFile:
             raise IndexError(f"RegFile: index {index} is beyond {self.n}")
         return index
 
-    def define(self, index, uint32_t reset=0, uint32_t rmask=0xFFFFFFFF, uint32_t wmask=0xFFFFFFFF, int kind=RW,
+    def define(self, index, uint32_t reset=0, uint32_t rmask=0xFFFFFFFF, uint32_t wmask=0xFFFFFFFF,
+               int kind=RW,
                on_read=None, on_write=None, *, uint32_t scmask=0, int reset_level=0):
         """Define dword `index`; see the stub for what each argument means."""
         cdef reg *r = &self.r[<uint32_t>self._index(index)]
@@ -146,7 +153,8 @@ cdef class RegFile:
         r.scmask = wmask if kind == SC else scmask
         r.target = index
         r.reset_level = reset_level
-        r.hooks = (HOOK_READ if on_read is not None else 0) | (HOOK_WRITE if on_write is not None else 0)
+        r.hooks = (HOOK_READ if on_read is not None else 0) | (HOOK_WRITE if on_write is not None
+                                                               else 0)
         self._read_hooks[index] = on_read
         self._write_hooks[index] = on_write
         self._stats[index] = None
@@ -278,4 +286,4 @@ cdef class RegFile:
         if len(data) != self.n * 4:
             raise ValueError(f"RegFile.load: {len(data)} bytes, need {self.n * 4}")
         for i in range(self.n):
-            self.r[i].value = p[i * 4] | p[i * 4 + 1] << 8 | p[i * 4 + 2] << 16 | <uint32_t>p[i * 4 + 3] << 24
+            self.r[i].value = ld32le(p + i * 4)

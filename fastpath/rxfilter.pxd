@@ -40,8 +40,10 @@ cdef struct rx_filter:
     uint32_t mta[128]
     uint32_t vfta[128]
 
-cdef inline int rxf_verdict(const rx_filter *f, const uint8_t *p, uint32_t rctl, uint32_t vet) noexcept nogil:
-    """Judge the first 18 bytes of a frame (SDM 13.4.22, 13.5.1, 13.5.3, 13.5.4, 9.3). 18 bytes must be readable."""
+cdef inline int rxf_verdict(const rx_filter *f, const uint8_t *p, uint32_t rctl,
+                            uint32_t vet) noexcept nogil:
+    """Judge the first 18 bytes of a frame (SDM 13.4.22, 13.5.1, 13.5.3, 13.5.4, 9.3). 18 bytes must
+    be readable."""
     cdef uint64_t da = ld64le(p) & 0xFFFFFFFFFFFFU
     cdef uint64_t sa
     cdef uint32_t h, tci
@@ -86,6 +88,7 @@ cdef inline int rxf_verdict(const rx_filter *f, const uint8_t *p, uint32_t rctl,
         if rctl & RCTL_CFIEN and (tci >> 12 & 1) != (1 if rctl & RCTL_CFI else 0):
             return out & ~ACCEPT
     return out
+
 
 @cython.final
 cdef class RxFilter:

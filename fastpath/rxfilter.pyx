@@ -1,8 +1,8 @@
 # cython: language_level=3, embedsignature=True
 """Address and VLAN filters of the receiver: RAL/RAH, MTA and VFTA (SDM 13.5.1-13.5.4).
 
-The registers' words are kept as written; valid addresses are compressed into two lists, so that a frame is compared
-with what is valid only (usually one address).
+The registers' words are kept as written; valid addresses are compressed into two lists, so that a
+frame is compared with what is valid only (usually one address).
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -14,7 +14,8 @@ cdef enum:
 
 
 cdef class RxFilter:
-    """Filters of one receiver. Call with the host's lock held; a change acts from the next frame on."""
+    """Filters of one receiver. Call with the host's lock held; a change acts from the next frame
+    on."""
 
     def __cinit__(self):
         self.f.n_rar = 16
@@ -31,7 +32,8 @@ cdef class RxFilter:
             if self.f.rah[i] >> 16 & 3 == 0:
                 self.f.exact[self.f.n_exact] = addr
                 self.f.n_exact += 1
-            elif self.f.rah[i] >> 16 & 3 == 1:      # AS=01: match the source address; 10 and 11 are reserved
+            # AS=01: match the source address; 10 and 11 are reserved
+            elif self.f.rah[i] >> 16 & 3 == 1:
                 self.f.source[self.f.n_source] = addr
                 self.f.n_source += 1
 

@@ -41,6 +41,7 @@ cdef struct rx_acc:
     uint64_t total, total_bytes, good, good_bytes, bcast, mcast
     uint64_t bucket[6]
 
+
 @cython.final
 cdef class RxEngine:
     cdef rx_state s
@@ -62,7 +63,8 @@ cdef class RxEngine:
     cdef void _end(self) noexcept nogil
     cdef int _receive(self, FrameBatch b, int start, bint hold) noexcept nogil
     cdef bint _frame(self, const uint8_t *p, uint32_t n, uint32_t fflags, bint hold) noexcept nogil
-    cdef void _image(self, uint8_t *dst, const uint8_t *p, uint32_t n, const uint8_t *fcs, int verdict,
+    cdef void _image(self, uint8_t *dst, const uint8_t *p, uint32_t n, const uint8_t *fcs,
+                     int verdict,
                      rx_meta *m) noexcept nogil
     cdef uint32_t _store(self, const uint8_t *image, const rx_meta *m, uint32_t off) noexcept nogil
     cdef bint _writeback(self, uint64_t q) noexcept nogil

@@ -1,9 +1,11 @@
 # cython: language_level=3, embedsignature=True
-"""Receive ring engine of the 8254x: filter, errors, checksum status, FIFO, buffer split, write-back, statistics.
+"""Receive ring engine of the 8254x: filter, errors, checksum status, FIFO, buffer split, write-
+back, statistics.
 
-A frame that passes is turned into its *image*, the bytes that go to host memory (tag stripped, FCS appended) plus what
-the last descriptor will say. An image goes straight into the buffer when one descriptor holds it; otherwise it is split
-over descriptors, and what finds none waits in the FIFO or with the link.
+A frame that passes is turned into its *image*, the bytes that go to host memory (tag stripped, FCS
+appended) plus what the last descriptor will say. An image goes straight into the buffer when one
+descriptor holds it; otherwise it is split over descriptors, and what finds none waits in the FIFO
+or with the link.
 
 Sources: SDM 3.2 (reception), 9.2-9.3 (VLAN), 13.4.22 RCTL, 13.4.35 RXCSUM, 13.7 (statistics).
 """
@@ -12,14 +14,17 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove, memset
 
-from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR, FrameBatch, fb_commit,
+from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR,
+                             FrameBatch, fb_commit,
                              fb_reserve)
 from fastpath.csum cimport csum_and_copy, csum_partial
 from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write
-from fastpath.regfile cimport (ST_ALGNERRC, ST_BPRC, ST_CEXTERR, ST_CRCERRS, ST_GORC, ST_GPRC, ST_MPC, ST_MPRC, ST_PRC64,
-                               ST_RFC, ST_RJC, ST_RLEC, ST_RNBC, ST_ROC, ST_RUC, ST_RXERRC, ST_SYMERRS, ST_TOR, ST_TPR,
-                               Stats, st_add, st_bucket)
-from fastpath.rxfilter cimport (ACCEPT, BROADCAST, MULTICAST, PIF, RCTL_BSEX, RCTL_EN, RCTL_LPE, RCTL_SBP, RCTL_SECRC,
+from fastpath.regfile cimport (ST_ALGNERRC, ST_BPRC, ST_CEXTERR, ST_CRCERRS, ST_GORC, ST_GPRC,
+                               ST_MPC, ST_MPRC, ST_PRC64, ST_RFC, ST_RJC, ST_RLEC, ST_RNBC, ST_ROC,
+                               ST_RUC, ST_RXERRC, ST_SYMERRS, ST_TOR, ST_TPR, Stats, st_add,
+                               st_bucket)
+from fastpath.rxfilter cimport (ACCEPT, BROADCAST, MULTICAST, PIF, RCTL_BSEX, RCTL_EN, RCTL_LPE,
+                                RCTL_SBP, RCTL_SECRC,
                                 VLAN, RxFilter, rxf_verdict)
 
 
@@ -77,7 +82,8 @@ def crc32(data, uint32_t crc=0):
 
 
 def crc32_set_level(int level=-1):
-    """Choose the body: 0 slicing by 8, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest. Returns the level in use."""
+    """Choose the body: 0 slicing by 8, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest. Returns the level
+    in use."""
     global crc32_level
     cdef int best = crc32_best()
     crc32_level = best if level < 0 or level > best else level
@@ -85,7 +91,8 @@ def crc32_set_level(int level=-1):
 
 
 cdef class RxEngine:
-    """One receive queue with MAC filter, FIFO and statistics. Registers are plain fields. Host's lock held."""
+    """One receive queue with MAC filter, FIFO and statistics. Registers are plain fields. Host's
+    lock held."""
 
     def __cinit__(self, DmaTable dma not None, Stats stats not None, RxFilter filter not None):
         self.dma = dma
@@ -103,7 +110,8 @@ cdef class RxEngine:
         free(self.scratch)
 
     def reset(self):
-        """CTRL.RST or power-on: ring registers, FIFO, causes and counters go; RCTL is 0. The filter stays."""
+        """CTRL.RST or power-on: ring registers, FIFO, causes and counters go; RCTL is 0. The filter
+        stays."""
         cdef uint32_t pad = self.s.pad_runts, v6 = self.s.ipv6_csum
         memset(&self.s, 0, sizeof(self.s))
         self.s.pad_runts = pad
@@ -111,7 +119,8 @@ cdef class RxEngine:
         self.s.vet = 0x8100
         self.s.fifo_bytes = 48 << 10            # PBA.RXA at reset: 48 KB
         self.flush_fifo()
-        self.frames_dropped_disabled = self.frames_filtered = self.frames_bad = self.frames_missed = 0
+        self.frames_dropped_disabled = self.frames_filtered = 0
+        self.frames_bad = self.frames_missed = 0
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
 
     def flush_fifo(self):
@@ -122,7 +131,8 @@ cdef class RxEngine:
         self.s.fifo_off = 0
 
     def receive(self, FrameBatch batch not None, int start=0, bint hold=False):
-        """Take frames [start, len) of `batch` (borrowed); the index after the last one consumed. See the stub."""
+        """Take frames [start, len) of `batch` (borrowed); the index after the last one consumed.
+        See the stub."""
         cdef int out
         if start < 0:
             raise IndexError(f"RxEngine.receive: start {start} is negative")
@@ -162,14 +172,16 @@ cdef class RxEngine:
         return self.fifo_head >= self.fifo.n and self.free > 0
 
     cdef void _begin(self) noexcept nogil:
-        """Look the ring up once per run: pointer, size, free descriptors, buffer size, threshold."""
+        """Look the ring up once per run: pointer, size, free descriptors, buffer size,
+        threshold."""
         cdef rx_state *s = &self.s
         cdef uint32_t size
         self.n = s.len >> 4
         self.ring_base = s.base & ~<uint64_t>15
         self.ring = NULL
         self.free = 0
-        # BSIZE 00/01/10/11: 2048 1024 512 256; with BSEX times 16, 00 reserved (taken as 2048, SDM 13.4.22)
+        # BSIZE 00/01/10/11: 2048 1024 512 256; with BSEX times 16, 00 reserved (taken as 2048, SDM
+        # 13.4.22)
         size = s.rctl >> 16 & 3
         self.bsize = 2048 >> size
         if s.rctl & RCTL_BSEX and size:
@@ -180,7 +192,8 @@ cdef class RxEngine:
         if self.ring_base + <uint64_t>self.n * 16 < self.ring_base:
             self.ring_errors += 1
             return
-        # RDT == RDH means no free descriptor (SDM 3.2.6); RDT == size is reached by no index: the rest of the ring
+        # RDT == RDH means no free descriptor (SDM 3.2.6); RDT == size is reached by no index: the
+        # rest of the ring
         self.free = s.tail - s.head if s.tail >= s.head else self.n - s.head + s.tail
         self.low = self.n >> (1 + (s.rctl >> 8 & 3))
         self.ring = dma_resolve(&self.dma.t, self.ring_base, <uint64_t>self.n * 16, True)
@@ -254,7 +267,8 @@ cdef class RxEngine:
         if verdict & ACCEPT and not bad and wire - 64 <= 1522 - 64:
             # the common case: stored where it came, or not at all
             need = n if s.rctl & RCTL_SECRC else wire
-            if self.fifo_head >= self.fifo.n and self.free and need <= self.bsize and self.ring != NULL:
+            if (self.fifo_head >= self.fifo.n and self.free and need <= self.bsize
+                    and self.ring != NULL):
                 d = self.ring + <uint64_t>s.head * 16
                 addr = ld64le(d)
                 dst = dma_resolve(&self.dma.t, addr, need, True) if addr else NULL
@@ -291,7 +305,8 @@ cdef class RxEngine:
         if hold:
             need = n if s.rctl & RCTL_SECRC else wire       # an upper bound: VME may strip a tag
             need = (need + self.bsize - 1) // self.bsize
-            if self.fifo_head < self.fifo.n or (self.free < need and (self.n == 0 or need < self.n)):
+            if self.fifo_head < self.fifo.n or (self.free < need
+                                                and (self.n == 0 or need < self.n)):
                 return False
         self._total(wire)
         if bad or wrong_size:
@@ -301,7 +316,8 @@ cdef class RxEngine:
         if fflags & FB_BAD_CRC:
             m.errors |= RXE_CE
         if fflags & FB_ALIGN_ERR:
-            m.errors |= RXE_CE                  # an alignment error shows as CRC error (SDM 3.2.3.2)
+            # an alignment error shows as CRC error (SDM 3.2.3.2)
+            m.errors |= RXE_CE
         if fflags & FB_SYMBOL_ERR:
             m.errors |= RXE_SE | RXE_RXE
         if fflags & FB_CARRIER_EXT:
@@ -316,7 +332,8 @@ cdef class RxEngine:
             st_add(v, ST_RNBC, 1)
         if got < m.len:
             if got == 0 and self.fifo_fill + m.len + 16 > s.fifo_bytes:
-                st_add(v, ST_MPC, 1)            # neither a buffer nor room to wait (SDM 13.7: MPC, RXO)
+                # neither a buffer nor room to wait (SDM 13.7: MPC, RXO)
+                st_add(v, ST_MPC, 1)
                 s.causes |= RXO
                 self.frames_missed += 1
                 return True
@@ -345,7 +362,8 @@ cdef class RxEngine:
                 self.acc.mcast += 1
 
     cdef void _errors(self, uint32_t wire, uint32_t fflags, bint wrong_size) noexcept nogil:
-        """Error counters of a frame that passed the address filter (SDM 13.7.1-13.7.4, 13.7.33-13.7.36)."""
+        """Error counters of a frame that passed the address filter (SDM 13.7.1-13.7.4,
+        13.7.33-13.7.36)."""
         cdef uint64_t *v = self.stats.v
         cdef bint crc = fflags & (FB_BAD_CRC | FB_ALIGN_ERR)
         if wrong_size:
@@ -367,12 +385,15 @@ cdef class RxEngine:
         if fflags & FB_CARRIER_EXT:
             st_add(v, ST_CEXTERR, 1)
 
-    cdef void _image(self, uint8_t *dst, const uint8_t *p, uint32_t n, const uint8_t *fcs, int verdict,
+    cdef void _image(self, uint8_t *dst, const uint8_t *p, uint32_t n, const uint8_t *fcs,
+                     int verdict,
                      rx_meta *m) noexcept nogil:
-        """Copy the frame's stored bytes to `dst` while summing them, and fill in what the descriptor says."""
+        """Copy the frame's stored bytes to `dst` while summing them, and fill in what the
+        descriptor says."""
         cdef rx_state *s = &self.s
         cdef const uint8_t *w = p               # image[i] == w[i] from byte 12 on
-        cdef uint32_t size = n, l3, l4 = 0, l4len = 0, pcss = s.rxcsum & 0xFF, cut, body, tail, pseudo = 0
+        cdef uint32_t size = n, l4 = 0, l4len = 0, pseudo = 0, pcss = s.rxcsum & 0xFF
+        cdef uint32_t cut, body, tail
         cdef uint64_t acc
         cdef uint32_t status = RXD_DD | RXD_EOP, errors = 0
         cdef bint check_l4 = False
@@ -404,7 +425,8 @@ cdef class RxEngine:
         else:
             if w != p:
                 memcpy(dst, p, 12)
-                if cut < 12:                    # what is summed while copied begins after the addresses
+                # what is summed while copied begins after the addresses
+                if cut < 12:
                     cut = 12
                     l4len = size - 12
                 memcpy(dst + 12, w + 12, cut - 12)
@@ -413,7 +435,8 @@ cdef class RxEngine:
             body = fold16(csum_and_copy(dst + cut, w + cut, l4len, 0))
             tail = 0
             if cut + l4len < size:              # padding behind the datagram
-                tail = fold16(csum_and_copy(dst + cut + l4len, w + cut + l4len, size - cut - l4len, 0))
+                tail = fold16(csum_and_copy(dst + cut + l4len, w + cut + l4len, size - cut - l4len,
+                                            0))
         if check_l4:
             status |= RXD_TCPCS
             if fold16(<uint64_t>body + pseudo) != 0xFFFF:
@@ -441,7 +464,8 @@ cdef class RxEngine:
         m.errors = <uint8_t>errors
 
     cdef uint32_t _store(self, const uint8_t *image, const rx_meta *m, uint32_t off) noexcept nogil:
-        """Write the image from byte `off` on into descriptors as long as there are free ones; bytes stored in all."""
+        """Write the image from byte `off` on into descriptors as long as there are free ones; bytes
+        stored in all."""
         cdef rx_state *s = &self.s
         cdef uint8_t local[16]
         cdef uint8_t *d
@@ -460,7 +484,8 @@ cdef class RxEngine:
                     return off
             addr = ld64le(d)
             if addr == 0:
-                # no buffer: the descriptor is given back empty and the next one is tried (SDM 3.2.3)
+                # no buffer: the descriptor is given back empty and the next one is tried (SDM
+                # 3.2.3)
                 if not self._writeback(RXD_DD * <uint64_t>0x100000000U):
                     return off
                 continue
@@ -474,11 +499,13 @@ cdef class RxEngine:
                 s.causes |= RX_DATA_ABORT
             q = chunk
             if off == 0:
-                q |= <uint64_t>m.csum << 16         # packet checksum in the first descriptor (SDM 3.2.3)
+                # packet checksum in the first descriptor (SDM 3.2.3)
+                q |= <uint64_t>m.csum << 16
             if chunk == left:
                 q |= <uint64_t>m.status << 32 | <uint64_t>m.errors << 40 | <uint64_t>m.special << 48
             else:
-                q |= <uint64_t>RXD_DD << 32         # status, errors and special are valid in the last one only
+                # status, errors and special are valid in the last one only
+                q |= <uint64_t>RXD_DD << 32
             if not self._writeback(q):
                 return off
             off += chunk
@@ -489,7 +516,8 @@ cdef class RxEngine:
         return off
 
     cdef bint _writeback(self, uint64_t q) noexcept nogil:
-        """Write the second half of the descriptor at head and advance. False: master abort, nothing advanced."""
+        """Write the second half of the descriptor at head and advance. False: master abort, nothing
+        advanced."""
         cdef uint8_t local[8]
         if self.ring != NULL:
             store_release64(self.ring + <uint64_t>self.s.head * 16 + 8, q)
@@ -548,7 +576,8 @@ cdef class RxEngine:
         return out
 
     cdef void _compact(self) noexcept nogil:
-        """Slide the waiting frames to the arena's start, so that a FIFO that never empties stays small."""
+        """Slide the waiting frames to the arena's start, so that a FIFO that never empties stays
+        small."""
         cdef int i, n = self.fifo.n - self.fifo_head
         cdef size_t at = 0
         for i in range(n):
@@ -593,10 +622,12 @@ cdef class RxEngine:
             size = int.from_bytes(data[at:at + 4], "little")
             entry = data[at + 4:at + 4 + size]
             at += 4 + size
-            if len(entry) != size or size < sizeof(rx_meta) or size > RX_MAX_IMAGE + sizeof(rx_meta):
+            if (len(entry) != size or size < sizeof(rx_meta)
+                    or size > RX_MAX_IMAGE + sizeof(rx_meta)):
                 raise ValueError("RxEngine.load: damaged FIFO")
             memcpy(&m, <const char *>(<bytes>entry), sizeof(rx_meta))
-            if m.len != size - sizeof(rx_meta) or m.len == 0 or (not waiting and s.fifo_off >= m.len):
+            if m.len != size - sizeof(rx_meta) or m.len == 0 or (not waiting
+                                                                 and s.fifo_off >= m.len):
                 raise ValueError("RxEngine.load: damaged FIFO")
             waiting.append(entry)
         self.flush_fifo()
@@ -734,14 +765,16 @@ cdef class RxEngine:
         self.s.ipv6_csum = value
 
 
-cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *status, uint32_t *errors, uint32_t *l4,
+cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *status,
+                 uint32_t *errors, uint32_t *l4,
                  uint32_t *l4len, uint32_t *pseudo) noexcept nogil:
     """Find what RXCSUM asks to verify in the frame `w` (bytes from 12 on are looked at). SDM 3.2.9.
 
-    Sets IPCS/IPE itself; True: a TCP or UDP segment of `l4len` bytes stands at `l4`, sum it with `pseudo`.
-    Ethernet II and SNAP, through one tag; fragments, unknown and damaged headers are left to software.
+    Sets IPCS/IPE itself; True: a TCP or UDP segment of `l4len` bytes stands at `l4`, sum it with
+    `pseudo`. Ethernet II and SNAP, through one tag; fragments, unknown and damaged headers are left
+    to software.
     """
-    cdef uint32_t l3 = 14, et = ld16be(w + 12), ihl, tot, proto, i
+    cdef uint32_t l3 = 14, et = ld16be(w + 12), ihl, tot, proto, _i
     if et == s.vet and n >= 18:
         et = ld16be(w + 16)
         l3 = 18
@@ -768,15 +801,18 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
             return False
         pseudo[0] = sum16(w + l3 + 12, 8) + l4len[0] + proto
         return True
-    if et != 0x86DD or not s.ipv6_csum or not s.rxcsum & RXCSUM_TUOFL or n < l3 + 40 or w[l3] >> 4 != 6:
+    if et != 0x86DD or not s.ipv6_csum or not s.rxcsum & RXCSUM_TUOFL:
+        return False
+    if n < l3 + 40 or w[l3] >> 4 != 6:
         return False
     tot = ld16be(w + l3 + 4)
     if l3 + 40 + tot > n:
         return False
     proto = w[l3 + 6]
     ihl = 0                                 # bytes of extension headers passed
-    for i in range(4):
-        if proto != 0 and proto != 60:      # hop-by-hop and destination options; routing changes the pseudo header
+    for _i in range(4):
+        # hop-by-hop and destination options; routing changes the pseudo header
+        if proto != 0 and proto != 60:
             break
         if tot < ihl + 8:
             return False

@@ -36,7 +36,8 @@ cdef struct tx_state:
     tx_context ctx[2]           # [0] normal, [1] TCP segmentation
     # the frame between its first descriptor and EOP
     uint32_t phase              # PH_*
-    uint32_t have               # bytes gathered (PH_LEGACY, PH_DATA); bytes of the open segment (PH_TSO)
+    # bytes gathered (PH_LEGACY, PH_DATA); bytes of the open segment (PH_TSO)
+    uint32_t have
     uint32_t css                # legacy: CSS of the first descriptor
     uint32_t popts              # POPTS of the first descriptor
     uint32_t dcmd               # TSO: DCMD of the first descriptor (IFCS, VLE)
@@ -56,6 +57,7 @@ cdef struct tx_acc:
     uint64_t frames, bytes, total, mcast, bcast
     uint64_t bucket[6]
 
+
 @cython.final
 cdef class TxEngine:
     cdef tx_state s
@@ -72,11 +74,13 @@ cdef class TxEngine:
     cdef tx_acc acc
     cdef uint32_t _run(self, FrameBatch b, int max_frames) noexcept nogil
     cdef bint _open(self, FrameBatch b) noexcept nogil
-    cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle, uint32_t special) noexcept nogil
+    cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle,
+                    uint32_t special) noexcept nogil
     cdef int _fetch(self, uint8_t *dst, uint64_t addr, uint32_t n) noexcept nogil
     cdef bint _legacy(self, FrameBatch b, uint64_t addr, uint64_t q) noexcept nogil
     cdef bint _data(self, FrameBatch b, uint64_t addr, uint64_t q) noexcept nogil
-    cdef bint _gather(self, FrameBatch b, uint64_t addr, uint32_t n, uint32_t max_frame) noexcept nogil
+    cdef bint _gather(self, FrameBatch b, uint64_t addr, uint32_t n,
+                      uint32_t max_frame) noexcept nogil
     cdef void _checksum(self, uint8_t *p, uint32_t n, uint32_t css, uint32_t cse, uint32_t cso,
                         bint udp) noexcept nogil
     cdef void _drop(self, bint eop) noexcept nogil

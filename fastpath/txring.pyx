@@ -1,11 +1,14 @@
 # cython: language_level=3, embedsignature=True
-"""Transmit ring engine of the 8254x: fetch, contexts, checksum and VLAN insertion, segmentation, write-back.
+"""Transmit ring engine of the 8254x: fetch, contexts, checksum and VLAN insertion, segmentation,
+write-back.
 
-The engine walks descriptors from head to tail, puts each frame together directly in the batch's arena, and writes DD
-back. Everything that software chooses (ring, lengths, offsets, contexts) is checked here; the worst that a hostile ring
-can do is to have its own frames dropped. Work per run is bounded by `max_frames` and by one ring of descriptors.
+The engine walks descriptors from head to tail, puts each frame together directly in the batch's
+arena, and writes DD back. Everything that software chooses (ring, lengths, offsets, contexts) is
+checked here; the worst that a hostile ring can do is to have its own frames dropped. Work per run
+is bounded by `max_frames` and by one ring of descriptors.
 
-Sources: SDM 3.3 (descriptors), 3.4 (ring), 3.5 (segmentation), 13.4.33 TCTL, 13.4.42 TXDCTL, 13.7 (statistics).
+Sources: SDM 3.3 (descriptors), 3.4 (ring), 3.5 (segmentation), 13.4.33 TCTL, 13.4.42 TXDCTL, 13.7
+(statistics).
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -15,7 +18,8 @@ from libc.string cimport memcpy, memmove, memset
 from fastpath.batch cimport FB_HAS_FCS, FrameBatch, fb_reserve, frame_meta
 from fastpath.csum cimport csum_and_copy, csum_partial
 from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write
-from fastpath.regfile cimport (ST_BPTC, ST_GOTC, ST_GPTC, ST_MPTC, ST_PTC64, ST_TOT, ST_TPT, ST_TSCTC, ST_TSCTFC, Stats,
+from fastpath.regfile cimport (ST_BPTC, ST_GOTC, ST_GPTC, ST_MPTC, ST_PTC64, ST_TOT, ST_TPT,
+                               ST_TSCTC, ST_TSCTFC, Stats,
                                st_add, st_bucket)
 
 
@@ -32,7 +36,8 @@ cdef extern from "bytes.h" nogil:
     void store_release8(uint8_t *p, uint8_t v)
 
 cdef enum:
-    # descriptor command bits, as they stand in bits 31:24 of the second quadword (SDM 3.3.3.1, 3.3.7.1)
+    # descriptor command bits, as they stand in bits 31:24 of the second quadword (SDM 3.3.3.1,
+    # 3.3.7.1)
     CMD_EOP = 0x01
     CMD_IFCS = 0x02
     CMD_IC = 0x04               # legacy
@@ -62,7 +67,8 @@ cdef enum:
 
 
 cdef class TxEngine:
-    """One transmit queue. Registers are plain fields; set them whenever they are written. Host's lock held."""
+    """One transmit queue. Registers are plain fields; set them whenever they are written. Host's
+    lock held."""
 
     def __cinit__(self, DmaTable dma not None, Stats stats not None):
         self.dma = dma
@@ -76,15 +82,18 @@ cdef class TxEngine:
         free(self.partial)
 
     def reset(self):
-        """CTRL.RST or power-on: ring registers, contexts, unfinished frame and counters go; TCTL is 0."""
+        """CTRL.RST or power-on: ring registers, contexts, unfinished frame and counters go; TCTL is
+        0."""
         memset(&self.s, 0, sizeof(self.s))
         self.s.max_frame = TX_MAX_FRAME
         self.s.vet = 0x8100
-        self.mixed_drops = self.oversize_drops = self.tso_fails = self.empty_frames = self.csum_skips = 0
+        self.mixed_drops = self.oversize_drops = self.tso_fails = 0
+        self.empty_frames = self.csum_skips = 0
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
 
     def run(self, FrameBatch batch not None, int max_frames=256):
-        """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write back; see the stub."""
+        """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
+        back; see the stub."""
         cdef uint32_t todo = self.s.tail - self.s.head
         cdef uint32_t out
         if todo >= NOGIL_FROM:
@@ -96,7 +105,8 @@ cdef class TxEngine:
         return self._run(batch, max_frames)
 
     def abort_frame(self):
-        """Forget the unfinished frame (TCTL.EN cleared, ring moved); contexts and registers stay."""
+        """Forget the unfinished frame (TCTL.EN cleared, ring moved); contexts and registers
+        stay."""
         self.s.phase = PH_IDLE
         self.s.have = 0
         self.s.desc_off = 0
@@ -123,7 +133,8 @@ cdef class TxEngine:
         cdef uint8_t *d
         cdef uint8_t local[16]
         cdef uint32_t cmd
-        cdef bint all_back = (s.txdctl >> 16 & 0x3F) != 0       # WTHRESH: every descriptor is written back
+        # WTHRESH: every descriptor is written back
+        cdef bint all_back = (s.txdctl >> 16 & 0x3F) != 0
         cdef uint32_t rs_mask = CMD_RS | (CMD_RPS if s.rps else 0)
         self.flags = 0
         self.cur = NULL
@@ -133,7 +144,8 @@ cdef class TxEngine:
         if not s.tctl & TCTL_EN or not self.dma.t.enabled or max_frames <= 0:
             return RUN_OFF
         if n < 8 or head >= n or tail > n:
-            # TDLEN below one cache line of descriptors, or an index beyond the ring: no ring to walk
+            # TDLEN below one cache line of descriptors, or an index beyond the ring: no ring to
+            # walk
             if head != tail:
                 self.ring_errors += 1
             return RUN_OFF
@@ -192,7 +204,8 @@ cdef class TxEngine:
         s.head = head
         if self.cur != NULL and s.phase != PH_IDLE:
             if s.phase == PH_TSO:
-                memcpy(self.cur, s.hdr, s.fctx.hdrlen)      # not written yet: keep snapshots free of stale bytes
+                # not written yet: keep snapshots free of stale bytes
+                memcpy(self.cur, s.hdr, s.fctx.hdrlen)
             memcpy(self.partial, self.cur, s.have)
         self.cur = NULL
         self._flush()
@@ -206,7 +219,8 @@ cdef class TxEngine:
         return self.flags
 
     cdef bint _open(self, FrameBatch b) noexcept nogil:
-        """Point `cur` at room for the largest frame, with what an earlier run gathered; False when there is none."""
+        """Point `cur` at room for the largest frame, with what an earlier run gathered; False when
+        there is none."""
         cdef uint8_t *p
         if self.cur == NULL:
             p = fb_reserve(b, TX_MAX_FRAME + 128)
@@ -229,7 +243,8 @@ cdef class TxEngine:
             return -1
         return 0
 
-    cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle, uint32_t special) noexcept nogil:
+    cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle,
+                    uint32_t special) noexcept nogil:
         """Make the `n` bytes at `cur` a frame of the batch: tag, padding, FCS mark, statistics."""
         cdef uint8_t *p = self.cur
         cdef frame_meta *m
@@ -285,7 +300,8 @@ cdef class TxEngine:
         self.s.have = 0
         self.s.phase = PH_IDLE if eop else PH_DROP
 
-    cdef bint _gather(self, FrameBatch b, uint64_t addr, uint32_t n, uint32_t max_frame) noexcept nogil:
+    cdef bint _gather(self, FrameBatch b, uint64_t addr, uint32_t n,
+                      uint32_t max_frame) noexcept nogil:
         """Append a descriptor's bytes to the open frame; False: the frame grew over the limit."""
         if self.s.have + n > max_frame:
             self.oversize_drops += 1
@@ -296,7 +312,8 @@ cdef class TxEngine:
 
     cdef void _checksum(self, uint8_t *p, uint32_t n, uint32_t css, uint32_t cse, uint32_t cso,
                         bint udp) noexcept nogil:
-        """Insert the check of [css, cse] at cso; cse 0 means to the end. Ranges outside the frame write nothing."""
+        """Insert the check of [css, cse] at cso; cse 0 means to the end. Ranges outside the frame
+        write nothing."""
         cdef uint32_t end = n if cse == 0 or cse >= n else cse + 1
         cdef uint16_t check
         if css >= n or end <= css or cso + 2 > n:
@@ -373,7 +390,8 @@ cdef class TxEngine:
             return False
         if s.phase == PH_IDLE:
             s.phase = PH_DATA
-            s.popts = popts                         # POPTS counts in the first descriptor (SDM 3.3.7)
+            # POPTS counts in the first descriptor (SDM 3.3.7)
+            s.popts = popts
             s.fctx = s.ctx[0]
         if n and not self._gather(b, addr, n, s.max_frame):
             self._drop(eop)
@@ -393,7 +411,8 @@ cdef class TxEngine:
         return True
 
     cdef void _tso_begin(self, uint32_t dcmd, uint32_t popts, uint32_t special) noexcept nogil:
-        """First data descriptor of a segmentation context: freeze the context, check that its offsets make sense."""
+        """First data descriptor of a segmentation context: freeze the context, check that its
+        offsets make sense."""
         cdef tx_state *s = &self.s
         cdef tx_context *c = &s.fctx
         cdef uint32_t need_ip, need_l4
@@ -406,21 +425,24 @@ cdef class TxEngine:
         s.pay_left = c.paylen
         need_ip = c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
         need_l4 = c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
-        # Header shorter than what is to be rewritten in it, nothing to cut, or a segment above the frame limit
+        # Header shorter than what is to be rewritten in it, nothing to cut, or a segment above the
+        # frame limit
         s.tso_bad = (c.mss == 0 or c.paylen == 0 or c.hdrlen < need_ip or c.hdrlen < need_l4
                      or <uint32_t>c.hdrlen + c.mss > s.max_frame
                      or (popts & POPTS_IXSM and c.ipcso + 2 > c.hdrlen)
                      or (popts & POPTS_TXSM and c.tucso + 2 > c.hdrlen))
 
     cdef void _tso_fail(self, bint eop) noexcept nogil:
-        """End the segmentation context abnormally; segments already sent stay sent (SDM 3.3.7.1)."""
+        """End the segmentation context abnormally; segments already sent stay sent (SDM
+        3.3.7.1)."""
         self.tso_fails += 1
         st_add(self.stats.v, ST_TSCTFC, 1)
         self.s.desc_off = 0
         self._drop(eop)
 
     cdef bint _tso(self, FrameBatch b, uint64_t addr, uint32_t n, bint eop) noexcept nogil:
-        """Bytes of one descriptor of a segmentation context. False: paused at a segment's start, call again."""
+        """Bytes of one descriptor of a segmentation context. False: paused at a segment's start,
+        call again."""
         cdef tx_state *s = &self.s
         cdef uint32_t hdrlen = s.fctx.hdrlen, mss = s.fctx.mss
         cdef uint32_t take, off = s.desc_off, part
@@ -481,7 +503,8 @@ cdef class TxEngine:
             return True
         if eop:
             if s.pay_left:
-                # fewer bytes than PAYLEN: what is gathered goes out as the last segment, the context has failed
+                # fewer bytes than PAYLEN: what is gathered goes out as the last segment, the
+                # context has failed
                 if s.seg_pay:
                     self._tso_segment(b, True)
                 self._tso_fail(True)
@@ -512,12 +535,14 @@ cdef class TxEngine:
             if not last:
                 flags &= ~(TCP_FIN | TCP_PSH) & 0xFF
             if s.seg_index:
-                flags &= ~TCP_CWR & 0xFF            # RFC 3168 6.1.2: CWR on the first new segment only
+                # RFC 3168 6.1.2: CWR on the first new segment only
+                flags &= ~TCP_CWR & 0xFF
             p[c.tucss + 13] = flags
         else:
             st16be(p + c.tucss + 4, <uint16_t>(l4 + s.seg_pay))
         if s.popts & POPTS_TXSM:
-            # software seeded the field with the pseudo header without length (SDM 3.5.5): add it here
+            # software seeded the field with the pseudo header without length (SDM 3.5.5): add it
+            # here
             n = l4 + s.seg_pay
             check = <uint16_t>~fold16(<uint64_t>sum16(p + c.tucss, l4) + sum_at(s.seg_sum, l4) + n)
             if check == 0 and not c.tucmd & TUCMD_TCP:
@@ -530,7 +555,8 @@ cdef class TxEngine:
         self._emit(b, n, s.dcmd & CMD_IFCS, s.dcmd & CMD_VLE, s.special)
 
     def state(self):
-        """Registers, contexts and the unfinished frame as bytes (this build's layout, versioned)."""
+        """Registers, contexts and the unfinished frame as bytes (this build's layout,
+        versioned)."""
         cdef uint32_t have = self.s.have if self.s.phase != PH_IDLE else 0
         head = int(STATE_VERSION).to_bytes(4, "little")
         return head + (<char *>&self.s)[:sizeof(tx_state)] + (<char *>self.partial)[:have]
@@ -666,9 +692,11 @@ cdef bint _tso_plausible(const tx_state *s) noexcept nogil:
     cdef const tx_context *c = &s.fctx
     if s.tso_bad:
         return True
-    return (s.hdr_have <= c.hdrlen and s.desc_off <= 0xFFFFF and c.mss != 0 and <uint32_t>c.hdrlen + c.mss <= s.max_frame
+    return (s.hdr_have <= c.hdrlen and s.desc_off <= 0xFFFFF and c.mss != 0 and <uint32_t>c.hdrlen
+            + c.mss <= s.max_frame
             and c.hdrlen >= c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
             and c.hdrlen >= c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
             and (not s.popts & POPTS_IXSM or c.ipcso + 2 <= c.hdrlen)
             and (not s.popts & POPTS_TXSM or c.tucso + 2 <= c.hdrlen)
-            and s.seg_pay < c.mss and (s.have == 0 if s.seg_pay == 0 else s.have == c.hdrlen + s.seg_pay))
+            and s.seg_pay < c.mss and (s.have == 0 if s.seg_pay == 0 else s.have == c.hdrlen
+                                       + s.seg_pay))
