@@ -24,6 +24,7 @@ from stack.host import Host
 
 CLONE_NEWNET = 0x40000000
 LINUX, OURS = "10.9.0.1", "10.9.0.2"
+DATA_PORT = 27777
 _serial = itertools.count()
 
 
@@ -225,21 +226,16 @@ def receive_all(sock: Any, size: int | None = None) -> bytes:
 
 
 def judged(path: Path) -> Iterator[str]:
-    """Yield what tshark finds wrong in a capture: malformed frames and wrong checksums."""
-    checks = ["ip", "tcp", "udp", "icmp"]
-    command = [
-        "tshark",
-        "-r",
-        str(path),
-        "-T",
-        "fields",
-        "-e",
-        "frame.number",
-        "-e",
-        "_ws.col.info",
-    ]
+    """Yield what tshark finds wrong in a capture: malformed frames and wrong checksums.
+
+    What a stream carries is random, so tshark is kept from guessing protocols in it.
+    """
+    command = ["tshark", "-r", str(path), "-T", "fields", "-e", "frame.number", "-e", "_ws.expert"]
+    command += ["-o", "tcp.desegment_tcp_streams:FALSE", "-o", "tcp.try_heuristic_first:FALSE"]
+    command += ["-d", f"tcp.port=={DATA_PORT},data"]
     for name in ("ip", "tcp", "udp"):
         command += ["-o", f"{name}.check_checksum:TRUE"]
+    checks = ("ip", "tcp", "udp", "icmp")
     wrong = " or ".join(["_ws.malformed", *(f"{c}.checksum.status == 0" for c in checks)])
     text = subprocess.run([*command, "-Y", wrong], check=True, capture_output=True, text=True)
     yield from text.stdout.splitlines()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.linux.peer import OURS, Wire, judged, pattern, receive_all
+from tests.linux.peer import DATA_PORT, OURS, Wire, judged, pattern, receive_all
 from tests.support import require
 
 pytestmark = pytest.mark.netns
@@ -24,10 +24,10 @@ def test_stream_survives_loss_reordering_and_duplicates(
     path = tmp_path / "bad.pcapng"
     data = pattern(2_000_000)
     with Wire(impair=BAD, capture=path) as wire:
-        listener = wire.listen(7000)
+        listener = wire.listen(DATA_PORT)
         theirs = wire.peer.socket()
         theirs.settimeout(250)
-        theirs.connect((OURS, 7000))
+        theirs.connect((OURS, DATA_PORT))
         ours, _ = listener.accept()
         ours.settimeout(250)
         sender, reader = (theirs, ours) if direction == "up" else (ours, theirs)
@@ -45,10 +45,10 @@ def test_stream_survives_loss_reordering_and_duplicates(
 def test_bit_errors_are_caught_by_the_checksums(need_linux: None) -> None:
     data = pattern(500_000, seed=8)
     with Wire(impair={"corrupt": 0.01, "seed": 4}) as wire:
-        listener = wire.listen(7000)
+        listener = wire.listen(DATA_PORT)
         theirs = wire.peer.socket()
         theirs.settimeout(250)
-        theirs.connect((OURS, 7000))
+        theirs.connect((OURS, DATA_PORT))
         ours, _ = listener.accept()
         ours.settimeout(250)
         worker = wire.spawn(lambda: (theirs.sendall(data), theirs.shutdown(socket.SHUT_WR)))
