@@ -124,7 +124,7 @@ class Interrupts:
     def __init__(self, nic: Nic, line: InterruptLine) -> None:
         self._nic = nic
         self._regs = nic.regs.file
-        self._set_bits = nic.regs.file.set_bits
+        self._set_bits, self._peek = nic.regs.file.set_bits, nic.regs.file.peek
         self._ims = 0
         self._clock = nic.clock
         self._line = line
@@ -161,7 +161,7 @@ class Interrupts:
 
     def _update(self) -> None:
         """Let the line be what ICR, IMS, ITR and the PCI function say; nothing else does."""
-        want = bool(self._regs.peek(ICR) & self._ims)
+        want = self._peek(ICR) & self._ims
         if want and not self.asserted:
             if self._interval_ns:
                 now = self._clock.now_ns()
@@ -262,7 +262,8 @@ class Interrupts:
             self.rx_delay.start(self._rdtr, self._radv)
             if not bits:
                 return
-        self.cause(bits)
+        if self._set_bits(ICR, bits) & self._ims and not self.asserted:
+            self._update()
 
     def transmitted_delayed(self) -> None:
         """A descriptor with RS and IDE was written back (SDM 3.4.3.1)."""

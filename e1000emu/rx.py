@@ -151,8 +151,10 @@ class Rx:
         if end < len(batch):
             self._held = True
         causes = engine.take_causes()
-        if causes or nic.reset_pending or self._watch_fifo:
+        if nic.reset_pending or self._watch_fifo or causes & ~CAUSES:
             self._after(causes)
+        elif causes:
+            self._interrupts.received(causes)
         return end
 
     def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
