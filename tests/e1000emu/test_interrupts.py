@@ -305,3 +305,24 @@ def test_interrupt_count_is_reported() -> None:
     bench.link.inject(frame())
     assert bench.nic.counters()["interrupts"] == before + 1
     assert off("ICR") == 0xC0
+
+
+def test_storm_of_causes_keeps_level_semantics() -> None:
+    """ITR=0 and a handler that raises the next cause itself (device.md 27)."""
+    bench = make_bench()
+    nic, line = bench.nic, bench.line
+    rd(nic, "ICR")
+    pending: list[int] = []
+    line.on_rise = lambda: pending.append(1)
+    wr(nic, "IMS", ALL)
+    wr(nic, "ICS", RXT0)
+    handled = 0
+    while line.level and handled < 1000:
+        wr(nic, "ICS", LSC)
+        assert rd(nic, "ICR") & LSC
+        assert not line.level
+        handled += 1
+        if handled < 1000:
+            wr(nic, "ICS", RXT0)
+    assert handled == len(pending) == 1000
+    assert nic.counters()["interrupts"] == 1000

@@ -316,3 +316,59 @@ def test_message_dma_that_rings_the_doorbell_does_not_nest(bench: Bench) -> None
     assert rd(nic, "TCTL") == 0
     bench.dma.set_message_dma(None, None)
     usable(bench)
+
+
+def test_empty_data_with_eop_after_a_context_then_a_smaller_limit(bench: Bench) -> None:
+    """The shape of the 2018 guest escape (device.md 6): lengths must not wrap at 16 bits."""
+    guest = bench.guest
+    tse = Tucmd.TCP | Tucmd.IP | Tucmd.TSE | Tucmd.DEXT
+    guest.post_context(paylen=0x4188, hdrlen=54, mss=0x4188, tucmd=tse)
+    guest.post_data(b"", address=bench.memory.base, length=0, dcmd=TxCmd.TSE | TxCmd.DEXT | CMD)
+    guest.post_context(paylen=0x0F, hdrlen=5, mss=0x0F, tucmd=tse)
+    guest.post_data(bytes(0x4188), dcmd=TxCmd.TSE | TxCmd.DEXT | TxCmd.IFCS)
+    guest.post_data(bytes(100), dcmd=TxCmd.TSE | TxCmd.DEXT | CMD)
+    ring(bench)
+    bench.clock.run_for(1_000_000)
+    assert all(len(f) <= 16384 for f in bench.link.frames)
+    usable(bench)
+
+
+@pytest.mark.parametrize(("start", "at", "end"), [(14, 250, 0), (50, 24, 20), (255, 255, 1)])
+def test_checksum_fields_outside_the_frame_write_nothing(
+    bench: Bench, start: int, at: int, end: int
+) -> None:
+    """Offsets past the frame, ends before starts (device.md 10, 11)."""
+    guest = bench.guest
+    guest.post_context(
+        ipcss=start, ipcso=at, ipcse=end, tucss=start, tucso=at, tucse=end, tucmd=Tucmd.DEXT
+    )
+    guest.post_data(frame(60), dcmd=TxCmd.DEXT | CMD, popts=Popts.IXSM | Popts.TXSM)
+    guest.post_legacy(frame(60), cmd=CMD | TxCmd.IC, css=start, cso=at)
+    ring(bench)
+    sent = bench.link.take()
+    assert [len(f) for f in sent] == [60, 60]
+    if at >= 60:
+        assert sent == [frame(60)] * 2
+    usable(bench)
+
+
+@pytest.mark.parametrize("paylen", [0, 100, 5000, 0xFFFFF])
+def test_paylen_that_differs_from_the_data_is_bounded(bench: Bench, paylen: int) -> None:
+    """SDM p49: the context ends, TSCTFC counts it (device.md 25)."""
+    guest = bench.guest
+    guest.post_context(
+        ipcss=14,
+        ipcso=24,
+        ipcse=33,
+        tucss=34,
+        tucso=50,
+        paylen=paylen,
+        tucmd=Tucmd.TCP | Tucmd.IP | Tucmd.TSE | Tucmd.DEXT,
+        hdrlen=54,
+        mss=500,
+    )
+    guest.post_data(frame(54 + 1000, kind=0x0800), dcmd=TxCmd.TSE | TxCmd.DEXT | CMD)
+    ring(bench)
+    assert rd(bench.nic, "TDH") == rd(bench.nic, "TDT")
+    assert sum(len(f) - 54 for f in bench.link.take()) <= 1000
+    usable(bench)
