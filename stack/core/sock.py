@@ -639,25 +639,40 @@ def os_error(err: int) -> OSError:
 # --- memory: datagram side -----------------------------------------------------------------
 
 
+# A destructor may run while the garbage collector takes a forgotten host apart: then the sock has
+# lost members, and there is nothing left to account for.
+
+
 def sock_wfree(skb: sk_buff) -> None:
     """net/core/sock.c: destructor of a packet that was sent."""
     sk = skb.sk
-    sk.sk_wmem_alloc -= skb.truesize
-    wq = sk.sk_wq
-    if (sk.sk_sleepers or wq.waiters) and not sk.sk_flags & SOCK_USE_WRITE_QUEUE:
-        sk.sk_write_space()
+    try:
+        sk.sk_wmem_alloc -= skb.truesize
+        if (sk.sk_sleepers or sk.sk_wq.waiters) and not sk.sk_flags & SOCK_USE_WRITE_QUEUE:
+            sk.sk_write_space()
+    except AttributeError:
+        return
 
 
 def __sock_wfree(skb: sk_buff) -> None:
     """net/core/sock.c: as sock_wfree, without telling writers."""
-    skb.sk.sk_wmem_alloc -= skb.truesize
+    try:
+        skb.sk.sk_wmem_alloc -= skb.truesize
+    except AttributeError:
+        return
 
 
 def sock_rfree(skb: sk_buff) -> None:
     """net/core/sock.c: destructor of a packet in a receive queue."""
     sk = skb.sk
-    sk.sk_rmem_alloc -= skb.truesize
-    sk_mem_uncharge(sk, skb.truesize)
+    truesize = skb.truesize
+    try:
+        sk.sk_rmem_alloc -= truesize
+        sk.sk_forward_alloc = left = sk.sk_forward_alloc + truesize
+        if left > 1 << 21:
+            sk_mem_reclaim(sk)
+    except AttributeError:
+        return
 
 
 def sock_efree(skb: sk_buff) -> None:
@@ -739,7 +754,10 @@ def sk_filter(sk: sock, skb: sk_buff) -> int:
 
 def sock_rmem_free(skb: sk_buff) -> None:
     """net/core/skbuff.c: destructor in the error queue (no forward allocation there)."""
-    skb.sk.sk_rmem_alloc -= skb.truesize
+    try:
+        skb.sk.sk_rmem_alloc -= skb.truesize
+    except AttributeError:
+        return
 
 
 def sock_queue_err_skb(sk: sock, skb: sk_buff) -> int:
