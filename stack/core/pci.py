@@ -497,6 +497,18 @@ def pci_restore_state(pdev: pci_dev) -> None:
     pdev.saved_config = None
 
 
+def pci_pm_suspend(pdev: pci_dev) -> None:
+    """drivers/pci/pci-driver.c: let the driver put the device to sleep."""
+    if pdev.driver is not None and pdev.driver.suspend is not None:
+        pdev.driver.suspend(pdev)
+
+
+def pci_pm_resume(pdev: pci_dev) -> None:
+    """drivers/pci/pci-driver.c: let the driver wake the device."""
+    if pdev.driver is not None and pdev.driver.resume is not None:
+        pdev.driver.resume(pdev)
+
+
 # -- time ------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,8 @@ from stack.core.dev import (
     napi_disable,
     napi_enable,
     netif_carrier_off,
+    netif_device_attach,
+    netif_device_detach,
     netif_napi_add,
     netif_start_queue,
     netif_stop_queue,
@@ -276,34 +278,82 @@ def e1000_phy_hw_reset_quiet(adapter: e1000_adapter) -> None:
         log.warning("e1000 remove: %s", error)
 
 
-def e1000_shutdown(pdev: pci.pci_dev) -> None:
-    """e1000_main.c: the machine goes down: stop, arm wake-up, sleep."""
+def e1000_shutdown_common(pdev: pci.pci_dev) -> bool:
+    """e1000_main.c __e1000_shutdown: stop, arm wake-up; True when something may wake us."""
     netdev = pci.pci_get_drvdata(pdev)
     adapter: e1000_adapter = netdev.priv
+    netif_device_detach(netdev)
     if netif_running(netdev):
+        e1000_wait_for_reset(adapter)
         e1000_down(adapter)
         e1000_free_irq(adapter)
-    if adapter.wol:
-        e1000_setup_wakeup(adapter)
+    wufc = adapter.wol
+    if er32(adapter.hw, d.E1000_STATUS) & d.E1000_STATUS_LU:
+        wufc &= ~d.E1000_WUFC_LNKC
+    if wufc:
+        e1000_setup_wakeup(adapter, wufc)
     else:
         ew32(adapter.hw, d.E1000_WUC, 0)
         ew32(adapter.hw, d.E1000_WUFC, 0)
-    pci.pci_enable_wake(pdev, pci.PCI_D3hot, bool(adapter.wol))
     pci.pci_disable_device(pdev)
+    return bool(wufc)
+
+
+def e1000_suspend(pdev: pci.pci_dev) -> None:
+    """e1000_main.c: sleep in D3hot; the interface stays, detached."""
+    pci.pci_save_state(pdev)
+    wake = e1000_shutdown_common(pdev)
+    pci.pci_enable_wake(pdev, pci.PCI_D3hot, wake)
     pci.pci_set_power_state(pdev, pci.PCI_D3hot)
 
 
-def e1000_setup_wakeup(adapter: e1000_adapter) -> None:
+def e1000_shutdown(pdev: pci.pci_dev) -> None:
+    """e1000_main.c: the machine goes off."""
+    wake = e1000_shutdown_common(pdev)
+    pci.pci_enable_wake(pdev, pci.PCI_D3hot, wake)
+    pci.pci_set_power_state(pdev, pci.PCI_D3hot)
+
+
+def e1000_resume(pdev: pci.pci_dev) -> None:
+    """e1000_main.c: wake up; an interface that was open works again.
+
+    Raises:
+        OSError: the interrupt cannot be had.
+    """
+    netdev = pci.pci_get_drvdata(pdev)
+    adapter: e1000_adapter = netdev.priv
+    pci.pci_set_power_state(pdev, pci.PCI_D0)
+    pci.pci_restore_state(pdev)
+    pci.pci_enable_device(pdev)
+    pci.pci_set_master(pdev)
+    pci.pci_enable_wake(pdev, pci.PCI_D3hot, False)
+    if netif_running(netdev):
+        err = e1000_request_irq(adapter)
+        if err:
+            raise OSError(-err, f"{netdev.name}: no interrupt {pdev.irq} after waking up")
+    try:
+        e1000_power_up_phy(adapter)
+    except E1000HwError as error:
+        adapter.hw_errors += 1
+        log.error("%s: %s", netdev.name, error)
+    e1000_reset(adapter)
+    ew32(adapter.hw, d.E1000_WUS, d.ALL_INTERRUPTS)
+    if netif_running(netdev):
+        e1000_up(adapter)
+    netif_device_attach(netdev)
+
+
+def e1000_setup_wakeup(adapter: e1000_adapter, wufc: int) -> None:
     """The wake-up half of e1000_main.c __e1000_shutdown (SDM 6.3)."""
     hw = adapter.hw
     e1000_setup_rctl(adapter)
     e1000_set_rx_mode(adapter.netdev)
     rctl = er32(hw, d.E1000_RCTL)
-    if adapter.wol & d.E1000_WUFC_MC:
+    if wufc & d.E1000_WUFC_MC:
         rctl |= d.E1000_RCTL_MPE
     ew32(hw, d.E1000_RCTL, rctl | d.E1000_RCTL_EN)
     ew32(hw, d.E1000_WUC, d.E1000_WUC_PME_EN)
-    ew32(hw, d.E1000_WUFC, adapter.wol)
+    ew32(hw, d.E1000_WUFC, wufc)
 
 
 def e1000_init_hw_struct(adapter: e1000_adapter, hw: e1000_hw) -> None:
@@ -606,6 +656,8 @@ e1000_driver = pci.pci_driver(
     probe=e1000_probe,
     remove=e1000_remove,
     shutdown=e1000_shutdown,
+    suspend=e1000_suspend,
+    resume=e1000_resume,
 )
 """The module as loaded by default; `e1000_init_module` registers a copy with its parameters."""
 

@@ -15,6 +15,8 @@ from stack.core.netdevice import netif_carrier_ok
 from stack.core.pci import (
     PCI_COMMAND,
     PCI_COMMAND_MASTER,
+    pci_pm_resume,
+    pci_pm_suspend,
     pci_stop_and_remove_bus_device,
 )
 from stack.drivers.e1000 import defs as d
@@ -259,6 +261,39 @@ def test_shutdown_with_magic_packet_arms_the_wake_filter() -> None:
     e1000_shutdown(machine.pdev)
     assert wuc_wufc[d.E1000_WUFC] == d.E1000_WUFC_MAG
     assert wuc_wufc[d.E1000_WUC] & d.E1000_WUC_PME_EN
+
+
+def test_suspend_and_resume_of_an_open_interface() -> None:
+    a, b = cabled()
+    memory = a.host.ram.allocated_bytes
+    for _ in range(3):
+        a.received.clear()
+        pci_pm_suspend(a.pdev)
+        assert a.nic.slot.bar_read(0, d.E1000_STATUS, 4) == 0xFFFF_FFFF  # D3: nothing decodes
+        b.send(b"asleep" * 10)
+        a.run(SECOND)
+        assert a.received == []
+        pci_pm_resume(a.pdev)
+        for machine in (a, b):
+            assert machine.host.wait_carrier("eth0")
+        a.run(2 * SECOND)
+        a.received.clear()
+        b.received.clear()
+        b.send(b"awake" * 12)
+        a.send(b"again" * 12)
+        a.run()
+        assert a.received == [b"awake" * 12]
+        assert b.received == [b"again" * 12]
+    assert a.host.ram.allocated_bytes == memory
+
+
+def test_suspend_and_resume_of_a_closed_interface() -> None:
+    machine = recorded(up=False)
+    pci_pm_suspend(machine.pdev)
+    pci_pm_resume(machine.pdev)
+    bring_up(machine)
+    machine.send(bytes(50))
+    assert len(machine.link.take()) == 1
 
 
 def test_host_close_removes_the_device_cleanly() -> None:
