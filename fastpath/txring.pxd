@@ -66,6 +66,9 @@ cdef class TxEngine:
     cdef readonly Stats stats
     cdef public uint64_t mixed_drops, oversize_drops, tso_fails, empty_frames, csum_skips
     cdef public uint64_t ring_errors, desc_aborts, data_aborts
+    # derived from hdr and fctx: header sums of the running segmentation context
+    cdef int template           # 0 not yet, 1 in ip_base and l4_base, 2 sum each segment
+    cdef uint32_t ip_base, l4_base
     # valid inside one run only
     cdef uint8_t *cur           # where the open frame is being put together (in the batch's arena)
     cdef uint32_t front         # bytes kept free before it for a VLAN tag
@@ -87,5 +90,6 @@ cdef class TxEngine:
     cdef void _tso_begin(self, uint32_t dcmd, uint32_t popts, uint32_t special) noexcept nogil
     cdef bint _tso(self, FrameBatch b, uint64_t addr, uint32_t n, bint eop) noexcept nogil
     cdef void _tso_segment(self, FrameBatch b, bint last) noexcept nogil
+    cdef void _tso_template(self) noexcept nogil
     cdef void _tso_fail(self, bint eop) noexcept nogil
     cdef void _flush(self) noexcept nogil

@@ -417,6 +417,7 @@ cdef class TxEngine:
         cdef tx_context *c = &s.fctx
         cdef uint32_t need_ip, need_l4
         s.phase = PH_TSO
+        self.template = 0
         s.fctx = s.ctx[1]
         s.dcmd = dcmd
         s.popts = popts
@@ -513,38 +514,82 @@ cdef class TxEngine:
                 s.phase = PH_IDLE
         return True
 
+    cdef void _tso_template(self) noexcept nogil:
+        """Sum the header once, without the words that change from segment to segment.
+
+        Only when the context has the shape that drivers use; else each segment is summed as it is.
+        """
+        cdef tx_state *s = &self.s
+        cdef tx_context *c = &s.fctx
+        cdef uint32_t end = c.hdrlen if c.ipcse == 0 or c.ipcse >= c.hdrlen else c.ipcse + 1
+        cdef uint8_t *l4 = s.hdr + c.tucss
+        cdef uint32_t first = 0
+        self.template = 2
+        if c.ipcss + 6 > c.tucss or (s.popts & POPTS_IXSM and c.ipcso + 2 > c.tucss):
+            return                                  # rewriting IP would change the transport's sum
+        if s.popts & POPTS_IXSM:
+            if not c.tucmd & TUCMD_IP or end < c.ipcss + 6:
+                return
+            first = sum16(s.hdr + c.ipcss, end - c.ipcss)
+            first += 0xFFFF - ld16be(s.hdr + c.ipcss + 2) + 0xFFFF - ld16be(s.hdr + c.ipcss + 4)
+        self.ip_base = first
+        first = sum16(l4, c.hdrlen - c.tucss)
+        if c.tucmd & TUCMD_TCP:
+            first += 2 * 0xFFFF - ld16be(l4 + 4) - ld16be(l4 + 6) + 0xFFFF - l4[13]
+        else:
+            first += 0xFFFF - ld16be(l4 + 4)
+        self.l4_base = first
+        self.template = 1
+
     cdef void _tso_segment(self, FrameBatch b, bint last) noexcept nogil:
         """Put the header before the open segment's payload, rewrite it (SDM 3.5.6) and send."""
         cdef tx_state *s = &self.s
         cdef tx_context *c = &s.fctx
         cdef uint8_t *p = self.cur
-        cdef uint32_t hdrlen = c.hdrlen, l4 = hdrlen - c.tucss, n
-        cdef uint16_t check
-        cdef uint8_t flags
-        memcpy(p, s.hdr, hdrlen)
+        cdef uint8_t *ip = p + c.ipcss
+        cdef uint8_t *th = p + c.tucss
+        cdef uint32_t hdrlen = c.hdrlen, l4 = hdrlen - c.tucss, n = l4 + s.seg_pay, seq = 0
+        cdef uint64_t acc
+        cdef uint16_t check, length, ident = 0
+        cdef uint8_t flags = 0
+        if self.template == 0:
+            self._tso_template()
+        copy_bytes(p, s.hdr, hdrlen)
         if c.tucmd & TUCMD_IP:
-            st16be(p + c.ipcss + 2, <uint16_t>(hdrlen - c.ipcss + s.seg_pay))
-            st16be(p + c.ipcss + 4, <uint16_t>(ld16be(s.hdr + c.ipcss + 4) + s.seg_index))
+            length = <uint16_t>(hdrlen - c.ipcss + s.seg_pay)
+            ident = <uint16_t>(ld16be(s.hdr + c.ipcss + 4) + s.seg_index)
+            st16be(ip + 2, length)
+            st16be(ip + 4, ident)
         else:
-            st16be(p + c.ipcss + 4, <uint16_t>(hdrlen - c.ipcss - 40 + s.seg_pay))
+            length = <uint16_t>(hdrlen - c.ipcss - 40 + s.seg_pay)
+            st16be(ip + 4, length)
         if s.popts & POPTS_IXSM:
-            self._checksum(p, hdrlen, c.ipcss, c.ipcse if c.ipcse else hdrlen - 1, c.ipcso, False)
+            if self.template == 1:
+                st16be(p + c.ipcso, <uint16_t>~fold16(<uint64_t>self.ip_base + length + ident))
+            else:
+                self._checksum(p, hdrlen, c.ipcss, c.ipcse if c.ipcse else hdrlen - 1, c.ipcso,
+                               False)
         if c.tucmd & TUCMD_TCP:
-            st32be(p + c.tucss + 4, ld32be(s.hdr + c.tucss + 4) + s.pay_sent)
-            flags = p[c.tucss + 13]
+            seq = ld32be(s.hdr + c.tucss + 4) + s.pay_sent
+            flags = s.hdr[c.tucss + 13] if self.template == 1 else th[13]
             if not last:
                 flags &= ~(TCP_FIN | TCP_PSH) & 0xFF
             if s.seg_index:
-                # RFC 3168 6.1.2: CWR on the first new segment only
-                flags &= ~TCP_CWR & 0xFF
-            p[c.tucss + 13] = flags
+                flags &= ~TCP_CWR & 0xFF            # RFC 3168 6.1.2: on the first new segment only
+            st32be(th + 4, seq)
+            th[13] = flags
         else:
-            st16be(p + c.tucss + 4, <uint16_t>(l4 + s.seg_pay))
+            st16be(th + 4, <uint16_t>n)
         if s.popts & POPTS_TXSM:
-            # software seeded the field with the pseudo header without length (SDM 3.5.5): add it
-            # here
-            n = l4 + s.seg_pay
-            check = <uint16_t>~fold16(<uint64_t>sum16(p + c.tucss, l4) + sum_at(s.seg_sum, l4) + n)
+            # software seeded the field with the pseudo header without length (SDM 3.5.5)
+            acc = <uint64_t>sum_at(s.seg_sum, l4) + n
+            if self.template != 1:
+                acc += sum16(th, l4)
+            elif c.tucmd & TUCMD_TCP:
+                acc += <uint64_t>self.l4_base + (seq >> 16) + (seq & 0xFFFF) + flags
+            else:
+                acc += <uint64_t>self.l4_base + <uint16_t>n
+            check = <uint16_t>~fold16(acc)
             if check == 0 and not c.tucmd & TUCMD_TCP:
                 check = 0xFFFF
             st16be(p + c.tucso, check)
@@ -577,6 +622,7 @@ cdef class TxEngine:
                 or (s.phase == PH_TSO and not _tso_plausible(&s))):
             raise ValueError("TxEngine.load: inconsistent state")
         self.s = s
+        self.template = 0
         memcpy(self.partial, p + 4 + sizeof(tx_state), s.have)
 
     @property
