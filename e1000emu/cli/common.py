@@ -17,8 +17,8 @@ from e1000emu.errors import E1000Error
 if TYPE_CHECKING:
     from stack.host import Host
 
-console = Console(stderr=False, highlight=False)
-errors = Console(stderr=True, highlight=False)
+# A pipe has no width of its own; tables that wrap at 80 columns help nobody there.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Report as JSON on standard output."

@@ -1,0 +1,87 @@
+"""The chain of calls of each path has the kernel's functions in the kernel's order (net/…, 6.x)."""
+
+from __future__ import annotations
+
+import pytest
+
+from e1000emu.cli.trace import record
+
+UDP_SEND = """
+    sys_sendto sock_sendmsg __sock_sendmsg security_sock_sendmsg inet_sendmsg udp_sendmsg
+    ip_push_pending_frames ip_output ip_finish_output2 neigh_output dev_queue_xmit enqueue
+    qdisc_run qdisc_restart dequeue dev_hard_start_xmit dev_queue_xmit_nit e1000_xmit_frame
+"""
+TCP_SEND = """
+    sys_send sys_sendto sock_sendmsg __sock_sendmsg security_sock_sendmsg inet_sendmsg tcp_sendmsg
+    __tcp_push_pending_frames tcp_write_xmit tcp_transmit_skb ip_queue_xmit ip_output
+    ip_finish_output2 neigh_output dev_queue_xmit enqueue qdisc_run qdisc_restart dequeue
+    dev_hard_start_xmit dev_queue_xmit_nit e1000_xmit_frame
+"""
+RECEIVE = """
+    e1000_intr napi_schedule net_rx_action e1000_clean e1000_clean_rx_irq eth_type_trans
+    netif_receive_skb deliver_skb ip_rcv ip_rcv_finish ip_route_input ip_local_deliver
+    ip_local_deliver_finish raw_local_deliver xfrm4_policy_check
+"""
+UDP_RECV = RECEIVE + " udp_rcv sk_data_ready "
+TCP_RECV = (
+    RECEIVE
+    + """
+    tcp_v4_rcv tcp_v4_do_rcv tcp_rcv_established tcp_ack tcp_data_queue sk_data_ready
+    sys_recvfrom __sock_recvmsg security_sock_recvmsg inet_recvmsg tcp_recvmsg skb_copy_datagram_iter
+"""
+)
+UDP_READ = """
+    sys_recvfrom __sock_recvmsg security_sock_recvmsg inet_recvmsg udp_recvmsg
+    skb_copy_datagram_iter
+"""
+CONNECT = """
+    sys_connect inet_stream_connect tcp_v4_connect ip_route_connect tcp_transmit_skb ip_queue_xmit
+    e1000_xmit_frame e1000_intr tcp_v4_rcv tcp_v4_do_rcv tcp_rcv_state_process tcp_send_ack
+    e1000_xmit_frame
+"""
+ARP = "sys_sendto neigh_output dev_queue_xmit e1000_xmit_frame e1000_intr deliver_skb arp_rcv"
+ICMP = "sys_sendto ip_output e1000_xmit_frame ip_rcv ip_local_deliver icmp_rcv ip_output"
+SOCKET = """
+    sys_socket sock_create sock_alloc inet_create sock_init_data tcp_v4_init_sock
+    sock_close inet_release tcp_close tcp_v4_destroy_sock
+"""
+
+
+def assert_subsequence(wanted: str, names: list[str]) -> None:
+    """Fail unless the `wanted` names occur in this order (others may stand between)."""
+    at = 0
+    for name in wanted.split():
+        try:
+            at = names.index(name, at) + 1
+        except ValueError:
+            where = "before it" if name in names else "at all"
+            pytest.fail(f"{name} is not called {where}: {' '.join(names)}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "chains"),
+    [
+        ("udp-send", [UDP_SEND]),
+        ("udp-recv", [UDP_RECV, UDP_READ]),
+        ("tcp-send", [TCP_SEND]),
+        ("tcp-recv", [TCP_RECV]),
+        ("tcp-connect", [CONNECT]),
+        ("arp", [ARP]),
+        ("icmp", [ICMP]),
+        ("socket", [SOCKET]),
+    ],
+)
+def test_calls_are_the_kernels(kind, chains):
+    names = [call.name for call in record(kind)]
+    for chain in chains:
+        assert_subsequence(chain, names)
+
+
+def test_a_trace_under_virtual_time_is_the_same_twice():
+    first, second = record("tcp-connect"), record("tcp-connect")
+    assert [(c.name, c.depth) for c in first] == [(c.name, c.depth) for c in second]
+
+
+def test_the_device_is_traced_on_request():
+    names = [call.name for call in record("udp-send", packages=("stack", "e1000emu"))]
+    assert_subsequence("e1000_xmit_frame e1000_tx_queue write_tdt", names)
