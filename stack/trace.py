@@ -132,8 +132,8 @@ class Tracer:
             not file.startswith(self._prefixes)
             or file == __file__
             or name in self._skip
-            or name.startswith(("<", "__"))
-            and name.endswith((">", "__"))
+            or (name.startswith(("<", "__"))
+            and name.endswith((">", "__")))
         ):
             return None
         rel = str(Path(file).relative_to(ROOT))

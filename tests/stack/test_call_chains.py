@@ -27,7 +27,8 @@ TCP_RECV = (
     RECEIVE
     + """
     tcp_v4_rcv tcp_v4_do_rcv tcp_rcv_established tcp_ack tcp_data_queue sk_data_ready
-    sys_recvfrom __sock_recvmsg security_sock_recvmsg inet_recvmsg tcp_recvmsg skb_copy_datagram_iter
+    sys_recvfrom __sock_recvmsg security_sock_recvmsg inet_recvmsg tcp_recvmsg
+    skb_copy_datagram_iter
 """
 )
 UDP_READ = """
