@@ -595,6 +595,7 @@ def inet_csk_listen_start(sk: Any, backlog: int | None = None) -> int:
         request_sock_queue() if sk.icsk_accept_queue is None else sk.icsk_accept_queue
     )
     reqsk_queue_alloc(sk.icsk_accept_queue)
+    sk.icsk_accept_queue.rskq_defer_accept = sk.defer_accept
     sk.sk_ack_backlog = 0
     inet_csk_delack_init(sk)
     sk.sk_state = TCP_LISTEN

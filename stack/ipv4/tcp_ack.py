@@ -732,8 +732,8 @@ def tcp_clean_rtx_queue(
         flag |= FLAG_SACK_RENEGING
     seq_rtt_us = ca_rtt_us = sack_rtt_us = -1
     if stamped and not flag & FLAG_RETRANS_DATA_ACKED:
-        seq_rtt_us = max(now - first_ackt, 0) // 1000
-        ca_rtt_us = max(now - last_ackt, 0) // 1000
+        seq_rtt_us = max(now - first_ackt + 500, 0) // 1000
+        ca_rtt_us = max(now - last_ackt + 500, 0) // 1000
         if (
             pkts_acked == 1
             and fully_acked
@@ -742,8 +742,8 @@ def tcp_clean_rtx_queue(
         ):
             flag |= FLAG_ACK_MAYBE_DELAYED
     if sack is not None and sack.first_sackt:
-        sack_rtt_us = max(now - sack.first_sackt, 0) // 1000
-        ca_rtt_us = max(now - sack.last_sackt, 0) // 1000
+        sack_rtt_us = max(now - sack.first_sackt + 500, 0) // 1000
+        ca_rtt_us = max(now - sack.last_sackt + 500, 0) // 1000
     rtt_update = tcp_ack_update_rtt(sk, flag, seq_rtt_us, sack_rtt_us, ca_rtt_us)
     if flag & FLAG_ACKED:
         flag |= FLAG_SET_XMIT_TIMER

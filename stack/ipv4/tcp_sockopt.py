@@ -277,7 +277,7 @@ def tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any, optlen: 
 # --- reading ------------------------------------------------------------------------------
 
 # uapi/linux/tcp.h struct tcp_info, to tcpi_total_rto_time: bytes, bytes of bit fields, ints, counters.
-_TCP_INFO = struct.Struct("=8B 24I 4Q 2I 2I Q 3Q 2I 2Q 2I I I H H I")
+_TCP_INFO = struct.Struct("=8B 24I 4Q 6I 4Q 2I 2Q 6I 2H I")
 
 
 def tcp_get_info(sk: tcp_sock) -> bytes:
@@ -336,7 +336,8 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.segs_in & M32,
         unsent,
         sk.min_rtt_us & M32,
-        sk.data_segs_in & M32 | (sk.data_segs_out & M32) << 32,
+        sk.data_segs_in & M32,
+        sk.data_segs_out & M32,
         0,
         0,
         0,
@@ -349,9 +350,11 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.reord_seen & M32,
         sk.rcv_ooopack & M32,
         sk.snd_wnd & M32,
+        tcp_receive_window(sk) & M32,
+        0,
         sk.total_rto & 0xFFFF,
         0,
-        tcp_receive_window(sk) & M32,
+        0,
     )
 
 

@@ -19,7 +19,7 @@ from stack.core.dev import dev_open, netif_napi_add, register_netdev
 from stack.core.iov import msghdr
 from stack.core.irq import request_irq
 from stack.core.netdevice import NETIF_F_GSO, NETIF_F_SG, net_device_ops
-from stack.core.sock import sk_alloc, sock_graft, sock_init_data
+from stack.core.sock import lock_sock, release_sock, sk_alloc, sock_graft, sock_init_data
 from stack.core.uapi import AF_INET, MSG_DONTWAIT, O_NONBLOCK, SOCK_STREAM
 from stack.ethernet.eth import alloc_etherdev
 from stack.host import Host
@@ -355,7 +355,11 @@ class Sock:
 
     def connect(self, addr: int, port: int) -> None:
         """Start (the SYN goes out at once)."""
-        tcp_prot.connect(self.sk, (addr, port))
+        lock_sock(self.sk)
+        try:
+            tcp_prot.connect(self.sk, (addr, port))
+        finally:
+            release_sock(self.sk)
 
     def accept(self) -> Sock:
         return Sock(self.net, self.host, inet_csk_accept(self.sk, O_NONBLOCK))
@@ -388,8 +392,10 @@ class Sock:
 
     def shutdown(self, how: int = 2) -> None:
         """how: kernel bits RCV_SHUTDOWN 1, SEND_SHUTDOWN 2 (as inet_shutdown passes them)."""
+        lock_sock(self.sk)
         self.sk.sk_shutdown |= how
         tcp_shutdown(self.sk, how)
+        release_sock(self.sk)
 
     def close(self, timeout: int = 0) -> None:
         tcp_close(self.sk, timeout)
