@@ -6,11 +6,12 @@ import hashlib
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.linux.peer import LINUX, OURS, Wire, pattern, receive_all
+from tests.linux.peer import DATA_PORT, LINUX, OURS, Wire, judged, pattern, receive_all
 from tests.support import require
 
 pytestmark = pytest.mark.netns
@@ -266,3 +267,42 @@ def test_many_connections_at_once(wire: Wire) -> None:
         sock.close()
     server.result()
     listener.close()
+
+
+@pytest.mark.parametrize("mtu", [576, 1500, 9000, 16110])
+def test_mtu_of_the_wire_is_kept(need_linux: None, mtu: int) -> None:
+    data = pattern(1_500_000, seed=mtu)
+    with Wire(mtu=mtu) as wire:
+        for from_us in (True, False):
+            ours, theirs = connected(wire, from_us=from_us)
+            worker = wire.spawn(lambda s=theirs: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
+            assert receive_all(ours) == data
+            worker.result()
+            worker = wire.spawn(lambda s=ours: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
+            assert receive_all(theirs) == data
+            worker.result()
+            ours.close()
+            theirs.close()
+
+
+def test_every_frame_of_a_clean_exchange_is_well_formed(need_linux: None, tmp_path: Path) -> None:
+    require.tool("tshark")
+    path = tmp_path / "clean.pcapng"
+    data = pattern(400_000, seed=12)
+    with Wire(capture=path) as wire:
+        listener = wire.listen(DATA_PORT)
+        theirs = wire.peer.socket()
+        theirs.connect((OURS, DATA_PORT))
+        ours, _ = listener.accept()
+        ours.settimeout(60)
+        worker = wire.spawn(lambda: (theirs.sendall(data), theirs.shutdown(socket.SHUT_WR)))
+        assert receive_all(ours) == data
+        worker.result()
+        ours.sendall(data)
+        ours.close()
+        assert receive_all(theirs) == data
+        theirs.close()
+        listener.close()
+        with wire.peer.socket() as refused, pytest.raises(ConnectionRefusedError):
+            refused.connect((OURS, 9))
+    assert list(judged(path)) == []
