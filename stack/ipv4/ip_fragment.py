@@ -13,6 +13,7 @@ from fastpath.hdr import ip_hdr, ip_send_check
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_UNNECESSARY,
+    alloc_skb,
     kfree_skb,
     pskb_trim,
     sk_buff,
@@ -22,6 +23,9 @@ from fastpath.skbuff import (
     skb_network_offset,
     skb_pull,
     skb_push,
+    skb_put_data,
+    skb_reset_network_header,
+    skb_reset_transport_header,
     skb_try_coalesce,
     skb_unclone,
 )
@@ -39,6 +43,9 @@ from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.ipv4.route import IP_DF, IP_MF, IP_OFFSET, inet_getpeer_v4, ip_route_input
 
 IP_DEFRAG_LOCAL_DELIVER = 0
+
+COMPACT_ABOVE = 500  # fragments; an sk_buff holds 1100 pieces
+LL_ROOM = 64
 
 INET_FRAG_FIRST_IN = 1
 INET_FRAG_LAST_IN = 2
@@ -328,10 +335,11 @@ def ip_frag_reasm(qp: ipq) -> sk_buff | None:
     net.ipv4.frags.mem -= qp.mem
     qp.mem = 0
     qp.skbs = []
-    if not skb_unclone(head) or not inet_frag_reasm_join(net, head, rest):
-        kfree_skb_reason(net, head, SKB_DROP_REASON_NOMEM)
+    joined = inet_frag_reasm_join(net, head, rest, ihl)
+    if joined is None:
         net.mib.ip.ReasmFails += 1
         return None
+    head = joined
     skb_push(head, ihl)
     head.ip_summed = CHECKSUM_NONE
     iph = ip_hdr(head)
@@ -357,19 +365,34 @@ def ip_frag_reasm(qp: ipq) -> sk_buff | None:
     return head
 
 
-def inet_frag_reasm_join(net: Any, head: sk_buff, rest: list[sk_buff]) -> bool:
-    """Append every fragment's data to `head`: by moving buffers, else by copying into pages."""
-    for i, skb in enumerate(rest):
-        if skb_try_coalesce(head, skb):
-            continue
+def inet_frag_reasm_join(net: Any, head: sk_buff, rest: list[sk_buff], ihl: int) -> sk_buff | None:
+    """Append every fragment's data to `head` by moving buffers; None when memory runs out.
+
+    Takes ownership of all. More pieces than an sk_buff has places for are copied together.
+    """
+    if len(rest) <= COMPACT_ABOVE and skb_unclone(head):
+        while rest and skb_try_coalesce(head, rest[0]):
+            del rest[0]
+        if not rest:
+            return head
+    whole = alloc_skb(net.skb_small, ihl, LL_ROOM)
+    if whole is not None:
+        skb_put_data(whole, skb_copy_bits(head, -ihl, ihl))
+        skb_reset_network_header(whole)
+        skb_pull(whole, ihl)
+        skb_reset_transport_header(whole)
+        whole.protocol = head.protocol
+        whole.pkt_type = head.pkt_type
+        whole.tstamp_ns = head.tstamp_ns
+        whole.dst = head.dst
+        whole.cb = head.cb
+    for skb in (head, *rest):
         data = skb_copy_bits(skb, 0, skb.len)
-        done = skb_add_data(head, net.skb_pages, data, 0, len(data))
+        if whole is not None and skb_add_data(whole, net.skb_pages, data, 0, len(data)) < len(data):
+            kfree_skb_reason(net, whole, SKB_DROP_REASON_NOMEM)
+            whole = None
         kfree_skb(skb)
-        if done < len(data):
-            for left in rest[i + 1 :]:
-                kfree_skb(left)
-            return False
-    return True
+    return whole
 
 
 def ip_frags_init(net: Any) -> None:
