@@ -44,7 +44,7 @@ def census(*hosts) -> tuple[Counter, list[int]]:
     kinds = Counter(
         type(o).__name__
         for o in gc.get_objects()
-        if type(o).__module__.startswith(("stack", "e1000emu", "fastpath"))
+        if str(type(o).__module__).startswith(("stack", "e1000emu", "fastpath"))
     )
     return kinds, [pool.in_use for h in hosts for pool in (h.skb_small, h.skb_pages)]
 
