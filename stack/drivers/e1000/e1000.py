@@ -35,8 +35,8 @@ E1000_RX_POOL_BUFFERS = 8192
 E1000_MAX_DATA_PER_TXD = 1 << 16
 """Bytes per data descriptor. DTALEN has 20 bits; a page of the stack's payload pool is 32 KiB. The
 kernel's 4 KiB suit the latency of a real PCI bus."""
-E1000_MAX_PAYLEN = 718 * 1460
-"""The largest TSO payload in whole default segments that PAYLEN's 20 bits hold (SDM 3.3.6)."""
+E1000_MAX_PAYLEN = (1 << 20) - 1
+"""PAYLEN of a TSO context has 20 bits (SDM 3.3.6): 718 segments of 1460 bytes."""
 E1000_GSO_MAX_SIZE = 256 * 1024
 """Default super-packet limit: 256 KiB costs a tenth against 512 KiB and leaves the rings small."""
 E1000_RX_FRAMES_PER_POLL = 512
@@ -106,7 +106,7 @@ class e1000_hw:
         "bar_write",
         "bus_type",
         "bus_width_bits",
-        "ctrl",
+        "current_ifs_val",
         "device_id",
         "disable_polarity_correction",
         "eeprom",
@@ -117,6 +117,7 @@ class e1000_hw:
         "fc_send_xon",
         "forced_speed_duplex",
         "get_link_status",
+        "in_ifs_mode",
         "io_bar",
         "ledctl_default",
         "ledctl_mode1",
@@ -137,7 +138,6 @@ class e1000_hw:
         "revision_id",
         "subsystem_id",
         "subsystem_vendor_id",
-        "txcw",
         "vendor_id",
         "wait_autoneg_complete",
     )
@@ -184,8 +184,8 @@ class e1000_hw:
         self.ledctl_default = 0
         self.ledctl_mode1 = 0
         self.ledctl_mode2 = 0
-        self.ctrl = 0
-        self.txcw = 0
+        self.current_ifs_val = 0
+        self.in_ifs_mode = False
 
 
 def er32(hw: e1000_hw, reg: int) -> int:

@@ -409,6 +409,36 @@ def e1000_clear_hw_cntrs(hw: e1000_hw) -> None:
         bar_read(0, high, 4)
 
 
+# -- adaptive inter-frame spacing (half duplex) ---------------------------------------------------
+
+IFS_MAX = 80
+IFS_MIN = 40
+IFS_STEP = 10
+IFS_RATIO = 4
+MIN_NUM_XMITS = 1000
+
+
+def e1000_reset_adaptive(hw: e1000_hw) -> None:
+    """e1000_hw.c: no extra spacing."""
+    hw.current_ifs_val = 0
+    hw.in_ifs_mode = False
+    ew32(hw, d.E1000_AIT, 0)
+
+
+def e1000_update_adaptive(hw: e1000_hw, collisions: int, packets: int) -> None:
+    """e1000_hw.c: space frames out when over a quarter of `packets` since last time collided."""
+    if collisions * IFS_RATIO > packets:
+        if packets > MIN_NUM_XMITS:
+            hw.in_ifs_mode = True
+            if hw.current_ifs_val < IFS_MAX:
+                hw.current_ifs_val = (
+                    hw.current_ifs_val + IFS_STEP if hw.current_ifs_val else IFS_MIN
+                )
+                ew32(hw, d.E1000_AIT, hw.current_ifs_val)
+    elif hw.in_ifs_mode and packets <= MIN_NUM_XMITS:
+        e1000_reset_adaptive(hw)
+
+
 __all__ = [
     "E1000HwError",
     "e1000_check_for_link",
@@ -432,12 +462,14 @@ __all__ = [
     "e1000_phy_reset",
     "e1000_rar_clear",
     "e1000_rar_set",
+    "e1000_reset_adaptive",
     "e1000_reset_hw",
     "e1000_set_mac_type",
     "e1000_set_media_type",
     "e1000_setup_copper_link",
     "e1000_setup_led",
     "e1000_setup_link",
+    "e1000_update_adaptive",
     "e1000_write_reg_io",
     "e1000_write_vfta",
 ]

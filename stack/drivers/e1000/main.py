@@ -88,6 +88,7 @@ from stack.drivers.e1000.eeprom import (
 from stack.drivers.e1000.hw import (
     e1000_get_bus_info,
     e1000_init_hw,
+    e1000_reset_adaptive,
     e1000_reset_hw,
     e1000_set_mac_type,
     e1000_set_media_type,
@@ -523,6 +524,7 @@ def e1000_reset(adapter: e1000_adapter) -> None:
         adapter.hw_errors += 1
         log.error("Hardware Error: %s", error)
     ew32(hw, d.E1000_VET, ETH_P_8021Q)
+    e1000_reset_adaptive(hw)
     adapter.csum_context = None
 
 

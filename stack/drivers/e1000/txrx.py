@@ -20,6 +20,7 @@ from fastpath.skbuff import (
     SKB_GSO_UDP_L4,
     kfree_skb,
     sk_buff,
+    skb_checksum_help,
     skb_checksum_start_offset,
     skb_cow_head,
     skb_network_offset,
@@ -63,6 +64,8 @@ RX_BUFFER_WRITE = 32
 """Empty receive descriptors that make a write of RDT worth its cost."""
 TX_HANG_NS = 1_000_000_000
 TX_WAKE_THRESHOLD = 32
+MAX_HEADER = 255
+"""HDRLEN, TUCSS and TUCSO of a context descriptor have 8 bits (SDM 3.3.6)."""
 
 # -- interrupts ------------------------------------------------------------------------------------
 
@@ -121,22 +124,25 @@ def e1000_clean(napi: napi_struct, budget: int) -> int:
 def e1000_clean_tx_irq(adapter: e1000_adapter) -> bool:
     """e1000_main.c: free sent sk_buffs, wake the queue, look for a hang. True when all is clean."""
     ring = adapter.tx_ring
-    packets, nbytes = ring.clean()
     netdev = adapter.netdev
-    if packets:
-        stats = netdev.stats
-        stats.tx_packets += packets
-        stats.tx_bytes += nbytes
-        adapter.total_tx_packets += packets
-        adapter.total_tx_bytes += nbytes
-        if (
-            netdev.queue_stopped
-            and ring.unused() >= min(ring.count // 2, 8 * TX_WAKE_THRESHOLD)
-            and netif_carrier_ok(netdev)
-            and not adapter.flags & E1000_DOWN
-        ):
-            netif_wake_queue(netdev)
-            adapter.restart_queue += 1
+    if not ring.pending() and not netdev.queue_stopped:
+        adapter.detect_tx_hung = False
+        return True
+    packets, nbytes = ring.clean()
+    stats = netdev.stats
+    stats.tx_packets += packets
+    stats.tx_bytes += nbytes
+    adapter.total_tx_packets += packets
+    adapter.total_tx_bytes += nbytes
+    if (
+        netdev.queue_stopped
+        and (packets or not ring.pending())  # else it was stopped because nothing moves
+        and ring.unused() >= min(ring.count // 2, 8 * TX_WAKE_THRESHOLD)
+        and netif_carrier_ok(netdev)
+        and not adapter.flags & E1000_DOWN
+    ):
+        netif_wake_queue(netdev)
+        adapter.restart_queue += 1
     if adapter.detect_tx_hung:
         adapter.detect_tx_hung = False
         e1000_detect_tx_hang(adapter)
@@ -305,22 +311,22 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
         needed = ring.desc_needed(skb, e.E1000_MAX_DATA_PER_TXD) + 2
         if ring.unused() < needed:
             if needed >= ring.count:
-                return e1000_xmit_in_pieces(skb, adapter)
+                return e1000_xmit_in_pieces(adapter, skb)
             if e1000_maybe_stop_tx(netdev, ring, needed):
                 return NETDEV_TX_BUSY
     popts = 0
     cmd = adapter.txd_cmd
     if skb.gso_size:
-        popts = e1000_tso(adapter, ring, skb)
+        popts = e1000_tso(ring, skb)
         if popts < 0:
-            netdev.stats.tx_dropped += 1
-            kfree_skb(skb)
-            e1000_tx_queue(adapter, ring, netdev)  # packets before it may wait for the doorbell
-            return NETDEV_TX_OK
+            return e1000_xmit_in_pieces(adapter, skb)
         cmd |= d.E1000_TXD_CMD_TSE
     elif skb.ip_summed == CHECKSUM_PARTIAL:
         popts = e1000_tx_csum(adapter, ring, skb)
-    e1000_tx_map(ring, skb, popts, cmd)
+    if popts < 0 or e1000_tx_map(ring, skb, popts, cmd) < 0:
+        adapter.csum_context = None
+        netdev.stats.tx_dropped += 1
+        kfree_skb(skb)
     e1000_tx_queue(adapter, ring, netdev)
     return NETDEV_TX_OK
 
@@ -341,10 +347,11 @@ def e1000_maybe_stop_tx(netdev: net_device, ring: Any, needed: int) -> int:
     return -errno.EBUSY
 
 
-def e1000_tso(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
+def e1000_tso(ring: Any, skb: sk_buff) -> int:
     """e1000_main.c: the TCP segmentation context (SDM 3.5); packet options, or -errno.
 
-    The device wants lengths and IP checksum zero and the pseudo-header sum without length.
+    The device wants lengths and IP checksum zero and the pseudo-header sum without length. What
+    does not fit the context's fields (headers over 255 bytes, 1 MiB of payload) is refused.
     """
     if not skb_cow_head(skb, 0):
         return -errno.ENOMEM
@@ -356,6 +363,8 @@ def e1000_tso(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
     else:
         th = tcp_hdr(skb)
         hdr_len, proto, check_at, tucmd = tucss + 4 * th.doff, 6, 16, d.E1000_TXD_CMD_TCP
+    if hdr_len > MAX_HEADER or skb.len - hdr_len > e.E1000_MAX_PAYLEN:
+        return -errno.EMSGSIZE
     if skb.gso_type & SKB_GSO_TCPV6 or skb.protocol == 0x86DD:
         ip6 = ipv6_hdr(skb)
         ip6.payload_len = 0
@@ -394,12 +403,15 @@ def csum_ipv6_pseudo(ip6: Any, proto: int) -> int:
 def e1000_tx_csum(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
     """e1000_main.c: the checksum context (SDM 3.3.6): sum from csum_start, store at csum_offset.
 
-    The device keeps its context, so one that has not changed is not written again.
+    Returns the packet options, or -EINVAL for a packet that makes no sense. The device keeps its
+    context, so one that has not changed is not written again.
     """
     start = skb_checksum_start_offset(skb)
     context = (start, skb.csum_offset)
     if context != adapter.csum_context:
         at = start + skb.csum_offset
+        if not 0 <= start <= at <= MAX_HEADER:  # beyond the context's 8-bit fields
+            return 0 if skb_checksum_help(skb) else -errno.EINVAL
         ring.put_context(0, 0, 0, start, at, 0, 0, 0, 0, d.E1000_TXD_CMD_DEXT)
         adapter.csum_context = context
     return d.E1000_TXD_POPTS_TXSM
@@ -441,8 +453,8 @@ def e1000_unmask_tx(adapter: e1000_adapter, ring: Any) -> None:
         adapter.hw.bar_write(0, d.E1000_IMS, d.E1000_ICR_TXDW, 4)
 
 
-def e1000_xmit_in_pieces(skb: sk_buff, adapter: e1000_adapter) -> int:
-    """Send a packet of more fragments than the ring has descriptors: cut it in software first.
+def e1000_xmit_in_pieces(adapter: e1000_adapter, skb: sk_buff) -> int:
+    """Cut a packet in software that has more fragments than the ring or more bytes than PAYLEN.
 
     Happens to merged packets that are forwarded into a small ring. Segments for which the ring has
     no room are dropped, as a router's queue would. Takes ownership of skb.

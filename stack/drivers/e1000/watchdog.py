@@ -30,6 +30,7 @@ from stack.drivers.e1000.hw import (
     STATISTICS_64,
     e1000_check_for_link,
     e1000_get_speed_and_duplex,
+    e1000_update_adaptive,
 )
 
 log = logging.getLogger("stack.drivers.e1000")
@@ -64,7 +65,9 @@ def e1000_watchdog(adapter: e1000_adapter) -> None:
         adapter.link_duplex = 0
         log.info("e1000: %s NIC Link is Down", netdev.name)
         netif_carrier_off(netdev)
+    collisions, packets = adapter.stats.colc, adapter.stats.tpt
     e1000_update_stats(adapter)
+    e1000_update_adaptive(hw, adapter.stats.colc - collisions, adapter.stats.tpt - packets)
     ring = adapter.tx_ring
     if not netif_carrier_ok(netdev) and ring.pending():
         # The link went with packets in the ring: only a reset gets them out.

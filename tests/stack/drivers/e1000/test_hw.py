@@ -23,6 +23,7 @@ from stack.drivers.e1000.hw import (
     e1000_rar_set,
     e1000_reset_hw,
     e1000_set_mac_type,
+    e1000_update_adaptive,
 )
 from stack.drivers.e1000.phy import (
     e1000_detect_gig_phy,
@@ -177,6 +178,22 @@ def test_receive_address_is_written_little_endian_with_av() -> None:
     e1000_rar_set(machine.adapter.hw, bytes([1, 2, 3, 4, 5, 6]), 9)
     assert machine.reg(d.E1000_RA + 72) == 0x04030201
     assert machine.reg(d.E1000_RA + 76) == 0x80000605
+
+
+def test_adaptive_spacing_grows_with_collisions_and_goes_when_it_is_quiet() -> None:
+    machine = recorded(up=False)
+    hw = machine.adapter.hw
+    values = []
+    for _ in range(7):
+        e1000_update_adaptive(hw, 1000, 2000)
+        values.append(machine.reg(d.E1000_AIT))
+    assert values == [40, 50, 60, 70, 80, 80, 80]
+    e1000_update_adaptive(hw, 0, 2000)
+    assert machine.reg(d.E1000_AIT) == 80
+    e1000_update_adaptive(hw, 0, 10)
+    assert machine.reg(d.E1000_AIT) == 0
+    e1000_update_adaptive(hw, 500, 900)
+    assert machine.reg(d.E1000_AIT) == 0
 
 
 def test_unknown_device_id() -> None:

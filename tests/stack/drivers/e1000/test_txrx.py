@@ -405,3 +405,57 @@ def test_poll_takes_a_bounded_number_of_frames() -> None:
     machine.run()
     assert len(machine.received) == 100
     assert e.E1000_RX_FRAMES_PER_POLL >= 400
+
+
+# -- what the part's context descriptors cannot say ------------------------------------------------
+
+
+def test_super_packet_beyond_paylen_is_cut_in_software() -> None:
+    machine = recorded()
+    machine.dev.gso_max_size = 2 << 20
+    payload = bytes(number % 251 for number in range(1 << 20))
+    dev_queue_xmit(ipv4_super_packet(machine, payload, mss=8000))
+    for _ in range(20):
+        machine.run()
+    frames = machine.link.take()
+    assert all(len(frame) <= 8054 for frame in frames)
+    assert b"".join(frame[54:] for frame in frames) == payload
+    assert machine.buffers_in_use() == 0
+
+
+def test_checksum_beyond_the_contexts_reach_is_done_in_software() -> None:
+    machine = recorded()
+    frame = bytearray(b"\xff" * 6 + MAC_A + b"\x88\xb5" + bytes(range(256)) * 3)
+    skb = skb_from_bytes(machine.host.skb_small, bytes(frame), 16)
+    assert skb is not None
+    skb.dev = machine.dev
+    skb.ip_summed = CHECKSUM_PARTIAL
+    skb.csum_start = skb.data_offset + 300
+    skb.csum_offset = 16
+    dev_queue_xmit(skb)
+    (sent,) = machine.link.take()
+    acc = csum_partial(sent[300:316] + sent[318:])
+    while acc >> 16:
+        acc = (acc & 0xFFFF) + (acc >> 16)
+    stored = struct.unpack(">H", sent[316:318])[0]
+    before = struct.unpack(">H", frame[316:318])[0]
+    total = acc + before
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    assert stored == ~total & 0xFFFF
+
+
+def test_checksum_start_that_makes_no_sense_drops_the_packet() -> None:
+    machine = recorded()
+    skb = skb_from_bytes(machine.host.skb_small, b"\xff" * 6 + MAC_A + b"\x88\xb5" + bytes(60), 16)
+    assert skb is not None
+    skb.dev = machine.dev
+    skb.ip_summed = CHECKSUM_PARTIAL
+    skb.csum_start = skb.data_offset + 5000
+    skb.csum_offset = 16
+    dev_queue_xmit(skb)
+    assert machine.link.take() == []
+    assert machine.dev.stats.tx_dropped == 1
+    assert machine.buffers_in_use() == 0
+    machine.send(b"fine" * 20)
+    assert len(machine.link.take()) == 1
