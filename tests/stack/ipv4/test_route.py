@@ -1,0 +1,195 @@
+"""stack/ipv4/route.py"""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.packet import Raw
+
+from stack.core.dev import dev_set_mtu
+from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_PROHIBIT, RTN_UNICAST
+from stack.ipv4.route import (
+    RT_CACHE_MAX,
+    __ip_rt_update_pmtu,
+    flowi4,
+    ip_route_connect,
+    ip_route_output,
+    ip_route_output_flow,
+    ip_route_output_key,
+    ipv4_default_advmss,
+    ipv4_mtu,
+)
+from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, ip4, one_host
+
+
+@pytest.fixture
+def net() -> Net:
+    return one_host()
+
+
+def test_output_fills_source_and_device(net: Net) -> None:
+    fl4 = flowi4(ip4(PEER))
+    rt = ip_route_output_key(net.host, fl4)
+    assert (fl4.saddr, fl4.flowi4_oif) == (ip4(ME), net.wire.dev.ifindex)
+    assert (rt.rt_type, rt.dev, rt.rt_gw4, rt.rt_uses_gateway) == (
+        RTN_UNICAST,
+        net.wire.dev,
+        0,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("dst", "rtype", "dev"),
+    [
+        (ME, RTN_LOCAL, "lo"),
+        ("127.0.0.1", RTN_LOCAL, "lo"),
+        ("0.0.0.0", RTN_LOCAL, "lo"),
+        ("10.0.0.255", RTN_BROADCAST, "eth0"),
+    ],
+)
+def test_types_of_destinations(net: Net, dst: str, rtype: int, dev: str) -> None:
+    rt = ip_route_output(net.host, ip4(dst))
+    assert (rt.rt_type, rt.dev.name) == (rtype, dev)
+
+
+def test_multicast_needs_a_route_or_an_interface(net: Net) -> None:
+    with pytest.raises(OSError, match=r".") as info:
+        ip_route_output(net.host, ip4("239.1.1.1"))
+    assert info.value.errno == errno.ENETUNREACH
+    rt = ip_route_output(net.host, ip4("239.1.1.1"), oif=net.wire.dev.ifindex)
+    assert rt.rt_type == RTN_MULTICAST
+    assert rt.rt_src == ip4(ME)
+    rt = ip_route_output(net.host, ip4("239.1.1.1"), ip4(ME))
+    assert rt.dev is net.wire.dev
+
+
+def test_gateway_route(net: Net) -> None:
+    net.host.route_add("default", via=GW, mtu=1400, advmss=900)
+    rt = ip_route_output(net.host, ip4(FAR))
+    assert (rt.rt_gw4, rt.rt_uses_gateway) == (ip4(GW), True)
+    assert ipv4_mtu(rt) == 1400
+    assert rt.metrics["advmss"] == 900
+
+
+@pytest.mark.parametrize(
+    ("dst", "src", "oif", "err"),
+    [
+        (PEER, "224.0.0.1", 0, errno.EINVAL),
+        (PEER, "10.0.0.99", 0, errno.ENETUNREACH),
+        (FAR, "0.0.0.0", 0, errno.ENETUNREACH),
+        (PEER, "0.0.0.0", 99, errno.ENODEV),
+        ("0.1.2.3", "0.0.0.0", 2, errno.EINVAL),
+    ],
+)
+def test_output_errors(net: Net, dst: str, src: str, oif: int, err: int) -> None:
+    with pytest.raises(OSError, match=r".") as info:
+        ip_route_output(net.host, ip4(dst), ip4(src), oif=oif)
+    assert info.value.errno == err
+
+
+def test_a_named_device_is_on_link_even_without_route(net: Net) -> None:
+    rt = ip_route_output(net.host, ip4(FAR), oif=net.wire.dev.ifindex)
+    assert rt.dev is net.wire.dev
+    assert rt.rt_gw4 == 0
+
+
+def test_prohibited_destination(net: Net) -> None:
+    net.host.route_add("192.0.2.0/24", rtype=RTN_PROHIBIT)
+    with pytest.raises(PermissionError):
+        ip_route_output(net.host, ip4(FAR))
+
+
+def test_routes_are_cached_until_something_changes(net: Net) -> None:
+    one = ip_route_output(net.host, ip4(PEER))
+    assert ip_route_output(net.host, ip4(PEER)) is one
+    net.host.route_add("192.0.2.0/24", via=GW)
+    two = ip_route_output(net.host, ip4(PEER))
+    assert two is not one
+    assert one.ops.check(one, 0) is None
+    assert two.ops.check(two, 0) is two
+    dev_set_mtu(net.wire.dev, 1400)
+    assert ipv4_mtu(ip_route_output(net.host, ip4(PEER))) == 1400
+
+
+def test_the_cache_is_bounded(net: Net) -> None:
+    net.host.route_add("default", via=GW)
+    for i in range(RT_CACHE_MAX + 100):
+        ip_route_output(net.host, 0xC0000000 + i)
+    assert len(net.host.ipv4.rt_cache_out) <= RT_CACHE_MAX
+    assert sum(len(v) for v in net.host.ipv4.rt_by_daddr.values()) <= RT_CACHE_MAX
+
+
+def test_pmtu_exception_expires_and_never_grows(net: Net) -> None:
+    host = net.host
+    rt = ip_route_output(host, ip4(PEER))
+    __ip_rt_update_pmtu(rt, ip4(PEER), 1200)
+    small = ip_route_output(host, ip4(PEER))
+    assert (ipv4_mtu(small), small.rt_mtu_locked) == (1200, False)
+    __ip_rt_update_pmtu(small, ip4(PEER), 1400)
+    assert ipv4_mtu(ip_route_output(host, ip4(PEER))) == 1200
+    __ip_rt_update_pmtu(small, ip4(PEER), 100)
+    tiny = ip_route_output(host, ip4(PEER))
+    assert (ipv4_mtu(tiny), tiny.rt_mtu_locked) == (552, True)
+    assert ipv4_mtu(ip_route_output(host, ip4(GW))) == 1500
+    net.run(600 * SEC)
+    assert ipv4_mtu(ip_route_output(host, ip4(PEER))) == 1500
+    assert ipv4_default_advmss(ip_route_output(host, ip4(PEER))) == 1460
+
+
+def test_connect_looks_up_twice_and_keeps_the_source(net: Net) -> None:
+    from stack.core.socket import sockfd_lookup
+    from tests.stack.ipv4.net import udp_socket
+
+    sk = sockfd_lookup(net.host, udp_socket(net)).sk
+    fl4 = flowi4()
+    rt = ip_route_connect(fl4, ip4(PEER), 0, 0, 17, 1, 2, sk)
+    assert (fl4.saddr, fl4.daddr, fl4.fl4_dport) == (ip4(ME), ip4(PEER), 2)
+    assert ip_route_output_flow(net.host, fl4, sk).rt_type == rt.rt_type
+
+
+@pytest.mark.parametrize(("mode", "answered"), [(0, True), (1, False), (2, True)])
+def test_reverse_path_filter(mode: int, answered: bool) -> None:
+    net = one_host(addrs=(f"{ME}/24", "10.1.0.1/24"), sysctl={"rp_filter": mode})
+    net.inject(IP(src=PEER, dst="10.1.0.1") / ICMP(), wire=1)
+    assert bool(net.ip_sent(wire=0)) == answered
+    assert net.host.mib.linux.IPReversePathFilter == (0 if answered else 1)
+
+
+def test_loose_reverse_path_needs_some_route() -> None:
+    net = one_host(sysctl={"rp_filter": 2})
+    net.inject(IP(src=FAR, dst=ME) / ICMP())
+    assert net.host.mib.linux.IPReversePathFilter == 1
+
+
+def test_input_cache_forgets_when_an_address_goes(net: Net) -> None:
+    net.inject(IP(src=PEER, dst=ME) / ICMP())
+    assert len(net.ip_sent()) == 1
+    net.host.addr_del("eth0", f"{ME}/24")
+    net.inject(IP(src=PEER, dst=ME) / ICMP())
+    assert net.ip_sent() == []
+
+
+def test_unanswered_neighbour_becomes_host_unreachable(net: Net) -> None:
+    from stack.core.socket import sys_connect, sys_recvfrom, sys_send, sys_setsockopt
+    from stack.core.uapi import IP_RECVERR, SOL_IP
+    from tests.stack.ipv4.net import udp_socket
+
+    fd = udp_socket(net, 5000)
+    sys_setsockopt(net.host, fd, SOL_IP, IP_RECVERR, 1)
+    sys_connect(net.host, fd, (ip4("10.0.0.99"), 9))
+    sys_send(net.host, fd, b"x")
+    net.run(5 * SEC)
+    net.frames()
+    with pytest.raises(OSError, match=r".") as info:
+        sys_recvfrom(net.host, fd, bytearray(1))
+    assert info.value.errno == errno.EHOSTUNREACH
+    assert net.host.mib.icmp.OutDestUnreachs == 1
+
+
+def test_quoted_packet_of_an_unknown_flow_changes_nothing(net: Net) -> None:
+    inner = bytes(IP(src=ME, dst=FAR) / UDP(sport=1, dport=2) / Raw(bytes(8)))
+    net.inject(IP(src=PEER, dst=ME) / ICMP(type=3, code=4, nexthopmtu=600) / Raw(inner))
+    assert net.host.ipv4.fnhe == {}
