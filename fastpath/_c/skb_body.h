@@ -6,6 +6,11 @@
 #include "skb.h"
 #include <stdlib.h>
 
+/* The object of an sk_buff is cleared for every packet. gcc turns that memset into `rep stos`, whose
+ * start costs more than the rest of alloc_skb; the C library's own takes a third of the time. */
+static void *(*const volatile skb_memset)(void *, int, size_t) = memset;
+#define memset(p, c, n) skb_memset(p, c, n)
+
 /* -- fragment arrays in size classes, kept on free lists ------------------------------------------ */
 #define SKB_NCLASS 4
 static const uint32_t skb_class_cap[SKB_NCLASS] = {20, 72, 400, SKB_MAX_FRAGS};
