@@ -392,6 +392,7 @@ cdef class RxEngine:
         descriptor says."""
         cdef rx_state *s = &self.s
         cdef const uint8_t *w = p               # image[i] == w[i] from byte 12 on
+        cdef const uint8_t *r = p               # image[i] == r[i]: sums read what is long written
         cdef uint32_t size = n, l4 = 0, l4len = 0, pseudo = 0, pcss = s.rxcsum & 0xFF
         cdef uint32_t cut, body, tail
         cdef uint64_t acc
@@ -405,6 +406,7 @@ cdef class RxEngine:
             status |= RXD_VP
             m.special = ld16be(p + 14)
             w = p + 4
+            r = dst
             size -= 4
         if s.rxcsum & (RXCSUM_IPOFL | RXCSUM_TUOFL):
             check_l4 = _parse(w, size, s, &status, &errors, &l4, &l4len, &pseudo)
@@ -414,14 +416,14 @@ cdef class RxEngine:
             cut = pcss if pcss < size and pcss >= 16 else 0
             l4len = size - cut
         if size <= SMALL:
-            # short: copy whole, then sum in place without a call
+            # short: copy whole, sum without a call
             if w != p:
                 memcpy(dst, p, 12)
                 memcpy(dst + 12, w + 12, size - 12)
             else:
                 copy_bytes(dst, p, size)
-            body = sum16(dst + cut, l4len)
-            tail = sum16(dst + cut + l4len, size - cut - l4len) if cut + l4len < size else 0
+            body = sum16(r + cut, l4len)
+            tail = sum16(r + cut + l4len, size - cut - l4len) if cut + l4len < size else 0
         else:
             if w != p:
                 memcpy(dst, p, 12)
@@ -453,7 +455,7 @@ cdef class RxEngine:
         if pcss >= size:
             acc = 0
         elif pcss < cut:
-            acc = sum_at(fold16(acc), cut - pcss) + sum16(dst + pcss, cut - pcss)
+            acc = sum_at(fold16(acc), cut - pcss) + sum16(r + pcss, cut - pcss)
         elif pcss > cut:
             acc = csum_partial(dst + pcss, size - pcss, 0)
         m.csum = <uint16_t>fold16(acc)

@@ -84,8 +84,9 @@ cdef class TxEngine:
     cdef bint _data(self, FrameBatch b, uint64_t addr, uint64_t q) noexcept nogil
     cdef bint _gather(self, FrameBatch b, uint64_t addr, uint32_t n,
                       uint32_t max_frame) noexcept nogil
-    cdef void _checksum(self, uint8_t *p, uint32_t n, uint32_t css, uint32_t cse, uint32_t cso,
-                        bint udp) noexcept nogil
+    cdef void _checksum(self, uint8_t *p, const uint8_t *src, uint32_t n, uint32_t css,
+                        uint32_t cse, uint32_t cso, bint udp) noexcept nogil
+    cdef void _whole(self, const uint8_t *src, uint32_t n, uint32_t popts) noexcept nogil
     cdef void _drop(self, bint eop) noexcept nogil
     cdef void _tso_begin(self, uint32_t dcmd, uint32_t popts, uint32_t special) noexcept nogil
     cdef bint _tso(self, FrameBatch b, uint64_t addr, uint32_t n, bint eop) noexcept nogil
