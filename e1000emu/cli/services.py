@@ -252,6 +252,7 @@ async def _datagrams(host: Any, service: Service) -> None:
     sock = Socket(host, AF_INET, SOCK_DGRAM)
     service.sockets.append(sock)
     sock.bind(("0.0.0.0", service.port))
+    sock.setblocking(False)
     while True:
         try:
             data, source = await aio.sock_recvfrom(sock, 65536)
@@ -276,19 +277,13 @@ async def serve(host: Any, service: Service) -> None:
         raise E1000Error(f"{service.name}:{service.port}: {error.strerror or error}") from None
     listener.setblocking(False)
     service.sockets.append(listener)
-    tasks: set[asyncio.Task[None]] = set()
-    if service.name in ("echo", "discard"):
-        tasks.add(asyncio.create_task(_datagrams(host, service)))
     try:
-        while True:
-            conn, _ = await aio.sock_accept(listener)
-            conn.setblocking(False)
-            task = asyncio.create_task(_connection(conn, service))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        async with asyncio.TaskGroup() as group:  # a server that fails ends the others, and says so
+            if service.name in ("echo", "discard"):
+                group.create_task(_datagrams(host, service))
+            while True:
+                conn, _ = await aio.sock_accept(listener)
+                group.create_task(_connection(conn, service))
     finally:
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         for sock in service.sockets:
             sock.close()
