@@ -1233,6 +1233,7 @@ def skb_try_coalesce(sk_buff to not None, sk_buff frm not None):
 
     truesize of `to` grows by what moved. False (nothing changed) when the frags do not fit.
     """
+    cdef uint32_t left
     check(to)
     check(frm)
     if to is frm:
@@ -1241,7 +1242,9 @@ def skb_try_coalesce(sk_buff to not None, sk_buff frm not None):
         return False
     if skb_core_share(&to.s, &frm.s, 0, frm.s.len) < 0:
         return False
-    to.s.truesize += frm.s.truesize - SKB_OVERHEAD if frm.s.truesize > SKB_OVERHEAD else 0
+    # what stays behind: the object, and the head buffer when no payload lies in it
+    left = SKB_OVERHEAD + (frm.s.hbuf.size if skb_core_headlen(&frm.s) == 0 else 0)
+    to.s.truesize += frm.s.truesize - left if frm.s.truesize > left else 0
     kfree(frm)
     return True
 

@@ -338,6 +338,20 @@ def test_split_shift_coalesce_move_without_copying(pool: S.SkbPool, pages: S.Skb
     assert (pool.in_use, pages.in_use) == (0, 0)
 
 
+def test_truesize_follows_the_buffers(pool: S.SkbPool, pages: S.SkbPool) -> None:
+    a, _ = filled(pool, pages, 0, 1000)
+    b, _ = filled(pool, pages, 0, 500)
+    c, _ = filled(pool, pages, 100, 0)
+    assert (a.truesize, b.truesize, c.truesize) == (2304 + 1000, 2304 + 500, 2304)
+    S.skb_try_coalesce(a, b)  # b's head buffer holds nothing and goes
+    assert a.truesize == 2304 + 1500
+    S.skb_try_coalesce(a, c)  # c's head buffer moves
+    assert a.truesize == 2304 + 1500 + 2048
+    d = S.alloc_skb(pool, 0)
+    S.skb_shift(d, a, 700)
+    assert (a.truesize, d.truesize) == (2304 + 800 + 2048, 2304 + 700)
+
+
 def test_checksum_over_odd_fragments(pool: S.SkbPool, mem: HostMemory) -> None:
     odd = S.SkbPool(mem, 64, 64)
     skb = S.skb_from_bytes(pool, pattern(33))
