@@ -84,10 +84,11 @@ class TxRing:
     ) -> int:
         """The same with legacy descriptors (IC in `cmd` = 0x04 with cso/css)."""
 
-    def clean(self, budget: int = 0) -> tuple[int, int]:
+    def clean(self, budget: int = 0, out: list[sk_buff] | None = None) -> tuple[int, int]:
         """Free the sk_buffs whose last descriptor has DD: (packets, bytes); 0 = no limit.
 
-        A TSO packet counts as gso_segs packets and the bytes that were on the wire.
+        A TSO packet counts as gso_segs packets and the bytes that were on the wire. With `out`, the
+        sk_buffs are appended to it instead of freed (dev_kfree_skb_irq).
         """
 
     def pending(self) -> int:

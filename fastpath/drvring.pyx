@@ -334,11 +334,12 @@ cdef class TxRing(_ring):
         m.last = NULL
         return self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS))
 
-    def clean(self, Py_ssize_t budget=0):
+    def clean(self, Py_ssize_t budget=0, list out=None):
         """Free the sk_buffs whose last descriptor has DD: (packets, bytes); 0 = no limit.
 
         A TSO packet counts as gso_segs packets and the bytes that were on the wire. Destructors run
-        here and may map new packets.
+        here and may map new packets. With `out`, the sk_buffs are appended to it instead of freed,
+        for a caller in a context where nothing may be freed (dev_kfree_skb_irq).
         """
         cdef uint64_t packets = 0, nbytes = 0
         cdef tx_slot *slot
@@ -354,7 +355,10 @@ cdef class TxRing(_ring):
             nbytes += slot.bytes
             self.next_to_clean = slot.eop + 1 if slot.eop + 1 < self.count else 0
             self.npending -= 1
-            skb_free(skb)
+            if out is None:
+                skb_free(skb)
+            else:
+                out.append(skb)
             budget -= 1
             if budget == 0:
                 break
