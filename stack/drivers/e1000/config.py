@@ -70,7 +70,7 @@ def e1000_setup_rx_resources(adapter: e1000_adapter) -> None:
 
 def e1000_set_gro(adapter: e1000_adapter, features: int) -> None:
     """Merge received segments in the ring's compiled clean, as NETIF_F_GRO says."""
-    if not features & NETIF_F_GRO:
+    if not features & NETIF_F_GRO or adapter.flags & e.E1000_NO_NAPI:
         if adapter.gro is not None:
             adapter.gro.reset()
         adapter.gro = None

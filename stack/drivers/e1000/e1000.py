@@ -39,6 +39,8 @@ E1000_MAX_PAYLEN = (1 << 20) - 1
 """PAYLEN of a TSO context has 20 bits (SDM 3.3.6): 718 segments of 1460 bytes."""
 E1000_GSO_MAX_SIZE = 256 * 1024
 """Default super-packet limit: 256 KiB costs a tenth against 512 KiB and leaves the rings small."""
+E1000_MAX_INTR = 10
+"""Rounds of the interrupt handler without NAPI."""
 E1000_RX_FRAMES_PER_POLL = 512
 """Frames taken per NAPI poll. The budget counts merged sk_buffs; a super-packet is 180 frames."""
 
@@ -52,6 +54,8 @@ __E1000_TESTING = 1 << 0
 __E1000_RESETTING = 1 << 1
 __E1000_DOWN = 1 << 2
 __E1000_DISABLED = 1 << 3
+E1000_NO_NAPI = 1 << 4
+"""Not the kernel's: module parameter NAPI=0, the interrupt handler does the work."""
 E1000_TESTING = __E1000_TESTING
 E1000_RESETTING = __E1000_RESETTING
 E1000_DOWN = __E1000_DOWN

@@ -76,8 +76,10 @@ OPTIONS: dict[str, Range | Choice] = {
     "RxAbsIntDelay": Range(0, MAX_RXDELAY, 8, "1.024 us"),
     "InterruptThrottleRate": Range(MIN_ITR, MAX_ITR, DEFAULT_ITR, "interrupts/s"),
     "SmartPowerDownEnable": Choice((0, 1), 0),
+    "NAPI": Choice((0, 1), 1),
 }
-"""Every parameter ``modinfo e1000`` lists (copybreak and debug aside)."""
+"""Every parameter ``modinfo e1000`` lists (copybreak and debug aside), and NAPI: 0 is the driver
+as built without CONFIG_E1000_NAPI, whose interrupt handler does the work itself."""
 
 SPECIAL_ITR = (ITR_OFF, ITR_DYNAMIC, ITR_DYNAMIC_CONSERVATIVE)
 
@@ -128,6 +130,8 @@ def e1000_check_options(adapter: e1000_adapter) -> None:
     adapter.tx_ring_count = -(-params.get("TxDescriptors") // e.REQ_TX_DESCRIPTOR_MULTIPLE) * 8
     adapter.rx_ring_count = -(-params.get("RxDescriptors") // e.REQ_RX_DESCRIPTOR_MULTIPLE) * 8
     adapter.rx_csum = bool(params.get("XsumRX"))
+    if not params.get("NAPI"):
+        adapter.flags |= e.E1000_NO_NAPI
     hw.fc = hw.original_fc = params.get("FlowControl")
     adapter.tx_int_delay = params.get("TxIntDelay")
     adapter.tx_abs_int_delay = params.get("TxAbsIntDelay")

@@ -27,9 +27,11 @@ from fastpath.skbuff import (
     skb_transport_offset,
 )
 from stack.core.dev import (
+    dev_kfree_skb_irq,
     napi_complete_done,
     napi_gro_receive,
     napi_schedule,
+    netif_rx,
     netif_stop_queue,
     netif_wake_queue,
 )
@@ -58,6 +60,7 @@ from stack.ethernet.eth import eth_type_trans
 log = logging.getLogger("stack.drivers.e1000")
 
 E1000_DOWN = e.E1000_DOWN
+E1000_NO_NAPI = e.E1000_NO_NAPI
 IMS_WITHOUT_TX = d.IMS_ENABLE_MASK & ~d.E1000_ICR_TXDW
 LINK_CAUSES = d.E1000_ICR_LSC | d.E1000_ICR_RXSEQ
 RX_BUFFER_WRITE = 32
@@ -80,7 +83,7 @@ def e1000_irq_disable(adapter: e1000_adapter) -> None:
 def e1000_irq_enable(adapter: e1000_adapter) -> None:
     """e1000_main.c: unmask; TXDW only while descriptors wait to be cleaned."""
     mask = IMS_WITHOUT_TX
-    if adapter.tx_ring.pending():
+    if adapter.tx_ring.pending() or adapter.flags & E1000_NO_NAPI:
         mask |= d.E1000_ICR_TXDW
     adapter.ims_mask = mask
     adapter.hw.bar_write(0, d.E1000_IMS, mask, 4)
@@ -98,9 +101,27 @@ def e1000_intr(irq: int, netdev: net_device) -> int:
     if icr & LINK_CAUSES:
         hw.get_link_status = True
         mod_delayed_work(adapter.watchdog_task, 0)
+    if adapter.flags & E1000_NO_NAPI:
+        return e1000_intr_without_napi(adapter)
     hw.bar_write(0, d.E1000_IMC, d.ALL_INTERRUPTS, 4)
     adapter.ims_mask = 0
     napi_schedule(adapter.napi)  # when it is scheduled already, its end unmasks
+    return IRQ_HANDLED
+
+
+def e1000_intr_without_napi(adapter: e1000_adapter) -> int:
+    """e1000_main.c before NAPI became its only way: all the work in the hard interrupt.
+
+    Nothing may be freed and nothing passed up here: sent packets go to dev_kfree_skb_irq, received
+    ones to netif_rx, and the softirqs NET_TX and NET_RX do the rest.
+    """
+    for _ in range(e.E1000_MAX_INTR):
+        done: list[sk_buff] = []
+        cleaned = e1000_clean_tx_irq(adapter, done)
+        for skb in done:
+            dev_kfree_skb_irq(skb)
+        if not e1000_clean_rx_irq(adapter, adapter.fp_weight + 1) and cleaned and not done:
+            break
     return IRQ_HANDLED
 
 
@@ -121,14 +142,17 @@ def e1000_clean(napi: napi_struct, budget: int) -> int:
     return work_done
 
 
-def e1000_clean_tx_irq(adapter: e1000_adapter) -> bool:
-    """e1000_main.c: free sent sk_buffs, wake the queue, look for a hang. True when all is clean."""
+def e1000_clean_tx_irq(adapter: e1000_adapter, out: list[sk_buff] | None = None) -> bool:
+    """e1000_main.c: free sent sk_buffs, wake the queue, look for a hang. True when all is clean.
+
+    With `out`, what was sent is appended to it instead of freed.
+    """
     ring = adapter.tx_ring
     netdev = adapter.netdev
     if not ring.pending() and not netdev.queue_stopped:
         adapter.detect_tx_hung = False
         return True
-    packets, nbytes = ring.clean()
+    packets, nbytes = ring.clean(0, out)
     stats = netdev.stats
     stats.tx_packets += packets
     stats.tx_bytes += nbytes
@@ -226,7 +250,10 @@ def e1000_clean_rx_irq(adapter: e1000_adapter, budget: int) -> int:
 def e1000_receive_skb(adapter: e1000_adapter, skb: sk_buff) -> None:
     """e1000_main.c: pass one packet up. Takes ownership of skb (data at the MAC header)."""
     eth_type_trans(skb, adapter.netdev)
-    napi_gro_receive(adapter.napi, skb)
+    if adapter.flags & E1000_NO_NAPI:
+        netif_rx(skb)
+    else:
+        napi_gro_receive(adapter.napi, skb)
 
 
 # -- interrupt moderation --------------------------------------------------------------------------
@@ -435,6 +462,8 @@ def e1000_tx_queue(adapter: e1000_adapter, ring: Any, netdev: net_device) -> Non
     if netdev.xmit_more and ring.unused() > ring.count >> 1:
         return
     adapter.hw.bar_write(0, d.E1000_TDT, ring.next_to_use, 4)
+    if adapter.flags & E1000_NO_NAPI:
+        return
     packets, nbytes = ring.clean()
     stats = netdev.stats
     stats.tx_packets += packets

@@ -20,6 +20,7 @@ from stack.drivers.e1000.txrx import (
     LOWEST_LATENCY,
     e1000_update_itr,
 )
+from stack.trace import Tracer
 from tests.stack.drivers.e1000.machine import (
     ETH_P_TEST,
     MAC_A,
@@ -459,3 +460,68 @@ def test_checksum_start_that_makes_no_sense_drops_the_packet() -> None:
     assert machine.buffers_in_use() == 0
     machine.send(b"fine" * 20)
     assert len(machine.link.take()) == 1
+
+
+# -- without NAPI ----------------------------------------------------------------------------------
+
+
+def test_without_napi_the_interrupt_frees_through_the_completion_queue() -> None:
+    machine = recorded(NAPI=0)
+    machine.run(100 * MILLISECOND)
+    machine.link.room = 0
+    machine.send(b"waits" * 20)
+    assert machine.buffers_in_use() == 1
+    with Tracer(packages=("stack",)) as tracer:
+        machine.link.open_room(None)
+        machine.run()
+    names = [call.name for call in tracer.calls]
+    assert names.index("e1000_intr") < names.index("e1000_clean_tx_irq")
+    assert names.index("e1000_clean_tx_irq") < names.index("dev_kfree_skb_irq")
+    assert names.index("dev_kfree_skb_irq") < names.index("net_tx_action")
+    assert machine.buffers_in_use() == 0
+
+
+def test_without_napi_frames_go_up_through_netif_rx() -> None:
+    machine = recorded(NAPI=0)
+    machine.run(100 * MILLISECOND)
+    with Tracer(packages=("stack",)) as tracer:
+        machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + b"up" * 30)
+        machine.run()
+    names = [call.name for call in tracer.calls]
+    order = ["e1000_intr", "e1000_clean_rx_irq", "netif_rx", "process_backlog", "deliver_skb"]
+    assert list(dict.fromkeys(name for name in names if name in order)) == order
+    assert machine.received == [b"up" * 30]
+
+
+def test_without_napi_nothing_is_lost_both_ways() -> None:
+    a, b = cabled(NAPI=0, TxDescriptors=64, RxDescriptors=64)
+    sent = [struct.pack(">I", number) * 20 for number in range(1000)]
+    for number, payload in enumerate(sent):
+        a.send(payload)
+        b.send(payload)
+        if number % 13 == 0:
+            a.run(1000)
+    a.run(10 * MILLISECOND)
+    assert a.received == b.received == sent
+    assert a.buffers_in_use() == b.buffers_in_use() == 0
+
+
+def test_order_of_calls_with_napi() -> None:
+    machine = recorded()
+    with Tracer(packages=("stack",)) as tracer:
+        machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + b"up" * 30)
+        machine.run()
+    order = [
+        "e1000_intr",
+        "napi_schedule",
+        "net_rx_action",
+        "e1000_clean",
+        "e1000_clean_tx_irq",
+        "e1000_clean_rx_irq",
+        "e1000_receive_skb",
+        "eth_type_trans",
+        "napi_gro_receive",
+        "netif_receive_skb",
+        "deliver_skb",
+    ]
+    assert [call.name for call in tracer.calls if call.name in order] == order
