@@ -21,8 +21,9 @@ from stack.core.pci import (
 )
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.main import e1000_shutdown
+from stack.drivers.e1000.main import e1000_exit_module, e1000_init_module, e1000_shutdown
 from stack.host import Host
+from stack.trace import Tracer
 from tests.stack.drivers.e1000.machine import (
     MAC_A,
     MAC_B,
@@ -314,3 +315,66 @@ def test_a_day_of_watchdogs_allocates_nothing() -> None:
     assert machine.host.ram.allocated_bytes == before
     assert machine.buffers_in_use() == 0
     assert machine.adapter.hw_errors == 0
+
+
+def calls_of(tracer: Tracer, order: list[str]) -> list[str]:
+    """The names of `order` as they were called, each once."""
+    return list(dict.fromkeys(call.name for call in tracer.calls if call.name in order))
+
+
+def test_loading_the_module_probes_the_device_that_is_there() -> None:
+    clock = VirtualClock()
+    host = Host("a", clock=clock, inet=False, drivers=False)
+    nic = Nic(memory=host.dma_table(), irq=host.irq_line(10), link=RecordingLink(), clock=clock)
+    assert host.pci_add(nic.slot, irq=10) is None
+    with Tracer(packages=("stack",)) as tracer:
+        module = e1000_init_module(host)
+    order = [
+        "e1000_init_module",
+        "pci_register_driver",
+        "e1000_probe",
+        "alloc_etherdev",
+        "alloc_etherdev_mqs",
+        "alloc_netdev_mqs",
+        "ether_setup",
+        "e1000_sw_init",
+        "e1000_reset_hw",
+        "e1000_validate_eeprom_checksum",
+        "e1000_read_mac_addr",
+        "e1000_reset",
+        "e1000_init_hw",
+        "e1000_setup_link",
+        "e1000_setup_copper_link",
+        "register_netdev",
+        "register_netdevice",
+        "list_netdevice",
+    ]
+    assert calls_of(tracer, order) == order
+    assert "eth0" in host.dev_by_name
+    e1000_exit_module(host, module)
+    assert "eth0" not in host.dev_by_name
+
+
+def test_order_of_calls_when_opening() -> None:
+    machine = recorded(up=False)
+    with Tracer(packages=("stack",)) as tracer:
+        dev_open(machine.dev)
+    order = [
+        "dev_open",
+        "e1000_open",
+        "e1000_setup_all_tx_resources",
+        "e1000_setup_all_rx_resources",
+        "e1000_power_up_phy",
+        "e1000_configure",
+        "e1000_set_rx_mode",
+        "e1000_configure_tx",
+        "e1000_setup_rctl",
+        "e1000_configure_rx",
+        "e1000_alloc_rx_buffers",
+        "e1000_request_irq",
+        "napi_enable",
+        "e1000_irq_enable",
+        "netif_start_queue",
+        "e1000_intr",
+    ]
+    assert calls_of(tracer, order) == order
