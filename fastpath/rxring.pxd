@@ -54,11 +54,13 @@ cdef class RxEngine:
     cdef uint8_t *scratch
     cdef public uint64_t frames_dropped_disabled, frames_filtered, frames_bad, frames_missed
     cdef public uint64_t ring_errors, desc_aborts, data_aborts
+    cdef bint running           # inside receive() or kick(): a second one does nothing
     # valid inside one run only
     cdef uint8_t *ring
     cdef uint64_t ring_base
     cdef uint32_t n, free, bsize, low
     cdef rx_acc acc
+    cdef uint32_t _free_now(self) noexcept nogil
     cdef void _begin(self) noexcept nogil
     cdef void _end(self) noexcept nogil
     cdef int _receive(self, FrameBatch b, int start, bint hold) noexcept nogil

@@ -110,21 +110,22 @@ cdef class RxEngine:
         free(self.scratch)
 
     def reset(self):
-        """CTRL.RST or power-on: ring registers, FIFO, causes and counters go; RCTL is 0. The filter
-        stays."""
+        """CTRL.RST or power-on: ring registers, FIFO, causes, counters go; the filter stays."""
         cdef uint32_t pad = self.s.pad_runts, v6 = self.s.ipv6_csum
+        self.flush_fifo()
         memset(&self.s, 0, sizeof(self.s))
         self.s.pad_runts = pad
         self.s.ipv6_csum = v6
         self.s.vet = 0x8100
         self.s.fifo_bytes = 48 << 10            # PBA.RXA at reset: 48 KB
-        self.flush_fifo()
         self.frames_dropped_disabled = self.frames_filtered = 0
         self.frames_bad = self.frames_missed = 0
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
 
     def flush_fifo(self):
-        """Forget the frames that wait."""
+        """Forget the frames that wait. BufferError while the engine runs."""
+        if self.running:
+            raise BufferError("RxEngine: the engine is running")
         self.fifo.clear()
         self.fifo_head = 0
         self.fifo_fill = 0
@@ -136,21 +137,30 @@ cdef class RxEngine:
         cdef int out
         if start < 0:
             raise IndexError(f"RxEngine.receive: start {start} is negative")
+        if self.running:            # from another thread, or from inside a message-DMA callback
+            return start
+        self.running = True
+        self.dma.busy += 1
         if batch.n - start >= NOGIL_FROM:
-            self.dma.busy += 1
             with nogil:
                 out = self._receive(batch, start, hold)
-            self.dma.busy -= 1
-            return out
-        return self._receive(batch, start, hold)
+        else:
+            out = self._receive(batch, start, hold)
+        self.dma.busy -= 1
+        self.running = False
+        return out
 
     def kick(self):
         """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""
         cdef int out = 0
-        if self.s.rctl & RCTL_EN and self.fifo_head < self.fifo.n:
+        if self.s.rctl & RCTL_EN and self.fifo_head < self.fifo.n and not self.running:
+            self.running = True
+            self.dma.busy += 1
             self._begin()
             out = self._drain()
             self._end()
+            self.dma.busy -= 1
+            self.running = False
         return out
 
     def take_causes(self):
@@ -161,15 +171,25 @@ cdef class RxEngine:
 
     def free_descriptors(self):
         """Descriptors that the device may fill, 0 when the ring is off."""
-        self._begin()
-        return self.free
+        return self._free_now()
 
     def ready(self):
         """The FIFO is empty and a descriptor is free, or the receiver drops anyway."""
         if not self.s.rctl & RCTL_EN:
             return True
-        self._begin()
-        return self.fifo_head >= self.fifo.n and self.free > 0
+        return self.fifo_head >= self.fifo.n and self._free_now() > 0
+
+    cdef uint32_t _free_now(self) noexcept nogil:
+        cdef rx_state *s = &self.s
+        cdef uint32_t n = s.len >> 4
+        cdef uint64_t base = s.base & ~<uint64_t>15
+        if not self.dma.t.enabled or n < 8 or s.head >= n or s.tail > n:
+            return 0
+        if base + <uint64_t>n * 16 < base:
+            return 0
+        # RDT == RDH means no free descriptor (SDM 3.2.6); RDT == size is reached by no index: the
+        # rest of the ring
+        return s.tail - s.head if s.tail >= s.head else n - s.head + s.tail
 
     cdef void _begin(self) noexcept nogil:
         """Look the ring up once per run: pointer, size, free descriptors, buffer size,
@@ -186,17 +206,12 @@ cdef class RxEngine:
         self.bsize = 2048 >> size
         if s.rctl & RCTL_BSEX and size:
             self.bsize <<= 4
-        if not self.dma.t.enabled or self.n < 8 or s.head >= self.n or s.tail > self.n:
-            self.low = 0
-            return
-        if self.ring_base + <uint64_t>self.n * 16 < self.ring_base:
-            self.ring_errors += 1
-            return
-        # RDT == RDH means no free descriptor (SDM 3.2.6); RDT == size is reached by no index: the
-        # rest of the ring
-        self.free = s.tail - s.head if s.tail >= s.head else self.n - s.head + s.tail
+        self.free = self._free_now()
         self.low = self.n >> (1 + (s.rctl >> 8 & 3))
-        self.ring = dma_resolve(&self.dma.t, self.ring_base, <uint64_t>self.n * 16, True)
+        if self.free:
+            self.ring = dma_resolve(&self.dma.t, self.ring_base, <uint64_t>self.n * 16, True)
+        elif self.n >= 8 and self.ring_base + <uint64_t>self.n * 16 < self.ring_base:
+            self.ring_errors += 1
 
     cdef void _end(self) noexcept nogil:
         """Forget the run's pointers, so that nothing dangles when regions change."""

@@ -69,6 +69,7 @@ cdef class TxEngine:
     # derived from hdr and fctx: header sums of the running segmentation context
     cdef int template           # 0 not yet, 1 in ip_base and l4_base, 2 sum each segment
     cdef uint32_t ip_base, l4_base
+    cdef bint running           # inside run(): a second one does nothing
     # valid inside one run only
     cdef uint8_t *cur           # where the open frame is being put together (in the batch's arena)
     cdef uint32_t front         # bytes kept free before it for a VLAN tag

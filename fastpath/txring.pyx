@@ -84,6 +84,8 @@ cdef class TxEngine:
     def reset(self):
         """CTRL.RST or power-on: ring registers, contexts, unfinished frame and counters go; TCTL is
         0."""
+        if self.running:
+            raise BufferError("TxEngine: the engine is running")
         memset(&self.s, 0, sizeof(self.s))
         self.s.max_frame = TX_MAX_FRAME
         self.s.vet = 0x8100
@@ -96,17 +98,24 @@ cdef class TxEngine:
         back; see the stub."""
         cdef uint32_t todo = self.s.tail - self.s.head
         cdef uint32_t out
+        if self.running:            # from another thread, or from inside a message-DMA callback
+            return RUN_OFF
+        self.running = True
+        self.dma.busy += 1
         if todo >= NOGIL_FROM:
-            self.dma.busy += 1
             with nogil:
                 out = self._run(batch, max_frames)
-            self.dma.busy -= 1
-            return out
-        return self._run(batch, max_frames)
+        else:
+            out = self._run(batch, max_frames)
+        self.dma.busy -= 1
+        self.running = False
+        return out
 
     def abort_frame(self):
         """Forget the unfinished frame (TCTL.EN cleared, ring moved); contexts and registers
         stay."""
+        if self.running:
+            raise BufferError("TxEngine: the engine is running")
         self.s.phase = PH_IDLE
         self.s.have = 0
         self.s.desc_off = 0
@@ -647,6 +656,8 @@ cdef class TxEngine:
         """Restore what `state` gave. ValueError: another version, size or impossible values."""
         cdef tx_state s
         cdef const char *p = data
+        if self.running:
+            raise BufferError("TxEngine: the engine is running")
         if len(data) < 4 + sizeof(tx_state) or int.from_bytes(data[:4], "little") != STATE_VERSION:
             raise ValueError("TxEngine.load: not a transmit engine state of this version")
         memcpy(&s, p + 4, sizeof(tx_state))

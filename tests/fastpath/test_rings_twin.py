@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fastpath.batch import FrameBatch
-from fastpath.txring import RUN_MORE
+from fastpath.txring import RUN_MORE, RUN_OFF
 from tests.fastpath.rings import (
     MAC,
     PEER,
@@ -362,3 +362,31 @@ def test_random_bytes_as_receive_ring(ring, rctl, head, tail, items) -> None:
     assert rx.engine.receive(batch) == len(batch)
     rx.engine.tail = 5
     rx.engine.kick()
+
+
+def test_engines_refuse_to_run_inside_themselves() -> None:
+    """Message DMA may call back into the device (row 17): the second run does nothing."""
+    tx, rx = Tx(), Rx()
+    inner: list[int] = []
+
+    def read(addr: int, n: int) -> bytes:
+        inner.append(tx.engine.run(FrameBatch()))
+        try:
+            tx.dma.remove(tx.ram.base, tx.ram.size_bytes)
+        except BufferError:
+            inner.append(-1)
+        return b"\xaa" * n
+
+    def write(addr: int, data: bytes) -> None:
+        inner.append(rx.engine.receive(FrameBatch([eth(BODY[:60])])))
+        inner.append(rx.engine.kick())
+
+    tx.dma.set_message_dma(read)
+    assert tx.send(legacy(1 << 40, 64)) == [b"\xaa" * 64]
+    assert inner == [RUN_OFF, -1]
+    rx.dma.set_message_dma(None, write)
+    rx.ram.write64(rx.ring, 1 << 40)
+    inner.clear()
+    assert rx.receive(eth(BODY[:60]), eth(BODY[:60])) == 2
+    assert inner == [0, 0]
+    assert rx.stats["TPR"] == 2
