@@ -130,7 +130,7 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
     flag = FLAG_OPTIONS.get(optname)
     if flag is not None:
         sock_valbool_flag(sk, flag, bool(opt_int(optval)))
-        if optname == uapi.SO_DONTROUTE:
+        if optname in (uapi.SO_DONTROUTE, uapi.SO_BROADCAST):
             sk_dst_reset(sk)
         return
     if optname == uapi.SO_BINDTODEVICE:

@@ -56,8 +56,8 @@ from stack.core.sock import (
     sk_dst_check,
     sk_setup_caps,
     skb_set_owner_w,
-    sock_alloc_send_skb,
     sock_wait_for_wmem,
+    sock_wfree,
 )
 from stack.core.uapi import (
     IP_PMTUDISC_DO,
@@ -69,7 +69,9 @@ from stack.core.uapi import (
     MSG_DONTWAIT,
     MSG_MORE,
     MSG_PROBE,
+    SEND_SHUTDOWN,
 )
+from stack.ipv4.fib import RTN_MULTICAST
 from stack.ipv4.ip_options import ip_options_build, ip_options_fragment
 from stack.ipv4.route import (
     IP_DF,
@@ -157,12 +159,12 @@ def __ip_select_ident(net: Any, daddr: int, saddr: int, protocol: int, segs: int
 def ip_select_ident_segs(
     net: Any, skb: sk_buff, sk: Any, df: int, daddr: int, saddr: int, protocol: int, segs: int = 1
 ) -> int:
-    """include/net/ip.h: the id: a socket's own sequence when DF is set (0 when unconnected)."""
+    """include/net/ip.h: a connected socket counts itself; 0 with DF; else a generator."""
+    if sk is not None and sk.inet_daddr:
+        ident = sk.inet_id
+        sk.inet_id = (ident + segs) & 0xFFFF
+        return ident
     if df and not skb.ignore_df:
-        if sk is not None and sk.inet_daddr:
-            ident = sk.inet_id
-            sk.inet_id = (ident + segs) & 0xFFFF
-            return ident
         return 0
     return __ip_select_ident(net, daddr, saddr, protocol, segs)
 
@@ -192,6 +194,11 @@ def ip_select_ttl(sk: Any, rt: Any) -> int:
     """include/net/ip.h: the socket's TTL, else the route's."""
     ttl = sk.uc_ttl
     return ttl if ttl >= 0 else ip4_dst_hoplimit(rt)
+
+
+def ip_sk_mtu(sk: Any, rt: Any) -> int:
+    """The MTU that a socket's datagrams are cut to."""
+    return ipv4_mtu(rt) if sk.pmtudisc < IP_PMTUDISC_PROBE else min(rt.dev.mtu, IP_MAX_MTU)
 
 
 def ip_skb_dst_mtu(sk: Any, skb: sk_buff) -> int:
@@ -313,17 +320,15 @@ def __ip_queue_xmit(sk: Any, skb: sk_buff, fl: Any, tos: int) -> int:
             return -errno.EHOSTUNREACH
         if inet_opt.optlen:
             options, daddr = ip_options_build(inet_opt, daddr, rt, saddr)
-    df = 0
     pmtudisc = sk.pmtudisc
-    if (
-        pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not rt.rt_mtu_locked)
-    ) and not skb.ignore_df:
-        df = IP_DF
-        segs = skb.gso_segs
-        ident = sk.inet_id
-        sk.inet_id = (ident + (segs or 1)) & 0xFFFF
-    else:
-        ident = __ip_select_ident(net, sk.inet_daddr, saddr, sk.sk_protocol, skb.gso_segs or 1)
+    df = (
+        IP_DF
+        if (pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not rt.rt_mtu_locked))
+        and not skb.ignore_df
+        else 0
+    )
+    ident = sk.inet_id
+    sk.inet_id = (ident + (skb.gso_segs or 1)) & 0xFFFF
     ttl = sk.uc_ttl
     ip_push(
         skb,
@@ -347,7 +352,6 @@ def ip_output(net: Any, sk: Any, skb: sk_buff) -> int:
     dev = skb.dst.dev
     net.mib.ip.OutTransmits += 1
     skb.dev = dev
-    skb.protocol = ETH_P_IP
     if (
         net.nf_hooks[NF_INET_POST_ROUTING]
         and not skb.ip_cb_flags & IPSKB_REROUTED
@@ -408,7 +412,11 @@ def dev_loopback_xmit(net: Any, sk: Any, skb: sk_buff) -> int:
 
 def ip_finish_output(net: Any, sk: Any, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: small enough goes on, the rest is cut."""
-    mtu = ip_skb_dst_mtu(sk, skb)
+    rt = skb.dst
+    if rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked:
+        mtu = ip_skb_dst_mtu(sk, skb)
+    else:
+        mtu = rt.dev.mtu
     if skb.gso_size:
         return ip_finish_output_gso(net, sk, skb, mtu)
     if skb.len > mtu or skb.frag_max_size:
@@ -444,15 +452,16 @@ def ip_finish_output2(net: Any, sk: Any, skb: sk_buff) -> int:
     rt = skb.dst
     dev = rt.dev
     flags = rt.rt_flags
+    size = skb.len
     ipext = net.mib.ipext
-    ipext.OutOctets += skb.len
+    ipext.OutOctets += size
     if flags & (RTCF_MULTICAST | RTCF_BROADCAST):
         if flags & RTCF_MULTICAST:
             ipext.OutMcastPkts += 1
-            ipext.OutMcastOctets += skb.len
+            ipext.OutMcastOctets += size
         else:
             ipext.OutBcastPkts += 1
-            ipext.OutBcastOctets += skb.len
+            ipext.OutBcastOctets += size
     if skb.headroom < dev.hard_header_len and not skb_cow_head(
         skb, dev.hard_header_len + dev.needed_headroom
     ):
@@ -605,8 +614,7 @@ def bytes_getfrag(frm: list[Any], skb: sk_buff, n: int, pages: Any) -> None:
 
 def ip_setup_cork(sk: Any, cork: Any, ipc: ipcm_cookie, rt: Any, fl4: Any) -> None:
     """net/ipv4/ip_output.c: start a datagram. Raises: OSError ENETUNREACH (MTU below 68)."""
-    use_pmtu = ip_sk_use_pmtu(sk)
-    cork.fragsize = ipv4_mtu(rt) if use_pmtu else min(rt.dev.mtu, IP_MAX_MTU)
+    cork.fragsize = ip_sk_mtu(sk, rt)
     if cork.fragsize < 68:
         raise OSError(errno.ENETUNREACH, "path MTU is below 68")
     if ipc.opt is not None:
@@ -646,8 +654,9 @@ def __ip_append_data(
     optlen = cork.opt.optlen if cork.opt is not None else 0
     fragheaderlen = IP_HLEN + optlen
     mtu = IP_MAX_MTU if cork.gso_size else cork.fragsize
-    maxnonfragsize = IP_MAX_MTU if ip_sk_ignore_df(sk) else mtu
-    if cork.length + length > maxnonfragsize - fragheaderlen:
+    if cork.length + length > mtu - fragheaderlen and (
+        cork.length + length > IP_MAX_MTU - fragheaderlen or not ip_sk_ignore_df(sk)
+    ):
         from stack.ipv4.ip_sockglue import ip_local_error
 
         ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, fl4.fl4_dport, mtu - optlen)
@@ -656,12 +665,17 @@ def __ip_append_data(
     if skb is None:
         headroom = LL_MAX_HEADER + rt.dev.needed_headroom + fragheaderlen + (transhdrlen or 32)
         pool = net.skb_small
-        size = min(data, pool.buf_bytes - headroom)
-        if transhdrlen or flags & MSG_DONTWAIT or sk.sk_wmem_alloc <= 2 * sk.sk_sndbuf:
-            skb = sock_alloc_send_skb(sk, size, flags & MSG_DONTWAIT, pool, headroom)
-        else:
+        size = pool.buf_bytes - headroom
+        if data < size:
+            size = data
+        if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
             sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
-            skb = sock_alloc_send_skb(sk, size, flags & MSG_DONTWAIT, pool, headroom)
+        skb = alloc_skb(pool, size, headroom)
+        if skb is None:
+            raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+        skb.sk = sk
+        skb.destructor = sock_wfree
+        sk.sk_wmem_alloc += skb.truesize
         if (
             length + fragheaderlen <= mtu
             and rt.dev.features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM)
@@ -670,6 +684,12 @@ def __ip_append_data(
             and not flags & MSG_MORE
         ):
             skb.ip_summed = CHECKSUM_PARTIAL
+        if getfrag is ip_generic_getfrag and frm.more is None and data == size:
+            skb_append_linear(skb, frm.buf, frm.off, data)
+            frm.off += data
+            frm.count -= data
+            cork.length += length
+            return skb
     before = skb.truesize
     try:
         getfrag(frm, skb, data, net.skb_pages)
@@ -724,37 +744,39 @@ def ip_finish_header(sk: Any, fl4: Any, skb: sk_buff, cork: Any) -> None:
 
     The kernel writes it in front of reserved room; here headers are pushed in wire order.
     """
-    net = sk.net
     rt = cork.base_dst
     opt = cork.opt
     options = b""
     daddr = fl4.daddr
+    saddr = fl4.saddr
+    tot_len = skb.len + IP_HLEN
     if opt is not None and opt.optlen:
-        options, daddr = ip_options_build(opt, cork.addr or daddr, rt, fl4.saddr)
-    tot_len = skb.len + IP_HLEN + len(options)
+        options, daddr = ip_options_build(opt, cork.addr or daddr, rt, saddr)
+        tot_len += len(options)
     pmtudisc = sk.pmtudisc
-    df = 0
-    if pmtudisc in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE) or (
-        tot_len <= (ipv4_mtu(rt) if rt.rt_pmtu else rt.dev.mtu) and ip_dont_fragment(sk, rt)
-    ):
-        df = IP_DF
-    if cork.ttl:
-        ttl = cork.ttl
-    elif rt.rt_type == 5:  # RTN_MULTICAST
-        ttl = sk.mc_ttl
+    if pmtudisc == IP_PMTUDISC_WANT:
+        mtu = ipv4_mtu(rt) if rt.rt_pmtu or rt.metrics else rt.dev.mtu
+        df = IP_DF if tot_len <= mtu and not rt.rt_mtu_locked else 0
     else:
-        ttl = sk.uc_ttl
+        df = IP_DF if pmtudisc in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE) else 0
+    ttl = cork.ttl
+    if not ttl:
+        ttl = sk.mc_ttl if rt.rt_type == RTN_MULTICAST else sk.uc_ttl
         if ttl < 0:
-            ttl = ip4_dst_hoplimit(rt)
+            ttl = ip4_dst_hoplimit(rt) if rt.metrics else rt.net.sysctl.ip_default_ttl
     protocol = fl4.flowi4_proto or sk.sk_protocol
-    if df and not skb.ignore_df:
-        if sk.inet_daddr:
-            ident = sk.inet_id
-            sk.inet_id = (ident + 1) & 0xFFFF
-        else:
-            ident = 0
+    if sk.inet_daddr:
+        ident = sk.inet_id
+        sk.inet_id = (ident + (skb.gso_segs or 1)) & 0xFFFF
+    elif df and not skb.ignore_df:
+        ident = 0
     else:
-        ident = __ip_select_ident(net, daddr, fl4.saddr, protocol, skb.gso_segs or 1)
+        net = rt.net
+        slot = fl4.flowi4_ident
+        if slot < 0:
+            slot = hash((daddr, saddr, protocol, net.ipv4.secret)) & 1023
+            fl4.flowi4_ident = slot
+        ident = ip_idents_reserve(net, slot, skb.gso_segs or 1)
     tos = cork.tos
     ip_push(
         skb,
@@ -764,7 +786,7 @@ def ip_finish_header(sk: Any, fl4: Any, skb: sk_buff, cork: Any) -> None:
         df,
         ttl,
         protocol,
-        fl4.saddr,
+        saddr,
         daddr,
         options,
     )
@@ -785,23 +807,47 @@ def ip_make_skb(
     frm: Any,
     length: int,
     transhdrlen: int,
-    ipc: ipcm_cookie,
+    ipc: ipcm_cookie | None,
     rt: Any,
     cork: Any,
     flags: int,
 ) -> sk_buff | None:
     """net/ipv4/ip_output.c: one datagram at once, without the socket's cork. Raises: OSError.
 
-    None with MSG_PROBE. The transport header is not pushed yet, nor is IP's.
+    None with MSG_PROBE. The transport header is not pushed yet, nor is IP's. `ipc` None: the
+    socket's own settings, no options, no UDP_SEGMENT.
     """
     if flags & MSG_PROBE:
         return None
     cork.flags = 0
     cork.addr = 0
     cork.opt = None
-    ip_setup_cork(sk, cork, ipc, rt, fl4)
+    if ipc is None:
+        # The common case: nothing but the socket's own settings.
+        cork.gso_size = 0
+        cork.base_dst = rt
+        cork.length = 0
+        cork.ttl = 0
+        cork.tos = -1
+        cork.mark = sk.sk_mark
+        cork.priority = 0
+        if rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked:
+            cork.fragsize = ip_sk_mtu(sk, rt)
+        else:
+            mtu = rt.dev.mtu
+            cork.fragsize = mtu if mtu < IP_MAX_MTU else IP_MAX_MTU
+    else:
+        ip_setup_cork(sk, cork, ipc, rt, fl4)
     skb = __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
-    return __ip_make_skb(sk, fl4, skb, cork)
+    pmtudisc = sk.pmtudisc
+    if pmtudisc < IP_PMTUDISC_DO or pmtudisc == IP_PMTUDISC_OMIT:
+        skb.ignore_df = 1
+    skb.priority = cork.priority or sk.sk_priority
+    mark = cork.mark
+    if mark:
+        skb.mark = mark
+    skb.dst = rt
+    return skb
 
 
 def ip_send_skb(net: Any, skb: sk_buff) -> int:

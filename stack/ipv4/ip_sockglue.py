@@ -417,12 +417,14 @@ def do_ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
             if ifindex and ifindex not in net.dev_by_index:
                 raise OSError(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
             sk.uc_index = ifindex
+            sk_dst_reset(sk)
         case uapi.IP_ROUTER_ALERT:
             _set_router_alert(sk, val)
         case uapi.IP_FREEBIND:
             sk.freebind = bool(val)
         case uapi.IP_TRANSPARENT:
             sk.transparent = bool(val)
+            sk_dst_reset(sk)
         case uapi.IP_MINTTL:
             if not 0 <= val <= 255:
                 raise OSError(errno.EINVAL, f"minimum TTL {val}")
@@ -530,7 +532,7 @@ def ip_getsockopt(sk: Any, level: int, optname: int) -> Any:
         case uapi.IP_MTU_DISCOVER:
             return sk.pmtudisc
         case uapi.IP_MTU:
-            dst = sk_dst_check(sk, 0)
+            dst = sk_dst_check(sk, 0) if sk.inet_daddr else None
             if dst is None:
                 raise OSError(errno.ENOTCONN, "the path MTU is known to connected sockets only")
             return ipv4_mtu(dst)

@@ -82,10 +82,9 @@ class flowi4:
     __slots__ = (
         "daddr",
         "fl4_dport",
-        "fl4_icmp_code",
-        "fl4_icmp_type",
         "fl4_sport",
         "flowi4_flags",
+        "flowi4_ident",
         "flowi4_iif",
         "flowi4_mark",
         "flowi4_oif",
@@ -119,8 +118,7 @@ class flowi4:
         self.flowi4_mark = flowi4_mark
         self.flowi4_scope = flowi4_scope
         self.flowi4_iif = 0
-        self.fl4_icmp_type = 0
-        self.fl4_icmp_code = 0
+        self.flowi4_ident = -1  # generator of IP ids for this flow, once known
 
 
 class rtable(dst_entry):

@@ -54,7 +54,8 @@ from stack.core.sock import (
     sk_dst_set,
     sk_filter,
     sk_rmem_schedule,
-    skb_set_owner_r,
+    skb_orphan,
+    sock_rfree,
 )
 from stack.core.sockopt import int_bytes, opt_int, put_cmsg, sock_recv_cmsgs
 from stack.core.uapi import (
@@ -62,8 +63,10 @@ from stack.core.uapi import (
     IPPROTO_UDP,
     MSG_CONFIRM,
     MSG_DONTROUTE,
+    MSG_DONTWAIT,
     MSG_ERRQUEUE,
     MSG_MORE,
+    MSG_NOSIGNAL,
     MSG_OOB,
     MSG_PEEK,
     MSG_PROBE,
@@ -147,7 +150,8 @@ class udp_sock(inet_sock):
         "gro_enabled",
         "gso_size",
         "len",
-        "pending_ports",
+        "udp_fl4",
+        "udp_fl4_rt",
         "udp_tuple",
     )
 
@@ -159,6 +163,8 @@ class udp_sock(inet_sock):
         self.gso_size = 0
         self.len = 0
         self.udp_tuple: tuple[int, int, int, int] | None = None
+        self.udp_fl4: Any = None  # see udp_send_plain
+        self.udp_fl4_rt: Any = None
 
 
 # --- ports and look-up ---------------------------------------------------------------------
@@ -252,6 +258,7 @@ def udp_unhash4(sk: Any) -> None:
 def udp_v4_rehash(sk: Any) -> None:
     """net/ipv4/udp.c: addresses changed: find the sock under its new ones."""
     udp_unhash4(sk)
+    sk.udp_fl4 = sk.udp_fl4_rt = None
     if (
         sk.sk_state == TCP_ESTABLISHED
         and sk.inet_num
@@ -297,6 +304,9 @@ def __udp4_lib_lookup(net: Any, saddr: int, sport: int, daddr: int, dport: int, 
     bucket = table.ports.get(dport)
     if bucket is None:
         return None
+    if len(bucket) == 1:
+        sk = bucket[0]
+        return sk if compute_score(sk, saddr, sport, daddr, dif) >= 0 else None
     best: Any = None
     badness = -1
     group: list[Any] | None = None
@@ -368,6 +378,16 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
         daddr = sk.inet_daddr
         dport = sk.inet_dport
         connected = True
+    if not (
+        corkreq
+        or msg.msg_control
+        or flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)
+        or sk.inet_opt is not None
+        or sk.gso_size
+        or sk.sk_flags & SOCK_LOCALROUTE
+        or daddr >> 28 == 0xE
+    ):
+        return udp_send_plain(sk, msg, length, daddr, dport)
     ipc = ipcm_cookie(sk)
     ipc.gso_size = sk.gso_size
     if msg.msg_control:
@@ -452,6 +472,54 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
     return udp_append(sk, msg, length, fl4, ipc, rt, corkreq)
 
 
+def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) -> int:
+    """udp_sendmsg's lockless path when no option, flag or control message has a say.
+
+    The socket keeps the flow of its last datagram. It holds while the route is the one in
+    sk_dst_cache, which every setting that matters resets, and while the route is not obsolete.
+    """
+    fl4 = sk.udp_fl4
+    rt = sk.sk_dst_cache
+    if (
+        rt is None
+        or rt.obsolete
+        or rt is not sk.udp_fl4_rt
+        or fl4.daddr != daddr
+        or fl4.fl4_dport != dport
+    ):
+        net = sk.net
+        fl4 = flowi4(
+            daddr,
+            sk.inet_saddr,
+            sk.sk_bound_dev_if or sk.uc_index,
+            sk.tos & IPTOS_RT_MASK,
+            IPPROTO_UDP,
+            dport,
+            sk.inet_sport,
+            1 if sk.transparent else 0,
+            sk.sk_mark,
+        )
+        try:
+            rt = ip_route_output_flow(net, fl4, sk)
+        except OSError as exc:
+            if exc.errno == errno.ENETUNREACH:
+                net.mib.ip.OutNoRoutes += 1
+            raise
+        if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
+            raise PermissionError(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
+        sk_dst_set(sk, rt)
+        sk.udp_fl4 = fl4
+        sk.udp_fl4_rt = rt
+    cork = sk.cork
+    skb = ip_make_skb(
+        sk, fl4, ip_generic_getfrag, msg, length + UDP_HLEN, UDP_HLEN, None, rt, cork, msg.msg_flags
+    )
+    err = udp_send_skb(skb, fl4, cork)  # type: ignore[arg-type]
+    if err:
+        raise_send_error(sk, err)
+    return length
+
+
 def udp_append(
     sk: Any, msg: msghdr, length: int, fl4: Any, ipc: Any, rt: Any, corkreq: int | bool
 ) -> int:
@@ -503,13 +571,11 @@ def udp_send_skb(skb: sk_buff, fl4: Any, cork: Any) -> int:
     0 or a negative errno. Takes ownership of skb.
     """
     sk = skb.sk
-    net = sk.net
-    length = skb.len + UDP_HLEN
     gso_size = cork.gso_size
     if gso_size and skb.len > gso_size and not udp_prepare_gso(skb, sk, cork, gso_size):
         kfree_skb(skb)
         return -errno.EINVAL
-    udp_push(skb, fl4.fl4_sport, fl4.fl4_dport, length, 0)
+    udp_push(skb, fl4.fl4_sport, fl4.fl4_dport, skb.len + UDP_HLEN, 0)
     if sk.sk_no_check_tx:
         skb.ip_summed = CHECKSUM_NONE
     else:
@@ -517,10 +583,10 @@ def udp_send_skb(skb: sk_buff, fl4: Any, cork: Any) -> int:
     err = ip_push_pending_frames(sk, fl4, skb, cork)
     if err:
         if err == -errno.ENOBUFS and not sk.recverr:
-            net.mib.udp.SndbufErrors += 1
+            sk.net.mib.udp.SndbufErrors += 1
             return 0
         return err
-    net.mib.udp.OutDatagrams += 1
+    sk.net.mib.udp.OutDatagrams += 1
     return 0
 
 
@@ -577,12 +643,9 @@ def udp_splice_eof(sock: Any) -> None:
 
 
 def udp_rcv(skb: sk_buff) -> int:
-    """net/ipv4/udp.c: handler of protocol 17. Takes ownership of skb."""
-    return __udp4_lib_rcv(skb)
-
-
-def __udp4_lib_rcv(skb: sk_buff) -> int:
-    """net/ipv4/udp.c: check length and checksum, find the socket. Takes ownership of skb."""
+    """net/ipv4/udp.c (with __udp4_lib_rcv): handler of protocol 17: check length and checksum,
+    find the socket. Takes ownership of skb.
+    """
     rt = skb.dst
     net = rt.net
     mib = net.mib.udp
@@ -690,7 +753,7 @@ def udp_queue_rcv_skb(sk: Any, skb: sk_buff) -> int:
 
 
 def udp_queue_rcv_one_skb(sk: Any, skb: sk_buff) -> int:
-    """net/ipv4/udp.c: filter, step over the header, queue. Takes ownership of skb."""
+    """net/ipv4/udp.c (with __udp_enqueue_schedule_skb): filter, queue, wake. Takes ownership."""
     if sk.sk_filter is not None and sk_filter(sk, skb):
         net = sk.net
         net.mib.udp.InErrors += 1
@@ -700,33 +763,36 @@ def udp_queue_rcv_one_skb(sk: Any, skb: sk_buff) -> int:
     skb_pull(skb, UDP_HLEN)
     if sk.cmsg_flags:
         ipv4_pktinfo_prepare(sk, skb)
-    return __udp_queue_rcv_skb(sk, skb)
-
-
-def __udp_queue_rcv_skb(sk: Any, skb: sk_buff) -> int:
-    """net/ipv4/udp.c: append to the receive queue and wake readers. Takes ownership of skb."""
-    net = sk.net
     truesize = skb.truesize
     # One datagram may overrun the limit, so a big one always fits an empty buffer.
     if sk.sk_rmem_alloc > sk.sk_rcvbuf:
-        mib = net.mib.udp
-        mib.InErrors += 1
-        mib.RcvbufErrors += 1
-        sk.sk_drops += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_RCVBUFF)
-        return -1
+        return udp_drop_full(sk, skb, "RcvbufErrors", SKB_DROP_REASON_SOCKET_RCVBUFF)
     if truesize > sk.sk_forward_alloc and not sk_rmem_schedule(sk, skb, truesize):
-        mib = net.mib.udp
-        mib.InErrors += 1
-        mib.MemErrors += 1
-        sk.sk_drops += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PROTO_MEM)
-        return -1
-    skb_set_owner_r(skb, sk)
+        return udp_drop_full(sk, skb, "MemErrors", SKB_DROP_REASON_PROTO_MEM)
+    if skb.destructor is not None:
+        skb_orphan(skb)
+    skb.sk = sk
+    skb.destructor = sock_rfree
+    sk.sk_rmem_alloc += truesize
+    sk.sk_forward_alloc -= truesize
     sk.sk_receive_queue.queue_tail(skb)
     if not sk.sk_flags & SOCK_DEAD:
         sk.sk_data_ready()
     return 0
+
+
+__udp_queue_rcv_skb = udp_queue_rcv_one_skb
+
+
+def udp_drop_full(sk: Any, skb: sk_buff, counter: str, reason: int) -> int:
+    """Drop and count a datagram that there is no room for."""
+    net = sk.net
+    mib = net.mib.udp
+    mib.InErrors += 1
+    setattr(mib, counter, getattr(mib, counter) + 1)
+    sk.sk_drops += 1
+    kfree_skb_reason(net, skb, reason)
+    return -1
 
 
 def __skb_recv_udp(sk: Any, flags: int, off: int) -> Any:
