@@ -6,7 +6,7 @@ This is the one place besides the command line that knows both the device and th
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from e1000emu.clock import VirtualClock
@@ -14,7 +14,7 @@ from e1000emu.links import Capture, Impair, pair
 from e1000emu.nic import Nic
 from stack.host import Host
 
-__all__ = ["add_nic", "lan", "two_hosts"]
+__all__ = ["add_nic", "lan", "pump", "two_hosts"]
 
 DEFAULT_MODEL = "82540EM"
 FIRST_IRQ = 10
@@ -161,3 +161,49 @@ def lan(
         if not host.wait_carrier("eth0"):
             raise OSError(f"{host.name}: eth0 has no link")
     return hosts
+
+
+def pump(
+    sender: Any,
+    receiver: Any,
+    source: Callable[[], memoryview | None],
+    sink: Callable[[memoryview], None],
+    *,
+    read_bytes: int = 1 << 20,
+) -> int:
+    """Move a stream from one socket to another of the same clock, both driven by this thread.
+
+    `source()` gives the next piece to send, None at the end (then the sender's direction is shut
+    down); `sink(piece)` takes what arrived and must copy what it wants to keep. Returns the number
+    of bytes received when the receiver has seen the end.
+    """
+    from stack.socket import POLLIN, POLLOUT, SHUT_WR, wait_any
+
+    sender.setblocking(False)
+    receiver.setblocking(False)
+    buffer = memoryview(bytearray(read_bytes))
+    both = ((receiver, POLLIN), (sender, POLLOUT))
+    pending = source()
+    received = 0
+    while True:
+        while pending is not None:
+            try:
+                pending = pending[sender.send(pending) :]
+            except BlockingIOError:
+                break
+            if not pending:
+                pending = source()
+            if pending is None:
+                sender.shutdown(SHUT_WR)
+                both = both[:1]
+        try:
+            n = receiver.recv_into(buffer)
+        except BlockingIOError:
+            # Either end may be the one that can go on: a full send buffer empties without new data
+            # for the receiver when only the last acknowledgement was outstanding.
+            wait_any(receiver.net, both)
+            continue
+        if not n:
+            return received
+        sink(buffer[:n])
+        received += n

@@ -150,51 +150,42 @@ def run_tcp(
     """Send `total_bytes` from a to b over one connection; the SHA-256 of what was sent must equal
     what arrived.
 
-    Both ends run in this thread: the sender fills its socket until it would block, then the
-    receiver's blocking
-    read lets virtual time go on. The time spent in hashing and in making the data is left out of
-    the rate.
+    The time spent in hashing and in making the data is left out of the rate.
     """
+    from e1000emu.lab import pump
     from stack.socket import create_connection, create_server
 
     block = bytearray(random.Random(1).randbytes(chunk_bytes))
     view = memoryview(block)
-    buffer = bytearray(chunk_bytes)
     sent_hash, got_hash = hashlib.sha256(), hashlib.sha256()
+    sent = received = 0
+
+    def source() -> memoryview | None:
+        nonlocal sent
+        if sent == total_bytes:
+            return None
+        start = time.process_time()
+        block[:8] = sent.to_bytes(8, "big")  # so that no two blocks are alike
+        piece = view[: min(chunk_bytes, total_bytes - sent)]
+        sent_hash.update(piece)
+        sent += len(piece)
+        meter.excluded_s += time.process_time() - start
+        return piece
+
+    def sink(piece: memoryview) -> None:
+        nonlocal received
+        start = time.process_time()
+        got_hash.update(piece)
+        received += len(piece)
+        if progress is not None:
+            progress(received)
+        meter.excluded_s += time.process_time() - start
+
     listener = create_server(b, (B, port))
     client = create_connection(a, (B, port))
     server, _ = listener.accept()
-    client.setblocking(False)
-    sent = received = 0
-    offset = chunk_bytes  # nothing of the block is left to send
     with Meter(name, (a, b)) as meter:
-        while True:
-            while sent < total_bytes:
-                if offset == chunk_bytes:
-                    start = time.process_time()
-                    block[:8] = sent.to_bytes(8, "big")  # so that no two blocks are alike
-                    sent_hash.update(view[: min(chunk_bytes, total_bytes - sent)])
-                    meter.excluded_s += time.process_time() - start
-                    offset = 0
-                try:
-                    n = client.send(
-                        view[offset : offset + min(chunk_bytes - offset, total_bytes - sent)]
-                    )
-                except BlockingIOError:
-                    break
-                offset += n
-                sent += n
-                if sent == total_bytes:
-                    client.shutdown(1)
-            n = server.recv_into(buffer)
-            if n == 0:
-                break
-            start = time.process_time()
-            got_hash.update(memoryview(buffer)[:n])
-            meter.excluded_s += time.process_time() - start
-            received += n
-            if progress is not None:
-                progress(received)
+        pump(client, server, source, sink)
     server.close()
     client.close()
     listener.close()
