@@ -36,6 +36,9 @@ cdef extern from "bytes.h" nogil:
     void st32le(void *p, uint32_t v)
     void st64le(void *p, uint64_t v)
     uint32_t sum16(const uint8_t *p, size_t n)
+    uint64_t sum_raw(const uint8_t *p, size_t n)
+    uint32_t sum_host(uint64_t raw)
+    uint32_t raw16(uint16_t v)
     uint32_t fold16(uint64_t acc)
     uint32_t sum_at(uint32_t folded, size_t offset)
     void copy_bytes(uint8_t *dst, const uint8_t *src, size_t n)
@@ -408,9 +411,8 @@ cdef class RxEngine:
         cdef rx_state *s = &self.s
         cdef const uint8_t *w = p               # image[i] == w[i] from byte 12 on
         cdef const uint8_t *r = p               # image[i] == r[i]: sums read what is long written
-        cdef uint32_t size = n, l4 = 0, l4len = 0, pseudo = 0, pcss = s.rxcsum & 0xFF
-        cdef uint32_t cut, body, tail
-        cdef uint64_t acc
+        cdef uint32_t size = n, l4 = 0, l4len = 0, pcss = s.rxcsum & 0xFF, cut, part
+        cdef uint64_t acc, pseudo = 0               # in the order of raw sums
         cdef uint32_t status = RXD_DD | RXD_EOP, errors = 0
         cdef bint check_l4 = False
         m.special = 0
@@ -437,8 +439,7 @@ cdef class RxEngine:
                 memcpy(dst + 12, w + 12, size - 12)
             else:
                 copy_bytes(dst, p, size)
-            body = sum16(r + cut, l4len)
-            tail = sum16(r + cut + l4len, size - cut - l4len) if cut + l4len < size else 0
+            acc = sum_raw(r + cut, l4len)
         else:
             if w != p:
                 memcpy(dst, p, 12)
@@ -449,31 +450,33 @@ cdef class RxEngine:
                 memcpy(dst + 12, w + 12, cut - 12)
             elif cut:
                 copy_bytes(dst, p, cut)
-            body = fold16(csum_and_copy(dst + cut, w + cut, l4len, 0))
-            tail = 0
-            if cut + l4len < size:              # padding behind the datagram
-                tail = fold16(csum_and_copy(dst + cut + l4len, w + cut + l4len, size - cut - l4len,
-                                            0))
+            acc = raw16(fold16(csum_and_copy(dst + cut, w + cut, l4len, 0)))
+            if cut + l4len < size:
+                memcpy(dst + cut + l4len, w + cut + l4len, size - cut - l4len)
         if check_l4:
             status |= RXD_TCPCS
-            if fold16(<uint64_t>body + pseudo) != 0xFFFF:
+            if fold16(acc + pseudo) != 0xFFFF:
                 errors |= RXE_TCPE
-        acc = <uint64_t>body + sum_at(tail, l4len)
+        if cut + l4len < size:                      # padding behind the datagram
+            part = fold16(csum_partial(r + cut + l4len, size - cut - l4len, 0))
+            acc += raw16(sum_at(part, l4len))
         if not s.rctl & RCTL_SECRC:
             if fcs != NULL:
                 memcpy(dst + size, fcs, 4)
             else:
                 st32le(dst + size, crc32_update(0, p, n))
-            acc += sum_at(sum16(dst + size, 4), size - cut)
+            acc += raw16(sum_at(sum16(dst + size, 4), size - cut))
             size += 4
         # packet checksum: sum from PCSS to the end of what is stored (SDM 3.2.5, RXCSUM.PCSS)
         if pcss >= size:
             acc = 0
         elif pcss < cut:
-            acc = sum_at(fold16(acc), cut - pcss) + sum16(r + pcss, cut - pcss)
+            if (cut - pcss) & 1:
+                acc = raw16(sum_at(sum_host(acc), 1))
+            acc += sum_raw(r + pcss, cut - pcss)
         elif pcss > cut:
-            acc = csum_partial(dst + pcss, size - pcss, 0)
-        m.csum = <uint16_t>fold16(acc)
+            acc = raw16(fold16(csum_partial(dst + pcss, size - pcss, 0)))
+        m.csum = <uint16_t>sum_host(acc)
         if not status & (RXD_IPCS | RXD_TCPCS):
             status |= RXD_IXSM
         m.len = size
@@ -784,7 +787,7 @@ cdef class RxEngine:
 
 cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *status,
                  uint32_t *errors, uint32_t *l4,
-                 uint32_t *l4len, uint32_t *pseudo) noexcept nogil:
+                 uint32_t *l4len, uint64_t *pseudo) noexcept nogil:
     """Find what RXCSUM asks to verify in the frame `w` (bytes from 12 on are looked at). SDM 3.2.9.
 
     Sets IPCS/IPE itself; True: a TCP or UDP segment of `l4len` bytes stands at `l4`, sum it with
@@ -807,7 +810,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
             return False
         if s.rxcsum & RXCSUM_IPOFL:
             status[0] |= RXD_IPCS
-            if sum16(w + l3, ihl) != 0xFFFF:
+            if fold16(sum_raw(w + l3, ihl)) != 0xFFFF:
                 errors[0] |= RXE_IPE
         if not s.rxcsum & RXCSUM_TUOFL or ld16be(w + l3 + 6) & 0x3FFF:
             return False
@@ -816,7 +819,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
         l4len[0] = tot - ihl
         if not _l4_ok(w + l4[0], proto, l4len[0]):
             return False
-        pseudo[0] = sum16(w + l3 + 12, 8) + l4len[0] + proto
+        pseudo[0] = sum_raw(w + l3 + 12, 8) + raw16(<uint16_t>l4len[0]) + raw16(<uint16_t>proto)
         return True
     if et != 0x86DD or not s.ipv6_csum or not s.rxcsum & RXCSUM_TUOFL:
         return False
@@ -841,7 +844,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
     l4len[0] = tot - ihl
     if not _l4_ok(w + l4[0], proto, l4len[0]):
         return False
-    pseudo[0] = sum16(w + l3 + 8, 32) + l4len[0] + proto
+    pseudo[0] = sum_raw(w + l3 + 8, 32) + raw16(<uint16_t>l4len[0]) + raw16(<uint16_t>proto)
     return True
 
 

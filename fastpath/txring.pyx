@@ -373,7 +373,8 @@ cdef class TxEngine:
                 self.cur = NULL
                 return True
             if cmd & CMD_IC:                        # IC, IFCS, VLE count in the descriptor with EOP
-                self._checksum(self.cur, self.cur, s.have, s.css, 0, <uint32_t>(q >> 16) & 0xFF, False)
+                self._checksum(self.cur, self.cur, s.have, s.css, 0, <uint32_t>(q >> 16) & 0xFF,
+                               False)
             self._emit(b, s.have, cmd & CMD_IFCS, cmd & CMD_VLE, <uint32_t>(q >> 48))
         return True
 

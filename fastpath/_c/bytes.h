@@ -32,52 +32,56 @@ static inline void st64le(void *p, uint64_t v) { v = E1_LE64(v); memcpy(p, &v, 8
 static inline void st16be(void *p, uint16_t v) { v = E1_BE16(v); memcpy(p, &v, 2); }
 static inline void st32be(void *p, uint32_t v) { v = E1_BE32(v); memcpy(p, &v, 4); }
 
-/* Internet checksum of short ranges without a call (headers, small frames): host-order sum folded to 16 bits.
- * Odd tails count as the high half of a word (RFC 1071). */
-static inline uint32_t sum16(const uint8_t *p, size_t n)
+/* Fold an accumulator to 16 bits, not complemented. Adding a rotated copy puts the end-around carry into the upper
+ * half; a sum of 0 stays 0, any other becomes 1..FFFF. */
+static inline uint32_t fold16(uint64_t acc)
 {
-    uint64_t acc = 0, v;
+    uint32_t x;
+    acc += acc >> 32 | acc << 32;
+    x = (uint32_t)(acc >> 32);
+    x += x >> 16 | x << 16;
+    return x >> 16;
+}
+
+/* Internet checksum of short ranges without a call (headers, small frames). sum_raw adds words in the machine's byte
+ * order (RFC 1071 2(B)), unfolded; n below 2^31. Odd tails count as the high half of a word. */
+static inline uint64_t sum_raw(const uint8_t *p, size_t n)
+{
+    uint64_t a = 0, b = 0, v;
     uint32_t w;
     uint16_t h;
     while (n >= 8) {
         memcpy(&v, p, 8);
-        acc += v;
-        acc += acc < v;
+        a += v & 0xFFFFFFFFu;
+        b += v >> 32;
         p += 8;
         n -= 8;
     }
-    acc = (acc & 0xFFFFFFFFu) + (acc >> 32);
     if (n & 4) {
         memcpy(&w, p, 4);
-        acc += w;
+        a += w;
         p += 4;
     }
     if (n & 2) {
         memcpy(&h, p, 2);
-        acc += h;
+        b += h;
         p += 2;
     }
     if (n & 1) {
         h = 0;
         memcpy(&h, p, 1);
-        acc += h;
+        b += h;
     }
-    acc = (acc & 0xFFFFFFFFu) + (acc >> 32);
-    acc = (acc & 0xFFFF) + (acc >> 16);
-    acc = (acc & 0xFFFF) + (acc >> 16);
-    acc = (acc & 0xFFFF) + (acc >> 16);
-    return E1_BE16((uint16_t)acc);
+    return a + b;
 }
 
-/* Fold a 32-bit accumulator of big-endian words to 16 bits, not complemented. */
-static inline uint32_t fold16(uint64_t acc)
-{
-    acc = (acc & 0xFFFFFFFFu) + (acc >> 32);
-    acc = (acc & 0xFFFFFFFFu) + (acc >> 32);
-    acc = (acc & 0xFFFF) + (acc >> 16);
-    acc = (acc & 0xFFFF) + (acc >> 16);
-    return (uint32_t)acc;
-}
+/* From a raw sum to a host-order sum of big-endian words. */
+static inline uint32_t sum_host(uint64_t raw) { return E1_BE16((uint16_t)fold16(raw)); }
+
+static inline uint32_t sum16(const uint8_t *p, size_t n) { return sum_host(sum_raw(p, n)); }
+
+/* A host-order word in the order of raw sums. */
+static inline uint32_t raw16(uint16_t v) { return E1_BE16(v); }
 
 /* The folded sum of a block that begins at byte `offset` of another: odd offsets swap the bytes. */
 static inline uint32_t sum_at(uint32_t folded, size_t offset)
