@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000.e1000 import E1000HwError, e1000_hw
 from stack.drivers.e1000.eeprom import (
+    e1000_init_eeprom_params,
     e1000_read_eeprom,
     e1000_update_eeprom_checksum,
     e1000_validate_eeprom_checksum,
@@ -18,16 +19,24 @@ from stack.drivers.e1000.eeprom import (
 )
 from stack.drivers.e1000.hw import (
     MTA_SHIFTS,
+    e1000_cleanup_led,
     e1000_config_fc_after_link_up,
     e1000_hash_mc_addr,
+    e1000_led_off,
+    e1000_led_on,
     e1000_rar_set,
     e1000_reset_hw,
     e1000_set_mac_type,
+    e1000_setup_led,
+    e1000_setup_link,
     e1000_update_adaptive,
+    e1000_write_vfta,
 )
 from stack.drivers.e1000.phy import (
+    e1000_copper_link_mgp_setup,
     e1000_detect_gig_phy,
     e1000_phy_get_info,
+    e1000_phy_hw_reset,
     e1000_read_phy_reg,
     e1000_wait_autoneg,
     e1000_write_phy_reg,
@@ -216,3 +225,107 @@ def test_reset_without_an_io_bar_goes_through_memory() -> None:
     resets = machine.nic.resets
     e1000_reset_hw(machine.adapter.hw)
     assert machine.nic.resets == resets + 1
+
+
+# -- what an older part does otherwise (the register file of the 82540 stands in) ------------------
+
+
+def test_82544_blinks_by_a_software_pin() -> None:
+    machine = recorded(up=False)
+    hw = machine.adapter.hw
+    hw.mac_type = d.e1000_82544
+    e1000_setup_led(hw)
+    e1000_led_on(hw)
+    assert machine.reg(d.E1000_CTRL) & d.E1000_CTRL_SWDPIN0
+    e1000_led_off(hw)
+    assert not machine.reg(d.E1000_CTRL) & d.E1000_CTRL_SWDPIN0
+    assert machine.reg(d.E1000_CTRL) & d.E1000_CTRL_SWDPIO0
+    e1000_cleanup_led(hw)
+
+
+def test_82544_vlan_table_writes_the_even_neighbour_again() -> None:
+    machine = recorded(up=False)
+    hw = machine.adapter.hw
+    hw.mac_type = d.e1000_82544
+    e1000_write_vfta(hw, 4, 0x1111)
+    writes: list[int] = []
+    real = hw.bar_write
+
+    def spy(bar: int, off: int, value: int, size: int) -> None:
+        writes.append(off)
+        real(bar, off, value, size)
+
+    hw.bar_write = spy
+    e1000_write_vfta(hw, 5, 0x2222)
+    assert writes == [d.E1000_VFTA + 20, d.E1000_VFTA + 16]
+    assert machine.reg(d.E1000_VFTA + 16) == 0x1111
+    assert machine.reg(d.E1000_VFTA + 20) == 0x2222
+
+
+def test_82544_reset_reads_the_eeprom_again_by_ee_rst() -> None:
+    machine = recorded(up=False)
+    hw = machine.adapter.hw
+    hw.mac_type = d.e1000_82544
+    seen: list[int] = []
+    real = hw.bar_write
+
+    def spy(bar: int, off: int, value: int, size: int) -> None:
+        if bar == 0 and off == d.E1000_CTRL_EXT:
+            seen.append(value)
+        real(bar, off, value, size)
+
+    hw.bar_write = spy
+    e1000_reset_hw(hw)
+    assert any(value & d.E1000_CTRL_EXT_EE_RST for value in seen)
+
+
+def test_82545_rev_3_resets_through_the_shadow_of_ctrl() -> None:
+    machine = recorded(up=False)
+    hw = machine.adapter.hw
+    hw.mac_type = d.e1000_82545_rev_3
+    resets = machine.nic.resets
+    e1000_reset_hw(hw)
+    assert machine.nic.resets == resets + 1
+
+
+def test_large_eeprom_is_told_by_eecd() -> None:
+    hw = recorded(up=False).adapter.hw
+    real = hw.bar_read
+    hw.bar_read = lambda bar, off, size: (
+        real(bar, off, size) | (d.E1000_EECD_SIZE if off == d.E1000_EECD else 0)
+    )
+    e1000_init_eeprom_params(hw)
+    assert (hw.eeprom.word_size, hw.eeprom.address_bits) == (256, 8)
+
+
+@pytest.mark.parametrize(
+    ("word", "fc"), [(0x0000, d.E1000_FC_NONE), (0x2000, d.E1000_FC_TX_PAUSE), (0x1000, 3)]
+)
+def test_flow_control_default_comes_from_the_eeprom(word: int, fc: int) -> None:
+    machine = recorded(up=False)
+    words = machine.nic.eeprom.words
+    words[0x0F] = words[0x0F] & ~0x3000 | word
+    hw = machine.adapter.hw
+    hw.fc = d.E1000_FC_DEFAULT
+    e1000_setup_link(hw)
+    assert hw.original_fc == fc
+
+
+@pytest.mark.parametrize("mdix", [0, 1, 2, 3])
+def test_crossover_setting_reaches_the_phy(mdix: int) -> None:
+    hw = recorded(up=False).adapter.hw
+    hw.mdix = mdix
+    hw.disable_polarity_correction = True
+    e1000_copper_link_mgp_setup(hw)
+    control = e1000_read_phy_reg(hw, d.M88E1000_PHY_SPEC_CTRL)
+    wanted = {0: 0x60, 1: 0x00, 2: 0x20, 3: 0x40}[mdix]
+    assert control & d.M88E1000_PSCR_AUTO_X_MODE == wanted
+    assert control & d.M88E1000_PSCR_POLARITY_REVERSAL
+
+
+def test_phy_reset_by_its_pin() -> None:
+    machine = recorded(up=False)
+    hw = machine.adapter.hw
+    e1000_write_phy_reg(hw, d.PHY_AUTONEG_ADV, 0x0001)
+    e1000_phy_hw_reset(hw)
+    assert e1000_read_phy_reg(hw, d.PHY_AUTONEG_ADV) != 0x0001
