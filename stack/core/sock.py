@@ -179,6 +179,64 @@ class sock:
         "state_change",
         "write_space",
     )
+    # Set by the init functions of the kernel's names, so declared here for the type checker.
+    data_ready: Any
+    destruct: Any
+    error_report: Any
+    sk_ack_backlog: int
+    sk_backlog: Any
+    sk_backlog_len: int
+    sk_backlog_rcv: Any
+    sk_cookie: int
+    sk_drops: int
+    sk_dst_cache: Any
+    sk_dst_pending_confirm: bool
+    sk_err: int
+    sk_err_soft: int
+    sk_error_queue: Any
+    sk_filter: Any
+    sk_flags: int
+    sk_forward_alloc: int
+    sk_gso_max_segs: int
+    sk_gso_max_size: int
+    sk_gso_type: int
+    sk_lingertime: int
+    sk_lock_owned: bool
+    sk_mark: int
+    sk_max_ack_backlog: int
+    sk_mem: Any
+    sk_no_check_tx: bool
+    sk_omem_alloc: int
+    sk_pacing_rate: int
+    sk_peek_off: int
+    sk_priority: int
+    sk_prot: Any
+    sk_prot_creator: Any
+    sk_rcvbuf: Any
+    sk_rcvlowat: int
+    sk_rcvtimeo_ns: int
+    sk_receive_queue: Any
+    sk_reserved_mem: int
+    sk_rmem_alloc: int
+    sk_route_caps: int
+    sk_rx_dst: Any
+    sk_shutdown: int
+    sk_sleepers: int
+    sk_sndbuf: int
+    sk_sndtimeo_ns: int
+    sk_socket: Any
+    sk_stamp_ns: int
+    sk_timer: Any
+    sk_tsflags: int
+    sk_txhash: int
+    sk_user_data: Any
+    sk_wmem_alloc: int
+    sk_wmem_queued: int
+    sk_wq: Any
+    sk_write_pending: int
+    sk_write_queue: Any
+    state_change: Any
+    write_space: Any
 
     def __init__(self, net: Any) -> None:
         self.net = net

@@ -135,6 +135,38 @@ class inet_connection_sock(inet_sock):
         "icsk_user_timeout",
         "sk_hashed",
     )
+    # Set by the init functions of the kernel's names, so declared here for the type checker.
+    icsk_ack_ato: int
+    icsk_ack_last_seg_size: int
+    icsk_ack_lrcvtime: int
+    icsk_ack_pending: int
+    icsk_ack_pingpong: int
+    icsk_ack_quick: int
+    icsk_ack_rcv_mss: int
+    icsk_ack_retry: int
+    icsk_ack_timeout: int
+    icsk_af_ops: Any
+    icsk_backoff: int
+    icsk_ca_ops: Any
+    icsk_ca_priv: Any
+    icsk_ca_setsockopt: bool
+    icsk_ca_state: Any
+    icsk_delack_max: int
+    icsk_delack_timer: Any
+    icsk_ext_hdr_len: int
+    icsk_pending: int
+    icsk_pmtu_cookie: int
+    icsk_probes_out: int
+    icsk_probes_tstamp: int
+    icsk_retransmit_timer: Any
+    icsk_retransmits: int
+    icsk_rto: int
+    icsk_rto_max: int
+    icsk_rto_min: int
+    icsk_syn_retries: int
+    icsk_sync_mss: Any
+    icsk_timeout: int
+    icsk_user_timeout: int
 
     def __init__(self, net: Any) -> None:
         super().__init__(net)
@@ -192,6 +224,11 @@ class request_sock:
         "txhash",
         "wscale_ok",
     )
+    # Set by the init functions of the kernel's names, so declared here for the type checker.
+    inet_daddr: int
+    inet_dport: int
+    inet_num: int
+    inet_rcv_saddr: int
 
     def __init__(self, listener: Any) -> None:
         self.net = listener.net

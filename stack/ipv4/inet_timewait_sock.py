@@ -55,6 +55,14 @@ class inet_timewait_sock:
         "tw_ts_recent_stamp",
         "tw_ttl",
     )
+    # Set by the init functions of the kernel's names, so declared here for the type checker.
+    tw_rcv_nxt: Any
+    tw_rcv_wnd: Any
+    tw_rcv_wscale: Any
+    tw_snd_nxt: Any
+    tw_ts_offset: Any
+    tw_ts_recent: Any
+    tw_ts_recent_stamp: Any
 
     def __init__(self, sk: Any, state: int) -> None:
         self.net = sk.net

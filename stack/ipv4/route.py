@@ -137,6 +137,18 @@ class rtable(dst_entry):
         "rt_type",
         "rt_uses_gateway",
     )
+    # Set by the init functions of the kernel's names, so declared here for the type checker.
+    rt_dst: int
+    rt_flags: int
+    rt_genid: int
+    rt_gw4: int
+    rt_iif: int
+    rt_is_input: bool
+    rt_mtu_locked: bool
+    rt_pmtu: int
+    rt_src: int
+    rt_type: Any
+    rt_uses_gateway: bool
 
     def __repr__(self) -> str:
         return (
