@@ -187,6 +187,7 @@ MAX_XMIT_RECURSION = 8
 DEV_TX_WEIGHT = 64
 NETDEV_MAX_BACKLOG = 1000
 _NET_TX = 1 << NET_TX_SOFTIRQ
+_CSUM_SG = NETIF_F_HW_CSUM | NETIF_F_SG
 
 # A packet that has none of these needs no look from validate_xmit_skb.
 _GSO_FEATURE = {
@@ -201,22 +202,20 @@ _GSO_KINDS = SKB_GSO_TCPV4 | SKB_GSO_TCPV6 | SKB_GSO_UDP_L4
 
 
 def dev_queue_xmit(skb: sk_buff) -> int:
-    """include/linux/netdevice.h: send a complete frame through skb.dev. NET_XMIT_* or -errno.
+    """net/core/dev.c: send a complete frame through skb.dev. NET_XMIT_* or -errno.
 
-    Takes ownership of skb (data at the MAC header).
+    Takes ownership of skb (data at the MAC header). __dev_queue_xmit and __dev_xmit_skb of the
+    kernel are in this one body: every call costs. No TCQ_F_CAN_BYPASS: enqueue and dequeue see
+    every packet (kernel-flow order).
     """
-    return __dev_queue_xmit(skb)
-
-
-def __dev_queue_xmit(skb: sk_buff) -> int:
-    """net/core/dev.c: through the discipline, or straight to a device without queue."""
     dev = skb.dev
     net = dev.net
     skb_reset_mac_header(skb)
     net.softirq_count += 1  # rcu_read_lock_bh()
     q = dev.qdisc
     if q.enqueue is not None:
-        rc = __dev_xmit_skb(skb, q, dev)
+        rc = q.enqueue(skb)
+        qdisc_run(q)
     else:
         rc = __dev_xmit_noqueue(skb, dev)
     net.softirq_count = count = net.softirq_count - 1
@@ -225,16 +224,19 @@ def __dev_queue_xmit(skb: sk_buff) -> int:
     return rc
 
 
+__dev_queue_xmit = dev_queue_xmit
+
+
 def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
     """net/core/dev.c: the part of __dev_queue_xmit for lo, vlan and the like."""
     net = dev.net
     sd = net.softnet_data
     if dev.flags & IFF_UP and sd.xmit_recursion < MAX_XMIT_RECURSION:
-        skbs = validate_xmit_skb_list(skb, dev)
+        skbs = validate_xmit_skb(skb, dev) or []
         sd.xmit_recursion += 1
         try:
             if skbs:
-                skbs = dev_hard_start_xmit(skbs, dev) or []
+                skbs = dev_hard_start_xmit(skbs[0], dev, skbs) or []
         finally:
             sd.xmit_recursion -= 1
         if not skbs:
@@ -246,40 +248,27 @@ def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
     return -errno.ENETDOWN
 
 
-def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
-    """net/core/dev.c: enqueue, then let the discipline run.
-
-    No TCQ_F_CAN_BYPASS: every packet is seen by enqueue and dequeue (kernel-flow order).
-    """
-    qstats = q.qstats
-    qstats.bytes += skb.len
-    qstats.packets += 1
-    rc = q.enqueue(skb)
-    qdisc_run(q)
-    return rc
-
-
 def qdisc_run(q: Qdisc) -> None:
-    """include/net/pkt_sched.h: send what the discipline gives, unless that is going on already."""
-    if not q.running:
-        q.running = True
-        __qdisc_run(q)
-        q.running = False
+    """include/net/pkt_sched.h: send what the discipline gives, unless that is going on already.
 
-
-def __qdisc_run(q: Qdisc) -> None:
-    """net/sched/sch_generic.c: up to `dev_tx_weight` packets; the rest by NET_TX_SOFTIRQ."""
+    With __qdisc_run: up to `dev_tx_weight` packets now, the rest by NET_TX_SOFTIRQ.
+    """
+    if q.running:
+        return
+    q.running = True
     quota = DEV_TX_WEIGHT
     while True:
         sent = qdisc_restart(q)
-        if sent <= 0:
-            return
-        if not q.qlen:
-            return
+        if sent <= 0 or not q.qlen:
+            break
         quota -= sent
         if quota <= 0:
             __netif_schedule(q)
-            return
+            break
+    q.running = False
+
+
+__qdisc_run = qdisc_run
 
 
 def qdisc_restart(q: Qdisc) -> int:
@@ -287,10 +276,29 @@ def qdisc_restart(q: Qdisc) -> int:
 
     Packets handled; 0 when there is none to send now, or the driver is busy.
     """
-    skbs = dequeue_skb(q)
-    if skbs is None:
+    dev = q.dev
+    if q.qlen != 1 or dev.queue_stopped or q.gso_skb:
+        skbs = dequeue_skb(q)
+        if skbs is None:
+            return 0
+        return sch_direct_xmit(skbs, q, dev)
+    # One packet: dequeue_skb and sch_direct_xmit without their lists.
+    skb = q.dequeue()
+    if skb is None:
         return 0
-    return sch_direct_xmit(skbs, q, q.dev)
+    if (
+        skb.gso_size
+        or skb.vlan_proto
+        or dev.xmit_checks
+        or (dev.features & _CSUM_SG != _CSUM_SG and (skb.ip_summed == 3 or skb.data_len))
+    ):
+        skbs = validate_xmit_skb(skb, dev)
+        return sch_direct_xmit(skbs, q, dev) if skbs else 1
+    left = dev_hard_start_xmit(skb, dev)
+    if left is not None:
+        dev_requeue_skb(left, q)
+        return 0
+    return 1
 
 
 def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
@@ -332,12 +340,11 @@ def sch_direct_xmit(skbs: list[sk_buff], q: Qdisc, dev: net_device) -> int:
     """net/sched/sch_generic.c: hand packets to the driver; requeue what it refuses."""
     if not skbs:
         return 1
-    total = len(skbs)
-    left = dev_hard_start_xmit(skbs, dev)
+    left = dev_hard_start_xmit(skbs[0], dev, skbs)
     if left:
         dev_requeue_skb(left, q)
         return 0
-    return total
+    return len(skbs)
 
 
 def dev_requeue_skb(skbs: list[sk_buff], q: Qdisc) -> None:
@@ -349,19 +356,20 @@ def dev_requeue_skb(skbs: list[sk_buff], q: Qdisc) -> None:
         __netif_schedule(q)
 
 
-def dev_hard_start_xmit(skbs: list[sk_buff], dev: net_device) -> list[sk_buff] | None:
-    """net/core/dev.c: give each packet to taps and driver; those the driver did not take, or None.
+def dev_hard_start_xmit(
+    first: sk_buff, dev: net_device, skbs: list[sk_buff] | None = None
+) -> list[sk_buff] | None:
+    """net/core/dev.c: give packets to taps and driver; those the driver did not take, or None.
 
-    Takes ownership of the packets that are not returned. `dev.xmit_more` is true for all but the
-    last.
+    `skbs` is the whole list when `first` is not alone. Takes ownership of the packets that are not
+    returned. `dev.xmit_more` is true for all but the last.
     """
-    last = len(skbs) - 1
-    if not last:
-        skb = skbs[0]
-        dev_queue_xmit_nit(skb, dev)
-        if dev.netdev_ops.ndo_start_xmit(skb, dev):
-            return skbs
+    if skbs is None or len(skbs) == 1:
+        dev_queue_xmit_nit(first, dev)
+        if dev.netdev_ops.ndo_start_xmit(first, dev):
+            return [first]
         return None
+    last = len(skbs) - 1
     start_xmit = dev.netdev_ops.ndo_start_xmit
     try:
         for index, skb in enumerate(skbs):
@@ -394,11 +402,6 @@ def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
         clone.pkt_type = PACKET_OUTGOING
         skb_reset_mac_header(clone)
         ptype.func(clone, dev, ptype, dev)
-
-
-def validate_xmit_skb_list(skb: sk_buff, dev: net_device) -> list[sk_buff]:
-    """net/core/dev.c: what `dev` can send of `skb`; empty when it was dropped."""
-    return validate_xmit_skb(skb, dev) or []
 
 
 def netif_skb_features(skb: sk_buff, dev: net_device) -> int:
@@ -608,8 +611,28 @@ def netif_receive_skb(skb: sk_buff) -> int:
     """net/core/dev.c: pass a received packet up, in softirq context. NET_RX_*.
 
     Takes ownership of skb (data past the MAC header; dev, protocol, pkt_type, mac_header set).
+    `dev.rx_fast` answers for the usual case (one handler, no tap, no rx_handler, no tag); the rest
+    is __netif_receive_skb_core's.
     """
-    return __netif_receive_skb(skb)
+    dev = skb.dev
+    ptype = dev.rx_fast.get(skb.protocol)
+    if ptype is None or skb.vlan_proto:
+        return __netif_receive_skb(skb)
+    skb_reset_network_header(skb)
+    skb.skb_iif = dev.ifindex
+    return deliver_skb(skb, ptype, dev)
+
+
+def rx_fast_update(net: Any) -> None:
+    """Recompute `rx_fast` of every device: handlers, taps or rx_handlers changed."""
+    alone = {
+        proto: handlers[0]
+        for proto, handlers in net.ptype_base.items()
+        if len(handlers) == 1 and proto not in (ETH_P_8021Q, ETH_P_8021AD)
+    }
+    for dev in net.dev_base_head:
+        slow = net.ptype_all or dev.ptype_specific or dev.rx_handler is not None
+        dev.rx_fast = {} if slow else alone
 
 
 def netif_receive_skb_list(skbs: list[sk_buff]) -> None:
@@ -627,7 +650,6 @@ def __netif_receive_skb_core(skb: sk_buff) -> int:
     """net/core/dev.c: taps, VLAN, rx_handler, then the handlers of the protocol."""
     dev = orig_dev = skb.dev
     net = dev.net
-    net.softnet_data.processed += 1
     skb_reset_network_header(skb)
     if not skb.skb_iif:
         skb.skb_iif = dev.ifindex
@@ -744,6 +766,7 @@ def vlan_do_receive(skb: sk_buff) -> bool:
 def dev_add_pack(net: Any, pt: packet_type) -> None:
     """net/core/dev.c: add a protocol handler or tap."""
     _ptype_head(net, pt).append(pt)
+    rx_fast_update(net)
 
 
 def dev_remove_pack(net: Any, pt: packet_type) -> None:
@@ -753,6 +776,7 @@ def dev_remove_pack(net: Any, pt: packet_type) -> None:
         head.remove(pt)
     if not head and pt.type != ETH_P_ALL:
         net.ptype_base.pop(pt.type, None)
+    rx_fast_update(net)
 
 
 def _ptype_head(net: Any, pt: packet_type) -> list[packet_type]:
@@ -769,6 +793,7 @@ def netdev_rx_handler_register(dev: net_device, handler: Callable[[Any], int], d
         return -errno.EBUSY
     dev.rx_handler_data = data
     dev.rx_handler = handler
+    rx_fast_update(dev.net)
     return 0
 
 
@@ -776,6 +801,7 @@ def netdev_rx_handler_unregister(dev: net_device) -> None:
     """net/core/dev.c."""
     dev.rx_handler = None
     dev.rx_handler_data = None
+    rx_fast_update(dev.net)
 
 
 # --- the driver's queue ------------------------------------------------------------------------
@@ -995,6 +1021,8 @@ def list_netdevice(dev: net_device) -> None:
     net.dev_base_head.append(dev)
     net.dev_by_name[dev.name] = dev
     net.dev_by_index[dev.ifindex] = dev
+    dev.xmit_checks = dev.netdev_ops.ndo_features_check is not None
+    rx_fast_update(net)
 
 
 def unregister_netdevice(dev: net_device) -> None:

@@ -59,34 +59,38 @@ class irq_desc:
 
 def handle_level_irq(net: Any, desc: irq_desc) -> None:
     """kernel/irq/chip.c: run the line's handlers until the level is down or nobody cares."""
-    if not desc.actions or desc.depth:
+    actions = desc.actions
+    if not actions or desc.depth:
         return
+    rounds = 0
     net.hardirq_count += 1  # irq_enter
     try:
-        rounds = 0
-        while desc.level and not desc.depth:
-            desc.count += 1
-            if not handle_irq_event(desc):
+        while desc.level:
+            if len(actions) == 1:
+                action = actions[0]
+                handled = action.handler(desc.irq, action.dev_id)
+            else:
+                handled = handle_irq_event(desc)
+            rounds += 1
+            if not handled:
                 # IRQ_NONE: nobody owns it (line shared with a device not yet probed). Leave it; the
                 # next edge tries again.
                 desc.unhandled += 1
                 break
-            rounds += 1
+            if desc.depth:
+                break
             if rounds == SPURIOUS_LIMIT:
                 desc.depth += 1  # "irq: nobody cared (disabled)"
                 break
     finally:
+        desc.count += rounds
         irq_exit(net)
 
 
 def handle_irq_event(desc: irq_desc) -> int:
     """kernel/irq/handle.c: call every handler of a shared line."""
-    actions = desc.actions
-    if len(actions) == 1:
-        action = actions[0]
-        return action.handler(desc.irq, action.dev_id)
     ret = IRQ_NONE
-    for action in tuple(actions):
+    for action in tuple(desc.actions):
         ret |= action.handler(desc.irq, action.dev_id)
     return ret
 

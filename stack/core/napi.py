@@ -145,14 +145,25 @@ def net_rx_action(net: Any) -> None:
     """net/core/dev.c: NET_RX_SOFTIRQ: poll what is scheduled, within `netdev_budget` packets."""
     sd = net.softnet_data
     todo = sd.poll_list
-    if not todo:
+    if len(todo) == 1:
+        # The usual case: one context, polled once; the softirq comes again for what it leaves.
+        napi = todo[0]
+        todo.clear()
+        if napi.state & _BUSY == NAPI_STATE_SCHED:
+            weight = napi.weight
+            work = napi.poll(napi, weight)
+            sd.processed += work
+            if work >= weight and not napi.state & NAPI_STATE_DISABLE:
+                sd.poll_list.append(napi)
+        if sd.poll_list:
+            net.softirq_pending |= _NET_RX
         return
     sd.poll_list = []
     repoll: list[napi_struct] = []
     budget = net.netdev_budget
     sd.in_net_rx_action = True
+    index = 0
     try:
-        index = 0
         while True:
             if index == len(todo):
                 # Contexts scheduled while polling are served in this run, as in the kernel.
@@ -161,7 +172,9 @@ def net_rx_action(net: Any) -> None:
                 todo, sd.poll_list, index = sd.poll_list, [], 0
             napi = todo[index]
             index += 1
-            budget -= napi_poll(napi, repoll)
+            work = napi_poll(napi, repoll)
+            sd.processed += work
+            budget -= work
             if budget <= 0:
                 sd.time_squeeze += 1
                 break
@@ -234,7 +247,6 @@ def process_backlog(napi: napi_struct, quota: int) -> int:
     while True:
         skb = process.dequeue()
         while skb is not None:
-            sd.processed += 1
             __netif_receive_skb(skb)
             work += 1
             if work >= quota:

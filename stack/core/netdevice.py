@@ -403,6 +403,7 @@ class net_device:
         "queue_stopped",
         "real_num_tx_queues",
         "reg_state",
+        "rx_fast",
         "rx_handler",
         "rx_handler_data",
         "state",
@@ -417,6 +418,7 @@ class net_device:
         "wanted_features",
         "watchdog_timeo",
         "watchdog_timer",
+        "xmit_checks",
         "xmit_dst_release",
         "xmit_more",
     )
@@ -464,6 +466,8 @@ class net_device:
         self.header_ops: Any = None
         self.rx_handler: Callable[[Any], int] | None = None
         self.rx_handler_data: Any = None
+        self.rx_fast: dict[int, packet_type] = {}  # see netif_receive_skb
+        self.xmit_checks = False  # the driver looks at each packet's features
         self.ptype_specific: list[packet_type] = []
         self.ip_ptr: Any = None
         self.ip6_ptr: Any = None

@@ -25,13 +25,11 @@ PFIFO_FAST_BANDS = 3
 
 
 class gnet_stats_queue:
-    """include/uapi/linux/gen_stats.h plus the byte and packet counts that `tc -s` prints."""
+    """include/uapi/linux/gen_stats.h; packets and bytes sent are the device's own counters."""
 
-    __slots__ = ("backlog", "bytes", "drops", "overlimits", "packets", "requeues")
+    __slots__ = ("backlog", "drops", "overlimits", "requeues")
 
     def __init__(self) -> None:
-        self.bytes = 0
-        self.packets = 0
         self.drops = 0
         self.requeues = 0
         self.overlimits = 0
@@ -111,12 +109,13 @@ class pfifo_fast_qdisc(Qdisc):
     """net/sched/sch_generic.c: three FIFO bands by priority, `tx_queue_len` packets in all."""
 
     kind = "pfifo_fast"
-    __slots__ = ("_band0", "_band1", "_band2", "_bands")
+    __slots__ = ("_bands", "_by_priority", "_last")
 
     def __init__(self, dev: net_device) -> None:
         super().__init__(dev)
-        self._bands = (sk_buff_head(), sk_buff_head(), sk_buff_head())
-        self._band0, self._band1, self._band2 = self._bands
+        self._bands = bands = (sk_buff_head(), sk_buff_head(), sk_buff_head())
+        self._by_priority = tuple(bands[band] for band in PRIO2BAND)
+        self._last = bands[1]  # where a packet was queued last
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_generic.c: pfifo_fast_enqueue. Takes ownership of skb."""
@@ -124,12 +123,18 @@ class pfifo_fast_qdisc(Qdisc):
             self.qstats.drops += 1
             kfree_skb_reason(self.dev.net, skb, SKB_DROP_REASON_QDISC_OVERLIMIT)
             return NET_XMIT_DROP
-        self._bands[PRIO2BAND[skb.priority & 15]].queue_tail(skb)
+        self._last = band = self._by_priority[skb.priority & 15]
+        band.queue_tail(skb)
         self.qlen += 1
         return NET_XMIT_SUCCESS
 
     def dequeue(self) -> sk_buff | None:
         """net/sched/sch_generic.c: pfifo_fast_dequeue: the first non-empty band, FIFO within it."""
+        if self.qlen == 1:  # the usual case: what was just queued
+            skb = self._last.dequeue()
+            if skb is not None:
+                self.qlen = 0
+                return skb
         for band in self._bands:
             if band.qlen:
                 self.qlen -= 1

@@ -31,6 +31,8 @@ SOFTIRQ_NAMES = (
 )
 
 MAX_SOFTIRQ_RESTART = 10
+_ROUNDS = range(MAX_SOFTIRQ_RESTART)
+_NET_RX = 1 << NET_RX_SOFTIRQ
 # How long ksoftirqd waits for its turn after a full run: others get the CPU, and virtual time moves
 # on even when a softirq raises itself for ever.
 KSOFTIRQD_LATENCY_NS = 1000
@@ -115,24 +117,24 @@ def __do_softirq(net: Any) -> None:
     """kernel/softirq.c: run raised softirqs, lowest number first, at most ten rounds."""
     vec = net.softirq_vec
     stats = net.softirq_stats
-    max_restart = MAX_SOFTIRQ_RESTART
     net.softirq_count += 1
     try:
-        while True:
-            order = _ORDER[net.softirq_pending]
+        for _ in _ROUNDS:
+            pending = net.softirq_pending
             net.softirq_pending = 0
-            for nr in order:
-                stats[nr] += 1
-                vec[nr](net)
+            if pending == _NET_RX:
+                stats[NET_RX_SOFTIRQ] += 1
+                vec[NET_RX_SOFTIRQ](net)
+            else:
+                for nr in _ORDER[pending]:
+                    stats[nr] += 1
+                    vec[nr](net)
             if not net.softirq_pending:
                 return
-            max_restart -= 1
-            if not max_restart:
-                if not net.ksoftirqd_queued and not net.closed:
-                    net.ksoftirqd_queued = True
-                    clock = net.clock
-                    clock.call_at(clock.now_ns() + KSOFTIRQD_LATENCY_NS, net.run_ksoftirqd)
-                return
+        if not net.ksoftirqd_queued and not net.closed:
+            net.ksoftirqd_queued = True
+            clock = net.clock
+            clock.call_at(clock.now_ns() + KSOFTIRQD_LATENCY_NS, net.run_ksoftirqd)
     finally:
         net.softirq_count -= 1
 
