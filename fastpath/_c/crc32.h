@@ -58,6 +58,10 @@ CRC32_T1 static inline __m128i crc32_fold1(__m128i x, __m128i k, __m128i next)
     return _mm_xor_si128(_mm_xor_si128(_mm_clmulepi64_si128(x, k, 0x00), _mm_clmulepi64_si128(x, k, 0x11)), next);
 }
 
+static const uint8_t crc32_shuffle[48] = {
+    [0 ... 15] = 0x80, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, [32 ... 47] = 0x80,
+};
+
 /* 16 accumulated bytes to the CRC register: fold to 64 bits, then Barrett */
 CRC32_T1 static inline uint32_t crc32_reduce(__m128i x)
 {
@@ -82,7 +86,15 @@ CRC32_T1 static inline uint32_t crc32_tail(__m128i x, const uint8_t *p, size_t n
         p += 16;
         n -= 16;
     }
-    return crc32_slice8(crc32_reduce(x), p, n);
+    if (n) {
+        /* n of 1..15 bytes are left: regard the 16 + n bytes as two blocks that end where the message ends. Zeros in
+         * front change nothing; the last 16 bytes of the message are readable, since 16 have been taken. */
+        const __m128i front = _mm_loadu_si128((const __m128i *)(crc32_shuffle + n));
+        const __m128i back = _mm_loadu_si128((const __m128i *)(crc32_shuffle + 16 + n));
+        const __m128i last = _mm_loadu_si128((const __m128i *)(p + n - 16));
+        x = crc32_fold1(_mm_shuffle_epi8(x, front), k128, _mm_blendv_epi8(last, _mm_shuffle_epi8(x, back), front));
+    }
+    return crc32_reduce(x);
 }
 
 CRC32_T1 static uint32_t crc32_pclmul(uint32_t c, const uint8_t *p, size_t n)
@@ -90,7 +102,7 @@ CRC32_T1 static uint32_t crc32_pclmul(uint32_t c, const uint8_t *p, size_t n)
     const __m128i k128 = _mm_set_epi64x((long long)crc32_k[1], (long long)crc32_k[0]);
     const __m128i k512 = _mm_set_epi64x((long long)crc32_k[3], (long long)crc32_k[2]);
     __m128i a, b, d, e;
-    if (n < 32)
+    if (n < 16)
         return crc32_slice8(c, p, n);
     a = _mm_xor_si128(_mm_loadu_si128((const __m128i *)p), _mm_cvtsi32_si128((int)c));
     p += 16;
