@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -27,6 +28,8 @@ from tests.fastpath.rings import (
     tcp,
     udp,
 )
+
+pytestmark = pytest.mark.fuzz
 
 BODY = bytes((i * 7 + (i >> 8) * 13) & 0xFF for i in range(16384))
 GROUP = bytes.fromhex("01005e000001")
