@@ -74,6 +74,8 @@ class _EventQueue:
 
     __slots__ = ("_background", "_heap", "_ready", "_seq", "events_run")
 
+    threaded = False  # several threads may call in, holding `lock`
+
     def __init__(self) -> None:
         self._ready: deque[Callable[[], Any]] = deque()
         self._heap: list[tuple[int, int, TimerHandle]] = []
@@ -429,6 +431,8 @@ class RealClock(_EventQueue):
         "error",
         "lock",
     )
+
+    threaded = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,19 +5,20 @@
     sock.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
 
 Blocking calls sleep on the host's clock: under a virtual clock they advance virtual time, with a
-RealClock running in a thread they block the calling thread. Methods take the clock's lock, so any
-thread may call them.
+RealClock running in a thread they block the calling thread.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from stack.core import socket as sys
 from stack.core.iov import msghdr
+from stack.core.socket import sys_recvfrom, sys_sendto
 from stack.core.uapi import (
     AF_INET,
     AF_PACKET,
@@ -133,14 +134,27 @@ def inet_ntoa(addr: int) -> str:
     return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
 
 
+def _first(buffer: Any, nbytes: int) -> memoryview:
+    """The first `nbytes` of a buffer."""
+    view = memoryview(buffer)
+    if view.itemsize != 1 or view.ndim != 1:
+        view = view.cast("B")
+    if nbytes > len(view):
+        raise ValueError(f"nbytes {nbytes} is more than the buffer's {len(view)}")
+    return view[:nbytes]
+
+
 class Socket:
-    """A socket on host `net`; the methods of `socket.socket`, addresses as ("10.0.0.1", 80)."""
+    """A socket on host `net`; the methods of `socket.socket`, addresses as ("10.0.0.1", 80).
+
+    On a clock that several threads share (RealClock) a new Socket is a subclass whose methods take
+    the clock's lock.
+    """
 
     __slots__ = (
         "__weakref__",
         "_fd",
         "_io_refs",
-        "_lock",
         "_parsed",
         "_scratch",
         "_shown",
@@ -150,6 +164,11 @@ class Socket:
         "proto",
         "type",
     )
+
+    def __new__(cls, net: Any, *args: Any, **kwargs: Any) -> Socket:
+        if cls is Socket and getattr(net.clock, "threaded", True):
+            cls = _LockedSocket
+        return object.__new__(cls)
 
     def __init__(
         self,
@@ -163,15 +182,13 @@ class Socket:
         self.family = family
         self.type = type
         self.proto = proto
-        self._lock = net.lock
         self._timeout: float | None = None
         self._io_refs = 0
         self._parsed: dict[Any, Any] = {}
         self._shown: dict[Any, Any] = {}
         self._scratch: Any = None
         self._fd = -1
-        with self._lock:
-            self._fd = sys.sys_socket(net, family, type, proto) if fileno is None else fileno
+        self._fd = sys.sys_socket(net, family, type, proto) if fileno is None else fileno
 
     def __repr__(self) -> str:
         state = "closed" if self._fd < 0 else f"fd={self._fd}"
@@ -224,9 +241,8 @@ class Socket:
         """Close; closing again is harmless. Open `makefile` objects keep the socket."""
         if self._fd >= 0 and not self._io_refs:
             fd, self._fd = self._fd, -1
-            with self._lock:
-                if not self.net.closed:
-                    sys.sys_close(self.net, fd)
+            if not self.net.closed:
+                sys.sys_close(self.net, fd)
 
     def detach(self) -> int:
         """Give the descriptor away."""
@@ -235,8 +251,7 @@ class Socket:
 
     def shutdown(self, how: int) -> None:
         """SHUT_RD, SHUT_WR or SHUT_RDWR."""
-        with self._lock:
-            sys.sys_shutdown(self.net, self._fd, how)
+        sys.sys_shutdown(self.net, self._fd, how)
 
     @property
     def sk(self) -> Any:
@@ -256,42 +271,36 @@ class Socket:
 
     def bind(self, address: Any) -> None:
         """Bind to ("10.0.0.1", port), ("", port) for any address; port 0 picks one."""
-        with self._lock:
-            sys.sys_bind(self.net, self._fd, self._addr(address))
+        sys.sys_bind(self.net, self._fd, self._addr(address))
 
     def getsockname(self) -> Any:
         """The local address."""
-        with self._lock:
-            return self._show(sys.sys_getsockname(self.net, self._fd))
+        return self._show(sys.sys_getsockname(self.net, self._fd))
 
     def getpeername(self) -> Any:
         """The remote address."""
-        with self._lock:
-            return self._show(sys.sys_getpeername(self.net, self._fd))
+        return self._show(sys.sys_getpeername(self.net, self._fd))
 
     # --- connections --------------------------------------------------------------------------
 
     def listen(self, backlog: int = 128) -> None:
         """Wait for connections."""
-        with self._lock:
-            sys.sys_listen(self.net, self._fd, max(backlog, 0))
+        sys.sys_listen(self.net, self._fd, max(backlog, 0))
 
     def accept(self) -> tuple[Socket, Any]:
         """The next connection and who it is from; it blocks, whatever the listener does."""
-        with self._lock:
-            try:
-                fd, name = sys.sys_accept(self.net, self._fd)
-            except BlockingIOError as exc:
-                self._would_block(exc)
-            return Socket(self.net, self.family, self.type, self.proto, fd), self._show(name)
+        try:
+            fd, name = sys.sys_accept(self.net, self._fd)
+        except BlockingIOError as exc:
+            self._would_block(exc)
+        return Socket(self.net, self.family, self.type, self.proto, fd), self._show(name)
 
     def connect(self, address: Any) -> None:
         """Connect a stream; set the peer of a datagram socket."""
-        with self._lock:
-            try:
-                sys.sys_connect(self.net, self._fd, self._addr(address))
-            except BlockingIOError as exc:
-                self._would_block(exc)
+        try:
+            sys.sys_connect(self.net, self._fd, self._addr(address))
+        except BlockingIOError as exc:
+            self._would_block(exc)
 
     def connect_ex(self, address: Any) -> int:
         """`connect` that returns the errno."""
@@ -309,11 +318,10 @@ class Socket:
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send what fits; bytes taken."""
-        with self._lock:
-            try:
-                return sys.sys_send(self.net, self._fd, data, flags)
-            except BlockingIOError as exc:
-                self._would_block(exc)
+        try:
+            return sys.sys_send(self.net, self._fd, data, flags)
+        except BlockingIOError as exc:
+            self._would_block(exc)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send everything."""
@@ -325,18 +333,19 @@ class Socket:
         while done < size:
             done += self.send(view[done:] if done else view, flags)
 
-    def sendto(self, data: Any, *args: Any) -> int:
+    def sendto(self, data: Any, flags: Any, address: Any = None) -> int:
         """`sendto(data, address)` or `sendto(data, flags, address)`."""
-        flags, address = (0, args[0]) if len(args) == 1 else args
+        if address is None:
+            address = flags
+            flags = 0
         try:
             name = self._parsed[address]
         except (KeyError, TypeError):
             name = self._addr(address)
-        with self._lock:
-            try:
-                return sys.sys_sendto(self.net, self._fd, data, flags, name)
-            except BlockingIOError as exc:
-                self._would_block(exc)
+        try:
+            return sys_sendto(self.net, self._fd, data, flags, name)
+        except BlockingIOError as exc:
+            self._would_block(exc)
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Up to `bufsize` bytes; b"" at the end of a stream."""
@@ -351,32 +360,30 @@ class Socket:
             view = buffer if bufsize == SCRATCH_BYTES else buffer[:bufsize]
         else:
             view = memoryview(bytearray(bufsize))
-        with self._lock:
-            try:
-                n, name = sys.sys_recvfrom(self.net, self._fd, view, flags)
-            except BlockingIOError as exc:
-                self._would_block(exc)
-            return bytes(view[:n]), self._show(name)
+        try:
+            n, name = sys_recvfrom(self.net, self._fd, view, flags)
+        except BlockingIOError as exc:
+            self._would_block(exc)
+        return bytes(view[:n]), self._show(name)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into a writable buffer; bytes received."""
-        return self.recvfrom_into(buffer, nbytes, flags)[0]
+        if nbytes:
+            buffer = _first(buffer, nbytes)
+        try:
+            return sys_recvfrom(self.net, self._fd, buffer, flags)[0]
+        except BlockingIOError as exc:
+            self._would_block(exc)
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """Receive into a writable buffer; bytes received and the sender's address."""
         if nbytes:
-            view = memoryview(buffer)
-            if view.itemsize != 1 or view.ndim != 1:
-                view = view.cast("B")
-            if nbytes > len(view):
-                raise ValueError(f"nbytes {nbytes} is more than the buffer's {len(view)}")
-            buffer = view[:nbytes]
-        with self._lock:
-            try:
-                n, name = sys.sys_recvfrom(self.net, self._fd, buffer, flags)
-            except BlockingIOError as exc:
-                self._would_block(exc)
-            return n, self._show(name)
+            buffer = _first(buffer, nbytes)
+        try:
+            n, name = sys_recvfrom(self.net, self._fd, buffer, flags)
+        except BlockingIOError as exc:
+            self._would_block(exc)
+        return n, self._show(name)
 
     def sendmsg(
         self,
@@ -392,11 +399,10 @@ class Socket:
             [tuple(c) for c in ancdata] or None,
             flags,
         )
-        with self._lock:
-            try:
-                return sys.sys_sendmsg(self.net, self._fd, msg, flags)
-            except BlockingIOError as exc:
-                self._would_block(exc)
+        try:
+            return sys.sys_sendmsg(self.net, self._fd, msg, flags)
+        except BlockingIOError as exc:
+            self._would_block(exc)
 
     def recvmsg(
         self, bufsize: int, ancbufsize: int = 0, flags: int = 0
@@ -412,35 +418,31 @@ class Socket:
         """(bytes, control messages, msg_flags, address); fills `buffers` in order."""
         msg = msghdr(None, list(buffers), [] if ancbufsize else None, 0)
         msg.msg_controllen = ancbufsize
-        with self._lock:
-            try:
-                n = sys.sys_recvmsg(self.net, self._fd, msg, flags)
-            except BlockingIOError as exc:
-                self._would_block(exc)
+        try:
+            n = sys.sys_recvmsg(self.net, self._fd, msg, flags)
+        except BlockingIOError as exc:
+            self._would_block(exc)
         return n, msg.msg_control or [], msg.msg_flags, self._show(msg.msg_name)
 
     # --- options ------------------------------------------------------------------------------
 
     def setsockopt(self, level: int, optname: int, value: Any) -> None:
         """`value` is an int or bytes in Linux's layout."""
-        with self._lock:
-            sys.sys_setsockopt(self.net, self._fd, level, optname, value)
+        sys.sys_setsockopt(self.net, self._fd, level, optname, value)
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
         """An int, or bytes when `buflen` is given."""
-        with self._lock:
-            return sys.sys_getsockopt(self.net, self._fd, level, optname, buflen)
+        return sys.sys_getsockopt(self.net, self._fd, level, optname, buflen)
 
     def settimeout(self, value: float | None) -> None:
         """None blocks, 0 never blocks, else seconds until TimeoutError."""
         if value is not None and value < 0:
             raise ValueError("Timeout value out of range")
         self._timeout = value
-        with self._lock:
-            sys.sys_set_nonblocking(self.net, self._fd, value == 0)
-            sk = sys.sockfd_lookup(self.net, self._fd).sk
-            limit = _FOREVER if not value else int(value * 1e9)
-            sk.sk_rcvtimeo_ns = sk.sk_sndtimeo_ns = limit
+        sys.sys_set_nonblocking(self.net, self._fd, value == 0)
+        sk = sys.sockfd_lookup(self.net, self._fd).sk
+        limit = _FOREVER if not value else int(value * 1e9)
+        sk.sk_rcvtimeo_ns = sk.sk_sndtimeo_ns = limit
 
     def gettimeout(self) -> float | None:
         """Seconds, or None."""
@@ -462,8 +464,7 @@ class Socket:
 
     def poll(self) -> int:
         """POLLIN, POLLOUT ... as poll(2) would report them now."""
-        with self._lock:
-            return sys.sys_poll_one(self.net, self._fd)
+        return sys.sys_poll_one(self.net, self._fd)
 
     # --- files --------------------------------------------------------------------------------
 
@@ -516,6 +517,50 @@ class Socket:
             self.sendall(block)
             sent += len(block)
         return sent
+
+
+def _locked(name: str) -> Any:
+    """`Socket.name` with the clock's lock held."""
+    method = getattr(Socket, name)
+
+    @functools.wraps(method)
+    def call(self: Socket, *args: Any, **kwargs: Any) -> Any:
+        with self.net.lock:
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+class _LockedSocket(Socket):
+    """A Socket whose methods may be called by any thread."""
+
+    __slots__ = ()
+
+    def __init__(self, net: Any, *args: Any, **kwargs: Any) -> None:
+        with net.lock:
+            super().__init__(net, *args, **kwargs)
+
+    close = _locked("close")
+    shutdown = _locked("shutdown")
+    wait_queue = _locked("wait_queue")
+    connected = _locked("connected")
+    bind = _locked("bind")
+    getsockname = _locked("getsockname")
+    getpeername = _locked("getpeername")
+    listen = _locked("listen")
+    accept = _locked("accept")
+    connect = _locked("connect")
+    send = _locked("send")
+    sendto = _locked("sendto")
+    recvfrom = _locked("recvfrom")
+    recv_into = _locked("recv_into")
+    recvfrom_into = _locked("recvfrom_into")
+    sendmsg = _locked("sendmsg")
+    recvmsg_into = _locked("recvmsg_into")
+    setsockopt = _locked("setsockopt")
+    getsockopt = _locked("getsockopt")
+    settimeout = _locked("settimeout")
+    poll = _locked("poll")
 
 
 _FOREVER = 0x7FFFFFFFFFFFFFFF

@@ -53,34 +53,32 @@ class irq_desc:
             net = self.net
             if net.hardirq_count or net.irqs_disabled_count or self.depth:
                 net.irq_replay = True
-            else:
+            elif self.actions:
                 handle_level_irq(net, self)
 
 
 def handle_level_irq(net: Any, desc: irq_desc) -> None:
     """kernel/irq/chip.c: run the line's handlers until the level is down or nobody cares."""
-    actions = desc.actions
-    if not actions or desc.depth:
+    if desc.depth:
         return
+    actions = desc.actions
     rounds = 0
     net.hardirq_count += 1  # irq_enter
     try:
         while desc.level:
+            rounds += 1
             if len(actions) == 1:
                 action = actions[0]
                 handled = action.handler(desc.irq, action.dev_id)
             else:
                 handled = handle_irq_event(desc)
-            rounds += 1
             if not handled:
                 # IRQ_NONE: nobody owns it (line shared with a device not yet probed). Leave it; the
                 # next edge tries again.
                 desc.unhandled += 1
                 break
-            if desc.depth:
-                break
-            if rounds == SPURIOUS_LIMIT:
-                desc.depth += 1  # "irq: nobody cared (disabled)"
+            if desc.depth or rounds == SPURIOUS_LIMIT:
+                desc.depth += rounds == SPURIOUS_LIMIT  # "irq: nobody cared (disabled)"
                 break
     finally:
         desc.count += rounds
@@ -100,7 +98,7 @@ def replay_irqs(net: Any) -> None:
     while net.irq_replay and not net.hardirq_count and not net.irqs_disabled_count:
         net.irq_replay = False
         for desc in net.irq_descs.values():
-            if desc.level and not desc.depth:
+            if desc.level and desc.actions and not desc.depth:
                 handle_level_irq(net, desc)
 
 
