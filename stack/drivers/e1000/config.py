@@ -54,11 +54,19 @@ def e1000_setup_all_rx_resources(adapter: e1000_adapter) -> None:
 def e1000_setup_rx_resources(adapter: e1000_adapter) -> None:
     """e1000_main.c: the pool holds the ring's buffers and as many as sockets may sit on.
 
-    At most a quarter of the RAM, but never less than the ring and half as much again.
+    At most a quarter of the RAM, less when that is not to be had in one piece, but never less than
+    the ring and half as much again.
     """
     net, size, count = adapter.net, adapter.rx_buffer_len, adapter.rx_ring_count
-    buffers = min(e.E1000_RX_POOL_BUFFERS, net.ram.size_bytes // 4 // size)
-    adapter.rx_pool = SkbPool(net.ram, size, max(buffers, count + count // 2))
+    least = count + count // 2
+    buffers = max(least, min(e.E1000_RX_POOL_BUFFERS, net.ram.size_bytes // 4 // size))
+    while adapter.rx_pool is None:
+        try:
+            adapter.rx_pool = SkbPool(net.ram, size, buffers)
+        except MemoryError:
+            if buffers == least:
+                raise
+            buffers = max(least, buffers // 2)
     adapter.rx_ring = RxRing(net.ram, count, adapter.rx_pool, size)
     adapter.rx_frames_seen = adapter.rx_bytes_seen = 0
     adapter.rx_csum_good_seen = adapter.rx_csum_err_seen = 0

@@ -12,8 +12,6 @@ from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.config import (
     e1000_free_all_rx_resources,
     e1000_free_all_tx_resources,
-    e1000_setup_all_rx_resources,
-    e1000_setup_all_tx_resources,
 )
 from stack.drivers.e1000.e1000 import E1000HwError, e1000_adapter, er32, ew32
 from stack.drivers.e1000.eeprom import (
@@ -32,7 +30,7 @@ from stack.drivers.e1000.main import (
     e1000_down,
     e1000_reinit_locked,
     e1000_reset,
-    e1000_up,
+    e1000_up_with_new_rings,
     e1000_wait_for_reset,
 )
 from stack.drivers.e1000.phy import e1000_phy_get_info, e1000_read_phy_reg
@@ -251,38 +249,22 @@ def _ring_count(asked: int, low: int, high: int) -> int:
 
 
 def e1000_set_ringparam(netdev: net_device, ring: core.ethtool_ringparam) -> int:
-    """e1000_ethtool.c: new rings; the old ones stay when memory is short. 0 or -ENOMEM."""
+    """e1000_ethtool.c: new rings. 0, or -ENOMEM: then the interface is closed."""
     adapter = _adapter(netdev)
-    old = adapter.rx_ring_count, adapter.tx_ring_count
-    new = (
-        _ring_count(ring.rx_pending, e.E1000_MIN_RXD, e.E1000_MAX_82544_RXD),
-        _ring_count(ring.tx_pending, e.E1000_MIN_TXD, e.E1000_MAX_82544_TXD),
-    )
+    rx_count = _ring_count(ring.rx_pending, e.E1000_MIN_RXD, e.E1000_MAX_82544_RXD)
+    tx_count = _ring_count(ring.tx_pending, e.E1000_MIN_TXD, e.E1000_MAX_82544_TXD)
     e1000_wait_for_reset(adapter)
     adapter.flags |= e.E1000_RESETTING
-    running = netif_running(netdev)
-    err = 0
     try:
+        running = netif_running(netdev)
         if running:
             e1000_down(adapter)
             e1000_free_all_tx_resources(adapter)
             e1000_free_all_rx_resources(adapter)
-        adapter.rx_ring_count, adapter.tx_ring_count = new
-        if running:
-            try:
-                e1000_setup_all_tx_resources(adapter)
-                e1000_setup_all_rx_resources(adapter)
-            except MemoryError:
-                err = -errno.ENOMEM
-                e1000_free_all_tx_resources(adapter)
-                e1000_free_all_rx_resources(adapter)
-                adapter.rx_ring_count, adapter.tx_ring_count = old
-                e1000_setup_all_tx_resources(adapter)
-                e1000_setup_all_rx_resources(adapter)
-            e1000_up(adapter)
+        adapter.rx_ring_count, adapter.tx_ring_count = rx_count, tx_count
+        return e1000_up_with_new_rings(adapter) if running else 0
     finally:
         adapter.flags &= ~e.E1000_RESETTING
-    return err
 
 
 def e1000_get_coalesce(netdev: net_device) -> core.ethtool_coalesce:

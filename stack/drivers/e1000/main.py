@@ -16,6 +16,7 @@ from typing import Any
 
 from stack.core import pci
 from stack.core.dev import (
+    dev_close,
     free_netdev,
     napi_disable,
     napi_enable,
@@ -593,13 +594,30 @@ def e1000_change_mtu(netdev: net_device, new_mtu: int) -> int:
             adapter.rx_buffer_len = length
             if running:
                 e1000_free_all_rx_resources(adapter)
-                e1000_setup_all_rx_resources(adapter)
         if running:
-            e1000_up(adapter)
-        else:
-            e1000_reset(adapter)
+            return e1000_up_with_new_rings(adapter)
+        e1000_reset(adapter)
     finally:
         adapter.flags &= ~e.E1000_RESETTING
+    return 0
+
+
+def e1000_up_with_new_rings(adapter: e1000_adapter) -> int:
+    """Start again after e1000_down, with new rings for those that were freed.
+
+    Returns 0, or -ENOMEM: then the interface is closed, as it has nothing to work with.
+    """
+    try:
+        if adapter.tx_ring is None:
+            e1000_setup_all_tx_resources(adapter)
+        if adapter.rx_ring is None:
+            e1000_setup_all_rx_resources(adapter)
+    except MemoryError:
+        log.error("%s: no memory for its rings: closed", adapter.netdev.name)
+        adapter.flags &= ~e.E1000_RESETTING
+        dev_close(adapter.netdev)
+        return -errno.ENOMEM
+    e1000_up(adapter)
     return 0
 
 

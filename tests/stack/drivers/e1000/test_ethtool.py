@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import re
+from typing import Any
 
 import pytest
 
+from fastpath.skbuff import kfree_skb, skb_from_bytes
 from stack.core import ethtool as core
 from stack.core.dev import dev_close
+from stack.core.netdevice import IFF_UP
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.ethtool import e1000_gstrings_stats
@@ -19,6 +22,7 @@ from tests.stack.drivers.e1000.machine import (
     MILLISECOND,
     SECOND,
     Machine,
+    bring_up,
     cabled,
     recorded,
 )
@@ -131,6 +135,53 @@ def test_ring_sizes_change_while_traffic_goes_on() -> None:
         b.send(bytes([number & 0xFF]) * 60)
         a.run(10_000)
     assert len(a.received) == len(b.received) == 300
+
+
+def hoard(ram: Any, size: int) -> list[tuple[int, int]]:
+    """Take all memory in pieces of `size`."""
+    taken = []
+    while True:
+        try:
+            taken.append((ram.alloc(size, 64), size))
+        except MemoryError:
+            return taken
+
+
+def test_no_memory_for_new_rings_closes_the_interface_and_it_can_be_opened_again() -> None:
+    machine = recorded()
+    ram = machine.host.ram
+    skbs = []
+    # Packets in sockets keep the old pool alive, so its memory does not come back.
+    for _ in range(100):
+        machine.link.inject(b"\xff" * 6 + MAC_B + b"\x08\x06" + bytes(60))
+    pool = machine.adapter.rx_pool
+    skb = skb_from_bytes(pool, b"kept", 0)
+    assert skb is not None
+    skbs.append(skb)
+    del pool
+    taken = hoard(ram, 1 << 16)
+    with pytest.raises(OSError, match="ring parameters") as error:
+        core.ethtool_set_ringparam(machine.dev, rx=4096)
+    assert error.value.errno == errno.ENOMEM
+    assert not machine.dev.flags & IFF_UP
+    machine.run(10 * SECOND)
+    for address, size in taken:
+        ram.free(address, size)
+    kfree_skb(skbs.pop())
+    bring_up(machine)
+    machine.send(bytes(60))
+    assert len(machine.link.take()) == 1
+
+
+def test_little_memory_makes_a_smaller_pool() -> None:
+    machine = recorded(up=False)
+    ram = machine.host.ram
+    taken = hoard(ram, 4 << 20)
+    ram.free(*taken.pop())
+    bring_up(machine)
+    assert 768 <= machine.adapter.rx_pool.count < e.E1000_RX_POOL_BUFFERS
+    machine.send(bytes(60))
+    assert len(machine.link.take()) == 1
 
 
 def test_ring_sizes_change_while_down() -> None:
