@@ -24,7 +24,7 @@ class Filters:
 
     def __init__(self, nic: Nic) -> None:
         self._regs = nic.regs
-        self.engine = RxFilter()
+        self.engine: RxFilter = RxFilter()
         self.engine.n_rar = nic.model.n_rar
 
     def write_ral(self, i: int, old: int, new: int) -> None:

@@ -182,7 +182,7 @@ def pump(
     sender.setblocking(False)
     receiver.setblocking(False)
     buffer = memoryview(bytearray(read_bytes))
-    both = ((receiver, POLLIN), (sender, POLLOUT))
+    both: tuple[tuple[Any, int], ...] = ((receiver, POLLIN), (sender, POLLOUT))
     pending = source()
     received = 0
     while True:

@@ -46,7 +46,7 @@ class Rx:
         self._regs = nic.regs
         self._link = nic.link
         self._interrupts = nic.interrupts
-        self.engine = RxEngine(nic.memory, nic.stats, nic.filters.engine)
+        self.engine: RxEngine = RxEngine(nic.memory, nic.stats, nic.filters.engine)
         self.open = False
         """Frames from the link reach the MAC: link up and no loopback."""
         self._held = False

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import math
 import os
 import selectors
@@ -122,7 +123,7 @@ async def sock_sendall(sock: Socket, data: Any) -> None:
     done = 0
     while done < len(view):
         rest = view[done:]
-        done += await _retry(sock, lambda rest=rest: sock.send(rest))
+        done += await _retry(sock, functools.partial(sock.send, rest))
 
 
 async def sock_sendto(sock: Socket, data: Any, addr: Any) -> int:
@@ -163,6 +164,8 @@ async def sock_connect(sock: Socket, addr: Any) -> None:
 
 class SocketTransport(asyncio.Transport):
     """asyncio's transport over a connected stream socket of this stack."""
+
+    _extra: dict[str, Any]
 
     def __init__(
         self,
@@ -303,7 +306,7 @@ class SocketTransport(asyncio.Transport):
             return
         if self._paused_writing and self._size <= self._low:
             self._paused_writing = False
-            self._protocol.resume_writing()  # type: ignore[attr-defined]
+            self._protocol.resume_writing()
         if not self._buffer:
             if self._write_eof and not self._eof_sent:
                 self._eof_sent = True
@@ -318,7 +321,7 @@ class SocketTransport(asyncio.Transport):
     def _maybe_pause(self) -> None:
         if self._size > self._high and not self._paused_writing:
             self._paused_writing = True
-            self._protocol.pause_writing()  # type: ignore[attr-defined]
+            self._protocol.pause_writing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = 256 * 1024 if high is None else high
@@ -545,6 +548,8 @@ async def start_server(
 class DatagramTransport(asyncio.DatagramTransport):
     """asyncio's transport over a datagram socket of this stack."""
 
+    _extra: dict[str, Any]
+
     def __init__(self, loop: Any, sock: Socket, protocol: Any, remote: Any) -> None:
         super().__init__({"socket": sock})
         self._loop = loop
@@ -636,7 +641,7 @@ async def create_datagram_endpoint(
 # --- virtual time ------------------------------------------------------------------------------
 
 
-class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
+class _VirtualSelector(selectors.DefaultSelector):
     """Instead of sleeping, run the virtual clock until the loop has something to do."""
 
     loop: VirtualTimeLoop

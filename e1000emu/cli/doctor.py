@@ -101,7 +101,7 @@ def has_capability(bit: int) -> bool:
             found = re.search(r"^CapEff:\s*([0-9a-f]+)", status.read(), re.MULTILINE)
     except OSError:
         return False
-    return bool(found) and bool(int(found[1], 16) >> bit & 1)
+    return found is not None and bool(int(found[1], 16) >> bit & 1)
 
 
 def check_netns() -> Finding:

@@ -141,7 +141,7 @@ def command(
                 except OSError as error:
                     rtt = None
                     click.echo(
-                        f"icmp_seq={pinger.sequence}: {error.strerror or os.strerror(error.errno)}",
+                        f"icmp_seq={pinger.sequence}: {error.strerror or os.strerror(error.errno or 0)}",
                         err=True,
                     )
                 if not as_json:

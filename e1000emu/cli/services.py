@@ -42,7 +42,7 @@ class Service:
 
 def parse_serve(text: str) -> list[Service]:
     """Parse `echo:7,http:80:DIR,discard:9,chargen:19`; raises E1000Error naming the bad entry."""
-    services = []
+    services: list[Service] = []
     for entry in text.split(","):
         name, _, rest = entry.strip().partition(":")
         port_text, _, directory = rest.partition(":")

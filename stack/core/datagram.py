@@ -131,8 +131,9 @@ def skb_free_datagram(sk: Any, skb: sk_buff) -> None:
 
 def skb_kill_datagram(sk: Any, skb: sk_buff, flags: int) -> None:
     """net/core/datagram.c: drop a packet that turned out bad (also one that was only peeked)."""
-    if flags & MSG_PEEK and skb.list is sk.sk_receive_queue:
-        sk.sk_receive_queue.unlink(skb)
+    queue = skb.list
+    if flags & MSG_PEEK and queue is not None and queue is sk.sk_receive_queue:
+        queue.unlink(skb)
         kfree_skb(skb)
     sk.sk_drops += 1
     kfree_skb(skb)

@@ -307,7 +307,7 @@ def sock_net(sk: sock) -> Any:
 # --- birth and death -----------------------------------------------------------------------
 
 
-def sk_alloc(net: Any, family: int, priority: int, prot: Any, kern: bool = False) -> sock:
+def sk_alloc(net: Any, family: int, priority: int, prot: Any, kern: bool = False) -> Any:
     """net/core/sock.c: a fresh sock of `prot.sock_class`; `sock_init_data` must follow.
 
     `priority` is the kernel's gfp mask and has no meaning here.
@@ -388,7 +388,7 @@ def sock_init_data(sock_: Any, sk: sock) -> None:
     net.sock_cookie = sk.sk_cookie = getattr(net, "sock_cookie", 0) + 1
 
 
-def sk_clone_lock(sk: sock, priority: int = 0) -> sock:
+def sk_clone_lock(sk: sock, priority: int = 0) -> Any:
     """net/core/sock.c: a locked child with sk's settings and empty queues (accept path)."""
     newsk = type(sk).__new__(type(sk))
     for cls in type(sk).__mro__:

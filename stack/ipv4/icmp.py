@@ -102,7 +102,7 @@ ICMP_ERROR_MTU = 576  # RFC 1812 4.3.2.3: an error quotes what fits into 576 byt
 INADDR_DUMMY = 0xC0000008  # RFC 7600: 192.0.0.8 when there is no address to answer from
 
 
-class icmp_err(NamedTuple):
+class icmp_err_entry(NamedTuple):
     """What an unreachable code means to a socket: errno, and whether it ends the connection."""
 
     errno: int
@@ -111,22 +111,22 @@ class icmp_err(NamedTuple):
 
 # net/ipv4/icmp.c icmp_err_convert[], by code of ICMP_DEST_UNREACH (Linux's errno numbers)
 icmp_err_convert = (
-    icmp_err(101, False),  # ENETUNREACH  ICMP_NET_UNREACH
-    icmp_err(113, False),  # EHOSTUNREACH ICMP_HOST_UNREACH
-    icmp_err(92, True),  # ENOPROTOOPT  ICMP_PROT_UNREACH
-    icmp_err(111, True),  # ECONNREFUSED ICMP_PORT_UNREACH
-    icmp_err(90, False),  # EMSGSIZE     ICMP_FRAG_NEEDED
-    icmp_err(95, False),  # EOPNOTSUPP   ICMP_SR_FAILED
-    icmp_err(101, True),  # ENETUNREACH  ICMP_NET_UNKNOWN
-    icmp_err(112, True),  # EHOSTDOWN    ICMP_HOST_UNKNOWN
-    icmp_err(64, True),  # ENONET       ICMP_HOST_ISOLATED
-    icmp_err(101, True),  # ENETUNREACH  ICMP_NET_ANO
-    icmp_err(113, True),  # EHOSTUNREACH ICMP_HOST_ANO
-    icmp_err(101, False),  # ENETUNREACH  ICMP_NET_UNR_TOS
-    icmp_err(113, False),  # EHOSTUNREACH ICMP_HOST_UNR_TOS
-    icmp_err(113, True),  # EHOSTUNREACH ICMP_PKT_FILTERED
-    icmp_err(113, True),  # EHOSTUNREACH ICMP_PREC_VIOLATION
-    icmp_err(113, True),  # EHOSTUNREACH ICMP_PREC_CUTOFF
+    icmp_err_entry(101, False),  # ENETUNREACH  ICMP_NET_UNREACH
+    icmp_err_entry(113, False),  # EHOSTUNREACH ICMP_HOST_UNREACH
+    icmp_err_entry(92, True),  # ENOPROTOOPT  ICMP_PROT_UNREACH
+    icmp_err_entry(111, True),  # ECONNREFUSED ICMP_PORT_UNREACH
+    icmp_err_entry(90, False),  # EMSGSIZE     ICMP_FRAG_NEEDED
+    icmp_err_entry(95, False),  # EOPNOTSUPP   ICMP_SR_FAILED
+    icmp_err_entry(101, True),  # ENETUNREACH  ICMP_NET_UNKNOWN
+    icmp_err_entry(112, True),  # EHOSTDOWN    ICMP_HOST_UNKNOWN
+    icmp_err_entry(64, True),  # ENONET       ICMP_HOST_ISOLATED
+    icmp_err_entry(101, True),  # ENETUNREACH  ICMP_NET_ANO
+    icmp_err_entry(113, True),  # EHOSTUNREACH ICMP_HOST_ANO
+    icmp_err_entry(101, False),  # ENETUNREACH  ICMP_NET_UNR_TOS
+    icmp_err_entry(113, False),  # EHOSTUNREACH ICMP_HOST_UNR_TOS
+    icmp_err_entry(113, True),  # EHOSTUNREACH ICMP_PKT_FILTERED
+    icmp_err_entry(113, True),  # EHOSTUNREACH ICMP_PREC_VIOLATION
+    icmp_err_entry(113, True),  # EHOSTUNREACH ICMP_PREC_CUTOFF
 )
 
 # SNMP names by type (net/ipv4/proc.c icmpmibmap)

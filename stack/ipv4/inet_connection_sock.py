@@ -173,7 +173,7 @@ class inet_connection_sock(inet_sock):
         self.is_icsk = True
         self.sk_hashed = 0
         self.icsk_bind_hash = None
-        self.icsk_accept_queue = None
+        self.icsk_accept_queue: Any = None
 
 
 class request_sock:

@@ -331,12 +331,12 @@ def __ip_options_echo(net: Any, skb: sk_buff, sopt: ip_options) -> ip_options | 
             piece[2] = ptr
         out += piece
     if sopt.srr:
-        piece, faddr = _reverse_srr(src[sopt.srr :], ip_hdr(skb).saddr)
-        if piece:
+        route, faddr = _reverse_srr(src[sopt.srr :], ip_hdr(skb).saddr)
+        if route:
             dopt.faddr = faddr
             dopt.srr = len(out) + IP_HLEN
             dopt.is_strictroute = sopt.is_strictroute
-            out += piece
+            out += route
     if sopt.cipso:
         dopt.cipso = len(out) + IP_HLEN
         out += src[sopt.cipso : sopt.cipso + src[sopt.cipso + 1]]

@@ -477,7 +477,7 @@ def ip_route_output_key_hash(net: Any, fl4: flowi4, key: tuple[int, ...] | None 
             if not saddr:
                 saddr = inet_select_addr(dev_out, 0, RT_SCOPE_LINK)
         else:
-            res = found  # type: ignore[assignment]
+            res = found
             assert res is not None
             rtype = res.type
             if rtype == RTN_LOCAL:

@@ -7,6 +7,8 @@ Eifel RFC 3522, DSACK RFC 3708).
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import kfree_skb, sk_buff
 from stack.core.drop_reason import (
@@ -116,7 +118,7 @@ REXMIT_NEW = 2
 # --- challenge ACKs and their limits ------------------------------------------------------
 
 
-def __tcp_oow_rate_limited(net: object, sk: tcp_sock, mib: str) -> bool:
+def __tcp_oow_rate_limited(net: Any, sk: Any, mib: str) -> bool:
     """One answer to out-of-window segments per tcp_invalid_ratelimit, so that two ends cannot loop."""
     last = sk.last_oow_ack_time
     now = sk.net.now()
@@ -234,7 +236,7 @@ def tcp_ack_update_rtt(
     return True
 
 
-def tcp_synack_rtt_meas(sk: tcp_sock, req: object) -> None:
+def tcp_synack_rtt_meas(sk: tcp_sock, req: Any) -> None:
     """RTT of SYN-ACK and ACK, when the SYN-ACK went out once."""
     rtt_us = -1
     if req is not None and not req.num_retrans and req.snt_synack:

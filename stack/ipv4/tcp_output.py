@@ -427,9 +427,10 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
     oskb = None
     if clone_it:
         oskb = skb
-        skb = pskb_copy(skb) if skb_cloned(skb) else skb_clone(skb)
-        if skb is None:
+        clone = pskb_copy(skb) if skb_cloned(skb) else skb_clone(skb)
+        if clone is None:
             return -errno.ENOBUFS
+        skb = clone
     flags = skb.tcp_flags
     pcount = skb.tcp_gso_segs
     payload = skb.len
