@@ -79,8 +79,20 @@ cdef class FrameBatch:
         free(self.f)
 
     cdef bint _grow_arena(self, size_t need) noexcept nogil:
-        cdef size_t cap = self.cap * 2
+        cdef size_t cap = self.cap * 2, gone
         cdef uint8_t *p
+        cdef int i
+        # Frames lie in order: what `drop` left behind in front is taken back before more is asked
+        # for, so that a queue that never empties stays as large as what it holds.
+        gone = self.f[0].off & ~<size_t>63 if self.n else self.used
+        if gone and gone >= self.used // 2 and self.exports == 0:
+            memmove(self.arena, self.arena + gone, self.used - gone)
+            for i in range(self.n):
+                self.f[i].off -= <uint32_t>gone
+            self.used -= gone
+            need -= gone
+            if need <= self.cap:
+                return True
         while cap < need:
             cap = cap * 2 + 4096
         if cap > self.limit_bytes:
@@ -258,6 +270,11 @@ cdef class FrameBatch:
         for k in range(self.n):
             total += self.f[k].len
         return total
+
+    @property
+    def arena_bytes(self):
+        """Memory held for frames, whether used or not."""
+        return self.cap
 
     def view(self, i):
         """Writable memoryview of frame `i`; valid until `clear`, `drop` or `swap`."""

@@ -118,6 +118,17 @@ def test_extend_with_itself() -> None:
     assert list(batch) == [b"a", b"bb", b"a", b"bb"]
 
 
+def test_queue_that_never_empties_stays_bounded() -> None:
+    batch = FrameBatch(arena_bytes=4096)
+    for i in range(200_000):
+        batch.append(i.to_bytes(4, "big") * 300)
+        if len(batch) > 5:
+            assert batch[0][:4] == (i - 5).to_bytes(4, "big")
+            batch.drop(1)
+    assert batch.arena_bytes <= 64 << 10
+    assert len(batch) == 5
+
+
 def test_limits_are_checked() -> None:
     with pytest.raises(ValueError, match="max_frames"):
         FrameBatch(max_frames=0)
