@@ -195,10 +195,10 @@ cdef class FrameBatch:
         if start < 0 or end < 0:
             raise IndexError("FrameBatch.extend: negative index")
         for k in range(start, end):
-            m = other.f[k]
-            dst = fb_reserve(self, m.len)
+            dst = fb_reserve(self, other.f[k].len)
             if dst == NULL:
                 raise MemoryError("FrameBatch is full")
+            m = other.f[k]              # after the reserve: when other is self, frames may move
             memcpy(dst, other.arena + m.off, m.len)
             at = fb_commit(self, m.len, m.flags)
             self.f[at].mark = m.mark

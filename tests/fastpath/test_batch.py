@@ -113,7 +113,8 @@ def test_view_survives_growth_of_the_arena() -> None:
 
 
 def test_extend_with_itself() -> None:
-    batch = FrameBatch([b"a", b"bb"], arena_bytes=64, max_frames=1)
+    batch = FrameBatch([bytes(4000), b"a", b"bb"], arena_bytes=4160, max_frames=1)
+    batch.drop(1)
     batch.extend(batch)
     assert list(batch) == [b"a", b"bb", b"a", b"bb"]
 
