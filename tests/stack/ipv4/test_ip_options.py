@@ -1,0 +1,214 @@
+"""stack/ipv4/ip_options.py"""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scapy.layers.inet import ICMP, IP, UDP, IPOption
+from scapy.packet import Raw
+
+from fastpath.csum import ip_compute_csum
+from stack.core.inet_sock import ip_options
+from stack.ipv4.ip_options import (
+    IPOPT_COPY,
+    OptionError,
+    __ip_options_echo,
+    ip_options_build,
+    ip_options_compile,
+    ip_options_fragment,
+    ip_options_get,
+    ip_options_undo,
+)
+from stack.ipv4.route import ip_route_output
+from tests.stack.ipv4.net import ME, PEER, Net, ip4, one_host, udp_socket
+
+A = bytes([10, 0, 0, 2])
+B = bytes([10, 9, 9, 9])
+C = bytes([10, 8, 8, 8])
+
+
+@pytest.fixture
+def net() -> Net:
+    return one_host()
+
+
+@pytest.mark.parametrize(
+    ("area", "pointer"),
+    [
+        (b"\x07", 20),
+        (b"\x07\x01\0\0", 20),
+        (b"\x07\x09\x04\0", 20),
+        (b"\x07\x02\0\0", 21),
+        (b"\x07\x07\x03\0\0\0\0\0", 22),
+        (b"\x07\x06\x04\0\0\0\0\0", 22),
+        (b"\x07\x07\x04\0\0\0\0\x07\x07\x04\0\0\0\0\0\0", 27),
+        (b"\x83\x07\x03\0\0\0\0\0", 22),
+        (b"\x83\x07\x04\0\0\0\0\x89\x07\x04\0\0\0\0\0\0", 27),
+        (b"\x44\x03\x05\0", 21),
+        (b"\x44\x08\x04\x00\0\0\0\0", 22),
+        (b"\x44\x08\x05\x01\0\0\0\0", 22),
+        (b"\x44\x04\x05\xf0", 23),
+        (b"\x94\x03\0\0", 21),
+    ],
+)
+def test_malformed_options_point_at_the_byte(net: Net, area: bytes, pointer: int) -> None:
+    with pytest.raises(OptionError) as info:
+        ip_options_compile(net.host, area, received=True)
+    assert info.value.pointer == pointer
+
+
+def test_parameter_problem_is_sent_for_them(net: Net) -> None:
+    packet = IP(src=PEER, dst=ME, options=[IPOption(b"\x07\x07\x03\0\0\0\0")]) / UDP(dport=1)
+    net.inject(packet)
+    (reply,) = net.ip_sent()
+    assert (reply[ICMP].type, reply[ICMP].ptr) == (12, 22)
+    assert net.host.mib.ip.InHdrErrors == 1
+    assert net.host.skb_small.in_use == 0
+
+
+def test_record_route_and_timestamp_are_filled(net: Net) -> None:
+    area = b"\x07\x07\x04\0\0\0\0" + b"\x44\x0c\x05\x01" + bytes(8) + b"\x01"
+    opt = ip_options_compile(net.host, area, received=True, spec_dst=ip4(ME))
+    assert bytes(opt.data[3:7]) == bytes([10, 0, 0, 1])
+    assert opt.data[2] == 8
+    assert bytes(opt.data[11:15]) == bytes([10, 0, 0, 1])
+    assert int.from_bytes(opt.data[15:19], "big") == net.clock.now_ns() // 10**6
+    assert opt.is_changed
+    assert opt.rr_needaddr
+    assert (opt.rr, opt.ts) == (20, 27)
+
+
+def test_full_timestamp_counts_overflow(net: Net) -> None:
+    opt = ip_options_compile(net.host, b"\x44\x08\x09\x00\0\0\0\0", received=True)
+    assert opt.data[3] == 0x10
+
+
+def test_bytes_behind_end_are_cleared(net: Net) -> None:
+    opt = ip_options_compile(net.host, b"\x01\0\xaa\xbb", received=True)
+    assert bytes(opt.data) == b"\x01\0\0\0"
+
+
+def test_users_source_route_keeps_its_first_hop_apart(net: Net) -> None:
+    area = b"\x83\x0b\x04" + A + B + b"\0"
+    opt = ip_options_get(net.host, area)
+    assert opt is not None
+    assert opt.faddr == int.from_bytes(A, "big")
+    rt = ip_route_output(net.host, ip4(PEER))
+    built, daddr = ip_options_build(opt, int.from_bytes(C, "big"), rt, ip4(ME))
+    assert daddr == opt.faddr
+    assert built == b"\x83\x0b\x04" + B + C + b"\0"
+    assert ip_options_undo(opt) == area
+
+
+def test_user_options_are_padded_and_limited(net: Net) -> None:
+    opt = ip_options_get(net.host, b"\x01")
+    assert opt is not None
+    assert bytes(opt.data) == b"\x01\0\0\0"
+    assert ip_options_get(net.host, b"") is None
+    for bad in (bytes(41), b"\x83\x03\x04", b"\x07\x07\x03\0\0\0\0"):
+        with pytest.raises(OSError, match=r".") as info:
+            ip_options_get(net.host, bad)
+        assert info.value.errno == errno.EINVAL
+
+
+def test_source_route_is_reversed(net: Net) -> None:
+    from fastpath.skbuff import skb_from_bytes, skb_reset_network_header
+
+    packet = bytes(IP(src=PEER, dst=ME))
+    skb = skb_from_bytes(net.host.skb_small, packet, 64)
+    assert skb is not None
+    skb_reset_network_header(skb)
+    sopt = ip_options_compile(net.host, b"\x83\x0b\x0c" + C + B + b"\0", received=True)
+    reply = __ip_options_echo(net.host, skb, sopt)
+    assert reply is not None
+    assert reply.faddr == int.from_bytes(B, "big")
+    assert bytes(reply.data[:7]) == b"\x83\x0b\x04" + C
+    own = ip_options_compile(net.host, b"\x83\x0b\x0c" + A + B + b"\0", received=True)
+    reply = __ip_options_echo(net.host, skb, own)
+    assert reply is not None
+    assert reply.data[1] == 7
+
+
+def test_later_fragments_carry_copied_options_only() -> None:
+    area = b"\x07\x07\x04\0\0\0\0" + b"\x83\x07\x04\1\2\3\4" + b"\0\0"
+    assert ip_options_fragment(area) == b"\x01" * 7 + b"\x83\x07\x04\1\2\3\4" + b"\0\0"
+
+
+def test_fragments_of_a_packet_with_options(net: Net) -> None:
+    from stack.core.socket import sys_sendto, sys_setsockopt
+    from stack.core.uapi import IP_OPTIONS, SOL_IP
+
+    fd = udp_socket(net)
+    sys_setsockopt(net.host, fd, SOL_IP, IP_OPTIONS, b"\x07\x07\x04\0\0\0\0\x01")
+    sys_sendto(net.host, fd, bytes(4000), 0, (ip4(PEER), 9))
+    packets = net.ip_sent()
+    assert len(packets) == 3
+    assert bytes(packets[0])[20:23] == b"\x07\x07\x08"
+    assert bytes(packets[1])[20:28] == b"\x01" * 8
+    assert sum(len(p.payload) for p in packets) == 4008
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=40), st.booleans())
+def test_parser_accepts_or_refuses_any_bytes(data: bytes, received: bool) -> None:
+    net = _net()
+    pointer = 20
+    opt = None
+    try:
+        opt = ip_options_compile(net.host, data, received=received, spec_dst=1)
+    except OptionError as exc:
+        pointer = exc.pointer
+    assert 20 <= pointer < 20 + max(len(data), 1) + 3
+    if opt is None:
+        return
+    assert len(opt.data) == len(data)
+    again = ip_options_fragment(bytes(opt.data))
+    assert len(again) == len(data)
+    if received:
+        echo = __ip_options_echo(net.host, _skb(net), opt)
+        assert echo is None or (len(echo.data) <= 40 and len(echo.data) % 4 == 0)
+
+
+@settings(max_examples=150)
+@given(st.binary(min_size=1, max_size=40))
+def test_packets_with_any_options_never_crash(data: bytes) -> None:
+    net = _net()
+    area = (data + bytes(-len(data) % 4))[:40]
+    # scapy reads what it is told to write, so the header is laid out here.
+    header = bytearray(bytes(IP(src=PEER, dst=ME, proto=1, len=20 + len(area) + 9))) + area
+    header[0] = 0x45 + len(area) // 4
+    header[10:12] = b"\0\0"
+    header[10:12] = ip_compute_csum(bytes(header)).to_bytes(2, "big")
+    net.inject(bytes(header) + bytes(ICMP() / Raw(b"x")))
+    net.frames()
+    assert net.host.skb_small.in_use == 0
+
+
+def test_copy_bit() -> None:
+    assert IPOPT_COPY == 0x80
+    assert ip_options(b"\x83").optlen == 1
+
+
+_NETS: list[Net] = []
+_SKBS: list = []
+
+
+def _net() -> Net:
+    if not _NETS:
+        _NETS.append(one_host(sysctl={"accept_source_route": 1}))
+    return _NETS[0]
+
+
+def _skb(net: Net):
+    from fastpath.skbuff import skb_from_bytes, skb_reset_network_header
+
+    if not _SKBS:
+        other = one_host()
+        skb = skb_from_bytes(other.host.skb_small, bytes(IP(src=PEER, dst=ME)), 64)
+        assert skb is not None
+        skb_reset_network_header(skb)
+        _SKBS.append(skb)
+    return _SKBS[0]
