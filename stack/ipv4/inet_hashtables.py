@@ -1,8 +1,8 @@
 """net/ipv4/inet_hashtables.c: finding TCP sockets, and giving out local ports.
 
 `ehash` maps (foreign address, foreign port, local address, local port) to whatever stands for that
-connection: a full socket, a request (NEW_SYN_RECV) or a TIME_WAIT remnant. `bhash` maps a local port
-to its bucket of owners, `lhash2` a local port to its listeners.
+connection: a full socket, a request (NEW_SYN_RECV) or a TIME_WAIT remnant. `bhash` maps a local
+port to its bucket of owners, `lhash2` a local port to its listeners.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def __inet_hash(sk: Any, osk: Any) -> None:
 
 
 def inet_ehash_insert(sk: Any, osk: Any) -> bool:
-    """Insert, replacing `osk` (a request) when it still stands there; False when the place is taken."""
+    """Insert, replacing `osk` (a request) if it still stands there; False: the place is taken."""
     ehash = sk.net.tcp_hashinfo.ehash
     key = _ehash_key(sk)
     there = ehash.get(key)

@@ -1,4 +1,4 @@
-"""net/ipv4/inet_timewait_sock.c: what is left of a connection in TIME_WAIT (and orphaned FIN_WAIT2)."""
+"""net/ipv4/inet_timewait_sock.c: the rest of a connection in TIME_WAIT (or FIN_WAIT2)."""
 
 from __future__ import annotations
 

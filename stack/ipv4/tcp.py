@@ -459,7 +459,7 @@ def tcp_sendmsg(sk: tcp_sock, msg: Any, size: int) -> int:
 
 
 def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: Any, n: int) -> int:
-    """Append up to n bytes to skb: small first pieces to its head, the rest to pages. Bytes copied."""
+    """Append up to n bytes to skb: small first pieces to its head, others to pages; bytes done."""
     if not skb.data_len and n <= skb.tailroom:
         return msg.copy_to_skb(skb, n)
     old = skb.truesize

@@ -1,7 +1,7 @@
 """net/ipv4/tcp_input.c, the sender's half: acknowledgments, round-trip times, loss recovery.
 
-Recovery follows the kernel's states Open, Disorder, CWR, Recovery and Loss; the window comes down by
-proportional rate reduction (RFC 6937); reductions that prove wrong are undone (F-RTO RFC 5682,
+Recovery follows the kernel's states Open, Disorder, CWR, Recovery and Loss; the window comes down
+by proportional rate reduction (RFC 6937); reductions that prove wrong are undone (F-RTO RFC 5682,
 Eifel RFC 3522, DSACK RFC 3708).
 """
 
@@ -119,7 +119,7 @@ REXMIT_NEW = 2
 
 
 def __tcp_oow_rate_limited(net: Any, sk: Any, mib: str) -> bool:
-    """One answer to out-of-window segments per tcp_invalid_ratelimit, so that two ends cannot loop."""
+    """One answer to out-of-window segments per tcp_invalid_ratelimit: two ends must not loop."""
     last = sk.last_oow_ack_time
     now = sk.net.now()
     if last and 0 <= now - last < sk.net.sysctl.tcp_invalid_ratelimit * MSEC:

@@ -33,7 +33,7 @@ TCP_CONG_NEEDS_ECN = 2
 
 @dataclass(slots=True, eq=False)
 class tcp_congestion_ops:
-    """One congestion control. `ssthresh`, `undo_cwnd` and one of the two avoidances are required."""
+    """One congestion control; `ssthresh`, `undo_cwnd`, `cong_avoid` or `cong_control` required."""
 
     name: str
     ssthresh: Callable[[Any], int]

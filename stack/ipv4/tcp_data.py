@@ -181,7 +181,7 @@ def __tcp_grow_window(sk: tcp_sock, skb: sk_buff, skbtruesize: int) -> int:
 
 
 def tcp_grow_window(sk: tcp_sock, skb: sk_buff) -> None:
-    """Open the window slowly at first: not faster than the peer proves its segments use memory well."""
+    """Open the window no faster than the peer proves that its segments use memory well."""
     room = min(sk.window_clamp, tcp_space(sk)) - sk.rcv_ssthresh
     if room <= 0:
         return
@@ -594,10 +594,9 @@ def tcp_queue_rcv(sk: tcp_sock, skb: sk_buff) -> bool:
 
 def tcp_data_ready(sk: tcp_sock) -> None:
     """Wake the reader when enough is there (SO_RCVLOWAT), or the queue will not hold more."""
-    if sk.sk_rcvlowat > 1 and not tcp_epollin_ready(sk, sk.sk_rcvlowat):
-        if not sk.sk_flags & SOCK_DONE:
-            return
-    sk.sk_data_ready()
+    lowat = sk.sk_rcvlowat
+    if lowat <= 1 or tcp_epollin_ready(sk, lowat) or sk.sk_flags & SOCK_DONE:
+        sk.sk_data_ready()
 
 
 def tcp_epollin_ready(sk: tcp_sock, target: int) -> bool:
@@ -906,7 +905,7 @@ def tcp_data_snd_check(sk: tcp_sock) -> None:
 
 
 def __tcp_ack_snd_check(sk: tcp_sock, ofo_possible: bool) -> None:
-    """ACK now, or later: every second full segment, quick mode, gaps (RFC 9293 3.8.6.3, 5681 4.2)."""
+    """ACK now or later: every second full segment, gaps (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
     rcv_nxt = sk.rcv_nxt
     if (
         (

@@ -1,4 +1,4 @@
-"""net/ipv4/tcp.c: tcp_set_state and tcp_done, what every other TCP file needs to end a connection."""
+"""net/ipv4/tcp.c: tcp_set_state and tcp_done: what the other files need to end a connection."""
 
 from __future__ import annotations
 

@@ -589,10 +589,9 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         TCP_CLOSE_WAIT,
         TCP_CLOSING,
         TCP_LAST_ACK,
-    ):
-        if state in (TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2) or before(skb.seq, sk.rcv_nxt):
-            tcp_data_queue(sk, skb)
-            queued = True
+    ) and (state in (TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2) or before(skb.seq, sk.rcv_nxt)):
+        tcp_data_queue(sk, skb)
+        queued = True
     if sk.sk_state != TCP_CLOSE:
         tcp_data_snd_check(sk)
         tcp_ack_snd_check(sk)

@@ -450,7 +450,7 @@ def _bare_segment(
 
 def tcp_v4_send_reset(sk: Any, skb: sk_buff, reason: int = 0) -> None:
     """RST in answer to skb (RFC 9293 3.10.7.1), never to a RST. Borrows skb; sk may be None."""
-    source, dest, _, ack_seq, doff, flags, _, _ = tcp_hdr_fields(skb)
+    source, dest, _, ack_seq, _, flags, _, _ = tcp_hdr_fields(skb)
     if flags & TCPHDR_RST:
         return
     dst = skb.dst
@@ -717,7 +717,7 @@ def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:
 
 
 def tcp_add_backlog(sk: tcp_sock, skb: sk_buff) -> bool:
-    """The socket is owned: keep skb for release_sock. True when there is no room (skb not taken)."""
+    """The socket is owned: keep skb for release_sock. True: no room (skb not taken)."""
     limit = sk.sk_rcvbuf + (sk.sk_sndbuf >> 1) + 65536
     if sk_add_backlog(sk, skb, limit):
         sk.net.mib.linux.TCPBacklogDrop += 1
@@ -726,7 +726,7 @@ def tcp_add_backlog(sk: tcp_sock, skb: sk_buff) -> bool:
 
 
 def tcp_v4_rcv(skb: sk_buff) -> int:
-    """inet_protos[IPPROTO_TCP]: a segment came in, data at the TCP header. Takes ownership of skb."""
+    """inet_protos[IPPROTO_TCP]: a segment, data at the TCP header. Takes ownership of skb."""
     net = skb.dev.net
     if skb.pkt_type:  # PACKET_HOST
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
@@ -834,7 +834,7 @@ def tcp_v4_do_time_wait(net: Any, tw: inet_timewait_sock, skb: sk_buff) -> Any:
 def tcp_v4_early_demux(skb: sk_buff) -> int:
     """Find the socket before routing, so that its cached route serves. Data at the TCP header.
 
-    Not entered in tcp_protocol: the input route cache is as quick, and the path stays the one drawn.
+    Not entered in tcp_protocol: the input route cache is as quick, and the path stays as drawn.
     """
     net = skb.dev.net
     if skb.pkt_type or not pskb_may_pull(skb, 20):

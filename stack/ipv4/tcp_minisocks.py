@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_minisocks.c: sockets that are less than a socket: requests before, TIME_WAIT after."""
+"""net/ipv4/tcp_minisocks.c: less than a socket: requests before, TIME_WAIT after."""
 
 from __future__ import annotations
 

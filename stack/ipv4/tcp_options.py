@@ -74,7 +74,7 @@ def tcp_synack_options(sk: tcp_sock, req: Any, mss: int, now: int) -> bytes:
 
 
 def tcp_established_options(sk: tcp_sock) -> tuple[int, bytes]:
-    """(bytes, options) of a segment after the handshake: timestamps, SACK blocks (RFC 2018, 2883)."""
+    """(bytes, options) after the handshake: timestamps, SACK blocks (RFC 2018, 2883)."""
     rx_opt = sk.rx_opt
     out = b""
     if rx_opt.tstamp_ok:

@@ -1,8 +1,8 @@
 """net/ipv4/tcp_output.c: from the write queue to IP.
 
-`sk_write_queue` holds sk_buffs not sent yet, `tcp_rtx_queue` those sent and not acknowledged, both in
-sequence order. An sk_buff in them is never given away: what goes down is a clone (or, when an earlier
-clone is still on its way, a copy of the header part over the same payload).
+`sk_write_queue` holds sk_buffs not sent yet, `tcp_rtx_queue` those sent and not acknowledged, both
+in sequence order. An sk_buff in them is never given away: what goes down is a clone (or, when an
+earlier clone is still on its way, a copy of the header part over the same payload).
 """
 
 from __future__ import annotations
@@ -986,7 +986,7 @@ def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
 
 
 def tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
-    """Retransmit and keep the books: retrans_out, undo counters, the first retransmission's time."""
+    """Retransmit and keep the books: retrans_out, undo counters, time of the first one."""
     err = __tcp_retransmit_skb(sk, skb, segs)
     if err:
         return err

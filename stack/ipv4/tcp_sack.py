@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_input.c, the sender's half of SACK (RFC 2018, 2883): marking the retransmit queue."""
+"""net/ipv4/tcp_input.c, the sender's half of SACK (RFC 2018, 2883): the scoreboard."""
 
 from __future__ import annotations
 

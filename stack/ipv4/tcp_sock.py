@@ -1,8 +1,8 @@
-"""include/linux/tcp.h and include/net/tcp.h: `tcp_sock`, the constants and the small inline helpers.
+"""include/linux/tcp.h and include/net/tcp.h: `tcp_sock`, constants, the small inline helpers.
 
 Units: everything called `*_us` is microseconds (srtt_us is shifted left by 3 as in the kernel),
-`icsk_rto`, `rcv_*_time`, `lsndtime`, `tcp_mstamp` and other times are ns of the host's clock unless the
-name says otherwise. Sequence numbers are host ints below 2**32.
+`icsk_rto`, `rcv_*_time`, `lsndtime`, `tcp_mstamp` and other times are ns of the host's clock unless
+the name says otherwise. Sequence numbers are host ints below 2**32.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ def tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any, optlen: 
 
 # --- reading ------------------------------------------------------------------------------
 
-# uapi/linux/tcp.h struct tcp_info, to tcpi_total_rto_time: bytes, bytes of bit fields, ints, counters.
+# uapi/linux/tcp.h struct tcp_info, up to tcpi_total_rto_time.
 _TCP_INFO = struct.Struct("=8B 24I 4Q 6I 4Q 2I 2Q 6I 2H I")
 
 

@@ -1,7 +1,7 @@
 """net/ipv4/syncookies.c: answer SYNs without keeping state when the listener's queue is full.
 
-The cookie is the initial sequence number: a keyed hash of the connection, a counter of minutes and an
-index into a table of MSS values. Window scale and SACK ride in the low bits of our timestamp.
+The cookie is the initial sequence number: a keyed hash of the connection, a counter of minutes and
+an index into a table of MSS values. Window scale and SACK ride in the low bits of our timestamp.
 """
 
 from __future__ import annotations

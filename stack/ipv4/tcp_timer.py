@@ -123,7 +123,7 @@ def tcp_model_timeout(sk: tcp_sock, boundary: int, rto_base: int) -> int:
 
 
 def retransmits_timed_out(sk: tcp_sock, boundary: int, timeout: int) -> bool:
-    """True when retransmitting has gone on for `timeout` ns (0: as `boundary` retries would take)."""
+    """True when retransmitting has gone on for `timeout` ns (0: as `boundary` retries take)."""
     if not sk.icsk_retransmits:
         return False
     if not timeout:
@@ -168,7 +168,7 @@ def tcp_rtx_probe0_timed_out(sk: tcp_sock, rtx_delta: int) -> bool:
 
 
 def tcp_retransmit_timer(sk: tcp_sock) -> None:
-    """The RTO went off (RFC 6298 5.4-5.7): collapse the window, send the oldest segment, back off."""
+    """The RTO went off (RFC 6298 5.4-5.7): collapse the window, resend the oldest, back off."""
     if not sk.packets_out:
         return
     skb = sk.tcp_rtx_queue.peek()

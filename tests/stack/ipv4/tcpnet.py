@@ -81,7 +81,9 @@ class Segment:
 
     @property
     def text(self) -> str:
-        names = "".join(c for c, bit in zip("FSRPAU", (1, 2, 4, 8, 16, 32), strict=True) if self.flags & bit)
+        names = "".join(
+            c for c, bit in zip("FSRPAU", (1, 2, 4, 8, 16, 32), strict=True) if self.flags & bit
+        )
         who = "A>B" if self.src == A else "B>A"
         return (
             f"{self.time_ns / 1e6:10.3f} {who} {names:4s} seq {self.seq} ack {self.ack} "
@@ -90,7 +92,7 @@ class Segment:
 
 
 def parse_segment(frame: bytes, now_ns: int) -> Segment | None:
-    """The TCP segment in an Ethernet frame; None for anything else. Verifies lengths and checksum."""
+    """The TCP segment in a frame; None for anything else. Verifies lengths and checksum."""
     if len(frame) < 54 or frame[12:14] != b"\x08\x00" or frame[23] != 6:
         return None
     tot = int.from_bytes(frame[16:18], "big")
@@ -142,8 +144,11 @@ def build_segment(
     )
     tcp[16:18] = csum_tcpudp_magic(src, dst, len(tcp), 6, csum_partial(tcp)).to_bytes(2, "big")
     ip = bytearray(
-        b"\x45\0" + (20 + len(tcp)).to_bytes(2, "big") + b"\0\0\x40\0\x40\x06\0\0"
-        + src.to_bytes(4, "big") + dst.to_bytes(4, "big")
+        b"\x45\0"
+        + (20 + len(tcp)).to_bytes(2, "big")
+        + b"\0\0\x40\0\x40\x06\0\0"
+        + src.to_bytes(4, "big")
+        + dst.to_bytes(4, "big")
     )
     from fastpath.csum import ip_compute_csum
 
@@ -210,7 +215,7 @@ class TcpNet:
                 dev.gso_max_segs = 1
             dev.mtu = mtu
             assert dev_open(dev) == 0
-            host.ifconfig(dev.name, "10.0.0.%d/24" % (i + 1))
+            host.ifconfig(dev.name, f"10.0.0.{i + 1}/24")
             self.wires.append(wire)
         self.wires[0].peer, self.wires[1].peer = self.wires[1], self.wires[0]
         self.warm_arp()

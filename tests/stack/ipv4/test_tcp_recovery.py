@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stack.ipv4 import tcp_sock as opt
 from stack.ipv4.tcp_cong import tcp_congestion_ops, tcp_register_congestion_control, tcp_reno
-from tests.stack.ipv4.tcpnet import A, MS, S, Sock, TcpNet, transfer
+from tests.stack.ipv4.tcpnet import MS, A, S, Sock, TcpNet, transfer
 
 MSS = 1448
 GOLDEN = Path(__file__).parent / "golden_goodput.txt"
@@ -284,7 +284,7 @@ def test_congestion_control_is_a_table() -> None:
         finish(net, client, server)
 
 
-# --- any wire -----------------------------------------------------------------------------------------------
+# --- any wire -----------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -335,7 +335,7 @@ def test_no_byte_is_lost_doubled_or_moved(  # type: ignore[no-untyped-def]
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 1 << 30), st.sampled_from([0.0, 0.1]))
 def test_books_of_the_scoreboard_balance(seed: int, reorder: float) -> None:
-    """packets_out, sacked_out, lost_out and retrans_out equal what the queue says, after each ACK."""
+    """packets_out, sacked_out, lost_out, retrans_out equal what the queue says at each ACK."""
     from stack.ipv4 import tcp_input
 
     original = tcp_input.tcp_ack
@@ -381,7 +381,7 @@ def test_books_of_the_scoreboard_balance(seed: int, reorder: float) -> None:
         tcp_input.tcp_ack = original
 
 
-# --- golden table ---------------------------------------------------------------------------------------------
+# --- golden table -------------------------------------------------------------------------
 
 
 def goodput(loss: float, window: int, sack: int) -> float:

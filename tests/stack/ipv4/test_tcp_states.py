@@ -66,7 +66,7 @@ def test_diagram_names_all_states() -> None:
         assert name in dot
 
 
-# --- the stack itself, put into each state against a scripted peer ---------------------------------
+# --- the stack itself, put into each state against a scripted peer ------------------------
 
 
 class Peer:
@@ -201,7 +201,7 @@ def test_rst_in_window_ends_the_connection(state: int) -> None:
 
 @pytest.mark.parametrize("state", WALK[1:], ids=lambda s: STATE_NAMES[s])
 def test_rst_beside_the_window_changes_nothing(state: int) -> None:
-    """RFC 5961 3.2: outside the window ignored, inside but not exact answered by a challenge ACK."""
+    """RFC 5961 3.2: outside the window ignored, inside but not exact: a challenge ACK."""
     peer = in_state(state)
     assert not [s for s in peer.give(RST, peer.rcv + 10_000_000) if s.flags & RST]
     assert peer.state == state
@@ -336,7 +336,7 @@ def test_simultaneous_open() -> None:
 
 
 def test_half_open_connection_is_discovered() -> None:
-    """RFC 9293 3.5.1 figure 9: an ACK for a socket nobody knows gets a RST with its sequence number."""
+    """RFC 9293 3.5.1 figure 9: an ACK for a socket nobody knows gets a RST."""
     peer = Peer()
     peer.net.inject = lambda packet, to=None: peer.inject_frame(packet)  # type: ignore[assignment]
     peer.port = 4711

@@ -1,8 +1,10 @@
-"""Retransmission, probing, delayed ACK and keepalive, to the millisecond under the virtual clock."""
+"""Retransmission, probing, delayed ACK and keepalive, to the ms under the virtual clock."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 
 import pytest
 
@@ -17,10 +19,7 @@ def from_a(net: TcpNet, start: int = 0) -> list:
 
 
 def gaps_ms(segments: list) -> list[int]:
-    return [
-        round((b.time_ns - a.time_ns) / MS)
-        for a, b in zip(segments, segments[1:], strict=False)
-    ]
+    return [round((b.time_ns - a.time_ns) / MS) for a, b in itertools.pairwise(segments)]
 
 
 def finish(net: TcpNet, *socks) -> None:  # type: ignore[no-untyped-def]
@@ -231,10 +230,8 @@ def test_zero_window_probes_until_it_opens() -> None:
         sent = 0
         payload = bytes(range(256)) * 1000
         for _ in range(20):
-            try:
+            with contextlib.suppress(BlockingIOError):
                 sent += client.send(payload[sent : sent + 20_000])
-            except BlockingIOError:
-                pass
             net.run(50 * MS)
         assert client.sk.snd_wnd == 0
         start = len(net.log)
@@ -242,7 +239,7 @@ def test_zero_window_probes_until_it_opens() -> None:
         probes = from_a(net, start)
         gaps = gaps_ms(probes)
         assert len(probes) >= 6
-        assert all(b >= 1.9 * a for a, b in zip(gaps[1:], gaps[2:], strict=False))
+        assert all(b >= 1.9 * a for a, b in itertools.pairwise(gaps))
         assert all(not s.payload for s in probes)
         assert client.state == "ESTABLISHED"
         got = bytearray()
@@ -344,7 +341,7 @@ def test_orphan_gives_up_after_eight_retries() -> None:
         net.filter = lambda s: s.src != A
         client.close()
         net.run(300 * S)
-        assert not [k for k in net.a.tcp_hashinfo.ehash]
+        assert not list(net.a.tcp_hashinfo.ehash)
         assert net.a.prot_mem["TCP"].orphan_count == 0
         finish(net, server)
 
