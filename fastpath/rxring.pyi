@@ -63,6 +63,9 @@ class RxEngine:
 
         hold=False: without descriptors frames wait in the FIFO (RNBC), and are lost when it is full (MPC, RXO).
         hold=True: stops at the first frame that finds no descriptors and leaves it to the caller.
+        A frame that the whole ring could never hold is taken all the same and goes piece by piece.
+        Releases the GIL for 8 or more frames. Called again while it runs it takes nothing; `reset`,
+        `load` and `flush_fifo` then raise BufferError.
         """
     def kick(self) -> int:
         """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""

@@ -51,7 +51,10 @@ class TxEngine:
     def run(self, batch: FrameBatch, max_frames: int = 256) -> int:
         """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write back.
 
-        Never appends more than `max_frames`; a TSO frame may pause in the middle (RUN_MORE).
+        Never appends more than `max_frames`; a TSO frame may pause in the middle (RUN_MORE). Releases
+        the GIL when 8 or more descriptors wait. Called again while it runs (from another thread, or
+        from a message-DMA callback) it does nothing and returns RUN_OFF; `reset`, `load` and
+        `abort_frame` then raise BufferError.
         """
     def pending(self) -> int:
         """Descriptors between head and tail (0 when the ring is off)."""
