@@ -1,0 +1,127 @@
+"""Interface addresses: primary and secondary, broadcast, scopes, notifiers, promotion."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from stack.core.dev import dev_close, dev_open, dev_set_mtu, unregister_netdev
+from stack.ipv4.devinet import (
+    IFA_F_SECONDARY,
+    NETDEV_DOWN,
+    NETDEV_UP,
+    RT_SCOPE_HOST,
+    devinet_init,
+    for_each_ifa,
+    inet_addr_add,
+    inet_addr_del,
+    register_inetaddr_notifier,
+    unregister_inetaddr_notifier,
+)
+from tests.stack.core.wire import wired_pair
+
+
+@pytest.fixture
+def dev():
+    _clock, a, b, wa, _wb = wired_pair()
+    devinet_init(a)
+    devinet_init(a)
+    yield wa.dev
+    a.close()
+    b.close()
+
+
+def locals_of(dev):
+    return [(i.ifa_local, bool(i.ifa_flags & IFA_F_SECONDARY)) for i in dev.ip_ptr.ifa_list]
+
+
+def test_the_first_address_of_a_subnet_is_primary(dev):
+    inet_addr_add(dev, 0x0A000001, 24)
+    inet_addr_add(dev, 0x0A000002, 24)
+    inet_addr_add(dev, 0x0B000001, 24)
+    assert locals_of(dev) == [(0x0A000001, False), (0x0B000001, False), (0x0A000002, True)]
+
+
+def test_masks_and_broadcasts(dev):
+    ifa = inet_addr_add(dev, 0x0A000105, 22)
+    assert (ifa.ifa_mask, ifa.ifa_broadcast) == (0xFFFFFC00, 0x0A0003FF)
+    assert inet_addr_add(dev, 0x0C000001, 31).ifa_broadcast == 0
+    assert inet_addr_add(dev, 0x0C000005, 32).ifa_mask == 0xFFFFFFFF
+    assert inet_addr_add(dev, 0x7F000005, 8).ifa_scope == RT_SCOPE_HOST
+    assert inet_addr_add(dev, 0x0D000001, 24, broadcast=0x0D0000FE).ifa_broadcast == 0x0D0000FE
+    assert inet_addr_add(dev, 0x0E000001, 32, peer=0x0E000002).ifa_address == 0x0E000002
+
+
+@pytest.mark.parametrize(("prefix", "err"), [(33, errno.EINVAL), (-1, errno.EINVAL)])
+def test_bad_prefix_lengths(dev, prefix, err):
+    with pytest.raises(OSError, match="prefix") as info:
+        inet_addr_add(dev, 0x0A000001, prefix)
+    assert info.value.errno == err
+
+
+def test_errors(dev):
+    inet_addr_add(dev, 0x0A000001, 24)
+    with pytest.raises(OSError, match="exists"):
+        inet_addr_add(dev, 0x0A000001, 24)
+    with pytest.raises(OSError, match="assign"):
+        inet_addr_del(dev, 0x0A000009, 24)
+    with pytest.raises(OSError, match="Invalid"):
+        inet_addr_add(dev, 0, 24)
+
+
+def test_removing_the_primary_removes_its_secondaries(dev):
+    for host in (1, 2, 3):
+        inet_addr_add(dev, 0x0A000000 + host, 24)
+    inet_addr_add(dev, 0x0B000001, 24)
+    inet_addr_del(dev, 0x0A000001, 24)
+    assert locals_of(dev) == [(0x0B000001, False)]
+
+
+def test_or_promotes_the_first_of_them(dev):
+    dev.net.sysctl.promote_secondaries = 1
+    for host in (1, 2, 3):
+        inet_addr_add(dev, 0x0A000000 + host, 24)
+    inet_addr_del(dev, 0x0A000001, 24)
+    assert locals_of(dev) == [(0x0A000002, False), (0x0A000003, True)]
+
+
+def test_notifiers_hear_of_each_address(dev):
+    events = []
+
+    def notify(event, ifa):
+        events.append((event, ifa.ifa_local))
+
+    register_inetaddr_notifier(dev.net, notify)
+    inet_addr_add(dev, 0x0A000001, 24)
+    inet_addr_add(dev, 0x0A000002, 24)
+    inet_addr_del(dev, 0x0A000001, 24)
+    assert events == [
+        (NETDEV_UP, 0x0A000001),
+        (NETDEV_UP, 0x0A000002),
+        (NETDEV_DOWN, 0x0A000002),
+        (NETDEV_DOWN, 0x0A000001),
+    ]
+    unregister_inetaddr_notifier(dev.net, notify)
+    inet_addr_add(dev, 0x0A000001, 24)
+    assert len(events) == 4
+
+
+def test_an_mtu_too_small_takes_ipv4_away(dev):
+    inet_addr_add(dev, 0x0A000001, 24)
+    dev.min_mtu = 0
+    assert dev_set_mtu(dev, 60) == 0
+    assert dev.ip_ptr is None
+    with pytest.raises(OSError, match="too small"):
+        inet_addr_add(dev, 0x0A000001, 24)
+    assert dev_set_mtu(dev, 1500) == 0
+    assert dev.ip_ptr is not None
+
+
+def test_addresses_survive_down_and_go_with_the_device(dev):
+    inet_addr_add(dev, 0x0A000001, 24)
+    dev_close(dev)
+    dev_open(dev)
+    assert 0x0A000001 in [i.ifa_local for i in for_each_ifa(dev.net)]
+    unregister_netdev(dev)
+    assert 0x0A000001 not in [i.ifa_local for i in for_each_ifa(dev.net)]
