@@ -11,7 +11,8 @@ STAT_REGISTERS: tuple[str, ...]
 """The 58 statistics registers' names (SDM 13.7), halves of the 64-bit ones apart: GORCL, GORCH, …"""
 
 class Stats:
-    """Counters that the engines write: 64-bit inside, read as 32 bits sticking at FFFFFFFF (SDM 13.7)."""
+    """Counters that the engines write: 64-bit inside, read as 32 bits sticking at FFFFFFFF (SDM
+    13.7)."""
     def __init__(self) -> None: ...
     def __getitem__(self, name: str) -> int:
         """The whole counter by base name, not cleared: stats["GPRC"], stats["GORC"] (64-bit)."""
@@ -21,7 +22,8 @@ class Stats:
     def add(self, name: str, n: int = 1) -> None:
         """Count events of the control plane (XONRXC, XOFFTXC, COLC, LATECOL, …)."""
     def read_register(self, name: str) -> int:
-        """What a 32-bit read of that register gives, with its side effect (clears; a high half clears both)."""
+        """What a 32-bit read of that register gives, with its side effect (clears; a high half
+        clears both)."""
     def peek_register(self, name: str) -> int:
         """The same without the side effect."""
     def as_dict(self) -> dict[str, int]: ...
@@ -29,16 +31,23 @@ class Stats:
     def state(self) -> bytes: ...
     def load(self, data: bytes) -> None: ...
 
-class RegFile:
-    """Dword registers with masks, access kinds and late hooks; one without a hook never enters Python.
+class RegHook:
+    """A compiled block that serves registers; its subclasses are in `fastpath.macpath`."""
 
-    Undefined registers read 0, ignore writes and are counted; `on_unknown(offset, is_write, value)` sees each.
-    Offsets are bytes and rounded down to a dword; beyond the file they count as undefined.
+class RegFile:
+    """Dword registers with masks, access kinds and late hooks; one without a hook never enters
+    Python.
+
+    Undefined registers read 0, ignore writes and are counted; `on_unknown(offset, is_write,
+    value)` sees each. Offsets are bytes and rounded down to a dword; beyond the file they count
+    as undefined.
     """
 
     on_unknown: Callable[[int, bool, int], object] | None
     unknown_reads: int
     unknown_writes: int
+    direct: bool
+    """Compiled blocks are called without Python in between; False: by their Python hooks (tracing)."""
     def __init__(self, n_dwords: int) -> None: ...
     def __len__(self) -> int: ...
     def define(
@@ -56,16 +65,23 @@ class RegFile:
     ) -> None:
         """Define dword `index`.
 
-        Reading gives ``value & rmask``; a read hook is called as ``on_read(value)`` and returns what the read
-        gives (then masked). Writing changes the bits of `wmask` only: RW stores, W1C clears the bits written 1,
-        RO ignores, RC clears when read, WO reads 0, SC hands the bits to the hook and stores 0. `scmask`: bits of an RW register that
-        are self-clearing (seen by the hook in `new`, stored as 0). The write hook runs after the store as
+        Reading gives ``value & rmask``; a read hook is called as ``on_read(value)`` and returns
+        what the read gives (then masked). Writing changes the bits of `wmask` only: RW stores,
+        W1C clears the bits written 1, RO ignores, RC clears when read, WO reads 0, SC hands the
+        bits to the hook and stores 0. `scmask`: bits of an RW register that are self-clearing
+        (seen by the hook in `new`, stored as 0). The write hook runs after the store as
         ``on_write(old, new)`` with `new` = the stored value plus self-clearing bits written as 1
-        (W1C: new = the bits that were written 1).
-        `reset_level`: `reset(level)` restores registers whose reset_level <= level.
+        (W1C: new = the bits that were written 1). `reset_level`: `reset(level)` restores
+        registers whose reset_level <= level.
+        """
+    def attach(self, index: int, hook: RegHook, which: int) -> None:
+        """Let a compiled block serve the hooks that dword `index` has, as its register `which`.
+
+        The Python hooks stay and mean the same. Raises ValueError when there is no hook.
         """
     def define_stat(self, index: int, stats: Stats, name: str) -> None:
-        """Serve dword `index` from `stats` (a name of STAT_REGISTERS): read clears, writes are ignored."""
+        """Serve dword `index` from `stats` (a name of STAT_REGISTERS): read clears, writes are
+        ignored."""
     def alias(self, index: int, target: int) -> None:
         """Serve dword `index` as dword `target` (the 8254x mirrors some registers at old offsets)."""
     def defined(self, index: int) -> bool: ...

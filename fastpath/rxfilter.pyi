@@ -19,7 +19,8 @@ class RxFilter:
     def mta(self, i: int) -> int: ...
     def vfta(self, i: int) -> int: ...
     def verdict(self, frame: bytes, rctl: int, vet: int = 0x8100) -> int:
-        """ACCEPT | PIF | BROADCAST | MULTICAST | VLAN bits of one frame (14 bytes or more; shorter: 0)."""
+        """ACCEPT | PIF | BROADCAST | MULTICAST | VLAN bits of one frame (14 bytes or more; shorter:
+        0)."""
     def clear_valid(self) -> None:
         """Clear every RAH.AV (CTRL.RST)."""
     def reset(self) -> None:

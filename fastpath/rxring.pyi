@@ -20,10 +20,12 @@ RX_DATA_ABORT: int
 """Bit 27 of causes: data fell outside memory and vanished."""
 
 def crc32(data: bytes, crc: int = 0) -> int:
-    """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32; on the wire it stands little-endian."""
+    """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32; on the wire it stands little-
+    endian."""
 
 def crc32_set_level(level: int = -1) -> int:
-    """Choose the CRC body: 0 table, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest; returns the one in use."""
+    """Choose the CRC body: 0 table, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest; returns the one in
+    use."""
 
 class RxEngine:
     """One receive queue of the 8254x with MAC filter, FIFO and statistics (SDM 3.2, 13.4.22)."""
@@ -44,7 +46,8 @@ class RxEngine:
     fifo_bytes: int
     """Size of the receive FIFO: PBA.RXA * 1024."""
     pad_runts: bool
-    """True (default): frames that came without FCS are padded to 60 bytes. False: they are runts (RUC)."""
+    """True (default): frames that came without FCS are padded to 60 bytes. False: they are runts
+    (RUC)."""
     ipv6_csum: bool
     """TCP/UDP checksums of IPv6 frames are verified."""
     causes: int
@@ -57,15 +60,16 @@ class RxEngine:
     ring_errors: int
     desc_aborts: int
     data_aborts: int
-    def __init__(self, dma: DmaTable, stats: Stats, filter: RxFilter) -> None: ...
+    def __init__(self, dma: DmaTable, stats: Stats, filter: RxFilter) -> None: ...  # noqa: A002
     def receive(self, batch: FrameBatch, start: int = 0, hold: bool = False) -> int:
-        """Take frames [start, len) of `batch` (borrowed); returns the index after the last one consumed.
+        """Take frames [start, len) of `batch` (borrowed); returns the index after the last one
+        consumed.
 
-        hold=False: without descriptors frames wait in the FIFO (RNBC), and are lost when it is full (MPC, RXO).
-        hold=True: stops at the first frame that finds no descriptors and leaves it to the caller.
-        A frame that the whole ring could never hold is taken all the same and goes piece by piece.
-        Releases the GIL for 8 or more frames. Called again while it runs it takes nothing; `reset`,
-        `load` and `flush_fifo` then raise BufferError.
+        hold=False: without descriptors frames wait in the FIFO (RNBC), and are lost when it is
+        full (MPC, RXO). hold=True: stops at the first frame that finds no descriptors and leaves
+        it to the caller. A frame that the whole ring could never hold is taken all the same and
+        goes piece by piece. Releases the GIL for 8 or more frames. Called again while it runs it
+        takes nothing; `reset`, `load` and `flush_fifo` then raise BufferError.
         """
     def kick(self) -> int:
         """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""

@@ -10,7 +10,8 @@ TXQE: int
 TXD_LOW: int
 """ICR bit 15: pending descriptors fell to TXDCTL.LWTHRESH * 8."""
 RUN_DELAYED: int
-"""Bit 24: a descriptor with RS and IDE was written back: (re)start TIDV, start TADV if idle; TXDW when they end."""
+"""Bit 24: a descriptor with RS and IDE was written back: (re)start TIDV, start TADV if idle; TXDW
+when they end."""
 RUN_MORE: int
 """Bit 25: max_frames (or one ring's worth of descriptors) reached with work left: call run again."""
 RUN_ABORT: int
@@ -18,10 +19,12 @@ RUN_ABORT: int
 RUN_DATA_ABORT: int
 """Bit 27: a data fetch was a master abort; those bytes were sent as FF."""
 RUN_OFF: int
-"""Bit 28: nothing done: TCTL.EN clear, bus master off, ring below 8 descriptors, head or tail beyond it."""
+"""Bit 28: nothing done: TCTL.EN clear, bus master off, ring below 8 descriptors, head or tail
+beyond it."""
 
 class TxEngine:
-    """One transmit queue of the 8254x (SDM 3.3-3.5). Fields are registers: set them whenever written."""
+    """One transmit queue of the 8254x (SDM 3.3-3.5). Fields are registers: set them whenever
+    written."""
 
     base: int
     """TDBAH:TDBAL (bits 3:0 ignored)."""
@@ -49,12 +52,13 @@ class TxEngine:
     data_aborts: int
     def __init__(self, dma: DmaTable, stats: Stats) -> None: ...
     def run(self, batch: FrameBatch, max_frames: int = 256) -> int:
-        """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write back.
+        """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
+        back.
 
-        Never appends more than `max_frames`; a TSO frame may pause in the middle (RUN_MORE). Releases
-        the GIL when 8 or more descriptors wait. Called again while it runs (from another thread, or
-        from a message-DMA callback) it does nothing and returns RUN_OFF; `reset`, `load` and
-        `abort_frame` then raise BufferError.
+        Never appends more than `max_frames`; a TSO frame may pause in the middle (RUN_MORE).
+        Releases the GIL when 8 or more descriptors wait. Called again while it runs (from
+        another thread, or from a message-DMA callback) it does nothing and returns RUN_OFF;
+        `reset`, `load` and `abort_frame` then raise BufferError.
         """
     def pending(self) -> int:
         """Descriptors between head and tail (0 when the ring is off)."""
