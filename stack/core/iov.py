@@ -33,7 +33,7 @@ class iov_iter:
     def set_bufs(self, bufs: Iterable[Any]) -> None:
         """Start over with these buffers."""
         pieces = [p for p in map(as_buffer, bufs) if len(p)]
-        self.buf: Any = pieces[0] if pieces else b""
+        self.buf: Any = pieces[0] if pieces else bytearray()
         self.more: list[Any] | None = pieces[1:] or None
         self.off = 0
         self.count = self.start_count = sum(len(p) for p in pieces)
