@@ -15,7 +15,7 @@ RXT0: int
 SRPD: int
 """Bit 16: a frame of at most RSRPD bytes was stored (82540 and later)."""
 RX_ABORT: int
-"""Bit 26 of causes: a descriptor fetch or write-back was a master abort; reception stopped there."""
+"""Bit 26 of causes: a descriptor fetch or write-back was a master abort; reception stopped."""
 RX_DATA_ABORT: int
 """Bit 27 of causes: data fell outside memory and vanished."""
 
@@ -87,6 +87,6 @@ class RxEngine:
     @property
     def fifo_frames(self) -> int: ...
     def reset(self) -> None:
-        """CTRL.RST / power-on: ring registers, FIFO, causes go; RCTL=0. The filter is not touched."""
+        """CTRL.RST / power-on: ring registers, FIFO, causes go; RCTL=0. The filter stays."""
     def state(self) -> bytes: ...
     def load(self, data: bytes) -> None: ...

@@ -13,7 +13,7 @@ RUN_DELAYED: int
 """Bit 24: a descriptor with RS and IDE was written back: (re)start TIDV, start TADV if idle; TXDW
 when they end."""
 RUN_MORE: int
-"""Bit 25: max_frames (or one ring's worth of descriptors) reached with work left: call run again."""
+"""Bit 25: max_frames (or one ring's worth of descriptors) reached with work left: run again."""
 RUN_ABORT: int
 """Bit 26: a descriptor fetch or write-back was a master abort; the engine stopped there."""
 RUN_DATA_ABORT: int
@@ -65,7 +65,7 @@ class TxEngine:
     def mid_frame(self) -> bool:
         """A frame is begun and not yet ended by EOP."""
     def abort_frame(self) -> None:
-        """Forget the unfinished frame (TCTL.EN cleared, ring moved); contexts and registers stay."""
+        """Forget the unfinished frame (TCTL.EN cleared, ring moved); contexts stay."""
     def reset(self) -> None:
         """CTRL.RST / power-on: ring registers, contexts and the unfinished frame go; TCTL=0."""
     def state(self) -> bytes: ...
