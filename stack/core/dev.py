@@ -210,9 +210,8 @@ def dev_queue_xmit(skb: sk_buff) -> int:
     """
     dev = skb.dev
     net = dev.net
-    skb_reset_mac_header(skb)
-    net.softirq_count += 1  # rcu_read_lock_bh()
     q = dev.qdisc
+    net.softirq_count += 1  # rcu_read_lock_bh()
     if q.enqueue is not None:
         rc = q.enqueue(skb)
         qdisc_run(q)
@@ -231,6 +230,7 @@ def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
     """net/core/dev.c: the part of __dev_queue_xmit for lo, vlan and the like."""
     net = dev.net
     sd = net.softnet_data
+    skb_reset_mac_header(skb)
     if dev.flags & IFF_UP and sd.xmit_recursion < MAX_XMIT_RECURSION:
         skbs = validate_xmit_skb(skb, dev) or []
         sd.xmit_recursion += 1
@@ -256,19 +256,20 @@ def qdisc_run(q: Qdisc) -> None:
     if q.running:
         return
     q.running = True
-    quota = DEV_TX_WEIGHT
-    while True:
-        sent = qdisc_restart(q)
-        if sent <= 0 or not q.qlen:
-            break
-        quota -= sent
-        if quota <= 0:
-            __netif_schedule(q)
-            break
+    sent = qdisc_restart(q)
+    if sent and q.qlen:
+        __qdisc_run(q, DEV_TX_WEIGHT - sent)
     q.running = False
 
 
-__qdisc_run = qdisc_run
+def __qdisc_run(q: Qdisc, quota: int) -> None:
+    """net/sched/sch_generic.c: go on sending; what is left after `quota` by NET_TX_SOFTIRQ."""
+    while quota > 0:
+        sent = qdisc_restart(q)
+        if not sent or not q.qlen:
+            return
+        quota -= sent
+    __netif_schedule(q)
 
 
 def qdisc_restart(q: Qdisc) -> int:
@@ -433,6 +434,7 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
 
 def __validate_xmit_skb(skb: sk_buff, dev: net_device, gso_size: int) -> list[sk_buff] | None:
     """net/core/dev.c: the rest of validate_xmit_skb: the packet wants something of the device."""
+    skb_reset_mac_header(skb)
     features = dev.features
     if gso_size or dev.netdev_ops.ndo_features_check is not None:
         features = netif_skb_features(skb, dev)

@@ -35,7 +35,7 @@ class irq_desc:
     already, or local interrupts are off; then as soon as that ends.
     """
 
-    __slots__ = ("actions", "count", "depth", "irq", "level", "net", "unhandled")
+    __slots__ = ("actions", "alone", "count", "depth", "irq", "level", "net", "unhandled")
 
     def __init__(self, net: Any, irq: int) -> None:
         self.net = net
@@ -43,6 +43,7 @@ class irq_desc:
         self.level = False
         self.depth = 0  # disable_irq nesting
         self.actions: list[irqaction] = []
+        self.alone: irqaction | None = None  # the action when there is exactly one
         self.count = 0
         self.unhandled = 0
 
@@ -59,30 +60,33 @@ class irq_desc:
 
 def handle_level_irq(net: Any, desc: irq_desc) -> None:
     """kernel/irq/chip.c: run the line's handlers until the level is down or nobody cares."""
-    if desc.depth:
-        return
-    actions = desc.actions
-    rounds = 0
     net.hardirq_count += 1  # irq_enter
     try:
-        while desc.level:
-            rounds += 1
-            if len(actions) == 1:
-                action = actions[0]
-                handled = action.handler(desc.irq, action.dev_id)
-            else:
-                handled = handle_irq_event(desc)
-            if not handled:
-                # IRQ_NONE: nobody owns it (line shared with a device not yet probed). Leave it; the
-                # next edge tries again.
-                desc.unhandled += 1
-                break
-            if desc.depth or rounds == SPURIOUS_LIMIT:
-                desc.depth += rounds == SPURIOUS_LIMIT  # "irq: nobody cared (disabled)"
-                break
+        desc.count += 1
+        action = desc.alone
+        if action is not None:
+            handled = action.handler(desc.irq, action.dev_id)
+        else:
+            handled = handle_irq_event(desc)
+        if desc.level or not handled:
+            handle_irq_again(desc, handled)
     finally:
-        desc.count += rounds
         irq_exit(net)
+
+
+def handle_irq_again(desc: irq_desc, handled: int) -> None:
+    """The level is still up after the handlers ran, or nobody owned the interrupt."""
+    rounds = 1
+    while handled and desc.level and not desc.depth:
+        desc.count += 1
+        rounds += 1
+        handled = handle_irq_event(desc)
+        if rounds == SPURIOUS_LIMIT:
+            desc.depth += 1  # "irq: nobody cared (disabled)"
+            return
+    if not handled:
+        # IRQ_NONE (line shared with a device not yet probed): leave it; the next edge tries again.
+        desc.unhandled += 1
 
 
 def handle_irq_event(desc: irq_desc) -> int:
@@ -117,6 +121,7 @@ def request_irq(
     if desc.actions and not (flags & IRQF_SHARED and desc.actions[0].flags & IRQF_SHARED):
         return -errno.EBUSY
     desc.actions.append(irqaction(handler, dev, name or getattr(dev, "name", "irq"), flags))
+    desc.alone = desc.actions[0] if len(desc.actions) == 1 else None
     if desc.level:
         desc.set_level(True)
         replay_irqs(net)
@@ -127,6 +132,7 @@ def free_irq(net: Any, irq: int, dev: Any) -> None:
     """kernel/irq/manage.c: remove `dev`'s handler; unknown ones are ignored."""
     desc = net.irq_line(irq)
     desc.actions = [action for action in desc.actions if action.dev_id is not dev]
+    desc.alone = desc.actions[0] if len(desc.actions) == 1 else None
 
 
 def disable_irq(net: Any, irq: int) -> None:
