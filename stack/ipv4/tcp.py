@@ -311,6 +311,7 @@ def tcp_init_sock(sk: tcp_sock) -> None:
         "retrans_out",
         "retrans_stamp",
         "rttvar_us",
+        "rto_stamp",
         "rtt_seq",
         "sacked_out",
         "save_syn",

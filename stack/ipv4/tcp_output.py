@@ -1226,7 +1226,7 @@ def tcp_connect(sk: tcp_sock) -> int:
         return -errno.ENOBUFS
     tcp_init_nondata_skb(buff, sk.write_seq, TCPHDR_SYN)
     tcp_mstamp_refresh(sk)
-    sk.retrans_stamp = sk.tcp_mstamp or 1
+    sk.retrans_stamp = sk.rto_stamp = sk.tcp_mstamp or 1
     tcp_connect_queue_skb(sk, buff)
     sk.tcp_rtx_queue.queue_tail(buff)
     err = tcp_transmit_skb(sk, buff, 1)

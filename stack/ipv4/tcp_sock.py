@@ -307,6 +307,7 @@ class tcp_sock(inet_connection_sock):
         "repair",
         "retrans_out",
         "retrans_stamp",
+        "rto_stamp",
         "rtt_seq",
         "rttvar_us",
         "rx_opt",

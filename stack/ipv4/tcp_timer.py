@@ -83,7 +83,7 @@ def tcp_clamp_rto_to_user_timeout(sk: tcp_sock) -> int:
     user_timeout = sk.icsk_user_timeout
     if not user_timeout:
         return sk.icsk_rto
-    elapsed = sk.net.now() - sk.retrans_stamp
+    elapsed = sk.net.now() - sk.rto_stamp
     remaining = user_timeout - elapsed
     return min(sk.icsk_rto, max(remaining, 1))
 
@@ -129,7 +129,7 @@ def retransmits_timed_out(sk: tcp_sock, boundary: int, timeout: int) -> bool:
     if not timeout:
         rto_base = SEC if (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV) else TCP_RTO_MIN
         timeout = tcp_model_timeout(sk, boundary, rto_base)
-    return sk.net.now() - sk.retrans_stamp >= timeout
+    return sk.net.now() - sk.rto_stamp >= timeout
 
 
 def tcp_write_timeout(sk: tcp_sock) -> bool:
@@ -205,6 +205,10 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
                 else:
                     linux.TCPRenoFailures += 1
         tcp_ack.tcp_enter_loss(sk)
+        if not sk.icsk_retransmits and sk.sk_state != TCP_SYN_SENT:
+            # RFC 9293 3.8.3 counts from the first retransmission without progress; retrans_stamp
+            # is older when the recovery as a whole is.
+            sk.rto_stamp = sk.net.now()
         sk.icsk_retransmits += 1
         sk.total_rto += 1
         if tcp_retransmit_skb(sk, sk.tcp_rtx_queue.peek(), 1) != 0:
