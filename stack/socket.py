@@ -37,6 +37,7 @@ from stack.core.uapi import (
     MSG_PEEK,
     MSG_TRUNC,
     MSG_WAITALL,
+    MSG_WAITFORONE,
     SHUT_RD,
     SHUT_RDWR,
     SHUT_WR,
@@ -78,6 +79,7 @@ __all__ = [
     "MSG_PEEK",
     "MSG_TRUNC",
     "MSG_WAITALL",
+    "MSG_WAITFORONE",
     "SHUT_RD",
     "SHUT_RDWR",
     "SHUT_WR",
@@ -424,6 +426,29 @@ class Socket:
             self._would_block(exc)
         return n, msg.msg_control or [], msg.msg_flags, self._show(msg.msg_name)
 
+    def sendmmsg(self, messages: Iterable[tuple[Any, Any]], flags: int = 0) -> int:
+        """Send several datagrams, each (data, address or None); how many went, as sendmmsg(2)."""
+        batch = [
+            msghdr(None if address is None else self._addr(address), data, None, flags)
+            for data, address in messages
+        ]
+        try:
+            return sys.sys_sendmmsg(self.net, self._fd, batch, flags)
+        except BlockingIOError as exc:
+            self._would_block(exc)
+
+    def recvmmsg(self, buffers: Iterable[Any], flags: int = 0) -> list[tuple[int, Any]]:
+        """Receive a datagram into each buffer: (bytes, address) of those that came.
+
+        Waits for every one, or with MSG_WAITFORONE only for the first, as recvmmsg(2).
+        """
+        batch = [msghdr(None, buffer) for buffer in buffers]
+        try:
+            lengths = sys.sys_recvmmsg(self.net, self._fd, batch, flags)
+        except BlockingIOError as exc:
+            self._would_block(exc)
+        return [(n, self._show(msg.msg_name)) for n, msg in zip(lengths, batch, strict=False)]
+
     # --- options ------------------------------------------------------------------------------
 
     def setsockopt(self, level: int, optname: int, value: Any) -> None:
@@ -557,6 +582,8 @@ class _LockedSocket(Socket):
     recvfrom_into = _locked("recvfrom_into")
     sendmsg = _locked("sendmsg")
     recvmsg_into = _locked("recvmsg_into")
+    sendmmsg = _locked("sendmmsg")
+    recvmmsg = _locked("recvmmsg")
     setsockopt = _locked("setsockopt")
     getsockopt = _locked("getsockopt")
     settimeout = _locked("settimeout")

@@ -16,6 +16,7 @@ from stack.socket import (
     IPPROTO_TCP,
     MSG_DONTWAIT,
     MSG_PEEK,
+    MSG_WAITFORONE,
     POLLIN,
     POLLOUT,
     SHUT_WR,
@@ -87,6 +88,23 @@ def test_messages_in_several_buffers(hosts):
         assert client.sendmsg([b"one", b"two"], (), 0, ("10.0.0.2", 7)) == 6
         data, anc, flags, addr = server.recvmsg(100)
         assert (data, anc, flags, addr[0]) == (b"onetwo", [], 0, "10.0.0.1")
+
+
+def test_batches_of_datagrams(hosts):
+    a, b = hosts
+    with a.socket(AF_INET, SOCK_DGRAM) as client, b.socket(AF_INET, SOCK_DGRAM) as server:
+        server.bind(("", 7))
+        texts = [b"%d" % n * n for n in range(1, 6)]
+        assert client.sendmmsg([(text, ("10.0.0.2", 7)) for text in texts]) == 5
+        buffers = [bytearray(100) for _ in range(8)]
+        got = server.recvmmsg(buffers, MSG_WAITFORONE)
+        while len(got) < 5:
+            got += server.recvmmsg(buffers[len(got) :], MSG_WAITFORONE)
+        assert [bytes(buffers[i][:n]) for i, (n, _) in enumerate(got)] == texts
+        assert {addr for _, addr in got} == {("10.0.0.1", client.getsockname()[1])}
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.recvmmsg(buffers)
 
 
 def tcp_pair(a, b, port=80):

@@ -6,8 +6,14 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
-from fastpath.hdr import eth_header_push, ip_push, tcp_push, tcp_v4_send_check, udp4_send_check
-from fastpath.hdr import udp_push
+from fastpath.hdr import (
+    eth_header_push,
+    ip_push,
+    tcp_push,
+    tcp_v4_send_check,
+    udp4_send_check,
+    udp_push,
+)
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
     SKB_GSO_TCPV4,
