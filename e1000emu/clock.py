@@ -72,7 +72,7 @@ class _NullLock:
 class _EventQueue:
     """What the clocks share: `call_soon` FIFO, `call_at` heaps, expiry in (time, order) order."""
 
-    __slots__ = ("_background", "_heap", "_ready", "_seq", "events_run")
+    __slots__ = ("_background", "_heap", "_ready", "_seq")
 
     threaded = False  # several threads may call in, holding `lock`
 
@@ -81,7 +81,6 @@ class _EventQueue:
         self._heap: list[tuple[int, int, TimerHandle]] = []
         self._background: list[tuple[int, int, TimerHandle]] = []
         self._seq = 0
-        self.events_run = 0
 
     def _push(self, when_ns: int, fn: Callable[[], Any], background: bool) -> TimerHandle:
         handle = TimerHandle(when_ns, fn)
@@ -238,7 +237,6 @@ class VirtualClock(_EventQueue):
     def step(self) -> bool:
         """Run one event, moving time forward if need be. False when none is left."""
         if self._ready:
-            self.events_run += 1
             self._ready.popleft()()
             return True
         top = self._top()
@@ -249,7 +247,6 @@ class VirtualClock(_EventQueue):
         handle = heappop(top[0])[2]
         fn, handle.fn = handle.fn, None
         assert fn is not None
-        self.events_run += 1
         fn()
         return True
 
@@ -265,6 +262,11 @@ class VirtualClock(_EventQueue):
         if cond():
             return True
         ready = self._ready
+        if not self._tasks:
+            while ready:  # most waits end here: what they wait for is under way already
+                ready.popleft()()
+                if cond():
+                    return True
         if timeout_ns is None:
             deadline = None
             alone_since = -1
@@ -276,7 +278,6 @@ class VirtualClock(_EventQueue):
                     return True
                 continue
             if ready:
-                self.events_run += 1
                 ready.popleft()()
                 if cond():
                     return True
@@ -301,7 +302,6 @@ class VirtualClock(_EventQueue):
             handle = heappop(top[0])[2]
             fn, handle.fn = handle.fn, None
             assert fn is not None
-            self.events_run += 1
             fn()
             if cond():
                 return True
@@ -531,7 +531,6 @@ class RealClock(_EventQueue):
         self._owner = threading.get_ident()
         try:
             ran = self._run_expired(time.monotonic_ns())
-            self.events_run += ran
             if self._ready or ran:
                 wait_s: float | None = 0.0
             else:
@@ -559,7 +558,6 @@ class RealClock(_EventQueue):
                 if key.fd == self._wake_r:
                     self._drain()
                 elif key.fd in self._readers:
-                    self.events_run += 1
                     key.data()
         finally:
             self._owner = outer
@@ -732,7 +730,7 @@ class AsyncioClock(_EventQueue):
         if self._closed:
             return
         # asyncio rounds to its resolution and may call a hair early; the next turn catches that.
-        self.events_run += self._run_expired(self.now_ns())
+        self._run_expired(self.now_ns())
         if self._ready and not self._poll:
             self._poll = True
             self.loop.call_soon(self._run)

@@ -16,7 +16,7 @@ from stack.core.netdevice import (
     net_device,
     softnet_data,
 )
-from stack.core.softirq import NET_RX_SOFTIRQ, raise_softirq_irqoff
+from stack.core.softirq import NET_RX_SOFTIRQ, raise_softirq_irqoff, wakeup_softirqd
 
 _NET_RX = 1 << NET_RX_SOFTIRQ
 _BUSY = NAPI_STATE_SCHED | NAPI_STATE_DISABLE
@@ -92,14 +92,11 @@ def napi_schedule(napi: napi_struct) -> bool:
             napi.state = state | NAPI_STATE_MISSED
         return False
     napi.state = state | NAPI_STATE_SCHED
-    sd = napi.sd
-    sd.poll_list.append(napi)
-    if not sd.in_net_rx_action:
-        net = sd.net
-        if net.hardirq_count or net.softirq_count:
-            net.softirq_pending |= _NET_RX
-        else:
-            raise_softirq_irqoff(net, NET_RX_SOFTIRQ)
+    napi.sd.poll_list.append(napi)
+    net = napi.net
+    net.softirq_pending |= _NET_RX
+    if not net.hardirq_count and not net.softirq_count:
+        wakeup_softirqd(net)
     return True
 
 

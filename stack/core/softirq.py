@@ -31,7 +31,6 @@ SOFTIRQ_NAMES = (
 )
 
 MAX_SOFTIRQ_RESTART = 10
-_ROUNDS = range(MAX_SOFTIRQ_RESTART)
 _NET_RX = 1 << NET_RX_SOFTIRQ
 # How long ksoftirqd waits for its turn after a full run: others get the CPU, and virtual time moves
 # on even when a softirq raises itself for ever.
@@ -115,28 +114,35 @@ def do_softirq(net: Any) -> None:
 
 def __do_softirq(net: Any) -> None:
     """kernel/softirq.c: run raised softirqs, lowest number first, at most ten rounds."""
-    vec = net.softirq_vec
-    stats = net.softirq_stats
     net.softirq_count += 1
     try:
-        for _ in _ROUNDS:
-            pending = net.softirq_pending
+        if net.softirq_pending == _NET_RX:  # the usual case
             net.softirq_pending = 0
-            if pending == _NET_RX:
-                stats[NET_RX_SOFTIRQ] += 1
-                vec[NET_RX_SOFTIRQ](net)
-            else:
-                for nr in _ORDER[pending]:
-                    stats[nr] += 1
-                    vec[nr](net)
+            net.softirq_stats[NET_RX_SOFTIRQ] += 1
+            net.softirq_vec[NET_RX_SOFTIRQ](net)
             if not net.softirq_pending:
                 return
-        if not net.ksoftirqd_queued and not net.closed:
-            net.ksoftirqd_queued = True
-            clock = net.clock
-            clock.call_at(clock.now_ns() + KSOFTIRQD_LATENCY_NS, net.run_ksoftirqd)
+        handle_softirqs(net)
     finally:
         net.softirq_count -= 1
+
+
+def handle_softirqs(net: Any) -> None:
+    """kernel/softirq.c: the rounds; what is raised after the last is ksoftirqd's."""
+    vec = net.softirq_vec
+    stats = net.softirq_stats
+    for _ in range(MAX_SOFTIRQ_RESTART - 1):
+        pending = net.softirq_pending
+        net.softirq_pending = 0
+        for nr in _ORDER[pending]:
+            stats[nr] += 1
+            vec[nr](net)
+        if not net.softirq_pending:
+            return
+    if not net.ksoftirqd_queued and not net.closed:
+        net.ksoftirqd_queued = True
+        clock = net.clock
+        clock.call_at(clock.now_ns() + KSOFTIRQD_LATENCY_NS, net.run_ksoftirqd)
 
 
 def irq_enter(net: Any) -> None:
