@@ -157,7 +157,7 @@ KINDS: dict[str, tuple[str, Callable[[Scene, Callable[..., Any]], None]]] = {
 }
 
 
-def record(kind: str, *, packages: tuple[str, ...] = ("stack",)) -> list[Call]:
+def record(kind: str) -> list[Call]:
     """Record one of `KINDS` and return its calls."""
     from stack.trace import Tracer
 
@@ -165,7 +165,7 @@ def record(kind: str, *, packages: tuple[str, ...] = ("stack",)) -> list[Call]:
 
     class Part(Tracer):
         def __init__(self, net: Any) -> None:
-            super().__init__(packages, root=_of_host(net) if net is not None else None)
+            super().__init__(root=_of_host(net) if net is not None else None)
 
         def __exit__(self, *exc: object) -> None:
             super().__exit__(*exc)
@@ -192,9 +192,8 @@ def record(kind: str, *, packages: tuple[str, ...] = ("stack",)) -> list[Call]:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file."
 )
-@click.option("--device", is_flag=True, help="Also show the emulated device's Python functions.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def command(kind: str, form: str, output: Path | None, device: bool, as_json: bool) -> None:
+def command(kind: str, form: str, output: Path | None, as_json: bool) -> None:
     """Print the chain of calls that a packet of this KIND takes, with per-call time.
 
     \b
@@ -202,7 +201,7 @@ def command(kind: str, form: str, output: Path | None, device: bool, as_json: bo
     """
     from stack.trace_format import render
 
-    calls = record(kind, packages=("stack", "e1000emu") if device else ("stack",))
+    calls = record(kind)
     text = render(calls, "json" if as_json else form, f"{kind}: {KINDS[kind][0]}")
     if output is None:
         click.echo(text)

@@ -81,8 +81,3 @@ def test_calls_are_the_kernels(kind, chains):
 def test_a_trace_under_virtual_time_is_the_same_twice():
     first, second = record("tcp-connect"), record("tcp-connect")
     assert [(c.name, c.depth) for c in first] == [(c.name, c.depth) for c in second]
-
-
-def test_the_device_is_traced_on_request():
-    names = [call.name for call in record("udp-send", packages=("stack", "e1000emu"))]
-    assert_subsequence("e1000_xmit_frame e1000_tx_queue write_tdt", names)

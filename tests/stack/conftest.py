@@ -1,0 +1,24 @@
+"""Every frame that the stack sends in these tests is judged by tshark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests import judge
+
+
+@pytest.fixture(scope="module", autouse=True)
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tap the NICs of a module's tests."""
+    yield from judge.judge(tmp_path_factory, shutil.which("tshark"))
+
+
+@pytest.fixture(autouse=True)
+def _bad_frames(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave out the tests that mean to send bad frames."""
+    judge.Tap.on = request.node.get_closest_marker("sends_bad_frames") is None
+    yield
+    judge.Tap.on = True
