@@ -364,6 +364,20 @@ class VirtualClock(_EventQueue):
         task.thread.start()
         return task
 
+    def close(self) -> None:
+        """End what is left: tasks that still wait get a ClockError, scheduled calls are dropped."""
+        for task in list(self._tasks):
+            task.error = ClockError(f"task {task.name!r}: the simulation ended")
+            self._current = task
+            task.go.release()
+            self._baton.acquire()
+            self._current = None
+            task.thread.join()
+        self._tasks.clear()
+        self._ready.clear()
+        self._heap.clear()
+        self._background.clear()
+
     def _run_tasks(self) -> bool:
         """Let every task whose condition holds run until it waits again. True when one ran."""
         if self._current is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastpath.gro import GroTable
-from fastpath.skbuff import sk_buff, skb_mac_offset, skb_pull, skb_push
+from fastpath.skbuff import sk_buff
 from stack.core.netdevice import (
     NAPI_POLL_WEIGHT,
     NAPI_STATE_DISABLE,
@@ -213,16 +213,6 @@ def napi_gro_flush(napi: napi_struct) -> None:
 def napi_gro_enable(napi: napi_struct, max_bytes: int | None = None) -> None:
     """Give the context its own GRO table (drivers without compiled merging)."""
     napi.gro = GroTable(max_bytes or napi.dev.gro_max_size)
-
-
-def gro_push_mac(skb: sk_buff) -> None:
-    """Move data back to the MAC header (taps show whole frames). Pair with `gro_pull_mac`."""
-    skb_push(skb, -skb_mac_offset(skb))
-
-
-def gro_pull_mac(skb: sk_buff, length: int) -> None:
-    """Undo `gro_push_mac`."""
-    skb_pull(skb, length)
 
 
 def softnet_init(net: Any) -> softnet_data:

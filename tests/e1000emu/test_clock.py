@@ -175,6 +175,30 @@ def test_join_times_out():
     assert task.join() is False
 
 
+def test_close_ends_tasks_that_still_wait():
+    clock = VirtualClock()
+    log = []
+
+    def waits():
+        try:
+            clock.wait(lambda: False, 10**9)
+        except ClockError as exc:
+            log.append(str(exc))
+            raise
+
+    clock.spawn(waits, name="forgotten")
+    clock.spawn(waits, name="never ran")
+    clock.run_for(10)
+    clock.call_soon(lambda: log.append("never"))
+    clock.close()
+    assert log == [
+        "task 'forgotten': the simulation ended",
+        "task 'never ran': the simulation ended",
+    ]
+    clock.run_until_idle()
+    assert len(log) == 2
+
+
 @given(st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None)
 def test_the_same_seed_gives_the_same_run(seed):

@@ -19,16 +19,21 @@ from fastpath.skbuff import (
     SKB_GSO_TCPV4,
     SKB_GSO_UDP_L4,
     alloc_skb,
+    kfree_skb,
     skb_add_data,
+    skb_to_bytes,
 )
-from stack.core.dev import dev_queue_xmit, netdev_update_features
+from stack.core.dev import dev_add_pack, dev_queue_xmit, netdev_update_features
 from stack.core.drop_reason import SKB_DROP_REASON_NOMEM, SKB_DROP_REASON_SKB_GSO_SEG
+from stack.core.napi import napi_gro_enable
 from stack.core.netdevice import (
     NETIF_F_GSO_UDP_L4,
     NETIF_F_HW_CSUM,
     NETIF_F_SG,
     NETIF_F_TSO,
+    packet_type,
 )
+from stack.core.softirq import local_bh_disable, local_bh_enable
 from tests.stack.core.wire import assert_no_leak, wired_pair
 
 SRC, DST = 0x0A000001, 0x0A000002
@@ -115,6 +120,29 @@ def test_udp_super_packets_are_cut_in_software(pair):
         assert udp.len == 8 + len(data)
         datagrams.append(data)
     assert datagrams == [payload[:1000], payload[1000:2000], payload[2000:]]
+
+
+def test_gro_puts_together_what_gso_cut():
+    """A device without merging of its own gets a GRO table in its NAPI context."""
+    clock, a, b, wa, wb = wired_pair()
+    napi_gro_enable(wb.napi)
+    got = []
+
+    def func(skb, dev, pt, orig_dev):
+        got.append((skb.len, skb.gso_size, skb_to_bytes(skb)[40:]))
+        kfree_skb(skb)
+        return 0
+
+    dev_add_pack(b, packet_type(0x0800, func))
+    payload = bytes(i * 3 & 255 for i in range(10_000))
+    local_bh_disable(b)  # all seven frames arrive before the softirq looks
+    dev_queue_xmit(super_packet(a, wa.dev, payload))
+    clock.run_until_idle()
+    local_bh_enable(b)
+    clock.run_until_idle()
+    assert [(length, size) for length, size, _ in got] == [(10_040, 1460)]
+    assert got[0][2] == payload
+    assert_no_leak(a, b)
 
 
 def test_one_packet_gets_its_checksum_in_software(pair):
