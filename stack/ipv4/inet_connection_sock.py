@@ -506,10 +506,6 @@ def sk_acceptq_is_full(sk: Any) -> bool:
     return sk.sk_ack_backlog > sk.sk_max_ack_backlog
 
 
-def inet_csk_reqsk_queue_len(sk: Any) -> int:
-    return sk.icsk_accept_queue.qlen
-
-
 def inet_csk_reqsk_queue_is_full(sk: Any) -> bool:
     """More half-open connections than the listener may have (SYN cookies take over)."""
     return sk.icsk_accept_queue.qlen > sk.sk_max_ack_backlog
@@ -778,11 +774,6 @@ def inet_csk_destroy_sock(sk: Any) -> None:
     sk_stream_kill_queues(sk)
     sk.sk_mem.orphan_count -= 1
     sk_free(sk)
-
-
-def inet_csk_addr2sockaddr(sk: Any) -> tuple[int, int]:
-    """(address, port) of the peer."""
-    return (sk.inet_daddr, sk.inet_dport)
 
 
 # --- routing ------------------------------------------------------------------------------

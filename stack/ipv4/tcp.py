@@ -307,7 +307,6 @@ def tcp_init_sock(sk: tcp_sock) -> None:
         "rcvq_space_seq",
         "rcvq_space_time",
         "reord_seen",
-        "repair",
         "retrans_out",
         "retrans_stamp",
         "rttvar_us",
@@ -327,12 +326,9 @@ def tcp_init_sock(sk: tcp_sock) -> None:
         "snd_wl1",
         "snd_wnd",
         "srtt_us",
-        "syn_fastopen_ch",
         "tcp_mstamp",
-        "tcp_tx_delay",
         "tcp_wstamp_ns",
         "tlp_high_seq",
-        "tlp_orig_data_app_limited",
         "tlp_retrans",
         "total_retrans",
         "total_rto",
@@ -344,10 +340,6 @@ def tcp_init_sock(sk: tcp_sock) -> None:
         "window_clamp",
         "write_seq",
         "advmss",
-        "compressed_ack",
-        "chrono_start",
-        "chrono_stat",
-        "chrono_type",
     ]:
         setattr(sk, name, 0)
     sk.is_cwnd_limited = sk.msg_more = sk.frto = sk.recvmsg_inq = False

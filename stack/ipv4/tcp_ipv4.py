@@ -28,7 +28,6 @@ from fastpath.skbuff import (
     skb_checksum_complete,
     skb_checksum_init,
     skb_copy_bits,
-    skb_orphan,
 )
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NO_SOCKET,
@@ -829,22 +828,6 @@ def tcp_v4_do_time_wait(net: Any, tw: inet_timewait_sock, skb: sk_buff) -> Any:
         inet_twsk_deschedule_put(tw)
     kfree_skb(skb)
     return None
-
-
-def tcp_v4_early_demux(skb: sk_buff) -> int:
-    """Find the socket before routing, so that its cached route serves. Data at the TCP header.
-
-    Not entered in tcp_protocol: the input route cache is as quick, and the path stays as drawn.
-    """
-    net = skb.dev.net
-    if skb.pkt_type or not pskb_may_pull(skb, 20):
-        return 0
-    saddr, sport, daddr, dport = inet_tuple(skb)
-    sk = __inet_lookup_established(net, net.tcp_hashinfo, saddr, sport, daddr, dport, skb.skb_iif)
-    if sk is not None:
-        skb_orphan(skb)
-        skb.sk = sk
-    return 0
 
 
 # --- socket life --------------------------------------------------------------------------

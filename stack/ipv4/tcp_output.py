@@ -325,10 +325,6 @@ def tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:
     return __tcp_mtu_to_mss(sk, pmtu) - (sk.tcp_header_len - 20)
 
 
-def tcp_mss_to_mtu(sk: tcp_sock, mss: int) -> int:
-    return mss + sk.tcp_header_len + sk.icsk_ext_hdr_len + sk.icsk_af_ops.net_header_len
-
-
 def tcp_bound_to_half_wnd(sk: tcp_sock, pktsize: int) -> int:
     """Packets above half the largest window seen would stop-and-wait (RFC 9293 3.8.6.2.1)."""
     cutoff = sk.max_window >> 1 if sk.max_window > TCP_MSS_DEFAULT else sk.max_window

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastpath.skbuff import sk_buff, sk_buff_head
 from stack.ipv4.inet_connection_sock import inet_connection_sock
 
 M32 = 0xFFFFFFFF
@@ -232,10 +231,6 @@ class tcp_sock(inet_connection_sock):
         "bytes_received",
         "bytes_retrans",
         "bytes_sent",
-        "chrono_start",
-        "chrono_stat",
-        "chrono_type",
-        "compressed_ack",
         "copied_seq",
         "cwnd_usage_seq",
         "data_segs_in",
@@ -304,7 +299,6 @@ class tcp_sock(inet_connection_sock):
         "recvmsg_inq",
         "reord_seen",
         "reordering",
-        "repair",
         "retrans_out",
         "retrans_stamp",
         "rto_stamp",
@@ -331,15 +325,12 @@ class tcp_sock(inet_connection_sock):
         "snd_wl1",
         "snd_wnd",
         "srtt_us",
-        "syn_fastopen_ch",
         "synack_req",
         "tcp_header_len",
         "tcp_mstamp",
         "tcp_rtx_queue",
-        "tcp_tx_delay",
         "tcp_wstamp_ns",
         "tlp_high_seq",
-        "tlp_orig_data_app_limited",
         "tlp_retrans",
         "total_retrans",
         "total_rto",
@@ -359,10 +350,6 @@ class tcp_sock(inet_connection_sock):
     bytes_received: int
     bytes_retrans: int
     bytes_sent: int
-    chrono_start: Any
-    chrono_stat: Any
-    chrono_type: Any
-    compressed_ack: Any
     copied_seq: int
     cwnd_usage_seq: Any
     data_segs_in: int
@@ -431,10 +418,10 @@ class tcp_sock(inet_connection_sock):
     recvmsg_inq: bool
     reord_seen: int
     reordering: Any
-    repair: Any
     retrans_out: int
     retrans_stamp: int
     rtt_seq: int
+    rto_stamp: int
     rttvar_us: int
     rx_opt: Any
     sacked_out: int
@@ -457,15 +444,12 @@ class tcp_sock(inet_connection_sock):
     snd_wl1: int
     snd_wnd: int
     srtt_us: int
-    syn_fastopen_ch: Any
     synack_req: Any
     tcp_header_len: int
     tcp_mstamp: Any
     tcp_rtx_queue: Any
-    tcp_tx_delay: Any
     tcp_wstamp_ns: Any
     tlp_high_seq: int
-    tlp_orig_data_app_limited: Any
     tlp_retrans: int
     total_retrans: int
     total_rto: int
@@ -482,11 +466,6 @@ class tcp_sock(inet_connection_sock):
 # --- inline helpers -----------------------------------------------------------------------
 
 
-def tcp_sk(sk: tcp_sock) -> tcp_sock:
-    """linux/tcp.h: the cast of the kernel; here the socket is already the tcp_sock."""
-    return sk
-
-
 def tcp_mstamp_refresh(tp: tcp_sock) -> None:
     """net/ipv4/tcp_output.c: read the host's clock once per event."""
     tp.tcp_mstamp = tp.net.now()
@@ -495,23 +474,6 @@ def tcp_mstamp_refresh(tp: tcp_sock) -> None:
 def tcp_time_stamp_ts(tp: tcp_sock) -> int:
     """TSval of now: ms of the cached clock plus the connection's offset (RFC 7323 5.4)."""
     return (tp.tcp_mstamp // MSEC + tp.tsoffset) & M32
-
-
-def tcp_in_slow_start(tp: tcp_sock) -> bool:
-    return tp.snd_cwnd < tp.snd_ssthresh
-
-
-def tcp_is_sack(tp: tcp_sock) -> int:
-    return tp.rx_opt.sack_ok
-
-
-def tcp_is_reno(tp: tcp_sock) -> bool:
-    return not tp.rx_opt.sack_ok
-
-
-def tcp_left_out(tp: tcp_sock) -> int:
-    """Segments thought to have left the network: SACKed plus lost."""
-    return tp.sacked_out + tp.lost_out
 
 
 def tcp_packets_in_flight(tp: tcp_sock) -> int:
@@ -528,33 +490,6 @@ def tcp_receive_window(tp: tcp_sock) -> int:
     """How much of the window last offered is still free, bytes."""
     win = (tp.rcv_wup + tp.rcv_wnd - tp.rcv_nxt) & M32
     return 0 if win >= HALF else win
-
-
-def tcp_skb_pcount(skb: sk_buff) -> int:
-    """Segments this sk_buff stands for."""
-    return skb.tcp_gso_segs
-
-
-def tcp_skb_mss(skb: sk_buff) -> int:
-    return skb.tcp_gso_size
-
-
-def tcp_write_queue_empty(sk: tcp_sock) -> bool:
-    return sk.write_seq == sk.snd_nxt
-
-
-def tcp_send_head(sk: tcp_sock) -> sk_buff | None:
-    """First sk_buff not sent yet."""
-    return sk.sk_write_queue.peek()
-
-
-def tcp_rtx_queue_head(sk: tcp_sock) -> sk_buff | None:
-    """Oldest sk_buff sent and not acknowledged."""
-    return sk.tcp_rtx_queue.peek()
-
-
-def tcp_rtx_queue_tail(sk: tcp_sock) -> sk_buff | None:
-    return sk.tcp_rtx_queue.peek_tail()
 
 
 def tcp_rtx_and_write_queues_empty(sk: tcp_sock) -> bool:
@@ -600,14 +535,6 @@ def tcp_fast_path_check(sk: tcp_sock) -> None:
         tcp_fast_path_on(sk)
 
 
-def tcp_min_rtt(tp: tcp_sock) -> int:
-    return tp.min_rtt_us
-
-
-def tcp_rto_min(sk: tcp_sock) -> int:
-    return sk.icsk_rto_min
-
-
 def keepalive_intvl_when(tp: tcp_sock) -> int:
     return tp.keepalive_intvl or tp.net.sysctl.tcp_keepalive_intvl * SEC
 
@@ -633,14 +560,6 @@ def tcp_fin_time(sk: tcp_sock) -> int:
     return max(fin_timeout, (rto << 2) - (rto >> 1))
 
 
-def tcp_stream_is_thin(tp: tcp_sock) -> bool:
-    return tp.packets_out < 4 and not tcp_in_initial_slowstart(tp)
-
-
-def tcp_in_initial_slowstart(tp: tcp_sock) -> bool:
-    return tp.snd_ssthresh >= TCP_INFINITE_SSTHRESH
-
-
 def tcp_in_cwnd_reduction(sk: tcp_sock) -> bool:
     """CWR or Recovery: proportional rate reduction sets the window."""
     return sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery)
@@ -661,14 +580,6 @@ def tcp_paws_reject(rx_opt: tcp_options_received, rst: bool, now_s: int) -> bool
     if tcp_paws_check(rx_opt, 0, now_s):
         return False
     return not (rst and now_s >= rx_opt.ts_recent_stamp + TCP_PAWS_MSL_S)
-
-
-def tcp_skb_is_last(sk: tcp_sock, skb: sk_buff) -> bool:
-    return sk.sk_write_queue.peek_tail() is skb
-
-
-def new_queue() -> sk_buff_head:
-    return sk_buff_head()
 
 
 def jiffies_s(sk: Any) -> int:

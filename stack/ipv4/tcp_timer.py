@@ -6,8 +6,6 @@ the work when the caller lets go.
 
 from __future__ import annotations
 
-from typing import Any
-
 from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, sock_owned_by_user
 from stack.core.timer import mod_timer, timer_list
 from stack.ipv4 import tcp_ack
@@ -389,8 +387,3 @@ def tcp_release_cb(sk: tcp_sock) -> None:
         sk.icsk_af_ops.mtu_reduced(sk)
     if flags & TCPF_ACK_DEFERRED and sk.icsk_ack_pending & ICSK_ACK_SCHED:
         tcp_send_ack(sk)
-
-
-def tcp_syn_ack_timeout(req: Any) -> None:
-    """A request's SYN-ACK was not answered in time."""
-    req.net.mib.linux.TCPTimeouts += 1
