@@ -287,12 +287,7 @@ def qdisc_restart(q: Qdisc) -> int:
     skb = q.dequeue()
     if skb is None:
         return 0
-    if (
-        skb.gso_size
-        or skb.vlan_proto
-        or dev.xmit_checks
-        or (dev.features & _CSUM_SG != _CSUM_SG and (skb.ip_summed == 3 or skb.data_len))
-    ):
+    if not dev.xmit_simple or skb.gso_size or skb.vlan_proto:
         skbs = validate_xmit_skb(skb, dev)
         return sch_direct_xmit(skbs, q, dev) if skbs else 1
     left = dev_hard_start_xmit(skb, dev)
@@ -1023,7 +1018,7 @@ def list_netdevice(dev: net_device) -> None:
     net.dev_base_head.append(dev)
     net.dev_by_name[dev.name] = dev
     net.dev_by_index[dev.ifindex] = dev
-    dev.xmit_checks = dev.netdev_ops.ndo_features_check is not None
+    netdev_xmit_simple(dev)
     rx_fast_update(net)
 
 
@@ -1310,14 +1305,20 @@ def __netdev_update_features(dev: net_device) -> bool:
     features = netdev_fix_features(dev, features)
     if features == dev.features:
         return False
+    err = 0
+    dev.xmit_simple = False  # until the driver has answered
     if dev.netdev_ops.ndo_set_features is not None:
         err = dev.netdev_ops.ndo_set_features(dev, features)
-        if err < 0:
-            return False
-        if err > 0:
-            return True
-    dev.features = features
-    return True
+    if not err:
+        dev.features = features
+    netdev_xmit_simple(dev)
+    return err >= 0
+
+
+def netdev_xmit_simple(dev: net_device) -> None:
+    """Note whether the device takes every packet without GSO and VLAN tag as it is."""
+    able = dev.features & _CSUM_SG == _CSUM_SG
+    dev.xmit_simple = able and dev.netdev_ops.ndo_features_check is None
 
 
 def netdev_update_features(dev: net_device) -> None:

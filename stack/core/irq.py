@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from stack.core.softirq import irq_exit
+from stack.core.softirq import __do_softirq
 
 IRQ_NONE = 0
 IRQ_HANDLED = 1
@@ -71,7 +71,12 @@ def handle_level_irq(net: Any, desc: irq_desc) -> None:
         if desc.level or not handled:
             handle_irq_again(desc, handled)
     finally:
-        irq_exit(net)
+        # irq_exit, in place
+        net.hardirq_count -= 1
+        if net.irq_replay:
+            net.replay_irqs()
+        if net.softirq_pending and not net.softirq_count:
+            __do_softirq(net)
 
 
 def handle_irq_again(desc: irq_desc, handled: int) -> None:

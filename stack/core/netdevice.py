@@ -418,9 +418,9 @@ class net_device:
         "wanted_features",
         "watchdog_timeo",
         "watchdog_timer",
-        "xmit_checks",
         "xmit_dst_release",
         "xmit_more",
+        "xmit_simple",
     )
 
     def __init__(self, net: Any, name: str) -> None:
@@ -467,7 +467,7 @@ class net_device:
         self.rx_handler: Callable[[Any], int] | None = None
         self.rx_handler_data: Any = None
         self.rx_fast: dict[int, packet_type] = {}  # see netif_receive_skb
-        self.xmit_checks = False  # the driver looks at each packet's features
+        self.xmit_simple = False  # see netdev_xmit_simple
         self.ptype_specific: list[packet_type] = []
         self.ip_ptr: Any = None
         self.ip6_ptr: Any = None
