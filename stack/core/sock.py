@@ -79,6 +79,7 @@ SK_CAN_REUSE = 1
 SK_NO_REUSE = 0
 
 SK_MEM_QUANTUM = 4096
+RCV_HOARD = 1 << 16  # forward allocation that an emptied receive queue keeps
 MAX_SCHEDULE_TIMEOUT = 1 << 62
 SK_RMEM_MAX = 212992
 SK_WMEM_MAX = 212992
@@ -727,7 +728,7 @@ def sock_rfree(skb: sk_buff) -> None:
     try:
         sk.sk_rmem_alloc -= truesize
         sk.sk_forward_alloc = left = sk.sk_forward_alloc + truesize
-        if left > 1 << 21:
+        if left > RCV_HOARD:
             sk_mem_reclaim(sk)
     except AttributeError:
         return

@@ -12,7 +12,7 @@ from typing import Any
 
 from stack.core.iov import msghdr
 from stack.core.netfilter import new_nf_hooks
-from stack.core.sock import os_error
+from stack.core.sock import SOCK_TIMESTAMP, os_error
 from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
     FIONBIO,
@@ -527,7 +527,11 @@ def sys_ioctl(net: Any, fd: int, cmd: int, arg: Any = None) -> Any:
         sys_set_nonblocking(net, fd, bool(arg))
         return 0
     if cmd == SIOCGSTAMP:
-        stamp = sock.sk.sk_stamp_ns
+        sk = sock.sk
+        stamp = sk.sk_stamp_ns
+        if not sk.sk_flags & SOCK_TIMESTAMP:
+            sk.sk_flags |= SOCK_TIMESTAMP  # as on Linux, stamps are kept from the first request on
+            stamp = -1
         if stamp < 0:
             raise OSError(errno.ENOENT, "no packet was received yet")
         return divmod(stamp // 1000, 1_000_000)

@@ -29,6 +29,7 @@ from stack.core.sock import (
     SOCK_RXQ_OVFL,
     SOCK_SELECT_ERR_QUEUE,
     SOCK_SNDBUF_LOCK,
+    SOCK_TIMESTAMP,
     SOCK_URGINLINE,
     TCP_LISTEN,
     sk_dst_reset,
@@ -318,6 +319,8 @@ def sock_recv_cmsgs(msg: Any, sk: Any, skb: sk_buff) -> None:
     flags = sk.sk_flags
     if flags & SOCK_RCVTSTAMP:
         __sock_recv_timestamp(msg, sk, skb)
+    elif flags & SOCK_TIMESTAMP:
+        sk.sk_stamp_ns = skb.tstamp_ns or sk.net.clock.now_ns()
     if flags & SOCK_RXQ_OVFL and sk.sk_drops:
         put_cmsg(msg, uapi.SOL_SOCKET, uapi.SO_RXQ_OVFL, struct.pack("=I", sk.sk_drops))
 

@@ -464,7 +464,7 @@ def inet_shutdown(sock: socket, how: int) -> int:
             sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED
         else:
             sk.sk_shutdown |= how
-            if sk.sk_prot.shutdown is not None and not failed:
+            if sk.sk_prot.shutdown is not None:
                 sk.sk_prot.shutdown(sk, how)
         sk.sk_state_change()
         if failed:

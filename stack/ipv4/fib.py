@@ -483,10 +483,11 @@ def fib_table_delete(
 
 
 def fib_changed(net: Any) -> None:
-    """Every change of a table drops the cached routes (kernel: rt_cache_flush)."""
+    """Every change of a table drops the cached routes and what ICMP taught about them."""
     from stack.ipv4.route import rt_cache_flush
 
     net.fib.generation += 1
+    net.ipv4.fnhe.clear()
     rt_cache_flush(net)
 
 

@@ -48,7 +48,7 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_output
 from stack.core.iov import msghdr
 from stack.core.neighbour import ip_neigh_for_gw, neigh_output
-from stack.core.netdevice import ETH_P_IP, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
+from stack.core.netdevice import ETH_P_IP, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM, NETIF_F_SG
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.sock import (
     TCP_ESTABLISHED,
@@ -528,24 +528,16 @@ def ip_do_fragment(
     err = 0
     owner = skb.sk
     rt = skb.dst
-    pool = net.skb_small
+    gather = bool(rt.dev.features & NETIF_F_SG)
     room = LL_MAX_HEADER + rt.dev.hard_header_len
     while left > 0:
         length = left if left <= mtu - hlen else chunk
-        frag = alloc_skb(pool, hlen, room)
-        ok = frag is not None
-        if frag is not None:
-            header[6:8] = (
-                (base + ptr - hlen) >> 3 | df | (IP_MF if more_after or length < left else 0)
-            ).to_bytes(2, "big")
-            header[2:4] = (hlen + length).to_bytes(2, "big")
-            skb_put_data(frag, header)
-            skb_reset_network_header(frag)
-            skb_set_transport_header(frag, hlen)
-            ok = skb_append_frags(frag, skb, ptr, length)
-        if not ok or frag is None:
-            if frag is not None:
-                kfree_skb(frag)
+        header[6:8] = (
+            (base + ptr - hlen) >> 3 | df | (IP_MF if more_after or length < left else 0)
+        ).to_bytes(2, "big")
+        header[2:4] = (hlen + length).to_bytes(2, "big")
+        frag = ip_frag_alloc(net, skb, header, ptr, length, room, gather)
+        if frag is None:
             net.mib.ip.FragFails += 1
             kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
             return -errno.ENOMEM
@@ -568,6 +560,31 @@ def ip_do_fragment(
         net.mib.ip.FragOKs += 1
         consume_skb(skb)
     return err
+
+
+def ip_frag_alloc(
+    net: Any, skb: sk_buff, header: bytearray, ptr: int, length: int, room: int, gather: bool
+) -> sk_buff | None:
+    """One fragment: `header`, then `length` bytes of skb from `ptr`: shared, or copied for a device
+    that cannot gather. None when memory runs out."""
+    hlen = len(header)
+    if gather:
+        frag = alloc_skb(net.skb_small, hlen, room)
+    else:
+        need = hlen + length
+        fits = need + room <= net.skb_small.buf_bytes
+        frag = alloc_skb(net.skb_small if fits else net.skb_pages, need, room)
+    if frag is None:
+        return None
+    skb_put_data(frag, header)
+    skb_reset_network_header(frag)
+    skb_set_transport_header(frag, hlen)
+    if not gather:
+        skb_put_data(frag, skb_copy_bits(skb, ptr, length))
+    elif not skb_append_frags(frag, skb, ptr, length):
+        kfree_skb(frag)
+        return None
+    return frag
 
 
 def ip_copy_metadata(to: sk_buff, frm: sk_buff) -> None:
@@ -668,6 +685,10 @@ def __ip_append_data(
         size = pool.buf_bytes - headroom
         if data < size:
             size = data
+        elif not rt.dev.features & NETIF_F_SG:
+            # A device that cannot gather gets what fits one big buffer in one piece.
+            pool = net.skb_pages
+            size = min(data, pool.buf_bytes - headroom)
         if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
             sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
         skb = alloc_skb(pool, size, headroom)

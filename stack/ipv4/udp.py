@@ -45,6 +45,7 @@ from stack.core.sock import (
     SOCK_LOCALROUTE,
     SOCK_RCVTSTAMP,
     SOCK_RXQ_OVFL,
+    SOCK_TIMESTAMP,
     TCP_ESTABLISHED,
     lock_sock,
     os_error,
@@ -837,7 +838,7 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
         sk.net.mib.udp.InDatagrams += 1
     elif sk.sk_peek_off >= 0:
         sk.sk_peek_off += copied
-    if sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_RXQ_OVFL):
+    if sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL):
         sock_recv_cmsgs(msg, sk, skb)
     name = inet_tuple(skb)
     msg.msg_name = (name[0], name[1])
