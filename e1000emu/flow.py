@@ -36,11 +36,18 @@ class FlowControl:
     def __init__(self, nic: Nic) -> None:
         self._nic = nic
         self._regs = nic.regs
-        self.xoff_sent = False
-        """The far end was told to stop and not yet to go on."""
         self._low = self._high = 0
         self.obey = False
         """CTRL.RFCE."""
+
+    @property
+    def xoff_sent(self) -> bool:
+        """The far end was told to stop and not yet to go on."""
+        return self._nic.rx.xoff_sent
+
+    @xoff_sent.setter
+    def xoff_sent(self, value: bool) -> None:
+        self._nic.rx.xoff_sent = value
 
     def update(self) -> None:
         """CTRL, FCRTL or FCRTH has changed."""

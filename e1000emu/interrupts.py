@@ -1,9 +1,9 @@
 """Interrupt causes, masks and moderation (SDM 3.2.7, 3.4.3, 13.4.17-13.4.21).
 
-One function, `_update`, decides the level of the line; every cause, mask write and read goes
-through it.  ITR keeps two assertions apart (256 ns units); RDTR/RADV delay RXT0 and TIDV/TADV delay
-TXDW (1.024 us units), all by the clock.  Timers are lazy: a deadline that moves costs an attribute,
-and the pending clock event looks at it when it fires.
+One function, `_update` of the compiled base, decides the level of the line; every cause, mask write
+and read goes through it.  ITR keeps two assertions apart (256 ns units); RDTR/RADV delay RXT0 and
+TIDV/TADV delay TXDW (1.024 us units), all by the clock.  Timers are lazy: a deadline that moves
+costs an attribute, and the pending clock event looks at it when it fires.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from e1000emu.ports import Clock, InterruptLine, TimerHandle
 from e1000emu.regs import reg
+from fastpath.macpath import REG_ICR, REG_ICS, REG_IMC, REG_IMS, IrqCause
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -118,79 +119,40 @@ class DelayTimers:
             self._arm()
 
 
-class Interrupts:
-    """ICR, ICS, IMS, IMC, ITR and the delay timers; drives the interrupt line."""
+class Interrupts(IrqCause):
+    """ICR, ICS, IMS, IMC, ITR and the delay timers; drives the interrupt line.
+
+    The compiled base holds causes, masks and the level (`cause`, `_update`, `_drive`) and serves
+    ICR, ICS, IMS and IMC itself; the hooks below are the same by their Python names.
+    """
 
     def __init__(self, nic: Nic, line: InterruptLine) -> None:
+        regs = nic.regs.file
+        self._bind(regs, ICR, IMS)
         self._nic = nic
-        self._regs = nic.regs.file
-        self._set_bits, self._peek = nic.regs.file.set_bits, nic.regs.file.peek
-        self._ims = 0
+        self._regs = regs
         self._clock = nic.clock
         self._line = line
-        self.asserted = False
-        """What the device asks for, before the PCI interrupt-disable bit."""
-        self.assertions = 0
-        """Rising edges of the line since the Nic was made."""
-        self.disabled = False
-        """PCI command bit 10, or the function is not in D0: the line stays low."""
-        self._out = False
-        self._interval_ns = 0
         self._last_ns = NEVER_NS
-        self._timer: TimerHandle | None = None
         self.rx_delay = DelayTimers(nic.clock, self._rx_expired)
         self.tx_delay = DelayTimers(nic.clock, self._tx_expired)
-        self._rdtr = self._radv = self._tidv = self._tadv = 0
+        self._radv = self._tidv = self._tadv = 0
 
-    # --- the level -------------------------------------------------------------------------------
+    def attach(self) -> None:
+        """Serve the registers without Python in between; they are defined by now."""
+        for name, which in (("ICR", REG_ICR), ("ICS", REG_ICS), ("IMS", REG_IMS), ("IMC", REG_IMC)):
+            self._regs.attach(reg(name).offset // 4, self, which)
 
-    @property
-    def causes(self) -> int:
-        """ICR, without the side effect of reading it."""
-        return self._regs.peek(ICR)
-
-    @property
-    def masks(self) -> int:
-        """IMS."""
-        return self._ims
-
-    def cause(self, bits: int) -> None:
-        """Set causes (ICR bits) and let the line follow."""
-        if self._set_bits(ICR, bits) & self._ims and not self.asserted:
-            self._update()
-
-    def _update(self) -> None:
-        """Let the line be what ICR, IMS, ITR and the PCI function say; nothing else does."""
-        want = self._peek(ICR) & self._ims
-        if want and not self.asserted:
-            if self._interval_ns:
-                now = self._clock.now_ns()
-                due = self._last_ns + self._interval_ns
-                if now < due:
-                    if self._timer is None:
-                        self._timer = self._clock.call_at(due, self._throttled)
-                    return
-                self._last_ns = now
-            self.asserted = True
-            self.assertions += 1
-            self._drive()
-        elif self.asserted and not want:
-            self.asserted = False
-            self._drive()
-
-    def _drive(self) -> None:
-        out = self.asserted and not self.disabled
-        if out != self._out:
-            self._out = out
-            # Last: the host may run its handler, which comes back here, before this returns.
-            self._line.set_level(out)
+    def _throttle(self, due_ns: int) -> None:
+        """A cause waits until ITR lets the line rise again."""
+        self._timer = self._clock.call_at(due_ns, self._throttled)
 
     def _throttled(self) -> None:
         self._timer = None
         self._update()
 
     def set_disabled(self, disabled: bool) -> None:
-        """PCI command bit 10 or the power state has changed."""
+        """PCI command bit 10 or the power state has changed: the line stays low meanwhile."""
         if disabled != self.disabled:
             self.disabled = disabled
             self._drive()
@@ -214,14 +176,14 @@ class Interrupts:
 
     def write_ims(self, old: int, new: int) -> None:
         """Unmask; a cause that waits interrupts now."""
-        self._ims = old | new
-        self._regs.poke(IMS, self._ims)
+        self.masks = old | new
+        self._regs.poke(IMS, self.masks)
         if not self.asserted:
             self._update()
 
     def write_imc(self, old: int, new: int) -> None:
         """Mask; the line falls when nothing is left."""
-        self._ims = self._regs.clear_bits(IMS, new)
+        self.masks = self._regs.clear_bits(IMS, new)
         if self.asserted:
             self._update()
 
@@ -255,34 +217,28 @@ class Interrupts:
 
     # --- moderated causes ------------------------------------------------------------------------
 
-    def received(self, bits: int) -> None:
-        """Frames were stored: raise `bits`, RXT0 among them after its delay (SDM 3.2.7.1)."""
-        if self._rdtr and bits & RXT0:
-            bits &= ~RXT0
-            self.rx_delay.start(self._rdtr, self._radv)
-            if not bits:
-                return
-        if self._set_bits(ICR, bits) & self._ims and not self.asserted:
-            self._update()
+    def _delay_rx(self) -> None:
+        """Frames were stored and RDTR is set (SDM 3.2.7.1)."""
+        self.rx_delay.start(self._rdtr, self._radv)
 
     def transmitted_delayed(self) -> None:
         """A descriptor with RS and IDE was written back (SDM 3.4.3.1)."""
         if self._tidv:
+            self.tx_delayed = True
             self.tx_delay.start(self._tidv, self._tadv)
         else:
             self.cause(TXDW)
 
-    def transmitted(self, bits: int) -> None:
-        """Raise transmit causes at once; TXDW makes a running delay pointless."""
-        if bits & TXDW and self.tx_delay.pending:
-            self.tx_delay.stop()
-        if self._set_bits(ICR, bits) & self._ims and not self.asserted:
-            self._update()
+    def _stop_tx_delay(self) -> None:
+        """TXDW was raised: a running delay is pointless."""
+        self.tx_delay.stop()
+        self.tx_delayed = False
 
     def _rx_expired(self) -> None:
         self.cause(RXT0)
 
     def _tx_expired(self) -> None:
+        self.tx_delayed = False
         self.cause(TXDW)
 
     # --- reset, snapshot -------------------------------------------------------------------------
@@ -291,10 +247,11 @@ class Interrupts:
         """CTRL.RST and above: no cause, no mask, no timer, line low (the registers are reset)."""
         self.rx_delay.close()
         self.tx_delay.close()
+        self.tx_delayed = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._interval_ns = self._ims = 0
+        self._interval_ns = self.masks = 0
         self._last_ns = NEVER_NS
         self._rdtr = self._radv = self._tidv = self._tadv = 0
         self.asserted = False
@@ -316,7 +273,7 @@ class Interrupts:
         """Take back what `state` returned; the registers are loaded already."""
         self.reset()
         peek = self._regs.peek
-        self._ims = peek(IMS)
+        self.masks = peek(IMS)
         self._interval_ns = (peek(ITR) & 0xFFFF) * ITR_UNIT_NS
         self._rdtr, self._radv = peek(RDTR) & 0xFFFF, peek(RADV) & 0xFFFF
         self._tidv, self._tadv = peek(TIDV) & 0xFFFF, peek(TADV) & 0xFFFF
@@ -325,6 +282,7 @@ class Interrupts:
         self.disabled = bool(state["disabled"])
         self.rx_delay.load(state["rx"])
         self.tx_delay.load(state["tx"])
+        self.tx_delayed = self.tx_delay.pending
         self.asserted = bool(state["asserted"])
         if state["throttled"]:
             due = self._last_ns + self._interval_ns

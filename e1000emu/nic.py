@@ -38,6 +38,7 @@ from e1000emu.rx import Rx
 from e1000emu.stats import Stats
 from e1000emu.tx import Tx
 from fastpath.dma import DmaTable
+from fastpath.macpath import MacState
 
 if TYPE_CHECKING:
     from fastpath.batch import FrameBatch
@@ -90,9 +91,8 @@ class Nic:
         self.link = link
         self.clock = clock
         self.misuse = Misuse(strict=strict)
-        self.in_engine = False
-        """A compiled engine is at work: a reset waits until it returns."""
-        self.reset_pending = False
+        self.shared = MacState()
+        """What the compiled parts of all blocks look at."""
         self.resets = 0
         self.io_address = 0
         self._last_activity = (0, 0, 0)
@@ -115,6 +115,8 @@ class Nic:
         self.mdic = Mdic(self, self.phy)
         self.pci = PciFunction(self)
         self.regs.bind(self, self.stats)
+        for block in (self.interrupts, self.tx, self.rx):
+            block.attach()
         self.regs.file.on_unknown = self._unknown
         self.slot = Slot(self)
         self._read32 = self.regs.read32
@@ -130,6 +132,20 @@ class Nic:
         self.tx.reset()
         self.phy.cable(False, self.phy.cable_speed_mbps, True)
         self.link.detach()
+
+    @property
+    def in_engine(self) -> bool:
+        """A compiled engine is at work: a reset waits until it returns."""
+        return self.shared.in_engine
+
+    @in_engine.setter
+    def in_engine(self, value: bool) -> None:
+        self.shared.in_engine = value
+
+    @property
+    def reset_pending(self) -> bool:
+        """CTRL.RST was written while an engine was at work."""
+        return self.shared.reset_pending
 
     # --- BAR 0 -----------------------------------------------------------------------------------
 
@@ -346,20 +362,19 @@ class Nic:
 
     def _request_reset(self) -> None:
         """CTRL.RST: now, or when the engine that is at work returns (SDM 13.4.1: within 1 us)."""
-        if self.in_engine:
-            self.reset_pending = True
+        if self.shared.in_engine:
+            self.shared.reset_pending = True
         else:
             self.finish_reset()
 
     def finish_reset(self) -> None:
         """CTRL.RST: MAC, DMA and link units; PCI configuration and the PHY stay."""
-        self.reset_pending = False
         self._mac_reset(LEVEL_RST)
         self.load_eeprom(ids=False)
 
     def _mac_reset(self, level: int) -> None:
         self.resets += 1
-        self.reset_pending = False
+        self.shared.reset_pending = False
         tx, rx, regs = self.tx, self.rx, self.regs
         tx.open = False
         rx.set_open(False)

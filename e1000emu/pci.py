@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from e1000emu.regs import BAR0_BYTES, reg
+from fastpath.macpath import BarWindow
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -80,10 +81,13 @@ class PciFunction:
     def __init__(self, nic: Nic) -> None:
         self._nic = nic
         self.config = bytearray(CONFIG_BYTES)
-        self.memory_on = False
-        """Memory decoding: command bit 1, in D0."""
         self.io_on = False
         self._aborts_seen = 0
+
+    @property
+    def memory_on(self) -> bool:
+        """Memory decoding: command bit 1, in D0."""
+        return self._nic.shared.memory_on
 
     # --- what the rest of the device asks --------------------------------------------------------
 
@@ -153,7 +157,7 @@ class PciFunction:
         """Let decoding, bus mastering and the interrupt line follow command and power state."""
         command, nic = self.get(COMMAND, 2), self._nic
         awake = self.power_state == D0
-        self.memory_on = awake and bool(command & COMMAND_MEMORY)
+        self._nic.shared.memory_on = awake and bool(command & COMMAND_MEMORY)
         self.io_on = awake and bool(command & COMMAND_IO)
         master = awake and bool(command & COMMAND_MASTER)
         started = master and not nic.memory.enabled
@@ -224,37 +228,32 @@ class PciFunction:
 WUC_PME_EN, WUC_PME_STATUS = reg("WUC").mask("PME_EN"), reg("WUC").mask("PME_STATUS")
 
 
-class Slot:
-    """What a host's PCI layer drives (`ports.PciSlot`); decoding obeys the command register."""
+class Slot(BarWindow):
+    """What a host's PCI layer drives (`ports.PciSlot`); decoding obeys the command register.
 
-    __slots__ = ("_nic", "_pci", "_read32", "_write32", "config_read", "config_write")
+    Aligned 32-bit accesses to BAR 0 are the compiled base's (`bar_read`, `bar_write`).
+    """
+
+    __slots__ = ("_nic", "_pci", "config_read", "config_write")
 
     def __init__(self, nic: Nic) -> None:
+        self._bind(nic.regs.file, nic.shared)
         self._nic = nic
         self._pci = nic.pci
-        self._read32 = nic.regs.read32
-        self._write32 = nic.regs.write32
         self.config_read = nic.pci.config_read
         self.config_write = nic.pci.config_write
 
-    def bar_read(self, bar: int, off: int, size: int) -> int:
-        """Read from a BAR; all ones when it does not decode."""
+    def _slow_read(self, bar: int, off: int, size: int) -> int:
         if bar == 0 and self._pci.memory_on:
-            if size == 4 and not off & 3:
-                return self._read32(off)
             return self._nic.mmio_read(off, size)
         if bar == IO_BAR and self._pci.io_on:
             return self._nic.io_read(off, size)
         self._refuse(bar, off)
         return (1 << 8 * size) - 1
 
-    def bar_write(self, bar: int, off: int, value: int, size: int) -> None:
-        """Write to a BAR; vanishes when it does not decode."""
+    def _slow_write(self, bar: int, off: int, value: int, size: int) -> None:
         if bar == 0 and self._pci.memory_on:
-            if size == 4 and not off & 3:
-                self._write32(off, value & 0xFFFFFFFF)
-            else:
-                self._nic.mmio_write(off, value, size)
+            self._nic.mmio_write(off, value, size)
         elif bar == IO_BAR and self._pci.io_on:
             self._nic.io_write(off, value, size)
         else:

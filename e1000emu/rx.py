@@ -1,6 +1,6 @@
 """Receive control plane: ring registers, doorbell, filters, FIFO, holding links (SDM 3.2, 13.4.22).
 
-The work is the compiled `RxEngine`'s; here a batch costs a few calls however many frames it has.
+The work is the compiled `RxEngine`'s, driven by the compiled `RxPort` (`receive`, `kick`, RDT).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fastpath.batch import (
     FrameBatch,
 )
 from fastpath.macctrl import find_mac_control
+from fastpath.macpath import REG_RDT, RxPort
 from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RxEngine
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Rx"]
 
-CAUSES = 0x1FFFF
 FB_ERRORS = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR | FB_CARRIER_EXT
 RDBAL, RDBAH, RDLEN = (reg(name).offset for name in ("RDBAL", "RDBAH", "RDLEN"))
 RCTL = reg("RCTL")
@@ -32,29 +32,29 @@ RCTL_EN, RCTL_LBM = RCTL.mask("EN"), RCTL.mask("LBM")
 RCTL_PROMISCUOUS = RCTL.mask("UPE", "MPE")
 RCTL_ANY = RCTL.mask("UPE", "MPE", "BAM")
 RXCSUM_IPV6OFL = reg("RXCSUM").mask("IPV6OFL")
+RDT = reg("RDT").offset
 PBA, FCT = reg("PBA").offset, reg("FCT").offset
 PACKET_BUFFER_KIB = 64
 MIN_RING = 8
 """Descriptors of the shortest ring: RDLEN counts 128 bytes (SDM 13.4.27)."""
 
 
-class Rx:
-    """Owns the receive queue's registers and drives its engine."""
+class Rx(RxPort):
+    """Owns the receive queue's registers and drives its engine.
+
+    From the compiled base: `open` (frames from the link reach the MAC: link up and no loopback),
+    `receive` (LinkPort.receive), `kick`, and the tail RDT.
+    """
 
     def __init__(self, nic: Nic) -> None:
-        self._nic = nic
+        engine = RxEngine(nic.memory, nic.stats, nic.filters.engine)
+        self._bind(nic, engine, nic.shared, nic.interrupts)
         self._regs = nic.regs
         self._link = nic.link
-        self._interrupts = nic.interrupts
-        self.engine: RxEngine = RxEngine(nic.memory, nic.stats, nic.filters.engine)
-        self.open = False
-        """Frames from the link reach the MAC: link up and no loopback."""
-        self._held = False
-        self._watch_fifo = False
-        self._watch_control = False
-        self._control_type = 0
-        self.doorbells = 0
-        self.batches = 0
+
+    def attach(self) -> None:
+        """Serve the tail without Python in between; it is defined by now."""
+        self._regs.file.attach(RDT // 4, self, REG_RDT)
 
     # --- registers -------------------------------------------------------------------------------
 
@@ -89,10 +89,15 @@ class Rx:
         engine.tail = new
         count = engine.len >> 4
         if new and (new > count or count < MIN_RING):
-            where = f"RDT={new} RDLEN={engine.len:#x} RDH={engine.head}"
-            self._nic.misuse.note("rx-ring", where)
+            self._odd_tail()
         if self._held or engine.fifo_frames:
             self.kick()
+
+    def _odd_tail(self) -> None:
+        """RDT is no index of the ring, or the ring is too short."""
+        engine = self.engine
+        where = f"RDT={engine.tail} RDLEN={engine.len:#x} RDH={engine.head}"
+        self._nic.misuse.note("rx-ring", where)
 
     def write_ring(self, old: int, new: int) -> None:
         """Take base and length, also while the receiver is on."""
@@ -134,29 +139,6 @@ class Rx:
 
     # --- the work --------------------------------------------------------------------------------
 
-    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
-        if not self.open:
-            return len(batch)
-        self.batches += 1
-        nic = self._nic
-        engine = self.engine
-        if self._watch_control:
-            first = find_mac_control(batch, start, self._control_type)
-            if first < len(batch):
-                return self._with_control(batch, start, first, hold)
-        nic.in_engine = True
-        end = engine.receive(batch, start, hold)
-        nic.in_engine = False
-        if end < len(batch):
-            self._held = True
-        causes = engine.take_causes()
-        if nic.reset_pending or self._watch_fifo or causes & ~CAUSES:
-            self._after(causes)
-        elif causes:
-            self._interrupts.received(causes)
-        return end
-
     def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
         """Take a batch that has a MAC control frame at `first`: the rare way, frame by frame."""
         nic, fct, total = self._nic, self._control_type, len(batch)
@@ -183,10 +165,10 @@ class Rx:
         return start
 
     def _run(self, batch: FrameBatch, hold: bool) -> int:
-        nic = self._nic
-        nic.in_engine = True
+        shared = self._nic.shared
+        shared.in_engine = True
         done = self.engine.receive(batch, 0, hold)
-        nic.in_engine = False
+        shared.in_engine = False
         return done
 
     def loop(self, batch: FrameBatch) -> None:
@@ -195,34 +177,13 @@ class Rx:
         pool.put(batch)
         self._after(self.engine.take_causes())
 
-    def _after(self, causes: int) -> None:
-        nic = self._nic
-        if causes & ~CAUSES:
-            engine = self.engine
-            if causes & RX_ABORT:
-                nic.misuse.note("rx-abort", f"RDBA={engine.base:#x} RDH={engine.head}")
-            if causes & RX_DATA_ABORT:
-                nic.misuse.note("rx-data-abort", f"before RDH={engine.head}")
-        if self._watch_fifo and (self.engine.fifo_frames or nic.flow.xoff_sent):
-            nic.flow.fifo_changed()
-        if causes & CAUSES:
-            self._interrupts.received(causes & CAUSES)
-        if nic.reset_pending:
-            nic.finish_reset()
-
-    def kick(self) -> None:
-        """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""
-        nic = self._nic
-        if nic.in_engine:
-            return
+    def _unusual(self, causes: int) -> None:
+        """The engine met an address that no memory answers."""
         engine = self.engine
-        if engine.fifo_frames:
-            nic.in_engine = True
-            engine.kick()
-            nic.in_engine = False
-            self._after(engine.take_causes())
-        if self._held and engine.ready():
-            self._release()
+        if causes & RX_ABORT:
+            self._nic.misuse.note("rx-abort", f"RDBA={engine.base:#x} RDH={engine.head}")
+        if causes & RX_DATA_ABORT:
+            self._nic.misuse.note("rx-data-abort", f"before RDH={engine.head}")
 
     def _release(self) -> None:
         if self._held:

@@ -1,41 +1,25 @@
 """Transmit control plane: ring registers, doorbell, link push-back, loopback (SDM 3.3-3.5).
 
-The work is the compiled `TxEngine`'s.  `pump` runs it until the tail or until the link has no room;
-it never nests (a doorbell from inside only asks for another round) and hands over to the clock
-after a bounded number of rounds, so a driver that always has more cannot starve the rest.
+The work is the compiled `TxEngine`'s, driven by the compiled `TxPort`: its `pump` runs the engine
+until the tail or until the link has no room; it never nests (a doorbell from inside only asks for
+another round) and hands over to the clock after a bounded number of rounds, so a driver that always
+has more cannot starve the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from e1000emu.links.pool import get as get_batch
-from e1000emu.links.pool import put as put_batch
 from e1000emu.regs import reg
-from fastpath.txring import (
-    RUN_ABORT,
-    RUN_DATA_ABORT,
-    RUN_DELAYED,
-    RUN_MORE,
-    RUN_OFF,
-    TxEngine,
-)
+from fastpath.macpath import BATCH_FRAMES, REG_TDT, ROUNDS, TxPort
+from fastpath.txring import RUN_ABORT, RUN_DATA_ABORT, RUN_DELAYED, RUN_OFF, TxEngine
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
     from e1000emu.ports import TimerHandle
-    from fastpath.batch import FrameBatch
 
-__all__ = ["Tx"]
+__all__ = ["BATCH_FRAMES", "ROUNDS", "Tx"]
 
-BATCH_FRAMES = 512
-"""Frames of one engine run, at most."""
-ROUNDS = 16
-"""Engine runs of one `pump`, at most; then the clock's other events come first."""
-TXDW, TXQE = reg("ICR").mask("TXDW"), reg("ICR").mask("TXQE")
-CAUSES = 0x1FFFF
-RARE = ~(CAUSES | RUN_MORE)
 TDBAL, TDBAH, TDLEN = (reg(name).offset for name in ("TDBAL", "TDBAH", "TDLEN"))
 TDT = reg("TDT").offset
 TCTL_EN = reg("TCTL").mask("EN")
@@ -44,27 +28,21 @@ TXOFF = reg("STATUS").mask("TXOFF")
 STATUS = reg("STATUS").offset
 
 
-class Tx:
-    """Owns the transmit queue's registers and drives its engine."""
+class Tx(TxPort):
+    """Owns the transmit queue's registers and drives its engine.
+
+    From the compiled base: `open` (the MAC may send: link up, or loopback), `loop` (where frames go
+    instead of the link, in MAC or PHY loopback), `pump`, and the doorbell TDT.
+    """
 
     def __init__(self, nic: Nic) -> None:
-        self._nic = nic
+        self._bind(nic, TxEngine(nic.memory, nic.stats), nic.shared, nic.interrupts)
         self._regs = nic.regs
         self._link = nic.link
         self._interrupts = nic.interrupts
-        self.engine = TxEngine(nic.memory, nic.stats)
         self.engine.rps = nic.model.rps
-        self.open = False
-        """The MAC may send: link up, or loopback."""
-        self.loop: Callable[[FrameBatch], None] | None = None
-        """Where frames go instead of the link (MAC or PHY loopback)."""
-        self._pumping = False
-        self._again = False
         self._scheduled = False
         self._pause_timer: TimerHandle | None = None
-        self._paused_until_ns = 0
-        self.doorbells = 0
-        self.batches = 0
         engine = self.engine
         nic.misuse.derive("tx-tso", lambda: engine.tso_fails, "TSCTFC counts them")
         nic.misuse.derive(
@@ -75,14 +53,15 @@ class Tx:
 
     # --- registers -------------------------------------------------------------------------------
 
+    def attach(self) -> None:
+        """Serve the doorbell without Python in between; it is defined by now."""
+        self._regs.file.attach(TDT // 4, self, REG_TDT)
+
     def write_tdt(self, old: int, new: int) -> None:
         """Ring the doorbell (SDM 13.4.40)."""
         self.doorbells += 1
         self.engine.tail = new
-        if self._pumping:
-            self._again = True
-        else:
-            self.pump()
+        self.pump()
 
     def read_tdh(self, value: int) -> int:
         """Return the head as the engine has it."""
@@ -115,54 +94,6 @@ class Tx:
         self.engine.txdctl = new
 
     # --- the work --------------------------------------------------------------------------------
-
-    def pump(self) -> None:
-        """Send what the ring holds, as far as the link takes it."""
-        if self._pumping:
-            self._again = True
-            return
-        if not self.open or self._paused_until_ns:
-            self._explain()
-            return
-        nic, link, run = self._nic, self._link, self.engine.run
-        self._pumping = True
-        try:
-            for _ in range(ROUNDS):
-                self._again = False
-                loop = self.loop
-                room = BATCH_FRAMES
-                if loop is None:
-                    room = link.tx_room()
-                    if room <= 0:
-                        return  # tx_ready goes on
-                    if room > BATCH_FRAMES:
-                        room = BATCH_FRAMES
-                batch = get_batch()
-                nic.in_engine = True
-                flags = run(batch, room)
-                nic.in_engine = False
-                if batch:
-                    self.batches += 1
-                    if loop is None:
-                        link.transmit(batch)
-                    else:
-                        loop(batch)
-                else:
-                    put_batch(batch)
-                if flags & RARE:
-                    self._rare(flags)
-                if flags & CAUSES:
-                    self._interrupts.transmitted(flags & CAUSES)
-                if nic.reset_pending:
-                    nic.finish_reset()
-                    return
-                if not (flags & RUN_MORE or self._again):
-                    return
-                if not self.open or self._paused_until_ns:
-                    return
-        finally:
-            self._pumping = False
-        self._later()
 
     def _rare(self, flags: int) -> None:
         """Deal with delayed interrupts and with what went wrong."""

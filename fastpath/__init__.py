@@ -17,6 +17,7 @@ __all__ = ["BUILD", "MODULES", "BuildInfo", "check_modules", "self_test", "stale
 MODULES = (
     "batch",
     "buildinfo",
+    "cable",
     "csum",
     "dma",
     "drvring",
@@ -26,6 +27,7 @@ MODULES = (
     "hdr",
     "linkops",
     "macctrl",
+    "macpath",
     "pktgen",
     "regfile",
     "rxfilter",

@@ -17,6 +17,7 @@ cdef enum:
     K_UNDEFINED = 7
     HOOK_READ = 1
     HOOK_WRITE = 2
+    HOOK_DIRECT = 4             # a RegHook serves reads and writes
 
 # Statistics slots in the order of the SDM's list (13.7); GORC, GOTC, TOR and TOT are 64-bit pairs.
 cdef enum:
@@ -113,11 +114,18 @@ cdef struct reg:
     uint8_t reset_level
     uint8_t part                # K_STAT: 0 32-bit, 1 low half, 2 high half
     uint32_t slot               # K_STAT
+    int which                   # HOOK_DIRECT: the hook's own name for the register
+
+# What a compiled block derives from to be called without Python in between.
+cdef class RegHook:
+    cdef uint32_t on_read(self, int which, uint32_t value) except? 0xFFFFFFFF
+    cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1
 
 cdef class RegFile:
     cdef reg *r
     cdef uint32_t n
-    cdef list _read_hooks, _write_hooks, _stats
+    cdef list _read_hooks, _write_hooks, _direct, _stats
+    cdef public bint direct     # False: compiled blocks are called by their Python names (tracing)
     cdef public object on_unknown
     cdef public uint64_t unknown_reads, unknown_writes
     cdef reg *_at(self, object off) except NULL

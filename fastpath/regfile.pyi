@@ -8,7 +8,7 @@ WO: int
 SC: int
 
 STAT_REGISTERS: tuple[str, ...]
-"""The 58 statistics registers' names (SDM 13.7), halves of the 64-bit ones apart: GORCL, GORCH, …"""
+"""The 58 statistics registers (SDM 13.7), halves of the 64-bit ones apart: GORCL, GORCH, …"""
 
 class Stats:
     """Counters that the engines write: 64-bit inside, read as 32 bits sticking at FFFFFFFF (SDM
@@ -47,7 +47,7 @@ class RegFile:
     unknown_reads: int
     unknown_writes: int
     direct: bool
-    """Compiled blocks are called without Python in between; False: by their Python hooks (tracing)."""
+    """Attached blocks are called without Python in between; False: by their hooks (tracing)."""
     def __init__(self, n_dwords: int) -> None: ...
     def __len__(self) -> int: ...
     def define(
@@ -83,7 +83,7 @@ class RegFile:
         """Serve dword `index` from `stats` (a name of STAT_REGISTERS): read clears, writes are
         ignored."""
     def alias(self, index: int, target: int) -> None:
-        """Serve dword `index` as dword `target` (the 8254x mirrors some registers at old offsets)."""
+        """Serve dword `index` as dword `target` (some registers are mirrored at old offsets)."""
     def defined(self, index: int) -> bool: ...
     def read32(self, off: int) -> int: ...
     def write32(self, off: int, value: int) -> None: ...

@@ -104,6 +104,18 @@ cdef class Stats:
         memcpy(self.v, <const char *>data, ST_COUNT * 8)
 
 
+cdef class RegHook:
+    """A compiled block that serves registers of a `RegFile` (see `RegFile.attach`)."""
+
+    cdef uint32_t on_read(self, int which, uint32_t value) except? 0xFFFFFFFF:
+        """The register `which` is read and holds `value`; return what the read gives."""
+        return value
+
+    cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
+        """The register `which` was written, as the Python hook is told."""
+        return 0
+
+
 cdef class RegFile:
     """`n_dwords` dword registers, undefined until `define`d. Call with the host's lock held."""
 
@@ -119,6 +131,8 @@ cdef class RegFile:
             self.r[i].target = i
         self._read_hooks = [None] * n_dwords
         self._write_hooks = [None] * n_dwords
+        self._direct = [None] * n_dwords
+        self.direct = True
         self._stats = [None] * n_dwords
 
     def __dealloc__(self):
@@ -159,6 +173,15 @@ cdef class RegFile:
         self._write_hooks[index] = on_write
         self._stats[index] = None
 
+    def attach(self, index, RegHook hook not None, int which):
+        """Let `hook` serve the hooks that dword `index` has, as its register `which`."""
+        cdef reg *r = &self.r[<uint32_t>self._index(index)]
+        if not r.hooks & (HOOK_READ | HOOK_WRITE):
+            raise ValueError(f"RegFile.attach: dword {index} has no hook")
+        r.hooks |= HOOK_DIRECT
+        r.which = which
+        self._direct[index] = hook
+
     def define_stat(self, index, Stats stats not None, str name):
         """Serve dword `index` from counter register `name`: read clears, writes are ignored."""
         cdef reg *r = &self.r[<uint32_t>self._index(index)]
@@ -195,7 +218,10 @@ cdef class RegFile:
         if r.kind == RC:
             r.value = 0
         if r.hooks & HOOK_READ:
-            v = self._read_hooks[i](v)
+            if r.hooks & HOOK_DIRECT and self.direct:
+                v = (<RegHook>self._direct[i]).on_read(r.which, v)
+            else:
+                v = self._read_hooks[i](v)
         if r.kind == WO or r.kind == SC:
             return 0 if not r.hooks & HOOK_READ else v & r.rmask
         return v & r.rmask
@@ -228,7 +254,10 @@ cdef class RegFile:
         elif r.kind == SC:
             r.value = old & ~r.wmask
         if r.hooks & HOOK_WRITE:
-            self._write_hooks[i](old, bits)
+            if r.hooks & HOOK_DIRECT and self.direct:
+                (<RegHook>self._direct[i]).on_write(r.which, old, bits)
+            else:
+                self._write_hooks[i](old, bits)
         return 0
 
     cdef int _unknown_write(self, uint64_t off, uint32_t value) except -1:

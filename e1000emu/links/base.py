@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
+from fastpath.cable import LinkStats
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link, LinkPort
@@ -15,22 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_QUEUE_FRAMES", "BaseLink", "LinkStats", "Middleware"]
 
 DEFAULT_QUEUE_FRAMES = 4096
-
-
-@dataclass(slots=True)
-class LinkStats:
-    """Counted by the batch: `tx` from the port into the link, `rx` from the link to the port."""
-
-    tx_frames: int = 0
-    tx_bytes: int = 0
-    rx_frames: int = 0
-    rx_bytes: int = 0
-    drops: dict[str, int] = field(default_factory=dict)
-
-    def drop(self, reason: str, frames: int) -> None:
-        """Count `frames` lost for `reason`."""
-        if frames:
-            self.drops[reason] = self.drops.get(reason, 0) + frames
 
 
 class BaseLink(ABC):

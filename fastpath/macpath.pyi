@@ -1,0 +1,122 @@
+from typing import Any
+
+from fastpath.batch import FrameBatch
+from fastpath.regfile import RegFile, RegHook
+from fastpath.rxring import RxEngine
+from fastpath.txring import TxEngine
+
+REG_ICR: int
+REG_ICS: int
+REG_IMS: int
+REG_IMC: int
+REG_TDT: int
+REG_RDT: int
+BATCH_FRAMES: int
+"""Frames of one engine run, at most."""
+ROUNDS: int
+"""Engine runs of one `pump`, at most; then the clock's other events come first."""
+
+class MacState:
+    """What the compiled parts of one Nic share."""
+
+    in_engine: bool
+    reset_pending: bool
+    memory_on: bool
+
+class BarWindow:
+    """Aligned 32-bit accesses to BAR 0; others go to the subclass's `_slow_read`, `_slow_write`."""
+
+    def _bind(self, regs: RegFile, mac: MacState) -> None: ...
+    def bar_read(self, bar: int, off: int, size: int) -> int:
+        """Read from a BAR; all ones when it does not decode."""
+    def bar_write(self, bar: int, off: int, value: int, size: int) -> None:
+        """Write to a BAR; vanishes when it does not decode."""
+
+class IrqCause(RegHook):
+    """ICR, IMS and the level of the interrupt line (SDM 13.4.17-13.4.21).
+
+    The subclass has `_throttle(due_ns)`, `_delay_rx()` and `_stop_tx_delay()`.
+    """
+
+    asserted: bool
+    """What the device asks for, before the PCI interrupt-disable bit."""
+    assertions: int
+    """Rising edges of the line since the Nic was made."""
+    disabled: bool
+    """PCI command bit 10, or the function is not in D0: the line stays low."""
+    masks: int
+    """IMS."""
+    tx_delayed: bool
+    _line: Any
+    _clock: Any
+    _timer: Any
+    _interval_ns: int
+    _last_ns: int
+    _rdtr: int
+    @property
+    def causes(self) -> int:
+        """ICR, without the side effect of reading it."""
+    def _bind(self, regs: RegFile, icr: int, ims: int) -> None: ...
+    def cause(self, bits: int) -> None:
+        """Set causes (ICR bits) and let the line follow."""
+    def received(self, bits: int) -> None:
+        """Frames were stored: raise `bits`, RXT0 among them after its delay (SDM 3.2.7.1)."""
+    def transmitted(self, bits: int) -> None:
+        """Raise transmit causes at once; TXDW makes a running delay pointless."""
+    def _update(self) -> None:
+        """Let the line be what ICR, IMS, ITR and the PCI function say; nothing else does."""
+    def _drive(self) -> None:
+        """Let the line be what `asserted` and `disabled` say."""
+
+class TxPort(RegHook):
+    """The transmit side: doorbell, engine runs, hand-over to the link.
+
+    The subclass has `_rare(flags)`, `_explain()` and `_later()`.
+    """
+
+    engine: TxEngine
+    open: bool
+    """The MAC may send: link up, or loopback."""
+    loop: Any
+    """Where frames go instead of the link (MAC or PHY loopback)."""
+    doorbells: int
+    batches: int
+    _nic: Any
+    _link: Any
+    _pumping: bool
+    _again: bool
+    _paused_until_ns: int
+    def _bind(self, nic: Any, engine: TxEngine, mac: MacState, irq: IrqCause) -> None: ...
+    def pump(self) -> None:
+        """Send what the ring holds, as far as the link takes it.
+
+        Never nests: a doorbell from inside only asks for another round.
+        """
+
+class RxPort(RegHook):
+    """The receive side: frames of a link to the engine, causes to the interrupt.
+
+    The subclass has `_with_control(batch, start, first, hold)`, `_unusual(causes)`, `_odd_tail()`,
+    `_release()`.
+    """
+
+    engine: RxEngine
+    open: bool
+    """Frames from the link reach the MAC: link up and no loopback."""
+    xoff_sent: bool
+    """The far end was told to stop and not yet to go on."""
+    doorbells: int
+    batches: int
+    _nic: Any
+    _link: Any
+    _held: bool
+    _watch_fifo: bool
+    _watch_control: bool
+    _control_type: int
+    def _bind(self, nic: Any, engine: RxEngine, mac: MacState, irq: IrqCause) -> None: ...
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
+    def _after(self, causes: int) -> None:
+        """Act on what an engine run left in its causes."""
+    def kick(self) -> None:
+        """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""

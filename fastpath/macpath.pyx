@@ -1,0 +1,370 @@
+# cython: language_level=3, embedsignature=True
+"""The device between a doorbell and an interrupt: what happens per batch, without Python.
+
+These are the bases of the blocks in ``e1000emu`` (`Interrupts`, `Tx`, `Rx`, the PCI slot), which
+add the control plane. What happens seldom is a method of the subclass, called by its name:
+``_throttle``, ``_rare``, ``_explain``, ``_later``, ``_with_control``, ``_unusual``. The plain-Python
+twin is ``_ref/macpath.py``. Call everything with the clock's lock held.
+"""
+
+from cpython.long cimport PyLong_AsUnsignedLongMask
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+
+from fastpath.batch cimport FrameBatch
+from fastpath.cable cimport BatchPool
+from fastpath.cable import shared as _shared_pool
+from fastpath.regfile cimport RegFile, RegHook
+from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RXT0, RxEngine
+from fastpath.txring cimport RUN_MORE, RUN_OFF, TXDW, TxEngine
+
+cdef enum:
+    _BATCH_FRAMES = 512
+    _ROUNDS = 16
+    CAUSES = 0x1FFFF
+    MIN_RING = 8                # descriptors: RDLEN counts 128 bytes (SDM 13.4.27)
+    NOGIL_FROM = 8              # descriptors or frames from which releasing the GIL (30 ns) pays
+
+BATCH_FRAMES = _BATCH_FRAMES
+"""Frames of one engine run, at most."""
+ROUNDS = _ROUNDS
+"""Engine runs of one `pump`, at most; then the clock's other events come first."""
+
+
+cdef class MacState:
+    """What the blocks of one Nic share: an engine at work, a reset that waits for it, decoding."""
+
+
+cdef class BarWindow:
+    """Aligned 32-bit accesses to BAR 0; the rest is the subclass's `_slow_read`, `_slow_write`."""
+
+    def _bind(self, RegFile regs not None, MacState mac not None):
+        """Serve `regs` while `mac.memory_on`."""
+        self.regs = regs
+        self.mac = mac
+
+    def bar_read(self, int bar, off, int size):
+        """Read from a BAR; all ones when it does not decode."""
+        if bar == 0 and size == 4 and self.mac.memory_on and not off & 3 and off >= 0:
+            return self.regs.read32(off)
+        return self._slow_read(bar, off, size)
+
+    def bar_write(self, int bar, off, value, int size):
+        """Write to a BAR; vanishes when it does not decode."""
+        if bar == 0 and size == 4 and self.mac.memory_on and not off & 3 and off >= 0:
+            self.regs.write32(off, <uint32_t>PyLong_AsUnsignedLongMask(value))
+        else:
+            self._slow_write(bar, off, value, size)
+
+
+cdef class IrqCause(RegHook):
+    """ICR, IMS and the level of the interrupt line (SDM 13.4.17-13.4.21)."""
+
+    def _bind(self, RegFile regs not None, int icr, int ims):
+        """Use the registers at byte offsets `icr` and `ims`."""
+        self.regs = regs
+        self.icr = regs._at(icr)
+        self.ims_reg = regs._at(ims)
+
+    @property
+    def causes(self):
+        """ICR, without the side effect of reading it."""
+        return self.icr.value
+
+    @property
+    def masks(self):
+        """IMS."""
+        return self.ims
+
+    @masks.setter
+    def masks(self, uint32_t value):
+        self.ims = value
+
+    cdef int raise_causes(self, uint32_t bits) except -1:
+        self.icr.value |= bits
+        if self.icr.value & self.ims and not self.asserted:
+            self.update()
+        return 0
+
+    def cause(self, uint32_t bits):
+        """Set causes (ICR bits) and let the line follow."""
+        self.raise_causes(bits)
+
+    cdef int update(self) except -1:
+        """Let the line be what ICR, IMS, ITR and the PCI function say; nothing else does."""
+        cdef bint want = (self.icr.value & self.ims) != 0
+        cdef int64_t now, due
+        if want and not self.asserted:
+            if self._interval_ns:
+                now = self._clock.now_ns()
+                due = self._last_ns + self._interval_ns
+                if now < due:
+                    if self._timer is None:
+                        self._throttle(due)
+                    return 0
+                self._last_ns = now
+            self.asserted = True
+            self.assertions += 1
+            self.drive()
+        elif self.asserted and not want:
+            self.asserted = False
+            self.drive()
+        return 0
+
+    def _update(self):
+        """Let the line follow."""
+        self.update()
+
+    cdef int drive(self) except -1:
+        cdef bint out = self.asserted and not self.disabled
+        if out != self.out:
+            self.out = out
+            # Last: the host may run its handler, which comes back here, before this returns.
+            self._line.set_level(out)
+        return 0
+
+    def _drive(self):
+        """Let the line be what `asserted` and `disabled` say."""
+        self.drive()
+
+    def received(self, uint32_t bits):
+        """Frames were stored: raise `bits`, RXT0 among them after its delay (SDM 3.2.7.1)."""
+        if self._rdtr and bits & RXT0:
+            bits &= ~<uint32_t>RXT0
+            self._delay_rx()
+            if not bits:
+                return
+        self.raise_causes(bits)
+
+    def transmitted(self, uint32_t bits):
+        """Raise transmit causes at once; TXDW makes a running delay pointless."""
+        if bits & TXDW and self.tx_delayed:
+            self._stop_tx_delay()
+        self.raise_causes(bits)
+
+    cdef uint32_t on_read(self, int which, uint32_t value) except? 0xFFFFFFFF:
+        # ICR: return all causes and clear them (SDM 13.4.17)
+        self.icr.value = 0
+        if self.asserted:
+            self.update()
+        return value
+
+    cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
+        if which == REG_IMS:
+            self.ims = self.ims_reg.value = old | new
+            if not self.asserted:
+                self.update()
+        elif which == REG_IMC:
+            self.ims_reg.value &= ~new
+            self.ims = self.ims_reg.value
+            if self.asserted:
+                self.update()
+        elif which == REG_ICS:
+            # the reserved bits among them (ethtool -t sets 5 and 8)
+            self.raise_causes(new)
+        else:
+            self.update()
+        return 0
+
+
+cdef class TxPort(RegHook):
+    """The transmit side: doorbell, engine runs, hand-over to the link."""
+
+    def _bind(self, nic, TxEngine engine not None, MacState mac not None, IrqCause irq not None):
+        self._nic = nic
+        self.engine = engine
+        self.mac = mac
+        self.irq = irq
+        self.pool = <BatchPool>_shared_pool
+
+    cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
+        self.doorbells += 1
+        self.engine.s.tail = new
+        if self._pumping:
+            self._again = True
+        else:
+            self.send()
+        return 0
+
+    def pump(self):
+        """Send what the ring holds, as far as the link takes it.
+
+        Never nests: a doorbell from inside only asks for another round.
+        """
+        self.send()
+
+    cdef int send(self) except -1:
+        cdef int later
+        if self._pumping:
+            self._again = True
+            return 0
+        if not self.open or self._paused_until_ns:
+            self._explain()
+            return 0
+        self._pumping = True
+        try:
+            later = self.rounds()
+        finally:
+            self._pumping = False
+        if later:
+            self._later()
+        return 0
+
+    cdef uint32_t run(self, FrameBatch batch, int room) except? 0xFFFFFFFF:
+        """`TxEngine.run`, without a call through Python."""
+        cdef TxEngine engine = self.engine
+        cdef uint32_t flags
+        if engine.running:          # from inside a message-DMA callback
+            return RUN_OFF
+        engine.running = self.mac.in_engine = True
+        engine.dma.busy += 1
+        if engine.s.tail - engine.s.head >= NOGIL_FROM:
+            with nogil:
+                flags = engine._run(batch, room)
+        else:
+            flags = engine._run(batch, room)
+        engine.dma.busy -= 1
+        engine.running = self.mac.in_engine = False
+        return flags
+
+    cdef int rounds(self) except -1:
+        """Run the engine until the ring or the link ends it: 0. 1 = there is more after ROUNDS."""
+        cdef int left = _ROUNDS, room
+        cdef uint32_t flags
+        cdef FrameBatch batch
+        cdef object loop
+        while left:
+            left -= 1
+            self._again = False
+            loop = self.loop
+            room = _BATCH_FRAMES
+            if loop is None:
+                room = min(<int64_t>self._link.tx_room(), <int64_t>_BATCH_FRAMES)
+                if room <= 0:
+                    return 0  # tx_ready goes on
+            batch = self.pool.get()
+            flags = self.run(batch, room)
+            if batch.n:
+                self.batches += 1
+                if loop is None:
+                    self._link.transmit(batch)
+                else:
+                    loop(batch)
+            else:
+                self.pool.put(batch)
+            if flags & ~<uint32_t>(CAUSES | RUN_MORE):
+                self._rare(flags)
+            if flags & CAUSES:
+                if self.irq.tx_delayed and flags & TXDW:
+                    self.irq._stop_tx_delay()
+                self.irq.raise_causes(flags & CAUSES)
+            if self.mac.reset_pending:
+                self._nic.finish_reset()
+                return 0
+            if not (flags & RUN_MORE or self._again):
+                return 0
+            if not self.open or self._paused_until_ns:
+                return 0
+        return 1
+
+
+cdef class RxPort(RegHook):
+    """The receive side: frames of a link to the engine, causes to the interrupt."""
+
+    def _bind(self, nic, RxEngine engine not None, MacState mac not None, IrqCause irq not None):
+        self._nic = nic
+        self.engine = engine
+        self.mac = mac
+        self.irq = irq
+
+    cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
+        cdef uint32_t count = self.engine.s.len >> 4
+        self.doorbells += 1
+        self.engine.s.tail = new
+        if new and (new > count or count < MIN_RING):
+            self._odd_tail()
+        if self._held or self.engine.fifo_head < self.engine.fifo.n:
+            self.kick()
+        return 0
+
+    cdef int run(self, FrameBatch batch, int start, bint hold) except -1:
+        """`RxEngine.receive`, without a call through Python."""
+        cdef RxEngine engine = self.engine
+        cdef int end
+        if engine.running:          # from inside a message-DMA callback
+            return start
+        engine.running = self.mac.in_engine = True
+        engine.dma.busy += 1
+        if batch.n - start >= NOGIL_FROM:
+            with nogil:
+                end = engine._receive(batch, start, hold)
+        else:
+            end = engine._receive(batch, start, hold)
+        engine.dma.busy -= 1
+        engine.running = self.mac.in_engine = False
+        return end
+
+    def receive(self, FrameBatch batch not None, int start, bint hold):
+        """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
+        cdef int end
+        cdef uint32_t causes
+        if start < 0:
+            raise IndexError(f"receive: start {start} is negative")
+        if not self.open:
+            return batch.n
+        self.batches += 1
+        if self._watch_control:
+            end = _mac_control(batch, start, self._control_type)
+            if end < batch.n:
+                return self._with_control(batch, start, end, hold)
+        end = self.run(batch, start, hold)
+        if end < batch.n:
+            self._held = True
+        causes = self.engine.s.causes
+        self.engine.s.causes = 0
+        self.after(causes)
+        return end
+
+    cdef int after(self, uint32_t causes) except -1:
+        if causes & (RX_ABORT | RX_DATA_ABORT):
+            self._unusual(causes)
+        if self._watch_fifo and (
+                self.xoff_sent or self.engine.fifo_head < self.engine.fifo.n):
+            self._nic.flow.fifo_changed()
+        causes &= CAUSES
+        if causes:
+            if self.irq._rdtr:
+                self.irq.received(causes)
+            else:
+                self.irq.raise_causes(causes)
+        if self.mac.reset_pending:
+            self._nic.finish_reset()
+        return 0
+
+    def _after(self, uint32_t causes):
+        """Act on what an engine run left in its causes."""
+        self.after(causes)
+
+    def kick(self):
+        """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""
+        if self.mac.in_engine:
+            return
+        if self.engine.fifo_head < self.engine.fifo.n:
+            self.mac.in_engine = True
+            self.engine.kick()
+            self.mac.in_engine = False
+            self._after(self.engine.take_causes())
+        if self._held and self.engine.ready():
+            self._release()
+
+
+cdef int _mac_control(FrameBatch batch, int start, int ethertype) noexcept nogil:
+    """Index of the first frame from `start` on with that type, or the batch's length."""
+    cdef uint8_t hi = ethertype >> 8 & 0xFF, lo = ethertype & 0xFF
+    cdef const uint8_t *p
+    cdef int i
+    for i in range(start, batch.n):
+        if batch.f[i].len >= 14:
+            p = batch.arena + batch.f[i].off + 12
+            if p[0] == hi and p[1] == lo:
+                return i
+    return batch.n

@@ -1,0 +1,347 @@
+"""The compiled path from doorbell to interrupt against its twin."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastpath import macpath
+from fastpath._ref import macpath as ref
+from fastpath.batch import FrameBatch
+from fastpath.dma import DmaTable, HostMemory
+from fastpath.regfile import RO, RW, W1C, RegFile, Stats
+from fastpath.rxfilter import RxFilter
+from fastpath.rxring import RxEngine
+from fastpath.txring import TxEngine
+
+ICR, ICS, IMS, IMC = 0xC0, 0xC8, 0xD0, 0xD8
+NAMES = {"ICR": (ICR, 0), "ICS": (ICS, 1), "IMS": (IMS, 2), "IMC": (IMC, 3)}
+
+
+class Line:
+    def __init__(self, log: list[Any]) -> None:
+        self.log = log
+
+    def set_level(self, level: bool) -> None:
+        self.log.append(("line", bool(level)))
+
+
+class Clock:
+    now = 0
+
+    def now_ns(self) -> int:
+        return self.now
+
+
+def irq_of(kind: Any) -> tuple[Any, Any, list[Any]]:
+    """Return (block, register file, log); the compiled one is attached, the twin hooked."""
+    log: list[Any] = []
+
+    class Irq(kind.IrqCause):
+        def _throttle(self, due: int) -> None:
+            log.append(("throttle", due))
+
+        def _delay_rx(self) -> None:
+            log.append("delay rx")
+
+        def _stop_tx_delay(self) -> None:
+            log.append("stop tx delay")
+            self.tx_delayed = False
+
+    irq, file = Irq(), RegFile(64)
+
+    def hooks(which: int) -> dict[str, Any]:
+        if kind is macpath:
+            return {"on_write": lambda old, new: pytest.fail("not direct")}
+        return {"on_write": lambda old, new: irq.on_write(which, old, new)}
+
+    read = (lambda value: value) if kind is macpath else (lambda value: irq.on_read(0, value))
+    file.define(ICR // 4, kind=W1C, on_read=read, **hooks(0))
+    for name in ("ICS", "IMC"):
+        file.define(
+            NAMES[name][0] // 4,
+            rmask=0,
+            wmask=0x1FFFF,
+            kind=RW,
+            scmask=0x1FFFF,
+            **hooks(NAMES[name][1]),
+        )
+    file.define(IMS // 4, kind=RW, **hooks(2))
+    irq._bind(file, ICR, IMS)
+    irq._line, irq._clock = Line(log), Clock()
+    if kind is macpath:
+        for off, which in NAMES.values():
+            file.attach(off // 4, irq, which)
+    return irq, file, log
+
+
+IRQ_OPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            (
+                *("ICS", "IMS", "IMC", "ICR", "read", "cause", "received", "transmitted"),
+                *("time", "interval", "rdtr", "delayed", "disabled"),
+            )
+        ),
+        st.sampled_from((0, 1, 2, 4, 0x80, 0x81, 0xFF, 0x1FFFF)),
+    ),
+    max_size=40,
+)
+
+
+def play_irq(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
+    irq, file, log = irq_of(kind)
+    for name, value in ops:
+        if name in NAMES:
+            file.write32(NAMES[name][0], value)
+        elif name == "read":
+            log.append(file.read32(ICR))
+        elif name == "time":
+            irq._clock.now += value
+        elif name == "interval":
+            irq._interval_ns = value
+        elif name == "rdtr":
+            irq._rdtr = value
+        elif name == "delayed":
+            irq.tx_delayed = bool(value)
+        elif name == "disabled":
+            irq.disabled = bool(value)
+            irq._drive()
+        else:
+            getattr(irq, name)(value)
+        log.append((irq.causes, irq.masks, irq.asserted, irq.assertions, file.peek(IMS)))
+    return log
+
+
+@given(IRQ_OPS)
+def test_interrupts_equal_reference(ops: list[tuple[str, int]]) -> None:
+    assert play_irq(macpath, ops) == play_irq(ref, ops)
+
+
+def test_attach_needs_a_hook() -> None:
+    irq, file, _ = irq_of(macpath)
+    file.define(0, kind=RO)
+    with pytest.raises(ValueError, match="no hook"):
+        file.attach(0, irq, 0)
+
+
+class Link:
+    """Takes `room` frames."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self.log, self.room, self.again = log, 0, 0
+        self.port: Any = None
+
+    def tx_room(self) -> int:
+        return self.room
+
+    def transmit(self, batch: FrameBatch) -> None:
+        self.room -= len(batch)
+        self.log += list(batch)
+        if self.again:
+            self.again -= 1
+            self.port.pump()
+
+
+def tx_of(kind: Any) -> tuple[Any, HostMemory, Link, list[Any]]:
+    log: list[Any] = []
+
+    class Nic:
+        def finish_reset(self) -> None:
+            mac.reset_pending = False
+            log.append("reset")
+
+    class Tx(kind.TxPort):
+        def _explain(self) -> None:
+            log.append("explain")
+
+        def _later(self) -> None:
+            log.append("later")
+
+        def _rare(self, flags: int) -> None:
+            log.append(("rare", flags))
+
+    memory, dma = HostMemory(1 << 20), DmaTable()
+    dma.add(memory.base, memory.buffer)
+    dma.enabled = True
+    mac, tx, link = kind.MacState(), Tx(), Link(log)
+    irq, file, _ = irq_of(kind)
+    irq._line.log = log
+    file.write32(IMS, 0x1FFFF)
+    engine = TxEngine(dma, Stats())
+    engine.base, engine.len, engine.tctl = memory.alloc(16 * 64), 16 * 64, 2
+    tx._bind(Nic(), engine, mac, irq)
+    tx._link, link.port, tx.open = link, tx, True
+    tx.shared = mac
+    return tx, memory, link, log
+
+
+TX_OPS = st.lists(
+    st.tuples(
+        st.sampled_from(("post", "room", "pump", "again", "open", "pause", "reset", "tctl")),
+        st.integers(0, 20),
+    ),
+    max_size=30,
+)
+
+
+def play_tx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
+    tx, memory, link, log = tx_of(kind)
+    where = memory.alloc(2048)
+    tail = 0
+    for name, value in ops:
+        if name == "post":
+            for i in range(value):
+                memory.write(where, struct.pack(">HI", value, i) * 12)
+                desc = struct.pack("<QHBBBBH", where, 60 + i % 10, 0, 0x0B, 0, 0, 0)
+                memory.write(tx.engine.base + 16 * tail, desc)
+                tail = (tail + 1) % 64
+            tx.engine.tail = tail
+            tx.pump()
+        elif name == "room":
+            link.room += value
+            tx.pump()
+        elif name == "again":
+            link.again = value
+        elif name == "open":
+            tx.open = bool(value % 4)
+        elif name == "pause":
+            tx._paused_until_ns = value % 3
+        elif name == "reset":
+            tx.shared.reset_pending = value > 15
+        elif name == "tctl":
+            tx.engine.tctl = 2 if value % 5 else 0
+        else:
+            tx.pump()
+        log.append((tx.engine.head, tx.batches, tx._pumping, tx.shared.in_engine))
+    return log
+
+
+@given(TX_OPS)
+def test_transmit_equals_reference(ops: list[tuple[str, int]]) -> None:
+    assert play_tx(macpath, ops) == play_tx(ref, ops)
+
+
+def rx_of(kind: Any) -> tuple[Any, HostMemory, list[Any]]:
+    log: list[Any] = []
+
+    class Flow:
+        def fifo_changed(self) -> None:
+            log.append("fifo")
+
+    class Nic:
+        flow = Flow()
+
+        def finish_reset(self) -> None:
+            mac.reset_pending = False
+            log.append("reset")
+
+    class Rx(kind.RxPort):
+        def _unusual(self, causes: int) -> None:
+            log.append(("unusual", causes))
+
+        def _odd_tail(self) -> None:
+            log.append("odd tail")
+
+        def _release(self) -> None:
+            self._held = False
+            log.append("release")
+
+        def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
+            log.append(("control", start, first))
+            return len(batch)
+
+    memory, dma = HostMemory(1 << 20), DmaTable()
+    dma.add(memory.base, memory.buffer)
+    dma.enabled = True
+    mac, rx = kind.MacState(), Rx()
+    irq, file, _ = irq_of(kind)
+    irq._line.log = log
+    file.write32(IMS, 0x1FFFF)
+    engine = RxEngine(dma, Stats(), RxFilter())
+    engine.base, engine.len, engine.rctl = memory.alloc(16 * 32), 16 * 32, 0x2 | 0x8
+    where = memory.alloc(2048)
+    for i in range(32):
+        memory.write64(engine.base + 16 * i, where)
+    rx._bind(Nic(), engine, mac, irq)
+    rx.open, rx.shared, rx.irq_ = True, mac, irq
+    return rx, memory, log
+
+
+RX_OPS = st.lists(
+    st.tuples(
+        st.sampled_from(("frames", "held", "tail", "open", "reset", "watch", "xoff", "control")),
+        st.integers(0, 40),
+    ),
+    max_size=30,
+)
+
+
+def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
+    rx, _, log = rx_of(kind)
+    for name, value in ops:
+        if name in ("frames", "held"):
+            frames = [bytes(12) + struct.pack(">H", 0x8808 + i) + bytes(60) for i in range(value)]
+            batch = FrameBatch(frames)
+            log.append(rx.receive(batch, min(value, 2), name == "held"))
+        elif name == "tail":
+            if kind is macpath:
+                file = RegFile(1)
+                file.define(0, on_write=lambda old, new: None)
+                file.attach(0, rx, macpath.REG_RDT)
+                file.write32(0, value)
+            else:
+                rx.on_write(ref.REG_RDT, 0, value)
+        elif name == "open":
+            rx.open = bool(value % 4)
+        elif name == "reset":
+            rx.shared.reset_pending = value > 30
+        elif name == "watch":
+            rx._watch_fifo = bool(value % 2)
+        elif name == "xoff":
+            rx.xoff_sent = bool(value % 2)
+        else:
+            rx._watch_control, rx._control_type = bool(value % 2), 0x8808 + value
+        log.append((rx._held, rx.engine.head, rx.engine.fifo_frames, rx.batches, rx.doorbells))
+    return log
+
+
+@given(RX_OPS)
+def test_receive_equals_reference(ops: list[tuple[str, int]]) -> None:
+    assert play_rx(macpath, ops) == play_rx(ref, ops)
+
+
+@given(
+    st.integers(-1, 3),
+    st.sampled_from((-4, 0, 2, 4, 8, 1 << 40)),
+    st.sampled_from((1, 2, 4, 8)),
+    st.booleans(),
+    st.sampled_from((-1, 0, 5, 0xFFFFFFFF, 1 << 40)),
+)
+def test_window_equals_reference(bar: int, off: int, size: int, on: bool, value: int) -> None:
+    results = []
+    for kind in (macpath, ref):
+        log: list[Any] = []
+
+        class Slot(kind.BarWindow):
+            def _slow_read(self, *args: int, log: list[Any] = log) -> int:
+                log.append(args)
+                return 7
+
+            def _slow_write(self, *args: int, log: list[Any] = log) -> None:
+                log.append(args)
+
+        file, mac, slot = RegFile(4), kind.MacState(), Slot()
+        for i in range(4):
+            file.define(i)
+        mac.memory_on = on
+        slot._bind(file, mac)
+        slot.bar_write(bar, off, value, size)
+        log.append(slot.bar_read(bar, off, size))
+        log.append(file.state())
+        results.append(log)
+    assert results[0] == results[1]
