@@ -21,10 +21,12 @@ from stack.core.sock import (
     os_error,
     release_sock,
     sk_free,
-    sk_stream_kill_queues,
     sk_wait_event,
     sock_orphan,
     sock_rcvtimeo,
+)
+from stack.core.stream import (
+    sk_stream_kill_queues,
 )
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import O_NONBLOCK

@@ -26,13 +26,6 @@ from stack.core.sock import (
     release_sock,
     sk_flush_backlog,
     sk_forced_mem_schedule,
-    sk_stream_error,
-    sk_stream_is_writeable,
-    sk_stream_memory_free,
-    sk_stream_wait_close,
-    sk_stream_wait_connect,
-    sk_stream_wait_memory,
-    sk_stream_write_space,
     sk_wait_data,
     sk_wait_event,
     sk_wmem_schedule,
@@ -42,6 +35,15 @@ from stack.core.sock import (
     sock_sndtimeo,
 )
 from stack.core.sockopt import int_bytes, put_cmsg
+from stack.core.stream import (
+    sk_stream_error,
+    sk_stream_is_writeable,
+    sk_stream_memory_free,
+    sk_stream_wait_close,
+    sk_stream_wait_connect,
+    sk_stream_wait_memory,
+    sk_stream_write_space,
+)
 from stack.core.uapi import (
     MSG_DONTWAIT,
     MSG_EOR,

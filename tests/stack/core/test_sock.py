@@ -183,36 +183,6 @@ def test_protocol_memory_pressure_and_hard_limit(sk: Any) -> None:
     assert mem.memory_allocated == 0
 
 
-def test_stream_write_space_rule(sk: Any) -> None:
-    sk.sk_sndbuf = 9000
-    sk.sk_wmem_queued = 6000
-    assert s.sk_stream_is_writeable(sk)
-    sk.sk_wmem_queued = 6002
-    assert not s.sk_stream_is_writeable(sk)
-    sk.sk_prot.stream_memory_free, saved = lambda sk, wake: False, sk.sk_prot.stream_memory_free
-    sk.sk_wmem_queued = 0
-    assert not s.sk_stream_memory_free(sk)
-    sk.sk_prot.stream_memory_free = saved
-
-
-def test_stream_wait_memory(host: Host, sk: Any) -> None:
-    sk.sk_sndbuf = 100
-    sk.sk_wmem_queued = 100
-    s.lock_sock(sk)
-    with pytest.raises(BlockingIOError):
-        s.sk_stream_wait_memory(sk, 0)
-    host.clock.call_at(host.clock.now_ns() + 10, lambda: setattr(sk, "sk_wmem_queued", 0))
-    assert s.sk_stream_wait_memory(sk, 1000) == 990
-    sk.sk_wmem_queued = 100
-    with pytest.raises(BlockingIOError):
-        s.sk_stream_wait_memory(sk, 1000)
-    sk.sk_shutdown = SEND_SHUTDOWN
-    with pytest.raises(BrokenPipeError):
-        s.sk_stream_wait_memory(sk, 1000)
-    s.release_sock(sk)
-    sk.sk_wmem_queued = 0
-
-
 def test_clone_shares_settings_but_no_queue(sk: Any) -> None:
     sk.sk_priority = 3
     sk.tos = 0x10
@@ -236,9 +206,6 @@ def test_pending_error_is_taken_once(sk: Any) -> None:
     sk.sk_err = errno.EHOSTUNREACH
     assert s.sock_error(sk) == -errno.EHOSTUNREACH
     assert s.sock_error(sk) == 0
-    sk.sk_err = errno.ECONNRESET
-    assert isinstance(s.sk_stream_error(sk, 0, errno.EPIPE), ConnectionResetError)
-    assert isinstance(s.sk_stream_error(sk, 0, errno.EPIPE), BrokenPipeError)
 
 
 def test_rcvlowat(sk: Any) -> None:

@@ -1,0 +1,139 @@
+"""Waiting and memory of byte streams (net/core/stream.c, include/net/sock.h)."""
+
+from __future__ import annotations
+
+import errno
+
+from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.sock import (
+    SOCK_NOSPACE,
+    TCPF_CLOSE_WAIT,
+    TCPF_CLOSING,
+    TCPF_ESTABLISHED,
+    TCPF_FIN_WAIT1,
+    TCPF_LAST_ACK,
+    TCPF_SYN_RECV,
+    TCPF_SYN_SENT,
+    os_error,
+    raise_sock_error,
+    sk_mem_reclaim_final,
+    sk_mem_uncharge,
+    sk_wait_event,
+    sock,
+    sock_error,
+)
+from stack.core.uapi import SEND_SHUTDOWN
+from stack.core.wait import wake_up
+
+
+def sk_stream_write_space(sk: sock) -> None:
+    """net/core/stream.c: sk_write_space of stream protocols: wake at a third of the buffer."""
+    if sk_stream_is_writeable(sk) and sk.sk_socket is not None:
+        sk.sk_flags &= ~SOCK_NOSPACE
+        wake_up(sk.sk_wq)
+
+
+def sk_stream_wspace(sk: sock) -> int:
+    """include/net/sock.h: send buffer not yet queued."""
+    return sk.sk_sndbuf - sk.sk_wmem_queued
+
+
+def sk_stream_min_wspace(sk: sock) -> int:
+    """include/net/sock.h: what must be free before a writer is woken."""
+    return sk.sk_wmem_queued >> 1
+
+
+def sk_stream_memory_free(sk: sock) -> bool:
+    """include/net/sock.h: a writer may queue more."""
+    if sk.sk_wmem_queued >= sk.sk_sndbuf:
+        return False
+    memory_free = sk.sk_prot.stream_memory_free
+    return memory_free is None or bool(memory_free(sk, 0))
+
+
+def sk_stream_is_writeable(sk: sock) -> bool:
+    """include/net/sock.h: poll's view of the same."""
+    return sk_stream_wspace(sk) >= sk_stream_min_wspace(sk) and sk_stream_memory_free(sk)
+
+
+def sk_stream_wait_connect(sk: sock, timeo_ns: int) -> int:
+    """net/core/stream.c: wait until connected. Returns the ns left.
+
+    Raises: OSError EPIPE when not connecting, EAGAIN when time is over, the pending error.
+    """
+    while True:
+        raise_sock_error(sk)
+        if not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV):
+            if (1 << sk.sk_state) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT):
+                return timeo_ns
+            raise OSError(errno.EPIPE, "socket is not connected")
+        if timeo_ns <= 0:
+            raise BlockingIOError(errno.EAGAIN, "still connecting")
+
+        def cond() -> bool:
+            return bool(sk.sk_err or not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV))
+
+        sk.sk_write_pending += 1
+        try:
+            timeo_ns = sk_wait_event(sk, timeo_ns, cond)
+        finally:
+            sk.sk_write_pending -= 1
+
+
+def sk_stream_wait_close(sk: sock, timeo_ns: int) -> None:
+    """net/core/stream.c: linger until the FIN exchange is over or the time is."""
+    closing = TCPF_FIN_WAIT1 | TCPF_CLOSING | TCPF_LAST_ACK
+    if timeo_ns > 0:
+        sk_wait_event(sk, timeo_ns, lambda: not (1 << sk.sk_state) & closing)
+
+
+def sk_stream_wait_memory(sk: sock, timeo_ns: int) -> int:
+    """net/core/stream.c: wait for send memory. Returns the ns left.
+
+    Raises: OSError EPIPE after shutdown, EAGAIN when time is over, the pending error.
+    """
+    while True:
+        if sk.sk_err:
+            raise_sock_error(sk)
+        if sk.sk_shutdown & SEND_SHUTDOWN:
+            raise OSError(errno.EPIPE, "socket was shut down for sending")
+        if sk_stream_memory_free(sk):
+            return timeo_ns
+        if timeo_ns <= 0:
+            sk.sk_flags |= SOCK_NOSPACE
+            raise BlockingIOError(errno.EAGAIN, "send buffer full")
+        sk.sk_flags |= SOCK_NOSPACE
+
+        def cond() -> bool:
+            return bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN or sk_stream_memory_free(sk))
+
+        sk.sk_write_pending += 1
+        try:
+            timeo_ns = sk_wait_event(sk, timeo_ns, cond)
+        finally:
+            sk.sk_write_pending -= 1
+
+
+def sk_stream_error(sk: sock, flags: int, err: int) -> OSError:
+    """net/core/stream.c: the exception for a failed send (`err` is an errno).
+
+    EPIPE gives way to a pending error, as in the kernel; there is no SIGPIPE here.
+    """
+    if err == errno.EPIPE:
+        err = -sock_error(sk) or errno.EPIPE
+    return os_error(err)
+
+
+def sk_stream_kill_queues(sk: sock) -> None:
+    """net/core/stream.c: purge what is left at destruction."""
+    sk.sk_receive_queue.purge()
+    sk.sk_error_queue.purge()
+    sk_mem_reclaim_final(sk)
+
+
+def sk_wmem_free_skb(sk: sock, skb: sk_buff) -> None:
+    """include/net/tcp.h (tcp_wmem_free_skb): uncharge and free one skb of the write queue."""
+    truesize = skb.truesize
+    sk.sk_wmem_queued -= truesize
+    sk_mem_uncharge(sk, truesize)
+    kfree_skb(skb)
