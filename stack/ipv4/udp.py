@@ -28,6 +28,7 @@ from fastpath.skbuff import (
     skb_pull,
 )
 from stack.core.datagram import __skb_recv_datagram, datagram_poll
+from stack.core.dev import register_netdevice_notifier
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NO_SOCKET,
     SKB_DROP_REASON_PKT_TOO_SMALL,
@@ -39,6 +40,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.inet_sock import inet_sock
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.netdevice import NETDEV_UP
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_DEAD,
@@ -135,9 +137,10 @@ UDP_MAX_SEGMENTS = 128
 class udp_table:
     """struct udp_table: sockets by local port, and connected ones by their four addresses."""
 
-    __slots__ = ("connected", "ports")
+    __slots__ = ("connected", "gro_wanted", "ports")
 
     def __init__(self) -> None:
+        self.gro_wanted = False
         self.ports: dict[int, list[Any]] = {}
         self.connected: dict[tuple[int, int, int, int], Any] = {}
 
@@ -980,6 +983,8 @@ def udp_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
             sk.gso_size = val
         case x if x == UDP_GRO:
             sk.gro_enabled = bool(val)
+            if val:
+                udp_gro_enable(sk.net)
         case x if x in (UDP_NO_CHECK6_TX, UDP_NO_CHECK6_RX):
             raise OSError(errno.ENOPROTOOPT, "this option is for IPv6 sockets")
         case x if x == UDP_ENCAP:
@@ -988,6 +993,20 @@ def udp_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
             sk.encap_type = 0
         case _:
             raise OSError(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")
+
+
+def udp_gro_enable(net: Any) -> None:
+    """net/ipv4/udp.c (udp_encap_enable): somebody reads merged datagrams: let the devices merge.
+
+    Sockets without UDP_GRO get them split again (udp_queue_rcv_skb).
+    """
+    net.udp_table.gro_wanted = True
+    for dev in net.dev_base_head:
+        tables = [napi.gro for napi in dev.napi_list]
+        tables.append(getattr(dev.priv, "gro", None))
+        for table in tables:
+            if table is not None:
+                table.udp = True
 
 
 def udp_getsockopt(sk: Any, level: int, optname: int) -> Any:
@@ -1037,6 +1056,13 @@ udp_protocol = net_protocol(handler=udp_rcv, err_handler=udp_err, no_policy=True
 def udp_init(net: Any) -> None:
     """net/ipv4/udp.c"""
     net.udp_table = udp_table()
+    register_netdevice_notifier(net, udp_netdev_event)
+
+
+def udp_netdev_event(event: int, dev: Any) -> None:
+    """A device that comes up has fresh merge tables."""
+    if event == NETDEV_UP and dev.net.udp_table.gro_wanted:
+        udp_gro_enable(dev.net)
 
 
 def udp_sockets(net: Any) -> list[Any]:

@@ -608,6 +608,37 @@ def test_datagram_to_own_address_comes_back_over_loopback(net: Net) -> None:
     assert show(name)[0] == ME
 
 
+def test_merged_datagrams_are_split_unless_the_reader_wants_them_whole() -> None:
+    from e1000emu.lab import two_hosts
+
+    a, b = two_hosts()
+    there = next(i.ifa_local for i in b.dev("eth0").ip_ptr.ifa_list)
+    tx, rx, plain = (sys_socket(h, AF_INET, SOCK_DGRAM) for h in (a, b, b))
+    sys_bind(b, rx, (0, 5000))
+    sys_bind(b, plain, (0, 5001))
+    sys_setsockopt(b, rx, SOL_UDP, UDP_GRO, 1)
+    b.ifconfig("eth0", up=False)
+    b.ifconfig("eth0", up=True)
+    a.wait_carrier("eth0")
+    b.wait_carrier("eth0")
+    sys_setsockopt(a, tx, SOL_UDP, UDP_SEGMENT, 1000)
+    data = bytes(i % 251 for i in range(20500))
+    sys_sendto(a, tx, data, 0, (there, 5000))
+    msg = msghdr(None, [bytearray(65536)], [])
+    assert sys_recvmsg(b, rx, msg) == 20500
+    assert msg.msg_control == [(SOL_UDP, UDP_GRO, struct.pack("=i", 1000))]
+    assert bytes(msg.buf[:20500]) == data
+    sys_sendto(a, tx, data, 0, (there, 5001))
+    parts = []
+    while sum(map(len, parts)) < len(data):
+        buf = bytearray(2000)
+        n, _ = sys_recvfrom(b, plain, buf)
+        parts.append(bytes(buf[:n]))
+    assert [len(p) for p in parts] == [1000] * 20 + [500]
+    assert b"".join(parts) == data
+    assert b.skb_small.in_use == b.skb_pages.in_use == 0
+
+
 @settings(max_examples=150)
 @given(st.binary(max_size=120), st.integers(0, 65535))
 def test_no_bytes_after_the_ip_header_crash_udp(data: bytes, dport: int) -> None:
