@@ -31,12 +31,7 @@ from stack.core.stream import (
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import O_NONBLOCK
 from stack.ipv4.inet_hashtables import inet_bind_bucket, inet_bind_hash
-from stack.ipv4.tcp_states import (
-    TCP_CLOSE,
-    TCP_LISTEN,
-    TCP_NEW_SYN_RECV,
-    TCP_TIME_WAIT,
-)
+from stack.ipv4.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 
 ICSK_TIME_RETRANS = 1
 ICSK_TIME_DACK = 2

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastpath.hdr import inet_tuple
 from fastpath.skbuff import sk_buff
-from stack.ipv4.inet_timewait_sock import inet_twsk_bind_unhash, inet_twsk_deschedule_put
+from stack.ipv4.inet_timewait_sock import inet_twsk_deschedule_put
 from stack.ipv4.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 
 INADDR_ANY = 0
@@ -315,8 +315,3 @@ def __inet_hash_connect(
             inet_bind_hash(sk, hinfo.bhash.setdefault(port, tb), port)
             return 0
     return -errno.EADDRNOTAVAIL
-
-
-__all__ = [name for name in dir() if name[0] != "_" or name.startswith("__inet")] + [
-    "inet_twsk_bind_unhash"
-]

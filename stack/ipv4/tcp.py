@@ -11,16 +11,11 @@ from typing import Any
 from fastpath.skbuff import kfree_skb, sk_buff, sk_buff_head, skb_header_release
 from stack.core.iov import skb_copy_datagram_iter
 from stack.core.sock import (
-    SOCK_BINDADDR_LOCK,
-    SOCK_BINDPORT_LOCK,
     SOCK_DEAD,
     SOCK_DONE,
-    SOCK_LINGER,
     SOCK_NOSPACE,
     SOCK_URGINLINE,
     SOCK_USE_WRITE_QUEUE,
-    bh_lock_sock,
-    bh_unlock_sock,
     lock_sock,
     os_error,
     release_sock,
@@ -29,7 +24,6 @@ from stack.core.sock import (
     sk_wait_data,
     sk_wait_event,
     sk_wmem_schedule,
-    sock_orphan,
     sock_rcvlowat,
     sock_rcvtimeo,
     sock_sndtimeo,
@@ -39,7 +33,6 @@ from stack.core.stream import (
     sk_stream_error,
     sk_stream_is_writeable,
     sk_stream_memory_free,
-    sk_stream_wait_close,
     sk_stream_wait_connect,
     sk_stream_wait_memory,
     sk_stream_write_space,
@@ -74,28 +67,20 @@ from stack.ipv4.inet_connection_sock import (
     inet_csk_accept,
     inet_csk_ack_scheduled,
     inet_csk_delack_init,
-    inet_csk_destroy_sock,
     inet_csk_get_port,
     inet_csk_in_pingpong_mode,
-    inet_csk_listen_stop,
-    inet_csk_reset_keepalive_timer,
 )
 from stack.ipv4.inet_hashtables import inet_hash, inet_hashinfo, inet_put_port, inet_unhash
 from stack.ipv4.inet_timewait_sock import inet_timewait_death_row
 from stack.ipv4.protocol import net_protocol, proto
+from stack.ipv4.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
 from stack.ipv4.tcp_cong import (
     tcp_assign_congestion_control,
-    tcp_cleanup_congestion_control,
     tcp_register_congestion_control,
     tcp_reno,
 )
-from stack.ipv4.tcp_data import (
-    tcp_epollin_ready,
-    tcp_ofo_purge,
-    tcp_rcv_space_adjust,
-    tcp_sack_reset,
-)
-from stack.ipv4.tcp_done import tcp_clear_xmit_timers, tcp_set_state
+from stack.ipv4.tcp_ctl import tcp_send_ack
+from stack.ipv4.tcp_data import tcp_epollin_ready
 from stack.ipv4.tcp_ipv4 import (
     tcp_v4_connect,
     tcp_v4_destroy_sock,
@@ -104,21 +89,13 @@ from stack.ipv4.tcp_ipv4 import (
     tcp_v4_init_sock,
     tcp_v4_rcv,
 )
-from stack.ipv4.tcp_minisocks import tcp_time_wait
 from stack.ipv4.tcp_output import (
     __tcp_push_pending_frames,
-    __tcp_select_window,
-    tcp_bound_to_half_wnd,
-    tcp_current_mss,
-    tcp_initialize_rcv_mss,
     tcp_push_one,
-    tcp_send_ack,
-    tcp_send_active_reset,
-    tcp_send_fin,
     tcp_stream_alloc_skb,
     tcp_wmem_free_skb,
-    tcp_write_queue_purge,
 )
+from stack.ipv4.tcp_rcvbuf import tcp_rcv_space_adjust
 from stack.ipv4.tcp_sock import (
     M32,
     MAX_TCP_HEADER,
@@ -134,7 +111,6 @@ from stack.ipv4.tcp_sock import (
     TCP_RTO_MAX,
     TCP_RTO_MIN,
     TCP_TIMEOUT_INIT,
-    TCP_TIMEWAIT_LEN,
     TCP_URG_READ,
     TCP_URG_VALID,
     TCPHDR_ACK,
@@ -145,34 +121,24 @@ from stack.ipv4.tcp_sock import (
     after,
     before,
     tcp_fast_path_check,
-    tcp_fin_time,
     tcp_options_received,
     tcp_receive_window,
     tcp_sock,
 )
 from stack.ipv4.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
 from stack.ipv4.tcp_states import (
-    NEW_STATE,
-    TCP_ACTION_FIN,
     TCP_CLOSE,
-    TCP_FIN_WAIT2,
     TCP_LISTEN,
-    TCP_STATE_MASK,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
     TCPF_CLOSE_WAIT,
-    TCPF_CLOSING,
     TCPF_ESTABLISHED,
-    TCPF_FIN_WAIT1,
-    TCPF_FIN_WAIT2,
-    TCPF_LAST_ACK,
-    TCPF_SYN_RECV,
-    TCPF_SYN_SENT,
 )
-from stack.ipv4.tcp_timer import (
-    tcp_init_xmit_timers,
-    tcp_release_cb,
-    tcp_set_keepalive,
+from stack.ipv4.tcp_timer import tcp_init_xmit_timers, tcp_release_cb, tcp_set_keepalive
+from stack.ipv4.tcp_window import (
+    __tcp_select_window,
+    tcp_bound_to_half_wnd,
+    tcp_current_mss,
 )
 
 SYSCTL_DEFAULTS: dict[str, Any] = {
@@ -852,7 +818,8 @@ def tcp_set_rcvlowat(sk: tcp_sock, val: int) -> int:
     cap = sk.net.sysctl.tcp_rmem[2] >> 1
     val = min(val, cap)
     sk.sk_rcvlowat = val or 1
-    from stack.ipv4.tcp_data import tcp_data_ready, tcp_set_window_clamp
+    from stack.ipv4.tcp_data import tcp_data_ready
+    from stack.ipv4.tcp_rcvbuf import tcp_set_window_clamp
     from stack.ipv4.tcp_sock import tcp_space_from_win, tcp_win_from_space
 
     if not sk.sk_flags & SOCK_DEAD and sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
@@ -861,194 +828,6 @@ def tcp_set_rcvlowat(sk: tcp_sock, val: int) -> int:
     if space > sk.sk_rcvbuf:
         sk.sk_rcvbuf = space
         tcp_set_window_clamp(sk, tcp_win_from_space(sk, space))
-    return 0
-
-
-# --- the end ------------------------------------------------------------------------------
-
-
-def tcp_close_state(sk: tcp_sock) -> bool:
-    """Move on as a close does (NEW_STATE, from TRANSITIONS); True when our FIN is due."""
-    nxt = NEW_STATE[sk.sk_state]
-    tcp_set_state(sk, nxt & TCP_STATE_MASK)
-    return bool(nxt >> 4 & TCP_ACTION_FIN >> 4)
-
-
-def tcp_shutdown(sk: tcp_sock, how: int) -> None:
-    """proto.shutdown: SEND_SHUTDOWN sends a FIN once all data is out."""
-    if not how & SEND_SHUTDOWN:
-        return
-    if (1 << sk.sk_state) & (
-        TCPF_ESTABLISHED | TCPF_SYN_SENT | TCPF_CLOSE_WAIT
-    ) and tcp_close_state(sk):
-        tcp_send_fin(sk)
-
-
-def tcp_too_many_orphans(sk: tcp_sock) -> bool:
-    return sk.sk_mem.orphan_count > sk.net.sysctl.tcp_max_orphans
-
-
-def __tcp_close(sk: tcp_sock, timeout: int) -> None:
-    """The application lets go (RFC 9293 3.10.4, RFC 1122 4.2.2.13, RFC 2525 2.17)."""
-    linux = sk.net.mib.linux
-    data_was_unread = 0
-    sk.sk_shutdown = SHUTDOWN_MASK
-    if sk.sk_state == TCP_LISTEN:
-        tcp_set_state(sk, TCP_CLOSE)
-        inet_csk_listen_stop(sk)
-    else:
-        while (skb := sk.sk_receive_queue.dequeue()) is not None:
-            end_seq = skb.end_seq
-            if skb.tcp_flags & TCPHDR_FIN:
-                end_seq = (end_seq - 1) & M32
-            if after(end_seq, sk.copied_seq):
-                data_was_unread += (end_seq - sk.copied_seq) & M32
-            kfree_skb(skb)
-        if sk.sk_state != TCP_CLOSE:
-            if data_was_unread:
-                # The peer must learn that its data was not read.
-                linux.TCPAbortOnClose += 1
-                tcp_set_state(sk, TCP_CLOSE)
-                tcp_send_active_reset(sk)
-            elif sk.sk_flags & SOCK_LINGER and not sk.sk_lingertime:
-                # Abortive close.
-                sk.sk_prot.disconnect(sk, 0)
-                linux.TCPAbortOnData += 1
-            elif tcp_close_state(sk):
-                tcp_send_fin(sk)
-            sk_stream_wait_close(sk, timeout)
-    state = sk.sk_state
-    sock_orphan(sk)
-    bh_lock_sock(sk)
-    # Packets that came while we slept or sent.
-    while sk.sk_backlog:
-        sk.sk_backlog_rcv(sk, sk.sk_backlog.popleft())
-    sk.sk_backlog_len = 0
-    if sk.sk_mem is None:
-        return
-    sk.sk_mem.orphan_count += 1
-    if state != TCP_CLOSE and sk.sk_state == TCP_CLOSE:
-        # It died meanwhile (RST, or the last ACK came).
-        inet_csk_destroy_sock(sk)
-        return
-    if sk.sk_state == TCP_FIN_WAIT2:
-        if sk.linger2 < 0:
-            tcp_set_state(sk, TCP_CLOSE)
-            tcp_send_active_reset(sk)
-            linux.TCPAbortOnLinger += 1
-        else:
-            tmo = tcp_fin_time(sk)
-            if tmo > TCP_TIMEWAIT_LEN:
-                inet_csk_reset_keepalive_timer(sk, tmo - TCP_TIMEWAIT_LEN)
-            else:
-                tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)
-                return
-    if sk.sk_state != TCP_CLOSE and tcp_too_many_orphans(sk):
-        tcp_set_state(sk, TCP_CLOSE)
-        tcp_send_active_reset(sk)
-        linux.TCPAbortOnMemory += 1
-    if sk.sk_state == TCP_CLOSE:
-        inet_csk_destroy_sock(sk)
-    bh_unlock_sock(sk)
-
-
-def tcp_close(sk: tcp_sock, timeout: int) -> None:
-    """proto.close: wait at most `timeout` ns (SO_LINGER) for the FIN exchange."""
-    lock_sock(sk)
-    __tcp_close(sk, timeout)
-    sk.sk_lock_owned = False
-    if sk.sk_mem is not None:
-        release_sock(sk)
-        sk.sk_lock_owned = False
-
-
-def tcp_need_reset(state: int) -> bool:
-    """A disconnect in these states owes the peer a RST."""
-    return bool(
-        (1 << state)
-        & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT | TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2 | TCPF_SYN_RECV)
-    )
-
-
-def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
-    """proto.disconnect: back to CLOSE, ready for another connect. 0."""
-    old_state = sk.sk_state
-    if old_state != TCP_CLOSE:
-        tcp_set_state(sk, TCP_CLOSE)
-    if old_state == TCP_LISTEN:
-        inet_csk_listen_stop(sk)
-    elif tcp_need_reset(old_state) or (
-        sk.snd_nxt != sk.write_seq and (1 << old_state) & (TCPF_CLOSING | TCPF_LAST_ACK)
-    ):
-        tcp_send_active_reset(sk)
-        sk.sk_err = errno.ECONNRESET
-    elif old_state == TCP_SYN_SENT:
-        sk.sk_err = errno.ECONNRESET
-    tcp_clear_xmit_timers(sk)
-    sk.sk_receive_queue.purge()
-    sk.copied_seq = sk.rcv_nxt
-    sk.urg_data = 0
-    tcp_write_queue_purge(sk)
-    tcp_ofo_purge(sk)
-    sk.inet_dport = 0
-    if not sk.sk_flags & SOCK_BINDADDR_LOCK:
-        sk.inet_saddr = sk.inet_rcv_saddr = 0
-    if not sk.sk_flags & SOCK_BINDPORT_LOCK and sk.icsk_bind_hash is not None:
-        inet_put_port(sk)
-    sk.sk_shutdown = 0
-    sk.sk_flags &= ~SOCK_DONE
-    sk.srtt_us = 0
-    sk.mdev_us = 1_000_000
-    sk.rcv_rtt_last_tsecr = 0
-    sk.write_seq = (sk.write_seq + sk.max_window + 2) & M32 or 1
-    sk.icsk_backoff = 0
-    sk.icsk_probes_out = 0
-    sk.icsk_probes_tstamp = 0
-    sk.icsk_rto = TCP_TIMEOUT_INIT
-    sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
-    sk.snd_cwnd = TCP_INIT_CWND
-    sk.snd_cwnd_cnt = 0
-    sk.is_cwnd_limited = False
-    sk.max_packets_out = 0
-    sk.window_clamp = 0
-    sk.delivered = 0
-    tcp_cleanup_congestion_control(sk)
-    tcp_assign_congestion_control(sk)
-    sk.icsk_ca_state = TCP_CA_Open
-    sk.undo_marker = 0
-    sk.undo_retrans = -1
-    sk.retrans_out = sk.lost_out = sk.sacked_out = 0
-    sk.total_retrans = 0
-    inet_csk_delack_init(sk)
-    tcp_initialize_rcv_mss(sk)
-    sk.sk_dst_cache = None
-    sk.sk_rx_dst = None
-    rx_opt = sk.rx_opt
-    rx_opt.saw_tstamp = False
-    rx_opt.tstamp_ok = False
-    rx_opt.wscale_ok = False
-    rx_opt.sack_ok = 0
-    tcp_sack_reset(sk)
-    sk.bytes_acked = sk.bytes_received = sk.bytes_sent = sk.bytes_retrans = 0
-    sk.data_segs_in = sk.data_segs_out = sk.segs_in = sk.segs_out = 0
-    sk.rcv_ooopack = 0
-    sk.defer_accept = 0
-    sk.sk_error_report()
-    return 0
-
-
-def tcp_abort(sk: tcp_sock, err: int) -> int:
-    """proto.diag_destroy: end a connection from outside (`ss -K`)."""
-    if sk.sk_state == TCP_LISTEN:
-        tcp_set_state(sk, TCP_CLOSE)
-        inet_csk_listen_stop(sk)
-        return 0
-    if not sk.sk_flags & SOCK_DEAD:
-        if tcp_need_reset(sk.sk_state):
-            tcp_send_active_reset(sk)
-        from stack.ipv4.tcp_done import tcp_done_with_error
-
-        tcp_done_with_error(sk, err)
     return 0
 
 
@@ -1109,6 +888,3 @@ def tcp_init(net: Any) -> None:
     from types import SimpleNamespace
 
     net.tcp_ctl_sk = SimpleNamespace(net=net)
-
-
-__all__ = [name for name in dir() if name.startswith(("tcp_", "__tcp"))]

@@ -29,22 +29,17 @@ from stack.ipv4.tcp_cong import (
     tcp_init_cwnd_reduction,
     tcp_set_ca_state,
 )
+from stack.ipv4.tcp_ctl import tcp_clamp_probe0_to_user_timeout, tcp_send_ack
 from stack.ipv4.tcp_output import (
     __tcp_push_pending_frames,
-    tcp_clamp_probe0_to_user_timeout,
-    tcp_current_mss,
     tcp_probe0_when,
     tcp_rearm_rto,
     tcp_reset_xmit_timer,
     tcp_schedule_loss_probe,
-    tcp_send_ack,
     tcp_slow_start_after_idle_check,
-    tcp_sync_mss,
     tcp_trim_head,
-    tcp_xmit_retransmit_queue,
 )
 from stack.ipv4.tcp_recovery import (
-    tcp_any_retrans_done,
     tcp_check_sack_reordering,
     tcp_highest_sack_seq,
     tcp_mark_skb_lost,
@@ -56,12 +51,34 @@ from stack.ipv4.tcp_recovery import (
     tcp_rack_update_reo_wnd,
     tcp_skb_seglen,
 )
+from stack.ipv4.tcp_retransmit import tcp_xmit_retransmit_queue
+from stack.ipv4.tcp_rtt import tcp_ack_update_rtt
 from stack.ipv4.tcp_sack import tcp_sacktag_state, tcp_sacktag_write_queue
 from stack.ipv4.tcp_sock import (
     CA_EVENT_LOSS,
+    FLAG_ACK_MAYBE_DELAYED,
+    FLAG_ACKED,
+    FLAG_CA_ALERT,
+    FLAG_DATA,
+    FLAG_DATA_ACKED,
+    FLAG_DATA_SACKED,
+    FLAG_DSACK_TLP,
+    FLAG_DSACKING_ACK,
+    FLAG_FORWARD_PROGRESS,
+    FLAG_LOST_RETRANS,
+    FLAG_NO_CHALLENGE_ACK,
+    FLAG_NOT_DUP,
+    FLAG_ORIG_SACK_ACKED,
+    FLAG_RETRANS_DATA_ACKED,
+    FLAG_SACK_RENEGING,
+    FLAG_SET_XMIT_TIMER,
+    FLAG_SLOWPATH,
+    FLAG_SND_UNA_ADVANCED,
+    FLAG_SYN_ACKED,
+    FLAG_UPDATE_TS_RECENT,
+    FLAG_WIN_UPDATE,
     M32,
     MSEC,
-    SEC,
     TCP_CA_CWR,
     TCP_NAGLE_OFF,
     TCP_PAWS_WINDOW,
@@ -86,29 +103,16 @@ from stack.ipv4.tcp_sock import (
     tcp_wnd_end,
 )
 from stack.ipv4.tcp_states import TCP_SYN_SENT
-
-FLAG_DATA = 0x01
-FLAG_WIN_UPDATE = 0x02
-FLAG_DATA_ACKED = 0x04
-FLAG_RETRANS_DATA_ACKED = 0x08
-FLAG_SYN_ACKED = 0x10
-FLAG_DATA_SACKED = 0x20
-FLAG_ECE = 0x40
-FLAG_LOST_RETRANS = 0x80
-FLAG_SLOWPATH = 0x100
-FLAG_ORIG_SACK_ACKED = 0x200
-FLAG_SND_UNA_ADVANCED = 0x400
-FLAG_DSACKING_ACK = 0x800
-FLAG_SET_XMIT_TIMER = 0x1000
-FLAG_SACK_RENEGING = 0x2000
-FLAG_UPDATE_TS_RECENT = 0x4000
-FLAG_NO_CHALLENGE_ACK = 0x8000
-FLAG_ACK_MAYBE_DELAYED = 0x10000
-FLAG_DSACK_TLP = 0x20000
-FLAG_ACKED = FLAG_DATA_ACKED | FLAG_SYN_ACKED
-FLAG_NOT_DUP = FLAG_DATA | FLAG_WIN_UPDATE | FLAG_ACKED
-FLAG_CA_ALERT = FLAG_DATA_SACKED | FLAG_ECE | FLAG_DSACKING_ACK
-FLAG_FORWARD_PROGRESS = FLAG_ACKED | FLAG_DATA_SACKED
+from stack.ipv4.tcp_undo import (
+    tcp_init_undo,
+    tcp_try_keep_open,
+    tcp_try_to_open,
+    tcp_try_undo_dsack,
+    tcp_try_undo_loss,
+    tcp_try_undo_partial,
+    tcp_try_undo_recovery,
+)
+from stack.ipv4.tcp_window import tcp_current_mss, tcp_sync_mss
 
 REXMIT_NONE = 0
 REXMIT_LOST = 1
@@ -156,94 +160,6 @@ def tcp_send_challenge_ack(sk: tcp_sock) -> None:
     tcp_send_ack(sk)
 
 
-# --- round-trip time (RFC 6298) -----------------------------------------------------------
-
-
-def tcp_rtt_estimator(sk: tcp_sock, mrtt_us: int) -> None:
-    """Smooth the round-trip time; the deviation may jump up and only creeps down."""
-    m = mrtt_us
-    srtt = sk.srtt_us
-    rto_min_us = sk.icsk_rto_min // 1000
-    if srtt:
-        m -= srtt >> 3
-        srtt += m
-        if m < 0:
-            m = -m
-            m -= sk.mdev_us >> 2
-            # A falling RTT is no reason for a larger RTO.
-            if m > 0:
-                m >>= 3
-        else:
-            m -= sk.mdev_us >> 2
-        sk.mdev_us += m
-        if sk.mdev_us > sk.mdev_max_us:
-            sk.mdev_max_us = sk.mdev_us
-            if sk.mdev_max_us > sk.rttvar_us:
-                sk.rttvar_us = sk.mdev_max_us
-        if after(sk.snd_una, sk.rtt_seq):
-            if sk.mdev_max_us < sk.rttvar_us:
-                sk.rttvar_us -= (sk.rttvar_us - sk.mdev_max_us) >> 2
-            sk.rtt_seq = sk.snd_nxt
-            sk.mdev_max_us = rto_min_us
-    else:
-        srtt = m << 3
-        sk.mdev_us = m << 1
-        sk.rttvar_us = max(sk.mdev_us, rto_min_us)
-        sk.mdev_max_us = sk.rttvar_us
-        sk.rtt_seq = sk.snd_nxt
-    sk.srtt_us = max(1, srtt)
-
-
-def tcp_set_rto(sk: tcp_sock) -> None:
-    """RTO = SRTT + the deviation's share, at most RTO_MAX."""
-    sk.icsk_rto = min(((sk.srtt_us >> 3) + sk.rttvar_us) * 1000, sk.icsk_rto_max)
-
-
-def tcp_update_rtt_min(sk: tcp_sock, rtt_us: int, flag: int) -> None:
-    """Smallest RTT of the last tcp_min_rtt_wlen seconds (restarted when it is that old)."""
-    rtt_us = rtt_us or 1
-    now = sk.tcp_mstamp
-    if flag & FLAG_ACK_MAYBE_DELAYED and rtt_us > sk.min_rtt_us:
-        return
-    if rtt_us <= sk.min_rtt_us or now - sk.min_rtt_stamp > sk.net.sysctl.tcp_min_rtt_wlen * SEC:
-        sk.min_rtt_us = rtt_us
-        sk.min_rtt_stamp = now
-
-
-def tcp_rtt_tsopt_us(sk: tcp_sock) -> int:
-    """RTT by the echoed timestamp, us; -1 when implausible."""
-    delta = (sk.tcp_mstamp // MSEC - sk.rx_opt.rcv_tsecr) & M32
-    if delta < 0x7FFFFFFF // 1000:
-        return (delta or 1) * 1000
-    return -1
-
-
-def tcp_ack_update_rtt(
-    sk: tcp_sock, flag: int, seq_rtt_us: int, sack_rtt_us: int, ca_rtt_us: int
-) -> bool:
-    """Take one sample; Karn's rule: from packets never retransmitted, or from timestamps."""
-    if seq_rtt_us < 0:
-        seq_rtt_us = sack_rtt_us
-    rx_opt = sk.rx_opt
-    if seq_rtt_us < 0 and rx_opt.saw_tstamp and rx_opt.rcv_tsecr and flag & FLAG_ACKED:
-        seq_rtt_us = ca_rtt_us = tcp_rtt_tsopt_us(sk)
-    if seq_rtt_us < 0:
-        return False
-    tcp_update_rtt_min(sk, ca_rtt_us if ca_rtt_us >= 0 else seq_rtt_us, flag)
-    tcp_rtt_estimator(sk, seq_rtt_us)
-    tcp_set_rto(sk)
-    sk.icsk_backoff = 0
-    return True
-
-
-def tcp_synack_rtt_meas(sk: tcp_sock, req: Any) -> None:
-    """RTT of SYN-ACK and ACK, when the SYN-ACK went out once."""
-    rtt_us = -1
-    if req is not None and not req.num_retrans and req.snt_synack:
-        rtt_us = (sk.tcp_mstamp - req.snt_synack) // 1000
-    tcp_ack_update_rtt(sk, FLAG_SYN_ACKED, rtt_us, -1, rtt_us)
-
-
 # --- duplicate ACKs without SACK ----------------------------------------------------------
 
 
@@ -284,136 +200,7 @@ def tcp_remove_reno_sacks(sk: tcp_sock, acked: int) -> None:
     tcp_check_reno_reordering(sk, acked)
 
 
-# --- undo ---------------------------------------------------------------------------------
-
-
-def tcp_init_undo(sk: tcp_sock) -> None:
-    """From here on, retransmissions that prove needless take the reduction back."""
-    sk.undo_marker = sk.snd_una or 1
-    sk.undo_retrans = sk.retrans_out
-    if sk.tlp_high_seq and sk.tlp_retrans:
-        sk.undo_retrans += 1
-    if not sk.undo_retrans:
-        sk.undo_retrans = -1
-
-
-def tcp_packet_delayed(sk: tcp_sock) -> bool:
-    """The ACK echoes a timestamp from before the first retransmission: the original arrived."""
-    rx_opt = sk.rx_opt
-    return bool(
-        sk.retrans_stamp
-        and rx_opt.saw_tstamp
-        and rx_opt.rcv_tsecr
-        and before(rx_opt.rcv_tsecr, (sk.retrans_stamp // MSEC) & M32)
-    )
-
-
-def tcp_may_undo(sk: tcp_sock) -> bool:
-    return bool(sk.undo_marker) and (not sk.undo_retrans or tcp_packet_delayed(sk))
-
-
-def tcp_undo_cwnd_reduction(sk: tcp_sock, unmark_loss: bool) -> None:
-    """The reduction was wrong: window and threshold as before."""
-    if unmark_loss:
-        for skb in sk.tcp_rtx_queue:
-            if skb.sacked & TCPCB_LOST:
-                skb.sacked &= ~TCPCB_LOST
-        sk.lost_out = 0
-    if sk.prior_ssthresh:
-        sk.snd_cwnd = sk.icsk_ca_ops.undo_cwnd(sk)
-        if sk.prior_ssthresh > sk.snd_ssthresh:
-            sk.snd_ssthresh = sk.prior_ssthresh
-    sk.snd_cwnd_stamp = sk.tcp_mstamp
-    sk.undo_marker = 0
-    sk.rack_advanced = True
-
-
-def tcp_is_non_sack_preventing_reopen(sk: tcp_sock) -> bool:
-    """Without SACK, stay until something above high_seq is acknowledged (RFC 6582 3.2, step 5)."""
-    if sk.snd_una == sk.high_seq and not sk.rx_opt.sack_ok:
-        if not tcp_any_retrans_done(sk):
-            sk.retrans_stamp = 0
-        return True
-    return False
-
-
-def tcp_try_undo_recovery(sk: tcp_sock) -> bool:
-    """All of the recovery's data is acknowledged; True = but do not leave the state yet."""
-    if tcp_may_undo(sk):
-        loss = sk.icsk_ca_state == TCP_CA_Loss
-        tcp_undo_cwnd_reduction(sk, False)
-        linux = sk.net.mib.linux
-        if loss:
-            linux.TCPLossUndo += 1
-        else:
-            linux.TCPFullUndo += 1
-    elif sk.rack_reo_wnd_persist:
-        sk.rack_reo_wnd_persist -= 1
-    if tcp_is_non_sack_preventing_reopen(sk):
-        return True
-    tcp_set_ca_state(sk, TCP_CA_Open)
-    return False
-
-
-def tcp_try_undo_dsack(sk: tcp_sock) -> bool:
-    """Every retransmission was reported as a duplicate."""
-    if sk.undo_marker and not sk.undo_retrans:
-        sk.rack_reo_wnd_persist = min(16, sk.rack_reo_wnd_persist + 1)
-        tcp_undo_cwnd_reduction(sk, False)
-        sk.net.mib.linux.TCPDSACKUndo += 1
-        return True
-    return False
-
-
-def tcp_try_undo_loss(sk: tcp_sock, frto_undo: bool) -> bool:
-    """The RTO was spurious."""
-    if not frto_undo and not tcp_may_undo(sk):
-        return False
-    tcp_undo_cwnd_reduction(sk, True)
-    linux = sk.net.mib.linux
-    linux.TCPLossUndo += 1
-    if frto_undo:
-        linux.TCPSpuriousRTOs += 1
-    sk.icsk_retransmits = 0
-    if tcp_is_non_sack_preventing_reopen(sk):
-        return True
-    if frto_undo or sk.rx_opt.sack_ok:
-        tcp_set_ca_state(sk, TCP_CA_Open)
-    return True
-
-
-def tcp_try_undo_partial(sk: tcp_sock, prior_snd_una: int) -> bool:
-    """A partial ACK of originals, not of retransmissions: nothing was lost, only late."""
-    if not (sk.undo_marker and tcp_packet_delayed(sk)):
-        return False
-    tcp_check_sack_reordering(sk, prior_snd_una, 1)
-    if sk.retrans_out:
-        return True
-    if not tcp_any_retrans_done(sk):
-        sk.retrans_stamp = 0
-    tcp_undo_cwnd_reduction(sk, True)
-    sk.net.mib.linux.TCPPartialUndo += 1
-    tcp_try_keep_open(sk)
-    return False
-
-
 # --- the states ---------------------------------------------------------------------------
-
-
-def tcp_try_keep_open(sk: tcp_sock) -> None:
-    state = TCP_CA_Open
-    if sk.sacked_out + sk.lost_out or tcp_any_retrans_done(sk):
-        state = TCP_CA_Disorder
-    if sk.icsk_ca_state != state:
-        tcp_set_ca_state(sk, state)
-        sk.high_seq = sk.snd_nxt
-
-
-def tcp_try_to_open(sk: tcp_sock, flag: int) -> None:
-    if not tcp_any_retrans_done(sk):
-        sk.retrans_stamp = 0
-    if sk.icsk_ca_state != TCP_CA_CWR:
-        tcp_try_keep_open(sk)
 
 
 def tcp_enter_recovery(sk: tcp_sock, ece_ack: bool) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from stack.core.sock import SOCK_NOSPACE, os_error
 from stack.ipv4.tcp_sock import (
     CA_EVENT_COMPLETE_CWR,
+    FLAG_SND_UNA_ADVANCED,
     TCP_CA_CWR,
     TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
@@ -24,8 +25,6 @@ from stack.ipv4.tcp_sock import (
     tcp_sock,
 )
 from stack.ipv4.tcp_states import TCP_CLOSE
-
-FLAG_SND_UNA_ADVANCED = 0x400
 
 TCP_CONG_NON_RESTRICTED = 1
 TCP_CONG_NEEDS_ECN = 2

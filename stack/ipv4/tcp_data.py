@@ -32,7 +32,6 @@ from stack.core.sock import (
     SOCK_DEAD,
     SOCK_DONE,
     SOCK_NOSPACE,
-    SOCK_RCVBUF_LOCK,
     SOCK_SNDBUF_LOCK,
     SOCK_URGINLINE,
     sk_forced_mem_schedule,
@@ -45,33 +44,28 @@ from stack.core.uapi import RCV_SHUTDOWN
 from stack.ipv4.inet_connection_sock import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
-    ICSK_ACK_PUSHED,
-    ICSK_ACK_PUSHED2,
     ICSK_ACK_SCHED,
     inet_csk_enter_pingpong_mode,
     inet_csk_exit_pingpong_mode,
     inet_csk_in_pingpong_mode,
 )
-from stack.ipv4.tcp_ack import tcp_rtt_tsopt_us
+from stack.ipv4.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
 from stack.ipv4.tcp_done import tcp_set_state
 from stack.ipv4.tcp_minisocks import tcp_time_wait
-from stack.ipv4.tcp_output import (
-    __tcp_select_window,
-    tcp_push_pending_frames,
-    tcp_send_ack,
-    tcp_send_delayed_ack,
+from stack.ipv4.tcp_output import tcp_push_pending_frames
+from stack.ipv4.tcp_rcvbuf import (
+    tcp_clamp_window,
+    tcp_grow_window,
+    tcp_measure_rcv_mss,
+    tcp_rcv_rtt_measure,
+    tcp_sndbuf_expand,
 )
 from stack.ipv4.tcp_sock import (
     HALF,
     M32,
-    MAX_TCP_HEADER,
     TCP_ATO_MIN,
-    TCP_INIT_CWND,
     TCP_MAX_QUICKACKS,
-    TCP_MIN_MSS,
-    TCP_MSS_DEFAULT,
     TCP_NUM_SACKS,
-    TCP_RMEM_TO_WIN_SCALE,
     TCP_URG_NOTYET,
     TCP_URG_VALID,
     TCPHDR_FIN,
@@ -80,13 +74,8 @@ from stack.ipv4.tcp_sock import (
     after,
     before,
     tcp_fast_path_check,
-    tcp_full_space,
-    tcp_mstamp_refresh,
     tcp_receive_window,
     tcp_sock,
-    tcp_space,
-    tcp_space_from_win,
-    tcp_win_from_space,
 )
 from stack.ipv4.tcp_states import (
     TCP_ESTABLISHED,
@@ -97,6 +86,7 @@ from stack.ipv4.tcp_states import (
     TcpEvent,
     tcp_next_state,
 )
+from stack.ipv4.tcp_window import __tcp_select_window
 
 COALESCE_MAX = 256 << 10  # bytes; larger ones would hold ring buffers too long for nothing
 
@@ -122,185 +112,6 @@ def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
     if dst is not None and dst.metrics.get("quickack", 0):
         return True
     return bool(sk.icsk_ack_quick) and not inet_csk_in_pingpong_mode(sk)
-
-
-# --- buffers and windows ------------------------------------------------------------------
-
-
-def tcp_sndbuf_expand(sk: tcp_sock) -> None:
-    """Room for two congestion windows, within tcp_wmem."""
-    per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + MAX_TCP_HEADER + 256
-    nr_segs = max(TCP_INIT_CWND, sk.snd_cwnd, sk.reordering + 1)
-    sndmem = 2 * nr_segs * per_mss
-    if sk.sk_sndbuf < sndmem:
-        sk.sk_sndbuf = max(sk.sk_sndbuf, min(sndmem, sk.net.sysctl.tcp_wmem[2]))
-
-
-def tcp_set_window_clamp(sk: tcp_sock, val: int) -> None:
-    """net/ipv4/tcp.c __tcp_set_window_clamp: bound the window we offer."""
-    old = sk.window_clamp
-    if old == val:
-        return
-    sk.window_clamp = val
-    if val < old:
-        sk.rcv_ssthresh = min(sk.rcv_ssthresh, val)
-    else:
-        sk.rcv_ssthresh = max(min(sk.rcv_wnd, val), sk.rcv_ssthresh)
-
-
-def tcp_init_buffer_space(sk: tcp_sock) -> None:
-    """The connection is there: size both buffers, start measuring."""
-    tcp_app_win = sk.net.sysctl.tcp_app_win
-    if not sk.sk_flags & SOCK_SNDBUF_LOCK:
-        tcp_sndbuf_expand(sk)
-    tcp_mstamp_refresh(sk)
-    sk.rcvq_space_time = sk.tcp_mstamp
-    sk.rcvq_space_seq = sk.copied_seq
-    maxwin = tcp_full_space(sk)
-    if sk.window_clamp >= maxwin:
-        sk.window_clamp = maxwin
-        if tcp_app_win and maxwin > 4 * sk.advmss:
-            sk.window_clamp = max(maxwin - (maxwin >> tcp_app_win), 4 * sk.advmss)
-    if tcp_app_win and sk.window_clamp > 2 * sk.advmss and sk.window_clamp + sk.advmss > maxwin:
-        sk.window_clamp = max(2 * sk.advmss, maxwin - sk.advmss)
-    sk.rcv_ssthresh = min(sk.rcv_ssthresh, sk.window_clamp)
-    sk.snd_cwnd_stamp = sk.tcp_mstamp
-    sk.rcvq_space_space = max(min(sk.rcv_ssthresh, sk.rcv_wnd, TCP_INIT_CWND * sk.advmss), 1)
-
-
-def __tcp_grow_window(sk: tcp_sock, skb: sk_buff, skbtruesize: int) -> int:
-    """How much a packet of this shape lets the window grow."""
-    truesize = tcp_win_from_space(sk, skbtruesize) >> 1
-    window = tcp_win_from_space(sk, sk.net.sysctl.tcp_rmem[2]) >> 1
-    while sk.rcv_ssthresh <= window and window:
-        if truesize <= skb.len:
-            return 2 * sk.icsk_ack_rcv_mss
-        truesize >>= 1
-        window >>= 1
-    return 0
-
-
-def tcp_grow_window(sk: tcp_sock, skb: sk_buff) -> None:
-    """Open the window no faster than the peer proves that its segments use memory well."""
-    room = min(sk.window_clamp, tcp_space(sk)) - sk.rcv_ssthresh
-    if room <= 0:
-        return
-    if sk_under_memory_pressure(sk):
-        sk.rcv_ssthresh = min(sk.rcv_ssthresh, 4 * sk.advmss)
-        return
-    truesize = skb.truesize
-    length = skb.len
-    if tcp_win_from_space(sk, truesize) <= length:
-        incr = 2 * sk.advmss
-    else:
-        incr = __tcp_grow_window(sk, skb, truesize)
-    if incr:
-        incr = max(incr, 2 * length)
-        sk.rcv_ssthresh += min(room, incr)
-        sk.icsk_ack_quick |= 1
-
-
-def tcp_clamp_window(sk: tcp_sock) -> None:
-    """More is queued than the buffer allows: grow the buffer if we may, else close the window."""
-    rmem2 = sk.net.sysctl.tcp_rmem[2]
-    sk.icsk_ack_quick = 0
-    if (
-        sk.sk_rcvbuf < rmem2
-        and not sk.sk_flags & SOCK_RCVBUF_LOCK
-        and not sk_under_memory_pressure(sk)
-    ):
-        sk.sk_rcvbuf = min(sk.sk_rmem_alloc, rmem2)
-    if sk.sk_rmem_alloc > sk.sk_rcvbuf:
-        sk.rcv_ssthresh = min(sk.window_clamp, 2 * sk.advmss)
-
-
-def tcp_rcv_rtt_update(sk: tcp_sock, sample: int, win_dep: bool) -> None:
-    """The receiver's own idea of the round trip, us << 3."""
-    new_sample = sk.rcv_rtt_est_rtt_us
-    m = sample
-    if new_sample:
-        if not win_dep:
-            new_sample += m - (new_sample >> 3)
-        else:
-            # Bounded by the window: only ever an upper bound.
-            new_sample = min(new_sample, m << 3)
-    else:
-        new_sample = m << 3
-    sk.rcv_rtt_est_rtt_us = max(new_sample, 1)
-
-
-def tcp_rcv_rtt_measure(sk: tcp_sock) -> None:
-    """Without timestamps: the time one window takes."""
-    if sk.rcv_rtt_est_time:
-        if before(sk.rcv_nxt, sk.rcv_rtt_est_seq):
-            return
-        delta_us = max((sk.tcp_mstamp - sk.rcv_rtt_est_time) // 1000, 1)
-        tcp_rcv_rtt_update(sk, delta_us, True)
-    sk.rcv_rtt_est_seq = (sk.rcv_nxt + sk.rcv_wnd) & M32
-    sk.rcv_rtt_est_time = sk.tcp_mstamp or 1
-
-
-def tcp_rcv_rtt_measure_ts(sk: tcp_sock, skb: sk_buff) -> None:
-    """With timestamps: the echo of what we sent."""
-    rx_opt = sk.rx_opt
-    tsecr = rx_opt.rcv_tsecr
-    if not rx_opt.saw_tstamp or tsecr == sk.rcv_rtt_last_tsecr:
-        return
-    sk.rcv_rtt_last_tsecr = tsecr
-    if ((skb.end_seq - skb.seq) & M32) >= sk.icsk_ack_rcv_mss:
-        delta = tcp_rtt_tsopt_us(sk)
-        if delta >= 0:
-            tcp_rcv_rtt_update(sk, delta, False)
-
-
-def tcp_rcv_space_adjust(sk: tcp_sock) -> None:
-    """Dynamic right-sizing: twice what the application reads per round trip, within tcp_rmem."""
-    tcp_mstamp_refresh(sk)
-    rtt_us = sk.rcv_rtt_est_rtt_us
-    if not rtt_us or (sk.tcp_mstamp - sk.rcvq_space_time) // 1000 < rtt_us >> 3:
-        return
-    copied = (sk.copied_seq - sk.rcvq_space_seq) & M32
-    space = sk.rcvq_space_space
-    if copied > space:
-        sysctl = sk.net.sysctl
-        if sysctl.tcp_moderate_rcvbuf and not sk.sk_flags & SOCK_RCVBUF_LOCK:
-            rcvwin = (copied << 1) + 16 * sk.advmss
-            grow = rcvwin * (copied - space) // space
-            rcvwin += grow << 1
-            rcvbuf = min(tcp_space_from_win(sk, rcvwin), sysctl.tcp_rmem[2])
-            if rcvbuf > sk.sk_rcvbuf:
-                sk.sk_rcvbuf = rcvbuf
-                tcp_set_window_clamp(sk, tcp_win_from_space(sk, rcvbuf))
-        sk.rcvq_space_space = copied
-    sk.rcvq_space_seq = sk.copied_seq
-    sk.rcvq_space_time = sk.tcp_mstamp
-
-
-def tcp_measure_rcv_mss(sk: tcp_sock, skb: sk_buff) -> None:
-    """Learn the peer's segment size (what "every second segment" means), and memory efficiency."""
-    lss = sk.icsk_ack_last_seg_size
-    sk.icsk_ack_last_seg_size = 0
-    length = skb.gso_size or skb.len
-    rcv_mss = sk.icsk_ack_rcv_mss
-    if length >= rcv_mss:
-        if length != rcv_mss:
-            ratio = min((skb.len << TCP_RMEM_TO_WIN_SCALE) // max(skb.truesize, 1), 255) or 1
-            if ratio != sk.scaling_ratio:
-                sk.scaling_ratio = ratio
-                tcp_set_window_clamp(sk, tcp_win_from_space(sk, sk.sk_rcvbuf))
-                if sk.window_clamp < sk.rcvq_space_space:
-                    sk.rcvq_space_space = max(sk.window_clamp, 1)
-        sk.icsk_ack_rcv_mss = min(length, sk.advmss)
-        return
-    # A small one: believe it when two in a row have the same size.
-    if length >= TCP_MSS_DEFAULT or (length >= TCP_MIN_MSS and not skb.tcp_flags & 0x29):
-        sk.icsk_ack_last_seg_size = length
-        if length == lss:
-            sk.icsk_ack_rcv_mss = length
-            return
-    if sk.icsk_ack_pending & ICSK_ACK_PUSHED:
-        sk.icsk_ack_pending |= ICSK_ACK_PUSHED2
-    sk.icsk_ack_pending |= ICSK_ACK_PUSHED
 
 
 def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:

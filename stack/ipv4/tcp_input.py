@@ -38,16 +38,12 @@ from stack.ipv4.inet_connection_sock import (
     sk_acceptq_is_full,
 )
 from stack.ipv4.tcp_ack import (
-    FLAG_DATA,
-    FLAG_NO_CHALLENGE_ACK,
-    FLAG_SLOWPATH,
-    FLAG_UPDATE_TS_RECENT,
     tcp_ack,
     tcp_oow_rate_limited,
     tcp_send_challenge_ack,
     tcp_store_ts_recent,
-    tcp_synack_rtt_meas,
 )
+from stack.ipv4.tcp_ctl import tcp_send_ack, tcp_send_synack
 from stack.ipv4.tcp_data import (
     __tcp_ack_snd_check,
     tcp_ack_snd_check,
@@ -56,22 +52,20 @@ from stack.ipv4.tcp_data import (
     tcp_data_snd_check,
     tcp_enter_quickack_mode,
     tcp_event_data_recv,
-    tcp_init_buffer_space,
     tcp_queue_rcv,
-    tcp_rcv_rtt_measure_ts,
     tcp_send_dupack,
     tcp_urg,
 )
 from stack.ipv4.tcp_done import tcp_done, tcp_reset, tcp_set_state
 from stack.ipv4.tcp_minisocks import tcp_openreq_init_rwin, tcp_time_wait
 from stack.ipv4.tcp_options import tcp_parse_fast_options, tcp_parse_options
-from stack.ipv4.tcp_output import (
-    tcp_initialize_rcv_mss,
-    tcp_send_ack,
-    tcp_send_synack,
-    tcp_sync_mss,
-)
+from stack.ipv4.tcp_rcvbuf import tcp_init_buffer_space, tcp_rcv_rtt_measure_ts
+from stack.ipv4.tcp_rtt import tcp_synack_rtt_meas
 from stack.ipv4.tcp_sock import (
+    FLAG_DATA,
+    FLAG_NO_CHALLENGE_ACK,
+    FLAG_SLOWPATH,
+    FLAG_UPDATE_TS_RECENT,
     HALF,
     M32,
     MSEC,
@@ -113,6 +107,7 @@ from stack.ipv4.tcp_states import (
     TcpEvent,
     tcp_next_state,
 )
+from stack.ipv4.tcp_window import tcp_initialize_rcv_mss, tcp_sync_mss
 
 # Bits of the header's third word that prediction compares: all but PSH.
 TCP_HP_BITS = ~(0x08 << 16) & 0xFFFFFFFF
@@ -622,7 +617,7 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
     tcp_initialize_rcv_mss(sk)
     tcp_fast_path_on(sk)
     if sk.sk_shutdown & SEND_SHUTDOWN:
-        from stack.ipv4.tcp import tcp_shutdown
+        from stack.ipv4.tcp_close import tcp_shutdown
 
         tcp_shutdown(sk, SEND_SHUTDOWN)
 

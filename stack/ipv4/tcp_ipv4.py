@@ -89,13 +89,10 @@ from stack.ipv4.route import (
 )
 from stack.ipv4.tcp_ack import tcp_simple_retransmit
 from stack.ipv4.tcp_cong import tcp_cleanup_congestion_control
+from stack.ipv4.tcp_ctl import tcp_connect, tcp_make_synack
 from stack.ipv4.tcp_data import tcp_ofo_purge
 from stack.ipv4.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state
-from stack.ipv4.tcp_input import (
-    tcp_conn_request,
-    tcp_rcv_established,
-    tcp_rcv_state_process,
-)
+from stack.ipv4.tcp_input import tcp_conn_request, tcp_rcv_established, tcp_rcv_state_process
 from stack.ipv4.tcp_minisocks import (
     TCP_TW_ACK,
     TCP_TW_RST,
@@ -106,14 +103,7 @@ from stack.ipv4.tcp_minisocks import (
     tcp_create_openreq_child,
     tcp_timewait_state_process,
 )
-from stack.ipv4.tcp_output import (
-    tcp_connect,
-    tcp_initialize_rcv_mss,
-    tcp_make_synack,
-    tcp_mss_clamp,
-    tcp_sync_mss,
-    tcp_write_queue_purge,
-)
+from stack.ipv4.tcp_output import tcp_write_queue_purge
 from stack.ipv4.tcp_sock import (
     M32,
     MSEC,
@@ -138,6 +128,7 @@ from stack.ipv4.tcp_states import (
 )
 from stack.ipv4.tcp_syncookies import cookie_v4_check, cookie_v4_init_sequence
 from stack.ipv4.tcp_timer import TCPF_MTU_REDUCED_DEFERRED
+from stack.ipv4.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
 
 _TCPHDR = Struct("!HHIIBBHHH")
 _TS = Struct("!BBBBII")

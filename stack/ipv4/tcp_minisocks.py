@@ -28,7 +28,6 @@ from stack.ipv4.inet_timewait_sock import (
 )
 from stack.ipv4.tcp_done import tcp_done
 from stack.ipv4.tcp_options import tcp_parse_options
-from stack.ipv4.tcp_output import tcp_mss_clamp, tcp_select_initial_window
 from stack.ipv4.tcp_sock import (
     M32,
     MSEC,
@@ -53,6 +52,7 @@ from stack.ipv4.tcp_sock import (
     tcp_sock,
 )
 from stack.ipv4.tcp_states import TCP_FIN_WAIT2, TCP_LISTEN, TCP_SYN_RECV, TCP_TIME_WAIT
+from stack.ipv4.tcp_window import tcp_mss_clamp, tcp_select_initial_window
 
 TCP_TW_SUCCESS = 0
 TCP_TW_RST = 1

@@ -8,7 +8,6 @@ earlier clone is still on its way, a copy of the header part over the same paylo
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from fastpath.hdr import tcp_push as tcp_header_push
 from fastpath.hdr import tcp_push_ts
@@ -23,19 +22,12 @@ from fastpath.skbuff import (
     skb_header_release,
     skb_pull,
     skb_split,
-    skb_try_coalesce,
     skb_unclone,
 )
-from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.sock import (
-    SOCK_DONE,
-    SOCK_RCVBUF_LOCK,
     sk_forced_mem_schedule,
-    sk_mem_charge,
     sk_wmem_schedule,
-    sock_reset_flag,
 )
-from stack.core.timer import mod_timer
 from stack.ipv4 import tcp_cong
 from stack.ipv4.inet_connection_sock import (
     ICSK_TIME_DACK,
@@ -45,58 +37,39 @@ from stack.ipv4.inet_connection_sock import (
     inet_csk_clear_xmit_timer,
     inet_csk_inc_pingpong_cnt,
     inet_csk_reset_xmit_timer,
-    inet_csk_schedule_ack,
 )
 from stack.ipv4.tcp_options import (
     tcp_established_options,
-    tcp_established_options_size,
     tcp_syn_options,
-    tcp_synack_options,
 )
 from stack.ipv4.tcp_sock import (
     HALF,
     M32,
     MAX_TCP_HEADER,
-    MAX_TCP_WINDOW,
     SEC,
     TCP_ATO_MIN,
     TCP_CA_CWR,
-    TCP_DELACK_MAX,
-    TCP_DELACK_MIN,
-    TCP_MIN_MSS,
-    TCP_MSS_DEFAULT,
     TCP_NAGLE_CORK,
-    TCP_NAGLE_OFF,
     TCP_NAGLE_PUSH,
-    TCP_RESOURCE_PROBE_INTERVAL,
-    TCP_RTO_MAX,
     TCP_TIMEOUT_MIN,
-    TCPCB_EVER_RETRANS,
     TCPCB_LOST,
-    TCPCB_RETRANS,
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
     TCPHDR_ACK,
     TCPHDR_FIN,
     TCPHDR_PSH,
-    TCPHDR_RST,
     TCPHDR_SYN,
     TCPHDR_URG,
-    TCPOLEN_TSTAMP_ALIGNED,
     TCP_CA_Open,
     TCP_CA_Recovery,
     after,
     before,
-    between,
-    tcp_full_space,
     tcp_mstamp_refresh,
     tcp_packets_in_flight,
-    tcp_receive_window,
     tcp_sock,
-    tcp_space,
-    tcp_wnd_end,
 )
 from stack.ipv4.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.ipv4.tcp_window import tcp_current_mss, tcp_select_window
 
 TCP_FRAG_IN_WRITE_QUEUE = 0
 TCP_FRAG_IN_RTX_QUEUE = 1
@@ -141,16 +114,6 @@ def tcp_rto_delta(sk: tcp_sock) -> int:
 def tcp_reset_xmit_timer(sk: tcp_sock, what: int, when: int) -> None:
     """include/net/tcp.h: arm one of the write timers, at most RTO_MAX from now."""
     inet_csk_reset_xmit_timer(sk, what, when, sk.icsk_rto_max)
-
-
-def tcp_acceptable_seq(sk: tcp_sock) -> int:
-    """Sequence number for a segment without data: SND.NXT, or the window's end if that shrank."""
-    wnd_end = (sk.snd_una + sk.snd_wnd) & M32
-    if not before(wnd_end, sk.snd_nxt) or (
-        sk.rx_opt.wscale_ok and ((sk.snd_nxt - wnd_end) & M32) < (1 << sk.rx_opt.rcv_wscale)
-    ):
-        return sk.snd_nxt
-    return wnd_end
 
 
 def tcp_cwnd_restart(sk: tcp_sock, delta: int) -> None:
@@ -213,150 +176,6 @@ def tcp_dec_quickack_mode(sk: tcp_sock) -> None:
             sk.icsk_ack_quick = quick - 1
 
 
-# --- windows ------------------------------------------------------------------------------
-
-
-def tcp_select_initial_window(
-    sk: Any,
-    space: int,
-    mss: int,
-    window_clamp: int,
-    wscale_ok: bool,
-    init_rcv_wnd: int,
-) -> tuple[int, int, int]:
-    """(rcv_wnd, window_clamp, rcv_wscale) to start a connection with `space` bytes of buffer."""
-    space = max(space, 0)
-    if window_clamp == 0:
-        window_clamp = 65535 << 14
-    space = min(window_clamp, space)
-    if space > mss:
-        space -= space % mss
-    sysctl = sk.net.sysctl
-    rcv_wnd = space
-    if sysctl.tcp_workaround_signed_windows:
-        rcv_wnd = min(space, MAX_TCP_WINDOW)
-    if init_rcv_wnd:
-        rcv_wnd = min(rcv_wnd, init_rcv_wnd * mss)
-    rcv_wscale = 0
-    if wscale_ok:
-        # Room to grow to what auto-tuning or SO_RCVBUF may give later.
-        space = max(space, sysctl.tcp_rmem[2], sysctl.rmem_max)
-        space = min(space, window_clamp)
-        rcv_wscale = min(max(space.bit_length() - 1 - 15, 0), 14)
-    window_clamp = min(65535 << rcv_wscale, window_clamp)
-    return rcv_wnd, window_clamp, rcv_wscale
-
-
-def tcp_select_window(sk: tcp_sock) -> int:
-    """The 16-bit window field of the next segment; remembers what was offered."""
-    old_win = sk.rcv_wnd
-    linux = sk.net.mib.linux
-    if sk.icsk_ack_pending & 32:  # ICSK_ACK_NOMEM: the last segment did not fit
-        sk.pred_flags = 0
-        sk.rcv_wnd = 0
-        sk.rcv_wup = sk.rcv_nxt
-        return 0
-    cur_win = tcp_receive_window(sk)
-    new_win = __tcp_select_window(sk)
-    rcv_wscale = sk.rx_opt.rcv_wscale
-    if new_win < cur_win:
-        # RFC 9293 3.8.6.2.1: never take back what was offered (round up to what the field can say).
-        if new_win == 0:
-            linux.TCPWantZeroWindowAdv += 1
-        scale = 1 << rcv_wscale
-        new_win = (cur_win + scale - 1) & ~(scale - 1)
-    sk.rcv_wnd = new_win
-    sk.rcv_wup = sk.rcv_nxt
-    if not rcv_wscale and sk.net.sysctl.tcp_workaround_signed_windows:
-        new_win = min(new_win, MAX_TCP_WINDOW)
-    else:
-        new_win = min(new_win, 65535 << rcv_wscale)
-    new_win >>= rcv_wscale
-    if new_win == 0:
-        sk.pred_flags = 0
-        if old_win:
-            linux.TCPToZeroWindowAdv += 1
-    elif old_win == 0:
-        linux.TCPFromZeroWindowAdv += 1
-    return new_win
-
-
-def __tcp_select_window(sk: tcp_sock) -> int:
-    """Window to offer, bytes: RFC 9293 3.8.6.2.2 (no silly windows), never above the buffer."""
-    mss = sk.icsk_ack_rcv_mss
-    allowed_space = tcp_full_space(sk)
-    full_space = min(sk.window_clamp, allowed_space)
-    free_space = tcp_space(sk)
-    if mss > full_space:
-        mss = full_space
-        if mss <= 0:
-            return 0
-    rcv_wscale = sk.rx_opt.rcv_wscale
-    if free_space < (full_space >> 1):
-        sk.icsk_ack_quick = 0
-        # Round down first, so that the comparison below sees what the peer would see.
-        free_space = (free_space >> rcv_wscale) << rcv_wscale
-        if free_space < (allowed_space >> 4) or free_space < mss:
-            return 0
-    if free_space > sk.rcv_ssthresh:
-        free_space = sk.rcv_ssthresh
-    if rcv_wscale:
-        scale = 1 << rcv_wscale
-        return (free_space + scale - 1) & ~(scale - 1)
-    window = sk.rcv_wnd
-    if window <= free_space - mss or window > free_space:
-        return free_space - free_space % mss
-    if mss == full_space and free_space > window + (full_space >> 1):
-        return free_space
-    return window
-
-
-# --- MSS ----------------------------------------------------------------------------------
-
-
-def __tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:
-    mss_now = pmtu - sk.icsk_af_ops.net_header_len - 20
-    mss_now = min(mss_now, sk.rx_opt.mss_clamp) - sk.icsk_ext_hdr_len
-    return max(mss_now, sk.net.sysctl.tcp_min_snd_mss)
-
-
-def tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:
-    """Payload bytes per segment at path MTU `pmtu`, without SACK blocks."""
-    return __tcp_mtu_to_mss(sk, pmtu) - (sk.tcp_header_len - 20)
-
-
-def tcp_bound_to_half_wnd(sk: tcp_sock, pktsize: int) -> int:
-    """Packets above half the largest window seen would stop-and-wait (RFC 9293 3.8.6.2.1)."""
-    cutoff = sk.max_window >> 1 if sk.max_window > TCP_MSS_DEFAULT else sk.max_window
-    if cutoff and pktsize > cutoff:
-        return max(cutoff, 68 - sk.tcp_header_len)
-    return pktsize
-
-
-def tcp_sync_mss(sk: tcp_sock, pmtu: int) -> int:
-    """Adapt the MSS to the path MTU; keeps the path MTU as cookie."""
-    mss_now = tcp_mtu_to_mss(sk, pmtu)
-    mss_now = tcp_bound_to_half_wnd(sk, mss_now)
-    sk.icsk_pmtu_cookie = pmtu
-    sk.mss_cache = mss_now
-    return mss_now
-
-
-def tcp_current_mss(sk: tcp_sock) -> int:
-    """MSS of a segment sent now: the path MTU as of now, minus the options it will carry."""
-    mss_now = sk.mss_cache
-    dst = sk.sk_dst_cache
-    if dst is not None:
-        mtu = dst_mtu(dst)
-        if mtu != sk.icsk_pmtu_cookie:
-            mss_now = tcp_sync_mss(sk, mtu)
-    if sk.rx_opt.num_sacks or sk.rx_opt.dsack:
-        header_len = tcp_established_options_size(sk) + 20
-        if header_len != sk.tcp_header_len:
-            mss_now -= header_len - sk.tcp_header_len
-    return mss_now
-
-
 # --- sending ------------------------------------------------------------------------------
 
 
@@ -375,26 +194,6 @@ def tcp_stream_alloc_skb(sk: tcp_sock, force: bool = False) -> sk_buff | None:
     skb.tcp_gso_segs = 0
     skb.tcp_gso_size = 0
     return skb
-
-
-def tcp_init_nondata_skb(skb: sk_buff, seq: int, flags: int) -> None:
-    """A segment without payload: SYN and FIN take one sequence number."""
-    skb.ip_summed = CHECKSUM_PARTIAL
-    skb.tcp_flags = flags
-    skb.tcp_gso_segs = 1
-    skb.tcp_gso_size = 0
-    skb.seq = seq
-    skb.end_seq = (seq + 1) & M32 if flags & (TCPHDR_SYN | TCPHDR_FIN) else seq
-
-
-def tcp_queue_skb(sk: tcp_sock, skb: sk_buff) -> None:
-    """Append skb to the write queue, sequence numbers set. Takes ownership of skb."""
-    sk.write_seq = skb.end_seq
-    skb_header_release(skb)
-    sk.sk_write_queue.queue_tail(skb)
-    truesize = skb.truesize
-    sk.sk_wmem_queued += truesize
-    sk_mem_charge(sk, truesize)
 
 
 def tcp_set_skb_tso_segs(skb: sk_buff, mss_now: int) -> int:
@@ -847,339 +646,7 @@ def tcp_schedule_loss_probe(sk: tcp_sock, advancing_rto: bool) -> bool:
     return True
 
 
-def tcp_send_loss_probe(sk: tcp_sock) -> None:
-    """The probe: new data if there is some, else the last segment again."""
-    mss = tcp_current_mss(sk)
-    sent = False
-    if not sk.tlp_high_seq:
-        sk.tlp_retrans = 0
-        skb = sk.sk_write_queue.peek()
-        if skb is not None and tcp_snd_wnd_test(sk, skb, mss):
-            pcount = sk.packets_out
-            tcp_write_xmit(sk, mss, TCP_NAGLE_OFF, 2)
-            sent = sk.packets_out > pcount
-        else:
-            skb = sk.tcp_rtx_queue.peek_tail()
-            if skb is None:
-                sk.icsk_pending = 0
-                return
-            pcount = skb.tcp_gso_segs
-            ok = True
-            if pcount > 1 and skb.len > (pcount - 1) * mss:
-                ok = not tcp_fragment(sk, TCP_FRAG_IN_RTX_QUEUE, skb, (pcount - 1) * mss, mss)
-                skb = sk.tcp_rtx_queue.peek_tail()
-            if ok and not __tcp_retransmit_skb(sk, skb, 1):
-                sk.tlp_retrans = 1
-                sent = True
-        if sent:
-            sk.tlp_high_seq = sk.snd_nxt
-            sk.net.mib.linux.TCPLossProbes += 1
-            sk.icsk_pending = 0
-    tcp_rearm_rto(sk)
-
-
-# --- retransmission -----------------------------------------------------------------------
-
-
-def tcp_retrans_try_collapse(sk: tcp_sock, to: sk_buff, space: int) -> None:
-    """Merge following small packets into the one about to be retransmitted."""
-    if not sk.net.sysctl.tcp_retrans_collapse or to.tcp_flags & (TCPHDR_SYN | TCPHDR_FIN):
-        return
-    if to.tcp_gso_segs > 1 or skb_cloned(to) or to is sk.sk_write_queue.peek():
-        return
-    queue = sk.tcp_rtx_queue
-    while True:
-        skb = queue.next(to)
-        if (
-            skb is None
-            or skb.tcp_gso_segs > 1
-            or skb.tcp_flags & (TCPHDR_SYN | TCPHDR_FIN)
-            or skb.sacked & TCPCB_SACKED_ACKED
-            or skb_cloned(skb)
-            or to.len + skb.len > space
-            or after(skb.end_seq, tcp_wnd_end(sk))
-            or not tcp_collapse_retrans(sk, to, skb)
-        ):
-            return
-
-
-def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
-    """Move the whole payload of next_skb behind that of skb; next_skb is freed."""
-    if not skb.data_len or not next_skb.data_len or skb.len - skb.data_len:
-        return False
-    end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
-    segs = next_skb.tcp_gso_segs
-    total = skb.truesize + next_skb.truesize
-    # The queue order must survive a refusal, so take it out only for the attempt.
-    queue = sk.tcp_rtx_queue
-    queue.unlink(next_skb)
-    if not skb_try_coalesce(skb, next_skb):
-        queue.insert_after(skb, next_skb)
-        return False
-    delta = skb.truesize - total
-    sk.sk_wmem_queued += delta
-    sk.sk_forward_alloc -= delta
-    skb.end_seq = end_seq
-    skb.tcp_flags |= flags
-    skb.sacked |= sacked & TCPCB_EVER_RETRANS
-    sk.packets_out -= segs
-    if sacked & TCPCB_LOST:
-        sk.lost_out -= segs
-    if sacked & TCPCB_SACKED_RETRANS:
-        sk.retrans_out -= segs
-    if not sk.rx_opt.sack_ok and sk.sacked_out:
-        sk.sacked_out -= min(sk.sacked_out, segs)
-    return True
-
-
-def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
-    """Send up to `segs` segments of skb (of the retransmit queue) again. 0 or an error."""
-    if before(skb.seq, sk.snd_una):
-        if skb.tcp_flags & TCPHDR_SYN:
-            skb.tcp_flags &= ~TCPHDR_SYN
-            skb.seq = (skb.seq + 1) & M32
-        if before(skb.seq, sk.snd_una):
-            if before(skb.end_seq, sk.snd_una):
-                return -errno.EINVAL
-            if tcp_trim_head(sk, skb, (sk.snd_una - skb.seq) & M32):
-                return -errno.ENOMEM
-    if sk.icsk_af_ops.rebuild_header(sk):
-        return -errno.EHOSTUNREACH
-    cur_mss = tcp_current_mss(sk)
-    avail_wnd = (sk.snd_una + sk.snd_wnd - skb.seq) & M32
-    if avail_wnd >= HALF or not avail_wnd:
-        # The window shrank below what was sent: only the head may go, as a probe.
-        if skb.seq != sk.snd_una:
-            return -errno.EAGAIN
-        avail_wnd = cur_mss
-    length = cur_mss * segs
-    if length > avail_wnd:
-        length = avail_wnd - avail_wnd % cur_mss or avail_wnd
-    if skb.len > length:
-        if tcp_fragment(sk, TCP_FRAG_IN_RTX_QUEUE, skb, length, cur_mss):
-            return -errno.ENOMEM
-    else:
-        diff = skb.tcp_gso_segs
-        diff -= tcp_set_skb_tso_segs(skb, cur_mss)
-        if diff:
-            tcp_adjust_pcount(sk, skb, diff)
-        avail_wnd = min(avail_wnd, cur_mss)
-        if skb.len < avail_wnd:
-            tcp_retrans_try_collapse(sk, skb, avail_wnd)
-    segs = skb.tcp_gso_segs
-    mib = sk.net.mib
-    mib.tcp.RetransSegs += segs
-    if skb.tcp_flags & TCPHDR_SYN:
-        mib.linux.TCPSynRetrans += 1
-    sk.total_retrans += segs
-    sk.bytes_retrans += skb.len
-    err = tcp_transmit_skb(sk, skb, 1)
-    if err:
-        mib.linux.TCPRetransFail += segs
-    else:
-        skb.sacked |= TCPCB_EVER_RETRANS
-    return err
-
-
-def tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
-    """Retransmit and keep the books: retrans_out, undo counters, time of the first one."""
-    err = __tcp_retransmit_skb(sk, skb, segs)
-    if err:
-        return err
-    pcount = skb.tcp_gso_segs
-    if not skb.sacked & TCPCB_SACKED_RETRANS:
-        sk.retrans_out += pcount
-    skb.sacked |= TCPCB_RETRANS & ~0x10
-    if not sk.retrans_stamp:
-        sk.retrans_stamp = skb.tx_tstamp_ns or 1
-    if sk.undo_retrans < 0:
-        sk.undo_retrans = 0
-    sk.undo_retrans += pcount
-    return 0
-
-
-def tcp_xmit_retransmit_queue(sk: tcp_sock) -> None:
-    """Retransmit what is marked lost, as far as the congestion window goes."""
-    if not sk.packets_out or sk.lost_out <= sk.retrans_out:
-        return
-    linux = sk.net.mib.linux
-    max_segs = tcp_tso_segs(sk, tcp_current_mss(sk))
-    rearm_timer = False
-    for skb in sk.tcp_rtx_queue:
-        segs = sk.snd_cwnd - tcp_packets_in_flight(sk)
-        if segs <= 0:
-            break
-        sacked = skb.sacked
-        if not sacked & TCPCB_LOST:
-            if sk.lost_out <= sk.retrans_out:
-                break
-            continue
-        if sacked & (TCPCB_SACKED_ACKED | TCPCB_SACKED_RETRANS):
-            continue
-        if sk.icsk_ca_state != 4:
-            linux.TCPFastRetrans += 1
-        else:
-            linux.TCPSlowStartRetrans += 1
-        if tcp_retransmit_skb(sk, skb, min(segs, max_segs)):
-            break
-        if sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery):
-            sk.prr_out += skb.tcp_gso_segs
-        if skb is sk.tcp_rtx_queue.peek() and sk.icsk_pending != 6:
-            rearm_timer = True
-    if rearm_timer:
-        tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, sk.icsk_rto)
-
-
-# --- segments without data ----------------------------------------------------------------
-
-
-def tcp_send_fin(sk: tcp_sock) -> None:
-    """Queue a FIN: on the last unsent sk_buff when there is one, else as a segment of its own."""
-    tail = sk.sk_write_queue.peek_tail()
-    if tail is not None:
-        tail.tcp_flags |= TCPHDR_FIN
-        tail.end_seq = (tail.end_seq + 1) & M32
-        sk.write_seq = (sk.write_seq + 1) & M32
-    else:
-        skb = tcp_stream_alloc_skb(sk, True)
-        if skb is None:
-            # No buffer left at all: let the last sent packet carry it when it is retransmitted.
-            tail = sk.tcp_rtx_queue.peek_tail()
-            if tail is not None:
-                tail.tcp_flags |= TCPHDR_FIN
-                tail.end_seq = (tail.end_seq + 1) & M32
-                sk.write_seq = (sk.write_seq + 1) & M32
-                sk.snd_nxt = (sk.snd_nxt + 1) & M32
-            return
-        tcp_init_nondata_skb(skb, sk.write_seq, TCPHDR_ACK | TCPHDR_FIN)
-        tcp_queue_skb(sk, skb)
-    __tcp_push_pending_frames(sk, tcp_current_mss(sk), TCP_NAGLE_OFF)
-
-
-def tcp_send_active_reset(sk: tcp_sock, reason: int = 0) -> None:
-    """Send a RST: the application aborts, or data came that nobody will read."""
-    sk.net.mib.tcp.OutRsts += 1
-    skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
-    if skb is None:
-        sk.net.mib.linux.TCPAbortFailed += 1
-        return
-    tcp_init_nondata_skb(skb, tcp_acceptable_seq(sk), TCPHDR_ACK | TCPHDR_RST)
-    tcp_mstamp_refresh(sk)
-    if tcp_transmit_skb(sk, skb, 0):
-        sk.net.mib.linux.TCPAbortFailed += 1
-
-
-def tcp_send_synack(sk: tcp_sock) -> int:
-    """Simultaneous open: turn the SYN in the retransmit queue into a SYN-ACK and send it."""
-    skb = sk.tcp_rtx_queue.peek()
-    if skb is None or not skb.tcp_flags & TCPHDR_SYN:
-        return -errno.EFAULT
-    skb.tcp_flags |= TCPHDR_ACK
-    return tcp_transmit_skb(sk, skb, 1)
-
-
-def tcp_make_synack(sk: tcp_sock, dst: Any, req: Any, synack_type: int = 0) -> sk_buff | None:
-    """A SYN-ACK for a request, data at the TCP header; None when no buffer is left."""
-    skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
-    if skb is None:
-        return None
-    skb.dst = dst
-    now = sk.net.now()
-    mss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
-    options = tcp_synack_options(sk, req, mss, now)
-    if not req.snt_synack:
-        req.snt_synack = now
-    skb.ip_summed = CHECKSUM_PARTIAL
-    flags = TCPHDR_SYN | TCPHDR_ACK
-    tcp_header_push(
-        skb,
-        req.inet_num,
-        req.inet_dport,
-        req.snt_isn,
-        req.rcv_nxt,
-        flags,
-        min(req.rsk_rcv_wnd, 65535),
-        0,
-        options,
-    )
-    skb.tcp_flags = flags
-    skb.seq = req.snt_isn
-    skb.priority = sk.sk_priority
-    skb.mark = req.sk_mark
-    sk.net.mib.tcp.OutSegs += 1
-    return skb
-
-
-def tcp_mss_clamp(sk: tcp_sock, mss: int) -> int:
-    """include/net/tcp.h: TCP_MAXSEG bounds what we advertise."""
-    user_mss = sk.rx_opt.user_mss
-    return user_mss if user_mss and user_mss < mss else mss
-
-
-def tcp_connect_init(sk: tcp_sock) -> None:
-    """Everything a connection needs before its SYN goes out."""
-    sysctl = sk.net.sysctl
-    dst = sk.sk_dst_cache
-    sk.tcp_header_len = 20 + (TCPOLEN_TSTAMP_ALIGNED if sysctl.tcp_timestamps else 0)
-    if sk.rx_opt.user_mss:
-        sk.rx_opt.mss_clamp = sk.rx_opt.user_mss
-    sk.max_window = 0
-    tcp_sync_mss(sk, dst_mtu(dst))
-    if not sk.window_clamp:
-        sk.window_clamp = dst.metrics.get("window", 0)
-    sk.advmss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
-    tcp_initialize_rcv_mss(sk)
-    if sk.sk_flags & SOCK_RCVBUF_LOCK and (
-        sk.window_clamp > tcp_full_space(sk) or sk.window_clamp == 0
-    ):
-        sk.window_clamp = tcp_full_space(sk)
-    sk.rcv_wnd, sk.window_clamp, sk.rx_opt.rcv_wscale = tcp_select_initial_window(
-        sk,
-        tcp_full_space(sk),
-        sk.advmss - (sk.tcp_header_len - 20 if sk.rx_opt.ts_recent_stamp else 0),
-        sk.window_clamp,
-        bool(sysctl.tcp_window_scaling),
-        dst.metrics.get("initrwnd", 0),
-    )
-    sk.rcv_ssthresh = sk.rcv_wnd
-    sk.sk_err = 0
-    sock_reset_flag(sk, SOCK_DONE)
-    sk.snd_wnd = 0
-    sk.snd_wl1 = 0
-    tcp_write_queue_purge(sk)
-    sk.snd_una = sk.write_seq
-    sk.snd_sml = sk.write_seq
-    sk.snd_up = sk.write_seq
-    sk.snd_nxt = sk.write_seq
-    sk.rcv_nxt = 0
-    sk.rcv_wup = 0
-    sk.copied_seq = 0
-    sk.icsk_rto = tcp_timeout_init(sk)
-    sk.icsk_retransmits = 0
-    tcp_clear_retrans(sk)
-
-
-def tcp_initialize_rcv_mss(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_input.c: a first guess of the segments the peer sends."""
-    hint = min(sk.advmss, sk.mss_cache)
-    hint = min(hint, sk.rcv_wnd // 2)
-    hint = min(hint, TCP_MSS_DEFAULT)
-    sk.icsk_ack_rcv_mss = max(hint, TCP_MIN_MSS)
-
-
-def tcp_timeout_init(sk: Any) -> int:
-    """include/net/tcp.h: RFC 6298 2.1."""
-    return SEC
-
-
-def tcp_clear_retrans(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_input.c: nothing is retransmitted, lost or SACKed."""
-    sk.retrans_out = 0
-    sk.lost_out = 0
-    sk.undo_marker = 0
-    sk.undo_retrans = -1
-    sk.sacked_out = 0
-    sk.total_rto = 0
+# --- freeing what is queued ---------------------------------------------------------------
 
 
 def tcp_write_queue_purge(sk: tcp_sock) -> None:
@@ -1200,158 +667,3 @@ def tcp_wmem_free_skb(sk: tcp_sock, skb: sk_buff) -> None:
     sk.sk_wmem_queued -= truesize
     sk.sk_forward_alloc += truesize
     kfree_skb(skb)
-
-
-def tcp_connect_queue_skb(sk: tcp_sock, skb: sk_buff) -> None:
-    """Charge the SYN and count its sequence number."""
-    skb_header_release(skb)
-    truesize = skb.truesize
-    sk.sk_wmem_queued += truesize
-    sk_mem_charge(sk, truesize)
-    sk.write_seq = skb.end_seq
-    sk.packets_out += skb.tcp_gso_segs
-
-
-def tcp_connect(sk: tcp_sock) -> int:
-    """Build a SYN and send it. 0 or -errno."""
-    if sk.icsk_af_ops.rebuild_header(sk):
-        return -errno.EHOSTUNREACH
-    tcp_connect_init(sk)
-    buff = tcp_stream_alloc_skb(sk, True)
-    if buff is None:
-        return -errno.ENOBUFS
-    tcp_init_nondata_skb(buff, sk.write_seq, TCPHDR_SYN)
-    tcp_mstamp_refresh(sk)
-    sk.retrans_stamp = sk.rto_stamp = sk.tcp_mstamp or 1
-    tcp_connect_queue_skb(sk, buff)
-    sk.tcp_rtx_queue.queue_tail(buff)
-    err = tcp_transmit_skb(sk, buff, 1)
-    if err == -errno.ECONNREFUSED:
-        return err
-    sk.snd_nxt = sk.write_seq
-    sk.pushed_seq = sk.write_seq
-    sk.net.mib.tcp.ActiveOpens += 1
-    tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, sk.icsk_rto)
-    return 0
-
-
-def tcp_delack_max(sk: tcp_sock) -> int:
-    return min(sk.icsk_delack_max, TCP_DELACK_MAX)
-
-
-def tcp_send_delayed_ack(sk: tcp_sock) -> None:
-    """Owe the peer an ACK: at the latest after the delayed ACK timeout (40 to 200 ms)."""
-    ato = sk.icsk_ack_ato
-    if ato > TCP_DELACK_MIN:
-        max_ato = SEC // 2
-        if sk.icsk_ack_pingpong >= sk.net.sysctl.tcp_pingpong_thresh or sk.icsk_ack_pending & 4:
-            max_ato = TCP_DELACK_MAX
-        # Not much longer than a round trip, so that the peer's RTO does not fire.
-        if sk.srtt_us:
-            rtt = max((sk.srtt_us >> 3) * 1000, TCP_DELACK_MIN)
-            max_ato = min(max_ato, rtt)
-        ato = min(ato, max_ato)
-    ato = min(ato, tcp_delack_max(sk))
-    now = sk.net.now()
-    timeout = now + ato
-    if sk.icsk_ack_pending & 2:  # ICSK_ACK_TIMER
-        # An ACK is already blocked or nearly due: send it now.
-        if sk.icsk_ack_timeout <= now + (ato >> 2):
-            tcp_send_ack(sk)
-            return
-        timeout = min(timeout, sk.icsk_ack_timeout)
-    sk.icsk_ack_pending |= 1 | 2
-    sk.icsk_ack_timeout = timeout
-    mod_timer(sk.icsk_delack_timer, timeout)
-
-
-def __tcp_send_ack(sk: tcp_sock, rcv_nxt: int) -> None:
-    """A pure ACK. Without a buffer for it, try again on the delayed ACK timer."""
-    if sk.sk_state == TCP_CLOSE:
-        return
-    buff = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
-    if buff is None:
-        delay = TCP_DELACK_MAX << sk.icsk_ack_retry
-        if delay < TCP_RTO_MAX:
-            sk.icsk_ack_retry += 1
-        inet_csk_schedule_ack(sk)
-        sk.icsk_ack_ato = TCP_ATO_MIN
-        inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, delay, TCP_RTO_MAX)
-        return
-    tcp_init_nondata_skb(buff, tcp_acceptable_seq(sk), TCPHDR_ACK)
-    tcp_mstamp_refresh(sk)
-    __tcp_transmit_skb(sk, buff, 0, rcv_nxt)
-
-
-def tcp_send_ack(sk: tcp_sock) -> None:
-    """Send an ACK now."""
-    __tcp_send_ack(sk, sk.rcv_nxt)
-
-
-def tcp_xmit_probe_skb(sk: tcp_sock, urgent: int, mib: str) -> int:
-    """A segment the peer must answer: one sequence number before SND.UNA."""
-    skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
-    if skb is None:
-        return -1
-    tcp_init_nondata_skb(skb, (sk.snd_una - (0 if urgent else 1)) & M32, TCPHDR_ACK)
-    linux = sk.net.mib.linux
-    setattr(linux, mib, getattr(linux, mib) + 1)
-    return tcp_transmit_skb(sk, skb, 0)
-
-
-def tcp_write_wakeup(sk: tcp_sock, mib: str) -> int:
-    """Probe: a piece of unsent data when the window has room for it, else an empty segment."""
-    if sk.sk_state == TCP_CLOSE:
-        return -1
-    skb = sk.sk_write_queue.peek()
-    if skb is not None and before(skb.seq, tcp_wnd_end(sk)):
-        mss = tcp_current_mss(sk)
-        seg_size = (tcp_wnd_end(sk) - skb.seq) & M32
-        if before(sk.pushed_seq, skb.end_seq):
-            sk.pushed_seq = skb.end_seq
-        # Cut to the window, and to one segment.
-        if seg_size < ((skb.end_seq - skb.seq) & M32) or skb.len > mss:
-            seg_size = min(seg_size, mss)
-            skb.tcp_flags |= TCPHDR_PSH
-            if tcp_fragment(sk, TCP_FRAG_IN_WRITE_QUEUE, skb, seg_size, mss):
-                return -1
-        elif not skb.tcp_gso_segs:
-            tcp_set_skb_tso_segs(skb, mss)
-        skb.tcp_flags |= TCPHDR_PSH
-        err = tcp_transmit_skb(sk, skb, 1)
-        if not err:
-            tcp_event_new_data_sent(sk, skb)
-        return err
-    if between(sk.snd_up, (sk.snd_una + 1) & M32, (sk.snd_una + 0xFFFF) & M32):
-        tcp_xmit_probe_skb(sk, 1, mib)
-    return tcp_xmit_probe_skb(sk, 0, mib)
-
-
-def tcp_send_probe0(sk: tcp_sock) -> None:
-    """A window probe is due (RFC 9293 3.8.6.1)."""
-    err = tcp_write_wakeup(sk, "TCPWinProbe")
-    if sk.packets_out or sk.write_seq == sk.snd_nxt:
-        sk.icsk_probes_out = 0
-        sk.icsk_backoff = 0
-        sk.icsk_probes_tstamp = 0
-        return
-    sk.icsk_probes_out += 1
-    if err <= 0:
-        if sk.icsk_backoff < sk.net.sysctl.tcp_retries2:
-            sk.icsk_backoff += 1
-        timeout = tcp_probe0_when(sk, sk.icsk_rto_max)
-    else:
-        timeout = TCP_RESOURCE_PROBE_INTERVAL
-    tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, tcp_clamp_probe0_to_user_timeout(sk, timeout))
-
-
-def tcp_clamp_probe0_to_user_timeout(sk: tcp_sock, when: int) -> int:
-    """net/ipv4/tcp_timer.c: do not sleep past TCP_USER_TIMEOUT."""
-    user_timeout = sk.icsk_user_timeout
-    if not user_timeout or not sk.icsk_probes_tstamp:
-        return when
-    remaining = user_timeout - (sk.net.now() - sk.icsk_probes_tstamp)
-    return min(max(remaining, TCP_TIMEOUT_MIN), when)
-
-
-__all__ = [name for name in dir() if name.startswith(("tcp_", "__tcp_", "tso_", "TCP_FRAG"))]

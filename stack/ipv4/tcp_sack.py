@@ -11,6 +11,10 @@ from stack.ipv4.tcp_recovery import (
     tcp_rack_advance,
 )
 from stack.ipv4.tcp_sock import (
+    FLAG_DATA_SACKED,
+    FLAG_DSACK_TLP,
+    FLAG_DSACKING_ACK,
+    FLAG_ORIG_SACK_ACKED,
     M32,
     TCP_DSACK_SEEN,
     TCPCB_LOST,
@@ -24,11 +28,6 @@ from stack.ipv4.tcp_sock import (
     before,
     tcp_sock,
 )
-
-FLAG_DATA_SACKED = 0x20
-FLAG_ORIG_SACK_ACKED = 0x200
-FLAG_DSACKING_ACK = 0x800
-FLAG_DSACK_TLP = 0x20000
 
 
 class tcp_sacktag_state:

@@ -19,8 +19,8 @@ from stack.ipv4.inet_connection_sock import (
 )
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.tcp_cong import tcp_set_congestion_control
-from stack.ipv4.tcp_data import tcp_set_window_clamp
-from stack.ipv4.tcp_output import __tcp_push_pending_frames, tcp_current_mss
+from stack.ipv4.tcp_output import __tcp_push_pending_frames
+from stack.ipv4.tcp_rcvbuf import tcp_set_window_clamp
 from stack.ipv4.tcp_sock import (
     M32,
     MAX_TCP_KEEPCNT,
@@ -79,6 +79,7 @@ from stack.ipv4.tcp_states import (
     TCPF_CLOSE,
     TCPF_LISTEN,
 )
+from stack.ipv4.tcp_window import tcp_current_mss
 
 TCP_TIMEOUT_INIT = SEC
 MAX_TCP_DEFER_ACCEPT = 16

@@ -21,18 +21,16 @@ from stack.ipv4.inet_connection_sock import (
     inet_csk_init_xmit_timers,
     inet_csk_reset_keepalive_timer,
 )
-from stack.ipv4.tcp_done import tcp_done, tcp_write_err
-from stack.ipv4.tcp_minisocks import tcp_time_wait
-from stack.ipv4.tcp_output import (
-    tcp_probe0_when,
-    tcp_reset_xmit_timer,
-    tcp_retransmit_skb,
+from stack.ipv4.tcp_ctl import (
     tcp_send_ack,
     tcp_send_active_reset,
-    tcp_send_loss_probe,
     tcp_send_probe0,
     tcp_write_wakeup,
 )
+from stack.ipv4.tcp_done import tcp_done, tcp_write_err
+from stack.ipv4.tcp_minisocks import tcp_time_wait
+from stack.ipv4.tcp_output import tcp_probe0_when, tcp_reset_xmit_timer
+from stack.ipv4.tcp_retransmit import tcp_retransmit_skb, tcp_send_loss_probe
 from stack.ipv4.tcp_sock import (
     SEC,
     TCP_ATO_MIN,
