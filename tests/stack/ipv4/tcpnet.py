@@ -24,7 +24,8 @@ from stack.core.uapi import AF_INET, MSG_DONTWAIT, O_NONBLOCK, SOCK_STREAM
 from stack.ethernet.eth import alloc_etherdev
 from stack.host import Host
 from stack.ipv4.inet_connection_sock import inet_csk_accept, inet_csk_listen_start
-from stack.ipv4.tcp import tcp_close, tcp_poll, tcp_prot, tcp_recvmsg, tcp_sendmsg, tcp_shutdown
+from stack.ipv4.tcp import tcp_poll, tcp_prot, tcp_recvmsg, tcp_sendmsg
+from stack.ipv4.tcp_close import tcp_close, tcp_shutdown
 from stack.ipv4.tcp_states import STATE_NAMES, TCP_SYN_RECV, TCP_SYN_SENT
 from tests.stack.core.wire import WireDevice, assert_no_leak
 
