@@ -689,7 +689,15 @@ def wait_any(
 
     with net.lock:
         check: Callable[[], bool] = lambda: bool(ready())  # noqa: E731
-        net.clock.wait(check, None if timeout is None else int(timeout * 1e9))
+        wake = net.clock.wake
+        queues = [sock.wait_queue() for sock, _ in waits]
+        for queue in queues:
+            queue.add(wake)  # sockets wake only whom they know
+        try:
+            net.clock.wait(check, None if timeout is None else int(timeout * 1e9))
+        finally:
+            for queue in queues:
+                queue.remove(wake)
         return ready()
 
 
