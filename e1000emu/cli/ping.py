@@ -140,10 +140,8 @@ def command(
                     rtt = pinger.ping(timeout)
                 except OSError as error:
                     rtt = None
-                    click.echo(
-                        f"icmp_seq={pinger.sequence}: {error.strerror or os.strerror(error.errno or 0)}",
-                        err=True,
-                    )
+                    reason = error.strerror or os.strerror(error.errno or 0)
+                    click.echo(f"icmp_seq={pinger.sequence}: {reason}", err=True)
                 if not as_json:
                     if rtt is None:
                         click.echo(f"icmp_seq={pinger.sequence}: no answer")
