@@ -100,6 +100,13 @@ class Call:
         }
 
 
+def _of_the_kernel(name: str) -> bool:
+    """Whether a function is one of the kernel's: not a dunder, a lambda or a helper of ours (`_x`)."""
+    if name.startswith("__"):
+        return not name.endswith("__")
+    return not name.startswith(("_", "<"))
+
+
 class Tracer:
     """Context manager that records calls into `calls`, in call order.
 
@@ -132,8 +139,7 @@ class Tracer:
             not file.startswith(self._prefixes)
             or file == __file__
             or name in self._skip
-            or (name.startswith(("<", "__"))
-            and name.endswith((">", "__")))
+            or not _of_the_kernel(name)
         ):
             return None
         rel = str(Path(file).relative_to(ROOT))

@@ -43,6 +43,7 @@ def test_commands_shown_work(needs, commands, tmp_path):
     for line in commands:
         if line.startswith(ELSEWHERE):
             continue
+        line = line.replace(".venv/bin/", "")  # the environment that runs this test is on PATH
         done = subprocess.run(
             ["bash", "-c", line],
             cwd=tmp_path,
