@@ -101,7 +101,7 @@ class Call:
 
 
 def _of_the_kernel(name: str) -> bool:
-    """Whether a function is one of the kernel's: not a dunder, a lambda or a helper of ours (`_x`)."""
+    """Tell whether a function is one of the kernel's: no dunder, lambda or helper of ours."""
     if name.startswith("__"):
         return not name.endswith("__")
     return not name.startswith(("_", "<"))
