@@ -16,7 +16,6 @@ from stack.core.sock import (
     TCP_SYN_SENT,
     raise_sock_error,
     sk_wait_event,
-    sock_rcvtimeo,
     sock_writeable,
     wait_event,
 )
@@ -83,10 +82,16 @@ def __skb_recv_datagram(sk: Any, queue: sk_buff_head, flags: int, off: int = 0) 
 
     None instead of the pair after shutdown. Raises: OSError EAGAIN, ENOTCONN, the pending error.
     """
-    timeo_ns = sock_rcvtimeo(sk, flags & MSG_DONTWAIT)
+    timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
+    peek = flags & MSG_PEEK
+    at = 0
     while True:
-        raise_sock_error(sk)
-        skb, at = __skb_try_recv_from_queue(queue, flags, off)
+        if sk.sk_err:
+            raise_sock_error(sk)
+        if peek:
+            skb, at = __skb_try_recv_from_queue(queue, flags, off)
+        else:
+            skb = queue.dequeue()
         if skb is not None:
             return skb, at
         if sk.sk_shutdown & RCV_SHUTDOWN:

@@ -594,10 +594,8 @@ def sk_wait_event(sk: sock, timeo_ns: int, cond: Callable[[], Any]) -> int:
 
 def wait_event(sk: sock, timeo_ns: int, cond: Callable[[], Any]) -> int:
     """Sleep on sk's wait queue without the sock's lock; the rest as `sk_wait_event`."""
-    if cond():
-        return timeo_ns
     if timeo_ns <= 0:
-        return 0
+        return timeo_ns if cond() else 0
     clock = sk.net.clock
     sk.sk_sleepers += 1
     try:
