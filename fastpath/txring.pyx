@@ -545,6 +545,9 @@ cdef class TxEngine:
             off += take
             if s.seg_pay == mss or s.pay_left == 0:
                 self._tso_segment(b, s.pay_left == 0)
+        if eop and s.seg_pay and not s.tso_bad and not self._open(b):
+            s.desc_off = off                        # the open segment may be from an earlier run
+            return False
         s.desc_off = 0
         if s.tso_bad:
             self._tso_fail(eop)

@@ -548,6 +548,16 @@ def test_row_25_paylen_other_than_the_data(tx: Tx, paylen: int) -> None:
     assert (tx.stats["TSCTC"], tx.stats["TSCTFC"]) == (0, 1)
 
 
+def test_open_segment_of_an_earlier_run_is_ended_by_an_empty_descriptor(tx: Tx) -> None:
+    raw = super_frame(False, 6, BODY[:250])
+    tx.post(segment_context(False, 6, 300, 100))
+    tx.send(data(tx.put(raw), len(raw), TSE | IFCS, popts=IXSM | TXSM))
+    assert tx.engine.mid_frame()
+    last = tx.send(data(0, 0, TSE | EOP))
+    assert last == expected(False, 6, BODY[:250], 100)[2:]
+    assert tx.stats["TSCTFC"] == 1
+
+
 def test_millions_of_segments_are_bounded_by_the_limit(tx: Tx) -> None:
     tx.post(segment_context(False, 6, 0xFFFFF, 1))
     tx.post(*[data(tx.put(BODY), 16000, TSE, popts=IXSM | TXSM)] * 10)
