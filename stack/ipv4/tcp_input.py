@@ -24,7 +24,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK,
     kfree_skb_reason,
 )
-from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, sock_owned_by_user
+from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, sk_rmem_schedule, sock_owned_by_user
 from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
 from stack.ipv4 import tcp_cong
 from stack.ipv4.inet_connection_sock import (
@@ -281,7 +281,12 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                 kfree_skb(skb)
                 tcp_data_snd_check(sk)
                 return
-            if skb.truesize <= sk.sk_forward_alloc and sk.sk_rmem_alloc <= sk.sk_rcvbuf:
+            # The kernel wants the memory to be reserved already; here the first data of a connection
+            # goes the long way, and a large sk_buff later may still be reserved for.
+            if sk.sk_rmem_alloc <= sk.sk_rcvbuf and (
+                skb.truesize <= sk.sk_forward_alloc
+                or (sk.data_segs_in and sk_rmem_schedule(sk, skb, skb.truesize))
+            ):
                 sk.net.mib.linux.TCPHPHits += 1
                 if hlen == 32 and sk.rcv_nxt == sk.rcv_wup:
                     tcp_store_ts_recent(sk)
