@@ -40,6 +40,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.ipv4.ip_output import IPSKB_FRAG_COMPLETE, IPSKB_FRAG_PMTU
 from stack.ipv4.route import IP_DF, IP_MF, IP_OFFSET, inet_getpeer_v4, ip_route_input
 
 IP_DEFRAG_LOCAL_DELIVER = 0
@@ -347,13 +348,13 @@ def ip_frag_reasm(qp: ipq) -> sk_buff | None:
     iph.tos |= ecn
     # DF comes back when the largest fragment had it: path MTU discovery of the sender goes on.
     if qp.max_df_size == qp.max_size:
-        head.ip_cb_flags |= 1 << 6  # IPSKB_FRAG_PMTU
+        head.ip_cb_flags |= IPSKB_FRAG_PMTU
         iph.frag_off = IP_DF
     else:
         iph.frag_off = 0
     ip_send_check(iph)
     head.frag_max_size = max(qp.max_df_size, qp.max_size)
-    head.ip_cb_flags |= 1 << 3  # IPSKB_FRAG_COMPLETE
+    head.ip_cb_flags |= IPSKB_FRAG_COMPLETE
     head.dev = qp.dev
     if head.dst is None:
         reason = ip_route_input(head, iph.daddr, iph.saddr, iph.tos, qp.dev)

@@ -250,6 +250,9 @@ def udp_lib_unhash(sk: Any) -> None:
         sk.inet_num = 0
 
 
+del_from_prot_list = udp_lib_unhash  # kernel-flow.md: the old name
+
+
 def udp_unhash4(sk: Any) -> None:
     """net/ipv4/udp.c: leave the table of connected sockets."""
     connected = sk.net.udp_table.connected
