@@ -212,11 +212,11 @@ def dev_queue_xmit(skb: sk_buff) -> int:
     net = dev.net
     q = dev.qdisc
     net.softirq_count += 1  # rcu_read_lock_bh()
-    if q.enqueue is not None:
+    if q.noqueue:
+        rc = __dev_xmit_noqueue(skb, dev)
+    else:
         rc = q.enqueue(skb)
         qdisc_run(q)
-    else:
-        rc = __dev_xmit_noqueue(skb, dev)
     net.softirq_count = count = net.softirq_count - 1
     if not count and net.softirq_pending and not net.hardirq_count:
         do_softirq(net)
@@ -360,13 +360,11 @@ def dev_hard_start_xmit(
     `skbs` is the whole list when `first` is not alone. Takes ownership of the packets that are not
     returned. `dev.xmit_more` is true for all but the last.
     """
+    start_xmit = dev.netdev_ops.ndo_start_xmit
     if skbs is None or len(skbs) == 1:
         dev_queue_xmit_nit(first, dev)
-        if dev.netdev_ops.ndo_start_xmit(first, dev):
-            return [first]
-        return None
+        return [first] if start_xmit(first, dev) else None
     last = len(skbs) - 1
-    start_xmit = dev.netdev_ops.ndo_start_xmit
     try:
         for index, skb in enumerate(skbs):
             dev.xmit_more = index < last
@@ -701,7 +699,8 @@ def __netif_receive_skb_core(skb: sk_buff) -> int:
 
 def deliver_skb(skb: sk_buff, pt_prev: packet_type, orig_dev: net_device) -> int:
     """net/core/dev.c: one handler gets the packet. Takes ownership of (one reference to) skb."""
-    return pt_prev.func(skb, skb.dev, pt_prev, orig_dev)
+    func = pt_prev.func
+    return func(skb, skb.dev, pt_prev, orig_dev)
 
 
 def skb_vlan_untag(skb: sk_buff) -> sk_buff | None:
@@ -820,7 +819,7 @@ def netif_wake_queue(dev: net_device) -> None:
     if dev.queue_stopped:
         dev.queue_stopped = False
         q = dev.qdisc
-        if q is not None and q.enqueue is not None:
+        if q is not None and not q.noqueue:
             __netif_schedule(q)
 
 

@@ -65,7 +65,8 @@ def handle_level_irq(net: Any, desc: irq_desc) -> None:
         desc.count += 1
         action = desc.alone
         if action is not None:
-            handled = action.handler(desc.irq, action.dev_id)
+            handler = action.handler
+            handled = handler(desc.irq, action.dev_id)
         else:
             handled = handle_irq_event(desc)
         if desc.level or not handled:

@@ -148,7 +148,8 @@ def net_rx_action(net: Any) -> None:
         todo.clear()
         if napi.state & _BUSY == NAPI_STATE_SCHED:
             weight = napi.weight
-            work = napi.poll(napi, weight)
+            poll = napi.poll
+            work = poll(napi, weight)  # type: ignore[misc]
             sd.processed += work
             if work >= weight and not napi.state & NAPI_STATE_DISABLE:
                 sd.poll_list.append(napi)

@@ -339,12 +339,13 @@ def ip_neigh_for_gw(rt: Any, skb: sk_buff) -> neighbour | None:
 
 def neigh_output(n: neighbour, skb: sk_buff, skip_cache: bool = False) -> int:
     """include/net/neighbour.h: send a network-layer packet to `n`. Takes ownership of skb."""
-    if n.nud_state & NUD_CONNECTED:
-        hh = n.hh
-        if hh.hh_len and not skip_cache:
-            skb_push_data(skb, hh.hh_data)
+    if n.nud_state & NUD_CONNECTED and not skip_cache:
+        data = n.hh.hh_data
+        if data:
+            skb_push_data(skb, data)
             return dev_queue_xmit(skb)
-    return n.output(n, skb)
+    output = n.output
+    return output(n, skb)
 
 
 def neigh_hh_output(hh: hh_cache, skb: sk_buff) -> int:
@@ -663,6 +664,7 @@ def neigh_remove_one(n: neighbour) -> None:
     n.output = neigh_blackhole
     n.nud_state = NUD_NOARP if n.nud_state & NUD_VALID else NUD_NONE
     n.hh.hh_len = 0
+    n.hh.hh_data = b""
     tbl.stats.destroys += 1
 
 

@@ -45,6 +45,7 @@ class Qdisc:
         "dev",
         "gso_skb",
         "limit",
+        "noqueue",
         "qlen",
         "qstats",
         "running",
@@ -55,6 +56,7 @@ class Qdisc:
     def __init__(self, dev: net_device) -> None:
         self.dev = dev
         self.limit = dev.tx_queue_len
+        self.noqueue = False
         self.qlen = 0
         self.qstats = gnet_stats_queue()
         self.running = False  # __QDISC_STATE_RUNNING: qdisc_run is on the call stack
@@ -98,11 +100,17 @@ class noop_qdisc(Qdisc):
 
 
 class noqueue_qdisc(Qdisc):
-    """Software devices (lo, vlan): `enqueue` is None, packets go straight to the driver."""
+    """Software devices (lo, vlan): packets go straight to the driver.
+
+    The kernel tells by `enqueue` being NULL; here it is the flag `noqueue`.
+    """
 
     kind = "noqueue"
     __slots__ = ()
-    enqueue = None  # type: ignore[assignment]  # how __dev_queue_xmit tells, as in the kernel
+
+    def __init__(self, dev: net_device) -> None:
+        super().__init__(dev)
+        self.noqueue = True
 
 
 class pfifo_fast_qdisc(Qdisc):
