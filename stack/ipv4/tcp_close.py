@@ -125,14 +125,12 @@ def __tcp_close(sk: tcp_sock, timeout: int) -> None:
             sk_stream_wait_close(sk, timeout)
     state = sk.sk_state
     sock_orphan(sk)
+    sk.sk_mem.orphan_count += 1
     bh_lock_sock(sk)
     # Packets that came while we slept or sent.
     while sk.sk_backlog:
         sk.sk_backlog_rcv(sk, sk.sk_backlog.popleft())
     sk.sk_backlog_len = 0
-    if sk.sk_mem is None:
-        return
-    sk.sk_mem.orphan_count += 1
     if state != TCP_CLOSE and sk.sk_state == TCP_CLOSE:
         # It died meanwhile (RST, or the last ACK came).
         inet_csk_destroy_sock(sk)

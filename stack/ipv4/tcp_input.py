@@ -281,8 +281,8 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                 kfree_skb(skb)
                 tcp_data_snd_check(sk)
                 return
-            # The kernel wants the memory to be reserved already; here the first data of a connection
-            # goes the long way, and a large sk_buff later may still be reserved for.
+            # The kernel wants the memory to be reserved already; here the first data of a
+            # connection goes the long way, and a large sk_buff later may still be reserved for.
             if sk.sk_rmem_alloc <= sk.sk_rcvbuf and (
                 skb.truesize <= sk.sk_forward_alloc
                 or (sk.data_segs_in and sk_rmem_schedule(sk, skb, skb.truesize))

@@ -835,3 +835,50 @@ def test_sndbuf_and_rcvbuf_lock() -> None:
         windows = [s.window << scale for s in net.log if s.src == B and not s.flags & SYN]
         assert max(windows) <= 16384
         drain(net, client, server, listener)
+
+
+def test_reset_while_closing_keeps_the_counts() -> None:
+    """The RST that a lingering close waits behind arrives: one orphan fewer, never below zero."""
+    with TcpNet() as net:
+        for seconds in (0, 1):
+            client, server = net.pair()
+            server.send(b"unread")
+            net.run(20 * MS)
+            server.sk.sk_lock_owned = False
+            client.recv()
+            tcp_prot.disconnect(server.sk, 0)  # sends RST
+            client.close(seconds * S)
+            server.close()
+            net.run(100 * MS)
+            for host in (net.a, net.b):
+                assert host.prot_mem["TCP"].orphan_count == 0
+                assert host.prot_mem["TCP"].sockets_allocated == 0
+        net.run(100 * S)
+
+
+def test_host_without_buffers_makes_writers_wait() -> None:
+    """Page pool dry: EAGAIN for a non-blocking writer, and nothing is lost once there is room."""
+    with TcpNet(ram_bytes=4 << 20) as net:
+        client, server = net.pair()
+        hold = []
+        from fastpath.skbuff import alloc_skb, kfree_skb
+
+        while net.a.skb_pages.available:
+            hold.append(alloc_skb(net.a.skb_pages, 100))
+        with pytest.raises(BlockingIOError):
+            client.send(b"x" * 50_000)
+        assert client.send(b"small fits the head") == 19
+        for skb in hold:
+            kfree_skb(skb)
+        data = pattern(200_000)
+        assert transfer(net, client, server, data) == b"small fits the head" + data
+        drain(net, client, server)
+
+
+def test_tiny_host_survives_bulk_both_ways() -> None:
+    """All pools small: every allocation failure is an error path that recovers."""
+    with TcpNet(ram_bytes=1 << 20, gso=True) as net:
+        client, server = net.pair()
+        data = pattern(600_000)
+        assert transfer(net, client, server, data) == data
+        drain(net, client, server)
