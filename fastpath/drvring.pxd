@@ -44,6 +44,7 @@ cdef class TxRing(_ring):
     cdef tx_slot *slots
     cdef uint32_t packet_start  # where the next packet begins (its context descriptor, if any)
     cdef uint32_t npending
+    cdef public int csum_start, csum_offset     # of the checksum context the device has, or -1
     cdef uint32_t room(self) noexcept
     cdef uint8_t *take(self) noexcept
     cdef uint32_t needed(self, sk_buff skb, uint32_t step) noexcept

@@ -16,11 +16,12 @@ from cpython.buffer cimport (
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastpath.gro cimport HELD, MERGED, GroTable, gro_info
 from fastpath.skbuff cimport (
+    SUM_PARTIAL,
     SUM_UNNECESSARY,
     PyTypeObject,
     SkbPool,
@@ -167,6 +168,7 @@ cdef class TxRing(_ring):
         self.slots = <tx_slot *>PyMem_Calloc(count, sizeof(tx_slot))
         if self.slots == NULL:
             raise MemoryError("TxRing: no memory for the slots")
+        self.csum_start = self.csum_offset = -1
 
     def __dealloc__(self):
         if self.slots != NULL:
@@ -320,6 +322,33 @@ cdef class TxRing(_ring):
         m.last = NULL
         return self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS))
 
+    def map_plain(self, sk_buff skb not None, unsigned int cmd, uint32_t reserve,
+                  uint32_t max_per_desc=4096):
+        """Do `map` for the usual packet in one step: the new next_to_use, -1 when it is not usual.
+
+        Usual: at least `reserve` descriptors free, linear, no GSO, no VLAN tag, and no checksum
+        wanted or the one of the context that the device has (`csum_start`, `csum_offset`).
+        """
+        cdef tx_map m
+        cdef uint32_t popts = 0
+        if (skb.gso_size or skb.vlan_proto or skb.s.nr_frags or skb.s.len == 0
+                or self.room() < reserve):
+            return -1
+        if skb.ip_summed == SUM_PARTIAL:
+            if (<int64_t>skb.csum_start - <int64_t>skb.s.data != self.csum_start
+                    or <int64_t>skb.csum_offset != self.csum_offset):
+                return -1
+            popts = 0x02        # TXSM
+        m.step = self.step(max_per_desc, MAX_DESC_BYTES)
+        m.word = <uint32_t>1 << 20 | <uint32_t>((cmd & 0xFF | CMD_DEXT)
+                                                & ~(CMD_EOP | CMD_RS)) << 24
+        m.upper = popts << 8
+        m.used = 0
+        m.last = NULL
+        if self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS)) < 0:
+            return -1
+        return self.next_to_use
+
     def map_legacy(self, sk_buff skb not None, unsigned int cmd=0x0B, unsigned int cso=0,
                    unsigned int css=0, int vlan=-1, uint32_t max_per_desc=4096):
         """The same with legacy descriptors (IC in `cmd` = 0x04 with cso/css). SDM 3.3.3."""
@@ -381,6 +410,7 @@ cdef class TxRing(_ring):
         if self.slots == NULL:
             return
         self.next_to_use = self.next_to_clean = self.packet_start = 0
+        self.csum_start = self.csum_offset = -1
         self.release()
         memset(self.desc_, 0, <size_t>self.count * 16)
 
@@ -629,6 +659,13 @@ cdef class RxRing(_ring):
             else:
                 out.append(skb)
         return done
+
+    def empty(self):
+        """Descriptors without a buffer that `refill` would fill."""
+        cdef uint32_t used = self.next_to_use - self.next_to_clean
+        if self.next_to_use < self.next_to_clean:
+            used += self.count
+        return self.count - 1 - used if self.count else 0
 
     def pending(self):
         """True when the next descriptor has DD set."""

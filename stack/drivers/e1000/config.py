@@ -109,7 +109,6 @@ def e1000_clean_all_tx_rings(adapter: e1000_adapter) -> None:
     """e1000_main.c: free what was queued and not sent."""
     if adapter.tx_ring is not None:
         adapter.tx_ring.reset()
-    adapter.csum_context = None
 
 
 def e1000_clean_all_rx_rings(adapter: e1000_adapter) -> None:
@@ -156,7 +155,7 @@ def e1000_configure_tx(adapter: e1000_adapter) -> None:
     adapter.txd_cmd = TXD_CMD
     if adapter.tx_int_delay:
         adapter.txd_cmd |= d.E1000_TXD_CMD_IDE
-    adapter.csum_context = None
+    ring.csum_start = -1
     ew32(hw, d.E1000_TCTL, tctl | d.E1000_TCTL_EN)
 
 

@@ -244,7 +244,6 @@ class e1000_adapter:
         "alloc_rx_buff_failed",
         "bars",
         "bd_number",
-        "csum_context",
         "detect_tx_hung",
         "eeprom_wol",
         "fc_autoneg",
@@ -336,7 +335,6 @@ class e1000_adapter:
         self.refill_task: Any = None
         self.txd_cmd = 0
         self.tx_cmd = 0
-        self.csum_context: tuple[int, int] | None = None
         self.ims_mask = 0
         self.tx_int_delay = 0
         self.tx_abs_int_delay = 0

@@ -526,7 +526,8 @@ def e1000_reset(adapter: e1000_adapter) -> None:
         log.error("Hardware Error: %s", error)
     ew32(hw, d.E1000_VET, ETH_P_8021Q)
     e1000_reset_adaptive(hw)
-    adapter.csum_context = None
+    if adapter.tx_ring is not None:
+        adapter.tx_ring.csum_start = -1  # the device has lost its context
 
 
 def e1000_power_up_phy(adapter: e1000_adapter) -> None:

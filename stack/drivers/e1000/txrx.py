@@ -31,6 +31,7 @@ from stack.core.dev import (
     napi_complete_done,
     napi_gro_receive,
     napi_schedule,
+    netif_receive_skb,
     netif_rx,
     netif_stop_queue,
     netif_wake_queue,
@@ -67,6 +68,9 @@ RX_BUFFER_WRITE = 32
 """Empty receive descriptors that make a write of RDT worth its cost."""
 TX_HANG_NS = 1_000_000_000
 TX_WAKE_THRESHOLD = 32
+MAX_DATA_PER_TXD = e.E1000_MAX_DATA_PER_TXD
+ICR, IMS, IMC, TDT = d.E1000_ICR, d.E1000_IMS, d.E1000_IMC, d.E1000_TDT
+ALL_INTERRUPTS, TXDW = d.ALL_INTERRUPTS, d.E1000_ICR_TXDW
 MAX_HEADER = 255
 """HDRLEN, TUCSS and TUCSO of a context descriptor have 8 bits (SDM 3.3.6)."""
 
@@ -93,17 +97,15 @@ def e1000_intr(irq: int, netdev: net_device) -> int:
     """e1000_main.c: the interrupt handler: read (and so clear) the causes, mask, poll later."""
     adapter: e1000_adapter = netdev.priv
     hw = adapter.hw
-    icr = hw.bar_read(0, d.E1000_ICR, 4)
+    icr = hw.bar_read(0, ICR, 4)
     if not icr:
         return IRQ_NONE
-    if adapter.flags & E1000_DOWN:
-        return IRQ_HANDLED
-    if icr & LINK_CAUSES:
+    if icr & LINK_CAUSES and not adapter.flags & E1000_DOWN:
         hw.get_link_status = True
         mod_delayed_work(adapter.watchdog_task, 0)
-    if adapter.flags & E1000_NO_NAPI:
-        return e1000_intr_without_napi(adapter)
-    hw.bar_write(0, d.E1000_IMC, d.ALL_INTERRUPTS, 4)
+    if adapter.flags & (E1000_DOWN | E1000_NO_NAPI):
+        return IRQ_HANDLED if adapter.flags & E1000_DOWN else e1000_intr_without_napi(adapter)
+    hw.bar_write(0, IMC, ALL_INTERRUPTS, 4)
     adapter.ims_mask = 0
     napi_schedule(adapter.napi)  # when it is scheduled already, its end unmasks
     return IRQ_HANDLED
@@ -138,7 +140,12 @@ def e1000_clean(napi: napi_struct, budget: int) -> int:
     if napi_complete_done(napi, work_done) and not adapter.flags & E1000_DOWN:
         if adapter.itr_setting & 3:
             e1000_set_itr(adapter)
-        e1000_irq_enable(adapter)
+        # e1000_irq_enable, in place
+        mask = IMS_WITHOUT_TX
+        if adapter.tx_ring.pending() or adapter.flags & E1000_NO_NAPI:
+            mask |= TXDW
+        adapter.ims_mask = mask
+        adapter.hw.bar_write(0, IMS, mask, 4)
     return work_done
 
 
@@ -238,13 +245,21 @@ def e1000_clean_rx_irq(adapter: e1000_adapter, budget: int) -> int:
     more = frames >= weight
     if gro is not None and not more and gro.held:
         gro.flush(skbs)
-    if (ring.next_to_clean - ring.next_to_use - 1) % ring.count >= RX_BUFFER_WRITE:
+    if ring.empty() >= RX_BUFFER_WRITE:
         e1000_alloc_rx_buffers(adapter)
-    for skb in skbs:
-        e1000_receive_skb(adapter, skb)
+    napi, netdev = adapter.napi, adapter.netdev
+    if napi.gro is None and not adapter.flags & E1000_NO_NAPI:
+        # e1000_receive_skb and napi_gro_receive, in place
+        for skb in skbs:
+            eth_type_trans(skb, netdev)
+            netif_receive_skb(skb)
+    else:
+        for skb in skbs:
+            e1000_receive_skb(adapter, skb)
     if more:
         return budget
-    return min(len(skbs), budget - 1)
+    work = len(skbs)
+    return work if work < budget else budget - 1
 
 
 def e1000_receive_skb(adapter: e1000_adapter, skb: sk_buff) -> None:
@@ -333,6 +348,34 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
     """
     adapter: e1000_adapter = netdev.priv
     ring = adapter.tx_ring
+    if ring.map_plain(skb, adapter.txd_cmd, TX_WAKE_THRESHOLD, MAX_DATA_PER_TXD) < 0:
+        busy = e1000_xmit_unusual(adapter, ring, skb, netdev)
+        if busy:
+            return NETDEV_TX_BUSY
+    # e1000_tx_queue, in place
+    if netdev.xmit_more and ring.unused() > ring.count >> 1:
+        return NETDEV_TX_OK
+    adapter.hw.bar_write(0, TDT, ring.next_to_use, 4)
+    if adapter.flags & E1000_NO_NAPI:
+        return NETDEV_TX_OK
+    # An emulated device is often done when the write returns, so what is done is freed here and
+    # no interrupt is asked for; only when descriptors stay behind is TXDW unmasked.
+    packets, nbytes = ring.clean()
+    stats = netdev.stats
+    stats.tx_packets += packets
+    stats.tx_bytes += nbytes
+    if ring.pending():
+        adapter.total_tx_packets += packets
+        adapter.total_tx_bytes += nbytes
+        e1000_unmask_tx(adapter, ring)
+    return NETDEV_TX_OK
+
+
+def e1000_xmit_unusual(adapter: e1000_adapter, ring: Any, skb: sk_buff, netdev: net_device) -> int:
+    """The rest of e1000_xmit_frame: fragments, GSO, tags, a new context, a full ring.
+
+    Takes ownership of skb unless NETDEV_TX_BUSY is returned; the doorbell is the caller's.
+    """
     if skb.data_len or ring.unused() < TX_WAKE_THRESHOLD:
         # A context descriptor, and one that stays empty.
         needed = ring.desc_needed(skb, e.E1000_MAX_DATA_PER_TXD) + 2
@@ -351,10 +394,9 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
     elif skb.ip_summed == CHECKSUM_PARTIAL:
         popts = e1000_tx_csum(adapter, ring, skb)
     if popts < 0 or e1000_tx_map(ring, skb, popts, cmd) < 0:
-        adapter.csum_context = None
+        ring.csum_start = -1
         netdev.stats.tx_dropped += 1
         kfree_skb(skb)
-    e1000_tx_queue(adapter, ring, netdev)
     return NETDEV_TX_OK
 
 
@@ -434,13 +476,13 @@ def e1000_tx_csum(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
     context, so one that has not changed is not written again.
     """
     start = skb_checksum_start_offset(skb)
-    context = (start, skb.csum_offset)
-    if context != adapter.csum_context:
-        at = start + skb.csum_offset
+    offset = skb.csum_offset
+    if start != ring.csum_start or offset != ring.csum_offset:
+        at = start + offset
         if not 0 <= start <= at <= MAX_HEADER:  # beyond the context's 8-bit fields
             return 0 if skb_checksum_help(skb) else -errno.EINVAL
         ring.put_context(0, 0, 0, start, at, 0, 0, 0, 0, d.E1000_TXD_CMD_DEXT)
-        adapter.csum_context = context
+        ring.csum_start, ring.csum_offset = start, offset
     return d.E1000_TXD_POPTS_TXSM
 
 
@@ -451,27 +493,6 @@ def e1000_tx_map(ring: Any, skb: sk_buff, popts: int, cmd: int) -> int:
     """
     vlan = skb.vlan_tci if skb.vlan_proto else -1
     return ring.map(skb, popts, cmd, vlan, e.E1000_MAX_DATA_PER_TXD)
-
-
-def e1000_tx_queue(adapter: e1000_adapter, ring: Any, netdev: net_device) -> None:
-    """e1000_main.c: hand the descriptors over: write TDT, unless more packets follow at once.
-
-    An emulated device is often done when the write returns, so what is done is freed here and
-    no interrupt is asked for; only when descriptors stay behind is TXDW unmasked.
-    """
-    if netdev.xmit_more and ring.unused() > ring.count >> 1:
-        return
-    adapter.hw.bar_write(0, d.E1000_TDT, ring.next_to_use, 4)
-    if adapter.flags & E1000_NO_NAPI:
-        return
-    packets, nbytes = ring.clean()
-    stats = netdev.stats
-    stats.tx_packets += packets
-    stats.tx_bytes += nbytes
-    if ring.pending():
-        adapter.total_tx_packets += packets
-        adapter.total_tx_bytes += nbytes
-        e1000_unmask_tx(adapter, ring)
 
 
 def e1000_unmask_tx(adapter: e1000_adapter, ring: Any) -> None:
