@@ -46,10 +46,20 @@ def opt_int(optval: Any) -> int:
     """The int of an option value. Raises: OSError EINVAL for fewer than 4 bytes."""
     if isinstance(optval, int):
         return int(optval)
-    data = bytes(optval)
+    data = opt_bytes(optval)
     if len(data) < 4:
         raise OSError(errno.EINVAL, f"option value of {len(data)} bytes; an int has 4")
     return int.from_bytes(data[:4], ORDER, signed=True)
+
+
+def opt_bytes(optval: Any) -> bytes:
+    """The bytes of an option value; an int in the machine's order. Raises: OSError EINVAL."""
+    if isinstance(optval, int):
+        return int_bytes(optval & 0xFFFFFFFF)
+    try:
+        return bytes(memoryview(optval))
+    except TypeError as exc:
+        raise OSError(errno.EINVAL, f"{type(optval).__name__} is no option value") from exc
 
 
 def int_bytes(value: int) -> bytes:
@@ -71,7 +81,7 @@ def sock_timeout_ns(optval: Any) -> int:
     if isinstance(optval, int | float):
         ns = int(optval * NSEC)
         return MAX_SCHEDULE_TIMEOUT if ns == 0 else max(ns, 0)
-    data = bytes(optval)
+    data = opt_bytes(optval)
     if len(data) < TIMEVAL.size:
         raise OSError(errno.EINVAL, "a timeout is a struct timeval of 16 bytes")
     sec, usec = TIMEVAL.unpack_from(data)
@@ -135,7 +145,7 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
             sk_dst_reset(sk)
         return
     if optname == uapi.SO_BINDTODEVICE:
-        name = bytes(optval).split(b"\0")[0].decode(errors="replace") if optval else ""
+        name = opt_bytes(optval).split(b"\0")[0].decode(errors="replace") if optval else ""
         index = 0
         if name:
             dev = net.dev_by_name.get(name)
@@ -155,9 +165,9 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
         if isinstance(optval, tuple):
             onoff, seconds = optval
         else:
-            if len(bytes(optval)) < LINGER.size:
+            if len(opt_bytes(optval)) < LINGER.size:
                 raise OSError(errno.EINVAL, "linger is a struct of 8 bytes")
-            onoff, seconds = LINGER.unpack_from(bytes(optval))
+            onoff, seconds = LINGER.unpack_from(opt_bytes(optval))
         sock_valbool_flag(sk, SOCK_LINGER, bool(onoff))
         if onoff:
             sk.sk_lingertime = max(seconds, 0) * NSEC

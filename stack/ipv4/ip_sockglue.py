@@ -23,13 +23,15 @@ from stack.core import uapi
 from stack.core.inet_sock import ip_options
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.sock import (
+    TCP_CLOSE,
+    TCP_LISTEN,
     lock_sock,
     release_sock,
     sk_dst_check,
     sk_dst_reset,
     sock_queue_err_skb,
 )
-from stack.core.sockopt import int_bytes, opt_int, put_cmsg, sock_recv_cmsgs
+from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
 from stack.core.uapi import SOL_IP
 from stack.ipv4 import igmp
 from stack.ipv4.ip_options import (
@@ -151,9 +153,9 @@ def ip_cmsg_send(sk: Any, control: list[Any], ipc: Any) -> None:
         if level != SOL_IP:
             continue
         if kind == uapi.IP_RETOPTS:
-            ipc.opt = ip_options_get(sk.net, bytes(data)[:40])
+            ipc.opt = ip_options_get(sk.net, opt_bytes(data)[:40])
         elif kind == uapi.IP_PKTINFO:
-            raw = bytes(data)
+            raw = opt_bytes(data)
             if len(raw) != PKTINFO.size:
                 raise OSError(errno.EINVAL, "IP_PKTINFO takes a struct in_pktinfo of 12 bytes")
             ifindex, spec_dst, _ = PKTINFO.unpack(raw)
@@ -166,11 +168,7 @@ def ip_cmsg_send(sk: Any, control: list[Any], ipc: Any) -> None:
                 raise OSError(errno.EINVAL, f"TTL {ttl} is not between 1 and 255")
             ipc.ttl = ttl
         elif kind == uapi.IP_TOS:
-            tos = (
-                data
-                if isinstance(data, int)
-                else (bytes(data)[0] if len(bytes(data)) == 1 else opt_int(data))
-            )
+            tos = data if isinstance(data, int) else (data[0] if len(data) == 1 else opt_int(data))
             if not 0 <= tos <= 255:
                 raise OSError(errno.EINVAL, f"TOS {tos} is not between 0 and 255")
             ipc.tos = tos
@@ -314,7 +312,7 @@ def ip_sock_set_tos(sk: Any, val: int) -> None:
 
 def ip_mreq(sk: Any, optval: Any) -> tuple[int, int]:
     """(group, ifindex) of a struct ip_mreq or ip_mreqn. Raises: OSError EINVAL, ENODEV."""
-    data = bytes(optval)
+    data = opt_bytes(optval)
     if len(data) < 8:
         raise OSError(errno.EINVAL, "struct ip_mreq has 8 bytes")
     group = int.from_bytes(data[:4], "big")
@@ -340,7 +338,7 @@ def do_ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
         return
     match optname:
         case uapi.IP_OPTIONS:
-            data = b"" if optval is None else bytes(optval)
+            data = b"" if optval is None else opt_bytes(optval)
             opt = ip_options_get(net, data)
             old = sk.inet_opt
             sk.inet_opt = opt
@@ -348,7 +346,9 @@ def do_ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
             if sk.is_icsk:
                 delta = (opt.optlen if opt else 0) - (old.optlen if old else 0)
                 sk.icsk_ext_hdr_len += delta
-                sk.icsk_sync_mss(sk, sk.icsk_pmtu_cookie)
+                sync_mss = getattr(sk, "icsk_sync_mss", None)
+                if sync_mss is not None and sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
+                    sync_mss(sk, sk.icsk_pmtu_cookie)
             return
         case uapi.IP_ADD_MEMBERSHIP | uapi.IP_DROP_MEMBERSHIP:
             group, ifindex = ip_mreq(sk, optval)
@@ -363,7 +363,7 @@ def do_ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
             | uapi.IP_BLOCK_SOURCE
             | uapi.IP_UNBLOCK_SOURCE
         ):
-            data = bytes(optval)
+            data = opt_bytes(optval)
             if len(data) < 12:
                 raise OSError(errno.EINVAL, "struct ip_mreq_source has 12 bytes")
             group, ifindex = ip_mreq(sk, data[:8])
@@ -442,7 +442,7 @@ def opt_char(optval: Any) -> int:
     """An int option that Linux also takes as one byte. Raises: OSError EINVAL."""
     if isinstance(optval, int):
         return int(optval)
-    data = bytes(optval)
+    data = opt_bytes(optval)
     if 1 <= len(data) < 4:
         return data[0]
     return opt_int(data)
@@ -452,7 +452,7 @@ def _set_multicast_if(sk: Any, optval: Any) -> None:
     """IP_MULTICAST_IF: struct ip_mreqn, ip_mreq or in_addr."""
     if sk.sk_type == uapi.SOCK_STREAM:
         raise OSError(errno.EINVAL, "streams do not multicast")
-    data = bytes(optval)
+    data = opt_bytes(optval)
     ifindex = 0
     if len(data) >= 12:
         addr = int.from_bytes(data[4:8], "big")

@@ -139,6 +139,7 @@ from stack.ipv4.tcp_window import (
     __tcp_select_window,
     tcp_bound_to_half_wnd,
     tcp_current_mss,
+    tcp_sync_mss,
 )
 
 SYSCTL_DEFAULTS: dict[str, Any] = {
@@ -215,6 +216,7 @@ def tcp_init_sock(sk: tcp_sock) -> None:
     sk.icsk_user_timeout = 0
     sk.icsk_ext_hdr_len = 0
     sk.icsk_pmtu_cookie = 0
+    sk.icsk_sync_mss = tcp_sync_mss
     sk.icsk_ca_setsockopt = False
     sk.icsk_ca_state = TCP_CA_Open
     inet_csk_delack_init(sk)

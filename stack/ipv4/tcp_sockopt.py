@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from stack.core.sock import SOCK_KEEPOPEN, lock_sock, os_error, release_sock
-from stack.core.sockopt import opt_int
+from stack.core.sockopt import opt_bytes, opt_int
 from stack.core.uapi import SOL_TCP
 from stack.ipv4.inet_connection_sock import (
     ICSK_ACK_PUSHED,
@@ -176,7 +176,7 @@ def do_tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any) -> No
         name = (
             optval
             if isinstance(optval, str)
-            else bytes(optval).split(b"\0")[0].decode("ascii", "replace")
+            else opt_bytes(optval).split(b"\0")[0].decode("ascii", "replace")
         )
         lock_sock(sk)
         try:

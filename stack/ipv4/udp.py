@@ -60,7 +60,7 @@ from stack.core.sock import (
     skb_orphan,
     sock_rfree,
 )
-from stack.core.sockopt import int_bytes, opt_int, put_cmsg, sock_recv_cmsgs
+from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
 from stack.core.uapi import (
     IP_PMTUDISC_DONT,
     IPPROTO_UDP,
@@ -344,7 +344,7 @@ def udp_cmsg_send(sk: Any, msg: msghdr, ipc: ipcm_cookie) -> None:
     rest = []
     for level, kind, data in msg.msg_control or ():
         if level == SOL_UDP and kind == UDP_SEGMENT:
-            raw = data if isinstance(data, int) else bytes(data)
+            raw = data if isinstance(data, int) else opt_bytes(data)
             if not isinstance(raw, int):
                 if len(raw) != 2:
                     raise OSError(errno.EINVAL, "UDP_SEGMENT is a 16-bit number")

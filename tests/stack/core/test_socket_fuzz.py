@@ -1,0 +1,100 @@
+"""Random sequences of socket calls: OSError is the only way to say no, and nothing leaks."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stack.core import socket as calls
+from stack.core.iov import msghdr
+from stack.core.uapi import IPPROTO_ICMP, SOL_IP, SOL_SOCKET, SOL_UDP
+from tests.stack.ipv4.net import GW, ME, PEER, ip4, one_host
+
+addresses = st.one_of(
+    st.none(),
+    st.tuples(
+        st.sampled_from(
+            [
+                0,
+                ip4(ME),
+                ip4(PEER),
+                ip4(GW),
+                0x7F000001,
+                0xFFFFFFFF,
+                ip4("239.1.1.1"),
+                ip4("10.0.0.255"),
+                ip4("192.0.2.1"),
+                1,
+                -1,
+                1 << 32,
+            ]
+        ),
+        st.sampled_from([0, 1, 7, 5000, 65535, 65536, -1]),
+    ),
+    st.just("text"),
+    st.just((1,)),
+)
+fds = st.integers(2, 10)
+flags = st.sampled_from(
+    [0, 0x1, 0x2, 0x4, 0x20, 0x40, 0x42, 0x100, 0x800, 0x2000, 0x2040, 0x4000, 0x8000, 0x10000]
+).map(lambda f: f | 0x40)
+data = st.one_of(st.binary(max_size=40), st.integers(0, 70000).map(bytes))
+values = st.one_of(st.integers(-(2**31), 2**31 - 1), st.binary(max_size=24))
+levels = st.sampled_from([SOL_SOCKET, SOL_IP, SOL_UDP, 6, 255, 99])
+
+steps = st.one_of(
+    st.tuples(
+        st.just("socket"),
+        st.sampled_from([2, 1, 99]),
+        st.integers(0, 6),
+        st.sampled_from([0, IPPROTO_ICMP, 6, 17, 200, 255, 256]),
+    ),
+    st.tuples(st.just("bind"), fds, addresses),
+    st.tuples(st.just("connect"), fds, addresses),
+    st.tuples(st.just("listen"), fds, st.integers(-1, 5)),
+    st.tuples(st.just("accept"), fds),
+    st.tuples(st.just("sendto"), fds, data, flags, addresses),
+    st.tuples(st.just("recvfrom"), fds, st.integers(0, 3000), flags),
+    st.tuples(st.just("setsockopt"), fds, levels, st.integers(0, 110), values),
+    st.tuples(st.just("getsockopt"), fds, levels, st.integers(0, 110), st.integers(0, 40)),
+    st.tuples(st.just("shutdown"), fds, st.integers(-1, 3)),
+    st.tuples(st.just("close"), fds),
+    st.tuples(st.just("dup"), fds),
+    st.tuples(st.just("getsockname"), fds),
+    st.tuples(st.just("getpeername"), fds),
+    st.tuples(st.just("ioctl"), fds, st.sampled_from([0x541B, 0x5411, 0x5421, 0x8906, 1]), values),
+    st.tuples(st.just("poll_one"), fds),
+    st.tuples(st.just("recvmsg"), fds, st.integers(0, 200), flags),
+    st.tuples(st.just("run"), st.integers(0, 2_000_000_000)),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(steps, max_size=40))
+def test_any_calls_in_any_order(sequence: list[tuple]) -> None:
+    net = one_host()
+    host = net.host
+    host.sysctl.tcp_syn_retries = 1
+    for kind, protocol in ((1, 0), (2, 0), (2, 0), (2, IPPROTO_ICMP), (3, 200), (3, 255)):
+        calls.sys_socket(host, 2, kind, protocol)
+    for name, *args in sequence:
+        with suppress(OSError):
+            if name == "run":
+                net.run(args[0])
+            elif name == "recvfrom":
+                calls.sys_recvfrom(host, args[0], bytearray(args[1]), args[2])
+            elif name == "recvmsg":
+                msg = msghdr(None, [bytearray(args[1])], [])
+                calls.sys_recvmsg(host, args[0], msg, args[2])
+            elif name in ("connect", "accept"):
+                calls.sys_set_nonblocking(host, args[0], True)
+                getattr(calls, f"sys_{name}")(host, *args)
+            else:
+                getattr(calls, f"sys_{name}")(host, *args)
+        net.frames()
+    host.close()
+    assert host.skb_small.in_use == 0
+    assert host.skb_pages.in_use == 0
+    assert all(m.sockets_allocated <= 0 or n == "RAW" for n, m in host.prot_mem.items())
