@@ -191,7 +191,7 @@ class TxMachine(RuleBasedStateMachine):
         assert a.ram.read(a.bufs, len(BODY)) == BODY
 
 
-TxMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=20)
+TxMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=20)
 TestTransmit = TxMachine.TestCase
 
 
@@ -341,7 +341,7 @@ class RxMachine(RuleBasedStateMachine):
             assert a.ram.read(a.buffer(i), 16384) == b.ram.read(b.buffer(i), 16384)
 
 
-RxMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=20)
+RxMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=20)
 TestReceive = RxMachine.TestCase
 
 
