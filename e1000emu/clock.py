@@ -187,10 +187,14 @@ class VirtualClock(_EventQueue):
     which exactly one runs at any time.
     """
 
-    __slots__ = ("_baton", "_current", "_now", "_tasks", "lock")
+    __slots__ = ("_baton", "_current", "_now", "_tasks", "call_soon", "lock")
+
+    call_soon: Callable[[Callable[[], Any]], None]
+    """Call `fn()` after the current event, at the same time, in FIFO order."""
 
     def __init__(self, start_ns: int = 0) -> None:
         super().__init__()
+        self.call_soon = self._ready.append  # nothing to add to the deque's own method
         self._now = start_ns
         self.lock: AbstractContextManager[Any] = _NullLock()
         self._tasks: list[_Task] = []
@@ -212,10 +216,6 @@ class VirtualClock(_EventQueue):
         self._seq = seq = self._seq + 1
         heappush(self._background if background else self._heap, (when_ns, seq, handle))
         return handle
-
-    def call_soon(self, fn: Callable[[], Any]) -> None:
-        """Call `fn()` after the current event, at the same time, in FIFO order."""
-        self._ready.append(fn)
 
     def cancel(self, handle: TimerHandle) -> None:
         """Cancel a `call_at`."""

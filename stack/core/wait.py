@@ -15,7 +15,8 @@ class wait_queue_head:
     __slots__ = ("clock", "waiters")
 
     def __init__(self, clock: Any = None) -> None:
-        self.clock = clock
+        # Only a clock with sleeping threads has to hear of wake-ups.
+        self.clock = clock if getattr(clock, "threaded", True) else None
         self.waiters: list[Callable[[], Any]] = []
 
     def add(self, fn: Callable[[], Any]) -> None:
