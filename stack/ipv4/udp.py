@@ -375,9 +375,17 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
     ulen = length + UDP_HLEN
     name = msg.msg_name
     if name is not None:
-        daddr, dport = check_sockaddr(name) if name.__class__ is not tuple else name[:2]
-        if not dport:
-            raise OSError(errno.EINVAL, "port 0 cannot be sent to")
+        daddr, dport = name[0], name[1]
+        if (
+            len(name) != 2
+            or daddr.__class__ is not int
+            or dport.__class__ is not int
+            or not 0 < dport <= 0xFFFF
+            or not 0 <= daddr <= 0xFFFFFFFF
+        ):
+            daddr, dport = check_sockaddr(name)
+            if not dport:
+                raise OSError(errno.EINVAL, "port 0 cannot be sent to")
         connected = False
     else:
         if sk.sk_state != TCP_ESTABLISHED:
