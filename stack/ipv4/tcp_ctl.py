@@ -124,6 +124,9 @@ def tcp_send_fin(sk: tcp_sock) -> None:
                 tail.end_seq = (tail.end_seq + 1) & M32
                 sk.write_seq = (sk.write_seq + 1) & M32
                 sk.snd_nxt = (sk.snd_nxt + 1) & M32
+            else:
+                # Nothing in flight either: tcp_probe_timer tries again.
+                tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, TCP_RESOURCE_PROBE_INTERVAL)
             return
         tcp_init_nondata_skb(skb, sk.write_seq, TCPHDR_ACK | TCPHDR_FIN)
         tcp_queue_skb(sk, skb)

@@ -24,6 +24,7 @@ from stack.ipv4.inet_connection_sock import (
 from stack.ipv4.tcp_ctl import (
     tcp_send_ack,
     tcp_send_active_reset,
+    tcp_send_fin,
     tcp_send_probe0,
     tcp_write_wakeup,
 )
@@ -49,7 +50,10 @@ from stack.ipv4.tcp_sock import (
 )
 from stack.ipv4.tcp_states import (
     TCP_CLOSE,
+    TCP_CLOSING,
+    TCP_FIN_WAIT1,
     TCP_FIN_WAIT2,
+    TCP_LAST_ACK,
     TCP_LISTEN,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
@@ -227,6 +231,8 @@ def tcp_probe_timer(sk: tcp_sock) -> None:
     if sk.packets_out or skb is None:
         sk.icsk_probes_out = 0
         sk.icsk_probes_tstamp = 0
+        if not sk.packets_out and sk.sk_state in (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK):
+            tcp_send_fin(sk)  # there was no buffer for it
         return
     now = sk.net.now()
     if not sk.icsk_probes_tstamp:
