@@ -37,7 +37,8 @@ DIRECTIVES = {
 def extensions() -> list[Extension]:
     """Return one extension per ``fastpath/*.pyx``."""
     flags = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O3", "-fno-semantic-interposition"]
-    flags += ["-Wall", "-Wno-unused-function", "-Wno-maybe-uninitialized", "-fno-strict-aliasing"]
+    flags += ["-Wall", "-Wno-unused-function", "-Wno-maybe-uninitialized", "-Wno-sign-compare"]
+    flags += ["-fno-strict-aliasing"]
     link: list[str] = []
     if SANITIZE:
         flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]

@@ -166,12 +166,18 @@ def test_half_close_lets_the_other_half_go_on(wire: Wire, first: str) -> None:
 def test_zero_window_stops_the_sender_and_ends(wire: Wire, reader: str) -> None:
     ours, theirs = connected(wire, from_us=True)
     slow, fast = (ours, theirs) if reader == "ours" else (theirs, ours)
+    counters = wire.host.mib.linux
+    probes, closings = counters.TCPWinProbe, counters.TCPToZeroWindowAdv
     data = pattern(20_000_000, seed=4)
     done = threading.Event()
     sender = wire.spawn(lambda: (fast.sendall(data), done.set(), fast.shutdown(socket.SHUT_WR)))
     # Long enough for the window to close and for a probe or two.
     time.sleep(1.5)
     assert not done.is_set()
+    if reader == "ours":
+        assert counters.TCPToZeroWindowAdv > closings
+    else:
+        assert counters.TCPWinProbe > probes
     assert receive_all(slow) == data
     sender.result()
     slow.close()
