@@ -38,7 +38,7 @@ BENCH ?=
 
 .PHONY: build demo test bench docs wheel lint types test-asan clean format
 
-build: $(BUILT)
+build: $(VENV)/.installed $(BUILT)
 
 $(VENV)/.made:
 	@python=$${PYTHON:-$$(scripts/python-for)}; \
@@ -52,7 +52,13 @@ $(VENV)/.packages-%: pyproject.toml | $(VENV)/.made
 	$(PIP) "$${wanted[@]}"; \
 	touch $@
 
-$(BUILT): setup.py pyproject.toml $(SOURCES) | $(VENV)/.packages-build $(VENV)/.packages-run
+# The command and the packages, as links to this tree. Without extensions, for pip would compile them
+# in a directory of its own, each time anew.
+$(VENV)/.installed: pyproject.toml | $(VENV)/.packages-build $(VENV)/.packages-run
+	@E1000EMU_ONLY=nothing $(PIP) --no-deps --no-build-isolation -e .; \
+	touch $@
+
+$(BUILT): setup.py $(SOURCES) | $(VENV)/.packages-build $(VENV)/.installed
 	@force=; \
 	if [ "$$(cat $(VENV)/.mode 2>/dev/null || echo $(MODE))" != $(MODE) ]; then \
 	    force=--force; \
@@ -62,7 +68,6 @@ $(BUILT): setup.py pyproject.toml $(SOURCES) | $(VENV)/.packages-build $(VENV)/.
 	export E1000EMU_CYTHON_DEBUG=$(if $(filter debug,$(MODE)),1,0); \
 	$(ABS_PY) setup.py -q build_ext --inplace $$force; \
 	echo $(MODE) >$(VENV)/.mode; \
-	$(PIP) --no-deps --no-build-isolation -e .; \
 	touch $@
 
 demo: build

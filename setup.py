@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 DEBUG = os.environ.get("E1000EMU_CYTHON_DEBUG", "") not in ("", "0")
@@ -63,7 +63,12 @@ def extensions() -> list[Extension]:
 # The C text depends on the directives, so builds with checks keep theirs apart.
 BUILD_DIR = "build/cython-debug" if DEBUG else None
 
+# A wheel carries the benchmarks too, for `e1000emu bench`.
+PACKAGES = find_packages(include=["fastpath*", "e1000emu*", "stack*"])
+
 setup(
+    packages=[*PACKAGES, "e1000emu._benchmarks"],
+    package_dir={"e1000emu._benchmarks": "benchmarks"},
     ext_modules=cythonize(
         extensions(),
         compiler_directives=DIRECTIVES,
