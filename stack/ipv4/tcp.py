@@ -13,11 +13,14 @@ from stack.core.iov import skb_copy_datagram_iter
 from stack.core.sock import (
     SOCK_DEAD,
     SOCK_DONE,
+    SOCK_MIN_SNDBUF,
     SOCK_NOSPACE,
+    SOCK_SNDBUF_LOCK,
     SOCK_URGINLINE,
     SOCK_USE_WRITE_QUEUE,
     lock_sock,
     os_error,
+    proto_mem,
     release_sock,
     sk_flush_backlog,
     sk_forced_mem_schedule,
@@ -173,7 +176,7 @@ SYSCTL_DEFAULTS: dict[str, Any] = {
     "tcp_retries1": 3,
     "tcp_retries2": 15,
     "tcp_rfc1337": 0,
-    "tcp_rmem": (4096, 1 << 20, 6 << 20),
+    "tcp_rmem": (4096, 4 << 20, 6 << 20),
     "tcp_sack": 1,
     "tcp_slow_start_after_idle": 1,
     "tcp_stdurg": 0,
@@ -185,7 +188,7 @@ SYSCTL_DEFAULTS: dict[str, Any] = {
     "tcp_tso_win_divisor": 3,
     "tcp_tw_reuse": 2,
     "tcp_window_scaling": 1,
-    "tcp_wmem": (4096, 1 << 20, 6 << 20),
+    "tcp_wmem": (4096, 4 << 20, 6 << 20),
     "tcp_workaround_signed_windows": 0,
 }
 
@@ -520,7 +523,10 @@ def tcp_sendmsg_wait(
     net = sk.net
     try:
         if sk_stream_memory_free(sk):
-            # The socket may have more, the host has no buffer: try again in a while.
+            # The socket may have more, the host has no buffer: be content with less from now on
+            # (sk_stream_moderate_sndbuf), and try again in a while.
+            if not sk.sk_flags & SOCK_SNDBUF_LOCK:
+                sk.sk_sndbuf = min(sk.sk_sndbuf, max(sk.sk_wmem_queued >> 1, SOCK_MIN_SNDBUF))
             if timeo <= 0:
                 raise BlockingIOError(errno.EAGAIN, "no packet buffer left on the host")
             pause = min(timeo, 20 * MSEC)
@@ -875,12 +881,26 @@ tcp_protocol = net_protocol(
 )
 
 
+def tcp_init_mem(net: Any) -> None:
+    """net/ipv4/tcp.c: how much memory all sockets together may take: parts of the host's RAM.
+
+    `tcp_mem` is in pages of 4 KiB as in Linux. A quarter of the RAM each are the transmit pages and
+    the driver's receive buffers, so under pressure there is still something left of both.
+    """
+    sysctl = net.sysctl
+    if not hasattr(sysctl, "tcp_mem"):
+        pages = max(net.ram.size_bytes >> 12, 256)
+        sysctl.tcp_mem = (pages * 3 >> 4, pages >> 2, pages * 3 >> 3)
+    net.prot_mem["TCP"] = proto_mem(*(n << 12 for n in sysctl.tcp_mem))
+
+
 def tcp_init(net: Any) -> None:
     """net/ipv4/tcp.c: TCP's tables and sysctls of one host."""
     sysctl = net.sysctl
     for name, value in SYSCTL_DEFAULTS.items():
         if not hasattr(sysctl, name):
             setattr(sysctl, name, value)
+    tcp_init_mem(net)
     net.tcp_hashinfo = inet_hashinfo()
     net.tcp_death_row = inet_timewait_death_row(net.tcp_hashinfo, sysctl.tcp_max_tw_buckets)
     net.tcp_secret = net.random.randbytes(16)

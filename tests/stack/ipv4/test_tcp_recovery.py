@@ -392,7 +392,11 @@ def goodput(loss: float, window: int, sack: int) -> float:
         latency_ns=10 * MS,
         loss=loss,
         seed=11,
-        sysctl={"tcp_sack": sack, "tcp_rmem": (4096, 2 * window, 2 * window)},
+        sysctl={
+            "tcp_sack": sack,
+            "tcp_rmem": (4096, 2 * window, 2 * window),
+            "tcp_wmem": (4096, 1 << 20, 6 << 20),
+        },
     )
     net.keep_log = False
     client, server = net.pair()
