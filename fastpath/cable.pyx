@@ -5,7 +5,7 @@ The plain-Python twin is ``_ref/cable.py``. Call everything with the clock's loc
 pool, which any thread may use.
 """
 
-from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 

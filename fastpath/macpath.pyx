@@ -3,12 +3,12 @@
 
 These are the bases of the blocks in ``e1000emu`` (`Interrupts`, `Tx`, `Rx`, the PCI slot), which
 add the control plane. What happens seldom is a method of the subclass, called by its name:
-``_throttle``, ``_rare``, ``_explain``, ``_later``, ``_with_control``, ``_unusual``. The plain-Python
-twin is ``_ref/macpath.py``. Call everything with the clock's lock held.
+``_throttle``, ``_rare``, ``_explain``, ``_later``, ``_with_control``, ``_unusual``. The
+plain-Python twin is ``_ref/macpath.py``. Call everything with the clock's lock held.
 """
 
 from cpython.long cimport PyLong_AsUnsignedLongMask
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport int64_t, uint32_t, uint8_t
 
 from fastpath.batch cimport FrameBatch
 from fastpath.cable cimport BatchPool
