@@ -420,11 +420,24 @@ cdef sk_buff skb_build(skb_buf *b, uint32_t headroom):
     return new_from_buf(b, headroom if headroom <= b.size else b.size)
 
 
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX >= 0x030D0000
+    #define skb_interpreter_ends() Py_IsFinalizing()
+    #else
+    #define skb_interpreter_ends() _Py_IsFinalizing()
+    #endif
+    """
+    bint skb_interpreter_ends()
+
+
 cdef void run_destructor(sk_buff skb) noexcept:
     """Call it once; an exception is reported as unraisable: freeing never fails."""
     d = skb.destructor
     skb.destructor = None
-    d(skb)
+    # At interpreter exit the collector may have emptied the function already: no globals left.
+    if not skb_interpreter_ends():
+        d(skb)
 
 
 cdef void release(sk_buff skb) noexcept:
