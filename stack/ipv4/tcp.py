@@ -884,13 +884,13 @@ tcp_protocol = net_protocol(
 def tcp_init_mem(net: Any) -> None:
     """net/ipv4/tcp.c: how much memory all sockets together may take: parts of the host's RAM.
 
-    `tcp_mem` is in pages of 4 KiB as in Linux. A quarter of the RAM each are the transmit pages and
-    the driver's receive buffers, so under pressure there is still something left of both.
+    `tcp_mem` is in pages of 4 KiB as in Linux. A driver's receive buffers are a quarter of the RAM:
+    sockets that nobody reads must not hold them all, or the host goes deaf.
     """
     sysctl = net.sysctl
     if not hasattr(sysctl, "tcp_mem"):
         pages = max(net.ram.size_bytes >> 12, 256)
-        sysctl.tcp_mem = (pages * 3 >> 4, pages >> 2, pages * 3 >> 3)
+        sysctl.tcp_mem = (pages * 3 >> 5, pages >> 3, pages * 3 >> 4)
     net.prot_mem["TCP"] = proto_mem(*(n << 12 for n in sysctl.tcp_mem))
 
 
