@@ -840,6 +840,9 @@ def ip_make_skb(
     """
     if flags & MSG_PROBE:
         return None
+    # Sleep before the cork is touched: another thread may send on this socket meanwhile.
+    if sk.sk_wmem_alloc >= sk.sk_sndbuf:
+        sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
     cork.flags = 0
     cork.addr = 0
     cork.opt = None

@@ -225,3 +225,19 @@ def test_congestion_codes() -> None:
 
 def test_flow_defaults() -> None:
     assert flowi4(1).flowi4_ident == -1
+
+
+def test_a_sender_that_slept_keeps_its_own_datagram(net: Net) -> None:
+    fd = udp_socket(net)
+    host = net.host
+    sk = sockfd_lookup(host, fd).sk
+    sk.sk_wmem_alloc = sk.sk_sndbuf
+
+    def other() -> None:
+        sk.sk_wmem_alloc = 0
+        sys_sendto(host, fd, b"second", 0, (ip4(GW), 2))
+
+    net.clock.call_at(net.clock.now_ns() + 1000, other)
+    sys_sendto(host, fd, b"first", 0, (ip4(PEER), 1))
+    sent = [(p.dst, p[UDP].dport, bytes(p[UDP].payload)) for p in net.ip_sent()]
+    assert sorted(sent) == [(PEER, 1, b"first"), (GW, 2, b"second")]
