@@ -1,4 +1,4 @@
-"""Damaged but plausible packets against a busy host: dropped, answered or delivered, never worse."""
+"""Damaged packets against a busy host: dropped, answered or delivered, never worse."""
 
 from __future__ import annotations
 
