@@ -107,6 +107,16 @@ class proto_mem:
         self.sysctl_mem = [low, pressure, high]
 
 
+def proto_mem_of_ram(net: Any, num: int, shift: int) -> proto_mem:
+    """Limits of a protocol whose sockets hold received buffers: `num` / 2 ** `shift` of the RAM.
+
+    A driver's receive buffers are a quarter of the RAM. All protocols and the reassembly queue
+    together stay below that, so sockets that nobody reads cannot make the host deaf.
+    """
+    high = max(net.ram.size_bytes * num >> shift, 1 << 18)
+    return proto_mem(high // 2, high * 3 // 4, high)
+
+
 class sock:
     """struct sock. Lengths in bytes, times in ns, addresses and ports in host order."""
 

@@ -110,6 +110,10 @@ class netns_ipv4:
 def ipv4_sysctl_init(net: Any) -> None:
     """net/ipv4/sysctl_net_ipv4.c: give every sysctl that is not set yet Linux's default."""
     sysctl = net.sysctl
+    if not hasattr(sysctl, "ipfrag_high_thresh"):
+        # Fragments hold receive buffers; see proto_mem_of_ram.
+        sysctl.ipfrag_high_thresh = min(4 << 20, max(net.ram.size_bytes * 3 >> 7, 1 << 18))
+        sysctl.ipfrag_low_thresh = sysctl.ipfrag_high_thresh * 3 // 4
     for name, value in SYSCTL_DEFAULTS.items():
         if not hasattr(sysctl, name):
             setattr(sysctl, name, value)

@@ -28,6 +28,7 @@ from stack.core.sock import (
     TCP_ESTABLISHED,
     lock_sock,
     os_error,
+    proto_mem_of_ram,
     release_sock,
     sk_common_release,
     sk_dst_check,
@@ -397,4 +398,5 @@ ping_prot = proto(
 def ping_init(net: Any) -> None:
     """net/ipv4/ping.c: the table of one host."""
     net.ping_table = {}
+    net.prot_mem["PING"] = proto_mem_of_ram(net, 1, 8)
     net.ping_rover = net.random.getrandbits(16)

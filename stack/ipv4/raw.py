@@ -33,6 +33,7 @@ from stack.core.sock import (
     TCP_ESTABLISHED,
     lock_sock,
     os_error,
+    proto_mem_of_ram,
     release_sock,
     sk_common_release,
     sk_dst_reset,
@@ -528,3 +529,4 @@ raw_prot = proto(
 def raw_init_net(net: Any) -> None:
     """net/ipv4/raw.c (raw_init): the table of one host."""
     net.raw_hash = {}
+    net.prot_mem["RAW"] = proto_mem_of_ram(net, 1, 7)

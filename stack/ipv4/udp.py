@@ -51,6 +51,7 @@ from stack.core.sock import (
     TCP_ESTABLISHED,
     lock_sock,
     os_error,
+    proto_mem_of_ram,
     release_sock,
     sk_common_release,
     sk_dst_check,
@@ -1067,6 +1068,7 @@ udp_protocol = net_protocol(handler=udp_rcv, err_handler=udp_err, no_policy=True
 def udp_init(net: Any) -> None:
     """net/ipv4/udp.c"""
     net.udp_table = udp_table()
+    net.prot_mem["UDP"] = proto_mem_of_ram(net, 3, 7)
     register_netdevice_notifier(net, udp_netdev_event)
 
 

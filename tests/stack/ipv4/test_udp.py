@@ -655,3 +655,20 @@ def _fuzz_net() -> Net:
         _FUZZ.append(one_host())
         udp_socket(_FUZZ[0], 7)
     return _FUZZ[0]
+
+
+def test_unread_sockets_cannot_take_all_buffers(net: Net) -> None:
+    fds = [udp_socket(net, 5000 + i) for i in range(60)]
+    packets = [bytes(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000 + i) / b"x") for i in range(60)]
+    for _ in range(40):
+        for packet in packets:
+            net.inject(packet)
+    host = net.host
+    mem = host.prot_mem["UDP"]
+    assert mem.memory_allocated <= mem.sysctl_mem[2] + 60 * 4096
+    assert host.mib.udp.MemErrors > 0
+    assert host.skb_small.available > host.skb_small.count // 2
+    for fd in fds:
+        sys_close(host, fd)
+    assert mem.memory_allocated == 0
+    assert host.skb_small.in_use == 0
