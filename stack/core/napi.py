@@ -149,7 +149,7 @@ def net_rx_action(net: Any) -> None:
         if napi.state & _BUSY == NAPI_STATE_SCHED:
             weight = napi.weight
             poll = napi.poll
-            work = poll(napi, weight)  # type: ignore[misc]
+            work = poll(napi, weight)
             sd.processed += work
             if work >= weight and not napi.state & NAPI_STATE_DISABLE:
                 sd.poll_list.append(napi)
