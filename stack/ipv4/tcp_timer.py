@@ -6,7 +6,12 @@ the work when the caller lets go.
 
 from __future__ import annotations
 
-from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, sock_owned_by_user
+from stack.core.sock import (
+    SOCK_DEAD,
+    SOCK_KEEPOPEN,
+    __release_sock,
+    sock_owned_by_user,
+)
 from stack.core.timer import mod_timer, timer_list
 from stack.ipv4 import tcp_ack
 from stack.ipv4.inet_connection_sock import (
@@ -391,3 +396,6 @@ def tcp_release_cb(sk: tcp_sock) -> None:
         sk.icsk_af_ops.mtu_reduced(sk)
     if flags & TCPF_ACK_DEFERRED and sk.icsk_ack_pending & ICSK_ACK_SCHED:
         tcp_send_ack(sk)
+    if sk.sk_backlog:
+        # What these sent was answered before we return (loopback): nobody else would look.
+        __release_sock(sk)
