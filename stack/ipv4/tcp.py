@@ -905,6 +905,7 @@ def tcp_init(net: Any) -> None:
     net.tcp_death_row = inet_timewait_death_row(net.tcp_hashinfo, sysctl.tcp_max_tw_buckets)
     net.tcp_secret = net.random.randbytes(16)
     net.tcp_challenge = (0, 0)
+    net.tcp_tw_isn = 0
     net.tcp_cong_list = {}
     tcp_register_congestion_control(net, tcp_reno)
     from types import SimpleNamespace

@@ -692,8 +692,7 @@ def tcp_conn_request(sk: tcp_sock, skb: sk_buff, af_ops: Any) -> int:
     """A SYN for a listener: make a request, answer with SYN-ACK. Borrows skb."""
     net = sk.net
     linux = net.mib.linux
-    isn = skb.cb if isinstance(skb.cb, int) else 0  # of a recycled TIME_WAIT
-    skb.cb = None
+    isn, net.tcp_tw_isn = net.tcp_tw_isn, 0  # of a TIME_WAIT that this SYN replaces
     want_cookie = False
     syncookies = net.sysctl.tcp_syncookies
     if (syncookies == 2 or inet_csk_reqsk_queue_is_full(sk)) and not isn:

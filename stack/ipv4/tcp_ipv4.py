@@ -755,6 +755,8 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
                 continue
             tcp_v4_fill_cb(skb)
             return tcp_v4_new_syn_recv(sk, skb, req)
+        if state == TCP_LISTEN:
+            net.tcp_tw_isn = 0
         break
     if sk.min_ttl and iph.ttl < sk.min_ttl:
         net.mib.linux.TCPMinTTLDrop += 1
@@ -811,7 +813,7 @@ def tcp_v4_do_time_wait(net: Any, tw: inet_timewait_sock, skb: sk_buff) -> Any:
             inet_twsk_deschedule_put(tw)
             return sk2
         verdict = TCP_TW_ACK
-        skb.cb = None
+        net.tcp_tw_isn = 0
     if verdict == TCP_TW_ACK:
         tcp_v4_timewait_ack(tw, skb)
     elif verdict == TCP_TW_RST:

@@ -114,7 +114,7 @@ def tcp_timewait_check_oow_rate_limit(tw: inet_timewait_sock, skb: sk_buff, mib:
 def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
     """A segment for a socket in TIME_WAIT: what to answer (TCP_TW_*).
 
-    TCP_TW_SYN: a new incarnation may begin (RFC 9293 3.6.1, 6191); skb.cb has its ISN.
+    TCP_TW_SYN: a new incarnation may begin (RFC 9293 3.6.1, 6191); net.tcp_tw_isn is its ISN.
     """
     net = tw.net
     flags = skb.tcp_flags
@@ -175,7 +175,7 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
             or (tmp_opt.saw_tstamp and s32(tw.tw_ts_recent - tmp_opt.rcv_tsval) < 0)
         )
     ):
-        skb.cb = (tw.tw_snd_nxt + 65535 + 2) & M32 or 1
+        net.tcp_tw_isn = (tw.tw_snd_nxt + 65535 + 2) & M32 or 1
         return TCP_TW_SYN
     if paws_reject:
         net.mib.linux.PAWSEstab += 1

@@ -226,6 +226,7 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         if clone is None:
             return -errno.ENOBUFS
         skb = clone
+        skb.cb = None
     flags = skb.tcp_flags
     pcount = skb.tcp_gso_segs
     payload = skb.len

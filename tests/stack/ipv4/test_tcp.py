@@ -882,3 +882,20 @@ def test_tiny_host_survives_bulk_both_ways() -> None:
         data = pattern(600_000)
         assert transfer(net, client, server, data) == data
         drain(net, client, server)
+
+
+def test_msg_eor_ends_the_packet() -> None:
+    """Data after MSG_EOR starts a new segment, even in a corked queue."""
+    from stack.core.uapi import MSG_EOR
+
+    with TcpNet() as net:
+        client, server = net.pair()
+        client.setsockopt(opt.TCP_CORK, 1)
+        start = len(net.log)
+        client.send(b"record one", MSG_EOR)
+        client.send(b"record two")
+        client.setsockopt(opt.TCP_CORK, 0)
+        net.run(20 * MS)
+        assert [s.payload for s in net.log[start:] if s.payload] == [b"record one", b"record two"]
+        assert server.recv_all() == b"record onerecord two"
+        drain(net, client, server)
