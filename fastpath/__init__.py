@@ -25,6 +25,7 @@ MODULES = (
     "gro",
     "gso",
     "hdr",
+    "inet",
     "linkops",
     "macctrl",
     "macpath",

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from fastpath.hdr import ip_hdr, ip_hdr_validate
+from fastpath.inet import ip_is_fragment, ip_pull_header, ip_rcv_usual, ip_route_fields
 from fastpath.skbuff import (
     PACKET_BROADCAST,
+    PACKET_HOST,
     PACKET_MULTICAST,
     PACKET_OTHERHOST,
     consume_skb,
     sk_buff,
     skb_orphan,
-    skb_pull,
     skb_share_check,
-    skb_transport_offset,
 )
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_CSUM,
@@ -30,7 +30,7 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_input
 from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS
 from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook
-from stack.ipv4.fib import RTN_BROADCAST, RTN_MULTICAST
+from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from stack.ipv4.ip_fragment import IP_DEFRAG_LOCAL_DELIVER, ip_defrag
 from stack.ipv4.ip_options import ip_rcv_options
 from stack.ipv4.netns import in_dev_conf
@@ -48,15 +48,21 @@ def xfrm4_policy_check(sk: Any, direction: int, skb: sk_buff) -> bool:
 def ip_rcv(skb: sk_buff, dev: Any, pt: Any, orig_dev: Any) -> int:
     """net/ipv4/ip_input.c: a received IPv4 packet, data at its header. Takes ownership of skb."""
     net = dev.net
-    checked = ip_rcv_core(skb, net)
-    if checked is None:
-        return NET_RX_DROP
+    if ip_rcv_usual(skb):  # ip_rcv_core, in place
+        mib = net.mib
+        mib.ip.InReceives += skb.gso_segs or 1
+        mib.ipext.InOctets += skb.len
+    else:
+        checked = ip_rcv_core(skb, net)
+        if checked is None:
+            return NET_RX_DROP
+        skb = checked
     if (
         net.nf_hooks[NF_INET_PRE_ROUTING]
-        and nf_hook(NF_INET_PRE_ROUTING, net, None, checked, dev, None) != 1
+        and nf_hook(NF_INET_PRE_ROUTING, net, None, skb, dev, None) != 1
     ):
         return NET_RX_DROP
-    return ip_rcv_finish(net, None, checked)
+    return ip_rcv_finish(net, None, skb)
 
 
 def ip_rcv_core(skb: sk_buff, net: Any) -> sk_buff | None:
@@ -105,32 +111,34 @@ def ip_rcv_finish(net: Any, sk: Any, skb: sk_buff) -> int:
 
     Takes ownership of skb.
     """
-    iph = ip_hdr(skb)
+    daddr, saddr, tos, protocol, ihl, fragment = ip_route_fields(skb)
     dev = skb.dev
     rt = skb.dst
     if rt is None:
-        prot = net.inet_protos[iph.protocol]
+        prot = net.inet_protos[protocol]
         if (
             prot is not None
             and prot.early_demux is not None
             and net.sysctl.ip_early_demux
             and skb.sk is None
-            and not iph.frag_off & (IP_MF | IP_OFFSET)
+            and not fragment
         ):
             prot.early_demux(skb)
             rt = skb.dst
         if rt is None:
-            reason = ip_route_input(skb, iph.daddr, iph.saddr, iph.tos, dev)
+            reason = ip_route_input(skb, daddr, saddr, tos, dev)
             if reason:
                 kfree_skb_reason(net, skb, reason)
                 return NET_RX_DROP
             rt = skb.dst
-    if iph.ihl > 5:
+    if ihl > 5:
         if ip_rcv_options(skb, dev):
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
             return NET_RX_DROP
         rt = skb.dst
     rtype = rt.rt_type
+    if rtype == RTN_LOCAL and skb.pkt_type == PACKET_HOST:
+        return rt.input(skb)  # dst_input, in place
     if rtype == RTN_MULTICAST:
         net.mib.ipext.InMcastPkts += 1
         net.mib.ipext.InMcastOctets += skb.len
@@ -151,7 +159,7 @@ def ip_local_deliver(skb: sk_buff) -> int:
     Takes ownership of skb.
     """
     net = skb.dev.net
-    if ip_hdr(skb).frag_off & (IP_MF | IP_OFFSET):
+    if ip_is_fragment(skb):
         whole = ip_defrag(net, skb, IP_DEFRAG_LOCAL_DELIVER)
         if whole is None:
             return NET_RX_SUCCESS
@@ -165,18 +173,12 @@ def ip_local_deliver(skb: sk_buff) -> int:
 
 
 def ip_local_deliver_finish(net: Any, sk: Any, skb: sk_buff) -> int:
-    """net/ipv4/ip_input.c: step over the header and give the packet to its protocols."""
-    protocol = ip_hdr(skb).protocol
-    skb_pull(skb, skb_transport_offset(skb))
-    ip_protocol_deliver_rcu(net, skb, protocol)
-    return NET_RX_SUCCESS
+    """net/ipv4/ip_input.c (with ip_protocol_deliver_rcu): step over the header; raw sockets first
+    (a clone each), then the protocol's handler. Neither: ICMP protocol unreachable.
 
-
-def ip_protocol_deliver_rcu(net: Any, skb: sk_buff, protocol: int) -> None:
-    """net/ipv4/ip_input.c: raw sockets first (a clone each), then the protocol's handler.
-
-    Neither: ICMP protocol unreachable. Takes ownership of skb.
+    Takes ownership of skb.
     """
+    protocol = ip_pull_header(skb)
     while True:
         raw = raw_local_deliver(skb, protocol)
         ipprot = net.inet_protos[protocol]
@@ -184,20 +186,20 @@ def ip_protocol_deliver_rcu(net: Any, skb: sk_buff, protocol: int) -> None:
             if raw:
                 net.mib.ip.InDelivers += 1
                 consume_skb(skb)
-                return
+                return NET_RX_SUCCESS
             net.mib.ip.InUnknownProtos += 1
             from stack.ipv4.icmp import ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, icmp_send
 
             icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0)
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_NOPROTO)
-            return
+            return NET_RX_SUCCESS
         if not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
             kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
-            return
+            return NET_RX_SUCCESS
         net.mib.ip.InDelivers += 1
         ret = ipprot.handler(skb)
         if ret is None or ret >= 0:
-            return
+            return NET_RX_SUCCESS
         protocol = -ret  # the handler unwrapped another protocol
 
 

@@ -1,0 +1,63 @@
+"""Whole steps of IPv4 and UDP on plain bytes: the twin of ``fastpath.inet``."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+
+from fastpath._ref.csum import csum_fold, csum_partial
+
+
+class IpIdents:
+    """The generators of IPv4 identifications."""
+
+    def __init__(self, first: Sequence[int]) -> None:
+        self.id = [value & 0xFFFF for value in first]
+        self.stamp = [0] * 1024
+
+    def reserve(self, slot: int, segs: int, now: int, randrange: Callable[[int], int]) -> int:
+        """Take `segs` ids of generator `slot`."""
+        slot &= 1023
+        passed, value = now - self.stamp[slot], self.id[slot]
+        self.stamp[slot] = now
+        if passed > 1:
+            value = (value + randrange(min(passed, 64))) & 0xFFFF
+        self.id[slot] = (value + segs) & 0xFFFF
+        return value
+
+
+def datagram(
+    saddr: int, daddr: int, sport: int, dport: int, tos: int, ttl: int, df: bool, ident: int,
+    payload: bytes,
+) -> bytes:  # fmt: skip
+    """IPv4 and UDP header and payload; the UDP check is the sum of the pseudo header."""
+    n = len(payload) + 8
+    pseudo = struct.pack(">IIBBH", saddr, daddr, 0, 17, n)
+    udp = struct.pack(">HHHH", sport, dport, n, csum_fold(csum_partial(pseudo)) ^ 0xFFFF)
+    head = struct.pack(">BBHHHBBHII", 0x45, tos, n + 20, ident, df << 14, ttl, 17, 0, saddr, daddr)
+    check = struct.pack(">H", csum_fold(csum_partial(head)))
+    return head[:10] + check + head[12:] + udp + payload
+
+
+def ip_usual(packet: bytes) -> bool:
+    """What ip_rcv_usual asks of the bytes."""
+    return (
+        len(packet) >= 20
+        and packet[0] == 0x45
+        and int.from_bytes(packet[2:4], "big") == len(packet)
+        and csum_fold(csum_partial(packet[:20])) == 0
+    )
+
+
+def route_fields(packet: bytes) -> tuple[int, int, int, int, int, bool]:
+    """What ip_route_fields returns."""
+    tos, frag, protocol, saddr, daddr = struct.unpack_from(">xBxxxxHxBxxII", packet)
+    return daddr, saddr, tos, protocol, packet[0] & 15, bool(frag & 0x3FFF)
+
+
+def udp_usual(packet: bytes) -> tuple[int, int, int, int] | None:
+    """What udp_rcv_usual returns for an IPv4 packet without options whose checksum was verified."""
+    if len(packet) < 28 or int.from_bytes(packet[24:26], "big") != len(packet) - 20:
+        return None
+    saddr, daddr, sport, dport = struct.unpack_from(">12xIIHH", packet)
+    return saddr, sport, daddr, dport

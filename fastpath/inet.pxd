@@ -1,0 +1,20 @@
+# cython: language_level=3
+"""Whole steps of IPv4 and UDP for the usual packet."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+
+from fastpath.skbuff cimport SkbPool, sk_buff
+
+cdef class IpIdents:
+    cdef uint16_t id[1024]
+    cdef int64_t stamp[1024]
+
+cdef class UdpFlow:
+    cdef readonly object sk, dst, destructor
+    cdef readonly SkbPool pool
+    cdef readonly uint32_t room, mark, priority
+    cdef readonly int ident_slot
+    cdef uint32_t headroom, saddr, daddr, ip_sum
+    cdef uint16_t sport, dport
+    cdef bint ignore_df
+    cdef uint8_t head[20]

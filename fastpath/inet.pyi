@@ -1,0 +1,92 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from typing_extensions import Buffer
+
+from fastpath.skbuff import SkbPool, sk_buff, sk_buff_head
+
+class IpIdents:
+    """The generators of IPv4 identifications (net/ipv4/route.c ip_idents)."""
+
+    def __init__(self, first: Sequence[int]) -> None:
+        """`first`: the first id of each of the 1024 generators."""
+    def reserve(self, slot: int, segs: int, now: int, randrange: Callable[[int], int]) -> int:
+        """Take `segs` ids of generator `slot`; the first of them.
+
+        `now` is a coarse time: when it has moved on by n ticks, up to n - 1 ids (at most 63) are
+        skipped, as many as ``randrange(n)`` says.
+        """
+
+class UdpFlow:
+    """What the datagrams of one socket to one destination have in common, headers ready."""
+
+    sk: Any
+    dst: Any
+    destructor: Any
+    pool: SkbPool
+    room: int
+    """The largest payload that fits one linear buffer."""
+    mark: int
+    priority: int
+    ident_slot: int
+    """The generator of the identifications."""
+    def __init__(
+        self,
+        sk: Any,
+        dst: Any,
+        destructor: Any,
+        pool: SkbPool,
+        headroom: int,
+        saddr: int,
+        daddr: int,
+        sport: int,
+        dport: int,
+        *,
+        tos: int,
+        ttl: int,
+        df: bool,
+        ignore_df: bool,
+        mark: int = 0,
+        priority: int = 0,
+        ident_slot: int = 0,
+    ) -> None: ...
+    def datagram(self, buffer: Buffer, off: int, n: int) -> sk_buff | None:
+        """Make an sk_buff of `n` bytes of `buffer` with its UDP header; None without a buffer.
+
+        The checksum is left to the device (CHECKSUM_PARTIAL); sk, dst, destructor, priority and
+        mark are set. Raises ValueError when the bytes are not there or more than `room`.
+        """
+    def push_ip(self, skb: sk_buff, ident: int) -> None:
+        """Push the IPv4 header, checksum done; sets network_header and protocol."""
+
+def ip_rcv_usual(skb: sk_buff) -> bool:
+    """Do ip_rcv_core for a usual packet: True. False, and nothing done, for any other.
+
+    Usual: for this host, not shared, no owner, data at a valid header without options (checksum,
+    lengths) whose total length is all there is. Sets the transport header and clears the control
+    block.
+    """
+
+def ip_route_fields(skb: sk_buff) -> tuple[int, int, int, int, int, bool]:
+    """Return (daddr, saddr, tos, protocol, ihl, fragment) of the IPv4 header."""
+
+def ip_pull_header(skb: sk_buff) -> int:
+    """Move data to the transport header; the header's protocol."""
+
+def ip_is_fragment(skb: sk_buff) -> bool:
+    """Whether the IPv4 header says that this is a part of a packet (include/net/ip.h)."""
+
+def udp_rcv_usual(skb: sk_buff) -> tuple[int, int, int, int] | None:
+    """Return (saddr, sport, daddr, dport) of a usual datagram, None for any other.
+
+    Usual: data at the UDP header, its length all there is, the checksum verified, not merged.
+    """
+
+def udp_source(skb: sk_buff) -> tuple[int, int]:
+    """Return (saddr, sport) of a datagram whose headers are still before its data."""
+
+def skb_queue_owned(queue: sk_buff_head, skb: sk_buff, sk: Any, destructor: Any, pull: int) -> bool:
+    """Step over `pull` bytes, make `sk` the owner with `destructor`, append to `queue`.
+
+    False, and nothing done, when skb has an owner already.
+    """

@@ -1,0 +1,278 @@
+# cython: language_level=3, embedsignature=True
+"""Whole steps of IPv4 and UDP for the usual packet.
+
+Each function does in one call what the protocol's Python function would do in ten; it either does
+all of it or, when the packet is not usual, nothing, and says so. The meaning is defined by the
+Python function that then goes on. The twin is ``_ref/inet.py``.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memset
+
+from fastpath.csum cimport csum_fold, csum_partial, csum_tcpudp_nofold
+from fastpath.skbuff cimport (
+    SUM_PARTIAL,
+    SUM_UNNECESSARY,
+    SkbPool,
+    sk_buff,
+    sk_buff_head,
+    skb_buf,
+    skb_build,
+    skb_check,
+    skb_core_headlen,
+    skb_do_pull,
+    skb_do_push,
+    skb_pool_take,
+)
+
+cdef extern from "bytes.h" nogil:
+    uint16_t ld16be(const void *p)
+    uint32_t ld32be(const void *p)
+    void st16be(void *p, uint16_t v)
+    void st32be(void *p, uint32_t v)
+
+cdef enum:
+    IP_HLEN = 20
+    UDP_HLEN = 8
+    P_UDP = 17
+    IP_DF = 0x4000
+    IP_MF_OFFSET = 0x3FFF
+    ETH_IP = 0x0800
+    PACKET_OTHERHOST = 3
+    IDENT_SLOTS = 1024
+    MAX_DRIFT = 64              # an id steps on by less than this for the time that has passed
+
+
+cdef class IpIdents:
+    """The generators of IPv4 identifications (net/ipv4/route.c ip_idents)."""
+
+    def __init__(self, first):
+        """`first`: the first id of each of the 1024 generators."""
+        cdef int i
+        if len(first) != IDENT_SLOTS:
+            raise ValueError(f"IpIdents: {len(first)} ids, need {IDENT_SLOTS}")
+        memset(self.stamp, 0, sizeof(self.stamp))
+        for i in range(IDENT_SLOTS):
+            self.id[i] = <uint16_t>(first[i] & 0xFFFF)
+
+    def reserve(self, int slot, uint32_t segs, int64_t now, randrange):
+        """Take `segs` ids of generator `slot`; the first of them.
+
+        `now` is a coarse time: when it has moved on by n ticks, up to n - 1 ids (at most 63) are
+        skipped, as many as ``randrange(n)`` says.
+        """
+        cdef int64_t passed
+        cdef uint16_t value
+        slot &= IDENT_SLOTS - 1
+        passed = now - self.stamp[slot]
+        value = self.id[slot]
+        if passed:
+            self.stamp[slot] = now
+            if passed > 1:
+                value += <uint16_t>randrange(min(passed, <int64_t>MAX_DRIFT))
+        self.id[slot] = <uint16_t>(value + segs)
+        return value
+
+
+cdef class UdpFlow:
+    """What the datagrams of one socket to one destination have in common, headers ready.
+
+    `room` is the largest payload that fits one linear buffer. Addresses and ports in host order;
+    `ident_slot` is the generator of their identifications.
+    """
+
+    def __init__(self, sk, dst, destructor, SkbPool pool not None, uint32_t headroom,
+                 uint32_t saddr, uint32_t daddr, unsigned int sport, unsigned int dport, *,
+                 unsigned int tos, unsigned int ttl, bint df, bint ignore_df,
+                 uint32_t mark=0, uint32_t priority=0, int ident_slot=0):
+        if pool.p == NULL or pool.p.buf_bytes < headroom or headroom < IP_HLEN + UDP_HLEN:
+            raise ValueError(f"UdpFlow: headroom {headroom} does not fit the headers or the pool")
+        self.sk = sk
+        self.dst = dst
+        self.destructor = destructor
+        self.pool = pool
+        self.headroom = headroom
+        self.room = pool.p.buf_bytes - headroom
+        self.saddr = saddr
+        self.daddr = daddr
+        self.sport = <uint16_t>sport
+        self.dport = <uint16_t>dport
+        self.ignore_df = ignore_df
+        self.mark = mark
+        self.priority = priority
+        self.ident_slot = ident_slot
+        memset(self.head, 0, IP_HLEN)
+        self.head[0] = 0x45
+        self.head[1] = <uint8_t>tos
+        st16be(self.head + 6, IP_DF if df else 0)
+        self.head[8] = <uint8_t>ttl
+        self.head[9] = P_UDP
+        st32be(self.head + 12, saddr)
+        st32be(self.head + 16, daddr)
+        self.ip_sum = csum_partial(self.head, IP_HLEN, 0)
+
+    def datagram(self, buffer not None, Py_ssize_t off, Py_ssize_t n):
+        """Make an sk_buff of `n` bytes of `buffer` with its UDP header; None without a buffer.
+
+        The checksum is left to the device (CHECKSUM_PARTIAL); sk, dst, destructor, priority and
+        mark are set. Raises ValueError when the bytes are not there or more than `room`.
+        """
+        cdef Py_buffer view
+        cdef skb_buf *b
+        cdef sk_buff skb
+        cdef uint8_t *p
+        if off < 0 or n < 0 or n > <Py_ssize_t>self.room:
+            raise ValueError(f"UdpFlow.datagram: {n} bytes from {off}, room for {self.room}")
+        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+        if off > view.len or n > view.len - off:
+            PyBuffer_Release(&view)
+            raise ValueError(f"UdpFlow.datagram: bytes {off} … {off + n} of a shorter buffer")
+        b = skb_pool_take(self.pool.p)
+        if b == NULL:
+            PyBuffer_Release(&view)
+            return None
+        skb = skb_build(b, self.headroom)
+        p = skb.s.head + skb.s.data
+        memcpy(p, <const uint8_t *>view.buf + off, n)
+        PyBuffer_Release(&view)
+        skb.s.data -= UDP_HLEN
+        skb.s.tail += <uint32_t>n
+        skb.s.len = <uint32_t>n + UDP_HLEN
+        skb.transport_header = skb.s.data
+        p -= UDP_HLEN
+        st16be(p, self.sport)
+        st16be(p + 2, self.dport)
+        st16be(p + 4, <uint16_t>skb.s.len)
+        # the pseudo header's sum, not complemented
+        st16be(p + 6, <uint16_t>~csum_fold(
+            csum_tcpudp_nofold(self.saddr, self.daddr, skb.s.len, P_UDP, 0)))
+        skb.ip_summed = SUM_PARTIAL
+        skb.csum_start = skb.s.data
+        skb.csum_offset = 6
+        skb.sk = self.sk
+        skb.dst = self.dst
+        skb.destructor = self.destructor
+        skb.priority = self.priority
+        skb.mark = self.mark
+        skb.ignore_df = self.ignore_df
+        return skb
+
+    def push_ip(self, sk_buff skb not None, unsigned int ident):
+        """Push the IPv4 header, checksum done; sets network_header and protocol."""
+        cdef uint8_t *p
+        cdef uint32_t total
+        skb_do_push(skb, IP_HLEN)
+        skb.network_header = skb.s.data
+        skb.protocol = ETH_IP
+        p = skb.s.head + skb.s.data
+        total = skb.s.len & 0xFFFF
+        ident &= 0xFFFF
+        memcpy(p, self.head, IP_HLEN)
+        st16be(p + 2, <uint16_t>total)
+        st16be(p + 4, <uint16_t>ident)
+        st16be(p + 10, csum_fold(self.ip_sum + total + ident))
+
+
+cdef inline const uint8_t *_network(sk_buff skb, uint32_t n) noexcept:
+    """The network header when `n` bytes of it are linear, else NULL."""
+    if (skb.network_header < skb.s.data or skb.s.users == 0
+            or skb.network_header + n > skb.s.data + skb_core_headlen(&skb.s)):
+        return NULL
+    return skb.s.head + skb.network_header
+
+
+def ip_rcv_usual(sk_buff skb not None):
+    """Do ip_rcv_core for a usual packet: True. False, and nothing done, for any other.
+
+    Usual: for this host, not shared, no owner, data at a valid header without options (checksum,
+    lengths) whose total length is all there is. Sets the transport header and clears the control
+    block.
+    """
+    cdef const uint8_t *p
+    cdef uint32_t total
+    skb_check(skb)
+    if (skb.pkt_type == PACKET_OTHERHOST or skb.s.users != 1 or skb.destructor is not None
+            or skb_core_headlen(&skb.s) < IP_HLEN or skb.network_header != skb.s.data):
+        return False
+    p = skb.s.head + skb.s.data
+    total = ld16be(p + 2)
+    if p[0] != 0x45 or total != skb.s.len or csum_fold(csum_partial(p, IP_HLEN, 0)):
+        return False
+    skb.transport_header = skb.network_header + IP_HLEN
+    skb.cb = None
+    skb.ip_cb_flags = 0
+    skb.frag_max_size = 0
+    return True
+
+
+def ip_route_fields(sk_buff skb not None):
+    """Return (daddr, saddr, tos, protocol, ihl, fragment) of the IPv4 header."""
+    cdef const uint8_t *p = _network(skb, IP_HLEN)
+    if p == NULL:
+        raise IndexError("ip_route_fields: no IPv4 header")
+    return (ld32be(p + 16), ld32be(p + 12), p[1], p[9], p[0] & 15,
+            (ld16be(p + 6) & IP_MF_OFFSET) != 0)
+
+
+def ip_pull_header(sk_buff skb not None):
+    """Move data to the transport header; the header's protocol."""
+    cdef const uint8_t *p = _network(skb, IP_HLEN)
+    if p == NULL or skb.transport_header < skb.s.data:
+        raise IndexError("ip_pull_header: no IPv4 header")
+    skb_do_pull(skb, skb.transport_header - skb.s.data)
+    return p[9]
+
+
+def ip_is_fragment(sk_buff skb not None):
+    """Whether the IPv4 header says that this is a part of a packet (include/net/ip.h)."""
+    cdef const uint8_t *p = _network(skb, IP_HLEN)
+    if p == NULL:
+        raise IndexError("ip_is_fragment: no IPv4 header")
+    return (ld16be(p + 6) & IP_MF_OFFSET) != 0
+
+
+def udp_rcv_usual(sk_buff skb not None):
+    """Return (saddr, sport, daddr, dport) of a usual datagram, None for any other.
+
+    Usual: data at the UDP header, its length all there is, the checksum verified, not merged.
+    """
+    cdef const uint8_t *ip
+    cdef const uint8_t *p
+    skb_check(skb)
+    if (skb.gso_size or skb.ip_summed != SUM_UNNECESSARY and skb.ip_summed != SUM_PARTIAL
+            or skb_core_headlen(&skb.s) < UDP_HLEN or skb.network_header > skb.s.data
+            or skb.s.data - skb.network_header < IP_HLEN):
+        return None
+    ip = skb.s.head + skb.network_header
+    p = skb.s.head + skb.s.data
+    if ld16be(p + 4) != skb.s.len:
+        return None
+    return ld32be(ip + 12), ld16be(p), ld32be(ip + 16), ld16be(p + 2)
+
+
+def udp_source(sk_buff skb not None):
+    """Return (saddr, sport) of a datagram whose headers are still before its data."""
+    cdef const uint8_t *p
+    skb_check(skb)
+    if (skb.network_header > skb.s.end - IP_HLEN or skb.transport_header > skb.s.end - UDP_HLEN
+            or skb.s.end < IP_HLEN):
+        raise IndexError("udp_source: no headers")
+    p = skb.s.head
+    return ld32be(p + skb.network_header + 12), ld16be(p + skb.transport_header)
+
+
+def skb_queue_owned(sk_buff_head queue not None, sk_buff skb not None, sk, destructor,
+                    uint32_t pull):
+    """Step over `pull` bytes, make `sk` the owner with `destructor`, append to `queue`.
+
+    False, and nothing done, when skb has an owner already.
+    """
+    skb_check(skb)
+    if skb.destructor is not None:
+        return False
+    skb_do_pull(skb, pull)
+    skb.sk = sk
+    skb.destructor = destructor
+    queue.queue_tail(skb)
+    return True

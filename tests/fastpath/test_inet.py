@@ -1,0 +1,182 @@
+"""The compiled steps of IPv4 and UDP against their twins."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastpath import inet
+from fastpath._ref import inet as ref
+from fastpath.dma import HostMemory
+from fastpath.skbuff import (
+    CHECKSUM_NONE,
+    CHECKSUM_PARTIAL,
+    CHECKSUM_UNNECESSARY,
+    PACKET_OTHERHOST,
+    SkbPool,
+    kfree_skb,
+    sk_buff,
+    sk_buff_head,
+    skb_clone,
+    skb_from_bytes,
+    skb_pull,
+    skb_reset_network_header,
+    skb_set_transport_header,
+    skb_to_bytes,
+)
+
+MEMORY = HostMemory(1 << 20)
+POOL = SkbPool(MEMORY, 2048, 64)
+U16, U32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
+
+
+def packet(data: bytes) -> sk_buff:
+    skb = skb_from_bytes(POOL, data, 64)
+    assert skb is not None
+    skb_reset_network_header(skb)
+    return skb
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 70000), st.integers(0, 300)), max_size=40)
+)
+def test_identifications_equal_reference(steps: list[tuple[int, int, int]]) -> None:
+    first = [Random(1).getrandbits(16) for _ in range(1024)]
+    ours, theirs = inet.IpIdents(first), ref.IpIdents(first)
+    r1, r2, now = Random(2), Random(2), 0
+    for slot, segs, later in steps:
+        now += later
+        got = ours.reserve(slot, segs, now, r1.randrange)
+        assert got == theirs.reserve(slot, segs, now, r2.randrange)
+
+
+def test_identifications_need_all_generators() -> None:
+    with pytest.raises(ValueError, match="1024"):
+        inet.IpIdents([1, 2])
+
+
+def flow(**options: Any) -> inet.UdpFlow:
+    given = {"tos": 0, "ttl": 64, "df": True, "ignore_df": True} | options
+    return inet.UdpFlow("sk", "dst", len, POOL, 60, 0x0A000001, 0x0A000002, 7, 9, **given)
+
+
+@given(
+    st.binary(max_size=1900), U32, U32, U16, U16, st.integers(0, 255), st.integers(0, 255),
+    st.booleans(), U16, st.integers(0, 20),
+)  # fmt: skip
+def test_datagram_equals_reference(
+    data: bytes, saddr: int, daddr: int, sport: int, dport: int, tos: int, ttl: int, df: bool,
+    ident: int, off: int,
+) -> None:  # fmt: skip
+    payload = data[off:]
+    made = inet.UdpFlow(
+        "sk", "dst", None, POOL, 60, saddr, daddr, sport, dport, tos=tos, ttl=ttl, df=df,
+        ignore_df=not df, mark=5, priority=6,
+    )  # fmt: skip
+    skb = made.datagram(data, min(off, len(data)), len(payload))
+    assert skb is not None
+    made.push_ip(skb, ident)
+    wanted = ref.datagram(saddr, daddr, sport, dport, tos, ttl, df, ident, payload)
+    assert skb_to_bytes(skb) == wanted
+    assert (skb.ip_summed, skb.csum_offset) == (CHECKSUM_PARTIAL, 6)
+    assert skb.csum_start == skb.transport_header == skb.network_header + 20
+    assert (skb.sk, skb.dst, skb.mark, skb.priority, skb.protocol) == ("sk", "dst", 5, 6, 0x0800)
+    assert bool(skb.ignore_df) is not df
+    assert inet.udp_source(skb) == (saddr, sport)
+    kfree_skb(skb)
+
+
+def test_datagram_refuses_what_is_not_there() -> None:
+    made = flow()
+    for off, n in ((-1, 1), (0, -1), (0, 4), (4, 1), (3, 1), (0, made.room + 1)):
+        with pytest.raises(ValueError, match="bytes"):
+            made.datagram(b"abc", off, n)
+    with pytest.raises(TypeError):
+        made.datagram("text", 0, 1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="headroom"):
+        inet.UdpFlow(0, 0, 0, POOL, 20, 0, 0, 0, 0, tos=0, ttl=0, df=True, ignore_df=True)
+
+
+def test_datagram_says_when_the_pool_is_empty() -> None:
+    small = SkbPool(MEMORY, 256, 1)
+    made = inet.UdpFlow(0, 0, None, small, 60, 1, 2, 3, 4, tos=0, ttl=1, df=True, ignore_df=True)
+    first = made.datagram(b"x", 0, 1)
+    assert made.datagram(b"x", 0, 1) is None
+    kfree_skb(first)
+    again = made.datagram(b"y" * made.room, 0, made.room)
+    kfree_skb(again)
+
+
+@given(st.binary(max_size=80), st.data())
+def test_received_header_equals_reference(tail: bytes, data: st.DataObject) -> None:
+    whole = bytearray(ref.datagram(1, 2, 3, 4, 5, 6, True, 7, tail))
+    if data.draw(st.booleans()):
+        whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(0, 255))
+    whole = whole[: data.draw(st.integers(1, len(whole)))]
+    skb = packet(bytes(whole))
+    skb.cb, skb.ip_cb_flags, skb.frag_max_size = "old", 3, 4
+    usual = ref.ip_usual(whole)
+    assert inet.ip_rcv_usual(skb) is usual
+    assert (skb.cb, skb.ip_cb_flags) == ((None, 0) if usual else ("old", 3))
+    if len(whole) >= 20:
+        assert inet.ip_route_fields(skb) == ref.route_fields(whole)
+        assert inet.ip_is_fragment(skb) is ref.route_fields(whole)[5]
+    else:
+        for step in (inet.ip_route_fields, inet.ip_is_fragment, inet.ip_pull_header):
+            with pytest.raises(IndexError):
+                step(skb)
+    if usual:
+        assert inet.ip_pull_header(skb) == whole[9]
+        assert skb_to_bytes(skb) == whole[20:]
+        skb.ip_summed = CHECKSUM_UNNECESSARY
+        assert inet.udp_rcv_usual(skb) == ref.udp_usual(bytes(whole))
+        skb.ip_summed = CHECKSUM_NONE
+        assert inet.udp_rcv_usual(skb) is None
+    kfree_skb(skb)
+
+
+def test_unusual_packets_are_left_alone() -> None:
+    data = ref.datagram(1, 2, 3, 4, 0, 9, True, 7, b"hello")
+    other, owned, shared = packet(data), packet(data), packet(data)
+    other.pkt_type = PACKET_OTHERHOST
+    owned.destructor = lambda skb: None
+    merged = packet(data)
+    for skb in (other, owned):
+        assert not inet.ip_rcv_usual(skb)
+        kfree_skb(skb)
+    clone = skb_clone(shared)
+    assert inet.ip_rcv_usual(shared)  # data is shared, the sk_buff is not
+    assert inet.ip_rcv_usual(merged)
+    inet.ip_pull_header(merged)
+    merged.ip_summed, merged.gso_size = CHECKSUM_UNNECESSARY, 3
+    assert inet.udp_rcv_usual(merged) is None
+    for skb in (shared, clone, merged):
+        kfree_skb(skb)
+    for step in (inet.ip_rcv_usual, inet.udp_rcv_usual, inet.udp_source):
+        with pytest.raises(ValueError, match="freed"):
+            step(merged)
+
+
+def test_queue_takes_packets_without_owner_only() -> None:
+    queue, freed = sk_buff_head(), []
+    data = ref.datagram(1, 2, 3, 4, 0, 9, True, 7, b"hello")
+    skb = packet(data)
+    skb_set_transport_header(skb, 20)
+    skb_pull(skb, 20)
+    assert inet.skb_queue_owned(queue, skb, "sk", freed.append, 8)
+    assert (skb.sk, skb_to_bytes(skb), queue.qlen) == ("sk", b"hello", 1)
+    assert inet.udp_source(skb) == (1, 3)
+    other = packet(data)
+    other.destructor = freed.append
+    assert not inet.skb_queue_owned(queue, other, "sk", len, 8)
+    assert queue.qlen == 1
+    with pytest.raises(ValueError, match="bytes"):
+        inet.skb_queue_owned(queue, packet(b"x"), "sk", len, 8)
+    queue.purge()
+    kfree_skb(other)
+    assert freed == [skb, other]
+    del freed
