@@ -14,6 +14,7 @@ cdef class UdpFlow:
     cdef readonly SkbPool pool
     cdef readonly uint32_t room, mark, priority
     cdef readonly int ident_slot
+    cdef readonly bint counted  # its datagrams take identifications from the generator
     cdef uint32_t headroom, saddr, daddr, ip_sum
     cdef uint16_t sport, dport
     cdef bint ignore_df

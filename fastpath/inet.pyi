@@ -30,6 +30,8 @@ class UdpFlow:
     priority: int
     ident_slot: int
     """The generator of the identifications."""
+    counted: bool
+    """They are taken from it (not DF, or IP may clear it: RFC 6864)."""
     def __init__(
         self,
         sk: Any,
@@ -75,6 +77,9 @@ def ip_pull_header(skb: sk_buff) -> int:
 
 def ip_is_fragment(skb: sk_buff) -> bool:
     """Whether the IPv4 header says that this is a part of a packet (include/net/ip.h)."""
+
+def ip_out_usual(skb: sk_buff, mtu: int) -> bool:
+    """Whether a packet may leave as it is: not merged, not reassembled, within `mtu`."""
 
 def udp_rcv_usual(skb: sk_buff) -> tuple[int, int, int, int] | None:
     """Return (saddr, sport, daddr, dport) of a usual datagram, None for any other.

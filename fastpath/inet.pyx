@@ -102,6 +102,7 @@ cdef class UdpFlow:
         self.mark = mark
         self.priority = priority
         self.ident_slot = ident_slot
+        self.counted = ignore_df or not df
         memset(self.head, 0, IP_HLEN)
         self.head[0] = 0x45
         self.head[1] = <uint8_t>tos
@@ -230,6 +231,11 @@ def ip_is_fragment(sk_buff skb not None):
     if p == NULL:
         raise IndexError("ip_is_fragment: no IPv4 header")
     return (ld16be(p + 6) & IP_MF_OFFSET) != 0
+
+
+def ip_out_usual(sk_buff skb not None, uint32_t mtu):
+    """Whether a packet may leave as it is: not merged, not reassembled, within `mtu`."""
+    return not (skb.gso_size or skb.frag_max_size or skb.s.len > mtu)
 
 
 def udp_rcv_usual(sk_buff skb not None):

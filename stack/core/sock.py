@@ -179,6 +179,7 @@ class sock:
         "sk_state",
         "sk_timer",
         "sk_tsflags",
+        "sk_tx_flow",
         "sk_txhash",
         "sk_type",
         "sk_user_data",
@@ -239,6 +240,7 @@ class sock:
     sk_stamp_ns: int
     sk_timer: Any
     sk_tsflags: int
+    sk_tx_flow: Any  # ready headers (UDP); any setsockopt forgets them
     sk_txhash: int
     sk_user_data: Any
     sk_wmem_alloc: int
@@ -346,6 +348,7 @@ def sock_init_data(sock_: Any, sk: sock) -> None:
     sk.sk_backlog_len = 0
     sk.sk_timer = None
     sk.sk_lock_owned = False
+    sk.sk_tx_flow = None
     sk.sk_rcvbuf = getattr(sysctl, "rmem_default", SK_RMEM_MAX)
     sk.sk_sndbuf = getattr(sysctl, "wmem_default", SK_WMEM_MAX)
     sk.sk_state = TCP_CLOSE

@@ -138,6 +138,7 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
     """net/core/sock.c: SOL_SOCKET. Raises: OSError ENOPROTOOPT, EINVAL, EDOM, ENODEV, EPERM."""
     sk = sock.sk
     net = sk.net
+    sk.sk_tx_flow = None
     flag = FLAG_OPTIONS.get(optname)
     if flag is not None:
         sock_valbool_flag(sk, flag, bool(opt_int(optval)))

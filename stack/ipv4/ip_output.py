@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpath.hdr import ip_hdr, ip_push, ip_send_check
+from fastpath.inet import UdpFlow, ip_out_usual
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
@@ -139,16 +140,7 @@ class ipcm_cookie:
 
 def ip_idents_reserve(net: Any, slot: int, segs: int) -> int:
     """net/ipv4/route.c: take `segs` ids of a generator, stepping further when time has passed."""
-    ipv4 = net.ipv4
-    now = net.clock.now_ns() >> 22
-    old = ipv4.ip_id_stamp[slot]
-    delta = 0
-    if now != old:
-        ipv4.ip_id_stamp[slot] = now
-        delta = net.random.randrange(min(now - old, 64)) if now > old else 0
-    value = (ipv4.ip_id[slot] + delta) & 0xFFFF
-    ipv4.ip_id[slot] = (value + segs) & 0xFFFF
-    return value
+    return net.ipv4.ip_idents.reserve(slot, segs, net.clock.now_ns() >> 22, net.random.randrange)
 
 
 def __ip_select_ident(net: Any, daddr: int, saddr: int, protocol: int, segs: int = 1) -> int:
@@ -358,7 +350,10 @@ def ip_output(net: Any, sk: Any, skb: sk_buff) -> int:
         and nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
     ):
         return 0
-    return ip_finish_output(net, sk, skb)
+    rt = skb.dst
+    if rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked or not ip_out_usual(skb, dev.mtu):
+        return ip_finish_output(net, sk, skb)
+    return ip_finish_output2(net, sk, skb)
 
 
 def ip_mc_output(net: Any, sk: Any, skb: sk_buff) -> int:
@@ -893,9 +888,33 @@ def net_xmit_errno(code: int) -> int:
 def ip_push_pending_frames(sk: Any, fl4: Any, skb: sk_buff | None = None, cork: Any = None) -> int:
     """net/ipv4/ip_output.c: put the IP header on and send what was collected.
 
+    `cork` may be a UdpFlow, which has the header ready.
+
     `skb`: a datagram that ip_make_skb or ip_finish_skb already took (its transport header is on);
     None: the one in sk_write_queue, which carries its transport header as data (raw, ICMP).
     """
+    if cork.__class__ is UdpFlow:
+        net = sk.net
+        if sk.inet_daddr:
+            ident = sk.inet_id
+            sk.inet_id = (ident + 1) & 0xFFFF
+        elif cork.counted:
+            ident = net.ipv4.ip_idents.reserve(
+                cork.ident_slot, 1, net.clock.now_ns() >> 22, net.random.randrange
+            )
+        else:
+            ident = 0
+        cork.push_ip(skb, ident)
+        if net.nf_hooks[NF_INET_LOCAL_OUT]:
+            return ip_send_skb(net, skb)
+        # ip_send_skb, ip_local_out and dst_output, in place
+        net.mib.ip.OutRequests += 1
+        err = skb.dst.output(net, sk, skb)
+        if err > 0:
+            err = net_xmit_errno(err)
+        if err:
+            net.mib.ip.OutDiscards += 1
+        return err
     if skb is None:
         cork = sk.cork
         skb = ip_finish_skb(sk, fl4)

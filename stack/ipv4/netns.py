@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastpath.inet import IpIdents
+
 SYSCTL_DEFAULTS: dict[str, Any] = {
     # net.core
     "rmem_default": 212992,
@@ -79,8 +81,7 @@ class netns_ipv4:
         "igmp_sk",
         "in_martian_dst",
         "in_martian_src",
-        "ip_id",
-        "ip_id_stamp",
+        "ip_idents",
         "peers",
         "rt_by_daddr",
         "rt_cache_in",
@@ -98,8 +99,7 @@ class netns_ipv4:
         self.in_martian_src = 0
         self.in_martian_dst = 0
         self.secret = net.random.getrandbits(48)
-        self.ip_id = [net.random.getrandbits(16) for _ in range(1024)]
-        self.ip_id_stamp = [0] * 1024
+        self.ip_idents = IpIdents([net.random.getrandbits(16) for _ in range(1024)])
         self.frags: Any = None
         self.icmp_sk: Any = None
         self.igmp_sk: Any = None

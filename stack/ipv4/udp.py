@@ -12,6 +12,7 @@ from typing import Any
 
 from fastpath.gso import udp_rcv_segment
 from fastpath.hdr import inet_tuple, ip_hdr, iphdr_at, udp4_send_check, udp_hdr, udp_push, udphdr_at
+from fastpath.inet import UdpFlow, skb_queue_owned, udp_rcv_usual, udp_source
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
@@ -25,7 +26,6 @@ from fastpath.skbuff import (
     skb_checksum_complete,
     skb_checksum_init,
     skb_clone,
-    skb_pull,
 )
 from stack.core.datagram import __skb_recv_datagram, datagram_poll
 from stack.core.dev import register_netdevice_notifier
@@ -40,7 +40,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.inet_sock import inet_sock
 from stack.core.iov import msghdr, skb_copy_datagram_iter
-from stack.core.netdevice import NETDEV_UP
+from stack.core.netdevice import NETDEV_UP, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_DEAD,
@@ -60,10 +60,15 @@ from stack.core.sock import (
     sk_rmem_schedule,
     skb_orphan,
     sock_rfree,
+    sock_wfree,
 )
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
 from stack.core.uapi import (
+    IP_PMTUDISC_DO,
     IP_PMTUDISC_DONT,
+    IP_PMTUDISC_OMIT,
+    IP_PMTUDISC_PROBE,
+    IP_PMTUDISC_WANT,
     IPPROTO_UDP,
     MSG_CONFIRM,
     MSG_DONTROUTE,
@@ -75,6 +80,7 @@ from stack.core.uapi import (
     MSG_PEEK,
     MSG_PROBE,
     MSG_TRUNC,
+    SEND_SHUTDOWN,
     SIOCINQ,
     SIOCOUTQ,
     SOL_UDP,
@@ -102,12 +108,14 @@ from stack.ipv4.icmp import (
 )
 from stack.ipv4.igmp import ip_mc_sf_allow
 from stack.ipv4.ip_output import (
+    LL_MAX_HEADER,
     ip_append_data,
     ip_finish_skb,
     ip_flush_pending_frames,
     ip_generic_getfrag,
     ip_make_skb,
     ip_push_pending_frames,
+    ip_select_ttl,
     ip_sk_accept_pmtu,
     ipcm_cookie,
 )
@@ -132,6 +140,7 @@ from stack.ipv4.route import (
 )
 
 UDP_HLEN = 8
+IP_UDP_HLEN = 28
 UDP_MAX_SEGMENTS = 128
 
 
@@ -157,6 +166,7 @@ class udp_sock(inet_sock):
         "len",
         "udp_fl4",
         "udp_fl4_rt",
+        "udp_room",
         "udp_tuple",
     )
 
@@ -170,6 +180,7 @@ class udp_sock(inet_sock):
         self.udp_tuple: tuple[int, int, int, int] | None = None
         self.udp_fl4: Any = None  # see udp_send_plain
         self.udp_fl4_rt: Any = None
+        self.udp_room = 0  # the largest datagram of sk_tx_flow
 
 
 # --- ports and look-up ---------------------------------------------------------------------
@@ -266,7 +277,7 @@ def udp_unhash4(sk: Any) -> None:
 def udp_v4_rehash(sk: Any) -> None:
     """net/ipv4/udp.c: addresses changed: find the sock under its new ones."""
     udp_unhash4(sk)
-    sk.udp_fl4 = sk.udp_fl4_rt = None
+    sk.udp_fl4 = sk.udp_fl4_rt = sk.sk_tx_flow = None
     if (
         sk.sk_state == TCP_ESTABLISHED
         and sk.inet_num
@@ -496,6 +507,31 @@ def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) ->
     """
     fl4 = sk.udp_fl4
     rt = sk.sk_dst_cache
+    flow = sk.sk_tx_flow
+    if (
+        flow is not None
+        and sk.udp_fl4_rt is rt
+        and fl4.daddr == daddr
+        and fl4.fl4_dport == dport
+        and not (rt.obsolete or rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked)
+        and msg.more is None
+        and sk.udp_room >= length <= rt.dev.mtu - IP_UDP_HLEN
+        and sk.sk_wmem_alloc < sk.sk_sndbuf
+        and not (sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN)
+    ):
+        # ip_make_skb and udp_send_skb, in place: the socket's last datagram went the same way.
+        skb = flow.datagram(msg.buf, msg.off, length)
+        if skb is None:
+            raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+        msg.off += length
+        msg.count = 0
+        sk.sk_wmem_alloc += skb.truesize
+        err = ip_push_pending_frames(sk, fl4, skb, flow)
+        if err:
+            udp_send_failed(sk, err)
+        else:
+            sk.net.mib.udp.OutDatagrams += 1
+        return length
     if (
         rt is None
         or rt.obsolete
@@ -526,6 +562,7 @@ def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) ->
         sk_dst_set(sk, rt)
         sk.udp_fl4 = fl4
         sk.udp_fl4_rt = rt
+    udp_make_flow(sk, fl4, rt)
     cork = sk.cork
     skb = ip_make_skb(
         sk, fl4, ip_generic_getfrag, msg, length + UDP_HLEN, UDP_HLEN, None, rt, cork, msg.msg_flags
@@ -534,6 +571,53 @@ def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) ->
     if err:
         raise_send_error(sk, err)
     return length
+
+
+def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
+    """Have the headers of a socket's datagrams to one destination ready (see udp_send_plain).
+
+    Every socket option and every other destination forgets them.
+    """
+    dev = rt.dev
+    sk.sk_tx_flow = None
+    if (
+        sk.sk_no_check_tx
+        or rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
+        or not dev.features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM)
+    ):
+        return
+    pmtudisc = sk.pmtudisc
+    slot = fl4.flowi4_ident
+    if slot < 0:
+        slot = hash((fl4.daddr, fl4.saddr, IPPROTO_UDP, sk.net.ipv4.secret)) & 1023
+        fl4.flowi4_ident = slot
+    sk.sk_tx_flow = flow = UdpFlow(
+        sk,
+        rt,
+        sock_wfree,
+        sk.net.skb_small,
+        LL_MAX_HEADER + dev.needed_headroom + IP_UDP_HLEN,
+        fl4.saddr,
+        fl4.daddr,
+        fl4.fl4_sport,
+        fl4.fl4_dport,
+        tos=sk.tos,
+        ttl=ip_select_ttl(sk, rt),
+        df=pmtudisc in (IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE),
+        ignore_df=pmtudisc < IP_PMTUDISC_DO or pmtudisc == IP_PMTUDISC_OMIT,
+        mark=sk.sk_mark,
+        priority=sk.sk_priority,
+        ident_slot=slot,
+    )
+    sk.udp_room = flow.room
+
+
+def udp_send_failed(sk: Any, err: int) -> None:
+    """What udp_send_skb does with an error of the layers below. Raises: OSError."""
+    if err == -errno.ENOBUFS and not sk.recverr:
+        sk.net.mib.udp.SndbufErrors += 1
+        return
+    raise_send_error(sk, err)
 
 
 def udp_append(
@@ -664,6 +748,13 @@ def udp_rcv(skb: sk_buff) -> int:
     """
     rt = skb.dst
     net = rt.net
+    usual = udp_rcv_usual(skb)
+    if usual is not None and not rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
+        saddr, sport, daddr, dport = usual
+        sk = __udp4_lib_lookup(net, saddr, sport, daddr, dport, skb.dev.ifindex)
+        if sk is not None:
+            udp_queue_rcv_one_skb(sk, skb)
+            return 0
     mib = net.mib.udp
     if not pskb_may_pull(skb, UDP_HLEN):
         mib.InErrors += 1
@@ -776,7 +867,6 @@ def udp_queue_rcv_one_skb(sk: Any, skb: sk_buff) -> int:
         sk.sk_drops += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
         return -1
-    skb_pull(skb, UDP_HLEN)
     if sk.cmsg_flags:
         ipv4_pktinfo_prepare(sk, skb)
     truesize = skb.truesize
@@ -785,13 +875,11 @@ def udp_queue_rcv_one_skb(sk: Any, skb: sk_buff) -> int:
         return udp_drop_full(sk, skb, "RcvbufErrors", SKB_DROP_REASON_SOCKET_RCVBUFF)
     if truesize > sk.sk_forward_alloc and not sk_rmem_schedule(sk, skb, truesize):
         return udp_drop_full(sk, skb, "MemErrors", SKB_DROP_REASON_PROTO_MEM)
-    if skb.destructor is not None:
-        skb_orphan(skb)
-    skb.sk = sk
-    skb.destructor = sock_rfree
     sk.sk_rmem_alloc += truesize
     sk.sk_forward_alloc -= truesize
-    sk.sk_receive_queue.queue_tail(skb)
+    if not skb_queue_owned(sk.sk_receive_queue, skb, sk, sock_rfree, UDP_HLEN):
+        skb_orphan(skb)
+        skb_queue_owned(sk.sk_receive_queue, skb, sk, sock_rfree, UDP_HLEN)
     if not sk.sk_flags & SOCK_DEAD:
         sk.sk_data_ready()
     return 0
@@ -855,8 +943,7 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
         sk.sk_peek_off += copied
     if sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL):
         sock_recv_cmsgs(msg, sk, skb)
-    name = inet_tuple(skb)
-    msg.msg_name = (name[0], name[1])
+    msg.msg_name = udp_source(skb)
     if sk.gro_enabled and skb.gso_size:
         put_cmsg(msg, SOL_UDP, UDP_GRO, int_bytes(skb.gso_size))
     if sk.cmsg_flags:
@@ -976,6 +1063,7 @@ def udp_poll(file: Any, sock: Any, wait: Any = None) -> int:
 
 def udp_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
+    sk.sk_tx_flow = None
     if level != SOL_UDP:
         ip_setsockopt(sk, level, optname, optval)
         return

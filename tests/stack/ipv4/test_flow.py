@@ -74,7 +74,7 @@ def test_udp_send() -> None:
         "sys_sendto sockfd_lookup move_addr_to_kernel sock_sendmsg __sock_sendmsg "
         "security_sock_sendmsg inet_sendmsg udp_sendmsg ip_route_output_flow ip_make_skb "
         "udp_send_skb ip_push_pending_frames ip_send_skb ip_local_out __ip_local_out dst_output "
-        "ip_output ip_finish_output ip_finish_output2 neigh_output dev_queue_xmit enqueue "
+        "ip_output ip_finish_output2 neigh_output dev_queue_xmit enqueue "
         "qdisc_run qdisc_restart dequeue dev_hard_start_xmit dev_queue_xmit_nit",
     )
 
@@ -138,7 +138,7 @@ def test_forwarded_packet() -> None:
     assert_order(
         names,
         "ip_rcv ip_rcv_finish ip_route_input dst_input ip_forward ip_forward_finish dst_output "
-        "ip_output ip_finish_output ip_finish_output2 neigh_output neigh_resolve_output",
+        "ip_output ip_finish_output2 neigh_output neigh_resolve_output",
     )
 
 
