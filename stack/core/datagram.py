@@ -8,6 +8,7 @@ from typing import Any
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head, skb_get
 from stack.core.iov import skb_copy_datagram_iter, skb_copy_datagram_msg
 from stack.core.sock import (
+    MAX_SCHEDULE_TIMEOUT,
     SOCK_DEAD,
     SOCK_SELECT_ERR_QUEUE,
     TCP_CLOSE,
@@ -118,6 +119,31 @@ def __skb_wait_for_more_packets(sk: Any, queue: sk_buff_head, timeo_ns: int) -> 
     if sk.sk_flags & SOCK_DEAD:
         raise OSError(errno.EBADF, "socket was closed")
     return left
+
+
+def skb_wait_forever(sk: Any) -> sk_buff | None:
+    """The usual wait of a reader without time limit, in one body: the next packet.
+
+    None: something else came, or has to be looked at first; __skb_recv_datagram finds out.
+    """
+    if sk.sk_rcvtimeo_ns < MAX_SCHEDULE_TIMEOUT or sk.sk_lock_owned:
+        return None
+    queue = sk.sk_receive_queue
+    cond = sk.sk_rcv_cond
+    if cond is None:
+
+        def cond() -> bool:
+            return bool(
+                queue.qlen or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD
+            )
+
+        sk.sk_rcv_cond = cond
+    sk.sk_sleepers += 1
+    try:
+        sk.net.clock.wait(cond)
+    finally:
+        sk.sk_sleepers -= 1
+    return queue.dequeue()
 
 
 def skb_recv_datagram(sk: Any, flags: int) -> sk_buff | None:

@@ -160,6 +160,7 @@ class sock:
         "sk_prot",
         "sk_prot_creator",
         "sk_protocol",
+        "sk_rcv_cond",
         "sk_rcvbuf",
         "sk_rcvlowat",
         "sk_rcvtimeo_ns",
@@ -240,6 +241,7 @@ class sock:
     sk_stamp_ns: int
     sk_timer: Any
     sk_tsflags: int
+    sk_rcv_cond: Any  # what skb_wait_forever waits for
     sk_tx_flow: Any  # ready headers (UDP); any setsockopt forgets them
     sk_txhash: int
     sk_user_data: Any
@@ -349,6 +351,7 @@ def sock_init_data(sock_: Any, sk: sock) -> None:
     sk.sk_timer = None
     sk.sk_lock_owned = False
     sk.sk_tx_flow = None
+    sk.sk_rcv_cond = None
     sk.sk_rcvbuf = getattr(sysctl, "rmem_default", SK_RMEM_MAX)
     sk.sk_sndbuf = getattr(sysctl, "wmem_default", SK_WMEM_MAX)
     sk.sk_state = TCP_CLOSE
@@ -411,6 +414,7 @@ def sk_clone_lock(sk: sock, priority: int = 0) -> Any:
                 setattr(newsk, name, getattr(sk, name))
     newsk.sk_mem.sockets_allocated += 1
     newsk.sk_receive_queue = sk_buff_head()
+    newsk.sk_rcv_cond = None
     newsk.sk_write_queue = sk_buff_head()
     newsk.sk_error_queue = sk_buff_head()
     newsk.sk_backlog = deque()

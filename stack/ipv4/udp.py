@@ -27,7 +27,7 @@ from fastpath.skbuff import (
     skb_checksum_init,
     skb_clone,
 )
-from stack.core.datagram import __skb_recv_datagram, datagram_poll
+from stack.core.datagram import __skb_recv_datagram, datagram_poll, skb_wait_forever
 from stack.core.dev import register_netdevice_notifier
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NO_SOCKET,
@@ -80,7 +80,6 @@ from stack.core.uapi import (
     MSG_PEEK,
     MSG_PROBE,
     MSG_TRUNC,
-    SEND_SHUTDOWN,
     SIOCINQ,
     SIOCOUTQ,
     SOL_UDP,
@@ -166,6 +165,7 @@ class udp_sock(inet_sock):
         "len",
         "udp_fl4",
         "udp_fl4_rt",
+        "udp_name",
         "udp_room",
         "udp_tuple",
     )
@@ -180,6 +180,7 @@ class udp_sock(inet_sock):
         self.udp_tuple: tuple[int, int, int, int] | None = None
         self.udp_fl4: Any = None  # see udp_send_plain
         self.udp_fl4_rt: Any = None
+        self.udp_name: Any = None  # where the datagrams of sk_tx_flow were asked to go
         self.udp_room = 0  # the largest datagram of sk_tx_flow
 
 
@@ -325,6 +326,14 @@ def __udp4_lib_lookup(net: Any, saddr: int, sport: int, daddr: int, dport: int, 
         return None
     if len(bucket) == 1:
         sk = bucket[0]
+        rcv_saddr = sk.inet_rcv_saddr
+        if not (
+            sk.inet_daddr
+            or sk.inet_dport
+            or sk.sk_bound_dev_if
+            or (rcv_saddr and rcv_saddr != daddr)
+        ):
+            return sk  # compute_score, in place, for the usual socket
         return sk if compute_score(sk, saddr, sport, daddr, dif) >= 0 else None
     best: Any = None
     badness = -1
@@ -372,6 +381,40 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
 
     Raises: OSError EMSGSIZE, EOPNOTSUPP, EINVAL, EDESTADDRREQ, EACCES, EAGAIN, routing errors.
     """
+    flow = sk.sk_tx_flow
+    if flow is not None:
+        name = msg.msg_name
+        rt = sk.sk_dst_cache
+        if (
+            (name is sk.udp_name or name == sk.udp_name)
+            and rt is sk.udp_fl4_rt
+            and not (
+                msg.msg_flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)
+                or msg.msg_control
+                or msg.more
+                or rt.obsolete
+                or rt.rt_pmtu
+                or rt.metrics
+                or rt.rt_mtu_locked
+                or sk.sk_err
+                or sk.sk_shutdown
+            )
+            and sk.udp_room >= length <= rt.dev.mtu - IP_UDP_HLEN
+            and sk.sk_wmem_alloc < sk.sk_sndbuf
+        ):
+            # The socket's last datagram went the same way: ip_make_skb and udp_send_skb, in place.
+            skb = flow.datagram(msg.buf, msg.off, length)
+            if skb is None:
+                raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+            msg.off += length
+            msg.count = 0
+            sk.sk_wmem_alloc += skb.truesize
+            err = ip_push_pending_frames(sk, sk.udp_fl4, skb, flow)
+            if err:
+                udp_send_failed(sk, err)
+            else:
+                sk.net.mib.udp.OutDatagrams += 1
+            return length
     if length > 0xFFFF:
         raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
     net = sk.net
@@ -496,42 +539,18 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
         raise OSError(errno.EINVAL, "another datagram is being collected on this socket")
     sk.pending = 1
     sk.len = 0
+    sk.sk_tx_flow = None  # what comes next is a piece of this datagram
     return udp_append(sk, msg, length, fl4, ipc, rt, corkreq)
 
 
 def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) -> int:
     """udp_sendmsg's lockless path when no option, flag or control message has a say.
 
-    The socket keeps the flow of its last datagram. It holds while the route is the one in
-    sk_dst_cache, which every setting that matters resets, and while the route is not obsolete.
+    The socket keeps the flow of its last datagram, and its headers ready in sk_tx_flow. They hold
+    while the route is the one in sk_dst_cache and is not obsolete, and until any setsockopt.
     """
     fl4 = sk.udp_fl4
     rt = sk.sk_dst_cache
-    flow = sk.sk_tx_flow
-    if (
-        flow is not None
-        and sk.udp_fl4_rt is rt
-        and fl4.daddr == daddr
-        and fl4.fl4_dport == dport
-        and not (rt.obsolete or rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked)
-        and msg.more is None
-        and sk.udp_room >= length <= rt.dev.mtu - IP_UDP_HLEN
-        and sk.sk_wmem_alloc < sk.sk_sndbuf
-        and not (sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN)
-    ):
-        # ip_make_skb and udp_send_skb, in place: the socket's last datagram went the same way.
-        skb = flow.datagram(msg.buf, msg.off, length)
-        if skb is None:
-            raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
-        msg.off += length
-        msg.count = 0
-        sk.sk_wmem_alloc += skb.truesize
-        err = ip_push_pending_frames(sk, fl4, skb, flow)
-        if err:
-            udp_send_failed(sk, err)
-        else:
-            sk.net.mib.udp.OutDatagrams += 1
-        return length
     if (
         rt is None
         or rt.obsolete
@@ -563,6 +582,7 @@ def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) ->
         sk.udp_fl4 = fl4
         sk.udp_fl4_rt = rt
     udp_make_flow(sk, fl4, rt)
+    sk.udp_name = msg.msg_name
     cork = sk.cork
     skb = ip_make_skb(
         sk, fl4, ip_generic_getfrag, msg, length + UDP_HLEN, UDP_HLEN, None, rt, cork, msg.msg_flags
@@ -917,6 +937,8 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
         skb = sk.sk_receive_queue.dequeue()
     else:
         skb = None
+    if skb is None and not flags & (MSG_PEEK | MSG_DONTWAIT):
+        skb = skb_wait_forever(sk)
     if skb is None:
         if peeking and sk.sk_peek_off > 0:
             off = sk.sk_peek_off
