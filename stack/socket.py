@@ -159,6 +159,7 @@ class Socket:
         "_io_refs",
         "_parsed",
         "_scratch",
+        "_scratch_bytes",
         "_shown",
         "_timeout",
         "family",
@@ -189,6 +190,7 @@ class Socket:
         self._parsed: dict[Any, Any] = {}
         self._shown: dict[Any, Any] = {}
         self._scratch: Any = None
+        self._scratch_bytes = -1
         self._fd = -1
         self._fd = sys.sys_socket(net, family, type, proto) if fileno is None else fileno
 
@@ -355,18 +357,16 @@ class Socket:
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Any]:
         """Data and the sender's address."""
-        if bufsize <= SCRATCH_BYTES:
-            buffer = self._scratch
-            if buffer is None:
-                buffer = self._scratch = memoryview(bytearray(SCRATCH_BYTES))
-            view = buffer if bufsize == SCRATCH_BYTES else buffer[:bufsize]
-        else:
+        view = self._scratch
+        if bufsize != self._scratch_bytes:
             view = memoryview(bytearray(bufsize))
+            if bufsize <= SCRATCH_BYTES:  # the next call will ask for as much
+                self._scratch, self._scratch_bytes = view, bufsize
         try:
             n, name = sys_recvfrom(self.net, self._fd, view, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
-        return bytes(view[:n]), self._show(name)
+        return bytes(view[:n]), self._shown.get(name) or self._show(name)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into a writable buffer; bytes received."""

@@ -134,12 +134,17 @@ class msghdr(iov_iter):
         self.msg_control = msg_control
         self.msg_controllen = 1 << 16
         self.msg_flags = msg_flags
-        if msg_iov.__class__ is bytes or msg_iov.__class__ is bytearray:
+        kind = msg_iov.__class__
+        if (
+            kind is bytes
+            or kind is bytearray
+            or (kind is memoryview and msg_iov.itemsize == 1 and msg_iov.ndim == 1)
+        ):
             self.buf = msg_iov
             self.off = 0
             self.count = self.start_count = len(msg_iov)
             self.more = None
-        elif msg_iov.__class__ is list or msg_iov.__class__ is tuple:
+        elif kind is list or kind is tuple:
             self.set_bufs(msg_iov)
         else:
             self.buf = view = as_buffer(msg_iov)

@@ -351,8 +351,8 @@ def sys_send(net: Any, fd: int, buf: Any, flags: int = 0) -> int:
 
 def sys_sendto(net: Any, fd: int, buf: Any, flags: int = 0, addr: Any = None) -> int:
     """sendto(2): bytes sent. Raises: OSError, BlockingIOError."""
-    sock = sockfd_lookup(net, fd)
-    if addr is not None:
+    sock = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
+    if addr is not None and (addr.__class__ is not tuple or len(addr) < 2):
         addr = move_addr_to_kernel(addr)
     file = sock.file
     if file is not None and file.f_flags & O_NONBLOCK:
@@ -397,7 +397,7 @@ def sys_recv(net: Any, fd: int, buf: Any, flags: int = 0) -> int:
 
 def sys_recvfrom(net: Any, fd: int, buf: Any, flags: int = 0) -> tuple[int, Any]:
     """recvfrom(2) into `buf`: (bytes, sender's address or None). Raises: OSError."""
-    sock = sockfd_lookup(net, fd)
+    sock = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
     file = sock.file
     if file is not None and file.f_flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
