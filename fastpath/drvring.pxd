@@ -6,6 +6,7 @@ from cpython.buffer cimport Py_buffer
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.gro cimport GroTable
 from fastpath.skbuff cimport SkbPool, sk_buff, skb_buf, skb_frag
 
 ctypedef skb_frag skb_frag_t
@@ -64,6 +65,10 @@ cdef class RxRing(_ring):
     cdef readonly uint64_t frames, bytes
     cdef readonly uint64_t crc_errors, frame_errors, length_errors, alloc_failed
     cdef readonly uint64_t hw_csum_good, hw_csum_err
+    cpdef Py_ssize_t clean(self, Py_ssize_t budget, list out, GroTable gro=*, bint rx_csum=*,
+                           bint vlan_strip=*, bint strip_fcs=*,
+                           bint accept_errors=*) except -1
+    cpdef uint32_t empty(self)
     cdef void drop_chain(self) noexcept
     cdef sk_buff build(self, skb_buf *b, uint32_t n)
     cdef void finish(self, sk_buff skb, uint8_t status, uint16_t special, bint l4_ok,

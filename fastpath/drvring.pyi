@@ -154,6 +154,20 @@ class RxRing:
         data at the Ethernet header of the first frame.
         """
 
+    def poll(
+        self,
+        budget: int,
+        out: list[sk_buff],
+        gro: GroTable | None,
+        rx_csum: bool,
+        vlan_strip: bool,
+        accept_errors: bool,
+        low: int,
+    ) -> int:
+        """`clean` as a NAPI poll wants it: 1 when more than `budget` frames may wait (else what
+        `gro` held has come out), plus 2 when at least `low` descriptors are empty.
+        """
+
     def empty(self) -> int:
         """Descriptors without a buffer that `refill` would fill."""
 

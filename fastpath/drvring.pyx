@@ -543,8 +543,9 @@ cdef class RxRing(_ring):
         self.chain = None
         return skb
 
-    def clean(self, Py_ssize_t budget, list out not None, GroTable gro=None, bint rx_csum=True,
-              bint vlan_strip=True, bint strip_fcs=True, bint accept_errors=False):
+    cpdef Py_ssize_t clean(self, Py_ssize_t budget, list out, GroTable gro=None, bint rx_csum=True,
+                           bint vlan_strip=True, bint strip_fcs=True,
+                           bint accept_errors=False) except -1:
         """Take up to `budget` received frames off the ring; frames taken.
 
         Appends sk_buffs to `out`: data at the Ethernet header, mac_header set, len without FCS when
@@ -564,6 +565,8 @@ cdef class RxRing(_ring):
         cdef bint l4_ok, ip_ok
         cdef int verdict
         cdef gro_info g
+        if out is None:
+            raise TypeError("RxRing.clean: out is None")
         if self.bufs == NULL:
             return 0
         while done < budget:
@@ -660,7 +663,21 @@ cdef class RxRing(_ring):
                 out.append(skb)
         return done
 
-    def empty(self):
+    def poll(self, Py_ssize_t budget, list out not None, GroTable gro, bint rx_csum,
+             bint vlan_strip, bint accept_errors, uint32_t low):
+        """`clean` as a NAPI poll wants it: 1 when more than `budget` frames may wait (else what
+        `gro` held has come out), plus 2 when at least `low` descriptors are empty.
+        """
+        cdef int state = 0
+        if self.clean(budget, out, gro, rx_csum, vlan_strip, False, accept_errors) >= budget:
+            state = 1
+        elif gro is not None and gro.held:
+            gro.flush(out)
+        if self.empty() >= low:
+            state |= 2
+        return state
+
+    cpdef uint32_t empty(self):
         """Descriptors without a buffer that `refill` would fill."""
         cdef uint32_t used = self.next_to_use - self.next_to_clean
         if self.next_to_use < self.next_to_clean:

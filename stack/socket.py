@@ -363,7 +363,7 @@ class Socket:
             if bufsize <= SCRATCH_BYTES:  # the next call will ask for as much
                 self._scratch, self._scratch_bytes = view, bufsize
         try:
-            n, name = sys_recvfrom(self.net, self._fd, view, flags)
+            n, name = sys_recvfrom(self.net, self._fd, view.obj, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
         return bytes(view[:n]), self._shown.get(name) or self._show(name)

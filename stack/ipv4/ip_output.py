@@ -462,7 +462,9 @@ def ip_finish_output2(net: Any, sk: Any, skb: sk_buff) -> int:
     ):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
         return -errno.ENOMEM
-    neigh = ip_neigh_for_gw(rt, skb)
+    neigh = rt.neigh
+    if neigh is None or neigh.dead:
+        neigh = ip_neigh_for_gw(rt, skb)
     if neigh is None:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_NEIGH_CREATEFAIL)
         return -errno.ENOBUFS

@@ -946,6 +946,23 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
         if got is None:
             return 0
         skb, off = got
+    if not (flags or sk.cmsg_flags or sk.gro_enabled or sk.sk_peek_off > 0) and not (
+        sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL)
+    ):
+        # Nothing was asked for but the data: the rest of this function without its questions.
+        copied = skb.len
+        if length < copied:
+            copied = length
+            msg.msg_flags |= MSG_TRUNC
+        try:
+            skb_copy_datagram_iter(skb, 0, msg, copied)
+        except (ValueError, BufferError, TypeError) as exc:
+            kfree_skb(skb)
+            raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+        sk.net.mib.udp.InDatagrams += 1
+        msg.msg_name = udp_source(skb)
+        consume_skb(skb)
+        return copied
     ulen = skb.len
     copied = ulen - off
     if length < copied:

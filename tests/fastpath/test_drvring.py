@@ -313,6 +313,28 @@ def free_all(out: list) -> list[bytes]:
     return data
 
 
+def test_rx_poll_is_clean_and_flush() -> None:
+    h = Host()
+    ring, dev = rx(h)
+    gro, out = GroTable(), []
+    ring.refill()
+    assert ring.poll(4, out, gro, True, True, False, 16) == 0
+    assert ring.poll(4, out, None, True, True, False, 0) == 2
+    with pytest.raises(TypeError):
+        ring.clean(4, None)  # type: ignore[arg-type]
+    for mark in range(3):
+        dev.receive(bytes([mark]) * 60)
+    assert ring.poll(1, out, None, True, True, False, 16) == 1
+    assert len(out) == 1
+    assert ring.poll(4, out, gro, True, True, False, 3) == 2
+    assert [skb_to_bytes(skb)[0] for skb in out] == [0, 1, 2]
+    for skb in out:
+        kfree_skb(skb)
+    out.clear()
+    ring.reset()
+    assert h.idle()
+
+
 def test_rx_delivers_frames_with_status() -> None:
     h = Host()
     ring, dev = rx(h)

@@ -235,17 +235,18 @@ def e1000_clean_rx_irq(adapter: e1000_adapter, budget: int) -> int:
 
     Returns the work done in sk_buffs, `budget` when more may wait.
     """
-    ring, gro = adapter.rx_ring, adapter.gro
     skbs: list[sk_buff] = []
-    weight = adapter.fp_weight
     # The FCS is not cut off here: the device strips it (SECRC).
-    frames = ring.clean(
-        weight, skbs, gro, adapter.rx_csum, adapter.rx_vlan_strip, False, adapter.rx_all
+    state = adapter.rx_ring.poll(
+        adapter.fp_weight,
+        skbs,
+        adapter.gro,
+        adapter.rx_csum,
+        adapter.rx_vlan_strip,
+        adapter.rx_all,
+        RX_BUFFER_WRITE,
     )
-    more = frames >= weight
-    if gro is not None and not more and gro.held:
-        gro.flush(skbs)
-    if ring.empty() >= RX_BUFFER_WRITE:
+    if state & 2:
         e1000_alloc_rx_buffers(adapter)
     napi, netdev = adapter.napi, adapter.netdev
     if napi.gro is None and not adapter.flags & E1000_NO_NAPI:
@@ -256,7 +257,7 @@ def e1000_clean_rx_irq(adapter: e1000_adapter, budget: int) -> int:
     else:
         for skb in skbs:
             e1000_receive_skb(adapter, skb)
-    if more:
+    if state & 1:
         return budget
     work = len(skbs)
     return work if work < budget else budget - 1
