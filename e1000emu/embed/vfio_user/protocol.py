@@ -12,6 +12,7 @@ import errno
 import json
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any, NamedTuple
 
@@ -345,11 +346,11 @@ class DmaUnmap(NamedTuple):
 
 
 class RegionAccess(NamedTuple):
-    """A read of `count` bytes, or a write of `data`, at `offset` of a region."""
+    """A read of `size` bytes, or a write of `data`, at `offset` of a region."""
 
     offset: int
     region: int
-    count: int
+    size: int
     data: bytes
 
     @classmethod
@@ -375,10 +376,11 @@ class RegionAccess(NamedTuple):
 
     def head(self) -> bytes:
         """Return the first 16 bytes of the answer's payload."""
-        return REGION_ACCESS.pack(self.offset, self.region, self.count)
+        return REGION_ACCESS.pack(self.offset, self.region, self.size)
 
 
-class SetIrqs(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SetIrqs:
     """What to do with interrupts `start` … `start + count` of kind `index`."""
 
     data_kind: IrqFlags
