@@ -28,6 +28,9 @@ class irqaction:
         self.flags = flags
 
 
+run_softirqs = __do_softirq  # a name that a method may use
+
+
 class irq_desc:
     """One interrupt line; this is the `InterruptLine` that a device gets.
 
@@ -54,8 +57,28 @@ class irq_desc:
             net = self.net
             if net.hardirq_count or net.irqs_disabled_count or self.depth:
                 net.irq_replay = True
-            elif self.actions:
-                handle_level_irq(net, self)
+                return
+            action = self.alone
+            if action is None:
+                if self.actions:
+                    handle_level_irq(net, self)
+                return
+            # handle_level_irq for one handler, in place
+            net.hardirq_count += 1  # irq_enter
+            try:
+                self.count += 1
+                handler = action.handler
+                if not handler(self.irq, action.dev_id):
+                    handle_irq_again(self, 0)
+                elif self.level:
+                    handle_irq_again(self, 1)
+            finally:
+                # irq_exit, in place
+                net.hardirq_count -= 1
+                if net.irq_replay:
+                    net.replay_irqs()
+                if net.softirq_pending and not net.softirq_count:
+                    run_softirqs(net)
 
 
 def handle_level_irq(net: Any, desc: irq_desc) -> None:

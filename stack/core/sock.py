@@ -267,7 +267,8 @@ class sock:
 
     def sk_data_ready(self) -> None:
         """Tell readers that `sk_receive_queue` got something."""
-        self.data_ready(self)
+        ready = self.data_ready
+        ready(self)
 
     def sk_state_change(self) -> None:
         """Tell waiters that `sk_state` moved."""

@@ -243,7 +243,8 @@ def __sock_sendmsg(sock: socket, msg: msghdr) -> int:
     err = security_sock_sendmsg(sock, msg, size)
     if err:
         raise os_error(err)
-    return sock.ops.sendmsg(sock, msg, size)
+    sendmsg = sock.ops.sendmsg
+    return sendmsg(sock, msg, size)
 
 
 def sock_sendmsg_nosec(sock: socket, msg: msghdr) -> int:
@@ -262,7 +263,8 @@ def __sock_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
     err = security_sock_recvmsg(sock, msg, size, flags)
     if err:
         raise os_error(err)
-    return sock.ops.recvmsg(sock, msg, size, flags)
+    recvmsg = sock.ops.recvmsg
+    return recvmsg(sock, msg, size, flags)
 
 
 def sock_recvmsg_nosec(sock: socket, msg: msghdr, flags: int) -> int:

@@ -405,13 +405,15 @@ def inet_sendmsg(sock: socket, msg: Any, size: int) -> int:
     sk = sock.sk
     if not sk.inet_num:
         inet_send_prepare(sk)
-    return sk.sk_prot.sendmsg(sk, msg, size)
+    sendmsg = sk.sk_prot.sendmsg
+    return sendmsg(sk, msg, size)
 
 
 def inet_recvmsg(sock: socket, msg: Any, size: int, flags: int) -> int:
     """net/ipv4/af_inet.c. Raises: OSError."""
     sk = sock.sk
-    return sk.sk_prot.recvmsg(sk, msg, size, flags)
+    recvmsg = sk.sk_prot.recvmsg
+    return recvmsg(sk, msg, size, flags)
 
 
 sock_common_recvmsg = inet_recvmsg  # kernel-flow.md: the old name

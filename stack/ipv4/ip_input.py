@@ -138,7 +138,8 @@ def ip_rcv_finish(net: Any, sk: Any, skb: sk_buff) -> int:
         rt = skb.dst
     rtype = rt.rt_type
     if rtype == RTN_LOCAL and skb.pkt_type == PACKET_HOST:
-        return rt.input(skb)  # dst_input, in place
+        deliver = rt.input
+        return deliver(skb)  # dst_input, in place
     if rtype == RTN_MULTICAST:
         net.mib.ipext.InMcastPkts += 1
         net.mib.ipext.InMcastOctets += skb.len
@@ -197,7 +198,8 @@ def ip_local_deliver_finish(net: Any, sk: Any, skb: sk_buff) -> int:
             kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
             return NET_RX_SUCCESS
         net.mib.ip.InDelivers += 1
-        ret = ipprot.handler(skb)
+        handler = ipprot.handler
+        ret = handler(skb)
         if ret is None or ret >= 0:
             return NET_RX_SUCCESS
         protocol = -ret  # the handler unwrapped another protocol

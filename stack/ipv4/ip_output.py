@@ -911,7 +911,8 @@ def ip_push_pending_frames(sk: Any, fl4: Any, skb: sk_buff | None = None, cork: 
             return ip_send_skb(net, skb)
         # ip_send_skb, ip_local_out and dst_output, in place
         net.mib.ip.OutRequests += 1
-        err = skb.dst.output(net, sk, skb)
+        output = skb.dst.output
+        err = output(net, sk, skb)
         if err > 0:
             err = net_xmit_errno(err)
         if err:

@@ -393,13 +393,10 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
                 or msg.msg_control
                 or msg.more
                 or rt.obsolete
-                or rt.rt_pmtu
-                or rt.metrics
-                or rt.rt_mtu_locked
                 or sk.sk_err
                 or sk.sk_shutdown
             )
-            and sk.udp_room >= length <= rt.dev.mtu - IP_UDP_HLEN
+            and length <= sk.udp_room
             and sk.sk_wmem_alloc < sk.sk_sndbuf
         ):
             # The socket's last datagram went the same way: ip_make_skb and udp_send_skb, in place.
@@ -603,6 +600,9 @@ def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
     if (
         sk.sk_no_check_tx
         or rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
+        or rt.rt_pmtu
+        or rt.metrics
+        or rt.rt_mtu_locked
         or not dev.features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM)
     ):
         return
@@ -629,7 +629,7 @@ def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
         priority=sk.sk_priority,
         ident_slot=slot,
     )
-    sk.udp_room = flow.room
+    sk.udp_room = min(flow.room, dev.mtu - IP_UDP_HLEN)  # a new MTU makes the route obsolete
 
 
 def udp_send_failed(sk: Any, err: int) -> None:

@@ -97,7 +97,8 @@ def e1000_intr(irq: int, netdev: net_device) -> int:
     """e1000_main.c: the interrupt handler: read (and so clear) the causes, mask, poll later."""
     adapter: e1000_adapter = netdev.priv
     hw = adapter.hw
-    icr = hw.bar_read(0, ICR, 4)
+    bar_read, bar_write = hw.bar_read, hw.bar_write
+    icr = bar_read(0, ICR, 4)
     if not icr:
         return IRQ_NONE
     if icr & LINK_CAUSES and not adapter.flags & E1000_DOWN:
@@ -105,7 +106,7 @@ def e1000_intr(irq: int, netdev: net_device) -> int:
         mod_delayed_work(adapter.watchdog_task, 0)
     if adapter.flags & (E1000_DOWN | E1000_NO_NAPI):
         return IRQ_HANDLED if adapter.flags & E1000_DOWN else e1000_intr_without_napi(adapter)
-    hw.bar_write(0, IMC, ALL_INTERRUPTS, 4)
+    bar_write(0, IMC, ALL_INTERRUPTS, 4)
     adapter.ims_mask = 0
     napi_schedule(adapter.napi)  # when it is scheduled already, its end unmasks
     return IRQ_HANDLED
@@ -145,7 +146,8 @@ def e1000_clean(napi: napi_struct, budget: int) -> int:
         if adapter.tx_ring.pending() or adapter.flags & E1000_NO_NAPI:
             mask |= TXDW
         adapter.ims_mask = mask
-        adapter.hw.bar_write(0, IMS, mask, 4)
+        bar_write = adapter.hw.bar_write
+        bar_write(0, IMS, mask, 4)
     return work_done
 
 
@@ -356,7 +358,8 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
     # e1000_tx_queue, in place
     if netdev.xmit_more and ring.unused() > ring.count >> 1:
         return NETDEV_TX_OK
-    adapter.hw.bar_write(0, TDT, ring.next_to_use, 4)
+    bar_write = adapter.hw.bar_write
+    bar_write(0, TDT, ring.next_to_use, 4)
     if adapter.flags & E1000_NO_NAPI:
         return NETDEV_TX_OK
     # An emulated device is often done when the write returns, so what is done is freed here and
