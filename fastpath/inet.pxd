@@ -8,6 +8,7 @@ from fastpath.skbuff cimport SkbPool, sk_buff
 cdef class IpIdents:
     cdef uint16_t id[1024]
     cdef int64_t stamp[1024]
+    cdef uint16_t take(self, int slot, uint32_t segs, int64_t now, randrange) except? 0xFFFF
 
 cdef class UdpFlow:
     cdef readonly object sk, dst, destructor
@@ -15,7 +16,10 @@ cdef class UdpFlow:
     cdef readonly uint32_t room, mark, priority
     cdef readonly int ident_slot
     cdef readonly bint counted  # its datagrams take identifications from the generator
+    cdef IpIdents idents
+    cdef object randrange
     cdef uint32_t headroom, saddr, daddr, ip_sum
     cdef uint16_t sport, dport
     cdef bint ignore_df
     cdef uint8_t head[20]
+    cdef int push(self, sk_buff skb, unsigned int ident) except -1

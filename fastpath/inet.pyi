@@ -51,12 +51,18 @@ class UdpFlow:
         mark: int = 0,
         priority: int = 0,
         ident_slot: int = 0,
+        idents: IpIdents | None = None,
+        randrange: Callable[[int], int] | None = None,
     ) -> None: ...
     def datagram(self, buffer: Buffer, off: int, n: int) -> sk_buff | None:
         """Make an sk_buff of `n` bytes of `buffer` with its UDP header; None without a buffer.
 
         The checksum is left to the device (CHECKSUM_PARTIAL); sk, dst, destructor, priority and
         mark are set. Raises ValueError when the bytes are not there or more than `room`.
+        """
+    def push_ip_at(self, skb: sk_buff, now: int) -> None:
+        """`push_ip` with an identification of the flow's generator at the coarse time `now`; 0 for
+        a flow that is not `counted`.
         """
     def push_ip(self, skb: sk_buff, ident: int) -> None:
         """Push the IPv4 header, checksum done; sets network_header and protocol."""

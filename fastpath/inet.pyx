@@ -62,6 +62,9 @@ cdef class IpIdents:
         `now` is a coarse time: when it has moved on by n ticks, up to n - 1 ids (at most 63) are
         skipped, as many as ``randrange(n)`` says.
         """
+        return self.take(slot, segs, now, randrange)
+
+    cdef uint16_t take(self, int slot, uint32_t segs, int64_t now, randrange) except? 0xFFFF:
         cdef int64_t passed
         cdef uint16_t value
         slot &= IDENT_SLOTS - 1
@@ -85,7 +88,8 @@ cdef class UdpFlow:
     def __init__(self, sk, dst, destructor, SkbPool pool not None, uint32_t headroom,
                  uint32_t saddr, uint32_t daddr, unsigned int sport, unsigned int dport, *,
                  unsigned int tos, unsigned int ttl, bint df, bint ignore_df,
-                 uint32_t mark=0, uint32_t priority=0, int ident_slot=0):
+                 uint32_t mark=0, uint32_t priority=0, int ident_slot=0, IpIdents idents=None,
+                 randrange=None):
         if pool.p == NULL or pool.p.buf_bytes < headroom or headroom < IP_HLEN + UDP_HLEN:
             raise ValueError(f"UdpFlow: headroom {headroom} does not fit the headers or the pool")
         self.sk = sk
@@ -102,7 +106,9 @@ cdef class UdpFlow:
         self.mark = mark
         self.priority = priority
         self.ident_slot = ident_slot
-        self.counted = ignore_df or not df
+        self.counted = idents is not None and (ignore_df or not df)
+        self.idents = idents
+        self.randrange = randrange
         memset(self.head, 0, IP_HLEN)
         self.head[0] = 0x45
         self.head[1] = <uint8_t>tos
@@ -159,8 +165,20 @@ cdef class UdpFlow:
         skb.ignore_df = self.ignore_df
         return skb
 
+    def push_ip_at(self, sk_buff skb not None, int64_t now):
+        """`push_ip` with an identification of the flow's generator at the coarse time `now`; 0 for
+        a flow that is not `counted`.
+        """
+        cdef unsigned int ident = 0
+        if self.counted:
+            ident = self.idents.take(self.ident_slot, 1, now, self.randrange)
+        self.push(skb, ident)
+
     def push_ip(self, sk_buff skb not None, unsigned int ident):
         """Push the IPv4 header, checksum done; sets network_header and protocol."""
+        self.push(skb, ident)
+
+    cdef int push(self, sk_buff skb, unsigned int ident) except -1:
         cdef uint8_t *p
         cdef uint32_t total
         skb_do_push(skb, IP_HLEN)
@@ -173,6 +191,7 @@ cdef class UdpFlow:
         st16be(p + 2, <uint16_t>total)
         st16be(p + 4, <uint16_t>ident)
         st16be(p + 10, csum_fold(self.ip_sum + total + ident))
+        return 0
 
 
 cdef inline const uint8_t *_network(sk_buff skb, uint32_t n) noexcept:

@@ -900,13 +900,9 @@ def ip_push_pending_frames(sk: Any, fl4: Any, skb: sk_buff | None = None, cork: 
         if sk.inet_daddr:
             ident = sk.inet_id
             sk.inet_id = (ident + 1) & 0xFFFF
-        elif cork.counted:
-            ident = net.ipv4.ip_idents.reserve(
-                cork.ident_slot, 1, net.clock.now_ns() >> 22, net.random.randrange
-            )
+            cork.push_ip(skb, ident)
         else:
-            ident = 0
-        cork.push_ip(skb, ident)
+            cork.push_ip_at(skb, net.clock.now_ns() >> 22)
         if net.nf_hooks[NF_INET_LOCAL_OUT]:
             return ip_send_skb(net, skb)
         # ip_send_skb, ip_local_out and dst_output, in place

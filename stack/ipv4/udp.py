@@ -628,6 +628,8 @@ def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
         mark=sk.sk_mark,
         priority=sk.sk_priority,
         ident_slot=slot,
+        idents=sk.net.ipv4.ip_idents,
+        randrange=sk.net.random.randrange,
     )
     sk.udp_room = min(flow.room, dev.mtu - IP_UDP_HLEN)  # a new MTU makes the route obsolete
 

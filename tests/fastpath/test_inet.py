@@ -75,11 +75,14 @@ def test_datagram_equals_reference(
     payload = data[off:]
     made = inet.UdpFlow(
         "sk", "dst", None, POOL, 60, saddr, daddr, sport, dport, tos=tos, ttl=ttl, df=df,
-        ignore_df=not df, mark=5, priority=6,
+        ignore_df=not df, mark=5, priority=6, ident_slot=3, idents=inet.IpIdents([ident] * 1024),
     )  # fmt: skip
     skb = made.datagram(data, min(off, len(data)), len(payload))
     assert skb is not None
-    made.push_ip(skb, ident)
+    if df:
+        made.push_ip(skb, ident)
+    else:
+        made.push_ip_at(skb, 1)
     wanted = ref.datagram(saddr, daddr, sport, dport, tos, ttl, df, ident, payload)
     assert skb_to_bytes(skb) == wanted
     assert (skb.ip_summed, skb.csum_offset) == (CHECKSUM_PARTIAL, 6)
