@@ -24,6 +24,9 @@ JOBS = os.cpu_count() or 1
 DIRECTIVES = {
     "language_level": 3,
     "embedsignature": True,
+    # Plain built-in functions: the interpreter has quicker calls for them than for Cython's own
+    # function type (UDP 64 B one by one: -5 %). The signature is in the docstring.
+    "binding": False,
     "boundscheck": DEBUG,
     "wraparound": False,
     "initializedcheck": DEBUG,

@@ -1,4 +1,4 @@
-# cython: language_level=3, embedsignature=True
+# cython: language_level=3, embedsignature=True, binding=True
 """The Internet checksum: partial, fold, pseudo header, incremental update, copy in the same pass.
 
 The loops are in ``_c/csum_simd.h``; the plain-Python twin is ``_ref/csum.py``. Names and meaning
