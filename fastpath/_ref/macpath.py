@@ -110,7 +110,8 @@ class IrqCause:
     def on_read(self, which: int, value: int) -> int:
         """ICR is read: clear it."""
         self._file.poke(self._icr, 0)
-        self._update()
+        if self.asserted:
+            self._update()
         return value
 
     def on_write(self, which: int, old: int, new: int) -> None:
@@ -120,6 +121,8 @@ class IrqCause:
             self._file.poke(self._ims, self.masks)
         elif which == REG_IMC:
             self.masks = self._file.clear_bits(self._ims, new)
+            if not self.asserted:
+                return  # a mask raises nothing
         elif which == REG_ICS:
             self._file.set_bits(self._icr, new)
         self._update()
