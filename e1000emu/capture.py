@@ -6,12 +6,13 @@ Sources: "PCAP Next Generation (pcapng) Capture File Format" (IETF draft, sectio
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from e1000emu.errors import LinkError
 from fastpath.linkops import epb_encode
@@ -83,7 +84,7 @@ class PcapngWriter:
         self._snap: list[int] = []
         body = struct.pack("=IHHq", BYTE_ORDER_MAGIC, 1, 0, -1)
         body += _option(SHB_USERAPPL, b"e1000emu") + _option(OPT_END, b"")
-        self._file.write(_block(SHB, body))
+        self._put(_block(SHB, body))
 
     def __repr__(self) -> str:
         return f"PcapngWriter({str(self.path)!r}, frames={self.frames})"
@@ -96,7 +97,7 @@ class PcapngWriter:
         body += _option(IF_NAME, name.encode())
         body += _option(IF_SPEED, struct.pack("=Q", speed_bps))
         body += _option(IF_TSRESOL, b"\x09") + _option(OPT_END, b"")
-        self._file.write(_block(IDB, body))
+        self._put(_block(IDB, body))
         self._snap.append(snap_bytes)
         return len(self._snap) - 1
 
@@ -111,9 +112,12 @@ class PcapngWriter:
         epoch_ns: int = 0,
         direction: int = DIRECTION_UNKNOWN,
     ) -> None:
-        """Append frames [start, stop) of `batch` in one write. Borrows `batch` until return."""
+        """Append frames [start, stop) of `batch` in one write. Borrows `batch` until return.
+
+        Raises LinkError, once, when the file takes no more; later frames are not written.
+        """
         if start < stop and not self._file.closed:
-            self._file.write(
+            self._put(
                 epb_encode(
                     batch,
                     start,
@@ -130,11 +134,30 @@ class PcapngWriter:
     def flush(self) -> None:
         """Hand what is buffered to the operating system, so that a reader sees whole blocks."""
         if not self._file.closed:
-            self._file.flush()
+            try:
+                self._file.flush()
+            except OSError as error:
+                self._fail(error)
 
     def close(self) -> None:
         """Write what is buffered and close the file. Harmless when repeated."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            self._fail(error)
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> NoReturn:
+        with contextlib.suppress(OSError):
+            self._file.close()  # tries to write once more, and closes in any case
+        raise LinkError(
+            f"capture {str(self.path)!r}: {error.strerror}; give a file that can be written"
+        ) from None
 
     def __enter__(self) -> PcapngWriter:
         return self

@@ -3,6 +3,7 @@ line."""
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -51,6 +52,34 @@ def cli() -> None:
     """e1000emu: a register-level Intel e1000 and a Linux-shaped network stack on top."""
 
 
+# What to do about the errors of files that a user meets; the rest say what they are.
+REMEDIES = {
+    errno.ENOSPC: "make room, or write somewhere else",
+    errno.ENOENT: "give a path that exists",
+    errno.ENOTDIR: "give a path that exists",
+    errno.EISDIR: "give a file, not a directory",
+    errno.EACCES: "choose a path you may use",
+    errno.EPERM: "choose a path you may use",
+    errno.EROFS: "choose a path you may write to",
+}
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return a mistake in the arguments as one line that ends with where to look."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{text}; see {context.command_path} --help" if context is not None else text
+
+
+def _system(error: OSError) -> str:
+    """Return an error of the operating system as one line: what, why, and the remedy if known."""
+    text = error.strerror or str(error)
+    if error.filename is not None:
+        text = f"{error.filename}: {text}"
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{text}; {remedy}" if remedy else text
+
+
 def main() -> None:
     """Run the command line; an expected error ends with one line on standard error and status 1."""
     from e1000emu.errors import E1000Error
@@ -61,16 +90,20 @@ def main() -> None:
         sys.exit(130)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"e1000emu: {_usage(error)}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # the reader of our output has gone (`| head`): not an error worth a word
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except E1000Error as error:
         click.echo(f"e1000emu: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        click.echo(f"e1000emu: {error.strerror or error}", err=True)
+        click.echo(f"e1000emu: {_system(error)}", err=True)
         sys.exit(1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from stack.host import Host
 
 # A pipe has no width of its own; tables that wrap at 80 columns help nobody there.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+# Closed from the start (`>&-`) standard output is None.
+_terminal = sys.stdout is not None and sys.stdout.isatty()
+console = Console(highlight=False, width=None if _terminal else 132)
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Report as JSON on standard output."
@@ -44,9 +48,36 @@ class Cidr(click.ParamType):
         if "/" not in str(value):
             self.fail(f"{value!r} has no prefix length; write for instance {value}/24", param, ctx)
         try:
-            return ipaddress.IPv4Interface(value)
+            address = ipaddress.IPv4Interface(value)
         except ValueError as error:
             self.fail(f"{error}; write for instance 10.9.0.2/24", param, ctx)
+        if wrong := not_a_host(address):
+            self.fail(f"{value} {wrong}; give a host's own address", param, ctx)
+        return address
+
+
+def not_a_host(address: ipaddress.IPv4Interface) -> str:
+    """Say why `address` cannot be an interface's own (RFC 1122 3.2.1.3), or return ""."""
+    ip, network = address.ip, address.network
+    if ip.is_multicast or ip.is_loopback:
+        return "is a multicast address" if ip.is_multicast else "is a loopback address"
+    if ip == ipaddress.IPv4Address("255.255.255.255"):
+        return "is the broadcast address"
+    if ip in ipaddress.IPv4Network("0.0.0.0/8"):
+        return "names no host"
+    if network.prefixlen < 31 and ip in (network.network_address, network.broadcast_address):
+        what = "network" if ip == network.network_address else "broadcast"
+        return f"is the {what} address of {network}"
+    return ""
+
+
+def only_once(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str:
+    """Refuse an option that is given twice, of which click would silently take the last."""
+    if len(values) > 1:
+        raise click.BadParameter(
+            f"given {len(values)} times; a host here has one link", ctx=ctx, param=param
+        )
+    return values[0]
 
 
 class Ip(click.ParamType):
@@ -68,7 +99,13 @@ CIDR = Cidr()
 IP = Ip()
 
 link_option = click.option(
-    "--link", "link_spec", required=True, metavar="LINK", help="tap:NAME, or pcap:FILE (replay)."
+    "--link",
+    "link_spec",
+    required=True,
+    multiple=True,
+    callback=only_once,
+    metavar="LINK",
+    help="tap:NAME, or pcap:FILE (replay).",
 )
 addr_option = click.option("--addr", type=CIDR, required=True, help="Our address, 10.9.0.2/24.")
 gw_option = click.option("--gw", type=IP, default=None, help="Default gateway.")
@@ -199,6 +236,26 @@ def mac_for(ip: ipaddress.IPv4Address) -> bytes:
     return b"\x52\x54" + ip.packed
 
 
+NET_REMEDIES = {
+    errno.ECONNREFUSED: "nothing listens on that port",
+    errno.ECONNRESET: "the server broke the connection",
+    errno.EHOSTUNREACH: "nobody answers ARP for it, or there is no route; --gw names a gateway",
+    errno.ENETUNREACH: "it is not on our own network; --gw names a gateway",
+    errno.EACCES: "a broadcast address; give one host's",
+}
+
+
+def describe(error: OSError) -> str:
+    """Return what a socket of our stack reports, with what it means or what to do."""
+    number = error.errno or 0
+    text = os.strerror(number) if number else str(error)
+    return f"{text}; {NET_REMEDIES[number]}" if number in NET_REMEDIES else text
+
+
 def open_output(path: Path | None) -> Any:
     """Return a binary file: `path`, or standard output."""
-    return sys.stdout.buffer if path is None else path.open("wb")
+    if path is not None:
+        return path.open("wb")
+    if sys.stdout is None:
+        raise E1000Error("standard output is closed; name a file with -o")
+    return sys.stdout.buffer

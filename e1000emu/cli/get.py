@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import time
@@ -14,6 +15,7 @@ import click
 from e1000emu.cli.common import (
     addr_option,
     capture_option,
+    describe,
     emit_json,
     gw_option,
     impair_option,
@@ -44,6 +46,19 @@ class StackHTTPConnection(http.client.HTTPConnection):
         )
 
 
+class OutputError(Exception):
+    """The body could not be written; `__cause__` is the OSError."""
+
+
+def _write(out: Any, data: Any) -> None:
+    """Write and flush; a failure is told apart from the network's, which is an OSError too."""
+    try:
+        out.write(data)
+        out.flush()
+    except OSError as error:
+        raise OutputError from error
+
+
 def fetch(host: Any, url: str, out: Any, timeout_s: float) -> dict[str, Any]:
     """Fetch `url` into the binary file `out`; return status, bytes and times.
 
@@ -52,7 +67,11 @@ def fetch(host: Any, url: str, out: Any, timeout_s: float) -> dict[str, Any]:
     an answer of 400 and above.
     """
     for _ in range(MAX_REDIRECTS + 1):
-        parts = urllib.parse.urlsplit(url)
+        try:
+            parts = urllib.parse.urlsplit(url)
+            port = parts.port or 80
+        except ValueError as error:
+            raise E1000Error(f"{url!r}: {error}; give http://ADDRESS[:PORT]/PATH") from None
         if parts.scheme != "http" or not parts.hostname:
             raise E1000Error(f"{url!r}: only http://ADDRESS[:PORT]/PATH can be fetched")
         try:
@@ -61,9 +80,11 @@ def fetch(host: Any, url: str, out: Any, timeout_s: float) -> dict[str, Any]:
             raise E1000Error(
                 f"{parts.hostname!r}: no name service here; give the IPv4 address"
             ) from None
-        path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        # what a URL may not hold as it is (spaces, letters beyond ASCII) goes as UTF-8 in %XX
+        target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        path = urllib.parse.quote(target, safe="!#$%&'()*+,-./:;=?@[]_~")
         start = time.perf_counter()
-        connection = StackHTTPConnection(host, address, parts.port or 80, timeout_s)
+        connection = StackHTTPConnection(host, address, port, timeout_s)
         try:
             try:
                 connection.request(
@@ -71,27 +92,32 @@ def fetch(host: Any, url: str, out: Any, timeout_s: float) -> dict[str, Any]:
                 )
                 response = connection.getresponse()
             except http.client.HTTPException as error:
-                raise E1000Error(f"{url}: not an HTTP answer ({error!r})") from None
+                raise E1000Error(
+                    f"{url}: not an HTTP answer ({error!r}); is this an HTTP server's port?"
+                ) from None
             if response.status in (301, 302, 303, 307, 308) and response.getheader("Location"):
                 url = urllib.parse.urljoin(url, response.getheader("Location") or "")
                 continue
             if response.status >= 400:
-                raise E1000Error(f"{url}: {response.status} {response.reason}")
+                # the server's words: nothing in them may reach the terminal as a command
+                reason = "".join(c if c.isprintable() else "?" for c in response.reason)
+                raise E1000Error(f"{url}: {response.status} {reason}")
             total = 0
             buffer = bytearray(1 << 18)
             try:
                 while n := response.readinto(buffer):
-                    out.write(memoryview(buffer)[:n])
+                    _write(out, memoryview(buffer)[:n])
                     total += n
                 # readinto() ends quietly when the peer closes early; the length that was promised
                 # decides
                 if response.length:
                     raise http.client.IncompleteRead(b"", response.length)
             except http.client.IncompleteRead as error:
-                raise E1000Error(
-                    f"{url}: the answer ended early, {error.expected} bytes missing"
-                ) from None
-            out.flush()
+                if error.partial:
+                    _write(out, error.partial)
+                left = "" if error.expected is None else f", {error.expected} bytes missing"
+                raise E1000Error(f"{url}: the answer ended early{left}; try again") from None
+            _write(out, b"")
             seconds = time.perf_counter() - start
             return {
                 "url": url,
@@ -150,13 +176,21 @@ def command(
             out = open_output(output)
             try:
                 report = fetch(station.host, url, out, timeout)
+            except OutputError as error:
+                failure = error.__cause__
+                if isinstance(failure, OSError) and failure.filename is None and output:
+                    failure.filename = str(output)
+                raise (failure or error) from None
             except TimeoutError:
-                raise E1000Error(f"{url}: no answer within {timeout:g} s") from None
+                raise E1000Error(
+                    f"{url}: no answer within {timeout:g} s; is it up? --timeout S waits longer"
+                ) from None
             except OSError as error:
-                raise E1000Error(f"{url}: {error.strerror or error}") from None
+                raise E1000Error(f"{url}: {describe(error)}") from None
             finally:
                 if output is not None:
-                    out.close()
+                    with contextlib.suppress(OSError):
+                        out.close()
         finally:
             station.close()
     if as_json:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
-import os
 import struct
 import sys
 from pathlib import Path
@@ -16,6 +16,7 @@ from e1000emu.cli.common import (
     IP,
     addr_option,
     capture_option,
+    describe,
     emit_json,
     gw_option,
     impair_option,
@@ -89,6 +90,23 @@ class Pinger:
         self.sock.close()
 
 
+def _one(pinger: Pinger, timeout_s: float, as_json: bool) -> None:
+    """Send one request and say what came of it."""
+    outcome = "no answer"
+    try:
+        rtt = pinger.ping(timeout_s)
+        if rtt is not None:
+            if not as_json:
+                click.echo(
+                    f"{len(pinger.payload) + 8} bytes from {pinger.dest}: "
+                    f"icmp_seq={pinger.sequence} time={rtt / 1e6:.3f} ms"
+                )
+            return
+    except OSError as error:
+        outcome = describe(error)
+    click.echo(f"icmp_seq={pinger.sequence}: {outcome}", err=as_json)
+
+
 @click.command()
 @click.argument("dest", type=IP)
 @link_option
@@ -135,23 +153,11 @@ def command(
             pinger = Pinger(station.host, str(dest), size_bytes=size)
             if not as_json:
                 click.echo(f"PING {dest} from {addr.ip}: {size} data bytes")
-            for number in range(count):
-                try:
-                    rtt = pinger.ping(timeout)
-                except OSError as error:
-                    rtt = None
-                    reason = error.strerror or os.strerror(error.errno or 0)
-                    click.echo(f"icmp_seq={pinger.sequence}: {reason}", err=True)
-                if not as_json:
-                    if rtt is None:
-                        click.echo(f"icmp_seq={pinger.sequence}: no answer")
-                    else:
-                        click.echo(
-                            f"{size + 8} bytes from {dest}: icmp_seq={pinger.sequence} "
-                            f"time={rtt / 1e6:.3f} ms"
-                        )
-                if number + 1 < count and interval:
-                    clock.wait(lambda: False, int(interval * 1e9))
+            with contextlib.suppress(KeyboardInterrupt):  # which ends it early, with the summary
+                for number in range(count):
+                    _one(pinger, timeout, as_json)
+                    if number + 1 < count and interval:
+                        clock.wait(lambda: False, int(interval * 1e9))
             summary = pinger.summary()
             pinger.close()
         finally:

@@ -24,6 +24,7 @@ from e1000emu.cli.common import (
     make_station,
 )
 from e1000emu.cli.services import Service, parse_serve, serve
+from e1000emu.errors import E1000Error
 
 __all__ = ["command"]
 
@@ -73,21 +74,43 @@ async def _counters(station: Station, services: list[Service], started: float) -
         last = now
 
 
+class Failure:
+    """Ends the run when a link cannot go on (the disk of the capture is full, say)."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.error: E1000Error | None = None
+
+    def handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Keep an E1000Error and stop; report anything else as asyncio does."""
+        error = context.get("exception")
+        if isinstance(error, E1000Error):
+            self.error = self.error or error
+            self.stop.set()
+        else:
+            loop.default_exception_handler(context)
+
+    def check(self) -> None:
+        """Raise what was kept."""
+        if self.error is not None:
+            raise self.error
+
+
 async def _run(
     station: Station,
     services: list[Service],
+    failure: Failure,
     title: str,
     as_json: bool,
 ) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, failure.stop.set)
     started = time.monotonic()
     tasks: list[asyncio.Task[None]] = []
     try:
         tasks += [asyncio.create_task(serve(station.host, service)) for service in services]
-        waiter = asyncio.create_task(stop.wait())
+        waiter = asyncio.create_task(failure.stop.wait())
         if not as_json:
             names = ", ".join(f"{s.name}:{s.port}" for s in services) or "nothing"
             click.echo(f"{title}, serving {names}; SIGINT or SIGTERM ends it")
@@ -98,6 +121,7 @@ async def _run(
         for task in done:
             if task is not waiter:
                 task.result()  # a service that could not listen says so
+        failure.check()
         return report(station, services, time.monotonic() - started)
     finally:
         for task in tasks:
@@ -135,11 +159,13 @@ def command(
     services = parse_serve(serve_text) if serve_text else []
     # The driver's probe sleeps, so the host comes up before the loop runs and goes down after it.
     with asyncio.Runner() as runner:
+        failure = Failure()
+        runner.get_loop().set_exception_handler(failure.handle)
         clock = AsyncioClock(runner.get_loop())
         station = make_station(clock, link_spec, addr, gw, capture=capture, impair=impair)
         try:
             title = f"eth0 {addr} on {link_spec}"
-            result = runner.run(_run(station, services, title, as_json))
+            result = runner.run(_run(station, services, failure, title, as_json))
         finally:
             station.close()
     if as_json:

@@ -93,8 +93,10 @@ class Capture(Middleware):
 
     def close(self) -> None:
         """Write what is buffered, close the file if it was opened here, close the link below."""
-        if self._owned:
-            self.writer.close()
-        else:
-            self.writer.flush()
-        super().close()
+        try:
+            if self._owned:
+                self.writer.close()
+            else:
+                self.writer.flush()
+        finally:
+            super().close()

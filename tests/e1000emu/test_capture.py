@@ -224,3 +224,18 @@ def test_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
         list(read_capture(tmp_path / "none.pcap"))
     with pytest.raises(LinkError, match="can be written"):
         PcapngWriter(tmp_path / "no" / "such.pcapng")
+
+
+def test_a_full_disk_is_said_once_and_the_rest_is_not_written() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    writer = PcapngWriter("/dev/full")
+    interface = writer.add_interface("eth0")
+    batch = FrameBatch([bytes(60)])
+    writer.write(batch, 0, 1, interface=interface, now_ns=0)
+    with pytest.raises(LinkError, match="No space left on device; give a file"):
+        writer.flush()
+    writer.write(batch, 0, 1, interface=interface, now_ns=1)
+    writer.flush()
+    writer.close()
+    assert writer.frames == 1

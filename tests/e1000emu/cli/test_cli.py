@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from e1000emu.cli.common import parse_impair
+from e1000emu.cli.common import Cidr, parse_impair
 from e1000emu.cli.services import parse_serve
 from e1000emu.errors import E1000Error
 from tests.support import require
@@ -95,12 +95,47 @@ def test_a_mistake_ends_with_one_line_and_the_remedy(args, words):
         (["trace", "smoke-signal"], "udp-send"),
         (["demo", "--loss", "2"], "0.5"),
         (["nonsense"], "nonsense"),
+        (["demo", "--nonsense"], "e1000emu demo --help"),
+        (["ping"], "DEST"),
+        (["up", "--link", "tap:x", "--link", "tap:y", "--addr", "10.9.0.2/24"], "2 times"),
+        (["up", "--link", "tap:x", "--addr", "10.9.0.255/24"], "broadcast address of 10.9.0.0/24"),
+        (["up", "--link", "tap:x", "--addr", "10.9.0.0/24"], "network address"),
+        (["up", "--link", "tap:x", "--addr", "224.0.0.1/24"], "multicast"),
+        (["up", "--link", "tap:x", "--addr", "127.0.0.1/8"], "loopback"),
+        (["up", "--link", "tap:x", "--addr", "0.0.0.0/0"], "names no host"),
     ],
 )
-def test_a_wrong_flag_is_explained_with_status_2(args, words):
+def test_a_wrong_flag_is_explained_in_one_line_with_status_2(args, words):
     done = run(*args)
     assert done.returncode == 2
     assert words in done.stderr
+    assert done.stderr.startswith("e1000emu: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("prefix", ["31", "32"])
+def test_an_address_without_a_broadcast_address_is_taken(prefix):
+    wanted = f"10.9.0.2/{prefix}"
+    assert str(Cidr().convert(wanted, None, None)) == wanted
+
+
+def test_a_full_disk_is_named_with_the_remedy(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    done = run("demo", "--bytes", "100000", "--capture", "/dev/full", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("e1000emu: capture '/dev/full': No space left on device; give")
+    assert done.stderr.count("\n") == 1
+    done = run("trace", "socket", "-o", str(tmp_path / "none" / "x"))
+    assert done.returncode == 1
+    assert done.stderr.endswith("No such file or directory; give a path that exists\n")
+
+
+def test_a_closed_standard_output_is_no_traceback():
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m e1000emu regs RCTL >&-"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert "Traceback" not in done.stderr
 
 
@@ -150,7 +185,7 @@ def test_trace_writes_every_format(form, tmp_path):
 
 
 def test_demo_reports_rates_chains_and_a_capture_that_tshark_reads(tmp_path):
-    done = run("demo", "--bytes", "4000000", "--udp", "100", "--json", cwd=tmp_path)
+    done = run("demo", "--bytes", "4000000", "--udp", "3000", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert [rate["payload_bytes"] for rate in report["rates"][1:]] == [4_000_000, 4_000_000]

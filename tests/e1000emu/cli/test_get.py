@@ -1,0 +1,126 @@
+"""`e1000emu get` against servers that keep HTTP's rules and servers that do not."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from e1000emu import RealClock
+from e1000emu.cli.get import OutputError, fetch
+from e1000emu.errors import E1000Error
+from e1000emu.lab import two_hosts
+from stack.socket import AF_INET, SOCK_STREAM, Socket
+
+Fetch = Callable[..., bytes]
+PORT = 8080
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.fixture
+def served() -> Iterator[Fetch]:
+    """`served(answer, url=...)`: fetch `url` from a server that says `answer` and closes."""
+    clock = RealClock().start()
+    with clock.lock:
+        client, server = two_hosts(clock)
+        listener = Socket(server, AF_INET, SOCK_STREAM)
+        listener.bind(("10.0.0.2", PORT))
+        listener.listen(4)
+
+    def get(answer: bytes, url: str = f"http://10.0.0.2:{PORT}/", out: object = None) -> bytes:
+        requests: list[bytes] = []
+
+        def serve() -> None:
+            with clock.lock:
+                connection, _ = listener.accept()
+                with connection:
+                    requests.append(connection.recv(65536))
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        body = io.BytesIO() if out is None else out
+        try:
+            with clock.lock:
+                fetch(client, url, body, 5.0)
+        finally:
+            thread.join()
+            get.request = requests[0]  # type: ignore[attr-defined]
+            get.body = body.getvalue() if out is None else b""  # type: ignore[attr-defined]
+        return get.body  # type: ignore[attr-defined,no-any-return]
+
+    yield get
+    with clock.lock:
+        listener.close()
+        client.close()
+        server.close()
+    clock.stop()
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (OK + b"Content-Length: 5\r\n\r\nhello", b"hello"),
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", b"until the end"),
+        (
+            OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+            b"hello world",
+        ),
+    ],
+)
+def test_get_reads_every_kind_of_body(served: Fetch, answer: bytes, body: bytes) -> None:
+    assert served(answer) == body
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "kept"),
+    [
+        (OK + b"Content-Length: 9\r\n\r\nabc", "6 bytes missing", b"abc"),
+        (
+            OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nff\r\n x",
+            "the answer ended early; try",
+            b"hello",
+        ),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello", "ended early", b""),
+        (bytes(range(256)), "not an HTTP answer", b""),
+        (b"", "not an HTTP answer", b""),
+        (OK + b"X: " + b"a" * 100_000 + b"\r\n\r\n", "not an HTTP answer", b""),
+        (OK + b"X: a\r\n" * 1000 + b"\r\n", "not an HTTP answer", b""),
+        (b"HTTP/1.1 404 gone \x1b[31m\r\n\r\n", r"404 gone \?\[31m", b""),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.2:999999/\r\n\r\n",
+            "Port out of range",
+            b"",
+        ),
+    ],
+)
+def test_get_explains_a_bad_answer(served: Fetch, answer: bytes, words: str, kept: bytes) -> None:
+    with pytest.raises(E1000Error, match=words):
+        served(answer)
+    assert served.body[: len(kept)] == kept  # type: ignore[attr-defined]
+
+
+def test_get_quotes_what_a_request_line_may_not_hold(served: Fetch) -> None:
+    served(OK + b"Content-Length: 0\r\n\r\n", f"http://10.0.0.2:{PORT}/\u00e4 b%20c?q=%41&r=1")
+    assert served.request.startswith(  # type: ignore[attr-defined]
+        b"GET /%C3%A4%20b%20c?q=%41&r=1 HTTP/1.1\r\n"
+    )
+
+
+def test_get_tells_the_disk_from_the_network(served: Fetch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError):
+        served(OK + b"Content-Length: 5\r\n\r\nhello", out=Full())
+
+
+@pytest.mark.parametrize(
+    "url", ["http://10.0.0.2:99999/", "http://[/", "10.0.0.2", "https://10.0.0.2/"]
+)
+def test_get_refuses_what_is_no_url(url: str) -> None:
+    with pytest.raises(E1000Error, match="http://ADDRESS"):
+        fetch(None, url, io.BytesIO(), 1.0)
