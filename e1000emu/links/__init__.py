@@ -5,6 +5,7 @@ from e1000emu.links.capture import Capture
 from e1000emu.links.impair import Impair
 from e1000emu.links.null import Generator, NullLink
 from e1000emu.links.pair import PairEnd, pair
+from e1000emu.links.qemu import QemuDgram, QemuStream
 from e1000emu.links.replay import PcapReplay
 from e1000emu.links.switch import Switch, SwitchPort
 from e1000emu.links.tap import Tap
@@ -17,6 +18,8 @@ __all__ = [
     "NullLink",
     "PairEnd",
     "PcapReplay",
+    "QemuDgram",
+    "QemuStream",
     "Switch",
     "SwitchPort",
     "Tap",
