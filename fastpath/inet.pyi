@@ -67,16 +67,20 @@ class UdpFlow:
     def push_ip(self, skb: sk_buff, ident: int) -> None:
         """Push the IPv4 header, checksum done; sets network_header and protocol."""
 
-def ip_rcv_usual(skb: sk_buff) -> bool:
-    """Do ip_rcv_core for a usual packet: True. False, and nothing done, for any other.
+def ip_rcv_usual(skb: sk_buff) -> int:
+    """Do ip_rcv_core for a usual packet: its length. 0, and nothing done, for any other.
 
-    Usual: for this host, not shared, no owner, data at a valid header without options (checksum,
-    lengths) whose total length is all there is. Sets the transport header and clears the control
-    block.
+    Usual: for this host, not shared, not merged, no owner, data at a valid header without options
+    (checksum, lengths) whose total length is all there is. Sets the transport header and clears the
+    control block.
     """
 
-def ip_route_fields(skb: sk_buff) -> tuple[int, int, int, int, int, bool]:
-    """Return (daddr, saddr, tos, protocol, ihl, fragment) of the IPv4 header."""
+def ip_route_fields(skb: sk_buff) -> tuple[int, int, int, int, int]:
+    """Return (daddr, saddr, tos, protocol, plain) of the IPv4 header.
+
+    `plain` is 2 for a whole packet without options whose frame was for this host alone, 1 for
+    another whole packet, 0 for a fragment.
+    """
 
 def ip_pull_header(skb: sk_buff) -> int:
     """Move data to the transport header; the header's protocol."""

@@ -39,6 +39,7 @@ cdef enum:
     IP_DF = 0x4000
     IP_MF_OFFSET = 0x3FFF
     ETH_IP = 0x0800
+    PACKET_HOST = 0
     PACKET_OTHERHOST = 3
     IDENT_SLOTS = 1024
     MAX_DRIFT = 64              # an id steps on by less than this for the time that has passed
@@ -203,36 +204,45 @@ cdef inline const uint8_t *_network(sk_buff skb, uint32_t n) noexcept:
 
 
 def ip_rcv_usual(sk_buff skb not None):
-    """Do ip_rcv_core for a usual packet: True. False, and nothing done, for any other.
+    """Do ip_rcv_core for a usual packet: its length. 0, and nothing done, for any other.
 
-    Usual: for this host, not shared, no owner, data at a valid header without options (checksum,
-    lengths) whose total length is all there is. Sets the transport header and clears the control
-    block.
+    Usual: for this host, not shared, not merged, no owner, data at a valid header without options
+    (checksum, lengths) whose total length is all there is. Sets the transport header and clears the
+    control block.
     """
     cdef const uint8_t *p
     cdef uint32_t total
     skb_check(skb)
-    if (skb.pkt_type == PACKET_OTHERHOST or skb.s.users != 1 or skb.destructor is not None
+    if (skb.pkt_type == PACKET_OTHERHOST or skb.s.users != 1 or skb.gso_size
+            or skb.destructor is not None
             or skb_core_headlen(&skb.s) < IP_HLEN or skb.network_header != skb.s.data):
-        return False
+        return 0
     p = skb.s.head + skb.s.data
     total = ld16be(p + 2)
     if p[0] != 0x45 or total != skb.s.len or csum_fold(csum_partial(p, IP_HLEN, 0)):
-        return False
+        return 0
     skb.transport_header = skb.network_header + IP_HLEN
     skb.cb = None
     skb.ip_cb_flags = 0
     skb.frag_max_size = 0
-    return True
+    return total
 
 
 def ip_route_fields(sk_buff skb not None):
-    """Return (daddr, saddr, tos, protocol, ihl, fragment) of the IPv4 header."""
+    """Return (daddr, saddr, tos, protocol, plain) of the IPv4 header.
+
+    `plain` is 2 for a whole packet without options whose frame was for this host alone, 1 for
+    another whole packet, 0 for a fragment.
+    """
     cdef const uint8_t *p = _network(skb, IP_HLEN)
+    cdef int plain
     if p == NULL:
         raise IndexError("ip_route_fields: no IPv4 header")
-    return (ld32be(p + 16), ld32be(p + 12), p[1], p[9], p[0] & 15,
-            (ld16be(p + 6) & IP_MF_OFFSET) != 0)
+    if ld16be(p + 6) & IP_MF_OFFSET:
+        plain = 0
+    else:
+        plain = 2 if p[0] == 0x45 and skb.pkt_type == PACKET_HOST else 1
+    return ld32be(p + 16), ld32be(p + 12), p[1], p[9], plain
 
 
 def ip_pull_header(sk_buff skb not None):

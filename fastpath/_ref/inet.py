@@ -49,10 +49,11 @@ def ip_usual(packet: bytes) -> bool:
     )
 
 
-def route_fields(packet: bytes) -> tuple[int, int, int, int, int, bool]:
-    """What ip_route_fields returns."""
+def route_fields(packet: bytes) -> tuple[int, int, int, int, int]:
+    """What ip_route_fields returns for a frame to this host."""
     tos, frag, protocol, saddr, daddr = struct.unpack_from(">xBxxxxHxBxxII", packet)
-    return daddr, saddr, tos, protocol, packet[0] & 15, bool(frag & 0x3FFF)
+    plain = 0 if frag & 0x3FFF else 2 if packet[0] == 0x45 else 1
+    return daddr, saddr, tos, protocol, plain
 
 
 def udp_usual(packet: bytes) -> tuple[int, int, int, int] | None:

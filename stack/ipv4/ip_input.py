@@ -8,7 +8,6 @@ from fastpath.hdr import ip_hdr, ip_hdr_validate
 from fastpath.inet import ip_is_fragment, ip_pull_header, ip_rcv_usual, ip_route_fields
 from fastpath.skbuff import (
     PACKET_BROADCAST,
-    PACKET_HOST,
     PACKET_MULTICAST,
     PACKET_OTHERHOST,
     consume_skb,
@@ -48,10 +47,11 @@ def xfrm4_policy_check(sk: Any, direction: int, skb: sk_buff) -> bool:
 def ip_rcv(skb: sk_buff, dev: Any, pt: Any, orig_dev: Any) -> int:
     """net/ipv4/ip_input.c: a received IPv4 packet, data at its header. Takes ownership of skb."""
     net = dev.net
-    if ip_rcv_usual(skb):  # ip_rcv_core, in place
+    size = ip_rcv_usual(skb)
+    if size:  # ip_rcv_core, in place
         mib = net.mib
-        mib.ip.InReceives += skb.gso_segs or 1
-        mib.ipext.InOctets += skb.len
+        mib.ip.InReceives += 1
+        mib.ipext.InOctets += size
     else:
         checked = ip_rcv_core(skb, net)
         if checked is None:
@@ -111,7 +111,7 @@ def ip_rcv_finish(net: Any, sk: Any, skb: sk_buff) -> int:
 
     Takes ownership of skb.
     """
-    daddr, saddr, tos, protocol, ihl, fragment = ip_route_fields(skb)
+    daddr, saddr, tos, protocol, plain = ip_route_fields(skb)
     dev = skb.dev
     rt = skb.dst
     if rt is None:
@@ -121,7 +121,7 @@ def ip_rcv_finish(net: Any, sk: Any, skb: sk_buff) -> int:
             and prot.early_demux is not None
             and net.sysctl.ip_early_demux
             and skb.sk is None
-            and not fragment
+            and plain
         ):
             prot.early_demux(skb)
             rt = skb.dst
@@ -131,15 +131,16 @@ def ip_rcv_finish(net: Any, sk: Any, skb: sk_buff) -> int:
                 kfree_skb_reason(net, skb, reason)
                 return NET_RX_DROP
             rt = skb.dst
-    if ihl > 5:
+    rtype = rt.rt_type
+    if plain == 2 and rtype == RTN_LOCAL:
+        deliver = rt.input
+        return deliver(skb)  # dst_input, in place
+    if ip_hdr(skb).ihl > 5:
         if ip_rcv_options(skb, dev):
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
             return NET_RX_DROP
         rt = skb.dst
-    rtype = rt.rt_type
-    if rtype == RTN_LOCAL and skb.pkt_type == PACKET_HOST:
-        deliver = rt.input
-        return deliver(skb)  # dst_input, in place
+        rtype = rt.rt_type
     if rtype == RTN_MULTICAST:
         net.mib.ipext.InMcastPkts += 1
         net.mib.ipext.InMcastOctets += skb.len

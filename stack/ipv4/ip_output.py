@@ -895,7 +895,7 @@ def ip_push_pending_frames(sk: Any, fl4: Any, skb: sk_buff | None = None, cork: 
     `skb`: a datagram that ip_make_skb or ip_finish_skb already took (its transport header is on);
     None: the one in sk_write_queue, which carries its transport header as data (raw, ICMP).
     """
-    if cork.__class__ is UdpFlow:
+    if skb is not None and cork.__class__ is UdpFlow:
         net = sk.net
         if sk.inet_daddr:
             ident = sk.inet_id
