@@ -100,8 +100,16 @@ def udp_rcv_usual(skb: sk_buff) -> tuple[int, int, int, int] | None:
 def udp_source(skb: sk_buff) -> tuple[int, int]:
     """Return (saddr, sport) of a datagram whose headers are still before its data."""
 
-def skb_queue_owned(queue: sk_buff_head, skb: sk_buff, sk: Any, destructor: Any, pull: int) -> bool:
-    """Step over `pull` bytes, make `sk` the owner with `destructor`, append to `queue`.
+def skb_enter_network(skb: sk_buff, ifindex: int) -> int:
+    """Start the network layer at data, on interface `ifindex`: the protocol.
 
-    False, and nothing done, when skb has an owner already.
+    -1, and nothing done, for a packet with a VLAN tag beside it.
+    """
+
+def skb_queue_owned(
+    queue: sk_buff_head, skb: sk_buff, sk: Any, destructor: Any, pull: int, limit: int
+) -> int:
+    """Step over `pull` bytes, make `sk` the owner with `destructor`, append to `queue`: truesize.
+
+    0, and nothing done, when skb has an owner already or its truesize is above `limit`.
     """

@@ -297,17 +297,30 @@ def udp_source(sk_buff skb not None):
     return ld32be(p + skb.network_header + 12), ld16be(p + skb.transport_header)
 
 
-def skb_queue_owned(sk_buff_head queue not None, sk_buff skb not None, sk, destructor,
-                    uint32_t pull):
-    """Step over `pull` bytes, make `sk` the owner with `destructor`, append to `queue`.
+def skb_enter_network(sk_buff skb not None, int ifindex):
+    """Start the network layer at data, on interface `ifindex`: the protocol.
 
-    False, and nothing done, when skb has an owner already.
+    -1, and nothing done, for a packet with a VLAN tag beside it.
     """
     skb_check(skb)
-    if skb.destructor is not None:
-        return False
+    if skb.vlan_proto:
+        return -1
+    skb.network_header = skb.s.data
+    skb.skb_iif = ifindex
+    return skb.protocol
+
+
+def skb_queue_owned(sk_buff_head queue not None, sk_buff skb not None, sk, destructor,
+                    uint32_t pull, int64_t limit):
+    """Step over `pull` bytes, make `sk` the owner with `destructor`, append to `queue`: truesize.
+
+    0, and nothing done, when skb has an owner already or its truesize is above `limit`.
+    """
+    skb_check(skb)
+    if skb.destructor is not None or skb.s.truesize > limit:
+        return 0
     skb_do_pull(skb, pull)
     skb.sk = sk
     skb.destructor = destructor
     queue.queue_tail(skb)
-    return True
+    return skb.s.truesize

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpath.gso import skb_gso_segment
+from fastpath.inet import skb_enter_network
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
@@ -610,11 +611,9 @@ def netif_receive_skb(skb: sk_buff) -> int:
     is __netif_receive_skb_core's.
     """
     dev = skb.dev
-    ptype = dev.rx_fast.get(skb.protocol)
-    if ptype is None or skb.vlan_proto:
+    ptype = dev.rx_fast.get(skb_enter_network(skb, dev.ifindex))
+    if ptype is None:
         return __netif_receive_skb(skb)
-    skb_reset_network_header(skb)
-    skb.skb_iif = dev.ifindex
     return deliver_skb(skb, ptype, dev)
 
 

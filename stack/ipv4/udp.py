@@ -891,17 +891,20 @@ def udp_queue_rcv_one_skb(sk: Any, skb: sk_buff) -> int:
         return -1
     if sk.cmsg_flags:
         ipv4_pktinfo_prepare(sk, skb)
-    truesize = skb.truesize
     # One datagram may overrun the limit, so a big one always fits an empty buffer.
     if sk.sk_rmem_alloc > sk.sk_rcvbuf:
         return udp_drop_full(sk, skb, "RcvbufErrors", SKB_DROP_REASON_SOCKET_RCVBUFF)
-    if truesize > sk.sk_forward_alloc and not sk_rmem_schedule(sk, skb, truesize):
-        return udp_drop_full(sk, skb, "MemErrors", SKB_DROP_REASON_PROTO_MEM)
+    queue = sk.sk_receive_queue
+    truesize = skb_queue_owned(queue, skb, sk, sock_rfree, UDP_HLEN, sk.sk_forward_alloc)
+    if not truesize:
+        truesize = skb.truesize
+        if truesize > sk.sk_forward_alloc and not sk_rmem_schedule(sk, skb, truesize):
+            return udp_drop_full(sk, skb, "MemErrors", SKB_DROP_REASON_PROTO_MEM)
+        if skb.destructor is not None:
+            skb_orphan(skb)
+        skb_queue_owned(queue, skb, sk, sock_rfree, UDP_HLEN, truesize)
     sk.sk_rmem_alloc += truesize
     sk.sk_forward_alloc -= truesize
-    if not skb_queue_owned(sk.sk_receive_queue, skb, sk, sock_rfree, UDP_HLEN):
-        skb_orphan(skb)
-        skb_queue_owned(sk.sk_receive_queue, skb, sk, sock_rfree, UDP_HLEN)
     if not sk.sk_flags & SOCK_DEAD:
         sk.sk_data_ready()
     return 0

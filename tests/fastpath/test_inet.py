@@ -179,16 +179,32 @@ def test_queue_takes_packets_without_owner_only() -> None:
     skb = packet(data)
     skb_set_transport_header(skb, 20)
     skb_pull(skb, 20)
-    assert inet.skb_queue_owned(queue, skb, "sk", freed.append, 8)
+    size = skb.truesize
+    assert inet.skb_queue_owned(queue, skb, "sk", freed.append, 8, size - 1) == 0
+    assert inet.skb_queue_owned(queue, skb, "sk", freed.append, 8, size) == size
     assert (skb.sk, skb_to_bytes(skb), queue.qlen) == ("sk", b"hello", 1)
     assert inet.udp_source(skb) == (1, 3)
     other = packet(data)
     other.destructor = freed.append
-    assert not inet.skb_queue_owned(queue, other, "sk", len, 8)
+    assert not inet.skb_queue_owned(queue, other, "sk", len, 8, 1 << 40)
     assert queue.qlen == 1
     with pytest.raises(ValueError, match="bytes"):
-        inet.skb_queue_owned(queue, packet(b"x"), "sk", len, 8)
+        inet.skb_queue_owned(queue, packet(b"x"), "sk", len, 8, 1 << 40)
     queue.purge()
     kfree_skb(other)
     assert freed == [skb, other]
     del freed
+
+
+def test_network_layer_starts_at_data() -> None:
+    skb = packet(bytes(40))
+    skb_pull(skb, 14)
+    skb.protocol = 0x0800
+    skb.vlan_proto = 0x8100
+    before = skb.network_header
+    assert inet.skb_enter_network(skb, 7) == -1
+    assert (skb.network_header, skb.skb_iif) == (before, 0)
+    skb.vlan_proto = 0
+    assert inet.skb_enter_network(skb, 7) == 0x0800
+    assert (skb.network_header, skb.skb_iif) == (before + 14, 7)
+    kfree_skb(skb)
