@@ -100,6 +100,9 @@ def udp_rcv_usual(skb: sk_buff) -> tuple[int, int, int, int] | None:
 def udp_source(skb: sk_buff) -> tuple[int, int]:
     """Return (saddr, sport) of a datagram whose headers are still before its data."""
 
+def udp_consume(skb: sk_buff) -> tuple[int, int]:
+    """`udp_source`, then give the reader's reference back (consume_skb)."""
+
 def skb_enter_network(skb: sk_buff, ifindex: int) -> int:
     """Start the network layer at data, on interface `ifindex`: the protocol.
 

@@ -23,6 +23,7 @@ from fastpath.skbuff cimport (
     skb_core_headlen,
     skb_do_pull,
     skb_do_push,
+    skb_free,
     skb_pool_take,
 )
 
@@ -295,6 +296,13 @@ def udp_source(sk_buff skb not None):
         raise IndexError("udp_source: no headers")
     p = skb.s.head
     return ld32be(p + skb.network_header + 12), ld16be(p + skb.transport_header)
+
+
+def udp_consume(sk_buff skb not None):
+    """`udp_source`, then give the reader's reference back (consume_skb)."""
+    source = udp_source(skb)
+    skb_free(skb)
+    return source
 
 
 def skb_enter_network(sk_buff skb not None, int ifindex):

@@ -366,7 +366,7 @@ class Socket:
             n, name = sys_recvfrom(self.net, self._fd, view.obj, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
-        return bytes(view[:n]), self._shown.get(name) or self._show(name)
+        return view[:n].tobytes(), self._shown.get(name) or self._show(name)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into a writable buffer; bytes received."""

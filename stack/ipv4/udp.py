@@ -12,7 +12,7 @@ from typing import Any
 
 from fastpath.gso import udp_rcv_segment
 from fastpath.hdr import inet_tuple, ip_hdr, iphdr_at, udp4_send_check, udp_hdr, udp_push, udphdr_at
-from fastpath.inet import UdpFlow, skb_queue_owned, udp_rcv_usual, udp_source
+from fastpath.inet import UdpFlow, skb_queue_owned, udp_consume, udp_rcv_usual, udp_source
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
@@ -965,8 +965,7 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
             kfree_skb(skb)
             raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
         sk.net.mib.udp.InDatagrams += 1
-        msg.msg_name = udp_source(skb)
-        consume_skb(skb)
+        msg.msg_name = udp_consume(skb)
         return copied
     ulen = skb.len
     copied = ulen - off

@@ -23,6 +23,7 @@ from fastpath.skbuff import (
     sk_buff_head,
     skb_clone,
     skb_from_bytes,
+    skb_get,
     skb_pull,
     skb_reset_network_header,
     skb_set_transport_header,
@@ -183,7 +184,8 @@ def test_queue_takes_packets_without_owner_only() -> None:
     assert inet.skb_queue_owned(queue, skb, "sk", freed.append, 8, size - 1) == 0
     assert inet.skb_queue_owned(queue, skb, "sk", freed.append, 8, size) == size
     assert (skb.sk, skb_to_bytes(skb), queue.qlen) == ("sk", b"hello", 1)
-    assert inet.udp_source(skb) == (1, 3)
+    assert inet.udp_source(skb) == inet.udp_consume(skb_get(skb)) == (1, 3)
+    assert skb.users == 1
     other = packet(data)
     other.destructor = freed.append
     assert not inet.skb_queue_owned(queue, other, "sk", len, 8, 1 << 40)
