@@ -63,8 +63,12 @@ def extensions() -> list[Extension]:
     ]
 
 
-# The C text depends on the directives, so builds with checks keep theirs apart.
+# The C text depends on the directives, so builds with checks keep theirs apart; and their modules
+# too, or the next wheel would take them for up to date.
 BUILD_DIR = "build/cython-debug" if DEBUG else None
+OPTIONS: dict[str, dict[str, object]] = {"build_ext": {"parallel": JOBS}}
+if DEBUG or SANITIZE:
+    OPTIONS["build"] = {"build_base": "build/debug" if DEBUG else "build/sanitize"}
 
 # A wheel carries the benchmarks too, for `e1000emu bench`.
 PACKAGES = find_packages(include=["fastpath*", "e1000emu*", "stack*"])
@@ -79,5 +83,5 @@ setup(
         build_dir=BUILD_DIR,
         nthreads=0 if ONLY else JOBS,
     ),
-    options={"build_ext": {"parallel": JOBS}},
+    options=OPTIONS,
 )

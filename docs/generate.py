@@ -47,7 +47,7 @@ def cli_page() -> str:
     from e1000emu.cli import COMMANDS, cli
 
     parts = [INTRO]
-    context = click.Context(cli, info_name="e1000emu")
+    context = click.Context(cli, info_name="e1000emu", **cli.context_settings)
     parts.append(f"## e1000emu\n\n```text\n{cli.get_help(context)}\n```\n")
     for name in COMMANDS:
         command = cli.get_command(context, name)

@@ -46,8 +46,15 @@ def check_modules(directory: str = _HERE, names: tuple[str, ...] = MODULES) -> N
     missing = [n for n in names if not any(n + s in present for s in EXTENSION_SUFFIXES)]
     if missing:
         python = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
+        # beside the sources they are built; in an installed package they came with the wheel
+        source = os.path.exists(os.path.join(directory, os.pardir, "setup.py"))
+        remedy = (
+            "make build"
+            if source
+            else f"{sys.executable} -m pip install --force-reinstall --no-deps e1000emu"
+        )
         raise ImportError(
-            f"fastpath: no compiled {', '.join(missing)} for {python}; run: make build",
+            f"fastpath: no compiled {', '.join(missing)} for {python}; run: {remedy}",
             name="fastpath",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -27,10 +28,13 @@ def test_every_compiled_module_has_its_stub_and_its_twin() -> None:
 
 
 def test_missing_module_fails_with_the_command_that_mends_it(tmp_path: Path) -> None:
-    (tmp_path / f"csum{EXTENSION_SUFFIXES[0]}").touch()
+    package = tmp_path / "fastpath"
+    package.mkdir()
+    (tmp_path / "setup.py").touch()
+    (package / f"csum{EXTENSION_SUFFIXES[0]}").touch()
     with pytest.raises(ImportError, match=r"no compiled dma for .*; run: make build"):
-        fastpath.check_modules(str(tmp_path), ("csum", "dma"))
-    fastpath.check_modules(str(tmp_path), ("csum",))
+        fastpath.check_modules(str(package), ("csum", "dma"))
+    fastpath.check_modules(str(package), ("csum",))
 
 
 def test_import_without_compiled_modules_never_falls_back(tmp_path: Path) -> None:
@@ -45,7 +49,41 @@ def test_import_without_compiled_modules_never_falls_back(tmp_path: Path) -> Non
         check=False,
     )
     assert run.returncode == 1
-    assert "make build" in run.stderr.splitlines()[-1]
+    # an installed package has no Makefile; a source tree has
+    assert "pip install --force-reinstall" in run.stderr.splitlines()[-1]
+    (tmp_path / "setup.py").touch()
+    run = subprocess.run(
+        [sys.executable, "-c", "import fastpath"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].endswith("; run: make build")
+
+
+@pytest.mark.parametrize(
+    ("switch", "apart"),
+    [({}, False), ({"E1000EMU_CYTHON_DEBUG": "1"}, True), ({"E1000EMU_SANITIZE": "address"}, True)],
+)
+def test_builds_with_checks_are_kept_apart_from_the_wheels(
+    switch: dict[str, str], apart: bool
+) -> None:
+    code = (
+        "from distutils.core import run_setup;"
+        "d = run_setup('setup.py', stop_after='init');"
+        "b = d.get_command_obj('build'); b.ensure_finalized(); print(b.build_base)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", f"import setuptools;{code}"],
+        cwd=HERE.parent,
+        env={**os.environ, "E1000EMU_ONLY": "nothing", **switch},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (run.stdout.splitlines()[-1] != "build") == apart
 
 
 def test_self_test_of_this_build_finds_nothing() -> None:
