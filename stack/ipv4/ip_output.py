@@ -341,16 +341,14 @@ def __ip_queue_xmit(sk: Any, skb: sk_buff, fl: Any, tos: int) -> int:
 
 def ip_output(net: Any, sk: Any, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: POST_ROUTING hook, then finish. Takes ownership of skb."""
-    dev = skb.dst.dev
+    rt = skb.dst
+    dev = rt.dev
     net.mib.ip.OutTransmits += 1
     skb.dev = dev
-    if (
-        net.nf_hooks[NF_INET_POST_ROUTING]
-        and not skb.ip_cb_flags & IPSKB_REROUTED
-        and nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
-    ):
-        return 0
-    rt = skb.dst
+    if net.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IPSKB_REROUTED:
+        if nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1:
+            return 0
+        rt = skb.dst  # a hook may have given it another route
     if rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked or not ip_out_usual(skb, dev.mtu):
         return ip_finish_output(net, sk, skb)
     return ip_finish_output2(net, sk, skb)
