@@ -220,7 +220,7 @@ def _show_rates(rates: list[Rate]) -> None:
     console.print(table)
     layers = list(dict.fromkeys(layer for r in rates for layer in r.layers))
     table = Table(
-        title="ns per packet by layer (sampled; compiled kernels count for their caller)",
+        title="ns per packet by layer (sampled)",
         title_justify="left",
     )
     table.add_column("layer")
