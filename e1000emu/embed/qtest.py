@@ -1,0 +1,559 @@
+"""QEMU's own devices as hardware for our drivers, over the socket of QEMU's qtest.
+
+`Qtest` is the client of the protocol (text lines: MMIO, port I/O, memory, interrupts, clock).
+`QtestMachine` starts a QEMU with one network card, whose RAM is the `HostMemory` of a host, and
+offers the card as a `ports.PciSlot` and the far end of its cable as a `ports.Link`:
+
+    machine = QtestMachine(clock)                      # RealClock
+    host = Host("a", clock=clock, ram=machine.ram)
+    machine.connect_irq(host.irq_line(machine.irq))
+    host.pci_add(machine.slot, machine.irq)            # the driver probes QEMU's e1000
+
+QEMU's processor does nothing. With `accel=qtest` its time stands still but for `clock_step`, so it
+follows any clock of ours; distributions often build QEMU without (Debian does), and then a
+processor that sleeps in `hlt` takes its place, QEMU's time is real, and so has to be the clock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from e1000emu.errors import E1000Error
+from e1000emu.links.qemu import PollClock, QemuDgram, QemuStream
+from fastpath.dma import HostMemory
+
+if TYPE_CHECKING:
+    from e1000emu.ports import InterruptLine
+
+__all__ = ["Qtest", "QtestError", "QtestMachine", "QtestSlot"]
+
+QEMU = "qemu-system-x86_64"
+RAM_BASE = 1 << 20
+"""Below are the PC's BIOS and video holes, where QEMU's RAM does not show through."""
+IRQ = 11
+SLOT = 3
+REPLY_TIMEOUT_S = 20.0
+STEP_NS, IDLE_STEP_NS = 50_000, 1_000_000
+"""How far QEMU's time lags behind ours at most, busy and idle."""
+
+CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
+"""PCI configuration mechanism 1 (PCI 2.3 section 3.2.2.3.2)."""
+PCI_COMMAND, PCI_BARS, PCI_BAR_END = 0x04, 0x10, 0x28
+COMMAND_IO_MEMORY_MASTER = 0x7
+PIIX3_SLOT, PIIX3_PIRQ = 1, 0x60
+"""Interrupt routes of the south bridge: four bytes, the ISA interrupt of each INTx line."""
+MMIO_WINDOW, IO_WINDOW = 0xFEB0_0000, 0xC000
+
+HALT_ROM = bytes(65536 - 16) + b"\xfa\xf4\xeb\xfd" + bytes(12)
+"""At the reset vector: cli; hlt; and back to hlt."""
+
+
+class QtestError(E1000Error):
+    """QEMU does not start, does not answer, or refuses a command."""
+
+
+class Qtest:
+    """The protocol: one line is a command, one line its answer; interrupts come in between.
+
+    `on_irq(number, level)` hears of interrupt lines after `irq_intercept_in`, when the answer to
+    the command under way is complete; `on_end()` says why the other side may have hung up. Takes
+    ownership of `sock`. Call with the clock's lock held.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        on_irq: Callable[[int, bool], None] | None = None,
+        on_end: Callable[[], str] | None = None,
+    ) -> None:
+        self._sock = sock
+        sock.settimeout(REPLY_TIMEOUT_S)
+        self._buffer = b""
+        self._irqs: list[tuple[int, bool]] = []
+        self._on_irq = on_irq
+        self._on_end = on_end
+        self.commands = 0
+        """Round trips so far."""
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, -1 when closed."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._sock.close()
+
+    # --- lines ------------------------------------------------------------------------------------
+
+    def command(self, *lines: str) -> str:
+        """Send commands in one piece; return the words after OK of the last one's answer.
+
+        Raises:
+            QtestError: refused, or QEMU is gone.
+        """
+        self.commands += 1
+        answer = refused = ""
+        try:
+            self._sock.sendall(("\n".join(lines) + "\n").encode())
+            for line in lines:
+                answer = self._answer()
+                if not answer.startswith("OK"):
+                    refused = refused or f"{line!r}: {answer}"
+        except TimeoutError:
+            raise QtestError(
+                f"qtest: no answer to {lines[-1]!r} in {REPLY_TIMEOUT_S:g} s; is QEMU stopped?"
+            ) from None
+        except OSError as error:
+            raise self._ended(str(error.strerror or error)) from None
+        if self._irqs:
+            self._deliver()
+        if refused:
+            raise QtestError(f"qtest: {refused}")
+        return answer[3:].strip()
+
+    def _answer(self) -> str:
+        """Return the next line that is no interrupt; interrupts before it are kept."""
+        while True:
+            line, found, rest = self._buffer.partition(b"\n")
+            if not found:
+                piece = self._sock.recv(65536)
+                if not piece:
+                    raise self._ended("QEMU hung up")
+                self._buffer += piece
+                continue
+            self._buffer = rest
+            if line.startswith(b"OK") or not self._interrupt(line):
+                return line.decode("ascii", "replace")
+
+    def _interrupt(self, line: bytes) -> bool:
+        """Keep a line that tells of an interrupt: `IRQ raise N` or `IRQ lower N`."""
+        words = line.split()
+        if len(words) != 3 or words[0] != b"IRQ" or words[1] not in (b"raise", b"lower"):
+            return False
+        if not words[2].isdigit():
+            return False
+        self._irqs.append((int(words[2]), words[1] == b"raise"))
+        return True
+
+    def _deliver(self) -> None:
+        # A handler talks to the device, so it may bring more into the list.
+        while self._irqs:
+            number, level = self._irqs.pop(0)
+            if self._on_irq is not None:
+                self._on_irq(number, level)
+
+    def _ended(self, what: str) -> QtestError:
+        why = self._on_end() if self._on_end is not None else ""
+        return QtestError(f"qtest: {what}{': ' if why else ''}{why}")
+
+    def poll(self) -> None:
+        """Take up interrupts that came without a command.
+
+        Raises:
+            QtestError: QEMU hung up, or sent what is no interrupt.
+        """
+        self._sock.setblocking(False)
+        try:
+            while True:
+                piece = self._sock.recv(65536)
+                if not piece:
+                    raise self._ended("QEMU hung up")
+                self._buffer += piece
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            raise self._ended(str(error.strerror or error)) from None
+        finally:
+            self._sock.settimeout(REPLY_TIMEOUT_S)
+        while True:
+            line, found, rest = self._buffer.partition(b"\n")
+            if not found:
+                break
+            self._buffer = rest
+            if not self._interrupt(line):
+                raise QtestError(f"qtest: unexpected {line.decode('ascii', 'replace')!r}")
+        self._deliver()
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def _value(self, command: str) -> int:
+        answer = self.command(command)
+        try:
+            return int(answer, 16)
+        except ValueError:
+            raise QtestError(f"qtest: {command!r}: {answer!r} is no number") from None
+
+    def port_in(self, port: int, size: int) -> int:
+        """Read 1, 2 or 4 bytes from an I/O port."""
+        return self._value(f"in{_IO_SUFFIX[size]} {port:#x}")
+
+    def port_out(self, port: int, value: int, size: int) -> None:
+        """Write 1, 2 or 4 bytes to an I/O port."""
+        self.command(f"out{_IO_SUFFIX[size]} {port:#x} {value:#x}")
+
+    def read(self, addr: int, size: int) -> int:
+        """Read 1, 2, 4 or 8 bytes at a physical address in one access."""
+        return self._value(f"read{_MEMORY_SUFFIX[size]} {addr:#x}")
+
+    def write(self, addr: int, value: int, size: int) -> None:
+        """Write 1, 2, 4 or 8 bytes at a physical address in one access."""
+        self.command(f"write{_MEMORY_SUFFIX[size]} {addr:#x} {value:#x}")
+
+    def read_bytes(self, addr: int, n: int) -> bytes:
+        """Read memory."""
+        answer = self.command(f"read {addr:#x} {n:#x}") if n else "0x"
+        try:
+            data = bytes.fromhex(answer.removeprefix("0x"))
+        except ValueError:
+            data = b""
+        if len(data) != n:
+            raise QtestError(f"qtest: read of {n} bytes: {answer[:40]!r}")
+        return data
+
+    def write_bytes(self, addr: int, data: bytes) -> None:
+        """Write memory."""
+        if data:
+            self.command(f"write {addr:#x} {len(data):#x} 0x{data.hex()}")
+
+    def irq_intercept_in(self, path: str) -> None:
+        """Tell of the interrupt inputs of the device at QOM `path` ("ioapic") from now on."""
+        self.command(f"irq_intercept_in {path}")
+
+    def clock_step(self, duration_ns: int) -> int:
+        """Let QEMU's time pass; return it. Only with `accel=qtest`."""
+        answer = self.command(f"clock_step {duration_ns}")
+        try:
+            return int(answer)
+        except ValueError:
+            raise QtestError(f"qtest: clock_step: {answer!r} is no number") from None
+
+
+_IO_SUFFIX = {1: "b", 2: "w", 4: "l"}
+_MEMORY_SUFFIX = {1: "b", 2: "w", 4: "l", 8: "q"}
+
+
+class QtestSlot:
+    """A PCI function of QEMU's, by configuration mechanism 1 and its BARs: a `ports.PciSlot`."""
+
+    def __init__(self, qtest: Qtest, slot: int, function: int = 0, bus: int = 0) -> None:
+        self._qtest = qtest
+        self._address = 0x8000_0000 | bus << 16 | slot << 11 | function << 8
+        self._bars: dict[int, int] = {}  # raw register, as last written
+
+    def config_read(self, off: int, size: int) -> int:
+        """Read `size` (1, 2, 4) bytes of configuration space at `off`, little endian."""
+        self._check(off, size)
+        qtest = self._qtest
+        suffix = _IO_SUFFIX[size]
+        answer = qtest.command(
+            f"outl {CONFIG_ADDRESS:#x} {self._address | off & ~3:#x}",
+            f"in{suffix} {CONFIG_DATA + (off & 3):#x}",
+        )
+        return int(answer, 16)
+
+    def config_write(self, off: int, value: int, size: int) -> None:
+        """Write `size` (1, 2, 4) bytes of configuration space at `off`."""
+        self._check(off, size)
+        if off < PCI_BAR_END and off + size > PCI_BARS:
+            self._bars.pop(off - PCI_BARS >> 2, None)
+        self._qtest.command(
+            f"outl {CONFIG_ADDRESS:#x} {self._address | off & ~3:#x}",
+            f"out{_IO_SUFFIX[size]} {CONFIG_DATA + (off & 3):#x} {value:#x}",
+        )
+
+    def _check(self, off: int, size: int) -> None:
+        if size not in (1, 2, 4) or not 0 <= off <= 256 - size or off & 3 > 4 - size:
+            raise QtestError(
+                f"qtest: configuration access of {size} bytes at {off:#x}; give 1, 2 or 4 bytes "
+                "inside one of the 64 dwords"
+            )
+
+    def _bar(self, bar: int) -> int:
+        raw = self._bars.get(bar)
+        if raw is None:
+            if not 0 <= bar < 6:
+                raise QtestError(f"qtest: there is no BAR {bar}; give 0 to 5")
+            raw = self._bars[bar] = self.config_read(PCI_BARS + 4 * bar, 4)
+        return raw
+
+    def bar_read(self, bar: int, off: int, size: int) -> int:
+        """Read `size` bytes at `off` inside base address register `bar`."""
+        raw = self._bar(bar)
+        if raw & 1:
+            return self._qtest.port_in((raw & ~3) + off, size)
+        return self._qtest.read((raw & ~15) + off, size)
+
+    def bar_write(self, bar: int, off: int, value: int, size: int) -> None:
+        """Write `size` bytes at `off` inside base address register `bar`."""
+        raw = self._bar(bar)
+        if raw & 1:
+            self._qtest.port_out((raw & ~3) + off, value, size)
+        else:
+            self._qtest.write((raw & ~15) + off, value, size)
+
+    def bar_size(self, bar: int) -> int:
+        """Return the size of `bar` in bytes; 0 when it is not implemented."""
+        where = PCI_BARS + 4 * bar
+        old = self._bar(bar)
+        self.config_write(where, 0xFFFF_FFFF, 4)
+        mask = self.config_read(where, 4)
+        self.config_write(where, old, 4)
+        if not mask:
+            return 0
+        return (~(mask & (~3 if mask & 1 else ~15)) & (0xFFFF if mask & 1 else 0xFFFF_FFFF)) + 1
+
+    def enable(self) -> None:
+        """Do what a PCI layer does, for callers without one: place the BARs, enable the device."""
+        mmio, ports = MMIO_WINDOW, IO_WINDOW
+        for bar in range(6):
+            size = self.bar_size(bar)
+            if not size:
+                continue
+            if self._bar(bar) & 1:
+                at = ports = -(-ports // size) * size
+                ports += size
+            else:
+                at = mmio = -(-mmio // size) * size
+                mmio += size
+            self.config_write(PCI_BARS + 4 * bar, at, 4)
+        self.config_write(PCI_COMMAND, COMMAND_IO_MEMORY_MASTER, 2)
+
+
+class QtestMachine:
+    """A QEMU PC whose processor sleeps, with one network card; ends with `close` or `with`.
+
+    Args:
+        clock: a RealClock or AsyncioClock; a VirtualClock where QEMU has `accel=qtest`.
+        device: QEMU's name of the card and its properties: "e1000", "e1000-82545em",
+            "e1000,mitigation=off".
+        mac: of the card.
+        ram_bytes: what `ram` gets, the part above the first MiB.
+        framing: "stream" or "dgram", the netdev between card and `link`.
+        qemu: the program.
+
+    Raises:
+        QtestError: QEMU is missing, or ends at once; the text has its words.
+    """
+
+    irq = IRQ
+    """The interrupt that the card raises."""
+
+    def __init__(
+        self,
+        clock: PollClock,
+        *,
+        device: str = "e1000",
+        mac: bytes = b"\x52\x54\x00\x12\x34\x56",
+        ram_bytes: int = 64 << 20,
+        framing: str = "stream",
+        qemu: str = QEMU,
+    ) -> None:
+        program = shutil.which(qemu)
+        if program is None:
+            raise QtestError(f"qtest: no program {qemu!r}; apt-get install qemu-system-x86")
+        if framing not in ("stream", "dgram"):
+            raise QtestError(f"qtest: framing {framing!r}; give 'stream' or 'dgram'")
+        if len(mac) != 6:
+            raise QtestError(f"qtest: mac {mac!r} has {len(mac)} bytes; give 6")
+        if ram_bytes <= 0 or ram_bytes % 4096:
+            raise QtestError(f"qtest: ram_bytes {ram_bytes} is not a multiple of 4096")
+        self.clock = clock
+        self.interrupts = 0
+        """How often the card has raised its line."""
+        self._line: InterruptLine | None = None
+        self._level = False
+        self._timer: object = None
+        self._reading = False
+        self._closed = False
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
+        ours, theirs = socket.socketpair()
+        kind = socket.SOCK_STREAM if framing == "stream" else socket.SOCK_DGRAM
+        wire, card = socket.socketpair(socket.AF_UNIX, kind)
+        ram = os.memfd_create("e1000emu-ram")
+        rom = os.memfd_create("e1000emu-rom")
+        try:
+            total = RAM_BASE + ram_bytes
+            os.ftruncate(ram, total)
+            os.write(rom, HALT_ROM)
+            self.ram = HostMemory(ram_bytes, base=RAM_BASE, fd=ram, fd_offset=RAM_BASE)
+            where = "addr.type=fd,addr.str" if framing == "stream" else "local.type=fd,local.str"
+            self.args = [
+                program,
+                *("-no-user-config", "-nodefaults", "-display", "none"),
+                *("-machine", "pc,memory-backend=ram", "-m", f"{total // 1024}K"),
+                *("-accel", "qtest", "-accel", "tcg", "-bios", f"/proc/self/fd/{rom}"),
+                "-object",
+                f"memory-backend-file,id=ram,size={total},mem-path=/proc/self/fd/{ram},share=on",
+                *("-chardev", f"socket,id=qtest,fd={theirs.fileno()}"),
+                *("-qtest", "chardev:qtest", "-qtest-log", "none"),
+                *("-netdev", f"{framing},id=n0,{where}={card.fileno()}"),
+                "-device",
+                f"{device},netdev=n0,mac={mac.hex(':')},addr={SLOT:02x}.0,romfile=",
+            ]
+            self._process = subprocess.Popen(
+                self.args,
+                pass_fds=(theirs.fileno(), card.fileno(), ram, rom),
+                stdin=subprocess.DEVNULL,
+                stdout=self._words,
+                stderr=self._words,
+            )
+        except BaseException:
+            ours.close()
+            wire.close()
+            self._words.close()
+            raise
+        finally:
+            theirs.close()
+            card.close()
+            os.close(ram)
+            os.close(rom)
+        self.qtest = Qtest(ours, on_irq=self._interrupt, on_end=self._last_words)
+        self.slot = QtestSlot(self.qtest, SLOT)
+        try:
+            self.steps = self._has_clock_step()
+            """QEMU's time is ours to step; else it is real."""
+            self.qemu_ns = clock.now_ns()
+            """How far QEMU's time has come, on our clock."""
+            self._route_interrupts()
+            self._watch()
+            poll_ns = None if self._reading else STEP_NS
+            self.link: QemuStream | QemuDgram = (
+                QemuStream(wire, clock, poll_ns=poll_ns)
+                if framing == "stream"
+                else QemuDgram(wire, clock, poll_ns=poll_ns)
+            )
+        except BaseException:
+            wire.close()
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"QtestMachine(pid={self._process.pid}, steps={self.steps})"
+
+    def __enter__(self) -> QtestMachine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _last_words(self) -> str:
+        """Return what QEMU printed, and how it ended when it did."""
+        try:
+            code = self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return ""
+        self._words.seek(0)
+        text = self._words.read().decode("utf-8", "replace").strip()
+        return f"QEMU ended with {code}: {text}"
+
+    def _has_clock_step(self) -> bool:
+        try:
+            self.qtest.clock_step(1)
+        except QtestError as error:
+            if "nknown command" in str(error):
+                return False
+            raise
+        return True
+
+    def _route_interrupts(self) -> None:
+        """Let all INTx lines raise our interrupt, as a BIOS would, and hear of it."""
+        bridge = QtestSlot(self.qtest, PIIX3_SLOT)
+        bridge.config_write(PIIX3_PIRQ, IRQ * 0x0101_0101, 4)
+        self.qtest.irq_intercept_in("ioapic")
+
+    def _watch(self) -> None:
+        """Look for interrupts at every wake-up of the clock, or at every step of it."""
+        try:
+            self.clock.add_reader(self.qtest.fileno(), self._readable)
+            self._reading = True
+        except RuntimeError:
+            if not self.steps:
+                raise QtestError(
+                    "qtest: this QEMU is built without accel=qtest, so its time is real; "
+                    "give the machine a RealClock"
+                ) from None
+        if self.steps:
+            self._step_later(STEP_NS)
+
+    # --- time and interrupts ----------------------------------------------------------------------
+
+    def _step_later(self, interval_ns: int) -> None:
+        seen = self.qtest.commands
+        self._timer = self.clock.call_at(
+            self.clock.now_ns() + interval_ns,
+            lambda: self._step(interval_ns, seen),
+            background=True,
+        )
+
+    def _step(self, interval_ns: int, seen: int) -> None:
+        if self._closed:
+            return
+        idle = self.qtest.commands == seen
+        self._step_later(min(2 * interval_ns, IDLE_STEP_NS) if idle else STEP_NS)
+        self.sync()
+
+    def sync(self) -> None:
+        """Bring QEMU's time to ours, where it is ours to step."""
+        behind = self.clock.now_ns() - self.qemu_ns
+        if self.steps and behind > 0:
+            self.qemu_ns += behind
+            self.qtest.clock_step(behind)
+
+    def _readable(self) -> None:
+        try:
+            self.qtest.poll()
+        except QtestError:
+            self._unwatch()
+            raise
+
+    def _interrupt(self, number: int, level: bool) -> None:
+        if number != IRQ:
+            return
+        self._level = level
+        self.interrupts += level
+        if self._line is not None:
+            self._line.set_level(level)
+
+    def connect_irq(self, line: InterruptLine) -> None:
+        """Give the card's interrupt to `line`, beginning with its present level."""
+        self._line = line
+        if self._level:
+            line.set_level(True)
+
+    # --- end --------------------------------------------------------------------------------------
+
+    def _unwatch(self) -> None:
+        if self._reading:
+            self.clock.remove_reader(self.qtest.fileno())
+            self._reading = False
+
+    def close(self) -> None:
+        """End QEMU. Close hosts that use its card first. Harmless when repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        self._unwatch()
+        link = getattr(self, "link", None)
+        if link is not None:
+            link.close()
+        self.qtest.close()
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._words.close()

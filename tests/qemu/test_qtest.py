@@ -1,0 +1,178 @@
+"""The driver of our stack, unchanged, on the e1000 that QEMU emulates."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import socket
+
+import pytest
+
+from e1000emu.lab import pump
+from stack.core.dev import dev_get_stats
+from stack.core.ethtool import ethtool_get_stats, ethtool_self_test
+from tests.qemu.machine import MAC, SECOND_NS, A, B, Machine, connection, ping
+from tests.support import require
+
+KIB = 1024
+
+
+def test_the_driver_finds_the_card(machine: Machine) -> None:
+    dev = machine.dev
+    assert dev is not None
+    assert dev.dev_addr == MAC  # bit by bit out of QEMU's EEPROM, whose checksum was right
+    assert dev.priv.pdev.device == 0x100E
+    assert dev.priv.hw.phy_id & ~0xF == 0x01410C20  # Marvell 88E1000
+    assert (dev.priv.link_speed, dev.priv.link_duplex) == (1000, 2)
+    assert machine.qemu.interrupts > 0  # the link change came by interrupt
+
+
+@pytest.mark.parametrize("size", [0, 1, 56, 1472, 1473, 8000, 40000])
+def test_ping_both_ways(machine: Machine, size: int) -> None:
+    assert ping(machine.a, B, size, seq=size)
+    assert ping(machine.b, A, size, seq=size)
+
+
+@pytest.mark.parametrize("size", [0, 1, 18, 1400, 1472, 30000])
+def test_udp_both_ways(machine: Machine, size: int) -> None:
+    server = machine.b.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client = machine.a.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        server.bind((B, 7))
+        server.settimeout(10)
+        client.settimeout(10)
+        data = random.Random(size).randbytes(size)
+        client.sendto(data, (B, 7))
+        got, source = server.recvfrom(70000)
+        assert got == data
+        server.sendto(got[::-1], source)
+        assert client.recv(70000) == data[::-1]
+    finally:
+        server.close()
+        client.close()
+
+
+@pytest.mark.parametrize("sender", ["ours on QEMU's card", "the other"])
+def test_tcp_carries_every_byte(machine: Machine, sender: str) -> None:
+    data = random.Random(sender).randbytes(700 * KIB + 11)
+    ours, theirs = connection(machine.b, machine.a, B, 9)
+    pieces = iter([memoryview(data)])
+    got = hashlib.sha256()
+    pair = (ours, theirs) if sender.startswith("ours") else (theirs, ours)
+    try:
+        assert pump(*pair, lambda: next(pieces, None), got.update) == len(data)
+    finally:
+        ours.close()
+        theirs.close()
+    assert got.digest() == hashlib.sha256(data).digest()
+
+
+def test_tso_and_checksums_are_the_cards_work(machine: Machine) -> None:
+    before = ethtool_get_stats(machine.dev)["tx_tcp_seg_good"]
+    mib = machine.b.mib
+    errors = mib.tcp.InCsumErrors + mib.udp.InCsumErrors + mib.ip.InHdrErrors
+    ours, theirs = connection(machine.b, machine.a, B, 10)
+    pieces = iter([memoryview(bytes(200 * KIB))])
+    try:
+        pump(ours, theirs, lambda: next(pieces, None), lambda piece: None)
+    finally:
+        ours.close()
+        theirs.close()
+    machine.sleep(5 * SECOND_NS // 2)  # counters are collected every two seconds
+    assert ethtool_get_stats(machine.dev)["tx_tcp_seg_good"] > before
+    assert mib.tcp.InCsumErrors + mib.udp.InCsumErrors + mib.ip.InHdrErrors == errors
+
+
+def test_counters_agree(machine: Machine) -> None:
+    """What the card counts is what was on the wire; what the driver counts, but for QEMU's extras.
+
+    QEMU's e1000 sends a segment without payload after each TSO packet whose payload is a multiple
+    of the MSS. Nothing but the two pages of counters at either end of one cable shows that.
+    """
+    machine.sleep(5 * SECOND_NS // 2)
+    with machine.clock.lock:
+        ours, theirs = ethtool_get_stats(machine.dev), ethtool_get_stats(machine.b.dev("eth0"))
+        stats = dev_get_stats(machine.dev)
+        far = dev_get_stats(machine.b.dev("eth0"))
+    wire = machine.qemu.link.stats
+    assert wire.drops == {}
+    assert ours["tx_packets"] == wire.rx_frames == theirs["rx_packets"]
+    assert ours["rx_packets"] == wire.tx_frames == theirs["tx_packets"]
+    assert ours["rx_bytes"] == theirs["tx_bytes"]
+    assert stats.rx_packets == far.tx_packets
+    extra = header_only(machine.tally.from_qemu)
+    assert extra <= ours["tx_tcp_seg_good"]
+    assert stats.tx_packets == wire.rx_frames - extra
+    assert stats.rx_errors == stats.rx_dropped == stats.tx_errors == 0
+
+
+def header_only(frames: list[bytes]) -> int:
+    """Count TCP frames whose payload a TSO frame just before ended, and that have none."""
+    extra = 0
+    expected: dict[bytes, tuple[int, int]] = {}
+    for frame in frames:
+        if frame[12:14] != b"\x08\x00" or frame[23] != 6:
+            continue
+        head = 14 + 4 * (frame[14] & 15)
+        flow = frame[26:34] + frame[head : head + 4]
+        seq = int.from_bytes(frame[head + 4 : head + 8], "big")
+        ident = int.from_bytes(frame[18:20], "big")
+        end = 14 + int.from_bytes(frame[16:18], "big")
+        payload = end - head - 4 * (frame[head + 12] >> 4)
+        if payload == 0 and expected.get(flow) == (seq, ident):
+            extra += 1
+        following = ((seq + payload) & 0xFFFFFFFF, (ident + 1) & 0xFFFF)
+        expected[flow] = following if payload else (0, -1)
+    return extra
+
+
+def test_down_and_up_again(machine: Machine) -> None:
+    for cycle in range(2):
+        machine.a.ifconfig("eth0", up=False)
+        assert not machine.a.wait_carrier("eth0", 1)
+        machine.a.ifconfig("eth0", up=True)
+        machine.wait_link()
+        assert ping(machine.a, B, 100, seq=cycle)
+        assert ping(machine.b, A, 100, seq=cycle)
+
+
+def test_changed_settings(machine: Machine) -> None:
+    """A larger MTU (frames over several buffers) works on the card as on ours."""
+    for host in (machine.a, machine.b):
+        host.ifconfig("eth0", mtu=9000)
+    machine.wait_link()
+    assert ping(machine.a, B, 8972, seq=1)
+    assert ping(machine.b, A, 8972, seq=2)
+    for host in (machine.a, machine.b):
+        host.ifconfig("eth0", mtu=1500)
+    machine.wait_link()
+    assert ping(machine.a, B, 1472, seq=3)
+
+
+@pytest.mark.slow
+def test_self_test_finds_what_qemu_lacks() -> None:
+    """Linux's `ethtool -t` says the same of QEMU: register test at FCAL, loopback 13 or none."""
+    require.tool("qemu-system-x86_64", "qemu-system-x86")
+    with Machine() as machine:
+        machine.up()
+        with machine.clock.lock:
+            passed, results = ethtool_self_test(machine.dev)
+        assert not passed
+        register, eeprom, interrupt, loopback, link = results.values()
+        assert register == 0x28  # FCAL takes no value
+        assert (eeprom, link) == (0, 0)
+        assert interrupt in (0, 4, 5)  # 10 ms of real time are not enough on a busy machine
+        assert loopback in (0, 13)
+        machine.wait_link()
+        assert ping(machine.a, B, 56, seq=7)
+
+
+@pytest.mark.parametrize("device", ["e1000-82544gc", "e1000-82545em", "e1000,mitigation=off"])
+def test_other_models(device: str) -> None:
+    require.tool("qemu-system-x86_64", "qemu-system-x86")
+    with Machine(device=device) as machine:
+        assert machine.dev is not None
+        assert machine.dev.dev_addr == MAC
+        machine.up()
+        assert ping(machine.a, B, 1000, seq=1)
+        assert ping(machine.b, A, 40000, seq=2)
