@@ -19,6 +19,21 @@ settings.load_profile("ci" if in_ci() else "local")
 
 ROOT = Path(__file__).parent
 
+# Files that throw random or hostile input at a parser, a register or a state machine: with all of
+# fastpath/ they are what `make test-asan` runs under the sanitizers.
+FUZZ = frozenset(
+    """
+    e1000emu/test_fuzz.py e1000emu/test_snapshot.py e1000emu/test_eeprom.py
+    e1000emu/test_capture.py e1000emu/embed/test_vfio_user.py
+    e1000emu/embed/test_vfio_user_protocol.py
+    stack/core/test_dev_fuzz.py stack/core/test_socket_fuzz.py stack/core/test_iov.py
+    stack/drivers/e1000/test_stateful.py
+    stack/ipv4/test_mutated.py stack/ipv4/test_ip_input.py stack/ipv4/test_ip_options.py
+    stack/ipv4/test_ip_fragment.py stack/ipv4/test_icmp.py stack/ipv4/test_igmp.py
+    stack/ipv4/test_tcp_input.py stack/ipv4/test_tcp_chaos.py stack/ipv4/test_tcp_nic.py
+    """.split()
+)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,5 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         where = item.path.relative_to(ROOT).as_posix() if item.path.is_relative_to(ROOT) else ""
         if where.startswith("fastpath/"):
             item.add_marker("fastpath")
+        if where in FUZZ:
+            item.add_marker("fuzz")
         group = "netns" if item.get_closest_marker("netns") else where
         item.add_marker(pytest.mark.xdist_group(group))
