@@ -22,16 +22,27 @@ ROOT = Path(__file__).parent
 # Files that throw random or hostile input at a parser, a register or a state machine: with all of
 # fastpath/ they are what `make test-asan` runs under the sanitizers.
 FUZZ = frozenset(
-    """
-    e1000emu/test_fuzz.py e1000emu/test_snapshot.py e1000emu/test_eeprom.py
-    e1000emu/test_capture.py e1000emu/embed/test_vfio_user.py
-    e1000emu/embed/test_vfio_user_protocol.py
-    stack/core/test_dev_fuzz.py stack/core/test_socket_fuzz.py stack/core/test_iov.py
-    stack/drivers/e1000/test_stateful.py
-    stack/ipv4/test_mutated.py stack/ipv4/test_ip_input.py stack/ipv4/test_ip_options.py
-    stack/ipv4/test_ip_fragment.py stack/ipv4/test_icmp.py stack/ipv4/test_igmp.py
-    stack/ipv4/test_tcp_input.py stack/ipv4/test_tcp_chaos.py stack/ipv4/test_tcp_nic.py
-    """.split()
+    [
+        "e1000emu/test_fuzz.py",
+        "e1000emu/test_snapshot.py",
+        "e1000emu/test_eeprom.py",
+        "e1000emu/test_capture.py",
+        "e1000emu/embed/test_vfio_user.py",
+        "e1000emu/embed/test_vfio_user_protocol.py",
+        "stack/core/test_dev_fuzz.py",
+        "stack/core/test_socket_fuzz.py",
+        "stack/core/test_iov.py",
+        "stack/drivers/e1000/test_stateful.py",
+        "stack/ipv4/test_mutated.py",
+        "stack/ipv4/test_ip_input.py",
+        "stack/ipv4/test_ip_options.py",
+        "stack/ipv4/test_ip_fragment.py",
+        "stack/ipv4/test_icmp.py",
+        "stack/ipv4/test_igmp.py",
+        "stack/ipv4/test_tcp_input.py",
+        "stack/ipv4/test_tcp_chaos.py",
+        "stack/ipv4/test_tcp_nic.py",
+    ]
 )
 
 
