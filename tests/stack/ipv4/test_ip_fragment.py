@@ -139,14 +139,27 @@ def test_ping_of_death_is_dropped(net: Net) -> None:
     settled(net)
 
 
-def test_last_fragment_may_not_move_the_end(net: Net) -> None:
+@pytest.mark.parametrize(("where", "more"), [(220, 0), (260, 0), (260, 1)])
+def test_last_fragment_may_not_move_the_end(net: Net, where: int, more: int) -> None:
     frags = pieces(bytes(2000), [100, 200])
     net.inject(frags[0])
     net.inject(frags[-1])
-    net.inject(IP(src=PEER, dst=ME, id=7, proto=17, frag=220) / Raw(bytes(64)))
+    net.inject(IP(src=PEER, dst=ME, id=7, proto=17, frag=where, flags=more) / Raw(bytes(64)))
     assert net.host.mib.ip.ReasmFails == 1
     assert net.host.ipv4.frags.queues == {}
     assert net.host.skb_small.in_use == 0
+
+
+def test_a_fragment_before_the_last_is_cut_to_a_multiple_of_8(net: Net) -> None:
+    fd = udp_socket(net, 5000)
+    payload = bytes(range(200))
+    first, second = pieces(payload, [13])
+    whole = IP(first)
+    del whole.len, whole.chksum
+    net.inject(bytes(whole / Raw(b"\xee" * 4)))
+    net.inject(second)
+    assert read(net, fd) == payload
+    settled(net)
 
 
 def test_empty_fragment_kills_the_queue(net: Net) -> None:

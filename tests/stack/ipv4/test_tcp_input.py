@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stack.ipv4.tcp_sock import after, before, between, s32
+from stack.ipv4.tcp_sock import after, before, between, s32, tcp_receive_window
 from stack.ipv4.tcp_states import TCP_ESTABLISHED
 from tests.stack.ipv4.tcpnet import (
     ACK,
@@ -121,6 +121,45 @@ def test_segment_beyond_the_window_is_refused() -> None:
     answer = peer.give(ACK, peer.rcv + 5_000_000, peer.snd, payload=b"far")
     assert [s.ack for s in answer] == [peer.rcv]
     assert not peer.sock.sk.out_of_order_queue
+    end(peer)
+
+
+def test_the_window_ends_exactly_where_it_was_offered() -> None:
+    peer = established()
+    sk = peer.sock.sk
+    edge = peer.rcv + tcp_receive_window(sk)
+    # RFC 5961 3.2: a RST inside the window but not at its left edge is challenged, outside silent
+    answer = peer.give(RST, edge)
+    assert [(s.flags, s.ack) for s in answer] == [(ACK, peer.rcv)]
+    assert peer.give(RST, edge + 1) == []
+    assert peer.state == TCP_ESTABLISHED
+    end(peer)
+
+
+def test_ack_of_what_was_never_sent_is_dropped_with_its_data() -> None:
+    peer = established()
+    assert peer.give(ACK, peer.rcv, peer.snd + 1, payload=b"x") == []  # as Linux: in silence
+    assert not peer.sock.readable
+    assert peer.sock.sk.snd_una == peer.snd
+    end(peer)
+
+
+def test_ack_older_than_any_window_is_challenged_and_its_data_dropped() -> None:
+    """RFC 5961 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK, and never before the first byte."""
+    peer = established()
+    sk = peer.sock.sk
+    peer.sock.send(b"a" * 100)
+    peer.take()
+    peer.snd += 100
+    peer.give(ACK, peer.rcv, peer.snd)
+    oldest = sk.snd_una - min(sk.max_window, sk.bytes_acked)
+    # another window than before, or header prediction takes the data before it looks at the ACK
+    answer = peer.give(ACK, peer.rcv, oldest - 1, payload=b"x", window=777)
+    assert [(s.flags, s.ack) for s in answer] == [(ACK, peer.rcv)]
+    assert not peer.sock.readable
+    peer.give(ACK, peer.rcv, oldest, payload=b"y", window=778)
+    assert peer.sock.recv() == b"y"
+    peer.rcv += 1
     end(peer)
 
 
