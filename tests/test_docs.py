@@ -37,6 +37,8 @@ def test_commands_shown_work(needs, commands, tmp_path):
     if needs == "root":
         require.root()
         require.tun()
+    elif needs == "qemu":
+        require.tool("qemu-system-x86_64", "qemu-system-x86")
     env = dict(os.environ)
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
