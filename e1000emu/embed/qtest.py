@@ -16,6 +16,7 @@ processor that sleeps in `hlt` takes its place, QEMU's time is real, and so has 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -32,7 +33,9 @@ from fastpath.dma import HostMemory
 if TYPE_CHECKING:
     from e1000emu.ports import InterruptLine
 
-__all__ = ["Qtest", "QtestError", "QtestMachine", "QtestSlot"]
+__all__ = ["Qtest", "QtestError", "QtestGone", "QtestMachine", "QtestSlot"]
+
+log = logging.getLogger("e1000emu.embed.qtest")
 
 QEMU = "qemu-system-x86_64"
 RAM_BASE = 1 << 20
@@ -59,6 +62,10 @@ class QtestError(E1000Error):
     """QEMU does not start, does not answer, or refuses a command."""
 
 
+class QtestGone(QtestError):
+    """QEMU has ended, or hung up."""
+
+
 class Qtest:
     """The protocol: one line is a command, one line its answer; interrupts come in between.
 
@@ -82,6 +89,8 @@ class Qtest:
         self._on_end = on_end
         self.commands = 0
         """Round trips so far."""
+        self.gone = ""
+        """Why QEMU is gone; empty while it is there."""
 
     def fileno(self) -> int:
         """Return the socket's descriptor, -1 when closed."""
@@ -97,8 +106,10 @@ class Qtest:
         """Send commands in one piece; return the words after OK of the last one's answer.
 
         Raises:
-            QtestError: refused, or QEMU is gone.
+            QtestError: refused, or no answer. QtestGone: nobody is there any more.
         """
+        if self.gone:
+            raise QtestGone(self.gone)
         self.commands += 1
         answer = refused = ""
         try:
@@ -150,16 +161,19 @@ class Qtest:
             if self._on_irq is not None:
                 self._on_irq(number, level)
 
-    def _ended(self, what: str) -> QtestError:
+    def _ended(self, what: str) -> QtestGone:
         why = self._on_end() if self._on_end is not None else ""
-        return QtestError(f"qtest: {what}{': ' if why else ''}{why}")
+        self.gone = f"qtest: {what}{': ' if why else ''}{why}"
+        return QtestGone(self.gone)
 
     def poll(self) -> None:
         """Take up interrupts that came without a command.
 
         Raises:
-            QtestError: QEMU hung up, or sent what is no interrupt.
+            QtestError: QEMU sent what is no interrupt. QtestGone: it hung up.
         """
+        if self.gone:
+            raise QtestGone(self.gone)
         self._sock.setblocking(False)
         try:
             while True:
@@ -241,30 +255,51 @@ _MEMORY_SUFFIX = {1: "b", 2: "w", 4: "l", 8: "q"}
 
 
 class QtestSlot:
-    """A PCI function of QEMU's, by configuration mechanism 1 and its BARs: a `ports.PciSlot`."""
+    """A PCI function of QEMU's, by configuration mechanism 1 and its BARs: a `ports.PciSlot`.
+
+    When QEMU goes while it is used, this is a card pulled out of its slot: reads give all ones and
+    writes vanish. It is logged once; `Qtest.gone` says why.
+    """
 
     def __init__(self, qtest: Qtest, slot: int, function: int = 0, bus: int = 0) -> None:
         self._qtest = qtest
         self._address = 0x8000_0000 | bus << 16 | slot << 11 | function << 8
-        self._bars: dict[int, int] = {}  # raw register, as last written
+        self._bars: dict[int, int] = {}  # raw register, as last read
+        self._pulled = False
+
+    def _ask(self, size: int, *lines: str) -> int:
+        try:
+            return int(self._qtest.command(*lines), 16)
+        except QtestGone as error:
+            self._pull(error)
+            return (1 << 8 * size) - 1
+
+    def _tell(self, *lines: str) -> None:
+        try:
+            self._qtest.command(*lines)
+        except QtestGone as error:
+            self._pull(error)
+
+    def _pull(self, error: QtestGone) -> None:
+        if not self._pulled:
+            self._pulled = True
+            log.error("the card is gone: %s", error)
 
     def config_read(self, off: int, size: int) -> int:
         """Read `size` (1, 2, 4) bytes of configuration space at `off`, little endian."""
         self._check(off, size)
-        qtest = self._qtest
-        suffix = _IO_SUFFIX[size]
-        answer = qtest.command(
+        return self._ask(
+            size,
             f"outl {CONFIG_ADDRESS:#x} {self._address | off & ~3:#x}",
-            f"in{suffix} {CONFIG_DATA + (off & 3):#x}",
+            f"in{_IO_SUFFIX[size]} {CONFIG_DATA + (off & 3):#x}",
         )
-        return int(answer, 16)
 
     def config_write(self, off: int, value: int, size: int) -> None:
         """Write `size` (1, 2, 4) bytes of configuration space at `off`."""
         self._check(off, size)
         if off < PCI_BAR_END and off + size > PCI_BARS:
             self._bars.pop(off - PCI_BARS >> 2, None)
-        self._qtest.command(
+        self._tell(
             f"outl {CONFIG_ADDRESS:#x} {self._address | off & ~3:#x}",
             f"out{_IO_SUFFIX[size]} {CONFIG_DATA + (off & 3):#x} {value:#x}",
         )
@@ -288,16 +323,16 @@ class QtestSlot:
         """Read `size` bytes at `off` inside base address register `bar`."""
         raw = self._bar(bar)
         if raw & 1:
-            return self._qtest.port_in((raw & ~3) + off, size)
-        return self._qtest.read((raw & ~15) + off, size)
+            return self._ask(size, f"in{_IO_SUFFIX[size]} {(raw & ~3) + off:#x}")
+        return self._ask(size, f"read{_MEMORY_SUFFIX[size]} {(raw & ~15) + off:#x}")
 
     def bar_write(self, bar: int, off: int, value: int, size: int) -> None:
         """Write `size` bytes at `off` inside base address register `bar`."""
         raw = self._bar(bar)
         if raw & 1:
-            self._qtest.port_out((raw & ~3) + off, value, size)
+            self._tell(f"out{_IO_SUFFIX[size]} {(raw & ~3) + off:#x} {value:#x}")
         else:
-            self._qtest.write((raw & ~15) + off, value, size)
+            self._tell(f"write{_MEMORY_SUFFIX[size]} {(raw & ~15) + off:#x} {value:#x}")
 
     def bar_size(self, bar: int) -> int:
         """Return the size of `bar` in bytes; 0 when it is not implemented."""
@@ -501,6 +536,8 @@ class QtestMachine:
     def _step(self, interval_ns: int, seen: int) -> None:
         if self._closed:
             return
+        if self.qtest.gone:
+            return
         idle = self.qtest.commands == seen
         self._step_later(min(2 * interval_ns, IDLE_STEP_NS) if idle else STEP_NS)
         self.sync()
@@ -510,14 +547,25 @@ class QtestMachine:
         behind = self.clock.now_ns() - self.qemu_ns
         if self.steps and behind > 0:
             self.qemu_ns += behind
-            self.qtest.clock_step(behind)
+            try:
+                self.qtest.clock_step(behind)
+            except QtestGone as error:
+                self._lost(error)
 
     def _readable(self) -> None:
         try:
             self.qtest.poll()
-        except QtestError:
-            self._unwatch()
-            raise
+        except QtestGone as error:
+            self._lost(error)
+        finally:
+            if self.qtest.gone:
+                self._unwatch()
+
+    def _lost(self, error: QtestGone) -> None:
+        """The card is pulled out: what still holds it reads all ones, and its line is down."""
+        log.error("the machine is gone: %s", error)
+        if self._level:
+            self._interrupt(IRQ, False)
 
     def _interrupt(self, number: int, level: bool) -> None:
         if number != IRQ:
@@ -539,6 +587,11 @@ class QtestMachine:
         if self._reading:
             self.clock.remove_reader(self.qtest.fileno())
             self._reading = False
+
+    def kill(self) -> None:
+        """End QEMU at once, as a crash would: the card is pulled out of its slot."""
+        self._process.kill()
+        self._process.wait()
 
     def close(self) -> None:
         """End QEMU. Close hosts that use its card first. Harmless when repeated."""

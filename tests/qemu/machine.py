@@ -9,6 +9,7 @@ from typing import Any
 from e1000emu.clock import RealClock
 from e1000emu.embed.qtest import QtestMachine
 from e1000emu.lab import add_nic, mac_address
+from e1000emu.links import Impair
 from e1000emu.links.base import Middleware
 from fastpath.csum import ip_compute_csum
 from stack.host import Host
@@ -34,7 +35,13 @@ class Tally(Middleware):
 class Machine:
     """Both hosts and QEMU; `up` configures them and waits for the link."""
 
-    def __init__(self, *, device: str = "e1000", framing: str = "stream") -> None:
+    def __init__(
+        self,
+        *,
+        device: str = "e1000",
+        framing: str = "stream",
+        impair: dict[str, Any] | None = None,
+    ) -> None:
         self.clock = RealClock()
         self.qemu = QtestMachine(self.clock, device=device, mac=MAC, framing=framing)
         self.a = Host("a", clock=self.clock, ram=self.qemu.ram)
@@ -42,7 +49,8 @@ class Machine:
         self.qemu.connect_irq(self.a.irq_line(self.qemu.irq))
         self.dev = self.a.pci_add(self.qemu.slot, self.qemu.irq)
         self.tally = Tally(self.qemu.link)
-        self.nic = add_nic(self.b, self.tally, mac=mac_address(2), addr=f"{B}/24", wait=False)
+        link = Impair(self.tally, clock=self.clock, **impair) if impair else self.tally
+        self.nic = add_nic(self.b, link, mac=mac_address(2), addr=f"{B}/24", wait=False)
 
     def up(self) -> None:
         self.a.ifconfig("eth0", f"{A}/24", up=True)

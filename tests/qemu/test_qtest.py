@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from e1000emu.lab import pump
-from stack.core.dev import dev_get_stats
-from stack.core.ethtool import ethtool_get_stats, ethtool_self_test
+from stack.core.dev import dev_get_stats, dev_set_mac_address
+from stack.core.ethtool import ethtool_get_stats, ethtool_self_test, ethtool_set_ringparam
 from tests.qemu.machine import MAC, SECOND_NS, A, B, Machine, connection, ping
 from tests.support import require
 
@@ -149,6 +149,51 @@ def test_changed_settings(machine: Machine) -> None:
     assert ping(machine.a, B, 1472, seq=3)
 
 
+def test_small_rings_wrap(machine: Machine) -> None:
+    with machine.clock.lock:
+        ethtool_set_ringparam(machine.dev, rx=80, tx=80)
+    machine.wait_link()
+    data = random.Random(80).randbytes(300 * KIB)
+    for ours, theirs in (
+        connection(machine.b, machine.a, B, 11),
+        connection(machine.b, machine.a, B, 12)[::-1],
+    ):
+        pieces = iter([memoryview(data)])
+        got = bytearray()
+        try:
+            pump(ours, theirs, lambda pieces=pieces: next(pieces, None), got.extend)
+        finally:
+            ours.close()
+            theirs.close()
+        assert got == data
+    with machine.clock.lock:
+        ethtool_set_ringparam(machine.dev, rx=512, tx=1024)
+    machine.wait_link()
+    assert ping(machine.a, B, 56, seq=9)
+
+
+def test_a_new_mac_address_is_in_the_filter(machine: Machine) -> None:
+    for mac in (bytes.fromhex("020000000042"), MAC):
+        with machine.clock.lock:
+            assert dev_set_mac_address(machine.dev, mac) == 0
+        assert ping(machine.a, B, 56, seq=mac[5])
+        assert ping(machine.b, A, 56, seq=mac[5])
+
+
+def test_tcp_over_a_bad_wire() -> None:
+    require.tool("qemu-system-x86_64", "qemu-system-x86")
+    with Machine(impair={"loss": 0.02, "reorder": 0.02, "seed": 3}) as machine:
+        machine.up()
+        data = random.Random(3).randbytes(300 * KIB)
+        ours, theirs = connection(machine.b, machine.a, B, 9)
+        pieces, got = iter([memoryview(data)]), bytearray()
+        pump(ours, theirs, lambda: next(pieces, None), got.extend)
+        ours.close()
+        theirs.close()
+        assert got == data
+        assert machine.a.mib.tcp.RetransSegs > 0
+
+
 @pytest.mark.slow
 def test_self_test_finds_what_qemu_lacks() -> None:
     """Linux's `ethtool -t` says the same of QEMU: register test at FCAL, loopback 13 or none."""
@@ -176,3 +221,21 @@ def test_other_models(device: str) -> None:
         machine.up()
         assert ping(machine.a, B, 1000, seq=1)
         assert ping(machine.b, A, 40000, seq=2)
+
+
+def test_the_host_survives_the_end_of_qemu() -> None:
+    """QEMU killed in mid-transfer is a card pulled out: calls end, and so does the host."""
+    require.tool("qemu-system-x86_64", "qemu-system-x86")
+    with Machine() as machine:
+        machine.up()
+        ours, theirs = connection(machine.b, machine.a, B, 9)
+        ours.settimeout(2)
+        ours.sendall(bytes(100 * KIB))
+        machine.qemu.kill()
+        with pytest.raises(OSError, match="timed out"):
+            ours.sendall(bytes(16 << 20))
+        assert machine.qemu.qtest.gone
+        assert not machine.qemu.link.carrier
+        theirs.close()
+        ours.close()
+        machine.a.ifconfig("eth0", up=False)

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from e1000emu.clock import RealClock, VirtualClock
-from e1000emu.embed.qtest import HALT_ROM, Qtest, QtestError, QtestMachine, QtestSlot
+from e1000emu.embed.qtest import (
+    HALT_ROM,
+    Qtest,
+    QtestError,
+    QtestGone,
+    QtestMachine,
+    QtestSlot,
+)
 from fastpath.batch import FrameBatch
 
 
@@ -198,9 +205,17 @@ def test_an_answer_that_is_no_number_is_named(serve, answer) -> None:
 
 def test_the_end_of_qemu_is_named(serve) -> None:
     qtest, _ = serve(lambda line: None, on_end=lambda: "its last words")
-    with pytest.raises(QtestError, match=r"its last words"):
-        qtest.read(0, 4)
-    with pytest.raises(QtestError, match=r"its last words"):
+    assert qtest.gone == ""
+    for ask in (lambda: qtest.read(0, 4), qtest.poll, lambda: qtest.write(0, 1, 4)):
+        with pytest.raises(QtestGone, match=r"its last words"):
+            ask()
+        assert "its last words" in qtest.gone
+
+
+def test_poll_notices_the_end(serve) -> None:
+    qtest, server = serve(lambda line: "OK\n")
+    server.sock.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(QtestGone, match="hung up"):
         qtest.poll()
 
 
@@ -248,6 +263,31 @@ def test_slot_places_bars_and_reaches_through_them(serve) -> None:
     assert card.memory[0xF0000000] == 1
     with pytest.raises(QtestError, match="no BAR 6"):
         slot.bar_read(6, 0, 4)
+
+
+def test_a_slot_without_qemu_is_a_card_pulled_out(serve, caplog) -> None:
+    card = Card()
+    left = 3
+
+    def answer(line: str) -> str | None:
+        nonlocal left
+        left -= line.startswith(("read", "write"))
+        return card(line) if left else None
+
+    qtest, _ = serve(answer)
+    slot = QtestSlot(qtest, slot=3)
+    slot.enable()
+    slot.bar_write(0, 0, 7, 4)
+    assert slot.bar_read(0, 0, 4) == 7
+    assert slot.bar_read(0, 0, 4) == 0xFFFFFFFF
+    assert slot.bar_read(0, 0, 1) == 0xFF
+    assert slot.bar_read(1, 0, 2) == 0xFFFF
+    assert slot.config_read(0, 4) == 0xFFFFFFFF
+    slot.bar_write(0, 0, 1, 4)
+    slot.bar_write(1, 0, 1, 4)
+    slot.config_write(4, 0, 2)
+    assert [r.levelname for r in caplog.records] == ["ERROR"]
+    assert "hung up" in caplog.text
 
 
 # --- machine --------------------------------------------------------------------------------------
@@ -358,6 +398,20 @@ def test_a_level_that_was_up_before_the_line_came_is_told(fake) -> None:
         line = Line()
         machine.connect_irq(line)
         assert line.levels == [True]
+
+
+def test_time_goes_on_when_a_machine_ends(fake, caplog) -> None:
+    clock = VirtualClock()
+    with QtestMachine(clock, qemu=fake(step="now > 1_000_000 and sys.exit('bye')")) as machine:
+        line = Line()
+        machine.connect_irq(line)
+        clock.run_for(5_000_000)
+        assert clock.now_ns() == 5_000_000
+        assert line.levels == [True, False]
+        assert "ended with 1: bye" in machine.qtest.gone
+        assert machine.slot.config_read(0, 4) == 0xFFFFFFFF
+        assert clock.run_until_idle()
+    assert "bye" in caplog.text
 
 
 def test_a_machine_in_real_time_needs_a_real_clock(fake) -> None:
