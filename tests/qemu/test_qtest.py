@@ -194,6 +194,26 @@ def test_tcp_over_a_bad_wire() -> None:
         assert machine.a.mib.tcp.RetransSegs > 0
 
 
+def test_blocking_calls_beside_a_clock_in_its_own_thread() -> None:
+    require.tool("qemu-system-x86_64", "qemu-system-x86")
+    with Machine() as machine:
+        machine.clock.start()
+        try:
+            machine.up()
+            assert ping(machine.a, B, 3000, seq=1)
+            ours, theirs = connection(machine.b, machine.a, B, 9)
+            theirs.settimeout(20)
+            ours.sendall(b"x" * 50_000)
+            ours.close()
+            got = b""
+            while piece := theirs.recv(65536):
+                got += piece
+            theirs.close()
+            assert got == b"x" * 50_000
+        finally:
+            machine.clock.stop()
+
+
 @pytest.mark.slow
 def test_self_test_finds_what_qemu_lacks() -> None:
     """Linux's `ethtool -t` says the same of QEMU: register test at FCAL, loopback 13 or none."""

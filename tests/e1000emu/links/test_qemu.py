@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e1000emu.clock import RealClock, VirtualClock
+from e1000emu.clock import AsyncioClock, RealClock, VirtualClock
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.qemu import BATCH_FRAMES, MAX_FRAME_BYTES, QemuDgram, QemuStream
@@ -329,6 +330,28 @@ def test_a_virtual_clock_polls(make) -> None:
     assert clock.wait(lambda: bool(again.frames), SECOND_NS)
     link.close()
     qemu.close()
+
+
+@pytest.mark.parametrize("make", [stream, dgram])
+def test_an_asyncio_loop_carries_frames(make) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        clock = AsyncioClock(loop)
+        link, qemu = make(clock)
+        port = RecordingPort(link)
+        qemu.setblocking(False)
+        qemu.send(framed(frame(1)) if make is stream else frame(1))
+        port.send(frame(2))
+        got = await asyncio.wait_for(loop.sock_recv(qemu, 70000), 20)
+        assert got == (framed(frame(2)) if make is stream else frame(2))
+        while not port.frames:
+            await asyncio.sleep(0)
+        assert port.frames == [frame(1)]
+        link.close()
+        qemu.close()
+        clock.close()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("make", [stream, dgram])
