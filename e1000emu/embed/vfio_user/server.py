@@ -1,0 +1,488 @@
+"""A vfio-user server: one NIC behind a UNIX socket, for QEMU's `vfio-user-pci` and its kin.
+
+It serves one client at a time, each message in order and at once; a client that goes, or that
+sends what cannot be, leaves a NIC as after RST# for the next one.  All runs on the clock that the
+NIC and its link are on (`RealClock` or `AsyncioClock`), so many servers share one process.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import logging
+import os
+import socket
+import stat
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from e1000emu.embed.vfio_user import protocol as vu
+from e1000emu.embed.vfio_user.guestmem import GuestMemory
+from e1000emu.embed.vfio_user.intx import Intx
+from e1000emu.embed.vfio_user.protocol import (
+    Command,
+    DmaMap,
+    DmaUnmap,
+    Message,
+    MessageReader,
+    Refused,
+    RegionAccess,
+    SetIrqs,
+    Version,
+)
+from e1000emu.errors import E1000Error
+from e1000emu.models import Model
+from e1000emu.nic import Nic
+from e1000emu.pci import CONFIG_BYTES, IO_BAR
+from e1000emu.phy import AUTONEG_NS
+from e1000emu.ports import Clock, Link
+
+__all__ = ["VfioUserServer"]
+
+READ_BYTES = 16384
+ANCILLARY_BYTES = socket.CMSG_SPACE(vu.MAX_MSG_FDS * array.array("i").itemsize)
+RETRY_NS = 500_000
+"""How soon an answer that the socket did not take is tried again."""
+COMPLAINTS = 10
+"""Refusals that are reported for each client; the rest are counted."""
+CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
+READ_WRITE = vu.VFIO_REGION_INFO_FLAG_READ | vu.VFIO_REGION_INFO_FLAG_WRITE
+
+logger = logging.getLogger("e1000emu.vfio_user")
+
+
+class VfioUserServer:
+    """Listens at `path` and plugs a `Nic` on `link` into whoever connects.
+
+    `report` gets a line for people when a client comes, goes or is refused something (default:
+    the logger `e1000emu.vfio_user`).  Call everything with the clock's lock held.
+    Raises: E1000Error when `path` cannot be used, or for a bad `model` or `mac`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        link: Link,
+        clock: Clock,
+        model: str | Model = "82540EM",
+        mac: bytes = b"\x52\x54\x00\x12\x34\x56",
+        report: Callable[[str], None] | None = None,
+        autoneg_ns: int = AUTONEG_NS,
+    ) -> None:
+        self.path = Path(path)
+        self.clock = clock
+        self.report = report if report is not None else logger.info
+        self.memory = GuestMemory()
+        self.intx = Intx(clock)
+        self._listener = _listen(self.path)
+        try:
+            self._inode = os.stat(self.path).st_ino
+            self.nic = Nic(
+                memory=self.memory.table,
+                irq=self.intx,
+                link=link,
+                clock=clock,
+                model=model,
+                mac=mac,
+                autoneg_ns=autoneg_ns,
+            )
+            clock.add_reader(self._listener.fileno(), self._connection)
+        except BaseException:
+            self._listener.close()
+            self.path.unlink(missing_ok=True)
+            raise
+        self._client: _Client | None = None
+        self._regions = {
+            vu.VFIO_PCI_CONFIG_REGION_INDEX: CONFIG_BYTES,
+            0: self.nic.slot.bar_size(0),
+            IO_BAR: self.nic.slot.bar_size(IO_BAR),
+        }
+        self._handlers: dict[int, Callable[[Message], bytes]] = {
+            Command.VERSION: self._version,
+            Command.DMA_MAP: self._dma_map,
+            Command.DMA_UNMAP: self._dma_unmap,
+            Command.DEVICE_GET_INFO: self._get_info,
+            Command.DEVICE_GET_REGION_INFO: self._get_region_info,
+            Command.DEVICE_GET_IRQ_INFO: self._get_irq_info,
+            Command.DEVICE_SET_IRQS: self._set_irqs,
+            Command.REGION_READ: self._region_read,
+            Command.REGION_WRITE: self._region_write,
+            Command.DEVICE_RESET: self._device_reset,
+        }
+        self.clients = 0
+        self.messages = 0
+        self.reads = 0
+        self.writes = 0
+        self.posted = 0
+        self.refusals = 0
+
+    # --- life ------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """A client is here."""
+        return self._client is not None
+
+    def close(self) -> None:
+        """Let the client go, unplug the NIC, remove the socket; safe to call twice."""
+        if self._listener.fileno() < 0:
+            return
+        self.disconnect()
+        self.clock.remove_reader(self._listener.fileno())
+        self._listener.close()
+        with suppress(OSError):
+            if os.stat(self.path).st_ino == self._inode:
+                self.path.unlink()
+        self.nic.close()
+
+    def __enter__(self) -> VfioUserServer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def counters(self) -> dict[str, int]:
+        """Return what crossed the socket since the start."""
+        return {
+            "clients": self.clients,
+            "messages": self.messages,
+            "region_reads": self.reads,
+            "region_writes": self.writes,
+            "posted_writes": self.posted,
+            "interrupts": self.intx.fired,
+            "unmasks": self.intx.unmasks,
+            "refusals": self.refusals,
+        }
+
+    def _connection(self) -> None:
+        """The listener is readable: take the client, or turn it away while another is here."""
+        old = self._client
+        while old is not None and old.negotiated and old.read():
+            old = self._client  # it may have gone, and nobody has looked yet
+        try:
+            sock, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno not in CONNECTION_ERRORS:
+                self.report(f"{self.path}: cannot accept a client: {error.strerror}")
+            return
+        old = self._client
+        if old is not None:
+            if old.negotiated:
+                self.report(f"{self.path}: a second client was turned away")
+                sock.close()
+                return
+            self.disconnect("gave way to another before it had said VERSION")
+        self.clients += 1
+        self._client = _Client(self, sock)
+        self.report(f"{self.path}: client connected")
+
+    def disconnect(self, why: str = "the server let it go") -> None:
+        """Close the connection; the NIC is reset and forgets the client's memory."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        client.close()
+        self.nic.reset()
+        self.intx.disable()
+        self.memory.clear()
+        self.report(f"{self.path}: client gone: {why}")
+
+    # --- messages --------------------------------------------------------------------------------
+
+    def serve(self, client: _Client, message: Message) -> bytes:
+        """Carry out one request and return the answer, b"" for none.  Takes its descriptors."""
+        self.messages += 1
+        try:
+            if message.flags & vu.TYPE_MASK != vu.TYPE_COMMAND:
+                self.disconnect(f"it answered what nobody asked (id {message.id})")
+                return b""
+            if not client.negotiated and message.command != Command.VERSION:
+                self.disconnect(f"command {message.command} came before VERSION")
+                return b""
+            handler = self._handlers.get(message.command)
+            if handler is None:
+                raise Refused(errno.ENOTSUP, f"command {message.command}: not offered")
+            payload = handler(message)
+        except Refused as refusal:
+            self.refusals += 1
+            client.complain(str(refusal))
+            return vu.error_reply(message, refusal.number) if message.wants_reply else b""
+        finally:
+            for fd in message.fds:
+                os.close(fd)
+        return vu.reply(message, payload) if message.wants_reply else b""
+
+    def _version(self, message: Message) -> bytes:
+        client = self._client
+        assert client is not None
+        if client.negotiated:
+            raise Refused(errno.EINVAL, "VERSION: said twice")
+        asked = Version.parse(message.payload)
+        if asked.major != vu.VERSION_MAJOR:
+            raise Refused(
+                errno.ENOTSUP,
+                f"VERSION: the client speaks {asked.major}.{asked.minor}, this server "
+                f"{vu.VERSION_MAJOR}.{vu.VERSION_MINOR}",
+            )
+        client.negotiated = True
+        minor = min(asked.minor, vu.VERSION_MINOR)
+        answer = Version(vu.VERSION_MAJOR, minor, vu.SERVER_CAPABILITIES)
+        return answer.emit(len(message.payload))
+
+    def _dma_map(self, message: Message) -> bytes:
+        piece = DmaMap.parse(message.payload)
+        if len(message.fds) > 1:
+            raise Refused(errno.EINVAL, f"DMA_MAP: {len(message.fds)} file descriptors, not one")
+        self.memory.map(piece, message.fds[0] if message.fds else None)
+        return b""
+
+    def _dma_unmap(self, message: Message) -> bytes:
+        wanted = DmaUnmap.parse(message.payload)
+        size = self.memory.unmap(wanted)
+        return vu.DMA_UNMAP.pack(vu.DMA_UNMAP.size, wanted.flags, wanted.iova, size)
+
+    def _get_info(self, message: Message) -> bytes:
+        _need(message, vu.DEVICE_INFO.size, "GET_INFO")
+        flags = vu.VFIO_DEVICE_FLAGS_RESET | vu.VFIO_DEVICE_FLAGS_PCI
+        return vu.DEVICE_INFO.pack(
+            vu.DEVICE_INFO.size, flags, vu.VFIO_PCI_NUM_REGIONS, vu.VFIO_PCI_NUM_IRQS
+        )
+
+    def _get_region_info(self, message: Message) -> bytes:
+        _need(message, vu.REGION_INFO.size, "GET_REGION_INFO")
+        index = vu.REGION_INFO.unpack_from(message.payload)[2]
+        if index >= vu.VFIO_PCI_NUM_REGIONS:
+            raise Refused(errno.EINVAL, f"GET_REGION_INFO: no region {index}")
+        size = self._regions.get(index, 0)
+        # No region is for mmap: registers have side effects, and QEMU would post no write then.
+        flags = READ_WRITE if size else 0
+        return vu.REGION_INFO.pack(vu.REGION_INFO.size, flags, index, 0, size, 0)
+
+    def _get_irq_info(self, message: Message) -> bytes:
+        _need(message, vu.IRQ_INFO.size, "GET_IRQ_INFO")
+        index = vu.IRQ_INFO.unpack_from(message.payload)[2]
+        if index >= vu.VFIO_PCI_NUM_IRQS:
+            raise Refused(errno.EINVAL, f"GET_IRQ_INFO: no interrupt index {index}")
+        flags = count = 0
+        if index == vu.VFIO_PCI_INTX_IRQ_INDEX:
+            flags = vu.VFIO_IRQ_INFO_EVENTFD | vu.VFIO_IRQ_INFO_MASKABLE
+            flags |= vu.VFIO_IRQ_INFO_AUTOMASKED
+            count = 1
+        return vu.IRQ_INFO.pack(vu.IRQ_INFO.size, flags, index, count)
+
+    def _set_irqs(self, message: Message) -> bytes:
+        self.intx.apply(SetIrqs.parse(message.payload), message.fds)
+        return b""
+
+    def _device_reset(self, message: Message) -> bytes:
+        self.nic.reset()
+        return b""
+
+    # --- regions ---------------------------------------------------------------------------------
+
+    def _region_read(self, message: Message) -> bytes:
+        access = RegionAccess.parse_read(message.payload)
+        offset, region, size, _ = access
+        self._check(access, "REGION_READ")
+        self.reads += 1
+        if region == vu.VFIO_PCI_CONFIG_REGION_INDEX:
+            config_read = self.nic.slot.config_read
+            parts = [config_read(at, n).to_bytes(n, "little") for at, n in _pieces(offset, size)]
+            return access.head() + b"".join(parts)
+        bar_read = self.nic.slot.bar_read
+        if size == 4 and not offset & 3:
+            return access.head() + bar_read(region, offset, 4).to_bytes(4, "little")
+        parts = [bar_read(region, at, n).to_bytes(n, "little") for at, n in _pieces(offset, size)]
+        return access.head() + b"".join(parts)
+
+    def _region_write(self, message: Message) -> bytes:
+        access = RegionAccess.parse_write(message.payload)
+        offset, region, size, data = access
+        self._check(access, "REGION_WRITE")
+        self.writes += 1
+        if message.flags & vu.NO_REPLY:
+            self.posted += 1
+        slot = self.nic.slot
+        if region == vu.VFIO_PCI_CONFIG_REGION_INDEX:
+            for at, n in _pieces(offset, size):
+                value = int.from_bytes(data[at - offset : at - offset + n], "little")
+                slot.config_write(at, value, n)
+        elif size == 4 and not offset & 3:
+            slot.bar_write(region, offset, int.from_bytes(data, "little"), 4)
+        else:
+            for at, n in _pieces(offset, size):
+                value = int.from_bytes(data[at - offset : at - offset + n], "little")
+                slot.bar_write(region, at, value, n)
+        return access.head()
+
+    def _check(self, access: RegionAccess, what: str) -> None:
+        limit = self._regions.get(access.region, 0)
+        if access.offset + access.size > limit:
+            raise Refused(
+                errno.EINVAL,
+                f"{what}: {access.size} bytes at {access.offset:#x} of region {access.region}, "
+                f"which has {limit}",
+            )
+
+
+class _Client:
+    """One connection: reads messages, serves them in order, writes the answers."""
+
+    def __init__(self, server: VfioUserServer, sock: socket.socket) -> None:
+        self._server = server
+        self._clock = server.clock
+        self._sock = sock
+        self._reader = MessageReader()
+        self._todo: deque[Message] = deque()
+        self._unsent = b""
+        self._complaints = 0
+        self.negotiated = False
+        sock.setblocking(False)
+        self._clock.add_reader(sock.fileno(), self._readable)
+
+    def close(self) -> None:
+        """Stop reading and give back every descriptor."""
+        if self._sock.fileno() < 0:
+            return
+        self._clock.remove_reader(self._sock.fileno())
+        self._sock.close()
+        for fd in self._reader.take_fds():
+            os.close(fd)
+        while self._todo:
+            for fd in self._todo.popleft().fds:
+                os.close(fd)
+
+    def complain(self, text: str) -> None:
+        """Report a refusal; a client that goes on and on is reported a few times only."""
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS:
+            last = "; more of this client's are only counted" * (self._complaints == COMPLAINTS)
+            self._server.report(f"{self._server.path}: refused: {text}{last}")
+
+    def _readable(self) -> None:
+        self.read()
+
+    def read(self) -> bool:
+        """Read what the socket has and serve what is complete; False when there was nothing."""
+        found = False
+        while self._sock.fileno() >= 0 and not self._unsent:
+            try:
+                data, ancillary, flags, _ = self._sock.recvmsg(
+                    READ_BYTES, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
+                )
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                self._server.disconnect(error.strerror or "the connection broke")
+                break
+            found = True
+            self._todo += self._reader.feed(data, _descriptors(ancillary) if ancillary else ())
+            if flags & socket.MSG_CTRUNC:
+                self._server.disconnect(
+                    f"more than {vu.MAX_MSG_FDS} file descriptors, or none left here for them"
+                )
+                break
+            self._work()
+            if not data and self._sock.fileno() >= 0:
+                self._server.disconnect("it closed the connection")
+            if len(data) < READ_BYTES:
+                break
+        return found
+
+    def _work(self) -> None:
+        """Serve what was read, until the socket takes no more answers."""
+        todo = self._todo
+        while todo and not self._unsent:
+            answer = self._server.serve(self, todo.popleft())
+            if answer:
+                self._send(answer)
+        if not todo and self._reader.error and self._sock.fileno() >= 0:
+            self._server.disconnect(self._reader.error)
+
+    def _send(self, data: bytes) -> None:
+        """Send one answer, in one call when the socket takes it."""
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._server.disconnect(error.strerror or "the connection broke")
+            return
+        if sent < len(data):
+            # A client that does not read its answers is not read from meanwhile.
+            self._unsent = data[sent:]
+            self._clock.remove_reader(self._sock.fileno())
+            self._clock.call_at(self._clock.now_ns() + RETRY_NS, self._retry)
+
+    def _retry(self) -> None:
+        if self._sock.fileno() < 0:
+            return
+        data, self._unsent = self._unsent, b""
+        self._send(data)
+        if not self._unsent and self._sock.fileno() >= 0:
+            self._work()
+        if not self._unsent and self._sock.fileno() >= 0:
+            self._clock.add_reader(self._sock.fileno(), self._readable)
+
+
+def _need(message: Message, size: int, what: str) -> None:
+    """Check that the structure and its argsz are there in full."""
+    have = len(message.payload)
+    argsz = int.from_bytes(message.payload[:4], "little")
+    if have < size or argsz < size:
+        raise Refused(
+            errno.EINVAL, f"{what}: {have} bytes, argsz {argsz}; the structure has {size}"
+        )
+
+
+def _pieces(offset: int, size: int) -> list[tuple[int, int]]:
+    """Cut an access into naturally aligned ones of 4, 2 and 1 bytes: 8 = 4 + 4."""
+    out = []
+    while size:
+        n = 4 if size >= 4 and not offset & 3 else 2 if size >= 2 and not offset & 1 else 1
+        out.append((offset, n))
+        offset += n
+        size -= n
+    return out
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return list(fds)
+
+
+def _listen(path: Path) -> socket.socket:
+    """Return a listening socket at `path`; one that a dead server left is replaced."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise E1000Error(f"socket {path}: exists and is no socket; choose another path")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(1.0)
+                try:
+                    probe.connect(os.fspath(path))
+                except ConnectionRefusedError:
+                    path.unlink()
+                else:
+                    raise E1000Error(f"socket {path}: another server listens there")
+        sock.bind(os.fspath(path))
+        sock.listen(4)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        # a path longer than the kernel's 107 bytes has a text and no errno
+        raise E1000Error(
+            f"socket {path}: {error.strerror or error}; choose a short path in a directory that "
+            "exists and that you may write to"
+        ) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,789 @@
+"""The vfio-user server, driven as QEMU drives it: start-up, registers, rings, interrupts, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from e1000emu.clock import AsyncioClock, RealClock
+from e1000emu.embed.vfio_user import protocol as vu
+from e1000emu.embed.vfio_user.protocol import Command
+from e1000emu.embed.vfio_user.server import VfioUserServer
+from e1000emu.errors import E1000Error
+from e1000emu.links import pair
+from e1000emu.testing.guest import GuestRings, Int, Reg
+from e1000emu.testing.recorders import RecordingLink
+from fastpath.dma import HostMemory
+from tests.e1000emu.embed.fakeclient import (
+    QEMU_VERSION,
+    RAM_BASE,
+    RAM_BYTES,
+    FakeClient,
+    VfioError,
+    u32,
+)
+
+CFG = vu.VFIO_PCI_CONFIG_REGION_INDEX
+FRAME = b"\xff" * 6 + b"\x52\x54\x00\x12\x34\x56" + b"\x08\x00" + bytes(range(50))
+
+
+@dataclass
+class Rig:
+    """One server on a recording link, and who connects to it."""
+
+    path: Path
+    clock: RealClock
+    link: RecordingLink
+    server: VfioUserServer
+    log: list[str]
+    clients: list[FakeClient]
+
+    def client(self) -> FakeClient:
+        """Connect one more client."""
+        client = FakeClient(self.path, self.clock)
+        self.clients.append(client)
+        return client
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """A server that listens."""
+    before = len(os.listdir("/proc/self/fd"))
+    clock, link, log = RealClock(), RecordingLink(), []  # type: ignore[var-annotated]
+    path = tmp_path / "vfio.sock"
+    server = VfioUserServer(path, link=link, clock=clock, report=log.append, autoneg_ns=0)
+    made = Rig(path, clock, link, server, log, [])
+    yield made
+    server.close()
+    for client in made.clients:
+        client.close()
+    clock.close()
+    made.clients.clear()
+    assert not path.exists()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def error_of(call: object, *args: object, **fields: object) -> int:
+    with pytest.raises(VfioError) as caught:
+        call(*args, **fields)  # type: ignore[operator]
+    return caught.value.number
+
+
+# --- the sequence that QEMU 11.1.3 begins with ---------------------------------------------------
+
+
+def test_start_of_qemu(rig: Rig) -> None:
+    client = rig.client()
+    answer = client.version()
+    assert len(answer) <= 4 + len(QEMU_VERSION)
+    assert answer[:4] == bytes(4)
+    assert answer.endswith(b"\0")
+    # Five maps back to back: RAM with a descriptor, ROM without.
+    fd = os.memfd_create("ram")
+    os.ftruncate(fd, 0x100_0000)
+    maps = [
+        (3, 0, 0x0, 0xA_0000, True),
+        (1, 0, 0xC_0000, 0x2_0000, False),
+        (1, 0xE_0000, 0xE_0000, 0x2_0000, True),
+        (3, 0x10_0000, 0x10_0000, 0xF0_0000, True),
+        (1, 0, 0xFFFC_0000, 0x4_0000, False),
+    ]
+    sent = [
+        client.post(
+            Command.DMA_MAP, vu.DMA_MAP.pack(32, flags, off, iova, size), [fd] if with_fd else []
+        )
+        for flags, off, iova, size, with_fd in maps
+    ]
+    assert [client.answer(ident) for ident in sent] == [b""] * 5
+    os.close(fd)
+    assert len(rig.server.memory) == 5
+    assert rig.server.memory.mapped_bytes == 0xA_0000 + 0x2_0000 + 0xF0_0000
+
+    info = vu.DEVICE_INFO.unpack(
+        client.request(Command.DEVICE_GET_INFO, vu.DEVICE_INFO.pack(16, 0, 0, 0))
+    )
+    assert info == (16, 3, 9, 5)
+    sizes = []
+    for index in range(9):
+        argsz, flags, got, cap, size, offset = vu.REGION_INFO.unpack(
+            client.request(
+                Command.DEVICE_GET_REGION_INFO, vu.REGION_INFO.pack(32, 0, index, 0, 0, 0)
+            )
+        )
+        assert (argsz, got, cap, offset) == (32, index, 0, 0)
+        assert flags == (3 if size else 0)
+        sizes.append(size)
+    assert sizes == [0x2_0000, 0, 8, 0, 0, 0, 0, 256, 0]
+    counts = []
+    for index in range(5):
+        argsz, flags, got, count = vu.IRQ_INFO.unpack(
+            client.request(Command.DEVICE_GET_IRQ_INFO, vu.IRQ_INFO.pack(16, 0, index, 0))
+        )
+        assert (argsz, got, flags) == (16, index, 7 if count else 0)
+        counts.append(count)
+    assert counts == [1, 0, 0, 0, 0]
+
+    config = client.region_read(CFG, 0, 256)
+    assert config[:4] == bytes.fromhex("86800e10")
+    assert config[0x10] & 0xF == 0  # 32-bit memory
+    assert config[0x18] & 0x3 == 1  # I/O
+    assert config[0x3D] == 1  # INTA
+    rom = client.region_read(CFG, 0x30, 4)
+    client.region_write(CFG, 0x30, b"\x00\xf8\xff\xff")
+    assert client.region_read(CFG, 0x30, 4) == bytes(4)
+    client.region_write(CFG, 0x30, rom)
+    assert client.region_read(CFG, 0x3D, 1) == b"\x01"
+    client.new_trigger()
+    # The machine's reset.
+    client.set_irqs(0x21, 0)
+    client.config_write(4, client.config_read(4, 2) & ~0x407, 2)
+    client.request(Command.DEVICE_RESET)
+    client.new_trigger()
+    for bar in range(6):
+        client.config_write(0x10 + 4 * bar, 0, 4)
+    # Firmware remaps the low megabyte.
+    assert client.dma_unmap(0xC_0000, 0x2_0000) == 0x2_0000
+    assert client.dma_unmap(0xE_0000, 0x2_0000) == 0x2_0000
+    client.dma_map(0xC_0000, 0x4_0000, None, flags=1)
+    # Bar sizing by the guest, then addresses.
+    client.config_write(0x10, 0xFFFF_FFFF, 4)
+    assert client.config_read(0x10, 4) == 0xFFFE_0000
+    client.config_write(0x10, 0xFEBC_0000, 4)
+    client.config_write(4, 7, 2)
+    assert client.bar_read(0, Reg.STATUS, 4) not in (0, 0xFFFF_FFFF)
+    assert rig.server.refusals == 0
+
+
+# --- registers -----------------------------------------------------------------------------------
+
+
+def test_accesses_of_every_size(rig: Rig) -> None:
+    client = rig.client()
+    client.start()
+    ral = bytes.fromhex("525400123456")
+    client.run(lambda: True)
+    assert client.region_read(0, Reg.RAL, 8) == ral + b"\x00\x80"
+    assert client.region_read(0, Reg.RAL, 4) == ral[:4]
+    assert client.region_read(0, Reg.RAL + 2, 2) == ral[2:4]
+    assert client.region_read(0, Reg.RAL + 5, 1) == ral[5:6]
+    assert client.region_read(0, Reg.RAL + 1, 4) == ral[1:5]
+    client.region_write(0, Reg.MTA, bytes(range(1, 9)))
+    assert client.region_read(0, Reg.MTA, 4) == bytes([1, 2, 3, 4])
+    assert client.region_read(0, Reg.MTA + 4, 4) == bytes([5, 6, 7, 8])
+    client.region_write(0, Reg.MTA, b"\xaa")
+    assert client.region_read(0, Reg.MTA, 4) == bytes([0xAA, 2, 3, 4])
+    assert client.region_read(0, 0, 0) == b""
+    assert len(client.region_read(0, Reg.MTA, 512)) == 512
+
+
+def test_io_bar_reaches_the_registers(rig: Rig) -> None:
+    client = rig.client()
+    client.start()
+    client.bar_write(2, 0, Reg.STATUS, 4)
+    assert client.bar_read(2, 4, 4) == client.bar_read(0, Reg.STATUS, 4)
+    assert client.region_read(2, 0, 8)[:4] == struct.pack("<I", Reg.STATUS)
+
+
+def test_accesses_outside_a_region_are_refused(rig: Rig) -> None:
+    client = rig.client()
+    client.start()
+    for region, offset, size in ((0, 0x2_0000, 4), (0, 0x1_FFFE, 4), (2, 8, 1), (CFG, 253, 4)):
+        assert error_of(client.region_read, region, offset, size) == errno.EINVAL
+        assert error_of(client.region_write, region, offset, bytes(size)) == errno.EINVAL
+    assert error_of(client.region_read, 1, 0, 4) == errno.EINVAL
+    assert error_of(client.region_read, 99, 0, 4) == errno.EINVAL
+    assert error_of(client.region_read, 0, (1 << 64) - 4, 4) == errno.EINVAL
+    assert client.bar_read(0, Reg.STATUS, 4)
+
+
+def test_decoding_obeys_the_command_register(rig: Rig) -> None:
+    client = rig.client()
+    client.start()
+    client.config_write(4, 0, 2)
+    assert client.bar_read(0, Reg.STATUS, 4) == 0xFFFF_FFFF
+    client.config_write(4, 2, 2)
+    assert client.bar_read(0, Reg.STATUS, 4) != 0xFFFF_FFFF
+
+
+def test_posted_writes_keep_their_order_and_get_no_answer(rig: Rig) -> None:
+    client = rig.client()
+    client.start()
+    for value in range(200):
+        client.bar_write(0, Reg.MTA, value, 4)
+        client.bar_write(0, Reg.MTA + 4, value ^ 0xFF, 4)
+    assert client.bar_read(0, Reg.MTA, 4) == 199
+    assert client.bar_read(0, Reg.MTA + 4, 4) == 199 ^ 0xFF
+    assert client.got == []
+    assert rig.server.counters()["posted_writes"] == 400
+
+
+def test_a_posted_write_outside_is_dropped_without_an_answer(rig: Rig) -> None:
+    client = rig.client()
+    client.start()
+    client.bar_write(0, 0x2_0000, 1, 4)
+    assert client.bar_read(0, Reg.STATUS, 4)
+    assert client.got == []
+    assert rig.server.refusals == 1
+
+
+# --- frames --------------------------------------------------------------------------------------
+
+
+def test_frames_cross_shared_memory(rig: Rig) -> None:
+    client = rig.client()
+    guest = client.start()
+    guest.up(ims=int(Int.RXT0 | Int.TXDW))
+    client.bar_read(0, Reg.STATUS, 4)
+    client.run(lambda: rig.server.nic.link_up)
+    assert guest.send(FRAME) == 1
+    assert rig.link.take() == [FRAME]
+    assert rig.link.inject(FRAME, FRAME[:60]) == 2
+    assert [frame.data for frame in guest.receive()] == [FRAME, FRAME[:60]]
+    assert rig.server.memory.table.aborts == 0
+
+
+def test_bus_master_bit_stops_dma_though_memory_is_mapped(rig: Rig) -> None:
+    client = rig.client()
+    guest = client.start()
+    guest.up()
+    client.run(lambda: rig.server.nic.link_up)
+    client.config_write(4, 3, 2)
+    guest.post_legacy(FRAME)
+    guest.kick()
+    client.bar_read(0, Reg.STATUS, 4)
+    assert rig.link.take() == []
+    client.config_write(4, 7, 2)
+    assert rig.link.take() == [FRAME]
+
+
+def test_unmapped_memory_is_not_touched(rig: Rig) -> None:
+    client = rig.client()
+    guest = client.start()
+    guest.up()
+    client.run(lambda: rig.server.nic.link_up)
+    assert client.dma_unmap(RAM_BASE, RAM_BYTES) == RAM_BYTES
+    guest.post_legacy(FRAME)
+    guest.kick()
+    client.bar_read(0, Reg.STATUS, 4)
+    assert rig.link.take() == []
+    assert rig.server.memory.table.aborts > 0
+    rig.link.inject(FRAME)
+    assert guest.receive() == []
+
+
+def test_read_only_memory_is_read_and_never_written(rig: Rig) -> None:
+    client = rig.client()
+    client.version()
+    fd = os.memfd_create("rom")
+    os.ftruncate(fd, 8192)
+    os.pwrite(fd, b"firmware", 4096)
+    client.dma_map(0xE_0000, 4096, fd, offset=4096, flags=1)
+    client.config_write(4, 4, 2)
+    table = rig.server.memory.table
+    assert table.read(0xE_0000, 8) == b"firmware"
+    table.write(0xE_0000, b"overwrit")
+    assert table.aborts == 1
+    assert os.pread(fd, 8, 4096) == b"firmware"
+    os.close(fd)
+
+
+# --- DMA_MAP and DMA_UNMAP that cannot be --------------------------------------------------------
+
+
+def test_maps_that_cannot_be_are_refused(rig: Rig) -> None:
+    client = rig.client()
+    client.version()
+    fd = os.memfd_create("ram")
+    os.ftruncate(fd, 0x10000)
+    pipe = os.pipe()
+    client.dma_map(0x10000, 0x4000, fd)
+    assert error_of(client.dma_map, 0x12000, 0x4000, fd) == errno.EEXIST
+    assert error_of(client.dma_map, 0xF000, 0x2000, None, flags=1) == errno.EEXIST
+    assert error_of(client.dma_map, 0x20000, 0x20000, fd) == errno.EINVAL
+    assert error_of(client.dma_map, 0x20000, 0x1000, fd, offset=0x10000) == errno.EINVAL
+    assert error_of(client.dma_map, 0x20000, 0x1000, pipe[0]) == errno.EINVAL
+    assert error_of(client.dma_map, 0x20000, (1 << 63) - 4096, fd) == errno.EINVAL
+    two = vu.DMA_MAP.pack(32, 3, 0, 0x20000, 0x1000)
+    assert error_of(client.request, Command.DMA_MAP, two, [fd, fd]) == errno.EINVAL
+    read_only = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+    assert error_of(client.dma_map, 0x20000, 0x1000, read_only) == errno.EACCES
+    client.dma_map(0x20000, 0x1000, read_only, flags=1)
+    for one in (fd, read_only, *pipe):
+        os.close(one)
+    assert len(rig.server.memory) == 2
+
+
+def test_ram_without_descriptor_is_refused_with_the_remedy(rig: Rig) -> None:
+    client = rig.client()
+    client.version()
+    assert error_of(client.dma_map, 0, 0xA_0000) == errno.EOPNOTSUPP
+    assert "share=on" in rig.log[-1]
+    # Another device's memory, a display's for instance, is merely out of reach.
+    client.dma_map(0xFD00_0000, 0x100_0000)
+    assert rig.server.memory.mapped_bytes == 0
+
+
+def test_unmap_takes_whole_pieces_only(rig: Rig) -> None:
+    client = rig.client()
+    client.version()
+    for base in (0x1000, 0x3000, 0x8000):
+        client.dma_map(base, 0x2000, None, flags=1)
+    assert error_of(client.dma_unmap, 0x1000, 0x1000) == errno.EINVAL
+    assert error_of(client.dma_unmap, 0x2000, 0x4000) == errno.EINVAL
+    assert error_of(client.dma_unmap, 0x10_0000, 0x1000) == errno.ENOENT
+    assert client.dma_unmap(0x1000, 0x4000) == 0x4000
+    assert client.dma_unmap(0, 0, flags=2) == 0x2000
+    assert len(rig.server.memory) == 0
+
+
+def test_number_of_maps_is_bounded(rig: Rig) -> None:
+    client = rig.client()
+    client.version()
+    for index in range(1, vu.MAX_DMA_MAPS + 1):
+        client.dma_map(index << 12, 4096, None, flags=1)
+    assert error_of(client.dma_map, 1 << 40, 4096, None, flags=1) == errno.ENOSPC
+
+
+# --- interrupts ----------------------------------------------------------------------------------
+
+
+def interrupt_rig(rig: Rig) -> tuple[FakeClient, GuestRings]:
+    client = rig.client()
+    guest = client.start()
+    guest.write(Reg.IMS, Int.LSC | Int.TXDW)
+    guest.read(Reg.ICR)
+    client.unmask()
+    client.interrupts()
+    return client, guest
+
+
+def test_an_interrupt_masks_itself_until_unmask(rig: Rig) -> None:
+    client, guest = interrupt_rig(rig)
+    guest.write(Reg.ICS, Int.LSC)
+    client.config_read(0, 4)
+    assert client.interrupts() == 1
+    assert client.config_read(6, 2) & 8  # PCI status says so too
+    guest.write(Reg.ICS, Int.TXDW)
+    client.config_read(0, 4)
+    assert client.interrupts() == 0
+    assert guest.read(Reg.ICR) & (Int.LSC | Int.TXDW) == Int.LSC | Int.TXDW
+    guest.write(Reg.ICS, Int.TXDW)  # rises again while masked
+    client.config_read(0, 4)
+    assert client.interrupts() == 0
+    client.unmask()
+    assert client.interrupts() == 1
+
+
+def test_unmask_fires_again_while_the_level_is_high_only(rig: Rig) -> None:
+    client, guest = interrupt_rig(rig)
+    guest.write(Reg.ICS, Int.LSC)
+    client.unmask()
+    assert client.interrupts() == 2
+    guest.write(Reg.IMC, 0xFFFF_FFFF)  # posted, and in order before UNMASK
+    client.unmask()
+    assert client.interrupts() == 0
+    guest.write(Reg.IMS, Int.LSC)
+    client.config_read(0, 4)
+    assert client.interrupts() == 1
+
+
+def test_mask_holds_an_interrupt_back(rig: Rig) -> None:
+    client, guest = interrupt_rig(rig)
+    client.set_irqs(0x09)
+    guest.write(Reg.ICS, Int.LSC)
+    client.config_read(0, 4)
+    assert client.interrupts() == 0
+    client.unmask()
+    assert client.interrupts() == 1
+
+
+def test_disable_drops_the_eventfd_and_a_new_one_gets_a_waiting_interrupt(rig: Rig) -> None:
+    client, guest = interrupt_rig(rig)
+    client.set_irqs(0x21, 0)
+    guest.write(Reg.ICS, Int.LSC)
+    client.config_read(0, 4)
+    assert client.interrupts() == 0
+    client.new_trigger()
+    assert client.interrupts() == 1
+
+
+def test_an_eventfd_can_unmask(rig: Rig) -> None:
+    client, guest = interrupt_rig(rig)
+    resample = os.eventfd(0, os.EFD_NONBLOCK)
+    client.set_irqs(0x14, 1, [resample])
+    guest.write(Reg.ICS, Int.LSC)
+    client.config_read(0, 4)
+    assert client.interrupts() == 1
+    os.eventfd_write(resample, 1)
+    client.run(lambda: client.interrupts() == 1)
+    client.set_irqs(0x14, 1)  # none any more
+    os.eventfd_write(resample, 1)
+    client.config_read(0, 4)
+    assert client.interrupts() == 0
+    os.close(resample)
+
+
+def test_interrupt_disable_bit_lowers_the_line(rig: Rig) -> None:
+    client, guest = interrupt_rig(rig)
+    client.config_write(4, 0x407, 2)
+    guest.write(Reg.ICS, Int.LSC)
+    client.config_read(0, 4)
+    assert client.interrupts() == 0
+    client.config_write(4, 0x007, 2)
+    assert client.interrupts() == 1
+
+
+def test_client_can_test_its_own_trigger(rig: Rig) -> None:
+    client, _ = interrupt_rig(rig)
+    client.set_irqs(0x21, 1)
+    assert client.interrupts() == 1
+
+
+def test_eventfds_that_are_none_are_refused(rig: Rig) -> None:
+    client = rig.client()
+    client.start()
+    pipe = os.pipe()
+    assert error_of(client.set_irqs, 0x24, 1, [pipe[1]]) == errno.EINVAL
+    assert error_of(client.set_irqs, 0x24, 1, [client.trigger, client.trigger]) == errno.EINVAL
+    assert error_of(client.set_irqs, 0x0C, 1, [client.trigger]) == errno.ENOTSUP
+    assert error_of(client.set_irqs, 0x24, 2, [client.trigger]) == errno.EINVAL
+    assert error_of(client.set_irqs, 0x24, 1, [client.trigger], index=3) == errno.EINVAL
+    client.set_irqs(0x21, 0, index=1)
+    for fd in pipe:
+        os.close(fd)
+
+
+def test_a_full_eventfd_blocks_nothing(rig: Rig) -> None:
+    client, guest = interrupt_rig(rig)
+    os.eventfd_write(client.trigger, 0xFFFF_FFFF_FFFF_FFFE)
+    guest.write(Reg.ICS, Int.LSC)
+    assert client.config_read(0, 2) == 0x8086
+
+
+# --- resets, ends, reconnect ---------------------------------------------------------------------
+
+
+def test_device_reset_is_rst(rig: Rig) -> None:
+    client, guest = interrupt_rig(rig)
+    guest.write(Reg.ICS, Int.LSC)
+    client.config_read(0, 4)
+    assert client.interrupts() == 1
+    assert client.request(Command.DEVICE_RESET) == b""
+    assert client.config_read(4, 2) == 0
+    assert client.config_read(0x10, 4) == 0
+    assert not rig.server.intx.level
+    client.unmask()
+    assert client.interrupts() == 0
+    client.config_write(4, 7, 2)
+    assert client.bar_read(0, Reg.IMS, 4) == 0
+    assert len(rig.server.memory) == 1
+
+
+def test_reboot_of_the_guest(rig: Rig) -> None:
+    client = rig.client()
+    guest = client.start()
+    for _ in range(3):
+        guest.up(ims=int(Int.RXT0))
+        client.run(lambda: rig.server.nic.link_up)
+        assert guest.send(FRAME) == 1
+        client.set_irqs(0x21, 0)
+        client.config_write(4, client.config_read(4, 2) & ~7, 2)
+        client.request(Command.DEVICE_RESET)
+        client.new_trigger()
+        client.config_write(4, 7, 2)
+    assert rig.link.take() == [FRAME] * 3
+
+
+def test_a_client_that_goes_leaves_a_fresh_nic_to_the_next(rig: Rig) -> None:
+    first = rig.client()
+    guest = first.start()
+    guest.up(ims=0xFFFF)
+    first.run(lambda: rig.server.nic.link_up)
+    first.close()
+    second = rig.client()
+    guest = second.start()
+    assert rig.server.clients == 2
+    assert len(rig.server.memory) == 1
+    assert second.bar_read(0, Reg.IMS, 4) == 0
+    guest.up()
+    second.run(lambda: rig.server.nic.link_up)
+    assert guest.send(FRAME) == 1
+    assert rig.link.take() == [FRAME]
+    assert any("gone: it closed the connection" in line for line in rig.log)
+
+
+def test_frames_that_arrive_without_a_client_harm_nobody(rig: Rig) -> None:
+    rig.link.inject(FRAME)
+    client = rig.client()
+    client.start()
+    client.close()
+    rig.clock.run(lambda: not rig.server.connected, timeout_ns=10_000_000_000)
+    rig.link.inject(FRAME)
+
+
+def test_a_second_client_is_turned_away(rig: Rig) -> None:
+    first = rig.client()
+    first.start()
+    second = rig.client()
+    second.run(second.poll)
+    assert second.gone
+    assert first.bar_read(0, Reg.STATUS, 4)
+
+
+def test_a_client_without_version_gives_way(rig: Rig) -> None:
+    silent = rig.client()
+    rig.clock.run(lambda: rig.server.connected, timeout_ns=10_000_000_000)
+    client = rig.client()
+    client.version()
+    silent.run(silent.poll)
+    assert silent.gone
+
+
+def test_version_is_first_and_once(rig: Rig) -> None:
+    rude = rig.client()
+    rude.post(Command.DEVICE_GET_INFO, vu.DEVICE_INFO.pack(16, 0, 0, 0))
+    rude.run(rude.poll)
+    assert rude.gone
+    client = rig.client()
+    assert error_of(client.request, Command.VERSION, struct.pack("<HH", 9, 0)) == errno.ENOTSUP
+    assert client.request(Command.VERSION, bytes(4)) == bytes(4)
+    assert error_of(client.version) == errno.EINVAL
+
+
+def test_unknown_commands_are_refused(rig: Rig) -> None:
+    client = rig.client()
+    client.version()
+    for command in (0, 6, 11, 12, 14, 15, 999):
+        assert error_of(client.request, command, bytes(40)) == errno.ENOTSUP
+    assert error_of(client.request, Command.DEVICE_GET_INFO, b"") == errno.EINVAL
+    assert error_of(client.request, Command.DEVICE_GET_INFO, bytes(16)) == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n\r\n", bytes(64), b"\xff" * 64, vu.pack(1, 9, b"", flags=1)]
+)
+def test_garbage_ends_the_connection_with_a_reason(rig: Rig, garbage: bytes) -> None:
+    client = rig.client()
+    client.sock.send(garbage)
+    client.run(client.poll)
+    assert client.gone
+    assert "client gone" in rig.log[-1]
+    again = rig.client()
+    again.start()
+    assert again.bar_read(0, Reg.STATUS, 4)
+
+
+def test_descriptors_of_garbage_are_closed(rig: Rig) -> None:
+    client = rig.client()
+    client.version()
+    null = os.open("/dev/null", os.O_RDONLY)
+    fds = [null] * 16
+    assert error_of(client.request, Command.DEVICE_RESET + 900, b"", fds) == errno.ENOTSUP
+    client.request(Command.DEVICE_RESET, b"", fds)
+    socket.send_fds(client.sock, [vu.pack(5, 1, bytes(100))[:20]], fds)
+    os.close(null)
+    client.close()
+    rig.clock.run(lambda: not rig.server.connected, timeout_ns=10_000_000_000)
+    # the fixture counts what is open in the end
+
+
+def test_complaints_about_one_client_are_bounded(rig: Rig) -> None:
+    client = rig.client()
+    client.version()
+    for _ in range(50):
+        assert error_of(client.request, 999) == errno.ENOTSUP
+    assert sum("refused" in line for line in rig.log) == 10
+    assert rig.server.counters()["refusals"] == 50
+
+
+def test_a_client_that_reads_no_answers_is_not_read_from(rig: Rig) -> None:
+    client = rig.client()
+    client.start()
+    head = vu.REGION_ACCESS.pack(0, 0, 0x1000)
+    wanted = 0
+    message = vu.pack(77, Command.REGION_READ, head)
+    while wanted < 5000:
+        try:
+            client.sock.send(message)
+        except BlockingIOError:
+            break
+        wanted += 1
+        rig.clock.run(timeout_ns=1)
+    rig.clock.run(timeout_ns=2_000_000)
+    assert rig.server.reads < wanted
+    client.run(lambda: client.poll() and len(client.got) >= wanted)
+    assert len(client.got) == wanted
+    assert all(len(m.payload) == 16 + 0x1000 for m in client.got)
+    client.got.clear()
+    assert client.bar_read(0, Reg.STATUS, 4)
+
+
+def test_server_close_ends_the_client(rig: Rig) -> None:
+    client = rig.client()
+    client.start()
+    rig.server.close()
+    assert client.poll()
+    assert client.gone
+    assert not rig.path.exists()
+    rig.server.close()
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*Command, 0, 14, 500]),
+            st.one_of(
+                st.binary(max_size=48),
+                st.builds(
+                    lambda o, r, n, d: vu.REGION_ACCESS.pack(o, r, n) + d,
+                    st.one_of(st.integers(0, 0x2_0010), st.integers(0, (1 << 64) - 1)),
+                    st.integers(0, 9),
+                    st.one_of(st.integers(0, 12), st.integers(0, 0xFFFF_FFFF)),
+                    st.binary(max_size=12),
+                ),
+                st.builds(
+                    vu.IRQ_SET.pack,
+                    st.integers(19, 21),
+                    st.integers(0, 63),
+                    st.integers(0, 5),
+                    st.integers(0, 1),
+                    st.integers(0, 2),
+                ),
+            ),
+            st.sampled_from([0, 0, 0, 0x10, 1]),
+            st.integers(0, 2),
+        ),
+        max_size=12,
+    ),
+    st.binary(max_size=40),
+)
+def test_no_stream_of_messages_hurts_the_server(
+    rig: Rig, messages: list[tuple[int, bytes, int, int]], tail: bytes
+) -> None:
+    client = FakeClient(rig.path, rig.clock)
+    client.version()
+    fd = os.eventfd(0, os.EFD_NONBLOCK)
+    try:
+        for command, payload, flags, count in messages:
+            client.post(command, payload, [fd] * count, flags=flags)
+        client.sock.send(tail)
+        client.sock.shutdown(socket.SHUT_WR)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    client.run(lambda: client.poll() and client.gone)
+    client.close()
+    os.close(fd)
+    again = FakeClient(rig.path, rig.clock)
+    again.version()
+    assert u32(again.region_read(CFG, 0, 4)) == 0x100E_8086
+    again.close()
+    rig.clock.run(lambda: not rig.server.connected, timeout_ns=10_000_000_000)
+
+
+# --- several servers, other clocks, the socket's path --------------------------------------------
+
+
+def test_two_servers_in_one_process_exchange_frames(tmp_path: Path) -> None:
+    clock = RealClock()
+    ends = pair(clock)
+    servers = [
+        VfioUserServer(
+            tmp_path / name, link=end, clock=clock, mac=bytes([2, 0, 0, 0, 0, n]), autoneg_ns=0
+        )
+        for n, (name, end) in enumerate(zip("ab", ends, strict=True))
+    ]
+    clients = [FakeClient(server.path, clock) for server in servers]
+    guests = [client.start() for client in clients]
+    for guest, client, server in zip(guests, clients, servers, strict=True):
+        guest.up(ims=int(Int.RXT0))
+        client.run(lambda server=server: server.nic.link_up)  # type: ignore[misc]
+        guest.read(Reg.ICR)
+        client.unmask()
+        client.interrupts()
+    assert guests[0].send(FRAME) == 1
+    clients[1].run(lambda: clients[1].interrupts() > 0)
+    assert [frame.data for frame in guests[1].receive()] == [FRAME]
+    for client, server in zip(clients, servers, strict=True):
+        client.close()
+        server.close()
+    clock.close()
+
+
+def test_serves_on_an_asyncio_loop(tmp_path: Path) -> None:
+    async def main() -> bytes:
+        clock = AsyncioClock(asyncio.get_running_loop())
+        with VfioUserServer(tmp_path / "s", link=RecordingLink(), clock=clock) as server:
+            reader, writer = await asyncio.open_unix_connection(server.path)
+            writer.write(vu.pack(1, Command.VERSION, bytes(4) + QEMU_VERSION))
+            await reader.readexactly(16)
+            writer.write(vu.pack(2, Command.REGION_READ, vu.REGION_ACCESS.pack(0, CFG, 4)))
+            data = b""
+            while vu.pack(2, Command.REGION_READ)[:4] not in data or len(data) < 36:
+                data += await reader.read(1000)
+            writer.close()
+            await writer.wait_closed()
+            return data[-4:]
+
+    assert asyncio.run(main()) == bytes.fromhex("86800e10")
+
+
+def test_path_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    clock = RealClock()
+
+    def refused(path: Path) -> str:
+        link = RecordingLink()
+        with pytest.raises(E1000Error) as caught:
+            VfioUserServer(path, link=link, clock=clock)
+        assert link.port is None
+        return str(caught.value)
+
+    file = tmp_path / "file"
+    file.write_text("kept")
+    assert "no socket" in refused(file)
+    assert file.read_text() == "kept"
+    assert "choose a short path" in refused(tmp_path / ("x" * 200))
+    assert "choose a short path" in refused(tmp_path / "none" / "s")
+    with VfioUserServer(tmp_path / "s", link=RecordingLink(), clock=clock):
+        assert "another server" in refused(tmp_path / "s")
+    with pytest.raises(E1000Error, match="model"):
+        VfioUserServer(tmp_path / "s", link=RecordingLink(), clock=clock, model="8139")
+    assert not (tmp_path / "s").exists()
+    clock.close()
+
+
+def test_socket_of_a_dead_server_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    clock = RealClock()
+    with VfioUserServer(path, link=RecordingLink(), clock=clock):
+        client = FakeClient(path, clock)
+        client.version()
+        client.close()
+    clock.close()
+
+
+def test_shared_memory_is_one(rig: Rig) -> None:
+    """What the guest stores is what the NIC reads, without a copy in between."""
+    client = rig.client()
+    client.start()
+    memory = client.memory
+    assert isinstance(memory, HostMemory)
+    memory.write(RAM_BASE + 0x5000, b"from the guest")
+    table = rig.server.memory.table
+    assert table.read(RAM_BASE + 0x5000, 14) == b"from the guest"
+    table.write(RAM_BASE + 0x6000, b"from the NIC")
+    assert memory.read(RAM_BASE + 0x6000, 12) == b"from the NIC"
