@@ -17,6 +17,7 @@ __all__ = ["main"]
 COMMANDS = {
     "demo": "Run the main job: two hosts, their NICs, a wire, ping, UDP and 256 MiB of TCP.",
     "up": "Put a host of this stack on a real network until SIGINT or SIGTERM.",
+    "vfio-user": "Offer our NIC to QEMU as a PCI device; a guest's own e1000 driver binds to it.",
     "ping": "Send ICMP echo requests through our own stack and NIC.",
     "get": "Fetch a URL over our own TCP.",
     "trace": "Print the chain of kernel calls a packet takes.",
@@ -27,7 +28,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """A click group whose commands live in modules of the same name."""
+    """A click group whose commands live in modules of the same name, `-` written `_`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of `COMMANDS`."""
@@ -37,7 +38,8 @@ class Commands(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"e1000emu.cli.{cmd_name}").command
+        module = importlib.import_module(f"e1000emu.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
