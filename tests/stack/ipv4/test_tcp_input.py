@@ -129,9 +129,10 @@ def test_the_window_ends_exactly_where_it_was_offered() -> None:
     sk = peer.sock.sk
     edge = peer.rcv + tcp_receive_window(sk)
     # RFC 5961 3.2: a RST inside the window but not at its left edge is challenged, outside silent
+    # (the silent one first: challenges are limited in number)
+    assert peer.give(RST, edge + 1) == []
     answer = peer.give(RST, edge)
     assert [(s.flags, s.ack) for s in answer] == [(ACK, peer.rcv)]
-    assert peer.give(RST, edge + 1) == []
     assert peer.state == TCP_ESTABLISHED
     end(peer)
 

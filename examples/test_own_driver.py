@@ -1,0 +1,32 @@
+"""Test a driver with the project's pytest fixtures: a device on a bench, its far sides faked.
+
+`python -m pytest examples/test_own_driver.py`. In a project of your own the line `pytest_plugins`
+goes into the `conftest.py` at the root. Put your driver where `bench.guest` (GuestRings, the
+shipped fake driver) stands here: it needs `bench.nic.slot` (configuration space and BARs),
+`bench.memory` (host memory, poisoned with ones) and `bench.line` (the interrupt).
+"""
+
+pytest_plugins = ["e1000emu.testing.fixtures"]
+
+FRAME = b"\xff" * 6 + bytes.fromhex("525400123456") + b"\x08\x00" + b"hello, wire" + bytes(35)
+MS = 1_000_000
+
+
+def test_a_frame_goes_out_and_comes_in(running_bench):
+    bench = running_bench
+    bench.guest.send(FRAME)
+    bench.clock.run_for(MS)
+    assert [bytes(frame) for frame in bench.link.frames] == [FRAME]
+    bench.link.inject(FRAME)
+    bench.clock.run_for(MS)
+    assert bench.guest.receive()[0].data.startswith(FRAME)
+
+
+def test_the_device_says_what_the_driver_forgot(bench):
+    nic = bench.nic
+    nic.mmio_write(0x3818, 5)  # TDT, before TCTL.EN is set
+    nic.mmio_write(0x0400, 2)  # TCTL.EN, before the ring exists
+    nic.mmio_write(0x3818, 6)
+    said = "\n".join(nic.explain())
+    assert "set TCTL.EN; the descriptors wait until then" in said
+    assert "TDLEN must be at least 128 and a multiple of 128" in said
