@@ -129,7 +129,12 @@ def command(
                 say("QEMU 10.1 or newer, with your disk or kernel added:")
                 say("  " + shlex.join(qemu_arguments(socket_path)))
                 runner.run(_until_signal())
-                counters = server.counters() | server.nic.counters()
+                # The NIC's own counters are the guest's to clear; the link's are not.
+                stats = layers[-1].stats
+                counters = server.counters() | {
+                    "tx_frames": stats.tx_frames,
+                    "rx_frames": stats.rx_frames,
+                }
         finally:
             for layer in layers:
                 close = getattr(layer, "close", None)
@@ -140,6 +145,6 @@ def command(
     else:
         click.echo(
             f"{counters['clients']} clients, {counters['messages']} messages, "
-            f"{counters['interrupts']} interrupts; sent {counters['tpt']} frames, "
-            f"received {counters['tpr']}"
+            f"{counters['interrupts']} interrupts; sent {counters['tx_frames']} frames, "
+            f"received {counters['rx_frames']}"
         )

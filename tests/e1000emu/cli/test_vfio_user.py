@@ -68,6 +68,7 @@ def test_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     assert process.returncode == 0
     counters = json.loads(out)
     assert (counters["clients"], counters["messages"]) == (1, 2)
+    assert (counters["tx_frames"], counters["rx_frames"]) == (0, 0)
     assert not os.path.exists(path)
 
 
