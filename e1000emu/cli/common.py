@@ -105,7 +105,7 @@ link_option = click.option(
     multiple=True,
     callback=only_once,
     metavar="LINK",
-    help="tap:NAME, or pcap:FILE (replay).",
+    help="tap:NAME, qemu:PATH or pcap:FILE.",
 )
 addr_option = click.option("--addr", type=CIDR, required=True, help="Our address, 10.9.0.2/24.")
 gw_option = click.option("--gw", type=IP, default=None, help="Default gateway.")
@@ -155,8 +155,12 @@ def parse_impair(text: str) -> dict[str, Any]:
 
 
 def open_link(spec: str, clock: Any) -> Any:
-    """Open the link that `tap:NAME` or `pcap:FILE` names; raises E1000Error with the remedy."""
-    from e1000emu.links import PcapReplay, Tap
+    """Open the link that `spec` names; raises E1000Error with the remedy.
+
+    `tap:NAME`; `pcap:FILE` plays the file; `qemu:PATH` joins the QEMU whose `-netdev stream`
+    listens at the socket PATH.
+    """
+    from e1000emu.links import PcapReplay, QemuStream, Tap
 
     kind, _, rest = spec.partition(":")
     if kind == "tap" and rest:
@@ -165,9 +169,11 @@ def open_link(spec: str, clock: Any) -> Any:
         if not Path(rest).is_file():
             raise E1000Error(f"--link {spec}: no such file; give a pcap or pcapng file to replay")
         return PcapReplay(rest, clock)
+    if kind == "qemu" and rest:
+        return QemuStream.connect(rest, clock)
     raise E1000Error(
         f"--link {spec!r}: not a link; use tap:NAME (a TAP device, made when missing and "
-        "allowed) or pcap:FILE"
+        "allowed), qemu:PATH (where -netdev stream listens) or pcap:FILE"
     )
 
 
