@@ -45,6 +45,8 @@ READ_BYTES = 16384
 ANCILLARY_BYTES = socket.CMSG_SPACE(vu.MAX_MSG_FDS * array.array("i").itemsize)
 RETRY_NS = 500_000
 """How soon an answer that the socket did not take is tried again."""
+ACCEPT_RETRY_NS = 200_000_000
+"""How soon the listener is looked at again when the process had no descriptor for a client."""
 COMPLAINTS = 10
 """Refusals that are reported for each client; the rest are counted."""
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
@@ -166,7 +168,9 @@ class VfioUserServer:
             sock, _ = self._listener.accept()
         except OSError as error:
             if error.errno not in CONNECTION_ERRORS:
-                self.report(f"{self.path}: cannot accept a client: {error.strerror}")
+                self.report(f"{self.path}: cannot accept a client now: {error.strerror}")
+                self.clock.remove_reader(self._listener.fileno())
+                self.clock.call_at(self.clock.now_ns() + ACCEPT_RETRY_NS, self._accept_again)
             return
         old = self._client
         if old is not None:
@@ -178,6 +182,10 @@ class VfioUserServer:
         self.clients += 1
         self._client = _Client(self, sock)
         self.report(f"{self.path}: client connected")
+
+    def _accept_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self.clock.add_reader(self._listener.fileno(), self._connection)
 
     def disconnect(self, why: str = "the server let it go") -> None:
         """Close the connection; the NIC is reset and forgets the client's memory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -626,6 +627,21 @@ def test_a_client_that_reads_no_answers_is_not_read_from(rig: Rig) -> None:
     assert all(len(m.payload) == 16 + 0x1000 for m in client.got)
     client.got.clear()
     assert client.bar_read(0, Reg.STATUS, 4)
+
+
+def test_a_process_without_free_descriptors_accepts_later(rig: Rig) -> None:
+    client = rig.client()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        rig.clock.run(timeout_ns=20_000_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(rig.log) == 1
+    assert "cannot accept a client now" in rig.log[0]
+    client.version()
 
 
 def test_server_close_ends_the_client(rig: Rig) -> None:
