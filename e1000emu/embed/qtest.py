@@ -22,6 +22,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -450,6 +451,8 @@ class QtestMachine:
             card.close()
             os.close(ram)
             os.close(rom)
+        # Also when the interpreter ends and nobody has called close.
+        self._ending = weakref.finalize(self, _end, self._process)
         self.qtest = Qtest(ours, on_irq=self._interrupt, on_end=self._last_words)
         self.slot = QtestSlot(self.qtest, SLOT)
         try:
@@ -603,10 +606,14 @@ class QtestMachine:
         if link is not None:
             link.close()
         self.qtest.close()
-        self._process.terminate()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._ending()
         self._words.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

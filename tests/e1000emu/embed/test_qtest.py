@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -319,6 +320,7 @@ for line in qtest.makefile("r"):
     else:
         answer = "OK 0x0"
     qtest.sendall((irq + answer + "\\n").encode())
+{end}
 """
 REFUSE_STEP = "qtest.sendall(b\"FAIL Unknown command 'clock_step'\\n\"); continue"
 
@@ -327,9 +329,9 @@ REFUSE_STEP = "qtest.sendall(b\"FAIL Unknown command 'clock_step'\\n\"); continu
 def fake(tmp_path: Path) -> Callable[..., str]:
     """Return a maker of programs that play QEMU."""
 
-    def make(*, start: str = "", step: str = "pass") -> str:
+    def make(*, start: str = "", step: str = "pass", end: str = "") -> str:
         path = tmp_path / "qemu"
-        path.write_text(FAKE.format(python=sys.executable, start=start, step=step))
+        path.write_text(FAKE.format(python=sys.executable, start=start, step=step, end=end))
         path.chmod(0o755)
         return str(path)
 
@@ -444,3 +446,25 @@ def test_what_a_dying_qemu_said_is_in_the_error(fake) -> None:
     with pytest.raises(QtestError, match=r"ended with 1: no such device"):
         QtestMachine(VirtualClock(), qemu=program)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_qemu_ends_with_a_program_that_forgot_it(fake) -> None:
+    text = (
+        "import sys\n"
+        "from e1000emu.clock import VirtualClock\n"
+        "from e1000emu.embed.qtest import QtestMachine\n"
+        "machine = QtestMachine(VirtualClock(), qemu=sys.argv[1])\n"
+        "print(machine._process.pid)\n"
+        "raise SystemExit(3)\n"
+    )
+    program = fake(end="import time; time.sleep(100)")  # hanging up does not end QEMU
+    done = subprocess.run(
+        [sys.executable, "-c", text, program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
