@@ -178,6 +178,14 @@ def test_route_add_errors(net: Net, kwargs: dict, err: int) -> None:
     assert info.value.errno == err
 
 
+def test_a_gateway_behind_a_gateway_is_refused(net: Net) -> None:
+    """net/ipv4/fib_semantics.c: the next hop must be a neighbour (scope link)."""
+    ip_route_add(net.host, "10.20.0.0/16", via=GW)
+    with pytest.raises(OSError, match="not reachable over a link") as info:
+        ip_route_add(net.host, "10.30.0.0/16", via="10.20.0.5")
+    assert info.value.errno == errno.ENETUNREACH
+
+
 def test_double_route_is_refused_and_replace_replaces(net: Net) -> None:
     ip_route_add(net.host, "10.1.0.0/16", via=GW)
     with pytest.raises(FileExistsError):
