@@ -10,6 +10,7 @@ import asyncio
 import email.utils
 import html
 import mimetypes
+import os
 import urllib.parse
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -148,7 +149,13 @@ async def http(conn: Any, service: Service) -> None:
 async def _resource(conn: Any, service: Service, method: str, target: str, close: bool) -> None:
     from stack import aio
 
-    path = urllib.parse.unquote(urllib.parse.urlsplit(target).path)
+    try:
+        path = urllib.parse.unquote(urllib.parse.urlsplit(target).path)
+    except ValueError:  # `//[`
+        path = "\0"
+    if "\0" in path:
+        await _answer(conn, service, 400, "Bad Request", b"bad path\n", close=close)
+        return
     if service.root is None:
         body = _about(service).encode() if path == "/" else b"not found\n"
         status = (200, "OK") if path == "/" else (404, "Not Found")
@@ -157,10 +164,14 @@ async def _resource(conn: Any, service: Service, method: str, target: str, close
         )
         return
     root = service.root.resolve()
-    file = (root / path.lstrip("/")).resolve()
-    if file.is_dir():
-        file = (file / "index.html").resolve()
-    if not file.is_relative_to(root) or not file.is_file():
+    try:
+        file = (root / path.lstrip("/")).resolve()
+        if file.is_dir():
+            file = (file / "index.html").resolve()
+        found = file.is_relative_to(root) and file.is_file() and os.access(file, os.R_OK)
+    except (OSError, ValueError, RuntimeError):  # too long, not a name, a loop of links
+        found = False
+    if not found:
         await _answer(
             conn, service, 404, "Not Found", b"not found\n", close=close, head=method == "HEAD"
         )

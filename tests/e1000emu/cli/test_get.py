@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from e1000emu import RealClock
 from e1000emu.cli.get import OutputError, fetch
+from e1000emu.cli.services import _resource, parse_serve
 from e1000emu.errors import E1000Error
 from e1000emu.lab import two_hosts
 from stack.socket import AF_INET, SOCK_STREAM, Socket
@@ -107,6 +110,43 @@ def test_get_quotes_what_a_request_line_may_not_hold(served: Fetch) -> None:
     assert served.request.startswith(  # type: ignore[attr-defined]
         b"GET /%C3%A4%20b%20c?q=%41&r=1 HTTP/1.1\r\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/a.txt", 200),
+        ("/", 404),
+        ("/%00", 400),
+        ("//[", 400),
+        ("/%ff%fe", 404),
+        ("/" + "x" * 5000, 404),
+        ("/../secret", 404),
+        ("/%2e%2e/secret", 404),
+        ("/loop", 404),
+        ("/out", 404),
+    ],
+)
+def test_the_http_service_answers_every_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, status: int
+) -> None:
+    """An exception would end `up` with all its services: any peer could ask for that."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.txt").write_text("hello")
+    (tmp_path / "secret").write_text("secret")
+    (root / "loop").symlink_to(root / "loop")
+    (root / "out").symlink_to(tmp_path / "secret")
+    sent: list[bytes] = []
+
+    async def keep(conn: object, data: bytes) -> None:
+        sent.append(bytes(data))
+
+    monkeypatch.setattr("stack.aio.sock_sendall", keep)
+    (service,) = parse_serve(f"http:80:{root}")
+    asyncio.run(_resource(None, service, "GET", target, True))
+    assert sent[0].startswith(b"HTTP/1.1 %d " % status)
+    assert b"secret" not in b"".join(sent)
 
 
 def test_get_tells_the_disk_from_the_network(served: Fetch) -> None:
