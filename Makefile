@@ -59,7 +59,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.packages-build $(VENV)/.packages-r
 	touch $@
 
 $(BUILT): setup.py $(SOURCES) | $(VENV)/.packages-build $(VENV)/.installed
-	@force=; \
+	@force=$(if $(filter setup.py,$?),--force); : "new directives or flags: compile everything"; \
 	if [ "$$(cat $(VENV)/.mode 2>/dev/null || echo $(MODE))" != $(MODE) ]; then \
 	    force=--force; \
 	    echo mixed >$(VENV)/.mode; \
