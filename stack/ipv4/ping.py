@@ -11,17 +11,14 @@ from typing import Any
 
 from fastpath.hdr import icmp_hdr, icmp_push, ip_hdr, iphdr_at
 from fastpath.skbuff import (
-    consume_skb,
-    kfree_skb,
     sk_buff,
     skb_clone,
     skb_copy_bits,
     skb_push,
 )
-from stack.core.datagram import skb_recv_datagram
 from stack.core.drop_reason import SKB_DROP_REASON_SOCKET_RCVBUFF, kfree_skb_reason
 from stack.core.inet_sock import inet_sock
-from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.iov import msghdr
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_LOCALROUTE,
@@ -35,14 +32,11 @@ from stack.core.sock import (
     sk_dst_set,
     sock_queue_rcv_skb,
 )
-from stack.core.sockopt import sock_recv_cmsgs
 from stack.core.uapi import (
     IP_PMTUDISC_DONT,
     IPPROTO_ICMP,
     MSG_DONTROUTE,
-    MSG_ERRQUEUE,
     MSG_OOB,
-    MSG_TRUNC,
 )
 from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect, udp_disconnect
 from stack.ipv4.fib import (
@@ -63,16 +57,14 @@ from stack.ipv4.ip_output import (
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import (
-    ip_cmsg_recv_offset,
     ip_cmsg_send,
     ip_getsockopt,
     ip_icmp_error,
-    ip_recv_error,
     ip_setsockopt,
     ipv4_pktinfo_prepare,
 )
 from stack.ipv4.protocol import proto
-from stack.ipv4.raw import raw_ioctl
+from stack.ipv4.raw import raw_ioctl, recv_packet
 from stack.ipv4.route import (
     IPTOS_RT_MASK,
     RTCF_BROADCAST,
@@ -276,27 +268,7 @@ def ping_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv4/ping.c: read one reply, ICMP header first. Bytes copied. Raises: OSError."""
     if flags & MSG_OOB:
         raise OSError(errno.EOPNOTSUPP, "ping sockets have no urgent data")
-    if flags & MSG_ERRQUEUE:
-        return ip_recv_error(sk, msg, length)
-    skb = skb_recv_datagram(sk, flags)
-    if skb is None:
-        return 0
-    full = skb.len
-    copied = full
-    if length < copied:
-        msg.msg_flags |= MSG_TRUNC
-        copied = length
-    try:
-        skb_copy_datagram_iter(skb, 0, msg, copied)
-    except (ValueError, BufferError, TypeError) as exc:
-        kfree_skb(skb)
-        raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
-    sock_recv_cmsgs(msg, sk, skb)
-    msg.msg_name = (ip_hdr(skb).saddr, 0)
-    if sk.cmsg_flags:
-        ip_cmsg_recv_offset(msg, sk, skb, 0, 0)
-    consume_skb(skb)
-    return full if flags & MSG_TRUNC else copied
+    return recv_packet(sk, msg, length, flags)
 
 
 def ping_rcv(skb: sk_buff) -> bool:

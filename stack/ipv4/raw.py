@@ -408,6 +408,14 @@ def raw_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv4/raw.c: read one packet, IP header first. Bytes copied. Raises: OSError."""
     if flags & MSG_OOB:
         raise OSError(errno.EOPNOTSUPP, "raw sockets have no urgent data")
+    return recv_packet(sk, msg, length, flags)
+
+
+def recv_packet(sk: Any, msg: msghdr, length: int, flags: int) -> int:
+    """What raw and ping sockets do alike: the next packet as it was queued, or the error queue.
+
+    Bytes copied (with MSG_TRUNC the packet's own length). Raises: OSError.
+    """
     if flags & MSG_ERRQUEUE:
         return ip_recv_error(sk, msg, length)
     skb = skb_recv_datagram(sk, flags)
