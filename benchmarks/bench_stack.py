@@ -14,15 +14,13 @@ from statistics import median
 A, B = "10.0.0.1", "10.0.0.2"
 
 
-def measure_udp(
-    packets: int, *, size: int = 64, hosts: tuple[object, object] | None = None
-) -> float:
+def measure_udp(packets: int, *, size: int = 64) -> float:
     """Return datagrams per CPU second: one sendto() and one recvfrom() each, through both stacks
     and NICs."""
     from e1000emu.lab import two_hosts
     from stack.socket import AF_INET, SOCK_DGRAM, Socket
 
-    a, b = hosts if hosts is not None else two_hosts()
+    a, b = two_hosts()
     receiver = Socket(b, AF_INET, SOCK_DGRAM)
     receiver.bind((B, 9001))
     sender = Socket(a, AF_INET, SOCK_DGRAM)
@@ -38,9 +36,8 @@ def measure_udp(
     rate = packets / (time.process_time() - start)
     sender.close()
     receiver.close()
-    if hosts is None:
-        a.close()
-        b.close()
+    a.close()
+    b.close()
     return rate
 
 

@@ -110,9 +110,8 @@ def _of_the_kernel(name: str) -> bool:
 class Tracer:
     """Context manager that records calls into `calls`, in call order.
 
-    `packages` are source folders below the root; `skip` names functions that are left out with
-    their cost moved to
-    the caller; `root` is asked once for each outermost call and keeps or drops its whole subtree.
+    `packages` are source folders below the root; `root` is asked once for each outermost call and
+    keeps or drops its whole subtree.
     Traces the calling thread only.
     """
 
@@ -120,12 +119,10 @@ class Tracer:
         self,
         packages: Iterable[str] = ("stack",),
         *,
-        skip: Iterable[str] = (),
         root: Callable[[str, FrameType], bool] | None = None,
     ) -> None:
         self.calls: list[Call] = []
         self._prefixes = tuple(str(ROOT / p) + "/" for p in packages)
-        self._skip = frozenset(skip)
         self._root = root
         self._known: dict[CodeType, tuple[str, str, str] | None] = {}
         self._stack: list[tuple[CodeType, Call | None]] = []
@@ -135,12 +132,7 @@ class Tracer:
     def _classify(self, code: CodeType) -> tuple[str, str, str] | None:
         file = code.co_filename
         name = code.co_name
-        if (
-            not file.startswith(self._prefixes)
-            or file == __file__
-            or name in self._skip
-            or not _of_the_kernel(name)
-        ):
+        if not file.startswith(self._prefixes) or file == __file__ or not _of_the_kernel(name):
             return None
         rel = str(Path(file).relative_to(ROOT))
         return name, rel, layer_of(rel)

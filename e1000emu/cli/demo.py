@@ -58,13 +58,13 @@ class Meter:
     """Measure one phase: CPU and wall time, frames on the wire, and (optionally) shares by
     layer."""
 
-    def __init__(self, name: str, hosts: tuple[Any, Any], *, layers: bool = True) -> None:
+    def __init__(self, name: str, hosts: tuple[Any, Any]) -> None:
         from stack.trace import SampleProfile
 
         self.rate = Rate(name)
         self.excluded_s = 0.0
         self._hosts = hosts
-        self._profile = SampleProfile() if layers else None
+        self._profile = SampleProfile()
 
     def _frames(self) -> int:
         from stack.core.dev import dev_get_stats
@@ -74,8 +74,7 @@ class Meter:
     def __enter__(self) -> Meter:
         self._packets = self._frames()
         self._virtual = self._hosts[0].clock.now_ns()
-        if self._profile is not None:
-            self._profile.__enter__()
+        self._profile.__enter__()
         self._cpu, self._wall = time.process_time(), time.perf_counter()
         return self
 
@@ -83,9 +82,8 @@ class Meter:
         rate = self.rate
         rate.cpu_s = time.process_time() - self._cpu - self.excluded_s
         rate.wall_s = time.perf_counter() - self._wall
-        if self._profile is not None:
-            self._profile.__exit__(*exc)
-            rate.layers = self._profile.shares()
+        self._profile.__exit__(*exc)
+        rate.layers = self._profile.shares()
         rate.virtual_s = (self._hosts[0].clock.now_ns() - self._virtual) / 1e9
         rate.packets = self._frames() - self._packets
 
