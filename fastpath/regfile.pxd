@@ -125,7 +125,6 @@ cdef class RegFile:
     cdef reg *r
     cdef uint32_t n
     cdef list _read_hooks, _write_hooks, _direct, _stats
-    cdef public bint direct     # False: compiled blocks are called by their Python names (tracing)
     cdef public object on_unknown
     cdef public uint64_t unknown_reads, unknown_writes
     cdef reg *_at(self, object off) except NULL

@@ -46,8 +46,6 @@ class RegFile:
     on_unknown: Callable[[int, bool, int], object] | None
     unknown_reads: int
     unknown_writes: int
-    direct: bool
-    """Attached blocks are called without Python in between; False: by their hooks (tracing)."""
     def __init__(self, n_dwords: int) -> None: ...
     def __len__(self) -> int: ...
     def define(

@@ -132,7 +132,6 @@ cdef class RegFile:
         self._read_hooks = [None] * n_dwords
         self._write_hooks = [None] * n_dwords
         self._direct = [None] * n_dwords
-        self.direct = True
         self._stats = [None] * n_dwords
 
     def __dealloc__(self):
@@ -218,7 +217,7 @@ cdef class RegFile:
         if r.kind == RC:
             r.value = 0
         if r.hooks & HOOK_READ:
-            if r.hooks & HOOK_DIRECT and self.direct:
+            if r.hooks & HOOK_DIRECT:
                 v = (<RegHook>self._direct[i]).on_read(r.which, v)
             else:
                 v = self._read_hooks[i](v)
@@ -254,7 +253,7 @@ cdef class RegFile:
         elif r.kind == SC:
             r.value = old & ~r.wmask
         if r.hooks & HOOK_WRITE:
-            if r.hooks & HOOK_DIRECT and self.direct:
+            if r.hooks & HOOK_DIRECT:
                 (<RegHook>self._direct[i]).on_write(r.which, old, bits)
             else:
                 self._write_hooks[i](old, bits)
