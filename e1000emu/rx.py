@@ -51,6 +51,7 @@ class Rx(RxPort):
         self._bind(nic, engine, nic.shared, nic.interrupts)
         self._regs = nic.regs
         self._link = nic.link
+        self._scheduled = False
 
     def attach(self) -> None:
         """Serve the tail without Python in between; it is defined by now."""
@@ -176,6 +177,16 @@ class Rx(RxPort):
         self._run(batch, False)
         pool.put(batch)
         self._after(self.engine.take_causes())
+
+    def _later(self) -> None:
+        """Descriptors were given while doorbells are deferred: look at them after this event."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._nic.clock.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        self._scheduled = False
+        self.kick()
 
     def _unusual(self, causes: int) -> None:
         """The engine met an address that no memory answers."""

@@ -46,7 +46,7 @@ cdef class TxPort(RegHook):
     cdef MacState mac
     cdef IrqCause irq
     cdef BatchPool pool
-    cdef public bint open, _pumping, _again
+    cdef public bint open, deferred, _pumping, _again
     cdef public int64_t _paused_until_ns
     cdef public uint64_t doorbells, batches
     cdef int send(self) except -1
@@ -58,7 +58,7 @@ cdef class RxPort(RegHook):
     cdef readonly RxEngine engine
     cdef MacState mac
     cdef IrqCause irq
-    cdef public bint open, _held, _watch_fifo, _watch_control, xoff_sent
+    cdef public bint open, deferred, _held, _watch_fifo, _watch_control, xoff_sent
     cdef public int _control_type
     cdef public uint64_t doorbells, batches
     cdef int run(self, FrameBatch batch, int start, bint hold) except -1

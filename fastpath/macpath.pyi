@@ -77,6 +77,8 @@ class TxPort(RegHook):
     engine: TxEngine
     open: bool
     """The MAC may send: link up, or loopback."""
+    deferred: bool
+    """A doorbell only asks the clock for `_later`; the bus access never waits for the engine."""
     loop: Any
     """Where frames go instead of the link (MAC or PHY loopback)."""
     doorbells: int
@@ -97,12 +99,14 @@ class RxPort(RegHook):
     """The receive side: frames of a link to the engine, causes to the interrupt.
 
     The subclass has `_with_control(batch, start, first, hold)`, `_unusual(causes)`, `_odd_tail()`,
-    `_release()`.
+    `_release()`, `_later()`.
     """
 
     engine: RxEngine
     open: bool
     """Frames from the link reach the MAC: link up and no loopback."""
+    deferred: bool
+    """RDT only asks the clock for `_later`."""
     xoff_sent: bool
     """The far end was told to stop and not yet to go on."""
     doorbells: int

@@ -181,6 +181,8 @@ cdef class TxPort(RegHook):
         self.engine.s.tail = new
         if self._pumping:
             self._again = True
+        elif self.deferred:
+            self._later()
         else:
             self.send()
         return 0
@@ -283,7 +285,10 @@ cdef class RxPort(RegHook):
         if new and (new > count or count < MIN_RING):
             self._odd_tail()
         if self._held or self.engine.fifo_head < self.engine.fifo.n:
-            self.kick()
+            if self.deferred:
+                self._later()
+            else:
+                self.kick()
         return 0
 
     cdef int run(self, FrameBatch batch, int start, bint hold) except -1:

@@ -132,7 +132,7 @@ class TxPort:
     """Doorbell, engine runs, hand-over to the link."""
 
     def __init__(self) -> None:
-        self.open = self._pumping = self._again = False
+        self.open = self.deferred = self._pumping = self._again = False
         self.loop: Any = None
         self._link: Any = None
         self._paused_until_ns = self.doorbells = self.batches = 0
@@ -144,7 +144,10 @@ class TxPort:
         """TDT was written."""
         self.doorbells += 1
         self.engine.tail = new
-        self.pump()
+        if self.deferred and not self._pumping:
+            self._later()  # type: ignore[attr-defined]
+        else:
+            self.pump()
 
     def pump(self) -> None:
         """Send what the ring holds, as far as the link takes it."""
@@ -194,7 +197,8 @@ class RxPort:
     """Frames of a link to the engine, causes to the interrupt."""
 
     def __init__(self) -> None:
-        self.open = self._held = self._watch_fifo = self._watch_control = self.xoff_sent = False
+        self.open = self.deferred = self._held = self.xoff_sent = False
+        self._watch_fifo = self._watch_control = False
         self._control_type = self.doorbells = self.batches = 0
 
     def _bind(self, nic: Any, engine: Any, mac: MacState, irq: Any) -> None:
@@ -208,7 +212,10 @@ class RxPort:
         if new and (new > count or count < MIN_RING):
             self._odd_tail()  # type: ignore[attr-defined]
         if self._held or self.engine.fifo_frames:
-            self.kick()
+            if self.deferred:
+                self._later()  # type: ignore[attr-defined]
+            else:
+                self.kick()
 
     def receive(self, batch: Any, start: int, hold: bool) -> int:
         """Take frames from the link."""

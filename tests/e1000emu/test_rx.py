@@ -285,3 +285,14 @@ def test_small_buffers_split_a_frame_over_80_descriptors(bench: Bench) -> None:
     (got,) = bench.guest.receive()
     assert got.data == frame(16000)
     assert got.descriptors == 63
+
+
+def test_a_deferred_tail_leaves_a_held_frame_to_the_clock(bench: Bench) -> None:
+    bench.nic.rx.deferred = True
+    wr(bench.nic, "RDT", rd(bench.nic, "RDH"))
+    bench.link.inject(frame(99))
+    before = rd(bench.nic, "RDH")
+    wr(bench.nic, "RDT", (before + 16) % (rd(bench.nic, "RDLEN") // 16))
+    assert rd(bench.nic, "RDH") == before, "the access did not wait for the frame"
+    bench.clock.run_for(0)
+    assert rd(bench.nic, "RDH") == before + 1

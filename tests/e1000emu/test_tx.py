@@ -372,3 +372,13 @@ def test_paylen_that_differs_from_the_data_is_bounded(bench: Bench, paylen: int)
     assert rd(bench.nic, "TDH") == rd(bench.nic, "TDT")
     assert sum(len(f) - 54 for f in bench.link.take()) <= 1000
     usable(bench)
+
+
+def test_a_deferred_doorbell_leaves_the_work_to_the_clock(bench: Bench) -> None:
+    bench.nic.tx.deferred = True
+    bench.guest.post_legacy(frame(100))
+    ring(bench)
+    ring(bench)
+    assert bench.link.frames == [], "the access did not wait for the frame"
+    bench.clock.run_for(0)
+    assert bench.link.take() == [frame(100)]
