@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from e1000emu.cli.linkspec import LINKS, open_link
 from e1000emu.errors import E1000Error
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ link_option = click.option(
     multiple=True,
     callback=only_once,
     metavar="LINK",
-    help="tap:NAME, qemu:PATH or pcap:FILE.",
+    help=f"{', '.join(kind.form for kind in LINKS.values())}.",
 )
 addr_option = click.option("--addr", type=CIDR, required=True, help="Our address, 10.9.0.2/24.")
 gw_option = click.option("--gw", type=IP, default=None, help="Default gateway.")
@@ -152,29 +153,6 @@ def parse_impair(text: str) -> dict[str, Any]:
                 "delay_ms, jitter_ms, rate_mbps, seed"
             ) from None
     return out
-
-
-def open_link(spec: str, clock: Any) -> Any:
-    """Open the link that `spec` names; raises E1000Error with the remedy.
-
-    `tap:NAME`; `pcap:FILE` plays the file; `qemu:PATH` joins the QEMU whose `-netdev stream`
-    listens at the socket PATH.
-    """
-    from e1000emu.links import PcapReplay, QemuStream, Tap
-
-    kind, _, rest = spec.partition(":")
-    if kind == "tap" and rest:
-        return Tap(rest, clock)
-    if kind == "pcap" and rest:
-        if not Path(rest).is_file():
-            raise E1000Error(f"--link {spec}: no such file; give a pcap or pcapng file to replay")
-        return PcapReplay(rest, clock)
-    if kind == "qemu" and rest:
-        return QemuStream.connect(rest, clock)
-    raise E1000Error(
-        f"--link {spec!r}: not a link; use tap:NAME (a TAP device, made when missing and "
-        "allowed), qemu:PATH (where -netdev stream listens) or pcap:FILE"
-    )
 
 
 @dataclass(slots=True)

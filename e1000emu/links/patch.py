@@ -1,0 +1,75 @@
+"""A patch cable between two links: what comes out of one goes into the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from e1000emu.links import pool
+
+if TYPE_CHECKING:
+    from e1000emu.ports import Link
+    from fastpath.batch import FrameBatch
+
+__all__ = ["Patch"]
+
+
+class _Plug:
+    """The port plugged into one of the two links."""
+
+    far: _Plug
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.waiting = False  # frames of `link` are held back until the far link has room
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Send what the far link has room for. Borrows `batch` until return."""
+        n = len(batch)
+        stop = min(n, start + max(self.far.link.tx_room(), 0))
+        if stop > start:
+            copy = pool.get()
+            copy.extend(batch, start, stop)
+            self.far.link.transmit(copy)
+        if stop < n and hold:
+            self.waiting = True
+            return stop
+        return n
+
+    def tx_ready(self) -> None:
+        """This link takes frames again: the far one may go on."""
+        if self.far.waiting:
+            self.far.waiting = False
+            self.far.link.rx_ready()
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """Nothing: frames for a far end that is not there are that link's to drop and count."""
+
+
+class Patch:
+    """Joins two links, for instance a port of a `Switch` and a `Tap`, until `close()`.
+
+    A link that takes no more holds the other one back, as far as that can wait; what it cannot
+    hold is lost. Call with the clock's lock held.
+    """
+
+    def __init__(self, one: Link, other: Link) -> None:
+        a, b = _Plug(one), _Plug(other)
+        a.far, b.far = b, a
+        self.links = (one, other)
+        one.attach(a)
+        try:
+            other.attach(b)
+        except BaseException:
+            one.detach()
+            raise
+
+    def __repr__(self) -> str:
+        return f"Patch({self.links[0]!r}, {self.links[1]!r})"
+
+    def close(self) -> None:
+        """Unplug both ends and close the links that can be closed; harmless when repeated."""
+        for link in self.links:
+            link.detach()
+            close = getattr(link, "close", None)
+            if close is not None:
+                close()
