@@ -55,10 +55,12 @@ def parse_stack(spec: str) -> StackSpec:
     if reason := not_a_host(addr):
         raise wrong(f"{address} {reason}")
     values: dict[str, Any] = {}
+    seen: set[str] = set()
     for option in options:
         key, _, value = option.partition("=")
-        if key in values:
+        if key in seen:
             raise wrong(f"{key} is given twice")
+        seen.add(key)
         if key == "serve":
             values["services"] = parse_serve(value.replace("+", ","))
         elif key == "gw":

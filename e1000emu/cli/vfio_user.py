@@ -1,4 +1,4 @@
-"""`e1000emu vfio-user`: our NIC as a PCI device of QEMU, or of any other vfio-user client."""
+"""`e1000emu vfio-user`: our NICs as PCI devices of QEMU, or of any other vfio-user client."""
 
 from __future__ import annotations
 
@@ -8,23 +8,38 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from e1000emu.cli.common import (
     capture_option,
-    emit_json,
     impair_option,
     json_option,
     link_option,
-    open_link,
     parse_impair,
 )
+from e1000emu.cli.linkspec import SWITCH, StackHost, open_link
+from e1000emu.cli.up import Failure
 from e1000emu.errors import E1000Error
 
-__all__ = ["command", "parse_mac", "qemu_arguments"]
+if TYPE_CHECKING:
+    from e1000emu.embed.vfio_user.server import VfioUserServer
+
+__all__ = [
+    "Plug",
+    "cloud_hypervisor_arguments",
+    "command",
+    "nic_macs",
+    "open_links",
+    "parse_mac",
+    "plug_in",
+    "qemu_arguments",
+]
 
 DEFAULT_MAC = "52:54:00:12:34:56"
 
@@ -43,108 +58,264 @@ def parse_mac(text: str) -> bytes:
     return mac
 
 
-def qemu_arguments(socket_path: Path, ram: str = "1G") -> list[str]:
-    """Return what QEMU 10.1 or newer needs beside its disks: shared RAM and the device."""
-    device = {
-        "driver": "vfio-user-pci",
-        "socket": {"type": "unix", "path": os.fspath(socket_path.absolute())},
+def nic_macs(texts: Sequence[str], count: int) -> list[bytes]:
+    """Return `count` addresses: those given, or counted up from the one that is.
+
+    The vendor's half stays. Raises: E1000Error for another number of them, or one given twice.
+    """
+    macs = [parse_mac(text) for text in texts] or [parse_mac(DEFAULT_MAC)]
+    if len(macs) == 1:
+        vendor, first = macs[0][:3], int.from_bytes(macs[0][3:], "big")
+        macs = [vendor + (first + n & 0xFFFFFF).to_bytes(3, "big") for n in range(count)]
+    if len(macs) != count:
+        raise E1000Error(
+            f"--mac: {len(macs)} addresses for {count} --socket; give one for each, or one to "
+            "count up from"
+        )
+    for mac in macs:
+        if macs.count(mac) > 1:
+            raise E1000Error(f"--mac {mac.hex(':')}: given twice; each NIC needs its own")
+    return macs
+
+
+def qemu_arguments(sockets: Sequence[Path], ram: str = "1G") -> list[str]:
+    """Return what QEMU 10.1 or newer needs beside its disks: shared RAM and the devices."""
+    words = ["qemu-system-x86_64", "-m", ram]
+    words += ["-object", f"memory-backend-memfd,id=mem,share=on,size={ram}"]
+    words += ["-machine", "pc,memory-backend=mem"]
+    for path in sockets:
+        device = {
+            "driver": "vfio-user-pci",
+            "socket": {"type": "unix", "path": os.fspath(path.absolute())},
+        }
+        words += ["-device", json.dumps(device, separators=(",", ":"))]
+    return words
+
+
+def cloud_hypervisor_arguments(sockets: Sequence[Path], ram: str = "1G") -> list[str]:
+    """Return what Cloud Hypervisor needs beside its kernel and disks (its docs/vfio-user.md)."""
+    words = ["cloud-hypervisor", "--memory", f"size={ram},shared=on", "--user-device"]
+    return words + [f"socket={path.absolute()}" for path in sockets]
+
+
+def open_links(spec: str, count: int, clock: Any, stack: ExitStack) -> list[Any]:
+    """Open the `count` links that `spec` stands for; `stack` closes them.
+
+    `switch[:UPLINK]` makes any number, every other link one. Raises: E1000Error.
+    """
+    from e1000emu.links import Patch, Switch
+
+    name, colon, uplink = spec.partition(":")
+    if name != SWITCH or (colon and not uplink):
+        if count > 1:
+            raise E1000Error(
+                f"--link {spec!r}: one link for {count} --socket; join them with "
+                f"--link {SWITCH}:{spec}, or --link {SWITCH} among themselves"
+            )
+        link = open_link(spec, clock)
+        stack.callback(link.close)
+        return [link]
+    switch = Switch(clock)
+    if uplink.startswith("stack:"):
+        stack.callback(StackHost(uplink, switch.port(), clock).close)
+    elif uplink:
+        far = open_link(uplink, clock)
+        stack.callback(far.close)
+        stack.callback(Patch(switch.port(), far).close)
+    ports = [switch.port() for _ in range(count)]
+    for port in ports:
+        stack.callback(port.close)
+    return ports
+
+
+@dataclass(frozen=True, slots=True)
+class Plug:
+    """One NIC: its server and the link below whatever wraps it."""
+
+    server: VfioUserServer
+    link: Any
+    mac: bytes
+
+    def counters(self) -> dict[str, int]:
+        """Return the server's counters with the link's frames, which no guest can clear."""
+        stats = self.link.stats
+        return self.server.counters() | {
+            "tx_frames": stats.tx_frames,
+            "rx_frames": stats.rx_frames,
+        }
+
+
+def plug_in(
+    sockets: Sequence[Path],
+    links: Sequence[Any],
+    macs: Sequence[bytes],
+    clock: Any,
+    stack: ExitStack,
+    *,
+    model: str = "82540EM",
+    capture: Path | None = None,
+    impair: dict[str, Any] | None = None,
+    report: Callable[[str], None] | None = None,
+    **server_options: Any,
+) -> list[Plug]:
+    """Start a server for each socket; `stack` ends them.
+
+    All write to one capture file, an interface each; all wires are impaired alike, each with a
+    seed of its own. Raises: E1000Error.
+    """
+    from e1000emu.capture import PcapngWriter
+    from e1000emu.embed.vfio_user.server import VfioUserServer
+    from e1000emu.links import Capture, Impair
+
+    writer = stack.enter_context(PcapngWriter(capture)) if capture is not None else None
+    plugs = []
+    for number, (path, link, mac) in enumerate(zip(sockets, links, macs, strict=True)):
+        top = link
+        if impair is not None:
+            seed = impair.get("seed", 0) + number
+            top = Impair(top, clock=clock, **(impair | {"seed": seed}))
+            stack.callback(top.close)
+        if writer is not None:
+            top = Capture(top, writer, clock=clock, name=f"nic{number}")
+            stack.callback(top.close)
+        server = VfioUserServer(
+            path, link=top, clock=clock, model=model, mac=mac, report=report, **server_options
+        )
+        stack.callback(server.close)
+        plugs.append(Plug(server, link, mac))
+    return plugs
+
+
+def greet(plugs: Sequence[Plug], model: str, spec: str, say: Callable[[str], None]) -> None:
+    """Say what is offered, and what to paste where."""
+    sockets = [plug.server.path for plug in plugs]
+    for plug in plugs:
+        say(f"{model} {plug.mac.hex(':')} on {spec}, listening at {plug.server.path}")
+    say("QEMU 10.1 or newer, with your disk or kernel added:")
+    say("  " + shlex.join(qemu_arguments(sockets)))
+    say("Cloud Hypervisor, which nobody has tried with it yet:")
+    say("  " + shlex.join(cloud_hypervisor_arguments(sockets)))
+    if os.geteuid() == 0:
+        user = os.environ.get("SUDO_USER", "USER")
+        say("This server runs as root; to let another user's QEMU connect:")
+        say("  " + shlex.join(["chown", user, *(os.fspath(path) for path in sockets)]))
+
+
+def ready_event(plugs: Sequence[Plug], model: str, spec: str) -> dict[str, Any]:
+    """Return the first line of --json: the sockets listen."""
+    sockets = [plug.server.path for plug in plugs]
+    return {
+        "event": "ready",
+        "pid": os.getpid(),
+        "link": spec,
+        "nics": [
+            {
+                "socket": os.fspath(plug.server.path.absolute()),
+                "model": model,
+                "mac": plug.mac.hex(":"),
+            }
+            for plug in plugs
+        ],
+        "qemu": qemu_arguments(sockets),
+        "cloud_hypervisor": cloud_hypervisor_arguments(sockets),
     }
-    return [
-        "qemu-system-x86_64",
-        "-m",
-        ram,
-        "-object",
-        f"memory-backend-memfd,id=mem,share=on,size={ram}",
-        "-machine",
-        "pc,memory-backend=mem",
-        "-device",
-        json.dumps(device, separators=(",", ":")),
+
+
+def end_event(plugs: Sequence[Plug]) -> dict[str, Any]:
+    """Return the last line of --json: the counters, summed and for each NIC."""
+    each = [plug.counters() for plug in plugs]
+    total = {key: sum(counters[key] for counters in each) for key in each[0]}
+    nics = [
+        {"socket": os.fspath(plug.server.path.absolute())} | counters
+        for plug, counters in zip(plugs, each, strict=True)
     ]
+    return {"event": "end"} | total | {"nics": nics}
 
 
-async def _until_signal() -> None:
+async def _until_signal(failure: Failure) -> None:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+        loop.add_signal_handler(number, failure.stop.set)
+    await failure.stop.wait()
+    failure.check()
 
 
 @click.command("vfio-user")
 @click.option(
     "--socket",
-    "socket_path",
+    "sockets",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
-    help="UNIX socket to listen at; QEMU connects to it.",
+    multiple=True,
+    help="UNIX socket to listen at; QEMU connects to it. Repeated: one NIC each, on --link switch.",
 )
 @link_option
 @click.option("--model", default="82540EM", show_default=True, help="Which part to be.")
 @click.option(
-    "--mac", "mac_text", default=DEFAULT_MAC, show_default=True, help="Address in the EEPROM."
+    "--mac",
+    "mac_texts",
+    multiple=True,
+    metavar="MAC",
+    help=f"Address in the EEPROM, for each NIC or to count up from. [default: {DEFAULT_MAC}]",
 )
 @capture_option
 @impair_option
 @json_option
 def command(
-    socket_path: Path,
+    sockets: tuple[Path, ...],
     link_spec: str,
     model: str,
-    mac_text: str,
+    mac_texts: tuple[str, ...],
     capture: Path | None,
     impair: str | None,
     as_json: bool,
 ) -> None:
     """Offer a NIC over vfio-user until SIGINT or SIGTERM; a guest's own e1000 driver binds to it.
 
-    Prints the QEMU command line to paste. Clients come and go; each finds a NIC after reset. With
-    --json the counters are printed at the end, and what happens goes to standard error.
+    Prints the command lines to paste. Clients come and go; each finds a NIC after reset.
+    --link switch[:LINK] joins the NICs of several --socket, and LINK when given, by a switch.
+    With --json standard output has one object a line: first "event": "ready" as soon as the
+    sockets listen, last "event": "end" with the counters; what happens goes to standard error.
     """
     from e1000emu import AsyncioClock
-    from e1000emu.embed.vfio_user.server import VfioUserServer
-    from e1000emu.links import Capture, Impair
 
-    mac = parse_mac(mac_text)
+    macs = nic_macs(mac_texts, len(sockets))
     options = parse_impair(impair) if impair else None
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)
         (sys.stderr if as_json else sys.stdout).flush()
 
-    with asyncio.Runner() as runner:
+    def event(value: dict[str, Any]) -> None:
+        click.echo(json.dumps(value))
+        sys.stdout.flush()
+
+    with asyncio.Runner() as runner, ExitStack() as stack:
+        failure = Failure()
+        runner.get_loop().set_exception_handler(failure.handle)
         clock = AsyncioClock(runner.get_loop())
-        link: Any = open_link(link_spec, clock)
-        layers = [link]
-        try:
-            if options is not None:
-                link = Impair(link, clock=clock, **options)
-                layers.insert(0, link)
-            if capture is not None:
-                link = Capture(link, capture, clock=clock)
-                layers.insert(0, link)
-            with VfioUserServer(
-                socket_path, link=link, clock=clock, model=model, mac=mac, report=say
-            ) as server:
-                say(f"{model} {mac.hex(':')} on {link_spec}, listening at {socket_path}")
-                say("QEMU 10.1 or newer, with your disk or kernel added:")
-                say("  " + shlex.join(qemu_arguments(socket_path)))
-                runner.run(_until_signal())
-                # The NIC's own counters are the guest's to clear; the link's are not.
-                stats = layers[-1].stats
-                counters = server.counters() | {
-                    "tx_frames": stats.tx_frames,
-                    "rx_frames": stats.rx_frames,
-                }
-        finally:
-            for layer in layers:
-                close = getattr(layer, "close", None)
-                if close is not None:
-                    close()
+        links = open_links(link_spec, len(sockets), clock, stack)
+        plugs = plug_in(
+            sockets,
+            links,
+            macs,
+            clock,
+            stack,
+            model=model,
+            capture=capture,
+            impair=options,
+            report=say,
+        )
+        greet(plugs, model, link_spec, say)
+        if as_json:
+            event(ready_event(plugs, model, link_spec))
+        runner.run(_until_signal(failure))
+        result = end_event(plugs)
     if as_json:
-        emit_json(counters)
+        event(result)
     else:
         click.echo(
-            f"{counters['clients']} clients, {counters['messages']} messages, "
-            f"{counters['interrupts']} interrupts; sent {counters['tx_frames']} frames, "
-            f"received {counters['rx_frames']}"
+            f"{result['clients']} clients, {result['messages']} messages, "
+            f"{result['interrupts']} interrupts; sent {result['tx_frames']} frames, "
+            f"received {result['rx_frames']}"
         )

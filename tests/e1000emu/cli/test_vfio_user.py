@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from e1000emu.capture import PcapngWriter
-from e1000emu.cli.vfio_user import parse_mac, qemu_arguments
+from e1000emu.cli.vfio_user import cloud_hypervisor_arguments, parse_mac, qemu_arguments
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.errors import E1000Error
+from fastpath.batch import FrameBatch
 
 
 def run(*args: str) -> subprocess.Popen[str]:
@@ -37,13 +38,29 @@ def test_mac_is_parsed_or_refused() -> None:
 
 
 def test_qemu_line_survives_a_shell() -> None:
-    words = shlex.split(shlex.join(qemu_arguments(Path("/run/a b/s"))))
-    device = json.loads(words[-1])
-    assert device == {
-        "driver": "vfio-user-pci",
-        "socket": {"type": "unix", "path": "/run/a b/s"},
-    }
+    words = shlex.split(shlex.join(qemu_arguments([Path("/run/a b/s"), Path("/run/t")])))
+    devices = [json.loads(words[n + 1]) for n, word in enumerate(words) if word == "-device"]
+    assert devices == [
+        {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": path}}
+        for path in ("/run/a b/s", "/run/t")
+    ]
     assert "share=on" in words[words.index("-object") + 1]
+
+
+def test_cloud_hypervisor_line_shares_the_memory() -> None:
+    words = cloud_hypervisor_arguments([Path("/run/s"), Path("/run/t")])
+    assert words[words.index("--memory") + 1] == "size=1G,shared=on"
+    assert words[words.index("--user-device") + 1 :] == ["socket=/run/s", "socket=/run/t"]
+
+
+def talk(path: Path) -> bytes:
+    """Shake hands and return the first four bytes of configuration space."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.send(vu.pack(1, 1, bytes(4)))
+        assert len(client.recv(100)) == 20
+        client.send(vu.pack(2, 9, vu.REGION_ACCESS.pack(0, 7, 4)))
+        return client.recv(100)[32:]
 
 
 def test_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
@@ -52,24 +69,62 @@ def test_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     with PcapngWriter(trace):
         pass
     process = run("--socket", str(path), "--link", f"pcap:{trace}", "--json")
-    assert process.stderr is not None
-    lines = [process.stderr.readline() for _ in range(3)]
-    assert "82540EM 52:54:00:12:34:56" in lines[0]
-    assert "vfio-user-pci" in lines[2]
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-        client.send(vu.pack(1, 1, bytes(4)))
-        assert len(client.recv(100)) == 20
-        head = vu.REGION_ACCESS.pack(0, 7, 4)
-        client.send(vu.pack(2, 9, head))
-        assert client.recv(100)[32:] == bytes.fromhex("86800e10")
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    assert (ready["event"], ready["pid"]) == ("ready", process.pid)
+    assert ready["nics"] == [
+        {"socket": str(path), "model": "82540EM", "mac": "52:54:00:12:34:56"},
+    ]
+    assert ready["qemu"] == qemu_arguments([path])
+    assert ready["cloud_hypervisor"] == cloud_hypervisor_arguments([path])
+    assert talk(path) == bytes.fromhex("86800e10")
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=30)
     assert process.returncode == 0
     counters = json.loads(out)
+    assert counters["event"] == "end"
     assert (counters["clients"], counters["messages"]) == (1, 2)
     assert (counters["tx_frames"], counters["rx_frames"]) == (0, 0)
+    lines = err.splitlines()
+    assert "82540EM 52:54:00:12:34:56" in lines[0]
+    assert shlex.split(lines[2]) == ready["qemu"]
+    assert shlex.split(lines[4]) == ready["cloud_hypervisor"]
+    assert ("chown" in err) == (os.geteuid() == 0)
     assert not os.path.exists(path)
+
+
+def test_serves_one_nic_for_each_socket(tmp_path: Path) -> None:
+    sockets = [tmp_path / "a", tmp_path / "b"]
+    arguments = [word for path in sockets for word in ("--socket", str(path))]
+    process = run(*arguments, "--link", "switch:stack:10.9.0.1/24,serve=echo:7", "--json")
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    assert [nic["mac"][-2:] for nic in ready["nics"]] == ["56", "57"]
+    assert [talk(path) for path in sockets] == [bytes.fromhex("86800e10")] * 2
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    counters = json.loads(out)
+    assert [nic["messages"] for nic in counters["nics"]] == [2, 2]
+    assert counters["messages"] == 4
+    assert not any(path.exists() for path in sockets)
+
+
+def test_a_capture_that_takes_no_more_ends_it_in_one_line(tmp_path: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    trace = tmp_path / "in.pcapng"
+    with PcapngWriter(trace) as writer:
+        writer.write(FrameBatch([bytes(60)]), 0, 1, interface=writer.add_interface("x"), now_ns=0)
+    process = run(
+        "--socket", str(tmp_path / "s"), "--link", f"pcap:{trace}", "--capture", "/dev/full"
+    )
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert err.startswith("e1000emu: capture '/dev/full': No space left on device")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -78,6 +133,10 @@ def test_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
         ("--link", "what:ever"),
         ("--link", "pcap:missing.pcapng"),
         ("--link", "tap:x", "--mac", "nonsense"),
+        ("--link", "null", "--socket", "second"),
+        ("--link", "null", "--mac", "02:00:00:00:00:01", "--mac", "02:00:00:00:00:02"),
+        ("--link", "stack:10.9.0.1"),
+        ("--link", "switch:nonsense"),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path: Path, args: tuple[str, ...]) -> None:
