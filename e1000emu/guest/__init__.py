@@ -1,0 +1,29 @@
+"""A Linux guest in QEMU whose network card is ours: prepared from Debian packages, without root.
+
+`prepare` makes (once) a stock Debian kernel, a small initramfs and, where the machine's own is too
+old, a QEMU with a vfio-user client; `GuestLinux` boots them and runs commands in the guest.
+"""
+
+from e1000emu.guest.image import GuestImage, Qemu, prepare
+from e1000emu.guest.machine import (
+    BuiltinNic,
+    Completed,
+    GuestCrashed,
+    GuestError,
+    GuestLinux,
+    Job,
+    VfioUserNic,
+)
+
+__all__ = [
+    "BuiltinNic",
+    "Completed",
+    "GuestCrashed",
+    "GuestError",
+    "GuestImage",
+    "GuestLinux",
+    "Job",
+    "Qemu",
+    "VfioUserNic",
+    "prepare",
+]

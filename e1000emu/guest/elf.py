@@ -1,0 +1,74 @@
+"""What a program needs beside itself: the few facts of an ELF file that an initramfs is built from.
+
+Sources: the System V ABI's chapters 4 and 5 (program header, dynamic section); for kernel modules
+the `.modinfo` strings that the kernel's scripts/mod/modpost.c writes.
+"""
+
+from __future__ import annotations
+
+import struct
+
+__all__ = ["module_depends", "needed"]
+
+EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+PHDR = struct.Struct("<IIQQQQQQ")
+DYN = struct.Struct("<qQ")
+PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
+DT_NULL, DT_NEEDED, DT_STRTAB = 0, 1, 5
+
+
+def needed(image: bytes) -> tuple[str, list[str]]:
+    """Return the interpreter ("" for none) and the libraries that a 64-bit ELF file names.
+
+    What is no ELF file (a script), or is linked statically, needs nothing.
+    Raises: ValueError when the file ends before its own tables.
+    """
+    if image[:6] != b"\x7fELF\x02\x01":
+        return "", []
+    try:
+        return _needed(image)
+    except struct.error:
+        raise ValueError("ELF file is cut short") from None
+
+
+def _needed(image: bytes) -> tuple[str, list[str]]:
+    _, _, _, _, _, phoff, _, _, _, phentsize, phnum, *_ = EHDR.unpack_from(image)
+    loads: list[tuple[int, int, int]] = []
+    interpreter = ""
+    dynamic = (0, 0)
+    for i in range(phnum):
+        kind, _, offset, vaddr, _, filesz, _, _ = PHDR.unpack_from(image, phoff + i * phentsize)
+        if kind == PT_LOAD:
+            loads.append((vaddr, offset, filesz))
+        elif kind == PT_INTERP:
+            interpreter = _text(image, offset)
+        elif kind == PT_DYNAMIC:
+            dynamic = (offset, filesz)
+    names, strings = [], None
+    for at in range(dynamic[0], sum(dynamic), DYN.size):
+        tag, value = DYN.unpack_from(image, at)
+        if tag == DT_NULL:
+            break
+        if tag == DT_NEEDED:
+            names.append(value)
+        elif tag == DT_STRTAB:
+            strings = next((o + value - v for v, o, n in loads if v <= value < v + n), None)
+    if names and strings is None:
+        raise ValueError("ELF file names libraries and has no strings for them")
+    return interpreter, [_text(image, (strings or 0) + name) for name in names]
+
+
+def module_depends(image: bytes) -> list[str]:
+    """Return the names of the modules that a kernel module (`.ko`, not compressed) depends on."""
+    at = image.find(b"\0depends=")
+    if at < 0:
+        return []
+    text = _text(image, at + len(b"\0depends="))
+    return [name for name in text.split(",") if name]
+
+
+def _text(image: bytes, at: int) -> str:
+    end = image.find(b"\0", at)
+    if not 0 <= at < len(image) or end < 0:
+        raise ValueError("ELF file is cut short")
+    return image[at:end].decode("ascii", "replace")

@@ -1,0 +1,433 @@
+"""What a guest is booted from: kernel, initramfs and QEMU, made from Debian packages without root.
+
+Everything is kept in a cache outside any source tree, so the work is done once: a tree of unpacked
+packages, an initramfs built of it, and (where the machine has no QEMU with a vfio-user client) a
+newer QEMU that runs in place. Each is made in a temporary directory and renamed when it is
+complete; a lock keeps two preparers apart.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e1000emu.errors import E1000Error
+from e1000emu.guest import elf
+from e1000emu.guest.apt import PrivateApt, debian_architecture, extract
+from e1000emu.guest.cpio import Initramfs
+from e1000emu.guest.init import AGENT, INIT
+
+__all__ = ["CACHE_VARIABLE", "QEMU_VARIABLE", "GuestImage", "Qemu", "cache_directory", "prepare"]
+
+CACHE_VARIABLE = "E1000EMU_GUEST_CACHE"
+QEMU_VARIABLE = "E1000EMU_QEMU"
+QEMU = "qemu-system-x86_64"
+OLDEST_QEMU = (10, 1)
+"""The first release with `vfio-user-pci`."""
+
+SUITE = "trixie"
+BACKPORTS = "trixie-backports"
+GUEST_ARCHITECTURE = "amd64"
+KERNEL = "linux-image-amd64"
+"""The meta package whose dependency is the current kernel."""
+TOOLS = (
+    "bash",
+    "busybox-static",
+    "ethtool",
+    "iperf3",
+    "iproute2",
+    "iputils-ping",
+    "libgcc-s1",
+    "tcpdump",
+)
+PROGRAMS = ("bash", "bridge", "busybox", "ethtool", "ip", "iperf3", "ping", "ss", "tc", "tcpdump")
+LOADED_AT_RUN_TIME = ("libgcc_s.so.1",)
+"""Libraries no file names: glibc opens this one when iperf3 ends a thread."""
+MODULES = ("e1000", "e1000e", "8021q", "pktgen")
+MODULE_PATHS = (
+    "kernel/drivers/net/ethernet/intel/e1000",
+    "kernel/drivers/pps/",
+    "kernel/drivers/ptp/",
+    "kernel/lib/",
+    "kernel/net/",
+)
+QEMU_PACKAGES = ("qemu-system-x86", "seabios")
+LIBRARY_DIRECTORY = "usr/lib/{triplet}"
+TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+LOADERS = {"amd64": "ld-linux-x86-64.so.2", "arm64": "ld-linux-aarch64.so.1"}
+UNWANTED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "etc/", "var/")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Qemu:
+    """How to run a QEMU that has a vfio-user client."""
+
+    command: tuple[str, ...]
+    """The words before its options."""
+    version: str
+    origin: str
+    """Where it is from, for people."""
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestImage:
+    """What `GuestLinux` boots."""
+
+    kernel: Path
+    initrd: Path
+    qemu: Qemu
+    release: str
+    """The kernel's `uname -r`."""
+    packages: tuple[str, ...]
+    """name=version of everything in the guest."""
+
+
+def cache_directory() -> Path:
+    """Return where guests are kept: $E1000EMU_GUEST_CACHE, or e1000emu in the user's cache."""
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base).absolute() / "e1000emu"
+
+
+def prepare(
+    *,
+    qemu: str | os.PathLike[str] | None = None,
+    cache: Path | None = None,
+    refresh: bool = False,
+    say: Say = lambda text: None,
+) -> GuestImage:
+    """Return an image to boot, made now if the cache has none; `refresh` fetches it anew.
+
+    `qemu` (or $E1000EMU_QEMU) names the QEMU to use; without, the installed one is taken if it can
+    attach to vfio-user servers, else Debian's newest is fetched. `say` hears what is being done.
+    Raises: E1000Error naming what is missing, and the remedy.
+    """
+    cache = cache_directory() if cache is None else cache.absolute()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / "guest.lock", say):
+            for left in cache.glob(".guest-*"):  # of a preparer that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            found = find_qemu(qemu) or _fetched_qemu(cache, refresh, say)
+            tree = _linux_tree(cache, refresh, say)
+            kernel, initrd = _initramfs(cache, tree, say)
+    except OSError as error:
+        remedy = "make room" if error.errno == errno.ENOSPC else "choose one you may write to"
+        raise E1000Error(
+            f"guest: {error.filename or cache}: {error.strerror or error}; {remedy}, or set "
+            f"{CACHE_VARIABLE} to another directory"
+        ) from None
+    stamp = json.loads((tree / "stamp.json").read_text())
+    return GuestImage(
+        kernel=kernel,
+        initrd=initrd,
+        qemu=found,
+        release=_release(tree),
+        packages=tuple(stamp["packages"]),
+    )
+
+
+@contextmanager
+def _locked(path: Path, say: Say) -> Iterator[None]:
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another preparation ({path})")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+# --- QEMU --------------------------------------------------------------------------------------
+
+
+def find_qemu(given: str | os.PathLike[str] | None = None) -> Qemu | None:
+    """Return the QEMU that was asked for or is installed; None when none here has vfio-user.
+
+    Raises: E1000Error when one was asked for by name and does not do.
+    """
+    given = given or os.environ.get(QEMU_VARIABLE)
+    path = shutil.which(os.fspath(given) if given else QEMU)
+    if given and path is None:
+        raise E1000Error(f"qemu {given}: no such program; give the path of a {QEMU}")
+    if path is None:
+        return None
+    version = _qemu_version([path])
+    if version is not None and version >= OLDEST_QEMU and _has_vfio_user([path]):
+        return Qemu((path,), _dotted(version), path)
+    if given:
+        what = f"is {_dotted(version)}" if version else "does not say its version"
+        raise E1000Error(
+            f"qemu {given}: {what} and has no vfio-user-pci; give one of version "
+            f"{_dotted(OLDEST_QEMU)} or newer, or none and Debian's is fetched"
+        )
+    return None
+
+
+def _qemu_version(command: list[str], environment: dict[str, str] | None = None) -> tuple | None:
+    text = _output([*command, "--version"], environment)
+    found = re.search(r"version (\d+)\.(\d+)\.(\d+)", text)
+    return tuple(int(part) for part in found.groups()) if found else None
+
+
+def _has_vfio_user(command: list[str], environment: dict[str, str] | None = None) -> bool:
+    # A list of all devices would load all modules, and a QEMU that runs in place finds the
+    # machine's own, which are not its.
+    return "x-no-posted-writes=" in _output(
+        [*command, "-device", "vfio-user-pci,help"], environment
+    )
+
+
+def _output(command: list[str], environment: dict[str, str] | None) -> str:
+    try:
+        made = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=120,
+            check=False,
+            env=os.environ | (environment or {}),
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (made.stdout + made.stderr).decode("utf-8", "replace")
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _fetched_qemu(cache: Path, refresh: bool, say: Say) -> Qemu:
+    architecture = debian_architecture()
+    recipe = ["qemu", architecture, SUITE, BACKPORTS, *QEMU_PACKAGES]
+
+    def make(directory: Path, apt: PrivateApt) -> list[str]:
+        packages = apt.download(QEMU_PACKAGES, suite=BACKPORTS)
+        say(f"unpacking QEMU, {len(packages)} packages")
+        return [extract(package, directory, _of_qemu) for package in packages]
+
+    tree = _tree(
+        cache,
+        recipe,
+        make,
+        suites=(SUITE, BACKPORTS),
+        architecture=architecture,
+        refresh=refresh,
+        say=say,
+    )
+    libraries = tree / LIBRARY_DIRECTORY.format(triplet=TRIPLETS[architecture])
+    # Debian's libraries are newer than this machine's, so their own loader has to start it.
+    command = [
+        str(libraries / LOADERS[architecture]),
+        "--library-path",
+        str(libraries),
+        str(tree / "usr/bin" / QEMU),
+    ]
+    environment = {"QEMU_MODULE_DIR": str(libraries / "qemu")}
+    version = _qemu_version(command, environment)
+    if version is None or version < OLDEST_QEMU or not _has_vfio_user(command, environment):
+        text = _output([*command, "--version"], environment).strip().splitlines()
+        raise E1000Error(
+            f"guest: Debian's QEMU in {tree} does not do: {text[0] if text else 'no output'}; "
+            "remove that directory to fetch it again, or give a QEMU by --qemu"
+        )
+    command += ["-L", str(tree / "usr/share/qemu"), "-L", str(tree / "usr/share/seabios")]
+    return Qemu(tuple(command), _dotted(version), f"Debian {BACKPORTS}", environment)
+
+
+def _of_qemu(path: str) -> bool:
+    if path.startswith(("usr/bin/", "bin/")):
+        return path == f"usr/bin/{QEMU}"
+    return path.startswith(("usr/lib", "lib", "usr/share/qemu/", "usr/share/seabios/")) and not (
+        path.startswith(("usr/lib/systemd", "usr/lib/udev"))
+    )
+
+
+# --- the guest -----------------------------------------------------------------------------------
+
+
+def _tree(
+    cache: Path,
+    recipe: list[str],
+    make: Callable[[Path, PrivateApt], list[str]],
+    *,
+    suites: tuple[str, ...],
+    architecture: str,
+    refresh: bool,
+    say: Say,
+) -> Path:
+    """Return the directory of unpacked packages that `recipe` names, made now if it is not there.
+
+    `make(directory, apt)` fills it and returns name=version of each package.
+    """
+    digest = hashlib.sha256("\n".join(recipe).encode()).hexdigest()[:12]
+    tree = cache / f"guest-{recipe[0]}-{digest}"
+    if (tree / "stamp.json").is_file() and not refresh:
+        return tree
+    with tempfile.TemporaryDirectory(prefix=".guest-", dir=cache) as temporary:
+        apt = PrivateApt(Path(temporary) / "apt", suites=suites, architecture=architecture, say=say)
+        say(f"fetching Debian's list of packages ({', '.join(suites)})")
+        apt.update()
+        made = Path(temporary) / "tree"
+        made.mkdir()
+        packages = make(made, apt)
+        stamp = {"recipe": recipe, "packages": sorted(packages)}
+        (made / "stamp.json").write_text(json.dumps(stamp, indent=1))
+        if tree.exists():
+            tree.rename(Path(temporary) / "old")
+        made.rename(tree)
+    return tree
+
+
+def _linux_tree(cache: Path, refresh: bool, say: Say) -> Path:
+    recipe = ["linux", SUITE, GUEST_ARCHITECTURE, KERNEL, *TOOLS, "|", *MODULE_PATHS]
+
+    def make(directory: Path, apt: PrivateApt) -> list[str]:
+        kernel = apt.download_only(apt.current(KERNEL))
+        packages = apt.download(TOOLS)
+        say(f"unpacking the kernel and {len(packages)} packages")
+        stamps = [extract(kernel, directory, _of_kernel)]
+        return stamps + [extract(package, directory, _of_tools) for package in packages]
+
+    return _tree(
+        cache,
+        recipe,
+        make,
+        suites=(SUITE,),
+        architecture=GUEST_ARCHITECTURE,
+        refresh=refresh,
+        say=say,
+    )
+
+
+def _of_kernel(path: str) -> bool:
+    if path.startswith("boot/vmlinuz-"):
+        return True
+    found = re.match(r"(?:usr/)?lib/modules/[^/]+/(.*)", path)
+    return found is not None and found[1].startswith(MODULE_PATHS)
+
+
+def _of_tools(path: str) -> bool:
+    return not path.startswith(UNWANTED)
+
+
+def _kernel(tree: Path) -> Path:
+    return next(tree.glob("boot/vmlinuz-*"))
+
+
+def _release(tree: Path) -> str:
+    return _kernel(tree).name.removeprefix("vmlinuz-")
+
+
+def _initramfs(cache: Path, tree: Path, say: Say) -> tuple[Path, Path]:
+    """Return kernel and initramfs; the latter is named by all that goes into it."""
+    sources = (Path(__file__).with_name(f"{name}.py") for name in ("image", "init", "cpio", "elf"))
+    parts = [(tree / "stamp.json").read_text(), *(path.read_text() for path in sources)]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+    initrd = tree / f"initrd-{digest}.gz"
+    if not initrd.is_file():
+        say("making the initramfs")
+        archive = Initramfs()
+        _add_programs(archive, tree)
+        _add_modules(archive, tree)
+        for name in ("dev", "proc", "root", "run", "sys", "tmp", "sbin", "var/log"):
+            archive.directory(name)
+        archive.char_device("dev/console", 5, 1)
+        archive.char_device("dev/null", 1, 3, 0o666)
+        archive.file("init", INIT.encode(), 0o755)
+        archive.file("usr/lib/e1000emu/agent", AGENT.encode(), 0o755)
+        archive.file("etc/passwd", b"root:x:0:0:root:/root:/usr/bin/bash\n")
+        archive.file("etc/group", b"root:x:0:\n")
+        archive.file("etc/hosts", b"127.0.0.1 localhost guest\n")
+        archive.symlink("etc/mtab", "/proc/mounts")
+        with tempfile.TemporaryDirectory(prefix=".guest-", dir=cache) as temporary:
+            made = Path(temporary) / "initrd"
+            archive.write(made)
+            made.rename(initrd)
+    return _kernel(tree), initrd
+
+
+def _add_programs(archive: Initramfs, tree: Path) -> None:
+    libraries = tree / LIBRARY_DIRECTORY.format(triplet=TRIPLETS[GUEST_ARCHITECTURE])
+    wanted = list(LOADED_AT_RUN_TIME)
+    for name in PROGRAMS:
+        path = next(
+            (p for d in ("usr/bin", "usr/sbin", "bin", "sbin") if (p := tree / d / name).exists()),
+            None,
+        )
+        if path is None:
+            raise E1000Error(f"guest: Debian's packages bring no {name}; is {tree} damaged?")
+        content = path.read_bytes()
+        archive.file(f"usr/bin/{name}", content, 0o755)
+        interpreter, names = elf.needed(content)
+        wanted += names
+        if interpreter and interpreter not in archive:
+            loader = libraries / os.path.basename(interpreter)
+            archive.file(interpreter, loader.read_bytes(), 0o755)
+    archive.symlink("bin/sh", "/usr/bin/bash")
+    archive.symlink("bin/bash", "/usr/bin/bash")
+    done = set()
+    while wanted:
+        name = wanted.pop()
+        if name in done or name == LOADERS[GUEST_ARCHITECTURE]:
+            continue
+        done.add(name)
+        path = libraries / name
+        if not path.exists():
+            raise E1000Error(
+                f"guest: library {name} is in none of the packages; is {tree} damaged?"
+            )
+        content = path.read_bytes()
+        archive.file(f"lib/{TRIPLETS[GUEST_ARCHITECTURE]}/{name}", content, 0o755)
+        wanted += elf.needed(content)[1]
+
+
+def _add_modules(archive: Initramfs, tree: Path) -> None:
+    """Add the modules, what they depend on, and the list by which modprobe knows it."""
+    release = _release(tree)
+    found = {}
+    for path in tree.glob(f"**/lib/modules/{release}/**/*.ko*"):
+        found[path.name.partition(".")[0].replace("-", "_")] = path
+    depends: dict[str, list[str]] = {}
+    wanted = list(MODULES)
+    while wanted:
+        name = wanted.pop().replace("-", "_")
+        if name in depends:
+            continue
+        if name not in found:
+            raise E1000Error(f"guest: the kernel {release} has no module {name}")
+        content = found[name].read_bytes()
+        if found[name].suffix == ".xz":
+            content = lzma.decompress(content)
+        depends[name] = [other.replace("-", "_") for other in elf.module_depends(content)]
+        wanted += depends[name]
+        archive.file(f"lib/modules/{release}/{name}.ko", content)
+    lines = []
+    for name in sorted(depends):
+        # modprobe loads from the last to the first, so what is needed first comes last
+        below: list[str] = []
+        todo = list(depends[name])
+        while todo:
+            other = todo.pop(0)
+            if other in below:
+                below.remove(other)
+            below.append(other)
+            todo += depends[other]
+        lines.append(f"{name}.ko: {' '.join(f'{other}.ko' for other in below)}".rstrip())
+    archive.file(f"lib/modules/{release}/modules.dep", "\n".join([*lines, ""]).encode())
