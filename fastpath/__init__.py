@@ -35,6 +35,7 @@ MODULES = (
     "rxring",
     "skbuff",
     "txring",
+    "vnet",
 )
 
 _HERE = os.path.dirname(os.path.abspath(__file__))

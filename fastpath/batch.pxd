@@ -10,12 +10,17 @@ cpdef enum:
     FB_ALIGN_ERR = 4            # receive error: not a whole number of bytes (10/100)
     FB_SYMBOL_ERR = 8           # receive error: invalid symbol
     FB_CARRIER_EXT = 16         # receive error: carrier extension
+    # Super-frame: TCP over IPv4 or IPv6 that its link cuts up; only for a link with gso_max_bytes.
+    # IP length and checksum are those of the whole, the TCP checksum field holds the sum of the
+    # pseudo header, and `mark` says the rest (fb_gso_mark).
+    FB_GSO_TCPV4 = 32
+    FB_GSO_TCPV6 = 64
 
 cdef struct frame_meta:
     uint32_t off                # into the arena
     uint32_t len                # bytes, FCS included only with FB_HAS_FCS
     uint32_t flags              # FB_*
-    uint32_t mark               # free for links (queue, colour)
+    uint32_t mark               # free for links (queue, colour); FB_GSO_*: fb_gso_mark
     uint64_t tstamp_ns          # 0 = none
 
 cdef class FrameBatch:
@@ -49,3 +54,15 @@ cdef inline int fb_commit(FrameBatch b, size_t n, uint32_t flags) noexcept nogil
     b.used += (n + 63) & ~<size_t>63
     b.n += 1
     return b.n - 1
+
+# What `mark` holds of a super-frame: bytes of payload per segment, length of all headers, offset of
+# the TCP header.
+cdef inline uint32_t fb_gso_mark(uint32_t mss, uint32_t hdrlen, uint32_t l4) noexcept nogil:
+    return mss | hdrlen << 16 | l4 << 24
+
+cdef inline uint32_t fb_gso_segments(const frame_meta *m) noexcept nogil:
+    """How many frames it makes on the wire: 1 for a plain one."""
+    cdef uint32_t mss = m.mark & 0xFFFF, hdrlen = m.mark >> 16 & 0xFF
+    if not m.flags & (FB_GSO_TCPV4 | FB_GSO_TCPV6) or mss == 0 or m.len <= hdrlen + mss:
+        return 1
+    return (m.len - hdrlen + mss - 1) // mss

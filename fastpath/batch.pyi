@@ -7,6 +7,8 @@ FB_BAD_CRC: int
 FB_ALIGN_ERR: int
 FB_SYMBOL_ERR: int
 FB_CARRIER_EXT: int
+FB_GSO_TCPV4: int
+FB_GSO_TCPV6: int
 
 class FrameBatch:
     def __init__(

@@ -2,10 +2,15 @@
 
 Frames are read and written by compiled loops, up to `batch_frames` at a wake-up. When the NIC has
 no room, reading stops and the kernel's own queue fills, as behind a slow adapter.
+
+Where the kernel offers it, each packet carries a virtio_net_hdr: TCP then crosses in super-packets
+of up to 64 KiB with one system call, cut up (or not yet cut up) on our side of it. What the port
+above receives are the frames of a wire in either case.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -16,7 +21,7 @@ from typing import TYPE_CHECKING
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import BaseLink
-from fastpath.linkops import tap_read, tap_write
+from fastpath.vnet import TapQueue, wire_count
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock
@@ -26,11 +31,22 @@ __all__ = ["Tap"]
 
 # linux/if_tun.h
 TUNSETIFF = 0x400454CA
+TUNGETFEATURES = 0x800454CF
 TUNSETOFFLOAD = 0x400454D0
 TUNSETVNETHDRSZ = 0x400454D8
-IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+IFF_TAP, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x0100, 0x1000, 0x4000
+TUN_F = {"csum": 0x01, "tso4": 0x02, "tso6": 0x04, "tso_ecn": 0x08, "uso4": 0x20, "uso6": 0x40}
+# What is asked for, best first; an older kernel refuses a set with a bit that it does not know.
+OFFLOADS = (
+    ("csum", "tso4", "tso6", "tso_ecn", "uso4", "uso6"),  # USO: Linux 6.2
+    ("csum", "tso4", "tso6", "tso_ecn"),
+    ("csum", "tso4", "tso6"),
+    ("csum",),
+)
 IFNAMSIZ = 16
 VNET_HDR_BYTES = 10
+# The longest IP packet: tot_len and the IPv6 payload length have 16 bits.
+GSO_MAX_BYTES = 65535
 # What transmit() keeps when the kernel has no room; it asks again after this.
 RETRY_NS = 1_000_000
 
@@ -40,18 +56,20 @@ class Tap(BaseLink):
 
     Needs a clock that can wait for file descriptors. The interface has to be brought up by whoever
     runs the other end (`ip link set tap0 up`); while it is down, frames to it are lost and
-    counted. With `vnet_hdr` each frame has a virtio_net_hdr; no offload is announced, so it asks
-    for nothing.
+    counted. With `offload` the kernel is asked for super-packets; `offloads` says what it grants
+    (names of TUN_F_*), `gso_max_bytes` what `transmit` takes. A persistent device may be of one
+    queue or of many.
     """
 
     def __init__(
-        self, name: str, clock: Clock, *, batch_frames: int = 64, vnet_hdr: bool = False
+        self, name: str, clock: Clock, *, batch_frames: int = 64, offload: bool = True
     ) -> None:
         super().__init__(clock)
-        self._fd = -1
         self._batch_frames = batch_frames
-        self._header = VNET_HDR_BYTES if vnet_hdr else 0
-        self._fd, self.name = _open(name, vnet_hdr)
+        fd, self.name, header_bytes, self.offloads = _open(name, offload)
+        self.queue = TapQueue(fd, header_bytes)
+        """The compiled reader and writer, and its counters."""
+        self.gso_max_bytes = GSO_MAX_BYTES if header_bytes else 0
         self._carrier = True
         self._reading = False
         self._batch: FrameBatch | None = None  # what the port did not take
@@ -61,11 +79,11 @@ class Tap(BaseLink):
         self._unsent_frames = 0
 
     def __repr__(self) -> str:
-        return f"Tap({self.name!r}, fd={self._fd})"
+        return f"Tap({self.name!r}, fd={self.queue.fd})"
 
     def fileno(self) -> int:
         """Return the descriptor, -1 when closed."""
-        return self._fd
+        return self.queue.fd
 
     def _attached(self) -> None:
         self._read(True)
@@ -79,31 +97,35 @@ class Tap(BaseLink):
         self._held = False
 
     def _read(self, on: bool) -> None:
-        if on and not self._reading and self._fd >= 0:
-            self.clock.add_reader(self._fd, self._readable)
+        if on and not self._reading and self.queue.fd >= 0:
+            self.clock.add_reader(self.queue.fd, self._readable)
         elif not on and self._reading:
-            self.clock.remove_reader(self._fd)
+            self.clock.remove_reader(self.queue.fd)
         else:
             return
         self._reading = on
 
     def _readable(self) -> None:
         """Read one batch and give it to the port."""
-        if self._fd < 0 or self.port is None or self._batch is not None:
+        if self.queue.fd < 0 or self.port is None or self._batch is not None:
             return
         batch = pool.get()
-        frames, error = tap_read(self._fd, batch, self._batch_frames, self._header)
+        queue = self.queue
+        before = queue.rx_bytes
+        frames, error = queue.read(batch, self._batch_frames)
         if error not in (0, errno.EAGAIN):
             # EBADFD: the device was deleted under us. EIO: the interface is down for now.
             self.stats.drop(f"read {errno.errorcode.get(error, error)}", 1)
             if error != errno.EIO:
                 self._read(False)
                 self._set_carrier(False)
+        for reason, packets in queue.take_drops().items():
+            self.stats.drop(reason, packets)
         if not frames:
             pool.put(batch)
             return
         self.stats.rx_frames += frames
-        self.stats.rx_bytes += batch.nbytes
+        self.stats.rx_bytes += queue.rx_bytes - before
         self._batch, self._at = batch, 0
         self._give()
 
@@ -144,8 +166,9 @@ class Tap(BaseLink):
     def transmit(self, batch: FrameBatch) -> None:
         """Write the frames. Takes ownership of `batch`."""
         n = len(batch)
-        self.stats.tx_frames += n
-        self.stats.tx_bytes += batch.nbytes
+        frames, nbytes = wire_count(batch)
+        self.stats.tx_frames += frames
+        self.stats.tx_bytes += nbytes
         self._unsent.append([batch, 0])
         self._unsent_frames += n
         if len(self._unsent) == 1:
@@ -155,10 +178,10 @@ class Tap(BaseLink):
         while self._unsent:
             entry = self._unsent[0]
             batch, start = entry
-            if self._fd < 0:
+            if self.queue.fd < 0:
                 end, dropped, error = len(batch), len(batch) - start, errno.EBADF
             else:
-                end, dropped, error = tap_write(self._fd, batch, start, self._header)
+                end, dropped, error = self.queue.write(batch, start)
             self.stats.drop(f"write {errno.errorcode.get(error, 'bad frame')}", dropped)
             self._unsent_frames -= end - start
             if end < len(batch):
@@ -177,14 +200,20 @@ class Tap(BaseLink):
     def close(self) -> None:
         """Close the device; one that was made here goes away with it."""
         self.detach()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self.queue.fd = self.queue.fd, -1
+        if fd >= 0:
+            # A persistent device stays, and its next user may want plain frames.
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
+            os.close(fd)
             self._carrier = False
 
 
-def _open(name: str, vnet_hdr: bool) -> tuple[int, str]:
-    """Open a TAP device and return its descriptor and name. Raises LinkError with the remedy."""
+def _open(name: str, offload: bool) -> tuple[int, str, int, tuple[str, ...]]:
+    """Open a TAP device; return its descriptor, name, header bytes per packet and offloads.
+
+    Raises LinkError with the remedy.
+    """
     if sys.platform != "linux":
         raise LinkError(f"tap {name!r}: TAP devices need Linux; use pair() or PcapReplay here")
     raw = name.encode()
@@ -202,13 +231,8 @@ def _open(name: str, vnet_hdr: bool) -> tuple[int, str]:
         else:
             remedy = str(error.strerror)
         raise LinkError(f"tap {name!r}: /dev/net/tun: {remedy}") from None
-    flags = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if vnet_hdr else 0)
-    request = struct.pack("16sH22x", raw, flags)
     try:
-        reply = fcntl.ioctl(fd, TUNSETIFF, request)
-        if vnet_hdr:
-            fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_HDR_BYTES))
-            fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
+        found, header_bytes = _attach(fd, raw, offload)
     except OSError as error:
         os.close(fd)
         remedies = {
@@ -219,4 +243,41 @@ def _open(name: str, vnet_hdr: bool) -> tuple[int, str]:
         }
         remedy = remedies.get(error.errno or 0, str(error.strerror))
         raise LinkError(f"tap {name!r}: {remedy}") from None
-    return fd, reply[:IFNAMSIZ].rstrip(b"\0").decode()
+    return fd, found, header_bytes, _offload(fd) if header_bytes else ()
+
+
+def _attach(fd: int, name: bytes, offload: bool) -> tuple[str, int]:
+    """Attach `fd` to the device and return its name and the header bytes per packet.
+
+    Raises OSError.
+    """
+    features = 0
+    with contextlib.suppress(OSError):
+        features = struct.unpack("I", fcntl.ioctl(fd, TUNGETFEATURES, bytes(4)))[0]
+    wanted = (IFF_VNET_HDR if offload else 0) & features
+    try:
+        reply = _set_iff(fd, name, wanted)
+    except OSError as error:
+        # A device made with multi_queue takes only queues that say so.
+        if error.errno != errno.EINVAL or not features & IFF_MULTI_QUEUE:
+            raise
+        reply = _set_iff(fd, name, wanted | IFF_MULTI_QUEUE)
+    if wanted:
+        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_HDR_BYTES))
+    # What an earlier user of a persistent device was granted does not end with that user.
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
+    return reply[:IFNAMSIZ].rstrip(b"\0").decode(), VNET_HDR_BYTES if wanted else 0
+
+
+def _set_iff(fd: int, name: bytes, flags: int) -> bytes:
+    return fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name, IFF_TAP | IFF_NO_PI | flags))
+
+
+def _offload(fd: int) -> tuple[str, ...]:
+    """Ask for the best set of offloads that this kernel grants."""
+    for names in OFFLOADS:
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(fd, TUNSETOFFLOAD, sum(TUN_F[name] for name in names))
+            return names
+    return ()

@@ -10,6 +10,8 @@ FB_BAD_CRC = 2
 FB_ALIGN_ERR = 4
 FB_SYMBOL_ERR = 8
 FB_CARRIER_EXT = 16
+FB_GSO_TCPV4 = 32
+FB_GSO_TCPV6 = 64
 
 
 @dataclass(slots=True)

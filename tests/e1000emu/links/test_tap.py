@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import itertools
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from e1000emu.clock import ClockError, RealClock, VirtualClock
 from e1000emu.errors import LinkError
 from e1000emu.links import Tap
+from e1000emu.links import tap as tap_module
+from fastpath.csum import csum_fold, csum_partial
 from tests.e1000emu.links.ports import RecordingPort
 from tests.support import require
 
@@ -50,11 +56,11 @@ class Net:
         subprocess.run(["ip", "netns", "del", self.ns], check=False, capture_output=True)
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "vnet_hdr"])
+@pytest.fixture(params=[False, True], ids=["plain", "offload"])
 def net(request: pytest.FixtureRequest) -> Iterator[Net]:
     require.netns()
     require.tun()
-    made = Net(vnet_hdr=request.param, batch_frames=8)
+    made = Net(offload=request.param, batch_frames=8)
     yield made
     made.close()
 
@@ -132,6 +138,94 @@ def test_closed_tap_counts_what_it_is_given(net: Net) -> None:
     assert not net.tap.carrier
     port.send(echo_request(net, 1))
     assert net.tap.stats.drops == {"write EBADF": 1}
+
+
+SEND_UDP_GSO = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.setsockopt(17, 103, 1000)  # SOL_UDP, UDP_SEGMENT
+    s.sendto(bytes(i & 0xFF for i in range(20500)), ("10.9.0.2", 7))
+"""
+
+
+def datagrams(port: RecordingPort) -> list[bytes]:
+    return [f for f in port.frames if f[12:14] == b"\x08\0" and f[23] == 17]
+
+
+def test_kernels_super_packet_arrives_as_the_frames_of_a_wire(net: Net) -> None:
+    port = RecordingPort(net.tap)
+    words = ["ip", "netns", "exec", net.ns, sys.executable, "-c", SEND_UDP_GSO]
+    reads = net.tap.queue.reads
+    subprocess.run(words, check=True)
+    assert net.until(lambda: len(datagrams(port)) >= 21)
+    frames = datagrams(port)
+    assert b"".join(f[42:] for f in frames) == bytes(i & 0xFF for i in range(20500))
+    for i, frame in enumerate(frames):
+        assert csum_fold(csum_partial(frame[14:34])) == 0
+        pseudo = csum_partial(frame[26:34] + b"\0\x11" + frame[38:40])
+        assert csum_fold(csum_partial(frame[34:], pseudo)) == 0
+        assert frame[18:20] == (int.from_bytes(frames[0][18:20], "big") + i).to_bytes(2, "big")
+    if "uso4" in net.tap.offloads:
+        assert net.tap.queue.reads - reads < 15
+    stats = net.tap.stats
+    assert (stats.rx_frames, stats.rx_bytes) == (len(port.frames), sum(map(len, port.frames)))
+    assert stats.drops == {}
+
+
+@pytest.mark.parametrize("kind", ["multi_queue", "vnet_hdr", "one_queue"])
+@pytest.mark.parametrize("offload", [True, False])
+def test_persistent_device_of_any_kind_opens_again_and_again(kind: str, offload: bool) -> None:
+    require.tun()
+    require.tool("ip", "iproute2")
+    require.tool("ethtool")
+    name = f"p{os.getpid() % 100000}x{next(_serial)}"
+    ip("tuntap", "add", "dev", name, "mode", "tap", *([] if kind == "one_queue" else [kind]))
+    clock = RealClock()
+    try:
+        for want in (offload, not offload, offload):
+            tap = Tap(name, clock, offload=want)
+            assert (tap.offloads != ()) == (tap.gso_max_bytes > 0) == want
+            assert {"csum", "tso4", "tso6"}.issuperset(tap.offloads) or "tso4" in tap.offloads
+            tap.close()
+        assert (
+            "tx-tcp-segmentation: off"
+            in subprocess.run(
+                ["ethtool", "-k", name], capture_output=True, text=True, check=True
+            ).stdout
+        )
+    finally:
+        clock.close()
+        ip("link", "del", name)
+
+
+def test_kernel_without_offloads_is_asked_for_less_and_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    require.tun()
+    real, asked = fcntl.ioctl, []
+
+    def ioctl(fd: int, request: int, arg: Any) -> Any:
+        if request == tap_module.TUNSETOFFLOAD and arg:
+            asked.append(arg)
+            if arg & 0x68:  # ECN, USO4, USO6
+                raise OSError(errno.EINVAL, "not known")
+        return real(fd, request, arg)
+
+    monkeypatch.setattr(tap_module.fcntl, "ioctl", ioctl)
+    tap = Tap(f"l{os.getpid() % 100000}x{next(_serial)}", RealClock())
+    tap.close()
+    assert tap.offloads == ("csum", "tso4", "tso6")
+    assert asked == [0x6F, 0x0F, 0x07]
+    monkeypatch.setattr(
+        tap_module.fcntl,
+        "ioctl",
+        lambda fd, request, arg: (
+            bytes(4) if request == tap_module.TUNGETFEATURES else real(fd, request, arg)
+        ),
+    )
+    tap = Tap(f"l{os.getpid() % 100000}x{next(_serial)}", RealClock())
+    tap.close()
+    assert (tap.offloads, tap.gso_max_bytes, tap.queue.header_bytes) == ((), 0, 0)
 
 
 def test_virtual_clock_is_refused_when_the_port_is_plugged_in(net: Net) -> None:
