@@ -27,7 +27,7 @@ from e1000emu.errors import E1000Error
 from e1000emu.guest import elf
 from e1000emu.guest.apt import PrivateApt, debian_architecture, extract
 from e1000emu.guest.cpio import Initramfs
-from e1000emu.guest.init import AGENT, INIT
+from e1000emu.guest.init import AGENT, INIT, PROFILE
 
 __all__ = ["CACHE_VARIABLE", "QEMU_VARIABLE", "GuestImage", "Qemu", "cache_directory", "prepare"]
 
@@ -355,6 +355,7 @@ def _initramfs(cache: Path, tree: Path, say: Say) -> tuple[Path, Path]:
         archive.file("etc/passwd", b"root:x:0:0:root:/root:/usr/bin/bash\n")
         archive.file("etc/group", b"root:x:0:\n")
         archive.file("etc/hosts", b"127.0.0.1 localhost guest\n")
+        archive.file("etc/profile", PROFILE.encode())
         archive.symlink("etc/mtab", "/proc/mounts")
         with tempfile.TemporaryDirectory(prefix=".guest-", dir=cache) as temporary:
             made = Path(temporary) / "initrd"

@@ -12,10 +12,15 @@ Each job is a session of its own, so that `kill` reaches all of it; its output g
 
 from __future__ import annotations
 
-__all__ = ["AGENT", "INIT", "PORT"]
+__all__ = ["AGENT", "INIT", "PORT", "PROFILE"]
 
 PORT = "org.e1000emu.agent"
 """Name of the virtio port."""
+
+PROFILE = r"""# of the interactive shell
+PS1='guest:\w# '
+alias ll='ls -l'
+"""
 
 INIT = r"""#!/usr/bin/bash
 # PID 1 of e1000emu's guest: mounts, modules, then the agent or a shell on the serial line.

@@ -186,6 +186,7 @@ class GuestLinux:
         modules: what modprobe loads at boot, in order.
         setup: shell commands that run before the agent, or the interactive shell, does.
         interactive: QEMU and a shell in the guest take over this terminal; use `wait_end`.
+        wait: return when the agent answers; False leaves that to `wait_boot`.
         cpus, ram_mib: the guest's; accel: QEMU's -accel.
         kernel_arguments, qemu_arguments: put behind ours.
 
@@ -200,6 +201,7 @@ class GuestLinux:
         modules: Sequence[str] = ("e1000",),
         setup: str = "",
         interactive: bool = False,
+        wait: bool = True,
         cpus: int = 1,
         ram_mib: int = 512,
         accel: str = "tcg,thread=multi",
@@ -274,13 +276,12 @@ class GuestLinux:
             target=_read, args=(weakref.ref(self), ours), name="e1000emu-guest", daemon=True
         )
         reader.start()
-        try:
-            self._wait_for(
-                lambda: self.boots > 0, boot_timeout_s, f"did not boot in {boot_timeout_s:g} s"
-            )
-        except BaseException:
-            self.close()
-            raise
+        if wait:
+            try:
+                self.wait_boot(boot_timeout_s)
+            except BaseException:
+                self.close()
+                raise
 
     def __repr__(self) -> str:
         return f"GuestLinux(pid={self._process.pid}, boots={self.boots})"
@@ -290,6 +291,10 @@ class GuestLinux:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def wait_boot(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+        """Wait until the agent answers.  Raises: GuestError, GuestCrashed."""
+        self._wait_for(lambda: self.boots > 0, timeout_s, f"did not boot in {timeout_s:g} s")
 
     # --- commands --------------------------------------------------------------------------------
 

@@ -1,0 +1,300 @@
+"""`e1000emu guest`: a Linux guest in QEMU, whose network card is ours."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from e1000emu.cli.common import (
+    CIDR,
+    IP,
+    capture_option,
+    emit_json,
+    impair_option,
+    json_option,
+    parse_impair,
+)
+from e1000emu.cli.linkspec import LINKS
+from e1000emu.cli.up import Failure
+from e1000emu.cli.vfio_user import DEFAULT_MAC, open_links, parse_mac, plug_in
+from e1000emu.errors import E1000Error
+
+if TYPE_CHECKING:
+    from e1000emu.guest import Completed, GuestImage, GuestLinux
+
+__all__ = ["command"]
+
+DEFAULT_LINK = "stack:10.9.0.1/24,serve=echo:7+http:80"
+DEFAULT_ADDR = "10.9.0.2/24"
+INTERFACE = "eth0"
+POLL_S = 0.3
+"""How often the output of a command that still runs is looked for."""
+
+
+class _Stopped(Exception):
+    """A signal ended it; the argument is the status to end with, as a shell has it."""
+
+
+def setup_commands(addr: ipaddress.IPv4Interface, gw: ipaddress.IPv4Address | None) -> str:
+    """Return what configures the interface in the guest and waits, at most 20 s, for its link."""
+    lines = [f"ip addr add {addr} dev {INTERFACE}", f"ip link set {INTERFACE} up"]
+    lines.append(
+        f'for i in $(seq 100); do [ "$(cat /sys/class/net/{INTERFACE}/carrier)" = 1 ] && break; '
+        "sleep 0.2; done"
+    )
+    if gw is not None:
+        lines.append(f"ip route add default via {gw}")
+    return "\n".join(lines)
+
+
+def describe(image: GuestImage, seconds: float) -> dict[str, Any]:
+    """Return what was prepared, for --json."""
+    return {
+        "kernel": str(image.kernel),
+        "release": image.release,
+        "initrd": str(image.initrd),
+        "qemu": list(image.qemu.command),
+        "qemu_version": image.qemu.version,
+        "qemu_origin": image.qemu.origin,
+        "packages": list(image.packages),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> Completed:
+    """Run a command to its end; what it writes is shown as it comes."""
+    job = guest.spawn(text)
+    deadline = time.monotonic() + timeout_s
+    shown = 0
+
+    def write(output: bytes) -> None:
+        nonlocal shown
+        if show and len(output) > shown:
+            sys.stdout.buffer.write(output[shown:])
+            sys.stdout.flush()
+            shown = len(output)
+
+    while job.completed is None and time.monotonic() < deadline and not job.lost:
+        time.sleep(POLL_S)
+        guest.check()
+        if show:
+            write(job.output())
+    completed = job.wait(max(0.0, deadline - time.monotonic()))
+    write(completed.output)
+    return completed
+
+
+@click.command()
+@click.option(
+    "--link",
+    "link_spec",
+    default=DEFAULT_LINK,
+    show_default=True,
+    metavar="LINK",
+    help=", ".join(kind.form for kind in LINKS.values()) + ".",
+)
+@click.option(
+    "--addr", type=CIDR, default=DEFAULT_ADDR, show_default=True, help="The guest's address."
+)
+@click.option("--gw", type=IP, default=None, help="The guest's default gateway.")
+@click.option(
+    "--run", "text", default=None, metavar="COMMAND", help="Run this in the guest, and end with it."
+)
+@click.option(
+    "--timeout-s", type=click.FloatRange(min=1), default=3600, show_default=True, help="For --run."
+)
+@click.option(
+    "--prepare-only", is_flag=True, help="Make what a guest is booted from, and do not boot."
+)
+@click.option("--refresh", is_flag=True, help="Fetch the packages anew, also when they are cached.")
+@click.option(
+    "--qemu",
+    type=click.Path(dir_okay=False),
+    default=None,
+    help="Which qemu-system-x86_64 to use (10.1 or newer).  [default: the installed one, or "
+    "Debian's newest, fetched]",
+)
+@click.option("--model", default="82540EM", show_default=True, help="Which part to be.")
+@click.option("--mac", default=DEFAULT_MAC, show_default=True, help="Address in the EEPROM.")
+@capture_option
+@impair_option
+@json_option
+def command(
+    link_spec: str,
+    addr: ipaddress.IPv4Interface,
+    gw: ipaddress.IPv4Address | None,
+    text: str | None,
+    timeout_s: float,
+    prepare_only: bool,
+    refresh: bool,
+    qemu: str | None,
+    model: str,
+    mac: str,
+    capture: Path | None,
+    impair: str | None,
+    as_json: bool,
+) -> None:
+    """Boot a stock Debian Linux in QEMU on our NIC: a shell in it, or one command by --run.
+
+    Kernel, tools and, where the installed one is too old, QEMU come from Debian's packages; they
+    are kept in the user's cache ($E1000EMU_GUEST_CACHE), and nothing of it needs root.
+    """
+    from e1000emu.guest import prepare
+
+    def say(line: str) -> None:
+        click.echo(f"guest: {line}", err=True)
+
+    address = parse_mac(mac)
+    options = parse_impair(impair) if impair else None
+    if gw is not None and gw not in addr.network:
+        raise E1000Error(f"--gw {gw}: not inside {addr.network}; give a gateway on its own network")
+    if text is None and not prepare_only and not (sys.stdin and sys.stdin.isatty()):
+        raise E1000Error("standard input is no terminal for a shell; give a command by --run")
+    started = time.monotonic()
+    image = prepare(qemu=qemu, refresh=refresh, say=say)
+    report: dict[str, Any] = describe(image, time.monotonic() - started)
+    if prepare_only:
+        if as_json:
+            emit_json(report)
+        else:
+            click.echo(
+                f"Linux {image.release} for QEMU {image.qemu.version} ({image.qemu.origin}), "
+                f"ready after {report['seconds']} s in {image.kernel.parent.parent}"
+            )
+        return
+    with asyncio.Runner() as runner, ExitStack() as stack:
+        failure = Failure()
+        runner.get_loop().set_exception_handler(failure.handle)
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="e1000emu-")))
+        from e1000emu import AsyncioClock
+
+        clock = AsyncioClock(runner.get_loop())
+        link = open_links(link_spec, 1, clock, stack)
+        plugs = plug_in(
+            [directory / "nic"],
+            link,
+            [address],
+            clock,
+            stack,
+            model=model,
+            capture=capture,
+            impair=options,
+            report=lambda line: None,
+        )
+        boot = _interactive if text is None else _command
+        work = boot(
+            image,
+            plugs[0].server.path,
+            setup_commands(addr, gw),
+            text or "",
+            timeout_s,
+            failure,
+            say,
+            not as_json,
+        )
+        try:
+            completed = runner.run(work)
+        except _Stopped as stopped:
+            sys.exit(stopped.args[0])
+        report |= plugs[0].counters()
+    if as_json:
+        if completed is not None:
+            report |= {
+                "command": completed.command,
+                "returncode": completed.returncode,
+                "output": completed.stdout,
+            }
+        emit_json(report)
+    if completed is not None:
+        sys.exit(completed.returncode)
+
+
+async def _command(
+    image: GuestImage,
+    path: Path,
+    setup: str,
+    text: str,
+    timeout_s: float,
+    failure: Failure,
+    say: Callable[[str], None],
+    show: bool,
+) -> Completed:
+    """Boot, configure, run one command, switch off."""
+    from e1000emu.guest import GuestLinux, VfioUserNic
+
+    say(f"booting Linux {image.release}")
+    guest = GuestLinux(image, nic=VfioUserNic(path), wait=False)
+    try:
+
+        def work() -> Completed:
+            guest.wait_boot()
+            guest.run(setup).check()
+            completed = _until_done(guest, text, timeout_s, show)
+            guest.shutdown()
+            return completed
+
+        return await _or_stopped(asyncio.to_thread(work), guest, failure)
+    finally:
+        guest.close()
+
+
+async def _interactive(
+    image: GuestImage,
+    path: Path,
+    setup: str,
+    text: str,
+    timeout_s: float,
+    failure: Failure,
+    say: Callable[[str], None],
+    show: bool,
+) -> None:
+    """Boot with a shell on this terminal and wait for the end of it."""
+    from e1000emu.guest import GuestLinux, VfioUserNic
+
+    say(f"booting Linux {image.release}; `exit` switches it off, Ctrl-A X ends QEMU at once")
+    columns, rows = shutil.get_terminal_size()
+    setup += f"\nstty -F /dev/ttyS0 rows {rows} cols {columns}\n"
+    setup += f"echo {shlex.quote(f'{INTERFACE} is our NIC')}"
+    guest = GuestLinux(image, nic=VfioUserNic(path), setup=setup, interactive=True)
+    try:
+        code = await _or_stopped(asyncio.to_thread(guest.wait_end), guest, failure)
+        if code:
+            raise E1000Error(f"guest: QEMU ended with {code}: {guest.qemu_messages()}")
+    finally:
+        guest.close()
+
+
+async def _or_stopped(work: Any, guest: GuestLinux, failure: Failure) -> Any:
+    """Await `work`, which runs in a thread; SIGINT, SIGTERM or a broken link ends the guest."""
+    loop = asyncio.get_running_loop()
+    numbers: list[int] = []
+
+    def signalled(number: int) -> None:
+        numbers.append(number)
+        failure.stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signalled, number)
+    task = asyncio.ensure_future(work)
+    stop = asyncio.ensure_future(failure.stop.wait())
+    await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        stop.cancel()
+        return task.result()
+    guest.close()
+    await asyncio.wait([task])
+    task.exception()
+    failure.check()
+    raise _Stopped(128 + numbers[0])
