@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import importlib
+import importlib.metadata
 import os
 import platform
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +22,13 @@ from rich.table import Table
 from e1000emu.cli.common import console, emit_json, json_option
 
 __all__ = ["CHECKS", "Finding", "command", "examine"]
+
+PROGRAM_TIMEOUT_S = 30
+QEMU_PACKAGE = "qemu-system-x86"
+VFIO_USER_OPTION = "x-no-posted-writes="
+"""A property of the device, listed by a QEMU that has it: `-device vfio-user-pci,help`."""
+TUNGETFEATURES = 0x800454CF
+IFF_VNET_HDR = 0x4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +63,35 @@ def check_compiled() -> Finding:
 
 
 def check_compiler() -> Finding:
-    """A C compiler, which benchmarks need for their C peers."""
+    """A C compiler: for programs that embed the NIC by its C interface, and benchmarks' C peers."""
     cc = shutil.which(os.environ.get("CC", "cc"))
     if cc is None:
         return Finding(
             "C compiler",
             "missing",
-            "no cc: benchmarks run without their C peers",
-            "apt-get install gcc",
+            "no cc: no C program can be built around the NIC, benchmarks run without C peers",
+            "apt-get install gcc libc6-dev",
         )
-    first = subprocess.run(
-        [cc, "--version"], capture_output=True, text=True, check=False
-    ).stdout.split("\n")[0]
-    return Finding("C compiler", "ok", first)
+    lines = ask(cc, "--version").splitlines()
+    return Finding("C compiler", "ok", lines[0] if lines else cc)
+
+
+def ask(*words: str) -> str:
+    """Return what a program prints, "" when it cannot be run or does not end."""
+    try:
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=PROGRAM_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
 
 
 def check_tap() -> Finding:
@@ -91,6 +118,26 @@ def check_tap() -> Finding:
         "missing",
         "no CAP_NET_ADMIN",
         "run as root, or let root make the device for you: ip tuntap add tap0 mode tap user $USER",
+    )
+
+
+def check_tap_offloads() -> Finding:
+    """The virtio-net header of TAP devices, with which a TSO frame crosses in one write."""
+    name = "TAP offloads"
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        return Finding(name, "missing", f"/dev/net/tun: {error.strerror}", "see TAP")
+    try:
+        features = struct.unpack("I", fcntl.ioctl(fd, TUNGETFEATURES, bytes(4)))[0]
+    except OSError as error:
+        return Finding(name, "missing", f"TUNGETFEATURES: {error.strerror}", "use a newer kernel")
+    finally:
+        os.close(fd)
+    if features & IFF_VNET_HDR:
+        return Finding(name, "ok", "the kernel has IFF_VNET_HDR: super-packets cross whole")
+    return Finding(
+        name, "missing", "no IFF_VNET_HDR: each frame is a write of its own", "use a newer kernel"
     )
 
 
@@ -130,20 +177,79 @@ def tool(name: str, package: str, use: str) -> Callable[[], Finding]:
 
 
 def check_qemu() -> Finding:
-    """QEMU, and whether it has a vfio-user client (10.1 and newer)."""
-    qemu = shutil.which("qemu-system-x86_64")
-    if qemu is None:
+    """The QEMU on PATH (or $E1000EMU_QEMU), and whether it can attach to `e1000emu vfio-user`."""
+    from e1000emu.guest.image import OLDEST_QEMU, QEMU, QEMU_VARIABLE
+
+    name = "qemu"
+    wanted = os.environ.get(QEMU_VARIABLE) or QEMU
+    path = shutil.which(wanted)
+    oldest = ".".join(map(str, OLDEST_QEMU))
+    own = "`e1000emu guest --prepare-only` fetches one for guests"
+    if path is None:
+        return Finding(name, "missing", f"{wanted}: not found", f"apt-get install {QEMU_PACKAGE}, "
+                       f"{oldest} or newer; {own}")  # fmt: skip
+    text = ask(path, "--version")
+    found = re.search(r"version (\d+)\.(\d+)(\S*)", text)
+    if found is None:
         return Finding(
-            "qemu", "missing", "not found; guests need it", "apt-get install qemu-system-x86"
+            name, "missing", f"{path}: `--version` names none", f"install it anew; {own}"
         )
-    text = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"version (\d+)\.(\d+)", text)
-    version = f"{found[1]}.{found[2]}" if found else "unknown version"
-    if found and (int(found[1]), int(found[2])) >= (10, 1):
-        return Finding("qemu", "ok", f"{version}, has vfio-user")
+    version = f"{found[1]}.{found[2]}{found[3]}"
+    if (int(found[1]), int(found[2])) < OLDEST_QEMU:
+        return Finding(
+            name,
+            "missing",
+            f"{path}: {version} cannot attach, it has no vfio-user-pci",
+            f"install {oldest} or newer (Debian 13: trixie-backports); {own}",
+        )
+    if VFIO_USER_OPTION not in ask(path, "-device", "vfio-user-pci,help"):
+        return Finding(
+            name,
+            "missing",
+            f"{path}: {version} cannot attach, it was built without vfio-user-pci",
+            f"install a build with it (Debian's has it); {own}",
+        )
+    return Finding(name, "ok", f"{path}: {version}, attaches by vfio-user-pci")
+
+
+def check_kvm() -> Finding:
+    """Hardware virtualization, which QEMU can do without and Cloud Hypervisor cannot."""
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        remedy = (
+            "adduser $USER kvm"
+            if error.errno in (errno.EACCES, errno.EPERM)
+            else "switch virtualization on in the firmware, or in the machine around this one"
+        )
+        detail = f"/dev/kvm: {error.strerror}; guests run slower, on TCG"
+        return Finding("kvm", "missing", detail, remedy)
+    return Finding("kvm", "ok", "/dev/kvm opens")
+
+
+def check_guest() -> Finding:
+    """What `e1000emu guest` boots, in its cache."""
+    from e1000emu.guest.image import cache_directory
+
+    cache = cache_directory()
+    if any(cache.glob("guest-linux-*/stamp.json")):
+        return Finding("guest image", "ok", os.fspath(cache))
     return Finding(
-        "qemu", "missing", f"{version} has no vfio-user client", "install QEMU 10.1 or newer"
+        "guest image", "missing", f"none in {cache}", "`e1000emu guest --prepare-only` makes one"
     )
+
+
+def module(name: str, extra: str, use: str) -> Callable[[], Finding]:
+    """Return a check for one optional package of Python."""
+
+    def check() -> Finding:
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return Finding(name, "missing", f"not installed; {use}", f"pip install {extra}")
+        return Finding(name, "ok", f"{found}; {use}")
+
+    return check
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
@@ -151,13 +257,18 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_compiled,
     check_compiler,
     check_tap,
+    check_tap_offloads,
     check_netns,
     tool("tshark", "tshark", "judges our frames in the tests"),
     tool("wireshark", "wireshark", "opens the captures"),
     tool("curl", "curl", "a peer in the tests"),
     tool("nc", "netcat-openbsd", "a peer in the tests"),
     tool("ping", "iputils-ping", "a peer in the tests"),
+    tool("passt", "passt", "the way to the real network without privileges"),
+    module("unicorn", "unicorn", "our NIC in a Unicorn guest"),
+    check_kvm,
     check_qemu,
+    check_guest,
 )
 
 
