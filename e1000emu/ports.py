@@ -24,6 +24,7 @@ __all__ = [
     "Link",
     "LinkPort",
     "PciSlot",
+    "Stage",
     "TimerHandle",
 ]
 
@@ -94,6 +95,23 @@ class Clock(Protocol):
 
     def wake(self) -> None:
         """Say that something a waiter may wait for has changed."""
+
+
+class Stage(Protocol):
+    """What stands before a ring engine when memory answers by messages, not at once.
+
+    It fetches what a run is going to read, lets the engine run, and raises its causes when what it
+    wrote has arrived.
+    """
+
+    def run(self) -> None:
+        """The ring or the link has changed: fetch, or let the engine run."""
+
+    def forget(self) -> None:
+        """The ring is another one: drop what was fetched."""
+
+    def after(self, causes: int) -> None:
+        """The engine has run: raise `causes` once its writes are in memory."""
 
 
 class LinkPort(Protocol):

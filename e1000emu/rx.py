@@ -22,6 +22,7 @@ from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RxEngine
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
+    from e1000emu.ports import Stage
 
 __all__ = ["Rx"]
 
@@ -52,6 +53,8 @@ class Rx(RxPort):
         self._regs = nic.regs
         self._link = nic.link
         self._scheduled = False
+        self.stage: Stage | None = None
+        """Fetches descriptors before a run, when memory is reached by messages."""
 
     def attach(self) -> None:
         """Serve the tail without Python in between; it is defined by now."""
@@ -81,23 +84,28 @@ class Rx(RxPort):
     def write_rdh(self, old: int, new: int) -> None:
         """Move the head; software does so only after a reset (SDM 13.4.28)."""
         self.engine.head = new
+        if self.stage is not None:
+            self.stage.forget()
         self.kick()
 
     def write_rdt(self, old: int, new: int) -> None:
         """Give free descriptors (SDM 13.4.29)."""
         self.doorbells += 1
         engine = self.engine
-        engine.tail = new
         count = engine.len >> 4
         if new and (new > count or count < MIN_RING):
             self._odd_tail()
+        if self.stage is not None:
+            self._later()  # it fetches the descriptors, and gives them to the engine then
+            return
+        engine.tail = new
         if self._held or engine.fifo_frames:
             self.kick()
 
     def _odd_tail(self) -> None:
         """RDT is no index of the ring, or the ring is too short."""
-        engine = self.engine
-        where = f"RDT={engine.tail} RDLEN={engine.len:#x} RDH={engine.head}"
+        engine, tail = self.engine, self._regs.peek(RDT)
+        where = f"RDT={tail} RDLEN={engine.len:#x} RDH={engine.head}"
         self._nic.misuse.note("rx-ring", where)
 
     def write_ring(self, old: int, new: int) -> None:
@@ -105,6 +113,8 @@ class Rx(RxPort):
         peek = self._regs.peek
         self.engine.base = peek(RDBAH) << 32 | peek(RDBAL)
         self.engine.len = peek(RDLEN)
+        if self.stage is not None:
+            self.stage.forget()
         self.kick()
 
     def write_rsrpd(self, old: int, new: int) -> None:
@@ -139,6 +149,28 @@ class Rx(RxPort):
         self._control_type = self._regs.peek(FCT)
 
     # --- the work --------------------------------------------------------------------------------
+
+    def kick(self) -> None:
+        """Drain the FIFO, let a holding link go on; when `deferred`, soon."""
+        if self.deferred:
+            self._later()
+        else:
+            super().kick()
+
+    def kick_now(self) -> None:
+        """Do what `kick` asks for, now."""
+        super().kick()
+
+    def _after(self, causes: int) -> None:
+        """Act on what an engine run left in its causes."""
+        if self.stage is None:
+            super()._after(causes)
+        else:
+            self.stage.after(causes)
+
+    def settle(self, causes: int) -> None:
+        """Raise `causes`: what the run wrote is in memory."""
+        super()._after(causes)
 
     def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
         """Take a batch that has a MAC control frame at `first`: the rare way, frame by frame."""
@@ -186,7 +218,10 @@ class Rx(RxPort):
 
     def _resume(self) -> None:
         self._scheduled = False
-        self.kick()
+        if self.stage is None:
+            self.kick_now()
+        else:
+            self.stage.run()
 
     def _unusual(self, causes: int) -> None:
         """The engine met an address that no memory answers."""
@@ -213,6 +248,8 @@ class Rx(RxPort):
         """CTRL.RST: the ring and the FIFO go; a new FIFO size takes effect."""
         self.engine.reset()
         self.engine.fifo_bytes = (self._regs.peek(PBA) & 0xFFFF) * 1024
+        if self.stage is not None:
+            self.stage.forget()
         self._release()
 
     def state(self) -> dict[str, Any]:
@@ -223,3 +260,5 @@ class Rx(RxPort):
         """Take back what `state` returned; the registers are loaded already."""
         self.reset()
         self.engine.load(state["engine"])
+        if self.stage is not None:
+            self.stage.forget()

@@ -16,7 +16,7 @@ from fastpath.txring import RUN_ABORT, RUN_DATA_ABORT, RUN_DELAYED, RUN_OFF, TxE
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
-    from e1000emu.ports import TimerHandle
+    from e1000emu.ports import Stage, TimerHandle
 
 __all__ = ["BATCH_FRAMES", "ROUNDS", "Tx"]
 
@@ -43,6 +43,8 @@ class Tx(TxPort):
         self.engine.rps = nic.model.rps
         self._scheduled = False
         self._pause_timer: TimerHandle | None = None
+        self.stage: Stage | None = None
+        """Fetches what a run reads before it, when memory is reached by messages."""
         engine = self.engine
         nic.misuse.derive("tx-tso", lambda: engine.tso_fails, "TSCTFC counts them")
         nic.misuse.derive(
@@ -95,6 +97,17 @@ class Tx(TxPort):
 
     # --- the work --------------------------------------------------------------------------------
 
+    def pump(self) -> None:
+        """Send what the ring holds, as far as the link takes it; when `deferred`, soon."""
+        if self.deferred:
+            self._later()
+        else:
+            super().pump()
+
+    def pump_now(self) -> None:
+        """Send now, with what is in memory or fetched already."""
+        super().pump()
+
     def _rare(self, flags: int) -> None:
         """Deal with delayed interrupts and with what went wrong."""
         engine = self.engine
@@ -129,7 +142,10 @@ class Tx(TxPort):
 
     def _resume(self) -> None:
         self._scheduled = False
-        self.pump()
+        if self.stage is None:
+            self.pump_now()
+        else:
+            self.stage.run()
 
     # --- flow control ----------------------------------------------------------------------------
 

@@ -77,6 +77,8 @@ class RegFile:
 
         The Python hooks stay and mean the same. Raises ValueError when there is no hook.
         """
+    def detach(self, index: int) -> None:
+        """Let the Python hooks that dword `index` was defined with serve it again."""
     def define_stat(self, index: int, stats: Stats, name: str) -> None:
         """Serve dword `index` from `stats` (a name of STAT_REGISTERS): read clears, writes are
         ignored."""

@@ -181,6 +181,11 @@ cdef class RegFile:
         r.which = which
         self._direct[index] = hook
 
+    def detach(self, index):
+        """Let the Python hooks that dword `index` was defined with serve it again."""
+        self.r[<uint32_t>self._index(index)].hooks &= ~<int>HOOK_DIRECT
+        self._direct[index] = None
+
     def define_stat(self, index, Stats stats not None, str name):
         """Serve dword `index` from counter register `name`: read clears, writes are ignored."""
         cdef reg *r = &self.r[<uint32_t>self._index(index)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 
 from e1000emu.embed.vfio_user.protocol import (
     VFIO_PCI_INTX_IRQ_INDEX,
@@ -19,47 +18,50 @@ from e1000emu.embed.vfio_user.protocol import (
     SetIrqs,
 )
 from e1000emu.ports import Clock
+from fastpath.macpath import EventLine
 
 __all__ = ["Intx"]
-
-ONE = (1).to_bytes(8, "little")
 
 
 class Intx:
     """The NIC's interrupt line (`ports.InterruptLine`), to a client.  Call with the lock held."""
 
-    __slots__ = ("_clock", "_trigger", "_unmask", "fired", "level", "masked", "unmasks")
+    __slots__ = ("_clock", "_trigger", "_unmask", "line")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._trigger = -1
         self._unmask = -1
-        self.level = False
-        self.masked = False
-        self.fired = 0
+        self.line = EventLine()
+        """The compiled part: level, mask and the trigger eventfd."""
+
+    @property
+    def level(self) -> bool:
+        """The NIC's level."""
+        return self.line.level
+
+    @property
+    def masked(self) -> bool:
+        """The client was told and has not unmasked since, or it has masked."""
+        return self.line.masked
+
+    @property
+    def fired(self) -> int:
         """How often the client was told."""
-        self.unmasks = 0
+        return self.line.fired
+
+    @property
+    def unmasks(self) -> int:
+        """How often the client has unmasked."""
+        return self.line.unmasks
 
     def set_level(self, level: bool) -> None:
         """Take the NIC's level."""
-        self.level = level
-        if level and not self.masked:
-            self._fire()
-
-    def _fire(self) -> None:
-        if self._trigger >= 0:
-            self.masked = True
-            self.fired += 1
-            # A counter that is full is as good as written: the client has not looked at it yet.
-            with suppress(BlockingIOError):
-                os.write(self._trigger, ONE)
+        self.line.set_level(level)
 
     def unmask(self) -> None:
         """The client lets the next interrupt through; one that waits comes now."""
-        self.unmasks += 1
-        self.masked = False
-        if self.level:
-            self._fire()
+        self.line.let()
 
     def apply(self, request: SetIrqs, fds: Sequence[int]) -> None:
         """Do what DEVICE_SET_IRQS asks; borrows `fds`.  Raises: Refused."""
@@ -88,19 +90,17 @@ class Intx:
         elif request.data_kind == IrqFlags.DATA_BOOL and not request.data[0]:
             return
         elif request.action == IrqFlags.ACTION_MASK:
-            self.masked = True
+            self.line.masked = True
         elif request.action == IrqFlags.ACTION_UNMASK:
             self.unmask()
         else:
-            self._fire()  # the client tests its own path
+            self.line.trigger()  # the client tests its own path
 
     def _set_trigger(self, fd: int) -> None:
-        if self._trigger >= 0:
-            os.close(self._trigger)
-        self._trigger = fd
-        self.masked = False
-        if self.level:
-            self._fire()
+        old, self._trigger = self._trigger, fd
+        self.line.attach(fd)
+        if old >= 0:
+            os.close(old)
 
     def _set_unmask(self, fd: int) -> None:
         if self._unmask >= 0:

@@ -102,6 +102,7 @@ REGION_INFO = struct.Struct("<IIIIQQ")
 IRQ_INFO = struct.Struct("<IIII")
 IRQ_SET = struct.Struct("<IIIII")
 REGION_ACCESS = struct.Struct("<QII")
+DMA_ACCESS = struct.Struct("<QQ")
 
 
 class Refused(Exception):

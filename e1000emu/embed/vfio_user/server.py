@@ -91,6 +91,8 @@ class VfioUserServer:
                 mac=mac,
                 autoneg_ns=autoneg_ns,
             )
+            # A message is answered before frames are copied: the guest's processor waits for it.
+            self.nic.tx.deferred = self.nic.rx.deferred = True
             clock.add_reader(self._listener.fileno(), self._connection)
         except BaseException:
             self._listener.close()

@@ -1,7 +1,11 @@
-"""A vfio-user client as QEMU is one, in the same thread as the server it talks to."""
+"""A vfio-user client as QEMU is one, in the same thread as the server it talks to.
+
+It answers the server's DMA requests whenever it looks at its socket (`poll`), from `memory`.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -46,6 +50,12 @@ class FakeClient:
         self.ident = 0
         self.trigger = -1
         self.memory: HostMemory | None = None
+        self.dma_reads = self.dma_writes = 0
+        self.dma_log: list[tuple[int, int, int]] = []
+        """(command, address, count) of each DMA request."""
+        self.answers_dma = True
+        """False: they wait in `unanswered`."""
+        self.unanswered: list[Message] = []
 
     def close(self) -> None:
         """Go without a word, as a killed QEMU does."""
@@ -71,9 +81,51 @@ class FakeClient:
             except ConnectionResetError:
                 data = b""
             self.gone = not data
-            self.got += self.reader.feed(data)
+            for message in self.reader.feed(data):
+                if message.is_reply:
+                    self.got.append(message)
+                elif self.answers_dma:
+                    self.answer_dma(message)
+                else:
+                    self.unanswered.append(message)
             assert not self.reader.error
         return self.gone or bool(self.got)
+
+    def settle(self) -> None:
+        """Let the server do what it has to, and answer its DMA."""
+        for _ in range(8):
+            with self.clock.lock:
+                self.clock.run(timeout_ns=100_000)
+            self.poll()
+
+    def answer_dma(self, message: Message) -> None:
+        """Serve a DMA request as QEMU does: ENODEV where there is no memory."""
+        addr, count = vu.DMA_ACCESS.unpack_from(message.payload)
+        self.dma_log.append((message.command, addr, count))
+        memory, head = self.memory, message.payload[:16]
+        assert memory is not None
+        try:
+            if message.command == Command.DMA_READ:
+                self.dma_reads += 1
+                answer = vu.reply(message, head + memory.read(addr, count))
+            else:
+                assert message.command == Command.DMA_WRITE
+                assert len(message.payload) == 16 + count
+                self.dma_writes += 1
+                memory.write(addr, message.payload[16:])
+                answer = vu.reply(message, head)
+        except IndexError:
+            answer = vu.error_reply(message, errno.ENODEV)
+        self.say(answer)
+
+    def say(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        while data:
+            try:
+                data = data[self.sock.send(data) :]
+            except BlockingIOError:
+                with self.clock.lock:
+                    self.clock.run(timeout_ns=100_000)
 
     def post(
         self, command: int, payload: bytes = b"", fds: Sequence[int] = (), *, flags: int = 0
@@ -180,8 +232,12 @@ class FakeClient:
 
     # --- the start of QEMU -----------------------------------------------------------------------
 
-    def map_ram(self) -> HostMemory:
-        """Make the guest's RAM in a memfd and map it."""
+    def map_ram(self, *, by_message: bool = False) -> HostMemory:
+        """Make the guest's RAM in a memfd and map it, or say only where it is."""
+        if by_message:
+            self.memory = HostMemory(RAM_BYTES, base=RAM_BASE)
+            self.dma_map(RAM_BASE, RAM_BYTES)
+            return self.memory
         fd = os.memfd_create("guest-ram")
         os.ftruncate(fd, RAM_BYTES)
         self.memory = HostMemory(RAM_BYTES, base=RAM_BASE, fd=fd)
@@ -207,14 +263,14 @@ class FakeClient:
         """What follows the guest's first register access after an interrupt."""
         self.set_irqs(0x11)
 
-    def start(self) -> GuestRings:
+    def start(self, *, by_message: bool = False) -> GuestRings:
         """Shake hands, map RAM, set INTx up, enable the function; return the fake driver."""
         self.version()
-        memory = self.map_ram()
+        memory = self.map_ram(by_message=by_message)
         self.new_trigger()
         self.config_write(0x10, 0xFEBC_0000, 4)
         self.config_write(0x04, 0x0007, 2)
-        return GuestRings(self, memory, tx_count=16, rx_count=16)
+        return GuestRings(self, memory, tx_count=16, rx_count=16, step=self.settle)
 
 
 def u32(data: bytes) -> int:

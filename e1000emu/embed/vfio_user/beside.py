@@ -1,0 +1,110 @@
+"""Two threads beside the clock's: one for the messages that come often, one for rings and TAP.
+
+The clock's thread keeps the control plane: it alone runs the server's and the NIC's Python code,
+and holds the `DataPath` while it does. The message thread sleeps in `BusPump.recv`, where it serves
+what needs no Python; anything else it hands over and waits. The data thread is `DataPath.run`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from e1000emu.ports import Clock, TimerHandle
+from fastpath.datapath import BusPump
+
+__all__ = ["GuardedClock", "MessageThread"]
+
+
+class GuardedClock:
+    """A clock whose callbacks run while `guard` is held: what a Nic with a data thread is on."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.guard: AbstractContextManager[Any] = nullcontext()
+        self.lock = clock.lock
+        self.now_ns = clock.now_ns
+        self.cancel = clock.cancel
+        self.remove_reader = clock.remove_reader
+        self.wait = clock.wait
+        self.wake = clock.wake
+
+    def _guarded(self, fn: Callable[[], Any]) -> Callable[[], None]:
+        def call() -> None:
+            with self.guard:
+                fn()
+
+        return call
+
+    def call_at(self, when_ns: int, fn: Callable[[], Any], **options: Any) -> TimerHandle:
+        """Call `fn()` with the guard held once `when_ns` is reached."""
+        return self._clock.call_at(when_ns, self._guarded(fn), **options)
+
+    def call_soon(self, fn: Callable[[], Any]) -> None:
+        """Call `fn()` with the guard held, soon, in order."""
+        self._clock.call_soon(self._guarded(fn))
+
+    def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
+        """Call `fn()` with the guard held whenever `fd` is readable."""
+        self._clock.add_reader(fd, self._guarded(fn))
+
+
+class MessageThread:
+    """Reads a client's socket through `pump`; hands to `take` what the pump does not serve.
+
+    `take(data, descriptors, truncated, errno)` runs on the clock; until `proceed` is called after
+    it, nothing more is read.
+    """
+
+    def __init__(
+        self,
+        pump: BusPump,
+        clock: Clock,
+        take: Callable[[bytes, list[int], bool, int], None],
+    ) -> None:
+        self.pump = pump
+        self._clock = clock
+        self._take = take
+        self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._go = threading.Semaphore(0)
+        self._serve = False
+        self._ended = False
+        self._inbox: tuple[bytes, list[int], bool, int] | None = None
+        clock.add_reader(self._ready, self._hand_over)
+        self._thread = threading.Thread(target=self._main, name="vfio-user messages", daemon=True)
+        self._thread.start()
+
+    def _main(self) -> None:
+        while True:
+            self._inbox = self.pump.recv(self._serve)
+            os.eventfd_write(self._ready, 1)
+            self._go.acquire()
+            if self._ended:
+                return
+
+    def _hand_over(self) -> None:
+        os.eventfd_read(self._ready)
+        inbox, self._inbox = self._inbox, None
+        if inbox is not None:
+            self._take(*inbox)
+
+    def proceed(self, serve: bool) -> None:
+        """Read on; `serve`: what comes next is the start of a message."""
+        self._serve = serve
+        self._go.release()
+
+    def close(self) -> list[int]:
+        """End the thread; return descriptors that came and that nobody has taken."""
+        if self._ended:
+            return []
+        self._ended = True
+        self.pump.stop()
+        self._go.release()
+        self._thread.join()
+        self._clock.remove_reader(self._ready)
+        os.close(self._ready)
+        inbox, self._inbox = self._inbox, None
+        return inbox[1] if inbox is not None else []
