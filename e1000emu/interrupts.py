@@ -190,6 +190,8 @@ class Interrupts(IrqCause):
     def write_itr(self, old: int, new: int) -> None:
         """Change the throttling interval; it counts from the last assertion (SDM 13.4.18)."""
         self._interval_ns = (new & 0xFFFF) * ITR_UNIT_NS
+        if self.beside:
+            self._update()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -200,6 +202,8 @@ class Interrupts(IrqCause):
         self._rdtr = new & 0xFFFF
         if new & FPD:
             self.rx_delay.flush()
+            if self.beside:
+                self._flush(RXT0)
 
     def write_radv(self, old: int, new: int) -> None:
         """Set the absolute receive delay."""
@@ -210,6 +214,8 @@ class Interrupts(IrqCause):
         self._tidv = new & 0xFFFF
         if new & FPD:
             self.tx_delay.flush()
+            if self.beside:
+                self._flush(TXDW)
 
     def write_tadv(self, old: int, new: int) -> None:
         """Set the absolute transmit delay."""
@@ -251,6 +257,8 @@ class Interrupts(IrqCause):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.beside:
+            self._set_deadlines(0, 0, 0, 0)
         self._interval_ns = self.masks = 0
         self._last_ns = NEVER_NS
         self._rdtr = self._radv = self._tidv = self._tadv = 0
@@ -259,14 +267,17 @@ class Interrupts(IrqCause):
 
     def state(self) -> dict[str, Any]:
         """Return what a snapshot needs beyond the registers."""
+        delays = self.rx_delay.state() + self.tx_delay.state()
+        if self.beside:
+            delays = [at or -1 for at in self._deadlines()]
         return {
             "asserted": self.asserted,
             "assertions": self.assertions,
             "disabled": self.disabled,
             "last_ns": self._last_ns,
             "throttled": self._timer is not None,
-            "rx": self.rx_delay.state(),
-            "tx": self.tx_delay.state(),
+            "rx": delays[:2],
+            "tx": delays[2:],
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -280,11 +291,17 @@ class Interrupts(IrqCause):
         self._last_ns = int(state["last_ns"])
         self.assertions = int(state["assertions"])
         self.disabled = bool(state["disabled"])
-        self.rx_delay.load(state["rx"])
-        self.tx_delay.load(state["tx"])
-        self.tx_delayed = self.tx_delay.pending
+        if self.beside:
+            rx, rx_abs, tx, tx_abs = (max(0, at) for at in (*state["rx"], *state["tx"]))
+            self._set_deadlines(rx, rx_abs, tx, tx_abs)
+        else:
+            self.rx_delay.load(state["rx"])
+            self.tx_delay.load(state["tx"])
+            self.tx_delayed = self.tx_delay.pending
         self.asserted = bool(state["asserted"])
-        if state["throttled"]:
+        if self.beside:
+            self._update()
+        elif state["throttled"]:
             due = self._last_ns + self._interval_ns
             self._timer = self._clock.call_at(due, self._throttled)
         self._drive()

@@ -19,6 +19,7 @@ MODULES = (
     "buildinfo",
     "cable",
     "csum",
+    "datapath",
     "dma",
     "drvring",
     "flow",

@@ -17,8 +17,39 @@ cpdef enum:
     REG_TDT
     REG_RDT
 
+cdef extern from "beside.h" nogil:
+    ctypedef struct e1k_mutex:
+        pass
+    void e1k_mutex_init(e1k_mutex *m)
+    void e1k_mutex_destroy(e1k_mutex *m)
+    void e1k_lock(e1k_mutex *m)
+    bint e1k_trylock(e1k_mutex *m)
+    void e1k_unlock(e1k_mutex *m)
+    int64_t e1k_now_ns()
+    int e1k_get(const int *p)
+    void e1k_put(int *p, int v)
+    int e1k_swap(int *p, int v)
+    void e1k_fence()
+    void e1k_relax()
+    void e1k_event(int fd)
+    void e1k_event_clear(int fd)
+
 cdef class MacState:
     cdef public bint in_engine, reset_pending, memory_on
+
+# What works rings beside the thread that serves registers (`fastpath.datapath`).
+cdef class Beside:
+    cdef void wake(self) noexcept nogil
+
+# An interrupt line that is an eventfd, masked from each edge until its holder unmasks it.
+cdef class EventLine:
+    cdef readonly int fd
+    cdef public bint masked
+    cdef readonly bint level
+    cdef public uint64_t fired, unmasks
+    cdef void set(self, bint level) noexcept nogil
+    cdef void unmask(self) noexcept nogil
+    cdef void fire(self) noexcept nogil
 
 cdef class BarWindow:
     cdef RegFile regs
@@ -34,17 +65,39 @@ cdef class IrqCause(RegHook):
     cdef bint out
     cdef public uint64_t assertions
     cdef public int64_t _interval_ns, _last_ns
-    cdef public uint32_t _rdtr
+    cdef public uint32_t _rdtr, _radv, _tidv, _tadv
     cdef public bint tx_delayed
     cdef int raise_causes(self, uint32_t bits) except -1
     cdef int update(self) except -1
     cdef int drive(self) except -1
+    # Beside: the same for several threads, on an EventLine and the monotonic clock.
+    cdef readonly bint beside
+    cdef e1k_mutex mutex
+    cdef EventLine line
+    cdef Beside timer           # whoever waits until next_due()
+    cdef int64_t throttle_due, rx_due, rx_abs, tx_due, tx_abs   # 0 = idle
+    cdef public int64_t floor_max_ns
+    cdef readonly int64_t floor_ns
+    cdef uint64_t work          # frames since the last assertion
+    cdef void b_raise(self, uint32_t bits, int64_t now) noexcept nogil
+    cdef void b_received(self, uint32_t bits, uint64_t frames, int64_t now) noexcept nogil
+    cdef void b_sent(self, uint32_t bits, bint delayed, uint64_t frames, int64_t now) noexcept nogil
+    cdef uint32_t b_read_icr(self, int64_t now) noexcept nogil
+    cdef void b_masks(self, uint32_t set, uint32_t clear, int64_t now) noexcept nogil
+    cdef void b_itr(self, int64_t interval_ns, int64_t now) noexcept nogil
+    cdef void b_unmask(self) noexcept nogil
+    cdef void b_tick(self, int64_t now) noexcept nogil
+    cdef int64_t next_due(self) noexcept nogil
+    cdef void _settle(self, int64_t now) noexcept nogil
+    cdef void _assert(self, int64_t now) noexcept nogil
+    cdef void _out(self) noexcept nogil
 
 cdef class TxPort(RegHook):
     cdef public object _nic, _link, loop
     cdef readonly TxEngine engine
     cdef MacState mac
     cdef IrqCause irq
+    cdef Beside beside
     cdef BatchPool pool
     cdef public bint open, deferred, _pumping, _again
     cdef public int64_t _paused_until_ns
@@ -58,6 +111,7 @@ cdef class RxPort(RegHook):
     cdef readonly RxEngine engine
     cdef MacState mac
     cdef IrqCause irq
+    cdef Beside beside
     cdef public bint open, deferred, _held, _watch_fifo, _watch_control, xoff_sent
     cdef public int _control_type
     cdef public uint64_t doorbells, batches

@@ -23,6 +23,31 @@ class MacState:
     reset_pending: bool
     memory_on: bool
 
+class Beside:
+    """A thread that works the rings beside the one that serves registers."""
+
+class EventLine:
+    """An interrupt line (`ports.InterruptLine`) that writes an eventfd at each rise.
+
+    It masks itself then: the holder of the eventfd says `let` when it wants the next, and gets it
+    at once when the level is still high.
+    """
+
+    fd: int
+    """The eventfd, -1 without."""
+    level: bool
+    masked: bool
+    fired: int
+    unmasks: int
+    def set_level(self, level: bool) -> None:
+        """Take the NIC's level."""
+    def attach(self, fd: int) -> None:
+        """Write this eventfd from now on (-1: none), unmasked.  Borrows `fd`."""
+    def trigger(self) -> None:
+        """Write the eventfd whatever the level: its holder tests its own path."""
+    def let(self) -> None:
+        """Unmask."""
+
 class BarWindow:
     """Aligned 32-bit accesses to BAR 0; others go to the subclass's `_slow_read`, `_slow_write`."""
 
@@ -47,12 +72,21 @@ class IrqCause(RegHook):
     masks: int
     """IMS."""
     tx_delayed: bool
+    beside: bool
+    """Other threads raise causes and read ICR too; moderation is the compiled part's alone."""
+    floor_max_ns: int
+    """The longest that frames wait for an interrupt beyond what ITR asks."""
+    floor_ns: int
+    """How long they wait now."""
     _line: Any
     _clock: Any
     _timer: Any
     _interval_ns: int
     _last_ns: int
     _rdtr: int
+    _radv: int
+    _tidv: int
+    _tadv: int
     @property
     def causes(self) -> int:
         """ICR, without the side effect of reading it."""
@@ -67,6 +101,14 @@ class IrqCause(RegHook):
         """Let the line be what ICR, IMS, ITR and the PCI function say; nothing else does."""
     def _drive(self) -> None:
         """Let the line be what `asserted` and `disabled` say."""
+    def _go_beside(self, line: EventLine, timer: Beside) -> None:
+        """From now on other threads raise causes and read ICR: drive `line`, tell `timer`."""
+    def _deadlines(self) -> tuple[int, int, int, int]:
+        """(receive, absolute receive, transmit, absolute transmit) in ns; 0 = idle."""
+    def _set_deadlines(self, rx: int, rx_abs: int, tx: int, tx_abs: int) -> None:
+        """Take back what `_deadlines` returned, or stop everything with zeros."""
+    def _flush(self, bits: int) -> None:
+        """FPD: expire the receive (RXT0) or transmit (TXDW) delay now, when it runs."""
 
 class TxPort(RegHook):
     """The transmit side: doorbell, engine runs, hand-over to the link.

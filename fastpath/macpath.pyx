@@ -23,6 +23,14 @@ cdef enum:
     CAUSES = 0x1FFFF
     MIN_RING = 8                # descriptors: RDLEN counts 128 bytes (SDM 13.4.27)
     NOGIL_FROM = 8              # descriptors or frames from which releasing the GIL (30 ns) pays
+    ICR_LSC = 0x4
+    # Causes that are frames; any other (link change, receive sequence error...) is news that waits
+    # for nothing but the guest's own ITR: TXDW, TXQE, RXDMT0, RXO, RXT0, TXD_LOW, SRPD.
+    FRAME_CAUSES = 0x180D3
+    DELAY_UNIT_NS = 1024        # of RDTR, RADV, TIDV, TADV
+    FEW = 3                     # frames an interrupt brings that need no moderation
+    MANY = 32                   # frames an interrupt shall bring when they come thick
+    FLOOR_MAX_NS = 250_000
 
 BATCH_FRAMES = _BATCH_FRAMES
 """Frames of one engine run, at most."""
@@ -32,6 +40,61 @@ ROUNDS = _ROUNDS
 
 cdef class MacState:
     """What the blocks of one Nic share: an engine at work, a reset that waits for it, decoding."""
+
+
+cdef class Beside:
+    """A thread that works the rings beside the one that serves registers."""
+
+    cdef void wake(self) noexcept nogil:
+        """There is work, or a deadline has changed."""
+        pass
+
+
+cdef class EventLine:
+    """An interrupt line (`ports.InterruptLine`) that writes an eventfd at each rise.
+
+    It masks itself then: the holder of the eventfd says `unmask` when it wants the next, and gets
+    it at once when the level is still high.
+    """
+
+    def __cinit__(self):
+        self.fd = -1
+
+    cdef void fire(self) noexcept nogil:
+        if self.fd >= 0:
+            self.masked = True
+            self.fired += 1
+            e1k_event(self.fd)
+
+    cdef void set(self, bint level) noexcept nogil:
+        self.level = level
+        if level and not self.masked:
+            self.fire()
+
+    cdef void unmask(self) noexcept nogil:
+        self.unmasks += 1
+        self.masked = False
+        if self.level:
+            self.fire()
+
+    def set_level(self, bint level):
+        """Take the NIC's level."""
+        self.set(level)
+
+    def attach(self, int fd):
+        """Write this eventfd from now on (-1: none), unmasked.  Borrows `fd`."""
+        self.fd = fd
+        self.masked = False
+        if self.level:
+            self.fire()
+
+    def trigger(self):
+        """Write the eventfd whatever the level: its holder tests its own path."""
+        self.fire()
+
+    def let(self):
+        """Unmask."""
+        self.unmask()
 
 
 cdef class BarWindow:
@@ -79,7 +142,17 @@ cdef class IrqCause(RegHook):
     def masks(self, uint32_t value):
         self.ims = value
 
+    def __cinit__(self, *args, **kwargs):
+        e1k_mutex_init(&self.mutex)
+        self.floor_max_ns = FLOOR_MAX_NS
+
+    def __dealloc__(self):
+        e1k_mutex_destroy(&self.mutex)
+
     cdef int raise_causes(self, uint32_t bits) except -1:
+        if self.beside:
+            self.b_raise(bits, e1k_now_ns())
+            return 0
         self.icr.value |= bits
         if self.icr.value & self.ims and not self.asserted:
             self.update()
@@ -93,6 +166,11 @@ cdef class IrqCause(RegHook):
         """Let the line be what ICR, IMS, ITR and the PCI function say; nothing else does."""
         cdef bint want = (self.icr.value & self.ims) != 0
         cdef int64_t now, due
+        if self.beside:
+            e1k_lock(&self.mutex)
+            self._settle(e1k_now_ns())
+            e1k_unlock(&self.mutex)
+            return 0
         if want and not self.asserted:
             if self._interval_ns:
                 now = self._clock.now_ns()
@@ -116,6 +194,11 @@ cdef class IrqCause(RegHook):
 
     cdef int drive(self) except -1:
         cdef bint out = self.asserted and not self.disabled
+        if self.beside:
+            e1k_lock(&self.mutex)
+            self._out()
+            e1k_unlock(&self.mutex)
+            return 0
         if out != self.out:
             self.out = out
             # Last: the host may run its handler, which comes back here, before this returns.
@@ -131,9 +214,8 @@ cdef class IrqCause(RegHook):
         if self._rdtr and bits & RXT0:
             bits &= ~<uint32_t>RXT0
             self._delay_rx()
-            if not bits:
-                return
-        self.raise_causes(bits)
+        if bits:
+            self.raise_causes(bits)
 
     def transmitted(self, uint32_t bits):
         """Raise transmit causes at once; TXDW makes a running delay pointless."""
@@ -143,13 +225,19 @@ cdef class IrqCause(RegHook):
 
     cdef uint32_t on_read(self, int which, uint32_t value) except? 0xFFFFFFFF:
         # ICR: return all causes and clear them (SDM 13.4.17)
+        if self.beside:
+            return self.b_read_icr(e1k_now_ns())
         self.icr.value = 0
         if self.asserted:
             self.update()
         return value
 
     cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
-        if which == REG_IMS:
+        if self.beside and which == REG_IMS:
+            self.b_masks(new, 0, e1k_now_ns())
+        elif self.beside and which == REG_IMC:
+            self.b_masks(0, new, e1k_now_ns())
+        elif which == REG_IMS:
             self.ims = self.ims_reg.value = old | new
             if not self.asserted:
                 self.update()
@@ -165,6 +253,186 @@ cdef class IrqCause(RegHook):
             self.update()
         return 0
 
+    # --- for several threads: every b_ takes the mutex; nothing else touches the state then
+
+    def _go_beside(self, EventLine line not None, Beside timer not None):
+        """From now on other threads raise causes and read ICR: drive `line`, tell `timer`.
+
+        The delays and the throttling are then held by the device's own deadlines; `timer` calls
+        `b_tick` when the next is due.  Nothing may be running.
+        """
+        self.line = line
+        self.timer = timer
+        self.beside = True
+        self.throttle_due = self.rx_due = self.rx_abs = self.tx_due = self.tx_abs = 0
+        self.floor_ns = 0
+        self.work = 0
+        self.update()
+
+    def _deadlines(self):
+        """(receive, absolute receive, transmit, absolute transmit) in ns; 0 = idle."""
+        return self.rx_due, self.rx_abs, self.tx_due, self.tx_abs
+
+    def _set_deadlines(self, int64_t rx, int64_t rx_abs, int64_t tx, int64_t tx_abs):
+        """Take back what `_deadlines` returned, or stop everything with zeros."""
+        e1k_lock(&self.mutex)
+        self.rx_due, self.rx_abs, self.tx_due, self.tx_abs = rx, rx_abs, tx, tx_abs
+        self.throttle_due = 0
+        e1k_unlock(&self.mutex)
+        if self.timer is not None:
+            self.timer.wake()
+
+    def _flush(self, uint32_t bits):
+        """FPD: expire the receive (RXT0) or transmit (TXDW) delay now, when it runs."""
+        cdef bint was
+        e1k_lock(&self.mutex)
+        if bits & RXT0:
+            was = self.rx_due != 0
+            self.rx_due = self.rx_abs = 0
+        else:
+            was = self.tx_due != 0
+            self.tx_due = self.tx_abs = 0
+        e1k_unlock(&self.mutex)
+        if was:
+            self.b_raise(bits, e1k_now_ns())
+
+    cdef void _out(self) noexcept nogil:
+        cdef bint out = self.asserted and not self.disabled
+        if out != self.out:
+            self.out = out
+            self.line.set(out)
+
+    cdef void _assert(self, int64_t now) noexcept nogil:
+        # How thick do frames come?  Few at each interrupt: the guest wants each at once.  Many: it
+        # pays several round trips for each interrupt, so let the next bring more.
+        cdef int64_t since = now - self._last_ns, want
+        if self.work <= FEW:
+            self.floor_ns >>= 2
+        elif since > 0:
+            want = MANY * since // <int64_t>self.work
+            self.floor_ns = min((self.floor_ns + want) // 2, self.floor_max_ns)
+        self.work = 0
+        self._last_ns = now
+        self.throttle_due = 0
+        self.asserted = True
+        self.assertions += 1
+        self._out()
+
+    cdef void _settle(self, int64_t now) noexcept nogil:
+        cdef uint32_t causes = self.icr.value & self.ims
+        cdef int64_t due = self._interval_ns
+        if causes and not self.asserted:
+            if not causes & ~<uint32_t>FRAME_CAUSES and self.floor_ns > due:
+                due = self.floor_ns
+            due += self._last_ns
+            if now < due:
+                if due != self.throttle_due:
+                    self.throttle_due = due
+                    self.timer.wake()
+                return
+            self._assert(now)
+        elif self.asserted and not causes:
+            self.asserted = False
+            self._out()
+
+    cdef void b_raise(self, uint32_t bits, int64_t now) noexcept nogil:
+        e1k_lock(&self.mutex)
+        self.icr.value |= bits
+        self._settle(now)
+        e1k_unlock(&self.mutex)
+
+    cdef void b_received(self, uint32_t bits, uint64_t frames, int64_t now) noexcept nogil:
+        e1k_lock(&self.mutex)
+        self.work += frames
+        if self._rdtr and bits & RXT0:
+            bits &= ~<uint32_t>RXT0
+            self.rx_due = now + self._rdtr * <int64_t>DELAY_UNIT_NS
+            if self._radv and not self.rx_abs:
+                self.rx_abs = now + self._radv * <int64_t>DELAY_UNIT_NS
+            self.timer.wake()
+        if bits:
+            self.icr.value |= bits
+            self._settle(now)
+        e1k_unlock(&self.mutex)
+
+    cdef void b_sent(self, uint32_t bits, bint delayed, uint64_t frames,
+                     int64_t now) noexcept nogil:
+        e1k_lock(&self.mutex)
+        self.work += frames
+        if bits & TXDW:
+            self.tx_due = self.tx_abs = 0
+        elif delayed:
+            if self._tidv:
+                self.tx_due = now + self._tidv * <int64_t>DELAY_UNIT_NS
+                if self._tadv and not self.tx_abs:
+                    self.tx_abs = now + self._tadv * <int64_t>DELAY_UNIT_NS
+                self.timer.wake()
+            else:
+                bits |= TXDW
+        if bits:
+            self.icr.value |= bits
+            self._settle(now)
+        e1k_unlock(&self.mutex)
+
+    cdef uint32_t b_read_icr(self, int64_t now) noexcept nogil:
+        cdef uint32_t value
+        e1k_lock(&self.mutex)
+        value = self.icr.value
+        self.icr.value = 0
+        self._settle(now)
+        e1k_unlock(&self.mutex)
+        return value
+
+    cdef void b_masks(self, uint32_t set, uint32_t clear, int64_t now) noexcept nogil:
+        e1k_lock(&self.mutex)
+        self.ims_reg.value = (self.ims | set) & ~clear
+        self.ims = self.ims_reg.value
+        self._settle(now)
+        e1k_unlock(&self.mutex)
+
+    cdef void b_itr(self, int64_t interval_ns, int64_t now) noexcept nogil:
+        e1k_lock(&self.mutex)
+        self._interval_ns = interval_ns
+        self._settle(now)
+        e1k_unlock(&self.mutex)
+
+    cdef void b_unmask(self) noexcept nogil:
+        e1k_lock(&self.mutex)
+        self.line.unmask()
+        e1k_unlock(&self.mutex)
+
+    cdef void b_tick(self, int64_t now) noexcept nogil:
+        cdef uint32_t bits = 0
+        e1k_lock(&self.mutex)
+        if (self.rx_due and now >= self.rx_due) or (self.rx_abs and now >= self.rx_abs):
+            self.rx_due = self.rx_abs = 0
+            bits |= RXT0
+        if (self.tx_due and now >= self.tx_due) or (self.tx_abs and now >= self.tx_abs):
+            self.tx_due = self.tx_abs = 0
+            bits |= TXDW
+        if bits or (self.throttle_due and now >= self.throttle_due):
+            self.icr.value |= bits
+            if now >= self.throttle_due:
+                self.throttle_due = 0
+            self._settle(now)
+        e1k_unlock(&self.mutex)
+
+    cdef int64_t next_due(self) noexcept nogil:
+        """The earliest deadline in ns, 0 for none."""
+        cdef int64_t out
+        e1k_lock(&self.mutex)
+        out = _earlier(self.throttle_due, self.rx_due)
+        out = _earlier(_earlier(out, self.rx_abs), _earlier(self.tx_due, self.tx_abs))
+        e1k_unlock(&self.mutex)
+        return out
+
+
+cdef inline int64_t _earlier(int64_t a, int64_t b) noexcept nogil:
+    """The earlier of two deadlines; 0 is none."""
+    if not a or (b and b < a):
+        return b
+    return a
+
 
 cdef class TxPort(RegHook):
     """The transmit side: doorbell, engine runs, hand-over to the link."""
@@ -179,7 +447,9 @@ cdef class TxPort(RegHook):
     cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
         self.doorbells += 1
         self.engine.s.tail = new
-        if self._pumping:
+        if self.beside is not None and self.loop is None:
+            self.beside.wake()
+        elif self._pumping:
             self._again = True
         elif self.deferred:
             self._later()
@@ -196,6 +466,9 @@ cdef class TxPort(RegHook):
 
     cdef int send(self) except -1:
         cdef int later
+        if self.beside is not None and self.loop is None:
+            self.beside.wake()
+            return 0
         if self._pumping:
             self._again = True
             return 0
@@ -284,6 +557,8 @@ cdef class RxPort(RegHook):
         self.engine.s.tail = new
         if new and (new > count or count < MIN_RING):
             self._odd_tail()
+        if self.beside is not None:
+            self.beside.wake()
         if self._held or self.engine.fifo_head < self.engine.fifo.n:
             if self.deferred:
                 self._later()
@@ -360,6 +635,8 @@ cdef class RxPort(RegHook):
             self._after(self.engine.take_causes())
         if self._held and self.engine.ready():
             self._release()
+        if self.beside is not None:
+            self.beside.wake()
 
 
 cdef int _mac_control(FrameBatch batch, int start, int ethertype) noexcept nogil:

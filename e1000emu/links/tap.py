@@ -71,7 +71,7 @@ class Tap(BaseLink):
         """The compiled reader and writer, and its counters."""
         self.gso_max_bytes = GSO_MAX_BYTES if header_bytes else 0
         self._carrier = True
-        self._reading = False
+        self._reading = self._lent = False
         self._batch: FrameBatch | None = None  # what the port did not take
         self._at = 0
         self._held = False
@@ -96,7 +96,36 @@ class Tap(BaseLink):
             self._batch = None
         self._held = False
 
+    def lend(self) -> TapQueue:
+        """Let the caller read and write `queue` itself, in a thread of its own.
+
+        `transmit` works on beside it; the caller tells `failed` of errors in reading.
+        """
+        self._read(False)
+        self._lent = True
+        return self.queue
+
+    def settle(self) -> None:
+        """Bring `stats` up to what the borrower of the queue has moved."""
+        queue, stats = self.queue, self.stats
+        stats.rx_frames, stats.rx_bytes = queue.rx_frames, queue.rx_bytes
+        stats.tx_frames, stats.tx_bytes = queue.tx_frames, queue.tx_bytes
+        for reason, packets in queue.take_drops().items():
+            stats.drop(reason, packets)
+
+    def failed(self, error: int) -> bool:
+        """Reading gave this errno: count it; False when the device is no more."""
+        # EBADFD: the device was deleted under us. EIO: the interface is down for now.
+        self.stats.drop(f"read {errno.errorcode.get(error, error)}", 1)
+        if error == errno.EIO:
+            return True
+        self._read(False)
+        self._set_carrier(False)
+        return False
+
     def _read(self, on: bool) -> None:
+        if self._lent:
+            return
         if on and not self._reading and self.queue.fd >= 0:
             self.clock.add_reader(self.queue.fd, self._readable)
         elif not on and self._reading:
@@ -114,11 +143,7 @@ class Tap(BaseLink):
         before = queue.rx_bytes
         frames, error = queue.read(batch, self._batch_frames)
         if error not in (0, errno.EAGAIN):
-            # EBADFD: the device was deleted under us. EIO: the interface is down for now.
-            self.stats.drop(f"read {errno.errorcode.get(error, error)}", 1)
-            if error != errno.EIO:
-                self._read(False)
-                self._set_carrier(False)
+            self.failed(error)
         for reason, packets in queue.take_drops().items():
             self.stats.drop(reason, packets)
         if not frames:

@@ -13,12 +13,14 @@ import logging
 import os
 import socket
 import stat
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from e1000emu.embed.vfio_user import protocol as vu
+from e1000emu.embed.vfio_user.beside import GuardedClock, MessageThread
 from e1000emu.embed.vfio_user.guestmem import GuestMemory
 from e1000emu.embed.vfio_user.intx import Intx
 from e1000emu.embed.vfio_user.protocol import (
@@ -33,11 +35,22 @@ from e1000emu.embed.vfio_user.protocol import (
     Version,
 )
 from e1000emu.errors import E1000Error
+from e1000emu.links.tap import Tap
 from e1000emu.models import Model
 from e1000emu.nic import Nic
 from e1000emu.pci import CONFIG_BYTES, IO_BAR
 from e1000emu.phy import AUTONEG_NS
 from e1000emu.ports import Clock, Link
+from e1000emu.regs import reg
+from fastpath.datapath import (
+    NOTICE_CONTROL,
+    NOTICE_FIFO,
+    NOTICE_LINK,
+    NOTICE_RX,
+    NOTICE_TX,
+    BusPump,
+    DataPath,
+)
 
 __all__ = ["VfioUserServer"]
 
@@ -47,9 +60,12 @@ RETRY_NS = 500_000
 """How soon an answer that the socket did not take is tried again."""
 ACCEPT_RETRY_NS = 200_000_000
 """How soon the listener is looked at again when the process had no descriptor for a client."""
+READ_RETRY_NS = 50_000_000
+"""How soon a TAP that is down is read again."""
 COMPLAINTS = 10
 """Refusals that are reported for each client; the rest are counted."""
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
+ITR = reg("ITR").offset
 READ_WRITE = vu.VFIO_REGION_INFO_FLAG_READ | vu.VFIO_REGION_INFO_FLAG_WRITE
 
 logger = logging.getLogger("e1000emu.vfio_user")
@@ -73,12 +89,17 @@ class VfioUserServer:
         mac: bytes = b"\x52\x54\x00\x12\x34\x56",
         report: Callable[[str], None] | None = None,
         autoneg_ns: int = AUTONEG_NS,
+        threads: bool | None = None,
     ) -> None:
         self.path = Path(path)
         self.clock = clock
         self.report = report if report is not None else logger.info
         self.memory = GuestMemory()
-        self.intx = Intx(clock)
+        guarded = GuardedClock(clock)
+        self.intx = Intx(guarded)
+        self.data: DataPath | None = None
+        """Rings and TAP in a thread of their own."""
+        self.guard = guarded.guard
         self._listener = _listen(self.path)
         try:
             self._inode = os.stat(self.path).st_ino
@@ -125,6 +146,40 @@ class VfioUserServer:
 
     # --- life ------------------------------------------------------------------------------------
 
+    def _start_data(self, tap: Tap) -> None:
+        """Let a thread of its own work the rings and the TAP."""
+        nic = self.nic
+        self._tap = tap
+        self.data = self.guard = DataPath(nic.tx, nic.rx, nic.interrupts, tap.lend())
+        self.data.attach(self.intx.line)
+        self.clock.add_reader(self.data.fileno(), self._notices)
+        self._data_thread = threading.Thread(
+            target=self.data.run, name="vfio-user data", daemon=True
+        )
+        self._data_thread.start()
+
+    def _notices(self) -> None:
+        """The data thread met what only the NIC's Python can deal with."""
+        data, nic = self.data, self.nic
+        assert data is not None
+        with data:
+            what, tx_flags, rx_causes, error = data.take_notices()
+            if what & NOTICE_TX:
+                nic.tx._rare(tx_flags)
+            if what & NOTICE_RX:
+                nic.rx._unusual(rx_causes)
+            if what & NOTICE_FIFO:
+                nic.flow.fifo_changed()
+            if what & NOTICE_CONTROL:
+                data.receive_control()
+            if what & NOTICE_LINK and self._tap.failed(error):
+                self.clock.call_at(self.clock.now_ns() + READ_RETRY_NS, self._read_again)
+
+    def _read_again(self) -> None:
+        if self.data is not None:
+            with self.data:
+                self.data.read_again()
+
     @property
     def connected(self) -> bool:
         """A client is here."""
@@ -140,7 +195,13 @@ class VfioUserServer:
         with suppress(OSError):
             if os.stat(self.path).st_ino == self._inode:
                 self.path.unlink()
-        self.nic.close()
+        if self.data is not None:
+            self.data.stop()
+            self._data_thread.join()
+            self._tap.settle()
+            self.clock.remove_reader(self.data.fileno())
+        with self.guard:
+            self.nic.close()
 
     def __enter__(self) -> VfioUserServer:
         return self
@@ -150,12 +211,15 @@ class VfioUserServer:
 
     def counters(self) -> dict[str, int]:
         """Return what crossed the socket since the start."""
+        if self.data is not None:
+            self._tap.settle()
+        pumps = [self._client.pump] if self._client is not None and self._client.pump else []
         return {
             "clients": self.clients,
-            "messages": self.messages,
-            "region_reads": self.reads,
-            "region_writes": self.writes,
-            "posted_writes": self.posted,
+            "messages": self.messages + sum(pump.messages for pump in pumps),
+            "region_reads": self.reads + sum(pump.reads for pump in pumps),
+            "region_writes": self.writes + sum(pump.writes for pump in pumps),
+            "posted_writes": self.posted + sum(pump.posted for pump in pumps),
             "interrupts": self.intx.fired,
             "unmasks": self.intx.unmasks,
             "refusals": self.refusals,
@@ -164,7 +228,7 @@ class VfioUserServer:
     def _connection(self) -> None:
         """The listener is readable: take the client, or turn it away while another is here."""
         old = self._client
-        while old is not None and old.negotiated and old.read():
+        while old is not None and old.negotiated and old.look():
             old = self._client  # it may have gone, and nobody has looked yet
         try:
             sock, _ = self._listener.accept()
@@ -195,9 +259,15 @@ class VfioUserServer:
         if client is None:
             return
         client.close()
-        self.nic.reset()
-        self.intx.disable()
-        self.memory.clear()
+        if client.pump is not None:
+            self.messages += client.pump.messages
+            self.reads += client.pump.reads
+            self.writes += client.pump.writes
+            self.posted += client.pump.posted
+        with self.guard:
+            self.nic.reset()
+            self.intx.disable()
+            self.memory.clear()
         self.report(f"{self.path}: client gone: {why}")
 
     # --- messages --------------------------------------------------------------------------------
@@ -215,7 +285,8 @@ class VfioUserServer:
             handler = self._handlers.get(message.command)
             if handler is None:
                 raise Refused(errno.ENOTSUP, f"command {message.command}: not offered")
-            payload = handler(message)
+            with self.guard:
+                payload = handler(message)
         except Refused as refusal:
             self.refusals += 1
             client.complain(str(refusal))
@@ -350,16 +421,26 @@ class _Client:
         self._unsent = b""
         self._complaints = 0
         self.negotiated = False
+        self.pump: BusPump | None = None
+        self._thread: MessageThread | None = None
         sock.setblocking(False)
-        self._clock.add_reader(sock.fileno(), self._readable)
+        if server.data is not None:
+            self.pump = BusPump(sock.fileno(), server.nic.regs.file, server.data, ITR)
+            self._thread = MessageThread(self.pump, server.clock, self._taken)
+        else:
+            self._clock.add_reader(sock.fileno(), self._readable)
 
     def close(self) -> None:
         """Stop reading and give back every descriptor."""
         if self._sock.fileno() < 0:
             return
-        self._clock.remove_reader(self._sock.fileno())
+        fds = self._reader.take_fds()
+        if self._thread is not None:
+            fds += self._thread.close()
+        else:
+            self._clock.remove_reader(self._sock.fileno())
         self._sock.close()
-        for fd in self._reader.take_fds():
+        for fd in fds:
             os.close(fd)
         while self._todo:
             for fd in self._todo.popleft().fds:
@@ -373,10 +454,16 @@ class _Client:
             self._server.report(f"{self._server.path}: refused: {text}{last}")
 
     def _readable(self) -> None:
-        self.read()
+        self.look()
 
-    def read(self) -> bool:
+    def look(self) -> bool:
         """Read what the socket has and serve what is complete; False when there was nothing."""
+        if self._thread is not None:
+            with suppress(BlockingIOError):
+                if not self._sock.recv(1, socket.MSG_PEEK):
+                    self._server.disconnect("it closed the connection")
+                    return True
+            return False
         found = False
         while self._sock.fileno() >= 0 and not self._unsent:
             try:
@@ -389,18 +476,46 @@ class _Client:
                 self._server.disconnect(error.strerror or "the connection broke")
                 break
             found = True
-            self._todo += self._reader.feed(data, _descriptors(ancillary) if ancillary else ())
-            if flags & socket.MSG_CTRUNC:
-                self._server.disconnect(
-                    f"more than {vu.MAX_MSG_FDS} file descriptors, or none left here for them"
-                )
-                break
-            self._work()
-            if not data and self._sock.fileno() >= 0:
-                self._server.disconnect("it closed the connection")
+            fds = _descriptors(ancillary) if ancillary else []
+            self._read(data, fds, bool(flags & socket.MSG_CTRUNC))
             if len(data) < READ_BYTES:
                 break
         return found
+
+    def _read(self, data: bytes, fds: list[int], truncated: bool) -> None:
+        """Serve one read's bytes and descriptors; no bytes: the client has ended."""
+        self._todo += self._reader.feed(data, fds)
+        if truncated:
+            self._server.disconnect(
+                f"more than {vu.MAX_MSG_FDS} file descriptors, or none left here for them"
+            )
+            return
+        self._work()
+        if not data and self._sock.fileno() >= 0:
+            self._server.disconnect("it closed the connection")
+
+    def _taken(self, data: bytes, fds: list[int], truncated: bool, error: int) -> None:
+        """The message thread has what it does not serve itself."""
+        assert self.pump is not None
+        unsent = self.pump.take_unsent()
+        if unsent:
+            self._send(unsent)
+        if error:
+            for fd in fds:
+                os.close(fd)
+            self._server.disconnect(os.strerror(error))
+            return
+        if data or not unsent:
+            self._read(data, fds, truncated)
+        if not self._unsent and self._sock.fileno() >= 0:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Everything is served and answered: read on."""
+        if self._thread is not None:
+            self._thread.proceed(self.negotiated and not self._reader.pending_bytes)
+        else:
+            self._clock.add_reader(self._sock.fileno(), self._readable)
 
     def _work(self) -> None:
         """Serve what was read, until the socket takes no more answers."""
@@ -424,7 +539,8 @@ class _Client:
         if sent < len(data):
             # A client that does not read its answers is not read from meanwhile.
             self._unsent = data[sent:]
-            self._clock.remove_reader(self._sock.fileno())
+            if self._thread is None:
+                self._clock.remove_reader(self._sock.fileno())
             self._clock.call_at(self._clock.now_ns() + RETRY_NS, self._retry)
 
     def _retry(self) -> None:
@@ -435,7 +551,7 @@ class _Client:
         if not self._unsent and self._sock.fileno() >= 0:
             self._work()
         if not self._unsent and self._sock.fileno() >= 0:
-            self._clock.add_reader(self._sock.fileno(), self._readable)
+            self._go_on()
 
 
 def _need(message: Message, size: int, what: str) -> None:

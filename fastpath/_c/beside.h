@@ -1,0 +1,64 @@
+/* What two threads that share one device need: a lock, a clock, a way to sleep and to be woken. */
+#ifndef E1000EMU_BESIDE_H
+#define E1000EMU_BESIDE_H
+
+#include <pthread.h>
+#include <stdint.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef pthread_mutex_t e1k_mutex;
+
+/* Recursive: a register hook may come back to the bus face that holds it. */
+static inline void e1k_mutex_init(e1k_mutex *m)
+{
+    pthread_mutexattr_t attr;
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(m, &attr);
+    pthread_mutexattr_destroy(&attr);
+}
+
+static inline void e1k_mutex_destroy(e1k_mutex *m) { pthread_mutex_destroy(m); }
+static inline void e1k_lock(e1k_mutex *m) { pthread_mutex_lock(m); }
+static inline int e1k_trylock(e1k_mutex *m) { return pthread_mutex_trylock(m) == 0; }
+static inline void e1k_unlock(e1k_mutex *m) { pthread_mutex_unlock(m); }
+
+/* CLOCK_MONOTONIC, as Python's time.monotonic_ns(). */
+static inline int64_t e1k_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline int e1k_get(const int *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+static inline void e1k_put(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
+static inline int e1k_swap(int *p, int v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
+static inline void e1k_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+
+static inline void e1k_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Add 1 to an eventfd; a counter that is full is as good as written. */
+static inline void e1k_event(int fd)
+{
+    uint64_t one = 1;
+    ssize_t n = write(fd, &one, sizeof one);
+    (void)n;
+}
+
+static inline void e1k_event_clear(int fd)
+{
+    uint64_t value;
+    ssize_t n = read(fd, &value, sizeof value);
+    (void)n;
+}
+
+#endif

@@ -1,0 +1,57 @@
+"""Serve the messages that come often, in plain Python: the twin of ``fastpath.datapath.BusPump``.
+
+`DataPath` itself has no twin: what it does with a ring is the engines', whose twins are
+``_ref/txring`` and ``_ref/rxring``, and its interrupts are ``fastpath.macpath``'s.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+HEADER = struct.Struct("<HHIII")
+ACCESS = struct.Struct("<QII")
+IRQS = struct.Struct("<IIIII")
+NO_REPLY, REPLY, UNMASK = 0x10, 1, 0x11
+SET_IRQS, REGION_READ, REGION_WRITE = 8, 9, 10
+
+
+class BusPump:
+    """Serve one message on a NIC given as the functions that its hot registers stand for.
+
+    `nic.read(off)` and `nic.write(off, value)` return None and False for what is not hot;
+    `nic.unmask()`.
+    """
+
+    def __init__(self, nic: Any) -> None:
+        self.nic = nic
+
+    def serve(self, message: bytes) -> bytes | None:
+        """Return the answer, b"" when none is wanted, None when the message is the caller's."""
+        ident, command, size, flags, _ = HEADER.unpack_from(message)
+        payload = message[HEADER.size : size]
+        if flags & ~NO_REPLY:
+            return None
+        if command == REGION_READ and len(payload) == ACCESS.size:
+            off, region, count = ACCESS.unpack(payload)
+            value = self.nic.read(off) if (region, count, off & 3) == (0, 4, 0) else None
+            if value is None:
+                return None
+            answer = payload + value.to_bytes(4, "little")
+        elif command == REGION_WRITE and len(payload) == ACCESS.size + 4:
+            off, region, count = ACCESS.unpack_from(payload)
+            value = int.from_bytes(payload[ACCESS.size :], "little")
+            if (region, count, off & 3) != (0, 4, 0) or not self.nic.write(off, value):
+                return None
+            answer = payload[: ACCESS.size]
+        elif command == SET_IRQS and len(payload) == IRQS.size:
+            argsz, what, index, start, count = IRQS.unpack(payload)
+            if argsz < IRQS.size or (what, index, start, count) != (UNMASK, 0, 0, 1):
+                return None
+            self.nic.unmask()
+            answer = b""
+        else:
+            return None
+        if flags & NO_REPLY:
+            return b""
+        return HEADER.pack(ident, command, HEADER.size + len(answer), REPLY, 0) + answer

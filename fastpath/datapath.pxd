@@ -1,0 +1,53 @@
+# cython: language_level=3
+"""Rings and TAP in a thread of their own; register accesses by messages in another."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from fastpath.batch cimport FrameBatch
+from fastpath.macpath cimport Beside, IrqCause, MacState, RxPort, TxPort, e1k_mutex
+from fastpath.regfile cimport RegFile
+from fastpath.vnet cimport TapQueue
+
+cdef class DataPath(Beside):
+    cdef readonly TxPort tx
+    cdef readonly RxPort rx
+    cdef readonly IrqCause irq
+    cdef readonly TapQueue queue
+    cdef MacState mac
+    cdef FrameBatch txb, rxb
+    cdef int tx_at, rx_at       # frames of the batches that are done
+    cdef e1k_mutex mutex        # held in an engine, and by whoever changes what engines look at
+    cdef int wake_fd, notice_fd
+    cdef int asleep, stopping
+    cdef bint tx_full, tx_stuck, rx_wait
+    cdef uint32_t notices, tx_flags, rx_causes
+    cdef int link_errno, write_errno
+    cdef uint64_t refused       # frames that the TAP did not take
+    cdef int64_t busy_until
+    cdef public int64_t spin_ns
+    cdef readonly uint64_t turns, sleeps, wakes, tx_batches, rx_batches
+    cdef int tx_room
+    cdef bint may_send(self) noexcept nogil
+    cdef bint turn(self, int64_t now) noexcept nogil
+    cdef bint send(self, int64_t now) noexcept nogil
+    cdef bint receive(self, int64_t now) noexcept nogil
+    cdef void sleep(self) noexcept nogil
+    cdef void notice(self, uint32_t what) noexcept nogil
+
+cdef class BusPump:
+    cdef int fd, stop_fd
+    cdef uint8_t *buf
+    cdef size_t have
+    cdef RegFile regs
+    cdef MacState mac
+    cdef TxPort tx
+    cdef RxPort rx
+    cdef IrqCause irq
+    cdef DataPath path
+    cdef uint32_t itr
+    cdef public int64_t spin_ns
+    cdef readonly uint64_t messages, reads, writes, posted, receives, sleeps
+    cdef bytes unsent
+    cdef int hot(self, const uint8_t *m, uint32_t size, uint8_t *out) noexcept nogil
+    cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil
+    cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil

@@ -1,0 +1,93 @@
+from types import TracebackType
+
+from fastpath.macpath import EventLine, IrqCause, RxPort, TxPort
+from fastpath.regfile import RegFile
+from fastpath.vnet import TapQueue
+
+NOTICE_TX: int
+"""The transmit engine met something rare: its RUN_* flags say what."""
+NOTICE_RX: int
+"""The receive engine met an address that no memory answers."""
+NOTICE_CONTROL: int
+"""A MAC control frame waits: call `DataPath.receive_control`."""
+NOTICE_LINK: int
+"""Reading the TAP failed; it is not read again before `DataPath.read_again`."""
+NOTICE_FIFO: int
+"""The receive FIFO's level has changed while flow control watches it."""
+
+class DataPath:
+    """Transmit and receive between one NIC's rings and one TAP, in the thread that calls `run`.
+
+    `with path:` keeps the engines still: hold it around everything that reaches the NIC from
+    another thread. What the thread cannot do itself it writes down and makes `fileno()` readable;
+    the holder of the NIC then calls `take_notices`.
+    """
+
+    tx: TxPort
+    rx: RxPort
+    irq: IrqCause
+    queue: TapQueue
+    spin_ns: int
+    """How long the thread looks again and again after work before it sleeps."""
+    turns: int
+    sleeps: int
+    wakes: int
+    tx_batches: int
+    rx_batches: int
+    def __init__(self, tx: TxPort, rx: RxPort, irq: IrqCause, queue: TapQueue) -> None: ...
+    def fileno(self) -> int:
+        """The eventfd that is readable when there are notices."""
+    def attach(self, line: EventLine) -> None:
+        """Take the rings over, with interrupts on `line`.  Call before `run`."""
+    def __enter__(self) -> DataPath: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+    def run(self) -> None:
+        """Work until `stop`.  Call from a thread of its own; releases the GIL all the time."""
+    def step(self) -> bool:
+        """One turn in the calling thread: whether it did anything."""
+    def stop(self) -> None:
+        """Let `run` return; frames that wait for the TAP are lost."""
+    def take_notices(self) -> tuple[int, int, int, int]:
+        """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the TAP).
+
+        They are cleared.  Hold the path.
+        """
+    def receive_control(self) -> None:
+        """Give the batch with a MAC control frame in it to `RxPort.receive`.  Hold the path."""
+    def read_again(self) -> None:
+        """Read the TAP again after an error.  Hold the path."""
+    def counters(self) -> dict[str, int]:
+        """What happened so far, by name."""
+
+class BusPump:
+    """Reads a vfio-user client's socket and serves what comes often, without the GIL."""
+
+    spin_ns: int
+    """How long to look again and again after a message before sleeping."""
+    messages: int
+    """Messages served here."""
+    reads: int
+    writes: int
+    posted: int
+    receives: int
+    """System calls that brought something."""
+    sleeps: int
+    def __init__(self, fd: int, regs: RegFile, path: DataPath, itr: int) -> None:
+        """Serve the socket `fd` (borrowed); `itr` is ITR's byte offset."""
+    def stop(self) -> None:
+        """Let `recv` return (b"", [], False, 0) now, or the next time that it would wait."""
+    def take_unsent(self) -> bytes:
+        """What the socket did not take of an answer; it has to go out before any other."""
+    def recv(self, serve: bool = True) -> tuple[bytes, list[int], bool, int]:
+        """Serve messages until one comes that is the caller's.
+
+        Returns (data, descriptors, truncated, errno): bytes from the start of that message on, all
+        that was read, and the descriptors that came with them, now the caller's.  No data and
+        errno 0 is the end of the stream, or `stop`.  With `serve` false the next read is returned
+        as it is.  Releases the GIL while it waits.
+        """

@@ -1,0 +1,645 @@
+# cython: language_level=3, embedsignature=True
+"""A device served by two threads: one for register accesses, one for rings and the wire.
+
+`DataPath.run` is the second: it walks the rings, copies frames and talks to the TAP without the
+GIL, so no access waits for a frame. `BusPump.recv` is the first: it reads vfio-user messages and
+answers the few kinds that come thousands of times a second; all others it gives to its caller.
+
+Who may touch what. The engines, and all that decides what they do (ring registers, filters, memory
+map, link), belong to whoever holds the `DataPath` (it is a context manager): `run` holds it for one
+bounded engine run, everyone else for a register access. Without it the pump only moves a tail
+(one aligned store, read once by a run), reads registers that have no side effect, and calls the
+interrupt block, which has a lock of its own.
+
+The protocol is vfio-user 0.9.2's REGION_READ, REGION_WRITE and SET_IRQS (docs/embed.md).
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint16_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memmove, memset
+
+from fastpath.macpath cimport (
+    EventLine, REG_ICS, REG_IMC, REG_IMS, REG_RDT, REG_TDT,
+    e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_mutex_destroy, e1k_mutex_init,
+    e1k_now_ns, e1k_put, e1k_relax, e1k_swap, e1k_trylock, e1k_unlock,
+)
+from fastpath.regfile cimport HOOK_DIRECT, HOOK_READ, HOOK_WRITE, RO, RW, reg
+from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
+from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF
+
+import os
+
+cdef extern from "bytes.h" nogil:
+    uint16_t ld16le(const void *p)
+    uint32_t ld32le(const void *p)
+    uint64_t ld64le(const void *p)
+    void st16le(void *p, uint16_t v)
+    void st32le(void *p, uint32_t v)
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int POLLIN, POLLOUT
+
+cdef extern from *:
+    """
+    #define _GNU_SOURCE 1
+    #include <poll.h>
+    #include <stdint.h>
+    #include <string.h>
+    #include <sys/socket.h>
+    #include <sys/syscall.h>
+    #include <time.h>
+    #include <unistd.h>
+
+    /* Wait at most ns nanoseconds, for ever when negative. */
+    static int e1k_poll(struct pollfd *fds, int n, int64_t ns)
+    {
+        struct timespec t;
+        if (ns >= 0) {
+            t.tv_sec = ns / 1000000000;
+            t.tv_nsec = ns % 1000000000;
+        }
+        return syscall(SYS_ppoll, fds, n, ns >= 0 ? &t : NULL, NULL, 0);
+    }
+
+    #define E1K_MAX_FDS 32
+
+    /* recvmsg() without waiting; the descriptors that came along go to fds. */
+    static ssize_t e1k_recv(int fd, void *p, size_t n, int *fds, int *count, int *truncated)
+    {
+        union { char b[CMSG_SPACE(sizeof(int) * E1K_MAX_FDS)]; struct cmsghdr align; } control;
+        struct iovec iov = {p, n};
+        struct msghdr m;
+        struct cmsghdr *c;
+        ssize_t got;
+        memset(&m, 0, sizeof m);
+        m.msg_iov = &iov;
+        m.msg_iovlen = 1;
+        m.msg_control = &control;
+        m.msg_controllen = sizeof control;
+        *count = 0;
+        *truncated = 0;
+        got = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (got < 0)
+            return got;
+        *truncated = (m.msg_flags & MSG_CTRUNC) != 0;
+        for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+            if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+                int k = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+                if (k > E1K_MAX_FDS - *count)
+                    k = E1K_MAX_FDS - *count;
+                memcpy(fds + *count, CMSG_DATA(c), sizeof(int) * k);
+                *count += k;
+            }
+        return got;
+    }
+
+    static ssize_t e1k_send(int fd, const void *p, size_t n)
+    {
+        return send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    """
+    int e1k_poll(pollfd *fds, int n, int64_t ns) nogil
+    ssize_t e1k_recv(int fd, void *p, size_t n, int *fds, int *count, int *truncated) nogil
+    ssize_t e1k_send(int fd, const void *p, size_t n) nogil
+    enum:
+        E1K_MAX_FDS
+
+cdef enum:
+    CAUSES = 0x1FFFF
+    MIN_RING = 8
+    TCTL_EN = 0x2
+    TX_FRAMES = 64              # of one engine run
+    TX_SUPER = 4                # the same, when they are super-frames of 64 KiB
+    RX_FRAMES = 64
+    LARGE = 8192                # bytes of an average frame from which it is one
+    FULL_RETRY_NS = 200_000     # how soon a TAP without room is tried again, should it not say
+    # notices
+    _TX_RARE = 1
+    _RX_RARE = 2
+    _CONTROL = 4
+    _LINK = 8
+    _FIFO = 16
+
+NOTICE_TX = _TX_RARE
+NOTICE_RX = _RX_RARE
+NOTICE_CONTROL = _CONTROL
+NOTICE_LINK = _LINK
+NOTICE_FIFO = _FIFO
+
+
+cdef class DataPath(Beside):
+    """Transmit and receive between one NIC's rings and one TAP, in the thread that calls `run`.
+
+    `with path:` keeps the engines still: hold it around everything that reaches the NIC from
+    another thread. What the thread cannot do itself it writes down and makes `notice_fd` readable;
+    the holder of the NIC then calls `take_notices`.
+    """
+
+    def __cinit__(self, TxPort tx not None, RxPort rx not None, IrqCause irq not None,
+                  TapQueue queue not None):
+        self.tx = tx
+        self.rx = rx
+        self.irq = irq
+        self.queue = queue
+        self.mac = tx.mac
+        self.txb = FrameBatch()
+        self.rxb = FrameBatch()
+        self.wake_fd = self.notice_fd = -1
+        self.tx_room = TX_FRAMES
+        e1k_mutex_init(&self.mutex)
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.notice_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def __dealloc__(self):
+        e1k_mutex_destroy(&self.mutex)
+        for fd in (self.wake_fd, self.notice_fd):
+            if fd >= 0:
+                os.close(fd)
+
+    def fileno(self):
+        """The eventfd that is readable when there are notices."""
+        return self.notice_fd
+
+    def attach(self, EventLine line not None):
+        """Take the rings over, with interrupts on `line`. Call before `run`, with nothing
+        running."""
+        self.tx.beside = self.rx.beside = self
+        self.irq._go_beside(line, self)
+
+    # --- for other threads -------------------------------------------------------------------
+
+    def __enter__(self):
+        if not e1k_trylock(&self.mutex):
+            with nogil:
+                e1k_lock(&self.mutex)
+        return self
+
+    def __exit__(self, *exc):
+        self.tx_stuck = False
+        e1k_unlock(&self.mutex)
+        self.wake()
+
+    cdef void wake(self) noexcept nogil:
+        e1k_fence()
+        if e1k_get(&self.asleep) and e1k_swap(&self.asleep, 0):
+            self.wakes += 1
+            e1k_event(self.wake_fd)
+
+    def stop(self):
+        """Let `run` return; frames that wait for the TAP are lost."""
+        e1k_put(&self.stopping, 1)
+        e1k_event(self.wake_fd)
+
+    cdef void notice(self, uint32_t what) noexcept nogil:
+        # with the lock held
+        self.notices |= what
+        e1k_event(self.notice_fd)
+
+    def take_notices(self):
+        """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the TAP) since
+        the last call. Hold the path."""
+        e1k_event_clear(self.notice_fd)
+        out = self.notices, self.tx_flags, self.rx_causes, self.link_errno
+        self.notices = self.tx_flags = self.rx_causes = 0
+        return out
+
+    def receive_control(self):
+        """Give the batch with a MAC control frame in it to `RxPort.receive`. Hold the path."""
+        if self.rx_at < self.rxb.n:
+            self.rx_at = self.rx.receive(self.rxb, self.rx_at, True)
+        self.rx_wait = False
+
+    def read_again(self):
+        """Read the TAP again after an error. Hold the path."""
+        self.link_errno = 0
+
+    def counters(self):
+        """What happened so far."""
+        return {
+            "turns": self.turns, "sleeps": self.sleeps, "wakes": self.wakes,
+            "tx_batches": self.tx_batches, "rx_batches": self.rx_batches,
+            "refused": self.refused,
+        }
+
+    # --- the thread --------------------------------------------------------------------------
+
+    def run(self):
+        """Work until `stop`. Call from a thread of its own; releases the GIL all the time."""
+        cdef int64_t now
+        with nogil:
+            while not e1k_get(&self.stopping):
+                now = e1k_now_ns()
+                self.turns += 1
+                if self.turn(now):
+                    self.busy_until = now + self.spin_ns
+                elif now < self.busy_until:
+                    e1k_relax()
+                else:
+                    self.sleep()
+
+    def step(self):
+        """One turn in the calling thread: whether it did anything (tests)."""
+        cdef bint did
+        with nogil:
+            did = self.turn(e1k_now_ns())
+        return did
+
+    cdef bint may_send(self) noexcept nogil:
+        return (self.tx.engine.s.head != self.tx.engine.s.tail and self.tx.open
+                and self.tx.loop is None and not self.tx._paused_until_ns and not self.tx_stuck)
+
+    cdef bint turn(self, int64_t now) noexcept nogil:
+        cdef int64_t due = self.irq.next_due()
+        cdef bint did = False
+        if due and now >= due:
+            e1k_lock(&self.mutex)
+            self.irq.b_tick(now)
+            e1k_unlock(&self.mutex)
+            did = True
+        if self.send(now):
+            did = True
+        if self.receive(now):
+            did = True
+        return did
+
+    cdef bint send(self, int64_t now) noexcept nogil:
+        cdef uint32_t flags
+        cdef int dropped = 0, error = 0, was
+        if self.tx_at >= self.txb.n:
+            if not self.may_send():
+                return False
+            self.txb.n = 0
+            self.txb.used = 0
+            self.tx_at = 0
+            e1k_lock(&self.mutex)
+            if not self.may_send():
+                e1k_unlock(&self.mutex)
+                return False
+            self.tx.engine.running = self.mac.in_engine = True
+            flags = self.tx.engine._run(self.txb, self.tx_room)
+            self.tx.engine.running = self.mac.in_engine = False
+            if flags & RUN_OFF or (not self.txb.n and not flags & RUN_MORE
+                                   and self.tx.engine.s.head != self.tx.engine.s.tail):
+                self.tx_stuck = True    # until someone has changed something
+            if flags & (CAUSES | RUN_DELAYED):
+                self.irq.b_sent(flags & CAUSES, flags & RUN_DELAYED != 0, self.txb.n, now)
+            if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
+                self.tx_flags |= flags
+                self.notice(_TX_RARE)
+            e1k_unlock(&self.mutex)
+            if not self.txb.n:
+                return flags & RUN_MORE != 0
+            self.tx_batches += 1
+            self.tx_room = TX_SUPER if self.txb.used > <size_t>self.txb.n * LARGE else TX_FRAMES
+        was = self.tx_at
+        self.tx_at = self.queue.write_batch(self.txb, was, &dropped, &error)
+        self.tx_full = self.tx_at < self.txb.n
+        if dropped:
+            self.refused += dropped
+            self.write_errno = error
+        return self.tx_at > was
+
+    cdef bint receive(self, int64_t now) noexcept nogil:
+        cdef uint32_t causes
+        cdef int error = 0, start
+        if self.rx_wait:
+            return False
+        if self.rx_at >= self.rxb.n:
+            if self.link_errno:
+                return False
+            self.rxb.n = 0
+            self.rxb.used = 0
+            self.rx_at = 0
+            self.queue.read_batch(self.rxb, RX_FRAMES, &error)
+            if error and error != EAGAIN:
+                e1k_lock(&self.mutex)
+                self.link_errno = error
+                self.notice(_LINK)
+                e1k_unlock(&self.mutex)
+            if not self.rxb.n:
+                return False
+            self.rx_batches += 1
+        start = self.rx_at
+        e1k_lock(&self.mutex)
+        if not self.rx.open:
+            self.rx_at = self.rxb.n
+        elif (self.rx._watch_control
+              and _control_at(self.rxb, start, self.rx._control_type) < self.rxb.n):
+            self.rx_wait = True
+            self.notice(_CONTROL)
+        elif self.rx.engine.fifo_head < self.rx.engine.fifo.n and not self.rx.engine._free_now():
+            pass
+        else:
+            self.rx.batches += 1
+            self.rx.engine.running = self.mac.in_engine = True
+            self.rx_at = self.rx.engine._receive(self.rxb, start, True)
+            self.rx.engine.running = self.mac.in_engine = False
+            causes = self.rx.engine.s.causes
+            self.rx.engine.s.causes = 0
+            if causes & (RX_ABORT | RX_DATA_ABORT):
+                self.rx_causes |= causes
+                self.notice(_RX_RARE)
+            if self.rx._watch_fifo and (
+                    self.rx.xoff_sent or self.rx.engine.fifo_head < self.rx.engine.fifo.n):
+                self.notice(_FIFO)
+            if causes & CAUSES:
+                self.irq.b_received(causes & CAUSES, self.rx_at - start, now)
+        e1k_unlock(&self.mutex)
+        return self.rx_at > start
+
+    cdef void sleep(self) noexcept nogil:
+        cdef pollfd fds[2]
+        cdef int64_t due, wait = -1
+        cdef bint blocked
+        e1k_put(&self.asleep, 1)
+        e1k_fence()
+        blocked = self.rx_at < self.rxb.n
+        # What came between the last look and `asleep` has woken nobody.
+        if (e1k_get(&self.stopping) or (self.may_send() and not self.tx_full)
+                or (blocked and not self.rx_wait and self.rx.open and self.rx.engine._free_now())
+                or (blocked and not self.rx.open)):
+            e1k_put(&self.asleep, 0)
+            return
+        due = self.irq.next_due()
+        if due:
+            wait = due - e1k_now_ns()
+            if wait < 0:
+                wait = 0
+        if self.tx_full and (wait < 0 or wait > FULL_RETRY_NS):
+            wait = FULL_RETRY_NS
+        fds[0].fd = self.wake_fd
+        fds[0].events = POLLIN
+        fds[1].fd = self.queue.fd
+        fds[1].events = 0
+        if not blocked and not self.link_errno:
+            fds[1].events |= POLLIN
+        if self.tx_full:
+            fds[1].events |= POLLOUT
+        if not fds[1].events:
+            fds[1].fd = -1
+        fds[0].revents = 0
+        self.sleeps += 1
+        e1k_poll(fds, 2, wait)
+        e1k_put(&self.asleep, 0)
+        if fds[0].revents:
+            e1k_event_clear(self.wake_fd)
+
+
+cdef int _control_at(FrameBatch batch, int start, int ethertype) noexcept nogil:
+    """Index of the first MAC control frame from `start` on, or the batch's length."""
+    cdef uint8_t hi = ethertype >> 8 & 0xFF, lo = ethertype & 0xFF
+    cdef const uint8_t *p
+    cdef int i
+    for i in range(start, batch.n):
+        if batch.f[i].len >= 14:
+            p = batch.arena + batch.f[i].off + 12
+            if p[0] == hi and p[1] == lo:
+                return i
+    return batch.n
+
+
+cdef enum:
+    # vfio-user
+    HEADER = 16
+    TYPE_MASK = 0xF
+    TYPE_REPLY = 1
+    NO_REPLY = 0x10
+    CMD_SET_IRQS = 8
+    CMD_REGION_READ = 9
+    CMD_REGION_WRITE = 10
+    UNMASK = 0x11               # DATA_NONE | ACTION_UNMASK
+    BUFFER = 64 * 1024
+    REPLY = 36                  # the longest answer made here
+    ITR_UNIT_NS = 256
+
+cdef enum:
+    COLD = 0
+    QUIET = -1                  # served, no answer wanted
+
+
+cdef class BusPump:
+    """Reads a vfio-user client's socket and serves what comes often, without the GIL.
+
+    That is: 4-byte reads of BAR 0 registers without side effect and of ICR; 4-byte writes of TDT,
+    RDT, IMS, IMC, ICS and ITR; UNMASK of INTx. Everything else `recv` returns, in order. Needs a
+    NIC that a `DataPath` works for.
+    """
+
+    def __cinit__(self, int fd, RegFile regs not None, DataPath path not None, int itr):
+        self.fd = fd
+        self.regs = regs
+        self.path = path
+        self.mac = path.mac
+        self.tx = path.tx
+        self.rx = path.rx
+        self.irq = path.irq
+        self.itr = itr >> 2
+        self.unsent = b""
+        self.stop_fd = -1
+        self.buf = <uint8_t *>malloc(BUFFER)
+        if self.buf == NULL:
+            raise MemoryError
+        self.stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def __dealloc__(self):
+        free(self.buf)
+        if self.stop_fd >= 0:
+            os.close(self.stop_fd)
+
+    def stop(self):
+        """Let `recv` return (b"", [], False, 0) now, or the next time that it would wait."""
+        e1k_event(self.stop_fd)
+
+    def take_unsent(self):
+        """What the socket did not take of an answer; it has to go out before any other."""
+        out, self.unsent = self.unsent, b""
+        return out
+
+    def recv(self, bint serve=True):
+        """Serve messages until one comes that is the caller's.
+
+        Returns (data, descriptors, truncated, errno): bytes from the start of that message on, all
+        that was read; the descriptors that came with them, now the caller's. No data and errno 0
+        is the end of the stream, or `stop`. With `serve` false the next read is returned as it is:
+        the caller has part of a message. Releases the GIL while it waits.
+        """
+        cdef int fds[E1K_MAX_FDS]
+        cdef int count = 0, truncated = 0, error = 0, n
+        cdef ssize_t got = 0
+        cdef size_t at, size
+        cdef pollfd p[2]
+        cdef int64_t now = 0, until = 0
+        cdef uint8_t out[REPLY]
+        cdef bint over = False
+        with nogil:
+            while True:
+                got = e1k_recv(self.fd, self.buf + self.have, BUFFER - self.have, fds, &count,
+                               &truncated)
+                if got < 0:
+                    if errno == EINTR:
+                        continue
+                    if errno != EAGAIN:
+                        error = errno
+                        break
+                    if self.spin_ns:
+                        now = e1k_now_ns()
+                        if until == 0:
+                            until = now + self.spin_ns
+                        if now < until:
+                            e1k_relax()
+                            continue
+                    p[0].fd = self.fd
+                    p[1].fd = self.stop_fd
+                    p[0].events = p[1].events = POLLIN
+                    p[0].revents = p[1].revents = 0
+                    self.sleeps += 1
+                    e1k_poll(p, 2, -1)
+                    if p[1].revents:
+                        e1k_event_clear(self.stop_fd)
+                        got = 0
+                        break
+                    continue
+                if got == 0:
+                    break
+                self.receives += 1
+                until = 0
+                self.have += <size_t>got
+                if count or truncated or not serve:
+                    break
+                at = 0
+                while self.have - at >= HEADER:
+                    size = ld32le(self.buf + at + 4)
+                    if size < HEADER or size > BUFFER:
+                        over = True
+                        break
+                    if self.have - at < size:
+                        break
+                    n = self.hot(self.buf + at, <uint32_t>size, out)
+                    if n == COLD:
+                        over = True
+                        break
+                    at += size
+                    self.messages += 1
+                    if n > 0:
+                        got = e1k_send(self.fd, out, n)
+                        if got < n:
+                            with gil:
+                                got = max(got, 0)
+                                self.unsent = PyBytes_FromStringAndSize(<char *>out + got, n - got)
+                            over = True
+                            break
+                self.have -= at
+                if self.have and at:
+                    memmove(self.buf, self.buf + at, self.have)
+                if over or self.have >= BUFFER - HEADER:
+                    break
+        if got < 0 and not error:
+            got = 0
+        data = PyBytes_FromStringAndSize(<char *>self.buf, <Py_ssize_t>self.have)
+        self.have = 0
+        return data, [fds[i] for i in range(count)], bool(truncated), error
+
+    cdef int hot(self, const uint8_t *m, uint32_t size, uint8_t *out) noexcept nogil:
+        """Serve the message: the length of its answer in `out`, QUIET, or COLD."""
+        cdef uint32_t command = ld16le(m + 2), flags = ld32le(m + 8), value = 0
+        cdef const uint8_t *p = m + HEADER
+        cdef int n
+        if flags & ~<uint32_t>NO_REPLY:
+            return COLD
+        if command == CMD_REGION_READ and size == HEADER + 16:
+            if ld32le(p + 8) != 0 or ld32le(p + 12) != 4 or not self.hot_read(ld64le(p), &value):
+                return COLD
+            self.reads += 1
+            memcpy(out + HEADER, p, 16)
+            st32le(out + HEADER + 16, value)
+            n = HEADER + 20
+        elif command == CMD_REGION_WRITE and size == HEADER + 20:
+            if ld32le(p + 8) != 0 or ld32le(p + 12) != 4:
+                return COLD
+            if not self.hot_write(ld64le(p), ld32le(p + 16)):
+                return COLD
+            self.writes += 1
+            if flags & NO_REPLY:
+                self.posted += 1
+            memcpy(out + HEADER, p, 16)
+            n = HEADER + 16
+        elif command == CMD_SET_IRQS and size == HEADER + 20:
+            # argsz, flags, index, start, count
+            if (ld32le(p) < 20 or ld32le(p + 4) != UNMASK or ld32le(p + 8) or ld32le(p + 12)
+                    or ld32le(p + 16) != 1):
+                return COLD
+            self.irq.b_unmask()
+            n = HEADER
+        else:
+            return COLD
+        if flags & NO_REPLY:
+            return QUIET
+        memcpy(out, m, 4)
+        st32le(out + 4, n)
+        st32le(out + 8, TYPE_REPLY)
+        memset(out + 12, 0, 4)
+        return n
+
+    cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil:
+        cdef reg *r
+        if off & 3 or off >= <uint64_t>self.regs.n * 4 or not self.mac.memory_on:
+            return False
+        r = &self.regs.r[self.regs.r[off >> 2].target]
+        if r == self.irq.icr:
+            value[0] = self.irq.b_read_icr(e1k_now_ns()) & r.rmask
+            return True
+        if r.hooks & HOOK_READ or not (r.kind == RW or r.kind == RO):
+            return False
+        value[0] = r.value & r.rmask
+        return True
+
+    cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil:
+        cdef reg *r
+        cdef uint32_t bits, i, n
+        if off & 3 or off >= <uint64_t>self.regs.n * 4 or not self.mac.memory_on:
+            return False
+        i = self.regs.r[off >> 2].target
+        r = &self.regs.r[i]
+        bits = value & r.wmask
+        if i == self.itr:
+            r.value = bits | (r.value & ~r.wmask)
+            self.irq.b_itr(<int64_t>(bits & 0xFFFF) * ITR_UNIT_NS, e1k_now_ns())
+            return True
+        if not r.hooks & HOOK_DIRECT or not r.hooks & HOOK_WRITE:
+            return False
+        if r.which == REG_TDT:
+            # a doorbell that sends nothing wants its reason told: the slow way does that
+            if (not self.tx.open or self.tx.loop is not None or self.tx._paused_until_ns
+                    or not self.tx.engine.s.tctl & TCTL_EN or not self.tx.engine.dma.t.enabled):
+                return False
+            r.value = bits
+            self.tx.engine.s.tail = bits
+            self.tx.doorbells += 1
+            self.path.wake()
+            return True
+        if r.which == REG_RDT:
+            n = self.rx.engine.s.len >> 4
+            if (bits and (bits > n or n < MIN_RING)) or self.rx._held \
+                    or self.rx.engine.fifo_head < self.rx.engine.fifo.n:
+                return False
+            r.value = bits
+            self.rx.engine.s.tail = bits
+            self.rx.doorbells += 1
+            if self.path.rx_at < self.path.rxb.n:
+                self.path.wake()
+            return True
+        if r.which == REG_IMS:
+            self.irq.b_masks(bits, 0, e1k_now_ns())
+        elif r.which == REG_IMC:
+            self.irq.b_masks(0, bits, e1k_now_ns())
+        elif r.which == REG_ICS:
+            self.irq.b_raise(bits, e1k_now_ns())
+        else:
+            return False
+        return True
