@@ -17,6 +17,7 @@ __all__ = ["BUILD", "MODULES", "BuildInfo", "check_modules", "self_test", "stale
 MODULES = (
     "batch",
     "buildinfo",
+    "busguard",
     "cable",
     "csum",
     "datapath",
