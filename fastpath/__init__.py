@@ -18,6 +18,7 @@ MODULES = (
     "batch",
     "buildinfo",
     "busguard",
+    "cabi",
     "cable",
     "csum",
     "datapath",

@@ -1,0 +1,253 @@
+"""Make ``libe1000emu.so`` and put the header beside it (cffi's embedding API).
+
+The library is linked with the libpython of the interpreter that runs this, and keeps the
+directories of its standard library and packages, so that a program which loads it needs no
+environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from e1000emu.errors import E1000Error
+
+__all__ = ["Built", "CapiError", "build", "fingerprint"]
+
+HERE = Path(__file__).parent
+PACKAGES = HERE.parents[2]
+"""Where `import e1000emu` found itself."""
+LIBRARY, HEADER, SUPPRESSIONS = "libe1000emu.so", "e1000emu.h", "lsan.supp"
+MODULE = "_e1000emu"
+SOURCES = (HEADER, "hooks.h", "provided.h", "shim.c")
+COMPILE = ("-O2", "-g", "-fPIC", "-fvisibility=hidden")
+WARN = ("-std=gnu11", "-Wall", "-Wextra")
+GLUE_WARN = ("-w",)  # what cffi writes is not ours to mend
+
+INIT = f"""
+from {MODULE} import ffi, lib
+try:
+    from e1000emu.embed.capi.host import serve
+    serve(ffi, lib)
+except BaseException as error:
+    import sys
+    text = f"{{type(error).__name__}}: {{error}}"
+    if isinstance(error, ImportError):
+        text += "; set E1000EMU_PYTHONPATH to the directories that have it, or build the library "
+        text += "anew; Python looks in " + ":".join(sys.path)
+    lib.shim_error(-10, text.encode())
+"""
+
+
+class CapiError(E1000Error):
+    """The shared object cannot be built here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What `build` has made, and how to use it."""
+
+    directory: Path
+
+    @property
+    def library(self) -> Path:
+        """The shared object."""
+        return self.directory / LIBRARY
+
+    @property
+    def header(self) -> Path:
+        """The header."""
+        return self.directory / HEADER
+
+    @property
+    def cflags(self) -> list[str]:
+        """What the compiler needs to find the header."""
+        return [f"-I{self.directory}"]
+
+    @property
+    def libs(self) -> list[str]:
+        """What the linker needs, and what lets the program find the library where it is."""
+        return [f"-L{self.directory}", f"-Wl,-rpath,{self.directory}", "-le1000emu"]
+
+
+def fingerprint() -> str:
+    """Return what tells one build of the C half from another: a digest of its sources."""
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        digest.update((HERE / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build(directory: str | os.PathLike[str], *, cc: str | None = None) -> Built:
+    """Make the library and put it into `directory` with its header; return where they are.
+
+    The compiler is `cc`, else the environment's CC, else the one Python was built with; CFLAGS and
+    LDFLAGS are added.  A build that is up to date is left alone.  Raises: CapiError.
+    """
+    target = Path(directory).absolute()
+    built = Built(target)
+    compiler = shlex.split(cc or os.environ.get("CC") or _default_compiler())
+    if not compiler or shutil.which(compiler[0]) is None:
+        raise CapiError(
+            f"no C compiler {' '.join(compiler)!r}; apt-get install gcc libc6-dev, or set CC"
+        )
+    include = Path(sysconfig.get_path("include"))
+    if not (include / "Python.h").exists():
+        version = _version()
+        raise CapiError(
+            f"no Python.h in {include}; install the headers of this Python "
+            f"(apt-get install python{version}-dev)"
+        )
+    cflags = shlex.split(os.environ.get("CFLAGS", ""))
+    ldflags = shlex.split(os.environ.get("LDFLAGS", ""))
+    stamp = "\n".join([fingerprint(), sys.version, *compiler, *cflags, *ldflags, _paths_h()])
+    mark = target / ".libe1000emu"
+    if built.library.exists() and built.header.exists() and _read(mark) == stamp:
+        return built
+    target.mkdir(parents=True, exist_ok=True)
+    mark.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="e1000emu-capi-") as scratch:
+        work = Path(scratch)
+        (work / "paths.h").write_text(_paths_h())
+        glue = work / f"{MODULE}.c"
+        _emit(glue)
+        compile_ = [*compiler, *COMPILE, *cflags, f"-I{include}", f"-I{HERE}", f"-I{work}", "-c"]
+        _run([*compile_, *WARN, str(HERE / "shim.c"), "-o", str(work / "shim.o")])
+        _run([*compile_, *GLUE_WARN, str(glue), "-o", str(work / "glue.o")])
+        link = [*compiler, "-shared", *cflags, *ldflags, str(work / "shim.o"), str(work / "glue.o")]
+        _run([*link, "-Wl,-soname," + LIBRARY, "-o", str(work / LIBRARY), *_libpython()])
+        # One rename each: a program that has the old library mapped keeps it.
+        _install(work / LIBRARY, built.library)
+    _install(HERE / HEADER, built.header)
+    _install(HERE / SUPPRESSIONS, target / SUPPRESSIONS)
+    mark.write_text(stamp)
+    return built
+
+
+def _default_compiler() -> str:
+    return "cc" if shutil.which("cc") else str(sysconfig.get_config_var("CC") or "gcc")
+
+
+def _version() -> str:
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _install(source: Path, target: Path) -> None:
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copyfile(source, beside)
+    beside.chmod(0o755 if target.suffix == ".so" else 0o644)
+    beside.replace(target)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CapiError(f"{shlex.join(command)} fails:\n{done.stderr.strip()[-4000:]}")
+
+
+def _emit(path: Path) -> None:
+    """Write cffi's half: the module, the start of Python, the trampolines of the hooks."""
+    import cffi
+
+    hooks, provided = ((HERE / name).read_text() for name in ("hooks.h", "provided.h"))
+    ffi = cffi.FFI()
+    ffi.embedding_api("")
+    ffi.cdef(provided)
+    ffi.cdef(f'extern "Python+C" {{\n{_no_comments(hooks)}\n}}')
+    ffi.set_source(
+        MODULE,
+        """
+        #include <stddef.h>
+        #include <stdint.h>
+        #include "provided.h"
+        static int cffi_start_python(void);
+        int shim_start_cffi(void) { return cffi_start_python(); }
+        """,
+    )
+    ffi.embedding_init_code(INIT)
+    ffi.emit_c_code(str(path))
+
+
+def _no_comments(text: str) -> str:
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+def _paths_h() -> str:
+    """Return the header that tells the library where this Python and its packages are."""
+    stdlib = sysconfig.get_path("stdlib")
+    nodot = _version().replace(".", "")
+    standard = [str(Path(stdlib).parent / f"python{nodot}.zip"), stdlib]
+    dynload = sysconfig.get_config_var("DESTSHARED")
+    if dynload:
+        standard.append(str(dynload))
+    packages = [str(PACKAGES)]
+    for name in ("purelib", "platlib"):
+        packages.append(sysconfig.get_path(name))
+    packages += [p for p in sys.path if p and os.path.isdir(p)]
+    packages = [p for p in dict.fromkeys(packages) if p not in standard]
+    rows = {
+        "VERSION": importlib.metadata.version("e1000emu"),
+        "FINGERPRINT": fingerprint(),
+        "HOME": sys.base_prefix,
+        "EXECUTABLE": sys.executable,
+        "STDLIB_DIR": stdlib,
+        "STDLIB": ":".join(standard),
+        "PACKAGES": ":".join(packages),
+    }
+    return "".join(f"#define PATHS_{name} {_quote(value)}\n" for name, value in rows.items())
+
+
+def _quote(value: str) -> str:
+    """Return a C string: what is not plain ASCII as octal, which no digit behind it changes."""
+    plain = "".join(
+        chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in os.fsencode(value)
+    )
+    return f'"{plain}"'
+
+
+def _libpython() -> list[str]:
+    """Return the linker's arguments for the libpython of this interpreter, and for finding it.
+
+    Raises: CapiError when this Python came without one.
+    """
+    get = sysconfig.get_config_var
+    directories = [str(d) for d in (get("LIBDIR"), get("LIBPL")) if d]
+    names = dict.fromkeys(str(n) for n in (get("LDLIBRARY"), get("INSTSONAME")) if n)
+    for directory in directories:
+        for name in names:
+            if ".so" in name and (Path(directory) / name).exists():
+                return [f"{directory}/{name}", f"-Wl,-rpath,{directory}", *_system_libs()]
+    for directory in directories:
+        # Debian has one compiled for shared objects beside the one for programs.
+        archive = Path(directory) / f"libpython{_version()}-pic.a"
+        if archive.exists():
+            whole = ["-Wl,--whole-archive", str(archive), "-Wl,--no-whole-archive"]
+            # Extension modules look for Python's own symbols in what the program is linked with.
+            return [*whole, *_system_libs()]
+    raise CapiError(
+        f"this Python has no shared libpython ({', '.join(names) or 'none was built'}); "
+        f"apt-get install libpython{_version()}-dev, or with pyenv "
+        f"PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install {_version()}"
+    )
+
+
+def _system_libs() -> list[str]:
+    libs = f"{sysconfig.get_config_var('LIBS') or ''} {sysconfig.get_config_var('SYSLIBS') or ''}"
+    return [*(x for x in shlex.split(libs) if x.startswith("-l")), "-lpthread"]

@@ -1,0 +1,843 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The functions of e1000emu.h: they check what is passed, start Python when the first NIC is made,
+ * take the library's lock and call either a compiled entry (fastpath/cabi.pyx: registers, frames,
+ * clock) or a hook in Python (host.py: all that is seldom).
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "e1000emu.h"
+#include "hooks.h"
+#include "provided.h"
+
+#include "paths.h" /* written by build.py: where this Python and its packages are */
+
+int shim_start_cffi(void);
+
+/* The order of fastpath.cabi.entries(). */
+static struct {
+    int (*bar_read)(void *nic, int bar, uint64_t off, int size, uint64_t *value);
+    int (*bar_write)(void *nic, int bar, uint64_t off, int size, uint64_t value);
+    int (*config_read)(void *nic, uint64_t off, int size, uint64_t *value);
+    int (*config_write)(void *nic, uint64_t off, int size, uint64_t value);
+    int (*push)(void *nic, const struct e1000emu_frame *frames, size_t n, size_t *done);
+    int (*poll)(void *nic, struct e1000emu_frame *frames, size_t room, size_t *done);
+    int (*now)(void *nic, uint64_t *when);
+    int (*advance)(void *nic, uint64_t ns);
+    int (*next_event)(void *nic, uint64_t *when);
+} entries;
+
+/* As host.py has them. */
+enum { CONNECT_IRQ, CONNECT_TX, CONNECT_RX_READY, CONNECT_DMA };
+enum { STORE_STATE, STORE_COUNTERS, STORE_EXPLAIN, STORE_MISUSE };
+
+/* --- errors --------------------------------------------------------------------------------------- */
+
+static _Thread_local char last_error[2048];
+static _Thread_local int last_code;
+
+int shim_error(int code, const char *text)
+{
+    snprintf(last_error, sizeof last_error, "%s", text);
+    last_code = code;
+    return code;
+}
+
+__attribute__((format(printf, 2, 3))) static int fail(int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(last_error, sizeof last_error, format, args);
+    va_end(args);
+    last_code = code;
+    return code;
+}
+
+const char *e1000emu_last_error(void)
+{
+    return last_error;
+}
+
+int e1000emu_last_code(void)
+{
+    return last_code;
+}
+
+const char *e1000emu_error_name(int code)
+{
+    static const char *const names[] = {
+        "E1000EMU_OK",      "E1000EMU_EINTERNAL", "E1000EMU_EINVAL", "E1000EMU_EHANDLE",
+        "E1000EMU_ERANGE",  "E1000EMU_EBUSY",     "E1000EMU_ENOENT", "E1000EMU_ENOSPC",
+        "E1000EMU_ESTATE",  "E1000EMU_EMISUSE",   "E1000EMU_EPYTHON", "E1000EMU_ENOMEM",
+    };
+    if (code > 0 || code <= -(int)(sizeof names / sizeof *names))
+        return "?";
+    return names[-code];
+}
+
+uint32_t e1000emu_abi(void)
+{
+    return E1000EMU_ABI;
+}
+
+const char *e1000emu_version(void)
+{
+    return PATHS_VERSION " (Python " PY_VERSION ")";
+}
+
+const char *shim_fingerprint(void)
+{
+    return PATHS_FINGERPRINT;
+}
+
+/* --- the lock, and threads that Python has never seen -------------------------------------------- */
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static _Thread_local int depth; /* calls of this thread that are under way, one inside the other */
+static _Thread_local int attached;
+static pthread_key_t attached_key;
+
+static void lock(void)
+{
+    if (depth++)
+        return;
+    if (pthread_mutex_trylock(&mutex) == 0)
+        return;
+    /* Who has the lock may need the GIL, so nobody waits for the lock with the GIL in hand. */
+    if (Py_IsInitialized() && PyGILState_Check()) {
+        PyThreadState *state = PyEval_SaveThread();
+        pthread_mutex_lock(&mutex);
+        PyEval_RestoreThread(state);
+    } else {
+        pthread_mutex_lock(&mutex);
+    }
+}
+
+static void unlock(void)
+{
+    if (--depth == 0)
+        pthread_mutex_unlock(&mutex);
+}
+
+/* Each PyGILState_Ensure in a thread without a thread state makes one, each Release throws it away:
+ * a microsecond per register access. One Ensure more keeps it until the thread ends. */
+static void attach(void)
+{
+    if (attached)
+        return;
+    attached = 1;
+    if (PyGILState_GetThisThreadState() != NULL)
+        return;
+    PyGILState_Ensure();
+    PyEval_SaveThread();
+    pthread_setspecific(attached_key, &attached_key);
+}
+
+static void detach(void *unused)
+{
+    (void)unused;
+    if (!Py_IsInitialized())
+        return;
+    PyGILState_Ensure();
+    PyGILState_Release(PyGILState_LOCKED);
+    PyGILState_Release(PyGILState_UNLOCKED);
+}
+
+/* --- fork ----------------------------------------------------------------------------------------- */
+
+static _Thread_local PyGILState_STATE fork_gil;
+
+static void before_fork(void)
+{
+    lock();
+    attach();
+    fork_gil = PyGILState_Ensure();
+    PyOS_BeforeFork();
+}
+
+static void after_fork_parent(void)
+{
+    PyOS_AfterFork_Parent();
+    PyGILState_Release(fork_gil);
+    unlock();
+}
+
+static void after_fork_child(void)
+{
+    PyOS_AfterFork_Child();
+    PyGILState_Release(fork_gil);
+    /* The kernel knows this thread by another number now, so the mutex is made anew. */
+    pthread_mutex_init(&mutex, NULL);
+    if (--depth)
+        pthread_mutex_lock(&mutex);
+}
+
+/* --- Python --------------------------------------------------------------------------------------- */
+
+static int started;            /* 1: Python serves; -1: it never will */
+static char start_error[2048]; /* why */
+
+static int is_there(const char *directory, const char *file)
+{
+    char path[4096];
+    struct stat st;
+    int n = snprintf(path, sizeof path, "%s%s%s", directory, *file ? "/" : "", file);
+    return n > 0 && (size_t)n < sizeof path && stat(path, &st) == 0;
+}
+
+/* Add the directories of a list with colons between them. */
+static PyStatus add_paths(PyConfig *config, const char *list)
+{
+    while (list && *list) {
+        const char *end = strchr(list, ':');
+        size_t n = end ? (size_t)(end - list) : strlen(list);
+        if (n) {
+            PyStatus status;
+            wchar_t *wide;
+            char *one = malloc(n + 1);
+            if (!one)
+                return PyStatus_NoMemory();
+            memcpy(one, list, n);
+            one[n] = 0;
+            wide = Py_DecodeLocale(one, NULL);
+            free(one);
+            if (!wide)
+                return PyStatus_NoMemory();
+            status = PyWideStringList_Append(&config->module_search_paths, wide);
+            PyMem_RawFree(wide);
+            if (PyStatus_Exception(status))
+                return status;
+        }
+        list = end ? end + 1 : NULL;
+    }
+    return PyStatus_Ok();
+}
+
+static PyStatus initialize(const char *home, const char *stdlib, const char *option)
+{
+    PyPreConfig pre;
+    PyConfig config;
+    PyStatus status;
+    const char *allocator = getenv("PYTHONMALLOC");
+
+    PyPreConfig_InitIsolatedConfig(&pre);
+    pre.utf8_mode = 1;
+    /* So that a memory checker sees each object of Python's; nothing else of the environment counts. */
+    if (allocator && strcmp(allocator, "malloc") == 0)
+        pre.allocator = PYMEM_ALLOCATOR_MALLOC;
+    status = Py_PreInitialize(&pre);
+    if (PyStatus_Exception(status))
+        return status;
+    PyConfig_InitIsolatedConfig(&config);
+    config.install_signal_handlers = 0;
+    config.site_import = 0; /* the paths are known, and .pth files may run anything */
+    config.module_search_paths_set = 1;
+    status = PyConfig_SetBytesString(&config, &config.home, home);
+    if (!PyStatus_Exception(status))
+        status = PyConfig_SetBytesString(&config, &config.executable, PATHS_EXECUTABLE);
+    if (!PyStatus_Exception(status))
+        status = add_paths(&config, getenv("E1000EMU_PYTHONPATH"));
+    if (!PyStatus_Exception(status))
+        status = add_paths(&config, option);
+    if (!PyStatus_Exception(status))
+        status = add_paths(&config, stdlib);
+    if (!PyStatus_Exception(status))
+        status = add_paths(&config, PATHS_PACKAGES);
+    if (!PyStatus_Exception(status))
+        status = Py_InitializeFromConfig(&config);
+    PyConfig_Clear(&config);
+    return status;
+}
+
+static int start_interpreter(const char *option)
+{
+    char moved[4096];
+    const char *home = getenv("E1000EMU_PYTHONHOME"), *stdlib = PATHS_STDLIB;
+    const char *first = PATHS_STDLIB_DIR;
+    PyStatus status;
+
+    if (home && *home) {
+        int n = snprintf(moved, sizeof moved, "%s/lib/python%d.%d", home, PY_MAJOR_VERSION,
+                         PY_MINOR_VERSION);
+        if (n < 0 || (size_t)n >= sizeof moved / 2 - 16)
+            return fail(E1000EMU_EPYTHON, "E1000EMU_PYTHONHOME is too long");
+        first = strdup(moved);
+        if (!first)
+            return fail(E1000EMU_ENOMEM, "no memory to start Python");
+        snprintf(moved + n, sizeof moved - (size_t)n, ":%s/lib-dynload", first);
+        stdlib = moved;
+    } else {
+        home = PATHS_HOME;
+    }
+    /* Python itself prints to the standard error and cannot be tried again. */
+    if (!is_there(first, "encodings"))
+        return fail(E1000EMU_EPYTHON,
+                    "no standard library of Python %d.%d in %s; set E1000EMU_PYTHONHOME to the "
+                    "prefix of a Python %d.%d, or build libe1000emu.so on this machine",
+                    PY_MAJOR_VERSION, PY_MINOR_VERSION, first, PY_MAJOR_VERSION, PY_MINOR_VERSION);
+    status = initialize(home, stdlib, option);
+    if (PyStatus_Exception(status))
+        return fail(E1000EMU_EPYTHON, "Python does not start: %s (%s); standard library: %s",
+                    status.err_msg ? status.err_msg : "it exits", status.func ? status.func : "?",
+                    first);
+    PyEval_SaveThread();
+    pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+    return 0;
+}
+
+/* In a process that has a Python of its own: let it find ours where it does not find its own. */
+static int extend_path(const char *list, int front)
+{
+    PyObject *path = PySys_GetObject("path");
+    Py_ssize_t at = 0;
+    if (!path || !PyList_Check(path))
+        return -1;
+    while (list && *list) {
+        const char *end = strchr(list, ':');
+        size_t n = end ? (size_t)(end - list) : strlen(list);
+        PyObject *one = PyUnicode_DecodeFSDefaultAndSize(list, (Py_ssize_t)n);
+        int bad = !one || (n && (front ? PyList_Insert(path, at++, one) : PyList_Append(path, one)));
+        Py_XDECREF(one);
+        if (bad)
+            return -1;
+        list = end ? end + 1 : NULL;
+    }
+    return 0;
+}
+
+/* Put the pending Python exception into the error text, as one line. */
+static int python_error(const char *what)
+{
+    PyObject *type, *value, *traceback, *text;
+    const char *words = NULL;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    text = value ? PyObject_Str(value) : NULL;
+    if (text)
+        words = PyUnicode_AsUTF8(text);
+    fail(E1000EMU_EPYTHON, "%s: %s; set E1000EMU_PYTHONPATH to the directories that have it", what,
+         words ? words : "no reason is known");
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    PyErr_Clear();
+    return E1000EMU_EPYTHON;
+}
+
+static int find_packages(int ours, const char *option)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *module;
+    int code = 0;
+    if (!ours && (extend_path(getenv("E1000EMU_PYTHONPATH"), 1) || extend_path(option, 1) ||
+                  extend_path(PATHS_PACKAGES, 0)))
+        code = python_error("sys.path");
+#if PY_VERSION_HEX < 0x030C0000
+    /* cffi's start spins on this type's version tag, which a lookup by the host may have set. */
+    PyType_Modified(&PyCapsule_Type);
+#endif
+    if (!code) {
+        module = PyImport_ImportModule("_cffi_backend");
+        if (!module)
+            code = python_error("cffi");
+        Py_XDECREF(module);
+    }
+    PyGILState_Release(state);
+    return code;
+}
+
+static int start(const char *option)
+{
+    int ours = !Py_IsInitialized(), code;
+    if (!ours && (Py_Version >> 16 != PY_VERSION_HEX >> 16))
+        return fail(E1000EMU_EPYTHON,
+                    "this process runs Python %lu.%lu, libe1000emu.so was built for %d.%d; build it "
+                    "with the Python that loads it",
+                    Py_Version >> 24, Py_Version >> 16 & 0xFF, PY_MAJOR_VERSION, PY_MINOR_VERSION);
+    if (pthread_key_create(&attached_key, detach))
+        return fail(E1000EMU_ENOMEM, "no thread-specific key is left");
+    if (ours) {
+        code = start_interpreter(option);
+        if (code)
+            return code;
+    }
+    code = find_packages(ours, option);
+    if (code)
+        return code;
+    last_error[0] = 0;
+    if (shim_start_cffi() < 0)
+        return fail(E1000EMU_EPYTHON, "cffi's start failed; its reason is on the standard error");
+    if (!entries.bar_read) /* host.py has left the reason */
+        return last_error[0] ? E1000EMU_EPYTHON : fail(E1000EMU_EPYTHON, "host.py did not start");
+    return 0;
+}
+
+static int ready(const char *option)
+{
+    if (started == 0) {
+        started = start(option) == 0 ? 1 : -1;
+        if (started < 0)
+            memcpy(start_error, last_error, sizeof start_error);
+    }
+    return started > 0 ? 0 : fail(E1000EMU_EPYTHON, "%s", start_error);
+}
+
+int shim_entries(uintptr_t *addresses, size_t count)
+{
+    if (count * sizeof *addresses != sizeof entries)
+        return -1;
+    memcpy(&entries, addresses, sizeof entries);
+    return 0;
+}
+
+/* --- handles -------------------------------------------------------------------------------------- */
+
+/* A handle is a number that looks like a pointer: slot and generation. It is never followed, so one
+ * that is stale or was made up is found out. Generations begin above what a pointer of a user's
+ * program can have there. */
+struct slot {
+    uint32_t generation;
+    int live;
+    int busy; /* calls on this NIC that are under way */
+    void *cnic;
+};
+
+#define GENERATION_SHIFT (sizeof(uintptr_t) == 8 ? 32 : 20)
+#define FIRST_GENERATION (sizeof(uintptr_t) == 8 ? 0x0E100000u : 0xE10u)
+#define MAX_NICS 65535u
+
+static struct slot **slots;
+static uint32_t slot_count;
+
+static e1000emu_nic *to_handle(uint32_t index)
+{
+    return (e1000emu_nic *)((uintptr_t)slots[index]->generation << GENERATION_SHIFT |
+                            (uintptr_t)index << 4);
+}
+
+static struct slot *find(const e1000emu_nic *nic, uint32_t *index)
+{
+    uint32_t i = (uint32_t)((uintptr_t)nic >> 4 & 0xFFFF);
+    if (!nic || i >= slot_count || !slots[i]->live || to_handle(i) != nic)
+        return NULL;
+    *index = i;
+    return slots[i];
+}
+
+static struct slot *free_slot(uint32_t *index)
+{
+    uint32_t i;
+    struct slot **grown;
+    for (i = 0; i < slot_count; i++)
+        if (!slots[i]->live) {
+            *index = i;
+            return slots[i];
+        }
+    if (slot_count == MAX_NICS)
+        return NULL;
+    grown = realloc(slots, (slot_count + 1) * sizeof *slots);
+    if (!grown)
+        return NULL;
+    slots = grown;
+    slots[slot_count] = calloc(1, sizeof **slots);
+    if (!slots[slot_count])
+        return NULL;
+    slots[slot_count]->generation = FIRST_GENERATION;
+    *index = slot_count++;
+    return slots[*index];
+}
+
+void shim_nic(uint32_t index, void *cnic)
+{
+    slots[index]->cnic = cnic;
+}
+
+/* Begin a call on `nic`: the lock, the thread, the NIC. NULL: there is no such NIC. */
+static struct slot *enter(const e1000emu_nic *nic, const char *function, uint32_t *index)
+{
+    struct slot *slot;
+    lock();
+    slot = find(nic, index);
+    if (!slot) {
+        fail(E1000EMU_EHANDLE, "%s: %s", function,
+             nic ? "this is no NIC, or it was destroyed" : "nic is NULL");
+        unlock();
+        return NULL;
+    }
+    attach();
+    slot->busy++;
+    return slot;
+}
+
+static int leave(struct slot *slot, int code)
+{
+    slot->busy--;
+    unlock();
+    return code;
+}
+
+static int busy(struct slot *slot, const char *function)
+{
+    return leave(slot, fail(E1000EMU_EBUSY,
+                            "%s: called from inside a callback of the same NIC; return from it first",
+                            function));
+}
+
+#define ENTER(nic)                                       \
+    uint32_t index;                                      \
+    struct slot *slot = enter((nic), __func__, &index);  \
+    if (!slot)                                           \
+        return E1000EMU_EHANDLE
+/* The argument's name is in the text. */
+#define NEED(slot, pointer)                                                              \
+    do {                                                                                 \
+        if (!(pointer))                                                                  \
+            return leave(slot, fail(E1000EMU_EINVAL, "%s: %s is NULL", __func__, #pointer)); \
+    } while (0)
+#define OUTERMOST(slot)                     \
+    do {                                    \
+        if ((slot)->busy > 1)               \
+            return busy(slot, __func__);    \
+    } while (0)
+
+/* --- life ----------------------------------------------------------------------------------------- */
+
+static int check_options(struct e1000emu_options *o, const struct e1000emu_options *given)
+{
+    static const struct e1000emu_options none = E1000EMU_OPTIONS_INIT;
+    size_t i;
+    *o = none;
+    if (!given)
+        return 0;
+    if (given->size < sizeof *o)
+        return fail(E1000EMU_EINVAL,
+                    "e1000emu_create: options->size is %zu, not %zu; begin with "
+                    "E1000EMU_OPTIONS_INIT",
+                    given->size, sizeof *o);
+    if (given->size > 4096)
+        return fail(E1000EMU_EINVAL,
+                    "e1000emu_create: options->size is %zu; begin with E1000EMU_OPTIONS_INIT",
+                    given->size);
+    for (i = sizeof *o; i < given->size; i++)
+        if (((const unsigned char *)given)[i])
+            return fail(E1000EMU_EINVAL,
+                        "e1000emu_create: byte %zu of options is set, but this library knows %zu; "
+                        "use a newer one",
+                        i, sizeof *o);
+    memcpy(o, given, sizeof *o);
+    if (o->flags & ~(E1000EMU_STRICT | E1000EMU_PCI_ON))
+        return fail(E1000EMU_EINVAL, "e1000emu_create: flags %#x has bits that mean nothing",
+                    (unsigned)o->flags);
+    for (i = 0; i < sizeof o->reserved; i++)
+        if (o->reserved[i])
+            return fail(E1000EMU_EINVAL, "e1000emu_create: reserved[%zu] is not 0", i);
+    return 0;
+}
+
+e1000emu_nic *e1000emu_create(const struct e1000emu_options *options)
+{
+    struct e1000emu_options o;
+    e1000emu_nic *nic = NULL;
+    struct slot *slot;
+    uint32_t index;
+
+    if (check_options(&o, options))
+        return NULL;
+    lock();
+    if (ready(o.python_path) == 0) {
+        attach();
+        slot = free_slot(&index);
+        if (!slot) {
+            fail(E1000EMU_ENOMEM, "e1000emu_create: no memory, or %u NICs exist", slot_count);
+        } else {
+            slot->live = 1;
+            slot->busy = 1;
+            slot->generation++;
+            if (py_create(index, o.model, o.mac, o.flags, o.autoneg_ns, o.start_ns) == 0)
+                nic = to_handle(index);
+            else
+                slot->live = 0;
+            slot->busy = 0;
+        }
+    }
+    unlock();
+    return nic;
+}
+
+int e1000emu_destroy(e1000emu_nic *nic)
+{
+    ENTER(nic);
+    OUTERMOST(slot);
+    slot->live = 0;
+    slot->cnic = NULL;
+    return leave(slot, py_destroy(index));
+}
+
+int e1000emu_reset(e1000emu_nic *nic)
+{
+    ENTER(nic);
+    OUTERMOST(slot);
+    return leave(slot, py_reset(index));
+}
+
+/* --- PCI ------------------------------------------------------------------------------------------ */
+
+static int check_access(const char *function, uint64_t offset, unsigned size, unsigned widest,
+                        uint32_t limit)
+{
+    if (size == 0 || size > widest || size & (size - 1))
+        return fail(E1000EMU_EINVAL, "%s: size %u; give 1, 2, %s", function, size,
+                    widest == 8 ? "4 or 8" : "or 4");
+    if (offset > limit || size > limit - offset)
+        return fail(E1000EMU_ERANGE, "%s: %u bytes at %#llx are outside its %#x bytes", function,
+                    size, (unsigned long long)offset, limit);
+    return 0;
+}
+
+static int check_config(const char *function, uint64_t offset, unsigned size)
+{
+    int code = check_access(function, offset, size, 4, E1000EMU_CONFIG_BYTES);
+    if (!code && (offset & 3) + size > 4)
+        return fail(E1000EMU_EINVAL, "%s: %u bytes at %#llx cross a dword; split the access",
+                    function, size, (unsigned long long)offset);
+    return code;
+}
+
+int e1000emu_config_read(e1000emu_nic *nic, uint64_t offset, unsigned size, uint64_t *value)
+{
+    int code;
+    ENTER(nic);
+    NEED(slot, value);
+    *value = UINT64_MAX;
+    code = check_config(__func__, offset, size);
+    return leave(slot, code ? code : entries.config_read(slot->cnic, offset, (int)size, value));
+}
+
+int e1000emu_config_write(e1000emu_nic *nic, uint64_t offset, unsigned size, uint64_t value)
+{
+    int code;
+    ENTER(nic);
+    code = check_config(__func__, offset, size);
+    return leave(slot, code ? code : entries.config_write(slot->cnic, offset, (int)size, value));
+}
+
+int e1000emu_mmio_read(e1000emu_nic *nic, uint64_t offset, unsigned size, uint64_t *value)
+{
+    int code;
+    ENTER(nic);
+    NEED(slot, value);
+    *value = UINT64_MAX;
+    code = check_access(__func__, offset, size, 8, E1000EMU_MMIO_BYTES);
+    return leave(slot, code ? code : entries.bar_read(slot->cnic, 0, offset, (int)size, value));
+}
+
+int e1000emu_mmio_write(e1000emu_nic *nic, uint64_t offset, unsigned size, uint64_t value)
+{
+    int code;
+    ENTER(nic);
+    code = check_access(__func__, offset, size, 8, E1000EMU_MMIO_BYTES);
+    return leave(slot, code ? code : entries.bar_write(slot->cnic, 0, offset, (int)size, value));
+}
+
+int e1000emu_io_read(e1000emu_nic *nic, uint64_t offset, unsigned size, uint64_t *value)
+{
+    int code;
+    ENTER(nic);
+    NEED(slot, value);
+    *value = UINT64_MAX;
+    code = check_access(__func__, offset, size, 4, E1000EMU_IO_BYTES);
+    return leave(slot, code ? code : entries.bar_read(slot->cnic, 2, offset, (int)size, value));
+}
+
+int e1000emu_io_write(e1000emu_nic *nic, uint64_t offset, unsigned size, uint64_t value)
+{
+    int code;
+    ENTER(nic);
+    code = check_access(__func__, offset, size, 4, E1000EMU_IO_BYTES);
+    return leave(slot, code ? code : entries.bar_write(slot->cnic, 2, offset, (int)size, value));
+}
+
+/* ISO C has no conversion between function and object pointers; POSIX has them alike. */
+static void *address(void (*fn)(void))
+{
+    void *p;
+    memcpy(&p, &fn, sizeof p);
+    return p;
+}
+#define ADDRESS(fn) address((void (*)(void))(fn))
+
+int e1000emu_set_irq(e1000emu_nic *nic, e1000emu_irq_fn fn, void *opaque)
+{
+    ENTER(nic);
+    return leave(slot, py_connect(index, CONNECT_IRQ, ADDRESS(fn), NULL, opaque));
+}
+
+int e1000emu_irq_level(e1000emu_nic *nic, int *level)
+{
+    ENTER(nic);
+    NEED(slot, level);
+    return leave(slot, py_irq_level(index, level));
+}
+
+/* --- DMA ------------------------------------------------------------------------------------------ */
+
+int e1000emu_dma_add(e1000emu_nic *nic, uint64_t base, void *memory, uint64_t size, unsigned flags)
+{
+    ENTER(nic);
+    NEED(slot, memory);
+    if (!flags || flags & ~(E1000EMU_DMA_READ | E1000EMU_DMA_WRITE))
+        return leave(slot, fail(E1000EMU_EINVAL,
+                                "%s: flags %#x; give E1000EMU_DMA_READ, E1000EMU_DMA_WRITE or both",
+                                __func__, flags));
+    return leave(slot, py_dma_add(index, base, memory, size, flags));
+}
+
+int e1000emu_dma_remove(e1000emu_nic *nic, uint64_t base, uint64_t size)
+{
+    ENTER(nic);
+    return leave(slot, py_dma_remove(index, base, size));
+}
+
+int e1000emu_set_dma(e1000emu_nic *nic, e1000emu_dma_read_fn read, e1000emu_dma_write_fn write,
+                     void *opaque)
+{
+    ENTER(nic);
+    return leave(slot, py_connect(index, CONNECT_DMA, ADDRESS(read), ADDRESS(write), opaque));
+}
+
+/* --- frames --------------------------------------------------------------------------------------- */
+
+int e1000emu_set_tx(e1000emu_nic *nic, e1000emu_tx_fn fn, void *opaque)
+{
+    ENTER(nic);
+    return leave(slot, py_connect(index, CONNECT_TX, ADDRESS(fn), NULL, opaque));
+}
+
+int e1000emu_tx_poll(e1000emu_nic *nic, struct e1000emu_frame *frames, size_t room, size_t *count)
+{
+    ENTER(nic);
+    NEED(slot, count);
+    *count = 0;
+    if (room)
+        NEED(slot, frames);
+    return leave(slot, entries.poll(slot->cnic, frames, room, count));
+}
+
+int e1000emu_rx_push(e1000emu_nic *nic, const struct e1000emu_frame *frames, size_t count,
+                     size_t *taken)
+{
+    size_t i;
+    ENTER(nic);
+    NEED(slot, taken);
+    *taken = 0;
+    if (count)
+        NEED(slot, frames);
+    for (i = 0; i < count; i++)
+        if (!frames[i].data || !frames[i].size || frames[i].size > E1000EMU_MAX_FRAME)
+            return leave(slot, fail(E1000EMU_EINVAL,
+                                    "%s: frame %zu has %zu bytes at %p; give 1 to %u, none was taken",
+                                    __func__, i, frames[i].size, frames[i].data,
+                                    E1000EMU_MAX_FRAME));
+    return leave(slot, entries.push(slot->cnic, frames, count, taken));
+}
+
+int e1000emu_set_rx_ready(e1000emu_nic *nic, e1000emu_rx_ready_fn fn, void *opaque)
+{
+    ENTER(nic);
+    return leave(slot, py_connect(index, CONNECT_RX_READY, ADDRESS(fn), NULL, opaque));
+}
+
+int e1000emu_set_link(e1000emu_nic *nic, int up, unsigned speed_mbps)
+{
+    ENTER(nic);
+    if (speed_mbps != 10 && speed_mbps != 100 && speed_mbps != 1000)
+        return leave(slot, fail(E1000EMU_EINVAL, "%s: speed_mbps %u; give 10, 100 or 1000", __func__,
+                                speed_mbps));
+    return leave(slot, py_set_link(index, up != 0, speed_mbps));
+}
+
+/* --- time ----------------------------------------------------------------------------------------- */
+
+int e1000emu_now(e1000emu_nic *nic, uint64_t *now_ns)
+{
+    ENTER(nic);
+    NEED(slot, now_ns);
+    return leave(slot, entries.now(slot->cnic, now_ns));
+}
+
+int e1000emu_advance(e1000emu_nic *nic, uint64_t ns)
+{
+    ENTER(nic);
+    OUTERMOST(slot);
+    return leave(slot, entries.advance(slot->cnic, ns));
+}
+
+int e1000emu_next_event(e1000emu_nic *nic, uint64_t *when_ns)
+{
+    int code;
+    ENTER(nic);
+    NEED(slot, when_ns);
+    *when_ns = UINT64_MAX;
+    code = entries.next_event(slot->cnic, when_ns);
+    if (!code && *when_ns == UINT64_MAX)
+        code = fail(E1000EMU_ENOENT, "%s: nothing happens by itself", __func__);
+    return leave(slot, code);
+}
+
+/* --- state, seeing inside ------------------------------------------------------------------------- */
+
+static int store(e1000emu_nic *nic, const char *function, int what, void *buffer, size_t *size)
+{
+    uint32_t index;
+    struct slot *slot = enter(nic, function, &index);
+    if (!slot)
+        return E1000EMU_EHANDLE;
+    if (!size)
+        return leave(slot, fail(E1000EMU_EINVAL, "%s: size is NULL", function));
+    return leave(slot, py_store(index, what, buffer, size));
+}
+
+int e1000emu_state_save(e1000emu_nic *nic, void *buffer, size_t *size)
+{
+    return store(nic, __func__, STORE_STATE, buffer, size);
+}
+
+int e1000emu_state_load(e1000emu_nic *nic, const void *state, size_t size)
+{
+    ENTER(nic);
+    NEED(slot, state);
+    OUTERMOST(slot);
+    return leave(slot, py_state_load(index, (void *)(uintptr_t)state, size));
+}
+
+int e1000emu_counter(e1000emu_nic *nic, const char *name, uint64_t *value)
+{
+    ENTER(nic);
+    NEED(slot, name);
+    NEED(slot, value);
+    return leave(slot, py_counter(index, name, value));
+}
+
+int e1000emu_counters(e1000emu_nic *nic, void *buffer, size_t *size)
+{
+    return store(nic, __func__, STORE_COUNTERS, buffer, size);
+}
+
+int e1000emu_explain(e1000emu_nic *nic, void *buffer, size_t *size)
+{
+    return store(nic, __func__, STORE_EXPLAIN, buffer, size);
+}
+
+int e1000emu_misuse(e1000emu_nic *nic, void *buffer, size_t *size)
+{
+    return store(nic, __func__, STORE_MISUSE, buffer, size);
+}
