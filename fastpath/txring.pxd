@@ -93,5 +93,16 @@ cdef class TxEngine:
     cdef bint _tso(self, FrameBatch b, uint64_t addr, uint32_t n, bint eop) noexcept nogil
     cdef void _tso_segment(self, FrameBatch b, bint last) noexcept nogil
     cdef void _tso_template(self) noexcept nogil
-    cdef void _tso_fail(self, bint eop) noexcept nogil
+    cdef void _tso_fail(self, FrameBatch b, bint eop) noexcept nogil
     cdef void _flush(self) noexcept nogil
+    # Super-frames: a segmentation context as one frame that the link cuts up.
+    cdef public uint32_t gso_max_bytes  # IP bytes of the longest one the link takes; 0 = none
+    cdef int gso_shape          # of the running context: 0 not yet looked at, 1 fit, 2 unfit
+    cdef uint32_t sup_max       # payload bytes that the open one may get; 0 = none is open
+    cdef uint32_t sup_pay       # payload bytes in its whole segments
+    cdef size_t used_before     # bytes in the batch before this run
+    cdef void _count(self, const uint8_t *p, uint32_t wire, uint32_t frames) noexcept nogil
+    cdef void _count_cut(self, const uint8_t *p, uint32_t n, uint32_t frames) noexcept nogil
+    cdef bint _gso_fit(self) noexcept nogil
+    cdef int _super_open(self, FrameBatch b) noexcept nogil
+    cdef void _super_close(self, FrameBatch b, bint last) noexcept nogil

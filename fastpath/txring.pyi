@@ -41,6 +41,11 @@ class TxEngine:
     """82544: the RPS bit reports status as RS does."""
     max_frame: int
     """Frames longer than this (FCS not counted) are dropped; at most 16384."""
+    gso_max_bytes: int
+    """IP bytes of the longest super-frame the link takes (its `gso_max_bytes`); 0: cut everything
+    here. A super-frame has FB_GSO_TCPV4 or FB_GSO_TCPV6 and a mark (fastpath/batch.pxd) and counts
+    once in `max_frames`, but in the statistics as the frames it is on the wire. reset() keeps
+    it."""
     # Counters of misuse, for the explanations; never cleared but by reset().
     mixed_drops: int
     oversize_drops: int

@@ -3,7 +3,9 @@
 write-back.
 
 The engine walks descriptors from head to tail, puts each frame together directly in the batch's
-arena, and writes DD back. Everything that software chooses (ring, lengths, offsets, contexts) is
+arena, and writes DD back. For a link with `gso_max_bytes` it leaves the cutting of a TCP
+segmentation context to the link: one super-frame then stands for up to 64 KiB of segments, counted
+as the frames they are on the wire. Everything that software chooses (ring, lengths, offsets, contexts) is
 checked here; the worst that a hostile ring can do is to have its own frames dropped. Work per run
 is bounded by `max_frames` and by one ring of descriptors.
 
@@ -15,7 +17,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
-from fastpath.batch cimport FB_HAS_FCS, FrameBatch, fb_reserve, frame_meta
+from fastpath.batch cimport (
+    FB_GSO_TCPV4, FB_GSO_TCPV6, FB_HAS_FCS, FrameBatch, fb_gso_mark, fb_reserve, frame_meta,
+)
 from fastpath.csum cimport csum_and_copy, csum_partial
 from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write
 from fastpath.regfile cimport (ST_BPTC, ST_GOTC, ST_GPTC, ST_MPTC, ST_PTC64, ST_TOT, ST_TPT,
@@ -54,8 +58,12 @@ cdef enum:
     TCTL_EN = 0x2
     TCTL_PSP = 0x8
     TCP_FIN = 0x01
+    TCP_SYN = 0x02
+    TCP_RST = 0x04
     TCP_PSH = 0x08
+    TCP_URG = 0x20
     TCP_CWR = 0x80
+    PROTO_TCP = 6
     PH_IDLE = 0
     PH_LEGACY = 1
     PH_DATA = 2
@@ -63,6 +71,8 @@ cdef enum:
     PH_DROP = 4                 # discard until EOP
     STATE_VERSION = 1
     SMALL = 128                 # ranges up to here are summed without a call
+    GSO_IP_MAX = 65535          # IP bytes of a super-frame: tot_len has 16 bits
+    GSO_RUN_BYTES = 1 << 20     # in the batch, from which a run begins no further super-frame
     NOGIL_FROM = 8              # descriptors from which releasing the GIL (30 ns) pays
 
 
@@ -147,6 +157,8 @@ cdef class TxEngine:
         cdef uint32_t rs_mask = CMD_RS | (CMD_RPS if s.rps else 0)
         self.flags = 0
         self.cur = NULL
+        self.sup_max = self.sup_pay = 0
+        self.used_before = b.used
         self.front = 4 if s.vme else 0
         if tail == n:
             tail = 0
@@ -211,7 +223,13 @@ cdef class TxEngine:
                 head = 0
             budget -= 1
         s.head = head
-        if self.cur != NULL and s.phase != PH_IDLE:
+        if self.sup_max:
+            # What is whole goes out now, the begun segment waits for its rest.
+            memcpy(self.partial, s.hdr, s.fctx.hdrlen)
+            memcpy(self.partial + s.fctx.hdrlen, self.cur + s.fctx.hdrlen + self.sup_pay, s.seg_pay)
+            s.seg_sum = fold16(csum_partial(self.partial + s.fctx.hdrlen, s.seg_pay, 0))
+            self._super_close(b, False)
+        elif self.cur != NULL and s.phase != PH_IDLE:
             if s.phase == PH_TSO:
                 # not written yet: keep snapshots free of stale bytes
                 memcpy(self.cur, s.hdr, s.fctx.hdrlen)
@@ -257,7 +275,6 @@ cdef class TxEngine:
         """Make the `n` bytes at `cur` a frame of the batch: tag, padding, FCS mark, statistics."""
         cdef uint8_t *p = self.cur
         cdef frame_meta *m
-        cdef uint32_t wire
         self.cur = NULL
         self.s.have = 0
         if vle and self.s.vme and n >= 12:
@@ -277,17 +294,20 @@ cdef class TxEngine:
         m.tstamp_ns = 0
         b.used = (m.off + n + 63) & ~<size_t>63
         b.n += 1
-        wire = n + (4 if ifcs else 0)
-        self.acc.total += wire
+        self._count(p, n + (4 if ifcs else 0), 1)
+
+    cdef void _count(self, const uint8_t *p, uint32_t wire, uint32_t frames) noexcept nogil:
+        """Count `frames` frames of `wire` bytes each, FCS included, with the addresses at `p`."""
+        self.acc.total += <uint64_t>wire * frames
         if wire >= 64:          # TPT and GPTC count packets of 64 bytes or more (SDM 13.7, p351)
-            self.acc.frames += 1
-            self.acc.bytes += wire
-            self.acc.bucket[st_bucket(wire)] += 1
+            self.acc.frames += frames
+            self.acc.bytes += <uint64_t>wire * frames
+            self.acc.bucket[st_bucket(wire)] += frames
             if p[0] & 1:
                 if p[0] & p[1] & p[2] & p[3] & p[4] & p[5] == 0xFF:
-                    self.acc.bcast += 1
+                    self.acc.bcast += frames
                 else:
-                    self.acc.mcast += 1
+                    self.acc.mcast += frames
 
     cdef void _flush(self) noexcept nogil:
         """Add the run's sums to the statistics registers."""
@@ -354,7 +374,7 @@ cdef class TxEngine:
         if s.phase == PH_DATA or s.phase == PH_TSO:
             self.mixed_drops += 1
             if s.phase == PH_TSO:
-                self._tso_fail(eop)
+                self._tso_fail(b, eop)
             else:
                 self._drop(eop)
             return True
@@ -464,7 +484,7 @@ cdef class TxEngine:
         cdef tx_context *c = &s.fctx
         cdef uint32_t need_ip, need_l4
         s.phase = PH_TSO
-        self.template = 0
+        self.template = self.gso_shape = 0
         s.fctx = s.ctx[1]
         s.dcmd = dcmd
         s.popts = popts
@@ -480,9 +500,11 @@ cdef class TxEngine:
                      or (popts & POPTS_IXSM and c.ipcso + 2 > c.hdrlen)
                      or (popts & POPTS_TXSM and c.tucso + 2 > c.hdrlen))
 
-    cdef void _tso_fail(self, bint eop) noexcept nogil:
+    cdef void _tso_fail(self, FrameBatch b, bint eop) noexcept nogil:
         """End the segmentation context abnormally; segments already sent stay sent (SDM
         3.3.7.1)."""
+        if self.sup_max:
+            self._super_close(b, False)
         self.tso_fails += 1
         st_add(self.stats.v, ST_TSCTFC, 1)
         self.s.desc_off = 0
@@ -494,10 +516,11 @@ cdef class TxEngine:
         cdef tx_state *s = &self.s
         cdef uint32_t hdrlen = s.fctx.hdrlen, mss = s.fctx.mss
         cdef uint32_t take, off = s.desc_off, part
+        cdef int opened
         cdef uint8_t *src
         cdef uint8_t *dst
         if s.tso_bad:
-            self._tso_fail(eop)
+            self._tso_fail(b, eop)
             return True
         src = dma_resolve(&self.dma.t, addr, n, False) if n else NULL
         while off < n:
@@ -516,9 +539,14 @@ cdef class TxEngine:
                 s.tso_bad = 1                       # more data than PAYLEN: the context has ended
                 break
             if s.seg_pay == 0:
-                if b.n >= self.stop_at or not self._open(b):
-                    s.desc_off = off
-                    return False
+                if not self.sup_max:
+                    if b.n >= self.stop_at:
+                        s.desc_off = off
+                        return False
+                    opened = self._super_open(b)
+                    if opened < 0 or (opened == 0 and not self._open(b)):
+                        s.desc_off = off
+                        return False
                 s.have = hdrlen
             elif not self._open(b):
                 s.desc_off = off
@@ -528,16 +556,16 @@ cdef class TxEngine:
                 take = s.pay_left
             if take > n - off:
                 take = n - off
-            dst = self.cur + s.have
+            dst = self.cur + s.have + self.sup_pay
             if src != NULL:
-                if s.popts & POPTS_TXSM:
+                if s.popts & POPTS_TXSM and not self.sup_max:
                     part = csum_and_copy(dst, src + off, take, 0)
                 else:
                     part = 0
                     memcpy(dst, src + off, take)
             else:
                 self._fetch(dst, addr + off, take)
-                part = csum_partial(dst, take, 0)
+                part = 0 if self.sup_max else csum_partial(dst, take, 0)
             s.seg_sum = fold16(<uint64_t>s.seg_sum + sum_at(fold16(part), s.seg_pay))
             s.seg_pay += take
             s.have += take
@@ -550,7 +578,7 @@ cdef class TxEngine:
             return False
         s.desc_off = 0
         if s.tso_bad:
-            self._tso_fail(eop)
+            self._tso_fail(b, eop)
             return True
         if eop:
             if s.pay_left:
@@ -558,7 +586,7 @@ cdef class TxEngine:
                 # context has failed
                 if s.seg_pay:
                     self._tso_segment(b, True)
-                self._tso_fail(True)
+                self._tso_fail(b, True)
             else:
                 st_add(self.stats.v, ST_TSCTC, 1)
                 s.phase = PH_IDLE
@@ -602,6 +630,12 @@ cdef class TxEngine:
         cdef uint64_t acc
         cdef uint16_t check, length, ident = 0
         cdef uint8_t flags = 0
+        if self.sup_max:
+            self.sup_pay += s.seg_pay
+            s.have = s.seg_pay = s.seg_sum = 0
+            if last or s.pay_left == 0 or self.sup_pay + c.mss > self.sup_max:
+                self._super_close(b, last)
+            return
         if self.template == 0:
             self._tso_template()
         copy_bytes(p, s.hdr, hdrlen)
@@ -649,6 +683,122 @@ cdef class TxEngine:
         s.seg_pay = s.seg_sum = 0
         self._emit(b, n, s.dcmd & CMD_IFCS, s.dcmd & CMD_VLE, s.special)
 
+    cdef bint _gso_fit(self) noexcept nogil:
+        """Whether the context's segments are what a link makes of a super-frame, byte for byte.
+
+        Plain TCP in plain IP, told to the device as every driver does: both checks inserted, the
+        TCP check seeded with the pseudo header. Anything else is cut here.
+        """
+        cdef tx_state *s = &self.s
+        cdef tx_context *c = &s.fctx
+        cdef const uint8_t *ip = s.hdr + c.ipcss
+        cdef const uint8_t *th = s.hdr + c.tucss
+        cdef uint32_t l3len = <uint32_t>c.tucss - c.ipcss, seed, pseudo
+        if (not c.tucmd & TUCMD_TCP or not s.popts & POPTS_TXSM or not s.dcmd & CMD_IFCS
+                or (s.dcmd & CMD_VLE and s.vme) or c.ipcss != 14 or c.tucss < 34
+                or c.tucso != c.tucss + 16 or (th[12] >> 4) * 4U != <uint32_t>c.hdrlen - c.tucss
+                or th[13] & (TCP_SYN | TCP_RST | TCP_URG)):
+            return False
+        if c.tucmd & TUCMD_IP:
+            if (ld16be(s.hdr + 12) != 0x0800 or ip[0] != 0x40 + l3len // 4 or l3len & 3
+                    or l3len > 60 or ip[9] != PROTO_TCP or ld16be(ip + 6) & 0x3FFF
+                    or ld16be(ip + 10) or not s.popts & POPTS_IXSM or c.ipcso != c.ipcss + 10
+                    or c.ipcse + 1 != c.tucss):
+                return False
+            pseudo = sum16(ip + 12, 8)
+        else:
+            if (ld16be(s.hdr + 12) != 0x86DD or ip[0] >> 4 != 6 or l3len != 40
+                    or ip[6] != PROTO_TCP or s.popts & POPTS_IXSM):
+                return False
+            pseudo = sum16(ip + 8, 32)
+        seed = ld16be(th + 16)
+        return fold16(pseudo + PROTO_TCP) == (seed if seed else 0xFFFF)
+
+    cdef int _super_open(self, FrameBatch b) noexcept nogil:
+        """Begin a super-frame: 1. 0: link or context do not allow one; -1: enough for this run."""
+        cdef tx_state *s = &self.s
+        cdef uint32_t headers = s.fctx.hdrlen - <uint32_t>s.fctx.ipcss, room, mss = s.fctx.mss
+        cdef uint8_t *p
+        if self.gso_max_bytes == 0 or self.gso_shape == 2 or s.pay_left <= mss:
+            return 0
+        if self.gso_shape == 0:
+            self.gso_shape = 1 if self._gso_fit() else 2
+            if self.gso_shape == 2:
+                return 0
+        room = self.gso_max_bytes if self.gso_max_bytes < GSO_IP_MAX else GSO_IP_MAX
+        room = (room - headers) // mss * mss if room > headers else 0
+        if room < 2 * mss:
+            return 0
+        if b.used > self.used_before + GSO_RUN_BYTES:
+            return -1
+        p = fb_reserve(b, self.front + s.fctx.hdrlen + (room if room < s.pay_left else s.pay_left)
+                       + 128)
+        if p == NULL:
+            return 0
+        self.cur = p + self.front
+        self.sup_max = room
+        return 1
+
+    cdef void _super_close(self, FrameBatch b, bint last) noexcept nogil:
+        """Put the header before the whole segments gathered, and send them as one frame.
+
+        The open segment stays as it is.
+        """
+        cdef tx_state *s = &self.s
+        cdef tx_context *c = &s.fctx
+        cdef uint8_t *p = self.cur
+        cdef uint8_t *ip = p + c.ipcss
+        cdef uint8_t *th = p + c.tucss
+        cdef uint32_t hdrlen = c.hdrlen, total = self.sup_pay, mss = c.mss, size, whole
+        cdef uint32_t have = s.have, seg_pay = s.seg_pay, seg_sum = s.seg_sum
+        cdef frame_meta *m
+        self.sup_max = self.sup_pay = 0
+        if total <= mss:                            # one segment, or none: a plain frame
+            if total:
+                s.have = hdrlen + total
+                s.seg_pay = total
+                s.seg_sum = fold16(csum_partial(p + hdrlen, total, 0))
+                self._tso_segment(b, last)
+                s.have, s.seg_pay, s.seg_sum = have, seg_pay, seg_sum
+            self.cur = NULL
+            return
+        copy_bytes(p, s.hdr, hdrlen)
+        size = hdrlen - c.ipcss + total
+        if c.tucmd & TUCMD_IP:
+            st16be(ip + 2, <uint16_t>size)
+            st16be(ip + 4, <uint16_t>(ld16be(ip + 4) + s.seg_index))
+            st16be(ip + 10, <uint16_t>~sum16(ip, c.tucss - <uint32_t>c.ipcss))
+        else:
+            st16be(ip + 4, <uint16_t>(size - 40))
+        st32be(th + 4, ld32be(th + 4) + s.pay_sent)
+        if not last:
+            th[13] &= ~(TCP_FIN | TCP_PSH) & 0xFF
+        if s.seg_index:
+            th[13] &= ~TCP_CWR & 0xFF               # RFC 3168 6.1.2: on the first new segment only
+        st16be(th + 16, <uint16_t>fold16(ld16be(th + 16) + hdrlen - c.tucss + total))
+        m = &b.f[b.n]
+        m.off = <uint32_t>(p - b.arena)
+        m.len = hdrlen + total
+        m.flags = FB_GSO_TCPV4 if c.tucmd & TUCMD_IP else FB_GSO_TCPV6
+        m.mark = fb_gso_mark(mss, hdrlen, c.tucss)
+        m.tstamp_ns = 0
+        b.used = (m.off + m.len + 63) & ~<size_t>63
+        b.n += 1
+        self.cur = NULL
+        whole = total // mss
+        s.pay_sent += total
+        s.seg_index += whole
+        self._count_cut(p, hdrlen + mss, whole)
+        if total % mss:
+            s.seg_index += 1
+            self._count_cut(p, hdrlen + total % mss, 1)
+
+    cdef void _count_cut(self, const uint8_t *p, uint32_t n, uint32_t frames) noexcept nogil:
+        """Count segments of `n` bytes, padded and with FCS as they are on the wire."""
+        if n < 60 and self.s.tctl & TCTL_PSP:
+            n = 60
+        self._count(p, n + 4, frames)
+
     def state(self):
         """Registers, contexts and the unfinished frame as bytes (this build's layout,
         versioned)."""
@@ -674,7 +824,7 @@ cdef class TxEngine:
                 or (s.phase == PH_TSO and not _tso_plausible(&s))):
             raise ValueError("TxEngine.load: inconsistent state")
         self.s = s
-        self.template = 0
+        self.template = self.gso_shape = 0
         memcpy(self.partial, p + 4 + sizeof(tx_state), s.have)
 
     @property

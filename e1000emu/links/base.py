@@ -23,6 +23,9 @@ class BaseLink(ABC):
     Call every method with the clock's lock held.
     """
 
+    gso_max_bytes = 0
+    """IP bytes of the longest super-frame that `transmit` takes (`Link.transmit`); 0: none."""
+
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
         self.clock = clock
         self.speed_mbps = speed_mbps
@@ -80,8 +83,11 @@ class BaseLink(ABC):
 class Middleware:
     """A link around a link: a `Link` for the port above, a `LinkPort` for the link below.
 
-    As it stands it passes everything through; a subclass changes what it is about.
+    As it stands it passes everything through; a subclass changes what it is about. It sees the
+    frames of a wire, whatever the link below would take.
     """
+
+    gso_max_bytes = 0
 
     def __init__(self, link: Link, *, clock: Clock | None = None) -> None:
         found = clock if clock is not None else getattr(link, "clock", None)

@@ -1,0 +1,68 @@
+"""Super-packets between our NIC and a Linux kernel: fewer system calls, the same wire."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.linux.peer import DATA_PORT, LINUX, Wire, judged, pattern, receive_all
+from tests.support import require
+
+pytestmark = pytest.mark.netns
+BODY = pattern(6_000_000)
+
+
+def transfer(wire: Wire) -> None:
+    """Send BODY each way over one connection, one after the other."""
+    with wire.peer.socket() as listener:
+        listener.bind((LINUX, DATA_PORT))
+        listener.listen(1)
+        ours: Any = wire.socket()
+        ours.connect(listener.getsockname())
+        theirs, _ = listener.accept()
+    theirs.settimeout(60)
+    worker = wire.spawn(receive_all, theirs, len(BODY))
+    ours.sendall(BODY)
+    assert worker.result() == BODY
+    sender = wire.spawn(lambda: (theirs.sendall(BODY), theirs.shutdown(socket.SHUT_WR)))
+    assert receive_all(ours) == BODY
+    sender.result()
+    ours.close()
+    theirs.close()
+
+
+def checksum_errors(wire: Wire) -> int:
+    """What the kernel counts as InCsumErrors of TCP."""
+    text = wire.peer.run("cat", "/proc/net/snmp").stdout.decode()
+    names, values = (line.split() for line in text.splitlines() if line.startswith("Tcp:"))
+    return int(values[names.index("InCsumErrors")])
+
+
+def test_tcp_crosses_in_super_packets_and_counts_as_on_a_wire(need_linux: None) -> None:
+    with Wire() as wire:
+        if "tso4" not in wire.tap.offloads:
+            pytest.skip("this kernel's TAP has no offloads")
+        transfer(wire)
+        queue, stats = wire.tap.queue, wire.nic.stats
+        assert queue.writes < queue.tx_frames / 3
+        assert queue.reads < queue.rx_frames / 3
+        assert wire.tap.stats.drops == {}
+        assert (wire.tap.stats.tx_frames, wire.tap.stats.tx_bytes) == (
+            queue.tx_frames,
+            queue.tx_bytes,
+        )
+        assert stats["GPTC"] == queue.tx_frames
+        assert stats["TOT"] == queue.tx_bytes + 4 * queue.tx_frames
+        assert checksum_errors(wire) == 0
+
+
+def test_capture_above_the_tap_shows_the_frames_of_a_wire(need_linux: None, tmp_path: Path) -> None:
+    require.tool("tshark")
+    path = tmp_path / "wire.pcapng"
+    with Wire(capture=path) as wire:
+        transfer(wire)
+        assert wire.tap.queue.writes == wire.tap.queue.tx_frames
+    assert list(judged(path)) == []
