@@ -143,7 +143,8 @@ class RxEngine:
         elif self.pad_runts and not fflags & FB_ERRORS:
             frame = frame.ljust(60, b"\0")
         wire = len(frame) + 4
-        verdict = self.filter.verdict(frame.ljust(18, b"\0"), self.rctl, self.vet)
+        # the filter looks at bytes as they come, those of a runt's FCS among them
+        verdict = self.filter.verdict((frame + (fcs or b"")).ljust(18, b"\0"), self.rctl, self.vet)
         if not verdict & ACCEPT:
             self._total(wire)
             self.frames_filtered += 1
