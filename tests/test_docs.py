@@ -28,7 +28,8 @@ def blocks() -> list:
             continue
         for number, match in enumerate(FENCE.finditer(path.read_text())):
             commands = [line[2:] for line in match[2].splitlines() if line.startswith("$ ")]
-            found.append(pytest.param(match[1], commands, id=f"{path.name}-{number}"))
+            name = f"{path.name}-{number}" + f"-{match[1]}" * bool(match[1])
+            found.append(pytest.param(match[1], commands, id=name))
     return found
 
 
@@ -39,6 +40,8 @@ def test_commands_shown_work(needs, commands, tmp_path):
         require.tun()
     elif needs == "qemu":
         require.tool("qemu-system-x86_64", "qemu-system-x86")
+    elif needs == "guest" and os.environ.get("E1000EMU_TEST_GUEST", "0") == "0":
+        pytest.skip("boots a guest; run: make test-guest")
     env = dict(os.environ)
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
