@@ -221,15 +221,24 @@ def ready_event(plugs: Sequence[Plug], model: str, spec: str) -> dict[str, Any]:
     }
 
 
-def end_event(plugs: Sequence[Plug]) -> dict[str, Any]:
-    """Return the last line of --json: the counters, summed and for each NIC."""
+def counters_event(plugs: Sequence[Plug], name: str) -> dict[str, Any]:
+    """Return a line of --json: the counters so far, summed and for each NIC."""
     each = [plug.counters() for plug in plugs]
     total = {key: sum(counters[key] for counters in each) for key in each[0]}
     nics = [
         {"socket": os.fspath(plug.server.path.absolute())} | counters
         for plug, counters in zip(plugs, each, strict=True)
     ]
-    return {"event": "end"} | total | {"nics": nics}
+    return {"event": name} | total | {"nics": nics}
+
+
+def summary(counters: dict[str, Any]) -> str:
+    """Return the counters that matter most, for people."""
+    return (
+        f"{counters['clients']} clients, {counters['messages']} messages, "
+        f"{counters['interrupts']} interrupts; sent {counters['tx_frames']} frames, "
+        f"received {counters['rx_frames']}"
+    )
 
 
 async def _until_signal(failure: Failure) -> None:
@@ -276,6 +285,7 @@ def command(
     --link switch[:LINK] joins the NICs of several --socket, and LINK when given, by a switch.
     With --json standard output has one object a line: first "event": "ready" as soon as the
     sockets listen, last "event": "end" with the counters; what happens goes to standard error.
+    SIGUSR1 shows the counters so far, with --json as "event": "counters".
     """
     from e1000emu import AsyncioClock
 
@@ -306,16 +316,22 @@ def command(
             impair=options,
             report=say,
         )
+
+        def show() -> None:
+            result = counters_event(plugs, "counters")
+            if as_json:
+                event(result)
+            else:
+                say(summary(result))
+
+        # Before anybody can know of us: the signal ends a process that does not expect it.
+        runner.get_loop().add_signal_handler(signal.SIGUSR1, show)
         greet(plugs, model, link_spec, say)
         if as_json:
             event(ready_event(plugs, model, link_spec))
         runner.run(_until_signal(failure))
-        result = end_event(plugs)
+        result = counters_event(plugs, "end")
     if as_json:
         event(result)
     else:
-        click.echo(
-            f"{result['clients']} clients, {result['messages']} messages, "
-            f"{result['interrupts']} interrupts; sent {result['tx_frames']} frames, "
-            f"received {result['rx_frames']}"
-        )
+        click.echo(summary(result))

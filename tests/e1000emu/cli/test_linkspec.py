@@ -13,7 +13,7 @@ import pytest
 from e1000emu.capture import read_capture
 from e1000emu.cli.common import make_station
 from e1000emu.cli.linkspec import LINKS, MTU_RANGE, StackLink, open_link, parse_stack
-from e1000emu.cli.vfio_user import Plug, end_event, nic_macs, open_links, plug_in
+from e1000emu.cli.vfio_user import Plug, counters_event, nic_macs, open_links, plug_in
 from e1000emu.clock import AsyncioClock, RealClock
 from e1000emu.errors import E1000Error
 from e1000emu.links import NullLink
@@ -177,7 +177,7 @@ def test_three_guests_on_a_switch_reach_each_other(tmp_path: Path) -> None:
         assert until_received(*rigs[0]) == [reply]
         assert rigs[1][1].receive() == []  # the switch had learned where a is
         assert rigs[1][0].region_read(0, 0x5400, 6) == b  # RAL, RAH: its own EEPROM's address
-        total = end_event(plugs)
+        total = counters_event(plugs, "end")
         assert (total["clients"], total["tx_frames"], total["rx_frames"]) == (3, 2, 3)
         assert [nic["tx_frames"] for nic in total["nics"]] == [1, 0, 1]
         for client, _ in rigs:

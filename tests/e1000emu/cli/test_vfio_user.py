@@ -93,6 +93,32 @@ def test_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     assert not os.path.exists(path)
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_signal_shows_the_counters_and_it_serves_on(tmp_path: Path, as_json: bool) -> None:
+    path = tmp_path / "s"
+    arguments = ["--socket", str(path), "--link", "stack:10.9.0.1/24"]
+    process = run(*arguments, *(["--json"] if as_json else []))
+    assert process.stdout is not None
+    started = process.stdout.readline()
+    for clients in (1, 2):
+        if as_json:
+            assert talk(path) == bytes.fromhex("86800e10")
+        process.send_signal(signal.SIGUSR1)
+        if as_json:
+            counters = json.loads(process.stdout.readline())
+            assert (counters["event"], counters["clients"]) == ("counters", clients)
+            assert counters["messages"] == 2 * clients
+    if not as_json:
+        assert str(path) in started
+        while not (line := process.stdout.readline()).startswith("0 clients, 0 messages"):
+            assert line
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    if as_json:
+        assert json.loads(out)["event"] == "end"
+
+
 def test_serves_one_nic_for_each_socket(tmp_path: Path) -> None:
     sockets = [tmp_path / "a", tmp_path / "b"]
     arguments = [word for path in sockets for word in ("--socket", str(path))]
