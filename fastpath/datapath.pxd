@@ -18,7 +18,8 @@ cdef class DataPath(Beside):
     cdef int tx_at, rx_at       # frames of the batches that are done
     cdef e1k_mutex mutex        # held in an engine, and by whoever changes what engines look at
     cdef int wake_fd, notice_fd
-    cdef int asleep, stopping
+    cdef e1k_mutex drive        # held by the thread that turns
+    cdef int asleep, stopping, driven
     cdef bint tx_full, tx_stuck, rx_wait
     cdef uint32_t notices, tx_flags, rx_causes
     cdef int link_errno, write_errno
@@ -32,6 +33,8 @@ cdef class DataPath(Beside):
     cdef bint send(self, int64_t now) noexcept nogil
     cdef bint receive(self, int64_t now) noexcept nogil
     cdef void sleep(self) noexcept nogil
+    cdef bint take(self) noexcept nogil
+    cdef void give(self) noexcept nogil
     cdef void notice(self, uint32_t what) noexcept nogil
 
 cdef class BusPump:
@@ -46,8 +49,10 @@ cdef class BusPump:
     cdef DataPath path
     cdef uint32_t itr
     cdef public int64_t spin_ns
-    cdef readonly uint64_t messages, reads, writes, posted, receives, sleeps
+    cdef bint driving
+    cdef readonly uint64_t messages, reads, writes, posted, receives, sleeps, turns
     cdef bytes unsent
+    cdef bint turn(self, int64_t now) noexcept nogil
     cdef int hot(self, const uint8_t *m, uint32_t size, uint8_t *out) noexcept nogil
     cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil
     cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil

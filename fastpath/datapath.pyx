@@ -153,11 +153,13 @@ cdef class DataPath(Beside):
         self.wake_fd = self.notice_fd = -1
         self.tx_room = TX_FRAMES
         e1k_mutex_init(&self.mutex)
+        e1k_mutex_init(&self.drive)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.notice_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def __dealloc__(self):
         e1k_mutex_destroy(&self.mutex)
+        e1k_mutex_destroy(&self.drive)
         for fd in (self.wake_fd, self.notice_fd):
             if fd >= 0:
                 os.close(fd)
@@ -187,6 +189,8 @@ cdef class DataPath(Beside):
 
     cdef void wake(self) noexcept nogil:
         e1k_fence()
+        if e1k_get(&self.driven):
+            return              # whoever turns looks at everything before it lets go
         if e1k_get(&self.asleep) and e1k_swap(&self.asleep, 0):
             self.wakes += 1
             e1k_event(self.wake_fd)
@@ -233,6 +237,7 @@ cdef class DataPath(Beside):
         """Work until `stop`. Call from a thread of its own; releases the GIL all the time."""
         cdef int64_t now
         with nogil:
+            e1k_lock(&self.drive)
             while not e1k_get(&self.stopping):
                 now = e1k_now_ns()
                 self.turns += 1
@@ -242,6 +247,7 @@ cdef class DataPath(Beside):
                     e1k_relax()
                 else:
                     self.sleep()
+            e1k_unlock(&self.drive)
 
     def step(self):
         """One turn in the calling thread: whether it did anything (tests)."""
@@ -249,6 +255,19 @@ cdef class DataPath(Beside):
         with nogil:
             did = self.turn(e1k_now_ns())
         return did
+
+    cdef bint take(self) noexcept nogil:
+        """Let the calling thread turn, unless the other one is at it."""
+        if not e1k_trylock(&self.drive):
+            return False
+        e1k_put(&self.driven, 1)
+        return True
+
+    cdef void give(self) noexcept nogil:
+        """Let the thread of `run` turn again."""
+        e1k_put(&self.driven, 0)
+        e1k_unlock(&self.drive)
+        self.wake()
 
     cdef bint may_send(self) noexcept nogil:
         return (self.tx.engine.s.head != self.tx.engine.s.tail and self.tx.open
@@ -385,7 +404,9 @@ cdef class DataPath(Beside):
             fds[1].fd = -1
         fds[0].revents = 0
         self.sleeps += 1
+        e1k_unlock(&self.drive)
         e1k_poll(fds, 2, wait)
+        e1k_lock(&self.drive)
         e1k_put(&self.asleep, 0)
         if fds[0].revents:
             e1k_event_clear(self.wake_fd)
@@ -491,9 +512,14 @@ cdef class BusPump:
                         now = e1k_now_ns()
                         if until == 0:
                             until = now + self.spin_ns
+                        if self.turn(now):
+                            until = now + self.spin_ns
                         if now < until:
                             e1k_relax()
                             continue
+                    if self.driving:
+                        self.driving = False
+                        self.path.give()
                     p[0].fd = self.fd
                     p[1].fd = self.stop_fd
                     p[0].events = p[1].events = POLLIN
@@ -539,11 +565,25 @@ cdef class BusPump:
                     memmove(self.buf, self.buf + at, self.have)
                 if over or self.have >= BUFFER - HEADER:
                     break
+                if self.spin_ns:
+                    self.turn(e1k_now_ns())
+            if self.driving:
+                self.driving = False
+                self.path.give()
         if got < 0 and not error:
             got = 0
         data = PyBytes_FromStringAndSize(<char *>self.buf, <Py_ssize_t>self.have)
         self.have = 0
         return data, [fds[i] for i in range(count)], bool(truncated), error
+
+    cdef bint turn(self, int64_t now) noexcept nogil:
+        """Turn the data path in this thread while it polls: True when that did something."""
+        if not self.driving:
+            self.driving = self.path.take()
+            if not self.driving:
+                return False
+        self.turns += 1
+        return self.path.turn(now)
 
     cdef int hot(self, const uint8_t *m, uint32_t size, uint8_t *out) noexcept nogil:
         """Serve the message: the length of its answer in `out`, QUIET, or COLD."""

@@ -107,11 +107,14 @@ class VfioUserServer:
                 memory=self.memory.table,
                 irq=self.intx,
                 link=link,
-                clock=clock,
+                clock=guarded,
                 model=model,
                 mac=mac,
                 autoneg_ns=autoneg_ns,
             )
+            if threads is not False and isinstance(link, Tap):
+                self._start_data(link)
+                guarded.guard = self.guard
             # A message is answered before frames are copied: the guest's processor waits for it.
             self.nic.tx.deferred = self.nic.rx.deferred = True
             clock.add_reader(self._listener.fileno(), self._connection)
