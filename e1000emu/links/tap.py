@@ -62,7 +62,7 @@ class Tap(BaseLink):
     """
 
     def __init__(
-        self, name: str, clock: Clock, *, batch_frames: int = 64, offload: bool = True
+        self, name: str, clock: Clock, *, batch_frames: int = 256, offload: bool = True
     ) -> None:
         super().__init__(clock)
         self._batch_frames = batch_frames
