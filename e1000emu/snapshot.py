@@ -66,7 +66,7 @@ def load(nic: Nic, data: bytes) -> None:
     """
     try:
         state = msgspec.msgpack.decode(data, type=NicState)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise SnapshotError(f"these {len(data)} bytes are no snapshot of a Nic: {error}") from None
     if state.version > VERSION:
         raise SnapshotError(

@@ -99,6 +99,12 @@ def test_noise_is_refused(noise: bytes) -> None:
         _nic().load_state(noise)
 
 
+def test_text_that_is_no_utf8_is_refused() -> None:
+    data = _nic().state()
+    with pytest.raises(SnapshotError, match="no snapshot"):
+        _nic().load_state(data.replace(b"82540EM", b"\xff2540EM"))
+
+
 @pytest.mark.parametrize("field", ["regs", "stats", "tx", "rx", "interrupts", "eeprom", "phy"])
 def test_damaged_parts_are_refused_and_the_nic_survives(field: str) -> None:
     nic = _nic()
