@@ -73,6 +73,8 @@ class Tx(TxPort):
         """Move the head; software does so only after a reset (SDM 13.4.39)."""
         self.engine.abort_frame()
         self.engine.head = new
+        if self.stage is not None:
+            self.stage.forget()
 
     def write_ring(self, old: int, new: int) -> None:
         """Take base and length, whenever they are written."""

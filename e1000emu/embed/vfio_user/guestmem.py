@@ -3,64 +3,94 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import stat
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import NamedTuple
 
 from e1000emu.embed.vfio_user.protocol import MAX_DMA_MAPS, DmaMap, DmaUnmap, Refused
 from fastpath.dma import DmaTable
 
 __all__ = ["GuestMemory"]
 
-NOT_SHARED = (
-    "DMA_MAP: guest RAM comes without a file descriptor, so the NIC cannot reach it; start QEMU "
-    "with -object memory-backend-memfd,id=mem,share=on,size=… and -machine memory-backend=mem"
+RAM_STARTS = (0, 1 << 20, 1 << 32)
+"""Where a PC's RAM begins: the low megabyte, above it, above the PCI hole."""
+CAN_SHRINK = (
+    "DMA_MAP: the file can be shortened, and an access beyond its end would kill this server; "
+    "the client is another user, so give it a sealed memfd (QEMU's memory-backend-memfd is one)"
 )
+
+
+class Piece(NamedTuple):
+    """One DMA_MAP that is in force."""
+
+    size: int
+    area: mmap.mmap | None
+    readable: bool
+    writable: bool
 
 
 class GuestMemory:
     """The pieces mapped now; `table` is for the Nic.  Call with the clock's lock held.
 
-    A piece without descriptor (ROM, another device's memory) is remembered and not reachable: an
-    access is a master abort.  The client is trusted not to shorten a file that it has mapped here;
-    QEMU seals its memfds against that.
+    A piece with a descriptor is mapped and reached directly; one without (ROM, RAM that the client
+    does not share, another device's memory) is only remembered: DMA there goes by messages.
     """
 
     def __init__(self) -> None:
         self.table = DmaTable()
-        self._pieces: dict[int, tuple[int, mmap.mmap | None]] = {}
+        self.changed: Callable[[], None] = _nothing
+        """Called after each change."""
+        self.any_by_message = False
+        """There is a piece without descriptor."""
+        self.ram_by_message = False
+        """There is guest RAM without descriptor: rings and buffers may be out of direct reach."""
+        self._pieces: dict[int, Piece] = {}
+        self._bases: list[int] = []
+        self._spans: list[tuple[int, int, bool, bool]] = []
 
     def __len__(self) -> int:
         return len(self._pieces)
 
     @property
     def mapped_bytes(self) -> int:
-        """Bytes that the NIC can reach."""
-        return sum(size for size, area in self._pieces.values() if area is not None)
+        """Bytes that the NIC reaches directly."""
+        return sum(piece.size for piece in self._pieces.values() if piece.area is not None)
 
-    def map(self, piece: DmaMap, fd: int | None) -> None:
-        """Add one piece; borrows `fd`.  Raises: Refused."""
+    @property
+    def message_bytes(self) -> int:
+        """Bytes that the NIC reaches by messages."""
+        return sum(piece.size for piece in self._pieces.values() if piece.area is None)
+
+    def map(self, piece: DmaMap, fd: int | None, *, trusted: bool = True) -> None:
+        """Add one piece; borrows `fd`.
+
+        A client that is not `trusted` (another user) has to seal its files against shortening.
+        Raises: Refused.
+        """
         end = piece.iova + piece.size
-        for base, (size, _) in self._pieces.items():
-            if piece.iova < base + size and base < end:
+        for base, old in self._pieces.items():
+            if piece.iova < base + old.size and base < end:
                 raise Refused(
                     errno.EEXIST,
                     f"DMA_MAP: {piece.iova:#x} + {piece.size:#x} bytes overlaps {base:#x}",
                 )
         if len(self._pieces) >= MAX_DMA_MAPS:
             raise Refused(errno.ENOSPC, f"DMA_MAP: {MAX_DMA_MAPS} pieces are mapped already")
-        area = None
-        if fd is not None:
-            area = self._add(piece, fd)
-        elif piece.writable and piece.iova == 0:
-            raise Refused(errno.EOPNOTSUPP, NOT_SHARED)
-        self._pieces[piece.iova] = (piece.size, area)
+        area = None if fd is None else self._add(piece, fd, trusted)
+        self._pieces[piece.iova] = Piece(piece.size, area, piece.readable, piece.writable)
+        self._sort()
 
-    def _add(self, piece: DmaMap, fd: int) -> mmap.mmap:
+    def _add(self, piece: DmaMap, fd: int, trusted: bool) -> mmap.mmap:
         prot = mmap.PROT_READ | (mmap.PROT_WRITE if piece.writable else 0)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise Refused(errno.EINVAL, "DMA_MAP: the descriptor is not a memfd or a file")
+            if not trusted and not _sealed(fd):
+                raise Refused(errno.EPERM, CAN_SHRINK)
             area = mmap.mmap(fd, piece.size, mmap.MAP_SHARED, prot, offset=piece.offset)
             self.table.add(piece.iova, area, readable=piece.readable, writable=piece.writable)
         except BufferError as error:
@@ -75,14 +105,14 @@ class GuestMemory:
     def unmap(self, wanted: DmaUnmap) -> int:
         """Take back whole pieces; return how many bytes they were.  Raises: Refused."""
         if wanted.all:
-            size = sum(n for n, _ in self._pieces.values())
+            size = sum(piece.size for piece in self._pieces.values())
             self.clear()
             return size
         end = wanted.iova + wanted.size
         inside = []
-        for base, (size, _) in self._pieces.items():
-            if base < end and wanted.iova < base + size:
-                if base < wanted.iova or base + size > end:
+        for base, piece in self._pieces.items():
+            if base < end and wanted.iova < base + piece.size:
+                if base < wanted.iova or base + piece.size > end:
                     raise Refused(
                         errno.EINVAL,
                         f"DMA_UNMAP: {wanted.iova:#x} + {wanted.size:#x} bytes cuts the piece at "
@@ -93,20 +123,102 @@ class GuestMemory:
             raise Refused(
                 errno.ENOENT, f"DMA_UNMAP: nothing at {wanted.iova:#x} + {wanted.size:#x} bytes"
             )
-        return sum(self._drop(base) for base in inside)
+        try:
+            return sum(self._drop(base) for base in inside)
+        finally:
+            self._sort()
 
     def _drop(self, base: int) -> int:
-        size, area = self._pieces[base]
-        if area is not None:
+        piece = self._pieces[base]
+        if piece.area is not None:
             try:
-                self.table.remove(base, size)
+                self.table.remove(base, piece.size)
             except BufferError as error:
                 raise Refused(errno.EBUSY, f"DMA_UNMAP: {error}") from None
-            area.close()
+            piece.area.close()
         del self._pieces[base]
-        return size
+        return piece.size
 
     def clear(self) -> None:
         """Take everything back."""
-        for base in list(self._pieces):
-            self._drop(base)
+        try:
+            for base in list(self._pieces):
+                self._drop(base)
+        finally:
+            self._sort()
+
+    # --- what goes by messages -------------------------------------------------------------------
+
+    def _sort(self) -> None:
+        """Find the pieces without descriptor, and whether RAM is among them."""
+        pieces = sorted(self._pieces.items())
+        self._spans = [
+            (base, base + piece.size, piece.readable, piece.writable)
+            for base, piece in pieces
+            if piece.area is None
+        ]
+        self._bases = [span[0] for span in self._spans]
+        self.any_by_message = bool(self._spans)
+        self.ram_by_message = _ram_by_message(pieces)
+        self.changed()
+
+    def parts(self, addr: int, n: int) -> list[tuple[int, int]]:
+        """Return what of `addr` … `addr + n` can be read by messages, as (address, bytes)."""
+        out = []
+        end = addr + n
+        for base, above, readable, _ in self._spans[max(0, bisect_right(self._bases, addr) - 1) :]:
+            if base >= end:
+                break
+            low, high = max(base, addr), min(above, end)
+            if readable and low < high:
+                out.append((low, high - low))
+        return out
+
+    def takes(self, addr: int, n: int, *, write: bool) -> bool:
+        """Tell whether all of it is memory for messages, and may be read (or written)."""
+        end = addr + n
+        for base, above, readable, writable in self._spans[
+            max(0, bisect_right(self._bases, addr) - 1) :
+        ]:
+            if not base <= addr < above or not (writable if write else readable):
+                return False
+            addr = above
+            if addr >= end:
+                return True
+        return False
+
+
+def _ram_by_message(pieces: list[tuple[int, Piece]]) -> bool:
+    """Tell whether a writable piece without descriptor is RAM.
+
+    It is when none has one.  Beside RAM that is shared, it is RAM when it touches such a piece or
+    lies where RAM begins; display memory stands alone, in the hole below 4 GiB.
+    """
+    writable = [(base, piece) for base, piece in pieces if piece.writable]
+    shared = any(piece.area is not None for _, piece in writable)
+    apart = [piece for _, piece in writable if piece.area is None]
+    if not shared or not apart:
+        return bool(apart)
+    end = -1
+    is_ram = by_message = False
+    for base, piece in writable:
+        if base != end:
+            if is_ram and by_message:
+                return True
+            is_ram, by_message = base in RAM_STARTS, False
+        is_ram |= piece.area is not None
+        by_message |= piece.area is None
+        end = base + piece.size
+    return is_ram and by_message
+
+
+def _sealed(fd: int) -> bool:
+    """Tell whether the file can never become shorter."""
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
+    except OSError:  # a file on a disk knows no seals
+        return False
+
+
+def _nothing() -> None:
+    pass

@@ -42,6 +42,10 @@ HEADER_BYTES = 16
 MAX_DATA_XFER_BYTES = 65536
 """The most data of one region access that we take or give."""
 MAX_MESSAGE_BYTES = HEADER_BYTES + 16 + MAX_DATA_XFER_BYTES
+DEFAULT_DATA_XFER_BYTES = 1 << 20
+"""What a client takes that does not say."""
+MIN_DATA_XFER_BYTES = 16
+"""A descriptor is written in one piece."""
 MAX_MSG_FDS = 16
 MAX_DMA_MAPS = 512
 """Every mapping holds a descriptor, and 1024 is the usual limit of a process."""
@@ -56,7 +60,7 @@ VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE, VFIO_IRQ_INFO_AUTOMASKED = 1, 2, 
 VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR5_REGION_INDEX = 0, 5
 VFIO_PCI_ROM_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX = 6, 7
 VFIO_PCI_NUM_REGIONS = 9
-VFIO_PCI_INTX_IRQ_INDEX = 0
+VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_ERR_IRQ_INDEX = 0, 3
 VFIO_PCI_NUM_IRQS = 5
 
 
@@ -108,9 +112,11 @@ DMA_ACCESS = struct.Struct("<QQ")
 class Refused(Exception):
     """A request that gets an error reply: `number` is its errno, the text is for our user."""
 
-    def __init__(self, number: int, text: str) -> None:
+    def __init__(self, number: int, text: str, *, quiet: bool = False) -> None:
         super().__init__(text)
         self.number = number
+        self.quiet = quiet
+        """It is the usual answer to a question, nothing to report."""
 
 
 class Message(NamedTuple):
@@ -255,6 +261,17 @@ class Version(NamedTuple):
         if not isinstance(capabilities, dict):
             raise Refused(errno.EINVAL, "VERSION: capabilities is not an object")
         return cls(major, minor, capabilities)
+
+    @property
+    def max_data_xfer_bytes(self) -> int:
+        """The most data of one DMA request.  Raises: Refused."""
+        size = self.capabilities.get("max_data_xfer_size", DEFAULT_DATA_XFER_BYTES)
+        if not isinstance(size, int) or isinstance(size, bool) or size < MIN_DATA_XFER_BYTES:
+            raise Refused(
+                errno.EINVAL,
+                f"VERSION: max_data_xfer_size {size!r}: a number from {MIN_DATA_XFER_BYTES} up",
+            )
+        return min(size, MAX_DATA_XFER_BYTES)
 
     def emit(self, room: int) -> bytes:
         """Return the payload in at most `room` bytes, the last capabilities left out as need be.

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import stat
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.beside import GuardedClock, MessageThread
 from e1000emu.embed.vfio_user.guestmem import GuestMemory
 from e1000emu.embed.vfio_user.intx import Intx
+from e1000emu.embed.vfio_user.msgdma import MessageDma
 from e1000emu.embed.vfio_user.protocol import (
     Command,
     DmaMap,
@@ -64,6 +66,8 @@ READ_RETRY_NS = 50_000_000
 """How soon a TAP that is down is read again."""
 COMPLAINTS = 10
 """Refusals that are reported for each client; the rest are counted."""
+UCRED = struct.Struct("iII")
+"""struct ucred of unix(7): process, user, group."""
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
 ITR = reg("ITR").offset
 READ_WRITE = vu.VFIO_REGION_INFO_FLAG_READ | vu.VFIO_REGION_INFO_FLAG_WRITE
@@ -117,6 +121,7 @@ class VfioUserServer:
                 guarded.guard = self.guard
             # A message is answered before frames are copied: the guest's processor waits for it.
             self.nic.tx.deferred = self.nic.rx.deferred = True
+            self.dma = MessageDma(self.nic, self.memory, guarded, self._report_dma)
             clock.add_reader(self._listener.fileno(), self._connection)
         except BaseException:
             self._listener.close()
@@ -183,6 +188,9 @@ class VfioUserServer:
             with self.data:
                 self.data.read_again()
 
+    def _report_dma(self, text: str) -> None:
+        self.report(f"{self.path}: {text}")
+
     @property
     def connected(self) -> bool:
         """A client is here."""
@@ -226,6 +234,9 @@ class VfioUserServer:
             "interrupts": self.intx.fired,
             "unmasks": self.intx.unmasks,
             "refusals": self.refusals,
+            "dma_reads": self.dma.reads,
+            "dma_writes": self.dma.writes,
+            "dma_errors": self.dma.errors,
         }
 
     def _connection(self) -> None:
@@ -270,6 +281,7 @@ class VfioUserServer:
         with self.guard:
             self.nic.reset()
             self.intx.disable()
+            self.dma.disconnect()
             self.memory.clear()
         self.report(f"{self.path}: client gone: {why}")
 
@@ -280,7 +292,9 @@ class VfioUserServer:
         self.messages += 1
         try:
             if message.flags & vu.TYPE_MASK != vu.TYPE_COMMAND:
-                self.disconnect(f"it answered what nobody asked (id {message.id})")
+                wrong = self.dma.replied(message)
+                if wrong:
+                    self.disconnect(wrong)
                 return b""
             if not client.negotiated and message.command != Command.VERSION:
                 self.disconnect(f"command {message.command} came before VERSION")
@@ -291,8 +305,9 @@ class VfioUserServer:
             with self.guard:
                 payload = handler(message)
         except Refused as refusal:
-            self.refusals += 1
-            client.complain(str(refusal))
+            if not refusal.quiet:
+                self.refusals += 1
+                client.complain(str(refusal))
             return vu.error_reply(message, refusal.number) if message.wants_reply else b""
         finally:
             for fd in message.fds:
@@ -311,6 +326,7 @@ class VfioUserServer:
                 f"VERSION: the client speaks {asked.major}.{asked.minor}, this server "
                 f"{vu.VERSION_MAJOR}.{vu.VERSION_MINOR}",
             )
+        self.dma.connect(client.post, asked.max_data_xfer_bytes)
         client.negotiated = True
         minor = min(asked.minor, vu.VERSION_MINOR)
         answer = Version(vu.VERSION_MAJOR, minor, vu.SERVER_CAPABILITIES)
@@ -320,7 +336,9 @@ class VfioUserServer:
         piece = DmaMap.parse(message.payload)
         if len(message.fds) > 1:
             raise Refused(errno.EINVAL, f"DMA_MAP: {len(message.fds)} file descriptors, not one")
-        self.memory.map(piece, message.fds[0] if message.fds else None)
+        client = self._client
+        assert client is not None
+        self.memory.map(piece, message.fds[0] if message.fds else None, trusted=client.trusted)
         return b""
 
     def _dma_unmap(self, message: Message) -> bytes:
@@ -350,6 +368,10 @@ class VfioUserServer:
         index = vu.IRQ_INFO.unpack_from(message.payload)[2]
         if index >= vu.VFIO_PCI_NUM_IRQS:
             raise Refused(errno.EINVAL, f"GET_IRQ_INFO: no interrupt index {index}")
+        if index == vu.VFIO_PCI_ERR_IRQ_INDEX:
+            # As the kernel answers for a conventional PCI function, which has no error reporting;
+            # a count of 0 makes QEMU warn.
+            raise Refused(errno.EINVAL, "GET_IRQ_INFO: no error interrupt", quiet=True)
         flags = count = 0
         if index == vu.VFIO_PCI_INTX_IRQ_INDEX:
             flags = vu.VFIO_IRQ_INFO_EVENTFD | vu.VFIO_IRQ_INFO_MASKABLE
@@ -422,10 +444,14 @@ class _Client:
         self._reader = MessageReader()
         self._todo: deque[Message] = deque()
         self._unsent = b""
+        self._stuck = False
+        """An answer is among what was not sent: nothing is read until it is."""
         self._complaints = 0
         self.negotiated = False
         self.pump: BusPump | None = None
         self._thread: MessageThread | None = None
+        self.trusted = _peer_uid(sock) in (0, os.geteuid())
+        """It could end this process anyway."""
         sock.setblocking(False)
         if server.data is not None:
             self.pump = BusPump(sock.fileno(), server.nic.regs.file, server.data, ITR)
@@ -468,7 +494,7 @@ class _Client:
                     return True
             return False
         found = False
-        while self._sock.fileno() >= 0 and not self._unsent:
+        while self._sock.fileno() >= 0 and not self._stuck:
             try:
                 data, ancillary, flags, _ = self._sock.recvmsg(
                     READ_BYTES, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
@@ -510,51 +536,71 @@ class _Client:
             return
         if data or not unsent:
             self._read(data, fds, truncated)
-        if not self._unsent and self._sock.fileno() >= 0:
+        if not self._stuck and self._sock.fileno() >= 0:
             self._go_on()
 
     def _go_on(self) -> None:
         """Everything is served and answered: read on."""
         if self._thread is not None:
-            self._thread.proceed(self.negotiated and not self._reader.pending_bytes)
+            # Only one thread may write to the socket, so DMA by messages has no pump beside it.
+            self._thread.proceed(
+                self.negotiated
+                and not self._reader.pending_bytes
+                and not self._server.memory.ram_by_message
+            )
         else:
             self._clock.add_reader(self._sock.fileno(), self._readable)
 
     def _work(self) -> None:
         """Serve what was read, until the socket takes no more answers."""
         todo = self._todo
-        while todo and not self._unsent:
+        while todo and not self._stuck:
             answer = self._server.serve(self, todo.popleft())
             if answer:
                 self._send(answer)
         if not todo and self._reader.error and self._sock.fileno() >= 0:
             self._server.disconnect(self._reader.error)
 
-    def _send(self, data: bytes) -> None:
-        """Send one answer, in one call when the socket takes it."""
-        try:
-            sent = self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError as error:
-            self._server.disconnect(error.strerror or "the connection broke")
+    def post(self, data: bytes) -> None:
+        """Send a request of ours."""
+        self._send(data, answer=False)
+
+    def _send(self, data: bytes, *, answer: bool = True) -> None:
+        """Send one message, in one call when the socket takes it."""
+        if self._sock.fileno() < 0:
             return
-        if sent < len(data):
+        if not self._unsent:
+            try:
+                sent = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self._server.disconnect(error.strerror or "the connection broke")
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._clock.call_at(self._clock.now_ns() + RETRY_NS, self._retry)
+        self._unsent += data
+        if answer and not self._stuck:
             # A client that does not read its answers is not read from meanwhile.
-            self._unsent = data[sent:]
+            self._stuck = True
             if self._thread is None:
                 self._clock.remove_reader(self._sock.fileno())
-            self._clock.call_at(self._clock.now_ns() + RETRY_NS, self._retry)
 
     def _retry(self) -> None:
         if self._sock.fileno() < 0:
             return
+        stuck, self._stuck = self._stuck, False
         data, self._unsent = self._unsent, b""
-        self._send(data)
-        if not self._unsent and self._sock.fileno() >= 0:
+        self._send(data, answer=False)
+        if self._unsent or self._sock.fileno() < 0:
+            self._stuck = stuck
+            return
+        if stuck:
             self._work()
-        if not self._unsent and self._sock.fileno() >= 0:
-            self._go_on()
+            if not self._stuck and self._sock.fileno() >= 0:
+                self._go_on()
 
 
 def _need(message: Message, size: int, what: str) -> None:
@@ -576,6 +622,12 @@ def _pieces(offset: int, size: int) -> list[tuple[int, int]]:
         offset += n
         size -= n
     return out
+
+
+def _peer_uid(sock: socket.socket) -> int:
+    """Return the user who connected."""
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+    return int(UCRED.unpack(data)[1])
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -10,12 +10,17 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.protocol import Command, Message, MessageReader
+from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.testing.guest import GuestRings
+from e1000emu.testing.recorders import RecordingLink
 from fastpath.dma import HostMemory
 
 TIMEOUT_NS = 10_000_000_000
@@ -276,3 +281,28 @@ class FakeClient:
 def u32(data: bytes) -> int:
     """Return four little-endian bytes as a number."""
     return int(struct.unpack("<I", data)[0])
+
+
+@dataclass
+class Rig:
+    """One server on a recording link, and who connects to it."""
+
+    path: Path
+    clock: RealClock
+    link: RecordingLink
+    server: VfioUserServer
+    log: list[str]
+    clients: list[FakeClient]
+
+    def client(self) -> FakeClient:
+        """Connect one more client."""
+        client = FakeClient(self.path, self.clock)
+        self.clients.append(client)
+        return client
+
+
+def error_of(call: object, *args: object, **fields: object) -> int:
+    """Call, expect an error reply, and return its errno."""
+    with pytest.raises(VfioError) as caught:
+        call(*args, **fields)  # type: ignore[operator]
+    return caught.value.number

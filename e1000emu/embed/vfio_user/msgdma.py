@@ -1,0 +1,764 @@
+"""DMA by messages: how the NIC reaches memory that the client does not share.
+
+A DMA_READ or DMA_WRITE goes to the client and its answer comes as any other message, so nobody
+waits: the client's own requests are served meanwhile, in order, and a client whose processor waits
+for a register cannot wait for us.  Before a run of a ring engine, its *stage* fetches what the run
+is going to read (descriptors, then the frames' bytes) in as few messages as it can; what the engine
+writes is sent off without waiting, data before descriptors; and only when the client has answered
+all of that does the stage raise the run's interrupt causes, so that a guest that reads ICR finds
+the descriptors written back.
+
+An access that the client answers with an error is a PCI master abort.  One that it does not answer
+in time is one too, and is reported.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from e1000emu.embed.vfio_user import protocol as vu
+from e1000emu.embed.vfio_user.guestmem import GuestMemory
+from e1000emu.embed.vfio_user.protocol import Command, Message
+from e1000emu.links import pool
+from e1000emu.pci import COMMAND, COMMAND_MASTER
+from e1000emu.ports import Clock, TimerHandle
+from e1000emu.regs import reg
+from fastpath.macctrl import find_mac_control
+from fastpath.macpath import BATCH_FRAMES
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+    from fastpath.batch import FrameBatch
+
+__all__ = ["MessageDma"]
+
+TIMEOUT_NS = 5_000_000_000
+"""How long an answer may take: as long as QEMU grants us (x-msg-timeout)."""
+MAX_REQUESTS = 64
+MAX_BYTES = 256 << 10
+"""Requests, and bytes that they move, that are on their way at once."""
+MAX_LATE = 1024
+"""Requests given up whose late answers are still known."""
+COMPLAINTS = 10
+"""Refused requests that are reported for each client; the rest are counted."""
+TX_BYTES = 256 << 10
+"""Bytes of frames fetched for one run, about: one descriptor may pass it."""
+DESC_BYTES = 16
+DESC = struct.Struct("<QQ")
+TXD_DEXT = 0x20
+TXD_DATA = 1
+TDT, RDT = reg("TDT").offset, reg("RDT").offset
+TCTL_EN = reg("TCTL").mask("EN")
+TXQE, TXD_LOW = reg("ICR").mask("TXQE"), reg("ICR").mask("TXD_LOW")
+RXDMT0 = reg("ICR").mask("RXDMT0")
+CAUSES = 0x1FFFF
+RUN_MORE, RUN_ABORT = 0x2000000, 0x4000000
+
+
+class Fetched:
+    """Pieces of memory as they were read: disjoint, sorted, looked up by address."""
+
+    __slots__ = ("_data", "_starts")
+
+    def __init__(self, pieces: list[tuple[int, bytes]]) -> None:
+        self._starts: list[int] = []
+        self._data: list[bytearray] = []
+        end = -1
+        for addr, data in sorted(pieces):
+            if addr == end:
+                self._data[-1] += data
+            else:
+                self._starts.append(addr)
+                self._data.append(bytearray(data))
+            end = addr + len(data)
+
+    def get(self, addr: int, n: int) -> bytes | None:
+        """Return the `n` bytes at `addr`, None when any is missing."""
+        i = bisect_right(self._starts, addr) - 1
+        if i < 0:
+            return None
+        at = addr - self._starts[i]
+        data = self._data[i]
+        return bytes(data[at : at + n]) if at + n <= len(data) else None
+
+
+class _Job:
+    """Several reads that end together."""
+
+    __slots__ = ("done", "left", "pieces")
+
+    def __init__(self, done: Callable[[Fetched], None]) -> None:
+        self.done = done
+        self.left = 0
+        self.pieces: list[tuple[int, bytes]] = []
+
+
+class _Request:
+    """One DMA_READ (with a job) or DMA_WRITE (with data)."""
+
+    __slots__ = ("addr", "count", "data", "job", "resets", "serial", "when_ns")
+
+    def __init__(
+        self, serial: int, addr: int, count: int, data: bytes, job: _Job | None, resets: int
+    ) -> None:
+        self.serial = serial
+        self.addr = addr
+        self.count = count
+        self.data = data
+        self.job = job
+        self.resets = resets
+        self.when_ns = 0
+
+    @property
+    def command(self) -> Command:
+        """What it is on the wire."""
+        return Command.DMA_WRITE if self.job is None else Command.DMA_READ
+
+
+class _Barrier(NamedTuple):
+    """What happens when every write up to `serial` has been answered."""
+
+    serial: int
+    resets: int
+    then: Callable[[], None]
+
+
+class MessageDma:
+    """The requests to one client and the two stages.  Call with the clock's lock held."""
+
+    def __init__(
+        self, nic: Nic, memory: GuestMemory, clock: Clock, report: Callable[[str], None]
+    ) -> None:
+        self.nic = nic
+        self.memory = memory
+        self.clock = clock
+        self.report = report
+        self.tx = TxStage(self)
+        self.rx = RxStage(self)
+        self.reads = self.writes = 0
+        """Requests sent."""
+        self.errors = 0
+        """Requests that the client refused, or did not answer in time."""
+        self._send: Callable[[bytes], None] | None = None
+        self._max_xfer = vu.MAX_DATA_XFER_BYTES
+        self._serial = 0
+        self._ident = 0
+        self._waiting: deque[_Request] = deque()
+        self._out: dict[int, _Request] = {}
+        self._out_bytes = 0
+        self._late: set[int] = set()
+        self._writes: dict[int, None] = {}
+        self._barriers: deque[_Barrier] = deque()
+        self._data: list[tuple[int, bytes]] = []
+        self._descs: dict[int, bytearray] = {}
+        self._flush_soon = False
+        self._timer: TimerHandle | None = None
+        self._said_slow = False
+        self._complaints = 0
+        memory.table.set_message_dma(self._read, self._write)
+        memory.changed = self._memory_changed
+
+    # --- clients ---------------------------------------------------------------------------------
+
+    def connect(self, send: Callable[[bytes], None], max_xfer: int) -> None:
+        """Use `send` for requests of at most `max_xfer` bytes of data each."""
+        self._send = send
+        self._max_xfer = max_xfer
+        self._said_slow = False
+        self._complaints = 0
+
+    def disconnect(self) -> None:
+        """The client is gone: nothing is answered any more.  Causes that waited are raised."""
+        self._send = None
+        self._waiting.clear()
+        self._out.clear()
+        self._out_bytes = 0
+        self._late.clear()
+        self._data.clear()
+        self._descs.clear()
+        self._writes.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.tx.forget()
+        self.rx.forget()
+        self._pass()
+
+    @property
+    def idle(self) -> bool:
+        """Every write has been answered."""
+        return not self._writes
+
+    def _memory_changed(self) -> None:
+        nic, memory = self.nic, self.memory
+        if memory.ram_by_message and not self._said_slow:
+            self._said_slow = True
+            self.report(
+                "guest RAM comes without a file descriptor: DMA goes by messages, which is slow; "
+                "for speed start QEMU with -object memory-backend-memfd,id=mem,share=on,size=… "
+                "and -machine memory-backend=mem"
+            )
+        self.tx.forget()
+        self.rx.forget()
+        nic.tx.stage = self.tx if memory.any_by_message else None
+        self.rx.use(memory.ram_by_message)
+
+    # --- what the engines ask for ----------------------------------------------------------------
+
+    def _read(self, addr: int, n: int) -> bytes:
+        """Give an engine what was fetched for it; an exception is a master abort."""
+        data = self.tx.get(addr, n)
+        if data is None:
+            data = self.rx.get(addr, n)
+        if data is None:
+            raise LookupError(addr)
+        return data
+
+    def _write(self, addr: int, data: bytes) -> bool:
+        """Take what an engine writes; True is a master abort."""
+        n = len(data)
+        if not self.memory.takes(addr, n, write=True):
+            return True
+        at = addr & ~(DESC_BYTES - 1)
+        image = None
+        if n < DESC_BYTES and addr - at + n <= DESC_BYTES:
+            image = self._descs.get(at)
+            if image is None:
+                whole = self.tx.descriptor(at) or self.rx.descriptor(at)
+                if whole is not None:
+                    image = self._descs[at] = bytearray(whole)
+        if image is not None:
+            image[addr - at : addr - at + n] = data
+        else:
+            self._data.append((addr, data))
+        if not self._flush_soon:
+            self._flush_soon = True
+            self.clock.call_soon(self._flush_later)
+        return False
+
+    def _flush_later(self) -> None:
+        self._flush_soon = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was written: the data, then the descriptors in as few messages as they fit."""
+        data, self._data = self._data, []
+        descs, self._descs = self._descs, {}
+        for addr, piece in data:
+            self._post_write(addr, piece)
+        for addr, piece in _joined(descs):
+            self._post_write(addr, piece)
+        self._push()
+
+    def _post_write(self, addr: int, data: bytes) -> None:
+        for at in range(0, len(data), self._max_xfer):
+            part = data[at : at + self._max_xfer]
+            self._serial += 1
+            self._writes[self._serial] = None
+            self._waiting.append(
+                _Request(self._serial, addr + at, len(part), part, None, self.nic.resets)
+            )
+
+    def barrier(self, then: Callable[[], None]) -> None:
+        """Call `then` when all that was written is in the client's memory.
+
+        A reset of the NIC in between makes it void.
+        """
+        self.flush()
+        if self._writes:
+            self._barriers.append(_Barrier(self._serial, self.nic.resets, then))
+        else:
+            then()
+
+    def fetch(self, wanted: list[tuple[int, int]], done: Callable[[Fetched], None]) -> None:
+        """Read `wanted` (address, bytes) and call `done` with what could be read, not before."""
+        job = _Job(done)
+        for addr, n in _merged(wanted):
+            for at in range(addr, addr + n, self._max_xfer):
+                count = min(self._max_xfer, addr + n - at)
+                self._serial += 1
+                job.left += 1
+                self._waiting.append(_Request(self._serial, at, count, b"", job, self.nic.resets))
+        if not job.left:
+            self.clock.call_soon(lambda: done(Fetched([])))
+        self._push()
+
+    # --- requests and answers --------------------------------------------------------------------
+
+    def _push(self) -> None:
+        """Send what waits, as far as the window lets it."""
+        while self._waiting and len(self._out) < MAX_REQUESTS and self._out_bytes < MAX_BYTES:
+            request = self._waiting.popleft()
+            if self._send is None or not self._allowed(request):
+                self._end(request, None)
+                continue
+            request.when_ns = self.clock.now_ns()
+            self._ident = ident = self._free_ident()
+            self._out[ident] = request
+            self._out_bytes += request.count
+            head = vu.DMA_ACCESS.pack(request.addr, request.count)
+            if request.job is None:
+                self.writes += 1
+            else:
+                self.reads += 1
+            if self._timer is None:
+                self._timer = self.clock.call_at(request.when_ns + TIMEOUT_NS, self._overdue)
+            self._send(vu.pack(ident, request.command, head + request.data))
+
+    def _free_ident(self) -> int:
+        ident = self._ident + 1 & 0xFFFF
+        while ident in self._out or ident in self._late:
+            ident = ident + 1 & 0xFFFF
+        return ident
+
+    def _allowed(self, request: _Request) -> bool:
+        """Tell whether it may still be sent: it waited, and the world went on."""
+        if request.resets != self.nic.resets:
+            return False
+        if not self.nic.pci.get(COMMAND, 2) & COMMAND_MASTER:
+            return False
+        return self.memory.takes(request.addr, request.count, write=request.job is None)
+
+    def replied(self, message: Message) -> str:
+        """Take an answer of the client; return what is wrong with it, "" for nothing."""
+        request = self._out.get(message.id)
+        if request is None:
+            if message.id in self._late:
+                self._late.discard(message.id)
+                return ""
+            return f"it answered what nobody asked (id {message.id})"
+        what = f"{request.command.name} of {request.count} bytes at {request.addr:#x}"
+        if message.command != request.command:
+            return f"it answered {what} (id {message.id}) as command {message.command}"
+        data: bytes | None = message.payload[vu.DMA_ACCESS.size :]
+        if message.flags & vu.ERROR:
+            self._abort(f"{what}: the client says {os.strerror(message.error)}")
+            data = None
+        else:
+            size = len(message.payload)
+            expected = vu.DMA_ACCESS.size + (request.count if request.job is not None else 0)
+            if size != expected:
+                return f"it answered {what} with {size} bytes of payload; {expected} are right"
+            if vu.DMA_ACCESS.unpack_from(message.payload) != (request.addr, request.count):
+                return f"it answered {what} with another address or count"
+        del self._out[message.id]
+        self._out_bytes -= request.count
+        self._end(request, data)
+        self._push()
+        return ""
+
+    def _abort(self, why: str) -> None:
+        self.errors += 1
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS:
+            last = "; more of this client's are only counted" * (self._complaints == COMPLAINTS)
+            self.report(f"{why}: a master abort{last}")
+
+    def _end(self, request: _Request, data: bytes | None) -> None:
+        """Finish one request; without `data` it is a master abort."""
+        if request.job is None:
+            del self._writes[request.serial]
+            if data is None and request.resets == self.nic.resets:
+                self.memory.table.aborts += 1
+            self._pass()
+            return
+        job = request.job
+        if data is not None:
+            job.pieces.append((request.addr, data))
+        job.left -= 1
+        if not job.left:
+            # Not from inside: this may be the end of another run, or of a request.
+            self.clock.call_soon(lambda: job.done(Fetched(job.pieces)))
+
+    def _pass(self) -> None:
+        """Let the barriers go that nothing holds any more."""
+        barriers = self._barriers
+        while barriers:
+            first = next(iter(self._writes), None)
+            if first is not None and first <= barriers[0].serial:
+                return
+            barrier = barriers.popleft()
+            if barrier.resets == self.nic.resets:
+                barrier.then()
+
+    def _overdue(self) -> None:
+        """Give up what the client has not answered in time."""
+        self._timer = None
+        now = self.clock.now_ns()
+        old = [(i, r) for i, r in self._out.items() if now - r.when_ns >= TIMEOUT_NS]
+        if old:
+            _, first = old[0]
+            self.report(
+                f"the client has not answered {len(old)} DMA requests for "
+                f"{TIMEOUT_NS // 1_000_000_000} s, the first {first.command.name} of {first.count} "
+                f"bytes at {first.addr:#x}: taken as master aborts"
+            )
+        for ident, request in old:
+            del self._out[ident]
+            self._out_bytes -= request.count
+            if len(self._late) < MAX_LATE:
+                self._late.add(ident)
+            self.errors += 1
+            self._end(request, None)
+        if self._out:
+            first_ns = min(request.when_ns for request in self._out.values())
+            self._timer = self.clock.call_at(first_ns + TIMEOUT_NS, self._overdue)
+        self._push()
+
+
+class TxStage:
+    """Fetches descriptors and frames, then lets the transmit engine run on them."""
+
+    def __init__(self, dma: MessageDma) -> None:
+        self._dma = dma
+        self._nic = dma.nic
+        self._memory = dma.memory
+        self._epoch = 0
+        self._busy = False
+        self._clear()
+
+    def _clear(self) -> None:
+        self._ring: tuple[int, int, int] | None = None
+        self._descs: Fetched | None = None
+        self._known: int | None = None
+        """Descriptors up to here are in `_descs` (or in shared memory)."""
+        self._frames: Fetched | None = None
+        self._end: int | None = None
+        """The bytes of descriptors up to here are in `_frames` (or in shared memory)."""
+
+    def forget(self) -> None:
+        """The ring or the memory is another one: start anew."""
+        was, self._busy = self._busy or self._end is not None, False
+        self._epoch += 1
+        self._clear()
+        if was:
+            self._nic.tx.pump()
+
+    def get(self, addr: int, n: int) -> bytes | None:
+        """Return what the engine may read now."""
+        for fetched in (self._descs, self._frames):
+            if fetched is not None:
+                data = fetched.get(addr, n)
+                if data is not None:
+                    return data
+        return None
+
+    def descriptor(self, addr: int) -> bytes | None:
+        """Return the descriptor at `addr` as it was fetched."""
+        return None if self._descs is None else self._descs.get(addr, DESC_BYTES)
+
+    def after(self, causes: int) -> None:
+        """Not for transmit: `run` does it."""
+
+    def run(self) -> None:
+        """Take one step: fetch descriptors, fetch frames, or let the engine run."""
+        nic, tx = self._nic, self._nic.tx
+        engine = tx.engine
+        if self._busy:
+            return
+        count, head = engine.len >> 4, engine.head
+        tail = nic.regs.peek(TDT)
+        tail = 0 if tail == count else tail
+        able = tx.open and not tx.paused and engine.tctl & TCTL_EN and nic.memory.enabled
+        if not able or count < 8 or max(head, tail) >= count or head == tail:
+            tx.pump_now()  # says why, or has nothing to do
+            return
+        ring = (engine.base & ~(DESC_BYTES - 1), count, nic.resets)
+        if ring != self._ring:
+            self._clear()
+            self._ring = ring
+        if self._known is None:
+            wanted = [
+                part
+                for at, n in _span(ring[0], count, head, tail)
+                for part in self._memory.parts(at, n)
+            ]
+            if wanted:
+                self._fetch(wanted, lambda got: self._have_descriptors(got, tail))
+                return
+            self._known = tail
+        if self._end is None:
+            end, wanted = self._plan(head, self._known)
+            if wanted:
+                self._fetch(wanted, lambda got: self._have_frames(got, end))
+                return
+            self._end = end
+        if self._descs is None and self._frames is None and self._end == tail:
+            self._clear()
+            tx.pump_now()  # all of it is in shared memory
+        else:
+            self._run(self._end, tail)
+
+    def _fetch(self, wanted: list[tuple[int, int]], then: Callable[[Fetched], None]) -> None:
+        epoch = self._epoch
+
+        def done(got: Fetched) -> None:
+            if epoch == self._epoch:
+                self._busy = False
+                if self._nic.memory.enabled:
+                    then(got)
+                else:
+                    self._clear()  # bus mastering went off meanwhile: fetch again when it is on
+                self.run()
+
+        self._busy = True
+        self._dma.fetch(wanted, done)
+
+    def _have_descriptors(self, got: Fetched, tail: int) -> None:
+        self._descs, self._known = got, tail
+
+    def _have_frames(self, got: Fetched, end: int) -> None:
+        self._frames, self._end = got, end
+
+    def _plan(self, head: int, known: int) -> tuple[int, list[tuple[int, int]]]:
+        """Return up to where frames are to be sent next, and what is to be fetched for them."""
+        assert self._ring is not None
+        base, count, _ = self._ring
+        table, parts = self._nic.memory, self._memory.parts
+        wanted: list[tuple[int, int]] = []
+        total = 0
+        index = head
+        while index != known and total < TX_BYTES:
+            at = base + index * DESC_BYTES
+            index = index + 1 if index + 1 < count else 0
+            desc = self.descriptor(at)
+            if desc is None:
+                if parts(at, DESC_BYTES):
+                    break  # it could not be read: the engine meets the abort itself
+                aborts = table.aborts
+                desc = table.read(at, DESC_BYTES)
+                if table.aborts != aborts:
+                    table.aborts = aborts
+                    break  # nor is it shared: the same
+            addr, low = DESC.unpack(desc)
+            if not low >> 24 & TXD_DEXT:
+                n = low & 0xFFFF
+            elif low >> 20 & 0xF == TXD_DATA:
+                n = low & 0xFFFFF
+            else:
+                continue
+            if addr and n:
+                found = parts(addr, n)
+                wanted += found
+                total += n if found else 0
+        return index, wanted
+
+    def _run(self, end: int, tail: int) -> None:
+        """Let the engine send up to `end`, as far as the link takes it."""
+        nic, tx, dma = self._nic, self._nic.tx, self._dma
+        engine, link = tx.engine, nic.link
+        loop = tx.loop
+        room = BATCH_FRAMES if loop is not None else min(link.tx_room(), BATCH_FRAMES)
+        if room <= 0:
+            return  # tx_ready goes on
+        batch = pool.get()
+        engine.tail = end
+        nic.in_engine = True
+        try:
+            flags = engine.run(batch, room)
+        finally:
+            nic.in_engine = False
+            engine.tail = nic.regs.peek(TDT)
+        if engine.head == end:
+            self._frames = self._end = None
+            if end == self._known:
+                self._descs = self._known = None
+        elif flags & RUN_ABORT:
+            self._clear()
+        if end != tail:
+            flags &= ~(TXQE | TXD_LOW)  # the ring is not that empty
+        if len(batch):
+            tx.batches += 1
+            if loop is not None:
+                loop(batch)
+            else:
+                link.transmit(batch)
+        else:
+            pool.put(batch)
+        dma.barrier(lambda: self._finish(flags))
+        if flags & RUN_MORE or (engine.head == end and end != tail):
+            tx.pump()
+
+    def _finish(self, flags: int) -> None:
+        """All that the run wrote is in memory: tell the guest."""
+        if flags & ~(CAUSES | RUN_MORE):
+            self._nic.tx._rare(flags)
+        if flags & CAUSES:
+            self._nic.interrupts.transmitted(flags & CAUSES)
+
+
+class RxStage:
+    """Fetches free descriptors as the guest gives them; the engine's tail follows behind."""
+
+    def __init__(self, dma: MessageDma) -> None:
+        self._dma = dma
+        self._nic = dma.nic
+        self._memory = dma.memory
+        self._epoch = 0
+        self._busy = False
+        self._have: dict[int, bytes] = {}
+        self._resets = -1
+
+    def use(self, on: bool) -> None:
+        """Stand before the receive engine, or let it go its direct way."""
+        nic, rx = self._nic, self._nic.rx
+        if on == (rx.stage is not None):
+            return
+        if on:
+            rx.stage = self
+            nic.regs.file.detach(RDT // 4)
+            nic.receive = self.receive  # type: ignore[method-assign]
+            self.forget()
+        else:
+            rx.stage = None
+            rx.attach()
+            nic.receive = rx.receive  # type: ignore[method-assign]
+            rx.engine.tail = nic.regs.peek(RDT)
+            rx.kick()
+
+    def forget(self) -> None:
+        """The ring or the memory is another one: nothing is fetched."""
+        rx = self._nic.rx
+        self._epoch += 1
+        self._busy = False
+        self._have.clear()
+        if rx.stage is self:
+            rx.engine.tail = rx.engine.head
+            rx.kick()
+
+    def get(self, addr: int, n: int) -> bytes | None:
+        """Return part of a descriptor that was fetched."""
+        at = addr & ~(DESC_BYTES - 1)
+        desc = self._have.get(at)
+        if desc is None or addr - at + n > DESC_BYTES:
+            return None
+        return desc[addr - at : addr - at + n]
+
+    def descriptor(self, addr: int) -> bytes | None:
+        """Return the descriptor at `addr` as it was fetched."""
+        return self._have.get(addr)
+
+    def run(self) -> None:
+        """Fetch the descriptors that the guest has given since, or go on with those there are."""
+        nic, rx = self._nic, self._nic.rx
+        engine = rx.engine
+        count, head, have = engine.len >> 4, engine.head, engine.tail
+        tail = nic.regs.peek(RDT)
+        if self._busy:
+            return
+        base = engine.base & ~(DESC_BYTES - 1)
+        if count < 8 or head >= count or tail > count or base + count * DESC_BYTES > 1 << 64:
+            engine.tail = tail
+            rx.kick_now()
+            return
+        if not nic.memory.enabled:
+            rx.kick_now()
+            return
+        # An index of `count` is none of the ring's: its rest is meant.
+        free = count - head if tail == count else (tail - head) % count
+        fetched = count - head if have == count else (have - head) % count
+        if free < fetched:  # the tail went back
+            self.forget()
+            return
+        if free > fetched:
+            if have == count:
+                have = 0
+            spans = _span(base, count, have, 0 if tail == count else tail)
+            wanted = [part for at, n in spans for part in self._memory.parts(at, n)]
+            if wanted:
+                self._fetch(wanted, tail, spans)
+                return
+            engine.tail = tail
+        rx.kick_now()
+
+    def _fetch(
+        self, wanted: list[tuple[int, int]], tail: int, spans: list[tuple[int, int]]
+    ) -> None:
+        epoch, rx = self._epoch, self._nic.rx
+
+        def done(got: Fetched) -> None:
+            if epoch != self._epoch:
+                return
+            self._busy = False
+            if not self._nic.memory.enabled:
+                return  # bus mastering went off meanwhile: fetch again when it is on
+            for start, n in spans:
+                for at in range(start, start + n, DESC_BYTES):
+                    desc = got.get(at, DESC_BYTES)
+                    if desc is not None:
+                        self._have[at] = desc
+                    else:
+                        self._have.pop(at, None)
+            rx.engine.tail = tail
+            self.run()
+
+        self._busy = True
+        self._dma.fetch(wanted, done)
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
+        nic, rx = self._nic, self._nic.rx
+        if not rx.open:
+            return len(batch)
+        rx.batches += 1
+        if rx._watch_control:
+            first = find_mac_control(batch, start, rx._control_type)
+            if first < len(batch):
+                return rx._with_control(batch, start, first, hold)
+        nic.in_engine = True
+        end = rx.engine.receive(batch, start, hold)
+        nic.in_engine = False
+        if end < len(batch):
+            rx._held = True
+        self.after(rx.engine.take_causes())
+        return end
+
+    def after(self, causes: int) -> None:
+        """Raise `causes` when all that the run wrote is in memory."""
+        rx = self._nic.rx
+        if rx.engine.tail != self._nic.regs.peek(RDT):
+            causes &= ~RXDMT0  # more are free than the engine knows
+        self._dma.barrier(lambda: rx.settle(causes))
+
+
+def _span(base: int, count: int, first: int, end: int) -> list[tuple[int, int]]:
+    """Return where descriptors `first` … `end` of a ring lie, as one or two (address, bytes)."""
+    if first <= end and (first != end):
+        return [(base + first * DESC_BYTES, (end - first) * DESC_BYTES)]
+    spans = [(base + first * DESC_BYTES, (count - first) * DESC_BYTES)]
+    if end:
+        spans.append((base, end * DESC_BYTES))
+    return spans
+
+
+def _merged(wanted: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Join what overlaps or touches."""
+    start = end = -1
+    for addr, n in sorted(wanted):
+        if addr > end:
+            if end > start:
+                yield start, end - start
+            start, end = addr, addr + n
+        else:
+            end = max(end, addr + n)
+    if end > start:
+        yield start, end - start
+
+
+def _joined(descs: dict[int, bytearray]) -> Iterator[tuple[int, bytes]]:
+    """Join descriptors that follow each other, in the order of their write-back."""
+    start, data = -1, bytearray()
+    for addr, image in descs.items():
+        if addr == start + len(data):
+            data += image
+            continue
+        if data:
+            yield start, bytes(data)
+        start, data = addr, bytearray(image)
+    if data:
+        yield start, bytes(data)
