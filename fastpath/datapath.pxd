@@ -21,6 +21,7 @@ cdef class DataPath(Beside):
     cdef e1k_mutex drive        # held by the thread that turns
     cdef int asleep, stopping, driven
     cdef bint tx_full, tx_stuck, rx_wait
+    cdef readonly bint parked   # the rings and the TAP are someone else's for now
     cdef uint32_t notices, tx_flags, rx_causes
     cdef int link_errno, write_errno
     cdef uint64_t refused       # frames that the TAP did not take

@@ -39,6 +39,13 @@ class DataPath:
         """The eventfd that is readable when there are notices."""
     def attach(self, line: EventLine) -> None:
         """Take the rings over, with interrupts on `line`.  Call before `run`."""
+    parked: bool
+    """The rings and the TAP are Python's for now."""
+    def park(self, on: bool) -> None:
+        """Leave the rings and the TAP to Python (True), or take them back.  Hold the path.
+
+        Interrupts stay here.  Frames that were read from the TAP and not yet stored are lost.
+        """
     def __enter__(self) -> DataPath: ...
     def __exit__(
         self,

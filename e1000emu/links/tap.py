@@ -90,8 +90,11 @@ class Tap(BaseLink):
 
     def _detached(self) -> None:
         self._read(False)
+        self._drop_held("unplugged")
+
+    def _drop_held(self, why: str) -> None:
         if self._batch is not None:
-            self.stats.drop("unplugged", len(self._batch) - self._at)
+            self.stats.drop(why, len(self._batch) - self._at)
             pool.put(self._batch)
             self._batch = None
         self._held = False
@@ -103,7 +106,13 @@ class Tap(BaseLink):
         """
         self._read(False)
         self._lent = True
+        self._drop_held("lent")
         return self.queue
+
+    def reclaim(self) -> None:
+        """Read and write `queue` here again; the borrower has stopped."""
+        self._lent = False
+        self._read(self.port is not None)
 
     def settle(self) -> None:
         """Bring `stats` up to what the borrower of the queue has moved."""

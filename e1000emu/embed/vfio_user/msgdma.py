@@ -160,6 +160,8 @@ class MessageDma:
         self._timer: TimerHandle | None = None
         self._said_slow = False
         self._complaints = 0
+        self.ram_moved: Callable[[bool], None] = _nothing
+        """Called when guest RAM is (not) reached by messages; before anything is fetched."""
         memory.table.set_message_dma(self._read, self._write)
         memory.changed = self._memory_changed
 
@@ -205,6 +207,8 @@ class MessageDma:
             )
         self.tx.forget()
         self.rx.forget()
+        if memory.ram_by_message != (nic.rx.stage is not None):
+            self.ram_moved(memory.ram_by_message)
         nic.tx.stage = self.tx if memory.any_by_message else None
         self.rx.use(memory.ram_by_message)
 
@@ -724,6 +728,10 @@ class RxStage:
         if rx.engine.tail != self._nic.regs.peek(RDT):
             causes &= ~RXDMT0  # more are free than the engine knows
         self._dma.barrier(lambda: rx.settle(causes))
+
+
+def _nothing(on: bool) -> None:
+    pass
 
 
 def _span(base: int, count: int, first: int, end: int) -> list[tuple[int, int]]:

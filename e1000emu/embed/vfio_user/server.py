@@ -122,6 +122,7 @@ class VfioUserServer:
             # A message is answered before frames are copied: the guest's processor waits for it.
             self.nic.tx.deferred = self.nic.rx.deferred = True
             self.dma = MessageDma(self.nic, self.memory, guarded, self._report_dma)
+            self.dma.ram_moved = self._ram_moved
             clock.add_reader(self._listener.fileno(), self._connection)
         except BaseException:
             self._listener.close()
@@ -187,6 +188,15 @@ class VfioUserServer:
         if self.data is not None:
             with self.data:
                 self.data.read_again()
+
+    def _ram_moved(self, by_message: bool) -> None:
+        """Guest RAM is out of the data thread's reach, or in it again.  Call with the guard."""
+        if self.data is not None:
+            self.data.park(by_message)
+            if by_message:
+                self._tap.reclaim()
+            else:
+                self._tap.lend()
 
     def _report_dma(self, text: str) -> None:
         self.report(f"{self.path}: {text}")
@@ -292,7 +302,8 @@ class VfioUserServer:
         self.messages += 1
         try:
             if message.flags & vu.TYPE_MASK != vu.TYPE_COMMAND:
-                wrong = self.dma.replied(message)
+                with self.guard:
+                    wrong = self.dma.replied(message)
                 if wrong:
                     self.disconnect(wrong)
                 return b""
@@ -575,7 +586,9 @@ class _Client:
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
-                self._server.disconnect(error.strerror or "the connection broke")
+                # Not from inside: a request of ours is sent by what a disconnect takes down.
+                why = error.strerror or "the connection broke"
+                self._clock.call_soon(lambda: self._broken(why))
                 return
             if sent == len(data):
                 return
@@ -587,6 +600,10 @@ class _Client:
             self._stuck = True
             if self._thread is None:
                 self._clock.remove_reader(self._sock.fileno())
+
+    def _broken(self, why: str) -> None:
+        if self._sock.fileno() >= 0:
+            self._server.disconnect(why)
 
     def _retry(self) -> None:
         if self._sock.fileno() < 0:
