@@ -26,6 +26,7 @@ FUZZ = frozenset(
         "e1000emu/test_fuzz.py",
         "e1000emu/test_snapshot.py",
         "e1000emu/test_eeprom.py",
+        "e1000emu/embed/test_hostile.py",
         "e1000emu/embed/test_vfio_user.py",
         "e1000emu/embed/test_vfio_user_protocol.py",
         "stack/core/test_dev_fuzz.py",
