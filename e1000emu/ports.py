@@ -152,7 +152,12 @@ class Link(Protocol):
         """Return how many frames the link takes now; 0 means wait for `LinkPort.tx_ready`."""
 
     def transmit(self, batch: FrameBatch) -> None:
-        """Send the frames.  Takes ownership of `batch`; who consumes it returns it to the pool."""
+        """Send the frames.  Takes ownership of `batch`; who consumes it returns it to the pool.
+
+        They are the frames of a wire, unless the link has an attribute `gso_max_bytes` above 0:
+        then plain TCP may come as super-frames (FB_GSO_TCPV4, FB_GSO_TCPV6 and a mark, see
+        fastpath/batch.pxd) of that many IP bytes, which the link cuts up or has cut up.
+        """
 
     def rx_ready(self) -> None:
         """The port has room again after it left frames of a held batch."""

@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True
-"""What links do with whole batches: pcapng blocks, TAP reads and writes, runs of equal addresses.
+"""What links do with whole batches: pcapng blocks, a datagram per frame, runs of equal addresses.
 
 The plain-Python twin is ``_ref/linkops.py``.
 """
@@ -14,12 +14,9 @@ from fastpath.batch cimport (
     FB_ALIGN_ERR, FB_BAD_CRC, FB_HAS_FCS, FB_SYMBOL_ERR, FrameBatch, frame_meta,
 )
 
-cdef extern from "<sys/uio.h>" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-    ssize_t readv(int fd, const iovec *iov, int count)
-    ssize_t writev(int fd, const iovec *iov, int count)
+cdef extern from "<unistd.h>" nogil:
+    ssize_t read(int fd, void *p, size_t n)
+    ssize_t write(int fd, const void *p, size_t n)
 
 cdef extern from *:
     """
@@ -28,10 +25,8 @@ cdef extern from *:
     const bint _LITTLE "E1K_LITTLE"
 
 cdef enum:
-    # The largest frame a TAP hands over: MTU 65521 and an Ethernet header with a VLAN tag.
-    TAP_MAX_FRAME = 65539
-    # virtio_net_hdr is 10 bytes, 12 with num_buffers (virtio 1.2 section 5.1.6).
-    TAP_MAX_HEADER = 12
+    # A datagram longer than the largest frame there is (MTU 65521, Ethernet, VLAN tag) is cut off.
+    MAX_FRAME = 65539
     FB_ANY_ERR = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR
 
 
@@ -100,45 +95,33 @@ def epb_encode(FrameBatch batch not None, int start, int stop, uint32_t interfac
     return out
 
 
-def tap_read(int fd, FrameBatch batch not None, int max_frames, size_t header_bytes=0,
-             size_t min_bytes=60):
-    """Append what waits on the TAP `fd`, at most `max_frames` frames, and return (frames, errno).
+def dgram_read(int fd, FrameBatch batch not None, int max_frames, size_t min_bytes=60):
+    """Append what waits on the datagram descriptor `fd`, at most `max_frames`: (frames, errno).
 
-    `header_bytes` before each frame are skipped (a virtio_net_hdr). Frames shorter than `min_bytes`
-    are padded with zeros, as an adapter does before it sends (IEEE 802.3 4.2.8); a kernel gives
-    them to a TAP unpadded. errno is 0 when the limit ended the read, EAGAIN when nothing is left.
-    Call from one thread at a time for one batch.
+    Frames shorter than `min_bytes` are padded with zeros, as an adapter does before it sends (IEEE
+    802.3 4.2.8). errno is 0 when the limit ended the read, EAGAIN when nothing is left. Call from
+    one thread at a time for one batch.
     """
-    cdef uint8_t header[TAP_MAX_HEADER]
-    cdef iovec iov[2]
     cdef uint8_t *p
     cdef ssize_t got
     cdef size_t n
-    cdef int frames = 0, error = 0, skip = 1 if header_bytes == 0 else 0
-    if header_bytes > TAP_MAX_HEADER:
-        raise ValueError(f"tap_read: header_bytes {header_bytes} is above {TAP_MAX_HEADER}")
+    cdef int frames = 0, error = 0
     if min_bytes > 1514:
-        raise ValueError(f"tap_read: min_bytes {min_bytes} is above 1514")
+        raise ValueError(f"dgram_read: min_bytes {min_bytes} is above 1514")
     with nogil:
-        iov[0].iov_base = header
-        iov[0].iov_len = header_bytes
         while frames < max_frames:
-            p = batch.reserve(TAP_MAX_FRAME)
+            p = batch.reserve(MAX_FRAME)
             if p == NULL:
                 break
-            iov[1].iov_base = p
-            iov[1].iov_len = TAP_MAX_FRAME
-            got = readv(fd, &iov[skip], 2 - skip)
+            got = read(fd, p, MAX_FRAME)
             if got < 0:
                 if errno == EINTR:
                     continue
                 error = errno
                 break
-            if <size_t>got <= header_bytes:
-                if got == 0:
-                    break
-                continue
-            n = <size_t>got - header_bytes
+            if got == 0:
+                break
+            n = <size_t>got
             if n < min_bytes:
                 memset(p + n, 0, min_bytes - n)
                 n = min_bytes
@@ -147,35 +130,27 @@ def tap_read(int fd, FrameBatch batch not None, int max_frames, size_t header_by
     return frames, error
 
 
-def tap_write(int fd, FrameBatch batch not None, int start, size_t header_bytes=0):
-    """Write frames from `start` on to the TAP `fd`; return (next index, dropped, errno).
+def dgram_write(int fd, FrameBatch batch not None, int start):
+    """Write frames from `start` on, a datagram each; return (next index, dropped, errno).
 
     Stops at EAGAIN with the index of the frame that did not fit. A frame that the kernel refuses is
     dropped and its errno returned (the last one's); a frame marked with a receive error never gets
-    past the adapter and is dropped too. An FCS is not written. `header_bytes` of zeros go before
-    each frame (a virtio_net_hdr that asks for nothing). Borrows `batch` until return.
+    past the adapter and is dropped too. An FCS is not written. Borrows `batch` until return.
     """
-    cdef uint8_t header[TAP_MAX_HEADER]
-    cdef iovec iov[2]
     cdef frame_meta *m
-    cdef int i = start, dropped = 0, error = 0, skip = 1 if header_bytes == 0 else 0
+    cdef size_t n
+    cdef int i = start, dropped = 0, error = 0
     if not 0 <= start <= batch.n:
-        raise IndexError(f"tap_write: frame {start} of a batch of {batch.n}")
-    if header_bytes > TAP_MAX_HEADER:
-        raise ValueError(f"tap_write: header_bytes {header_bytes} is above {TAP_MAX_HEADER}")
+        raise IndexError(f"dgram_write: frame {start} of a batch of {batch.n}")
     with nogil:
-        memset(header, 0, TAP_MAX_HEADER)
-        iov[0].iov_base = header
-        iov[0].iov_len = header_bytes
         while i < batch.n:
             m = &batch.f[i]
-            iov[1].iov_base = batch.arena + m.off
-            iov[1].iov_len = m.len
+            n = m.len
             if m.flags & FB_HAS_FCS:
-                iov[1].iov_len = m.len - 4 if m.len > 4 else 0
+                n = m.len - 4 if m.len > 4 else 0
             if m.flags & FB_ANY_ERR:
                 dropped += 1
-            elif writev(fd, &iov[skip], 2 - skip) < 0:
+            elif write(fd, batch.arena + m.off, n) < 0:
                 if errno == EINTR:
                     continue
                 error = errno

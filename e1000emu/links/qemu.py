@@ -21,7 +21,7 @@ from e1000emu.links import pool
 from e1000emu.links.base import BaseLink
 from e1000emu.ports import Clock
 from fastpath.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_HAS_FCS, FB_SYMBOL_ERR
-from fastpath.linkops import tap_read, tap_write
+from fastpath.linkops import dgram_read, dgram_write
 
 if TYPE_CHECKING:
     from fastpath.batch import FrameBatch
@@ -455,7 +455,7 @@ class QemuDgram(_SocketLink):
         return -1 if self._sock is None else self._sock.fileno()
 
     def _fill(self, batch: FrameBatch) -> bool:
-        frames, error = tap_read(self.fileno(), batch, BATCH_FRAMES, 0, MIN_FRAME_BYTES)
+        frames, error = dgram_read(self.fileno(), batch, BATCH_FRAMES, MIN_FRAME_BYTES)
         if error not in (0, errno.EAGAIN):
             self.stats.drop(f"read {errno.errorcode.get(error, error)}", 1)
         return frames == BATCH_FRAMES
@@ -484,7 +484,7 @@ class QemuDgram(_SocketLink):
             if sender is None:
                 end, dropped, error = len(batch), len(batch) - start, errno.ENOTCONN
             else:
-                end, dropped, error = tap_write(sender.fileno(), batch, start)
+                end, dropped, error = dgram_write(sender.fileno(), batch, start)
             reason = "no peer" if error in _AWAY else errno.errorcode.get(error, "bad frame")
             self.stats.drop(reason, dropped)
             if error in _AWAY and self.remote and self._sender is not None:

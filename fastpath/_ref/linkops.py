@@ -46,28 +46,25 @@ def epb_encode(
     return b"".join(out)
 
 
-def tap_read(
-    fd: int, batch: Any, max_frames: int, header_bytes: int = 0, min_bytes: int = 60
-) -> tuple[int, int]:
-    """Append what waits on the TAP `fd`; return (frames, errno)."""
+def dgram_read(fd: int, batch: Any, max_frames: int, min_bytes: int = 60) -> tuple[int, int]:
+    """Append what waits on the datagram descriptor `fd`; return (frames, errno)."""
     frames = 0
     while frames < max_frames:
         try:
-            data = os.read(fd, 65539 + header_bytes)
+            data = os.read(fd, 65539)
         except OSError as error:
             return frames, error.errno or errno.EIO
         if not data:
             break
-        if len(data) > header_bytes:
-            batch.append(data[header_bytes:].ljust(min_bytes, b"\0"))
-            frames += 1
+        batch.append(data.ljust(min_bytes, b"\0"))
+        frames += 1
     return frames, 0
 
 
-def tap_write(fd: int, batch: Any, start: int, header_bytes: int = 0) -> tuple[int, int, int]:
-    """Write frames from `start` on to the TAP `fd`; return (next index, dropped, errno)."""
+def dgram_write(fd: int, batch: Any, start: int) -> tuple[int, int, int]:
+    """Write frames from `start` on, a datagram each; return (next index, dropped, errno)."""
     if not 0 <= start <= len(batch):
-        raise IndexError(f"tap_write: frame {start} of a batch of {len(batch)}")
+        raise IndexError(f"dgram_write: frame {start} of a batch of {len(batch)}")
     dropped, failed = 0, 0
     for i in range(start, len(batch)):
         data = batch[i]
@@ -77,7 +74,7 @@ def tap_write(fd: int, batch: Any, start: int, header_bytes: int = 0) -> tuple[i
             dropped += 1
             continue
         try:
-            os.write(fd, bytes(header_bytes) + data)
+            os.write(fd, data)
         except OSError as error:
             failed = error.errno or errno.EIO
             if failed in (errno.EAGAIN, errno.EWOULDBLOCK):
