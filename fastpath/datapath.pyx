@@ -174,6 +174,16 @@ cdef class DataPath(Beside):
         self.tx.beside = self.rx.beside = self
         self.irq._go_beside(line, self)
 
+    def park(self, bint on):
+        """Leave the rings and the TAP to Python (True), or take them back. Hold the path.
+
+        Interrupts stay here. Frames that were read from the TAP and not yet stored are lost.
+        """
+        self.parked = on
+        self.tx.beside = self.rx.beside = None if on else self
+        self.rx_at = self.rxb.n
+        self.rx_wait = False
+
     # --- for other threads -------------------------------------------------------------------
 
     def __enter__(self):
@@ -270,7 +280,7 @@ cdef class DataPath(Beside):
         self.wake()
 
     cdef bint may_send(self) noexcept nogil:
-        return (self.tx.engine.s.head != self.tx.engine.s.tail and self.tx.open
+        return (self.tx.engine.s.head != self.tx.engine.s.tail and self.tx.open and not self.parked
                 and self.tx.loop is None and not self.tx._paused_until_ns and not self.tx_stuck)
 
     cdef bint turn(self, int64_t now) noexcept nogil:
@@ -327,7 +337,7 @@ cdef class DataPath(Beside):
     cdef bint receive(self, int64_t now) noexcept nogil:
         cdef uint32_t causes
         cdef int error = 0, start
-        if self.rx_wait:
+        if self.rx_wait or self.parked:
             return False
         if self.rx_at >= self.rxb.n:
             if self.link_errno:
@@ -396,7 +406,7 @@ cdef class DataPath(Beside):
         fds[0].events = POLLIN
         fds[1].fd = self.queue.fd
         fds[1].events = 0
-        if not blocked and not self.link_errno:
+        if not blocked and not self.link_errno and not self.parked:
             fds[1].events |= POLLIN
         if self.tx_full:
             fds[1].events |= POLLOUT
@@ -438,6 +448,8 @@ cdef enum:
     BUFFER = 64 * 1024
     REPLY = 36                  # the longest answer made here
     ITR_UNIT_NS = 256
+    FLOOD = 4                   # posted writes in a row from which the client may be in full swing
+    FLOOD_GAP_NS = 30_000       # and it is, when they are no further apart than this
 
 cdef enum:
     COLD = 0
@@ -508,6 +520,17 @@ cdef class BusPump:
                     if errno != EAGAIN:
                         error = errno
                         break
+                    if self.nap_ns and self.flood(e1k_now_ns()):
+                        # Doorbells come thick and nobody waits for an answer: let some gather,
+                        # which spares the client the wake-up at each.
+                        self.naps += 1
+                        p[0].fd = self.stop_fd
+                        p[0].events = POLLIN
+                        p[0].revents = 0
+                        e1k_poll(p, 1, self.nap_ns)
+                        if not p[0].revents:
+                            self.run_posted = 0     # until more have come
+                            continue
                     if self.spin_ns:
                         now = e1k_now_ns()
                         if until == 0:
@@ -565,7 +588,7 @@ cdef class BusPump:
                     memmove(self.buf, self.buf + at, self.have)
                 if over or self.have >= BUFFER - HEADER:
                     break
-                if self.spin_ns:
+                if self.spin_ns and self.drives:
                     self.turn(e1k_now_ns())
             if self.driving:
                 self.driving = False
@@ -578,12 +601,19 @@ cdef class BusPump:
 
     cdef bint turn(self, int64_t now) noexcept nogil:
         """Turn the data path in this thread while it polls: True when that did something."""
+        if not self.drives:
+            return False
         if not self.driving:
             self.driving = self.path.take()
             if not self.driving:
                 return False
         self.turns += 1
         return self.path.turn(now)
+
+    cdef bint flood(self, int64_t now) noexcept nogil:
+        """Posted writes came in a row, and fast."""
+        return (self.run_posted >= FLOOD
+                and now - self.run_since < self.run_posted * <int64_t>FLOOD_GAP_NS)
 
     cdef int hot(self, const uint8_t *m, uint32_t size, uint8_t *out) noexcept nogil:
         """Serve the message: the length of its answer in `out`, QUIET, or COLD."""
@@ -607,6 +637,10 @@ cdef class BusPump:
             self.writes += 1
             if flags & NO_REPLY:
                 self.posted += 1
+                if self.run_posted == 0:
+                    self.run_since = e1k_now_ns()
+                self.run_posted += 1
+                return QUIET
             memcpy(out + HEADER, p, 16)
             n = HEADER + 16
         elif command == CMD_SET_IRQS and size == HEADER + 20:
@@ -620,6 +654,7 @@ cdef class BusPump:
             return COLD
         if flags & NO_REPLY:
             return QUIET
+        self.run_posted = 0
         memcpy(out, m, 4)
         st32le(out + 4, n)
         st32le(out + 8, TYPE_REPLY)
