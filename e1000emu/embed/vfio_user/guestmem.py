@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import stat
@@ -12,16 +11,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from e1000emu.embed.vfio_user.protocol import MAX_DMA_MAPS, DmaMap, DmaUnmap, Refused
+from fastpath.busguard import BusGuard
 from fastpath.dma import DmaTable
 
 __all__ = ["GuestMemory"]
 
 RAM_STARTS = (0, 1 << 20, 1 << 32)
 """Where a PC's RAM begins: the low megabyte, above it, above the PCI hole."""
-CAN_SHRINK = (
-    "DMA_MAP: the file can be shortened, and an access beyond its end would kill this server; "
-    "the client is another user, so give it a sealed memfd (QEMU's memory-backend-memfd is one)"
-)
 
 
 class Piece(NamedTuple):
@@ -29,6 +25,7 @@ class Piece(NamedTuple):
 
     size: int
     area: mmap.mmap | None
+    guard: BusGuard | None
     readable: bool
     writable: bool
 
@@ -38,6 +35,9 @@ class GuestMemory:
 
     A piece with a descriptor is mapped and reached directly; one without (ROM, RAM that the client
     does not share, another device's memory) is only remembered: DMA there goes by messages.
+
+    A client may shorten a file that is mapped here (QEMU's memfds are sealed against that; a file
+    in /dev/shm cannot be, and Cloud Hypervisor seals none): what is gone then reads as zeros.
     """
 
     def __init__(self) -> None:
@@ -51,6 +51,7 @@ class GuestMemory:
         self._pieces: dict[int, Piece] = {}
         self._bases: list[int] = []
         self._spans: list[tuple[int, int, bool, bool]] = []
+        self._faults = 0
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -65,12 +66,14 @@ class GuestMemory:
         """Bytes that the NIC reaches by messages."""
         return sum(piece.size for piece in self._pieces.values() if piece.area is None)
 
-    def map(self, piece: DmaMap, fd: int | None, *, trusted: bool = True) -> None:
-        """Add one piece; borrows `fd`.
+    @property
+    def faults(self) -> int:
+        """Pages of shortened files that the NIC came to, since the start."""
+        guards = (piece.guard for piece in self._pieces.values())
+        return self._faults + sum(guard.faults for guard in guards if guard is not None)
 
-        A client that is not `trusted` (another user) has to seal its files against shortening.
-        Raises: Refused.
-        """
+    def map(self, piece: DmaMap, fd: int | None) -> None:
+        """Add one piece; borrows `fd`.  Raises: Refused."""
         end = piece.iova + piece.size
         for base, old in self._pieces.items():
             if piece.iova < base + old.size and base < end:
@@ -80,19 +83,25 @@ class GuestMemory:
                 )
         if len(self._pieces) >= MAX_DMA_MAPS:
             raise Refused(errno.ENOSPC, f"DMA_MAP: {MAX_DMA_MAPS} pieces are mapped already")
-        area = None if fd is None else self._add(piece, fd, trusted)
-        self._pieces[piece.iova] = Piece(piece.size, area, piece.readable, piece.writable)
+        area, guard = (None, None) if fd is None else self._add(piece, fd)
+        self._pieces[piece.iova] = Piece(piece.size, area, guard, piece.readable, piece.writable)
         self._sort()
 
-    def _add(self, piece: DmaMap, fd: int, trusted: bool) -> mmap.mmap:
+    def _add(self, piece: DmaMap, fd: int) -> tuple[mmap.mmap, BusGuard]:
         prot = mmap.PROT_READ | (mmap.PROT_WRITE if piece.writable else 0)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            about = os.fstat(fd)
+            if not stat.S_ISREG(about.st_mode):
                 raise Refused(errno.EINVAL, "DMA_MAP: the descriptor is not a memfd or a file")
-            if not trusted and not _sealed(fd):
-                raise Refused(errno.EPERM, CAN_SHRINK)
             area = mmap.mmap(fd, piece.size, mmap.MAP_SHARED, prot, offset=piece.offset)
-            self.table.add(piece.iova, area, readable=piece.readable, writable=piece.writable)
+            # Of hugetlbfs the block is the huge page, which can be replaced as a whole only.
+            page = about.st_blksize if about.st_blksize.bit_count() == 1 else mmap.PAGESIZE
+            guard = BusGuard(area, max(page, mmap.PAGESIZE))
+            try:
+                self.table.add(piece.iova, area, readable=piece.readable, writable=piece.writable)
+            except BaseException:
+                guard.close()
+                raise
         except BufferError as error:
             raise Refused(errno.EBUSY, f"DMA_MAP: {error}") from None
         except (OSError, ValueError, OverflowError, MemoryError) as error:
@@ -100,7 +109,7 @@ class GuestMemory:
             raise Refused(
                 number, f"DMA_MAP: {piece.size:#x} bytes at {piece.offset:#x}: {error}"
             ) from None
-        return area
+        return area, guard
 
     def unmap(self, wanted: DmaUnmap) -> int:
         """Take back whole pieces; return how many bytes they were.  Raises: Refused."""
@@ -135,6 +144,9 @@ class GuestMemory:
                 self.table.remove(base, piece.size)
             except BufferError as error:
                 raise Refused(errno.EBUSY, f"DMA_UNMAP: {error}") from None
+            assert piece.guard is not None
+            piece.guard.close()
+            self._faults += piece.guard.faults
             piece.area.close()
         del self._pieces[base]
         return piece.size
@@ -210,14 +222,6 @@ def _ram_by_message(pieces: list[tuple[int, Piece]]) -> bool:
         by_message |= piece.area is None
         end = base + piece.size
     return is_ram and by_message
-
-
-def _sealed(fd: int) -> bool:
-    """Tell whether the file can never become shorter."""
-    try:
-        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
-    except OSError:  # a file on a disk knows no seals
-        return False
 
 
 def _nothing() -> None:

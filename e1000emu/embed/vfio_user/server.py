@@ -13,7 +13,6 @@ import logging
 import os
 import socket
 import stat
-import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -66,8 +65,6 @@ READ_RETRY_NS = 50_000_000
 """How soon a TAP that is down is read again."""
 COMPLAINTS = 10
 """Refusals that are reported for each client; the rest are counted."""
-UCRED = struct.Struct("iII")
-"""struct ucred of unix(7): process, user, group."""
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
 ITR = reg("ITR").offset
 READ_WRITE = vu.VFIO_REGION_INFO_FLAG_READ | vu.VFIO_REGION_INFO_FLAG_WRITE
@@ -152,6 +149,7 @@ class VfioUserServer:
         self.writes = 0
         self.posted = 0
         self.refusals = 0
+        self._faults = 0
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -247,6 +245,7 @@ class VfioUserServer:
             "dma_reads": self.dma.reads,
             "dma_writes": self.dma.writes,
             "dma_errors": self.dma.errors,
+            "memory_faults": self.memory.faults,
         }
 
     def _connection(self) -> None:
@@ -292,7 +291,11 @@ class VfioUserServer:
             self.nic.reset()
             self.intx.disable()
             self.dma.disconnect()
+            faults = self.memory.faults
             self.memory.clear()
+        if faults > self._faults:
+            why += f" (of its memory {faults - self._faults} pages were gone before)"
+            self._faults = faults
         self.report(f"{self.path}: client gone: {why}")
 
     # --- messages --------------------------------------------------------------------------------
@@ -347,9 +350,7 @@ class VfioUserServer:
         piece = DmaMap.parse(message.payload)
         if len(message.fds) > 1:
             raise Refused(errno.EINVAL, f"DMA_MAP: {len(message.fds)} file descriptors, not one")
-        client = self._client
-        assert client is not None
-        self.memory.map(piece, message.fds[0] if message.fds else None, trusted=client.trusted)
+        self.memory.map(piece, message.fds[0] if message.fds else None)
         return b""
 
     def _dma_unmap(self, message: Message) -> bytes:
@@ -461,8 +462,6 @@ class _Client:
         self.negotiated = False
         self.pump: BusPump | None = None
         self._thread: MessageThread | None = None
-        self.trusted = _peer_uid(sock) in (0, os.geteuid())
-        """It could end this process anyway."""
         sock.setblocking(False)
         if server.data is not None:
             self.pump = BusPump(sock.fileno(), server.nic.regs.file, server.data, ITR)
@@ -639,12 +638,6 @@ def _pieces(offset: int, size: int) -> list[tuple[int, int]]:
         offset += n
         size -= n
     return out
-
-
-def _peer_uid(sock: socket.socket) -> int:
-    """Return the user who connected."""
-    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
-    return int(UCRED.unpack(data)[1])
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -202,6 +202,11 @@ class Attacker:
             out.append(struct.pack("<QII", self.address(), command, rng.getrandbits(32)))
         os.pwrite(self.files[which], b"".join(out), page * mmap.PAGESIZE)
 
+    def shorten(self) -> None:
+        """Take pages away from under the server, or give them back as zeros."""
+        which = self.rng.randrange(2)  # the third is sealed
+        os.ftruncate(self.files[which], self.rng.choice([0, 4096, self.sizes[which]]))
+
     def poke(self, reg: int, value: int) -> None:
         self.client.bar_write(0, int(reg), value, 4)
 
@@ -287,6 +292,7 @@ class Attacker:
             (self.access, 6), (self.interrupts, 3), (self.reset, 0.5), (self.unknown, 2),
             (self.receive, 3), (self.turn, 10), (self.read, 5), (self.version, 0.3),
             (self.garbage, 0.1), (self.drive, 3), (self.scribble, 4),
+            (self.shorten, 1),
         ]  # fmt: skip
         calls, weights = zip(*steps, strict=True)
         try:
