@@ -49,6 +49,8 @@ cdef class TapQueue:
     cdef readonly uint64_t reads, writes        # system calls
     cdef readonly uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes     # as on a wire
     cdef uint64_t drops[DROP_REASONS]
+    # packets of the TAP that made them: super-packets count once
+    cdef readonly uint64_t rx_packets, tx_packets
     # Append what waits, until max_frames (the last super-packet may exceed it) or an errno.
     cdef int read_batch(self, FrameBatch b, int max_frames, int *error) noexcept nogil
     # Write frames from `start` on; the index of the first one not written (EAGAIN), or b.n.

@@ -117,6 +117,7 @@ class TapQueue:
         self.fd, self.header_bytes, self.min_bytes = fd, header_bytes, min_bytes
         self.reads = self.writes = 0
         self.rx_frames = self.rx_bytes = self.tx_frames = self.tx_bytes = 0
+        self.rx_packets = self.tx_packets = 0
         self._drops: dict[str, int] = {}
 
     def take_drops(self) -> dict[str, int]:
@@ -151,6 +152,8 @@ class TapQueue:
                 reason = segment(header + frame, batch, self.min_bytes)
                 if reason:
                     self._drop(reason)
+                else:
+                    self.rx_packets += 1
         frames, nbytes = wire_count(batch, first)
         self.rx_frames += frames
         self.rx_bytes += nbytes
@@ -180,6 +183,7 @@ class TapQueue:
             self.writes += 1
             try:
                 os.write(self.fd, header + data)
+                self.tx_packets += 1
             except OSError as error:
                 failed = error.errno or errno.EIO
                 if failed in (errno.EAGAIN, errno.EWOULDBLOCK):

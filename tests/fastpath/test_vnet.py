@@ -242,7 +242,7 @@ def test_read_takes_super_packets_and_plain_ones_in_turn(module: Any, ends: Ends
     assert queue.read(batch, 1000) == (len(want), errno.EAGAIN)
     assert list(batch) == want
     assert (queue.rx_frames, queue.rx_bytes) == (len(want), sum(map(len, want)))
-    assert queue.reads == 7
+    assert (queue.reads, queue.rx_packets) == (7, 6)
 
 
 @modules
@@ -286,7 +286,7 @@ def test_plain_frames_cross_with_and_without_header(
     assert queue.write(out) == (4, 1, 0)
     got = [far.recv(100) for _ in range(3)]
     assert got == [bytes(header_bytes) + f for f in (b"a" * 60, b"b" * 60, b"d" * 60)]
-    assert queue.writes == 3
+    assert (queue.writes, queue.tx_packets, queue.rx_packets) == (3, 3, 1)
 
 
 @modules
@@ -301,7 +301,7 @@ def test_super_frame_is_written_once_with_its_header(module: Any, ends: Ends) ->
     batch.append(b"p" * 60)
     queue = module.TapQueue(near.fileno(), 10)
     assert queue.write(batch, 0) == (3, 0, 0)
-    assert (queue.writes, queue.tx_frames) == (3, 19)
+    assert (queue.writes, queue.tx_packets, queue.tx_frames) == (3, 3, 19)
     assert far.recv(70000) == header(1, TCPV4, 54, 1000, 34) + batch[0]
     assert far.recv(70000) == header(1, TCPV6 | ECN, 74, 1000, 54) + batch[1]
     assert far.recv(70000) == bytes(10) + b"p" * 60
@@ -319,7 +319,7 @@ def test_write_stops_where_the_far_side_is_full(module: Any, ends: Ends) -> None
     assert (dropped, error) == (0, errno.EAGAIN)
     assert 0 < at < 200
     assert far.recv(2000)[10:] == batch[0]
-    assert queue.tx_frames == at
+    assert (queue.tx_frames, queue.tx_packets, queue.writes) == (at, at, at + 1)
     assert queue.write(batch, at)[0] > at
 
 
