@@ -3,9 +3,10 @@
 #
 #   make build [DEBUG=1]      compile fastpath in place (DEBUG=1: every check on)
 #   make demo | test | bench | docs | wheel | lint | types | test-asan | clean
+#   make bench-guest          a Linux guest on our NIC beside QEMU's own e1000 (needs root)
 #   PYTHON=python3.13         use this interpreter, in an environment of its own (.venv-3.13)
 #   TESTS=... PYTEST=...      what to test, further options for pytest
-#   DEMO=... BENCH=...        further options for the two commands
+#   DEMO=... BENCH=...        further options for the commands
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -36,7 +37,7 @@ XDIST ?= -n $(JOBS) --dist loadgroup
 DEMO ?=
 BENCH ?=
 
-.PHONY: build demo test bench docs wheel lint types test-asan clean format
+.PHONY: build demo test bench bench-guest docs wheel lint types test-asan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
@@ -75,6 +76,11 @@ demo: build
 
 bench: build
 	@$(VENV)/bin/e1000emu bench $(BENCH)
+
+bench-guest: build
+	@scripts/system-packages bench
+	@$(VENV)/bin/e1000emu guest --prepare-only
+	@$(PY) benchmarks/bench_guest.py $(BENCH)
 
 test: build $(VENV)/.packages-test
 	@scripts/system-packages test
