@@ -28,6 +28,10 @@
  * thread that may be inside the library, and must not be left by longjmp or a C++ exception.
  *
  * FORK. A child has its own copy of every NIC and goes on with it.
+ *
+ * SANITIZERS. A program under AddressSanitizer or LeakSanitizer needs no setting: leaks of its own are
+ * found, Python's caches are none, and e1000emu_dma_add refuses memory that is not the program's. For
+ * valgrind set PYTHONMALLOC=malloc.
  */
 #ifndef E1000EMU_H
 #define E1000EMU_H
@@ -112,7 +116,7 @@ struct e1000emu_options {
 #endif
 
 /* Make a NIC, powered on, with its cable plugged in. NULL options: all defaults. Returns NULL on an
- * error. The first call starts Python and takes a good part of a second. */
+ * error. The first call starts Python, which takes a tenth of a second or so. */
 E1000EMU_API e1000emu_nic *e1000emu_create(const struct e1000emu_options *options);
 
 /* Unplug and forget a NIC. Its memory regions, frames and texts are not used any more. */

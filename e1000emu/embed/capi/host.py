@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -135,7 +136,7 @@ class Device:
         before = self.clock.now_ns()
         try:
             now = msgspec.msgpack.decode(data, type=_When).now_ns
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             now = before  # load_state says what is wrong with it
         if not 0 <= now <= MAX_NS:
             raise SnapshotError(f"snapshot is damaged: its time is {now} ns")
@@ -224,6 +225,9 @@ class Host:
     def py_destroy(self, slot: int) -> None:
         """Forget a NIC."""
         self._devices.pop(slot).close()
+        if self._lib.shim_owns_python():
+            # The blocks of a NIC know each other; its megabytes shall not wait for a collection.
+            gc.collect()
 
     def py_reset(self, slot: int) -> None:
         """RST#."""
@@ -310,6 +314,9 @@ def serve(ffi: Any, lib: Any) -> None:
     entries = cabi.entries()
     if lib.shim_entries(entries, len(entries)) != 0:
         raise E1000Error("fastpath.cabi is of another version than libe1000emu.so; run make build")
+    if lib.shim_owns_python():
+        gc.collect()
+        gc.freeze()  # what is here stays: collections have the NICs only to look at
 
 
 def _guarded(host: Host, hook: Callable[..., None]) -> Callable[..., int]:

@@ -8,5 +8,7 @@ int shim_error(int code, const char *text);
 int shim_entries(uintptr_t *addresses, size_t count);
 /* Let the NIC in `slot` be served by the CNic object at this address. */
 void shim_nic(uint32_t slot, void *cnic);
+/* 1 when the library has started Python, 0 when the process had one. */
+int shim_owns_python(void);
 /* What the library was built from, as build.fingerprint() returns it. */
 const char *shim_fingerprint(void);

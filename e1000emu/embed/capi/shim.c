@@ -39,6 +39,10 @@ static struct {
 enum { CONNECT_IRQ, CONNECT_TX, CONNECT_RX_READY, CONNECT_DMA };
 enum { STORE_STATE, STORE_COUNTERS, STORE_EXPLAIN, STORE_MISUSE };
 
+/* Present when the program is linked with a sanitizer's runtime. */
+extern void *__asan_region_is_poisoned(void *begin, size_t size) __attribute__((weak));
+extern void __lsan_do_leak_check(void) __attribute__((weak));
+
 /* --- errors --------------------------------------------------------------------------------------- */
 
 static _Thread_local char last_error[2048];
@@ -183,6 +187,7 @@ static void after_fork_child(void)
 /* --- Python --------------------------------------------------------------------------------------- */
 
 static int started;            /* 1: Python serves; -1: it never will */
+static int ours;               /* nobody else has started it */
 static char start_error[2048]; /* why */
 
 static int is_there(const char *directory, const char *file)
@@ -230,8 +235,10 @@ static PyStatus initialize(const char *home, const char *stdlib, const char *opt
 
     PyPreConfig_InitIsolatedConfig(&pre);
     pre.utf8_mode = 1;
-    /* So that a memory checker sees each object of Python's; nothing else of the environment counts. */
-    if (allocator && strcmp(allocator, "malloc") == 0)
+    /* A checker of memory must see each object of Python's, else all that only they hold counts as
+     * lost. Nothing else of the environment matters. */
+    if (__asan_region_is_poisoned || __lsan_do_leak_check ||
+        (allocator && strcmp(allocator, "malloc") == 0))
         pre.allocator = PYMEM_ALLOCATOR_MALLOC;
     status = Py_PreInitialize(&pre);
     if (PyStatus_Exception(status))
@@ -333,7 +340,7 @@ static int python_error(const char *what)
     return E1000EMU_EPYTHON;
 }
 
-static int find_packages(int ours, const char *option)
+static int find_packages(const char *option)
 {
     PyGILState_STATE state = PyGILState_Ensure();
     PyObject *module;
@@ -357,7 +364,8 @@ static int find_packages(int ours, const char *option)
 
 static int start(const char *option)
 {
-    int ours = !Py_IsInitialized(), code;
+    int code;
+    ours = !Py_IsInitialized();
     if (!ours && (Py_Version >> 16 != PY_VERSION_HEX >> 16))
         return fail(E1000EMU_EPYTHON,
                     "this process runs Python %lu.%lu, libe1000emu.so was built for %d.%d; build it "
@@ -370,7 +378,7 @@ static int start(const char *option)
         if (code)
             return code;
     }
-    code = find_packages(ours, option);
+    code = find_packages(option);
     if (code)
         return code;
     last_error[0] = 0;
@@ -379,6 +387,11 @@ static int start(const char *option)
     if (!entries.bar_read) /* host.py has left the reason */
         return last_error[0] ? E1000EMU_EPYTHON : fail(E1000EMU_EPYTHON, "host.py did not start");
     return 0;
+}
+
+int shim_owns_python(void)
+{
+    return ours;
 }
 
 static int ready(const char *option)
@@ -698,6 +711,16 @@ int e1000emu_dma_add(e1000emu_nic *nic, uint64_t base, void *memory, uint64_t si
         return leave(slot, fail(E1000EMU_EINVAL,
                                 "%s: flags %#x; give E1000EMU_DMA_READ, E1000EMU_DMA_WRITE or both",
                                 __func__, flags));
+    /* The device's engines are not instrumented: what they must not touch is found out here. */
+    if (__asan_region_is_poisoned && size && size - 1 <= UINTPTR_MAX - (uintptr_t)memory) {
+        void *bad = __asan_region_is_poisoned(memory, (size_t)size);
+        if (bad)
+            return leave(slot, fail(E1000EMU_EINVAL,
+                                    "%s: byte %zu of memory is not the program's, says "
+                                    "AddressSanitizer; size is %llu",
+                                    __func__, (size_t)((char *)bad - (char *)memory),
+                                    (unsigned long long)size));
+    }
     return leave(slot, py_dma_add(index, base, memory, size, flags));
 }
 

@@ -1,0 +1,49 @@
+"""`e1000emu capi`: the NIC as a shared object with a C header."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from e1000emu.cli.common import emit_json, json_option
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Where libe1000emu.so and e1000emu.h are to be.",
+)
+@click.option("--cflags", is_flag=True, help="Print only what the compiler needs.")
+@click.option("--libs", is_flag=True, help="Print only what the linker needs.")
+@json_option
+def command(out: Path, cflags: bool, libs: bool, as_json: bool) -> None:
+    """Build the NIC as libe1000emu.so with its header e1000emu.h, for programs in C and C++.
+
+    What is up to date is not built again. CC, CFLAGS and LDFLAGS are used. The library finds this
+    Python and its packages by itself; E1000EMU_PYTHONPATH and E1000EMU_PYTHONHOME tell it of others
+    at run time.
+    """
+    from e1000emu.embed.capi import build
+
+    built = build(out)
+    if as_json:
+        emit_json(
+            {
+                "library": str(built.library),
+                "header": str(built.header),
+                "cflags": built.cflags,
+                "libs": built.libs,
+            }
+        )
+    elif cflags or libs:
+        click.echo(shlex.join([*(built.cflags if cflags else []), *(built.libs if libs else [])]))
+    else:
+        click.echo(f"{built.library}\n{built.header}\n")
+        click.echo(f"cc program.c {shlex.join([*built.cflags, *built.libs])} -o program")
