@@ -337,8 +337,8 @@ def test_hostile_clients_leave_nothing_behind(target: Target, seed: int) -> None
         attacker.close()
         target.idle()
         target.link.take()
-        # connected, at most ten refusals, gone
-        assert len(target.log) - said <= 12, target.log[said:]
+        # What is said of one client is bounded, whatever it does.
+        assert len(target.log) - said <= 40, target.log[said:]
         assert len(target.server.memory) == 0
         if number % 5 == 4:
             works(target)
