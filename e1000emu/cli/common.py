@@ -192,7 +192,7 @@ def make_station(
     if gw is not None and gw not in addr.network:
         raise E1000Error(f"--gw {gw}: not inside {addr.network}; give a gateway on our own network")
     options = parse_impair(impair) if impair else None
-    link = open_link(link_spec, clock)
+    link = open_link(link_spec, clock, addr=addr, gw=gw)
     wrapped = [link]
     try:
         if options is not None:

@@ -170,6 +170,32 @@ def _open_stack(spec: str, rest: str, clock: Any) -> Any:
     return StackLink(spec, clock)
 
 
+def _open_passt(
+    spec: str,
+    rest: str,
+    clock: Any,
+    addr: ipaddress.IPv4Interface | None = None,
+    gw: ipaddress.IPv4Address | None = None,
+) -> Any:
+    import shlex
+
+    from e1000emu.cli.common import mac_for
+    from e1000emu.links.passt import Passt
+
+    if rest and not rest.startswith("-"):
+        return Passt(clock, path=rest)
+    try:
+        options = shlex.split(rest)
+    except ValueError as error:
+        raise E1000Error(
+            f"--link {spec!r}: {error}; quote passt's options as for a shell"
+        ) from None
+    if addr is None:
+        return Passt(clock, options=options)
+    gateway = None if gw is None else str(gw)
+    return Passt(clock, options=options, address=str(addr), gateway=gateway, mac=mac_for(addr.ip))
+
+
 def _open_pcap(spec: str, path: str, clock: Any) -> Any:
     from e1000emu.links import PcapReplay
 
@@ -196,7 +222,7 @@ class Kind:
     @property
     def bare(self) -> bool:
         """Nothing need follow the name."""
-        return ":" not in self.form
+        return ":" not in self.form or "[:" in self.form
 
 
 LINKS: dict[str, Kind] = {
@@ -204,6 +230,9 @@ LINKS: dict[str, Kind] = {
     "qemu": Kind("qemu:PATH", "where -netdev stream listens", _open_qemu),
     "stack": Kind(
         "stack:ADDR/PREFIX[,serve=NAME:PORT+…]", "a host of this stack in this process", _open_stack
+    ),
+    "passt": Kind(
+        "passt[:OPTIONS|:PATH]", "this machine's network, without privileges", _open_passt
     ),
     "pcap": Kind("pcap:FILE", "replay of a capture", _open_pcap),
     "null": Kind("null", "a far end that takes all and says nothing", _open_null),
@@ -215,11 +244,22 @@ def forms() -> str:
     return ", ".join(f"{kind.form} ({kind.what})" for kind in LINKS.values())
 
 
-def open_link(spec: str, clock: Any) -> Any:
-    """Open the link that `spec` names, one of `LINKS`; raises E1000Error with the remedy."""
+def open_link(
+    spec: str,
+    clock: Any,
+    *,
+    addr: ipaddress.IPv4Interface | None = None,
+    gw: ipaddress.IPv4Address | None = None,
+) -> Any:
+    """Open the link that `spec` names, one of `LINKS`; raises E1000Error with the remedy.
+
+    `addr` and `gw` of the host that will use it, where they are known: passt has to know them too.
+    """
     name, colon, rest = spec.partition(":")
     kind = LINKS.get(name)
     if kind is not None and (rest or (kind.bare and not colon)):
+        if kind.open is _open_passt:
+            return _open_passt(spec, rest, clock, addr, gw)
         return kind.open(spec, rest, clock)
     if name == SWITCH:
         raise E1000Error(
