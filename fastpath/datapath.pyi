@@ -59,6 +59,8 @@ class DataPath:
         """One turn in the calling thread: whether it did anything."""
     def stop(self) -> None:
         """Let `run` return; frames that wait for the TAP are lost."""
+    def close(self) -> None:
+        """Give back the descriptors, after `run` has returned; safe to call twice."""
     def take_notices(self) -> tuple[int, int, int, int]:
         """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the TAP).
 
@@ -76,6 +78,12 @@ class BusPump:
 
     spin_ns: int
     """How long to look again and again after a message before sleeping."""
+    nap_ns: int
+    """How long to let posted writes gather that come thick; 0 = never."""
+    drives: bool
+    """While it looks again and again, this thread works the rings too."""
+    turns: int
+    naps: int
     messages: int
     """Messages served here."""
     reads: int
@@ -88,6 +96,8 @@ class BusPump:
         """Serve the socket `fd` (borrowed); `itr` is ITR's byte offset."""
     def stop(self) -> None:
         """Let `recv` return (b"", [], False, 0) now, or the next time that it would wait."""
+    def close(self) -> None:
+        """Give back the descriptor, after `recv` has returned; safe to call twice."""
     def take_unsent(self) -> bytes:
         """What the socket did not take of an answer; it has to go out before any other."""
     def recv(self, serve: bool = True) -> tuple[bytes, list[int], bool, int]:

@@ -38,6 +38,9 @@ cdef extern from "bytes.h" nogil:
     void st16le(void *p, uint16_t v)
     void st32le(void *p, uint32_t v)
 
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
         int fd
@@ -160,9 +163,8 @@ cdef class DataPath(Beside):
     def __dealloc__(self):
         e1k_mutex_destroy(&self.mutex)
         e1k_mutex_destroy(&self.drive)
-        for fd in (self.wake_fd, self.notice_fd):
-            if fd >= 0:
-                os.close(fd)
+        _close(&self.wake_fd)
+        _close(&self.notice_fd)
 
     def fileno(self):
         """The eventfd that is readable when there are notices."""
@@ -209,6 +211,11 @@ cdef class DataPath(Beside):
         """Let `run` return; frames that wait for the TAP are lost."""
         e1k_put(&self.stopping, 1)
         e1k_event(self.wake_fd)
+
+    def close(self):
+        """Give back the descriptors, after `run` has returned; safe to call twice."""
+        _close(&self.wake_fd)
+        _close(&self.notice_fd)
 
     cdef void notice(self, uint32_t what) noexcept nogil:
         # with the lock held
@@ -422,6 +429,12 @@ cdef class DataPath(Beside):
             e1k_event_clear(self.wake_fd)
 
 
+cdef void _close(int *fd) noexcept:
+    if fd[0] >= 0:
+        close(fd[0])
+    fd[0] = -1
+
+
 cdef int _control_at(FrameBatch batch, int start, int ethertype) noexcept nogil:
     """Index of the first MAC control frame from `start` on, or the batch's length."""
     cdef uint8_t hi = ethertype >> 8 & 0xFF, lo = ethertype & 0xFF
@@ -482,12 +495,15 @@ cdef class BusPump:
 
     def __dealloc__(self):
         free(self.buf)
-        if self.stop_fd >= 0:
-            os.close(self.stop_fd)
+        _close(&self.stop_fd)
 
     def stop(self):
         """Let `recv` return (b"", [], False, 0) now, or the next time that it would wait."""
         e1k_event(self.stop_fd)
+
+    def close(self):
+        """Give back the descriptor, after `recv` has returned; safe to call twice."""
+        _close(&self.stop_fd)
 
     def take_unsent(self):
         """What the socket did not take of an answer; it has to go out before any other."""

@@ -104,6 +104,7 @@ class MessageThread:
         self.pump.stop()
         self._go.release()
         self._thread.join()
+        self.pump.close()
         self._clock.remove_reader(self._ready)
         os.close(self._ready)
         inbox, self._inbox = self._inbox, None

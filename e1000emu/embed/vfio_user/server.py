@@ -219,6 +219,7 @@ class VfioUserServer:
             self._data_thread.join()
             self._tap.settle()
             self.clock.remove_reader(self.data.fileno())
+            self.data.close()
         with self.guard:
             self.nic.close()
 

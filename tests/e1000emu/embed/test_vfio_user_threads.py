@@ -1,0 +1,502 @@
+"""The server with threads: the same answers as without, frames beside them, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import e1000emu.links.tap as tap_module
+from e1000emu.clock import RealClock
+from e1000emu.embed.vfio_user import protocol as vu
+from e1000emu.embed.vfio_user.protocol import Command
+from e1000emu.embed.vfio_user.server import VfioUserServer
+from e1000emu.links.tap import Tap
+from e1000emu.testing.guest import Ctrl, GuestRings, Int, Rctl, Reg
+from fastpath._ref import datapath as ref
+from tests.e1000emu.embed.fakeclient import TIMEOUT_NS, FakeClient
+
+MAC = bytes.fromhex("525400123456")
+
+
+def frame(number: int, size: int = 60) -> bytes:
+    """Make a broadcast frame that can be told from others."""
+    return (b"\xff" * 6 + b"\x02\0\0\0\0\1\x88\xb5" + struct.pack(">I", number)).ljust(size, b"x")
+
+
+@dataclass
+class Rig:
+    """A server with threads; a datagram socket is its TAP, `far` the other end of the cable."""
+
+    path: Path
+    clock: RealClock
+    tap: Tap
+    far: socket.socket
+    server: VfioUserServer
+    log: list[str]
+    clients: list[FakeClient] = field(default_factory=list)
+
+    def client(self) -> FakeClient:
+        client = FakeClient(self.path, self.clock)
+        client.threaded = True
+        self.clients.append(client)
+        return client
+
+    def up(self, *, ims: int = Int.RXT0 | Int.LSC) -> tuple[FakeClient, GuestRings]:
+        """Connect a client and bring its driver up."""
+        client = self.client()
+        rings = client.start()
+        rings.up(mac=MAC, rctl=Rctl.EN | Rctl.BAM | Rctl.SECRC, ims=ims)
+        self.until(client, lambda: bool(rings.read(Reg.STATUS) & 2))
+        rings.read(Reg.ICR)
+        client.interrupts()
+        client.unmask()
+        return client, rings
+
+    def until(self, client: FakeClient, done: Callable[[], bool]) -> None:
+        end = time.monotonic_ns() + TIMEOUT_NS
+        while not done():
+            assert time.monotonic_ns() < end
+            with self.clock.lock:
+                self.clock.run(timeout_ns=200_000)
+
+    def wire(self, client: FakeClient, count: int) -> list[bytes]:
+        """Wait for frames at the far end."""
+        got: list[bytes] = []
+
+        def look() -> bool:
+            try:
+                while True:
+                    got.append(self.far.recv(1 << 16))
+            except BlockingIOError:
+                return len(got) >= count
+
+        self.until(client, look)
+        return got
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    near.setblocking(False)
+    far.setblocking(False)
+    fd = os.dup(near.fileno())
+    near.close()
+    monkeypatch.setattr(tap_module, "_open", lambda name, offload: (fd, name, 0, ()))
+    before = set(os.listdir("/proc/self/fd"))
+    clock = RealClock()
+    log: list[str] = []
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "nic"
+        tap = Tap("fake0", clock)
+        server = VfioUserServer(
+            path, link=tap, clock=clock, mac=MAC, report=log.append, autoneg_ns=1_000_000
+        )
+        assert server.data is not None
+        rig = Rig(path, clock, tap, far, server, log)
+        try:
+            yield rig
+        finally:
+            for client in rig.clients:
+                client.close()
+            with clock.lock:
+                server.close()
+                tap.close()
+            clock.close()
+            far.close()
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("vfio-user")]
+    assert len(set(os.listdir("/proc/self/fd")) - before) == 0
+
+
+def test_frames_go_both_ways_beside_the_accesses(rig: Rig) -> None:
+    client, rings = rig.up()
+    rings.send(frame(1), frame(2, 1514))
+    assert rig.wire(client, 2) == [frame(1), frame(2, 1514)]
+    rig.until(client, lambda: rings.read(Reg.TDH) == rings.read(Reg.TDT))
+    rings.reap()
+    rig.far.send(frame(3))
+    rig.until(client, lambda: client.interrupts() > 0)
+    assert rings.read(Reg.ICR) & Int.RXT0
+    (got,) = rings.receive()
+    assert got.data == frame(3)
+    counters = rig.server.counters()
+    assert counters["interrupts"] >= 1
+    assert counters["posted_writes"] > 20
+    assert (rig.tap.stats.tx_frames, rig.tap.stats.rx_frames) == (2, 1)
+
+
+def test_hot_messages_never_reach_python(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, rings = rig.up()
+    asked: list[int] = []
+    serve = rig.server.serve
+
+    def noted(client: Any, message: vu.Message) -> bytes:
+        asked.append(message.command)
+        return serve(client, message)
+
+    monkeypatch.setattr(rig.server, "serve", noted)
+    rings.read(Reg.ICR)
+    client.unmask()
+    rings.write(Reg.IMC, 0xFFFFFFFF)
+    rings.read(Reg.STATUS)
+    rings.write(Reg.IMS, int(Int.RXT0))
+    rings.write(Reg.ITR, 100)
+    rings.post_legacy(frame(7))
+    rings.kick()
+    rig.wire(client, 1)
+    assert asked == []
+    rings.read(Reg.TDH)
+    assert asked == [Command.REGION_READ]
+
+
+def test_an_interrupt_masks_itself_and_comes_again_while_the_level_is_high(rig: Rig) -> None:
+    client, rings = rig.up()
+    rig.far.send(frame(1))
+    rig.until(client, lambda: client.interrupts() == 1)
+    rig.far.send(frame(2))
+    rig.until(client, lambda: len(rings.receive()) > 0 or rings.read(Reg.RDH) >= 2)
+    assert client.interrupts() == 0
+    client.unmask()  # nobody read ICR: the level is high
+    rig.until(client, lambda: client.interrupts() == 1)
+    assert rings.read(Reg.ICR) & Int.RXT0
+    client.unmask()
+    client.settle()
+    assert client.interrupts() == 0
+
+
+def test_a_mask_holds_a_cause_back_until_it_is_lifted(rig: Rig) -> None:
+    client, rings = rig.up()
+    rings.write(Reg.IMC, 0xFFFFFFFF)
+    rings.read(Reg.STATUS)
+    rig.far.send(frame(1))
+    rig.until(client, lambda: rings.read(Reg.RDH) == 1)
+    assert client.interrupts() == 0
+    rings.write(Reg.IMS, int(Int.RXT0))
+    rig.until(client, lambda: client.interrupts() == 1)
+
+
+def test_delays_of_both_directions_expire(rig: Rig) -> None:
+    client, rings = rig.up(ims=Int.RXT0 | Int.TXDW)
+    rings.write(Reg.RDTR, 200)
+    rings.write(Reg.RADV, 400)
+    rings.write(Reg.TIDV, 200)
+    rings.write(Reg.TADV, 400)
+    rings.read(Reg.STATUS)
+    rig.far.send(frame(1))
+    rig.until(client, lambda: client.interrupts() == 1)
+    assert rings.read(Reg.ICR) & Int.RXT0
+    client.unmask()
+    rings.post_legacy(frame(2), cmd=0x8B)  # IDE
+    rings.kick()
+    rig.until(client, lambda: client.interrupts() == 1)
+    assert rings.read(Reg.ICR) & Int.TXDW
+
+
+def test_a_full_ring_holds_frames_back_and_loses_none(rig: Rig) -> None:
+    client, rings = rig.up()
+    sent = 0
+    got: list[bytes] = []
+    while len(got) < 200:
+        while sent < 200:
+            try:
+                rig.far.send(frame(sent))
+            except BlockingIOError:
+                break
+            sent += 1
+        client.settle()
+        got += [f.data for f in rings.receive()]
+    assert got == [frame(n) for n in range(200)]
+
+
+def test_a_wire_without_room_holds_the_ring_back_and_loses_none(rig: Rig) -> None:
+    client, rings = rig.up()
+    sent = 0
+    got: list[bytes] = []
+    for _ in range(60):
+        free = rings.tx_unused()
+        for _ in range(free):
+            rings.post_legacy(frame(sent))
+            sent += 1
+        rings.kick()
+        client.settle()
+        rings.reap()
+    while len(got) < sent:
+        got += rig.wire(client, 1)
+        client.settle()
+    assert got == [frame(n) for n in range(sent)]
+    assert rig.server.data is not None
+    assert rig.server.data.counters()["refused"] == 0
+
+
+def test_loopback_stays_inside(rig: Rig) -> None:
+    client, rings = rig.up()
+    rings.write(Reg.RCTL, Rctl.EN | Rctl.BAM | Rctl.SECRC | 1 << 6)  # LBM: MAC
+    rings.send(frame(9))
+    got: list[bytes] = []
+
+    def received() -> bool:
+        got.extend(f.data for f in rings.receive())
+        return bool(got)
+
+    rig.until(client, received)
+    assert got == [frame(9)]
+    with pytest.raises(BlockingIOError):
+        rig.far.recv(2048)
+    rings.write(Reg.RCTL, Rctl.EN | Rctl.BAM | Rctl.SECRC)
+    rings.send(frame(10))
+    assert rig.wire(client, 1) == [frame(10)]
+
+
+def test_a_received_pause_holds_the_transmitter(rig: Rig) -> None:
+    client, rings = rig.up()
+    for reg, value in ((0x28, 0x00C28001), (0x2C, 0x100), (0x30, 0x8808)):  # FCAL, FCAH, FCT
+        rings.write(reg, value)
+    rings.write(Reg.CTRL, rings.read(Reg.CTRL) | Ctrl.RFCE)
+    rings.read(Reg.STATUS)
+    pause = bytes.fromhex("0180c2000001020000000001880800010000").ljust(60, b"\0")
+    # 0xFFFF quanta of 512 bit times at 1 Gbit/s: 34 ms
+    rig.far.send(pause[:16] + b"\xff\xff" + pause[18:])
+    rig.until(client, lambda: bool(rings.read(Reg.STATUS) & 0x10))
+    rings.send(frame(1))
+    rings.read(Reg.STATUS)
+    with pytest.raises(BlockingIOError):
+        rig.far.recv(2048)
+    assert rig.wire(client, 1) == [frame(1)]
+
+
+def test_reset_in_mid_traffic_and_on(rig: Rig) -> None:
+    client, rings = rig.up()
+    for turn in range(10):
+        for n in range(8):
+            rig.far.send(frame(n))
+            rings.post_legacy(frame(turn))
+        rings.kick()
+        rings.reset()
+        rings.up(mac=MAC, rctl=Rctl.EN | Rctl.BAM | Rctl.SECRC, ims=Int.RXT0)
+        rig.until(client, lambda: bool(rings.read(Reg.STATUS) & 2))
+    rings.send(frame(99))
+    rig.until(client, lambda: frame(99) in rig.wire(client, 1))
+
+
+def test_the_client_goes_in_mid_traffic_and_the_next_finds_a_reset_nic(rig: Rig) -> None:
+    client, rings = rig.up()
+    for n in range(8):
+        rings.post_legacy(frame(n))
+    rings.kick()
+    client.close()
+    for n in range(30):
+        rig.far.send(frame(n))
+    client, rings = rig.up()
+    while True:
+        try:
+            rig.far.recv(2048)
+        except BlockingIOError:
+            break
+    rings.send(frame(77))
+    assert rig.wire(client, 1) == [frame(77)]
+    assert any("gone" in line for line in rig.log)
+
+
+def test_messages_in_any_pieces_are_answered_in_order(rig: Rig) -> None:
+    client, _ = rig.up()
+    read = vu.REGION_ACCESS.pack(Reg.STATUS, 0, 4)
+    data = b""
+    for ident in range(100, 140):
+        kind = ident % 4
+        if kind == 0:
+            data += vu.pack(ident, Command.REGION_READ, read)
+        elif kind == 1:  # not for the pump
+            data += vu.pack(ident, Command.REGION_READ, vu.REGION_ACCESS.pack(0, 7, 4))
+        elif kind == 2:
+            data += vu.pack(
+                ident, Command.REGION_WRITE,
+                vu.REGION_ACCESS.pack(Reg.IMS, 0, 4) + bytes(4), flags=vu.NO_REPLY,
+            )  # fmt: skip
+        else:
+            data += vu.pack(ident, Command.DEVICE_SET_IRQS, vu.IRQ_SET.pack(20, 0x11, 0, 0, 1))
+    for step in (1, 7, 40, 1000):
+        for at in range(0, len(data), step):
+            client.say(data[at : at + step])
+            if step < 1000:
+                client.poll()
+        got: list[int] = []
+
+        def answered(got: list[int] = got) -> bool:
+            client.poll()
+            got.extend(message.id for message in client.got)
+            client.got.clear()
+            return len(got) >= 30
+
+        rig.until(client, answered)
+        assert got == [ident for ident in range(100, 140) if ident % 4 != 2]
+
+
+def test_a_client_that_reads_no_answer_is_not_read_from(rig: Rig) -> None:
+    client, _ = rig.up()
+    message = vu.pack(1, Command.REGION_READ, vu.REGION_ACCESS.pack(Reg.STATUS, 0, 4))
+    wanted = 20_000
+    todo = message * wanted
+    end = time.monotonic() + 30
+    while todo and time.monotonic() < end:
+        try:
+            todo = todo[client.sock.send(todo) :]
+        except BlockingIOError:
+            with rig.clock.lock:
+                rig.clock.run(timeout_ns=1_000_000)
+            if time.monotonic() > end - 29:
+                break
+    asked = wanted - len(todo) // len(message)
+    assert 0 < asked < wanted
+    got = 0
+
+    def drain() -> bool:
+        nonlocal got, todo
+        client.poll()
+        got += len(client.got)
+        client.got.clear()
+        if todo:
+            with suppress(BlockingIOError):
+                todo = todo[client.sock.send(todo) :]
+        return got >= wanted
+
+    rig.until(client, drain)
+    assert got == wanted
+
+
+def test_a_wire_that_is_cut_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, rings = rig.up()
+    failed: list[int] = []
+
+    def note(error: int) -> bool:
+        failed.append(error)
+        return False
+
+    monkeypatch.setattr(rig.tap, "failed", note)
+    # A socket that was never connected: reading it fails for good.
+    other = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    os.dup2(other.fileno(), rig.tap.fileno())
+    other.close()
+    rig.far.close()
+    rings.read(Reg.STATUS)
+    assert rig.server.data is not None
+    with rig.server.data:
+        pass  # whoever holds it wakes it when he lets go
+    rig.until(client, lambda: bool(failed))
+
+
+def test_a_state_taken_from_threads_is_the_same_without(rig: Rig) -> None:
+    client, rings = rig.up()
+    rings.write(Reg.RDTR, 0xFFFF)
+    rings.read(Reg.STATUS)
+    rig.far.send(frame(1))
+    rig.until(client, lambda: rings.read(Reg.RDH) == 1)
+    with rig.server.guard:
+        interrupts = rig.server.nic.interrupts
+        before = interrupts.state()
+        rig.server.nic.load_state(rig.server.nic.state())
+        assert interrupts.state() == before
+        assert interrupts._deadlines()[0] > 0
+
+
+REGISTERS = st.sampled_from(
+    [Reg.STATUS, Reg.ICR, Reg.IMS, Reg.IMC, Reg.ICS, Reg.ITR, Reg.CTRL, Reg.TDT, Reg.RDT, Reg.TDH,
+     Reg.EERD, 0x10, 0x1FFFC, 0x20000, 0xFFFFFFFC, 0x5400, 0xC2]
+)  # fmt: skip
+OPS = st.lists(
+    st.tuples(st.booleans(), REGISTERS, st.integers(0, 0xFFFFFFFF), st.sampled_from([1, 2, 4, 8])),
+    max_size=25,
+)
+
+
+@given(ops=OPS)
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_any_accesses_are_answered_as_without_threads(
+    ops: list[tuple[bool, int, int, int]],
+) -> None:
+    answers = []
+    for threads in (False, True):
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        near.setblocking(False)
+        fd = os.dup(near.fileno())
+        near.close()
+        clock = RealClock()
+        with mock.patch.object(tap_module, "_open", return_value=(fd, "fake0", 0, ())):
+            tap = Tap("fake0", clock)
+        out: list[bytes | int] = []
+        with tempfile.TemporaryDirectory() as directory:
+            server = VfioUserServer(
+                Path(directory) / "nic", link=tap, clock=clock, report=lambda line: None,
+                autoneg_ns=10**12, threads=threads,
+            )  # fmt: skip
+            assert (server.data is not None) == threads
+            client = FakeClient(Path(directory) / "nic", clock)
+            client.threaded = threads
+            client.start()
+            for write, off, value, size in ops:
+                head = vu.REGION_ACCESS.pack(off, 0, size)
+                if write:
+                    data = (value | value << 32).to_bytes(8, "little")[:size]
+                    client.post(Command.REGION_WRITE, head + data, flags=vu.NO_REPLY)
+                else:
+                    ident = client.post(Command.REGION_READ, head)
+                    try:
+                        out.append(client.answer(ident))
+                    except Exception as error:
+                        out.append(getattr(error, "number", -1))
+            client.region_read(7, 0, 4)
+            out.append(server.refusals)
+            client.close()
+            with clock.lock:
+                server.close()
+                tap.close()
+            clock.close()
+            far.close()
+        answers.append(out)
+    assert answers[0] == answers[1]
+
+
+class _RefNic:
+    def __init__(self) -> None:
+        self.log: list[tuple[str, int, int]] = []
+
+    def read(self, off: int) -> int | None:
+        self.log.append(("read", off, 0))
+        return 0x80 if off == Reg.STATUS else None
+
+    def write(self, off: int, value: int) -> bool:
+        self.log.append(("write", off, value))
+        return off == Reg.IMS
+
+    def unmask(self) -> None:
+        self.log.append(("unmask", 0, 0))
+
+
+def test_the_plain_python_pump_says_which_messages_are_hot() -> None:
+    nic = _RefNic()
+    pump = ref.BusPump(nic)
+    status = vu.REGION_ACCESS.pack(Reg.STATUS, 0, 4)
+    answer = pump.serve(vu.pack(5, Command.REGION_READ, status))
+    assert answer == vu.pack(5, Command.REGION_READ, status + b"\x80\0\0\0", flags=vu.TYPE_REPLY)
+    ims = vu.REGION_ACCESS.pack(Reg.IMS, 0, 4) + b"\x80\0\0\0"
+    assert pump.serve(vu.pack(6, Command.REGION_WRITE, ims, flags=vu.NO_REPLY)) == b""
+    unmask = vu.pack(7, Command.DEVICE_SET_IRQS, vu.IRQ_SET.pack(20, 0x11, 0, 0, 1))
+    assert pump.serve(unmask) == vu.pack(7, Command.DEVICE_SET_IRQS, b"", flags=vu.TYPE_REPLY)
+    assert pump.serve(vu.pack(8, Command.VERSION, b"")) is None
+    assert [what for what, *_ in nic.log] == ["read", "write", "unmask"]
