@@ -41,6 +41,7 @@ from benchmarks.guest_rig import (
     idle_cpu,
     our_side,
     prepared_image,
+    sweep,
 )
 from e1000emu.errors import E1000Error
 
@@ -362,6 +363,7 @@ def collect(
     """
     settings = settings if settings is not None else Settings()
     image = prepared_image(qemu)
+    sweep()
     with ExitStack() as stack:
         say(f"booting Linux {image.release} twice, in QEMU {image.qemu.version}")
         ours = our_side(image, stack, list(qemu_arguments), list(server_arguments))
@@ -455,9 +457,12 @@ def _words(text: str, option: str) -> list[str]:
         raise BenchError(f"{option} {text!r}: {error}; quote it as for a shell") from None
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def _interrupted(number: int, frame: object) -> None:
     """End in order, once; what is being cleaned up is not interrupted again."""
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in ENDING:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -498,7 +503,7 @@ def command(
     console = Console(stderr=to_stdout)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, _interrupted)
     try:
         if json_file is not None and not to_stdout and not json_file.parent.is_dir():

@@ -26,16 +26,36 @@ from e1000emu.errors import E1000Error
 from e1000emu.guest import BuiltinNic, GuestImage, GuestLinux, VfioUserNic, prepare
 from e1000emu.guest.image import cache_directory, find_qemu
 
-__all__ = ["HOST", "BenchError", "Side", "Snapshot", "builtin_side", "our_side", "prepared_image"]
+__all__ = [
+    "GUEST",
+    "HOST",
+    "BenchError",
+    "Side",
+    "Snapshot",
+    "builtin_side",
+    "idle_cpu",
+    "our_side",
+    "prepared_image",
+    "sweep",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST, GUEST = "10.98.0.1", "10.98.0.2"
 """The same in both namespaces, so that the guests are told the same."""
 MAC = "52:54:00:12:34:56"
 TAP = "e1kbench"
+NAMESPACE = "e1kbench"
 START_S, END_S, ANSWER_S = 30.0, 10.0, 10.0
 CARRIER_S = 20
+MORTAL = ("setpriv", "--pdeathsig", "TERM")
+"""Lets a program end with the benchmark, however that ends; QEMU does so by itself."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+TOOLS = (
+    ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
+    ("ping", "iputils-ping"),
+    ("setpriv", "util-linux"),
+)
 PREPARE = "`e1000emu guest --prepare-only` makes it"
 
 # A socket's usual buffer is full before the receiver's turn comes on a processor that is emulated:
@@ -65,7 +85,7 @@ def prepared_image(qemu: str | None = None) -> GuestImage:
     """
     if sys.platform != "linux" or os.geteuid() != 0:
         raise BenchError("needs root, for network namespaces and TAP devices; run it with sudo")
-    for tool, package in (("ip", "iproute2"), ("iperf3", "iperf3"), ("ping", "iputils-ping")):
+    for tool, package in TOOLS:
         if shutil.which(tool) is None:
             raise BenchError(f"no {tool} on this machine; apt-get install {package}")
     try:
@@ -145,8 +165,8 @@ class FarEnd:
 
     def __init__(self, name: str, stack: ExitStack) -> None:
         self.name = name
-        _ip("netns", "add", name)
         stack.callback(subprocess.run, ["ip", "netns", "del", name], capture_output=True)
+        _ip("netns", "add", name)
         _ip("-n", name, "link", "set", "lo", "up")
         _ip("-n", name, "tuntap", "add", "dev", TAP, "mode", "tap")
         quiet = f"echo 1 >/proc/sys/net/ipv6/conf/{TAP}/disable_ipv6"
@@ -154,7 +174,7 @@ class FarEnd:
         _ip("-n", name, "addr", "add", f"{HOST}/24", "dev", TAP)
         _ip("-n", name, "link", "set", TAP, "up")
         self._iperf = subprocess.Popen(
-            self.command("iperf3", "-s"),
+            self.command(*MORTAL, "iperf3", "-s"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -205,7 +225,7 @@ class Server:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         with open(self._errors, "wb") as errors:
             self._process = subprocess.Popen(
-                far.command(sys.executable, "-m", "e1000emu", *words),
+                far.command(*MORTAL, sys.executable, "-m", "e1000emu", *words),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -298,9 +318,17 @@ class Side:
         return Snapshot(counters)
 
 
+def sweep() -> None:
+    """Remove the namespaces of a benchmark that was killed."""
+    for path in Path("/run/netns").glob(f"{NAMESPACE}-*-*"):
+        pid = path.name.split("-")[1]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            subprocess.run(["ip", "netns", "del", path.name], capture_output=True, check=False)
+
+
 def builtin_side(image: GuestImage, stack: ExitStack, qemu_arguments: list[str]) -> Side:
     """Start booting a guest with QEMU's own e1000; `stack` ends it."""
-    far = FarEnd(f"e1kb-{os.getpid()}-qemu", stack)
+    far = FarEnd(f"{NAMESPACE}-{os.getpid()}-qemu", stack)
     inside = replace(image.qemu, command=tuple(far.command(*image.qemu.command)))
     netdev = f"tap,ifname={TAP},script=no,downscript=no,vhost=off"
     guest = GuestLinux(
@@ -318,7 +346,7 @@ def our_side(
     image: GuestImage, stack: ExitStack, qemu_arguments: list[str], server_arguments: list[str]
 ) -> Side:
     """Start our server and a guest on it; `stack` ends both."""
-    far = FarEnd(f"e1kb-{os.getpid()}-ours", stack)
+    far = FarEnd(f"{NAMESPACE}-{os.getpid()}-ours", stack)
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="e1000emu-bench-")))
     server = Server(far, directory, server_arguments, stack)
     guest = GuestLinux(
