@@ -188,6 +188,21 @@ def test_each_lie_of_a_header_has_its_reason(change: dict[str, int], reason: str
     assert both(header(**{**fields, **change}) + GOOD[10:]) == ([], reason)
 
 
+@pytest.mark.parametrize("is_udp", [False, True])
+def test_headers_that_end_outside_the_packet_are_dropped(is_udp: bool) -> None:
+    fields = {"kind": UDP_L4 if is_udp else TCPV4, "size": 8, "off": 6 if is_udp else 16}
+    for start in range(40):
+        for n in range(1, 80):
+            packet = header(**fields, start=start) + GOOD[10 : 10 + n]
+            reason = both(packet)[1]
+            assert (reason == "") == (start == 34 and n >= 54 and not is_udp)
+    for doff in range(16):
+        frame = bytearray(GOOD[10 : 10 + 34 + 44])
+        frame[46] = doff << 4
+        reason = both(header(**{**fields, "off": 16, "kind": TCPV4}) + bytes(frame))[1]
+        assert (reason == "") == (5 <= doff <= 11)
+
+
 def test_ecn_is_accepted_and_vlan_tags_are_stepped_over() -> None:
     fields = {"kind": TCPV4 | ECN, "hdr_len": 54, "size": 1000}
     assert len(both(header(**fields) + GOOD[10:])[0]) == 3
