@@ -40,6 +40,8 @@ def test_commands_shown_work(needs, commands, tmp_path):
         require.tun()
     elif needs == "qemu":
         require.tool("qemu-system-x86_64", "qemu-system-x86")
+    elif needs == "passt":
+        require.tool("passt")
     elif needs == "guest" and os.environ.get("E1000EMU_TEST_GUEST", "0") == "0":
         pytest.skip("boots a guest; run: make test-guest")
     env = dict(os.environ)

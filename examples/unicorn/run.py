@@ -7,6 +7,7 @@ so the figures below are the same on every machine.
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,8 @@ BAR0 = 0xFEB80000
 VECTOR = RAM + 8
 FLAGS_IF = 1 << 9
 LIMIT = 100_000_000
-GCC = shlex.split("""gcc -O2 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pic
+GCC = shutil.which("x86_64-linux-gnu-gcc") or "gcc"
+FLAGS = shlex.split("""-O2 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pic
 -fno-stack-protector -fcf-protection=none -mno-red-zone -mgeneral-regs-only
 -Wl,--oformat=binary,--build-id=none -T""")
 
@@ -39,9 +41,9 @@ def compile_guest() -> bytes:
         image = Path(scratch) / "guest.bin"
         sources = [HERE / "guest.c", HERE.parent / "baremetal" / "e1000_min.c"]
         try:
-            subprocess.run([*GCC, HERE / "guest.ld", *sources, "-o", image], check=True)
+            subprocess.run([GCC, *FLAGS, HERE / "guest.ld", *sources, "-o", image], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            sys.exit(f"{error}; the guest needs a gcc for x86-64: apt-get install gcc")
+            sys.exit(f"{error}; it takes a gcc for x86-64: apt-get install gcc-x86-64-linux-gnu")
         return image.read_bytes()
 
 

@@ -23,6 +23,7 @@ from stack.socket import AF_INET, SOCK_DGRAM, Socket
 from tests.support import require
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "unicorn" / "run.py"
+GCC = "x86_64-linux-gnu-gcc"
 RAM, RAM_BYTES, BAR0 = 0x100000, 1 << 20, 0xFEB80000
 DATA = RAM + 0x1000
 SECOND_NS = 1_000_000_000
@@ -44,7 +45,7 @@ def example() -> Any:
 
 @pytest.fixture(scope="module")
 def image(example: Any) -> bytes:
-    require.tool("gcc")
+    require.tool(GCC, "gcc-x86-64-linux-gnu")
     return example.compile_guest()
 
 
@@ -100,8 +101,8 @@ def test_a_guest_that_does_not_come_to_its_end_is_reported_with_its_address(
 
 def assemble(text: str) -> bytes:
     """Return the machine code of `text`, to be loaded at RAM."""
-    require.tool("gcc")
-    args = ["gcc", "-nostdlib", "-static", "-Wl,--oformat=binary,--build-id=none,-e,0"]
+    require.tool(GCC, "gcc-x86-64-linux-gnu")
+    args = [GCC, "-nostdlib", "-static", "-Wl,--oformat=binary,--build-id=none,-e,0"]
     args += [f"-Wl,-Ttext={RAM:#x}", "-x", "assembler", "-", "-o", "/dev/stdout"]
     source = f".intel_syntax noprefix\n{text}\n"
     return subprocess.run(args, input=source.encode(), capture_output=True, check=True).stdout
