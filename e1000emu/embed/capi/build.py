@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import importlib.util
 import io
 import os
 import re
@@ -32,6 +33,8 @@ PACKAGES = HERE.parents[2]
 LIBRARY, HEADER = "libe1000emu.so", "e1000emu.h"
 MODULE = "_e1000emu"
 SOURCES = (HEADER, "hooks.h", "provided.h", "shim.c")
+NEEDED = ("fastpath", "_cffi_backend", "msgspec", "numpy")
+"""What the NIC imports, wherever it is installed."""
 COMPILE = ("-O2", "-g", "-fPIC", "-fvisibility=hidden")
 WARN = ("-std=gnu11", "-Wall", "-Wextra")
 GLUE_WARN = ("-w",)  # what cffi writes is not ours to mend
@@ -200,9 +203,12 @@ def _paths_h() -> str:
     if dynload:
         standard.append(str(dynload))
     packages = [str(PACKAGES)]
-    for name in ("purelib", "platlib"):
-        packages.append(sysconfig.get_path(name))
-    packages += [p for p in sys.path if p and os.path.isdir(p)]
+    for name in NEEDED:
+        found = importlib.util.find_spec(name)
+        assert found is not None  # this process has imported it
+        assert found.origin is not None
+        inside = 2 if found.submodule_search_locations else 1
+        packages.append(str(Path(found.origin).parents[inside - 1]))
     packages = [p for p in dict.fromkeys(packages) if p not in standard]
     rows = {
         "VERSION": importlib.metadata.version("e1000emu"),
@@ -230,26 +236,14 @@ def _libpython() -> list[str]:
     Raises: CapiError when this Python came without one.
     """
     get = sysconfig.get_config_var
-    directories = [str(d) for d in (get("LIBDIR"), get("LIBPL")) if d]
+    directories = [str(d) for d in (get("LIBDIR"), get("LIBPL"), f"{sys.base_prefix}/lib") if d]
     names = dict.fromkeys(str(n) for n in (get("LDLIBRARY"), get("INSTSONAME")) if n)
     for directory in directories:
         for name in names:
             if ".so" in name and (Path(directory) / name).exists():
-                return [f"{directory}/{name}", f"-Wl,-rpath,{directory}", *_system_libs()]
-    for directory in directories:
-        # Debian has one compiled for shared objects beside the one for programs.
-        archive = Path(directory) / f"libpython{_version()}-pic.a"
-        if archive.exists():
-            whole = ["-Wl,--whole-archive", str(archive), "-Wl,--no-whole-archive"]
-            # Extension modules look for Python's own symbols in what the program is linked with.
-            return [*whole, *_system_libs()]
+                return [f"{directory}/{name}", f"-Wl,-rpath,{directory}", "-lpthread"]
     raise CapiError(
         f"this Python has no shared libpython ({', '.join(names) or 'none was built'}); "
         f"apt-get install libpython{_version()}-dev, or with pyenv "
         f"PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install {_version()}"
     )
-
-
-def _system_libs() -> list[str]:
-    libs = f"{sysconfig.get_config_var('LIBS') or ''} {sysconfig.get_config_var('SYSLIBS') or ''}"
-    return [*(x for x in shlex.split(libs) if x.startswith("-l")), "-lpthread"]

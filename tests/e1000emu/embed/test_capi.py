@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -205,8 +206,8 @@ HEADER_TEXT = (CAPI / "e1000emu.h").read_text()
 
 def test_program_needs_no_environment(probe: Path) -> None:
     done = subprocess.run([probe], env={}, cwd="/", capture_output=True, text=True, check=False)
-    version = sys.version.split()[0]
-    assert done.stdout == f"100e8086, version 0.1.0 (Python {version})\n", said(done)
+    version = f"{importlib.metadata.version('e1000emu')} (Python {sys.version.split()[0]})"
+    assert done.stdout == f"100e8086, version {version}\n", said(done)
     assert done.stderr == ""
 
 
@@ -341,6 +342,7 @@ def test_build_says_what_is_missing(
     fake = {"LIBDIR": str(tmp_path), "LIBPL": str(tmp_path)}
     with monkeypatch.context() as patch:
         patch.setattr(sysconfig, "get_config_var", lambda name: fake.get(name, known(name)))
+        patch.setattr(sys, "base_prefix", str(tmp_path))
         with pytest.raises(CapiError, match=r"no shared libpython .*--enable-shared"):
             build(tmp_path, cc=gcc)
     assert not (tmp_path / "libe1000emu.so").exists()
