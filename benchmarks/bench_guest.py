@@ -61,7 +61,7 @@ FLOW_S = 20.0
 GRACE_S = 60.0
 IDLE_S = 2.0
 IDLE_MOST = 0.1
-"""More of a processor than this for a guest at rest, and the measurements disturb each other."""
+"""More of a processor than this, for a guest at rest or for other programs, is worth a word."""
 CLOCK_MOST = 0.01
 PLAIN_WIDTH = 120
 
@@ -73,7 +73,7 @@ class Settings:
     seconds: int = 4
     """Of each transfer; iperf3 takes whole ones, and 0 as without end."""
     pings: int = 200
-    adaptive_pings: int = 2000
+    adaptive_pings: int = 5000
 
 
 @dataclass(slots=True)
@@ -283,7 +283,7 @@ def measure(measurement: Measurement, side: Side, settings: Settings) -> Record:
     work = measurement.run if measurement.search is None else measurement.search(side, settings)
     before = side.snapshot()
     run = work(side, settings)
-    gained = before.until(side.snapshot())
+    gained = before.until(side.snapshot(after=True))
     if run.seconds <= 0:
         raise BenchError(f"{measurement.name} on {side.label}: it took no time")
     value = gained[run.counted] / run.seconds if run.counted else run.value
@@ -371,10 +371,10 @@ def collect(
         sides = (peer, ours)
         for side in sides:
             side.wait_ready()
-        for side in sides:
-            busy = idle_cpu(side, IDLE_S)
+        for label, busy in idle_cpu(sides, IDLE_S).items():
             if busy > IDLE_MOST:
-                say(f"{side.label} takes {busy:.0%} of a processor at rest: expect noise")
+                who = f"{label} at rest takes" if label else "other programs here take"
+                say(f"{who} {busy:.0%} of a processor: expect noise")
         # The emulator translates what a guest runs for the first time.
         for side in sides:
             say(f"warming up {side.label}")
@@ -508,7 +508,7 @@ def command(
     try:
         if json_file is not None and not to_stdout and not json_file.parent.is_dir():
             raise BenchError(f"--json {json_file}: {json_file.parent} is not a directory")
-        settings = Settings(1, 50, 500) if quick else Settings()
+        settings = Settings(1, 50, 1000) if quick else Settings()
         if seconds is not None:
             settings = Settings(seconds, settings.pings, settings.adaptive_pings)
         rows = collect(

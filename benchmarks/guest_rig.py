@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -297,16 +298,28 @@ class Side:
         (guest_then, then), (guest_now, now) = self._clocks, self._now()
         return (guest_now - guest_then) / (now - then)
 
-    def snapshot(self) -> Snapshot:
-        """Read every counter of this side."""
+    def snapshot(self, *, after: bool = False) -> Snapshot:
+        """Read every counter of this side, the guest's first; `after` the work: last.
+
+        So that what it costs to ask the guest is in no counter of ours.
+        """
+        reads = (self._guest_counters, self._host_counters)
+        counters: dict[str, float] = {}
+        for read in reads[::-1] if after else reads:
+            counters |= read()
+        return Snapshot(counters)
+
+    def _guest_counters(self) -> dict[str, float]:
         text = self.guest.run(GUEST_COUNTERS).check().stdout
-        rx, tx = net_dev(text, "eth0")
-        out, into = self.far.tap_packets()
-        counters: dict[str, float] = {
+        return {
             "interrupts": interrupts(text, "eth0"),
-            "frames": rx + tx,
+            "frames": sum(net_dev(text, "eth0")),
             "guest_udp_received": udp_received(text),
-            "tap_packets": out + into,
+        }
+
+    def _host_counters(self) -> dict[str, float]:
+        counters: dict[str, float] = {
+            "tap_packets": sum(self.far.tap_packets()),
             "host_udp_received": udp_received(self.far.read("snmp")),
             "qemu_cpu_s": cpu_seconds(self.guest.pid),
         }
@@ -315,7 +328,7 @@ class Side:
             counters |= {name: said[name] for name in SERVER_COUNTERS}
             counters["interrupts_raised"] = said["interrupts"]
             counters["server_cpu_s"] = cpu_seconds(self.server.pid)
-        return Snapshot(counters)
+        return counters
 
 
 def sweep() -> None:
@@ -360,9 +373,25 @@ def our_side(
     return Side("e1000emu vfio-user", far, guest, server)
 
 
-def idle_cpu(side: Side, seconds: float) -> float:
-    """Return the share of a processor that a side takes while nothing happens."""
-    pids = [side.guest.pid] + ([side.server.pid] if side.server is not None else [])
-    before, start = sum(map(cpu_seconds, pids)), time.monotonic()
+def busy_seconds(text: str) -> float:
+    """Return the time that processors were not idle, from the text of /proc/stat (proc(5))."""
+    user, nice, system, _, _, irq, softirq = map(int, text.split(maxsplit=8)[1:8])
+    return (user + nice + system + irq + softirq) / TICKS_PER_S
+
+
+def idle_cpu(sides: Sequence[Side], seconds: float) -> dict[str, float]:
+    """Return the processors that each side takes while nothing is measured, by its label, and
+    those that all other programs of the machine take, by ""."""
+    pids = {
+        side.label: [side.guest.pid] + ([side.server.pid] if side.server is not None else [])
+        for side in sides
+    }
+
+    def read() -> dict[str, float]:
+        made = {label: sum(map(cpu_seconds, each)) for label, each in pids.items()}
+        return made | {"": busy_seconds(Path("/proc/stat").read_text()) - sum(made.values())}
+
+    before, start = read(), time.monotonic()
     time.sleep(seconds)
-    return (sum(map(cpu_seconds, pids)) - before) / (time.monotonic() - start)
+    after, took = read(), time.monotonic() - start
+    return {label: (after[label] - before[label]) / took for label in after}

@@ -16,6 +16,7 @@ from benchmarks.bench_guest import MEASUREMENTS, Record, _ping_report, attempted
 from benchmarks.guest_rig import (
     BenchError,
     Snapshot,
+    busy_seconds,
     cpu_seconds,
     interrupts,
     net_dev,
@@ -71,6 +72,17 @@ def test_cpu_seconds_grow_with_work_and_end_with_the_process() -> None:
     gone.wait()
     with pytest.raises(BenchError, match=str(gone.pid)):
         cpu_seconds(gone.pid)
+
+
+def test_a_busy_processor_is_seen() -> None:
+    # user nice system idle iowait irq softirq steal guest guest_nice, in ticks
+    text = "cpu  1000 200 300 99999 88888 40 60 7 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
+    assert busy_seconds(text) == 1600 / os.sysconf("SC_CLK_TCK")
+    before = busy_seconds(Path("/proc/stat").read_text())
+    start = cpu_seconds(os.getpid())
+    while cpu_seconds(os.getpid()) - start < 0.1:
+        pass
+    assert busy_seconds(Path("/proc/stat").read_text()) - before >= 0.05
 
 
 def test_snapshots_give_what_was_gained() -> None:
