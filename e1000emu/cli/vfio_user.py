@@ -242,9 +242,6 @@ def summary(counters: dict[str, Any]) -> str:
 
 
 async def _until_signal(failure: Failure) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, failure.stop.set)
     await failure.stop.wait()
     failure.check()
 
@@ -324,7 +321,9 @@ def command(
             else:
                 say(summary(result))
 
-        # Before anybody can know of us: the signal ends a process that does not expect it.
+        # Before anybody can know of us: a signal ends a process that does not expect it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            runner.get_loop().add_signal_handler(number, failure.stop.set)
         runner.get_loop().add_signal_handler(signal.SIGUSR1, show)
         greet(plugs, model, link_spec, say)
         if as_json:
