@@ -23,6 +23,7 @@ from e1000emu.regs import BAR0_BYTES
 __all__ = ["UnicornError", "UnicornMachine"]
 
 PCI_COMMAND, PCI_BAR0, MEMORY_AND_MASTER = 0x04, 0x10, 0x0006
+Handler = Callable[[Uc], object]
 NOWHERE = (1 << 64) - 1
 
 
@@ -33,7 +34,7 @@ class UnicornError(E1000Error):
 class _Irq:
     """The interrupt line (`ports.InterruptLine`): a level, looked at between slices."""
 
-    def __init__(self, handler: Callable[[Uc], Any]) -> None:
+    def __init__(self, handler: Handler | None) -> None:
         self.level, self.handler = False, handler
 
     def set_level(self, level: bool) -> None:
@@ -68,7 +69,7 @@ class UnicornMachine:
             raise UnicornError(f"{size:#x} bytes at {address:#x}: {error}; move them") from None
 
     def add_nic(
-        self, link: Link, *, bar0: int, on_interrupt: Callable[[Uc], Any] = id, **options: Any
+        self, link: Link, *, bar0: int, on_interrupt: Handler | None = None, **options: Any
     ) -> Nic:
         """Plug in a `Nic(**options)`, its registers at `bar0`; return it.
 
@@ -134,7 +135,7 @@ class UnicornMachine:
 
     def _execute(self) -> None:
         for irq in self._irqs:
-            if irq.level:
+            if irq.level and irq.handler is not None:
                 irq.handler(self.uc)
         self._error, begin = None, self.uc.reg_read(self.pc)
         try:
