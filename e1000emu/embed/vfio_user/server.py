@@ -63,6 +63,8 @@ ACCEPT_RETRY_NS = 200_000_000
 """How soon the listener is looked at again when the process had no descriptor for a client."""
 READ_RETRY_NS = 50_000_000
 """How soon a TAP that is down is read again."""
+UNSENT_BYTES = 1 << 20
+"""Bytes of answers that a client may leave unread."""
 COMPLAINTS = 10
 """Refusals that are reported for each client; the rest are counted."""
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
@@ -457,8 +459,9 @@ class _Client:
         self._reader = MessageReader()
         self._todo: deque[Message] = deque()
         self._unsent = b""
+        self._unsent_answers = 0
         self._stuck = False
-        """An answer is among what was not sent: nothing is read until it is."""
+        """So many answers were not sent that nothing is read until they are."""
         self._complaints = 0
         self.negotiated = False
         self.pump: BusPump | None = None
@@ -556,6 +559,7 @@ class _Client:
             # Only one thread may write to the socket, so DMA by messages has no pump beside it.
             self._thread.proceed(
                 self.negotiated
+                and not self._unsent
                 and not self._reader.pending_bytes
                 and not self._server.memory.ram_by_message
             )
@@ -595,8 +599,11 @@ class _Client:
             data = data[sent:]
             self._clock.call_at(self._clock.now_ns() + RETRY_NS, self._retry)
         self._unsent += data
-        if answer and not self._stuck:
-            # A client that does not read its answers is not read from meanwhile.
+        if answer:
+            self._unsent_answers += len(data)
+        if self._unsent_answers > UNSENT_BYTES and not self._stuck:
+            # A client that does not read its answers is not read from meanwhile.  But a few may
+            # wait: it may be about to send what we asked of it, and read on only then.
             self._stuck = True
             if self._thread is None:
                 self._clock.remove_reader(self._sock.fileno())
@@ -608,12 +615,12 @@ class _Client:
     def _retry(self) -> None:
         if self._sock.fileno() < 0:
             return
-        stuck, self._stuck = self._stuck, False
         data, self._unsent = self._unsent, b""
         self._send(data, answer=False)
         if self._unsent or self._sock.fileno() < 0:
-            self._stuck = stuck
             return
+        self._unsent_answers = 0
+        stuck, self._stuck = self._stuck, False
         if stuck:
             self._work()
             if not self._stuck and self._sock.fileno() >= 0:
