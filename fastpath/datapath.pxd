@@ -25,7 +25,7 @@ cdef class DataPath(Beside):
     cdef uint32_t notices, tx_flags, rx_causes
     cdef int link_errno, write_errno
     cdef uint64_t refused       # frames that the TAP did not take
-    cdef int64_t busy_until
+    cdef int64_t busy_until, sleeps_until
     cdef public int64_t spin_ns
     cdef readonly uint64_t turns, sleeps, wakes, tx_batches, rx_batches
     cdef int tx_room
@@ -51,13 +51,15 @@ cdef class BusPump:
     cdef uint32_t itr
     cdef public int64_t spin_ns, nap_ns
     cdef public bint drives
-    cdef bint driving
+    cdef bint driving, rang
+    cdef public uint32_t small_send
     cdef uint32_t run_posted    # posted writes in a row
     cdef int64_t run_since      # when that run began
-    cdef readonly uint64_t messages, reads, writes, posted, receives, sleeps, turns, naps
+    cdef readonly uint64_t messages, reads, writes, posted, receives, sleeps, turns, naps, sends
     cdef bytes unsent
     cdef bint turn(self, int64_t now) noexcept nogil
     cdef bint flood(self, int64_t now) noexcept nogil
+    cdef void ring(self) noexcept nogil
     cdef int hot(self, const uint8_t *m, uint32_t size, uint8_t *out) noexcept nogil
     cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil
     cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil
