@@ -296,6 +296,28 @@ cdef class IrqCause(RegHook):
         if was:
             self.b_raise(bits, e1k_now_ns())
 
+    # The b_ functions by hand, with a time of the caller's.
+
+    def _received_at(self, uint32_t bits, uint64_t frames, int64_t now):
+        """Frames were stored."""
+        self.b_received(bits, frames, now)
+
+    def _sent_at(self, uint32_t bits, bint delayed, uint64_t frames, int64_t now):
+        """Frames were sent."""
+        self.b_sent(bits, delayed, frames, now)
+
+    def _read_icr_at(self, int64_t now):
+        """Read ICR."""
+        return self.b_read_icr(now)
+
+    def _tick_at(self, int64_t now):
+        """Do what is due."""
+        self.b_tick(now)
+
+    def _next_due(self):
+        """The earliest deadline in ns, 0 for none."""
+        return self.next_due()
+
     cdef void _out(self) noexcept nogil:
         cdef bint out = self.asserted and not self.disabled
         if out != self.out:

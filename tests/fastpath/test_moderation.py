@@ -1,0 +1,217 @@
+"""Interrupts beside the clock: ITR, the four delays, and the wait that spares a busy guest some."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastpath.macpath import Beside, EventLine, IrqCause
+from fastpath.regfile import RegFile
+
+ICR, IMS = 0xC0, 0xD0
+TXDW, LSC, RXT0 = 0x1, 0x4, 0x80
+US = 1000
+START = 10**17  # later than any real time: `_update` looks at the clock
+
+
+class Line:
+    """An interrupt block on an eventfd, enabled for everything."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.line = EventLine()
+        self.line.attach(self.fd)
+        regs = RegFile(0x100)
+        for off in (ICR, IMS):
+            regs.define(off // 4)
+        self.irq = IrqCause()
+        self.irq._bind(regs, ICR, IMS)
+        self.irq.masks = 0x1FFFF
+        self.irq._go_beside(self.line, Beside())
+
+    def fired(self) -> int:
+        """How often it was told since the last call."""
+        try:
+            return os.eventfd_read(self.fd)
+        except BlockingIOError:
+            return 0
+
+    def serve(self, now: int) -> int:
+        """What a guest does: read ICR, unmask."""
+        causes = self.irq._read_icr_at(now)
+        self.line.let()
+        return causes
+
+
+@pytest.fixture
+def rig() -> Iterator[Line]:
+    line = Line()
+    yield line
+    os.close(line.fd)
+
+
+def test_the_first_frame_interrupts_at_once(rig: Line) -> None:
+    rig.irq._received_at(RXT0, 1, START)
+    assert rig.fired() == 1
+    assert rig.serve(START) == RXT0
+    assert rig.irq._next_due() == 0
+
+
+def test_one_frame_at_a_time_is_never_held_back(rig: Line) -> None:
+    now = START
+    for _ in range(100):
+        rig.irq._received_at(RXT0, 1, now)
+        assert rig.fired() == 1
+        rig.serve(now)
+        now += 5 * US
+    assert rig.irq.floor_ns == 0
+
+
+def test_itr_keeps_interrupts_apart(rig: Line) -> None:
+    rig.irq._interval_ns = 200 * US
+    rig.irq._received_at(RXT0, 1, START)
+    assert rig.fired() == 1
+    rig.serve(START)
+    rig.irq._received_at(RXT0, 1, START + 50 * US)
+    assert rig.fired() == 0
+    assert rig.irq._next_due() == START + 200 * US
+    rig.irq._tick_at(START + 199 * US)
+    assert rig.fired() == 0
+    rig.irq._tick_at(START + 200 * US)
+    assert rig.fired() == 1
+
+
+def test_thick_traffic_raises_the_wait_and_thin_traffic_ends_it(rig: Line) -> None:
+    now, interrupts = START, 0
+    for _ in range(1000):  # 10 frames each 50 us
+        rig.irq._received_at(RXT0, 10, now)
+        rig.irq._tick_at(now)
+        if rig.fired():
+            interrupts += 1
+            rig.serve(now)
+        now += 50 * US
+    assert 100 * US < rig.irq.floor_ns <= rig.irq.floor_max_ns
+    assert 200 <= interrupts < 600, "each brought more than one batch"
+    for _ in range(20):
+        rig.irq._received_at(RXT0, 1, now)
+        rig.irq._tick_at(now + rig.irq.floor_ns)
+        assert rig.fired() == 1
+        rig.serve(now)
+        now += 1000 * US
+    assert rig.irq.floor_ns == 0
+
+
+def test_news_of_the_link_does_not_wait_for_frames(rig: Line) -> None:
+    now = START
+    for _ in range(200):
+        rig.irq._received_at(RXT0, 50, now)
+        rig.irq._tick_at(now)
+        if rig.fired():
+            rig.serve(now)
+        now += 50 * US
+    rig.irq._tick_at(now + 1000 * US)
+    rig.fired()
+    now += 1001 * US
+    rig.serve(now)
+    rig.irq._received_at(RXT0, 50, now)
+    rig.fired()
+    rig.serve(now)
+    assert rig.irq.floor_ns > 0
+    rig.irq._received_at(LSC, 0, now + US)
+    assert rig.fired() == 1
+
+
+@pytest.mark.parametrize(("direction", "bit"), [("rx", RXT0), ("tx", TXDW)])
+def test_the_packet_delay_restarts_and_the_absolute_one_does_not(
+    rig: Line, direction: str, bit: int
+) -> None:
+    irq, unit = rig.irq, 1024
+
+    def event(now: int) -> None:
+        if direction == "rx":
+            irq._received_at(RXT0, 1, now)
+        else:
+            irq._sent_at(0, True, 1, now)
+
+    irq._rdtr = irq._tidv = 10
+    irq._radv = irq._tadv = 25
+    now = START
+    for step in range(5):
+        event(now)
+        assert rig.fired() == 0
+        irq._tick_at(now)
+        assert irq._next_due() == min(now + 10 * unit, START + 25 * unit), step
+        now += 8 * unit
+        if now >= START + 25 * unit:
+            break
+        irq._tick_at(now)
+        assert rig.fired() == 0
+    irq._tick_at(START + 25 * unit)
+    assert rig.fired() == 1
+    assert rig.serve(now) == bit
+    assert irq._deadlines() == (0, 0, 0, 0)
+
+
+def test_a_cause_at_once_ends_the_transmit_delay(rig: Line) -> None:
+    rig.irq._tidv = 100
+    rig.irq._sent_at(0, True, 1, START)
+    rig.irq._sent_at(TXDW, False, 1, START + US)
+    assert rig.fired() == 1
+    assert rig.irq._deadlines() == (0, 0, 0, 0)
+
+
+def test_flush_expires_a_running_delay_only(rig: Line) -> None:
+    rig.irq._flush(RXT0)
+    assert rig.fired() == 0
+    rig.irq._rdtr = 1000
+    rig.irq._received_at(RXT0, 1, START)
+    rig.irq._flush(RXT0)
+    assert rig.fired() == 1
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["rx", "tx", "lsc", "read", "mask", "unmask", "tick", "itr"]),
+        st.integers(0, 40),
+        st.integers(0, 400),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+@settings(deadline=None)
+def test_no_cause_is_ever_lost(steps: list[tuple[str, int, int]]) -> None:
+    """After any history: an enabled cause interrupts, at the latest when what is due is done."""
+    rig = Line()
+    now, masks = START, 0x1FFFF
+    for what, value, gap in steps:
+        now += gap * US
+        if what == "rx":
+            rig.irq._received_at(RXT0, value, now)
+        elif what == "tx":
+            rig.irq._sent_at(TXDW, False, value, now)
+        elif what == "lsc":
+            rig.irq._received_at(LSC, 0, now)
+        elif what == "read":
+            rig.serve(now)
+            rig.fired()
+        elif what == "mask":
+            masks = rig.irq.masks = 0
+        elif what == "unmask":
+            masks = rig.irq.masks = 0x1FFFF
+            rig.irq._update()
+        elif what == "itr":
+            rig.irq._interval_ns = value * 10 * US
+        rig.irq._tick_at(now)
+        if rig.irq.causes & masks and not rig.irq.asserted:
+            assert 0 < rig.irq._next_due() <= now + 1000 * US or what == "mask"
+    rig.irq.masks = 0x1FFFF
+    rig.irq._update()
+    rig.irq._tick_at(now + 10_000 * US)
+    assert rig.irq.asserted == bool(rig.irq.causes)
+    os.close(rig.fd)
