@@ -309,7 +309,7 @@ cdef class DataPath(Beside):
         return did
 
     cdef bint send(self, int64_t now) noexcept nogil:
-        cdef uint32_t flags
+        cdef uint32_t flags, tail
         cdef int dropped = 0, error = 0, was
         if self.tx_at >= self.txb.n:
             if not self.may_send():
@@ -321,12 +321,17 @@ cdef class DataPath(Beside):
             if not self.may_send():
                 e1k_unlock(&self.mutex)
                 return False
+            tail = self.tx.engine.s.tail
             self.tx.engine.running = self.mac.in_engine = True
             flags = self.tx.engine._run(self.txb, self.tx_room)
             self.tx.engine.running = self.mac.in_engine = False
             if flags & RUN_OFF or (not self.txb.n and not flags & RUN_MORE
                                    and self.tx.engine.s.head != self.tx.engine.s.tail):
-                self.tx_stuck = True    # until someone has changed something
+                # until someone has changed something, and that may be by now
+                self.tx_stuck = True
+                e1k_fence()
+                if self.tx.engine.s.tail != tail:
+                    self.tx_stuck = False
             if flags & (CAUSES | RUN_DELAYED):
                 self.irq.b_sent(flags & CAUSES, flags & RUN_DELAYED != 0, self.txb.n, now)
             if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
@@ -647,7 +652,7 @@ cdef class BusPump:
             head = tail - head if tail >= head else n - head + tail
             if head <= self.small_send and self.path.take():
                 self.sends += 1
-                self.path.turn(e1k_now_ns())
+                self.path.send(e1k_now_ns())
                 self.path.give()
                 return
         self.path.wake()
@@ -737,6 +742,8 @@ cdef class BusPump:
                 return False
             r.value = bits
             self.tx.engine.s.tail = bits
+            e1k_fence()
+            self.path.tx_stuck = False
             self.tx.doorbells += 1
             self.rang = True
             return True
@@ -748,6 +755,7 @@ cdef class BusPump:
             r.value = bits
             self.rx.engine.s.tail = bits
             self.rx.doorbells += 1
+            e1k_fence()             # it looks at the tail after it has said that it waits
             if self.path.rx_at < self.path.rxb.n:
                 self.path.wake()
             return True

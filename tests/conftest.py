@@ -29,6 +29,7 @@ FUZZ = frozenset(
         "e1000emu/embed/test_hostile.py",
         "e1000emu/embed/test_vfio_user.py",
         "e1000emu/embed/test_vfio_user_protocol.py",
+        "e1000emu/embed/test_vfio_user_threads.py",
         "stack/core/test_dev_fuzz.py",
         "stack/core/test_socket_fuzz.py",
         "stack/core/test_iov.py",
