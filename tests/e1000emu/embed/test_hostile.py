@@ -16,16 +16,20 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+import e1000emu.links.tap as tap_module
 from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.protocol import Command
 from e1000emu.embed.vfio_user.server import VfioUserServer
+from e1000emu.links import Tap
+from e1000emu.ports import Link
 from e1000emu.testing.guest import Int, Reg
 from e1000emu.testing.recorders import RecordingLink
 from tests.e1000emu.embed.fakeclient import TIMEOUT_NS, FakeClient, VfioError
@@ -39,21 +43,34 @@ RING = (Reg.TDBAL, Reg.TDLEN, Reg.TDH, Reg.TDT, Reg.RDBAL, Reg.RDLEN, Reg.RDH, R
 ENDED = (BrokenPipeError, ConnectionResetError)
 
 
+class Wire(Protocol):
+    """The far end of the NIC's cable."""
+
+    def inject(self, *frames: bytes) -> object:
+        """Send frames to the NIC."""
+
+    def take(self) -> list[bytes]:
+        """Return what the NIC has sent since the last call."""
+
+
 @dataclass
 class Target:
     """The server that is attacked."""
 
     path: Path
     clock: RealClock
-    link: RecordingLink
+    wire: Wire
     server: VfioUserServer
     log: list[str]
     came: int = 0
+    threaded: bool = False
 
     def client(self) -> FakeClient:
         """Connect one more client."""
         self.came += 1
-        return FakeClient(self.path, self.clock)
+        client = FakeClient(self.path, self.clock)
+        client.threaded = self.threaded
+        return client
 
     def idle(self) -> None:
         """Let the server go on until it has seen its last client come and go."""
@@ -64,20 +81,65 @@ class Target:
         assert self.clock.run(over, timeout_ns=TIMEOUT_NS)
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Iterator[Target]:
+@contextmanager
+def listening(path: Path, clock: RealClock, link: Link, wire: Wire) -> Iterator[Target]:
     """A server that listens; what it held must be free in the end."""
     gc.collect()
     before, threads = descriptors(), threading.active_count()
-    clock, link, log = RealClock(), RecordingLink(), []  # type: ignore[var-annotated]
-    server = VfioUserServer(tmp_path / "s", link=link, clock=clock, report=log.append, autoneg_ns=0)
-    made = Target(tmp_path / "s", clock, link, server, log)
-    yield made
-    server.close()
-    clock.close()
+    log: list[str] = []
+    server = VfioUserServer(path, link=link, clock=clock, report=log.append, autoneg_ns=0)
+    yield Target(path, clock, wire, server, log)
+    with clock.lock:
+        server.close()
     gc.collect()
     assert descriptors() <= before
     assert threading.active_count() == threads
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[Target]:
+    """A server in one thread, on a link that only records."""
+    clock, link = RealClock(), RecordingLink()
+    with listening(tmp_path / "s", clock, link, link) as made:
+        yield made
+    clock.close()
+
+
+class FarEnd:
+    """The other end of a TAP that is a datagram socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def inject(self, *frames: bytes) -> None:
+        with suppress(BlockingIOError):  # its queue is full
+            for frame in frames:
+                self.sock.send(frame)
+
+    def take(self) -> list[bytes]:
+        out: list[bytes] = []
+        with suppress(BlockingIOError):
+            while True:
+                out.append(self.sock.recv(1 << 16))
+        return out
+
+
+@pytest.fixture
+def threaded_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
+    """A server with its threads beside the clock's, on what it takes for a TAP."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for sock in (near, far):
+        sock.setblocking(False)
+    monkeypatch.setattr(tap_module, "_open", lambda name, offload: (near.detach(), name, 0, ()))
+    clock = RealClock()
+    tap = Tap("fake0", clock)
+    with listening(tmp_path / "s", clock, tap, FarEnd(far)) as made:
+        assert made.server.data is not None
+        made.threaded = True
+        yield made
+    tap.close()
+    far.close()
+    clock.close()
 
 
 def descriptors() -> int:
@@ -261,7 +323,7 @@ class Attacker:
         )
 
     def receive(self) -> None:
-        self.target.link.inject(*[FRAME] * self.rng.randint(1, 40))
+        self.target.wire.inject(*[FRAME] * self.rng.randint(1, 40))
 
     def turn(self) -> None:
         self.target.clock.run(timeout_ns=self.rng.choice([1, 1000, 200_000]))
@@ -318,30 +380,48 @@ def works(target: Target) -> None:
     assert client.bar_read(0, Reg.IMS, 4) == 0
     guest.up(ims=int(Int.RXT0))
     client.run(lambda: target.server.nic.link_up)
-    target.link.take()
-    assert guest.send(FRAME) == 1
-    assert target.link.take() == [FRAME]
-    assert target.link.inject(FRAME) == 1
-    assert [frame.data for frame in guest.receive()] == [FRAME]
+    target.wire.take()
+    guest.send(FRAME)
+    client.run(lambda: FRAME in target.wire.take())
+    target.wire.inject(FRAME)
+    got: list[bytes] = []
+
+    def came() -> bool:
+        got.extend(frame.data for frame in guest.receive())
+        return FRAME in got
+
+    client.run(came)
     client.close()
     target.idle()
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_hostile_clients_leave_nothing_behind(target: Target, seed: int) -> None:
+def attack(target: Target, seed: int | str, clients: int = CLIENTS) -> None:
+    """Send clients, one after the other."""
     rng = random.Random(f"hostile {seed}")
-    for number in range(CLIENTS):
+    for number in range(clients):
         said = len(target.log)
         attacker = Attacker(target, rng)
         attacker.run()
         attacker.close()
         target.idle()
-        target.link.take()
+        target.wire.take()
         # What is said of one client is bounded, whatever it does.
         assert len(target.log) - said <= 40, target.log[said:]
         assert len(target.server.memory) == 0
         if number % 5 == 4:
             works(target)
     # It was hostile, and not only at the door: rings were walked into memory that is not there.
-    assert target.server.refusals > CLIENTS
+    assert target.server.refusals > clients
     assert target.server.memory.table.aborts > 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_hostile_clients_leave_nothing_behind(target: Target, seed: int) -> None:
+    attack(target, seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hostile_clients_leave_nothing_behind_in_threads(
+    threaded_target: Target, seed: int
+) -> None:
+    attack(threaded_target, f"in threads {seed}")
