@@ -55,10 +55,10 @@ class _Process:
     """A passt of ours and what it says; `sock` is the end of its socket that speaks Ethernet."""
 
     def __init__(self, args: list[str], name: str, mac: bytes) -> None:
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
         self.sock, theirs = socket.socketpair()
         # A full socket makes passt drop what it has in hand, and TCP back off.
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
         self._said = 0  # bytes of `_words` that were no complaint
         try:
             with theirs:
@@ -69,10 +69,10 @@ class _Process:
                     stdout=self._words,
                     stderr=self._words,
                 )
-        except OSError as error:
+        except OSError:
             self.sock.close()
             self._words.close()
-            raise LinkError(f"{name}: {args[0]}: {error.strerror}") from None
+            raise
         self.pid = self._popen.pid
         # Also when the interpreter ends and nobody has called close.
         self.end = weakref.finalize(self, _end, self._popen, self.sock, self._words)
@@ -209,7 +209,10 @@ class Passt(Middleware):
             if found is None:
                 raise LinkError(f"{self._name}: no program {program!r}; apt-get install passt")
             defaults = _defaults(options, address, gateway, mtu)
-            self._process = _Process([found, *options, *defaults], self._name, mac)
+            try:
+                self._process = _Process([found, *options, *defaults], self._name, mac)
+            except OSError as error:
+                raise LinkError(f"{self._name}: cannot start it: {error}") from None
             sock = self._process.sock
         try:
             stream = QemuStream(sock, clock, poll_ns=poll_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import hashlib
 import os
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from e1000emu.clock import RealClock
+from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.errors import LinkError
 from e1000emu.lab import add_nic
 from e1000emu.links import passt as module
@@ -175,8 +176,30 @@ def test_a_program_that_cannot_run_is_named(tmp_path: Path) -> None:
     program = tmp_path / "passt"
     program.write_text("#!/nowhere\n")
     program.chmod(stat.S_IRWXU)
-    with pytest.raises(LinkError, match="/passt: No such file"):
+    with pytest.raises(LinkError, match=r"cannot start it: .*No such file.*/passt"):
         Passt(RealClock(), program=str(program))
+
+
+def test_a_process_without_descriptors_left_says_so(fake: Any, monkeypatch: Any) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    program = fake(ECHO)
+    monkeypatch.setattr(module.socket, "socketpair", refuse)
+    with pytest.raises(LinkError, match=r"passt: cannot start it: .*Too many open files"):
+        Passt(RealClock(), program=program)
+
+
+def test_a_virtual_clock_looks_at_it_now_and_then(fake: Any) -> None:
+    clock = VirtualClock()
+    link = Passt(clock, program=fake(ECHO), poll_ns=50_000)
+    port = RecordingPort(link)
+    port.send(frame(7, 200))
+    deadline = time.monotonic() + 20
+    while not port.frames and time.monotonic() < deadline:
+        clock.run_for(1_000_000)
+    assert port.frames == [frame(7, 200)]
+    link.close()
 
 
 def test_one_that_does_not_answer_arp_but_lives_is_taken(fake: Any, monkeypatch: Any) -> None:
