@@ -24,7 +24,8 @@
  * THREADS. Any thread may make any call; the library serves one call at a time. Callbacks run in the
  * thread that made the call they come from, before it returns. A callback may call the library again,
  * but for e1000emu_destroy, e1000emu_reset, e1000emu_advance, e1000emu_state_load and what changes
- * DMA on the NIC that called it: these return E1000EMU_EBUSY. A callback must not wait for another
+ * DMA on the NIC that called it: these return E1000EMU_EBUSY, as does any call that is the hundredth
+ * inside another. A callback must not wait for another
  * thread that may be inside the library, and must not be left by longjmp or a C++ exception.
  *
  * FORK. A child has its own copy of every NIC and goes on with it.

@@ -4,9 +4,11 @@
  * take the library's lock and call either a compiled entry (fastpath/cabi.pyx: registers, frames,
  * clock) or a hook in Python (host.py: all that is seldom).
  */
+#define _GNU_SOURCE /* dladdr */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -264,6 +266,15 @@ static PyStatus initialize(const char *home, const char *stdlib, const char *opt
     return status;
 }
 
+/* Python's extension modules are not linked with libpython; they expect its symbols in the global
+ * scope, where they are not when a program has loaded us by dlopen with RTLD_LOCAL. */
+static void show_libpython(void)
+{
+    Dl_info info;
+    if (dladdr((const void *)&Py_Version, &info) && info.dli_fname)
+        (void)dlopen(info.dli_fname, RTLD_LAZY | RTLD_GLOBAL | RTLD_NOLOAD);
+}
+
 static int start_interpreter(const char *option)
 {
     char moved[4096];
@@ -290,6 +301,7 @@ static int start_interpreter(const char *option)
                     "no standard library of Python %d.%d in %s; set E1000EMU_PYTHONHOME to the "
                     "prefix of a Python %d.%d, or build libe1000emu.so on this machine",
                     PY_MAJOR_VERSION, PY_MINOR_VERSION, first, PY_MAJOR_VERSION, PY_MINOR_VERSION);
+    show_libpython();
     status = initialize(home, stdlib, option);
     if (PyStatus_Exception(status))
         return fail(E1000EMU_EPYTHON, "Python does not start: %s (%s); standard library: %s",
@@ -427,6 +439,7 @@ struct slot {
 #define GENERATION_SHIFT (sizeof(uintptr_t) == 8 ? 32 : 20)
 #define FIRST_GENERATION (sizeof(uintptr_t) == 8 ? 0x0E100000u : 0xE10u)
 #define MAX_NICS 65535u
+#define MAX_DEPTH 100 /* a few KiB of stack each */
 
 static struct slot **slots;
 static uint32_t slot_count;
@@ -479,6 +492,12 @@ static struct slot *enter(const e1000emu_nic *nic, const char *function, uint32_
 {
     struct slot *slot;
     lock();
+    if (depth > MAX_DEPTH) {
+        fail(E1000EMU_EBUSY, "%s: %d calls, one inside the other; a callback calls what calls it",
+             function, depth);
+        unlock();
+        return NULL;
+    }
     slot = find(nic, index);
     if (!slot) {
         fail(E1000EMU_EHANDLE, "%s: %s", function,
@@ -509,7 +528,7 @@ static int busy(struct slot *slot, const char *function)
     uint32_t index;                                      \
     struct slot *slot = enter((nic), __func__, &index);  \
     if (!slot)                                           \
-        return E1000EMU_EHANDLE
+        return last_code
 /* The argument's name is in the text. */
 #define NEED(slot, pointer)                                                              \
     do {                                                                                 \
@@ -823,7 +842,7 @@ static int store(e1000emu_nic *nic, const char *function, int what, void *buffer
     uint32_t index;
     struct slot *slot = enter(nic, function, &index);
     if (!slot)
-        return E1000EMU_EHANDLE;
+        return last_code;
     if (!size)
         return leave(slot, fail(E1000EMU_EINVAL, "%s: size is NULL", function));
     return leave(slot, py_store(index, what, buffer, size));

@@ -168,6 +168,15 @@ def test_c_example_and_its_benchmark(gcc: str, library: Built) -> None:
     assert all(float(rate) > 0 for rate in rates)
 
 
+def test_plugin_that_loads_the_library_for_itself(gcc: str, library: Built) -> None:
+    program = library.directory / "plugin"
+    flags = ["-std=c11", *STRICT, *library.cflags]
+    compile_(gcc, *flags, HERE / "plugin.c", "-ldl", "-o", program)
+    done = run(program, library.library)
+    assert done.stdout == "a NIC\n", said(done)
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("compiler", ["gcc -x c -std=c99", "g++ -x c++ -std=c++11"])
 def test_header_is_clean_by_itself(library: Built, tmp_path: Path, compiler: str) -> None:
     program, *options = compiler.split()

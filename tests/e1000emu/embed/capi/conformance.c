@@ -515,6 +515,34 @@ static void test_interrupts(void)
     power_off(&m);
 }
 
+/* A handler that undoes what it has done, for ever. */
+static void on_irq_forever(void *opaque, int level)
+{
+    struct interrupts *i = opaque;
+    uint64_t value;
+    int code = level ? e1000emu_mmio_read(i->m->nic, 0x00C0, 4, &value)
+                     : e1000emu_mmio_write(i->m->nic, ICS, 4, 1);
+    level ? i->rises++ : i->falls++;
+    if (code) {
+        CHECK(code == E1000EMU_EBUSY && strstr(e1000emu_last_error(), "one inside the other"));
+        i->causes++;
+    }
+}
+
+static void test_endless_callbacks(void)
+{
+    struct machine m;
+    struct interrupts irq = {&m, 0, 0, 0, 0};
+    power_on(&m);
+    OK(e1000emu_set_irq(m.nic, on_irq_forever, &irq));
+    OK(e1000emu_mmio_write(m.nic, IMS, 4, 1));
+    OK(e1000emu_mmio_write(m.nic, ICS, 4, 1));
+    CHECK(irq.causes == 1 && irq.rises + irq.falls == 100);
+    OK(e1000emu_set_irq(m.nic, NULL, NULL));
+    bring_up(&m);
+    power_off(&m);
+}
+
 struct echo {
     e1000emu_nic *nic;
     size_t batches, frames;
@@ -1063,6 +1091,7 @@ static const struct {
     {"callbacks", test_callbacks},
     {"callbacks_in_long_runs", test_callbacks_in_long_runs},
     {"interrupts", test_interrupts},
+    {"endless_callbacks", test_endless_callbacks},
     {"frames_by_callback", test_frames_by_callback},
     {"back_pressure", test_back_pressure},
     {"time", test_time},
