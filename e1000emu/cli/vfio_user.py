@@ -285,6 +285,7 @@ def command(
     SIGUSR1 shows the counters so far, with --json as "event": "counters".
     """
     from e1000emu import AsyncioClock
+    from e1000emu.embed.vfio_user.caretaker import Caretaker
 
     macs = nic_macs(mac_texts, len(sockets))
     options = parse_impair(impair) if impair else None
@@ -312,6 +313,7 @@ def command(
             capture=capture,
             impair=options,
             report=say,
+            caretaker=stack.enter_context(Caretaker()),
         )
 
         def show() -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.beside import GuardedClock, MessageThread
+from e1000emu.embed.vfio_user.caretaker import Caretaker, hang_up
 from e1000emu.embed.vfio_user.guestmem import GuestMemory
 from e1000emu.embed.vfio_user.intx import Intx
 from e1000emu.embed.vfio_user.msgdma import MessageDma
@@ -78,7 +79,8 @@ class VfioUserServer:
     """Listens at `path` and plugs a `Nic` on `link` into whoever connects.
 
     `report` gets a line for people when a client comes, goes or is refused something (default:
-    the logger `e1000emu.vfio_user`).  Call everything with the clock's lock held.
+    the logger `e1000emu.vfio_user`).  With a `caretaker` clients survive even a SIGKILL of this
+    process.  Call everything with the clock's lock held.
     Raises: E1000Error when `path` cannot be used, or for a bad `model` or `mac`.
     """
 
@@ -93,8 +95,10 @@ class VfioUserServer:
         report: Callable[[str], None] | None = None,
         autoneg_ns: int = AUTONEG_NS,
         threads: bool | None = None,
+        caretaker: Caretaker | None = None,
     ) -> None:
         self.path = Path(path)
+        self.caretaker = caretaker
         self.clock = clock
         self.report = report if report is not None else logger.info
         self.memory = GuestMemory()
@@ -268,10 +272,12 @@ class VfioUserServer:
         if old is not None:
             if old.negotiated:
                 self.report(f"{self.path}: a second client was turned away")
-                sock.close()
+                hang_up(sock)
                 return
             self.disconnect("gave way to another before it had said VERSION")
         self.clients += 1
+        if self.caretaker is not None:
+            self.caretaker.hold(sock)
         self._client = _Client(self, sock)
         self.report(f"{self.path}: client connected")
 
@@ -482,7 +488,7 @@ class _Client:
             fds += self._thread.close()
         else:
             self._clock.remove_reader(self._sock.fileno())
-        self._sock.close()
+        hang_up(self._sock)
         for fd in fds:
             os.close(fd)
         while self._todo:
