@@ -54,6 +54,7 @@ def test_counters_are_read_where_the_kernel_has_them() -> None:
     assert net_dev(NET_DEV, "eth0") == (105336, 205337)
     assert net_dev(NET_DEV, "lo") == (2, 4)
     assert udp_received(SNMP) == 4242
+    assert udp_received(SNMP, or_lost=True) == 4242 + 17
 
 
 @pytest.mark.parametrize(
