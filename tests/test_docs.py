@@ -20,8 +20,9 @@ FENCE = re.compile(r"^```console *(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = ("make ", "git ", "pip ")
 
 
-def blocks() -> list:
-    """Return (file, needs, commands) for each console block of README and docs."""
+def blocks(*, guest: bool = False) -> list:
+    """Return (needs, commands) for each console block of README and docs; with `guest` those that
+    boot a guest, which tests/guest/test_docs.py runs, else the others."""
     found = []
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         if not path.exists():
@@ -29,7 +30,8 @@ def blocks() -> list:
         for number, match in enumerate(FENCE.finditer(path.read_text())):
             commands = [line[2:] for line in match[2].splitlines() if line.startswith("$ ")]
             name = f"{path.name}-{number}" + f"-{match[1]}" * bool(match[1])
-            found.append(pytest.param(match[1], commands, id=name))
+            if guest == (match[1] == "guest"):
+                found.append(pytest.param(match[1], commands, id=name))
     return found
 
 
@@ -42,22 +44,25 @@ def test_commands_shown_work(needs, commands, tmp_path):
         require.tool("qemu-system-x86_64", "qemu-system-x86")
     elif needs == "passt":
         require.tool("passt")
-    elif needs == "guest" and os.environ.get("E1000EMU_TEST_GUEST", "0") == "0":
-        pytest.skip("boots a guest; run: make test-guest")
+    run(commands, tmp_path)
+
+
+def run(commands: list[str], directory: Path, timeout_s: float = 110) -> None:
+    """Run a block's commands beside a copy of the examples; each must end with status 0."""
     env = dict(os.environ)
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copytree(ROOT / "examples", directory / "examples")
     for line in commands:
         if line.startswith(ELSEWHERE):
             continue
         line = line.replace(".venv/bin/", "")  # the environment that runs this test is on PATH
         done = subprocess.run(
             ["bash", "-c", line],
-            cwd=tmp_path,
+            cwd=directory,
             env=env,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=timeout_s,
             check=False,
         )
         assert done.returncode == 0, f"$ {line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
