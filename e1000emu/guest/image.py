@@ -27,7 +27,7 @@ from e1000emu.errors import E1000Error
 from e1000emu.guest import elf
 from e1000emu.guest.apt import PrivateApt, debian_architecture, extract
 from e1000emu.guest.cpio import Initramfs
-from e1000emu.guest.init import AGENT, INIT, PROFILE
+from e1000emu.guest.init import AGENT, INIT, PASSWD, PROFILE
 
 __all__ = ["CACHE_VARIABLE", "QEMU_VARIABLE", "GuestImage", "Qemu", "cache_directory", "prepare"]
 
@@ -352,7 +352,7 @@ def _initramfs(cache: Path, tree: Path, say: Say) -> tuple[Path, Path]:
         archive.char_device("dev/null", 1, 3, 0o666)
         archive.file("init", INIT.encode(), 0o755)
         archive.file("usr/lib/e1000emu/agent", AGENT.encode(), 0o755)
-        archive.file("etc/passwd", b"root:x:0:0:root:/root:/usr/bin/bash\n")
+        archive.file("etc/passwd", PASSWD.encode())
         archive.file("etc/group", b"root:x:0:\n")
         archive.file("etc/hosts", b"127.0.0.1 localhost guest\n")
         archive.file("etc/profile", PROFILE.encode())

@@ -12,10 +12,15 @@ Each job is a session of its own, so that `kill` reaches all of it; its output g
 
 from __future__ import annotations
 
-__all__ = ["AGENT", "INIT", "PORT", "PROFILE"]
+__all__ = ["AGENT", "INIT", "PASSWD", "PORT", "PROFILE"]
 
 PORT = "org.e1000emu.agent"
 """Name of the virtio port."""
+
+# Debian's tcpdump becomes this user after it has opened its file.
+PASSWD = """root:x:0:0:root:/root:/usr/bin/bash
+tcpdump:x:100:0::/nonexistent:/bin/false
+"""
 
 PROFILE = r"""# of the interactive shell
 PS1='guest:\w# '

@@ -188,6 +188,8 @@ class GuestLinux:
         interactive: QEMU and a shell in the guest take over this terminal; use `wait_end`.
         wait: return when the agent answers; False leaves that to `wait_boot`.
         cpus, ram_mib: the guest's; accel: QEMU's -accel.
+        shared_memory: its RAM is a memfd that a vfio-user server maps; without, DMA goes by
+            messages.
         kernel_arguments, qemu_arguments: put behind ours.
 
     Raises: GuestError when QEMU ends, or the guest does not answer in `boot_timeout_s`.
@@ -204,6 +206,7 @@ class GuestLinux:
         wait: bool = True,
         cpus: int = 1,
         ram_mib: int = 512,
+        shared_memory: bool = True,
         accel: str = "tcg,thread=multi",
         kernel_arguments: str = "",
         qemu_arguments: Sequence[str] = (),
@@ -228,17 +231,22 @@ class GuestLinux:
             words.append("e1000emu.console=shell")
         words.append(kernel_arguments)
         qemu = self.image.qemu
+        memory = ["-m", f"{ram_mib}M", "-machine", "pc"]
+        if shared_memory:
+            memory[-1] += ",memory-backend=mem"
+            memory += ["-object", f"memory-backend-memfd,id=mem,share=on,size={ram_mib}M"]
         self.args = [
             *qemu.command,
             *("-no-user-config", "-nodefaults", "-display", "none"),
             *("-accel", accel, "-cpu", "max" if "tcg" in accel else "host", "-smp", str(cpus)),
-            *("-m", f"{ram_mib}M", "-machine", "pc,memory-backend=mem"),
-            *("-object", f"memory-backend-memfd,id=mem,share=on,size={ram_mib}M"),
+            *memory,
             *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd)),
             *("-append", " ".join(words).strip()),
             *(nic.arguments() if nic is not None else ()),
         ]
-        if tuple(map(int, qemu.version.split("."))) >= EXIT_WITH_PARENT:
+        version = tuple(map(int, qemu.version.split(".")))
+        # The kernel's "parent" is the thread that started it, and only the main one stays.
+        if version >= EXIT_WITH_PARENT and threading.current_thread() is threading.main_thread():
             self.args += ["-run-with", "exit-with-parent=on"]
         ours, theirs = socket.socketpair()
         if interactive:
