@@ -86,14 +86,16 @@ class Peer:
         self._running.append(made)
         return made
 
-    def socket(self, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    def socket(
+        self, kind: int = socket.SOCK_STREAM, *, family: int = socket.AF_INET
+    ) -> socket.socket:
         """Make a kernel socket that lives inside the namespace, with a timeout of a minute."""
         made: list[socket.socket | BaseException] = []
 
         def inside() -> None:
             try:
                 _setns(f"/run/netns/{self.name}")
-                made.append(socket.socket(socket.AF_INET, kind))
+                made.append(socket.socket(family, kind))
             except BaseException as error:
                 made.append(error)
 
