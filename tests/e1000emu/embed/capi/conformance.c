@@ -816,6 +816,178 @@ static void test_bad_state(void)
     power_off(&m);
 }
 
+/* --- calls at random ------------------------------------------------------------------------------ */
+
+static uint64_t random_state;
+
+static uint32_t rnd(uint32_t below)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return (uint32_t)((random_state >> 33) % below);
+}
+
+/* Numbers that are often at an edge. */
+static uint64_t odd_number(void)
+{
+    static const uint64_t edges[] = {0, 1, 2, 3, 4, 7, 8, 0xFF, 0x100, 0xFFF, 0x1FFFF, 0x20000,
+                                     BUS, UINT32_MAX, UINT64_C(1) << 32, INT64_MAX, UINT64_MAX};
+    return rnd(2) ? edges[rnd(sizeof edges / sizeof *edges)] + rnd(3) - 1 : rnd(0x20010);
+}
+
+static const uint32_t busy_registers[] = {
+    0x0000, 0x0008, 0x0010, 0x0014, 0x0018, 0x0020, 0x00C0, 0x00C4, 0x00C8, 0x00D0, 0x00D8, 0x0100,
+    0x0400, 0x2800, 0x2804, 0x2808, 0x2810, 0x2818, 0x2820, 0x282C, 0x3800, 0x3804, 0x3808, 0x3810,
+    0x3818, 0x3820, 0x382C, 0x5000, 0x5400, 0x5404, 0x5600, 0x1000, 0x0170, 0x2160, 0x2168,
+};
+
+static void count_frames(void *opaque, const struct e1000emu_frame *frames, size_t count)
+{
+    size_t *total = opaque;
+    for (size_t i = 0; i < count; i++) /* every byte is there */
+        *total += frames[i].size + ((const uint8_t *)frames[i].data)[frames[i].size - 1];
+}
+
+static void expect_code(int code)
+{
+    CHECK(code <= 0 && code != E1000EMU_EINTERNAL && code != E1000EMU_EPYTHON &&
+          code != E1000EMU_EHANDLE && code != E1000EMU_ENOMEM);
+}
+
+static void one_call(struct machine *m, uint8_t *region, size_t *total)
+{
+    static const unsigned sizes[] = {4, 4, 4, 4, 1, 2, 8, 0, 3, 16};
+    e1000emu_nic *nic = m->nic;
+    uint32_t off = busy_registers[rnd(sizeof busy_registers / sizeof *busy_registers)];
+    unsigned size = sizes[rnd(sizeof sizes / sizeof *sizes)];
+    struct e1000emu_frame frames[40];
+    uint64_t value;
+    size_t n;
+
+    switch (rnd(20)) {
+    case 0:
+        expect_code(e1000emu_mmio_read(nic, odd_number(), size, &value));
+        break;
+    case 1:
+        expect_code(e1000emu_mmio_write(nic, odd_number(), size, odd_number()));
+        break;
+    case 2:
+    case 3:
+        expect_code(e1000emu_mmio_read(nic, off, size, &value));
+        break;
+    case 4:
+    case 5:
+    case 6:
+    case 7: /* mostly what could be meant */
+        value = rnd(4) ? rnd(64) : odd_number();
+        if (off == 0x2800 || off == 0x3800)
+            value = BUS + rnd(E1000_MIN_MEM_BYTES);
+        if (off == 0x2808 || off == 0x3808)
+            value = 128u * rnd(20);
+        if (off == 0x0100 || off == 0x0400 || off == 0x0000)
+            value |= 2;
+        expect_code(e1000emu_mmio_write(nic, off, rnd(8) ? 4 : size, value));
+        break;
+    case 8:
+        expect_code(e1000emu_io_write(nic, rnd(9), rnd(2) ? 4 : size, odd_number()));
+        break;
+    case 9:
+        expect_code(e1000emu_io_read(nic, rnd(9), rnd(2) ? 4 : size, &value));
+        break;
+    case 10:
+        expect_code(e1000emu_config_read(nic, rnd(260), size, &value));
+        break;
+    case 11:
+        expect_code(e1000emu_config_write(nic, rnd(260), size, odd_number()));
+        if (rnd(2))
+            OK(e1000emu_config_write(nic, 4, 2, 7));
+        break;
+    case 12:
+    case 13:
+        for (n = 0; n < 40; n++) {
+            frames[n].size = 1 + rnd(rnd(8) ? 1600 : 20000);
+            frames[n].data = region;
+        }
+        expect_code(e1000emu_rx_push(nic, frames, rnd(41), &n));
+        CHECK(n <= 40);
+        break;
+    case 14:
+        OK(e1000emu_tx_poll(nic, frames, rnd(41), &n));
+        count_frames(total, frames, n);
+        break;
+    case 15:
+        expect_code(e1000emu_advance(nic, rnd(10) ? rnd(1u << 30) : odd_number()));
+        break;
+    case 16:
+        expect_code(e1000emu_set_link(nic, (int)rnd(2), rnd(2) ? 1000 : rnd(2000)));
+        break;
+    case 17:
+        expect_code(e1000emu_set_tx(nic, rnd(3) ? NULL : count_frames, total));
+        break;
+    case 18:
+        value = 0x1000 * rnd(16);
+        if (rnd(2))
+            expect_code(e1000emu_dma_add(nic, value, region, 1 + rnd(0x4000), 1 + rnd(3)));
+        else
+            expect_code(e1000emu_dma_remove(nic, value, 1 + rnd(0x4000)));
+        break;
+    default: /* descriptors that mean something else by now */
+        m->memory[rnd(E1000_MIN_MEM_BYTES)] = (uint8_t)rnd(256);
+        region[rnd(0x8000)] = (uint8_t)rnd(256);
+    }
+}
+
+/* What the calls have turned off is turned on, so that frames move until something breaks again. */
+static void revive(struct machine *m)
+{
+    uint8_t frame[64];
+    OK(e1000emu_reset(m->nic));
+    OK(e1000emu_config_write(m->nic, 4, 2, 7));
+    OK(e1000emu_set_link(m->nic, 1, 1000));
+    CHECK(e1000_min_init(&m->driver, m, m->memory, BUS, E1000_MIN_MEM_BYTES) == 0);
+    expect_code(e1000emu_advance(m->nic, 5 * SECOND));
+    e1000_min_enable_irq(&m->driver, rnd(0x100));
+    for (int i = 0; i < 20; i++) {
+        fill(frame, sizeof frame, (unsigned)i);
+        OK(e1000_min_queue(&m->driver, frame, sizeof frame));
+    }
+    e1000_min_kick(&m->driver);
+}
+
+static void test_random_calls(void)
+{
+    uint8_t *region = calloc(1, 0x8000);
+    size_t total = 0, size;
+    CHECK(region != NULL);
+    for (unsigned seed = 1; seed <= 8; seed++) {
+        struct machine m;
+        void *state;
+        random_state = seed;
+        boot(&m);
+        for (int i = 0; i < 4000; i++) {
+            if (i % 100 == 0)
+                revive(&m);
+            one_call(&m, region, &total);
+            if (i % 500 == 0) {
+                uint64_t now;
+                state = save(m.nic, &size);
+                OK(e1000emu_state_load(m.nic, state, size));
+                free(state);
+                free(text(m.nic, e1000emu_explain));
+                free(text(m.nic, e1000emu_counters));
+                free(text(m.nic, e1000emu_misuse));
+                OK(e1000emu_now(m.nic, &now));
+                if (now > UINT64_C(1) << 62) { /* hardly any time is left */
+                    power_off(&m);
+                    boot(&m);
+                }
+            }
+        }
+        power_off(&m);
+    }
+    CHECK(total > 0);
+    free(region);
+}
+
 /* FNV-1a of all that can be seen from outside. */
 static uint64_t digest(uint64_t hash, const void *data, size_t size)
 {
@@ -1098,6 +1270,7 @@ static const struct {
     {"link", test_link},
     {"state", test_state},
     {"bad_state", test_bad_state},
+    {"random_calls", test_random_calls},
     {"determinism", test_determinism},
     {"misuse", test_misuse},
     {"io", test_io},
