@@ -63,17 +63,29 @@ def check_compiled() -> Finding:
 
 
 def check_compiler() -> Finding:
-    """A C compiler: for programs that embed the NIC by its C interface, and benchmarks' C peers."""
+    """A C compiler, which benchmarks need for their C peers."""
     cc = shutil.which(os.environ.get("CC", "cc"))
     if cc is None:
         return Finding(
             "C compiler",
             "missing",
-            "no cc: no C program can be built around the NIC, benchmarks run without C peers",
+            "no cc: benchmarks run without their C peers",
             "apt-get install gcc libc6-dev",
         )
     lines = ask(cc, "--version").splitlines()
     return Finding("C compiler", "ok", lines[0] if lines else cc)
+
+
+def check_capi() -> Finding:
+    """What `e1000emu capi` builds the NIC for C programs with."""
+    from e1000emu.embed.capi.build import CapiError, check
+
+    try:
+        check()
+    except CapiError as error:
+        detail, _, remedy = str(error).partition("; ")
+        return Finding("C interface", "missing", detail, remedy)
+    return Finding("C interface", "ok", "`e1000emu capi` can build libe1000emu.so")
 
 
 def ask(*words: str) -> str:
@@ -256,6 +268,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_python,
     check_compiled,
     check_compiler,
+    check_capi,
     check_tap,
     check_tap_offloads,
     check_netns,

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from e1000emu.errors import E1000Error
 
-__all__ = ["Built", "CapiError", "build", "fingerprint"]
+__all__ = ["Built", "CapiError", "build", "check", "fingerprint"]
 
 HERE = Path(__file__).parent
 PACKAGES = HERE.parents[2]
@@ -101,18 +101,7 @@ def build(directory: str | os.PathLike[str], *, cc: str | None = None) -> Built:
     """
     target = Path(directory).absolute()
     built = Built(target)
-    compiler = shlex.split(cc or os.environ.get("CC") or _default_compiler())
-    if not compiler or shutil.which(compiler[0]) is None:
-        raise CapiError(
-            f"no C compiler {' '.join(compiler)!r}; apt-get install gcc libc6-dev, or set CC"
-        )
-    include = Path(sysconfig.get_path("include"))
-    if not (include / "Python.h").exists():
-        version = _version()
-        raise CapiError(
-            f"no Python.h in {include}; install the headers of this Python "
-            f"(apt-get install python{version}-dev)"
-        )
+    compiler, include = _compiler(cc), _include()
     cflags = shlex.split(os.environ.get("CFLAGS", ""))
     ldflags = shlex.split(os.environ.get("LDFLAGS", ""))
     stamp = "\n".join([fingerprint(), sys.version, *compiler, *cflags, *ldflags, _paths_h()])
@@ -136,6 +125,33 @@ def build(directory: str | os.PathLike[str], *, cc: str | None = None) -> Built:
     _install(HERE / HEADER, built.header)
     mark.write_text(stamp)
     return built
+
+
+def check() -> None:
+    """Look whether `build` has what it needs.  Raises: CapiError with the remedy."""
+    _compiler(None)
+    _include()
+    _libpython()
+
+
+def _compiler(cc: str | None) -> list[str]:
+    compiler = shlex.split(cc or os.environ.get("CC") or _default_compiler())
+    if not compiler or shutil.which(compiler[0]) is None:
+        raise CapiError(
+            f"no C compiler {' '.join(compiler)!r}; apt-get install gcc libc6-dev, or set CC"
+        )
+    return compiler
+
+
+def _include() -> Path:
+    include = Path(sysconfig.get_path("include"))
+    if not (include / "Python.h").exists():
+        version = _version()
+        raise CapiError(
+            f"no Python.h in {include}; install the headers of this Python "
+            f"(apt-get install python{version}-dev)"
+        )
+    return include
 
 
 def _default_compiler() -> str:
