@@ -42,6 +42,14 @@ TIMEOUT_NS = 5_000_000_000
 MAX_REQUESTS = 64
 MAX_BYTES = 256 << 10
 """Requests, and bytes that they move, that are on their way at once."""
+READ_BYTES = 12 << 10
+MAX_READ_BYTES = 4 * READ_BYTES
+"""The same for one DMA_READ and all of them.
+
+QEMU 11.1 forgets the rest of an answer that its socket does not take at once, and both sides then
+wait for ever.  A socket takes an answer of this size whole or not at all (one socket buffer of the
+kernel's, SKB_MAX_ALLOC), and so many of them fit (net.core.wmem_default).
+"""
 MAX_LATE = 1024
 """Requests given up whose late answers are still known."""
 COMPLAINTS = 10
@@ -150,7 +158,7 @@ class MessageDma:
         self._ident = 0
         self._waiting: deque[_Request] = deque()
         self._out: dict[int, _Request] = {}
-        self._out_bytes = 0
+        self._out_bytes = self._reading_bytes = 0
         self._late: set[int] = set()
         self._writes: dict[int, None] = {}
         self._barriers: deque[_Barrier] = deque()
@@ -179,7 +187,7 @@ class MessageDma:
         self._send = None
         self._waiting.clear()
         self._out.clear()
-        self._out_bytes = 0
+        self._out_bytes = self._reading_bytes = 0
         self._late.clear()
         self._data.clear()
         self._descs.clear()
@@ -282,9 +290,10 @@ class MessageDma:
     def fetch(self, wanted: list[tuple[int, int]], done: Callable[[Fetched], None]) -> None:
         """Read `wanted` (address, bytes) and call `done` with what could be read, not before."""
         job = _Job(done)
+        step = min(self._max_xfer, READ_BYTES)
         for addr, n in _merged(wanted):
-            for at in range(addr, addr + n, self._max_xfer):
-                count = min(self._max_xfer, addr + n - at)
+            for at in range(addr, addr + n, step):
+                count = min(step, addr + n - at)
                 self._serial += 1
                 job.left += 1
                 self._waiting.append(_Request(self._serial, at, count, b"", job, self.nic.resets))
@@ -297,6 +306,9 @@ class MessageDma:
     def _push(self) -> None:
         """Send what waits, as far as the window lets it."""
         while self._waiting and len(self._out) < MAX_REQUESTS and self._out_bytes < MAX_BYTES:
+            first = self._waiting[0]
+            if first.job is not None and self._reading_bytes + first.count > MAX_READ_BYTES:
+                return
             request = self._waiting.popleft()
             if self._send is None or not self._allowed(request):
                 self._end(request, None)
@@ -304,7 +316,7 @@ class MessageDma:
             request.when_ns = self.clock.now_ns()
             self._ident = ident = self._free_ident()
             self._out[ident] = request
-            self._out_bytes += request.count
+            self._count(request, 1)
             head = vu.DMA_ACCESS.pack(request.addr, request.count)
             if request.job is None:
                 self.writes += 1
@@ -313,6 +325,11 @@ class MessageDma:
             if self._timer is None:
                 self._timer = self.clock.call_at(request.when_ns + TIMEOUT_NS, self._overdue)
             self._send(vu.pack(ident, request.command, head + request.data))
+
+    def _count(self, request: _Request, sign: int) -> None:
+        self._out_bytes += sign * request.count
+        if request.job is not None:
+            self._reading_bytes += sign * request.count
 
     def _free_ident(self) -> int:
         ident = self._ident + 1 & 0xFFFF
@@ -351,7 +368,7 @@ class MessageDma:
             if vu.DMA_ACCESS.unpack_from(message.payload) != (request.addr, request.count):
                 return f"it answered {what} with another address or count"
         del self._out[message.id]
-        self._out_bytes -= request.count
+        self._count(request, -1)
         self._end(request, data)
         self._push()
         return ""
@@ -404,7 +421,7 @@ class MessageDma:
             )
         for ident, request in old:
             del self._out[ident]
-            self._out_bytes -= request.count
+            self._count(request, -1)
             if len(self._late) < MAX_LATE:
                 self._late.add(ident)
             self.errors += 1
