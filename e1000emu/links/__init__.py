@@ -5,8 +5,8 @@ from e1000emu.links.capture import Capture
 from e1000emu.links.impair import Impair
 from e1000emu.links.null import Generator, NullLink
 from e1000emu.links.pair import PairEnd, pair
-from e1000emu.links.patch import Patch
 from e1000emu.links.passt import Passt
+from e1000emu.links.patch import Patch
 from e1000emu.links.qemu import QemuDgram, QemuStream
 from e1000emu.links.replay import PcapReplay
 from e1000emu.links.switch import Switch, SwitchPort
