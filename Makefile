@@ -2,7 +2,7 @@
 # Stamp files in the environment keep a second run from doing anything twice.
 #
 #   make build [DEBUG=1]      compile fastpath in place (DEBUG=1: every check on)
-#   make demo | test | bench | docs | wheel | lint | types | test-asan | clean
+#   make demo | test | test-guest | bench | docs | wheel | lint | types | test-asan | clean
 #   make bench-guest          a Linux guest on our NIC beside QEMU's own e1000 (needs root)
 #   PYTHON=python3.13         use this interpreter, in an environment of its own (.venv-3.13)
 #   TESTS=... PYTEST=...      what to test, further options for pytest
@@ -36,8 +36,10 @@ PYTEST ?=
 XDIST ?= -n $(JOBS) --dist loadgroup
 DEMO ?=
 BENCH ?=
+# A guest's Linux is fetched and booted by `make test-guest` only.
+NO_GUEST := $(if $(findstring tests/guest,$(TESTS)),,--ignore=tests/guest)
 
-.PHONY: build demo test bench bench-guest docs wheel lint types test-asan clean format
+.PHONY: build demo test test-guest bench bench-guest docs wheel lint types test-asan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
@@ -84,7 +86,13 @@ bench-guest: build
 
 test: build $(VENV)/.packages-test
 	@scripts/system-packages test
-	@$(PY) -m pytest $(XDIST) $(PYTEST) $(TESTS)
+	@$(PY) -m pytest $(XDIST) $(PYTEST) $(NO_GUEST) $(TESTS)
+
+# Without what a guest needs the tests say so themselves: skipped, or failed in CI.
+test-guest: build $(VENV)/.packages-test
+	@scripts/system-packages guest
+	@$(VENV)/bin/e1000emu guest --prepare-only || true
+	@$(PY) -m pytest $(XDIST) $(PYTEST) tests/guest
 
 lint: $(VENV)/.packages-build $(VENV)/.packages-lint
 	@$(VENV)/bin/ruff check .

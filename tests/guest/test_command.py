@@ -1,0 +1,74 @@
+"""`e1000emu guest`: a Linux on our NIC in one command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.guest.setup import WAIT_S
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("image")]
+
+
+def guest(*words: str, timeout: float = 2 * WAIT_S) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "e1000emu", "guest", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def test_command_runs_in_the_guest_and_its_status_is_ours(model, tmp_path):
+    capture = tmp_path / "wire.pcapng"
+    command = "ping -c 3 10.9.0.1 && wget -q -O - http://10.9.0.1/; exit 7"
+    made = guest("--model", model, "--capture", str(capture), "--run", command)
+    assert made.returncode == 7, made.stderr
+    assert "3 packets transmitted, 3 received" in made.stdout
+    assert "<!doctype html>" in made.stdout
+    assert "booting Linux" in made.stderr
+    assert capture.stat().st_size > 1000
+
+
+def test_report_in_json():
+    made = guest("--json", "--addr", "10.8.0.2/24", "--link", "stack:10.8.0.1/24", "--run", "ip a")
+    assert made.returncode == 0, made.stderr
+    report = json.loads(made.stdout)
+    assert report["returncode"] == 0
+    assert "inet 10.8.0.2/24" in report["output"]
+    assert report["clients"] == 1
+    assert report["interrupts"] > 0
+
+
+def test_prepared_is_reported_and_quick():
+    made = guest("--prepare-only", "--json")
+    report = json.loads(made.stdout)
+    assert report["release"] in report["kernel"]
+    assert any(name.startswith("linux-image-") for name in report["packages"])
+    assert made.stderr == ""  # nothing was fetched or made
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((), "--run"),
+        (("--qemu", "/bin/true", "--run", "true"), "vfio-user-pci"),
+        (("--qemu", "no-such-qemu", "--run", "true"), "no such program"),
+        (("--gw", "10.1.1.1", "--run", "true"), "--gw"),
+        (("--mac", "x", "--run", "true"), "--mac"),
+        (("--model", "nonsense", "--run", "true"), "nonsense"),
+        (("--link", "what:ever", "--run", "true"), "--link"),
+    ],
+)
+def test_what_cannot_be_is_one_line(words, text):
+    made = guest(*words)
+    assert made.returncode == 1
+    lines = [line for line in made.stderr.splitlines() if not line.startswith("guest: ")]
+    assert len(lines) == 1, made.stderr
+    assert lines[0].startswith("e1000emu: ")
+    assert text in lines[0]

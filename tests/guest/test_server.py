@@ -1,0 +1,229 @@
+"""`e1000emu vfio-user` as a process of its own: guests come and go, garbage comes, it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e1000emu.embed.vfio_user import protocol as vu
+from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic
+from tests.guest.setup import (
+    DATA_PORT,
+    GUEST,
+    LINUX,
+    WAIT_S,
+    all_traffic,
+    configure,
+    ping,
+    trouble,
+    wait_carrier,
+)
+from tests.linux.peer import Peer
+from tests.support import require
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow]
+
+
+class Server:
+    """The command in a namespace of its own, in front of a TAP there."""
+
+    def __init__(self, directory: Path, model: str) -> None:
+        self.peer = Peer()
+        self.path = directory / "nic"
+        self._said = directory / "said"
+        try:
+            tap = self.peer.tap_name
+            self.peer.ip("tuntap", "add", "dev", tap, "mode", "tap")
+            self.peer.ip("addr", "add", f"{LINUX}/24", "dev", tap)
+            self.peer.ip("link", "set", tap, "up")
+            command = ["ip", "netns", "exec", self.peer.name, sys.executable, "-m", "e1000emu"]
+            command += ["vfio-user", "--socket", str(self.path), "--link", f"tap:{tap}"]
+            command += ["--model", model, "--json"]
+            with open(self._said, "wb") as said:
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+                )
+            assert self.process.stdout is not None
+            line = self.process.stdout.readline()
+            assert line, self.said()
+            self.ready: dict[str, Any] = json.loads(line)
+        except BaseException:
+            self.peer.close()
+            raise
+
+    def said(self) -> str:
+        return self._said.read_text()
+
+    def wait_said(self, text: str, times: int = 1) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while self.said().count(text) < times:
+            assert time.monotonic() < deadline, f"{text!r} is not in:\n{self.said()}"
+            time.sleep(0.05)
+
+    def end(self) -> dict[str, Any]:
+        """Ask it to end and return its last report."""
+        self.process.terminate()
+        out, _ = self.process.communicate(timeout=WAIT_S)
+        assert self.process.returncode == 0
+        report: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return report
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        self.peer.close()
+
+
+@pytest.fixture(scope="module")
+def server(
+    image: GuestImage, model: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """One server for all the guests and others of this file."""
+    require.netns()
+    require.tun()
+    made = Server(tmp_path_factory.mktemp("server"), model)
+    yield made
+    made.close()
+
+
+def garbage() -> list[bytes]:
+    rng = random.Random(7)
+    version = vu.pack(1, 1, bytes(4))
+    return [
+        rng.randbytes(4096),
+        bytes(4096),
+        b"\xff" * 4096,
+        b"GET / HTTP/1.1\r\nHost: nic\r\n\r\n",
+        vu.pack(1, 9, vu.REGION_ACCESS.pack(0, 0, 4)),  # before VERSION
+        version[:7],  # and no more of it
+        version + vu.pack(2, 4711, rng.randbytes(40)),
+        version + vu.pack(2, 9, vu.REGION_ACCESS.pack(1 << 63, 0, 4)),
+        version + vu.pack(2, 10, vu.REGION_ACCESS.pack(0, 99, 8) + bytes(8)),
+        version + vu.pack(2, 2, rng.randbytes(32)),
+        version + rng.randbytes(60_000),
+    ]
+
+
+def test_garbage_is_refused_with_a_word_and_the_server_lives(server):
+    for number, data in enumerate(garbage()):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(WAIT_S)
+            client.connect(os.fspath(server.path))
+            server.wait_said("client connected", number + 1)
+            try:
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(1 << 16):
+                    pass
+            except (ConnectionResetError, BrokenPipeError):
+                pass  # it need not read to the end what it has refused
+        server.wait_said("client gone", number + 1)
+    assert server.process.poll() is None
+    said = server.said()
+    assert "refused:" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"x-send-queued": True}, {"x-no-posted-writes": True}],
+    ids=["plain", "send-queued", "no-posted-writes"],
+)
+def test_acceptance(image, server, options):
+    """The next QEMU works, whoever was there before: probe, self-test, traffic of each kind."""
+    with GuestLinux(image, nic=VfioUserNic(server.path, options)) as guest:
+        configure(guest)
+        assert "PASS" in guest.run("ethtool -t eth0 offline").check().stdout
+        wait_carrier(guest)
+        all_traffic(guest, server.peer)
+        with socket.socket(socket.AF_UNIX) as second:
+            second.settimeout(WAIT_S)
+            second.connect(os.fspath(server.path))
+            assert second.recv(1) == b""  # turned away
+        ping(guest)
+        assert trouble(guest) == []
+        guest.shutdown()
+    assert "a second client was turned away" in server.said()
+
+
+def test_qemu_that_is_killed_makes_room_for_the_next(image, server):
+    before = server.said().count("client gone")
+    guest = GuestLinux(image, nic=VfioUserNic(server.path))
+    configure(guest)
+    guest.spawn(f"cat /dev/zero >/dev/tcp/{LINUX}/{DATA_PORT}; ping -f {LINUX}")
+    ping(guest)
+    os.kill(guest.pid, signal.SIGKILL)
+    server.wait_said("client gone", before + 1)
+    guest.close()
+    with GuestLinux(image, nic=VfioUserNic(server.path)) as guest:
+        configure(guest)
+        ping(guest)
+        guest.shutdown()
+    server.wait_said("client gone", before + 2)
+
+
+def test_it_ends_with_its_counters(server):
+    report = server.end()
+    assert report["clients"] >= len(garbage()) + 5
+    assert report["refusals"] > 0
+    assert report["tx_frames"] > 1000
+    assert report["rx_frames"] > 1000
+    assert not server.path.exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
+@pytest.mark.parametrize("direction", ["sends", "receives"])
+def test_guest_survives_a_server_that_goes_in_mid_traffic(image, model, tmp_path, how, direction):
+    require.netns()
+    require.tun()
+    port = DATA_PORT + 1
+    made = Server(tmp_path, model)
+    try:
+        with GuestLinux(image, nic=VfioUserNic(made.path)) as guest:
+            configure(guest)
+            if direction == "sends":
+                with made.peer.socket() as listener:
+                    listener.bind((LINUX, port))
+                    listener.listen(1)
+                    listener.settimeout(WAIT_S)
+                    stream = guest.spawn(f"cat /dev/zero >/dev/tcp/{LINUX}/{port}")
+                    sock, _ = listener.accept()
+                with sock:
+                    sock.settimeout(WAIT_S)
+                    for _ in range(50):  # it flows
+                        assert sock.recv(1 << 16)
+                    made.process.send_signal(how)
+                    made.process.wait(WAIT_S)
+            else:
+                stream = guest.spawn(f"busybox nc -l -p {port} >/dev/null")
+                guest.run(f"until ss -ltn | grep -q :{port}; do sleep 0.1; done").check()
+                with made.peer.socket() as sock:
+                    sock.settimeout(WAIT_S)
+                    sock.connect((GUEST, port))
+                    for _ in range(50):
+                        sock.sendall(bytes(1 << 16))
+                    made.process.send_signal(how)
+                    made.process.wait(WAIT_S)
+            assert guest.run("echo alive").check().stdout == "alive\n"
+            assert "eth0" in guest.run("ip -s link show eth0").check().stdout
+            # the driver, whose reads are all ones now, must come to an end with what it is asked
+            guest.run("ethtool -S eth0")
+            guest.run("ip link set eth0 down").check()
+            stream.kill()
+            guest.run("rmmod e1000").check()
+            assert guest.run("echo alive").check().stdout == "alive\n"
+            guest.shutdown()
+    finally:
+        made.close()

@@ -1,0 +1,211 @@
+"""A guest's Linux against our own stack: two NICs of ours on a cable, in this process."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e1000emu.clock import RealClock
+from e1000emu.embed.vfio_user.server import VfioUserServer
+from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic
+from e1000emu.lab import add_nic
+from e1000emu.links import pair
+from stack.host import Host
+from tests.guest.setup import (
+    AUTONEG_NS,
+    DATA_PORT,
+    GUEST,
+    MAC,
+    WAIT_S,
+    configure,
+    content,
+    ping,
+    sha256,
+    trouble,
+    wait_carrier,
+)
+from tests.linux.peer import Worker, receive_all
+
+pytestmark = pytest.mark.slow
+
+OURS = "10.9.0.1"
+
+
+class OnStack:
+    """The guest at 10.9.0.2, a host of ours at 10.9.0.1."""
+
+    def __init__(self, image: GuestImage, model: str, directory: Path) -> None:
+        with ExitStack() as stack:
+            self.clock = RealClock()
+            stack.callback(self.clock.close)
+            self.cable, end = pair(self.clock)
+            self.host = Host("ours", clock=self.clock)
+            stack.callback(self.host.close)
+            add_nic(self.host, end, addr=f"{OURS}/24", wait=False, autoneg_ns=AUTONEG_NS)
+            self.server = VfioUserServer(
+                directory / "nic",
+                link=self.cable,
+                clock=self.clock,
+                model=model,
+                mac=MAC,
+                autoneg_ns=AUTONEG_NS,
+            )
+
+            def close() -> None:
+                with self.clock.lock:
+                    self.server.close()
+
+            stack.callback(close)
+            self.clock.start()
+            stack.callback(self.clock.stop)
+            self.guest = GuestLinux(image, nic=VfioUserNic(self.server.path))
+            stack.callback(self.guest.close)
+            configure(self.guest)
+            self._stack = stack.pop_all()
+
+    def socket(self, kind: int = socket.SOCK_STREAM) -> Any:
+        sock = self.host.socket(socket.AF_INET, kind)
+        sock.settimeout(WAIT_S)
+        return sock
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture(scope="module")
+def lan(
+    image: GuestImage, model: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OnStack]:
+    made = OnStack(image, model, tmp_path_factory.mktemp("stack"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def no_trouble(lan: OnStack):
+    """After each test the guest's log is clean."""
+    yield
+    # With frames in its ring when the link goes, the driver resets the card to be rid of them.
+    wrong = [line for line in trouble(lan.guest) if "Reset adapter" not in line]
+    assert wrong == []
+
+
+def listen(lan: OnStack) -> Any:
+    sock = lan.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((OURS, DATA_PORT))
+    sock.listen(1)
+    return sock
+
+
+def test_guest_pings_our_stack(lan):
+    for size in (0, 56, 1472):
+        ping(lan.guest, OURS, size=size)
+
+
+def test_guest_sends_to_our_stack(lan):
+    listener = listen(lan)
+
+    def drain() -> bytes:
+        sock, _ = listener.accept()
+        data = receive_all(sock)
+        sock.close()
+        return data
+
+    worker = Worker(drain, ())
+    lan.guest.run(f"cat /tmp/data >/dev/tcp/{OURS}/{DATA_PORT}", timeout_s=WAIT_S).check()
+    assert worker.result(WAIT_S) == content()
+    listener.close()
+
+
+def test_our_stack_sends_to_the_guest(lan):
+    listener = listen(lan)
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        sock.sendall(content())
+        sock.close()
+
+    worker = Worker(serve, ())
+    made = lan.guest.run(f"sha256sum </dev/tcp/{OURS}/{DATA_PORT}", timeout_s=WAIT_S).check()
+    worker.result(WAIT_S)
+    assert made.stdout.split()[0] == sha256(content())
+    listener.close()
+
+
+def test_our_stack_connects_to_the_guest(lan):
+    """The guest listens, and content goes both ways at once."""
+    job = lan.guest.spawn(f"busybox nc -l -p {DATA_PORT} </tmp/data | sha256sum")
+    lan.guest.run(f"until ss -ltn | grep -q :{DATA_PORT}; do sleep 0.1; done").check()
+    sock = lan.socket()
+    sock.connect((GUEST, DATA_PORT))
+    worker = Worker(receive_all, (sock, len(content())))
+    sock.sendall(content())
+    sock.shutdown(socket.SHUT_WR)
+    assert worker.result(WAIT_S) == content()
+    sock.close()
+    assert job.wait(WAIT_S).check().stdout.split()[0] == sha256(content())
+
+
+def test_datagrams_both_ways(lan):
+    sock = lan.socket(socket.SOCK_DGRAM)
+    sock.bind((OURS, DATA_PORT))
+    job = lan.guest.spawn(
+        f"exec 5<>/dev/udp/{OURS}/{DATA_PORT}; for i in $(seq 50); do echo $i >&5; "
+        "echo got $(dd bs=2048 count=1 <&5 2>/dev/null); done"
+    )
+    for i in range(1, 51):
+        data, sender = sock.recvfrom(2048)
+        assert data == b"%d\n" % i
+        sock.sendto(b"%d\n" % (i * i), sender)
+    want = "".join(f"got {i * i}\n" for i in range(1, 51))
+    assert job.wait(WAIT_S).check().stdout == want
+    sock.close()
+
+
+def test_cable_is_pulled_and_plugged_in_again(lan):
+    def plug(connected: bool) -> None:
+        with lan.clock.lock:
+            lan.cable.plug(connected)
+
+    ping(lan.guest, OURS)
+    for _ in range(3):
+        plug(False)
+        wait_carrier(lan.guest, up=False)
+        assert "Link detected: no" in lan.guest.run("ethtool eth0").stdout
+        assert lan.guest.run(f"ping -c 1 -W 1 {OURS}").returncode != 0
+        plug(True)
+        wait_carrier(lan.guest)
+        assert lan.host.wait_carrier("eth0", int(WAIT_S * 1e9))
+        lan.guest.run("ip neigh flush dev eth0").check()  # it was asked for in vain
+        ping(lan.guest, OURS)
+    log = lan.guest.dmesg()
+    assert log.count("NIC Link is Down") >= 3
+    assert log.count("NIC Link is Up 1000 Mbps Full Duplex") >= 4
+
+
+def test_cable_is_pulled_in_mid_transfer(lan):
+    listener = listen(lan)
+
+    def drain() -> bytes:
+        sock, _ = listener.accept()
+        data = bytearray(receive_all(sock, 1 << 20))
+        with lan.clock.lock:
+            lan.cable.plug(False)
+        wait_carrier(lan.guest, up=False)
+        with lan.clock.lock:
+            lan.cable.plug(True)
+        data += receive_all(sock)
+        sock.close()
+        return bytes(data)
+
+    worker = Worker(drain, ())
+    sending = f"(cat /tmp/data; cat /tmp/data) >/dev/tcp/{OURS}/{DATA_PORT}"
+    lan.guest.run(sending, timeout_s=WAIT_S).check()
+    assert worker.result(WAIT_S) == content() + content()
+    listener.close()
