@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from stack import aio
 from tests.e1000emu.cli.test_cli import run
 from tests.e1000emu.embed.fakeclient import FakeClient
 from tests.e1000emu.embed.test_vfio_user import FRAME
+from tests.linux.peer import LINUX, Peer
+from tests.support import require
 
 ADDR = "10.9.0.1/24"
 OURS = (10, 9, 0, 2)
@@ -221,6 +224,31 @@ def test_an_uplink_of_any_kind_gets_what_the_guests_send(tmp_path: Path) -> None
         client.close()
     assert uplink.port is None
     clock.close()
+
+
+@pytest.mark.netns
+def test_a_switch_with_a_tap_reaches_the_kernel(tmp_path: Path) -> None:
+    require.netns()
+    require.tun()
+    clock, peer = RealClock(), Peer()
+    try:
+        with ExitStack() as stack:
+            links = open_links(f"switch:tap:{peer.tap_name}", 2, clock, stack)
+            peer.adopt(peer.tap_name)
+            kernel = socket.inet_aton(LINUX)
+            macs = nic_macs([], 2)
+            sockets = [tmp_path / "a", tmp_path / "b"]
+            plugs = plug_in(sockets, links, macs, clock, stack, autoneg_ns=0)
+            for n, (plug, mac) in enumerate(zip(plugs, macs, strict=True)):
+                client, guest = start(plug, clock)
+                assert guest.send(arp_request(mac, (10, 9, 0, 20 + n))) == 1
+                got: list[bytes] = []
+                while not any(frame[:6] == mac and frame[28:32] == kernel for frame in got):
+                    got += until_received(client, guest)
+                client.close()
+    finally:
+        peer.close()
+        clock.close()
 
 
 def test_macs_are_given_or_counted_up() -> None:
