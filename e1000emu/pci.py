@@ -82,6 +82,8 @@ class PciFunction:
         self._nic = nic
         self.config = bytearray(CONFIG_BYTES)
         self.io_on = False
+        self.held = False
+        """Bus mastering waits, whatever the command register says: nobody has mapped memory yet."""
         self._aborts_seen = 0
 
     @property
@@ -159,7 +161,7 @@ class PciFunction:
         awake = self.power_state == D0
         self._nic.shared.memory_on = awake and bool(command & COMMAND_MEMORY)
         self.io_on = awake and bool(command & COMMAND_IO)
-        master = awake and bool(command & COMMAND_MASTER)
+        master = awake and bool(command & COMMAND_MASTER) and not self.held
         started = master and not nic.memory.enabled
         nic.memory.enabled = master
         nic.interrupts.set_disabled(bool(command & COMMAND_INTX_OFF) or not awake)
@@ -213,6 +215,11 @@ class PciFunction:
         if value & WUC_PME_STATUS:
             pmcsr &= ~PMCSR_PME_STATUS
         self.put(PMCSR, 2, pmcsr)
+
+    def hold(self, held: bool) -> None:
+        """Hold bus mastering back, or let the command register decide again."""
+        self.held = held
+        self.apply()
 
     def state(self) -> bytes:
         """Return what a snapshot needs."""

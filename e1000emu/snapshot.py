@@ -1,11 +1,20 @@
 """Snapshots of a Nic: one versioned structure, apart from the engines that it restores.
 
 What is not in it belongs to others: host memory, the link and what is on it, the clock.  Timers are
-kept as absolute times, so a snapshot is to be loaded under a clock that stands where it stood.
+kept as absolute times, so a snapshot is to be loaded under a clock that stands where it stood, or
+with `rebase`, which moves them: for the device no time has passed then.
+
+A file has one line of text (what it is, version, SHA-256 of all that follows), one line of JSON for
+people and for checks (model, address, PCI configuration), and the snapshot.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,9 +24,17 @@ from e1000emu.errors import SnapshotError
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
 
-__all__ = ["VERSION", "NicState", "load", "save"]
+__all__ = ["VERSION", "NicState", "load", "load_file", "save", "save_file"]
 
 VERSION = 1
+FILE_KIND = "e1000emu-nic-state"
+FILE_VERSION = 1
+MAX_FILE_BYTES = 64 << 20
+PCI_BYTES = 256
+PHY_REGISTERS = 32
+IO_ADDRESS_MAX = 0xFFFFF
+NEVER_NS = -(1 << 40)
+"""An assertion before this never was (`interrupts.NEVER_NS`)."""
 
 
 class NicState(msgspec.Struct, kw_only=True):
@@ -59,10 +76,11 @@ def save(nic: Nic) -> bytes:
     )
 
 
-def load(nic: Nic, data: bytes) -> None:
+def load(nic: Nic, data: bytes, *, rebase: bool = False) -> None:
     """Put `nic` into the state that `save` returned.
 
-    Raises: SnapshotError when the bytes are no snapshot, of a newer version or another model.
+    With `rebase` what was to happen in a while happens in the same while, by the clock as it is
+    now.  Raises: SnapshotError when the bytes are no snapshot, of a newer version or another model.
     """
     try:
         state = msgspec.msgpack.decode(data, type=NicState)
@@ -77,9 +95,144 @@ def load(nic: Nic, data: bytes) -> None:
             f"snapshot of a {state.model}, this is a {nic.model.name}; make a Nic of that model"
         )
     try:
+        _check(nic, state)
+        if rebase:
+            _shift(state, nic.clock.now_ns() - state.now_ns)
         nic.restore(state)
-    except (AssertionError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+    except (
+        AssertionError,
+        AttributeError,
+        IndexError,
+        KeyError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ) as error:
         nic.power_on_reset()
         raise SnapshotError(
             f"snapshot is damaged ({type(error).__name__}: {error}); the Nic was powered on anew"
         ) from None
+
+
+def _check(nic: Nic, state: NicState) -> None:
+    """Look at what the blocks take as it is.  Raises: ValueError, KeyError, TypeError."""
+
+    def need(good: bool, what: str) -> None:
+        if not good:
+            raise ValueError(what)
+
+    def number(value: Any, low: int, high: int) -> bool:
+        return isinstance(value, int) and low <= value <= high
+
+    eternity = 1 << 62
+    need(number(state.now_ns, -eternity, eternity), "now_ns")
+    need(number(state.io_address, 0, IO_ADDRESS_MAX), "io_address")
+    need(len(state.pci) == PCI_BYTES, "pci")
+    need(number(state.tx["paused_until_ns"], 0, eternity), "tx.paused_until_ns")
+    phy = state.phy
+    need(len(phy["regs"]) == PHY_REGISTERS, "phy.regs")
+    need(all(number(value, 0, 0xFFFF) for value in phy["regs"]), "phy.regs")
+    need(number(phy["due_ns"], -1, eternity), "phy.due_ns")
+    need(number(phy["applied"], 0, 0xFFFF), "phy.applied")
+    need(len(phy["pages"]) <= 1 << 16, "phy.pages")
+    for page, register, value in phy["pages"]:
+        need(all(number(n, 0, 0xFFFF) for n in (page, register, value)), "phy.pages")
+    up, speed, full, *pauses = phy["link"]
+    need(len(pauses) == 2 and speed in (10, 100, 1000), "phy.link")
+    need(all(isinstance(flag, bool) for flag in (up, full, *pauses)), "phy.link")
+    words = state.eeprom["words"]
+    need(len(words) == len(nic.eeprom.words), "eeprom.words")
+    need(all(number(word, 0, 0xFFFF) for word in words), "eeprom.words")
+    for name in ("shift", "bits", "address", "busy_until_ns", "writes"):
+        need(number(state.eeprom[name], -1, eternity), f"eeprom.{name}")
+    pending = state.eeprom["pending"]
+    need(pending is None or all(number(n, 0, 0xFFFF) for n in pending), "eeprom.pending")
+    irq = state.interrupts
+    need(number(irq["last_ns"], -eternity, eternity), "interrupts.last_ns")
+    need(number(irq["assertions"], 0, eternity), "interrupts.assertions")
+    for name in ("rx", "tx"):
+        need(len(irq[name]) == 2, f"interrupts.{name}")
+        need(all(number(at, -1, eternity) for at in irq[name]), f"interrupts.{name}")
+
+
+def _shift(state: NicState, ns: int) -> None:
+    """Move every time by `ns`."""
+    if state.phy["due_ns"] >= 0:
+        state.phy["due_ns"] += ns
+    if state.tx["paused_until_ns"] > 0:
+        state.tx["paused_until_ns"] += ns
+    if state.eeprom["busy_until_ns"] > 0:
+        state.eeprom["busy_until_ns"] += ns
+    irq = state.interrupts
+    if irq["last_ns"] > NEVER_NS:
+        irq["last_ns"] += ns
+    for name in ("rx", "tx"):
+        irq[name] = [at + ns if at >= 0 else at for at in irq[name]]
+    state.now_ns += ns
+
+
+def _address(nic: Nic) -> str:
+    """Return the address in the EEPROM: what the part is, whatever a driver has written since."""
+    return b"".join(word.to_bytes(2, "little") for word in nic.eeprom.words[:3]).hex(":")
+
+
+def save_file(nic: Nic, path: Path) -> None:
+    """Write the state of `nic` to `path`: all of it or nothing, for its owner's eyes only.
+
+    Raises: SnapshotError.
+    """
+    facts = {"model": nic.model.name, "mac": _address(nic), "pci": nic.pci.state().hex()}
+    body = json.dumps(facts, separators=(",", ":")).encode() + b"\n" + save(nic)
+    head = f"{FILE_KIND} {FILE_VERSION} {hashlib.sha256(body).hexdigest()}\n".encode()
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(fd, "wb") as file:
+            file.write(head + body)
+            file.flush()
+            os.fsync(fd)
+        os.replace(temporary, path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise SnapshotError(f"state {path}: cannot be written: {error.strerror}") from None
+
+
+def load_file(nic: Nic, path: Path) -> None:
+    """Put `nic` into the state that `save_file` wrote; for it no time has passed.
+
+    Raises: SnapshotError, and then the Nic is as at power-on: damage, a newer version, another
+    model or address.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise SnapshotError(f"state {path}: cannot be read: {error.strerror}") from None
+    head, _, body = data.partition(b"\n")
+    kind, _, rest = head.decode("ascii", "replace").partition(" ")
+    version, _, digest = rest.partition(" ")
+    if kind != FILE_KIND or not version.isascii() or not version.isdigit():
+        raise SnapshotError(f"state {path}: is no state of a NIC; name another file")
+    if int(version[:9]) != FILE_VERSION:
+        raise SnapshotError(
+            f"state {path}: version {version[:9]}, this e1000emu reads {FILE_VERSION}"
+        )
+    if len(data) > MAX_FILE_BYTES or hashlib.sha256(body).hexdigest() != digest:
+        raise SnapshotError(f"state {path}: is damaged (checksum); remove it to start anew")
+    line, _, state = body.partition(b"\n")
+    facts = json.loads(line)
+    if facts["model"] != nic.model.name or facts["mac"] != _address(nic):
+        raise SnapshotError(
+            f"state {path}: of a {facts['model']} with address {facts['mac']}, this is a "
+            f"{nic.model.name} with {_address(nic)}; start with the same --model and --mac"
+        )
+    try:
+        load(nic, state, rebase=True)
+    except SnapshotError as error:
+        raise SnapshotError(f"state {path}: {error}") from None

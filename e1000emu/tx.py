@@ -131,7 +131,8 @@ class Tx(TxPort):
         if not engine.tctl & TCTL_EN:
             note("tx-disabled", where)
         elif not self._nic.memory.enabled:
-            note("bus-master-off", where)
+            if not self._nic.pci.held:
+                note("bus-master-off", where)
         elif engine.len < 128 or max(engine.head, engine.tail - 1) >= engine.len // 16:
             note("tx-ring", where)
         elif not self.open:

@@ -156,17 +156,21 @@ def plug_in(
     capture: Path | None = None,
     impair: dict[str, Any] | None = None,
     report: Callable[[str], None] | None = None,
+    states: Sequence[Path] = (),
     **server_options: Any,
 ) -> list[Plug]:
     """Start a server for each socket; `stack` ends them.
 
     All write to one capture file, an interface each; all wires are impaired alike, each with a
-    seed of its own. Raises: E1000Error.
+    seed of its own. `states` are the files that the NICs' states live in while no server does.
+    Raises: E1000Error.
     """
     from e1000emu.capture import PcapngWriter
     from e1000emu.embed.vfio_user.server import VfioUserServer
     from e1000emu.links import Capture, Impair
 
+    if states and (len(states) != len(sockets) or len({*states}) != len(states)):
+        raise E1000Error(f"--state: {len(states)} files for {len(sockets)} --socket; one each")
     writer = stack.enter_context(PcapngWriter(capture)) if capture is not None else None
     plugs = []
     for number, (path, link, mac) in enumerate(zip(sockets, links, macs, strict=True)):
@@ -179,7 +183,14 @@ def plug_in(
             top = Capture(top, writer, clock=clock, name=f"nic{number}")
             stack.callback(top.close)
         server = VfioUserServer(
-            path, link=top, clock=clock, model=model, mac=mac, report=report, **server_options
+            path,
+            link=top,
+            clock=clock,
+            model=model,
+            mac=mac,
+            report=report,
+            state=states[number] if states else None,
+            **server_options,
         )
         stack.callback(server.close)
         plugs.append(Plug(server, link, mac))
@@ -264,6 +275,14 @@ async def _until_signal(failure: Failure) -> None:
     metavar="MAC",
     help=f"Address in the EEPROM, for each NIC or to count up from. [default: {DEFAULT_MAC}]",
 )
+@click.option(
+    "--state",
+    "states",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Save the NIC's state here at the end, and go on from it at the start; one for each NIC.",
+)
 @capture_option
 @impair_option
 @json_option
@@ -272,6 +291,7 @@ def command(
     link_spec: str,
     model: str,
     mac_texts: tuple[str, ...],
+    states: tuple[Path, ...],
     capture: Path | None,
     impair: str | None,
     as_json: bool,
@@ -282,6 +302,7 @@ def command(
     --link switch[:LINK] joins the NICs of several --socket, and LINK when given, by a switch.
     With --json standard output has one object a line: first "event": "ready" as soon as the
     sockets listen, last "event": "end" with the counters; what happens goes to standard error.
+    With --state a client that goes finds the NIC as it left it, also behind a new server.
     SIGUSR1 shows the counters so far, with --json as "event": "counters".
     """
     from e1000emu import AsyncioClock
@@ -313,6 +334,7 @@ def command(
             capture=capture,
             impair=options,
             report=say,
+            states=states,
             caretaker=stack.enter_context(Caretaker()),
         )
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e1000emu import SnapshotError
+from e1000emu import SnapshotError, snapshot
 from e1000emu.nic import Nic
 from e1000emu.snapshot import VERSION, NicState
 from e1000emu.testing.fixtures import Bench, make_bench
@@ -123,3 +129,119 @@ def _nic() -> Nic:
     if not _nics:
         _nics.append(make_bench().nic)
     return _nics[0]
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to everything in plain data that is not a container."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*path, key))
+    elif isinstance(value, list) and value:
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, index))
+    else:
+        yield path
+
+
+STATE = msgspec.msgpack.decode(running(ims=0x80).nic.state())
+LEAVES = [path for path in _leaves(STATE) if path[0] not in ("version", "model")]
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(1 << 63), (1 << 64) - 1),
+    st.sampled_from([-1, 0, 1, 3, 100, 0xFFFF, 0x10000, 1 << 31]),
+    st.binary(max_size=300),
+    st.text(max_size=4),
+    st.lists(st.integers(0, 70000), max_size=40),
+    st.dictionaries(st.text(max_size=3), st.integers(-1, 70000), max_size=3),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from(LEAVES), VALUES), min_size=1, max_size=3), st.booleans())
+def test_a_state_with_any_value_is_taken_or_refused(
+    changes: list[tuple[tuple[Any, ...], Any]], rebase: bool
+) -> None:
+    """Whatever a state says, the Nic takes it whole and works, or is as at power-on."""
+    state = msgspec.msgpack.decode(msgspec.msgpack.encode(STATE))
+    for path, value in changes:
+        at = state
+        for key in path[:-1]:
+            at = at[key]
+        at[path[-1]] = value
+    bench = make_bench()
+    nic = bench.nic
+    try:
+        snapshot.load(nic, msgspec.msgpack.encode(state), rebase=rebase)
+    except SnapshotError:
+        assert rd(nic, "IMS") == 0
+    for offset in range(0, 0x6000, 4):
+        nic.mmio_read(offset)
+    for n in range(32):
+        wr(nic, "MDIC", 2 << 26 | 1 << 21 | n << 16)
+        wr(nic, "MDIC", 1 << 26 | 1 << 21 | n << 16)
+    for offset in range(0, 256, 4):
+        nic.slot.config_read(offset, 4)
+    wr(nic, "TDT", 1)
+    bench.link.inject(frame())
+    bench.clock.run_for(1_000_000)
+    assert nic.state()
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=400), st.integers(0, 400))
+def test_no_file_harms(tmp_path_factory: pytest.TempPathFactory, data: bytes, cut: int) -> None:
+    """A file of anything, or a real one with a piece exchanged, is loaded or refused by name."""
+    path = tmp_path_factory.mktemp("state") / "state"
+    bench = make_bench()
+    snapshot.save_file(bench.nic, path)
+    good = path.read_bytes()
+    for bad in (data, good[:cut] + data, good[:cut] + data + good[cut + len(data) :]):
+        path.write_bytes(bad)
+        if bad == good:
+            snapshot.load_file(bench.nic, path)
+        else:
+            with pytest.raises(SnapshotError, match="state"):
+                snapshot.load_file(bench.nic, path)
+
+
+def test_a_file_is_the_owner_s_and_tells_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.write_text("old")
+    path.chmod(0o644)
+    bench = running(ims=0x80)
+    snapshot.save_file(bench.nic, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["state"]
+    head, facts, _ = path.read_bytes().split(b"\n", 2)
+    assert head.startswith(b"e1000emu-nic-state 1 ")
+    told = json.loads(facts)
+    assert told["model"] == "82540EM"
+    assert told["mac"] == "52:54:00:12:34:56"
+    assert bytes.fromhex(told["pci"])[:4] == bytes.fromhex("86800e10")
+    copy = make_bench()
+    snapshot.load_file(copy.nic, path)
+    assert rd(copy.nic, "IMS") == 0x80
+
+
+def test_rebase_moves_every_time(tmp_path: Path) -> None:
+    bench = running(ims=0x80)
+    wr(bench.nic, "RDTR", 500)
+    bench.link.inject(frame())
+    wr(bench.nic, "CTRL", rd(bench.nic, "CTRL") | 1 << 27)  # RFCE
+    bench.nic.tx.pause(bench.clock.now_ns() + 5_000)
+    state = bench.nic.state()
+    other = make_bench()
+    other.clock.run_for(10_000_000_000)
+    snapshot.load(other.nic, state, rebase=True)
+    shift = other.clock.now_ns() - bench.clock.now_ns()
+    was = msgspec.msgpack.decode(state)
+    now = msgspec.msgpack.decode(other.nic.state())
+    assert now["interrupts"]["rx"][0] == was["interrupts"]["rx"][0] + shift
+    assert now["interrupts"]["rx"][1] == -1
+    assert now["tx"]["paused_until_ns"] == was["tx"]["paused_until_ns"] + shift
+    other.clock.run_for(5_000)
+    assert not other.nic.tx.paused
+    assert not other.nic.interrupts.asserted
+    other.clock.run_for(500 * 1024)
+    assert other.nic.interrupts.asserted

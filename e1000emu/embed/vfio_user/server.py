@@ -19,6 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from e1000emu import snapshot
+from e1000emu.clock import ClockError
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.beside import GuardedClock, MessageThread
 from e1000emu.embed.vfio_user.caretaker import Caretaker, hang_up
@@ -68,6 +70,9 @@ UNSENT_BYTES = 1 << 20
 """Bytes of answers that a client may leave unread."""
 COMPLAINTS = 10
 """Refusals that are reported for each client; the rest are counted."""
+DRAIN_NS = 1_000_000_000
+"""How long a client may take to answer DMA before the state is saved."""
+FLUSH_TURNS = 8
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
 ITR = reg("ITR").offset
 READ_WRITE = vu.VFIO_REGION_INFO_FLAG_READ | vu.VFIO_REGION_INFO_FLAG_WRITE
@@ -80,8 +85,11 @@ class VfioUserServer:
 
     `report` gets a line for people when a client comes, goes or is refused something (default:
     the logger `e1000emu.vfio_user`).  With a `caretaker` clients survive even a SIGKILL of this
-    process.  Call everything with the clock's lock held.
-    Raises: E1000Error when `path` cannot be used, or for a bad `model` or `mac`.
+    process.  With `state` the NIC outlives client and server: a client that goes leaves it as it
+    is, `close` saves it to that file, and the next server goes on from there (and removes the
+    file).  Until a client has given its memory and its interrupt, or its guest touches a register,
+    such a NIC reaches no memory and frames wait.  Call everything with the clock's lock held.
+    Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac` or state.
     """
 
     def __init__(
@@ -96,8 +104,12 @@ class VfioUserServer:
         autoneg_ns: int = AUTONEG_NS,
         threads: bool | None = None,
         caretaker: Caretaker | None = None,
+        state: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path = Path(path)
+        self.state_path = None if state is None else Path(state)
+        self.held = False
+        """The NIC's DMA waits for a client that has mapped its memory."""
         self.caretaker = caretaker
         self.clock = clock
         self.report = report if report is not None else logger.info
@@ -126,10 +138,13 @@ class VfioUserServer:
             self.nic.tx.deferred = self.nic.rx.deferred = True
             self.dma = MessageDma(self.nic, self.memory, guarded, self._report_dma)
             self.dma.ram_moved = self._ram_moved
+            self._load_state()
             clock.add_reader(self._listener.fileno(), self._connection)
         except BaseException:
             self._listener.close()
             self.path.unlink(missing_ok=True)
+            if "nic" in self.__dict__:
+                self._end_nic()
             raise
         self._client: _Client | None = None
         self._regions = {
@@ -211,23 +226,82 @@ class VfioUserServer:
         return self._client is not None
 
     def close(self) -> None:
-        """Let the client go, unplug the NIC, remove the socket; safe to call twice."""
+        """Let the client go, save the state, unplug the NIC, remove the socket; safe to call twice.
+
+        Raises: SnapshotError when the state cannot be saved; everything is closed then too.
+        """
         if self._listener.fileno() < 0:
             return
+        if self.state_path is not None:
+            self._drain()
         self.disconnect()
         self.clock.remove_reader(self._listener.fileno())
         self._listener.close()
         with suppress(OSError):
             if os.stat(self.path).st_ino == self._inode:
                 self.path.unlink()
+        self._end_nic(save=self.state_path)
+
+    def _end_nic(self, save: Path | None = None) -> None:
+        """Stop the data thread, write the state, unplug the NIC."""
         if self.data is not None:
             self.data.stop()
             self._data_thread.join()
+            with self.guard:
+                self.nic.pci.hold(True)
+            # What was taken from the ring goes out.
+            for _ in range(FLUSH_TURNS):
+                if not self.data.step():
+                    break
             self._tap.settle()
             self.clock.remove_reader(self.data.fileno())
-            self.data.close()
+        try:
+            if save is not None:
+                with self.guard:
+                    snapshot.save_file(self.nic, save)
+                self.report(f"{self.path}: state saved to {save}")
+        finally:
+            with self.guard:
+                self.nic.close()
+            if self.data is not None:
+                self.data.close()
+
+    # --- the state's file ------------------------------------------------------------------------
+
+    def _load_state(self) -> None:
+        """Go on where the file says, when there is one; it is gone then.
+
+        A state is good once: loaded a second time it would take back what the guest has seen.
+        """
+        path = self.state_path
+        if path is None or not path.exists():
+            return
         with self.guard:
-            self.nic.close()
+            self._hold(True)
+            snapshot.load_file(self.nic, path)
+        try:
+            path.unlink()
+        except OSError as error:
+            raise E1000Error(
+                f"state {path}: cannot be removed after loading: {error.strerror}; it must not be "
+                "loaded twice"
+            ) from None
+        self.report(f"{self.path}: state loaded from {path}; the NIC waits for its client")
+
+    def _hold(self, held: bool) -> None:
+        """Stop DMA until a client is ready for it, or let it go on.  Call with the guard."""
+        self.held = held
+        self.nic.pci.hold(held)
+
+    def _drain(self) -> None:
+        """Let the client answer what was written: its interrupts belong to the state."""
+        with self.guard:
+            self._hold(True)
+        # Inside a running asyncio loop nobody can wait.
+        with suppress(ClockError), self.clock.lock:
+            self.clock.wait(lambda: self._client is None or self.dma.idle, DRAIN_NS)
+        if not self.dma.idle:
+            self.report(f"{self.path}: DMA without an answer: the guest may miss frames")
 
     def __enter__(self) -> VfioUserServer:
         return self
@@ -286,7 +360,10 @@ class VfioUserServer:
             self.clock.add_reader(self._listener.fileno(), self._connection)
 
     def disconnect(self, why: str = "the server let it go") -> None:
-        """Close the connection; the NIC is reset and forgets the client's memory."""
+        """Close the connection and forget the client's memory.
+
+        The NIC is reset; but one with a state file keeps its state, for the client to come back.
+        """
         client, self._client = self._client, None
         if client is None:
             return
@@ -297,7 +374,10 @@ class VfioUserServer:
             self.writes += client.pump.writes
             self.posted += client.pump.posted
         with self.guard:
-            self.nic.reset()
+            if self.state_path is None:
+                self.nic.reset()
+            else:
+                self._hold(True)
             self.intx.disable()
             self.dma.disconnect()
             faults = self.memory.faults
@@ -402,10 +482,14 @@ class VfioUserServer:
 
     def _set_irqs(self, message: Message) -> bytes:
         self.intx.apply(SetIrqs.parse(message.payload), message.fds)
+        if self.held and self.intx.line.fd >= 0 and len(self.memory):
+            self._hold(False)
         return b""
 
     def _device_reset(self, message: Message) -> bytes:
         self.nic.reset()
+        if self.held:
+            self._hold(False)
         return b""
 
     # --- regions ---------------------------------------------------------------------------------
@@ -419,6 +503,8 @@ class VfioUserServer:
             config_read = self.nic.slot.config_read
             parts = [config_read(at, n).to_bytes(n, "little") for at, n in _pieces(offset, size)]
             return access.head() + b"".join(parts)
+        if self.held:
+            self._hold(False)  # the guest runs, so its memory is there
         bar_read = self.nic.slot.bar_read
         if size == 4 and not offset & 3:
             return access.head() + bar_read(region, offset, 4).to_bytes(4, "little")
@@ -437,7 +523,10 @@ class VfioUserServer:
             for at, n in _pieces(offset, size):
                 value = int.from_bytes(data[at - offset : at - offset + n], "little")
                 slot.config_write(at, value, n)
-        elif size == 4 and not offset & 3:
+            return access.head()
+        if self.held:
+            self._hold(False)  # the guest runs, so its memory is there
+        if size == 4 and not offset & 3:
             slot.bar_write(region, offset, int.from_bytes(data, "little"), 4)
         else:
             for at, n in _pieces(offset, size):
