@@ -88,11 +88,12 @@ test: build $(VENV)/.packages-test
 	@scripts/system-packages test
 	@$(PY) -m pytest $(XDIST) $(PYTEST) $(NO_GUEST) $(TESTS)
 
-# Without what a guest needs the tests say so themselves: skipped, or failed in CI.
+# Without what a guest needs the tests say so themselves: skipped, or failed in CI. The tests of a
+# file share a guest.
 test-guest: build $(VENV)/.packages-test
 	@scripts/system-packages guest
 	@$(VENV)/bin/e1000emu guest --prepare-only || true
-	@$(PY) -m pytest $(XDIST) $(PYTEST) tests/guest
+	@$(PY) -m pytest $(subst loadgroup,loadfile,$(XDIST)) $(PYTEST) tests/guest
 
 lint: $(VENV)/.packages-build $(VENV)/.packages-lint
 	@$(VENV)/bin/ruff check .
