@@ -525,7 +525,8 @@ cdef class TxPort(RegHook):
 
     cdef int rounds(self) except -1:
         """Run the engine until the ring or the link ends it: 0. 1 = there is more after ROUNDS."""
-        cdef int left = _ROUNDS, room
+        # Deferred: messages that came meanwhile are served after each run.
+        cdef int left = 1 if self.deferred else _ROUNDS, room
         cdef uint32_t flags
         cdef FrameBatch batch
         cdef object loop

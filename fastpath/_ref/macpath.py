@@ -166,7 +166,7 @@ class TxPort:
             self._later()  # type: ignore[attr-defined]
 
     def _rounds(self) -> bool:
-        for _ in range(ROUNDS):
+        for _ in range(1 if self.deferred else ROUNDS):
             self._again = False
             send = self.loop or self._link.transmit
             room = BATCH_FRAMES if self.loop else min(self._link.tx_room(), BATCH_FRAMES)

@@ -382,3 +382,28 @@ def test_a_deferred_doorbell_leaves_the_work_to_the_clock(bench: Bench) -> None:
     assert bench.link.frames == [], "the access did not wait for the frame"
     bench.clock.run_for(0)
     assert bench.link.take() == [frame(100)]
+
+
+def test_deferred_work_ends_after_each_run(bench: Bench) -> None:
+    """What came meanwhile (a message that someone waits for) has its turn between two runs."""
+    link, order = bench.link, ""
+    transmit = link.transmit
+
+    def record(batch: object) -> None:
+        nonlocal order
+        order += "run "
+        transmit(batch)  # type: ignore[arg-type]
+        bench.clock.call_soon(answer)
+
+    def answer() -> None:
+        nonlocal order
+        order += "answer "
+
+    link.transmit = record  # type: ignore[method-assign]
+    link.tx_room = lambda: 1  # type: ignore[method-assign]
+    bench.nic.tx.deferred = True
+    for _ in range(4):
+        bench.guest.post_legacy(frame(100))
+    ring(bench)
+    bench.clock.run_for(0)
+    assert order == "run answer " * 4
