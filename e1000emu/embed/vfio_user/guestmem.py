@@ -93,12 +93,29 @@ class GuestMemory:
             about = os.fstat(fd)
             if not stat.S_ISREG(about.st_mode):
                 raise Refused(errno.EINVAL, "DMA_MAP: the descriptor is not a memfd or a file")
-            area = mmap.mmap(fd, piece.size, mmap.MAP_SHARED, prot, offset=piece.offset)
-            # Of hugetlbfs the block is the huge page, which can be replaced as a whole only.
-            page = about.st_blksize if about.st_blksize.bit_count() == 1 else mmap.PAGESIZE
-            guard = BusGuard(area, max(page, mmap.PAGESIZE))
+            if piece.offset + piece.size > about.st_size:
+                raise Refused(
+                    errno.EINVAL,
+                    f"DMA_MAP: {piece.size:#x} bytes at {piece.offset:#x} of a file that has "
+                    f"{about.st_size:#x}",
+                )
+            # Of hugetlbfs the block is the huge page: it is mapped, and replaced, as a whole only,
+            # and a PC's low memory is cut anywhere.
+            block = about.st_blksize if about.st_blksize.bit_count() == 1 else 0
+            block = max(block, mmap.PAGESIZE)
+            skip = piece.offset % block
+            size = min(
+                -(-(skip + piece.size) // block) * block, about.st_size - piece.offset + skip
+            )
+            area = mmap.mmap(fd, size, mmap.MAP_SHARED, prot, offset=piece.offset - skip)
+            guard = BusGuard(area, block)
             try:
-                self.table.add(piece.iova, area, readable=piece.readable, writable=piece.writable)
+                self.table.add(
+                    piece.iova,
+                    memoryview(area)[skip : skip + piece.size],
+                    readable=piece.readable,
+                    writable=piece.writable,
+                )
             except BaseException:
                 guard.close()
                 raise

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import mmap
 import os
 import resource
 import socket
 import struct
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -374,6 +376,56 @@ def test_a_file_on_a_disk_is_memory_too(rig: Rig) -> None:
         client.dma_map(0x10000, 0x10000, file.fileno())
     client.config_write(4, 4, 2)
     assert rig.server.memory.table.read(0x10000, 9) == b"on a disk"
+
+
+@pytest.fixture
+def huge() -> Iterator[int]:
+    """Make a memfd of four huge pages; skip where there are none."""
+    knob = Path("/proc/sys/vm/nr_hugepages")
+    try:
+        before = int(knob.read_text())
+        knob.write_text(str(before + 4))
+    except OSError as error:
+        pytest.skip(f"needs huge pages: {error}")
+    try:
+        fd = os.memfd_create("huge", os.MFD_HUGETLB)
+        size = os.fstat(fd).st_blksize
+        os.ftruncate(fd, 4 * size)
+        try:
+            mmap.mmap(fd, 4 * size).close()
+        except OSError as error:
+            pytest.skip(f"needs huge pages: {error}")
+        yield fd
+        os.close(fd)
+    finally:
+        knob.write_text(str(before))
+
+
+def test_huge_pages_are_mapped_though_low_memory_is_cut_anywhere(rig: Rig, huge: int) -> None:
+    page = os.fstat(huge).st_blksize
+    with mmap.mmap(huge, 4 * page) as whole:
+        for offset in range(0, 4 * page, 0x2_0000):
+            whole[offset : offset + 8] = offset.to_bytes(8, "big")
+    client = rig.client()
+    client.version()
+    client.config_write(4, 4, 2)
+    maps_before = Path("/proc/self/maps").read_text().count("memfd:huge")
+    pieces = [(0, 0xA_0000), (0xC_0000, 0x2_0000), (0x10_0000, 4 * page - 0x10_0000)]
+    for offset, size in pieces:
+        client.dma_map(offset, size, huge, offset=offset)
+    table = rig.server.memory.table
+    for offset in (0, 0x8_0000, 0xC_0000, 0x10_0000, 2 * page, 4 * page - 0x2_0000):
+        assert table.read(offset, 8) == offset.to_bytes(8, "big")
+    assert table.aborts == 0
+    table.read(0xA_0000, 8)
+    assert table.aborts == 1
+    os.ftruncate(huge, page)
+    assert table.read(3 * page, 8) == bytes(8)
+    assert table.read(0x8_0000, 8) == (0x8_0000).to_bytes(8, "big")
+    assert rig.server.memory.faults == 1
+    for offset, size in pieces:
+        assert client.dma_unmap(offset, size) == size
+    assert Path("/proc/self/maps").read_text().count("memfd:huge") == maps_before
 
 
 def test_unmap_takes_whole_pieces_only(rig: Rig) -> None:
