@@ -222,9 +222,10 @@ def _reason(text: str, code: int) -> str:
     lines = [line[3:].strip() for line in text.splitlines() if line[:3] in ("E: ", "W: ")]
     errors = [line[3:].strip() for line in text.splitlines() if line.startswith("E: ")]
     first = (errors or lines or [f"it ends with {code}"])[0]
-    for pattern, remedy in CAUSES:
-        if re.search(pattern, "\n".join(lines) or first, re.IGNORECASE):
-            return f"{first}; {remedy}"
+    for text in (first, "\n".join(lines)):  # what came first is the cause of the rest
+        for pattern, remedy in CAUSES:
+            if re.search(pattern, text, re.IGNORECASE):
+                return f"{first}; {remedy}"
     return first
 
 
@@ -245,12 +246,9 @@ def extract(package: Path, to: Path, wanted: Callable[[str], bool]) -> str:
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
                 for member in archive:
-                    member.name = member.name.removeprefix("./")
-                    member.linkname = member.linkname.removeprefix("./")
-                    if (member.isfile() or member.issym() or member.islnk()) and wanted(
-                        member.name
-                    ):
-                        archive.extract(member, to, filter="tar")
+                    path = member.name.removeprefix("./")
+                    if wanted(path):
+                        _unpack(archive, member, to / path, to)
             process.stdout.read()
             damaged = ""
         except tarfile.TarError as error:
@@ -259,3 +257,22 @@ def extract(package: Path, to: Path, wanted: Callable[[str], bool]) -> str:
     if process.returncode or damaged:
         raise E1000Error(f"guest: {package.name} cannot be unpacked: {complaint or damaged}")
     return f"{name}={unquote(version)}"
+
+
+def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path) -> None:
+    """Write a file or link; owners, times and directories' modes are not kept."""
+    # Debian 12's Python 3.11.2 has no filters for TarFile.extract yet.
+    if ".." in path.parts or not (member.isfile() or member.issym() or member.islnk()):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    if member.issym():
+        path.symlink_to(member.linkname)
+    elif member.islnk():
+        path.hardlink_to(root / member.linkname.removeprefix("./"))
+    else:
+        source = archive.extractfile(member)
+        assert source is not None
+        with source, open(path, "wb") as file:
+            shutil.copyfileobj(source, file)
+        path.chmod(member.mode & 0o755)

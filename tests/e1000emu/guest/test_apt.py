@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,10 @@ def test_current_kernel_is_what_the_meta_package_depends_on(tmp_path, monkeypatc
         ("E: You don't have enough free space in /x/archives/.", "disk is full"),
         ("E: The repository 'http://x trixie InRelease' is not signed.", "debian-archive-keyring"),
         ("E: Unable to locate package qemu-system-x86", "the mirror lacks it"),
+        (
+            "E: Failed to fetch http://x/InRelease  400  Bad Request\nE: It is not signed.",
+            "is the network there",
+        ),
         ("E: Something new", "Something new"),
     ],
 )
@@ -147,3 +152,35 @@ def test_damaged_package_is_named(tmp_path):
     broken.write_bytes(b"!<arch>\n" + bytes(100))
     with pytest.raises(E1000Error, match=r"tool_1%3a2.0-3_amd64.deb cannot be unpacked"):
         apt.extract(broken, tmp_path / "to", lambda path: True)
+
+
+def test_package_is_unpacked_as_it_was_packed(tmp_path):
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("needs dpkg-deb; install dpkg")
+    root = tmp_path / "root"
+    (root / "DEBIAN").mkdir(parents=True)
+    (root / "DEBIAN/control").write_text(
+        "Package: tool\nVersion: 1:2.0-3\nArchitecture: all\nMaintainer: x <x@example>\n"
+        "Description: x\n"
+    )
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/tool").write_bytes(b"\x7fELF\0\n")
+    (root / "usr/bin/tool").chmod(0o4755)
+    (root / "usr/bin/same").hardlink_to(root / "usr/bin/tool")
+    (root / "usr/bin/other").symlink_to("/usr/bin/tool")
+    (root / "usr/share/doc").mkdir(parents=True)
+    (root / "usr/share/doc/README").write_text("not wanted")
+    package = tmp_path / "tool_1%3a2.0-3_all.deb"
+    subprocess.run(
+        ["dpkg-deb", "--build", "--root-owner-group", str(root), str(package)],
+        check=True,
+        capture_output=True,
+    )
+    to = tmp_path / "to"
+    for _ in range(2):  # a second time replaces the first
+        assert apt.extract(package, to, lambda path: "share" not in path) == "tool=1:2.0-3"
+    assert (to / "usr/bin/tool").read_bytes() == b"\x7fELF\0\n"
+    assert stat.S_IMODE((to / "usr/bin/tool").stat().st_mode) == 0o755
+    assert (to / "usr/bin/same").samefile(to / "usr/bin/tool")
+    assert str((to / "usr/bin/other").readlink()) == "/usr/bin/tool"
+    assert not (to / "usr/share").exists()
