@@ -204,7 +204,7 @@ def greet(plugs: Sequence[Plug], model: str, spec: str, say: Callable[[str], Non
         say(f"{model} {plug.mac.hex(':')} on {spec}, listening at {plug.server.path}")
     say("QEMU 10.1 or newer, with your disk or kernel added:")
     say("  " + shlex.join(qemu_arguments(sockets)))
-    say("Cloud Hypervisor, which nobody has tried with it yet:")
+    say("Cloud Hypervisor, tried by its client library only:")
     say("  " + shlex.join(cloud_hypervisor_arguments(sockets)))
     if os.geteuid() == 0:
         user = os.environ.get("SUDO_USER", "USER")
