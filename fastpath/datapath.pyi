@@ -1,5 +1,6 @@
 from types import TracebackType
 
+from fastpath.batch import FrameBatch
 from fastpath.macpath import EventLine, IrqCause, RxPort, TxPort
 from fastpath.regfile import RegFile
 from fastpath.vnet import TapQueue
@@ -41,10 +42,11 @@ class DataPath:
         """Take the rings over, with interrupts on `line`.  Call before `run`."""
     parked: bool
     """The rings and the TAP are Python's for now."""
-    def park(self, on: bool) -> None:
+    def park(self, on: bool) -> tuple[FrameBatch, int] | None:
         """Leave the rings and the TAP to Python (True), or take them back.  Hold the path.
 
-        Interrupts stay here.  Frames that were read from the TAP and not yet stored are lost.
+        Interrupts stay here.  Returns (batch, index) of frames that were read and not yet stored,
+        or None.
         """
     def __enter__(self) -> DataPath: ...
     def __exit__(

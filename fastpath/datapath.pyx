@@ -179,12 +179,18 @@ cdef class DataPath(Beside):
     def park(self, bint on):
         """Leave the rings and the TAP to Python (True), or take them back. Hold the path.
 
-        Interrupts stay here. Frames that were read from the TAP and not yet stored are lost.
+        Interrupts stay here. Returns (batch, index) of frames that were read and not yet stored, or
+        None.
         """
+        left = None
+        if self.rx_at < self.rxb.n:
+            left = self.rxb, self.rx_at
+            self.rxb = FrameBatch()
         self.parked = on
         self.tx.beside = self.rx.beside = None if on else self
         self.rx_at = self.rxb.n
         self.rx_wait = False
+        return left
 
     # --- for other threads -------------------------------------------------------------------
 

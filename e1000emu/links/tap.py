@@ -109,10 +109,17 @@ class Tap(BaseLink):
         self._drop_held("lent")
         return self.queue
 
-    def reclaim(self) -> None:
-        """Read and write `queue` here again; the borrower has stopped."""
+    def reclaim(self, left: tuple[FrameBatch, int] | None = None) -> None:
+        """Read and write `queue` here again; the borrower has stopped.
+
+        `left` is a batch that it has read, and the index of the first frame that nobody has got.
+        """
         self._lent = False
-        self._read(self.port is not None)
+        if left is None:
+            self._read(self.port is not None)
+        else:
+            self._batch, self._at = left
+            self.clock.call_soon(self._give)
 
     def settle(self) -> None:
         """Bring `stats` up to what the borrower of the queue has moved."""

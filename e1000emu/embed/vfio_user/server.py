@@ -211,9 +211,9 @@ class VfioUserServer:
     def _ram_moved(self, by_message: bool) -> None:
         """Guest RAM is out of the data thread's reach, or in it again.  Call with the guard."""
         if self.data is not None:
-            self.data.park(by_message)
+            left = self.data.park(by_message)
             if by_message:
-                self._tap.reclaim()
+                self._tap.reclaim(left)
             else:
                 self._tap.lend()
 

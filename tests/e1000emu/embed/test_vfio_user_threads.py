@@ -499,3 +499,112 @@ def test_the_plain_python_pump_says_which_messages_are_hot() -> None:
     assert pump.serve(unmask) == vu.pack(7, Command.DEVICE_SET_IRQS, b"", flags=vu.TYPE_REPLY)
     assert pump.serve(vu.pack(8, Command.VERSION, b"")) is None
     assert [what for what, *_ in nic.log] == ["read", "write", "unmask"]
+
+
+# --- memory that is not shared, a NIC that outlives the server -----------------------------------
+
+
+def test_the_threads_leave_rings_and_tap_while_memory_is_reached_by_messages(rig: Rig) -> None:
+    for by_message in (False, True, False):
+        client = rig.client()
+        rings = client.start(by_message=by_message)
+        rings.up(mac=MAC, rctl=Rctl.EN | Rctl.BAM | Rctl.SECRC, ims=Int.RXT0)
+        rig.until(client, lambda: bool(rings.read(Reg.STATUS) & 2))  # noqa: B023
+        client.settle()
+        assert rig.server.data is not None
+        assert rig.server.data.parked == by_message
+        frames = [frame(n, 60 + n) for n in range(12)]
+        for one in frames:
+            rings.post_legacy(one)
+        rings.kick()
+        sent: list[bytes] = []
+
+        def look() -> bool:
+            client.poll()  # noqa: B023
+            with suppress(BlockingIOError):
+                sent.append(rig.far.recv(1 << 16))  # noqa: B023
+            return len(sent) >= len(frames)  # noqa: B023
+
+        rig.until(client, look)
+        assert sent == frames
+        for one in frames:
+            rig.far.send(one)
+        got: list[bytes] = []
+
+        def collect() -> bool:
+            client.poll()  # noqa: B023
+            got.extend(one.data for one in rings.receive())  # noqa: B023
+            return len(got) >= len(frames)  # noqa: B023
+
+        rig.until(client, collect)
+        assert got == frames
+        assert (client.dma_writes > 0) == by_message
+        client.close()
+        rig.until(client, lambda: not rig.server.connected)
+    assert rig.server.counters()["dma_errors"] == 0
+
+
+def test_a_state_is_saved_from_threads_and_taken_up_by_threads(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    rig.server.state_path = state
+    client, rings = rig.up()
+    for n in range(5):
+        rings.post_legacy(frame(n))
+    rings.kick()
+    assert rig.wire(client, 5) == [frame(n) for n in range(5)]
+    rig.far.send(frame(10))
+    rig.until(client, lambda: client.interrupts() > 0)
+    stats = rig.server.nic.stats.as_dict()
+    rig.server.close()
+    assert rig.server.nic.stats.as_dict() == stats
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    far.setblocking(False)
+    again = os.dup(near.fileno())
+    os.set_blocking(again, False)
+    near.close()
+    monkeypatch.setattr(tap_module, "_open", lambda name, offload: (again, name, 0, ()))
+    tap = Tap("fake1", rig.clock)
+    with VfioUserServer(
+        rig.path, link=tap, clock=rig.clock, mac=MAC, autoneg_ns=0, state=state
+    ) as server:
+        assert server.data is not None
+        assert server.nic.stats.as_dict() == stats
+        far.send(frame(11))  # nobody is there: it waits
+        for _ in range(20):
+            rig.clock.run(timeout_ns=1_000_000)
+        assert server.memory.table.aborts == 0
+        assert client.memory is not None
+        back = rig.client()
+        back.version()
+        # The memory is the old client's, still mapped there: by messages it needs no descriptor.
+        back.memory = client.memory
+        back.dma_map(client.memory.base, client.memory.size_bytes)
+        back.new_trigger()
+        rings.slot = back
+        got: list[bytes] = []
+
+        def collect() -> bool:
+            back.poll()
+            got.extend(one.data for one in rings.receive())
+            return len(got) >= 2
+
+        rig.until(back, collect)
+        assert got == [frame(10), frame(11)]
+        assert rings.read(Reg.ICR) & Int.RXT0
+        rings.post_legacy(frame(5))
+        rings.kick()
+        sent: list[bytes] = []
+
+        def look() -> bool:
+            back.poll()
+            with suppress(BlockingIOError):
+                sent.append(far.recv(1 << 16))
+            return bool(sent)
+
+        rig.until(back, look)
+        assert sent == [frame(5)]
+    tap.close()
+    far.close()
+    back.close()
