@@ -171,3 +171,14 @@ def test_what_cannot_be_is_one_line(tmp_path: Path, args: tuple[str, ...]) -> No
     assert process.returncode == 1
     assert err.startswith("e1000emu: --")
     assert err.count("\n") == 1
+
+
+def test_each_nic_has_a_state_of_its_own(tmp_path: Path) -> None:
+    sockets = [word for name in "ab" for word in ("--socket", str(tmp_path / name))]
+    for states in (["x"], ["x", "x"], ["x", "y", "z"]):
+        words = [word for name in states for word in ("--state", str(tmp_path / name))]
+        process = run(*sockets, "--link", "switch", *words)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode != 0
+        assert f"--state: {len(states)} files for 2 --socket" in error
+    assert os.listdir(tmp_path) == []
