@@ -315,7 +315,7 @@ cdef class DataPath(Beside):
         return did
 
     cdef bint send(self, int64_t now) noexcept nogil:
-        cdef uint32_t flags, tail
+        cdef uint32_t flags, tail, head, n
         cdef int dropped = 0, error = 0, was
         if self.tx_at >= self.txb.n:
             if not self.may_send():
@@ -328,6 +328,7 @@ cdef class DataPath(Beside):
                 e1k_unlock(&self.mutex)
                 return False
             tail = self.tx.engine.s.tail
+            head = self.tx.engine.s.head
             self.tx.engine.running = self.mac.in_engine = True
             flags = self.tx.engine._run(self.txb, self.tx_room)
             self.tx.engine.running = self.mac.in_engine = False
@@ -339,7 +340,10 @@ cdef class DataPath(Beside):
                 if self.tx.engine.s.tail != tail:
                     self.tx_stuck = False
             if flags & (CAUSES | RUN_DELAYED):
-                self.irq.b_sent(flags & CAUSES, flags & RUN_DELAYED != 0, self.txb.n, now)
+                n = self.tx.engine.s.len >> 4
+                self.irq.tx_enough = n >> 1
+                self.irq.b_sent(flags & CAUSES, flags & RUN_DELAYED != 0, self.txb.n,
+                                (self.tx.engine.s.head + n - head) % n if n else 0, now)
             if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
                 self.tx_flags |= flags
                 self.notice(_TX_RARE)

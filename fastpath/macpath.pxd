@@ -79,9 +79,11 @@ cdef class IrqCause(RegHook):
     cdef public int64_t floor_max_ns
     cdef readonly int64_t floor_ns
     cdef uint64_t work          # frames since the last assertion
+    cdef uint32_t tx_done, tx_enough    # descriptors done since then; so many do not wait
     cdef void b_raise(self, uint32_t bits, int64_t now) noexcept nogil
     cdef void b_received(self, uint32_t bits, uint64_t frames, int64_t now) noexcept nogil
-    cdef void b_sent(self, uint32_t bits, bint delayed, uint64_t frames, int64_t now) noexcept nogil
+    cdef void b_sent(self, uint32_t bits, bint delayed, uint64_t frames, uint32_t descs,
+                     int64_t now) noexcept nogil
     cdef uint32_t b_read_icr(self, int64_t now) noexcept nogil
     cdef void b_masks(self, uint32_t set, uint32_t clear, int64_t now) noexcept nogil
     cdef void b_itr(self, int64_t interval_ns, int64_t now) noexcept nogil

@@ -95,7 +95,7 @@ def test_thick_traffic_raises_the_wait_and_thin_traffic_ends_it(rig: Line) -> No
             rig.serve(now)
         now += 50 * US
     assert 100 * US < rig.irq.floor_ns <= rig.irq.floor_max_ns
-    assert 200 <= interrupts < 600, "each brought more than one batch"
+    assert 80 <= interrupts < 600, "each brought more than one batch"
     for _ in range(20):
         rig.irq._received_at(RXT0, 1, now)
         rig.irq._tick_at(now + rig.irq.floor_ns)
@@ -103,6 +103,37 @@ def test_thick_traffic_raises_the_wait_and_thin_traffic_ends_it(rig: Line) -> No
         rig.serve(now)
         now += 1000 * US
     assert rig.irq.floor_ns == 0
+
+
+def test_sent_frames_wait_longer_until_the_ring_is_half_done(rig: Line) -> None:
+    now = START
+    for _ in range(400):
+        rig.irq._sent_at(TXDW, False, 8, now, 256)
+        rig.irq._tick_at(now)
+        if rig.fired():
+            rig.serve(now)
+        now += 50 * US
+    floor = rig.irq.floor_ns
+    assert floor > 100 * US
+    now += 10_000 * US
+    rig.irq._tick_at(now)
+    rig.fired()
+    rig.serve(now)
+    rig.irq._sent_at(TXDW, False, 20, now, 256)
+    rig.fired()
+    rig.serve(now)
+    floor = rig.irq.floor_ns
+    rig.irq._sent_at(TXDW, False, 20, now + US, 256)
+    assert rig.irq._next_due() == now + 2 * floor
+    rig.irq._received_at(RXT0, 1, now + 2 * US)
+    assert rig.irq._next_due() == now + floor, "a received frame does not wait that long"
+    rig.irq._tick_at(now + floor)
+    assert rig.fired() == 1
+    rig.serve(now + floor)
+    rig.irq._sent_at(TXDW, False, 100, now + floor + US, 256)
+    assert rig.fired() == 0
+    rig.irq._sent_at(TXDW, False, 28, now + floor + 2 * US, 256)
+    assert rig.fired() == 1, "128 of 256 are done"
 
 
 def test_news_of_the_link_does_not_wait_for_frames(rig: Line) -> None:
