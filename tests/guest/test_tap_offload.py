@@ -1,0 +1,122 @@
+"""A guest's TCP through a TAP with nothing between: super-packets, counted as on a wire."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from e1000emu.clock import RealClock
+from e1000emu.embed.vfio_user.server import VfioUserServer
+from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic
+from e1000emu.links import Tap
+from tests.guest.setup import (
+    AUTONEG_NS,
+    MAC,
+    NUMBERS,
+    WAIT_S,
+    configure,
+    content,
+    statistics,
+    tcp_from_peer,
+    tcp_to_peer,
+    trouble,
+    wait_carrier,
+)
+from tests.linux.peer import Peer
+from tests.support import require
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow]
+
+
+class Direct:
+    """A guest at 10.9.0.2 and the namespace `peer` at 10.9.0.1; `tap` is the NIC's link itself."""
+
+    def __init__(self, image: GuestImage) -> None:
+        with ExitStack() as stack:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="e1000emu-")))
+            self.peer = Peer()
+            stack.callback(self.peer.close)
+            clock = RealClock()
+            stack.callback(clock.close)
+            self.tap = Tap(self.peer.tap_name, clock)
+            stack.callback(self.tap.close)
+            self.peer.adopt(self.tap.name)
+            server = VfioUserServer(
+                directory / "nic", link=self.tap, clock=clock, mac=MAC, autoneg_ns=AUTONEG_NS
+            )
+
+            def close() -> None:
+                with clock.lock:
+                    server.close()
+
+            stack.callback(close)
+            clock.start()
+            stack.callback(clock.stop)
+            self.guest = GuestLinux(image, nic=VfioUserNic(directory / "nic"))
+            stack.callback(self.guest.close)
+            configure(self.guest)
+            self.close = stack.pop_all().close
+
+    def counters(self) -> dict[str, int]:
+        """What crossed the TAP so far, and what the driver and the far kernel counted."""
+        queue, found = self.tap.queue, statistics(self.guest)
+        text = self.peer.run("cat", "/proc/net/snmp").stdout.decode()
+        names, values = (line.split() for line in text.splitlines() if line.startswith("Tcp:"))
+        return {
+            **{
+                f"tap_{n}": getattr(queue, n)
+                for n in ("tx_packets", "tx_frames", "rx_packets", "rx_frames")
+            },
+            **{n: found[n] for n in ("tx_packets", "rx_packets", "tx_tcp_seg_good")},
+            "InCsumErrors": int(values[names.index("InCsumErrors")]),
+        }
+
+
+@pytest.fixture(scope="module")
+def direct(image: GuestImage) -> Iterator[Direct]:
+    require.netns()
+    require.tun()
+    made = Direct(image)
+    if "tso4" not in made.tap.offloads:
+        made.close()
+        pytest.skip("this kernel's TAP has no offloads")
+    yield made
+    made.close()
+
+
+def difference(direct: Direct, before: dict[str, int]) -> dict[str, int]:
+    return {name: value - before[name] for name, value in direct.counters().items()}
+
+
+@pytest.mark.parametrize("tso", [True, False], ids=["tso", "no-tso"])
+def test_a_tso_frame_of_the_guest_crosses_in_one_write(direct: Direct, tso: bool) -> None:
+    direct.guest.run(f"ethtool -K eth0 tso {'on' if tso else 'off'}", timeout_s=WAIT_S).check()
+    wait_carrier(direct.guest)
+    before = direct.counters()
+    tcp_to_peer(direct.guest, direct.peer)
+    more = difference(direct, before)
+    assert more["tap_tx_frames"] * 1460 >= len(content(NUMBERS))
+    assert more["tx_packets"] == more["tap_tx_frames"]
+    assert (more["tx_tcp_seg_good"] > 0) == tso
+    if tso:
+        assert more["tap_tx_packets"] < more["tap_tx_frames"] / 4
+    else:
+        assert more["tap_tx_packets"] == more["tap_tx_frames"]
+    assert more["InCsumErrors"] == 0
+    assert direct.tap.stats.drops == {}
+    assert trouble(direct.guest) == []
+
+
+def test_the_kernels_super_packets_reach_the_guest_as_frames(direct: Direct) -> None:
+    queue = direct.tap.queue
+    before = direct.counters()
+    tcp_from_peer(direct.guest, direct.peer)
+    more = difference(direct, before)
+    assert more["rx_packets"] == more["tap_rx_frames"] >= len(content(NUMBERS)) // 1460
+    assert more["tap_rx_packets"] < more["tap_rx_frames"] / 4
+    assert queue.take_drops() == {}
+    assert trouble(direct.guest) == []
