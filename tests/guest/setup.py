@@ -33,12 +33,16 @@ SO_RCVBUFFORCE = 33
 WAIT_S = 120.0
 """Long enough for a machine with other work; no test waits this long for what comes."""
 
-AUTONEG_NS = 300_000_000
-"""Sooner than a real PHY is done, for the many times that a test takes the link down."""
+AUTONEG_NS = 1_000_000
+"""Done before the driver looks, which it does every two seconds: for the many times that a test
+takes the link down. The tests of the command line have the PHY's real time."""
 
 NUMBERS = 600_000
 """Lines of content: 4 MB."""
 DATAGRAMS, DATAGRAM_BYTES = 200, 1400
+
+DRIVERS = {"82574L": "e1000e"}
+"""Parts that Linux's e1000 leaves to another driver."""
 
 # What would be the NIC's, or our, fault in the guest's log.
 TROUBLE = re.compile(
@@ -145,6 +149,7 @@ class OnTap:
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="e1000emu-")))
             self.model = model
+            self.driver = driver_of(model)
             self.peer = Peer()
             stack.callback(self.peer.close)
             self.clock = RealClock()
@@ -176,7 +181,7 @@ class OnTap:
             stack.callback(close)
             self.clock.start()
             stack.callback(self.clock.stop)
-            self.guest = GuestLinux(image, nic=VfioUserNic(directory / "nic"))
+            self.guest = boot(image, self.server.path, model)
             stack.callback(self.guest.close)
             configure(self.guest)
             self._stack = stack.pop_all()
@@ -231,6 +236,18 @@ def frame(to: bytes, number: int, *, tag: int | None = None) -> bytes:
 
 
 # --- in the guest --------------------------------------------------------------------------------
+
+
+def driver_of(model: str) -> str:
+    """Return the name of Linux's driver."""
+    return DRIVERS.get(model, "e1000")
+
+
+def boot(
+    image: GuestImage, path: Path, model: str, options: dict[str, Any] | None = None
+) -> GuestLinux:
+    """Boot a guest with the card at the socket `path`; `options` are QEMU's."""
+    return GuestLinux(image, nic=VfioUserNic(path, options or {}), modules=(driver_of(model),))
 
 
 def configure(guest: GuestLinux) -> None:

@@ -17,14 +17,16 @@ from typing import Any
 import pytest
 
 from e1000emu.embed.vfio_user import protocol as vu
-from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic
+from e1000emu.guest import GuestImage
 from tests.guest.setup import (
     DATA_PORT,
     GUEST,
     LINUX,
     WAIT_S,
     all_traffic,
+    boot,
     configure,
+    driver_of,
     ping,
     trouble,
     wait_carrier,
@@ -141,9 +143,9 @@ def test_garbage_is_refused_with_a_word_and_the_server_lives(server):
     [{}, {"x-send-queued": True}, {"x-no-posted-writes": True}],
     ids=["plain", "send-queued", "no-posted-writes"],
 )
-def test_acceptance(image, server, options):
+def test_acceptance(image, model, server, options):
     """The next QEMU works, whoever was there before: probe, self-test, traffic of each kind."""
-    with GuestLinux(image, nic=VfioUserNic(server.path, options)) as guest:
+    with boot(image, server.path, model, options) as guest:
         configure(guest)
         if options:  # test_driver.py does so without
             assert "PASS" in guest.run("ethtool -t eth0 offline").check().stdout
@@ -159,16 +161,16 @@ def test_acceptance(image, server, options):
     assert "a second client was turned away" in server.said()
 
 
-def test_qemu_that_is_killed_makes_room_for_the_next(image, server):
+def test_qemu_that_is_killed_makes_room_for_the_next(image, model, server):
     before = server.said().count("client gone")
-    guest = GuestLinux(image, nic=VfioUserNic(server.path))
+    guest = boot(image, server.path, model)
     configure(guest)
     guest.spawn(f"ping -f {LINUX}")
     ping(guest, count=10)
     os.kill(guest.pid, signal.SIGKILL)
     server.wait_said("client gone", before + 1)
     guest.close()
-    with GuestLinux(image, nic=VfioUserNic(server.path)) as guest:
+    with boot(image, server.path, model) as guest:
         configure(guest)
         ping(guest)
         guest.shutdown()
@@ -191,7 +193,7 @@ def test_guest_survives_a_server_that_goes_in_mid_traffic(image, model, tmp_path
     port = DATA_PORT + 1
     made = Server(tmp_path, model)
     try:
-        with GuestLinux(image, nic=VfioUserNic(made.path)) as guest:
+        with boot(image, made.path, model) as guest:
             configure(guest)
             if direction == "sends":
                 with made.peer.socket() as listener:
@@ -222,7 +224,7 @@ def test_guest_survives_a_server_that_goes_in_mid_traffic(image, model, tmp_path
             guest.run("ethtool -S eth0")
             guest.run("ip link set eth0 down").check()
             stream.kill()
-            guest.run("rmmod e1000").check()
+            guest.run(f"rmmod {driver_of(model)}").check()
             assert guest.run("echo alive").check().stdout == "alive\n"
             guest.shutdown()
     finally:

@@ -12,7 +12,7 @@ import pytest
 
 from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user.server import VfioUserServer
-from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic
+from e1000emu.guest import GuestImage
 from e1000emu.lab import add_nic
 from e1000emu.links import pair
 from stack.host import Host
@@ -22,6 +22,7 @@ from tests.guest.setup import (
     GUEST,
     MAC,
     WAIT_S,
+    boot,
     configure,
     content,
     ping,
@@ -63,7 +64,7 @@ class OnStack:
             stack.callback(close)
             self.clock.start()
             stack.callback(self.clock.stop)
-            self.guest = GuestLinux(image, nic=VfioUserNic(self.server.path))
+            self.guest = boot(image, self.server.path, model)
             stack.callback(self.guest.close)
             configure(self.guest)
             self._stack = stack.pop_all()
