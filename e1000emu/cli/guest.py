@@ -81,18 +81,22 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
 
     def write(output: bytes) -> None:
         nonlocal shown
-        if show and len(output) > shown:
-            sys.stdout.buffer.write(output[shown:])
+        if show and output:
+            sys.stdout.buffer.write(output)
             sys.stdout.flush()
-            shown = len(output)
+            shown += len(output)
 
-    while job.completed is None and time.monotonic() < deadline and not job.lost:
+    while job.completed is None and not job.lost:
+        if time.monotonic() > deadline:
+            raise E1000Error(
+                f"guest: {text!r} runs for more than {timeout_s:g} s; --timeout-s allows more"
+            )
         time.sleep(POLL_S)
         guest.check()
         if show:
-            write(job.output())
-    completed = job.wait(max(0.0, deadline - time.monotonic()))
-    write(completed.output)
+            write(job.output(shown))
+    completed = job.wait()
+    write(completed.output[shown:])
     return completed
 
 

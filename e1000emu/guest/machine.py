@@ -152,15 +152,15 @@ class Job:
             raise GuestError(f"guest: it ended or rebooted under {self.command!r}")
         return self.completed
 
-    def output(self) -> bytes:
-        """Return what it has written so far."""
+    def output(self, start: int = 0) -> bytes:
+        """Return what it has written so far, from byte `start` on."""
         if self.completed is None:
-            read = self.guest.run(f"cat /run/job/{self.number}/out")
+            read = self.guest.run(f"tail -c +{start + 1} /run/job/{self.number}/out")
             if read.returncode == 0:
                 return read.output
             self.wait()
         assert self.completed is not None
-        return self.completed.output
+        return self.completed.output[start:]
 
     def kill(self) -> None:
         """End it and all it has started, by SIGKILL, and wait for that."""

@@ -45,6 +45,13 @@ def test_report_in_json():
     assert report["interrupts"] > 0
 
 
+def test_command_that_does_not_end_is_one_line_after_what_it_wrote():
+    made = guest("--timeout-s", "2", "--run", "echo first; sleep 1000")
+    assert made.returncode == 1
+    assert made.stdout == "first\n"
+    assert "runs for more than 2 s; --timeout-s allows more" in made.stderr.splitlines()[-1]
+
+
 def test_prepared_is_reported_and_quick():
     made = guest("--prepare-only", "--json")
     report = json.loads(made.stdout)
