@@ -188,20 +188,28 @@ def test_registers_that_the_driver_dumps_are_the_nics(on_tap, guest):
     assert {offset: shown[offset] for offset in want} == want
 
 
+def counted(on_tap: OnTap) -> tuple[int, int, dict[str, int]]:
+    """Return frames sent and received by the TAP, and the guest's counters at that time."""
+
+    def frames() -> tuple[int, int]:
+        with on_tap.clock.lock:
+            return on_tap.tap.stats.tx_frames, on_tap.tap.stats.rx_frames
+
+    while True:  # a kernel may ask for its neighbour at any time
+        before = frames()
+        counters = statistics(on_tap.guest)
+        if frames() == before:
+            return *before, counters
+
+
 def test_statistics_are_what_crossed_the_wire(on_tap, guest):
-    before = statistics(guest)
-    with on_tap.clock.lock:
-        sent = on_tap.tap.stats.tx_frames
-        received = on_tap.tap.stats.rx_frames
+    sent, received, before = counted(on_tap)
     ping(guest, count=20)
     tcp_to_peer(guest, on_tap.peer)
-    with on_tap.clock.lock:
-        sent = on_tap.tap.stats.tx_frames - sent
-        received = on_tap.tap.stats.rx_frames - received
-    after = statistics(guest)
-    assert after["tx_packets"] - before["tx_packets"] == sent
-    assert after["rx_packets"] - before["rx_packets"] == received
-    assert received >= 20
+    sent_then, received_then, after = counted(on_tap)
+    assert after["tx_packets"] - before["tx_packets"] == sent_then - sent
+    assert after["rx_packets"] - before["rx_packets"] == received_then - received
+    assert received_then - received >= 20
     assert after["tx_errors"] == after["rx_errors"] == 0
 
 
