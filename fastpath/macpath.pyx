@@ -32,6 +32,7 @@ cdef enum:
     FEW = 3                     # frames an interrupt brings that need no moderation
     MANY = 64                   # frames an interrupt shall bring when they come thick
     FLOOR_MAX_NS = 500_000
+    TX_SILENCE_NS = 150_000
 
 BATCH_FRAMES = _BATCH_FRAMES
 """Frames of one engine run, at most."""
@@ -348,15 +349,18 @@ cdef class IrqCause(RegHook):
         cdef uint32_t causes = self.icr.value & self.ims
         cdef int64_t due = self._interval_ns
         if causes and not self.asserted:
-            if not causes & ~<uint32_t>TX_CAUSES:
-                # Nobody waits for a frame that is sent, until the ring runs out of room.
-                if self.tx_done < self.tx_enough and 2 * self.floor_ns > due:
-                    due = 2 * self.floor_ns
-            elif not causes & ~<uint32_t>FRAME_CAUSES and self.floor_ns > due:
-                due = self.floor_ns
             due += self._last_ns
+            if not causes & ~<uint32_t>TX_CAUSES:
+                # Nobody waits for a frame that is sent, until the ring runs out of room, or the
+                # guest falls silent: it may have used up what it may have under way.
+                if self.floor_ns and self.tx_done < self.tx_enough:
+                    due = max(due, min(self._last_ns + 4 * self.floor_ns,
+                                       self.tx_last + TX_SILENCE_NS))
+            elif not causes & ~<uint32_t>FRAME_CAUSES:
+                due = max(due, self._last_ns + self.floor_ns)
             if now < due:
-                if due != self.throttle_due:
+                # A deadline that moves away costs nothing: who waits for it asks again then.
+                if not self.throttle_due or due < self.throttle_due:
                     self.throttle_due = due
                     self.timer.wake()
                 return
@@ -390,6 +394,7 @@ cdef class IrqCause(RegHook):
         e1k_lock(&self.mutex)
         self.work += frames
         self.tx_done += descs
+        self.tx_last = now
         if bits & TXDW:
             self.tx_due = self.tx_abs = 0
         elif delayed:

@@ -15,6 +15,7 @@ from fastpath.regfile import RegFile
 ICR, IMS = 0xC0, 0xD0
 TXDW, LSC, RXT0 = 0x1, 0x4, 0x80
 US = 1000
+SILENCE_NS = 150 * US
 START = 10**17  # later than any real time: `_update` looks at the clock
 
 
@@ -124,9 +125,13 @@ def test_sent_frames_wait_longer_until_the_ring_is_half_done(rig: Line) -> None:
     rig.serve(now)
     floor = rig.irq.floor_ns
     rig.irq._sent_at(TXDW, False, 20, now + US, 256)
-    assert rig.irq._next_due() == now + 2 * floor
-    rig.irq._received_at(RXT0, 1, now + 2 * US)
-    assert rig.irq._next_due() == now + floor, "a received frame does not wait that long"
+    assert rig.irq._next_due() <= now + US + SILENCE_NS
+    rig.irq._sent_at(TXDW, False, 20, now + 100 * US, 256)
+    rig.irq._tick_at(now + US + SILENCE_NS)
+    assert rig.fired() == 0, "it went on sending"
+    assert rig.irq._next_due() == now + 100 * US + SILENCE_NS
+    rig.irq._received_at(RXT0, 1, now + 102 * US)
+    assert rig.irq._next_due() <= now + floor, "a received frame does not wait that long"
     rig.irq._tick_at(now + floor)
     assert rig.fired() == 1
     rig.serve(now + floor)
@@ -134,6 +139,18 @@ def test_sent_frames_wait_longer_until_the_ring_is_half_done(rig: Line) -> None:
     assert rig.fired() == 0
     rig.irq._sent_at(TXDW, False, 28, now + floor + 2 * US, 256)
     assert rig.fired() == 1, "128 of 256 are done"
+
+
+def test_a_guest_that_falls_silent_is_told_that_its_frames_are_sent(rig: Line) -> None:
+    now = START
+    for _ in range(400):
+        rig.irq._sent_at(TXDW, False, 8, now, 256)
+        rig.irq._tick_at(now)
+        if rig.fired():
+            rig.serve(now)
+        now += 50 * US
+    rig.irq._tick_at(now + SILENCE_NS)
+    assert rig.fired() == 1
 
 
 def test_news_of_the_link_does_not_wait_for_frames(rig: Line) -> None:
