@@ -27,7 +27,7 @@ def needed(image: bytes) -> tuple[str, list[str]]:
         return "", []
     try:
         return _needed(image)
-    except struct.error:
+    except (struct.error, OverflowError):
         raise ValueError("ELF file is cut short") from None
 
 

@@ -145,7 +145,8 @@ def prepare(
 
 @contextmanager
 def _locked(path: Path, say: Say) -> Iterator[None]:
-    with open(path, "w") as lock:
+    # A cache that others have filled may be one that we may only read.
+    with open(path, "a" if not path.exists() or os.access(path, os.W_OK) else "r") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

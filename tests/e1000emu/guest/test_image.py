@@ -206,6 +206,15 @@ def test_second_preparer_waits_for_the_first(tmp_path):
     assert process.communicate(timeout=60)[0] == "mine\n"
 
 
+def test_lock_of_a_cache_that_is_read_only(tmp_path, monkeypatch):
+    lock = tmp_path / "lock"
+    lock.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    lock.chmod(0o444)
+    with image._locked(lock, lambda text: None):
+        pass
+
+
 def test_which_files_of_the_packages_are_kept():
     assert image._of_kernel("boot/vmlinuz-6.12.1-amd64")
     assert image._of_kernel(
