@@ -49,16 +49,11 @@ cdef class BusPump:
     cdef IrqCause irq
     cdef DataPath path
     cdef uint32_t itr
-    cdef public int64_t spin_ns, nap_ns
-    cdef public bint drives
-    cdef bint driving, rang
+    cdef public int64_t spin_ns
+    cdef bint rang
     cdef public uint32_t small_send
-    cdef uint32_t run_posted    # posted writes in a row
-    cdef int64_t run_since      # when that run began
-    cdef readonly uint64_t messages, reads, writes, posted, receives, sleeps, turns, naps, sends
+    cdef readonly uint64_t messages, reads, writes, posted, receives, sleeps, sends
     cdef bytes unsent
-    cdef bint turn(self, int64_t now) noexcept nogil
-    cdef bint flood(self, int64_t now) noexcept nogil
     cdef void ring(self) noexcept nogil
     cdef int hot(self, const uint8_t *m, uint32_t size, uint8_t *out) noexcept nogil
     cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil

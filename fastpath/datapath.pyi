@@ -80,14 +80,8 @@ class BusPump:
 
     spin_ns: int
     """How long to look again and again after a message before sleeping."""
-    nap_ns: int
-    """How long to let posted writes gather that come thick; 0 = never."""
-    drives: bool
-    """While it looks again and again, this thread works the rings too."""
     small_send: int
     """How many descriptors this thread sends itself, rather than to wake the other one."""
-    turns: int
-    naps: int
     sends: int
     messages: int
     """Messages served here."""

@@ -41,6 +41,9 @@ cdef extern from "bytes.h" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
+
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
         int fd
@@ -481,9 +484,8 @@ cdef enum:
     BUFFER = 64 * 1024
     REPLY = 36                  # the longest answer made here
     ITR_UNIT_NS = 256
+    SPIN_NS = 50_000
     SMALL_SEND = 2              # descriptors that the message thread sends itself
-    FLOOD = 4                   # posted writes in a row from which the client may be in full swing
-    FLOOD_GAP_NS = 30_000       # and it is, when they are no further apart than this
 
 cdef enum:
     COLD = 0
@@ -509,6 +511,7 @@ cdef class BusPump:
         self.itr = itr >> 2
         self.unsent = b""
         self.small_send = SMALL_SEND
+        self.spin_ns = SPIN_NS
         self.stop_fd = -1
         self.buf = <uint8_t *>malloc(BUFFER)
         if self.buf == NULL:
@@ -558,29 +561,13 @@ cdef class BusPump:
                     if errno != EAGAIN:
                         error = errno
                         break
-                    if self.nap_ns and self.flood(e1k_now_ns()):
-                        # Doorbells come thick and nobody waits for an answer: let some gather,
-                        # which spares the client the wake-up at each.
-                        self.naps += 1
-                        p[0].fd = self.stop_fd
-                        p[0].events = POLLIN
-                        p[0].revents = 0
-                        e1k_poll(p, 1, self.nap_ns)
-                        if not p[0].revents:
-                            self.run_posted = 0     # until more have come
-                            continue
                     if self.spin_ns:
                         now = e1k_now_ns()
                         if until == 0:
                             until = now + self.spin_ns
-                        if self.turn(now):
-                            until = now + self.spin_ns
                         if now < until:
-                            e1k_relax()
+                            sched_yield()       # whoever answers the client may be on this CPU
                             continue
-                    if self.driving:
-                        self.driving = False
-                        self.path.give()
                     p[0].fd = self.fd
                     p[1].fd = self.stop_fd
                     p[0].events = p[1].events = POLLIN
@@ -628,29 +615,13 @@ cdef class BusPump:
                     break
                 if self.rang:
                     self.ring()
-                if self.spin_ns and self.drives:
-                    self.turn(e1k_now_ns())
             if self.rang:
                 self.ring()
-            if self.driving:
-                self.driving = False
-                self.path.give()
         if got < 0 and not error:
             got = 0
         data = PyBytes_FromStringAndSize(<char *>self.buf, <Py_ssize_t>self.have)
         self.have = 0
         return data, [fds[i] for i in range(count)], bool(truncated), error
-
-    cdef bint turn(self, int64_t now) noexcept nogil:
-        """Turn the data path in this thread while it polls: True when that did something."""
-        if not self.drives:
-            return False
-        if not self.driving:
-            self.driving = self.path.take()
-            if not self.driving:
-                return False
-        self.turns += 1
-        return self.path.turn(now)
 
     cdef void ring(self) noexcept nogil:
         """Doorbells were rung: a frame or two go out here, which costs no more than waking the
@@ -658,7 +629,7 @@ cdef class BusPump:
         cdef uint32_t n = self.tx.engine.s.len >> 4
         cdef uint32_t head = self.tx.engine.s.head, tail = self.tx.engine.s.tail
         self.rang = False
-        if not self.driving and tail < n and head < n:
+        if tail < n and head < n:
             head = tail - head if tail >= head else n - head + tail
             if head <= self.small_send and self.path.take():
                 self.sends += 1
@@ -670,11 +641,6 @@ cdef class BusPump:
                 self.path.give()
                 return
         self.path.wake()
-
-    cdef bint flood(self, int64_t now) noexcept nogil:
-        """Posted writes came in a row, and fast."""
-        return (self.run_posted >= FLOOD
-                and now - self.run_since < self.run_posted * <int64_t>FLOOD_GAP_NS)
 
     cdef int hot(self, const uint8_t *m, uint32_t size, uint8_t *out) noexcept nogil:
         """Serve the message: the length of its answer in `out`, QUIET, or COLD."""
@@ -698,9 +664,6 @@ cdef class BusPump:
             self.writes += 1
             if flags & NO_REPLY:
                 self.posted += 1
-                if self.run_posted == 0:
-                    self.run_since = e1k_now_ns()
-                self.run_posted += 1
                 return QUIET
             memcpy(out + HEADER, p, 16)
             n = HEADER + 16
@@ -715,7 +678,6 @@ cdef class BusPump:
             return COLD
         if flags & NO_REPLY:
             return QUIET
-        self.run_posted = 0
         memcpy(out, m, 4)
         st32le(out + 4, n)
         st32le(out + 8, TYPE_REPLY)

@@ -25,6 +25,7 @@ from e1000emu.cli.common import (
 )
 from e1000emu.cli.linkspec import SWITCH, StackHost, open_link
 from e1000emu.cli.up import Failure
+from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS
 from e1000emu.errors import E1000Error
 
 if TYPE_CHECKING:
@@ -96,6 +97,19 @@ def cloud_hypervisor_arguments(sockets: Sequence[Path], ram: str = "1G") -> list
     """Return what Cloud Hypervisor needs beside its kernel and disks (its docs/vfio-user.md)."""
     words = ["cloud-hypervisor", "--memory", f"size={ram},shared=on", "--user-device"]
     return words + [f"socket={path.absolute()}" for path in sockets]
+
+
+def parse_cpus(text: str) -> frozenset[int]:
+    """Turn `1` or `2,3` into processors that exist.  Raises: E1000Error."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        cpus = frozenset(int(part) for part in text.split(","))
+    except ValueError:
+        cpus = frozenset()
+    if not cpus or not cpus <= allowed:
+        have = ",".join(str(cpu) for cpu in sorted(allowed))
+        raise E1000Error(f"--cpus {text!r}: give one or more of {have}, with commas between")
+    return cpus
 
 
 def open_links(spec: str, count: int, clock: Any, stack: ExitStack) -> list[Any]:
@@ -283,6 +297,21 @@ async def _until_signal(failure: Failure) -> None:
     metavar="FILE",
     help="Save the NIC's state here at the end, and go on from it at the start; one for each NIC.",
 )
+@click.option(
+    "--busy-poll",
+    type=click.IntRange(0, 1_000_000),
+    default=BUSY_POLL_NS // 1000,
+    show_default=True,
+    metavar="US",
+    help="With a TAP: microseconds to look for a guest's next access before sleeping.",
+)
+@click.option(
+    "--cpus",
+    default=None,
+    metavar="LIST",
+    help="With a TAP: processors for the server's threads, 1 or 2,3. [default: the second of two; "
+    "of more, any]",
+)
 @capture_option
 @impair_option
 @json_option
@@ -292,6 +321,8 @@ def command(
     model: str,
     mac_texts: tuple[str, ...],
     states: tuple[Path, ...],
+    busy_poll: int,
+    cpus: str | None,
     capture: Path | None,
     impair: str | None,
     as_json: bool,
@@ -335,6 +366,8 @@ def command(
             impair=options,
             report=say,
             states=states,
+            busy_poll_ns=busy_poll * 1000,
+            cpus=None if cpus is None else parse_cpus(cpus),
             caretaker=stack.enter_context(Caretaker()),
         )
 

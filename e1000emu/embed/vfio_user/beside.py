@@ -10,13 +10,42 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from e1000emu.ports import Clock, TimerHandle
 from fastpath.datapath import BusPump
 
-__all__ = ["GuardedClock", "MessageThread"]
+__all__ = ["BUSY_POLL_NS", "GuardedClock", "MessageThread", "start_thread", "threads_cpus"]
+
+BUSY_POLL_NS = 50_000
+"""How long the message thread looks for the next message before it sleeps."""
+
+
+def threads_cpus() -> frozenset[int] | None:
+    """Return the processors that the two threads share by default; None leaves that to Linux.
+
+    On a machine of two they get the second: Linux would wake the message thread on the processor
+    of the thread in QEMU that wrote to it, in the middle of what the guest computes.
+    """
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return frozenset(allowed[-1:]) if len(allowed) == 2 else None
+
+
+def start_thread(
+    main: Callable[[], object], name: str, cpus: frozenset[int] | None
+) -> threading.Thread:
+    """Start a daemon thread on `cpus`, when they are there."""
+
+    def run() -> None:
+        if cpus is not None:
+            with suppress(OSError):
+                os.sched_setaffinity(0, cpus)
+        main()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 class GuardedClock:
@@ -64,6 +93,7 @@ class MessageThread:
         pump: BusPump,
         clock: Clock,
         take: Callable[[bytes, list[int], bool, int], None],
+        cpus: frozenset[int] | None = None,
     ) -> None:
         self.pump = pump
         self._clock = clock
@@ -74,8 +104,7 @@ class MessageThread:
         self._ended = False
         self._inbox: tuple[bytes, list[int], bool, int] | None = None
         clock.add_reader(self._ready, self._hand_over)
-        self._thread = threading.Thread(target=self._main, name="vfio-user messages", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._main, "vfio-user messages", cpus)
 
     def _main(self) -> None:
         while True:

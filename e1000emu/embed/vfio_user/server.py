@@ -13,16 +13,21 @@ import logging
 import os
 import socket
 import stat
-import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from e1000emu import snapshot
 from e1000emu.clock import ClockError
 from e1000emu.embed.vfio_user import protocol as vu
-from e1000emu.embed.vfio_user.beside import GuardedClock, MessageThread
+from e1000emu.embed.vfio_user.beside import (
+    BUSY_POLL_NS,
+    GuardedClock,
+    MessageThread,
+    start_thread,
+    threads_cpus,
+)
 from e1000emu.embed.vfio_user.caretaker import Caretaker, hang_up
 from e1000emu.embed.vfio_user.guestmem import GuestMemory
 from e1000emu.embed.vfio_user.intx import Intx
@@ -88,7 +93,11 @@ class VfioUserServer:
     process.  With `state` the NIC outlives client and server: a client that goes leaves it as it
     is, `close` saves it to that file, and the next server goes on from there (and removes the
     file).  Until a client has given its memory and its interrupt, or its guest touches a register,
-    such a NIC reaches no memory and frames wait.  Call everything with the clock's lock held.
+    such a NIC reaches no memory and frames wait.
+
+    With a `Tap` for a link, unless `threads` is False, rings and TAP have a thread of their own.
+    So have the messages, and it looks for `busy_poll_ns` after each before it sleeps.  Both run on
+    the processors `cpus` (none: wherever Linux likes).  Call everything with the clock's lock held.
     Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac` or state.
     """
 
@@ -103,6 +112,8 @@ class VfioUserServer:
         report: Callable[[str], None] | None = None,
         autoneg_ns: int = AUTONEG_NS,
         threads: bool | None = None,
+        busy_poll_ns: int = BUSY_POLL_NS,
+        cpus: Iterable[int] | None = None,
         caretaker: Caretaker | None = None,
         state: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -116,6 +127,8 @@ class VfioUserServer:
         self.memory = GuestMemory()
         guarded = GuardedClock(clock)
         self.intx = Intx(guarded)
+        self.busy_poll_ns = busy_poll_ns
+        self.cpus = threads_cpus() if cpus is None else frozenset(cpus) or None
         self.data: DataPath | None = None
         """Rings and TAP in a thread of their own."""
         self.guard = guarded.guard
@@ -181,10 +194,7 @@ class VfioUserServer:
         self.data = self.guard = DataPath(nic.tx, nic.rx, nic.interrupts, tap.lend())
         self.data.attach(self.intx.line)
         self.clock.add_reader(self.data.fileno(), self._notices)
-        self._data_thread = threading.Thread(
-            target=self.data.run, name="vfio-user data", daemon=True
-        )
-        self._data_thread.start()
+        self._data_thread = start_thread(self.data.run, "vfio-user data", self.cpus)
 
     def _notices(self) -> None:
         """The data thread met what only the NIC's Python can deal with."""
@@ -564,7 +574,8 @@ class _Client:
         sock.setblocking(False)
         if server.data is not None:
             self.pump = BusPump(sock.fileno(), server.nic.regs.file, server.data, ITR)
-            self._thread = MessageThread(self.pump, server.clock, self._taken)
+            self.pump.spin_ns = server.busy_poll_ns
+            self._thread = MessageThread(self.pump, server.clock, self._taken, server.cpus)
         else:
             self._clock.add_reader(sock.fileno(), self._readable)
 

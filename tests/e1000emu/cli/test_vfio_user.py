@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 from e1000emu.capture import PcapngWriter
-from e1000emu.cli.vfio_user import cloud_hypervisor_arguments, parse_mac, qemu_arguments
+from e1000emu.cli.vfio_user import (
+    cloud_hypervisor_arguments,
+    parse_cpus,
+    parse_mac,
+    qemu_arguments,
+)
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.errors import E1000Error
 from fastpath.batch import FrameBatch
@@ -182,3 +187,14 @@ def test_each_nic_has_a_state_of_its_own(tmp_path: Path) -> None:
         assert process.returncode != 0
         assert f"--state: {len(states)} files for 2 --socket" in error
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["", "x", "1,", "99999", "-1"])
+def test_cpus_that_are_not_there_are_named(text: str) -> None:
+    with pytest.raises(E1000Error, match="--cpus"):
+        parse_cpus(text)
+
+
+def test_cpus_are_taken() -> None:
+    one = min(os.sched_getaffinity(0))
+    assert parse_cpus(str(one)) == frozenset([one])
