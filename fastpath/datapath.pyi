@@ -16,6 +16,9 @@ NOTICE_LINK: int
 NOTICE_FIFO: int
 """The receive FIFO's level has changed while flow control watches it."""
 
+def short_slice() -> None:
+    """Let this thread run soon whenever it wakes, for a short time (Linux 6.12 and newer)."""
+
 class DataPath:
     """Transmit and receive between one NIC's rings and one TAP, in the thread that calls `run`.
 

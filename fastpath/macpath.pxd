@@ -80,9 +80,11 @@ cdef class IrqCause(RegHook):
     cdef readonly int64_t floor_ns
     cdef uint64_t work          # frames since the last assertion
     cdef uint32_t tx_done, tx_enough    # descriptors done since then; so many do not wait
-    cdef int64_t tx_last        # when the last of them was
+    cdef uint32_t rx_done, rx_enough
+    cdef int64_t tx_last, rx_last       # when the last of them was
     cdef void b_raise(self, uint32_t bits, int64_t now) noexcept nogil
-    cdef void b_received(self, uint32_t bits, uint64_t frames, int64_t now) noexcept nogil
+    cdef void b_received(self, uint32_t bits, uint64_t frames, uint32_t descs,
+                         int64_t now) noexcept nogil
     cdef void b_sent(self, uint32_t bits, bint delayed, uint64_t frames, uint32_t descs,
                      int64_t now) noexcept nogil
     cdef uint32_t b_read_icr(self, int64_t now) noexcept nogil

@@ -31,8 +31,11 @@ cdef enum:
     TX_CAUSES = 0x8003          # TXDW, TXQE, TXD_LOW
     FEW = 3                     # frames an interrupt brings that need no moderation
     MANY = 64                   # frames an interrupt shall bring when they come thick
-    FLOOR_MAX_NS = 500_000
+    THIN_NS = 6_400_000         # and they do not when so many take that long
+    FLOOR_MAX_NS = 1_500_000
+    TX_WAIT_NS = 2_000_000
     TX_SILENCE_NS = 150_000
+    RX_SILENCE_NS = 250_000
 
 BATCH_FRAMES = _BATCH_FRAMES
 """Frames of one engine run, at most."""
@@ -300,9 +303,10 @@ cdef class IrqCause(RegHook):
 
     # The b_ functions by hand, with a time of the caller's.
 
-    def _received_at(self, uint32_t bits, uint64_t frames, int64_t now):
-        """Frames were stored."""
-        self.b_received(bits, frames, now)
+    def _received_at(self, uint32_t bits, uint64_t frames, int64_t now, uint32_t ring=1 << 16):
+        """Frames of one descriptor were stored in a ring of `ring`."""
+        self.rx_enough = ring // 3
+        self.b_received(bits, frames, <uint32_t>frames, now)
 
     def _sent_at(self, uint32_t bits, bint delayed, uint64_t frames, int64_t now,
                  uint32_t ring=0):
@@ -332,13 +336,13 @@ cdef class IrqCause(RegHook):
         # How thick do frames come?  Few at each interrupt: the guest wants each at once.  Many: it
         # pays several round trips for each interrupt, so let the next bring more.
         cdef int64_t since = now - self._last_ns, want
-        if self.work <= FEW:
+        want = MANY * since // <int64_t>self.work if self.work > FEW and since > 0 else THIN_NS
+        if want >= THIN_NS:
             self.floor_ns >>= 2
-        elif since > 0:
-            want = MANY * since // <int64_t>self.work
+        else:
             self.floor_ns = min((self.floor_ns + want) // 2, self.floor_max_ns)
         self.work = 0
-        self.tx_done = 0
+        self.tx_done = self.rx_done = 0
         self._last_ns = now
         self.throttle_due = 0
         self.asserted = True
@@ -354,10 +358,11 @@ cdef class IrqCause(RegHook):
                 # Nobody waits for a frame that is sent, until the ring runs out of room, or the
                 # guest falls silent: it may have used up what it may have under way.
                 if self.floor_ns and self.tx_done < self.tx_enough:
-                    due = max(due, min(self._last_ns + 4 * self.floor_ns,
+                    due = max(due, min(self._last_ns + min(4 * self.floor_ns, <int64_t>TX_WAIT_NS),
                                        self.tx_last + TX_SILENCE_NS))
-            elif not causes & ~<uint32_t>FRAME_CAUSES:
-                due = max(due, self._last_ns + self.floor_ns)
+            elif not causes & ~<uint32_t>FRAME_CAUSES and self.rx_done < self.rx_enough:
+                # A burst that is over need not wait: what follows it is the guest's answer.
+                due = max(due, min(self._last_ns + self.floor_ns, self.rx_last + RX_SILENCE_NS))
             if now < due:
                 # A deadline that moves away costs nothing: who waits for it asks again then.
                 if not self.throttle_due or due < self.throttle_due:
@@ -375,9 +380,12 @@ cdef class IrqCause(RegHook):
         self._settle(now)
         e1k_unlock(&self.mutex)
 
-    cdef void b_received(self, uint32_t bits, uint64_t frames, int64_t now) noexcept nogil:
+    cdef void b_received(self, uint32_t bits, uint64_t frames, uint32_t descs,
+                         int64_t now) noexcept nogil:
         e1k_lock(&self.mutex)
         self.work += frames
+        self.rx_done += descs
+        self.rx_last = now
         if self._rdtr and bits & RXT0:
             bits &= ~<uint32_t>RXT0
             self.rx_due = now + self._rdtr * <int64_t>DELAY_UNIT_NS

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,6 +44,29 @@ static inline void e1k_relax(void)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
+#endif
+}
+
+/* Ask for a time slice of 0.1 ms instead of about 3: whoever asks for less at a time gets it sooner
+ * when he wakes (EEVDF, Linux 6.12 and newer; an older kernel ignores the wish). */
+static inline void e1k_short_slice(void)
+{
+#ifdef SYS_sched_setattr
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attr = {48, 0, 0, 0, 0, 100000, 0, 0};
+    long r = syscall(SYS_sched_getattr, 0, &attr, 48, 0);
+    if (r != 0 || attr.policy != 0)
+        return;                     /* someone chose a policy for this thread */
+    attr.size = 48;
+    attr.flags = 0;
+    attr.runtime = 100000;
+    r = syscall(SYS_sched_setattr, 0, &attr, 0);
+    (void)r;
 #endif
 }
 

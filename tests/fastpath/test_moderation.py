@@ -106,6 +106,45 @@ def test_thick_traffic_raises_the_wait_and_thin_traffic_ends_it(rig: Line) -> No
     assert rig.irq.floor_ns == 0
 
 
+def test_a_third_of_the_receive_ring_does_not_wait(rig: Line) -> None:
+    now = START
+    for _ in range(100):
+        rig.irq._received_at(RXT0, 10, now)
+        rig.irq._tick_at(now)
+        if rig.fired():
+            rig.serve(now)
+        now += 50 * US
+    assert rig.irq.floor_ns > 200 * US
+    assert rig.irq._next_due() <= now + 250 * US, "the burst may be over"
+    rig.irq._tick_at(now + 10_000 * US)
+    rig.fired()
+    rig.serve(now + 10_000 * US)
+    now += 10_000 * US
+    rig.irq._received_at(RXT0, 64, now, 256)
+    assert rig.fired() == 1, "the last was long ago"
+    rig.serve(now)
+    rig.irq._received_at(RXT0, 84, now + US, 256)
+    assert rig.fired() == 0
+    rig.irq._received_at(RXT0, 1, now + 2 * US, 256)
+    assert rig.fired() == 1
+
+
+def test_exchanges_of_a_few_frames_do_not_wait_for_long(rig: Line) -> None:
+    """Five frames, an answer 100 us after the interrupt, five frames: a caller and a server."""
+    now, waited = START, 0
+    for _ in range(200):
+        rig.irq._received_at(RXT0, 5, now)
+        if not rig.fired():
+            due = rig.irq._next_due()
+            waited += due - now
+            now = due
+            rig.irq._tick_at(now)
+            assert rig.fired() == 1
+        rig.serve(now)
+        now += 100 * US
+    assert waited / 200 <= 250 * US
+
+
 def test_sent_frames_wait_longer_until_the_ring_is_half_done(rig: Line) -> None:
     now = START
     for _ in range(400):

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from e1000emu.ports import Clock, TimerHandle
-from fastpath.datapath import BusPump
+from fastpath.datapath import BusPump, short_slice
 
 __all__ = ["BUSY_POLL_NS", "GuardedClock", "MessageThread", "start_thread", "threads_cpus"]
 
@@ -41,6 +41,7 @@ def start_thread(
         if cpus is not None:
             with suppress(OSError):
                 os.sched_setaffinity(0, cpus)
+        short_slice()
         main()
 
     thread = threading.Thread(target=run, name=name, daemon=True)
