@@ -135,6 +135,7 @@ cdef enum:
     _LINK = 8
     _FIFO = 16
 
+
 def short_slice():
     """Let this thread run soon whenever it wakes, for a short time (Linux 6.12 and newer)."""
     e1k_short_slice()
