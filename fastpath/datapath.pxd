@@ -23,10 +23,9 @@ cdef class DataPath(Beside):
     cdef bint tx_full, tx_stuck, rx_wait
     cdef readonly bint parked   # the rings and the TAP are someone else's for now
     cdef uint32_t notices, tx_flags, rx_causes
-    cdef int link_errno, write_errno
+    cdef int link_errno
     cdef uint64_t refused       # frames that the TAP did not take
-    cdef int64_t busy_until, sleeps_until
-    cdef public int64_t spin_ns
+    cdef int64_t sleeps_until
     cdef readonly uint64_t turns, sleeps, wakes, tx_batches, rx_batches
     cdef int tx_room
     cdef bint may_send(self) noexcept nogil

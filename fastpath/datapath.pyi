@@ -31,8 +31,6 @@ class DataPath:
     rx: RxPort
     irq: IrqCause
     queue: TapQueue
-    spin_ns: int
-    """How long the thread looks again and again after work before it sleeps."""
     turns: int
     sleeps: int
     wakes: int
@@ -61,7 +59,7 @@ class DataPath:
     def run(self) -> None:
         """Work until `stop`.  Call from a thread of its own; releases the GIL all the time."""
     def step(self) -> bool:
-        """One turn in the calling thread: whether it did anything."""
+        """One turn in the calling thread, after `run` has returned: whether it did anything."""
     def stop(self) -> None:
         """Let `run` return; frames that wait for the TAP are lost."""
     def close(self) -> None:

@@ -20,10 +20,11 @@ from libc.stdint cimport uint16_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
+from fastpath.macctrl cimport mac_control
 from fastpath.macpath cimport (
     EventLine, REG_ICS, REG_IMC, REG_IMS, REG_RDT, REG_TDT,
     e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_mutex_destroy, e1k_mutex_init,
-    e1k_now_ns, e1k_put, e1k_relax, e1k_swap, e1k_trylock, e1k_unlock,
+    e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
 )
 from fastpath.regfile cimport HOOK_DIRECT, HOOK_READ, HOOK_WRITE, RO, RW, reg
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
@@ -276,16 +277,12 @@ cdef class DataPath(Beside):
             while not e1k_get(&self.stopping):
                 now = e1k_now_ns()
                 self.turns += 1
-                if self.turn(now):
-                    self.busy_until = now + self.spin_ns
-                elif now < self.busy_until:
-                    e1k_relax()
-                else:
+                if not self.turn(now):
                     self.sleep()
             e1k_unlock(&self.drive)
 
     def step(self):
-        """One turn in the calling thread: whether it did anything (tests)."""
+        """One turn in the calling thread, after `run` has returned: whether it did anything."""
         cdef bint did
         with nogil:
             did = self.turn(e1k_now_ns())
@@ -369,7 +366,6 @@ cdef class DataPath(Beside):
         self.tx_full = self.tx_at < self.txb.n
         if dropped:
             self.refused += dropped
-            self.write_errno = error
         return self.tx_at > was
 
     cdef bint receive(self, int64_t now) noexcept nogil:
@@ -397,7 +393,7 @@ cdef class DataPath(Beside):
         if not self.rx.open:
             self.rx_at = self.rxb.n
         elif (self.rx._watch_control
-              and _control_at(self.rxb, start, self.rx._control_type) < self.rxb.n):
+              and mac_control(self.rxb, start, self.rx._control_type) < self.rxb.n):
             self.rx_wait = True
             self.notice(_CONTROL)
         elif self.rx.engine.fifo_head < self.rx.engine.fifo.n and not self.rx.engine._free_now():
@@ -471,23 +467,9 @@ cdef void _close(int *fd) noexcept:
     fd[0] = -1
 
 
-cdef int _control_at(FrameBatch batch, int start, int ethertype) noexcept nogil:
-    """Index of the first MAC control frame from `start` on, or the batch's length."""
-    cdef uint8_t hi = ethertype >> 8 & 0xFF, lo = ethertype & 0xFF
-    cdef const uint8_t *p
-    cdef int i
-    for i in range(start, batch.n):
-        if batch.f[i].len >= 14:
-            p = batch.arena + batch.f[i].off + 12
-            if p[0] == hi and p[1] == lo:
-                return i
-    return batch.n
-
-
 cdef enum:
     # vfio-user
     HEADER = 16
-    TYPE_MASK = 0xF
     TYPE_REPLY = 1
     NO_REPLY = 0x10
     CMD_SET_IRQS = 8

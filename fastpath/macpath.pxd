@@ -30,7 +30,6 @@ cdef extern from "beside.h" nogil:
     void e1k_put(int *p, int v)
     int e1k_swap(int *p, int v)
     void e1k_fence()
-    void e1k_relax()
     void e1k_event(int fd)
     void e1k_event_clear(int fd)
 

@@ -8,11 +8,12 @@ plain-Python twin is ``_ref/macpath.py``. Call everything with the clock's lock 
 """
 
 from cpython.long cimport PyLong_AsUnsignedLongMask
-from libc.stdint cimport int64_t, uint32_t, uint8_t
+from libc.stdint cimport int64_t, uint32_t
 
 from fastpath.batch cimport FrameBatch
 from fastpath.cable cimport BatchPool
 from fastpath.cable import shared as _shared_pool
+from fastpath.macctrl cimport mac_control
 from fastpath.regfile cimport RegFile, RegHook
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RXT0, RxEngine
 from fastpath.txring cimport RUN_MORE, RUN_OFF, TXDW, TxEngine
@@ -638,7 +639,7 @@ cdef class RxPort(RegHook):
             return batch.n
         self.batches += 1
         if self._watch_control:
-            end = _mac_control(batch, start, self._control_type)
+            end = mac_control(batch, start, self._control_type)
             if end < batch.n:
                 return self._with_control(batch, start, end, hold)
         end = self.run(batch, start, hold)
@@ -682,16 +683,3 @@ cdef class RxPort(RegHook):
             self._release()
         if self.beside is not None:
             self.beside.wake()
-
-
-cdef int _mac_control(FrameBatch batch, int start, int ethertype) noexcept nogil:
-    """Index of the first frame from `start` on with that type, or the batch's length."""
-    cdef uint8_t hi = ethertype >> 8 & 0xFF, lo = ethertype & 0xFF
-    cdef const uint8_t *p
-    cdef int i
-    for i in range(start, batch.n):
-        if batch.f[i].len >= 14:
-            p = batch.arena + batch.f[i].off + 12
-            if p[0] == hi and p[1] == lo:
-                return i
-    return batch.n
