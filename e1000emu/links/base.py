@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
+from e1000emu.links import pool
 from fastpath.cable import LinkStats
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link, LinkPort
     from fastpath.batch import FrameBatch
 
-__all__ = ["DEFAULT_QUEUE_FRAMES", "BaseLink", "LinkStats", "Middleware"]
+__all__ = ["DEFAULT_QUEUE_FRAMES", "BaseLink", "LinkStats", "Middleware", "ReadingLink"]
 
 DEFAULT_QUEUE_FRAMES = 4096
 
@@ -78,6 +79,64 @@ class BaseLink(ABC):
     def close(self) -> None:
         """Let go of what the link holds. Harmless when repeated."""
         self.detach()
+
+
+class ReadingLink(BaseLink):
+    """A link that reads batches from somewhere, and keeps what its port does not take.
+
+    While a batch waits nothing more is read, so whoever sends has to wait as well.
+    """
+
+    def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
+        super().__init__(clock, speed_mbps=speed_mbps)
+        self._batch: FrameBatch | None = None  # what the port did not take
+        self._at = 0
+        self._held = False
+
+    @abstractmethod
+    def _resume(self) -> None:
+        """Read from now on, when there is a port to read for."""
+
+    @abstractmethod
+    def _pause(self) -> None:
+        """Read no more."""
+
+    def _attached(self) -> None:
+        self._resume()
+
+    def _detached(self) -> None:
+        self._pause()
+        self._drop_held("unplugged")
+
+    def _drop_held(self, why: str) -> None:
+        if self._batch is not None:
+            self.stats.drop(why, len(self._batch) - self._at)
+            pool.put(self._batch)
+            self._batch = None
+        self._held = False
+
+    def _give(self) -> None:
+        """Offer the port what is kept, until it has taken all or wants no more."""
+        while self._batch is not None and self.port is not None:
+            batch = self._batch
+            self._held = True
+            end = self.port.receive(batch, self._at, True)
+            if self._batch is not batch:
+                return  # unplugged by what it received
+            if end >= len(batch):
+                self._held = False
+                self._batch = None
+                pool.put(batch)
+            elif self._held or end == self._at:
+                self._at = end
+                self._pause()
+                if not self._held:
+                    self._held = True
+                    self.clock.call_soon(self.rx_ready)
+                return
+            else:
+                self._at = end
+        self._resume()
 
 
 class Middleware:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
-from e1000emu.links.base import BaseLink
+from e1000emu.links.base import ReadingLink
 from e1000emu.ports import Clock
 from fastpath.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_HAS_FCS, FB_SYMBOL_ERR
 from fastpath.linkops import dgram_read, dgram_write
@@ -47,7 +47,7 @@ class PollClock(Clock, Protocol):
         """Run `fn` at `when_ns`; a background call alone keeps no waiter alive."""
 
 
-class _SocketLink(BaseLink):
+class _SocketLink(ReadingLink):
     """What both framings share: watching or polling, push-back, retries, the end."""
 
     def __init__(self, clock: PollClock, poll_ns: int | None) -> None:
@@ -59,9 +59,6 @@ class _SocketLink(BaseLink):
         self._timer: Any = None
         self._retrying = False
         self._watched: dict[int, None] = {}
-        self._batch: FrameBatch | None = None  # what the port did not take
-        self._at = 0
-        self._held = False
 
     # --- what the framing adds --------------------------------------------------------------------
 
@@ -82,17 +79,6 @@ class _SocketLink(BaseLink):
         """Whether something waits to be written."""
 
     # --- readiness --------------------------------------------------------------------------------
-
-    def _attached(self) -> None:
-        self._resume()
-
-    def _detached(self) -> None:
-        self._pause()
-        if self._batch is not None:
-            self.stats.drop("unplugged", len(self._batch) - self._at)
-            pool.put(self._batch)
-            self._batch = None
-        self._held = False
 
     def _resume(self) -> None:
         """Look at the socket from now on."""
@@ -145,28 +131,6 @@ class _SocketLink(BaseLink):
             self._give()
         if more and self._batch is None:
             self.clock.call_soon(self.poll)
-
-    def _give(self) -> None:
-        while self._batch is not None and self.port is not None:
-            batch = self._batch
-            self._held = True
-            end = self.port.receive(batch, self._at, True)
-            if self._batch is not batch:
-                return  # unplugged by what it received
-            if end >= len(batch):
-                self._held = False
-                self._batch = None
-                pool.put(batch)
-            elif self._held or end == self._at:
-                self._at = end
-                self._pause()
-                if not self._held:
-                    self._held = True
-                    self.clock.call_soon(self.rx_ready)
-                return
-            else:
-                self._at = end
-        self._resume()
 
     def _given(self) -> None:
         self._give()

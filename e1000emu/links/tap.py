@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
-from e1000emu.links.base import BaseLink
+from e1000emu.links.base import ReadingLink
 from fastpath.vnet import TapQueue, wire_count
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ GSO_MAX_BYTES = 65535
 RETRY_NS = 1_000_000
 
 
-class Tap(BaseLink):
+class Tap(ReadingLink):
     """`Tap("tap0", clock)`: opens the TAP device, making it when it does not exist.
 
     Needs a clock that can wait for file descriptors. The interface has to be brought up by whoever
@@ -72,9 +72,6 @@ class Tap(BaseLink):
         self.gso_max_bytes = GSO_MAX_BYTES if header_bytes else 0
         self._carrier = True
         self._reading = self._lent = False
-        self._batch: FrameBatch | None = None  # what the port did not take
-        self._at = 0
-        self._held = False
         self._unsent: list[list] = []
         self._unsent_frames = 0
 
@@ -85,26 +82,12 @@ class Tap(BaseLink):
         """Return the descriptor, -1 when closed."""
         return self.queue.fd
 
-    def _attached(self) -> None:
-        self._read(True)
-
-    def _detached(self) -> None:
-        self._read(False)
-        self._drop_held("unplugged")
-
-    def _drop_held(self, why: str) -> None:
-        if self._batch is not None:
-            self.stats.drop(why, len(self._batch) - self._at)
-            pool.put(self._batch)
-            self._batch = None
-        self._held = False
-
     def lend(self) -> TapQueue:
         """Let the caller read and write `queue` itself, in a thread of its own.
 
         `transmit` works on beside it; the caller tells `failed` of errors in reading.
         """
-        self._read(False)
+        self._pause()
         self._lent = True
         self._drop_held("lent")
         return self.queue
@@ -116,7 +99,7 @@ class Tap(BaseLink):
         """
         self._lent = False
         if left is None:
-            self._read(self.port is not None)
+            self._resume()
         else:
             self._batch, self._at = left
             self.clock.call_soon(self._give)
@@ -135,20 +118,20 @@ class Tap(BaseLink):
         self.stats.drop(f"read {errno.errorcode.get(error, error)}", 1)
         if error == errno.EIO:
             return True
-        self._read(False)
+        self._pause()
         self._set_carrier(False)
         return False
 
-    def _read(self, on: bool) -> None:
-        if self._lent:
+    def _resume(self) -> None:
+        if self._lent or self._reading or self.port is None or self.queue.fd < 0:
             return
-        if on and not self._reading and self.queue.fd >= 0:
-            self.clock.add_reader(self.queue.fd, self._readable)
-        elif not on and self._reading:
+        self.clock.add_reader(self.queue.fd, self._readable)
+        self._reading = True
+
+    def _pause(self) -> None:
+        if self._reading and not self._lent:
             self.clock.remove_reader(self.queue.fd)
-        else:
-            return
-        self._reading = on
+            self._reading = False
 
     def _readable(self) -> None:
         """Read one batch and give it to the port."""
@@ -169,28 +152,6 @@ class Tap(BaseLink):
         self.stats.rx_bytes += queue.rx_bytes - before
         self._batch, self._at = batch, 0
         self._give()
-
-    def _give(self) -> None:
-        while self._batch is not None and self.port is not None:
-            batch = self._batch
-            self._held = True
-            end = self.port.receive(batch, self._at, True)
-            if self._batch is not batch:
-                return  # unplugged by what it received
-            if end >= len(batch):
-                self._held = False
-                self._batch = None
-                pool.put(batch)
-            elif self._held or end == self._at:
-                self._at = end
-                self._read(False)
-                if not self._held:
-                    self._held = True
-                    self.clock.call_soon(self.rx_ready)
-                return
-            else:
-                self._at = end
-        self._read(self.port is not None)
 
     def rx_ready(self) -> None:
         """The port has room again."""
