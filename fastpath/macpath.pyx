@@ -606,10 +606,7 @@ cdef class RxPort(RegHook):
         if self.beside is not None:
             self.beside.wake()
         if self._held or self.engine.fifo_head < self.engine.fifo.n:
-            if self.deferred:
-                self._later()
-            else:
-                self.kick()
+            self.kick()             # the subclass's, which may put it off
         return 0
 
     cdef int run(self, FrameBatch batch, int start, bint hold) except -1:

@@ -212,10 +212,7 @@ class RxPort:
         if new and (new > count or count < MIN_RING):
             self._odd_tail()  # type: ignore[attr-defined]
         if self._held or self.engine.fifo_frames:
-            if self.deferred:
-                self._later()  # type: ignore[attr-defined]
-            else:
-                self.kick()
+            self.kick()
 
     def receive(self, batch: Any, start: int, hold: bool) -> int:
         """Take frames from the link."""
