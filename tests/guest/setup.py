@@ -164,26 +164,9 @@ class OnTap:
             self.recorder = Recorder(self.trunk, directory)
             stack.callback(self.recorder.writer.close)
             self.said: list[str] = []
-            self.server = VfioUserServer(
-                directory / "nic",
-                link=self.recorder,
-                clock=self.clock,
-                model=model,
-                mac=MAC,
-                report=self.said.append,
-                autoneg_ns=AUTONEG_NS,
+            self.server, self.guest = serve_and_boot(
+                stack, image, model, directory, self.recorder, self.clock, report=self.said.append
             )
-
-            def close() -> None:
-                with self.clock.lock:
-                    self.server.close()
-
-            stack.callback(close)
-            self.clock.start()
-            stack.callback(self.clock.stop)
-            self.guest = boot(image, self.server.path, model)
-            stack.callback(self.guest.close)
-            configure(self.guest)
             self._stack = stack.pop_all()
 
     def _adopt(self, tap: str, address: str) -> None:
@@ -248,6 +231,39 @@ def boot(
 ) -> GuestLinux:
     """Boot a guest with the card at the socket `path`; `options` are QEMU's."""
     return GuestLinux(image, nic=VfioUserNic(path, options or {}), modules=(driver_of(model),))
+
+
+def serve_and_boot(
+    stack: ExitStack,
+    image: GuestImage,
+    model: str,
+    directory: Path,
+    link: Any,
+    clock: RealClock,
+    **options: Any,
+) -> tuple[VfioUserServer, GuestLinux]:
+    """Start a server on `link` and a configured guest on it; `stack` ends both, and the clock."""
+    server = VfioUserServer(
+        directory / "nic",
+        link=link,
+        clock=clock,
+        model=model,
+        mac=MAC,
+        autoneg_ns=AUTONEG_NS,
+        **options,
+    )
+
+    def close() -> None:
+        with clock.lock:
+            server.close()
+
+    stack.callback(close)
+    clock.start()
+    stack.callback(clock.stop)
+    guest = boot(image, server.path, model)
+    stack.callback(guest.close)
+    configure(guest)
+    return server, guest
 
 
 def configure(guest: GuestLinux) -> None:

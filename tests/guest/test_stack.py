@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import RealClock
-from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.guest import GuestImage
 from e1000emu.lab import add_nic
 from e1000emu.links import pair
@@ -20,12 +19,10 @@ from tests.guest.setup import (
     AUTONEG_NS,
     DATA_PORT,
     GUEST,
-    MAC,
     WAIT_S,
-    boot,
-    configure,
     content,
     ping,
+    serve_and_boot,
     sha256,
     trouble,
     wait_carrier,
@@ -48,25 +45,9 @@ class OnStack:
             self.host = Host("ours", clock=self.clock)
             stack.callback(self.host.close)
             add_nic(self.host, end, addr=f"{OURS}/24", wait=False, autoneg_ns=AUTONEG_NS)
-            self.server = VfioUserServer(
-                directory / "nic",
-                link=self.cable,
-                clock=self.clock,
-                model=model,
-                mac=MAC,
-                autoneg_ns=AUTONEG_NS,
+            self.server, self.guest = serve_and_boot(
+                stack, image, model, directory, self.cable, self.clock
             )
-
-            def close() -> None:
-                with self.clock.lock:
-                    self.server.close()
-
-            stack.callback(close)
-            self.clock.start()
-            stack.callback(self.clock.stop)
-            self.guest = boot(image, self.server.path, model)
-            stack.callback(self.guest.close)
-            configure(self.guest)
             self._stack = stack.pop_all()
 
     def socket(self, kind: int = socket.SOCK_STREAM) -> Any:
