@@ -8,6 +8,12 @@ from fastpath.macpath cimport Beside, IrqCause, MacState, RxPort, TxPort, e1k_mu
 from fastpath.regfile cimport RegFile
 from fastpath.vnet cimport TapQueue
 
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+
 cdef class DataPath(Beside):
     cdef readonly TxPort tx
     cdef readonly RxPort rx
@@ -19,26 +25,30 @@ cdef class DataPath(Beside):
     cdef e1k_mutex mutex        # held in an engine, and by whoever changes what engines look at
     cdef int wake_fd, notice_fd
     cdef e1k_mutex drive        # held by the thread that turns
-    cdef int asleep, stopping, driven
-    cdef bint tx_full, tx_stuck, rx_wait
+    cdef e1k_mutex gate         # held from `enter` to `leave`
+    cdef int asleep, stopping, driven, wanted
+    cdef bint tx_full, tx_stuck, rx_wait, rx_paused
     cdef readonly bint parked   # the rings and the TAP are someone else's for now
     cdef uint32_t notices, tx_flags, rx_causes
     cdef int link_errno
     cdef uint64_t refused       # frames that the TAP did not take
     cdef int64_t sleeps_until
+    cdef int64_t rx_next        # not before then is the wire looked at
     cdef readonly uint64_t turns, sleeps, wakes, tx_batches, rx_batches
-    cdef int tx_room
+    cdef int tx_room, tx_frames, tx_super, rx_frames
     cdef bint may_send(self) noexcept nogil
     cdef bint turn(self, int64_t now) noexcept nogil
     cdef bint send(self, int64_t now) noexcept nogil
     cdef bint receive(self, int64_t now) noexcept nogil
-    cdef void sleep(self) noexcept nogil
+    cdef void sleep(self, pollfd *more, int n) noexcept nogil
+    cdef void enter(self) noexcept nogil
+    cdef void leave(self) noexcept nogil
     cdef bint take(self) noexcept nogil
     cdef void give(self) noexcept nogil
     cdef void notice(self, uint32_t what) noexcept nogil
 
 cdef class BusPump:
-    cdef int fd, stop_fd
+    cdef int fd, stop_fd, stopping
     cdef uint8_t *buf
     cdef size_t have
     cdef RegFile regs
@@ -49,10 +59,13 @@ cdef class BusPump:
     cdef DataPath path
     cdef uint32_t itr
     cdef public int64_t spin_ns
-    cdef bint rang
+    cdef bint rang, unmask
+    cdef public bint solo
     cdef public uint32_t small_send
     cdef readonly uint64_t messages, reads, writes, posted, receives, sleeps, sends
     cdef bytes unsent
+    cdef int64_t crowded_until
+    cdef void let_others(self, int64_t now) noexcept nogil
     cdef void ring(self) noexcept nogil
     cdef int hot(self, const uint8_t *m, uint32_t size, uint8_t *out) noexcept nogil
     cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil

@@ -84,6 +84,8 @@ class BusPump:
     small_send: int
     """How many descriptors this thread sends itself, rather than to wake the other one."""
     sends: int
+    solo: bool
+    """While in `recv`, work the rings and the TAP in this thread; that of `run` waits."""
     messages: int
     """Messages served here."""
     reads: int
@@ -95,7 +97,7 @@ class BusPump:
     def __init__(self, fd: int, regs: RegFile, path: DataPath, itr: int) -> None:
         """Serve the socket `fd` (borrowed); `itr` is ITR's byte offset."""
     def stop(self) -> None:
-        """Let `recv` return (b"", [], False, 0) now, or the next time that it would wait."""
+        """Let `recv` return (b"", [], False, 0) soon, whatever else there is to do."""
     def close(self) -> None:
         """Give back the descriptor, after `recv` has returned; safe to call twice."""
     def take_unsent(self) -> bytes:

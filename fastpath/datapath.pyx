@@ -5,6 +5,10 @@
 GIL, so no access waits for a frame. `BusPump.recv` is the first: it reads vfio-user messages and
 answers the few kinds that come thousands of times a second; all others it gives to its caller.
 
+Where there is no processor for each, the two would only wait for one another. The first then does
+the work of both while it is in `recv` (`BusPump.solo`): messages first, and between them frames, so
+few at a time that an access waits no longer than a wake-up takes.
+
 Who may touch what. The engines, and all that decides what they do (ring registers, filters, memory
 map, link), belong to whoever holds the `DataPath` (it is a context manager): `run` holds it for one
 bounded engine run, everyone else for a register access. Without it the pump only moves a tail
@@ -49,10 +53,6 @@ cdef extern from "beside.h" nogil:
     void e1k_short_slice()
 
 cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
     int POLLIN, POLLOUT
 
 cdef extern from *:
@@ -127,8 +127,13 @@ cdef enum:
     TX_FRAMES = 64              # of one engine run
     TX_SUPER = 4                # the same, when they are super-frames of 64 KiB
     RX_FRAMES = 64
+    # The same where the thread that does it also answers the guest's processor, which waits.
+    SOLO_TX_FRAMES = 16
+    SOLO_TX_SUPER = 1
+    SOLO_RX_FRAMES = 16
     LARGE = 8192                # bytes of an average frame from which it is one
     FULL_RETRY_NS = 200_000     # how soon a TAP without room is tried again, should it not say
+    RX_PACE_NS = 200_000        # how long frames come together on the wire at most
     # notices
     _TX_RARE = 1
     _RX_RARE = 2
@@ -167,15 +172,19 @@ cdef class DataPath(Beside):
         self.txb = FrameBatch()
         self.rxb = FrameBatch()
         self.wake_fd = self.notice_fd = -1
-        self.tx_room = TX_FRAMES
+        self.tx_room = self.tx_frames = TX_FRAMES
+        self.tx_super = TX_SUPER
+        self.rx_frames = RX_FRAMES
         e1k_mutex_init(&self.mutex)
         e1k_mutex_init(&self.drive)
+        e1k_mutex_init(&self.gate)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.notice_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def __dealloc__(self):
         e1k_mutex_destroy(&self.mutex)
         e1k_mutex_destroy(&self.drive)
+        e1k_mutex_destroy(&self.gate)
         _close(&self.wake_fd)
         _close(&self.notice_fd)
 
@@ -275,10 +284,16 @@ cdef class DataPath(Beside):
         with nogil:
             e1k_lock(&self.drive)
             while not e1k_get(&self.stopping):
+                if e1k_get(&self.wanted):
+                    e1k_unlock(&self.drive)
+                    e1k_lock(&self.gate)
+                    e1k_unlock(&self.gate)
+                    e1k_lock(&self.drive)
+                    continue
                 now = e1k_now_ns()
                 self.turns += 1
                 if not self.turn(now):
-                    self.sleep()
+                    self.sleep(NULL, 0)
             e1k_unlock(&self.drive)
 
     def step(self):
@@ -304,6 +319,26 @@ cdef class DataPath(Beside):
         e1k_unlock(&self.drive)
         if more:
             self.wake()
+
+    cdef void enter(self) noexcept nogil:
+        """Let the calling thread turn until it leaves; the thread of `run` waits."""
+        e1k_put(&self.wanted, 1)
+        e1k_lock(&self.gate)
+        e1k_lock(&self.drive)
+        e1k_put(&self.asleep, 0)
+        self.tx_frames = SOLO_TX_FRAMES
+        self.tx_super = SOLO_TX_SUPER
+        self.rx_frames = SOLO_RX_FRAMES
+
+    cdef void leave(self) noexcept nogil:
+        """Let the thread of `run` go on."""
+        self.tx_frames = TX_FRAMES
+        self.tx_super = TX_SUPER
+        self.rx_frames = RX_FRAMES
+        e1k_put(&self.wanted, 0)
+        e1k_unlock(&self.drive)
+        e1k_unlock(&self.gate)
+        e1k_event(self.wake_fd)         # it may be asleep, by deadlines of long ago
 
     cdef bint may_send(self) noexcept nogil:
         return (self.tx.engine.s.head != self.tx.engine.s.tail and self.tx.open and not self.parked
@@ -350,9 +385,8 @@ cdef class DataPath(Beside):
                     self.tx_stuck = False
             if flags & (CAUSES | RUN_DELAYED):
                 n = self.tx.engine.s.len >> 4
-                self.irq.tx_enough = n >> 1
                 self.irq.b_sent(flags & CAUSES, flags & RUN_DELAYED != 0, self.txb.n,
-                                (self.tx.engine.s.head + n - head) % n if n else 0, now)
+                                (self.tx.engine.s.head + n - head) % n if n else 0, n, now)
             if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
                 self.tx_flags |= flags
                 self.notice(_TX_RARE)
@@ -360,7 +394,8 @@ cdef class DataPath(Beside):
             if not self.txb.n:
                 return flags & RUN_MORE != 0
             self.tx_batches += 1
-            self.tx_room = TX_SUPER if self.txb.used > <size_t>self.txb.n * LARGE else TX_FRAMES
+            self.tx_room = (self.tx_super if self.txb.used > <size_t>self.txb.n * LARGE
+                            else self.tx_frames)
         was = self.tx_at
         self.tx_at = self.queue.write_batch(self.txb, was, &dropped, &error)
         self.tx_full = self.tx_at < self.txb.n
@@ -369,22 +404,34 @@ cdef class DataPath(Beside):
         return self.tx_at > was
 
     cdef bint receive(self, int64_t now) noexcept nogil:
-        cdef uint32_t causes, head, n
+        cdef uint32_t causes, head, n, room
         cdef int error = 0, start
         if self.rx_wait or self.parked:
             return False
         if self.rx_at >= self.rxb.n:
             if self.link_errno:
                 return False
+            if now < self.rx_next:
+                return False
+            # A burst is half a ring.
+            room = self.irq.b_room(max(self.rx.engine.s.len >> 5, <uint32_t>RX_FRAMES), now)
+            room = min(room, <uint32_t>self.rx_frames)
+            self.rx_paused = room == 0
+            if not room:
+                return False
             self.rxb.n = 0
             self.rxb.used = 0
             self.rx_at = 0
-            self.queue.read_batch(self.rxb, RX_FRAMES, &error)
+            self.queue.read_batch(self.rxb, room, &error)
             if error and error != EAGAIN:
                 e1k_lock(&self.mutex)
                 self.link_errno = error
                 self.notice(_LINK)
                 e1k_unlock(&self.mutex)
+            self.rx_next = 0
+            if <uint32_t>self.rxb.n < room and self.irq.floor_ns:
+                # The wire is empty, and the next interrupt some way off: let frames come together.
+                self.rx_next = now + min(self.irq.floor_ns >> 2, <int64_t>RX_PACE_NS)
             if not self.rxb.n:
                 return False
             self.rx_batches += 1
@@ -414,16 +461,16 @@ cdef class DataPath(Beside):
                 self.notice(_FIFO)
             if causes & CAUSES:
                 n = self.rx.engine.s.len >> 4
-                self.irq.rx_enough = n // 3
                 self.irq.b_received(causes & CAUSES, self.rx_at - start,
-                                    (self.rx.engine.s.head + n - head) % n if n else 0, now)
+                                    (self.rx.engine.s.head + n - head) % n if n else 0, n, now)
         e1k_unlock(&self.mutex)
         return self.rx_at > start
 
-    cdef void sleep(self) noexcept nogil:
-        cdef pollfd fds[2]
-        cdef int64_t due, wait = -1
-        cdef bint blocked
+    cdef void sleep(self, pollfd *more, int n) noexcept nogil:
+        """Wait for work, or for one of `n` other descriptors; without those, let `take` have it."""
+        cdef pollfd fds[4]
+        cdef int64_t due, now, wait = -1
+        cdef bint blocked, paced
         e1k_put(&self.asleep, 1)
         e1k_fence()
         blocked = self.rx_at < self.rxb.n
@@ -434,8 +481,12 @@ cdef class DataPath(Beside):
             e1k_put(&self.asleep, 0)
             return
         due = self.irq.next_due()
+        now = e1k_now_ns()
+        paced = now < self.rx_next
+        if paced and (not due or self.rx_next < due):
+            due = self.rx_next
         if due:
-            wait = due - e1k_now_ns()
+            wait = due - now
             if wait < 0:
                 wait = 0
         if self.tx_full and (wait < 0 or wait > FULL_RETRY_NS):
@@ -444,7 +495,7 @@ cdef class DataPath(Beside):
         fds[0].events = POLLIN
         fds[1].fd = self.queue.fd
         fds[1].events = 0
-        if not blocked and not self.link_errno and not self.parked:
+        if not (blocked or self.link_errno or self.parked or self.rx_paused or paced):
             fds[1].events |= POLLIN
         if self.tx_full:
             fds[1].events |= POLLOUT
@@ -453,9 +504,14 @@ cdef class DataPath(Beside):
         fds[0].revents = 0
         self.sleeps += 1
         self.sleeps_until = due
-        e1k_unlock(&self.drive)
-        e1k_poll(fds, 2, wait)
-        e1k_lock(&self.drive)
+        if n:
+            memcpy(fds + 2, more, n * sizeof(pollfd))
+            e1k_poll(fds, 2 + n, wait)
+            memcpy(more, fds + 2, n * sizeof(pollfd))
+        else:
+            e1k_unlock(&self.drive)
+            e1k_poll(fds, 2, wait)
+            e1k_lock(&self.drive)
         e1k_put(&self.asleep, 0)
         if fds[0].revents:
             e1k_event_clear(self.wake_fd)
@@ -481,6 +537,13 @@ cdef enum:
     ITR_UNIT_NS = 256
     SPIN_NS = 50_000
     SMALL_SEND = 2              # descriptors that the message thread sends itself
+    # Nobody waits for a guest that only takes what is sent; but the sender, often on this machine,
+    # wants a processor that is not the guest's.
+    ONE_WAY_SPIN_NS = 50_000
+    CROWD_NS = 60_000           # QEMU's threads that answer for the guest take a third of that
+    CROWDED_NS = 5_000_000
+    LOOKS = 4                   # looks for a message per look for anything else
+    SOLO_LOOK = 8               # reads of the socket after which the TAP has its turn
 
 cdef enum:
     COLD = 0
@@ -518,7 +581,8 @@ cdef class BusPump:
         _close(&self.stop_fd)
 
     def stop(self):
-        """Let `recv` return (b"", [], False, 0) now, or the next time that it would wait."""
+        """Let `recv` return (b"", [], False, 0) soon, whatever else there is to do."""
+        e1k_put(&self.stopping, 1)
         e1k_event(self.stop_fd)
 
     def close(self):
@@ -540,14 +604,23 @@ cdef class BusPump:
         """
         cdef int fds[E1K_MAX_FDS]
         cdef int count = 0, truncated = 0, error = 0, n
+        cdef uint32_t served = 0, looks = 0     # they wrap
         cdef ssize_t got = 0
         cdef size_t at, size
         cdef pollfd p[2]
-        cdef int64_t now = 0, until = 0
+        cdef int64_t now = 0, since = 0, spin
         cdef uint8_t out[REPLY]
-        cdef bint over = False
+        cdef bint over = False, answered = False
         with nogil:
+            if self.solo:
+                self.path.enter()
             while True:
+                if e1k_get(&self.stopping):
+                    e1k_put(&self.stopping, 0)
+                    e1k_event_clear(self.stop_fd)
+                    self.have = 0
+                    got = 0
+                    break
                 got = e1k_recv(self.fd, self.buf + self.have, BUFFER - self.have, fds, &count,
                                &truncated)
                 if got < 0:
@@ -556,28 +629,37 @@ cdef class BusPump:
                     if errno != EAGAIN:
                         error = errno
                         break
-                    if self.spin_ns:
-                        now = e1k_now_ns()
-                        if until == 0:
-                            until = now + self.spin_ns
-                        if now < until:
-                            sched_yield()       # whoever answers the client may be on this CPU
-                            continue
+                    now = e1k_now_ns()
+                    # Who waits for an answer goes to sleep within microseconds, and his processor
+                    # after him, which costs tens of them: mostly look for his message.
+                    looks += 1
+                    if self.solo and looks % LOOKS == 0 and self.path.turn(now):
+                        since = 0
+                        continue
+                    if since == 0:
+                        since = now
+                    spin = self.spin_ns
+                    if self.irq.floor_ns and self.irq.one_way(now):
+                        spin = min(spin, <int64_t>ONE_WAY_SPIN_NS)
+                    if now - since < spin and now >= self.crowded_until:
+                        if looks % LOOKS == 0:
+                            self.let_others(now)
+                        continue
                     p[0].fd = self.fd
                     p[1].fd = self.stop_fd
                     p[0].events = p[1].events = POLLIN
                     p[0].revents = p[1].revents = 0
-                    self.sleeps += 1
-                    e1k_poll(p, 2, -1)
-                    if p[1].revents:
-                        e1k_event_clear(self.stop_fd)
-                        got = 0
-                        break
+                    if not self.solo:
+                        self.sleeps += 1
+                        e1k_poll(p, 2, -1)
+                    elif not self.path.turn(now):
+                        self.sleeps += 1
+                        self.path.sleep(p, 2)
                     continue
                 if got == 0:
                     break
                 self.receives += 1
-                until = 0
+                since = 0
                 self.have += <size_t>got
                 if count or truncated or not serve:
                     break
@@ -596,27 +678,62 @@ cdef class BusPump:
                     at += size
                     self.messages += 1
                     if n > 0:
+                        answered = True
                         got = e1k_send(self.fd, out, n)
                         if got < n:
                             with gil:
                                 got = max(got, 0)
                                 self.unsent = PyBytes_FromStringAndSize(<char *>out + got, n - got)
                             over = True
-                            break
+                    if self.unmask:
+                        # After the answer, for which the guest's processor waits: if the level is
+                        # high still, QEMU gets the next interrupt's event.
+                        self.unmask = False
+                        self.irq.b_unmask()
+                    if over:
+                        break
+                if answered:
+                    answered = False
+                    now = e1k_now_ns()
+                    if self.spin_ns and now >= self.crowded_until:
+                        self.let_others(now)    # who takes the answer may be on this processor
                 self.have -= at
                 if self.have and at:
                     memmove(self.buf, self.buf + at, self.have)
                 if over or self.have >= BUFFER - HEADER:
                     break
-                if self.rang:
+                if self.solo:
+                    # In pieces: the next message may be one that the guest waits for.
+                    served += 1
+                    if served % SOLO_LOOK == 0:
+                        self.path.turn(e1k_now_ns())
+                    elif self.rang:
+                        self.path.send(e1k_now_ns())
+                    self.rang = False
+                elif self.rang:
                     self.ring()
-            if self.rang:
+            if self.solo:
+                self.rang = False
+                self.path.leave()
+            elif self.rang:
                 self.ring()
         if got < 0 and not error:
             got = 0
         data = PyBytes_FromStringAndSize(<char *>self.buf, <Py_ssize_t>self.have)
         self.have = 0
         return data, [fds[i] for i in range(count)], bool(truncated), error
+
+    cdef void let_others(self, int64_t now) noexcept nogil:
+        """Let another thread have this processor for a moment.
+
+        When that takes long, others compute here; they would give way at the kernel's ticks only.
+        So for a while this thread sleeps instead: who is woken for a message comes at once.
+        """
+        cdef int64_t back
+        sched_yield()
+        back = e1k_now_ns()
+        if back - now > CROWD_NS:
+            self.crowded_until = back + CROWDED_NS
 
     cdef void ring(self) noexcept nogil:
         """Doorbells were rung: a frame or two go out here, which costs no more than waking the
@@ -667,7 +784,7 @@ cdef class BusPump:
             if (ld32le(p) < 20 or ld32le(p + 4) != UNMASK or ld32le(p + 8) or ld32le(p + 12)
                     or ld32le(p + 16) != 1):
                 return COLD
-            self.irq.b_unmask()
+            self.unmask = True
             n = HEADER
         else:
             return COLD

@@ -81,17 +81,24 @@ cdef class IrqCause(RegHook):
     cdef uint32_t tx_done, tx_enough    # descriptors done since then; so many do not wait
     cdef uint32_t rx_done, rx_enough
     cdef int64_t tx_last, rx_last       # when the last of them was
+    cdef int64_t tx_seen        # when the guest last sent anything
+    cdef int64_t handler_from   # when it read ICR for an interrupt and has not set IMS since; or 0
+    cdef int64_t hold_until     # when one that answers nothing may be interrupted again
+    cdef int64_t room_due       # when b_room says something else; 0 = it has room
+    cdef uint32_t rx_since      # frames since ICR was read, or IMS set
     cdef void b_raise(self, uint32_t bits, int64_t now) noexcept nogil
-    cdef void b_received(self, uint32_t bits, uint64_t frames, uint32_t descs,
+    cdef void b_received(self, uint32_t bits, uint64_t frames, uint32_t descs, uint32_t ring,
                          int64_t now) noexcept nogil
     cdef void b_sent(self, uint32_t bits, bint delayed, uint64_t frames, uint32_t descs,
-                     int64_t now) noexcept nogil
+                     uint32_t ring, int64_t now) noexcept nogil
     cdef uint32_t b_read_icr(self, int64_t now) noexcept nogil
     cdef void b_masks(self, uint32_t set, uint32_t clear, int64_t now) noexcept nogil
     cdef void b_itr(self, int64_t interval_ns, int64_t now) noexcept nogil
     cdef void b_unmask(self) noexcept nogil
     cdef void b_tick(self, int64_t now) noexcept nogil
+    cdef uint32_t b_room(self, uint32_t burst, int64_t now) noexcept nogil
     cdef int64_t next_due(self) noexcept nogil
+    cdef bint one_way(self, int64_t now) noexcept nogil
     cdef void _settle(self, int64_t now) noexcept nogil
     cdef void _assert(self, int64_t now) noexcept nogil
     cdef void _out(self) noexcept nogil

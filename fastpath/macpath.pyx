@@ -31,12 +31,14 @@ cdef enum:
     DELAY_UNIT_NS = 1024        # of RDTR, RADV, TIDV, TADV
     TX_CAUSES = 0x8003          # TXDW, TXQE, TXD_LOW
     FEW = 3                     # frames an interrupt brings that need no moderation
-    MANY = 64                   # frames an interrupt shall bring when they come thick
-    THIN_NS = 6_400_000         # and they do not when so many take that long
-    FLOOR_MAX_NS = 1_500_000
+    MANY = 128                  # frames an interrupt shall bring when they come thick
+    THIN_NS = 12_800_000        # and they do not when so many take that long
+    FLOOR_MAX_NS = 2_000_000
     TX_WAIT_NS = 2_000_000
     TX_SILENCE_NS = 150_000
     RX_SILENCE_NS = 250_000
+    ANSWER_NS = 20_000_000      # a guest that has sent nothing for so long answers nothing
+    HANDLER_MAX_NS = 10_000_000     # a handler that has not ended by then polls for good
 
 BATCH_FRAMES = _BATCH_FRAMES
 """Frames of one engine run, at most."""
@@ -273,6 +275,7 @@ cdef class IrqCause(RegHook):
         self.throttle_due = self.rx_due = self.rx_abs = self.tx_due = self.tx_abs = 0
         self.floor_ns = 0
         self.work = 0
+        self.handler_from = self.hold_until = self.tx_seen = self.room_due = 0
         self.update()
 
     def _deadlines(self):
@@ -283,7 +286,8 @@ cdef class IrqCause(RegHook):
         """Take back what `_deadlines` returned, or stop everything with zeros."""
         e1k_lock(&self.mutex)
         self.rx_due, self.rx_abs, self.tx_due, self.tx_abs = rx, rx_abs, tx, tx_abs
-        self.throttle_due = 0
+        self.throttle_due = self.room_due = 0
+        self.handler_from = self.hold_until = 0
         e1k_unlock(&self.mutex)
         if self.timer is not None:
             self.timer.wake()
@@ -306,18 +310,24 @@ cdef class IrqCause(RegHook):
 
     def _received_at(self, uint32_t bits, uint64_t frames, int64_t now, uint32_t ring=1 << 16):
         """Frames of one descriptor were stored in a ring of `ring`."""
-        self.rx_enough = ring // 3
-        self.b_received(bits, frames, <uint32_t>frames, now)
+        self.b_received(bits, frames, <uint32_t>frames, ring, now)
 
     def _sent_at(self, uint32_t bits, bint delayed, uint64_t frames, int64_t now,
                  uint32_t ring=0):
         """Frames of one descriptor were sent from a ring of `ring`."""
-        self.tx_enough = ring // 2
-        self.b_sent(bits, delayed, frames, <uint32_t>frames, now)
+        self.b_sent(bits, delayed, frames, <uint32_t>frames, ring, now)
 
     def _read_icr_at(self, int64_t now):
         """Read ICR."""
         return self.b_read_icr(now)
+
+    def _masks_at(self, uint32_t ims, uint32_t imc, int64_t now):
+        """Write IMS and IMC."""
+        self.b_masks(ims, imc, now)
+
+    def _room_at(self, uint32_t burst, int64_t now):
+        """How many frames there is room for, in bursts of `burst`."""
+        return self.b_room(burst, now)
 
     def _tick_at(self, int64_t now):
         """Do what is due."""
@@ -350,9 +360,13 @@ cdef class IrqCause(RegHook):
         self.assertions += 1
         self._out()
 
+    cdef bint one_way(self, int64_t now) noexcept nogil:
+        """Whether the guest sends nothing: it answers nothing of what it receives."""
+        return now - self.tx_seen >= ANSWER_NS
+
     cdef void _settle(self, int64_t now) noexcept nogil:
         cdef uint32_t causes = self.icr.value & self.ims
-        cdef int64_t due = self._interval_ns
+        cdef int64_t due = self._interval_ns, wait
         if causes and not self.asserted:
             due += self._last_ns
             if not causes & ~<uint32_t>TX_CAUSES:
@@ -361,9 +375,14 @@ cdef class IrqCause(RegHook):
                 if self.floor_ns and self.tx_done < self.tx_enough:
                     due = max(due, min(self._last_ns + min(4 * self.floor_ns, <int64_t>TX_WAIT_NS),
                                        self.tx_last + TX_SILENCE_NS))
-            elif not causes & ~<uint32_t>FRAME_CAUSES and self.rx_done < self.rx_enough:
-                # A burst that is over need not wait: what follows it is the guest's answer.
-                due = max(due, min(self._last_ns + self.floor_ns, self.rx_last + RX_SILENCE_NS))
+            elif not causes & ~<uint32_t>FRAME_CAUSES:
+                wait = self._last_ns + self.floor_ns if self.rx_done < self.rx_enough else 0
+                if not self.one_way(now):
+                    # A burst that is over need not wait: what follows it is the guest's answer.
+                    wait = min(wait, self.rx_last + RX_SILENCE_NS)
+                else:
+                    wait = max(wait, self.hold_until)
+                due = max(due, wait)
             if now < due:
                 # A deadline that moves away costs nothing: who waits for it asks again then.
                 if not self.throttle_due or due < self.throttle_due:
@@ -381,10 +400,13 @@ cdef class IrqCause(RegHook):
         self._settle(now)
         e1k_unlock(&self.mutex)
 
-    cdef void b_received(self, uint32_t bits, uint64_t frames, uint32_t descs,
+    cdef void b_received(self, uint32_t bits, uint64_t frames, uint32_t descs, uint32_t ring,
                          int64_t now) noexcept nogil:
+        """`frames` were stored in `descs` descriptors of a ring of `ring`."""
         e1k_lock(&self.mutex)
+        self.rx_enough = ring >> 1
         self.work += frames
+        self.rx_since += frames
         self.rx_done += descs
         self.rx_last = now
         if self._rdtr and bits & RXT0:
@@ -399,11 +421,14 @@ cdef class IrqCause(RegHook):
         e1k_unlock(&self.mutex)
 
     cdef void b_sent(self, uint32_t bits, bint delayed, uint64_t frames, uint32_t descs,
-                     int64_t now) noexcept nogil:
+                     uint32_t ring, int64_t now) noexcept nogil:
+        """`frames` of `descs` descriptors of a ring of `ring` were sent."""
         e1k_lock(&self.mutex)
+        # Nearly all: what is left lasts until the interrupt has found its way to the guest.
+        self.tx_enough = ring - (ring >> 3)
         self.work += frames
         self.tx_done += descs
-        self.tx_last = now
+        self.tx_last = self.tx_seen = now
         if bits & TXDW:
             self.tx_due = self.tx_abs = 0
         elif delayed:
@@ -424,6 +449,9 @@ cdef class IrqCause(RegHook):
         e1k_lock(&self.mutex)
         value = self.icr.value
         self.icr.value = 0
+        if self.asserted:
+            self.handler_from = now
+            self.rx_since = 0
         self._settle(now)
         e1k_unlock(&self.mutex)
         return value
@@ -432,6 +460,17 @@ cdef class IrqCause(RegHook):
         e1k_lock(&self.mutex)
         self.ims_reg.value = (self.ims | set) & ~clear
         self.ims = self.ims_reg.value
+        if set:
+            # Until now the guest was busy with the last interrupt, which is no silence.
+            self.tx_last = now
+            if self.handler_from:
+                if now - self.handler_from < HANDLER_MAX_NS:
+                    self.hold_until = now + ((now - self.handler_from) >> 1)
+                self.handler_from = 0
+                self.rx_since = 0
+                if self.room_due:
+                    self.room_due = 0
+                    self.timer.wake()
         self._settle(now)
         e1k_unlock(&self.mutex)
 
@@ -455,6 +494,8 @@ cdef class IrqCause(RegHook):
         if (self.tx_due and now >= self.tx_due) or (self.tx_abs and now >= self.tx_abs):
             self.tx_due = self.tx_abs = 0
             bits |= TXDW
+        if now >= self.room_due:
+            self.room_due = 0
         if bits or (self.throttle_due and now >= self.throttle_due):
             self.icr.value |= bits
             if now >= self.throttle_due:
@@ -462,11 +503,35 @@ cdef class IrqCause(RegHook):
             self._settle(now)
         e1k_unlock(&self.mutex)
 
+    cdef uint32_t b_room(self, uint32_t burst, int64_t now) noexcept nogil:
+        """How many frames the guest is to get now, of bursts of at most `burst`.
+
+        Under a flood it would do nothing but take frames from the ring, and whom they are for
+        would never run (receive livelock). A guest that answers nothing gets a burst for each run
+        of its handler, and then half as long without; the wire holds the rest, or drops it, which
+        costs the guest nothing. One that answers has a peer that waits: it is not held up.
+        """
+        cdef int64_t due = 0
+        cdef uint32_t room = burst
+        e1k_lock(&self.mutex)
+        if self.one_way(now):
+            if self.handler_from:
+                if not self.ims:
+                    due = self.handler_from + HANDLER_MAX_NS
+            else:
+                due = self.hold_until
+            if now < due:
+                room = burst - self.rx_since if self.rx_since < burst else 0
+                if not room:
+                    self.room_due = due
+        e1k_unlock(&self.mutex)
+        return room
+
     cdef int64_t next_due(self) noexcept nogil:
         """The earliest deadline in ns, 0 for none."""
         cdef int64_t out
         e1k_lock(&self.mutex)
-        out = _earlier(self.throttle_due, self.rx_due)
+        out = _earlier(_earlier(self.throttle_due, self.room_due), self.rx_due)
         out = _earlier(_earlier(out, self.rx_abs), _earlier(self.tx_due, self.tx_abs))
         e1k_unlock(&self.mutex)
         return out

@@ -309,8 +309,8 @@ async def _until_signal(failure: Failure) -> None:
     "--cpus",
     default=None,
     metavar="LIST",
-    help="With a TAP: processors for the server's threads, 1 or 2,3. [default: the second of two; "
-    "of more, any]",
+    help="With a TAP: processors for the server's threads, 1 or 2,3; with one, a single thread "
+    "does it all. [default: any]",
 )
 @capture_option
 @impair_option

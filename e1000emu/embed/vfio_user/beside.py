@@ -2,7 +2,8 @@
 
 The clock's thread keeps the control plane: it alone runs the server's and the NIC's Python code,
 and holds the `DataPath` while it does. The message thread sleeps in `BusPump.recv`, where it serves
-what needs no Python; anything else it hands over and waits. The data thread is `DataPath.run`.
+what needs no Python; anything else it hands over and waits. The data thread is `DataPath.run`;
+without a processor for it (`one_for_all`) it has work only while the message thread waits.
 """
 
 from __future__ import annotations
@@ -16,20 +17,24 @@ from typing import Any
 from e1000emu.ports import Clock, TimerHandle
 from fastpath.datapath import BusPump, short_slice
 
-__all__ = ["BUSY_POLL_NS", "GuardedClock", "MessageThread", "start_thread", "threads_cpus"]
+__all__ = ["BUSY_POLL_NS", "GuardedClock", "MessageThread", "one_for_all", "start_thread"]
 
-BUSY_POLL_NS = 50_000
+BUSY_POLL_NS = 1_000_000
 """How long the message thread looks for the next message before it sleeps."""
 
 
-def threads_cpus() -> frozenset[int] | None:
-    """Return the processors that the two threads share by default; None leaves that to Linux.
+SHARED_CPUS = 2
+"""With so many processors the guest's has one and the message thread the other."""
 
-    On a machine of two they get the second: Linux would wake the message thread on the processor
-    of the thread in QEMU that wrote to it, in the middle of what the guest computes.
+
+def one_for_all(cpus: frozenset[int] | None) -> bool:
+    """Whether the message thread shall work rings and TAP too, with `cpus` to run on (None: any).
+
+    So it is where no processor is left for the data thread beside the guest's and the messages'.
     """
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return frozenset(allowed[-1:]) if len(allowed) == 2 else None
+    if cpus is not None:
+        return len(cpus) < SHARED_CPUS
+    return len(os.sched_getaffinity(0)) <= SHARED_CPUS
 
 
 def start_thread(

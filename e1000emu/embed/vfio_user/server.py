@@ -25,8 +25,8 @@ from e1000emu.embed.vfio_user.beside import (
     BUSY_POLL_NS,
     GuardedClock,
     MessageThread,
+    one_for_all,
     start_thread,
-    threads_cpus,
 )
 from e1000emu.embed.vfio_user.caretaker import Caretaker, hang_up
 from e1000emu.embed.vfio_user.guestmem import GuestMemory
@@ -96,8 +96,9 @@ class VfioUserServer:
     such a NIC reaches no memory and frames wait.
 
     With a `Tap` for a link, unless `threads` is False, rings and TAP have a thread of their own.
-    So have the messages, and it looks for `busy_poll_ns` after each before it sleeps.  Both run on
-    the processors `cpus` (none: wherever Linux likes).  Call everything with the clock's lock held.
+    So have the messages, and it looks for `busy_poll_ns` after each before it sleeps; on a machine
+    of one or two processors it does both.  They run on the processors `cpus` (none: wherever Linux
+    likes).  Call everything with the clock's lock held.
     Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac` or state.
     """
 
@@ -128,7 +129,7 @@ class VfioUserServer:
         guarded = GuardedClock(clock)
         self.intx = Intx(guarded)
         self.busy_poll_ns = busy_poll_ns
-        self.cpus = threads_cpus() if cpus is None else frozenset(cpus) or None
+        self.cpus = None if cpus is None else frozenset(cpus) or None
         self.data: DataPath | None = None
         """Rings and TAP in a thread of their own."""
         self.guard = guarded.guard
@@ -575,6 +576,7 @@ class _Client:
         if server.data is not None:
             self.pump = BusPump(sock.fileno(), server.nic.regs.file, server.data, ITR)
             self.pump.spin_ns = server.busy_poll_ns
+            self.pump.solo = one_for_all(server.cpus)
             self._thread = MessageThread(self.pump, server.clock, self._taken, server.cpus)
         else:
             self._clock.add_reader(sock.fileno(), self._readable)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import e1000emu.embed.vfio_user.server as server_module
 import e1000emu.links.tap as tap_module
 from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user import protocol as vu
@@ -88,8 +89,9 @@ class Rig:
         return got
 
 
-@pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+@pytest.fixture(params=[False, True], ids=["two threads", "one for all"])
+def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    monkeypatch.setattr(server_module, "one_for_all", lambda cpus: request.param)
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     near.setblocking(False)
     far.setblocking(False)
@@ -344,6 +346,38 @@ def test_messages_in_any_pieces_are_answered_in_order(rig: Rig) -> None:
         assert got == [ident for ident in range(100, 140) if ident % 4 != 2]
 
 
+def test_a_client_is_let_go_while_messages_and_frames_never_end(rig: Rig) -> None:
+    client, _rings = rig.up()
+    ended = threading.Event()
+    post = vu.pack(
+        7, Command.REGION_WRITE, vu.REGION_ACCESS.pack(Reg.IMC, 0, 4) + bytes(4), flags=vu.NO_REPLY
+    )
+
+    def messages() -> None:
+        with suppress(OSError):
+            while not ended.is_set():
+                client.sock.send(post * 50)
+
+    def frames() -> None:
+        while not ended.is_set():
+            with suppress(OSError):
+                rig.far.send(frame(1))
+
+    client.sock.setblocking(True)
+    floods = [threading.Thread(target=messages), threading.Thread(target=frames)]
+    for flood in floods:
+        flood.start()
+    try:
+        time.sleep(0.05)
+        with rig.clock.lock:
+            rig.server.disconnect()
+        assert not rig.server.connected
+    finally:
+        ended.set()
+        for flood in floods:
+            flood.join()
+
+
 def test_a_client_that_reads_no_answer_is_not_read_from(rig: Rig) -> None:
     client, _ = rig.up()
     message = vu.pack(1, Command.REGION_READ, vu.REGION_ACCESS.pack(Reg.STATUS, 0, 4))
@@ -430,7 +464,7 @@ def test_any_accesses_are_answered_as_without_threads(
     ops: list[tuple[bool, int, int, int]],
 ) -> None:
     answers = []
-    for threads in (False, True):
+    for threads, solo in ((False, False), (True, False), (True, True)):
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         near.setblocking(False)
         fd = os.dup(near.fileno())
@@ -439,7 +473,10 @@ def test_any_accesses_are_answered_as_without_threads(
         with mock.patch.object(tap_module, "_open", return_value=(fd, "fake0", 0, ())):
             tap = Tap("fake0", clock)
         out: list[bytes | int] = []
-        with tempfile.TemporaryDirectory() as directory:
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            mock.patch.object(server_module, "one_for_all", return_value=solo),
+        ):
             server = VfioUserServer(
                 Path(directory) / "nic", link=tap, clock=clock, report=lambda line: None,
                 autoneg_ns=10**12, threads=threads,
@@ -468,7 +505,7 @@ def test_any_accesses_are_answered_as_without_threads(
             clock.close()
             far.close()
         answers.append(out)
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] == answers[2]
 
 
 class _RefNic:
