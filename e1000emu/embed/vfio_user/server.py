@@ -11,6 +11,7 @@ import array
 import errno
 import logging
 import os
+import select
 import socket
 import stat
 from collections import deque
@@ -69,6 +70,8 @@ RETRY_NS = 500_000
 """How soon an answer that the socket did not take is tried again."""
 ACCEPT_RETRY_NS = 200_000_000
 """How soon the listener is looked at again when the process had no descriptor for a client."""
+HANG_UP_NS = 1_000_000
+"""The same when the last messages of a client that has gone are still being served."""
 READ_RETRY_NS = 50_000_000
 """How soon a TAP that is down is read again."""
 UNSENT_BYTES = 1 << 20
@@ -345,13 +348,15 @@ class VfioUserServer:
         old = self._client
         while old is not None and old.negotiated and old.look():
             old = self._client  # it may have gone, and nobody has looked yet
+        if old is not None and old.negotiated and old.hung_up():
+            self._accept_later(HANG_UP_NS)  # its last messages are being served
+            return
         try:
             sock, _ = self._listener.accept()
         except OSError as error:
             if error.errno not in CONNECTION_ERRORS:
                 self.report(f"{self.path}: cannot accept a client now: {error.strerror}")
-                self.clock.remove_reader(self._listener.fileno())
-                self.clock.call_at(self.clock.now_ns() + ACCEPT_RETRY_NS, self._accept_again)
+                self._accept_later(ACCEPT_RETRY_NS)
             return
         old = self._client
         if old is not None:
@@ -365,6 +370,10 @@ class VfioUserServer:
             self.caretaker.hold(sock)
         self._client = _Client(self, sock)
         self.report(f"{self.path}: client connected")
+
+    def _accept_later(self, after_ns: int) -> None:
+        self.clock.remove_reader(self._listener.fileno())
+        self.clock.call_at(self.clock.now_ns() + after_ns, self._accept_again)
 
     def _accept_again(self) -> None:
         if self._listener.fileno() >= 0:
@@ -603,6 +612,12 @@ class _Client:
         if self._complaints <= COMPLAINTS:
             last = "; more of this client's are only counted" * (self._complaints == COMPLAINTS)
             self._server.report(f"{self._server.path}: refused: {text}{last}")
+
+    def hung_up(self) -> bool:
+        """Whether the client has closed its end, whatever it wrote before."""
+        poll = select.poll()
+        poll.register(self._sock, 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def _readable(self) -> None:
         self.look()
