@@ -163,7 +163,8 @@ def test_exchanges_of_a_few_frames_do_not_wait_for_long(rig: Line) -> None:
     assert waited / 200 <= 250 * US
 
 
-def test_sent_frames_wait_longer_until_nearly_all_of_the_ring_is_done(rig: Line) -> None:
+def send_thick(rig: Line) -> int:
+    """Send 8 frames each 50 us for 20 ms, with interrupts served; return when that is over."""
     now = START
     for _ in range(400):
         rig.irq._sent_at(TXDW, False, 8, now, 256)
@@ -171,6 +172,11 @@ def test_sent_frames_wait_longer_until_nearly_all_of_the_ring_is_done(rig: Line)
         if rig.fired():
             rig.serve(now)
         now += 50 * US
+    return now
+
+
+def test_sent_frames_wait_longer_until_nearly_all_of_the_ring_is_done(rig: Line) -> None:
+    now = send_thick(rig)
     floor = rig.irq.floor_ns
     assert floor > 100 * US
     now += 10_000 * US
@@ -199,25 +205,13 @@ def test_sent_frames_wait_longer_until_nearly_all_of_the_ring_is_done(rig: Line)
 
 
 def test_a_guest_that_falls_silent_is_told_that_its_frames_are_sent(rig: Line) -> None:
-    now = START
-    for _ in range(400):
-        rig.irq._sent_at(TXDW, False, 8, now, 256)
-        rig.irq._tick_at(now)
-        if rig.fired():
-            rig.serve(now)
-        now += 50 * US
+    now = send_thick(rig)
     rig.irq._tick_at(now + SILENCE_NS)
     assert rig.fired() == 1
 
 
 def test_a_guest_in_its_handler_is_not_silent(rig: Line) -> None:
-    now = START
-    for _ in range(400):
-        rig.irq._sent_at(TXDW, False, 8, now, 256)
-        rig.irq._tick_at(now)
-        if rig.fired():
-            rig.serve(now)
-        now += 50 * US
+    now = send_thick(rig)
     rig.irq._tick_at(now + 10_000 * US)
     now += 10_000 * US
     assert rig.serve(now) == TXDW

@@ -10,16 +10,13 @@ from pathlib import Path
 import pytest
 
 from e1000emu.clock import RealClock
-from e1000emu.embed.vfio_user.server import VfioUserServer
-from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic
+from e1000emu.guest import GuestImage
 from e1000emu.links import Tap
 from tests.guest.setup import (
-    AUTONEG_NS,
-    MAC,
     NUMBERS,
     WAIT_S,
-    configure,
     content,
+    serve_and_boot,
     statistics,
     tcp_from_peer,
     tcp_to_peer,
@@ -45,20 +42,7 @@ class Direct:
             self.tap = Tap(self.peer.tap_name, clock)
             stack.callback(self.tap.close)
             self.peer.adopt(self.tap.name)
-            server = VfioUserServer(
-                directory / "nic", link=self.tap, clock=clock, mac=MAC, autoneg_ns=AUTONEG_NS
-            )
-
-            def close() -> None:
-                with clock.lock:
-                    server.close()
-
-            stack.callback(close)
-            clock.start()
-            stack.callback(clock.stop)
-            self.guest = GuestLinux(image, nic=VfioUserNic(directory / "nic"))
-            stack.callback(self.guest.close)
-            configure(self.guest)
+            _, self.guest = serve_and_boot(stack, image, "82540EM", directory, self.tap, clock)
             self.close = stack.pop_all().close
 
     def counters(self) -> dict[str, int]:
