@@ -73,6 +73,8 @@ ICR, IMS, IMC, TDT = d.E1000_ICR, d.E1000_IMS, d.E1000_IMC, d.E1000_TDT
 ALL_INTERRUPTS, TXDW = d.ALL_INTERRUPTS, d.E1000_ICR_TXDW
 MAX_HEADER = 255
 """HDRLEN, TUCSS and TUCSO of a context descriptor have 8 bits (SDM 3.3.6)."""
+TCP_CHECK_AT = 16
+"""Where TCP keeps its check, in bytes from the start of its header."""
 
 # -- interrupts ------------------------------------------------------------------------------------
 
@@ -435,7 +437,7 @@ def e1000_tso(ring: Any, skb: sk_buff) -> int:
         hdr_len, proto, check_at, tucmd = tucss + 8, 17, 6, 0
     else:
         th = tcp_hdr(skb)
-        hdr_len, proto, check_at, tucmd = tucss + 4 * th.doff, 6, 16, d.E1000_TXD_CMD_TCP
+        hdr_len, proto, check_at, tucmd = tucss + 4 * th.doff, 6, TCP_CHECK_AT, d.E1000_TXD_CMD_TCP
     if hdr_len > MAX_HEADER or skb.len - hdr_len > e.E1000_MAX_PAYLEN:
         return -errno.EMSGSIZE
     if skb.gso_type & SKB_GSO_TCPV6 or skb.protocol == 0x86DD:
@@ -485,7 +487,10 @@ def e1000_tx_csum(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
         at = start + offset
         if not 0 <= start <= at <= MAX_HEADER:  # beyond the context's 8-bit fields
             return 0 if skb_checksum_help(skb) else -errno.EINVAL
-        ring.put_context(0, 0, 0, start, at, 0, 0, 0, 0, d.E1000_TXD_CMD_DEXT)
+        # Only UDP sends 0xFFFF for a sum of 0, and what is not said to be TCP the device takes for
+        # UDP. A check 16 bytes into its header is TCP's alone: the protocol need not be looked up.
+        tcp = d.E1000_TXD_CMD_TCP if offset == TCP_CHECK_AT else 0
+        ring.put_context(0, 0, 0, start, at, 0, 0, 0, 0, tcp | d.E1000_TXD_CMD_DEXT)
         ring.csum_start, ring.csum_offset = start, offset
     return d.E1000_TXD_POPTS_TXSM
 

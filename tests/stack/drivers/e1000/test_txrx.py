@@ -159,6 +159,28 @@ def test_super_packet_is_cut_by_the_part_with_right_headers(length: int, udp: bo
     assert machine.buffers_in_use() == 0
 
 
+@pytest.mark.sends_bad_frames  # headers half filled in: only one sum is of interest
+@pytest.mark.parametrize("udp", [False, True])
+@pytest.mark.parametrize("length", [2, 20, 1400])
+def test_sum_of_zero_is_sent_as_zero_by_tcp_and_as_ones_by_udp(length: int, udp: bool) -> None:
+    """RFC 768 keeps 0 for "no checksum"; in TCP 0 is a sum like any other."""
+    machine = recorded()
+    at = 40 if udp else 50
+
+    def check_of(payload: bytes) -> bytes:
+        skb = ipv4_super_packet(machine, payload, mss=1460, udp=udp)
+        skb.gso_size = skb.gso_segs = skb.gso_type = 0
+        assert dev_queue_xmit(skb) == 0
+        (frame,) = machine.link.take()
+        return frame[at : at + 2]
+
+    rest = bytes(number % 251 for number in range(length - 2))
+    check = check_of(bytes(2) + rest)
+    assert check not in (b"\0\0", b"\xff\xff")
+    # with its own complement added, the sum becomes 0xFFFF, and the check its complement
+    assert check_of(check + rest) == (b"\xff\xff" if udp else b"\0\0")
+
+
 def test_super_packets_merge_again_on_the_other_side() -> None:
     a, b = cabled()
     seen: list[tuple[int, int, int, bytes]] = []
