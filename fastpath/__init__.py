@@ -39,6 +39,7 @@ MODULES = (
     "skbuff",
     "txring",
     "vnet",
+    "wire",
 )
 
 _HERE = os.path.dirname(os.path.abspath(__file__))

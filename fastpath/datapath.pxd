@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from fastpath.batch cimport FrameBatch
 from fastpath.macpath cimport Beside, IrqCause, MacState, RxPort, TxPort, e1k_mutex
 from fastpath.regfile cimport RegFile
-from fastpath.vnet cimport TapQueue
+from fastpath.wire cimport FrameQueue
 
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
@@ -18,7 +18,7 @@ cdef class DataPath(Beside):
     cdef readonly TxPort tx
     cdef readonly RxPort rx
     cdef readonly IrqCause irq
-    cdef readonly TapQueue queue
+    cdef readonly FrameQueue queue
     cdef MacState mac
     cdef FrameBatch txb, rxb
     cdef int tx_at, rx_at       # frames of the batches that are done

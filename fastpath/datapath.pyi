@@ -3,7 +3,7 @@ from types import TracebackType
 from fastpath.batch import FrameBatch
 from fastpath.macpath import EventLine, IrqCause, RxPort, TxPort
 from fastpath.regfile import RegFile
-from fastpath.vnet import TapQueue
+from fastpath.wire import FrameQueue
 
 NOTICE_TX: int
 """The transmit engine met something rare: its RUN_* flags say what."""
@@ -30,13 +30,13 @@ class DataPath:
     tx: TxPort
     rx: RxPort
     irq: IrqCause
-    queue: TapQueue
+    queue: FrameQueue
     turns: int
     sleeps: int
     wakes: int
     tx_batches: int
     rx_batches: int
-    def __init__(self, tx: TxPort, rx: RxPort, irq: IrqCause, queue: TapQueue) -> None: ...
+    def __init__(self, tx: TxPort, rx: RxPort, irq: IrqCause, queue: FrameQueue) -> None: ...
     def fileno(self) -> int:
         """The eventfd that is readable when there are notices."""
     def attach(self, line: EventLine) -> None:

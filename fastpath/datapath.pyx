@@ -163,7 +163,7 @@ cdef class DataPath(Beside):
     """
 
     def __cinit__(self, TxPort tx not None, RxPort rx not None, IrqCause irq not None,
-                  TapQueue queue not None):
+                  FrameQueue queue not None):
         self.tx = tx
         self.rx = rx
         self.irq = irq
@@ -497,7 +497,7 @@ cdef class DataPath(Beside):
         fds[1].events = 0
         if not (blocked or self.link_errno or self.parked or self.rx_paused or paced):
             fds[1].events |= POLLIN
-        if self.tx_full:
+        if self.tx_full and self.queue.polls_out:
             fds[1].events |= POLLOUT
         if not fds[1].events:
             fds[1].fd = -1

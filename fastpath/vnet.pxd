@@ -9,6 +9,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 
 from fastpath.batch cimport FrameBatch
+from fastpath.wire cimport FrameQueue
 
 cpdef enum:
     # flags and gso_type of a virtio_net_hdr (virtio 1.2 section 5.1.6)
@@ -41,17 +42,11 @@ cdef int vnet_segment(FrameBatch b, const virtio_net_hdr *h, const uint8_t *p, u
                       uint32_t min_bytes) noexcept nogil
 
 
-cdef class TapQueue:
-    cdef public int fd          # -1: closed
+cdef class TapQueue(FrameQueue):
     cdef readonly size_t header_bytes, min_bytes
     cdef uint8_t *scratch       # a GSO packet before it is cut
     cdef bint expect_gso        # the last packet was one: read into scratch
     cdef readonly uint64_t reads, writes        # system calls
-    cdef readonly uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes     # as on a wire
     cdef uint64_t drops[DROP_REASONS]
     # packets of the TAP that made them: super-packets count once
     cdef readonly uint64_t rx_packets, tx_packets
-    # Append what waits, until max_frames (the last super-packet may exceed it) or an errno.
-    cdef int read_batch(self, FrameBatch b, int max_frames, int *error) noexcept nogil
-    # Write frames from `start` on; the index of the first one not written (EAGAIN), or b.n.
-    cdef int write_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil

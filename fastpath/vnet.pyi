@@ -1,6 +1,7 @@
 """Stub of the compiled module; the docstrings are in vnet.pyx."""
 
 from fastpath.batch import FrameBatch
+from fastpath.wire import FrameQueue
 
 VIRTIO_NET_HDR_F_NEEDS_CSUM: int
 VIRTIO_NET_HDR_GSO_NONE: int
@@ -10,21 +11,13 @@ VIRTIO_NET_HDR_GSO_UDP_L4: int
 VIRTIO_NET_HDR_GSO_ECN: int
 
 def segment(packet: bytes, batch: FrameBatch, min_bytes: int = 60) -> str: ...
-def wire_count(batch: FrameBatch, start: int = 0) -> tuple[int, int]: ...
 
-class TapQueue:
-    fd: int
+class TapQueue(FrameQueue):
     header_bytes: int
     min_bytes: int
     reads: int
     writes: int
-    rx_frames: int
-    rx_bytes: int
-    tx_frames: int
-    tx_bytes: int
     rx_packets: int
     tx_packets: int
     def __init__(self, fd: int, header_bytes: int = 0, min_bytes: int = 60) -> None: ...
-    def read(self, batch: FrameBatch, max_frames: int) -> tuple[int, int]: ...
-    def write(self, batch: FrameBatch, start: int = 0) -> tuple[int, int, int]: ...
     def take_drops(self) -> dict[str, int]: ...

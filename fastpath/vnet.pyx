@@ -15,9 +15,10 @@ from libc.string cimport memcpy, memset
 
 from fastpath.batch cimport (
     FB_ALIGN_ERR, FB_BAD_CRC, FB_GSO_TCPV4, FB_GSO_TCPV6, FB_HAS_FCS, FB_SYMBOL_ERR, FrameBatch,
-    fb_commit, fb_gso_segments, fb_reserve, frame_meta,
+    fb_commit, fb_reserve, frame_meta,
 )
 from fastpath.csum cimport csum_and_copy, csum_partial
+from fastpath.wire cimport wire_add
 
 cdef extern from "bytes.h" nogil:
     uint16_t ld16be(const void *p)
@@ -218,34 +219,15 @@ cdef inline void _pad_commit(FrameBatch b, uint8_t *p, size_t n, size_t min_byte
     fb_commit(b, n, 0)
 
 
-def wire_count(FrameBatch batch not None, int start=0):
-    """Frames and bytes, FCS not counted, that `batch` from `start` on is on a wire.
-
-    A super-frame counts as what it is cut into.
-    """
-    cdef uint64_t nbytes = 0, frames = 0
-    _count(batch, start if start > 0 else 0, batch.n, &frames, &nbytes)
-    return frames, nbytes
-
-
-cdef void _count(FrameBatch b, int start, int stop, uint64_t *frames,
-                 uint64_t *nbytes) noexcept nogil:
-    cdef uint32_t cut
-    cdef int i
-    for i in range(start, stop):
-        cut = fb_gso_segments(&b.f[i])
-        frames[0] += cut
-        nbytes[0] += b.f[i].len
-        if cut > 1:
-            nbytes[0] += <uint64_t>(cut - 1) * (b.f[i].mark >> 16 & 0xFF)
-
-
-cdef class TapQueue:
+cdef class TapQueue(FrameQueue):
     """Reads and writes the TAP `fd`, with a virtio_net_hdr of `header_bytes` (0: none) per packet.
 
     Frames shorter than `min_bytes` are padded with zeros, as an adapter does before it sends (IEEE
     802.3 4.2.8); a kernel gives them to a TAP unpadded. `fd` is borrowed; set it to -1 before it is
     closed.
+
+    `write` drops a frame marked with a receive error, which never gets past the adapter, and a
+    super-frame when there is no header to describe it. An FCS is not written.
 
     Counters: `reads` and `writes` are system calls, also those that found nothing or no room;
     `rx_packets` and `tx_packets` what they carried, super-packets once; `rx_frames`, `rx_bytes`,
@@ -258,6 +240,7 @@ cdef class TapQueue:
         if min_bytes > 1514:
             raise ValueError(f"TapQueue: min_bytes {min_bytes} is above 1514")
         self.fd = fd
+        self.polls_out = True
         self.header_bytes = header_bytes
         self.min_bytes = min_bytes
         self.scratch = <uint8_t *>malloc(VNET_ROOM + 64)
@@ -266,34 +249,6 @@ cdef class TapQueue:
 
     def __dealloc__(self):
         free(self.scratch)
-
-    def read(self, FrameBatch batch not None, int max_frames):
-        """Append what waits until `batch` got `max_frames` or nothing is left: (frames, errno).
-
-        A super-packet becomes as many frames as it has segments, so the last one may exceed
-        `max_frames`. errno is 0 when the limit ended the read, EAGAIN when nothing is left.
-        Releases the GIL.
-        """
-        cdef int error = 0, frames
-        with nogil:
-            frames = self.read_batch(batch, max_frames, &error)
-        return frames, error
-
-    def write(self, FrameBatch batch not None, int start=0):
-        """Write frames from `start` on; return (next index, dropped, errno).
-
-        Stops at EAGAIN with the index of the frame that did not fit. A frame that the kernel
-        refuses is dropped and its errno returned (the last one's); a frame marked with a receive
-        error never gets past the adapter and is dropped too, as is a super-frame when there is no
-        header to describe it. An FCS is not written. Borrows `batch` until return; releases the
-        GIL.
-        """
-        cdef int error = 0, dropped = 0, end
-        if not 0 <= start <= batch.n:
-            raise IndexError(f"TapQueue.write: frame {start} of a batch of {batch.n}")
-        with nogil:
-            end = self.write_batch(batch, start, &dropped, &error)
-        return end, dropped, error
 
     def take_drops(self):
         """Return {reason: packets} that `read` dropped since the last call."""
@@ -362,7 +317,7 @@ cdef class TapQueue:
                 continue
             _pad_commit(b, p, n, self.min_bytes)
             self.rx_packets += 1
-        _count(b, first, b.n, &self.rx_frames, &self.rx_bytes)
+        wire_add(b, first, b.n, &self.rx_frames, &self.rx_bytes)
         return b.n - first
 
     cdef int write_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil:
@@ -411,5 +366,5 @@ cdef class TapQueue:
             if m.flags & FB_GSO:
                 memset(header, 0, VNET_HDR)
             i += 1
-        _count(b, start, i, &self.tx_frames, &self.tx_bytes)
+        wire_add(b, start, i, &self.tx_frames, &self.tx_bytes)
         return i

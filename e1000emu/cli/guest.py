@@ -195,6 +195,7 @@ def command(
             model=model,
             capture=capture,
             impair=options,
+            threads=True,
             report=lambda line: None,
         )
         boot = _interactive if text is None else _command

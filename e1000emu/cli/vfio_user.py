@@ -366,6 +366,7 @@ def command(
             impair=options,
             report=say,
             states=states,
+            threads=True,
             busy_poll_ns=busy_poll * 1000,
             cpus=None if cpus is None else parse_cpus(cpus),
             caretaker=stack.enter_context(Caretaker()),

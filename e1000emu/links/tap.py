@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import ReadingLink
-from fastpath.vnet import TapQueue, wire_count
+from fastpath.vnet import TapQueue
+from fastpath.wire import wire_count
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock

@@ -9,9 +9,9 @@ from typing import Any
 
 from fastpath._ref import gso
 from fastpath._ref.csum import csum_fold, csum_partial
+from fastpath._ref.wire import GSO_TCPV4, GSO_TCPV6, wire_count
 
 HAS_FCS, ANY_ERR = 1, 2 | 4 | 8
-GSO_TCPV4, GSO_TCPV6 = 32, 64
 NEEDS_CSUM = 1
 NONE, TCPV4, TCPV6, UDP_L4, ECN = 0, 1, 4, 5, 0x80
 HEADER = struct.Struct("=BBHHHH")
@@ -94,20 +94,6 @@ def segment(packet: bytes, batch: Any, min_bytes: int = 60) -> str:
     for frame in frames:
         batch.append(frame.ljust(min_bytes, b"\0"))
     return reason
-
-
-def wire_count(batch: Any, start: int = 0) -> tuple[int, int]:
-    """Frames and bytes, FCS not counted, that `batch` from `start` on is on a wire."""
-    frames = nbytes = 0
-    for i in range(start, len(batch)):
-        size, mark = len(batch[i]), batch.mark(i)
-        mss, hdrlen = mark & 0xFFFF, mark >> 16 & 0xFF
-        cuts = 1
-        if batch.flags(i) & (GSO_TCPV4 | GSO_TCPV6) and mss:
-            cuts = max(1, -(-(size - hdrlen) // mss))
-        frames += cuts
-        nbytes += size + (cuts - 1) * hdrlen
-    return frames, nbytes
 
 
 class TapQueue:

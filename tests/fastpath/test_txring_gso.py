@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fastpath._ref import vnet as ref_vnet
 from fastpath.batch import FB_GSO_TCPV4, FB_GSO_TCPV6, FrameBatch
 from fastpath.txring import RUN_MORE
-from fastpath.vnet import wire_count
+from fastpath.wire import wire_count
 from tests.fastpath.rings import (
     EOP,
     IFCS,

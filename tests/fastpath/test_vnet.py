@@ -211,22 +211,6 @@ def test_ecn_is_accepted_and_vlan_tags_are_stepped_over() -> None:
     assert (reason, [f[12:22] for f in frames]) == ("", [tagged[12:22]] * 3)
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(1, 5000), st.sampled_from([0, 1, 32, 64]), st.integers(0, 2**32 - 1)),
-        max_size=8,
-    ),
-    st.integers(0, 9),
-)
-def test_wire_count_equals_reference(items: list[tuple[int, int, int]], start: int) -> None:
-    batch, twin = FrameBatch(), ref_batch.FrameBatch()
-    for b in (batch, twin):
-        for i, (size, flags, mark) in enumerate(items):
-            b.append(bytes(size), flags)
-            b.set_mark(i, mark)
-    assert vnet.wire_count(batch, start) == ref.wire_count(twin, start)
-
-
 # --- the queue -----------------------------------------------------------------------------------
 
 

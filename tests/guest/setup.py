@@ -250,6 +250,7 @@ def serve_and_boot(
         model=model,
         mac=MAC,
         autoneg_ns=AUTONEG_NS,
+        threads=True,
         **options,
     )
 

@@ -45,6 +45,7 @@ from e1000emu.embed.vfio_user.protocol import (
     Version,
 )
 from e1000emu.errors import E1000Error
+from e1000emu.links.handover import Handover
 from e1000emu.links.tap import Tap
 from e1000emu.models import Model
 from e1000emu.nic import Nic
@@ -98,10 +99,12 @@ class VfioUserServer:
     file).  Until a client has given its memory and its interrupt, or its guest touches a register,
     such a NIC reaches no memory and frames wait.
 
-    With a `Tap` for a link, unless `threads` is False, rings and TAP have a thread of their own.
-    So have the messages, and it looks for `busy_poll_ns` after each before it sleeps; on a machine
-    of one or two processors it does both.  They run on the processors `cpus` (none: wherever Linux
-    likes).  Call everything with the clock's lock held.
+    With `threads` rings and DMA have a thread of their own, and so have the messages, which it
+    looks for during `busy_poll_ns` after each before it sleeps; on a machine of one or two
+    processors one thread does both.  They run on the processors `cpus` (none: wherever Linux
+    likes).  A `Tap` is worked there too; any other link stays on the clock, and frames are handed
+    over.  The default (None) has threads with a `Tap` only: no other link needs real time.
+    Call everything with the clock's lock held.
     Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac` or state.
     """
 
@@ -134,8 +137,13 @@ class VfioUserServer:
         self.busy_poll_ns = busy_poll_ns
         self.cpus = None if cpus is None else frozenset(cpus) or None
         self.data: DataPath | None = None
-        """Rings and TAP in a thread of their own."""
+        """The rings in a thread of their own."""
         self.guard = guarded.guard
+        wire: Tap | Handover | None = None
+        if threads is not False and isinstance(link, Tap):
+            wire = link
+        elif threads:
+            link = wire = Handover(link, clock=clock)
         self._listener = _listen(self.path)
         try:
             self._inode = os.stat(self.path).st_ino
@@ -148,8 +156,8 @@ class VfioUserServer:
                 mac=mac,
                 autoneg_ns=autoneg_ns,
             )
-            if threads is not False and isinstance(link, Tap):
-                self._start_data(link)
+            if wire is not None:
+                self._start_data(wire)
                 guarded.guard = self.guard
             # A message is answered before frames are copied: the guest's processor waits for it.
             self.nic.tx.deferred = self.nic.rx.deferred = True
@@ -191,11 +199,13 @@ class VfioUserServer:
 
     # --- life ------------------------------------------------------------------------------------
 
-    def _start_data(self, tap: Tap) -> None:
-        """Let a thread of its own work the rings and the TAP."""
+    def _start_data(self, wire: Tap | Handover) -> None:
+        """Let a thread of its own work the rings, and a TAP."""
         nic = self.nic
-        self._tap = tap
-        self.data = self.guard = DataPath(nic.tx, nic.rx, nic.interrupts, tap.lend())
+        self._wire = wire
+        self.data = self.guard = DataPath(nic.tx, nic.rx, nic.interrupts, wire.lend())
+        if isinstance(wire, Handover):
+            wire.guard = self.data
         self.data.attach(self.intx.line)
         self.clock.add_reader(self.data.fileno(), self._notices)
         self._data_thread = start_thread(self.data.run, "vfio-user data", self.cpus)
@@ -214,7 +224,7 @@ class VfioUserServer:
                 nic.flow.fifo_changed()
             if what & NOTICE_CONTROL:
                 data.receive_control()
-            if what & NOTICE_LINK and self._tap.failed(error):
+            if what & NOTICE_LINK and self._wire.failed(error):
                 self.clock.call_at(self.clock.now_ns() + READ_RETRY_NS, self._read_again)
 
     def _read_again(self) -> None:
@@ -227,9 +237,9 @@ class VfioUserServer:
         if self.data is not None:
             left = self.data.park(by_message)
             if by_message:
-                self._tap.reclaim(left)
+                self._wire.reclaim(left)
             else:
-                self._tap.lend()
+                self._wire.lend()
 
     def _report_dma(self, text: str) -> None:
         self.report(f"{self.path}: {text}")
@@ -267,7 +277,7 @@ class VfioUserServer:
             for _ in range(FLUSH_TURNS):
                 if not self.data.step():
                     break
-            self._tap.settle()
+            self._wire.settle()
             self.clock.remove_reader(self.data.fileno())
         try:
             if save is not None:
@@ -326,7 +336,7 @@ class VfioUserServer:
     def counters(self) -> dict[str, int]:
         """Return what crossed the socket since the start."""
         if self.data is not None:
-            self._tap.settle()
+            self._wire.settle()
         pumps = [self._client.pump] if self._client is not None and self._client.pump else []
         return {
             "clients": self.clients,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import struct
@@ -25,6 +26,8 @@ from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.protocol import Command
 from e1000emu.embed.vfio_user.server import VfioUserServer
+from e1000emu.links.base import Middleware
+from e1000emu.links.handover import Handover
 from e1000emu.links.tap import Tap
 from e1000emu.testing.guest import Ctrl, GuestRings, Int, Rctl, Reg
 from fastpath._ref import datapath as ref
@@ -56,10 +59,12 @@ class Rig:
         self.clients.append(client)
         return client
 
-    def up(self, *, ims: int = Int.RXT0 | Int.LSC) -> tuple[FakeClient, GuestRings]:
+    def up(
+        self, *, ims: int = Int.RXT0 | Int.LSC, by_message: bool = False
+    ) -> tuple[FakeClient, GuestRings]:
         """Connect a client and bring its driver up."""
         client = self.client()
-        rings = client.start()
+        rings = client.start(by_message=by_message)
         rings.up(mac=MAC, rctl=Rctl.EN | Rctl.BAM | Rctl.SECRC, ims=ims)
         self.until(client, lambda: bool(rings.read(Reg.STATUS) & 2))
         rings.read(Reg.ICR)
@@ -89,9 +94,24 @@ class Rig:
         return got
 
 
-@pytest.fixture(params=[False, True], ids=["two threads", "one for all"])
+KINDS = {
+    "two threads": (False, False),
+    "one for all": (True, False),
+    "two threads, handed over": (False, True),
+    "one for all, handed over": (True, True),
+}
+
+
+def only(*, handed_over: bool) -> pytest.MarkDecorator:
+    """Run a test with a TAP in the data path's hands only, or with any other link only."""
+    kinds = {name: kind for name, kind in KINDS.items() if kind[1] == handed_over}
+    return pytest.mark.parametrize("rig", kinds.values(), ids=list(kinds), indirect=True)
+
+
+@pytest.fixture(params=KINDS.values(), ids=list(KINDS))
 def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    monkeypatch.setattr(server_module, "one_for_all", lambda cpus: request.param)
+    solo, handed_over = request.param
+    monkeypatch.setattr(server_module, "one_for_all", lambda cpus: solo)
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     near.setblocking(False)
     far.setblocking(False)
@@ -104,9 +124,11 @@ def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "nic"
         tap = Tap("fake0", clock)
+        link: Any = Middleware(tap) if handed_over else tap
         server = VfioUserServer(
-            path, link=tap, clock=clock, mac=MAC, report=log.append, autoneg_ns=1_000_000
-        )
+            path, link=link, clock=clock, mac=MAC, report=log.append, autoneg_ns=1_000_000,
+            threads=True,
+        )  # fmt: skip
         assert server.data is not None
         rig = Rig(path, clock, tap, far, server, log)
         try:
@@ -169,7 +191,7 @@ def test_an_interrupt_masks_itself_and_comes_again_while_the_level_is_high(rig: 
     rig.far.send(frame(1))
     rig.until(client, lambda: client.interrupts() == 1)
     rig.far.send(frame(2))
-    rig.until(client, lambda: len(rings.receive()) > 0 or rings.read(Reg.RDH) >= 2)
+    rig.until(client, lambda: rings.read(Reg.RDH) == 2)
     assert client.interrupts() == 0
     client.unmask()  # nobody read ICR: the level is high
     rig.until(client, lambda: client.interrupts() == 1)
@@ -331,6 +353,35 @@ def test_a_client_that_has_gone_with_messages_unread_does_not_bar_the_next(rig: 
     assert not any("turned away" in line for line in rig.log)
 
 
+def test_ram_by_messages_leaves_the_rings_to_the_clock_and_the_next_client_has_threads(
+    rig: Rig,
+) -> None:
+    assert rig.server.data is not None
+    for by_message in (True, False, True):
+        client, rings = rig.up(by_message=by_message)
+        assert rig.server.data.parked == by_message
+        for n in range(40):
+            rings.send(frame(n))
+            rings.reap()
+            rig.far.send(frame(100 + n))
+            got: list[bytes] = []
+
+            def received(
+                client: FakeClient = client, rings: GuestRings = rings, got: list[bytes] = got
+            ) -> bool:
+                client.poll()  # what the server asks of RAM
+                got.extend(f.data for f in rings.receive())
+                return bool(got)
+
+            rig.until(client, received)
+            assert got == [frame(100 + n)]
+        assert rig.wire(client, 40) == [frame(n) for n in range(40)]
+        client.close()
+        with rig.clock.lock:
+            rig.server.disconnect()
+    assert not rig.tap.stats.drops
+
+
 def test_messages_in_any_pieces_are_answered_in_order(rig: Rig) -> None:
     client, _ = rig.up()
     read = vu.REGION_ACCESS.pack(Reg.STATUS, 0, 4)
@@ -428,6 +479,7 @@ def test_a_client_that_reads_no_answer_is_not_read_from(rig: Rig) -> None:
     assert got == wanted
 
 
+@only(handed_over=False)
 def test_a_wire_that_is_cut_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     client, rings = rig.up()
     failed: list[int] = []
@@ -447,6 +499,47 @@ def test_a_wire_that_is_cut_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -
     with rig.server.data:
         pass  # whoever holds it wakes it when he lets go
     rig.until(client, lambda: bool(failed))
+
+
+@only(handed_over=True)
+def test_a_carrier_that_goes_and_comes_is_told(rig: Rig) -> None:
+    client, rings = rig.up()
+    for up in (False, True):
+        with rig.clock.lock:
+            rig.tap._set_carrier(up)
+        rig.until(client, lambda up=up: bool(rings.read(Reg.STATUS) & 2) == up)
+        rig.until(client, lambda: client.interrupts() == 1)
+        assert rings.read(Reg.ICR) & Int.LSC
+        client.unmask()
+    rings.send(frame(1))
+    assert rig.wire(client, 1) == [frame(1)]
+
+
+@only(handed_over=True)
+def test_a_flood_that_nobody_takes_waits_on_the_wire(rig: Rig) -> None:
+    """What rings and queue do not hold stays with the link, and comes when there is room."""
+    client, rings = rig.up()
+    assert isinstance(rig.server.nic.link, Handover)
+    queue = rig.server.nic.link.queue
+    sent = 0
+    end = time.monotonic() + 30
+    while queue.room:
+        assert time.monotonic() < end
+        with suppress(BlockingIOError):
+            rig.far.send(frame(sent))
+            sent += 1
+        with rig.clock.lock:
+            rig.clock.run(timeout_ns=10_000)
+    assert sent > queue.max_frames
+    got: list[bytes] = []
+
+    def all_here() -> bool:
+        got.extend(f.data for f in rings.receive())
+        return len(got) == sent
+
+    rig.until(client, all_here)
+    assert got == [frame(n) for n in range(sent)]
+    assert not rig.tap.stats.drops
 
 
 def test_a_state_taken_from_threads_is_the_same_without(rig: Rig) -> None:
@@ -483,7 +576,10 @@ def test_any_accesses_are_answered_as_without_threads(
     ops: list[tuple[bool, int, int, int]],
 ) -> None:
     answers = []
-    for threads, solo in ((False, False), (True, False), (True, True)):
+    for threads, solo, handed_over in (
+        (False, False, False),
+        *itertools.product((True,), (False, True), (False, True)),
+    ):
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         near.setblocking(False)
         fd = os.dup(near.fileno())
@@ -496,8 +592,9 @@ def test_any_accesses_are_answered_as_without_threads(
             tempfile.TemporaryDirectory() as directory,
             mock.patch.object(server_module, "one_for_all", return_value=solo),
         ):
+            link: Any = Middleware(tap) if handed_over else tap
             server = VfioUserServer(
-                Path(directory) / "nic", link=tap, clock=clock, report=lambda line: None,
+                Path(directory) / "nic", link=link, clock=clock, report=lambda line: None,
                 autoneg_ns=10**12, threads=threads,
             )  # fmt: skip
             assert (server.data is not None) == threads
@@ -524,7 +621,7 @@ def test_any_accesses_are_answered_as_without_threads(
             clock.close()
             far.close()
         answers.append(out)
-    assert answers[0] == answers[1] == answers[2]
+    assert all(answer == answers[0] for answer in answers)
 
 
 class _RefNic:

@@ -1,0 +1,160 @@
+"""A link around a link whose port another thread works: frames are handed over in a queue.
+
+A TAP's descriptor can be read and written by any thread; every other link is Python on the clock.
+So that rings need not wait for it, a `fastpath.datapath.DataPath` gets a `HandoverQueue` in place
+of the wire, and this puts what it sends on the real one, and the other way round.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from e1000emu.links import pool
+from e1000emu.links.base import Middleware
+from fastpath.wire import HandoverQueue
+
+if TYPE_CHECKING:
+    from e1000emu.ports import Clock, Link
+    from fastpath.batch import FrameBatch
+
+__all__ = ["Handover"]
+
+
+class Handover(Middleware):
+    """`Handover(link, clock=clock)`; passes everything through except from `lend` to `reclaim`.
+
+    Needs a clock that can wait for file descriptors. `guard` is held around what the port hears
+    of the link meanwhile.
+    """
+
+    def __init__(self, link: Link, *, clock: Clock | None = None) -> None:
+        super().__init__(link, clock=clock)
+        self.gso_max_bytes = getattr(link, "gso_max_bytes", 0)
+        self.stats = getattr(link, "stats", self.stats)
+        self.queue = HandoverQueue()
+        self.guard: AbstractContextManager[Any] = nullcontext()
+        self._lent = False
+        self._watched = False
+        self._refused = False  # the link has frames for which the queue had no room
+        self._sending = False
+        self._left: tuple[FrameBatch, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"Handover({self.link!r}, lent={self._lent})"
+
+    def lend(self) -> HandoverQueue:
+        """Let the caller read and write `queue`, in a thread of its own."""
+        if not self._watched:
+            self.clock.add_reader(self.queue.ready_fd, self._ready)
+            self._watched = True
+        self._lent = True
+        left, self._left = self._left, None
+        if left is not None:
+            batch, at = left
+            self.stats.drop("lent", len(batch) - self.queue.give(batch, at))
+            pool.put(batch)
+        return self.queue
+
+    def reclaim(self, left: tuple[FrameBatch, int] | None = None) -> None:
+        """Give the port its frames here again; the borrower works it no more.
+
+        `left` is a batch that it has read, and the index of the first frame that nobody has got.
+        What it has written before goes out first.
+        """
+        self._lent = False
+        batch, at = left if left is not None else (pool.get(), 0)
+        self.queue.read(batch, self.queue.max_frames)
+        self._left = batch, at
+        self.clock.call_soon(self._give_left)
+
+    def settle(self) -> None:
+        """Put on the wire what the borrower has written."""
+        self._send()
+
+    def failed(self, error: int) -> bool:
+        """A queue reads without errors; there is nothing to count."""
+        return True
+
+    # --- what the clock and the link call ---------------------------------------------------------
+
+    def _ready(self) -> None:
+        """The borrower has written something, or has made room."""
+        self.queue.clear()
+        self._send()
+        if self._refused and self.queue.room:
+            self._refused = False
+            self.link.rx_ready()
+
+    def _send(self) -> None:
+        if self._sending:
+            return  # the link asks for more while it takes some
+        self._sending = True
+        try:
+            while self.queue.waiting:
+                room = self.link.tx_room()
+                if room <= 0:
+                    return
+                self.link.transmit(self.queue.take(pool.get(), room))
+        finally:
+            self._sending = False
+
+    def _give_left(self) -> None:
+        if self._left is None:
+            return
+        (batch, at), self._left = self._left, None
+        if self.port is not None and at < len(batch):
+            self.port.receive(batch, at, False)
+        pool.put(batch)
+        if self._refused:
+            self._refused = False
+            self.link.rx_ready()
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames from the link below. Borrows `batch` until return."""
+        if not self._lent or self.port is None:
+            self._give_left()
+            return super().receive(batch, start, hold)
+        end = self.queue.give(batch, start)
+        if end == len(batch):
+            return end
+        if hold:
+            self._refused = True
+            return end
+        self.stats.drop("no room", len(batch) - end)
+        return len(batch)
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """Pass a change of carrier up."""
+        with self.guard:
+            super().link_changed(up, speed_mbps, full_duplex)
+
+    def tx_ready(self) -> None:
+        """The link below takes frames again."""
+        self._send()
+        if not self._lent and not self.queue.waiting:
+            super().tx_ready()
+
+    # --- what the port calls ----------------------------------------------------------------------
+
+    def tx_room(self) -> int:
+        """Return how many frames `transmit` takes now."""
+        return 0 if self.queue.waiting else super().tx_room()
+
+    def rx_ready(self) -> None:
+        """The port above has room again."""
+        if not self._lent:
+            super().rx_ready()
+
+    def detach(self) -> None:
+        """Unplug the port, and this from the link below; what the queue holds is lost."""
+        if self.port is None:
+            return
+        if self._watched:
+            self._watched = False
+            self.clock.remove_reader(self.queue.ready_fd)
+        if self.queue.waiting:
+            self.stats.drop("unplugged", self.queue.waiting)
+        self.queue.close()
+        self._left = None
+        super().detach()

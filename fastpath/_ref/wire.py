@@ -1,0 +1,77 @@
+"""Where frames come from and go to, in plain Python: the twin of ``fastpath.wire``."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+GSO_TCPV4, GSO_TCPV6 = 32, 64
+
+
+def wire_count(batch: Any, start: int = 0) -> tuple[int, int]:
+    """Frames and bytes, FCS not counted, that `batch` from `start` on is on a wire."""
+    frames = nbytes = 0
+    for i in range(start, len(batch)):
+        size, mark = len(batch[i]), batch.mark(i)
+        mss, hdrlen = mark & 0xFFFF, mark >> 16 & 0xFF
+        cuts = 1
+        if batch.flags(i) & (GSO_TCPV4 | GSO_TCPV6) and mss:
+            cuts = max(1, -(-(size - hdrlen) // mss))
+        frames += cuts
+        nbytes += size + (cuts - 1) * hdrlen
+    return frames, nbytes
+
+
+class HandoverQueue:
+    """Two lists; `readable` and `ready` are what the descriptors say of themselves."""
+
+    def __init__(self, max_frames: int = 1024) -> None:
+        self.max_frames = max_frames
+        self.inbox: list[Any] = []
+        self.outbox: list[Any] = []
+        self.room = True
+        self.full = self.readable = self.ready = False
+
+    @property
+    def waiting(self) -> int:
+        """Frames that wait to be taken."""
+        return len(self.outbox)
+
+    def clear(self) -> None:
+        """Forget that there is something to take, or room."""
+        self.ready = False
+
+    def give(self, frames: list[Any]) -> int:
+        """Hand over; how many had room."""
+        fits = min(len(frames), self.max_frames - len(self.inbox))
+        self.inbox += frames[:fits]
+        self.readable |= bool(self.inbox)
+        self.room = fits == len(frames)
+        return fits
+
+    def take(self, max_frames: int) -> list[Any]:
+        """Return at most `max_frames` of those that wait."""
+        out, self.outbox = self.outbox[:max_frames], self.outbox[max_frames:]
+        if self.full and len(self.outbox) <= self.max_frames // 2:
+            self.full, self.readable = False, True
+        return out
+
+    def read(self, max_frames: int) -> tuple[list[Any], int]:
+        """Return what was handed over, and an errno."""
+        if not self.inbox and not self.readable:
+            return [], errno.EAGAIN
+        out, self.inbox = self.inbox[:max_frames], self.inbox[max_frames:]
+        if not self.inbox:
+            self.readable = False
+        if not self.room and len(self.inbox) <= self.max_frames // 2:
+            self.room = self.ready = True
+        return out, 0 if self.inbox else errno.EAGAIN
+
+    def write(self, frames: list[Any]) -> tuple[int, int]:
+        """Append to what waits; how many had room, and an errno."""
+        fits = min(len(frames), self.max_frames - len(self.outbox))
+        self.ready |= not self.outbox and fits > 0
+        self.outbox += frames[:fits]
+        if fits < len(frames):
+            self.full = True
+        return fits, errno.EAGAIN if fits < len(frames) else 0

@@ -1,0 +1,198 @@
+"""fastpath.wire: the queue between two threads against its twin, and between two threads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from fastpath import wire
+from fastpath._ref import batch as ref_batch
+from fastpath._ref import wire as ref
+from fastpath.batch import FrameBatch
+from fastpath.wire import FrameQueue, HandoverQueue
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 5000), st.sampled_from([0, 1, 32, 64]), st.integers(0, 2**32 - 1)),
+        max_size=8,
+    ),
+    st.integers(0, 9),
+)
+def test_wire_count_equals_reference(items: list[tuple[int, int, int]], start: int) -> None:
+    batch, twin = FrameBatch(), ref_batch.FrameBatch()
+    for b in (batch, twin):
+        for i, (size, flags, mark) in enumerate(items):
+            b.append(bytes(size), flags)
+            b.set_mark(i, mark)
+    assert wire.wire_count(batch, start) == ref.wire_count(twin, start)
+
+
+Frame = tuple[bytes, int, int, int]
+
+
+def batch_of(frames: list[Frame]) -> FrameBatch:
+    batch = FrameBatch()
+    for i, (data, flags, mark, when) in enumerate(frames):
+        batch.append(data, flags)
+        batch.set_mark(i, mark)
+        batch.set_tstamp_ns(i, when)
+    return batch
+
+
+def frames_of(batch: FrameBatch) -> list[Frame]:
+    return [
+        (data, batch.flags(i), batch.mark(i), batch.tstamp_ns(i)) for i, data in enumerate(batch)
+    ]
+
+
+def readable(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+FRAMES = st.lists(
+    st.tuples(
+        st.binary(min_size=1, max_size=200),
+        st.integers(0, 127),
+        st.integers(0, 2**32 - 1),
+        st.integers(0, 2**63),
+    ),
+    max_size=12,
+)
+
+
+class Handover(RuleBasedStateMachine):
+    """Both sides in any order; the twin is two lists."""
+
+    @initialize(room=st.integers(1, 8))
+    def start(self, room: int) -> None:
+        self.queue, self.twin = HandoverQueue(room), ref.HandoverQueue(room)
+        self.read_frames = self.written = 0
+
+    @rule(frames=FRAMES, start=st.integers(0, 3))
+    def give(self, frames: list[Frame], start: int) -> None:
+        start = min(start, len(frames))
+        end = self.queue.give(batch_of(frames), start)
+        assert end - start == self.twin.give(frames[start:])
+
+    @rule(most=st.integers(0, 9))
+    def take(self, most: int) -> None:
+        assert frames_of(self.queue.take(FrameBatch(), most)) == self.twin.take(most)
+
+    @rule()
+    def clear(self) -> None:
+        self.queue.clear()
+        self.twin.clear()
+
+    @rule(most=st.integers(1, 9), before=st.integers(0, 2))
+    def read(self, most: int, before: int) -> None:
+        first: list[Frame] = [(b"first", 0, 0, 0)] * before
+        batch = batch_of(first)
+        frames, error = self.queue.read(batch, most)
+        wanted, wanted_error = self.twin.read(most)
+        assert frames_of(batch) == first + wanted
+        assert (frames, error) == (len(wanted), wanted_error)
+        self.read_frames += frames
+
+    @rule(frames=FRAMES, start=st.integers(0, 3))
+    def write(self, frames: list[Frame], start: int) -> None:
+        start = min(start, len(frames))
+        end, dropped, error = self.queue.write(batch_of(frames), start)
+        fits, wanted = self.twin.write(frames[start:])
+        assert (end - start, dropped, error) == (fits, 0, wanted)
+        self.written += fits
+
+    @invariant()
+    def same(self) -> None:
+        assert self.queue.waiting == self.twin.waiting
+        assert self.queue.room == self.twin.room
+        assert readable(self.queue.fd) == self.twin.readable
+        assert readable(self.queue.ready_fd) == self.twin.ready
+        assert self.queue.rx_frames >= self.read_frames
+        assert self.queue.tx_frames >= self.written
+
+    def teardown(self) -> None:
+        if "queue" in self.__dict__:
+            self.queue.close()
+
+
+Handover.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestHandover = Handover.TestCase
+
+
+def test_two_threads_lose_nothing_and_keep_the_order() -> None:
+    """What one side writes the other gives back: each waits on its descriptor only."""
+    queue = HandoverQueue(16)
+    total = 20_000
+    stop, said = os.eventfd(0, os.EFD_CLOEXEC), []
+
+    def far() -> None:
+        back = FrameBatch()
+        while True:
+            ready, _, _ = select.select([queue.ready_fd, stop], [], [], 30)
+            if stop in ready or not ready:
+                said.append("stopped" if ready else "nothing to do for 30 s")
+                return
+            queue.clear()
+            while True:
+                if len(back):
+                    back.drop(queue.give(back))
+                    if len(back):
+                        break  # there will be room
+                if not queue.waiting:
+                    break
+                back = queue.take(FrameBatch(), 7)
+
+    thread = threading.Thread(target=far)
+    thread.start()
+    sent, got = 0, []
+    batch = FrameBatch()
+    try:
+        while len(got) < total:
+            if not len(batch) and sent < total:
+                for _ in range(min(sent % 29 + 1, total - sent)):
+                    batch.append(sent.to_bytes(4, "big") * (1 + sent % 5))
+                    sent += 1
+            batch.drop(queue.write(batch)[0])
+            into = FrameBatch()
+            if not queue.read(into, 13)[0] and (len(batch) or sent == total):
+                assert select.select([queue.fd], [], [], 30)[0]
+            got += list(into)
+    finally:
+        os.eventfd_write(stop, 1)
+        thread.join()
+        os.close(stop)
+        queue.close()
+    assert said == ["stopped"]
+    assert got == [i.to_bytes(4, "big") * (1 + i % 5) for i in range(total)]
+
+
+def test_a_batch_that_is_no_empty_spare_and_bad_indices_are_refused() -> None:
+    queue = HandoverQueue()
+    full: Any = FrameBatch([b"x"])
+    with pytest.raises(ValueError, match="take: the spare batch holds 1 frames"):
+        queue.take(full, 1)
+    for start in (-1, 2):
+        with pytest.raises(IndexError, match=f"give: frame {start} of a batch of 1"):
+            queue.give(full, start)
+        with pytest.raises(IndexError, match=f"HandoverQueue.write: frame {start} of a batch of 1"):
+            queue.write(full, start)
+    with pytest.raises(ValueError, match="max_frames 0 is below 1"):
+        HandoverQueue(0)
+    queue.close()
+    queue.close()
+    assert (queue.fd, queue.ready_fd) == (-1, -1)
+
+
+def test_a_queue_of_nothing_has_nothing() -> None:
+    queue = FrameQueue()
+    assert queue.read(FrameBatch(), 5) == (0, errno.EAGAIN)
+    assert queue.write(FrameBatch([b"x"])) == (0, 0, errno.EAGAIN)
