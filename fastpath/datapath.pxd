@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Rings and TAP in a thread of their own; register accesses by messages in another."""
+"""Rings and frames in a thread of their own; register accesses by messages in another."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -28,10 +28,10 @@ cdef class DataPath(Beside):
     cdef e1k_mutex gate         # held from `enter` to `leave`
     cdef int asleep, stopping, driven, wanted
     cdef bint tx_full, tx_stuck, rx_wait, rx_paused
-    cdef readonly bint parked   # the rings and the TAP are someone else's for now
+    cdef readonly bint parked   # the rings and the wire are someone else's for now
     cdef uint32_t notices, tx_flags, rx_causes
     cdef int link_errno
-    cdef uint64_t refused       # frames that the TAP did not take
+    cdef uint64_t refused       # frames that the wire did not take
     cdef int64_t sleeps_until
     cdef int64_t rx_next        # not before then is the wire looked at
     cdef readonly uint64_t turns, sleeps, wakes, tx_batches, rx_batches

@@ -1,9 +1,10 @@
 # cython: language_level=3, embedsignature=True
 """A device served by two threads: one for register accesses, one for rings and the wire.
 
-`DataPath.run` is the second: it walks the rings, copies frames and talks to the TAP without the
-GIL, so no access waits for a frame. `BusPump.recv` is the first: it reads vfio-user messages and
-answers the few kinds that come thousands of times a second; all others it gives to its caller.
+`DataPath.run` is the second: it walks the rings and copies frames to and from a `FrameQueue` (a
+TAP, or what hands them to another link's thread) without the GIL, so no access waits for a frame.
+`BusPump.recv` is the first: it reads vfio-user messages and answers the few kinds that come
+thousands of times a second; all others it gives to its caller.
 
 Where there is no processor for each, the two would only wait for one another. The first then does
 the work of both while it is in `recv` (`BusPump.solo`): messages first, and between them frames, so
@@ -132,7 +133,7 @@ cdef enum:
     SOLO_TX_SUPER = 1
     SOLO_RX_FRAMES = 16
     LARGE = 8192                # bytes of an average frame from which it is one
-    FULL_RETRY_NS = 200_000     # how soon a TAP without room is tried again, should it not say
+    FULL_RETRY_NS = 200_000     # how soon a wire without room is tried again, should it not say
     RX_PACE_NS = 200_000        # how long frames come together on the wire at most
     # notices
     _TX_RARE = 1
@@ -155,7 +156,7 @@ NOTICE_FIFO = _FIFO
 
 
 cdef class DataPath(Beside):
-    """Transmit and receive between one NIC's rings and one TAP, in the thread that calls `run`.
+    """Transmit and receive between one NIC's rings and a `queue`, in the thread that calls `run`.
 
     `with path:` keeps the engines still: hold it around everything that reaches the NIC from
     another thread. What the thread cannot do itself it writes down and makes `notice_fd` readable;
@@ -199,7 +200,7 @@ cdef class DataPath(Beside):
         self.irq._go_beside(line, self)
 
     def park(self, bint on):
-        """Leave the rings and the TAP to Python (True), or take them back. Hold the path.
+        """Leave the rings and the wire to Python (True), or take them back. Hold the path.
 
         Interrupts stay here. Returns (batch, index) of frames that were read and not yet stored, or
         None.
@@ -236,7 +237,7 @@ cdef class DataPath(Beside):
             e1k_event(self.wake_fd)
 
     def stop(self):
-        """Let `run` return; frames that wait for the TAP are lost."""
+        """Let `run` return; frames that wait for the wire are lost."""
         e1k_put(&self.stopping, 1)
         e1k_event(self.wake_fd)
 
@@ -251,7 +252,7 @@ cdef class DataPath(Beside):
         e1k_event(self.notice_fd)
 
     def take_notices(self):
-        """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the TAP) since
+        """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the wire) since
         the last call. Hold the path."""
         e1k_event_clear(self.notice_fd)
         out = self.notices, self.tx_flags, self.rx_causes, self.link_errno
@@ -265,7 +266,7 @@ cdef class DataPath(Beside):
         self.rx_wait = False
 
     def read_again(self):
-        """Read the TAP again after an error. Hold the path."""
+        """Read the wire again after an error. Hold the path."""
         self.link_errno = 0
 
     def counters(self):
@@ -543,7 +544,7 @@ cdef enum:
     CROWD_NS = 60_000           # QEMU's threads that answer for the guest take a third of that
     CROWDED_NS = 5_000_000
     LOOKS = 4                   # looks for a message per look for anything else
-    SOLO_LOOK = 8               # reads of the socket after which the TAP has its turn
+    SOLO_LOOK = 8               # reads of the socket after which frames have their turn
 
 cdef enum:
     COLD = 0

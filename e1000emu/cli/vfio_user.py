@@ -303,14 +303,14 @@ async def _until_signal(failure: Failure) -> None:
     default=BUSY_POLL_NS // 1000,
     show_default=True,
     metavar="US",
-    help="With a TAP: microseconds to look for a guest's next access before sleeping.",
+    help="Microseconds to look for a guest's next access before sleeping.",
 )
 @click.option(
     "--cpus",
     default=None,
     metavar="LIST",
-    help="With a TAP: processors for the server's threads, 1 or 2,3; with one, a single thread "
-    "does it all. [default: any]",
+    help="Processors for the server's threads, 1 or 2,3; with one, a single thread serves accesses "
+    "and rings. [default: any]",
 )
 @capture_option
 @impair_option

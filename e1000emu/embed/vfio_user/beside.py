@@ -1,4 +1,4 @@
-"""Two threads beside the clock's: one for the messages that come often, one for rings and TAP.
+"""Two threads beside the clock's: one for messages that come often, one for rings and frames.
 
 The clock's thread keeps the control plane: it alone runs the server's and the NIC's Python code,
 and holds the `DataPath` while it does. The message thread sleeps in `BusPump.recv`, where it serves
@@ -28,7 +28,7 @@ SHARED_CPUS = 2
 
 
 def one_for_all(cpus: frozenset[int] | None) -> bool:
-    """Whether the message thread shall work rings and TAP too, with `cpus` to run on (None: any).
+    """Whether the message thread shall work the rings too, with `cpus` to run on (None: any).
 
     So it is where no processor is left for the data thread beside the guest's and the messages'.
     """
