@@ -2,7 +2,7 @@
 # Stamp files in the environment keep a second run from doing anything twice.
 #
 #   make build [DEBUG=1]      compile fastpath in place (DEBUG=1: every check on)
-#   make demo | test | test-guest | bench | docs | wheel | lint | types | test-asan | clean
+#   make demo | test | test-guest | bench | docs | wheel | lint | types | test-asan | test-tsan | clean
 #   make bench-guest          a Linux guest on our NIC beside QEMU's own e1000 (needs root)
 #   PYTHON=python3.13         use this interpreter, in an environment of its own (.venv-3.13)
 #   TESTS=... PYTEST=...      what to test, further options for pytest
@@ -39,7 +39,7 @@ BENCH ?=
 # A guest's Linux is fetched and booted by `make test-guest` only.
 NO_GUEST := $(if $(findstring tests/guest,$(TESTS)),,--ignore=tests/guest)
 
-.PHONY: build demo test test-guest bench bench-guest docs wheel lint types test-asan clean format
+.PHONY: build demo test test-guest bench bench-guest docs wheel lint types test-asan test-tsan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
@@ -119,6 +119,9 @@ wheel: $(VENV)/.packages-build
 # The sanitizers get a copy of the tree, so that their modules never meet the ones in place.
 test-asan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
 	@VENV=$(VENV) JOBS=$(JOBS) scripts/test-asan $(PYTEST)
+
+test-tsan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
+	@VENV=$(VENV) JOBS=$(JOBS) scripts/test-tsan $(PYTEST)
 
 clean:
 	rm -rf build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -3,7 +3,8 @@
 Environment switches (all read here and nowhere else):
 
 ``E1000EMU_CYTHON_DEBUG=1``  bounds, division and C assertions on, ``-O1 -g``.
-``E1000EMU_SANITIZE=address,undefined``  compile and link with these sanitizers (`make test-asan`).
+``E1000EMU_SANITIZE=address,undefined``  compile and link with these sanitizers (`make test-asan`;
+`thread` for `make test-tsan`).
 ``E1000EMU_ONLY=csum,dma``  build these modules only (work on one kernel without building the rest).
 """
 

@@ -27,8 +27,12 @@ cdef class DataPath(Beside):
     cdef e1k_mutex drive        # held by the thread that turns
     cdef e1k_mutex gate         # held from `enter` to `leave`
     cdef int asleep, stopping, driven, wanted
-    cdef bint tx_full, tx_stuck, rx_wait, rx_paused
-    cdef readonly bint parked   # the rings and the wire are someone else's for now
+    cdef bint tx_full, tx_stuck, rx_paused
+    cdef int rx_left            # frames of rxb that are not done
+    cdef int rx_wait            # Python has the next one first
+    cdef int reading            # the thread is about rxb without the lock
+    cdef uint32_t rx_burst      # half of the receive ring when it was last used
+    cdef readonly int parked    # the rings and the wire are someone else's for now
     cdef uint32_t notices, tx_flags, rx_causes
     cdef int link_errno
     cdef uint64_t refused       # frames that the wire did not take
@@ -39,6 +43,8 @@ cdef class DataPath(Beside):
     cdef bint may_send(self) noexcept nogil
     cdef bint turn(self, int64_t now) noexcept nogil
     cdef bint send(self, int64_t now) noexcept nogil
+    cdef bint may_store(self) noexcept nogil
+    cdef bint fetch(self, int64_t now, int *error) noexcept nogil
     cdef bint receive(self, int64_t now) noexcept nogil
     cdef void sleep(self, pollfd *more, int n) noexcept nogil
     cdef void enter(self) noexcept nogil

@@ -206,13 +206,19 @@ cdef class DataPath(Beside):
         None.
         """
         left = None
-        if self.rx_at < self.rxb.n:
-            left = self.rxb, self.rx_at
-            self.rxb = FrameBatch()
-        self.parked = on
+        if on:
+            e1k_put(&self.parked, 1)
+            with nogil:
+                while e1k_get(&self.reading):
+                    sched_yield()
+            if self.rx_at < self.rxb.n:
+                left = self.rxb, self.rx_at
+                self.rxb = FrameBatch()
         self.tx.beside = self.rx.beside = None if on else self
         self.rx_at = self.rxb.n
-        self.rx_wait = False
+        e1k_put(&self.rx_left, 0)
+        e1k_put(&self.rx_wait, 0)
+        e1k_put(&self.parked, on)
         return left
 
     # --- for other threads -------------------------------------------------------------------
@@ -263,11 +269,12 @@ cdef class DataPath(Beside):
         """Give the batch with a MAC control frame in it to `RxPort.receive`. Hold the path."""
         if self.rx_at < self.rxb.n:
             self.rx_at = self.rx.receive(self.rxb, self.rx_at, True)
-        self.rx_wait = False
+            e1k_put(&self.rx_left, self.rxb.n - self.rx_at)
+        e1k_put(&self.rx_wait, 0)
 
     def read_again(self):
         """Read the wire again after an error. Hold the path."""
-        self.link_errno = 0
+        e1k_put(&self.link_errno, 0)
 
     def counters(self):
         """What happened so far."""
@@ -314,7 +321,7 @@ cdef class DataPath(Beside):
     cdef void give(self) noexcept nogil:
         """Let the thread of `run` turn again; wake it if it has something to do earlier."""
         cdef int64_t due = self.irq.next_due(), until = self.sleeps_until
-        cdef bint more = (self.may_send() or self.tx_full or self.rx_at < self.rxb.n
+        cdef bint more = (self.may_send() or self.tx_full or e1k_get(&self.rx_left)
                           or (due and (not until or due < until)))
         e1k_put(&self.driven, 0)
         e1k_unlock(&self.drive)
@@ -342,8 +349,9 @@ cdef class DataPath(Beside):
         e1k_event(self.wake_fd)         # it may be asleep, by deadlines of long ago
 
     cdef bint may_send(self) noexcept nogil:
-        return (self.tx.engine.s.head != self.tx.engine.s.tail and self.tx.open and not self.parked
-                and self.tx.loop is None and not self.tx._paused_until_ns and not self.tx_stuck)
+        return (self.tx.engine.s.head != self.tx.engine.s.tail and self.tx.open
+                and not e1k_get(&self.parked) and self.tx.loop is None
+                and not self.tx._paused_until_ns and not self.tx_stuck)
 
     cdef bint turn(self, int64_t now) noexcept nogil:
         cdef int64_t due = self.irq.next_due()
@@ -404,45 +412,65 @@ cdef class DataPath(Beside):
             self.refused += dropped
         return self.tx_at > was
 
-    cdef bint receive(self, int64_t now) noexcept nogil:
-        cdef uint32_t causes, head, n, room
-        cdef int error = 0, start
-        if self.rx_wait or self.parked:
+    cdef bint may_store(self) noexcept nogil:
+        return (e1k_get(&self.rx_left) and not e1k_get(&self.rx_wait)
+                and (not self.rx.open or self.rx.engine._free_now()))
+
+    cdef bint fetch(self, int64_t now, int *error) noexcept nogil:
+        """Read a batch from the wire: whether there is one now. `park` waits for the end of it."""
+        cdef int64_t floor_ns
+        cdef uint32_t room
+        if e1k_get(&self.link_errno) or now < self.rx_next:
             return False
-        if self.rx_at >= self.rxb.n:
-            if self.link_errno:
-                return False
-            if now < self.rx_next:
-                return False
-            # A burst is half a ring.
-            room = self.irq.b_room(max(self.rx.engine.s.len >> 5, <uint32_t>RX_FRAMES), now)
-            room = min(room, <uint32_t>self.rx_frames)
-            self.rx_paused = room == 0
-            if not room:
-                return False
-            self.rxb.n = 0
-            self.rxb.used = 0
-            self.rx_at = 0
-            self.queue.read_batch(self.rxb, room, &error)
-            if error and error != EAGAIN:
-                e1k_lock(&self.mutex)
-                self.link_errno = error
-                self.notice(_LINK)
-                e1k_unlock(&self.mutex)
-            self.rx_next = 0
-            if <uint32_t>self.rxb.n < room and self.irq.floor_ns:
-                # The wire is empty, and the next interrupt some way off: let frames come together.
-                self.rx_next = now + min(self.irq.floor_ns >> 2, <int64_t>RX_PACE_NS)
-            if not self.rxb.n:
-                return False
-            self.rx_batches += 1
-        start = self.rx_at
+        # A burst is half a ring.
+        room = self.irq.b_room(max(self.rx_burst, <uint32_t>RX_FRAMES), now)
+        room = min(room, <uint32_t>self.rx_frames)
+        self.rx_paused = room == 0
+        if not room:
+            return False
+        self.rxb.n = 0
+        self.rxb.used = 0
+        self.rx_at = 0
+        self.queue.read_batch(self.rxb, room, error)
+        self.rx_next = 0
+        if <uint32_t>self.rxb.n < room:
+            # The wire is empty. If the next interrupt is some way off, let frames come together.
+            floor_ns = self.irq.b_floor()
+            if floor_ns:
+                self.rx_next = now + min(floor_ns >> 2, <int64_t>RX_PACE_NS)
+        if not self.rxb.n:
+            return False
+        e1k_put(&self.rx_left, self.rxb.n)
+        self.rx_batches += 1
+        return True
+
+    cdef bint receive(self, int64_t now) noexcept nogil:
+        cdef uint32_t causes, head, n
+        cdef int error = 0, start
+        cdef bint there, did
+        if e1k_get(&self.rx_wait):
+            return False
+        e1k_put(&self.reading, 1)
+        there = not e1k_get(&self.parked) and (e1k_get(&self.rx_left) > 0
+                                               or self.fetch(now, &error))
+        e1k_put(&self.reading, 0)
+        if error and error != EAGAIN:
+            e1k_lock(&self.mutex)
+            e1k_put(&self.link_errno, error)
+            self.notice(_LINK)
+            e1k_unlock(&self.mutex)
+        if not there:
+            return False
         e1k_lock(&self.mutex)
+        if e1k_get(&self.parked) or not e1k_get(&self.rx_left):
+            e1k_unlock(&self.mutex)     # someone has just taken them
+            return False
+        start = self.rx_at
         if not self.rx.open:
             self.rx_at = self.rxb.n
         elif (self.rx._watch_control
               and mac_control(self.rxb, start, self.rx._control_type) < self.rxb.n):
-            self.rx_wait = True
+            e1k_put(&self.rx_wait, 1)
             self.notice(_CONTROL)
         elif self.rx.engine.fifo_head < self.rx.engine.fifo.n and not self.rx.engine._free_now():
             pass
@@ -460,12 +488,15 @@ cdef class DataPath(Beside):
             if self.rx._watch_fifo and (
                     self.rx.xoff_sent or self.rx.engine.fifo_head < self.rx.engine.fifo.n):
                 self.notice(_FIFO)
+            n = self.rx.engine.s.len >> 4
+            self.rx_burst = n >> 1
             if causes & CAUSES:
-                n = self.rx.engine.s.len >> 4
                 self.irq.b_received(causes & CAUSES, self.rx_at - start,
                                     (self.rx.engine.s.head + n - head) % n if n else 0, n, now)
+        e1k_put(&self.rx_left, self.rxb.n - self.rx_at)
+        did = self.rx_at > start
         e1k_unlock(&self.mutex)
-        return self.rx_at > start
+        return did
 
     cdef void sleep(self, pollfd *more, int n) noexcept nogil:
         """Wait for work, or for one of `n` other descriptors; without those, let `take` have it."""
@@ -474,13 +505,12 @@ cdef class DataPath(Beside):
         cdef bint blocked, paced
         e1k_put(&self.asleep, 1)
         e1k_fence()
-        blocked = self.rx_at < self.rxb.n
         # What came between the last look and `asleep` has woken nobody.
         if (e1k_get(&self.stopping) or (self.may_send() and not self.tx_full)
-                or (blocked and not self.rx_wait and self.rx.open and self.rx.engine._free_now())
-                or (blocked and not self.rx.open)):
+                or self.may_store()):
             e1k_put(&self.asleep, 0)
             return
+        blocked = e1k_get(&self.rx_left) > 0
         due = self.irq.next_due()
         now = e1k_now_ns()
         paced = now < self.rx_next
@@ -496,7 +526,8 @@ cdef class DataPath(Beside):
         fds[0].events = POLLIN
         fds[1].fd = self.queue.fd
         fds[1].events = 0
-        if not (blocked or self.link_errno or self.parked or self.rx_paused or paced):
+        if not (blocked or e1k_get(&self.link_errno) or e1k_get(&self.parked) or self.rx_paused
+                or paced):
             fds[1].events |= POLLIN
         if self.tx_full and self.queue.polls_out:
             fds[1].events |= POLLOUT
@@ -640,7 +671,7 @@ cdef class BusPump:
                     if since == 0:
                         since = now
                     spin = self.spin_ns
-                    if self.irq.floor_ns and self.irq.one_way(now):
+                    if self.irq.b_one_way(now):
                         spin = min(spin, <int64_t>ONE_WAY_SPIN_NS)
                     if now - since < spin and now >= self.crowded_until:
                         if looks % LOOKS == 0:
@@ -747,7 +778,7 @@ cdef class BusPump:
             if head <= self.small_send and self.path.take():
                 self.sends += 1
                 # An answer is there already when the frame was one of few (a ping).
-                if self.irq.floor_ns:
+                if self.irq.b_floor():
                     self.path.send(e1k_now_ns())
                 else:
                     self.path.turn(e1k_now_ns())
@@ -845,7 +876,7 @@ cdef class BusPump:
             self.rx.engine.s.tail = bits
             self.rx.doorbells += 1
             e1k_fence()             # it looks at the tail after it has said that it waits
-            if self.path.rx_at < self.path.rxb.n:
+            if e1k_get(&self.path.rx_left):
                 self.path.wake()
             return True
         if r.which == REG_IMS:

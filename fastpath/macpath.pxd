@@ -96,6 +96,8 @@ cdef class IrqCause(RegHook):
     cdef void b_itr(self, int64_t interval_ns, int64_t now) noexcept nogil
     cdef void b_unmask(self) noexcept nogil
     cdef void b_tick(self, int64_t now) noexcept nogil
+    cdef bint b_one_way(self, int64_t now) noexcept nogil
+    cdef int64_t b_floor(self) noexcept nogil
     cdef uint32_t b_room(self, uint32_t burst, int64_t now) noexcept nogil
     cdef int64_t next_due(self) noexcept nogil
     cdef bint one_way(self, int64_t now) noexcept nogil

@@ -364,6 +364,22 @@ cdef class IrqCause(RegHook):
         """Whether the guest sends nothing: it answers nothing of what it receives."""
         return now - self.tx_seen >= ANSWER_NS
 
+    cdef bint b_one_way(self, int64_t now) noexcept nogil:
+        """Whether frames come thick and the guest sends nothing."""
+        cdef bint out
+        e1k_lock(&self.mutex)
+        out = self.floor_ns and self.one_way(now)
+        e1k_unlock(&self.mutex)
+        return out
+
+    cdef int64_t b_floor(self) noexcept nogil:
+        """How long interrupts are kept apart just now."""
+        cdef int64_t out
+        e1k_lock(&self.mutex)
+        out = self.floor_ns
+        e1k_unlock(&self.mutex)
+        return out
+
     cdef void _settle(self, int64_t now) noexcept nogil:
         cdef uint32_t causes = self.icr.value & self.ims
         cdef int64_t due = self._interval_ns, wait

@@ -48,5 +48,6 @@ cdef class TapQueue(FrameQueue):
     cdef bint expect_gso        # the last packet was one: read into scratch
     cdef readonly uint64_t reads, writes        # system calls
     cdef uint64_t drops[DROP_REASONS]
+    cdef uint64_t told[DROP_REASONS]    # what take_drops has told of them
     # packets of the TAP that made them: super-packets count once
     cdef readonly uint64_t rx_packets, tx_packets

@@ -253,11 +253,13 @@ cdef class TapQueue(FrameQueue):
     def take_drops(self):
         """Return {reason: packets} that `read` dropped since the last call."""
         cdef dict out = {}
+        cdef uint64_t n
         cdef int i
         for i in range(1, DROP_REASONS):
-            if self.drops[i]:
-                out[_REASONS[i]] = self.drops[i]
-                self.drops[i] = 0
+            n = self.drops[i]       # another thread may read, and count on
+            if n != self.told[i]:
+                out[_REASONS[i]] = n - self.told[i]
+                self.told[i] = n
         return out
 
     cdef int read_batch(self, FrameBatch b, int max_frames, int *error) noexcept nogil:

@@ -382,6 +382,38 @@ def test_ram_by_messages_leaves_the_rings_to_the_clock_and_the_next_client_has_t
     assert not rig.tap.stats.drops
 
 
+def test_the_rings_change_hands_amid_a_flood(rig: Rig) -> None:
+    ended = threading.Event()
+
+    def frames() -> None:
+        while not ended.is_set():
+            with suppress(OSError):
+                rig.far.send(frame(1))
+
+    flood = threading.Thread(target=frames)
+    flood.start()
+    try:
+        for turn in range(8):
+            client, rings = rig.up(by_message=turn % 2 == 0)
+            got = 0
+
+            def enough(client: FakeClient = client, rings: GuestRings = rings) -> bool:
+                nonlocal got
+                client.poll()
+                received = rings.receive()
+                assert all(one.data == frame(1) for one in received)
+                got += len(received)
+                return got > 30
+
+            rig.until(client, enough)
+            client.close()
+            with rig.clock.lock:
+                rig.server.disconnect()
+    finally:
+        ended.set()
+        flood.join()
+
+
 def test_messages_in_any_pieces_are_answered_in_order(rig: Rig) -> None:
     client, _ = rig.up()
     read = vu.REGION_ACCESS.pack(Reg.STATUS, 0, 4)
@@ -709,7 +741,8 @@ def test_a_state_is_saved_from_threads_and_taken_up_by_threads(
     assert rig.wire(client, 5) == [frame(n) for n in range(5)]
     rig.far.send(frame(10))
     rig.until(client, lambda: client.interrupts() > 0)
-    stats = rig.server.nic.stats.as_dict()
+    with rig.server.guard:
+        stats = rig.server.nic.stats.as_dict()
     rig.server.close()
     assert rig.server.nic.stats.as_dict() == stats
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -723,7 +756,8 @@ def test_a_state_is_saved_from_threads_and_taken_up_by_threads(
         rig.path, link=tap, clock=rig.clock, mac=MAC, autoneg_ns=0, state=state
     ) as server:
         assert server.data is not None
-        assert server.nic.stats.as_dict() == stats
+        with server.guard:
+            assert server.nic.stats.as_dict() == stats
         far.send(frame(11))  # nobody is there: it waits
         for _ in range(20):
             rig.clock.run(timeout_ns=1_000_000)
