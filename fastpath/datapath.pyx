@@ -267,6 +267,8 @@ cdef class DataPath(Beside):
 
     def receive_control(self):
         """Give the batch with a MAC control frame in it to `RxPort.receive`. Hold the path."""
+        if not e1k_get(&self.rx_wait):
+            return              # `park` has taken it
         if self.rx_at < self.rxb.n:
             self.rx_at = self.rx.receive(self.rxb, self.rx_at, True)
             e1k_put(&self.rx_left, self.rxb.n - self.rx_at)
