@@ -571,8 +571,11 @@ class RealClock(_EventQueue):
             for key, _ in events:
                 if key.fd == self._wake_r:
                     self._drain()
-                elif key.fd in self._readers:
-                    key.data()
+                    continue
+                # An earlier callback may have closed it; its number may be another's by now.
+                fn = self._readers.get(key.fd)
+                if fn is not None and fn is key.data:
+                    fn()
         finally:
             self._owner = outer
 

@@ -238,6 +238,38 @@ def real():
     clock.close()
 
 
+def test_a_reader_of_a_descriptor_that_has_become_another_is_not_called(real):
+    """Both are readable at once; the first that is called closes the other's and opens it anew."""
+    fds = [os.eventfd(1, os.EFD_NONBLOCK) for _ in range(2)]
+    called = []
+
+    def reader(me):
+        def readable():
+            called.append(me)
+            os.eventfd_read(fds[me])
+            if len(called) == 1:
+                other = 1 - me
+                real.remove_reader(fds[other])
+                os.close(fds[other])
+                assert os.eventfd(0, os.EFD_NONBLOCK) == fds[other]
+                real.add_reader(fds[other], lambda: called.append("new"))
+
+        return readable
+
+    for me, fd in enumerate(fds):
+        real.add_reader(fd, reader(me))
+    try:
+        with real.lock:
+            real.wait(lambda: False, 2 * MS)
+            assert len(called) == 1
+            os.eventfd_write(fds[1 - called[0]], 1)
+            assert real.wait(lambda: "new" in called, 5_000 * MS)
+    finally:
+        for fd in fds:
+            real.remove_reader(fd)
+            os.close(fd)
+
+
 def test_real_clock_runs_timers_in_the_waiting_thread(real):
     seen = []
     with real.lock:
