@@ -57,7 +57,8 @@ import signal, socket, sys
 from e1000emu.embed.vfio_user.caretaker import Caretaker
 sock = socket.socket(fileno={server.fileno()})
 if {with_caretaker}:
-    Caretaker().hold(sock)
+    caretaker = Caretaker()  # without a name it would be gone at once, and hang up
+    caretaker.hold(sock)
 sock.send(b"ready")
 signal.pause()
 """
