@@ -177,7 +177,8 @@ cdef class HandoverQueue(FrameQueue):
         e1k_put(&self.in_waits, self.inbox.n)
         if self.inbox.n:
             self._signal()
-        e1k_put(&self.short_of_room, i < batch.n)
+        if i < batch.n:
+            e1k_put(&self.short_of_room, 1)
         e1k_unlock(&self.mutex)
         return i
 

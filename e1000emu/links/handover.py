@@ -81,7 +81,7 @@ class Handover(Middleware):
     def _ready(self) -> None:
         """The borrower has written something, or has made room."""
         self.queue.clear()
-        self._send()
+        self.tx_ready()
         if self._refused and self.queue.room:
             self._refused = False
             self.link.rx_ready()
@@ -130,7 +130,7 @@ class Handover(Middleware):
             super().link_changed(up, speed_mbps, full_duplex)
 
     def tx_ready(self) -> None:
-        """The link below takes frames again."""
+        """The link below takes frames again, or may find some here."""
         self._send()
         if not self._lent and not self.queue.waiting:
             super().tx_ready()

@@ -46,7 +46,7 @@ class HandoverQueue:
         fits = min(len(frames), self.max_frames - len(self.inbox))
         self.inbox += frames[:fits]
         self.readable |= bool(self.inbox)
-        self.room = fits == len(frames)
+        self.room &= fits == len(frames)
         return fits
 
     def take(self, max_frames: int) -> list[Any]:

@@ -175,6 +175,16 @@ def test_two_threads_lose_nothing_and_keep_the_order() -> None:
     assert got == [i.to_bytes(4, "big") * (1 + i % 5) for i in range(total)]
 
 
+def test_who_was_refused_is_told_of_room_whatever_fits_meanwhile() -> None:
+    queue = HandoverQueue(4)
+    assert queue.give(FrameBatch([b"x"] * 5)) == 4
+    queue.read(FrameBatch(), 1)
+    assert queue.give(FrameBatch([b"y"])) == 1
+    assert (queue.room, readable(queue.ready_fd)) == (False, False)
+    queue.read(FrameBatch(), 2)
+    assert (queue.room, readable(queue.ready_fd)) == (True, True)
+
+
 def test_a_batch_that_is_no_empty_spare_and_bad_indices_are_refused() -> None:
     queue = HandoverQueue()
     full: Any = FrameBatch([b"x"])
