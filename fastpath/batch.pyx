@@ -148,6 +148,19 @@ cdef class FrameBatch:
         memcpy(dst, p, n)
         return fb_commit(self, n, flags)
 
+    cdef bint append_from(self, FrameBatch other, int i) noexcept nogil:
+        cdef uint8_t *dst = fb_reserve(self, other.f[i].len)
+        cdef frame_meta m
+        cdef int at
+        if dst == NULL:
+            return False
+        m = other.f[i]                  # after the reserve: when other is self, frames may move
+        memcpy(dst, other.arena + m.off, m.len)
+        at = fb_commit(self, m.len, m.flags)
+        self.f[at].mark = m.mark
+        self.f[at].tstamp_ns = m.tstamp_ns
+        return True
+
     cdef int _index(self, object i) except -1:
         if i < 0:
             i += self.n
@@ -189,20 +202,11 @@ cdef class FrameBatch:
         """Copy frames [start, stop) of `other` with their flags, marks and times. `other` may be
         self."""
         cdef int k, end = other.n if stop is None else min(int(stop), other.n)
-        cdef int at
-        cdef uint8_t *dst
-        cdef frame_meta m
         if start < 0 or end < 0:
             raise IndexError("FrameBatch.extend: negative index")
         for k in range(start, end):
-            dst = fb_reserve(self, other.f[k].len)
-            if dst == NULL:
+            if not self.append_from(other, k):
                 raise MemoryError("FrameBatch is full")
-            m = other.f[k]              # after the reserve: when other is self, frames may move
-            memcpy(dst, other.arena + m.off, m.len)
-            at = fb_commit(self, m.len, m.flags)
-            self.f[at].mark = m.mark
-            self.f[at].tstamp_ns = m.tstamp_ns
 
     def clear(self):
         """Forget every frame; the memory stays for the next ones. Views of old frames must be gone

@@ -85,7 +85,7 @@ class BusPump:
     """How many descriptors this thread sends itself, rather than to wake the other one."""
     sends: int
     solo: bool
-    """While in `recv`, work the rings and the TAP in this thread; that of `run` waits."""
+    """While in `recv`, work the rings and the wire in this thread; that of `run` waits."""
     messages: int
     """Messages served here."""
     reads: int

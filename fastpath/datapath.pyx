@@ -28,8 +28,8 @@ from libc.string cimport memcpy, memmove, memset
 from fastpath.macctrl cimport mac_control
 from fastpath.macpath cimport (
     EventLine, REG_ICS, REG_IMC, REG_IMS, REG_RDT, REG_TDT,
-    e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_mutex_destroy, e1k_mutex_init,
-    e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
+    e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
+    e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
 )
 from fastpath.regfile cimport HOOK_DIRECT, HOOK_READ, HOOK_WRITE, RO, RW, reg
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
@@ -43,9 +43,6 @@ cdef extern from "bytes.h" nogil:
     uint64_t ld64le(const void *p)
     void st16le(void *p, uint16_t v)
     void st32le(void *p, uint32_t v)
-
-cdef extern from "<unistd.h>" nogil:
-    int close(int fd)
 
 cdef extern from "<sched.h>" nogil:
     int sched_yield()
@@ -186,8 +183,8 @@ cdef class DataPath(Beside):
         e1k_mutex_destroy(&self.mutex)
         e1k_mutex_destroy(&self.drive)
         e1k_mutex_destroy(&self.gate)
-        _close(&self.wake_fd)
-        _close(&self.notice_fd)
+        e1k_close(&self.wake_fd)
+        e1k_close(&self.notice_fd)
 
     def fileno(self):
         """The eventfd that is readable when there are notices."""
@@ -224,9 +221,7 @@ cdef class DataPath(Beside):
     # --- for other threads -------------------------------------------------------------------
 
     def __enter__(self):
-        if not e1k_trylock(&self.mutex):
-            with nogil:
-                e1k_lock(&self.mutex)
+        e1k_lock_gil(&self.mutex)
         return self
 
     def __exit__(self, *exc):
@@ -249,8 +244,8 @@ cdef class DataPath(Beside):
 
     def close(self):
         """Give back the descriptors, after `run` has returned; safe to call twice."""
-        _close(&self.wake_fd)
-        _close(&self.notice_fd)
+        e1k_close(&self.wake_fd)
+        e1k_close(&self.notice_fd)
 
     cdef void notice(self, uint32_t what) noexcept nogil:
         # with the lock held
@@ -551,12 +546,6 @@ cdef class DataPath(Beside):
             e1k_event_clear(self.wake_fd)
 
 
-cdef void _close(int *fd) noexcept:
-    if fd[0] >= 0:
-        close(fd[0])
-    fd[0] = -1
-
-
 cdef enum:
     # vfio-user
     HEADER = 16
@@ -612,7 +601,7 @@ cdef class BusPump:
 
     def __dealloc__(self):
         free(self.buf)
-        _close(&self.stop_fd)
+        e1k_close(&self.stop_fd)
 
     def stop(self):
         """Let `recv` return (b"", [], False, 0) soon, whatever else there is to do."""
@@ -621,7 +610,7 @@ cdef class BusPump:
 
     def close(self):
         """Give back the descriptor, after `recv` has returned; safe to call twice."""
-        _close(&self.stop_fd)
+        e1k_close(&self.stop_fd)
 
     def take_unsent(self):
         """What the socket did not take of an answer; it has to go out before any other."""

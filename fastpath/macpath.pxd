@@ -32,6 +32,13 @@ cdef extern from "beside.h" nogil:
     void e1k_fence()
     void e1k_event(int fd)
     void e1k_event_clear(int fd)
+    void e1k_close(int *fd)
+
+cdef inline void e1k_lock_gil(e1k_mutex *m) noexcept:
+    """Lock with the GIL held; whoever has the mutex may have been preempted: others run then."""
+    if not e1k_trylock(m):
+        with nogil:
+            e1k_lock(m)
 
 cdef class MacState:
     cdef public bint in_engine, reset_pending, memory_on

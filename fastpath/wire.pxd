@@ -29,7 +29,6 @@ cdef class HandoverQueue(FrameQueue):
     cdef int short_of_room      # `give` left frames: ready_fd says when there is room
     cdef bint full              # `write_batch` left frames: fd says when there is room
     cdef e1k_mutex mutex
-    cdef void _lock(self) noexcept
     cdef void _signal(self) noexcept nogil
 
 # Add frames [start, stop) to the counters.

@@ -8,19 +8,15 @@ held for a memcpy, and wakes the other only when the box was empty. The plain-Py
 """
 
 from libc.errno cimport EAGAIN, ENOMEM
-from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint32_t
 
-from fastpath.batch cimport fb_commit, fb_gso_segments, fb_reserve, frame_meta
+from fastpath.batch cimport fb_gso_segments
 from fastpath.macpath cimport (
-    e1k_event, e1k_event_clear, e1k_get, e1k_lock, e1k_mutex_destroy, e1k_mutex_init, e1k_put,
-    e1k_trylock, e1k_unlock,
+    e1k_close, e1k_event, e1k_event_clear, e1k_get, e1k_lock, e1k_lock_gil, e1k_mutex_destroy,
+    e1k_mutex_init, e1k_put, e1k_unlock,
 )
 
 import os
-
-cdef extern from "<unistd.h>" nogil:
-    int close(int fd)
 
 
 cdef void wire_add(FrameBatch b, int start, int stop, uint64_t *frames,
@@ -43,20 +39,6 @@ def wire_count(FrameBatch batch not None, int start=0):
     cdef uint64_t nbytes = 0, frames = 0
     wire_add(batch, start if start > 0 else 0, batch.n, &frames, &nbytes)
     return frames, nbytes
-
-
-cdef bint _copy(FrameBatch to, FrameBatch b, int i) noexcept nogil:
-    """Append frame `i` of `b` with all its marks; False without memory."""
-    cdef frame_meta *m = &b.f[i]
-    cdef uint8_t *p = fb_reserve(to, m.len)
-    cdef int at
-    if p == NULL:
-        return False
-    memcpy(p, b.arena + m.off, m.len)
-    at = fb_commit(to, m.len, m.flags)
-    to.f[at].mark = m.mark
-    to.f[at].tstamp_ns = m.tstamp_ns
-    return True
 
 
 cdef class FrameQueue:
@@ -126,22 +108,13 @@ cdef class HandoverQueue(FrameQueue):
 
     def close(self):
         """Give back the descriptors, when the data path has stopped; safe to call twice."""
-        if self.fd >= 0:
-            close(self.fd)
-        if self.ready_fd >= 0:
-            close(self.ready_fd)
-        self.fd = self.ready_fd = -1
+        e1k_close(&self.fd)
+        e1k_close(&self.ready_fd)
 
     cdef void _signal(self) noexcept nogil:
         if not self.signalled:
             e1k_put(&self.signalled, 1)
             e1k_event(self.fd)
-
-    cdef void _lock(self) noexcept:
-        # The data path may have been preempted with it: let others have the GIL meanwhile.
-        if not e1k_trylock(&self.mutex):
-            with nogil:
-                e1k_lock(&self.mutex)
 
     # --- the link's side ---------------------------------------------------------------------
 
@@ -168,11 +141,11 @@ cdef class HandoverQueue(FrameQueue):
         cdef int i = start
         if not 0 <= start <= batch.n:
             raise IndexError(f"HandoverQueue.give: frame {start} of a batch of {batch.n}")
-        self._lock()
+        e1k_lock_gil(&self.mutex)
         if self.in_at:
             self.inbox.drop(self.in_at)
             self.in_at = 0
-        while i < batch.n and self.inbox.n < self.max_frames and _copy(self.inbox, batch, i):
+        while i < batch.n and self.inbox.n < self.max_frames and self.inbox.append_from(batch, i):
             i += 1
         e1k_put(&self.in_waits, self.inbox.n)
         if self.inbox.n:
@@ -191,7 +164,7 @@ cdef class HandoverQueue(FrameQueue):
         cdef FrameBatch out = spare
         if spare.n:
             raise ValueError(f"HandoverQueue.take: the spare batch holds {spare.n} frames")
-        self._lock()
+        e1k_lock_gil(&self.mutex)
         try:
             if self.outbox.n <= max_frames:
                 out = self.outbox
@@ -219,7 +192,7 @@ cdef class HandoverQueue(FrameQueue):
         if end - self.in_at > max_frames:
             end = self.in_at + max_frames
         while self.in_at < end:
-            if not _copy(b, self.inbox, self.in_at):
+            if not b.append_from(self.inbox, self.in_at):
                 break
             self.in_at += 1
         e1k_put(&self.in_waits, self.inbox.n - self.in_at)
@@ -250,7 +223,7 @@ cdef class HandoverQueue(FrameQueue):
                 self.full = True
                 error[0] = EAGAIN
                 break
-            if not _copy(self.outbox, b, i):
+            if not self.outbox.append_from(b, i):
                 dropped[0] += 1
                 error[0] = ENOMEM
             i += 1

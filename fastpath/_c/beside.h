@@ -76,4 +76,12 @@ static inline void e1k_event_clear(int fd)
     (void)n;
 }
 
+/* Close a descriptor, if it is open. */
+static inline void e1k_close(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 #endif

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,27 @@ class Rig:
 
         self.until(client, look)
         return got
+
+
+@contextmanager
+def flooded(*sends: Callable[[], object]) -> Iterator[None]:
+    """Call each of `sends` in a thread of its own, again and again."""
+    ended = threading.Event()
+
+    def flood(send: Callable[[], object]) -> None:
+        while not ended.is_set():
+            with suppress(OSError):
+                send()
+
+    threads = [threading.Thread(target=flood, args=(send,)) for send in sends]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
 
 
 KINDS = {
@@ -383,16 +404,7 @@ def test_ram_by_messages_leaves_the_rings_to_the_clock_and_the_next_client_has_t
 
 
 def test_the_rings_change_hands_amid_a_flood(rig: Rig) -> None:
-    ended = threading.Event()
-
-    def frames() -> None:
-        while not ended.is_set():
-            with suppress(OSError):
-                rig.far.send(frame(1))
-
-    flood = threading.Thread(target=frames)
-    flood.start()
-    try:
+    with flooded(lambda: rig.far.send(frame(1))):
         for turn in range(8):
             client, rings = rig.up(by_message=turn % 2 == 0)
             got = 0
@@ -409,9 +421,6 @@ def test_the_rings_change_hands_amid_a_flood(rig: Rig) -> None:
             client.close()
             with rig.clock.lock:
                 rig.server.disconnect()
-    finally:
-        ended.set()
-        flood.join()
 
 
 def test_messages_in_any_pieces_are_answered_in_order(rig: Rig) -> None:
@@ -450,34 +459,15 @@ def test_messages_in_any_pieces_are_answered_in_order(rig: Rig) -> None:
 
 def test_a_client_is_let_go_while_messages_and_frames_never_end(rig: Rig) -> None:
     client, _rings = rig.up()
-    ended = threading.Event()
     post = vu.pack(
         7, Command.REGION_WRITE, vu.REGION_ACCESS.pack(Reg.IMC, 0, 4) + bytes(4), flags=vu.NO_REPLY
     )
-
-    def messages() -> None:
-        with suppress(OSError):
-            while not ended.is_set():
-                client.sock.send(post * 50)
-
-    def frames() -> None:
-        while not ended.is_set():
-            with suppress(OSError):
-                rig.far.send(frame(1))
-
     client.sock.setblocking(True)
-    floods = [threading.Thread(target=messages), threading.Thread(target=frames)]
-    for flood in floods:
-        flood.start()
-    try:
+    with flooded(lambda: client.sock.send(post * 50), lambda: rig.far.send(frame(1))):
         time.sleep(0.05)
         with rig.clock.lock:
             rig.server.disconnect()
         assert not rig.server.connected
-    finally:
-        ended.set()
-        for flood in floods:
-            flood.join()
 
 
 def test_a_client_that_reads_no_answer_is_not_read_from(rig: Rig) -> None:
