@@ -1,8 +1,8 @@
 """GuestRings: the fake driver.
 
-The least a program must do to move frames through an 8254x: reset it, give it two rings, ring the
-doorbells, look at the descriptors that come back. It drives anything with ``bar_read`` and
-``bar_write`` (a :class:`e1000emu.nic.Nic`'s slot, another emulator) and keeps its rings in a
+The least a program must do to move frames through an 8254x: enable it, reset it, give it two
+rings, ring the doorbells, look at the descriptors that come back. It drives any PCI slot (a
+:class:`e1000emu.nic.Nic`'s, another emulator's: :class:`Slot`) and keeps its rings in a
 :class:`fastpath.dma.HostMemory`. Device tests, fuzzers, benchmarks and users take this one.
 
 It never hides what it does: every register and every descriptor bit can be given by the caller,
@@ -26,11 +26,26 @@ ALL_ONES = 0xFFFF_FFFF
 
 
 class Slot(Protocol):
-    """What the fake driver needs of a PCI slot: 32-bit accesses to BAR0."""
+    """What the fake driver needs of a PCI slot: configuration space, 32-bit accesses to BAR0."""
+
+    def config_read(self, off: int, size: int) -> int: ...
+
+    def config_write(self, off: int, value: int, size: int) -> None: ...
 
     def bar_read(self, bar: int, off: int, size: int) -> int: ...
 
     def bar_write(self, bar: int, off: int, value: int, size: int) -> None: ...
+
+
+PCI_COMMAND = 0x04
+
+
+class Command(IntFlag):
+    """PCI command register (SDM 4.1, table 4-2)."""
+
+    IO = 1 << 0
+    MEMORY = 1 << 1
+    MASTER = 1 << 2
 
 
 class Reg(IntEnum):
@@ -313,6 +328,16 @@ class GuestRings:
 
     # -- bring-up ----------------------------------------------------------------------------------
 
+    def pci_enable(self) -> None:
+        """Decode the BARs and allow DMA, as pci_enable_device and pci_set_master do (SDM 4.1).
+
+        Bits that are set stay; a slot that has them all is not written.
+        """
+        wanted = Command.MEMORY | Command.MASTER
+        command = self.slot.config_read(PCI_COMMAND, 2)
+        if command & wanted != wanted:
+            self.slot.config_write(PCI_COMMAND, command | wanted, 2)
+
     def reset(self) -> None:
         """Reset as a driver does (SDM 14.3): mask, stop, CTRL.RST, mask, read the causes."""
         self.write(Reg.IMC, ALL_ONES)
@@ -376,7 +401,8 @@ class GuestRings:
         self.write(Reg.CTRL, self.read(Reg.CTRL) | Ctrl.SLU | Ctrl.ASDE)
 
     def up(self, *, mac: bytes | None = None, rctl: int | None = None, ims: int = 0) -> None:
-        """Reset, set the link, fill the filters and rings, and unmask the causes `ims`."""
+        """Enable, reset, set the link, fill the filters and rings, unmask the causes `ims`."""
+        self.pci_enable()
         self.reset()
         self.link_up()
         if mac is not None:

@@ -1,0 +1,107 @@
+"""The examples do what they say: judged by what they print, not by their exit status alone."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import require
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def output(name: str, *args: str) -> str:
+    """Run an example as a user does and return what it printed; it must end with status 0."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *args],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def labelled(text: str) -> dict[str, object]:
+    """Return the Python literals of lines like ``label: literal``."""
+    pairs = (line.split(": ", 1) for line in text.splitlines())
+    return {label: ast.literal_eval(value) for label, value in pairs}
+
+
+def test_own_driver_sends_and_receives_the_frame():
+    printed = labelled(output("own_driver.py"))
+    start = b"\xff" * 6 + bytes.fromhex("525400123456") + b"\x08\x00hello, wire"
+    assert printed["on the wire"] == [start]
+    assert printed["received"] == [start]
+    counters = printed["counters"]
+    assert counters["gptc"] == counters["gprc"] == counters["bptc"] == counters["bprc"] == 1
+    assert counters["gotc"] == counters["gorc"] == 64  # with the FCS
+    assert not [name for name in counters if name.startswith("misuse")]
+
+
+def test_two_hosts_exchange_a_datagram_and_a_megabyte():
+    text = output("two_hosts.py")
+    assert re.search(r"^UDP: \(b'hello', \('10\.0\.0\.1', \d+\)\)$", text, re.MULTILINE)
+    tcp = re.search(r"^TCP: (\d+) bytes from \('10\.0\.0\.1', \d+\) after", text, re.MULTILINE)
+    assert tcp is not None
+    assert int(tcp[1]) == 1_000_000
+    rows = [line.split() for line in text.splitlines() if re.match(r"(Tcp|Udp|Ip): ", line)]
+    counters = {
+        name[0] + key: int(value)
+        for name, values in zip(rows[::2], rows[1::2], strict=True)
+        for key, value in zip(name[1:], values[1:], strict=True)
+    }
+    assert counters["Tcp:PassiveOpens"] == counters["Tcp:CurrEstab"] == 1
+    assert counters["Tcp:InSegs"] > 1_000_000 // 1460
+    assert counters["Udp:InDatagrams"] == 1
+    assert counters["Tcp:InErrs"] == counters["Ip:InDiscards"] == 0
+
+
+def test_lossy_link_is_slower_with_loss_and_sends_again():
+    text = output("lossy_link.py")
+    rows = re.findall(r"loss +([\d.]+)%: +([\d.]+) Mbit/s of virtual time, (\d+) segments", text)
+    losses, rates, again = zip(*[(float(a), float(b), int(c)) for a, b, c in rows], strict=True)
+    assert losses == (0.0, 0.5, 1.0, 3.0)
+    assert again[0] == 0
+    assert min(again[1:]) > 0
+    assert rates[0] > rates[2] > rates[3] > 0
+
+
+def test_asyncio_echo_returns_each_line():
+    assert output("asyncio_echo.py").splitlines() == ["echo: one", "echo: two", "echo: three"]
+
+
+def test_the_example_tests_pass_and_there_are_two():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own_driver.py"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        cwd=EXAMPLES,
+        env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^2 passed", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_qemu_driver_reads_the_address_of_qemus_card():
+    require.tool("qemu-system-x86_64", "qemu-system-x86")
+    text = output("qemu_driver.py")
+    assert "eth0: pci_dev(0000:00:03.0 [8086:100e] irq 11) of QEMU, 52:54:00:12:34:56" in text
+    assert re.search(r"^4194304 bytes of TCP .* [1-9]\d* interrupts$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_each_example_is_judged_here(path):
+    assert f'"{path.name}"' in Path(__file__).read_text()
