@@ -38,6 +38,18 @@ def _netns_error() -> str:
     return ""
 
 
+def quiet_ipv6(device: str, netns: str) -> None:
+    """Keep the kernel from sending of its own accord on `device` of the namespace `netns`.
+
+    With IPv6 on, it sends router solicitations and multicast listener reports whenever it likes,
+    between the frames that a test counts. Raises CalledProcessError when the kernel refuses.
+    """
+    knob = f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6"
+    # written by the shell: the program sysctl is a package that may be missing, and so may IPv6
+    script = f"[ ! -e {knob} ] || echo 1 >{knob}"
+    subprocess.run(["ip", "netns", "exec", netns, "sh", "-c", script], check=True)
+
+
 class _Require:
     """Each method returns when the machine offers the thing; else it skips, or fails in CI."""
 

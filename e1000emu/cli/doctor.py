@@ -275,7 +275,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     tool("tshark", "tshark", "judges our frames in the tests"),
     tool("wireshark", "wireshark", "opens the captures"),
     tool("curl", "curl", "a peer in the tests"),
-    tool("nc", "netcat-openbsd", "a peer in the tests"),
+    tool("nc.openbsd", "netcat-openbsd", "a peer in the tests"),
     tool("ping", "iputils-ping", "a peer in the tests"),
     tool("passt", "passt", "the way to the real network without privileges"),
     module("unicorn", "unicorn", "our NIC in a Unicorn guest"),

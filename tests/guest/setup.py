@@ -24,6 +24,7 @@ from e1000emu.links.base import Middleware
 from e1000emu.regs import reg
 from fastpath.batch import FrameBatch
 from tests.linux.peer import DATA_PORT, LINUX, Peer, Worker, judged
+from tests.support import quiet_ipv6
 
 GUEST = "10.9.0.2"
 VLAN_ID, VLAN_LINUX, VLAN_GUEST = 7, "10.9.7.1", "10.9.7.2"
@@ -171,7 +172,7 @@ class OnTap:
 
     def _adopt(self, tap: str, address: str) -> None:
         subprocess.run(["ip", "link", "set", tap, "netns", self.peer.name], check=True)
-        self.peer.run("sysctl", "-q", "-w", f"net.ipv6.conf.{tap}.disable_ipv6=1", check=False)
+        quiet_ipv6(tap, self.peer.name)
         self.peer.ip("addr", "add", f"{address}/24", "dev", tap)
         self.peer.ip("link", "set", tap, "up")
 

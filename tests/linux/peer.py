@@ -21,6 +21,7 @@ from e1000emu.clock import RealClock
 from e1000emu.lab import add_nic
 from e1000emu.links import Capture, Impair, Tap
 from stack.host import Host
+from tests.support import quiet_ipv6
 
 CLONE_NEWNET = 0x40000000
 LINUX, OURS = "10.9.0.1", "10.9.0.2"
@@ -59,7 +60,7 @@ class Peer:
     def adopt(self, tap_name: str) -> None:
         """Move the TAP into the namespace and bring it up with the kernel's address."""
         self._ip("link", "set", tap_name, "netns", self.name)
-        self.run("sysctl", "-q", "-w", f"net.ipv6.conf.{tap_name}.disable_ipv6=1", check=False)
+        quiet_ipv6(tap_name, self.name)
         self.ip("link", "set", "lo", "up")
         self.ip("addr", "add", f"{LINUX}/24", "dev", tap_name)
         self.ip("link", "set", tap_name, "up")

@@ -202,7 +202,7 @@ def test_reset_reaches_the_other_side(wire: Wire) -> None:
 
 
 def test_netcat_talks_to_us_and_we_to_netcat(wire: Wire) -> None:
-    nc = require.tool("nc", "netcat-openbsd")
+    nc = require.tool("nc.openbsd", "netcat-openbsd")
     port = next(_ports)
     listener = wire.listen(port)
     client = wire.peer.start(nc, "-N", OURS, str(port))

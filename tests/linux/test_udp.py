@@ -64,7 +64,7 @@ def test_closed_port_answers_refused_both_ways(wire: Wire) -> None:
 def test_netcat_sends_us_a_datagram(wire: Wire) -> None:
     from tests.support import require
 
-    nc = require.tool("nc", "netcat-openbsd")
+    nc = require.tool("nc.openbsd", "netcat-openbsd")
     ours = wire.socket(socket.SOCK_DGRAM)
     ours.bind((OURS, 4000))
     wire.peer.run(nc, "-u", "-w", "1", OURS, "4000", stdin=b"hello\n")

@@ -19,7 +19,7 @@ from e1000emu.links import Tap
 from e1000emu.links import tap as tap_module
 from fastpath.csum import csum_fold, csum_partial
 from tests.e1000emu.links.ports import RecordingPort
-from tests.support import require
+from tests.support import quiet_ipv6, require
 
 pytestmark = pytest.mark.netns
 _serial = itertools.count()
@@ -40,6 +40,7 @@ class Net:
         self.tap = Tap(f"t{tag}", self.clock, **options)
         name = self.tap.name
         ip("link", "set", name, "netns", self.ns)
+        quiet_ipv6(name, self.ns)
         ip("-n", self.ns, "addr", "add", "10.9.0.1/24", "dev", name)
         ip("-n", self.ns, "link", "set", name, "up", "arp", "on")
         ip("-n", self.ns, "neigh", "add", "10.9.0.2", "lladdr", "02:00:00:00:00:02", "dev", name)
