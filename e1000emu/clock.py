@@ -19,13 +19,15 @@ from contextlib import AbstractContextManager
 from heapq import heappop, heappush
 from typing import Any
 
+from fastpath.errors import E1000Error
+
 SECOND_NS = 1_000_000_000
 # A wait without timeout gives up after this much virtual time in which only background timers
 # (watchdogs, garbage collection) ran: nothing that they do can end the wait.
 BACKGROUND_GRACE_NS = 300 * SECOND_NS
 
 
-class ClockError(RuntimeError):
+class ClockError(E1000Error, RuntimeError):
     """A clock was asked for something it cannot do; the message names the remedy."""
 
 

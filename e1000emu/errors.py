@@ -5,11 +5,9 @@ A guest's or a wire's mistakes never raise; they are counted (`e1000emu.misuse`,
 
 from __future__ import annotations
 
-__all__ = ["E1000Error", "LinkError", "SnapshotError"]
+from fastpath.errors import ArgumentError, E1000Error
 
-
-class E1000Error(Exception):
-    """A request that cannot be met; the text says what was asked and what to do instead."""
+__all__ = ["ArgumentError", "E1000Error", "LinkError", "SnapshotError"]
 
 
 class LinkError(E1000Error):

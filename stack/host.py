@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastpath.dma import DmaTable, HostMemory
@@ -25,27 +26,10 @@ from stack.core.netdevice import net_device, netif_carrier_ok
 from stack.core.snmp import netns_mib
 from stack.core.softirq import run_ksoftirqd, softirq_init
 from stack.core.timer import timers_init
+from stack.sysctl import sysctl_table
 
 SKB_SMALL_BYTES = 2048
 SKB_PAGE_BYTES = 32768
-
-
-class sysctl_table:
-    """/proc/sys/net/{core,ipv4}: one attribute per knob, Linux's names and defaults.
-
-    Times keep Linux's units (seconds, or ms where the name says so).
-    """
-
-    def __init__(self, **values: Any) -> None:
-        self.netdev_max_backlog = 1000
-        self.netdev_budget = 300
-        self.dev_weight = 64
-        self.somaxconn = 4096
-        self.__dict__.update(values)
-
-    def items(self) -> list[tuple[str, Any]]:
-        """(name, value), sorted."""
-        return sorted(self.__dict__.items())
 
 
 class Host:
@@ -58,7 +42,7 @@ class Host:
         seed: of every random choice (ports, sequence numbers, ids); default: derived from name.
         inet: bring up IPv4 and its sockets.
         drivers: register the PCI drivers.
-        sysctl: overrides by Linux name, e.g. {"tcp_timestamps": 0}.
+        sysctl: overrides by Linux name, e.g. {"tcp_timestamps": 0} (docs/knobs.md lists them).
     """
 
     __slots__ = (
@@ -81,7 +65,6 @@ class Host:
         "lock",
         "mib",
         "name",
-        "netdev_budget",
         "now",
         "ptype_all",
         "ptype_base",
@@ -118,7 +101,7 @@ class Host:
         seed: int | str | None = None,
         inet: bool = True,
         drivers: bool = True,
-        sysctl: dict[str, Any] | None = None,
+        sysctl: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.clock = clock
@@ -134,7 +117,7 @@ class Host:
         self.skb_pages = SkbPool(self.ram, SKB_PAGE_BYTES, max(8, ram_bytes // 4 // SKB_PAGE_BYTES))
         self.mib = netns_mib()
         self.drop_reasons: dict[int, int] = {}
-        self.sysctl = sysctl_table(**(sysctl or {}))
+        self.sysctl = sysctl_table(ram_bytes, sysctl)
         self.hostname = name
         self.arp_tbl: Any = None
         self._on_close: list[Any] = []
@@ -145,17 +128,16 @@ class Host:
             self.run_ksoftirqd = lambda: run_ksoftirqd(self)
             timers_init(self)
             net_dev_init(self)
-            self.netdev_budget = self.sysctl.netdev_budget
             lo = loopback_net_init(self)
             if inet:
-                self._init_inet(sysctl or {})
+                self._init_inet()
             dev_open(lo)
             if drivers:
                 from stack.drivers.e1000.main import e1000_init_module
 
                 e1000_init_module(self)
 
-    def _init_inet(self, overrides: dict[str, Any]) -> None:
+    def _init_inet(self) -> None:
         """Bring up IPv4: neighbour tables, addresses, then inet_init with all its protocols."""
         from stack.core.neighbour import neigh_init
         from stack.ipv4.af_inet import inet_init
@@ -166,7 +148,6 @@ class Host:
         devinet_init(self)
         arp_init(self)
         inet_init(self)
-        self.sysctl.__dict__.update(overrides)
 
     def __repr__(self) -> str:
         return f"<Host {self.name}: {', '.join(self.dev_by_name)}>"

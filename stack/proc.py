@@ -94,8 +94,8 @@ def _group(name: str, items: Iterable[tuple[str, int]]) -> list[str]:
 def snmp(net: Any) -> str:
     """net/ipv4/proc.c: snmp_seq_show."""
     mib = net.mib
-    mib.ip.Forwarding = 1 if getattr(net.sysctl, "ip_forward", 0) else 2
-    mib.ip.DefaultTTL = getattr(net.sysctl, "ip_default_ttl", 64)
+    mib.ip.Forwarding = 1 if net.sysctl.ip_forward else 2
+    mib.ip.DefaultTTL = net.sysctl.ip_default_ttl
     lines = _group("Ip", mib.ip.items())
     lines += _group("Icmp", mib.icmp.items())
     if mib.icmpmsg.intype or mib.icmpmsg.outtype:

@@ -185,7 +185,6 @@ __all__ = [
 ]
 
 MAX_XMIT_RECURSION = 8
-DEV_TX_WEIGHT = 64
 NETDEV_MAX_BACKLOG = 1000
 _NET_TX = 1 << NET_TX_SOFTIRQ
 _CSUM_SG = NETIF_F_HW_CSUM | NETIF_F_SG
@@ -252,14 +251,14 @@ def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
 def qdisc_run(q: Qdisc) -> None:
     """include/net/pkt_sched.h: send what the discipline gives, unless that is going on already.
 
-    With __qdisc_run: up to `dev_tx_weight` packets now, the rest by NET_TX_SOFTIRQ.
+    With __qdisc_run: up to `dev_weight` packets now, the rest by NET_TX_SOFTIRQ.
     """
     if q.running:
         return
     q.running = True
     sent = qdisc_restart(q)
     if sent and q.qlen:
-        __qdisc_run(q, DEV_TX_WEIGHT - sent)
+        __qdisc_run(q, q.dev.net.sysctl.dev_weight - sent)
     q.running = False
 
 
@@ -301,7 +300,7 @@ def qdisc_restart(q: Qdisc) -> int:
 def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
     """net/sched/sch_generic.c: what was refused first, else from the discipline, in bulk.
 
-    None while the driver has stopped its queue. When more wait, up to `dev_tx_weight` are taken at
+    None while the driver has stopped its queue. When more wait, up to `dev_weight` are taken at
     once (xmit_more).
     """
     dev = q.dev
@@ -323,7 +322,7 @@ def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
 def try_bulk_dequeue_skb(q: Qdisc, skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
     """net/sched/sch_generic.c: add packets to `skb` so that the doorbell rings once for all."""
     skbs = validate_xmit_skb(skb, dev) or []
-    room = DEV_TX_WEIGHT - 1
+    room = dev.net.sysctl.dev_weight - 1
     while room and q.qlen:
         more = q.dequeue()
         if more is None:

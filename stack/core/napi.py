@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastpath.gro import GroTable
@@ -158,7 +159,7 @@ def net_rx_action(net: Any) -> None:
         return
     sd.poll_list = []
     repoll: list[napi_struct] = []
-    budget = net.netdev_budget
+    budget = net.sysctl.netdev_budget
     sd.in_net_rx_action = True
     index = 0
     try:
@@ -221,9 +222,8 @@ def softnet_init(net: Any) -> softnet_data:
     sd = softnet_data(net)
     net.softnet_data = sd
     net.napi_gen_id = 0
-    net.netdev_budget = 300
     sd.backlog.poll = process_backlog
-    sd.backlog.weight = NAPI_POLL_WEIGHT
+    net.sysctl.on_write("dev_weight", partial(setattr, sd.backlog, "weight"))
     return sd
 
 

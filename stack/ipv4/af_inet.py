@@ -72,7 +72,7 @@ from stack.ipv4.igmp import igmp_protocol, ip_mc_drop_socket
 from stack.ipv4.ip_fragment import ip_frags_exit, ip_frags_init
 from stack.ipv4.ip_input import ip_rcv
 from stack.ipv4.ip_output import ip_init
-from stack.ipv4.netns import ipv4_sysctl_init, netns_ipv4
+from stack.ipv4.netns import netns_ipv4
 from stack.ipv4.ping import ping_init, ping_prot
 from stack.ipv4.protocol import (
     INET_PROTOSW_ICSK,
@@ -612,7 +612,6 @@ def inet_unregister_protosw(net: Any, row: inet_protosw) -> None:
 def inet_init(net: Any) -> None:
     """net/ipv4/af_inet.c: bring IPv4 up on a host: sockets, protocols, routing, ICMP."""
     sock_init(net)
-    ipv4_sysctl_init(net)
     net.ipv4 = netns_ipv4(net)
     net.inet_protos = new_inet_protos()
     net.inetsw = new_inetsw()

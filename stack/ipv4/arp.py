@@ -108,10 +108,6 @@ def arp_init(net: Any) -> None:
         return
     net.arp_tbl = neigh_table(net, "arp_cache", ETH_P_IP, arp_constructor)
     net.arp_conflicts = 0
-    sysctl = net.sysctl
-    for name in ("arp_ignore", "arp_announce", "arp_notify", "arp_accept", "drop_gratuitous_arp"):
-        if not hasattr(sysctl, name):
-            setattr(sysctl, name, 0)
     dev_add_pack(net, packet_type(ETH_P_ARP, arp_rcv))
     register_netdevice_notifier(net, arp_netdev_event)
 

@@ -19,6 +19,7 @@ from stack.core.netdevice import (
     NETDEV_UP,
     net_device,
 )
+from stack.sysctl import ipv4_devconf
 
 IFA_F_SECONDARY = 0x01
 IFA_F_PERMANENT = 0x80
@@ -78,7 +79,7 @@ class in_device:
     def __init__(self, dev: net_device) -> None:
         self.dev = dev
         self.ifa_list: list[in_ifaddr] = []
-        self.cnf: dict[str, int] = {}
+        self.cnf = ipv4_devconf()
         self.mc_list: list[Any] = []
         self.dead = False
 
@@ -149,10 +150,10 @@ def inetdev_event(event: int, dev: net_device) -> None:
             ifa = in_ifaddr(INADDR_LOOPBACK, 8, dev.name)
             ifa.ifa_scope = RT_SCOPE_HOST
             inet_insert_ifa(in_dev, ifa)
-        if getattr(dev.net.sysctl, "arp_notify", 0):
+        if dev.net.sysctl.arp_notify:
             inetdev_send_gratuitous_arp(dev, in_dev)
     elif event == NETDEV_CHANGEADDR:
-        if getattr(dev.net.sysctl, "arp_notify", 0):
+        if dev.net.sysctl.arp_notify:
             inetdev_send_gratuitous_arp(dev, in_dev)
     elif event == NETDEV_UNREGISTER or (
         event == NETDEV_CHANGEMTU and not inetdev_valid_mtu(dev.mtu)
@@ -206,7 +207,7 @@ def __inet_del_ifa(in_dev: in_device, ifa: in_ifaddr) -> None:
             and other.ifa_mask == ifa.ifa_mask
             and inet_ifa_match(ifa.ifa_address, other)
         ]
-        if getattr(net.sysctl, "promote_secondaries", 0) and not in_dev.dead:
+        if net.sysctl.promote_secondaries and not in_dev.dead:
             promote = same[0] if same else None
         else:
             doomed = [*same, ifa]

@@ -67,6 +67,7 @@ MCAST_INCLUDE = 1
 
 ROUTER_ALERT = b"\x94\x04\x00\x00"
 SEC = 1_000_000_000
+MSEC = 1_000_000
 V2_UNSOLICITED_NS = 10 * SEC
 V3_UNSOLICITED_NS = SEC
 QUERY_INTERVAL_NS = 125 * SEC
@@ -370,7 +371,7 @@ def igmp_filter_changed(im: ip_mc_list, before: tuple[bool, tuple[int, ...]]) ->
         if not before[0] and not before[1]:
             im.unsolicit_count = mr(in_dev).mr_qrv
             im.reporter = False
-            igmp_start_timer(im, net.sysctl.igmpv2_unsolicited_report_interval_ns)
+            igmp_start_timer(im, net.sysctl.igmpv2_unsolicited_report_interval * MSEC)
         return
     im.pending = change_records(before, after)
     im.unsolicit_count = mr(in_dev).mr_qrv
@@ -420,7 +421,7 @@ def igmp_group_dropped(im: ip_mc_list, before: tuple[bool, tuple[int, ...]]) -> 
         mod_timer(
             im.timer,
             net.clock.now_ns()
-            + net.random.randrange(net.sysctl.igmpv3_unsolicited_report_interval_ns),
+            + net.random.randrange(max(net.sysctl.igmpv3_unsolicited_report_interval * MSEC, 1)),
         )
 
 
@@ -443,12 +444,12 @@ def igmp_timer_run(im: ip_mc_list) -> None:
         return
     if igmp_v1_seen(in_dev):
         igmp_send_report(in_dev, IGMP_HOST_MEMBERSHIP_REPORT, im.multiaddr)
-        repeat_ns = net.sysctl.igmpv2_unsolicited_report_interval_ns
+        repeat_ns = net.sysctl.igmpv2_unsolicited_report_interval * MSEC
     elif igmp_v2_seen(in_dev):
         igmp_send_report(in_dev, IGMPV2_HOST_MEMBERSHIP_REPORT, im.multiaddr)
-        repeat_ns = net.sysctl.igmpv2_unsolicited_report_interval_ns
+        repeat_ns = net.sysctl.igmpv2_unsolicited_report_interval * MSEC
     else:
-        repeat_ns = net.sysctl.igmpv3_unsolicited_report_interval_ns
+        repeat_ns = net.sysctl.igmpv3_unsolicited_report_interval * MSEC
         if im.pending:
             igmpv3_sendpack(in_dev, [(kind, im.multiaddr, src) for kind, src in im.pending])
         else:

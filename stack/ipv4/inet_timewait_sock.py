@@ -18,6 +18,10 @@ class inet_timewait_death_row:
         self.sysctl_max_tw_buckets = max_tw_buckets
         self.tw_refcount = 0
 
+    def set_max_tw_buckets(self, value: int) -> None:
+        """net.ipv4.tcp_max_tw_buckets was written."""
+        self.sysctl_max_tw_buckets = value
+
 
 class inet_timewait_sock:
     """The small socket that answers in place of the closed one.

@@ -69,6 +69,7 @@ FLOWI_FLAG_KNOWN_NH = 0x02
 RT_CACHE_MAX = 8192
 PEERS_MAX = 4096
 IP_MIN_MTU = 68
+MSEC = 1_000_000
 IP_MAX_MTU = 0xFFFF
 
 IP_MF = 0x2000
@@ -869,8 +870,9 @@ def ip_error(skb: sk_buff) -> int:
     if code is not None:
         if rt.error == errno.ENETUNREACH:
             net.mib.ipext.InNoRoutes += 1
+        sysctl = net.sysctl
         if inet_peer_xrlim_allow(
-            net, ip_hdr(skb).saddr, net.sysctl.error_cost_ns, net.sysctl.error_burst_ns
+            net, ip_hdr(skb).saddr, sysctl.error_cost * MSEC, sysctl.error_burst * MSEC
         ):
             icmp_send(skb, ICMP_DEST_UNREACH, code, 0)
     kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INNOROUTES)
@@ -1045,15 +1047,14 @@ def ip_rt_send_redirect(skb: sk_buff) -> None:
     peer = inet_getpeer_v4(net, iph.saddr)
     sysctl = net.sysctl
     now = net.clock.now_ns()
-    if now > peer.rate_last + sysctl.redirect_silence_ns:
+    if now > peer.rate_last + sysctl.redirect_silence * MSEC:
         peer.rate_tokens = 0
         peer.n_redirects = 0
     if peer.n_redirects >= sysctl.redirect_number:
         peer.rate_last = now
         return
-    if peer.n_redirects == 0 or now > peer.rate_last + (
-        sysctl.redirect_load_ns << peer.n_redirects
-    ):
+    load_ns = sysctl.redirect_load * MSEC
+    if peer.n_redirects == 0 or now > peer.rate_last + (load_ns << peer.n_redirects):
         icmp_send(skb, ICMP_REDIRECT, ICMP_REDIR_HOST, rt.rt_gw4 or iph.daddr)
         peer.rate_last = now
         peer.n_redirects += 1

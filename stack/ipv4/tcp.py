@@ -6,6 +6,7 @@ Errors leave as OSError; the socket is locked by each call as in the kernel. Tim
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import Any
 
 from fastpath.skbuff import kfree_skb, sk_buff, sk_buff_head, skb_header_release
@@ -81,6 +82,7 @@ from stack.ipv4.tcp_cong import (
     tcp_assign_congestion_control,
     tcp_register_congestion_control,
     tcp_reno,
+    tcp_set_default_congestion_control,
 )
 from stack.ipv4.tcp_ctl import tcp_send_ack
 from stack.ipv4.tcp_data import tcp_epollin_ready
@@ -144,53 +146,6 @@ from stack.ipv4.tcp_window import (
     tcp_current_mss,
     tcp_sync_mss,
 )
-
-SYSCTL_DEFAULTS: dict[str, Any] = {
-    "tcp_abort_on_overflow": 0,
-    "tcp_adv_win_scale": 1,
-    "tcp_app_win": 31,
-    "tcp_challenge_ack_limit": 0x7FFFFFFF,
-    "tcp_congestion_control": "reno",
-    "tcp_dsack": 1,
-    "tcp_early_retrans": 3,
-    "tcp_ecn": 0,
-    "tcp_fin_timeout": 60,
-    "tcp_frto": 2,
-    "tcp_invalid_ratelimit": 500,
-    "tcp_keepalive_intvl": 75,
-    "tcp_keepalive_probes": 9,
-    "tcp_keepalive_time": 7200,
-    "tcp_max_orphans": 4096,
-    "tcp_max_reordering": 300,
-    "tcp_max_syn_backlog": 1024,
-    "tcp_max_tw_buckets": 4096,
-    "tcp_min_rtt_wlen": 300,
-    "tcp_min_snd_mss": 48,
-    "tcp_moderate_rcvbuf": 1,
-    "tcp_notsent_lowat": M32,
-    "tcp_orphan_retries": 0,
-    "tcp_pingpong_thresh": 1,
-    "tcp_recovery": 1,
-    "tcp_reordering": 3,
-    "tcp_retrans_collapse": 1,
-    "tcp_retries1": 3,
-    "tcp_retries2": 15,
-    "tcp_rfc1337": 0,
-    "tcp_rmem": (4096, 4 << 20, 6 << 20),
-    "tcp_sack": 1,
-    "tcp_slow_start_after_idle": 1,
-    "tcp_stdurg": 0,
-    "tcp_syn_linear_timeouts": 4,
-    "tcp_syn_retries": 6,
-    "tcp_synack_retries": 5,
-    "tcp_syncookies": 1,
-    "tcp_timestamps": 1,
-    "tcp_tso_win_divisor": 3,
-    "tcp_tw_reuse": 2,
-    "tcp_window_scaling": 1,
-    "tcp_wmem": (4096, 4 << 20, 6 << 20),
-    "tcp_workaround_signed_windows": 0,
-}
 
 TCP_SMALL_QUEUE_BACKLOG = 16  # buffers filled before a long sendmsg lets the backlog in
 
@@ -887,27 +842,26 @@ def tcp_init_mem(net: Any) -> None:
     `tcp_mem` is in pages of 4 KiB as in Linux. A driver's receive buffers are a quarter of the RAM:
     sockets that nobody reads must not hold them all, or the host goes deaf.
     """
-    sysctl = net.sysctl
-    if not hasattr(sysctl, "tcp_mem"):
-        pages = max(net.ram.size_bytes >> 12, 256)
-        sysctl.tcp_mem = (pages * 3 >> 5, pages >> 3, pages * 3 >> 4)
-    net.prot_mem["TCP"] = proto_mem(*(n << 12 for n in sysctl.tcp_mem))
+    mem = net.prot_mem["TCP"] = proto_mem()
+
+    def written(pages: tuple[int, int, int]) -> None:
+        mem.sysctl_mem = [n << 12 for n in pages]
+
+    net.sysctl.on_write("tcp_mem", written)
 
 
 def tcp_init(net: Any) -> None:
     """net/ipv4/tcp.c: TCP's tables and sysctls of one host."""
-    sysctl = net.sysctl
-    for name, value in SYSCTL_DEFAULTS.items():
-        if not hasattr(sysctl, name):
-            setattr(sysctl, name, value)
     tcp_init_mem(net)
     net.tcp_hashinfo = inet_hashinfo()
-    net.tcp_death_row = inet_timewait_death_row(net.tcp_hashinfo, sysctl.tcp_max_tw_buckets)
+    net.tcp_death_row = inet_timewait_death_row(net.tcp_hashinfo)
+    net.sysctl.on_write("tcp_max_tw_buckets", net.tcp_death_row.set_max_tw_buckets)
     net.tcp_secret = net.random.randbytes(16)
     net.tcp_challenge = (0, 0)
     net.tcp_tw_isn = 0
     net.tcp_cong_list = {}
     tcp_register_congestion_control(net, tcp_reno)
+    net.sysctl.on_write("tcp_congestion_control", partial(tcp_set_default_congestion_control, net))
     from types import SimpleNamespace
 
     net.tcp_ctl_sk = SimpleNamespace(net=net)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stack.core.sock import SOCK_NOSPACE, os_error
+from stack.core.sysctl import SysctlError
 from stack.ipv4.tcp_sock import (
     CA_EVENT_COMPLETE_CWR,
     FLAG_SND_UNA_ADVANCED,
@@ -129,8 +130,17 @@ def tcp_ca_find(net: Any, name: str) -> tcp_congestion_ops | None:
 def tcp_assign_congestion_control(sk: tcp_sock) -> None:
     """Give a new socket the host's default."""
     ca = tcp_ca_find(sk.net, sk.net.sysctl.tcp_congestion_control)
-    sk.icsk_ca_ops = ca if ca is not None else tcp_reno
+    sk.icsk_ca_ops = ca if ca is not None else tcp_reno  # unregistered since it was set
     sk.icsk_ca_priv = None
+
+
+def tcp_set_default_congestion_control(net: Any, name: str) -> None:
+    """The sysctl is written. Raises: SysctlError ENOENT for a name that is not registered."""
+    if tcp_ca_find(net, name) is None:
+        known = tcp_get_available_congestion_control(net)
+        raise SysctlError(
+            errno.ENOENT, f"sysctl net.ipv4.tcp_congestion_control={name!r}: there are: {known}"
+        )
 
 
 def tcp_init_congestion_control(sk: tcp_sock) -> None:

@@ -52,7 +52,7 @@ from stack.ipv4.arp import (
 )
 from stack.ipv4.devinet import devinet_init, inet_addr_add, register_inetaddr_notifier
 from stack.ipv4.fib import fib_inetaddr_event, netns_fib
-from stack.ipv4.netns import ipv4_sysctl_init, netns_ipv4
+from stack.ipv4.netns import netns_ipv4
 from tests.stack.core.wire import assert_no_leak, wired_pair
 
 A = 0x0A000001
@@ -66,7 +66,6 @@ def add_ipv4(host, wire, addr):
     """What ARP needs of IPv4: addresses and the local table; no IP input."""
     host.ipv4 = netns_ipv4(host)
     host.fib = netns_fib()
-    ipv4_sysctl_init(host)
     neigh_init(host)
     devinet_init(host)
     arp_init(host)

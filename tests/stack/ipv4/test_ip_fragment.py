@@ -170,6 +170,7 @@ def test_empty_fragment_kills_the_queue(net: Net) -> None:
 
 
 def test_memory_limit_refuses_new_datagrams(net: Net) -> None:
+    net.host.sysctl.ipfrag_low_thresh = 10000
     net.host.sysctl.ipfrag_high_thresh = 20000
     for ident in range(50):
         net.inject(pieces(bytes(2000), [100], ident=ident)[0])

@@ -1,0 +1,55 @@
+"""The root of what a caller can get wrong, shared by the device and the stack.
+
+`e1000emu.errors` names the family; it stands here because neither package imports the other.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+__all__ = ["ArgumentError", "E1000Error", "whole_number"]
+
+
+class E1000Error(Exception):
+    """A request that cannot be met; the text says what was asked and what to do instead."""
+
+
+class ArgumentError(E1000Error, ValueError):
+    """An argument that cannot be right; the text names it, its value and the remedy."""
+
+
+def whole_number(
+    where: str,
+    name: str,
+    value: Any,
+    low: int | None = None,
+    high: int | None = None,
+    *,
+    unit: str = "",
+    error: type[E1000Error] = ArgumentError,
+) -> int:
+    """Return `value` as an int (numpy's and other integers too) if it is `low` to `high`.
+
+    Raises `error` naming `where`, the argument, the value and what is taken. A float is refused
+    even when it is whole: nanoseconds that went through a float have lost their last digits.
+    """
+    unit = f" {unit}" if unit else ""
+    if low is not None and high is not None:
+        range_ = f"{low} to {high}{unit}"
+    elif low is not None:
+        range_ = f"{low} or more{unit}"
+    else:
+        range_ = f"a whole number{unit and ' of' + unit}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        if isinstance(value, float) and value == value and abs(value) != float("inf"):
+            remedy = f"give an int, {round(value)}"
+        else:
+            remedy = f"give {range_}"
+        kind = type(value).__name__
+        raise error(f"{where}: {name}={value!r} is a {kind}, not an int; {remedy}") from None
+    if (low is not None and number < low) or (high is not None and number > high):
+        raise error(f"{where}: {name}={number} is out of range; give {range_}")
+    return number

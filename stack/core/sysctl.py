@@ -1,0 +1,131 @@
+"""Sysctls as data: what a row declares, how a written value is checked, the rows of net.core.
+
+kernel/sysctl.c, net/core/sysctl_net_core.c. A row is one file of /proc/sys: what cannot be written
+there is refused here with the same errno.
+"""
+
+from __future__ import annotations
+
+import errno
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fastpath.errors import E1000Error
+from stack.core.sock import SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF
+
+INT_MIN, INT_MAX = -(1 << 31), (1 << 31) - 1
+UINT_MAX = (1 << 32) - 1
+LONG_MAX = (1 << 63) - 1
+
+NUMBER, NAME, PORTS = "number", "name", "ports"
+
+
+class SysctlError(E1000Error, OSError):
+    """A sysctl that does not exist (ENOENT) or a value it does not take (EINVAL), as in /proc."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """One knob: the file `name` in the directory `path` (dotted).
+
+    `default` is a value, or a function of the host's memory in bytes. `count` numbers of `low` to
+    `high` are taken, or a NAME, or a set of PORTS. `obsolete` says why nothing reads it, on Linux
+    neither.
+    """
+
+    path: str
+    name: str
+    default: Any
+    what: str
+    low: int = INT_MIN
+    high: int = INT_MAX
+    count: int = 1
+    kind: str = NUMBER
+    obsolete: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """`net.ipv4.tcp_sack`."""
+        return f"{self.path}.{self.name}"
+
+    def takes(self) -> str:
+        """Return what may be written, in words."""
+        if self.kind == NAME:
+            return "a name"
+        if self.kind == PORTS:
+            return 'ports and ranges of ports, "8080,9000-9010"'
+        of = f"{self.count} numbers, " if self.count > 1 else ""
+        if (self.low, self.high) == (INT_MIN, INT_MAX):
+            return f"{of}any int of 32 bits"
+        if self.high in (INT_MAX, UINT_MAX, LONG_MAX):
+            return f"{of}{self.low} or more"
+        return f"{of}{self.low} to {self.high}"
+
+    def wrong(self, value: Any, why: str = "") -> SysctlError:
+        """Return the error about a value that is not taken."""
+        why = why or f"it takes {self.takes()}"
+        return SysctlError(errno.EINVAL, f"sysctl {self.full_name}={value!r}: {why}")
+
+    def parse(self, value: Any) -> Any:
+        """Return what is stored for `value`, which may be text as `sysctl -w` has it.
+
+        Raises: SysctlError EINVAL.
+        """
+        if self.kind == NAME:
+            if not isinstance(value, str):
+                raise self.wrong(value)
+            return value
+        if self.kind == PORTS:
+            return self._ports(value)
+        if self.count == 1:
+            return self._number(value)
+        parts = value.split() if isinstance(value, str) else value
+        if not isinstance(parts, Iterable) or len(parts := tuple(parts)) != self.count:
+            raise self.wrong(value)
+        return tuple(self._number(part, value) for part in parts)
+
+    def _number(self, value: Any, whole: Any = None) -> int:
+        """proc_dointvec_minmax for one number; `whole` is the vector that it is from."""
+        shown = value if whole is None else whole
+        try:
+            number = int(value, 0) if isinstance(value, str) else operator.index(value)
+        except (TypeError, ValueError):
+            raise self.wrong(shown) from None
+        if not self.low <= number <= self.high:
+            raise self.wrong(shown)
+        return number
+
+    def _ports(self, value: Any) -> frozenset[int]:
+        """proc_do_large_bitmap: numbers and ranges with commas between, or an iterable of ints."""
+        ports: set[int] = set()
+        try:
+            if isinstance(value, str):
+                for part in filter(None, value.replace("\n", "").split(",")):
+                    first, dash, last = part.partition("-")
+                    ports.update(range(int(first), (int(last) if dash else int(first)) + 1))
+            else:
+                ports.update(map(operator.index, value))
+        except (TypeError, ValueError):
+            raise self.wrong(value) from None
+        if ports and not (min(ports) >= self.low and max(ports) <= self.high):
+            raise self.wrong(value)
+        return frozenset(ports)
+
+
+def _core(name: str, default: Any, what: str, low: int = INT_MIN, high: int = INT_MAX) -> Sysctl:
+    return Sysctl("net.core", name, default, what, low, high)
+
+
+NET_CORE = (
+    _core("dev_weight", 64, "packets of the backlog that one poll takes", 1),
+    _core("netdev_budget", 300, "packets that one run of NET_RX_SOFTIRQ takes"),
+    _core("netdev_max_backlog", 1000, "packets that wait in the backlog (loopback, RPS)"),
+    _core("optmem_max", 131072, "bytes of options and control messages of a socket", 0),
+    _core("rmem_default", 212992, "receive buffer of a new socket, bytes", SOCK_MIN_RCVBUF),
+    _core("rmem_max", 212992, "largest SO_RCVBUF, bytes", SOCK_MIN_RCVBUF),
+    _core("somaxconn", 4096, "longest backlog of listen()", 0),
+    _core("wmem_default", 212992, "send buffer of a new socket, bytes", SOCK_MIN_SNDBUF),
+    _core("wmem_max", 212992, "largest SO_SNDBUF, bytes", SOCK_MIN_SNDBUF),
+)

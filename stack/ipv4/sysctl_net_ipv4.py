@@ -1,0 +1,202 @@
+"""The sysctls of net.ipv4 (net/ipv4/sysctl_net_ipv4.c, route.c, devinet.c), as rows.
+
+Times keep Linux's units: seconds, ms where the name or the text says so. What Linux counts in
+jiffies is in ms here (HZ = 1000).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stack.core.sysctl import (
+    INT_MAX,
+    INT_MIN,
+    LONG_MAX,
+    NAME,
+    PORTS,
+    UINT_MAX,
+    Sysctl,
+)
+
+IPV4, ROUTE, CONF = "net.ipv4", "net.ipv4.route", "net.ipv4.conf.all"
+
+
+def _int(name: str, default: Any, what: str, low: int = INT_MIN, high: int = INT_MAX) -> Sysctl:
+    """proc_dointvec_minmax."""
+    return Sysctl(IPV4, name, default, what, low, high)
+
+
+def _u8(name: str, default: int, what: str, low: int = 0, high: int = 255) -> Sysctl:
+    """proc_dou8vec_minmax."""
+    return Sysctl(IPV4, name, default, what, low, high)
+
+
+def _bool(name: str, default: int, what: str) -> Sysctl:
+    return Sysctl(IPV4, name, default, what, 0, 1)
+
+
+def _vector(name: str, default: Any, what: str, low: int, high: int, count: int) -> Sysctl:
+    return Sysctl(IPV4, name, default, what, low, high, count)
+
+
+def _route(name: str, default: int, what: str, low: int = INT_MIN) -> Sysctl:
+    return Sysctl(ROUTE, name, default, what, low)
+
+
+def _conf(name: str, default: int, what: str) -> Sysctl:
+    return Sysctl(CONF, name, default, what)
+
+
+def ipfrag_high(ram_bytes: int) -> int:
+    """Linux's 4 MiB, or less: fragments hold receive buffers; see proto_mem_of_ram."""
+    return min(4 << 20, max(ram_bytes * 3 >> 7, 1 << 18))
+
+
+def tcp_mem_pages(ram_bytes: int) -> tuple[int, int, int]:
+    """Part of the RAM, so that sockets nobody reads cannot hold all of a driver's buffers."""
+    pages = max(ram_bytes >> 12, 256)
+    return pages * 3 >> 5, pages >> 3, pages * 3 >> 4
+
+
+IP = (
+    _int("ip_forward", 0, "forward packets between interfaces"),
+    _u8("ip_default_ttl", 64, "TTL of packets whose socket sets none", 1),
+    _u8("ip_no_pmtu_disc", 0, "1: no DF; 2: also ignore fragmentation-needed; 3: only if sent"),
+    _u8("ip_forward_use_pmtu", 0, "forwarding obeys a learned path MTU"),
+    _u8("ip_nonlocal_bind", 0, "bind() takes addresses that are not ours"),
+    _vector("ip_local_port_range", (32768, 60999), "ports for sockets that name none", 1, 65535, 2),
+    Sysctl(
+        IPV4,
+        "ip_local_reserved_ports",
+        frozenset(),
+        "ports that are never chosen for a socket",
+        0,
+        65535,
+        kind=PORTS,
+    ),
+    _int("ip_unprivileged_port_start", 1024, "ports below need privilege (Host.uid 0)", 0, 65535),
+    _u8("ip_early_demux", 1, "find the socket of an established connection before its route"),
+    Sysctl(IPV4, "ipfrag_high_thresh", ipfrag_high, "bytes for packets in reassembly", 0, LONG_MAX),
+    Sysctl(
+        IPV4,
+        "ipfrag_low_thresh",
+        lambda ram_bytes: ipfrag_high(ram_bytes) * 3 // 4,
+        "least value of ipfrag_high_thresh; nothing else since Linux 4.17",
+        0,
+        LONG_MAX,
+    ),
+    _int("ipfrag_time", 30, "seconds until a packet in reassembly is given up", 0),
+    _int("ipfrag_max_dist", 64, "packets of a peer that may overtake a fragment", 0),
+    _bool("icmp_echo_ignore_all", 0, "answer no echo request"),
+    _bool("icmp_echo_ignore_broadcasts", 1, "answer no echo or timestamp request to many"),
+    _bool("icmp_ignore_bogus_error_responses", 1, "do not log errors about broadcasts"),
+    _bool("icmp_errors_use_inbound_ifaddr", 0, "ICMP errors carry the receiving interface's addr"),
+    _int("icmp_ratelimit", 1000, "ms between ICMP errors to one host", 0),
+    _int("icmp_ratemask", 0x1818, "ICMP types that the two limits count"),
+    _int("icmp_msgs_per_sec", 1000, "ICMP errors a second, all together", 0),
+    _int("icmp_msgs_burst", 50, "ICMP errors at once, all together", 0),
+    _int("igmp_max_memberships", 20, "groups that a socket may join"),
+    _int("igmp_max_msf", 10, "sources in a filter of a group"),
+    _int("igmp_qrv", 2, "IGMP robustness: how often a report is repeated", 1),
+    _vector(
+        "ping_group_range", (0, INT_MAX), "group ids that may open ping sockets", 0, INT_MAX, 2
+    ),
+    _int("udp_rmem_min", 4096, "receive bytes that a UDP socket has when memory is short", 1),
+    _int("udp_wmem_min", 4096, "send bytes that a UDP socket has when memory is short", 1),
+    _u8("udp_early_demux", 1, "early demux for connected UDP sockets"),
+    _route("mtu_expires", 600, "seconds for which a learned path MTU holds"),
+    _route("min_pmtu", 552, "smallest path MTU that is believed, bytes", 68),
+    _route("min_adv_mss", 256, "smallest MSS that is offered, bytes"),
+    _route("redirect_load", 20, "ms, doubled for each redirect sent to one host"),
+    _route("redirect_number", 9, "redirects to one host that ignores them"),
+    _route("redirect_silence", 20480, "ms after which redirects to a host start again"),
+    _route("error_cost", 1000, "ms of silence that one ICMP unreachable costs"),
+    _route("error_burst", 5000, "ms that may be saved up for a burst of unreachables"),
+    _conf("accept_redirects", 1, "obey ICMP redirects"),
+    _conf("secure_redirects", 1, "only those that name a known gateway"),
+    _conf("send_redirects", 1, "send ICMP redirects when forwarding"),
+    _conf("shared_media", 1, "other networks may share the wire"),
+    _conf("accept_source_route", 0, "forward and take source-routed packets"),
+    _conf("accept_local", 0, "take packets from our own addresses"),
+    _conf("rp_filter", 0, "reverse path check: 1 strict, 2 loose"),
+    _conf("log_martians", 0, "log packets with impossible addresses"),
+    _conf("route_localnet", 0, "127.0.0.0/8 may come and go over wires"),
+    _conf("bc_forwarding", 0, "forward directed broadcasts"),
+    _conf("drop_unicast_in_l2_multicast", 0, "drop unicast packets in multicast frames"),
+    _conf("force_igmp_version", 0, "speak IGMP version 1 or 2 only"),
+    _conf("igmpv2_unsolicited_report_interval", 10000, "ms, IGMPv1 and v2 reports unasked"),
+    _conf("igmpv3_unsolicited_report_interval", 1000, "ms, IGMPv3 reports unasked"),
+    _conf("arp_accept", 0, "1: gratuitous ARP makes new entries"),
+    _conf("arp_announce", 0, "1, 2: ask with an address of the interface"),
+    _conf("arp_ignore", 0, "1, 2: answer for the interface's own addresses; 8: never"),
+    _conf("arp_notify", 0, "gratuitous ARP when an interface comes up"),
+    _conf("drop_gratuitous_arp", 0, "drop gratuitous ARP"),
+    _conf("promote_secondaries", 0, "a secondary address follows a deleted primary one"),
+)
+
+TCP = (
+    _bool("tcp_abort_on_overflow", 0, "RST instead of silence when the accept queue is full"),
+    Sysctl(
+        IPV4,
+        "tcp_adv_win_scale",
+        1,
+        "kept and checked; it does nothing since Linux 6.6",
+        -31,
+        31,
+        obsolete="obsolete since Linux 6.6, where windows follow the packets' real overhead; it "
+        "does nothing",
+    ),
+    _u8("tcp_app_win", 31, "window / 2^n is kept for the application's buffer", 0, 31),
+    _int("tcp_challenge_ack_limit", INT_MAX, "challenge ACKs a second, all together (RFC 5961)"),
+    Sysctl(IPV4, "tcp_congestion_control", "reno", "of new sockets", kind=NAME),
+    _bool("tcp_dsack", 1, "report duplicates (RFC 2883)"),
+    _u8("tcp_early_retrans", 3, "3: tail loss probes", 0, 4),
+    _u8("tcp_ecn", 0, "0: never; 1: ask for and grant ECN; 2: grant it (RFC 3168)", 0, 2),
+    _int("tcp_fin_timeout", 60, "seconds in FIN_WAIT_2 without an owner"),
+    _u8("tcp_frto", 2, "find spurious timeouts (RFC 5682)"),
+    _int("tcp_invalid_ratelimit", 500, "ms between duplicate ACKs for segments out of window", 0),
+    _int("tcp_keepalive_intvl", 75, "seconds between keepalive probes"),
+    _u8("tcp_keepalive_probes", 9, "keepalive probes without an answer"),
+    _int("tcp_keepalive_time", 7200, "seconds of silence before the first keepalive probe"),
+    _int("tcp_max_orphans", 4096, "sockets without an owner"),
+    _int("tcp_max_reordering", 300, "segments that may arrive out of order before loss is seen"),
+    _int("tcp_max_syn_backlog", 1024, "half-open connections when tcp_syncookies is 0"),
+    _int("tcp_max_tw_buckets", 4096, "sockets in TIME_WAIT"),
+    _vector("tcp_mem", tcp_mem_pages, "pages of 4 KiB: low, pressure, high", 0, LONG_MAX, 3),
+    _int("tcp_min_rtt_wlen", 300, "seconds over which the least RTT is taken", 0, 86400),
+    _int("tcp_min_snd_mss", 48, "least MSS, bytes", 48, 65535),
+    _bool("tcp_moderate_rcvbuf", 1, "tune receive buffers"),
+    Sysctl(
+        IPV4,
+        "tcp_notsent_lowat",
+        UINT_MAX,
+        "unsent bytes below which a socket is writable",
+        0,
+        UINT_MAX,
+    ),
+    _u8("tcp_orphan_retries", 0, "retransmissions of a closed socket; 0 is 8"),
+    _u8("tcp_pingpong_thresh", 1, "answers until ACKs are delayed as for a dialogue", 1),
+    _u8("tcp_recovery", 1, "1: RACK; 2: static window; 4: no DupThresh"),
+    _int("tcp_reordering", 3, "first estimate of reordering, segments"),
+    _u8("tcp_retrans_collapse", 1, "join small segments when retransmitting"),
+    _u8("tcp_retries1", 3, "timeouts before the route is doubted"),
+    _u8("tcp_retries2", 15, "timeouts before a connection is given up"),
+    _u8("tcp_rfc1337", 0, "RST does not end TIME_WAIT"),
+    _vector("tcp_rmem", (4096, 4 << 20, 6 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
+    _bool("tcp_sack", 1, "selective acknowledgements (RFC 2018)"),
+    _u8("tcp_slow_start_after_idle", 1, "shrink the window after a pause (RFC 2861)"),
+    _u8("tcp_stdurg", 0, "the urgent pointer as in RFC 1122"),
+    _u8("tcp_syn_linear_timeouts", 4, "SYN timeouts before they double", 0, 127),
+    _u8("tcp_syn_retries", 6, "SYN retransmissions", 1, 127),
+    _u8("tcp_synack_retries", 5, "SYN-ACK retransmissions"),
+    _u8("tcp_syncookies", 1, "1: when the queue is full; 2: always", 0, 2),
+    _bool("tcp_thin_linear_timeouts", 0, "no backoff for streams with few packets out"),
+    _u8("tcp_timestamps", 1, "1: with a random offset; 2: without (RFC 7323)", 0, 2),
+    _u8("tcp_tso_win_divisor", 3, "part of the window that one super-packet may take"),
+    _u8("tcp_tw_reuse", 2, "1: reuse TIME_WAIT ports when connecting; 2: on loopback", 0, 2),
+    _bool("tcp_window_scaling", 1, "window scaling (RFC 7323)"),
+    _vector("tcp_wmem", (4096, 4 << 20, 6 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
+    _u8("tcp_workaround_signed_windows", 0, "offer unscaled windows below 32 KiB", 0, 1),
+)
+
+NET_IPV4 = (*IP, *TCP)

@@ -1,0 +1,141 @@
+"""/proc/sys/net of one host: every sysctl as an attribute, checked when it is written."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stack.core.sysctl import NET_CORE, Sysctl, SysctlError
+from stack.ipv4.sysctl_net_ipv4 import CONF, NET_IPV4
+
+__all__ = ["SYSCTLS", "SysctlError", "find", "sysctl_table"]
+
+SYSCTLS: dict[str, Sysctl] = {row.name: row for row in (*NET_CORE, *NET_IPV4)}
+"""Every knob by the last part of its name, which is unique."""
+
+FORWARDING = "forwarding"
+"""net.ipv4.conf.DEV.forwarding; for all devices it is ip_forward."""
+
+
+def find(name: str) -> Sysctl:
+    """Return the row of `tcp_sack`, `net.ipv4.tcp_sack` or `net/ipv4/tcp_sack`.
+
+    Raises: SysctlError ENOENT, with the names that are close.
+    """
+    dotted = str(name).replace("/", ".")
+    row = SYSCTLS.get(dotted.rpartition(".")[2])
+    if row is not None and dotted in (
+        row.name,
+        row.full_name,
+        row.full_name.replace(".all.", ".default."),
+    ):
+        return row
+    full = [r.full_name for r in SYSCTLS.values()]
+    close = difflib.get_close_matches(dotted, full if "." in dotted else SYSCTLS, 3)
+    if row is not None:
+        close = [row.full_name]
+    remedy = f"did you mean {' or '.join(close)}?" if close else "docs/knobs.md lists all"
+    raise SysctlError(errno.ENOENT, f"no sysctl {name!r}; {remedy}")
+
+
+class sysctl_table:
+    """One attribute per knob, Linux's names, units and defaults; `docs/knobs.md` lists them.
+
+    Reading is reading an attribute. Writing checks name and value as /proc/sys does and raises
+    SysctlError: `host.sysctl.tcp_sack = 0`, `host.sysctl["net.ipv4.tcp_sack"] = "0"`.
+    """
+
+    __slots__ = (*SYSCTLS, "_written")
+
+    if TYPE_CHECKING:  # the attributes come from the rows
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __init__(self, ram_bytes: int, overrides: Mapping[str, Any] | None = None) -> None:
+        store = object.__setattr__
+        given = {find(name).name: value for name, value in (overrides or {}).items()}
+        store(self, "_written", {})
+        for row in SYSCTLS.values():
+            store(self, row.name, row.default(ram_bytes) if callable(row.default) else row.default)
+        if "ipfrag_high_thresh" in given and "ipfrag_low_thresh" not in given:
+            store(self, "ipfrag_low_thresh", 0)  # only a bound of the other; see _fits
+        for name, value in given.items():
+            store(self, name, self._parse(SYSCTLS[name], value))
+        for name in given:
+            self._fits(SYSCTLS[name], getattr(self, name))
+
+    def __repr__(self) -> str:
+        changed = [f"{n}={v!r}" for n, v in self.items() if v != SYSCTLS[n].default]
+        return f"sysctl_table({', '.join(changed)})"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        row = find(name)
+        value = self._parse(row, value)
+        self._fits(row, value)
+        for fn in self._written.get(row.name, ()):
+            fn(value)
+        object.__setattr__(self, row.name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise SysctlError(errno.EPERM, f"sysctl {name}: cannot be removed")
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, find(name).name)
+
+    __setitem__ = __setattr__
+
+    def items(self) -> list[tuple[str, Any]]:
+        """(name, value), sorted."""
+        return sorted((name, getattr(self, name)) for name in SYSCTLS)
+
+    def on_write(self, name: str, fn: Callable[[Any], Any]) -> None:
+        """Have `fn(value)` called now, and whenever `name` is written, just before it is stored.
+
+        For an owner that keeps a copy, or that refuses values by raising SysctlError.
+        """
+        self._written.setdefault(name, []).append(fn)
+        fn(getattr(self, name))
+
+    def _parse(self, row: Sysctl, value: Any) -> Any:
+        value = row.parse(value)
+        if row.obsolete:
+            warnings.warn(f"sysctl {row.full_name}: {row.obsolete}", stacklevel=4)
+        return value
+
+    def _fits(self, row: Sysctl, value: Any) -> None:
+        """Check what the handlers check against other knobs. Raises: SysctlError EINVAL."""
+        match row.name:
+            case "ip_local_port_range":
+                if value[0] > value[1]:
+                    raise row.wrong(value, "the range is empty")
+                if value[0] < self.ip_unprivileged_port_start:
+                    start = self.ip_unprivileged_port_start
+                    raise row.wrong(value, f"begins below ip_unprivileged_port_start, {start}")
+            case "ip_unprivileged_port_start":
+                if value > self.ip_local_port_range[0]:
+                    low = self.ip_local_port_range[0]
+                    raise row.wrong(value, f"above the start of ip_local_port_range, {low}")
+            case "ipfrag_high_thresh":
+                if value < self.ipfrag_low_thresh:
+                    low = self.ipfrag_low_thresh
+                    raise row.wrong(value, f"below ipfrag_low_thresh, {low}; write that one first")
+            case "ipfrag_low_thresh":
+                if value > self.ipfrag_high_thresh:
+                    high = self.ipfrag_high_thresh
+                    raise row.wrong(value, f"above ipfrag_high_thresh, {high}")
+
+
+class ipv4_devconf(dict[str, int]):
+    """net.ipv4.conf.DEV: what one interface has of its own; checked as the host's knobs are."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name == FORWARDING:
+            super().__setitem__(name, SYSCTLS["ip_forward"].parse(value))
+            return
+        row = find(name)
+        if row.path != CONF:
+            raise SysctlError(errno.ENOENT, f"{row.full_name} is not a setting of an interface")
+        super().__setitem__(row.name, row.parse(value))
