@@ -22,6 +22,7 @@ from fastpath.skbuff import (
     PACKET_LOOPBACK,
     PACKET_OTHERHOST,
     PACKET_OUTGOING,
+    SKB_GSO_TCP_ECN,
     SKB_GSO_TCPV4,
     SKB_GSO_TCPV6,
     SKB_GSO_UDP_L4,
@@ -91,6 +92,7 @@ from stack.core.netdevice import (
     NETIF_F_SOFT_FEATURES,
     NETIF_F_TSO,
     NETIF_F_TSO6,
+    NETIF_F_TSO_ECN,
     NETREG_REGISTERED,
     NETREG_RELEASED,
     NETREG_UNREGISTERED,
@@ -440,6 +442,7 @@ def __validate_xmit_skb(skb: sk_buff, dev: net_device, gso_size: int) -> list[sk
             features & _GSO_FEATURE.get(kind, 0)
             and features & NETIF_F_SG
             and csum_ok(skb, features)
+            and (not skb.gso_type & SKB_GSO_TCP_ECN or features & NETIF_F_TSO_ECN)
         ):
             return [skb]
         return _gso_in_software(skb, dev, features)

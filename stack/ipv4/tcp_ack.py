@@ -30,6 +30,7 @@ from stack.ipv4.tcp_cong import (
     tcp_set_ca_state,
 )
 from stack.ipv4.tcp_ctl import tcp_clamp_probe0_to_user_timeout, tcp_send_ack
+from stack.ipv4.tcp_ecn import tcp_ecn_queue_cwr, tcp_ecn_rcv_ecn_echo
 from stack.ipv4.tcp_output import (
     __tcp_push_pending_frames,
     tcp_probe0_when,
@@ -64,6 +65,7 @@ from stack.ipv4.tcp_sock import (
     FLAG_DATA_SACKED,
     FLAG_DSACK_TLP,
     FLAG_DSACKING_ACK,
+    FLAG_ECE,
     FLAG_FORWARD_PROGRESS,
     FLAG_LOST_RETRANS,
     FLAG_NO_CHALLENGE_ACK,
@@ -261,6 +263,7 @@ def tcp_enter_loss(sk: tcp_sock) -> None:
     tcp_set_ca_state(sk, TCP_CA_Loss)
     sk.high_seq = sk.snd_nxt
     sk.tlp_high_seq = 0
+    tcp_ecn_queue_cwr(sk)
     # F-RTO (RFC 5682 3.1 step 1): not for a second RTO in a row of the same loss.
     sk.frto = bool(sk.net.sysctl.tcp_frto and (new_recovery or sk.icsk_retransmits))
 
@@ -329,6 +332,8 @@ def tcp_fastretrans_alert(
     flag = ack_flag
     if not sk.packets_out and sk.sacked_out:
         sk.sacked_out = 0
+    if flag & FLAG_ECE:
+        sk.prior_ssthresh = 0  # congestion for certain: nothing to undo
     if tcp_check_sack_reneging(sk, flag):
         return ack_flag & ~FLAG_SET_XMIT_TIMER, REXMIT_NONE
     state = sk.icsk_ca_state
@@ -359,7 +364,7 @@ def tcp_fastretrans_alert(
         if sk.icsk_ca_state != TCP_CA_Recovery:
             if not tcp_time_to_recover(sk, flag):
                 return ack_flag, REXMIT_NONE
-            tcp_enter_recovery(sk, False)
+            tcp_enter_recovery(sk, bool(flag & FLAG_ECE))
         return ack_flag, REXMIT_LOST
     rexmit = REXMIT_NONE
     if state == TCP_CA_Loss:
@@ -378,7 +383,7 @@ def tcp_fastretrans_alert(
     if not tcp_time_to_recover(sk, flag):
         tcp_try_to_open(sk, flag)
         return ack_flag, rexmit
-    tcp_enter_recovery(sk, False)
+    tcp_enter_recovery(sk, bool(flag & FLAG_ECE))
     return ack_flag, REXMIT_LOST
 
 
@@ -729,6 +734,8 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
         else:
             sk.net.mib.linux.TCPPureAcks += 1
         flag |= tcp_ack_update_window(sk, skb, ack, ack_seq)
+        if sk.ecn_flags and tcp_ecn_rcv_ecn_echo(sk, skb.tcp_flags):
+            flag |= FLAG_ECE
         has_sack = bool(sk.rx_opt.sack_ok) and tcp_hdr(skb).doff > (8 if sk.rx_opt.tstamp_ok else 5)
         if has_sack:
             sack_state = tcp_sacktag_state()

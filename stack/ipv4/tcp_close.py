@@ -236,6 +236,7 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.bytes_acked = sk.bytes_received = sk.bytes_sent = sk.bytes_retrans = 0
     sk.data_segs_in = sk.data_segs_out = sk.segs_in = sk.segs_out = 0
     sk.rcv_ooopack = 0
+    sk.ecn_flags = 0
     sk.defer_accept = 0
     sk.sk_error_report()
     return 0

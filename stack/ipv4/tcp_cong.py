@@ -14,6 +14,7 @@ from typing import Any
 
 from stack.core.sock import SOCK_NOSPACE, os_error
 from stack.core.sysctl import SysctlError
+from stack.ipv4.tcp_ecn import tcp_ecn_queue_cwr
 from stack.ipv4.tcp_sock import (
     CA_EVENT_COMPLETE_CWR,
     FLAG_SND_UNA_ADVANCED,
@@ -247,6 +248,7 @@ def tcp_init_cwnd_reduction(sk: tcp_sock) -> None:
     sk.prr_delivered = 0
     sk.prr_out = 0
     sk.snd_ssthresh = sk.icsk_ca_ops.ssthresh(sk)
+    tcp_ecn_queue_cwr(sk)
 
 
 def tcp_cwnd_reduction(sk: tcp_sock, newly_acked_sacked: int, newly_lost: int, flag: int) -> None:

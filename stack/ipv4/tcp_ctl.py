@@ -27,6 +27,7 @@ from stack.ipv4.inet_connection_sock import (
     inet_csk_reset_xmit_timer,
     inet_csk_schedule_ack,
 )
+from stack.ipv4.tcp_ecn import tcp_ecn_send_syn, tcp_ecn_send_synack
 from stack.ipv4.tcp_options import (
     tcp_synack_options,
 )
@@ -55,6 +56,7 @@ from stack.ipv4.tcp_sock import (
     TCP_RTO_MAX,
     TCP_TIMEOUT_MIN,
     TCPHDR_ACK,
+    TCPHDR_ECE,
     TCPHDR_FIN,
     TCPHDR_PSH,
     TCPHDR_RST,
@@ -152,6 +154,7 @@ def tcp_send_synack(sk: tcp_sock) -> int:
     if skb is None or not skb.tcp_flags & TCPHDR_SYN:
         return -errno.EFAULT
     skb.tcp_flags |= TCPHDR_ACK
+    tcp_ecn_send_synack(sk, skb)
     return tcp_transmit_skb(sk, skb, 1)
 
 
@@ -168,6 +171,8 @@ def tcp_make_synack(sk: tcp_sock, dst: Any, req: Any, synack_type: int = 0) -> s
         req.snt_synack = now
     skb.ip_summed = CHECKSUM_PARTIAL
     flags = TCPHDR_SYN | TCPHDR_ACK
+    if req.ecn_ok:
+        flags |= TCPHDR_ECE
     tcp_header_push(
         skb,
         req.inet_num,
@@ -264,6 +269,7 @@ def tcp_connect(sk: tcp_sock) -> int:
     if buff is None:
         return -errno.ENOBUFS
     tcp_init_nondata_skb(buff, sk.write_seq, TCPHDR_SYN)
+    tcp_ecn_send_syn(sk, buff)
     tcp_mstamp_refresh(sk)
     sk.retrans_stamp = sk.rto_stamp = sk.tcp_mstamp or 1
     tcp_connect_queue_skb(sk, buff)

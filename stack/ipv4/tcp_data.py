@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from fastpath.hdr import tcp_hdr
+from fastpath.hdr import ip_hdr, tcp_hdr
 from fastpath.skbuff import (
     alloc_skb,
     kfree_skb,
@@ -51,6 +51,14 @@ from stack.ipv4.inet_connection_sock import (
 )
 from stack.ipv4.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
 from stack.ipv4.tcp_done import tcp_set_state
+from stack.ipv4.tcp_ecn import (
+    INET_ECN_CE,
+    INET_ECN_MASK,
+    INET_ECN_NOT_ECT,
+    TCP_ECN_DEMAND_CWR,
+    TCP_ECN_SEEN,
+    tcp_ecn_accept_cwr,
+)
 from stack.ipv4.tcp_minisocks import tcp_time_wait
 from stack.ipv4.tcp_output import tcp_push_pending_frames
 from stack.ipv4.tcp_rcvbuf import (
@@ -114,6 +122,23 @@ def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
     return bool(sk.icsk_ack_quick) and not inet_csk_in_pingpong_mode(sk)
 
 
+def tcp_ecn_check_ce(sk: tcp_sock, skb: sk_buff) -> None:
+    """Data came on a connection with ECN: note its mark (RFC 3168 6.1.3)."""
+    ecn = ip_hdr(skb).tos & INET_ECN_MASK
+    if ecn == INET_ECN_CE:
+        if not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
+            # Tell the sender at once: its window may have become small.
+            tcp_enter_quickack_mode(sk, 2)
+            sk.ecn_flags |= TCP_ECN_DEMAND_CWR
+        sk.ecn_flags |= TCP_ECN_SEEN
+    elif ecn == INET_ECN_NOT_ECT:
+        # ECT before and not now: probably a retransmission, whose sender waits for the ACK.
+        if sk.ecn_flags & TCP_ECN_SEEN:
+            tcp_enter_quickack_mode(sk, 2)
+    else:
+        sk.ecn_flags |= TCP_ECN_SEEN
+
+
 def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
     """Data came: an ACK is owed; adapt the delayed ACK timeout and the window."""
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
@@ -135,6 +160,8 @@ def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
             # A pause that long: the peer probably restarts with a small window.
             tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
     sk.icsk_ack_lrcvtime = now
+    if sk.ecn_flags:
+        tcp_ecn_check_ce(sk, skb)
     if skb.len >= 128:
         tcp_grow_window(sk, skb)
 
@@ -430,6 +457,8 @@ def _ofo_key(rcv_nxt: int):  # type: ignore[no-untyped-def]
 def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
     """Data beyond a hole: sort it in. Takes ownership of skb."""
     linux = sk.net.mib.linux
+    if sk.ecn_flags:
+        tcp_ecn_check_ce(sk, skb)
     if tcp_try_rmem_schedule(sk, skb, skb.truesize):
         linux.TCPOFODrop += 1
         sk.sk_data_ready()
@@ -582,6 +611,8 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
         kfree_skb(skb)
         return
     skb_pull(skb, tcp_hdr(skb).doff * 4)
+    if sk.ecn_flags:
+        tcp_ecn_accept_cwr(sk, skb)
     sk.rx_opt.dsack = False
     linux = sk.net.mib.linux
     rcv_nxt = sk.rcv_nxt

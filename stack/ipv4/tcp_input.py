@@ -57,6 +57,7 @@ from stack.ipv4.tcp_data import (
     tcp_urg,
 )
 from stack.ipv4.tcp_done import tcp_done, tcp_reset, tcp_set_state
+from stack.ipv4.tcp_ecn import tcp_ecn_create_request, tcp_ecn_rcv_syn, tcp_ecn_rcv_synack
 from stack.ipv4.tcp_minisocks import tcp_openreq_init_rwin, tcp_time_wait
 from stack.ipv4.tcp_options import tcp_parse_fast_options, tcp_parse_options
 from stack.ipv4.tcp_rcvbuf import tcp_init_buffer_space, tcp_rcv_rtt_measure_ts
@@ -421,6 +422,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             return 0
         if not flags & TCPHDR_SYN:
             return _discard_and_undo(sk, skb, saved_clamp)
+        tcp_ecn_rcv_synack(sk, flags)
         sk.snd_wl1 = skb.seq
         tcp_try_undo_spurious_syn(sk)
         tcp_ack(sk, skb, FLAG_SLOWPATH)
@@ -465,6 +467,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         if not rx_opt.wscale_ok:
             rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
             sk.window_clamp = min(sk.window_clamp, 65535)
+        tcp_ecn_rcv_syn(sk, flags)
         tcp_mstamp_refresh(sk)
         tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
         tcp_initialize_rcv_mss(sk)
@@ -720,7 +723,10 @@ def tcp_conn_request(sk: tcp_sock, skb: sk_buff, af_ops: Any) -> int:
         return 0
     if req.tstamp_ok:
         req.ts_off = af_ops.init_ts_off(net, skb)
+    tcp_ecn_create_request(req, skb, sk)
     if want_cookie:
+        if not req.tstamp_ok:
+            req.ecn_ok = False  # a cookie remembers it in the timestamp
         isn = af_ops.cookie_init_seq(sk, skb, req)
     elif not isn:
         isn = af_ops.init_seq(net, skb)

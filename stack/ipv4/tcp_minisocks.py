@@ -27,6 +27,7 @@ from stack.ipv4.inet_timewait_sock import (
     inet_twsk_schedule,
 )
 from stack.ipv4.tcp_done import tcp_done
+from stack.ipv4.tcp_ecn import tcp_ecn_openreq_child
 from stack.ipv4.tcp_options import tcp_parse_options
 from stack.ipv4.tcp_sock import (
     M32,
@@ -267,6 +268,7 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     tcp_init_xmit_timers(newsk)
     if sk.sk_flags & SOCK_KEEPOPEN:
         inet_csk_reset_keepalive_timer(newsk, keepalive_time_when(newsk))
+    tcp_ecn_openreq_child(newsk, req)
     rx_opt = newsk.rx_opt
     rx_opt.tstamp_ok = req.tstamp_ok
     rx_opt.sack_ok = 1 if req.sack_ok else 0

@@ -13,6 +13,7 @@ from fastpath.hdr import tcp_push as tcp_header_push
 from fastpath.hdr import tcp_push_ts
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
+    SKB_GSO_TCP_ECN,
     alloc_skb,
     kfree_skb,
     pskb_copy,
@@ -38,6 +39,7 @@ from stack.ipv4.inet_connection_sock import (
     inet_csk_inc_pingpong_cnt,
     inet_csk_reset_xmit_timer,
 )
+from stack.ipv4.tcp_ecn import tcp_ecn_send
 from stack.ipv4.tcp_options import (
     tcp_established_options,
     tcp_syn_options,
@@ -56,6 +58,7 @@ from stack.ipv4.tcp_sock import (
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
     TCPHDR_ACK,
+    TCPHDR_CWR,
     TCPHDR_FIN,
     TCPHDR_PSH,
     TCPHDR_SYN,
@@ -251,6 +254,8 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
             skb, sk.inet_sport, sk.inet_dport, seq, rcv_nxt, flags, window, urg_ptr, options
         )
     elif rx_opt.tstamp_ok and not rx_opt.num_sacks and not rx_opt.dsack:
+        if sk.ecn_flags:
+            flags |= tcp_ecn_send(sk, payload, seq)
         window = tcp_select_window(sk)
         tsval = (sk.tcp_mstamp // 1_000_000 + sk.tsoffset) & M32
         tcp_push_ts(
@@ -266,6 +271,8 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
             rx_opt.ts_recent,
         )
     else:
+        if sk.ecn_flags:
+            flags |= tcp_ecn_send(sk, payload, seq)
         window = tcp_select_window(sk)
         options = tcp_established_options(sk)[1]
         tcp_header_push(
@@ -287,6 +294,8 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         skb.gso_segs = pcount
         skb.gso_size = skb.tcp_gso_size
         skb.gso_type = sk.sk_gso_type
+        if flags & TCPHDR_CWR:  # on the first segment only, which not every device can
+            skb.gso_type |= SKB_GSO_TCP_ECN
     else:
         skb.gso_segs = 0
         skb.gso_size = 0

@@ -12,6 +12,7 @@ from fastpath.skbuff import (
 from stack.ipv4.inet_connection_sock import (
     ICSK_TIME_RETRANS,
 )
+from stack.ipv4.tcp_ecn import tcp_ecn_clear_syn
 from stack.ipv4.tcp_output import (
     TCP_FRAG_IN_RTX_QUEUE,
     tcp_adjust_pcount,
@@ -163,6 +164,8 @@ def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
         avail_wnd = min(avail_wnd, cur_mss)
         if skb.len < avail_wnd:
             tcp_retrans_try_collapse(sk, skb, avail_wnd)
+    if skb.tcp_flags & TCPHDR_SYN:
+        tcp_ecn_clear_syn(sk, skb)
     segs = skb.tcp_gso_segs
     mib = sk.net.mib
     mib.tcp.RetransSegs += segs

@@ -178,6 +178,7 @@ TCPI_OPT_TIMESTAMPS = 1
 TCPI_OPT_SACK = 2
 TCPI_OPT_WSCALE = 4
 TCPI_OPT_ECN = 8
+TCPI_OPT_ECN_SEEN = 16
 
 
 def before(seq1: int, seq2: int) -> bool:
@@ -265,6 +266,7 @@ class tcp_sock(inet_connection_sock):
         "dsack_dups",
         "dup_acks_due",
         "duplicate_sack",
+        "ecn_flags",
         "first_tx_mstamp",
         "frto",
         "high_seq",
@@ -383,6 +385,7 @@ class tcp_sock(inet_connection_sock):
     delivered_mstamp: Any
     dsack_dups: int
     dup_acks_due: int
+    ecn_flags: int
     duplicate_sack: Any
     first_tx_mstamp: Any
     frto: bool

@@ -19,6 +19,7 @@ from stack.ipv4.inet_connection_sock import (
 )
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.tcp_cong import tcp_set_congestion_control
+from stack.ipv4.tcp_ecn import TCP_ECN_OK, TCP_ECN_SEEN
 from stack.ipv4.tcp_output import __tcp_push_pending_frames
 from stack.ipv4.tcp_rcvbuf import tcp_set_window_clamp
 from stack.ipv4.tcp_sock import (
@@ -59,6 +60,8 @@ from stack.ipv4.tcp_sock import (
     TCP_TIMESTAMP,
     TCP_USER_TIMEOUT,
     TCP_WINDOW_CLAMP,
+    TCPI_OPT_ECN,
+    TCPI_OPT_ECN_SEEN,
     TCPI_OPT_SACK,
     TCPI_OPT_TIMESTAMPS,
     TCPI_OPT_WSCALE,
@@ -293,6 +296,10 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         options |= TCPI_OPT_SACK
     if rx_opt.wscale_ok:
         options |= TCPI_OPT_WSCALE
+    if sk.ecn_flags & TCP_ECN_OK:
+        options |= TCPI_OPT_ECN
+    if sk.ecn_flags & TCP_ECN_SEEN:
+        options |= TCPI_OPT_ECN_SEEN
     ssthresh = sk.snd_ssthresh
     rcv_rtt = sk.rcv_rtt_est_rtt_us >> 3
     unsent = (sk.write_seq - sk.snd_nxt) & M32

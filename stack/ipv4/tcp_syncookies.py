@@ -23,6 +23,7 @@ msstab = (536, 1300, 1440, 1460)
 
 TS_OPT_WSCALE_MASK = 0xF
 TS_OPT_SACK = 1 << 4
+TS_OPT_ECN = 1 << 5
 TSBITS = 6
 TSMASK = (1 << TSBITS) - 1
 
@@ -74,6 +75,8 @@ def cookie_v4_init_sequence(sk: Any, skb: sk_buff, req: request_sock) -> int:
         bits = (req.snd_wscale if req.wscale_ok else TS_OPT_WSCALE_MASK) | (
             TS_OPT_SACK if req.sack_ok else 0
         )
+        if req.ecn_ok:
+            bits |= TS_OPT_ECN
         ts = (now & ~TSMASK) | bits
         if ts > now:
             ts -= 1 << TSBITS
@@ -119,6 +122,7 @@ def cookie_v4_check(sk: Any, skb: sk_buff) -> Any:
         req.tstamp_ok = True
         req.ts_recent = opts.rcv_tsval
         req.sack_ok = bool(bits & TS_OPT_SACK)
+        req.ecn_ok = bool(bits & TS_OPT_ECN and net.sysctl.tcp_ecn)
         if wscale != TS_OPT_WSCALE_MASK:
             req.wscale_ok = True
             req.snd_wscale = min(wscale, 14)

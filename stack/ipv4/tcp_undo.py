@@ -6,12 +6,14 @@ D-SACKs for everything that was retransmitted (RFC 3708).
 
 from __future__ import annotations
 
-from stack.ipv4.tcp_cong import tcp_set_ca_state
+from stack.ipv4.tcp_cong import tcp_enter_cwr, tcp_set_ca_state
+from stack.ipv4.tcp_ecn import tcp_ecn_withdraw_cwr
 from stack.ipv4.tcp_recovery import (
     tcp_any_retrans_done,
     tcp_check_sack_reordering,
 )
 from stack.ipv4.tcp_sock import (
+    FLAG_ECE,
     M32,
     MSEC,
     TCP_CA_CWR,
@@ -60,6 +62,7 @@ def tcp_undo_cwnd_reduction(sk: tcp_sock, unmark_loss: bool) -> None:
         sk.snd_cwnd = sk.icsk_ca_ops.undo_cwnd(sk)
         if sk.prior_ssthresh > sk.snd_ssthresh:
             sk.snd_ssthresh = sk.prior_ssthresh
+            tcp_ecn_withdraw_cwr(sk)
     sk.snd_cwnd_stamp = sk.tcp_mstamp
     sk.undo_marker = 0
     sk.rack_advanced = True
@@ -146,5 +149,7 @@ def tcp_try_keep_open(sk: tcp_sock) -> None:
 def tcp_try_to_open(sk: tcp_sock, flag: int) -> None:
     if not tcp_any_retrans_done(sk):
         sk.retrans_stamp = 0
+    if flag & FLAG_ECE:
+        tcp_enter_cwr(sk)
     if sk.icsk_ca_state != TCP_CA_CWR:
         tcp_try_keep_open(sk)

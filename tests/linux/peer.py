@@ -128,6 +128,7 @@ class Wire:
         capture: Path | None = None,
         sysctl: dict[str, Any] | None = None,
         mtu: int | None = None,
+        around: Callable[[Any], Any] | None = None,
     ) -> None:
         with contextlib.ExitStack() as stack:
             self.peer = Peer()
@@ -143,6 +144,8 @@ class Wire:
             self.impair: Impair | None = None
             if impair is not None:
                 link = self.impair = Impair(link, **impair)
+            if around is not None:
+                link = around(link)
             self.capture: Capture | None = None
             if capture is not None:
                 link = self.capture = Capture(link, capture)

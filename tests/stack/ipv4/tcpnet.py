@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from e1000emu.clock import VirtualClock
-from fastpath.csum import csum_partial, csum_tcpudp_magic
+from fastpath.csum import csum_partial, csum_tcpudp_magic, ip_compute_csum
 from stack.core.dev import dev_open, netif_napi_add, register_netdev
 from stack.core.iov import msghdr
 from stack.core.irq import request_irq
@@ -52,6 +52,20 @@ class Segment:
     window: int
     options: bytes
     payload: bytes
+    frame: bytes = b""
+
+    @property
+    def tos(self) -> int:
+        """The IP header's type of service, ECN bits included."""
+        return self.frame[15]
+
+    def with_tos(self, tos: int) -> bytes:
+        """The frame with another type of service, as a router changes it."""
+        ip = bytearray(self.frame[14:34])
+        ip[1] = tos
+        ip[10:12] = bytes(2)
+        ip[10:12] = ip_compute_csum(ip).to_bytes(2, "big")
+        return self.frame[:14] + bytes(ip) + self.frame[34:]
 
     @property
     def dst(self) -> int:
@@ -112,6 +126,7 @@ def parse_segment(frame: bytes, now_ns: int) -> Segment | None:
         int.from_bytes(tcp[14:16], "big"),
         tcp[20:doff],
         tcp[doff:],
+        frame,
     )
 
 
@@ -151,8 +166,6 @@ def build_segment(
         + src.to_bytes(4, "big")
         + dst.to_bytes(4, "big")
     )
-    from fastpath.csum import ip_compute_csum
-
     ip[10:12] = ip_compute_csum(ip).to_bytes(2, "big")
     return bytes(ip + tcp)
 
