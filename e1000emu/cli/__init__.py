@@ -3,12 +3,15 @@ line."""
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
 
 import click
+from click.shell_completion import CompletionItem
+
+from e1000emu.cli.errors import CommandError, did_you_mean, explain_os_error
+from e1000emu.errors import E1000Error
 
 __all__ = ["main"]
 
@@ -39,10 +42,22 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command."""
         if cmd_name not in COMMANDS:
-            return None
+            if ctx.resilient_parsing:  # a shell asks what could follow
+                return None
+            guess = did_you_mean(cmd_name, COMMANDS)
+            raise click.UsageError(f"No such command {cmd_name!r}{guess}", ctx)
         module = importlib.import_module(f"e1000emu.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands without importing them."""
+        words = [
+            CompletionItem(name, help=text)
+            for name, text in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return words + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -56,18 +71,6 @@ def cli() -> None:
     """e1000emu: a register-level Intel e1000 and a Linux-shaped network stack on top."""
 
 
-# What to do about the errors of files that a user meets; the rest say what they are.
-REMEDIES = {
-    errno.ENOSPC: "make room, or write somewhere else",
-    errno.ENOENT: "give a path that exists",
-    errno.ENOTDIR: "give a path that exists",
-    errno.EISDIR: "give a file, not a directory",
-    errno.EACCES: "choose a path you may use",
-    errno.EPERM: "choose a path you may use",
-    errno.EROFS: "choose a path you may write to",
-}
-
-
 def _usage(error: click.ClickException) -> str:
     """Return a mistake in the arguments as one line that ends with where to look."""
     text = " ".join(error.format_message().split()).rstrip(".")
@@ -75,19 +78,11 @@ def _usage(error: click.ClickException) -> str:
     return f"{text}; see {context.command_path} --help" if context is not None else text
 
 
-def _system(error: OSError) -> str:
-    """Return an error of the operating system as one line: what, why, and the remedy if known."""
-    text = error.strerror or str(error)
-    if error.filename is not None:
-        text = f"{error.filename}: {text}"
-    remedy = REMEDIES.get(error.errno or 0)
-    return f"{text}; {remedy}" if remedy else text
-
-
 def main() -> None:
-    """Run the command line; an expected error ends with one line on standard error and status 1."""
-    from e1000emu.errors import E1000Error
+    """Run the command line; an expected error ends with one line on standard error.
 
+    Exit status 2 for arguments that cannot be, 1 for what went wrong.
+    """
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -107,7 +102,7 @@ def main() -> None:
         sys.exit(141)
     except E1000Error as error:
         click.echo(f"e1000emu: {error}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_status if isinstance(error, CommandError) else 1)
     except OSError as error:
-        click.echo(f"e1000emu: {_system(error)}", err=True)
+        click.echo(f"e1000emu: {explain_os_error(error)}", err=True)
         sys.exit(1)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import click
-from rich.table import Table
 
-from e1000emu.cli.common import console
+from e1000emu.cli.common import emit_json, report_options
+from e1000emu.cli.output import console, plain_table
 from e1000emu.errors import E1000Error
 
 __all__ = ["HEADLINE", "command", "rows"]
@@ -58,40 +57,20 @@ def show(value: float) -> str:
 @click.option(
     "--quick", is_flag=True, help="Fewer rounds: a minute becomes seconds, noise doubles."
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    help="Also write the rows here (- = stdout).",
-)
 @click.option("--only", type=click.Choice(["device", "csum", "stack"]), help="One group alone.")
 @click.option("--all", "everything", is_flag=True, help="Show every row, not only the headline.")
-def command(quick: bool, json_file: Path | None, only: str | None, everything: bool) -> None:
+@report_options
+def command(quick: bool, only: str | None, everything: bool, as_json: bool) -> None:
     """Measure rates per CPU second, each with the ratio to a peer measured in the same run."""
-    to_stdout = json_file is not None and str(json_file) == "-"
-    if json_file is not None and not to_stdout and not json_file.parent.is_dir():
-        raise E1000Error(f"--json {json_file}: {json_file.parent} is not a directory")
-    say = None if to_stdout else (lambda name: console.print(f"[dim]{name} …[/]"))
-    found = rows(quick=quick, only=only, progress=say)
-    text = json.dumps(found, indent=2)
-    if to_stdout:
-        click.echo(text)
+    progress = console(stderr=True)
+    found = rows(quick=quick, only=only, progress=lambda name: progress.print(f"[dim]{name} …[/]"))
+    if as_json:
+        emit_json(found)
         return
-    table = Table(box=None, pad_edge=False)
-    for heading, justify in (
-        ("", "left"),
-        ("value", "right"),
-        ("unit", "left"),
-        ("ratio", "right"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    table.add_column("to")
+    table = plain_table("", "value", "unit", "ratio", "to", right=("value", "ratio"), folded="to")
     for row in found:
         if not everything and row["name"] not in HEADLINE:
             continue
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
         table.add_row(row["name"], show(row["value"]), row["unit"], ratio, row["peer"] or "")
-    console.print(table)
-    if json_file is not None:
-        json_file.write_text(text + "\n")
-        console.print(f"{json_file}: {len(found)} rows")
+    console().print(table)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from e1000emu.cli.common import emit_json, json_option
+from e1000emu.cli.common import emit_json, report_options
 
 __all__ = ["command"]
 
@@ -22,7 +22,7 @@ __all__ = ["command"]
 )
 @click.option("--cflags", is_flag=True, help="Print only what the compiler needs.")
 @click.option("--libs", is_flag=True, help="Print only what the linker needs.")
-@json_option
+@report_options
 def command(out: Path, cflags: bool, libs: bool, as_json: bool) -> None:
     """Build the NIC as libe1000emu.so with its header e1000emu.h, for programs in C and C++.
 

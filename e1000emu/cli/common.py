@@ -1,33 +1,52 @@
-"""What several commands share: address and link arguments, output, one host on one link."""
+"""What several commands share: their common options, and one host on one link."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import ipaddress
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
-from e1000emu.cli.linkspec import LINKS, open_link
+from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.linkspec import LINKS, Link, mac_for, needs_loop, open_link
+from e1000emu.cli.params import CIDR, IP, OUT_FILE, Impairment, Seconds
 from e1000emu.errors import E1000Error
 
 if TYPE_CHECKING:
     from stack.host import Host
 
-# A pipe has no width of its own; tables that wrap at 80 columns help nobody there.
-# Closed from the start (`>&-`) standard output is None.
-_terminal = sys.stdout is not None and sys.stdout.isatty()
-console = Console(highlight=False, width=None if _terminal else 132)
+NANO = 1_000_000_000
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Report as JSON on standard output."
+_json = click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+_output = click.option(
+    "-o", "--output", type=OUT_FILE, help="Write the report to this file, not to standard output."
 )
+
+
+def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--json` (its argument `as_json`) and `-o FILE`, which takes what it prints.
+
+    The file is opened before the command does anything: a path that cannot be written is known
+    before a minute of work.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, output: Path | None, **options: Any) -> Any:
+        if output is None:
+            return command(*args, **options)
+        with output.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            return command(*args, **options)
+
+    return _output(_json(run))
 
 
 def emit_json(value: Any) -> None:
@@ -35,41 +54,11 @@ def emit_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-class Cidr(click.ParamType):
-    """An IPv4 address with its prefix length, `10.9.0.2/24`."""
-
-    name = "ADDR/PREFIX"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> ipaddress.IPv4Interface:
-        """Return an IPv4Interface; without a prefix length the error says what to add."""
-        if isinstance(value, ipaddress.IPv4Interface):
-            return value
-        if "/" not in str(value):
-            self.fail(f"{value!r} has no prefix length; write for instance {value}/24", param, ctx)
-        try:
-            address = ipaddress.IPv4Interface(value)
-        except ValueError as error:
-            self.fail(f"{error}; write for instance 10.9.0.2/24", param, ctx)
-        if wrong := not_a_host(address):
-            self.fail(f"{value} {wrong}; give a host's own address", param, ctx)
-        return address
-
-
-def not_a_host(address: ipaddress.IPv4Interface) -> str:
-    """Say why `address` cannot be an interface's own (RFC 1122 3.2.1.3), or return ""."""
-    ip, network = address.ip, address.network
-    if ip.is_multicast or ip.is_loopback:
-        return "is a multicast address" if ip.is_multicast else "is a loopback address"
-    if ip == ipaddress.IPv4Address("255.255.255.255"):
-        return "is the broadcast address"
-    if ip in ipaddress.IPv4Network("0.0.0.0/8"):
-        return "names no host"
-    if network.prefixlen < 31 and ip in (network.network_address, network.broadcast_address):
-        what = "network" if ip == network.network_address else "broadcast"
-        return f"is the {what} address of {network}"
-    return ""
+def emit_event(value: dict[str, Any]) -> None:
+    """Write one line of JSON to standard output, at once: what a command that stays tells."""
+    click.echo(json.dumps(value))
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def only_once(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str:
@@ -81,78 +70,46 @@ def only_once(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     return values[0]
 
 
-class Ip(click.ParamType):
-    """An IPv4 address."""
+def link_option(*, switch: bool = False, default: str | None = None) -> Callable[..., Any]:
+    """Return `--link`; with `switch` the NICs of several sockets may be joined by it."""
+    return click.option(
+        "--link",
+        "link_spec",
+        type=Link(switch=switch),
+        required=default is None,
+        default=None if default is None else [default],
+        show_default=default or False,
+        multiple=True,
+        callback=only_once,
+        metavar="LINK",
+        help=", ".join(kind.form for kind in LINKS.values()) + ".",
+    )
 
-    name = "ADDR"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> ipaddress.IPv4Address:
-        """Return an IPv4Address."""
-        try:
-            return ipaddress.IPv4Address(value)
-        except ValueError as error:
-            self.fail(f"{error}; write for instance 10.9.0.1", param, ctx)
+def autoneg_option(default_s: float) -> Callable[..., Any]:
+    """Return `--autoneg`; our own hosts default to none, a guest's driver to what it knows."""
+    return click.option(
+        "--autoneg",
+        "autoneg_s",
+        type=Seconds(),
+        default=default_s,
+        show_default=True,
+        help="How long autonegotiation takes; on a real cable 1 to 3.",
+    )
 
 
-CIDR = Cidr()
-IP = Ip()
-
-link_option = click.option(
-    "--link",
-    "link_spec",
-    required=True,
-    multiple=True,
-    callback=only_once,
-    metavar="LINK",
-    help=f"{', '.join(kind.form for kind in LINKS.values())}.",
-)
 addr_option = click.option("--addr", type=CIDR, required=True, help="Our address, 10.9.0.2/24.")
 gw_option = click.option("--gw", type=IP, default=None, help="Default gateway.")
 capture_option = click.option(
-    "--capture",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write every frame on the link to this pcapng file.",
+    "--capture", type=OUT_FILE, help="Write every frame on the link to this pcapng file."
 )
 impair_option = click.option(
     "--impair",
+    type=Impairment(),
     default=None,
-    metavar="KEY=VALUE,…",
-    help="Mistreat the wire: loss=0.05,reorder=0.02,duplicate=0.01,delay_ms=5,jitter_ms=1,"
-    "corrupt=0.001,rate_mbps=100,seed=7.",
+    help="Mistreat the wire: loss=0.05, reorder=0.02, duplicate=0.01, corrupt=0.001, delay_ms=5, "
+    "jitter_ms=1, rate_mbps=100, seed=7, with commas between.",
 )
-
-
-def parse_impair(text: str) -> dict[str, Any]:
-    """Turn `loss=0.05,delay_ms=5` into keyword arguments of `Impair`; raises E1000Error naming the
-    bad part."""
-    probabilities = {"loss", "reorder", "duplicate", "corrupt"}
-    out: dict[str, Any] = {}
-    for part in text.split(","):
-        key, equals, value = part.strip().partition("=")
-        try:
-            if not equals:
-                raise ValueError("no '='")
-            if key in probabilities:
-                out[key] = float(value)
-                if not 0 <= out[key] <= 1:
-                    raise ValueError("not between 0 and 1")
-            elif key in ("delay_ms", "jitter_ms"):
-                out[key.removesuffix("_ms") + "_ns"] = int(float(value) * 1e6)
-            elif key == "rate_mbps":
-                out["rate_bps"] = int(float(value) * 1e6)
-            elif key == "seed":
-                out["seed"] = int(value)
-            else:
-                raise ValueError("unknown key")
-        except ValueError as error:
-            raise E1000Error(
-                f"--impair {part.strip()!r}: {error}; keys: loss, reorder, duplicate, "
-                "corrupt (0…1), "
-                "delay_ms, jitter_ms, rate_mbps, seed"
-            ) from None
-    return out
 
 
 @dataclass(slots=True)
@@ -181,28 +138,28 @@ def make_station(
     gw: ipaddress.IPv4Address | None = None,
     *,
     capture: Path | None = None,
-    impair: str | None = None,
+    impair: dict[str, Any] | None = None,
+    autoneg_s: float = 0.0,
     name: str = "e1000emu",
 ) -> Station:
-    """Build clock, link, NIC, host and driver, and bring `eth0` up with `addr`."""
+    """Build link, NIC, host and driver on `clock`, and bring `eth0` up with `addr`."""
     from e1000emu.lab import add_nic
     from e1000emu.links import Capture, Impair
     from stack.host import Host
 
-    if gw is not None and gw not in addr.network:
-        raise E1000Error(f"--gw {gw}: not inside {addr.network}; give a gateway on our own network")
-    options = parse_impair(impair) if impair else None
-    link = open_link(link_spec, clock, addr=addr, gw=gw)
+    check_gateway(gw, addr)
+    autoneg_ns = int(autoneg_s * NANO)
+    link = open_link(link_spec, clock, addr=addr, gw=gw, autoneg_ns=autoneg_ns)
     wrapped = [link]
     try:
-        if options is not None:
-            link = Impair(link, clock=clock, **options)
+        if impair is not None:
+            link = Impair(link, clock=clock, **impair)
             wrapped.insert(0, link)
         if capture is not None:
             link = Capture(link, capture, clock=clock)
             wrapped.insert(0, link)
         host = Host(name=name, clock=clock)
-        nic = add_nic(host, link, mac=mac_for(addr.ip), addr=str(addr))
+        nic = add_nic(host, link, mac=mac_for(addr.ip), addr=str(addr), autoneg_ns=autoneg_ns)
         if gw is not None:
             host.route_add("0.0.0.0/0", via=str(gw))
     except BaseException:
@@ -214,10 +171,32 @@ def make_station(
     return Station(host, nic, clock, link, wrapped)
 
 
-def mac_for(ip: ipaddress.IPv4Address) -> bytes:
-    """Return a locally administered MAC derived from the address, so that a host keeps its MAC
-    between runs."""
-    return b"\x52\x54" + ip.packed
+def check_gateway(gw: ipaddress.IPv4Address | None, addr: ipaddress.IPv4Interface) -> None:
+    """Refuse a gateway that is not on the host's own network.  Raises: ArgumentError."""
+    if gw is not None and gw not in addr.network:
+        raise ArgumentError(
+            f"--gw {gw}: not inside {addr.network}; give a gateway on our own network"
+        )
+
+
+@contextlib.contextmanager
+def blocking_clock(link_spec: str) -> Iterator[Any]:
+    """Give a clock on which a command's blocking calls work, whatever `link_spec` needs of it.
+
+    Services at the far end of a `stack:` link are coroutines: they run in an asyncio loop, which
+    goes on while a call here waits. Every other link does without, and starts sooner.
+    """
+    from e1000emu.clock import AsyncioClock, RealClock
+
+    if not needs_loop(link_spec):
+        clock = RealClock()
+        with contextlib.closing(clock), clock.lock:
+            yield clock
+        return
+    import asyncio
+
+    with asyncio.Runner() as runner:
+        yield AsyncioClock(runner.get_loop())
 
 
 NET_REMEDIES = {

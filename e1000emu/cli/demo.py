@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import hashlib
 import random
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from e1000emu.cli.common import console, emit_json, json_option
+from e1000emu.cli.common import emit_json, report_options
+from e1000emu.cli.output import console, plain_table
+from e1000emu.cli.params import OUT_FILE, Size
 from e1000emu.errors import E1000Error
 
 __all__ = ["Rate", "command", "run_arp", "run_ping", "run_tcp", "run_udp"]
@@ -107,7 +109,7 @@ def run_arp(a: Any, b: Any) -> str:
 
 def run_ping(a: Any, *, count: int = 5, size: int = 56) -> dict[str, Any]:
     """Ping b from a; raises E1000Error when a reply is missing."""
-    from e1000emu.cli.ping import Pinger
+    from e1000emu.cli.pinger import Pinger
 
     pinger = Pinger(a, B, size_bytes=size)
     for _ in range(count):
@@ -200,13 +202,10 @@ def run_tcp(
     return meter.rate
 
 
-def _show_rates(rates: list[Rate]) -> None:
-    table = Table(
-        title="Rates (per CPU second of everything: both stacks, both NICs, the wire)",
-        title_justify="left",
-    )
-    for heading in ("", "frames", "packets/s", "Gbit/s", "ns/packet", "wall s", "virtual s", ""):
-        table.add_column(heading, justify="left" if heading == "" else "right")
+def _show_rates(screen: Console, rates: list[Rate]) -> None:
+    screen.print("\n[bold]Rates[/] per CPU second of everything: both stacks, both NICs, the wire")
+    figures = ("frames", "packets/s", "Gbit/s", "ns/packet", "wall s", "virtual s")
+    table = plain_table("", *figures, right=figures)
     for r in rates:
         table.add_row(
             r.name,
@@ -216,9 +215,11 @@ def _show_rates(rates: list[Rate]) -> None:
             f"{r.ns_per_packet:,.0f}",
             f"{r.wall_s:.2f}",
             f"{r.virtual_s:.3f}",
-            r.note,
         )
-    console.print(table)
+    screen.print(table)
+    for r in rates:
+        if r.note:
+            screen.print(f"{r.name}: {r.note}")
     layers = list(dict.fromkeys(layer for r in rates for layer in r.layers))
     table = Table(
         title="ns per packet by layer (sampled)",
@@ -229,27 +230,25 @@ def _show_rates(rates: list[Rate]) -> None:
         table.add_column(r.name, justify="right")
     for layer in layers:
         table.add_row(layer, *(f"{r.ns_per_packet * r.layers.get(layer, 0):,.0f}" for r in rates))
-    console.print(table)
+    screen.print(table)
 
 
-def _show_chain(kind: str, title: str) -> list[dict[str, Any]]:
+def _show_chain(screen: Console, kind: str, title: str) -> None:
     from e1000emu.cli.trace import record
 
-    calls = record(kind)
-    if console.is_terminal or console.file is sys.stdout:
-        console.print(f"\n[bold]{title}[/]")
-        for call in calls:
-            console.print(f"  {'  ' * call.depth}{call.name} [dim]{call.layer}[/]")
-    return [call.as_dict() for call in calls]
+    screen.print(f"\n[bold]{title}[/]")
+    for call in record(kind):
+        screen.print(f"  {'  ' * call.depth}{call.name} [dim]{call.layer}[/]")
 
 
 @click.command()
 @click.option(
     "--bytes",
     "total",
-    type=click.IntRange(1),
-    default=256 * MIB,
-    help="Bytes per TCP transfer [256 MiB].",
+    type=Size(1),
+    default="256M",
+    show_default=True,
+    help="Of each TCP transfer.",
 )
 @click.option(
     "--udp",
@@ -264,21 +263,30 @@ def _show_chain(kind: str, title: str) -> list[dict[str, Any]]:
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the impaired link.")
 @click.option(
     "--capture",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("e1000emu-demo.pcapng"),
+    type=OUT_FILE,
+    default="e1000emu-demo.pcapng",
     show_default=True,
     help="Where the capture goes.",
 )
-@json_option
+@click.option("--no-trace", is_flag=True, help="Without the call chains of a packet.")
+@report_options
 def command(
-    total: int, exchanges: int, loss: float, reorder: float, seed: int, capture: Path, as_json: bool
+    total: int,
+    exchanges: int,
+    loss: float,
+    reorder: float,
+    seed: int,
+    capture: Path,
+    no_trace: bool,
+    as_json: bool,
 ) -> None:
     """Run the main job: ARP, ping, UDP, two TCP transfers (one over a lossy link), rates, call
     chains, a capture."""
     from e1000emu.lab import two_hosts
 
     started = time.perf_counter()
-    say = (lambda *text, **how: None) if as_json else console.print
+    screen = console()
+    say = (lambda *text, **how: None) if as_json else screen.print
     try:
         capture.touch()
     except OSError as error:
@@ -310,7 +318,7 @@ def command(
         BarColumn(),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
-        console=console,
+        console=screen,
         disable=as_json,
     ) as progress:
         a, b = two_hosts()
@@ -353,16 +361,17 @@ def command(
                     | {"pps": r.pps, "gbit_per_s": r.gbit, "ns_per_packet": r.ns_per_packet}
                     for r in rates
                 ],
-                "sent": [c.as_dict() for c in record("udp-send")],
-                "received": [c.as_dict() for c in record("udp-recv")],
+                "sent": [] if no_trace else [c.as_dict() for c in record("udp-send")],
+                "received": [] if no_trace else [c.as_dict() for c in record("udp-recv")],
                 "capture": str(capture),
                 "seconds": time.perf_counter() - started,
             }
         )
         return
-    _show_rates(rates)
-    _show_chain("udp-send", "One packet sent")
-    _show_chain("udp-recv", "One packet received")
+    _show_rates(screen, rates)
+    if not no_trace:
+        _show_chain(screen, "udp-send", "One packet sent")
+        _show_chain(screen, "udp-recv", "One packet received")
     say(
         f"\nCapture: {capture} (open it in Wireshark)   "
         f"{time.perf_counter() - started:.1f} s in all"

@@ -17,9 +17,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
-from e1000emu.cli.common import console, emit_json, json_option
+from e1000emu.cli.common import emit_json, report_options
+from e1000emu.cli.output import console
 
 __all__ = ["CHECKS", "Finding", "command", "examine"]
 
@@ -291,7 +293,7 @@ def examine() -> list[Finding]:
 
 
 @click.command()
-@json_option
+@report_options
 def command(as_json: bool) -> None:
     """Say what works on this machine, why not, and how to mend it; status 1 when the package
     itself cannot run."""
@@ -299,11 +301,14 @@ def command(as_json: bool) -> None:
     if as_json:
         emit_json([asdict(f) for f in findings])
     else:
-        table = Table(box=None, pad_edge=False)
-        for heading in ("", "what", "state", "remedy"):
-            table.add_column(heading)
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for column in ("mark", "name"):
+            table.add_column(column, no_wrap=True)
+        table.add_column("detail", overflow="fold")
         marks = {"ok": "[green]ok[/]", "missing": "[yellow]--[/]", "broken": "[red]!![/]"}
         for f in findings:
-            table.add_row(marks[f.state], f.name, f.detail, f.remedy)
-        console.print(table)
+            table.add_row(marks[f.state], escape(f.name), escape(f.detail))
+            if f.remedy:
+                table.add_row("", "", f"[cyan]→ {escape(f.remedy)}[/]")
+        console().print(table)
     sys.exit(1 if any(f.state == "broken" for f in findings) else 0)

@@ -7,6 +7,7 @@ import http.client
 import ipaddress
 import time
 import urllib.parse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import click
 
 from e1000emu.cli.common import (
     addr_option,
+    autoneg_option,
+    blocking_clock,
     capture_option,
+    check_gateway,
     describe,
     emit_json,
     gw_option,
@@ -23,11 +27,61 @@ from e1000emu.cli.common import (
     make_station,
     open_output,
 )
+from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.params import OUT_FILE, Seconds
 from e1000emu.errors import E1000Error
 
-__all__ = ["StackHTTPConnection", "command"]
+__all__ = ["StackHTTPConnection", "Target", "command", "fetch", "parse_url"]
 
 MAX_REDIRECTS = 5
+FORM = "http://ADDRESS[:PORT]/PATH"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a URL says."""
+
+    url: str
+    address: str
+    port: int
+    path: str
+    """As the request line wants it: quoted, with the query."""
+
+
+def parse_url(url: str) -> Target:
+    """Take a URL apart.  Raises: ArgumentError for one that this client cannot serve; there is no
+    name service here, so it must hold an IPv4 address."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = 80 if parts.port is None else parts.port
+    except ValueError as error:
+        raise ArgumentError(f"{url!r}: {error}; give {FORM}") from None
+    if parts.scheme != "http" or not parts.hostname:
+        raise ArgumentError(f"{url!r}: only {FORM} can be fetched")
+    if port == 0:
+        raise ArgumentError(f"{url!r}: nothing can listen on port 0; give {FORM}")
+    try:
+        address = str(ipaddress.IPv4Address(parts.hostname))
+    except ValueError:
+        raise ArgumentError(
+            f"{parts.hostname!r}: no name service here; give the IPv4 address"
+        ) from None
+    # what a URL may not hold as it is (spaces, letters beyond ASCII) goes as UTF-8 in %XX
+    target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    path = urllib.parse.quote(target, safe="!#$%&'()*+,-./:;=?@[]_~")
+    return Target(url, address, port, path)
+
+
+class Url(click.ParamType):
+    """A URL that can be fetched."""
+
+    name = "URL"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Target:
+        """Return it taken apart."""
+        return value if isinstance(value, Target) else parse_url(value)
 
 
 class StackHTTPConnection(http.client.HTTPConnection):
@@ -39,11 +93,13 @@ class StackHTTPConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect through our stack."""
-        from stack.socket import create_connection
+        from stack.socket import IPPROTO_TCP, TCP_NODELAY, create_connection
 
         self.sock = create_connection(
             self._stack_host, (self.host, self.port), timeout=self.timeout
         )
+        # As the base class does: a request in two pieces must not wait for a delayed ACK.
+        self.sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
 
 
 class OutputError(Exception):
@@ -59,36 +115,19 @@ def _write(out: Any, data: Any) -> None:
         raise OutputError from error
 
 
-def fetch(host: Any, url: str, out: Any, timeout_s: float) -> dict[str, Any]:
-    """Fetch `url` into the binary file `out`; return status, bytes and times.
+def fetch(host: Any, target: Target, out: Any, timeout_s: float) -> dict[str, Any]:
+    """Fetch `target` into the binary file `out`; return status, bytes and times.
 
-    Raises E1000Error for a URL this client cannot serve (no DNS here: the URL must hold an IPv4
-    address) and for
-    an answer of 400 and above.
+    Raises: E1000Error for an answer of 400 and above, and for what is no HTTP.
     """
     for _ in range(MAX_REDIRECTS + 1):
-        try:
-            parts = urllib.parse.urlsplit(url)
-            port = parts.port or 80
-        except ValueError as error:
-            raise E1000Error(f"{url!r}: {error}; give http://ADDRESS[:PORT]/PATH") from None
-        if parts.scheme != "http" or not parts.hostname:
-            raise E1000Error(f"{url!r}: only http://ADDRESS[:PORT]/PATH can be fetched")
-        try:
-            address = str(ipaddress.IPv4Address(parts.hostname))
-        except ValueError:
-            raise E1000Error(
-                f"{parts.hostname!r}: no name service here; give the IPv4 address"
-            ) from None
-        # what a URL may not hold as it is (spaces, letters beyond ASCII) goes as UTF-8 in %XX
-        target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-        path = urllib.parse.quote(target, safe="!#$%&'()*+,-./:;=?@[]_~")
+        url = target.url
         start = time.perf_counter()
-        connection = StackHTTPConnection(host, address, port, timeout_s)
+        connection = StackHTTPConnection(host, target.address, target.port, timeout_s)
         try:
             try:
                 connection.request(
-                    "GET", path, headers={"User-Agent": "e1000emu", "Connection": "close"}
+                    "GET", target.path, headers={"User-Agent": "e1000emu", "Connection": "close"}
                 )
                 response = connection.getresponse()
             except http.client.HTTPException as error:
@@ -96,7 +135,11 @@ def fetch(host: Any, url: str, out: Any, timeout_s: float) -> dict[str, Any]:
                     f"{url}: not an HTTP answer ({error!r}); is this an HTTP server's port?"
                 ) from None
             if response.status in (301, 302, 303, 307, 308) and response.getheader("Location"):
-                url = urllib.parse.urljoin(url, response.getheader("Location") or "")
+                there = urllib.parse.urljoin(url, response.getheader("Location") or "")
+                try:
+                    target = parse_url(there)
+                except ArgumentError as error:
+                    raise E1000Error(f"{url}: redirected to {error}") from None
                 continue
             if response.status >= 400:
                 # the server's words: nothing in them may reach the terminal as a command
@@ -132,67 +175,67 @@ def fetch(host: Any, url: str, out: Any, timeout_s: float) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("url")
-@link_option
+@click.argument("target", metavar="URL", type=Url(), is_eager=True)
+@link_option()
 @addr_option
 @gw_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the body to this file.",
-)
+@click.option("-o", "--output", type=OUT_FILE, help="Write the body to this file.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.001),
+    type=Seconds(above=True),
     default=30.0,
     show_default=True,
-    help="Seconds of silence.",
+    help="Give up after so much silence.",
 )
+@autoneg_option(0)
 @capture_option
 @impair_option
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON (needs -o).")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON; needs -o for the body.")
 def command(
-    url: str,
+    target: Target,
     link_spec: str,
     addr: ipaddress.IPv4Interface,
     gw: ipaddress.IPv4Address | None,
     output: Path | None,
     timeout: float,
+    autoneg_s: float,
     capture: Path | None,
-    impair: str | None,
+    impair: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
-    """Fetch http://ADDRESS[:PORT]/PATH over our own TCP; the body goes to standard output or to -o
-    FILE."""
-    from e1000emu import RealClock
+    """Fetch URL over our own TCP; the body goes to standard output or to -o FILE.
 
+    URL is http://ADDRESS[:PORT]/PATH. Without a network there is a server at the far end of
+    --link stack:10.9.0.1/24,serve=http:80.
+    """
     if as_json and output is None:
-        raise E1000Error("--json: standard output carries the body; add -o FILE")
-    clock = RealClock()
-    with clock.lock:
-        station = make_station(clock, link_spec, addr, gw, capture=capture, impair=impair)
+        raise ArgumentError("--json: standard output carries the body; add -o FILE")
+    check_gateway(gw, addr)
+    url = target.url
+    with contextlib.ExitStack() as stack:
+        clock = stack.enter_context(blocking_clock(link_spec))
+        station = make_station(
+            clock, link_spec, addr, gw, capture=capture, impair=impair, autoneg_s=autoneg_s
+        )
+        stack.callback(station.close)
+        out = open_output(output)
         try:
-            out = open_output(output)
-            try:
-                report = fetch(station.host, url, out, timeout)
-            except OutputError as error:
-                failure = error.__cause__
-                if isinstance(failure, OSError) and failure.filename is None and output:
-                    failure.filename = str(output)
-                raise (failure or error) from None
-            except TimeoutError:
-                raise E1000Error(
-                    f"{url}: no answer within {timeout:g} s; is it up? --timeout S waits longer"
-                ) from None
-            except OSError as error:
-                raise E1000Error(f"{url}: {describe(error)}") from None
-            finally:
-                if output is not None:
-                    with contextlib.suppress(OSError):
-                        out.close()
+            report = fetch(station.host, target, out, timeout)
+        except OutputError as error:
+            failure = error.__cause__
+            if isinstance(failure, OSError) and failure.filename is None and output:
+                failure.filename = str(output)
+            raise (failure or error) from None
+        except TimeoutError:
+            raise E1000Error(
+                f"{url}: no answer within {timeout:g} s; is it up? --timeout S waits longer"
+            ) from None
+        except OSError as error:
+            raise E1000Error(f"{url}: {describe(error)}") from None
         finally:
-            station.close()
+            if output is not None:
+                with contextlib.suppress(OSError):
+                    out.close()
     if as_json:
         emit_json(report)
     elif output is not None:

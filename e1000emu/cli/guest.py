@@ -18,18 +18,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from e1000emu.cli.common import (
-    CIDR,
-    IP,
+    NANO,
+    autoneg_option,
     capture_option,
+    check_gateway,
     emit_json,
     impair_option,
-    json_option,
-    parse_impair,
+    link_option,
+    report_options,
 )
-from e1000emu.cli.linkspec import LINKS
+from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.params import CIDR, IP, Seconds
 from e1000emu.cli.up import Failure
-from e1000emu.cli.vfio_user import DEFAULT_MAC, open_links, parse_mac, plug_in
+from e1000emu.cli.vfio_user import DEFAULT_MAC, model_option, open_links, parse_mac, plug_in
 from e1000emu.errors import E1000Error
+from e1000emu.phy import AUTONEG_NS
 
 if TYPE_CHECKING:
     from e1000emu.guest import Completed, GuestImage, GuestLinux
@@ -101,14 +104,7 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
 
 
 @click.command()
-@click.option(
-    "--link",
-    "link_spec",
-    default=DEFAULT_LINK,
-    show_default=True,
-    metavar="LINK",
-    help=", ".join(kind.form for kind in LINKS.values()) + ".",
-)
+@link_option(default=DEFAULT_LINK)
 @click.option(
     "--addr", type=CIDR, default=DEFAULT_ADDR, show_default=True, help="The guest's address."
 )
@@ -116,9 +112,7 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
 @click.option(
     "--run", "text", default=None, metavar="COMMAND", help="Run this in the guest, and end with it."
 )
-@click.option(
-    "--timeout-s", type=click.FloatRange(min=1), default=3600, show_default=True, help="For --run."
-)
+@click.option("--timeout-s", type=Seconds(1), default=3600, show_default=True, help="For --run.")
 @click.option(
     "--prepare-only", is_flag=True, help="Make what a guest is booted from, and do not boot."
 )
@@ -130,11 +124,12 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
     help="Which qemu-system-x86_64 to use (10.1 or newer).  [default: the installed one, or "
     "Debian's newest, fetched]",
 )
-@click.option("--model", default="82540EM", show_default=True, help="Which part to be.")
+@model_option
 @click.option("--mac", default=DEFAULT_MAC, show_default=True, help="Address in the EEPROM.")
+@autoneg_option(AUTONEG_NS / NANO)
 @capture_option
 @impair_option
-@json_option
+@report_options
 def command(
     link_spec: str,
     addr: ipaddress.IPv4Interface,
@@ -146,8 +141,9 @@ def command(
     qemu: str | None,
     model: str,
     mac: str,
+    autoneg_s: float,
     capture: Path | None,
-    impair: str | None,
+    impair: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
     """Boot a stock Debian Linux in QEMU on our NIC: a shell in it, or one command by --run.
@@ -161,11 +157,10 @@ def command(
         click.echo(f"guest: {line}", err=True)
 
     address = parse_mac(mac)
-    options = parse_impair(impair) if impair else None
-    if gw is not None and gw not in addr.network:
-        raise E1000Error(f"--gw {gw}: not inside {addr.network}; give a gateway on its own network")
+    check_gateway(gw, addr)
+    autoneg_ns = int(autoneg_s * NANO)
     if text is None and not prepare_only and not (sys.stdin and sys.stdin.isatty()):
-        raise E1000Error("standard input is no terminal for a shell; give a command by --run")
+        raise ArgumentError("standard input is no terminal for a shell; give a command by --run")
     started = time.monotonic()
     image = prepare(qemu=qemu, refresh=refresh, say=say)
     report: dict[str, Any] = describe(image, time.monotonic() - started)
@@ -185,7 +180,7 @@ def command(
         from e1000emu import AsyncioClock
 
         clock = AsyncioClock(runner.get_loop())
-        link = open_links(link_spec, 1, clock, stack)
+        link = open_links(link_spec, 1, clock, stack, autoneg_ns=autoneg_ns)
         plugs = plug_in(
             [directory / "nic"],
             link,
@@ -194,7 +189,8 @@ def command(
             stack,
             model=model,
             capture=capture,
-            impair=options,
+            impair=impair,
+            autoneg_ns=autoneg_ns,
             threads=True,
             report=lambda line: None,
         )

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
+import os
+import shlex
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from e1000emu.errors import E1000Error
-from e1000emu.links.pair import PairEnd
+import click
+from click.shell_completion import CompletionItem
 
-if TYPE_CHECKING:
-    from e1000emu.cli.services import Service
-    from stack.host import Host
+from e1000emu.cli.errors import ArgumentError, did_you_mean
+from e1000emu.cli.params import not_a_host
+from e1000emu.cli.servespec import Service, parse_serve
 
-__all__ = ["LINKS", "SWITCH", "StackHost", "StackLink", "open_link", "parse_stack"]
+__all__ = [
+    "LINKS",
+    "SWITCH",
+    "Link",
+    "StackSpec",
+    "check_link",
+    "mac_for",
+    "needs_loop",
+    "open_link",
+    "parse_stack",
+]
 
 SWITCH = "switch"
+IFNAMSIZ = 16
+INTERFACES = Path("/sys/class/net")
 MTU_RANGE = range(68, 16110 - 14 - 4 + 1)
 """RFC 791's least to what fits the longest frame of an 82540EM with its header and FCS."""
 
@@ -35,12 +47,10 @@ class StackSpec:
 
 
 def parse_stack(spec: str) -> StackSpec:
-    """Parse `spec`, with `stack:` in front; raises E1000Error naming the part and the remedy."""
-    from e1000emu.cli.common import not_a_host
-    from e1000emu.cli.services import parse_serve
+    """Parse `spec`, with `stack:` in front; raises ArgumentError naming the part and the remedy."""
 
-    def wrong(why: str) -> E1000Error:
-        return E1000Error(
+    def wrong(why: str) -> ArgumentError:
+        return ArgumentError(
             f"--link {spec!r}: {why}; write for instance "
             "stack:10.9.0.1/24,serve=echo:7+http:80 (and gw=ADDR, mtu=BYTES)"
         )
@@ -79,135 +89,104 @@ def parse_stack(spec: str) -> StackSpec:
     return StackSpec(addr, **values)
 
 
-class StackHost:
-    """A host of our own stack on `link`, in this process, with its services running.
-
-    Services are coroutines: they need an `AsyncioClock`, and start when its loop runs. What ends
-    one before `close()` goes to the loop's exception handler. Raises: E1000Error.
-    """
-
-    def __init__(self, spec: str, link: Any, clock: Any) -> None:
-        from e1000emu.cli.common import mac_for
-        from e1000emu.cli.services import serve
-        from e1000emu.clock import AsyncioClock
-        from e1000emu.lab import add_nic
-        from stack.host import Host
-
-        wanted = parse_stack(spec)
-        if wanted.services and not isinstance(clock, AsyncioClock):
-            raise E1000Error(
-                f"--link {spec!r}: only `e1000emu up` and `e1000emu vfio-user` run services; "
-                "leave serve= out"
-            )
-        self.services = wanted.services
-        self._clock = clock
-        self._tasks: list[asyncio.Task[None]] = []
-        self.host: Host = Host(name="stack", clock=clock)
-        try:
-            add_nic(
-                self.host,
-                link,
-                mac=mac_for(wanted.addr.ip),
-                addr=str(wanted.addr),
-                mtu=wanted.mtu,
-                wait=False,
-            )
-            if wanted.gw is not None:
-                self.host.route_add("0.0.0.0/0", via=str(wanted.gw))
-        except BaseException:
-            self.host.close()
-            raise
-        for service in self.services:
-            task = clock.loop.create_task(serve(self.host, service))
-            task.add_done_callback(self._ended)
-            self._tasks.append(task)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._clock.loop.call_exception_handler({"message": str(error), "exception": error})
-
-    def close(self) -> None:
-        """End the services, take the interface down; harmless when repeated."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks and not self._clock.loop.is_running():
-            for task in self._tasks:
-                with suppress(asyncio.CancelledError, Exception):
-                    self._clock.loop.run_until_complete(task)
-        self._tasks.clear()
-        self.host.close()
+def needs_loop(spec: str) -> bool:
+    """Whether the link has coroutines at its far end, which only run in an asyncio loop."""
+    return spec.startswith("stack:") and bool(parse_stack(spec).services)
 
 
-class StackLink(PairEnd):
-    """One end of a cable whose other end is plugged into a `StackHost`."""
-
-    def __init__(self, spec: str, clock: Any) -> None:
-        super().__init__(clock)
-        far = PairEnd(clock)
-        self.peer, far.peer = far, self
-        self.far = StackHost(spec, far, clock)
-
-    def close(self) -> None:
-        """Unplug, and close the host."""
-        super().close()
-        self.far.close()
+def mac_for(ip: ipaddress.IPv4Address) -> bytes:
+    """Return a locally administered MAC derived from the address, so that a host keeps its MAC
+    between runs."""
+    return b"\x52\x54" + ip.packed
 
 
-def _open_tap(spec: str, name: str, clock: Any) -> Any:
-    from e1000emu.links import Tap
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a link may have to know of the host that will use it."""
 
-    return Tap(name, clock)
-
-
-def _open_qemu(spec: str, path: str, clock: Any) -> Any:
-    from e1000emu.links import QemuStream
-
-    return QemuStream.connect(path, clock)
-
-
-def _open_stack(spec: str, rest: str, clock: Any) -> Any:
-    return StackLink(spec, clock)
+    spec: str
+    clock: Any
+    addr: ipaddress.IPv4Interface | None
+    gw: ipaddress.IPv4Address | None
+    autoneg_ns: int | None
 
 
-def _open_passt(
-    spec: str,
-    rest: str,
-    clock: Any,
-    addr: ipaddress.IPv4Interface | None = None,
-    gw: ipaddress.IPv4Address | None = None,
-) -> Any:
-    import shlex
+# What opens a kind of link imports its own modules: most commands need one kind, and start sooner
+# without the others.
 
-    from e1000emu.cli.common import mac_for
+
+def _open_tap(name: str, wanted: Opening) -> Any:
+    from e1000emu.links.tap import Tap
+
+    return Tap(name, wanted.clock)
+
+
+def _check_tap(name: str) -> str:
+    if len(name.encode()) >= IFNAMSIZ or "/" in name or name in (".", ".."):
+        return f"{name!r} cannot name an interface; use up to {IFNAMSIZ - 1} bytes without /"
+    return ""
+
+
+def _open_qemu(path: str, wanted: Opening) -> Any:
+    from e1000emu.links.qemu import QemuStream
+
+    return QemuStream.connect(path, wanted.clock)
+
+
+def _open_stack(rest: str, wanted: Opening) -> Any:
+    from e1000emu.cli.stackhost import StackLink
+
+    return StackLink(wanted.spec, wanted.clock, autoneg_ns=wanted.autoneg_ns)
+
+
+def _check_stack(rest: str) -> str:
+    parse_stack(f"stack:{rest}")
+    return ""
+
+
+def _open_passt(rest: str, wanted: Opening) -> Any:
     from e1000emu.links.passt import Passt
 
     if rest and not rest.startswith("-"):
-        return Passt(clock, path=rest)
+        return Passt(wanted.clock, path=rest)
+    options = shlex.split(rest)
+    if wanted.addr is None:
+        return Passt(wanted.clock, options=options)
+    return Passt(
+        wanted.clock,
+        options=options,
+        address=str(wanted.addr),
+        gateway=None if wanted.gw is None else str(wanted.gw),
+        mac=mac_for(wanted.addr.ip),
+    )
+
+
+def _check_passt(rest: str) -> str:
     try:
-        options = shlex.split(rest)
+        shlex.split(rest if rest.startswith("-") else "")
     except ValueError as error:
-        raise E1000Error(
-            f"--link {spec!r}: {error}; quote passt's options as for a shell"
-        ) from None
-    if addr is None:
-        return Passt(clock, options=options)
-    gateway = None if gw is None else str(gw)
-    return Passt(clock, options=options, address=str(addr), gateway=gateway, mac=mac_for(addr.ip))
+        return f"{error}; quote passt's options as for a shell"
+    return ""
 
 
-def _open_pcap(spec: str, path: str, clock: Any) -> Any:
-    from e1000emu.links import PcapReplay
+def _open_pcap(path: str, wanted: Opening) -> Any:
+    from e1000emu.links.replay import PcapReplay
 
-    if not Path(path).is_file():
-        raise E1000Error(f"--link {spec}: no such file; give a pcap or pcapng file to replay")
-    return PcapReplay(path, clock)
+    return PcapReplay(path, wanted.clock)
 
 
-def _open_null(spec: str, rest: str, clock: Any) -> Any:
-    from e1000emu.links import NullLink
+def _check_pcap(path: str) -> str:
+    return "" if Path(path).is_file() else "no such file; give a pcap or pcapng file to replay"
 
-    return NullLink(clock)
+
+def _open_null(rest: str, wanted: Opening) -> Any:
+    from e1000emu.links.null import NullLink
+
+    return NullLink(wanted.clock)
+
+
+def _no_more(rest: str) -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +195,10 @@ class Kind:
 
     form: str
     what: str
-    open: Callable[[str, str, Any], Any]
-    """`(whole spec, what follows the colon, clock)` to a `Link`; raises E1000Error."""
+    open: Callable[[str, Opening], Any]
+    """`(what follows the colon, what else is known)` to a `Link`; raises E1000Error."""
+    check: Callable[[str], str] = _no_more
+    """What is wrong with what follows the colon, without opening anything; or ""."""
 
     @property
     def bare(self) -> bool:
@@ -226,15 +207,21 @@ class Kind:
 
 
 LINKS: dict[str, Kind] = {
-    "tap": Kind("tap:NAME", "a TAP device, made when missing and allowed", _open_tap),
+    "tap": Kind("tap:NAME", "a TAP device, made when missing and allowed", _open_tap, _check_tap),
     "qemu": Kind("qemu:PATH", "where -netdev stream listens", _open_qemu),
     "stack": Kind(
-        "stack:ADDR/PREFIX[,serve=NAME:PORT+…]", "a host of this stack in this process", _open_stack
+        "stack:ADDR/PREFIX[,serve=NAME:PORT+…]",
+        "a host of this stack in this process",
+        _open_stack,
+        _check_stack,
     ),
     "passt": Kind(
-        "passt[:OPTIONS|:PATH]", "this machine's network, without privileges", _open_passt
+        "passt[:OPTIONS|:PATH]",
+        "this machine's network, without privileges",
+        _open_passt,
+        _check_passt,
     ),
-    "pcap": Kind("pcap:FILE", "replay of a capture", _open_pcap),
+    "pcap": Kind("pcap:FILE", "replay of a capture", _open_pcap, _check_pcap),
     "null": Kind("null", "a far end that takes all and says nothing", _open_null),
 }
 
@@ -244,26 +231,73 @@ def forms() -> str:
     return ", ".join(f"{kind.form} ({kind.what})" for kind in LINKS.values())
 
 
+def check_link(spec: str, *, switch: bool = False) -> None:
+    """Say what is wrong with `spec` before anything is opened.  Raises: ArgumentError.
+
+    With `switch` it may be `switch[:LINK]` too.
+    """
+    name, colon, rest = spec.partition(":")
+    if name == SWITCH:
+        if not switch:
+            raise ArgumentError(
+                f"--link {spec!r}: a switch joins the NICs of several --socket of "
+                "`e1000emu vfio-user`; name one link here"
+            )
+        if colon:
+            check_link(rest)
+        return
+    kind = LINKS.get(name)
+    if kind is None or not (rest or (kind.bare and not colon)):
+        guess = did_you_mean(name, [*LINKS, SWITCH] if switch else LINKS) if kind is None else ""
+        raise ArgumentError(f"--link {spec!r}: not a link{guess}; use {forms()}")
+    if wrong := kind.check(rest):
+        raise ArgumentError(f"--link {spec!r}: {wrong}")
+
+
 def open_link(
     spec: str,
     clock: Any,
     *,
     addr: ipaddress.IPv4Interface | None = None,
     gw: ipaddress.IPv4Address | None = None,
+    autoneg_ns: int | None = None,
 ) -> Any:
     """Open the link that `spec` names, one of `LINKS`; raises E1000Error with the remedy.
 
     `addr` and `gw` of the host that will use it, where they are known: passt has to know them too.
+    `autoneg_ns` is how long the NIC of a host at the far end negotiates, its own default if None.
     """
-    name, colon, rest = spec.partition(":")
-    kind = LINKS.get(name)
-    if kind is not None and (rest or (kind.bare and not colon)):
-        if kind.open is _open_passt:
-            return _open_passt(spec, rest, clock, addr, gw)
-        return kind.open(spec, rest, clock)
-    if name == SWITCH:
-        raise E1000Error(
-            f"--link {spec!r}: a switch joins the NICs of several --socket of "
-            "`e1000emu vfio-user`; name one link here"
-        )
-    raise E1000Error(f"--link {spec!r}: not a link; use {forms()}")
+    check_link(spec)
+    name, _, rest = spec.partition(":")
+    return LINKS[name].open(rest, Opening(spec, clock, addr, gw, autoneg_ns))
+
+
+class Link(click.ParamType):
+    """A link's name, checked as far as it can be without opening it."""
+
+    name = "LINK"
+
+    def __init__(self, *, switch: bool = False) -> None:
+        self.switch = switch
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name as it is."""
+        check_link(value, switch=self.switch)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offer the kinds of links, and the TAP devices that there are."""
+        kinds = [name if kind.bare else f"{name}:" for name, kind in LINKS.items()]
+        kinds += [f"tap:{name}" for name in tap_devices()] + [SWITCH] * self.switch
+        return [CompletionItem(word) for word in kinds if word.startswith(incomplete)]
+
+
+def tap_devices() -> list[str]:
+    """Return the names of this machine's TUN and TAP devices."""
+    try:
+        names = sorted(os.listdir(INTERFACES))
+    except OSError:
+        return []
+    return [name for name in names if (INTERFACES / name / "tun_flags").exists()]

@@ -1,177 +1,366 @@
-"""`e1000emu ping`: ICMP echo through our own stack and NIC."""
+"""`e1000emu ping`: ICMP echo through our own stack and NIC, in the words of iputils' ping.
+
+What it prints is what iputils prints, line by line, so that programs that read the one read the
+other; so are its options, as far as it has them, and its exit status.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
 import math
-import struct
+import os
+import signal
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from e1000emu.cli.common import (
-    IP,
+    Station,
     addr_option,
+    autoneg_option,
+    blocking_clock,
     capture_option,
+    check_gateway,
     describe,
     emit_json,
     gw_option,
     impair_option,
-    json_option,
     link_option,
     make_station,
+    report_options,
 )
+from e1000emu.cli.errors import ArgumentError, CommandError, explain_os_error
+from e1000emu.cli.params import IP, Seconds, Size
+from e1000emu.cli.pinger import MAX_PAYLOAD_BYTES, Pinger, PingError, Reply, source_address
+from e1000emu.errors import E1000Error
 
-__all__ = ["Pinger", "command"]
+__all__ = ["command"]
 
-ICMP_ECHO, ICMP_ECHOREPLY = 8, 0
-
-
-class Pinger:
-    """Send echo requests from a ping socket (SOCK_DGRAM/IPPROTO_ICMP) and match the answers.
-
-    Works under any clock; times are the host's clock in ns.
-    """
-
-    def __init__(self, host: Any, dest: str, *, size_bytes: int = 56) -> None:
-        from stack.socket import AF_INET, IPPROTO_ICMP, SO_RCVBUF, SOCK_DGRAM, SOL_SOCKET, Socket
-
-        self.host = host
-        self.dest = dest
-        self.sequence = 0
-        self.payload = bytes(i & 0xFF for i in range(size_bytes))
-        self.rtts_ns: list[int] = []
-        self.sock = Socket(host, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
-        self.sock.setsockopt(SOL_SOCKET, SO_RCVBUF, 1 << 20)
-
-    def ping(self, timeout_s: float) -> int | None:
-        """Send one request and wait for its own reply; return the round trip in ns, or None when
-        none came."""
-        clock = self.host.clock
-        self.sequence = (self.sequence + 1) & 0xFFFF
-        header = struct.pack("!BBHHH", ICMP_ECHO, 0, 0, 0, self.sequence)
-        start = clock.now_ns()
-        deadline = start + int(timeout_s * 1e9)
-        self.sock.sendto(header + self.payload, (self.dest, 0))
-        while True:
-            left = deadline - clock.now_ns()
-            if left <= 0:
-                return None
-            self.sock.settimeout(left / 1e9)
-            try:
-                data, _ = self.sock.recvfrom(65536)
-            except TimeoutError:
-                return None
-            kind, _, _, _, sequence = struct.unpack_from("!BBHHH", data)
-            if kind == ICMP_ECHOREPLY and sequence == self.sequence and data[8:] == self.payload:
-                rtt = int(clock.now_ns() - start)
-                self.rtts_ns.append(rtt)
-                return rtt
-
-    def summary(self) -> dict[str, Any]:
-        """Return what `ping` prints at the end; times in ms."""
-        rtts = [ns / 1e6 for ns in self.rtts_ns]
-        mean = sum(rtts) / len(rtts) if rtts else 0.0
-        return {
-            "transmitted": self.sequence,
-            "received": len(rtts),
-            "loss": 1 - len(rtts) / self.sequence if self.sequence else 0.0,
-            "min_ms": min(rtts, default=None),
-            "avg_ms": mean if rtts else None,
-            "max_ms": max(rtts, default=None),
-            "mdev_ms": math.sqrt(sum((r - mean) ** 2 for r in rtts) / len(rtts)) if rtts else None,
-        }
-
-    def close(self) -> None:
-        """Close the socket."""
-        self.sock.close()
+DEVICE = "eth0"
+FLOOD_NS = 10_000_000
+"""With `-i 0` the next request goes when an answer has come, or after this."""
+LINGER_RTTS = 2
+NO_REPLY, FAILED = 1, 2
+"""Exit statuses, iputils'."""
 
 
-def _one(pinger: Pinger, timeout_s: float, as_json: bool) -> None:
-    """Send one request and say what came of it."""
-    outcome = "no answer"
-    try:
-        rtt = pinger.ping(timeout_s)
-        if rtt is not None:
-            if not as_json:
-                click.echo(
-                    f"{len(pinger.payload) + 8} bytes from {pinger.dest}: "
-                    f"icmp_seq={pinger.sequence} time={rtt / 1e6:.3f} ms"
-                )
+def show_time(rtt_ns: int) -> str:
+    """Return a round trip in ms with four digits or so, as ping shows it."""
+    us = rtt_ns // 1000
+    if us >= 100_000 - 50:
+        return f"{(us + 500) // 1000}"
+    if us >= 10_000 - 5:
+        return f"{(us + 50) // 1000}.{(us + 50) % 1000 // 100}"
+    if us >= 1000:
+        return f"{(us + 5) // 1000}.{(us + 5) % 1000 // 10:02}"
+    return f"{us // 1000}.{us % 1000:03}"
+
+
+class Run:
+    """One run of ping: when to send, what to print, when to end."""
+
+    def __init__(
+        self,
+        pinger: Pinger,
+        *,
+        count: int | None,
+        interval_s: float,
+        timeout_s: float,
+        deadline_s: float | None,
+        quiet: bool,
+        stamps: bool,
+        errors_aside: bool,
+    ) -> None:
+        self.pinger = pinger
+        self.clock = pinger.host.clock
+        self.count = count
+        self.interval_ns = int(interval_s * 1e9)
+        self.timeout_ns = int(timeout_s * 1e9)
+        self.deadline_ns = None if deadline_s is None else int(deadline_s * 1e9)
+        self.quiet = quiet
+        self.stamps = stamps
+        self.errors_aside = errors_aside
+        self.interrupted = False
+        self.status_wanted = False
+        self.started_ns = self.last_ns = self.clock.now_ns()
+
+    def _line(self, text: str, err: bool = False) -> None:
+        now = time.time_ns() // 1000
+        stamp = f"[{now // 1_000_000}.{now % 1_000_000:06}] " if self.stamps else ""
+        click.echo(stamp + text, err=err)
+
+    def _show(self, came: Reply | PingError) -> None:
+        if isinstance(came, PingError):
+            if not self.quiet or self.errors_aside:
+                text = f"From {came.source} icmp_seq={came.sequence} {came.text}"
+                self._line(text, err=self.errors_aside)
             return
-    except OSError as error:
-        outcome = describe(error)
-    click.echo(f"icmp_seq={pinger.sequence}: {outcome}", err=as_json)
+        if self.quiet:
+            return
+        line = (
+            f"{came.size_bytes} bytes from {came.source}: icmp_seq={came.sequence} "
+            f"ttl={came.ttl} time={show_time(came.rtt_ns)} ms"
+        )
+        if came.duplicate:
+            line += " (DUP!)"
+        if came.wrong_byte is not None:
+            line += f"\nwrong data byte #{came.wrong_byte}"
+        self._line(line)
+
+    def _receive(self) -> bool:
+        came = self.pinger.receive()
+        if came is not None:
+            self.last_ns = self.clock.now_ns()
+            self._show(came)
+        return came is not None
+
+    def _send(self) -> None:
+        self.last_ns = self.clock.now_ns()
+        try:
+            self.pinger.send()
+        except OSError as error:
+            if not self._receive():
+                text = os.strerror(error.errno) if error.errno else str(error)
+                click.echo(f"e1000emu: sendmsg: {text}", err=True)
+
+    def _done(self) -> bool:
+        counts = self.pinger.counts
+        answered = counts.received + counts.errors
+        return self.interrupted or (self.count is not None and answered >= self.count)
+
+    def _may_send(self) -> bool:
+        # with a deadline, requests go until enough answers have come
+        return (
+            self.count is None
+            or self.pinger.counts.transmitted < self.count
+            or self.deadline_ns is not None
+        )
+
+    def _linger_ns(self) -> int:
+        """How long to wait for the last answers: two round trips, where there were any."""
+        counts = self.pinger.counts
+        return LINGER_RTTS * counts.max_ns if counts.rtts else self.timeout_ns
+
+    def _awake(self) -> bool:
+        return self.interrupted or self.status_wanted or self.pinger.waiting()
+
+    def run(self) -> None:
+        """Send and receive until done, interrupted or out of time."""
+        send_ns = self.clock.now_ns()
+        while not self._done():
+            now = self.clock.now_ns()
+            if self._may_send() and now >= send_ns:
+                self._send()
+                send_ns = now + (self.interval_ns or FLOOD_NS)
+            until = send_ns if self._may_send() else self.last_sent_ns(send_ns) + self._linger_ns()
+            if self.deadline_ns is not None:
+                end = self.started_ns + self.deadline_ns
+                if now >= end:
+                    return
+                until = min(until, end)
+            elif not self._may_send() and now >= until:
+                return
+            self.clock.wait(self._awake, max(0, until - self.clock.now_ns()))
+            if self.status_wanted:
+                self.status_wanted = False
+                self._status()
+            while self._receive():
+                if not self.interval_ns:
+                    send_ns = 0
+
+    def last_sent_ns(self, next_ns: int) -> int:
+        """When the last request went, from when the next would."""
+        return next_ns - (self.interval_ns or FLOOD_NS)
+
+    def _status(self) -> None:
+        counts = self.pinger.counts
+        line = (
+            f"{counts.received}/{counts.transmitted} packets, {int(self.pinger.loss() * 100)}% loss"
+        )
+        if counts.rtts:
+            times = (counts.min_ns, counts.mean_ns(), counts.ewma_ns, counts.max_ns)
+            line += ", min/avg/ewma/max = " + "/".join(f"{ns / 1e6:.3f}" for ns in times) + " ms"
+        click.echo(f"\r{line}", err=True)
+
+    def finish(self) -> None:
+        """Print the statistics."""
+        counts = self.pinger.counts
+        parts = [f"{counts.transmitted} packets transmitted, {counts.received} received"]
+        if counts.duplicates:
+            parts.append(f"+{counts.duplicates} duplicates")
+        if counts.errors:
+            parts.append(f"+{counts.errors} errors")
+        if counts.transmitted:
+            parts.append(f"{self.pinger.loss() * 100:g}% packet loss")
+            parts.append(f"time {(self.last_ns - self.started_ns + 500_000) // 1_000_000}ms")
+        click.echo(f"\n--- {self.pinger.dest} ping statistics ---\n{', '.join(parts)}")
+        parts = []
+        if counts.rtts:
+            times = (counts.min_ns, counts.mean_ns(), counts.max_ns, counts.mdev_ns())
+            shown = "/".join(f"{math.floor(ns / 1000) / 1000:.3f}" for ns in times)
+            parts.append(f"rtt min/avg/max/mdev = {shown} ms")
+        if counts.pipe > 1:
+            parts.append(f"pipe {counts.pipe}")
+        click.echo(", ".join(parts))
+
+    def status(self) -> int:
+        """Return the exit status: 0 when answers came, with a deadline and a count all of them."""
+        received = self.pinger.counts.received
+        short = self.deadline_ns is not None and self.count is not None and received < self.count
+        return NO_REPLY if not received or short else 0
+
+
+@contextlib.contextmanager
+def signals(run: Run) -> Iterator[None]:
+    """SIGINT ends `run` with its statistics, SIGQUIT shows them so far."""
+    wake = getattr(run.clock, "request_stop", lambda: None)  # ends a RealClock's sleep
+
+    def interrupt(number: int, frame: object) -> None:
+        run.interrupted = True
+        wake()
+
+    def status(number: int, frame: object) -> None:
+        run.status_wanted = True
+        wake()
+
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in ((signal.SIGINT, interrupt), (signal.SIGQUIT, status))
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def bind_to(text: str | None, addr: ipaddress.IPv4Interface) -> tuple[str | None, str | None]:
+    """Return (device, source address) of `-I`.  Raises: ArgumentError for what is not ours."""
+    if text is None:
+        return None, None
+    if text == DEVICE:
+        return DEVICE, None
+    if text == str(addr.ip):
+        return None, text
+    raise ArgumentError(f"-I {text}: this host has {DEVICE} with {addr.ip} only; name one of them")
 
 
 @click.command()
 @click.argument("dest", type=IP)
-@link_option
+@link_option()
 @addr_option
 @gw_option
-@click.option("-c", "--count", type=click.IntRange(1), default=4, show_default=True)
+@click.option(
+    "-c", "--count", type=click.IntRange(1), help="Stop after so many replies. [default: go on]"
+)
+@click.option(
+    "-i",
+    "--interval",
+    type=Seconds(),
+    default=1.0,
+    show_default=True,
+    help="Between requests; 0: as fast as they are answered.",
+)
+@click.option("-I", "--interface", metavar="NAME|ADDR", help=f"Send from {DEVICE}, or --addr.")
 @click.option(
     "-s",
     "--size",
-    type=click.IntRange(0, 65507),
+    type=Size(0, MAX_PAYLOAD_BYTES),
     default=56,
     show_default=True,
-    help="Payload bytes.",
+    help="Bytes of payload.",
 )
+@click.option("-t", "--ttl", type=click.IntRange(1, 255), help="Time to live. [default: 64]")
 @click.option(
-    "-i", "--interval", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds."
+    "-W",
+    "--timeout",
+    type=Seconds(above=True),
+    default=10.0,
+    show_default=True,
+    help="Wait for the last reply, where there was none before; else two round trips.",
 )
-@click.option(
-    "-W", "--timeout", type=click.FloatRange(0.001), default=2.0, show_default=True, help="Seconds."
-)
+@click.option("-w", "--deadline", type=Seconds(above=True), help="End after this time.")
+@click.option("-q", "--quiet", is_flag=True, help="Only the first lines and the statistics.")
+@click.option("-D", "--timestamps", is_flag=True, help="Begin each line with the time.")
+@autoneg_option(0)
 @capture_option
 @impair_option
-@json_option
+@report_options
 def command(
     dest: ipaddress.IPv4Address,
     link_spec: str,
     addr: ipaddress.IPv4Interface,
     gw: ipaddress.IPv4Address | None,
-    count: int,
-    size: int,
+    count: int | None,
     interval: float,
+    interface: str | None,
+    size: int,
+    ttl: int | None,
     timeout: float,
+    deadline: float | None,
+    quiet: bool,
+    timestamps: bool,
+    autoneg_s: float,
     capture: Path | None,
-    impair: str | None,
+    impair: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
-    """Ping DEST through our own stack; the exit status is 0 when an answer came."""
-    from e1000emu import RealClock
+    """Ping DEST through our own stack until interrupted, or -c replies have come.
 
-    clock = RealClock()
-    with clock.lock:
-        station = make_station(clock, link_spec, addr, gw, capture=capture, impair=impair)
+    Options, lines and exit status are iputils': 0 when a reply came, 1 when none did, 2 when it
+    could not be tried. SIGQUIT (Ctrl-\\) shows the statistics so far.
+    """
+    check_gateway(gw, addr)
+    device, source = bind_to(interface, addr)
+    with contextlib.ExitStack() as stack:
         try:
-            pinger = Pinger(station.host, str(dest), size_bytes=size)
-            if not as_json:
-                click.echo(f"PING {dest} from {addr.ip}: {size} data bytes")
-            with contextlib.suppress(KeyboardInterrupt):  # which ends it early, with the summary
-                for number in range(count):
-                    _one(pinger, timeout, as_json)
-                    if number + 1 < count and interval:
-                        clock.wait(lambda: False, int(interval * 1e9))
-            summary = pinger.summary()
-            pinger.close()
-        finally:
-            station.close()
-    if as_json:
-        emit_json(summary)
-    else:
-        click.echo(
-            f"{summary['transmitted']} transmitted, {summary['received']} received, "
-            f"{summary['loss']:.0%} loss"
-        )
-        if summary["received"]:
-            click.echo(
-                "rtt min/avg/max/mdev = "
-                "{min_ms:.3f}/{avg_ms:.3f}/{max_ms:.3f}/{mdev_ms:.3f} ms".format(**summary)
+            clock = stack.enter_context(blocking_clock(link_spec))
+            station = make_station(
+                clock, link_spec, addr, gw, capture=capture, impair=impair, autoneg_s=autoneg_s
             )
-    sys.exit(0 if summary["received"] else 1)
+            stack.callback(station.close)
+            ours = route(station, str(dest), device)
+            pinger = Pinger(
+                station.host, str(dest), size_bytes=size, ttl=ttl, source=source, device=device
+            )
+            stack.callback(pinger.close)
+        except CommandError:
+            raise
+        except E1000Error as error:
+            raise CommandError(str(error), FAILED) from None
+        except OSError as error:
+            raise CommandError(explain_os_error(error), FAILED) from None
+        if not as_json:
+            bound = f"from {source or ours} {device or ''}: " if interface is not None else ""
+            click.echo(f"PING {dest} ({dest}) {bound}{size}({size + 28}) bytes of data.")
+        run = Run(
+            pinger,
+            count=count,
+            interval_s=interval,
+            timeout_s=timeout,
+            deadline_s=deadline,
+            quiet=quiet or as_json,
+            stamps=timestamps,
+            errors_aside=as_json,
+        )
+        with signals(run):
+            run.run()
+        if as_json:
+            emit_json(pinger.summary())
+        else:
+            run.finish()
+        exit_status = run.status()
+    sys.exit(exit_status)
+
+
+def route(station: Station, dest: str, device: str | None) -> str:
+    """Return the address that requests to `dest` are sent from.  Raises: CommandError."""
+    try:
+        return source_address(station.host, dest, device)
+    except OSError as error:
+        raise CommandError(f"{dest}: {describe(error)}", FAILED) from None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, cast
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
-from e1000emu.cli.common import console, emit_json, json_option
-from e1000emu.errors import E1000Error
+from e1000emu.cli.common import emit_json, report_options
+from e1000emu.cli.errors import ArgumentError, did_you_mean
+from e1000emu.cli.output import console, plain_table
 
 __all__ = ["command"]
 
@@ -31,49 +30,40 @@ class Number(click.ParamType):
 def _list() -> None:
     from e1000emu.regs import TABLE
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("offset", "name", "title", "SDM"):
-        table.add_column(heading)
+    table = plain_table("offset", "name", "title", "SDM", folded="title")
     for r in TABLE:
         name = r.name if r.count == 1 else f"{r.name}[0..{r.count - 1}]"
         table.add_row(f"0x{r.offset:05x}", escape(name), escape(r.title), r.sdm)
-    console.print(table)
+    console().print(table)
 
 
 def _show(row: dict[str, Any], value: int | None) -> None:
-    console.print(
+    screen = console()
+    screen.print(
         f"[bold]{escape(row['name'])}[/]  0x{row['offset']:05x}  "
         f"{escape(row['title'])}  (SDM {row['sdm']})"
     )
     array = f", {row['count']} elements every {row['step']} bytes" if row["count"] > 1 else ""
     kept = ", survives CTRL.RST" if row["survives_ctrl_rst"] else ""
-    console.print(
+    screen.print(
         f"reset 0x{row['reset']:08x}, readable 0x{row['readable']:08x}, "
         f"writable 0x{row['writable']:08x}{array}{kept}"
     )
-    table = Table(box=None, pad_edge=False)
-    for heading in (
-        "bits",
-        "field",
-        "access",
-        "reset",
-        *(["value"] if value is not None else []),
-        "",
-    ):
-        table.add_column(heading)
+    shown_value = [] if value is None else ["value"]
+    table = plain_table("bits", "field", "access", "reset", *shown_value, "", folded="")
     for f in row["fields"]:
         bits = str(f["lo"]) if f["lo"] == f["hi"] else f"{f['hi']}:{f['lo']}"
         note = f["doc"] + (f" [not modelled: {f['todo']}]" if f["todo"] else "")
         width = f["hi"] - f["lo"] + 1
         shown = [hex((value >> f["lo"]) & ((1 << width) - 1))] if value is not None else []
         table.add_row(bits, f["name"], f["access"], hex(f["reset"]), *shown, escape(note))
-    console.print(table)
+    console().print(table)
 
 
 @click.command()
 @click.argument("register", required=False)
 @click.option("--value", type=Number(), help="Decode this value of the register.")
-@json_option
+@report_options
 def command(register: str | None, value: int | None, as_json: bool) -> None:
     """Show REGISTER (a name such as RCTL or RAL[3], or an offset such as 0x100), or list them
     all."""
@@ -81,7 +71,7 @@ def command(register: str | None, value: int | None, as_json: bool) -> None:
 
     if register is None:
         if value is not None:
-            raise E1000Error("--value: name the register that it belongs to")
+            raise ArgumentError("--value: name the register that it belongs to")
         if as_json:
             emit_json([describe(r.name) for r in TABLE])
         else:
@@ -90,11 +80,10 @@ def command(register: str | None, value: int | None, as_json: bool) -> None:
     try:
         row = cast("dict[str, Any]", describe(register))
     except KeyError as error:
-        near = difflib.get_close_matches(register.upper(), [r.name for r in TABLE], n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise E1000Error(f"{error.args[0]}{hint}") from None
+        guess = did_you_mean(register.upper(), [r.name for r in TABLE])
+        raise ArgumentError(f"{error.args[0]}{guess}") from None
     if value is not None and not 0 <= value <= 0xFFFFFFFF:
-        raise E1000Error(f"--value {value:#x}: a register has 32 bits")
+        raise ArgumentError(f"--value {value:#x}: a register has 32 bits")
     if as_json:
         if value is not None:
             row["value"] = value

@@ -13,61 +13,29 @@ import mimetypes
 import os
 import urllib.parse
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from e1000emu.cli.servespec import Service
 from e1000emu.errors import E1000Error
+from stack import aio
+from stack.socket import (
+    AF_INET,
+    IPPROTO_TCP,
+    SOCK_DGRAM,
+    TCP_NODELAY,
+    Socket,
+    create_server,
+)
 
-__all__ = ["SERVICES", "Service", "parse_serve", "serve"]
+__all__ = ["SERVICES", "listen", "serve"]
 
 CHUNK = 1 << 18
 MAX_HEADER_BYTES = 16384
 RFC864 = bytes(range(32, 127))
 
 
-@dataclass(slots=True)
-class Service:
-    """One entry of --serve, with its counters."""
-
-    name: str
-    port: int
-    root: Path | None = None
-    connections: int = 0
-    active: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    requests: int = 0
-    sockets: list[Any] = field(default_factory=list)
-
-
-def parse_serve(text: str) -> list[Service]:
-    """Parse `echo:7,http:80:DIR,discard:9,chargen:19`; raises E1000Error naming the bad entry."""
-    services: list[Service] = []
-    for entry in text.split(","):
-        name, _, rest = entry.strip().partition(":")
-        port_text, _, directory = rest.partition(":")
-        if name not in SERVICES:
-            raise E1000Error(f"--serve {entry!r}: no such service; known: {', '.join(SERVICES)}")
-        if not port_text.isdigit() or not 1 <= int(port_text) <= 65535:
-            raise E1000Error(f"--serve {entry!r}: the port must be 1 to 65535, as in {name}:{8000}")
-        root = None
-        if directory:
-            if name != "http":
-                raise E1000Error(f"--serve {entry!r}: only http takes a directory")
-            root = Path(directory)
-            if not root.is_dir():
-                raise E1000Error(f"--serve {entry!r}: {directory} is not a directory")
-        if any(s.port == int(port_text) for s in services):
-            raise E1000Error(f"--serve {entry!r}: port {port_text} is named twice")
-        services.append(Service(name, int(port_text), root))
-    return services
-
-
 async def echo(conn: Any, service: Service) -> None:
     """Send back what comes (RFC 862), with half close: our FIN follows the peer's."""
-    from stack import aio
-
     buffer = memoryview(bytearray(CHUNK))
     while n := await aio.sock_recv_into(conn, buffer):
         service.bytes_in += n
@@ -77,8 +45,6 @@ async def echo(conn: Any, service: Service) -> None:
 
 async def discard(conn: Any, service: Service) -> None:
     """Read and forget (RFC 863)."""
-    from stack import aio
-
     buffer = memoryview(bytearray(CHUNK))
     while n := await aio.sock_recv_into(conn, buffer):
         service.bytes_in += n
@@ -86,8 +52,6 @@ async def discard(conn: Any, service: Service) -> None:
 
 async def chargen(conn: Any, service: Service) -> None:
     """Send lines of 72 characters until the peer has enough (RFC 864)."""
-    from stack import aio
-
     ring = RFC864 * 2
     block = b"".join(ring[i : i + 72] + b"\r\n" for i in range(len(RFC864))) * 30
     try:
@@ -101,8 +65,6 @@ async def chargen(conn: Any, service: Service) -> None:
 async def http(conn: Any, service: Service) -> None:
     """Serve files below the directory (or a page about this host) over HTTP/1.1, GET and HEAD,
     keep-alive."""
-    from stack import aio
-
     pending = b""
     buffer = memoryview(bytearray(65536))
     while True:
@@ -147,8 +109,6 @@ async def http(conn: Any, service: Service) -> None:
 
 
 async def _resource(conn: Any, service: Service, method: str, target: str, close: bool) -> None:
-    from stack import aio
-
     try:
         path = urllib.parse.unquote(urllib.parse.urlsplit(target).path)
     except ValueError:  # `//[`
@@ -179,30 +139,33 @@ async def _resource(conn: Any, service: Service, method: str, target: str, close
     with file.open("rb") as source:
         size = file.stat().st_size
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        await _headers(conn, 200, "OK", size, kind, close)
+        start = _head(200, "OK", size, kind, close)
         if method == "HEAD":
+            await aio.sock_sendall(conn, start)
             return
-        buffer = memoryview(bytearray(CHUNK))
-        left = size
-        while left and (n := source.readinto(buffer[: min(CHUNK, left)])):
-            await aio.sock_sendall(conn, buffer[:n])
+        # The head travels with the first piece of the body, as every server sends it: alone it
+        # would be a small segment, and who waits for its acknowledgement waits for a delayed one.
+        buffer = memoryview(bytearray(len(start) + min(size, CHUNK)))
+        buffer[: len(start)] = start
+        filled, left = len(start), size
+        while True:
+            n = source.readinto(buffer[filled : filled + left])
+            await aio.sock_sendall(conn, buffer[: filled + n])
             service.bytes_out += n
             left -= n
-        if (
-            left
-        ):  # the file shrank under us: the promised length cannot be kept, so end the connection
+            filled = 0
+            if not n or not left:
+                break
+        if left:  # the file shrank: the promised length cannot be kept, so end the connection
             raise ConnectionAbortedError(f"{file.name} shrank while it was sent")
 
 
-async def _headers(conn: Any, status: int, reason: str, size: int, kind: str, close: bool) -> None:
-    from stack import aio
-
-    text = (
+def _head(status: int, reason: str, size: int, kind: str, close: bool) -> bytes:
+    return (
         f"HTTP/1.1 {status} {reason}\r\nServer: e1000emu\r\n"
         f"Date: {email.utils.formatdate(usegmt=True)}\r\nContent-Type: {kind}\r\n"
         f"Content-Length: {size}\r\nConnection: {'close' if close else 'keep-alive'}\r\n\r\n"
-    )
-    await aio.sock_sendall(conn, text.encode("latin-1"))
+    ).encode("latin-1")
 
 
 async def _answer(
@@ -216,12 +179,11 @@ async def _answer(
     head: bool = False,
     kind: str = "text/plain",
 ) -> None:
-    from stack import aio
-
-    await _headers(conn, status, reason, len(body), kind, close)
-    if body and not head:
-        await aio.sock_sendall(conn, body)
-        service.bytes_out += len(body)
+    start = _head(status, reason, len(body), kind, close)
+    if head:
+        body = b""
+    await aio.sock_sendall(conn, start + body)
+    service.bytes_out += len(body)
 
 
 def _about(service: Service) -> str:
@@ -247,6 +209,8 @@ async def _connection(conn: Any, service: Service) -> None:
     service.connections += 1
     service.active += 1
     try:
+        # Answers of less than a segment must not wait for the acknowledgement of the one before.
+        conn.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         await SERVICES[service.name](conn, service)
     except OSError:
         pass  # the peer has gone: its own business, the next one is served
@@ -257,9 +221,6 @@ async def _connection(conn: Any, service: Service) -> None:
 
 async def _datagrams(host: Any, service: Service) -> None:
     """Serve UDP on the same port: echo answers, discard forgets."""
-    from stack import aio
-    from stack.socket import AF_INET, SOCK_DGRAM, Socket
-
     sock = Socket(host, AF_INET, SOCK_DGRAM)
     service.sockets.append(sock)
     sock.bind(("0.0.0.0", service.port))
@@ -277,17 +238,24 @@ async def _datagrams(host: Any, service: Service) -> None:
             continue  # an ICMP error for an earlier answer
 
 
-async def serve(host: Any, service: Service) -> None:
-    """Listen and serve until cancelled; raises E1000Error when the port cannot be had."""
-    from stack import aio
-    from stack.socket import create_server
-
+def listen(host: Any, service: Service) -> None:
+    """Take the service's port, so that connections can come; raises E1000Error when it is taken."""
     try:
         listener = create_server(host, ("0.0.0.0", service.port), backlog=128)
     except OSError as error:
         raise E1000Error(f"{service.name}:{service.port}: {error.strerror or error}") from None
     listener.setblocking(False)
     service.sockets.append(listener)
+
+
+async def serve(host: Any, service: Service) -> None:
+    """Serve until cancelled, from the port that `listen` has taken or that is taken now.
+
+    Raises: E1000Error, the port cannot be had.
+    """
+    if not service.sockets:
+        listen(host, service)
+    listener = service.sockets[0]
     try:
         async with asyncio.TaskGroup() as group:  # a server that fails ends the others, and says so
             if service.name in ("echo", "discard"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from e1000emu.cli.common import report_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,11 +190,8 @@ def record(kind: str) -> list[Call]:
     default="text",
     show_default=True,
 )
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file."
-)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def command(kind: str, form: str, output: Path | None, as_json: bool) -> None:
+@report_options
+def command(kind: str, form: str, as_json: bool) -> None:
     """Print the chain of calls that a packet of this KIND takes, with per-call time.
 
     \b
@@ -203,8 +201,4 @@ def command(kind: str, form: str, output: Path | None, as_json: bool) -> None:
 
     calls = record(kind)
     text = render(calls, "json" if as_json else form, f"{kind}: {KINDS[kind][0]}")
-    if output is None:
-        click.echo(text)
-    else:
-        output.write_text(text + "\n")
-        click.echo(f"{output}: {len(calls)} calls")
+    click.echo(text)

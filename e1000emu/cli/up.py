@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import signal
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,31 @@ import click
 from e1000emu.cli.common import (
     Station,
     addr_option,
+    autoneg_option,
     capture_option,
-    emit_json,
+    check_gateway,
+    emit_event,
     gw_option,
     impair_option,
-    json_option,
     link_option,
     make_station,
+    report_options,
 )
-from e1000emu.cli.services import Service, parse_serve, serve
+from e1000emu.cli.live import Row, live_counters
+from e1000emu.cli.servespec import Service, Services
+from e1000emu.cli.services import listen, serve
 from e1000emu.errors import E1000Error
 
-__all__ = ["command"]
+__all__ = ["Failure", "command"]
+
+DEVICE = "eth0"
 
 
 def report(station: Station, services: list[Service], seconds: float) -> dict[str, Any]:
     """Return the counters that are shown live and at the end."""
     from stack.core.dev import dev_get_stats
 
-    stats = dev_get_stats(station.host.dev("eth0"))
+    stats = dev_get_stats(station.host.dev(DEVICE))
     return {
         "seconds": seconds,
         "rx_packets": stats.rx_packets,
@@ -54,24 +61,29 @@ def report(station: Station, services: list[Service], seconds: float) -> dict[st
     }
 
 
-async def _counters(station: Station, services: list[Service], started: float) -> None:
-    """Keep one line of counters on the terminal."""
-    last = report(station, services, 0.0)
-    while True:
-        await asyncio.sleep(1.0)
-        now = report(station, services, time.monotonic() - started)
-        span = max(now["seconds"] - last["seconds"], 1e-9)
-        active = sum(s.active for s in services)
-        line = (
-            f"{now['seconds']:7.0f} s  "
-            f"rx {(now['rx_packets'] - last['rx_packets']) / span:8.0f} p/s "
-            f"{(now['rx_bytes'] - last['rx_bytes']) * 8 / span / 1e6:8.1f} Mbit/s  "
-            f"tx {(now['tx_packets'] - last['tx_packets']) / span:8.0f} p/s "
-            f"{(now['tx_bytes'] - last['tx_bytes']) * 8 / span / 1e6:8.1f} Mbit/s  "
-            f"{active} connections"
+def live_rows(station: Station, services: list[Service]) -> list[Row]:
+    """Return what is shown while it runs."""
+    now = report(station, services, 0.0)
+    rows: list[Row] = [
+        (
+            DEVICE,
+            {
+                "packets in/s": now["rx_packets"],
+                "bytes in/s": now["rx_bytes"],
+                "packets out/s": now["tx_packets"],
+                "bytes out/s": now["tx_bytes"],
+            },
         )
-        click.echo(f"\r{line}", nl=False, err=True)
-        last = now
+    ]
+    for name, counters in now["services"].items():
+        shown = {
+            "bytes in/s": counters["bytes_in"],
+            "bytes out/s": counters["bytes_out"],
+            "open": counters["active"],
+            "in all": counters["connections"],
+        }
+        rows.append((name, shown))
+    return rows
 
 
 class Failure:
@@ -96,33 +108,58 @@ class Failure:
             raise self.error
 
 
+def ready_event(station: Station, services: list[Service], spec: str, addr: str) -> dict[str, Any]:
+    """Return the first line of --json: the host answers and its services listen."""
+    return {
+        "event": "ready",
+        "pid": os.getpid(),
+        "link": spec,
+        "addr": addr,
+        "mac": station.host.dev(DEVICE).dev_addr.hex(":"),
+        "services": [{"name": s.name, "port": s.port} for s in services],
+    }
+
+
+def summary(counters: dict[str, Any]) -> str:
+    """Return the counters that matter most, for people."""
+    return (
+        f"{counters['seconds']:.1f} s: received {counters['rx_packets']} packets, "
+        f"{counters['rx_bytes']} bytes; "
+        f"sent {counters['tx_packets']} packets, {counters['tx_bytes']} bytes"
+    )
+
+
 async def _run(
     station: Station,
     services: list[Service],
     failure: Failure,
-    title: str,
-    as_json: bool,
+    ready: Callable[[], None],
+    show: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
+    """Serve until told to end; return the counters.  Raises: E1000Error."""
     loop = asyncio.get_running_loop()
+    started = time.monotonic()
+
+    def counters() -> dict[str, Any]:
+        return report(station, services, time.monotonic() - started)
+
+    for service in services:
+        listen(station.host, service)
+    # Before anybody can know of us: a signal ends a process that does not expect it.
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, failure.stop.set)
-    started = time.monotonic()
-    tasks: list[asyncio.Task[None]] = []
+    loop.add_signal_handler(signal.SIGUSR1, lambda: show(counters()))
+    tasks = [asyncio.create_task(serve(station.host, service)) for service in services]
+    waiter = asyncio.create_task(failure.stop.wait())
     try:
-        tasks += [asyncio.create_task(serve(station.host, service)) for service in services]
-        waiter = asyncio.create_task(failure.stop.wait())
-        if not as_json:
-            names = ", ".join(f"{s.name}:{s.port}" for s in services) or "nothing"
-            click.echo(f"{title}, serving {names}; SIGINT or SIGTERM ends it")
-            sys.stdout.flush()
-            if sys.stderr.isatty():
-                tasks.append(asyncio.create_task(_counters(station, services, started)))
-        done, _ = await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        ready()
+        with live_counters(lambda: live_rows(station, services)):
+            done, _ = await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if task is not waiter:
-                task.result()  # a service that could not listen says so
+                task.result()  # a service that cannot go on says so
         failure.check()
-        return report(station, services, time.monotonic() - started)
+        return counters()
     finally:
         for task in tasks:
             task.cancel()
@@ -130,49 +167,68 @@ async def _run(
 
 
 @click.command()
-@link_option
+@link_option()
 @addr_option
 @gw_option
 @click.option(
     "--serve",
-    "serve_text",
+    "services",
+    type=Services(),
     default=None,
-    metavar="NAME:PORT,…",
     help="echo:7,http:80[:DIR],discard:9,chargen:19",
 )
+@autoneg_option(0)
 @capture_option
 @impair_option
-@json_option
+@report_options
 def command(
     link_spec: str,
     addr: ipaddress.IPv4Interface,
     gw: ipaddress.IPv4Address | None,
-    serve_text: str | None,
+    services: list[Service] | None,
+    autoneg_s: float,
     capture: Path | None,
-    impair: str | None,
+    impair: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
-    """Put a host of this stack on a real network: answers ARP and ping, serves what --serve
-    names."""
-    from e1000emu import AsyncioClock
+    """Put a host of this stack on a real network until SIGINT or SIGTERM.
 
-    services = parse_serve(serve_text) if serve_text else []
+    It answers ARP and ping, and serves what --serve names. On a terminal its counters stay in view.
+    With --json standard output has one object a line: first "event": "ready" as soon as the
+    services listen, last "event": "end" with the counters. SIGUSR1 shows the counters so far, with
+    --json as "event": "counters".
+    """
+    from e1000emu.clock import AsyncioClock
+
+    wanted = services or []
+    check_gateway(gw, addr)
+
+    def ready() -> None:
+        if as_json:
+            emit_event(ready_event(station, wanted, link_spec, str(addr)))
+            return
+        names = ", ".join(f"{s.name}:{s.port}" for s in wanted) or "nothing"
+        click.echo(f"{DEVICE} {addr} on {link_spec}, serving {names}; SIGINT or SIGTERM ends it")
+
+    def show(counters: dict[str, Any]) -> None:
+        if as_json:
+            emit_event({"event": "counters"} | counters)
+        else:
+            click.echo(summary(counters))
+
     # The driver's probe sleeps, so the host comes up before the loop runs and goes down after it.
     with asyncio.Runner() as runner:
         failure = Failure()
         runner.get_loop().set_exception_handler(failure.handle)
         clock = AsyncioClock(runner.get_loop())
-        station = make_station(clock, link_spec, addr, gw, capture=capture, impair=impair)
+        station = make_station(
+            clock, link_spec, addr, gw, capture=capture, impair=impair, autoneg_s=autoneg_s
+        )
         try:
-            title = f"eth0 {addr} on {link_spec}"
-            result = runner.run(_run(station, services, failure, title, as_json))
+            result = runner.run(_run(station, wanted, failure, ready, show))
         finally:
             station.close()
     if as_json:
-        emit_json(result)
+        emit_event({"event": "end"} | result)
     else:
-        click.echo(
-            f"{'':1}\n{result['seconds']:.1f} s: received {result['rx_packets']} packets, "
-            f"{result['rx_bytes']} bytes; "
-            f"sent {result['tx_packets']} packets, {result['tx_bytes']} bytes"
-        )
+        click.echo(summary(result))

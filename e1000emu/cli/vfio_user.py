@@ -17,16 +17,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from e1000emu.cli.common import (
+    NANO,
+    autoneg_option,
     capture_option,
+    emit_event,
     impair_option,
-    json_option,
     link_option,
-    parse_impair,
+    report_options,
 )
-from e1000emu.cli.linkspec import SWITCH, StackHost, open_link
+from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.linkspec import SWITCH, check_link, open_link
+from e1000emu.cli.live import Row, live_counters
+from e1000emu.cli.params import OUT_FILE
+from e1000emu.cli.stackhost import StackHost
 from e1000emu.cli.up import Failure
 from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS
-from e1000emu.errors import E1000Error
+from e1000emu.models import MODELS
+from e1000emu.phy import AUTONEG_NS
 
 if TYPE_CHECKING:
     from e1000emu.embed.vfio_user.server import VfioUserServer
@@ -44,9 +51,17 @@ __all__ = [
 
 DEFAULT_MAC = "52:54:00:12:34:56"
 
+model_option = click.option(
+    "--model",
+    type=click.Choice(list(MODELS)),
+    default="82540EM",
+    show_default=True,
+    help="Which part to be.",
+)
+
 
 def parse_mac(text: str) -> bytes:
-    """Turn `52:54:00:12:34:56` into six bytes; raises E1000Error with the remedy."""
+    """Turn `52:54:00:12:34:56` into six bytes; raises ArgumentError with the remedy."""
     parts = text.replace("-", ":").split(":")
     try:
         if any(len(part) != 2 for part in parts):
@@ -55,27 +70,29 @@ def parse_mac(text: str) -> bytes:
     except ValueError:
         mac = b""
     if len(mac) != 6 or mac[0] & 1 or not any(mac):
-        raise E1000Error(f"--mac {text!r}: not a unicast address; write for instance {DEFAULT_MAC}")
+        raise ArgumentError(
+            f"--mac {text!r}: not a unicast address; write for instance {DEFAULT_MAC}"
+        )
     return mac
 
 
 def nic_macs(texts: Sequence[str], count: int) -> list[bytes]:
     """Return `count` addresses: those given, or counted up from the one that is.
 
-    The vendor's half stays. Raises: E1000Error for another number of them, or one given twice.
+    The vendor's half stays. Raises: ArgumentError for another number of them, or one given twice.
     """
     macs = [parse_mac(text) for text in texts] or [parse_mac(DEFAULT_MAC)]
     if len(macs) == 1:
         vendor, first = macs[0][:3], int.from_bytes(macs[0][3:], "big")
         macs = [vendor + (first + n & 0xFFFFFF).to_bytes(3, "big") for n in range(count)]
     if len(macs) != count:
-        raise E1000Error(
+        raise ArgumentError(
             f"--mac: {len(macs)} addresses for {count} --socket; give one for each, or one to "
             "count up from"
         )
     for mac in macs:
         if macs.count(mac) > 1:
-            raise E1000Error(f"--mac {mac.hex(':')}: given twice; each NIC needs its own")
+            raise ArgumentError(f"--mac {mac.hex(':')}: given twice; each NIC needs its own")
     return macs
 
 
@@ -108,32 +125,36 @@ def parse_cpus(text: str) -> frozenset[int]:
         cpus = frozenset()
     if not cpus or not cpus <= allowed:
         have = ",".join(str(cpu) for cpu in sorted(allowed))
-        raise E1000Error(f"--cpus {text!r}: give one or more of {have}, with commas between")
+        raise ArgumentError(f"--cpus {text!r}: give one or more of {have}, with commas between")
     return cpus
 
 
-def open_links(spec: str, count: int, clock: Any, stack: ExitStack) -> list[Any]:
+def open_links(
+    spec: str, count: int, clock: Any, stack: ExitStack, *, autoneg_ns: int = AUTONEG_NS
+) -> list[Any]:
     """Open the `count` links that `spec` stands for; `stack` closes them.
 
     `switch[:UPLINK]` makes any number, every other link one. Raises: E1000Error.
     """
     from e1000emu.links import Patch, Switch
 
-    name, colon, uplink = spec.partition(":")
-    if name != SWITCH or (colon and not uplink):
+    check_link(spec, switch=True)
+    name, _, uplink = spec.partition(":")
+    if name != SWITCH:
         if count > 1:
-            raise E1000Error(
+            raise ArgumentError(
                 f"--link {spec!r}: one link for {count} --socket; join them with "
                 f"--link {SWITCH}:{spec}, or --link {SWITCH} among themselves"
             )
-        link = open_link(spec, clock)
+        link = open_link(spec, clock, autoneg_ns=autoneg_ns)
         stack.callback(link.close)
         return [link]
     switch = Switch(clock)
     if uplink.startswith("stack:"):
-        stack.callback(StackHost(uplink, switch.port(), clock).close)
+        host = StackHost(uplink, switch.port(), clock, autoneg_ns=autoneg_ns)
+        stack.callback(host.close)
     elif uplink:
-        far = open_link(uplink, clock)
+        far = open_link(uplink, clock, autoneg_ns=autoneg_ns)
         stack.callback(far.close)
         stack.callback(Patch(switch.port(), far).close)
     ports = [switch.port() for _ in range(count)]
@@ -184,7 +205,7 @@ def plug_in(
     from e1000emu.links import Capture, Impair
 
     if states and (len(states) != len(sockets) or len({*states}) != len(states)):
-        raise E1000Error(f"--state: {len(states)} files for {len(sockets)} --socket; one each")
+        raise ArgumentError(f"--state: {len(states)} files for {len(sockets)} --socket; one each")
     writer = stack.enter_context(PcapngWriter(capture)) if capture is not None else None
     plugs = []
     for number, (path, link, mac) in enumerate(zip(sockets, links, macs, strict=True)):
@@ -266,8 +287,25 @@ def summary(counters: dict[str, Any]) -> str:
     )
 
 
-async def _until_signal(failure: Failure) -> None:
-    await failure.stop.wait()
+def live_rows(plugs: Sequence[Plug]) -> list[Row]:
+    """Return what is shown while it serves: a row for each NIC."""
+    rows: list[Row] = []
+    for number, plug in enumerate(plugs):
+        counters = plug.counters()
+        shown = {
+            "clients": counters["clients"],
+            "messages/s": counters["messages"],
+            "interrupts/s": counters["interrupts"],
+            "sent/s": counters["tx_frames"],
+            "received/s": counters["rx_frames"],
+        }
+        rows.append((f"nic{number}", shown))
+    return rows
+
+
+async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> None:
+    with live_counters(read):
+        await failure.stop.wait()
     failure.check()
 
 
@@ -280,8 +318,8 @@ async def _until_signal(failure: Failure) -> None:
     multiple=True,
     help="UNIX socket to listen at; QEMU connects to it. Repeated: one NIC each, on --link switch.",
 )
-@link_option
-@click.option("--model", default="82540EM", show_default=True, help="Which part to be.")
+@link_option(switch=True)
+@model_option
 @click.option(
     "--mac",
     "mac_texts",
@@ -292,9 +330,8 @@ async def _until_signal(failure: Failure) -> None:
 @click.option(
     "--state",
     "states",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUT_FILE,
     multiple=True,
-    metavar="FILE",
     help="Save the NIC's state here at the end, and go on from it at the start; one for each NIC.",
 )
 @click.option(
@@ -312,9 +349,10 @@ async def _until_signal(failure: Failure) -> None:
     help="Processors for the server's threads, 1 or 2,3; with one, a single thread serves accesses "
     "and rings. [default: any]",
 )
+@autoneg_option(AUTONEG_NS / NANO)
 @capture_option
 @impair_option
-@json_option
+@report_options
 def command(
     sockets: tuple[Path, ...],
     link_spec: str,
@@ -323,8 +361,9 @@ def command(
     states: tuple[Path, ...],
     busy_poll: int,
     cpus: str | None,
+    autoneg_s: float,
     capture: Path | None,
-    impair: str | None,
+    impair: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
     """Offer a NIC over vfio-user until SIGINT or SIGTERM; a guest's own e1000 driver binds to it.
@@ -334,27 +373,25 @@ def command(
     With --json standard output has one object a line: first "event": "ready" as soon as the
     sockets listen, last "event": "end" with the counters; what happens goes to standard error.
     With --state a client that goes finds the NIC as it left it, also behind a new server.
-    SIGUSR1 shows the counters so far, with --json as "event": "counters".
+    SIGUSR1 shows the counters so far, with --json as "event": "counters"; on a terminal they stay
+    in view.
     """
     from e1000emu import AsyncioClock
     from e1000emu.embed.vfio_user.caretaker import Caretaker
 
     macs = nic_macs(mac_texts, len(sockets))
-    options = parse_impair(impair) if impair else None
+    processors = None if cpus is None else parse_cpus(cpus)
+    autoneg_ns = int(autoneg_s * NANO)
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)
         (sys.stderr if as_json else sys.stdout).flush()
 
-    def event(value: dict[str, Any]) -> None:
-        click.echo(json.dumps(value))
-        sys.stdout.flush()
-
     with asyncio.Runner() as runner, ExitStack() as stack:
         failure = Failure()
         runner.get_loop().set_exception_handler(failure.handle)
         clock = AsyncioClock(runner.get_loop())
-        links = open_links(link_spec, len(sockets), clock, stack)
+        links = open_links(link_spec, len(sockets), clock, stack, autoneg_ns=autoneg_ns)
         plugs = plug_in(
             sockets,
             links,
@@ -363,19 +400,20 @@ def command(
             stack,
             model=model,
             capture=capture,
-            impair=options,
+            impair=impair,
             report=say,
             states=states,
             threads=True,
             busy_poll_ns=busy_poll * 1000,
-            cpus=None if cpus is None else parse_cpus(cpus),
+            cpus=processors,
+            autoneg_ns=autoneg_ns,
             caretaker=stack.enter_context(Caretaker()),
         )
 
         def show() -> None:
             result = counters_event(plugs, "counters")
             if as_json:
-                event(result)
+                emit_event(result)
             else:
                 say(summary(result))
 
@@ -385,10 +423,10 @@ def command(
         runner.get_loop().add_signal_handler(signal.SIGUSR1, show)
         greet(plugs, model, link_spec, say)
         if as_json:
-            event(ready_event(plugs, model, link_spec))
-        runner.run(_until_signal(failure))
+            emit_event(ready_event(plugs, model, link_spec))
+        runner.run(_until_signal(failure, lambda: live_rows(plugs)))
         result = counters_event(plugs, "end")
     if as_json:
-        event(result)
+        emit_event(result)
     else:
         click.echo(summary(result))

@@ -17,7 +17,7 @@ from unicorn import UC_ARCH_X86, UC_MODE_64, Uc
 from unicorn.x86_const import UC_X86_REG_EFLAGS, UC_X86_REG_RIP, UC_X86_REG_RSP
 
 from e1000emu import HostMemory, Nic, VirtualClock, pair
-from e1000emu.cli.ping import Pinger
+from e1000emu.cli.pinger import Pinger
 from e1000emu.embed.unicorn import UnicornMachine
 from e1000emu.lab import add_nic
 from stack.host import Host

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from e1000emu import RealClock
-from e1000emu.cli.get import OutputError, fetch
-from e1000emu.cli.services import _resource, parse_serve
+from e1000emu.cli.get import OutputError, fetch, parse_url
+from e1000emu.cli.servespec import parse_serve
+from e1000emu.cli.services import _resource
 from e1000emu.errors import E1000Error
 from e1000emu.lab import two_hosts
 from stack.socket import AF_INET, SOCK_STREAM, Socket
@@ -47,7 +48,7 @@ def served() -> Iterator[Fetch]:
         body = io.BytesIO() if out is None else out
         try:
             with clock.lock:
-                fetch(client, url, body, 5.0)
+                fetch(client, parse_url(url), body, 5.0)
         finally:
             thread.join()
             get.request = requests[0]  # type: ignore[attr-defined]
@@ -163,4 +164,4 @@ def test_get_tells_the_disk_from_the_network(served: Fetch) -> None:
 )
 def test_get_refuses_what_is_no_url(url: str) -> None:
     with pytest.raises(E1000Error, match="http://ADDRESS"):
-        fetch(None, url, io.BytesIO(), 1.0)
+        parse_url(url)

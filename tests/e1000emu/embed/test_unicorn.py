@@ -15,7 +15,7 @@ from unicorn.arm64_const import UC_ARM64_REG_PC, UC_ARM64_REG_W0, UC_ARM64_REG_X
 from unicorn.x86_const import UC_X86_REG_RAX, UC_X86_REG_RCX, UC_X86_REG_RIP
 
 from e1000emu import HostMemory, MisuseError, RealClock, VirtualClock, pair
-from e1000emu.cli.ping import Pinger
+from e1000emu.cli.pinger import Pinger
 from e1000emu.embed.unicorn import UnicornError, UnicornMachine
 from e1000emu.regs import BAR0_BYTES, reg
 from e1000emu.testing import RecordingLink

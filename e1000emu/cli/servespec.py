@@ -1,0 +1,70 @@
+"""What `--serve` and `stack:…,serve=` name: the services of `e1000emu.cli.services`, with ports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from e1000emu.cli.errors import ArgumentError, did_you_mean
+
+__all__ = ["NAMES", "Service", "Services", "parse_serve"]
+
+NAMES = ("echo", "http", "discard", "chargen")
+
+
+@dataclass(slots=True)
+class Service:
+    """One entry of --serve, with its counters."""
+
+    name: str
+    port: int
+    root: Path | None = None
+    connections: int = 0
+    active: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    requests: int = 0
+    sockets: list[Any] = field(default_factory=list)
+
+
+def parse_serve(text: str) -> list[Service]:
+    """Parse `echo:7,http:80:DIR,discard:9`; raises ArgumentError naming the bad entry."""
+    services: list[Service] = []
+    for entry in text.split(","):
+        name, _, rest = entry.strip().partition(":")
+        port_text, _, directory = rest.partition(":")
+        if name not in NAMES:
+            guess = did_you_mean(name, NAMES)
+            known = ", ".join(NAMES)
+            raise ArgumentError(f"--serve {entry!r}: no such service{guess}; known: {known}")
+        digits = port_text.isascii() and port_text.isdecimal()
+        if not digits or not 1 <= int(port_text) <= 65535:
+            raise ArgumentError(
+                f"--serve {entry!r}: the port must be 1 to 65535, as in {name}:8000"
+            )
+        root = None
+        if directory:
+            if name != "http":
+                raise ArgumentError(f"--serve {entry!r}: only http takes a directory")
+            root = Path(directory)
+            if not root.is_dir():
+                raise ArgumentError(f"--serve {entry!r}: {directory} is not a directory")
+        if any(s.port == int(port_text) for s in services):
+            raise ArgumentError(f"--serve {entry!r}: port {port_text} is named twice")
+        services.append(Service(name, int(port_text), root))
+    return services
+
+
+class Services(click.ParamType):
+    """What `--serve` says."""
+
+    name = "NAME:PORT,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[Service]:
+        """Return the services, not yet started."""
+        return value if isinstance(value, list) else parse_serve(str(value))
