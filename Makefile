@@ -2,7 +2,7 @@
 # Stamp files in the environment keep a second run from doing anything twice.
 #
 #   make build [DEBUG=1]      compile fastpath in place (DEBUG=1: every check on)
-#   make demo | test | test-guest | bench | docs | wheel | lint | types | test-asan | test-tsan | clean
+#   make demo | test | test-guest | bench | docs | docs-check | wheel | lint | types | test-asan | test-tsan | clean
 #   make bench-guest          a Linux guest on our NIC beside QEMU's own e1000 (needs root)
 #   PYTHON=python3.13         use this interpreter, in an environment of its own (.venv-3.13)
 #   TESTS=... PYTEST=...      what to test, further options for pytest
@@ -36,10 +36,12 @@ PYTEST ?=
 XDIST ?= -n $(JOBS) --dist loadgroup
 DEMO ?=
 BENCH ?=
-# A guest's Linux is fetched and booted by `make test-guest` only.
+# A guest's Linux is fetched and booted by `make test-guest` only; tests/docs wants the built site.
 NO_GUEST := $(if $(findstring tests/guest,$(TESTS)),,--ignore=tests/guest)
+NO_DOCS := $(if $(findstring tests/docs,$(TESTS)),,--ignore=tests/docs)
+SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -d build/doctrees docs site
 
-.PHONY: build demo test test-guest bench bench-guest docs wheel lint types test-asan test-tsan clean format
+.PHONY: build demo test test-guest bench bench-guest docs docs-check wheel lint types test-asan test-tsan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
@@ -86,7 +88,7 @@ bench-guest: build
 
 test: build $(VENV)/.packages-test
 	@scripts/system-packages test
-	@$(PY) -m pytest $(XDIST) $(PYTEST) $(NO_GUEST) $(TESTS)
+	@$(PY) -m pytest $(XDIST) $(PYTEST) $(NO_GUEST) $(NO_DOCS) $(TESTS)
 
 # Without what a guest needs the tests say so themselves: skipped, or failed in CI. The tests of a
 # file share a guest.
@@ -107,10 +109,18 @@ format: $(VENV)/.packages-lint
 types: build $(VENV)/.packages-test $(VENV)/.packages-lint
 	@$(VENV)/bin/mypy
 
+# Writes the generated files anew and builds the site; a warning is an error.
 docs: build $(VENV)/.packages-docs
-	@scripts/system-packages docs
 	@$(PY) docs/generate.py
-	@$(VENV)/bin/mkdocs build -q --strict
+	@$(SPHINX)
+	@echo site/index.html
+
+# Fails when a generated file is not what `make docs` writes, then looks at the site in a browser.
+docs-check: build $(VENV)/.packages-docs $(VENV)/.packages-test
+	@scripts/system-packages docs
+	@$(PY) docs/generate.py --check
+	@$(SPHINX)
+	@$(PY) -m pytest $(PYTEST) tests/docs
 
 wheel: $(VENV)/.packages-build
 	@$(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist .

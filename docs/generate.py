@@ -1,15 +1,19 @@
-"""Write the generated pages: the register reference and the command reference.
+"""Write the generated files of docs/; what they say is declared in the code.
 
-`python docs/generate.py` writes them; with `--check` it only says whether they are current (status
-1 when not).
+`python docs/generate.py` writes them; with `--check` it only says which are not current (status 1
+when one is not). The same tree always gives the same bytes: no times, no terminal's width.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
+
+from e1000emu.cli import COMMANDS, cli
+from e1000emu.regdoc import markdown
 
 DOCS = Path(__file__).resolve().parent
 
@@ -44,10 +48,8 @@ $ ip link del tap-e1000emu
 
 def cli_page() -> str:
     """Return docs/cli.md."""
-    from e1000emu.cli import COMMANDS, cli
-
     parts = [INTRO]
-    context = click.Context(cli, info_name="e1000emu", **cli.context_settings)
+    context = click.Context(cli, info_name="e1000emu", terminal_width=78, **cli.context_settings)
     parts.append(f"## e1000emu\n\n```text\n{cli.get_help(context)}\n```\n")
     for name in COMMANDS:
         command = cli.get_command(context, name)
@@ -57,24 +59,32 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
-def pages() -> dict[Path, str]:
-    """Return every generated page by its path."""
-    from e1000emu.regdoc import markdown
+GENERATED: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "registers.md": markdown,
+}
+"""Each generated file of docs/ and what makes its text."""
 
-    return {DOCS / "cli.md": cli_page(), DOCS / "registers.md": markdown()}
+
+def stale(directory: Path = DOCS) -> dict[Path, str]:
+    """Return the text of each generated file that is missing in `directory` or differs."""
+    return {
+        path: text
+        for path, text in ((directory / name, make()) for name, make in GENERATED.items())
+        if not path.exists() or path.read_text() != text
+    }
 
 
 def main() -> None:
     """Write or check."""
-    stale = [
-        path for path, text in pages().items() if not path.exists() or path.read_text() != text
-    ]
-    if "--check" in sys.argv[1:]:
-        for path in stale:
-            print(f"{path.relative_to(DOCS.parent)} is not current: run `python docs/generate.py`")
-        sys.exit(1 if stale else 0)
-    for path, text in pages().items():
-        path.write_text(text)
+    changed = stale()
+    if "--check" not in sys.argv[1:]:
+        for path, text in changed.items():
+            path.write_text(text)
+        return
+    for path in changed:
+        print(f"{path.relative_to(DOCS.parent)} is not current: run `python docs/generate.py`")
+    sys.exit(1 if changed else 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Every command that the documentation shows is run, and the generated pages are current."""
+"""Every command that the documentation shows is run, links lead somewhere, and what is generated is
+current."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -10,40 +12,113 @@ import sys
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from tests.support import require
 
 ROOT = Path(__file__).resolve().parent.parent
-FENCE = re.compile(r"^```console *(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 # what `make demo` and `make test` do is run by .ci/run itself
 ELSEWHERE = ("make ", "git ", "pip ")
 
+GUEST = "guest"
+"""The condition of commands that boot a guest: tests/guest/test_docs.py runs them."""
+CONDITIONS = ("", "root", "qemu", "passt", GUEST)
+"""What may stand behind `console` where a fence opens. In CommonMark the first word there is the
+language and the rest is ours: GitHub and the site show a fence with a condition like any other."""
+
+
+def tokens(path: Path) -> list[Token]:
+    """Return the page as CommonMark has it: what GitHub and the site make their HTML of."""
+    return MarkdownIt("commonmark").enable("table").parse(path.read_text())
+
+
+def fences(path: Path) -> list[tuple[str, str, str]]:
+    """Return (language, condition, text) of each fenced block of a page."""
+    found = []
+    for token in tokens(path):
+        if token.type == "fence":
+            language, _, condition = token.info.partition(" ")
+            found.append((language, condition.strip(), token.content))
+    return found
+
 
 def blocks(*, guest: bool = False) -> list:
     """Return (needs, commands) for each console block of README and docs; with `guest` those that
-    boot a guest, which tests/guest/test_docs.py runs, else the others."""
+    boot a guest, else the others."""
     found = []
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        if not path.exists():
-            continue
-        for number, match in enumerate(FENCE.finditer(path.read_text())):
-            commands = [line[2:] for line in match[2].splitlines() if line.startswith("$ ")]
-            name = f"{path.name}-{number}" + f"-{match[1]}" * bool(match[1])
-            if guest == (match[1] == "guest"):
-                found.append(pytest.param(match[1], commands, id=name))
+    for path in PAGES:
+        consoles = [fence for fence in fences(path) if fence[0] == "console"]
+        for number, (_, needs, text) in enumerate(consoles):
+            commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+            name = f"{path.name}-{number}" + f"-{needs}" * bool(needs)
+            if guest == (needs == GUEST):
+                found.append(pytest.param(needs, commands, id=name))
     return found
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_fences_are_fences(path):
+    """A fence that is none (not closed, indented as text, run on in a line) ends up in the text."""
+    opened = len(re.findall(r"^ *```\S", path.read_text(), re.MULTILINE))
+    assert len(fences(path)) == opened
+    for language, condition, text in fences(path):
+        assert language, f"{path.name}: a fence without a language: {text[:60]!r}"
+        assert text.strip(), f"{path.name}: an empty fence"
+        assert condition in (CONDITIONS if language == "console" else ("",))
+    for token in tokens(path):
+        assert token.type != "inline" or "```" not in token.content
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors that GitHub and the site give to a page's headings."""
+    pairs = itertools.pairwise(tokens(path))
+    titles = [inside.content for at, inside in pairs if at.type == "heading_open"]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: path.name)
+def test_links_inside_the_repository_lead_somewhere(path):
+    for token in tokens(path):
+        for part in token.children or ():
+            target = str(part.attrGet("href") or part.attrGet("src") or "")
+            if not target or re.match(r"[a-z]+:", target):
+                continue
+            name, _, anchor = target.partition("#")
+            there = (path.parent / name) if name else path
+            assert there.exists(), f"{path.name}: {target}"
+            assert not anchor or anchor in anchors(there), f"{path.name}: {target}"
+
+
+def test_the_first_page_links_to_every_other():
+    """The sidebar is checked by Sphinx, which warns of a page that is in no table of contents."""
+    linked = {
+        str(part.attrGet("href")).partition("#")[0]
+        for token in tokens(ROOT / "docs" / "index.md")
+        for part in token.children or ()
+        if part.type == "link_open"
+    }
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert pages | {"api/index.md"} <= linked
 
 
 @pytest.mark.parametrize(("needs", "commands"), blocks())
 def test_commands_shown_work(needs, commands, tmp_path):
-    if needs == "root":
-        require.root()
-        require.tun()
-    elif needs == "qemu":
-        require.tool("qemu-system-x86_64", "qemu-system-x86")
-    elif needs == "passt":
-        require.tool("passt")
+    match needs:
+        case "":
+            pass
+        case "root":
+            require.root()
+            require.tun()
+        case "qemu":
+            require.tool("qemu-system-x86_64", "qemu-system-x86")
+        case "passt":
+            require.tool("passt")
+        case _:
+            pytest.fail(f"{needs!r} is no condition of a console fence")
     run(commands, tmp_path)
 
 
