@@ -2,7 +2,8 @@
 # Stamp files in the environment keep a second run from doing anything twice.
 #
 #   make build [DEBUG=1]      compile fastpath in place (DEBUG=1: every check on)
-#   make demo | test | test-guest | bench | docs | docs-check | wheel | lint | types | test-asan | test-tsan | clean
+#   make demo | test | test-guest | test-dist | bench | docs | docs-check | dist | lint | types
+#   make test-asan | test-tsan | clean
 #   make bench-guest          a Linux guest on our NIC beside QEMU's own e1000 (needs root)
 #   PYTHON=python3.13         use this interpreter, in an environment of its own (.venv-3.13)
 #   TESTS=... PYTEST=...      what to test, further options for pytest
@@ -36,12 +37,12 @@ PYTEST ?=
 XDIST ?= -n $(JOBS) --dist loadgroup
 DEMO ?=
 BENCH ?=
-# A guest's Linux is fetched and booted by `make test-guest` only; tests/docs wants the built site.
-NO_GUEST := $(if $(findstring tests/guest,$(TESTS)),,--ignore=tests/guest)
-NO_DOCS := $(if $(findstring tests/docs,$(TESTS)),,--ignore=tests/docs)
+# A guest's Linux is fetched and booted by `make test-guest` only, the packages built by
+# `make test-dist`; tests/docs wants the built site.
+APART := $(foreach dir,tests/guest tests/dist tests/docs,$(if $(findstring $(dir),$(TESTS)),,--ignore=$(dir)))
 SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -d build/doctrees docs site
 
-.PHONY: build demo test test-guest bench bench-guest docs docs-check wheel lint types test-asan test-tsan clean format
+.PHONY: build demo test test-guest test-dist bench bench-guest docs docs-check dist lint types test-asan test-tsan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
@@ -88,7 +89,7 @@ bench-guest: build
 
 test: build $(VENV)/.packages-test
 	@scripts/system-packages test
-	@$(PY) -m pytest $(XDIST) $(PYTEST) $(NO_GUEST) $(NO_DOCS) $(TESTS)
+	@$(PY) -m pytest $(XDIST) $(PYTEST) $(APART) $(TESTS)
 
 # Without what a guest needs the tests say so themselves: skipped, or failed in CI. The tests of a
 # file share a guest.
@@ -96,6 +97,9 @@ test-guest: build $(VENV)/.packages-test
 	@scripts/system-packages guest
 	@$(VENV)/bin/e1000emu guest --prepare-only || true
 	@$(PY) -m pytest $(subst loadgroup,loadfile,$(XDIST)) $(PYTEST) tests/guest
+
+test-dist: build $(VENV)/.packages-test $(VENV)/.packages-dist
+	@$(PY) -m pytest $(PYTEST) tests/dist
 
 lint: $(VENV)/.packages-build $(VENV)/.packages-lint
 	@$(VENV)/bin/ruff check .
@@ -122,9 +126,10 @@ docs-check: build $(VENV)/.packages-docs $(VENV)/.packages-test
 	@$(SPHINX)
 	@$(PY) -m pytest $(PYTEST) tests/docs
 
-wheel: $(VENV)/.packages-build
-	@$(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist .
-	@ls dist/*.whl
+# The wheel is made of the source distribution, so it cannot hold what a tree has lying about.
+dist: $(VENV)/.packages-build $(VENV)/.packages-dist
+	@$(PY) -m build --no-isolation --outdir dist . >/dev/null
+	@ls dist/*.whl dist/*.tar.gz
 
 # The sanitizers get a copy of the tree, so that their modules never meet the ones in place.
 test-asan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test

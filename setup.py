@@ -11,6 +11,12 @@ Environment switches (all read here and nowhere else):
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import shutil
+import sys
+import sysconfig
+import tomllib
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -21,6 +27,15 @@ DEBUG = os.environ.get("E1000EMU_CYTHON_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("E1000EMU_SANITIZE", "")
 ONLY = {name for name in os.environ.get("E1000EMU_ONLY", "").split(",") if name}
 JOBS = os.cpu_count() or 1
+
+# `CC` decides, as for any extension. Without it setuptools takes the compiler that built this
+# Python, which may not be on this machine.
+if "CC" not in os.environ:
+    built_with = shlex.split(str(sysconfig.get_config_var("CC") or ""))
+    if not built_with or shutil.which(built_with[0]) is None:
+        here = next((cc for cc in ("cc", "gcc", "clang") if shutil.which(cc)), None)
+        if here is not None:
+            os.environ["CC"] = here
 
 DIRECTIVES = {
     "language_level": 3,
@@ -40,8 +55,10 @@ DIRECTIVES = {
 
 def extensions() -> list[Extension]:
     """Return one extension per ``fastpath/*.pyx``."""
-    flags = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O3", "-fno-semantic-interposition"]
+    # -g0 because most Pythons pass the -g they were built with: it made five sixths of the modules
+    flags = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O3", "-g0", "-fno-semantic-interposition"]
     flags += ["-Wall", "-Wno-unused-function", "-Wno-maybe-uninitialized", "-Wno-sign-compare"]
+    flags += ["-Wno-unknown-warning-option"]  # clang, about gcc's -Wno-maybe-uninitialized
     flags += ["-fno-strict-aliasing"]
     link: list[str] = []
     if SANITIZE:
@@ -71,13 +88,33 @@ OPTIONS: dict[str, dict[str, object]] = {"build_ext": {"parallel": JOBS}}
 if DEBUG or SANITIZE:
     OPTIONS["build"] = {"build_base": "build/debug" if DEBUG else "build/sanitize"}
 
+
+def readme() -> str:
+    """Return README.md for a package index, where links relative to the repository lead nowhere."""
+    source = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+
+    def absolute(link: re.Match[str]) -> str:
+        view = "raw" if link[1] else "blob"
+        return f"{link[1]}[{link[2]}]({source}/{view}/main/{link[3]})"
+
+    text = (ROOT / "README.md").read_text()
+    return re.sub(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)]+)\)", absolute, text)
+
+
+# A source distribution carries the .pyx as they are, so nothing is translated for it.
+SOURCES_ONLY = {"sdist", "egg_info", "dist_info"}.intersection(sys.argv[1:])
+
 # A wheel carries the benchmarks too, for `e1000emu bench`.
 PACKAGES = find_packages(include=["fastpath*", "e1000emu*", "stack*"])
 
 setup(
     packages=[*PACKAGES, "e1000emu._benchmarks"],
     package_dir={"e1000emu._benchmarks": "benchmarks"},
-    ext_modules=cythonize(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    ext_modules=extensions()
+    if SOURCES_ONLY
+    else cythonize(
         extensions(),
         compiler_directives=DIRECTIVES,
         annotate=DEBUG,

@@ -11,7 +11,15 @@ import sys
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 
-__all__ = ["BUILD", "MODULES", "BuildInfo", "check_modules", "self_test", "stale_modules"]
+__all__ = [
+    "BUILD",
+    "MODULES",
+    "BuildInfo",
+    "check_modules",
+    "rebuild_command",
+    "self_test",
+    "stale_modules",
+]
 
 # Every compiled module; tests/fastpath/test_init.py compares it with the sources.
 MODULES = (
@@ -45,21 +53,28 @@ MODULES = (
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+def rebuild_command(directory: str = _HERE) -> str:
+    """Return the command that compiles the modules of the `fastpath` in `directory` anew.
+
+    Beside their sources that is make; an installed package has none, so pip needs them first.
+    """
+    if os.path.exists(os.path.join(directory, os.pardir, "setup.py")):
+        return "make build"
+    return (
+        f"{sys.executable} -m pip install --force-reinstall --no-deps DIRECTORY, with e1000emu's "
+        "source distribution or a checkout of its repository as the DIRECTORY"
+    )
+
+
 def check_modules(directory: str = _HERE, names: tuple[str, ...] = MODULES) -> None:
     """Raise ImportError, naming the remedy, unless `directory` holds every compiled module."""
     present = set(os.listdir(directory))
     missing = [n for n in names if not any(n + s in present for s in EXTENSION_SUFFIXES)]
     if missing:
         python = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
-        # beside the sources they are built; in an installed package they came with the wheel
-        source = os.path.exists(os.path.join(directory, os.pardir, "setup.py"))
-        remedy = (
-            "make build"
-            if source
-            else f"{sys.executable} -m pip install --force-reinstall --no-deps e1000emu"
-        )
         raise ImportError(
-            f"fastpath: no compiled {', '.join(missing)} for {python}; run: {remedy}",
+            f"fastpath: no compiled {', '.join(missing)} for {python}; "
+            f"run: {rebuild_command(directory)}",
             name="fastpath",
         )
 

@@ -22,6 +22,8 @@ from rich.table import Table
 
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.output import console
+from e1000emu.compiler import c_compiler
+from e1000emu.errors import E1000Error
 
 __all__ = ["CHECKS", "Finding", "command", "examine"]
 
@@ -54,11 +56,13 @@ def check_compiled() -> Finding:
     """The compiled modules, loaded and self-tested."""
     try:
         fastpath = importlib.import_module("fastpath")
-        fastpath.self_test()
     except Exception as error:
-        return Finding(
-            "compiled modules", "broken", f"{type(error).__name__}: {error}", "run `make build`"
-        )
+        detail, _, remedy = f"{type(error).__name__}: {error}".partition("; ")
+        return Finding("compiled modules", "broken", detail, remedy)
+    wrong = fastpath.self_test()
+    if wrong:
+        remedy = f"run: {fastpath.rebuild_command()}"
+        return Finding("compiled modules", "broken", "; ".join(wrong), remedy)
     from fastpath import csum
 
     return Finding("compiled modules", "ok", f"{fastpath.BUILD}; checksum by {csum.level()}")
@@ -66,16 +70,15 @@ def check_compiled() -> Finding:
 
 def check_compiler() -> Finding:
     """A C compiler, which benchmarks need for their C peers."""
-    cc = shutil.which(os.environ.get("CC", "cc"))
-    if cc is None:
+    try:
+        compiler = c_compiler()
+    except E1000Error as error:
+        detail, _, remedy = str(error).partition("; ")
         return Finding(
-            "C compiler",
-            "missing",
-            "no cc: benchmarks run without their C peers",
-            "apt-get install gcc libc6-dev",
+            "C compiler", "missing", f"{detail}: benchmarks run without their C peers", remedy
         )
-    lines = ask(cc, "--version").splitlines()
-    return Finding("C compiler", "ok", lines[0] if lines else cc)
+    lines = ask(*compiler, "--version").splitlines()
+    return Finding("C compiler", "ok", lines[0] if lines else compiler[0])
 
 
 def check_capi() -> Finding:

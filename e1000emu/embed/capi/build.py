@@ -23,6 +23,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from e1000emu.compiler import c_compiler
 from e1000emu.errors import E1000Error
 
 __all__ = ["Built", "CapiError", "build", "check", "fingerprint"]
@@ -135,12 +136,10 @@ def check() -> None:
 
 
 def _compiler(cc: str | None) -> list[str]:
-    compiler = shlex.split(cc or os.environ.get("CC") or _default_compiler())
-    if not compiler or shutil.which(compiler[0]) is None:
-        raise CapiError(
-            f"no C compiler {' '.join(compiler)!r}; apt-get install gcc libc6-dev, or set CC"
-        )
-    return compiler
+    try:
+        return c_compiler(cc)
+    except E1000Error as error:
+        raise CapiError(str(error)) from None
 
 
 def _include() -> Path:
@@ -152,10 +151,6 @@ def _include() -> Path:
             f"(apt-get install python{version}-dev)"
         )
     return include
-
-
-def _default_compiler() -> str:
-    return "cc" if shutil.which("cc") else str(sysconfig.get_config_var("CC") or "gcc")
 
 
 def _version() -> str:

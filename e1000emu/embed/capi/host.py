@@ -20,7 +20,7 @@ from e1000emu.misuse import MisuseError
 from e1000emu.nic import Nic
 from e1000emu.pci import IO_BAR
 from e1000emu.phy import AUTONEG_NS
-from fastpath import cabi
+from fastpath import cabi, rebuild_command
 from fastpath.dma import DmaTable
 
 __all__ = ["Device", "DeviceClock", "Host", "serve"]
@@ -313,7 +313,9 @@ def serve(ffi: Any, lib: Any) -> None:
         ffi.def_extern(name, error=EINTERNAL)(_guarded(host, getattr(host, name)))
     entries = cabi.entries()
     if lib.shim_entries(entries, len(entries)) != 0:
-        raise E1000Error("fastpath.cabi is of another version than libe1000emu.so; run make build")
+        raise E1000Error(
+            "fastpath.cabi is of another version than libe1000emu.so; run: " + rebuild_command()
+        )
     if lib.shim_owns_python():
         gc.collect()
         gc.freeze()  # what is here stays: collections have the NICs only to look at

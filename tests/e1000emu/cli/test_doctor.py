@@ -128,3 +128,29 @@ def test_tap_rows_agree_with_the_device_file() -> None:
         assert (row.state, row.remedy) == ("missing", "see TAP")
     else:
         assert "IFF_VNET_HDR" in row.detail
+
+
+def test_modules_that_compute_wrongly_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fastpath
+
+    assert doctor.check_compiled().state == "ok"
+    monkeypatch.setattr(fastpath, "self_test", lambda: ["fastpath.csum: wrong sum of 20 bytes"])
+    row = doctor.check_compiled()
+    assert (row.state, row.detail) == ("broken", "fastpath.csum: wrong sum of 20 bytes")
+    assert row.remedy == "run: make build"
+
+
+def test_any_c_compiler_is_found_and_cc_decides(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    row = doctor.check_compiler()
+    assert (row.state, row.remedy) == ("missing", "apt-get install gcc libc6-dev, or set CC")
+    for name in ("clang", "mycc"):
+        (programs / name).write_text(f"#!/bin/sh\necho {name} version 1 $1\n")
+        (programs / name).chmod(0o755)
+    assert doctor.check_compiler().detail == "clang version 1 --version"
+    monkeypatch.setenv("CC", "mycc -m64")
+    assert doctor.check_compiler().detail == "mycc version 1 -m64"
+    monkeypatch.setenv("CC", "nobody")
+    assert "no C compiler 'nobody'" in doctor.check_compiler().detail
