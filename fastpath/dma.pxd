@@ -66,6 +66,11 @@ cdef inline uint8_t *dma_resolve(dma_table *t, uint64_t addr, uint64_t n,
 cdef int dma_read(dma_table *t, uint64_t addr, uint8_t *dst, size_t n) noexcept nogil
 cdef int dma_write(dma_table *t, uint64_t addr, const uint8_t *src, size_t n) noexcept nogil
 
+# What a driver polls for: DD becomes visible after everything else, and is stored once. `addr` is
+# the status byte's, or that of bytes 8-15 of a receive descriptor (`half`). 0 or -1, as dma_write.
+cdef int dma_write_status(dma_table *t, uint64_t addr, uint8_t status) noexcept nogil
+cdef int dma_write_half(dma_table *t, uint64_t addr, uint64_t half) noexcept nogil
+
 cdef class DmaTable:
     cdef dma_table t
     cdef int busy               # engines inside a nogil section: regions must not move

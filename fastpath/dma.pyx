@@ -26,6 +26,12 @@ cdef extern from "bytes.h" nogil:
     uint64_t ld64le(const void *p)
     void st32le(void *p, uint32_t v)
     void st64le(void *p, uint64_t v)
+    void store_release8(uint8_t *p, uint8_t v)
+    void store_release_half(uint8_t *p, uint64_t v)
+
+cdef enum:
+    STATUS_AT = 4               # of bytes 8-15 of a descriptor
+    RXD_DD = 1
 
 
 cdef dma_region *_find(dma_table *t, uint64_t addr, uint64_t *next_base) noexcept nogil:
@@ -116,6 +122,27 @@ cdef int dma_write(dma_table *t, uint64_t addr, const uint8_t *src, size_t n) no
     if rc:
         t.aborts += 1
     return rc
+
+
+cdef int dma_write_status(dma_table *t, uint64_t addr, uint8_t status) noexcept nogil:
+    cdef uint8_t *p = dma_resolve(t, addr, 1, True)
+    if p != NULL:
+        store_release8(p, status)
+        return 0
+    return dma_write(t, addr, &status, 1)
+
+
+cdef int dma_write_half(dma_table *t, uint64_t addr, uint64_t half) noexcept nogil:
+    cdef uint8_t *p = dma_resolve(t, addr, 8, True)
+    cdef uint8_t local[8]
+    if p != NULL:
+        store_release_half(p, half)
+        return 0
+    # In pieces, or by messages, whose receiver copies as it likes.
+    st64le(local, half & ~(<uint64_t>RXD_DD << 8 * STATUS_AT))
+    if dma_write(t, addr, local, 8):
+        return -1
+    return dma_write_status(t, addr + STATUS_AT, <uint8_t>(half >> 8 * STATUS_AT))
 
 
 cdef int _cb_read(void *ctx, uint64_t addr, uint8_t *dst, size_t n) noexcept with gil:

@@ -18,7 +18,7 @@ from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FC
                              FrameBatch, fb_commit,
                              fb_reserve)
 from fastpath.csum cimport csum_and_copy, csum_partial
-from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write
+from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write, dma_write_half
 from fastpath.regfile cimport (ST_ALGNERRC, ST_BPRC, ST_CEXTERR, ST_CRCERRS, ST_GORC, ST_GPRC,
                                ST_MPC, ST_MPRC, ST_PRC64, ST_RFC, ST_RJC, ST_RLEC, ST_RNBC, ST_ROC,
                                ST_RUC, ST_RXERRC, ST_SYMERRS, ST_TOR, ST_TPR, Stats, st_add,
@@ -34,7 +34,6 @@ cdef extern from "bytes.h" nogil:
     uint32_t ld32le(const void *p)
     uint64_t ld64le(const void *p)
     void st32le(void *p, uint32_t v)
-    void st64le(void *p, uint64_t v)
     uint32_t sum16(const uint8_t *p, size_t n)
     uint64_t sum_raw(const uint8_t *p, size_t n)
     uint32_t sum_host(uint64_t raw)
@@ -42,7 +41,7 @@ cdef extern from "bytes.h" nogil:
     uint32_t fold16(uint64_t acc)
     uint32_t sum_at(uint32_t folded, size_t offset)
     void copy_bytes(uint8_t *dst, const uint8_t *src, size_t n)
-    void store_release64(uint8_t *p, uint64_t v)
+    void store_release_half(uint8_t *p, uint64_t v)
 
 cdef extern from "crc32.h" nogil:
     void crc32_init()
@@ -292,8 +291,9 @@ cdef class RxEngine:
                 dst = dma_resolve(&self.dma.t, addr, need, True) if addr else NULL
                 if dst != NULL:
                     self._image(dst, p, n, fcs, verdict, &m)
-                    store_release64(d + 8, m.len | <uint64_t>m.csum << 16 | <uint64_t>m.status << 32
-                                    | <uint64_t>m.errors << 40 | <uint64_t>m.special << 48)
+                    store_release_half(d + 8, m.len | <uint64_t>m.csum << 16
+                                       | <uint64_t>m.status << 32 | <uint64_t>m.errors << 40
+                                       | <uint64_t>m.special << 48)
                     s.head = s.head + 1 if s.head + 1 < self.n else 0
                     self.free -= 1
                     if self.free == self.low:
@@ -538,16 +538,14 @@ cdef class RxEngine:
     cdef bint _writeback(self, uint64_t q) noexcept nogil:
         """Write the second half of the descriptor at head and advance. False: master abort, nothing
         advanced."""
-        cdef uint8_t local[8]
+        cdef uint64_t at = <uint64_t>self.s.head * 16 + 8
         if self.ring != NULL:
-            store_release64(self.ring + <uint64_t>self.s.head * 16 + 8, q)
-        else:
-            st64le(local, q)
-            if dma_write(&self.dma.t, self.ring_base + <uint64_t>self.s.head * 16 + 8, local, 8):
-                self.desc_aborts += 1
-                self.s.causes |= RX_ABORT
-                self.free = 0
-                return False
+            store_release_half(self.ring + at, q)
+        elif dma_write_half(&self.dma.t, self.ring_base + at, q):
+            self.desc_aborts += 1
+            self.s.causes |= RX_ABORT
+            self.free = 0
+            return False
         self.s.head = self.s.head + 1 if self.s.head + 1 < self.n else 0
         self.free -= 1
         if self.free == self.low:

@@ -21,7 +21,7 @@ from fastpath.batch cimport (
     FB_GSO_TCPV4, FB_GSO_TCPV6, FB_HAS_FCS, FrameBatch, fb_gso_mark, fb_reserve, frame_meta,
 )
 from fastpath.csum cimport csum_and_copy, csum_partial
-from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write
+from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write_status
 from fastpath.regfile cimport (ST_BPTC, ST_GOTC, ST_GPTC, ST_MPTC, ST_PTC64, ST_TOT, ST_TPT,
                                ST_TSCTC, ST_TSCTFC, Stats,
                                st_add, st_bucket)
@@ -211,12 +211,11 @@ cdef class TxEngine:
             if cmd & rs_mask or all_back:
                 if ring != NULL:
                     store_release8(d + 12, (d[12] & 0xF0) | 1)
-                else:
-                    local[12] = (local[12] & 0xF0) | 1
-                    if dma_write(&self.dma.t, base + <uint64_t>head * 16 + 12, local + 12, 1):
-                        self.desc_aborts += 1
-                        self.flags |= RUN_ABORT
-                        break
+                elif dma_write_status(&self.dma.t, base + <uint64_t>head * 16 + 12,
+                                      (local[12] & 0xF0) | 1):
+                    self.desc_aborts += 1
+                    self.flags |= RUN_ABORT
+                    break
                 self.flags |= RUN_DELAYED if cmd & CMD_IDE else TXDW
             head += 1
             if head == n:

@@ -92,11 +92,18 @@ static inline uint32_t sum_at(uint32_t folded, size_t offset)
 /* Store a status byte after everything written before it is visible (the other side may poll). */
 static inline void store_release8(uint8_t *p, uint8_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 
-static inline void store_release64(uint8_t *p, uint64_t v)
+/* Store the second half of a receive descriptor, DD (bit 32, so byte 4) in it, after everything written before it is
+ * visible. Whoever polls owns the descriptor as soon as DD shows, and nothing may be stored there after that: memcpy may
+ * store a byte twice, an aligned word goes in one indivisible store. Elsewhere the byte with DD goes last, by itself. */
+static inline void store_release_half(uint8_t *p, uint64_t v)
 {
-    v = E1_LE64(v);
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    memcpy(p, &v, 8);
+    typedef uint64_t __attribute__((may_alias)) word;
+    if (((uintptr_t)p & 7) == 0) {
+        __atomic_store_n((word *)p, E1_LE64(v), __ATOMIC_RELEASE);
+        return;
+    }
+    st64le(p, v & ~((uint64_t)1 << 32));
+    store_release8(p + 4, (uint8_t)(v >> 32));
 }
 
 /* Copy n bytes; lengths of 16..128 (the small frames) by overlapping 16-byte moves, without a call. */

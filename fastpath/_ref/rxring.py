@@ -342,7 +342,11 @@ class RxEngine:
 
     def _writeback(self, at: int, half: bytes) -> bool:
         aborts = self.dma.aborts
-        self.dma.write(at + 8, half)
+        status = half[4:5]
+        # DD last and by itself: the driver owns the descriptor from then on.
+        self.dma.write(at + 8, half[:4] + bytes([status[0] & ~DD]) + half[5:])
+        if self.dma.aborts == aborts:
+            self.dma.write(at + 12, status)
         if self.dma.aborts != aborts:
             self._stall()
             return False

@@ -4,9 +4,9 @@ A DMA_READ or DMA_WRITE goes to the client and its answer comes as any other mes
 waits: the client's own requests are served meanwhile, in order, and a client whose processor waits
 for a register cannot wait for us.  Before a run of a ring engine, its *stage* fetches what the run
 is going to read (descriptors, then the frames' bytes) in as few messages as it can; what the engine
-writes is sent off without waiting, data before descriptors; and only when the client has answered
-all of that does the stage raise the run's interrupt causes, so that a guest that reads ICR finds
-the descriptors written back.
+writes is sent off without waiting, data before descriptors and DD after all else; and only when the
+client has answered all of that does the stage raise the run's interrupt causes, so that a guest
+that reads ICR finds the descriptors written back.
 
 An access that the client answers with an error is a PCI master abort.  One that it does not answer
 in time is one too, and is reported.
@@ -50,6 +50,8 @@ QEMU 11.1 forgets the rest of an answer that its socket does not take at once, a
 wait for ever.  A socket takes an answer of this size whole or not at all (one socket buffer of the
 kernel's, SKB_MAX_ALLOC), and so many of them fit (net.core.wmem_default).
 """
+SEND_BYTES = 16 << 10
+"""Messages that are handed to the socket at once: one socket buffer takes them whole."""
 MAX_LATE = 1024
 """Requests given up whose late answers are still known."""
 COMPLAINTS = 10
@@ -57,9 +59,12 @@ COMPLAINTS = 10
 TX_BYTES = 256 << 10
 """Bytes of frames fetched for one run, about: one descriptor may pass it."""
 DESC_BYTES = 16
+HALF_BYTES = 8
+"""Of a descriptor, what the NIC may write: the first half is the driver's."""
 DESC = struct.Struct("<QQ")
 TXD_DEXT = 0x20
 TXD_DATA = 1
+DMA_READ, DMA_WRITE = int(Command.DMA_READ), int(Command.DMA_WRITE)
 TDT, RDT = reg("TDT").offset, reg("RDT").offset
 TCTL_EN = reg("TCTL").mask("EN")
 TXQE, TXD_LOW = reg("ICR").mask("TXQE"), reg("ICR").mask("TXD_LOW")
@@ -109,7 +114,7 @@ class _Job:
 class _Request:
     """One DMA_READ (with a job) or DMA_WRITE (with data)."""
 
-    __slots__ = ("addr", "count", "data", "job", "resets", "serial", "when_ns")
+    __slots__ = ("addr", "command", "count", "data", "head", "job", "resets", "serial", "when_ns")
 
     def __init__(
         self, serial: int, addr: int, count: int, data: bytes, job: _Job | None, resets: int
@@ -121,11 +126,12 @@ class _Request:
         self.job = job
         self.resets = resets
         self.when_ns = 0
+        self.command = DMA_WRITE if job is None else DMA_READ
+        self.head = vu.DMA_ACCESS.pack(addr, count)
+        """Address and count, as they stand in the answer too."""
 
-    @property
-    def command(self) -> Command:
-        """What it is on the wire."""
-        return Command.DMA_WRITE if self.job is None else Command.DMA_READ
+    def __str__(self) -> str:
+        return f"{Command(self.command).name} of {self.count} bytes at {self.addr:#x}"
 
 
 class _Barrier(NamedTuple):
@@ -163,8 +169,8 @@ class MessageDma:
         self._writes: dict[int, None] = {}
         self._barriers: deque[_Barrier] = deque()
         self._data: list[tuple[int, bytes]] = []
-        self._descs: dict[int, bytearray] = {}
-        self._flush_soon = False
+        self._descs: list[tuple[int, bytes]] = []
+        self._flush_soon = self._push_soon = False
         self._timer: TimerHandle | None = None
         self._said_slow = False
         self._complaints = 0
@@ -237,15 +243,8 @@ class MessageDma:
         if not self.memory.takes(addr, n, write=True):
             return True
         at = addr & ~(DESC_BYTES - 1)
-        image = None
-        if n < DESC_BYTES and addr - at + n <= DESC_BYTES:
-            image = self._descs.get(at)
-            if image is None:
-                whole = self.tx.descriptor(at) or self.rx.descriptor(at)
-                if whole is not None:
-                    image = self._descs[at] = bytearray(whole)
-        if image is not None:
-            image[addr - at : addr - at + n] = data
+        if n <= HALF_BYTES and (self.rx.descriptor(at) or self.tx.descriptor(at)):
+            self._descs.append((addr, data))
         else:
             self._data.append((addr, data))
         if not self._flush_soon:
@@ -258,12 +257,18 @@ class MessageDma:
         self.flush()
 
     def flush(self) -> None:
-        """Send what was written: the data, then the descriptors in as few messages as they fit."""
+        """Send what was written: the data, then the descriptors, each in the engine's order.
+
+        A client may store the bytes of a message in any order and more than once, and as soon as DD
+        is there a driver that polls gives the descriptor back. So a status byte goes by itself, in
+        the order of the ring, and nothing of a descriptor after it; and no address is sent at all,
+        for it is the driver's. Descriptors that lie side by side are therefore not joined.
+        """
         data, self._data = self._data, []
-        descs, self._descs = self._descs, {}
+        descs, self._descs = self._descs, []
         for addr, piece in data:
             self._post_write(addr, piece)
-        for addr, piece in _joined(descs):
+        for addr, piece in descs:
             self._post_write(addr, piece)
         self._push()
 
@@ -304,32 +309,53 @@ class MessageDma:
     # --- requests and answers --------------------------------------------------------------------
 
     def _push(self) -> None:
-        """Send what waits, as far as the window lets it."""
-        while self._waiting and len(self._out) < MAX_REQUESTS and self._out_bytes < MAX_BYTES:
-            first = self._waiting[0]
-            if first.job is not None and self._reading_bytes + first.count > MAX_READ_BYTES:
-                return
-            request = self._waiting.popleft()
-            if self._send is None or not self._allowed(request):
-                self._end(request, None)
+        """Send what waits, as far as the window lets it; small messages go together."""
+        now, master = self.clock.now_ns(), bool(self.nic.pci.get(COMMAND, 2) & COMMAND_MASTER)
+        waiting, out = self._waiting, self._out
+        together: list[bytes] = []
+        size = 0
+        while waiting and len(out) < MAX_REQUESTS and self._out_bytes < MAX_BYTES:
+            request = waiting[0]
+            reads = request.job is not None
+            if reads and self._reading_bytes + request.count > MAX_READ_BYTES:
+                break
+            waiting.popleft()
+            sends = self._send is not None and master and self._allowed(request)
+            if together and (not sends or size + request.count > SEND_BYTES):
+                self._send_together(together, now)
+                together, size = [], 0
+            if not sends:
+                self._end(request, None)  # which may come back here
                 continue
-            request.when_ns = self.clock.now_ns()
+            request.when_ns = now
             self._ident = ident = self._free_ident()
-            self._out[ident] = request
-            self._count(request, 1)
-            head = vu.DMA_ACCESS.pack(request.addr, request.count)
-            if request.job is None:
-                self.writes += 1
-            else:
+            out[ident] = request
+            self._out_bytes += request.count
+            if reads:
                 self.reads += 1
-            if self._timer is None:
-                self._timer = self.clock.call_at(request.when_ns + TIMEOUT_NS, self._overdue)
-            self._send(vu.pack(ident, request.command, head + request.data))
+                self._reading_bytes += request.count
+            else:
+                self.writes += 1
+            together.append(vu.pack(ident, request.command, request.head + request.data))
+            size += len(together[-1])
+        if together:
+            self._send_together(together, now)
 
-    def _count(self, request: _Request, sign: int) -> None:
-        self._out_bytes += sign * request.count
+    def _send_together(self, messages: list[bytes], now: int) -> None:
+        if self._timer is None:
+            self._timer = self.clock.call_at(now + TIMEOUT_NS, self._overdue)
+        if self._send is not None:
+            self._send(b"".join(messages))
+
+    def _push_later(self) -> None:
+        self._push_soon = False
+        self._push()
+
+    def _answered(self, request: _Request) -> None:
+        """It is no longer on its way."""
+        self._out_bytes -= request.count
         if request.job is not None:
-            self._reading_bytes += sign * request.count
+            self._reading_bytes -= request.count
 
     def _free_ident(self) -> int:
         ident = self._ident + 1 & 0xFFFF
@@ -341,8 +367,6 @@ class MessageDma:
         """Tell whether it may still be sent: it waited, and the world went on."""
         if request.resets != self.nic.resets:
             return False
-        if not self.nic.pci.get(COMMAND, 2) & COMMAND_MASTER:
-            return False
         return self.memory.takes(request.addr, request.count, write=request.job is None)
 
     def replied(self, message: Message) -> str:
@@ -353,24 +377,27 @@ class MessageDma:
                 self._late.discard(message.id)
                 return ""
             return f"it answered what nobody asked (id {message.id})"
-        what = f"{request.command.name} of {request.count} bytes at {request.addr:#x}"
         if message.command != request.command:
-            return f"it answered {what} (id {message.id}) as command {message.command}"
-        data: bytes | None = message.payload[vu.DMA_ACCESS.size :]
+            return f"it answered {request} (id {message.id}) as command {message.command}"
+        data: bytes | None = b""
         if message.flags & vu.ERROR:
-            self._abort(f"{what}: the client says {os.strerror(message.error)}")
+            self._abort(f"{request}: the client says {os.strerror(message.error)}")
             data = None
         else:
             size = len(message.payload)
             expected = vu.DMA_ACCESS.size + (request.count if request.job is not None else 0)
             if size != expected:
-                return f"it answered {what} with {size} bytes of payload; {expected} are right"
-            if vu.DMA_ACCESS.unpack_from(message.payload) != (request.addr, request.count):
-                return f"it answered {what} with another address or count"
+                return f"it answered {request} with {size} bytes of payload; {expected} are right"
+            if not message.payload.startswith(request.head):
+                return f"it answered {request} with another address or count"
+            if request.job is not None:
+                data = message.payload[vu.DMA_ACCESS.size :]
         del self._out[message.id]
-        self._count(request, -1)
+        self._answered(request)
         self._end(request, data)
-        self._push()
+        if self._waiting and not self._push_soon:
+            self._push_soon = True  # the answers that were read with this one make room too
+            self.clock.call_soon(self._push_later)
         return ""
 
     def _abort(self, why: str) -> None:
@@ -416,12 +443,11 @@ class MessageDma:
             _, first = old[0]
             self.report(
                 f"the client has not answered {len(old)} DMA requests for "
-                f"{TIMEOUT_NS // 1_000_000_000} s, the first {first.command.name} of {first.count} "
-                f"bytes at {first.addr:#x}: taken as master aborts"
+                f"{TIMEOUT_NS // 1_000_000_000} s, the first {first}: taken as master aborts"
             )
         for ident, request in old:
             del self._out[ident]
-            self._count(request, -1)
+            self._answered(request)
             if len(self._late) < MAX_LATE:
                 self._late.add(ident)
             self.errors += 1
@@ -773,17 +799,3 @@ def _merged(wanted: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             end = max(end, addr + n)
     if end > start:
         yield start, end - start
-
-
-def _joined(descs: dict[int, bytearray]) -> Iterator[tuple[int, bytes]]:
-    """Join descriptors that follow each other, in the order of their write-back."""
-    start, data = -1, bytearray()
-    for addr, image in descs.items():
-        if addr == start + len(data):
-            data += image
-            continue
-        if data:
-            yield start, bytes(data)
-        start, data = addr, bytearray(image)
-    if data:
-        yield start, bytes(data)

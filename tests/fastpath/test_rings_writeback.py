@@ -1,0 +1,99 @@
+"""How descriptors are written back: what a driver polls for goes last, and is stored once.
+
+What cannot be seen from here is that the mapped ring gets its eight bytes in one store; what is
+seen are the stores that go to memory by messages, and that odd addresses work.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from fastpath.batch import FrameBatch
+from fastpath.dma import DmaTable
+from fastpath.regfile import Stats
+from fastpath.rxfilter import RxFilter
+from fastpath.rxring import RxEngine
+from tests.fastpath.rings import MAC, Rx, Tx, eth, legacy
+
+DD, END, LPE = 0x01, 0x02, 1 << 5
+both = pytest.mark.parametrize("reference", [False, True], ids=["compiled", "reference"])
+
+
+def by_messages(ring: Rx | Tx) -> list[tuple[int, bytes]]:
+    """Take the memory out of direct reach; the writes are noted, and done."""
+    writes: list[tuple[int, bytes]] = []
+
+    def write(addr: int, data: bytes) -> None:
+        writes.append((addr, data))
+        ring.ram.write(addr, data)
+
+    ring.dma.remove(ring.ram.base, ring.ram.size_bytes)
+    ring.dma.set_message_dma(ring.ram.read, write)
+    return writes
+
+
+@both
+def test_receive_stores_dd_last_and_by_itself(reference: bool) -> None:
+    rx = Rx(reference=reference)
+    rx.engine.rctl |= LPE
+    writes = by_messages(rx)
+    body = bytes(range(256)) * 10
+    rx.receive(eth(body))
+    ends = [struct.pack("<HHBBH", 2048, 0, 0, 0, 0), struct.pack("<HHBBH", 526, 0, END, 0, 0)]
+    assert [len(data) for _, data in writes] == [2048, 8, 1, 526, 8, 1]
+    for index, (half, status) in enumerate([writes[1:3], writes[4:6]]):
+        at = rx.ring + 16 * index
+        assert half[0] == at + 8
+        assert status[0] == at + 12
+        assert half[1][:2] == ends[index][:2]  # the length
+        assert half[1][4] & DD == 0
+        assert status[1][0] & DD
+        assert half[1][4] | DD == status[1][0]
+    first, last = rx.reap()
+    assert first.data + last.data == eth(body)
+    assert last.status & END
+
+
+@both
+def test_a_descriptor_without_buffer_is_given_back_the_same_way(reference: bool) -> None:
+    rx = Rx(reference=reference)
+    rx.ram.write(rx.ring, bytes(16))
+    writes = by_messages(rx)
+    rx.receive(eth(bytes(50)))
+    assert writes[:2] == [(rx.ring + 8, bytes(8)), (rx.ring + 12, bytes([DD]))]
+
+
+@both
+def test_transmit_stores_the_status_byte_only(reference: bool) -> None:
+    tx = Tx(reference=reference)
+    payload = eth(bytes(50))
+    tx.post(*[legacy(tx.put(payload), len(payload)) for _ in range(3)])
+    writes = by_messages(tx)
+    tx.run()
+    assert tx.take() == [payload] * 3
+    assert writes == [(tx.ring + 16 * i + 12, bytes([DD])) for i in range(3)]
+
+
+@pytest.mark.parametrize("skip", range(1, 16, 2))
+def test_rings_at_odd_addresses_of_this_process(skip: int) -> None:
+    """A buffer that begins anywhere may hold a ring: bus addresses are aligned, pointers not."""
+    ram = bytearray(1 << 16)
+    table = DmaTable()
+    table.add(0x1000, memoryview(ram)[skip:])
+    engine = RxEngine(table, Stats(), RxFilter())
+    engine.filter.set_ral(0, int.from_bytes(MAC[:4], "little"))
+    engine.filter.set_rah(0, 1 << 31 | int.from_bytes(MAC[4:], "little"))
+    engine.base, engine.len, engine.rctl = 0x1000, 128, 0x2 | 1 << 26
+    for i in range(8):
+        table.write(0x1000 + 16 * i, struct.pack("<QQ", 0x2000 + 2048 * i, 0))
+    engine.tail = 7
+    frames = [eth(bytes([i]) * 60) for i in range(5)]
+    assert engine.receive(FrameBatch(frames)) == 5
+    for i, frame in enumerate(frames):
+        addr, length, _, status, errors, special = struct.unpack(
+            "<QHHBBH", table.read(0x1000 + 16 * i, 16)
+        )
+        assert (addr, status & (DD | END), errors, special) == (0x2000 + 2048 * i, DD | END, 0, 0)
+        assert table.read(addr, length) == frame
