@@ -1,0 +1,59 @@
+"""The package's face: what `import e1000emu` offers, and what is said when it cannot work."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import e1000emu
+import fastpath
+
+HERE = Path(e1000emu.__file__).parent
+
+
+def test_public_names_are_there_and_declared_once() -> None:
+    assert e1000emu.__all__ == sorted(e1000emu.__all__, key=lambda n: (n.islower(), n))
+    assert set(e1000emu._MODULE_OF) == set(e1000emu.__all__)
+    tree = ast.parse((HERE / "__init__.py").read_text())
+    declared = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("e1000emu.")
+        for alias in node.names
+    }
+    assert declared == {name: f"e1000emu.{module}" for name, module in e1000emu._MODULE_OF.items()}
+    for name in e1000emu.__all__:
+        assert getattr(e1000emu, name) is not None
+        assert name in dir(e1000emu)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Nick'"):
+        e1000emu.Nick  # noqa: B018
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["--version"], ["regs", "RCTL"]])
+def test_without_compiled_modules_one_line_names_the_remedy(
+    tmp_path: Path, words: list[str]
+) -> None:
+    shutil.copytree(HERE, tmp_path / "e1000emu", ignore=shutil.ignore_patterns("__pycache__"))
+    source = Path(fastpath.__file__).parent
+    shutil.copytree(
+        source, tmp_path / "fastpath", ignore=shutil.ignore_patterns("__pycache__", "gro.*.so")
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "e1000emu", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("e1000emu: fastpath: no compiled gro for cpython")
+    assert "pip install --force-reinstall --no-deps DIRECTORY" in line
