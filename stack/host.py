@@ -42,6 +42,8 @@ class Host:
         seed: of every random choice (ports, sequence numbers, ids); default: derived from name.
         inet: bring up IPv4 and its sockets.
         drivers: register the PCI drivers.
+        uid, gid: whose programs open the sockets. Others than root (0) may not open raw sockets,
+            bind ports below sysctl ip_unprivileged_port_start, or set what needs CAP_NET_ADMIN.
         sysctl: overrides by Linux name, e.g. {"tcp_timestamps": 0} (docs/knobs.md lists them).
     """
 
@@ -101,6 +103,8 @@ class Host:
         seed: int | str | None = None,
         inet: bool = True,
         drivers: bool = True,
+        uid: int = 0,
+        gid: int = 0,
         sysctl: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
@@ -119,6 +123,7 @@ class Host:
         self.drop_reasons: dict[int, int] = {}
         self.sysctl = sysctl_table(ram_bytes, sysctl)
         self.hostname = name
+        self.uid, self.gid = uid, gid
         self.arp_tbl: Any = None
         self._on_close: list[Any] = []
         self._on_closed: list[Any] = []

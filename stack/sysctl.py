@@ -20,6 +20,15 @@ FORWARDING = "forwarding"
 """net.ipv4.conf.DEV.forwarding; for all devices it is ip_forward."""
 
 
+_NO_DEMUX = "there is no early demux of sockets here; input routes are cached instead"
+LACKING = {
+    "ip_early_demux": _NO_DEMUX,
+    "tcp_early_demux": _NO_DEMUX,
+    "udp_early_demux": _NO_DEMUX,
+}
+"""Knobs of Linux that programs set, and why they have no meaning here."""
+
+
 def find(name: str) -> Sysctl:
     """Return the row of `tcp_sack`, `net.ipv4.tcp_sack` or `net/ipv4/tcp_sack`.
 
@@ -34,6 +43,8 @@ def find(name: str) -> Sysctl:
     ):
         return row
     full = [r.full_name for r in SYSCTLS.values()]
+    if dotted.rpartition(".")[2] in LACKING:
+        raise SysctlError(errno.ENOENT, f"no sysctl {name!r}: {LACKING[dotted.rpartition('.')[2]]}")
     close = difflib.get_close_matches(dotted, full if "." in dotted else SYSCTLS, 3)
     if row is not None:
         close = [row.full_name]
@@ -99,6 +110,11 @@ class sysctl_table:
         self._written.setdefault(name, []).append(fn)
         fn(getattr(self, name))
 
+    def touched(self, name: str) -> None:
+        """An interface's own setting was written: tell the owners, whose copies it concerns."""
+        for fn in self._written.get(name, ()):
+            fn(getattr(self, name))
+
     def _parse(self, row: Sysctl, value: Any) -> Any:
         value = row.parse(value)
         if row.obsolete:
@@ -131,11 +147,22 @@ class sysctl_table:
 class ipv4_devconf(dict[str, int]):
     """net.ipv4.conf.DEV: what one interface has of its own; checked as the host's knobs are."""
 
+    __slots__ = ("_net",)
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self._net = net
+
     def __setitem__(self, name: str, value: Any) -> None:
         if name == FORWARDING:
-            super().__setitem__(name, SYSCTLS["ip_forward"].parse(value))
+            self._store(name, SYSCTLS["ip_forward"].parse(value))
             return
         row = find(name)
         if row.path != CONF:
             raise SysctlError(errno.ENOENT, f"{row.full_name} is not a setting of an interface")
-        super().__setitem__(row.name, row.parse(value))
+        self._store(row.name, row.parse(value))
+
+    def _store(self, name: str, value: int) -> None:
+        """Store, and have done what the host's own knob of the name does when it is written."""
+        super().__setitem__(name, value)
+        self._net.sysctl.touched("ip_forward" if name == FORWARDING else name)

@@ -136,12 +136,10 @@ class inet_sock(sock):
         "mc_loop",
         "mc_ttl",
         "min_ttl",
-        "nodefrag",
         "pending",
         "pmtudisc",
         "rcv_tos",
         "recverr",
-        "recverr_rfc4884",
         "rx_dst_ifindex",
         "tos",
         "transparent",
@@ -165,9 +163,7 @@ class inet_sock(sock):
         self.min_ttl = 0
         self.pmtudisc = 1
         self.recverr = False
-        self.recverr_rfc4884 = False
         self.hdrincl = False
-        self.nodefrag = False
         self.freebind = False
         self.transparent = False
         self.is_icsk = False

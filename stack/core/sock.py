@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff, sk_buff_head, skb_orphan
-from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
+from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP, RCV_SHUTDOWN, SEND_SHUTDOWN
 from stack.core.wait import wait_queue_head, wake_up
 
 # include/net/tcp_states.h: every sock uses them, TCP gave the names
@@ -84,6 +84,12 @@ MAX_SCHEDULE_TIMEOUT = 1 << 62
 SOCK_MIN_SNDBUF = 4608
 SOCK_MIN_RCVBUF = 2304
 HZ_NS = 1_000_000_000
+PACING_UNLIMITED = (1 << 64) - 1
+
+# include/uapi/linux/capability.h
+CAP_NET_BIND_SERVICE = 10
+CAP_NET_ADMIN = 12
+CAP_NET_RAW = 13
 
 
 class proto_mem:
@@ -153,6 +159,7 @@ class sock:
         "sk_no_check_tx",
         "sk_omem_alloc",
         "sk_pacing_rate",
+        "sk_pacing_status",
         "sk_peek_off",
         "sk_priority",
         "sk_prot",
@@ -219,6 +226,7 @@ class sock:
     sk_no_check_tx: bool
     sk_omem_alloc: int
     sk_pacing_rate: int
+    sk_pacing_status: bool
     sk_peek_off: int
     sk_priority: int
     sk_prot: Any
@@ -318,6 +326,14 @@ def sock_net(sk: sock) -> Any:
     return sk.net
 
 
+def ns_capable(net: Any, cap: int) -> bool:
+    """kernel/capability.c: may the host's programs do what `cap` guards? They may as uid 0.
+
+    A host has one user, `Host.uid`: its programs are whoever holds the Host object.
+    """
+    return net.uid == 0
+
+
 # --- birth and death -----------------------------------------------------------------------
 
 
@@ -397,7 +413,8 @@ def sock_init_data(sock_: Any, sk: sock) -> None:
     sk.sk_gso_type = 0
     sk.sk_gso_max_size = 65536
     sk.sk_gso_max_segs = 65535
-    sk.sk_pacing_rate = (1 << 64) - 1
+    sk.sk_pacing_rate = PACING_UNLIMITED
+    sk.sk_pacing_status = False
     sk.sk_write_pending = 0
     sk.sk_filter = None
     sk.sk_user_data = None
@@ -933,7 +950,7 @@ def __sk_mem_schedule(sk: sock, size_bytes: int, kind: int) -> bool:
     if total > high:
         mem.memory_pressure = True
         used = sk.sk_rmem_alloc if kind else sk.sk_wmem_queued
-        if used + size_bytes > SK_MEM_QUANTUM:
+        if used + size_bytes > sk_get_mem0(sk, kind):
             return False
     elif total > pressure:
         mem.memory_pressure = True
@@ -942,6 +959,16 @@ def __sk_mem_schedule(sk: sock, size_bytes: int, kind: int) -> bool:
     mem.memory_allocated = total
     sk.sk_forward_alloc += amount
     return True
+
+
+def sk_get_mem0(sk: sock, kind: int) -> int:
+    """include/net/sock.h sk_get_rmem0, sk_get_wmem0: what a sock gets above the hard limit too."""
+    sysctl = sk.net.sysctl
+    if sk.sk_protocol == IPPROTO_TCP:
+        return int((sysctl.tcp_rmem if kind else sysctl.tcp_wmem)[0])
+    if sk.sk_protocol == IPPROTO_UDP and kind:
+        return int(sysctl.udp_rmem_min)
+    return SK_MEM_QUANTUM
 
 
 def sk_wmem_schedule(sk: sock, size_bytes: int) -> bool:
@@ -975,6 +1002,19 @@ def sk_under_memory_pressure(sk: sock) -> bool:
 def sk_wmem_queued_add(sk: sock, val: int) -> None:
     """include/net/sock.h: bytes in sk_write_queue (may be negative)."""
     sk.sk_wmem_queued += val
+
+
+def sock_kmalloc(sk: sock, size_bytes: int) -> None:
+    """net/core/sock.c: charge option memory. Raises: OSError ENOBUFS above sysctl optmem_max."""
+    limit = sk.net.sysctl.optmem_max
+    if size_bytes > limit or sk.sk_omem_alloc + size_bytes >= limit:
+        raise OSError(errno.ENOBUFS, f"option memory: sysctl optmem_max is {limit}")
+    sk.sk_omem_alloc += size_bytes
+
+
+def sock_kfree_s(sk: sock, size_bytes: int) -> None:
+    """net/core/sock.c: give option memory back."""
+    sk.sk_omem_alloc -= size_bytes
 
 
 # --- cached route --------------------------------------------------------------------------

@@ -477,7 +477,7 @@ def sys_getsockopt(net: Any, fd: int, level: int, optname: int, optlen: int = 0)
     """getsockopt(2): an int (bytes for structs), or at most `optlen` bytes. Raises: OSError."""
     sock = sockfd_lookup(net, fd)
     if level == SOL_SOCKET:
-        value = sock_getsockopt(sock, level, optname)
+        value = sock_getsockopt(sock, level, optname, optlen)
     else:
         value = sock.ops.getsockopt(sock, level, optname)
     return pack_opt(value, optlen) if optlen else value

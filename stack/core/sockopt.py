@@ -13,7 +13,10 @@ from typing import Any
 from fastpath.skbuff import sk_buff
 from stack.core import uapi
 from stack.core.sock import (
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
     MAX_SCHEDULE_TIMEOUT,
+    PACING_UNLIMITED,
     SK_CAN_REUSE,
     SOCK_BROADCAST,
     SOCK_DBG,
@@ -32,6 +35,7 @@ from stack.core.sock import (
     SOCK_TIMESTAMP,
     SOCK_URGINLINE,
     TCP_LISTEN,
+    ns_capable,
     sk_dst_reset,
     sock_valbool_flag,
 )
@@ -39,6 +43,7 @@ from stack.core.sock import (
 ORDER = sys.byteorder
 TIMEVAL = struct.Struct("=qq")
 LINGER = struct.Struct("=ii")
+PACING_RATE = struct.Struct("=Q")
 NSEC = 1_000_000_000
 
 
@@ -124,6 +129,29 @@ def sock_bindtoindex(sk: Any, ifindex: int) -> None:
     sk_dst_reset(sk)
 
 
+def _need_root(net: Any, cap: int, what: str) -> None:
+    if not ns_capable(net, cap):
+        raise PermissionError(errno.EPERM, f"{what}: the host's user is {net.uid}, not root")
+
+
+def sock_set_max_pacing_rate(sk: Any, optval: Any) -> None:
+    """SO_MAX_PACING_RATE, bytes a second: an int of 32 bits (-1: no limit) or 8 bytes.
+
+    TCP paces itself (tcp_pacing.py). Others would need Linux's fq discipline, which is not here.
+    Raises: OSError ENOPROTOOPT, EINVAL.
+    """
+    if sk.sk_protocol != uapi.IPPROTO_TCP:
+        raise OSError(errno.ENOPROTOOPT, "SO_MAX_PACING_RATE: only TCP sockets are paced")
+    if not isinstance(optval, int) and len(opt_bytes(optval)) >= PACING_RATE.size:
+        rate = int(PACING_RATE.unpack_from(opt_bytes(optval))[0])
+    else:
+        rate = opt_int(optval) & 0xFFFFFFFF
+        if rate == 0xFFFFFFFF:
+            rate = PACING_UNLIMITED
+    sk.sk_pacing_rate = rate
+    sk.sk_pacing_status = rate != PACING_UNLIMITED
+
+
 FLAG_OPTIONS = {
     uapi.SO_DEBUG: SOCK_DBG,
     uapi.SO_BROADCAST: SOCK_BROADCAST,
@@ -141,7 +169,10 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
     sk.sk_tx_flow = None
     flag = FLAG_OPTIONS.get(optname)
     if flag is not None:
-        sock_valbool_flag(sk, flag, bool(opt_int(optval)))
+        on = bool(opt_int(optval))
+        if optname == uapi.SO_DEBUG and on and not ns_capable(net, CAP_NET_ADMIN):
+            raise PermissionError(errno.EACCES, f"SO_DEBUG: the host's user is {net.uid}, not root")
+        sock_valbool_flag(sk, flag, on)
         if optname in (uapi.SO_DONTROUTE, uapi.SO_BROADCAST):
             sk_dst_reset(sk)
         return
@@ -153,6 +184,8 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
             if dev is None:
                 raise OSError(errno.ENODEV, f"no device {name!r}")
             index = dev.ifindex
+        if sk.sk_bound_dev_if:
+            _need_root(net, CAP_NET_RAW, "another SO_BINDTODEVICE")
         sock_bindtoindex(sk, index)
         return
     if optname in (uapi.SO_RCVTIMEO, uapi.SO_SNDTIMEO):
@@ -161,6 +194,9 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
             sk.sk_rcvtimeo_ns = timeo_ns
         else:
             sk.sk_sndtimeo_ns = timeo_ns
+        return
+    if optname == uapi.SO_MAX_PACING_RATE:
+        sock_set_max_pacing_rate(sk, optval)
         return
     if optname == uapi.SO_LINGER:
         if isinstance(optval, tuple):
@@ -184,10 +220,12 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
         case uapi.SO_SNDBUF:
             __sock_set_sndbuf(sk, min(max(val, 0), net.sysctl.wmem_max))
         case uapi.SO_SNDBUFFORCE:
+            _need_root(net, CAP_NET_ADMIN, "SO_SNDBUFFORCE")
             __sock_set_sndbuf(sk, max(val, 0))
         case uapi.SO_RCVBUF:
             __sock_set_rcvbuf(sk, min(max(val, 0), net.sysctl.rmem_max))
         case uapi.SO_RCVBUFFORCE:
+            _need_root(net, CAP_NET_ADMIN, "SO_RCVBUFFORCE")
             __sock_set_rcvbuf(sk, max(val, 0))
         case uapi.SO_KEEPALIVE:
             if sk.sk_prot.keepalive is not None:
@@ -197,8 +235,11 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
             sk.sk_no_check_tx = bool(val)
             sock_valbool_flag(sk, SOCK_NO_CHECK_TX, bool(val))
         case uapi.SO_PRIORITY:
+            if not 0 <= val <= 6:
+                _need_root(net, CAP_NET_ADMIN, f"SO_PRIORITY {val}")
             sk.sk_priority = val & 0xFFFFFFFF
         case uapi.SO_MARK:
+            _need_root(net, CAP_NET_ADMIN, "SO_MARK")
             sk.sk_mark = val & 0xFFFFFFFF
             sk_dst_reset(sk)
         case uapi.SO_RCVLOWAT:
@@ -216,17 +257,18 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
         case uapi.SO_PEEK_OFF:
             sk.sk_peek_off = val
         case uapi.SO_BINDTOIFINDEX:
+            if sk.sk_bound_dev_if:
+                _need_root(net, CAP_NET_RAW, "another SO_BINDTOIFINDEX")
             sock_bindtoindex(sk, val)
-        case uapi.SO_MAX_PACING_RATE:
-            sk.sk_pacing_rate = val if val != -1 else (1 << 64) - 1
-        case uapi.SO_BSDCOMPAT | uapi.SO_PASSCRED | uapi.SO_INCOMING_CPU | uapi.SO_BUSY_POLL:
-            return
         case _:
             raise OSError(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
 
 
-def sock_getsockopt(sock: Any, level: int, optname: int) -> Any:
-    """net/core/sock.c: an int, or bytes for struct values. Raises: OSError ENOPROTOOPT."""
+def sock_getsockopt(sock: Any, level: int, optname: int, optlen: int = 0) -> Any:
+    """net/core/sock.c: an int, or bytes for struct values. Raises: OSError ENOPROTOOPT.
+
+    `optlen` is the size of the caller's buffer, 0 when it takes what there is.
+    """
     sk = sock.sk
     flag = FLAG_OPTIONS.get(optname)
     if flag is not None:
@@ -297,12 +339,11 @@ def sock_getsockopt(sock: Any, level: int, optname: int) -> Any:
                 sk.sk_backlog_len,
                 sk.sk_drops,
             )
-        case uapi.SO_MAX_PACING_RATE:
-            return struct.pack("=Q", sk.sk_pacing_rate)
-        case uapi.SO_BSDCOMPAT | uapi.SO_PASSCRED | uapi.SO_BUSY_POLL:
-            return 0
-        case uapi.SO_INCOMING_CPU:
-            return 0
+        case uapi.SO_MAX_PACING_RATE if sk.sk_protocol == uapi.IPPROTO_TCP:
+            if optlen >= PACING_RATE.size:
+                return PACING_RATE.pack(sk.sk_pacing_rate)
+            rate = min(sk.sk_pacing_rate, 0xFFFFFFFF)  # as an int: -1, without limit
+            return rate - (1 << 32) if rate > 0x7FFFFFFF else rate
         case _:
             raise OSError(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
 

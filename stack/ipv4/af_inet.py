@@ -8,6 +8,8 @@ from typing import Any
 from stack.core.dev import dev_add_pack
 from stack.core.netdevice import ETH_P_IP, packet_type
 from stack.core.sock import (
+    CAP_NET_BIND_SERVICE,
+    CAP_NET_RAW,
     SK_CAN_REUSE,
     SOCK_BINDADDR_LOCK,
     SOCK_BINDPORT_LOCK,
@@ -21,6 +23,7 @@ from stack.core.sock import (
     TCPF_SYN_RECV,
     TCPF_SYN_SENT,
     lock_sock,
+    ns_capable,
     os_error,
     release_sock,
     sk_alloc,
@@ -121,12 +124,13 @@ def inet_create(net: Any, sock: socket, protocol: int, kern: bool = False) -> No
         err = errno.EPROTONOSUPPORT
     if answer is None:
         raise OSError(err, f"no protocol {protocol} for sockets of type {sock.type}")
+    if sock.type == SOCK_RAW and not kern and not ns_capable(net, CAP_NET_RAW):
+        raise PermissionError(errno.EPERM, f"raw sockets: the user is {net.uid}, not root")
     sock.ops = answer.ops
     sk = sk_alloc(net, PF_INET, 0, answer.prot, kern)
     if answer.flags & INET_PROTOSW_REUSE:
         sk.sk_reuse = SK_CAN_REUSE
     sk.is_icsk = bool(answer.flags & INET_PROTOSW_ICSK)
-    sk.nodefrag = False
     if sock.type == SOCK_RAW:
         sk.inet_num = protocol
         if protocol == IPPROTO_RAW:
@@ -208,6 +212,12 @@ def __inet_bind(sk: Any, uaddr: Any) -> int:
         addr != INADDR_ANY and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST)
     ):
         raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+    start = net.sysctl.ip_unprivileged_port_start
+    if snum and snum < start and not ns_capable(net, CAP_NET_BIND_SERVICE):
+        raise PermissionError(
+            errno.EACCES,
+            f"port {snum}: user {net.uid} may bind from {start} on (ip_unprivileged_port_start)",
+        )
     lock_sock(sk)
     try:
         if sk.sk_state != TCP_CLOSE or sk.inet_num:

@@ -71,6 +71,7 @@ from stack.core.netdevice import (
     netif_carrier_ok,
     packet_type,
 )
+from stack.ipv4.netns import in_dev_conf
 
 __all__ = [
     "arp_create",
@@ -155,6 +156,11 @@ def arp_error_report(neigh: neighbour, skb: sk_buff) -> None:
     kfree_skb_reason(neigh.net, skb, SKB_DROP_REASON_NEIGH_FAILED)
 
 
+def _same_net(ifa: Any, a: int, b: int) -> bool:
+    """Both addresses are on the network of `ifa` (inet_addr_onlink, for one address)."""
+    return not ((a ^ ifa.ifa_address) | (b ^ ifa.ifa_address)) & ifa.ifa_mask
+
+
 def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     """net/ipv4/arp.c: ask for the neighbour: unicast while an address is known, else broadcast.
 
@@ -165,9 +171,14 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     dev = neigh.dev
     target = neigh.primary_key
     saddr = 0
-    if skb is not None and not neigh.net.sysctl.arp_announce and skb.protocol == ETH_P_IP:
+    in_dev = dev.ip_ptr
+    announce = in_dev_conf(in_dev, "arp_announce") if in_dev is not None else 2
+    if skb is not None and announce < 2 and skb.protocol == ETH_P_IP:
         source = ip_hdr(skb).saddr
-        if inet_addr_type_dev_table(neigh.net, dev, source) == RTN_LOCAL:
+        # 0: whatever address of ours it is; 1: only one of the network that is asked about.
+        if inet_addr_type_dev_table(neigh.net, dev, source) == RTN_LOCAL and (
+            not announce or any(_same_net(ifa, target, source) for ifa in in_dev.ifa_list)
+        ):
             saddr = source
     if not saddr:
         saddr = inet_select_addr(dev, target, RT_SCOPE_LINK)
@@ -303,7 +314,7 @@ def arp_process(net: Any, sk: Any, skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_ARP_INHDR)
         return NET_RX_DROP
     garp = sip == tip
-    if garp and net.sysctl.drop_gratuitous_arp:
+    if garp and in_dev_conf(in_dev, "drop_gratuitous_arp"):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_ARP_INHDR)
         return NET_RX_DROP
     if not sip:
@@ -326,7 +337,7 @@ def arp_process(net: Any, sk: Any, skb: sk_buff) -> int:
             arp_send(ARPOP_REPLY, ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
         return NET_RX_SUCCESS
-    n = __neigh_lookup(net.arp_tbl, sip, dev, bool(garp and net.sysctl.arp_accept))
+    n = __neigh_lookup(net.arp_tbl, sip, dev, bool(garp and in_dev_conf(in_dev, "arp_accept")))
     if n is not None:
         state = NUD_REACHABLE
         # Of several answers in a row the first counts; a later change is believed after locktime.
@@ -345,7 +356,7 @@ def arp_ignore(net: Any, in_dev: Any, sip: int, tip: int) -> bool:
     0 answer for any local address; 1 only for those of this interface; 2 as 1 and the sender must
     be in the same subnet; 8 never.
     """
-    level = net.sysctl.arp_ignore
+    level = in_dev_conf(in_dev, "arp_ignore")
     if not level:
         return False
     if level == 1:

@@ -19,6 +19,7 @@ from stack.core.netdevice import (
     NETDEV_UP,
     net_device,
 )
+from stack.ipv4.netns import in_dev_conf
 from stack.sysctl import ipv4_devconf
 
 IFA_F_SECONDARY = 0x01
@@ -79,7 +80,7 @@ class in_device:
     def __init__(self, dev: net_device) -> None:
         self.dev = dev
         self.ifa_list: list[in_ifaddr] = []
-        self.cnf = ipv4_devconf()
+        self.cnf = ipv4_devconf(dev.net)
         self.mc_list: list[Any] = []
         self.dead = False
 
@@ -150,10 +151,10 @@ def inetdev_event(event: int, dev: net_device) -> None:
             ifa = in_ifaddr(INADDR_LOOPBACK, 8, dev.name)
             ifa.ifa_scope = RT_SCOPE_HOST
             inet_insert_ifa(in_dev, ifa)
-        if dev.net.sysctl.arp_notify:
+        if in_dev_conf(in_dev, "arp_notify"):
             inetdev_send_gratuitous_arp(dev, in_dev)
     elif event == NETDEV_CHANGEADDR:
-        if dev.net.sysctl.arp_notify:
+        if in_dev_conf(in_dev, "arp_notify"):
             inetdev_send_gratuitous_arp(dev, in_dev)
     elif event == NETDEV_UNREGISTER or (
         event == NETDEV_CHANGEMTU and not inetdev_valid_mtu(dev.mtu)
@@ -196,7 +197,6 @@ def __inet_del_ifa(in_dev: in_device, ifa: in_ifaddr) -> None:
 
     With sysctl promote_secondaries the first of them becomes primary instead.
     """
-    net = in_dev.dev.net
     promote = None
     doomed = [ifa]
     if not ifa.ifa_flags & IFA_F_SECONDARY:
@@ -207,7 +207,7 @@ def __inet_del_ifa(in_dev: in_device, ifa: in_ifaddr) -> None:
             and other.ifa_mask == ifa.ifa_mask
             and inet_ifa_match(ifa.ifa_address, other)
         ]
-        if net.sysctl.promote_secondaries and not in_dev.dead:
+        if in_dev_conf(in_dev, "promote_secondaries") and not in_dev.dead:
             promote = same[0] if same else None
         else:
             doomed = [*same, ifa]

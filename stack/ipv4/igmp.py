@@ -35,6 +35,7 @@ from stack.core.netdevice import (
     NETDEV_UNREGISTER,
     NETDEV_UP,
 )
+from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.core.uapi import (
     INADDR_ALLHOSTS_GROUP,
@@ -46,6 +47,7 @@ from stack.core.uapi import (
     IPPROTO_IGMP,
 )
 from stack.ipv4.fib import ip_dev_find, ipv4_is_local_multicast, ipv4_is_multicast
+from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.protocol import net_protocol
 
 IGMP_HOST_MEMBERSHIP_QUERY = 0x11
@@ -68,6 +70,7 @@ MCAST_INCLUDE = 1
 ROUTER_ALERT = b"\x94\x04\x00\x00"
 SEC = 1_000_000_000
 MSEC = 1_000_000
+IP_MC_SOCKLIST_BYTES = 48  # sizeof(struct ip_mc_socklist) on a 64-bit machine
 V2_UNSOLICITED_NS = 10 * SEC
 V3_UNSOLICITED_NS = SEC
 QUERY_INTERVAL_NS = 125 * SEC
@@ -135,14 +138,19 @@ def mr(in_dev: Any) -> igmp_state:
 
 def igmp_v1_seen(in_dev: Any) -> bool:
     """net/ipv4/igmp.c IGMP_V1_SEEN"""
-    net = in_dev.dev.net
-    return net.sysctl.force_igmp_version == 1 or mr(in_dev).mr_v1_seen > net.clock.now_ns()
+    now = in_dev.dev.net.clock.now_ns()
+    return in_dev_conf(in_dev, "force_igmp_version") == 1 or mr(in_dev).mr_v1_seen > now
 
 
 def igmp_v2_seen(in_dev: Any) -> bool:
     """net/ipv4/igmp.c IGMP_V2_SEEN"""
-    net = in_dev.dev.net
-    return net.sysctl.force_igmp_version == 2 or mr(in_dev).mr_v2_seen > net.clock.now_ns()
+    now = in_dev.dev.net.clock.now_ns()
+    return in_dev_conf(in_dev, "force_igmp_version") == 2 or mr(in_dev).mr_v2_seen > now
+
+
+def unsolicited_ns(in_dev: Any, version: int) -> int:
+    """net/ipv4/igmp.c unsolicited_report_interval: ns between reports that nobody asked for."""
+    return in_dev_conf(in_dev, f"igmpv{version}_unsolicited_report_interval") * MSEC
 
 
 def ip_mc_lookup(in_dev: Any, addr: int) -> ip_mc_list | None:
@@ -188,6 +196,7 @@ def ip_mc_join_group(sk: Any, group: int, ifindex: int, mode: int = MCAST_EXCLUD
             raise OSError(errno.EADDRINUSE, "already a member")
     if len(sk.mc_list) >= sk.net.sysctl.igmp_max_memberships:
         raise OSError(errno.ENOBUFS, "igmp_max_memberships reached")
+    sock_kmalloc(sk, IP_MC_SOCKLIST_BYTES)
     sk.mc_list.append(ip_mc_socklist(group, ifindex, mode))
     if mode == MCAST_EXCLUDE:
         ip_mc_inc_group(dev.ip_ptr, group)
@@ -198,6 +207,7 @@ def ip_mc_leave_group(sk: Any, group: int, ifindex: int) -> None:
     for ml in sk.mc_list:
         if ml.multiaddr == group and ml.ifindex == ifindex:
             sk.mc_list.remove(ml)
+            sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
             _release_membership(sk.net, ml)
             return
     raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
@@ -250,6 +260,7 @@ def ip_mc_source(sk: Any, optname: int, group: int, source: int, ifindex: int) -
         ip_mc_dec_group(dev.ip_ptr, group, source)
         if not ml.sflist:
             sk.mc_list.remove(ml)
+            sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
         return
     if ml.sfmode != MCAST_EXCLUDE:
         raise OSError(errno.EINVAL, "the membership lists its sources")
@@ -366,12 +377,11 @@ def igmp_filter_changed(im: ip_mc_list, before: tuple[bool, tuple[int, ...]]) ->
     after = (im.excluders > 0, tuple(sorted(im.include)))
     if after == before or not igmp_reportable(im) or not in_dev.dev.flags & IFF_UP:
         return
-    net = in_dev.dev.net
     if igmp_v1_seen(in_dev) or igmp_v2_seen(in_dev):
         if not before[0] and not before[1]:
             im.unsolicit_count = mr(in_dev).mr_qrv
             im.reporter = False
-            igmp_start_timer(im, net.sysctl.igmpv2_unsolicited_report_interval * MSEC)
+            igmp_start_timer(im, unsolicited_ns(in_dev, 2))
         return
     im.pending = change_records(before, after)
     im.unsolicit_count = mr(in_dev).mr_qrv
@@ -420,8 +430,7 @@ def igmp_group_dropped(im: ip_mc_list, before: tuple[bool, tuple[int, ...]]) -> 
         net = in_dev.dev.net
         mod_timer(
             im.timer,
-            net.clock.now_ns()
-            + net.random.randrange(max(net.sysctl.igmpv3_unsolicited_report_interval * MSEC, 1)),
+            net.clock.now_ns() + net.random.randrange(max(unsolicited_ns(in_dev, 3), 1)),
         )
 
 
@@ -439,17 +448,16 @@ def igmp_timer_expire(timer: timer_list) -> None:
 def igmp_timer_run(im: ip_mc_list) -> None:
     """Send what is due for a group: change records (v3), a report (v1, v2), a query's answer."""
     in_dev = im.interface
-    net = in_dev.dev.net
     if not in_dev.dev.flags & IFF_UP:
         return
     if igmp_v1_seen(in_dev):
         igmp_send_report(in_dev, IGMP_HOST_MEMBERSHIP_REPORT, im.multiaddr)
-        repeat_ns = net.sysctl.igmpv2_unsolicited_report_interval * MSEC
+        repeat_ns = unsolicited_ns(in_dev, 2)
     elif igmp_v2_seen(in_dev):
         igmp_send_report(in_dev, IGMPV2_HOST_MEMBERSHIP_REPORT, im.multiaddr)
-        repeat_ns = net.sysctl.igmpv2_unsolicited_report_interval * MSEC
+        repeat_ns = unsolicited_ns(in_dev, 2)
     else:
-        repeat_ns = net.sysctl.igmpv3_unsolicited_report_interval * MSEC
+        repeat_ns = unsolicited_ns(in_dev, 3)
         if im.pending:
             igmpv3_sendpack(in_dev, [(kind, im.multiaddr, src) for kind, src in im.pending])
         else:

@@ -30,7 +30,11 @@ from stack.core.stream import (
 )
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import O_NONBLOCK
-from stack.ipv4.inet_hashtables import inet_bind_bucket, inet_bind_hash
+from stack.ipv4.inet_hashtables import (
+    inet_bind_bucket,
+    inet_bind_hash,
+    inet_sk_get_local_port_range,
+)
 from stack.ipv4.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 
 ICSK_TIME_RETRANS = 1
@@ -302,12 +306,15 @@ def inet_csk_find_open_port(sk: Any) -> tuple[int, inet_bind_bucket | None]:
     """A free ephemeral port for bind(0): odd offsets first, connect() takes the even ones."""
     net = sk.net
     bhash = net.tcp_hashinfo.bhash
-    low, high = net.sysctl.ip_local_port_range
+    low, high = inet_sk_get_local_port_range(sk)
+    reserved = net.sysctl.ip_local_reserved_ports
     remaining = high + 1 - low
     offset = net.random.randrange(remaining) | 1
     for parity in (0, 1):
         for step in range(0, remaining, 2):
             port = low + (offset + parity + step) % remaining
+            if port in reserved:
+                continue
             tb = bhash.get(port)
             if tb is None:
                 return port, None

@@ -262,6 +262,21 @@ def __inet_check_established(
     return 0
 
 
+def inet_sk_get_local_port_range(sk: Any) -> tuple[int, int]:
+    """net/ipv4/inet_connection_sock.c: (low, high) of automatic ports for this socket.
+
+    IP_LOCAL_PORT_RANGE narrows the host's range; one that lies outside of it says nothing.
+    """
+    low, high = sk.net.sysctl.ip_local_port_range
+    own_low, own_high = sk.local_port_range
+    if own_low or own_high:
+        if low <= own_low <= high:
+            low = own_low
+        if low <= own_high <= high:
+            high = own_high
+    return low, high
+
+
 def inet_sk_port_offset(sk: Any) -> int:
     """Where the search for a port to this destination begins (RFC 6056 algorithm 3)."""
     return hash((sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)) & 0xFFFFFFFF
@@ -281,7 +296,8 @@ def __inet_hash_connect(
     hinfo = net.tcp_hashinfo
     if sk.inet_num:
         return __inet_check_established(net, sk, sk.inet_num, None, unique)
-    low, high = net.sysctl.ip_local_port_range
+    low, high = inet_sk_get_local_port_range(sk)
+    reserved = net.sysctl.ip_local_reserved_ports
     high += 1
     remaining = high - low
     if remaining > 1:
@@ -297,7 +313,7 @@ def __inet_hash_connect(
         for step in range(0, remaining, 2):
             i = (offset + parity + step) % remaining
             port = low + i
-            if port >= high:
+            if port >= high or port in reserved:
                 continue
             tb = hinfo.bhash.get(port)
             if tb is not None:

@@ -111,26 +111,16 @@ def ip_rcv_finish(net: Any, sk: Any, skb: sk_buff) -> int:
 
     Takes ownership of skb.
     """
-    daddr, saddr, tos, protocol, plain = ip_route_fields(skb)
+    daddr, saddr, tos, _, plain = ip_route_fields(skb)
     dev = skb.dev
     rt = skb.dst
     if rt is None:
-        prot = net.inet_protos[protocol]
-        if (
-            prot is not None
-            and prot.early_demux is not None
-            and net.sysctl.ip_early_demux
-            and skb.sk is None
-            and plain
-        ):
-            prot.early_demux(skb)
-            rt = skb.dst
-        if rt is None:
-            reason = ip_route_input(skb, daddr, saddr, tos, dev)
-            if reason:
-                kfree_skb_reason(net, skb, reason)
-                return NET_RX_DROP
-            rt = skb.dst
+        # No early demux of sockets: the routes of input are cached by address here.
+        reason = ip_route_input(skb, daddr, saddr, tos, dev)
+        if reason:
+            kfree_skb_reason(net, skb, reason)
+            return NET_RX_DROP
+        rt = skb.dst
     rtype = rt.rt_type
     if plain == 2 and rtype == RTN_LOCAL:
         deliver = rt.input

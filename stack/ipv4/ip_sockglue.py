@@ -23,9 +23,12 @@ from stack.core import uapi
 from stack.core.inet_sock import ip_options
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.sock import (
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
     TCP_CLOSE,
     TCP_LISTEN,
     lock_sock,
+    ns_capable,
     release_sock,
     sk_dst_check,
     sk_dst_reset,
@@ -384,10 +387,6 @@ def do_ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
             if sk.sk_type != uapi.SOCK_RAW:
                 raise OSError(errno.ENOPROTOOPT, "IP_HDRINCL is for raw sockets")
             sk.hdrincl = bool(val)
-        case uapi.IP_NODEFRAG:
-            if sk.sk_type != uapi.SOCK_RAW:
-                raise OSError(errno.ENOPROTOOPT, "IP_NODEFRAG is for raw sockets")
-            sk.nodefrag = bool(val)
         case uapi.IP_BIND_ADDRESS_NO_PORT:
             sk.bind_address_no_port = bool(val)
         case uapi.IP_MTU_DISCOVER:
@@ -398,10 +397,6 @@ def do_ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
             sk.recverr = bool(val)
             if not val:
                 sk.sk_error_queue.purge()
-        case uapi.IP_RECVERR_RFC4884:
-            if val not in (0, 1):
-                raise OSError(errno.EINVAL, "0 or 1")
-            sk.recverr_rfc4884 = bool(val)
         case uapi.IP_MULTICAST_TTL:
             if sk.sk_type == uapi.SOCK_STREAM or not -1 <= val <= 255:
                 raise OSError(errno.EINVAL, f"multicast TTL {val}")
@@ -423,6 +418,8 @@ def do_ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
         case uapi.IP_FREEBIND:
             sk.freebind = bool(val)
         case uapi.IP_TRANSPARENT:
+            if val and not (ns_capable(net, CAP_NET_ADMIN) or ns_capable(net, CAP_NET_RAW)):
+                raise PermissionError(errno.EPERM, f"IP_TRANSPARENT: the host's user is {net.uid}")
             sk.transparent = bool(val)
             sk_dst_reset(sk)
         case uapi.IP_MINTTL:
@@ -525,8 +522,6 @@ def ip_getsockopt(sk: Any, level: int, optname: int) -> Any:
             return sk.net.sysctl.ip_default_ttl if sk.uc_ttl < 0 else sk.uc_ttl
         case uapi.IP_HDRINCL:
             return int(sk.hdrincl)
-        case uapi.IP_NODEFRAG:
-            return int(sk.nodefrag)
         case uapi.IP_BIND_ADDRESS_NO_PORT:
             return int(sk.bind_address_no_port)
         case uapi.IP_MTU_DISCOVER:
@@ -538,8 +533,6 @@ def ip_getsockopt(sk: Any, level: int, optname: int) -> Any:
             return ipv4_mtu(dst)
         case uapi.IP_RECVERR:
             return int(sk.recverr)
-        case uapi.IP_RECVERR_RFC4884:
-            return int(sk.recverr_rfc4884)
         case uapi.IP_MULTICAST_TTL:
             return sk.mc_ttl
         case uapi.IP_MULTICAST_LOOP:
@@ -559,8 +552,6 @@ def ip_getsockopt(sk: Any, level: int, optname: int) -> Any:
         case uapi.IP_LOCAL_PORT_RANGE:
             low, high = sk.local_port_range
             return high << 16 | low
-        case uapi.IP_PKTOPTIONS:
-            return b""
         case uapi.IP_ROUTER_ALERT:
             return int(sk in getattr(sk.net, "ra_chain", ()))
         case _:

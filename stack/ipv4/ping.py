@@ -136,13 +136,16 @@ def ping_lookup(net: Any, ident: int, laddr: int, dif: int) -> Any:
 
 
 def ping_init_sock(sk: Any) -> int:
-    """net/ipv4/ping.c: only groups within sysctl ping_group_range may; root's is 0.
+    """net/ipv4/ping.c: only groups within sysctl ping_group_range may; ours is Host.gid.
 
     Raises: OSError EACCES.
     """
     low, high = sk.net.sysctl.ping_group_range
-    if low > high:
-        raise PermissionError(errno.EACCES, "sysctl ping_group_range allows nobody")
+    gid = sk.net.gid
+    if not low <= gid <= high:
+        raise PermissionError(
+            errno.EACCES, f"group {gid} is not in sysctl ping_group_range, {low} to {high}"
+        )
     return 0
 
 

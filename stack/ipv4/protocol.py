@@ -30,7 +30,6 @@ class net_protocol:
 
     handler: Callable[..., int]
     err_handler: Callable[..., Any] | None = None
-    early_demux: Callable[..., Any] | None = None
     no_policy: bool = False
     icmp_strict_tag_validation: bool = False
     flags: int = 0

@@ -53,6 +53,8 @@ from stack.ipv4.fib import (
     ipv4_is_zeronet,
 )
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
+from stack.ipv4.sysctl_net_ipv4 import CONF
+from stack.sysctl import SYSCTLS
 
 RTCF_DEAD = 0x00000001
 RTCF_NOTIFY = 0x00010000
@@ -695,6 +697,14 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any
             err = fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev)
             if err < 0:
                 return martian_source(net, dev, daddr, saddr, source_reason(err))
+        if (
+            res is not None
+            and in_dev_conf(in_dev, "bc_forwarding")
+            and res.nh is not None
+            and res.nh.nh_dev is not dev
+        ):
+            # RFC 1812 5.3.5.2: to all hosts of another network of ours.
+            return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
         flags, rtype = RTCF_BROADCAST | RTCF_LOCAL, RTN_BROADCAST
     elif res.type == RTN_LOCAL:
         err = fib_validate_source(skb, saddr, daddr, tos, 0, dev, in_dev)
@@ -1072,3 +1082,7 @@ def ip_rt_init(net: Any) -> None:
     from stack.ipv4.fib import netns_fib
 
     net.fib = netns_fib()
+    # Cached routes are decisions made by these, so writing one makes them obsolete.
+    for name, row in SYSCTLS.items():
+        if row.path == CONF or name in ("ip_forward", "ip_default_ttl", "min_adv_mss"):
+            net.sysctl.on_write(name, lambda _: rt_cache_flush(net))

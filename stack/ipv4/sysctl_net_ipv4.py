@@ -75,7 +75,6 @@ IP = (
         kind=PORTS,
     ),
     _int("ip_unprivileged_port_start", 1024, "ports below need privilege (Host.uid 0)", 0, 65535),
-    _u8("ip_early_demux", 1, "find the socket of an established connection before its route"),
     Sysctl(IPV4, "ipfrag_high_thresh", ipfrag_high, "bytes for packets in reassembly", 0, LONG_MAX),
     Sysctl(
         IPV4,
@@ -89,7 +88,7 @@ IP = (
     _int("ipfrag_max_dist", 64, "packets of a peer that may overtake a fragment", 0),
     _bool("icmp_echo_ignore_all", 0, "answer no echo request"),
     _bool("icmp_echo_ignore_broadcasts", 1, "answer no echo or timestamp request to many"),
-    _bool("icmp_ignore_bogus_error_responses", 1, "do not log errors about broadcasts"),
+    _bool("icmp_ignore_bogus_error_responses", 1, "0: ICMP errors about broadcasts count as wrong"),
     _bool("icmp_errors_use_inbound_ifaddr", 0, "ICMP errors carry the receiving interface's addr"),
     _int("icmp_ratelimit", 1000, "ms between ICMP errors to one host", 0),
     _int("icmp_ratemask", 0x1818, "ICMP types that the two limits count"),
@@ -102,8 +101,15 @@ IP = (
         "ping_group_range", (0, INT_MAX), "group ids that may open ping sockets", 0, INT_MAX, 2
     ),
     _int("udp_rmem_min", 4096, "receive bytes that a UDP socket has when memory is short", 1),
-    _int("udp_wmem_min", 4096, "send bytes that a UDP socket has when memory is short", 1),
-    _u8("udp_early_demux", 1, "early demux for connected UDP sockets"),
+    Sysctl(
+        IPV4,
+        "udp_wmem_min",
+        4096,
+        "kept and checked; it does nothing on Linux either",
+        1,
+        obsolete="UDP does not account for the memory that it sends from, so it does nothing, as "
+        "on Linux",
+    ),
     _route("mtu_expires", 600, "seconds for which a learned path MTU holds"),
     _route("min_pmtu", 552, "smallest path MTU that is believed, bytes", 68),
     _route("min_adv_mss", 256, "smallest MSS that is offered, bytes"),

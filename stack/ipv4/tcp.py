@@ -161,6 +161,8 @@ def tcp_init_sock(sk: tcp_sock) -> None:
     sk.tcp_rtx_queue = sk_buff_head()
     sk.rx_opt = tcp_options_received()
     sk.ecn_flags = 0
+    sk.thin_lto = False
+    sk.pacing_next_ns = 0
     sk.selective_acks = []
     sk.duplicate_sack = (0, 0)
     sk.recv_sack_cache = ()

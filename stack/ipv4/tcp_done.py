@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import errno
+import logging
 
-from stack.core.sock import SOCK_BINDPORT_LOCK, SOCK_DEAD
+from stack.core.sock import SOCK_BINDPORT_LOCK, SOCK_DBG, SOCK_DEAD
+from stack.core.timer import timer_delete
 from stack.core.uapi import SHUTDOWN_MASK
 from stack.ipv4.inet_connection_sock import inet_csk_clear_xmit_timers, inet_csk_destroy_sock
 from stack.ipv4.inet_hashtables import inet_put_port
 from stack.ipv4.tcp_output import tcp_write_queue_purge
 from stack.ipv4.tcp_sock import tcp_sock
 from stack.ipv4.tcp_states import (
+    STATE_NAMES,
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
     TCP_ESTABLISHED,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
 )
+
+log = logging.getLogger(__name__)
 
 
 def tcp_set_state(sk: tcp_sock, state: int) -> None:
@@ -38,12 +43,22 @@ def tcp_set_state(sk: tcp_sock, state: int) -> None:
                 inet_put_port(sk)
         if oldstate in (TCP_ESTABLISHED, TCP_CLOSE_WAIT):
             mib.CurrEstab -= 1
+    if sk.sk_flags & SOCK_DBG:
+        log.info(
+            "%s: TCP port %d to port %d: %s -> %s",
+            sk.net.name,
+            sk.inet_num,
+            sk.inet_dport,
+            STATE_NAMES[oldstate],
+            STATE_NAMES[state],
+        )
     sk.sk_state = state
 
 
 def tcp_clear_xmit_timers(sk: tcp_sock) -> None:
     """include/net/tcp.h: disarm all timers."""
     inet_csk_clear_xmit_timers(sk)
+    timer_delete(sk.pacing_timer)
 
 
 def tcp_done(sk: tcp_sock) -> None:

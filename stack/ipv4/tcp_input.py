@@ -724,6 +724,12 @@ def tcp_conn_request(sk: tcp_sock, skb: sk_buff, af_ops: Any) -> int:
     if req.tstamp_ok:
         req.ts_off = af_ops.init_ts_off(net, skb)
     tcp_ecn_create_request(req, skb, sk)
+    if not want_cookie and not isn and not syncookies:
+        # Without cookies, the last quarter is for peers that have proved alive; we know none.
+        max_syn_backlog = net.sysctl.tcp_max_syn_backlog
+        if max_syn_backlog - sk.icsk_accept_queue.qlen < max_syn_backlog >> 2:
+            linux.ListenDrops += 1
+            return 0
     if want_cookie:
         if not req.tstamp_ok:
             req.ecn_ok = False  # a cookie remembers it in the timestamp

@@ -44,6 +44,11 @@ from stack.ipv4.tcp_options import (
     tcp_established_options,
     tcp_syn_options,
 )
+from stack.ipv4.tcp_pacing import (
+    tcp_pacing_check,
+    tcp_tso_autosize,
+    tcp_update_skb_after_send,
+)
 from stack.ipv4.tcp_sock import (
     HALF,
     M32,
@@ -554,8 +559,13 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
     sent_pkts = 0
     is_cwnd_limited = False
     max_segs = tcp_tso_segs(sk, mss_now)
+    paced = sk.sk_pacing_status
+    if paced:
+        max_segs = tcp_tso_autosize(sk, mss_now, max_segs)
     write_queue = sk.sk_write_queue
     while (skb := write_queue.peek()) is not None:
+        if paced and tcp_pacing_check(sk):
+            break
         tso_segs = tcp_init_tso_segs(skb, mss_now)
         cwnd_quota = tcp_cwnd_test(sk, skb)
         if not cwnd_quota:
@@ -583,6 +593,8 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
         tcp_event_new_data_sent(sk, skb)
         tcp_minshall_update(sk, mss_now, skb)
         sent_pkts += skb.tcp_gso_segs
+        if paced:
+            tcp_update_skb_after_send(sk, skb.len)
         if push_one:
             break
     is_cwnd_limited = is_cwnd_limited or tcp_packets_in_flight(sk) >= sk.snd_cwnd
@@ -594,7 +606,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
         if push_one != 2:
             tcp_schedule_loss_probe(sk, False)
         return False
-    return not sk.packets_out and sk.write_seq != sk.snd_nxt
+    return not sk.packets_out and sk.write_seq != sk.snd_nxt and not sk.pacing_timer.pending
 
 
 def __tcp_push_pending_frames(sk: tcp_sock, cur_mss: int, nonagle: int) -> None:

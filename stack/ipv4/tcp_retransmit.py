@@ -26,6 +26,7 @@ from stack.ipv4.tcp_output import (
     tcp_tso_segs,
     tcp_write_xmit,
 )
+from stack.ipv4.tcp_pacing import tcp_pacing_check, tcp_update_skb_after_send
 from stack.ipv4.tcp_sock import (
     HALF,
     M32,
@@ -178,6 +179,8 @@ def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
         mib.linux.TCPRetransFail += segs
     else:
         skb.sacked |= TCPCB_EVER_RETRANS
+        if sk.sk_pacing_status:
+            tcp_update_skb_after_send(sk, skb.len)
     return err
 
 
@@ -207,7 +210,7 @@ def tcp_xmit_retransmit_queue(sk: tcp_sock) -> None:
     rearm_timer = False
     for skb in sk.tcp_rtx_queue:
         segs = sk.snd_cwnd - tcp_packets_in_flight(sk)
-        if segs <= 0:
+        if segs <= 0 or (sk.sk_pacing_status and tcp_pacing_check(sk)):
             break
         sacked = skb.sacked
         if not sacked & TCPCB_LOST:

@@ -293,6 +293,8 @@ class tcp_sock(inet_connection_sock):
         "nonagle",
         "notsent_lowat",
         "out_of_order_queue",
+        "pacing_next_ns",
+        "pacing_timer",
         "packets_out",
         "pred_flags",
         "prior_cwnd",
@@ -356,6 +358,7 @@ class tcp_sock(inet_connection_sock):
         "tcp_mstamp",
         "tcp_rtx_queue",
         "tcp_wstamp_ns",
+        "thin_lto",
         "tlp_high_seq",
         "tlp_retrans",
         "total_retrans",
@@ -413,6 +416,8 @@ class tcp_sock(inet_connection_sock):
     nonagle: int
     notsent_lowat: int
     out_of_order_queue: Any
+    pacing_next_ns: int
+    pacing_timer: Any
     packets_out: int
     pred_flags: int
     prior_cwnd: Any
@@ -476,6 +481,7 @@ class tcp_sock(inet_connection_sock):
     tcp_mstamp: Any
     tcp_rtx_queue: Any
     tcp_wstamp_ns: Any
+    thin_lto: bool
     tlp_high_seq: int
     tlp_retrans: int
     total_retrans: int
@@ -506,6 +512,11 @@ def tcp_time_stamp_ts(tp: tcp_sock) -> int:
 def tcp_packets_in_flight(tp: tcp_sock) -> int:
     """RFC 6675 "pipe", in segments."""
     return tp.packets_out - (tp.sacked_out + tp.lost_out) + tp.retrans_out
+
+
+def tcp_stream_is_thin(tp: tcp_sock) -> bool:
+    """include/net/tcp.h: few packets out, and not because the connection just began."""
+    return tp.packets_out < 4 and tp.snd_ssthresh < TCP_INFINITE_SSTHRESH
 
 
 def tcp_wnd_end(tp: tcp_sock) -> int:

@@ -254,6 +254,7 @@ def _set_int_option(sk: tcp_sock, optname: int, val: int) -> None:
         case x if x == TCP_THIN_LINEAR_TIMEOUTS:
             if val not in (0, 1):
                 raise os_error(errno.EINVAL)
+            sk.thin_lto = bool(val)
         case x if x == TCP_RTO_MAX_MS:
             if not 1000 <= val <= 120000:
                 raise os_error(errno.EINVAL)
@@ -450,7 +451,7 @@ def do_tcp_getsockopt(sk: tcp_sock, level: int, optname: int) -> Any:
             tcp_mstamp_refresh(sk)
             return tcp_time_stamp_ts(sk)
         case x if x == TCP_THIN_LINEAR_TIMEOUTS:
-            return 0
+            return int(sk.thin_lto)
         case x if x == TCP_RTO_MAX_MS:
             return sk.icsk_rto_max // MSEC
         case x if x == TCP_RTO_MIN_US:

@@ -35,8 +35,17 @@ from stack.ipv4.tcp_ctl import (
 )
 from stack.ipv4.tcp_done import tcp_done, tcp_write_err
 from stack.ipv4.tcp_minisocks import tcp_time_wait
-from stack.ipv4.tcp_output import tcp_probe0_when, tcp_reset_xmit_timer
-from stack.ipv4.tcp_retransmit import tcp_retransmit_skb, tcp_send_loss_probe
+from stack.ipv4.tcp_output import (
+    tcp_probe0_when,
+    tcp_push_pending_frames,
+    tcp_reset_xmit_timer,
+)
+from stack.ipv4.tcp_retransmit import (
+    tcp_retransmit_skb,
+    tcp_send_loss_probe,
+    tcp_xmit_retransmit_queue,
+)
+from stack.ipv4.tcp_rtt import tcp_set_rto
 from stack.ipv4.tcp_sock import (
     SEC,
     TCP_ATO_MIN,
@@ -50,12 +59,15 @@ from stack.ipv4.tcp_sock import (
     keepalive_time_when,
     tcp_fin_time,
     tcp_mstamp_refresh,
+    tcp_packets_in_flight,
     tcp_rtx_and_write_queues_empty,
     tcp_sock,
+    tcp_stream_is_thin,
 )
 from stack.ipv4.tcp_states import (
     TCP_CLOSE,
     TCP_CLOSING,
+    TCP_ESTABLISHED,
     TCP_FIN_WAIT1,
     TCP_FIN_WAIT2,
     TCP_LAST_ACK,
@@ -72,12 +84,15 @@ TCPF_WRITE_TIMER_DEFERRED = 1
 TCPF_DELACK_TIMER_DEFERRED = 2
 TCPF_MTU_REDUCED_DEFERRED = 4
 TCPF_ACK_DEFERRED = 8
-TCP_DEFERRED_ALL = 15
+TCPF_TSQ_DEFERRED = 16
+TCP_DEFERRED_ALL = 31
+TCP_THIN_LINEAR_RETRIES = 6
 
 
 def tcp_init_xmit_timers(sk: tcp_sock) -> None:
-    """Set what the socket's three timers call."""
+    """Set what the socket's timers call."""
     inet_csk_init_xmit_timers(sk, tcp_write_timer, tcp_delack_timer, tcp_keepalive_timer)
+    sk.pacing_timer = timer_list(sk.net, tcp_pace_kick, data=sk)
 
 
 # --- retransmission -----------------------------------------------------------------------
@@ -222,7 +237,16 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
                 sk, ICSK_TIME_RETRANS, min(sk.icsk_rto, TCP_RESOURCE_PROBE_INTERVAL)
             )
             return
-    if sk.sk_state != TCP_SYN_SENT or sk.total_rto > sk.net.sysctl.tcp_syn_linear_timeouts:
+    if (
+        sk.sk_state == TCP_ESTABLISHED
+        and (sk.thin_lto or sk.net.sysctl.tcp_thin_linear_timeouts)
+        and tcp_stream_is_thin(sk)
+        and sk.icsk_retransmits <= TCP_THIN_LINEAR_RETRIES
+    ):
+        # Too little is out for fast retransmit, so the timer repeats without doubling at first.
+        sk.icsk_backoff = 0
+        tcp_set_rto(sk)
+    elif sk.sk_state != TCP_SYN_SENT or sk.total_rto > sk.net.sysctl.tcp_syn_linear_timeouts:
         sk.icsk_backoff += 1
         sk.icsk_rto = min(sk.icsk_rto << 1, sk.icsk_rto_max)
     tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, tcp_clamp_rto_to_user_timeout(sk))
@@ -379,6 +403,28 @@ def tcp_keepalive_timer(timer: timer_list) -> None:
     inet_csk_reset_keepalive_timer(sk, max(elapsed, TCP_TIMEOUT_MIN))
 
 
+# --- pacing -------------------------------------------------------------------------------
+
+
+def tcp_tsq_handler(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_output.c (with tcp_tsq_write): what pacing held back goes on."""
+    if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
+        return
+    tcp_mstamp_refresh(sk)
+    if sk.lost_out > sk.retrans_out and sk.snd_cwnd > tcp_packets_in_flight(sk):
+        tcp_xmit_retransmit_queue(sk)
+    tcp_push_pending_frames(sk)
+
+
+def tcp_pace_kick(timer: timer_list) -> None:
+    """net/ipv4/tcp_output.c: what was sent has had its time (SO_MAX_PACING_RATE)."""
+    sk = timer.data
+    if sock_owned_by_user(sk):
+        sk.tsq_flags |= TCPF_TSQ_DEFERRED
+    else:
+        tcp_tsq_handler(sk)
+
+
 # --- deferred work ------------------------------------------------------------------------
 
 
@@ -388,6 +434,8 @@ def tcp_release_cb(sk: tcp_sock) -> None:
     if not flags & TCP_DEFERRED_ALL:
         return
     sk.tsq_flags = flags & ~TCP_DEFERRED_ALL
+    if flags & TCPF_TSQ_DEFERRED:
+        tcp_tsq_handler(sk)
     if flags & TCPF_WRITE_TIMER_DEFERRED:
         tcp_write_timer_handler(sk)
     if flags & TCPF_DELACK_TIMER_DEFERRED:

@@ -84,10 +84,7 @@ from stack.core.uapi import (
     SIOCOUTQ,
     SOL_UDP,
     UDP_CORK,
-    UDP_ENCAP,
     UDP_GRO,
-    UDP_NO_CHECK6_RX,
-    UDP_NO_CHECK6_TX,
     UDP_SEGMENT,
 )
 from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect, udp_disconnect
@@ -106,6 +103,7 @@ from stack.ipv4.icmp import (
     icmp_send,
 )
 from stack.ipv4.igmp import ip_mc_sf_allow
+from stack.ipv4.inet_hashtables import inet_sk_get_local_port_range
 from stack.ipv4.ip_output import (
     LL_MAX_HEADER,
     ip_append_data,
@@ -159,7 +157,6 @@ class udp_sock(inet_sock):
 
     __slots__ = (
         "corkflag",
-        "encap_type",
         "gro_enabled",
         "gso_size",
         "len",
@@ -173,7 +170,6 @@ class udp_sock(inet_sock):
     def __init__(self, net: Any) -> None:
         super().__init__(net)
         self.corkflag = False
-        self.encap_type = 0
         self.gro_enabled = False
         self.gso_size = 0
         self.len = 0
@@ -209,13 +205,6 @@ def udp_lib_lport_inuse(sk: Any, others: list[Any]) -> bool:
             continue
         return True
     return False
-
-
-def inet_sk_get_local_port_range(sk: Any) -> tuple[int, int]:
-    """net/ipv4/inet_connection_sock.c: (low, high) of automatic ports for this socket."""
-    low, high = sk.net.sysctl.ip_local_port_range
-    own_low, own_high = sk.local_port_range
-    return max(low, own_low), (min(high, own_high) if own_high else high)
 
 
 def udp_lib_get_port(sk: Any, snum: int) -> int:
@@ -1128,12 +1117,6 @@ def udp_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
             sk.gro_enabled = bool(val)
             if val:
                 udp_gro_enable(sk.net)
-        case x if x in (UDP_NO_CHECK6_TX, UDP_NO_CHECK6_RX):
-            raise OSError(errno.ENOPROTOOPT, "this option is for IPv6 sockets")
-        case x if x == UDP_ENCAP:
-            if val:
-                raise OSError(errno.ENOPROTOOPT, "no encapsulation is offered")
-            sk.encap_type = 0
         case _:
             raise OSError(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")
 
@@ -1160,9 +1143,6 @@ def udp_getsockopt(sk: Any, level: int, optname: int) -> Any:
         UDP_CORK: int(sk.corkflag),
         UDP_SEGMENT: sk.gso_size,
         UDP_GRO: int(sk.gro_enabled),
-        UDP_ENCAP: sk.encap_type,
-        UDP_NO_CHECK6_TX: 0,
-        UDP_NO_CHECK6_RX: 0,
     }
     if optname not in values:
         raise OSError(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")

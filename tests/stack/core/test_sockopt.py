@@ -88,7 +88,6 @@ def test_int_options_read_back(host: Host, fd: int, opt: int, value: int, as_byt
         (u.IP_TRANSPARENT, 1),
         (u.IP_MINTTL, 3),
         (u.IP_BIND_ADDRESS_NO_PORT, 1),
-        (u.IP_RECVERR_RFC4884, 1),
         (u.IP_LOCAL_PORT_RANGE, 40100 << 16 | 40000),
         (u.IP_UNICAST_IF, 1 << 24),
     ],
