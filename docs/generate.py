@@ -19,9 +19,7 @@ DOCS = Path(__file__).resolve().parent
 
 INTRO = """# Command line
 
-Written by `docs/generate.py` from the commands' own help. Every command that reports takes
-`--json`; errors are one
-line that names what was wrong and what to do, with exit status 1 (2 for a wrong flag).
+Written by `docs/generate.py` from the commands' own help.
 
 ## Try it
 
@@ -34,6 +32,13 @@ $ e1000emu regs 0x0100 --json
 $ e1000emu doctor
 ```
 
+Without any network: the other end of the cable is a second host of our own, in the same process.
+
+```console
+$ e1000emu ping 10.9.0.1 --link stack:10.9.0.1/24 --addr 10.9.0.2/24 -c 2
+$ e1000emu get http://10.9.0.1/ --link stack:10.9.0.1/24,serve=http:80 --addr 10.9.0.2/24
+```
+
 On a machine where you may make TAP devices (root, or `ip tuntap add` done for you):
 
 ```console root
@@ -43,6 +48,36 @@ $ ip link set tap-e1000emu up
 $ e1000emu ping 10.9.0.1 --link tap:tap-e1000emu --addr 10.9.0.2/24 -c 2
 $ ip link del tap-e1000emu
 ```
+
+## What holds for every command
+
+* `--json` reports in JSON. Commands that stay, `up` and `vfio-user`, write one object a line:
+  `"event": "ready"` as soon as they serve, `"counters"` at each SIGUSR1, `"end"`; every other
+  command writes one document.
+* `-o FILE` takes what would go to standard output, text or JSON. `get -o FILE` takes the body, as
+  curl has it.
+* Sizes are bytes, or `64K`, `256M`, `1GiB` (in 1024s) and `64KB`, `256MB` (in 1000s). Durations
+  are seconds.
+* An error is one line that says what was wrong and what to do. The exit status is 2 for arguments
+  that cannot be, 1 for what went wrong later, 0 otherwise. `ping` has iputils' statuses: 1 when
+  nobody answered, 2 when it could not be tried.
+* `ping` prints what iputils' ping prints, so what reads the one reads the other.
+* Autonegotiation takes no time in `up`, `ping` and `get`, and one second for a guest's driver;
+  `--autoneg SECONDS` says otherwise. In a program `Nic(autoneg_ns=...)` does, and a virtual clock
+  does not wait for it anyway.
+
+## Completion
+
+The shell completes commands, options, registers, kinds of links and TAP devices, by what click
+provides:
+
+```console
+$ eval "$(_E1000EMU_COMPLETE=bash_source e1000emu)"
+```
+
+That line goes to `~/.bashrc`. In zsh it is `eval "$(_E1000EMU_COMPLETE=zsh_source e1000emu)"` in
+`~/.zshrc`, in fish `_E1000EMU_COMPLETE=fish_source e1000emu | source` in
+`~/.config/fish/config.fish`.
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import click
+from click.shell_completion import CompletionItem
 from rich.markup import escape
 
 from e1000emu.cli.common import emit_json, report_options
@@ -60,8 +61,15 @@ def _show(row: dict[str, Any], value: int | None) -> None:
     console().print(table)
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from e1000emu.regs import TABLE
+
+    wanted = incomplete.upper()
+    return [CompletionItem(r.name, help=r.title) for r in TABLE if r.name.startswith(wanted)]
+
+
 @click.command()
-@click.argument("register", required=False)
+@click.argument("register", required=False, shell_complete=_complete)
 @click.option("--value", type=Number(), help="Decode this value of the register.")
 @report_options
 def command(register: str | None, value: int | None, as_json: bool) -> None:

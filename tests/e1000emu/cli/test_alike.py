@@ -1,0 +1,289 @@
+"""Commands are alike: `--json`, `-o`, sizes, guesses, completion, and tables on 80 columns."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from e1000emu.cli import COMMANDS, cli
+from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.linkspec import LINKS, check_link, tap_devices
+from e1000emu.cli.params import OutFile, Seconds, Size, parse_impair, show_size
+from e1000emu.regs import TABLE
+from tests.e1000emu.cli.test_cli import run
+from tests.support import require
+
+
+def commands() -> list[click.Command]:
+    """Return every command."""
+    context = click.Context(cli)
+    return [found for name in COMMANDS if (found := cli.get_command(context, name))]
+
+
+def options(command: click.Command) -> dict[str, click.Option]:
+    """Return a command's options by each of their names."""
+    return {
+        name: param
+        for param in command.params
+        if isinstance(param, click.Option)
+        for name in param.opts
+    }
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command.name)
+def test_json_is_a_flag_and_o_names_the_file(command: click.Command) -> None:
+    found = options(command)
+    assert found["--json"].is_flag
+    assert found["--json"].name == "as_json"
+    assert found["-o"] is found["--output"]
+    for name, option in found.items():
+        if name in ("--output", "--capture", "--state"):
+            assert isinstance(option.type, OutFile), name
+        if name in ("--bytes", "--size"):
+            assert isinstance(option.type, Size), name
+        if name in ("--interval", "--timeout", "--deadline", "--autoneg", "--timeout-s"):
+            assert isinstance(option.type, Seconds), name
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("words", [["regs", "RCTL"], ["doctor"], ["trace", "socket"]], ids=" ".join)
+def test_o_takes_what_would_go_to_standard_output(
+    words: list[str], as_json: bool, tmp_path: Path
+) -> None:
+    words = [*words, "--json"] if as_json else words
+    path = tmp_path / "out"
+    filed, shown = run(*words, "-o", str(path)), run(*words)
+    assert (filed.returncode, filed.stdout, filed.stderr) == (0, "", "")
+    assert shown.stdout
+    if as_json:
+        json.loads(path.read_text())
+    text = re.sub(r"\d+", "N", path.read_text())
+    assert text.split() == re.sub(r"\d+", "N", shown.stdout).split()
+
+
+# --- sizes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "1500", "64K", "64k", "256M", "1G", "1KiB", "3MiB", "1KB", "7MB"]
+)
+def test_sizes_mean_what_coreutils_take_them_for(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "sized"
+    subprocess.run([require.tool("truncate", "coreutils"), "-s", text, path], check=True)
+    assert Size().convert(text, None, None) == path.stat().st_size
+
+
+def test_sizes_with_a_fraction_are_whole_bytes() -> None:
+    assert Size().convert("1.5K", None, None) == 1536
+    assert Size().convert("0.1KB", None, None) == 100
+    assert [show_size(n) for n in (0, 56, 1024, 256 << 20, 65507)] == [
+        "0", "56", "1K", "256M", "65507",
+    ]  # fmt: skip
+    for bad in ("", "K", "1.5", "0.1K", "-1", "1e6", "12Q", "1 0", "²", "nan"):
+        with pytest.raises(click.BadParameter):
+            Size().convert(bad, None, None)
+    with pytest.raises(click.BadParameter, match="1 to 4K"):
+        Size(1, 4096).convert("5K", None, None)
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "-1", "x", ""])
+def test_durations_are_finite(bad: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Seconds().convert(bad, None, None)
+    with pytest.raises(click.BadParameter, match="more than 0"):
+        Seconds(above=True).convert("0", None, None)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["delay_ms=-1", "jitter_ms=-5", "rate_mbps=0", "rate_mbps=-1", "delay_ms=inf", "loss=nan"],
+)
+def test_an_impairment_that_cannot_be_is_refused(bad: str) -> None:
+    with pytest.raises(ArgumentError, match="keys: loss"):
+        parse_impair(bad)
+
+
+# --- guesses -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "guess"),
+    [
+        (["pnig"], "did you mean ping?"),
+        (["vfio_user"], "did you mean vfio-user?"),
+        (["demo", "--lsos", "0"], "--loss"),
+        (["regs", "RCTK"], "RCTL"),
+        (["up", "--addr", "10.9.0.2/24", "--link", "tpa:x"], "did you mean tap?"),
+        (["up", "--addr", "10.9.0.2/24", "--link", "stak:10.9.0.1/24"], "did you mean stack?"),
+        (["up", "--addr", "10.9.0.2/24", "--link", "null", "--serve", "ecko:7"], "mean echo?"),
+        (["trace", "udp-sned"], "udp-send"),
+    ],
+)
+def test_what_is_mistyped_is_guessed(words: list[str], guess: str) -> None:
+    done = run(*words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert guess in done.stderr
+
+
+def test_nothing_is_guessed_for_what_is_like_nothing() -> None:
+    assert "did you mean" not in run("xyzzy").stderr
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_each_kind_of_link_is_checked_before_it_is_opened(kind: str) -> None:
+    bad = {"tap": "tap:an-interface-too-long", "stack": "stack:10.9.0.1", "pcap": "pcap:/none",
+           "passt": "passt:--unbalanced '", "qemu": "qemu:", "null": "null:"}[kind]  # fmt: skip
+    with pytest.raises(ArgumentError, match=f"^--link ['\"]{re.escape(bad[:5])}"):
+        check_link(bad)
+
+
+# --- completion ----------------------------------------------------------------------------------
+
+
+def complete(*words: str) -> list[str]:
+    """Return what bash offers for the last of `words`, by the script that click writes."""
+    bash = require.tool("bash")
+    line = " ".join(f"'{word}'" for word in ("e1000emu", *words))
+    script = (
+        'eval "$(_E1000EMU_COMPLETE=bash_source e1000emu)"\n'
+        f"COMP_WORDS=({line}); COMP_CWORD={len(words)}\n"
+        "_e1000emu_completion e1000emu\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    env = dict(os.environ)
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    done = subprocess.run(
+        [bash, "-c", script], capture_output=True, text=True, timeout=60, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("",), set(COMMANDS)),
+        (("p",), {name for name in COMMANDS if name.startswith("p")}),
+        (("trace", "udp-"), {"udp-send", "udp-recv"}),
+        (("demo", "--no"), {"--no-trace"}),
+        (("ping", "--link", "pa"), {"passt"}),
+        (("vfio-user", "--link", "s"), {"stack:", "switch"}),
+        (("regs", "RCT"), {"RCTL"}),
+    ],
+)
+def test_bash_completes(words: tuple[str, ...], offered: set[str]) -> None:
+    assert set(complete(*words)) >= offered
+    if words[-1]:
+        assert all(word.startswith(words[-1]) for word in complete(*words))
+
+
+@pytest.mark.netns
+def test_tap_devices_are_offered() -> None:
+    require.tun()
+    name = f"e1kc{os.getpid() % 100000}"
+    subprocess.run(["ip", "tuntap", "add", name, "mode", "tap"], check=True)
+    try:
+        assert name in tap_devices()
+        assert "lo" not in tap_devices()
+    finally:
+        subprocess.run(["ip", "link", "del", name], check=True)
+
+
+# --- 80 columns ----------------------------------------------------------------------------------
+
+
+def wide_and_narrow(*words: str) -> tuple[str, str]:
+    """Return what a command of this process shows on 400 columns and on 80."""
+    shown = []
+    for columns in ("400", "80"):
+        done = CliRunner().invoke(cli, list(words), env={"COLUMNS": columns})
+        assert done.exit_code == 0, done.output
+        shown.append(done.output)
+    return shown[0], shown[1]
+
+
+def assert_fits(wide: str, narrow: str) -> None:
+    """No line is longer than 80, and no word of the wide form is missing or cut off."""
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" not in narrow.replace("NAME:PORT,…", "")
+    words = {word for word in re.sub(r"[\d.,]+", "N", wide).split() if len(word) <= 24}
+    assert words <= set(re.sub(r"[\d.,]+", "N", narrow).split())
+
+
+def test_every_register_fits_80_columns() -> None:
+    assert_fits(*wide_and_narrow("regs"))
+    for register in TABLE:
+        assert_fits(*wide_and_narrow("regs", register.name, "--value", "0xffffffff"))
+
+
+def test_doctor_fits_80_columns() -> None:
+    assert_fits(*wide_and_narrow("doctor"))
+
+
+def test_the_demo_fits_80_columns(tmp_path: Path) -> None:
+    for extra in ((), ("--no-trace",)):
+        done = run(
+            "demo", "--bytes", "1M", "--udp", "20", *extra,
+            cwd=tmp_path, env=dict(os.environ, COLUMNS="80"),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert max(map(len, done.stdout.splitlines())) <= 80, done.stdout
+        assert "…" not in done.stdout.replace("SHA-256", "").replace("… ok", "")
+        assert ("e1000_xmit_frame" in done.stdout) == (not extra)
+        for word in ("frames", "packets/s", "Gbit/s", "ns/packet", "wall", "virtual", "layer"):
+            assert word in done.stdout
+    report = run("demo", "--bytes", "1M", "--udp", "20", "--no-trace", "--json", cwd=tmp_path)
+    assert json.loads(report.stdout)["sent"] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_80_columns(name: str) -> None:
+    done = CliRunner().invoke(cli, [name, "--help"], env={"COLUMNS": "80"})
+    assert max(map(len, done.output.splitlines())) <= 80
+
+
+# --- quick to start ------------------------------------------------------------------------------
+
+
+def test_ping_imports_nothing_that_it_does_not_use() -> None:
+    """Each of these costs a start as much as a driver's probe does."""
+    script = (
+        "import sys\n"
+        "from e1000emu.cli import cli\n"
+        "try: cli.main(sys.argv[1:], standalone_mode=False)\n"
+        "except SystemExit: pass\n"
+        "heavy = {'asyncio', 'cffi', 'http', 'numpy', 'rich', 'scapy', 'ssl', 'unicorn'}\n"
+        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "ping", "-c", "1", "-W", "0.01", "10.9.0.1",
+         "--link", "null", "--addr", "10.9.0.2/24"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "1 packets transmitted" in done.stdout, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_commands_are_imported_only_when_used() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, e1000emu.cli\nprint(*sorted(sys.modules))"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    loaded = set(done.stdout.split())
+    assert not loaded & {f"e1000emu.cli.{name.replace('-', '_')}" for name in COMMANDS}
+    assert not loaded & {"rich", "numpy", "asyncio", "stack"}
+
+
+def test_each_command_has_its_module() -> None:
+    for name in COMMANDS:
+        module = importlib.import_module(f"e1000emu.cli.{name.replace('-', '_')}")
+        assert isinstance(module.command, click.Command)
