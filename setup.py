@@ -108,8 +108,11 @@ SOURCES_ONLY = {"sdist", "egg_info", "dist_info"}.intersection(sys.argv[1:])
 PACKAGES = find_packages(include=["fastpath*", "e1000emu*", "stack*"])
 
 setup(
-    packages=[*PACKAGES, "e1000emu._benchmarks"],
-    package_dir={"e1000emu._benchmarks": "benchmarks"},
+    packages=[*PACKAGES, "e1000emu._benchmarks", "e1000emu._benchmarks.rows"],
+    package_dir={
+        "e1000emu._benchmarks": "benchmarks",
+        "e1000emu._benchmarks.rows": "benchmarks/rows",
+    },
     long_description=readme(),
     long_description_content_type="text/markdown",
     ext_modules=extensions()

@@ -10,7 +10,6 @@ Run it with ``make bench-guest``, or ``sudo .venv/bin/python benchmarks/bench_gu
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
@@ -43,6 +42,8 @@ from benchmarks.guest_rig import (
     prepared_image,
     sweep,
 )
+from e1000emu.cli.common import emit_json, report_options
+from e1000emu.cli.output import console
 from e1000emu.errors import E1000Error
 
 __all__ = ["MEASUREMENTS", "Measurement", "Settings", "collect", "row"]
@@ -64,7 +65,6 @@ IDLE_S = 2.0
 IDLE_MOST = 0.1
 """More of a processor than this, for a guest at rest or for other programs, is worth a word."""
 CLOCK_MOST = 0.01
-PLAIN_WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,7 +408,7 @@ def collect(
 # --- the command ---------------------------------------------------------------------------------
 
 
-def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
+def show(rows: Sequence[dict[str, Any]], screen: Console) -> None:
     """Print the figures, then what they took."""
     figures = Table(box=None, pad_edge=False)
     figures.add_column("")
@@ -425,7 +425,7 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
             f"[{style}]{entry['ratio']:.2f}[/]",
             f"{low:.2f} … {high:.2f}",
         )
-    console.print(figures)
+    screen.print(figures)
     costs = Table(box=None, pad_edge=False, title="\na second, and CPU time", title_justify="left")
     costs.add_column("", no_wrap=True)
     costs.add_column("")
@@ -440,7 +440,7 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
                 shown = f"{rates[name]:,.0f}" if name in rates else ""
                 cells.append(f"{cpu[name]:.0%}" if name in cpu else shown)
             costs.add_row("" if label == "ours" else entry["name"], label, *cells)
-    console.print(costs)
+    screen.print(costs)
 
 
 COSTS = {
@@ -487,12 +487,7 @@ def _interrupted(number: int, frame: object) -> None:
 @click.option("--qemu", default=None, help="Which qemu-system-x86_64 to use (10.1 or newer).")
 @click.option("--qemu-args", default="", help="More options for both QEMUs.")
 @click.option("--server-args", default="", help="More options for `e1000emu vfio-user`.")
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    help="Also write the rows here (- = stdout).",
-)
+@report_options
 def command(
     quick: bool,
     rounds: int | None,
@@ -501,18 +496,13 @@ def command(
     qemu: str | None,
     qemu_args: str,
     server_args: str,
-    json_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure a Linux guest's network on our NIC beside QEMU's own e1000, in turns."""
-    to_stdout = json_file is not None and str(json_file) == "-"
-    console = Console(stderr=to_stdout)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
+    progress = console(stderr=True)
     for number in ENDING:
         signal.signal(number, _interrupted)
     try:
-        if json_file is not None and not to_stdout and not json_file.parent.is_dir():
-            raise BenchError(f"--json {json_file}: {json_file.parent} is not a directory")
         settings = Settings(1, 50, 1000) if quick else Settings()
         if seconds is not None:
             settings = Settings(seconds, settings.pings, settings.adaptive_pings)
@@ -523,15 +513,12 @@ def command(
             qemu=qemu,
             qemu_arguments=_words(qemu_args, "--qemu-args"),
             server_arguments=_words(server_args, "--server-args"),
-            say=lambda text: console.print(text, style="dim", highlight=False),
+            say=lambda text: progress.print(text, style="dim", highlight=False),
         )
-        text = json.dumps(rows, indent=2)
-        show(rows, console)
-        if to_stdout:
-            click.echo(text)
-        elif json_file is not None:
-            json_file.write_text(text + "\n")
-            console.print(f"{json_file}: {len(rows)} rows")
+        if as_json:
+            emit_json(rows)
+        else:
+            show(rows, console())
     except E1000Error as error:
         click.echo(f"bench-guest: {error}", err=True)
         sys.exit(1)

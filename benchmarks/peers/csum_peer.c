@@ -1,18 +1,8 @@
 /* Plain C checksum loops to measure fastpath.csum against: what a good C programmer writes, each
- * level by target attribute, compiled without -march by bench_csum.py. Nothing here is shipped. */
+ * level by target attribute. Compiled without -march as a shared object and called by rows/peer.py. */
 #include <immintrin.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
 
 static uint16_t fold(uint64_t s)
 {
@@ -66,35 +56,21 @@ __attribute__((target("avx2"), noinline)) uint16_t intrin_avx2(const uint8_t *p,
     return fold((uint64_t)fold(t[0]) + fold(t[1]) + fold(t[2]) + fold(t[3]) + tail(p, n));
 }
 
-int main(int argc, char **argv)
+/* Sum `n` bytes `times` times with the loop of that name and return the last sum; -1: not on this processor. */
+int csum_peer(const char *name, const uint8_t *p, size_t n, long times)
 {
     static const struct {
         const char *name;
         uint16_t (*fn)(const uint8_t *, size_t);
     } all[] = {{"loop_sse2", loop_sse2}, {"loop_avx2", loop_avx2}, {"intrin_avx2", intrin_avx2}};
-    size_t n = argc > 1 ? strtoul(argv[1], NULL, 0) : 1500;
-    double seconds = argc > 2 ? atof(argv[2]) : 0.2;
-    uint8_t *p = malloc(n + 64);
     volatile uint16_t sink = 0;
 
-    for (size_t i = 0; i < n; i++)
-        p[i] = (uint8_t)(i * 31 + 7);
     for (size_t k = 0; k < sizeof(all) / sizeof(all[0]); k++) {
-        double best = 1e9, end;
-        long reps = 1 + (long)(2e6 / (n + 64));
-
-        if (k && !__builtin_cpu_supports("avx2"))
+        if (strcmp(name, all[k].name) || (k && !__builtin_cpu_supports("avx2")))
             continue;
-        end = now() + seconds;
-        do {
-            double t = now();
-            for (long i = 0; i < reps; i++)
-                sink ^= all[k].fn(p, n);
-            t = (now() - t) / reps;
-            best = t < best ? t : best;
-        } while (now() < end);
-        printf("%s %.4f %04x\n", all[k].name, best * 1e9, all[k].fn(p, n));
+        for (long i = 0; i < times; i++)
+            sink = all[k].fn(p, n);
+        return sink;
     }
-    free(p);
-    return 0;
+    return -1;
 }

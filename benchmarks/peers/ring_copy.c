@@ -1,13 +1,11 @@
 /* The ceiling: copy frames from one ring of 16-byte descriptors to another and do nothing else.
  *
  * Legacy layouts of the 8254x, 256 descriptors and 2 KiB buffers on either side, addresses checked against the size
- * of memory, DD written on both sides, driver side queues and reaps. usage: ring_copy FRAME_BYTES BATCH PACKETS
- * Prints CPU nanoseconds per packet. */
+ * of memory, DD written on both sides, driver side queues and reaps. Compiled as a shared
+ * object and called by rows/peer.py. */
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define RING 256u
 #define BUF 2048u
@@ -17,13 +15,6 @@ struct rxd { uint64_t addr; uint16_t length, csum; uint8_t status, errors; uint1
 struct host { uint8_t *mem; uint64_t size; uint32_t head, tail, clean; };
 
 #define HANDOVER() __asm__ volatile("" ::: "memory")    /* the other side runs now: memory is what counts */
-
-static double now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return t.tv_sec * 1e9 + t.tv_nsec;
-}
 
 static struct host make(void)
 {
@@ -37,20 +28,39 @@ static struct host make(void)
 
 static uint64_t buffer(uint32_t i) { return RING * 16 + (uint64_t)i * BUF; }
 
-int main(int argc, char **argv)
+struct ring_copy {
+    struct host a, b;
+    uint32_t size, batch;
+};
+
+struct ring_copy *ring_copy_new(uint32_t size, uint32_t batch)
 {
-    uint32_t size = argc > 1 ? (uint32_t)atoi(argv[1]) : 60, batch = argc > 2 ? (uint32_t)atoi(argv[2]) : 32, i;
-    uint64_t packets = argc > 3 ? strtoull(argv[3], NULL, 10) : 1000000, done = 0;
-    struct host a = make(), b = make();
+    struct ring_copy *copy = calloc(1, sizeof(*copy));
+    uint32_t i;
+    *copy = (struct ring_copy){make(), make(), size, batch};
+    for (i = 0; i < RING; i++)
+        ((struct rxd *)copy->b.mem)[i].addr = buffer(i);
+    copy->b.tail = RING - 1;
+    return copy;
+}
+
+void ring_copy_free(struct ring_copy *copy)
+{
+    free(copy->a.mem);
+    free(copy->b.mem);
+    free(copy);
+}
+
+/* Move `packets`; the number that arrived, or -1 when they arrived changed. */
+int64_t ring_copy_run(struct ring_copy *copy, uint64_t packets)
+{
+    struct host a = copy->a, b = copy->b;
     struct txd *tx = (struct txd *)a.mem;
     struct rxd *rx = (struct rxd *)b.mem;
-    double t;
+    uint32_t size = copy->size, batch = copy->batch, i;
+    uint64_t done = 0;
     if (size < 14 || size > BUF || batch == 0 || batch >= RING)
-        return 2;
-    for (i = 0; i < RING; i++)
-        rx[i].addr = buffer(i);
-    b.tail = RING - 1;
-    t = now_ns();
+        return -1;
     while (done < packets) {
         for (i = 0; i < batch; i++) {
             struct txd *d = &tx[a.tail];
@@ -84,7 +94,7 @@ int main(int argc, char **argv)
             done++;
         }
     }
-    t = now_ns() - t;
-    printf("%.3f\n", t / (double)done);
-    return memcmp(a.mem + buffer(0), b.mem + buffer(0), size) != 0;
+    copy->a = a;
+    copy->b = b;
+    return memcmp(a.mem + buffer(0), b.mem + buffer(0), size) ? -1 : (int64_t)done;
 }

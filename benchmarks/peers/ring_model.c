@@ -1,13 +1,10 @@
 /* What a NIC pair costs in plain C: descriptor fetch and write-back, translation of every address, a frame buffer
  * between the two NICs, UDP checksum insertion, MAC and multicast filter, IP and UDP verification, statistics, causes.
  *
- * Portable C, no vector intrinsics. usage: ring_model FRAME_BYTES BATCH PACKETS
- * Prints CPU nanoseconds per packet. */
+ * Portable C, no vector intrinsics. Compiled as a shared object and called by rows/peer.py. */
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define RING 256u
 #define BUF 2048u
@@ -26,13 +23,6 @@ struct nic {
 };
 
 #define HANDOVER() __asm__ volatile("" ::: "memory")    /* the other side runs now: memory is what counts */
-
-static double now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return t.tv_sec * 1e9 + t.tv_nsec;
-}
 
 static uint8_t *translate(const struct nic *n, uint64_t addr, uint64_t len)
 {
@@ -114,18 +104,19 @@ static struct nic *make(void)
 
 static uint64_t buffer(uint32_t i) { return RING * 16 + (uint64_t)i * BUF; }
 
-int main(int argc, char **argv)
+struct ring_model {
+    struct nic *a, *b;
+    uint8_t *wire;
+    uint32_t size, batch;
+};
+
+struct ring_model *ring_model_new(uint32_t size, uint32_t batch)
 {
-    uint32_t size = argc > 1 ? (uint32_t)atoi(argv[1]) : 60, batch = argc > 2 ? (uint32_t)atoi(argv[2]) : 32, i, k;
-    uint64_t packets = argc > 3 ? strtoull(argv[3], NULL, 10) : 1000000, done = 0, bad = 0;
+    struct ring_model *model = calloc(1, sizeof(*model));
     struct nic *a = make(), *b = make();
-    struct txd *tx = (struct txd *)a->mem;
     struct rxd *rx = (struct rxd *)b->mem;
-    uint8_t *wire = aligned_alloc(4096, WIRE * BUF);
-    uint32_t length[WIRE];
-    double t;
-    if (size < 60 || size > 1514 || batch == 0 || batch >= WIRE)
-        return 2;
+    uint32_t i, k;
+    *model = (struct ring_model){a, b, aligned_alloc(4096, WIRE * BUF), size, batch};
     for (i = 0; i < RING; i++) {
         uint8_t *p = a->mem + buffer(i), *ip = p + 14, *udp = p + 34;
         uint32_t acc;
@@ -146,7 +137,30 @@ int main(int argc, char **argv)
         rx[i].addr = buffer(i);
     }
     b->tail = RING - 1;
-    t = now_ns();
+    return model;
+}
+
+void ring_model_free(struct ring_model *model)
+{
+    free(model->a->mem);
+    free(model->b->mem);
+    free(model->a);
+    free(model->b);
+    free(model->wire);
+    free(model);
+}
+
+/* Move `packets`; the number that arrived, or -1 when one was lost or not verified. */
+int64_t ring_model_run(struct ring_model *model, uint64_t packets)
+{
+    struct nic *a = model->a, *b = model->b;
+    struct txd *tx = (struct txd *)a->mem;
+    struct rxd *rx = (struct rxd *)b->mem;
+    uint8_t *wire = model->wire;
+    uint32_t length[WIRE], size = model->size, batch = model->batch, i;
+    uint64_t done = 0, bad = 0, before = b->packets;
+    if (size < 60 || size > 1514 || batch == 0 || batch >= WIRE)
+        return -1;
     while (done < packets) {
         uint32_t queued = 0;
         for (i = 0; i < batch; i++) {
@@ -227,7 +241,5 @@ int main(int argc, char **argv)
             done++;
         }
     }
-    t = now_ns() - t;
-    printf("%.3f\n", t / (double)done);
-    return bad != 0 || b->packets != done;
+    return bad || b->packets - before != done ? -1 : (int64_t)done;
 }

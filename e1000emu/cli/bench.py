@@ -1,76 +1,216 @@
-"""`e1000emu bench`: measure rates and put each beside its peer, measured in the same run."""
+"""`e1000emu bench`: measure rates and put each beside its peer, measured in the same run.
+
+The rows and the way they are measured stand in `benchmarks/rows`; pytest-benchmark runs the same
+rows from `benchmarks/bench_*.py`.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import click
+from rich.markup import escape
+from rich.table import Table
 
+from e1000emu.cli.bench_compare import Comparison, Sample, compare, load
 from e1000emu.cli.common import emit_json, report_options
+from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.output import console, plain_table
+from e1000emu.cli.params import OUT_FILE
 from e1000emu.errors import E1000Error
 
 __all__ = ["HEADLINE", "command", "rows"]
 
-MODULES = ("bench_device", "bench_csum", "bench_stack")
-HEADLINE = ("device_pair_60B", "device_pair_1514B", "csum_1500B", "udp_64B_single", "tcp_bulk")
+HEADLINE = (
+    "device__pair__offload[60B]",
+    "device__pair__offload[1514B]",
+    "csum__partial__best[1500B]",
+    "stack__udp__single[64B]",
+    "stack__tcp__bulk[1MiB]",
+)
 
 
-def _module(name: str) -> ModuleType:
-    """Import one of the project's benchmarks, from the wheel or from the source tree."""
+def benchmarks(name: str) -> ModuleType:
+    """Import one of the project's benchmark modules, from the wheel or from the source tree."""
     try:
         return importlib.import_module(f"e1000emu._benchmarks.{name}")
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("e1000emu._benchmarks"):
             raise
     root = Path(__file__).resolve().parents[2]
-    if not (root / "benchmarks" / f"{name}.py").is_file():
+    if not (root / "benchmarks" / "rows").is_dir():
         raise E1000Error(f"bench: {name} is missing from this installation; install the wheel anew")
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     return importlib.import_module(f"benchmarks.{name}")
 
 
-def rows(*, quick: bool, only: str | None = None, progress: Any = None) -> list[dict[str, Any]]:
-    """Measure and return the rows, headline rows first."""
-    out: list[dict[str, Any]] = []
-    for name in MODULES:
-        if only is not None and only not in name:
-            continue
-        if progress is not None:
-            progress(name)
-        out += _module(name).collect(quick=quick)
+def rows(
+    *,
+    quick: bool = False,
+    only: str | None = None,
+    everything: bool = False,
+    rounds: int | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> list[dict[str, Any]]:
+    """Measure and return the rows, headline rows first.
+
+    `only` is a part of the names to measure; `everything`, or `only`, adds the rows that are no
+    headline. Peers of what is measured are always measured with it.
+    """
+    chosen = [c for row in benchmarks("rows").every_row() for c in row.cases(quick=quick)]
+    if only is not None:
+        wanted = {case.name for case in chosen if only in case.name}
+        if not wanted:
+            layers = sorted({case.name.split("__")[0] for case in chosen})
+            raise ArgumentError(
+                f"--only {only!r}: no row has that in its name; they begin with {', '.join(layers)}"
+            )
+    else:
+        wanted = {case.name for case in chosen if everything or case.name in HEADLINE}
+    groups = {case.group for case in chosen if case.name in wanted}
+    cases = [
+        case
+        for case in chosen
+        if case.name in wanted or (case.group in groups and case.row.peer is not None)
+    ]
+    measured: list[dict[str, Any]] = benchmarks("rows.interleave").measure(
+        cases, quick=quick, rounds=rounds, progress=progress
+    )
     order = {name: i for i, name in enumerate(HEADLINE)}
-    return sorted(out, key=lambda row: order.get(row["name"], len(order)))
+    return sorted(measured, key=lambda row: order.get(row["name"], len(order)))
 
 
 def show(value: float) -> str:
-    """Return four significant digits with thousands separators."""
-    return f"{value:,.0f}" if value >= 10000 else f"{value:,.4g}"
+    """Return three significant digits, or the whole number with thousands separators."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def spread(values: list[float]) -> str:
+    """Return the lowest and the highest of the rounds."""
+    return f"{show(min(values))}…{show(max(values))}"
+
+
+def extremes(values: list[float]) -> tuple[float, float]:
+    """Return the lowest and the highest."""
+    return min(values), max(values)
+
+
+def rate_table(found: list[dict[str, Any]]) -> Table:
+    """Return the table of values and ratios. It fits 80 columns."""
+    right = ("value", "ratio", "of rounds")
+    table = plain_table(
+        "row", "value", "unit", "ratio", "of rounds", "to", right=right, folded="row"
+    )
+    table.caption, table.caption_justify = "per second of CPU time", "left"
+    for row in found:
+        ratio, rounds = "", ""
+        if row["ratio"] is not None:
+            ratio = f"{row['ratio']:.2f}"
+            rounds = "{:.2f}…{:.2f}".format(*extremes(row["ratio_rounds"]))
+        table.add_row(
+            row["name"], show(row["value"]), row["unit"], ratio, rounds, row["peer"] or ""
+        )
+    return table
+
+
+def comparison_table(found: list[Comparison], old: Path) -> Table:
+    """Return the table of `--compare`. It fits 80 columns."""
+    right = ("was", "is", "ratio", "interval", "peer")
+    table = plain_table("row", "unit", *right, right=right, folded="row")
+    table.caption_justify = "left"
+    table.caption = (
+        f"was: {old}. Medians of the rounds, with lowest and highest; above 1 is better now, 95 % "
+        "interval by bootstrap over the rounds of these two runs. 'peer': the same for the ratio "
+        "to the peer, which a faster or busier machine does not move."
+    )
+    for row in found:
+        table.add_row(
+            row.name,
+            row.unit,
+            f"{show(row.old.median)} {spread(row.old.rounds)}",
+            f"{show(row.new.median)} {spread(row.new.rounds)}",
+            f"{row.ratio:.2f}",
+            "" if row.interval is None else "{:.2f}…{:.2f}".format(*row.interval),
+            "" if row.beside_peer is None else f"{row.beside_peer:.2f}",
+        )
+    return table
+
+
+class OlderRun(click.Path):
+    """A file with an older run, read while the arguments are: `-o` may name the same file."""
+
+    name = "OLD.json"
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return (path, rows by name)."""
+        path: Path = super().convert(value, param, ctx)  # type: ignore[assignment]
+        return path, load(path)
 
 
 @click.command()
 @click.option(
-    "--quick", is_flag=True, help="Fewer rounds: a minute becomes seconds, noise doubles."
+    "--quick", is_flag=True, help="Fewer and shorter rounds, fewer sizes: seconds, more noise."
 )
-@click.option("--only", type=click.Choice(["device", "csum", "stack"]), help="One group alone.")
-@click.option("--all", "everything", is_flag=True, help="Show every row, not only the headline.")
+@click.option("--all", "everything", is_flag=True, help="Every row, not only the headline.")
+@click.option("--only", metavar="TEXT", help="Only rows with TEXT in their name, and their peers.")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds of each row  [default: 9, quick 3]")
+@click.option(
+    "--compare",
+    "older",
+    type=OlderRun(),
+    help="Compare with a file of --json -o, or of pytest-benchmark.",
+)
+@click.option(
+    "--report",
+    type=OUT_FILE,
+    help="Write one self-contained HTML page with figures of every row (needs matplotlib).",
+)
 @report_options
-def command(quick: bool, only: str | None, everything: bool, as_json: bool) -> None:
-    """Measure rates per CPU second, each with the ratio to a peer measured in the same run."""
+def command(
+    quick: bool,
+    everything: bool,
+    only: str | None,
+    rounds: int | None,
+    older: tuple[Path, dict[str, Sample]] | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure rates per CPU second, each with the ratio to a peer measured in the same run.
+
+    Ours and the peer take turns, so that both meet the same machine; a ratio above 1 is to our
+    advantage, for times as well. The exit status does not depend on what was found.
+    """
+    draw = None if report is None else importlib.import_module("e1000emu.cli.bench_report").page
     progress = console(stderr=True)
-    found = rows(quick=quick, only=only, progress=lambda name: progress.print(f"[dim]{name} …[/]"))
+    found = rows(
+        quick=quick,
+        only=only,
+        everything=everything or report is not None,
+        rounds=rounds,
+        progress=lambda name: progress.print(f"[dim]{escape(name)} …[/]"),
+    )
+    changes = [] if older is None else compare(older[1], found)
+    if report is not None and draw is not None:
+        report.write_text(draw(found, changes), encoding="utf-8")
+        progress.print(f"{report}: {len(found)} rows")
     if as_json:
+        by_name = {change.name: change.as_dict() for change in changes}
+        for row in found if older is not None else ():
+            row["compared"] = by_name.get(row["name"])
         emit_json(found)
         return
-    table = plain_table("", "value", "unit", "ratio", "to", right=("value", "ratio"), folded="to")
-    for row in found:
-        if not everything and row["name"] not in HEADLINE:
-            continue
-        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-        table.add_row(row["name"], show(row["value"]), row["unit"], ratio, row["peer"] or "")
-    console().print(table)
+    screen = console()
+    screen.print(rate_table(found))
+    if older is not None and changes:
+        screen.print(comparison_table(changes, older[0]))
+    elif older is not None:
+        screen.print(f"{older[0]}: no row of it was measured now; --all measures every one")

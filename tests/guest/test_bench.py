@@ -36,7 +36,7 @@ def test_every_figure_is_there_for_both(image: GuestImage, tmp_path: Path) -> No
     done = subprocess.run(
         [
             *(sys.executable, str(ROOT / "benchmarks" / "bench_guest.py")),
-            *("--quick", "--rounds", "1", "--json", str(path)),
+            *("--quick", "--rounds", "1", "--json", "-o", str(path)),
         ],
         capture_output=True,
         text=True,

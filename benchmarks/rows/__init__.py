@@ -1,0 +1,148 @@
+"""What there is to measure: every row of `e1000emu bench`, which pytest-benchmark runs as well.
+
+A `Row` is one operation in one variant, at several sizes; with a size it is a `Case`. Cases of one
+group do the same work, ours and its peers, and are measured beside each other. Rates are per second
+of the process's CPU time, user and system, whatever runs in it: both stacks, both NICs, the wire.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+__all__ = ["UNITS", "Case", "Row", "Unit", "Work", "clock", "every_row", "row"]
+
+clock = time.process_time
+"""The clock of all rates, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """`scale` of what is counted for one of the unit; `inverse`: time for one, so less is better"""
+
+    name: str
+    scale: float
+    inverse: bool = False
+
+    def value(self, amount: float, seconds: float) -> float:
+        """Return the figure of `amount` things done in `seconds` of CPU time."""
+        if self.inverse:
+            return seconds / amount / self.scale
+        return amount / seconds / self.scale
+
+    def better(self, value: float, than: float) -> float:
+        """Return how many times as good `value` is: above 1 it is the better one."""
+        return than / value if self.inverse else value / than
+
+
+UNITS = {
+    unit.name: unit
+    for unit in (
+        Unit("Mpps", 1e6),
+        Unit("k/s", 1e3),
+        Unit("Gbit/s", 1e9 / 8),
+        Unit("GB/s", 1e9),
+        Unit("ns", 1e-9, inverse=True),
+    )
+}
+"""By name. What is counted are packets, bytes (Gbit/s and GB/s) or operations."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What is timed: `run` does `amount` of it, the same throughout a group; `prepare` goes before
+    each run, untimed."""
+
+    run: Callable[[], object]
+    amount: float
+    prepare: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One operation in one variant: `name` is layer__operation__variant.
+
+    `peer` is what a peer is called beside ours, None for ours; a `ceiling` does less work than ours
+    and is shown, but no ratio is taken to it. `start(size)` sets the work up and
+    is left when it has been measured; it raises `Unavailable` where it cannot be had.
+    """
+
+    name: str
+    group: str
+    unit: str
+    start: Callable[[str], AbstractContextManager[Work]]
+    sizes: tuple[str, ...]
+    quick: tuple[str, ...]
+    peer: str | None = None
+    ceiling: bool = False
+
+    def cases(self, *, quick: bool = False) -> Iterator[Case]:
+        """Yield a case for each size; `quick` keeps those that the quick run measures."""
+        for size in self.quick if quick else self.sizes:
+            yield Case(self, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A row at one size."""
+
+    row: Row
+    size: str
+    name: str = field(init=False)
+    group: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.row.name}[{self.size}]")
+        object.__setattr__(self, "group", f"{self.row.group}[{self.size}]")
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of its figure."""
+        return UNITS[self.row.unit]
+
+    def start(self) -> AbstractContextManager[Work]:
+        """Set the work up."""
+        return self.row.start(self.size)
+
+
+class Unavailable(Exception):
+    """A row that this machine cannot run: no C compiler, no such instruction set."""
+
+
+def row(
+    name: str,
+    *,
+    group: str,
+    unit: str,
+    sizes: tuple[str, ...],
+    quick: tuple[str, ...] | None = None,
+    peer: str | None = None,
+    ceiling: bool = False,
+) -> Callable[[Callable[[str], Iterator[Work]]], Row]:
+    """Make a row of a generator function that sets up, yields its `Work` and takes down."""
+
+    def made(start: Callable[[str], Iterator[Work]]) -> Row:
+        chosen = sizes if quick is None else quick
+        return Row(name, group, unit, contextmanager(start), sizes, chosen, peer, ceiling)
+
+    return made
+
+
+def size_bytes(size: str) -> int:
+    """Return the bytes that a size such as 60B, 64KiB or 256MiB means."""
+    for suffix, factor in (("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)):
+        if size.endswith(suffix):
+            return int(size.removesuffix(suffix)) * factor
+    raise ValueError(f"size {size!r} does not end in B, KiB or MiB")
+
+
+@functools.cache
+def every_row() -> tuple[Row, ...]:
+    """Return the rows in the order in which they are shown."""
+    from . import csum, device, gso, registers, rings, skbuff, stack
+
+    modules = (device, csum, stack, skbuff, gso, rings, registers)
+    return tuple(made for module in modules for made in module.ROWS)

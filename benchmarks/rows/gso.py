@@ -1,0 +1,79 @@
+"""Software segmentation of a TCP super-packet, beside its twin and a plain copy of the bytes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from fastpath import skbuff as S
+from fastpath._ref import gso as ref_gso
+from fastpath._ref import hdr as ref_hdr
+from fastpath.dma import HostMemory
+from fastpath.gso import skb_gso_segment
+
+from . import Work, row, size_bytes
+from .skbuff import MAC, TIMESTAMPS, TWIN, A, B, repeated
+
+SIZES = ("64KiB",)
+MSS, HEADERS = 1448, 66
+REPEAT = 3
+
+
+def super_packet(payload: int) -> bytes:
+    """A TCP frame with `payload` bytes; the length field of its IP header stays what fits."""
+    ip = bytearray(ref_hdr.ip_header(0, 52 + MSS, 1, 0x4000, 64, 6, A, B))
+    struct.pack_into(">H", ip, 2, min(52 + payload, 0xFFFF))
+    tcp = ref_hdr.tcp_header(1000, 80, 1, 7, 0x10, 500, 0, TIMESTAMPS)
+    return ref_hdr.eth_header(MAC, MAC, 0x0800) + ip + tcp + bytes(payload)
+
+
+@row("gso__segment__tcp4", group="segmentation", unit="Mpps", sizes=SIZES)
+def segment(size: str) -> Iterator[Work]:
+    """skb_gso_segment() with checksums, and the segments freed; counted are segments."""
+    frame, mem = super_packet(size_bytes(size)), HostMemory(16 << 20)
+    heads, pages = S.SkbPool(mem, 2048, 512), S.SkbPool(mem, 32768, 64)
+    skb = S.alloc_skb(heads, HEADERS, 64)
+    assert skb is not None
+    S.skb_put_data(skb, frame[:HEADERS])
+    S.skb_add_data(skb, pages, frame, HEADERS, len(frame) - HEADERS)
+    S.skb_reset_mac_header(skb)
+    S.skb_set_network_header(skb, 14)
+    S.skb_set_transport_header(skb, 34)
+    skb.gso_size, skb.gso_type, skb.ip_summed = MSS, S.SKB_GSO_TCPV4, S.CHECKSUM_PARTIAL
+
+    def once() -> int:
+        segments = skb_gso_segment(skb, heads)
+        count = len(segments)
+        S.kfree_skb_list(segments)
+        return count
+
+    yield Work(repeated(once, REPEAT), REPEAT * once())
+    S.kfree_skb(skb)
+
+
+@row("gso__twin__segment", group="segmentation", unit="Mpps", sizes=SIZES, peer=TWIN)
+def segment_twin(size: str) -> Iterator[Work]:
+    """The same in plain Python."""
+    frame = super_packet(size_bytes(size))
+
+    def once() -> int:
+        return len(ref_gso.segment(frame, 14, 34, MSS, ref_gso.SKB_GSO_TCPV4))
+
+    yield Work(repeated(once, REPEAT), REPEAT * once())
+
+
+@row("gso__peer__memcpy", group="segmentation", unit="Mpps", sizes=SIZES, peer="memcpy")
+def copy_segments(size: str) -> Iterator[Work]:
+    """The same bytes in pieces of the same size by memcpy, a call of Python's for each."""
+    n = size_bytes(size)
+    data, into = memoryview(bytes(n)), memoryview(bytearray(n))
+    cuts = [slice(at, min(at + MSS, n)) for at in range(0, n, MSS)]
+
+    def once() -> None:
+        for cut in cuts:
+            into[cut] = data[cut]
+
+    yield Work(repeated(once, REPEAT), REPEAT * len(cuts))
+
+
+ROWS = (segment, segment_twin, copy_segments)

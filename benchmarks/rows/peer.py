@@ -1,0 +1,61 @@
+"""The peers written in C: compiled on the machine that measures, called in this process.
+
+They run under the clock that times our own code, with nothing between but a call.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cffi
+
+from . import Unavailable
+
+SOURCES = Path(__file__).resolve().parent.parent / "peers"
+DECLARATIONS = {
+    "csum_peer": "int csum_peer(const char *name, const uint8_t *p, size_t n, long times);",
+    "ring_model": """
+        struct ring_model *ring_model_new(uint32_t size, uint32_t batch);
+        void ring_model_free(struct ring_model *model);
+        int64_t ring_model_run(struct ring_model *model, uint64_t packets);
+    """,
+    "ring_copy": """
+        struct ring_copy *ring_copy_new(uint32_t size, uint32_t batch);
+        void ring_copy_free(struct ring_copy *copy);
+        int64_t ring_copy_run(struct ring_copy *copy, uint64_t packets);
+    """,
+}
+
+
+def compiler() -> list[str] | None:
+    """Return the command of a C compiler, $CC first; None when there is none."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for words in (named, ["cc"], ["gcc"], ["clang"]):
+        if words and shutil.which(words[0]):
+            return words
+    return None
+
+
+@functools.cache
+def load(name: str) -> tuple[cffi.FFI, Any]:
+    """Compile `peers/NAME.c` with -O3 and return it with its FFI. Raises Unavailable."""
+    command = compiler()
+    if command is None:
+        raise Unavailable("no C compiler; install gcc, or name one with CC")
+    ffi = cffi.FFI()
+    ffi.cdef(DECLARATIONS[name])
+    with tempfile.TemporaryDirectory() as directory:
+        made = Path(directory) / f"{name}.so"
+        words = [*command, "-O3", "-shared", "-fPIC", "-o", str(made), str(SOURCES / f"{name}.c")]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise Unavailable(f"{shlex.join(command)} does not compile {name}.c: {reason}")
+        return ffi, ffi.dlopen(str(made))

@@ -1,0 +1,58 @@
+"""Register accesses of a driver in Python, beside the register file's plain-Python twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from e1000emu.regs import reg
+from fastpath import regfile
+from fastpath._ref import regfile as ref_regfile
+
+from . import Row, Work, row
+from .device import Nics
+from .skbuff import TWIN, repeated
+
+REPEAT = 500
+SIZES = ("4B",)
+
+
+def _read(name: str) -> Callable[[str], Iterator[Work]]:
+    def start(size: str) -> Iterator[Work]:
+        nic, offset = Nics(60, burst=1).nics[0], reg(name).offset
+        yield Work(repeated(lambda: nic.mmio_read(offset), REPEAT), REPEAT)
+
+    return start
+
+
+def _write(name: str, value: int) -> Callable[[str], Iterator[Work]]:
+    def start(size: str) -> Iterator[Work]:
+        nic, offset = Nics(60, burst=1).nics[0], reg(name).offset
+        yield Work(repeated(lambda: nic.mmio_write(offset, value), REPEAT), REPEAT)
+
+    return start
+
+
+def _twin(module: Any, write: bool) -> Callable[[str], Iterator[Work]]:
+    def start(size: str) -> Iterator[Work]:
+        file = module.RegFile(1024)
+        file.define(8, wmask=0xFFFF)
+        access = (lambda: file.write32(32, 5)) if write else (lambda: file.read32(32))
+        yield Work(repeated(access, REPEAT), REPEAT)
+
+    return start
+
+
+def _row(name: str, group: str, start: Any, peer: str | None = None) -> Row:
+    return row(name, group=group, unit="ns", sizes=SIZES, peer=peer)(start)
+
+
+READ = _row("mmio__read__stored", "mmio_read", _read("STATUS"))
+READ_HOOK = _row("mmio__read__icr", "mmio_read", _read("ICR"))
+READ_FILE = _row("mmio__read__regfile", "mmio_read", _twin(regfile, False))
+READ_TWIN = _row("mmio__twin__read", "mmio_read", _twin(ref_regfile, False), TWIN)
+WRITE = _row("mmio__write__stored", "mmio_write", _write("RDTR", 5))
+WRITE_HOOK = _row("mmio__write__ims", "mmio_write", _write("IMS", 0))
+WRITE_FILE = _row("mmio__write__regfile", "mmio_write", _twin(regfile, True))
+WRITE_TWIN = _row("mmio__twin__write", "mmio_write", _twin(ref_regfile, True), TWIN)
+ROWS = (READ, READ_HOOK, READ_FILE, READ_TWIN, WRITE, WRITE_HOOK, WRITE_FILE, WRITE_TWIN)
