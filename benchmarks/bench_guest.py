@@ -10,6 +10,7 @@ Run it with ``make bench-guest``, or ``sudo .venv/bin/python benchmarks/bench_gu
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shlex

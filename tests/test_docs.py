@@ -123,10 +123,12 @@ def test_commands_shown_work(needs, commands, tmp_path):
 
 
 def run(commands: list[str], directory: Path, timeout_s: float = 110) -> None:
-    """Run a block's commands beside a copy of the examples; each must end with status 0."""
+    """Run a block's commands beside copies of the examples and the benchmarks; each must end with
+    status 0."""
     env = dict(os.environ)
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    shutil.copytree(ROOT / "examples", directory / "examples")
+    for name in ("examples", "benchmarks"):
+        shutil.copytree(ROOT / name, directory / name)
     for line in commands:
         if line.startswith(ELSEWHERE):
             continue

@@ -76,7 +76,7 @@ class Comparison:
 
 
 def load(path: Path) -> dict[str, Sample]:
-    """Read the rows that `e1000emu bench --json -o` or pytest-benchmark's --benchmark-json or -save wrote.
+    """Read what `bench --json -o`, or --benchmark-json or -save of pytest-benchmark, wrote.
 
     Raises ArgumentError for any other file.
     """
