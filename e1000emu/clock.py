@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import sys
 import threading
 import time
 from collections import deque
@@ -35,6 +36,12 @@ class ClockError(E1000Error, RuntimeError):
 
 class SimulationDeadlock(ClockError):
     """A blocking call waits in virtual time and no event is left that could end the wait."""
+
+
+def _running_loop() -> AbstractEventLoop | None:
+    """The asyncio loop that runs in this thread; a program without asyncio does not import it."""
+    asyncio = sys.modules.get("asyncio")
+    return None if asyncio is None else asyncio.events._get_running_loop()
 
 
 class TimerHandle:
@@ -234,6 +241,20 @@ class VirtualClock(_EventQueue):
 
     def remove_reader(self, fd: int) -> None:
         """Nothing to remove: `add_reader` refuses."""
+
+    def require_running(self, what: str) -> None:
+        """Refuse `what`, which sleeps outside of the clock, unless an asyncio loop drives it.
+
+        Raises:
+            ClockError: virtual time would stand still meanwhile, for ever.
+        """
+        if getattr(_running_loop(), "clock", None) is not self:
+            raise ClockError(
+                f"{what}: a VirtualClock moves only while a call waits on it, so whoever sleeps "
+                "elsewhere sleeps for ever; run coroutines with stack.aio.run(main(), clock=clock),"
+                " use blocking calls or stack.socket.wait_any, or put the hosts on "
+                "RealClock().start()"
+            )
 
     def wake(self) -> None:
         """A waiter's condition may have changed. `wait` looks after every event anyway."""
@@ -512,6 +533,17 @@ class RealClock(_EventQueue):
                 if self._polling:
                     self._interrupt()
 
+    def require_running(self, what: str) -> None:
+        """Refuse `what`, which sleeps outside of the clock, unless a thread runs it.
+
+        Raises:
+            ClockError: nothing would happen meanwhile. Call with the lock held.
+        """
+        if self._thread is None and self._owner is None:
+            raise ClockError(
+                f"{what}: nobody runs this RealClock meanwhile; call its start() first"
+            )
+
     def wake(self) -> None:
         """Tell sleeping `wait`ers to look at their condition. Call with the lock held."""
         self._cond.notify_all()
@@ -730,6 +762,16 @@ class AsyncioClock(_EventQueue):
     def remove_reader(self, fd: int) -> None:
         """Stop watching `fd`."""
         self.loop.remove_reader(fd)
+
+    def require_running(self, what: str) -> None:
+        """Refuse `what`, which sleeps in a loop, if that is another than the clock's.
+
+        Raises:
+            ClockError: the clock's own loop would stand still meanwhile.
+        """
+        running = _running_loop()
+        if running is not None and running is not self.loop:
+            raise ClockError(f"{what}: this AsyncioClock belongs to another loop than is running")
 
     def wake(self) -> None:
         """Waiting coroutines are woken by their sockets' wait queues; nothing to do."""

@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 READ_BYTES = 256 * 1024
+OWN_DESCRIPTORS = 1  # a loop's selector watches the loop's own wake-up descriptor
 
 
 # --- waiting -----------------------------------------------------------------------------------
@@ -64,12 +65,16 @@ class _Waker:
 
     def __init__(self, sock: Socket, fn: Callable[[], Any]) -> None:
         loop = asyncio.get_running_loop()
+        clock = sock.net.clock
         # A RealClock runs the host in its own thread; the other clocks are this thread's.
-        threaded = getattr(sock.net.clock, "_thread", None) is not None
+        threaded = getattr(clock, "threaded", True)
         self._call = loop.call_soon_threadsafe if threaded else loop.call_soon
         self._fn = fn
         self._wq = sock.wait_queue()
         with sock.net.lock:
+            require_running = getattr(clock, "require_running", None)
+            if require_running is not None:
+                require_running("a coroutine that waits")
             self._wq.add(self._wake)
 
     def _wake(self) -> None:
@@ -662,8 +667,20 @@ class _VirtualSelector(selectors.DefaultSelector):
             if not clock.run_until_idle():
                 return super().select(0)
             return super().select(None if not ready else 0)
-        clock.wait(lambda: bool(ready), None if deadline is None else deadline - clock.now_ns())
-        return super().select(0)
+        left = None if deadline is None else deadline - clock.now_ns()
+        if len(self.get_map()) == OWN_DESCRIPTORS:
+            clock.wait(lambda: bool(ready), left)
+            return super().select(0)
+        # Sockets of hosts are registered by their `fileno`, or something of the outside is.
+        poll = functools.partial(super().select, 0)
+        found: list[Any] = []
+
+        def due() -> bool:
+            found[:] = poll()
+            return bool(found or ready)
+
+        clock.wait(due, left)
+        return found
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):

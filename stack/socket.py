@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import errno
 import functools
-import io
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stack.core import socket as sys
 from stack.core.iov import msghdr
+from stack.core.readyfd import ReadyFd, ready_fd
 from stack.core.socket import sys_recvfrom, sys_sendto
 from stack.core.uapi import (
     AF_INET,
@@ -51,12 +51,19 @@ from stack.core.uapi import (
     SO_SNDBUF,
     SO_TYPE,
     SOCK_DGRAM,
+    SOCK_NONBLOCK,
     SOCK_RAW,
     SOCK_STREAM,
+    SOCK_TYPE_MASK,
     SOL_SOCKET,
     UDP_GRO,
     UDP_SEGMENT,
 )
+from stack.sockaddr import CACHED, Address, inet_aton, inet_ntoa, parse
+from stack.sockfile import open_file
+
+if TYPE_CHECKING:
+    from stack.host import Host
 
 TCP_NODELAY = 1
 TCP_CORK = 3
@@ -84,6 +91,7 @@ __all__ = [
     "SHUT_RDWR",
     "SHUT_WR",
     "SOCK_DGRAM",
+    "SOCK_NONBLOCK",
     "SOCK_RAW",
     "SOCK_STREAM",
     "SOL_SOCKET",
@@ -111,31 +119,6 @@ TCP_ESTABLISHED = 1
 SCRATCH_BYTES = 65536
 
 
-def inet_aton(text: str) -> int:
-    """Dotted quad to host-order int; "" is any address, "<broadcast>" is 255.255.255.255.
-
-    Raises:
-        OSError: not an IPv4 address. There is no name service here.
-    """
-    if text == "":
-        return 0
-    if text == "<broadcast>":
-        return 0xFFFFFFFF
-    if text == "localhost":
-        return 0x7F000001
-    parts = text.split(".")
-    if len(parts) == 4 and all(p.isascii() and p.isdigit() and len(p) <= 3 for p in parts):
-        a, b, c, d = map(int, parts)
-        if a | b | c | d < 256:
-            return a << 24 | b << 16 | c << 8 | d
-    raise OSError(errno.EINVAL, f"{text!r} is not a dotted IPv4 address")
-
-
-def inet_ntoa(addr: int) -> str:
-    """Host-order int to dotted quad."""
-    return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
-
-
 def _first(buffer: Any, nbytes: int) -> memoryview:
     """The first `nbytes` of a buffer."""
     view = memoryview(buffer)
@@ -155,9 +138,12 @@ class Socket:
 
     __slots__ = (
         "__weakref__",
+        "_closed",
         "_fd",
         "_io_refs",
+        "_os_fd",
         "_parsed",
+        "_ready",
         "_scratch",
         "_scratch_bytes",
         "_shown",
@@ -175,24 +161,35 @@ class Socket:
 
     def __init__(
         self,
-        net: Any,
+        net: Host,
         family: int = AF_INET,
         type: int = SOCK_STREAM,  # noqa: A002 -- as in the standard library
         proto: int = 0,
         fileno: int | None = None,
     ) -> None:
+        self._timeout: float | None
+        self._init(net, family, type & SOCK_TYPE_MASK, proto)
+        if fileno is not None:
+            self._attach(fileno)
+            return
+        self._fd = sys.sys_socket(net, family, type, proto)
+        self._timeout = 0.0 if type & SOCK_NONBLOCK else None
+
+    def _init(self, net: Host, family: int, type: int, proto: int) -> None:  # noqa: A002
         self.net = net
         self.family = family
         self.type = type
         self.proto = proto
-        self._timeout: float | None = None
+        self._timeout = None
         self._io_refs = 0
-        self._parsed: dict[Any, Any] = {}
-        self._shown: dict[Any, Any] = {}
+        self._closed = False
+        self._parsed: dict[Any, tuple[int, int]] = {}
+        self._shown: dict[Any, tuple[str, int]] = {}
         self._scratch: Any = None
         self._scratch_bytes = -1
+        self._ready: ReadyFd | None = None
+        self._os_fd = -1
         self._fd = -1
-        self._fd = sys.sys_socket(net, family, type, proto) if fileno is None else fileno
 
     def __repr__(self) -> str:
         state = "closed" if self._fd < 0 else f"fd={self._fd}"
@@ -206,20 +203,14 @@ class Socket:
 
     # --- addresses ----------------------------------------------------------------------------
 
-    def _addr(self, address: Any) -> Any:
+    def _addr(self, address: Address) -> tuple[int, int]:
         """The address as the sys_* calls take it; remembers what it parsed."""
         try:
             return self._parsed[address]
         except (KeyError, TypeError):
             pass
-        try:
-            host, port = address
-        except (TypeError, ValueError):
-            raise TypeError(f"address {address!r} is not a (host, port) pair") from None
-        if not isinstance(port, int) or not 0 <= port <= 65535:
-            raise OverflowError(f"port {port!r} must be 0-65535")
-        parsed = (host if isinstance(host, int) else inet_aton(host), port)
-        if len(self._parsed) >= 1024:
+        parsed = parse(address)
+        if len(self._parsed) >= CACHED:
             self._parsed.clear()
         self._parsed[address] = parsed
         return parsed
@@ -230,7 +221,7 @@ class Socket:
             return None
         shown = self._shown.get(name)
         if shown is None:
-            if len(self._shown) >= 1024:
+            if len(self._shown) >= CACHED:
                 self._shown.clear()
             shown = self._shown[name] = (inet_ntoa(name[0]), name[1])
         return shown
@@ -238,20 +229,90 @@ class Socket:
     # --- life ---------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """The descriptor in the host's table; -1 when closed."""
+        """A descriptor that select, poll, epoll and asyncio can watch; -1 when closed.
+
+        It shows the readiness of this socket and carries no data (see stack.core.readyfd). It is
+        made at the first call and closed with the socket.
+
+        Raises:
+            ClockError: nothing would let the host go on while the caller waits for the descriptor:
+                it is on a VirtualClock, or on a RealClock that was not started.
+        """
+        if self._os_fd >= 0 or self._fd < 0:
+            return self._os_fd
+        with self.net.lock:
+            require_running = getattr(self.net.clock, "require_running", None)
+            if require_running is not None:
+                require_running("Socket.fileno()")
+            return self._descriptor()
+
+    @property
+    def host_fd(self) -> int:
+        """The number in the host's own descriptor table, for the sys_* calls; -1 when closed."""
         return self._fd
 
+    def _descriptor(self) -> int:
+        """`fileno` whatever the clock. Call with the host's lock held."""
+        if self._os_fd < 0 <= self._fd and not self.net.closed:
+            self._ready = ready_fd(self.net, sys.sockfd_lookup(self.net, self._fd))
+            self._os_fd = self._ready.open()
+        return self._os_fd
+
     def close(self) -> None:
-        """Close; closing again is harmless. Open `makefile` objects keep the socket."""
-        if self._fd >= 0 and not self._io_refs:
-            fd, self._fd = self._fd, -1
+        """Close; closing again is harmless. What `makefile` opened keeps the socket until then."""
+        self._closed = True
+        if self._fd < 0 or self._io_refs:
+            return
+        fd, self._fd = self._fd, -1
+        try:
             if not self.net.closed:
                 sys.sys_close(self.net, fd)
+        finally:
+            if self._ready is not None:
+                self._ready.close(self._os_fd)
+                self._ready = None
+                self._os_fd = -1
 
     def detach(self) -> int:
-        """Give the descriptor away."""
-        fd, self._fd = self._fd, -1
-        return fd
+        """Close this object only: its descriptor, for `Socket(net, fileno=...)` to take up.
+
+        Whoever closes the descriptor itself closes no socket: the host knows nothing of that.
+        """
+        with self.net.lock:
+            number = self._descriptor()
+            if self._ready is not None:
+                self._ready.give(number)
+                self.net.detached_fds[number] = self._ready, self._fd, self._timeout
+            self._fd = self._os_fd = -1
+            self._ready = None
+            self._closed = True
+        return number
+
+    def _attach(self, number: int) -> None:
+        """Take up what `detach` gave away. Raises: OSError EBADF."""
+        ready, fd, timeout = self.net.detached_fds.pop(number, (None, -1, None))
+        if ready is None or not ready.take(number):
+            raise OSError(
+                errno.EBADF,
+                f"{number} is no descriptor that a Socket of host {self.net.name} gave away",
+            )
+        sock = sys.sockfd_lookup(self.net, fd)
+        self.family, self.type, self.proto = sock.sk.sk_family, sock.type, sock.sk.sk_protocol
+        self._fd, self._os_fd, self._ready, self._timeout = fd, number, ready, timeout
+
+    def dup(self) -> Socket:
+        """Another Socket of the same connection; it ends when both are closed."""
+        with self.net.lock:
+            new = self._of(sys.sys_dup(self.net, self._fd))
+            new._timeout = self._timeout
+        return new
+
+    def _of(self, fd: int) -> Socket:
+        """A Socket like this one for the number `fd` of the host's table."""
+        new = Socket.__new__(Socket, self.net)
+        new._init(self.net, self.family, self.type, self.proto)
+        new._fd = fd
+        return new
 
     def shutdown(self, how: int) -> None:
         """SHUT_RD, SHUT_WR or SHUT_RDWR."""
@@ -297,7 +358,7 @@ class Socket:
             fd, name = sys.sys_accept(self.net, self._fd)
         except BlockingIOError as exc:
             self._would_block(exc)
-        return Socket(self.net, self.family, self.type, self.proto, fd), self._show(name)
+        return self._of(fd), self._show(name)
 
     def connect(self, address: Any) -> None:
         """Connect a stream; set the peer of a datagram socket."""
@@ -477,6 +538,11 @@ class Socket:
         """True blocks without limit, False never blocks."""
         self.settimeout(None if flag else 0.0)
 
+    @property
+    def timeout(self) -> float | None:
+        """What `gettimeout` returns."""
+        return self._timeout
+
     def getblocking(self) -> bool:
         """Whether calls may block."""
         return self._timeout != 0
@@ -503,32 +569,7 @@ class Socket:
         newline: str | None = None,
     ) -> Any:
         """A file object over the connection, as `socket.makefile`."""
-        if not set(mode) <= {"r", "w", "b"}:
-            raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
-        reading = "r" in mode or "w" not in mode
-        writing = "w" in mode
-        raw = _SocketIO(self, reading, writing)
-        self._io_refs += 1
-        if buffering is None:
-            buffering = -1
-        if buffering < 0:
-            buffering = io.DEFAULT_BUFFER_SIZE
-        if buffering == 0:
-            if "b" not in mode:
-                raise ValueError("unbuffered streams must be binary")
-            return raw
-        buffer: Any
-        if reading and writing:
-            buffer = io.BufferedRWPair(raw, raw, buffering)
-        elif reading:
-            buffer = io.BufferedReader(raw, buffering)
-        else:
-            buffer = io.BufferedWriter(raw, buffering)
-        if "b" in mode:
-            return buffer
-        text = io.TextIOWrapper(buffer, encoding, errors, newline)
-        text.mode = mode  # type: ignore[misc]
-        return text
+        return open_file(self, mode, buffering, encoding, errors, newline)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Send the rest (or `count` bytes) of a binary file; bytes sent."""
@@ -593,60 +634,20 @@ class _LockedSocket(Socket):
 _FOREVER = 0x7FFFFFFFFFFFFFFF
 
 
-class _SocketIO(io.RawIOBase):
-    """The raw file of `Socket.makefile`."""
-
-    def __init__(self, sock: Socket, reading: bool, writing: bool) -> None:
-        super().__init__()
-        self._sock: Socket | None = sock
-        self._reading = reading
-        self._writing = writing
-
-    def readable(self) -> bool:
-        return self._reading
-
-    def writable(self) -> bool:
-        return self._writing
-
-    def readinto(self, buffer: Any) -> int | None:
-        assert self._sock is not None
-        try:
-            return self._sock.recv_into(buffer)
-        except TimeoutError:
-            raise
-        except BlockingIOError:
-            return None
-
-    def write(self, data: Any) -> int | None:
-        assert self._sock is not None
-        try:
-            return self._sock.send(data)
-        except TimeoutError:
-            raise
-        except BlockingIOError:
-            return None
-
-    def fileno(self) -> int:
-        return -1 if self._sock is None else self._sock.fileno()
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            if self._sock is not None:
-                sock, self._sock = self._sock, None
-                sock._io_refs -= 1
-
-
 def create_connection(
     net: Any,
     address: tuple[str, int],
-    timeout: float | None = None,
+    timeout: float | object | None = None,
     source_address: tuple[str, int] | None = None,
 ) -> Socket:
-    """A connected stream socket of host `net`, as `socket.create_connection`."""
+    """A connected stream socket of host `net`, as `socket.create_connection`.
+
+    What is no number as `timeout` is the sentinel by which the standard library (http.client)
+    means the default: to wait without limit.
+    """
     sock = Socket(net, AF_INET, SOCK_STREAM)
     try:
-        if timeout is not None:
+        if isinstance(timeout, int | float):
             sock.settimeout(timeout)
         if source_address is not None:
             sock.bind(source_address)

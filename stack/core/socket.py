@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from heapq import heappop, heappush
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.iov import msghdr
 from stack.core.netfilter import new_nf_hooks
@@ -32,6 +32,9 @@ from stack.core.uapi import (
     SS_UNCONNECTED,
 )
 
+if TYPE_CHECKING:
+    from stack.core.readyfd import ReadyFd
+
 NR_OPEN = 1 << 16
 UIO_MAXIOV = 1024
 
@@ -39,7 +42,7 @@ UIO_MAXIOV = 1024
 class socket:
     """struct socket: what a descriptor refers to."""
 
-    __slots__ = ("file", "flags", "net", "ops", "sk", "state", "type")
+    __slots__ = ("file", "flags", "net", "ops", "ready", "sk", "state", "type")
 
     def __init__(self, net: Any) -> None:
         self.net = net
@@ -49,6 +52,7 @@ class socket:
         self.ops: Any = None
         self.sk: Any = None
         self.file: socket_file | None = None
+        self.ready: ReadyFd | None = None  # made when somebody asks for a real descriptor
 
 
 class socket_file:
@@ -112,6 +116,8 @@ security_socket_recvmsg = security_sock_recvmsg
 def sock_init(net: Any) -> None:
     """net/socket.c: the tables every family needs."""
     net.fdtable = files_struct()
+    net.detached_fds = {}
+    net.ready_hub = None
     net.net_families = [None] * NPROTO
     net.proto_list = []
     net.prot_mem = {}
@@ -444,6 +450,8 @@ def sys_recvmmsg(
                 raise
             if not isinstance(exc, BlockingIOError) and sock.sk is not None:
                 sock.sk.sk_err = exc.errno or 0
+                if sock.ready is not None:
+                    sock.ready.refresh()
             break
         if flags & MSG_WAITFORONE:
             flags |= MSG_DONTWAIT
@@ -469,6 +477,8 @@ def sys_setsockopt(net: Any, fd: int, level: int, optname: int, optval: Any) -> 
     sock = sockfd_lookup(net, fd)
     if level == SOL_SOCKET:
         sock_setsockopt(sock, level, optname, optval)
+        if sock.ready is not None:
+            sock.ready.refresh()
     else:
         sock.ops.setsockopt(sock, level, optname, optval)
 
@@ -478,6 +488,8 @@ def sys_getsockopt(net: Any, fd: int, level: int, optname: int, optlen: int = 0)
     sock = sockfd_lookup(net, fd)
     if level == SOL_SOCKET:
         value = sock_getsockopt(sock, level, optname, optlen)
+        if sock.ready is not None:
+            sock.ready.refresh()  # SO_ERROR took the error away
     else:
         value = sock.ops.getsockopt(sock, level, optname)
     return pack_opt(value, optlen) if optlen else value
@@ -589,6 +601,8 @@ def sock_close_all(net: Any) -> None:
     """The process ends: every descriptor is closed."""
     for fd in sorted(net.fdtable.fd):
         sys_close(net, fd)
+    net.detached_fds.clear()
+    net.ready_hub = None
 
 
 def socki_lookup(file: socket_file) -> socket:

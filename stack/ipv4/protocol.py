@@ -111,6 +111,7 @@ class proto_ops:
     gettstamp: Fn = None
     set_rcvlowat: Fn = None
     owner: str = "e1000emu"
+    plain: proto_ops | None = None  # what stack.core.readyfd.watched_ops stands for
 
 
 @dataclass(slots=True, eq=False)

@@ -20,7 +20,7 @@ def test_a_bare_host_has_loopback_and_ipv4():
         lo = host.dev("lo")
         assert lo.flags & IFF_UP
         assert [(i.ifa_local, i.ifa_prefixlen) for i in lo.ip_ptr.ifa_list] == [(0x7F000001, 8)]
-        assert host.socket(AF_INET, SOCK_DGRAM).fileno() == 3
+        assert host.socket(AF_INET, SOCK_DGRAM).host_fd == 3
         assert "solo" in repr(host)
 
 

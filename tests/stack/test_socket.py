@@ -219,7 +219,7 @@ def test_files_over_a_connection(hosts):
         raw = conn.makefile("rwb", buffering=0)
         raw.write(b"raw")
         conn.close()  # the file keeps it
-        assert conn.fileno() >= 0
+        assert conn.host_fd >= 0
         raw.close()
         conn.close()
         assert client.recv(10) == b"raw"
