@@ -159,6 +159,8 @@ def command(
     address = parse_mac(mac)
     check_gateway(gw, addr)
     autoneg_ns = int(autoneg_s * NANO)
+    if qemu is not None and shutil.which(qemu) is None:
+        raise ArgumentError(f"--qemu {qemu}: no such program; give a qemu-system-x86_64")
     if text is None and not prepare_only and not (sys.stdin and sys.stdin.isatty()):
         raise ArgumentError("standard input is no terminal for a shell; give a command by --run")
     started = time.monotonic()
