@@ -1,14 +1,17 @@
 """The words the register table is written in: access kinds, fields, registers.
 
-A register is 32 bits; `Reg.fields` claims each of them exactly once (`regs.check_table`).
+The same words describe the registers of BAR 0 (32 bits: regs.py), those of the PHY and the words
+of the EEPROM (16 bits: phyregs.py, eeprommap.py) and descriptors (128 bits: descriptors.py). The
+fields claim each bit exactly once (`check_fields`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Access", "Field", "Reg", "RegAt", "bit", "field", "rsv", "whole"]
+__all__ = ["Access", "Field", "Reg", "RegAt", "bit", "check_fields", "field", "rsv", "whole"]
 
 
 class Access(Enum):
@@ -63,10 +66,29 @@ class Field:
         """Return the field's value out of a register's `value`."""
         return (value & self.mask) >> self.lo
 
+    def describe(self) -> dict[str, object]:
+        """Return everything the field says as plain data."""
+        return {
+            "name": self.name or "reserved",
+            "hi": self.hi,
+            "lo": self.lo,
+            "access": self.access.value,
+            "reset": self.reset,
+            "doc": self.doc,
+            "todo": self.todo,
+        }
+
+    def put(self, value: int) -> int:
+        """Return the field's `value` at its place in a register."""
+        return value << self.lo & self.mask
+
 
 @dataclass(frozen=True, slots=True)
 class Reg:
-    """One register, or an array of `count` of them, `step` bytes apart."""
+    """One register, or an array of `count` of them, `step` apart.
+
+    `offset` is in bytes of BAR 0; for the PHY the register's number, for the EEPROM the word's.
+    """
 
     name: str
     offset: int
@@ -121,6 +143,24 @@ class Reg:
         """Return the bits of the named fields together."""
         return sum(self.field(name).mask for name in names)
 
+    def describe(self, name: str = "", offset: int | None = None) -> dict[str, object]:
+        """Return everything the row says as plain data, of the element `name` at `offset`."""
+        return {
+            "name": name or self.name,
+            "offset": self.offset if offset is None else offset,
+            "title": self.title,
+            "group": self.group,
+            "sdm": self.sdm,
+            "reset": self.reset,
+            "readable": self.rmask,
+            "writable": self.wmask,
+            "count": self.count,
+            "step": self.step,
+            "survives_ctrl_rst": self.survives == "rst",
+            "alias_of": self.alias_of,
+            "fields": [f.describe() for f in sorted(self.fields, key=lambda f: f.lo)],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class RegAt:
@@ -155,6 +195,30 @@ def rsv(hi: int, lo: int | None = None, reset: int = 0) -> Field:
     return Field("", hi if lo is None else lo, hi, RSV, reset)
 
 
-def whole(name: str, doc: str = "", access: Access = RW, reset: int = 0, todo: str = "") -> Field:
-    """Name all 32 bits."""
-    return Field(name, 0, 31, access, reset, doc, todo)
+def whole(
+    name: str, doc: str = "", access: Access = RW, reset: int = 0, todo: str = "", *, bits: int = 32
+) -> Field:
+    """Name all bits of a register."""
+    return Field(name, 0, bits - 1, access, reset, doc, todo)
+
+
+def check_fields(name: str, fields: tuple[Field, ...], bits: int) -> Iterator[str]:
+    """Yield what is wrong with a register's fields; nothing when all is well.
+
+    Every one of so many `bits` is claimed once, values fit, names are unique.
+    """
+    claimed = 0
+    for f in fields:
+        if not 0 <= f.lo <= f.hi < bits:
+            yield f"{name}.{f.name}: bits {f.hi}:{f.lo}"
+            continue
+        if claimed & f.mask:
+            yield f"{name}.{f.name or 'reserved'}: bits claimed twice"
+        claimed |= f.mask
+        if f.reset >> (f.hi - f.lo + 1):
+            yield f"{name}.{f.name}: reset {f.reset:#x} does not fit"
+    if claimed != (1 << bits) - 1:
+        yield f"{name}: bits {claimed ^ (1 << bits) - 1:#0{bits // 4 + 2}x} are not claimed"
+    names = [f.name for f in fields if f.name]
+    if len(names) != len(set(names)):
+        yield f"{name}: a field name occurs twice"

@@ -1,36 +1,17 @@
 """The parts as rows of data: ids, EEPROM size, PHY identity.  No subclass per model.
 
-`eeprom_image` builds what the manufacturer would have programmed; every word it sets is named.
+`eeprom_image` builds what the manufacturer would have programmed, from the map (eeprommap.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from e1000emu.eeprommap import EEPROM_CHECKSUM, EEPROM_MAP, eeprom_word
 from e1000emu.errors import E1000Error
+from e1000emu.phyregs import phy_reg
 
-__all__ = ["MODELS", "Model", "eeprom_image", "model"]
-
-INTEL = 0x8086
-EEPROM_CHECKSUM = 0xBABA
-"""All words to 3Fh sum to it (SDM 5.6.35)."""
-
-# Initialisation control word 1 (EEPROM word 0Ah, SDM 5.6.9).
-ICW1_SIGNATURE = 0x4000
-ICW1_BAR32 = 0x2000
-ICW1_FRCSPD = 0x0800
-ICW1_FD = 0x0400
-ICW1_ILOS = 0x0010
-ICW1_POWER_MANAGEMENT = 0x0008
-ICW1_LOAD_SUBSYSTEM = 0x0002
-ICW1_LOAD_VENDOR = 0x0001
-ICW1_SIGNATURE_MASK = 0xC000
-
-# Initialisation control word 2 (EEPROM word 0Fh, SDM 5.6.14).
-ICW2_APM_PME = 0x8000
-ICW2_ASDE = 0x4000
-ICW2_PAUSE = 0x3000
-ICW2_PHY_POWER = 0x0040
+__all__ = ["MODELS", "Model", "eeprom_image", "fresh_word", "model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +22,7 @@ class Model:
     device_id: int
     revision: int
     subsystem_id: int
-    phy_id: tuple[int, int]
+    phy_id: tuple[int, int] = (phy_reg("PHYID1").reset, phy_reg("PHYID2").reset)
     eeprom_words: int = 64
     """64 (93C46) or 256 (93C66)."""
     n_rar: int = 16
@@ -60,7 +41,6 @@ MODELS: dict[str, Model] = {
             device_id=0x100E,
             revision=0x02,
             subsystem_id=0x001E,
-            phy_id=(0x0141, 0x0C20),
         ),
     )
 }
@@ -80,7 +60,7 @@ def model(name: str | Model) -> Model:
 
 def checksum_word(words: list[int]) -> int:
     """Return what word 3Fh must hold for words 0 to 3Eh of `words`."""
-    return (EEPROM_CHECKSUM - sum(words[:0x3F])) & 0xFFFF
+    return (EEPROM_CHECKSUM - sum(words[: eeprom_word("CHECKSUM").offset])) & 0xFFFF
 
 
 def eeprom_image(part: Model, mac: bytes) -> list[int]:
@@ -93,24 +73,19 @@ def eeprom_image(part: Model, mac: bytes) -> list[int]:
     if mac[0] & 1:
         raise E1000Error(f"mac {mac.hex(':')}: a group address; clear bit 0 of the first byte")
     words = [0xFFFF] * part.eeprom_words
-    for i in range(3):
-        words[i] = mac[2 * i] | mac[2 * i + 1] << 8
-    words[0x03] = 0x0000  # software compatibility: client NIC on a PCI card
-    words[0x05] = 0x0001  # image version
-    words[0x08], words[0x09] = 0xE100, 0x0EAE  # printed board assembly number
-    words[0x0A] = (
-        ICW1_SIGNATURE
-        | ICW1_BAR32
-        | ICW1_FD
-        | ICW1_POWER_MANAGEMENT
-        | ICW1_LOAD_SUBSYSTEM
-        | ICW1_LOAD_VENDOR
-    )
-    words[0x0B] = part.subsystem_id
-    words[0x0C] = INTEL
-    words[0x0D] = part.device_id
-    words[0x0E] = INTEL
-    words[0x0F] = ICW2_PAUSE | ICW2_PHY_POWER
-    words[0x24] = 0x0000  # control word 3: wake-up from power-on is off
-    words[0x3F] = checksum_word(words)
+    for row in EEPROM_MAP:
+        for address in row.offsets:
+            words[address] = row.reset
+    for i, address in enumerate(eeprom_word("IA").offsets):
+        words[address] = mac[2 * i] | mac[2 * i + 1] << 8
+    words[eeprom_word("SUBSYSTEM_ID").offset] = part.subsystem_id
+    words[eeprom_word("DEVICE_ID").offset] = part.device_id
+    words[eeprom_word("CHECKSUM").offset] = checksum_word(words)
     return words
+
+
+def fresh_word(name: str, part: Model = MODELS["82540EM"]) -> int | None:
+    """Return what the EEPROM's word `name` has on every fresh board; None if each has its own."""
+    if name in ("IA", "CHECKSUM"):
+        return None
+    return eeprom_image(part, bytes(6))[eeprom_word(name).offset]

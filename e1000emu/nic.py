@@ -10,25 +10,14 @@ from typing import TYPE_CHECKING
 
 from e1000emu import snapshot
 from e1000emu.eeprom import EepromPort
+from e1000emu.eeprommap import eeprom_word
 from e1000emu.explain import explain
 from e1000emu.filters import Filters
 from e1000emu.flow import FlowControl
 from e1000emu.interrupts import Interrupts
 from e1000emu.leds import Led, leds
 from e1000emu.misuse import Misuse
-from e1000emu.models import (
-    ICW1_FD,
-    ICW1_FRCSPD,
-    ICW1_ILOS,
-    ICW1_LOAD_SUBSYSTEM,
-    ICW1_LOAD_VENDOR,
-    ICW1_SIGNATURE,
-    ICW1_SIGNATURE_MASK,
-    ICW2_ASDE,
-    Model,
-    eeprom_image,
-    model,
-)
+from e1000emu.models import Model, eeprom_image, model
 from e1000emu.pci import PciFunction, Slot
 from e1000emu.phy import AUTONEG_NS, LinkState, Mdic, Phy
 from e1000emu.ports import Clock, InterruptLine, Link
@@ -51,6 +40,10 @@ CTRL_ILOS, CTRL_SPEED = CTRL.mask("ILOS"), CTRL.mask("SPEED")
 CTRL_FRCSPD, CTRL_FRCDPLX = CTRL.mask("FRCSPD"), CTRL.mask("FRCDPLX")
 CTRL_RST, CTRL_PHY_RST, CTRL_VME = CTRL.mask("RST"), CTRL.mask("PHY_RST"), CTRL.mask("VME")
 CTRL_FLOW = CTRL.mask("RFCE", "TFCE")
+EEPROM_MAC, ICW1, ICW2 = eeprom_word("IA"), eeprom_word("ICW1"), eeprom_word("ICW2")
+ICW1_SIGNATURE, ICW2_ASDE = ICW1.field("SIGNATURE"), ICW2.mask("ASDE")
+ICW1_FD, ICW1_ILOS, ICW1_FRCSPD = ICW1.mask("FD"), ICW1.mask("ILOS"), ICW1.mask("FRCSPD")
+ICW1_LOAD_VENDOR, ICW1_LOAD_SUBSYSTEM = ICW1.mask("LOAD_VENDOR"), ICW1.mask("LOAD_SUBSYSTEM")
 STATUS_FD, STATUS_LU = STATUS.mask("FD"), STATUS.mask("LU")
 STATUS_SPEED_SHIFT, STATUS_ASDV_SHIFT = 6, 8
 EXT_ASDCHK, EXT_EE_RST = CTRL_EXT.mask("ASDCHK"), CTRL_EXT.mask("EE_RST")
@@ -394,9 +387,9 @@ class Nic:
     def load_eeprom(self, *, ids: bool = True) -> None:
         """Read address 0, CTRL defaults and PCI ids (SDM 5.6); a blank EEPROM changes none."""
         words = self.eeprom.words
-        icw1, icw2 = words[0x0A], words[0x0F]
-        if icw1 & ICW1_SIGNATURE_MASK == ICW1_SIGNATURE:
-            mac = b"".join(word.to_bytes(2, "little") for word in words[:3])
+        icw1, icw2 = words[ICW1.offset], words[ICW2.offset]
+        if ICW1_SIGNATURE.get(icw1) == ICW1_SIGNATURE.reset:
+            mac = b"".join(words[at].to_bytes(2, "little") for at in EEPROM_MAC.offsets)
             self.filters.set_mac(mac)
             set_bits = CTRL_FD if icw1 & ICW1_FD else 0
             set_bits |= CTRL_ILOS if icw1 & ICW1_ILOS else 0

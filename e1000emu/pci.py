@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from e1000emu.eeprommap import eeprom_word
 from e1000emu.regs import BAR0_BYTES, reg
 from fastpath.macpath import BarWindow
 
@@ -192,11 +193,11 @@ class PciFunction:
     def load_ids(self, words: list[int], *, vendor: bool, subsystem: bool) -> None:
         """Take the ids that the EEPROM's control word 1 says to load (SDM 5.6.9)."""
         if vendor:
-            self.put(0x00, 2, words[0x0E])
-            self.put(0x02, 2, words[0x0D])
+            self.put(0x00, 2, words[eeprom_word("VENDOR_ID").offset])
+            self.put(0x02, 2, words[eeprom_word("DEVICE_ID").offset])
         if subsystem:
-            self.put(SUBSYSTEM_VENDOR, 2, words[0x0C])
-            self.put(SUBSYSTEM_ID, 2, words[0x0B])
+            self.put(SUBSYSTEM_VENDOR, 2, words[eeprom_word("SUBSYSTEM_VENDOR").offset])
+            self.put(SUBSYSTEM_ID, 2, words[eeprom_word("SUBSYSTEM_ID").offset])
 
     # --- the wake-up register's view of PMCSR ----------------------------------------------------
 

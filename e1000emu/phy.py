@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from e1000emu.phyregs import PHY_TABLE, phy_reg
 from e1000emu.ports import Clock, TimerHandle
 from e1000emu.regs import reg
 
@@ -26,68 +27,42 @@ FORCED_LINK_NS = 10_000_000
 
 PHY_ADDRESS = 1
 
-# IEEE 802.3 clause 22 and 40 register numbers.
-BMCR, BMSR, PHYID1, PHYID2, ANAR, ANLPAR, ANER, ANNPTR, ANLPNP = range(9)
-GTCR, GTSR, ESTATUS = 9, 10, 15
-# The 88E1011's own.
-PSCR, PSSR, PIER, PISR, EPSCR, RXERR = 16, 17, 18, 19, 20, 21
-LEDCR, LEDMAN, EPSCR2, EPSSR = 24, 25, 26, 27
-PAGE, PAGE_DATA = 29, 30
+_BMCR, _BMSR, _ANAR, _ANLPAR, _ANER = map(phy_reg, ("BMCR", "BMSR", "ANAR", "ANLPAR", "ANER"))
+_GTCR, _GTSR, _PSSR, _PISR = map(phy_reg, ("GTCR", "GTSR", "PSSR", "PISR"))
 
-BMCR_RESET = 0x8000
-BMCR_LOOPBACK = 0x4000
-BMCR_SPEED_LSB = 0x2000
-BMCR_ANENABLE = 0x1000
-BMCR_PDOWN = 0x0800
-BMCR_ISOLATE = 0x0400
-BMCR_ANRESTART = 0x0200
-BMCR_FULLDPLX = 0x0100
-BMCR_CTST = 0x0080
-BMCR_SPEED_MSB = 0x0040
-BMCR_WRITABLE = 0x7DC0
+BMCR, ANAR, ANER, GTCR, PISR = _BMCR.offset, _ANAR.offset, _ANER.offset, _GTCR.offset, _PISR.offset
+PHYID1, PHYID2 = phy_reg("PHYID1").offset, phy_reg("PHYID2").offset
+PIER, RXERR = phy_reg("PIER").offset, phy_reg("RXERR").offset
+PAGE, PAGE_DATA = phy_reg("PAGE").offset, phy_reg("PAGE_DATA").offset
 
-BMSR_CAPABILITIES = 0x7949
-"""100/10 full and half, extended status, no preamble, can negotiate, extended registers."""
-BMSR_ANEGCOMPLETE = 0x0020
-BMSR_LSTATUS = 0x0004
+BMCR_RESET, BMCR_LOOPBACK = _BMCR.mask("RESET"), _BMCR.mask("LOOPBACK")
+BMCR_SPEED_LSB, BMCR_SPEED_MSB = _BMCR.mask("SPEED_LSB"), _BMCR.mask("SPEED_MSB")
+BMCR_ANENABLE, BMCR_ANRESTART = _BMCR.mask("ANENABLE"), _BMCR.mask("ANRESTART")
+BMCR_PDOWN, BMCR_FULLDPLX = _BMCR.mask("PDOWN"), _BMCR.mask("FULLDPLX")
 
-ANAR_10HD, ANAR_10FD, ANAR_100HD, ANAR_100FD = 0x0020, 0x0040, 0x0080, 0x0100
-ANAR_PAUSE, ANAR_ASM_DIR = 0x0400, 0x0800
-ANLPAR_ACK = 0x4000
-GTCR_1000HD, GTCR_1000FD = 0x0100, 0x0200
-GTSR_LP_1000HD, GTSR_LP_1000FD = 0x0400, 0x0800
-GTSR_REMOTE_OK, GTSR_LOCAL_OK = 0x1000, 0x2000
+BMSR_CAPABILITIES = _BMSR.reset
+BMSR_ANEGCOMPLETE, BMSR_LSTATUS = _BMSR.mask("ANEGCOMPLETE"), _BMSR.mask("LSTATUS")
 
-PISR_AN_ERROR, PISR_SPEED, PISR_DUPLEX = 0x8000, 0x4000, 0x2000
-PISR_PAGE, PISR_AN_DONE, PISR_LINK = 0x1000, 0x0800, 0x0400
+ANAR_10HD, ANAR_10FD = _ANAR.mask("10HD"), _ANAR.mask("10FD")
+ANAR_100HD, ANAR_100FD = _ANAR.mask("100HD"), _ANAR.mask("100FD")
+ANAR_PAUSE = _ANAR.mask("PAUSE")
+ANER_LP_ANABLE, ANER_PAGE_RX = _ANER.mask("LP_ANABLE"), _ANER.mask("PAGE_RX")
+GTCR_1000HD, GTCR_1000FD = _GTCR.mask("1000HD"), _GTCR.mask("1000FD")
 
-RESET_VALUES: dict[int, int] = {
-    BMCR: BMCR_ANENABLE | BMCR_FULLDPLX | BMCR_SPEED_MSB,
-    ANAR: 0x0DE1,
-    ANER: 0x0004,
-    ANNPTR: 0x2001,
-    GTCR: 0x0F00,
-    ESTATUS: 0x3000,
-    PSCR: 0x0360,
-    EPSCR: 0x0D60,
-    LEDCR: 0x4100,
-    EPSCR2: 0x000A,
-}
-WRITE_MASKS: dict[int, int] = {
-    BMCR: BMCR_WRITABLE,
-    ANAR: 0xAFFF,
-    ANNPTR: 0xB7FF,
-    GTCR: 0xFF00,
-    PSCR: 0xFFFF,
-    PIER: 0xFFFF,
-    EPSCR: 0xFFFF,
-    22: 0xFFFF,
-    23: 0xFFFF,
-    LEDCR: 0xFFFF,
-    LEDMAN: 0xFFFF,
-    EPSCR2: 0xFFFF,
-    PAGE: 0x00FF,
-}
+# What the register says of every far end that negotiates, and of one that offers 100 and 1000 Mb/s.
+ANLPAR_NEGOTIATES = _ANLPAR.mask("ACK", "PAUSE", "10HD", "10FD") | _ANLPAR.field("SELECTOR").put(1)
+ANLPAR_100 = _ANLPAR.mask("100HD", "100FD")
+GTSR_1000 = _GTSR.mask("LP_1000FD", "LOCAL_OK", "REMOTE_OK")
+
+PSSR_SPEED, PSSR_SPEEDS = _PSSR.field("SPEED"), {10: 0, 100: 1, 1000: 2}
+PSSR_DPLX, PSSR_RESOLVED, PSSR_LINK = (_PSSR.mask(n) for n in ("DPLX", "RESOLVED", "LINK"))
+PSSR_MDIX, PSSR_TX_PAUSE, PSSR_RX_PAUSE = (_PSSR.mask(n) for n in ("MDIX", "TX_PAUSE", "RX_PAUSE"))
+
+PISR_AN_ERROR, PISR_LINK = _PISR.mask("AN_ERROR"), _PISR.mask("LINK")
+PISR_NEGOTIATED = _PISR.mask("AN_DONE", "PAGE", "SPEED", "DUPLEX")
+
+RESET_VALUES = {r.offset: r.reset for r in PHY_TABLE}
+WRITE_MASKS = {r.offset: r.stored_mask for r in PHY_TABLE if r.stored_mask}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +146,8 @@ class Phy:
             case 5:
                 value = self._partner_ability() if self._an_done else 0
             case 6:
-                self.regs[ANER] &= ~0x0002
-                value = value | (0x0001 if self._an_done else 0)
+                self.regs[ANER] &= ~ANER_PAGE_RX
+                value = value | (ANER_LP_ANABLE if self._an_done else 0)
             case 10:
                 value = self._gigabit_status()
             case 17:
@@ -199,7 +174,7 @@ class Phy:
 
     def _write_bmcr(self, value: int) -> None:
         was_down, was_loop = self.powered_down, self.loopback
-        self.regs[BMCR] = value & BMCR_WRITABLE
+        self.regs[BMCR] = value & WRITE_MASKS[BMCR]
         if value & BMCR_RESET:
             # A software reset keeps the registers and puts them in force (SDM p184).
             self.regs[PISR] = 0
@@ -212,27 +187,24 @@ class Phy:
     def _partner_ability(self) -> int:
         if not self._applied & BMCR_ANENABLE:
             return 0
-        value = ANLPAR_ACK | 0x0001 | ANAR_PAUSE | ANAR_10HD | ANAR_10FD
-        if self.cable_speed_mbps >= 100:
-            value |= ANAR_100HD | ANAR_100FD
-        return value
+        return ANLPAR_NEGOTIATES | (ANLPAR_100 if self.cable_speed_mbps >= 100 else 0)
 
     def _gigabit_status(self) -> int:
         if not (self._an_done and self.cable_speed_mbps >= 1000):
             return 0
-        return GTSR_LP_1000FD | GTSR_LOCAL_OK | GTSR_REMOTE_OK
+        return GTSR_1000
 
     def _specific_status(self) -> int:
         link = self.link
-        value = {10: 0, 100: 1, 1000: 2}[link.speed_mbps] << 14
-        value |= 0x2000 if link.full_duplex else 0
+        value = PSSR_MDIX | PSSR_SPEED.put(PSSR_SPEEDS[link.speed_mbps])
+        value |= PSSR_DPLX if link.full_duplex else 0
         if self._an_done or not self._applied & BMCR_ANENABLE:
-            value |= 0x0800
+            value |= PSSR_RESOLVED
         if link.up:
-            value |= 0x0400
-            value |= 0x0008 if link.tx_pause else 0
-            value |= 0x0004 if link.rx_pause else 0
-        return value | 0x0040  # MDI-X
+            value |= PSSR_LINK
+            value |= PSSR_TX_PAUSE if link.tx_pause else 0
+            value |= PSSR_RX_PAUSE if link.rx_pause else 0
+        return value
 
     # --- the link --------------------------------------------------------------------------------
 
@@ -277,8 +249,8 @@ class Phy:
             link = self._negotiate()
             self._an_done = link.up
             if link.up:
-                self.regs[ANER] |= 0x0002
-                self._event(PISR_AN_DONE | PISR_PAGE | PISR_SPEED | PISR_DUPLEX)
+                self.regs[ANER] |= ANER_PAGE_RX
+                self._event(PISR_NEGOTIATED)
             else:
                 self._event(PISR_AN_ERROR)
         else:

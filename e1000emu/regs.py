@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from e1000emu.fields import Access, Field, Reg, RegAt, bit, field, rsv, whole
+from e1000emu.fields import Access, Field, Reg, RegAt, bit, check_fields, field, rsv, whole
 
 __all__ = [
     "BAR0_BYTES",
@@ -697,21 +697,7 @@ def check_table() -> Iterator[str]:
     """Yield every fault of the table: bits unclaimed or claimed twice, overlaps, bad resets."""
     seen: dict[int, str] = {}
     for r in TABLE:
-        claimed = 0
-        for f in r.fields:
-            if not 0 <= f.lo <= f.hi <= 31:
-                yield f"{r.name}.{f.name}: bits {f.hi}:{f.lo}"
-                continue
-            if claimed & f.mask:
-                yield f"{r.name}.{f.name or 'reserved'}: bits claimed twice"
-            claimed |= f.mask
-            if f.reset >> (f.hi - f.lo + 1):
-                yield f"{r.name}.{f.name}: reset {f.reset:#x} does not fit"
-        if claimed != 0xFFFFFFFF:
-            yield f"{r.name}: bits {claimed ^ 0xFFFFFFFF:#010x} are not claimed"
-        names = [f.name for f in r.fields if f.name]
-        if len(names) != len(set(names)):
-            yield f"{r.name}: a field name occurs twice"
+        yield from check_fields(r.name, r.fields, 32)
         for offset in r.offsets:
             if offset & 3 or not 0 <= offset < BAR0_BYTES:
                 yield f"{r.name}: offset {offset:#x}"
@@ -757,30 +743,4 @@ def describe(key: str | int) -> dict[str, object]:
         found = at_offset(int(key))
         if found is None:
             raise KeyError(f"no register lies at offset {int(key):#x}; `e1000emu regs` lists all")
-    r = found.reg
-    return {
-        "name": found.name,
-        "offset": found.offset,
-        "title": r.title,
-        "group": r.group,
-        "sdm": r.sdm,
-        "reset": r.reset,
-        "readable": r.rmask,
-        "writable": r.wmask,
-        "count": r.count,
-        "step": r.step,
-        "survives_ctrl_rst": r.survives == "rst",
-        "alias_of": r.alias_of,
-        "fields": [
-            {
-                "name": f.name or "reserved",
-                "hi": f.hi,
-                "lo": f.lo,
-                "access": f.access.value,
-                "reset": f.reset,
-                "doc": f.doc,
-                "todo": f.todo,
-            }
-            for f in sorted(r.fields, key=lambda f: f.lo)
-        ],
-    }
+    return found.reg.describe(found.name, found.offset)

@@ -1,8 +1,8 @@
-"""`e1000emu regs`: the register reference in the terminal, from the one register table."""
+"""`e1000emu regs`: the register reference in the terminal, from the tables of the code."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,8 +11,11 @@ from rich.markup import escape
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError, did_you_mean
 from e1000emu.cli.output import console, plain_table
+from e1000emu.reference import look_up, titles
 
 __all__ = ["command"]
+
+Row = dict[str, Any]
 
 
 class Number(click.ParamType):
@@ -28,73 +31,105 @@ class Number(click.ParamType):
             self.fail(f"{value!r} is not a number; write 0x1234 or 4660", param, ctx)
 
 
-def _list() -> None:
-    from e1000emu.regs import TABLE
+def _place(row: Row) -> str:
+    """Return where a register is, as its space counts."""
+    match row["space"]:
+        case "bar0":
+            return f"0x{row['offset']:05x}"
+        case "phy":
+            return str(row["offset"])
+        case "eeprom":
+            return f"0x{row['offset']:02x}"
+    return ""
 
-    table = plain_table("offset", "name", "title", "SDM", folded="title")
-    for r in TABLE:
-        name = r.name if r.count == 1 else f"{r.name}[0..{r.count - 1}]"
-        table.add_row(f"0x{r.offset:05x}", escape(name), escape(r.title), r.sdm)
+
+def _hex(row: Row, key: str) -> str:
+    return f"0x{row[key]:0{row['bits'] // 4}x}"
+
+
+def _list(rows: list[Row]) -> None:
+    place = {"bar0": "offset", "phy": "number", "eeprom": "word"}[rows[0]["space"]]
+    table = plain_table(place, "name", "title", "SDM", folded="title")
+    for row in rows:
+        last = row["count"] - 1
+        name = f"{row['name']}[0..{last}]" if last else row["name"]
+        table.add_row(_place(row), escape(name), escape(row["title"]), row["sdm"])
     console().print(table)
 
 
-def _show(row: dict[str, Any], value: int | None) -> None:
-    screen = console()
-    screen.print(
-        f"[bold]{escape(row['name'])}[/]  0x{row['offset']:05x}  "
-        f"{escape(row['title'])}  (SDM {row['sdm']})"
-    )
-    array = f", {row['count']} elements every {row['step']} bytes" if row["count"] > 1 else ""
+def _facts(row: Row) -> str:
+    """Return the line between name and table."""
+    if row["space"] == "descriptor":
+        return "16 bytes, little endian: bit n is bit n % 8 of byte n // 8; RO: the device writes"
+    last = f", {row['count']} elements every {row['step']}" if row["count"] > 1 else ""
+    unit = " bytes" if last and row["space"] == "bar0" else ""
+    if row["space"] == "eeprom":
+        fresh = "each board's own" if row["reset"] is None else f"0x{row['reset']:04x} at first"
+        return f"{fresh}{last}"
     kept = ", survives CTRL.RST" if row["survives_ctrl_rst"] else ""
+    masks = f"readable {_hex(row, 'readable')}, writable {_hex(row, 'writable')}"
+    return f"reset {_hex(row, 'reset')}, {masks}{last}{unit}{kept}"
+
+
+def _show(row: Row, value: int | None) -> None:
+    screen = console()
+    place = f"  {_place(row)}" if _place(row) else ""
     screen.print(
-        f"reset 0x{row['reset']:08x}, readable 0x{row['readable']:08x}, "
-        f"writable 0x{row['writable']:08x}{array}{kept}"
+        f"[bold]{escape(row['name'])}[/]{place}  {escape(row['title'])}  (SDM {row['sdm']})"
     )
+    screen.print(_facts(row), highlight=False)
+    # a descriptor has no reset value, and every word of the EEPROM stores
+    columns = [] if row["space"] == "descriptor" else ["reset"]
+    columns = columns if row["space"] == "eeprom" else ["access", *columns]
     shown_value = [] if value is None else ["value"]
-    table = plain_table("bits", "field", "access", "reset", *shown_value, "", folded="")
+    table = plain_table("bits", "field", *columns, *shown_value, "", folded="")
     for f in row["fields"]:
         bits = str(f["lo"]) if f["lo"] == f["hi"] else f"{f['hi']}:{f['lo']}"
-        note = f["doc"] + (f" [not modelled: {f['todo']}]" if f["todo"] else "")
+        todo = f["todo"] if row["space"] == "eeprom" else f"not modelled: {f['todo']}"
+        note = "; ".join(filter(None, [f["doc"], f["todo"] and f"[{todo}]"]))
+        cells = {"access": f["access"], "reset": hex(f["reset"])}
         width = f["hi"] - f["lo"] + 1
         shown = [hex((value >> f["lo"]) & ((1 << width) - 1))] if value is not None else []
-        table.add_row(bits, f["name"], f["access"], hex(f["reset"]), *shown, escape(note))
-    console().print(table)
+        table.add_row(bits, f["name"], *(cells[c] for c in columns), *shown, escape(note))
+    screen.print(table)
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from e1000emu.regs import TABLE
-
-    wanted = incomplete.upper()
-    return [CompletionItem(r.name, help=r.title) for r in TABLE if r.name.startswith(wanted)]
+    wanted = incomplete.lower()
+    found = {name: title for name, title in titles().items() if name.lower().startswith(wanted)}
+    return [CompletionItem(name, help=title) for name, title in found.items()]
 
 
 @click.command()
-@click.argument("register", required=False, shell_complete=_complete)
+@click.argument("register", required=False, default="", shell_complete=_complete)
 @click.option("--value", type=Number(), help="Decode this value of the register.")
 @report_options
-def command(register: str | None, value: int | None, as_json: bool) -> None:
-    """Show REGISTER (a name such as RCTL or RAL[3], or an offset such as 0x100), or list them
-    all."""
-    from e1000emu.regs import TABLE, describe
+def command(register: str, value: int | None, as_json: bool) -> None:
+    """Show REGISTER, or list all registers of BAR 0.
 
-    if register is None:
+    A register is a name such as RCTL or RAL[3], or an offset such as 0x100. `phy` and `eeprom` list
+    the PHY's registers and the EEPROM's words, phy.17, phy.PSSR and eeprom.0x0A show one. rxdesc,
+    txdesc.legacy, txdesc.context and txdesc.data are the descriptors; txdesc is all three.
+    """
+    try:
+        found = look_up(register)
+    except KeyError as error:
+        guess = did_you_mean(register.upper(), [name.upper() for name in titles()])
+        raise ArgumentError(f"{error.args[0]}{guess}") from None
+    if isinstance(found, list):
         if value is not None:
             raise ArgumentError("--value: name the register that it belongs to")
-        if as_json:
-            emit_json([describe(r.name) for r in TABLE])
-        else:
-            _list()
-        return
-    try:
-        row = cast("dict[str, Any]", describe(register))
-    except KeyError as error:
-        guess = did_you_mean(register.upper(), [r.name for r in TABLE])
-        raise ArgumentError(f"{error.args[0]}{guess}") from None
-    if value is not None and not 0 <= value <= 0xFFFFFFFF:
-        raise ArgumentError(f"--value {value:#x}: a register has 32 bits")
+    elif value is not None:
+        if value < 0 or value >> found["bits"]:
+            raise ArgumentError(f"--value {value:#x}: {register} has {found['bits']} bits")
+        found["value"] = value
     if as_json:
-        if value is not None:
-            row["value"] = value
-        emit_json(row)
+        emit_json(found)
+    elif isinstance(found, dict):
+        _show(found, value)
+    elif found[0]["space"] == "descriptor":
+        for row in found:
+            _show(row, None)
+            console().print()
     else:
-        _show(row, value)
+        _list(found)

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import enum
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from e1000emu import descriptors as d
-from e1000emu.testing.guest import Popts, Tucmd, TxCmd
+from e1000emu.testing.guest import Popts, RxErrors, RxStatus, Tucmd, TxCmd
 from tests.e1000emu.common import frame, running
 
 
 def test_every_layout_is_16_bytes() -> None:
     for layout in (d.RX, d.TX_LEGACY, d.TX_CONTEXT, d.TX_DATA):
         assert layout.itemsize == d.DESCRIPTOR_BYTES
+
+
+def test_every_bit_of_a_layout_is_claimed_once() -> None:
+    assert list(d.check_layouts()) == []
+
+
+@pytest.mark.parametrize(
+    ("layout", "prefix", "flags"),
+    [
+        ("rxdesc", "STATUS", RxStatus),
+        ("rxdesc", "ERRORS", RxErrors),
+        ("txdesc.legacy", "CMD", TxCmd),
+        ("txdesc.context", "TUCMD", Tucmd),
+        ("txdesc.data", "DCMD", TxCmd),
+        ("txdesc.data", "POPTS", Popts),
+    ],
+)
+def test_bits_are_those_that_drivers_write(
+    layout: str, prefix: str, flags: type[enum.IntFlag]
+) -> None:
+    """e1000emu.testing has a driver's own numbers, written down independently."""
+    bits = [f for f in d.LAYOUTS[layout].fields if f.name.startswith(prefix + ".")]
+    first = min(f.lo for f in bits) // 8 * 8
+    for f in bits:
+        name = f.name.partition(".")[2]
+        assert flags[name] == 1 << (f.lo - first)
 
 
 def test_ring_as_an_array_shows_what_the_device_wrote() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from e1000emu import regdoc
+from e1000emu.descriptors import LAYOUTS
+from e1000emu.eeprommap import EEPROM_MAP
+from e1000emu.phyregs import PHY_TABLE
 from e1000emu.regs import TABLE
 
 
@@ -12,6 +15,17 @@ def test_every_register_stands_in_the_page() -> None:
     page = regdoc.markdown()
     for r in TABLE:
         assert f"| {r.name} |" in page if r.group == "statistics" else f"### {r.name}: " in page
+
+
+def test_phy_eeprom_and_descriptors_stand_in_the_page() -> None:
+    page = regdoc.markdown()
+    for r in PHY_TABLE:
+        assert f"### {r.name}: {r.title}\n\nnumber {r.offset}, reset `{r.reset:04X}`" in page
+    words = page.partition("## EEPROM")[2]
+    for r in EEPROM_MAP:
+        assert f"| {r.name} |" in words
+    for layout in LAYOUTS.values():
+        assert f"### {layout.title}" in page
 
 
 def test_every_group_has_a_heading() -> None:

@@ -52,12 +52,32 @@ def test_regs_without_a_name_lists_them_all():
     assert "RCTL" in run("regs").stdout
 
 
+@pytest.mark.parametrize("key", ["", "RCTL", "phy", "phy.16", "eeprom", "eeprom.10", "txdesc"])
+def test_regs_fits_80_columns(key):
+    done = run("regs", *filter(None, [key]), env=os.environ | {"COLUMNS": "80"})
+    assert done.returncode == 0
+    assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= 80
+
+
+def test_regs_decodes_a_phy_register_and_a_descriptor():
+    shown = run("regs", "phy.17", "--value", "0xac48").stdout
+    assert [line.split()[:5] for line in shown.splitlines() if "SPEED" in line] == [
+        ["15:14", "SPEED", "RO", "0x2", "0x2"]
+    ]
+    row = json.loads(run("regs", "rxdesc", "--value", hex(3 << 96 | 60 << 64), "--json").stdout)
+    got = {f["name"]: row["value"] >> f["lo"] & (2 << f["hi"] - f["lo"]) - 1 for f in row["fields"]}
+    assert (got["LENGTH"], got["STATUS.DD"], got["STATUS.EOP"]) == (60, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (["regs", "RCTX"], "RCTL"),
         (["regs", "RCTL", "--value", "0x100000000"], "32 bits"),
         (["regs", "--value", "1"], "name the register"),
+        (["regs", "phy", "--value", "1"], "name the register"),
+        (["regs", "phy.BMCX"], "PHY.BMCR"),
+        (["regs", "phy.0", "--value", "0x10000"], "16 bits"),
         (["ping", "10.9.0.1", "--link", "carrier-pigeon", "--addr", "10.9.0.2/24"], "tap:NAME"),
         (["ping", "10.9.0.1", "--link", "pcap:none", "--addr", "10.9.0.2/24"], "no such file"),
         (["get", "http://10.9.0.1/", "--link", "tap:x", "--addr", "10.9.0.2/24", "--json"], "-o"),

@@ -1,0 +1,228 @@
+"""The PHY's register table: every number, bit, value after reset and access rule, once.
+
+Registers 0 to 15 are those of IEEE 802.3 clauses 22, 28 and 40, under the names everybody's drivers
+use; 16 to 30 are the 88E1011's own (SDM 13.4.7 and chapter 11). `Phy` takes its reset values, write
+masks and bits from here. A bit called RSVn stores what is written, and the SDM gives it no meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from e1000emu.fields import Access, Field, Reg, bit, check_fields, field, rsv, whole
+
+__all__ = ["PHY_TABLE", "check_phy_table", "phy_reg"]
+
+RW, RO, RC, SC = Access.RW, Access.RO, Access.RC, Access.SC
+
+_STORES = "stores what is written"
+_NO_CABLE = "nothing of the cable's analogue side is modelled"
+_NO_PAGES = "next pages are not exchanged"
+
+# fmt: off
+_ABILITIES = (
+    ("10HD", 5, "10BASE-T half duplex"),
+    ("10FD", 6, "10BASE-T full duplex"),
+    ("100HD", 7, "100BASE-TX half duplex"),
+    ("100FD", 8, "100BASE-TX full duplex"),
+)
+
+_INTERRUPTS = (
+    ("JABBER", 0, "a station talks without end", _NO_CABLE),
+    ("POLARITY", 1, "the polarity of a pair changed", _NO_CABLE),
+    ("RSV2", 2, "", _STORES),
+    ("RSV3", 3, "", _STORES),
+    ("ENERGY", 4, "energy on the wire came or went", _NO_CABLE),
+    ("DOWNSHIFT", 5, "the speed was reduced after failed attempts", _NO_CABLE),
+    ("MDI_CROSSOVER", 6, "the crossover changed", _NO_CABLE),
+    ("FIFO", 7, "a FIFO ran over or empty", _NO_CABLE),
+    ("FALSE_CARRIER", 8, "a false carrier", _NO_CABLE),
+    ("SYMBOL_ERROR", 9, "a symbol error", _NO_CABLE),
+    ("LINK", 10, "the link came or went", ""),
+    ("AN_DONE", 11, "autonegotiation is complete", ""),
+    ("PAGE", 12, "a page was received", ""),
+    ("DUPLEX", 13, "the duplex mode changed", ""),
+    ("SPEED", 14, "the speed changed", ""),
+    ("AN_ERROR", 15, "autonegotiation found no common mode", ""),
+)
+
+
+def _row(number: int, name: str, title: str, *fields: Field) -> Reg:
+    return Reg(name, number, title, "13.4.7", fields, step=1, group="phy")
+
+
+PHY_TABLE: tuple[Reg, ...] = (
+    _row(0, "BMCR", "Control",
+        rsv(5, 0),
+        bit("SPEED_MSB", 6, RW, 1, "with SPEED_LSB, without autonegotiation: 0 = 10, 1 = 100, "
+            "2 = 1000 Mb/s"),
+        bit("CTST", 7, RW, 0, "collision test", todo="the link has no collisions"),
+        bit("FULLDPLX", 8, RW, 1, "full duplex, without autonegotiation"),
+        bit("ANRESTART", 9, SC, 0, "negotiate anew"),
+        bit("ISOLATE", 10, RW, 0, "cut the PHY off from the MAC", todo=_STORES),
+        bit("PDOWN", 11, RW, 0, "power down: the link goes"),
+        bit("ANENABLE", 12, RW, 1, "negotiate speed, duplex and pause"),
+        bit("SPEED_LSB", 13, RW, 0, "see SPEED_MSB"),
+        bit("LOOPBACK", 14, RW, 0, "the MAC's frames come back; nothing goes to the cable"),
+        bit("RESET", 15, SC, 0, "put the settings in force and bring the link up anew")),
+    _row(1, "BMSR", "Status",
+        bit("ERCAP", 0, RO, 1, "has the registers above 1"),
+        bit("JCD", 1, RO, 0, "jabber", todo=_NO_CABLE),
+        bit("LSTATUS", 2, RO, 0, "the link is up; once it was lost, the next read tells so"),
+        bit("ANEGCAPABLE", 3, RO, 1, "can negotiate"),
+        bit("RFAULT", 4, RO, 0, "the far end reports a fault", todo="a far end has none"),
+        bit("ANEGCOMPLETE", 5, RO, 0, "autonegotiation is complete"),
+        bit("NOPREAMBLE", 6, RO, 1, "takes management frames without preamble"),
+        rsv(7),
+        bit("ESTATEN", 8, RO, 1, "has register 15"),
+        bit("100T2_HD", 9, RO, 0, "100BASE-T2 half duplex"),
+        bit("100T2_FD", 10, RO, 0, "100BASE-T2 full duplex"),
+        bit("10HD", 11, RO, 1, "10BASE-T half duplex"),
+        bit("10FD", 12, RO, 1, "10BASE-T full duplex"),
+        bit("100HD", 13, RO, 1, "100BASE-TX half duplex"),
+        bit("100FD", 14, RO, 1, "100BASE-TX full duplex"),
+        bit("100T4", 15, RO, 0, "100BASE-T4")),
+    _row(2, "PHYID1", "Identifier, upper half",
+        whole("OUI_MSB", "bits 3 to 18 of Marvell's OUI", RO, 0x0141, bits=16)),
+    _row(3, "PHYID2", "Identifier, lower half",
+        field("REVISION", 3, 0, RO, 0, "revision"),
+        field("MODEL", 9, 4, RO, 2, "model: the 88E1011 inside the 82540"),
+        field("OUI_LSB", 15, 10, RO, 3, "bits 19 to 24 of the OUI")),
+    _row(4, "ANAR", "Autonegotiation Advertisement",
+        field("SELECTOR", 4, 0, RW, 1, "1 = IEEE 802.3"),
+        *(bit(name, n, RW, 1, f"offer {doc}") for name, n, doc in _ABILITIES),
+        bit("100T4", 9, RW, 0, "offer 100BASE-T4", todo=_STORES),
+        bit("PAUSE", 10, RW, 1, "offer PAUSE, obeyed and sent"),
+        bit("ASM_DIR", 11, RW, 1, "offer PAUSE in one direction",
+            todo="PAUSE is agreed on for both directions or none"),
+        rsv(12),
+        bit("RFAULT", 13, RW, 0, "tell of a fault", todo=_STORES),
+        rsv(14),
+        bit("NP", 15, RW, 0, "has next pages", todo=_NO_PAGES)),
+    _row(5, "ANLPAR", "Autonegotiation Link Partner Ability",
+        field("SELECTOR", 4, 0, RO, 0, "1 = IEEE 802.3, once negotiated"),
+        *(bit(name, n, RO, 0, f"the far end offers {doc}") for name, n, doc in _ABILITIES),
+        bit("100T4", 9, RO, 0, "the far end offers 100BASE-T4"),
+        bit("PAUSE", 10, RO, 0, "the far end offers PAUSE"),
+        bit("ASM_DIR", 11, RO, 0, "the far end offers PAUSE in one direction"),
+        rsv(12),
+        bit("RFAULT", 13, RO, 0, "the far end tells of a fault", todo="a far end has none"),
+        bit("ACK", 14, RO, 0, "the far end has our page"),
+        bit("NP", 15, RO, 0, "the far end has next pages", todo=_NO_PAGES)),
+    _row(6, "ANER", "Autonegotiation Expansion",
+        bit("LP_ANABLE", 0, RO, 0, "the far end negotiates"),
+        bit("PAGE_RX", 1, RC, 0, "a page was received"),
+        bit("NP_ABLE", 2, RO, 1, "can send next pages"),
+        bit("LP_NPABLE", 3, RO, 0, "the far end can", todo=_NO_PAGES),
+        bit("PDF", 4, RO, 0, "parallel detection fault", todo=_NO_CABLE),
+        rsv(15, 5)),
+    _row(7, "ANNPTR", "Autonegotiation Next Page Transmit",
+        field("MESSAGE", 10, 0, RW, 1, "code of the page", todo=_NO_PAGES),
+        bit("TOGGLE", 11, RO, 0, "alternates", todo=_NO_PAGES),
+        bit("ACK2", 12, RW, 0, "will comply", todo=_NO_PAGES),
+        bit("MP", 13, RW, 1, "a message page", todo=_NO_PAGES),
+        rsv(14),
+        bit("NP", 15, RW, 0, "more pages follow", todo=_NO_PAGES)),
+    _row(8, "ANLPNP", "Autonegotiation Link Partner Next Page",
+        whole("PAGE", "what the far end sent", RO, todo=_NO_PAGES, bits=16)),
+    _row(9, "GTCR", "1000BASE-T Control",
+        rsv(7, 0),
+        bit("1000HD", 8, RW, 1, "offer 1000BASE-T half duplex"),
+        bit("1000FD", 9, RW, 1, "offer 1000BASE-T full duplex"),
+        bit("REPEATER", 10, RW, 1, "prefer to be master", todo=_STORES),
+        bit("MS_VALUE", 11, RW, 1, "master, when MS_MANUAL says so", todo=_STORES),
+        bit("MS_MANUAL", 12, RW, 0, "master or slave by hand", todo=_STORES),
+        field("TEST", 15, 13, RW, 0, "test mode", todo=_STORES)),
+    _row(10, "GTSR", "1000BASE-T Status",
+        field("IDLE_ERRORS", 7, 0, RO, 0, "idle errors", todo=_NO_CABLE),
+        rsv(9, 8),
+        bit("LP_1000HD", 10, RO, 0, "the far end offers 1000BASE-T half duplex"),
+        bit("LP_1000FD", 11, RO, 0, "the far end offers 1000BASE-T full duplex"),
+        bit("REMOTE_OK", 12, RO, 0, "the far end's receiver is well"),
+        bit("LOCAL_OK", 13, RO, 0, "our receiver is well"),
+        bit("MS_MASTER", 14, RO, 0, "resolved to be master", todo=_NO_CABLE),
+        bit("MS_FAULT", 15, RO, 0, "both ends want to be the same", todo=_NO_CABLE)),
+    _row(15, "ESTATUS", "Extended Status",
+        rsv(11, 0),
+        bit("1000T_HD", 12, RO, 1, "1000BASE-T half duplex"),
+        bit("1000T_FD", 13, RO, 1, "1000BASE-T full duplex"),
+        bit("1000X_HD", 14, RO, 0, "1000BASE-X half duplex"),
+        bit("1000X_FD", 15, RO, 0, "1000BASE-X full duplex")),
+    _row(16, "PSCR", "PHY Specific Control",
+        bit("JABBER_DISABLE", 0, RW, 0, "do not look for jabber", todo=_STORES),
+        bit("POLARITY_REVERSAL", 1, RW, 0, "leave the polarity as it is", todo=_STORES),
+        bit("SQE_TEST", 2, RW, 0, "test signal quality after each frame", todo=_STORES),
+        bit("RSV3", 3, RW, 0, todo=_STORES),
+        bit("CLK125_DISABLE", 4, RW, 0, "switch the 125 MHz clock off", todo=_STORES),
+        field("MDI_MODE", 6, 5, RW, 3, "0 = MDI, 1 = MDI-X, 2 = automatic at 1000, 3 = automatic",
+            todo=_STORES),
+        bit("EXT_DIST", 7, RW, 0, "lower threshold for longer 10BASE-T cables", todo=_STORES),
+        field("ENERGY_DETECT", 9, 8, RW, 3, "sleep while the wire is silent", todo=_STORES),
+        bit("FORCE_LINK_GOOD", 10, RW, 0, "call the link good", todo=_STORES),
+        bit("ASSERT_CRS_ON_TX", 11, RW, 0, "carrier sense while sending", todo=_STORES),
+        field("RX_FIFO", 13, 12, RW, 0, "depth of the receive FIFO", todo=_STORES),
+        field("TX_FIFO", 15, 14, RW, 0, "depth of the transmit FIFO", todo=_STORES)),
+    _row(17, "PSSR", "PHY Specific Status",
+        bit("JABBER", 0, RO, 0, "jabber", todo=_NO_CABLE),
+        bit("REV_POLARITY", 1, RO, 0, "a pair is reversed", todo=_NO_CABLE),
+        bit("RX_PAUSE", 2, RO, 0, "PAUSE is obeyed"),
+        bit("TX_PAUSE", 3, RO, 0, "PAUSE is sent"),
+        bit("ENERGY_DETECT", 4, RO, 0, "asleep", todo=_NO_CABLE),
+        bit("DOWNSHIFT", 5, RO, 0, "slower than agreed", todo=_NO_CABLE),
+        bit("MDIX", 6, RO, 1, "crossed over"),
+        field("CABLE_LENGTH", 9, 7, RO, 0, "0 = up to 50 m, in steps of 30 m to 4 = above 140 m"),
+        bit("LINK", 10, RO, 0, "the link is up"),
+        bit("RESOLVED", 11, RO, 0, "speed and duplex are settled"),
+        bit("PAGE_RCVD", 12, RO, 0, "a page was received", todo="register 6 tells"),
+        bit("DPLX", 13, RO, 1, "full duplex"),
+        field("SPEED", 15, 14, RO, 2, "0 = 10, 1 = 100, 2 = 1000 Mb/s")),
+    _row(18, "PIER", "PHY Interrupt Enable",
+        *(bit(name, n, RW, 0, f"interrupt when: {doc}" if doc else "", todo)
+          for name, n, doc, todo in _INTERRUPTS)),
+    _row(19, "PISR", "PHY Interrupt Status",
+        *(bit(name, n, RC, 0, doc, todo) for name, n, doc, todo in _INTERRUPTS)),
+    _row(20, "EPSCR", "Extended PHY Specific Control",
+        field("RSV3_0", 3, 0, RW, 0, todo=_STORES),
+        field("TX_CLK", 6, 4, RW, 6, "clock to the MAC: 6 = 2.5, 7 = 25 MHz", todo=_STORES),
+        bit("RSV7", 7, RW, 0, todo=_STORES),
+        field("SLAVE_DOWNSHIFT", 9, 8, RW, 1, "attempts as a slave before a lower speed",
+            todo=_STORES),
+        field("MASTER_DOWNSHIFT", 11, 10, RW, 3, "attempts as a master, less one", todo=_STORES),
+        field("RSV14_12", 14, 12, RW, 0, todo=_STORES),
+        bit("DOWN_NO_IDLE", 15, RW, 0, "link down after 1 ms without idle", todo=_STORES)),
+    _row(21, "RXERR", "Receive Error Counter",
+        whole("ERRORS", "receive errors since the last read", RC, todo=_NO_CABLE, bits=16)),
+    _row(22, "R22", "88E1011 Register 22", whole("RSV15_0", todo=_STORES, bits=16)),
+    _row(23, "R23", "88E1011 Register 23", whole("RSV15_0", todo=_STORES, bits=16)),
+    _row(24, "LEDCR", "LED Control", whole("LEDS", "stretching, blinking and use of the PHY's LEDs",
+        RW, 0x4100, todo="the MAC's LEDs show the link", bits=16)),
+    _row(25, "LEDMAN", "LED Override", whole("LEDS", "LEDs by hand", todo=_STORES, bits=16)),
+    _row(26, "EPSCR2", "Extended PHY Specific Control 2",
+        whole("ANALOGUE", "output levels", RW, 0x000A, todo=_STORES, bits=16)),
+    _row(27, "EPSSR", "Extended PHY Specific Status",
+        whole("STATUS", "of fiber and serial interfaces", RO, todo="copper only", bits=16)),
+    _row(29, "PAGE", "Page of Register 30",
+        field("NUMBER", 7, 0, RW, 0, "which of its words register 30 shows"),
+        rsv(15, 8)),
+    _row(30, "PAGE_DATA", "Calibration Word",
+        whole("DATA", "one word for each PAGE; drivers set some before loopback and tests", RW,
+            todo="the words store", bits=16)),
+)
+"""All of them; a number that is missing reads 0 and ignores writes."""
+# fmt: on
+
+_BY_NAME = {r.name: r for r in PHY_TABLE}
+
+
+def phy_reg(name: str) -> Reg:
+    """Return the row called `name`.  Raises: KeyError."""
+    return _BY_NAME[name]
+
+
+def check_phy_table() -> Iterator[str]:
+    """Yield what is wrong with the table; nothing when all is well."""
+    numbers = [r.offset for r in PHY_TABLE]
+    if sorted(set(numbers)) != numbers or not all(0 <= n < 32 for n in numbers):
+        yield f"numbers {numbers}"
+    for r in PHY_TABLE:
+        yield from check_fields(r.name, r.fields, 16)
