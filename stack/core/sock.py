@@ -19,7 +19,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff, sk_buff_head, skb_orphan
-from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP, RCV_SHUTDOWN, SEND_SHUTDOWN
+from stack.core.sk_mem import (
+    SK_MEM_QUANTUM,
+    proto_mem,
+    sk_mem_reclaim,
+    sk_mem_reclaim_final,
+    sk_rmem_schedule,
+)
+from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
 from stack.core.wait import wait_queue_head, wake_up
 
 # include/net/tcp_states.h: every sock uses them, TCP gave the names
@@ -70,7 +77,7 @@ SOCK_SELECT_ERR_QUEUE = 1 << 16
 SOCK_RCU_FREE = 1 << 17
 SOCK_NO_CHECK_TX = 1 << 18
 SOCK_RCVBUF_LOCK = 1 << 19
-SOCK_SNDBUF_LOCK = 1 << 20
+# SOCK_SNDBUF_LOCK, bit 20, is in sk_mem.py
 SOCK_BINDADDR_LOCK = 1 << 21
 SOCK_BINDPORT_LOCK = 1 << 22
 SOCK_NOSPACE = 1 << 23
@@ -78,10 +85,8 @@ SOCK_NOSPACE = 1 << 23
 SK_CAN_REUSE = 1
 SK_NO_REUSE = 0
 
-SK_MEM_QUANTUM = 4096
-RCV_HOARD = 1 << 16  # forward allocation that an emptied receive queue keeps
+RCV_HOARD = 1 << 16  # forward allocation that a reader keeps while more is queued
 MAX_SCHEDULE_TIMEOUT = 1 << 62
-SOCK_MIN_SNDBUF = 4608
 SOCK_MIN_RCVBUF = 2304
 HZ_NS = 1_000_000_000
 PACING_UNLIMITED = (1 << 64) - 1
@@ -90,35 +95,6 @@ PACING_UNLIMITED = (1 << 64) - 1
 CAP_NET_BIND_SERVICE = 10
 CAP_NET_ADMIN = 12
 CAP_NET_RAW = 13
-
-
-class proto_mem:
-    """What `struct proto` counts per network: memory_allocated (bytes here), sockets, orphans."""
-
-    __slots__ = (
-        "memory_allocated",
-        "memory_pressure",
-        "orphan_count",
-        "sockets_allocated",
-        "sysctl_mem",
-    )
-
-    def __init__(self, low: int = 48 << 20, pressure: int = 64 << 20, high: int = 96 << 20) -> None:
-        self.memory_allocated = 0
-        self.sockets_allocated = 0
-        self.orphan_count = 0
-        self.memory_pressure = False
-        self.sysctl_mem = [low, pressure, high]
-
-
-def proto_mem_of_ram(net: Any, num: int, shift: int) -> proto_mem:
-    """Limits of a protocol whose sockets hold received buffers: `num` / 2 ** `shift` of the RAM.
-
-    A driver's receive buffers are a quarter of the RAM. All protocols and the reassembly queue
-    together stay below that, so sockets that nobody reads cannot make the host deaf.
-    """
-    high = max(net.ram.size_bytes * num >> shift, 1 << 18)
-    return proto_mem(high // 2, high * 3 // 4, high)
 
 
 class sock:
@@ -750,9 +726,9 @@ def sock_rfree(skb: sk_buff) -> None:
     sk = skb.sk
     truesize = skb.truesize
     try:
-        sk.sk_rmem_alloc -= truesize
+        sk.sk_rmem_alloc = queued = sk.sk_rmem_alloc - truesize
         sk.sk_forward_alloc = left = sk.sk_forward_alloc + truesize
-        if left > RCV_HOARD:
+        if left > SK_MEM_QUANTUM and (left > RCV_HOARD or not queued):
             sk_mem_reclaim(sk)
     except AttributeError:
         return
@@ -900,103 +876,6 @@ def sock_wait_for_wmem(sk: sock, noblock: int | bool) -> None:
             timeo_ns = sk_wait_event(sk, timeo_ns, cond)
         else:
             timeo_ns = wait_event(sk, timeo_ns, cond)
-
-
-# --- memory: protocol-wide -----------------------------------------------------------------
-
-
-def sk_mem_charge(sk: sock, size_bytes: int) -> None:
-    """include/net/sock.h: use forward allocation."""
-    sk.sk_forward_alloc -= size_bytes
-
-
-def sk_mem_uncharge(sk: sock, size_bytes: int) -> None:
-    """include/net/sock.h: return to forward allocation; a hoard above 2 MiB goes back at once."""
-    left = sk.sk_forward_alloc + size_bytes
-    sk.sk_forward_alloc = left
-    if left > 1 << 21:
-        sk_mem_reclaim(sk)
-
-
-def sk_mem_reclaim(sk: sock) -> None:
-    """include/net/sock.h: give whole quanta of forward allocation back to the protocol."""
-    amount = sk.sk_forward_alloc & ~(SK_MEM_QUANTUM - 1)
-    mem = sk.sk_mem
-    if amount > 0 and mem is not None:
-        sk.sk_forward_alloc -= amount
-        mem.memory_allocated -= amount
-        if mem.memory_pressure and mem.memory_allocated < mem.sysctl_mem[0]:
-            mem.memory_pressure = False
-
-
-def sk_mem_reclaim_final(sk: sock) -> None:
-    """include/net/sock.h: at destruction everything goes back."""
-    if sk.sk_mem is not None and sk.sk_forward_alloc:
-        sk.sk_mem.memory_allocated -= sk.sk_forward_alloc
-        sk.sk_forward_alloc = 0
-
-
-def __sk_mem_schedule(sk: sock, size_bytes: int, kind: int) -> bool:
-    """net/core/sock.c: take quanta from the protocol; False above the hard limit.
-
-    `kind`: 0 = send, 1 = receive. Under pressure a sock keeps a minimum.
-    """
-    amount = (size_bytes + SK_MEM_QUANTUM - 1) & ~(SK_MEM_QUANTUM - 1)
-    mem = sk.sk_mem
-    if mem is None:
-        return False
-    total = mem.memory_allocated + amount
-    low, pressure, high = mem.sysctl_mem
-    if total > high:
-        mem.memory_pressure = True
-        used = sk.sk_rmem_alloc if kind else sk.sk_wmem_queued
-        if used + size_bytes > sk_get_mem0(sk, kind):
-            return False
-    elif total > pressure:
-        mem.memory_pressure = True
-    elif total <= low:
-        mem.memory_pressure = False
-    mem.memory_allocated = total
-    sk.sk_forward_alloc += amount
-    return True
-
-
-def sk_get_mem0(sk: sock, kind: int) -> int:
-    """include/net/sock.h sk_get_rmem0, sk_get_wmem0: what a sock gets above the hard limit too."""
-    sysctl = sk.net.sysctl
-    if sk.sk_protocol == IPPROTO_TCP:
-        return int((sysctl.tcp_rmem if kind else sysctl.tcp_wmem)[0])
-    if sk.sk_protocol == IPPROTO_UDP and kind:
-        return int(sysctl.udp_rmem_min)
-    return SK_MEM_QUANTUM
-
-
-def sk_wmem_schedule(sk: sock, size_bytes: int) -> bool:
-    """include/net/sock.h: make sure `size_bytes` of forward allocation are there to send."""
-    return size_bytes <= sk.sk_forward_alloc or __sk_mem_schedule(
-        sk, size_bytes - sk.sk_forward_alloc, 0
-    )
-
-
-def sk_rmem_schedule(sk: sock, skb: sk_buff | None, size_bytes: int) -> bool:
-    """include/net/sock.h: make sure `size_bytes` of forward allocation are there to receive."""
-    return size_bytes <= sk.sk_forward_alloc or __sk_mem_schedule(
-        sk, size_bytes - sk.sk_forward_alloc, 1
-    )
-
-
-def sk_forced_mem_schedule(sk: sock, size_bytes: int) -> None:
-    """net/ipv4/tcp_output.c: memory for a FIN, whatever the limits say."""
-    delta = size_bytes - sk.sk_forward_alloc
-    if delta > 0:
-        amount = (delta + SK_MEM_QUANTUM - 1) & ~(SK_MEM_QUANTUM - 1)
-        sk.sk_forward_alloc += amount
-        sk.sk_mem.memory_allocated += amount
-
-
-def sk_under_memory_pressure(sk: sock) -> bool:
-    """include/net/sock.h"""
-    return sk.sk_mem is not None and sk.sk_mem.memory_pressure
 
 
 def sk_wmem_queued_add(sk: sock, val: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastpath.skbuff import sk_buff
 from stack.core import uapi
+from stack.core.sk_mem import SOCK_MIN_SNDBUF, SOCK_SNDBUF_LOCK
 from stack.core.sock import (
     CAP_NET_ADMIN,
     CAP_NET_RAW,
@@ -24,14 +25,12 @@ from stack.core.sock import (
     SOCK_LINGER,
     SOCK_LOCALROUTE,
     SOCK_MIN_RCVBUF,
-    SOCK_MIN_SNDBUF,
     SOCK_NO_CHECK_TX,
     SOCK_RCVBUF_LOCK,
     SOCK_RCVTSTAMP,
     SOCK_RCVTSTAMPNS,
     SOCK_RXQ_OVFL,
     SOCK_SELECT_ERR_QUEUE,
-    SOCK_SNDBUF_LOCK,
     SOCK_TIMESTAMP,
     SOCK_URGINLINE,
     TCP_LISTEN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.sk_mem import sk_mem_reclaim_final
 from stack.core.sock import (
     SOCK_NOSPACE,
     TCPF_CLOSE_WAIT,
@@ -16,8 +16,6 @@ from stack.core.sock import (
     TCPF_SYN_SENT,
     os_error,
     raise_sock_error,
-    sk_mem_reclaim_final,
-    sk_mem_uncharge,
     sk_wait_event,
     sock,
     sock_error,
@@ -129,11 +127,3 @@ def sk_stream_kill_queues(sk: sock) -> None:
     sk.sk_receive_queue.purge()
     sk.sk_error_queue.purge()
     sk_mem_reclaim_final(sk)
-
-
-def sk_wmem_free_skb(sk: sock, skb: sk_buff) -> None:
-    """include/net/tcp.h (tcp_wmem_free_skb): uncharge and free one skb of the write queue."""
-    truesize = skb.truesize
-    sk.sk_wmem_queued -= truesize
-    sk_mem_uncharge(sk, truesize)
-    kfree_skb(skb)

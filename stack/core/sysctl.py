@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastpath.errors import E1000Error
-from stack.core.sock import SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF
+from stack.core.sk_mem import SOCK_MIN_SNDBUF
+from stack.core.sock import SOCK_MIN_RCVBUF
 
 INT_MIN, INT_MAX = -(1 << 31), (1 << 31) - 1
 UINT_MAX = (1 << 32) - 1

@@ -19,13 +19,13 @@ from fastpath.skbuff import (
 from stack.core.drop_reason import SKB_DROP_REASON_SOCKET_RCVBUFF, kfree_skb_reason
 from stack.core.inet_sock import inet_sock
 from stack.core.iov import msghdr
+from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_LOCALROUTE,
     TCP_ESTABLISHED,
     lock_sock,
     os_error,
-    proto_mem_of_ram,
     release_sock,
     sk_common_release,
     sk_dst_check,

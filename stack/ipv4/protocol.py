@@ -66,6 +66,9 @@ class proto:
     pre_connect: Fn = None
     stream_memory_free: Fn = None
     enter_memory_pressure: Fn = None
+    leave_memory_pressure: Fn = None
+    sysctl_rmem: str = ""  # the sysctl whose first number each sock may always have
+    sysctl_wmem: str = ""
     sock_is_readable: Fn = None
     diag_destroy: Fn = None
     compat_setsockopt: Fn = None

@@ -26,6 +26,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.inet_sock import inet_sock
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_LOCALROUTE,
@@ -33,7 +34,6 @@ from stack.core.sock import (
     TCP_ESTABLISHED,
     lock_sock,
     os_error,
-    proto_mem_of_ram,
     release_sock,
     sk_common_release,
     sk_dst_reset,

@@ -202,7 +202,7 @@ TCP = (
     _u8("tcp_tso_win_divisor", 3, "part of the window that one super-packet may take"),
     _u8("tcp_tw_reuse", 2, "1: reuse TIME_WAIT ports when connecting; 2: on loopback", 0, 2),
     _bool("tcp_window_scaling", 1, "window scaling (RFC 7323)"),
-    _vector("tcp_wmem", (4096, 4 << 20, 6 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
+    _vector("tcp_wmem", (4096, 16384, 4 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
     _u8("tcp_workaround_signed_windows", 0, "offer unscaled windows below 32 KiB", 0, 1),
 )
 

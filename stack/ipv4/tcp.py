@@ -11,23 +11,24 @@ from typing import Any
 
 from fastpath.skbuff import kfree_skb, sk_buff, sk_buff_head, skb_header_release
 from stack.core.iov import skb_copy_datagram_iter
+from stack.core.sk_mem import (
+    proto_mem,
+    sk_forced_mem_schedule,
+    sk_stream_moderate_sndbuf,
+    sk_wmem_schedule,
+)
 from stack.core.sock import (
     SOCK_DEAD,
     SOCK_DONE,
-    SOCK_MIN_SNDBUF,
     SOCK_NOSPACE,
-    SOCK_SNDBUF_LOCK,
     SOCK_URGINLINE,
     SOCK_USE_WRITE_QUEUE,
     lock_sock,
     os_error,
-    proto_mem,
     release_sock,
     sk_flush_backlog,
-    sk_forced_mem_schedule,
     sk_wait_data,
     sk_wait_event,
-    sk_wmem_schedule,
     sock_rcvlowat,
     sock_rcvtimeo,
     sock_sndtimeo,
@@ -148,6 +149,25 @@ from stack.ipv4.tcp_window import (
 )
 
 TCP_SMALL_QUEUE_BACKLOG = 16  # buffers filled before a long sendmsg lets the backlog in
+
+
+# --- memory -------------------------------------------------------------------------------
+
+
+def tcp_enter_memory_pressure(sk: tcp_sock) -> None:
+    """All sockets together are above tcp_mem[1]: buffers stop growing, windows shrink."""
+    mem = sk.sk_mem
+    if not mem.memory_pressure:
+        mem.memory_pressure = sk.net.now() or 1
+        sk.net.mib.linux.TCPMemoryPressures += 1
+
+
+def tcp_leave_memory_pressure(sk: tcp_sock) -> None:
+    """Below tcp_mem[0] again; the ms that it took are counted."""
+    mem = sk.sk_mem
+    if mem.memory_pressure:
+        sk.net.mib.linux.TCPMemoryPressuresChrono += (sk.net.now() - mem.memory_pressure) // MSEC
+        mem.memory_pressure = 0
 
 
 # --- birth --------------------------------------------------------------------------------
@@ -305,10 +325,15 @@ def tcp_init_sock(sk: tcp_sock) -> None:
 
 
 def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
-    """Bytes to gather in one sk_buff: whole segments up to what the device cuts up."""
+    """Bytes to gather in one sk_buff: whole segments up to what the device cuts up.
+
+    More than the 64 KiB of the kernel's devices only as far as the send buffer reaches: one sk_buff
+    is filled to its end whatever the buffer's limit.
+    """
     if not large_allowed:
         return mss_now
-    new_size_goal = tcp_bound_to_half_wnd(sk, sk.sk_gso_max_size - 1 - MAX_TCP_HEADER)
+    most = min(sk.sk_gso_max_size, max(sk.sk_sndbuf, 65536)) - 1 - MAX_TCP_HEADER
+    new_size_goal = tcp_bound_to_half_wnd(sk, most)
     gso_segs = max(min(new_size_goal // mss_now, sk.sk_gso_max_segs), 1)
     return gso_segs * mss_now
 
@@ -382,18 +407,29 @@ def tcp_sendmsg(sk: tcp_sock, msg: Any, size: int) -> int:
         release_sock(sk)
 
 
+def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
+    """How many of `copy` bytes there is memory for; a socket with little queued always gets some.
+
+    Without that a socket that has nothing in flight would wait for an ACK that cannot come.
+    """
+    if sk_wmem_schedule(sk, copy):
+        return copy
+    left = sk.net.sysctl.tcp_wmem[0] - sk.sk_wmem_queued
+    if left > 0:
+        sk_forced_mem_schedule(sk, min(left, copy))
+    return min(copy, max(sk.sk_forward_alloc, 0))
+
+
 def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: Any, n: int) -> int:
     """Append up to n bytes to skb: small first pieces to its head, others to pages; bytes done."""
     if not skb.data_len and n <= skb.tailroom:
         return msg.copy_to_skb(skb, n)
+    n = tcp_wmem_schedule(sk, n)
     old = skb.truesize
     done = msg.add_to_skb(skb, sk.net.skb_pages, n)
     delta = skb.truesize - old
-    if delta:
-        if not sk_wmem_schedule(sk, delta):
-            sk_forced_mem_schedule(sk, delta)
-        sk.sk_wmem_queued += delta
-        sk.sk_forward_alloc -= delta
+    sk.sk_wmem_queued += delta
+    sk.sk_forward_alloc -= delta
     return done
 
 
@@ -424,7 +460,8 @@ def tcp_sendmsg_locked(sk: tcp_sock, msg: Any, size: int) -> int:
                         break
                     mss_now, size_goal = tcp_send_mss(sk, flags)
                     continue
-            skb = tcp_stream_alloc_skb(sk) if sk_stream_memory_free(sk) else None
+            first = not write_queue.qlen and not sk.tcp_rtx_queue.qlen
+            skb = tcp_stream_alloc_skb(sk, first) if sk_stream_memory_free(sk) else None
             if skb is None:
                 copied_now = tcp_sendmsg_wait(sk, msg, flags, timeo, copied, mss_now, size_goal)
                 if copied_now is None:
@@ -481,19 +518,19 @@ def tcp_sendmsg_wait(
     net = sk.net
     try:
         if sk_stream_memory_free(sk):
-            # The socket may have more, the host has no buffer: be content with less from now on
-            # (sk_stream_moderate_sndbuf), and try again in a while.
-            if not sk.sk_flags & SOCK_SNDBUF_LOCK:
-                sk.sk_sndbuf = min(sk.sk_sndbuf, max(sk.sk_wmem_queued >> 1, SOCK_MIN_SNDBUF))
+            # The socket may have more, the host has no buffer, or TCP no memory: be content with
+            # less from now on, and try again in a while.
+            sk_stream_moderate_sndbuf(sk)
             if timeo <= 0:
                 raise BlockingIOError(errno.EAGAIN, "no packet buffer left on the host")
             pause = min(timeo, 20 * MSEC)
+            dry = tcp_no_buffers(net)
             sk_wait_event(
                 sk,
                 pause,
                 lambda: (
                     bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN)
-                    or (net.skb_pages.available > 8 and net.skb_small.available > 8)
+                    or (dry and not tcp_no_buffers(net))
                 ),
             )
             if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
@@ -507,6 +544,11 @@ def tcp_sendmsg_wait(
         if exc.errno == errno.EPIPE:
             raise sk_stream_error(sk, flags, errno.EPIPE) from None
         raise
+
+
+def tcp_no_buffers(net: Any) -> bool:
+    """The host's buffer pools are all but empty."""
+    return net.skb_pages.available <= 8 or net.skb_small.available <= 8
 
 
 def tcp_stream_memory_free(sk: tcp_sock, wake: int = 0) -> bool:
@@ -829,6 +871,10 @@ tcp_prot = proto(
     max_header=MAX_TCP_HEADER,
     sock_class=tcp_sock,
     h={"hashinfo": lambda net: net.tcp_hashinfo},
+    enter_memory_pressure=tcp_enter_memory_pressure,
+    leave_memory_pressure=tcp_leave_memory_pressure,
+    sysctl_rmem="tcp_rmem",
+    sysctl_wmem="tcp_wmem",
 )
 
 tcp_protocol = net_protocol(

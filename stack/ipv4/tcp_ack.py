@@ -15,7 +15,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_ACK_UNSENT_DATA,
     SKB_DROP_REASON_TCP_TOO_OLD_ACK,
 )
-from stack.core.sock import sk_mem_reclaim
+from stack.core.sk_mem import SK_MEM_QUANTUM, sk_mem_reclaim
 from stack.ipv4.inet_connection_sock import (
     ICSK_TIME_PROBE0,
     ICSK_TIME_RETRANS,
@@ -518,7 +518,7 @@ def tcp_clean_rtx_queue(
         sk.sk_wmem_queued -= truesize
         sk.sk_forward_alloc += truesize
         kfree_skb(skb)
-    if sk.sk_forward_alloc > 1 << 21:
+    if sk.sk_forward_alloc > SK_MEM_QUANTUM:  # sk_mem_uncharge, once for all of them
         sk_mem_reclaim(sk)
     if between(sk.snd_up, prior_snd_una, snd_una):
         sk.snd_up = snd_una

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 
 from fastpath.skbuff import kfree_skb
+from stack.core.sk_mem import SOCK_MIN_SNDBUF
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
     SOCK_BINDPORT_LOCK,
@@ -72,6 +74,8 @@ from stack.ipv4.tcp_window import (
     tcp_initialize_rcv_mss,
 )
 
+log = logging.getLogger("stack.ipv4.tcp")
+
 
 def tcp_close_state(sk: tcp_sock) -> bool:
     """Move on as a close does (NEW_STATE, from TRANSITIONS); True when our FIN is due."""
@@ -90,8 +94,25 @@ def tcp_shutdown(sk: tcp_sock, how: int) -> None:
         tcp_send_fin(sk)
 
 
-def tcp_too_many_orphans(sk: tcp_sock) -> bool:
-    return sk.sk_mem.orphan_count > sk.net.sysctl.tcp_max_orphans
+def tcp_too_many_orphans(sk: tcp_sock, shift: int) -> bool:
+    """include/net/tcp.h: each orphan counts 2 ** shift times, for one that deserves less."""
+    return sk.sk_mem.orphan_count << shift > sk.net.sysctl.tcp_max_orphans
+
+
+def tcp_out_of_memory(sk: tcp_sock) -> bool:
+    """include/net/tcp.h: the hard limit is passed, and sk has more queued than the least."""
+    mem = sk.sk_mem
+    return sk.sk_wmem_queued > SOCK_MIN_SNDBUF and mem.memory_allocated > mem.sysctl_mem[2]
+
+
+def tcp_check_oom(sk: tcp_sock, shift: int) -> bool:
+    """True when an orphan such as sk has to go; what is short is said as the kernel says it."""
+    orphans, memory = tcp_too_many_orphans(sk, shift), tcp_out_of_memory(sk)
+    if orphans:
+        log.info("TCP: too many orphaned sockets")
+    if memory:
+        log.info("TCP: out of memory -- consider tuning tcp_mem")
+    return orphans or memory
 
 
 def __tcp_close(sk: tcp_sock, timeout: int) -> None:
@@ -147,7 +168,7 @@ def __tcp_close(sk: tcp_sock, timeout: int) -> None:
             else:
                 tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)
                 return
-    if sk.sk_state != TCP_CLOSE and tcp_too_many_orphans(sk):
+    if sk.sk_state != TCP_CLOSE and tcp_check_oom(sk, 0):
         tcp_set_state(sk, TCP_CLOSE)
         tcp_send_active_reset(sk)
         linux.TCPAbortOnMemory += 1

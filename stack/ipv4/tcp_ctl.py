@@ -13,10 +13,10 @@ from fastpath.skbuff import (
     skb_header_release,
 )
 from stack.core.dst import dst_metric_advmss, dst_mtu
+from stack.core.sk_mem import sk_mem_charge
 from stack.core.sock import (
     SOCK_DONE,
     SOCK_RCVBUF_LOCK,
-    sk_mem_charge,
     sock_reset_flag,
 )
 from stack.core.timer import mod_timer

@@ -28,16 +28,18 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_ZEROWINDOW,
     kfree_skb_reason,
 )
-from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_DONE,
-    SOCK_NOSPACE,
+from stack.core.sk_mem import (
     SOCK_SNDBUF_LOCK,
-    SOCK_URGINLINE,
     sk_forced_mem_schedule,
     sk_mem_reclaim,
     sk_rmem_schedule,
     sk_under_memory_pressure,
+)
+from stack.core.sock import (
+    SOCK_DEAD,
+    SOCK_DONE,
+    SOCK_NOSPACE,
+    SOCK_URGINLINE,
     skb_set_owner_r,
 )
 from stack.core.uapi import RCV_SHUTDOWN
@@ -78,10 +80,10 @@ from stack.ipv4.tcp_sock import (
     TCP_URG_VALID,
     TCPHDR_FIN,
     TCPHDR_SYN,
-    TCP_CA_Open,
     after,
     before,
     tcp_fast_path_check,
+    tcp_packets_in_flight,
     tcp_receive_window,
     tcp_sock,
 )
@@ -721,10 +723,11 @@ def tcp_urg(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_should_expand_sndbuf(sk: tcp_sock) -> bool:
-    """Grow the send buffer only when it, not the window, is what stops us."""
+    """Grow the send buffer only when it, not the window or the host's memory, is what stops us."""
     if sk.sk_flags & SOCK_SNDBUF_LOCK or sk_under_memory_pressure(sk):
         return False
-    return sk.icsk_ca_state == TCP_CA_Open or sk.packets_out < sk.snd_cwnd
+    mem = sk.sk_mem
+    return mem.memory_allocated < mem.sysctl_mem[0] and tcp_packets_in_flight(sk) < sk.snd_cwnd
 
 
 def tcp_new_space(sk: tcp_sock) -> None:

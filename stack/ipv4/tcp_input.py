@@ -24,7 +24,8 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK,
     kfree_skb_reason,
 )
-from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, sk_rmem_schedule, sock_owned_by_user
+from stack.core.sk_mem import sk_rmem_schedule
+from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, sock_owned_by_user
 from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
 from stack.ipv4 import tcp_cong
 from stack.ipv4.inet_connection_sock import (

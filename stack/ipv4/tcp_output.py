@@ -25,8 +25,11 @@ from fastpath.skbuff import (
     skb_split,
     skb_unclone,
 )
-from stack.core.sock import (
+from stack.core.sk_mem import (
+    sk_enter_memory_pressure,
     sk_forced_mem_schedule,
+    sk_mem_uncharge,
+    sk_stream_moderate_sndbuf,
     sk_wmem_schedule,
 )
 from stack.ipv4 import tcp_cong
@@ -192,6 +195,8 @@ def tcp_stream_alloc_skb(sk: tcp_sock, force: bool = False) -> sk_buff | None:
     pool = sk.net.skb_small
     skb = alloc_skb(pool, pool.buf_bytes - MAX_TCP_HEADER, MAX_TCP_HEADER)
     if skb is None:
+        sk_enter_memory_pressure(sk)
+        sk_stream_moderate_sndbuf(sk)
         return None
     if force:
         sk_forced_mem_schedule(sk, skb.truesize)
@@ -414,7 +419,7 @@ def tcp_trim_head(sk: tcp_sock, skb: sk_buff, length: int) -> int:
     delta = min(length, skb.truesize - 1)
     skb.truesize -= delta
     sk.sk_wmem_queued -= delta
-    sk.sk_forward_alloc += delta
+    sk_mem_uncharge(sk, delta)
     skb.seq = (skb.seq + length) & M32
     if skb.tcp_gso_segs > 1:
         tcp_set_skb_tso_segs(skb, skb.tcp_gso_size)
@@ -687,5 +692,5 @@ def tcp_wmem_free_skb(sk: tcp_sock, skb: sk_buff) -> None:
     """include/net/tcp.h: uncharge and free one sk_buff of the send queues. Takes ownership."""
     truesize = skb.truesize
     sk.sk_wmem_queued -= truesize
-    sk.sk_forward_alloc += truesize
+    sk_mem_uncharge(sk, truesize)
     kfree_skb(skb)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from fastpath.skbuff import (
     sk_buff,
 )
+from stack.core.sk_mem import SOCK_SNDBUF_LOCK, sk_under_memory_pressure
 from stack.core.sock import (
     SOCK_RCVBUF_LOCK,
-    SOCK_SNDBUF_LOCK,
-    sk_under_memory_pressure,
 )
 from stack.ipv4.inet_connection_sock import (
     ICSK_ACK_PUSHED,
@@ -17,7 +16,6 @@ from stack.ipv4.inet_connection_sock import (
 from stack.ipv4.tcp_rtt import tcp_rtt_tsopt_us
 from stack.ipv4.tcp_sock import (
     M32,
-    MAX_TCP_HEADER,
     TCP_INIT_CWND,
     TCP_MIN_MSS,
     TCP_MSS_DEFAULT,
@@ -31,14 +29,25 @@ from stack.ipv4.tcp_sock import (
     tcp_win_from_space,
 )
 
+# What a segment of its own costs a 64-bit Linux (SKB_DATA_ALIGN is to 64 bytes)
+SKB_HEADERS = 320 + 320  # MAX_TCP_HEADER, struct skb_shared_info
+SIZEOF_SK_BUFF = 256
+
 
 def tcp_sndbuf_expand(sk: tcp_sock) -> None:
-    """Room for two congestion windows, within tcp_wmem."""
-    per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + MAX_TCP_HEADER + 256
+    """Room for two congestion windows, within tcp_wmem[2].
+
+    A segment counts what it takes in Linux as an sk_buff by itself: payload, headers and
+    skb_shared_info rounded up to a power of two, and the sk_buff. An Ethernet connection starts
+    with 87040 bytes.
+    """
+    per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + SKB_HEADERS
+    per_mss = (1 << (per_mss - 1).bit_length()) + SIZEOF_SK_BUFF
     nr_segs = max(TCP_INIT_CWND, sk.snd_cwnd, sk.reordering + 1)
+    # Fast recovery (RFC 5681 3.2) needs new data to send beside the window that is out.
     sndmem = 2 * nr_segs * per_mss
     if sk.sk_sndbuf < sndmem:
-        sk.sk_sndbuf = max(sk.sk_sndbuf, min(sndmem, sk.net.sysctl.tcp_wmem[2]))
+        sk.sk_sndbuf = min(sndmem, sk.net.sysctl.tcp_wmem[2])
 
 
 def tcp_set_window_clamp(sk: tcp_sock, val: int) -> None:

@@ -26,6 +26,7 @@ from stack.ipv4.inet_connection_sock import (
     inet_csk_init_xmit_timers,
     inet_csk_reset_keepalive_timer,
 )
+from stack.ipv4.tcp_close import tcp_check_oom
 from stack.ipv4.tcp_ctl import (
     tcp_send_ack,
     tcp_send_active_reset,
@@ -50,6 +51,7 @@ from stack.ipv4.tcp_sock import (
     SEC,
     TCP_ATO_MIN,
     TCP_RESOURCE_PROBE_INTERVAL,
+    TCP_RTO_MAX,
     TCP_RTO_MIN,
     TCP_TIMEOUT_MIN,
     TCP_TIMEWAIT_LEN,
@@ -119,14 +121,16 @@ def tcp_orphan_retries(sk: tcp_sock, alive: bool) -> int:
 
 
 def tcp_out_of_resources(sk: tcp_sock, do_reset: bool) -> bool:
-    """Kill an orphan at once when the host has too many of them, or too little memory."""
-    mem = sk.sk_mem
-    if (
-        mem.orphan_count <= sk.net.sysctl.tcp_max_orphans
-        and mem.memory_allocated < mem.sysctl_mem[2]
-    ):
+    """Kill an orphan at once when the host has too many of them, or too little memory.
+
+    One whose peer takes nothing for long, or of which ICMP says bad things, goes sooner. The peer
+    is told by a RST where something else of the connection might otherwise be believed later.
+    """
+    idle = sk.net.now() - sk.lsndtime
+    shift = int(idle > 2 * TCP_RTO_MAX or not do_reset) + bool(sk.sk_err_soft)
+    if not tcp_check_oom(sk, shift):
         return False
-    if do_reset:
+    if do_reset or idle <= TCP_TIMEWAIT_LEN or (not sk.snd_wnd and not sk.packets_out):
         tcp_send_active_reset(sk)
     tcp_done(sk)
     sk.net.mib.linux.TCPAbortOnMemory += 1

@@ -41,6 +41,7 @@ from stack.core.drop_reason import (
 from stack.core.inet_sock import inet_sock
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.netdevice import NETDEV_UP, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
+from stack.core.sk_mem import proto_mem_of_ram, sk_rmem_schedule
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_DEAD,
@@ -51,13 +52,11 @@ from stack.core.sock import (
     TCP_ESTABLISHED,
     lock_sock,
     os_error,
-    proto_mem_of_ram,
     release_sock,
     sk_common_release,
     sk_dst_check,
     sk_dst_set,
     sk_filter,
-    sk_rmem_schedule,
     skb_orphan,
     sock_rfree,
     sock_wfree,
@@ -1171,6 +1170,7 @@ udp_prot = proto(
     diag_destroy=udp_abort,
     sock_class=udp_sock,
     h={"udp_table": lambda net: net.udp_table},
+    sysctl_rmem="udp_rmem_min",
 )
 
 udp_protocol = net_protocol(handler=udp_rcv, err_handler=udp_err, no_policy=True)

@@ -9,6 +9,7 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from fastpath.skbuff import alloc_skb, kfree_skb
+from stack.core import sk_mem as m
 from stack.core import sock as s
 from stack.core.socket import sockfd_lookup, sys_close, sys_socket
 from stack.core.uapi import AF_INET, SEND_SHUTDOWN, SOCK_DGRAM
@@ -156,7 +157,7 @@ def test_receive_queue_limits_and_releases_memory(host: Host, sk: Any) -> None:
     while (skb := sk.sk_receive_queue.dequeue()) is not None:
         kfree_skb(skb)
     assert sk.sk_rmem_alloc == 0
-    s.sk_mem_reclaim(sk)
+    m.sk_mem_reclaim(sk)
     assert sk.sk_mem.memory_allocated == 0
 
 
@@ -166,21 +167,6 @@ def test_filter_refuses(host: Host, sk: Any) -> None:
     assert skb is not None
     assert s.sock_queue_rcv_skb(sk, skb) == -errno.EPERM
     kfree_skb(skb)
-
-
-def test_protocol_memory_pressure_and_hard_limit(sk: Any) -> None:
-    mem = sk.sk_mem
-    mem.sysctl_mem = [4096, 8192, 16384]
-    assert s.sk_wmem_schedule(sk, 4096)
-    assert not mem.memory_pressure
-    assert s.sk_wmem_schedule(sk, 10000)
-    assert mem.memory_pressure
-    sk.sk_wmem_queued = 50000
-    assert not s.sk_wmem_schedule(sk, 100000)
-    s.sk_forced_mem_schedule(sk, 100000)
-    assert sk.sk_forward_alloc >= 100000
-    s.sk_mem_reclaim_final(sk)
-    assert mem.memory_allocated == 0
 
 
 def test_clone_shares_settings_but_no_queue(sk: Any) -> None:

@@ -30,6 +30,9 @@ from tests.stack.ipv4.test_tcp_states import Peer
 M32 = 0xFFFFFFFF
 seqs = st.integers(0, M32)
 
+SEND_ALL_AT_ONCE = {"tcp_wmem": (4096, 4 << 20, 4 << 20)}
+"""A send buffer that takes all of a test's data in one call."""
+
 
 @given(seqs, st.integers(1, 0x7FFFFFFF))
 def test_sequence_order_is_modular(seq: int, distance: int) -> None:
@@ -412,7 +415,7 @@ def test_receive_buffer_grows_with_the_application() -> None:
 
 def test_small_frames_cannot_exhaust_the_receive_buffer() -> None:
     """One-byte segments hold whole ring buffers: they are collapsed, or dropped and resent."""
-    with TcpNet(gso=False, sysctl={"tcp_rmem": (4096, 65536, 65536)}) as net:
+    with TcpNet(gso=False, sysctl={"tcp_rmem": (4096, 65536, 65536), **SEND_ALL_AT_ONCE}) as net:
         client, server = net.pair()
         client.setsockopt(1, 1)  # TCP_NODELAY
         data = bytes(i & 0xFF for i in range(3000))
@@ -436,7 +439,7 @@ def test_small_frames_cannot_exhaust_the_receive_buffer() -> None:
 
 def test_out_of_order_flood_is_bounded() -> None:
     """The first segment never comes: the queue of the others stays within the buffer."""
-    with TcpNet(gso=False, sysctl={"tcp_rmem": (4096, 131072, 131072)}) as net:
+    with TcpNet(gso=False, sysctl={"tcp_rmem": (4096, 131072, 131072), **SEND_ALL_AT_ONCE}) as net:
         client, server = net.pair()
         first = client.sk.write_seq
         net.filter = lambda s: not (s.src == A and s.payload and s.seq == first)

@@ -72,7 +72,7 @@ def test_slow_start_doubles_each_round_trip() -> None:
 
 
 def test_congestion_avoidance_adds_one_segment_per_round_trip() -> None:
-    with TcpNet(latency_ns=50 * MS) as net:
+    with TcpNet(latency_ns=50 * MS, sysctl={"tcp_wmem": (4096, 1 << 20, 1 << 20)}) as net:
         client, server = net.pair()
         client.sk.snd_ssthresh = 10
         client.sk.snd_cwnd = 10

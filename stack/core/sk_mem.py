@@ -1,0 +1,207 @@
+"""Memory of all sockets of a protocol: limits, pressure, what one sock has reserved (sock.c).
+
+net/core/sock.c, include/net/sock.h. A sock reserves whole quanta ahead (`sk_forward_alloc`) and
+charges its packets to them; `proto_mem` counts the quanta of all socks against three limits: below
+the first nobody is asked, above the second socks that have more than their share get nothing, above
+the third nobody does. All amounts are bytes, where the kernel counts pages.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stack.core.uapi import SOCK_STREAM
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
+    from stack.core.sock import sock
+
+SK_MEM_QUANTUM = 4096
+SK_MEM_SEND = 0
+SK_MEM_RECV = 1
+SOCK_MIN_SNDBUF = 4608
+SOCK_SNDBUF_LOCK = 1 << 20  # the one of sock.py's sock_flags that is needed here
+
+
+class proto_mem:
+    """What `struct proto` counts per network: memory_allocated (bytes here), sockets, orphans."""
+
+    __slots__ = (
+        "memory_allocated",
+        "memory_pressure",
+        "orphan_count",
+        "sockets_allocated",
+        "sysctl_mem",
+    )
+
+    def __init__(self, low: int = 48 << 20, pressure: int = 64 << 20, high: int = 96 << 20) -> None:
+        self.memory_allocated = 0
+        self.sockets_allocated = 0
+        self.orphan_count = 0
+        self.memory_pressure = 0
+        """When pressure began (ns), 0 without pressure."""
+        self.sysctl_mem = [low, pressure, high]
+
+
+def proto_mem_of_ram(net: Any, num: int, shift: int) -> proto_mem:
+    """Limits of a protocol whose sockets hold received buffers: `num` / 2 ** `shift` of the RAM.
+
+    That is the first of the three limits, the one that counts for a protocol without pressure. A
+    driver's receive buffers are a quarter of the RAM. All protocols and the reassembly queue
+    together stay below that, so sockets that nobody reads cannot make the host deaf.
+    """
+    low = max(net.ram.size_bytes * num >> shift, 1 << 18)
+    return proto_mem(low, low * 4 // 3, low * 2)
+
+
+def sysctl_min(sk: sock, name: str) -> int:
+    """What the sysctl `name` guarantees each sock: its first or only number, bytes."""
+    value = getattr(sk.net.sysctl, name) if name else SK_MEM_QUANTUM
+    return value[0] if isinstance(value, tuple) else value
+
+
+def sk_get_wmem0(sk: sock, prot: Any) -> int:
+    """include/net/sock.h: what every sock may queue for sending unless the hard limit is hit."""
+    return sysctl_min(sk, prot.sysctl_wmem)
+
+
+def sk_get_rmem0(sk: sock, prot: Any) -> int:
+    """include/net/sock.h: what every sock may queue for reading unless the hard limit is hit."""
+    return sysctl_min(sk, prot.sysctl_rmem)
+
+
+def sk_under_memory_pressure(sk: sock) -> bool:
+    """include/net/sock.h"""
+    return sk.sk_mem is not None and bool(sk.sk_mem.memory_pressure)
+
+
+def sk_enter_memory_pressure(sk: sock) -> None:
+    """net/core/sock.c"""
+    enter = sk.sk_prot.enter_memory_pressure
+    if enter is not None:
+        enter(sk)
+
+
+def sk_leave_memory_pressure(sk: sock) -> None:
+    """net/core/sock.c"""
+    leave = sk.sk_prot.leave_memory_pressure
+    if leave is not None:
+        leave(sk)
+
+
+def sk_stream_moderate_sndbuf(sk: sock) -> None:
+    """include/net/sock.h: memory is short: be content with half of what is queued now."""
+    if not sk.sk_flags & SOCK_SNDBUF_LOCK:
+        sk.sk_sndbuf = max(min(sk.sk_sndbuf, sk.sk_wmem_queued >> 1), SOCK_MIN_SNDBUF)
+
+
+def __sk_mem_schedule(sk: sock, size_bytes: int, kind: int) -> bool:
+    """net/core/sock.c: reserve quanta for `size_bytes` more; `kind` is SK_MEM_SEND or _RECV."""
+    if sk.sk_mem is None:
+        return False
+    amount = (size_bytes + SK_MEM_QUANTUM - 1) & ~(SK_MEM_QUANTUM - 1)
+    sk.sk_forward_alloc += amount
+    if __sk_mem_raise_allocated(sk, amount, kind):
+        return True
+    sk.sk_forward_alloc -= amount
+    return False
+
+
+def __sk_mem_raise_allocated(sk: sock, amount: int, kind: int) -> bool:
+    """net/core/sock.c: count `amount` to the protocol, if the limits let sk have it.
+
+    Between the first and the last limit a sock with little keeps getting more (its minimum, or less
+    than an equal share of the whole). The kernel also gives to a stream sock that is over its send
+    buffer, since some of its callers cannot wait; here those use sk_forced_mem_schedule. What is
+    given beyond the last limit costs an orphan its unsent data (tcp_check_oom).
+    """
+    mem = sk.sk_mem
+    mem.memory_allocated = allocated = mem.memory_allocated + amount
+    low, pressure, high = mem.sysctl_mem
+    if allocated <= low:
+        if mem.memory_pressure:
+            sk_leave_memory_pressure(sk)
+        return True
+    if allocated > pressure and not mem.memory_pressure:
+        sk_enter_memory_pressure(sk)
+    prot = sk.sk_prot
+    if allocated <= high:
+        if kind == SK_MEM_RECV:
+            if sk.sk_rmem_alloc < sk_get_rmem0(sk, prot):
+                return True
+        else:
+            used = sk.sk_wmem_queued if sk.sk_type == SOCK_STREAM else sk.sk_wmem_alloc
+            if used < sk_get_wmem0(sk, prot):
+                return True
+        if prot.enter_memory_pressure is not None:  # sk_has_memory_pressure
+            if not mem.memory_pressure:
+                return True
+            used = sk.sk_wmem_queued + sk.sk_rmem_alloc + sk.sk_forward_alloc
+            if high > mem.sockets_allocated * (used + SK_MEM_QUANTUM - 1):
+                return True
+    if kind == SK_MEM_SEND and sk.sk_type == SOCK_STREAM:
+        sk_stream_moderate_sndbuf(sk)
+    mem.memory_allocated -= amount
+    return False
+
+
+def __sk_mem_reduce_allocated(sk: sock, amount: int) -> None:
+    """net/core/sock.c: `amount` bytes go back to the protocol."""
+    mem = sk.sk_mem
+    mem.memory_allocated = allocated = mem.memory_allocated - amount
+    if mem.memory_pressure and allocated < mem.sysctl_mem[0]:
+        sk_leave_memory_pressure(sk)
+
+
+def sk_wmem_schedule(sk: sock, size_bytes: int) -> bool:
+    """include/net/sock.h: make sure `size_bytes` of forward allocation are there to send."""
+    return size_bytes <= sk.sk_forward_alloc or __sk_mem_schedule(
+        sk, size_bytes - sk.sk_forward_alloc, SK_MEM_SEND
+    )
+
+
+def sk_rmem_schedule(sk: sock, skb: sk_buff | None, size_bytes: int) -> bool:
+    """include/net/sock.h: make sure `size_bytes` of forward allocation are there to receive."""
+    return size_bytes <= sk.sk_forward_alloc or __sk_mem_schedule(
+        sk, size_bytes - sk.sk_forward_alloc, SK_MEM_RECV
+    )
+
+
+def sk_forced_mem_schedule(sk: sock, size_bytes: int) -> None:
+    """net/ipv4/tcp_output.c: memory for a FIN, whatever the limits say."""
+    delta = size_bytes - sk.sk_forward_alloc
+    if delta > 0:
+        amount = (delta + SK_MEM_QUANTUM - 1) & ~(SK_MEM_QUANTUM - 1)
+        sk.sk_forward_alloc += amount
+        sk.sk_mem.memory_allocated += amount
+
+
+def sk_mem_charge(sk: sock, size_bytes: int) -> None:
+    """include/net/sock.h: use forward allocation."""
+    sk.sk_forward_alloc -= size_bytes
+
+
+def sk_mem_uncharge(sk: sock, size_bytes: int) -> None:
+    """include/net/sock.h: return to forward allocation; more than a quantum goes back at once.
+
+    The kernel keeps less than a page. Here one whole quantum stays, which spares a sock that has
+    never more than one packet queued the way to the protocol and back for each.
+    """
+    sk.sk_forward_alloc = left = sk.sk_forward_alloc + size_bytes
+    if left > SK_MEM_QUANTUM:
+        sk_mem_reclaim(sk)
+
+
+def sk_mem_reclaim(sk: sock) -> None:
+    """include/net/sock.h: give whole quanta of forward allocation back to the protocol."""
+    amount = sk.sk_forward_alloc & ~(SK_MEM_QUANTUM - 1)
+    if amount > 0 and sk.sk_mem is not None:
+        sk.sk_forward_alloc -= amount
+        __sk_mem_reduce_allocated(sk, amount)
+
+
+def sk_mem_reclaim_final(sk: sock) -> None:
+    """include/net/sock.h: at destruction everything goes back."""
+    if sk.sk_mem is not None and sk.sk_forward_alloc:
+        amount, sk.sk_forward_alloc = sk.sk_forward_alloc, 0
+        __sk_mem_reduce_allocated(sk, amount)
