@@ -4,7 +4,7 @@
 old, a QEMU with a vfio-user client; `GuestLinux` boots them and runs commands in the guest.
 """
 
-from e1000emu.guest.image import GuestImage, Qemu, prepare
+from e1000emu.guest.image import Extra, GuestImage, Qemu, prepare
 from e1000emu.guest.machine import (
     BuiltinNic,
     Completed,
@@ -18,6 +18,7 @@ from e1000emu.guest.machine import (
 __all__ = [
     "BuiltinNic",
     "Completed",
+    "Extra",
     "GuestCrashed",
     "GuestError",
     "GuestImage",

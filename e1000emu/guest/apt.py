@@ -115,11 +115,15 @@ class PrivateApt:
 
     def current(self, package: str) -> str:
         """Return the name of the package that the meta package `package` depends on first."""
-        text = self._run("apt-cache", "depends", package, what=package)
-        found = re.search(r"^\s*\|?Depends: (\S+)$", text, re.MULTILINE)
-        if found is None:
+        found = self.depends(package)
+        if not found:
             raise E1000Error(f"guest: Debian's package {package} depends on none")
-        return found[1]
+        return found[0]
+
+    def depends(self, package: str) -> list[str]:
+        """Return the names of the packages that `package` depends on, of choices all."""
+        text = self._run("apt-cache", "depends", package, what=package)
+        return re.findall(r"^\s*\|?Depends: (\S+)$", text, re.MULTILINE)
 
     def download(self, packages: Iterable[str], *, suite: str = "") -> list[Path]:
         """Fetch packages with all they depend on, but not what they only recommend."""

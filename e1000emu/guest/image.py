@@ -29,7 +29,15 @@ from e1000emu.guest.apt import PrivateApt, debian_architecture, extract
 from e1000emu.guest.cpio import Initramfs
 from e1000emu.guest.init import AGENT, INIT, PASSWD, PROFILE
 
-__all__ = ["CACHE_VARIABLE", "QEMU_VARIABLE", "GuestImage", "Qemu", "cache_directory", "prepare"]
+__all__ = [
+    "CACHE_VARIABLE",
+    "QEMU_VARIABLE",
+    "Extra",
+    "GuestImage",
+    "Qemu",
+    "cache_directory",
+    "prepare",
+]
 
 CACHE_VARIABLE = "E1000EMU_GUEST_CACHE"
 QEMU_VARIABLE = "E1000EMU_QEMU"
@@ -55,14 +63,17 @@ TOOLS = (
 PROGRAMS = ("bash", "bridge", "busybox", "ethtool", "ip", "iperf3", "ping", "ss", "tc", "tcpdump")
 LOADED_AT_RUN_TIME = ("libgcc_s.so.1",)
 """Libraries no file names: glibc opens this one when iperf3 ends a thread."""
-MODULES = ("e1000", "e1000e", "8021q", "pktgen")
+MODULES = ("e1000", "e1000e", "8021q", "pktgen", "uio_pci_generic")
 MODULE_PATHS = (
     "kernel/drivers/net/ethernet/intel/e1000",
     "kernel/drivers/pps/",
     "kernel/drivers/ptp/",
+    "kernel/drivers/uio/",
     "kernel/lib/",
     "kernel/net/",
 )
+RUN_TIME = re.compile(r"lib(?!.*-dev$)")
+"""Packages of libraries to run with, by their names."""
 QEMU_PACKAGES = ("qemu-system-x86", "seabios")
 LIBRARY_DIRECTORY = "usr/lib/{triplet}"
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
@@ -82,6 +93,21 @@ class Qemu:
     origin: str
     """Where it is from, for people."""
     environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Programs that only some guests have; they come in a second archive behind the first."""
+
+    name: str
+    """Of the tree in the cache."""
+    package: str
+    """Holds the programs. Of what it depends on, only libraries to run with are fetched."""
+    more: tuple[str, ...]
+    """Further packages, with all they depend on."""
+    programs: tuple[str, ...]
+    libraries: tuple[str, ...]
+    """What no program names, but opens at run time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +136,14 @@ def prepare(
     qemu: str | os.PathLike[str] | None = None,
     cache: Path | None = None,
     refresh: bool = False,
+    extra: Extra | None = None,
     say: Say = lambda text: None,
 ) -> GuestImage:
     """Return an image to boot, made now if the cache has none; `refresh` fetches it anew.
 
     `qemu` (or $E1000EMU_QEMU) names the QEMU to use; without, the installed one is taken if it can
-    attach to vfio-user servers, else Debian's newest is fetched. `say` hears what is being done.
+    attach to vfio-user servers, else Debian's newest is fetched. `extra` adds programs. `say` hears
+    what is being done.
     Raises: E1000Error naming what is missing, and the remedy.
     """
     cache = cache_directory() if cache is None else cache.absolute()
@@ -127,6 +155,8 @@ def prepare(
             found = find_qemu(qemu) or _fetched_qemu(cache, refresh, say)
             tree = _linux_tree(cache, refresh, say)
             kernel, initrd = _initramfs(cache, tree, say)
+            if extra is not None:
+                initrd = _with_extra(cache, initrd, extra, refresh, say)
     except OSError as error:
         remedy = "make room" if error.errno == errno.ENOSPC else "choose one you may write to"
         raise E1000Error(
@@ -345,7 +375,9 @@ def _initramfs(cache: Path, tree: Path, say: Say) -> tuple[Path, Path]:
     if not initrd.is_file():
         say("making the initramfs")
         archive = Initramfs()
-        _add_programs(archive, tree)
+        _add_programs(archive, tree, PROGRAMS, LOADED_AT_RUN_TIME)
+        archive.symlink("bin/sh", "/usr/bin/bash")
+        archive.symlink("bin/bash", "/usr/bin/bash")
         _add_modules(archive, tree)
         for name in ("dev", "proc", "root", "run", "sys", "tmp", "sbin", "var/log"):
             archive.directory(name)
@@ -365,10 +397,48 @@ def _initramfs(cache: Path, tree: Path, say: Say) -> tuple[Path, Path]:
     return _kernel(tree), initrd
 
 
-def _add_programs(archive: Initramfs, tree: Path) -> None:
+def _with_extra(cache: Path, initrd: Path, extra: Extra, refresh: bool, say: Say) -> Path:
+    """Return an initramfs with the programs of `extra`: the kernel unpacks one after the other."""
+    recipe = [extra.name, SUITE, GUEST_ARCHITECTURE, extra.package, *extra.more]
+
+    def make(directory: Path, apt: PrivateApt) -> list[str]:
+        libraries = [name for name in apt.depends(extra.package) if RUN_TIME.match(name)]
+        packages = [apt.download_only(extra.package), *apt.download([*libraries, *extra.more])]
+        say(f"unpacking {extra.name}, {len(packages)} packages")
+        return [extract(package, directory, _of_tools) for package in packages]
+
+    tree = _tree(
+        cache,
+        recipe,
+        make,
+        suites=(SUITE,),
+        architecture=GUEST_ARCHITECTURE,
+        refresh=refresh,
+        say=say,
+    )
+    sources = (Path(__file__).with_name(f"{name}.py") for name in ("image", "cpio", "elf"))
+    parts = [initrd.name, repr(extra), (tree / "stamp.json").read_text()]
+    parts += [path.read_text() for path in sources]
+    made = tree / f"initrd-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}.gz"
+    if not made.is_file():
+        say(f"making the initramfs with {extra.name}")
+        archive = Initramfs()
+        _add_programs(archive, tree, extra.programs, extra.libraries)
+        with tempfile.TemporaryDirectory(prefix=".guest-", dir=cache) as temporary:
+            behind, whole = Path(temporary) / "behind", Path(temporary) / "initrd"
+            archive.write(behind)
+            whole.write_bytes(initrd.read_bytes() + behind.read_bytes())
+            whole.rename(made)
+    return made
+
+
+def _add_programs(
+    archive: Initramfs, tree: Path, programs: tuple[str, ...], opened: tuple[str, ...]
+) -> None:
+    """Add programs with the libraries that they name, and those `opened` at run time."""
     libraries = tree / LIBRARY_DIRECTORY.format(triplet=TRIPLETS[GUEST_ARCHITECTURE])
-    wanted = list(LOADED_AT_RUN_TIME)
-    for name in PROGRAMS:
+    wanted = list(opened)
+    for name in programs:
         path = next(
             (p for d in ("usr/bin", "usr/sbin", "bin", "sbin") if (p := tree / d / name).exists()),
             None,
@@ -382,8 +452,6 @@ def _add_programs(archive: Initramfs, tree: Path) -> None:
         if interpreter and interpreter not in archive:
             loader = libraries / os.path.basename(interpreter)
             archive.file(interpreter, loader.read_bytes(), 0o755)
-    archive.symlink("bin/sh", "/usr/bin/bash")
-    archive.symlink("bin/bash", "/usr/bin/bash")
     done = set()
     while wanted:
         name = wanted.pop()

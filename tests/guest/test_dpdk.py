@@ -1,0 +1,193 @@
+"""DPDK's testpmd in the guest: a driver that polls and gives each descriptor back at once.
+
+It sends every frame back as it came. Debian's kernel and DPDK; the em driver of Intel's.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e1000emu.clock import RealClock
+from e1000emu.embed.vfio_user.server import VfioUserServer
+from e1000emu.errors import E1000Error
+from e1000emu.guest import Extra, GuestImage, GuestLinux, VfioUserNic, prepare
+from e1000emu.links import pair
+from e1000emu.regs import reg
+from fastpath.batch import FrameBatch
+from tests.guest.setup import AUTONEG_NS, MAC, trouble
+from tests.support import in_ci
+
+pytestmark = pytest.mark.slow
+
+DPDK = Extra(
+    name="dpdk",
+    package="dpdk-dev",
+    more=("librte-net-e1000-25", "librte-mempool-ring25"),
+    programs=("dpdk-testpmd",),
+    libraries=("librte_net_e1000.so.25", "librte_mempool_ring.so.25"),
+)
+RCTL = reg("RCTL").offset
+RCTL_EN = reg("RCTL").mask("EN")
+ROUNDS, FRAMES = 20, 1000
+DESCRIPTORS = 256
+"""Of each ring."""
+BUFFER_BYTES = 2048
+UNDER_WAY = 128
+"""Descriptors' worth of frames: testpmd drops what finds its transmit ring full."""
+WAIT_NS = 60_000_000_000
+BIND = """
+echo 64 >/proc/sys/vm/nr_hugepages
+mkdir -p /dev/hugepages /var/run
+busybox mount -t hugetlbfs none /dev/hugepages
+echo 8086 100e >/sys/bus/pci/drivers/uio_pci_generic/new_id
+ls /dev/uio0
+mkfifo /run/endless
+"""
+# Two logical cores on one processor: the first only waits. What it reads never ends.
+TESTPMD = (
+    "dpdk-testpmd --lcores '0@0,1@0' -m 96 --iova-mode=pa --no-telemetry "
+    "-d librte_net_e1000.so.25 -d librte_mempool_ring.so.25 -- "
+    f"--forward-mode=io --port-topology=loop --rxd={DESCRIPTORS} --txd={DESCRIPTORS} "
+    "--burst=32 --max-pkt-len=9018 --enable-scatter --tx-offloads=0x8000 --mbuf-size=2176 "
+    "--total-num-mbufs=4096 --no-lsc-interrupt --no-flush-rx "
+    "<>/run/endless"
+)
+
+
+class Mirror:
+    """The far end of the cable: sends frames and takes back what comes."""
+
+    def __init__(self, end: Any, clock: RealClock) -> None:
+        self.end = end
+        self.clock = clock
+        self.got: list[bytes] = []
+        end.attach(self)
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        self.got += [bytes(batch[i]) for i in range(start, len(batch))]
+        self.clock.wake()
+        return len(batch)
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """The test waits for testpmd, not for the link."""
+
+    def tx_ready(self) -> None:
+        self.clock.wake()
+
+    def echo(self, frames: list[bytes]) -> list[bytes]:
+        """Send `frames`, never many at once, and return what came back of them."""
+        descriptors = -(-len(frames[0]) // BUFFER_BYTES)
+        window = UNDER_WAY // descriptors
+        with self.clock.lock:
+            self.got.clear()
+            sent = 0
+            while len(self.got) < len(frames):
+                count = min(window - (sent - len(self.got)), self.end.tx_room())
+                if count > 0 and sent < len(frames):
+                    self.end.transmit(FrameBatch(frames[sent : sent + count]))
+                    sent += min(count, len(frames) - sent)
+                    continue
+                seen = len(self.got)
+                if not self.clock.wait(lambda seen=seen: len(self.got) > seen, WAIT_NS):
+                    break  # lost, or the ring stands still
+            return list(self.got)
+
+
+class OnTestpmd:
+    """`guest` runs testpmd on our NIC, whose cable ends at `mirror`."""
+
+    def __init__(self, image: GuestImage, directory: Path, shared: bool) -> None:
+        with ExitStack() as stack:
+            self.clock = RealClock()
+            stack.callback(self.clock.close)
+            cable, end = pair(self.clock)
+            self.mirror = Mirror(end, self.clock)
+            self.said: list[str] = []
+            self.server = VfioUserServer(
+                directory / "nic",
+                link=cable,
+                clock=self.clock,
+                mac=MAC,
+                report=self.said.append,
+                autoneg_ns=AUTONEG_NS,
+                threads=shared,
+            )
+
+            def close() -> None:
+                with self.clock.lock:
+                    self.server.close()
+
+            stack.callback(close)
+            self.clock.start()
+            stack.callback(self.clock.stop)
+            self.guest = GuestLinux(
+                image,
+                nic=VfioUserNic(self.server.path),
+                modules=("uio_pci_generic",),
+                shared_memory=shared,
+            )
+            stack.callback(self.guest.close)
+            self.guest.run(BIND).check()
+            self.job = self.guest.spawn(TESTPMD)
+            self._wait_ready()
+            self._stack = stack.pop_all()
+
+    def _wait_ready(self) -> None:
+        """Until the port runs: what it then receives waits for testpmd to look."""
+        deadline = time.monotonic_ns() + WAIT_NS
+        nic = self.server.nic
+        while True:
+            with self.clock.lock:
+                if nic.link_up and nic.regs.peek(RCTL) & RCTL_EN and nic.rx.engine.tail:
+                    return
+            assert self.job.completed is None, self.job.completed.stdout
+            assert time.monotonic_ns() < deadline, self.job.output().decode()
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture(scope="module")
+def dpdk_image() -> GuestImage:
+    """The usual image with testpmd in it."""
+    try:
+        return prepare(extra=DPDK)
+    except E1000Error as error:
+        if in_ci():
+            pytest.fail(f"CI is set, but {error}", pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["shared", "messages"])
+def testpmd(
+    dpdk_image: GuestImage, tmp_path_factory: pytest.TempPathFactory, request: Any
+) -> Iterator[OnTestpmd]:
+    made = OnTestpmd(dpdk_image, tmp_path_factory.mktemp("dpdk"), request.param)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("size", [60, 1514, 2052, 9000])
+def test_every_frame_comes_back_as_it_went(testpmd: OnTestpmd, size: int) -> None:
+    # Testpmd's filter is promiscuous. Each frame differs from all others, throughout.
+    for number in range(ROUNDS):
+        noise = random.Random(size * ROUNDS + number).randbytes(size + FRAMES)
+        frames = [
+            MAC + b"\x02" + bytes(5) + b"\x88\xb5" + i.to_bytes(2, "big") + noise[i : i + size - 16]
+            for i in range(FRAMES)
+        ]
+        back = testpmd.mirror.echo(frames)
+        wrong = [i for i, (a, b) in enumerate(zip(frames, back, strict=False)) if a != b]
+        assert (number, len(back), wrong[:5]) == (number, FRAMES, [])
+    assert testpmd.job.completed is None
+    assert trouble(testpmd.guest) == []
+    assert testpmd.server.counters()["dma_errors"] == 0
+    assert testpmd.server.memory.table.aborts == 0
