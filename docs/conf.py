@@ -38,7 +38,7 @@ myst_heading_anchors = 4
 NAV = {
     "": ["index", "architecture"],
     "Use": ["cli", "embed", "capi", "unicorn", "passt"],
-    "Measure": ["performance"],
+    "Measure": ["measure", "performance"],
     "Reference": ["registers", "api/index"],
 }
 

@@ -105,3 +105,22 @@ def test_qemu_driver_reads_the_address_of_qemus_card():
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_each_example_is_judged_here(path):
     assert f'"{path.name}"' in Path(__file__).read_text()
+
+
+def test_measure_prints_rates():
+    text = output("measure.py")
+    virtual, cpu = (float(line.split()[0]) for line in text.splitlines())
+    # 2 ms of wire for each request, more for those of which something was lost: about 2 %
+    assert 100 < virtual < 500
+    assert cpu > 0
+
+
+def test_the_scripts_of_the_page_on_measuring_work(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "measure.md").read_text()
+    scripts = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert scripts[0] == (EXAMPLES / "measure.py").read_text()
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for script in scripts:  # one goes on where the one before ended
+        exec(compile(script, "measure.md", "exec"), names)
+    assert (tmp_path / "mine.csv").read_text().startswith("time_s,cwnd_segments,")

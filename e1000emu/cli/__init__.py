@@ -26,6 +26,7 @@ COMMANDS = {
     "ping": "Send ICMP echo requests through our own stack and NIC.",
     "get": "Fetch a URL over our own TCP.",
     "trace": "Print the chain of kernel calls a packet takes.",
+    "transfer": "Send one TCP stream over a wire of your making: window, RTT and rate over time.",
     "bench": "Measure rates and compare them with their peers.",
     "regs": "Show the register reference.",
     "doctor": "Say what works on this machine, why not, and how to mend it.",

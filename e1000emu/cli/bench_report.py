@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from e1000emu.cli.bench_compare import Comparison
-from e1000emu.cli.figures import new_figure, svg
+from e1000emu.figures import new_figure, svg
 
 __all__ = ["page"]
 

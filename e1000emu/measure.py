@@ -1,0 +1,180 @@
+"""A TCP connection over time: cwnd, RTT and throughput as arrays, CSV and figure."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from e1000emu.arrays import TCP_INFO, Array, Series
+from e1000emu.errors import E1000Error
+
+__all__ = ["COLUMNS", "SAMPLE", "TcpSampler"]
+
+IPPROTO_TCP, OPT_TCP_INFO = 6, 11
+
+SAMPLE = np.dtype([("time_ns", "i8"), *TCP_INFO.descr])
+"""One sample: the host's clock, then every field of struct tcp_info."""
+
+COLUMNS = {
+    "time_s": "seconds since the first sample",
+    "cwnd_segments": "congestion window",
+    "ssthresh_segments": "slow start threshold, empty before there is one",
+    "rtt_ms": "smoothed round-trip time",
+    "rttvar_ms": "its variation",
+    "acked_bytes": "acknowledged so far",
+    "throughput_bps": "of what was acknowledged since the sample before",
+    "unacked_segments": "in flight or lost",
+    "retransmitted_segments": "so far",
+    "rto_ms": "retransmission timeout",
+}
+"""The columns of the CSV file."""
+INFINITE_SSTHRESH = 0x7FFFFFFF
+FIGURE_BINS = 100
+
+
+class TcpSampler:
+    """Reads TCP_INFO of a connected `sock` every `every_ns` of its host's clock.
+
+        with TcpSampler(client) as sampler:
+            ...
+        sampler.write_csv("transfer.csv")
+
+    On a virtual clock that is virtual time, and sampling changes nothing of what is sampled. The
+    samples are taken while something else runs or waits on the clock; they end with the connection.
+    """
+
+    def __init__(self, sock: Any, *, every_ns: int = 1_000_000) -> None:
+        if every_ns <= 0:
+            raise E1000Error(f"TcpSampler: every_ns={every_ns} is not above 0")
+        self._sock = sock
+        self._clock = sock.net.clock
+        self._every_ns = every_ns
+        self._timer: Any = None
+        self._series = Series(SAMPLE)
+
+    def __enter__(self) -> TcpSampler:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Take the first sample now and the others in time."""
+        with self._clock.lock:
+            if self._timer is None:
+                self._sample()
+
+    def stop(self) -> None:
+        """Take a last sample, if the connection is still there. Harmless when repeated."""
+        with self._clock.lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+                self._read()
+
+    @property
+    def samples(self) -> Array:
+        """What was sampled so far, dtype `SAMPLE`; not a copy."""
+        return self._series.rows
+
+    def _read(self) -> bool:
+        try:
+            info = self._sock.getsockopt(IPPROTO_TCP, OPT_TCP_INFO, TCP_INFO.itemsize)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            return False  # closed
+        self._series.append_bytes(np.int64(self._clock.now_ns()).tobytes(), info)
+        return True
+
+    def _sample(self) -> None:
+        if self._read():
+            self._timer = self._clock.call_at(
+                self._clock.now_ns() + self._every_ns, self._sample, background=True
+            )
+        else:
+            self._timer = None
+
+    def columns(self) -> dict[str, Array]:
+        """Return an array for each of `COLUMNS`; NaN where there is no value."""
+        rows = self.samples
+        seconds = (rows["time_ns"] - rows["time_ns"][:1]) / 1e9
+        acked = rows["bytes_acked"].astype(float)
+        rate = np.zeros(len(rows))
+        apart = np.diff(seconds)
+        np.divide(8 * np.diff(acked), apart, out=rate[1:], where=apart > 0)
+        threshold = rows["snd_ssthresh"].astype(float)
+        threshold[rows["snd_ssthresh"] >= INFINITE_SSTHRESH] = np.nan
+        return {
+            "time_s": seconds,
+            "cwnd_segments": rows["snd_cwnd"],
+            "ssthresh_segments": threshold,
+            "rtt_ms": rows["rtt"] / 1e3,
+            "rttvar_ms": rows["rttvar"] / 1e3,
+            "acked_bytes": rows["bytes_acked"],
+            "throughput_bps": rate,
+            "unacked_segments": rows["unacked"],
+            "retransmitted_segments": rows["total_retrans"],
+            "rto_ms": rows["rto"] / 1e3,
+        }
+
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the columns with a line of headings; a value that does not exist is empty."""
+        columns = self.columns()
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            for row in zip(*(column.tolist() for column in columns.values()), strict=True):
+                writer.writerow(["" if value != value else _plain(value) for value in row])
+
+    def write_figure(self, path: str | os.PathLike[str], *, title: str = "") -> None:
+        """Draw cwnd, RTT and throughput over time; the suffix (.svg, .png, .pdf) is the format.
+
+        Raises E1000Error without samples, for an unknown suffix, and without matplotlib.
+        """
+        from e1000emu.figures import new_figure, save
+
+        columns = self.columns()
+        if not len(self.samples):
+            raise E1000Error("TcpSampler: no samples to draw; start it while the socket is open")
+        figure, (windows, trips, rates) = new_figure(3, height=7.0)
+        time_s = columns["time_s"]
+        windows.plot(time_s, columns["cwnd_segments"], label="cwnd")
+        windows.plot(time_s, columns["ssthresh_segments"], "--", label="ssthresh")
+        windows.set_ylabel("segments")
+        # A threshold that nothing has lowered yet would flatten the window.
+        windows.set_ylim(0, 1.2 * max(float(np.max(columns["cwnd_segments"], initial=1)), 1.0))
+        windows.legend(loc="upper right")
+        trips.plot(time_s, columns["rtt_ms"], color="C2", label="smoothed RTT")
+        trips.set_ylabel("ms")
+        trips.set_ylim(bottom=0)
+        trips.legend(loc="upper right")
+        # Acknowledgements come in bursts of a window: an average shows what the path carries.
+        edges = np.linspace(time_s[0], time_s[-1], FIGURE_BINS + 1)
+        acked = np.interp(edges, time_s, columns["acked_bytes"].astype(float))
+        mbps = 8e-6 * np.diff(acked) / max(edges[1] - edges[0], 1e-9)
+        rates.stairs(mbps, edges, color="C3", label="throughput")
+        rates.set_ylabel("Mbit/s")
+        rates.set_ylim(bottom=0)
+        rates.set_xlabel("s")
+        rates.legend(loc="upper right")
+        for axis in (windows, trips, rates):
+            axis.grid(alpha=0.3)
+        if title:
+            figure.suptitle(title)
+        save(figure, os.fspath(path))
+
+
+def _plain(value: float) -> float | str:
+    return f"{value:.9g}" if isinstance(value, float) else value
