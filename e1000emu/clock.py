@@ -22,12 +22,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+from e1000emu.stall import QUIET_NS, Patience, Watch
 from fastpath.errors import E1000Error
 
 SECOND_NS = 1_000_000_000
 # A wait without timeout gives up after this much virtual time in which only background timers
 # (watchdogs, garbage collection) ran: nothing that they do can end the wait.
 BACKGROUND_GRACE_NS = 300 * SECOND_NS
+
+
+THREADS = (
+    "one thread at a time uses a VirtualClock: with ordinary threads put the hosts on "
+    "RealClock().start(), or make the threads by clock.spawn(fn)"
+)
 
 
 class ClockError(E1000Error, RuntimeError):
@@ -198,7 +205,16 @@ class VirtualClock(_EventQueue):
     which exactly one runs at any time.
     """
 
-    __slots__ = ("_baton", "_current", "_now", "_tasks", "call_soon", "lock")
+    __slots__ = (
+        "_baton",
+        "_current",
+        "_now",
+        "_tasks",
+        "_waiting",
+        "call_soon",
+        "lock",
+        "watches",
+    )
 
     call_soon: Callable[[Callable[[], Any]], None]
     """Call `fn()` after the current event, at the same time, in FIFO order."""
@@ -211,6 +227,8 @@ class VirtualClock(_EventQueue):
         self._tasks: list[_Task] = []
         self._current: _Task | None = None
         self._baton = threading.Semaphore(0)
+        self._waiting: int | None = None  # ident of the thread inside the loop of `wait`
+        self.watches: list[Watch] = []
 
     def now_ns(self) -> int:
         """Virtual time in ns."""
@@ -259,6 +277,21 @@ class VirtualClock(_EventQueue):
     def wake(self) -> None:
         """A waiter's condition may have changed. `wait` looks after every event anyway."""
 
+    def watch(
+        self,
+        interrupt: Callable[[], Any],
+        progress: Callable[[], Any],
+        describe: Callable[[], list[str]],
+    ) -> Callable[[], None]:
+        """Tell when waiting for a host is hopeless (e1000emu.stall); returns what ends it."""
+        watch = Watch(interrupt, progress, describe)
+        self.watches.append(watch)
+        return lambda: self.watches.remove(watch)
+
+    def pending(self) -> list[tuple[int, int, TimerHandle]]:
+        """The scheduled calls, (time ns, order, handle) each, in no order; none of background."""
+        return [entry for entry in self._heap if entry[2].fn is not None]
+
     def step(self) -> bool:
         """Run one event, moving time forward if need be. False when none is left."""
         if self._ready:
@@ -284,6 +317,8 @@ class VirtualClock(_EventQueue):
         current = self._current
         if current is not None and threading.current_thread() is current.thread:
             return self._task_wait(current, cond, timeout_ns)
+        if self._waiting is not None:
+            self._check_thread()
         if cond():
             return True
         ready = self._ready
@@ -292,11 +327,28 @@ class VirtualClock(_EventQueue):
                 ready.popleft()()
                 if cond():
                     return True
-        if timeout_ns is None:
-            deadline = None
-            alone_since = -1
-        else:
-            deadline = self._now + timeout_ns
+        outer, self._waiting = self._waiting, threading.get_ident()
+        try:
+            return self._run_to(cond, None if timeout_ns is None else self._now + timeout_ns)
+        finally:
+            self._waiting = outer
+
+    def _check_thread(self) -> None:
+        """Refuse a second thread while another one runs the events."""
+        waiting = self._waiting
+        if waiting is not None and waiting != threading.get_ident():
+            name = next((t.name for t in threading.enumerate() if t.ident == waiting), "another")
+            raise ClockError(
+                f"VirtualClock: thread {threading.current_thread().name!r} called while thread "
+                f"{name!r} waits; {THREADS}"
+            )
+
+    def _run_to(self, cond: Callable[[], bool], deadline: int | None) -> bool:
+        """The events up to the one that makes `cond()` true, or to `deadline` (ns)."""
+        ready = self._ready
+        alone_since = -1
+        patience: Patience | None = None
+        look_ns = self._now + QUIET_NS
         while True:
             if self._tasks and self._run_tasks():
                 if cond():
@@ -321,6 +373,11 @@ class VirtualClock(_EventQueue):
                     raise self._deadlock(cond)
             else:
                 alone_since = -1
+                if top[1] >= look_ns:
+                    patience = patience or Patience(self)
+                    if patience.hopeless(top[1]):
+                        raise self._deadlock(cond)
+                    look_ns = patience.look_ns
             assert top is not None
             if top[1] > self._now:
                 self._now = top[1]
@@ -333,15 +390,28 @@ class VirtualClock(_EventQueue):
 
     def _deadlock(self, cond: Callable[[], bool]) -> SimulationDeadlock:
         name = getattr(cond, "__qualname__", repr(cond))
-        waiting = ", ".join(t.name for t in self._tasks if not t.done)
-        return SimulationDeadlock(
+        tasks = [t for t in self._tasks if not t.done]
+        here = threading.current_thread()
+        main = threading.main_thread()
+        others = {t for t in threading.enumerate() if t is not here and t is not main}
+        others -= {t.thread for t in tasks}
+        said = [
             f"at {self._now} ns: waiting for {name}, but no event is left that could end the wait"
-            + (f" (tasks also waiting: {waiting})" if waiting else "")
-            + "; give the call a timeout, or start the peer first"
+            + (f" (tasks also waiting: {', '.join(t.name for t in tasks)})" if tasks else "")
+        ]
+        said += [sentence for watch in self.watches for sentence in watch.describe()]
+        if here is not main or others:
+            said.append(THREADS)
+        said.append(
+            "give the call a timeout, start the peer first, or let both ends take turns: "
+            "e1000emu.lab.pump, clock.spawn, or coroutines in stack.aio.run"
         )
+        return SimulationDeadlock("; ".join(said))
 
     def run_until(self, when_ns: int) -> None:
         """Run everything due up to and including `when_ns`, then stand at that time."""
+        if self._waiting is not None:
+            self._check_thread()
         ready = self._ready
         while True:
             if self._tasks and self._run_tasks():

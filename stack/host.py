@@ -6,6 +6,7 @@ share nothing but links (and the clock that they were given).
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import random
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from stack.core.netdevice import net_device, netif_carrier_ok
 from stack.core.snmp import netns_mib
 from stack.core.softirq import run_ksoftirqd, softirq_init
 from stack.core.timer import timers_init
+from stack.progress import describe, progress
 from stack.sysctl import sysctl_table
 
 SKB_SMALL_BYTES = 2048
@@ -133,6 +135,10 @@ class Host:
             self.run_ksoftirqd = lambda: run_ksoftirqd(self)
             timers_init(self)
             net_dev_init(self)
+            watch = getattr(clock, "watch", None)
+            if watch is not None and inet:
+                tell = functools.partial(progress, self), functools.partial(describe, self)
+                self.on_closed(watch(self.timers.interrupt, *tell))
             lo = loopback_net_init(self)
             if inet:
                 self._init_inet()

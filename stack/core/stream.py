@@ -88,12 +88,12 @@ def sk_stream_wait_close(sk: sock, timeo_ns: int) -> None:
 def sk_stream_wait_memory(sk: sock, timeo_ns: int) -> int:
     """net/core/stream.c: wait for send memory. Returns the ns left.
 
-    Raises: OSError EPIPE after shutdown, EAGAIN when time is over, the pending error.
+    Raises: OSError EPIPE after shutdown or with an error pending, EAGAIN when time is over.
     """
     while True:
-        if sk.sk_err:
-            raise_sock_error(sk)
-        if sk.sk_shutdown & SEND_SHUTDOWN:
+        if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+            # A pending error stays: when part was sent the caller returns that, and the next call
+            # has to find the error.
             raise OSError(errno.EPIPE, "socket was shut down for sending")
         if sk_stream_memory_free(sk):
             return timeo_ns

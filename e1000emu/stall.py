@@ -1,0 +1,70 @@
+"""When is a wait without limit on a VirtualClock hopeless, though events never end?
+
+A sender whose peer does not read probes the closed window for ever, and a keep-alive that is
+answered is sent again: virtual time runs, nothing happens. Nothing will, when
+
+* every call that is scheduled is the timer interrupt of a host (a call of anybody else might read,
+  send or close; housekeeping in the background does none of it), and
+* nothing that an application could notice has changed on any host for longer than TCP's timers are
+  ever silent. An unanswered probe counts as a change, since it is the beginning of an end.
+
+No host offers either by itself: `VirtualClock.watch` tells of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from e1000emu.clock import VirtualClock
+
+# The longest silence that TCP can be told to keep is TCP_KEEPIDLE (and TCP_KEEPINTVL): 32,767 s.
+QUIET_NS = 40_000 * 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a host tells of itself."""
+
+    interrupt: Callable[[], Any]
+    """The only call of the host that its timers schedule on the clock."""
+    progress: Callable[[], Any]
+    """A value that changes when an application could notice something; None: not yet to be told."""
+    describe: Callable[[], list[str]]
+    """What the host's sockets wait for, a sentence each."""
+
+
+class Patience:
+    """One wait without limit: `hopeless` is asked at every event from `look_ns` on."""
+
+    __slots__ = ("_clock", "_seen", "_since_ns", "look_ns")
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._seen: Any = None
+        self._since_ns = 0
+        self.look_ns = 0
+
+    def hopeless(self, when_ns: int) -> bool:
+        """Look, before the event at `when_ns` runs; False, and a later `look_ns`, while not."""
+        watches = self._clock.watches
+        others = [
+            entry[0]
+            for entry in self._clock.pending()
+            if not any(entry[2].fn == watch.interrupt for watch in watches)
+        ]
+        if others:
+            self.look_ns = max(others) + 1
+            return False
+        self.look_ns = when_ns + QUIET_NS
+        now = [watch.progress() for watch in watches]
+        if None in now:
+            self._seen = None
+        elif now != self._seen:
+            self._seen = now
+            self._since_ns = when_ns
+        else:
+            return when_ns - self._since_ns >= QUIET_NS
+        return False
