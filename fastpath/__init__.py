@@ -44,6 +44,7 @@ MODULES = (
     "regfile",
     "rxfilter",
     "rxring",
+    "sampler",
     "skbuff",
     "txring",
     "vnet",

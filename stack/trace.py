@@ -16,7 +16,6 @@ absolute rates use the benchmarks.
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,56 +23,9 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["Call", "SampleProfile", "Tracer", "layer_of"]
+from stack.layers import ROOT, layer_of
 
-ROOT = Path(__file__).resolve().parent.parent
-
-# The first prefix that matches a file (relative to the source root) names its layer, from the wire
-# up.
-LAYERS: tuple[tuple[str, str], ...] = (
-    ("e1000emu/links/", "link"),
-    ("e1000emu/clock", "clock"),
-    ("e1000emu/capture", "link"),
-    ("e1000emu/", "nic"),
-    ("stack/drivers/", "driver"),
-    ("stack/core/irq", "irq"),
-    ("stack/core/softirq", "irq"),
-    ("stack/core/timer", "timer"),
-    ("stack/core/pci", "driver"),
-    ("stack/core/neighbour", "neighbour"),
-    ("stack/ipv4/arp", "neighbour"),
-    ("stack/core/socket", "socket"),
-    ("stack/core/sock", "socket"),
-    ("stack/core/inet_sock", "socket"),
-    ("stack/core/iov", "socket"),
-    ("stack/core/datagram", "socket"),
-    ("stack/core/wait", "socket"),
-    ("stack/core/dst", "ip"),
-    ("stack/core/", "device"),
-    ("stack/ethernet/", "device"),
-    ("stack/ipv4/af_inet", "inet"),
-    ("stack/ipv4/inet_", "tcp"),
-    ("stack/ipv4/tcp", "tcp"),
-    ("stack/ipv4/udp", "udp"),
-    ("stack/ipv4/raw", "raw"),
-    ("stack/ipv4/ping", "icmp"),
-    ("stack/ipv4/icmp", "icmp"),
-    ("stack/ipv4/", "ip"),
-    ("stack/socket", "application"),
-    ("stack/aio", "application"),
-    ("stack/host", "irq"),
-    ("stack/", "stack"),
-    ("fastpath/", "fastpath"),
-)
-
-
-def layer_of(file: str) -> str:
-    """Name the layer of a source file given relative to the source root (``stack/ipv4/udp.py`` ->
-    ``udp``)."""
-    for prefix, layer in LAYERS:
-        if file.startswith(prefix):
-            return layer
-    return "other"
+__all__ = ["Call", "Tracer"]
 
 
 @dataclass(slots=True)
@@ -184,62 +136,3 @@ class Tracer:
     def names(self) -> list[str]:
         """Return the names alone, in call order."""
         return [call.name for call in self.calls]
-
-
-class SampleProfile:
-    """Share of CPU time by layer, sampled every `interval_s` of process CPU time (`ITIMER_PROF`).
-
-    Time spent in a compiled kernel counts for the layer that called it. Main thread only; where
-    signals cannot be
-    had (another thread) it records nothing and `shares()` is empty.
-    """
-
-    def __init__(self, interval_s: float = 0.001) -> None:
-        self.samples: dict[str, int] = {}
-        self._interval_s = interval_s
-        self._known: dict[str, str | None] = {}
-        self._old: Any = None
-        self._on = False
-
-    def _tick(self, signum: int, frame: FrameType | None) -> None:
-        while frame is not None:
-            file = frame.f_code.co_filename
-            try:
-                layer = self._known[file]
-            except KeyError:
-                try:
-                    rel = str(Path(file).relative_to(ROOT))
-                except ValueError:
-                    layer = None
-                else:
-                    layer = layer_of(rel)
-                    if layer == "other" or rel.startswith("e1000emu/cli"):
-                        layer = "application"
-                self._known[file] = layer
-            if layer is not None:
-                self.samples[layer] = self.samples.get(layer, 0) + 1
-                return
-            frame = frame.f_back
-
-    def __enter__(self) -> SampleProfile:
-        import signal
-
-        if threading.current_thread() is threading.main_thread():
-            self._old = signal.signal(signal.SIGPROF, self._tick)
-            signal.setitimer(signal.ITIMER_PROF, self._interval_s, self._interval_s)
-            self._on = True
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        import signal
-
-        if self._on:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            signal.signal(signal.SIGPROF, self._old or signal.SIG_DFL)
-            self._on = False
-
-    def shares(self) -> dict[str, float]:
-        """Return the share of samples by layer, largest first."""
-        total = sum(self.samples.values())
-        rows = sorted(self.samples.items(), key=lambda row: -row[1])
-        return {layer: count / total for layer, count in rows} if total else {}

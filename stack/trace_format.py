@@ -9,7 +9,7 @@ from html import escape
 
 from stack.trace import Call
 
-__all__ = ["FORMATS", "render"]
+__all__ = ["FORMATS", "colours", "render"]
 
 
 def render_text(calls: Sequence[Call], title: str = "") -> str:
@@ -60,6 +60,11 @@ PALETTE = (
 )  # fmt: skip
 
 
+def colours(layers: Sequence[str]) -> dict[str, str]:
+    """Return a colour of the palette for each layer."""
+    return {layer: PALETTE[i % len(PALETTE)] for i, layer in enumerate(layers)}
+
+
 def render_svg(calls: Sequence[Call], title: str = "") -> str:
     """Return a self-contained SVG: the chain from top to bottom, indented by depth, one colour per
     layer."""
@@ -68,7 +73,7 @@ def render_svg(calls: Sequence[Call], title: str = "") -> str:
     width = max(640, depth * indent + box + 330)
     height = row * len(calls) + 56
     layers = list(dict.fromkeys(c.layer for c in calls))
-    colour = {layer: PALETTE[i % len(PALETTE)] for i, layer in enumerate(layers)}
+    colour = colours(layers)
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" font-family="monospace" font-size="12">',

@@ -27,6 +27,7 @@ COMMANDS = {
     "get": "Fetch a URL over our own TCP.",
     "trace": "Print the chain of kernel calls a packet takes.",
     "transfer": "Send one TCP stream over a wire of your making: window, RTT and rate over time.",
+    "profile": "Show where the CPU time of a script or of ready-made traffic goes.",
     "bench": "Measure rates and compare them with their peers.",
     "regs": "Show the register reference.",
     "doctor": "Say what works on this machine, why not, and how to mend it.",

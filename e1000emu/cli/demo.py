@@ -3,9 +3,11 @@ wire."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,25 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.output import console, plain_table
 from e1000emu.cli.params import OUT_FILE, Size
+from e1000emu.cli.profile import with_margin
 from e1000emu.errors import E1000Error
+from e1000emu.lab import pump, two_hosts
+from stack.core.dev import dev_get_stats
+from stack.host import Host
+from stack.profile import Profile
 
 __all__ = ["Rate", "command", "run_arp", "run_ping", "run_tcp", "run_udp"]
 
 MIB = 1 << 20
 A, B = "10.0.0.1", "10.0.0.2"
+# What is sampled of the traffic whose rate was measured: enough for a thousand samples or so.
+SAMPLE_S = 0.0002
+SAMPLED_EXCHANGES = 5000
+SAMPLED_BYTES, SAMPLED_LOSSY_BYTES = 256 * MIB, 32 * MIB
 
 
 @dataclass(slots=True)
@@ -39,6 +49,20 @@ class Rate:
     virtual_s: float = 0.0
     note: str = ""
     layers: dict[str, float] = field(default_factory=dict)
+    """Share of the CPU time by layer; `layer_margins` are their 95 % margins. Both are sampled in a
+    run of their own, for sampling costs several per cent."""
+    layer_margins: dict[str, float] = field(default_factory=dict)
+    samples: int = 0
+    unattributed: float = 0.0
+    """Share of the CPU time that belongs to no layer."""
+
+    def take_shares(self, profile: Profile) -> None:
+        """Keep the shares by layer that a profile of the same traffic found."""
+        self.samples = profile.samples
+        self.unattributed = profile.unattributed_ns / profile.cpu_ns if profile.cpu_ns else 0.0
+        for row in profile.layers():
+            self.layers[row.name] = row.share
+            self.layer_margins[row.name] = row.margin
 
     @property
     def pps(self) -> float:
@@ -57,38 +81,43 @@ class Rate:
 
 
 class Meter:
-    """Measure one phase: CPU and wall time, frames on the wire, and shares by layer.
+    """Measure one phase: CPU and wall time, frames on the wire, and shares by layer in `profile`.
 
-    The CPU clock is this thread's: while the profile's timer is armed, Linux counts the process's
-    in whole ticks, and a phase of 2 ms would have taken none.
+    What is done inside `excluded()` is neither timed nor sampled.
     """
 
-    def __init__(self, name: str, hosts: tuple[Any, Any]) -> None:
-        from stack.trace import SampleProfile
-
+    def __init__(self, name: str, hosts: tuple[Host, Host], profile: Profile | None) -> None:
         self.rate = Rate(name)
-        self.excluded_s = 0.0
         self._hosts = hosts
-        self._profile = SampleProfile()
+        self._profile = profile
+        self._excluded_cpu_s = self._excluded_wall_s = 0.0
 
     def _frames(self) -> int:
-        from stack.core.dev import dev_get_stats
-
         return sum(dev_get_stats(host.dev("eth0")).tx_packets for host in self._hosts)
+
+    @contextlib.contextmanager
+    def excluded(self) -> Iterator[None]:
+        """Leave out what is done inside."""
+        cpu, wall = time.thread_time(), time.perf_counter()
+        with self._profile.paused() if self._profile is not None else contextlib.nullcontext():
+            yield
+        self._excluded_cpu_s += time.thread_time() - cpu
+        self._excluded_wall_s += time.perf_counter() - wall
 
     def __enter__(self) -> Meter:
         self._packets = self._frames()
         self._virtual = self._hosts[0].clock.now_ns()
-        self._profile.__enter__()
+        if self._profile is not None:
+            self._profile.__enter__()
         self._cpu, self._wall = time.thread_time(), time.perf_counter()
         return self
 
     def __exit__(self, *exc: object) -> None:
         rate = self.rate
-        rate.cpu_s = time.thread_time() - self._cpu - self.excluded_s
-        rate.wall_s = time.perf_counter() - self._wall
-        self._profile.__exit__(*exc)
-        rate.layers = self._profile.shares()
+        rate.cpu_s = time.thread_time() - self._cpu - self._excluded_cpu_s
+        rate.wall_s = time.perf_counter() - self._wall - self._excluded_wall_s
+        if self._profile is not None:
+            self._profile.__exit__(*exc)
         rate.virtual_s = (self._hosts[0].clock.now_ns() - self._virtual) / 1e9
         rate.packets = self._frames() - self._packets
 
@@ -119,7 +148,9 @@ def run_ping(a: Any, *, count: int = 5, size: int = 56) -> dict[str, Any]:
     return pinger.summary()
 
 
-def run_udp(a: Any, b: Any, *, exchanges: int = 5000, size: int = 64) -> Rate:
+def run_udp(
+    a: Any, b: Any, *, exchanges: int = 5000, size: int = 64, profile: Profile | None = None
+) -> Rate:
     """Send `exchanges` datagrams of `size` bytes to b, which answers each; check every byte."""
     from stack.socket import AF_INET, SOCK_DGRAM, Socket
 
@@ -128,7 +159,7 @@ def run_udp(a: Any, b: Any, *, exchanges: int = 5000, size: int = 64) -> Rate:
         client.connect((B, 7))
         client.send(b"warm")
         server.recvfrom(64)
-        with Meter("UDP echo, 64 bytes", (a, b)) as meter:
+        with Meter("UDP echo, 64 bytes", (a, b), profile) as meter:
             for number in range(exchanges):
                 message = number.to_bytes(8, "big") * (size // 8)
                 client.send(message)
@@ -149,13 +180,13 @@ def run_tcp(
     progress: Any = None,
     chunk_bytes: int = MIB,
     port: int = 5001,
+    profile: Profile | None = None,
 ) -> Rate:
     """Send `total_bytes` from a to b over one connection; the SHA-256 of what was sent must equal
     what arrived.
 
-    The time spent in hashing and in making the data is left out of the rate.
+    Hashing and making the data are left out of the rate and of the shares.
     """
-    from e1000emu.lab import pump
     from stack.socket import create_connection, create_server
 
     block = bytearray(random.Random(1).randbytes(chunk_bytes))
@@ -167,27 +198,25 @@ def run_tcp(
         nonlocal sent
         if sent == total_bytes:
             return None
-        start = time.thread_time()
-        block[:8] = sent.to_bytes(8, "big")  # so that no two blocks are alike
-        piece = view[: min(chunk_bytes, total_bytes - sent)]
-        sent_hash.update(piece)
-        sent += len(piece)
-        meter.excluded_s += time.thread_time() - start
+        with meter.excluded():
+            block[:8] = sent.to_bytes(8, "big")  # so that no two blocks are alike
+            piece = view[: min(chunk_bytes, total_bytes - sent)]
+            sent_hash.update(piece)
+            sent += len(piece)
         return piece
 
     def sink(piece: memoryview) -> None:
         nonlocal received
-        start = time.thread_time()
-        got_hash.update(piece)
-        received += len(piece)
-        if progress is not None:
-            progress(received)
-        meter.excluded_s += time.thread_time() - start
+        with meter.excluded():
+            got_hash.update(piece)
+            received += len(piece)
+            if progress is not None:
+                progress(received)
 
     listener = create_server(b, (B, port))
     client = create_connection(a, (B, port))
     server, _ = listener.accept()
-    with Meter(name, (a, b)) as meter:
+    with Meter(name, (a, b), profile) as meter:
         pump(client, server, source, sink)
     server.close()
     client.close()
@@ -202,7 +231,24 @@ def run_tcp(
     return meter.rate
 
 
+def _sample(rates: list[Rate], *, exchanges: int, total: int, impair: dict[str, Any]) -> None:
+    """Repeat the three phases under the profiler, shortened, for their shares by layer."""
+    udp, clean, lossy = profiles = [Profile(SAMPLE_S) for _ in rates]
+    a, b = two_hosts()
+    run_udp(a, b, exchanges=min(exchanges, SAMPLED_EXCHANGES), profile=udp)
+    run_tcp(a, b, total_bytes=min(total, SAMPLED_BYTES), profile=clean)
+    a.close()
+    b.close()
+    a, b = two_hosts(impair=impair)
+    run_tcp(a, b, total_bytes=min(total, SAMPLED_LOSSY_BYTES), profile=lossy)
+    a.close()
+    b.close()
+    for rate, profile in zip(rates, profiles, strict=True):
+        rate.take_shares(profile)
+
+
 def _show_rates(screen: Console, rates: list[Rate]) -> None:
+    """Print the rates, and what a packet costs in each layer as far as the samples tell."""
     screen.print("\n[bold]Rates[/] per CPU second of everything: both stacks, both NICs, the wire")
     figures = ("frames", "packets/s", "Gbit/s", "ns/packet", "wall s", "virtual s")
     table = plain_table("", *figures, right=figures)
@@ -220,16 +266,24 @@ def _show_rates(screen: Console, rates: list[Rate]) -> None:
     for r in rates:
         if r.note:
             screen.print(f"{r.name}: {r.note}")
-    layers = list(dict.fromkeys(layer for r in rates for layer in r.layers))
-    table = Table(
-        title="ns per packet by layer (sampled)",
-        title_justify="left",
-    )
-    table.add_column("layer")
-    for r in rates:
-        table.add_column(r.name, justify="right")
-    for layer in layers:
-        table.add_row(layer, *(f"{r.ns_per_packet * r.layers.get(layer, 0):,.0f}" for r in rates))
+    if not any(r.layers for r in rates):
+        return
+    screen.print("\n[bold]ns per packet by layer[/], ± the margin that the samples leave (95 %)")
+    names = [r.name for r in rates]
+    table = plain_table("", *names, right=tuple(names))
+    for layer in dict.fromkeys(layer for r in rates for layer in r.layers):
+        table.add_row(
+            layer,
+            *(
+                with_margin(
+                    r.ns_per_packet * r.layers.get(layer, 0),
+                    r.ns_per_packet * r.layer_margins.get(layer, 0),
+                )
+                for r in rates
+            ),
+        )
+    table.add_row("unattributed", *(f"{r.unattributed:.1%}" for r in rates))
+    table.add_row("samples, of a second run", *(f"{r.samples:,}" for r in rates))
     screen.print(table)
 
 
@@ -282,8 +336,6 @@ def command(
 ) -> None:
     """Run the main job: ARP, ping, UDP, two TCP transfers (one over a lossy link), rates, call
     chains, a capture."""
-    from e1000emu.lab import two_hosts
-
     started = time.perf_counter()
     screen = console()
     say = (lambda *text, **how: None) if as_json else screen.print
@@ -321,6 +373,7 @@ def command(
         console=screen,
         disable=as_json,
     ) as progress:
+        lossy_wire = {"loss": loss, "reorder": reorder, "seed": seed}
         a, b = two_hosts()
         rates.append(run_udp(a, b, exchanges=exchanges))
         task = progress.add_task("TCP, clean wire", total=total)
@@ -335,7 +388,7 @@ def command(
         )
         a.close()
         b.close()
-        a, b = two_hosts(impair={"loss": loss, "reorder": reorder, "seed": seed})
+        a, b = two_hosts(impair=lossy_wire)
         name = f"TCP, {loss:.0%} loss"
         lossy = progress.add_task(f"{name}, {reorder:.0%} reordered", total=total)
         rates.append(
@@ -351,6 +404,8 @@ def command(
         rates[-1].note += f", {retransmitted} retransmitted"
         a.close()
         b.close()
+    if Profile.available():
+        _sample(rates, exchanges=exchanges, total=total, impair=lossy_wire)
     if as_json:
         from e1000emu.cli.trace import record
 

@@ -1,0 +1,81 @@
+"""The layer that a source file belongs to, for traces and profiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["LAYERS", "ROOT", "SHARED", "layer_of"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Compiled helpers that every layer uses: their time counts for the layer that calls them.
+SHARED = ""
+
+# The first prefix that matches a file (relative to the source root) names its layer, from the wire
+# up. "nic" is the emulated device, "netdev" the kernel's device layer (net/core/dev.c).
+LAYERS: tuple[tuple[str, str], ...] = (
+    ("e1000emu/links/", "link"),
+    ("e1000emu/clock", "clock"),
+    ("e1000emu/capture", "link"),
+    ("e1000emu/cli/", "application"),
+    ("e1000emu/lab", "application"),
+    ("e1000emu/testing/", "application"),
+    ("e1000emu/", "nic"),
+    ("stack/drivers/", "driver"),
+    ("stack/core/irq", "irq"),
+    ("stack/core/softirq", "irq"),
+    ("stack/core/timer", "timer"),
+    ("stack/core/pci", "driver"),
+    ("stack/core/neighbour", "neighbour"),
+    ("stack/ipv4/arp", "neighbour"),
+    ("stack/core/socket", "socket"),
+    ("stack/core/sock", "socket"),
+    ("stack/core/inet_sock", "socket"),
+    ("stack/core/iov", "socket"),
+    ("stack/core/datagram", "socket"),
+    ("stack/core/wait", "socket"),
+    ("stack/core/dst", "ip"),
+    ("stack/core/", "netdev"),
+    ("stack/ethernet/", "netdev"),
+    ("stack/ipv4/af_inet", "inet"),
+    ("stack/ipv4/inet_", "tcp"),
+    ("stack/ipv4/tcp", "tcp"),
+    ("stack/ipv4/udp", "udp"),
+    ("stack/ipv4/raw", "raw"),
+    ("stack/ipv4/ping", "icmp"),
+    ("stack/ipv4/icmp", "icmp"),
+    ("stack/ipv4/", "ip"),
+    ("stack/socket", "application"),
+    ("stack/aio", "application"),
+    ("stack/host", "irq"),
+    ("stack/", "stack"),
+    ("fastpath/cable", "link"),
+    ("fastpath/linkops", "link"),
+    ("fastpath/vnet", "link"),
+    ("fastpath/pktgen", "link"),
+    ("fastpath/wire", "link"),
+    ("fastpath/drvring", "driver"),
+    ("fastpath/gro", "netdev"),
+    ("fastpath/gso", "netdev"),
+    ("fastpath/batch", SHARED),
+    ("fastpath/csum", SHARED),
+    ("fastpath/flow", SHARED),
+    ("fastpath/hdr", SHARED),
+    ("fastpath/inet", SHARED),
+    ("fastpath/skbuff", SHARED),
+    ("fastpath/buildinfo", "other"),
+    ("fastpath/calltrace", "other"),
+    ("fastpath/sampler", "other"),
+    ("fastpath/", "nic"),
+    ("benchmarks/", "application"),
+    ("examples/", "application"),
+)
+
+
+def layer_of(file: str) -> str:
+    """Name the layer of a source file given relative to the source root (``stack/ipv4/udp.py`` ->
+    ``udp``)."""
+    for prefix, layer in LAYERS:
+        if file.startswith(prefix):
+            return layer
+    return "other"

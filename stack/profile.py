@@ -1,0 +1,256 @@
+"""Where CPU time goes: by layer, by function, by path; compiled kernels included.
+
+`Profile` samples (`fastpath.sampler`) what the calling thread, and each thread that is started
+while it runs, uses of the processor. A sample is weighted with the CPU time since the one before,
+so the times of all functions add up to the CPU time that was used, and what no function is known
+for is shown as such.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from fastpath import sampler
+from stack.layers import ROOT, SHARED, layer_of
+from stack.symbols import Images, cython_name
+
+__all__ = ["Function", "Profile", "Share", "Stack"]
+
+# The standard library and what pip installed work for whoever calls them, as compiled helpers do.
+LIBRARIES = tuple(
+    dict.fromkeys(
+        str(Path(sysconfig.get_path(name)).resolve()) + "/"
+        for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    )
+)
+# The interpreter and the C library under it: no functions of their own in a profile.
+RUNTIME = ("libpython", "python", "libc.", "libc-", "libm.", "ld-", "libgcc_s", "libpthread")
+IMPORT = "import"
+# Two-sided 95 %.
+MARGIN = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of a path. `layer` is `SHARED` for one that works for whoever calls it; `line` 0
+    when not known."""
+
+    name: str
+    file: str
+    layer: str
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A path from the outermost function to the innermost, with the time spent at its end."""
+
+    path: tuple[Function, ...]
+    ns: int
+    samples: int
+
+
+@dataclass(slots=True)
+class Share:
+    """A row of a table: `ns` of self time, `total_ns` with all that was called from there, and the
+    95 % margin of the share that sampling leaves."""
+
+    name: str
+    layer: str = ""
+    file: str = ""
+    ns: int = 0
+    total_ns: int = 0
+    samples: int = 0
+    share: float = 0.0
+    margin: float = 0.0
+
+
+def layer_of_stack(path: tuple[Function, ...]) -> str:
+    """Return the layer of the innermost function that belongs to one; "" when none does.
+
+    What an import statement sets off is "import", whoever's module it is.
+    """
+    if any(f.layer == IMPORT for f in path):
+        return IMPORT
+    return next((f.layer for f in reversed(path) if f.layer != SHARED), "")
+
+
+@cache
+def _python(name: str, file: str, line: int) -> Function:
+    if file.startswith("<frozen importlib"):
+        return Function(name, file, IMPORT, line)
+    if file.startswith(LIBRARIES) or file.startswith("<") or file == "?":
+        return Function(name, file, SHARED, line)
+    path = Path(file)
+    if path.is_absolute() and path.is_relative_to(ROOT):
+        file = str(path.relative_to(ROOT))
+        layer = layer_of(file)
+        return Function(name, file, "application" if layer == "other" else layer, line)
+    return Function(name, file, "application", line)
+
+
+def _native(images: Images, address: int) -> Function | None:
+    file, symbol = images.find(address)
+    path = Path(file)
+    if path.parent == ROOT / "fastpath":
+        module = path.name.partition(".")[0]
+        source = f"fastpath/{module}.pyx"
+        name = cython_name(symbol)
+        return Function(name and f"{module}.{name}", source, layer_of(source))
+    if not file or path.name.startswith(RUNTIME):
+        return None
+    return Function(f"[{path.name.partition('.')[0]}]", file, SHARED)
+
+
+@dataclass
+class Profile:
+    """Context manager; the results are there after its end. Not to be nested.
+
+    Raises: RuntimeError where `fastpath.sampler` has no way to sample (`available()`), or a profile
+    is running already; OSError when the system refuses.
+    """
+
+    interval_s: float = 0.001
+    stacks: list[Stack] = field(default_factory=list)
+    samples: int = 0
+    sampled_ns: int = 0
+    """CPU time that `stacks` add up to."""
+    overhead_ns: int = 0
+    """CPU time the sampler's handler took; in no stack."""
+    interrupts_ns: int = 0
+    """CPU time of the timer's interrupts beside the handler, an estimate; spread over `stacks`."""
+    cpu_ns: int = 0
+    """CPU time of the process while it was being profiled, without pauses and the sampler's."""
+    _paused_ns: int = 0
+    _hook: Callable[..., Any] | None = None
+
+    @staticmethod
+    def available() -> bool:
+        """Tell whether this platform and Python can be sampled."""
+        return sampler.available()
+
+    def _thread_starts(self, frame: FrameType, event: str, arg: Any) -> None:
+        sys.setprofile(self._hook)
+        sampler.arm()
+
+    def __enter__(self) -> Profile:
+        self._hook = threading.getprofile()
+        sampler.start(int(self.interval_s * 1e9))
+        threading.setprofile(self._thread_starts)
+        self._began = time.process_time_ns()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        ended = time.process_time_ns()
+        threading.setprofile(self._hook)
+        nodes, codes, totals = sampler.stop()
+        self.samples, self.sampled_ns = totals["samples"], totals["sampled_ns"]
+        self.overhead_ns = totals["overhead_ns"]
+        self.interrupts_ns = totals["interrupt_ns"] * self.samples
+        used = ended - self._began - self._paused_ns - self.overhead_ns
+        self.cpu_ns = max(used, self.sampled_ns)
+        self.stacks = _resolve(nodes, codes)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what the calling thread does inside."""
+        start = time.thread_time_ns()
+        sampler.pause()
+        try:
+            yield
+        finally:
+            sampler.resume()
+            self._paused_ns += time.thread_time_ns() - start
+
+    def start_at(self, first: Callable[[Function], bool]) -> None:
+        """Cut off what stands outside of the first function that `first` tells, in stacks that have
+        one: for instance what started a script."""
+        cut = []
+        for stack in self.stacks:
+            at = next((i for i, function in enumerate(stack.path) if first(function)), 0)
+            cut.append(Stack(stack.path[at:], stack.ns, stack.samples))
+        self.stacks = cut
+
+    @property
+    def unattributed_ns(self) -> int:
+        """CPU time without a layer: threads that were there before or that Python did not start,
+        and samples in which no function was known."""
+        known = sum(s.ns for s in self.stacks if layer_of_stack(s.path))
+        return max(0, self.cpu_ns - known)
+
+    def layers(self) -> list[Share]:
+        """Return self time by layer, most first. Shares are of the sampled time."""
+        rows: dict[str, Share] = {}
+        for stack in self.stacks:
+            if layer := layer_of_stack(stack.path):
+                row = rows.setdefault(layer, Share(layer, layer))
+                row.ns += stack.ns
+                row.samples += stack.samples
+                for other in {f.layer for f in stack.path} - {SHARED}:
+                    rows.setdefault(other, Share(other, other)).total_ns += stack.ns
+        return self._finish(rows.values())
+
+    def functions(self) -> list[Share]:
+        """Return self time by function, most first."""
+        rows: dict[Function, Share] = {}
+
+        def row(function: Function) -> Share:
+            return rows.setdefault(function, Share(function.name, function.layer, function.file))
+
+        for stack in self.stacks:
+            if stack.path:
+                own = row(stack.path[-1])
+                own.ns += stack.ns
+                own.samples += stack.samples
+                for function in set(stack.path):
+                    row(function).total_ns += stack.ns
+        return self._finish(rows.values())
+
+    def _finish(self, rows: Any) -> list[Share]:
+        found: list[Share] = list(rows)
+        for row in found:
+            row.share = row.ns / self.sampled_ns if self.sampled_ns else 0.0
+            if row.samples:
+                row.margin = MARGIN * row.share * math.sqrt((1 - row.share) / row.samples)
+        return sorted(found, key=lambda row: (-row.ns, row.name))
+
+
+def _resolve(nodes: list[sampler.Row], codes: list[tuple[str, str, int]]) -> list[Stack]:
+    """Turn the sampler's tree into stacks with names; equal ones are joined."""
+    images = Images()
+    native: dict[int, Function | None] = {}
+    paths: list[tuple[Function, ...]] = [()]
+    found: dict[tuple[Function, ...], list[int]] = {}
+    for number, (parent, kind, key, ns, samples) in enumerate(nodes):
+        if number:
+            if kind == sampler.PYTHON:
+                function: Function | None = _python(*codes[key])
+            else:
+                if key not in native:
+                    native[key] = _native(images, key)
+                function = native[key]
+            path = paths[parent]
+            if function is not None and not function.name:
+                # a helper that Cython made: its caller's, when that is compiled too
+                module = Path(function.file).stem
+                inside = path and path[-1].file == function.file
+                function = None if inside else Function(module, function.file, function.layer)
+            if function is not None and (kind == sampler.PYTHON or path[-1:] != (function,)):
+                path = (*path, function)
+            paths.append(path)
+        if samples:
+            entry = found.setdefault(paths[number], [0, 0])
+            entry[0] += ns
+            entry[1] += samples
+    return [Stack(path, ns, samples) for path, (ns, samples) in found.items()]
