@@ -9,18 +9,29 @@ from html import escape
 
 from stack.trace import Call
 
-__all__ = ["FORMATS", "colours", "render"]
+__all__ = ["FORMATS", "colours", "render", "render_text"]
+
+WIDE_COLUMNS = 160
 
 
-def render_text(calls: Sequence[Call], title: str = "") -> str:
-    """Return one line per call: indented name, source file, layer, inclusive microseconds."""
-    lines = [title] if title else []
-    width = max((2 * c.depth + len(c.name) for c in calls), default=0) + 2
-    lines += [
-        f"{'  ' * c.depth + c.name:<{width}} {c.layer:<11} {c.ns / 1000:9.1f} us  {c.file}"
-        for c in calls
-    ]
-    return "\n".join(lines)
+def render_text(calls: Sequence[Call], title: str = "", columns: int = WIDE_COLUMNS) -> str:
+    """Return one line per call: inclusive microseconds, layer, indented name, source file.
+
+    A deep chain is indented less, and files are left out, until the lines fit `columns`.
+    """
+    layer = max((len(c.layer) for c in calls), default=0)
+    best: list[str] = []
+    for indent, files in ((2, True), (1, True), (2, False), (1, False)):
+        names = [" " * (indent * c.depth) + c.name for c in calls]
+        width = max(map(len, names), default=0)
+        best = [
+            f"{c.ns / 1000:9.1f} {c.layer:<{layer}} "
+            + (f"{name:<{width}}  {c.file}" if files else name)
+            for c, name in zip(calls, names, strict=True)
+        ]
+        if max(map(len, best), default=0) <= columns:
+            break
+    return "\n".join([*([title] if title else []), f"{'us':>9} {'layer':<{layer}} call", *best])
 
 
 def render_json(calls: Sequence[Call], title: str = "") -> str:

@@ -52,7 +52,7 @@ def _list(rows: list[Row]) -> None:
     table = plain_table(place, "name", "title", "SDM", folded="title")
     for row in rows:
         last = row["count"] - 1
-        name = f"{row['name']}[0..{last}]" if last else row["name"]
+        name = f"{row['name'].removesuffix('[0]')}[0..{last}]" if last else row["name"]
         table.add_row(_place(row), escape(name), escape(row["title"]), row["sdm"])
     console().print(table)
 

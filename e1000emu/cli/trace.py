@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from e1000emu.cli.common import report_options
+from e1000emu.cli.output import console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,8 +198,12 @@ def command(kind: str, form: str, as_json: bool) -> None:
     \b
     udp-send udp-recv tcp-send tcp-recv tcp-connect arp icmp socket
     """
-    from stack.trace_format import render
+    from stack.trace_format import render, render_text
 
     calls = record(kind)
-    text = render(calls, "json" if as_json else form, f"{kind}: {KINDS[kind][0]}")
+    title = f"{kind}: {KINDS[kind][0]}"
+    if form == "text" and not as_json:
+        text = render_text(calls, title, console().width)
+    else:
+        text = render(calls, "json" if as_json else form, title)
     click.echo(text)

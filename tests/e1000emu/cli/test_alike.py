@@ -18,6 +18,8 @@ from e1000emu.cli import COMMANDS, cli
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.linkspec import LINKS, check_link, tap_devices
 from e1000emu.cli.params import OutFile, Seconds, Size, parse_impair, show_size
+from e1000emu.cli.trace import KINDS
+from e1000emu.reference import titles
 from e1000emu.regs import TABLE
 from tests.e1000emu.cli.test_cli import run
 from tests.support import require
@@ -220,13 +222,35 @@ def assert_fits(wide: str, narrow: str) -> None:
 
 
 def test_every_register_fits_80_columns() -> None:
-    assert_fits(*wide_and_narrow("regs"))
+    for everything in ([], ["phy"], ["eeprom"], ["txdesc"]):
+        assert_fits(*wide_and_narrow("regs", *everything))
+    for register in titles():
+        assert_fits(*wide_and_narrow("regs", register))
     for register in TABLE:
         assert_fits(*wide_and_narrow("regs", register.name, "--value", "0xffffffff"))
+    assert " MTA[0..127] " in wide_and_narrow("regs")[0]
 
 
 def test_doctor_fits_80_columns() -> None:
     assert_fits(*wide_and_narrow("doctor"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_trace_fits_80_columns(kind: str) -> None:
+    lines = {}
+    for columns in ("80", "300"):
+        done = CliRunner().invoke(cli, ["trace", kind], env={"COLUMNS": columns})
+        lines[columns] = done.output.splitlines()
+        assert max(map(len, lines[columns])) <= int(columns)
+    assert all(".py" in line for line in lines["300"][2:])
+    called = [
+        (row["name"], row["layer"])
+        for row in json.loads(CliRunner().invoke(cli, ["trace", kind, "--json"]).output)
+    ]
+    for text in lines.values():
+        assert len(text) == len(called) + 2
+        for (name, layer), line in zip(called, text[2:], strict=True):
+            assert {name, layer} <= set(line.split())
 
 
 def test_the_demo_fits_80_columns(tmp_path: Path) -> None:
