@@ -64,6 +64,7 @@ class inet_connection_sock_af_ops:
         "net_header_len",
         "queue_xmit",
         "rebuild_header",
+        "reqsk_send_ack",
         "send_check",
         "send_reset",
         "setsockopt",

@@ -34,6 +34,7 @@ class inet_timewait_sock:
         "inet_dport",
         "inet_num",
         "inet_rcv_saddr",
+        "last_oow_ack_time",
         "net",
         "sk_bound_dev_if",
         "sk_family",
@@ -44,7 +45,6 @@ class inet_timewait_sock:
         "sk_state",
         "tw_bind_hash",
         "tw_hashed",
-        "tw_last_oow_ack_time",
         "tw_priority",
         "tw_rcv_nxt",
         "tw_rcv_wnd",
@@ -88,7 +88,7 @@ class inet_timewait_sock:
         self.tw_bind_hash = None
         self.tw_hashed = False
         self.tw_timeout = 0
-        self.tw_last_oow_ack_time = 0
+        self.last_oow_ack_time = 0
         self.tw_timer = timer_list(sk.net, self._tw_timer_handler)
 
     def _tw_timer_handler(self, *_: Any) -> None:

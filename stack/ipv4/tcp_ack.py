@@ -81,6 +81,7 @@ from stack.ipv4.tcp_sock import (
     FLAG_WIN_UPDATE,
     M32,
     MSEC,
+    SEC,
     TCP_CA_CWR,
     TCP_NAGLE_OFF,
     TCP_PAWS_WINDOW,
@@ -143,23 +144,30 @@ def tcp_oow_rate_limited(sk: tcp_sock, skb: sk_buff, mib: str) -> bool:
     return __tcp_oow_rate_limited(sk.net, sk, mib)
 
 
-def tcp_send_challenge_ack(sk: tcp_sock) -> None:
-    """RFC 5961 7: an ACK that makes an honest peer prove itself; limited per host and socket."""
-    net = sk.net
-    if __tcp_oow_rate_limited(net, sk, "TCPACKSkippedChallenge"):
-        return
+def tcp_challenge_ack_allowed(net: Any) -> bool:
+    """The host's share of RFC 5961 7: about tcp_challenge_ack_limit a second, how many is secret.
+
+    A known number could be counted from outside, and would tell of other connections.
+    """
     limit = net.sysctl.tcp_challenge_ack_limit
     if limit < 0x7FFFFFFF:
-        now = jiffies_s(sk)
+        now = net.now() // SEC
         stamp, count = net.tcp_challenge
         if now != stamp:
             count = (limit + 1) // 2 + net.random.randrange(max(limit, 1))
+        net.tcp_challenge = (now, max(count - 1, 0))
         if count <= 0:
-            net.tcp_challenge = (now, 0)
-            return
-        net.tcp_challenge = (now, count - 1)
+            return False
     net.mib.linux.TCPChallengeACK += 1
-    tcp_send_ack(sk)
+    return True
+
+
+def tcp_send_challenge_ack(sk: tcp_sock) -> None:
+    """RFC 5961 7: an ACK that makes an honest peer prove itself; limited per host and socket."""
+    if not __tcp_oow_rate_limited(
+        sk.net, sk, "TCPACKSkippedChallenge"
+    ) and tcp_challenge_ack_allowed(sk.net):
+        tcp_send_ack(sk)
 
 
 # --- duplicate ACKs without SACK ----------------------------------------------------------
@@ -713,6 +721,8 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
                 tcp_xmit_recovery(sk, rexmit)
         return 0
     if after(ack, sk.snd_nxt):
+        if not flag & FLAG_NO_CHALLENGE_ACK:
+            tcp_send_challenge_ack(sk)
         return -SKB_DROP_REASON_TCP_ACK_UNSENT_DATA
     if ack != prior_snd_una:
         flag |= FLAG_SND_UNA_ADVANCED

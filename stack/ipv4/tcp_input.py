@@ -279,8 +279,11 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                 # A pure ACK: we are the sender.
                 if hlen == 32 and sk.rcv_nxt == sk.rcv_wup:
                     tcp_store_ts_recent(sk)
-                tcp_ack(sk, skb, 0)
-                kfree_skb(skb)
+                reason = tcp_ack(sk, skb, 0)
+                if reason < 0:
+                    tcp_drop(sk, skb, -reason)
+                else:
+                    kfree_skb(skb)
                 tcp_data_snd_check(sk)
                 return
             # The kernel wants the memory to be reserved already; here the first data of a
@@ -289,6 +292,14 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                 skb.truesize <= sk.sk_forward_alloc
                 or (sk.data_segs_in and sk_rmem_schedule(sk, skb, skb.truesize))
             ):
+                acked = ack_seq != sk.snd_una
+                if acked:
+                    # The ACK first: nothing of a segment counts whose ACK cannot be (RFC 5961
+                    # 5.2), and the sk_buff may be merged away below.
+                    reason = tcp_ack(sk, skb, FLAG_DATA)
+                    if reason < 0:
+                        tcp_drop(sk, skb, -reason)
+                        return
                 sk.net.mib.linux.TCPHPHits += 1
                 if hlen == 32 and sk.rcv_nxt == sk.rcv_wup:
                     tcp_store_ts_recent(sk)
@@ -296,9 +307,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                 skb_pull(skb, hlen)
                 sk.data_segs_in += max(1, skb.gso_segs)
                 tcp_event_data_recv(sk, skb)
-                if ack_seq != sk.snd_una:
-                    # The ACK first: the sk_buff may be merged away below.
-                    tcp_ack(sk, skb, FLAG_DATA)
+                if acked:
                     tcp_queue_rcv(sk, skb)
                     tcp_data_snd_check(sk)
                     if sk.icsk_ack_pending & 1:

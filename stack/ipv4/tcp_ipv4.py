@@ -856,6 +856,7 @@ ipv4_specific = inet_connection_sock_af_ops(
     conn_request=tcp_v4_conn_request,
     syn_recv_sock=tcp_v4_syn_recv_sock,
     send_reset=tcp_v4_send_reset,
+    reqsk_send_ack=tcp_v4_reqsk_send_ack,
     net_header_len=20,
     mtu_reduced=tcp_v4_mtu_reduced,
 )

@@ -31,7 +31,6 @@ from stack.ipv4.tcp_ecn import tcp_ecn_openreq_child
 from stack.ipv4.tcp_options import tcp_parse_options
 from stack.ipv4.tcp_sock import (
     M32,
-    MSEC,
     TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
     TCP_RTO_MAX,
@@ -86,7 +85,7 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
         tw.tw_ts_recent = sk.rx_opt.ts_recent
         tw.tw_ts_recent_stamp = sk.rx_opt.ts_recent_stamp if sk.rx_opt.tstamp_ok else 0
         tw.tw_ts_offset = sk.tsoffset
-        tw.tw_last_oow_ack_time = 0
+        tw.last_oow_ack_time = 0
         timeo = max(timeo, rto)
         if state == TCP_TIME_WAIT:
             timeo = TCP_TIMEWAIT_LEN
@@ -98,17 +97,27 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
     tcp_done(sk)
 
 
+def tcp_oow_rate_limited_mini(
+    mini: inet_timewait_sock | request_sock, skb: sk_buff, mib: str
+) -> bool:
+    """tcp_oow_rate_limited with the time stamp of something less than a socket."""
+    if skb.end_seq != skb.seq and not skb.tcp_flags & TCPHDR_SYN:
+        return False
+    return tcp_ack.__tcp_oow_rate_limited(mini.net, mini, mib)
+
+
+def tcp_challenge_limited_mini(mini: inet_timewait_sock | request_sock) -> bool:
+    """The limits of tcp_send_challenge_ack, for the same."""
+    net = mini.net
+    return tcp_ack.__tcp_oow_rate_limited(
+        net, mini, "TCPACKSkippedChallenge"
+    ) or not tcp_ack.tcp_challenge_ack_allowed(net)
+
+
 def tcp_timewait_check_oow_rate_limit(tw: inet_timewait_sock, skb: sk_buff, mib: str) -> int:
     """ACK what is outside the window, but not too often."""
-    net = tw.net
-    if skb.end_seq == skb.seq or skb.tcp_flags & TCPHDR_SYN:
-        now = net.now()
-        last = tw.tw_last_oow_ack_time
-        if last and 0 <= now - last < net.sysctl.tcp_invalid_ratelimit * MSEC:
-            linux = net.mib.linux
-            setattr(linux, mib, getattr(linux, mib) + 1)
-            return TCP_TW_SUCCESS
-        tw.tw_last_oow_ack_time = now or 1
+    if tcp_oow_rate_limited_mini(tw, skb, mib):
+        return TCP_TW_SUCCESS
     return TCP_TW_ACK
 
 
@@ -137,11 +146,14 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
             seq, end_seq, tw.tw_rcv_nxt, (tw.tw_rcv_nxt + tw.tw_rcv_wnd) & M32
         ):
             return tcp_timewait_check_oow_rate_limit(tw, skb, "TCPACKSkippedFinWait2")
+        # RFC 5961 3.2, 4.2: only a RST that names the next number ends it; another one in the
+        # window, or a SYN, has its sender show by a RST that it knows nothing of the connection.
+        # (The kernel believes both here.)
+        if (rst and seq != tw.tw_rcv_nxt) or (not rst and flags & TCPHDR_SYN):
+            return TCP_TW_SUCCESS if tcp_challenge_limited_mini(tw) else TCP_TW_ACK
         if rst:
             inet_twsk_deschedule_put(tw)
             return TCP_TW_SUCCESS
-        if flags & TCPHDR_SYN and not before(seq, tw.tw_rcv_nxt):
-            return TCP_TW_RST
         if not flags & TCPHDR_ACK or not after(end_seq, tw.tw_rcv_nxt) or end_seq == seq:
             return TCP_TW_SUCCESS
         # Data nobody will read, or data after the FIN.
@@ -335,17 +347,16 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
             paws_reject = tcp_paws_reject(tmp_opt, bool(flags & TCPHDR_RST), jiffies_s(sk))
     if seq == req.rcv_isn and flg == TCPHDR_SYN and not paws_reject:
         # The SYN again: our SYN-ACK was lost.
-        if not tcp_oow_rate_limited_req(req, skb) and not inet_rtx_syn_ack(sk, req):
+        limited = tcp_oow_rate_limited_mini(req, skb, "TCPACKSkippedSynRecv")
+        if not limited and not inet_rtx_syn_ack(sk, req):
             mod_timer(req.rsk_timer, net.now() + min(req.timeout << req.num_timeout, TCP_RTO_MAX))
         return None
     if flags & TCPHDR_ACK and skb.ack_seq != (req.snt_isn + 1) & M32:
         return sk
     window = min(req.rsk_rcv_wnd, 65535)
     if paws_reject or not tcp_in_window(seq, end_seq, req.rcv_nxt, (req.rcv_nxt + window) & M32):
-        if not flg & TCPHDR_RST and not tcp_oow_rate_limited_req(req, skb):
-            from stack.ipv4 import tcp_ipv4
-
-            tcp_ipv4.tcp_v4_reqsk_send_ack(sk, skb, req)
+        if not flg & TCPHDR_RST and not tcp_oow_rate_limited_mini(req, skb, "TCPACKSkippedSynRecv"):
+            sk.icsk_af_ops.reqsk_send_ack(sk, skb, req)
         if paws_reject:
             linux.PAWSEstab += 1
         return None
@@ -353,6 +364,11 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
         req.ts_recent = tmp_opt.rcv_tsval
     if seq == req.rcv_isn:
         flg &= ~TCPHDR_SYN  # the SYN in front of the window is cut off
+    if flg & TCPHDR_RST and seq != req.rcv_nxt:
+        # RFC 5961 3.2 (the kernel believes any RST in the window here).
+        if not tcp_challenge_limited_mini(req):
+            sk.icsk_af_ops.reqsk_send_ack(sk, skb, req)
+        return None
     if flg & (TCPHDR_RST | TCPHDR_SYN):
         net.mib.tcp.AttemptFails += 1
         return tcp_embryonic_reset(sk, skb, req, flg)
@@ -381,18 +397,9 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
 def tcp_embryonic_reset(sk: tcp_sock, skb: sk_buff, req: request_sock, flg: int) -> None:
     """The request ends with a RST, ours or the peer's."""
     if not flg & TCPHDR_RST:
-        from stack.ipv4 import tcp_ipv4
-
-        tcp_ipv4.tcp_v4_send_reset(sk, skb)
+        sk.icsk_af_ops.send_reset(sk, skb)
     inet_csk_reqsk_queue_drop(sk, req)
     sk.net.mib.linux.EmbryonicRsts += 1
-
-
-def tcp_oow_rate_limited_req(req: request_sock, skb: sk_buff) -> bool:
-    """tcp_oow_rate_limited with the request's own time stamp."""
-    if skb.end_seq != skb.seq and not skb.tcp_flags & TCPHDR_SYN:
-        return False
-    return tcp_ack.__tcp_oow_rate_limited(req.net, req, "TCPACKSkippedSynRecv")
 
 
 def tcp_child_process(parent: tcp_sock, child: tcp_sock, skb: sk_buff) -> int:

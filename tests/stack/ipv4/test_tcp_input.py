@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stack.core.drop_reason import SKB_DROP_REASON_TCP_TOO_OLD_ACK
 from stack.ipv4.tcp_sock import after, before, between, s32, tcp_receive_window
 from stack.ipv4.tcp_states import TCP_ESTABLISHED
 from tests.stack.ipv4.tcpnet import (
@@ -140,31 +141,94 @@ def test_the_window_ends_exactly_where_it_was_offered() -> None:
     end(peer)
 
 
-def test_ack_of_what_was_never_sent_is_dropped_with_its_data() -> None:
+@pytest.mark.parametrize("payload", [b"", b"x"], ids=["pure", "data"])
+def test_ack_of_what_was_never_sent_is_challenged_and_its_data_dropped(payload: bytes) -> None:
+    """RFC 9293 3.10.7.4, RFC 5961 5.2: an ACK in answer, but not to each of a flood."""
     peer = established()
-    assert peer.give(ACK, peer.rcv, peer.snd + 1, payload=b"x") == []  # as Linux: in silence
+    answer = peer.give(ACK, peer.rcv, peer.snd + 1, payload=payload)
+    assert [(s.flags, s.seq, s.ack) for s in answer] == [(ACK, peer.snd, peer.rcv)]
     assert not peer.sock.readable
     assert peer.sock.sk.snd_una == peer.snd
+    for _ in range(5):
+        assert peer.give(ACK, peer.rcv, peer.snd + 1, payload=payload) == []
+    linux = peer.net.a.mib.linux
+    assert (linux.TCPChallengeACK, linux.TCPACKSkippedChallenge) == (1, 5)
+    peer.net.run(501 * MS)
+    assert len(peer.give(ACK, peer.rcv, peer.snd + 1, payload=payload)) == 1
     end(peer)
 
 
-def test_ack_older_than_any_window_is_challenged_and_its_data_dropped() -> None:
-    """RFC 5961 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK, and never before the first byte."""
+@pytest.mark.parametrize("window", [65535, 777], ids=["predicted", "other-window"])
+def test_ack_older_than_any_window_is_challenged_and_its_data_dropped(window: int) -> None:
+    """RFC 5961 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK, and never before the first byte.
+
+    With the window as before the segment is one that header prediction takes.
+    """
     peer = established()
     sk = peer.sock.sk
     peer.sock.send(b"a" * 100)
     peer.take()
     peer.snd += 100
-    peer.give(ACK, peer.rcv, peer.snd)
+    for _ in range(2):  # the second gives the window that prediction expects from then on
+        peer.give(ACK, peer.rcv, peer.snd)
+    peer.give(ACK, peer.rcv, peer.snd, payload=b"0")
+    assert peer.sock.recv() == b"0"
+    peer.rcv += 1
+    peer.net.run(200 * MS)
+    peer.take()
     oldest = sk.snd_una - min(sk.max_window, sk.bytes_acked)
-    # another window than before, or header prediction takes the data before it looks at the ACK
-    answer = peer.give(ACK, peer.rcv, oldest - 1, payload=b"x", window=777)
+    counted = sk.data_segs_in, sk.bytes_received
+    answer = peer.give(ACK, peer.rcv, oldest - 1, payload=b"x", window=window)
     assert [(s.flags, s.ack) for s in answer] == [(ACK, peer.rcv)]
     assert not peer.sock.readable
-    peer.give(ACK, peer.rcv, oldest, payload=b"y", window=778)
+    assert (sk.data_segs_in, sk.bytes_received) == counted
+    assert peer.net.a.mib.linux.TCPChallengeACK == 1
+    assert peer.net.a.drop_reasons[SKB_DROP_REASON_TCP_TOO_OLD_ACK] == 1
+    peer.give(ACK, peer.rcv, oldest, payload=b"y", window=window)
     assert peer.sock.recv() == b"y"
     peer.rcv += 1
     end(peer)
+
+
+def test_a_pure_ack_older_than_any_window_is_challenged() -> None:
+    peer = established()
+    peer.sock.send(b"a" * 100)
+    peer.take()
+    peer.snd += 100
+    for _ in range(2):
+        peer.give(ACK, peer.rcv, peer.snd)
+    sk = peer.sock.sk
+    oldest = sk.snd_una - min(sk.max_window, sk.bytes_acked)
+    assert peer.give(ACK, peer.rcv, oldest) == []
+    answer = peer.give(ACK, peer.rcv, oldest - 1)
+    assert [(s.flags, s.ack) for s in answer] == [(ACK, peer.rcv)]
+    assert peer.net.a.drop_reasons[SKB_DROP_REASON_TCP_TOO_OLD_ACK] == 1
+    end(peer)
+
+
+def test_challenge_acks_are_limited_for_the_host() -> None:
+    """RFC 5961 7: at most 3/2 of tcp_challenge_ack_limit a second, however many sockets."""
+    peers_port = 2000
+    with TcpNet(latency_ns=MS, sysctl={"tcp_challenge_ack_limit": 10}) as net:
+        pairs = [net.pair(peers_port + i) for i in range(30)]
+        net.run(2 * S - net.clock.now_ns() % S)  # a second of its own
+        net.log.clear()
+        for client, _ in pairs:
+            sk = client.sk
+            net.inject(build_segment(B, sk.inet_dport, sk.inet_num, sk.rcv_nxt + 1, 0, RST))
+        net.run(100 * MS)
+        sent = net.a.mib.linux.TCPChallengeACK
+        assert 5 <= sent <= 15
+        assert all(client.state == "ESTABLISHED" for client, _ in pairs)
+        net.run(S)
+        for client, _ in pairs:
+            sk = client.sk
+            net.inject(build_segment(B, sk.inet_dport, sk.inet_num, sk.rcv_nxt + 1, 0, RST))
+        net.run(100 * MS)
+        assert 5 <= net.a.mib.linux.TCPChallengeACK - sent <= 15
+        for sock in [s for pair in pairs for s in pair]:
+            sock.close()
+        net.run(300 * S)
 
 
 def test_no_flags_is_dropped() -> None:

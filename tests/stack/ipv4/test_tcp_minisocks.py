@@ -84,6 +84,47 @@ def test_request_answers_a_repeated_syn_and_wrong_segments() -> None:
         finish(net, listener)
 
 
+def test_a_reset_of_a_request_must_name_the_next_number() -> None:
+    """RFC 5961 3.2 in SYN-RECEIVED (RFC 9293 3.10.7.4): elsewhere in the window, a challenge."""
+    with TcpNet(sysctl={"tcp_syncookies": 0}) as net:
+        listener = listening(net)
+        script = Script(net)
+        (synack,) = script.send(SYN, 1000)
+        (answer,) = script.send(RST, 1002)
+        assert (answer.flags, answer.seq, answer.ack) == (ACK, synack.seq + 1, 1001)
+        assert script.send(RST, 1003) == []  # limited
+        assert script.send(RST, 900_000_000) == []
+        assert listener.sk.icsk_accept_queue.qlen == 1
+        assert (net.b.mib.linux.TCPChallengeACK, net.b.mib.linux.EmbryonicRsts) == (1, 0)
+        assert script.send(RST, 1001) == []
+        assert listener.sk.icsk_accept_queue.qlen == 0
+        assert net.b.mib.linux.EmbryonicRsts == 1
+        finish(net, listener)
+
+
+@pytest.mark.parametrize("flags", [RST, SYN, SYN | ACK])
+def test_an_orphan_in_fin_wait_2_is_not_ended_by_a_guess(flags: int) -> None:
+    """RFC 5961 3.2, 4.2: a RST that is in the window but not exact, a SYN: challenge ACKs."""
+    with TcpNet() as net:
+        listener = listening(net)
+        script = Script(net)
+        (synack,) = script.send(SYN, 1000)
+        script.send(ACK, 1001, synack.seq + 1)
+        server = listener.accept()
+        server.close()
+        fin = net.log[-1]
+        assert fin.flags & FIN
+        script.send(ACK, 1001, fin.seq + 1)
+        (tw,) = [s for s in net.b.tcp_hashinfo.ehash.values() if not hasattr(s, "sk_mem")]
+        (answer,) = script.send(flags, 1002, fin.seq + 1)
+        assert (answer.flags, answer.ack) == (ACK, 1001)
+        assert script.send(flags, 1002, fin.seq + 1) == []  # limited
+        assert tw in net.b.tcp_hashinfo.ehash.values()
+        script.send(RST, 1001)
+        assert not net.b.tcp_hashinfo.ehash
+        finish(net, listener)
+
+
 def test_data_on_the_third_ack_is_kept() -> None:
     with TcpNet() as net:
         listener = listening(net)
