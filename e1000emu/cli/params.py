@@ -126,7 +126,7 @@ class OutFile(click.Path):
     name = "FILE"
 
     def __init__(self) -> None:
-        super().__init__(dir_okay=False, path_type=Path)
+        super().__init__(dir_okay=False, readable=False, writable=True, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the Path; a directory that is not there is said before any work is done."""

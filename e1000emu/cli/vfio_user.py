@@ -313,7 +313,7 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
 @click.option(
     "--socket",
     "sockets",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUT_FILE,
     required=True,
     multiple=True,
     help="UNIX socket to listen at; QEMU connects to it. Repeated: one NIC each, on --link switch.",

@@ -188,6 +188,20 @@ def test_bash_completes(words: tuple[str, ...], offered: set[str]) -> None:
         assert all(word.startswith(words[-1]) for word in complete(*words))
 
 
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [("bash", "complete -o"), ("zsh", "#compdef e1000emu"), ("fish", "complete ")],
+)
+def test_each_shell_gets_its_script(shell: str, words: str) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "e1000emu"],
+        env=dict(os.environ, _E1000EMU_COMPLETE=f"{shell}_source"),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout
+
+
 @pytest.mark.netns
 def test_tap_devices_are_offered() -> None:
     require.tun()

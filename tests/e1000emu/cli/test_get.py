@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from e1000emu import RealClock
+from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.get import OutputError, fetch, parse_url
 from e1000emu.cli.servespec import parse_serve
 from e1000emu.cli.services import _resource
 from e1000emu.errors import E1000Error
 from e1000emu.lab import two_hosts
 from stack.socket import AF_INET, SOCK_STREAM, Socket
+from tests.e1000emu.cli.test_cli import run
 
 Fetch = Callable[..., bytes]
 PORT = 8080
@@ -28,7 +31,7 @@ def served() -> Iterator[Fetch]:
     """`served(answer, url=...)`: fetch `url` from a server that says `answer` and closes."""
     clock = RealClock().start()
     with clock.lock:
-        client, server = two_hosts(clock)
+        client, server = two_hosts(clock, autoneg_ns=1_000_000)
         listener = Socket(server, AF_INET, SOCK_STREAM)
         listener.bind(("10.0.0.2", PORT))
         listener.listen(4)
@@ -165,3 +168,24 @@ def test_get_tells_the_disk_from_the_network(served: Fetch) -> None:
 def test_get_refuses_what_is_no_url(url: str) -> None:
     with pytest.raises(E1000Error, match="http://ADDRESS"):
         parse_url(url)
+
+
+def test_get_can_be_tried_without_a_network(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4000
+    (tmp_path / "file").write_bytes(content)
+    link = ("--addr", "10.9.0.2/24", "--link", f"stack:10.9.0.1/24,serve=http:80:{tmp_path}")
+    got = tmp_path / "got"
+    done = run("get", "http://10.9.0.1/file", *link, "-o", str(got), "--json")
+    assert done.returncode == 0, done.stderr
+    assert got.read_bytes() == content
+    report = json.loads(done.stdout)
+    assert (report["status"], report["bytes"]) == (200, len(content))
+    done = run("get", "http://10.9.0.1/none", *link)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "e1000emu: http://10.9.0.1/none: 404 Not Found\n"
+
+
+def test_a_redirection_to_what_is_no_url_is_not_the_callers_mistake(served: Fetch) -> None:
+    with pytest.raises(E1000Error, match=r"redirected to 'ftp:") as caught:
+        served(b"HTTP/1.1 302 Found\r\nLocation: ftp://10.0.0.2/\r\n\r\n")
+    assert not isinstance(caught.value, ArgumentError)
