@@ -26,6 +26,8 @@ from sphinx.config import Config
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util.docutils import SphinxDirective
 
+from fastpath import MODULES
+
 Definition = ast.FunctionDef | ast.ClassDef | ast.AnnAssign
 
 # A role such as :class:`Nic` stays; code in one or two backticks; what else would be markup.
@@ -83,11 +85,13 @@ def _members(
     for node, following in zip(body, [*body[1:], None], strict=True):
         if not isinstance(node, Definition) or _name(node).startswith("_"):
             continue
+        inner = getattr(owner, _name(node), None)
         yield indent + f".. {_directive(node, owner)}:: {_title(node)}"
         if isinstance(node, ast.AnnAssign):
             yield indent + f"   :type: {ast.unparse(node.annotation)}"
+            if inspect.ismodule(owner):
+                yield indent + f"   :value: {inner!r}"
         yield ""
-        inner = getattr(owner, _name(node), None)
         doc = as_rst(_doc(node, following, inner, source))
         for line in GoogleDocstring(doc, config).lines():
             yield f"{indent}   {line}".rstrip()
@@ -174,8 +178,8 @@ def _skip(
     app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
 ) -> bool | None:
     """Leave out what a package only hands on from a compiled module: it is described there."""
-    home = str(getattr(obj, "__module__", ""))
-    return True if what == "module" and home.startswith("fastpath.") else None
+    package, _, module = str(getattr(obj, "__module__", "")).partition(".")
+    return True if what == "module" and package == "fastpath" and module in MODULES else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
