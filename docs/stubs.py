@@ -1,7 +1,8 @@
 """Sphinx and our docstrings: what they look like, and where those of compiled modules are found.
 
-Docstrings are plain English with code in backticks and Google's sections (Args, Returns, Raises).
-`as_rst` makes reStructuredText of one, so that no `*args` or `word_` in it is taken for markup.
+Docstrings are plain English with code in backticks, lists, indented examples and Google's sections
+(Args, Returns, Raises). `as_rst` makes reStructuredText of one that means just that: no `*args` or
+`word_` in it is taken for markup, and no docstring can break the build.
 
 The directive ``stubmodule`` describes a compiled module: names and types come from its stub
 (``.pyi``), the docstrings from the module, or where it has none from the stub. Autodoc takes either
@@ -12,6 +13,7 @@ say of its attributes.
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib
 import inspect
 import re
@@ -23,6 +25,8 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.domains.python import ObjectEntry, PythonDomain
+from sphinx.environment import BuildEnvironment
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util.docutils import SphinxDirective
 
@@ -34,9 +38,42 @@ Definition = ast.FunctionDef | ast.ClassDef | ast.AnnAssign
 MARKUP = re.compile(r"(:\w+:`[^`]+`)|(?<!`)(`{1,2})([^`]+)\2(?!`)(?=(\w?))|([*|\\]|_\b|`)")
 
 
+BULLET = re.compile(r" *(?:[*-]|\d+\.) +")
+SECTION = re.compile(r" *[A-Z]\w*( \w+)?:$")
+
+
 def as_rst(text: str) -> str:
     """Return a docstring as reStructuredText: code stays code, everything else is plain text."""
-    return MARKUP.sub(_markup, text)
+    return "\n".join(_lines(text.splitlines()))
+
+
+def _lines(lines: list[str]) -> Iterator[str]:
+    """Yield the lines, with a blank one where the indentation changes.
+
+    Without it the text would be a definition list, or an error. What is set in after a blank line
+    is an example and stays as it is. The lines of a section are napoleon's business.
+    """
+    expected, section, example = 0, -1, -1
+    blank = True
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        bullet = BULLET.match(line)
+        if line and indent <= section:
+            section = -1
+        if line and indent < example:
+            example = -1
+        if line and section < 0 and example < 0:
+            if blank and indent > expected and not bullet:
+                example = indent
+                yield from (" " * expected + "::", "")
+            else:
+                if not blank and (indent != expected or bullet):
+                    yield ""
+                expected = bullet.end() if bullet else indent
+                section = indent if SECTION.fullmatch(line) else -1
+        blank = not line
+        kept = line if example >= 0 else bullet[0] if bullet else ""
+        yield kept + MARKUP.sub(_markup, line[len(kept) :])
 
 
 def _markup(found: re.Match[str]) -> str:
@@ -182,8 +219,28 @@ def _skip(
     return True if what == "module" and package == "fastpath" and module in MODULES else None
 
 
+class Python(PythonDomain):
+    """Links from a name to its description, and none where that is a guess."""
+
+    def find_obj(
+        self,
+        env: BuildEnvironment,
+        modname: str,
+        classname: str,
+        name: str,
+        type: str | None,  # noqa: A002 - Sphinx's name for it
+        searchmode: int = 0,
+    ) -> list[tuple[str, ObjectEntry]]:
+        """Return what `name` may be; a search in all modules (mode 1) must find just one thing."""
+        found = super().find_obj(env, modname, classname, name, type, searchmode)
+        if searchmode and (len(found) > 1 or hasattr(builtins, name)):
+            return []
+        return found
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Sphinx calls this."""
+    app.add_domain(Python, override=True)
     app.add_directive("stubmodule", StubModule)
     app.connect("autodoc-process-docstring", _plain, priority=400)
     app.connect("autodoc-skip-member", _skip)

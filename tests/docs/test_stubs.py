@@ -31,6 +31,13 @@ PACKAGES = ("e1000emu", "e1000emu.links", "e1000emu.testing", "stack.socket", "s
         ("2 * 3 * 4 | 5", "2 * 3 * 4 | 5"),
         ("an open ` backtick", "an open ` backtick"),
         ("C:\\dir", "C:\\dir"),
+        ("a line\n    set in\nand out again", "a line\n\nset in\n\nand out again"),
+        ("first:\n* one\n  more\n* two\nlast", "first:\n\none\nmore\n\ntwo\n\nlast"),
+        ("1. one\n2. two", "one\n\ntwo"),
+        (
+            "text\n\n    with f(*a) as b:\n        `b`\n\nmore",
+            "text\n\nwith f(*a) as b:\n    `b`\n\nmore",
+        ),
     ],
 )
 def test_a_docstring_is_shown_as_it_stands(text: str, shown: str) -> None:
