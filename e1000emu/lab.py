@@ -7,17 +7,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from e1000emu.clock import VirtualClock
 from e1000emu.links import Capture, Impair, pair
 from e1000emu.nic import Nic
 from stack.host import Host
 
+if TYPE_CHECKING:
+    from e1000emu.ports import Clock, Link
+    from stack.socket import Socket
+
 __all__ = ["add_nic", "lan", "pump", "two_hosts"]
 
 DEFAULT_MODEL = "82540EM"
 FIRST_IRQ = 10
+
+
+class NicOptions(TypedDict, total=False):
+    """Further arguments of `Nic`."""
+
+    strict: bool
+    autoneg_ns: int
+
+
+class LanOptions(NicOptions, total=False):
+    """Further arguments of `add_nic` for every host of a `lan`."""
+
+    model: str
+    mtu: int | None
+    up: bool
 
 
 def mac_address(number: int) -> bytes:
@@ -27,7 +46,7 @@ def mac_address(number: int) -> bytes:
 
 def add_nic(
     host: Host,
-    link: Any,
+    link: Link,
     *,
     mac: bytes | None = None,
     addr: str | None = None,
@@ -35,7 +54,7 @@ def add_nic(
     mtu: int | None = None,
     up: bool = True,
     wait: bool = True,
-    **nic_options: Any,
+    **nic_options: Unpack[NicOptions],
 ) -> Nic:
     """Plug a NIC into `host` and `link`, let the driver probe it, configure its interface.
 
@@ -44,7 +63,7 @@ def add_nic(
     Raises:
         OSError: the driver refused the device, or the interface its configuration.
     """
-    nics = host.__dict__.setdefault("nics", {})
+    nics: dict[str, Nic] = host.__dict__.setdefault("nics", {})
     irq = FIRST_IRQ + len(nics)
     with host.lock:
         nic = Nic(
@@ -67,7 +86,7 @@ def add_nic(
     return nic
 
 
-def _unplug(link: Any) -> None:
+def _unplug(link: Link) -> None:
     link.detach()
     close = getattr(link, "close", None)
     if close is not None:
@@ -75,7 +94,7 @@ def _unplug(link: Any) -> None:
 
 
 def two_hosts(
-    clock: Any = None,
+    clock: Clock | None = None,
     *,
     names: Sequence[str] = ("a", "b"),
     addrs: Sequence[str] = ("10.0.0.1/24", "10.0.0.2/24"),
@@ -89,7 +108,7 @@ def two_hosts(
     seed: int | str = 0,
     sysctl: Mapping[str, Any] | None = None,
     wait: bool = True,
-    **nic_options: Any,
+    **nic_options: Unpack[NicOptions],
 ) -> tuple[Host, Host]:
     """Two hosts, a NIC each, joined by a cable; drivers up, addresses set, link up.
 
@@ -99,7 +118,7 @@ def two_hosts(
     """
     clock = VirtualClock() if clock is None else clock
     ends = pair(clock, latency_ns=latency_ns, rate_bps=rate_bps)
-    links: list[Any] = list(ends)
+    links: list[Link] = list(ends)
     if impair:
         links[0] = Impair(links[0], clock=clock, **{"seed": seed_number(seed), **impair})
     if capture is not None:
@@ -138,7 +157,12 @@ def seed_number(seed: int | str) -> int:
 
 
 def lan(
-    count: int, clock: Any = None, *, network: str = "10.0.0", seed: int | str = 0, **options: Any
+    count: int,
+    clock: Clock | None = None,
+    *,
+    network: str = "10.0.0",
+    seed: int | str = 0,
+    **options: Unpack[LanOptions],
 ) -> list[Host]:
     """`count` hosts (at most 254) on one switch: h1 10.0.0.1/24, h2 10.0.0.2/24 ..."""
     from e1000emu.links import Switch
@@ -164,8 +188,8 @@ def lan(
 
 
 def pump(
-    sender: Any,
-    receiver: Any,
+    sender: Socket,
+    receiver: Socket,
     source: Callable[[], memoryview | None],
     sink: Callable[[memoryview], None],
     *,
@@ -182,7 +206,7 @@ def pump(
     sender.setblocking(False)
     receiver.setblocking(False)
     buffer = memoryview(bytearray(read_bytes))
-    both: tuple[tuple[Any, int], ...] = ((receiver, POLLIN), (sender, POLLOUT))
+    both: tuple[tuple[Socket, int], ...] = ((receiver, POLLIN), (sender, POLLOUT))
     pending = source()
     received = 0
     while True:

@@ -5,9 +5,10 @@ import asyncio
 from e1000emu import AsyncioClock
 from e1000emu.lab import two_hosts
 from stack import aio
+from stack.host import Host
 
 
-async def echo(reader, writer):
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Send back each line."""
     while line := await reader.readline():
         writer.write(line)
@@ -15,7 +16,7 @@ async def echo(reader, writer):
     writer.close()
 
 
-async def main(a, b):
+async def main(a: Host, b: Host) -> None:
     """Serve on b, ask from a."""
     server = await aio.start_server(b, echo, "10.0.0.2", 7)
     reader, writer = await aio.open_connection(a, "10.0.0.2", 7)

@@ -2,6 +2,7 @@
 byte is lost."""
 
 import hashlib
+from functools import partial
 
 from e1000emu.lab import pump, two_hosts
 from stack.socket import create_connection, create_server
@@ -15,7 +16,7 @@ for loss in (0.0, 0.005, 0.01, 0.03):
     receiver, _ = listener.accept()
     start = a.clock.now_ns()
     digest, pieces = hashlib.sha256(), iter([memoryview(DATA)])
-    pump(sender, receiver, lambda pieces=pieces: next(pieces, None), digest.update)
+    pump(sender, receiver, partial(next, pieces, None), digest.update)
     seconds = (a.clock.now_ns() - start) / 1e9
     assert digest.digest() == hashlib.sha256(DATA).digest()
     print(

@@ -16,6 +16,8 @@ with QtestMachine(clock) as qemu:
     a = Host("a", clock=clock, ram=qemu.ram)  # its memory is QEMU's
     qemu.connect_irq(a.irq_line(qemu.irq))
     dev = a.pci_add(qemu.slot, qemu.irq)
+    if dev is None:
+        raise SystemExit("no driver took the device")
     print(f"{dev.name}: {dev.priv.pdev} of QEMU, {dev.dev_addr.hex(':')}")
     print(f"probed in {qemu.qtest.commands} accesses")
 

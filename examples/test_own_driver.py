@@ -6,13 +6,15 @@ shipped fake driver) stands here: it needs `bench.nic.slot` (configuration space
 `bench.memory` (host memory, poisoned with ones) and `bench.line` (the interrupt).
 """
 
+from e1000emu.testing.fixtures import Bench
+
 pytest_plugins = ["e1000emu.testing.fixtures"]
 
 FRAME = b"\xff" * 6 + bytes.fromhex("525400123456") + b"\x08\x00" + b"hello, wire" + bytes(35)
 MS = 1_000_000
 
 
-def test_a_frame_goes_out_and_comes_in(running_bench):
+def test_a_frame_goes_out_and_comes_in(running_bench: Bench) -> None:
     bench = running_bench
     bench.guest.send(FRAME)
     bench.clock.run_for(MS)
@@ -22,7 +24,7 @@ def test_a_frame_goes_out_and_comes_in(running_bench):
     assert bench.guest.receive()[0].data.startswith(FRAME)
 
 
-def test_the_device_says_what_the_driver_forgot(bench):
+def test_the_device_says_what_the_driver_forgot(bench: Bench) -> None:
     nic = bench.nic
     nic.mmio_write(0x3818, 5)  # TDT, before TCTL.EN is set
     nic.mmio_write(0x0400, 2)  # TCTL.EN, before the ring exists

@@ -18,7 +18,7 @@ import math
 import os
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stack.socket import (
     AF_INET,
@@ -32,6 +32,16 @@ from stack.socket import (
     TCP_NODELAY,
     Socket,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from stack.host import Host
+    from stack.sockaddr import Address, RetAddress
+
+T = TypeVar("T")
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+D = TypeVar("D", bound=asyncio.DatagramProtocol)
 
 __all__ = [
     "SocketTransport",
@@ -87,7 +97,7 @@ class _Waker:
         self._wq.remove(self._wake)
 
 
-async def _retry(sock: Socket, attempt: Callable[[], Any]) -> Any:
+async def _retry(sock: Socket, attempt: Callable[[], T]) -> T:
     """Call `attempt()` until it does not say EAGAIN, sleeping on the socket in between."""
     try:
         return attempt()
@@ -112,17 +122,17 @@ async def sock_recv(sock: Socket, n: int, flags: int = 0) -> bytes:
     return await _retry(sock, lambda: sock.recv(n, flags))
 
 
-async def sock_recv_into(sock: Socket, buffer: Any, n: int = 0) -> int:
+async def sock_recv_into(sock: Socket, buffer: WriteableBuffer, n: int = 0) -> int:
     """Receive into a writable buffer; the bytes received."""
     return await _retry(sock, lambda: sock.recv_into(buffer, n))
 
 
-async def sock_recvfrom(sock: Socket, n: int) -> tuple[bytes, Any]:
+async def sock_recvfrom(sock: Socket, n: int) -> tuple[bytes, RetAddress]:
     """Receive one datagram and its sender."""
     return await _retry(sock, lambda: sock.recvfrom(n))
 
 
-async def sock_sendall(sock: Socket, data: Any) -> None:
+async def sock_sendall(sock: Socket, data: ReadableBuffer) -> None:
     """Send all of `data`."""
     view = memoryview(data).cast("B")
     done = 0
@@ -131,19 +141,19 @@ async def sock_sendall(sock: Socket, data: Any) -> None:
         done += await _retry(sock, functools.partial(sock.send, rest))
 
 
-async def sock_sendto(sock: Socket, data: Any, addr: Any) -> int:
+async def sock_sendto(sock: Socket, data: ReadableBuffer, addr: Address) -> int:
     """Send one datagram."""
     return await _retry(sock, lambda: sock.sendto(data, addr))
 
 
-async def sock_accept(sock: Socket) -> tuple[Socket, Any]:
+async def sock_accept(sock: Socket) -> tuple[Socket, RetAddress]:
     """Wait for a connection; the new socket is non-blocking."""
     conn, addr = await _retry(sock, sock.accept)
     conn.setblocking(False)
     return conn, addr
 
 
-async def sock_connect(sock: Socket, addr: Any) -> None:
+async def sock_connect(sock: Socket, addr: Address) -> None:
     """Connect.
 
     Raises:
@@ -387,13 +397,13 @@ def _name(get: Callable[[], Any]) -> Any:
 
 
 async def create_connection(
-    net: Any,
-    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    net: Host,
+    protocol_factory: Callable[[], P],
     host: str,
     port: int,
     *,
     local_addr: tuple[str, int] | None = None,
-) -> tuple[SocketTransport, Any]:
+) -> tuple[SocketTransport, P]:
     """Connect from host `net`; as `loop.create_connection`."""
     sock = Socket(net, AF_INET, SOCK_STREAM)
     try:
@@ -493,7 +503,7 @@ class Server(asyncio.AbstractServer):
 
 
 async def create_server(
-    net: Any,
+    net: Host,
     protocol_factory: Callable[[], asyncio.BaseProtocol],
     host: str = "0.0.0.0",
     port: int = 0,
@@ -514,7 +524,7 @@ async def create_server(
 
 
 async def open_connection(
-    net: Any,
+    net: Host,
     host: str,
     port: int,
     *,
@@ -530,7 +540,7 @@ async def open_connection(
 
 
 async def start_server(
-    net: Any,
+    net: Host,
     client_connected_cb: Callable[
         [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None
     ],
@@ -622,11 +632,11 @@ class DatagramTransport(asyncio.DatagramTransport):
 
 
 async def create_datagram_endpoint(
-    net: Any,
-    protocol_factory: Callable[[], asyncio.DatagramProtocol],
+    net: Host,
+    protocol_factory: Callable[[], D],
     local_addr: tuple[str, int] | None = None,
     remote_addr: tuple[str, int] | None = None,
-) -> tuple[DatagramTransport, Any]:
+) -> tuple[DatagramTransport, D]:
     """As `loop.create_datagram_endpoint`, on host `net`."""
     sock = Socket(net, AF_INET, SOCK_DGRAM)
     try:
@@ -702,7 +712,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self.clock.now_ns() / 1e9
 
 
-def run(main: Coroutine[Any, Any, Any], *, clock: Any) -> Any:
+def run(main: Coroutine[Any, Any, T], *, clock: Any) -> T:
     """`asyncio.run` in virtual time."""
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(clock)) as runner:
         return runner.run(main)

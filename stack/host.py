@@ -30,6 +30,14 @@ from stack.core.timer import timers_init
 from stack.progress import describe, progress
 from stack.sysctl import sysctl_table
 
+if TYPE_CHECKING:
+    from stack.core import netdevice
+    from stack.core.neighbour import neigh_table
+    from stack.core.readyfd import ReadyFd, ReadyHub
+    from stack.core.socket import files_struct
+    from stack.core.timer import timer_base
+    from stack.socket import Socket
+
 SKB_SMALL_BYTES = 2048
 SKB_PAGE_BYTES = 32768
 
@@ -91,9 +99,21 @@ class Host:
         "udp_table",
     )
 
-    if TYPE_CHECKING:  # each subsystem's init function sets its own
-
-        def __getattr__(self, name: str) -> Any: ...
+    # What the subsystems' init functions set.
+    arp_tbl: neigh_table | None
+    dev_base_head: list[net_device]
+    dev_by_index: dict[int, net_device]
+    dev_by_name: dict[str, net_device]
+    detached_fds: dict[int, tuple[ReadyFd, int, float | None]]
+    fdtable: files_struct
+    irq_descs: dict[int, irq_desc]
+    linkwatch_events: list[net_device]
+    nics: dict[str, Any]
+    """The devices that e1000emu.lab plugged in, by interface."""
+    ready_hub: ReadyHub | None
+    softnet_data: netdevice.softnet_data
+    timers: timer_base
+    timers_deferrable: timer_base
 
     def __init__(
         self,
@@ -126,7 +146,7 @@ class Host:
         self.sysctl = sysctl_table(ram_bytes, sysctl)
         self.hostname = name
         self.uid, self.gid = uid, gid
-        self.arp_tbl: Any = None
+        self.arp_tbl = None
         self._on_close: list[Any] = []
         self._on_closed: list[Any] = []
         with self.lock:
@@ -272,7 +292,7 @@ class Host:
                 lambda: netif_carrier_ok(dev) and dev not in self.linkwatch_events, timeout_ns
             )
 
-    def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> Any:  # noqa: A002
+    def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> Socket:  # noqa: A002
         """A socket of this host, with the interface of the standard library's."""
         from stack.socket import Socket
 

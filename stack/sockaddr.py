@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 Address: TypeAlias = tuple[str | int, int]
 """(dotted quad or host-order int, port)."""
 RetAddress: TypeAlias = Any
-"""(dotted quad, port) of a datagram's sender; None where a stream has none to tell."""
+"""(dotted quad, port) of a peer; None where a stream has none to tell. Any, as in typeshed."""
 
 CACHED = 1024
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, overload
 
 from stack.core import socket as sys
 from stack.core.iov import msghdr
@@ -59,10 +59,13 @@ from stack.core.uapi import (
     UDP_GRO,
     UDP_SEGMENT,
 )
-from stack.sockaddr import CACHED, Address, inet_aton, inet_ntoa, parse
+from stack.sockaddr import CACHED, Address, RetAddress, inet_aton, inet_ntoa, parse
 from stack.sockfile import open_file
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from stack.core.wait import wait_queue_head
     from stack.host import Host
 
 TCP_NODELAY = 1
@@ -119,7 +122,7 @@ TCP_ESTABLISHED = 1
 SCRATCH_BYTES = 65536
 
 
-def _first(buffer: Any, nbytes: int) -> memoryview:
+def _first(buffer: WriteableBuffer, nbytes: int) -> memoryview:
     """The first `nbytes` of a buffer."""
     view = memoryview(buffer)
     if view.itemsize != 1 or view.ndim != 1:
@@ -154,7 +157,7 @@ class Socket:
         "type",
     )
 
-    def __new__(cls, net: Any, *args: Any, **kwargs: Any) -> Socket:
+    def __new__(cls, net: Host, *args: Any, **kwargs: Any) -> Socket:
         if cls is Socket and getattr(net.clock, "threaded", True):
             cls = _LockedSocket
         return object.__new__(cls)
@@ -195,7 +198,7 @@ class Socket:
         state = "closed" if self._fd < 0 else f"fd={self._fd}"
         return f"<Socket {self.net.name} {state} family={self.family} type={self.type}>"
 
-    def __enter__(self) -> Socket:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -323,7 +326,7 @@ class Socket:
         """The struct sock behind it (for tests and tools)."""
         return sys.sockfd_lookup(self.net, self._fd).sk
 
-    def wait_queue(self) -> Any:
+    def wait_queue(self) -> wait_queue_head:
         """The wait queue that is woken when the socket's readiness changes."""
         return self.sk.sk_wq
 
@@ -334,15 +337,15 @@ class Socket:
 
     # --- names --------------------------------------------------------------------------------
 
-    def bind(self, address: Any) -> None:
+    def bind(self, address: Address) -> None:
         """Bind to ("10.0.0.1", port), ("", port) for any address; port 0 picks one."""
         sys.sys_bind(self.net, self._fd, self._addr(address))
 
-    def getsockname(self) -> Any:
+    def getsockname(self) -> tuple[str, int]:
         """The local address."""
         return self._show(sys.sys_getsockname(self.net, self._fd))
 
-    def getpeername(self) -> Any:
+    def getpeername(self) -> tuple[str, int]:
         """The remote address."""
         return self._show(sys.sys_getpeername(self.net, self._fd))
 
@@ -352,7 +355,7 @@ class Socket:
         """Wait for connections."""
         sys.sys_listen(self.net, self._fd, max(backlog, 0))
 
-    def accept(self) -> tuple[Socket, Any]:
+    def accept(self) -> tuple[Socket, RetAddress]:
         """The next connection and who it is from; it blocks, whatever the listener does."""
         try:
             fd, name = sys.sys_accept(self.net, self._fd)
@@ -360,14 +363,14 @@ class Socket:
             self._would_block(exc)
         return self._of(fd), self._show(name)
 
-    def connect(self, address: Any) -> None:
+    def connect(self, address: Address) -> None:
         """Connect a stream; set the peer of a datagram socket."""
         try:
             sys.sys_connect(self.net, self._fd, self._addr(address))
         except BlockingIOError as exc:
             self._would_block(exc)
 
-    def connect_ex(self, address: Any) -> int:
+    def connect_ex(self, address: Address) -> int:
         """`connect` that returns the errno."""
         try:
             self.connect(address)
@@ -381,14 +384,14 @@ class Socket:
 
     # --- data ---------------------------------------------------------------------------------
 
-    def send(self, data: Any, flags: int = 0) -> int:
+    def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """Send what fits; bytes taken."""
         try:
             return sys.sys_send(self.net, self._fd, data, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
 
-    def sendall(self, data: Any, flags: int = 0) -> None:
+    def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
         """Send everything."""
         view = memoryview(data)
         if view.itemsize != 1 or view.ndim != 1:
@@ -398,7 +401,13 @@ class Socket:
         while done < size:
             done += self.send(view[done:] if done else view, flags)
 
-    def sendto(self, data: Any, flags: Any, address: Any = None) -> int:
+    @overload
+    def sendto(self, data: ReadableBuffer, address: Address, /) -> int: ...
+
+    @overload
+    def sendto(self, data: ReadableBuffer, flags: int, address: Address, /) -> int: ...
+
+    def sendto(self, data: ReadableBuffer, flags: Any, address: Any = None) -> int:
         """`sendto(data, address)` or `sendto(data, flags, address)`."""
         if address is None:
             address = flags
@@ -416,7 +425,7 @@ class Socket:
         """Up to `bufsize` bytes; b"" at the end of a stream."""
         return self.recvfrom(bufsize, flags)[0]
 
-    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Any]:
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, RetAddress]:
         """Data and the sender's address."""
         view = self._scratch
         if bufsize != self._scratch_bytes:
@@ -429,7 +438,7 @@ class Socket:
             self._would_block(exc)
         return view[:n].tobytes(), self._shown.get(name) or self._show(name)
 
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into a writable buffer; bytes received."""
         if nbytes:
             buffer = _first(buffer, nbytes)
@@ -438,7 +447,9 @@ class Socket:
         except BlockingIOError as exc:
             self._would_block(exc)
 
-    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+    def recvfrom_into(
+        self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0
+    ) -> tuple[int, RetAddress]:
         """Receive into a writable buffer; bytes received and the sender's address."""
         if nbytes:
             buffer = _first(buffer, nbytes)
@@ -450,10 +461,10 @@ class Socket:
 
     def sendmsg(
         self,
-        buffers: Iterable[Any],
-        ancdata: Iterable[Any] = (),
+        buffers: Iterable[ReadableBuffer],
+        ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (),
         flags: int = 0,
-        address: Any = None,
+        address: Address | None = None,
     ) -> int:
         """Send several buffers as one message, with control messages."""
         msg = msghdr(
@@ -469,15 +480,15 @@ class Socket:
 
     def recvmsg(
         self, bufsize: int, ancbufsize: int = 0, flags: int = 0
-    ) -> tuple[bytes, list[Any], int, Any]:
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, RetAddress]:
         """(data, control messages, msg_flags, address)."""
         buffer = bytearray(bufsize)
         n, anc, msg_flags, address = self.recvmsg_into([buffer], ancbufsize, flags)
         return bytes(memoryview(buffer)[:n]), anc, msg_flags, address
 
     def recvmsg_into(
-        self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0
-    ) -> tuple[int, list[Any], int, Any]:
+        self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, RetAddress]:
         """(bytes, control messages, msg_flags, address); fills `buffers` in order."""
         msg = msghdr(None, list(buffers), [] if ancbufsize else None, 0)
         msg.msg_controllen = ancbufsize
@@ -487,7 +498,9 @@ class Socket:
             self._would_block(exc)
         return n, msg.msg_control or [], msg.msg_flags, self._show(msg.msg_name)
 
-    def sendmmsg(self, messages: Iterable[tuple[Any, Any]], flags: int = 0) -> int:
+    def sendmmsg(
+        self, messages: Iterable[tuple[ReadableBuffer, Address | None]], flags: int = 0
+    ) -> int:
         """Send several datagrams, each (data, address or None); how many went, as sendmmsg(2)."""
         batch = [
             msghdr(None if address is None else self._addr(address), data, None, flags)
@@ -498,7 +511,9 @@ class Socket:
         except BlockingIOError as exc:
             self._would_block(exc)
 
-    def recvmmsg(self, buffers: Iterable[Any], flags: int = 0) -> list[tuple[int, Any]]:
+    def recvmmsg(
+        self, buffers: Iterable[WriteableBuffer], flags: int = 0
+    ) -> list[tuple[int, RetAddress]]:
         """Receive a datagram into each buffer: (bytes, address) of those that came.
 
         Waits for every one, or with MSG_WAITFORONE only for the first, as recvmmsg(2).
@@ -512,9 +527,15 @@ class Socket:
 
     # --- options ------------------------------------------------------------------------------
 
-    def setsockopt(self, level: int, optname: int, value: Any) -> None:
+    def setsockopt(self, level: int, optname: int, value: int | ReadableBuffer) -> None:
         """`value` is an int or bytes in Linux's layout."""
         sys.sys_setsockopt(self.net, self._fd, level, optname, value)
+
+    @overload
+    def getsockopt(self, level: int, optname: int) -> int: ...
+
+    @overload
+    def getsockopt(self, level: int, optname: int, buflen: int) -> bytes: ...
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
         """An int, or bytes when `buflen` is given."""
@@ -571,7 +592,7 @@ class Socket:
         """A file object over the connection, as `socket.makefile`."""
         return open_file(self, mode, buffering, encoding, errors, newline)
 
-    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+    def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
         """Send the rest (or `count` bytes) of a binary file; bytes sent."""
         if offset:
             file.seek(offset)
@@ -635,10 +656,10 @@ _FOREVER = 0x7FFFFFFFFFFFFFFF
 
 
 def create_connection(
-    net: Any,
-    address: tuple[str, int],
+    net: Host,
+    address: Address,
     timeout: float | object | None = None,
-    source_address: tuple[str, int] | None = None,
+    source_address: Address | None = None,
 ) -> Socket:
     """A connected stream socket of host `net`, as `socket.create_connection`.
 
@@ -659,7 +680,7 @@ def create_connection(
 
 
 def create_server(
-    net: Any, address: tuple[str, int], *, backlog: int = 128, reuse_port: bool = False
+    net: Host, address: Address, *, backlog: int = 128, reuse_port: bool = False
 ) -> Socket:
     """A listening stream socket of host `net`, as `socket.create_server`."""
     sock = Socket(net, AF_INET, SOCK_STREAM)
@@ -676,7 +697,7 @@ def create_server(
 
 
 def wait_any(
-    net: Any, waits: Sequence[tuple[Socket, int]], timeout: float | None = None
+    net: Host, waits: Sequence[tuple[Socket, int]], timeout: float | None = None
 ) -> list[tuple[Socket, int]]:
     """poll(2): wait until a socket is ready for one of its events (POLLIN ...); those that are."""
 
