@@ -37,7 +37,7 @@ myst_heading_anchors = 4
 # none, and a warning fails `make docs`.
 NAV = {
     "": ["index", "architecture"],
-    "Use": ["cli", "embed", "capi", "unicorn", "passt"],
+    "Use": ["cli", "sockets", "embed", "capi", "unicorn", "passt"],
     "Measure": ["measure", "performance"],
     "Reference": ["registers", "api/index"],
 }

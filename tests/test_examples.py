@@ -77,6 +77,15 @@ def test_lossy_link_is_slower_with_loss_and_sends_again():
     assert rates[0] > rates[2] > rates[3] > 0
 
 
+def test_http_server_answers_threads_and_coroutines():
+    said = output("http_server.py").splitlines()
+    assert said == [
+        "http.client: hello from /one",
+        "http.client: hello from /two",
+        "asyncio: hello from /three",
+    ]
+
+
 def test_asyncio_echo_returns_each_line():
     assert output("asyncio_echo.py").splitlines() == ["echo: one", "echo: two", "echo: three"]
 

@@ -12,6 +12,8 @@ import os
 import select
 import selectors
 import socketserver
+import ssl
+import subprocess
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +34,7 @@ from stack.socket import (
     create_connection,
     create_server,
 )
+from tests.support import require
 
 DATA = bytes(range(256)) * 8192  # 2 MiB: more than the buffers hold
 
@@ -332,6 +335,42 @@ def test_asyncio_sendfile_sends_the_file(host, tmp_path):
         return hashlib.sha256(got).digest()
 
     assert asyncio.run(main()) == EXPECTED
+
+
+@pytest.mark.parametrize("real", [True, False], ids=["real time", "virtual time"])
+def test_asyncio_tls(clock, real, tmp_path):
+    """asyncio does TLS in memory, so it needs no socket of the kernel."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *(require.tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes"),
+            *("-subj", "/CN=b", "-addext", "subjectAltName=DNS:b"),
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+
+    async def main():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        listener = create_server_at(host, ("127.0.0.1", 443))
+        server = await asyncio.start_server(echo, sock=listener, ssl=context)
+        sock = Socket(host, type=SOCK_STREAM | SOCK_NONBLOCK)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", 443))
+        trusted = ssl.create_default_context(cafile=os.fspath(certificate))
+        reader, writer = await asyncio.open_connection(sock=sock, ssl=trusted, server_hostname="b")
+        writer.write(DATA[:100_000])
+        got = await reader.readexactly(100_000)
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        return got
+
+    with Host(clock=clock if real else VirtualClock()) as host:
+        run = asyncio.run if real else functools.partial(aio.run, clock=host.clock)
+        assert run(main()) == DATA[:100_000]
 
 
 # --- http --------------------------------------------------------------------------------------
