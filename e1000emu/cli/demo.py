@@ -349,8 +349,9 @@ def command(
     # one short run with the capture on: what it shows is the same traffic, and the rates below
     # stay clean of it
     a, b = two_hosts(capture=capture)
-    say(f"[bold]two hosts, two 82540EM, one wire[/]  {A} ({_mac(a)})  {B} ({_mac(b)})")
-    say(f"ARP   {run_arp(a, b)}")
+    say("[bold]two hosts, two 82540EM, one wire[/]")
+    say(f"      {A} ({_mac(a)})  {B} ({_mac(b)})")
+    say(f"ARP   {' '.join(run_arp(a, b).split())}")
     summary = run_ping(a)
     say(
         f"ping  {summary['received']}/{summary['transmitted']} answered, "

@@ -29,8 +29,8 @@ from e1000emu.cli.common import (
 )
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.params import CIDR, IP, Seconds
+from e1000emu.cli.plugs import DEFAULT_MAC, model_option, open_links, parse_mac, plug_in
 from e1000emu.cli.up import Failure
-from e1000emu.cli.vfio_user import DEFAULT_MAC, model_option, open_links, parse_mac, plug_in
 from e1000emu.errors import E1000Error
 from e1000emu.phy import AUTONEG_NS
 

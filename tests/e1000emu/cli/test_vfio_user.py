@@ -14,12 +14,8 @@ from pathlib import Path
 import pytest
 
 from e1000emu.capture import PcapngWriter
-from e1000emu.cli.vfio_user import (
-    cloud_hypervisor_arguments,
-    parse_cpus,
-    parse_mac,
-    qemu_arguments,
-)
+from e1000emu.cli.plugs import parse_mac
+from e1000emu.cli.vfio_user import cloud_hypervisor_arguments, parse_cpus, qemu_arguments
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.errors import E1000Error
 from fastpath.batch import FrameBatch
