@@ -166,7 +166,7 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
 
     Borrows skb (a packet that waits; its source address is used when it is ours).
     """
-    from stack.ipv4.fib import inet_addr_type_dev_table, inet_select_addr
+    from stack.ipv4.fib import inet_addr_type, inet_select_addr
 
     dev = neigh.dev
     target = neigh.primary_key
@@ -176,7 +176,7 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     if skb is not None and announce < 2 and skb.protocol == ETH_P_IP:
         source = ip_hdr(skb).saddr
         # 0: whatever address of ours it is; 1: only one of the network that is asked about.
-        if inet_addr_type_dev_table(neigh.net, dev, source) == RTN_LOCAL and (
+        if inet_addr_type(neigh.net, source) == RTN_LOCAL and (
             not announce or any(_same_net(ifa, target, source) for ifa in in_dev.ifa_list)
         ):
             saddr = source

@@ -12,6 +12,7 @@ ones obsolete, so a socket's `sk_dst_check` looks again.
 from __future__ import annotations
 
 import errno
+import logging
 from typing import Any
 
 from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
@@ -43,6 +44,7 @@ from stack.ipv4.fib import (
     fib_result,
     fib_result_prefsrc,
     fib_select_path,
+    format_addr,
     inet_addr_type,
     inet_select_addr,
     ip_dev_find,
@@ -55,6 +57,8 @@ from stack.ipv4.fib import (
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv4.sysctl_net_ipv4 import CONF
 from stack.sysctl import SYSCTLS
+
+log = logging.getLogger(__name__)
 
 RTCF_DEAD = 0x00000001
 RTCF_NOTIFY = 0x00010000
@@ -799,17 +803,26 @@ def source_reason(err: int) -> int:
     return SKB_DROP_REASON_IP_LOCAL_SOURCE
 
 
+def log_martian(what: str, dev: Any, daddr: int, saddr: int) -> None:
+    """net/ipv4/route.c: the kernel's message, with sysctl log_martians."""
+    if in_dev_conf(dev.ip_ptr, "log_martians"):
+        to, of = format_addr(daddr), format_addr(saddr)
+        log.warning("%s: martian %s %s from %s, dev %s", dev.net.name, what, to, of, dev.name)
+
+
 def martian_source(net: Any, dev: Any, daddr: int, saddr: int, reason: int) -> int:
     """net/ipv4/route.c (ip_handle_martian_source): count and give the drop reason."""
     net.ipv4.in_martian_src += 1
     if reason == SKB_DROP_REASON_IP_RPFILTER:
         net.mib.linux.IPReversePathFilter += 1
+    log_martian("source", dev, daddr, saddr)
     return reason
 
 
 def martian_destination(net: Any, dev: Any, daddr: int, saddr: int) -> int:
     """net/ipv4/route.c: count and give the drop reason."""
     net.ipv4.in_martian_dst += 1
+    log_martian("destination", dev, daddr, saddr)
     return SKB_DROP_REASON_IP_INVALID_DEST
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 
 from fastpath.skbuff import (
+    kfree_skb,
     sk_buff,
     skb_cloned,
+    skb_copy_bits,
+    skb_put_data,
+    skb_tailroom,
     skb_try_coalesce,
 )
 from stack.ipv4.inet_connection_sock import (
@@ -104,6 +108,8 @@ def tcp_retrans_try_collapse(sk: tcp_sock, to: sk_buff, space: int) -> None:
 
 def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     """Move the whole payload of next_skb behind that of skb; next_skb is freed."""
+    if not skb.data_len and not next_skb.data_len:
+        return _collapse_linear(sk, skb, next_skb)
     if not skb.data_len or not next_skb.data_len or skb.len - skb.data_len:
         return False
     end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
@@ -118,6 +124,29 @@ def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     delta = skb.truesize - total
     sk.sk_wmem_queued += delta
     sk.sk_forward_alloc -= delta
+    _collapsed(sk, skb, end_seq, flags, sacked, segs)
+    return True
+
+
+def _collapse_linear(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
+    """The same for what small writes left in the first buffer: copy it behind skb's own."""
+    if skb_tailroom(skb) < next_skb.len:
+        return False
+    skb_put_data(skb, skb_copy_bits(next_skb, 0, next_skb.len))
+    end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
+    segs = next_skb.tcp_gso_segs
+    sk.tcp_rtx_queue.unlink(next_skb)
+    sk.sk_wmem_queued -= next_skb.truesize
+    sk.sk_forward_alloc += next_skb.truesize
+    kfree_skb(next_skb)
+    _collapsed(sk, skb, end_seq, flags, sacked, segs)
+    return True
+
+
+def _collapsed(
+    sk: tcp_sock, skb: sk_buff, end_seq: int, flags: int, sacked: int, segs: int
+) -> None:
+    """The books after `segs` segments up to end_seq went into skb."""
     skb.end_seq = end_seq
     skb.tcp_flags |= flags
     skb.sacked |= sacked & TCPCB_EVER_RETRANS
@@ -128,7 +157,6 @@ def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
         sk.retrans_out -= segs
     if not sk.rx_opt.sack_ok and sk.sacked_out:
         sk.sacked_out -= min(sk.sacked_out, segs)
-    return True
 
 
 def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:

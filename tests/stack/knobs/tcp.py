@@ -1,0 +1,544 @@
+"""What each TCP sysctl does: `PROBES[name]`, rows as in core_and_ip.py."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any
+
+from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
+from stack.ipv4.tcp_cong import tcp_register_congestion_control, tcp_reno
+from tests.stack.ipv4.tcpnet import ACK, MS, RST, SYN, A, B, Segment, Sock, TcpNet, build_segment
+from tests.stack.knobs.rig import Rig, S, err, flows, push, syns
+
+M32 = 0xFFFFFFFF
+ECN = 0xC0
+
+
+def mute(net: TcpNet) -> list[Segment]:
+    """Nothing crosses any more; what is sent from now on."""
+    net.filter = lambda _: False
+    del net.log[:]
+    return net.log
+
+
+def seconds(log: list[Segment]) -> list[float]:
+    """Times after the first, to tenths of a second."""
+    return [round((s.time_ns - log[0].time_ns) / S, 1) for s in log]
+
+
+def syn_option(kind: int) -> Any:
+    def probe(rig: Rig) -> bool:
+        with rig.tcp() as net:
+            net.pair()
+            return syns(net)[0].opt(kind) is not None
+
+    return probe
+
+
+def listening(net: TcpNet, backlog: int = 200) -> Sock:
+    listener = net.socket(net.b)
+    listener.bind(80)
+    listener.listen(backlog)
+    return listener
+
+
+def flood(net: TcpNet, count: int) -> int:
+    """SYNs from many ports that never go on; SYN-ACKs that come at once."""
+    net.filter = lambda s: s.src != B
+    for n in range(count):
+        net.inject(build_segment(A, 10_000 + n, 80, 1000 * n, 0, SYN), net.b)
+        net.run(MS)
+    return len({s.dport for s in net.log if s.flags & (SYN | ACK) == SYN | ACK})
+
+
+def tcp_abort_on_overflow(rig: Rig) -> bool:
+    with rig.tcp() as net:
+        listener = listening(net)
+        clients = [net.socket(net.a) for _ in range(2)]
+        for client in clients:
+            client.connect(B, 80)
+        net.run(7 * MS)
+        listener.sk.sk_max_ack_backlog = 0
+        net.run(20 * MS)
+        return any(s.flags & RST for s in net.log)
+
+
+def tcp_app_win(rig: Rig) -> bool:
+    with rig.tcp() as net:
+        _, server = net.pair()
+        return server.sk.window_clamp > server.sk.sk_rcvbuf // 3
+
+
+def in_window_rsts(net: TcpNet, b: Sock, count: int) -> int:
+    """RSTs that are not exactly next in sequence; challenge ACKs that answer."""
+    sk = b.sk
+    for n in range(count):
+        segment = build_segment(
+            A, sk.inet_dport, 80, (sk.rcv_nxt + 10 + n) & M32, sk.snd_nxt, RST | ACK
+        )
+        net.inject(segment, net.b)
+    net.run(MS)
+    return int(net.b.mib.linux.TCPChallengeACK)
+
+
+def tcp_challenge_ack_limit(rig: Rig) -> bool:
+    with rig.tcp(sysctl={"tcp_invalid_ratelimit": 0}) as net:
+        _, b = net.pair()
+        return in_window_rsts(net, b, 10) == 10
+
+
+def tcp_invalid_ratelimit(rig: Rig) -> int:
+    with rig.tcp() as net:
+        _, b = net.pair()
+        return in_window_rsts(net, b, 5)
+
+
+def tcp_congestion_control(rig: Rig) -> str:
+    with Rig({}, rig.live).tcp() as net:
+        other = dataclasses.replace(tcp_reno, name="other")
+        tcp_register_congestion_control(net.a, other)
+        net.a.sysctl.tcp_congestion_control = rig.sysctl["tcp_congestion_control"]
+        return bytes(net.socket(net.a).getsockopt(13)).rstrip(b"\0").decode()
+
+
+def tcp_dsack(rig: Rig) -> bool:
+    with rig.tcp(duplicate=0.5) as net:
+        flows(net)
+        return net.b.mib.linux.TCPDSACKOldSent > 0
+
+
+def lose(net: TcpNet, a: Sock, b: Sock, which: int, size: int = 40_000) -> list[Segment]:
+    """Lose the n-th data segment of `size` bytes once; what a sends from then on."""
+    data: list[Segment] = []
+    lost: list[Segment] = []
+
+    def drop(segment: Segment) -> bool:
+        if segment.src == A and segment.payload:
+            data.append(segment)
+            if len(data) == which + 1 and not lost:
+                lost.append(segment)
+                return False
+        return True
+
+    net.filter = drop
+    push(net, a, b, size, 5 * S)
+    again = [s for s in data if s.seq == lost[0].seq]
+    return [lost[0], *again[1:]]
+
+
+def tcp_early_retrans(rig: Rig) -> int:
+    with rig.tcp(gso=False) as net:
+        a, b = flows(net)
+        lose(net, a, b, 4, 5 * 1448)
+        return int(net.a.mib.linux.TCPLossProbes)
+
+
+def tcp_ecn(rig: Rig) -> tuple[bool, bool]:
+    """(asks for it, grants it)"""
+    with rig.tcp() as net:
+        net.pair()
+        asks = syns(net)[0].flags & ECN == ECN
+    with rig.tcp() as net:
+        net.a.sysctl.tcp_ecn = 1
+        net.pair()
+        synack = next(s for s in net.log if s.flags & (SYN | ACK) == SYN | ACK)
+    return asks, bool(synack.flags & ECN)
+
+
+def tcp_ecn_fallback(rig: Rig) -> bool:
+    with rig.tcp(sysctl={"tcp_ecn": 1}) as net:
+        mute(net)
+        net.socket(net.a).connect(B, 80)
+        net.run(2 * S)
+        return net.log[1].flags & ECN == 0
+
+
+def tcp_fin_timeout(rig: Rig) -> int:
+    with rig.tcp() as net:
+        a, _ = net.pair()
+        a.close()
+        net.run(20 * S)
+        return len(net.a.tcp_hashinfo.ehash)
+
+
+def tcp_frto(rig: Rig) -> bool:
+    """A pause on the wire looks like a loss; without timestamps F-RTO alone finds out."""
+    with rig.tcp(sysctl={"tcp_timestamps": 0, "tcp_early_retrans": 0}) as net:
+        a, b = net.pair()
+        push(net, a, b, 30_000)
+        a.sk.snd_cwnd = a.sk.snd_cwnd_clamp = 20  # so that there is new data to send
+        net.latency_ns = 150 * MS  # the round trip is longer now than the RTO
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(4):
+                a.send(bytes(60_000))
+        net.run(3 * S)
+        return net.a.mib.linux.TCPSpuriousRTOs > 0
+
+
+def keepalive(rig: Rig, **sysctl: int) -> tuple[list[float], bool]:
+    """Times of the probes, and whether the connection lives after 200 s."""
+    base = {"tcp_keepalive_time": 10, "tcp_keepalive_intvl": 5, "tcp_keepalive_probes": 3}
+    with rig.tcp(sysctl={**base, **sysctl}) as net:
+        for name in base:
+            if name not in rig.sysctl:
+                net.a.sysctl[name] = base[name]
+        a, _ = net.pair()
+        _keep(a)
+        start = net.clock.now_ns()
+        log = mute(net)
+        net.run(200 * S)
+        probes = [round((s.time_ns - start) / S) for s in log if not s.flags & RST]
+        return probes, a.state == "ESTABLISHED"
+
+
+def _keep(sock: Sock) -> None:
+    from stack.core.sockopt import sock_setsockopt
+
+    sock_setsockopt(sock.sock, SOL_SOCKET, SO_KEEPALIVE, 1)
+
+
+def tcp_max_orphans(rig: Rig) -> bool:
+    with rig.tcp() as net:
+        a, _ = flows(net)
+        a.send(bytes(10_000))
+        a.close()
+        net.run(S // 2)
+        return any(s.flags & RST for s in net.log)
+
+
+def tcp_max_reordering(rig: Rig) -> bool:
+    with rig.tcp(reorder=0.2, latency_ns=10 * MS, gso=False, seed=3) as net:
+        a, b = net.pair()
+        push(net, a, b, 1_000_000)
+        return a.sk.reordering > 4
+
+
+def tcp_max_syn_backlog(rig: Rig) -> int:
+    with rig.tcp(sysctl={"tcp_syncookies": 0}) as net:
+        listening(net)
+        return flood(net, 20)
+
+
+def tcp_max_tw_buckets(rig: Rig) -> int:
+    with rig.tcp() as net:
+        for _ in range(3):
+            a, b = net.pair()
+            a.close()
+            net.run(50 * MS)
+            b.close()
+            net.run(50 * MS)
+        return int(net.a.tcp_death_row.tw_refcount)
+
+
+def tcp_mem(rig: Rig) -> bool:
+    """Megabytes that nobody reads are taken."""
+    with rig.tcp() as net:
+        a, b = net.pair()
+        for _ in range(200):
+            with contextlib.suppress(BlockingIOError):
+                a.send(bytes(60_000))
+            net.run(5 * MS)
+        return b.sk.sk_rmem_alloc > 500_000
+
+
+def tcp_min_rtt_wlen(rig: Rig) -> bool:
+    with rig.tcp(latency_ns=5 * MS) as net:
+        a, b = flows(net)
+        net.latency_ns = 50 * MS
+        net.run(20 * S)
+        push(net, a, b, 200_000)
+        return a.sk.min_rtt_us < 50_000
+
+
+def tcp_min_snd_mss(rig: Rig) -> int:
+    with rig.tcp(gso=False) as net:
+        listener = listening(net)
+        listener.setsockopt(2, 100)
+        a = net.socket(net.a)
+        a.connect(B, 80)
+        net.run(50 * MS)
+        a.send(bytes(3000))
+        net.run(50 * MS)
+        return max(len(s.payload) for s in net.log)
+
+
+def tcp_moderate_rcvbuf(rig: Rig) -> bool:
+    with rig.tcp(sysctl={"tcp_rmem": (4096, 65536, 6 << 20)}) as net:
+        a, b = net.pair()
+        push(net, a, b, 3_000_000)
+        return b.sk.sk_rcvbuf > 65536
+
+
+def tcp_notsent_lowat(rig: Rig) -> bool:
+    with rig.tcp() as net:
+        a, _ = net.pair()
+        mute(net)
+        a.send(bytes(30_000))
+        return a.writable
+
+
+def tcp_orphan_retries(rig: Rig) -> int:
+    with rig.tcp(sysctl={"tcp_early_retrans": 0}) as net:
+        a, _ = flows(net)
+        mute(net)
+        a.send(b"x")
+        a.close()
+        net.run(600 * S)
+        return int(net.a.mib.tcp.RetransSegs)
+
+
+def tcp_pingpong_thresh(rig: Rig) -> bool:
+    """After one answer, the ACK of the next data waits."""
+    with rig.tcp() as net:
+        a, b = flows(net)
+        for _ in range(2):
+            a.send(b"question")
+            net.run(8 * MS)
+            b.recv_all()
+            b.send(b"answer")
+            net.run(200 * MS)
+            a.recv_all()
+        del net.log[:]
+        a.send(b"question")
+        net.run(30 * MS)
+        return not any(s.src == B for s in net.log)
+
+
+def loss_to_repair_ms(rig: Rig, **options: Any) -> float:
+    with rig.tcp(gso=False, latency_ns=40 * MS, **options) as net:
+        a, b = flows(net)
+        lost, again = lose(net, a, b, 2, 30_000)[:2]
+        return round((again.time_ns - lost.time_ns) / MS)
+
+
+def tcp_reordering(rig: Rig) -> int:
+    with rig.tcp(gso=False, sysctl={"tcp_sack": 0}) as net:
+        a, b = flows(net)
+        lose(net, a, b, 1, 10_000)
+        return int(net.a.mib.linux.TCPRenoRecovery)
+
+
+def tcp_retrans_collapse(rig: Rig) -> int:
+    with rig.tcp(sysctl={"tcp_early_retrans": 0}) as net:
+        a, _ = flows(net)
+        a.setsockopt(1, 1)
+        mute(net)
+        for _ in range(5):
+            a.send(bytes(10))
+        net.run(S)
+        return len([s for s in net.log if s.seq == net.log[0].seq][-1].payload)
+
+
+def tcp_retries1(rig: Rig) -> bool:
+    """The route is looked up anew after the first timeout."""
+    with rig.tcp(sysctl={"tcp_early_retrans": 0}) as net:
+        a, _ = flows(net)
+        mute(net)
+        a.send(b"x")
+        for _ in range(30):
+            net.run(S // 10)
+            if a.sk.sk_dst_cache is None:
+                return True
+        return False
+
+
+def tcp_retries2(rig: Rig) -> str:
+    with rig.tcp() as net:
+        a, _ = flows(net)
+        mute(net)
+        a.send(b"x")
+        net.run(30 * S)
+        return a.state
+
+
+def tcp_rfc1337(rig: Rig) -> int:
+    with rig.tcp() as net:
+        a, b = net.pair()
+        a.close()
+        net.run(50 * MS)
+        b.close()
+        net.run(50 * MS)
+        (tw,) = net.a.tcp_hashinfo.ehash.values()
+        net.inject(build_segment(B, 80, tw.inet_num, tw.tw_rcv_nxt, 0, RST), net.a)
+        net.run(MS)
+        return len(net.a.tcp_hashinfo.ehash)
+
+
+def tcp_rmem(rig: Rig) -> bool:
+    with rig.tcp() as net:
+        net.pair()
+        window = max(s.window for s in net.log)
+        return window > 20_000
+
+
+def tcp_slow_start_after_idle(rig: Rig) -> bool:
+    with rig.tcp() as net:
+        a, _ = flows(net)
+        before = a.sk.snd_cwnd
+        net.run(60 * S)
+        a.send(b"x")
+        return a.sk.snd_cwnd < before
+
+
+def tcp_stdurg(rig: Rig) -> str:
+    with rig.tcp() as net:
+        a, b = net.pair()
+        a.send(b"xy", MSG_OOB)
+        net.run(20 * MS)
+        try:
+            return b.recv(1, MSG_OOB).decode()
+        except OSError as error:
+            return type(error).__name__
+
+
+def tcp_syn_linear_timeouts(rig: Rig) -> list[float]:
+    with rig.tcp() as net:
+        mute(net)
+        net.socket(net.a).connect(B, 80)
+        net.run(8 * S)
+        return seconds(net.log)
+
+
+def tcp_syn_retries(rig: Rig) -> int:
+    with rig.tcp(sysctl={"tcp_syn_linear_timeouts": 0}) as net:
+        mute(net)
+        net.socket(net.a).connect(B, 80)
+        net.run(200 * S)
+        return len(net.log)
+
+
+def tcp_synack_retries(rig: Rig) -> int:
+    with rig.tcp() as net:
+        listening(net)
+        flood(net, 1)
+        net.run(100 * S)
+        return len([s for s in net.log if s.flags & SYN and s.src == B])
+
+
+def tcp_syncookies(rig: Rig) -> tuple[bool, bool]:
+    """Cookies with room in the queue, and when it is full."""
+    with rig.tcp() as net:
+        listening(net, 4)
+        flood(net, 1)
+        early = net.b.mib.linux.SyncookiesSent > 0
+        flood(net, 20)
+        return early, net.b.mib.linux.SyncookiesSent > 0
+
+
+def tcp_thin_linear_timeouts(rig: Rig) -> bool:
+    """The timer doubles from one retransmission to the next."""
+    with rig.tcp(sysctl={"tcp_early_retrans": 0}) as net:
+        a, _ = thin(net)
+        return doubles(net, a)
+
+
+def thin(net: TcpNet) -> tuple[Sock, Sock]:
+    """A connection that has left its first slow start."""
+    a, b = flows(net)
+    a.sk.snd_ssthresh = 10
+    return a, b
+
+
+def doubles(net: TcpNet, a: Sock) -> bool:
+    log = mute(net)
+    a.send(b"x")
+    net.run(10 * S)
+    times = seconds(log)
+    return times[3] - times[2] > 1.5 * (times[2] - times[1])
+
+
+def schedule(rig: Rig) -> list[tuple[int, int]]:
+    with rig.tcp(latency_ns=20 * MS, rate_bps=50_000_000) as net:
+        a, b = net.pair()
+        push(net, a, b, 600_000)
+        return [(s.time_ns, s.seq) for s in net.log]
+
+
+def tcp_tso_win_divisor(rig: Rig) -> bool:
+    """Segments leave at the times that the default makes."""
+    return schedule(rig) == schedule(Rig({"tcp_tso_win_divisor": 3}, False))
+
+
+def tcp_tw_reuse(rig: Rig) -> str:
+    with rig.tcp(sysctl={"ip_local_port_range": (4000, 4000)}) as net:
+        a, b = net.pair()
+        a.close()
+        net.run(50 * MS)
+        b.close()
+        net.run(2 * S)
+        listening(net)
+        return err(net.socket(net.a).connect, B, 80)
+
+
+def tcp_wmem(rig: Rig) -> bool:
+    with rig.tcp() as net:
+        a, _ = net.pair()
+        mute(net)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while sent < 60_000:
+                sent += a.send(bytes(5000))
+        return sent >= 60_000
+
+
+def tcp_workaround_signed_windows(rig: Rig) -> bool:
+    with rig.tcp(sysctl={"tcp_window_scaling": 0}) as net:
+        flows(net)
+        return max(s.window for s in net.log) > 32767
+
+
+PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
+    "tcp_abort_on_overflow": (tcp_abort_on_overflow, {0: False, 1: True}),
+    "tcp_app_win": (tcp_app_win, {31: True, 1: False}),
+    "tcp_challenge_ack_limit": (tcp_challenge_ack_limit, {0x7FFFFFFF: True, 2: False}),
+    "tcp_congestion_control": (tcp_congestion_control, {"reno": "reno", "other": "other"}),
+    "tcp_dsack": (tcp_dsack, {1: True, 0: False}),
+    "tcp_early_retrans": (tcp_early_retrans, {3: 1, 0: 0}),
+    "tcp_ecn": (tcp_ecn, {2: (False, True), 1: (True, True), 0: (False, False)}),
+    "tcp_ecn_fallback": (tcp_ecn_fallback, {1: True, 0: False}),
+    "tcp_fin_timeout": (tcp_fin_timeout, {60: 1, 5: 0}),
+    "tcp_frto": (tcp_frto, {2: True, 0: False}),
+    "tcp_invalid_ratelimit": (tcp_invalid_ratelimit, {500: 1, 0: 5}),
+    "tcp_keepalive_time": (keepalive, {7200: ([], True), 20: ([20, 25, 30], False)}),
+    "tcp_keepalive_intvl": (keepalive, {75: ([10, 85, 160], True), 9: ([10, 19, 28], False)}),
+    "tcp_keepalive_probes": (
+        keepalive,
+        {9: ([10 + 5 * n for n in range(9)], False), 1: ([10], False)},
+    ),
+    "tcp_max_orphans": (tcp_max_orphans, {4096: False, 0: True}),
+    "tcp_max_reordering": (tcp_max_reordering, {300: True, 4: False}),
+    "tcp_max_syn_backlog": (tcp_max_syn_backlog, {1024: 20, 8: 7}),
+    "tcp_max_tw_buckets": (tcp_max_tw_buckets, {4096: 3, 1: 1}),
+    "tcp_mem": (tcp_mem, {(1536, 2048, 3072): True, (8, 16, 24): False}),
+    "tcp_min_rtt_wlen": (tcp_min_rtt_wlen, {300: True, 5: False}),
+    "tcp_min_snd_mss": (tcp_min_snd_mss, {48: 88, 300: 288}),
+    "tcp_moderate_rcvbuf": (tcp_moderate_rcvbuf, {1: True, 0: False}),
+    "tcp_notsent_lowat": (tcp_notsent_lowat, {M32: True, 1000: False}),
+    "tcp_orphan_retries": (tcp_orphan_retries, {0: 8, 2: 3}),
+    "tcp_pingpong_thresh": (tcp_pingpong_thresh, {1: True, 100: False}),
+    "tcp_recovery": (loss_to_repair_ms, {1: 82, 4: 102}),
+    "tcp_reordering": (tcp_reordering, {3: 1, 30: 0}),
+    "tcp_retrans_collapse": (tcp_retrans_collapse, {1: 50, 0: 10}),
+    "tcp_retries1": (tcp_retries1, {3: False, 0: True}),
+    "tcp_retries2": (tcp_retries2, {15: "ESTABLISHED", 3: "CLOSE"}),
+    "tcp_rfc1337": (tcp_rfc1337, {0: 0, 1: 1}),
+    "tcp_rmem": (tcp_rmem, {(4096, 131072, 6 << 20): True, (4096, 8192, 8192): False}),
+    "tcp_sack": (syn_option(4), {1: True, 0: False}),
+    "tcp_slow_start_after_idle": (tcp_slow_start_after_idle, {1: True, 0: False}),
+    "tcp_stdurg": (tcp_stdurg, {0: "y", 1: "BlockingIOError"}),
+    "tcp_syn_linear_timeouts": (
+        tcp_syn_linear_timeouts,
+        {4: [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0], 0: [0.0, 1.0, 3.0, 7.0]},
+    ),
+    "tcp_syn_retries": (tcp_syn_retries, {6: 7, 2: 3}),
+    "tcp_synack_retries": (tcp_synack_retries, {5: 6, 1: 2}),
+    "tcp_syncookies": (tcp_syncookies, {1: (False, True), 0: (False, False), 2: (True, True)}),
+    "tcp_thin_linear_timeouts": (tcp_thin_linear_timeouts, {0: True, 1: False}),
+    "tcp_timestamps": (syn_option(8), {1: True, 0: False}),
+    "tcp_tso_win_divisor": (tcp_tso_win_divisor, {3: True, 8: False}),
+    "tcp_tw_reuse": (tcp_tw_reuse, {2: "EADDRNOTAVAIL", 1: ""}),
+    "tcp_window_scaling": (syn_option(3), {1: True, 0: False}),
+    "tcp_wmem": (tcp_wmem, {(4096, 1 << 20, 6 << 20): True, (4096, 8192, 8192): False}),
+    "tcp_workaround_signed_windows": (tcp_workaround_signed_windows, {0: True, 1: False}),
+}

@@ -1,0 +1,39 @@
+"""Every sysctl is read back through an effect: what it does to packets, errnos, counters or time.
+
+A declared knob without a row fails here, and so does one whose values look alike.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+from stack.sysctl import SYSCTLS
+from tests.stack.knobs import core_and_ip, tcp
+from tests.stack.knobs.rig import Rig
+
+PROBES = core_and_ip.PROBES | tcp.PROBES
+OBSOLETE = {row.name for row in SYSCTLS.values() if row.obsolete}
+"""What Linux keeps and does not read either; test_sysctl.py has that writing it says so."""
+
+CASES = [
+    (name, value, seen) for name, (_, values) in PROBES.items() for value, seen in values.items()
+]
+
+
+def test_every_declared_sysctl_has_a_row_that_tells_its_values_apart() -> None:
+    assert set(SYSCTLS) - OBSOLETE - set(PROBES) == set()
+    assert set(PROBES) - set(SYSCTLS) == set()
+    for name, (_, values) in PROBES.items():
+        assert len({repr(seen) for seen in values.values()}) > 1, name
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["made", "written"])
+@pytest.mark.parametrize(("name", "value", "seen"), CASES, ids=[f"{n}={v}" for n, v, _ in CASES])
+def test_effect(name: str, value: Any, seen: Any, live: bool) -> None:
+    probe = PROBES[name][0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert probe(Rig({name: value}, live)) == seen
