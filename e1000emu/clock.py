@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 from e1000emu.stall import QUIET_NS, Patience, Watch
-from fastpath.errors import E1000Error
+from fastpath.errors import E1000Error, whole_number
 
 SECOND_NS = 1_000_000_000
 # A wait without timeout gives up after this much virtual time in which only background timers
@@ -57,6 +57,8 @@ class TimerHandle:
     __slots__ = ("fn", "when")
 
     def __init__(self, when_ns: int, fn: Callable[[], Any]) -> None:
+        if when_ns.__class__ is not int:  # a float would make every later time a float
+            when_ns = whole_number("call_at", "when_ns", when_ns, unit="ns")
         self.when = when_ns
         self.fn: Callable[[], Any] | None = fn
 
@@ -221,6 +223,7 @@ class VirtualClock(_EventQueue):
 
     def __init__(self, start_ns: int = 0) -> None:
         super().__init__()
+        start_ns = whole_number("VirtualClock", "start_ns", start_ns, 0, unit="ns")
         self.call_soon = self._ready.append  # nothing to add to the deque's own method
         self._now = start_ns
         self.lock: AbstractContextManager[Any] = _NullLock()
@@ -409,7 +412,11 @@ class VirtualClock(_EventQueue):
         return SimulationDeadlock("; ".join(said))
 
     def run_until(self, when_ns: int) -> None:
-        """Run everything due up to and including `when_ns`, then stand at that time."""
+        """Run everything due up to and including `when_ns`, then stand at that time.
+
+        A time past runs what is due now. Raises: ArgumentError, not a whole number.
+        """
+        when_ns = whole_number("VirtualClock.run_until", "when_ns", when_ns, unit="ns")
         if self._waiting is not None:
             self._check_thread()
         ready = self._ready
@@ -424,7 +431,8 @@ class VirtualClock(_EventQueue):
         self._now = max(self._now, when_ns)
 
     def run_for(self, duration_ns: int) -> None:
-        """`run_until(now + duration_ns)`."""
+        """`run_until(now + duration_ns)`. Raises: ArgumentError, no whole number of 0 or more."""
+        duration_ns = whole_number("VirtualClock.run_for", "duration_ns", duration_ns, 0, unit="ns")
         self.run_until(self._now + duration_ns)
 
     def run_until_idle(self, limit_ns: int = 60 * SECOND_NS) -> bool:
@@ -432,6 +440,7 @@ class VirtualClock(_EventQueue):
 
         Background timers due before the last foreground event run too, in order.
         """
+        limit_ns = whole_number("VirtualClock.run_until_idle", "limit_ns", limit_ns, 0, unit="ns")
         end = self._now + limit_ns
         while True:
             if self._tasks and self._run_tasks():

@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from e1000emu.clock import VirtualClock
+from e1000emu.errors import ArgumentError
 from e1000emu.links import Capture, Impair, pair
 from e1000emu.nic import Nic
+from fastpath.errors import whole_number
 from stack.host import Host
+from stack.ipv4.devinet import parse_ifaddr
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
@@ -63,6 +66,8 @@ def add_nic(
     Raises:
         OSError: the driver refused the device, or the interface its configuration.
     """
+    if addr is not None:
+        parse_ifaddr(addr)
     nics: dict[str, Nic] = host.__dict__.setdefault("nics", {})
     irq = FIRST_IRQ + len(nics)
     with host.lock:
@@ -116,6 +121,11 @@ def two_hosts(
     directions; `capture` names a pcapng file of what crosses a's end of the wire. Without `clock`
     they share a `VirtualClock`. Close both hosts in the end (they are context managers).
     """
+    for what, given in (("names", names), ("addrs", addrs), ("models", models)):
+        if isinstance(given, str) or len(given) != 2:
+            raise ArgumentError(f"two_hosts: {what}={given!r}; give one for each of two hosts")
+    for addr in addrs:
+        parse_ifaddr(addr)
     clock = VirtualClock() if clock is None else clock
     ends = pair(clock, latency_ns=latency_ns, rate_bps=rate_bps)
     links: list[Link] = list(ends)
@@ -167,6 +177,8 @@ def lan(
     """`count` hosts (at most 254) on one switch: h1 10.0.0.1/24, h2 10.0.0.2/24 ..."""
     from e1000emu.links import Switch
 
+    count = whole_number("lan", "count", count, 1, 254)
+    parse_ifaddr(f"{network}.1/24")
     clock = VirtualClock() if clock is None else clock
     switch = Switch(clock)
     hosts = []

@@ -27,6 +27,7 @@ from e1000emu.rx import Rx
 from e1000emu.stats import Stats
 from e1000emu.tx import Tx
 from fastpath.dma import DmaTable
+from fastpath.errors import whole_number
 from fastpath.macpath import MacState
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Nic:
         """
         self.model = _model(model)
         self.memory = memory
+        autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")
         self.link = link
         self.clock = clock
         self.misuse = Misuse(strict=strict)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-__all__ = ["ArgumentError", "E1000Error", "whole_number"]
+__all__ = ["ArgumentError", "E1000Error", "real_number", "whole_number"]
 
 
 class E1000Error(Exception):
@@ -50,6 +50,31 @@ def whole_number(
             remedy = f"give {range_}"
         kind = type(value).__name__
         raise error(f"{where}: {name}={value!r} is a {kind}, not an int; {remedy}") from None
+    if isinstance(value, bool):
+        raise error(f"{where}: {name}={value!r} is a bool; give {range_}")
     if (low is not None and number < low) or (high is not None and number > high):
         raise error(f"{where}: {name}={number} is out of range; give {range_}")
+    return number
+
+
+def real_number(
+    where: str,
+    name: str,
+    value: Any,
+    low: float,
+    high: float,
+    *,
+    takes: str,
+    error: type[E1000Error] = ArgumentError,
+) -> float:
+    """Return `value` as a float if it is a number of `low` to `high`; `takes` says so in words.
+
+    Raises `error` naming `where`, the argument, the value and what is taken; not a number is not.
+    """
+    try:
+        number = float(value) if not isinstance(value, str | bytes) else None
+    except (TypeError, ValueError):
+        number = None
+    if number is None or not low <= number <= high:
+        raise error(f"{where}: {name}={value!r}; give {takes}")
     return number

@@ -7,12 +7,12 @@ share nothing but links (and the clock that they were given).
 from __future__ import annotations
 
 import functools
-import ipaddress
 import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastpath.dma import DmaTable, HostMemory
+from fastpath.errors import whole_number
 from fastpath.skbuff import SkbPool
 from stack.core.dev import (
     dev_close,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 SKB_SMALL_BYTES = 2048
 SKB_PAGE_BYTES = 32768
+MIN_RAM_BYTES = 1 << 20
 
 
 class Host:
@@ -129,6 +130,7 @@ class Host:
         gid: int = 0,
         sysctl: Mapping[str, Any] | None = None,
     ) -> None:
+        ram_bytes = whole_number("Host", "ram_bytes", ram_bytes, MIN_RAM_BYTES, unit="bytes")
         self.name = name
         self.clock = clock
         self.lock = clock.lock
@@ -145,7 +147,8 @@ class Host:
         self.drop_reasons: dict[int, int] = {}
         self.sysctl = sysctl_table(ram_bytes, sysctl)
         self.hostname = name
-        self.uid, self.gid = uid, gid
+        self.uid = whole_number("Host", "uid", uid, 0)
+        self.gid = whole_number("Host", "gid", gid, 0)
         self.arp_tbl = None
         self._on_close: list[Any] = []
         self._on_closed: list[Any] = []
@@ -237,17 +240,18 @@ class Host:
         """Configure an interface: `addr` "10.0.0.1/24" is added, then `mtu`, then up or down.
 
         Raises:
-            OSError: with the kernel's errno. ValueError: not an address.
+            OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
+                prefix length, no whole number.
         """
         with self.lock:
             dev = self.dev(name)
             if mtu is not None:
+                mtu = whole_number(f"{self.name}.ifconfig", "mtu", mtu, unit="bytes")
                 _check(dev_set_mtu(dev, mtu), f"{name}: mtu {mtu}")
             if addr is not None:
-                from stack.ipv4.devinet import inet_addr_add
+                from stack.ipv4.devinet import inet_addr_add, parse_ifaddr
 
-                iface = ipaddress.IPv4Interface(addr)
-                inet_addr_add(dev, int(iface.ip), iface.network.prefixlen)
+                inet_addr_add(dev, *parse_ifaddr(addr))
             if up is not None:
                 if up:
                     _check(dev_open(dev), f"{name}: open")
@@ -260,11 +264,11 @@ class Host:
         Raises:
             OSError: EADDRNOTAVAIL when the interface does not have it.
         """
-        from stack.ipv4.devinet import inet_addr_del
+        from stack.ipv4.devinet import inet_addr_del, parse_ifaddr
 
-        iface = ipaddress.IPv4Interface(addr)
+        local, prefixlen = parse_ifaddr(addr)
         with self.lock:
-            inet_addr_del(self.dev(name), int(iface.ip), iface.network.prefixlen)
+            inet_addr_del(self.dev(name), local, prefixlen)
 
     def route_add(
         self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
@@ -287,6 +291,7 @@ class Host:
     def wait_carrier(self, name: str, timeout_ns: int = 10_000_000_000) -> bool:
         """Wait until the interface's link is up (and its queue active). False after the timeout."""
         dev = self.dev(name)
+        timeout_ns = whole_number("wait_carrier", "timeout_ns", timeout_ns, 0, unit="ns")
         with self.lock:
             return self.clock.wait(
                 lambda: netif_carrier_ok(dev) and dev not in self.linkwatch_events, timeout_ns

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from fastpath.cable import LinkStats
+from fastpath.errors import whole_number
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link, LinkPort
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_QUEUE_FRAMES", "BaseLink", "LinkStats", "Middleware", "ReadingLink"]
 
 DEFAULT_QUEUE_FRAMES = 4096
+SPEEDS_MBPS = (10, 100, 1000)
+
+
+def whole(link: object, name: str, value: Any, low: int, *, unit: str = "") -> int:
+    """Return `value` as an int of `low` or more. Raises: LinkError naming link, argument, value."""
+    where = link if isinstance(link, str) else type(link).__name__
+    return whole_number(where, name, value, low, unit=unit, error=LinkError)
+
+
+def optional_rate(link: object, name: str, value: Any) -> int | None:
+    """Return a rate above 0, None for no limit. Raises: LinkError, a negative one too."""
+    return None if value is None else whole(link, name, value, 1)
 
 
 class BaseLink(ABC):
@@ -28,6 +41,10 @@ class BaseLink(ABC):
     """IP bytes of the longest super-frame that `transmit` takes (`Link.transmit`); 0: none."""
 
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
+        if speed_mbps not in SPEEDS_MBPS:
+            raise LinkError(
+                f"{type(self).__name__}: speed_mbps={speed_mbps!r}; an 8254x knows 10, 100 and 1000"
+            )
         self.clock = clock
         self.speed_mbps = speed_mbps
         self.port: LinkPort | None = None

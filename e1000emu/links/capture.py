@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from e1000emu.capture import DIRECTION_IN, DIRECTION_OUT, PcapngWriter
 from e1000emu.clock import VirtualClock
-from e1000emu.links.base import Middleware
+from e1000emu.links.base import Middleware, whole
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
@@ -38,6 +38,7 @@ class Capture(Middleware):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(link, clock=clock)
+        snap_bytes = whole(self, "snap_bytes", snap_bytes, 1)
         self._owned = not isinstance(path, PcapngWriter)
         self.writer = path if isinstance(path, PcapngWriter) else PcapngWriter(path)
         self._interface = self.writer.add_interface(

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
-from e1000emu.links.base import Middleware
+from e1000emu.links.base import Middleware, optional_rate, whole
 from e1000emu.links.pair import WIRE_OVERHEAD_BYTES
 from fastpath.batch import FB_BAD_CRC
+from fastpath.errors import real_number
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
@@ -307,15 +308,14 @@ class Impair(Middleware):
             "crc_error": crc_error,
         }
         for name, p in chances.items():
-            if not 0 <= p <= 1:
-                raise LinkError(f"Impair: {name}={p} is not a probability; give 0 to 1")
-        for name, amount in (("delay_ns", delay_ns), ("jitter_ns", jitter_ns)):
-            if amount < 0:
-                raise LinkError(f"Impair: {name}={amount} is negative; give 0 or more ns")
-        if rate_bps is not None and rate_bps <= 0:
-            raise LinkError(f"Impair: rate_bps={rate_bps} is not positive; None is without limit")
-        if reorder_span < 1 or queue_frames < 1:
-            raise LinkError("Impair: reorder_span and queue_frames are at least 1")
+            chances[name] = real_number(
+                "Impair", name, p, 0, 1, takes="a probability, 0 to 1", error=LinkError
+            )
+        delay_ns = whole(self, "delay_ns", delay_ns, 0, unit="ns")
+        jitter_ns = whole(self, "jitter_ns", jitter_ns, 0, unit="ns")
+        rate_bps = optional_rate(self, "rate_bps", rate_bps)
+        reorder_span = whole(self, "reorder_span", reorder_span, 1)
+        queue_frames = whole(self, "queue_frames", queue_frames, 1)
         if direction not in ("tx", "rx", "both"):
             raise LinkError(f"Impair: direction={direction!r}; give 'tx', 'rx' or 'both'")
         self.events: dict[str, int] = {}

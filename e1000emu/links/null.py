@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
-from e1000emu.links.base import BaseLink
+from e1000emu.links.base import BaseLink, whole
 from fastpath.batch import FrameBatch
+from fastpath.errors import real_number
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock
@@ -54,10 +55,19 @@ class Generator(NullLink):
         once = list(frames)
         if not once:
             raise LinkError("Generator: frames is empty; give at least one frame")
-        if rate_pps is not None and rate_pps <= 0:
-            raise LinkError(
-                f"Generator: rate_pps {rate_pps} is not positive; None is without limit"
+        if rate_pps is not None:
+            rate_pps = real_number(
+                "Generator",
+                "rate_pps",
+                rate_pps,
+                1e-9,
+                1e12,
+                takes="a rate above 0, or None for no limit",
+                error=LinkError,
             )
+        if count is not None:
+            count = whole(self, "count", count, 0)
+        batch_frames = whole(self, "batch_frames", batch_frames, 1)
         rounds = max(1, batch_frames // len(once))
         self._batch = FrameBatch(once * rounds)
         self._tail = FrameBatch()  # the last round, when count is no multiple of the batch

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink
+from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, optional_rate, whole
 from fastpath.cable import WIRE_OVERHEAD_BYTES, CableEnd
 
 if TYPE_CHECKING:
@@ -34,7 +34,11 @@ class PairEnd(CableEnd, BaseLink):
         queue_frames: int = DEFAULT_QUEUE_FRAMES,
     ) -> None:
         super().__init__(clock)
-        self._shape(latency_ns, rate_bps or 0, queue_frames)
+        self._shape(
+            whole("pair", "latency_ns", latency_ns, 0, unit="ns"),
+            optional_rate("pair", "rate_bps", rate_bps) or 0,
+            whole("pair", "queue_frames", queue_frames, 1),
+        )
         self._cable = True
 
     def __repr__(self) -> str:
@@ -70,7 +74,8 @@ def pair(
 ) -> tuple[PairEnd, PairEnd]:
     """Make a cable and return its two ends; `queue_frames` bounds each direction.
 
-    With `rate_bps` a batch arrives when its last bit does, `latency_ns` later.
+    With `rate_bps` a batch arrives when its last bit does, `latency_ns` later; None is without
+    limit. Raises: LinkError for what is negative or no whole number.
     """
     a, b = (
         PairEnd(clock, latency_ns=latency_ns, rate_bps=rate_bps, queue_frames=queue_frames)

@@ -26,6 +26,7 @@ from e1000emu.links import pool
 from e1000emu.links.base import Middleware
 from e1000emu.links.qemu import MIN_FRAME_BYTES, SOCKET_BYTES, PollClock, QemuStream
 from fastpath.batch import FB_HAS_FCS
+from fastpath.errors import whole_number
 
 if TYPE_CHECKING:
     from fastpath.batch import FrameBatch
@@ -137,6 +138,8 @@ def _end(process: subprocess.Popen[bytes], sock: socket.socket, words: IO[bytes]
 
 def _defaults(options: Sequence[str], address: str, gateway: str | None, mtu: int) -> list[str]:
     """Return the options that say `address`, `gateway` and `mtu`, where `options` do not."""
+    if "/" not in address:
+        raise LinkError(f"passt: address {address!r} has no prefix length; write {address}/24")
     try:
         ours = ipaddress.IPv4Interface(address)
         if gateway is None:
@@ -149,8 +152,7 @@ def _defaults(options: Sequence[str], address: str, gateway: str | None, mtu: in
         raise LinkError(f"passt: {error}; write for instance 10.0.2.15/24 and 10.0.2.2") from None
     except StopIteration:
         raise LinkError(f"passt: {ours} leaves no address to the gateway; widen it") from None
-    if not 68 <= mtu <= 65520:
-        raise LinkError(f"passt: mtu {mtu}; give 68 to 65520 bytes")
+    mtu = whole_number("passt", "mtu", mtu, 68, 65520, unit="bytes", error=LinkError)
     values = {
         "--address": str(ours.ip),
         "--netmask": str(ours.network.prefixlen),
@@ -197,6 +199,8 @@ class Passt(Middleware):
         program: str = "passt",
         poll_ns: int | None = None,
     ) -> None:
+        if len(mac) != 6:
+            raise LinkError(f"passt: mac={mac!r} has {len(mac)} bytes; a MAC address has 6")
         self.gone = ""
         """Why passt is no longer there; empty while it is."""
         self._process: _Process | None = None

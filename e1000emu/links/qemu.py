@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
-from e1000emu.links.base import ReadingLink
+from e1000emu.links.base import ReadingLink, optional_rate
 from e1000emu.ports import Clock
 from fastpath.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_HAS_FCS, FB_SYMBOL_ERR
 from fastpath.linkops import dgram_read, dgram_write
@@ -52,8 +52,7 @@ class _SocketLink(ReadingLink):
 
     def __init__(self, clock: PollClock, poll_ns: int | None) -> None:
         super().__init__(clock)
-        if poll_ns is not None and poll_ns <= 0:
-            raise LinkError(f"{type(self).__name__}: poll_ns {poll_ns} is not positive")
+        poll_ns = optional_rate(self, "poll_ns", poll_ns)
         self._timers = clock
         self._poll_ns = poll_ns
         self._timer: Any = None

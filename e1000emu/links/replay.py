@@ -9,6 +9,7 @@ from e1000emu.capture import LINKTYPE_ETHERNET, Record, read_capture
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.null import NullLink
+from fastpath.errors import real_number
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock
@@ -32,8 +33,16 @@ class PcapReplay(NullLink):
         self, path: str | os.PathLike[str], clock: Clock, *, speed: float | None = 1.0
     ) -> None:
         super().__init__(clock)
-        if speed is not None and speed <= 0:
-            raise LinkError(f"PcapReplay: speed {speed} is not positive; None is without pause")
+        if speed is not None:
+            speed = real_number(
+                "PcapReplay",
+                "speed",
+                speed,
+                1e-9,
+                1e12,
+                takes="a factor above 0, or None for no pause",
+                error=LinkError,
+            )
         self.path = os.fspath(path)
         self.error: LinkError | None = None
         self._speed = speed

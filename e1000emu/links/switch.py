@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from e1000emu.links import pool
-from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, LinkStats
+from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, LinkStats, whole
 from fastpath.linkops import address_runs
 
 if TYPE_CHECKING:
@@ -126,9 +126,9 @@ class Switch:
         table_entries: int = 8192,
     ) -> None:
         self.clock = clock
-        self.aging_ns = aging_ns
-        self.queue_frames = queue_frames
-        self.table_entries = table_entries
+        self.aging_ns = whole(self, "aging_ns", aging_ns, 0, unit="ns")
+        self.queue_frames = whole(self, "queue_frames", queue_frames, 1)
+        self.table_entries = whole(self, "table_entries", table_entries, 1)
         self.ports: list[SwitchPort] = []
         self.stats = LinkStats()
         # Address -> (port, when last heard), the longest silent first.

@@ -13,14 +13,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
+import socket
 import struct
 import sys
 from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
-from e1000emu.links.base import ReadingLink
+from e1000emu.links.base import ReadingLink, whole
 from fastpath.vnet import TapQueue
 from fastpath.wire import wire_count
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from fastpath.batch import FrameBatch
 
 __all__ = ["Tap"]
+
+log = logging.getLogger(__name__)
 
 # linux/if_tun.h
 TUNSETIFF = 0x400454CA
@@ -45,6 +49,7 @@ OFFLOADS = (
     ("csum",),
 )
 IFNAMSIZ = 16
+SIOCGIFFLAGS, IFF_UP = 0x8913, 0x1  # linux/sockios.h, linux/if.h
 VNET_HDR_BYTES = 10
 # The longest IP packet: tot_len and the IPv6 payload length have 16 bits.
 GSO_MAX_BYTES = 65535
@@ -66,7 +71,8 @@ class Tap(ReadingLink):
         self, name: str, clock: Clock, *, batch_frames: int = 256, offload: bool = True
     ) -> None:
         super().__init__(clock)
-        self._batch_frames = batch_frames
+        self._batch_frames = whole(self, "batch_frames", batch_frames, 1)
+        before = _flags(name)
         fd, self.name, header_bytes, self.offloads = _open(name, offload)
         self.queue = TapQueue(fd, header_bytes)
         """The compiled reader and writer, and its counters."""
@@ -75,6 +81,10 @@ class Tap(ReadingLink):
         self._reading = self._lent = False
         self._unsent: list[list] = []
         self._unsent_frames = 0
+        self.hint = _hint(self.name, before)
+        """What keeps the far end from answering yet, and the command that mends it; or empty."""
+        if self.hint:
+            log.warning("%s", self.hint)
 
     def __repr__(self) -> str:
         return f"Tap({self.name!r}, fd={self.queue.fd})"
@@ -210,6 +220,28 @@ class Tap(ReadingLink):
                 fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
             os.close(fd)
             self._carrier = False
+
+
+def _flags(name: str) -> int | None:
+    """Return IFF_* of the interface `name`, None when there is none (of the caller's namespace)."""
+    if sys.platform != "linux":
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            reply = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sH22x", name.encode()[:15], 0))
+        except OSError:
+            return None
+    return int(struct.unpack_from("H", reply, 16)[0])
+
+
+def _hint(name: str, before: int | None) -> str:
+    """Return what to do about an interface that was missing (`before` is None) or is down."""
+    if before is not None and before & IFF_UP:
+        return ""
+    what = "did not exist and was made" if before is None else "is administratively down"
+    return f"tap {name!r}: {what}; nothing answers there until: ip link set {name} up" + (
+        f" && ip addr add ADDR/PREFIX dev {name}" if before is None else ""
+    )
 
 
 def _open(name: str, offload: bool) -> tuple[int, str, int, tuple[str, ...]]:

@@ -6,6 +6,7 @@ import errno
 import os
 from typing import Any
 
+from fastpath.errors import whole_number
 from fastpath.hdr import arp_hdr, arp_put, ip_hdr
 from fastpath.skbuff import (
     PACKET_HOST,
@@ -390,8 +391,11 @@ def arp_req_set(dev: net_device, ip: int, ha: bytes, *, permanent: bool = True) 
     Raises:
         OSError: EINVAL for a wrong address length, ENOBUFS when the table is full.
     """
-    if len(ha) != dev.addr_len:
-        raise OSError(errno.EINVAL, f"hardware address of {len(ha)} bytes on {dev.name}")
+    if not isinstance(ha, bytes) or len(ha) != dev.addr_len:
+        raise OSError(
+            errno.EINVAL, f"{dev.name}: hardware address {ha!r}; give {dev.addr_len} bytes"
+        )
+    whole_number("arp_req_set", "ip", ip, 1, 0xFFFFFFFF)
     neigh = __neigh_lookup(dev.net.arp_tbl, ip, dev, True)
     if neigh is None:
         raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fastpath.errors import ArgumentError
 from stack.core.dev import register_netdevice_notifier
 from stack.core.netdevice import (
     IFF_BROADCAST,
@@ -217,6 +219,21 @@ def __inet_del_ifa(in_dev: in_device, ifa: in_ifaddr) -> None:
     if promote is not None:
         promote.ifa_flags &= ~IFA_F_SECONDARY
         _notify(NETDEV_UP, promote)
+
+
+def parse_ifaddr(text: str) -> tuple[int, int]:
+    """(address, prefix length) of "10.0.0.1/24", which an interface can have as its own.
+
+    Raises: ArgumentError (a ValueError) naming the text and the remedy.
+    """
+    if not isinstance(text, str) or "/" not in text:
+        example = f"{text}/24" if isinstance(text, str) else "10.0.0.1/24"
+        raise ArgumentError(f"address {text!r} has no prefix length; write for instance {example}")
+    try:
+        iface = ipaddress.IPv4Interface(text)
+    except ValueError as error:
+        raise ArgumentError(f"address {text!r}: {error}; write for instance 10.0.0.1/24") from None
+    return int(iface.ip), iface.network.prefixlen
 
 
 def inet_addr_add(

@@ -12,6 +12,7 @@ import errno
 from collections.abc import Iterator
 from typing import Any
 
+from fastpath.errors import ArgumentError
 from stack.core.netdevice import (
     IFF_LOOPBACK,
     IFF_UP,
@@ -510,22 +511,28 @@ def fib_flush(net: Any) -> int:
 
 
 def parse_prefix(text: str) -> tuple[int, int]:
-    """(address, prefix length) of "10.0.0.0/8", "10.1.2.3" or "default". Raises ValueError."""
+    """(address, prefix length) of "10.0.0.0/8", "10.1.2.3" (one host) or "default".
+
+    Raises: ArgumentError (a ValueError). A network without its length is one: `ip route` takes it
+    for a single host, which nobody means.
+    """
     if text == "default":
         return 0, 0
-    addr, _, plen = text.partition("/")
+    addr, slash, plen = text.partition("/")
     value = parse_addr(addr)
-    length = int(plen) if plen else 32
-    if not 0 <= length <= 32:
-        raise ValueError(f"prefix length {length} in {text!r} is not between 0 and 32")
+    if not slash and not value & 0xFF:
+        raise ArgumentError(f"prefix {text!r} has no length; write {text}/24, or /32 for one host")
+    if slash and not (plen.isdecimal() and int(plen) <= 32):
+        raise ArgumentError(f"prefix length {plen!r} in {text!r} is not between 0 and 32")
+    length = int(plen) if slash else 32
     return value, length
 
 
 def parse_addr(text: str) -> int:
-    """Host-order int of a dotted quad. Raises ValueError."""
-    parts = text.split(".")
+    """Host-order int of a dotted quad. Raises: ArgumentError (a ValueError)."""
+    parts = text.split(".") if isinstance(text, str) else []
     if len(parts) != 4 or not all(p.isdecimal() and int(p) < 256 for p in parts):
-        raise ValueError(f"{text!r} is not an IPv4 address")
+        raise ArgumentError(f"{text!r} is not an IPv4 address; write for instance 10.0.0.1")
     a, b, c, d = (int(p) for p in parts)
     return a << 24 | b << 16 | c << 8 | d
 

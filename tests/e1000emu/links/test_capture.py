@@ -148,5 +148,5 @@ def test_replay_refuses_other_files(tmp_path: Path) -> None:
     path.write_bytes(b"not a capture")
     with pytest.raises(LinkError, match="neither pcapng nor pcap"):
         PcapReplay(path, VirtualClock())
-    with pytest.raises(LinkError, match="speed 0"):
+    with pytest.raises(LinkError, match="speed=0"):
         PcapReplay(path, VirtualClock(), speed=0)

@@ -51,5 +51,5 @@ def test_generator_waits_for_room_and_skips_nothing() -> None:
 def test_generator_names_what_is_wrong() -> None:
     with pytest.raises(LinkError, match="at least one frame"):
         Generator(VirtualClock(), [])
-    with pytest.raises(LinkError, match="rate_pps 0"):
+    with pytest.raises(LinkError, match="rate_pps=0"):
         Generator(VirtualClock(), [frame(1)], rate_pps=0)

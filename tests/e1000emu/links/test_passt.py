@@ -139,7 +139,7 @@ def test_options_win_over_our_defaults(fake: Any, options: tuple[str, ...], gone
         ({"address": "10.0.2.15/33"}, "'33' .*write for instance"),
         ({"gateway": "ten"}, "ten.*write for instance"),
         ({"address": "10.0.2.15/32"}, "no address to the gateway; widen it"),
-        ({"mtu": 65521}, "mtu 65521; give 68 to 65520"),
+        ({"mtu": 65521}, "mtu=65521 is out of range; give 68 to 65520"),
         ({"program": "passt-that-is-not"}, "no program 'passt-that-is-not'; apt-get install passt"),
     ],
 )

@@ -236,3 +236,28 @@ def test_virtual_clock_is_refused_when_the_port_is_plugged_in(net: Net) -> None:
             RecordingPort(tap)
     finally:
         tap.close()
+
+
+def test_a_device_that_was_made_or_is_down_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+    require.tun()
+    name = f"h{os.getpid() % 100000}x{next(_serial)}"
+    clock = RealClock()
+    made = Tap(name, clock)
+    assert made.hint.startswith(f"tap {name!r}: did not exist and was made")
+    assert f"ip link set {name} up && ip addr add" in made.hint
+    assert caplog.messages == [made.hint]
+    made.close()
+    ip("tuntap", "add", name, "mode", "tap")
+    try:
+        down = Tap(name, clock)
+        assert f"{name!r}: is administratively down" in down.hint
+        assert down.hint.endswith(f"ip link set {name} up")
+        down.close()
+        ip("link", "set", name, "up")
+        caplog.clear()
+        up = Tap(name, clock)
+        assert (up.hint, caplog.messages) == ("", [])
+        up.close()
+    finally:
+        ip("link", "del", name)
+        clock.close()
