@@ -55,14 +55,23 @@ def calibrated(work: Work, round_s: float) -> int:
     return max(1, min(MAX_LOOPS, round(round_s / once))) if once > 0 else MAX_LOOPS
 
 
-def measure_group(cases: Iterable[Case], rounds: int, round_s: float) -> list[Figure]:
-    """Measure cases of one group, interleaved; those that this machine cannot run are left out."""
+def measure_group(
+    cases: Iterable[Case],
+    rounds: int,
+    round_s: float,
+    left_out: Callable[[str], object] = lambda reason: None,
+) -> list[Figure]:
+    """Measure cases of one group, interleaved.
+
+    Those that this machine cannot run are left out, and `left_out` is told why.
+    """
     with ExitStack() as stack:
         works: list[tuple[Figure, Work, int]] = []
         for case in cases:
             try:
                 work = stack.enter_context(case.start())
-            except Unavailable:
+            except Unavailable as error:
+                left_out(f"without {case.row.name}: {error}")
                 continue
             works.append((Figure(case), work, calibrated(work, round_s)))
         for number in range(rounds):
@@ -80,16 +89,26 @@ def measure(
     rounds: int | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measure cases group by group and return a row for each, as `e1000emu bench --json` has it."""
+    """Measure cases group by group and return a row for each, as `e1000emu bench --json` has it.
+
+    `progress` gets a line at the beginning of a group and one for what is left out of it, once.
+    """
     groups: dict[str, list[Case]] = {}
     for case in cases:
         groups.setdefault(case.group, []).append(case)
     out: list[dict[str, Any]] = []
+    said: set[str] = set()
+
+    def left_out(reason: str) -> None:
+        if progress is not None and reason not in said:
+            said.add(reason)
+            progress(reason)
+
     for name, members in groups.items():
         if progress is not None:
-            progress(name)
+            progress(f"{name} …")
         count = rounds or (QUICK_ROUNDS if quick else ROUNDS)
-        figures = measure_group(members, count, QUICK_ROUND_S if quick else ROUND_S)
+        figures = measure_group(members, count, QUICK_ROUND_S if quick else ROUND_S, left_out)
         rival = best_peer(figures)
         out += [as_row(figure, rival) for figure in figures]
     return out

@@ -6,15 +6,16 @@ They run under the clock that times our own code, with nothing between but a cal
 from __future__ import annotations
 
 import functools
-import os
 import shlex
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import cffi
+
+from e1000emu.compiler import c_compiler
+from e1000emu.errors import E1000Error
 
 from . import Unavailable
 
@@ -34,21 +35,13 @@ DECLARATIONS = {
 }
 
 
-def compiler() -> list[str] | None:
-    """Return the command of a C compiler, $CC first; None when there is none."""
-    named = shlex.split(os.environ.get("CC", ""))
-    for words in (named, ["cc"], ["gcc"], ["clang"]):
-        if words and shutil.which(words[0]):
-            return words
-    return None
-
-
 @functools.cache
 def load(name: str) -> tuple[cffi.FFI, Any]:
     """Compile `peers/NAME.c` with -O3 and return it with its FFI. Raises Unavailable."""
-    command = compiler()
-    if command is None:
-        raise Unavailable("no C compiler; install gcc, or name one with CC")
+    try:
+        command = c_compiler()
+    except E1000Error as error:
+        raise Unavailable(str(error)) from None
     ffi = cffi.FFI()
     ffi.cdef(DECLARATIONS[name])
     with tempfile.TemporaryDirectory() as directory:

@@ -196,7 +196,7 @@ def command(
         only=only,
         everything=everything or report is not None,
         rounds=rounds,
-        progress=lambda name: progress.print(f"[dim]{escape(name)} …[/]"),
+        progress=lambda line: progress.print(f"[dim]{escape(line)}[/]"),
     )
     changes = [] if older is None else compare(older[1], found)
     if report is not None and draw is not None:

@@ -105,13 +105,19 @@ def test_save_compare_and_histogram_work_as_their_users_know_them(tmp_path: Path
     assert list(tmp_path.glob("h*.svg"))
 
 
-def test_without_a_compiler_the_peers_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_the_peers_are_left_out_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     used = bench.benchmarks("rows.peer")  # which an editable installation imports from elsewhere
-    monkeypatch.setattr(used, "compiler", lambda: None)
+    monkeypatch.setenv("CC", "no-such-cc")
     used.load.cache_clear()
-    found = bench.rows(quick=True, only="csum__partial__best[64B]", rounds=1)
+    said: list[str] = []
+    found = bench.rows(quick=True, only="csum__partial__best[64B]", rounds=1, progress=said.append)
     assert [row["name"] for row in found] == ["csum__partial__best[64B]"]
     assert found[0]["ratio"] is None
+    reason = "no C compiler 'no-such-cc'; apt-get install gcc libc6-dev, or set CC"
+    assert said[0] == "csum[64B] …"
+    assert f"without csum__peer__loop_avx2: {reason}" in said
 
 
 def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
