@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 import fastpath
@@ -67,6 +68,14 @@ def _add_nav(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += f"\n```{{toctree}}\n:hidden:\n{caption}\n{inside}\n```\n"
 
 
+def _keep_short_code(app: Sphinx, page: nodes.document) -> None:
+    """Let no line end inside a short piece of code such as --capture."""
+    for code in page.findall(nodes.literal):
+        if len(code.astext()) <= 20:
+            code["classes"].append("short")
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("source-read", _add_nav)
+    app.connect("doctree-read", _keep_short_code)

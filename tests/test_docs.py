@@ -157,6 +157,7 @@ def test_generated_pages_are_current():
         timeout=60,
         check=False,
         cwd=ROOT,
-        env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
+        # whatever the terminal and the order of sets
+        env=dict(os.environ) | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "PYTHONHASHSEED": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
