@@ -10,7 +10,7 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -28,6 +28,7 @@ __all__ = [
     "PcapngWriter",
     "Record",
     "read_capture",
+    "read_records",
 ]
 
 LINKTYPE_ETHERNET = 1
@@ -55,6 +56,8 @@ class Record:
     interface: int = 0
     linktype: int = LINKTYPE_ETHERNET
     direction: int = DIRECTION_UNKNOWN
+    offset: int = field(default=0, compare=False)
+    """Where in the file `data` begins."""
 
 
 def _option(code: int, value: bytes) -> bytes:
@@ -178,17 +181,22 @@ def read_capture(path: str | os.PathLike[str]) -> Iterator[Record]:
     except OSError as error:
         raise LinkError(f"capture {name!r}: {error.strerror}; give a pcap or pcapng file") from None
     with file:
-        reader = _Reader(file, name)
-        magic = reader.take(4, "magic number")
-        if magic == SHB.to_bytes(4, "little"):
-            yield from _read_pcapng(reader)
+        yield from read_records(file, name)
+
+
+def read_records(file: BinaryIO, name: str) -> Iterator[Record]:
+    """Yield the frames of an open file, called `name` in errors, as `read_capture` does."""
+    reader = _Reader(file, name)
+    magic = reader.take(4, "magic number")
+    if magic == SHB.to_bytes(4, "little"):
+        yield from _read_pcapng(reader)
+        return
+    for order in "<>":
+        unit = PCAP_MAGICS.get(struct.unpack(order + "I", magic)[0])
+        if unit is not None:
+            yield from _read_pcap(reader, order, unit)
             return
-        for order in "<>":
-            unit = PCAP_MAGICS.get(struct.unpack(order + "I", magic)[0])
-            if unit is not None:
-                yield from _read_pcap(reader, order, unit)
-                return
-        raise reader.error("neither pcapng nor pcap; convert it with editcap -F pcapng", at=0)
+    raise reader.error("neither pcapng nor pcap; convert it with editcap -F pcapng", at=0)
 
 
 class _Reader:
@@ -225,8 +233,9 @@ def _read_pcap(reader: _Reader, order: str, unit_ns: int) -> Iterator[Record]:
         seconds, part, kept, length = struct.unpack(order + "IIII", header)
         if kept > limit:
             raise reader.error(f"record of {kept} bytes is longer than the snapshot length {limit}")
-        data = reader.take(kept, "record")
-        yield Record(seconds * 1_000_000_000 + part * unit_ns, data, length, 0, linktype)
+        at, data = reader.at, reader.take(kept, "record")
+        when_ns = seconds * 1_000_000_000 + part * unit_ns
+        yield Record(when_ns, data, length, 0, linktype, offset=at)
 
 
 @dataclass(slots=True)
@@ -324,4 +333,5 @@ def _packet(
             if code == EPB_FLAGS and len(value) == 4:
                 direction = struct.unpack(order + "I", value)[0] & 3
     data = body[fixed : fixed + kept]
-    return Record(interface.ns(stamp), data, length, number, interface.linktype, direction)
+    at = reader.at - 4 - len(body) + fixed  # behind the body stands the block's length once more
+    return Record(interface.ns(stamp), data, length, number, interface.linktype, direction, at)

@@ -1,21 +1,26 @@
-"""A TCP connection over time: cwnd, RTT and throughput as arrays, CSV and figure."""
+"""Measurements over time: a TCP connection, counters, round trips, as arrays, CSV and figure."""
 
 from __future__ import annotations
 
 import csv
 import errno
 import os
+import struct
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from e1000emu.arrays import TCP_INFO, Array, Series
 from e1000emu.errors import E1000Error
 
-__all__ = ["COLUMNS", "SAMPLE", "TcpSampler"]
+__all__ = ["COLUMNS", "PING", "SAMPLE", "CounterSampler", "Sampler", "TcpSampler", "ping"]
 
-IPPROTO_TCP, OPT_TCP_INFO = 6, 11
+AF_INET, SOCK_DGRAM = 2, 2
+IPPROTO_ICMP, IPPROTO_TCP, OPT_TCP_INFO = 1, 6, 11
+ICMP_ECHO, ICMP_ECHOREPLY = 8, 0
+ECHO = struct.Struct("!BBHHH")
 
 SAMPLE = np.dtype([("time_ns", "i8"), *TCP_INFO.descr])
 """One sample: the host's clock, then every field of struct tcp_info."""
@@ -37,27 +42,22 @@ INFINITE_SSTHRESH = 0x7FFFFFFF
 FIGURE_BINS = 100
 
 
-class TcpSampler:
-    """Reads TCP_INFO of a connected `sock` every `every_ns` of its host's clock.
+class Sampler:
+    """Takes a row every `every_ns` of `clock`, as long as `with` or `start` … `stop` lasts.
 
-        with TcpSampler(client) as sampler:
-            ...
-        sampler.write_csv("transfer.csv")
-
-    On a virtual clock that is virtual time, and sampling changes nothing of what is sampled. The
-    samples are taken while something else runs or waits on the clock; they end with the connection.
+    On a virtual clock that is virtual time. A sample is taken while something else runs or waits on
+    the clock; it changes nothing of what is sampled and keeps no call waiting.
     """
 
-    def __init__(self, sock: Any, *, every_ns: int = 1_000_000) -> None:
+    def __init__(self, clock: Any, dtype: np.dtype[Any], every_ns: int) -> None:
         if every_ns <= 0:
-            raise E1000Error(f"TcpSampler: every_ns={every_ns} is not above 0")
-        self._sock = sock
-        self._clock = sock.net.clock
+            raise E1000Error(f"{type(self).__name__}: every_ns={every_ns} is not above 0")
+        self._clock = clock
         self._every_ns = every_ns
         self._timer: Any = None
-        self._series = Series(SAMPLE)
+        self._series = Series(dtype)
 
-    def __enter__(self) -> TcpSampler:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -76,7 +76,7 @@ class TcpSampler:
                 self._sample()
 
     def stop(self) -> None:
-        """Take a last sample, if the connection is still there. Harmless when repeated."""
+        """Take a last sample, if there is still something to sample. Harmless when repeated."""
         with self._clock.lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -85,8 +85,70 @@ class TcpSampler:
 
     @property
     def samples(self) -> Array:
-        """What was sampled so far, dtype `SAMPLE`; not a copy."""
+        """What was sampled so far; not a copy, and later samples are not in it."""
         return self._series.rows
+
+    def _read(self) -> bool:
+        """Append a row; False when there is nothing left to sample."""
+        raise NotImplementedError
+
+    def _sample(self) -> None:
+        self._timer = None
+        if self._read():
+            self._timer = self._clock.call_at(
+                self._clock.now_ns() + self._every_ns, self._sample, background=True
+            )
+
+
+class CounterSampler(Sampler):
+    """Reads counters every `every_ns` of `clock`: how they grow over time.
+
+        sources = {"nic": nic.stats.as_dict, "tcp": lambda: dict(host.mib.tcp.items())}
+        with CounterSampler(host.clock, sources, every_ns=1_000_000) as sampler:
+            ...
+        np.diff(sampler.samples["nic.GPRC"])
+
+    A source is a function that returns numbers by name. The fields of `samples` are `time_ns` and
+    SOURCE.NAME for each name that its first answer has.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        sources: Mapping[str, Callable[[], Mapping[str, int]]],
+        *,
+        every_ns: int = 1_000_000,
+    ) -> None:
+        self._sources = [(source, tuple(source())) for source in sources.values()]
+        fields = [
+            (f"{label}.{name}", "i8")
+            for label, (_, names) in zip(sources, self._sources, strict=True)
+            for name in names
+        ]
+        super().__init__(clock, np.dtype([("time_ns", "i8"), *fields]), every_ns)
+
+    def _read(self) -> bool:
+        values: list[int] = [self._clock.now_ns()]
+        for source, names in self._sources:
+            now = source()
+            values += [now[name] for name in names]
+        self._series.append(tuple(values))
+        return True
+
+
+class TcpSampler(Sampler):
+    """Reads TCP_INFO of a connected `sock` every `every_ns` of its host's clock.
+
+        with TcpSampler(client) as sampler:
+            ...
+        sampler.write_csv("transfer.csv")
+
+    `samples` has the dtype `SAMPLE`. The last one is taken before the socket is closed.
+    """
+
+    def __init__(self, sock: Any, *, every_ns: int = 1_000_000) -> None:
+        super().__init__(sock.net.clock, SAMPLE, every_ns)
+        self._sock = sock
 
     def _read(self) -> bool:
         try:
@@ -97,14 +159,6 @@ class TcpSampler:
             return False  # closed
         self._series.append_bytes(np.int64(self._clock.now_ns()).tobytes(), info)
         return True
-
-    def _sample(self) -> None:
-        if self._read():
-            self._timer = self._clock.call_at(
-                self._clock.now_ns() + self._every_ns, self._sample, background=True
-            )
-        else:
-            self._timer = None
 
     def columns(self) -> dict[str, Array]:
         """Return an array for each of `COLUMNS`; NaN where there is no value."""
@@ -178,3 +232,52 @@ class TcpSampler:
 
 def _plain(value: float) -> float | str:
     return f"{value:.9g}" if isinstance(value, float) else value
+
+
+PING = np.dtype([("sent_ns", "i8"), ("rtt_ns", "i8")])
+"""An echo request: the host's clock when it left, and the round trip, -1 when no answer came."""
+
+
+def ping(
+    host: Any,
+    dest: str,
+    *,
+    count: int = 100,
+    interval_ns: int = 10_000_000,
+    timeout_ns: int = 1_000_000_000,
+    size_bytes: int = 56,
+) -> Array:
+    """Send ICMP echo requests from `host`, each after the answer to the one before; dtype `PING`.
+
+    A request leaves `interval_ns` after the one before it, or later when its answer takes longer.
+    """
+    if count < 1 or interval_ns < 0 or timeout_ns <= 0:
+        raise E1000Error(
+            f"ping: count={count}, interval_ns={interval_ns}, timeout_ns={timeout_ns}; give "
+            "a count and a timeout above 0, an interval of 0 or more"
+        )
+    clock, found = host.clock, Series(PING, room=count)
+    with host.socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP) as sock:
+        for number in range(count):
+            start = clock.now_ns()
+            sequence = number & 0xFFFF
+            sock.sendto(ECHO.pack(ICMP_ECHO, 0, 0, 0, sequence) + bytes(size_bytes), (dest, 0))
+            found.append((start, _answer_ns(clock, sock, sequence, start, timeout_ns)))
+            rest = start + interval_ns - clock.now_ns()
+            if rest > 0 and number + 1 < count:
+                clock.wait(lambda: False, rest)
+    return found.rows
+
+
+def _answer_ns(clock: Any, sock: Any, sequence: int, start: int, timeout_ns: int) -> int:
+    """Wait for the reply with that number; ns since `start`, -1 when time is up."""
+    while (left := start + timeout_ns - clock.now_ns()) > 0:
+        sock.settimeout(left / 1e9)
+        try:
+            data = sock.recv(65536)
+        except TimeoutError:
+            break
+        kind, _, _, _, number = ECHO.unpack_from(data)
+        if (kind, number) == (ICMP_ECHOREPLY, sequence):
+            return int(clock.now_ns() - start)
+    return -1

@@ -30,9 +30,9 @@ cdef class FrameBatch:
     cdef int n, maxn            # frames held; frames that `f` has room for
     cdef int limit              # frames never exceeded
     cdef size_t limit_bytes
-    cdef int exports            # memoryviews alive: the arena must not move
     cdef bint _grow_arena(self, size_t need) noexcept nogil
     cdef bint _grow_meta(self) noexcept nogil
+    cdef bint _renew_meta(self, int maxn, int skip) noexcept nogil
     cdef uint8_t *reserve(self, size_t n) noexcept nogil
     cdef int commit(self, size_t n, uint32_t flags) noexcept nogil
     cdef int append_raw(self, const uint8_t *p, size_t n, uint32_t flags) noexcept nogil

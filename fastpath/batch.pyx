@@ -1,52 +1,89 @@
 # cython: language_level=3, embedsignature=True
 """FrameBatch: the currency between engines, links and capture.
 
-One arena of bytes plus arrays of offset, length and marks. Handing a batch over moves ownership;
+One arena of bytes plus an array of offset, length and marks. Handing a batch over moves ownership;
 looking at it copies nothing. Frames start at multiples of 64 bytes in the arena; the order of the
-arrays is the order on the wire.
+array is the order on the wire.
+
+Arena and array are blocks that count who uses them: the batch, and every view. A batch that has to
+move, empty or reorder a block that somebody looks at leaves it to him and takes another.
 """
 
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 
+cdef extern from *:
+    """
+    static inline void block_ref(void *head)
+    {
+        __atomic_add_fetch((long *)head, 1, __ATOMIC_RELAXED);
+    }
+    static inline long block_unref(void *head)
+    {
+        return __atomic_sub_fetch((long *)head, 1, __ATOMIC_ACQ_REL);
+    }
+    static inline int block_shared(const void *head)
+    {
+        return __atomic_load_n((const long *)head, __ATOMIC_ACQUIRE) > 1;
+    }
+    """
+    void block_ref(void *head) noexcept nogil
+    long block_unref(void *head) noexcept nogil
+    bint block_shared(const void *head) noexcept nogil
+
 cdef enum:
-    # before the arena: link to the arena that it replaced while views were alive
+    # before a block: how many use it
     HEADER = 64
-    # after the arena: wide copies may read (never need) this much past a frame
+    # after a block: wide copies may read (never need) this much past a frame
     SLACK = 64
 
 
-cdef class _View:
-    """Exports one frame's bytes; the batch parks instead of freeing its arena while one is
-    alive."""
-
-    cdef FrameBatch owner
-    cdef uint8_t *p
-    cdef Py_ssize_t n
-
-    def __getbuffer__(self, Py_buffer *buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.p, self.n, 0, flags)
-
-    def __dealloc__(self):
-        self.owner.exports -= 1
-
-
-cdef uint8_t *_arena_new(size_t cap) noexcept nogil:
+cdef uint8_t *_block_new(size_t cap) noexcept nogil:
+    """A block of `cap` bytes with one user, NULL without memory."""
     cdef uint8_t *p = <uint8_t *>malloc(HEADER + cap + SLACK)
     if p == NULL:
         return NULL
-    (<uint8_t **>p)[0] = NULL
+    (<long *>p)[0] = 1
     return p + HEADER
 
 
-cdef void _arena_free(uint8_t *arena) noexcept nogil:
-    cdef uint8_t *older
-    while arena != NULL:
-        older = (<uint8_t **>(arena - HEADER))[0]
-        free(arena - HEADER)
-        arena = older
+cdef void _block_put(void *block) noexcept nogil:
+    """One user less; the last one frees it."""
+    if block != NULL and block_unref(<uint8_t *>block - HEADER) == 0:
+        free(<uint8_t *>block - HEADER)
+
+
+cdef bint _shared(const void *block) noexcept nogil:
+    return block_shared(<const uint8_t *>block - HEADER)
+
+
+@cython.final
+cdef class _View:
+    """Exports bytes of a block and keeps it."""
+
+    cdef void *block
+    cdef void *p
+    cdef Py_ssize_t n
+    cdef bint readonly
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, <void *>self.p, self.n, self.readonly, flags)
+
+    def __dealloc__(self):
+        _block_put(self.block)
+
+
+cdef object _view(void *block, void *p, Py_ssize_t n, bint readonly):
+    cdef _View v = _View.__new__(_View)
+    block_ref(<uint8_t *>block - HEADER)
+    v.block = block
+    v.p = p
+    v.n = n
+    v.readonly = readonly
+    return memoryview(v)
 
 
 cdef class FrameBatch:
@@ -64,8 +101,8 @@ cdef class FrameBatch:
         if arena_bytes > self.limit_bytes:
             raise ValueError(f"FrameBatch: arena_bytes {arena_bytes} is above {self.limit_bytes}")
         self.cap = (arena_bytes + 63) & ~<size_t>63
-        self.arena = _arena_new(self.cap)
-        self.f = <frame_meta *>malloc(max_frames * sizeof(frame_meta))
+        self.arena = _block_new(self.cap)
+        self.f = <frame_meta *>_block_new(max_frames * sizeof(frame_meta))
         if self.arena == NULL or self.f == NULL:
             raise MemoryError
         self.maxn = max_frames
@@ -75,8 +112,8 @@ cdef class FrameBatch:
             self.append(frame)
 
     def __dealloc__(self):
-        _arena_free(self.arena)
-        free(self.f)
+        _block_put(self.arena)
+        _block_put(self.f)
 
     cdef bint _grow_arena(self, size_t need) noexcept nogil:
         cdef size_t cap = self.cap * 2, gone
@@ -85,7 +122,8 @@ cdef class FrameBatch:
         # Frames lie in order: what `drop` left behind in front is taken back before more is asked
         # for, so that a queue that never empties stays as large as what it holds.
         gone = self.f[0].off & ~<size_t>63 if self.n else self.used
-        if gone and gone >= self.used // 2 and self.exports == 0:
+        if (gone and gone >= self.used // 2 and not _shared(self.arena)
+                and not _shared(self.f)):
             memmove(self.arena, self.arena + gone, self.used - gone)
             for i in range(self.n):
                 self.f[i].off -= <uint32_t>gone
@@ -99,28 +137,30 @@ cdef class FrameBatch:
             cap = self.limit_bytes
         if cap < need:
             return False
-        p = _arena_new(cap)
+        p = _block_new(cap)
         if p == NULL:
             return False
         memcpy(p, self.arena, self.used)
-        if self.exports:
-            (<uint8_t **>(p - HEADER))[0] = self.arena
-        else:
-            _arena_free(self.arena)
+        _block_put(self.arena)
         self.arena = p
         self.cap = cap
         return True
 
     cdef bint _grow_meta(self) noexcept nogil:
         cdef int maxn = self.maxn * 2
-        cdef frame_meta *f
         if self.maxn >= self.limit:
             return False
         if maxn > self.limit:
             maxn = self.limit
-        f = <frame_meta *>realloc(self.f, maxn * sizeof(frame_meta))
+        return self._renew_meta(maxn, 0)
+
+    cdef bint _renew_meta(self, int maxn, int skip) noexcept nogil:
+        """Move what is known of the frames from `skip` on to a block of their own."""
+        cdef frame_meta *f = <frame_meta *>_block_new(maxn * sizeof(frame_meta))
         if f == NULL:
             return False
+        memcpy(f, self.f + skip, (self.n - skip) * sizeof(frame_meta))
+        _block_put(self.f)
         self.f = f
         self.maxn = maxn
         return True
@@ -209,13 +249,18 @@ cdef class FrameBatch:
                 raise MemoryError("FrameBatch is full")
 
     def clear(self):
-        """Forget every frame; the memory stays for the next ones. Views of old frames must be gone
-        by then."""
-        self.n = 0
+        """Forget every frame; the memory stays for the next ones, unless there are views of it."""
+        cdef uint8_t *p
+        if _shared(self.arena):
+            p = _block_new(self.cap)
+            if p == NULL:
+                raise MemoryError
+            _block_put(self.arena)
+            self.arena = p
         self.used = 0
-        if self.exports == 0 and (<uint8_t **>(self.arena - HEADER))[0] != NULL:
-            _arena_free((<uint8_t **>(self.arena - HEADER))[0])
-            (<uint8_t **>(self.arena - HEADER))[0] = NULL
+        if _shared(self.f) and not self._renew_meta(self.maxn, self.n):
+            raise MemoryError
+        self.n = 0
 
     def drop(self, int count):
         """Forget the first `count` frames (what a receiver has consumed)."""
@@ -224,13 +269,15 @@ cdef class FrameBatch:
         if count >= self.n:
             self.clear()
             return
-        memmove(self.f, self.f + count, (self.n - count) * sizeof(frame_meta))
+        if _shared(self.f):
+            if not self._renew_meta(self.maxn, count):
+                raise MemoryError
+        else:
+            memmove(self.f, self.f + count, (self.n - count) * sizeof(frame_meta))
         self.n -= count
 
     def swap(self, FrameBatch other not None):
-        """Exchange contents with `other` without copying a frame."""
-        if self.exports or other.exports:
-            raise BufferError("FrameBatch.swap: views of a frame are alive")
+        """Exchange contents with `other` without copying a frame. Views stay with the frames."""
         self.arena, other.arena = other.arena, self.arena
         self.cap, other.cap = other.cap, self.cap
         self.used, other.used = other.used, self.used
@@ -281,11 +328,16 @@ cdef class FrameBatch:
         return self.cap
 
     def view(self, i):
-        """Writable memoryview of frame `i`; valid until `clear`, `drop` or `swap`."""
+        """Writable memoryview of frame `i`. After `clear` or `drop` it keeps what it showed; so it
+        does when the batch grows, and then shows no more what is written to the batch's frame."""
         cdef int k = self._index(i)
-        cdef _View v = _View.__new__(_View)
-        v.owner = self
-        v.p = self.arena + self.f[k].off
-        v.n = self.f[k].len
-        self.exports += 1
-        return memoryview(v)
+        return _view(self.arena, self.arena + self.f[k].off, self.f[k].len, False)
+
+    def rows(self):
+        """Read-only memoryview of what is known of the frames, 24 bytes each in the machine's
+        order: offset in `memory()`, length, FB_* flags, mark (4 bytes each), time in ns (8)."""
+        return _view(self.f, self.f, self.n * sizeof(frame_meta), True)
+
+    def memory(self):
+        """Read-only memoryview of the memory in which the frames lie, gaps included."""
+        return _view(self.arena, self.arena, self.used, True)

@@ -284,6 +284,19 @@ cdef class DmaTable:
     def enabled(self, bint value):
         self.t.enabled = value
 
+    def view(self, uint64_t addr, uint64_t n):
+        """Read-only memoryview of `n` bytes at bus address `addr`; it keeps the region's buffer.
+
+        ValueError when no region holds all of them.
+        """
+        cdef int i
+        for i in range(self.t.n):
+            if addr - self.t.regions[i].base < self.t.regions[i].len:
+                at = addr - self.t.regions[i].base
+                if n <= self.t.regions[i].len - at:
+                    return self._views[i][at:at + n].toreadonly()
+        raise ValueError(f"DmaTable.view: no region holds {n} bytes at {addr:#x}")
+
     def regions(self):
         """List of (base, size_bytes, readable, writable), sorted by base."""
         return [(self.t.regions[i].base, self.t.regions[i].len,

@@ -5,6 +5,7 @@ The generic file applies width, masks and access kind; a hook sees whole registe
 legal bits. A register without a hook is served from C arrays and never enters Python.
 """
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -84,6 +85,10 @@ cdef class Stats:
         """What a 32-bit read of that register would give."""
         slot, part = _REGISTER[name]
         return self.read_slot(slot, part, False)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        # the counters themselves, in the order of the iteration, 8 bytes each; they count on
+        PyBuffer_FillInfo(buffer, self, self.v, ST_COUNT * 8, 1, flags)
 
     def as_dict(self):
         """Base name -> value of every counter."""

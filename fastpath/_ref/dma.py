@@ -34,6 +34,13 @@ class DmaTable:
                 return
         raise KeyError(base)
 
+    def view(self, addr: int, n: int) -> memoryview:
+        """Read-only view of bytes that lie in one region. ValueError: in none."""
+        for base, view, _, _ in self._regions:
+            if base <= addr < base + len(view) and addr + n <= base + len(view):
+                return view[addr - base : addr - base + n].toreadonly()
+        raise ValueError(addr)
+
     def regions(self) -> list[tuple[int, int, bool, bool]]:
         """List of (base, size_bytes, readable, writable)."""
         return [(b, len(v), r, w) for b, v, r, w in self._regions]

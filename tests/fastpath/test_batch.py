@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import struct
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,7 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fastpath._ref.batch import FrameBatch as RefBatch
 from fastpath.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
+from fastpath.cable import BatchPool
 
+ROW = struct.Struct("=IIIIQ")
 frames = st.binary(min_size=1, max_size=200)
 
 
@@ -20,6 +25,7 @@ class BatchMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.looks: list[tuple[memoryview, bytes]] = []
         self.ours: list[Any] = [FrameBatch(arena_bytes=64, max_frames=1), FrameBatch()]
         self.twin: list[Any] = [RefBatch(), RefBatch()]
 
@@ -49,7 +55,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.ours[which].clear()
         self.twin[which].clear()
 
-    @precondition(lambda self: len(self.twin[0]))
+    @precondition(lambda self: len(self.twin[0]) and not self.looks)  # views show such changes
     @rule(value=st.integers(0, 2**32 - 1), pick=st.integers(0, 1000))
     def marks(self, value: int, pick: int) -> None:
         i = pick % len(self.twin[0])
@@ -70,6 +76,23 @@ class BatchMachine(RuleBasedStateMachine):
                 assert ours.mark(i) == twin.mark(i)
                 assert ours.tstamp_ns(i) == twin.tstamp_ns(i)
                 assert ours.frame_len(i) == twin.frame_len(i)
+            memory = ours.memory()
+            for i, (at, size, flags, mark, when) in enumerate(ROW.iter_unpack(ours.rows())):
+                assert bytes(memory[at : at + size]) == twin[i]
+                assert (flags, mark, when) == (twin.flags(i), twin.mark(i), twin.tstamp_ns(i))
+            assert len(ours.rows()) == ROW.size * len(twin)
+        for view, shown in self.looks:
+            assert bytes(view) == shown
+
+    @rule(which=st.integers(0, 1))
+    def look(self, which: int) -> None:
+        """Keep what is seen now of a batch; whatever becomes of it, nothing else shows there."""
+        ours = self.ours[which]
+        self.looks += [(view, bytes(view)) for view in (ours.rows(), ours.memory())]
+
+    @rule()
+    def look_away(self) -> None:
+        self.looks.clear()
 
 
 BatchMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
@@ -105,11 +128,50 @@ def test_view_survives_growth_of_the_arena() -> None:
     for _ in range(200):
         batch.append(bytes(1514))
     assert bytes(view) == b"first"
-    with pytest.raises(BufferError):
-        batch.swap(FrameBatch())
-    del view
     batch.swap(FrameBatch())
     assert len(batch) == 0
+    batch.append(b"other")
+    assert bytes(view) == b"first"
+
+
+def test_views_outlive_whatever_becomes_of_the_batch() -> None:
+    batch = FrameBatch([b"first", b"second"])
+    frame, rows, memory = batch.view(1), batch.rows(), batch.memory()
+    seen = bytes(rows), bytes(memory)
+    frame[0] = ord("S")
+    assert batch[1] == b"Second"  # the same memory
+    assert bytes(memory[64:70]) == b"Second"
+    seen = bytes(rows), bytes(memory)
+    batch.clear()
+    batch.append(b"third, and longer")
+    assert (bytes(rows), bytes(memory), bytes(frame)) == (*seen, b"Second")
+    with pytest.raises(TypeError):
+        rows[0] = 1
+    del batch
+    gc.collect()
+    assert (bytes(rows), bytes(memory), bytes(frame)) == (*seen, b"Second")
+
+
+def test_a_pooled_batch_does_not_write_where_somebody_looks() -> None:
+    pool = BatchPool()
+    batch = pool.get()
+    batch.append(b"mine")
+    memory = batch.memory()
+    pool.put(batch)
+    again = pool.get()
+    again.append(b"else")
+    assert again is batch
+    assert bytes(memory[:4]) == b"mine"
+
+
+def test_clearing_without_views_keeps_the_memory() -> None:
+    batch = FrameBatch([bytes(1000)])
+    first = batch.view(0)
+    at = np.frombuffer(first, "u1").ctypes.data
+    del first
+    batch.clear()
+    batch.append(bytes(1000))
+    assert np.frombuffer(batch.view(0), "u1").ctypes.data == at
 
 
 def test_extend_with_itself() -> None:
