@@ -31,6 +31,11 @@ SECOND_NS = 1_000_000_000
 BACKGROUND_GRACE_NS = 300 * SECOND_NS
 
 
+# Events that a VirtualClock runs at one instant. Each one beyond takes time, as on every machine:
+# a microsecond, and twice as much after each further so many, up to a millisecond.
+INSTANT_EVENTS = 1 << 16
+EVENT_NS, EVENT_MAX_NS = 1_000, 1_000_000
+
 THREADS = (
     "one thread at a time uses a VirtualClock: with ordinary threads put the hosts on "
     "RealClock().start(), or make the threads by clock.spawn(fn)"
@@ -205,10 +210,15 @@ class VirtualClock(_EventQueue):
     One thread at a time uses it. `wait` runs events until its condition holds, so a blocking call
     of one host lets every other host on the clock go on. `spawn` adds cooperative threads, of
     which exactly one runs at any time.
+
+    Events take no time, so two ports that answer each other without delay would go on at one
+    instant for ever. After `INSTANT_EVENTS` of them events do take time, until the clock has
+    nothing left to do at once: so `run_for` returns, and timers run, whatever is on the clock.
     """
 
     __slots__ = (
         "_baton",
+        "_crowd",
         "_current",
         "_now",
         "_tasks",
@@ -226,6 +236,7 @@ class VirtualClock(_EventQueue):
         start_ns = whole_number("VirtualClock", "start_ns", start_ns, 0, unit="ns")
         self.call_soon = self._ready.append  # nothing to add to the deque's own method
         self._now = start_ns
+        self._crowd = 0  # events since time last moved with nothing left to do at once
         self.lock: AbstractContextManager[Any] = _NullLock()
         self._tasks: list[_Task] = []
         self._current: _Task | None = None
@@ -297,19 +308,71 @@ class VirtualClock(_EventQueue):
 
     def step(self) -> bool:
         """Run one event, moving time forward if need be. False when none is left."""
-        if self._ready:
-            self._ready.popleft()()
-            return True
-        top = self._top()
-        if top is None:
+        fn = self._next(None)
+        if fn is None:
             return False
-        if top[1] > self._now:
-            self._now = top[1]
-        handle = heappop(top[0])[2]
-        fn, handle.fn = handle.fn, None
-        assert fn is not None
         fn()
         return True
+
+    def _next(self, limit_ns: int | None) -> Callable[[], Any] | None:
+        """Take the next event off, and move time to it; None when there is none up to `limit_ns`.
+
+        Events that wait to run at once are left where they are when time itself has to move
+        beyond the limit.
+        """
+        ready = self._ready
+        crowd = self._crowd = self._crowd + 1
+        if crowd <= INSTANT_EVENTS:
+            if ready:
+                return ready.popleft()
+            now = self._now
+        else:
+            now = self._now + self._event_ns()
+        top = self._top()
+        if ready:
+            if limit_ns is not None and now > limit_ns:
+                return None
+            # What is due by then takes turns with a queue that may never end.
+            if top is None or top[1] > now or crowd & 1:
+                self._now = now
+                return ready.popleft()
+        elif top is None or (limit_ns is not None and max(top[1], now) > limit_ns):
+            return None
+        elif top[1] > now:
+            self._crowd = 0
+        if top[1] > self._now:
+            self._now = top[1]
+        elif not ready:
+            self._now = now
+        handle = heappop(top[0])[2]
+        fn, handle.fn = handle.fn, None
+        return fn
+
+    def _event_ns(self) -> int:
+        """What an event takes, so many as there were at this instant."""
+        return min(EVENT_NS << (self._crowd // INSTANT_EVENTS - 1), EVENT_MAX_NS)
+
+    def _turn(self, limit_ns: int | None) -> bool:
+        """Let tasks run; True when one did and no event waits too long for them to rest."""
+        if not self._run_tasks():
+            return False
+        self._crowd += 1
+        if self._crowd <= INSTANT_EVENTS:
+            return True
+        if self._ready or self._top() is not None:
+            return False
+        now = self._now + self._event_ns()
+        if limit_ns is not None and now > limit_ns:
+            return False
+        self._now = now
+        return True
+
+    def _end(self, limit_ns: int) -> None:
+        """A run has come to its end: stand there."""
+        if limit_ns > self._now:
+            self._now = limit_ns
+            if not self._ready:
+                self._crowd = 0
 
     def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
         """Run events until `cond()` holds; False when `timeout_ns` passes first.
@@ -325,14 +388,23 @@ class VirtualClock(_EventQueue):
         if cond():
             return True
         ready = self._ready
+        deadline = None
+        if timeout_ns is not None:
+            deadline = self._now + timeout_ns
+            if timeout_ns <= 0:
+                self._crowd = 0  # it may not move time: it has events of its own
         if not self._tasks:
-            while ready:  # most waits end here: what they wait for is under way already
+            left = INSTANT_EVENTS - self._crowd
+            while ready and left > 0:  # most waits end here: what they wait for is under way
+                left -= 1
                 ready.popleft()()
                 if cond():
+                    self._crowd = INSTANT_EVENTS - left
                     return True
+            self._crowd = INSTANT_EVENTS - left
         outer, self._waiting = self._waiting, threading.get_ident()
         try:
-            return self._run_to(cond, None if timeout_ns is None else self._now + timeout_ns)
+            return self._run_to(cond, deadline)
         finally:
             self._waiting = outer
 
@@ -353,40 +425,31 @@ class VirtualClock(_EventQueue):
         patience: Patience | None = None
         look_ns = self._now + QUIET_NS
         while True:
-            if self._tasks and self._run_tasks():
+            if self._tasks and self._turn(deadline):
                 if cond():
                     return True
                 continue
-            if ready:
-                ready.popleft()()
-                if cond():
-                    return True
-                continue
-            top = self._top()
-            if deadline is not None:
-                if top is None or top[1] > deadline:
-                    self._now = max(self._now, deadline)
-                    return bool(cond())
-            elif top is None:
-                raise self._deadlock(cond)
-            elif top[0] is self._background and not self._heap:
-                if alone_since < 0:
-                    alone_since = self._now
-                elif top[1] - alone_since > BACKGROUND_GRACE_NS:
+            if deadline is None and not ready:
+                top = self._top()
+                if top is None:
                     raise self._deadlock(cond)
-            else:
-                alone_since = -1
-                if top[1] >= look_ns:
-                    patience = patience or Patience(self)
-                    if patience.hopeless(top[1]):
+                if top[0] is self._background and not self._heap:
+                    if alone_since < 0:
+                        alone_since = self._now
+                    elif top[1] - alone_since > BACKGROUND_GRACE_NS:
                         raise self._deadlock(cond)
-                    look_ns = patience.look_ns
-            assert top is not None
-            if top[1] > self._now:
-                self._now = top[1]
-            handle = heappop(top[0])[2]
-            fn, handle.fn = handle.fn, None
-            assert fn is not None
+                else:
+                    alone_since = -1
+                    if top[1] >= look_ns:
+                        patience = patience or Patience(self)
+                        if patience.hopeless(top[1]):
+                            raise self._deadlock(cond)
+                        look_ns = patience.look_ns
+            fn = self._next(deadline)
+            if fn is None:
+                assert deadline is not None
+                self._end(deadline)
+                return bool(cond())
             fn()
             if cond():
                 return True
@@ -420,15 +483,20 @@ class VirtualClock(_EventQueue):
         if self._waiting is not None:
             self._check_thread()
         ready = self._ready
+        if when_ns <= self._now:
+            self._crowd = 0  # it may not move time: it has events of its own
         while True:
-            if self._tasks and self._run_tasks():
+            if self._tasks and self._turn(when_ns):
                 continue
-            if not ready:
-                top = self._top()
-                if top is None or top[1] > when_ns:
-                    break
-            self.step()
-        self._now = max(self._now, when_ns)
+            if ready and self._crowd < INSTANT_EVENTS:
+                self._crowd += 1
+                ready.popleft()()
+                continue
+            fn = self._next(when_ns)
+            if fn is None:
+                break
+            fn()
+        self._end(when_ns)
 
     def run_for(self, duration_ns: int) -> None:
         """`run_until(now + duration_ns)`. Raises: ArgumentError, no whole number of 0 or more."""
@@ -441,18 +509,26 @@ class VirtualClock(_EventQueue):
         Background timers due before the last foreground event run too, in order.
         """
         limit_ns = whole_number("VirtualClock.run_until_idle", "limit_ns", limit_ns, 0, unit="ns")
+        ready = self._ready
         end = self._now + limit_ns
+        if limit_ns <= 0:
+            self._crowd = 0
         while True:
-            if self._tasks and self._run_tasks():
+            if self._tasks and self._turn(end):
                 continue
-            if not self._ready:
+            if ready and self._crowd < INSTANT_EVENTS:
+                self._crowd += 1
+                ready.popleft()()
+                continue
+            if not ready:
                 top = self._top()
                 if top is None or (top[0] is self._background and not self._heap):
                     return True
-                if top[1] > end:
-                    self._now = end
-                    return False
-            self.step()
+            fn = self._next(end)
+            if fn is None:
+                self._end(end)
+                return False
+            fn()
 
     # --- cooperative threads ------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 The work is the compiled `TxEngine`'s, driven by the compiled `TxPort`: its `pump` runs the engine
 until the tail or until the link has no room; it never nests (a doorbell from inside only asks for
 another round) and hands over to the clock after a bounded number of rounds, so a driver that always
-has more cannot starve the rest.
+has more cannot starve the rest. A ring can hold more than any wire carries in a day (65,528
+descriptors of 1 MB, cut into segments of one byte): what no doorbell asks for anew is sent in
+bursts, and between them the transmitter rests, so that time moves.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from e1000emu.regs import reg
-from fastpath.macpath import BATCH_FRAMES, REG_TDT, ROUNDS, TxPort
+from fastpath.macpath import BATCH_FRAMES, CREDIT_DOORBELL, CREDIT_MAX, REG_TDT, ROUNDS, TxPort
 from fastpath.txring import RUN_ABORT, RUN_DATA_ABORT, RUN_DELAYED, RUN_OFF, TxEngine
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ TCTL_EN = reg("TCTL").mask("EN")
 TCTL_SWXOFF = reg("TCTL").mask("SWXOFF")
 TXOFF = reg("STATUS").mask("TXOFF")
 STATUS = reg("STATUS").offset
+REST_NS, REST_FRAMES = 1_000_000, 1 << 14
+"""How long the transmitter rests when its credit is used up, and the frames it may send then:
+ten times what a gigabit wire carries."""
 
 
 class Tx(TxPort):
@@ -43,6 +48,7 @@ class Tx(TxPort):
         self.engine.rps = nic.model.rps
         self._scheduled = False
         self._pause_timer: TimerHandle | None = None
+        self._rest_timer: TimerHandle | None = None
         self.stage: Stage | None = None
         """Fetches what a run reads before it, when memory is reached by messages."""
         engine = self.engine
@@ -63,6 +69,7 @@ class Tx(TxPort):
         """Ring the doorbell (SDM 13.4.40)."""
         self.doorbells += 1
         self.engine.tail = new
+        self.credit = min(self.credit + CREDIT_DOORBELL, CREDIT_MAX)
         self.pump()
 
     def read_tdh(self, value: int) -> int:
@@ -150,6 +157,18 @@ class Tx(TxPort):
         else:
             self.stage.run()
 
+    def _rest(self) -> None:
+        """The credit is used up (fastpath/macpath.pyx): let time pass, then go on."""
+        self.resting = True
+        clock = self._nic.clock
+        self._rest_timer = clock.call_at(clock.now_ns() + REST_NS, self._rested)
+
+    def _rested(self) -> None:
+        self._rest_timer = None
+        self.resting = False
+        self.credit = max(self.credit, 0) + REST_FRAMES
+        self.pump()
+
     # --- flow control ----------------------------------------------------------------------------
 
     @property
@@ -183,6 +202,11 @@ class Tx(TxPort):
         if self._pause_timer is not None:
             self._pause_timer.cancel()
             self._pause_timer = None
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
+        self.resting = False
+        self.credit = CREDIT_MAX
         self._again = False
 
     def state(self) -> dict[str, Any]:

@@ -119,8 +119,8 @@ cdef class TxPort(RegHook):
     cdef IrqCause irq
     cdef Beside beside
     cdef BatchPool pool
-    cdef public bint open, deferred, _pumping, _again
-    cdef public int64_t _paused_until_ns
+    cdef public bint open, deferred, resting, _pumping, _again
+    cdef public int64_t _paused_until_ns, credit
     cdef public uint64_t doorbells, batches
     cdef int send(self) except -1
     cdef int rounds(self) except -1

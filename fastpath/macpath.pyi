@@ -13,6 +13,8 @@ REG_TDT: int
 REG_RDT: int
 BATCH_FRAMES: int
 """Frames of one engine run, at most."""
+CREDIT_DOORBELL: int
+CREDIT_MAX: int
 ROUNDS: int
 """Engine runs of one `pump`, at most; then the clock's other events come first."""
 
@@ -120,7 +122,8 @@ class IrqCause(RegHook):
 class TxPort(RegHook):
     """The transmit side: doorbell, engine runs, hand-over to the link.
 
-    The subclass has `_rare(flags)`, `_explain()` and `_later()`.
+    The subclass has `_rare(flags)`, `_explain()`, `_later()` and `_rest()`, which sets `resting`
+    and, some time later, clears it, gives credit and pumps.
     """
 
     engine: TxEngine
@@ -130,6 +133,10 @@ class TxPort(RegHook):
     """A doorbell only asks the clock for `_later`; the bus access never waits for the engine."""
     loop: Any
     """Where frames go instead of the link (MAC or PHY loopback)."""
+    credit: int
+    """Frames that may be sent before time has to pass; a doorbell gives some."""
+    resting: bool
+    """The credit is used up: nothing is sent until time has passed."""
     doorbells: int
     batches: int
     _nic: Any

@@ -21,6 +21,10 @@ from fastpath.txring cimport RUN_MORE, RUN_OFF, TXDW, TxEngine
 cdef enum:
     _BATCH_FRAMES = 512
     _ROUNDS = 16
+    # Frames that a ring may send without a doorbell and without time passing, and what one gives.
+    # A full ring of large TCP segmentation contexts has 184,000.
+    _CREDIT_MAX = 1 << 18
+    _CREDIT_DOORBELL = 1 << 13
     CAUSES = 0x1FFFF
     MIN_RING = 8                # descriptors: RDLEN counts 128 bytes (SDM 13.4.27)
     NOGIL_FROM = 8              # descriptors or frames from which releasing the GIL (30 ns) pays
@@ -42,6 +46,9 @@ cdef enum:
 
 BATCH_FRAMES = _BATCH_FRAMES
 """Frames of one engine run, at most."""
+CREDIT_MAX = _CREDIT_MAX
+"""Frames that a ring sends at once, at most; then time has to pass, or software to ring again."""
+CREDIT_DOORBELL = _CREDIT_DOORBELL
 ROUNDS = _ROUNDS
 """Engine runs of one `pump`, at most; then the clock's other events come first."""
 
@@ -569,10 +576,12 @@ cdef class TxPort(RegHook):
         self.mac = mac
         self.irq = irq
         self.pool = <BatchPool>_shared_pool
+        self.credit = _CREDIT_MAX
 
     cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
         self.doorbells += 1
         self.engine.s.tail = new
+        self.credit = min(self.credit + _CREDIT_DOORBELL, <int64_t>_CREDIT_MAX)
         if self.beside is not None and self.loop is None:
             self.beside.wake()
         elif self._pumping:
@@ -601,12 +610,16 @@ cdef class TxPort(RegHook):
         if not self.open or self._paused_until_ns:
             self._explain()
             return 0
+        if self.resting:
+            return 0
         self._pumping = True
         try:
             later = self.rounds()
         finally:
             self._pumping = False
-        if later:
+        if later and self.credit <= 0:
+            self._rest()
+        elif later:
             self._later()
         return 0
 
@@ -647,6 +660,7 @@ cdef class TxPort(RegHook):
             flags = self.run(batch, room)
             if batch.n:
                 self.batches += 1
+                self.credit -= batch.n
                 if loop is None:
                     self._link.transmit(batch)
                 else:
@@ -666,6 +680,8 @@ cdef class TxPort(RegHook):
                 return 0
             if not self.open or self._paused_until_ns:
                 return 0
+            if self.credit <= 0:
+                return 1
         return 1
 
 

@@ -12,6 +12,7 @@ from fastpath.txring import RUN_MORE, TXDW
 REG_ICR, REG_ICS, REG_IMS, REG_IMC, REG_TDT, REG_RDT = range(6)
 BATCH_FRAMES = 512
 ROUNDS = 16
+CREDIT_MAX, CREDIT_DOORBELL = 1 << 18, 1 << 13
 CAUSES = 0x1FFFF
 MIN_RING = 8
 
@@ -132,7 +133,8 @@ class TxPort:
     """Doorbell, engine runs, hand-over to the link."""
 
     def __init__(self) -> None:
-        self.open = self.deferred = self._pumping = self._again = False
+        self.open = self.deferred = self.resting = self._pumping = self._again = False
+        self.credit = CREDIT_MAX
         self.loop: Any = None
         self._link: Any = None
         self._paused_until_ns = self.doorbells = self.batches = 0
@@ -144,6 +146,7 @@ class TxPort:
         """TDT was written."""
         self.doorbells += 1
         self.engine.tail = new
+        self.credit = min(self.credit + CREDIT_DOORBELL, CREDIT_MAX)
         if self.deferred and not self._pumping:
             self._later()  # type: ignore[attr-defined]
         else:
@@ -157,12 +160,16 @@ class TxPort:
         if not self.open or self._paused_until_ns:
             self._explain()  # type: ignore[attr-defined]
             return
+        if self.resting:
+            return
         self._pumping = True
         try:
             later = self._rounds()
         finally:
             self._pumping = False
-        if later:
+        if later and self.credit <= 0:
+            self._rest()  # type: ignore[attr-defined]
+        elif later:
             self._later()  # type: ignore[attr-defined]
 
     def _rounds(self) -> bool:
@@ -178,6 +185,7 @@ class TxPort:
             self._mac.in_engine = False
             if batch:
                 self.batches += 1
+                self.credit -= len(batch)
                 send(batch)
             else:
                 shared.put(batch)
@@ -190,6 +198,8 @@ class TxPort:
                 return False
             if not (flags & RUN_MORE or self._again) or not self.open or self._paused_until_ns:
                 return False
+            if self.credit <= 0:
+                return True
         return True
 
 

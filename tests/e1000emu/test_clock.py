@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e1000emu.clock import (
+    EVENT_MAX_NS,
+    EVENT_NS,
+    INSTANT_EVENTS,
     AsyncioClock,
     ClockError,
     RealClock,
@@ -49,6 +52,123 @@ def test_call_soon_runs_before_a_timer_of_the_same_time():
     clock.call_at(5, lambda: seen.append(3))
     clock.run_until(5)
     assert seen == [1, 2, 3]
+
+
+def endless(clock):
+    """Something that always has more to do at once."""
+
+    def again():
+        times.append(clock.now_ns())
+        clock.call_soon(again)
+
+    times = []
+    clock.call_soon(again)
+    return times
+
+
+def test_a_queue_that_never_ends_takes_time():
+    clock = VirtualClock()
+    times = endless(clock)
+    due = []
+    for when in (1, 5_000, 5_500, 40_000_000):
+        clock.call_at(when, lambda: due.append(clock.now_ns()))
+    clock.run_for(50_000_000)
+    assert clock.now_ns() == 50_000_000
+    assert times[: INSTANT_EVENTS - 1] == [0] * (INSTANT_EVENTS - 1)
+    assert 0 < times[INSTANT_EVENTS] <= 2 * EVENT_NS
+    assert times == sorted(times)
+    # Timers take turns with the queue: at most two events late.
+    assert [at - when for at, when in zip(due, (1, 5_000, 5_500, 40_000_000), strict=True)] == (
+        pytest.approx([0] * 4, abs=2 * EVENT_NS)
+    )
+    ran = len(times)
+    clock.run_for(1_000_000)
+    assert clock.now_ns() == 51_000_000
+    assert len(times) > ran
+
+
+def test_the_longer_a_queue_goes_on_the_more_time_it_takes():
+    clock = VirtualClock()
+    times = endless(clock)
+    clock.run_for(60_000_000_000)
+    assert clock.now_ns() == 60_000_000_000
+    assert len(times) < 20 * INSTANT_EVENTS
+    assert times[-1] - times[-2] <= EVENT_MAX_NS
+
+
+@pytest.mark.parametrize("events", [1, 1000, INSTANT_EVENTS - 2])
+def test_what_ends_by_itself_takes_no_time(events):
+    clock = VirtualClock()
+    left = events
+
+    def some():
+        nonlocal left
+        left -= 1
+        if left:
+            clock.call_soon(some)
+        elif clock.now_ns() < 3 * MS:  # and once more at the next instant, from the start
+            left = events
+            clock.call_at(clock.now_ns() + MS, some)
+        ends.add(clock.now_ns() % MS)
+
+    ends = set()
+    clock.call_soon(some)
+    assert clock.run_until_idle()
+    assert clock.now_ns() == 3 * MS
+    assert ends == {0}
+
+
+def test_every_way_to_run_a_clock_comes_to_its_end():
+    clock = VirtualClock()
+    times = endless(clock)
+    assert not clock.wait(lambda: False, 20 * MS)
+    assert clock.now_ns() == 20 * MS
+    assert not clock.run_until_idle(20 * MS)
+    assert clock.now_ns() == 40 * MS
+    clock.call_at(60 * MS, times.clear)
+    assert clock.wait(lambda: len(times) < 100)
+    assert clock.now_ns() == pytest.approx(60 * MS, abs=2 * EVENT_MAX_NS)
+
+
+def test_a_run_that_may_not_move_time_has_events_of_its_own():
+    clock = VirtualClock()
+    times = endless(clock)
+    for _ in range(5):
+        before = len(times)
+        clock.run_for(0)
+        assert len(times) == before + INSTANT_EVENTS
+        assert not clock.wait(lambda: False, 0)
+    assert clock.now_ns() == 0
+
+
+def test_many_short_runs_without_events_are_no_crowd():
+    clock = VirtualClock()
+    for _ in range(INSTANT_EVENTS + 10):
+        clock.run_for(1)
+    assert clock.now_ns() == INSTANT_EVENTS + 10
+    seen = []
+    clock.call_soon(lambda: seen.append(clock.now_ns()))
+    clock.run_for(0)
+    assert seen == [INSTANT_EVENTS + 10]
+
+
+def test_tasks_that_only_wake_each_other_do_not_stop_time():
+    clock = VirtualClock()
+    turns = []
+
+    def play(mine):
+        while True:
+            clock.wait(lambda: len(turns) % 2 == mine)
+            turns.append(mine)
+
+    for mine in range(2):
+        clock.spawn(play, mine)
+    due = []
+    clock.call_at(3 * MS, lambda: due.append(clock.now_ns()))
+    clock.run_for(10 * MS)
+    assert clock.now_ns() == 10 * MS
+    assert due == [3 * MS]
+    clock.close()
 
 
 def test_a_time_in_the_past_does_not_move_the_clock_back():

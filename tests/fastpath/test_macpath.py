@@ -162,6 +162,9 @@ def tx_of(kind: Any) -> tuple[Any, HostMemory, Link, list[Any]]:
         def _later(self) -> None:
             log.append("later")
 
+        def _rest(self) -> None:
+            log.append("rest")
+
         def _rare(self, flags: int) -> None:
             log.append(("rare", flags))
 
@@ -182,7 +185,12 @@ def tx_of(kind: Any) -> tuple[Any, HostMemory, Link, list[Any]]:
 
 TX_OPS = st.lists(
     st.tuples(
-        st.sampled_from(("post", "room", "pump", "again", "open", "pause", "reset", "tctl")),
+        st.sampled_from(
+            (
+                *("post", "room", "pump", "again", "open"),
+                *("pause", "reset", "tctl", "credit", "rest"),
+            )
+        ),
         st.integers(0, 20),
     ),
     max_size=30,
@@ -213,11 +221,15 @@ def play_tx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
             tx._paused_until_ns = value % 3
         elif name == "reset":
             tx.shared.reset_pending = value > 15
+        elif name == "credit":
+            tx.credit = value
+        elif name == "rest":
+            tx.resting = bool(value % 2)
         elif name == "tctl":
             tx.engine.tctl = 2 if value % 5 else 0
         else:
             tx.pump()
-        log.append((tx.engine.head, tx.batches, tx._pumping, tx.shared.in_engine))
+        log.append((tx.engine.head, tx.batches, tx.credit, tx._pumping, tx.shared.in_engine))
     return log
 
 
