@@ -66,7 +66,13 @@ class TimerHandle(Protocol):
 
 
 class Clock(Protocol):
-    """Time, timers and the one sleeping primitive of everything on this clock."""
+    """Time, timers and the one sleeping primitive of everything on this clock.
+
+    Two methods may be there, and hosts call them when they are: `require_running(what)` raises when
+    time would stand still while somebody sleeps outside of the clock (in select, in an asyncio
+    loop); `watch(interrupt, progress, describe)` is told by each host how to see that nothing
+    happens on it any more (e1000emu/stall.py).
+    """
 
     @property
     def lock(self) -> AbstractContextManager[Any]:

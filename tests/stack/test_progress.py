@@ -92,8 +92,11 @@ def test_waiting_for_a_peer_that_only_answers_keep_alives(hosts):
 def test_a_coroutine_that_sends_to_nobody(hosts):
     a, b = hosts
 
+    async def never_read(reader, writer):
+        await asyncio.Event().wait()
+
     async def main():
-        await aio.start_server(b, lambda reader, writer: asyncio.sleep(1), "", 80, limit=1)
+        await aio.start_server(b, never_read, "", 80, limit=1)
         _, writer = await aio.open_connection(a, "10.0.0.2", 80)
         writer.write(DATA)
         await writer.drain()
