@@ -13,7 +13,9 @@ from pathlib import Path
 import click
 
 from e1000emu.cli import COMMANDS, cli
+from e1000emu.cli.trace import KINDS, record
 from e1000emu.regdoc import markdown
+from stack.trace_format import render_svg
 
 DOCS = Path(__file__).resolve().parent
 
@@ -94,9 +96,15 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
+def chain_picture(kind: str) -> str:
+    """Return the picture of a packet's calls, without times: those differ from run to run."""
+    return render_svg(record(kind), f"{kind}: {KINDS[kind][0]}", times=False) + "\n"
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "registers.md": markdown,
+    "udp-recv.svg": lambda: chain_picture("udp-recv"),
 }
 """Each generated file of docs/ and what makes its text."""
 

@@ -28,6 +28,7 @@ MODULES = (
     "busguard",
     "cabi",
     "cable",
+    "calltrace",
     "csum",
     "datapath",
     "dma",

@@ -1,37 +1,36 @@
 """Record the chain of calls a packet takes, with the kernel's names.
 
-Off, tracing costs nothing: no function of the stack knows that it exists. On, the interpreter's
-profile hook
-(`sys.setprofile`) reports each Python function that is entered and left, and `Tracer` keeps those
-that live in the
-packages it was given. Every function on the packet's way carries its kernel name, so the record
-*is* the kernel's
-call chain.
+Off, tracing costs nothing: no function of the stack knows that it exists. On, each Python function
+that is entered and left is stamped (`fastpath.calltrace`), and `Tracer` keeps those that live in
+the packages it was given. Every function on the packet's way carries its kernel name, so the record
+*is* the kernel's call chain; compiled kernels appear in the self time of who calls them.
 
-A trace slows what it watches down (a few hundred ns per call), so its times compare calls with
-each other; for
-absolute rates use the benchmarks.
+A stamp costs as much as a short function takes, so the recorder's own cost is measured
+(`calibrate`, `Cost.fitted`) and subtracted (`net_times`), and a figure for people is the median of
+many runs of a packet that was sent often before (`typical`).
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import CodeType, FrameType
+from statistics import median
+from types import CodeType
 from typing import Any
 
+from fastpath import calltrace
 from stack.layers import ROOT, layer_of
 
-__all__ = ["Call", "Tracer"]
+__all__ = ["Call", "Cost", "Tracer", "alike", "calibrate", "net_times", "typical"]
 
 
 @dataclass(slots=True)
 class Call:
-    """One call: `start_ns` and `ns` on the monotonic clock, `self_ns` without the calls below
-    it."""
+    """One call: `start_ns` on the monotonic clock, `ns` with the calls below it, `self_ns`
+    without. `skipped` counts the calls that it made and that were not recorded."""
 
     name: str
     depth: int
@@ -40,6 +39,7 @@ class Call:
     start_ns: int = 0
     ns: int = 0
     self_ns: int = 0
+    skipped: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `e1000emu trace --format json`."""
@@ -49,7 +49,41 @@ class Call:
             "file": self.file,
             "layer": self.layer,
             "ns": self.ns,
+            "self_ns": self.self_ns,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the recorder adds, in ns: to a recorded call's own time, to its caller's beside that,
+    and to the caller's for a call that is not recorded."""
+
+    inner_ns: float = 0.0
+    outer_ns: float = 0.0
+    skipped_ns: float = 0.0
+
+    def of(self, calls: Sequence[Call]) -> float:
+        """Return what recording all of `calls` cost."""
+        roots = sum(call.depth == 0 for call in calls)
+        skipped = sum(call.skipped for call in calls)
+        # what a root costs beside its own time is outside of what was timed
+        return (
+            len(calls) * self.inner_ns
+            + (len(calls) - roots) * self.outer_ns
+            + skipped * self.skipped_ns
+        )
+
+    def fitted(self, runs: Sequence[Sequence[Call]], untraced_ns: float) -> Cost:
+        """Return the cost as it is amid `runs`, whose outermost calls take `untraced_ns` alone.
+
+        `calibrate` finds the cost in a loop where all is in the processor's caches; between the
+        instructions of a real function the same steps take longer, by one factor for all three.
+        """
+        if not (usual := self.of(runs[0])):
+            return self
+        raw = median(sum(call.ns for call in run if call.depth == 0) for run in runs)
+        factor = max(0.0, raw - untraced_ns) / usual
+        return Cost(self.inner_ns * factor, self.outer_ns * factor, self.skipped_ns * factor)
 
 
 def _of_the_kernel(name: str) -> bool:
@@ -60,79 +94,165 @@ def _of_the_kernel(name: str) -> bool:
 
 
 class Tracer:
-    """Context manager that records calls into `calls`, in call order.
+    """Context manager that records calls into `calls`, in call order, with raw times.
 
-    `packages` are source folders below the root; `root` is asked once for each outermost call and
-    keeps or drops its whole subtree.
-    Traces the calling thread only.
+    `packages` are source folders below the root; `root(name, arguments)` is asked once for each
+    outermost call and keeps or drops its whole subtree. With `roots_only` the outermost calls alone
+    are recorded, and run at their own speed. A tracer that takes over the `classes` of an earlier
+    one need not look at each function anew, amid the times. Traces the calling thread only.
     """
 
     def __init__(
         self,
         packages: Iterable[str] = ("stack",),
         *,
-        root: Callable[[str, FrameType], bool] | None = None,
+        root: Callable[[str, Mapping[str, Any]], bool] | None = None,
+        roots_only: bool = False,
+        classes: calltrace.Classes | None = None,
     ) -> None:
         self.calls: list[Call] = []
         self._prefixes = tuple(str(ROOT / p) + "/" for p in packages)
-        self._root = root
-        self._known: dict[CodeType, tuple[str, str, str] | None] = {}
-        self._stack: list[tuple[CodeType, Call | None]] = []
-        self._muted = 0
-        self._previous: Any = None
+        self.classes = calltrace.Classes(self._wanted) if classes is None else classes
+        self._recorder = calltrace.Recorder(
+            self.classes,
+            None if root is None else lambda code, arguments: root(code.co_name, arguments),
+            roots_only,
+        )
 
-    def _classify(self, code: CodeType) -> tuple[str, str, str] | None:
+    def _wanted(self, code: CodeType) -> bool:
         file = code.co_filename
-        name = code.co_name
-        if not file.startswith(self._prefixes) or file == __file__ or not _of_the_kernel(name):
-            return None
-        rel = str(Path(file).relative_to(ROOT))
-        return name, rel, layer_of(rel)
-
-    def _profile(self, frame: FrameType, event: str, arg: Any) -> None:
-        code = frame.f_code
-        if event == "call":
-            try:
-                known = self._known[code]
-            except KeyError:
-                known = self._known[code] = self._classify(code)
-            if known is None:
-                return
-            stack = self._stack
-            if self._muted or (
-                not stack and self._root is not None and not self._root(known[0], frame)
-            ):
-                self._muted += 1
-                stack.append((code, None))
-                return
-            call = Call(known[0], len(stack), known[1], known[2])
-            self.calls.append(call)
-            stack.append((code, call))
-            call.start_ns = time.perf_counter_ns()
-        elif event == "return":
-            now = time.perf_counter_ns()
-            stack = self._stack
-            if not stack or stack[-1][0] is not code:
-                return  # a function that was already running when the trace began
-            _, done = stack.pop()
-            if done is None:
-                self._muted -= 1
-                return
-            done.ns = now - done.start_ns
-            done.self_ns += done.ns
-            if stack:
-                parent = stack[-1][1]
-                if parent is not None:
-                    parent.self_ns -= done.ns
+        return file.startswith(self._prefixes) and file != __file__ and _of_the_kernel(code.co_name)
 
     def __enter__(self) -> Tracer:
-        self._previous = sys.getprofile()
-        sys.setprofile(self._profile)
+        self._recorder.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        sys.setprofile(self._previous)
+        self._recorder.__exit__(*exc)
+        for code, depth, start_ns, end_ns, skipped in self._recorder.calls():
+            file = str(Path(code.co_filename).relative_to(ROOT))
+            ns = max(0, end_ns - start_ns)
+            self.calls.append(
+                Call(code.co_name, depth, file, layer_of(file), start_ns, ns, ns, skipped)
+            )
+        for call, below in children(self.calls):
+            call.self_ns -= sum(child.ns for child in below)
 
     def names(self) -> list[str]:
         """Return the names alone, in call order."""
         return [call.name for call in self.calls]
+
+
+def children(calls: Sequence[Call]) -> list[tuple[Call, list[Call]]]:
+    """Pair each call with those it made itself."""
+    pairs: list[tuple[Call, list[Call]]] = []
+    open_calls: list[tuple[Call, list[Call]]] = []
+    for call in calls:
+        del open_calls[call.depth :]
+        pair: tuple[Call, list[Call]] = (call, [])
+        if open_calls:
+            open_calls[-1][1].append(call)
+        open_calls.append(pair)
+        pairs.append(pair)
+    return pairs
+
+
+def net_times(calls: Sequence[Call], cost: Cost) -> list[Call]:
+    """Return `calls` with the recorder's cost subtracted; no self time becomes negative.
+
+    A call's own time holds its inner cost, the outer cost of each call it made, and what the calls
+    cost that were not recorded. Total times are the sums of what is left.
+    """
+    net = [replace(call) for call in calls]
+    for call, below in reversed(children(net)):
+        own = call.self_ns - cost.inner_ns
+        own -= len(below) * cost.outer_ns + call.skipped * cost.skipped_ns
+        call.self_ns = max(0, round(own))
+        call.ns = call.self_ns + sum(child.ns for child in below)
+    return net
+
+
+def alike(runs: Sequence[list[Call]]) -> list[list[Call]]:
+    """Return the runs that made the most frequent chain of calls. Another one is that of a timer
+    that fired, or of a first time."""
+    shapes = [tuple((c.name, c.depth) for c in run) for run in runs]
+    most = Counter(shapes).most_common(1)[0][0] if shapes else ()
+    return [run for run, shape in zip(runs, shapes, strict=True) if shape == most]
+
+
+def typical(runs: Sequence[list[Call]]) -> list[Call]:
+    """Return one run with the medians of the self times of `alike` runs.
+
+    Calls start where the times put them, one behind the other.
+    """
+    runs = alike(runs)
+    if not runs:
+        return []
+    made = [replace(call) for call in runs[0]]
+    for i, call in enumerate(made):
+        call.self_ns = round(median(run[i].self_ns for run in runs))
+    pairs = children(made)
+    for call, below in reversed(pairs):
+        call.ns = call.self_ns + sum(child.ns for child in below)
+    now = 0
+    for call, below in pairs:
+        if call.depth == 0:
+            call.start_ns, now = now, now + call.ns
+        at = call.start_ns
+        for n, child in enumerate(below, 1):
+            # its own time is before, between and after the calls in equal parts
+            child.start_ns = at + n * call.self_ns // (len(below) + 1)
+            at += child.ns
+    return made
+
+
+def _nothing() -> None:
+    pass
+
+
+def _calls(n: int) -> None:
+    for _ in range(n):
+        _nothing()
+
+
+def _empty(n: int) -> None:
+    for _ in range(n):
+        pass
+
+
+def calibrate(
+    *,
+    calls: int = 500,
+    rounds: int = 15,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+) -> Cost:
+    """Measure what the recorder costs on this machine, by a function that does nothing.
+
+    Each figure is the least of `rounds`: whatever else happens only adds.
+    """
+
+    def bare(function: Callable[[int], None]) -> float:
+        spent = []
+        for _ in range(rounds):
+            start = clock_ns()
+            function(calls)
+            spent.append(clock_ns() - start)
+        return min(spent) / calls
+
+    def recorded(*functions: Callable[..., None]) -> tuple[float, float]:
+        classes = calltrace.Classes({function.__code__ for function in functions}.__contains__)
+        whole, inside = [], []
+        for _ in range(rounds):
+            with calltrace.Recorder(classes) as record:
+                _calls(calls)
+            first, *below = record.calls()
+            whole.append(first[3] - first[2])
+            inside.append(median(call[3] - call[2] for call in below) if below else 0)
+        return min(whole) / calls, min(inside)
+
+    plain = bare(_calls)
+    true = max(0.0, plain - bare(_empty))  # a call that does nothing
+    each, inside = recorded(_calls, _nothing)
+    skipped, _ = recorded(_calls)
+    inner = max(0.0, inside - true)
+    return Cost(inner, max(0.0, each - plain - inner), max(0.0, skipped - plain))

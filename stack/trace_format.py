@@ -15,27 +15,31 @@ WIDE_COLUMNS = 160
 
 
 def render_text(calls: Sequence[Call], title: str = "", columns: int = WIDE_COLUMNS) -> str:
-    """Return one line per call: inclusive microseconds, layer, indented name, source file.
+    """Return one line per call: microseconds of its own and with its callees, layer, indented name,
+    source file.
 
     A deep chain is indented less, and files are left out, until the lines fit `columns`.
     """
     layer = max((len(c.layer) for c in calls), default=0)
     best: list[str] = []
+    room = columns - 17 - layer
     for indent, files in ((2, True), (1, True), (2, False), (1, False)):
-        names = [" " * (indent * c.depth) + c.name for c in calls]
+        # the deepest of all chains stops to go in where its names would not fit any more
+        names = [" " * min(indent * c.depth, room - len(c.name)) + c.name for c in calls]
         width = max(map(len, names), default=0)
         best = [
-            f"{c.ns / 1000:9.1f} {c.layer:<{layer}} "
+            f"{c.self_ns / 1000:7.2f} {c.ns / 1000:7.2f} {c.layer:<{layer}} "
             + (f"{name:<{width}}  {c.file}" if files else name)
             for c, name in zip(calls, names, strict=True)
         ]
         if max(map(len, best), default=0) <= columns:
             break
-    return "\n".join([*([title] if title else []), f"{'us':>9} {'layer':<{layer}} call", *best])
+    head = f"self us   total {'layer':<{layer}} call"
+    return "\n".join([*([title] if title else []), head, *best])
 
 
 def render_json(calls: Sequence[Call], title: str = "") -> str:
-    """Return a JSON list of ``{name, depth, file, layer, ns}`` in call order."""
+    """Return a JSON list of ``{name, depth, file, layer, ns, self_ns}`` in call order."""
     return json.dumps([c.as_dict() for c in calls], indent=1)
 
 
@@ -76,9 +80,12 @@ def colours(layers: Sequence[str]) -> dict[str, str]:
     return {layer: PALETTE[i % len(PALETTE)] for i, layer in enumerate(layers)}
 
 
-def render_svg(calls: Sequence[Call], title: str = "") -> str:
+def render_svg(calls: Sequence[Call], title: str = "", *, times: bool = True) -> str:
     """Return a self-contained SVG: the chain from top to bottom, indented by depth, one colour per
-    layer."""
+    layer.
+
+    Without `times` the same chain always gives the same picture.
+    """
     row, indent, box = 26, 22, 250
     depth = max((c.depth for c in calls), default=0)
     width = max(640, depth * indent + box + 330)
@@ -95,13 +102,13 @@ def render_svg(calls: Sequence[Call], title: str = "") -> str:
     for i, call in enumerate(calls):
         x, y = 12 + call.depth * indent, 38 + i * row
         position[i] = (x, y)
+        spent = f"{call.self_ns / 1000:.2f} of {call.ns / 1000:.2f} us · " if times else ""
         out.append(
             f'<rect x="{x}" y="{y}" width="{box}" height="{row - 6}" rx="4" '
             f'fill="{colour[call.layer]}"/>'
             f'<text x="{x + 8}" y="{y + 14}" fill="#ffffff">{escape(call.name)}</text>'
             f'<text x="{x + box + 8}" y="{y + 14}" fill="#444444">'
-            f"{call.layer} · {call.ns / 1000:.1f} us · "
-            f"{escape(call.file)}</text>"
+            f"{call.layer} · {spent}{escape(call.file)}</text>"
         )
     for a, b in _edges(calls):
         (xa, ya), (xb, yb) = position[a], position[b]
@@ -137,7 +144,7 @@ def render_perfetto(calls: Sequence[Call], title: str = "") -> str:
                     "cat": call.layer,
                     "ts": (call.start_ns - base) / 1000,
                     "dur": call.ns / 1000,
-                    "args": {"file": call.file},
+                    "args": {"file": call.file, "self_ns": call.self_ns},
                 }
             )
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ns"})

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
 
 import click
 
 from e1000emu.cli.common import report_options
 from e1000emu.cli.output import console
+from e1000emu.lab import two_hosts
+from fastpath.calltrace import Classes
+from stack.socket import (
+    AF_INET,
+    IPPROTO_ICMP,
+    SOCK_DGRAM,
+    Socket,
+    create_connection,
+    create_server,
+)
+from stack.trace import Call, Tracer, alike, calibrate, net_times, typical
+from stack.trace_format import FORMATS, render, render_text
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stack.trace import Call
-
-__all__ = ["KINDS", "command", "record"]
+__all__ = ["KINDS", "Measured", "command", "measure", "record"]
 
 
-def _of_host(net: Any) -> Callable[[str, FrameType], bool]:
+# What makes one figure: rounds that are thrown away, rounds that count, and how often both are
+# done, with the recorder and without it in turns.
+WARM, ROUNDS, TURNS = 10, 15, 3
+# The same where a round makes two new hosts.
+SLOW_KINDS = {"arp": (3, 8, 1)}
+
+# `with trace(host):` records what is called meanwhile, for one host or for all (None).
+Trace = Callable[[Any], AbstractContextManager[Any]]
+Round = Callable[[Trace], None]
+
+
+def _of_host(net: Any) -> Callable[[str, Mapping[str, Any]], bool]:
     """Return a root filter that keeps the calls made for one host (all hosts share this
     process)."""
 
-    def root(name: str, frame: FrameType) -> bool:
-        local = frame.f_locals
-        if local.get("net") is net or local.get("self") is net:
+    def root(name: str, arguments: Mapping[str, Any]) -> bool:
+        if arguments.get("net") is net or arguments.get("self") is net:
             return True
-        owner = local.get("self") or local.get("timer") or local.get("napi") or local.get("dev")
+        owner = next((arguments[k] for k in ("self", "timer", "napi", "dev") if k in arguments), 0)
         return getattr(owner, "net", None) is net or getattr(owner, "host", None) is net
 
     return root
@@ -37,10 +57,13 @@ class Scene:
     one packet only."""
 
     def __init__(self) -> None:
-        from e1000emu.lab import two_hosts
-
         self.a, self.b = two_hosts()
         self.clock = self.a.clock
+
+    def close(self) -> None:
+        """Close both hosts."""
+        self.a.close()
+        self.b.close()
 
     def settle(self, seconds: float = 0.3) -> None:
         """Let timers and late acknowledgements pass."""
@@ -48,8 +71,6 @@ class Scene:
 
     def udp(self) -> tuple[Any, Any]:
         """Return a connected sender on a and a bound receiver on b, ARP resolved."""
-        from stack.socket import AF_INET, SOCK_DGRAM, Socket
-
         receiver = Socket(self.b, AF_INET, SOCK_DGRAM)
         receiver.bind(("10.0.0.2", 9000))
         sender = Socket(self.a, AF_INET, SOCK_DGRAM)
@@ -60,8 +81,6 @@ class Scene:
 
     def tcp(self) -> tuple[Any, Any]:
         """Return both ends of an established connection, quiet."""
-        from stack.socket import create_connection, create_server
-
         listener = create_server(self.b, ("10.0.0.2", 9000))
         client = create_connection(self.a, ("10.0.0.2", 9000))
         server, _ = listener.accept()
@@ -71,83 +90,122 @@ class Scene:
         return client, server
 
 
-def _udp_send(scene: Scene, trace: Callable[..., Any]) -> None:
-    sender, _ = scene.udp()
-    with trace(None):
-        sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
-
-
-def _udp_recv(scene: Scene, trace: Callable[..., Any]) -> None:
+def _udp_send(scene: Scene) -> Round:
     sender, receiver = scene.udp()
-    sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
-    with trace(scene.b):
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
         scene.settle(0.001)
-    with trace(None):
         receiver.recvfrom(100)
 
-
-def _tcp_send(scene: Scene, trace: Callable[..., Any]) -> None:
-    client, _ = scene.tcp()
-    with trace(None):
-        client.send(b"x" * 64)
+    return one
 
 
-def _tcp_recv(scene: Scene, trace: Callable[..., Any]) -> None:
-    from stack.socket import create_connection, create_server
+def _udp_recv(scene: Scene) -> Round:
+    sender, receiver = scene.udp()
 
+    def one(trace: Trace) -> None:
+        sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
+        with trace(scene.b):
+            scene.settle(0.001)
+        with trace(None):
+            receiver.recvfrom(100)
+        scene.settle(0.001)
+
+    return one
+
+
+def _tcp_send(scene: Scene) -> Round:
+    client, server = scene.tcp()
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            client.send(b"x" * 64)
+        scene.settle()
+        server.recv(100)
+
+    return one
+
+
+def _tcp_recv(scene: Scene) -> Round:
     # The first segment that a connecting side gets finds header prediction not armed yet (with a
     # window scale it is set by the first segment), so it takes the slow path, which shows more.
     listener = create_server(scene.a, ("10.0.0.1", 9000))
-    receiver = create_connection(scene.b, ("10.0.0.1", 9000))
-    sender, _ = listener.accept()
-    scene.settle()
-    sender.send(b"x" * 64)
-    with trace(scene.b):
-        scene.settle(0.001)
-    with trace(None):
-        receiver.recv(100)
+
+    def one(trace: Trace) -> None:
+        receiver = create_connection(scene.b, ("10.0.0.1", 9000))
+        sender, _ = listener.accept()
+        scene.settle()
+        sender.send(b"x" * 64)
+        with trace(scene.b):
+            scene.settle(0.001)
+        with trace(None):
+            receiver.recv(100)
+        sender.close()
+        receiver.close()
+        scene.settle()
+
+    return one
 
 
-def _tcp_connect(scene: Scene, trace: Callable[..., Any]) -> None:
-    from stack.socket import create_connection, create_server
-
+def _tcp_connect(scene: Scene) -> Round:
     scene.udp()
-    create_server(scene.b, ("10.0.0.2", 9000))
-    with trace(scene.a):
-        create_connection(scene.a, ("10.0.0.2", 9000))
+    listener = create_server(scene.b, ("10.0.0.2", 9000))
+
+    def one(trace: Trace) -> None:
+        with trace(scene.a):
+            client = create_connection(scene.a, ("10.0.0.2", 9000))
+        server, _ = listener.accept()
+        client.close()
+        server.close()
+        scene.settle()
+
+    return one
 
 
-def _arp(scene: Scene, trace: Callable[..., Any]) -> None:
-    from stack.socket import AF_INET, SOCK_DGRAM, Socket
+def _arp(scene: Scene) -> Round:
+    def one(trace: Trace) -> None:
+        # neighbours that know each other cannot be asked again: two new ones each time
+        fresh = Scene()
+        try:
+            sender = Socket(fresh.a, AF_INET, SOCK_DGRAM)
+            with trace(None):
+                sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
+            with trace(fresh.b):
+                fresh.settle(0.0005)
+            with trace(fresh.a):
+                fresh.settle(0.0005)
+        finally:
+            fresh.close()
 
-    sender = Socket(scene.a, AF_INET, SOCK_DGRAM)
-    with trace(None):
-        sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
-    with trace(scene.b):
-        scene.settle(0.0005)
-    with trace(scene.a):
-        scene.settle(0.0005)
+    return one
 
 
-def _icmp(scene: Scene, trace: Callable[..., Any]) -> None:
-    from stack.socket import AF_INET, IPPROTO_ICMP, SOCK_DGRAM, Socket
-
+def _icmp(scene: Scene) -> Round:
     scene.udp()
     sender = Socket(scene.a, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
-    with trace(None):
-        sender.sendto(b"\x08\x00\x00\x00\x00\x00\x00\x01" + b"x" * 56, ("10.0.0.2", 0))
-    with trace(scene.b):
-        scene.settle(0.001)
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            sender.sendto(b"\x08\x00\x00\x00\x00\x00\x00\x01" + b"x" * 56, ("10.0.0.2", 0))
+        with trace(scene.b):
+            scene.settle(0.001)
+        sender.recv(100)
+        scene.settle()
+
+    return one
 
 
-def _socket(scene: Scene, trace: Callable[..., Any]) -> None:
-    from stack.socket import Socket
+def _socket(scene: Scene) -> Round:
+    def one(trace: Trace) -> None:
+        with trace(None):
+            Socket(scene.a).close()
 
-    with trace(None):
-        Socket(scene.a).close()
+    return one
 
 
-KINDS: dict[str, tuple[str, Callable[[Scene, Callable[..., Any]], None]]] = {
+KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "udp-send": ("sendto() of 64 bytes to the doorbell", _udp_send),
     "udp-recv": ("interrupt to recvfrom() of 64 bytes", _udp_recv),
     "tcp-send": ("send() of 64 bytes to the doorbell", _tcp_send),
@@ -159,27 +217,67 @@ KINDS: dict[str, tuple[str, Callable[[Scene, Callable[..., Any]], None]]] = {
 }
 
 
-def record(kind: str) -> list[Call]:
-    """Record one of `KINDS` and return its calls."""
-    from stack.trace import Tracer
+@dataclass(slots=True)
+class Measured:
+    """The chain of a packet. `untraced_ns` is what its outermost calls took together with nothing
+    recorded below them, `call_ns` what recording one call cost and was subtracted."""
 
-    calls: list[Call] = []
+    calls: list[Call]
+    untraced_ns: int
+    call_ns: float
+    rounds: int
 
-    class Part(Tracer):
-        def __init__(self, net: Any) -> None:
-            super().__init__(root=_of_host(net) if net is not None else None)
+    @property
+    def self_ns(self) -> int:
+        """The sum of all self times."""
+        return sum(call.self_ns for call in self.calls)
 
-        def __exit__(self, *exc: object) -> None:
-            super().__exit__(*exc)
-            calls.extend(self.calls)
 
+def _record(one: Round, classes: Classes, *, roots_only: bool) -> list[Call]:
+    """Do one round and return its calls with raw times."""
+    parts: list[Tracer] = []
+
+    def trace(net: Any) -> Tracer:
+        root = _of_host(net) if net is not None else None
+        parts.append(Tracer(root=root, roots_only=roots_only, classes=classes))
+        return parts[-1]
+
+    one(trace)
+    return [call for part in parts for call in part.calls]
+
+
+def measure(kind: str, counts: tuple[int, int, int] | None = None) -> Measured:
+    """Record one of `KINDS` many times: medians, with the recorder's cost subtracted.
+
+    `counts` are rounds to warm up, rounds that count, and turns of both.
+    """
+    warm, rounds, turns = counts or SLOW_KINDS.get(kind, (WARM, ROUNDS, TURNS))
     scene = Scene()
+    runs: list[list[Call]] = []
+    untraced: list[int] = []
     try:
-        KINDS[kind][1](scene, Part)
+        one = KINDS[kind][1](scene)
+        cost, classes = calibrate(), Tracer().classes
+        for _ in range(turns):
+            for counted in [False] * warm + [True] * rounds:
+                calls = _record(one, classes, roots_only=False)
+                if counted:
+                    runs.append(calls)
+            for counted in [False] * warm + [True] * rounds:
+                calls = _record(one, classes, roots_only=True)
+                if counted:
+                    untraced.append(round(sum(call.ns for call in calls)))
     finally:
-        scene.a.close()
-        scene.b.close()
-    return calls
+        scene.close()
+    runs = alike(runs)
+    cost = cost.fitted(runs, median(untraced))
+    chain = typical([net_times(run, cost) for run in runs])
+    return Measured(chain, round(median(untraced)), cost.inner_ns + cost.outer_ns, len(runs))
+
+
+def record(kind: str) -> list[Call]:
+    """Record the chain of one of `KINDS`, warmed up, for its structure: times are of a few runs."""
+    return measure(kind, (1, 3, 1)).calls
 
 
 @click.command()
@@ -187,23 +285,27 @@ def record(kind: str) -> list[Call]:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "mermaid", "svg", "perfetto"]),
+    type=click.Choice(list(FORMATS)),
     default="text",
     show_default=True,
 )
 @report_options
 def command(kind: str, form: str, as_json: bool) -> None:
-    """Print the chain of calls that a packet of this KIND takes, with per-call time.
+    """Print the chain of calls that a packet of this KIND takes, each with its own time and the
+    time with its callees: medians of many packets, without what recording costs.
 
     \b
     udp-send udp-recv tcp-send tcp-recv tcp-connect arp icmp socket
     """
-    from stack.trace_format import render, render_text
-
-    calls = record(kind)
+    measured = measure(kind)
+    form = "json" if as_json else form
     title = f"{kind}: {KINDS[kind][0]}"
-    if form == "text" and not as_json:
-        text = render_text(calls, title, console().width)
-    else:
-        text = render(calls, "json" if as_json else form, title)
-    click.echo(text)
+    if form != "text":
+        click.echo(render(measured.calls, form, title))
+        return
+    click.echo(render_text(measured.calls, title, console().width))
+    click.echo(
+        f"\nSelf times together {measured.self_ns / 1000:.1f} us, the same packet untraced "
+        f"{measured.untraced_ns / 1000:.1f} us:\nmedians of {measured.rounds}, without the "
+        f"{measured.call_ns:.0f} ns that recording a call costs."
+    )

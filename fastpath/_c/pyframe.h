@@ -43,6 +43,14 @@ static inline int e1k_frame_is_entry(const e1k_frame *f)
 #endif
 }
 
+/* A call that only makes a generator or coroutine: nothing of the function has run when it is done. */
+static inline int e1k_frame_makes_generator(const e1k_frame *f)
+{
+    int flags = ((PyCodeObject *)e1k_frame_code(f))->co_flags;
+    return flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)
+           && f->owner == FRAME_OWNED_BY_THREAD;
+}
+
 static inline e1k_frame *e1k_current_frame(PyThreadState *ts)
 {
 #if PY_VERSION_HEX >= 0x030D0000

@@ -43,12 +43,12 @@ def test_every_workload_shows_stack_driver_and_nic(workload):
 
 
 SCRIPT = """
-import sys, hashlib
+import sys
 assert __name__ == "__main__"
 print("arguments", sys.argv[1:], sys.path[0])
-def busy():
-    for _ in range(200):
-        hashlib.sha256(bytes(1 << 16)).digest()
+def busy(x=0):
+    for i in range(400_000):
+        x += i
 busy()
 sys.exit(3)
 """
