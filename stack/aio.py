@@ -29,6 +29,7 @@ from stack.socket import (
     SOCK_DGRAM,
     SOCK_STREAM,
     SOL_SOCKET,
+    SOMAXCONN,
     TCP_NODELAY,
     Socket,
 )
@@ -508,7 +509,7 @@ async def create_server(
     host: str = "0.0.0.0",
     port: int = 0,
     *,
-    backlog: int = 128,
+    backlog: int = SOMAXCONN,
 ) -> Server:
     """Listen on host `net`; as `loop.create_server`."""
     sock = Socket(net, AF_INET, SOCK_STREAM)
@@ -548,7 +549,7 @@ async def start_server(
     port: int = 0,
     *,
     limit: int = 1 << 18,
-    backlog: int = 128,
+    backlog: int = SOMAXCONN,
 ) -> Server:
     """As `asyncio.start_server`, on host `net`."""
     loop = asyncio.get_running_loop()

@@ -56,6 +56,7 @@ from stack.core.uapi import (
     SOCK_STREAM,
     SOCK_TYPE_MASK,
     SOL_SOCKET,
+    SOMAXCONN,
     UDP_GRO,
     UDP_SEGMENT,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "SOCK_RAW",
     "SOCK_STREAM",
     "SOL_SOCKET",
+    "SOMAXCONN",
     "SO_BROADCAST",
     "SO_ERROR",
     "SO_KEEPALIVE",
@@ -351,8 +353,11 @@ class Socket:
 
     # --- connections --------------------------------------------------------------------------
 
-    def listen(self, backlog: int = 128) -> None:
-        """Wait for connections."""
+    def listen(self, backlog: int = SOMAXCONN) -> None:
+        """Wait for connections; as many may wait for accept() as Linux lets (sysctl somaxconn).
+
+        A SYN beyond that is dropped, and its sender tries again after a second.
+        """
         sys.sys_listen(self.net, self._fd, max(backlog, 0))
 
     def accept(self) -> tuple[Socket, RetAddress]:
@@ -680,7 +685,7 @@ def create_connection(
 
 
 def create_server(
-    net: Host, address: Address, *, backlog: int = 128, reuse_port: bool = False
+    net: Host, address: Address, *, backlog: int = SOMAXCONN, reuse_port: bool = False
 ) -> Socket:
     """A listening stream socket of host `net`, as `socket.create_server`."""
     sock = Socket(net, AF_INET, SOCK_STREAM)

@@ -241,7 +241,7 @@ async def _datagrams(host: Any, service: Service) -> None:
 def listen(host: Any, service: Service) -> None:
     """Take the service's port, so that connections can come; raises E1000Error when it is taken."""
     try:
-        listener = create_server(host, ("0.0.0.0", service.port), backlog=128)
+        listener = create_server(host, ("0.0.0.0", service.port))
     except OSError as error:
         raise E1000Error(f"{service.name}:{service.port}: {error.strerror or error}") from None
     listener.setblocking(False)
