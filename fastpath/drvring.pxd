@@ -59,7 +59,8 @@ cdef class TxRing(_ring):
 cdef class RxRing(_ring):
     cdef skb_buf **bufs
     cdef readonly SkbPool pool
-    cdef readonly uint32_t buf_bytes, headroom
+    cdef readonly SkbPool small
+    cdef readonly uint32_t buf_bytes, headroom, copybreak, small_headroom
     cdef sk_buff chain          # frame over several descriptors, not complete yet
     cdef bint discard           # skip descriptors up to the next EOP
     cdef readonly uint64_t frames, bytes
@@ -70,7 +71,8 @@ cdef class RxRing(_ring):
                            bint accept_errors=*) except -1
     cpdef uint32_t empty(self)
     cdef void drop_chain(self) noexcept
-    cdef sk_buff build(self, skb_buf *b, uint32_t n)
+    cdef skb_buf *copy(self, uint32_t i, skb_buf *b, uint32_t n) noexcept
+    cdef sk_buff build(self, skb_buf *b, uint32_t headroom, uint32_t n)
     cdef void finish(self, sk_buff skb, uint8_t status, uint16_t special, bint l4_ok,
                      bint vlan_strip) noexcept
     cdef sk_buff more(self, skb_buf *b, uint32_t n, bint last)

@@ -112,15 +112,30 @@ class TxRing:
 
 @final
 class RxRing:
-    """Receive ring with one pool buffer per descriptor."""
+    """Receive ring with one pool buffer per descriptor.
 
-    def __init__(self, mem: Any, count: int, pool: SkbPool, buf_bytes: int) -> None: ...
+    A frame of at most `copybreak` bytes in one descriptor is copied into a buffer of `small`, and
+    its descriptor keeps its own. When `small` is empty the frame goes up as others do.
+    """
+
+    def __init__(
+        self,
+        mem: Any,
+        count: int,
+        pool: SkbPool,
+        buf_bytes: int,
+        small: SkbPool | None = None,
+        copybreak: int = 0,
+    ) -> None: ...
     dma: int
     size_bytes: int
     count: int
     buf_bytes: int
     headroom: int  # before each frame: pool.buf_bytes - buf_bytes, at most 128
     pool: SkbPool
+    small: SkbPool | None
+    copybreak: int
+    small_headroom: int  # before a copied frame: small.buf_bytes - copybreak, at most 128
     next_to_use: int
     next_to_clean: int
     frames: int  # delivered (good) frames, every one of a merged sk_buff counted

@@ -17,7 +17,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastpath.gro cimport HELD, MERGED, GroTable, gro_info
 from fastpath.skbuff cimport (
@@ -94,6 +94,7 @@ cdef enum:
     ERR_RXE = 0x80
     ETH_HEADER = 14
     ETH_IP = 0x0800
+    HEADROOM = 128                      # at most, in front of a received frame
 
 
 @cython.no_gc_clear
@@ -444,13 +445,22 @@ cdef class RxRing(_ring):
     """Receive ring with one pool buffer per descriptor.
 
     When the pool's buffers are larger than `buf_bytes`, up to 128 bytes of it become headroom.
+    A frame of at most `copybreak` bytes in one descriptor is copied into a buffer of `small`, and
+    its descriptor keeps its own: so short frames neither hold large buffers nor count as such
+    (e1000_main.c e1000_copybreak). When `small` is empty the frame goes up as others do.
     """
 
-    def __init__(self, mem not None, Py_ssize_t count, SkbPool pool not None, Py_ssize_t buf_bytes):
+    def __init__(self, mem not None, Py_ssize_t count, SkbPool pool not None, Py_ssize_t buf_bytes,
+                 SkbPool small=None, Py_ssize_t copybreak=0):
         if buf_bytes < 64 or buf_bytes > 16384:
             raise ValueError(f"RxRing: buf_bytes={buf_bytes}: must be 64 … 16384")
         if pool.p == NULL or <Py_ssize_t>pool.p.buf_bytes < buf_bytes:
             raise ValueError(f"RxRing: buffers of {pool!r} are smaller than {buf_bytes} bytes")
+        if copybreak < 0 or copybreak > buf_bytes:
+            raise ValueError(f"RxRing: copybreak={copybreak}: must be 0 … {buf_bytes}")
+        if copybreak and (small is None or small.p == NULL
+                          or <Py_ssize_t>small.p.buf_bytes < copybreak):
+            raise ValueError(f"RxRing: no pool with buffers of copybreak={copybreak} bytes")
         self.setup(mem, count)
         self.bufs = <skb_buf **>PyMem_Calloc(count, sizeof(skb_buf *))
         if self.bufs == NULL:
@@ -458,8 +468,14 @@ cdef class RxRing(_ring):
         self.pool = pool
         self.buf_bytes = <uint32_t>buf_bytes
         self.headroom = pool.p.buf_bytes - <uint32_t>buf_bytes
-        if self.headroom > 128:
-            self.headroom = 128
+        if self.headroom > HEADROOM:
+            self.headroom = HEADROOM
+        if copybreak:
+            self.small = small
+            self.copybreak = <uint32_t>copybreak
+            self.small_headroom = small.p.buf_bytes - <uint32_t>copybreak
+            if self.small_headroom > HEADROOM:
+                self.small_headroom = HEADROOM
 
     def __dealloc__(self):
         if self.bufs != NULL:
@@ -483,7 +499,9 @@ cdef class RxRing(_ring):
             nxt = i + 1 if i + 1 < self.count else 0
             if nxt == self.next_to_clean:
                 break
-            b = skb_pool_take(self.pool.p)
+            b = self.bufs[i]            # the buffer of a frame that was copied
+            if b == NULL:
+                b = skb_pool_take(self.pool.p)
             if b == NULL:
                 self.alloc_failed += 1
                 break
@@ -504,8 +522,8 @@ cdef class RxRing(_ring):
             skb_free(self.chain)
             self.chain = None
 
-    cdef sk_buff build(self, skb_buf *b, uint32_t n):
-        cdef sk_buff skb = skb_build(b, self.headroom)
+    cdef sk_buff build(self, skb_buf *b, uint32_t headroom, uint32_t n):
+        cdef sk_buff skb = skb_build(b, headroom)
         skb.s.tail += n
         skb.s.len = n
         skb.mac_header = skb.s.data
@@ -525,7 +543,7 @@ cdef class RxRing(_ring):
         """Next descriptor of a frame over several: the whole sk_buff when `last`, else None."""
         cdef sk_buff skb = self.chain
         if skb is None:
-            self.chain = self.build(b, n)
+            self.chain = self.build(b, self.headroom, n)
             return None
         if n == 0 or n > 0x7FFFFFFFU - skb.s.len:
             skb_buf_drop(b)
@@ -543,6 +561,14 @@ cdef class RxRing(_ring):
         self.chain = None
         return skb
 
+    cdef inline skb_buf *copy(self, uint32_t i, skb_buf *b, uint32_t n) noexcept:
+        """The first `n` bytes of a frame in a small buffer, descriptor `i` keeping b; or NULL."""
+        cdef skb_buf *c = skb_pool_take(self.small.p)
+        if c != NULL:
+            memcpy(c.ptr + self.small_headroom, b.ptr + self.headroom, n)
+            self.bufs[i] = b
+        return c
+
     cpdef Py_ssize_t clean(self, Py_ssize_t budget, list out, GroTable gro=None, bint rx_csum=True,
                            bint vlan_strip=True, bint strip_fcs=True,
                            bint accept_errors=False) except -1:
@@ -556,11 +582,12 @@ cdef class RxRing(_ring):
         """
         cdef Py_ssize_t done = 0
         cdef uint32_t n, fcs = 4 if strip_fcs else 0
-        cdef uint32_t ntc
+        cdef uint32_t ntc, room
         cdef uint16_t special
         cdef uint8_t status, errors
         cdef uint8_t *d
         cdef skb_buf *b
+        cdef skb_buf *c
         cdef sk_buff skb
         cdef bint l4_ok, ip_ok
         cdef int verdict
@@ -640,25 +667,30 @@ cdef class RxRing(_ring):
                 skb_buf_drop(b)
                 self.length_errors += 1
                 continue
+            room = self.headroom
+            if n <= self.copybreak:
+                c = self.copy(ntc, b, n)
+                if c != NULL:
+                    b = c
+                    room = self.small_headroom
             n -= fcs
             self.bytes += n
             if gro is None or errors:
-                skb = self.build(b, n)
+                skb = self.build(b, room, n)
                 self.finish(skb, status, special, l4_ok, vlan_strip)
                 out.append(skb)
                 continue
             verdict = gro.frame(
-                b, self.headroom + ETH_HEADER, n - ETH_HEADER,
-                ld16be(b.ptr + self.headroom + 12),
+                b, room + ETH_HEADER, n - ETH_HEADER, ld16be(b.ptr + room + 12),
                 0x81000000U | special if vlan_strip and status & ST_VP else 0,
                 ip_ok, &l4_ok, &g, out)
             if verdict == MERGED:
                 self.frames += 1
                 continue
-            skb = self.build(b, n)
+            skb = self.build(b, room, n)
             self.finish(skb, status, special, l4_ok, vlan_strip)
             if verdict == HELD:
-                gro.hold(skb, self.headroom + ETH_HEADER, &g, out)
+                gro.hold(skb, room + ETH_HEADER, &g, out)
             else:
                 out.append(skb)
         return done

@@ -12,7 +12,8 @@ cdef class IpIdents:
 
 cdef class UdpFlow:
     cdef readonly object sk, dst, destructor
-    cdef readonly SkbPool pool
+    cdef readonly SkbPool pool, small
+    cdef int64_t small_room     # payload that fits a buffer of `small`; negative when none does
     cdef readonly uint32_t room, mark, priority
     cdef readonly int ident_slot
     cdef readonly bint counted  # its datagrams take identifications from the generator

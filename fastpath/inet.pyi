@@ -24,6 +24,8 @@ class UdpFlow:
     dst: Any
     destructor: Any
     pool: SkbPool
+    small: SkbPool | None
+    """Where datagrams go that fit its buffers, while it has some."""
     room: int
     """The largest payload that fits one linear buffer."""
     mark: int
@@ -53,6 +55,7 @@ class UdpFlow:
         ident_slot: int = 0,
         idents: IpIdents | None = None,
         randrange: Callable[[int], int] | None = None,
+        small: SkbPool | None = None,
     ) -> None: ...
     def datagram(self, buffer: Buffer, off: int, n: int) -> sk_buff | None:
         """Make an sk_buff of `n` bytes of `buffer` with its UDP header; None without a buffer.

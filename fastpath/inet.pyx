@@ -83,15 +83,16 @@ cdef class IpIdents:
 cdef class UdpFlow:
     """What the datagrams of one socket to one destination have in common, headers ready.
 
-    `room` is the largest payload that fits one linear buffer. Addresses and ports in host order;
-    `ident_slot` is the generator of their identifications.
+    `room` is the largest payload that fits one linear buffer; what fits a buffer of `small` goes
+    there while it has one. Addresses and ports in host order; `ident_slot` is the generator of
+    their identifications.
     """
 
     def __init__(self, sk, dst, destructor, SkbPool pool not None, uint32_t headroom,
                  uint32_t saddr, uint32_t daddr, unsigned int sport, unsigned int dport, *,
                  unsigned int tos, unsigned int ttl, bint df, bint ignore_df,
                  uint32_t mark=0, uint32_t priority=0, int ident_slot=0, IpIdents idents=None,
-                 randrange=None):
+                 randrange=None, SkbPool small=None):
         if pool.p == NULL or pool.p.buf_bytes < headroom or headroom < IP_HLEN + UDP_HLEN:
             raise ValueError(f"UdpFlow: headroom {headroom} does not fit the headers or the pool")
         self.sk = sk
@@ -100,6 +101,10 @@ cdef class UdpFlow:
         self.pool = pool
         self.headroom = headroom
         self.room = pool.p.buf_bytes - headroom
+        self.small_room = -1
+        if small is not None and small.p != NULL:
+            self.small = small
+            self.small_room = <int64_t>small.p.buf_bytes - headroom
         self.saddr = saddr
         self.daddr = daddr
         self.sport = <uint16_t>sport
@@ -137,7 +142,9 @@ cdef class UdpFlow:
         if off > view.len or n > view.len - off:
             PyBuffer_Release(&view)
             raise ValueError(f"UdpFlow.datagram: bytes {off} … {off + n} of a shorter buffer")
-        b = skb_pool_take(self.pool.p)
+        b = skb_pool_take(self.small.p) if n <= self.small_room else NULL
+        if b == NULL:
+            b = skb_pool_take(self.pool.p)
         if b == NULL:
             PyBuffer_Release(&view)
             return None

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 SKB_SMALL_BYTES = 2048
 SKB_PAGE_BYTES = 32768
 MIN_RAM_BYTES = 1 << 20
+SKB_SMALL_HEAD_BYTES = 640
+"""SKB_SMALL_HEAD_CACHE_SIZE of a 64-bit Linux; with its sk_buff a short packet counts 896 bytes."""
 
 
 class Host:
@@ -88,6 +90,7 @@ class Host:
         "run_ksoftirqd",
         "skb_pages",
         "skb_small",
+        "skb_small_head",
         "softirq_count",
         "softirq_pending",
         "softirq_stats",
@@ -143,6 +146,9 @@ class Host:
             self.ram, SKB_SMALL_BYTES, max(64, ram_bytes // 8 // SKB_SMALL_BYTES)
         )
         self.skb_pages = SkbPool(self.ram, SKB_PAGE_BYTES, max(8, ram_bytes // 4 // SKB_PAGE_BYTES))
+        self.skb_small_head = SkbPool(
+            self.ram, SKB_SMALL_HEAD_BYTES, max(64, ram_bytes // 16 // SKB_SMALL_HEAD_BYTES)
+        )
         self.mib = netns_mib()
         self.drop_reasons: dict[int, int] = {}
         self.sysctl = sysctl_table(ram_bytes, sysctl)

@@ -103,6 +103,7 @@ class Received:
     data: bytes
     verified: bool
     vlan: int | None
+    copied: bool = False
 
 
 @dataclass(slots=True)
@@ -125,6 +126,7 @@ def rx_clean(
     buf_bytes: int,
     *,
     strip_fcs: bool = True,
+    copybreak: int = 0,
 ) -> RxVerdict:
     """Read descriptors first … end (exclusive) up to one without DD (SDM 3.2.3)."""
     out = RxVerdict()
@@ -152,6 +154,7 @@ def rx_clean(
             out.frame_errors += not errors & CE
             chain = []
             continue
+        copied = last and not chain and n <= copybreak
         if n or not chain:
             chain.append(mem.read(addr, n))
         if len(chain) > MAX_FRAGS + 1:
@@ -166,5 +169,6 @@ def rx_clean(
             continue
         verified = not status & IXSM and bool(status & TCPCS) and not errors & TCPE
         data = data[: len(data) - fcs]
-        out.frames.append(Received(data, verified, special if status & VP else None))
+        vlan = special if status & VP else None
+        out.frames.append(Received(data, verified, vlan, copied))
     return out

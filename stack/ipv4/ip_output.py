@@ -686,7 +686,11 @@ def __ip_append_data(
             size = min(data, pool.buf_bytes - headroom)
         if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
             sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
-        skb = alloc_skb(pool, size, headroom)
+        skb = None
+        if headroom + size <= net.skb_small_head.buf_bytes and not flags & MSG_MORE:
+            skb = alloc_skb(net.skb_small_head, size, headroom)
+        if skb is None:
+            skb = alloc_skb(pool, size, headroom)
         if skb is None:
             raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
         skb.sk = sk

@@ -48,8 +48,11 @@ def _conf(name: str, default: int, what: str) -> Sysctl:
 
 
 def ipfrag_high(ram_bytes: int) -> int:
-    """Linux's 4 MiB, or less: fragments hold receive buffers; see proto_mem_of_ram."""
-    return min(4 << 20, max(ram_bytes * 3 >> 7, 1 << 18))
+    """Linux's 4 MiB from 128 MiB of RAM on: fragments hold receive buffers; see proto_mem_of_ram.
+
+    Below it is a 32nd of the RAM. A short fragment counts 896 bytes (copybreak).
+    """
+    return min(4 << 20, max(ram_bytes >> 5, 1 << 18))
 
 
 def tcp_mem_pages(ram_bytes: int) -> tuple[int, int, int]:

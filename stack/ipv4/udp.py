@@ -618,6 +618,7 @@ def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
         ident_slot=slot,
         idents=sk.net.ipv4.ip_idents,
         randrange=sk.net.random.randrange,
+        small=sk.net.skb_small_head,
     )
     sk.udp_room = min(flow.room, dev.mtu - IP_UDP_HLEN)  # a new MTU makes the route obsolete
 

@@ -423,6 +423,83 @@ def test_rx_pool_exhaustion_is_counted_and_recovers() -> None:
     assert h.idle()
 
 
+def test_rx_copybreak_leaves_the_ring_its_buffers() -> None:
+    """e1000_copybreak: frames to that length (FCS included) go up in small buffers."""
+    h = Host()
+    head = SkbPool(h.mem, 640, 8)
+    ring = RxRing(h.mem, 16, h.rx, 2048, head, 256)
+    assert (ring.copybreak, ring.small, ring.small_headroom) == (256, head, 128)
+    assert ring.refill() == 15
+    dev = RxDevice(h, ring)
+    taken, out = h.rx.gets, []
+    frames = [bytes([i]) * n for i, n in enumerate((60, 252, 253, 1514))]
+    for frame in frames:
+        dev.receive(frame)
+    assert ring.clean(10, out) == 4
+    assert [s.truesize for s in out] == [640 + 256, 640 + 256, 2048 + 256, 2048 + 256]
+    assert [s.headroom for s in out] == [128, 128, 0, 0]
+    assert head.in_use == 2
+    assert free_all(out) == frames
+    assert ring.refill() >= 0
+    assert h.rx.gets == taken + 2  # two descriptors kept what they had
+    assert ring.empty() == 0
+    ring.reset()
+    assert h.idle()
+    assert not head.in_use
+
+
+def test_rx_copybreak_without_a_small_buffer_sends_the_large_one_up() -> None:
+    h = Host()
+    head = SkbPool(h.mem, 640, 2)
+    ring = RxRing(h.mem, 16, h.rx, 2048, head, 256)
+    ring.refill()
+    dev = RxDevice(h, ring)
+    frames = [bytes([i]) * 60 for i in range(5)]
+    for frame in frames:
+        dev.receive(frame)
+    out: list = []
+    assert ring.clean(10, out) == 5
+    assert [s.truesize for s in out] == [896, 896, 2304, 2304, 2304]
+    assert free_all(out) == frames
+    assert (ring.alloc_failed, ring.length_errors) == (0, 0)
+    ring.reset()
+    assert h.idle()
+    assert not head.in_use
+
+
+def test_rx_copybreak_frames_are_merged_as_others_are() -> None:
+    """GRO of short segments: each holds its small buffer, and that is what it counts."""
+    h = Host()
+    head = SkbPool(h.mem, 640, 64)
+    ring = RxRing(h.mem, 32, h.rx, 2048, head, 256)
+    ring.refill()
+    dev = RxDevice(h, ring)
+    gro, out = GroTable(), []
+    for i in range(10):
+        dev.receive(tcp_frame(1000 + 100 * i, bytes([i]) * 100, ident=i))
+    ring.poll(64, out, gro, True, True, False, 64)
+    (skb,) = out
+    assert skb.gso_segs == 10
+    assert skb.truesize == 256 + 10 * 640
+    assert skb_to_bytes(skb)[-1000:] == b"".join(bytes([i]) * 100 for i in range(10))
+    free_all(out)
+    ring.reset()
+    assert h.idle()
+    assert not head.in_use
+
+
+def test_rx_copybreak_arguments_are_checked() -> None:
+    h = Host()
+    with pytest.raises(ValueError, match="copybreak=-1"):
+        RxRing(h.mem, 16, h.rx, 2048, h.small, -1)
+    with pytest.raises(ValueError, match="copybreak=2049"):
+        RxRing(h.mem, 16, h.rx, 2048, h.small, 2049)
+    with pytest.raises(ValueError, match="no pool"):
+        RxRing(h.mem, 16, h.rx, 2048, None, 256)
+    with pytest.raises(ValueError, match="no pool"):
+        RxRing(h.mem, 16, h.rx, 2048, SkbPool(h.mem, 64, 1), 256)
+
+
 def test_rx_headroom_from_larger_buffers() -> None:
     h = Host(buf_bytes=2048 + 128)
     ring, dev = rx(h, buf_bytes=2048)
@@ -569,7 +646,8 @@ def test_tx_descriptors_equal_the_twins(data: st.DataObject) -> None:
 @given(st.data())
 def test_rx_of_any_descriptor_contents_equals_the_twin(data: st.DataObject) -> None:
     h = Host()
-    ring = RxRing(h.mem, 16, h.rx, 512)
+    copybreak = data.draw(st.sampled_from([0, 59, 60, 512]))
+    ring = RxRing(h.mem, 16, h.rx, 512, h.small if copybreak else None, copybreak)
     ring.refill()
     number = data.draw(st.integers(0, 15))
     for i in range(number):
@@ -581,10 +659,11 @@ def test_rx_of_any_descriptor_contents_equals_the_twin(data: st.DataObject) -> N
         h.mem.write(h.mem.read64(at), bytes([i * 16 + j & 0xFF for j in range(512)]))
         h.mem.write(at + 8, struct.pack("<HHBBH", n, 0, status, errors, special))
     fcs = data.draw(st.booleans())
-    want = ref.rx_clean(h.mem, ring.dma, 16, 0, 15, 512, strip_fcs=fcs)
+    want = ref.rx_clean(h.mem, ring.dma, 16, 0, 15, 512, strip_fcs=fcs, copybreak=copybreak)
     out: list = []
     assert ring.clean(1000, out, strip_fcs=fcs) == want.taken
     assert [S.skb_to_bytes(s) for s in out] == [f.data for f in want.frames]
+    assert h.small.in_use == sum(f.copied for f in want.frames)
     assert [s.ip_summed == CHECKSUM_UNNECESSARY for s in out] == [f.verified for f in want.frames]
     assert [s.vlan_tci if s.vlan_present else None for s in out] == [f.vlan for f in want.frames]
     got = (ring.crc_errors, ring.frame_errors, ring.length_errors)

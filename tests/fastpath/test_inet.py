@@ -32,6 +32,7 @@ from fastpath.skbuff import (
 
 MEMORY = HostMemory(1 << 20)
 POOL = SkbPool(MEMORY, 2048, 64)
+HEADS = SkbPool(MEMORY, 640, 8)
 U16, U32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
 
 
@@ -67,19 +68,21 @@ def flow(**options: Any) -> inet.UdpFlow:
 
 @given(
     st.binary(max_size=1900), U32, U32, U16, U16, st.integers(0, 255), st.integers(0, 255),
-    st.booleans(), U16, st.integers(0, 20),
+    st.booleans(), U16, st.integers(0, 20), st.booleans(),
 )  # fmt: skip
 def test_datagram_equals_reference(
     data: bytes, saddr: int, daddr: int, sport: int, dport: int, tos: int, ttl: int, df: bool,
-    ident: int, off: int,
+    ident: int, off: int, small: bool,
 ) -> None:  # fmt: skip
     payload = data[off:]
     made = inet.UdpFlow(
         "sk", "dst", None, POOL, 60, saddr, daddr, sport, dport, tos=tos, ttl=ttl, df=df,
         ignore_df=not df, mark=5, priority=6, ident_slot=3, idents=inet.IpIdents([ident] * 1024),
+        small=HEADS if small else None,
     )  # fmt: skip
     skb = made.datagram(data, min(off, len(data)), len(payload))
     assert skb is not None
+    assert HEADS.in_use == (small and len(payload) <= 640 - 60)
     if df:
         made.push_ip(skb, ident)
     else:
@@ -110,6 +113,16 @@ def test_datagram_refuses_what_is_not_there() -> None:
         made.datagram("text", 0, 1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="headroom"):
         inet.UdpFlow(0, 0, 0, POOL, 20, 0, 0, 0, 0, tos=0, ttl=0, df=True, ignore_df=True)
+
+
+def test_short_datagrams_take_large_buffers_when_the_small_ones_are_out() -> None:
+    one = SkbPool(MEMORY, 640, 1)
+    made = flow(small=one)
+    sent = [made.datagram(bytes(580), 0, n) for n in (580, 1, 0)]
+    assert [skb.truesize - 256 for skb in sent if skb is not None] == [640, 2048, 2048]
+    for skb in sent:
+        kfree_skb(skb)
+    assert not one.in_use
 
 
 def test_datagram_says_when_the_pool_is_empty() -> None:

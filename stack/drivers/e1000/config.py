@@ -67,7 +67,9 @@ def e1000_setup_rx_resources(adapter: e1000_adapter) -> None:
             if buffers == least:
                 raise
             buffers = max(least, buffers // 2)
-    adapter.rx_ring = RxRing(net.ram, count, adapter.rx_pool, size)
+    adapter.rx_ring = RxRing(
+        net.ram, count, adapter.rx_pool, size, net.skb_small_head, adapter.copybreak
+    )
     adapter.rx_frames_seen = adapter.rx_bytes_seen = 0
     adapter.rx_csum_good_seen = adapter.rx_csum_err_seen = 0
     adapter.total_rx_packets = adapter.total_rx_bytes = 0

@@ -244,6 +244,7 @@ class e1000_adapter:
         "alloc_rx_buff_failed",
         "bars",
         "bd_number",
+        "copybreak",
         "detect_tx_hung",
         "eeprom_wol",
         "fc_autoneg",
@@ -324,6 +325,7 @@ class e1000_adapter:
         self.tx_ring: Any = None
         self.rx_ring: Any = None
         self.rx_pool: Any = None
+        self.copybreak = 0
         self.gro: GroTable | None = None
         self.tx_ring_count = E1000_DEFAULT_TXD
         self.rx_ring_count = E1000_DEFAULT_RXD

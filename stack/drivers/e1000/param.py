@@ -30,6 +30,11 @@ DEFAULT_ITR = ITR_OFF
 """Off is fastest here. The emulated device raises one interrupt per batch and NAPI masks it while
 polling, so throttling only adds a timer event and latency. The kernel's default is 3."""
 
+COPYBREAK_DEFAULT = 256
+"""Received frames to this length are copied into a buffer of their size."""
+MAX_COPYBREAK = 512
+"""Larger frames find no room, with some headroom, in a buffer of net.skb_small_head."""
+
 DEFAULT_TIDV = 0
 """No IDE: transmit interrupts are unmasked only while descriptors wait (see e1000_xmit_frame), so
 there is nothing to delay. The kernel's default is 8."""
@@ -76,10 +81,11 @@ OPTIONS: dict[str, Range | Choice] = {
     "RxAbsIntDelay": Range(0, MAX_RXDELAY, 8, "1.024 us"),
     "InterruptThrottleRate": Range(MIN_ITR, MAX_ITR, DEFAULT_ITR, "interrupts/s"),
     "SmartPowerDownEnable": Choice((0, 1), 0),
+    "copybreak": Range(0, MAX_COPYBREAK, COPYBREAK_DEFAULT, "bytes"),
     "NAPI": Choice((0, 1), 1),
 }
-"""Every parameter ``modinfo e1000`` lists (copybreak and debug aside), and NAPI: 0 is the driver
-as built without CONFIG_E1000_NAPI, whose interrupt handler does the work itself."""
+"""Every parameter ``modinfo e1000`` lists (debug aside), and NAPI: 0 is the driver as built without
+CONFIG_E1000_NAPI, whose interrupt handler does the work itself."""
 
 SPECIAL_ITR = (ITR_OFF, ITR_DYNAMIC, ITR_DYNAMIC_CONSERVATIVE)
 
@@ -130,6 +136,7 @@ def e1000_check_options(adapter: e1000_adapter) -> None:
     adapter.tx_ring_count = -(-params.get("TxDescriptors") // e.REQ_TX_DESCRIPTOR_MULTIPLE) * 8
     adapter.rx_ring_count = -(-params.get("RxDescriptors") // e.REQ_RX_DESCRIPTOR_MULTIPLE) * 8
     adapter.rx_csum = bool(params.get("XsumRX"))
+    adapter.copybreak = params.get("copybreak")
     if not params.get("NAPI"):
         adapter.flags |= e.E1000_NO_NAPI
     hw.fc = hw.original_fc = params.get("FlowControl")

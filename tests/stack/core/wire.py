@@ -148,6 +148,8 @@ def assert_no_leak(*hosts: Host) -> None:
     for host in hosts:
         assert host.skb_small.in_use == 0, f"{host.name}: {host.skb_small.in_use} buffers leaked"
         assert host.skb_pages.in_use == 0, f"{host.name}: {host.skb_pages.in_use} pages leaked"
+        heads = host.skb_small_head.in_use
+        assert heads == 0, f"{host.name}: {heads} small heads leaked"
 
 
 __all__ = [

@@ -75,7 +75,8 @@ class Machine:
         self.clock.run_for(duration_ns)
 
     def buffers_in_use(self) -> int:
-        return self.host.skb_small.in_use + self.host.skb_pages.in_use
+        host = self.host
+        return host.skb_small.in_use + host.skb_pages.in_use + host.skb_small_head.in_use
 
 
 def plug(
