@@ -26,6 +26,7 @@ cdef struct dma_table:
     int cap
     int last                    # index of the region that answered last
     int enabled                 # PCI command register, bus master bit
+    int ordered                 # bytes 8-15 of receive descriptors go the way of messages
     uint64_t aborts             # master aborts so far
     dma_read_fn cb_read
     dma_write_fn cb_write

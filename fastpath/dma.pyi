@@ -4,6 +4,9 @@ from typing_extensions import Buffer
 
 class DmaTable:
     enabled: bool
+    ordered: bool
+    """Bytes 8-15 of receive descriptors are given to the `write` of `set_message_dma`, also where a
+    region holds them."""
     aborts: int
     def __init__(self) -> None: ...
     def add(

@@ -133,16 +133,24 @@ cdef int dma_write_status(dma_table *t, uint64_t addr, uint8_t status) noexcept 
 
 
 cdef int dma_write_half(dma_table *t, uint64_t addr, uint64_t half) noexcept nogil:
-    cdef uint8_t *p = dma_resolve(t, addr, 8, True)
+    cdef bint ordered = t.ordered and t.enabled and t.cb_write != NULL
+    cdef uint8_t *p = NULL if ordered else dma_resolve(t, addr, 8, True)
     cdef uint8_t local[8]
+    cdef uint8_t status = <uint8_t>(half >> 8 * STATUS_AT)
     if p != NULL:
         store_release_half(p, half)
         return 0
     # In pieces, or by messages, whose receiver copies as it likes.
     st64le(local, half & ~(<uint64_t>RXD_DD << 8 * STATUS_AT))
+    if ordered:
+        if (t.cb_write(t.cb_ctx, addr, local, 8)
+                or t.cb_write(t.cb_ctx, addr + STATUS_AT, &status, 1)):
+            t.aborts += 1
+            return -1
+        return 0
     if dma_write(t, addr, local, 8):
         return -1
-    return dma_write_status(t, addr + STATUS_AT, <uint8_t>(half >> 8 * STATUS_AT))
+    return dma_write_status(t, addr + STATUS_AT, status)
 
 
 cdef int _cb_read(void *ctx, uint64_t addr, uint8_t *dst, size_t n) noexcept with gil:
@@ -296,6 +304,16 @@ cdef class DmaTable:
                 if n <= self.t.regions[i].len - at:
                     return self._views[i][at:at + n].toreadonly()
         raise ValueError(f"DmaTable.view: no region holds {n} bytes at {addr:#x}")
+
+    @property
+    def ordered(self):
+        """Bytes 8-15 of receive descriptors are given to the `write` of `set_message_dma`, also
+        where a region holds them: it makes them visible after the data that went there before."""
+        return bool(self.t.ordered)
+
+    @ordered.setter
+    def ordered(self, bint value):
+        self.t.ordered = value
 
     def regions(self):
         """List of (base, size_bytes, readable, writable), sorted by base."""

@@ -211,7 +211,8 @@ cdef class RxEngine:
         self.free = self._free_now()
         self.low = self.n >> (1 + (s.rctl >> 8 & 3))
         if self.free:
-            self.ring = dma_resolve(&self.dma.t, self.ring_base, <uint64_t>self.n * 16, True)
+            if not self.dma.t.ordered:
+                self.ring = dma_resolve(&self.dma.t, self.ring_base, <uint64_t>self.n * 16, True)
         elif self.n >= 8 and self.ring_base + <uint64_t>self.n * 16 < self.ring_base:
             self.ring_errors += 1
 

@@ -219,6 +219,14 @@ class GuestMemory:
                 return True
         return False
 
+    def shares(self, addr: int, n: int) -> bool:
+        """Tell whether all of it is in one piece that is mapped here, and may be written."""
+        return any(
+            base <= addr and addr + n <= base + piece.size
+            for base, piece in self._pieces.items()
+            if piece.area is not None and piece.writable
+        )
+
 
 def _ram_by_message(pieces: list[tuple[int, Piece]]) -> bool:
     """Tell whether a writable piece without descriptor is RAM.

@@ -19,6 +19,7 @@ import struct
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from e1000emu.embed.vfio_user import protocol as vu
@@ -240,10 +241,11 @@ class MessageDma:
     def _write(self, addr: int, data: bytes) -> bool:
         """Take what an engine writes; True is a master abort."""
         n = len(data)
-        if not self.memory.takes(addr, n, write=True):
+        # A receive descriptor may be in memory that is shared, beside some that is not.
+        if not self.memory.takes(addr, n, write=True) and not self.memory.shares(addr, n):
             return True
-        at = addr & ~(DESC_BYTES - 1)
-        if n <= HALF_BYTES and (self.rx.descriptor(at) or self.tx.descriptor(at)):
+        # Also the last few bytes of a frame; what matters is that they stay before its descriptor.
+        if n <= HALF_BYTES:
             self._descs.append((addr, data))
         else:
             self._data.append((addr, data))
@@ -269,8 +271,17 @@ class MessageDma:
         for addr, piece in data:
             self._post_write(addr, piece)
         for addr, piece in descs:
-            self._post_write(addr, piece)
+            if self.memory.takes(addr, len(piece), write=True):
+                self._post_write(addr, piece)
+            else:  # shared: stored when the data that went before has arrived
+                self._barriers.append(
+                    _Barrier(self._serial, self.nic.resets, partial(self._store, addr, piece))
+                )
         self._push()
+        self._pass()
+
+    def _store(self, addr: int, data: bytes) -> None:
+        self.memory.table.write(addr, data)
 
     def _post_write(self, addr: int, data: bytes) -> None:
         for at in range(0, len(data), self._max_xfer):
@@ -654,6 +665,7 @@ class RxStage:
     def use(self, on: bool) -> None:
         """Stand before the receive engine, or let it go its direct way."""
         nic, rx = self._nic, self._nic.rx
+        nic.memory.ordered = on
         if on == (rx.stage is not None):
             return
         if on:
@@ -685,10 +697,6 @@ class RxStage:
         if desc is None or addr - at + n > DESC_BYTES:
             return None
         return desc[addr - at : addr - at + n]
-
-    def descriptor(self, addr: int) -> bytes | None:
-        """Return the descriptor at `addr` as it was fetched."""
-        return self._have.get(addr)
 
     def run(self) -> None:
         """Fetch the descriptors that the guest has given since, or go on with those there are."""

@@ -298,6 +298,34 @@ def test_memory_shared_in_part(rig: Rig, cut: int) -> None:
     assert rig.server.memory.table.aborts == 0
 
 
+def test_dd_in_shared_memory_waits_for_data_that_goes_by_messages(rig: Rig) -> None:
+    """The ring is shared, the buffers are not: a driver that polls must not be early."""
+    client = rig.client()
+    client.version()
+    memory = mixed(client, 0x1000)
+    client.new_trigger()
+    client.config_write(0x04, 0x0007, 2)
+    guest = GuestRings(client, memory, tx_count=16, rx_count=16, step=client.settle)
+    memory.alloc(0x1000 - guest.tx.size_bytes - guest.rx.size_bytes, 64)  # what is left of it
+    guest.up()
+    assert guest.rx.base < RAM_BASE + 0x1000 <= min(guest.rx.buffers)[0]
+    client.run(lambda: rig.server.nic.link_up)
+    client.settle()
+    client.answers_dma = False
+    frames = [frame(n, 100) for n in range(3)]
+    rig.link.inject(*frames)
+    writes = asked(client, 3)
+    assert [m.command for m in writes] == [WRITE] * 3
+    for write in writes:
+        assert not any(memory.read(guest.rx.address(i) + 12, 1)[0] for i in range(3))
+        client.answer_dma(write)
+        turn(client)
+    client.answers_dma = True
+    client.settle()
+    assert [got.data for got in guest.receive()] == frames
+    assert rig.server.memory.table.aborts == 0
+
+
 def test_display_memory_beside_shared_ram_is_no_ram(rig: Rig) -> None:
     client = rig.client()
     client.start()
