@@ -182,6 +182,7 @@ def tcp_init_sock(sk: tcp_sock) -> None:
     sk.rx_opt = tcp_options_received()
     sk.ecn_flags = 0
     sk.thin_lto = False
+    sk.user_window_clamp = 0
     sk.pacing_next_ns = 0
     sk.selective_acks = []
     sk.duplicate_sack = (0, 0)

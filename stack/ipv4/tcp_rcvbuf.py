@@ -62,6 +62,15 @@ def tcp_set_window_clamp(sk: tcp_sock, val: int) -> None:
         sk.rcv_ssthresh = max(min(sk.rcv_wnd, val), sk.rcv_ssthresh)
 
 
+def tcp_window_clamp_follow(sk: tcp_sock, rcvbuf: int) -> None:
+    """The window may grow with the buffer, up to what the program allows by TCP_WINDOW_CLAMP.
+
+    Linux 6.6 and later forget the program's bound here; tcp(7) promises it.
+    """
+    val = tcp_win_from_space(sk, rcvbuf)
+    tcp_set_window_clamp(sk, min(val, sk.user_window_clamp or val))
+
+
 def tcp_init_buffer_space(sk: tcp_sock) -> None:
     """The connection is there: size both buffers, start measuring."""
     tcp_app_win = sk.net.sysctl.tcp_app_win
@@ -184,7 +193,7 @@ def tcp_rcv_space_adjust(sk: tcp_sock) -> None:
             rcvbuf = min(tcp_space_from_win(sk, rcvwin), sysctl.tcp_rmem[2])
             if rcvbuf > sk.sk_rcvbuf:
                 sk.sk_rcvbuf = rcvbuf
-                tcp_set_window_clamp(sk, tcp_win_from_space(sk, rcvbuf))
+                tcp_window_clamp_follow(sk, rcvbuf)
         sk.rcvq_space_space = copied
     sk.rcvq_space_seq = sk.copied_seq
     sk.rcvq_space_time = sk.tcp_mstamp
@@ -201,7 +210,7 @@ def tcp_measure_rcv_mss(sk: tcp_sock, skb: sk_buff) -> None:
             ratio = min((skb.len << TCP_RMEM_TO_WIN_SCALE) // max(skb.truesize, 1), 255) or 1
             if ratio != sk.scaling_ratio:
                 sk.scaling_ratio = ratio
-                tcp_set_window_clamp(sk, tcp_win_from_space(sk, sk.sk_rcvbuf))
+                tcp_window_clamp_follow(sk, sk.sk_rcvbuf)
                 if sk.window_clamp < sk.rcvq_space_space:
                     sk.rcvq_space_space = max(sk.window_clamp, 1)
         sk.icsk_ack_rcv_mss = min(length, sk.advmss)

@@ -369,6 +369,7 @@ class tcp_sock(inet_connection_sock):
         "undo_retrans",
         "urg_data",
         "urg_seq",
+        "user_window_clamp",
         "window_clamp",
         "write_seq",
     )
@@ -492,6 +493,7 @@ class tcp_sock(inet_connection_sock):
     undo_retrans: int
     urg_data: int
     urg_seq: Any
+    user_window_clamp: int
     window_clamp: int
     write_seq: int
 

@@ -6,7 +6,7 @@ import errno
 import struct
 from typing import Any
 
-from stack.core.sock import SOCK_KEEPOPEN, lock_sock, os_error, release_sock
+from stack.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, os_error, release_sock
 from stack.core.sockopt import opt_bytes, opt_int
 from stack.core.uapi import SOL_TCP
 from stack.ipv4.inet_connection_sock import (
@@ -168,9 +168,10 @@ def tcp_set_window_clamp_opt(sk: tcp_sock, val: int) -> None:
     if not val:
         if sk.sk_state != TCP_CLOSE:
             raise os_error(errno.EINVAL)
-        sk.window_clamp = 0
+        sk.window_clamp = sk.user_window_clamp = 0
         return
-    tcp_set_window_clamp(sk, max(val, 2304 // 2))
+    sk.user_window_clamp = max(val, SOCK_MIN_RCVBUF // 2)
+    tcp_set_window_clamp(sk, sk.user_window_clamp)
 
 
 def do_tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any) -> None:
