@@ -40,7 +40,7 @@ NAV = {
     "": ["index", "architecture"],
     "Use": ["cli", "sockets", "embed", "capi", "unicorn", "passt"],
     "Measure": ["measure", "performance"],
-    "Reference": ["registers", "api/index"],
+    "Reference": ["registers", "knobs", "api/index"],
 }
 
 autodoc_default_options = {"members": True, "undoc-members": True}

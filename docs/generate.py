@@ -15,6 +15,7 @@ import click
 from e1000emu.cli import COMMANDS, cli
 from e1000emu.cli.trace import KINDS, record
 from e1000emu.regdoc import markdown
+from stack.knobdoc import markdown as knobs
 from stack.trace_format import render_svg
 
 DOCS = Path(__file__).resolve().parent
@@ -103,6 +104,7 @@ def chain_picture(kind: str) -> str:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
+    "knobs.md": knobs,
     "registers.md": markdown,
     "udp-recv.svg": lambda: chain_picture("udp-recv"),
 }

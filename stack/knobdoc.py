@@ -1,0 +1,101 @@
+"""docs/knobs.md: the sysctls and socket options, from what declares them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stack.core import uapi
+from stack.core.sysctl import Sysctl
+from stack.sockopts import RW, SOCKOPTS
+from stack.sysctl import LACKING, SYSCTLS
+
+__all__ = ["markdown"]
+
+INTRO = """# Sysctls and socket options
+
+Written by `docs/generate.py` from the declarations in `stack/core/sysctl.py`,
+`stack/ipv4/sysctl_net_ipv4.py` and `stack/sockopts.py`.
+
+Each one does what Linux's does: a test turns every knob here, runs traffic and looks at what
+changed on the wire, in an errno, a counter or in time (`tests/stack/knobs/`). What Linux has and
+is not here answers as in a kernel without it: `SysctlError` ENOENT, or ENOPROTOOPT.
+
+## Setting them
+
+```python
+from e1000emu.lab import two_hosts
+
+a, b = two_hosts(sysctl={"tcp_sack": 0, "net.ipv4.tcp_rmem": "4096 65536 65536"})
+a.sysctl.tcp_ecn = 1                            # later, as sysctl -w does
+a.sysctl["net.ipv4.tcp_ecn"] = "1"
+a.dev("eth0").ip_ptr.cnf["rp_filter"] = 1       # net.ipv4.conf.eth0.rp_filter
+a.uid = 1000                                    # ports below 1024 and raw sockets need uid 0
+```
+
+A name that does not exist and a value out of range are errors (`stack.sysctl.SysctlError`, an
+OSError with the errno that `/proc/sys` gives), which name what is close or what is taken.
+"""
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    if isinstance(value, frozenset):
+        return ",".join(map(str, sorted(value))) or "none"
+    return str(value)
+
+
+def _default(row: Sysctl) -> str:
+    return "of the memory" if callable(row.default) else _shown(row.default)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n"
+
+
+def markdown() -> str:
+    """Return the page."""
+    parts = [INTRO, "## Sysctls\n"]
+    for path in dict.fromkeys(row.path for row in SYSCTLS.values()):
+        parts.append(f"### {path}\n")
+        if path.endswith(".all"):
+            parts.append(
+                "For all interfaces; `conf.DEV`, in `dev.ip_ptr.cnf`, for one. `forwarding` is "
+                "there too: what `ip_forward` is for all.\n"
+            )
+        rows = [
+            (f"`{row.name}`", _default(row), row.takes(), row.what)
+            for row in sorted(SYSCTLS.values(), key=lambda r: r.name)
+            if row.path == path
+        ]
+        parts.append(_table(("name", "default", "takes", "what it does"), rows))
+    parts.append("### Not here\n")
+    parts.append(_table(("name", "why"), [(f"`{n}`", why) for n, why in LACKING.items()]))
+    parts.append("## Socket options\n")
+    levels = {
+        "SOL_SOCKET": uapi.SOL_SOCKET,
+        "IPPROTO_IP": uapi.SOL_IP,
+        "IPPROTO_TCP": uapi.SOL_TCP,
+        "IPPROTO_UDP": uapi.SOL_UDP,
+        "SOL_RAW": uapi.SOL_RAW,
+    }
+    for title, level in levels.items():
+        parts.append(f"### {title}\n")
+        found = [
+            (
+                f"`{o.name}`",
+                str(o.number),
+                "" if o.access == RW else o.access + " only",
+                o.sockets,
+                o.what,
+            )
+            for o in SOCKOPTS
+            if o.level == level
+        ]
+        parts.append(_table(("name", "number", "", "sockets", "what it does"), found))
+    return "\n".join(parts)
