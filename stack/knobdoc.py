@@ -26,10 +26,10 @@ is not here answers as in a kernel without it: `SysctlError` ENOENT, or ENOPROTO
 from e1000emu.lab import two_hosts
 
 a, b = two_hosts(sysctl={"tcp_sack": 0, "net.ipv4.tcp_rmem": "4096 65536 65536"})
-a.sysctl.tcp_ecn = 1                            # later, as sysctl -w does
+a.sysctl.tcp_ecn = 1  # later, as sysctl -w does
 a.sysctl["net.ipv4.tcp_ecn"] = "1"
-a.dev("eth0").ip_ptr.cnf["rp_filter"] = 1       # net.ipv4.conf.eth0.rp_filter
-a.uid = 1000                                    # ports below 1024 and raw sockets need uid 0
+a.dev("eth0").ip_ptr.cnf["rp_filter"] = 1  # net.ipv4.conf.eth0.rp_filter
+a.uid = 1000  # ports below 1024 and raw sockets need uid 0
 ```
 
 A name that does not exist and a value out of range are errors (`stack.sysctl.SysctlError`, an
