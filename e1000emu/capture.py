@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -29,6 +29,7 @@ __all__ = [
     "Record",
     "read_capture",
     "read_records",
+    "with_comments",
 ]
 
 LINKTYPE_ETHERNET = 1
@@ -37,7 +38,8 @@ DIRECTION_UNKNOWN, DIRECTION_IN, DIRECTION_OUT = 0, 1, 2
 SHB, IDB, PACKET, SPB, EPB = 0x0A0D0D0A, 1, 2, 3, 6
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
 # Options: every block has 0 and 1, the rest by block (sections 3.5, 4.1 to 4.3).
-OPT_END, SHB_USERAPPL, IF_NAME, IF_SPEED, IF_TSRESOL, IF_TSOFFSET, EPB_FLAGS = 0, 4, 2, 8, 9, 14, 2
+OPT_END, OPT_COMMENT = 0, 1
+SHB_USERAPPL, IF_NAME, IF_SPEED, IF_TSRESOL, IF_TSOFFSET, EPB_FLAGS = 4, 2, 8, 9, 14, 2
 PCAP_MAGICS = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # ns for one unit of the second time field
 
 # No frame, and no block that is more than a frame, comes near this; it bounds what a broken
@@ -56,6 +58,7 @@ class Record:
     interface: int = 0
     linktype: int = LINKTYPE_ETHERNET
     direction: int = DIRECTION_UNKNOWN
+    comments: tuple[str, ...] = ()
     offset: int = field(default=0, compare=False)
     """Where in the file `data` begins."""
 
@@ -67,6 +70,15 @@ def _option(code: int, value: bytes) -> bytes:
 def _block(kind: int, body: bytes) -> bytes:
     size = 12 + len(body)
     return struct.pack("=II", kind, size) + body + struct.pack("=I", size)
+
+
+def with_comments(block: bytes, comments: Sequence[str]) -> bytes:
+    """Return an Enhanced Packet Block of this machine's byte order with `opt_comment`s (section
+    3.5) before its other options."""
+    kept = struct.unpack_from("=I", block, 20)[0]
+    at = 28 + kept + -kept % 4
+    options = b"".join(_option(OPT_COMMENT, text.encode()[:0xFFFF]) for text in comments)
+    return _block(EPB, block[8:at] + options + block[at:-4])
 
 
 class PcapngWriter:
@@ -133,6 +145,12 @@ class PcapngWriter:
                 )
             )
             self.frames += stop - start
+
+    def append(self, block: bytes) -> None:
+        """Append one frame as the block that it already is."""
+        if not self._file.closed:
+            self._put(block)
+            self.frames += 1
 
     def flush(self) -> None:
         """Hand what is buffered to the operating system, so that a reader sees whole blocks."""
@@ -310,6 +328,7 @@ def _packet(
     reader: _Reader, kind: int, body: bytes, order: str, interfaces: list[_Interface]
 ) -> Record:
     number, stamp, direction = 0, 0, DIRECTION_UNKNOWN
+    comments: list[str] = []
     fixed = 4 if kind == SPB else 20
     if len(body) < fixed:
         raise reader.error(f"packet block has {len(body)} bytes of content, needs {fixed}")
@@ -332,6 +351,17 @@ def _packet(
         for code, value in _options(reader, body, fixed + kept + -kept % 4, order):
             if code == EPB_FLAGS and len(value) == 4:
                 direction = struct.unpack(order + "I", value)[0] & 3
+            elif code == OPT_COMMENT:
+                comments.append(value.decode("utf-8", "replace"))
     data = body[fixed : fixed + kept]
     at = reader.at - 4 - len(body) + fixed  # behind the body stands the block's length once more
-    return Record(interface.ns(stamp), data, length, number, interface.linktype, direction, at)
+    return Record(
+        interface.ns(stamp),
+        data,
+        length,
+        number,
+        interface.linktype,
+        direction,
+        tuple(comments),
+        at,
+    )

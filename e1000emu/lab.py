@@ -9,11 +9,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from e1000emu.capture import PcapngWriter
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import ArgumentError
-from e1000emu.links import Capture, Impair, pair
+from e1000emu.links import AnnotatedCapture, Capture, Impair, pair
+from e1000emu.links.base import DEFAULT_QUEUE_FRAMES
 from e1000emu.nic import Nic
 from fastpath.errors import whole_number
+from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_offset
+from stack.core.drop_reason import SKB_DROP_REASON_NAMES
 from stack.host import Host
 from stack.ipv4.devinet import parse_ifaddr
 
@@ -106,8 +110,11 @@ def two_hosts(
     models: Sequence[str] = (DEFAULT_MODEL, DEFAULT_MODEL),
     latency_ns: int = 0,
     rate_bps: int | None = None,
+    queue_frames: int = DEFAULT_QUEUE_FRAMES,
     impair: Mapping[str, Any] | None = None,
-    capture: str | os.PathLike[str] | None = None,
+    capture: str | os.PathLike[str] | PcapngWriter | None = None,
+    capture_epoch_ns: int | None = None,
+    annotate: bool = False,
     ram_bytes: int = 128 << 20,
     mtu: int | None = None,
     seed: int | str = 0,
@@ -118,8 +125,12 @@ def two_hosts(
     """Two hosts, a NIC each, joined by a cable; drivers up, addresses set, link up.
 
     `impair` are arguments of `Impair` (loss=0.01, reorder=0.02 ...), applied to the cable in both
-    directions; `capture` names a pcapng file of what crosses a's end of the wire. Without `clock`
-    they share a `VirtualClock`. Close both hosts in the end (they are context managers).
+    directions. `queue_frames` bounds what is on the cable in each: with 1 and a rate, frames leave
+    one by one, and a capture has the time of each. `capture` names a pcapng file of what crosses
+    a's end of the wire, or is a writer that others use too; `capture_epoch_ns` is the time of day
+    at which the clock shows 0; with `annotate` a dropped frame's comment says who dropped it (the
+    wire, a's device, either stack) and why. Without `clock` they share a `VirtualClock`. Close both
+    hosts in the end (they are context managers).
     """
     for what, given in (("names", names), ("addrs", addrs), ("models", models)):
         if isinstance(given, str) or len(given) != 2:
@@ -127,12 +138,13 @@ def two_hosts(
     for addr in addrs:
         parse_ifaddr(addr)
     clock = VirtualClock() if clock is None else clock
-    ends = pair(clock, latency_ns=latency_ns, rate_bps=rate_bps)
+    ends = pair(clock, latency_ns=latency_ns, rate_bps=rate_bps, queue_frames=queue_frames)
     links: list[Link] = list(ends)
     if impair:
         links[0] = Impair(links[0], clock=clock, **{"seed": seed_number(seed), **impair})
     if capture is not None:
-        links[0] = Capture(links[0], capture, clock=clock)
+        kind = AnnotatedCapture if annotate else Capture
+        links[0] = kind(links[0], capture, clock=clock, epoch_ns=capture_epoch_ns)
     hosts = [
         Host(
             name=name,
@@ -154,11 +166,29 @@ def two_hosts(
             wait=False,
             **nic_options,
         )
+    if isinstance(links[0], AnnotatedCapture):
+        _annotate(links[0], hosts)
     if wait:
         for host in hosts:
             if not host.wait_carrier("eth0"):
                 raise OSError(f"{host.name}: eth0 has no link")
     return hosts[0], hosts[1]
+
+
+def _annotate(capture: AnnotatedCapture, hosts: Sequence[Host]) -> None:
+    """Tell `capture`, at the first host's end, what that host's device and all stacks drop."""
+    capture.watch_device(hosts[0].nics["eth0"].stats.as_dict)
+    for number, host in enumerate(hosts):
+
+        def dropped(
+            skb: sk_buff, reason: int, name: str = host.name, received: bool = number == 0
+        ) -> None:
+            start = skb_network_offset(skb)
+            packet = skb_copy_bits(skb, start, min(64, skb.len - start))
+            why = SKB_DROP_REASON_NAMES.get(reason, str(reason))
+            capture.dropped_by_stack(f"{name}'s stack", packet, why, received=received)
+
+        host.on_drop = dropped
 
 
 def seed_number(seed: int | str) -> int:

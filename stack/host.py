@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastpath.dma import DmaTable, HostMemory
 from fastpath.errors import whole_number
-from fastpath.skbuff import SkbPool
+from fastpath.skbuff import SkbPool, sk_buff
 from stack.core.dev import (
     dev_close,
     dev_open,
@@ -81,6 +81,7 @@ class Host:
         "mib",
         "name",
         "now",
+        "on_drop",
         "ptype_all",
         "ptype_base",
         "ram",
@@ -151,6 +152,8 @@ class Host:
         )
         self.mib = netns_mib()
         self.drop_reasons: dict[int, int] = {}
+        self.on_drop: Callable[[sk_buff, int], None] | None = None
+        """Called with each packet that is dropped and its reason, as the kfree_skb trace point."""
         self.sysctl = sysctl_table(ram_bytes, sysctl)
         self.hostname = name
         self.uid = whole_number("Host", "uid", uid, 0)

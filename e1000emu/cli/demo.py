@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from e1000emu.capture import PcapngWriter
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.output import console, plain_table
 from e1000emu.cli.params import OUT_FILE, Size
@@ -30,6 +31,8 @@ __all__ = ["Rate", "command", "run_arp", "run_ping", "run_tcp", "run_udp"]
 
 MIB = 1 << 20
 A, B = "10.0.0.1", "10.0.0.2"
+# What the wire does to the second transfer of the capture.
+CAPTURED_WIRE = {"loss": 0.01, "corrupt": 0.005, "crc_error": 0.005, "seed": 3}
 # What is sampled of the traffic whose rate was measured: enough for a thousand samples or so.
 SAMPLE_S = 0.0002
 SAMPLED_EXCHANGES = 5000
@@ -287,6 +290,41 @@ def _show_rates(screen: Console, rates: list[Rate]) -> None:
     screen.print(table)
 
 
+def _capture(writer: PcapngWriter, say: Callable[..., None], *, total_bytes: int) -> None:
+    """Show ARP, ping, UDP and TCP on a wire of 1 Gbit/s, then TCP while the wire mistreats it, with
+    the reason of every drop in the capture."""
+    # One frame on the cable at a time: each is captured when the wire is free for it.
+    wire: dict[str, Any] = {"rate_bps": 10**9, "queue_frames": 1, "capture": writer}
+    epoch_ns = time.time_ns()
+    a, b = two_hosts(**wire, annotate=True, capture_epoch_ns=epoch_ns)
+    say("[bold]two hosts, two 82540EM, one wire[/]")
+    say(f"      {A} ({_mac(a)})  {B} ({_mac(b)})")
+    say(f"ARP   {' '.join(run_arp(a, b).split())}")
+    summary = run_ping(a)
+    say(
+        f"ping  {summary['received']}/{summary['transmitted']} answered, "
+        "then 65507 bytes in fragments: ",
+        end="",
+    )
+    run_ping(a, count=1, size=65507)
+    say("answered")
+    run_udp(a, b, exchanges=20)
+    run_tcp(a, b, total_bytes=total_bytes, name="captured")
+    elapsed_ns = a.clock.now_ns()
+    a.close()
+    b.close()
+    a, b = two_hosts(
+        **wire,
+        annotate=True,
+        capture_epoch_ns=epoch_ns + elapsed_ns,
+        latency_ns=200_000,
+        impair={"queue_frames": 1, **CAPTURED_WIRE},
+    )
+    run_tcp(a, b, total_bytes=total_bytes, name="captured, mistreated")
+    a.close()
+    b.close()
+
+
 def _show_chain(screen: Console, kind: str, title: str) -> None:
     from e1000emu.cli.trace import record
 
@@ -346,24 +384,10 @@ def command(
             f"--capture {capture}: {error.strerror}; give a path that can be written"
         ) from None
 
-    # one short run with the capture on: what it shows is the same traffic, and the rates below
-    # stay clean of it
-    a, b = two_hosts(capture=capture)
-    say("[bold]two hosts, two 82540EM, one wire[/]")
-    say(f"      {A} ({_mac(a)})  {B} ({_mac(b)})")
-    say(f"ARP   {' '.join(run_arp(a, b).split())}")
-    summary = run_ping(a)
-    say(
-        f"ping  {summary['received']}/{summary['transmitted']} answered, "
-        "then 65507 bytes in fragments: ",
-        end="",
-    )
-    run_ping(a, count=1, size=65507)
-    say("answered")
-    run_udp(a, b, exchanges=20)
-    run_tcp(a, b, total_bytes=min(total, 2 * MIB), name="captured")
-    a.close()
-    b.close()
+    # short runs with the capture on: what it shows is the same traffic, and the rates below stay
+    # clean of it
+    with PcapngWriter(capture) as writer:
+        _capture(writer, say, total_bytes=min(total, 2 * MIB))
 
     rates: list[Rate] = []
     with Progress(
@@ -429,7 +453,7 @@ def command(
         _show_chain(screen, "udp-send", "One packet sent")
         _show_chain(screen, "udp-recv", "One packet received")
     say(
-        f"\nCapture: {capture} (open it in Wireshark)   "
+        f"\nCapture: {capture} (open it in Wireshark; frame.comment says who dropped what)   "
         f"{time.perf_counter() - started:.1f} s in all"
     )
 

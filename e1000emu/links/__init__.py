@@ -1,5 +1,6 @@
 """What a NIC's frames travel over: one file for each kind; middleware wraps a link and is one."""
 
+from e1000emu.links.annotate import AnnotatedCapture
 from e1000emu.links.base import LinkStats
 from e1000emu.links.capture import Capture
 from e1000emu.links.impair import Impair
@@ -13,6 +14,7 @@ from e1000emu.links.switch import Switch, SwitchPort
 from e1000emu.links.tap import Tap
 
 __all__ = [
+    "AnnotatedCapture",
     "Capture",
     "Generator",
     "Impair",

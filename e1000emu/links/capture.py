@@ -24,8 +24,9 @@ class Capture(Middleware):
     """`Capture(link, "a.pcapng")`: every frame of `link`, with direction, in one write for a batch.
 
     `path` may be a PcapngWriter that several captures share; a writer made here is closed with the
-    capture. Times are the clock's; those of a real clock are shown as the time of day. Frames are
-    written in the order in which they cross: a received one before what it causes.
+    capture. Times are the clock's; those of a real clock are shown as the time of day, those of a
+    virtual one as `epoch_ns` plus what it shows (1970, unless given: a run is the same each time).
+    Frames are written in the order in which they cross: a received one before what it causes.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Capture(Middleware):
         name: str = "eth0",
         snap_bytes: int = 262144,
         clock: Clock | None = None,
+        epoch_ns: int | None = None,
     ) -> None:
         super().__init__(link, clock=clock)
         snap_bytes = whole(self, "snap_bytes", snap_bytes, 1)
@@ -45,7 +47,9 @@ class Capture(Middleware):
             name, speed_bps=link.speed_mbps * 1_000_000, snap_bytes=snap_bytes
         )
         self._virtual = isinstance(self.clock, VirtualClock)
-        self._epoch_ns = 0 if self._virtual else time.time_ns() - self.clock.now_ns()
+        if epoch_ns is None:
+            epoch_ns = 0 if self._virtual else time.time_ns() - self.clock.now_ns()
+        self._epoch_ns = epoch_ns
         self._flushing = False
         self._offered = 0  # frames written already that the port did not take yet
 

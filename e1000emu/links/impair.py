@@ -72,10 +72,12 @@ class _Direction:
         rate_bps: int | None,
         reorder_span: int,
         count: Callable[[str, int], None],
+        lost: Callable[[FrameBatch, int], None],
     ) -> None:
         self._clock = clock
         self._offer = offer
         self._count = count
+        self._tell_lost = lost
         self._loss = _Fate(loss, f"{seed}/loss")
         self._reorder = _Fate(reorder, f"{seed}/reorder")
         self._duplicate = _Fate(duplicate, f"{seed}/duplicate")
@@ -155,6 +157,7 @@ class _Direction:
         bit = self._corrupt.random.getrandbits(32) if wrong else 0
         distance = self._reorder.random.randint(1, self._span) if back else 0
         if lost:
+            self._tell_lost(batch, i)
             return
         target = out
         if back:
@@ -319,6 +322,8 @@ class Impair(Middleware):
         if direction not in ("tx", "rx", "both"):
             raise LinkError(f"Impair: direction={direction!r}; give 'tx', 'rx' or 'both'")
         self.events: dict[str, int] = {}
+        self.on_loss: Callable[[str, FrameBatch, int], None] | None = None
+        """Called with "tx" or "rx" and a frame of a batch that is lost; borrows the batch."""
         self._queue_frames = queue_frames
         self._starved = False
         self._pushed = False  # the link below keeps frames because the queue is full
@@ -331,6 +336,7 @@ class Impair(Middleware):
                 offer,
                 seed=f"{seed}/{way}",
                 count=self._event,
+                lost=lambda batch, i: self._lost(way, batch, i),
                 reorder_span=reorder_span,
                 rate_bps=rate_bps,
                 **chances,
@@ -343,6 +349,10 @@ class Impair(Middleware):
 
     def __repr__(self) -> str:
         return f"Impair({self.link!r}, {self.events})"
+
+    def _lost(self, way: str, batch: FrameBatch, i: int) -> None:
+        if self.on_loss is not None:
+            self.on_loss(way, batch, i)
 
     def _event(self, name: str, frames: int) -> None:
         self.events[name] = self.events.get(name, 0) + frames

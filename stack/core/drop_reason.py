@@ -1,7 +1,7 @@
 """include/net/dropreason-core.h: why a packet was dropped, in the kernel's names.
 
-`kfree_skb(skb, reason)` counts into `net.drop_reasons[reason]` where the layer calls
-`count_drop(net, reason)`; the numbers are ours (the kernel's change with every release).
+`kfree_skb_reason` counts into `net.drop_reasons[reason]` and tells `net.on_drop`, where somebody
+listens; the numbers are ours (the kernel's change with every release).
 """
 
 from __future__ import annotations
@@ -139,16 +139,12 @@ SKB_DROP_REASON_NAMES: dict[int, str] = {
 }
 
 
-def count_drop(net: Any, reason: int) -> None:
-    """Count one packet of this host dropped for `reason`."""
-    drops = net.drop_reasons
-    drops[reason] = drops.get(reason, 0) + 1
-
-
 def kfree_skb_reason(net: Any, skb: Any, reason: int) -> None:
     """net/core/skbuff.c: count the drop and free. Takes ownership of skb."""
     drops = net.drop_reasons
     drops[reason] = drops.get(reason, 0) + 1
+    if net.on_drop is not None:
+        net.on_drop(skb, reason)
     kfree_skb(skb, reason)
 
 
