@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack.core.iov import msghdr
 from stack.core.netfilter import new_nf_hooks
-from stack.core.sock import SOCK_TIMESTAMP, os_error
+from stack.core.sock import SOCK_TIMESTAMP, os_error, sock_kfree_s, sock_kmalloc
 from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
     FIONBIO,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from stack.core.readyfd import ReadyFd
 
 NR_OPEN = 1 << 16
+CMSG_HDR_BYTES = 16  # sizeof(struct cmsghdr)
+CMSG_ON_STACK_BYTES = 36  # what ___sys_sendmsg has room for without sock_kmalloc
 UIO_MAXIOV = 1024
 
 
@@ -374,13 +376,27 @@ def sys_sendmsg(net: Any, fd: int, msg: msghdr, flags: int = 0) -> int:
 
 
 def ___sys_sendmsg(sock: socket, msg: msghdr, flags: int) -> int:
-    """net/socket.c: with the socket looked up."""
+    """net/socket.c: with the socket looked up. Many control messages count to optmem_max."""
     move_addr_to_kernel(msg.msg_name)
     file = sock.file
     if file is not None and file.f_flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
     msg.msg_flags = flags
-    return sock_sendmsg(sock, msg)
+    if not msg.msg_control:
+        return sock_sendmsg(sock, msg)
+    size = sum(CMSG_HDR_BYTES + (cmsg_len(data) + 7 & ~7) for _, _, data in msg.msg_control)
+    if size <= CMSG_ON_STACK_BYTES:
+        return sock_sendmsg(sock, msg)
+    sock_kmalloc(sock.sk, size)
+    try:
+        return sock_sendmsg(sock, msg)
+    finally:
+        sock_kfree_s(sock.sk, size)
+
+
+def cmsg_len(data: Any) -> int:
+    """Bytes of a control message's data; an int has 4."""
+    return 4 if isinstance(data, int) else memoryview(data).nbytes
 
 
 def sys_sendmmsg(net: Any, fd: int, msgs: list[msghdr], flags: int = 0) -> int:

@@ -16,6 +16,7 @@ from stack.core.socket import (
     sys_getsockopt,
     sys_ioctl,
     sys_recv,
+    sys_sendmsg,
     sys_sendto,
     sys_setsockopt,
     sys_socket,
@@ -221,3 +222,17 @@ def test_router_alert_chain(host: Host) -> None:
     assert info.value.errno == errno.EADDRINUSE
     sys_setsockopt(host, raw, u.SOL_IP, u.IP_ROUTER_ALERT, 0)
     assert sys_getsockopt(host, raw, u.SOL_IP, u.IP_ROUTER_ALERT) == 0
+
+
+def test_many_control_messages_count_to_optmem_max(host: Host, fd: int) -> None:
+    few = [(u.SOL_IP, u.IP_TTL, 9)]
+    many = [(u.SOL_IP, u.IP_TTL, struct.pack("=i", 9))] * 10
+    sys_bind(host, fd, (LO, 7))
+    host.sysctl.optmem_max = 100
+    assert sys_sendmsg(host, fd, msghdr((LO, 7), b"x", few)) == 1
+    with pytest.raises(OSError, match="optmem_max") as info:
+        sys_sendmsg(host, fd, msghdr((LO, 7), b"x", many))
+    assert info.value.errno == errno.ENOBUFS
+    host.sysctl.optmem_max = 1000
+    assert sys_sendmsg(host, fd, msghdr((LO, 7), b"x", many)) == 1
+    assert sockfd_lookup(host, fd).sk.sk_omem_alloc == 0
