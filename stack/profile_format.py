@@ -137,24 +137,27 @@ def render_svg(profile: Profile, title: str = "") -> str:
 
     place(root, 0, MARGIN_PX, "")
     deepest = max(depth for depth, *_ in cells)
-    height = TOP + (deepest + 1) * ROW + MARGIN_PX
     colour = colours(sorted({layer for *_, layer in cells if layer}))
+    legend, x, top = [], float(MARGIN_PX), TOP
+    for layer, fill in colour.items():
+        if x + 30 + 7 * len(layer) > WIDTH:
+            x, top = float(MARGIN_PX), top + ROW
+        legend.append(
+            f'<rect x="{x:.0f}" y="{top - 30}" width="11" height="11" fill="{fill}"/>'
+            f'<text x="{x + 15:.0f}" y="{top - 20}" fill="#444444">{escape(layer)}</text>'
+        )
+        x += 30 + 7 * len(layer)
+    height = top + (deepest + 1) * ROW + MARGIN_PX
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
         f'viewBox="0 0 {WIDTH} {height}" font-family="monospace" font-size="11">',
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="{MARGIN_PX}" y="20" font-size="15" font-weight="bold">{escape(title)}</text>',
     ]
-    x = float(MARGIN_PX)
-    for layer, fill in colour.items():
-        out.append(
-            f'<rect x="{x:.0f}" y="32" width="11" height="11" fill="{fill}"/>'
-            f'<text x="{x + 15:.0f}" y="42" fill="#444444">{escape(layer)}</text>'
-        )
-        x += 30 + 7 * len(layer)
+    out += legend
     for depth, x, cell, layer in cells:
         function, wide = cell.function, cell.ns * scale
-        y = TOP + (deepest - depth) * ROW
+        y = top + (deepest - depth) * ROW
         about = f"{function.name} ({cell.ns / 1e6:,.2f} ms, {cell.ns / whole:.1%})"
         if function.file:
             about += f"\n{function.file}" + (f":{function.line}" if function.line else "")

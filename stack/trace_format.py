@@ -70,8 +70,10 @@ def render_mermaid(calls: Sequence[Call], title: str = "") -> str:
 
 
 PALETTE = (
-    "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2",
-    "#edc948", "#b07aa1", "#9c755f", "#ff9da7", "#8cd17d",
+    "#7ba3d0", "#f28e2b", "#59a14f", "#e57373", "#76b7b2",
+    "#edc948", "#c39bb9", "#b08968", "#ff9da7", "#8cd17d",
+    "#a0cbe8", "#ffbe7d", "#bab0ac", "#d4a6c8", "#b6992d",
+    "#86bcb6", "#d7b5a6", "#f1ce63", "#9d9da1", "#fabfd2",
 )  # fmt: skip
 
 
@@ -106,7 +108,7 @@ def render_svg(calls: Sequence[Call], title: str = "", *, times: bool = True) ->
         out.append(
             f'<rect x="{x}" y="{y}" width="{box}" height="{row - 6}" rx="4" '
             f'fill="{colour[call.layer]}"/>'
-            f'<text x="{x + 8}" y="{y + 14}" fill="#ffffff">{escape(call.name)}</text>'
+            f'<text x="{x + 8}" y="{y + 14}" fill="#111111">{escape(call.name)}</text>'
             f'<text x="{x + box + 8}" y="{y + 14}" fill="#444444">'
             f"{call.layer} · {spent}{escape(call.file)}</text>"
         )
