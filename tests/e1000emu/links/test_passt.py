@@ -532,7 +532,7 @@ def test_a_passt_that_listens_is_joined_and_left_alone(
 
 def test_a_path_where_no_passt_listens_is_named(tmp_path: Path) -> None:
     done = run("ping", "10.0.2.2", "--addr", "10.0.2.15/24", "--link", f"passt:{tmp_path / 'no'}")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert re.fullmatch(
         r"e1000emu: passt:\S*: No such file .*; first start passt .*\n", done.stderr
     )
@@ -594,6 +594,6 @@ def test_a_vfio_user_server_takes_its_passt_along(
 @pytest.mark.parametrize("link", ["passt:", "passt:-t 'unclosed"])
 def test_a_link_that_is_not_written_right_is_named(link: str) -> None:
     done = run("ping", "10.0.2.2", "--addr", "10.0.2.15/24", "--link", link)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert link in done.stderr
