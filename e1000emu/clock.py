@@ -26,6 +26,9 @@ from e1000emu.stall import QUIET_NS, Patience, Watch
 from fastpath.errors import E1000Error, whole_number
 
 SECOND_NS = 1_000_000_000
+# Wall time at 0 of a VirtualClock unless it is told another: 2026-01-01 12:00 UTC. Always the same,
+# so that a run stays a function of its inputs, and at noon, so that it is that day nearly anywhere.
+EPOCH_NS = 1_767_268_800 * SECOND_NS
 # A wait without timeout gives up after this much virtual time in which only background timers
 # (watchdogs, garbage collection) ran: nothing that they do can end the wait.
 BACKGROUND_GRACE_NS = 300 * SECOND_NS
@@ -214,6 +217,8 @@ class VirtualClock(_EventQueue):
     Events take no time, so two ports that answer each other without delay would go on at one
     instant for ever. After `INSTANT_EVENTS` of them events do take time, until the clock has
     nothing left to do at once: so `run_for` returns, and timers run, whatever is on the clock.
+
+    `epoch_ns` is the wall time (ns since 1970-01-01 UTC) at which the clock shows 0.
     """
 
     __slots__ = (
@@ -224,6 +229,7 @@ class VirtualClock(_EventQueue):
         "_tasks",
         "_waiting",
         "call_soon",
+        "epoch_ns",
         "lock",
         "watches",
     )
@@ -231,9 +237,10 @@ class VirtualClock(_EventQueue):
     call_soon: Callable[[Callable[[], Any]], None]
     """Call `fn()` after the current event, at the same time, in FIFO order."""
 
-    def __init__(self, start_ns: int = 0) -> None:
+    def __init__(self, start_ns: int = 0, *, epoch_ns: int = EPOCH_NS) -> None:
         super().__init__()
         start_ns = whole_number("VirtualClock", "start_ns", start_ns, 0, unit="ns")
+        self.epoch_ns = whole_number("VirtualClock", "epoch_ns", epoch_ns, 0, unit="ns")
         self.call_soon = self._ready.append  # nothing to add to the deque's own method
         self._now = start_ns
         self._crowd = 0  # events since time last moved with nothing left to do at once
@@ -247,6 +254,10 @@ class VirtualClock(_EventQueue):
     def now_ns(self) -> int:
         """Virtual time in ns."""
         return self._now
+
+    def realtime_ns(self) -> int:
+        """Virtual wall time: ns since 1970-01-01 UTC."""
+        return self.epoch_ns + self._now
 
     def call_at(
         self, when_ns: int, fn: Callable[[], Any], *, background: bool = False
@@ -649,6 +660,10 @@ class RealClock(_EventQueue):
         """CLOCK_MONOTONIC in ns."""
         return time.monotonic_ns()
 
+    def realtime_ns(self) -> int:
+        """CLOCK_REALTIME: ns since 1970-01-01 UTC."""
+        return time.time_ns()
+
     def call_at(
         self, when_ns: int, fn: Callable[[], Any], *, background: bool = False
     ) -> TimerHandle:
@@ -888,6 +903,10 @@ class AsyncioClock(_EventQueue):
     def now_ns(self) -> int:
         """The loop's time in ns."""
         return int(self.loop.time() * 1e9)
+
+    def realtime_ns(self) -> int:
+        """CLOCK_REALTIME: ns since 1970-01-01 UTC."""
+        return time.time_ns()
 
     def call_at(
         self, when_ns: int, fn: Callable[[], Any], *, background: bool = False

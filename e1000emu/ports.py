@@ -68,7 +68,8 @@ class TimerHandle(Protocol):
 class Clock(Protocol):
     """Time, timers and the one sleeping primitive of everything on this clock.
 
-    Two methods may be there, and hosts call them when they are: `require_running(what)` raises when
+    Three methods may be there, and hosts call them when they are: `realtime_ns()` returns the wall
+    time, ns since 1970-01-01 UTC (else it is the machine's); `require_running(what)` raises when
     time would stand still while somebody sleeps outside of the clock (in select, in an asyncio
     loop); `watch(interrupt, progress, describe)` is told by each host how to see that nothing
     happens on it any more (e1000emu/stall.py).

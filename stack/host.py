@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from stack.core.dev import (
 from stack.core.irq import irq_desc, irq_init
 from stack.core.loopback import loopback_net_init
 from stack.core.netdevice import net_device, netif_carrier_ok
+from stack.core.ratelimit import ratelimit_state
 from stack.core.snmp import netns_mib
 from stack.core.softirq import run_ksoftirqd, softirq_init
 from stack.core.timer import timers_init
@@ -154,6 +156,7 @@ class Host:
         self.drop_reasons: dict[int, int] = {}
         self.on_drop: Callable[[sk_buff, int], None] | None = None
         """Called with each packet that is dropped and its reason, as the kfree_skb trace point."""
+        self.net_ratelimit_state = ratelimit_state()
         self.sysctl = sysctl_table(ram_bytes, sysctl)
         self.hostname = name
         self.uid = whole_number("Host", "uid", uid, 0)
@@ -194,6 +197,11 @@ class Host:
 
     def __repr__(self) -> str:
         return f"<Host {self.name}: {', '.join(self.dev_by_name)}>"
+
+    def realtime_ns(self, at_ns: int = 0) -> int:
+        """Wall time, ns since 1970-01-01 UTC: now, or when the clock showed `at_ns`."""
+        wall = getattr(self.clock, "realtime_ns", time.time_ns)()
+        return wall if not at_ns else wall - (self.clock.now_ns() - at_ns)
 
     # --- hardware -------------------------------------------------------------------------------
 

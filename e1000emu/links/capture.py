@@ -25,7 +25,8 @@ class Capture(Middleware):
 
     `path` may be a PcapngWriter that several captures share; a writer made here is closed with the
     capture. Times are the clock's; those of a real clock are shown as the time of day, those of a
-    virtual one as `epoch_ns` plus what it shows (1970, unless given: a run is the same each time).
+    virtual one as `epoch_ns` plus what it shows (its own epoch unless given, so that a run is the
+    same each time).
     Frames are written in the order in which they cross: a received one before what it causes.
     """
 
@@ -48,7 +49,7 @@ class Capture(Middleware):
         )
         self._virtual = isinstance(self.clock, VirtualClock)
         if epoch_ns is None:
-            epoch_ns = 0 if self._virtual else time.time_ns() - self.clock.now_ns()
+            epoch_ns = getattr(self.clock, "realtime_ns", time.time_ns)() - self.clock.now_ns()
         self._epoch_ns = epoch_ns
         self._flushing = False
         self._offered = 0  # frames written already that the port did not take yet

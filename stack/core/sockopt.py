@@ -371,14 +371,14 @@ def sock_recv_cmsgs(msg: Any, sk: Any, skb: sk_buff) -> None:
     if flags & SOCK_RCVTSTAMP:
         __sock_recv_timestamp(msg, sk, skb)
     elif flags & SOCK_TIMESTAMP:
-        sk.sk_stamp_ns = skb.tstamp_ns or sk.net.clock.now_ns()
+        sk.sk_stamp_ns = sk.net.realtime_ns(skb.tstamp_ns)
     if flags & SOCK_RXQ_OVFL and sk.sk_drops:
         put_cmsg(msg, uapi.SOL_SOCKET, uapi.SO_RXQ_OVFL, struct.pack("=I", sk.sk_drops))
 
 
 def __sock_recv_timestamp(msg: Any, sk: Any, skb: sk_buff) -> None:
     """net/socket.c: SCM_TIMESTAMP or SCM_TIMESTAMPNS."""
-    stamp = skb.tstamp_ns or sk.net.clock.now_ns()
+    stamp = sk.net.realtime_ns(skb.tstamp_ns)
     sec, nsec = divmod(stamp, NSEC)
     if sk.sk_flags & SOCK_RCVTSTAMPNS:
         put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_TIMESTAMPNS, TIMEVAL.pack(sec, nsec))

@@ -466,11 +466,15 @@ def icmp_rcv(skb: sk_buff) -> int:
 
 
 def icmp_echo(skb: sk_buff) -> bool:
-    """net/ipv4/icmp.c: answer an echo request with its own data (RFC 1122 3.2.2.6)."""
+    """net/ipv4/icmp.c: answer an echo request with its own data (RFC 1122 3.2.2.6), code included.
+
+    RFC 792 says of the reply that only addresses, type and checksum change.
+    """
     net = skb.dst.net
     if net.sysctl.icmp_echo_ignore_all:
         return True
-    param = icmp_bxm(ICMP_ECHOREPLY, 0, icmp_hdr(skb).un)
+    icmph = icmp_hdr(skb)
+    param = icmp_bxm(ICMP_ECHOREPLY, icmph.code, icmph.un)
     param.skb = skb
     param.data_len = skb.len
     icmp_reply(param, skb)

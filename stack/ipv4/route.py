@@ -16,7 +16,7 @@ import logging
 from typing import Any
 
 from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
-from fastpath.skbuff import sk_buff
+from fastpath.skbuff import sk_buff, skb_copy_bits, skb_mac_header_was_set, skb_mac_offset
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
     SKB_DROP_REASON_IP_INNOROUTES,
@@ -29,6 +29,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
 from stack.core.netdevice import ETH_P_IP, IFF_LOOPBACK, IFF_UP, NET_RX_DROP
+from stack.core.ratelimit import net_ratelimit
 from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.ipv4.fib import (
@@ -674,19 +675,19 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any
         return SKB_DROP_REASON_IP_INADDRERRORS
     loopback = dev.flags & IFF_LOOPBACK
     if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr):
-        return martian_source(net, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
+        return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
     broadcast = ipv4_is_lbcast(daddr) or (saddr == 0 and daddr == 0)
     res: Any = None
     if not broadcast:
         if ipv4_is_zeronet(saddr):
-            return martian_source(net, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
+            return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
         if ipv4_is_zeronet(daddr):
-            return martian_destination(net, dev, daddr, saddr)
+            return martian_destination(dev, daddr, saddr)
         if not loopback and not in_dev_conf(in_dev, "route_localnet"):
             if ipv4_is_loopback(daddr):
-                return martian_destination(net, dev, daddr, saddr)
+                return martian_destination(dev, daddr, saddr)
             if ipv4_is_loopback(saddr):
-                return martian_source(net, dev, daddr, saddr, SKB_DROP_REASON_IP_LOCALNET)
+                return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_LOCALNET)
         res = fib_lookup(net, daddr, tos & IPTOS_RT_MASK)
         if res.__class__ is not fib_result:
             if not in_dev_forward(in_dev):
@@ -700,7 +701,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any
         if not ipv4_is_zeronet(saddr):
             err = fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev)
             if err < 0:
-                return martian_source(net, dev, daddr, saddr, source_reason(err))
+                return martian_source(skb, dev, daddr, saddr, source_reason(err))
         if (
             res is not None
             and in_dev_conf(in_dev, "bc_forwarding")
@@ -713,13 +714,13 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any
     elif res.type == RTN_LOCAL:
         err = fib_validate_source(skb, saddr, daddr, tos, 0, dev, in_dev)
         if err < 0:
-            return martian_source(net, dev, daddr, saddr, source_reason(err))
+            return martian_source(skb, dev, daddr, saddr, source_reason(err))
         flags, rtype = RTCF_LOCAL, RTN_LOCAL
     else:
         if not in_dev_forward(in_dev):
             return ip_route_input_none(skb, daddr, saddr, tos, dev, errno.EHOSTUNREACH)
         if res.type != RTN_UNICAST:
-            return martian_destination(net, dev, daddr, saddr)
+            return martian_destination(dev, daddr, saddr)
         return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
     rt = rt_dst_alloc(net.loopback_dev, flags, rtype)
     rt.output = ip_rt_bug
@@ -771,7 +772,7 @@ def ip_mkroute_input(
         return SKB_DROP_REASON_IP_INNOROUTES
     err = fib_validate_source(skb, saddr, daddr, tos, nh.nh_oif, dev, in_dev)
     if err < 0:
-        return martian_source(net, dev, daddr, saddr, source_reason(err))
+        return martian_source(skb, dev, daddr, saddr, source_reason(err))
     flags = 0
     if out_dev is dev and err and skb.protocol == ETH_P_IP:
         shared = in_dev_conf(out_in_dev, "shared_media")
@@ -803,26 +804,29 @@ def source_reason(err: int) -> int:
     return SKB_DROP_REASON_IP_LOCAL_SOURCE
 
 
-def log_martian(what: str, dev: Any, daddr: int, saddr: int) -> None:
-    """net/ipv4/route.c: the kernel's message, with sysctl log_martians."""
-    if in_dev_conf(dev.ip_ptr, "log_martians"):
-        to, of = format_addr(daddr), format_addr(saddr)
-        log.warning("%s: martian %s %s from %s, dev %s", dev.net.name, what, to, of, dev.name)
-
-
-def martian_source(net: Any, dev: Any, daddr: int, saddr: int, reason: int) -> int:
-    """net/ipv4/route.c (ip_handle_martian_source): count and give the drop reason."""
+def martian_source(skb: sk_buff, dev: Any, daddr: int, saddr: int, reason: int) -> int:
+    """net/ipv4/route.c (ip_handle_martian_source): count, log, and give the drop reason."""
+    net = dev.net
     net.ipv4.in_martian_src += 1
     if reason == SKB_DROP_REASON_IP_RPFILTER:
         net.mib.linux.IPReversePathFilter += 1
-    log_martian("source", dev, daddr, saddr)
+    if in_dev_conf(dev.ip_ptr, "log_martians") and net_ratelimit(net):
+        to, of = format_addr(daddr), format_addr(saddr)
+        log.warning("%s: IPv4: martian source %s from %s, on dev %s", net.name, to, of, dev.name)
+        # RFC 1812 5.3.8: the link's header is the only hint of who it was.
+        if dev.hard_header_len and skb_mac_header_was_set(skb):
+            header = skb_copy_bits(skb, skb_mac_offset(skb), dev.hard_header_len)
+            log.warning("%s: ll header: 00000000: %s", net.name, header.hex(" "))
     return reason
 
 
-def martian_destination(net: Any, dev: Any, daddr: int, saddr: int) -> int:
-    """net/ipv4/route.c: count and give the drop reason."""
+def martian_destination(dev: Any, daddr: int, saddr: int) -> int:
+    """net/ipv4/route.c: count, log, and give the drop reason."""
+    net = dev.net
     net.ipv4.in_martian_dst += 1
-    log_martian("destination", dev, daddr, saddr)
+    if in_dev_conf(dev.ip_ptr, "log_martians") and net_ratelimit(net):
+        to, of = format_addr(daddr), format_addr(saddr)
+        log.warning("%s: IPv4: martian destination %s from %s, dev %s", net.name, to, of, dev.name)
     return SKB_DROP_REASON_IP_INVALID_DEST
 
 

@@ -6,6 +6,7 @@ import errno
 import logging
 
 from fastpath.skbuff import kfree_skb
+from stack.core.ratelimit import net_ratelimit
 from stack.core.sk_mem import SOCK_MIN_SNDBUF
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
@@ -108,10 +109,11 @@ def tcp_out_of_memory(sk: tcp_sock) -> bool:
 def tcp_check_oom(sk: tcp_sock, shift: int) -> bool:
     """True when an orphan such as sk has to go; what is short is said as the kernel says it."""
     orphans, memory = tcp_too_many_orphans(sk, shift), tcp_out_of_memory(sk)
-    if orphans:
-        log.info("TCP: too many orphaned sockets")
-    if memory:
-        log.info("TCP: out of memory -- consider tuning tcp_mem")
+    name = sk.net.name
+    if orphans and net_ratelimit(sk.net):
+        log.info("%s: TCP: too many orphaned sockets", name)
+    if memory and net_ratelimit(sk.net):
+        log.info("%s: TCP: out of memory -- consider tuning tcp_mem", name)
     return orphans or memory
 
 

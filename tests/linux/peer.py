@@ -88,7 +88,7 @@ class Peer:
         return made
 
     def socket(
-        self, kind: int = socket.SOCK_STREAM, *, family: int = socket.AF_INET
+        self, kind: int = socket.SOCK_STREAM, proto: int = 0, *, family: int = socket.AF_INET
     ) -> socket.socket:
         """Make a kernel socket that lives inside the namespace, with a timeout of a minute."""
         made: list[socket.socket | BaseException] = []
@@ -96,7 +96,7 @@ class Peer:
         def inside() -> None:
             try:
                 _setns(f"/run/netns/{self.name}")
-                made.append(socket.socket(family, kind))
+                made.append(socket.socket(family, kind, proto))
             except BaseException as error:
                 made.append(error)
 

@@ -46,6 +46,33 @@ def test_we_ping_linux(wire: Wire, size: int) -> None:
     assert body[8:] == payload
 
 
+def test_our_time_stamps_are_linuxs(wire: Wire) -> None:
+    """IP time stamps of both ends in one packet: milliseconds since midnight UT."""
+    ping = require.tool("ping", "iputils-ping")
+    out = wire.peer.run(ping, "-n", "-c", "1", "-W", "5", "-T", "tsandaddr", OURS).stdout.decode()
+    stamps = re.findall(r"(10\.9\.0\.[12])\t(-?\d+)", out.partition("TS:")[2])
+    assert [addr for addr, _ in stamps] == [LINUX, OURS, OURS, LINUX]
+    # ping prints the first and then differences; a minute is more than any machine pauses.
+    assert all(abs(int(ms)) < 60_000 for _, ms in stamps[1:])
+
+
+def test_an_echo_reply_keeps_the_code_on_both_sides(wire: Wire) -> None:
+    """What Linux does with a code that is not 0, and what we do."""
+    request = bytearray(struct.pack("!BBHHH", 8, 3, 0, 99, 1) + b"code")
+    struct.pack_into("!H", request, 2, ip_compute_csum(request))
+    ours = wire.host.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    ours.settimeout(10)
+    with ours, wire.peer.socket(socket.SOCK_RAW, socket.IPPROTO_ICMP) as theirs:
+        for sock, peer in ((ours, LINUX), (theirs, OURS)):
+            sock.sendto(bytes(request), (peer, 0))
+            while True:
+                packet, (source, _) = sock.recvfrom(2000)
+                body = packet[(packet[0] & 15) * 4 :]
+                if source == peer and body[0] == 0 and body[4:8] == request[4:8]:
+                    break
+            assert (body[1], body[8:]) == (3, b"code")
+
+
 def test_flood_is_answered_without_loss(wire: Wire) -> None:
     ping = require.tool("ping", "iputils-ping")
     out = wire.peer.run(ping, "-q", "-f", "-c", "2000", "-W", "5", OURS).stdout.decode()

@@ -67,7 +67,17 @@ def test_timestamp_reply(net: Net) -> None:
     (packet,) = net.ip_sent()
     assert (packet[ICMP].type, packet[ICMP].id, packet[ICMP].seq) == (14, 5, 6)
     assert packet[ICMP].ts_ori == 1234
-    assert packet[ICMP].ts_rx == packet[ICMP].ts_tx == net.clock.now_ns() // 10**6 % 86_400_000
+    since_noon = net.clock.now_ns() // 10**6  # when a VirtualClock starts
+    assert packet[ICMP].ts_rx == packet[ICMP].ts_tx == 12 * 3_600_000 + since_noon
+
+
+@pytest.mark.parametrize("code", [0, 1, 255])
+def test_an_echo_reply_keeps_the_code(net: Net, code: int) -> None:
+    """RFC 792: addresses, type and checksum change, nothing else; as Linux has it."""
+    net.inject(IP(src=PEER, dst=ME) / ICMP(type=8, code=code, id=5, seq=6) / Raw(b"data"))
+    (packet,) = net.ip_sent()
+    reply = packet[ICMP]
+    assert (reply.type, reply.code, reply.id, reply.seq) == (0, code, 5, 6)
 
 
 def test_no_error_about_errors_broadcasts_or_later_fragments(net: Net) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from stack.core.netfilter import (
 )
 from stack.core.socket import sys_recvfrom
 from stack.core.uapi import MSG_DONTWAIT
-from tests.stack.ipv4.net import ME, PEER, Net, one_host, udp_socket
+from tests.stack.ipv4.net import ME, PEER, SEC, Net, one_host, udp_socket
 
 
 @pytest.fixture
@@ -171,3 +173,39 @@ def test_arbitrary_packets_never_crash_or_leak(data: bytes, plausible: bool) -> 
     net.run(40 * 10**9)
     assert net.host.skb_small.in_use == 0
     assert net.host.skb_pages.in_use == 0
+
+
+def martians_logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name.startswith("stack.")]
+
+
+def test_martians_are_logged_as_the_kernel_does(net: Net, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    net.inject(IP(src="127.0.0.1", dst=ME) / UDP(dport=1))
+    assert martians_logged(caplog) == []
+    net.host.sysctl.log_martians = 1
+    net.inject(IP(src="127.0.0.1", dst=ME) / UDP(dport=1))
+    net.inject(IP(src=PEER, dst="127.0.0.1") / UDP(dport=1))
+    assert martians_logged(caplog) == [
+        f"{net.host.name}: IPv4: martian source 10.0.0.1 from 127.0.0.1, on dev eth0",
+        f"{net.host.name}: ll header: 00000000: 02 00 00 00 00 01 02 00 00 00 00 02 08 00",
+        f"{net.host.name}: IPv4: martian destination 127.0.0.1 from 10.0.0.2, dev eth0",
+    ]
+
+
+def test_a_flood_of_martians_does_not_flood_the_log(
+    net: Net, caplog: pytest.LogCaptureFixture
+) -> None:
+    """net_ratelimit: ten in five seconds, and then how many were left out."""
+    caplog.set_level(logging.WARNING)
+    net.host.sysctl.log_martians = 1
+    for _ in range(100):
+        net.inject(IP(src=PEER, dst="127.0.0.1") / UDP(dport=1))
+    assert len(martians_logged(caplog)) == 10
+    assert net.host.ipv4.in_martian_dst == 100
+    net.run(5 * SEC)
+    net.inject(IP(src=PEER, dst="127.0.0.1") / UDP(dport=1))
+    assert martians_logged(caplog)[10:] == [
+        f"{net.host.name}: net_ratelimit: 90 callbacks suppressed",
+        f"{net.host.name}: IPv4: martian destination 127.0.0.1 from 10.0.0.2, dev eth0",
+    ]

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, UDP, IPOption
 from scapy.packet import Raw
 
+from e1000emu.clock import VirtualClock
 from fastpath.csum import ip_compute_csum
 from stack.core.inet_sock import ip_options
+from stack.host import Host
 from stack.ipv4.ip_options import (
     IPOPT_COPY,
     OptionError,
@@ -23,7 +25,7 @@ from stack.ipv4.ip_options import (
     ip_options_undo,
 )
 from stack.ipv4.route import ip_route_output
-from tests.stack.ipv4.net import ME, PEER, Net, ip4, one_host, udp_socket
+from tests.stack.ipv4.net import ME, PEER, SEC, Net, ip4, one_host, udp_socket
 
 A = bytes([10, 0, 0, 2])
 B = bytes([10, 9, 9, 9])
@@ -75,10 +77,26 @@ def test_record_route_and_timestamp_are_filled(net: Net) -> None:
     assert bytes(opt.data[3:7]) == bytes([10, 0, 0, 1])
     assert opt.data[2] == 8
     assert bytes(opt.data[11:15]) == bytes([10, 0, 0, 1])
-    assert int.from_bytes(opt.data[15:19], "big") == net.clock.now_ns() // 10**6
+    stamp = int.from_bytes(opt.data[15:19], "big")
+    assert stamp == 12 * 3_600_000 + net.clock.now_ns() // 10**6  # a VirtualClock starts at noon
     assert opt.is_changed
     assert opt.rr_needaddr
     assert (opt.rr, opt.ts) == (20, 27)
+
+
+@pytest.mark.parametrize(
+    ("epoch_s", "uptime_s", "since_midnight_s"),
+    [(0, 5, 5), (86_400 * 20_000 + 86_399, 0, 86_399), (86_400 * 20_000 + 86_399, 2, 1)],
+)
+def test_time_stamps_are_milliseconds_since_midnight_ut(
+    epoch_s: int, uptime_s: int, since_midnight_s: int
+) -> None:
+    """RFC 791: of the wall clock, whatever the uptime."""
+    clock = VirtualClock(uptime_s * SEC, epoch_ns=epoch_s * SEC + 7_000_000)
+    with Host("h", clock=clock, drivers=False) as host:
+        opt = ip_options_compile(host, b"\x44\x08\x05\x00\0\0\0\0", received=True)
+        stamp = int.from_bytes(opt.data[4:8], "big")
+    assert stamp == since_midnight_s * 1000 + 7
 
 
 def test_full_timestamp_counts_overflow(net: Net) -> None:

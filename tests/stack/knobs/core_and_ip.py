@@ -29,6 +29,7 @@ from stack.core.uapi import (
     SOL_IP,
     SOL_SOCKET,
 )
+from tests.stack.ipv4.net import ME_MAC, PEER_MAC
 from tests.stack.knobs.rig import (
     AF_INET,
     BEYOND,
@@ -483,6 +484,9 @@ def rp_filter(rig: Rig) -> int:
     return take(net.host, fd)
 
 
+LL_HEADER = f"h: ll header: 00000000: {(ME_MAC + PEER_MAC).hex(' ')} 08 00"
+
+
 def log_martians(rig: Rig) -> list[str]:
     said: list[str] = []
     handler = logging.Handler()
@@ -665,7 +669,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "rp_filter": (rp_filter, {0: 1, 1: 0, 2: 1}),
     "log_martians": (
         log_martians,
-        {0: [], 1: ["h: martian source 10.0.0.1 from 127.0.0.1, dev eth0"]},
+        {0: [], 1: ["h: IPv4: martian source 10.0.0.1 from 127.0.0.1, on dev eth0", LL_HEADER]},
     ),
     "route_localnet": (route_localnet, {0: 0, 1: 1}),
     "bc_forwarding": (bc_forwarding, {0: (0, 1), 1: (1, 0)}),

@@ -1,0 +1,37 @@
+"""How many messages a host's packets may cause (lib/ratelimit.c, net/core/utils.c)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+NET_RATELIMIT_NS = 5_000_000_000
+NET_RATELIMIT_BURST = 10
+
+
+class ratelimit_state:
+    """struct ratelimit_state: what began when, and how much of it was said and left out."""
+
+    __slots__ = ("begin", "missed", "printed")
+
+    def __init__(self) -> None:
+        self.begin: int | None = None
+        self.printed = 0
+        self.missed = 0
+
+
+def net_ratelimit(net: Any) -> bool:
+    """net/core/utils.c: True when a message about a packet may be logged: ten in five seconds."""
+    rs: ratelimit_state = net.net_ratelimit_state
+    now = net.now()
+    if rs.begin is None or now - rs.begin >= NET_RATELIMIT_NS:
+        if rs.missed:
+            log.warning("%s: net_ratelimit: %d callbacks suppressed", net.name, rs.missed)
+        rs.begin, rs.printed, rs.missed = now, 0, 0
+    if rs.printed >= NET_RATELIMIT_BURST:
+        rs.missed += 1
+        return False
+    rs.printed += 1
+    return True
