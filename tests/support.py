@@ -50,6 +50,14 @@ def quiet_ipv6(device: str, netns: str) -> None:
     subprocess.run(["ip", "netns", "exec", netns, "sh", "-c", script], check=True)
 
 
+def plain_environment() -> dict[str, str]:
+    """Return the environment for programs that a test starts, without what pytest puts there.
+
+    pytest-benchmark, for one, measures nothing when it takes itself for a worker of pytest-xdist.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
 class _Require:
     """Each method returns when the machine offers the thing; else it skips, or fails in CI."""
 

@@ -3,19 +3,21 @@ current."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tests.support import require
+from tests.support import plain_environment, require
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -105,14 +107,33 @@ def test_the_first_page_links_to_every_other():
     assert pages | {"api/index.md"} <= linked
 
 
+@contextlib.contextmanager
+def own_network() -> Iterator[list[str]]:
+    """Yield what is put before a command so that it runs in a network namespace of its own.
+
+    The documentation uses fixed names and addresses, which may be taken on this machine; and what a
+    block that fails leaves behind goes with the namespace.
+    """
+    name = f"e1k-docs-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        yield ["ip", "netns", "exec", name]
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False)
+
+
 @pytest.mark.parametrize(("needs", "commands"), blocks())
 def test_commands_shown_work(needs, commands, tmp_path):
     match needs:
         case "":
             pass
         case "root":
-            require.root()
+            require.netns()
             require.tun()
+            with own_network() as inside:
+                run(commands, tmp_path, inside=inside)
+            return
         case "qemu":
             require.tool("qemu-system-x86_64", "qemu-system-x86")
         case "passt":
@@ -122,10 +143,12 @@ def test_commands_shown_work(needs, commands, tmp_path):
     run(commands, tmp_path)
 
 
-def run(commands: list[str], directory: Path, timeout_s: float = 110) -> None:
+def run(
+    commands: list[str], directory: Path, timeout_s: float = 110, inside: Sequence[str] = ()
+) -> None:
     """Run a block's commands beside copies of the examples and the benchmarks; each must end with
-    status 0."""
-    env = dict(os.environ)
+    status 0. The words `inside` stand before each."""
+    env = plain_environment()
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     for name in ("examples", "benchmarks"):
         shutil.copytree(ROOT / name, directory / name)
@@ -134,7 +157,7 @@ def run(commands: list[str], directory: Path, timeout_s: float = 110) -> None:
             continue
         line = line.replace(".venv/bin/", "")  # the environment that runs this test is on PATH
         done = subprocess.run(
-            ["bash", "-c", line],
+            [*inside, "bash", "-c", line],
             cwd=directory,
             env=env,
             capture_output=True,

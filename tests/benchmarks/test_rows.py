@@ -15,6 +15,7 @@ from benchmarks.rows import UNITS, Case, Unavailable, Work, every_row, peer, siz
 from benchmarks.rows import interleave as il
 from e1000emu.cli import bench
 from e1000emu.cli.bench_compare import load
+from tests.support import plain_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [case for row in every_row() for case in row.cases()]
@@ -35,6 +36,7 @@ def run_pytest(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         cwd=cwd,
+        env=plain_environment(),
         check=False,
     )
 
