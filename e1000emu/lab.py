@@ -113,7 +113,6 @@ def two_hosts(
     queue_frames: int = DEFAULT_QUEUE_FRAMES,
     impair: Mapping[str, Any] | None = None,
     capture: str | os.PathLike[str] | PcapngWriter | None = None,
-    capture_epoch_ns: int | None = None,
     annotate: bool = False,
     ram_bytes: int = 128 << 20,
     mtu: int | None = None,
@@ -127,10 +126,9 @@ def two_hosts(
     `impair` are arguments of `Impair` (loss=0.01, reorder=0.02 ...), applied to the cable in both
     directions. `queue_frames` bounds what is on the cable in each: with 1 and a rate, frames leave
     one by one, and a capture has the time of each. `capture` names a pcapng file of what crosses
-    a's end of the wire, or is a writer that others use too; `capture_epoch_ns` is the time of day
-    at which the clock shows 0; with `annotate` a dropped frame's comment says who dropped it (the
-    wire, a's device, either stack) and why. Without `clock` they share a `VirtualClock`. Close both
-    hosts in the end (they are context managers).
+    a's end of the wire, or is a writer that others use too; with `annotate` a dropped frame's
+    comment says who dropped it (the wire, a's device, either stack) and why. Without `clock` they
+    share a `VirtualClock`. Close both hosts in the end (they are context managers).
     """
     for what, given in (("names", names), ("addrs", addrs), ("models", models)):
         if isinstance(given, str) or len(given) != 2:
@@ -144,7 +142,7 @@ def two_hosts(
         links[0] = Impair(links[0], clock=clock, **{"seed": seed_number(seed), **impair})
     if capture is not None:
         kind = AnnotatedCapture if annotate else Capture
-        links[0] = kind(links[0], capture, clock=clock, epoch_ns=capture_epoch_ns)
+        links[0] = kind(links[0], capture, clock=clock)
     hosts = [
         Host(
             name=name,

@@ -21,6 +21,7 @@ from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.output import console, plain_table
 from e1000emu.cli.params import OUT_FILE, Size
 from e1000emu.cli.profile import with_margin
+from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
 from e1000emu.lab import pump, two_hosts
 from stack.core.dev import dev_get_stats
@@ -295,8 +296,8 @@ def _capture(writer: PcapngWriter, say: Callable[..., None], *, total_bytes: int
     the reason of every drop in the capture."""
     # One frame on the cable at a time: each is captured when the wire is free for it.
     wire: dict[str, Any] = {"rate_bps": 10**9, "queue_frames": 1, "capture": writer}
-    epoch_ns = time.time_ns()
-    a, b = two_hosts(**wire, annotate=True, capture_epoch_ns=epoch_ns)
+    clock = VirtualClock(epoch_ns=time.time_ns())
+    a, b = two_hosts(clock, **wire, annotate=True)
     say("[bold]two hosts, two 82540EM, one wire[/]")
     say(f"      {A} ({_mac(a)})  {B} ({_mac(b)})")
     say(f"ARP   {' '.join(run_arp(a, b).split())}")
@@ -310,13 +311,12 @@ def _capture(writer: PcapngWriter, say: Callable[..., None], *, total_bytes: int
     say("answered")
     run_udp(a, b, exchanges=20)
     run_tcp(a, b, total_bytes=total_bytes, name="captured")
-    elapsed_ns = a.clock.now_ns()
     a.close()
     b.close()
     a, b = two_hosts(
+        VirtualClock(epoch_ns=clock.realtime_ns()),
         **wire,
         annotate=True,
-        capture_epoch_ns=epoch_ns + elapsed_ns,
         latency_ns=200_000,
         impair={"queue_frames": 1, **CAPTURED_WIRE},
     )

@@ -66,11 +66,8 @@ class AnnotatedCapture(Capture):
         *,
         name: str = "eth0",
         clock: Clock | None = None,
-        epoch_ns: int | None = None,
     ) -> None:
-        super().__init__(
-            link, path, name=name, snap_bytes=SNAP_BYTES, clock=clock, epoch_ns=epoch_ns
-        )
+        super().__init__(link, path, name=name, snap_bytes=SNAP_BYTES, clock=clock)
         self._held: deque[_Held] = deque()
         self._sending: list[_Held] = []
         self._statistics: Callable[[], Mapping[str, int]] | None = None

@@ -25,9 +25,8 @@ class Capture(Middleware):
 
     `path` may be a PcapngWriter that several captures share; a writer made here is closed with the
     capture. Times are the clock's; those of a real clock are shown as the time of day, those of a
-    virtual one as `epoch_ns` plus what it shows (its own epoch unless given, so that a run is the
-    same each time).
-    Frames are written in the order in which they cross: a received one before what it causes.
+    virtual one are its epoch plus what it shows, the same in each run. Frames are written in the
+    order in which they cross: a received one before what it causes.
     """
 
     def __init__(
@@ -38,7 +37,6 @@ class Capture(Middleware):
         name: str = "eth0",
         snap_bytes: int = 262144,
         clock: Clock | None = None,
-        epoch_ns: int | None = None,
     ) -> None:
         super().__init__(link, clock=clock)
         snap_bytes = whole(self, "snap_bytes", snap_bytes, 1)
@@ -48,9 +46,8 @@ class Capture(Middleware):
             name, speed_bps=link.speed_mbps * 1_000_000, snap_bytes=snap_bytes
         )
         self._virtual = isinstance(self.clock, VirtualClock)
-        if epoch_ns is None:
-            epoch_ns = getattr(self.clock, "realtime_ns", time.time_ns)() - self.clock.now_ns()
-        self._epoch_ns = epoch_ns
+        now_ns = getattr(self.clock, "realtime_ns", time.time_ns)()
+        self._epoch_ns = now_ns - self.clock.now_ns()
         self._flushing = False
         self._offered = 0  # frames written already that the port did not take yet
 

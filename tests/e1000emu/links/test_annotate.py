@@ -21,9 +21,9 @@ EPOCH = 1_800_000_000 * 10**9
 
 
 def wired(tmp_path, **impair):
-    clock = VirtualClock()
+    clock = VirtualClock(epoch_ns=EPOCH)
     near, far = pair(clock)
-    capture = AnnotatedCapture(Impair(near, **impair), tmp_path / "a.pcapng", epoch_ns=EPOCH)
+    capture = AnnotatedCapture(Impair(near, **impair), tmp_path / "a.pcapng")
     RecordingPort(far)
     return clock, capture, far
 
@@ -106,7 +106,7 @@ def test_device_and_stacks_say_what_they_drop(tmp_path):
 def test_tshark_reads_the_comments(tmp_path):
     require.tool("tshark")
     path = tmp_path / "a.pcapng"
-    a, b = two_hosts(capture=path, annotate=True, capture_epoch_ns=EPOCH)
+    a, b = two_hosts(VirtualClock(epoch_ns=EPOCH), capture=path, annotate=True)
     with a, b, Socket(a, AF_INET, SOCK_DGRAM) as near:
         near.sendto(b"x", ("10.0.0.2", 9))
         a.clock.run_for(10_000_000)
