@@ -12,6 +12,7 @@ import functools
 import os
 import shutil
 import subprocess
+from typing import NoReturn
 
 import pytest
 
@@ -21,7 +22,8 @@ def in_ci() -> bool:
     return os.environ.get("CI", "") not in ("", "0", "false")
 
 
-def _missing(what: str, remedy: str) -> None:
+def missing(what: str, remedy: str) -> NoReturn:
+    """Skip with the reason, or fail where CI promised that it is there."""
     text = f"{what}; {remedy}"
     if in_ci():
         pytest.fail(f"CI is set, but {text}", pytrace=False)
@@ -64,13 +66,13 @@ class _Require:
     def root(self) -> None:
         """Ask for the effective user root."""
         if os.geteuid() != 0:
-            _missing("needs root", "run the tests with sudo")
+            missing("needs root", "run the tests with sudo")
 
     def tool(self, name: str, package: str | None = None) -> str:
         """Ask for the program `name` on PATH and return its path."""
         found = shutil.which(name)
         if found is None:
-            _missing(f"needs {name}", f"apt-get install {package or name}")
+            missing(f"needs {name}", f"apt-get install {package or name}")
         return found or ""
 
     def tun(self) -> None:
@@ -79,7 +81,7 @@ class _Require:
         try:
             os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
-            _missing(f"needs /dev/net/tun: {error.strerror}", "modprobe tun")
+            missing(f"needs /dev/net/tun: {error.strerror}", "modprobe tun")
 
     def netns(self) -> None:
         """Ask for root, iproute2 and network namespaces that can be made."""
@@ -87,7 +89,7 @@ class _Require:
         self.tool("ip", "iproute2")
         error = _netns_error()
         if error:
-            _missing(f"needs network namespaces: {error}", "use a kernel with CONFIG_NET_NS")
+            missing(f"needs network namespaces: {error}", "use a kernel with CONFIG_NET_NS")
 
 
 require = _Require()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import require
+from tests.support import missing, require
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPI = ROOT / "tests" / "e1000emu" / "embed" / "capi"
@@ -101,7 +101,7 @@ def installed(
 def test_sdist_holds_what_git_tracks(packages: Path) -> None:
     git = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if git.returncode:
-        pytest.skip("not a checkout: nothing says which files belong to the source")
+        missing("only a checkout says which files belong to the source", "clone the repository")
     with tarfile.open(one(packages, "*.tar.gz")) as tar:
         names = {m.name.partition("/")[2] for m in tar.getmembers() if m.isfile()}
     shipped = {name for name in names if not name.startswith(ADDED)}

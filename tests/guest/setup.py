@@ -234,6 +234,21 @@ def boot(
     return GuestLinux(image, nic=VfioUserNic(path, options or {}), modules=(driver_of(model),))
 
 
+@contextmanager
+def offered(path: Path, link: Any, clock: RealClock, **options: Any) -> Iterator[VfioUserServer]:
+    """Offer a NIC on `link` at the socket `path`, on a clock that runs meanwhile."""
+    server = VfioUserServer(path, link=link, clock=clock, mac=MAC, autoneg_ns=AUTONEG_NS, **options)
+    try:
+        clock.start()
+        try:
+            yield server
+        finally:
+            clock.stop()
+    finally:
+        with clock.lock:
+            server.close()
+
+
 def serve_and_boot(
     stack: ExitStack,
     image: GuestImage,
@@ -244,24 +259,8 @@ def serve_and_boot(
     **options: Any,
 ) -> tuple[VfioUserServer, GuestLinux]:
     """Start a server on `link` and a configured guest on it; `stack` ends both, and the clock."""
-    server = VfioUserServer(
-        directory / "nic",
-        link=link,
-        clock=clock,
-        model=model,
-        mac=MAC,
-        autoneg_ns=AUTONEG_NS,
-        threads=True,
-        **options,
-    )
-
-    def close() -> None:
-        with clock.lock:
-            server.close()
-
-    stack.callback(close)
-    clock.start()
-    stack.callback(clock.stop)
+    serving = offered(directory / "nic", link, clock, model=model, threads=True, **options)
+    server = stack.enter_context(serving)
     guest = boot(image, server.path, model)
     stack.callback(guest.close)
     configure(guest)

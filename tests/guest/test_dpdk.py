@@ -15,13 +15,12 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import RealClock
-from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.errors import E1000Error
 from e1000emu.guest import Extra, GuestImage, GuestLinux, VfioUserNic, prepare
 from e1000emu.links import pair
 from e1000emu.regs import reg
 from fastpath.batch import FrameBatch
-from tests.guest.setup import AUTONEG_NS, MAC, trouble
+from tests.guest.setup import MAC, offered, trouble
 from tests.support import in_ci
 
 pytestmark = pytest.mark.slow
@@ -110,23 +109,11 @@ class OnTestpmd:
             cable, end = pair(self.clock)
             self.mirror = Mirror(end, self.clock)
             self.said: list[str] = []
-            self.server = VfioUserServer(
-                directory / "nic",
-                link=cable,
-                clock=self.clock,
-                mac=MAC,
-                report=self.said.append,
-                autoneg_ns=AUTONEG_NS,
-                threads=shared,
+            self.server = stack.enter_context(
+                offered(
+                    directory / "nic", cable, self.clock, report=self.said.append, threads=shared
+                )
             )
-
-            def close() -> None:
-                with self.clock.lock:
-                    self.server.close()
-
-            stack.callback(close)
-            self.clock.start()
-            stack.callback(self.clock.stop)
             self.guest = GuestLinux(
                 image,
                 nic=VfioUserNic(self.server.path),

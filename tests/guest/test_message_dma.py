@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 
 from e1000emu.clock import RealClock
-from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic
 from e1000emu.links import Tap
 from tests.guest.setup import (
-    AUTONEG_NS,
-    MAC,
     all_traffic,
     configure,
+    offered,
     ping,
     trouble,
     wait_carrier,
@@ -41,22 +39,9 @@ class Plain:
             stack.callback(tap.close)
             self.peer.adopt(tap.name)
             self.said: list[str] = []
-            self.server = VfioUserServer(
-                directory / "nic",
-                link=tap,
-                clock=self.clock,
-                mac=MAC,
-                report=self.said.append,
-                autoneg_ns=AUTONEG_NS,
+            self.server = stack.enter_context(
+                offered(directory / "nic", tap, self.clock, report=self.said.append)
             )
-
-            def close() -> None:
-                with self.clock.lock:
-                    self.server.close()
-
-            stack.callback(close)
-            self.clock.start()
-            stack.callback(self.clock.stop)
             self.guest = GuestLinux(image, nic=VfioUserNic(directory / "nic"), shared_memory=False)
             stack.callback(self.guest.close)
             configure(self.guest)

@@ -19,7 +19,7 @@ from e1000emu.lab import two_hosts
 from e1000emu.links import Tap
 from tests.e1000emu.cli.test_cli import run
 from tests.linux.peer import Peer
-from tests.support import require
+from tests.support import missing, require
 
 FAR = "10.9.0.1"
 OURS = ("--addr", "10.9.0.2/24", "--link", f"stack:{FAR}/24")
@@ -31,7 +31,7 @@ def iputils(*args: str, namespace: str | None = None) -> subprocess.CompletedPro
     ping = require.tool("ping", "iputils-ping")
     version = subprocess.run([ping, "-V"], capture_output=True, text=True, check=False).stdout
     if "iputils" not in version:
-        pytest.skip(f"{ping} is not iputils': {version!r}")
+        missing(f"{ping} is not iputils': {version!r}", "apt-get install iputils-ping")
     words = [ping, *args]
     if namespace is not None:
         words = ["ip", "netns", "exec", namespace, *words]
