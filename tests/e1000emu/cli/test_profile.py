@@ -47,7 +47,7 @@ import sys
 assert __name__ == "__main__"
 print("arguments", sys.argv[1:], sys.path[0])
 def busy(x=0):
-    for i in range(400_000):
+    for i in range(2_000_000):  # much more than what imports take, however busy the machine
         x += i
 busy()
 sys.exit(3)
