@@ -182,6 +182,18 @@ class Profile:
             cut.append(Stack(stack.path[at:], stack.ns, stack.samples))
         self.stacks = cut
 
+    def leave_out(self, ours: Callable[[Function], bool]) -> None:
+        """Forget the stacks with a function that `ours` tells: what ran the sampler itself."""
+        kept = []
+        for stack in self.stacks:
+            if any(ours(function) for function in stack.path):
+                self.samples -= stack.samples
+                self.sampled_ns -= stack.ns
+                self.cpu_ns -= stack.ns
+            else:
+                kept.append(stack)
+        self.stacks = kept
+
     @property
     def unattributed_ns(self) -> int:
         """CPU time without a layer: threads that were there before or that Python did not start,

@@ -101,6 +101,7 @@ def _run_script(script: Path, arguments: tuple[str, ...], profile: Profile) -> i
         sys.argv, sys.path[0] = before
     profile.start_at(lambda function: function.name == "run_path")  # what Python does before it
     profile.start_at(lambda function: ROOT / function.file == path)
+    profile.leave_out(lambda function: function.name == _run_script.__name__)  # before and after it
     return status
 
 

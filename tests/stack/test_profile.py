@@ -72,6 +72,18 @@ def test_a_recursive_function_counts_once_with_callees():
     assert {row.name: row.total_ns for row in found.functions()} == {"main": 10, "tcp_sendmsg": 10}
 
 
+def test_leave_out_forgets_what_ran_the_sampler():
+    found = Profile(
+        stacks=[Stack((MAIN, SEND), 10, 2), Stack((COPY, SEND), 5, 1)],
+        samples=3,
+        sampled_ns=15,
+        cpu_ns=20,
+    )
+    found.leave_out(lambda function: function is MAIN)
+    assert found.stacks == [Stack((COPY, SEND), 5, 1)]
+    assert (found.samples, found.sampled_ns, found.cpu_ns) == (1, 5, 10)
+
+
 def test_start_at_cuts_off_what_started_the_script():
     found = Profile(stacks=[Stack((COPY, MAIN, SEND), 10, 1), Stack((COPY,), 5, 1)])
     found.start_at(lambda function: function.name == "main")
