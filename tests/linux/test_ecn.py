@@ -15,7 +15,7 @@ from fastpath.csum import ip_compute_csum
 from tests.linux.peer import Wire, pattern, receive_all
 from tests.linux.test_tcp import connected
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("need_linux")]
 
 ECT_0, CE, ECE, CWR = 2, 3, 0x40, 0x80
 EVERY = 200

@@ -52,9 +52,10 @@ def shape(text: str) -> list[str]:
 @pytest.mark.parametrize(
     "options",
     [
-        ("-c", "3", "-i", "0.05"),
-        ("-c", "2", "-i", "0.05", "-q"),
-        ("-c", "2", "-i", "0.05", "-D"),
+        # both wait an interval for the last answer: long enough for a machine that is busy
+        ("-c", "3", "-i", "0.4"),
+        ("-c", "2", "-i", "0.4", "-q"),
+        ("-c", "2", "-i", "0.4", "-D"),
         ("-c", "1", "-s", "1000"),
         ("-c", "1", "-s", "64", "-t", "9"),
         ("-c", "1", "-w", "5", "-W", "3"),
@@ -96,7 +97,7 @@ def test_an_unreachable_host_is_reported_as_iputils_reports_it() -> None:
 
 
 def test_a_parser_of_iputils_output_reads_it() -> None:
-    done = run("ping", "-c", "3", "-i", "0.05", "-D", FAR, *OURS)
+    done = run("ping", "-c", "3", "-i", "0.4", "-D", FAR, *OURS)
     read = jc.parse("ping", done.stdout)
     assert read["destination_ip"] == FAR
     assert (read["packets_transmitted"], read["packets_received"]) == (3, 3)

@@ -34,6 +34,7 @@ from stack.socket import (
     create_connection,
     create_server,
 )
+from tests.support import missing
 
 ALL = POLLIN | POLLOUT | POLLERR | POLLHUP | POLLRDHUP
 MS = 1_000_000
@@ -321,7 +322,18 @@ def test_epoll_sees_changes_of_a_descriptor_it_knows(host):
 # --- numbers ---------------------------------------------------------------------------------
 
 
-def test_descriptors_are_given_back():
+@pytest.fixture
+def many_descriptors():
+    """Room for a thousand sockets and more: the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        missing(f"at most {hard} descriptors for a process", "ulimit -Hn 4096, as root")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_descriptors_are_given_back(many_descriptors):
     before = open_fds()
     with Host("solo", clock=VirtualClock()) as host:
         socks = [Socket(host, type=SOCK_DGRAM) for _ in range(1000)]
@@ -336,7 +348,7 @@ def test_descriptors_are_given_back():
     assert open_fds() == before
 
 
-def test_a_thousand_ready_sockets_wake_one_select(host):
+def test_a_thousand_ready_sockets_wake_one_select(host, many_descriptors):
     poll = select.epoll()
     reader = Socket(host, type=SOCK_DGRAM)
     socks = [Socket(host, type=SOCK_DGRAM) for _ in range(1000)]
