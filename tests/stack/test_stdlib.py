@@ -15,6 +15,7 @@ import socketserver
 import ssl
 import subprocess
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,6 +52,10 @@ def host(clock):
     """A host in real time that talks to itself: no link has to come up."""
     with Host("solo", clock=clock) as host:
         yield host
+        # a threading server's handlers are daemons: nobody has waited for the last one to close
+        deadline = time.monotonic() + 30
+        while host.fdtable.fd and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert not host.fdtable.fd, "a socket was left open"
 
 
