@@ -435,11 +435,10 @@ def redirected(rig: Rig, gateway: str = "10.0.0.66", **more: Any) -> bool:
     return ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4(gateway)
 
 
-def shared_media(rig: Rig) -> bool:
-    """A gateway on another network of the same wire: only with shared media."""
+def redirected_beyond(net: Any) -> bool:
+    """Whether a redirect to a gateway on another network of the same wire is obeyed."""
     from stack.ipv4.route import ip_route_output
 
-    net = rig.ip(secure_redirects=0)
     net.host.route_add("192.0.2.0/24", via=GW)
     net.host.route_add("172.16.0.0/24", dev="eth0")
     fd = udp(net)
@@ -447,19 +446,17 @@ def shared_media(rig: Rig) -> bool:
     inner = bytes(IP(src=ME, dst=FAR) / UDP(sport=5000, dport=2) / Raw(bytes(8)))
     net.inject(IP(src=GW, dst=ME) / ICMP(type=5, code=1, gw="172.16.0.9") / Raw(inner))
     return ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4("172.16.0.9")
+
+
+def shared_media(rig: Rig) -> bool:
+    """A gateway on another network of the same wire: only with shared media."""
+    net = rig.ip(secure_redirects=0)
+    return redirected_beyond(net)
 
 
 def secure_redirects(rig: Rig) -> bool:
-    from stack.ipv4.route import ip_route_output
-
     net = rig.ip()
-    net.host.route_add("192.0.2.0/24", via=GW)
-    net.host.route_add("172.16.0.0/24", dev="eth0")
-    fd = udp(net)
-    sys_connect(net.host, fd, (ip4(FAR), 2))
-    inner = bytes(IP(src=ME, dst=FAR) / UDP(sport=5000, dport=2) / Raw(bytes(8)))
-    net.inject(IP(src=GW, dst=ME) / ICMP(type=5, code=1, gw="172.16.0.9") / Raw(inner))
-    return ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4("172.16.0.9")
+    return redirected_beyond(net)
 
 
 def accept_source_route(rig: Rig) -> int:
