@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("stack/ipv4/arp", "neighbour"),
     ("stack/core/socket", "socket"),
     ("stack/core/sock", "socket"),
-    ("stack/core/inet_sock", "socket"),
+    ("stack/inet/inet_sock", "socket"),
     ("stack/core/iov", "socket"),
     ("stack/core/datagram", "socket"),
     ("stack/core/wait", "socket"),
@@ -38,13 +38,19 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("stack/core/", "netdev"),
     ("stack/ethernet/", "netdev"),
     ("stack/ipv4/af_inet", "inet"),
-    ("stack/ipv4/inet_", "tcp"),
+    ("stack/inet/inet_", "tcp"),
+    ("stack/inet/tcp", "tcp"),
     ("stack/ipv4/tcp", "tcp"),
+    ("stack/inet/udp", "udp"),
     ("stack/ipv4/udp", "udp"),
+    ("stack/inet/raw", "raw"),
     ("stack/ipv4/raw", "raw"),
+    ("stack/inet/ping", "icmp"),
     ("stack/ipv4/ping", "icmp"),
     ("stack/ipv4/icmp", "icmp"),
+    ("stack/inet/", "inet"),
     ("stack/ipv4/", "ip"),
+    ("stack/sched/", "netdev"),
     ("stack/socket", "application"),
     ("stack/aio", "application"),
     ("stack/host", "irq"),
@@ -73,7 +79,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
 
 
 def layer_of(file: str) -> str:
-    """Name the layer of a source file given relative to the source root (``stack/ipv4/udp.py`` ->
+    """Name the layer of a source file given relative to the source root (``stack/inet/udp.py`` ->
     ``udp``)."""
     for prefix, layer in LAYERS:
         if file.startswith(prefix):

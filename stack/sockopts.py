@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stack.core import uapi
-from stack.ipv4 import tcp_sock
+from stack.inet import tcp_sock
 
 ANY, TCP, UDP, RAW = "any", "TCP", "UDP", "raw"
 RW, R, W = "get set", "get", "set"
@@ -49,7 +49,7 @@ SOCKET_OPTIONS = (
     _sol_socket("SO_BINDTOIFINDEX", "use one interface, by index"),
     _sol_socket("SO_BROADCAST", "may send to broadcast addresses"),
     _sol_socket("SO_COOKIE", "a number that no other socket of the host has", R),
-    _sol_socket("SO_DEBUG", "log changes of a TCP socket's state (logger stack.ipv4.tcp_done)"),
+    _sol_socket("SO_DEBUG", "log changes of a TCP socket's state (logger stack.inet.tcp_done)"),
     _sol_socket("SO_DOMAIN", "AF_INET", R),
     _sol_socket("SO_DONTROUTE", "to directly connected networks only"),
     _sol_socket("SO_ERROR", "the pending error, which is cleared", R),

@@ -114,7 +114,6 @@ from stack.core.netdevice import (
     packet_type,
     softnet_data,
 )
-from stack.core.qdisc import Qdisc, noop_qdisc, qdisc_create_dflt
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.softirq import (
     NET_RX_SOFTIRQ,
@@ -126,6 +125,7 @@ from stack.core.softirq import (
     raise_softirq_irqoff,
 )
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.sched.sch_generic import Qdisc, noop_qdisc, qdisc_create_dflt
 
 __all__ = [
     "Qdisc",

@@ -33,7 +33,7 @@ from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
 
 if TYPE_CHECKING:
     from stack.core.socket import socket
-    from stack.ipv4.protocol import proto_ops
+    from stack.inet.protocol import proto_ops
 
 SHOWN = POLLIN | POLLOUT | POLLERR | POLLRDHUP | POLLHUP
 GONE = POLLIN | POLLOUT | POLLRDHUP | POLLHUP

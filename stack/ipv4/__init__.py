@@ -1,1 +1,1 @@
-"""IPv4 and its transports (net/ipv4)."""
+"""IPv4: what only this family has (net/ipv4)."""

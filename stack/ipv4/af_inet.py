@@ -62,7 +62,24 @@ from stack.core.uapi import (
     SS_DISCONNECTING,
     SS_UNCONNECTED,
 )
-from stack.ipv4.datagram import check_sockaddr, is_unspec
+from stack.inet.datagram import check_sockaddr, is_unspec
+from stack.inet.ping import ping_init, ping_prot
+from stack.inet.protocol import (
+    INET_PROTOSW_ICSK,
+    INET_PROTOSW_PERMANENT,
+    INET_PROTOSW_REUSE,
+    inet_add_protocol,
+    inet_protosw,
+    net_proto_family,
+    net_protocol,
+    new_inet_protos,
+    new_inetsw,
+    proto_ops,
+    proto_register,
+)
+from stack.inet.raw import raw_init_net, raw_prot
+from stack.inet.tcp import tcp_init, tcp_poll, tcp_prot, tcp_protocol, tcp_set_rcvlowat
+from stack.inet.udp import udp_init, udp_poll, udp_prot, udp_protocol
 from stack.ipv4.fib import (
     RTN_BROADCAST,
     RTN_LOCAL,
@@ -76,23 +93,6 @@ from stack.ipv4.ip_fragment import ip_frags_exit, ip_frags_init
 from stack.ipv4.ip_input import ip_rcv
 from stack.ipv4.ip_output import ip_init
 from stack.ipv4.netns import netns_ipv4
-from stack.ipv4.ping import ping_init, ping_prot
-from stack.ipv4.protocol import (
-    INET_PROTOSW_ICSK,
-    INET_PROTOSW_PERMANENT,
-    INET_PROTOSW_REUSE,
-    inet_add_protocol,
-    inet_protosw,
-    net_proto_family,
-    net_protocol,
-    new_inet_protos,
-    new_inetsw,
-    proto_ops,
-    proto_register,
-)
-from stack.ipv4.raw import raw_init_net, raw_prot
-from stack.ipv4.tcp import tcp_init, tcp_poll, tcp_prot, tcp_protocol, tcp_set_rcvlowat
-from stack.ipv4.udp import udp_init, udp_poll, udp_prot, udp_protocol
 
 # --- life of a socket ----------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ def inet_autobind(sk: Any) -> int:
 
 def inet_listen(sock: socket, backlog: int) -> int:
     """net/ipv4/af_inet.c: become a listener, or change its backlog. Raises: OSError."""
-    from stack.ipv4.inet_connection_sock import inet_csk_listen_start
+    from stack.inet.inet_connection_sock import inet_csk_listen_start
 
     sk = sock.sk
     lock_sock(sk)

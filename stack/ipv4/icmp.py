@@ -499,7 +499,7 @@ def icmp_discard(skb: sk_buff) -> bool:
 
 def icmp_echoreply(skb: sk_buff) -> bool:
     """net/ipv4/icmp.c (ping_rcv): give an echo reply to its ping socket."""
-    from stack.ipv4.ping import ping_rcv
+    from stack.inet.ping import ping_rcv
 
     ping_rcv(skb)
     return True
@@ -568,7 +568,7 @@ def icmp_tag_validation(net: Any, protocol: int) -> bool:
 
 def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
     """net/ipv4/icmp.c: raw sockets first, then the protocol's err_handler. Borrows skb."""
-    from stack.ipv4.raw import raw_icmp_error
+    from stack.inet.raw import raw_icmp_error
 
     net = skb.dst.net
     iph = iphdr_at(skb, 0)
@@ -585,7 +585,7 @@ def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
 
 def icmp_err(skb: sk_buff, info: int) -> int:
     """net/ipv4/icmp.c: err_handler of ICMP itself: an error about one of our echo requests."""
-    from stack.ipv4.ping import ping_err
+    from stack.inet.ping import ping_err
     from stack.ipv4.route import ipv4_redirect, ipv4_update_pmtu
 
     icmph = icmp_hdr(skb)
@@ -631,7 +631,7 @@ def inet_ctl_sock_create(net: Any, family: int, kind: int, protocol: int, prot: 
 
 def icmp_init(net: Any) -> None:
     """net/ipv4/icmp.c: the socket that sends, and the host-wide limit."""
-    from stack.ipv4.raw import raw_prot
+    from stack.inet.raw import raw_prot
 
     sk = inet_ctl_sock_create(net, AF_INET, SOCK_RAW, IPPROTO_ICMP, raw_prot)
     # Enough for two 64 KiB echo replies at once.

@@ -26,7 +26,6 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_SKB_CSUM,
     kfree_skb_reason,
 )
-from stack.core.inet_sock import ip_mc_socklist
 from stack.core.netdevice import (
     IFF_LOOPBACK,
     IFF_MULTICAST,
@@ -46,9 +45,10 @@ from stack.core.uapi import (
     IP_UNBLOCK_SOURCE,
     IPPROTO_IGMP,
 )
+from stack.inet.inet_sock import ip_mc_socklist
+from stack.inet.protocol import net_protocol
 from stack.ipv4.fib import ip_dev_find, ipv4_is_local_multicast, ipv4_is_multicast
 from stack.ipv4.netns import in_dev_conf
-from stack.ipv4.protocol import net_protocol
 
 IGMP_HOST_MEMBERSHIP_QUERY = 0x11
 IGMP_HOST_MEMBERSHIP_REPORT = 0x12

@@ -29,11 +29,11 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_input
 from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS
 from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook
+from stack.inet.raw import raw_local_deliver
 from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from stack.ipv4.ip_fragment import IP_DEFRAG_LOCAL_DELIVER, ip_defrag
 from stack.ipv4.ip_options import ip_rcv_options
 from stack.ipv4.netns import in_dev_conf
-from stack.ipv4.raw import raw_local_deliver
 from stack.ipv4.route import IP_MF, IP_OFFSET, RTCF_LOCAL, ip_route_input
 
 XFRM_POLICY_IN = 0
@@ -208,7 +208,7 @@ def ip_call_ra_chain(skb: sk_buff) -> bool:
             return True
         skb = whole
     from fastpath.skbuff import skb_clone
-    from stack.ipv4.raw import raw_rcv
+    from stack.inet.raw import raw_rcv
 
     for sk in chain[:-1]:
         copy = skb_clone(skb)

@@ -1,6 +1,6 @@
 """IPv4 options: parse, obey, record, reverse, fragment (net/ipv4/ip_options.c; RFC 791 3.1).
 
-A parsed area is an `ip_options` (stack/core/inet_sock.py). A received packet with options carries
+A parsed area is an `ip_options` (stack/inet/inet_sock.py). A received packet with options carries
 it as `skb.cb`; a packet without has None there.
 """
 
@@ -17,7 +17,7 @@ from fastpath.skbuff import (
     skb_network_offset,
     skb_store_bits,
 )
-from stack.core.inet_sock import ip_options
+from stack.inet.inet_sock import ip_options
 from stack.ipv4.fib import RTN_LOCAL, RTN_UNICAST, inet_addr_type
 from stack.ipv4.netns import in_dev_conf
 

@@ -20,7 +20,6 @@ from fastpath.skbuff import (
     skb_pull,
 )
 from stack.core import uapi
-from stack.core.inet_sock import ip_options
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.sock import (
     CAP_NET_ADMIN,
@@ -36,6 +35,7 @@ from stack.core.sock import (
 )
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
 from stack.core.uapi import SOL_IP
+from stack.inet.inet_sock import ip_options
 from stack.ipv4 import igmp
 from stack.ipv4.ip_options import (
     __ip_options_echo,

@@ -43,6 +43,66 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.sock import os_error, sk_add_backlog, sk_setup_caps, sock_owned_by_user
 from stack.core.uapi import IP_PMTUDISC_DONT, IPPROTO_TCP
+from stack.inet.inet_connection_sock import (
+    inet_connection_sock_af_ops,
+    inet_csk_prepare_forced_close,
+    inet_csk_reqsk_queue_drop,
+    inet_csk_reqsk_queue_drop_and_put,
+    inet_csk_update_pmtu,
+    request_sock,
+    sk_acceptq_is_full,
+)
+from stack.inet.inet_hashtables import (
+    __inet_inherit_port,
+    __inet_lookup_established,
+    __inet_lookup_listener,
+    __inet_lookup_skb,
+    inet_ehash_nolisten,
+    inet_hash_connect,
+)
+from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
+from stack.inet.tcp_ack import tcp_simple_retransmit
+from stack.inet.tcp_cong import tcp_cleanup_congestion_control
+from stack.inet.tcp_ctl import tcp_connect, tcp_make_synack
+from stack.inet.tcp_data import tcp_ofo_purge
+from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state
+from stack.inet.tcp_input import tcp_conn_request, tcp_rcv_established, tcp_rcv_state_process
+from stack.inet.tcp_minisocks import (
+    TCP_TW_ACK,
+    TCP_TW_RST,
+    TCP_TW_SYN,
+    tcp_ca_openreq_child,
+    tcp_check_req,
+    tcp_child_process,
+    tcp_create_openreq_child,
+    tcp_timewait_state_process,
+)
+from stack.inet.tcp_output import tcp_write_queue_purge
+from stack.inet.tcp_sock import (
+    M32,
+    MSEC,
+    TCP_MSS_DEFAULT,
+    TCPHDR_ACK,
+    TCPHDR_RST,
+    TCPHDR_SYN,
+    between,
+    jiffies_s,
+    tcp_sock,
+)
+from stack.inet.tcp_states import (
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    TCP_LISTEN,
+    TCP_NEW_SYN_RECV,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TCP_TIME_WAIT,
+    TCPF_CLOSE,
+    TCPF_LISTEN,
+)
+from stack.inet.tcp_syncookies import cookie_v4_check, cookie_v4_init_sequence
+from stack.inet.tcp_timer import TCPF_MTU_REDUCED_DEFERRED
+from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
 from stack.ipv4.icmp import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
@@ -52,24 +112,6 @@ from stack.ipv4.icmp import (
     NR_ICMP_UNREACH,
     icmp_err_convert,
 )
-from stack.ipv4.inet_connection_sock import (
-    inet_connection_sock_af_ops,
-    inet_csk_prepare_forced_close,
-    inet_csk_reqsk_queue_drop,
-    inet_csk_reqsk_queue_drop_and_put,
-    inet_csk_update_pmtu,
-    request_sock,
-    sk_acceptq_is_full,
-)
-from stack.ipv4.inet_hashtables import (
-    __inet_inherit_port,
-    __inet_lookup_established,
-    __inet_lookup_listener,
-    __inet_lookup_skb,
-    inet_ehash_nolisten,
-    inet_hash_connect,
-)
-from stack.ipv4.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.ipv4.ip_input import xfrm4_policy_check
 from stack.ipv4.ip_output import (
     ip_build_and_send_pkt,
@@ -87,48 +129,6 @@ from stack.ipv4.route import (
     ip_route_output_flow,
     ip_route_output_ports,
 )
-from stack.ipv4.tcp_ack import tcp_simple_retransmit
-from stack.ipv4.tcp_cong import tcp_cleanup_congestion_control
-from stack.ipv4.tcp_ctl import tcp_connect, tcp_make_synack
-from stack.ipv4.tcp_data import tcp_ofo_purge
-from stack.ipv4.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state
-from stack.ipv4.tcp_input import tcp_conn_request, tcp_rcv_established, tcp_rcv_state_process
-from stack.ipv4.tcp_minisocks import (
-    TCP_TW_ACK,
-    TCP_TW_RST,
-    TCP_TW_SYN,
-    tcp_ca_openreq_child,
-    tcp_check_req,
-    tcp_child_process,
-    tcp_create_openreq_child,
-    tcp_timewait_state_process,
-)
-from stack.ipv4.tcp_output import tcp_write_queue_purge
-from stack.ipv4.tcp_sock import (
-    M32,
-    MSEC,
-    TCP_MSS_DEFAULT,
-    TCPHDR_ACK,
-    TCPHDR_RST,
-    TCPHDR_SYN,
-    between,
-    jiffies_s,
-    tcp_sock,
-)
-from stack.ipv4.tcp_states import (
-    TCP_CLOSE,
-    TCP_ESTABLISHED,
-    TCP_LISTEN,
-    TCP_NEW_SYN_RECV,
-    TCP_SYN_RECV,
-    TCP_SYN_SENT,
-    TCP_TIME_WAIT,
-    TCPF_CLOSE,
-    TCPF_LISTEN,
-)
-from stack.ipv4.tcp_syncookies import cookie_v4_check, cookie_v4_init_sequence
-from stack.ipv4.tcp_timer import TCPF_MTU_REDUCED_DEFERRED
-from stack.ipv4.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
 
 _TCPHDR = Struct("!HHIIBBHHH")
 _TS = Struct("!BBBBII")
@@ -664,7 +664,7 @@ def tcp_v4_syn_recv_sock(
 
 def tcp_v4_kill_child(newsk: tcp_sock) -> None:
     """Free a child that was never seen by anyone."""
-    from stack.ipv4.tcp_done import tcp_done
+    from stack.inet.tcp_done import tcp_done
 
     tcp_done(newsk)
 
@@ -828,7 +828,7 @@ def tcp_v4_do_time_wait(net: Any, tw: inet_timewait_sock, skb: sk_buff) -> Any:
 
 def tcp_v4_init_sock(sk: tcp_sock) -> int:
     """proto.init: a fresh socket."""
-    from stack.ipv4.tcp import tcp_init_sock
+    from stack.inet.tcp import tcp_init_sock
 
     tcp_init_sock(sk)
     sk.icsk_af_ops = ipv4_specific
@@ -842,7 +842,7 @@ def tcp_v4_destroy_sock(sk: tcp_sock) -> None:
     tcp_write_queue_purge(sk)
     tcp_ofo_purge(sk)
     if sk.icsk_bind_hash is not None:
-        from stack.ipv4.inet_hashtables import inet_put_port
+        from stack.inet.inet_hashtables import inet_put_port
 
         inet_put_port(sk)
     sk.saved_syn = None

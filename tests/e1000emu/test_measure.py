@@ -17,7 +17,7 @@ from e1000emu.cli.transfer import run_transfer
 from e1000emu.errors import E1000Error
 from e1000emu.lab import pump, two_hosts
 from e1000emu.measure import COLUMNS, TcpSampler
-from stack.ipv4.tcp_sockopt import tcp_info_dict
+from stack.inet.tcp_sockopt import tcp_info_dict
 from stack.socket import create_connection, create_server
 
 MSS = 1448

@@ -18,7 +18,7 @@ from stack.socket import create_connection, create_server
 from stack.symbols import cython_name
 
 MAIN = Function("main", "mine.py", "application", 1)
-SEND = Function("tcp_sendmsg", "stack/ipv4/tcp.py", "tcp", 70)
+SEND = Function("tcp_sendmsg", "stack/inet/tcp.py", "tcp", 70)
 DOORBELL = Function("macpath.TxPort.rounds", "fastpath/macpath.pyx", "nic")
 COPY = Function("csum.csum_copy", "fastpath/csum.pyx", SHARED)
 
@@ -63,7 +63,7 @@ def test_what_no_layer_is_known_for_is_unattributed(profile):
 
 def test_what_an_import_sets_off_is_import():
     machinery = Function("_find_and_load", "<frozen importlib._bootstrap>", "import")
-    body = Function("<module>", "stack/ipv4/tcp.py", "tcp")
+    body = Function("<module>", "stack/inet/tcp.py", "tcp")
     assert layer_of_stack((MAIN, machinery, body)) == "import"
 
 
@@ -104,7 +104,7 @@ def test_speedscope_names_each_function_once_and_adds_up(profile):
     frames = document["shared"]["frames"]
     (sampled,) = document["profiles"]
     assert [f["name"] for f in frames] == [f.name for f in (MAIN, SEND, COPY, DOORBELL)]
-    assert frames[1] == {"name": "tcp_sendmsg", "file": "stack/ipv4/tcp.py", "line": 70}
+    assert frames[1] == {"name": "tcp_sendmsg", "file": "stack/inet/tcp.py", "line": 70}
     assert sampled["samples"] == [[0, 1], [0, 1, 2], [0, 1, 3, 2], []]
     assert sampled["unit"] == "nanoseconds"
     assert sum(sampled["weights"]) == sampled["endValue"] == 10_000_000
@@ -128,7 +128,7 @@ def test_the_flame_graph_is_wide_as_its_time(profile):
         ("macpath.TxPort.rounds", 0.2),
         ("csum.csum_copy", 0.2),
     }
-    assert "stack/ipv4/tcp.py:70" in text
+    assert "stack/inet/tcp.py:70" in text
 
 
 @pytest.mark.parametrize("form", ["collapsed", "json", "speedscope", "svg"])

@@ -19,14 +19,14 @@ def calls():
     return [
         Call("sys_sendto", 0, "stack/core/socket.py", "socket", 1000, 900, 300),
         Call("sock_sendmsg", 1, "stack/core/socket.py", "socket", 1100, 600, 400),
-        Call("udp_sendmsg", 2, "stack/ipv4/udp.py", "udp", 1200, 200, 200),
+        Call("udp_sendmsg", 2, "stack/inet/udp.py", "udp", 1200, 200, 200),
         Call("e1000_intr", 0, "stack/drivers/e1000/main.py", "driver", 2000, 50, 50),
     ]
 
 
 def test_layers_are_named_by_the_longest_story_first():
-    assert layer_of("stack/ipv4/udp.py") == "udp"
-    assert layer_of("stack/ipv4/tcp_input.py") == "tcp"
+    assert layer_of("stack/inet/udp.py") == "udp"
+    assert layer_of("stack/inet/tcp_input.py") == "tcp"
     assert layer_of("stack/ipv4/ip_output.py") == "ip"
     assert layer_of("stack/drivers/e1000/main.py") == "driver"
     assert layer_of("e1000emu/nic.py") == "nic"
@@ -173,4 +173,4 @@ def test_a_picture_without_times_has_none(calls):
 def test_the_table_fits_its_columns(calls):
     deep = calls + [Call("x" * 20, depth, "stack/x.py", "udp") for depth in range(25)]
     assert max(map(len, render_text(deep, columns=80).splitlines())) <= 80
-    assert "stack/ipv4/udp.py" in render_text(calls, columns=132)
+    assert "stack/inet/udp.py" in render_text(calls, columns=132)

@@ -62,7 +62,6 @@ from stack.core.netdevice import (
     net_device_ops,
     packet_type,
 )
-from stack.core.qdisc import pfifo_qdisc, qdisc_graft, tbf_qdisc
 from stack.core.softirq import (
     NET_RX_SOFTIRQ,
     irq_enter,
@@ -73,6 +72,7 @@ from stack.core.softirq import (
     raise_softirq,
 )
 from stack.ethernet.eth import alloc_etherdev
+from stack.sched.sch_generic import pfifo_qdisc, qdisc_graft, tbf_qdisc
 from tests.stack.core.wire import assert_no_leak, frame_skb, wired_pair
 
 PROTO = 0x88B5

@@ -56,20 +56,20 @@ from stack.core.uapi import (
     SOL_SOCKET,
 )
 from stack.host import Host
-from stack.ipv4.af_inet import (
-    inet_dgram_ops,
-    inet_register_protosw,
-    inet_stream_ops,
-    inet_unregister_protosw,
-)
-from stack.ipv4.protocol import (
+from stack.inet.protocol import (
     INET_PROTOSW_PERMANENT,
     inet_add_protocol,
     inet_del_protocol,
     inet_protosw,
     net_protocol,
 )
-from stack.ipv4.udp import udp_prot
+from stack.inet.udp import udp_prot
+from stack.ipv4.af_inet import (
+    inet_dgram_ops,
+    inet_register_protosw,
+    inet_stream_ops,
+    inet_unregister_protosw,
+)
 
 LO = 0x7F000001
 

@@ -12,8 +12,8 @@ from scapy.packet import Raw
 
 from e1000emu.clock import VirtualClock
 from fastpath.csum import ip_compute_csum
-from stack.core.inet_sock import ip_options
 from stack.host import Host
+from stack.inet.inet_sock import ip_options
 from stack.ipv4.ip_options import (
     IPOPT_COPY,
     OptionError,

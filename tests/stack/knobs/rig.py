@@ -19,8 +19,8 @@ from stack.core.socket import sys_bind, sys_recvfrom, sys_sendto, sys_setsockopt
 from stack.core.uapi import AF_INET, MSG_DONTWAIT, SOCK_DGRAM, SOCK_STREAM
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
+from tests.stack.inet.tcpnet import S, Segment, Sock, TcpNet
 from tests.stack.ipv4.net import FAR, GW, ME, PEER, Net, ip4, one_host
-from tests.stack.ipv4.tcpnet import S, Segment, Sock, TcpNet
 
 OUT, BEYOND = "10.1.0.1", "10.1.0.2"
 LO = 0x7F000001

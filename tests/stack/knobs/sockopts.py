@@ -33,9 +33,9 @@ from stack.core.socket import (
     sys_socket,
 )
 from stack.host import Host
-from stack.ipv4 import tcp_sock as t
+from stack.inet import tcp_sock as t
+from tests.stack.inet.tcpnet import ACK, MS, RST, B, Sock, TcpNet
 from tests.stack.ipv4.net import FAR, ME, PEER, Net, one_host
-from tests.stack.ipv4.tcpnet import ACK, MS, RST, B, Sock, TcpNet
 from tests.stack.knobs.core_and_ip import GROUP, frag_needed, membership
 from tests.stack.knobs.rig import (
     ICMP,
@@ -136,7 +136,7 @@ def so_debug(value: Any) -> list[str]:
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("stack.ipv4.tcp_done")
+    logger = logging.getLogger("stack.inet.tcp_done")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -634,7 +634,7 @@ def tcp_info(moved: bool) -> bool:
 
 
 def tcp_inq(value: Any) -> list[tuple[int, int]]:
-    from stack.ipv4.tcp import tcp_recvmsg
+    from stack.inet.tcp import tcp_recvmsg
 
     with tcp() as net:
         a, b = net.pair()

@@ -1,0 +1,1 @@
+"""What both IP families share: connections, hash tables, TCP, UDP, ping and raw sockets."""

@@ -1,0 +1,809 @@
+"""net/ipv4/inet_connection_sock.c, include/net/{inet_connection_sock,request_sock}.h.
+
+What any connection-oriented INET protocol needs: ports, timers, connection requests and the accept
+queue. All times are ns.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from stack.core.sock import (
+    SK_CAN_REUSE,
+    SOCK_DEAD,
+    bh_lock_sock,
+    bh_unlock_sock,
+    lock_sock,
+    os_error,
+    release_sock,
+    sk_free,
+    sk_wait_event,
+    sock_orphan,
+    sock_rcvtimeo,
+)
+from stack.core.stream import (
+    sk_stream_kill_queues,
+)
+from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.core.uapi import O_NONBLOCK
+from stack.inet.inet_hashtables import (
+    inet_bind_bucket,
+    inet_bind_hash,
+    inet_sk_get_local_port_range,
+)
+from stack.inet.inet_sock import inet_sock
+from stack.inet.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
+
+ICSK_TIME_RETRANS = 1
+ICSK_TIME_DACK = 2
+ICSK_TIME_PROBE0 = 3
+ICSK_TIME_LOSS_PROBE = 5
+ICSK_TIME_REO_TIMEOUT = 6
+
+ICSK_ACK_SCHED = 1
+ICSK_ACK_TIMER = 2
+ICSK_ACK_PUSHED = 4
+ICSK_ACK_PUSHED2 = 8
+ICSK_ACK_NOW = 16
+ICSK_ACK_NOMEM = 32
+
+TCP_TIMEOUT_INIT_NS = 1_000_000_000
+
+
+class inet_connection_sock_af_ops:
+    """What differs between IPv4 and IPv6 below TCP (one instance each: `ipv4_specific`)."""
+
+    __slots__ = (
+        "addr2sockaddr",
+        "conn_request",
+        "getsockopt",
+        "mtu_reduced",
+        "net_header_len",
+        "queue_xmit",
+        "rebuild_header",
+        "reqsk_send_ack",
+        "send_check",
+        "send_reset",
+        "setsockopt",
+        "sk_rx_dst_set",
+        "syn_recv_sock",
+    )
+
+    def __init__(self, **ops: Any) -> None:
+        for name in self.__slots__:
+            setattr(self, name, ops.get(name))
+
+
+class request_sock_queue:
+    """Requests of a listener (counted), and the children waiting for accept()."""
+
+    __slots__ = (
+        "pending",
+        "qlen",
+        "rskq_accept_head",
+        "rskq_defer_accept",
+        "synflood_warned",
+        "young",
+    )
+
+    def __init__(self) -> None:
+        self.rskq_accept_head: deque[Any] = deque()
+        self.rskq_defer_accept = 0
+        self.synflood_warned = False
+        self.qlen = 0
+        self.young = 0
+        self.pending: set[Any] = set()
+
+
+class inet_connection_sock(inet_sock):
+    """struct inet_connection_sock; `icsk_ack.pending` of the kernel is `icsk_ack_pending` here."""
+
+    __slots__ = (
+        "icsk_accept_queue",
+        "icsk_ack_ato",
+        "icsk_ack_last_seg_size",
+        "icsk_ack_lrcvtime",
+        "icsk_ack_pending",
+        "icsk_ack_pingpong",
+        "icsk_ack_quick",
+        "icsk_ack_rcv_mss",
+        "icsk_ack_retry",
+        "icsk_ack_timeout",
+        "icsk_af_ops",
+        "icsk_backoff",
+        "icsk_bind_hash",
+        "icsk_ca_ops",
+        "icsk_ca_priv",
+        "icsk_ca_setsockopt",
+        "icsk_ca_state",
+        "icsk_delack_max",
+        "icsk_delack_timer",
+        "icsk_ext_hdr_len",
+        "icsk_pending",
+        "icsk_pmtu_cookie",
+        "icsk_probes_out",
+        "icsk_probes_tstamp",
+        "icsk_retransmit_timer",
+        "icsk_retransmits",
+        "icsk_rto",
+        "icsk_rto_max",
+        "icsk_rto_min",
+        "icsk_syn_retries",
+        "icsk_sync_mss",
+        "icsk_timeout",
+        "icsk_user_timeout",
+        "sk_hashed",
+    )
+    # Set by the init functions of the kernel's names, so declared here for the type checker.
+    icsk_ack_ato: int
+    icsk_ack_last_seg_size: int
+    icsk_ack_lrcvtime: int
+    icsk_ack_pending: int
+    icsk_ack_pingpong: int
+    icsk_ack_quick: int
+    icsk_ack_rcv_mss: int
+    icsk_ack_retry: int
+    icsk_ack_timeout: int
+    icsk_af_ops: Any
+    icsk_backoff: int
+    icsk_ca_ops: Any
+    icsk_ca_priv: Any
+    icsk_ca_setsockopt: bool
+    icsk_ca_state: Any
+    icsk_delack_max: int
+    icsk_delack_timer: Any
+    icsk_ext_hdr_len: int
+    icsk_pending: int
+    icsk_pmtu_cookie: int
+    icsk_probes_out: int
+    icsk_probes_tstamp: int
+    icsk_retransmit_timer: Any
+    icsk_retransmits: int
+    icsk_rto: int
+    icsk_rto_max: int
+    icsk_rto_min: int
+    icsk_syn_retries: int
+    icsk_sync_mss: Any
+    icsk_timeout: int
+    icsk_user_timeout: int
+
+    def __init__(self, net: Any) -> None:
+        super().__init__(net)
+        self.is_icsk = True
+        self.sk_hashed = 0
+        self.icsk_bind_hash = None
+        self.icsk_accept_queue: Any = None
+
+
+class request_sock:
+    """struct {,inet_,tcp_}request_sock: a connection that has not proved its address yet.
+
+    It stands in ehash under the names a lookup reads (inet_*, sk_*).
+    """
+
+    __slots__ = (
+        "acked",
+        "dst",
+        "ecn_ok",
+        "inet_daddr",
+        "inet_dport",
+        "inet_num",
+        "inet_rcv_saddr",
+        "ir_iif",
+        "ireq_opt",
+        "last_oow_ack_time",
+        "mss",
+        "net",
+        "num_retrans",
+        "num_timeout",
+        "rcv_isn",
+        "rcv_nxt",
+        "rcv_wscale",
+        "rsk_listener",
+        "rsk_rcv_wnd",
+        "rsk_timer",
+        "rsk_window_clamp",
+        "sack_ok",
+        "saved_syn",
+        "sk",
+        "sk_bound_dev_if",
+        "sk_family",
+        "sk_mark",
+        "sk_state",
+        "snd_wscale",
+        "snt_isn",
+        "snt_synack",
+        "snt_tsval",
+        "syncookie",
+        "timeout",
+        "tos",
+        "ts_off",
+        "ts_recent",
+        "tstamp_ok",
+        "txhash",
+        "wscale_ok",
+    )
+    # Set by the init functions of the kernel's names, so declared here for the type checker.
+    inet_daddr: int
+    inet_dport: int
+    inet_num: int
+    inet_rcv_saddr: int
+
+    def __init__(self, listener: Any) -> None:
+        self.net = listener.net
+        self.rsk_listener = listener
+        self.sk_state = TCP_NEW_SYN_RECV
+        self.sk_family = listener.sk_family
+        self.sk_bound_dev_if = listener.sk_bound_dev_if
+        self.sk_mark = listener.sk_mark
+        self.sk = None
+        self.dst = None
+        self.acked = False
+        self.ecn_ok = False
+        self.ireq_opt = None
+        self.ir_iif = 0
+        self.num_retrans = 0
+        self.num_timeout = 0
+        self.timeout = TCP_TIMEOUT_INIT_NS
+        self.syncookie = False
+        self.last_oow_ack_time = 0
+        self.mss = 0
+        self.rcv_isn = 0
+        self.rcv_nxt = 0
+        self.snt_isn = 0
+        self.snt_synack = 0
+        self.snt_tsval = 0
+        self.ts_recent = 0
+        self.ts_off = 0
+        self.tstamp_ok = False
+        self.sack_ok = False
+        self.wscale_ok = False
+        self.snd_wscale = 0
+        self.rcv_wscale = 0
+        self.rsk_rcv_wnd = 0
+        self.rsk_window_clamp = 0
+        self.tos = 0
+        self.txhash = 0
+        self.saved_syn = None
+        self.rsk_timer = timer_list(listener.net, reqsk_timer_handler, data=self)
+
+
+# --- ports --------------------------------------------------------------------------------
+
+
+def inet_rcv_saddr_equal(sk: Any, sk2: Any) -> bool:
+    """Whether the two bound addresses can receive the same packet."""
+    a, b = sk.inet_rcv_saddr, sk2.inet_rcv_saddr
+    return not a or not b or a == b
+
+
+def inet_csk_bind_conflict(sk: Any, tb: inet_bind_bucket, relax: bool, reuseport_ok: bool) -> bool:
+    """True when another owner of the port forbids this bind (SO_REUSEADDR, SO_REUSEPORT rules)."""
+    reuse = sk.sk_reuse
+    reuseport = sk.sk_reuseport and reuseport_ok
+    for sk2 in tb.owners:
+        if sk2 is sk:
+            continue
+        d1, d2 = sk.sk_bound_dev_if, sk2.sk_bound_dev_if
+        if d1 and d2 and d1 != d2:
+            continue
+        if not inet_rcv_saddr_equal(sk, sk2):
+            continue
+        if reuse and sk2.sk_reuse and sk2.sk_state != TCP_LISTEN:
+            if relax:
+                continue
+            # A port chosen for the caller is shared only when both may also share it by reuseport.
+            return True
+        if reuseport and sk2.sk_reuseport and sk2.sk_state != TCP_TIME_WAIT:
+            continue
+        return True
+    return False
+
+
+def inet_csk_find_open_port(sk: Any) -> tuple[int, inet_bind_bucket | None]:
+    """A free ephemeral port for bind(0): odd offsets first, connect() takes the even ones."""
+    net = sk.net
+    bhash = net.tcp_hashinfo.bhash
+    low, high = inet_sk_get_local_port_range(sk)
+    reserved = net.sysctl.ip_local_reserved_ports
+    remaining = high + 1 - low
+    offset = net.random.randrange(remaining) | 1
+    for parity in (0, 1):
+        for step in range(0, remaining, 2):
+            port = low + (offset + parity + step) % remaining
+            if port in reserved:
+                continue
+            tb = bhash.get(port)
+            if tb is None:
+                return port, None
+            if not inet_csk_bind_conflict(sk, tb, False, False):
+                return port, tb
+    return 0, None
+
+
+def inet_csk_get_port(sk: Any, snum: int) -> int:
+    """proto.get_port: bind to `snum` (0 = choose). 0, or 1 when the port cannot be had."""
+    bhash = sk.net.tcp_hashinfo.bhash
+    reuse = bool(sk.sk_reuse == SK_CAN_REUSE and sk.sk_state != TCP_LISTEN)
+    if snum:
+        tb = bhash.get(snum)
+        if tb is not None and tb.owners:
+            if (
+                not (tb.fastreuse > 0 and reuse)
+                and sk.icsk_bind_hash is not tb
+                and inet_csk_bind_conflict(sk, tb, True, True)
+            ):
+                return 1
+            if sk.icsk_bind_hash is tb and inet_csk_bind_conflict(sk, tb, True, True):
+                return 1
+        port = snum
+    else:
+        port, tb = inet_csk_find_open_port(sk)
+        if not port:
+            return 1
+    if tb is None:
+        tb = bhash[port] = inet_bind_bucket(port)
+    if not tb.owners:
+        tb.fastreuse = 1 if reuse else 0
+        tb.fastreuseport = 1 if sk.sk_reuseport else 0
+    else:
+        if not reuse:
+            tb.fastreuse = 0
+        elif tb.fastreuse < 0:
+            tb.fastreuse = 1
+        if not sk.sk_reuseport:
+            tb.fastreuseport = 0
+    if sk.icsk_bind_hash is None:
+        inet_bind_hash(sk, tb, port)
+    return 0
+
+
+# --- timers -------------------------------------------------------------------------------
+
+
+def inet_csk_init_xmit_timers(
+    sk: Any,
+    retransmit_handler: Callable[[timer_list], Any],
+    delack_handler: Callable[[timer_list], Any],
+    keepalive_handler: Callable[[timer_list], Any],
+) -> None:
+    """Give the socket its three timers."""
+    net = sk.net
+    sk.icsk_retransmit_timer = timer_list(net, retransmit_handler, data=sk)
+    sk.icsk_delack_timer = timer_list(net, delack_handler, data=sk)
+    sk.sk_timer = timer_list(net, keepalive_handler, data=sk)
+    sk.icsk_pending = 0
+    sk.icsk_ack_pending = 0
+    sk.icsk_timeout = 0
+    sk.icsk_ack_timeout = 0
+
+
+def inet_csk_clear_xmit_timers(sk: Any) -> None:
+    """Disarm all of them."""
+    sk.icsk_pending = 0
+    sk.icsk_ack_pending = 0
+    timer_delete(sk.icsk_retransmit_timer)
+    timer_delete(sk.icsk_delack_timer)
+    timer_delete(sk.sk_timer)
+
+
+def inet_csk_clear_xmit_timer(sk: Any, what: int) -> None:
+    """Disarm one."""
+    if what == ICSK_TIME_DACK:
+        sk.icsk_ack_pending = 0
+        sk.icsk_ack_retry = 0
+        if sk.icsk_delack_timer.pending:
+            timer_delete(sk.icsk_delack_timer)
+    else:
+        sk.icsk_pending = 0
+        if sk.icsk_retransmit_timer.pending:
+            timer_delete(sk.icsk_retransmit_timer)
+
+
+def inet_csk_reset_xmit_timer(sk: Any, what: int, when: int, max_when: int) -> None:
+    """Arm the timer `what` to go off `when` ns from now."""
+    if when > max_when:
+        when = max_when
+    expires = sk.net.now() + when
+    if what == ICSK_TIME_DACK:
+        sk.icsk_ack_pending |= ICSK_ACK_TIMER
+        sk.icsk_ack_timeout = expires
+        mod_timer(sk.icsk_delack_timer, expires)
+    else:
+        sk.icsk_pending = what
+        sk.icsk_timeout = expires
+        mod_timer(sk.icsk_retransmit_timer, expires)
+
+
+def inet_csk_reset_keepalive_timer(sk: Any, timeout: int) -> None:
+    mod_timer(sk.sk_timer, sk.net.now() + timeout)
+
+
+def inet_csk_delete_keepalive_timer(sk: Any) -> None:
+    timer_delete(sk.sk_timer)
+
+
+def inet_csk_schedule_ack(sk: Any) -> None:
+    sk.icsk_ack_pending |= ICSK_ACK_SCHED
+
+
+def inet_csk_ack_scheduled(sk: Any) -> int:
+    return sk.icsk_ack_pending & ICSK_ACK_SCHED
+
+
+def inet_csk_delack_init(sk: Any) -> None:
+    sk.icsk_ack_pending = 0
+    sk.icsk_ack_quick = 0
+    sk.icsk_ack_pingpong = 0
+    sk.icsk_ack_retry = 0
+    sk.icsk_ack_ato = 0
+    sk.icsk_ack_timeout = 0
+    sk.icsk_ack_lrcvtime = 0
+    sk.icsk_ack_last_seg_size = 0
+    sk.icsk_ack_rcv_mss = 0
+
+
+def inet_csk_enter_pingpong_mode(sk: Any) -> None:
+    sk.icsk_ack_pingpong = sk.net.sysctl.tcp_pingpong_thresh
+
+
+def inet_csk_exit_pingpong_mode(sk: Any) -> None:
+    sk.icsk_ack_pingpong = 0
+
+
+def inet_csk_in_pingpong_mode(sk: Any) -> bool:
+    """An interactive conversation: ACKs ride on the replies."""
+    return sk.icsk_ack_pingpong >= sk.net.sysctl.tcp_pingpong_thresh
+
+
+def inet_csk_inc_pingpong_cnt(sk: Any) -> None:
+    if sk.icsk_ack_pingpong < 255:
+        sk.icsk_ack_pingpong += 1
+
+
+# --- requests -----------------------------------------------------------------------------
+
+
+def reqsk_queue_alloc(queue: request_sock_queue) -> None:
+    queue.rskq_accept_head.clear()
+    queue.qlen = 0
+    queue.young = 0
+    queue.pending.clear()
+
+
+def reqsk_queue_empty(queue: request_sock_queue) -> bool:
+    return not queue.rskq_accept_head
+
+
+def reqsk_queue_remove(queue: request_sock_queue, parent: Any) -> Any:
+    """Oldest finished request; its child is `.sk`."""
+    req = queue.rskq_accept_head.popleft()
+    sk_acceptq_removed(parent)
+    return req
+
+
+def reqsk_queue_removed(queue: request_sock_queue, req: request_sock) -> None:
+    if req.num_timeout == 0:
+        queue.young -= 1
+    queue.qlen -= 1
+    queue.pending.discard(req)
+
+
+def reqsk_queue_added(queue: request_sock_queue, req: request_sock) -> None:
+    queue.young += 1
+    queue.qlen += 1
+    queue.pending.add(req)
+
+
+def sk_acceptq_added(sk: Any) -> None:
+    sk.sk_ack_backlog += 1
+
+
+def sk_acceptq_removed(sk: Any) -> None:
+    sk.sk_ack_backlog -= 1
+
+
+def sk_acceptq_is_full(sk: Any) -> bool:
+    """More children wait for accept() than listen() allowed."""
+    return sk.sk_ack_backlog > sk.sk_max_ack_backlog
+
+
+def inet_csk_reqsk_queue_is_full(sk: Any) -> bool:
+    """More half-open connections than the listener may have (SYN cookies take over)."""
+    return sk.icsk_accept_queue.qlen > sk.sk_max_ack_backlog
+
+
+def inet_csk_reqsk_queue_added(sk: Any, req: request_sock) -> None:
+    reqsk_queue_added(sk.icsk_accept_queue, req)
+
+
+def reqsk_key(req: request_sock) -> tuple[int, int, int, int]:
+    return (req.inet_daddr, req.inet_dport, req.inet_rcv_saddr, req.inet_num)
+
+
+def reqsk_queue_hash_req(req: request_sock, timeout: int) -> bool:
+    """Enter ehash and arm the SYN-ACK timer; False when the 4-tuple is taken."""
+    ehash = req.net.tcp_hashinfo.ehash
+    key = reqsk_key(req)
+    if key in ehash:
+        return False
+    ehash[key] = req
+    mod_timer(req.rsk_timer, req.net.now() + timeout)
+    return True
+
+
+def inet_csk_reqsk_queue_hash_add(sk: Any, req: request_sock, timeout: int) -> bool:
+    if not reqsk_queue_hash_req(req, timeout):
+        return False
+    inet_csk_reqsk_queue_added(sk, req)
+    return True
+
+
+def reqsk_queue_unlink(req: request_sock) -> bool:
+    """Leave ehash; True when it stood there."""
+    ehash = req.net.tcp_hashinfo.ehash
+    key = reqsk_key(req)
+    found = ehash.get(key) is req
+    if found:
+        del ehash[key]
+    timer_delete(req.rsk_timer)
+    return found
+
+
+def inet_csk_reqsk_queue_drop(sk: Any, req: request_sock) -> bool:
+    """Forget a request."""
+    unlinked = reqsk_queue_unlink(req)
+    queue = sk.icsk_accept_queue
+    if queue is not None and req in queue.pending:
+        reqsk_queue_removed(queue, req)
+    return unlinked
+
+
+def inet_csk_reqsk_queue_drop_and_put(sk: Any, req: request_sock) -> None:
+    inet_csk_reqsk_queue_drop(sk, req)
+
+
+def syn_ack_recalc(
+    req: request_sock, max_syn_ack_retries: int, rskq_defer_accept: int
+) -> tuple[bool, bool]:
+    """(expire, resend) for the SYN-ACK timer; TCP_DEFER_ACCEPT waits silently after the ACK."""
+    if not rskq_defer_accept:
+        return req.num_timeout >= max_syn_ack_retries, True
+    expire = req.num_timeout >= max_syn_ack_retries and (
+        not req.acked or req.num_timeout >= rskq_defer_accept
+    )
+    resend = not req.acked or req.num_timeout >= rskq_defer_accept - 1
+    return expire, resend
+
+
+def inet_rtx_syn_ack(parent: Any, req: request_sock) -> int:
+    """Send the SYN-ACK again; 0 or -errno."""
+    from stack.ipv4 import tcp_ipv4  # the request's family ops; IPv6 has its own
+
+    err = tcp_ipv4.tcp_rtx_synack(parent, req)
+    if not err:
+        req.num_retrans += 1
+    return err
+
+
+def reqsk_timer_handler(timer: timer_list) -> None:
+    """SYN-ACK timer: send again with doubled timeout, or give the request up."""
+    req: request_sock = timer.data
+    sk = req.rsk_listener
+    net = req.net
+    if sk.sk_state != TCP_LISTEN:
+        inet_csk_reqsk_queue_drop(sk, req)
+        return
+    max_syn_ack_retries = sk.icsk_syn_retries or net.sysctl.tcp_synack_retries
+    queue = sk.icsk_accept_queue
+    # Half full: let old requests go sooner, so that young ones find room.
+    if queue.qlen << 1 > max(8, sk.sk_max_ack_backlog):
+        young = queue.young << 1
+        while max_syn_ack_retries > 2:
+            if queue.qlen < young:
+                break
+            max_syn_ack_retries -= 1
+            young <<= 1
+    expire, resend = syn_ack_recalc(req, max_syn_ack_retries, queue.rskq_defer_accept)
+    if not expire and (not resend or not inet_rtx_syn_ack(sk, req) or req.acked):
+        if req.num_timeout == 0:
+            queue.young -= 1
+        req.num_timeout += 1
+        mod_timer(
+            req.rsk_timer,
+            net.now() + min(req.timeout << req.num_timeout, 120_000_000_000),
+        )
+        return
+    net.mib.linux.TCPTimeouts += 1
+    net.mib.tcp.AttemptFails += 1
+    inet_csk_reqsk_queue_drop(sk, req)
+
+
+# --- listen, accept -----------------------------------------------------------------------
+
+
+def inet_csk_listen_start(sk: Any, backlog: int | None = None) -> int:
+    """Enter LISTEN. 0, or -EADDRINUSE when the port cannot be listened on."""
+    if backlog is not None:
+        sk.sk_max_ack_backlog = backlog
+    sk.icsk_accept_queue = (
+        request_sock_queue() if sk.icsk_accept_queue is None else sk.icsk_accept_queue
+    )
+    reqsk_queue_alloc(sk.icsk_accept_queue)
+    sk.icsk_accept_queue.rskq_defer_accept = sk.defer_accept
+    sk.sk_ack_backlog = 0
+    inet_csk_delack_init(sk)
+    sk.sk_state = TCP_LISTEN
+    if not sk.sk_prot.get_port(sk, sk.inet_num):
+        sk.inet_sport = sk.inet_num
+        sk.sk_dst_cache = None
+        sk.sk_prot.hash(sk)
+        return 0
+    sk.sk_state = TCP_CLOSE
+    return -errno.EADDRINUSE
+
+
+def inet_csk_wait_for_connect(sk: Any, timeo: int) -> int:
+    """Sleep until a child waits. 0, or -EAGAIN/-EINVAL."""
+    queue = sk.icsk_accept_queue
+    sk_wait_event(sk, timeo, lambda: bool(queue.rskq_accept_head) or sk.sk_state != TCP_LISTEN)
+    if queue.rskq_accept_head:
+        return 0
+    if sk.sk_state != TCP_LISTEN:
+        return -errno.EINVAL
+    return -errno.EAGAIN
+
+
+def inet_csk_accept(sk: Any, flags: int = 0, *_: Any) -> Any:
+    """proto.accept (old name: tcp_accept): the next child, waiting for it unless O_NONBLOCK.
+
+    Raises: OSError EINVAL when not listening, EAGAIN when none is there in time.
+    """
+    flags = getattr(flags, "flags", flags)  # struct proto_accept_arg or the flags themselves
+    lock_sock(sk)
+    try:
+        if sk.sk_state != TCP_LISTEN:
+            raise os_error(errno.EINVAL)
+        queue = sk.icsk_accept_queue
+        if reqsk_queue_empty(queue):
+            timeo = sock_rcvtimeo(sk, flags & O_NONBLOCK)
+            if not timeo:
+                raise BlockingIOError(errno.EAGAIN, "no connection waits")
+            while reqsk_queue_empty(queue):
+                error = inet_csk_wait_for_connect(sk, timeo)
+                if error:
+                    raise os_error(error)
+        req = reqsk_queue_remove(queue, sk)
+        newsk = req.sk
+        req.sk = None
+        return newsk
+    finally:
+        release_sock(sk)
+
+
+tcp_accept = inet_csk_accept
+
+
+def inet_csk_reqsk_queue_add(sk: Any, req: request_sock, child: Any) -> Any:
+    """Queue a finished child for accept(); None when the listener went away."""
+    if sk.sk_state != TCP_LISTEN:
+        inet_child_forget(sk, req, child)
+        return None
+    req.sk = child
+    sk.icsk_accept_queue.rskq_accept_head.append(req)
+    sk_acceptq_added(sk)
+    return child
+
+
+def inet_csk_complete_hashdance(sk: Any, child: Any, req: request_sock, own_req: bool) -> Any:
+    """The third ACK came: the request leaves the hash, the child goes to the accept queue."""
+    if own_req:
+        inet_csk_reqsk_queue_drop(sk, req)
+        if inet_csk_reqsk_queue_add(sk, req, child) is not None:
+            return child
+        return None
+    bh_unlock_sock(child)
+    child.sk_lock_owned = False
+    return None
+
+
+def inet_child_forget(sk: Any, req: request_sock | None, child: Any) -> None:
+    """A child nobody will accept: reset it."""
+    child.sk_prot.disconnect(child, O_NONBLOCK)
+    sock_orphan(child)
+    child.sk_mem.orphan_count += 1
+    inet_csk_destroy_sock(child)
+
+
+def inet_csk_listen_stop(sk: Any) -> None:
+    """The listener closes (old: tcp_close_pending): drop requests, reset waiting children."""
+    queue = sk.icsk_accept_queue
+    if queue is None:
+        return
+    for req in list(queue.pending):
+        inet_csk_reqsk_queue_drop(sk, req)
+    while not reqsk_queue_empty(queue):
+        req = reqsk_queue_remove(queue, sk)
+        child = req.sk
+        req.sk = None
+        bh_lock_sock(child)
+        inet_child_forget(sk, req, child)
+        bh_unlock_sock(child)
+
+
+tcp_close_pending = inet_csk_listen_stop
+
+
+def inet_csk_clone_lock(sk: Any, req: request_sock, priority: int = 0) -> Any:
+    """A child of the listener: cloned, in SYN_RECV, with the request's addresses."""
+    from stack.core.sock import sk_clone_lock
+
+    newsk = sk_clone_lock(sk, priority)
+    newsk.sk_hashed = 0
+    newsk.sk_lock_owned = False  # the kernel holds the spinlock only
+    newsk.sk_state = 3  # TCP_SYN_RECV
+    newsk.icsk_bind_hash = None
+    newsk.icsk_accept_queue = None
+    newsk.inet_daddr = req.inet_daddr
+    newsk.inet_rcv_saddr = req.inet_rcv_saddr
+    newsk.inet_saddr = req.inet_rcv_saddr
+    newsk.inet_dport = req.inet_dport
+    newsk.inet_num = req.inet_num
+    newsk.inet_sport = req.inet_num
+    newsk.sk_mark = req.sk_mark
+    newsk.mc_list = []
+    newsk.icsk_retransmits = 0
+    newsk.icsk_backoff = 0
+    newsk.icsk_probes_out = 0
+    newsk.icsk_probes_tstamp = 0
+    inet_csk_delack_init(newsk)
+    return newsk
+
+
+def inet_csk_prepare_forced_close(sk: Any) -> None:
+    """A child that never came to life is to be freed by its maker."""
+    sk.sk_lock_owned = False
+    sk.sk_flags |= SOCK_DEAD
+    sk.sk_mem.orphan_count += 1
+    sk.inet_num = 0
+
+
+def inet_csk_destroy_sock(sk: Any) -> None:
+    """The last step of a dead socket in CLOSE (old: destroy_sock)."""
+    if sk.sk_mem is None:
+        return
+    sk.sk_prot.destroy(sk)
+    sk_stream_kill_queues(sk)
+    sk.sk_mem.orphan_count -= 1
+    sk_free(sk)
+
+
+# --- routing ------------------------------------------------------------------------------
+
+
+def inet_csk_update_pmtu(sk: Any, mtu: int) -> Any:
+    """Tell the route its new path MTU; returns the dst to use from now on, or None."""
+    dst = sk.sk_dst_cache
+    if dst is None:
+        dst = inet_csk_rebuild_route(sk)
+        if dst is None:
+            return None
+    if dst.ops is not None and dst.ops.update_pmtu is not None:
+        dst.ops.update_pmtu(dst, sk, None, mtu)
+    if dst.obsolete and dst.ops is not None and dst.ops.check is not None:
+        dst = dst.ops.check(dst, 0)
+        if dst is None:
+            dst = inet_csk_rebuild_route(sk)
+    if dst is not None:
+        sk.sk_dst_cache = dst
+    return dst
+
+
+def inet_csk_rebuild_route(sk: Any) -> Any:
+    """A fresh route to the peer, cached in the socket; None when there is none."""
+    from stack.ipv4 import tcp_ipv4
+
+    return tcp_ipv4.tcp_v4_rebuild_route(sk)

@@ -1,0 +1,333 @@
+"""net/ipv4/inet_hashtables.c: finding TCP sockets, and giving out local ports.
+
+`ehash` maps (foreign address, foreign port, local address, local port) to whatever stands for that
+connection: a full socket, a request (NEW_SYN_RECV) or a TIME_WAIT remnant. `bhash` maps a local
+port to its bucket of owners, `lhash2` a local port to its listeners.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from fastpath.hdr import inet_tuple
+from fastpath.skbuff import sk_buff
+from stack.inet.inet_timewait_sock import inet_twsk_deschedule_put
+from stack.inet.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
+
+INADDR_ANY = 0
+
+
+class inet_bind_bucket:
+    """One local port and the sockets bound to it."""
+
+    __slots__ = ("fastreuse", "fastreuseport", "fastuid", "owners", "port")
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.fastreuse = -1
+        self.fastreuseport = 0
+        self.fastuid = 0
+        self.owners: list[Any] = []
+
+
+class inet_hashinfo:
+    """The tables of one protocol on one host (kernel: `tcp_hashinfo`)."""
+
+    __slots__ = ("bhash", "ehash", "lhash2", "table_perturb")
+
+    def __init__(self) -> None:
+        self.ehash: dict[tuple[int, int, int, int], Any] = {}
+        self.bhash: dict[int, inet_bind_bucket] = {}
+        self.lhash2: dict[int, list[Any]] = {}
+        self.table_perturb: dict[tuple[int, int, int], int] = {}
+
+
+def _ehash_key(sk: Any) -> tuple[int, int, int, int]:
+    return (sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, sk.inet_num)
+
+
+# --- lookup -------------------------------------------------------------------------------
+
+
+def __inet_lookup_established(
+    net: Any, hashinfo: inet_hashinfo, saddr: int, sport: int, daddr: int, hnum: int, dif: int
+) -> Any:
+    """Exact match: a connection, a request or a TIME_WAIT socket; else None."""
+    sk = hashinfo.ehash.get((saddr, sport, daddr, hnum))
+    if sk is not None and sk.sk_bound_dev_if and sk.sk_bound_dev_if != dif:
+        return None
+    return sk
+
+
+def compute_score(sk: Any, hnum: int, daddr: int, dif: int) -> int:
+    """How well a listener fits: the bound address counts most, then the bound device."""
+    if sk.inet_num != hnum:
+        return -1
+    score = 2
+    if sk.inet_rcv_saddr:
+        if sk.inet_rcv_saddr != daddr:
+            return -1
+        score += 4
+    if sk.sk_bound_dev_if:
+        if sk.sk_bound_dev_if != dif:
+            return -1
+        score += 4
+    return score
+
+
+def __inet_lookup_listener(
+    net: Any,
+    hashinfo: inet_hashinfo,
+    skb: sk_buff | None,
+    saddr: int,
+    sport: int,
+    daddr: int,
+    hnum: int,
+    dif: int,
+) -> Any:
+    """The best listener; a reuseport group is spread by a hash of the 4-tuple."""
+    group = hashinfo.lhash2.get(hnum)
+    if not group:
+        return None
+    best: list[Any] = []
+    hiscore = 0
+    for sk in group:
+        score = compute_score(sk, hnum, daddr, dif)
+        if score > hiscore:
+            best, hiscore = [sk], score
+        elif score == hiscore and score > 0 and sk.sk_reuseport:
+            best.append(sk)
+    if not best:
+        return None
+    if len(best) > 1 and best[0].sk_reuseport:
+        return best[hash((saddr, sport, daddr, hnum)) % len(best)]
+    return best[0]
+
+
+def __inet_lookup(
+    net: Any,
+    hashinfo: inet_hashinfo,
+    skb: sk_buff | None,
+    saddr: int,
+    sport: int,
+    daddr: int,
+    dport: int,
+    dif: int,
+) -> Any:
+    """Established first, then listeners."""
+    sk = __inet_lookup_established(net, hashinfo, saddr, sport, daddr, dport, dif)
+    if sk is not None:
+        return sk
+    return __inet_lookup_listener(net, hashinfo, skb, saddr, sport, daddr, dport, dif)
+
+
+def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff, net: Any) -> Any:
+    """The socket of a segment; early demux may have found it already (skb.sk)."""
+    sk = skb.sk
+    if sk is not None:
+        destructor = skb.destructor
+        if destructor is not None:
+            skb.destructor = None
+            destructor(skb)
+        skb.sk = None
+        return sk
+    saddr, sport, daddr, dport = inet_tuple(skb)
+    return __inet_lookup(net, hashinfo, skb, saddr, sport, daddr, dport, skb.skb_iif)
+
+
+# --- hashing ------------------------------------------------------------------------------
+
+
+def inet_hash(sk: Any) -> int:
+    """proto.hash: a listener goes to the listening hash, anything but CLOSE to ehash."""
+    if sk.sk_state != 7:  # TCP_CLOSE
+        __inet_hash(sk, None)
+    return 0
+
+
+def __inet_hash(sk: Any, osk: Any) -> None:
+    if sk.sk_state != TCP_LISTEN:
+        inet_ehash_nolisten(sk, osk)
+        return
+    hashinfo = sk.net.tcp_hashinfo
+    group = hashinfo.lhash2.setdefault(sk.inet_num, [])
+    if sk not in group:
+        group.append(sk)
+    sk.sk_hashed = 1
+
+
+def inet_ehash_insert(sk: Any, osk: Any) -> bool:
+    """Insert, replacing `osk` (a request) if it still stands there; False: the place is taken."""
+    ehash = sk.net.tcp_hashinfo.ehash
+    key = _ehash_key(sk)
+    there = ehash.get(key)
+    if there is not None and there is not osk:
+        return False
+    if osk is not None and there is not osk:
+        return False  # the request was dropped meanwhile
+    ehash[key] = sk
+    return True
+
+
+def inet_ehash_nolisten(sk: Any, osk: Any) -> bool:
+    """net/ipv4/inet_hashtables.c: as inet_ehash_insert; a socket that finds no place dies."""
+    ok = inet_ehash_insert(sk, osk)
+    if ok:
+        sk.sk_hashed = 1
+    return ok
+
+
+def inet_unhash(sk: Any) -> None:
+    """proto.unhash."""
+    if not sk.sk_hashed:
+        return
+    sk.sk_hashed = 0
+    hashinfo = sk.net.tcp_hashinfo
+    if sk.sk_state == TCP_LISTEN or ((group := hashinfo.lhash2.get(sk.inet_num)) and sk in group):
+        group = hashinfo.lhash2.get(sk.inet_num)
+        if group and sk in group:
+            group.remove(sk)
+            if not group:
+                del hashinfo.lhash2[sk.inet_num]
+        return
+    key = _ehash_key(sk)
+    if hashinfo.ehash.get(key) is sk:
+        del hashinfo.ehash[key]
+
+
+# --- bind buckets -------------------------------------------------------------------------
+
+
+def inet_bind_hash(sk: Any, tb: inet_bind_bucket, port: int) -> None:
+    """Make sk an owner of the port."""
+    sk.inet_num = port
+    tb.owners.append(sk)
+    sk.icsk_bind_hash = tb
+
+
+def __inet_put_port(sk: Any) -> None:
+    tb = sk.icsk_bind_hash
+    if tb is None:
+        return
+    sk.icsk_bind_hash = None
+    sk.inet_num = 0
+    tb.owners.remove(sk)
+    if not tb.owners:
+        sk.net.tcp_hashinfo.bhash.pop(tb.port, None)
+
+
+def inet_put_port(sk: Any) -> None:
+    """Give the local port back."""
+    __inet_put_port(sk)
+
+
+def __inet_inherit_port(sk: Any, child: Any) -> int:
+    """An accepted connection shares its listener's port bucket."""
+    tb = sk.icsk_bind_hash
+    if tb is None:
+        return -errno.ENOENT
+    inet_bind_hash(child, tb, tb.port)
+    return 0
+
+
+# --- connect ------------------------------------------------------------------------------
+
+
+def __inet_check_established(
+    net: Any, sk: Any, lport: int, twp: list[Any] | None, unique: Callable[..., bool]
+) -> int:
+    """Claim the 4-tuple with local port `lport`. 0, or -EADDRNOTAVAIL when a connection has it.
+
+    A TIME_WAIT socket gives way when `unique` (tcp_twsk_unique) allows it (RFC 6191).
+    """
+    ehash = net.tcp_hashinfo.ehash
+    key = (sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, lport)
+    there = ehash.get(key)
+    tw = None
+    if there is not None:
+        if there.sk_state != TCP_TIME_WAIT or there.sk_state == TCP_NEW_SYN_RECV:
+            return -errno.EADDRNOTAVAIL
+        if not unique(sk, there, twp):
+            return -errno.EADDRNOTAVAIL
+        tw = there
+    sk.inet_num = lport
+    sk.inet_sport = lport
+    if tw is not None:
+        net.mib.linux.TWRecycled += 1
+        inet_twsk_deschedule_put(tw)
+    ehash[key] = sk
+    sk.sk_hashed = 1
+    return 0
+
+
+def inet_sk_get_local_port_range(sk: Any) -> tuple[int, int]:
+    """net/ipv4/inet_connection_sock.c: (low, high) of automatic ports for this socket.
+
+    IP_LOCAL_PORT_RANGE narrows the host's range; one that lies outside of it says nothing.
+    """
+    low, high = sk.net.sysctl.ip_local_port_range
+    own_low, own_high = sk.local_port_range
+    if own_low or own_high:
+        if low <= own_low <= high:
+            low = own_low
+        if low <= own_high <= high:
+            high = own_high
+    return low, high
+
+
+def inet_sk_port_offset(sk: Any) -> int:
+    """Where the search for a port to this destination begins (RFC 6056 algorithm 3)."""
+    return hash((sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)) & 0xFFFFFFFF
+
+
+def inet_hash_connect(death_row: Any, sk: Any, unique: Callable[..., bool]) -> int:
+    """Choose the local port of an active open (when none is bound) and enter ehash."""
+    offset = 0 if sk.inet_num else inet_sk_port_offset(sk)
+    return __inet_hash_connect(death_row, sk, offset, unique)
+
+
+def __inet_hash_connect(
+    death_row: Any, sk: Any, port_offset: int, unique: Callable[..., bool]
+) -> int:
+    """0 or -EADDRNOTAVAIL. Connects take ports of the low end's parity first, binds the other."""
+    net = sk.net
+    hinfo = net.tcp_hashinfo
+    if sk.inet_num:
+        return __inet_check_established(net, sk, sk.inet_num, None, unique)
+    low, high = inet_sk_get_local_port_range(sk)
+    reserved = net.sysctl.ip_local_reserved_ports
+    high += 1
+    remaining = high - low
+    if remaining > 1:
+        remaining &= ~1
+    perturb_key = (sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)
+    perturb = hinfo.table_perturb.get(perturb_key)
+    if perturb is None:
+        if len(hinfo.table_perturb) > 4096:
+            hinfo.table_perturb.clear()
+        perturb = net.random.getrandbits(16)
+    offset = ((perturb + port_offset) & 0xFFFFFFFF) % remaining & ~1
+    for parity in (0, 1):
+        for step in range(0, remaining, 2):
+            i = (offset + parity + step) % remaining
+            port = low + i
+            if port >= high or port in reserved:
+                continue
+            tb = hinfo.bhash.get(port)
+            if tb is not None:
+                if tb.fastreuse >= 0 or tb.fastreuseport > 0:
+                    continue  # some socket bound it explicitly
+                if __inet_check_established(net, sk, port, None, unique):
+                    continue
+            else:
+                tb = inet_bind_bucket(port)
+                if __inet_check_established(net, sk, port, None, unique):
+                    continue
+                hinfo.bhash[port] = tb
+            # RFC 6056 algorithm 4: next time start behind this port.
+            hinfo.table_perturb[perturb_key] = (perturb + step + parity + 2) & 0xFFFFFFFF
+            inet_bind_hash(sk, hinfo.bhash.setdefault(port, tb), port)
+            return 0
+    return -errno.EADDRNOTAVAIL

@@ -1,0 +1,792 @@
+"""net/ipv4/tcp_input.c, the sender's half: acknowledgments, round-trip times, loss recovery.
+
+Recovery follows the kernel's states Open, Disorder, CWR, Recovery and Loss; the window comes down
+by proportional rate reduction (RFC 6937); reductions that prove wrong are undone (F-RTO RFC 5682,
+Eifel RFC 3522, DSACK RFC 3708).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastpath.hdr import tcp_hdr
+from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_TCP_ACK_UNSENT_DATA,
+    SKB_DROP_REASON_TCP_TOO_OLD_ACK,
+)
+from stack.core.sk_mem import SK_MEM_QUANTUM, sk_mem_reclaim
+from stack.inet.inet_connection_sock import (
+    ICSK_TIME_PROBE0,
+    ICSK_TIME_RETRANS,
+    inet_csk_clear_xmit_timer,
+)
+from stack.inet.tcp_cong import (
+    tcp_ca_event,
+    tcp_current_ssthresh,
+    tcp_cwnd_reduction,
+    tcp_end_cwnd_reduction,
+    tcp_init_cwnd_reduction,
+    tcp_set_ca_state,
+)
+from stack.inet.tcp_ctl import tcp_clamp_probe0_to_user_timeout, tcp_send_ack
+from stack.inet.tcp_ecn import tcp_ecn_queue_cwr, tcp_ecn_rcv_ecn_echo
+from stack.inet.tcp_output import (
+    __tcp_push_pending_frames,
+    tcp_probe0_when,
+    tcp_rearm_rto,
+    tcp_reset_xmit_timer,
+    tcp_schedule_loss_probe,
+    tcp_slow_start_after_idle_check,
+    tcp_trim_head,
+)
+from stack.inet.tcp_recovery import (
+    tcp_check_sack_reordering,
+    tcp_highest_sack_seq,
+    tcp_mark_skb_lost,
+    tcp_newreno_mark_lost,
+    tcp_rack_advance,
+    tcp_rack_detect_loss,
+    tcp_rack_mark_lost,
+    tcp_rack_skb_timeout,
+    tcp_rack_update_reo_wnd,
+    tcp_skb_seglen,
+)
+from stack.inet.tcp_retransmit import tcp_xmit_retransmit_queue
+from stack.inet.tcp_rtt import tcp_ack_update_rtt
+from stack.inet.tcp_sack import tcp_sacktag_state, tcp_sacktag_write_queue
+from stack.inet.tcp_sock import (
+    CA_EVENT_LOSS,
+    FLAG_ACK_MAYBE_DELAYED,
+    FLAG_ACKED,
+    FLAG_CA_ALERT,
+    FLAG_DATA,
+    FLAG_DATA_ACKED,
+    FLAG_DATA_SACKED,
+    FLAG_DSACK_TLP,
+    FLAG_DSACKING_ACK,
+    FLAG_ECE,
+    FLAG_FORWARD_PROGRESS,
+    FLAG_LOST_RETRANS,
+    FLAG_NO_CHALLENGE_ACK,
+    FLAG_NOT_DUP,
+    FLAG_ORIG_SACK_ACKED,
+    FLAG_RETRANS_DATA_ACKED,
+    FLAG_SACK_RENEGING,
+    FLAG_SET_XMIT_TIMER,
+    FLAG_SLOWPATH,
+    FLAG_SND_UNA_ADVANCED,
+    FLAG_SYN_ACKED,
+    FLAG_UPDATE_TS_RECENT,
+    FLAG_WIN_UPDATE,
+    M32,
+    MSEC,
+    SEC,
+    TCP_CA_CWR,
+    TCP_NAGLE_OFF,
+    TCP_PAWS_WINDOW,
+    TCPCB_LOST,
+    TCPCB_RETRANS,
+    TCPCB_SACKED_ACKED,
+    TCPCB_SACKED_RETRANS,
+    TCPHDR_SYN,
+    TCP_CA_Disorder,
+    TCP_CA_Loss,
+    TCP_CA_Open,
+    TCP_CA_Recovery,
+    after,
+    before,
+    between,
+    jiffies_s,
+    tcp_fast_path_check,
+    tcp_in_cwnd_reduction,
+    tcp_packets_in_flight,
+    tcp_paws_check,
+    tcp_sock,
+    tcp_wnd_end,
+)
+from stack.inet.tcp_states import TCP_SYN_SENT
+from stack.inet.tcp_undo import (
+    tcp_init_undo,
+    tcp_try_keep_open,
+    tcp_try_to_open,
+    tcp_try_undo_dsack,
+    tcp_try_undo_loss,
+    tcp_try_undo_partial,
+    tcp_try_undo_recovery,
+)
+from stack.inet.tcp_window import tcp_current_mss, tcp_sync_mss
+
+REXMIT_NONE = 0
+REXMIT_LOST = 1
+REXMIT_NEW = 2
+
+
+# --- challenge ACKs and their limits ------------------------------------------------------
+
+
+def __tcp_oow_rate_limited(net: Any, sk: Any, mib: str) -> bool:
+    """One answer to out-of-window segments per tcp_invalid_ratelimit: two ends must not loop."""
+    last = sk.last_oow_ack_time
+    now = sk.net.now()
+    if last and 0 <= now - last < sk.net.sysctl.tcp_invalid_ratelimit * MSEC:
+        linux = sk.net.mib.linux
+        setattr(linux, mib, getattr(linux, mib) + 1)
+        return True
+    sk.last_oow_ack_time = now or 1
+    return False
+
+
+def tcp_oow_rate_limited(sk: tcp_sock, skb: sk_buff, mib: str) -> bool:
+    """True when no ACK should answer skb now; segments with data (no SYN) are always answered."""
+    if skb.end_seq != skb.seq and not skb.tcp_flags & TCPHDR_SYN:
+        return False
+    return __tcp_oow_rate_limited(sk.net, sk, mib)
+
+
+def tcp_challenge_ack_allowed(net: Any) -> bool:
+    """The host's share of RFC 5961 7: about tcp_challenge_ack_limit a second, how many is secret.
+
+    A known number could be counted from outside, and would tell of other connections.
+    """
+    limit = net.sysctl.tcp_challenge_ack_limit
+    if limit < 0x7FFFFFFF:
+        now = net.now() // SEC
+        stamp, count = net.tcp_challenge
+        if now != stamp:
+            count = (limit + 1) // 2 + net.random.randrange(max(limit, 1))
+        net.tcp_challenge = (now, max(count - 1, 0))
+        if count <= 0:
+            return False
+    net.mib.linux.TCPChallengeACK += 1
+    return True
+
+
+def tcp_send_challenge_ack(sk: tcp_sock) -> None:
+    """RFC 5961 7: an ACK that makes an honest peer prove itself; limited per host and socket."""
+    if not __tcp_oow_rate_limited(
+        sk.net, sk, "TCPACKSkippedChallenge"
+    ) and tcp_challenge_ack_allowed(sk.net):
+        tcp_send_ack(sk)
+
+
+# --- duplicate ACKs without SACK ----------------------------------------------------------
+
+
+def tcp_limit_reno_sacked(sk: tcp_sock) -> bool:
+    """Keep the guess below what is out; True when it was too high (so: reordering)."""
+    holes = min(max(sk.lost_out, 1), sk.packets_out)
+    if sk.sacked_out + holes > sk.packets_out:
+        sk.sacked_out = sk.packets_out - holes
+        return True
+    return False
+
+
+def tcp_check_reno_reordering(sk: tcp_sock, addend: int) -> None:
+    if not tcp_limit_reno_sacked(sk):
+        return
+    sk.reordering = min(sk.packets_out + addend, sk.net.sysctl.tcp_max_reordering)
+    sk.reord_seen += 1
+    sk.net.mib.linux.TCPRenoReorder += 1
+
+
+def tcp_add_reno_sack(sk: tcp_sock, num_dupack: int) -> None:
+    """A duplicate ACK: one more segment has left the network."""
+    if num_dupack:
+        prior_sacked = sk.sacked_out
+        sk.sacked_out += num_dupack
+        tcp_check_reno_reordering(sk, 0)
+        sk.delivered += max(sk.sacked_out - prior_sacked, 0)
+
+
+def tcp_remove_reno_sacks(sk: tcp_sock, acked: int) -> None:
+    """SND.UNA advanced over `acked` segments: one filled the hole, the others were counted."""
+    if acked > 0:
+        sk.delivered += max(acked - sk.sacked_out, 1)
+        if acked - 1 >= sk.sacked_out:
+            sk.sacked_out = 0
+        else:
+            sk.sacked_out -= acked - 1
+    tcp_check_reno_reordering(sk, acked)
+
+
+# --- the states ---------------------------------------------------------------------------
+
+
+def tcp_enter_recovery(sk: tcp_sock, ece_ack: bool) -> None:
+    """Fast recovery begins."""
+    linux = sk.net.mib.linux
+    if sk.rx_opt.sack_ok:
+        linux.TCPSackRecovery += 1
+    else:
+        linux.TCPRenoRecovery += 1
+    sk.prior_ssthresh = 0
+    tcp_init_undo(sk)
+    if not tcp_in_cwnd_reduction(sk):
+        if not ece_ack:
+            sk.prior_ssthresh = tcp_current_ssthresh(sk)
+        tcp_init_cwnd_reduction(sk)
+    tcp_set_ca_state(sk, TCP_CA_Recovery)
+
+
+def tcp_timeout_mark_lost(sk: tcp_sock) -> None:
+    """RTO: everything is lost (with RACK: but what was sent just now)."""
+    head = sk.tcp_rtx_queue.peek()
+    is_reneg = head is not None and bool(head.sacked & TCPCB_SACKED_ACKED)
+    if is_reneg:
+        sk.net.mib.linux.TCPSACKReneging += 1
+        sk.sacked_out = 0
+        sk.recv_sack_cache = ()
+    elif not sk.rx_opt.sack_ok:
+        sk.sacked_out = 0
+    sack = sk.rx_opt.sack_ok
+    for skb in sk.tcp_rtx_queue:
+        if is_reneg:
+            skb.sacked &= ~TCPCB_SACKED_ACKED
+        elif sack and skb is not head and tcp_rack_skb_timeout(sk, skb, 0) > 0:
+            continue
+        tcp_mark_skb_lost(sk, skb)
+
+
+def tcp_enter_loss(sk: tcp_sock) -> None:
+    """The retransmission timer went off: one segment, slow start from there (RFC 5681 3.1)."""
+    new_recovery = sk.icsk_ca_state < TCP_CA_Recovery
+    tcp_timeout_mark_lost(sk)
+    if (
+        sk.icsk_ca_state <= TCP_CA_Disorder
+        or not after(sk.high_seq, sk.snd_una)
+        or (sk.icsk_ca_state == TCP_CA_Loss and not sk.icsk_retransmits)
+    ):
+        sk.prior_ssthresh = tcp_current_ssthresh(sk)
+        sk.prior_cwnd = sk.snd_cwnd
+        sk.snd_ssthresh = sk.icsk_ca_ops.ssthresh(sk)
+        tcp_ca_event(sk, CA_EVENT_LOSS)
+        tcp_init_undo(sk)
+    sk.snd_cwnd = tcp_packets_in_flight(sk) + 1
+    sk.snd_cwnd_cnt = 0
+    sk.snd_cwnd_stamp = sk.net.now()
+    reordering = sk.net.sysctl.tcp_reordering
+    if sk.icsk_ca_state <= TCP_CA_Disorder and sk.sacked_out >= reordering:
+        sk.reordering = min(sk.reordering, reordering)
+    tcp_set_ca_state(sk, TCP_CA_Loss)
+    sk.high_seq = sk.snd_nxt
+    sk.tlp_high_seq = 0
+    tcp_ecn_queue_cwr(sk)
+    # F-RTO (RFC 5682 3.1 step 1): not for a second RTO in a row of the same loss.
+    sk.frto = bool(sk.net.sysctl.tcp_frto and (new_recovery or sk.icsk_retransmits))
+
+
+def tcp_process_loss(sk: tcp_sock, flag: int, num_dupack: int) -> int:
+    """An ACK in Loss; returns REXMIT_*."""
+    recovered = not before(sk.snd_una, sk.high_seq)
+    if flag & FLAG_SND_UNA_ADVANCED and tcp_try_undo_loss(sk, False):
+        return REXMIT_NONE
+    if sk.frto:
+        # Step 3b: something never retransmitted was delivered, so the RTO was spurious.
+        if flag & FLAG_ORIG_SACK_ACKED and tcp_try_undo_loss(sk, True):
+            return REXMIT_NONE
+        if after(sk.snd_nxt, sk.high_seq):
+            if flag & FLAG_DATA_SACKED or num_dupack:
+                sk.frto = False
+        elif flag & FLAG_SND_UNA_ADVANCED and not recovered:
+            sk.high_seq = sk.snd_nxt
+            # Step 2b: send new data and see.
+            if sk.sk_write_queue.qlen and after(tcp_wnd_end(sk), sk.snd_nxt):
+                return REXMIT_NEW
+            sk.frto = False
+    if recovered:
+        tcp_try_undo_recovery(sk)
+        return REXMIT_NONE
+    if not sk.rx_opt.sack_ok:
+        if after(sk.snd_nxt, sk.high_seq) and num_dupack:
+            tcp_add_reno_sack(sk, num_dupack)
+        elif flag & FLAG_SND_UNA_ADVANCED:
+            sk.sacked_out = 0
+    return REXMIT_LOST
+
+
+def tcp_check_sack_reneging(sk: tcp_sock, flag: int) -> bool:
+    """The peer took back a SACK (the new head is SACKed, yet not acknowledged): retransmit soon."""
+    if not flag & FLAG_SACK_RENEGING or not flag & FLAG_SND_UNA_ADVANCED:
+        return False
+    delay = max((sk.srtt_us >> 4) * 1000, 10 * MSEC)
+    tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, delay)
+    return True
+
+
+def tcp_identify_packet_loss(sk: tcp_sock, flag: int) -> int:
+    """Mark losses; returns `flag` with what changed."""
+    if not sk.tcp_rtx_queue.qlen:
+        return flag
+    if not sk.rx_opt.sack_ok:
+        tcp_newreno_mark_lost(sk, flag & FLAG_SND_UNA_ADVANCED)
+    else:
+        prior_retrans = sk.retrans_out
+        if tcp_rack_mark_lost(sk):
+            flag &= ~FLAG_SET_XMIT_TIMER
+        if prior_retrans > sk.retrans_out:
+            flag |= FLAG_LOST_RETRANS
+    return flag
+
+
+def tcp_time_to_recover(sk: tcp_sock, flag: int) -> bool:
+    return sk.lost_out > 0
+
+
+def tcp_fastretrans_alert(
+    sk: tcp_sock, prior_snd_una: int, num_dupack: int, ack_flag: int
+) -> tuple[int, int]:
+    """A dubious ACK: walk the state machine. Returns (flags, REXMIT_*)."""
+    flag = ack_flag
+    if not sk.packets_out and sk.sacked_out:
+        sk.sacked_out = 0
+    if flag & FLAG_ECE:
+        sk.prior_ssthresh = 0  # congestion for certain: nothing to undo
+    if tcp_check_sack_reneging(sk, flag):
+        return ack_flag & ~FLAG_SET_XMIT_TIMER, REXMIT_NONE
+    state = sk.icsk_ca_state
+    if state == TCP_CA_Open:
+        sk.retrans_stamp = 0
+    elif not before(sk.snd_una, sk.high_seq):
+        if state == TCP_CA_CWR:
+            # CWR lasts until something above high_seq is acknowledged.
+            if sk.snd_una != sk.high_seq:
+                tcp_end_cwnd_reduction(sk)
+                tcp_set_ca_state(sk, TCP_CA_Open)
+        elif state == TCP_CA_Recovery:
+            if not sk.rx_opt.sack_ok:
+                sk.sacked_out = 0
+            if tcp_try_undo_recovery(sk):
+                return ack_flag, REXMIT_NONE
+            tcp_end_cwnd_reduction(sk)
+    state = sk.icsk_ca_state
+    if state == TCP_CA_Recovery:
+        if not flag & FLAG_SND_UNA_ADVANCED:
+            if not sk.rx_opt.sack_ok:
+                tcp_add_reno_sack(sk, num_dupack)
+        elif tcp_try_undo_partial(sk, prior_snd_una):
+            return ack_flag, REXMIT_NONE
+        if tcp_try_undo_dsack(sk):
+            tcp_try_to_open(sk, flag)
+        ack_flag = tcp_identify_packet_loss(sk, ack_flag)
+        if sk.icsk_ca_state != TCP_CA_Recovery:
+            if not tcp_time_to_recover(sk, flag):
+                return ack_flag, REXMIT_NONE
+            tcp_enter_recovery(sk, bool(flag & FLAG_ECE))
+        return ack_flag, REXMIT_LOST
+    rexmit = REXMIT_NONE
+    if state == TCP_CA_Loss:
+        rexmit = tcp_process_loss(sk, flag, num_dupack)
+        ack_flag = tcp_identify_packet_loss(sk, ack_flag)
+        if not (sk.icsk_ca_state == TCP_CA_Open or ack_flag & FLAG_LOST_RETRANS):
+            return ack_flag, rexmit
+        # Open again by undo, or a retransmission was lost: go on as in Open.
+    if not sk.rx_opt.sack_ok:
+        if flag & FLAG_SND_UNA_ADVANCED:
+            sk.sacked_out = 0
+        tcp_add_reno_sack(sk, num_dupack)
+    if sk.icsk_ca_state <= TCP_CA_Disorder:
+        tcp_try_undo_dsack(sk)
+    ack_flag = tcp_identify_packet_loss(sk, ack_flag)
+    if not tcp_time_to_recover(sk, flag):
+        tcp_try_to_open(sk, flag)
+        return ack_flag, rexmit
+    tcp_enter_recovery(sk, bool(flag & FLAG_ECE))
+    return ack_flag, REXMIT_LOST
+
+
+def tcp_rack_reo_timeout(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_recovery.c: the reordering window is over: what is still missing is lost."""
+    prior_inflight = tcp_packets_in_flight(sk)
+    lost = sk.lost
+    tcp_rack_detect_loss(sk)
+    if prior_inflight != tcp_packets_in_flight(sk):
+        if sk.icsk_ca_state != TCP_CA_Recovery:
+            tcp_enter_recovery(sk, False)
+            if sk.icsk_ca_ops.cong_control is None:
+                tcp_cwnd_reduction(sk, 1, sk.lost - lost, 0)
+        tcp_xmit_retransmit_queue(sk)
+    if sk.icsk_pending != ICSK_TIME_RETRANS:
+        sk.icsk_pending = 0
+        tcp_rearm_rto(sk)
+
+
+def tcp_process_tlp_ack(sk: tcp_sock, ack: int, flag: int) -> None:
+    """RFC 8985 7.4: did the probe repair a loss, or was it a duplicate?"""
+    if before(ack, sk.tlp_high_seq):
+        return
+    if not sk.tlp_retrans or flag & FLAG_DSACK_TLP:
+        sk.tlp_high_seq = 0
+    elif after(ack, sk.tlp_high_seq):
+        # The loss was repaired before anyone else noticed: react to it.
+        tcp_init_cwnd_reduction(sk)
+        tcp_set_ca_state(sk, TCP_CA_CWR)
+        tcp_end_cwnd_reduction(sk)
+        tcp_try_keep_open(sk)
+        sk.net.mib.linux.TCPLossProbeRecovery += 1
+    elif not flag & (FLAG_SND_UNA_ADVANCED | FLAG_NOT_DUP | FLAG_DATA_SACKED):
+        sk.tlp_high_seq = 0
+
+
+def tcp_simple_retransmit(sk: tcp_sock) -> None:
+    """The path MTU shrank: what is too large is lost, without the window being to blame."""
+    mss = tcp_current_mss(sk)
+    lost = sk.lost
+    for skb in sk.tcp_rtx_queue:
+        if tcp_skb_seglen(skb) > mss:
+            tcp_mark_skb_lost(sk, skb)
+    if sk.lost == lost:
+        return
+    if not sk.rx_opt.sack_ok:
+        tcp_limit_reno_sacked(sk)
+    if sk.icsk_ca_state != TCP_CA_Loss:
+        sk.high_seq = sk.snd_nxt
+        sk.snd_ssthresh = tcp_current_ssthresh(sk)
+        sk.prior_ssthresh = 0
+        sk.undo_marker = 0
+        tcp_set_ca_state(sk, TCP_CA_Loss)
+    tcp_xmit_retransmit_queue(sk)
+
+
+# --- the ACK itself -----------------------------------------------------------------------
+
+
+def tcp_tso_acked(sk: tcp_sock, skb: sk_buff) -> int:
+    """Part of a super-packet is acknowledged: cut that off; segments done."""
+    packets_acked = skb.tcp_gso_segs
+    if tcp_trim_head(sk, skb, (sk.snd_una - skb.seq) & M32):
+        return 0
+    return packets_acked - skb.tcp_gso_segs
+
+
+def tcp_clean_rtx_queue(
+    sk: tcp_sock,
+    skb_ack: sk_buff,
+    prior_fack: int,
+    prior_snd_una: int,
+    sack: tcp_sacktag_state | None,
+) -> int:
+    """Free what is acknowledged, measure, and return FLAG_* bits."""
+    queue = sk.tcp_rtx_queue
+    snd_una = sk.snd_una
+    now = sk.tcp_mstamp
+    is_sack = sk.rx_opt.sack_ok
+    prior_sacked = sk.sacked_out
+    reord = sk.snd_nxt
+    high_seq = sk.high_seq
+    first_ackt = last_ackt = 0
+    stamped = False
+    fully_acked = True
+    pkts_acked = 0
+    flag = 0
+    while (skb := queue.peek()) is not None:
+        end_seq = skb.end_seq
+        start = skb.seq
+        sacked = skb.sacked
+        acked_pcount = skb.tcp_gso_segs
+        if after(end_seq, snd_una):
+            if acked_pcount == 1 or not after(snd_una, start):
+                break
+            acked_pcount = tcp_tso_acked(sk, skb)
+            if not acked_pcount:
+                break
+            fully_acked = False
+        if sacked & TCPCB_RETRANS:
+            if sacked & TCPCB_SACKED_RETRANS:
+                sk.retrans_out -= acked_pcount
+            flag |= FLAG_RETRANS_DATA_ACKED
+        elif not sacked & TCPCB_SACKED_ACKED:
+            last_ackt = skb.tx_tstamp_ns
+            if not stamped:
+                first_ackt = last_ackt
+                stamped = True
+            if before(start, reord):
+                reord = start
+            if not after(end_seq, high_seq):
+                flag |= FLAG_ORIG_SACK_ACKED
+        if sacked & TCPCB_SACKED_ACKED:
+            sk.sacked_out -= acked_pcount
+        elif is_sack:
+            sk.delivered += acked_pcount
+            if not tcp_skb_spurious_retrans(sk, skb):
+                tcp_rack_advance(sk, sacked, end_seq, skb.tx_tstamp_ns)
+        if sacked & TCPCB_LOST:
+            sk.lost_out -= acked_pcount
+        sk.packets_out -= acked_pcount
+        pkts_acked += acked_pcount
+        if skb.tcp_flags & TCPHDR_SYN:
+            flag |= FLAG_SYN_ACKED
+            sk.retrans_stamp = 0
+        else:
+            flag |= FLAG_DATA_ACKED
+        if not fully_acked:
+            break
+        queue.unlink(skb)
+        truesize = skb.truesize
+        sk.sk_wmem_queued -= truesize
+        sk.sk_forward_alloc += truesize
+        kfree_skb(skb)
+    if sk.sk_forward_alloc > SK_MEM_QUANTUM:  # sk_mem_uncharge, once for all of them
+        sk_mem_reclaim(sk)
+    if between(sk.snd_up, prior_snd_una, snd_una):
+        sk.snd_up = snd_una
+    if skb is not None and skb.sacked & TCPCB_SACKED_ACKED:
+        flag |= FLAG_SACK_RENEGING
+    seq_rtt_us = ca_rtt_us = sack_rtt_us = -1
+    if stamped and not flag & FLAG_RETRANS_DATA_ACKED:
+        seq_rtt_us = max(now - first_ackt + 500, 0) // 1000
+        ca_rtt_us = max(now - last_ackt + 500, 0) // 1000
+        if (
+            pkts_acked == 1
+            and fully_acked
+            and not prior_sacked
+            and ((snd_una - prior_snd_una) & M32) < sk.mss_cache
+        ):
+            flag |= FLAG_ACK_MAYBE_DELAYED
+    if sack is not None and sack.first_sackt:
+        sack_rtt_us = max(now - sack.first_sackt + 500, 0) // 1000
+        ca_rtt_us = max(now - sack.last_sackt + 500, 0) // 1000
+    rtt_update = tcp_ack_update_rtt(sk, flag, seq_rtt_us, sack_rtt_us, ca_rtt_us)
+    if flag & FLAG_ACKED:
+        flag |= FLAG_SET_XMIT_TIMER
+        if not is_sack:
+            tcp_remove_reno_sacks(sk, pkts_acked)
+            # Without SACK an ACK of mixed data proves nothing on the originals.
+            if flag & FLAG_RETRANS_DATA_ACKED:
+                flag &= ~FLAG_ORIG_SACK_ACKED
+        elif before(reord, prior_fack):
+            tcp_check_sack_reordering(sk, reord, 0)
+        pkts_acked_hook = sk.icsk_ca_ops.pkts_acked
+        if pkts_acked_hook is not None:
+            pkts_acked_hook(sk, pkts_acked, ca_rtt_us)
+    elif (
+        skb is not None
+        and rtt_update
+        and sack_rtt_us >= 0
+        and sack_rtt_us > (now - skb.tx_tstamp_ns) // 1000
+    ):
+        flag |= FLAG_SET_XMIT_TIMER
+    return flag
+
+
+def tcp_skb_spurious_retrans(sk: tcp_sock, skb: sk_buff) -> bool:
+    """A retransmitted packet whose ACK echoes an earlier timestamp: the original arrived."""
+    rx_opt = sk.rx_opt
+    return bool(
+        skb.sacked & TCPCB_RETRANS
+        and rx_opt.saw_tstamp
+        and rx_opt.rcv_tsecr
+        and before(rx_opt.rcv_tsecr, (skb.tx_tstamp_ns // MSEC) & M32)
+    )
+
+
+def tcp_ack_probe(sk: tcp_sock) -> None:
+    """Nothing is in flight: stop probing when the window opened, else probe on."""
+    head = sk.sk_write_queue.peek()
+    if head is None:
+        return
+    if not after(head.end_seq, tcp_wnd_end(sk)):
+        sk.icsk_backoff = 0
+        sk.icsk_probes_tstamp = 0
+        inet_csk_clear_xmit_timer(sk, ICSK_TIME_PROBE0)
+    else:
+        when = tcp_clamp_probe0_to_user_timeout(sk, tcp_probe0_when(sk, sk.icsk_rto_max))
+        tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, when)
+
+
+def tcp_ack_is_dubious(sk: tcp_sock, flag: int) -> bool:
+    return not flag & FLAG_NOT_DUP or bool(flag & FLAG_CA_ALERT) or sk.icsk_ca_state != TCP_CA_Open
+
+
+def tcp_may_raise_cwnd(sk: tcp_sock, flag: int) -> bool:
+    """With much reordering any progress counts, else only cumulative ACKs."""
+    if sk.reordering > sk.net.sysctl.tcp_reordering:
+        return bool(flag & FLAG_FORWARD_PROGRESS)
+    return bool(flag & FLAG_DATA_ACKED)
+
+
+def tcp_cong_avoid(sk: tcp_sock, ack: int, acked: int) -> None:
+    sk.icsk_ca_ops.cong_avoid(sk, ack, acked)
+    sk.snd_cwnd_stamp = sk.tcp_mstamp
+
+
+def tcp_cong_control(sk: tcp_sock, ack: int, acked_sacked: int, lost: int, flag: int) -> None:
+    """The congestion window's share of an ACK."""
+    ca_ops = sk.icsk_ca_ops
+    if ca_ops.cong_control is not None:
+        ca_ops.cong_control(sk, ack, flag, (acked_sacked, lost))
+        return
+    if tcp_in_cwnd_reduction(sk):
+        tcp_cwnd_reduction(sk, acked_sacked, lost, flag)
+    elif tcp_may_raise_cwnd(sk, flag):
+        tcp_cong_avoid(sk, ack, acked_sacked)
+
+
+def tcp_xmit_recovery(sk: tcp_sock, rexmit: int) -> None:
+    """Retransmit, or (F-RTO) send new data first."""
+    if rexmit == REXMIT_NONE or sk.sk_state == TCP_SYN_SENT:
+        return
+    if rexmit == REXMIT_NEW:
+        __tcp_push_pending_frames(sk, tcp_current_mss(sk), TCP_NAGLE_OFF)
+        if after(sk.snd_nxt, sk.high_seq):
+            return
+        sk.frto = False
+    tcp_xmit_retransmit_queue(sk)
+
+
+def tcp_set_xmit_timer(sk: tcp_sock) -> None:
+    """Loss probe if it applies, else the RTO."""
+    if not tcp_schedule_loss_probe(sk, True):
+        tcp_rearm_rto(sk)
+
+
+def tcp_may_update_window(sk: tcp_sock, ack: int, ack_seq: int, nwin: int) -> bool:
+    """RFC 9293 3.10.7.4: SND.WL1/WL2; an ACK at the same place may only open the window."""
+    return (
+        after(ack, sk.snd_una)
+        or after(ack_seq, sk.snd_wl1)
+        or (ack_seq == sk.snd_wl1 and (nwin > sk.snd_wnd or not nwin))
+    )
+
+
+def tcp_ack_update_window(sk: tcp_sock, skb: sk_buff, ack: int, ack_seq: int) -> int:
+    """Take over the window the ACK offers; FLAG_WIN_UPDATE when it counts as news."""
+    flag = 0
+    nwin = tcp_hdr(skb).window
+    if not skb.tcp_flags & TCPHDR_SYN:
+        nwin <<= sk.rx_opt.snd_wscale
+    if tcp_may_update_window(sk, ack, ack_seq, nwin):
+        flag |= FLAG_WIN_UPDATE
+        sk.snd_wl1 = ack_seq
+        if sk.snd_wnd != nwin:
+            sk.snd_wnd = nwin
+            sk.pred_flags = 0
+            tcp_fast_path_check(sk)
+            if sk.sk_write_queue.qlen:
+                tcp_slow_start_after_idle_check(sk)
+            if nwin > sk.max_window:
+                sk.max_window = nwin
+                tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
+    tcp_snd_una_update(sk, ack)
+    return flag
+
+
+def tcp_snd_una_update(sk: tcp_sock, ack: int) -> None:
+    sk.bytes_acked += (ack - sk.snd_una) & M32
+    sk.snd_una = ack
+
+
+def tcp_store_ts_recent(sk: tcp_sock) -> None:
+    sk.rx_opt.ts_recent = sk.rx_opt.rcv_tsval
+    sk.rx_opt.ts_recent_stamp = jiffies_s(sk)
+
+
+def tcp_replace_ts_recent(sk: tcp_sock, seq: int) -> None:
+    """RFC 7323 4.3: TS.Recent follows segments that reach back to the last ACK sent."""
+    rx_opt = sk.rx_opt
+    if (
+        rx_opt.saw_tstamp
+        and not after(seq, sk.rcv_wup)
+        and tcp_paws_check(rx_opt, TCP_PAWS_WINDOW, jiffies_s(sk))
+    ):
+        tcp_store_ts_recent(sk)
+
+
+def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
+    """An ACK came (RFC 9293 3.10.7.4 "fifth, check the ACK field").
+
+    1: fine; 0: old; negative: -SKB_DROP_REASON_*, the segment must be dropped.
+    """
+    prior_snd_una = sk.snd_una
+    ack_seq = skb.seq
+    ack = skb.ack_seq
+    rexmit = REXMIT_NONE
+    delivered = sk.delivered
+    lost = sk.lost
+    sack_state: tcp_sacktag_state | None = None
+    has_sack = False
+    if before(ack, prior_snd_una):
+        max_window = min(sk.max_window, sk.bytes_acked)
+        if before(ack, (prior_snd_una - max_window) & M32):
+            if not flag & FLAG_NO_CHALLENGE_ACK:
+                tcp_send_challenge_ack(sk)
+            return -SKB_DROP_REASON_TCP_TOO_OLD_ACK
+        # Old, but its SACK blocks may be news.
+        if sk.rx_opt.sack_ok and tcp_hdr(skb).doff > (8 if sk.rx_opt.tstamp_ok else 5):
+            sack_state = tcp_sacktag_state()
+            flag |= tcp_sacktag_write_queue(sk, skb, prior_snd_una, sack_state)
+            if flag & (FLAG_DATA_SACKED | FLAG_DSACKING_ACK):
+                flag, rexmit = tcp_fastretrans_alert(sk, prior_snd_una, 0, flag)
+                tcp_cong_control_after(sk, ack, delivered, lost, flag)
+                tcp_xmit_recovery(sk, rexmit)
+        return 0
+    if after(ack, sk.snd_nxt):
+        if not flag & FLAG_NO_CHALLENGE_ACK:
+            tcp_send_challenge_ack(sk)
+        return -SKB_DROP_REASON_TCP_ACK_UNSENT_DATA
+    if ack != prior_snd_una:
+        flag |= FLAG_SND_UNA_ADVANCED
+        sk.icsk_retransmits = 0
+    prior_fack = tcp_highest_sack_seq(sk) if sk.rx_opt.sack_ok else prior_snd_una
+    prior_packets = sk.packets_out
+    if flag & FLAG_UPDATE_TS_RECENT:
+        tcp_replace_ts_recent(sk, skb.seq)
+    if flag & (FLAG_SLOWPATH | FLAG_SND_UNA_ADVANCED) == FLAG_SND_UNA_ADVANCED:
+        # Header prediction: the window did not change, the ACK moves on.
+        sk.snd_wl1 = ack_seq
+        sk.bytes_acked += (ack - prior_snd_una) & M32
+        sk.snd_una = ack
+        flag |= FLAG_WIN_UPDATE
+        sk.net.mib.linux.TCPHPAcks += 1
+    else:
+        if ack_seq != skb.end_seq:
+            flag |= FLAG_DATA
+        else:
+            sk.net.mib.linux.TCPPureAcks += 1
+        flag |= tcp_ack_update_window(sk, skb, ack, ack_seq)
+        if sk.ecn_flags and tcp_ecn_rcv_ecn_echo(sk, skb.tcp_flags):
+            flag |= FLAG_ECE
+        has_sack = bool(sk.rx_opt.sack_ok) and tcp_hdr(skb).doff > (8 if sk.rx_opt.tstamp_ok else 5)
+        if has_sack:
+            sack_state = tcp_sacktag_state()
+            flag |= tcp_sacktag_write_queue(sk, skb, prior_snd_una, sack_state)
+    sk.sk_err_soft = 0
+    sk.icsk_probes_out = 0
+    sk.rcv_tstamp = sk.tcp_mstamp
+    if not prior_packets:
+        if flag & FLAG_DSACKING_ACK:
+            flag, rexmit = tcp_fastretrans_alert(sk, prior_snd_una, 0, flag)
+            tcp_cong_control_after(sk, ack, delivered, lost, flag)
+        # The window may have opened: stop or go on probing.
+        tcp_ack_probe(sk)
+        if sk.tlp_high_seq:
+            tcp_process_tlp_ack(sk, ack, flag)
+        return 1
+    flag |= tcp_clean_rtx_queue(sk, skb, prior_fack, prior_snd_una, sack_state)
+    tcp_rack_update_reo_wnd(sk, delivered)
+    if sk.tlp_high_seq:
+        tcp_process_tlp_ack(sk, ack, flag)
+    if tcp_ack_is_dubious(sk, flag):
+        num_dupack = 0
+        if not flag & (FLAG_SND_UNA_ADVANCED | FLAG_NOT_DUP | FLAG_DSACKING_ACK):
+            num_dupack = max(1, skb.gso_segs)
+        flag, rexmit = tcp_fastretrans_alert(sk, prior_snd_una, num_dupack, flag)
+    if flag & FLAG_SET_XMIT_TIMER:
+        tcp_set_xmit_timer(sk)
+    if flag & FLAG_FORWARD_PROGRESS or not flag & FLAG_NOT_DUP:
+        sk.sk_dst_pending_confirm = True
+    tcp_cong_control_after(sk, ack, delivered, lost, flag)
+    if rexmit:
+        tcp_xmit_recovery(sk, rexmit)
+    return 1
+
+
+def tcp_cong_control_after(
+    sk: tcp_sock, ack: int, prior_delivered: int, prior_lost: int, flag: int
+) -> None:
+    """tcp_newly_delivered and tcp_cong_control: the last step of every ACK."""
+    newly = sk.delivered - prior_delivered
+    if newly:
+        sk.net.mib.linux.TCPDelivered += newly
+        sk.delivered_mstamp = sk.tcp_mstamp
+    tcp_cong_control(sk, ack, newly, sk.lost - prior_lost, flag)

@@ -1,0 +1,280 @@
+"""net/ipv4/tcp.c: the end of a connection: shutdown, close, disconnect, abort."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+from fastpath.skbuff import kfree_skb
+from stack.core.ratelimit import net_ratelimit
+from stack.core.sk_mem import SOCK_MIN_SNDBUF
+from stack.core.sock import (
+    SOCK_BINDADDR_LOCK,
+    SOCK_BINDPORT_LOCK,
+    SOCK_DEAD,
+    SOCK_DONE,
+    SOCK_LINGER,
+    bh_lock_sock,
+    bh_unlock_sock,
+    lock_sock,
+    release_sock,
+    sock_orphan,
+)
+from stack.core.stream import (
+    sk_stream_wait_close,
+)
+from stack.core.uapi import (
+    SEND_SHUTDOWN,
+    SHUTDOWN_MASK,
+)
+from stack.inet.inet_connection_sock import (
+    inet_csk_delack_init,
+    inet_csk_destroy_sock,
+    inet_csk_listen_stop,
+    inet_csk_reset_keepalive_timer,
+)
+from stack.inet.inet_hashtables import inet_put_port
+from stack.inet.tcp_cong import tcp_assign_congestion_control, tcp_cleanup_congestion_control
+from stack.inet.tcp_ctl import tcp_send_active_reset, tcp_send_fin
+from stack.inet.tcp_data import tcp_ofo_purge, tcp_sack_reset
+from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_set_state
+from stack.inet.tcp_minisocks import tcp_time_wait
+from stack.inet.tcp_output import (
+    tcp_write_queue_purge,
+)
+from stack.inet.tcp_sock import (
+    M32,
+    TCP_INFINITE_SSTHRESH,
+    TCP_INIT_CWND,
+    TCP_TIMEOUT_INIT,
+    TCP_TIMEWAIT_LEN,
+    TCPHDR_FIN,
+    TCP_CA_Open,
+    after,
+    tcp_fin_time,
+    tcp_sock,
+)
+from stack.inet.tcp_states import (
+    NEW_STATE,
+    TCP_ACTION_FIN,
+    TCP_CLOSE,
+    TCP_FIN_WAIT2,
+    TCP_LISTEN,
+    TCP_STATE_MASK,
+    TCP_SYN_SENT,
+    TCPF_CLOSE_WAIT,
+    TCPF_CLOSING,
+    TCPF_ESTABLISHED,
+    TCPF_FIN_WAIT1,
+    TCPF_FIN_WAIT2,
+    TCPF_LAST_ACK,
+    TCPF_SYN_RECV,
+    TCPF_SYN_SENT,
+)
+from stack.inet.tcp_window import (
+    tcp_initialize_rcv_mss,
+)
+
+log = logging.getLogger("stack.inet.tcp")
+
+
+def tcp_close_state(sk: tcp_sock) -> bool:
+    """Move on as a close does (NEW_STATE, from TRANSITIONS); True when our FIN is due."""
+    nxt = NEW_STATE[sk.sk_state]
+    tcp_set_state(sk, nxt & TCP_STATE_MASK)
+    return bool(nxt >> 4 & TCP_ACTION_FIN >> 4)
+
+
+def tcp_shutdown(sk: tcp_sock, how: int) -> None:
+    """proto.shutdown: SEND_SHUTDOWN sends a FIN once all data is out."""
+    if not how & SEND_SHUTDOWN:
+        return
+    if (1 << sk.sk_state) & (
+        TCPF_ESTABLISHED | TCPF_SYN_SENT | TCPF_CLOSE_WAIT
+    ) and tcp_close_state(sk):
+        tcp_send_fin(sk)
+
+
+def tcp_too_many_orphans(sk: tcp_sock, shift: int) -> bool:
+    """include/net/tcp.h: each orphan counts 2 ** shift times, for one that deserves less."""
+    return sk.sk_mem.orphan_count << shift > sk.net.sysctl.tcp_max_orphans
+
+
+def tcp_out_of_memory(sk: tcp_sock) -> bool:
+    """include/net/tcp.h: the hard limit is passed, and sk has more queued than the least."""
+    mem = sk.sk_mem
+    return sk.sk_wmem_queued > SOCK_MIN_SNDBUF and mem.memory_allocated > mem.sysctl_mem[2]
+
+
+def tcp_check_oom(sk: tcp_sock, shift: int) -> bool:
+    """True when an orphan such as sk has to go; what is short is said as the kernel says it."""
+    orphans, memory = tcp_too_many_orphans(sk, shift), tcp_out_of_memory(sk)
+    name = sk.net.name
+    if orphans and net_ratelimit(sk.net):
+        log.info("%s: TCP: too many orphaned sockets", name)
+    if memory and net_ratelimit(sk.net):
+        log.info("%s: TCP: out of memory -- consider tuning tcp_mem", name)
+    return orphans or memory
+
+
+def __tcp_close(sk: tcp_sock, timeout: int) -> None:
+    """The application lets go (RFC 9293 3.10.4, RFC 1122 4.2.2.13, RFC 2525 2.17)."""
+    linux = sk.net.mib.linux
+    data_was_unread = 0
+    sk.sk_shutdown = SHUTDOWN_MASK
+    if sk.sk_state == TCP_LISTEN:
+        tcp_set_state(sk, TCP_CLOSE)
+        inet_csk_listen_stop(sk)
+    else:
+        while (skb := sk.sk_receive_queue.dequeue()) is not None:
+            end_seq = skb.end_seq
+            if skb.tcp_flags & TCPHDR_FIN:
+                end_seq = (end_seq - 1) & M32
+            if after(end_seq, sk.copied_seq):
+                data_was_unread += (end_seq - sk.copied_seq) & M32
+            kfree_skb(skb)
+        if sk.sk_state != TCP_CLOSE:
+            if data_was_unread:
+                # The peer must learn that its data was not read.
+                linux.TCPAbortOnClose += 1
+                tcp_set_state(sk, TCP_CLOSE)
+                tcp_send_active_reset(sk)
+            elif sk.sk_flags & SOCK_LINGER and not sk.sk_lingertime:
+                # Abortive close.
+                sk.sk_prot.disconnect(sk, 0)
+                linux.TCPAbortOnData += 1
+            elif tcp_close_state(sk):
+                tcp_send_fin(sk)
+            sk_stream_wait_close(sk, timeout)
+    state = sk.sk_state
+    sock_orphan(sk)
+    sk.sk_mem.orphan_count += 1
+    bh_lock_sock(sk)
+    # Packets that came while we slept or sent.
+    while sk.sk_backlog:
+        sk.sk_backlog_rcv(sk, sk.sk_backlog.popleft())
+    sk.sk_backlog_len = 0
+    if state != TCP_CLOSE and sk.sk_state == TCP_CLOSE:
+        # It died meanwhile (RST, or the last ACK came).
+        inet_csk_destroy_sock(sk)
+        return
+    if sk.sk_state == TCP_FIN_WAIT2:
+        if sk.linger2 < 0:
+            tcp_set_state(sk, TCP_CLOSE)
+            tcp_send_active_reset(sk)
+            linux.TCPAbortOnLinger += 1
+        else:
+            tmo = tcp_fin_time(sk)
+            if tmo > TCP_TIMEWAIT_LEN:
+                inet_csk_reset_keepalive_timer(sk, tmo - TCP_TIMEWAIT_LEN)
+            else:
+                tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)
+                return
+    if sk.sk_state != TCP_CLOSE and tcp_check_oom(sk, 0):
+        tcp_set_state(sk, TCP_CLOSE)
+        tcp_send_active_reset(sk)
+        linux.TCPAbortOnMemory += 1
+    if sk.sk_state == TCP_CLOSE:
+        inet_csk_destroy_sock(sk)
+    bh_unlock_sock(sk)
+
+
+def tcp_close(sk: tcp_sock, timeout: int) -> None:
+    """proto.close: wait at most `timeout` ns (SO_LINGER) for the FIN exchange."""
+    lock_sock(sk)
+    __tcp_close(sk, timeout)
+    sk.sk_lock_owned = False
+    if sk.sk_mem is not None:
+        release_sock(sk)
+        sk.sk_lock_owned = False
+
+
+def tcp_need_reset(state: int) -> bool:
+    """A disconnect in these states owes the peer a RST."""
+    return bool(
+        (1 << state)
+        & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT | TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2 | TCPF_SYN_RECV)
+    )
+
+
+def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
+    """proto.disconnect: back to CLOSE, ready for another connect. 0."""
+    old_state = sk.sk_state
+    if old_state != TCP_CLOSE:
+        tcp_set_state(sk, TCP_CLOSE)
+    if old_state == TCP_LISTEN:
+        inet_csk_listen_stop(sk)
+    elif tcp_need_reset(old_state) or (
+        sk.snd_nxt != sk.write_seq and (1 << old_state) & (TCPF_CLOSING | TCPF_LAST_ACK)
+    ):
+        tcp_send_active_reset(sk)
+        sk.sk_err = errno.ECONNRESET
+    elif old_state == TCP_SYN_SENT:
+        sk.sk_err = errno.ECONNRESET
+    tcp_clear_xmit_timers(sk)
+    sk.sk_receive_queue.purge()
+    sk.copied_seq = sk.rcv_nxt
+    sk.urg_data = 0
+    tcp_write_queue_purge(sk)
+    tcp_ofo_purge(sk)
+    sk.inet_dport = 0
+    if not sk.sk_flags & SOCK_BINDADDR_LOCK:
+        sk.inet_saddr = sk.inet_rcv_saddr = 0
+    if not sk.sk_flags & SOCK_BINDPORT_LOCK and sk.icsk_bind_hash is not None:
+        inet_put_port(sk)
+    sk.sk_shutdown = 0
+    sk.sk_flags &= ~SOCK_DONE
+    sk.srtt_us = 0
+    sk.mdev_us = 1_000_000
+    sk.rcv_rtt_last_tsecr = 0
+    sk.write_seq = (sk.write_seq + sk.max_window + 2) & M32 or 1
+    sk.icsk_backoff = 0
+    sk.icsk_probes_out = 0
+    sk.icsk_probes_tstamp = 0
+    sk.icsk_rto = TCP_TIMEOUT_INIT
+    sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
+    sk.snd_cwnd = TCP_INIT_CWND
+    sk.snd_cwnd_cnt = 0
+    sk.is_cwnd_limited = False
+    sk.max_packets_out = 0
+    sk.window_clamp = 0
+    sk.delivered = 0
+    tcp_cleanup_congestion_control(sk)
+    tcp_assign_congestion_control(sk)
+    sk.icsk_ca_state = TCP_CA_Open
+    sk.undo_marker = 0
+    sk.undo_retrans = -1
+    sk.retrans_out = sk.lost_out = sk.sacked_out = 0
+    sk.total_retrans = 0
+    inet_csk_delack_init(sk)
+    tcp_initialize_rcv_mss(sk)
+    sk.sk_dst_cache = None
+    sk.sk_rx_dst = None
+    rx_opt = sk.rx_opt
+    rx_opt.saw_tstamp = False
+    rx_opt.tstamp_ok = False
+    rx_opt.wscale_ok = False
+    rx_opt.sack_ok = 0
+    tcp_sack_reset(sk)
+    sk.bytes_acked = sk.bytes_received = sk.bytes_sent = sk.bytes_retrans = 0
+    sk.data_segs_in = sk.data_segs_out = sk.segs_in = sk.segs_out = 0
+    sk.rcv_ooopack = 0
+    sk.ecn_flags = 0
+    sk.defer_accept = 0
+    sk.sk_error_report()
+    return 0
+
+
+def tcp_abort(sk: tcp_sock, err: int) -> int:
+    """proto.diag_destroy: end a connection from outside (`ss -K`)."""
+    if sk.sk_state == TCP_LISTEN:
+        tcp_set_state(sk, TCP_CLOSE)
+        inet_csk_listen_stop(sk)
+        return 0
+    if not sk.sk_flags & SOCK_DEAD:
+        if tcp_need_reset(sk.sk_state):
+            tcp_send_active_reset(sk)
+        from stack.inet.tcp_done import tcp_done_with_error
+
+        tcp_done_with_error(sk, err)
+    return 0

@@ -1,0 +1,292 @@
+"""net/ipv4/tcp_cong.c: pluggable congestion control, and Reno (RFC 5681) as the one always there.
+
+A module is a row of functions (`tcp_congestion_ops`); registering it makes `TCP_CONGESTION` and
+`tcp_congestion_control` know its name. The window reduction that every module shares (RFC 6937) is
+tcp_input.c's and stands at the end.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stack.core.sock import SOCK_NOSPACE, os_error
+from stack.core.sysctl import SysctlError
+from stack.inet.tcp_ecn import tcp_ecn_queue_cwr
+from stack.inet.tcp_sock import (
+    CA_EVENT_COMPLETE_CWR,
+    FLAG_SND_UNA_ADVANCED,
+    TCP_CA_CWR,
+    TCP_INFINITE_SSTHRESH,
+    TCP_INIT_CWND,
+    TCP_CA_Open,
+    TCP_CA_Recovery,
+    tcp_packets_in_flight,
+    tcp_sock,
+)
+from stack.inet.tcp_states import TCP_CLOSE
+
+TCP_CONG_NON_RESTRICTED = 1
+TCP_CONG_NEEDS_ECN = 2
+
+
+@dataclass(slots=True, eq=False)
+class tcp_congestion_ops:
+    """One congestion control; `ssthresh`, `undo_cwnd`, `cong_avoid` or `cong_control` required."""
+
+    name: str
+    ssthresh: Callable[[Any], int]
+    undo_cwnd: Callable[[Any], int]
+    cong_avoid: Callable[[Any, int, int], None] | None = None
+    cong_control: Callable[[Any, int, int, Any], None] | None = None
+    init: Callable[[Any], None] | None = None
+    release: Callable[[Any], None] | None = None
+    set_state: Callable[[Any, int], None] | None = None
+    cwnd_event: Callable[[Any, int], None] | None = None
+    pkts_acked: Callable[[Any, int, int], None] | None = None
+    flags: int = 0
+
+
+# --- Reno ---------------------------------------------------------------------------------
+
+
+def tcp_slow_start(tp: tcp_sock, acked: int) -> int:
+    """Grow by what was acknowledged up to ssthresh; returns what is left of `acked`."""
+    cwnd = min(tp.snd_cwnd + acked, tp.snd_ssthresh)
+    acked -= cwnd - tp.snd_cwnd
+    tp.snd_cwnd = min(cwnd, tp.snd_cwnd_clamp)
+    return acked
+
+
+def tcp_cong_avoid_ai(tp: tcp_sock, w: int, acked: int) -> None:
+    """Additive increase: one segment per `w` acknowledged."""
+    if tp.snd_cwnd_cnt >= w:
+        tp.snd_cwnd_cnt = 0
+        tp.snd_cwnd += 1
+    tp.snd_cwnd_cnt += acked
+    if tp.snd_cwnd_cnt >= w:
+        delta = tp.snd_cwnd_cnt // w
+        tp.snd_cwnd_cnt -= delta * w
+        tp.snd_cwnd += delta
+    tp.snd_cwnd = min(tp.snd_cwnd, tp.snd_cwnd_clamp)
+
+
+def tcp_is_cwnd_limited(sk: tcp_sock) -> bool:
+    """include/net/tcp.h: only a window that was in the way may grow (RFC 7661)."""
+    if sk.is_cwnd_limited:
+        return True
+    return sk.snd_cwnd < sk.snd_ssthresh and sk.snd_cwnd < 2 * sk.max_packets_out
+
+
+def tcp_reno_cong_avoid(sk: tcp_sock, ack: int, acked: int) -> None:
+    if not tcp_is_cwnd_limited(sk):
+        return
+    if sk.snd_cwnd < sk.snd_ssthresh:
+        acked = tcp_slow_start(sk, acked)
+        if not acked:
+            return
+    tcp_cong_avoid_ai(sk, sk.snd_cwnd, acked)
+
+
+def tcp_reno_ssthresh(sk: tcp_sock) -> int:
+    return max(sk.snd_cwnd >> 1, 2)
+
+
+def tcp_reno_undo_cwnd(sk: tcp_sock) -> int:
+    return max(sk.snd_cwnd, sk.prior_cwnd)
+
+
+tcp_reno = tcp_congestion_ops(
+    name="reno",
+    ssthresh=tcp_reno_ssthresh,
+    undo_cwnd=tcp_reno_undo_cwnd,
+    cong_avoid=tcp_reno_cong_avoid,
+    flags=TCP_CONG_NON_RESTRICTED,
+)
+
+
+# --- registry (per host) ------------------------------------------------------------------
+
+
+def tcp_register_congestion_control(net: Any, ca: tcp_congestion_ops) -> int:
+    """0, or -EINVAL (a required function lacks), -EEXIST."""
+    if ca.cong_avoid is None and ca.cong_control is None:
+        return -errno.EINVAL
+    if ca.name in net.tcp_cong_list:
+        return -errno.EEXIST
+    net.tcp_cong_list[ca.name] = ca
+    return 0
+
+
+def tcp_unregister_congestion_control(net: Any, ca: tcp_congestion_ops) -> None:
+    net.tcp_cong_list.pop(ca.name, None)
+
+
+def tcp_ca_find(net: Any, name: str) -> tcp_congestion_ops | None:
+    return net.tcp_cong_list.get(name)
+
+
+def tcp_assign_congestion_control(sk: tcp_sock) -> None:
+    """Give a new socket the host's default."""
+    ca = tcp_ca_find(sk.net, sk.net.sysctl.tcp_congestion_control)
+    sk.icsk_ca_ops = ca if ca is not None else tcp_reno  # unregistered since it was set
+    sk.icsk_ca_priv = None
+
+
+def tcp_set_default_congestion_control(net: Any, name: str) -> None:
+    """The sysctl is written. Raises: SysctlError ENOENT for a name that is not registered."""
+    if tcp_ca_find(net, name) is None:
+        known = tcp_get_available_congestion_control(net)
+        raise SysctlError(
+            errno.ENOENT, f"sysctl net.ipv4.tcp_congestion_control={name!r}: there are: {known}"
+        )
+
+
+def tcp_init_congestion_control(sk: tcp_sock) -> None:
+    """The connection starts."""
+    sk.prior_ssthresh = 0
+    if sk.icsk_ca_ops.init is not None:
+        sk.icsk_ca_ops.init(sk)
+
+
+def tcp_cleanup_congestion_control(sk: tcp_sock) -> None:
+    if sk.icsk_ca_ops is not None and sk.icsk_ca_ops.release is not None:
+        sk.icsk_ca_ops.release(sk)
+
+
+def tcp_set_congestion_control(sk: tcp_sock, name: str) -> None:
+    """TCP_CONGESTION. Raises: OSError ENOENT for an unknown name."""
+    ca = tcp_ca_find(sk.net, name)
+    if ca is None:
+        raise os_error(errno.ENOENT)
+    if ca is sk.icsk_ca_ops:
+        sk.icsk_ca_setsockopt = True
+        return
+    tcp_cleanup_congestion_control(sk)
+    sk.icsk_ca_ops = ca
+    sk.icsk_ca_setsockopt = True
+    sk.icsk_ca_priv = None
+    if sk.sk_state != TCP_CLOSE:
+        tcp_init_congestion_control(sk)
+
+
+def tcp_get_available_congestion_control(net: Any) -> str:
+    return " ".join(net.tcp_cong_list)
+
+
+def tcp_set_ca_state(sk: tcp_sock, ca_state: int) -> None:
+    if sk.icsk_ca_ops.set_state is not None:
+        sk.icsk_ca_ops.set_state(sk, ca_state)
+    sk.icsk_ca_state = ca_state
+
+
+def tcp_ca_event(sk: tcp_sock, event: int) -> None:
+    if sk.icsk_ca_ops.cwnd_event is not None:
+        sk.icsk_ca_ops.cwnd_event(sk, event)
+
+
+# --- the window itself (net/ipv4/tcp_input.c, tcp_output.c) -------------------------------
+
+
+def tcp_init_cwnd(sk: tcp_sock, dst: Any) -> int:
+    """Initial window: the route's metric or IW10 (RFC 6928)."""
+    cwnd = dst.metrics.get("initcwnd", 0) if dst is not None else 0
+    return min(cwnd or TCP_INIT_CWND, sk.snd_cwnd_clamp)
+
+
+def tcp_current_ssthresh(sk: tcp_sock) -> int:
+    """include/net/tcp.h: what ssthresh would be if nothing had gone wrong yet."""
+    if sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery):
+        return sk.snd_ssthresh
+    return max(sk.snd_ssthresh, (sk.snd_cwnd >> 1) + (sk.snd_cwnd >> 2))
+
+
+def tcp_cwnd_application_limited(sk: tcp_sock) -> None:
+    """RFC 2861: a window not used for an RTO comes down half way to what was used."""
+    if sk.icsk_ca_state == TCP_CA_Open and not sk.sk_flags & SOCK_NOSPACE:
+        win_used = max(sk.snd_cwnd_used, tcp_init_cwnd(sk, sk.sk_dst_cache))
+        if win_used < sk.snd_cwnd:
+            sk.snd_ssthresh = tcp_current_ssthresh(sk)
+            sk.snd_cwnd = (sk.snd_cwnd + win_used) >> 1
+        sk.snd_cwnd_used = 0
+    sk.snd_cwnd_stamp = sk.tcp_mstamp
+
+
+def tcp_cwnd_validate(sk: tcp_sock, is_cwnd_limited: bool) -> None:
+    """Remember whether the window was in the way in this round trip."""
+    packets_out = sk.packets_out
+    if (
+        ((sk.snd_una - sk.cwnd_usage_seq) & 0xFFFFFFFF) < 0x80000000
+        or is_cwnd_limited
+        or (not sk.is_cwnd_limited and packets_out > sk.max_packets_out)
+    ):
+        sk.is_cwnd_limited = is_cwnd_limited
+        sk.max_packets_out = packets_out
+        sk.cwnd_usage_seq = sk.snd_nxt
+    if tcp_is_cwnd_limited(sk):
+        sk.snd_cwnd_used = 0
+        sk.snd_cwnd_stamp = sk.tcp_mstamp
+        return
+    if packets_out > sk.snd_cwnd_used:
+        sk.snd_cwnd_used = packets_out
+    if (
+        sk.net.sysctl.tcp_slow_start_after_idle
+        and sk.tcp_mstamp - sk.snd_cwnd_stamp >= sk.icsk_rto
+        and sk.icsk_ca_ops.cong_control is None
+    ):
+        tcp_cwnd_application_limited(sk)
+
+
+def tcp_init_cwnd_reduction(sk: tcp_sock) -> None:
+    """Start a proportional rate reduction (RFC 6937) towards the module's ssthresh."""
+    sk.high_seq = sk.snd_nxt
+    sk.tlp_high_seq = 0
+    sk.snd_cwnd_cnt = 0
+    sk.prior_cwnd = sk.snd_cwnd
+    sk.prr_delivered = 0
+    sk.prr_out = 0
+    sk.snd_ssthresh = sk.icsk_ca_ops.ssthresh(sk)
+    tcp_ecn_queue_cwr(sk)
+
+
+def tcp_cwnd_reduction(sk: tcp_sock, newly_acked_sacked: int, newly_lost: int, flag: int) -> None:
+    """One ACK's worth of RFC 6937: send in proportion to what was delivered."""
+    if newly_acked_sacked <= 0 or not sk.prior_cwnd:
+        return
+    in_flight = tcp_packets_in_flight(sk)
+    delta = sk.snd_ssthresh - in_flight
+    sk.prr_delivered += newly_acked_sacked
+    if delta < 0:
+        dividend = sk.snd_ssthresh * sk.prr_delivered + sk.prior_cwnd - 1
+        sndcnt = dividend // sk.prior_cwnd - sk.prr_out
+    else:
+        sndcnt = max(sk.prr_delivered - sk.prr_out, newly_acked_sacked)
+        if flag & FLAG_SND_UNA_ADVANCED and not newly_lost:
+            sndcnt += 1
+        sndcnt = min(delta, sndcnt)
+    # A fast retransmission goes out at the first opportunity.
+    sndcnt = max(sndcnt, 0 if sk.prr_out else 1)
+    sk.snd_cwnd = in_flight + sndcnt
+
+
+def tcp_end_cwnd_reduction(sk: tcp_sock) -> None:
+    """Recovery is over: the window is ssthresh."""
+    if sk.icsk_ca_ops.cong_control is not None:
+        return
+    if sk.snd_ssthresh < TCP_INFINITE_SSTHRESH and (
+        sk.icsk_ca_state == TCP_CA_CWR or sk.undo_marker
+    ):
+        sk.snd_cwnd = sk.snd_ssthresh
+        sk.snd_cwnd_stamp = sk.tcp_mstamp
+    tcp_ca_event(sk, CA_EVENT_COMPLETE_CWR)
+
+
+def tcp_enter_cwr(sk: tcp_sock) -> None:
+    """Reduce the window for a reason other than loss (the local queue dropped, ECN)."""
+    sk.prior_ssthresh = 0
+    if sk.icsk_ca_state < TCP_CA_CWR:
+        sk.undo_marker = 0
+        tcp_init_cwnd_reduction(sk)
+        tcp_set_ca_state(sk, TCP_CA_CWR)

@@ -1,0 +1,403 @@
+"""net/ipv4/tcp_output.c: segments that carry no data of the user: SYN, FIN, RST, ACK, probes."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.hdr import tcp_push as tcp_header_push
+from fastpath.skbuff import (
+    CHECKSUM_PARTIAL,
+    alloc_skb,
+    sk_buff,
+    skb_header_release,
+)
+from stack.core.dst import dst_metric_advmss, dst_mtu
+from stack.core.sk_mem import sk_mem_charge
+from stack.core.sock import (
+    SOCK_DONE,
+    SOCK_RCVBUF_LOCK,
+    sock_reset_flag,
+)
+from stack.core.timer import mod_timer
+from stack.inet.inet_connection_sock import (
+    ICSK_TIME_DACK,
+    ICSK_TIME_PROBE0,
+    ICSK_TIME_RETRANS,
+    inet_csk_reset_xmit_timer,
+    inet_csk_schedule_ack,
+)
+from stack.inet.tcp_ecn import tcp_ecn_send_syn, tcp_ecn_send_synack
+from stack.inet.tcp_options import (
+    tcp_synack_options,
+)
+from stack.inet.tcp_output import (
+    TCP_FRAG_IN_WRITE_QUEUE,
+    __tcp_push_pending_frames,
+    __tcp_transmit_skb,
+    tcp_event_new_data_sent,
+    tcp_fragment,
+    tcp_probe0_when,
+    tcp_reset_xmit_timer,
+    tcp_set_skb_tso_segs,
+    tcp_stream_alloc_skb,
+    tcp_transmit_skb,
+    tcp_write_queue_purge,
+)
+from stack.inet.tcp_sock import (
+    M32,
+    MAX_TCP_HEADER,
+    SEC,
+    TCP_ATO_MIN,
+    TCP_DELACK_MAX,
+    TCP_DELACK_MIN,
+    TCP_NAGLE_OFF,
+    TCP_RESOURCE_PROBE_INTERVAL,
+    TCP_RTO_MAX,
+    TCP_TIMEOUT_MIN,
+    TCPHDR_ACK,
+    TCPHDR_ECE,
+    TCPHDR_FIN,
+    TCPHDR_PSH,
+    TCPHDR_RST,
+    TCPHDR_SYN,
+    TCPOLEN_TSTAMP_ALIGNED,
+    before,
+    between,
+    tcp_full_space,
+    tcp_mstamp_refresh,
+    tcp_sock,
+    tcp_wnd_end,
+)
+from stack.inet.tcp_states import TCP_CLOSE
+from stack.inet.tcp_window import (
+    tcp_current_mss,
+    tcp_initialize_rcv_mss,
+    tcp_mss_clamp,
+    tcp_select_initial_window,
+    tcp_sync_mss,
+)
+
+
+def tcp_acceptable_seq(sk: tcp_sock) -> int:
+    """Sequence number for a segment without data: SND.NXT, or the window's end if that shrank."""
+    wnd_end = (sk.snd_una + sk.snd_wnd) & M32
+    if not before(wnd_end, sk.snd_nxt) or (
+        sk.rx_opt.wscale_ok and ((sk.snd_nxt - wnd_end) & M32) < (1 << sk.rx_opt.rcv_wscale)
+    ):
+        return sk.snd_nxt
+    return wnd_end
+
+
+def tcp_init_nondata_skb(skb: sk_buff, seq: int, flags: int) -> None:
+    """A segment without payload: SYN and FIN take one sequence number."""
+    skb.ip_summed = CHECKSUM_PARTIAL
+    skb.tcp_flags = flags
+    skb.tcp_gso_segs = 1
+    skb.tcp_gso_size = 0
+    skb.seq = seq
+    skb.end_seq = (seq + 1) & M32 if flags & (TCPHDR_SYN | TCPHDR_FIN) else seq
+
+
+def tcp_queue_skb(sk: tcp_sock, skb: sk_buff) -> None:
+    """Append skb to the write queue, sequence numbers set. Takes ownership of skb."""
+    sk.write_seq = skb.end_seq
+    skb_header_release(skb)
+    sk.sk_write_queue.queue_tail(skb)
+    truesize = skb.truesize
+    sk.sk_wmem_queued += truesize
+    sk_mem_charge(sk, truesize)
+
+
+def tcp_send_fin(sk: tcp_sock) -> None:
+    """Queue a FIN: on the last unsent sk_buff when there is one, else as a segment of its own."""
+    tail = sk.sk_write_queue.peek_tail()
+    if tail is not None:
+        tail.tcp_flags |= TCPHDR_FIN
+        tail.end_seq = (tail.end_seq + 1) & M32
+        sk.write_seq = (sk.write_seq + 1) & M32
+    else:
+        skb = tcp_stream_alloc_skb(sk, True)
+        if skb is None:
+            # No buffer left at all: let the last sent packet carry it when it is retransmitted.
+            tail = sk.tcp_rtx_queue.peek_tail()
+            if tail is not None:
+                tail.tcp_flags |= TCPHDR_FIN
+                tail.end_seq = (tail.end_seq + 1) & M32
+                sk.write_seq = (sk.write_seq + 1) & M32
+                sk.snd_nxt = (sk.snd_nxt + 1) & M32
+            else:
+                # Nothing in flight either: tcp_probe_timer tries again.
+                tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, TCP_RESOURCE_PROBE_INTERVAL)
+            return
+        tcp_init_nondata_skb(skb, sk.write_seq, TCPHDR_ACK | TCPHDR_FIN)
+        tcp_queue_skb(sk, skb)
+    __tcp_push_pending_frames(sk, tcp_current_mss(sk), TCP_NAGLE_OFF)
+
+
+def tcp_send_active_reset(sk: tcp_sock, reason: int = 0) -> None:
+    """Send a RST: the application aborts, or data came that nobody will read."""
+    sk.net.mib.tcp.OutRsts += 1
+    skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
+    if skb is None:
+        sk.net.mib.linux.TCPAbortFailed += 1
+        return
+    tcp_init_nondata_skb(skb, tcp_acceptable_seq(sk), TCPHDR_ACK | TCPHDR_RST)
+    tcp_mstamp_refresh(sk)
+    if tcp_transmit_skb(sk, skb, 0):
+        sk.net.mib.linux.TCPAbortFailed += 1
+
+
+def tcp_send_synack(sk: tcp_sock) -> int:
+    """Simultaneous open: turn the SYN in the retransmit queue into a SYN-ACK and send it."""
+    skb = sk.tcp_rtx_queue.peek()
+    if skb is None or not skb.tcp_flags & TCPHDR_SYN:
+        return -errno.EFAULT
+    skb.tcp_flags |= TCPHDR_ACK
+    tcp_ecn_send_synack(sk, skb)
+    return tcp_transmit_skb(sk, skb, 1)
+
+
+def tcp_make_synack(sk: tcp_sock, dst: Any, req: Any, synack_type: int = 0) -> sk_buff | None:
+    """A SYN-ACK for a request, data at the TCP header; None when no buffer is left."""
+    skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
+    if skb is None:
+        return None
+    skb.dst = dst
+    now = sk.net.now()
+    mss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
+    options = tcp_synack_options(sk, req, mss, now)
+    if not req.snt_synack:
+        req.snt_synack = now
+    skb.ip_summed = CHECKSUM_PARTIAL
+    flags = TCPHDR_SYN | TCPHDR_ACK
+    if req.ecn_ok:
+        flags |= TCPHDR_ECE
+    tcp_header_push(
+        skb,
+        req.inet_num,
+        req.inet_dport,
+        req.snt_isn,
+        req.rcv_nxt,
+        flags,
+        min(req.rsk_rcv_wnd, 65535),
+        0,
+        options,
+    )
+    skb.tcp_flags = flags
+    skb.seq = req.snt_isn
+    skb.priority = sk.sk_priority
+    skb.mark = req.sk_mark
+    sk.net.mib.tcp.OutSegs += 1
+    return skb
+
+
+def tcp_connect_init(sk: tcp_sock) -> None:
+    """Everything a connection needs before its SYN goes out."""
+    sysctl = sk.net.sysctl
+    dst = sk.sk_dst_cache
+    sk.tcp_header_len = 20 + (TCPOLEN_TSTAMP_ALIGNED if sysctl.tcp_timestamps else 0)
+    if sk.rx_opt.user_mss:
+        sk.rx_opt.mss_clamp = sk.rx_opt.user_mss
+    sk.max_window = 0
+    tcp_sync_mss(sk, dst_mtu(dst))
+    if not sk.window_clamp:
+        sk.window_clamp = dst.metrics.get("window", 0)
+    sk.advmss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
+    tcp_initialize_rcv_mss(sk)
+    if sk.sk_flags & SOCK_RCVBUF_LOCK and (
+        sk.window_clamp > tcp_full_space(sk) or sk.window_clamp == 0
+    ):
+        sk.window_clamp = tcp_full_space(sk)
+    sk.rcv_wnd, sk.window_clamp, sk.rx_opt.rcv_wscale = tcp_select_initial_window(
+        sk,
+        tcp_full_space(sk),
+        sk.advmss - (sk.tcp_header_len - 20 if sk.rx_opt.ts_recent_stamp else 0),
+        sk.window_clamp,
+        bool(sysctl.tcp_window_scaling),
+        dst.metrics.get("initrwnd", 0),
+    )
+    sk.rcv_ssthresh = sk.rcv_wnd
+    sk.sk_err = 0
+    sock_reset_flag(sk, SOCK_DONE)
+    sk.snd_wnd = 0
+    sk.snd_wl1 = 0
+    tcp_write_queue_purge(sk)
+    sk.snd_una = sk.write_seq
+    sk.snd_sml = sk.write_seq
+    sk.snd_up = sk.write_seq
+    sk.snd_nxt = sk.write_seq
+    sk.rcv_nxt = 0
+    sk.rcv_wup = 0
+    sk.copied_seq = 0
+    sk.icsk_rto = tcp_timeout_init(sk)
+    sk.icsk_retransmits = 0
+    tcp_clear_retrans(sk)
+
+
+def tcp_timeout_init(sk: Any) -> int:
+    """include/net/tcp.h: RFC 6298 2.1."""
+    return SEC
+
+
+def tcp_clear_retrans(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_input.c: nothing is retransmitted, lost or SACKed."""
+    sk.retrans_out = 0
+    sk.lost_out = 0
+    sk.undo_marker = 0
+    sk.undo_retrans = -1
+    sk.sacked_out = 0
+    sk.total_rto = 0
+
+
+def tcp_connect_queue_skb(sk: tcp_sock, skb: sk_buff) -> None:
+    """Charge the SYN and count its sequence number."""
+    skb_header_release(skb)
+    truesize = skb.truesize
+    sk.sk_wmem_queued += truesize
+    sk_mem_charge(sk, truesize)
+    sk.write_seq = skb.end_seq
+    sk.packets_out += skb.tcp_gso_segs
+
+
+def tcp_connect(sk: tcp_sock) -> int:
+    """Build a SYN and send it. 0 or -errno."""
+    if sk.icsk_af_ops.rebuild_header(sk):
+        return -errno.EHOSTUNREACH
+    tcp_connect_init(sk)
+    buff = tcp_stream_alloc_skb(sk, True)
+    if buff is None:
+        return -errno.ENOBUFS
+    tcp_init_nondata_skb(buff, sk.write_seq, TCPHDR_SYN)
+    tcp_ecn_send_syn(sk, buff)
+    tcp_mstamp_refresh(sk)
+    sk.retrans_stamp = sk.rto_stamp = sk.tcp_mstamp or 1
+    tcp_connect_queue_skb(sk, buff)
+    sk.tcp_rtx_queue.queue_tail(buff)
+    err = tcp_transmit_skb(sk, buff, 1)
+    if err == -errno.ECONNREFUSED:
+        return err
+    sk.snd_nxt = sk.write_seq
+    sk.pushed_seq = sk.write_seq
+    sk.net.mib.tcp.ActiveOpens += 1
+    tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, sk.icsk_rto)
+    return 0
+
+
+def tcp_delack_max(sk: tcp_sock) -> int:
+    return min(sk.icsk_delack_max, TCP_DELACK_MAX)
+
+
+def tcp_send_delayed_ack(sk: tcp_sock) -> None:
+    """Owe the peer an ACK: at the latest after the delayed ACK timeout (40 to 200 ms)."""
+    ato = sk.icsk_ack_ato
+    if ato > TCP_DELACK_MIN:
+        max_ato = SEC // 2
+        if sk.icsk_ack_pingpong >= sk.net.sysctl.tcp_pingpong_thresh or sk.icsk_ack_pending & 4:
+            max_ato = TCP_DELACK_MAX
+        # Not much longer than a round trip, so that the peer's RTO does not fire.
+        if sk.srtt_us:
+            rtt = max((sk.srtt_us >> 3) * 1000, TCP_DELACK_MIN)
+            max_ato = min(max_ato, rtt)
+        ato = min(ato, max_ato)
+    ato = min(ato, tcp_delack_max(sk))
+    now = sk.net.now()
+    timeout = now + ato
+    if sk.icsk_ack_pending & 2:  # ICSK_ACK_TIMER
+        # An ACK is already blocked or nearly due: send it now.
+        if sk.icsk_ack_timeout <= now + (ato >> 2):
+            tcp_send_ack(sk)
+            return
+        timeout = min(timeout, sk.icsk_ack_timeout)
+    sk.icsk_ack_pending |= 1 | 2
+    sk.icsk_ack_timeout = timeout
+    mod_timer(sk.icsk_delack_timer, timeout)
+
+
+def __tcp_send_ack(sk: tcp_sock, rcv_nxt: int) -> None:
+    """A pure ACK. Without a buffer for it, try again on the delayed ACK timer."""
+    if sk.sk_state == TCP_CLOSE:
+        return
+    buff = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
+    if buff is None:
+        delay = TCP_DELACK_MAX << sk.icsk_ack_retry
+        if delay < TCP_RTO_MAX:
+            sk.icsk_ack_retry += 1
+        inet_csk_schedule_ack(sk)
+        sk.icsk_ack_ato = TCP_ATO_MIN
+        inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, delay, TCP_RTO_MAX)
+        return
+    tcp_init_nondata_skb(buff, tcp_acceptable_seq(sk), TCPHDR_ACK)
+    tcp_mstamp_refresh(sk)
+    __tcp_transmit_skb(sk, buff, 0, rcv_nxt)
+
+
+def tcp_send_ack(sk: tcp_sock) -> None:
+    """Send an ACK now."""
+    __tcp_send_ack(sk, sk.rcv_nxt)
+
+
+def tcp_xmit_probe_skb(sk: tcp_sock, urgent: int, mib: str) -> int:
+    """A segment the peer must answer: one sequence number before SND.UNA."""
+    skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
+    if skb is None:
+        return -1
+    tcp_init_nondata_skb(skb, (sk.snd_una - (0 if urgent else 1)) & M32, TCPHDR_ACK)
+    linux = sk.net.mib.linux
+    setattr(linux, mib, getattr(linux, mib) + 1)
+    return tcp_transmit_skb(sk, skb, 0)
+
+
+def tcp_write_wakeup(sk: tcp_sock, mib: str) -> int:
+    """Probe: a piece of unsent data when the window has room for it, else an empty segment."""
+    if sk.sk_state == TCP_CLOSE:
+        return -1
+    skb = sk.sk_write_queue.peek()
+    if skb is not None and before(skb.seq, tcp_wnd_end(sk)):
+        mss = tcp_current_mss(sk)
+        seg_size = (tcp_wnd_end(sk) - skb.seq) & M32
+        if before(sk.pushed_seq, skb.end_seq):
+            sk.pushed_seq = skb.end_seq
+        # Cut to the window, and to one segment.
+        if seg_size < ((skb.end_seq - skb.seq) & M32) or skb.len > mss:
+            seg_size = min(seg_size, mss)
+            skb.tcp_flags |= TCPHDR_PSH
+            if tcp_fragment(sk, TCP_FRAG_IN_WRITE_QUEUE, skb, seg_size, mss):
+                return -1
+        elif not skb.tcp_gso_segs:
+            tcp_set_skb_tso_segs(skb, mss)
+        skb.tcp_flags |= TCPHDR_PSH
+        err = tcp_transmit_skb(sk, skb, 1)
+        if not err:
+            tcp_event_new_data_sent(sk, skb)
+        return err
+    if between(sk.snd_up, (sk.snd_una + 1) & M32, (sk.snd_una + 0xFFFF) & M32):
+        tcp_xmit_probe_skb(sk, 1, mib)
+    return tcp_xmit_probe_skb(sk, 0, mib)
+
+
+def tcp_send_probe0(sk: tcp_sock) -> None:
+    """A window probe is due (RFC 9293 3.8.6.1)."""
+    err = tcp_write_wakeup(sk, "TCPWinProbe")
+    if sk.packets_out or sk.write_seq == sk.snd_nxt:
+        sk.icsk_probes_out = 0
+        sk.icsk_backoff = 0
+        sk.icsk_probes_tstamp = 0
+        return
+    sk.icsk_probes_out += 1
+    if err <= 0:
+        if sk.icsk_backoff < sk.net.sysctl.tcp_retries2:
+            sk.icsk_backoff += 1
+        timeout = tcp_probe0_when(sk, sk.icsk_rto_max)
+    else:
+        timeout = TCP_RESOURCE_PROBE_INTERVAL
+    tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, tcp_clamp_probe0_to_user_timeout(sk, timeout))
+
+
+def tcp_clamp_probe0_to_user_timeout(sk: tcp_sock, when: int) -> int:
+    """net/ipv4/tcp_timer.c: do not sleep past TCP_USER_TIMEOUT."""
+    user_timeout = sk.icsk_user_timeout
+    if not user_timeout or not sk.icsk_probes_tstamp:
+        return when
+    remaining = user_timeout - (sk.net.now() - sk.icsk_probes_tstamp)
+    return min(max(remaining, TCP_TIMEOUT_MIN), when)

@@ -1,0 +1,785 @@
+"""net/ipv4/tcp_input.c, the receiver's half: windows, queues, SACK blocks, what ACK to send when.
+
+`out_of_order_queue` is a list sorted by sequence number (the kernel: an rb-tree); its sk_buffs are
+charged to the receive buffer like those of `sk_receive_queue`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from fastpath.hdr import ip_hdr, tcp_hdr
+from fastpath.skbuff import (
+    alloc_skb,
+    kfree_skb,
+    sk_buff,
+    skb_add_data,
+    skb_copy_bits,
+    skb_pull,
+    skb_try_coalesce,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_PROTO_MEM,
+    SKB_DROP_REASON_TCP_OFO_DROP,
+    SKB_DROP_REASON_TCP_OFO_QUEUE_PRUNE,
+    SKB_DROP_REASON_TCP_OFOMERGE,
+    SKB_DROP_REASON_TCP_OLD_DATA,
+    SKB_DROP_REASON_TCP_OVERWINDOW,
+    SKB_DROP_REASON_TCP_ZEROWINDOW,
+    kfree_skb_reason,
+)
+from stack.core.sk_mem import (
+    SOCK_SNDBUF_LOCK,
+    sk_forced_mem_schedule,
+    sk_mem_reclaim,
+    sk_rmem_schedule,
+    sk_under_memory_pressure,
+)
+from stack.core.sock import (
+    SOCK_DEAD,
+    SOCK_DONE,
+    SOCK_NOSPACE,
+    SOCK_URGINLINE,
+    skb_set_owner_r,
+)
+from stack.core.uapi import RCV_SHUTDOWN
+from stack.inet.inet_connection_sock import (
+    ICSK_ACK_NOMEM,
+    ICSK_ACK_NOW,
+    ICSK_ACK_SCHED,
+    inet_csk_enter_pingpong_mode,
+    inet_csk_exit_pingpong_mode,
+    inet_csk_in_pingpong_mode,
+)
+from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
+from stack.inet.tcp_done import tcp_set_state
+from stack.inet.tcp_ecn import (
+    INET_ECN_CE,
+    INET_ECN_MASK,
+    INET_ECN_NOT_ECT,
+    TCP_ECN_DEMAND_CWR,
+    TCP_ECN_SEEN,
+    tcp_ecn_accept_cwr,
+)
+from stack.inet.tcp_minisocks import tcp_time_wait
+from stack.inet.tcp_output import tcp_push_pending_frames
+from stack.inet.tcp_rcvbuf import (
+    tcp_clamp_window,
+    tcp_grow_window,
+    tcp_measure_rcv_mss,
+    tcp_rcv_rtt_measure,
+    tcp_sndbuf_expand,
+)
+from stack.inet.tcp_sock import (
+    HALF,
+    M32,
+    TCP_ATO_MIN,
+    TCP_MAX_QUICKACKS,
+    TCP_NUM_SACKS,
+    TCP_URG_NOTYET,
+    TCP_URG_VALID,
+    TCPHDR_FIN,
+    TCPHDR_SYN,
+    after,
+    before,
+    tcp_fast_path_check,
+    tcp_packets_in_flight,
+    tcp_receive_window,
+    tcp_sock,
+)
+from stack.inet.tcp_states import (
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_FIN_WAIT2,
+    TCP_SYN_RECV,
+    TCP_TIME_WAIT,
+    TcpEvent,
+    tcp_next_state,
+)
+from stack.inet.tcp_window import __tcp_select_window
+
+COALESCE_MAX = 256 << 10  # bytes; larger ones would hold ring buffers too long for nothing
+
+
+# --- quick ACKs ---------------------------------------------------------------------------
+
+
+def tcp_incr_quickack(sk: tcp_sock, max_quickacks: int) -> None:
+    """ACK at once for about half a window."""
+    quickacks = sk.rcv_wnd // (2 * max(sk.icsk_ack_rcv_mss, 1)) or 2
+    sk.icsk_ack_quick = max(sk.icsk_ack_quick, min(quickacks, max_quickacks))
+
+
+def tcp_enter_quickack_mode(sk: tcp_sock, max_quickacks: int) -> None:
+    tcp_incr_quickack(sk, max_quickacks)
+    inet_csk_exit_pingpong_mode(sk)
+    sk.icsk_ack_ato = TCP_ATO_MIN
+
+
+def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
+    """ACKs are not delayed: the start of a connection, or after loss, but not in a dialogue."""
+    dst = sk.sk_dst_cache
+    if dst is not None and dst.metrics.get("quickack", 0):
+        return True
+    return bool(sk.icsk_ack_quick) and not inet_csk_in_pingpong_mode(sk)
+
+
+def tcp_ecn_check_ce(sk: tcp_sock, skb: sk_buff) -> None:
+    """Data came on a connection with ECN: note its mark (RFC 3168 6.1.3)."""
+    ecn = ip_hdr(skb).tos & INET_ECN_MASK
+    if ecn == INET_ECN_CE:
+        if not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
+            # Tell the sender at once: its window may have become small.
+            tcp_enter_quickack_mode(sk, 2)
+            sk.ecn_flags |= TCP_ECN_DEMAND_CWR
+        sk.ecn_flags |= TCP_ECN_SEEN
+    elif ecn == INET_ECN_NOT_ECT:
+        # ECT before and not now: probably a retransmission, whose sender waits for the ACK.
+        if sk.ecn_flags & TCP_ECN_SEEN:
+            tcp_enter_quickack_mode(sk, 2)
+    else:
+        sk.ecn_flags |= TCP_ECN_SEEN
+
+
+def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
+    """Data came: an ACK is owed; adapt the delayed ACK timeout and the window."""
+    sk.icsk_ack_pending |= ICSK_ACK_SCHED
+    tcp_measure_rcv_mss(sk, skb)
+    tcp_rcv_rtt_measure(sk)
+    now = sk.tcp_mstamp
+    ato = sk.icsk_ack_ato
+    if not ato:
+        # The first data of the connection: the peer is in slow start, ACK everything.
+        tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
+        sk.icsk_ack_ato = TCP_ATO_MIN
+    else:
+        m = now - sk.icsk_ack_lrcvtime
+        if m <= TCP_ATO_MIN // 2:
+            sk.icsk_ack_ato = (ato >> 1) + TCP_ATO_MIN // 2
+        elif m < ato:
+            sk.icsk_ack_ato = min((ato >> 1) + m, sk.icsk_rto)
+        elif m > sk.icsk_rto:
+            # A pause that long: the peer probably restarts with a small window.
+            tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
+    sk.icsk_ack_lrcvtime = now
+    if sk.ecn_flags:
+        tcp_ecn_check_ce(sk, skb)
+    if skb.len >= 128:
+        tcp_grow_window(sk, skb)
+
+
+# --- SACK blocks to send (RFC 2018, 2883) -------------------------------------------------
+
+
+def tcp_sack_extend(block: tuple[int, int], seq: int, end_seq: int) -> tuple[int, int] | None:
+    """The union with an overlapping or adjacent range, else None."""
+    start, end = block
+    if not after(seq, end) and not after(start, end_seq):
+        return (seq if before(seq, start) else start, end_seq if after(end_seq, end) else end)
+    return None
+
+
+def tcp_dsack_set(sk: tcp_sock, seq: int, end_seq: int) -> None:
+    """Report a duplicate in the next ACK."""
+    if sk.rx_opt.sack_ok and sk.net.sysctl.tcp_dsack:
+        linux = sk.net.mib.linux
+        if before(seq, sk.rcv_nxt):
+            linux.TCPDSACKOldSent += 1
+        else:
+            linux.TCPDSACKOfoSent += 1
+        sk.rx_opt.dsack = True
+        sk.duplicate_sack = (seq, end_seq)
+
+
+def tcp_dsack_extend(sk: tcp_sock, seq: int, end_seq: int) -> None:
+    if not sk.rx_opt.dsack:
+        tcp_dsack_set(sk, seq, end_seq)
+    else:
+        sk.duplicate_sack = tcp_sack_extend(sk.duplicate_sack, seq, end_seq) or sk.duplicate_sack
+
+
+def tcp_sack_new_ofo_skb(sk: tcp_sock, seq: int, end_seq: int) -> None:
+    """Data arrived out of order: its block goes first; the oldest falls out."""
+    blocks = sk.selective_acks
+    for i, block in enumerate(blocks):
+        merged = tcp_sack_extend(block, seq, end_seq)
+        if merged is not None:
+            del blocks[i]
+            # The grown block may now touch others.
+            j = 0
+            while j < len(blocks):
+                wider = tcp_sack_extend(blocks[j], *merged)
+                if wider is not None:
+                    merged = wider
+                    del blocks[j]
+                    j = 0
+                else:
+                    j += 1
+            blocks.insert(0, merged)
+            break
+    else:
+        del blocks[TCP_NUM_SACKS - 1 :]
+        blocks.insert(0, (seq, end_seq))
+    sk.rx_opt.num_sacks = len(blocks)
+
+
+def tcp_sack_remove(sk: tcp_sock) -> None:
+    """RCV.NXT advanced: drop the blocks it covers."""
+    if not sk.out_of_order_queue:
+        sk.selective_acks.clear()
+        sk.rx_opt.num_sacks = 0
+        return
+    rcv_nxt = sk.rcv_nxt
+    sk.selective_acks[:] = [b for b in sk.selective_acks if before(rcv_nxt, b[0])]
+    sk.rx_opt.num_sacks = len(sk.selective_acks)
+
+
+def tcp_sack_reset(sk: tcp_sock) -> None:
+    """include/net/tcp.h"""
+    sk.rx_opt.dsack = False
+    sk.rx_opt.num_sacks = 0
+    sk.selective_acks.clear()
+
+
+def tcp_send_dupack(sk: tcp_sock, skb: sk_buff) -> None:
+    """Answer an unacceptable segment; old data is reported by D-SACK."""
+    if skb.end_seq != skb.seq and before(skb.seq, sk.rcv_nxt):
+        sk.net.mib.linux.DelayedACKLost += 1
+        tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
+        if sk.rx_opt.sack_ok and sk.net.sysctl.tcp_dsack:
+            end_seq = skb.end_seq
+            if after(end_seq, sk.rcv_nxt):
+                end_seq = sk.rcv_nxt
+            tcp_dsack_set(sk, skb.seq, end_seq)
+    tcp_send_ack(sk)
+
+
+# --- memory -------------------------------------------------------------------------------
+
+
+def tcp_drop_reason(sk: tcp_sock, skb: sk_buff, reason: int) -> None:
+    """net/ipv4/tcp_input.c: count the drop and free. Takes ownership of skb."""
+    sk.sk_drops += 1
+    kfree_skb_reason(sk.net, skb, reason)
+
+
+def tcp_collapse(sk: tcp_sock, skbs: list[sk_buff]) -> list[sk_buff]:
+    """Copy runs of sk_buffs that waste their buffers together; returns the new list.
+
+    `skbs` in order. Old ones are freed (a member that is on the receive queue leaves it).
+    """
+    out: list[sk_buff] = []
+    net = sk.net
+    i = 0
+    while i < len(skbs):
+        run = [skbs[i]]
+        i += 1
+        while (
+            i < len(skbs)
+            and not before(run[-1].end_seq, skbs[i].seq)
+            and not (run[-1].tcp_flags | skbs[i].tcp_flags) & (TCPHDR_SYN | TCPHDR_FIN)
+            and ((skbs[i].end_seq - run[0].seq) & M32) <= net.skb_pages.buf_bytes
+        ):
+            run.append(skbs[i])
+            i += 1
+        payload = (run[-1].end_seq - run[0].seq) & M32
+        if (len(run) == 1 and run[0].truesize < 2 * max(run[0].len, 2048)) or sum(
+            s.truesize for s in run
+        ) < payload + 2 * 4096:
+            out.extend(run)
+            continue
+        merged = alloc_skb(net.skb_small, 0, 0)
+        if merged is None:
+            out.extend(run)
+            continue
+        data = bytearray()
+        pos = run[0].seq
+        for s in run:
+            offset = (pos - s.seq) & M32
+            if offset < s.len:
+                data += skb_copy_bits(s, offset, s.len - offset)
+                pos = (s.seq + s.len) & M32
+        if skb_add_data(merged, net.skb_pages, data, 0, len(data)) != len(data):
+            kfree_skb(merged)
+            out.extend(run)
+            continue
+        last = run[-1]
+        merged.seq, merged.end_seq, merged.ack_seq = run[0].seq, last.end_seq, last.ack_seq
+        merged.tcp_flags = last.tcp_flags
+        merged.tcp_gso_segs = merged.gso_segs = sum(max(1, s.gso_segs) for s in run)
+        merged.truesize = len(data) + 1024
+        on_queue = run[0].list is not None
+        if on_queue:
+            sk.sk_receive_queue.insert_before(run[0], merged)
+        for s in run:
+            if on_queue:
+                sk.sk_receive_queue.unlink(s)
+            net.mib.linux.TCPRcvCollapsed += 1
+            kfree_skb(s)
+        skb_set_owner_r(merged, sk)
+        out.append(merged)
+    return out
+
+
+def tcp_prune_ofo_queue(sk: tcp_sock, in_skb: sk_buff) -> bool:
+    """Drop out-of-order data from the far end until the buffer holds again. True when some went."""
+    queue = sk.out_of_order_queue
+    if not queue:
+        return False
+    pruned = False
+    goal = sk.sk_rcvbuf >> 3
+    while queue:
+        skb = queue[-1]
+        # What is further on than the newcomer goes first; never drop what is nearer for its sake.
+        if after(in_skb.seq, skb.seq):
+            break
+        pruned = True
+        queue.pop()
+        goal -= skb.truesize
+        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_OFO_QUEUE_PRUNE)
+        if goal <= 0:
+            sk_mem_reclaim(sk)
+            if sk.sk_rmem_alloc <= sk.sk_rcvbuf and not sk_under_memory_pressure(sk):
+                break
+            goal = sk.sk_rcvbuf >> 3
+    if pruned:
+        sk.net.mib.linux.OfoPruned += 1
+        # RFC 2018 8: what was SACKed may be discarded, then it must not be reported any more.
+        if sk.rx_opt.sack_ok:
+            tcp_sack_reset(sk)
+    return pruned
+
+
+def tcp_prune_queue(sk: tcp_sock, in_skb: sk_buff) -> int:
+    """The receive buffer is over its limit: collapse, then drop. 0 when there is room, else -1."""
+    linux = sk.net.mib.linux
+    linux.PruneCalled += 1
+    if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
+        tcp_clamp_window(sk)
+    elif sk_under_memory_pressure(sk):
+        sk.rcv_ssthresh = min(sk.rcv_ssthresh, 4 * sk.advmss)
+    if sk.sk_rmem_alloc <= sk.sk_rcvbuf:
+        return 0
+    if sk.out_of_order_queue:
+        sk.out_of_order_queue[:] = tcp_collapse(sk, sk.out_of_order_queue)
+    if sk.sk_receive_queue.qlen:
+        tcp_collapse(sk, list(sk.sk_receive_queue))
+    sk_mem_reclaim(sk)
+    if sk.sk_rmem_alloc <= sk.sk_rcvbuf:
+        return 0
+    tcp_prune_ofo_queue(sk, in_skb)
+    if sk.sk_rmem_alloc <= sk.sk_rcvbuf:
+        return 0
+    linux.RcvPruned += 1
+    sk.pred_flags = 0
+    return -1
+
+
+def tcp_try_rmem_schedule(sk: tcp_sock, skb: sk_buff, size: int) -> int:
+    """0 when skb may be queued, -1 when there is no room even after pruning."""
+    if sk.sk_rmem_alloc > sk.sk_rcvbuf or not sk_rmem_schedule(sk, skb, size):
+        if tcp_prune_queue(sk, skb) < 0:
+            return -1
+        while not sk_rmem_schedule(sk, skb, size):
+            if not tcp_prune_ofo_queue(sk, skb):
+                return -1
+    return 0
+
+
+# --- queues -------------------------------------------------------------------------------
+
+
+def tcp_try_coalesce(sk: tcp_sock, to: sk_buff, frm: sk_buff) -> bool:
+    """Append frm's payload to `to` (same queue, next in sequence) without copying; frees frm."""
+    if to.end_seq != frm.seq or to.len + frm.len > COALESCE_MAX or frm.tcp_flags & TCPHDR_SYN:
+        return False
+    end_seq, ack_seq, flags = frm.end_seq, frm.ack_seq, frm.tcp_flags
+    segs = max(1, to.gso_segs) + max(1, frm.gso_segs)
+    old = to.truesize
+    if not skb_try_coalesce(to, frm):
+        return False
+    delta = to.truesize - old
+    sk.sk_rmem_alloc += delta
+    sk.sk_forward_alloc -= delta
+    to.end_seq = end_seq
+    to.ack_seq = ack_seq
+    to.tcp_flags |= flags
+    to.gso_segs = min(segs, 0xFFFF)
+    sk.net.mib.linux.TCPRcvCoalesce += 1
+    return True
+
+
+def tcp_rcv_nxt_update(sk: tcp_sock, seq: int) -> None:
+    sk.bytes_received += (seq - sk.rcv_nxt) & M32
+    sk.rcv_nxt = seq
+
+
+def tcp_queue_rcv(sk: tcp_sock, skb: sk_buff) -> bool:
+    """Append in-order data to the receive queue; True when it was merged into the last sk_buff.
+
+    Takes ownership of skb.
+    """
+    end_seq = skb.end_seq
+    tail = sk.sk_receive_queue.peek_tail()
+    if tail is not None and tcp_try_coalesce(sk, tail, skb):
+        tcp_rcv_nxt_update(sk, end_seq)
+        return True
+    tcp_rcv_nxt_update(sk, end_seq)
+    skb.dev = None
+    skb.dst = None
+    skb_set_owner_r(skb, sk)
+    sk.sk_receive_queue.queue_tail(skb)
+    return False
+
+
+def tcp_data_ready(sk: tcp_sock) -> None:
+    """Wake the reader when enough is there (SO_RCVLOWAT), or the queue will not hold more."""
+    lowat = sk.sk_rcvlowat
+    if lowat <= 1 or tcp_epollin_ready(sk, lowat) or sk.sk_flags & SOCK_DONE:
+        sk.sk_data_ready()
+
+
+def tcp_epollin_ready(sk: tcp_sock, target: int) -> bool:
+    """include/net/tcp.h: a reader asking for `target` bytes need not wait any longer."""
+    avail = (sk.rcv_nxt - sk.copied_seq) & M32
+    if avail >= HALF or not avail:
+        return False
+    return (
+        avail >= target
+        or sk.sk_rmem_alloc > sk.sk_rcvbuf - (sk.sk_rcvbuf >> 3)
+        or tcp_receive_window(sk) <= sk.icsk_ack_rcv_mss
+    )
+
+
+def _ofo_key(rcv_nxt: int):  # type: ignore[no-untyped-def]
+    base = (rcv_nxt - HALF) & M32
+    return lambda skb: (skb.seq - base) & M32
+
+
+def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
+    """Data beyond a hole: sort it in. Takes ownership of skb."""
+    linux = sk.net.mib.linux
+    if sk.ecn_flags:
+        tcp_ecn_check_ce(sk, skb)
+    if tcp_try_rmem_schedule(sk, skb, skb.truesize):
+        linux.TCPOFODrop += 1
+        sk.sk_data_ready()
+        tcp_drop_reason(sk, skb, SKB_DROP_REASON_PROTO_MEM)
+        return
+    sk.pred_flags = 0
+    sk.icsk_ack_pending |= ICSK_ACK_SCHED
+    segs = max(1, skb.gso_segs)
+    sk.rcv_ooopack += segs
+    # RFC 5681 4.2 wants a duplicate ACK for each segment; a merged sk_buff stands for several.
+    # Without SACK the count is all the sender has, so send as many as its fast retransmit needs.
+    sk.dup_acks_due = 1 if sk.rx_opt.sack_ok else min(segs, 4)
+    linux.TCPOFOQueue += 1
+    seq, end_seq = skb.seq, skb.end_seq
+    queue = sk.out_of_order_queue
+    sack = sk.rx_opt.sack_ok
+    if not queue:
+        if sack:
+            sk.selective_acks[:] = [(seq, end_seq)]
+            sk.rx_opt.num_sacks = 1
+        queue.append(skb)
+        tcp_grow_window(sk, skb)
+        skb_set_owner_r(skb, sk)
+        return
+    last = queue[-1]
+    if last.end_seq == seq and tcp_try_coalesce(sk, last, skb):
+        if sack:
+            tcp_sack_new_ofo_skb(sk, seq, end_seq)
+        return
+    key = _ofo_key(sk.rcv_nxt)
+    pos = bisect_right(queue, key(skb), key=key)
+    if pos:
+        prev = queue[pos - 1]
+        if before(seq, prev.end_seq):
+            if not after(end_seq, prev.end_seq):
+                # All of it is there already.
+                linux.TCPOFOMerge += 1
+                tcp_dsack_set(sk, seq, end_seq)
+                if sack:
+                    tcp_sack_new_ofo_skb(sk, seq, end_seq)
+                tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_OFOMERGE)
+                return
+            if prev.seq == seq:
+                # Same start, longer: the new one replaces it below.
+                pos -= 1
+            else:
+                tcp_dsack_set(sk, seq, prev.end_seq)
+        elif prev.end_seq == seq and tcp_try_coalesce(sk, prev, skb):
+            tcp_ofo_swallow(sk, pos, end_seq)
+            if sack:
+                tcp_sack_new_ofo_skb(sk, seq, end_seq)
+            return
+    queue.insert(pos, skb)
+    skb_set_owner_r(skb, sk)
+    tcp_ofo_swallow(sk, pos + 1, end_seq)
+    if sack:
+        tcp_sack_new_ofo_skb(sk, seq, end_seq)
+    tcp_grow_window(sk, skb)
+
+
+def tcp_ofo_swallow(sk: tcp_sock, pos: int, end_seq: int) -> None:
+    """Drop the members from `pos` on that data up to end_seq covers."""
+    queue = sk.out_of_order_queue
+    while pos < len(queue):
+        nxt = queue[pos]
+        if not after(end_seq, nxt.seq):
+            break
+        if before(end_seq, nxt.end_seq):
+            tcp_dsack_extend(sk, nxt.seq, end_seq)
+            break
+        del queue[pos]
+        tcp_dsack_extend(sk, nxt.seq, nxt.end_seq)
+        sk.net.mib.linux.TCPOFOMerge += 1
+        tcp_drop_reason(sk, nxt, SKB_DROP_REASON_TCP_OFOMERGE)
+
+
+def tcp_ofo_queue(sk: tcp_sock) -> None:
+    """The hole is filled: move what follows to the receive queue."""
+    queue = sk.out_of_order_queue
+    dsack_high = sk.rcv_nxt
+    done = 0
+    fin = False
+    for skb in queue:
+        rcv_nxt = sk.rcv_nxt
+        if after(skb.seq, rcv_nxt):
+            break
+        done += 1
+        if before(skb.seq, dsack_high):
+            dsack = dsack_high
+            if before(skb.end_seq, dsack_high):
+                dsack_high = skb.end_seq
+            tcp_dsack_extend(sk, skb.seq, dsack)
+        if not after(skb.end_seq, rcv_nxt):
+            tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_OFO_DROP)
+            continue
+        fin = bool(skb.tcp_flags & TCPHDR_FIN)
+        end_seq = skb.end_seq
+        tail = sk.sk_receive_queue.peek_tail()
+        if tail is None or not tcp_try_coalesce(sk, tail, skb):
+            skb.dev = None
+            skb.dst = None
+            sk.sk_receive_queue.queue_tail(skb)
+        tcp_rcv_nxt_update(sk, end_seq)
+        if fin:
+            break
+    del queue[:done]
+    if fin:
+        tcp_fin(sk)
+
+
+def tcp_ofo_purge(sk: tcp_sock) -> None:
+    """skb_rbtree_purge(&tp->out_of_order_queue)."""
+    queue = sk.out_of_order_queue
+    while queue:
+        kfree_skb(queue.pop())
+
+
+def tcp_fin(sk: tcp_sock) -> None:
+    """The peer will send no more (RFC 9293 3.10.7.4 "eighth, check the FIN bit")."""
+    sk.icsk_ack_pending |= ICSK_ACK_SCHED
+    sk.sk_shutdown |= RCV_SHUTDOWN
+    sk.sk_flags |= SOCK_DONE
+    state = sk.sk_state
+    new = tcp_next_state(state, TcpEvent.RCV_FIN)
+    if state in (TCP_SYN_RECV, TCP_ESTABLISHED):
+        tcp_set_state(sk, new)
+        inet_csk_enter_pingpong_mode(sk)
+    elif state == TCP_FIN_WAIT1:
+        # Simultaneous close: ACK the FIN, wait for the ACK of ours.
+        tcp_send_ack(sk)
+        tcp_set_state(sk, new)
+    elif state == TCP_FIN_WAIT2:
+        tcp_send_ack(sk)
+        tcp_time_wait(sk, TCP_TIME_WAIT, 0)
+    # CLOSE_WAIT, CLOSING, LAST_ACK: a FIN retransmitted, nothing to do but ACK it.
+    tcp_ofo_purge(sk)
+    if sk.rx_opt.sack_ok:
+        tcp_sack_reset(sk)
+    if not sk.sk_flags & SOCK_DEAD:
+        sk.sk_state_change()
+
+
+def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
+    """Queue what the segment brought, in or out of order. Takes ownership of skb.
+
+    data at the TCP header on entry.
+    """
+    seq, end_seq = skb.seq, skb.end_seq
+    if seq == end_seq:
+        kfree_skb(skb)
+        return
+    skb_pull(skb, tcp_hdr(skb).doff * 4)
+    if sk.ecn_flags:
+        tcp_ecn_accept_cwr(sk, skb)
+    sk.rx_opt.dsack = False
+    linux = sk.net.mib.linux
+    rcv_nxt = sk.rcv_nxt
+    window = tcp_receive_window(sk)
+    if seq != rcv_nxt:
+        if not after(end_seq, rcv_nxt):
+            # A retransmission of what is here already: perhaps our ACK was lost.
+            linux.DelayedACKLost += 1
+            tcp_dsack_set(sk, seq, end_seq)
+            tcp_data_out_of_window(sk, skb, SKB_DROP_REASON_TCP_OLD_DATA)
+            return
+        if not before(seq, (rcv_nxt + window) & M32):
+            tcp_data_out_of_window(sk, skb, SKB_DROP_REASON_TCP_OVERWINDOW)
+            return
+        if not before(seq, rcv_nxt):
+            tcp_data_queue_ofo(sk, skb)
+            return
+        # Partly old.
+        tcp_dsack_set(sk, seq, rcv_nxt)
+    if not window and not (not skb.len and skb.tcp_flags & TCPHDR_FIN):
+        linux.TCPZeroWindowDrop += 1
+        tcp_data_out_of_window(sk, skb, SKB_DROP_REASON_TCP_ZEROWINDOW)
+        return
+    if tcp_try_rmem_schedule(sk, skb, skb.truesize):
+        sk.icsk_ack_pending |= ICSK_ACK_NOMEM | ICSK_ACK_NOW | ICSK_ACK_SCHED
+        sk.sk_data_ready()
+        if sk.sk_receive_queue.qlen and skb.len:
+            linux.TCPRcvQDrop += 1
+            tcp_drop_reason(sk, skb, SKB_DROP_REASON_PROTO_MEM)
+            return
+        sk_forced_mem_schedule(sk, skb.truesize)
+    fin = skb.tcp_flags & TCPHDR_FIN
+    if skb.len:
+        tcp_event_data_recv(sk, skb)
+    tcp_queue_rcv(sk, skb)
+    if fin:
+        tcp_fin(sk)
+    if sk.out_of_order_queue:
+        tcp_ofo_queue(sk)
+        # RFC 5681 4.2: an immediate ACK when the gap is filled.
+        if not sk.out_of_order_queue:
+            sk.icsk_ack_pending |= ICSK_ACK_NOW
+    if sk.rx_opt.num_sacks:
+        tcp_sack_remove(sk)
+    tcp_fast_path_check(sk)
+    if not sk.sk_flags & SOCK_DEAD:
+        tcp_data_ready(sk)
+
+
+def tcp_data_out_of_window(sk: tcp_sock, skb: sk_buff, reason: int) -> None:
+    """Drop and have the peer told at once. Takes ownership of skb."""
+    tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
+    sk.icsk_ack_pending |= ICSK_ACK_SCHED
+    tcp_drop_reason(sk, skb, reason)
+
+
+# --- urgent data (RFC 6093) ---------------------------------------------------------------
+
+
+def tcp_check_urg(sk: tcp_sock, skb: sk_buff, urg_ptr: int) -> None:
+    """A new urgent pointer: forget the old byte, remember where the new one is."""
+    # The pointer points behind the byte unless tcp_stdurg says otherwise.
+    ptr = urg_ptr
+    if ptr and not sk.net.sysctl.tcp_stdurg:
+        ptr -= 1
+    ptr = (ptr + skb.seq) & M32
+    if after(sk.copied_seq, ptr):
+        return
+    if before(ptr, sk.rcv_nxt):
+        return
+    if sk.urg_data and not after(ptr, sk.urg_seq):
+        return
+    if (
+        sk.urg_seq == sk.copied_seq
+        and sk.urg_data
+        and not sk.sk_flags & SOCK_URGINLINE
+        and sk.copied_seq != sk.rcv_nxt
+    ):
+        # The unread old urgent byte becomes ordinary again, unless it is at the head: skip it.
+        head = sk.sk_receive_queue.peek()
+        sk.copied_seq = (sk.copied_seq + 1) & M32
+        if head is not None and not before(sk.copied_seq, head.end_seq):
+            sk.sk_receive_queue.unlink(head)
+            kfree_skb(head)
+    sk.urg_data = TCP_URG_NOTYET
+    sk.urg_seq = ptr
+    sk.pred_flags = 0
+
+
+def tcp_urg(sk: tcp_sock, skb: sk_buff) -> None:
+    """Look for urgent data in a segment (data at the TCP header)."""
+    if not skb.tcp_flags & 0x20 and sk.urg_data != TCP_URG_NOTYET:
+        return
+    th = tcp_hdr(skb)
+    if th.urg:
+        tcp_check_urg(sk, skb, th.urg_ptr)
+    if sk.urg_data == TCP_URG_NOTYET:
+        offset = ((sk.urg_seq - skb.seq) & M32) + th.doff * 4 - th.syn
+        if th.doff * 4 <= offset < skb.len:
+            sk.urg_data = TCP_URG_VALID | skb_copy_bits(skb, offset, 1)[0]
+            if not sk.sk_flags & SOCK_DEAD:
+                sk.sk_data_ready()
+
+
+# --- after the segment --------------------------------------------------------------------
+
+
+def tcp_should_expand_sndbuf(sk: tcp_sock) -> bool:
+    """Grow the send buffer only when it, not the window or the host's memory, is what stops us."""
+    if sk.sk_flags & SOCK_SNDBUF_LOCK or sk_under_memory_pressure(sk):
+        return False
+    mem = sk.sk_mem
+    return mem.memory_allocated < mem.sysctl_mem[0] and tcp_packets_in_flight(sk) < sk.snd_cwnd
+
+
+def tcp_new_space(sk: tcp_sock) -> None:
+    if tcp_should_expand_sndbuf(sk):
+        tcp_sndbuf_expand(sk)
+        sk.snd_cwnd_stamp = sk.tcp_mstamp
+    sk.sk_write_space()
+
+
+def tcp_check_space(sk: tcp_sock) -> None:
+    """A writer waits: perhaps there is room now."""
+    if sk.sk_flags & SOCK_NOSPACE and sk.sk_socket is not None:
+        tcp_new_space(sk)
+
+
+def tcp_data_snd_check(sk: tcp_sock) -> None:
+    """The ACK may have opened a window: send on."""
+    tcp_push_pending_frames(sk)
+    tcp_check_space(sk)
+
+
+def __tcp_ack_snd_check(sk: tcp_sock, ofo_possible: bool) -> None:
+    """ACK now or later: every second full segment, gaps (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
+    rcv_nxt = sk.rcv_nxt
+    if (
+        (
+            ((rcv_nxt - sk.rcv_wup) & M32) > sk.icsk_ack_rcv_mss
+            and (
+                ((rcv_nxt - sk.copied_seq) & M32) < sk.sk_rcvlowat
+                or __tcp_select_window(sk) >= sk.rcv_wnd
+            )
+        )
+        or tcp_in_quickack_mode(sk)
+        or sk.icsk_ack_pending & ICSK_ACK_NOW
+    ):
+        due = sk.dup_acks_due if ofo_possible else 0
+        sk.dup_acks_due = 0
+        tcp_send_ack(sk)
+        for _ in range(due - 1):
+            tcp_send_ack(sk)
+        return
+    if not ofo_possible or not sk.out_of_order_queue:
+        tcp_send_delayed_ack(sk)
+        return
+    due = sk.dup_acks_due
+    sk.dup_acks_due = 0
+    tcp_send_ack(sk)
+    for _ in range(due - 1):
+        tcp_send_ack(sk)
+
+
+def tcp_ack_snd_check(sk: tcp_sock) -> None:
+    """Send or delay the ACK that is owed, if one is."""
+    if sk.icsk_ack_pending & ICSK_ACK_SCHED:
+        __tcp_ack_snd_check(sk, True)

@@ -1,0 +1,113 @@
+"""net/ipv4/tcp.c: tcp_set_state and tcp_done: what the other files need to end a connection."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+from stack.core.sock import SOCK_BINDPORT_LOCK, SOCK_DBG, SOCK_DEAD
+from stack.core.timer import timer_delete
+from stack.core.uapi import SHUTDOWN_MASK
+from stack.inet.inet_connection_sock import inet_csk_clear_xmit_timers, inet_csk_destroy_sock
+from stack.inet.inet_hashtables import inet_put_port
+from stack.inet.tcp_output import tcp_write_queue_purge
+from stack.inet.tcp_sock import tcp_sock
+from stack.inet.tcp_states import (
+    STATE_NAMES,
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_ESTABLISHED,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+)
+
+log = logging.getLogger(__name__)
+
+
+def tcp_set_state(sk: tcp_sock, state: int) -> None:
+    """Move to `state`: counters, and in CLOSE the hashes and the port are given up."""
+    oldstate = sk.sk_state
+    mib = sk.net.mib.tcp
+    if state == TCP_ESTABLISHED:
+        if oldstate != TCP_ESTABLISHED:
+            mib.CurrEstab += 1
+    elif state == TCP_CLOSE_WAIT:
+        if oldstate == TCP_SYN_RECV:
+            mib.CurrEstab += 1
+    else:
+        if state == TCP_CLOSE:
+            if oldstate in (TCP_CLOSE_WAIT, TCP_ESTABLISHED):
+                mib.EstabResets += 1
+            sk.sk_prot.unhash(sk)
+            if sk.icsk_bind_hash is not None and not sk.sk_flags & SOCK_BINDPORT_LOCK:
+                inet_put_port(sk)
+        if oldstate in (TCP_ESTABLISHED, TCP_CLOSE_WAIT):
+            mib.CurrEstab -= 1
+    if sk.sk_flags & SOCK_DBG:
+        log.info(
+            "%s: TCP port %d to port %d: %s -> %s",
+            sk.net.name,
+            sk.inet_num,
+            sk.inet_dport,
+            STATE_NAMES[oldstate],
+            STATE_NAMES[state],
+        )
+    sk.sk_state = state
+
+
+def tcp_clear_xmit_timers(sk: tcp_sock) -> None:
+    """include/net/tcp.h: disarm all timers."""
+    inet_csk_clear_xmit_timers(sk)
+    timer_delete(sk.pacing_timer)
+
+
+def tcp_done(sk: tcp_sock) -> None:
+    """The connection is over: CLOSE, nothing armed; an orphan dies here."""
+    if sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV):
+        sk.net.mib.tcp.AttemptFails += 1
+    tcp_set_state(sk, TCP_CLOSE)
+    tcp_clear_xmit_timers(sk)
+    sk.sk_shutdown = SHUTDOWN_MASK
+    if not sk.sk_flags & SOCK_DEAD:
+        sk.sk_state_change()
+    else:
+        inet_csk_destroy_sock(sk)
+
+
+def tcp_write_err(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_timer.c: give up: the error an ICMP left, else ETIMEDOUT."""
+    tcp_done_with_error(sk, sk.sk_err_soft or errno.ETIMEDOUT)
+    sk.net.mib.linux.TCPAbortOnTimeout += 1
+
+
+def tcp_done_with_error(sk: tcp_sock, err: int) -> None:
+    """net/ipv4/tcp_input.c: end with an error for the application."""
+    sk.sk_err = err
+    tcp_write_queue_purge(sk)
+    dead = sk.sk_flags & SOCK_DEAD
+    tcp_done(sk)
+    if not dead:
+        sk.sk_error_report()
+
+
+def tcp_reset(sk: tcp_sock, skb: object = None) -> None:
+    """net/ipv4/tcp_input.c: an acceptable RST came (RFC 9293 3.10.7.4)."""
+    if sk.sk_state == TCP_SYN_SENT:
+        err = errno.ECONNREFUSED
+    elif sk.sk_state == TCP_CLOSE_WAIT:
+        err = errno.EPIPE
+    elif sk.sk_state == TCP_CLOSE:
+        return
+    else:
+        err = errno.ECONNRESET
+    tcp_done_with_error(sk, err)
+
+
+__all__ = [
+    "tcp_clear_xmit_timers",
+    "tcp_done",
+    "tcp_done_with_error",
+    "tcp_reset",
+    "tcp_set_state",
+    "tcp_write_err",
+]

@@ -1,0 +1,758 @@
+"""net/ipv4/tcp_input.c: segments of a connection: header prediction, checks, the state machine.
+
+The other parts of the kernel's file: tcp_ack (acknowledgments and recovery), tcp_data (queues and
+windows), tcp_sack, tcp_options. A function that takes an skb owns it unless it returns non-zero
+(then the caller answers with a RST and frees).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastpath.hdr import tcp_hdr, tcp_hdr_fields, tcp_parse_ts
+from fastpath.skbuff import kfree_skb, sk_buff, skb_pull
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_PKT_TOO_SMALL,
+    SKB_DROP_REASON_TCP_ABORT_ON_DATA,
+    SKB_DROP_REASON_TCP_CLOSE,
+    SKB_DROP_REASON_TCP_FLAGS,
+    SKB_DROP_REASON_TCP_INVALID_SEQUENCE,
+    SKB_DROP_REASON_TCP_INVALID_SYN,
+    SKB_DROP_REASON_TCP_OLD_ACK,
+    SKB_DROP_REASON_TCP_RESET,
+    SKB_DROP_REASON_TCP_RFC7323_PAWS,
+    SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK,
+    kfree_skb_reason,
+)
+from stack.core.sk_mem import sk_rmem_schedule
+from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, sock_owned_by_user
+from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
+from stack.inet import tcp_cong
+from stack.inet.inet_connection_sock import (
+    ICSK_TIME_DACK,
+    inet_csk_in_pingpong_mode,
+    inet_csk_reqsk_queue_hash_add,
+    inet_csk_reqsk_queue_is_full,
+    inet_csk_reset_keepalive_timer,
+    inet_csk_reset_xmit_timer,
+    request_sock,
+    sk_acceptq_is_full,
+)
+from stack.inet.tcp_ack import (
+    tcp_ack,
+    tcp_oow_rate_limited,
+    tcp_send_challenge_ack,
+    tcp_store_ts_recent,
+)
+from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_synack
+from stack.inet.tcp_data import (
+    __tcp_ack_snd_check,
+    tcp_ack_snd_check,
+    tcp_data_queue,
+    tcp_data_ready,
+    tcp_data_snd_check,
+    tcp_enter_quickack_mode,
+    tcp_event_data_recv,
+    tcp_queue_rcv,
+    tcp_send_dupack,
+    tcp_urg,
+)
+from stack.inet.tcp_done import tcp_done, tcp_reset, tcp_set_state
+from stack.inet.tcp_ecn import tcp_ecn_create_request, tcp_ecn_rcv_syn, tcp_ecn_rcv_synack
+from stack.inet.tcp_minisocks import tcp_openreq_init_rwin, tcp_time_wait
+from stack.inet.tcp_options import tcp_parse_fast_options, tcp_parse_options
+from stack.inet.tcp_rcvbuf import tcp_init_buffer_space, tcp_rcv_rtt_measure_ts
+from stack.inet.tcp_rtt import tcp_synack_rtt_meas
+from stack.inet.tcp_sock import (
+    FLAG_DATA,
+    FLAG_NO_CHALLENGE_ACK,
+    FLAG_SLOWPATH,
+    FLAG_UPDATE_TS_RECENT,
+    HALF,
+    M32,
+    MSEC,
+    TCP_DELACK_MAX,
+    TCP_MAX_QUICKACKS,
+    TCP_RTO_MAX,
+    TCP_TIMEOUT_INIT,
+    TCP_TIMEWAIT_LEN,
+    TCPHDR_ACK,
+    TCPHDR_FIN,
+    TCPHDR_RST,
+    TCPHDR_SYN,
+    after,
+    before,
+    between,
+    jiffies_s,
+    keepalive_time_when,
+    s32,
+    tcp_fast_path_on,
+    tcp_fin_time,
+    tcp_mstamp_refresh,
+    tcp_options_received,
+    tcp_paws_check,
+    tcp_paws_reject,
+    tcp_receive_window,
+    tcp_sock,
+)
+from stack.inet.tcp_states import (
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_CLOSING,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_FIN_WAIT2,
+    TCP_LAST_ACK,
+    TCP_LISTEN,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TcpEvent,
+    tcp_next_state,
+)
+from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_sync_mss
+
+# Bits of the header's third word that prediction compares: all but PSH.
+TCP_HP_BITS = ~(0x08 << 16) & 0xFFFFFFFF
+
+
+def tcp_drop(sk: tcp_sock, skb: sk_buff, reason: int) -> None:
+    """Count and free. Takes ownership of skb."""
+    sk.sk_drops += 1
+    kfree_skb_reason(sk.net, skb, reason)
+
+
+# --- is the segment acceptable? -----------------------------------------------------------
+
+
+def tcp_disordered_ack(sk: tcp_sock, skb: sk_buff) -> bool:
+    """An old pure ACK overtaken by data: PAWS must not make a challenge of it."""
+    ack = skb.ack_seq
+    window = tcp_hdr(skb).window << sk.rx_opt.snd_wscale
+    return (
+        bool(skb.tcp_flags & TCPHDR_ACK)
+        and skb.seq == sk.rcv_nxt
+        and skb.seq == skb.end_seq
+        and ack == sk.snd_una
+        and not (
+            after(ack, sk.snd_una)
+            or after(skb.seq, sk.snd_wl1)
+            or (skb.seq == sk.snd_wl1 and window > sk.snd_wnd)
+        )
+        and s32(sk.rx_opt.ts_recent - sk.rx_opt.rcv_tsval) <= sk.icsk_rto // MSEC
+    )
+
+
+def tcp_paws_discard(sk: tcp_sock, skb: sk_buff) -> bool:
+    """RFC 7323 5.3 R1."""
+    return not tcp_paws_check(sk.rx_opt, 1, jiffies_s(sk)) and not tcp_disordered_ack(sk, skb)
+
+
+def tcp_sequence(sk: tcp_sock, seq: int, end_seq: int) -> bool:
+    """RFC 9293 3.4: some of it lies in the window (seen from the last ACK sent)."""
+    return not before(end_seq, sk.rcv_wup) and not after(
+        seq, (sk.rcv_nxt + tcp_receive_window(sk)) & M32
+    )
+
+
+def tcp_reset_check(sk: tcp_sock, skb: sk_buff) -> bool:
+    """Some peers send RST after FIN with the sequence number of the FIN."""
+    return skb.seq == (sk.rcv_nxt - 1) & M32 and sk.sk_state in (
+        TCP_CLOSE_WAIT,
+        TCP_LAST_ACK,
+        TCP_CLOSING,
+    )
+
+
+def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
+    """PAWS, sequence, RST and SYN checks (RFC 9293 3.10.7.4, 5961, 7323).
+
+    True: go on. False: skb was dealt with (freed).
+    """
+    th = tcp_hdr(skb)
+    flags = skb.tcp_flags
+    linux = sk.net.mib.linux
+    if (
+        tcp_parse_fast_options(sk, skb, th.doff * 4)
+        and sk.rx_opt.saw_tstamp
+        and tcp_paws_discard(sk, skb)
+        and not flags & TCPHDR_RST
+    ):
+        if flags & TCPHDR_SYN:
+            return tcp_syn_challenge(sk, skb, syn_inerr)
+        if skb.seq == skb.end_seq == sk.rcv_nxt and before(skb.ack_seq, sk.snd_una):
+            # A pure ACK that newer ones overtook: nothing to tell its sender.
+            linux.PAWSOldAck += 1
+            tcp_drop(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK)
+            return False
+        linux.PAWSEstab += 1
+        if not tcp_oow_rate_limited(sk, skb, "TCPACKSkippedPAWS"):
+            tcp_send_dupack(sk, skb)
+        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS)
+        return False
+    if not tcp_sequence(sk, skb.seq, skb.end_seq):
+        if not flags & TCPHDR_RST:
+            if flags & TCPHDR_SYN:
+                return tcp_syn_challenge(sk, skb, syn_inerr)
+            if not tcp_oow_rate_limited(sk, skb, "TCPACKSkippedSeq"):
+                tcp_send_dupack(sk, skb)
+        elif tcp_reset_check(sk, skb):
+            tcp_reset(sk, skb)
+        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_INVALID_SEQUENCE)
+        return False
+    if flags & TCPHDR_RST:
+        seq = skb.seq
+        if seq == sk.rcv_nxt or tcp_reset_check(sk, skb):
+            tcp_reset(sk, skb)
+        elif sk.rx_opt.sack_ok and sk.rx_opt.num_sacks:
+            # Its sender knows what we SACKed, so it is no blind attacker.
+            max_sack = sk.selective_acks[0][1]
+            for _, end in sk.selective_acks[1:]:
+                if after(end, max_sack):
+                    max_sack = end
+            if seq == max_sack:
+                tcp_reset(sk, skb)
+            else:
+                tcp_send_challenge_ack(sk)
+        else:
+            tcp_send_challenge_ack(sk)
+        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_RESET)
+        return False
+    if flags & TCPHDR_SYN:
+        if (
+            sk.sk_state == TCP_SYN_RECV
+            and sk.sk_socket is not None
+            and flags & TCPHDR_ACK
+            and (skb.seq + 1) & M32 == skb.end_seq
+            and skb.end_seq == sk.rcv_nxt
+            and skb.ack_seq == sk.snd_nxt
+        ):
+            return True  # simultaneous open: the peer's SYN-ACK
+        return tcp_syn_challenge(sk, skb, syn_inerr)
+    return True
+
+
+def tcp_syn_challenge(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
+    """RFC 5961 4: a SYN on an open connection gets a challenge ACK. Always False."""
+    if syn_inerr:
+        sk.net.mib.tcp.InErrs += 1
+    sk.net.mib.linux.TCPSYNChallenge += 1
+    tcp_send_challenge_ack(sk)
+    tcp_drop(sk, skb, SKB_DROP_REASON_TCP_INVALID_SYN)
+    return False
+
+
+# --- ESTABLISHED --------------------------------------------------------------------------
+
+
+def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
+    """A segment in ESTABLISHED, data at the TCP header. Takes ownership of skb.
+
+    The fast path serves what header prediction expects: in sequence, window as before, nothing
+    special (Van Jacobson). Everything else goes the way RFC 9293 3.10.7.4 describes.
+    """
+    tcp_mstamp_refresh(sk)
+    rx_opt = sk.rx_opt
+    rx_opt.saw_tstamp = False
+    _, _, seq, ack_seq, doff, flags, window, _ = tcp_hdr_fields(skb)
+    hlen = doff * 4
+    length = skb.len
+    if (
+        ((hlen << 26 | flags << 16 | window) & TCP_HP_BITS) == sk.pred_flags
+        and seq == sk.rcv_nxt
+        and not after(ack_seq, sk.snd_nxt)
+    ):
+        fast = True
+        if hlen == 32:
+            ts = tcp_parse_ts(skb)
+            if ts is None or ((ts[0] - rx_opt.ts_recent) & M32) >= HALF:
+                fast = False  # other options, or PAWS has to look
+            else:
+                rx_opt.saw_tstamp = True
+                rx_opt.rcv_tsval = ts[0]
+                rx_opt.rcv_tsecr = (ts[1] - sk.tsoffset) & M32 if ts[1] else 0
+        if fast:
+            if length <= hlen:
+                if length < hlen:
+                    sk.net.mib.tcp.InErrs += 1
+                    tcp_drop(sk, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+                    return
+                # A pure ACK: we are the sender.
+                if hlen == 32 and sk.rcv_nxt == sk.rcv_wup:
+                    tcp_store_ts_recent(sk)
+                reason = tcp_ack(sk, skb, 0)
+                if reason < 0:
+                    tcp_drop(sk, skb, -reason)
+                else:
+                    kfree_skb(skb)
+                tcp_data_snd_check(sk)
+                return
+            # The kernel wants the memory to be reserved already; here the first data of a
+            # connection goes the long way, and a large sk_buff later may still be reserved for.
+            if sk.sk_rmem_alloc <= sk.sk_rcvbuf and (
+                skb.truesize <= sk.sk_forward_alloc
+                or (sk.data_segs_in and sk_rmem_schedule(sk, skb, skb.truesize))
+            ):
+                acked = ack_seq != sk.snd_una
+                if acked:
+                    # The ACK first: nothing of a segment counts whose ACK cannot be (RFC 5961
+                    # 5.2), and the sk_buff may be merged away below.
+                    reason = tcp_ack(sk, skb, FLAG_DATA)
+                    if reason < 0:
+                        tcp_drop(sk, skb, -reason)
+                        return
+                sk.net.mib.linux.TCPHPHits += 1
+                if hlen == 32 and sk.rcv_nxt == sk.rcv_wup:
+                    tcp_store_ts_recent(sk)
+                tcp_rcv_rtt_measure_ts(sk, skb)
+                skb_pull(skb, hlen)
+                sk.data_segs_in += max(1, skb.gso_segs)
+                tcp_event_data_recv(sk, skb)
+                if acked:
+                    tcp_queue_rcv(sk, skb)
+                    tcp_data_snd_check(sk)
+                    if sk.icsk_ack_pending & 1:
+                        __tcp_ack_snd_check(sk, False)
+                else:
+                    sk.snd_wl1 = seq
+                    tcp_queue_rcv(sk, skb)
+                    __tcp_ack_snd_check(sk, False)
+                tcp_data_ready(sk)
+                return
+            tcp_rcv_established_step5(sk, skb)
+            return
+    # Slow path.
+    if length < hlen:
+        sk.net.mib.tcp.InErrs += 1
+        tcp_drop(sk, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        return
+    if not flags & (TCPHDR_ACK | TCPHDR_RST | TCPHDR_SYN):
+        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+        return
+    if not tcp_validate_incoming(sk, skb, True):
+        return
+    tcp_rcv_established_step5(sk, skb)
+
+
+def tcp_rcv_established_step5(sk: tcp_sock, skb: sk_buff) -> None:
+    """From "fifth, check the ACK field" on. Takes ownership of skb."""
+    reason = tcp_ack(sk, skb, FLAG_SLOWPATH | FLAG_UPDATE_TS_RECENT)
+    if reason < 0:
+        tcp_drop(sk, skb, -reason)
+        return
+    tcp_rcv_rtt_measure_ts(sk, skb)
+    tcp_urg(sk, skb)
+    if skb.seq != skb.end_seq:
+        sk.data_segs_in += max(1, skb.gso_segs)
+    tcp_data_queue(sk, skb)
+    tcp_data_snd_check(sk)
+    tcp_ack_snd_check(sk)
+
+
+# --- the handshake, our side --------------------------------------------------------------
+
+
+def tcp_init_transfer(sk: tcp_sock) -> None:
+    """The connection is open: congestion window, congestion control, buffers."""
+    if sk.total_retrans > 1 and sk.undo_marker:
+        sk.snd_cwnd = 1
+    else:
+        sk.snd_cwnd = tcp_cong.tcp_init_cwnd(sk, sk.sk_dst_cache)
+    sk.snd_cwnd_stamp = sk.net.now()
+    tcp_cong.tcp_init_congestion_control(sk)
+    tcp_init_buffer_space(sk)
+
+
+def tcp_finish_connect(sk: tcp_sock, skb: sk_buff) -> None:
+    """The active open succeeded."""
+    tcp_set_state(sk, TCP_ESTABLISHED)
+    now = sk.net.now()
+    sk.icsk_ack_lrcvtime = now
+    tcp_init_transfer(sk)
+    sk.lsndtime = now
+    if sk.sk_flags & SOCK_KEEPOPEN:
+        inet_csk_reset_keepalive_timer(sk, keepalive_time_when(sk))
+    if not sk.rx_opt.snd_wscale:
+        tcp_fast_path_on(sk)
+    else:
+        sk.pred_flags = 0
+
+
+def tcp_try_undo_spurious_syn(sk: tcp_sock) -> None:
+    """The SYN was retransmitted, but the timestamps say the first one was answered."""
+    syn_stamp = sk.retrans_stamp
+    rx_opt = sk.rx_opt
+    if (
+        sk.undo_marker
+        and syn_stamp
+        and rx_opt.saw_tstamp
+        and syn_stamp // MSEC & M32 == rx_opt.rcv_tsecr
+    ):
+        sk.undo_marker = 0
+
+
+def tcp_clear_options(rx_opt: tcp_options_received) -> None:
+    """include/linux/tcp.h"""
+    rx_opt.tstamp_ok = False
+    rx_opt.sack_ok = 0
+    rx_opt.wscale_ok = False
+    rx_opt.snd_wscale = 0
+
+
+def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
+    """RFC 9293 3.10.7.3. 1: answer with a RST; 0: dealt with, skb freed; -1: go on with skb."""
+    flags = skb.tcp_flags
+    rx_opt = sk.rx_opt
+    saved_clamp = rx_opt.mss_clamp
+    tcp_parse_options(sk.net, skb, rx_opt, False)
+    if rx_opt.saw_tstamp and rx_opt.rcv_tsecr:
+        rx_opt.rcv_tsecr = (rx_opt.rcv_tsecr - sk.tsoffset) & M32
+    if flags & TCPHDR_ACK:
+        ack = skb.ack_seq
+        if not after(ack, sk.snd_una) or after(ack, sk.snd_nxt):
+            if flags & TCPHDR_RST:
+                return _discard_and_undo(sk, skb, saved_clamp)
+            # An old incarnation of the peer: a RST makes it forget; then our SYN goes again.
+            if sk.icsk_retransmits == 0:
+                inet_csk_reset_xmit_timer(sk, 1, TCP_TIMEOUT_INIT // 500, TCP_RTO_MAX)
+            return _reset_and_undo(sk, saved_clamp)
+        if (
+            rx_opt.saw_tstamp
+            and rx_opt.rcv_tsecr
+            and not between(
+                rx_opt.rcv_tsecr,
+                (sk.retrans_stamp // MSEC) & M32,
+                (sk.net.now() // MSEC) & M32,
+            )
+        ):
+            sk.net.mib.linux.PAWSActive += 1
+            return _reset_and_undo(sk, saved_clamp)
+        if flags & TCPHDR_RST:
+            tcp_reset(sk, skb)
+            kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_TCP_RESET)
+            return 0
+        if not flags & TCPHDR_SYN:
+            return _discard_and_undo(sk, skb, saved_clamp)
+        tcp_ecn_rcv_synack(sk, flags)
+        sk.snd_wl1 = skb.seq
+        tcp_try_undo_spurious_syn(sk)
+        tcp_ack(sk, skb, FLAG_SLOWPATH)
+        # The SYN is acceptable.
+        sk.rcv_nxt = sk.rcv_wup = (skb.seq + 1) & M32
+        sk.snd_wnd = tcp_hdr(skb).window  # RFC 7323 2.2: never scaled in a SYN
+        if not rx_opt.wscale_ok:
+            rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
+            sk.window_clamp = min(sk.window_clamp, 65535)
+        _negotiate_timestamps(sk)
+        tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
+        tcp_initialize_rcv_mss(sk)
+        sk.copied_seq = sk.rcv_nxt
+        tcp_finish_connect(sk, skb)
+        if not sk.sk_flags & SOCK_DEAD:
+            sk.sk_state_change()
+        if sk.sk_write_pending or sk.defer_accept or inet_csk_in_pingpong_mode(sk):
+            # Data will follow at once and carry the ACK.
+            sk.icsk_ack_pending |= 1
+            tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
+            inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, TCP_DELACK_MAX, TCP_RTO_MAX)
+            kfree_skb(skb)
+            return 0
+        tcp_send_ack(sk)
+        return -1
+    if flags & TCPHDR_RST:
+        return _discard_and_undo(sk, skb, saved_clamp)
+    if (
+        rx_opt.ts_recent_stamp
+        and rx_opt.saw_tstamp
+        and tcp_paws_reject(rx_opt, False, jiffies_s(sk))
+    ):
+        sk.net.mib.linux.PAWSActive += 1
+        return _discard_and_undo(sk, skb, saved_clamp)
+    if flags & TCPHDR_SYN:
+        # Both ends open at once (RFC 9293 3.5 figure 7).
+        tcp_set_state(sk, tcp_next_state(TCP_SYN_SENT, TcpEvent.RCV_SYN))
+        _negotiate_timestamps(sk)
+        sk.rcv_nxt = sk.copied_seq = sk.rcv_wup = (skb.seq + 1) & M32
+        sk.snd_wnd = sk.max_window = tcp_hdr(skb).window
+        sk.snd_wl1 = skb.seq
+        if not rx_opt.wscale_ok:
+            rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
+            sk.window_clamp = min(sk.window_clamp, 65535)
+        tcp_ecn_rcv_syn(sk, flags)
+        tcp_mstamp_refresh(sk)
+        tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
+        tcp_initialize_rcv_mss(sk)
+        tcp_send_synack(sk)
+        kfree_skb(skb)
+        return 0
+    return _discard_and_undo(sk, skb, saved_clamp)
+
+
+def _negotiate_timestamps(sk: tcp_sock) -> None:
+    if sk.rx_opt.saw_tstamp:
+        sk.rx_opt.tstamp_ok = True
+        sk.tcp_header_len = 32
+        sk.advmss -= 12
+        tcp_store_ts_recent(sk)
+    else:
+        sk.rx_opt.tstamp_ok = False
+        sk.tcp_header_len = 20
+
+
+def _discard_and_undo(sk: tcp_sock, skb: sk_buff, saved_clamp: int) -> int:
+    tcp_clear_options(sk.rx_opt)
+    sk.rx_opt.mss_clamp = saved_clamp
+    tcp_drop(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+    return 0
+
+
+def _reset_and_undo(sk: tcp_sock, saved_clamp: int) -> int:
+    tcp_clear_options(sk.rx_opt)
+    sk.rx_opt.mss_clamp = saved_clamp
+    return 1
+
+
+# --- every state but ESTABLISHED and TIME_WAIT --------------------------------------------
+
+
+def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
+    """RFC 9293 3.10.7. Data at the TCP header.
+
+    0: skb was dealt with. Non-zero: the caller answers with a RST and frees skb.
+    """
+    state = sk.sk_state
+    flags = skb.tcp_flags
+    if state == TCP_CLOSE:
+        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_CLOSE)
+        return 0
+    if state == TCP_LISTEN:
+        if flags & TCPHDR_ACK:
+            return SKB_DROP_REASON_TCP_FLAGS
+        if flags & TCPHDR_RST:
+            tcp_drop(sk, skb, SKB_DROP_REASON_TCP_RESET)
+            return 0
+        if flags & TCPHDR_SYN:
+            if flags & TCPHDR_FIN:
+                tcp_drop(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+                return 0
+            sk.icsk_af_ops.conn_request(sk, skb)
+            kfree_skb(skb)
+            return 0
+        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+        return 0
+    if state == TCP_SYN_SENT:
+        sk.rx_opt.saw_tstamp = False
+        tcp_mstamp_refresh(sk)
+        queued = tcp_rcv_synsent_state_process(sk, skb)
+        if queued >= 0:
+            return queued
+        tcp_urg(sk, skb)
+        kfree_skb(skb)
+        tcp_data_snd_check(sk)
+        return 0
+    tcp_mstamp_refresh(sk)
+    sk.rx_opt.saw_tstamp = False
+    if not flags & (TCPHDR_ACK | TCPHDR_RST | TCPHDR_SYN):
+        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+        return 0
+    if not tcp_validate_incoming(sk, skb, False):
+        return 0
+    reason = tcp_ack(sk, skb, FLAG_SLOWPATH | FLAG_UPDATE_TS_RECENT | FLAG_NO_CHALLENGE_ACK)
+    if reason <= 0:
+        if state == TCP_SYN_RECV:
+            return -reason or SKB_DROP_REASON_TCP_OLD_ACK
+        # An old ACK is normal while closing; one of data never sent is not.
+        if reason < 0:
+            tcp_send_challenge_ack(sk)
+            tcp_drop(sk, skb, -reason)
+            return 0
+    if state == TCP_SYN_RECV:
+        tcp_rcv_synrecv_acked(sk, skb)
+    elif state == TCP_FIN_WAIT1:
+        done = tcp_rcv_fin_wait1(sk, skb)
+        if done is not None:
+            return done
+    elif state == TCP_CLOSING:
+        if sk.snd_una == sk.write_seq:
+            tcp_time_wait(sk, tcp_next_state(state, TcpEvent.RCV_ACK_OF_FIN), 0)
+            kfree_skb(skb)
+            return 0
+    elif state == TCP_LAST_ACK and sk.snd_una == sk.write_seq:
+        tcp_done(sk)
+        kfree_skb(skb)
+        return 0
+    tcp_urg(sk, skb)
+    state = sk.sk_state
+    queued = False
+    if state in (TCP_CLOSE_WAIT, TCP_CLOSING, TCP_LAST_ACK, TCP_FIN_WAIT1, TCP_FIN_WAIT2):
+        wanted = state in (TCP_FIN_WAIT1, TCP_FIN_WAIT2) or before(skb.seq, sk.rcv_nxt)
+        # RFC 9293 3.10.7.4: data after our reader is gone gets a RST (RFC 2525 2.17).
+        if (
+            wanted
+            and sk.sk_shutdown & RCV_SHUTDOWN
+            and skb.end_seq != skb.seq
+            and after((skb.end_seq - (flags & TCPHDR_FIN)) & M32, sk.rcv_nxt)
+        ):
+            sk.net.mib.linux.TCPAbortOnData += 1
+            tcp_reset(sk, skb)
+            return SKB_DROP_REASON_TCP_ABORT_ON_DATA
+    if state in (
+        TCP_ESTABLISHED,
+        TCP_FIN_WAIT1,
+        TCP_FIN_WAIT2,
+        TCP_CLOSE_WAIT,
+        TCP_CLOSING,
+        TCP_LAST_ACK,
+    ) and (state in (TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2) or before(skb.seq, sk.rcv_nxt)):
+        tcp_data_queue(sk, skb)
+        queued = True
+    if sk.sk_state != TCP_CLOSE:
+        tcp_data_snd_check(sk)
+        tcp_ack_snd_check(sk)
+    if not queued:
+        kfree_skb(skb)
+    return 0
+
+
+def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
+    """Our SYN (of a passive or simultaneous open) is acknowledged: ESTABLISHED."""
+    sk.delivered += 1
+    if not sk.srtt_us:
+        tcp_synack_rtt_meas(sk, sk.synack_req)
+    sk.synack_req = None
+    tcp_try_undo_spurious_syn(sk)
+    sk.retrans_stamp = 0
+    tcp_init_transfer(sk)
+    sk.copied_seq = sk.rcv_nxt
+    tcp_set_state(sk, tcp_next_state(TCP_SYN_RECV, TcpEvent.RCV_ACK_OF_SYN))
+    sk.sk_state_change()
+    sk.snd_una = skb.ack_seq
+    window = tcp_hdr(skb).window
+    sk.snd_wnd = window if skb.tcp_flags & TCPHDR_SYN else window << sk.rx_opt.snd_wscale
+    sk.snd_wl1 = skb.seq
+    if sk.rx_opt.tstamp_ok:
+        sk.advmss -= 12
+    sk.lsndtime = sk.net.now()
+    tcp_initialize_rcv_mss(sk)
+    tcp_fast_path_on(sk)
+    if sk.sk_shutdown & SEND_SHUTDOWN:
+        from stack.inet.tcp_close import tcp_shutdown
+
+        tcp_shutdown(sk, SEND_SHUTDOWN)
+
+
+def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
+    """FIN_WAIT1: is our FIN acknowledged? None: go on; else what tcp_rcv_state_process returns."""
+    if sk.snd_una != sk.write_seq:
+        return None
+    tcp_set_state(sk, tcp_next_state(TCP_FIN_WAIT1, TcpEvent.RCV_ACK_OF_FIN))
+    sk.sk_shutdown |= SEND_SHUTDOWN
+    sk.sk_dst_pending_confirm = True
+    if not sk.sk_flags & SOCK_DEAD:
+        sk.sk_state_change()
+        return None
+    fin = skb.tcp_flags & TCPHDR_FIN
+    if sk.linger2 < 0 or (skb.end_seq != skb.seq and after((skb.end_seq - fin) & M32, sk.rcv_nxt)):
+        # Nobody will wait, or data came for nobody.
+        tcp_done(sk)
+        sk.net.mib.linux.TCPAbortOnData += 1
+        return SKB_DROP_REASON_TCP_ABORT_ON_DATA
+    tmo = tcp_fin_time(sk)
+    if tmo > TCP_TIMEWAIT_LEN:
+        inet_csk_reset_keepalive_timer(sk, tmo - TCP_TIMEWAIT_LEN)
+    elif fin or sock_owned_by_user(sk):
+        # The FIN comes with this very segment (or later): the timer only has to wait.
+        inet_csk_reset_keepalive_timer(sk, tmo)
+    else:
+        tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)
+        kfree_skb(skb)
+        return 0
+    return None
+
+
+# --- the handshake, their side ------------------------------------------------------------
+
+
+def tcp_syn_flood_action(sk: tcp_sock) -> bool:
+    """Too many half-open connections: True = answer with a cookie, False = drop."""
+    linux = sk.net.mib.linux
+    if sk.net.sysctl.tcp_syncookies:
+        linux.TCPReqQFullDoCookies += 1
+        return True
+    linux.TCPReqQFullDrop += 1
+    return False
+
+
+def tcp_openreq_init(
+    req: request_sock, rx_opt: tcp_options_received, skb: sk_buff, sk: tcp_sock
+) -> None:
+    """Fill a request from a SYN and its options."""
+    th = tcp_hdr(skb)
+    req.rsk_rcv_wnd = 0
+    req.rcv_isn = skb.seq
+    req.rcv_nxt = (skb.seq + 1) & M32
+    req.mss = rx_opt.mss_clamp
+    req.ts_recent = rx_opt.rcv_tsval if rx_opt.saw_tstamp else 0
+    req.tstamp_ok = rx_opt.tstamp_ok
+    req.sack_ok = bool(rx_opt.sack_ok)
+    req.snd_wscale = rx_opt.snd_wscale
+    req.wscale_ok = rx_opt.wscale_ok
+    req.inet_dport = th.source
+    req.inet_num = th.dest
+    req.sk_mark = sk.sk_mark
+
+
+def tcp_conn_request(sk: tcp_sock, skb: sk_buff, af_ops: Any) -> int:
+    """A SYN for a listener: make a request, answer with SYN-ACK. Borrows skb."""
+    net = sk.net
+    linux = net.mib.linux
+    isn, net.tcp_tw_isn = net.tcp_tw_isn, 0  # of a TIME_WAIT that this SYN replaces
+    want_cookie = False
+    syncookies = net.sysctl.tcp_syncookies
+    if (syncookies == 2 or inet_csk_reqsk_queue_is_full(sk)) and not isn:
+        want_cookie = tcp_syn_flood_action(sk)
+        if not want_cookie:
+            linux.ListenDrops += 1
+            return 0
+    if sk_acceptq_is_full(sk):
+        linux.ListenOverflows += 1
+        linux.ListenDrops += 1
+        return 0
+    req = request_sock(sk)
+    tmp_opt = tcp_options_received()
+    tmp_opt.mss_clamp = af_ops.mss_clamp
+    tmp_opt.user_mss = sk.rx_opt.user_mss
+    tcp_parse_options(net, skb, tmp_opt, False)
+    if want_cookie and not tmp_opt.saw_tstamp:
+        tcp_clear_options(tmp_opt)
+    tmp_opt.tstamp_ok = tmp_opt.saw_tstamp
+    tcp_openreq_init(req, tmp_opt, skb, sk)
+    req.ir_iif = skb.skb_iif
+    dst = af_ops.route_req(sk, skb, req)
+    if dst is None:
+        linux.ListenDrops += 1
+        return 0
+    if req.tstamp_ok:
+        req.ts_off = af_ops.init_ts_off(net, skb)
+    tcp_ecn_create_request(req, skb, sk)
+    if not want_cookie and not isn and not syncookies:
+        # Without cookies, the last quarter is for peers that have proved alive; we know none.
+        max_syn_backlog = net.sysctl.tcp_max_syn_backlog
+        if max_syn_backlog - sk.icsk_accept_queue.qlen < max_syn_backlog >> 2:
+            linux.ListenDrops += 1
+            return 0
+    if want_cookie:
+        if not req.tstamp_ok:
+            req.ecn_ok = False  # a cookie remembers it in the timestamp
+        isn = af_ops.cookie_init_seq(sk, skb, req)
+    elif not isn:
+        isn = af_ops.init_seq(net, skb)
+    req.snt_isn = isn
+    tcp_openreq_init_rwin(req, sk, dst)
+    if sk.save_syn:
+        req.saved_syn = af_ops.save_syn(skb)
+    if not want_cookie:
+        req.timeout = TCP_TIMEOUT_INIT
+        if not inet_csk_reqsk_queue_hash_add(sk, req, req.timeout):
+            return 0
+    af_ops.send_synack(sk, dst, req, skb)
+    return 0

@@ -1,0 +1,205 @@
+"""TCP options: building them (net/ipv4/tcp_output.c) and reading them (net/ipv4/tcp_input.c)."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any
+
+from fastpath.hdr import tcp_hdr, tcp_parse_ts
+from fastpath.skbuff import sk_buff
+from stack.core.dst import dst_metric_advmss
+from stack.inet.tcp_sock import (
+    M32,
+    MAX_TCP_OPTION_SPACE,
+    MAX_TCP_WSCALE,
+    MSEC,
+    TCP_SACK_SEEN,
+    TCPOLEN_SACK_PERBLOCK,
+    tcp_options_received,
+    tcp_sock,
+)
+
+_TS = Struct("!BBBBII")
+_MSS = Struct("!BBH")
+_U32x2 = Struct("!II")
+_NOPS_SACK = b"\x01\x01\x05"
+
+
+def tcp_advertise_mss(sk: tcp_sock) -> int:
+    """net/ipv4/tcp_output.c: MSS option value: what the route says, never more than before."""
+    mss = sk.advmss
+    dst = sk.sk_dst_cache
+    if dst is not None:
+        metric = dst_metric_advmss(dst)
+        if metric and metric < mss:
+            mss = metric
+            sk.advmss = mss
+    return mss
+
+
+def tcp_syn_options(sk: tcp_sock) -> bytes:
+    """Options of our SYN (or of the SYN-ACK of a simultaneous open)."""
+    sysctl = sk.net.sysctl
+    out = _MSS.pack(2, 4, tcp_advertise_mss(sk) & 0xFFFF)
+    ack = sk.sk_state == 3  # SYN_RECV: answer only what the peer offered
+    rx_opt = sk.rx_opt
+    timestamps = rx_opt.tstamp_ok if ack else sysctl.tcp_timestamps
+    sack = rx_opt.sack_ok if ack else sysctl.tcp_sack
+    wscale = rx_opt.wscale_ok if ack else sysctl.tcp_window_scaling
+    if timestamps:
+        tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
+        head = b"\x04\x02" if sack else b"\x01\x01"
+        out += head + b"\x08\x0a" + _U32x2.pack(tsval, rx_opt.ts_recent)
+    elif sack:
+        out += b"\x01\x01\x04\x02"
+    if wscale:
+        out += bytes((1, 3, 3, rx_opt.rcv_wscale))
+    return out
+
+
+def tcp_synack_options(sk: tcp_sock, req: Any, mss: int, now: int) -> bytes:
+    """Options of the SYN-ACK for a request: what the SYN offered and we have."""
+    out = _MSS.pack(2, 4, mss & 0xFFFF)
+    if req.tstamp_ok:
+        tsval = (now // MSEC + req.ts_off) & M32
+        if not req.snt_tsval:
+            req.snt_tsval = tsval or 1
+        head = b"\x04\x02" if req.sack_ok else b"\x01\x01"
+        out += head + b"\x08\x0a" + _U32x2.pack(tsval, req.ts_recent)
+    elif req.sack_ok:
+        out += b"\x01\x01\x04\x02"
+    if req.wscale_ok:
+        out += bytes((1, 3, 3, req.rcv_wscale))
+    return out
+
+
+def tcp_established_options(sk: tcp_sock) -> tuple[int, bytes]:
+    """(bytes, options) after the handshake: timestamps, SACK blocks (RFC 2018, 2883)."""
+    rx_opt = sk.rx_opt
+    out = b""
+    if rx_opt.tstamp_ok:
+        tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
+        out = _TS.pack(1, 1, 8, 10, tsval, rx_opt.ts_recent)
+    eff_sacks = rx_opt.num_sacks + (1 if rx_opt.dsack else 0)
+    if eff_sacks:
+        room = (MAX_TCP_OPTION_SPACE - len(out) - 4) // TCPOLEN_SACK_PERBLOCK
+        blocks = list(sk.selective_acks[: rx_opt.num_sacks])
+        if rx_opt.dsack:
+            blocks.insert(0, sk.duplicate_sack)
+            rx_opt.dsack = False
+        blocks = blocks[:room]
+        out += _NOPS_SACK + bytes((2 + 8 * len(blocks),))
+        for start, end in blocks:
+            out += _U32x2.pack(start, end)
+    return len(out), out
+
+
+def tcp_established_options_size(sk: tcp_sock) -> int:
+    """Bytes that tcp_established_options would give, without building (or using up) anything."""
+    rx_opt = sk.rx_opt
+    size = 12 if rx_opt.tstamp_ok else 0
+    eff_sacks = rx_opt.num_sacks + (1 if rx_opt.dsack else 0)
+    if eff_sacks:
+        size += 4 + 8 * min(eff_sacks, (MAX_TCP_OPTION_SPACE - size - 4) // 8)
+    return size
+
+
+def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff, doff: int) -> bool:
+    """Read the options of a segment of an open connection; True when there is a timestamp.
+
+    The aligned timestamps form (RFC 7323 appendix A) is recognised without a walk.
+    """
+    rx_opt = sk.rx_opt
+    if doff == 20:
+        rx_opt.saw_tstamp = False
+        return False
+    if rx_opt.tstamp_ok and doff == 32:
+        ts = tcp_parse_ts(skb)
+        if ts is not None:
+            rx_opt.saw_tstamp = True
+            rx_opt.rcv_tsval = ts[0]
+            tsecr = ts[1]
+            rx_opt.rcv_tsecr = (tsecr - sk.tsoffset) & M32 if tsecr else 0
+            return True
+    tcp_parse_options(sk.net, skb, rx_opt, True)
+    if rx_opt.saw_tstamp and rx_opt.rcv_tsecr:
+        rx_opt.rcv_tsecr = (rx_opt.rcv_tsecr - sk.tsoffset) & M32
+    return rx_opt.saw_tstamp
+
+
+def tcp_parse_options(
+    net: Any, skb: sk_buff, opt_rx: tcp_options_received, estab: bool
+) -> list[tuple[int, int]]:
+    """Walk the options; what is malformed ends the walk (RFC 9293 3.2). Returns SACK blocks.
+
+    In a SYN (not `estab`) the negotiating options count only as far as our sysctls allow.
+    """
+    th = tcp_hdr(skb)
+    data = th.options
+    syn = th.syn
+    opt_rx.saw_tstamp = False
+    sacks: list[tuple[int, int]] = []
+    sysctl = net.sysctl
+    i = 0
+    end = len(data)
+    while i < end:
+        kind = data[i]
+        if kind == 0:
+            break
+        if kind == 1:
+            i += 1
+            continue
+        if i + 1 >= end:
+            break
+        size = data[i + 1]
+        if size < 2 or i + size > end:
+            break
+        if kind == 2:
+            if size == 4 and syn and not estab:
+                in_mss = data[i + 2] << 8 | data[i + 3]
+                if in_mss:
+                    if opt_rx.user_mss and opt_rx.user_mss < in_mss:
+                        in_mss = opt_rx.user_mss
+                    opt_rx.mss_clamp = in_mss
+        elif kind == 3:
+            if size == 3 and syn and not estab and sysctl.tcp_window_scaling:
+                opt_rx.wscale_ok = True
+                opt_rx.snd_wscale = min(data[i + 2], MAX_TCP_WSCALE)
+        elif kind == 8:
+            if size == 10 and (
+                (estab and opt_rx.tstamp_ok) or (not estab and sysctl.tcp_timestamps)
+            ):
+                opt_rx.saw_tstamp = True
+                opt_rx.rcv_tsval, opt_rx.rcv_tsecr = _U32x2.unpack_from(data, i + 2)
+        elif kind == 4:
+            if size == 2 and syn and not estab and sysctl.tcp_sack:
+                opt_rx.sack_ok = TCP_SACK_SEEN
+                opt_rx.dsack = False
+                opt_rx.num_sacks = 0
+        elif kind == 5 and size >= 10 and not (size - 2) % 8 and opt_rx.sack_ok:
+            sacks = [_U32x2.unpack_from(data, i + 2 + 8 * k) for k in range((size - 2) // 8)]
+        i += size
+    return sacks
+
+
+def tcp_parse_sack_blocks(net: Any, skb: sk_buff) -> list[tuple[int, int]]:
+    """The SACK blocks of a segment, in the order of the option; at most 4."""
+    data = tcp_hdr(skb).options
+    i = 0
+    end = len(data)
+    while i < end:
+        kind = data[i]
+        if kind == 0:
+            break
+        if kind == 1:
+            i += 1
+            continue
+        if i + 1 >= end:
+            break
+        size = data[i + 1]
+        if size < 2 or i + size > end:
+            break
+        if kind == 5 and size >= 10 and not (size - 2) % 8:
+            return [_U32x2.unpack_from(data, i + 2 + 8 * k) for k in range((size - 2) // 8)]
+        i += size
+    return []

@@ -1,0 +1,696 @@
+"""net/ipv4/tcp_output.c: from the write queue to IP.
+
+`sk_write_queue` holds sk_buffs not sent yet, `tcp_rtx_queue` those sent and not acknowledged, both
+in sequence order. An sk_buff in them is never given away: what goes down is a clone (or, when an
+earlier clone is still on its way, a copy of the header part over the same payload).
+"""
+
+from __future__ import annotations
+
+import errno
+
+from fastpath.hdr import tcp_push as tcp_header_push
+from fastpath.hdr import tcp_push_ts
+from fastpath.skbuff import (
+    CHECKSUM_PARTIAL,
+    SKB_GSO_TCP_ECN,
+    alloc_skb,
+    kfree_skb,
+    pskb_copy,
+    sk_buff,
+    skb_clone,
+    skb_cloned,
+    skb_header_release,
+    skb_pull,
+    skb_split,
+    skb_unclone,
+)
+from stack.core.sk_mem import (
+    sk_enter_memory_pressure,
+    sk_forced_mem_schedule,
+    sk_mem_uncharge,
+    sk_stream_moderate_sndbuf,
+    sk_wmem_schedule,
+)
+from stack.inet import tcp_cong
+from stack.inet.inet_connection_sock import (
+    ICSK_TIME_DACK,
+    ICSK_TIME_LOSS_PROBE,
+    ICSK_TIME_PROBE0,
+    ICSK_TIME_RETRANS,
+    inet_csk_clear_xmit_timer,
+    inet_csk_inc_pingpong_cnt,
+    inet_csk_reset_xmit_timer,
+)
+from stack.inet.tcp_ecn import tcp_ecn_send
+from stack.inet.tcp_options import (
+    tcp_established_options,
+    tcp_syn_options,
+)
+from stack.inet.tcp_pacing import (
+    tcp_pacing_check,
+    tcp_tso_autosize,
+    tcp_update_skb_after_send,
+)
+from stack.inet.tcp_sock import (
+    HALF,
+    M32,
+    MAX_TCP_HEADER,
+    SEC,
+    TCP_ATO_MIN,
+    TCP_CA_CWR,
+    TCP_NAGLE_CORK,
+    TCP_NAGLE_PUSH,
+    TCP_TIMEOUT_MIN,
+    TCPCB_LOST,
+    TCPCB_SACKED_ACKED,
+    TCPCB_SACKED_RETRANS,
+    TCPHDR_ACK,
+    TCPHDR_CWR,
+    TCPHDR_FIN,
+    TCPHDR_PSH,
+    TCPHDR_SYN,
+    TCPHDR_URG,
+    TCP_CA_Open,
+    TCP_CA_Recovery,
+    after,
+    before,
+    tcp_mstamp_refresh,
+    tcp_packets_in_flight,
+    tcp_sock,
+)
+from stack.inet.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.inet.tcp_window import tcp_current_mss, tcp_select_window
+
+TCP_FRAG_IN_WRITE_QUEUE = 0
+TCP_FRAG_IN_RTX_QUEUE = 1
+NET_XMIT_CN = 2
+
+
+# --- new data -----------------------------------------------------------------------------
+
+
+def tcp_event_new_data_sent(sk: tcp_sock, skb: sk_buff) -> None:
+    """Move skb from the write queue to the retransmit queue."""
+    sk.snd_nxt = skb.end_seq
+    sk.sk_write_queue.unlink(skb)
+    sk.tcp_rtx_queue.queue_tail(skb)
+    prior_packets = sk.packets_out
+    sk.packets_out = prior_packets + skb.tcp_gso_segs
+    if not prior_packets or sk.icsk_pending == ICSK_TIME_LOSS_PROBE:
+        tcp_rearm_rto(sk)
+    sk.net.mib.linux.TCPOrigDataSent += skb.tcp_gso_segs
+
+
+def tcp_rearm_rto(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_input.c: RFC 6298 5.2-5.3: off when nothing is out, else RTO from now."""
+    if not sk.packets_out:
+        inet_csk_clear_xmit_timer(sk, ICSK_TIME_RETRANS)
+        return
+    rto = sk.icsk_rto
+    if sk.icsk_pending in (5, 6):  # the probe's or reorder timer's share of the RTO has passed
+        delta = tcp_rto_delta(sk)
+        rto = max(delta, 1)
+    tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, rto)
+
+
+def tcp_rto_delta(sk: tcp_sock) -> int:
+    """ns until the head of the retransmit queue is RTO old; negative when it is already."""
+    skb = sk.tcp_rtx_queue.peek()
+    if skb is None:
+        return sk.icsk_rto
+    return skb.tx_tstamp_ns + sk.icsk_rto - sk.tcp_mstamp
+
+
+def tcp_reset_xmit_timer(sk: tcp_sock, what: int, when: int) -> None:
+    """include/net/tcp.h: arm one of the write timers, at most RTO_MAX from now."""
+    inet_csk_reset_xmit_timer(sk, what, when, sk.icsk_rto_max)
+
+
+def tcp_cwnd_restart(sk: tcp_sock, delta: int) -> None:
+    """RFC 2861: after `delta` ns of idleness the window halves once per RTO."""
+    restart_cwnd = tcp_cong.tcp_init_cwnd(sk, sk.sk_dst_cache)
+    cwnd = sk.snd_cwnd
+    tcp_cong.tcp_ca_event(sk, 1)
+    sk.snd_ssthresh = tcp_cong.tcp_current_ssthresh(sk)
+    restart_cwnd = min(restart_cwnd, cwnd)
+    rto = sk.icsk_rto
+    delta -= rto
+    while delta > 0 and cwnd > restart_cwnd:
+        cwnd >>= 1
+        delta -= rto
+    sk.snd_cwnd = max(cwnd, restart_cwnd)
+    sk.snd_cwnd_stamp = sk.tcp_mstamp
+    sk.snd_cwnd_used = 0
+
+
+def tcp_slow_start_after_idle_check(sk: tcp_sock) -> None:
+    """include/net/tcp.h: before queueing data after a pause."""
+    if (
+        not sk.net.sysctl.tcp_slow_start_after_idle
+        or sk.packets_out
+        or getattr(sk.icsk_ca_ops, "cong_control", None) is not None
+    ):
+        return
+    delta = sk.net.now() - sk.lsndtime
+    if delta > sk.icsk_rto:
+        tcp_cwnd_restart(sk, delta)
+
+
+def tcp_event_data_sent(sk: tcp_sock) -> None:
+    """Note the time; a reply sent soon after data came makes the session interactive."""
+    now = sk.tcp_mstamp
+    if tcp_packets_in_flight(sk) == 0:
+        tcp_cong.tcp_ca_event(sk, 0)
+    sk.lsndtime = now
+    if now - sk.icsk_ack_lrcvtime < sk.icsk_ack_ato:
+        inet_csk_inc_pingpong_cnt(sk)
+
+
+def tcp_event_ack_sent(sk: tcp_sock, rcv_nxt: int) -> None:
+    """An ACK went out with this segment: no delayed ACK is owed any more."""
+    if rcv_nxt != sk.rcv_nxt:
+        return
+    tcp_dec_quickack_mode(sk)
+    if sk.icsk_ack_pending or sk.icsk_delack_timer.pending:
+        inet_csk_clear_xmit_timer(sk, ICSK_TIME_DACK)
+
+
+def tcp_dec_quickack_mode(sk: tcp_sock) -> None:
+    quick = sk.icsk_ack_quick
+    if quick:
+        if quick <= 1:
+            sk.icsk_ack_quick = 0
+            # Leaving quick ACK mode deflates the ATO.
+            sk.icsk_ack_ato = TCP_ATO_MIN
+        else:
+            sk.icsk_ack_quick = quick - 1
+
+
+# --- sending ------------------------------------------------------------------------------
+
+
+def tcp_stream_alloc_skb(sk: tcp_sock, force: bool = False) -> sk_buff | None:
+    """net/ipv4/tcp.c: an empty sk_buff with header room; None when pool or budget is exhausted."""
+    pool = sk.net.skb_small
+    skb = alloc_skb(pool, pool.buf_bytes - MAX_TCP_HEADER, MAX_TCP_HEADER)
+    if skb is None:
+        sk_enter_memory_pressure(sk)
+        sk_stream_moderate_sndbuf(sk)
+        return None
+    if force:
+        sk_forced_mem_schedule(sk, skb.truesize)
+    elif not sk_wmem_schedule(sk, skb.truesize):
+        kfree_skb(skb)
+        return None
+    skb.ip_summed = CHECKSUM_PARTIAL
+    skb.tcp_gso_segs = 0
+    skb.tcp_gso_size = 0
+    return skb
+
+
+def tcp_set_skb_tso_segs(skb: sk_buff, mss_now: int) -> int:
+    """Number of segments skb becomes at this MSS; remembers both."""
+    length = skb.len
+    if length <= mss_now:
+        skb.tcp_gso_size = 0
+        skb.tcp_gso_segs = 1
+        return 1
+    tso_segs = (length + mss_now - 1) // mss_now
+    skb.tcp_gso_size = mss_now
+    skb.tcp_gso_segs = tso_segs
+    return tso_segs
+
+
+def tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int) -> int:
+    """Send skb (a clone when clone_it); 0, or an error with nothing sent."""
+    return __tcp_transmit_skb(sk, skb, clone_it, sk.rcv_nxt)
+
+
+def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) -> int:
+    """Build the TCP header on a clone of skb and hand it to IP.
+
+    Takes ownership of skb unless clone_it. Returns 0 or an error (negative errno, NET_XMIT_*).
+    """
+    oskb = None
+    if clone_it:
+        oskb = skb
+        clone = pskb_copy(skb) if skb_cloned(skb) else skb_clone(skb)
+        if clone is None:
+            return -errno.ENOBUFS
+        skb = clone
+        skb.cb = None
+    flags = skb.tcp_flags
+    pcount = skb.tcp_gso_segs
+    payload = skb.len
+    seq = skb.seq
+    rx_opt = sk.rx_opt
+
+    urg_ptr = 0
+    if sk.snd_up != sk.snd_una and before(seq, sk.snd_up):  # urgent mode
+        distance = (sk.snd_up - seq) & M32
+        if distance < 0x10000:
+            urg_ptr = distance
+            flags |= TCPHDR_URG
+        elif after((seq + 0xFFFF) & M32, sk.snd_nxt):
+            urg_ptr = 0xFFFF
+            flags |= TCPHDR_URG
+
+    if flags & TCPHDR_SYN:
+        # RFC 7323 2.2: the window of a SYN is never scaled.
+        window = min(sk.rcv_wnd, 65535)
+        options = tcp_syn_options(sk)
+        tcp_header_push(
+            skb, sk.inet_sport, sk.inet_dport, seq, rcv_nxt, flags, window, urg_ptr, options
+        )
+    elif rx_opt.tstamp_ok and not rx_opt.num_sacks and not rx_opt.dsack:
+        if sk.ecn_flags:
+            flags |= tcp_ecn_send(sk, payload, seq)
+        window = tcp_select_window(sk)
+        tsval = (sk.tcp_mstamp // 1_000_000 + sk.tsoffset) & M32
+        tcp_push_ts(
+            skb,
+            sk.inet_sport,
+            sk.inet_dport,
+            seq,
+            rcv_nxt,
+            flags,
+            window,
+            urg_ptr,
+            tsval,
+            rx_opt.ts_recent,
+        )
+    else:
+        if sk.ecn_flags:
+            flags |= tcp_ecn_send(sk, payload, seq)
+        window = tcp_select_window(sk)
+        options = tcp_established_options(sk)[1]
+        tcp_header_push(
+            skb, sk.inet_sport, sk.inet_dport, seq, rcv_nxt, flags, window, urg_ptr, options
+        )
+    sk.icsk_af_ops.send_check(sk, skb)
+
+    if flags & TCPHDR_ACK:
+        tcp_event_ack_sent(sk, rcv_nxt)
+    if payload:
+        tcp_event_data_sent(sk)
+        sk.data_segs_out += pcount
+        sk.bytes_sent += payload
+    tcp_mib = sk.net.mib.tcp
+    if after(skb.end_seq, sk.snd_nxt) or seq == skb.end_seq:
+        tcp_mib.OutSegs += pcount
+    sk.segs_out += pcount
+    if pcount > 1:
+        skb.gso_segs = pcount
+        skb.gso_size = skb.tcp_gso_size
+        skb.gso_type = sk.sk_gso_type
+        if flags & TCPHDR_CWR:  # on the first segment only, which not every device can
+            skb.gso_type |= SKB_GSO_TCP_ECN
+    else:
+        skb.gso_segs = 0
+        skb.gso_size = 0
+        skb.gso_type = 0
+    # Strictly increasing, so that RACK can tell the order of what went out at one instant.
+    sk.tcp_wstamp_ns = wstamp = max(sk.tcp_mstamp, sk.tcp_wstamp_ns + 1)
+    end_seq = skb.end_seq
+    err = sk.icsk_af_ops.queue_xmit(sk, skb, sk.cork.fl4)
+    if err > 0:
+        tcp_cong.tcp_enter_cwr(sk)
+        if err == NET_XMIT_CN:
+            err = 0
+    if not err and oskb is not None and oskb.end_seq == end_seq:
+        oskb.tx_tstamp_ns = wstamp
+        tcp_rate_skb_sent(sk, oskb)
+    return err
+
+
+def tcp_rate_skb_sent(sk: tcp_sock, skb: sk_buff) -> None:
+    """net/ipv4/tcp_rate.c: what a delivery-rate sample of this packet needs later."""
+    if not sk.packets_out:
+        sk.first_tx_mstamp = skb.tx_tstamp_ns
+        sk.delivered_mstamp = skb.tx_tstamp_ns
+    skb.tx_first_tx_mstamp_ns = sk.first_tx_mstamp
+    skb.tx_delivered_mstamp_ns = sk.delivered_mstamp
+    skb.tx_delivered = sk.delivered & M32
+    skb.tx_is_app_limited = 1 if sk.app_limited else 0
+
+
+def tcp_adjust_pcount(sk: tcp_sock, skb: sk_buff, decr: int) -> None:
+    """skb in the retransmit queue now stands for `decr` segments fewer."""
+    sk.packets_out -= decr
+    sacked = skb.sacked
+    if sacked & TCPCB_SACKED_ACKED:
+        sk.sacked_out -= decr
+    if sacked & TCPCB_SACKED_RETRANS:
+        sk.retrans_out -= decr
+    if sacked & TCPCB_LOST:
+        sk.lost_out -= decr
+    # Reno counts its duplicate ACKs in sacked_out: an estimate that must not outlive the data.
+    if not sk.rx_opt.sack_ok and decr > 0:
+        sk.sacked_out -= min(sk.sacked_out, decr)
+
+
+def _split(sk: tcp_sock, skb: sk_buff, length: int) -> sk_buff | None:
+    """Move everything past `length` payload bytes to a new sk_buff, charged to the socket."""
+    buff = tcp_stream_alloc_skb(sk, True)
+    if buff is None:
+        return None
+    own = buff.truesize
+    skb_split(skb, buff, length)
+    # The payload's share of truesize goes where the payload went.
+    moved = min(buff.len, skb.truesize - 1)
+    skb.truesize -= moved
+    buff.truesize = own + moved
+    sk.sk_wmem_queued += own
+    sk.sk_forward_alloc -= own
+    seq = (skb.seq + length) & M32
+    buff.seq = seq
+    buff.end_seq = skb.end_seq
+    skb.end_seq = seq
+    flags = skb.tcp_flags
+    skb.tcp_flags = flags & ~(TCPHDR_FIN | TCPHDR_PSH)
+    buff.tcp_flags = flags
+    buff.sacked = skb.sacked
+    return buff
+
+
+def tcp_fragment(sk: tcp_sock, tcp_queue: int, skb: sk_buff, length: int, mss_now: int) -> int:
+    """Cut skb in two at `length` bytes, both staying in their queue. 0 or -ENOMEM."""
+    if sk.sk_wmem_queued >> 1 > sk.sk_sndbuf + 2 * 65536 * 8 and tcp_queue:
+        sk.net.mib.linux.TCPWqueueTooBig += 1
+        return -errno.ENOMEM
+    old_factor = skb.tcp_gso_segs
+    buff = _split(sk, skb, length)
+    if buff is None:
+        return -errno.ENOMEM
+    buff.tx_tstamp_ns = skb.tx_tstamp_ns
+    buff.tx_first_tx_mstamp_ns = skb.tx_first_tx_mstamp_ns
+    buff.tx_delivered_mstamp_ns = skb.tx_delivered_mstamp_ns
+    buff.tx_delivered = skb.tx_delivered
+    diff = old_factor - tcp_set_skb_tso_segs(skb, mss_now) - tcp_set_skb_tso_segs(buff, mss_now)
+    skb_header_release(buff)
+    if tcp_queue:
+        # Already sent: the counters go by segments.
+        if diff:
+            tcp_adjust_pcount(sk, skb, diff)
+        sk.tcp_rtx_queue.insert_after(skb, buff)
+    else:
+        sk.sk_write_queue.insert_after(skb, buff)
+    return 0
+
+
+def tso_fragment(sk: tcp_sock, skb: sk_buff, length: int, mss_now: int) -> int:
+    """Cut an sk_buff of the write queue so that its first part can go now. 0 or -ENOMEM."""
+    buff = _split(sk, skb, length)
+    if buff is None:
+        return -errno.ENOMEM
+    tcp_set_skb_tso_segs(skb, mss_now)
+    tcp_set_skb_tso_segs(buff, mss_now)
+    skb_header_release(buff)
+    sk.sk_write_queue.insert_after(skb, buff)
+    return 0
+
+
+def tcp_trim_head(sk: tcp_sock, skb: sk_buff, length: int) -> int:
+    """Drop the acknowledged first `length` bytes of skb in the retransmit queue. 0 or -ENOMEM."""
+    if skb_cloned(skb) and not skb_unclone(skb):
+        return -errno.ENOMEM
+    skb_pull(skb, length)
+    delta = min(length, skb.truesize - 1)
+    skb.truesize -= delta
+    sk.sk_wmem_queued -= delta
+    sk_mem_uncharge(sk, delta)
+    skb.seq = (skb.seq + length) & M32
+    if skb.tcp_gso_segs > 1:
+        tcp_set_skb_tso_segs(skb, skb.tcp_gso_size)
+    return 0
+
+
+def tcp_cwnd_test(sk: tcp_sock, skb: sk_buff) -> int:
+    """How many segments the congestion window allows now."""
+    if skb.tcp_flags & TCPHDR_FIN and skb.tcp_gso_segs == 1:
+        return 1
+    in_flight = sk.packets_out - (sk.sacked_out + sk.lost_out) + sk.retrans_out
+    cwnd = sk.snd_cwnd
+    if in_flight >= cwnd:
+        return 0
+    # At most half of the window in one piece, so that ACKs keep the clock running.
+    return min(max(cwnd >> 1, 1), cwnd - in_flight)
+
+
+def tcp_init_tso_segs(skb: sk_buff, mss_now: int) -> int:
+    """Segments of skb; recomputed when the MSS is another than when it was queued."""
+    tso_segs = skb.tcp_gso_segs
+    if not tso_segs or (tso_segs > 1 and skb.tcp_gso_size != mss_now):
+        return tcp_set_skb_tso_segs(skb, mss_now)
+    return tso_segs
+
+
+def tcp_minshall_check(sk: tcp_sock) -> bool:
+    """A small segment is out (Minshall's variant of Nagle)."""
+    return after(sk.snd_sml, sk.snd_una) and not after(sk.snd_sml, sk.snd_nxt)
+
+
+def tcp_minshall_update(sk: tcp_sock, mss_now: int, skb: sk_buff) -> None:
+    """Remember the end of the last small segment sent."""
+    if skb.len < skb.tcp_gso_segs * mss_now:
+        sk.snd_sml = skb.end_seq
+
+
+def tcp_nagle_check(partial: bool, sk: tcp_sock, nonagle: int) -> bool:
+    """True when a partial segment has to wait."""
+    return partial and bool(
+        nonagle & TCP_NAGLE_CORK or (not nonagle and sk.packets_out and tcp_minshall_check(sk))
+    )
+
+
+def tcp_nagle_test(sk: tcp_sock, skb: sk_buff, cur_mss: int, nonagle: int) -> bool:
+    """True when skb may go as far as Nagle and cork are concerned (RFC 9293 3.7.4)."""
+    if nonagle & TCP_NAGLE_PUSH:
+        return True
+    if sk.snd_up != sk.snd_una or skb.tcp_flags & TCPHDR_FIN:
+        return True
+    return not tcp_nagle_check(skb.len < cur_mss, sk, nonagle)
+
+
+def tcp_snd_wnd_test(sk: tcp_sock, skb: sk_buff, cur_mss: int) -> bool:
+    """True when the first segment of skb fits the peer's window."""
+    end_seq = skb.end_seq
+    if skb.len > cur_mss:
+        end_seq = (skb.seq + cur_mss) & M32
+    return ((sk.snd_una + sk.snd_wnd - end_seq) & M32) < HALF
+
+
+def tcp_mss_split_point(
+    sk: tcp_sock, skb: sk_buff, mss_now: int, max_segs: int, nonagle: int
+) -> int:
+    """How many bytes of skb may go in this transmission."""
+    window = (sk.snd_una + sk.snd_wnd - skb.seq) & M32
+    max_len = mss_now * max_segs
+    if max_len <= window and sk.sk_write_queue.peek_tail() is not skb:
+        return max_len
+    needed = min(skb.len, window)
+    if max_len <= needed:
+        return max_len
+    partial = needed % mss_now
+    # A remainder below the MSS stays when Nagle says so, or when the window cuts it off.
+    if tcp_nagle_check(partial != 0, sk, nonagle):
+        return needed - partial
+    return needed
+
+
+def tcp_tso_segs(sk: tcp_sock, mss_now: int) -> int:
+    """Segments one sk_buff may hold: what the device takes."""
+    return max(min(sk.sk_gso_max_segs, (sk.sk_gso_max_size - 1 - MAX_TCP_HEADER) // mss_now), 1)
+
+
+def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
+    """True when it pays to wait for the next ACK (or write) and send a larger piece then.
+
+    A corked tail (TCP_CORK, MSG_MORE) that is not full waits as long as something is in flight: its
+    ACK comes back here. Without this each ACK would flush half-filled super-packets.
+    """
+    if sk.icsk_ca_state >= TCP_CA_Recovery or skb.tcp_flags & TCPHDR_FIN:
+        return False
+    is_tail = sk.sk_write_queue.peek_tail() is skb
+    mss = sk.mss_cache
+    in_flight = sk.packets_out - (sk.sacked_out + sk.lost_out) + sk.retrans_out
+    if (
+        is_tail
+        and in_flight
+        and (sk.nonagle & TCP_NAGLE_CORK or sk.msg_more)
+        and not sk.nonagle & TCP_NAGLE_PUSH
+        and skb.len < max_segs * mss
+    ):
+        return True
+    send_win = (sk.snd_una + sk.snd_wnd - skb.seq) & M32
+    cong_win = (sk.snd_cwnd - in_flight) * mss
+    limit = min(send_win, cong_win)
+    if limit >= max_segs * mss:
+        return False
+    if not is_tail and limit >= skb.len:
+        return False
+    win_divisor = sk.net.sysctl.tcp_tso_win_divisor
+    if win_divisor:
+        chunk = min(sk.snd_wnd, sk.snd_cwnd * mss) // win_divisor
+        if limit >= chunk:
+            return False
+    elif limit > 3 * mss:
+        return False
+    # Will an ACK come soon? Not when the oldest packet is out for less than half a round trip.
+    head = sk.tcp_rtx_queue.peek()
+    if head is None:
+        return False
+    delta_us = max(sk.tcp_mstamp - head.tx_tstamp_ns, 0) // 1000
+    if delta_us < (sk.srtt_us >> 4):
+        return False
+    if cong_win < send_win:
+        if cong_win <= skb.len:
+            sk.is_cwnd_limited = True
+            return True
+    elif send_win <= skb.len:
+        return True
+    # Nothing more will be added to this one: do not wait.
+    return not (not is_tail or skb.tcp_flags & TCPHDR_FIN)
+
+
+def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> bool:
+    """Send from the write queue what windows, Nagle and TSO allow.
+
+    push_one 1: one packet; 2: one packet whatever cwnd says (loss probe). True when nothing is in
+    flight though data waits: the caller has to arm the zero-window probe.
+    """
+    tcp_mstamp_refresh(sk)
+    sent_pkts = 0
+    is_cwnd_limited = False
+    max_segs = tcp_tso_segs(sk, mss_now)
+    paced = sk.sk_pacing_status
+    if paced:
+        max_segs = tcp_tso_autosize(sk, mss_now, max_segs)
+    write_queue = sk.sk_write_queue
+    while (skb := write_queue.peek()) is not None:
+        if paced and tcp_pacing_check(sk):
+            break
+        tso_segs = tcp_init_tso_segs(skb, mss_now)
+        cwnd_quota = tcp_cwnd_test(sk, skb)
+        if not cwnd_quota:
+            if push_one != 2:
+                is_cwnd_limited = True
+                break
+            cwnd_quota = 1
+        if not tcp_snd_wnd_test(sk, skb, mss_now):
+            break
+        if tso_segs == 1:
+            is_last = write_queue.peek_tail() is skb
+            if not tcp_nagle_test(sk, skb, mss_now, nonagle if is_last else TCP_NAGLE_PUSH):
+                break
+        elif not push_one and tcp_tso_should_defer(sk, skb, max_segs):
+            break
+        limit = mss_now
+        if tso_segs > 1 and sk.snd_up == sk.snd_una:
+            limit = tcp_mss_split_point(sk, skb, mss_now, min(cwnd_quota, max_segs), nonagle)
+        if skb.len > limit and (not limit or tso_fragment(sk, skb, limit, mss_now)):
+            break
+        if skb.end_seq == skb.seq:
+            break
+        if tcp_transmit_skb(sk, skb, 1):
+            break
+        tcp_event_new_data_sent(sk, skb)
+        tcp_minshall_update(sk, mss_now, skb)
+        sent_pkts += skb.tcp_gso_segs
+        if paced:
+            tcp_update_skb_after_send(sk, skb.len)
+        if push_one:
+            break
+    is_cwnd_limited = is_cwnd_limited or tcp_packets_in_flight(sk) >= sk.snd_cwnd
+    if sent_pkts or is_cwnd_limited:
+        tcp_cong.tcp_cwnd_validate(sk, is_cwnd_limited)
+    if sent_pkts:
+        if sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery):
+            sk.prr_out += sent_pkts
+        if push_one != 2:
+            tcp_schedule_loss_probe(sk, False)
+        return False
+    return not sk.packets_out and sk.write_seq != sk.snd_nxt and not sk.pacing_timer.pending
+
+
+def __tcp_push_pending_frames(sk: tcp_sock, cur_mss: int, nonagle: int) -> None:
+    """Send what may go; when nothing could and nothing is in flight, start probing."""
+    if sk.sk_state == TCP_CLOSE:
+        return
+    if tcp_write_xmit(sk, cur_mss, nonagle, 0):
+        tcp_check_probe_timer(sk)
+
+
+def tcp_push_pending_frames(sk: tcp_sock) -> None:
+    """include/net/tcp.h: the same when anything waits at all (called for each ACK)."""
+    if sk.sk_write_queue.qlen:
+        __tcp_push_pending_frames(sk, tcp_current_mss(sk), sk.nonagle)
+
+
+def tcp_push_one(sk: tcp_sock, mss_now: int) -> None:
+    """Send the first sk_buff of the write queue (it just became full)."""
+    tcp_write_xmit(sk, mss_now, TCP_NAGLE_PUSH, 1)
+
+
+def tcp_probe0_base(sk: tcp_sock) -> int:
+    return max(sk.icsk_rto, sk.icsk_rto_min)
+
+
+def tcp_probe0_when(sk: tcp_sock, max_when: int) -> int:
+    """Time to the next window probe: exponential, bounded."""
+    backoff = min(sk.icsk_backoff, 20)
+    return min(tcp_probe0_base(sk) << backoff, max_when)
+
+
+def tcp_check_probe_timer(sk: tcp_sock) -> None:
+    """include/net/tcp.h: arm the probe timer unless some timer runs already."""
+    if not sk.packets_out and not sk.icsk_pending:
+        tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, tcp_probe0_base(sk))
+
+
+# --- tail loss probe (RFC 8985 7) ---------------------------------------------------------
+
+
+def tcp_schedule_loss_probe(sk: tcp_sock, advancing_rto: bool) -> bool:
+    """Arm a probe after two round trips instead of waiting for the RTO."""
+    if not sk.packets_out or sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV, TCP_LISTEN):
+        return False
+    early_retrans = sk.net.sysctl.tcp_early_retrans
+    if early_retrans not in (3, 4) or not sk.rx_opt.sack_ok:
+        return False
+    if sk.icsk_ca_state not in (TCP_CA_Open, TCP_CA_CWR):
+        return False
+    if sk.srtt_us:
+        timeout = (sk.srtt_us >> 2) * 1000
+        timeout += sk.icsk_rto_min if sk.packets_out == 1 else TCP_TIMEOUT_MIN
+    else:
+        timeout = SEC
+    rto_delta = sk.icsk_rto if advancing_rto else tcp_rto_delta(sk)
+    if rto_delta > 0:
+        timeout = min(timeout, rto_delta)
+    tcp_reset_xmit_timer(sk, ICSK_TIME_LOSS_PROBE, timeout)
+    return True
+
+
+# --- freeing what is queued ---------------------------------------------------------------
+
+
+def tcp_write_queue_purge(sk: tcp_sock) -> None:
+    """net/ipv4/tcp.c: free both queues; nothing is in flight afterwards."""
+    for queue in (sk.sk_write_queue, sk.tcp_rtx_queue):
+        while (skb := queue.dequeue()) is not None:
+            tcp_wmem_free_skb(sk, skb)
+    sk.packets_out = 0
+    sk.retrans_out = 0
+    sk.lost_out = 0
+    sk.sacked_out = 0
+    sk.icsk_backoff = 0
+
+
+def tcp_wmem_free_skb(sk: tcp_sock, skb: sk_buff) -> None:
+    """include/net/tcp.h: uncharge and free one sk_buff of the send queues. Takes ownership."""
+    truesize = skb.truesize
+    sk.sk_wmem_queued -= truesize
+    sk_mem_uncharge(sk, truesize)
+    kfree_skb(skb)

@@ -1,0 +1,38 @@
+"""net/ipv4/tcp_output.c: internal pacing: SO_MAX_PACING_RATE without a queueing discipline.
+
+Only sockets that set the option are paced, at that rate (Linux paces them at the lower of it and
+twice the window per round trip). What is sent earns the time that it takes at the rate; until that
+has passed nothing else goes; then a timer goes on (tcp_timer.py, tcp_pace_kick).
+"""
+
+from __future__ import annotations
+
+from stack.core.timer import mod_timer
+from stack.inet.tcp_sock import SEC, tcp_sock
+
+PACING_SHIFT = 10  # sk_pacing_shift: about 1 ms of data in one super-packet
+MIN_TSO_SEGS = 2  # sysctl tcp_min_tso_segs
+
+
+def tcp_tso_autosize(sk: tcp_sock, mss_now: int, max_segs: int) -> int:
+    """How many segments of `max_segs` go at once: what the rate gives in about a millisecond."""
+    return min(max_segs, max((sk.sk_pacing_rate >> PACING_SHIFT) // mss_now, MIN_TSO_SEGS))
+
+
+def tcp_pacing_check(sk: tcp_sock) -> bool:
+    """True when what was sent has not had its time yet; the timer is armed then."""
+    if sk.pacing_next_ns <= sk.net.now():
+        return False
+    if not sk.pacing_timer.pending:
+        mod_timer(sk.pacing_timer, sk.pacing_next_ns)
+    return True
+
+
+def tcp_update_skb_after_send(sk: tcp_sock, sent_bytes: int) -> None:
+    """`sent_bytes` of payload went out: they take their time. A pause is credited up to half."""
+    now = sk.net.now()
+    length_ns = sent_bytes * SEC // max(sk.sk_pacing_rate, 1)
+    credit = now - sk.pacing_next_ns
+    if credit > 0:
+        length_ns -= min(length_ns // 2, credit)
+    sk.pacing_next_ns = max(now, sk.pacing_next_ns) + length_ns

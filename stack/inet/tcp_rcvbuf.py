@@ -1,0 +1,226 @@
+"""net/ipv4/tcp_input.c: buffers, and how far the window opens: what the receiver can afford."""
+
+from __future__ import annotations
+
+from fastpath.skbuff import (
+    sk_buff,
+)
+from stack.core.sk_mem import SOCK_SNDBUF_LOCK, sk_under_memory_pressure
+from stack.core.sock import (
+    SOCK_RCVBUF_LOCK,
+)
+from stack.inet.inet_connection_sock import (
+    ICSK_ACK_PUSHED,
+    ICSK_ACK_PUSHED2,
+)
+from stack.inet.tcp_rtt import tcp_rtt_tsopt_us
+from stack.inet.tcp_sock import (
+    M32,
+    TCP_INIT_CWND,
+    TCP_MIN_MSS,
+    TCP_MSS_DEFAULT,
+    TCP_RMEM_TO_WIN_SCALE,
+    before,
+    tcp_full_space,
+    tcp_mstamp_refresh,
+    tcp_sock,
+    tcp_space,
+    tcp_space_from_win,
+    tcp_win_from_space,
+)
+
+# What a segment of its own costs a 64-bit Linux (SKB_DATA_ALIGN is to 64 bytes)
+SKB_HEADERS = 320 + 320  # MAX_TCP_HEADER, struct skb_shared_info
+SIZEOF_SK_BUFF = 256
+
+
+def tcp_sndbuf_expand(sk: tcp_sock) -> None:
+    """Room for two congestion windows, within tcp_wmem[2].
+
+    A segment counts what it takes in Linux as an sk_buff by itself: payload, headers and
+    skb_shared_info rounded up to a power of two, and the sk_buff. An Ethernet connection starts
+    with 87040 bytes.
+    """
+    per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + SKB_HEADERS
+    per_mss = (1 << (per_mss - 1).bit_length()) + SIZEOF_SK_BUFF
+    nr_segs = max(TCP_INIT_CWND, sk.snd_cwnd, sk.reordering + 1)
+    # Fast recovery (RFC 5681 3.2) needs new data to send beside the window that is out.
+    sndmem = 2 * nr_segs * per_mss
+    if sk.sk_sndbuf < sndmem:
+        sk.sk_sndbuf = min(sndmem, sk.net.sysctl.tcp_wmem[2])
+
+
+def tcp_set_window_clamp(sk: tcp_sock, val: int) -> None:
+    """net/ipv4/tcp.c __tcp_set_window_clamp: bound the window we offer."""
+    old = sk.window_clamp
+    if old == val:
+        return
+    sk.window_clamp = val
+    if val < old:
+        sk.rcv_ssthresh = min(sk.rcv_ssthresh, val)
+    else:
+        sk.rcv_ssthresh = max(min(sk.rcv_wnd, val), sk.rcv_ssthresh)
+
+
+def tcp_window_clamp_follow(sk: tcp_sock, rcvbuf: int) -> None:
+    """The window may grow with the buffer, up to what the program allows by TCP_WINDOW_CLAMP.
+
+    Linux 6.6 and later forget the program's bound here; tcp(7) promises it.
+    """
+    val = tcp_win_from_space(sk, rcvbuf)
+    tcp_set_window_clamp(sk, min(val, sk.user_window_clamp or val))
+
+
+def tcp_init_buffer_space(sk: tcp_sock) -> None:
+    """The connection is there: size both buffers, start measuring."""
+    tcp_app_win = sk.net.sysctl.tcp_app_win
+    if not sk.sk_flags & SOCK_SNDBUF_LOCK:
+        tcp_sndbuf_expand(sk)
+    tcp_mstamp_refresh(sk)
+    sk.rcvq_space_time = sk.tcp_mstamp
+    sk.rcvq_space_seq = sk.copied_seq
+    maxwin = tcp_full_space(sk)
+    if sk.window_clamp >= maxwin:
+        sk.window_clamp = maxwin
+        if tcp_app_win and maxwin > 4 * sk.advmss:
+            sk.window_clamp = max(maxwin - (maxwin >> tcp_app_win), 4 * sk.advmss)
+    if tcp_app_win and sk.window_clamp > 2 * sk.advmss and sk.window_clamp + sk.advmss > maxwin:
+        sk.window_clamp = max(2 * sk.advmss, maxwin - sk.advmss)
+    sk.rcv_ssthresh = min(sk.rcv_ssthresh, sk.window_clamp)
+    sk.snd_cwnd_stamp = sk.tcp_mstamp
+    sk.rcvq_space_space = max(min(sk.rcv_ssthresh, sk.rcv_wnd, TCP_INIT_CWND * sk.advmss), 1)
+
+
+def __tcp_grow_window(sk: tcp_sock, skb: sk_buff, skbtruesize: int) -> int:
+    """How much a packet of this shape lets the window grow."""
+    truesize = tcp_win_from_space(sk, skbtruesize) >> 1
+    window = tcp_win_from_space(sk, sk.net.sysctl.tcp_rmem[2]) >> 1
+    while sk.rcv_ssthresh <= window and window:
+        if truesize <= skb.len:
+            return 2 * sk.icsk_ack_rcv_mss
+        truesize >>= 1
+        window >>= 1
+    return 0
+
+
+def tcp_grow_window(sk: tcp_sock, skb: sk_buff) -> None:
+    """Open the window no faster than the peer proves that its segments use memory well."""
+    room = min(sk.window_clamp, tcp_space(sk)) - sk.rcv_ssthresh
+    if room <= 0:
+        return
+    if sk_under_memory_pressure(sk):
+        sk.rcv_ssthresh = min(sk.rcv_ssthresh, 4 * sk.advmss)
+        return
+    truesize = skb.truesize
+    length = skb.len
+    if tcp_win_from_space(sk, truesize) <= length:
+        incr = 2 * sk.advmss
+    else:
+        incr = __tcp_grow_window(sk, skb, truesize)
+    if incr:
+        incr = max(incr, 2 * length)
+        sk.rcv_ssthresh += min(room, incr)
+        sk.icsk_ack_quick |= 1
+
+
+def tcp_clamp_window(sk: tcp_sock) -> None:
+    """More is queued than the buffer allows: grow the buffer if we may, else close the window."""
+    rmem2 = sk.net.sysctl.tcp_rmem[2]
+    sk.icsk_ack_quick = 0
+    if (
+        sk.sk_rcvbuf < rmem2
+        and not sk.sk_flags & SOCK_RCVBUF_LOCK
+        and not sk_under_memory_pressure(sk)
+    ):
+        sk.sk_rcvbuf = min(sk.sk_rmem_alloc, rmem2)
+    if sk.sk_rmem_alloc > sk.sk_rcvbuf:
+        sk.rcv_ssthresh = min(sk.window_clamp, 2 * sk.advmss)
+
+
+def tcp_rcv_rtt_update(sk: tcp_sock, sample: int, win_dep: bool) -> None:
+    """The receiver's own idea of the round trip, us << 3."""
+    new_sample = sk.rcv_rtt_est_rtt_us
+    m = sample
+    if new_sample:
+        if not win_dep:
+            new_sample += m - (new_sample >> 3)
+        else:
+            # Bounded by the window: only ever an upper bound.
+            new_sample = min(new_sample, m << 3)
+    else:
+        new_sample = m << 3
+    sk.rcv_rtt_est_rtt_us = max(new_sample, 1)
+
+
+def tcp_rcv_rtt_measure(sk: tcp_sock) -> None:
+    """Without timestamps: the time one window takes."""
+    if sk.rcv_rtt_est_time:
+        if before(sk.rcv_nxt, sk.rcv_rtt_est_seq):
+            return
+        delta_us = max((sk.tcp_mstamp - sk.rcv_rtt_est_time) // 1000, 1)
+        tcp_rcv_rtt_update(sk, delta_us, True)
+    sk.rcv_rtt_est_seq = (sk.rcv_nxt + sk.rcv_wnd) & M32
+    sk.rcv_rtt_est_time = sk.tcp_mstamp or 1
+
+
+def tcp_rcv_rtt_measure_ts(sk: tcp_sock, skb: sk_buff) -> None:
+    """With timestamps: the echo of what we sent."""
+    rx_opt = sk.rx_opt
+    tsecr = rx_opt.rcv_tsecr
+    if not rx_opt.saw_tstamp or tsecr == sk.rcv_rtt_last_tsecr:
+        return
+    sk.rcv_rtt_last_tsecr = tsecr
+    if ((skb.end_seq - skb.seq) & M32) >= sk.icsk_ack_rcv_mss:
+        delta = tcp_rtt_tsopt_us(sk)
+        if delta >= 0:
+            tcp_rcv_rtt_update(sk, delta, False)
+
+
+def tcp_rcv_space_adjust(sk: tcp_sock) -> None:
+    """Dynamic right-sizing: twice what the application reads per round trip, within tcp_rmem."""
+    tcp_mstamp_refresh(sk)
+    rtt_us = sk.rcv_rtt_est_rtt_us
+    if not rtt_us or (sk.tcp_mstamp - sk.rcvq_space_time) // 1000 < rtt_us >> 3:
+        return
+    copied = (sk.copied_seq - sk.rcvq_space_seq) & M32
+    space = sk.rcvq_space_space
+    if copied > space:
+        sysctl = sk.net.sysctl
+        if sysctl.tcp_moderate_rcvbuf and not sk.sk_flags & SOCK_RCVBUF_LOCK:
+            rcvwin = (copied << 1) + 16 * sk.advmss
+            grow = rcvwin * (copied - space) // space
+            rcvwin += grow << 1
+            rcvbuf = min(tcp_space_from_win(sk, rcvwin), sysctl.tcp_rmem[2])
+            if rcvbuf > sk.sk_rcvbuf:
+                sk.sk_rcvbuf = rcvbuf
+                tcp_window_clamp_follow(sk, rcvbuf)
+        sk.rcvq_space_space = copied
+    sk.rcvq_space_seq = sk.copied_seq
+    sk.rcvq_space_time = sk.tcp_mstamp
+
+
+def tcp_measure_rcv_mss(sk: tcp_sock, skb: sk_buff) -> None:
+    """Learn the peer's segment size (what "every second segment" means), and memory efficiency."""
+    lss = sk.icsk_ack_last_seg_size
+    sk.icsk_ack_last_seg_size = 0
+    length = skb.gso_size or skb.len
+    rcv_mss = sk.icsk_ack_rcv_mss
+    if length >= rcv_mss:
+        if length != rcv_mss:
+            ratio = min((skb.len << TCP_RMEM_TO_WIN_SCALE) // max(skb.truesize, 1), 255) or 1
+            if ratio != sk.scaling_ratio:
+                sk.scaling_ratio = ratio
+                tcp_window_clamp_follow(sk, sk.sk_rcvbuf)
+                if sk.window_clamp < sk.rcvq_space_space:
+                    sk.rcvq_space_space = max(sk.window_clamp, 1)
+        sk.icsk_ack_rcv_mss = min(length, sk.advmss)
+        return
+    # A small one: believe it when two in a row have the same size.
+    if length >= TCP_MSS_DEFAULT or (length >= TCP_MIN_MSS and not skb.tcp_flags & 0x29):
+        sk.icsk_ack_last_seg_size = length
+        if length == lss:
+            sk.icsk_ack_rcv_mss = length
+            return
+    if sk.icsk_ack_pending & ICSK_ACK_PUSHED:
+        sk.icsk_ack_pending |= ICSK_ACK_PUSHED2
+    sk.icsk_ack_pending |= ICSK_ACK_PUSHED

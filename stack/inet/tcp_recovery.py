@@ -1,0 +1,177 @@
+"""net/ipv4/tcp_recovery.c: which packets are lost: RACK (RFC 8985) with SACK, NewReno without.
+
+Also the per-packet books of loss (tcp_input.c): every change of `lost_out` and `retrans_out` for
+a reason other than an ACK is here. Times ns unless `_us`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastpath.skbuff import sk_buff
+from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, inet_csk_reset_xmit_timer
+from stack.inet.tcp_output import TCP_FRAG_IN_RTX_QUEUE, tcp_fragment
+from stack.inet.tcp_sock import (
+    TCP_TIMEOUT_MIN,
+    TCPCB_EVER_RETRANS,
+    TCPCB_LOST,
+    TCPCB_RETRANS,
+    TCPCB_SACKED_ACKED,
+    TCPCB_SACKED_RETRANS,
+    TCP_CA_Recovery,
+    after,
+    before,
+    tcp_sock,
+)
+
+TCP_RACK_RECOVERY_THRESH = 16
+
+
+def tcp_mark_skb_lost(sk: tcp_sock, skb: sk_buff) -> None:
+    """net/ipv4/tcp_input.c: skb is lost; when it had been retransmitted, that one is lost too."""
+    sacked = skb.sacked
+    if sacked & TCPCB_SACKED_ACKED:
+        return
+    pcount = skb.tcp_gso_segs
+    if sacked & TCPCB_LOST:
+        if sacked & TCPCB_SACKED_RETRANS:
+            skb.sacked = sacked & ~TCPCB_SACKED_RETRANS
+            sk.retrans_out -= pcount
+            sk.net.mib.linux.TCPLostRetransmit += pcount
+            sk.lost += pcount
+    else:
+        sk.lost_out += pcount
+        skb.sacked = sacked | TCPCB_LOST
+        sk.lost += pcount
+
+
+def tcp_skb_sent_after(t1: int, t2: int, seq1: int, seq2: int) -> bool:
+    """include/net/tcp.h: sent later, or at the same time but further on."""
+    return t1 > t2 or (t1 == t2 and after(seq1, seq2))
+
+
+def tcp_rack_reo_wnd(sk: tcp_sock) -> int:
+    """How much reordering to allow for, ns."""
+    if not sk.reord_seen:
+        if sk.icsk_ca_state >= TCP_CA_Recovery:
+            return 0
+        if sk.sacked_out >= sk.reordering and not sk.net.sysctl.tcp_recovery & 4:
+            return 0
+    return min((sk.min_rtt_us >> 2) * sk.rack_reo_wnd_steps, sk.srtt_us >> 3) * 1000
+
+
+def tcp_rack_skb_timeout(sk: tcp_sock, skb: sk_buff, reo_wnd: int) -> int:
+    """ns until skb counts as lost; <= 0 now."""
+    return sk.rack_rtt_us * 1000 + reo_wnd - (sk.tcp_mstamp - skb.tx_tstamp_ns)
+
+
+def tcp_rack_detect_loss(sk: tcp_sock) -> int:
+    """Mark what was sent long enough before a packet that arrived; ns until the next could be."""
+    reo_timeout = 0
+    reo_wnd = tcp_rack_reo_wnd(sk)
+    mstamp = sk.rack_mstamp
+    end_seq = sk.rack_end_seq
+    for skb in sk.tcp_rtx_queue:
+        sacked = skb.sacked
+        if sacked & TCPCB_SACKED_ACKED:
+            continue
+        if sacked & TCPCB_LOST and not sacked & TCPCB_SACKED_RETRANS:
+            continue
+        if not tcp_skb_sent_after(mstamp, skb.tx_tstamp_ns, end_seq, skb.end_seq):
+            if not sacked & TCPCB_EVER_RETRANS:
+                break  # first transmissions go out in order: all others are later
+            continue
+        remaining = tcp_rack_skb_timeout(sk, skb, reo_wnd)
+        if remaining <= 0:
+            tcp_mark_skb_lost(sk, skb)
+        else:
+            reo_timeout = max(reo_timeout, remaining)
+    return reo_timeout
+
+
+def tcp_rack_mark_lost(sk: tcp_sock) -> bool:
+    """After an ACK: detect losses; True when the reorder timer was armed."""
+    if not sk.rack_advanced:
+        return False
+    sk.rack_advanced = False
+    timeout = tcp_rack_detect_loss(sk)
+    if timeout:
+        inet_csk_reset_xmit_timer(sk, ICSK_TIME_REO_TIMEOUT, timeout + TCP_TIMEOUT_MIN, sk.icsk_rto)
+    return timeout > 0
+
+
+def tcp_rack_advance(sk: tcp_sock, sacked: int, end_seq: int, xmit_time: int) -> None:
+    """A packet sent at xmit_time was delivered."""
+    rtt_us = max(sk.tcp_mstamp - xmit_time + 500, 0) // 1000
+    if rtt_us < sk.min_rtt_us and sacked & TCPCB_RETRANS:
+        # Too quick for the retransmission: the original was delivered. Says nothing on order.
+        return
+    sk.rack_advanced = True
+    sk.rack_rtt_us = rtt_us
+    if tcp_skb_sent_after(xmit_time, sk.rack_mstamp, end_seq, sk.rack_end_seq):
+        sk.rack_mstamp = xmit_time
+        sk.rack_end_seq = end_seq
+
+
+def tcp_rack_update_reo_wnd(sk: tcp_sock, prior_delivered: int) -> None:
+    """DSACKs widen the reordering window step by step; 16 recoveries without one reset it."""
+    if sk.rack_dsack_seen and prior_delivered >= sk.rack_last_delivered:
+        sk.rack_reo_wnd_steps = min(255, sk.rack_reo_wnd_steps + 1)
+        sk.rack_dsack_seen = False
+        sk.rack_last_delivered = sk.delivered
+        sk.rack_reo_wnd_persist = TCP_RACK_RECOVERY_THRESH
+    elif not sk.rack_reo_wnd_persist:
+        sk.rack_reo_wnd_steps = 1
+
+
+def tcp_newreno_mark_lost(sk: tcp_sock, snd_una_advanced: int) -> None:
+    """Without SACK: the head after 3 duplicate ACKs, and after each partial ACK (RFC 6582)."""
+    state = sk.icsk_ca_state
+    if (state < TCP_CA_Recovery and sk.sacked_out >= sk.reordering) or (
+        state == TCP_CA_Recovery and snd_una_advanced
+    ):
+        skb = sk.tcp_rtx_queue.peek()
+        if skb is None or skb.sacked & TCPCB_LOST:
+            return
+        mss = skb.tcp_gso_size
+        if skb.tcp_gso_segs > 1 and skb.len > mss:
+            tcp_fragment(sk, TCP_FRAG_IN_RTX_QUEUE, skb, mss, mss)
+        if not skb.sacked & (TCPCB_LOST | TCPCB_SACKED_ACKED):
+            skb.sacked |= TCPCB_LOST
+            sk.lost_out += skb.tcp_gso_segs
+            sk.lost += skb.tcp_gso_segs
+
+
+def tcp_skb_seglen(skb: sk_buff) -> int:
+    """include/net/tcp.h: bytes of the first segment of skb."""
+    return skb.len if skb.tcp_gso_segs == 1 else skb.tcp_gso_size
+
+
+def tcp_any_retrans_done(sk: tcp_sock) -> bool:
+    """net/ipv4/tcp_input.c: something outstanding was retransmitted."""
+    if sk.retrans_out:
+        return True
+    skb = sk.tcp_rtx_queue.peek()
+    return skb is not None and bool(skb.sacked & TCPCB_EVER_RETRANS)
+
+
+def tcp_highest_sack_seq(sk: tcp_sock) -> int:
+    """include/net/tcp.h: end of the highest SACKed data; SND.UNA when nothing is SACKed."""
+    return sk.highest_sack_end if sk.sacked_out else sk.snd_una
+
+
+def tcp_check_sack_reordering(sk: tcp_sock, low_seq: int, ts: int) -> None:
+    """net/ipv4/tcp_input.c: data below the highest SACK arrived late: learn the distance."""
+    fack = tcp_highest_sack_seq(sk)
+    if not before(low_seq, fack):
+        return
+    metric = (fack - low_seq) & 0xFFFFFFFF
+    mss = sk.mss_cache
+    if mss and metric > sk.reordering * mss:
+        sk.reordering = min((metric + mss - 1) // mss, sk.net.sysctl.tcp_max_reordering)
+    sk.reord_seen += 1
+    linux: Any = sk.net.mib.linux
+    if ts:
+        linux.TCPTSReorder += 1
+    else:
+        linux.TCPSACKReorder += 1

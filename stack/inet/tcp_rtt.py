@@ -1,0 +1,101 @@
+"""net/ipv4/tcp_input.c: the round-trip time and the retransmission timeout from it (RFC 6298)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stack.inet.tcp_sock import (
+    FLAG_ACK_MAYBE_DELAYED,
+    FLAG_ACKED,
+    FLAG_SYN_ACKED,
+    M32,
+    MSEC,
+    SEC,
+    after,
+    tcp_sock,
+)
+
+
+def tcp_rtt_estimator(sk: tcp_sock, mrtt_us: int) -> None:
+    """Smooth the round-trip time; the deviation may jump up and only creeps down."""
+    m = mrtt_us
+    srtt = sk.srtt_us
+    rto_min_us = sk.icsk_rto_min // 1000
+    if srtt:
+        m -= srtt >> 3
+        srtt += m
+        if m < 0:
+            m = -m
+            m -= sk.mdev_us >> 2
+            # A falling RTT is no reason for a larger RTO.
+            if m > 0:
+                m >>= 3
+        else:
+            m -= sk.mdev_us >> 2
+        sk.mdev_us += m
+        if sk.mdev_us > sk.mdev_max_us:
+            sk.mdev_max_us = sk.mdev_us
+            if sk.mdev_max_us > sk.rttvar_us:
+                sk.rttvar_us = sk.mdev_max_us
+        if after(sk.snd_una, sk.rtt_seq):
+            if sk.mdev_max_us < sk.rttvar_us:
+                sk.rttvar_us -= (sk.rttvar_us - sk.mdev_max_us) >> 2
+            sk.rtt_seq = sk.snd_nxt
+            sk.mdev_max_us = rto_min_us
+    else:
+        srtt = m << 3
+        sk.mdev_us = m << 1
+        sk.rttvar_us = max(sk.mdev_us, rto_min_us)
+        sk.mdev_max_us = sk.rttvar_us
+        sk.rtt_seq = sk.snd_nxt
+    sk.srtt_us = max(1, srtt)
+
+
+def tcp_set_rto(sk: tcp_sock) -> None:
+    """RTO = SRTT + the deviation's share, at most RTO_MAX."""
+    sk.icsk_rto = min(((sk.srtt_us >> 3) + sk.rttvar_us) * 1000, sk.icsk_rto_max)
+
+
+def tcp_update_rtt_min(sk: tcp_sock, rtt_us: int, flag: int) -> None:
+    """Smallest RTT of the last tcp_min_rtt_wlen seconds (restarted when it is that old)."""
+    rtt_us = rtt_us or 1
+    now = sk.tcp_mstamp
+    if flag & FLAG_ACK_MAYBE_DELAYED and rtt_us > sk.min_rtt_us:
+        return
+    if rtt_us <= sk.min_rtt_us or now - sk.min_rtt_stamp > sk.net.sysctl.tcp_min_rtt_wlen * SEC:
+        sk.min_rtt_us = rtt_us
+        sk.min_rtt_stamp = now
+
+
+def tcp_rtt_tsopt_us(sk: tcp_sock) -> int:
+    """RTT by the echoed timestamp, us; -1 when implausible."""
+    delta = (sk.tcp_mstamp // MSEC - sk.rx_opt.rcv_tsecr) & M32
+    if delta < 0x7FFFFFFF // 1000:
+        return (delta or 1) * 1000
+    return -1
+
+
+def tcp_ack_update_rtt(
+    sk: tcp_sock, flag: int, seq_rtt_us: int, sack_rtt_us: int, ca_rtt_us: int
+) -> bool:
+    """Take one sample; Karn's rule: from packets never retransmitted, or from timestamps."""
+    if seq_rtt_us < 0:
+        seq_rtt_us = sack_rtt_us
+    rx_opt = sk.rx_opt
+    if seq_rtt_us < 0 and rx_opt.saw_tstamp and rx_opt.rcv_tsecr and flag & FLAG_ACKED:
+        seq_rtt_us = ca_rtt_us = tcp_rtt_tsopt_us(sk)
+    if seq_rtt_us < 0:
+        return False
+    tcp_update_rtt_min(sk, ca_rtt_us if ca_rtt_us >= 0 else seq_rtt_us, flag)
+    tcp_rtt_estimator(sk, seq_rtt_us)
+    tcp_set_rto(sk)
+    sk.icsk_backoff = 0
+    return True
+
+
+def tcp_synack_rtt_meas(sk: tcp_sock, req: Any) -> None:
+    """RTT of SYN-ACK and ACK, when the SYN-ACK went out once."""
+    rtt_us = -1
+    if req is not None and not req.num_retrans and req.snt_synack:
+        rtt_us = (sk.tcp_mstamp - req.snt_synack) // 1000
+    tcp_ack_update_rtt(sk, FLAG_SYN_ACKED, rtt_us, -1, rtt_us)

@@ -1,0 +1,627 @@
+"""include/linux/tcp.h and include/net/tcp.h: `tcp_sock`, constants, the small inline helpers.
+
+Units: everything called `*_us` is microseconds (srtt_us is shifted left by 3 as in the kernel),
+`icsk_rto`, `rcv_*_time`, `lsndtime`, `tcp_mstamp` and other times are ns of the host's clock unless
+the name says otherwise. Sequence numbers are host ints below 2**32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stack.inet.inet_connection_sock import inet_connection_sock
+
+M32 = 0xFFFFFFFF
+HALF = 0x80000000
+
+MSEC = 1_000_000
+SEC = 1_000_000_000
+
+# --- header flags (net/tcp.h TCPHDR_*)
+TCPHDR_FIN = 0x01
+TCPHDR_SYN = 0x02
+TCPHDR_RST = 0x04
+TCPHDR_PSH = 0x08
+TCPHDR_ACK = 0x10
+TCPHDR_URG = 0x20
+TCPHDR_ECE = 0x40
+TCPHDR_CWR = 0x80
+TCPHDR_SYN_ECN = TCPHDR_SYN | TCPHDR_ECE | TCPHDR_CWR
+
+# --- skb.sacked (TCP_SKB_CB)
+TCPCB_SACKED_ACKED = 0x01
+TCPCB_SACKED_RETRANS = 0x02
+TCPCB_LOST = 0x04
+TCPCB_TAGBITS = 0x07
+TCPCB_REPAIRED = 0x10
+TCPCB_EVER_RETRANS = 0x80
+TCPCB_RETRANS = TCPCB_SACKED_RETRANS | TCPCB_EVER_RETRANS | TCPCB_REPAIRED
+
+# --- congestion avoidance states
+TCP_CA_Open = 0
+TCP_CA_Disorder = 1
+TCP_CA_CWR = 2
+TCP_CA_Recovery = 3
+TCP_CA_Loss = 4
+CA_STATE_NAMES = ("Open", "Disorder", "CWR", "Recovery", "Loss")
+
+# --- what an ACK brought (tcp_input.c)
+FLAG_DATA = 0x01
+FLAG_WIN_UPDATE = 0x02
+FLAG_DATA_ACKED = 0x04
+FLAG_RETRANS_DATA_ACKED = 0x08
+FLAG_SYN_ACKED = 0x10
+FLAG_DATA_SACKED = 0x20
+FLAG_ECE = 0x40
+FLAG_LOST_RETRANS = 0x80
+FLAG_SLOWPATH = 0x100
+FLAG_ORIG_SACK_ACKED = 0x200
+FLAG_SND_UNA_ADVANCED = 0x400
+FLAG_DSACKING_ACK = 0x800
+FLAG_SET_XMIT_TIMER = 0x1000
+FLAG_SACK_RENEGING = 0x2000
+FLAG_UPDATE_TS_RECENT = 0x4000
+FLAG_NO_CHALLENGE_ACK = 0x8000
+FLAG_ACK_MAYBE_DELAYED = 0x10000
+FLAG_DSACK_TLP = 0x20000
+FLAG_ACKED = FLAG_DATA_ACKED | FLAG_SYN_ACKED
+FLAG_NOT_DUP = FLAG_DATA | FLAG_WIN_UPDATE | FLAG_ACKED
+FLAG_CA_ALERT = FLAG_DATA_SACKED | FLAG_ECE | FLAG_DSACKING_ACK
+FLAG_FORWARD_PROGRESS = FLAG_ACKED | FLAG_DATA_SACKED
+
+# --- congestion events
+CA_EVENT_TX_START = 0
+CA_EVENT_CWND_RESTART = 1
+CA_EVENT_COMPLETE_CWR = 2
+CA_EVENT_LOSS = 3
+
+# --- options
+TCPOPT_NOP = 1
+TCPOPT_EOL = 0
+TCPOPT_MSS = 2
+TCPOPT_WINDOW = 3
+TCPOPT_SACK_PERM = 4
+TCPOPT_SACK = 5
+TCPOPT_TIMESTAMP = 8
+TCPOLEN_MSS = 4
+TCPOLEN_WINDOW = 3
+TCPOLEN_SACK_PERM = 2
+TCPOLEN_TIMESTAMP = 10
+TCPOLEN_TSTAMP_ALIGNED = 12
+TCPOLEN_SACK_BASE_ALIGNED = 4
+TCPOLEN_SACK_PERBLOCK = 8
+TCP_NUM_SACKS = 4
+
+# --- limits and times
+MAX_TCP_HEADER = 256  # headroom of a transmit skb: link, IP with options, TCP with options
+MAX_TCP_OPTION_SPACE = 40
+TCP_MIN_MSS = 88
+TCP_MIN_SND_MSS = 48
+TCP_MSS_DEFAULT = 536
+TCP_BASE_MSS = 1024
+MAX_TCP_WINDOW = 32767
+MAX_TCP_WSCALE = 14
+TCP_MAX_WSCALE = 14
+TCP_INIT_CWND = 10
+TCP_INFINITE_SSTHRESH = 0x7FFFFFFF
+TCP_MAX_QUICKACKS = 16
+TCP_FASTRETRANS_THRESH = 3
+TCP_MAX_REORDERING = 300
+TCP_URG_VALID = 0x0100
+TCP_URG_NOTYET = 0x0200
+TCP_URG_READ = 0x0400
+
+TCP_DELACK_MIN = 40 * MSEC
+TCP_DELACK_MAX = 200 * MSEC
+TCP_ATO_MIN = 40 * MSEC
+TCP_RTO_MIN = 200 * MSEC
+TCP_RTO_MAX = 120 * SEC
+TCP_TIMEOUT_MIN = 2 * MSEC
+TCP_TIMEOUT_INIT = 1 * SEC
+TCP_TIMEOUT_FALLBACK = 3 * SEC
+TCP_RESOURCE_PROBE_INTERVAL = SEC // 2
+TCP_TIMEWAIT_LEN = 60 * SEC
+TCP_FIN_TIMEOUT = 60 * SEC
+TCP_FIN_TIMEOUT_MAX = 120 * SEC
+TCP_PAWS_WINDOW = 1
+TCP_PAWS_MSL_S = 60
+TCP_PAWS_24DAYS_S = 60 * 60 * 24 * 24
+TCP_RTT_INVALID = -1
+MAX_TCP_KEEPIDLE = 32767
+MAX_TCP_KEEPINTVL = 32767
+MAX_TCP_KEEPCNT = 127
+MAX_TCP_SYNCNT = 127
+TCP_MIN_TSO_SEGS = 2
+TCP_RMEM_TO_WIN_SCALE = 8
+TCP_DEFAULT_SCALING_RATIO = 128
+
+# --- nonagle bits
+TCP_NAGLE_OFF = 1
+TCP_NAGLE_CORK = 2
+TCP_NAGLE_PUSH = 4
+
+# --- socket options (uapi/linux/tcp.h)
+TCP_NODELAY = 1
+TCP_MAXSEG = 2
+TCP_CORK = 3
+TCP_KEEPIDLE = 4
+TCP_KEEPINTVL = 5
+TCP_KEEPCNT = 6
+TCP_SYNCNT = 7
+TCP_LINGER2 = 8
+TCP_DEFER_ACCEPT = 9
+TCP_WINDOW_CLAMP = 10
+TCP_INFO = 11
+TCP_QUICKACK = 12
+TCP_CONGESTION = 13
+TCP_THIN_LINEAR_TIMEOUTS = 16
+TCP_USER_TIMEOUT = 18
+TCP_TIMESTAMP = 24
+TCP_NOTSENT_LOWAT = 25
+TCP_SAVE_SYN = 27
+TCP_SAVED_SYN = 28
+TCP_INQ = 36
+TCP_CM_INQ = TCP_INQ
+TCP_TX_DELAY = 37
+TCP_RTO_MAX_MS = 44
+TCP_RTO_MIN_US = 45
+TCP_DELACK_MAX_US = 46
+
+# --- tcp_sock.rx_opt sack_ok bits
+TCP_SACK_SEEN = 1
+TCP_DSACK_SEEN = 4
+
+# --- chrono / rate limits
+TCP_CHRONO_UNSPEC = 0
+
+TCPI_OPT_TIMESTAMPS = 1
+TCPI_OPT_SACK = 2
+TCPI_OPT_WSCALE = 4
+TCPI_OPT_ECN = 8
+TCPI_OPT_ECN_SEEN = 16
+
+
+def before(seq1: int, seq2: int) -> bool:
+    """True when seq1 comes before seq2 (RFC 9293 3.4, modulo 2**32)."""
+    return ((seq1 - seq2) & M32) >= HALF
+
+
+def after(seq1: int, seq2: int) -> bool:
+    """True when seq1 comes after seq2."""
+    return ((seq2 - seq1) & M32) >= HALF
+
+
+def between(seq1: int, seq2: int, seq3: int) -> bool:
+    """True when seq2 <= seq1 <= seq3."""
+    return ((seq3 - seq2) & M32) >= ((seq1 - seq2) & M32)
+
+
+def s32(value: int) -> int:
+    """The 32-bit value as a signed int: the distance of two sequence numbers."""
+    value &= M32
+    return value - 0x100000000 if value >= HALF else value
+
+
+class tcp_options_received:
+    """What the peer's options said (linux/tcp.h `struct tcp_options_received`)."""
+
+    __slots__ = (
+        "dsack",
+        "mss_clamp",
+        "num_sacks",
+        "rcv_tsecr",
+        "rcv_tsval",
+        "rcv_wscale",
+        "sack_ok",
+        "saw_tstamp",
+        "snd_wscale",
+        "ts_recent",
+        "ts_recent_stamp",
+        "tstamp_ok",
+        "user_mss",
+        "wscale_ok",
+    )
+
+    def __init__(self) -> None:
+        self.ts_recent_stamp = 0  # seconds of the host's clock; 0 = no timestamp stored
+        self.ts_recent = 0
+        self.rcv_tsval = 0
+        self.rcv_tsecr = 0
+        self.saw_tstamp = False
+        self.tstamp_ok = False
+        self.dsack = False
+        self.wscale_ok = False
+        self.sack_ok = 0
+        self.snd_wscale = 0
+        self.rcv_wscale = 0
+        self.num_sacks = 0
+        self.user_mss = 0
+        self.mss_clamp = 0
+
+    def copy(self) -> tcp_options_received:
+        """A second object with the same values."""
+        other = tcp_options_received()
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name))
+        return other
+
+
+class tcp_sock(inet_connection_sock):
+    """linux/tcp.h `struct tcp_sock`: the state of one connection."""
+
+    __slots__ = (
+        "advmss",
+        "app_limited",
+        "bytes_acked",
+        "bytes_received",
+        "bytes_retrans",
+        "bytes_sent",
+        "copied_seq",
+        "cwnd_usage_seq",
+        "data_segs_in",
+        "data_segs_out",
+        "defer_accept",
+        "delivered",
+        "delivered_mstamp",
+        "dsack_dups",
+        "dup_acks_due",
+        "duplicate_sack",
+        "ecn_flags",
+        "first_tx_mstamp",
+        "frto",
+        "high_seq",
+        "highest_sack_end",
+        "is_cwnd_limited",
+        "keepalive_intvl",
+        "keepalive_probes",
+        "keepalive_time",
+        "last_oow_ack_time",
+        "linger2",
+        "lost",
+        "lost_out",
+        "lsndtime",
+        "max_gso_segs",
+        "max_packets_out",
+        "max_window",
+        "mdev_max_us",
+        "mdev_us",
+        "min_rtt_stamp",
+        "min_rtt_us",
+        "msg_more",
+        "mss_cache",
+        "mtu_info",
+        "nonagle",
+        "notsent_lowat",
+        "out_of_order_queue",
+        "pacing_next_ns",
+        "pacing_timer",
+        "packets_out",
+        "pred_flags",
+        "prior_cwnd",
+        "prior_ssthresh",
+        "prr_delivered",
+        "prr_out",
+        "pushed_seq",
+        "rack_advanced",
+        "rack_dsack_seen",
+        "rack_end_seq",
+        "rack_last_delivered",
+        "rack_mstamp",
+        "rack_reo_wnd_persist",
+        "rack_reo_wnd_steps",
+        "rack_rtt_us",
+        "rcv_nxt",
+        "rcv_ooopack",
+        "rcv_rtt_est_rtt_us",
+        "rcv_rtt_est_seq",
+        "rcv_rtt_est_time",
+        "rcv_rtt_last_tsecr",
+        "rcv_ssthresh",
+        "rcv_tstamp",
+        "rcv_wnd",
+        "rcv_wup",
+        "rcvq_space_seq",
+        "rcvq_space_space",
+        "rcvq_space_time",
+        "recv_sack_cache",
+        "recvmsg_inq",
+        "reord_seen",
+        "reordering",
+        "retrans_out",
+        "retrans_stamp",
+        "rto_stamp",
+        "rtt_seq",
+        "rttvar_us",
+        "rx_opt",
+        "sacked_out",
+        "save_syn",
+        "saved_syn",
+        "scaling_ratio",
+        "segs_in",
+        "segs_out",
+        "selective_acks",
+        "snd_cwnd",
+        "snd_cwnd_clamp",
+        "snd_cwnd_cnt",
+        "snd_cwnd_stamp",
+        "snd_cwnd_used",
+        "snd_nxt",
+        "snd_sml",
+        "snd_ssthresh",
+        "snd_una",
+        "snd_up",
+        "snd_wl1",
+        "snd_wnd",
+        "srtt_us",
+        "synack_req",
+        "tcp_header_len",
+        "tcp_mstamp",
+        "tcp_rtx_queue",
+        "tcp_wstamp_ns",
+        "thin_lto",
+        "tlp_high_seq",
+        "tlp_retrans",
+        "total_retrans",
+        "total_rto",
+        "tsoffset",
+        "tsq_flags",
+        "undo_marker",
+        "undo_retrans",
+        "urg_data",
+        "urg_seq",
+        "user_window_clamp",
+        "window_clamp",
+        "write_seq",
+    )
+    # Set by the init functions of the kernel's names, so declared here for the type checker.
+    advmss: int
+    app_limited: Any
+    bytes_acked: int
+    bytes_received: int
+    bytes_retrans: int
+    bytes_sent: int
+    copied_seq: int
+    cwnd_usage_seq: Any
+    data_segs_in: int
+    data_segs_out: int
+    defer_accept: int
+    delivered: int
+    delivered_mstamp: Any
+    dsack_dups: int
+    dup_acks_due: int
+    ecn_flags: int
+    duplicate_sack: Any
+    first_tx_mstamp: Any
+    frto: bool
+    high_seq: Any
+    highest_sack_end: Any
+    is_cwnd_limited: bool
+    keepalive_intvl: int
+    keepalive_probes: Any
+    keepalive_time: int
+    last_oow_ack_time: int
+    linger2: int
+    lost: int
+    lost_out: int
+    lsndtime: Any
+    max_gso_segs: int
+    max_packets_out: int
+    max_window: int
+    mdev_max_us: int
+    mdev_us: int
+    min_rtt_stamp: Any
+    min_rtt_us: int
+    msg_more: bool
+    mss_cache: int
+    mtu_info: Any
+    nonagle: int
+    notsent_lowat: int
+    out_of_order_queue: Any
+    pacing_next_ns: int
+    pacing_timer: Any
+    packets_out: int
+    pred_flags: int
+    prior_cwnd: Any
+    prior_ssthresh: int
+    prr_delivered: int
+    prr_out: int
+    pushed_seq: Any
+    rack_advanced: bool
+    rack_dsack_seen: bool
+    rack_end_seq: Any
+    rack_last_delivered: Any
+    rack_mstamp: Any
+    rack_reo_wnd_persist: int
+    rack_reo_wnd_steps: int
+    rack_rtt_us: Any
+    rcv_nxt: int
+    rcv_ooopack: int
+    rcv_rtt_est_rtt_us: Any
+    rcv_rtt_est_seq: int
+    rcv_rtt_est_time: Any
+    rcv_rtt_last_tsecr: int
+    rcv_ssthresh: int
+    rcv_tstamp: Any
+    rcv_wnd: int
+    rcv_wup: int
+    rcvq_space_seq: Any
+    rcvq_space_space: int
+    rcvq_space_time: Any
+    recv_sack_cache: Any
+    recvmsg_inq: bool
+    reord_seen: int
+    reordering: Any
+    retrans_out: int
+    retrans_stamp: int
+    rtt_seq: int
+    rto_stamp: int
+    rttvar_us: int
+    rx_opt: Any
+    sacked_out: int
+    save_syn: Any
+    saved_syn: Any
+    scaling_ratio: int
+    segs_in: int
+    segs_out: int
+    selective_acks: Any
+    snd_cwnd: int
+    snd_cwnd_clamp: int
+    snd_cwnd_cnt: int
+    snd_cwnd_stamp: Any
+    snd_cwnd_used: int
+    snd_nxt: int
+    snd_sml: Any
+    snd_ssthresh: int
+    snd_una: Any
+    snd_up: Any
+    snd_wl1: int
+    snd_wnd: int
+    srtt_us: int
+    synack_req: Any
+    tcp_header_len: int
+    tcp_mstamp: Any
+    tcp_rtx_queue: Any
+    tcp_wstamp_ns: Any
+    thin_lto: bool
+    tlp_high_seq: int
+    tlp_retrans: int
+    total_retrans: int
+    total_rto: int
+    tsoffset: int
+    tsq_flags: int
+    undo_marker: int
+    undo_retrans: int
+    urg_data: int
+    urg_seq: Any
+    user_window_clamp: int
+    window_clamp: int
+    write_seq: int
+
+
+# --- inline helpers -----------------------------------------------------------------------
+
+
+def tcp_mstamp_refresh(tp: tcp_sock) -> None:
+    """net/ipv4/tcp_output.c: read the host's clock once per event."""
+    tp.tcp_mstamp = tp.net.now()
+
+
+def tcp_time_stamp_ts(tp: tcp_sock) -> int:
+    """TSval of now: ms of the cached clock plus the connection's offset (RFC 7323 5.4)."""
+    return (tp.tcp_mstamp // MSEC + tp.tsoffset) & M32
+
+
+def tcp_packets_in_flight(tp: tcp_sock) -> int:
+    """RFC 6675 "pipe", in segments."""
+    return tp.packets_out - (tp.sacked_out + tp.lost_out) + tp.retrans_out
+
+
+def tcp_stream_is_thin(tp: tcp_sock) -> bool:
+    """include/net/tcp.h: few packets out, and not because the connection just began."""
+    return tp.packets_out < 4 and tp.snd_ssthresh < TCP_INFINITE_SSTHRESH
+
+
+def tcp_wnd_end(tp: tcp_sock) -> int:
+    """First sequence number the peer does not allow."""
+    return (tp.snd_una + tp.snd_wnd) & M32
+
+
+def tcp_receive_window(tp: tcp_sock) -> int:
+    """How much of the window last offered is still free, bytes."""
+    win = (tp.rcv_wup + tp.rcv_wnd - tp.rcv_nxt) & M32
+    return 0 if win >= HALF else win
+
+
+def tcp_rtx_and_write_queues_empty(sk: tcp_sock) -> bool:
+    return sk.tcp_rtx_queue.qlen == 0 and sk.write_seq == sk.snd_nxt
+
+
+def tcp_win_from_space(sk: tcp_sock, space: int) -> int:
+    """Bytes of payload that `space` bytes of buffers can be expected to hold."""
+    return space * sk.scaling_ratio >> TCP_RMEM_TO_WIN_SCALE
+
+
+def tcp_space_from_win(sk: tcp_sock, win: int) -> int:
+    """Inverse of tcp_win_from_space."""
+    return (win << TCP_RMEM_TO_WIN_SCALE) // sk.scaling_ratio
+
+
+def tcp_space(sk: tcp_sock) -> int:
+    """Free receive space as payload bytes; may be negative."""
+    return tcp_win_from_space(sk, sk.sk_rcvbuf - sk.sk_backlog_len - sk.sk_rmem_alloc)
+
+
+def tcp_full_space(sk: tcp_sock) -> int:
+    return tcp_win_from_space(sk, sk.sk_rcvbuf)
+
+
+def tcp_fast_path_on(tp: tcp_sock) -> None:
+    """Set the word that header prediction compares: length, ACK, and the peer's raw window."""
+    tp.pred_flags = (
+        (tp.tcp_header_len << 26)
+        | (TCPHDR_ACK << 16)
+        | ((tp.snd_wnd >> tp.rx_opt.snd_wscale) & 0xFFFF)
+    )
+
+
+def tcp_fast_path_check(sk: tcp_sock) -> None:
+    """Turn header prediction on when nothing is out of order, urgent or over the buffer."""
+    if (
+        not sk.out_of_order_queue
+        and sk.rcv_wnd
+        and sk.sk_rmem_alloc < sk.sk_rcvbuf
+        and not sk.urg_data
+    ):
+        tcp_fast_path_on(sk)
+
+
+def keepalive_intvl_when(tp: tcp_sock) -> int:
+    return tp.keepalive_intvl or tp.net.sysctl.tcp_keepalive_intvl * SEC
+
+
+def keepalive_time_when(tp: tcp_sock) -> int:
+    return tp.keepalive_time or tp.net.sysctl.tcp_keepalive_time * SEC
+
+
+def keepalive_probes(tp: tcp_sock) -> int:
+    return tp.keepalive_probes or tp.net.sysctl.tcp_keepalive_probes
+
+
+def keepalive_time_elapsed(tp: tcp_sock) -> int:
+    """ns since the last segment came in."""
+    now = tp.net.now()
+    return min(now - tp.icsk_ack_lrcvtime, now - tp.rcv_tstamp)
+
+
+def tcp_fin_time(sk: tcp_sock) -> int:
+    """How long an orphan waits in FIN_WAIT2, ns."""
+    fin_timeout = sk.linger2 or sk.net.sysctl.tcp_fin_timeout * SEC
+    rto = sk.icsk_rto
+    return max(fin_timeout, (rto << 2) - (rto >> 1))
+
+
+def tcp_in_cwnd_reduction(sk: tcp_sock) -> bool:
+    """CWR or Recovery: proportional rate reduction sets the window."""
+    return sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery)
+
+
+def tcp_paws_check(rx_opt: tcp_options_received, paws_win: int, now_s: int) -> bool:
+    """True when the timestamp is acceptable (RFC 7323 5.3)."""
+    if s32(rx_opt.ts_recent - rx_opt.rcv_tsval) <= paws_win:
+        return True
+    if now_s >= rx_opt.ts_recent_stamp + TCP_PAWS_24DAYS_S:
+        return True
+    # Some peers send TSval 0 in their SYN.
+    return rx_opt.ts_recent == 0
+
+
+def tcp_paws_reject(rx_opt: tcp_options_received, rst: bool, now_s: int) -> bool:
+    """True when the segment must be dropped as an old duplicate; a RST is let off after one MSL."""
+    if tcp_paws_check(rx_opt, 0, now_s):
+        return False
+    return not (rst and now_s >= rx_opt.ts_recent_stamp + TCP_PAWS_MSL_S)
+
+
+def jiffies_s(sk: Any) -> int:
+    """The host's clock in whole seconds (ktime_get_seconds), never 0 so that 0 can mean unset."""
+    return sk.net.now() // SEC + 1

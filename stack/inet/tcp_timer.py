@@ -1,0 +1,453 @@
+"""net/ipv4/tcp_timer.c: retransmission, probing, delayed ACK and keepalive.
+
+A timer that finds the socket owned by a caller leaves a mark in `tsq_flags`; `tcp_release_cb` does
+the work when the caller lets go.
+"""
+
+from __future__ import annotations
+
+from stack.core.sock import (
+    SOCK_DEAD,
+    SOCK_KEEPOPEN,
+    __release_sock,
+    sock_owned_by_user,
+)
+from stack.core.timer import mod_timer, timer_list
+from stack.inet import tcp_ack
+from stack.inet.inet_connection_sock import (
+    ICSK_ACK_SCHED,
+    ICSK_ACK_TIMER,
+    ICSK_TIME_LOSS_PROBE,
+    ICSK_TIME_PROBE0,
+    ICSK_TIME_REO_TIMEOUT,
+    ICSK_TIME_RETRANS,
+    inet_csk_delete_keepalive_timer,
+    inet_csk_in_pingpong_mode,
+    inet_csk_init_xmit_timers,
+    inet_csk_reset_keepalive_timer,
+)
+from stack.inet.tcp_close import tcp_check_oom
+from stack.inet.tcp_ctl import (
+    tcp_send_ack,
+    tcp_send_active_reset,
+    tcp_send_fin,
+    tcp_send_probe0,
+    tcp_write_wakeup,
+)
+from stack.inet.tcp_done import tcp_done, tcp_write_err
+from stack.inet.tcp_minisocks import tcp_time_wait
+from stack.inet.tcp_output import (
+    tcp_probe0_when,
+    tcp_push_pending_frames,
+    tcp_reset_xmit_timer,
+)
+from stack.inet.tcp_retransmit import (
+    tcp_retransmit_skb,
+    tcp_send_loss_probe,
+    tcp_xmit_retransmit_queue,
+)
+from stack.inet.tcp_rtt import tcp_set_rto
+from stack.inet.tcp_sock import (
+    SEC,
+    TCP_ATO_MIN,
+    TCP_RESOURCE_PROBE_INTERVAL,
+    TCP_RTO_MAX,
+    TCP_RTO_MIN,
+    TCP_TIMEOUT_MIN,
+    TCP_TIMEWAIT_LEN,
+    keepalive_intvl_when,
+    keepalive_probes,
+    keepalive_time_elapsed,
+    keepalive_time_when,
+    tcp_fin_time,
+    tcp_mstamp_refresh,
+    tcp_packets_in_flight,
+    tcp_rtx_and_write_queues_empty,
+    tcp_sock,
+    tcp_stream_is_thin,
+)
+from stack.inet.tcp_states import (
+    TCP_CLOSE,
+    TCP_CLOSING,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_FIN_WAIT2,
+    TCP_LAST_ACK,
+    TCP_LISTEN,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TCPF_CLOSE,
+    TCPF_LISTEN,
+    TCPF_SYN_RECV,
+    TCPF_SYN_SENT,
+)
+
+TCPF_WRITE_TIMER_DEFERRED = 1
+TCPF_DELACK_TIMER_DEFERRED = 2
+TCPF_MTU_REDUCED_DEFERRED = 4
+TCPF_ACK_DEFERRED = 8
+TCPF_TSQ_DEFERRED = 16
+TCP_DEFERRED_ALL = 31
+TCP_THIN_LINEAR_RETRIES = 6
+
+
+def tcp_init_xmit_timers(sk: tcp_sock) -> None:
+    """Set what the socket's timers call."""
+    inet_csk_init_xmit_timers(sk, tcp_write_timer, tcp_delack_timer, tcp_keepalive_timer)
+    sk.pacing_timer = timer_list(sk.net, tcp_pace_kick, data=sk)
+
+
+# --- retransmission -----------------------------------------------------------------------
+
+
+def tcp_clamp_rto_to_user_timeout(sk: tcp_sock) -> int:
+    """The RTO, cut so that TCP_USER_TIMEOUT is noticed in time."""
+    user_timeout = sk.icsk_user_timeout
+    if not user_timeout:
+        return sk.icsk_rto
+    elapsed = sk.net.now() - sk.rto_stamp
+    remaining = user_timeout - elapsed
+    return min(sk.icsk_rto, max(remaining, 1))
+
+
+def tcp_orphan_retries(sk: tcp_sock, alive: bool) -> int:
+    """How often an orphan retransmits."""
+    retries = sk.net.sysctl.tcp_orphan_retries
+    if sk.sk_err_soft and not alive:
+        retries = 0
+    if retries == 0 and alive:
+        retries = 8
+    return retries
+
+
+def tcp_out_of_resources(sk: tcp_sock, do_reset: bool) -> bool:
+    """Kill an orphan at once when the host has too many of them, or too little memory.
+
+    One whose peer takes nothing for long, or of which ICMP says bad things, goes sooner. The peer
+    is told by a RST where something else of the connection might otherwise be believed later.
+    """
+    idle = sk.net.now() - sk.lsndtime
+    shift = int(idle > 2 * TCP_RTO_MAX or not do_reset) + bool(sk.sk_err_soft)
+    if not tcp_check_oom(sk, shift):
+        return False
+    if do_reset or idle <= TCP_TIMEWAIT_LEN or (not sk.snd_wnd and not sk.packets_out):
+        tcp_send_active_reset(sk)
+    tcp_done(sk)
+    sk.net.mib.linux.TCPAbortOnMemory += 1
+    return True
+
+
+def tcp_model_timeout(sk: tcp_sock, boundary: int, rto_base: int) -> int:
+    """Time that `boundary` retransmissions take, doubling from rto_base up to RTO_MAX, ns."""
+    rto_max = sk.icsk_rto_max
+    thresh = (rto_max // rto_base).bit_length() - 1
+    if boundary <= thresh:
+        return ((2 << boundary) - 1) * rto_base
+    return ((2 << thresh) - 1) * rto_base + (boundary - thresh) * rto_max
+
+
+def retransmits_timed_out(sk: tcp_sock, boundary: int, timeout: int) -> bool:
+    """True when retransmitting has gone on for `timeout` ns (0: as `boundary` retries take)."""
+    if not sk.icsk_retransmits:
+        return False
+    if not timeout:
+        rto_base = SEC if (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV) else TCP_RTO_MIN
+        timeout = tcp_model_timeout(sk, boundary, rto_base)
+    return sk.net.now() - sk.rto_stamp >= timeout
+
+
+def tcp_write_timeout(sk: tcp_sock) -> bool:
+    """Has it been too long? Then end the connection and say True."""
+    sysctl = sk.net.sysctl
+    expired = False
+    if (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV):
+        retry_until = sk.icsk_syn_retries or sysctl.tcp_syn_retries
+        max_retransmits = retry_until
+        if sk.sk_state == TCP_SYN_SENT:
+            max_retransmits += sysctl.tcp_syn_linear_timeouts
+        expired = sk.icsk_retransmits >= max_retransmits
+        if not expired and sk.icsk_user_timeout:
+            expired = retransmits_timed_out(sk, retry_until, sk.icsk_user_timeout)
+    else:
+        retry_until = sysctl.tcp_retries2
+        if sk.sk_flags & SOCK_DEAD:
+            alive = sk.icsk_rto < sk.icsk_rto_max
+            retry_until = tcp_orphan_retries(sk, alive)
+            do_reset = alive or not retransmits_timed_out(sk, retry_until, 0)
+            if tcp_out_of_resources(sk, do_reset):
+                return True
+        expired = retransmits_timed_out(sk, retry_until, sk.icsk_user_timeout)
+    if expired:
+        tcp_write_err(sk)
+    return expired
+
+
+def tcp_rtx_probe0_timed_out(sk: tcp_sock, rtx_delta: int) -> bool:
+    """The peer shrank its window to 0 over data in flight: how long do we bear that?"""
+    user_timeout = sk.icsk_user_timeout
+    if user_timeout:
+        return sk.retrans_stamp != 0 and sk.net.now() - sk.retrans_stamp >= user_timeout
+    timeout = sk.icsk_rto_max * 2
+    return sk.net.now() - sk.rcv_tstamp > timeout and rtx_delta > timeout
+
+
+def tcp_retransmit_timer(sk: tcp_sock) -> None:
+    """The RTO went off (RFC 6298 5.4-5.7): collapse the window, resend the oldest, back off."""
+    if not sk.packets_out:
+        return
+    skb = sk.tcp_rtx_queue.peek()
+    if skb is None:
+        return
+    linux = sk.net.mib.linux
+    if (
+        not sk.snd_wnd
+        and not sk.sk_flags & SOCK_DEAD
+        and not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV)
+    ):
+        rtx_delta = sk.net.now() - (sk.retrans_stamp or skb.tx_tstamp_ns)
+        if tcp_rtx_probe0_timed_out(sk, rtx_delta):
+            tcp_write_err(sk)
+            return
+        tcp_ack.tcp_enter_loss(sk)
+        tcp_retransmit_skb(sk, skb, 1)
+        sk.sk_dst_cache = sk.sk_dst_cache
+    else:
+        linux.TCPTimeouts += 1
+        if tcp_write_timeout(sk):
+            return
+        if sk.icsk_retransmits == 0:
+            if sk.icsk_ca_state == 3:
+                if sk.rx_opt.sack_ok:
+                    linux.TCPSackRecoveryFail += 1
+                else:
+                    linux.TCPRenoRecoveryFail += 1
+            elif sk.icsk_ca_state == 4:
+                linux.TCPLossFailures += 1
+            elif sk.icsk_ca_state == 1 or sk.sacked_out:
+                if sk.rx_opt.sack_ok:
+                    linux.TCPSackFailures += 1
+                else:
+                    linux.TCPRenoFailures += 1
+        tcp_ack.tcp_enter_loss(sk)
+        if not sk.icsk_retransmits and sk.sk_state != TCP_SYN_SENT:
+            # RFC 9293 3.8.3 counts from the first retransmission without progress; retrans_stamp
+            # is older when the recovery as a whole is.
+            sk.rto_stamp = sk.net.now()
+        sk.icsk_retransmits += 1
+        sk.total_rto += 1
+        if tcp_retransmit_skb(sk, sk.tcp_rtx_queue.peek(), 1) != 0:
+            # Nothing went out (no buffer, no route): soon again, without backing off.
+            tcp_reset_xmit_timer(
+                sk, ICSK_TIME_RETRANS, min(sk.icsk_rto, TCP_RESOURCE_PROBE_INTERVAL)
+            )
+            return
+    if (
+        sk.sk_state == TCP_ESTABLISHED
+        and (sk.thin_lto or sk.net.sysctl.tcp_thin_linear_timeouts)
+        and tcp_stream_is_thin(sk)
+        and sk.icsk_retransmits <= TCP_THIN_LINEAR_RETRIES
+    ):
+        # Too little is out for fast retransmit, so the timer repeats without doubling at first.
+        sk.icsk_backoff = 0
+        tcp_set_rto(sk)
+    elif sk.sk_state != TCP_SYN_SENT or sk.total_rto > sk.net.sysctl.tcp_syn_linear_timeouts:
+        sk.icsk_backoff += 1
+        sk.icsk_rto = min(sk.icsk_rto << 1, sk.icsk_rto_max)
+    tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, tcp_clamp_rto_to_user_timeout(sk))
+    if retransmits_timed_out(sk, sk.net.sysctl.tcp_retries1 + 1, 0):
+        sk.sk_dst_cache = None  # __sk_dst_reset: perhaps another route works
+
+
+def tcp_probe_timer(sk: tcp_sock) -> None:
+    """The window is 0 and data waits."""
+    skb = sk.sk_write_queue.peek()
+    if sk.packets_out or skb is None:
+        sk.icsk_probes_out = 0
+        sk.icsk_probes_tstamp = 0
+        if not sk.packets_out and sk.sk_state in (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK):
+            tcp_send_fin(sk)  # there was no buffer for it
+        return
+    now = sk.net.now()
+    if not sk.icsk_probes_tstamp:
+        sk.icsk_probes_tstamp = now or 1
+    elif sk.icsk_user_timeout and now - sk.icsk_probes_tstamp >= sk.icsk_user_timeout:
+        tcp_write_err(sk)
+        return
+    max_probes = sk.net.sysctl.tcp_retries2
+    if sk.sk_flags & SOCK_DEAD:
+        alive = tcp_probe0_when(sk, sk.icsk_rto_max) < sk.icsk_rto_max
+        max_probes = tcp_orphan_retries(sk, alive)
+        if not alive and sk.icsk_backoff >= max_probes:
+            tcp_write_err(sk)
+            return
+        if tcp_out_of_resources(sk, True):
+            return
+    if sk.icsk_probes_out >= max_probes:
+        tcp_write_err(sk)
+    else:
+        tcp_send_probe0(sk)
+
+
+def tcp_write_timer_handler(sk: tcp_sock) -> None:
+    """Whatever the write timer was armed for."""
+    if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN) or not sk.icsk_pending:
+        return
+    now = sk.net.now()
+    if sk.icsk_timeout > now:
+        mod_timer(sk.icsk_retransmit_timer, sk.icsk_timeout)
+        return
+    tcp_mstamp_refresh(sk)
+    event = sk.icsk_pending
+    if event == ICSK_TIME_REO_TIMEOUT:
+        tcp_ack.tcp_rack_reo_timeout(sk)
+    elif event == ICSK_TIME_LOSS_PROBE:
+        tcp_send_loss_probe(sk)
+    elif event == ICSK_TIME_RETRANS:
+        sk.icsk_pending = 0
+        tcp_retransmit_timer(sk)
+    elif event == ICSK_TIME_PROBE0:
+        sk.icsk_pending = 0
+        tcp_probe_timer(sk)
+
+
+def tcp_write_timer(timer: timer_list) -> None:
+    sk = timer.data
+    if not sk.icsk_pending:
+        return
+    if not sock_owned_by_user(sk):
+        tcp_write_timer_handler(sk)
+    else:
+        sk.tsq_flags |= TCPF_WRITE_TIMER_DEFERRED
+
+
+# --- delayed ACK --------------------------------------------------------------------------
+
+
+def tcp_delack_timer_handler(sk: tcp_sock) -> None:
+    """The delayed ACK is due; a missed one makes the ATO grow, or ends pingpong mode."""
+    if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
+        return
+    if not sk.icsk_ack_pending & ICSK_ACK_TIMER:
+        return
+    if sk.icsk_ack_timeout > sk.net.now():
+        mod_timer(sk.icsk_delack_timer, sk.icsk_ack_timeout)
+        return
+    sk.icsk_ack_pending &= ~ICSK_ACK_TIMER
+    if sk.icsk_ack_pending & ICSK_ACK_SCHED:
+        if not inet_csk_in_pingpong_mode(sk):
+            sk.icsk_ack_ato = min(sk.icsk_ack_ato << 1, sk.icsk_rto)
+        else:
+            sk.icsk_ack_pingpong = 0
+            sk.icsk_ack_ato = TCP_ATO_MIN
+        tcp_mstamp_refresh(sk)
+        tcp_send_ack(sk)
+        sk.net.mib.linux.DelayedACKs += 1
+
+
+def tcp_delack_timer(timer: timer_list) -> None:
+    sk = timer.data
+    if not sock_owned_by_user(sk):
+        tcp_delack_timer_handler(sk)
+    else:
+        sk.net.mib.linux.DelayedACKLocked += 1
+        sk.tsq_flags |= TCPF_DELACK_TIMER_DEFERRED
+
+
+# --- keepalive (and FIN_WAIT2) ------------------------------------------------------------
+
+
+def tcp_set_keepalive(sk: tcp_sock, val: int | bool) -> None:
+    """SO_KEEPALIVE was switched."""
+    if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
+        return
+    if val and not sk.sk_flags & SOCK_KEEPOPEN:
+        inet_csk_reset_keepalive_timer(sk, keepalive_time_when(sk))
+    elif not val:
+        inet_csk_delete_keepalive_timer(sk)
+
+
+def tcp_keepalive_timer(timer: timer_list) -> None:
+    """Probe a silent peer (RFC 9293 3.8.4); end an orphan's FIN_WAIT2."""
+    sk = timer.data
+    if sock_owned_by_user(sk):
+        inet_csk_reset_keepalive_timer(sk, SEC // 20)
+        return
+    if sk.sk_state in (TCP_LISTEN, TCP_CLOSE):
+        return
+    tcp_mstamp_refresh(sk)
+    if sk.sk_state == TCP_FIN_WAIT2 and sk.sk_flags & SOCK_DEAD:
+        if sk.linger2 >= 0:
+            tmo = tcp_fin_time(sk) - TCP_TIMEWAIT_LEN
+            if tmo > 0:
+                tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)
+                return
+        tcp_send_active_reset(sk)
+        tcp_done(sk)
+        return
+    if not sk.sk_flags & SOCK_KEEPOPEN or sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV):
+        return
+    elapsed = keepalive_time_when(sk)
+    if not sk.packets_out and tcp_rtx_and_write_queues_empty(sk):
+        elapsed = keepalive_time_elapsed(sk)
+        if elapsed >= keepalive_time_when(sk):
+            user_timeout = sk.icsk_user_timeout
+            if (user_timeout and elapsed >= user_timeout and sk.icsk_probes_out > 0) or (
+                not user_timeout and sk.icsk_probes_out >= keepalive_probes(sk)
+            ):
+                tcp_send_active_reset(sk)
+                tcp_write_err(sk)
+                return
+            if tcp_write_wakeup(sk, "TCPKeepAlive") <= 0:
+                sk.icsk_probes_out += 1
+                elapsed = keepalive_intvl_when(sk)
+            else:
+                elapsed = TCP_RESOURCE_PROBE_INTERVAL
+        else:
+            elapsed = keepalive_time_when(sk) - elapsed
+    inet_csk_reset_keepalive_timer(sk, max(elapsed, TCP_TIMEOUT_MIN))
+
+
+# --- pacing -------------------------------------------------------------------------------
+
+
+def tcp_tsq_handler(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_output.c (with tcp_tsq_write): what pacing held back goes on."""
+    if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
+        return
+    tcp_mstamp_refresh(sk)
+    if sk.lost_out > sk.retrans_out and sk.snd_cwnd > tcp_packets_in_flight(sk):
+        tcp_xmit_retransmit_queue(sk)
+    tcp_push_pending_frames(sk)
+
+
+def tcp_pace_kick(timer: timer_list) -> None:
+    """net/ipv4/tcp_output.c: what was sent has had its time (SO_MAX_PACING_RATE)."""
+    sk = timer.data
+    if sock_owned_by_user(sk):
+        sk.tsq_flags |= TCPF_TSQ_DEFERRED
+    else:
+        tcp_tsq_handler(sk)
+
+
+# --- deferred work ------------------------------------------------------------------------
+
+
+def tcp_release_cb(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_output.c: what timers and ICMP left undone while the socket was owned."""
+    flags = sk.tsq_flags
+    if not flags & TCP_DEFERRED_ALL:
+        return
+    sk.tsq_flags = flags & ~TCP_DEFERRED_ALL
+    if flags & TCPF_TSQ_DEFERRED:
+        tcp_tsq_handler(sk)
+    if flags & TCPF_WRITE_TIMER_DEFERRED:
+        tcp_write_timer_handler(sk)
+    if flags & TCPF_DELACK_TIMER_DEFERRED:
+        tcp_delack_timer_handler(sk)
+    if flags & TCPF_MTU_REDUCED_DEFERRED:
+        sk.icsk_af_ops.mtu_reduced(sk)
+    if flags & TCPF_ACK_DEFERRED and sk.icsk_ack_pending & ICSK_ACK_SCHED:
+        tcp_send_ack(sk)
+    if sk.sk_backlog:
+        # What these sent was answered before we return (loopback): nobody else would look.
+        __release_sock(sk)

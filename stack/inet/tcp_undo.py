@@ -1,0 +1,155 @@
+"""net/ipv4/tcp_input.c: taking back a window reduction that proved wrong.
+
+Evidence: an ACK that echoes a timestamp from before the retransmission (Eifel, RFC 3522), or
+D-SACKs for everything that was retransmitted (RFC 3708).
+"""
+
+from __future__ import annotations
+
+from stack.inet.tcp_cong import tcp_enter_cwr, tcp_set_ca_state
+from stack.inet.tcp_ecn import tcp_ecn_withdraw_cwr
+from stack.inet.tcp_recovery import (
+    tcp_any_retrans_done,
+    tcp_check_sack_reordering,
+)
+from stack.inet.tcp_sock import (
+    FLAG_ECE,
+    M32,
+    MSEC,
+    TCP_CA_CWR,
+    TCPCB_LOST,
+    TCP_CA_Disorder,
+    TCP_CA_Loss,
+    TCP_CA_Open,
+    before,
+    tcp_sock,
+)
+
+
+def tcp_init_undo(sk: tcp_sock) -> None:
+    """From here on, retransmissions that prove needless take the reduction back."""
+    sk.undo_marker = sk.snd_una or 1
+    sk.undo_retrans = sk.retrans_out
+    if sk.tlp_high_seq and sk.tlp_retrans:
+        sk.undo_retrans += 1
+    if not sk.undo_retrans:
+        sk.undo_retrans = -1
+
+
+def tcp_packet_delayed(sk: tcp_sock) -> bool:
+    """The ACK echoes a timestamp from before the first retransmission: the original arrived."""
+    rx_opt = sk.rx_opt
+    return bool(
+        sk.retrans_stamp
+        and rx_opt.saw_tstamp
+        and rx_opt.rcv_tsecr
+        and before(rx_opt.rcv_tsecr, (sk.retrans_stamp // MSEC) & M32)
+    )
+
+
+def tcp_may_undo(sk: tcp_sock) -> bool:
+    return bool(sk.undo_marker) and (not sk.undo_retrans or tcp_packet_delayed(sk))
+
+
+def tcp_undo_cwnd_reduction(sk: tcp_sock, unmark_loss: bool) -> None:
+    """The reduction was wrong: window and threshold as before."""
+    if unmark_loss:
+        for skb in sk.tcp_rtx_queue:
+            if skb.sacked & TCPCB_LOST:
+                skb.sacked &= ~TCPCB_LOST
+        sk.lost_out = 0
+    if sk.prior_ssthresh:
+        sk.snd_cwnd = sk.icsk_ca_ops.undo_cwnd(sk)
+        if sk.prior_ssthresh > sk.snd_ssthresh:
+            sk.snd_ssthresh = sk.prior_ssthresh
+            tcp_ecn_withdraw_cwr(sk)
+    sk.snd_cwnd_stamp = sk.tcp_mstamp
+    sk.undo_marker = 0
+    sk.rack_advanced = True
+
+
+def tcp_is_non_sack_preventing_reopen(sk: tcp_sock) -> bool:
+    """Without SACK, stay until something above high_seq is acknowledged (RFC 6582 3.2, step 5)."""
+    if sk.snd_una == sk.high_seq and not sk.rx_opt.sack_ok:
+        if not tcp_any_retrans_done(sk):
+            sk.retrans_stamp = 0
+        return True
+    return False
+
+
+def tcp_try_undo_recovery(sk: tcp_sock) -> bool:
+    """All of the recovery's data is acknowledged; True = but do not leave the state yet."""
+    if tcp_may_undo(sk):
+        loss = sk.icsk_ca_state == TCP_CA_Loss
+        tcp_undo_cwnd_reduction(sk, False)
+        linux = sk.net.mib.linux
+        if loss:
+            linux.TCPLossUndo += 1
+        else:
+            linux.TCPFullUndo += 1
+    elif sk.rack_reo_wnd_persist:
+        sk.rack_reo_wnd_persist -= 1
+    if tcp_is_non_sack_preventing_reopen(sk):
+        return True
+    tcp_set_ca_state(sk, TCP_CA_Open)
+    return False
+
+
+def tcp_try_undo_dsack(sk: tcp_sock) -> bool:
+    """Every retransmission was reported as a duplicate."""
+    if sk.undo_marker and not sk.undo_retrans:
+        sk.rack_reo_wnd_persist = min(16, sk.rack_reo_wnd_persist + 1)
+        tcp_undo_cwnd_reduction(sk, False)
+        sk.net.mib.linux.TCPDSACKUndo += 1
+        return True
+    return False
+
+
+def tcp_try_undo_loss(sk: tcp_sock, frto_undo: bool) -> bool:
+    """The RTO was spurious."""
+    if not frto_undo and not tcp_may_undo(sk):
+        return False
+    tcp_undo_cwnd_reduction(sk, True)
+    linux = sk.net.mib.linux
+    linux.TCPLossUndo += 1
+    if frto_undo:
+        linux.TCPSpuriousRTOs += 1
+    sk.icsk_retransmits = 0
+    if tcp_is_non_sack_preventing_reopen(sk):
+        return True
+    if frto_undo or sk.rx_opt.sack_ok:
+        tcp_set_ca_state(sk, TCP_CA_Open)
+    return True
+
+
+def tcp_try_undo_partial(sk: tcp_sock, prior_snd_una: int) -> bool:
+    """A partial ACK of originals, not of retransmissions: nothing was lost, only late."""
+    if not (sk.undo_marker and tcp_packet_delayed(sk)):
+        return False
+    tcp_check_sack_reordering(sk, prior_snd_una, 1)
+    if sk.retrans_out:
+        return True
+    if not tcp_any_retrans_done(sk):
+        sk.retrans_stamp = 0
+    tcp_undo_cwnd_reduction(sk, True)
+    sk.net.mib.linux.TCPPartialUndo += 1
+    tcp_try_keep_open(sk)
+    return False
+
+
+def tcp_try_keep_open(sk: tcp_sock) -> None:
+    state = TCP_CA_Open
+    if sk.sacked_out + sk.lost_out or tcp_any_retrans_done(sk):
+        state = TCP_CA_Disorder
+    if sk.icsk_ca_state != state:
+        tcp_set_ca_state(sk, state)
+        sk.high_seq = sk.snd_nxt
+
+
+def tcp_try_to_open(sk: tcp_sock, flag: int) -> None:
+    if not tcp_any_retrans_done(sk):
+        sk.retrans_stamp = 0
+    if flag & FLAG_ECE:
+        tcp_enter_cwr(sk)
+    if sk.icsk_ca_state != TCP_CA_CWR:
+        tcp_try_keep_open(sk)

@@ -1,0 +1,171 @@
+"""net/ipv4/tcp_output.c: the window we offer, and how large our segments are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stack.core.dst import dst_mtu
+from stack.inet.tcp_options import (
+    tcp_established_options_size,
+)
+from stack.inet.tcp_sock import (
+    MAX_TCP_WINDOW,
+    TCP_MIN_MSS,
+    TCP_MSS_DEFAULT,
+    tcp_full_space,
+    tcp_receive_window,
+    tcp_sock,
+    tcp_space,
+)
+
+
+def tcp_select_initial_window(
+    sk: Any,
+    space: int,
+    mss: int,
+    window_clamp: int,
+    wscale_ok: bool,
+    init_rcv_wnd: int,
+) -> tuple[int, int, int]:
+    """(rcv_wnd, window_clamp, rcv_wscale) to start a connection with `space` bytes of buffer."""
+    space = max(space, 0)
+    if window_clamp == 0:
+        window_clamp = 65535 << 14
+    space = min(window_clamp, space)
+    if space > mss:
+        space -= space % mss
+    sysctl = sk.net.sysctl
+    rcv_wnd = space
+    if sysctl.tcp_workaround_signed_windows:
+        rcv_wnd = min(space, MAX_TCP_WINDOW)
+    if init_rcv_wnd:
+        rcv_wnd = min(rcv_wnd, init_rcv_wnd * mss)
+    rcv_wscale = 0
+    if wscale_ok:
+        # Room to grow to what auto-tuning or SO_RCVBUF may give later.
+        space = max(space, sysctl.tcp_rmem[2], sysctl.rmem_max)
+        space = min(space, window_clamp)
+        rcv_wscale = min(max(space.bit_length() - 1 - 15, 0), 14)
+    window_clamp = min(65535 << rcv_wscale, window_clamp)
+    return rcv_wnd, window_clamp, rcv_wscale
+
+
+def tcp_select_window(sk: tcp_sock) -> int:
+    """The 16-bit window field of the next segment; remembers what was offered."""
+    old_win = sk.rcv_wnd
+    linux = sk.net.mib.linux
+    if sk.icsk_ack_pending & 32:  # ICSK_ACK_NOMEM: the last segment did not fit
+        sk.pred_flags = 0
+        sk.rcv_wnd = 0
+        sk.rcv_wup = sk.rcv_nxt
+        return 0
+    cur_win = tcp_receive_window(sk)
+    new_win = __tcp_select_window(sk)
+    rcv_wscale = sk.rx_opt.rcv_wscale
+    if new_win < cur_win:
+        # RFC 9293 3.8.6.2.1: never take back what was offered (round up to what the field can say).
+        if new_win == 0:
+            linux.TCPWantZeroWindowAdv += 1
+        scale = 1 << rcv_wscale
+        new_win = (cur_win + scale - 1) & ~(scale - 1)
+    sk.rcv_wnd = new_win
+    sk.rcv_wup = sk.rcv_nxt
+    if not rcv_wscale and sk.net.sysctl.tcp_workaround_signed_windows:
+        new_win = min(new_win, MAX_TCP_WINDOW)
+    else:
+        new_win = min(new_win, 65535 << rcv_wscale)
+    new_win >>= rcv_wscale
+    if new_win == 0:
+        sk.pred_flags = 0
+        if old_win:
+            linux.TCPToZeroWindowAdv += 1
+    elif old_win == 0:
+        linux.TCPFromZeroWindowAdv += 1
+    return new_win
+
+
+def __tcp_select_window(sk: tcp_sock) -> int:
+    """Window to offer, bytes: RFC 9293 3.8.6.2.2 (no silly windows), never above the buffer."""
+    mss = sk.icsk_ack_rcv_mss
+    allowed_space = tcp_full_space(sk)
+    full_space = min(sk.window_clamp, allowed_space)
+    free_space = tcp_space(sk)
+    if mss > full_space:
+        mss = full_space
+        if mss <= 0:
+            return 0
+    rcv_wscale = sk.rx_opt.rcv_wscale
+    if free_space < (full_space >> 1):
+        sk.icsk_ack_quick = 0
+        # Round down first, so that the comparison below sees what the peer would see.
+        free_space = (free_space >> rcv_wscale) << rcv_wscale
+        if free_space < (allowed_space >> 4) or free_space < mss:
+            return 0
+    if free_space > sk.rcv_ssthresh:
+        free_space = sk.rcv_ssthresh
+    if rcv_wscale:
+        scale = 1 << rcv_wscale
+        return (free_space + scale - 1) & ~(scale - 1)
+    window = sk.rcv_wnd
+    if window <= free_space - mss or window > free_space:
+        return free_space - free_space % mss
+    if mss == full_space and free_space > window + (full_space >> 1):
+        return free_space
+    return window
+
+
+def __tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:
+    mss_now = pmtu - sk.icsk_af_ops.net_header_len - 20
+    mss_now = min(mss_now, sk.rx_opt.mss_clamp) - sk.icsk_ext_hdr_len
+    return max(mss_now, sk.net.sysctl.tcp_min_snd_mss)
+
+
+def tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:
+    """Payload bytes per segment at path MTU `pmtu`, without SACK blocks."""
+    return __tcp_mtu_to_mss(sk, pmtu) - (sk.tcp_header_len - 20)
+
+
+def tcp_bound_to_half_wnd(sk: tcp_sock, pktsize: int) -> int:
+    """Packets above half the largest window seen would stop-and-wait (RFC 9293 3.8.6.2.1)."""
+    cutoff = sk.max_window >> 1 if sk.max_window > TCP_MSS_DEFAULT else sk.max_window
+    if cutoff and pktsize > cutoff:
+        return max(cutoff, 68 - sk.tcp_header_len)
+    return pktsize
+
+
+def tcp_sync_mss(sk: tcp_sock, pmtu: int) -> int:
+    """Adapt the MSS to the path MTU; keeps the path MTU as cookie."""
+    mss_now = tcp_mtu_to_mss(sk, pmtu)
+    mss_now = tcp_bound_to_half_wnd(sk, mss_now)
+    sk.icsk_pmtu_cookie = pmtu
+    sk.mss_cache = mss_now
+    return mss_now
+
+
+def tcp_current_mss(sk: tcp_sock) -> int:
+    """MSS of a segment sent now: the path MTU as of now, minus the options it will carry."""
+    mss_now = sk.mss_cache
+    dst = sk.sk_dst_cache
+    if dst is not None:
+        mtu = dst_mtu(dst)
+        if mtu != sk.icsk_pmtu_cookie:
+            mss_now = tcp_sync_mss(sk, mtu)
+    if sk.rx_opt.num_sacks or sk.rx_opt.dsack:
+        header_len = tcp_established_options_size(sk) + 20
+        if header_len != sk.tcp_header_len:
+            mss_now -= header_len - sk.tcp_header_len
+    return mss_now
+
+
+def tcp_mss_clamp(sk: tcp_sock, mss: int) -> int:
+    """include/net/tcp.h: TCP_MAXSEG bounds what we advertise."""
+    user_mss = sk.rx_opt.user_mss
+    return user_mss if user_mss and user_mss < mss else mss
+
+
+def tcp_initialize_rcv_mss(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_input.c: a first guess of the segments the peer sends."""
+    hint = min(sk.advmss, sk.mss_cache)
+    hint = min(hint, sk.rcv_wnd // 2)
+    hint = min(hint, TCP_MSS_DEFAULT)
+    sk.icsk_ack_rcv_mss = max(hint, TCP_MIN_MSS)
