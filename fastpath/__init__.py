@@ -38,6 +38,7 @@ MODULES = (
     "gso",
     "hdr",
     "inet",
+    "inetkey",
     "linkops",
     "macctrl",
     "macpath",

@@ -22,6 +22,9 @@ cdef extern from "csum_simd.h" nogil:
     int csum_level_set(int i)
     void csum_init()
 
+cdef extern from "addr128.h":
+    int addr128_put(uint8_t *p, object v) except -1
+
 # Below this many bytes, letting go of the GIL costs more than the sum.
 cdef enum:
     NOGIL_BYTES = 32768
@@ -156,22 +159,19 @@ def _py_csum_and_copy(dst not None, src not None, uint32_t acc=0):
     return acc
 
 
-cdef const uint8_t *_addr16(object addr, str name) except NULL:
-    if not PyBytes_CheckExact(addr) or PyBytes_GET_SIZE(addr) != 16:
-        raise ValueError(f"{name} is {addr!r}: give an IPv6 address as 16 bytes")
-    return <const uint8_t *>PyBytes_AS_STRING(addr)
-
-
-def _py_csum_ipv6_nofold(bytes saddr not None, bytes daddr not None, uint32_t length, uint8_t proto,
+def _py_csum_ipv6_nofold(saddr not None, daddr not None, uint32_t length, uint8_t proto,
                          uint32_t acc=0):
-    """Sum the IPv6 pseudo header into `acc`; addresses are 16 bytes each (RFC 8200 8.1)."""
-    return csum_ipv6_nofold(_addr16(saddr, "saddr"), _addr16(daddr, "daddr"), length, proto, acc)
+    """Sum the IPv6 pseudo header into `acc`; addresses are 128-bit ints (RFC 8200 8.1)."""
+    cdef uint8_t a[32]
+    addr128_put(a, saddr)
+    addr128_put(a + 16, daddr)
+    return csum_ipv6_nofold(a, a + 16, length, proto, acc)
 
 
-def _py_csum_ipv6_magic(bytes saddr not None, bytes daddr not None, uint32_t length, uint8_t proto,
+def _py_csum_ipv6_magic(saddr not None, daddr not None, uint32_t length, uint8_t proto,
                         uint32_t acc=0):
     """Fold `acc` and the IPv6 pseudo header into the value of a check field."""
-    return csum_ipv6_magic(_addr16(saddr, "saddr"), _addr16(daddr, "daddr"), length, proto, acc)
+    return csum_fold(_py_csum_ipv6_nofold(saddr, daddr, length, proto, acc))
 
 
 def ip_compute_csum(data not None):

@@ -245,7 +245,13 @@ def tcp_hdr_validate(skb: sk_buff) -> int:
     """data at the TCP header: doff in bytes (>= 20, linear), or 0 when malformed."""
 
 def tcp_v4_fill_cb(skb: sk_buff) -> None:
-    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header."""
+    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header.
+
+    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one.
+    """
+
+def tcp_v6_fill_cb(skb: sk_buff) -> None:
+    """tcp_v4_fill_cb; the version in the network header decides in both."""
 
 def tcp_parse_ts(skb: sk_buff) -> tuple[int, int] | None:
     """(tsval, tsecr) when the options are exactly the aligned timestamps form, else None."""

@@ -40,6 +40,10 @@ cdef extern from "bytes.h" nogil:
     void st16be(void *p, uint16_t v)
     void st32be(void *p, uint32_t v)
 
+cdef extern from "addr128.h":
+    object addr128_get(const uint8_t *p)
+    int addr128_put(uint8_t *p, object v) except -1
+
 ETH_HLEN = 14
 TCP_FLAG_FIN = 0x01
 TCP_FLAG_SYN = 0x02
@@ -92,16 +96,6 @@ cdef inline int put_mac(uint8_t *p, bytes value) except -1:
     if PyBytes_GET_SIZE(value) != 6:
         return mac_error(value)
     memcpy(p, PyBytes_AS_STRING(value), 6)
-    return 0
-
-
-cdef inline object addr6_at(const uint8_t *p):
-    return int.from_bytes(PyBytes_FromStringAndSize(<const char *>p, 16), "big")
-
-
-cdef int put_addr6(uint8_t *p, value) except -1:
-    cdef bytes b = (value & ((1 << 128) - 1)).to_bytes(16, "big")
-    memcpy(p, PyBytes_AS_STRING(b), 16)
     return 0
 
 
@@ -453,19 +447,19 @@ cdef class ipv6hdr:
 
     @property
     def saddr(self):
-        return addr6_at(ptr_at(self.skb, self.off, 40) + 8)
+        return addr128_get(ptr_at(self.skb, self.off, 40) + 8)
 
     @saddr.setter
     def saddr(self, value):
-        put_addr6(ptr_at(self.skb, self.off, 40) + 8, value)
+        addr128_put(ptr_at(self.skb, self.off, 40) + 8, value)
 
     @property
     def daddr(self):
-        return addr6_at(ptr_at(self.skb, self.off, 40) + 24)
+        return addr128_get(ptr_at(self.skb, self.off, 40) + 24)
 
     @daddr.setter
     def daddr(self, value):
-        put_addr6(ptr_at(self.skb, self.off, 40) + 24, value)
+        addr128_put(ptr_at(self.skb, self.off, 40) + 24, value)
 
 
 @cython.final
@@ -1029,8 +1023,8 @@ def ipv6_push(sk_buff skb not None, unsigned int tclass, unsigned int flow_lbl,
     st16be(p + 4, <uint16_t>payload_len if payload_len <= 0xFFFF else 0)
     p[6] = <uint8_t>nexthdr
     p[7] = <uint8_t>hop_limit
-    put_addr6(p + 8, saddr)
-    put_addr6(p + 24, daddr)
+    addr128_put(p + 8, saddr)
+    addr128_put(p + 24, daddr)
 
 
 def udp_push(sk_buff skb not None, unsigned int sport, unsigned int dport, unsigned int length,
@@ -1156,8 +1150,8 @@ cdef int send_check(sk_buff skb, uint32_t pseudo, uint32_t place, bint udp) exce
 cdef uint32_t pseudo6(sk_buff skb, saddr, daddr, uint8_t proto) except? 0xFFFFFFFF:
     cdef uint8_t a[16]
     cdef uint8_t b[16]
-    put_addr6(a, saddr)
-    put_addr6(b, daddr)
+    addr128_put(a, saddr)
+    addr128_put(b, daddr)
     return csum_ipv6_nofold(a, b, skb.s.len, proto, 0)
 
 
@@ -1280,21 +1274,35 @@ def tcp_hdr_validate(sk_buff skb not None):
     return n
 
 
-def tcp_v4_fill_cb(sk_buff skb not None):
-    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header."""
+cdef int fill_cb(sk_buff skb) except -1:
     cdef uint8_t *p
     cdef uint32_t n
     skb_check(skb)
     p = ptr_at(skb, skb.s.data, 20)
     n = (p[12] >> 4) * 4U
     if n < 20 or n > skb.s.len:
-        raise ValueError("tcp_v4_fill_cb: malformed header; call tcp_hdr_validate first")
+        raise ValueError("TCP header: malformed; call tcp_hdr_validate first")
     skb.seq = ld32be(p + 4)
     skb.end_seq = skb.seq + (p[13] & 1) + (p[13] >> 1 & 1) + skb.s.len - n
     skb.ack_seq = ld32be(p + 8)
     skb.tcp_flags = p[13]
     skb.sacked = 0
-    skb.ip_dsfield = ptr_at(skb, skb.network_header, 20)[1]
+    p = ptr_at(skb, skb.network_header, 20)
+    skb.ip_dsfield = p[1] if p[0] >> 4 != 6 else ld16be(p) >> 4 & 0xFF
+    return 0
+
+
+def tcp_v4_fill_cb(sk_buff skb not None):
+    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header.
+
+    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one.
+    """
+    fill_cb(skb)
+
+
+def tcp_v6_fill_cb(sk_buff skb not None):
+    """tcp_v4_fill_cb; the version in the network header decides in both."""
+    fill_cb(skb)
 
 
 def tcp_parse_ts(sk_buff skb not None):

@@ -302,7 +302,15 @@ def skb_checksum_init(skb: sk_buff, proto: int, saddr: int, daddr: int) -> int:
     Leaves the pseudo-header sum in skb.csum when skb_checksum_complete has to finish the work.
     """
 
-def skb_checksum_init_v6(skb: sk_buff, proto: int, saddr: int, daddr: int) -> int: ...
+def skb_checksum_init_v6(skb: sk_buff, proto: int, saddr: int, daddr: int) -> int:
+    """skb_checksum_init with the IPv6 pseudo header; addresses are 128-bit ints."""
+
+def inet_checksum_init(skb: sk_buff, proto: int) -> int:
+    """skb_checksum_init with the addresses of the IPv4 or IPv6 header at network_header.
+
+    Raises IndexError when that header is not there, ValueError when it is of neither version.
+    """
+
 def skb_checksum_complete(skb: sk_buff) -> int:
     """0 when the packet's checksum is right (with skb.csum as start value), else 1."""
 

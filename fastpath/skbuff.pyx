@@ -61,6 +61,12 @@ cdef extern from "skb_body.h":
     void skb_core_pull_tail(skb_core *s, uint32_t n)
     uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *src, uint64_t n)
 
+cdef extern from "bytes.h" nogil:
+    uint32_t ld32be(const void *p)
+
+cdef extern from "addr128.h":
+    int addr128_put(uint8_t *p, object v) except -1
+
 cdef extern from *:
     """
     #if PY_VERSION_HEX >= 0x030D0000
@@ -1350,15 +1356,36 @@ def skb_checksum_init(sk_buff skb not None, uint8_t proto, uint32_t saddr, uint3
 
 def skb_checksum_init_v6(sk_buff skb not None, uint8_t proto, saddr, daddr):
     """skb_checksum_init with the IPv6 pseudo header; addresses are 128-bit ints."""
-    cdef bytes s, d
+    cdef uint8_t s[16]
+    cdef uint8_t d[16]
     check(skb)
     if csum_unnecessary(skb):
         return 0
-    s = saddr.to_bytes(16, "big")
-    d = daddr.to_bytes(16, "big")
-    return checksum_init(skb, csum_ipv6_nofold(
-        <const uint8_t *>PyBytes_AS_STRING(s), <const uint8_t *>PyBytes_AS_STRING(d),
-        skb.s.len, proto, 0))
+    addr128_put(s, saddr)
+    addr128_put(d, daddr)
+    return checksum_init(skb, csum_ipv6_nofold(s, d, skb.s.len, proto, 0))
+
+
+def inet_checksum_init(sk_buff skb not None, uint8_t proto):
+    """skb_checksum_init with the addresses of the IPv4 or IPv6 header at network_header.
+
+    Raises IndexError when that header is not there, ValueError when it is of neither version.
+    """
+    cdef const uint8_t *p
+    check(skb)
+    if csum_unnecessary(skb):
+        return 0
+    if skb.network_header >= skb.s.tail or skb.s.tail - skb.network_header < 20:
+        raise IndexError("inet_checksum_init: no network header")
+    p = skb.s.head + skb.network_header
+    if p[0] >> 4 == 4:
+        return checksum_init(
+            skb, csum_tcpudp_nofold(ld32be(p + 12), ld32be(p + 16), skb.s.len, proto, 0))
+    if p[0] >> 4 != 6:
+        raise ValueError(f"inet_checksum_init: IP version {p[0] >> 4}")
+    if skb.s.tail - skb.network_header < 40:
+        raise IndexError("inet_checksum_init: no network header")
+    return checksum_init(skb, csum_ipv6_nofold(p + 8, p + 24, skb.s.len, proto, 0))
 
 
 def skb_checksum_complete(sk_buff skb not None):

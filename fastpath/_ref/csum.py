@@ -76,13 +76,13 @@ def csum_tcpudp_magic(saddr: int, daddr: int, length: int, proto: int, acc: int)
     return csum_fold(csum_tcpudp_nofold(saddr, daddr, length, proto, acc))
 
 
-def csum_ipv6_nofold(saddr: bytes, daddr: bytes, length: int, proto: int, acc: int = 0) -> int:
-    """Sum the IPv6 pseudo header into `acc`; addresses are 16 bytes each (RFC 8200 8.1)."""
-    acc = csum_partial(daddr, csum_partial(saddr, acc))
+def csum_ipv6_nofold(saddr: int, daddr: int, length: int, proto: int, acc: int = 0) -> int:
+    """Sum the IPv6 pseudo header into `acc`; addresses are 128-bit ints (RFC 8200 8.1)."""
+    acc = csum_partial(daddr.to_bytes(16, "big"), csum_partial(saddr.to_bytes(16, "big"), acc))
     return csum_add(csum_add(acc, length), proto)
 
 
-def csum_ipv6_magic(saddr: bytes, daddr: bytes, length: int, proto: int, acc: int = 0) -> int:
+def csum_ipv6_magic(saddr: int, daddr: int, length: int, proto: int, acc: int = 0) -> int:
     """Fold `acc` and the IPv6 pseudo header into the value of a check field."""
     return csum_fold(csum_ipv6_nofold(saddr, daddr, length, proto, acc))
 

@@ -11,7 +11,7 @@ import errno
 import logging
 from typing import Any
 
-from fastpath.csum import csum_fold, csum_ipv6_nofold, csum_tcpudp_magic
+from fastpath.csum import csum_ipv6_magic, csum_tcpudp_magic
 from fastpath.gso import skb_gso_segment
 from fastpath.hdr import ip_hdr, ipv6_hdr, tcp_hdr, udp_hdr
 from fastpath.skbuff import (
@@ -443,7 +443,7 @@ def e1000_tso(ring: Any, skb: sk_buff) -> int:
     if skb.gso_type & SKB_GSO_TCPV6 or skb.protocol == 0x86DD:
         ip6 = ipv6_hdr(skb)
         ip6.payload_len = 0
-        th.check = csum_fold(csum_ipv6_pseudo(ip6, proto)) ^ 0xFFFF
+        th.check = csum_ipv6_magic(ip6.saddr, ip6.daddr, 0, proto) ^ 0xFFFF
         ipcso = ipcse = 0
         popts = d.E1000_TXD_POPTS_TXSM
     else:
@@ -467,12 +467,6 @@ def e1000_tso(ring: Any, skb: sk_buff) -> int:
         tucmd | d.E1000_TXD_CMD_TSE | d.E1000_TXD_CMD_DEXT,
     )
     return popts
-
-
-def csum_ipv6_pseudo(ip6: Any, proto: int) -> int:
-    """Sum of the IPv6 pseudo header without length, not folded."""
-    saddr, daddr = ip6.saddr.to_bytes(16, "big"), ip6.daddr.to_bytes(16, "big")
-    return csum_ipv6_nofold(saddr, daddr, 0, proto, 0)
 
 
 def e1000_tx_csum(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:

@@ -1,0 +1,48 @@
+"""Socket keys of packets as bytes: the twin of ``fastpath.inetkey``."""
+
+from __future__ import annotations
+
+import struct
+
+Key = tuple[int, int, int, int, int]
+AF_INET, AF_INET6 = 2, 10
+
+
+def _addresses(net: bytes) -> tuple[int, int, int]:
+    """(family, saddr, daddr) of the IP header; IndexError when cut off, ValueError when none."""
+    version = net[0] >> 4 if len(net) >= 20 else 0
+    if len(net) < (40 if version == 6 else 20):
+        raise IndexError("no IP header")
+    if version == 4:
+        return AF_INET, int.from_bytes(net[12:16], "big"), int.from_bytes(net[16:20], "big")
+    if version == 6:
+        return AF_INET6, int.from_bytes(net[8:24], "big"), int.from_bytes(net[24:40], "big")
+    raise ValueError(f"IP version {version}")
+
+
+def inet_key(packet: bytes, net: int, l4: int, *, back: bool = False) -> Key:
+    """The key of a packet whose headers begin at `net` and `l4`; `back`: of its answer."""
+    if len(packet) < l4 + 4:
+        raise IndexError("no ports")
+    family, saddr, daddr = _addresses(packet[net:])
+    sport, dport = struct.unpack_from(">HH", packet, l4)
+    return (family, daddr, dport, saddr, sport) if back else (family, saddr, sport, daddr, dport)
+
+
+def icmp_echo_key(packet: bytes, net: int, l4: int) -> Key:
+    """The key of an echo message."""
+    if len(packet) < l4 + 8:
+        raise IndexError("no ICMP header")
+    family, saddr, daddr = _addresses(packet[net:])
+    return family, saddr, 0, daddr, int.from_bytes(packet[l4 + 4 : l4 + 6], "big")
+
+
+def udp_rcv_key(packet: bytes, net: int, l4: int) -> Key | None:
+    """The key of a datagram that is verified and not merged, when its length is all there is."""
+    size = len(packet) - l4
+    if size < 8 or int.from_bytes(packet[l4 + 4 : l4 + 6], "big") != size or l4 - net < 20:
+        return None
+    version = packet[net] >> 4
+    if version == 6 and (l4 - net < 40 or packet[l4 + 6 : l4 + 8] == b"\0\0"):
+        return None
+    return inet_key(packet, net, l4) if version in (4, 6) else None

@@ -1,0 +1,38 @@
+"""What a packet's socket is looked up by, for both families.
+
+A key is ``(family, saddr, sport, daddr, dport)`` as the packet says it: the family of the wire (2
+AF_INET, 10 AF_INET6), addresses and ports as host-order ints (32 or 128 bits, 16 bits). The hash
+tables of the stack hold sockets under the key of the packets that they receive. The family comes
+from the version in the header at ``network_header``.
+"""
+
+from fastpath.skbuff import sk_buff
+
+AF_INET: int
+AF_INET6: int
+
+def inet_key(skb: sk_buff) -> tuple[int, int, int, int, int]:
+    """The key from network_header and transport_header; the ports are the first four bytes there.
+
+    Raises IndexError when a header is not linear, ValueError when it is not of version 4 or 6.
+    """
+
+def inet_err_key(skb: sk_buff, net: int, l4: int) -> tuple[int, int, int, int, int]:
+    """The key of the socket that sent the packet an ICMP error carries.
+
+    `net` and `l4` are the offsets of its headers from data. Source and destination change places,
+    for the tables hold sockets under the key of what they receive. Raises as inet_key.
+    """
+
+def icmp_echo_key(skb: sk_buff) -> tuple[int, int, int, int, int]:
+    """The key of an ICMP or ICMPv6 echo message: its identifier is the destination port.
+
+    The source port is 0: a ping socket has no port at the other side. Raises as inet_key.
+    """
+
+def udp_rcv_key(skb: sk_buff) -> tuple[int, int, int, int, int] | None:
+    """The key of a usual datagram, None for any other.
+
+    Usual: data at the UDP header, its length all there is, the checksum verified (over IPv6: there
+    is one), not merged.
+    """

@@ -1,0 +1,116 @@
+# cython: language_level=3, embedsignature=True
+"""What a packet's socket is looked up by, for both families.
+
+A key is ``(family, saddr, sport, daddr, dport)`` as the packet says it: the family of the wire (2
+AF_INET, 10 AF_INET6), addresses and ports as host-order ints (32 or 128 bits, 16 bits). The hash
+tables of the stack hold sockets under the key of the packets that they receive. The family comes
+from the version in the header at ``network_header``. The twin is ``_ref/inetkey.py``.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+from fastpath.hdr cimport hdr_ptr
+from fastpath.skbuff cimport (
+    SUM_PARTIAL,
+    SUM_UNNECESSARY,
+    sk_buff,
+    skb_check,
+    skb_core_headlen,
+)
+
+cdef extern from "bytes.h" nogil:
+    uint16_t ld16be(const void *p)
+    uint32_t ld32be(const void *p)
+
+cdef extern from "addr128.h":
+    object addr128_get(const uint8_t *p)
+
+cdef enum:
+    INET = 2
+    INET6 = 10
+    IP_HLEN = 20
+    IP6_HLEN = 40
+    UDP_HLEN = 8
+    ICMP_HLEN = 8
+
+AF_INET = INET
+AF_INET6 = INET6
+
+
+cdef int version_error(sk_buff skb, int version) except -1:
+    raise ValueError(f"the network header is of IP version {version}: no key")
+
+
+cdef inline object made(sk_buff skb, uint32_t net, uint32_t sport, uint32_t dport, bint back):
+    """The key of the IP header `net` bytes from head; `back`: of the answer to it."""
+    cdef const uint8_t *p = hdr_ptr(skb, net, IP_HLEN)
+    cdef int version = p[0] >> 4
+    if version == 4:
+        if back:
+            return INET, ld32be(p + 16), dport, ld32be(p + 12), sport
+        return INET, ld32be(p + 12), sport, ld32be(p + 16), dport
+    if version != 6:
+        version_error(skb, version)
+    p = hdr_ptr(skb, net, IP6_HLEN)
+    if back:
+        return INET6, addr128_get(p + 24), dport, addr128_get(p + 8), sport
+    return INET6, addr128_get(p + 8), sport, addr128_get(p + 24), dport
+
+
+def inet_key(sk_buff skb not None):
+    """The key from network_header and transport_header; the ports are the first four bytes there.
+
+    Raises IndexError when a header is not linear, ValueError when it is not of version 4 or 6.
+    """
+    cdef const uint8_t *t = hdr_ptr(skb, skb.transport_header, 4)
+    return made(skb, skb.network_header, ld16be(t), ld16be(t + 2), False)
+
+
+def inet_err_key(sk_buff skb not None, uint32_t net, uint32_t l4):
+    """The key of the socket that sent the packet an ICMP error carries.
+
+    `net` and `l4` are the offsets of its headers from data. Source and destination change places,
+    for the tables hold sockets under the key of what they receive. Raises as inet_key.
+    """
+    cdef const uint8_t *t
+    skb_check(skb)
+    if net > skb.s.len or l4 > skb.s.len:
+        raise IndexError(f"inet_err_key: offsets {net} and {l4} of {skb.s.len} bytes")
+    t = hdr_ptr(skb, skb.s.data + l4, 4)
+    return made(skb, skb.s.data + net, ld16be(t), ld16be(t + 2), True)
+
+
+def icmp_echo_key(sk_buff skb not None):
+    """The key of an ICMP or ICMPv6 echo message: its identifier is the destination port.
+
+    The source port is 0: a ping socket has no port at the other side. Raises as inet_key.
+    """
+    cdef const uint8_t *t = hdr_ptr(skb, skb.transport_header, ICMP_HLEN)
+    return made(skb, skb.network_header, 0, ld16be(t + 4), False)
+
+
+def udp_rcv_key(sk_buff skb not None):
+    """The key of a usual datagram, None for any other.
+
+    Usual: data at the UDP header, its length all there is, the checksum verified (over IPv6: there
+    is one), not merged.
+    """
+    cdef const uint8_t *ip
+    cdef const uint8_t *p
+    cdef uint32_t back
+    skb_check(skb)
+    if (skb.gso_size or skb.ip_summed != SUM_UNNECESSARY and skb.ip_summed != SUM_PARTIAL
+            or skb_core_headlen(&skb.s) < UDP_HLEN or skb.network_header > skb.s.data):
+        return None
+    back = skb.s.data - skb.network_header
+    if back < IP_HLEN:
+        return None
+    ip = skb.s.head + skb.network_header
+    p = skb.s.head + skb.s.data
+    if ld16be(p + 4) != skb.s.len:
+        return None
+    if ip[0] >> 4 == 4:
+        return INET, ld32be(ip + 12), ld16be(p), ld32be(ip + 16), ld16be(p + 2)
+    if ip[0] >> 4 != 6 or back < IP6_HLEN or ld16be(p + 6) == 0:
+        return None
+    return INET6, addr128_get(ip + 8), ld16be(p), addr128_get(ip + 24), ld16be(p + 2)

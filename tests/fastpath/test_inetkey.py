@@ -1,0 +1,140 @@
+"""Socket keys of packets: both families against the twin, scapy's packets, cut-off headers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fastpath import inetkey
+from fastpath import skbuff as S
+from fastpath._ref import inetkey as ref
+from fastpath.dma import HostMemory
+from tests.fastpath.frames import ipv4, ipv6, tcp, udp
+
+POOL = S.SkbPool(HostMemory(4 << 20), 2048, 64)
+STEPS = (
+    (inetkey.inet_key, ref.inet_key),
+    (inetkey.icmp_echo_key, ref.icmp_echo_key),
+)
+
+
+def packet(data: bytes, net: int, l4: int, headroom: int = 16) -> S.sk_buff:
+    """A sk_buff of `data` whose headers begin at `net` and `l4`."""
+    skb = S.skb_from_bytes(POOL, data, headroom)
+    skb.network_header, skb.transport_header = headroom + net, headroom + l4
+    return skb
+
+
+def outcome(step: object, *args: object, **kind: object) -> object:
+    """What a call returns, or the type of what it raises."""
+    try:
+        return step(*args, **kind)  # type: ignore[operator]
+    except (IndexError, ValueError) as error:
+        return type(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.binary(max_size=100),
+    st.integers(0, 100),
+    st.integers(0, 100),
+    st.sampled_from((None, 0x45, 0x60)),
+)
+@example(bytes(100), 0, 40, 0x60)
+@example(bytes(39), 0, 20, 0x60)
+def test_keys_of_any_bytes_are_the_twins(data: bytes, net: int, l4: int, first: int | None) -> None:
+    if first is not None and net < len(data):
+        data = data[:net] + bytes([first]) + data[net + 1 :]
+    skb = packet(data, net, l4)
+    for step, oracle in STEPS:
+        assert outcome(step, skb) == outcome(oracle, data, net, l4)
+    want = outcome(ref.inet_key, data, net, l4, back=True)
+    assert outcome(inetkey.inet_err_key, skb, net, l4) == want
+    S.kfree_skb(skb)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=40), st.booleans(), st.booleans(), st.integers(-3, 3), st.integers(0, 70))
+def test_usual_datagrams_are_the_twins(
+    body: bytes, v6: bool, check: bool, longer: int, cut: int
+) -> None:
+    """Right datagrams, ones of another length and ones that are cut off."""
+    whole = bytearray(udp(body, v6=v6, check=check)[14:])
+    l4 = 40 if v6 else 20
+    whole[l4 + 4 : l4 + 6] = (8 + len(body) + longer).to_bytes(2, "big")
+    data = bytes(whole[: max(l4, len(whole) - cut)])
+    skb = packet(data, 0, l4)
+    S.skb_pull(skb, l4)
+    assert inetkey.udp_rcv_key(skb) is None  # nobody has verified it
+    skb.ip_summed = S.CHECKSUM_UNNECESSARY
+    assert inetkey.udp_rcv_key(skb) == ref.udp_rcv_key(data, 0, l4)
+    skb.gso_size = 1
+    assert inetkey.udp_rcv_key(skb) is None
+    S.kfree_skb(skb)
+    with pytest.raises(ValueError, match="freed"):
+        inetkey.udp_rcv_key(skb)
+
+
+def test_keys_have_the_family_of_the_wire_first() -> None:
+    for v6, addresses in ((False, (0x0A000001, 0x0A000002)), (True, (1, 2))):
+        family, l4 = (inetkey.AF_INET6, 40) if v6 else (inetkey.AF_INET, 20)
+        src, dst = addresses
+        data = tcp(b"abc", v6=v6, sport=9, dport=10)[14:]
+        skb = packet(data, 0, l4)
+        assert inetkey.inet_key(skb) == (family, src, 9, dst, 10)
+        assert inetkey.inet_err_key(skb, 0, l4) == (family, dst, 10, src, 9)
+        S.kfree_skb(skb)
+
+
+def test_scapys_packets_with_wide_addresses() -> None:
+    from ipaddress import ip_address
+
+    from scapy.layers.inet import ICMP, IP, UDP
+    from scapy.layers.inet6 import ICMPv6EchoReply, IPv6
+
+    for src, dst in (("fe80::1", "ff02::2"), ("2001:db8:ffff::", "::"), ("::1", "f" * 4 + "::1")):
+        s, d = int(ip_address(src)), int(ip_address(dst))
+        skb = packet(bytes(IPv6(src=src, dst=dst) / UDP(sport=65535, dport=1)), 0, 40)
+        assert inetkey.inet_key(skb) == (10, s, 65535, d, 1)
+        S.kfree_skb(skb)
+        skb = packet(bytes(IPv6(src=src, dst=dst) / ICMPv6EchoReply(id=0xBEEF, seq=3)), 0, 40)
+        assert inetkey.icmp_echo_key(skb) == (10, s, 0, d, 0xBEEF)
+        S.kfree_skb(skb)
+    skb = packet(bytes(IP(src="255.1.2.3", dst="1.2.3.4") / ICMP(type=0, id=7)), 0, 20)
+    assert inetkey.icmp_echo_key(skb) == (2, 0xFF010203, 0, 0x01020304, 7)
+    S.kfree_skb(skb)
+
+
+def test_offsets_of_a_carried_packet_stay_inside() -> None:
+    skb = packet(ipv4(bytes(8), 17), 0, 20)
+    for net, l4 in ((29, 20), (0, 29), (0, 0xFFFFFFFF), (0xFFFFFFFF, 20), (0, 26), (9, 20)):
+        with pytest.raises((IndexError, ValueError)):
+            inetkey.inet_err_key(skb, net, l4)
+    S.kfree_skb(skb)
+
+
+@pytest.mark.parametrize("v6", [False, True])
+def test_checksum_init_takes_the_addresses_from_the_header(v6: bool) -> None:
+    l4 = 40 if v6 else 20
+    for size in (5, 200):
+        for spoil in (False, True):
+            data = bytearray(udp(bytes(range(size)), v6=v6)[14:])
+            data[-1] ^= spoil
+            skb = packet(bytes(data), 0, l4)
+            S.skb_pull(skb, l4)
+            bad = S.inet_checksum_init(skb, 17) or S.skb_checksum_complete(skb)
+            assert bool(bad) is spoil
+            S.kfree_skb(skb)
+    short = packet(ipv6(b"", 17)[:39], 0, 39)
+    S.skb_pull(short, 39)
+    with pytest.raises(IndexError, match="no network header"):
+        S.inet_checksum_init(short, 17)
+    short.network_header = S.HEADER_UNSET
+    with pytest.raises(IndexError, match="no network header"):
+        S.inet_checksum_init(short, 17)
+    S.kfree_skb(short)
+    other = packet(bytes(60), 0, 20)
+    with pytest.raises(ValueError, match="IP version 0"):
+        S.inet_checksum_init(other, 17)
+    S.kfree_skb(other)
