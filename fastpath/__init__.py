@@ -48,6 +48,7 @@ MODULES = (
     "rxring",
     "sampler",
     "skbuff",
+    "sockaddr",
     "txring",
     "vnet",
     "wire",

@@ -1,0 +1,80 @@
+# cython: language_level=3, embedsignature=True
+"""The address that socket calls take and give: one value for every family of IP.
+
+A read makes one, so it is compiled. The twin is ``_ref/sockaddr.py``.
+"""
+
+cimport cython
+
+cdef enum:
+    AF_INET = 2
+    AF_INET6 = 10
+
+
+@cython.final
+@cython.freelist(64)
+cdef class sockaddr:
+    """struct sockaddr_in and sockaddr_in6: family, address, port, flow information and scope.
+
+    `addr` is a host-order int (32 bits for AF_INET, 128 for AF_INET6), `port` 0 … 65535,
+    `flowinfo` traffic class and flow label as 32 host-order bits, `scope_id` an interface index.
+    AF_UNSPEC (0) takes the peer of a connected socket away. Immutable; equal when all five are.
+
+    Raises ValueError when a number does not fit its family.
+    """
+
+    def __init__(self, family, addr, port=0, flowinfo=0, scope_id=0):
+        cdef int bits
+        bits = 128 if family == AF_INET6 else 32
+        if not 0 <= family <= 0xFFFF:
+            raise ValueError(f"sockaddr: family {family} is not 0 … 65535")
+        if not isinstance(addr, int) or addr < 0 or addr >> bits:
+            raise ValueError(f"sockaddr: {addr!r} is no address of {bits} bits")
+        if not 0 <= port <= 0xFFFF:
+            raise ValueError(f"sockaddr: port {port} is not 0 … 65535")
+        if not 0 <= flowinfo <= 0xFFFFFFFFU:
+            raise ValueError(f"sockaddr: flowinfo {flowinfo} has more than 32 bits")
+        if not 0 <= scope_id <= 0xFFFFFFFFU:
+            raise ValueError(f"sockaddr: scope_id {scope_id} has more than 32 bits")
+        self.family = family
+        self.addr = addr
+        self.port = port
+        self.flowinfo = flowinfo
+        self.scope_id = scope_id
+
+    def __eq__(self, other):
+        cdef sockaddr o
+        if self is other:
+            return True
+        if type(other) is not sockaddr:
+            return NotImplemented
+        o = <sockaddr>other
+        return (self.port == o.port and self.family == o.family and self.scope_id == o.scope_id
+                and self.flowinfo == o.flowinfo and self.addr == o.addr)
+
+    def __hash__(self):
+        cdef unsigned long long h = <unsigned long long>hash(self.addr)
+        h ^= <unsigned long long>self.port << 40 ^ <unsigned long long>self.scope_id << 8
+        h ^= <unsigned long long>self.family << 32 ^ self.flowinfo
+        return <Py_ssize_t>(h * 0x9E3779B97F4A7C15ULL)
+
+    def __reduce__(self):
+        return sockaddr, (self.family, self.addr, self.port, self.flowinfo, self.scope_id)
+
+    def __repr__(self):
+        if self.flowinfo or self.scope_id:
+            return (f"sockaddr({self.family}, {self.addr:#x}, {self.port}, {self.flowinfo:#x}, "
+                    f"{self.scope_id})")
+        return f"sockaddr({self.family}, {self.addr:#x}, {self.port})"
+
+
+cdef sockaddr sockaddr_make(unsigned short family, object addr, unsigned short port,
+                            unsigned int flowinfo, unsigned int scope_id):
+    """A sockaddr of numbers that are known to fit."""
+    cdef sockaddr name = sockaddr.__new__(sockaddr)
+    name.family = family
+    name.addr = addr
+    name.port = port
+    name.flowinfo = flowinfo
+    name.scope_id = scope_id
+    return name

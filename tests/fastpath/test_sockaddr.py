@@ -1,0 +1,51 @@
+"""The compiled address value against its twin."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastpath._ref.sockaddr import sockaddr as twin
+from fastpath.sockaddr import sockaddr
+
+FIELDS = ("family", "addr", "port", "flowinfo", "scope_id")
+numbers = st.one_of(st.integers(-2, 1 << 17), st.integers(0, 1 << 33), st.integers(0, 1 << 129))
+rows = st.tuples(st.sampled_from([0, 2, 10, 70000]), numbers, numbers, numbers, numbers)
+valid = st.one_of(
+    st.tuples(st.just(2), st.integers(0, 3), st.integers(0, 2)),
+    st.tuples(st.just(10), st.integers(0, 3), st.integers(0, 2), st.integers(0, 1)),
+    st.tuples(*[st.just(10), st.integers(0, (1 << 128) - 1), st.integers(0, 1), st.just(0)]),
+)
+
+
+@given(rows)
+def test_values_and_refusals_equal_the_twin(row: tuple[int, ...]) -> None:
+    try:
+        want = twin(*row)
+    except ValueError:
+        with pytest.raises(ValueError, match="^sockaddr: "):
+            sockaddr(*row)
+        return
+    got = sockaddr(*row)
+    assert [getattr(got, f) for f in FIELDS] == [getattr(want, f) for f in FIELDS]
+    assert eval(repr(got), {"sockaddr": sockaddr}) == got
+    assert pickle.loads(pickle.dumps(got)) == got
+
+
+@given(valid, valid)
+def test_equal_and_hash_as_the_twin(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    one, two = sockaddr(*a), sockaddr(*b)
+    assert (one == two) == (twin(*a) == twin(*b))
+    if one == two:
+        assert hash(one) == hash(two)
+    assert one != a
+
+
+def test_no_field_can_be_written() -> None:
+    name = sockaddr(2, 0x0A000001, 80)
+    for field in FIELDS:
+        with pytest.raises(AttributeError):
+            setattr(name, field, 1)
