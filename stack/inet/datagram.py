@@ -17,8 +17,9 @@ from stack.core.sock import (
     sk_dst_set,
 )
 from stack.core.uapi import AF_INET, AF_UNSPEC
+from stack.inet.flow import flowi
 from stack.ipv4.fib import ipv4_is_multicast
-from stack.ipv4.route import RTCF_BROADCAST, flowi4, ip_route_connect
+from stack.ipv4.route import RTCF_BROADCAST, ip_route_connect
 
 
 def check_sockaddr(addr: Any) -> tuple[int, int]:
@@ -48,7 +49,7 @@ def __ip4_datagram_connect(sk: Any, uaddr: Any) -> int:
             oif = sk.mc_index
         if not saddr:
             saddr = sk.mc_addr
-    fl4 = flowi4()
+    fl4 = flowi(AF_INET)
     try:
         rt = ip_route_connect(fl4, daddr, saddr, oif, sk.sk_protocol, sk.inet_sport, dport, sk)
     except OSError as exc:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-RT_SCOPE_UNIVERSE = 0
-
 FLOWI_FLAG_ANYSRC = 0x01
 FLOWI_FLAG_KNOWN_NH = 0x02
 
@@ -12,7 +10,7 @@ class flowi:
     """struct flowi4 and flowi6. Addresses and ports in host order, of `family`.
 
     `flowi_tos` is the TOS (for IPv6 the traffic class), `flowlabel` 20 bits, `ident` the generator
-    of IP identifications for this flow, once known (else -1).
+    of IP identifications for this flow, once known (else -1), `flowi_scope` RT_SCOPE_* (0: any).
     """
 
     __slots__ = (
@@ -44,7 +42,7 @@ class flowi:
         fl_sport: int = 0,
         flowi_flags: int = 0,
         flowi_mark: int = 0,
-        flowi_scope: int = RT_SCOPE_UNIVERSE,
+        flowi_scope: int = 0,
         flowlabel: int = 0,
     ) -> None:
         self.family = family

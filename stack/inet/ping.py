@@ -31,13 +31,9 @@ from stack.core.sock import (
     sk_dst_set,
     sock_queue_rcv_skb,
 )
-from stack.core.uapi import (
-    IP_PMTUDISC_DONT,
-    IPPROTO_ICMP,
-    MSG_DONTROUTE,
-    MSG_OOB,
-)
+from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTROUTE, MSG_OOB
 from stack.inet.datagram import check_sockaddr, ip4_datagram_connect, udp_disconnect
+from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.inet.protocol import proto
 from stack.inet.raw import raw_ioctl, recv_packet
@@ -68,7 +64,6 @@ from stack.ipv4.ip_sockglue import (
 from stack.ipv4.route import (
     IPTOS_RT_MASK,
     RTCF_BROADCAST,
-    flowi4,
     ip_route_output_flow,
     ipv4_sk_redirect,
     ipv4_sk_update_pmtu,
@@ -222,8 +217,18 @@ def ping_v4_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
         saddr = saddr or sk.mc_addr
     elif not ipc.oif:
         ipc.oif = sk.uc_index
-    fl4 = flowi4(
-        faddr, saddr, ipc.oif, tos & IPTOS_RT_MASK, IPPROTO_ICMP, 0, 0, 0, ipc.sockc_mark, scope
+    fl4 = flowi(
+        AF_INET,
+        faddr,
+        saddr,
+        ipc.oif,
+        tos & IPTOS_RT_MASK,
+        IPPROTO_ICMP,
+        0,
+        0,
+        0,
+        ipc.sockc_mark,
+        scope,
     )
     rt = sk_dst_check(sk, 0) if msg.msg_name is None and not msg.msg_control else None
     if rt is None:
@@ -255,7 +260,7 @@ def ping_v4_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
     return length
 
 
-def ping_v4_push_pending_frames(sk: Any, sequence: int, fl4: flowi4) -> int:
+def ping_v4_push_pending_frames(sk: Any, sequence: int, fl4: flowi) -> int:
     """net/ipv4/ping.c: the echo header with checksum, then send."""
     from stack.ipv4.icmp import icmp_out_count
 

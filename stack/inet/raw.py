@@ -41,6 +41,7 @@ from stack.core.sock import (
 )
 from stack.core.sockopt import opt_int, sock_recv_cmsgs
 from stack.core.uapi import (
+    AF_INET,
     ICMP_FILTER,
     IPPROTO_ICMP,
     IPPROTO_RAW,
@@ -56,6 +57,7 @@ from stack.core.uapi import (
     SOL_RAW,
 )
 from stack.inet.datagram import check_sockaddr, ip4_datagram_connect, udp_disconnect
+from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.inet.protocol import proto
 from stack.ipv4.fib import (
@@ -92,7 +94,6 @@ from stack.ipv4.ip_sockglue import (
 from stack.ipv4.route import (
     IPTOS_RT_MASK,
     RTCF_BROADCAST,
-    flowi4,
     ip_route_output_flow,
     ipv4_sk_redirect,
     ipv4_sk_update_pmtu,
@@ -307,7 +308,8 @@ def raw_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
             saddr = sk.mc_addr
     elif not ipc.oif:
         ipc.oif = sk.uc_index
-    fl4 = flowi4(
+    fl4 = flowi(
+        AF_INET,
         daddr,
         saddr,
         ipc.oif,
@@ -344,7 +346,7 @@ def raw_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
     return length
 
 
-def raw_send_hdrinc(sk: Any, fl4: flowi4, msg: msghdr, length: int, rt: Any, flags: int) -> int:
+def raw_send_hdrinc(sk: Any, fl4: flowi, msg: msghdr, length: int, rt: Any, flags: int) -> int:
     """net/ipv4/raw.c: the caller brings the IP header; we fill source, id, length, checksum.
 
     Raises: OSError EMSGSIZE, EINVAL, ENOBUFS.
@@ -375,7 +377,7 @@ def raw_send_hdrinc(sk: Any, fl4: flowi4, msg: msghdr, length: int, rt: Any, fla
         raise
     sk.sk_wmem_alloc += skb.truesize - before
     skb.priority = sk.sk_priority
-    skb.mark = fl4.flowi4_mark
+    skb.mark = fl4.flowi_mark
     skb.dst = rt
     skb_reset_network_header(skb)
     skb_set_transport_header(skb, ihl)

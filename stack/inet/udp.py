@@ -62,6 +62,7 @@ from stack.core.sock import (
 )
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
 from stack.core.uapi import (
+    AF_INET,
     IP_PMTUDISC_DO,
     IP_PMTUDISC_DONT,
     IP_PMTUDISC_OMIT,
@@ -86,6 +87,7 @@ from stack.core.uapi import (
     UDP_SEGMENT,
 )
 from stack.inet.datagram import check_sockaddr, ip4_datagram_connect, udp_disconnect
+from stack.inet.flow import flowi
 from stack.inet.inet_hashtables import inet_sk_get_local_port_range
 from stack.inet.inet_sock import inet_sock
 from stack.inet.protocol import net_protocol, proto
@@ -129,7 +131,6 @@ from stack.ipv4.route import (
     IPTOS_RT_MASK,
     RTCF_BROADCAST,
     RTCF_MULTICAST,
-    flowi4,
     ip_route_output_flow,
     ipv4_sk_redirect,
     ipv4_sk_update_pmtu,
@@ -476,7 +477,8 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
         ipc.oif = sk.uc_index
     rt = sk_dst_check(sk, 0) if connected else None
     if rt is None:
-        fl4 = flowi4(
+        fl4 = flowi(
+            AF_INET,
             faddr,
             saddr,
             ipc.oif,
@@ -501,7 +503,9 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
         if not ipc.addr:
             ipc.addr = fl4.daddr
     else:
-        fl4 = flowi4(faddr, saddr or rt.rt_src, ipc.oif, tos, sk.sk_protocol, dport, sk.inet_sport)
+        fl4 = flowi(
+            AF_INET, faddr, saddr or rt.rt_src, ipc.oif, tos, sk.sk_protocol, dport, sk.inet_sport
+        )
     if flags & MSG_CONFIRM:
         if rt.neigh is not None:
             from stack.core.neighbour import neigh_confirm
@@ -541,10 +545,11 @@ def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) ->
         or rt.obsolete
         or rt is not sk.udp_fl4_rt
         or fl4.daddr != daddr
-        or fl4.fl4_dport != dport
+        or fl4.fl_dport != dport
     ):
         net = sk.net
-        fl4 = flowi4(
+        fl4 = flowi(
+            AF_INET,
             daddr,
             sk.inet_saddr,
             sk.sk_bound_dev_if or sk.uc_index,
@@ -595,10 +600,10 @@ def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
     ):
         return
     pmtudisc = sk.pmtudisc
-    slot = fl4.flowi4_ident
+    slot = fl4.ident
     if slot < 0:
         slot = hash((fl4.daddr, fl4.saddr, IPPROTO_UDP, sk.net.ipv4.secret)) & 1023
-        fl4.flowi4_ident = slot
+        fl4.ident = slot
     sk.sk_tx_flow = flow = UdpFlow(
         sk,
         rt,
@@ -607,8 +612,8 @@ def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
         LL_MAX_HEADER + dev.needed_headroom + IP_UDP_HLEN,
         fl4.saddr,
         fl4.daddr,
-        fl4.fl4_sport,
-        fl4.fl4_dport,
+        fl4.fl_sport,
+        fl4.fl_dport,
         tos=sk.tos,
         ttl=ip_select_ttl(sk, rt),
         df=pmtudisc in (IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE),
@@ -686,7 +691,7 @@ def udp_send_skb(skb: sk_buff, fl4: Any, cork: Any) -> int:
     if gso_size and skb.len > gso_size and not udp_prepare_gso(skb, sk, cork, gso_size):
         kfree_skb(skb)
         return -errno.EINVAL
-    udp_push(skb, fl4.fl4_sport, fl4.fl4_dport, skb.len + UDP_HLEN, 0)
+    udp_push(skb, fl4.fl_sport, fl4.fl_dport, skb.len + UDP_HLEN, 0)
     if sk.sk_no_check_tx:
         skb.ip_summed = CHECKSUM_NONE
     else:

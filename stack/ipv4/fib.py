@@ -317,7 +317,7 @@ def fib_lookup(
 def fib_select_path(net: Any, res: fib_result, fl4: Any) -> None:
     """net/ipv4/fib_semantics.c: choose a next hop of a multipath route by weight and flow hash."""
     fi = res.fi
-    if fi is None or len(fi.fib_nh) < 2 or fl4.flowi4_oif:
+    if fi is None or len(fi.fib_nh) < 2 or fl4.flowi_oif:
         return
     usable = [nh for nh in fi.fib_nh if fib_nh_usable(nh, 0)]
     total = sum(nh.nh_weight for nh in usable)

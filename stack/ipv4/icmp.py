@@ -29,6 +29,7 @@ from stack.core.drop_reason import (
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.sock import SOCK_USE_WRITE_QUEUE, os_error, sk_alloc, sock_init_data
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
+from stack.inet.flow import flowi
 from stack.ipv4.fib import (
     RT_SCOPE_LINK,
     RTN_BROADCAST,
@@ -52,7 +53,6 @@ from stack.ipv4.route import (
     RTCF_BROADCAST,
     RTCF_LOCAL,
     RTCF_MULTICAST,
-    flowi4,
     inet_peer_xrlim_allow,
     ip_route_output_key,
     ipv4_mtu,
@@ -260,7 +260,7 @@ def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: Any) -> None:
         raise os_error(105)
 
 
-def icmp_push_reply(sk: Any, param: icmp_bxm, fl4: flowi4, ipc: ipcm_cookie, rt: Any) -> None:
+def icmp_push_reply(sk: Any, param: icmp_bxm, fl4: flowi, ipc: ipcm_cookie, rt: Any) -> None:
     """net/ipv4/icmp.c: put header, checksum and IP in front of the data and send."""
     net = sk.net
     length = len(param.head) + param.data_len
@@ -318,7 +318,7 @@ def icmp_reply(param: icmp_bxm, skb: sk_buff) -> None:
             ipc.opt = param.replyopts
             if ipc.opt.srr:
                 daddr = ipc.opt.faddr
-        fl4 = flowi4(daddr, fib_compute_spec_dst(skb), 0, iph.tos & 0x1C, IPPROTO_ICMP)
+        fl4 = flowi(AF_INET, daddr, fib_compute_spec_dst(skb), 0, iph.tos & 0x1C, IPPROTO_ICMP)
         try:
             out = ip_route_output_key(net, fl4)
         except OSError:
@@ -384,7 +384,7 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
                 ipc.opt = param.replyopts
                 if ipc.opt.srr:
                     daddr = ipc.opt.faddr
-        fl4 = flowi4(daddr, saddr, 0, tos & 0x1C, IPPROTO_ICMP)
+        fl4 = flowi(AF_INET, daddr, saddr, 0, tos & 0x1C, IPPROTO_ICMP)
         try:
             out = ip_route_output_key(net, fl4)
         except OSError:

@@ -37,6 +37,7 @@ from stack.core.netdevice import (
 from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.core.uapi import (
+    AF_INET,
     INADDR_ALLHOSTS_GROUP,
     INADDR_ALLRTRS_GROUP,
     IP_ADD_SOURCE_MEMBERSHIP,
@@ -45,6 +46,7 @@ from stack.core.uapi import (
     IP_UNBLOCK_SOURCE,
     IPPROTO_IGMP,
 )
+from stack.inet.flow import flowi
 from stack.inet.inet_sock import ip_mc_socklist
 from stack.inet.protocol import net_protocol
 from stack.ipv4.fib import ip_dev_find, ipv4_is_local_multicast, ipv4_is_multicast
@@ -176,10 +178,10 @@ def ip_mc_find_dev(net: Any, group: int, addr: int) -> Any:
     """net/ipv4/igmp.c: the interface of a membership: by its address, else by the route."""
     if addr:
         return ip_dev_find(net, addr)
-    from stack.ipv4.route import flowi4, ip_route_output_key
+    from stack.ipv4.route import ip_route_output_key
 
     try:
-        return ip_route_output_key(net, flowi4(group)).dev
+        return ip_route_output_key(net, flowi(AF_INET, group)).dev
     except OSError:
         return None
 
@@ -498,12 +500,12 @@ def igmp_transmit(in_dev: Any, dst: int, payload: bytes) -> int:
     """Send an IGMP message: TTL 1, router alert, precedence (RFC 3376 4). 0 or negative errno."""
     from fastpath.csum import csum_fold, csum_partial
     from stack.ipv4.ip_output import IP_DF, LL_MAX_HEADER, __ip_select_ident, ip_local_out
-    from stack.ipv4.route import flowi4, ip_route_output_key
+    from stack.ipv4.route import ip_route_output_key
 
     dev = in_dev.dev
     net = dev.net
     try:
-        fl4 = flowi4(dst, 0, dev.ifindex, 0, IPPROTO_IGMP)
+        fl4 = flowi(AF_INET, dst, 0, dev.ifindex, 0, IPPROTO_IGMP)
         rt = ip_route_output_key(net, fl4)
     except OSError as exc:
         return -(exc.errno or errno.ENETUNREACH)

@@ -61,6 +61,7 @@ from stack.core.sock import (
     sock_wfree,
 )
 from stack.core.uapi import (
+    AF_INET,
     IP_PMTUDISC_DO,
     IP_PMTUDISC_INTERFACE,
     IP_PMTUDISC_OMIT,
@@ -72,6 +73,7 @@ from stack.core.uapi import (
     MSG_PROBE,
     SEND_SHUTDOWN,
 )
+from stack.inet.flow import flowi
 from stack.ipv4.fib import RTN_MULTICAST
 from stack.ipv4.ip_options import ip_options_build, ip_options_fragment
 from stack.ipv4.route import (
@@ -82,7 +84,6 @@ from stack.ipv4.route import (
     RTCF_BROADCAST,
     RTCF_LOCAL,
     RTCF_MULTICAST,
-    flowi4,
     ip4_dst_hoplimit,
     ip_dst_mtu_maybe_forward,
     ip_route_output_ports,
@@ -282,7 +283,7 @@ def __ip_queue_xmit(sk: Any, skb: sk_buff, fl: Any, tos: int) -> int:
             daddr = sk.inet_daddr
             if inet_opt is not None and inet_opt.srr:
                 daddr = inet_opt.faddr
-            fl4 = fl if fl is not None else flowi4()
+            fl4 = fl if fl is not None else flowi(AF_INET)
             try:
                 rt = ip_route_output_ports(
                     net,
@@ -671,7 +672,7 @@ def __ip_append_data(
     ):
         from stack.ipv4.ip_sockglue import ip_local_error
 
-        ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, fl4.fl4_dport, mtu - optlen)
+        ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, fl4.fl_dport, mtu - optlen)
         raise os_error(errno.EMSGSIZE)
     data = length - transhdrlen
     if skb is None:
@@ -784,7 +785,7 @@ def ip_finish_header(sk: Any, fl4: Any, skb: sk_buff, cork: Any) -> None:
         ttl = sk.mc_ttl if rt.rt_type == RTN_MULTICAST else sk.uc_ttl
         if ttl < 0:
             ttl = ip4_dst_hoplimit(rt) if rt.metrics else rt.net.sysctl.ip_default_ttl
-    protocol = fl4.flowi4_proto or sk.sk_protocol
+    protocol = fl4.flowi_proto or sk.sk_protocol
     if sk.inet_daddr:
         ident = sk.inet_id
         sk.inet_id = (ident + (skb.gso_segs or 1)) & 0xFFFF
@@ -792,10 +793,10 @@ def ip_finish_header(sk: Any, fl4: Any, skb: sk_buff, cork: Any) -> None:
         ident = 0
     else:
         net = rt.net
-        slot = fl4.flowi4_ident
+        slot = fl4.ident
         if slot < 0:
             slot = hash((daddr, saddr, protocol, net.ipv4.secret)) & 1023
-            fl4.flowi4_ident = slot
+            fl4.ident = slot
         ident = ip_idents_reserve(net, slot, skb.gso_segs or 1)
     tos = cork.tos
     ip_push(
@@ -965,7 +966,7 @@ def ip_send_unicast_reply(
     `sopt`: received ip_options whose reverse route is used, or None. 0 or a negative errno.
     """
     net = sk.net
-    fl4 = flowi4(daddr, saddr, oif, tos & 0x1C, protocol, dport, sport, flags, mark)
+    fl4 = flowi(AF_INET, daddr, saddr, oif, tos & 0x1C, protocol, dport, sport, flags, mark)
     options = b""
     final = daddr
     from stack.ipv4.ip_options import __ip_options_echo, ip_options

@@ -32,6 +32,7 @@ from stack.core.netdevice import ETH_P_IP, IFF_LOOPBACK, IFF_UP, NET_RX_DROP
 from stack.core.ratelimit import net_ratelimit
 from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
+from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.ipv4.fib import (
     RT_SCOPE_HOST,
     RT_SCOPE_LINK,
@@ -70,9 +71,6 @@ RTCF_MULTICAST = 0x20000000
 RTCF_LOCAL = 0x80000000
 
 IPTOS_RT_MASK = 0x1C
-FLOWI_FLAG_ANYSRC = 0x01
-FLOWI_FLAG_KNOWN_NH = 0x02
-
 RT_CACHE_MAX = 8192
 PEERS_MAX = 4096
 IP_MIN_MTU = 68
@@ -82,51 +80,6 @@ IP_MAX_MTU = 0xFFFF
 IP_MF = 0x2000
 IP_DF = 0x4000
 IP_OFFSET = 0x1FFF
-
-
-class flowi4:
-    """struct flowi4: what a route is asked for. Addresses and ports in host order."""
-
-    __slots__ = (
-        "daddr",
-        "fl4_dport",
-        "fl4_sport",
-        "flowi4_flags",
-        "flowi4_ident",
-        "flowi4_iif",
-        "flowi4_mark",
-        "flowi4_oif",
-        "flowi4_proto",
-        "flowi4_scope",
-        "flowi4_tos",
-        "saddr",
-    )
-
-    def __init__(
-        self,
-        daddr: int = 0,
-        saddr: int = 0,
-        flowi4_oif: int = 0,
-        flowi4_tos: int = 0,
-        flowi4_proto: int = 0,
-        fl4_dport: int = 0,
-        fl4_sport: int = 0,
-        flowi4_flags: int = 0,
-        flowi4_mark: int = 0,
-        flowi4_scope: int = RT_SCOPE_UNIVERSE,
-    ) -> None:
-        self.daddr = daddr
-        self.saddr = saddr
-        self.flowi4_oif = flowi4_oif
-        self.flowi4_tos = flowi4_tos
-        self.flowi4_proto = flowi4_proto
-        self.fl4_dport = fl4_dport
-        self.fl4_sport = fl4_sport
-        self.flowi4_flags = flowi4_flags
-        self.flowi4_mark = flowi4_mark
-        self.flowi4_scope = flowi4_scope
-        self.flowi4_iif = 0
-        self.flowi4_ident = -1  # generator of IP ids for this flow, once known
 
 
 class rtable(dst_entry):
@@ -344,30 +297,30 @@ def rt_kill_daddr(net: Any, daddr: int) -> None:
 # --- output --------------------------------------------------------------------------------
 
 
-def ip_route_output_flow(net: Any, fl4: flowi4, sk: Any = None) -> rtable:
-    """net/ipv4/route.c: the route of a flow; fills fl4.saddr and fl4.flowi4_oif.
+def ip_route_output_flow(net: Any, fl4: flowi, sk: Any = None) -> rtable:
+    """net/ipv4/route.c: the route of a flow; fills fl4.saddr and fl4.flowi_oif.
 
     Raises: OSError EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES, ENODEV.
     """
     key = (
         fl4.daddr,
         fl4.saddr,
-        fl4.flowi4_oif,
-        fl4.flowi4_tos & IPTOS_RT_MASK,
-        fl4.flowi4_scope,
-        fl4.flowi4_flags,
+        fl4.flowi_oif,
+        fl4.flowi_tos & IPTOS_RT_MASK,
+        fl4.flowi_scope,
+        fl4.flowi_flags,
     )
     rt = net.ipv4.rt_cache_out.get(key)
     if rt is None:
         return ip_route_output_key_hash(net, fl4, key)
     fl4.saddr = rt.rt_src
     fl4.daddr = rt.rt_dst
-    if not fl4.flowi4_oif:
-        fl4.flowi4_oif = rt.dev.ifindex
+    if not fl4.flowi_oif:
+        fl4.flowi_oif = rt.dev.ifindex
     return rt
 
 
-def ip_route_output_key(net: Any, fl4: flowi4) -> rtable:
+def ip_route_output_key(net: Any, fl4: flowi) -> rtable:
     """include/net/route.h: ip_route_output_flow without a socket."""
     return ip_route_output_flow(net, fl4, None)
 
@@ -377,12 +330,12 @@ __ip_route_output_key = ip_route_output_key
 
 def ip_route_output(net: Any, daddr: int, saddr: int = 0, tos: int = 0, oif: int = 0) -> rtable:
     """include/net/route.h"""
-    return ip_route_output_flow(net, flowi4(daddr, saddr, oif, tos), None)
+    return ip_route_output_flow(net, flowi(AF_INET, daddr, saddr, oif, tos), None)
 
 
 def ip_route_output_ports(
     net: Any,
-    fl4: flowi4,
+    fl4: flowi,
     sk: Any,
     daddr: int,
     saddr: int,
@@ -393,8 +346,9 @@ def ip_route_output_ports(
     oif: int,
 ) -> rtable:
     """include/net/route.h: fill `fl4` and look it up."""
-    flowi4.__init__(
+    flowi.__init__(
         fl4,
+        AF_INET,
         daddr,
         saddr,
         oif,
@@ -424,17 +378,17 @@ def inet_sk_flowi_flags(sk: Any) -> int:
     return FLOWI_FLAG_ANYSRC if sk.transparent else 0
 
 
-def ip_route_output_key_hash(net: Any, fl4: flowi4, key: tuple[int, ...] | None = None) -> rtable:
+def ip_route_output_key_hash(net: Any, fl4: flowi, key: tuple[int, ...] | None = None) -> rtable:
     """net/ipv4/route.c: look a flow up in the tables and cache the outcome. Raises: OSError."""
     dev_out: Any = None
     flags = 0
-    orig_oif = fl4.flowi4_oif
+    orig_oif = fl4.flowi_oif
     res: fib_result | None = None
     rtype = RTN_UNICAST
     daddr = fl4.daddr
     saddr = fl4.saddr
     make_route = False
-    fl4.flowi4_iif = 1
+    fl4.flowi_iif = 1
     if saddr:
         if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or ipv4_is_zeronet(saddr):
             raise OSError(errno.EINVAL, "source is not a host address")
@@ -442,43 +396,43 @@ def ip_route_output_key_hash(net: Any, fl4: flowi4, key: tuple[int, ...] | None 
             dev_out = ip_dev_find(net, saddr)
             if dev_out is None:
                 raise OSError(errno.ENETUNREACH, "source is not an address of this host")
-            fl4.flowi4_oif = dev_out.ifindex
+            fl4.flowi_oif = dev_out.ifindex
             make_route = True
-        elif not fl4.flowi4_flags & FLOWI_FLAG_ANYSRC and ip_dev_find(net, saddr) is None:
+        elif not fl4.flowi_flags & FLOWI_FLAG_ANYSRC and ip_dev_find(net, saddr) is None:
             raise OSError(errno.ENETUNREACH, "source is not an address of this host")
-    if not make_route and fl4.flowi4_oif:
-        dev_out = net.dev_by_index.get(fl4.flowi4_oif)
+    if not make_route and fl4.flowi_oif:
+        dev_out = net.dev_by_index.get(fl4.flowi_oif)
         if dev_out is None:
-            raise OSError(errno.ENODEV, f"no device with index {fl4.flowi4_oif}")
+            raise OSError(errno.ENODEV, f"no device with index {fl4.flowi_oif}")
         if not dev_out.flags & IFF_UP or dev_out.ip_ptr is None:
             raise OSError(errno.ENETUNREACH, f"{dev_out.name} is down or has no IPv4")
         if (
             ipv4_is_local_multicast(daddr)
             or ipv4_is_lbcast(daddr)
-            or fl4.flowi4_proto == IPPROTO_IGMP
+            or fl4.flowi_proto == IPPROTO_IGMP
         ):
             if not saddr:
                 saddr = inet_select_addr(dev_out, 0, RT_SCOPE_LINK)
             make_route = True
         elif not saddr:
             if ipv4_is_multicast(daddr):
-                saddr = inet_select_addr(dev_out, 0, fl4.flowi4_scope)
+                saddr = inet_select_addr(dev_out, 0, fl4.flowi_scope)
             elif not daddr:
                 saddr = inet_select_addr(dev_out, 0, RT_SCOPE_HOST)
     if not make_route and not daddr:
         daddr = saddr or INADDR_LOOPBACK
         saddr = daddr
         dev_out = net.loopback_dev
-        fl4.flowi4_oif = dev_out.ifindex
+        fl4.flowi_oif = dev_out.ifindex
         rtype = RTN_LOCAL
         flags |= RTCF_LOCAL
         make_route = True
     if not make_route:
         found = fib_lookup(
-            net, daddr, fl4.flowi4_tos & IPTOS_RT_MASK, fl4.flowi4_scope, fl4.flowi4_oif
+            net, daddr, fl4.flowi_tos & IPTOS_RT_MASK, fl4.flowi_scope, fl4.flowi_oif
         )
         if found.__class__ is not fib_result:
-            if not fl4.flowi4_oif:
+            if not fl4.flowi_oif:
                 net.mib.ip.OutNoRoutes += 1
                 raise OSError(-found, "no route to host")  # type: ignore[operator]
             # The tables know nothing, but the caller named a device: take it as on link.
@@ -495,7 +449,7 @@ def ip_route_output_key_hash(net: Any, fl4: flowi4, key: tuple[int, ...] | None 
                         saddr = daddr
                 orig_oif = res.nh.nh_oif if res.nh else 0
                 dev_out = net.loopback_dev
-                fl4.flowi4_oif = dev_out.ifindex
+                fl4.flowi_oif = dev_out.ifindex
                 flags |= RTCF_LOCAL
             else:
                 fl4.saddr, fl4.daddr = saddr, daddr
@@ -504,7 +458,7 @@ def ip_route_output_key_hash(net: Any, fl4: flowi4, key: tuple[int, ...] | None 
                     saddr = fib_result_prefsrc(net, res)
                 assert res.nh is not None
                 dev_out = res.nh.nh_dev
-                fl4.flowi4_oif = dev_out.ifindex
+                fl4.flowi_oif = dev_out.ifindex
     fl4.saddr = saddr
     fl4.daddr = daddr
     rt = __mkroute_output(res, fl4, orig_oif, dev_out, flags, rtype)
@@ -519,7 +473,7 @@ def ip_route_output_key_hash(net: Any, fl4: flowi4, key: tuple[int, ...] | None 
 
 
 def __mkroute_output(
-    res: fib_result | None, fl4: flowi4, orig_oif: int, dev_out: Any, flags: int, rtype: int
+    res: fib_result | None, fl4: flowi, orig_oif: int, dev_out: Any, flags: int, rtype: int
 ) -> rtable:
     """net/ipv4/route.c: the rtable of a successful output lookup. Raises: OSError EINVAL."""
     from stack.ipv4.igmp import ip_check_mc_rcu
@@ -545,7 +499,7 @@ def __mkroute_output(
         res = None
     elif rtype == RTN_MULTICAST:
         flags |= RTCF_MULTICAST | RTCF_LOCAL
-        if not ip_check_mc_rcu(in_dev, daddr, fl4.saddr, fl4.flowi4_proto):
+        if not ip_check_mc_rcu(in_dev, daddr, fl4.saddr, fl4.flowi_proto):
             flags &= ~RTCF_LOCAL
         # A default route is no reason to send multicast to a gateway.
         if res is not None and res.prefixlen < 4:
@@ -561,7 +515,7 @@ def __mkroute_output(
 
 
 def ip_route_connect(
-    fl4: flowi4,
+    fl4: flowi,
     dst: int,
     src: int,
     oif: int,
@@ -578,12 +532,12 @@ def ip_route_connect(
     net = sk.net
     if not dst or not src:
         ip_route_output_flow(net, fl4, sk)
-        fl4.flowi4_oif = oif or fl4.flowi4_oif
+        fl4.flowi_oif = oif or fl4.flowi_oif
     return ip_route_output_flow(net, fl4, sk)
 
 
 def ip_route_connect_init(
-    fl4: flowi4,
+    fl4: flowi,
     dst: int,
     src: int,
     oif: int,
@@ -593,8 +547,9 @@ def ip_route_connect_init(
     sk: Any,
 ) -> None:
     """include/net/route.h: the flow of a connect."""
-    flowi4.__init__(
+    flowi.__init__(
         fl4,
+        AF_INET,
         dst,
         src,
         oif,
@@ -609,12 +564,12 @@ def ip_route_connect_init(
 
 
 def ip_route_newports(
-    fl4: flowi4, rt: rtable, orig_sport: int, orig_dport: int, sport: int, dport: int, sk: Any
+    fl4: flowi, rt: rtable, orig_sport: int, orig_dport: int, sport: int, dport: int, sk: Any
 ) -> rtable:
     """include/net/route.h: look again when the ports became known."""
     if sport != orig_sport or dport != orig_dport:
-        fl4.fl4_dport = dport
-        fl4.fl4_sport = sport
+        fl4.fl_dport = dport
+        fl4.fl_sport = sport
         return ip_route_output_flow(sk.net, fl4, sk)
     return rt
 
@@ -762,7 +717,7 @@ def ip_mkroute_input(
 
     dev = in_dev.dev
     net = dev.net
-    fl4 = flowi4(daddr, saddr, 0, tos & IPTOS_RT_MASK)
+    fl4 = flowi(AF_INET, daddr, saddr, 0, tos & IPTOS_RT_MASK)
     fib_select_path(net, res, fl4)
     nh = res.nh
     assert nh is not None
@@ -987,7 +942,7 @@ def update_or_create_fnhe(net: Any, daddr: int) -> fib_nh_exception:
 def ipv4_update_pmtu(skb: sk_buff, net: Any, mtu: int, oif: int, protocol: int) -> None:
     """net/ipv4/route.c: an ICMP error without a socket; skb data at the embedded header."""
     iph = iphdr_at(skb, 0)
-    fl4 = flowi4(iph.daddr, 0, oif, iph.tos & IPTOS_RT_MASK, protocol)
+    fl4 = flowi(AF_INET, iph.daddr, 0, oif, iph.tos & IPTOS_RT_MASK, protocol)
     try:
         rt = ip_route_output_flow(net, fl4, None)
     except OSError:
@@ -1004,7 +959,9 @@ def ipv4_sk_update_pmtu(skb: sk_buff, sk: Any, mtu: int) -> None:
         return
     __ip_rt_update_pmtu(odst, iphdr_at(skb, 0).daddr, mtu)
     if sk_dst_check(sk, 0) is None and odst.rt_dst:
-        fl4 = flowi4(odst.rt_dst, 0, sk.sk_bound_dev_if, sk.tos & IPTOS_RT_MASK, sk.sk_protocol)
+        fl4 = flowi(
+            AF_INET, odst.rt_dst, 0, sk.sk_bound_dev_if, sk.tos & IPTOS_RT_MASK, sk.sk_protocol
+        )
         try:
             sk.sk_dst_cache = ip_route_output_flow(net, fl4, sk)
         except OSError:
@@ -1014,7 +971,7 @@ def ipv4_sk_update_pmtu(skb: sk_buff, sk: Any, mtu: int) -> None:
 def ipv4_redirect(skb: sk_buff, net: Any, oif: int, protocol: int) -> None:
     """net/ipv4/route.c: an ICMP redirect; skb data at the embedded header."""
     iph = iphdr_at(skb, 0)
-    fl4 = flowi4(iph.daddr, 0, oif, iph.tos & IPTOS_RT_MASK, protocol)
+    fl4 = flowi(AF_INET, iph.daddr, 0, oif, iph.tos & IPTOS_RT_MASK, protocol)
     try:
         rt = ip_route_output_flow(net, fl4, None)
     except OSError:
@@ -1027,7 +984,7 @@ def ipv4_sk_redirect(skb: sk_buff, sk: Any) -> None:
     ipv4_redirect(skb, sk.net, sk.sk_bound_dev_if, sk.sk_protocol)
 
 
-def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi4) -> None:
+def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi) -> None:
     """net/ipv4/route.c: obey a redirect to a better first hop (RFC 1122 3.2.2.2).
 
     Only one on our link, from the present gateway, and while we do not forward.

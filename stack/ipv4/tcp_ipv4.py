@@ -42,7 +42,8 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.sock import os_error, sk_add_backlog, sk_setup_caps, sock_owned_by_user
-from stack.core.uapi import IP_PMTUDISC_DONT, IPPROTO_TCP
+from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_TCP
+from stack.inet.flow import flowi
 from stack.inet.inet_connection_sock import (
     inet_connection_sock_af_ops,
     inet_csk_prepare_forced_close,
@@ -123,7 +124,6 @@ from stack.ipv4.ip_output import (
 from stack.ipv4.route import (
     RTCF_BROADCAST,
     RTCF_MULTICAST,
-    flowi4,
     ip_route_connect,
     ip_route_newports,
     ip_route_output_flow,
@@ -204,7 +204,7 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: Any, addr_len: int = 16) -> int:
             raise os_error(errno.EINVAL)
         nexthop = inet_opt.faddr
     orig_sport = sk.inet_sport
-    fl4 = flowi4()
+    fl4 = flowi(AF_INET)
     try:
         rt = ip_route_connect(
             fl4, nexthop, sk.inet_saddr, sk.sk_bound_dev_if, IPPROTO_TCP, orig_sport, dport, sk
@@ -274,7 +274,7 @@ def inet_sk_rebuild_header(sk: tcp_sock) -> int:
 
 def tcp_v4_rebuild_route(sk: tcp_sock) -> Any:
     """A fresh route to the peer, cached; None when there is none."""
-    fl4 = sk.cork.fl4 = flowi4()
+    fl4 = sk.cork.fl4 = flowi(AF_INET)
     daddr = sk.inet_daddr
     if sk.inet_opt is not None and sk.inet_opt.srr:
         daddr = sk.inet_opt.faddr
@@ -550,7 +550,8 @@ def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
 
 def inet_csk_route_req(sk: tcp_sock, req: request_sock) -> Any:
     """net/ipv4/inet_connection_sock.c"""
-    fl4 = flowi4(
+    fl4 = flowi(
+        AF_INET,
         req.inet_daddr,
         req.inet_rcv_saddr,
         sk.sk_bound_dev_if,
@@ -643,7 +644,7 @@ def tcp_v4_syn_recv_sock(
     newsk.icsk_ext_hdr_len = 0
     newsk.inet_id = sk.net.random.getrandbits(16)
     newsk.synack_req = req
-    fl4 = newsk.cork.fl4 = flowi4()
+    fl4 = newsk.cork.fl4 = flowi(AF_INET)
     fl4.daddr, fl4.saddr = req.inet_daddr, req.inet_rcv_saddr
     sk_setup_caps(newsk, dst)
     tcp_ca_openreq_child(newsk, dst)

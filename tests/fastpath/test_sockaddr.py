@@ -26,7 +26,7 @@ def test_values_and_refusals_equal_the_twin(row: tuple[int, ...]) -> None:
     try:
         want = twin(*row)
     except ValueError:
-        with pytest.raises(ValueError, match="^sockaddr: "):
+        with pytest.raises(ValueError, match=r"^sockaddr: "):
             sockaddr(*row)
         return
     got = sockaddr(*row)

@@ -21,6 +21,7 @@ from stack.core.netfilter import (
 )
 from stack.core.socket import sockfd_lookup, sys_connect, sys_send, sys_sendto, sys_setsockopt
 from stack.core.uapi import (
+    AF_INET,
     IP_MTU_DISCOVER,
     IP_PMTUDISC_DO,
     IP_PMTUDISC_DONT,
@@ -28,6 +29,7 @@ from stack.core.uapi import (
     IP_TOS,
     SOL_IP,
 )
+from stack.inet.flow import flowi
 from stack.ipv4.ip_options import ip_options_get
 from stack.ipv4.ip_output import (
     LL_MAX_HEADER,
@@ -36,7 +38,7 @@ from stack.ipv4.ip_output import (
     ip_send_unicast_reply,
     net_xmit_errno,
 )
-from stack.ipv4.route import flowi4, ip_route_output
+from stack.ipv4.route import ip_route_output
 from tests.stack.ipv4.net import GW, ME, PEER, Net, ip4, one_host, udp_socket
 
 
@@ -224,7 +226,7 @@ def test_congestion_codes() -> None:
 
 
 def test_flow_defaults() -> None:
-    assert flowi4(1).flowi4_ident == -1
+    assert flowi(AF_INET, 1).ident == -1
 
 
 def test_a_sender_that_slept_keeps_its_own_datagram(net: Net) -> None:

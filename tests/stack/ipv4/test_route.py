@@ -9,11 +9,12 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
 from stack.core.dev import dev_set_mtu
+from stack.core.uapi import AF_INET
+from stack.inet.flow import flowi
 from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_PROHIBIT, RTN_UNICAST
 from stack.ipv4.route import (
     RT_CACHE_MAX,
     __ip_rt_update_pmtu,
-    flowi4,
     ip_route_connect,
     ip_route_output,
     ip_route_output_flow,
@@ -30,9 +31,9 @@ def net() -> Net:
 
 
 def test_output_fills_source_and_device(net: Net) -> None:
-    fl4 = flowi4(ip4(PEER))
+    fl4 = flowi(AF_INET, ip4(PEER))
     rt = ip_route_output_key(net.host, fl4)
-    assert (fl4.saddr, fl4.flowi4_oif) == (ip4(ME), net.wire.dev.ifindex)
+    assert (fl4.saddr, fl4.flowi_oif) == (ip4(ME), net.wire.dev.ifindex)
     assert (rt.rt_type, rt.dev, rt.rt_gw4, rt.rt_uses_gateway) == (
         RTN_UNICAST,
         net.wire.dev,
@@ -144,9 +145,9 @@ def test_connect_looks_up_twice_and_keeps_the_source(net: Net) -> None:
     from tests.stack.ipv4.net import udp_socket
 
     sk = sockfd_lookup(net.host, udp_socket(net)).sk
-    fl4 = flowi4()
+    fl4 = flowi(AF_INET)
     rt = ip_route_connect(fl4, ip4(PEER), 0, 0, 17, 1, 2, sk)
-    assert (fl4.saddr, fl4.daddr, fl4.fl4_dport) == (ip4(ME), ip4(PEER), 2)
+    assert (fl4.saddr, fl4.daddr, fl4.fl_dport) == (ip4(ME), ip4(PEER), 2)
     assert ip_route_output_flow(net.host, fl4, sk).rt_type == rt.rt_type
 
 
