@@ -34,7 +34,7 @@ from stack.sysctl import sysctl_table
 
 if TYPE_CHECKING:
     from stack.core import netdevice
-    from stack.core.neighbour import neigh_table
+    from stack.core.neigh_table import neigh_table
     from stack.core.readyfd import ReadyFd, ReadyHub
     from stack.core.socket import files_struct
     from stack.core.timer import timer_base
@@ -185,12 +185,10 @@ class Host:
 
     def _init_inet(self) -> None:
         """Bring up IPv4: neighbour tables, addresses, then inet_init with all its protocols."""
-        from stack.core.neighbour import neigh_init
         from stack.ipv4.af_inet import inet_init
         from stack.ipv4.arp import arp_init
         from stack.ipv4.devinet import devinet_init
 
-        neigh_init(self)
         devinet_init(self)
         arp_init(self)
         inet_init(self)
@@ -349,7 +347,7 @@ class Host:
             if getattr(self, "tcp_hashinfo", None) is not None:
                 tcp_sk_exit(self)
             if self.arp_tbl is not None:
-                from stack.core.neighbour import neigh_table_clear
+                from stack.core.neigh_gc import neigh_table_clear
 
                 neigh_table_clear(self.arp_tbl)
             self.closed = True

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from stack.core.dev import dev_get_stats
-from stack.core.neighbour import NUD_NOARP, neighbour
+from stack.core.neigh_table import NUD_NOARP, neighbour
 from stack.core.softirq import SOFTIRQ_NAMES
 from stack.ipv4.arp import arp_state_to_flags
 

@@ -28,7 +28,14 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_link_failure
-from stack.core.neighbour import (
+from stack.core.neigh_gc import (
+    neigh_carrier_down,
+    neigh_changeaddr,
+    neigh_ifdown,
+    neigh_remove_one,
+    neigh_table_init,
+)
+from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
     NEIGH_UPDATE_F_OVERRIDE,
     NUD_FAILED,
@@ -37,23 +44,19 @@ from stack.core.neighbour import (
     NUD_REACHABLE,
     NUD_STALE,
     NUD_VALID,
+    neigh_ops,
+    neigh_table,
+    neighbour,
+)
+from stack.core.neighbour import (
     __neigh_lookup,
     dev_hard_header,
-    ip_neigh_for_gw,
-    ip_neigh_gw4,
-    neigh_carrier_down,
-    neigh_changeaddr,
     neigh_connected_output,
     neigh_event_ns,
     neigh_hh_init,
-    neigh_ifdown,
     neigh_lookup,
-    neigh_ops,
-    neigh_remove_one,
     neigh_resolve_output,
-    neigh_table,
     neigh_update,
-    neighbour,
 )
 from stack.core.netdevice import (
     ARPHRD_ETHER,
@@ -85,8 +88,6 @@ __all__ = [
     "arp_send",
     "arp_solicit",
     "arp_xmit",
-    "ip_neigh_for_gw",
-    "ip_neigh_gw4",
 ]
 
 ARPOP_REQUEST = 1
@@ -109,6 +110,7 @@ def arp_init(net: Any) -> None:
     if net.arp_tbl is not None:
         return
     net.arp_tbl = neigh_table(net, "arp_cache", ETH_P_IP, arp_constructor)
+    neigh_table_init(net.arp_tbl)
     net.arp_conflicts = 0
     dev_add_pack(net, packet_type(ETH_P_ARP, arp_rcv))
     register_netdevice_notifier(net, arp_netdev_event)

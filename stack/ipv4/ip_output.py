@@ -48,7 +48,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_output
 from stack.core.iov import msghdr
-from stack.core.neighbour import ip_neigh_for_gw, neigh_output
+from stack.core.neighbour import neigh_output
 from stack.core.netdevice import ETH_P_IP, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM, NETIF_F_SG
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.sock import (
@@ -76,6 +76,7 @@ from stack.core.uapi import (
 from stack.inet.flow import flowi
 from stack.ipv4.fib import RTN_MULTICAST
 from stack.ipv4.ip_options import ip_options_build, ip_options_fragment
+from stack.ipv4.neigh import ip_neigh_for_gw
 from stack.ipv4.route import (
     IP_DF,
     IP_MAX_MTU,

@@ -178,7 +178,7 @@ def ip4_dst_hoplimit(dst: dst_entry) -> int:
 
 def ipv4_neigh_lookup(dst: rtable, skb: sk_buff | None, daddr: int) -> Any:
     """net/ipv4/route.c: the neighbour that packets to `daddr` over `dst` go to."""
-    from stack.core.neighbour import ip_neigh_gw4
+    from stack.ipv4.neigh import ip_neigh_gw4
 
     return ip_neigh_gw4(dst.dev, dst.rt_gw4 or daddr)
 

@@ -17,7 +17,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_NEIGH_FAILED,
     SKB_DROP_REASON_NEIGH_QUEUEFULL,
 )
-from stack.core.neighbour import (
+from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
@@ -32,10 +32,10 @@ from stack.core.neighbour import (
     NUD_REACHABLE,
     NUD_STALE,
     NUD_VALID,
+)
+from stack.core.neighbour import (
     SEC,
-    ip_neigh_gw4,
     neigh_confirm,
-    neigh_init,
     neigh_lookup,
     neigh_output,
     neigh_update,
@@ -52,6 +52,7 @@ from stack.ipv4.arp import (
 )
 from stack.ipv4.devinet import devinet_init, inet_addr_add, register_inetaddr_notifier
 from stack.ipv4.fib import fib_inetaddr_event, netns_fib
+from stack.ipv4.neigh import ip_neigh_gw4
 from stack.ipv4.netns import netns_ipv4
 from tests.stack.core.wire import assert_no_leak, wired_pair
 
@@ -66,7 +67,6 @@ def add_ipv4(host, wire, addr):
     """What ARP needs of IPv4: addresses and the local table; no IP input."""
     host.ipv4 = netns_ipv4(host)
     host.fib = netns_fib()
-    neigh_init(host)
     devinet_init(host)
     arp_init(host)
     register_inetaddr_notifier(host, fib_inetaddr_event)

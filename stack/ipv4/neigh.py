@@ -1,0 +1,37 @@
+"""include/net/route.h: the neighbour that an IPv4 packet goes to next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastpath.hdr import ip_hdr
+from fastpath.skbuff import sk_buff
+from stack.core.neigh_table import neighbour
+from stack.core.neighbour import neigh_create
+from stack.core.netdevice import IFF_LOOPBACK, IFF_POINTOPOINT, net_device
+
+_ONE_FOR_ALL = IFF_LOOPBACK | IFF_POINTOPOINT
+
+
+def ip_neigh_gw4(dev: net_device, daddr: int) -> neighbour | None:
+    """include/net/route.h: the entry for an IPv4 next hop, made when missing."""
+    if dev.flags & _ONE_FOR_ALL:  # one entry stands for every address
+        daddr = 0
+    tbl = dev.net.arp_tbl
+    n = tbl.hash.get(daddr << 16 | dev.ifindex)
+    if n is None:
+        n = neigh_create(tbl, daddr, dev)
+    return n
+
+
+def ip_neigh_for_gw(rt: Any, skb: sk_buff) -> neighbour | None:
+    """include/net/route.h: the neighbour a routed packet goes to next. None when the table is full.
+
+    The route remembers its neighbour (a route here is per destination or per gateway).
+    """
+    n = rt.neigh
+    if n is not None and not n.dead:
+        return n
+    n = ip_neigh_gw4(rt.dev, rt.rt_gw4 or ip_hdr(skb).daddr)
+    rt.neigh = n
+    return n
