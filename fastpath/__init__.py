@@ -37,6 +37,7 @@ MODULES = (
     "gro",
     "gso",
     "hdr",
+    "hdr6",
     "inet",
     "inetkey",
     "linkops",

@@ -84,6 +84,10 @@ cdef inline uint32_t mask32(object value) except? 0xFFFFFFFF:
     return <uint32_t>PyLong_AsUnsignedLongLongMask(value)
 
 
+cdef uint32_t hdr_mask32(object value) except? 0xFFFFFFFF:
+    return mask32(value)
+
+
 cdef inline object mac_at(const uint8_t *p):
     return PyBytes_FromStringAndSize(<const char *>p, 6)
 
@@ -99,7 +103,7 @@ cdef inline int put_mac(uint8_t *p, bytes value) except -1:
     return 0
 
 
-cdef str describe(view):
+cdef str hdr_describe(view):
     """repr of a view: every member, or why they cannot be read."""
     names = [n for n in dir(view) if not n.startswith("_")]
     try:
@@ -116,7 +120,7 @@ cdef class ethhdr:
     """Ethernet II header."""
 
     def __repr__(self):
-        return describe(self)
+        return hdr_describe(self)
 
     @property
     def h_dest(self):
@@ -150,7 +154,7 @@ cdef class vlan_ethhdr:
     """Ethernet header with one 802.1Q tag."""
 
     def __repr__(self):
-        return describe(self)
+        return hdr_describe(self)
 
     @property
     def h_dest(self):
@@ -200,7 +204,7 @@ cdef class arphdr:
     """ARP for Ethernet and IPv4 (RFC 826)."""
 
     def __repr__(self):
-        return describe(self)
+        return hdr_describe(self)
 
     @property
     def ar_hrd(self):
@@ -282,7 +286,7 @@ cdef class iphdr:
     """IPv4 header (RFC 791)."""
 
     def __repr__(self):
-        return describe(self)
+        return hdr_describe(self)
 
     @property
     def version(self):
@@ -392,7 +396,7 @@ cdef class ipv6hdr:
     """IPv6 header (RFC 8200)."""
 
     def __repr__(self):
-        return describe(self)
+        return hdr_describe(self)
 
     @property
     def version(self):
@@ -469,7 +473,7 @@ cdef class icmphdr:
     """ICMP header (RFC 792)."""
 
     def __repr__(self):
-        return describe(self)
+        return hdr_describe(self)
 
     @property
     def type(self):
@@ -543,7 +547,7 @@ cdef class igmphdr:
     """IGMP header (RFC 2236)."""
 
     def __repr__(self):
-        return describe(self)
+        return hdr_describe(self)
 
     @property
     def type(self):
@@ -585,7 +589,7 @@ cdef class udphdr:
     """UDP header (RFC 768)."""
 
     def __repr__(self):
-        return describe(self)
+        return hdr_describe(self)
 
     @property
     def source(self):
@@ -627,7 +631,7 @@ cdef class tcphdr:
     """TCP header (RFC 9293 3.1)."""
 
     def __repr__(self):
-        return describe(self)
+        return hdr_describe(self)
 
     @property
     def source(self):
@@ -800,6 +804,10 @@ cdef inline uint32_t data_at(sk_buff skb, Py_ssize_t off) except? 0xFFFFFFFE:
     if off < -<Py_ssize_t>skb.s.data or off > <Py_ssize_t>skb_core_headlen(&skb.s):
         raise IndexError(f"header view: offset {off} lies outside the linear data")
     return <uint32_t>(<Py_ssize_t>skb.s.data + off)
+
+
+cdef uint32_t hdr_data_at(sk_buff skb, Py_ssize_t off) except? 0xFFFFFFFE:
+    return data_at(skb, off)
 
 
 def eth_hdr(sk_buff skb not None):

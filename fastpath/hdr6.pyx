@@ -1,0 +1,711 @@
+# cython: language_level=3, embedsignature=True
+"""Views of IPv6 extension headers, ICMPv6, neighbour discovery and MLD messages; ICMPv6's writer.
+
+A view works as those of ``hdr``: each access checks that the fixed part of the header is linear
+data of a live sk_buff, integers are in host order, addresses are 128-bit ints, and a setter keeps
+the low bits that fit. Names are those of linux/ipv6.h, icmpv6.h, net/ndisc.h and net/mld.h.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+from fastpath.csum cimport csum_fold, csum_ipv6_nofold
+from fastpath.hdr cimport hdr_data_at, hdr_describe, hdr_mask32, hdr_ptr
+from fastpath.skbuff cimport (
+    SUM_COMPLETE,
+    SUM_NONE,
+    sk_buff,
+    skb_check,
+    skb_do_copy,
+    skb_do_csum,
+    skb_do_may_pull,
+    skb_do_push,
+    skb_do_trim,
+)
+
+cdef extern from "bytes.h" nogil:
+    uint16_t ld16be(const void *p)
+    uint32_t ld32be(const void *p)
+    void st16be(void *p, uint16_t v)
+    void st32be(void *p, uint32_t v)
+
+cdef extern from "addr128.h":
+    object addr128_get(const uint8_t *p)
+    int addr128_put(uint8_t *p, object v) except -1
+
+cdef enum:
+    IP6_HLEN = 40
+    P_ICMPV6 = 58
+    NEXTHDR_HOP = 0
+    NEXTHDR_ROUTING = 43
+    NEXTHDR_FRAGMENT = 44
+    NEXTHDR_AUTH = 51
+    NEXTHDR_NONE = 59
+    NEXTHDR_DEST = 60
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class ipv6_opt_hdr:
+    """Hop-by-hop or destination options header (RFC 8200 4.3, 4.6)."""
+
+    def __repr__(self):
+        return hdr_describe(self)
+
+    @property
+    def nexthdr(self):
+        return hdr_ptr(self.skb, self.off, 2)[0]
+
+    @nexthdr.setter
+    def nexthdr(self, value):
+        hdr_ptr(self.skb, self.off, 2)[0] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def hdrlen(self):
+        return hdr_ptr(self.skb, self.off, 2)[1]
+
+    @hdrlen.setter
+    def hdrlen(self, value):
+        hdr_ptr(self.skb, self.off, 2)[1] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def options(self):
+        """The options: all bytes after the first two, as many as the header's length says."""
+        cdef uint32_t n = (hdr_ptr(self.skb, self.off, 2)[1] + 1U) * 8U
+        cdef const uint8_t *p = hdr_ptr(self.skb, self.off, n)
+        return PyBytes_FromStringAndSize(<const char *>p + 2, n - 2)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class ipv6_rt_hdr:
+    """Routing header (RFC 8200 4.4)."""
+
+    def __repr__(self):
+        return hdr_describe(self)
+
+    @property
+    def nexthdr(self):
+        return hdr_ptr(self.skb, self.off, 4)[0]
+
+    @nexthdr.setter
+    def nexthdr(self, value):
+        hdr_ptr(self.skb, self.off, 4)[0] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def hdrlen(self):
+        return hdr_ptr(self.skb, self.off, 4)[1]
+
+    @hdrlen.setter
+    def hdrlen(self, value):
+        hdr_ptr(self.skb, self.off, 4)[1] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def type(self):
+        return hdr_ptr(self.skb, self.off, 4)[2]
+
+    @type.setter
+    def type(self, value):
+        hdr_ptr(self.skb, self.off, 4)[2] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def segments_left(self):
+        return hdr_ptr(self.skb, self.off, 4)[3]
+
+    @segments_left.setter
+    def segments_left(self, value):
+        hdr_ptr(self.skb, self.off, 4)[3] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def data(self):
+        """The bytes after the first four, as many as the header's length says."""
+        cdef uint32_t n = (hdr_ptr(self.skb, self.off, 4)[1] + 1U) * 8U
+        cdef const uint8_t *p = hdr_ptr(self.skb, self.off, n)
+        return PyBytes_FromStringAndSize(<const char *>p + 4, n - 4)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class frag_hdr:
+    """Fragment header (RFC 8200 4.5); frag_off holds the two reserved bits and M too."""
+
+    def __repr__(self):
+        return hdr_describe(self)
+
+    @property
+    def nexthdr(self):
+        return hdr_ptr(self.skb, self.off, 8)[0]
+
+    @nexthdr.setter
+    def nexthdr(self, value):
+        hdr_ptr(self.skb, self.off, 8)[0] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def reserved(self):
+        return hdr_ptr(self.skb, self.off, 8)[1]
+
+    @reserved.setter
+    def reserved(self, value):
+        hdr_ptr(self.skb, self.off, 8)[1] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def frag_off(self):
+        return ld16be(hdr_ptr(self.skb, self.off, 8) + 2)
+
+    @frag_off.setter
+    def frag_off(self, value):
+        st16be(hdr_ptr(self.skb, self.off, 8) + 2, <uint16_t>hdr_mask32(value))
+
+    @property
+    def identification(self):
+        return ld32be(hdr_ptr(self.skb, self.off, 8) + 4)
+
+    @identification.setter
+    def identification(self, value):
+        st32be(hdr_ptr(self.skb, self.off, 8) + 4, hdr_mask32(value))
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class icmp6hdr:
+    """ICMPv6 header (RFC 4443 2.1) and what its second word means to each type."""
+
+    def __repr__(self):
+        return hdr_describe(self)
+
+    @property
+    def icmp6_type(self):
+        return hdr_ptr(self.skb, self.off, 8)[0]
+
+    @icmp6_type.setter
+    def icmp6_type(self, value):
+        hdr_ptr(self.skb, self.off, 8)[0] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def icmp6_code(self):
+        return hdr_ptr(self.skb, self.off, 8)[1]
+
+    @icmp6_code.setter
+    def icmp6_code(self, value):
+        hdr_ptr(self.skb, self.off, 8)[1] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def icmp6_cksum(self):
+        return ld16be(hdr_ptr(self.skb, self.off, 8) + 2)
+
+    @icmp6_cksum.setter
+    def icmp6_cksum(self, value):
+        st16be(hdr_ptr(self.skb, self.off, 8) + 2, <uint16_t>hdr_mask32(value))
+
+    @property
+    def icmp6_unused(self):
+        return ld32be(hdr_ptr(self.skb, self.off, 8) + 4)
+
+    @icmp6_unused.setter
+    def icmp6_unused(self, value):
+        st32be(hdr_ptr(self.skb, self.off, 8) + 4, hdr_mask32(value))
+
+    @property
+    def icmp6_mtu(self):
+        return ld32be(hdr_ptr(self.skb, self.off, 8) + 4)
+
+    @icmp6_mtu.setter
+    def icmp6_mtu(self, value):
+        st32be(hdr_ptr(self.skb, self.off, 8) + 4, hdr_mask32(value))
+
+    @property
+    def icmp6_pointer(self):
+        return ld32be(hdr_ptr(self.skb, self.off, 8) + 4)
+
+    @icmp6_pointer.setter
+    def icmp6_pointer(self, value):
+        st32be(hdr_ptr(self.skb, self.off, 8) + 4, hdr_mask32(value))
+
+    @property
+    def icmp6_identifier(self):
+        return ld16be(hdr_ptr(self.skb, self.off, 8) + 4)
+
+    @icmp6_identifier.setter
+    def icmp6_identifier(self, value):
+        st16be(hdr_ptr(self.skb, self.off, 8) + 4, <uint16_t>hdr_mask32(value))
+
+    @property
+    def icmp6_sequence(self):
+        return ld16be(hdr_ptr(self.skb, self.off, 8) + 6)
+
+    @icmp6_sequence.setter
+    def icmp6_sequence(self, value):
+        st16be(hdr_ptr(self.skb, self.off, 8) + 6, <uint16_t>hdr_mask32(value))
+
+    @property
+    def icmp6_maxdelay(self):
+        return ld16be(hdr_ptr(self.skb, self.off, 8) + 4)
+
+    @icmp6_maxdelay.setter
+    def icmp6_maxdelay(self, value):
+        st16be(hdr_ptr(self.skb, self.off, 8) + 4, <uint16_t>hdr_mask32(value))
+
+    @property
+    def icmp6_router(self):
+        return hdr_ptr(self.skb, self.off, 8)[4] >> 7 & 1
+
+    @icmp6_router.setter
+    def icmp6_router(self, value):
+        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 4
+        p[0] = <uint8_t>((p[0] & ~0x80) | (hdr_mask32(value) & 1) << 7)
+
+    @property
+    def icmp6_solicited(self):
+        return hdr_ptr(self.skb, self.off, 8)[4] >> 6 & 1
+
+    @icmp6_solicited.setter
+    def icmp6_solicited(self, value):
+        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 4
+        p[0] = <uint8_t>((p[0] & ~0x40) | (hdr_mask32(value) & 1) << 6)
+
+    @property
+    def icmp6_override(self):
+        return hdr_ptr(self.skb, self.off, 8)[4] >> 5 & 1
+
+    @icmp6_override.setter
+    def icmp6_override(self, value):
+        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 4
+        p[0] = <uint8_t>((p[0] & ~0x20) | (hdr_mask32(value) & 1) << 5)
+
+    @property
+    def icmp6_hop_limit(self):
+        return hdr_ptr(self.skb, self.off, 8)[4]
+
+    @icmp6_hop_limit.setter
+    def icmp6_hop_limit(self, value):
+        hdr_ptr(self.skb, self.off, 8)[4] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def icmp6_addrconf_managed(self):
+        return hdr_ptr(self.skb, self.off, 8)[5] >> 7 & 1
+
+    @icmp6_addrconf_managed.setter
+    def icmp6_addrconf_managed(self, value):
+        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 5
+        p[0] = <uint8_t>((p[0] & ~0x80) | (hdr_mask32(value) & 1) << 7)
+
+    @property
+    def icmp6_addrconf_other(self):
+        return hdr_ptr(self.skb, self.off, 8)[5] >> 6 & 1
+
+    @icmp6_addrconf_other.setter
+    def icmp6_addrconf_other(self, value):
+        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 5
+        p[0] = <uint8_t>((p[0] & ~0x40) | (hdr_mask32(value) & 1) << 6)
+
+    @property
+    def icmp6_home_agent(self):
+        return hdr_ptr(self.skb, self.off, 8)[5] >> 5 & 1
+
+    @icmp6_home_agent.setter
+    def icmp6_home_agent(self, value):
+        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 5
+        p[0] = <uint8_t>((p[0] & ~0x20) | (hdr_mask32(value) & 1) << 5)
+
+    @property
+    def icmp6_router_pref(self):
+        return hdr_ptr(self.skb, self.off, 8)[5] >> 3 & 3
+
+    @icmp6_router_pref.setter
+    def icmp6_router_pref(self, value):
+        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 5
+        p[0] = <uint8_t>((p[0] & ~0x18) | (hdr_mask32(value) & 3) << 3)
+
+    @property
+    def icmp6_rt_lifetime(self):
+        return ld16be(hdr_ptr(self.skb, self.off, 8) + 6)
+
+    @icmp6_rt_lifetime.setter
+    def icmp6_rt_lifetime(self, value):
+        st16be(hdr_ptr(self.skb, self.off, 8) + 6, <uint16_t>hdr_mask32(value))
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class nd_msg:
+    """Neighbour solicitation or advertisement (RFC 4861 4.3, 4.4), from the ICMPv6 header on."""
+
+    def __repr__(self):
+        return hdr_describe(self)
+
+    @property
+    def target(self):
+        return addr128_get(hdr_ptr(self.skb, self.off, 24) + 8)
+
+    @target.setter
+    def target(self, value):
+        addr128_put(hdr_ptr(self.skb, self.off, 24) + 8, value)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class ra_msg:
+    """Router advertisement (RFC 4861 4.2), from the ICMPv6 header on; times in ms."""
+
+    def __repr__(self):
+        return hdr_describe(self)
+
+    @property
+    def reachable_time(self):
+        return ld32be(hdr_ptr(self.skb, self.off, 16) + 8)
+
+    @reachable_time.setter
+    def reachable_time(self, value):
+        st32be(hdr_ptr(self.skb, self.off, 16) + 8, hdr_mask32(value))
+
+    @property
+    def retrans_timer(self):
+        return ld32be(hdr_ptr(self.skb, self.off, 16) + 12)
+
+    @retrans_timer.setter
+    def retrans_timer(self, value):
+        st32be(hdr_ptr(self.skb, self.off, 16) + 12, hdr_mask32(value))
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class rd_msg:
+    """Redirect (RFC 4861 4.5), from the ICMPv6 header on."""
+
+    def __repr__(self):
+        return hdr_describe(self)
+
+    @property
+    def target(self):
+        return addr128_get(hdr_ptr(self.skb, self.off, 40) + 8)
+
+    @target.setter
+    def target(self, value):
+        addr128_put(hdr_ptr(self.skb, self.off, 40) + 8, value)
+
+    @property
+    def dest(self):
+        return addr128_get(hdr_ptr(self.skb, self.off, 40) + 24)
+
+    @dest.setter
+    def dest(self, value):
+        addr128_put(hdr_ptr(self.skb, self.off, 40) + 24, value)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class mld_msg:
+    """MLDv1 message (RFC 2710 3), from the ICMPv6 header on; the delay in ms."""
+
+    def __repr__(self):
+        return hdr_describe(self)
+
+    @property
+    def mld_maxdelay(self):
+        return ld16be(hdr_ptr(self.skb, self.off, 24) + 4)
+
+    @mld_maxdelay.setter
+    def mld_maxdelay(self, value):
+        st16be(hdr_ptr(self.skb, self.off, 24) + 4, <uint16_t>hdr_mask32(value))
+
+    @property
+    def mld_mca(self):
+        return addr128_get(hdr_ptr(self.skb, self.off, 24) + 8)
+
+    @mld_mca.setter
+    def mld_mca(self, value):
+        addr128_put(hdr_ptr(self.skb, self.off, 24) + 8, value)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class mld2_query:
+    """MLDv2 query (RFC 3810 5.1), from the ICMPv6 header on."""
+
+    def __repr__(self):
+        return hdr_describe(self)
+
+    @property
+    def mld2q_mrc(self):
+        return ld16be(hdr_ptr(self.skb, self.off, 28) + 4)
+
+    @mld2q_mrc.setter
+    def mld2q_mrc(self, value):
+        st16be(hdr_ptr(self.skb, self.off, 28) + 4, <uint16_t>hdr_mask32(value))
+
+    @property
+    def mld2q_mca(self):
+        return addr128_get(hdr_ptr(self.skb, self.off, 28) + 8)
+
+    @mld2q_mca.setter
+    def mld2q_mca(self, value):
+        addr128_put(hdr_ptr(self.skb, self.off, 28) + 8, value)
+
+    @property
+    def mld2q_suppress(self):
+        return hdr_ptr(self.skb, self.off, 28)[24] >> 3 & 1
+
+    @mld2q_suppress.setter
+    def mld2q_suppress(self, value):
+        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 28) + 24
+        p[0] = <uint8_t>((p[0] & ~0x08) | (hdr_mask32(value) & 1) << 3)
+
+    @property
+    def mld2q_qrv(self):
+        return hdr_ptr(self.skb, self.off, 28)[24] & 7
+
+    @mld2q_qrv.setter
+    def mld2q_qrv(self, value):
+        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 28) + 24
+        p[0] = <uint8_t>((p[0] & ~0x07) | (hdr_mask32(value) & 7) << 0)
+
+    @property
+    def mld2q_qqic(self):
+        return hdr_ptr(self.skb, self.off, 28)[25]
+
+    @mld2q_qqic.setter
+    def mld2q_qqic(self, value):
+        hdr_ptr(self.skb, self.off, 28)[25] = <uint8_t>hdr_mask32(value)
+
+    @property
+    def mld2q_nsrcs(self):
+        return ld16be(hdr_ptr(self.skb, self.off, 28) + 26)
+
+    @mld2q_nsrcs.setter
+    def mld2q_nsrcs(self, value):
+        st16be(hdr_ptr(self.skb, self.off, 28) + 26, <uint16_t>hdr_mask32(value))
+
+    @property
+    def mld2q_srcs(self):
+        """The source addresses, as many as mld2q_nsrcs says."""
+        cdef const uint8_t *p = hdr_ptr(self.skb, self.off, 28)
+        cdef uint32_t i, n = ld16be(p + 26)
+        p = hdr_ptr(self.skb, self.off, 28 + 16 * n)
+        return tuple([addr128_get(p + 28 + 16 * i) for i in range(n)])
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class mld2_report:
+    """MLDv2 report (RFC 3810 5.2), from the ICMPv6 header on."""
+
+    def __repr__(self):
+        return hdr_describe(self)
+
+    @property
+    def mld2r_ngrec(self):
+        return ld16be(hdr_ptr(self.skb, self.off, 8) + 6)
+
+    @mld2r_ngrec.setter
+    def mld2r_ngrec(self, value):
+        st16be(hdr_ptr(self.skb, self.off, 8) + 6, <uint16_t>hdr_mask32(value))
+
+# -- making views ----------------------------------------------------------------------------------
+def ipv6_opt_hdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef ipv6_opt_hdr v = ipv6_opt_hdr.__new__(ipv6_opt_hdr)
+    v.skb = skb
+    v.off = hdr_data_at(skb, off)
+    return v
+
+
+def ipv6_rt_hdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef ipv6_rt_hdr v = ipv6_rt_hdr.__new__(ipv6_rt_hdr)
+    v.skb = skb
+    v.off = hdr_data_at(skb, off)
+    return v
+
+
+def frag_hdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef frag_hdr v = frag_hdr.__new__(frag_hdr)
+    v.skb = skb
+    v.off = hdr_data_at(skb, off)
+    return v
+
+
+def icmp6hdr_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef icmp6hdr v = icmp6hdr.__new__(icmp6hdr)
+    v.skb = skb
+    v.off = hdr_data_at(skb, off)
+    return v
+
+
+def nd_msg_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef nd_msg v = nd_msg.__new__(nd_msg)
+    v.skb = skb
+    v.off = hdr_data_at(skb, off)
+    return v
+
+
+def ra_msg_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef ra_msg v = ra_msg.__new__(ra_msg)
+    v.skb = skb
+    v.off = hdr_data_at(skb, off)
+    return v
+
+
+def rd_msg_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef rd_msg v = rd_msg.__new__(rd_msg)
+    v.skb = skb
+    v.off = hdr_data_at(skb, off)
+    return v
+
+
+def mld_msg_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef mld_msg v = mld_msg.__new__(mld_msg)
+    v.skb = skb
+    v.off = hdr_data_at(skb, off)
+    return v
+
+
+def mld2_query_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef mld2_query v = mld2_query.__new__(mld2_query)
+    v.skb = skb
+    v.off = hdr_data_at(skb, off)
+    return v
+
+
+def mld2_report_at(sk_buff skb not None, Py_ssize_t off):
+    """View of a header `off` bytes from skb->data."""
+    cdef mld2_report v = mld2_report.__new__(mld2_report)
+    v.skb = skb
+    v.off = hdr_data_at(skb, off)
+    return v
+
+def icmp6_hdr(sk_buff skb not None):
+    """View of the ICMPv6 header at skb.transport_header."""
+    cdef icmp6hdr v = icmp6hdr.__new__(icmp6hdr)
+    v.skb = skb
+    v.off = skb.transport_header
+    return v
+
+
+# -- checks and writers ----------------------------------------------------------------------------
+def ipv6_hdr_validate(sk_buff skb not None, bint loopback=False):
+    """ip6_rcv_core's checks with data at the IPv6 header (net/ipv6/ip6_input.c).
+
+    0 fine (trimmed to its length, network_header and transport_header set, the latter behind the
+    40 bytes), 1 header error, 3 truncated. `loopback`: it came over a loopback device, where the
+    loopback address and groups of the host itself are right. payload_len 0 means skb.len in a GSO
+    packet; before hop-by-hop options it says nothing (a jumbogram's length is one of them).
+    """
+    cdef const uint8_t *p
+    cdef uint32_t total
+    skb_check(skb)
+    if not skb_do_may_pull(skb, IP6_HLEN):
+        return 1
+    p = skb.s.head + skb.s.data
+    if p[0] >> 4 != 6 or address_error(p, loopback):
+        return 1
+    total = ld16be(p + 4)
+    if total != 0 or p[6] != NEXTHDR_HOP and not skb.gso_size:
+        total += IP6_HLEN
+        if total > skb.s.len:
+            return 3
+        if total < skb.s.len:
+            skb_do_trim(skb, total)
+            if skb.ip_summed == SUM_COMPLETE:
+                skb.ip_summed = SUM_NONE
+    skb.network_header = skb.s.data
+    skb.transport_header = skb.s.data + IP6_HLEN
+    return 0
+
+
+cdef bint address_error(const uint8_t *p, bint loopback) noexcept:
+    cdef const uint8_t *s = p + 8
+    cdef const uint8_t *d = p + 24
+    if s[0] == 0xFF:                    # a group cannot send (RFC 4291 2.7)
+        return True
+    # scope 0 is reserved (RFC 4291 2.7), scope 1 does not leave the host
+    if d[0] == 0xFF and ((d[1] & 0x0F) == 0 or (d[1] & 0x0F) == 1 and not loopback):
+        return True
+    return not loopback and (is_loopback(s) or is_loopback(d))
+
+
+cdef bint is_loopback(const uint8_t *a) noexcept:
+    return not (ld32be(a) | ld32be(a + 4) | ld32be(a + 8)) and ld32be(a + 12) == 1
+
+
+def ipv6_skip_exthdr(sk_buff skb not None, Py_ssize_t start, int nexthdr):
+    """Step over the extension headers from `start` (bytes from data): (offset, nexthdr, frag_off).
+
+    `nexthdr` says what stands at `start`. The offset is that of the first header that is no
+    extension; in a piece of a packet other than the first one, that of its fragment header, with
+    nexthdr 44. It is -1 when the packet ends before or says that nothing follows (59). frag_off is
+    the fragment header's word, 0 without one. Bytes beyond the linear data are looked at too
+    (net/ipv6/exthdrs_core.c).
+    """
+    cdef uint8_t h[4]
+    cdef uint32_t at, frag_off = 0
+    skb_check(skb)
+    if start < 0 or start > <Py_ssize_t>skb.s.len:
+        return -1, nexthdr, 0
+    at = <uint32_t>start
+    while (nexthdr == NEXTHDR_HOP or nexthdr == NEXTHDR_ROUTING or nexthdr == NEXTHDR_FRAGMENT
+            or nexthdr == NEXTHDR_AUTH or nexthdr == NEXTHDR_NONE or nexthdr == NEXTHDR_DEST):
+        if nexthdr == NEXTHDR_NONE or at > skb.s.len or skb.s.len - at < 4:
+            return -1, nexthdr, frag_off
+        skb_do_copy(skb, at, h, 4)
+        if nexthdr == NEXTHDR_FRAGMENT:
+            frag_off = ld16be(h + 2)
+            if frag_off & 0xFFF8:
+                break
+            at += 8
+        elif nexthdr == NEXTHDR_AUTH:
+            at += (h[1] + 2U) * 4U
+        else:
+            at += (h[1] + 1U) * 8U
+        nexthdr = h[0]
+    return at, nexthdr, frag_off
+
+
+cdef uint32_t pseudo(sk_buff skb, saddr, daddr) except? 0xFFFFFFFF:
+    cdef uint8_t a[32]
+    addr128_put(a, saddr)
+    addr128_put(a + 16, daddr)
+    return csum_ipv6_nofold(a, a + 16, skb.s.len, P_ICMPV6, 0)
+
+
+def icmp6_push(sk_buff skb not None, unsigned int type, unsigned int code, uint32_t un, saddr,
+               daddr):
+    """Push the 8-byte ICMPv6 header and set its checksum over pseudo header and whole packet.
+
+    `un` is the word after the checksum; sets transport_header.
+    """
+    cdef uint8_t *p
+    skb_do_push(skb, 8)
+    skb.transport_header = skb.s.data
+    p = skb.s.head + skb.s.data
+    p[0] = <uint8_t>type
+    p[1] = <uint8_t>code
+    st16be(p + 2, 0)
+    st32be(p + 4, un)
+    st16be(p + 2, csum_fold(skb_do_csum(skb, 0, skb.s.len, pseudo(skb, saddr, daddr))))
+
+
+def icmp6_csum(sk_buff skb not None, saddr, daddr):
+    """Folded checksum of the ICMPv6 message at data: 0 when a received one is right.
+
+    With its checksum field zero, the value that belongs there.
+    """
+    skb_check(skb)
+    return csum_fold(skb_do_csum(skb, 0, skb.s.len, pseudo(skb, saddr, daddr)))

@@ -1,0 +1,296 @@
+"""IPv6's views and checks: every member against the twin, scapy as the foreign judge, bounds."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fastpath import hdr6 as H
+from fastpath import skbuff as S
+from fastpath._ref import hdr6 as ref
+from fastpath.dma import HostMemory
+
+POOL = S.SkbPool(HostMemory(4 << 20), 2048, 64)
+CASES = [(h, m) for h, members in ref.MEMBERS.items() for m in members]
+VARIABLE = {"options": ("ipv6_opt_hdr", 2), "data": ("ipv6_rt_hdr", 4)}
+
+
+def view_of(header: str, data: bytes) -> tuple[S.sk_buff, object]:
+    skb = S.skb_from_bytes(POOL, data, 32)
+    return skb, getattr(H, header + "_at")(skb, 0)
+
+
+def packet_of(data: bytes, paged: bool) -> S.sk_buff:
+    """A sk_buff of `data`, in its linear part or in fragments."""
+    skb = S.alloc_skb(POOL, 0, 16)
+    if paged:
+        S.skb_add_data(skb, POOL, data, 0, len(data))
+    else:
+        S.skb_put_data(skb, data)
+    return skb
+
+
+@pytest.mark.parametrize("header", list(ref.MEMBERS))
+def test_views_offer_exactly_the_table(header: str) -> None:
+    skb, view = view_of(header, bytes(60))
+    members = {n for n in dir(view) if not n.startswith("_")}
+    assert members - {"options", "data", "mld2q_srcs"} == set(ref.MEMBERS[header])
+    assert repr(view).startswith(f"<{header} ")
+    S.kfree_skb(skb)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(CASES), st.binary(min_size=60, max_size=60), st.integers(0, (1 << 128) - 1))
+def test_members_read_and_write_as_the_twin(case: tuple[str, str], data: bytes, value: int) -> None:
+    header, name = case
+    skb, view = view_of(header, data)
+    assert getattr(view, name) == ref.get(header, name, data)
+    want = bytearray(data)
+    ref.put(header, name, want, value)
+    setattr(view, name, value)
+    assert S.skb_to_bytes(skb) == want
+    S.kfree_skb(skb)
+
+
+@pytest.mark.parametrize("case", CASES, ids=".".join)
+def test_short_and_freed_headers_raise(case: tuple[str, str]) -> None:
+    header, name = case
+    size = ref.SIZES[header]
+    skb, view = view_of(header, bytes(size))
+    getattr(view, name)
+    with pytest.raises(TypeError):
+        setattr(view, name, b"x")
+    for break_it in (lambda: S.skb_trim(skb, size - 1), lambda: S.kfree_skb(skb)):
+        break_it()
+        with pytest.raises(IndexError, match="header view"):
+            getattr(view, name)
+        with pytest.raises(IndexError, match="header view"):
+            setattr(view, name, 1)
+    assert "header view" in repr(view)
+    other = S.skb_from_bytes(POOL, bytes(60), 16)
+    for off in (61, -17, 1 << 40, -(1 << 40)):
+        with pytest.raises(IndexError, match="outside the linear data"):
+            getattr(H, header + "_at")(other, off)
+    with pytest.raises(IndexError, match="header view"):
+        getattr(getattr(H, header + "_at")(other, 61 - size), name)
+    with pytest.raises(IndexError, match="never set"):
+        _ = H.icmp6_hdr(other).icmp6_type
+    S.kfree_skb(other)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(min_size=28, max_size=120), st.integers(0, 15), st.integers(0, 8))
+def test_what_has_a_length_never_reaches_past_the_data(data: bytes, units: int, n: int) -> None:
+    plain = bytearray(data)
+    plain[1] = units
+    plain[26:28] = n.to_bytes(2, "big")
+    for name, (header, fixed) in VARIABLE.items():
+        skb, view = view_of(header, plain)
+        want = ref.body(bytes(plain), fixed)
+        if want is None:
+            with pytest.raises(IndexError):
+                getattr(view, name)
+        else:
+            assert getattr(view, name) == want
+        S.kfree_skb(skb)
+    skb, view = view_of("mld2_query", plain)
+    srcs = ref.sources(bytes(plain))
+    if srcs is None:
+        with pytest.raises(IndexError):
+            _ = view.mld2q_srcs
+    else:
+        assert view.mld2q_srcs == srcs
+    S.kfree_skb(skb)
+
+
+addresses = st.sampled_from(
+    [0, 1, 2, 0xFE80 << 112 | 1, *(0xFF00 << 112 | s << 112 | 1 for s in (0, 1, 2, 5, 14))]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=60),
+    addresses,
+    addresses,
+    st.sampled_from((6, 6, 6, 4)),
+    st.integers(-2, 2),
+    st.sampled_from((0, 6, 17, 60)),
+    st.tuples(*[st.booleans()] * 4),
+)
+@example(b"", 2, 3, 6, 0, 0, (False,) * 4)
+def test_ipv6_hdr_validate_equals_the_twin(
+    body: bytes,
+    src: int,
+    dst: int,
+    version: int,
+    longer: int,
+    nexthdr: int,
+    how: tuple[bool, bool, bool, bool],
+) -> None:
+    loopback, gso, paged, no_length = how
+    length = 0 if no_length else max(0, len(body) + longer)
+    data = bytes([version << 4, 0, 0, 0]) + length.to_bytes(2, "big") + bytes([nexthdr, 64])
+    data += src.to_bytes(16, "big") + dst.to_bytes(16, "big") + body
+    for cut in (0, 1, len(body) + 1):
+        given_ = data[: len(data) - cut]
+        skb = packet_of(given_, paged)
+        skb.gso_size = 100 * gso
+        skb.ip_summed = S.CHECKSUM_COMPLETE
+        verdict, keep = ref.ipv6_hdr_validate(given_, loopback=loopback, gso=gso)
+        assert H.ipv6_hdr_validate(skb, loopback) == verdict
+        if verdict == 0:
+            assert S.skb_to_bytes(skb) == given_[:keep]
+            assert (skb.network_header, skb.transport_header - 40) == (skb.data_offset,) * 2
+            trimmed = keep < len(given_)
+            assert skb.ip_summed == (S.CHECKSUM_NONE if trimmed else S.CHECKSUM_COMPLETE)
+        else:
+            assert S.skb_to_bytes(skb) == given_
+        S.kfree_skb(skb)
+
+
+headers = st.sampled_from((0, 43, 44, 51, 59, 60, 60, 6))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(headers, st.integers(0, 3), st.sampled_from((0, 1, 6, 8, 0xFFF8))), max_size=6
+    ),
+    headers,
+    st.integers(0, 40),
+    st.booleans(),
+)
+@example([], 59, 0, False)
+def test_skipping_extension_headers_equals_the_twin(
+    chain: list[tuple[int, int, int]], first: int, cut: int, paged: bool
+) -> None:
+    data, kind = b"", first
+    for nexthdr, units, word in chain:
+        size = 8 if kind == 44 else (units + 2) * 4 if kind == 51 else (units + 1) * 8
+        data += (bytes([nexthdr, units]) + word.to_bytes(2, "big") + bytes(40))[:size]
+        kind = nexthdr
+    data = (data + bytes(20))[: max(0, len(data) + 20 - cut)]
+    skb = packet_of(data, paged)
+    for start in (0, 8, len(data), len(data) + 1, -1):
+        want = (-1, first, 0)
+        if 0 <= start <= len(data):
+            want = ref.ipv6_skip_exthdr(data, start, first)
+        assert H.ipv6_skip_exthdr(skb, start, first) == want
+    S.kfree_skb(skb)
+
+
+u128 = st.integers(0, (1 << 128) - 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 255), st.integers(0, 255), st.integers(0, 0xFFFFFFFF), u128, u128,
+    st.binary(max_size=80), st.booleans(),
+)  # fmt: skip
+def test_icmp6_push_and_its_checksum(
+    kind: int, code: int, un: int, s: int, d: int, body: bytes, paged: bool
+) -> None:
+    skb = S.alloc_skb(POOL, 0, 128)
+    if paged:
+        S.skb_add_data(skb, POOL, body, 0, len(body))
+    else:
+        S.skb_put_data(skb, body)
+    H.icmp6_push(skb, kind, code, un, s, d)
+    assert S.skb_to_bytes(skb) == ref.icmp6_message(kind, code, un, s, d, body)
+    assert skb.transport_header == skb.data_offset
+    view = H.icmp6_hdr(skb)
+    assert (view.icmp6_type, view.icmp6_code, view.icmp6_unused) == (kind, code, un)
+    assert H.icmp6_csum(skb, s, d) == 0
+    was, view.icmp6_cksum = view.icmp6_cksum, 0
+    assert H.icmp6_csum(skb, s, d) == was
+    S.kfree_skb(skb)
+    with pytest.raises(ValueError, match="only 4"):
+        H.icmp6_push(S.alloc_skb(POOL, 0, 4), 1, 0, 0, s, d)
+
+
+def number(text: str) -> int:
+    return int(IPv6Address(text))
+
+
+def test_scapy_agrees_on_messages() -> None:
+    from scapy.layers.inet6 import (
+        ICMPv6EchoRequest,
+        ICMPv6MLQuery,
+        ICMPv6MLQuery2,
+        ICMPv6MLReport2,
+        ICMPv6ND_NA,
+        ICMPv6ND_NS,
+        ICMPv6ND_RA,
+        ICMPv6ND_Redirect,
+        ICMPv6PacketTooBig,
+        IPv6,
+        IPv6ExtHdrDestOpt,
+        IPv6ExtHdrFragment,
+        IPv6ExtHdrHopByHop,
+        IPv6ExtHdrRouting,
+        PadN,
+        RouterAlert,
+    )
+
+    def message(layer: object) -> S.sk_buff:
+        skb = S.skb_from_bytes(POOL, bytes(IPv6(src="fe80::1", dst="ff02::1") / layer), 16)
+        skb.network_header, skb.transport_header = 16, 56
+        S.skb_pull(skb, 40)
+        return skb
+
+    skb = message(ICMPv6EchoRequest(id=0x1234, seq=5, data=b"x" * 9))
+    icmp = H.icmp6_hdr(skb)
+    assert (icmp.icmp6_type, icmp.icmp6_identifier, icmp.icmp6_sequence) == (128, 0x1234, 5)
+    assert H.icmp6_csum(skb, number("fe80::1"), number("ff02::1")) == 0
+    assert H.icmp6_hdr(message(ICMPv6PacketTooBig(mtu=1280))).icmp6_mtu == 1280
+
+    skb = message(ICMPv6ND_NA(R=1, S=0, O=1, tgt="2001:db8::9"))
+    icmp = H.icmp6_hdr(skb)
+    assert (icmp.icmp6_router, icmp.icmp6_solicited, icmp.icmp6_override) == (1, 0, 1)
+    assert H.nd_msg_at(skb, 0).target == number("2001:db8::9")
+    assert H.nd_msg_at(message(ICMPv6ND_NS(tgt="fe80::2")), 0).target == number("fe80::2")
+
+    skb = message(
+        ICMPv6ND_RA(chlim=33, M=1, O=0, H=1, prf=3, routerlifetime=1800,
+                    reachabletime=30000, retranstimer=1000)
+    )  # fmt: skip
+    icmp, ra = H.icmp6_hdr(skb), H.ra_msg_at(skb, 0)
+    assert (icmp.icmp6_hop_limit, icmp.icmp6_addrconf_managed, icmp.icmp6_addrconf_other) == (
+        33, 1, 0,
+    )  # fmt: skip
+    assert (icmp.icmp6_home_agent, icmp.icmp6_router_pref, icmp.icmp6_rt_lifetime) == (1, 3, 1800)
+    assert (ra.reachable_time, ra.retrans_timer) == (30000, 1000)
+
+    rd = H.rd_msg_at(message(ICMPv6ND_Redirect(tgt="fe80::3", dst="2001:db8::7")), 0)
+    assert (rd.target, rd.dest) == (number("fe80::3"), number("2001:db8::7"))
+
+    mld = H.mld_msg_at(message(ICMPv6MLQuery(mrd=1000, mladdr="ff02::fb")), 0)
+    assert (mld.mld_maxdelay, mld.mld_mca) == (1000, number("ff02::fb"))
+    query = H.mld2_query_at(
+        message(ICMPv6MLQuery2(mrd=7, S=1, QRV=2, QQIC=125, sources=["2001:db8::1", "::5"],
+                               sources_number=2, mladdr="ff05::1")),
+        0,
+    )  # fmt: skip
+    assert (query.mld2q_mrc, query.mld2q_suppress, query.mld2q_qrv, query.mld2q_qqic) == (
+        7, 1, 2, 125,
+    )  # fmt: skip
+    assert query.mld2q_mca == number("ff05::1")
+    assert query.mld2q_srcs == (number("2001:db8::1"), 5)
+    assert H.mld2_report_at(message(ICMPv6MLReport2(records_number=3)), 0).mld2r_ngrec == 3
+
+    whole = IPv6(src="fe80::1", dst="fe80::2") / IPv6ExtHdrHopByHop(options=[RouterAlert()])
+    whole /= IPv6ExtHdrRouting(addresses=["::9"]) / IPv6ExtHdrDestOpt(options=[PadN(optdata=b"ab")])
+    whole /= IPv6ExtHdrFragment(offset=0, m=1, id=0xCAFEBABE) / ICMPv6EchoRequest()
+    skb = S.skb_from_bytes(POOL, bytes(whole))
+    assert H.ipv6_skip_exthdr(skb, 40, 0) == (88, 58, 1)
+    assert H.ipv6_opt_hdr_at(skb, 40).options == bytes(whole[IPv6ExtHdrHopByHop])[2:8]
+    route = H.ipv6_rt_hdr_at(skb, 48)
+    assert (route.type, route.segments_left, route.nexthdr) == (0, 1, 60)
+    assert route.data == bytes(4) + (9).to_bytes(16, "big")
+    assert (H.frag_hdr_at(skb, 80).identification, H.frag_hdr_at(skb, 80).frag_off) == (
+        0xCAFEBABE, 1,
+    )  # fmt: skip
