@@ -1,0 +1,114 @@
+"""The states of a DHCPv4 client as one table: RFC 2131 figure 5 with the address check."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["HAS_ADDRESS", "SENDS", "TIMED", "TRANSITIONS", "Event", "State"]
+
+
+class State(Enum):
+    """RFC 2131 figure 5, CHECKING and HELD_OFF, INFORMING and INFORMED for an INFORM (4.4.3)."""
+
+    STOPPED = "stopped"
+    SELECTING = "selecting"
+    REQUESTING = "requesting"
+    REBOOTING = "rebooting"
+    CHECKING = "checking"
+    BOUND = "bound"
+    RENEWING = "renewing"
+    REBINDING = "rebinding"
+    HELD_OFF = "held off"
+    INFORMING = "informing"
+    INFORMED = "informed"
+
+
+class Event(Enum):
+    """What moves the machine on."""
+
+    START = "start"
+    REBOOT = "start with an address"
+    INFORM = "inform"
+    OFFER = "OFFER"
+    ACK = "ACK"
+    RENUMBERED = "ACK of another address"
+    NAK = "NAK"
+    CONFLICT = "address in use"
+    FREE = "address is free"
+    RETRIES = "no answer"
+    T1 = "T1"
+    T2 = "T2"
+    EXPIRED = "lease over"
+    RESTART = "pause over"
+    STOP = "stop"
+
+
+_STOP = {Event.STOP: State.STOPPED}
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.STOPPED: {
+        Event.START: State.SELECTING,
+        Event.REBOOT: State.REBOOTING,
+        Event.INFORM: State.INFORMING,
+    },
+    State.SELECTING: {Event.OFFER: State.REQUESTING, **_STOP},
+    State.REQUESTING: {
+        Event.ACK: State.CHECKING,
+        Event.NAK: State.HELD_OFF,
+        Event.RETRIES: State.SELECTING,
+        **_STOP,
+    },
+    State.REBOOTING: {
+        Event.ACK: State.CHECKING,
+        Event.NAK: State.HELD_OFF,
+        Event.RETRIES: State.SELECTING,
+        **_STOP,
+    },
+    State.CHECKING: {
+        Event.FREE: State.BOUND,
+        Event.CONFLICT: State.HELD_OFF,
+        Event.EXPIRED: State.SELECTING,
+        **_STOP,
+    },
+    # A timer that comes late may find T2 or the end in BOUND.
+    State.BOUND: {
+        Event.T1: State.RENEWING,
+        Event.T2: State.REBINDING,
+        Event.EXPIRED: State.SELECTING,
+        Event.CONFLICT: State.HELD_OFF,
+        **_STOP,
+    },
+    State.RENEWING: {
+        Event.ACK: State.BOUND,
+        Event.RENUMBERED: State.CHECKING,
+        Event.NAK: State.HELD_OFF,
+        Event.T2: State.REBINDING,
+        Event.EXPIRED: State.SELECTING,
+        Event.CONFLICT: State.HELD_OFF,
+        **_STOP,
+    },
+    State.REBINDING: {
+        Event.ACK: State.BOUND,
+        Event.RENUMBERED: State.CHECKING,
+        Event.NAK: State.HELD_OFF,
+        Event.EXPIRED: State.SELECTING,
+        Event.CONFLICT: State.HELD_OFF,
+        **_STOP,
+    },
+    State.HELD_OFF: {Event.RESTART: State.SELECTING, **_STOP},
+    State.INFORMING: {Event.ACK: State.INFORMED, Event.RETRIES: State.STOPPED, **_STOP},
+    State.INFORMED: {**_STOP},
+}
+"""The next state; an event that a state does not have is ignored in it."""
+
+HAS_ADDRESS = frozenset({State.BOUND, State.RENEWING, State.REBINDING})
+TIMED = HAS_ADDRESS | {State.CHECKING}
+SENDS = frozenset(
+    {
+        State.SELECTING,
+        State.REQUESTING,
+        State.REBOOTING,
+        State.RENEWING,
+        State.REBINDING,
+        State.INFORMING,
+    }
+)
