@@ -511,6 +511,7 @@ cdef class mld2_report:
     def mld2r_ngrec(self, value):
         st16be(hdr_ptr(self.skb, self.off, 8) + 6, <uint16_t>hdr_mask32(value))
 
+
 # -- making views ----------------------------------------------------------------------------------
 def ipv6_opt_hdr_at(sk_buff skb not None, Py_ssize_t off):
     """View of a header `off` bytes from skb->data."""
@@ -590,6 +591,7 @@ def mld2_report_at(sk_buff skb not None, Py_ssize_t off):
     v.skb = skb
     v.off = hdr_data_at(skb, off)
     return v
+
 
 def icmp6_hdr(sk_buff skb not None):
     """View of the ICMPv6 header at skb.transport_header."""
