@@ -19,14 +19,13 @@ from stack.core.sock import (
     lock_sock,
     os_error,
     release_sock,
+    sk_clone_lock,
     sk_free,
     sk_wait_event,
     sock_orphan,
     sock_rcvtimeo,
 )
-from stack.core.stream import (
-    sk_stream_kill_queues,
-)
+from stack.core.stream import sk_stream_kill_queues
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import O_NONBLOCK
 from stack.inet.inet_hashtables import (
@@ -35,6 +34,7 @@ from stack.inet.inet_hashtables import (
     inet_sk_get_local_port_range,
 )
 from stack.inet.inet_sock import inet_sock
+from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
 from stack.inet.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 
 ICSK_TIME_RETRANS = 1
@@ -64,9 +64,7 @@ class inet_connection_sock_af_ops:
         "net_header_len",
         "queue_xmit",
         "rebuild_header",
-        "reqsk_send_ack",
         "send_check",
-        "send_reset",
         "setsockopt",
         "sk_rx_dst_set",
         "syn_recv_sock",
@@ -186,6 +184,7 @@ class request_sock:
 
     __slots__ = (
         "acked",
+        "af_specific",
         "dst",
         "ecn_ok",
         "inet_daddr",
@@ -203,6 +202,7 @@ class request_sock:
         "rcv_nxt",
         "rcv_wscale",
         "rsk_listener",
+        "rsk_ops",
         "rsk_rcv_wnd",
         "rsk_timer",
         "rsk_window_clamp",
@@ -232,8 +232,12 @@ class request_sock:
     inet_num: int
     inet_rcv_saddr: int
 
-    def __init__(self, listener: Any) -> None:
+    def __init__(
+        self, listener: Any, ops: request_sock_ops, af_specific: tcp_request_sock_ops
+    ) -> None:
         self.net = listener.net
+        self.rsk_ops = ops
+        self.af_specific = af_specific
         self.rsk_listener = listener
         self.sk_state = TCP_NEW_SYN_RECV
         self.sk_family = listener.sk_family
@@ -267,7 +271,7 @@ class request_sock:
         self.rsk_window_clamp = 0
         self.tos = 0
         self.txhash = 0
-        self.saved_syn = None
+        self.saved_syn: bytes | None = None
         self.rsk_timer = timer_list(listener.net, reqsk_timer_handler, data=self)
 
 
@@ -581,9 +585,7 @@ def syn_ack_recalc(
 
 def inet_rtx_syn_ack(parent: Any, req: request_sock) -> int:
     """Send the SYN-ACK again; 0 or -errno."""
-    from stack.ipv4 import tcp_ipv4  # the request's family ops; IPv6 has its own
-
-    err = tcp_ipv4.tcp_rtx_synack(parent, req)
+    err = req.rsk_ops.rtx_syn_ack(parent, req)
     if not err:
         req.num_retrans += 1
     return err
@@ -739,8 +741,6 @@ tcp_close_pending = inet_csk_listen_stop
 
 def inet_csk_clone_lock(sk: Any, req: request_sock, priority: int = 0) -> Any:
     """A child of the listener: cloned, in SYN_RECV, with the request's addresses."""
-    from stack.core.sock import sk_clone_lock
-
     newsk = sk_clone_lock(sk, priority)
     newsk.sk_hashed = 0
     newsk.sk_lock_owned = False  # the kernel holds the spinlock only
@@ -785,25 +785,14 @@ def inet_csk_destroy_sock(sk: Any) -> None:
 
 
 def inet_csk_update_pmtu(sk: Any, mtu: int) -> Any:
-    """Tell the route its new path MTU; returns the dst to use from now on, or None."""
+    """Tell the route its new path MTU; returns the dst to use from now on, or None.
+
+    For IPv6 the kernel calls it inet6_csk_update_pmtu.
+    """
+    rebuild_header = sk.icsk_af_ops.rebuild_header
+    if rebuild_header(sk):
+        return None
     dst = sk.sk_dst_cache
-    if dst is None:
-        dst = inet_csk_rebuild_route(sk)
-        if dst is None:
-            return None
     if dst.ops is not None and dst.ops.update_pmtu is not None:
         dst.ops.update_pmtu(dst, sk, None, mtu)
-    if dst.obsolete and dst.ops is not None and dst.ops.check is not None:
-        dst = dst.ops.check(dst, 0)
-        if dst is None:
-            dst = inet_csk_rebuild_route(sk)
-    if dst is not None:
-        sk.sk_dst_cache = dst
-    return dst
-
-
-def inet_csk_rebuild_route(sk: Any) -> Any:
-    """A fresh route to the peer, cached in the socket; None when there is none."""
-    from stack.ipv4 import tcp_ipv4
-
-    return tcp_ipv4.tcp_v4_rebuild_route(sk)
+    return None if rebuild_header(sk) else sk.sk_dst_cache

@@ -7,8 +7,6 @@ Eifel RFC 3522, DSACK RFC 3708).
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import kfree_skb, sk_buff
 from stack.core.drop_reason import (
@@ -21,6 +19,7 @@ from stack.inet.inet_connection_sock import (
     ICSK_TIME_RETRANS,
     inet_csk_clear_xmit_timer,
 )
+from stack.inet.tcp_challenge import tcp_send_challenge_ack
 from stack.inet.tcp_cong import (
     tcp_ca_event,
     tcp_current_ssthresh,
@@ -29,7 +28,7 @@ from stack.inet.tcp_cong import (
     tcp_init_cwnd_reduction,
     tcp_set_ca_state,
 )
-from stack.inet.tcp_ctl import tcp_clamp_probe0_to_user_timeout, tcp_send_ack
+from stack.inet.tcp_ctl import tcp_clamp_probe0_to_user_timeout
 from stack.inet.tcp_ecn import tcp_ecn_queue_cwr, tcp_ecn_rcv_ecn_echo
 from stack.inet.tcp_output import (
     __tcp_push_pending_frames,
@@ -81,7 +80,6 @@ from stack.inet.tcp_sock import (
     FLAG_WIN_UPDATE,
     M32,
     MSEC,
-    SEC,
     TCP_CA_CWR,
     TCP_NAGLE_OFF,
     TCP_PAWS_WINDOW,
@@ -120,54 +118,6 @@ from stack.inet.tcp_window import tcp_current_mss, tcp_sync_mss
 REXMIT_NONE = 0
 REXMIT_LOST = 1
 REXMIT_NEW = 2
-
-
-# --- challenge ACKs and their limits ------------------------------------------------------
-
-
-def __tcp_oow_rate_limited(net: Any, sk: Any, mib: str) -> bool:
-    """One answer to out-of-window segments per tcp_invalid_ratelimit: two ends must not loop."""
-    last = sk.last_oow_ack_time
-    now = sk.net.now()
-    if last and 0 <= now - last < sk.net.sysctl.tcp_invalid_ratelimit * MSEC:
-        linux = sk.net.mib.linux
-        setattr(linux, mib, getattr(linux, mib) + 1)
-        return True
-    sk.last_oow_ack_time = now or 1
-    return False
-
-
-def tcp_oow_rate_limited(sk: tcp_sock, skb: sk_buff, mib: str) -> bool:
-    """True when no ACK should answer skb now; segments with data (no SYN) are always answered."""
-    if skb.end_seq != skb.seq and not skb.tcp_flags & TCPHDR_SYN:
-        return False
-    return __tcp_oow_rate_limited(sk.net, sk, mib)
-
-
-def tcp_challenge_ack_allowed(net: Any) -> bool:
-    """The host's share of RFC 5961 7: about tcp_challenge_ack_limit a second, how many is secret.
-
-    A known number could be counted from outside, and would tell of other connections.
-    """
-    limit = net.sysctl.tcp_challenge_ack_limit
-    if limit < 0x7FFFFFFF:
-        now = net.now() // SEC
-        stamp, count = net.tcp_challenge
-        if now != stamp:
-            count = (limit + 1) // 2 + net.random.randrange(max(limit, 1))
-        net.tcp_challenge = (now, max(count - 1, 0))
-        if count <= 0:
-            return False
-    net.mib.linux.TCPChallengeACK += 1
-    return True
-
-
-def tcp_send_challenge_ack(sk: tcp_sock) -> None:
-    """RFC 5961 7: an ACK that makes an honest peer prove itself; limited per host and socket."""
-    if not __tcp_oow_rate_limited(
-        sk.net, sk, "TCPACKSkippedChallenge"
-    ) and tcp_challenge_ack_allowed(sk.net):
-        tcp_send_ack(sk)
 
 
 # --- duplicate ACKs without SACK ----------------------------------------------------------

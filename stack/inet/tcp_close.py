@@ -20,13 +20,8 @@ from stack.core.sock import (
     release_sock,
     sock_orphan,
 )
-from stack.core.stream import (
-    sk_stream_wait_close,
-)
-from stack.core.uapi import (
-    SEND_SHUTDOWN,
-    SHUTDOWN_MASK,
-)
+from stack.core.stream import sk_stream_wait_close
+from stack.core.uapi import SEND_SHUTDOWN, SHUTDOWN_MASK
 from stack.inet.inet_connection_sock import (
     inet_csk_delack_init,
     inet_csk_destroy_sock,
@@ -37,11 +32,8 @@ from stack.inet.inet_hashtables import inet_put_port
 from stack.inet.tcp_cong import tcp_assign_congestion_control, tcp_cleanup_congestion_control
 from stack.inet.tcp_ctl import tcp_send_active_reset, tcp_send_fin
 from stack.inet.tcp_data import tcp_ofo_purge, tcp_sack_reset
-from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_set_state
-from stack.inet.tcp_minisocks import tcp_time_wait
-from stack.inet.tcp_output import (
-    tcp_write_queue_purge,
-)
+from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state
+from stack.inet.tcp_output import tcp_write_queue_purge
 from stack.inet.tcp_sock import (
     M32,
     TCP_INFINITE_SSTHRESH,
@@ -71,9 +63,8 @@ from stack.inet.tcp_states import (
     TCPF_SYN_RECV,
     TCPF_SYN_SENT,
 )
-from stack.inet.tcp_window import (
-    tcp_initialize_rcv_mss,
-)
+from stack.inet.tcp_timewait import tcp_time_wait
+from stack.inet.tcp_window import tcp_initialize_rcv_mss
 
 log = logging.getLogger("stack.inet.tcp")
 
@@ -274,7 +265,5 @@ def tcp_abort(sk: tcp_sock, err: int) -> int:
     if not sk.sk_flags & SOCK_DEAD:
         if tcp_need_reset(sk.sk_state):
             tcp_send_active_reset(sk)
-        from stack.inet.tcp_done import tcp_done_with_error
-
         tcp_done_with_error(sk, err)
     return 0

@@ -26,6 +26,7 @@ from stack.inet.inet_connection_sock import (
     ICSK_TIME_RETRANS,
     inet_csk_reset_xmit_timer,
     inet_csk_schedule_ack,
+    request_sock,
 )
 from stack.inet.tcp_ecn import tcp_ecn_send_syn, tcp_ecn_send_synack
 from stack.inet.tcp_options import (
@@ -158,7 +159,9 @@ def tcp_send_synack(sk: tcp_sock) -> int:
     return tcp_transmit_skb(sk, skb, 1)
 
 
-def tcp_make_synack(sk: tcp_sock, dst: Any, req: Any, synack_type: int = 0) -> sk_buff | None:
+def tcp_make_synack(
+    sk: tcp_sock, dst: Any, req: request_sock, synack_type: int = 0
+) -> sk_buff | None:
     """A SYN-ACK for a request, data at the TCP header; None when no buffer is left."""
     skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
     if skb is None:
@@ -190,6 +193,16 @@ def tcp_make_synack(sk: tcp_sock, dst: Any, req: Any, synack_type: int = 0) -> s
     skb.mark = req.sk_mark
     sk.net.mib.tcp.OutSegs += 1
     return skb
+
+
+def tcp_rtx_synack(sk: tcp_sock, req: request_sock) -> int:
+    """request_sock_ops.rtx_syn_ack: the SYN-ACK again. 0 or an error."""
+    err = req.af_specific.send_synack(sk, None, req, None)
+    if not err:
+        sk.net.mib.tcp.RetransSegs += 1
+        sk.net.mib.linux.TCPSynRetrans += 1
+        sk.total_retrans += 1
+    return err
 
 
 def tcp_connect_init(sk: tcp_sock) -> None:

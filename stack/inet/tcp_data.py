@@ -61,7 +61,6 @@ from stack.inet.tcp_ecn import (
     TCP_ECN_SEEN,
     tcp_ecn_accept_cwr,
 )
-from stack.inet.tcp_minisocks import tcp_time_wait
 from stack.inet.tcp_output import tcp_push_pending_frames
 from stack.inet.tcp_rcvbuf import (
     tcp_clamp_window,
@@ -96,6 +95,7 @@ from stack.inet.tcp_states import (
     TcpEvent,
     tcp_next_state,
 )
+from stack.inet.tcp_timewait import tcp_time_wait
 from stack.inet.tcp_window import __tcp_select_window
 
 COALESCE_MAX = 256 << 10  # bytes; larger ones would hold ring buffers too long for nothing

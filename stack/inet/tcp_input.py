@@ -7,8 +7,6 @@ windows), tcp_sack, tcp_options. A function that takes an skb owns it unless it 
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastpath.hdr import tcp_hdr, tcp_hdr_fields, tcp_parse_ts
 from fastpath.skbuff import kfree_skb, sk_buff, skb_pull
 from stack.core.drop_reason import (
@@ -31,19 +29,12 @@ from stack.inet import tcp_cong
 from stack.inet.inet_connection_sock import (
     ICSK_TIME_DACK,
     inet_csk_in_pingpong_mode,
-    inet_csk_reqsk_queue_hash_add,
-    inet_csk_reqsk_queue_is_full,
     inet_csk_reset_keepalive_timer,
     inet_csk_reset_xmit_timer,
-    request_sock,
-    sk_acceptq_is_full,
 )
-from stack.inet.tcp_ack import (
-    tcp_ack,
-    tcp_oow_rate_limited,
-    tcp_send_challenge_ack,
-    tcp_store_ts_recent,
-)
+from stack.inet.tcp_ack import tcp_ack, tcp_store_ts_recent
+from stack.inet.tcp_challenge import tcp_oow_rate_limited, tcp_send_challenge_ack
+from stack.inet.tcp_close import tcp_shutdown
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_synack
 from stack.inet.tcp_data import (
     __tcp_ack_snd_check,
@@ -58,9 +49,8 @@ from stack.inet.tcp_data import (
     tcp_urg,
 )
 from stack.inet.tcp_done import tcp_done, tcp_reset, tcp_set_state
-from stack.inet.tcp_ecn import tcp_ecn_create_request, tcp_ecn_rcv_syn, tcp_ecn_rcv_synack
-from stack.inet.tcp_minisocks import tcp_openreq_init_rwin, tcp_time_wait
-from stack.inet.tcp_options import tcp_parse_fast_options, tcp_parse_options
+from stack.inet.tcp_ecn import tcp_ecn_rcv_syn, tcp_ecn_rcv_synack
+from stack.inet.tcp_options import tcp_clear_options, tcp_parse_fast_options, tcp_parse_options
 from stack.inet.tcp_rcvbuf import tcp_init_buffer_space, tcp_rcv_rtt_measure_ts
 from stack.inet.tcp_rtt import tcp_synack_rtt_meas
 from stack.inet.tcp_sock import (
@@ -89,7 +79,6 @@ from stack.inet.tcp_sock import (
     tcp_fast_path_on,
     tcp_fin_time,
     tcp_mstamp_refresh,
-    tcp_options_received,
     tcp_paws_check,
     tcp_paws_reject,
     tcp_receive_window,
@@ -109,6 +98,7 @@ from stack.inet.tcp_states import (
     TcpEvent,
     tcp_next_state,
 )
+from stack.inet.tcp_timewait import tcp_time_wait
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_sync_mss
 
 # Bits of the header's third word that prediction compares: all but PSH.
@@ -390,14 +380,6 @@ def tcp_try_undo_spurious_syn(sk: tcp_sock) -> None:
         sk.undo_marker = 0
 
 
-def tcp_clear_options(rx_opt: tcp_options_received) -> None:
-    """include/linux/tcp.h"""
-    rx_opt.tstamp_ok = False
-    rx_opt.sack_ok = 0
-    rx_opt.wscale_ok = False
-    rx_opt.snd_wscale = 0
-
-
 def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     """RFC 9293 3.10.7.3. 1: answer with a RST; 0: dealt with, skb freed; -1: go on with skb."""
     flags = skb.tcp_flags
@@ -635,8 +617,6 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
     tcp_initialize_rcv_mss(sk)
     tcp_fast_path_on(sk)
     if sk.sk_shutdown & SEND_SHUTDOWN:
-        from stack.inet.tcp_close import tcp_shutdown
-
         tcp_shutdown(sk, SEND_SHUTDOWN)
 
 
@@ -667,92 +647,3 @@ def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
         kfree_skb(skb)
         return 0
     return None
-
-
-# --- the handshake, their side ------------------------------------------------------------
-
-
-def tcp_syn_flood_action(sk: tcp_sock) -> bool:
-    """Too many half-open connections: True = answer with a cookie, False = drop."""
-    linux = sk.net.mib.linux
-    if sk.net.sysctl.tcp_syncookies:
-        linux.TCPReqQFullDoCookies += 1
-        return True
-    linux.TCPReqQFullDrop += 1
-    return False
-
-
-def tcp_openreq_init(
-    req: request_sock, rx_opt: tcp_options_received, skb: sk_buff, sk: tcp_sock
-) -> None:
-    """Fill a request from a SYN and its options."""
-    th = tcp_hdr(skb)
-    req.rsk_rcv_wnd = 0
-    req.rcv_isn = skb.seq
-    req.rcv_nxt = (skb.seq + 1) & M32
-    req.mss = rx_opt.mss_clamp
-    req.ts_recent = rx_opt.rcv_tsval if rx_opt.saw_tstamp else 0
-    req.tstamp_ok = rx_opt.tstamp_ok
-    req.sack_ok = bool(rx_opt.sack_ok)
-    req.snd_wscale = rx_opt.snd_wscale
-    req.wscale_ok = rx_opt.wscale_ok
-    req.inet_dport = th.source
-    req.inet_num = th.dest
-    req.sk_mark = sk.sk_mark
-
-
-def tcp_conn_request(sk: tcp_sock, skb: sk_buff, af_ops: Any) -> int:
-    """A SYN for a listener: make a request, answer with SYN-ACK. Borrows skb."""
-    net = sk.net
-    linux = net.mib.linux
-    isn, net.tcp_tw_isn = net.tcp_tw_isn, 0  # of a TIME_WAIT that this SYN replaces
-    want_cookie = False
-    syncookies = net.sysctl.tcp_syncookies
-    if (syncookies == 2 or inet_csk_reqsk_queue_is_full(sk)) and not isn:
-        want_cookie = tcp_syn_flood_action(sk)
-        if not want_cookie:
-            linux.ListenDrops += 1
-            return 0
-    if sk_acceptq_is_full(sk):
-        linux.ListenOverflows += 1
-        linux.ListenDrops += 1
-        return 0
-    req = request_sock(sk)
-    tmp_opt = tcp_options_received()
-    tmp_opt.mss_clamp = af_ops.mss_clamp
-    tmp_opt.user_mss = sk.rx_opt.user_mss
-    tcp_parse_options(net, skb, tmp_opt, False)
-    if want_cookie and not tmp_opt.saw_tstamp:
-        tcp_clear_options(tmp_opt)
-    tmp_opt.tstamp_ok = tmp_opt.saw_tstamp
-    tcp_openreq_init(req, tmp_opt, skb, sk)
-    req.ir_iif = skb.skb_iif
-    dst = af_ops.route_req(sk, skb, req)
-    if dst is None:
-        linux.ListenDrops += 1
-        return 0
-    if req.tstamp_ok:
-        req.ts_off = af_ops.init_ts_off(net, skb)
-    tcp_ecn_create_request(req, skb, sk)
-    if not want_cookie and not isn and not syncookies:
-        # Without cookies, the last quarter is for peers that have proved alive; we know none.
-        max_syn_backlog = net.sysctl.tcp_max_syn_backlog
-        if max_syn_backlog - sk.icsk_accept_queue.qlen < max_syn_backlog >> 2:
-            linux.ListenDrops += 1
-            return 0
-    if want_cookie:
-        if not req.tstamp_ok:
-            req.ecn_ok = False  # a cookie remembers it in the timestamp
-        isn = af_ops.cookie_init_seq(sk, skb, req)
-    elif not isn:
-        isn = af_ops.init_seq(net, skb)
-    req.snt_isn = isn
-    tcp_openreq_init_rwin(req, sk, dst)
-    if sk.save_syn:
-        req.saved_syn = af_ops.save_syn(skb)
-    if not want_cookie:
-        req.timeout = TCP_TIMEOUT_INIT
-        if not inet_csk_reqsk_queue_hash_add(sk, req, req.timeout):
-            return 0
-    af_ops.send_synack(sk, dst, req, skb)
-    return 0

@@ -203,3 +203,11 @@ def tcp_parse_sack_blocks(net: Any, skb: sk_buff) -> list[tuple[int, int]]:
             return [_U32x2.unpack_from(data, i + 2 + 8 * k) for k in range((size - 2) // 8)]
         i += size
     return []
+
+
+def tcp_clear_options(rx_opt: tcp_options_received) -> None:
+    """include/linux/tcp.h"""
+    rx_opt.tstamp_ok = False
+    rx_opt.sack_ok = 0
+    rx_opt.wscale_ok = False
+    rx_opt.snd_wscale = 0

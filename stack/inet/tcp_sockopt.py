@@ -21,6 +21,7 @@ from stack.inet.tcp_cong import tcp_set_congestion_control
 from stack.inet.tcp_ecn import TCP_ECN_OK, TCP_ECN_SEEN
 from stack.inet.tcp_output import __tcp_push_pending_frames
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
+from stack.inet.tcp_recvmsg import tcp_cleanup_rbuf
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_KEEPCNT,
@@ -82,7 +83,6 @@ from stack.inet.tcp_states import (
     TCPF_LISTEN,
 )
 from stack.inet.tcp_window import tcp_current_mss
-from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 
 TCP_TIMEOUT_INIT = SEC
 MAX_TCP_DEFER_ACCEPT = 16
@@ -122,8 +122,6 @@ def __tcp_sock_set_quickack(sk: tcp_sock, val: int) -> None:
         return
     inet_csk_exit_pingpong_mode(sk)
     if sk.sk_state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) and inet_csk_ack_scheduled(sk):
-        from stack.inet.tcp import tcp_cleanup_rbuf
-
         sk.icsk_ack_pending |= ICSK_ACK_PUSHED
         tcp_cleanup_rbuf(sk, 1)
         if not val & 1:
@@ -273,9 +271,9 @@ def _set_int_option(sk: tcp_sock, optname: int, val: int) -> None:
 
 
 def tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any, optlen: int = 0) -> None:
-    """proto.setsockopt: SOL_TCP here, everything else is IP's. Raises: OSError."""
+    """proto.setsockopt: SOL_TCP here, everything else is the family's. Raises: OSError."""
     if level != SOL_TCP:
-        ip_setsockopt(sk, level, optname, optval)
+        sk.icsk_af_ops.setsockopt(sk, level, optname, optval)
         return
     do_tcp_setsockopt(sk, level, optname, optval)
 
@@ -466,5 +464,5 @@ def do_tcp_getsockopt(sk: tcp_sock, level: int, optname: int) -> Any:
 def tcp_getsockopt(sk: tcp_sock, level: int, optname: int, *_: Any) -> Any:
     """proto.getsockopt."""
     if level != SOL_TCP:
-        return ip_getsockopt(sk, level, optname)
+        return sk.icsk_af_ops.getsockopt(sk, level, optname)
     return do_tcp_getsockopt(sk, level, optname)

@@ -1,25 +1,37 @@
-"""net/ipv4/syncookies.c: answer SYNs without keeping state when the listener's queue is full.
+"""net/ipv4/syncookies.c, net/ipv6/syncookies.c: answer SYNs without keeping state.
 
-The cookie is the initial sequence number: a keyed hash of the connection, a counter of minutes and
-an index into a table of MSS values. Window scale and SACK ride in the low bits of our timestamp.
+When the listener's queue is full, the initial sequence number is a cookie: a keyed hash of the
+connection, a counter of minutes and an index into a table of MSS values. Window scale, SACK and ECN
+ride in the low bits of our timestamp. A family brings its table of MSS values and its request ops.
 """
 
 from __future__ import annotations
 
-from hashlib import blake2s
 from typing import Any
 
-from fastpath.hdr import inet_tuple, tcp_hdr
+from fastpath.hdr import tcp_hdr
+from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
+from stack.core.secure_seq import secure_hash
 from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_add, request_sock
+from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
+from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_parse_options
-from stack.inet.tcp_sock import M32, MSEC, SEC, TCPHDR_ACK, TCPHDR_RST, tcp_options_received
+from stack.inet.tcp_sock import (
+    M32,
+    MAX_TCP_WSCALE,
+    MSEC,
+    SEC,
+    TCPHDR_ACK,
+    TCPHDR_RST,
+    tcp_options_received,
+    tcp_sock,
+)
 
 COOKIEBITS = 24
 COOKIEMASK = (1 << COOKIEBITS) - 1
 MAX_SYNCOOKIE_AGE = 2
 TCP_SYNCOOKIE_PERIOD_S = 60
-msstab = (536, 1300, 1440, 1460)
 
 TS_OPT_WSCALE_MASK = 0xF
 TS_OPT_SACK = 1 << 4
@@ -29,8 +41,7 @@ TSMASK = (1 << TSBITS) - 1
 
 
 def cookie_hash(net: Any, saddr: int, daddr: int, ports: int, count: int, c: int) -> int:
-    data = b"".join(v.to_bytes(4, "big") for v in (saddr, daddr, ports, count & M32, c))
-    return int.from_bytes(blake2s(data, digest_size=4, key=net.tcp_secret).digest(), "big")
+    return secure_hash(net, saddr, daddr, ports, 4, count & M32, c)
 
 
 def tcp_cookie_time(net: Any) -> int:
@@ -62,37 +73,70 @@ def check_tcp_syn_cookie(
     return (cookie - cookie_hash(net, saddr, daddr, ports, count - diff, 1)) & COOKIEMASK
 
 
-def cookie_v4_init_sequence(sk: Any, skb: sk_buff, req: request_sock) -> int:
-    """The ISN of a SYN-ACK that is also the memory of its SYN."""
-    net = sk.net
-    saddr, sport, daddr, dport = inet_tuple(skb)
+def cookie_init_timestamp(req: request_sock, now_ms: int) -> int:
+    """Timestamp offset of a SYN-ACK that carries our bits and does not lie in the future."""
+    bits = req.snd_wscale if req.wscale_ok else TS_OPT_WSCALE_MASK
+    if req.sack_ok:
+        bits |= TS_OPT_SACK
+    if req.ecn_ok:
+        bits |= TS_OPT_ECN
+    ts = (now_ms & ~TSMASK) | bits
+    if ts > now_ms:
+        ts -= 1 << TSBITS
+    return (ts - now_ms) & M32
+
+
+def cookie_timestamp_decode(net: Any, opts: tcp_options_received, req: request_sock) -> None:
+    """What cookie_init_timestamp put in comes back in TSecr."""
+    bits = opts.rcv_tsecr & TSMASK
+    wscale = bits & TS_OPT_WSCALE_MASK
+    req.tstamp_ok = True
+    req.ts_recent = opts.rcv_tsval
+    req.sack_ok = bool(bits & TS_OPT_SACK)
+    req.ecn_ok = bool(bits & TS_OPT_ECN and net.sysctl.tcp_ecn)
+    if wscale != TS_OPT_WSCALE_MASK:
+        req.wscale_ok = True
+        req.snd_wscale = min(wscale, MAX_TCP_WSCALE)
+
+
+def cookie_init_sequence(skb: sk_buff, req: request_sock, msstab: tuple[int, ...]) -> int:
+    """The ISN of a SYN-ACK that is also the memory of its SYN. Borrows skb."""
+    net = req.net
+    _, saddr, sport, daddr, dport = inet_key(skb)
     mssind = max((i for i, m in enumerate(msstab) if m <= req.mss), default=0)
     req.mss = msstab[mssind]
     net.mib.linux.SyncookiesSent += 1
     if req.tstamp_ok:
-        # The SYN-ACK's timestamp must have our bits at its end and still not lie in the future.
-        now = net.now() // MSEC
-        bits = (req.snd_wscale if req.wscale_ok else TS_OPT_WSCALE_MASK) | (
-            TS_OPT_SACK if req.sack_ok else 0
-        )
-        if req.ecn_ok:
-            bits |= TS_OPT_ECN
-        ts = (now & ~TSMASK) | bits
-        if ts > now:
-            ts -= 1 << TSBITS
-        req.ts_off = (ts - now) & M32
+        req.ts_off = cookie_init_timestamp(req, net.now() // MSEC)
     return secure_tcp_syn_cookie(net, saddr, daddr, sport << 16 | dport, skb.seq, mssind)
 
 
-def cookie_v4_check(sk: Any, skb: sk_buff) -> Any:
-    """An ACK came to a listener: the child its cookie proves; sk when it is no cookie of ours."""
+def tcp_get_cookie_sock(sk: tcp_sock, skb: sk_buff, req: request_sock, dst: Any) -> tcp_sock | None:
+    """The child of a request that a cookie proved, queued for accept(); None: no room."""
+    child: tcp_sock | None = sk.icsk_af_ops.syn_recv_sock(sk, skb, req, dst, None)
+    if child is None or inet_csk_reqsk_queue_add(sk, req, child) is None:
+        return None
+    return child
+
+
+def cookie_check(
+    sk: tcp_sock,
+    skb: sk_buff,
+    msstab: tuple[int, ...],
+    rsk_ops: request_sock_ops,
+    af_ops: tcp_request_sock_ops,
+) -> tcp_sock | None:
+    """An ACK came to a listener: the child its cookie proves; sk when it is no cookie of ours.
+
+    None: a cookie, but no child (no route, no room). Borrows skb.
+    """
     net = sk.net
     flags = skb.tcp_flags
     if not net.sysctl.tcp_syncookies or not flags & TCPHDR_ACK or flags & TCPHDR_RST:
         return sk
     if not net.mib.linux.SyncookiesSent:
         return sk
-    saddr, sport, daddr, dport = inet_tuple(skb)
+    _, saddr, sport, daddr, dport = inet_key(skb)
     cookie = (skb.ack_seq - 1) & M32
     mssind = check_tcp_syn_cookie(
         net, cookie, saddr, daddr, sport << 16 | dport, (skb.seq - 1) & M32
@@ -101,36 +145,20 @@ def cookie_v4_check(sk: Any, skb: sk_buff) -> Any:
         net.mib.linux.SyncookiesFailed += 1
         return sk
     net.mib.linux.SyncookiesRecv += 1
-    from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
-    from stack.ipv4.tcp_ipv4 import inet_csk_route_req
-
     opts = tcp_options_received()
     tcp_parse_options(net, skb, opts, False)
-    req = request_sock(sk)
+    req = request_sock(sk, rsk_ops, af_ops)
     th = tcp_hdr(skb)
     req.rcv_isn = (skb.seq - 1) & M32
     req.rcv_nxt = skb.seq
     req.snt_isn = cookie
     req.mss = msstab[mssind]
-    req.inet_daddr, req.inet_rcv_saddr = saddr, daddr
     req.inet_dport, req.inet_num = th.source, th.dest
     req.ir_iif = skb.skb_iif
-    req.tos = sk.tos
     if opts.saw_tstamp and opts.rcv_tsecr:
-        bits = opts.rcv_tsecr & TSMASK
-        wscale = bits & TS_OPT_WSCALE_MASK
-        req.tstamp_ok = True
-        req.ts_recent = opts.rcv_tsval
-        req.sack_ok = bool(bits & TS_OPT_SACK)
-        req.ecn_ok = bool(bits & TS_OPT_ECN and net.sysctl.tcp_ecn)
-        if wscale != TS_OPT_WSCALE_MASK:
-            req.wscale_ok = True
-            req.snd_wscale = min(wscale, 14)
-    dst = inet_csk_route_req(sk, req)
+        cookie_timestamp_decode(net, opts, req)
+    dst = af_ops.route_req(sk, skb, req)
     if dst is None:
         return None
     tcp_openreq_init_rwin(req, sk, dst)
-    child = sk.icsk_af_ops.syn_recv_sock(sk, skb, req, dst, None)
-    if child is None or inet_csk_reqsk_queue_add(sk, req, child) is None:
-        return None
-    return child
+    return tcp_get_cookie_sock(sk, skb, req, dst)

@@ -35,7 +35,6 @@ from stack.inet.tcp_ctl import (
     tcp_write_wakeup,
 )
 from stack.inet.tcp_done import tcp_done, tcp_write_err
-from stack.inet.tcp_minisocks import tcp_time_wait
 from stack.inet.tcp_output import (
     tcp_probe0_when,
     tcp_push_pending_frames,
@@ -81,6 +80,7 @@ from stack.inet.tcp_states import (
     TCPF_SYN_RECV,
     TCPF_SYN_SENT,
 )
+from stack.inet.tcp_timewait import tcp_time_wait
 
 TCPF_WRITE_TIMER_DEFERRED = 1
 TCPF_DELACK_TIMER_DEFERRED = 2

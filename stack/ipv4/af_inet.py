@@ -78,7 +78,7 @@ from stack.inet.protocol import (
     proto_register,
 )
 from stack.inet.raw import raw_init_net, raw_prot
-from stack.inet.tcp import tcp_init, tcp_poll, tcp_prot, tcp_protocol, tcp_set_rcvlowat
+from stack.inet.tcp import tcp_init, tcp_poll, tcp_set_rcvlowat
 from stack.inet.udp import udp_init, udp_poll, udp_prot, udp_protocol
 from stack.ipv4.fib import (
     RTN_BROADCAST,
@@ -93,6 +93,7 @@ from stack.ipv4.ip_fragment import ip_frags_exit, ip_frags_init
 from stack.ipv4.ip_input import ip_rcv
 from stack.ipv4.ip_output import ip_init
 from stack.ipv4.netns import netns_ipv4
+from stack.ipv4.tcp_ipv4 import tcp_prot, tcp_protocol
 
 # --- life of a socket ----------------------------------------------------------------------
 

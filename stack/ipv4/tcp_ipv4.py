@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-from hashlib import blake2s
 from struct import Struct
-from types import SimpleNamespace
 from typing import Any
 
 from fastpath.csum import csum_partial, csum_tcpudp_magic
@@ -14,7 +12,6 @@ from fastpath.hdr import (
     inet_tuple,
     ip_hdr,
     iphdr_at,
-    tcp_hdr,
     tcp_hdr_fields,
     tcp_hdr_validate,
     tcp_v4_fill_cb,
@@ -41,11 +38,14 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_metric_advmss, dst_mtu
+from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.sock import os_error, sk_add_backlog, sk_setup_caps, sock_owned_by_user
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_TCP
 from stack.inet.flow import flowi
 from stack.inet.inet_connection_sock import (
     inet_connection_sock_af_ops,
+    inet_csk_accept,
+    inet_csk_get_port,
     inet_csk_prepare_forced_close,
     inet_csk_reqsk_queue_drop,
     inet_csk_reqsk_queue_drop_and_put,
@@ -59,28 +59,40 @@ from stack.inet.inet_hashtables import (
     __inet_lookup_listener,
     __inet_lookup_skb,
     inet_ehash_nolisten,
+    inet_hash,
     inet_hash_connect,
+    inet_put_port,
+    inet_unhash,
 )
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
+from stack.inet.protocol import net_protocol, proto
+from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
+from stack.inet.tcp import (
+    tcp_enter_memory_pressure,
+    tcp_init_sock,
+    tcp_ioctl,
+    tcp_leave_memory_pressure,
+)
 from stack.inet.tcp_ack import tcp_simple_retransmit
+from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
 from stack.inet.tcp_cong import tcp_cleanup_congestion_control
-from stack.inet.tcp_ctl import tcp_connect, tcp_make_synack
+from stack.inet.tcp_ctl import tcp_connect, tcp_make_synack, tcp_rtx_synack
 from stack.inet.tcp_data import tcp_ofo_purge
-from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state
-from stack.inet.tcp_input import tcp_conn_request, tcp_rcv_established, tcp_rcv_state_process
+from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done, tcp_done_with_error, tcp_set_state
+from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
 from stack.inet.tcp_minisocks import (
-    TCP_TW_ACK,
-    TCP_TW_RST,
-    TCP_TW_SYN,
     tcp_ca_openreq_child,
     tcp_check_req,
     tcp_child_process,
     tcp_create_openreq_child,
-    tcp_timewait_state_process,
 )
 from stack.inet.tcp_output import tcp_write_queue_purge
+from stack.inet.tcp_recvmsg import tcp_recvmsg
+from stack.inet.tcp_request import tcp_conn_request
+from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
 from stack.inet.tcp_sock import (
     M32,
+    MAX_TCP_HEADER,
     MSEC,
     TCP_MSS_DEFAULT,
     TCPHDR_ACK,
@@ -90,6 +102,7 @@ from stack.inet.tcp_sock import (
     jiffies_s,
     tcp_sock,
 )
+from stack.inet.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
 from stack.inet.tcp_states import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
@@ -101,8 +114,9 @@ from stack.inet.tcp_states import (
     TCPF_CLOSE,
     TCPF_LISTEN,
 )
-from stack.inet.tcp_syncookies import cookie_v4_check, cookie_v4_init_sequence
-from stack.inet.tcp_timer import TCPF_MTU_REDUCED_DEFERRED
+from stack.inet.tcp_syncookies import cookie_check, cookie_init_sequence
+from stack.inet.tcp_timer import TCPF_MTU_REDUCED_DEFERRED, tcp_release_cb, tcp_set_keepalive
+from stack.inet.tcp_timewait import TCP_TW_ACK, TCP_TW_RST, TCP_TW_SYN, tcp_timewait_state_process
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
 from stack.ipv4.icmp import (
     ICMP_DEST_UNREACH,
@@ -121,6 +135,7 @@ from stack.ipv4.ip_output import (
     ip_send_unicast_reply,
     ip_sk_accept_pmtu,
 )
+from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
     RTCF_BROADCAST,
     RTCF_MULTICAST,
@@ -128,35 +143,17 @@ from stack.ipv4.route import (
     ip_route_newports,
     ip_route_output_flow,
     ip_route_output_ports,
+    ipv4_sk_redirect,
 )
 
 _TCPHDR = Struct("!HHIIBBHHH")
 _TS = Struct("!BBBBII")
 RTN_LOCAL = 2
-
-
-# --- numbers nobody can guess (net/core/secure_seq.c, RFC 6528) ---------------------------
-
-
-def _keyed_hash(net: Any, *values: int) -> int:
-    data = b"".join(v.to_bytes(4, "big") for v in values)
-    return int.from_bytes(blake2s(data, digest_size=8, key=net.tcp_secret).digest(), "big")
-
-
-def secure_tcp_seq(net: Any, saddr: int, daddr: int, sport: int, dport: int) -> int:
-    """Initial sequence number: keyed hash of the connection plus a clock of 64 ns."""
-    h = _keyed_hash(net, saddr, daddr, sport << 16 | dport)
-    return (h + (net.now() >> 6)) & M32
-
-
-def secure_tcp_ts_off(net: Any, saddr: int, daddr: int) -> int:
-    """Offset of our timestamps towards one peer (RFC 7323 5.4); 0 when tcp_timestamps is 2."""
-    if net.sysctl.tcp_timestamps != 1:
-        return 0
-    return _keyed_hash(net, saddr, daddr) & M32
+msstab = (536, 1300, 1440, 1460)  # net/ipv4/syncookies.c: the MSS values a cookie can say
 
 
 def tcp_v4_init_seq(net: Any, skb: sk_buff) -> int:
+    """Initial sequence number of the SYN-ACK that answers skb."""
     saddr, sport, daddr, dport = inet_tuple(skb)
     return secure_tcp_seq(net, daddr, saddr, dport, sport)
 
@@ -371,8 +368,6 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
         return 0
     if kind == ICMP_REDIRECT:
         if not owned:
-            from stack.ipv4.route import ipv4_sk_redirect
-
             ipv4_sk_redirect(skb, sk)
         return 0
     if kind == ICMP_PARAMETERPROB:
@@ -585,30 +580,36 @@ def tcp_v4_send_synack(
     return 0 if err == 2 else err  # NET_XMIT_CN
 
 
-def tcp_rtx_synack(sk: tcp_sock, req: request_sock) -> int:
-    """net/ipv4/tcp_output.c: the SYN-ACK again."""
-    err = tcp_v4_send_synack(sk, None, req)
-    if not err:
-        sk.net.mib.tcp.RetransSegs += 1
-        sk.net.mib.linux.TCPSynRetrans += 1
-        sk.total_retrans += 1
-    return err
+def tcp_v4_reqsk_destructor(req: request_sock) -> None:
+    """request_sock_ops.destructor: the options of the SYN go with the request."""
+    req.ireq_opt = None
 
 
-def tcp_v4_save_syn(skb: sk_buff) -> bytes:
-    """TCP_SAVE_SYN: IP and TCP header of the SYN."""
-    iph = ip_hdr(skb)
-    return skb_copy_bits(skb, -iph.ihl * 4, iph.ihl * 4 + tcp_hdr(skb).doff * 4)
+def cookie_v4_init_sequence(skb: sk_buff, req: request_sock) -> int:
+    """net/ipv4/syncookies.c"""
+    return cookie_init_sequence(skb, req, msstab)
 
 
-tcp_request_sock_ipv4_ops = SimpleNamespace(
+def cookie_v4_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
+    """net/ipv4/syncookies.c: see cookie_check."""
+    return cookie_check(sk, skb, msstab, tcp_request_sock_ops_v4, tcp_request_sock_ipv4_ops)
+
+
+tcp_request_sock_ipv4_ops = tcp_request_sock_ops(
     mss_clamp=TCP_MSS_DEFAULT,
     route_req=tcp_v4_route_req,
     init_seq=tcp_v4_init_seq,
     init_ts_off=tcp_v4_init_ts_off,
     cookie_init_seq=cookie_v4_init_sequence,
     send_synack=tcp_v4_send_synack,
-    save_syn=tcp_v4_save_syn,
+)
+
+tcp_request_sock_ops_v4 = request_sock_ops(  # the kernel's tcp_request_sock_ops
+    family=AF_INET,
+    rtx_syn_ack=tcp_rtx_synack,
+    send_ack=tcp_v4_reqsk_send_ack,
+    send_reset=tcp_v4_send_reset,
+    destructor=tcp_v4_reqsk_destructor,
 )
 
 
@@ -619,7 +620,7 @@ def tcp_v4_conn_request(sk: tcp_sock, skb: sk_buff) -> int:
     if dst is not None and getattr(dst, "rt_flags", 0) & (RTCF_BROADCAST | RTCF_MULTICAST):
         sk.net.mib.linux.ListenDrops += 1
         return 0
-    return tcp_conn_request(sk, skb, tcp_request_sock_ipv4_ops)
+    return tcp_conn_request(tcp_request_sock_ops_v4, tcp_request_sock_ipv4_ops, sk, skb)
 
 
 def tcp_v4_syn_recv_sock(
@@ -651,23 +652,12 @@ def tcp_v4_syn_recv_sock(
     tcp_sync_mss(newsk, dst_mtu(dst))
     newsk.advmss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
     tcp_initialize_rcv_mss(newsk)
-    if __inet_inherit_port(sk, newsk) < 0:
+    # The second refuses when another packet was faster, or the request is gone.
+    if __inet_inherit_port(sk, newsk) < 0 or not inet_ehash_nolisten(newsk, req_unhash):
         inet_csk_prepare_forced_close(newsk)
-        tcp_v4_kill_child(newsk)
-        return None
-    if not inet_ehash_nolisten(newsk, req_unhash):
-        # Another packet was faster (or the request is gone).
-        inet_csk_prepare_forced_close(newsk)
-        tcp_v4_kill_child(newsk)
+        tcp_done(newsk)
         return None
     return newsk
-
-
-def tcp_v4_kill_child(newsk: tcp_sock) -> None:
-    """Free a child that was never seen by anyone."""
-    from stack.inet.tcp_done import tcp_done
-
-    tcp_done(newsk)
 
 
 def tcp_v4_cookie_check(sk: tcp_sock, skb: sk_buff) -> Any:
@@ -829,8 +819,6 @@ def tcp_v4_do_time_wait(net: Any, tw: inet_timewait_sock, skb: sk_buff) -> Any:
 
 def tcp_v4_init_sock(sk: tcp_sock) -> int:
     """proto.init: a fresh socket."""
-    from stack.inet.tcp import tcp_init_sock
-
     tcp_init_sock(sk)
     sk.icsk_af_ops = ipv4_specific
     return 0
@@ -843,8 +831,6 @@ def tcp_v4_destroy_sock(sk: tcp_sock) -> None:
     tcp_write_queue_purge(sk)
     tcp_ofo_purge(sk)
     if sk.icsk_bind_hash is not None:
-        from stack.inet.inet_hashtables import inet_put_port
-
         inet_put_port(sk)
     sk.saved_syn = None
     sk.synack_req = None
@@ -856,8 +842,52 @@ ipv4_specific = inet_connection_sock_af_ops(
     rebuild_header=inet_sk_rebuild_header,
     conn_request=tcp_v4_conn_request,
     syn_recv_sock=tcp_v4_syn_recv_sock,
-    send_reset=tcp_v4_send_reset,
-    reqsk_send_ack=tcp_v4_reqsk_send_ack,
     net_header_len=20,
+    setsockopt=ip_setsockopt,
+    getsockopt=ip_getsockopt,
     mtu_reduced=tcp_v4_mtu_reduced,
+)
+
+
+tcp_prot = proto(
+    name="TCP",
+    close=tcp_close,
+    connect=tcp_v4_connect,
+    disconnect=tcp_disconnect,
+    accept=inet_csk_accept,
+    ioctl=tcp_ioctl,
+    init=tcp_v4_init_sock,
+    destroy=tcp_v4_destroy_sock,
+    shutdown=tcp_shutdown,
+    setsockopt=tcp_setsockopt,
+    getsockopt=tcp_getsockopt,
+    keepalive=tcp_set_keepalive,
+    sendmsg=tcp_sendmsg,
+    recvmsg=tcp_recvmsg,
+    backlog_rcv=tcp_v4_do_rcv,
+    release_cb=tcp_release_cb,
+    hash=inet_hash,
+    unhash=inet_unhash,
+    get_port=inet_csk_get_port,
+    put_port=inet_put_port,
+    stream_memory_free=tcp_stream_memory_free,
+    diag_destroy=tcp_abort,
+    compat_setsockopt=tcp_setsockopt,
+    compat_getsockopt=tcp_getsockopt,
+    no_autobind=True,
+    max_header=MAX_TCP_HEADER,
+    sock_class=tcp_sock,
+    h={"hashinfo": lambda net: net.tcp_hashinfo},
+    enter_memory_pressure=tcp_enter_memory_pressure,
+    leave_memory_pressure=tcp_leave_memory_pressure,
+    sysctl_rmem="tcp_rmem",
+    sysctl_wmem="tcp_wmem",
+)
+
+
+tcp_protocol = net_protocol(
+    handler=tcp_v4_rcv,
+    err_handler=tcp_v4_err,
+    no_policy=True,
+    icmp_strict_tag_validation=True,
 )

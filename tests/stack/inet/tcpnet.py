@@ -24,9 +24,12 @@ from stack.core.uapi import AF_INET, MSG_DONTWAIT, O_NONBLOCK, SOCK_STREAM
 from stack.ethernet.eth import alloc_etherdev
 from stack.host import Host
 from stack.inet.inet_connection_sock import inet_csk_accept, inet_csk_listen_start
-from stack.inet.tcp import tcp_poll, tcp_prot, tcp_recvmsg, tcp_sendmsg
+from stack.inet.tcp import tcp_poll
 from stack.inet.tcp_close import tcp_close, tcp_shutdown
+from stack.inet.tcp_recvmsg import tcp_recvmsg
+from stack.inet.tcp_sendmsg import tcp_sendmsg
 from stack.inet.tcp_states import STATE_NAMES, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.ipv4.tcp_ipv4 import tcp_prot
 from tests.stack.core.wire import WireDevice, assert_no_leak
 
 A = 0x0A000001

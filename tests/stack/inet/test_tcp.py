@@ -19,7 +19,8 @@ from stack.core.uapi import (
     SOL_SOCKET,
 )
 from stack.inet import tcp_sock as opt
-from stack.inet.tcp import tcp_poll, tcp_prot
+from stack.inet.tcp import tcp_poll
+from stack.ipv4.tcp_ipv4 import tcp_prot
 from tests.stack.inet.tcpnet import ACK, FIN, MS, RST, SYN, B, S, Sock, TcpNet, transfer
 
 POLLIN, POLLPRI, POLLOUT, POLLERR, POLLHUP, POLLRDHUP = 1, 2, 4, 8, 16, 0x2000
@@ -389,7 +390,8 @@ def test_writer_is_told_when_there_is_room() -> None:
 
 def test_blocking_send_and_receive_advance_the_simulation() -> None:
     from stack.core.iov import msghdr
-    from stack.inet.tcp import tcp_recvmsg, tcp_sendmsg
+    from stack.inet.tcp_recvmsg import tcp_recvmsg
+    from stack.inet.tcp_sendmsg import tcp_sendmsg
 
     with TcpNet(sysctl={"tcp_wmem": (4096, 65536, 65536), "tcp_rmem": (4096, 65536, 65536)}) as net:
         client, server = net.pair()
@@ -512,7 +514,7 @@ def test_tcp_info_layout() -> None:
 
 def test_inq_comes_as_control_message() -> None:
     from stack.core.iov import msghdr
-    from stack.inet.tcp import tcp_recvmsg
+    from stack.inet.tcp_recvmsg import tcp_recvmsg
 
     with TcpNet() as net:
         client, server = net.pair()

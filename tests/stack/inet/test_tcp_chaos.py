@@ -8,7 +8,7 @@ import random
 import pytest
 
 from stack.core.uapi import MSG_MORE
-from stack.inet.tcp import tcp_prot
+from stack.ipv4.tcp_ipv4 import tcp_prot
 from tests.stack.inet.tcpnet import B, S, Sock, TcpNet
 
 PAUSES = (10**5, 10**6, 10**7, 10**8, 10**9, 5 * 10**9)

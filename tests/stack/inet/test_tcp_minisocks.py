@@ -12,7 +12,8 @@ from stack.core.sock import lock_sock, release_sock
 from stack.core.uapi import POLLIN
 from stack.inet import tcp_sock as opt
 from stack.inet.inet_connection_sock import inet_csk_accept
-from stack.inet.tcp import tcp_poll, tcp_prot
+from stack.inet.tcp import tcp_poll
+from stack.ipv4.tcp_ipv4 import tcp_prot
 from tests.stack.inet.tcpnet import (
     ACK,
     FIN,
@@ -390,7 +391,7 @@ def test_rcvlowat_holds_the_reader_back() -> None:
 
 def test_sequence_of_a_listener_is_not_guessable_and_moves_with_time() -> None:
     """RFC 6528."""
-    from stack.ipv4.tcp_ipv4 import secure_tcp_seq
+    from stack.core.secure_seq import secure_tcp_seq
 
     with TcpNet() as net:
         one = secure_tcp_seq(net.a, A, B, 1, 2)

@@ -10,7 +10,7 @@ import pytest
 
 from stack.core.uapi import SOL_SOCKET
 from stack.inet import tcp_sock as opt
-from stack.inet.tcp import tcp_prot
+from stack.ipv4.tcp_ipv4 import tcp_prot
 from tests.stack.inet.tcpnet import ACK, FIN, MS, RST, SYN, A, B, S, TcpNet
 
 

@@ -634,7 +634,7 @@ def tcp_info(moved: bool) -> bool:
 
 
 def tcp_inq(value: Any) -> list[tuple[int, int]]:
-    from stack.inet.tcp import tcp_recvmsg
+    from stack.inet.tcp_recvmsg import tcp_recvmsg
 
     with tcp() as net:
         a, b = net.pair()

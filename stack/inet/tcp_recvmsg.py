@@ -1,0 +1,255 @@
+"""net/ipv4/tcp.c: the receiving calls: from the receive queue to the user."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.iov import skb_copy_datagram_iter
+from stack.core.sock import (
+    SOCK_DONE,
+    SOCK_URGINLINE,
+    lock_sock,
+    os_error,
+    release_sock,
+    sk_wait_data,
+    sock_rcvlowat,
+    sock_rcvtimeo,
+)
+from stack.core.sockopt import int_bytes, put_cmsg
+from stack.core.uapi import (
+    MSG_DONTWAIT,
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
+    MSG_WAITALL,
+    RCV_SHUTDOWN,
+    SOL_TCP,
+)
+from stack.inet.inet_connection_sock import (
+    ICSK_ACK_PUSHED,
+    ICSK_ACK_PUSHED2,
+    inet_csk_ack_scheduled,
+    inet_csk_in_pingpong_mode,
+)
+from stack.inet.tcp_ctl import tcp_send_ack
+from stack.inet.tcp_rcvbuf import tcp_rcv_space_adjust
+from stack.inet.tcp_sock import (
+    M32,
+    TCP_URG_READ,
+    TCP_URG_VALID,
+    TCPHDR_FIN,
+    TCPHDR_SYN,
+    after,
+    before,
+    tcp_fast_path_check,
+    tcp_receive_window,
+    tcp_sock,
+)
+from stack.inet.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.inet.tcp_window import __tcp_select_window
+
+
+def tcp_recv_urg(sk: tcp_sock, msg: Any, length: int, flags: int) -> int:
+    """MSG_OOB: the urgent byte."""
+    if sk.sk_flags & SOCK_URGINLINE or not sk.urg_data or sk.urg_data == TCP_URG_READ:
+        raise os_error(errno.EINVAL)
+    if sk.sk_state == TCP_CLOSE and not sk.sk_flags & SOCK_DONE:
+        raise os_error(errno.ENOTCONN)
+    if sk.urg_data & TCP_URG_VALID:
+        char = sk.urg_data & 0xFF
+        if not flags & MSG_PEEK:
+            sk.urg_data = TCP_URG_READ
+        msg.msg_flags |= MSG_OOB
+        if length > 0:
+            if not flags & MSG_TRUNC:
+                msg.put(bytes((char,)))
+            return 1
+        msg.msg_flags |= MSG_TRUNC
+        return 0
+    if sk.sk_state == TCP_CLOSE or sk.sk_shutdown & RCV_SHUTDOWN:
+        return 0
+    raise BlockingIOError(errno.EAGAIN, "the urgent byte has not come yet")
+
+
+def tcp_cleanup_rbuf(sk: tcp_sock, copied: int) -> None:
+    """The application has read: is an ACK or a window update due?"""
+    if sk.sk_state == TCP_LISTEN:
+        return
+    time_to_ack = False
+    if inet_csk_ack_scheduled(sk) and (
+        ((sk.rcv_nxt - sk.rcv_wup) & M32) > sk.icsk_ack_rcv_mss
+        or (
+            copied > 0
+            and (
+                sk.icsk_ack_pending & ICSK_ACK_PUSHED2
+                or (sk.icsk_ack_pending & ICSK_ACK_PUSHED and not inet_csk_in_pingpong_mode(sk))
+            )
+            and not sk.sk_rmem_alloc
+        )
+    ):
+        time_to_ack = True
+    if copied > 0 and not time_to_ack and not sk.sk_shutdown & RCV_SHUTDOWN:
+        rcv_window_now = tcp_receive_window(sk)
+        if 2 * rcv_window_now <= sk.window_clamp:
+            new_window = __tcp_select_window(sk)
+            # Worth telling when the window at least doubles.
+            if new_window and new_window >= 2 * rcv_window_now:
+                time_to_ack = True
+    if time_to_ack:
+        tcp_send_ack(sk)
+
+
+def tcp_eat_recv_skb(sk: tcp_sock, skb: sk_buff) -> None:
+    """skb is read to its end."""
+    sk.sk_receive_queue.unlink(skb)
+    kfree_skb(skb)
+
+
+def tcp_recvmsg(sk: tcp_sock, msg: Any, length: int, flags: int = 0, *_: Any) -> int:
+    """proto.recvmsg: bytes read; 0 at the end of the stream.
+
+    Raises: OSError EAGAIN, ENOTCONN, EINVAL, the pending error.
+    """
+    lock_sock(sk)
+    try:
+        copied = tcp_recvmsg_locked(sk, msg, length, flags)
+        if sk.recvmsg_inq and copied >= 0:
+            put_cmsg(msg, SOL_TCP, 36, int_bytes(tcp_inq_hint(sk)))
+        return copied
+    finally:
+        release_sock(sk)
+
+
+def tcp_inq_hint(sk: tcp_sock) -> int:
+    """Bytes left to read (at least 1 when the stream ended)."""
+    inq = tcp_inq(sk)
+    if not inq and sk.sk_flags & SOCK_DONE:
+        inq = 1
+    return inq
+
+
+def tcp_recvmsg_locked(sk: tcp_sock, msg: Any, length: int, flags: int) -> int:
+    """Copy from the receive queue; wait until `target` bytes came, or the end, or the time."""
+    if sk.sk_state == TCP_LISTEN:
+        raise os_error(errno.ENOTCONN)
+    if flags & MSG_OOB:
+        return tcp_recv_urg(sk, msg, length, flags)
+    timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT)
+    peek = flags & MSG_PEEK
+    target = sock_rcvlowat(sk, flags & MSG_WAITALL, length)
+    seq = sk.copied_seq
+    peek_off = 0
+    if peek and sk.sk_peek_off >= 0:
+        peek_off = sk.sk_peek_off
+        seq = (seq + peek_off) & M32
+    queue = sk.sk_receive_queue
+    copied = 0
+    while length > 0:
+        if sk.urg_data and sk.urg_seq == seq and copied:
+            break
+        skb = queue.peek()
+        offset = 0
+        while skb is not None:
+            offset = (seq - skb.seq) & M32
+            if skb.tcp_flags & TCPHDR_SYN:
+                offset -= 1
+            if offset < skb.len or skb.tcp_flags & TCPHDR_FIN:
+                break
+            skb = queue.next(skb)
+        if skb is None:
+            # Nothing (more) there.
+            if copied >= target and not sk.sk_backlog:
+                break
+            if copied:
+                if (
+                    timeo <= 0
+                    or sk.sk_err
+                    or sk.sk_state == TCP_CLOSE
+                    or sk.sk_shutdown & RCV_SHUTDOWN
+                ):
+                    break
+            else:
+                if sk.sk_flags & SOCK_DONE:
+                    break
+                if sk.sk_err:
+                    err, sk.sk_err = sk.sk_err, 0
+                    raise os_error(err)
+                if sk.sk_shutdown & RCV_SHUTDOWN:
+                    break
+                if sk.sk_state == TCP_CLOSE:
+                    raise os_error(errno.ENOTCONN)
+                if timeo <= 0 and not sk.sk_backlog:
+                    raise BlockingIOError(errno.EAGAIN, "nothing to read")
+            if sk.sk_backlog:
+                # Do not sleep: work off what came meanwhile.
+                release_sock(sk)
+                lock_sock(sk)
+            else:
+                tcp_cleanup_rbuf(sk, copied)
+                timeo = sk_wait_data(sk, timeo, queue.peek_tail())
+            continue
+        if offset < skb.len:
+            used = min(skb.len - offset, length)
+            if sk.urg_data:
+                urg_offset = (sk.urg_seq - seq) & M32
+                if urg_offset < used:
+                    if urg_offset:
+                        used = urg_offset
+                    elif not sk.sk_flags & SOCK_URGINLINE:
+                        # Step over the urgent byte: it is not part of the stream.
+                        seq = (seq + 1) & M32
+                        if not peek:
+                            sk.copied_seq = seq
+                        offset += 1
+                        used -= 1
+            if used > 0:
+                if not flags & MSG_TRUNC and skb_copy_datagram_iter(skb, offset, msg, used) != used:
+                    if not copied:
+                        raise os_error(errno.EFAULT)
+                    break
+                seq = (seq + used) & M32
+                copied += used
+                length -= used
+                if not peek:
+                    sk.copied_seq = seq
+                    tcp_rcv_space_adjust(sk)
+            if sk.urg_data and after(sk.copied_seq, sk.urg_seq):
+                sk.urg_data = 0
+                tcp_fast_path_check(sk)
+            if used + offset < skb.len:
+                continue
+        if skb.tcp_flags & TCPHDR_FIN:
+            seq = (seq + 1) & M32
+            if not peek:
+                sk.copied_seq = seq
+                tcp_eat_recv_skb(sk, skb)
+            break
+        if not peek:
+            tcp_eat_recv_skb(sk, skb)
+    if not peek:
+        tcp_cleanup_rbuf(sk, copied)
+        if copied and sk.sk_peek_off > 0:
+            sk.sk_peek_off = max(sk.sk_peek_off - copied, 0)
+    elif sk.sk_peek_off >= 0:
+        sk.sk_peek_off += copied
+    return copied
+
+
+def tcp_inq(sk: tcp_sock) -> int:
+    """include/net/tcp.h: bytes that can be read now."""
+    if sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV):
+        return 0
+    if (
+        sk.sk_flags & SOCK_URGINLINE
+        or not sk.urg_data
+        or before(sk.urg_seq, sk.copied_seq)
+        or not before(sk.urg_seq, sk.rcv_nxt)
+    ):
+        answ = (sk.rcv_nxt - sk.copied_seq) & M32
+        # The FIN took a sequence number.
+        if answ and sk.sk_flags & SOCK_DONE:
+            answ -= 1
+        return answ
+    return (sk.urg_seq - sk.copied_seq) & M32

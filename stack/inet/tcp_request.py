@@ -1,0 +1,111 @@
+"""net/ipv4/tcp_input.c: the passive open: from a SYN to a request and its SYN-ACK."""
+
+from __future__ import annotations
+
+from fastpath.hdr import tcp_hdr
+from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_header_len
+from stack.inet.inet_connection_sock import (
+    inet_csk_reqsk_queue_hash_add,
+    inet_csk_reqsk_queue_is_full,
+    request_sock,
+    sk_acceptq_is_full,
+)
+from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
+from stack.inet.tcp_ecn import tcp_ecn_create_request
+from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
+from stack.inet.tcp_options import tcp_clear_options, tcp_parse_options
+from stack.inet.tcp_sock import M32, TCP_TIMEOUT_INIT, tcp_options_received, tcp_sock
+
+
+def tcp_syn_flood_action(sk: tcp_sock) -> bool:
+    """Too many half-open connections: True = answer with a cookie, False = drop."""
+    linux = sk.net.mib.linux
+    if sk.net.sysctl.tcp_syncookies:
+        linux.TCPReqQFullDoCookies += 1
+        return True
+    linux.TCPReqQFullDrop += 1
+    return False
+
+
+def tcp_openreq_init(
+    req: request_sock, rx_opt: tcp_options_received, skb: sk_buff, sk: tcp_sock
+) -> None:
+    """Fill a request from a SYN and its options."""
+    th = tcp_hdr(skb)
+    req.rsk_rcv_wnd = 0
+    req.rcv_isn = skb.seq
+    req.rcv_nxt = (skb.seq + 1) & M32
+    req.mss = rx_opt.mss_clamp
+    req.ts_recent = rx_opt.rcv_tsval if rx_opt.saw_tstamp else 0
+    req.tstamp_ok = rx_opt.tstamp_ok
+    req.sack_ok = bool(rx_opt.sack_ok)
+    req.snd_wscale = rx_opt.snd_wscale
+    req.wscale_ok = rx_opt.wscale_ok
+    req.inet_dport = th.source
+    req.inet_num = th.dest
+    req.sk_mark = sk.sk_mark
+
+
+def tcp_reqsk_record_syn(sk: tcp_sock, req: request_sock, skb: sk_buff) -> None:
+    """TCP_SAVE_SYN: keep the headers of the SYN, IP's and TCP's. Data at the TCP header."""
+    if sk.save_syn:
+        hlen = skb_network_header_len(skb)
+        req.saved_syn = skb_copy_bits(skb, -hlen, hlen + tcp_hdr(skb).doff * 4)
+
+
+def tcp_conn_request(
+    rsk_ops: request_sock_ops, af_ops: tcp_request_sock_ops, sk: tcp_sock, skb: sk_buff
+) -> int:
+    """A SYN for a listener: make a request, answer with SYN-ACK. Borrows skb."""
+    net = sk.net
+    linux = net.mib.linux
+    isn, net.tcp_tw_isn = net.tcp_tw_isn, 0  # of a TIME_WAIT that this SYN replaces
+    want_cookie = False
+    syncookies = net.sysctl.tcp_syncookies
+    if (syncookies == 2 or inet_csk_reqsk_queue_is_full(sk)) and not isn:
+        want_cookie = tcp_syn_flood_action(sk)
+        if not want_cookie:
+            linux.ListenDrops += 1
+            return 0
+    if sk_acceptq_is_full(sk):
+        linux.ListenOverflows += 1
+        linux.ListenDrops += 1
+        return 0
+    req = request_sock(sk, rsk_ops, af_ops)
+    tmp_opt = tcp_options_received()
+    tmp_opt.mss_clamp = af_ops.mss_clamp
+    tmp_opt.user_mss = sk.rx_opt.user_mss
+    tcp_parse_options(net, skb, tmp_opt, False)
+    if want_cookie and not tmp_opt.saw_tstamp:
+        tcp_clear_options(tmp_opt)
+    tmp_opt.tstamp_ok = tmp_opt.saw_tstamp
+    tcp_openreq_init(req, tmp_opt, skb, sk)
+    req.ir_iif = skb.skb_iif
+    dst = af_ops.route_req(sk, skb, req)
+    if dst is None:
+        linux.ListenDrops += 1
+        return 0
+    if req.tstamp_ok:
+        req.ts_off = af_ops.init_ts_off(net, skb)
+    tcp_ecn_create_request(req, skb, sk)
+    if not want_cookie and not isn and not syncookies:
+        # Without cookies, the last quarter is for peers that have proved alive; we know none.
+        max_syn_backlog = net.sysctl.tcp_max_syn_backlog
+        if max_syn_backlog - sk.icsk_accept_queue.qlen < max_syn_backlog >> 2:
+            linux.ListenDrops += 1
+            return 0
+    if want_cookie:
+        if not req.tstamp_ok:
+            req.ecn_ok = False  # a cookie remembers it in the timestamp
+        isn = af_ops.cookie_init_seq(skb, req)
+    elif not isn:
+        isn = af_ops.init_seq(net, skb)
+    req.snt_isn = isn
+    tcp_openreq_init_rwin(req, sk, dst)
+    tcp_reqsk_record_syn(sk, req, skb)
+    if not want_cookie:
+        req.timeout = TCP_TIMEOUT_INIT
+        if not inet_csk_reqsk_queue_hash_add(sk, req, req.timeout):
+            return 0
+    af_ops.send_synack(sk, dst, req, skb)
+    return 0

@@ -1,0 +1,280 @@
+"""net/ipv4/tcp.c: the sending calls: from the user's bytes to the write queue."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.skbuff import sk_buff, skb_header_release
+from stack.core.sk_mem import sk_forced_mem_schedule, sk_stream_moderate_sndbuf, sk_wmem_schedule
+from stack.core.sock import (
+    SOCK_NOSPACE,
+    lock_sock,
+    os_error,
+    release_sock,
+    sk_flush_backlog,
+    sk_wait_event,
+    sock_sndtimeo,
+)
+from stack.core.stream import (
+    sk_stream_error,
+    sk_stream_memory_free,
+    sk_stream_wait_connect,
+    sk_stream_wait_memory,
+)
+from stack.core.uapi import MSG_DONTWAIT, MSG_EOR, MSG_MORE, MSG_OOB, SEND_SHUTDOWN
+from stack.inet.tcp_output import (
+    __tcp_push_pending_frames,
+    tcp_push_one,
+    tcp_slow_start_after_idle_check,
+    tcp_stream_alloc_skb,
+    tcp_wmem_free_skb,
+)
+from stack.inet.tcp_sock import (
+    M32,
+    MAX_TCP_HEADER,
+    MSEC,
+    TCP_NAGLE_CORK,
+    TCP_NAGLE_PUSH,
+    TCPHDR_ACK,
+    TCPHDR_FIN,
+    TCPHDR_PSH,
+    after,
+    tcp_sock,
+)
+from stack.inet.tcp_states import TCPF_CLOSE_WAIT, TCPF_ESTABLISHED
+from stack.inet.tcp_window import tcp_bound_to_half_wnd, tcp_current_mss
+
+TCP_SMALL_QUEUE_BACKLOG = 16  # buffers filled before a long sendmsg lets the backlog in
+
+
+def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
+    """Bytes to gather in one sk_buff: whole segments up to what the device cuts up.
+
+    More than the 64 KiB of the kernel's devices only as far as the send buffer reaches: one sk_buff
+    is filled to its end whatever the buffer's limit.
+    """
+    if not large_allowed:
+        return mss_now
+    most = min(sk.sk_gso_max_size, max(sk.sk_sndbuf, 65536)) - 1 - MAX_TCP_HEADER
+    new_size_goal = tcp_bound_to_half_wnd(sk, most)
+    gso_segs = max(min(new_size_goal // mss_now, sk.sk_gso_max_segs), 1)
+    return gso_segs * mss_now
+
+
+def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
+    """(MSS, size goal)."""
+    mss_now = tcp_current_mss(sk)
+    return mss_now, tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
+
+
+def tcp_mark_push(sk: tcp_sock, skb: sk_buff) -> None:
+    skb.tcp_flags |= TCPHDR_PSH
+    sk.pushed_seq = sk.write_seq
+
+
+def forced_push(sk: tcp_sock) -> bool:
+    """Half of the peer's window was queued since the last PSH."""
+    return after(sk.write_seq, (sk.pushed_seq + (sk.max_window >> 1)) & M32)
+
+
+def tcp_skb_entail(sk: tcp_sock, skb: sk_buff) -> None:
+    """An empty sk_buff at the end of the write queue."""
+    skb.seq = skb.end_seq = sk.write_seq
+    skb.tcp_flags = TCPHDR_ACK
+    skb_header_release(skb)
+    sk.sk_write_queue.queue_tail(skb)
+    truesize = skb.truesize
+    sk.sk_wmem_queued += truesize
+    sk.sk_forward_alloc -= truesize
+    if sk.nonagle & TCP_NAGLE_PUSH:
+        sk.nonagle &= ~TCP_NAGLE_PUSH
+    if not sk.packets_out:
+        tcp_slow_start_after_idle_check(sk)
+
+
+def tcp_push(sk: tcp_sock, flags: int, mss_now: int, nonagle: int, size_goal: int) -> None:
+    """The call has queued its data: mark and send what may go."""
+    skb = sk.sk_write_queue.peek_tail()
+    if skb is None:
+        return
+    more = flags & MSG_MORE
+    if not more or forced_push(sk):
+        tcp_mark_push(sk, skb)
+    if flags & MSG_OOB:  # tcp_mark_urg
+        sk.snd_up = sk.write_seq
+    if more:
+        nonagle = TCP_NAGLE_CORK
+    sk.msg_more = bool(more)
+    __tcp_push_pending_frames(sk, mss_now, nonagle)
+
+
+def tcp_remove_empty_skb(sk: tcp_sock) -> None:
+    """Nothing could be copied into the last sk_buff: take it away again."""
+    skb = sk.sk_write_queue.peek_tail()
+    if skb is not None and skb.seq == skb.end_seq:
+        sk.sk_write_queue.unlink(skb)
+        tcp_wmem_free_skb(sk, skb)
+
+
+def tcp_sendmsg(sk: tcp_sock, msg: Any, size: int) -> int:
+    """proto.sendmsg: queue the user's bytes; the number queued.
+
+    Raises: OSError EPIPE, EAGAIN, the pending error ...
+    """
+    lock_sock(sk)
+    try:
+        return tcp_sendmsg_locked(sk, msg, size)
+    finally:
+        release_sock(sk)
+
+
+def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
+    """How many of `copy` bytes there is memory for; a socket with little queued always gets some.
+
+    Without that a socket that has nothing in flight would wait for an ACK that cannot come.
+    """
+    if sk_wmem_schedule(sk, copy):
+        return copy
+    left = sk.net.sysctl.tcp_wmem[0] - sk.sk_wmem_queued
+    if left > 0:
+        sk_forced_mem_schedule(sk, min(left, copy))
+    return min(copy, max(sk.sk_forward_alloc, 0))
+
+
+def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: Any, n: int) -> int:
+    """Append up to n bytes to skb: small first pieces to its head, others to pages; bytes done."""
+    if not skb.data_len and n <= skb.tailroom:
+        return msg.copy_to_skb(skb, n)
+    n = tcp_wmem_schedule(sk, n)
+    old = skb.truesize
+    done = msg.add_to_skb(skb, sk.net.skb_pages, n)
+    delta = skb.truesize - old
+    sk.sk_wmem_queued += delta
+    sk.sk_forward_alloc -= delta
+    return done
+
+
+def tcp_sendmsg_locked(sk: tcp_sock, msg: Any, size: int) -> int:
+    """Fill the tail of the write queue, or new sk_buffs, up to the size goal each."""
+    flags = msg.msg_flags
+    timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
+    if not (1 << sk.sk_state) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT):
+        try:
+            timeo = sk_stream_wait_connect(sk, timeo)
+        except OSError as exc:
+            raise sk_stream_error(sk, flags, exc.errno or errno.EPIPE) from None
+    sk.sk_flags &= ~SOCK_NOSPACE
+    copied = 0
+    filled = 0
+    mss_now, size_goal = tcp_send_mss(sk, flags)
+    if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+        raise sk_stream_error(sk, flags, errno.EPIPE)
+    write_queue = sk.sk_write_queue
+    while msg.count:
+        skb = write_queue.peek_tail()
+        copy = size_goal - skb.len if skb is not None else 0
+        if copy <= 0 or (skb is not None and (skb.tcp_flags & TCPHDR_FIN or skb.cb == MSG_EOR)):
+            if filled >= TCP_SMALL_QUEUE_BACKLOG and sk.sk_backlog:
+                filled = 0
+                if sk_flush_backlog(sk):
+                    if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+                        break
+                    mss_now, size_goal = tcp_send_mss(sk, flags)
+                    continue
+            first = not write_queue.qlen and not sk.tcp_rtx_queue.qlen
+            skb = tcp_stream_alloc_skb(sk, first) if sk_stream_memory_free(sk) else None
+            if skb is None:
+                copied_now = tcp_sendmsg_wait(sk, msg, flags, timeo, copied, mss_now, size_goal)
+                if copied_now is None:
+                    return copied
+                timeo = copied_now
+                mss_now, size_goal = tcp_send_mss(sk, flags)
+                continue
+            filled += 1
+            tcp_skb_entail(sk, skb)
+            copy = size_goal
+        done = tcp_copy_from_user(sk, skb, msg, min(copy, msg.count))
+        if not done:
+            tcp_remove_empty_skb(sk)
+            copied_now = tcp_sendmsg_wait(sk, msg, flags, timeo, copied, mss_now, size_goal)
+            if copied_now is None:
+                return copied
+            timeo = copied_now
+            mss_now, size_goal = tcp_send_mss(sk, flags)
+            continue
+        if not copied:
+            skb.tcp_flags &= ~TCPHDR_PSH
+        sk.write_seq = (sk.write_seq + done) & M32
+        skb.end_seq = (skb.end_seq + done) & M32
+        skb.tcp_gso_segs = 0
+        copied += done
+        if not msg.count:
+            if flags & MSG_EOR:
+                skb.cb = MSG_EOR
+            break
+        if skb.len < size_goal or flags & MSG_OOB:
+            continue
+        if forced_push(sk):
+            tcp_mark_push(sk, skb)
+            __tcp_push_pending_frames(sk, mss_now, TCP_NAGLE_PUSH)
+        elif skb is write_queue.peek():
+            tcp_push_one(sk, mss_now)
+    if copied:
+        tcp_push(sk, flags, mss_now, sk.nonagle, size_goal)
+    elif size and (sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN):
+        raise sk_stream_error(sk, flags, errno.EPIPE)
+    return copied
+
+
+def tcp_sendmsg_wait(
+    sk: tcp_sock, msg: Any, flags: int, timeo: int, copied: int, mss_now: int, size_goal: int
+) -> int | None:
+    """No room: push what there is and sleep. Time left, or None: return what was copied.
+
+    Raises: OSError when nothing was copied yet.
+    """
+    sk.sk_flags |= SOCK_NOSPACE
+    if copied:
+        tcp_push(sk, flags & ~MSG_MORE, mss_now, TCP_NAGLE_PUSH, size_goal)
+    net = sk.net
+    try:
+        if sk_stream_memory_free(sk):
+            # The socket may have more, the host has no buffer, or TCP no memory: be content with
+            # less from now on, and try again in a while.
+            sk_stream_moderate_sndbuf(sk)
+            if timeo <= 0:
+                raise BlockingIOError(errno.EAGAIN, "no packet buffer left on the host")
+            pause = min(timeo, 20 * MSEC)
+            dry = tcp_no_buffers(net)
+            sk_wait_event(
+                sk,
+                pause,
+                lambda: (
+                    bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN)
+                    or (dry and not tcp_no_buffers(net))
+                ),
+            )
+            if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+                raise os_error(errno.EPIPE)
+            return timeo
+        return sk_stream_wait_memory(sk, timeo)
+    except OSError as exc:
+        tcp_remove_empty_skb(sk)
+        if copied:
+            return None
+        if exc.errno == errno.EPIPE:
+            raise sk_stream_error(sk, flags, errno.EPIPE) from None
+        raise
+
+
+def tcp_no_buffers(net: Any) -> bool:
+    """The host's buffer pools are all but empty."""
+    return net.skb_pages.available <= 8 or net.skb_small.available <= 8
+
+
+def tcp_stream_memory_free(sk: tcp_sock, wake: int = 0) -> bool:
+    """TCP_NOTSENT_LOWAT: a writer waits while that much is queued and not sent."""
+    notsent = (sk.write_seq - sk.snd_nxt) & M32
+    lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
+    return (notsent << wake) < lowat
