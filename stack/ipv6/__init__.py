@@ -1,0 +1,1 @@
+"""IPv6: what is the family's own."""

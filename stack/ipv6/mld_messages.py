@@ -1,0 +1,200 @@
+"""include/net/mld.h: Multicast Listener Discovery messages as values.
+
+MLDv1 (RFC 2710 3), MLDv2 (RFC 3810 5). `parse` takes the whole ICMPv6 message from its type byte
+and returns None when it is malformed; `pack` gives one with checksum 0. The codes of response
+times and intervals are RFC 3810 5.1.3 and 5.1.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+ICMPV6_MGM_QUERY = 130
+ICMPV6_MGM_REPORT = 131
+ICMPV6_MGM_REDUCTION = 132
+ICMPV6_MLD2_REPORT = 143
+
+MLD2_MODE_IS_INCLUDE = 1
+MLD2_MODE_IS_EXCLUDE = 2
+MLD2_CHANGE_TO_INCLUDE = 3
+MLD2_CHANGE_TO_EXCLUDE = 4
+MLD2_ALLOW_NEW_SOURCES = 5
+MLD2_BLOCK_OLD_SOURCES = 6
+
+MLD_V1_LEN = 24
+MLD_V2_LEN = 28
+GREC_LEN = 20  # a record without sources
+MLD2_REPORT_LEN = 8  # a report without records
+
+
+def mldv2_mrc(code: int) -> int:
+    """include/net/mld.h: Maximum Response Code of 16 bits to milliseconds (RFC 3810 5.1.3)."""
+    if code < 0x8000:
+        return code
+    return (code & 0xFFF | 0x1000) << ((code >> 12 & 7) + 3)
+
+
+def mldv2_qqic(code: int) -> int:
+    """include/net/mld.h: the Querier's Query Interval Code to seconds (RFC 3810 5.1.9)."""
+    if code < 0x80:
+        return code
+    return (code & 0xF | 0x10) << ((code >> 4 & 7) + 3)
+
+
+@dataclass(frozen=True, slots=True)
+class MldQuery:
+    """A query of `version` 1 or 2; `mrc` as on the wire.
+
+    `resv_suppress` is the S flag, `qrv` the robustness (0: not said).
+    """
+
+    group: int = 0
+    mrc: int = 10000
+    version: int = 2
+    resv_suppress: bool = False
+    qrv: int = 2
+    qqic: int = 125
+    sources: tuple[int, ...] = ()
+
+    @property
+    def max_delay_ms(self) -> int:
+        """The time within which listeners answer."""
+        return self.mrc if self.version == 1 else mldv2_mrc(self.mrc)
+
+    def pack(self) -> bytes:
+        """Return the message, checksum 0."""
+        head = (
+            bytes((ICMPV6_MGM_QUERY, 0, 0, 0))
+            + self.mrc.to_bytes(2, "big")
+            + bytes(2)
+            + self.group.to_bytes(16, "big")
+        )
+        if self.version == 1:
+            return head
+        return (
+            head
+            + bytes((self.resv_suppress << 3 | self.qrv & 7, self.qqic))
+            + len(self.sources).to_bytes(2, "big")
+            + b"".join(source.to_bytes(16, "big") for source in self.sources)
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> MldQuery | None:
+        """RFC 3810 8.1: 24 bytes are version 1, 28 and more version 2, else malformed."""
+        size = len(data)
+        if size < MLD_V1_LEN:
+            return None
+        mrc = int.from_bytes(data[4:6], "big")
+        group = int.from_bytes(data[8:24], "big")
+        if size == MLD_V1_LEN:
+            return cls(group, mrc, 1)
+        if size < MLD_V2_LEN:
+            return None
+        count = int.from_bytes(data[26:28], "big")
+        if size < MLD_V2_LEN + 16 * count:
+            return None
+        sources = tuple(
+            int.from_bytes(data[i : i + 16], "big") for i in range(28, 28 + 16 * count, 16)
+        )
+        return cls(group, mrc, 2, bool(data[24] & 8), data[24] & 7, data[25], sources)
+
+
+@dataclass(frozen=True, slots=True)
+class MldMessage:
+    """A version 1 report or done (`done`)."""
+
+    group: int
+    done: bool = False
+
+    def pack(self) -> bytes:
+        """Return the message, checksum 0."""
+        kind = ICMPV6_MGM_REDUCTION if self.done else ICMPV6_MGM_REPORT
+        return bytes((kind, 0, 0, 0, 0, 0, 0, 0)) + self.group.to_bytes(16, "big")
+
+    @classmethod
+    def parse(cls, data: bytes) -> MldMessage | None:
+        """None when it is too short."""
+        if len(data) < MLD_V1_LEN:
+            return None
+        return cls(int.from_bytes(data[8:24], "big"), data[0] == ICMPV6_MGM_REDUCTION)
+
+
+@dataclass(frozen=True, slots=True)
+class MldRecord:
+    """What a report says of one group. `kind` is MLD2_*."""
+
+    kind: int
+    group: int
+    sources: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return GREC_LEN + 16 * len(self.sources)
+
+    def pack(self) -> bytes:
+        """Return the record."""
+        return (
+            bytes((self.kind, 0))
+            + len(self.sources).to_bytes(2, "big")
+            + self.group.to_bytes(16, "big")
+            + b"".join(source.to_bytes(16, "big") for source in self.sources)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MldReport:
+    """A version 2 report."""
+
+    records: tuple[MldRecord, ...]
+
+    def pack(self) -> bytes:
+        """Return the message, checksum 0."""
+        head = bytes((ICMPV6_MLD2_REPORT, 0, 0, 0, 0, 0)) + len(self.records).to_bytes(2, "big")
+        return head + b"".join(record.pack() for record in self.records)
+
+    @classmethod
+    def parse(cls, data: bytes) -> MldReport | None:
+        """None when a record runs past the end."""
+        if len(data) < MLD2_REPORT_LEN:
+            return None
+        records = []
+        at = MLD2_REPORT_LEN
+        for _ in range(int.from_bytes(data[6:8], "big")):
+            if len(data) < at + GREC_LEN:
+                return None
+            aux, count = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+            end = at + GREC_LEN + 16 * count
+            if len(data) < end + 4 * aux:
+                return None
+            sources = tuple(
+                int.from_bytes(data[i : i + 16], "big") for i in range(at + GREC_LEN, end, 16)
+            )
+            group = int.from_bytes(data[at + 4 : at + 20], "big")
+            records.append(MldRecord(data[at], group, sources))
+            at = end + 4 * aux
+        return cls(tuple(records))
+
+
+def mld2_split(records: Iterable[MldRecord], room: int) -> Iterator[MldReport]:
+    """Reports of at most `room` bytes that carry `records` (RFC 3810 5.2.15).
+
+    A record that does not fit is cut between its sources, except a MODE_IS_EXCLUDE or
+    CHANGE_TO_EXCLUDE one: that is sent once with as many sources as fit, since a second would
+    replace the first.
+    """
+    batch: list[MldRecord] = []
+    used = MLD2_REPORT_LEN
+    limit = max((room - MLD2_REPORT_LEN - GREC_LEN) // 16, 1)
+    for record in records:
+        sources = record.sources
+        if record.kind in (MLD2_MODE_IS_EXCLUDE, MLD2_CHANGE_TO_EXCLUDE):
+            sources = sources[:limit]
+        for start in range(0, max(len(sources), 1), limit):
+            part = MldRecord(record.kind, record.group, sources[start : start + limit])
+            if batch and used + len(part) > room:
+                yield MldReport(tuple(batch))
+                batch, used = [], MLD2_REPORT_LEN
+            batch.append(part)
+            used += len(part)
+    if batch:
+        yield MldReport(tuple(batch))
