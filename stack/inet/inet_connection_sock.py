@@ -28,6 +28,7 @@ from stack.core.sock import (
 from stack.core.stream import sk_stream_kill_queues
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import O_NONBLOCK
+from stack.inet.af_ops import inet_rcv_saddr_equal, inet_sk_key
 from stack.inet.inet_hashtables import (
     inet_bind_bucket,
     inet_bind_hash,
@@ -209,6 +210,7 @@ class request_sock:
         "sack_ok",
         "saved_syn",
         "sk",
+        "sk_af",
         "sk_bound_dev_if",
         "sk_family",
         "sk_mark",
@@ -240,6 +242,7 @@ class request_sock:
         self.af_specific = af_specific
         self.rsk_listener = listener
         self.sk_state = TCP_NEW_SYN_RECV
+        self.sk_af = listener.sk_af
         self.sk_family = listener.sk_family
         self.sk_bound_dev_if = listener.sk_bound_dev_if
         self.sk_mark = listener.sk_mark
@@ -276,12 +279,6 @@ class request_sock:
 
 
 # --- ports --------------------------------------------------------------------------------
-
-
-def inet_rcv_saddr_equal(sk: Any, sk2: Any) -> bool:
-    """Whether the two bound addresses can receive the same packet."""
-    a, b = sk.inet_rcv_saddr, sk2.inet_rcv_saddr
-    return not a or not b or a == b
 
 
 def inet_csk_bind_conflict(sk: Any, tb: inet_bind_bucket, relax: bool, reuseport_ok: bool) -> bool:
@@ -524,14 +521,10 @@ def inet_csk_reqsk_queue_added(sk: Any, req: request_sock) -> None:
     reqsk_queue_added(sk.icsk_accept_queue, req)
 
 
-def reqsk_key(req: request_sock) -> tuple[int, int, int, int]:
-    return (req.inet_daddr, req.inet_dport, req.inet_rcv_saddr, req.inet_num)
-
-
 def reqsk_queue_hash_req(req: request_sock, timeout: int) -> bool:
     """Enter ehash and arm the SYN-ACK timer; False when the 4-tuple is taken."""
     ehash = req.net.tcp_hashinfo.ehash
-    key = reqsk_key(req)
+    key = inet_sk_key(req)
     if key in ehash:
         return False
     ehash[key] = req
@@ -549,7 +542,7 @@ def inet_csk_reqsk_queue_hash_add(sk: Any, req: request_sock, timeout: int) -> b
 def reqsk_queue_unlink(req: request_sock) -> bool:
     """Leave ehash; True when it stood there."""
     ehash = req.net.tcp_hashinfo.ehash
-    key = reqsk_key(req)
+    key = inet_sk_key(req)
     found = ehash.get(key) is req
     if found:
         del ehash[key]

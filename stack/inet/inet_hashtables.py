@@ -1,8 +1,9 @@
 """net/ipv4/inet_hashtables.c: finding TCP sockets, and giving out local ports.
 
-`ehash` maps (foreign address, foreign port, local address, local port) to whatever stands for that
-connection: a full socket, a request (NEW_SYN_RECV) or a TIME_WAIT remnant. `bhash` maps a local
-port to its bucket of owners, `lhash2` a local port to its listeners.
+`ehash` maps a key (family, foreign address and port, local address and port; `inet_sk_key`) to
+whatever stands for that connection: a full socket, a request (NEW_SYN_RECV) or a TIME_WAIT remnant.
+`bhash` maps a local port to its bucket of owners, `lhash2` a local port to its listeners: both hold
+the sockets of both families, for one of IPv6 may own the port for IPv4 too.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from fastpath.hdr import inet_tuple
+from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
+from stack.inet.af_ops import InetKey, inet_sk_key
 from stack.inet.inet_timewait_sock import inet_twsk_deschedule_put
 from stack.inet.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
-
-INADDR_ANY = 0
 
 
 class inet_bind_bucket:
@@ -38,34 +38,31 @@ class inet_hashinfo:
     __slots__ = ("bhash", "ehash", "lhash2", "table_perturb")
 
     def __init__(self) -> None:
-        self.ehash: dict[tuple[int, int, int, int], Any] = {}
+        self.ehash: dict[InetKey, Any] = {}
         self.bhash: dict[int, inet_bind_bucket] = {}
         self.lhash2: dict[int, list[Any]] = {}
-        self.table_perturb: dict[tuple[int, int, int], int] = {}
-
-
-def _ehash_key(sk: Any) -> tuple[int, int, int, int]:
-    return (sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, sk.inet_num)
+        self.table_perturb: dict[tuple[int, int, int, int], int] = {}
 
 
 # --- lookup -------------------------------------------------------------------------------
 
 
-def __inet_lookup_established(
-    net: Any, hashinfo: inet_hashinfo, saddr: int, sport: int, daddr: int, hnum: int, dif: int
-) -> Any:
+def __inet_lookup_established(hashinfo: inet_hashinfo, key: InetKey, dif: int) -> Any:
     """Exact match: a connection, a request or a TIME_WAIT socket; else None."""
-    sk = hashinfo.ehash.get((saddr, sport, daddr, hnum))
+    sk = hashinfo.ehash.get(key)
     if sk is not None and sk.sk_bound_dev_if and sk.sk_bound_dev_if != dif:
         return None
     return sk
 
 
-def compute_score(sk: Any, hnum: int, daddr: int, dif: int) -> int:
-    """How well a listener fits: the bound address counts most, then the bound device."""
-    if sk.inet_num != hnum:
+def compute_score(sk: Any, family: int, daddr: int, dif: int) -> int:
+    """How well a listener of the port fits: a bound address or device and its own family count."""
+    af = sk.sk_af
+    score = 1
+    if af.family == family:
+        score = 2
+    elif not af.takes(sk, family):
         return -1
-    score = 2
     if sk.inet_rcv_saddr:
         if sk.inet_rcv_saddr != daddr:
             return -1
@@ -78,23 +75,17 @@ def compute_score(sk: Any, hnum: int, daddr: int, dif: int) -> int:
 
 
 def __inet_lookup_listener(
-    net: Any,
-    hashinfo: inet_hashinfo,
-    skb: sk_buff | None,
-    saddr: int,
-    sport: int,
-    daddr: int,
-    hnum: int,
-    dif: int,
+    hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey, dif: int
 ) -> Any:
-    """The best listener; a reuseport group is spread by a hash of the 4-tuple."""
+    """The best listener; a reuseport group is spread by a hash of the key."""
+    family, _, _, daddr, hnum = key
     group = hashinfo.lhash2.get(hnum)
     if not group:
         return None
     best: list[Any] = []
     hiscore = 0
     for sk in group:
-        score = compute_score(sk, hnum, daddr, dif)
+        score = compute_score(sk, family, daddr, dif)
         if score > hiscore:
             best, hiscore = [sk], score
         elif score == hiscore and score > 0 and sk.sk_reuseport:
@@ -102,28 +93,19 @@ def __inet_lookup_listener(
     if not best:
         return None
     if len(best) > 1 and best[0].sk_reuseport:
-        return best[hash((saddr, sport, daddr, hnum)) % len(best)]
+        return best[hash(key) % len(best)]
     return best[0]
 
 
-def __inet_lookup(
-    net: Any,
-    hashinfo: inet_hashinfo,
-    skb: sk_buff | None,
-    saddr: int,
-    sport: int,
-    daddr: int,
-    dport: int,
-    dif: int,
-) -> Any:
+def __inet_lookup(hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey, dif: int) -> Any:
     """Established first, then listeners."""
-    sk = __inet_lookup_established(net, hashinfo, saddr, sport, daddr, dport, dif)
+    sk = __inet_lookup_established(hashinfo, key, dif)
     if sk is not None:
         return sk
-    return __inet_lookup_listener(net, hashinfo, skb, saddr, sport, daddr, dport, dif)
+    return __inet_lookup_listener(hashinfo, skb, key, dif)
 
 
-def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff, net: Any) -> Any:
+def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> Any:
     """The socket of a segment; early demux may have found it already (skb.sk)."""
     sk = skb.sk
     if sk is not None:
@@ -133,8 +115,7 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff, net: Any) -> Any:
             destructor(skb)
         skb.sk = None
         return sk
-    saddr, sport, daddr, dport = inet_tuple(skb)
-    return __inet_lookup(net, hashinfo, skb, saddr, sport, daddr, dport, skb.skb_iif)
+    return __inet_lookup(hashinfo, skb, inet_key(skb), skb.skb_iif)
 
 
 # --- hashing ------------------------------------------------------------------------------
@@ -161,7 +142,7 @@ def __inet_hash(sk: Any, osk: Any) -> None:
 def inet_ehash_insert(sk: Any, osk: Any) -> bool:
     """Insert, replacing `osk` (a request) if it still stands there; False: the place is taken."""
     ehash = sk.net.tcp_hashinfo.ehash
-    key = _ehash_key(sk)
+    key = inet_sk_key(sk)
     there = ehash.get(key)
     if there is not None and there is not osk:
         return False
@@ -192,7 +173,7 @@ def inet_unhash(sk: Any) -> None:
             if not group:
                 del hashinfo.lhash2[sk.inet_num]
         return
-    key = _ehash_key(sk)
+    key = inet_sk_key(sk)
     if hashinfo.ehash.get(key) is sk:
         del hashinfo.ehash[key]
 
@@ -243,7 +224,7 @@ def __inet_check_established(
     A TIME_WAIT socket gives way when `unique` (tcp_twsk_unique) allows it (RFC 6191).
     """
     ehash = net.tcp_hashinfo.ehash
-    key = (sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, lport)
+    key = (sk.sk_af.family, sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, lport)
     there = ehash.get(key)
     tw = None
     if there is not None:
@@ -302,7 +283,7 @@ def __inet_hash_connect(
     remaining = high - low
     if remaining > 1:
         remaining &= ~1
-    perturb_key = (sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)
+    perturb_key = (sk.sk_af.family, sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)
     perturb = hinfo.table_perturb.get(perturb_key)
     if perturb is None:
         if len(hinfo.table_perturb) > 4096:

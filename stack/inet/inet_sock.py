@@ -141,6 +141,8 @@ class inet_sock(sock):
         "rcv_tos",
         "recverr",
         "rx_dst_ifindex",
+        "sk_af",
+        "sk_ipv6only",
         "tos",
         "transparent",
         "uc_index",
@@ -149,6 +151,8 @@ class inet_sock(sock):
 
     def __init__(self, net: Any) -> None:
         super().__init__(net)
+        self.sk_af: Any = None  # inet_af_ops of the addresses below
+        self.sk_ipv6only = False
         self.inet_saddr = 0
         self.inet_rcv_saddr = 0
         self.inet_daddr = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.inet.af_ops import inet_sk_key
 from stack.inet.tcp_states import TCP_TIME_WAIT
 
 
@@ -36,8 +37,10 @@ class inet_timewait_sock:
         "inet_rcv_saddr",
         "last_oow_ack_time",
         "net",
+        "sk_af",
         "sk_bound_dev_if",
         "sk_family",
+        "sk_ipv6only",
         "sk_mark",
         "sk_prot",
         "sk_reuse",
@@ -70,7 +73,9 @@ class inet_timewait_sock:
 
     def __init__(self, sk: Any, state: int) -> None:
         self.net = sk.net
+        self.sk_af = sk.sk_af
         self.sk_family = sk.sk_family
+        self.sk_ipv6only = sk.sk_ipv6only
         self.sk_prot = sk.sk_prot
         self.sk_state = TCP_TIME_WAIT
         self.tw_substate = state
@@ -109,7 +114,7 @@ def inet_twsk_hashdance(tw: inet_timewait_sock, sk: Any, hashinfo: Any) -> None:
     tw.tw_bind_hash = tb
     if tb is not None:
         tb.owners.append(tw)
-    key = (tw.inet_daddr, tw.inet_dport, tw.inet_rcv_saddr, tw.inet_num)
+    key = inet_sk_key(tw)
     if hashinfo.ehash.get(key) is sk:
         sk.sk_hashed = 0
     hashinfo.ehash[key] = tw
@@ -127,7 +132,7 @@ def tw_timer_handler(tw: inet_timewait_sock) -> None:
 def inet_twsk_kill(tw: inet_timewait_sock) -> None:
     """Take tw out of both hashes."""
     net = tw.net
-    key = (tw.inet_daddr, tw.inet_dport, tw.inet_rcv_saddr, tw.inet_num)
+    key = inet_sk_key(tw)
     ehash = net.tcp_hashinfo.ehash
     if ehash.get(key) is tw:
         del ehash[key]

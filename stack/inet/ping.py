@@ -119,9 +119,11 @@ def ping_unhash(sk: Any) -> None:
         sk.inet_sport = 0
 
 
-def ping_lookup(net: Any, ident: int, laddr: int, dif: int) -> Any:
+def ping_lookup(net: Any, family: int, ident: int, laddr: int, dif: int) -> Any:
     """net/ipv4/ping.c: the socket of an identifier, local address and interface, or None."""
     for sk in net.ping_table.get(ident, ()):
+        if sk.sk_family != family:
+            continue
         if sk.inet_rcv_saddr and sk.inet_rcv_saddr != laddr:
             continue
         if sk.sk_bound_dev_if and sk.sk_bound_dev_if != dif:
@@ -284,7 +286,7 @@ def ping_rcv(skb: sk_buff) -> bool:
     net = skb.dst.net
     if not net.ping_table:
         return False
-    sk = ping_lookup(net, icmp_hdr(skb).id, ip_hdr(skb).daddr, skb.dev.ifindex)
+    sk = ping_lookup(net, AF_INET, icmp_hdr(skb).id, ip_hdr(skb).daddr, skb.dev.ifindex)
     if sk is None:
         return False
     clone = skb_clone(skb)
@@ -323,7 +325,8 @@ def ping_err(skb: sk_buff, offset: int, info: int) -> None:
     if quoted[0] not in (ICMP_ECHO, ICMP_EXT_ECHO):
         return
     ident = int.from_bytes(quoted[4:6], "big")
-    sk = ping_lookup(net, ident, iphdr_at(skb, 0).saddr, skb.dev.ifindex if skb.dev else 0)
+    dif = skb.dev.ifindex if skb.dev else 0
+    sk = ping_lookup(net, AF_INET, ident, iphdr_at(skb, 0).saddr, dif)
     if sk is None:
         return
     icmph = icmp_hdr(skb)

@@ -117,8 +117,8 @@ class raw_sock(inet_sock):
 
 
 def raw_hash_sk(sk: Any) -> int:
-    """net/ipv4/raw.c: list the sock under its protocol."""
-    sk.net.raw_hash.setdefault(sk.inet_num, []).append(sk)
+    """net/ipv4/raw.c: list the sock under its family and protocol."""
+    sk.net.raw_hash.setdefault((sk.sk_family, sk.inet_num), []).append(sk)
     sk.raw_hashed = True
     return 0
 
@@ -126,10 +126,11 @@ def raw_hash_sk(sk: Any) -> int:
 def raw_unhash_sk(sk: Any) -> None:
     """net/ipv4/raw.c"""
     if sk.raw_hashed:
-        bucket = sk.net.raw_hash[sk.inet_num]
+        key = sk.sk_family, sk.inet_num
+        bucket = sk.net.raw_hash[key]
         bucket.remove(sk)
         if not bucket:
-            del sk.net.raw_hash[sk.inet_num]
+            del sk.net.raw_hash[key]
         sk.raw_hashed = False
 
 
@@ -157,9 +158,8 @@ def raw_local_deliver(skb: sk_buff, protocol: int) -> int:
     Data at the transport header. Borrows skb.
     """
     raw_hash = skb.dst.net.raw_hash
-    if not raw_hash or protocol not in raw_hash:
-        return 0
-    return raw_v4_input(skb, protocol, raw_hash[protocol])
+    bucket = raw_hash.get((AF_INET, protocol)) if raw_hash else None
+    return raw_v4_input(skb, protocol, bucket) if bucket else 0
 
 
 def raw_v4_input(skb: sk_buff, protocol: int, bucket: list[Any]) -> int:
@@ -209,7 +209,7 @@ def raw_rcv_skb(sk: Any, skb: sk_buff) -> int:
 def raw_icmp_error(skb: sk_buff, protocol: int, info: int) -> None:
     """net/ipv4/raw.c: an ICMP error about a packet of ours; data at its IP header. Borrows skb."""
     net = skb.dst.net
-    bucket = net.raw_hash.get(protocol)
+    bucket = net.raw_hash.get((AF_INET, protocol))
     if not bucket:
         return
     iph = iphdr_at(skb, 0)

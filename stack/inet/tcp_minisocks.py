@@ -9,6 +9,7 @@ from fastpath.skbuff import sk_buff, sk_buff_head
 from stack.core.dst import dst_metric_advmss
 from stack.core.sock import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK, sock_owned_by_user
 from stack.core.timer import mod_timer
+from stack.inet.af_ops import inet_sk_key
 from stack.inet.inet_connection_sock import (
     inet_csk_clone_lock,
     inet_csk_complete_hashdance,
@@ -229,9 +230,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
             return tcp_embryonic_reset(sk, skb, req, flg)
         req.acked = True
         return None
-    own_req = net.tcp_hashinfo.ehash.get(
-        (req.inet_daddr, req.inet_dport, req.inet_rcv_saddr, req.inet_num)
-    )
+    own_req = net.tcp_hashinfo.ehash.get(inet_sk_key(req))
     return inet_csk_complete_hashdance(sk, child, req, own_req is child)
 
 

@@ -11,8 +11,9 @@ import sys
 from typing import Any
 
 from fastpath.gso import udp_rcv_segment
-from fastpath.hdr import inet_tuple, ip_hdr, iphdr_at, udp4_send_check, udp_hdr, udp_push, udphdr_at
-from fastpath.inet import UdpFlow, skb_queue_owned, udp_consume, udp_rcv_usual, udp_source
+from fastpath.hdr import ip_hdr, iphdr_at, udp4_send_check, udp_hdr, udp_push, udphdr_at
+from fastpath.inet import UdpFlow, skb_queue_owned, udp_consume, udp_source
+from fastpath.inetkey import inet_key, udp_rcv_key
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
@@ -86,6 +87,7 @@ from stack.core.uapi import (
     UDP_GRO,
     UDP_SEGMENT,
 )
+from stack.inet.af_ops import InetKey, inet_rcv_saddr_equal, inet_sk_key, inet_sk_takes
 from stack.inet.datagram import check_sockaddr, ip4_datagram_connect, udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.inet_hashtables import inet_sk_get_local_port_range
@@ -142,14 +144,14 @@ UDP_MAX_SEGMENTS = 128
 
 
 class udp_table:
-    """struct udp_table: sockets by local port, and connected ones by their four addresses."""
+    """struct udp_table: sockets of both families by local port, connected ones by `inet_sk_key`."""
 
     __slots__ = ("connected", "gro_wanted", "ports")
 
     def __init__(self) -> None:
         self.gro_wanted = False
         self.ports: dict[int, list[Any]] = {}
-        self.connected: dict[tuple[int, int, int, int], Any] = {}
+        self.connected: dict[InetKey, Any] = {}
 
 
 class udp_sock(inet_sock):
@@ -173,7 +175,7 @@ class udp_sock(inet_sock):
         self.gro_enabled = False
         self.gso_size = 0
         self.len = 0
-        self.udp_tuple: tuple[int, int, int, int] | None = None
+        self.udp_tuple: InetKey | None = None
         self.udp_fl4: Any = None  # see udp_send_plain
         self.udp_fl4_rt: Any = None
         self.udp_name: Any = None  # where the datagrams of sk_tx_flow were asked to go
@@ -181,12 +183,6 @@ class udp_sock(inet_sock):
 
 
 # --- ports and look-up ---------------------------------------------------------------------
-
-
-def inet_rcv_saddr_equal(sk: Any, sk2: Any) -> bool:
-    """net/ipv4/inet_connection_sock.c: could both get the same packet?"""
-    a, b = sk.inet_rcv_saddr, sk2.inet_rcv_saddr
-    return a == b or not a or not b
 
 
 def udp_lib_lport_inuse(sk: Any, others: list[Any]) -> bool:
@@ -275,15 +271,21 @@ def udp_v4_rehash(sk: Any) -> None:
         and not sk.sk_bound_dev_if
         and not sk.sk_reuseport
     ):
-        key = (sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, sk.inet_num)
+        key = inet_sk_key(sk)
         if key not in sk.net.udp_table.connected:
             sk.net.udp_table.connected[key] = sk
             sk.udp_tuple = key
 
 
-def compute_score(sk: Any, saddr: int, sport: int, daddr: int, dif: int) -> int:
+def compute_score(sk: Any, key: InetKey, dif: int) -> int:
     """net/ipv4/udp.c: how well a sock fits a packet; -1 when not at all."""
-    score = 2
+    family, saddr, sport, daddr, _ = key
+    af = sk.sk_af
+    score = 1
+    if af.family == family:
+        score = 2
+    elif not af.takes(sk, family):
+        return -1
     if sk.inet_rcv_saddr:
         if sk.inet_rcv_saddr != daddr:
             return -1
@@ -303,14 +305,14 @@ def compute_score(sk: Any, saddr: int, sport: int, daddr: int, dif: int) -> int:
     return score
 
 
-def __udp4_lib_lookup(net: Any, saddr: int, sport: int, daddr: int, dport: int, dif: int) -> Any:
-    """net/ipv4/udp.c: the sock a datagram belongs to, or None."""
+def __udp_lib_lookup(net: Any, key: InetKey, dif: int) -> Any:
+    """net/ipv{4,6}/udp.c (__udp4_lib_lookup): the sock a datagram belongs to, or None."""
     table = net.udp_table
     if table.connected:
-        sk = table.connected.get((saddr, sport, daddr, dport))
+        sk = table.connected.get(key)
         if sk is not None:
             return sk
-    bucket = table.ports.get(dport)
+    bucket = table.ports.get(key[4])
     if bucket is None:
         return None
     if len(bucket) == 1:
@@ -320,22 +322,23 @@ def __udp4_lib_lookup(net: Any, saddr: int, sport: int, daddr: int, dport: int, 
             sk.inet_daddr
             or sk.inet_dport
             or sk.sk_bound_dev_if
-            or (rcv_saddr and rcv_saddr != daddr)
+            or (rcv_saddr and rcv_saddr != key[3])
+            or sk.sk_af.family != key[0]
         ):
             return sk  # compute_score, in place, for the usual socket
-        return sk if compute_score(sk, saddr, sport, daddr, dif) >= 0 else None
+        return sk if compute_score(sk, key, dif) >= 0 else None
     best: Any = None
     badness = -1
     group: list[Any] | None = None
     for sk in bucket:
-        score = compute_score(sk, saddr, sport, daddr, dif)
+        score = compute_score(sk, key, dif)
         if score > badness:
             best, badness = sk, score
             group = [sk] if sk.sk_reuseport else None
         elif score == badness and group is not None and score >= 0 and sk.sk_reuseport:
             group.append(sk)
     if group is not None and len(group) > 1 and best.sk_state != TCP_ESTABLISHED:
-        return group[hash((saddr, sport, daddr, dport, net.ipv4.secret)) % len(group)]
+        return group[hash((key, net.ipv4.secret)) % len(group)]
     return best
 
 
@@ -343,7 +346,8 @@ def udp4_lib_lookup_skb(skb: sk_buff, sport: int, dport: int) -> Any:
     """net/ipv4/udp.c: __udp4_lib_lookup for a received packet."""
     iph = ip_hdr(skb)
     dev = skb.dev
-    return __udp4_lib_lookup(dev.net, iph.saddr, sport, iph.daddr, dport, dev.ifindex)
+    key = AF_INET, iph.saddr, sport, iph.daddr, dport
+    return __udp_lib_lookup(dev.net, key, dev.ifindex)
 
 
 # --- sending -------------------------------------------------------------------------------
@@ -764,10 +768,9 @@ def udp_rcv(skb: sk_buff) -> int:
     """
     rt = skb.dst
     net = rt.net
-    usual = udp_rcv_usual(skb)
-    if usual is not None and not rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
-        saddr, sport, daddr, dport = usual
-        sk = __udp4_lib_lookup(net, saddr, sport, daddr, dport, skb.dev.ifindex)
+    key = udp_rcv_key(skb)
+    if key is not None and not rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
+        sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
         if sk is not None:
             udp_queue_rcv_one_skb(sk, skb)
             return 0
@@ -786,21 +789,21 @@ def udp_rcv(skb: sk_buff) -> int:
                 kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
                 return 0
             pskb_trim_rcsum(skb, ulen)
-    saddr, sport, daddr, dport = inet_tuple(skb)
+    key = inet_key(skb)
     summed = skb.ip_summed
     if (
         summed != CHECKSUM_UNNECESSARY
         and summed != CHECKSUM_PARTIAL
         and uh.check
-        and udp_csum_bad(skb, saddr, daddr)
+        and udp_csum_bad(skb, key[1], key[3])
     ):
         mib.InCsumErrors += 1
         mib.InErrors += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_UDP_CSUM)
         return 0
     if rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
-        return __udp4_lib_mcast_deliver(net, skb, saddr, sport, daddr, dport)
-    sk = __udp4_lib_lookup(net, saddr, sport, daddr, dport, skb.dev.ifindex)
+        return __udp4_lib_mcast_deliver(net, skb, key)
+    sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
     if sk is not None:
         udp_queue_rcv_skb(sk, skb)
         return 0
@@ -817,16 +820,10 @@ def udp_csum_bad(skb: sk_buff, saddr: int, daddr: int) -> bool:
     return skb.ip_summed != CHECKSUM_UNNECESSARY and bool(skb_checksum_complete(skb))
 
 
-def __udp4_lib_mcast_deliver(
-    net: Any, skb: sk_buff, saddr: int, sport: int, daddr: int, dport: int
-) -> int:
+def __udp4_lib_mcast_deliver(net: Any, skb: sk_buff, key: InetKey) -> int:
     """net/ipv4/udp.c: a group or broadcast: every socket that fits gets one. Takes ownership."""
     dif = skb.dev.ifindex
-    takers = [
-        sk
-        for sk in net.udp_table.ports.get(dport, ())
-        if __udp_is_mcast_sock(sk, dport, daddr, sport, saddr, dif)
-    ]
+    takers = [sk for sk in net.udp_table.ports.get(key[4], ()) if __udp_is_mcast_sock(sk, key, dif)]
     if not takers:
         net.mib.udp.IgnoredMulti += 1
         consume_skb(skb)
@@ -845,9 +842,10 @@ def __udp4_lib_mcast_deliver(
     return 0
 
 
-def __udp_is_mcast_sock(sk: Any, dport: int, daddr: int, sport: int, saddr: int, dif: int) -> bool:
+def __udp_is_mcast_sock(sk: Any, key: InetKey, dif: int) -> bool:
     """net/ipv4/udp.c: does a group or broadcast datagram concern this sock?"""
-    if (
+    family, saddr, sport, daddr, _ = key
+    if not inet_sk_takes(sk, family) or (
         (sk.inet_daddr and sk.inet_daddr != saddr)
         or (sk.inet_dport and sk.inet_dport != sport)
         or (sk.inet_rcv_saddr and sk.inet_rcv_saddr != daddr)
@@ -1005,9 +1003,8 @@ def __udp4_lib_err(skb: sk_buff, info: int) -> int:
     iph = iphdr_at(skb, 0)
     hlen = iph.ihl * 4
     uh = udphdr_at(skb, hlen)
-    sk = __udp4_lib_lookup(
-        net, iph.daddr, uh.dest, iph.saddr, uh.source, skb.dev.ifindex if skb.dev else 0
-    )
+    key = AF_INET, iph.daddr, uh.dest, iph.saddr, uh.source
+    sk = __udp_lib_lookup(net, key, skb.dev.ifindex if skb.dev else 0)
     if sk is None:
         net.mib.icmp.InErrors += 1
         return -errno.ENOENT

@@ -80,6 +80,7 @@ from stack.inet.protocol import (
 from stack.inet.raw import raw_init_net, raw_prot
 from stack.inet.tcp import tcp_init, tcp_poll, tcp_set_rcvlowat
 from stack.inet.udp import udp_init, udp_poll, udp_prot, udp_protocol
+from stack.ipv4.af_ops import ipv4_af_ops
 from stack.ipv4.fib import (
     RTN_BROADCAST,
     RTN_LOCAL,
@@ -136,6 +137,7 @@ def inet_create(net: Any, sock: socket, protocol: int, kern: bool = False) -> No
         sk.inet_num = protocol
         if protocol == IPPROTO_RAW:
             sk.hdrincl = True
+    sk.sk_af = ipv4_af_ops
     # sysctl ip_no_pmtu_disc turns path MTU discovery off for new sockets.
     sk.pmtudisc = 0 if net.sysctl.ip_no_pmtu_disc else 1
     sk.inet_id = 0

@@ -29,6 +29,7 @@ from stack.core.drop_reason import (
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.sock import SOCK_USE_WRITE_QUEUE, os_error, sk_alloc, sock_init_data
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
+from stack.inet.af_ops import af_ops_of
 from stack.inet.flow import flowi
 from stack.ipv4.fib import (
     RT_SCOPE_LINK,
@@ -621,6 +622,7 @@ ICMP_HANDLERS: dict[int, Callable[[sk_buff], bool]] = {
 def inet_ctl_sock_create(net: Any, family: int, kind: int, protocol: int, prot: Any) -> Any:
     """net/ipv4/af_inet.c: a socket of the host's own, seen by no look-up and no user."""
     sk = sk_alloc(net, family, 0, prot, True)
+    sk.sk_af = af_ops_of[family]
     sock_init_data(None, sk)
     sk.sk_type = kind
     sk.sk_protocol = protocol

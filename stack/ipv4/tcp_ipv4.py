@@ -17,6 +17,7 @@ from fastpath.hdr import (
     tcp_v4_fill_cb,
 )
 from fastpath.hdr import tcp_v4_send_check as _send_check
+from fastpath.inetkey import inet_key
 from fastpath.skbuff import (
     SKB_GSO_TCPV4,
     kfree_skb,
@@ -343,7 +344,9 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
     seq = int.from_bytes(quoted[4:8], "big")
     icmph = icmp_header(skb)
     kind, code = icmph.type, icmph.code
-    sk = __inet_lookup_established(net, net.tcp_hashinfo, daddr, dest, saddr, source, skb.skb_iif)
+    sk = __inet_lookup_established(
+        net.tcp_hashinfo, (AF_INET, daddr, dest, saddr, source), skb.skb_iif
+    )
     if sk is None:
         net.mib.icmp.InErrors += 1
         return -errno.ENOENT
@@ -726,7 +729,7 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
         mib.InErrs += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_CSUM)
         return 0
-    sk = __inet_lookup_skb(net.tcp_hashinfo, skb, net)
+    sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
     while True:
         if sk is None:
             return tcp_v4_no_socket(net, skb)
@@ -742,7 +745,7 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
             sk = req.rsk_listener
             if sk.sk_state != TCP_LISTEN:
                 inet_csk_reqsk_queue_drop_and_put(sk, req)
-                sk = __inet_lookup_skb(net.tcp_hashinfo, skb, net)
+                sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
                 continue
             tcp_v4_fill_cb(skb)
             return tcp_v4_new_syn_recv(sk, skb, req)
@@ -796,10 +799,7 @@ def tcp_v4_do_time_wait(net: Any, tw: inet_timewait_sock, skb: sk_buff) -> Any:
     """TIME_WAIT: answer and give None; or the listener that takes over a new SYN."""
     verdict = tcp_timewait_state_process(tw, skb)
     if verdict == TCP_TW_SYN:
-        saddr, sport, daddr, dport = inet_tuple(skb)
-        sk2 = __inet_lookup_listener(
-            net, net.tcp_hashinfo, skb, saddr, sport, daddr, dport, skb.skb_iif
-        )
+        sk2 = __inet_lookup_listener(net.tcp_hashinfo, skb, inet_key(skb), skb.skb_iif)
         if sk2 is not None:
             inet_twsk_deschedule_put(tw)
             return sk2

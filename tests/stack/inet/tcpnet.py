@@ -23,6 +23,7 @@ from stack.core.sock import lock_sock, release_sock, sk_alloc, sock_graft, sock_
 from stack.core.uapi import AF_INET, MSG_DONTWAIT, O_NONBLOCK, SOCK_STREAM
 from stack.ethernet.eth import alloc_etherdev
 from stack.host import Host
+from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_connection_sock import inet_csk_accept, inet_csk_listen_start
 from stack.inet.tcp import tcp_poll
 from stack.inet.tcp_close import tcp_close, tcp_shutdown
@@ -344,6 +345,7 @@ class Sock:
         self.sock = SimpleNamespace(type=SOCK_STREAM, sk=None, state=1, ops=None)
         if sk is None:
             sk = sk_alloc(host, AF_INET, 0, tcp_prot)
+            sk.sk_af = af_ops_of[AF_INET]
             sock_init_data(self.sock, sk)
             sk.sk_protocol = 6
             sk.sk_type = SOCK_STREAM

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from stack.core.uapi import AF_INET
 from stack.inet.tcp_states import (
     NEW_STATE,
     STATE_NAMES,
@@ -160,7 +161,7 @@ class Peer:
     def state(self) -> int:
         """State of the socket, or of the TIME_WAIT remnant in its place."""
         assert self.sock is not None
-        key = (B, 80, A, self.port)
+        key = (AF_INET, B, 80, A, self.port)
         there = self.net.a.tcp_hashinfo.ehash.get(key)
         if there is not None and there is not self.sock.sk:
             return there.sk_state
