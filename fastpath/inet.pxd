@@ -19,8 +19,11 @@ cdef class UdpFlow:
     cdef readonly bint counted  # its datagrams take identifications from the generator
     cdef IpIdents idents
     cdef object randrange
-    cdef uint32_t headroom, saddr, daddr, ip_sum
+    cdef readonly int family
+    cdef uint32_t headroom, ip_sum
+    cdef uint32_t pseudo        # sum of the pseudo header without the length
+    cdef uint32_t head_len
     cdef uint16_t sport, dport
     cdef bint ignore_df
-    cdef uint8_t head[20]
+    cdef uint8_t head[40]
     cdef int push(self, sk_buff skb, unsigned int ident) except -1

@@ -18,8 +18,14 @@ class IpIdents:
         """
 
 class UdpFlow:
-    """What the datagrams of one socket to one destination have in common, headers ready."""
+    """What the datagrams of one socket to one destination have in common, headers ready.
 
+    `family` (2 or 10) is that of the wire; addresses and ports are in host order, `tos` and `ttl`
+    also traffic class and hop limit. `flowlabel` is IPv6's; `df`, `idents` and `ident_slot`, the
+    generator of identifications, are IPv4's.
+    """
+
+    family: int
     sk: Any
     dst: Any
     destructor: Any
@@ -56,6 +62,8 @@ class UdpFlow:
         idents: IpIdents | None = None,
         randrange: Callable[[int], int] | None = None,
         small: SkbPool | None = None,
+        family: int = 2,
+        flowlabel: int = 0,
     ) -> None: ...
     def datagram(self, buffer: Buffer, off: int, n: int) -> sk_buff | None:
         """Make an sk_buff of `n` bytes of `buffer` with its UDP header; None without a buffer.
@@ -68,7 +76,10 @@ class UdpFlow:
         a flow that is not `counted`.
         """
     def push_ip(self, skb: sk_buff, ident: int) -> None:
-        """Push the IPv4 header, checksum done; sets network_header and protocol."""
+        """Push the IP header, checksum done; sets network_header and protocol.
+
+        `ident` is IPv4's identification; IPv6 has none.
+        """
 
 def ip_rcv_usual(skb: sk_buff) -> int:
     """Do ip_rcv_core for a usual packet: its length. 0, and nothing done, for any other.
@@ -92,7 +103,32 @@ def ip_is_fragment(skb: sk_buff) -> bool:
     """Whether the IPv4 header says that this is a part of a packet (include/net/ip.h)."""
 
 def ip_out_usual(skb: sk_buff, mtu: int) -> bool:
-    """Whether a packet may leave as it is: not merged, not reassembled, within `mtu`."""
+    """Whether a packet may leave as it is: not merged, not reassembled, within `mtu`.
+
+    It does not look at the header: for either family.
+    """
+
+def ip6_rcv_usual(skb: sk_buff) -> int:
+    """Do ip6_rcv_core for a usual packet: its length. 0, and nothing done, for any other.
+
+    Usual: for this host, not shared, not merged, no owner, data at a header whose payload length is
+    all there is, no hop-by-hop options, neither address a loopback address, the source no group and
+    the destination no group of scope 0 or 1. Sets the transport header behind the 40 bytes and
+    clears the control block.
+    """
+
+def ip6_route_fields(skb: sk_buff) -> tuple[int, int, int, int, int, int]:
+    """Return (daddr, saddr, tclass, flowlabel, nexthdr, plain) of the IPv6 header.
+
+    `plain` is 2 for a packet without extension headers whose frame was for this host alone, 1 for
+    another one without, 0 for one with extension headers.
+    """
+
+def ip6_pull_header(skb: sk_buff, nhoff: int = 6) -> int:
+    """Move data to the transport header; the next header's number, `nhoff` bytes into the packet.
+
+    Raises IndexError when there is no IPv6 header or `nhoff` is not before the transport header.
+    """
 
 def udp_rcv_usual(skb: sk_buff) -> tuple[int, int, int, int] | None:
     """Return (saddr, sport, daddr, dport) of a usual datagram, None for any other.

@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True
-"""Whole steps of IPv4 and UDP for the usual packet.
+"""Whole steps of IP and UDP for the usual packet, of either family.
 
 Each function does in one call what the protocol's Python function would do in ten; it either does
 all of it or, when the packet is not usual, nothing, and says so. The meaning is defined by the
@@ -10,7 +10,13 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from fastpath.csum cimport csum_fold, csum_partial, csum_tcpudp_nofold
+from fastpath.csum cimport (
+    csum_add,
+    csum_fold,
+    csum_ipv6_nofold,
+    csum_partial,
+    csum_tcpudp_nofold,
+)
 from fastpath.skbuff cimport (
     SUM_PARTIAL,
     SUM_UNNECESSARY,
@@ -33,13 +39,27 @@ cdef extern from "bytes.h" nogil:
     void st16be(void *p, uint16_t v)
     void st32be(void *p, uint32_t v)
 
+cdef extern from "addr128.h":
+    object addr128_get(const uint8_t *p)
+    int addr128_put(uint8_t *p, object v) except -1
+
 cdef enum:
+    INET = 2
+    INET6 = 10
     IP_HLEN = 20
+    IP6_HLEN = 40
     UDP_HLEN = 8
+    P_HOPOPTS = 0
     P_UDP = 17
+    P_ROUTING = 43
+    P_FRAGMENT = 44
+    P_AUTH = 51
+    P_NONE = 59
+    P_DSTOPTS = 60
     IP_DF = 0x4000
     IP_MF_OFFSET = 0x3FFF
     ETH_IP = 0x0800
+    ETH_IPV6 = 0x86DD
     PACKET_HOST = 0
     PACKET_OTHERHOST = 3
     IDENT_SLOTS = 1024
@@ -84,16 +104,23 @@ cdef class UdpFlow:
     """What the datagrams of one socket to one destination have in common, headers ready.
 
     `room` is the largest payload that fits one linear buffer; what fits a buffer of `small` goes
-    there while it has one. Addresses and ports in host order; `ident_slot` is the generator of
-    their identifications.
+    there while it has one. `family` (2 or 10) is that of the wire; addresses and ports are in host
+    order, `tos` and `ttl` also traffic class and hop limit. `flowlabel` is IPv6's; `df`, `idents`
+    and `ident_slot`, the generator of identifications, are IPv4's.
     """
 
     def __init__(self, sk, dst, destructor, SkbPool pool not None, uint32_t headroom,
-                 uint32_t saddr, uint32_t daddr, unsigned int sport, unsigned int dport, *,
+                 saddr, daddr, unsigned int sport, unsigned int dport, *,
                  unsigned int tos, unsigned int ttl, bint df, bint ignore_df,
                  uint32_t mark=0, uint32_t priority=0, int ident_slot=0, IpIdents idents=None,
-                 randrange=None, SkbPool small=None):
-        if pool.p == NULL or pool.p.buf_bytes < headroom or headroom < IP_HLEN + UDP_HLEN:
+                 randrange=None, SkbPool small=None, int family=INET, uint32_t flowlabel=0):
+        cdef uint32_t source, target
+        if family != INET and family != INET6:
+            raise ValueError(f"UdpFlow: family {family} is neither AF_INET nor AF_INET6")
+        self.family = family
+        self.head_len = IP_HLEN if family == INET else IP6_HLEN
+        if (pool.p == NULL or pool.p.buf_bytes < headroom
+                or headroom < self.head_len + UDP_HLEN):
             raise ValueError(f"UdpFlow: headroom {headroom} does not fit the headers or the pool")
         self.sk = sk
         self.dst = dst
@@ -105,26 +132,35 @@ cdef class UdpFlow:
         if small is not None and small.p != NULL:
             self.small = small
             self.small_room = <int64_t>small.p.buf_bytes - headroom
-        self.saddr = saddr
-        self.daddr = daddr
         self.sport = <uint16_t>sport
         self.dport = <uint16_t>dport
         self.ignore_df = ignore_df
         self.mark = mark
         self.priority = priority
         self.ident_slot = ident_slot
-        self.counted = idents is not None and (ignore_df or not df)
         self.idents = idents
         self.randrange = randrange
-        memset(self.head, 0, IP_HLEN)
+        memset(self.head, 0, sizeof(self.head))
+        if family == INET6:
+            st32be(self.head, 0x60000000U | (tos & 0xFFU) << 20 | (flowlabel & 0xFFFFFU))
+            self.head[6] = P_UDP
+            self.head[7] = <uint8_t>ttl
+            addr128_put(self.head + 8, saddr)
+            addr128_put(self.head + 24, daddr)
+            self.pseudo = csum_ipv6_nofold(self.head + 8, self.head + 24, 0, P_UDP, 0)
+            return
+        source = saddr
+        target = daddr
+        self.counted = idents is not None and (ignore_df or not df)
         self.head[0] = 0x45
         self.head[1] = <uint8_t>tos
         st16be(self.head + 6, IP_DF if df else 0)
         self.head[8] = <uint8_t>ttl
         self.head[9] = P_UDP
-        st32be(self.head + 12, saddr)
-        st32be(self.head + 16, daddr)
+        st32be(self.head + 12, source)
+        st32be(self.head + 16, target)
         self.ip_sum = csum_partial(self.head, IP_HLEN, 0)
+        self.pseudo = csum_tcpudp_nofold(source, target, 0, P_UDP, 0)
 
     def datagram(self, buffer not None, Py_ssize_t off, Py_ssize_t n):
         """Make an sk_buff of `n` bytes of `buffer` with its UDP header; None without a buffer.
@@ -161,8 +197,7 @@ cdef class UdpFlow:
         st16be(p + 2, self.dport)
         st16be(p + 4, <uint16_t>skb.s.len)
         # the pseudo header's sum, not complemented
-        st16be(p + 6, <uint16_t>~csum_fold(
-            csum_tcpudp_nofold(self.saddr, self.daddr, skb.s.len, P_UDP, 0)))
+        st16be(p + 6, <uint16_t>~csum_fold(csum_add(self.pseudo, skb.s.len)))
         skb.ip_summed = SUM_PARTIAL
         skb.csum_start = skb.s.data
         skb.csum_offset = 6
@@ -184,19 +219,26 @@ cdef class UdpFlow:
         self.push(skb, ident)
 
     def push_ip(self, sk_buff skb not None, unsigned int ident):
-        """Push the IPv4 header, checksum done; sets network_header and protocol."""
+        """Push the IP header, checksum done; sets network_header and protocol.
+
+        `ident` is IPv4's identification; IPv6 has none.
+        """
         self.push(skb, ident)
 
     cdef int push(self, sk_buff skb, unsigned int ident) except -1:
         cdef uint8_t *p
         cdef uint32_t total
-        skb_do_push(skb, IP_HLEN)
+        skb_do_push(skb, self.head_len)
         skb.network_header = skb.s.data
-        skb.protocol = ETH_IP
         p = skb.s.head + skb.s.data
+        memcpy(p, self.head, self.head_len)
         total = skb.s.len & 0xFFFF
+        if self.family == INET6:
+            skb.protocol = ETH_IPV6
+            st16be(p + 4, <uint16_t>(total - IP6_HLEN))
+            return 0
+        skb.protocol = ETH_IP
         ident &= 0xFFFF
-        memcpy(p, self.head, IP_HLEN)
         st16be(p + 2, <uint16_t>total)
         st16be(p + 4, <uint16_t>ident)
         st16be(p + 10, csum_fold(self.ip_sum + total + ident))
@@ -271,8 +313,77 @@ def ip_is_fragment(sk_buff skb not None):
 
 
 def ip_out_usual(sk_buff skb not None, uint32_t mtu):
-    """Whether a packet may leave as it is: not merged, not reassembled, within `mtu`."""
+    """Whether a packet may leave as it is: not merged, not reassembled, within `mtu`.
+
+    It does not look at the header: for either family.
+    """
     return not (skb.gso_size or skb.frag_max_size or skb.s.len > mtu)
+
+
+def ip6_rcv_usual(sk_buff skb not None):
+    """Do ip6_rcv_core for a usual packet: its length. 0, and nothing done, for any other.
+
+    Usual: for this host, not shared, not merged, no owner, data at a header whose payload length is
+    all there is, no hop-by-hop options, neither address a loopback address, the source no group and
+    the destination no group of scope 0 or 1. Sets the transport header behind the 40 bytes and
+    clears the control block.
+    """
+    cdef const uint8_t *p
+    skb_check(skb)
+    if (skb.pkt_type == PACKET_OTHERHOST or skb.s.users != 1 or skb.gso_size
+            or skb.destructor is not None
+            or skb_core_headlen(&skb.s) < IP6_HLEN or skb.network_header != skb.s.data):
+        return 0
+    p = skb.s.head + skb.s.data
+    if (p[0] >> 4 != 6 or ld16be(p + 4) + IP6_HLEN != skb.s.len or p[6] == P_HOPOPTS
+            or p[8] == 0xFF or p[24] == 0xFF and (p[25] & 0x0F) < 2
+            or _loopback6(p + 8) or _loopback6(p + 24)):
+        return 0
+    skb.transport_header = skb.network_header + IP6_HLEN
+    skb.cb = None
+    skb.ip_cb_flags = 0
+    skb.frag_max_size = 0
+    return skb.s.len
+
+
+cdef inline bint _loopback6(const uint8_t *a) noexcept:
+    return not (ld32be(a) | ld32be(a + 4) | ld32be(a + 8)) and ld32be(a + 12) == 1
+
+
+def ip6_route_fields(sk_buff skb not None):
+    """Return (daddr, saddr, tclass, flowlabel, nexthdr, plain) of the IPv6 header.
+
+    `plain` is 2 for a packet without extension headers whose frame was for this host alone, 1 for
+    another one without, 0 for one with extension headers.
+    """
+    cdef const uint8_t *p = _network(skb, IP6_HLEN)
+    cdef uint32_t word
+    cdef int plain = 0
+    if p == NULL:
+        raise IndexError("ip6_route_fields: no IPv6 header")
+    if not _extension6(p[6]):
+        plain = 2 if skb.pkt_type == PACKET_HOST else 1
+    word = ld32be(p)
+    return (addr128_get(p + 24), addr128_get(p + 8), word >> 20 & 0xFFU, word & 0xFFFFFU, p[6],
+            plain)
+
+
+cdef inline bint _extension6(uint8_t nexthdr) noexcept:
+    return (nexthdr == P_HOPOPTS or nexthdr == P_ROUTING or nexthdr == P_FRAGMENT
+            or nexthdr == P_AUTH or nexthdr == P_NONE or nexthdr == P_DSTOPTS)
+
+
+def ip6_pull_header(sk_buff skb not None, uint32_t nhoff=6):
+    """Move data to the transport header; the next header's number, `nhoff` bytes into the packet.
+
+    Raises IndexError when there is no IPv6 header or `nhoff` is not before the transport header.
+    """
+    cdef const uint8_t *p = _network(skb, IP6_HLEN)
+    if (p == NULL or skb.transport_header < skb.s.data
+            or nhoff >= skb.transport_header - skb.network_header):
+        raise IndexError("ip6_pull_header: no IPv6 header")
+    skb_do_pull(skb, skb.transport_header - skb.s.data)
+    return p[nhoff]
 
 
 def udp_rcv_usual(sk_buff skb not None):

@@ -4,9 +4,12 @@ A key is ``(family, saddr, sport, daddr, dport)`` as the packet says it: the fam
 AF_INET, 10 AF_INET6), addresses and ports as host-order ints (32 or 128 bits, 16 bits). The hash
 tables of the stack hold sockets under the key of the packets that they receive. The family comes
 from the version in the header at ``network_header``.
+
+The sender of a packet as the application sees it (`udp_name`, `inet_name`) is made here too.
 """
 
 from fastpath.skbuff import sk_buff
+from fastpath.sockaddr import sockaddr
 
 AF_INET: int
 AF_INET6: int
@@ -36,3 +39,17 @@ def udp_rcv_key(skb: sk_buff) -> tuple[int, int, int, int, int] | None:
     Usual: data at the UDP header, its length all there is, the checksum verified (over IPv6: there
     is one), not merged.
     """
+
+def inet_name(skb: sk_buff, family: int, port: int = 0) -> sockaddr:
+    """The sender of a packet as a `sockaddr`, for a socket of `family` (2 or 10).
+
+    To an AF_INET6 socket an IPv4 sender is the v4-mapped address. The scope of a link-local address
+    is the interface it came in by (skb_iif). Raises IndexError without a network header, ValueError
+    when that is neither of IPv4 nor, for an AF_INET6 socket, of IPv6.
+    """
+
+def udp_name(skb: sk_buff, family: int) -> sockaddr:
+    """`inet_name` with the source port of a datagram whose headers are still before its data."""
+
+def udp_name_consume(skb: sk_buff, family: int) -> sockaddr:
+    """`udp_name`, then give the reader's reference back (consume_skb)."""

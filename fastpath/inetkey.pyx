@@ -5,9 +5,12 @@ A key is ``(family, saddr, sport, daddr, dport)`` as the packet says it: the fam
 AF_INET, 10 AF_INET6), addresses and ports as host-order ints (32 or 128 bits, 16 bits). The hash
 tables of the stack hold sockets under the key of the packets that they receive. The family comes
 from the version in the header at ``network_header``. The twin is ``_ref/inetkey.py``.
+
+The sender of a packet as the application sees it (`udp_name`, `inet_name`) is made here too.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memset
 
 from fastpath.hdr cimport hdr_ptr
 from fastpath.skbuff cimport (
@@ -16,7 +19,9 @@ from fastpath.skbuff cimport (
     sk_buff,
     skb_check,
     skb_core_headlen,
+    skb_free,
 )
+from fastpath.sockaddr cimport sockaddr, sockaddr_make
 
 cdef extern from "bytes.h" nogil:
     uint16_t ld16be(const void *p)
@@ -114,3 +119,53 @@ def udp_rcv_key(sk_buff skb not None):
     if ip[0] >> 4 != 6 or back < IP6_HLEN or ld16be(p + 6) == 0:
         return None
     return INET6, addr128_get(ip + 8), ld16be(p), addr128_get(ip + 24), ld16be(p + 2)
+
+
+cdef sockaddr sender(sk_buff skb, int family, uint16_t port):
+    """The sender as a socket of `family` tells it; headers may lie before data."""
+    cdef const uint8_t *p
+    cdef uint8_t mapped[16]
+    cdef uint32_t scope = 0
+    if skb.network_header > skb.s.end or skb.s.end - skb.network_header < IP_HLEN:
+        raise IndexError("sender of a packet: no network header")
+    p = skb.s.head + skb.network_header
+    if p[0] >> 4 == 4:
+        if family == INET:
+            return sockaddr_make(INET, ld32be(p + 12), port, 0, 0)
+        memset(mapped, 0, 10)
+        memset(mapped + 10, 0xFF, 2)
+        memcpy(mapped + 12, p + 12, 4)
+        return sockaddr_make(INET6, addr128_get(mapped), port, 0, 0)
+    if p[0] >> 4 != 6 or family != INET6:
+        raise ValueError(f"sender of a packet: IP version {p[0] >> 4}, a socket of {family}")
+    if skb.s.end - skb.network_header < IP6_HLEN:
+        raise IndexError("sender of a packet: no network header")
+    if p[8] == 0xFE and (p[9] & 0xC0) == 0x80:      # fe80::/10: an address of its link only
+        scope = <uint32_t>skb.skb_iif
+    return sockaddr_make(INET6, addr128_get(p + 8), port, 0, scope)
+
+
+def inet_name(sk_buff skb not None, int family, unsigned int port=0):
+    """The sender of a packet as a `sockaddr`, for a socket of `family` (2 or 10).
+
+    To an AF_INET6 socket an IPv4 sender is the v4-mapped address. The scope of a link-local address
+    is the interface it came in by (skb_iif). Raises IndexError without a network header, ValueError
+    when that is neither of IPv4 nor, for an AF_INET6 socket, of IPv6.
+    """
+    skb_check(skb)
+    return sender(skb, family, <uint16_t>port)
+
+
+def udp_name(sk_buff skb not None, int family):
+    """`inet_name` with the source port of a datagram whose headers are still before its data."""
+    skb_check(skb)
+    if skb.transport_header > skb.s.end or skb.s.end - skb.transport_header < UDP_HLEN:
+        raise IndexError("udp_name: no UDP header")
+    return sender(skb, family, ld16be(skb.s.head + skb.transport_header))
+
+
+def udp_name_consume(sk_buff skb not None, int family):
+    """`udp_name`, then give the reader's reference back (consume_skb)."""
+    name = udp_name(skb, family)
+    skb_free(skb)
+    return name

@@ -1,4 +1,4 @@
-"""Whole steps of IPv4 and UDP on plain bytes: the twin of ``fastpath.inet``."""
+"""Whole steps of IP and UDP on plain bytes: the twin of ``fastpath.inet``."""
 
 from __future__ import annotations
 
@@ -62,3 +62,37 @@ def udp_usual(packet: bytes) -> tuple[int, int, int, int] | None:
         return None
     saddr, daddr, sport, dport = struct.unpack_from(">12xIIHH", packet)
     return saddr, sport, daddr, dport
+
+
+def datagram6(
+    saddr: int, daddr: int, sport: int, dport: int, tclass: int, hop_limit: int, label: int,
+    payload: bytes,
+) -> bytes:  # fmt: skip
+    """IPv6 and UDP header and payload; the UDP check is the sum of the pseudo header."""
+    n = len(payload) + 8
+    addresses = saddr.to_bytes(16, "big") + daddr.to_bytes(16, "big")
+    pseudo = csum_partial(addresses + struct.pack(">IHBB", n, 0, 0, 17))
+    udp = struct.pack(">HHHH", sport, dport, n, csum_fold(pseudo) ^ 0xFFFF)
+    first = struct.pack(">IHBB", 6 << 28 | tclass << 20 | label, n, 17, hop_limit)
+    return first + addresses + udp + payload
+
+
+def ip6_usual(packet: bytes) -> bool:
+    """What ip6_rcv_usual asks of the bytes."""
+    if len(packet) < 40 or packet[0] >> 4 != 6 or packet[6] == 0:
+        return False
+    src, dst = packet[8:24], packet[24:40]
+    if int.from_bytes(packet[4:6], "big") + 40 != len(packet) or 1 in (
+        int.from_bytes(src, "big"),
+        int.from_bytes(dst, "big"),
+    ):
+        return False
+    return src[0] != 0xFF and (dst[0] != 0xFF or dst[1] & 0x0F >= 2)
+
+
+def route_fields6(packet: bytes) -> tuple[int, int, int, int, int, int]:
+    """What ip6_route_fields returns for a frame to this host."""
+    word = int.from_bytes(packet[:4], "big")
+    src, dst = int.from_bytes(packet[8:24], "big"), int.from_bytes(packet[24:40], "big")
+    plain = 0 if packet[6] in (0, 43, 44, 51, 59, 60) else 2
+    return dst, src, word >> 20 & 0xFF, word & 0xFFFFF, packet[6], plain

@@ -46,3 +46,14 @@ def udp_rcv_key(packet: bytes, net: int, l4: int) -> Key | None:
     if version == 6 and (l4 - net < 40 or packet[l4 + 6 : l4 + 8] == b"\0\0"):
         return None
     return inet_key(packet, net, l4) if version in (4, 6) else None
+
+
+def udp_name(packet: bytes, net: int, l4: int, family: int, iif: int) -> Key:
+    """The sender as (family, addr, port, flowinfo, scope_id)."""
+    wire, saddr, _ = _addresses(packet[net:])
+    port = int.from_bytes(packet[l4 : l4 + 2], "big")
+    if family == AF_INET:
+        return AF_INET, saddr, port, 0, 0
+    if wire == AF_INET:
+        return AF_INET6, 0xFFFF << 32 | saddr, port, 0, 0
+    return AF_INET6, saddr, port, 0, iif if saddr >> 118 == 0x3FA else 0

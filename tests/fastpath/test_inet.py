@@ -1,4 +1,4 @@
-"""The compiled steps of IPv4 and UDP against their twins."""
+"""The compiled steps of IP and UDP against their twins."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from fastpath.skbuff import (
     kfree_skb,
     sk_buff,
     sk_buff_head,
+    skb_checksum_help,
     skb_clone,
     skb_from_bytes,
     skb_get,
@@ -104,6 +105,65 @@ def test_datagram_equals_reference(
     kfree_skb(skb)
 
 
+U128 = st.integers(0, (1 << 128) - 1)
+
+
+@given(
+    st.binary(max_size=1900), U128, U128, U16, U16, st.integers(0, 255), st.integers(0, 255),
+    st.integers(0, 0xFFFFF), st.booleans(),
+)  # fmt: skip
+def test_datagram_over_ipv6_equals_reference(
+    payload: bytes, saddr: int, daddr: int, sport: int, dport: int, tclass: int, hops: int,
+    label: int, ignore_df: bool,
+) -> None:  # fmt: skip
+    made = inet.UdpFlow(
+        "sk", "dst", None, POOL, 80, saddr, daddr, sport, dport, tos=tclass, ttl=hops, df=False,
+        ignore_df=ignore_df, mark=5, priority=6, idents=inet.IpIdents([1] * 1024),
+        family=10, flowlabel=label,
+    )  # fmt: skip
+    skb = made.datagram(payload, 0, len(payload))
+    assert skb is not None
+    assert not made.counted
+    made.push_ip_at(skb, 1) if ignore_df else made.push_ip(skb, 7)
+    wanted = ref.datagram6(saddr, daddr, sport, dport, tclass, hops, label, payload)
+    assert skb_to_bytes(skb) == wanted
+    assert (skb.ip_summed, skb.csum_offset) == (CHECKSUM_PARTIAL, 6)
+    assert skb.csum_start == skb.transport_header == skb.network_header + 40
+    assert (skb.sk, skb.dst, skb.mark, skb.priority, skb.protocol) == ("sk", "dst", 5, 6, 0x86DD)
+    assert bool(skb.ignore_df) is ignore_df
+    assert [inet.ip_out_usual(skb, skb.len - i) for i in (0, 1)] == [True, False]
+    kfree_skb(skb)
+
+
+def test_scapy_agrees_on_a_datagram_over_ipv6() -> None:
+    from scapy.layers.inet import UDP
+    from scapy.layers.inet6 import IPv6
+
+    made = flow(family=10, flowlabel=0xABCDE, tos=0x28, ttl=9, df=False)
+    skb = made.datagram(b"hello", 0, 5)
+    assert skb is not None
+    made.push_ip(skb, 0)
+    assert skb_checksum_help(skb)
+    head = IPv6(src="::a00:1", dst="::a00:2", tc=0x28, fl=0xABCDE, hlim=9)
+    assert skb_to_bytes(skb) == bytes(head / UDP(sport=7, dport=9) / b"hello")
+    kfree_skb(skb)
+
+
+def test_flow_wants_a_family_and_addresses_of_it() -> None:
+    with pytest.raises(ValueError, match="family 1"):
+        flow(family=1)
+    for family, saddr in ((2, 1 << 32), (2, -1)):
+        with pytest.raises(OverflowError):
+            inet.UdpFlow(
+                0, 0, 0, POOL, 80, saddr, 0, 0, 0, tos=0, ttl=0, df=True, ignore_df=True,
+                family=family,
+            )  # fmt: skip
+    with pytest.raises(ValueError, match="headroom 47"):
+        inet.UdpFlow(
+            0, 0, 0, POOL, 47, 0, 0, 0, 0, tos=0, ttl=0, df=True, ignore_df=True, family=10
+        )
+
+
 def test_datagram_refuses_what_is_not_there() -> None:
     made = flow()
     for off, n in ((-1, 1), (0, -1), (0, 4), (4, 1), (3, 1), (0, made.room + 1)):
@@ -163,6 +223,60 @@ def test_received_header_equals_reference(tail: bytes, data: st.DataObject) -> N
         skb.ip_summed = CHECKSUM_NONE
         assert inet.udp_rcv_usual(skb) is None
     kfree_skb(skb)
+
+
+@given(
+    st.binary(max_size=60),
+    st.sampled_from((1, 2, 0xFE80 << 112 | 1, 0xFF01 << 112 | 1, 0xFF02 << 112 | 1)),
+    st.sampled_from((1, 2, 0xFF00 << 112 | 1, 0xFF01 << 112 | 1, 0xFF02 << 112 | 1)),
+    st.data(),
+)
+def test_received_ipv6_header_equals_reference(
+    tail: bytes, saddr: int, daddr: int, data: st.DataObject
+) -> None:
+    whole = bytearray(ref.datagram6(saddr, daddr, 3, 4, 5, 6, 7, tail))
+    whole[6] = data.draw(st.sampled_from((17, 17, 17, 0, 43, 44, 51, 59, 60, 6)))
+    if data.draw(st.booleans()):
+        whole[data.draw(st.integers(0, 7))] ^= data.draw(st.integers(0, 255))
+    whole = whole[: data.draw(st.sampled_from((len(whole), len(whole), 41, 40, 39, 1)))]
+    skb = packet(bytes(whole))
+    skb.cb, skb.ip_cb_flags, skb.frag_max_size = "old", 3, 4
+    usual = ref.ip6_usual(whole)
+    assert inet.ip6_rcv_usual(skb) == (len(whole) if usual else 0)
+    assert (skb.cb, skb.ip_cb_flags) == ((None, 0) if usual else ("old", 3))
+    if len(whole) >= 40:
+        assert inet.ip6_route_fields(skb) == ref.route_fields6(whole)
+        skb.pkt_type = PACKET_OTHERHOST
+        assert inet.ip6_route_fields(skb)[5] == min(ref.route_fields6(whole)[5], 1)
+    else:
+        for step in (inet.ip6_route_fields, inet.ip6_pull_header):
+            with pytest.raises(IndexError):
+                step(skb)
+    if usual:
+        with pytest.raises(IndexError):
+            inet.ip6_pull_header(skb, 40)
+        assert inet.ip6_pull_header(skb) == whole[6]
+        assert skb_to_bytes(skb) == whole[40:]
+    kfree_skb(skb)
+
+
+def test_unusual_ipv6_packets_are_left_alone() -> None:
+    data = ref.datagram6(2, 3, 3, 4, 0, 9, 0, b"hello")
+    other, owned, shared, merged = (packet(data) for _ in range(4))
+    other.pkt_type = PACKET_OTHERHOST
+    owned.destructor = lambda skb: None
+    merged.gso_size = 3
+    again = skb_get(shared)
+    for skb in (other, owned, shared, merged):
+        assert not inet.ip6_rcv_usual(skb)
+        assert skb_to_bytes(skb) == data
+        kfree_skb(skb)
+    assert inet.ip6_rcv_usual(again) == len(data)
+    skb_pull(again, 1)
+    assert not inet.ip6_rcv_usual(again)
+    kfree_skb(again)
+    with pytest.raises(ValueError, match="freed"):
+        inet.ip6_rcv_usual(again)
 
 
 def test_unusual_packets_are_left_alone() -> None:

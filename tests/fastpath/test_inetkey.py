@@ -10,6 +10,7 @@ from fastpath import inetkey
 from fastpath import skbuff as S
 from fastpath._ref import inetkey as ref
 from fastpath.dma import HostMemory
+from fastpath.sockaddr import sockaddr
 from tests.fastpath.frames import ipv4, ipv6, tcp, udp
 
 POOL = S.SkbPool(HostMemory(4 << 20), 2048, 64)
@@ -104,6 +105,38 @@ def test_scapys_packets_with_wide_addresses() -> None:
     skb = packet(bytes(IP(src="255.1.2.3", dst="1.2.3.4") / ICMP(type=0, id=7)), 0, 20)
     assert inetkey.icmp_echo_key(skb) == (2, 0xFF010203, 0, 0x01020304, 7)
     S.kfree_skb(skb)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.binary(max_size=9),
+    st.one_of(st.integers(0, (1 << 128) - 1), st.integers(0x3FA << 118, (0x3FB << 118) - 1)),
+    st.integers(0, 0xFFFF),
+    st.integers(0, 99),
+)
+def test_senders_are_the_twins(body: bytes, saddr: int, port: int, iif: int) -> None:
+    for v6, family in ((False, 2), (False, 10), (True, 10)):
+        data = udp(body, sport=port, v6=v6, **({"src": saddr} if v6 else {}))[14:]
+        l4 = 40 if v6 else 20
+        skb = packet(data, 0, l4)
+        skb.skb_iif = iif
+        S.skb_pull(skb, l4 + 8)
+        want = sockaddr(*ref.udp_name(data, 0, l4, family, iif))
+        assert inetkey.udp_name(skb, family) == want
+        assert inetkey.inet_name(skb, family, 7) == sockaddr(family, want.addr, 7, 0, want.scope_id)
+        if v6:
+            with pytest.raises(ValueError, match="version 6, a socket of 2"):
+                inetkey.udp_name(skb, 2)
+        skb.transport_header = S.HEADER_UNSET
+        with pytest.raises(IndexError, match="no UDP header"):
+            inetkey.udp_name(skb, family)
+        skb.transport_header, skb.network_header = 0, S.HEADER_UNSET
+        with pytest.raises(IndexError, match="no network header"):
+            inetkey.udp_name_consume(skb, family)
+        skb.network_header, skb.transport_header = 16, 16 + l4
+        assert inetkey.udp_name_consume(skb, family) == want
+        with pytest.raises(ValueError, match="freed"):
+            inetkey.udp_name(skb, family)
 
 
 def test_offsets_of_a_carried_packet_stay_inside() -> None:
