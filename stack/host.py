@@ -371,9 +371,9 @@ class Host:
 
 def tcp_sk_exit(net: Any) -> None:
     """net/ipv4/tcp_ipv4.c: connections that outlived their descriptors end without a word."""
+    from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
     from stack.inet.inet_timewait_sock import inet_twsk_deschedule_put
     from stack.inet.tcp_done import tcp_done
-    from stack.inet.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 
     for sk in list(net.tcp_hashinfo.ehash.values()):
         if sk.sk_state == TCP_TIME_WAIT:

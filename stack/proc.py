@@ -11,6 +11,7 @@ from typing import Any
 from stack.core.dev import dev_get_stats
 from stack.core.neigh_table import NUD_NOARP, neighbour
 from stack.core.softirq import SOFTIRQ_NAMES
+from stack.core.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT
 from stack.ipv4.arp import arp_state_to_flags
 
 USER_HZ = 100
@@ -160,8 +161,6 @@ def route(net: Any) -> str:
 
 # --- sockets -----------------------------------------------------------------------------------
 
-TCP_ESTABLISHED, TCP_SYN_RECV, TCP_TIME_WAIT, TCP_CLOSE, TCP_LISTEN = 1, 3, 6, 7, 10
-TCP_NEW_SYN_RECV = 12
 _TCP_HEAD = (
     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout "
     "inode"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from stack.core.socket import sock_poll
-from stack.inet.tcp_states import TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
+from stack.core.tcp_states import TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.sockaddr import inet_ntoa
 
 M32 = 0xFFFFFFFF

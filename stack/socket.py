@@ -120,7 +120,6 @@ __all__ = [
     "inet_ntoa",
 ]
 
-TCP_ESTABLISHED = 1
 SCRATCH_BYTES = 65536
 
 

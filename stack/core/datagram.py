@@ -11,15 +11,12 @@ from stack.core.sock import (
     MAX_SCHEDULE_TIMEOUT,
     SOCK_DEAD,
     SOCK_SELECT_ERR_QUEUE,
-    TCP_CLOSE,
-    TCP_ESTABLISHED,
-    TCP_LISTEN,
-    TCP_SYN_SENT,
     raise_sock_error,
     sk_wait_event,
     sock_writeable,
     wait_event,
 )
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT
 from stack.core.uapi import (
     MSG_DONTWAIT,
     MSG_PEEK,

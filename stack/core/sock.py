@@ -26,35 +26,9 @@ from stack.core.sk_mem import (
     sk_mem_reclaim_final,
     sk_rmem_schedule,
 )
+from stack.core.tcp_states import TCP_CLOSE
 from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
 from stack.core.wait import wait_queue_head, wake_up
-
-# include/net/tcp_states.h: every sock uses them, TCP gave the names
-TCP_ESTABLISHED = 1
-TCP_SYN_SENT = 2
-TCP_SYN_RECV = 3
-TCP_FIN_WAIT1 = 4
-TCP_FIN_WAIT2 = 5
-TCP_TIME_WAIT = 6
-TCP_CLOSE = 7
-TCP_CLOSE_WAIT = 8
-TCP_LAST_ACK = 9
-TCP_LISTEN = 10
-TCP_CLOSING = 11
-TCP_NEW_SYN_RECV = 12
-
-TCPF_ESTABLISHED = 1 << 1
-TCPF_SYN_SENT = 1 << 2
-TCPF_SYN_RECV = 1 << 3
-TCPF_FIN_WAIT1 = 1 << 4
-TCPF_FIN_WAIT2 = 1 << 5
-TCPF_TIME_WAIT = 1 << 6
-TCPF_CLOSE = 1 << 7
-TCPF_CLOSE_WAIT = 1 << 8
-TCPF_LAST_ACK = 1 << 9
-TCPF_LISTEN = 1 << 10
-TCPF_CLOSING = 1 << 11
-TCPF_NEW_SYN_RECV = 1 << 12
 
 # enum sock_flags (include/net/sock.h): bit masks in sk.sk_flags
 SOCK_DEAD = 1 << 0

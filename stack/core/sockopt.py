@@ -33,11 +33,11 @@ from stack.core.sock import (
     SOCK_SELECT_ERR_QUEUE,
     SOCK_TIMESTAMP,
     SOCK_URGINLINE,
-    TCP_LISTEN,
     ns_capable,
     sk_dst_reset,
     sock_valbool_flag,
 )
+from stack.core.tcp_states import TCP_LISTEN
 
 ORDER = sys.byteorder
 TIMEVAL = struct.Struct("=qq")

@@ -7,6 +7,13 @@ import errno
 from stack.core.sk_mem import sk_mem_reclaim_final
 from stack.core.sock import (
     SOCK_NOSPACE,
+    os_error,
+    raise_sock_error,
+    sk_wait_event,
+    sock,
+    sock_error,
+)
+from stack.core.tcp_states import (
     TCPF_CLOSE_WAIT,
     TCPF_CLOSING,
     TCPF_ESTABLISHED,
@@ -14,11 +21,6 @@ from stack.core.sock import (
     TCPF_LAST_ACK,
     TCPF_SYN_RECV,
     TCPF_SYN_SENT,
-    os_error,
-    raise_sock_error,
-    sk_wait_event,
-    sock,
-    sock_error,
 )
 from stack.core.uapi import SEND_SHUTDOWN
 from stack.core.wait import wake_up

@@ -9,13 +9,12 @@ from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
     SOCK_BINDPORT_LOCK,
     SOCK_BROADCAST,
-    TCP_CLOSE,
-    TCP_ESTABLISHED,
     lock_sock,
     release_sock,
     sk_dst_reset,
     sk_dst_set,
 )
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_UNSPEC
 from stack.inet.flow import flowi
 from stack.ipv4.fib import ipv4_is_multicast

@@ -26,6 +26,13 @@ from stack.core.sock import (
     sock_rcvtimeo,
 )
 from stack.core.stream import sk_stream_kill_queues
+from stack.core.tcp_states import (
+    TCP_CLOSE,
+    TCP_LISTEN,
+    TCP_NEW_SYN_RECV,
+    TCP_TIME_WAIT,
+    tcp_check_transition,
+)
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import O_NONBLOCK
 from stack.inet.af_ops import inet_rcv_saddr_equal, inet_sk_key
@@ -36,7 +43,6 @@ from stack.inet.inet_hashtables import (
 )
 from stack.inet.inet_sock import inet_sock
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
-from stack.inet.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 
 ICSK_TIME_RETRANS = 1
 ICSK_TIME_DACK = 2
@@ -276,6 +282,18 @@ class request_sock:
         self.txhash = 0
         self.saved_syn: bytes | None = None
         self.rsk_timer = timer_list(listener.net, reqsk_timer_handler, data=self)
+
+
+# --- states -------------------------------------------------------------------------------
+
+
+def inet_sk_set_state(sk: Any, state: int) -> None:
+    """net/ipv4/af_inet.c: the only writer of a connection's state.
+
+    Raises ValueError when the table of tcp_states.py has no event from the old state to `state`.
+    """
+    tcp_check_transition(sk.sk_state, state)
+    sk.sk_state = state
 
 
 # --- ports --------------------------------------------------------------------------------
@@ -631,13 +649,13 @@ def inet_csk_listen_start(sk: Any, backlog: int | None = None) -> int:
     sk.icsk_accept_queue.rskq_defer_accept = sk.defer_accept
     sk.sk_ack_backlog = 0
     inet_csk_delack_init(sk)
-    sk.sk_state = TCP_LISTEN
+    inet_sk_set_state(sk, TCP_LISTEN)
     if not sk.sk_prot.get_port(sk, sk.inet_num):
         sk.inet_sport = sk.inet_num
         sk.sk_dst_cache = None
         sk.sk_prot.hash(sk)
         return 0
-    sk.sk_state = TCP_CLOSE
+    inet_sk_set_state(sk, TCP_CLOSE)
     return -errno.EADDRINUSE
 
 

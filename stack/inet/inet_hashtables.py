@@ -14,9 +14,9 @@ from typing import Any
 
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
+from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.inet.af_ops import InetKey, inet_sk_key
 from stack.inet.inet_timewait_sock import inet_twsk_deschedule_put
-from stack.inet.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 
 
 class inet_bind_bucket:
@@ -123,7 +123,7 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> Any:
 
 def inet_hash(sk: Any) -> int:
     """proto.hash: a listener goes to the listening hash, anything but CLOSE to ehash."""
-    if sk.sk_state != 7:  # TCP_CLOSE
+    if sk.sk_state != TCP_CLOSE:
         __inet_hash(sk, None)
     return 0
 

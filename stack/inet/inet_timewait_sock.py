@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.inet.af_ops import inet_sk_key
-from stack.inet.tcp_states import TCP_TIME_WAIT
 
 
 class inet_timewait_death_row:

@@ -29,8 +29,6 @@ from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_LOCALROUTE,
-    TCP_CLOSE,
-    TCP_ESTABLISHED,
     lock_sock,
     os_error,
     release_sock,
@@ -40,6 +38,7 @@ from stack.core.sock import (
     sock_queue_rcv_skb,
 )
 from stack.core.sockopt import opt_int, sock_recv_cmsgs
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET,
     ICMP_FILTER,

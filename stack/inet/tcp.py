@@ -23,6 +23,7 @@ from stack.core.sock import (
     sock_rcvlowat,
 )
 from stack.core.stream import sk_stream_is_writeable, sk_stream_write_space
+from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.uapi import (
     POLLERR,
     POLLHUP,
@@ -70,7 +71,6 @@ from stack.inet.tcp_sock import (
     tcp_space_from_win,
     tcp_win_from_space,
 )
-from stack.inet.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.inet.tcp_timer import tcp_init_xmit_timers
 from stack.inet.tcp_window import tcp_sync_mss
 

@@ -8,12 +8,12 @@ Eifel RFC 3522, DSACK RFC 3708).
 from __future__ import annotations
 
 from fastpath.hdr import tcp_hdr
-from fastpath.skbuff import kfree_skb, sk_buff
+from fastpath.skbuff import sk_buff
 from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_ACK_UNSENT_DATA,
     SKB_DROP_REASON_TCP_TOO_OLD_ACK,
 )
-from stack.core.sk_mem import SK_MEM_QUANTUM, sk_mem_reclaim
+from stack.core.tcp_states import TCP_SYN_SENT
 from stack.inet.inet_connection_sock import (
     ICSK_TIME_PROBE0,
     ICSK_TIME_RETRANS,
@@ -38,6 +38,7 @@ from stack.inet.tcp_output import (
     tcp_schedule_loss_probe,
     tcp_slow_start_after_idle_check,
     tcp_trim_head,
+    tcp_wmem_free_skb,
 )
 from stack.inet.tcp_recovery import (
     tcp_check_sack_reordering,
@@ -103,7 +104,6 @@ from stack.inet.tcp_sock import (
     tcp_sock,
     tcp_wnd_end,
 )
-from stack.inet.tcp_states import TCP_SYN_SENT
 from stack.inet.tcp_undo import (
     tcp_init_undo,
     tcp_try_keep_open,
@@ -472,12 +472,7 @@ def tcp_clean_rtx_queue(
         if not fully_acked:
             break
         queue.unlink(skb)
-        truesize = skb.truesize
-        sk.sk_wmem_queued -= truesize
-        sk.sk_forward_alloc += truesize
-        kfree_skb(skb)
-    if sk.sk_forward_alloc > SK_MEM_QUANTUM:  # sk_mem_uncharge, once for all of them
-        sk_mem_reclaim(sk)
+        tcp_wmem_free_skb(sk, skb)
     if between(sk.snd_up, prior_snd_una, snd_una):
         sk.snd_up = snd_una
     if skb is not None and skb.sacked & TCPCB_SACKED_ACKED:

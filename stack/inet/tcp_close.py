@@ -21,6 +21,23 @@ from stack.core.sock import (
     sock_orphan,
 )
 from stack.core.stream import sk_stream_wait_close
+from stack.core.tcp_states import (
+    NEW_STATE,
+    TCP_ACTION_FIN,
+    TCP_CLOSE,
+    TCP_FIN_WAIT2,
+    TCP_LISTEN,
+    TCP_STATE_MASK,
+    TCP_SYN_SENT,
+    TCPF_CLOSE_WAIT,
+    TCPF_CLOSING,
+    TCPF_ESTABLISHED,
+    TCPF_FIN_WAIT1,
+    TCPF_FIN_WAIT2,
+    TCPF_LAST_ACK,
+    TCPF_SYN_RECV,
+    TCPF_SYN_SENT,
+)
 from stack.core.uapi import SEND_SHUTDOWN, SHUTDOWN_MASK
 from stack.inet.inet_connection_sock import (
     inet_csk_delack_init,
@@ -45,23 +62,6 @@ from stack.inet.tcp_sock import (
     after,
     tcp_fin_time,
     tcp_sock,
-)
-from stack.inet.tcp_states import (
-    NEW_STATE,
-    TCP_ACTION_FIN,
-    TCP_CLOSE,
-    TCP_FIN_WAIT2,
-    TCP_LISTEN,
-    TCP_STATE_MASK,
-    TCP_SYN_SENT,
-    TCPF_CLOSE_WAIT,
-    TCPF_CLOSING,
-    TCPF_ESTABLISHED,
-    TCPF_FIN_WAIT1,
-    TCPF_FIN_WAIT2,
-    TCPF_LAST_ACK,
-    TCPF_SYN_RECV,
-    TCPF_SYN_SENT,
 )
 from stack.inet.tcp_timewait import tcp_time_wait
 from stack.inet.tcp_window import tcp_initialize_rcv_mss

@@ -14,6 +14,7 @@ from typing import Any
 
 from stack.core.sock import SOCK_NOSPACE, os_error
 from stack.core.sysctl import SysctlError
+from stack.core.tcp_states import TCP_CLOSE
 from stack.inet.tcp_ecn import tcp_ecn_queue_cwr
 from stack.inet.tcp_sock import (
     CA_EVENT_COMPLETE_CWR,
@@ -26,7 +27,6 @@ from stack.inet.tcp_sock import (
     tcp_packets_in_flight,
     tcp_sock,
 )
-from stack.inet.tcp_states import TCP_CLOSE
 
 TCP_CONG_NON_RESTRICTED = 1
 TCP_CONG_NEEDS_ECN = 2

@@ -19,6 +19,7 @@ from stack.core.sock import (
     SOCK_RCVBUF_LOCK,
     sock_reset_flag,
 )
+from stack.core.tcp_states import TCP_CLOSE
 from stack.core.timer import mod_timer
 from stack.inet.inet_connection_sock import (
     ICSK_TIME_DACK,
@@ -70,7 +71,6 @@ from stack.inet.tcp_sock import (
     tcp_sock,
     tcp_wnd_end,
 )
-from stack.inet.tcp_states import TCP_CLOSE
 from stack.inet.tcp_window import (
     tcp_current_mss,
     tcp_initialize_rcv_mss,

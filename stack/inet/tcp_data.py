@@ -42,6 +42,15 @@ from stack.core.sock import (
     SOCK_URGINLINE,
     skb_set_owner_r,
 )
+from stack.core.tcp_states import (
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_FIN_WAIT2,
+    TCP_SYN_RECV,
+    TCP_TIME_WAIT,
+    TcpEvent,
+    tcp_next_state,
+)
 from stack.core.uapi import RCV_SHUTDOWN
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_NOMEM,
@@ -85,15 +94,6 @@ from stack.inet.tcp_sock import (
     tcp_packets_in_flight,
     tcp_receive_window,
     tcp_sock,
-)
-from stack.inet.tcp_states import (
-    TCP_ESTABLISHED,
-    TCP_FIN_WAIT1,
-    TCP_FIN_WAIT2,
-    TCP_SYN_RECV,
-    TCP_TIME_WAIT,
-    TcpEvent,
-    tcp_next_state,
 )
 from stack.inet.tcp_timewait import tcp_time_wait
 from stack.inet.tcp_window import __tcp_select_window

@@ -6,13 +6,7 @@ import errno
 import logging
 
 from stack.core.sock import SOCK_BINDPORT_LOCK, SOCK_DBG, SOCK_DEAD
-from stack.core.timer import timer_delete
-from stack.core.uapi import SHUTDOWN_MASK
-from stack.inet.inet_connection_sock import inet_csk_clear_xmit_timers, inet_csk_destroy_sock
-from stack.inet.inet_hashtables import inet_put_port
-from stack.inet.tcp_output import tcp_write_queue_purge
-from stack.inet.tcp_sock import tcp_sock
-from stack.inet.tcp_states import (
+from stack.core.tcp_states import (
     STATE_NAMES,
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
@@ -20,12 +14,25 @@ from stack.inet.tcp_states import (
     TCP_SYN_RECV,
     TCP_SYN_SENT,
 )
+from stack.core.timer import timer_delete
+from stack.core.uapi import SHUTDOWN_MASK
+from stack.inet.inet_connection_sock import (
+    inet_csk_clear_xmit_timers,
+    inet_csk_destroy_sock,
+    inet_sk_set_state,
+)
+from stack.inet.inet_hashtables import inet_put_port
+from stack.inet.tcp_output import tcp_write_queue_purge
+from stack.inet.tcp_sock import tcp_sock
 
 log = logging.getLogger(__name__)
 
 
 def tcp_set_state(sk: tcp_sock, state: int) -> None:
-    """Move to `state`: counters, and in CLOSE the hashes and the port are given up."""
+    """Move to `state`: counters, and in CLOSE the hashes and the port are given up.
+
+    Raises ValueError (a defect of this stack) when TRANSITIONS has no such step.
+    """
     oldstate = sk.sk_state
     mib = sk.net.mib.tcp
     if state == TCP_ESTABLISHED:
@@ -52,7 +59,7 @@ def tcp_set_state(sk: tcp_sock, state: int) -> None:
             STATE_NAMES[oldstate],
             STATE_NAMES[state],
         )
-    sk.sk_state = state
+    inet_sk_set_state(sk, state)
 
 
 def tcp_clear_xmit_timers(sk: tcp_sock) -> None:

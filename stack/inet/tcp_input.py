@@ -24,6 +24,20 @@ from stack.core.drop_reason import (
 )
 from stack.core.sk_mem import sk_rmem_schedule
 from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, sock_owned_by_user
+from stack.core.tcp_states import (
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_CLOSING,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_FIN_WAIT2,
+    TCP_LAST_ACK,
+    TCP_LISTEN,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TcpEvent,
+    tcp_next_state,
+)
 from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
 from stack.inet import tcp_cong
 from stack.inet.inet_connection_sock import (
@@ -42,6 +56,7 @@ from stack.inet.tcp_data import (
     tcp_data_queue,
     tcp_data_ready,
     tcp_data_snd_check,
+    tcp_drop_reason,
     tcp_enter_quickack_mode,
     tcp_event_data_recv,
     tcp_queue_rcv,
@@ -84,31 +99,11 @@ from stack.inet.tcp_sock import (
     tcp_receive_window,
     tcp_sock,
 )
-from stack.inet.tcp_states import (
-    TCP_CLOSE,
-    TCP_CLOSE_WAIT,
-    TCP_CLOSING,
-    TCP_ESTABLISHED,
-    TCP_FIN_WAIT1,
-    TCP_FIN_WAIT2,
-    TCP_LAST_ACK,
-    TCP_LISTEN,
-    TCP_SYN_RECV,
-    TCP_SYN_SENT,
-    TcpEvent,
-    tcp_next_state,
-)
 from stack.inet.tcp_timewait import tcp_time_wait
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_sync_mss
 
 # Bits of the header's third word that prediction compares: all but PSH.
 TCP_HP_BITS = ~(0x08 << 16) & 0xFFFFFFFF
-
-
-def tcp_drop(sk: tcp_sock, skb: sk_buff, reason: int) -> None:
-    """Count and free. Takes ownership of skb."""
-    sk.sk_drops += 1
-    kfree_skb_reason(sk.net, skb, reason)
 
 
 # --- is the segment acceptable? -----------------------------------------------------------
@@ -172,12 +167,12 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
         if skb.seq == skb.end_seq == sk.rcv_nxt and before(skb.ack_seq, sk.snd_una):
             # A pure ACK that newer ones overtook: nothing to tell its sender.
             linux.PAWSOldAck += 1
-            tcp_drop(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK)
+            tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK)
             return False
         linux.PAWSEstab += 1
         if not tcp_oow_rate_limited(sk, skb, "TCPACKSkippedPAWS"):
             tcp_send_dupack(sk, skb)
-        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS)
+        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS)
         return False
     if not tcp_sequence(sk, skb.seq, skb.end_seq):
         if not flags & TCPHDR_RST:
@@ -187,7 +182,7 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
                 tcp_send_dupack(sk, skb)
         elif tcp_reset_check(sk, skb):
             tcp_reset(sk, skb)
-        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_INVALID_SEQUENCE)
+        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_INVALID_SEQUENCE)
         return False
     if flags & TCPHDR_RST:
         seq = skb.seq
@@ -205,7 +200,7 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
                 tcp_send_challenge_ack(sk)
         else:
             tcp_send_challenge_ack(sk)
-        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_RESET)
+        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_RESET)
         return False
     if flags & TCPHDR_SYN:
         if (
@@ -227,7 +222,7 @@ def tcp_syn_challenge(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
         sk.net.mib.tcp.InErrs += 1
     sk.net.mib.linux.TCPSYNChallenge += 1
     tcp_send_challenge_ack(sk)
-    tcp_drop(sk, skb, SKB_DROP_REASON_TCP_INVALID_SYN)
+    tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_INVALID_SYN)
     return False
 
 
@@ -264,14 +259,14 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
             if length <= hlen:
                 if length < hlen:
                     sk.net.mib.tcp.InErrs += 1
-                    tcp_drop(sk, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+                    tcp_drop_reason(sk, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
                     return
                 # A pure ACK: we are the sender.
                 if hlen == 32 and sk.rcv_nxt == sk.rcv_wup:
                     tcp_store_ts_recent(sk)
                 reason = tcp_ack(sk, skb, 0)
                 if reason < 0:
-                    tcp_drop(sk, skb, -reason)
+                    tcp_drop_reason(sk, skb, -reason)
                 else:
                     kfree_skb(skb)
                 tcp_data_snd_check(sk)
@@ -288,7 +283,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                     # 5.2), and the sk_buff may be merged away below.
                     reason = tcp_ack(sk, skb, FLAG_DATA)
                     if reason < 0:
-                        tcp_drop(sk, skb, -reason)
+                        tcp_drop_reason(sk, skb, -reason)
                         return
                 sk.net.mib.linux.TCPHPHits += 1
                 if hlen == 32 and sk.rcv_nxt == sk.rcv_wup:
@@ -313,10 +308,10 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
     # Slow path.
     if length < hlen:
         sk.net.mib.tcp.InErrs += 1
-        tcp_drop(sk, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        tcp_drop_reason(sk, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
         return
     if not flags & (TCPHDR_ACK | TCPHDR_RST | TCPHDR_SYN):
-        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
         return
     if not tcp_validate_incoming(sk, skb, True):
         return
@@ -327,7 +322,7 @@ def tcp_rcv_established_step5(sk: tcp_sock, skb: sk_buff) -> None:
     """From "fifth, check the ACK field" on. Takes ownership of skb."""
     reason = tcp_ack(sk, skb, FLAG_SLOWPATH | FLAG_UPDATE_TS_RECENT)
     if reason < 0:
-        tcp_drop(sk, skb, -reason)
+        tcp_drop_reason(sk, skb, -reason)
         return
     tcp_rcv_rtt_measure_ts(sk, skb)
     tcp_urg(sk, skb)
@@ -483,7 +478,7 @@ def _negotiate_timestamps(sk: tcp_sock) -> None:
 def _discard_and_undo(sk: tcp_sock, skb: sk_buff, saved_clamp: int) -> int:
     tcp_clear_options(sk.rx_opt)
     sk.rx_opt.mss_clamp = saved_clamp
-    tcp_drop(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+    tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
     return 0
 
 
@@ -504,22 +499,22 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     state = sk.sk_state
     flags = skb.tcp_flags
     if state == TCP_CLOSE:
-        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_CLOSE)
+        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_CLOSE)
         return 0
     if state == TCP_LISTEN:
         if flags & TCPHDR_ACK:
             return SKB_DROP_REASON_TCP_FLAGS
         if flags & TCPHDR_RST:
-            tcp_drop(sk, skb, SKB_DROP_REASON_TCP_RESET)
+            tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_RESET)
             return 0
         if flags & TCPHDR_SYN:
             if flags & TCPHDR_FIN:
-                tcp_drop(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+                tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
                 return 0
             sk.icsk_af_ops.conn_request(sk, skb)
             kfree_skb(skb)
             return 0
-        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
         return 0
     if state == TCP_SYN_SENT:
         sk.rx_opt.saw_tstamp = False
@@ -534,7 +529,7 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     tcp_mstamp_refresh(sk)
     sk.rx_opt.saw_tstamp = False
     if not flags & (TCPHDR_ACK | TCPHDR_RST | TCPHDR_SYN):
-        tcp_drop(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
         return 0
     if not tcp_validate_incoming(sk, skb, False):
         return 0
@@ -545,7 +540,7 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         # An old ACK is normal while closing; one of data never sent is not.
         if reason < 0:
             tcp_send_challenge_ack(sk)
-            tcp_drop(sk, skb, -reason)
+            tcp_drop_reason(sk, skb, -reason)
             return 0
     if state == TCP_SYN_RECV:
         tcp_rcv_synrecv_acked(sk, skb)

@@ -8,6 +8,7 @@ from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import sk_buff, sk_buff_head
 from stack.core.dst import dst_metric_advmss
 from stack.core.sock import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK, sock_owned_by_user
+from stack.core.tcp_states import TCP_LISTEN, TCP_SYN_RECV
 from stack.core.timer import mod_timer
 from stack.inet.af_ops import inet_sk_key
 from stack.inet.inet_connection_sock import (
@@ -39,7 +40,6 @@ from stack.inet.tcp_sock import (
     tcp_paws_reject,
     tcp_sock,
 )
-from stack.inet.tcp_states import TCP_LISTEN, TCP_SYN_RECV
 from stack.inet.tcp_timer import tcp_init_xmit_timers
 from stack.inet.tcp_timewait import (
     tcp_challenge_limited_mini,

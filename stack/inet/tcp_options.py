@@ -8,6 +8,7 @@ from typing import Any
 from fastpath.hdr import tcp_hdr, tcp_parse_ts
 from fastpath.skbuff import sk_buff
 from stack.core.dst import dst_metric_advmss
+from stack.core.tcp_states import TCP_SYN_RECV
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_OPTION_SPACE,
@@ -41,7 +42,7 @@ def tcp_syn_options(sk: tcp_sock) -> bytes:
     """Options of our SYN (or of the SYN-ACK of a simultaneous open)."""
     sysctl = sk.net.sysctl
     out = _MSS.pack(2, 4, tcp_advertise_mss(sk) & 0xFFFF)
-    ack = sk.sk_state == 3  # SYN_RECV: answer only what the peer offered
+    ack = sk.sk_state == TCP_SYN_RECV  # answer only what the peer offered
     rx_opt = sk.rx_opt
     timestamps = rx_opt.tstamp_ok if ack else sysctl.tcp_timestamps
     sack = rx_opt.sack_ok if ack else sysctl.tcp_sack

@@ -32,6 +32,7 @@ from stack.core.sk_mem import (
     sk_stream_moderate_sndbuf,
     sk_wmem_schedule,
 )
+from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.inet import tcp_cong
 from stack.inet.inet_connection_sock import (
     ICSK_TIME_DACK,
@@ -79,7 +80,6 @@ from stack.inet.tcp_sock import (
     tcp_packets_in_flight,
     tcp_sock,
 )
-from stack.inet.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.inet.tcp_window import tcp_current_mss, tcp_select_window
 
 TCP_FRAG_IN_WRITE_QUEUE = 0

@@ -18,6 +18,7 @@ from stack.core.sock import (
     sock_rcvtimeo,
 )
 from stack.core.sockopt import int_bytes, put_cmsg
+from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.uapi import (
     MSG_DONTWAIT,
     MSG_OOB,
@@ -47,7 +48,6 @@ from stack.inet.tcp_sock import (
     tcp_receive_window,
     tcp_sock,
 )
-from stack.inet.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.inet.tcp_window import __tcp_select_window
 
 

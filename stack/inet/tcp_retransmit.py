@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 
 from fastpath.skbuff import (
-    kfree_skb,
     sk_buff,
     skb_cloned,
     skb_copy_bits,
@@ -13,9 +12,7 @@ from fastpath.skbuff import (
     skb_tailroom,
     skb_try_coalesce,
 )
-from stack.inet.inet_connection_sock import (
-    ICSK_TIME_RETRANS,
-)
+from stack.inet.inet_connection_sock import ICSK_TIME_RETRANS
 from stack.inet.tcp_ecn import tcp_ecn_clear_syn
 from stack.inet.tcp_output import (
     TCP_FRAG_IN_RTX_QUEUE,
@@ -28,6 +25,7 @@ from stack.inet.tcp_output import (
     tcp_transmit_skb,
     tcp_trim_head,
     tcp_tso_segs,
+    tcp_wmem_free_skb,
     tcp_write_xmit,
 )
 from stack.inet.tcp_pacing import tcp_pacing_check, tcp_update_skb_after_send
@@ -136,9 +134,7 @@ def _collapse_linear(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
     segs = next_skb.tcp_gso_segs
     sk.tcp_rtx_queue.unlink(next_skb)
-    sk.sk_wmem_queued -= next_skb.truesize
-    sk.sk_forward_alloc += next_skb.truesize
-    kfree_skb(next_skb)
+    tcp_wmem_free_skb(sk, next_skb)
     _collapsed(sk, skb, end_seq, flags, sacked, segs)
     return True
 

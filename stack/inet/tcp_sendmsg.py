@@ -22,6 +22,7 @@ from stack.core.stream import (
     sk_stream_wait_connect,
     sk_stream_wait_memory,
 )
+from stack.core.tcp_states import TCPF_CLOSE_WAIT, TCPF_ESTABLISHED
 from stack.core.uapi import MSG_DONTWAIT, MSG_EOR, MSG_MORE, MSG_OOB, SEND_SHUTDOWN
 from stack.inet.tcp_output import (
     __tcp_push_pending_frames,
@@ -42,7 +43,6 @@ from stack.inet.tcp_sock import (
     after,
     tcp_sock,
 )
-from stack.inet.tcp_states import TCPF_CLOSE_WAIT, TCPF_ESTABLISHED
 from stack.inet.tcp_window import tcp_bound_to_half_wnd, tcp_current_mss
 
 TCP_SMALL_QUEUE_BACKLOG = 16  # buffers filled before a long sendmsg lets the backlog in

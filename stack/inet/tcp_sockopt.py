@@ -8,6 +8,14 @@ from typing import Any
 
 from stack.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, os_error, release_sock
 from stack.core.sockopt import opt_bytes, opt_int
+from stack.core.tcp_states import (
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_ESTABLISHED,
+    TCP_LISTEN,
+    TCPF_CLOSE,
+    TCPF_LISTEN,
+)
 from stack.core.uapi import SOL_TCP
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_PUSHED,
@@ -73,14 +81,6 @@ from stack.inet.tcp_sock import (
     tcp_receive_window,
     tcp_sock,
     tcp_time_stamp_ts,
-)
-from stack.inet.tcp_states import (
-    TCP_CLOSE,
-    TCP_CLOSE_WAIT,
-    TCP_ESTABLISHED,
-    TCP_LISTEN,
-    TCPF_CLOSE,
-    TCPF_LISTEN,
 )
 from stack.inet.tcp_window import tcp_current_mss
 

@@ -12,6 +12,21 @@ from stack.core.sock import (
     __release_sock,
     sock_owned_by_user,
 )
+from stack.core.tcp_states import (
+    TCP_CLOSE,
+    TCP_CLOSING,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_FIN_WAIT2,
+    TCP_LAST_ACK,
+    TCP_LISTEN,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TCPF_CLOSE,
+    TCPF_LISTEN,
+    TCPF_SYN_RECV,
+    TCPF_SYN_SENT,
+)
 from stack.core.timer import mod_timer, timer_list
 from stack.inet import tcp_ack
 from stack.inet.inet_connection_sock import (
@@ -64,21 +79,6 @@ from stack.inet.tcp_sock import (
     tcp_rtx_and_write_queues_empty,
     tcp_sock,
     tcp_stream_is_thin,
-)
-from stack.inet.tcp_states import (
-    TCP_CLOSE,
-    TCP_CLOSING,
-    TCP_ESTABLISHED,
-    TCP_FIN_WAIT1,
-    TCP_FIN_WAIT2,
-    TCP_LAST_ACK,
-    TCP_LISTEN,
-    TCP_SYN_RECV,
-    TCP_SYN_SENT,
-    TCPF_CLOSE,
-    TCPF_LISTEN,
-    TCPF_SYN_RECV,
-    TCPF_SYN_SENT,
 )
 from stack.inet.tcp_timewait import tcp_time_wait
 

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import sk_buff
+from stack.core.tcp_states import (
+    TCP_FIN_WAIT2,
+    TCP_TIME_WAIT,
+    TcpEvent,
+    tcp_check_transition,
+    tcp_next_state,
+)
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import (
     inet_timewait_sock,
@@ -32,7 +39,6 @@ from stack.inet.tcp_sock import (
     tcp_receive_window,
     tcp_sock,
 )
-from stack.inet.tcp_states import TCP_FIN_WAIT2, TCP_TIME_WAIT
 
 TCP_TW_SUCCESS = 0
 TCP_TW_RST = 1
@@ -52,6 +58,7 @@ def tcp_in_window(seq: int, end_seq: int, s_win: int, e_win: int) -> bool:
 def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
     """Leave a small socket in TIME_WAIT (or orphaned FIN_WAIT2) behind and end the big one."""
     net = sk.net
+    tcp_check_transition(sk.sk_state, state)
     tw = inet_twsk_alloc(sk, net.tcp_death_row, state)
     if tw is not None:
         rto = (sk.icsk_rto << 2) - (sk.icsk_rto >> 1)
@@ -136,7 +143,7 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
         # Data nobody will read, or data after the FIN.
         if not flags & TCPHDR_FIN or end_seq != (tw.tw_rcv_nxt + 1) & M32:
             return TCP_TW_RST
-        tw.tw_substate = TCP_TIME_WAIT
+        tw.tw_substate = tcp_next_state(TCP_FIN_WAIT2, TcpEvent.RCV_FIN)
         tw.tw_rcv_nxt = end_seq
         if tmp_opt.saw_tstamp:
             tw.tw_ts_recent_stamp = jiffies_s(tw)

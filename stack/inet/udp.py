@@ -49,7 +49,6 @@ from stack.core.sock import (
     SOCK_RCVTSTAMP,
     SOCK_RXQ_OVFL,
     SOCK_TIMESTAMP,
-    TCP_ESTABLISHED,
     lock_sock,
     os_error,
     release_sock,
@@ -62,6 +61,7 @@ from stack.core.sock import (
     sock_wfree,
 )
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
+from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET,
     IP_PMTUDISC_DO,

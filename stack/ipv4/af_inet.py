@@ -15,13 +15,6 @@ from stack.core.sock import (
     SOCK_BINDPORT_LOCK,
     SOCK_DEAD,
     SOCK_LINGER,
-    TCP_CLOSE,
-    TCP_LISTEN,
-    TCP_SYN_SENT,
-    TCPF_CLOSE,
-    TCPF_LISTEN,
-    TCPF_SYN_RECV,
-    TCPF_SYN_SENT,
     lock_sock,
     ns_capable,
     os_error,
@@ -41,6 +34,15 @@ from stack.core.sock import (
     sock_sndtimeo,
 )
 from stack.core.socket import sock_close_all, sock_init, sock_register, socket
+from stack.core.tcp_states import (
+    TCP_CLOSE,
+    TCP_LISTEN,
+    TCP_SYN_SENT,
+    TCPF_CLOSE,
+    TCPF_LISTEN,
+    TCPF_SYN_RECV,
+    TCPF_SYN_SENT,
+)
 from stack.core.uapi import (
     INADDR_ANY,
     IPPROTO_ICMP,

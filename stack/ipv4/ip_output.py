@@ -52,7 +52,6 @@ from stack.core.neighbour import neigh_output
 from stack.core.netdevice import ETH_P_IP, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM, NETIF_F_SG
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.sock import (
-    TCP_ESTABLISHED,
     os_error,
     sk_dst_check,
     sk_setup_caps,
@@ -60,6 +59,7 @@ from stack.core.sock import (
     sock_wait_for_wmem,
     sock_wfree,
 )
+from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET,
     IP_PMTUDISC_DO,

@@ -24,8 +24,6 @@ from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.sock import (
     CAP_NET_ADMIN,
     CAP_NET_RAW,
-    TCP_CLOSE,
-    TCP_LISTEN,
     lock_sock,
     ns_capable,
     release_sock,
@@ -34,6 +32,7 @@ from stack.core.sock import (
     sock_queue_err_skb,
 )
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
+from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import SOL_IP
 from stack.inet.inet_sock import ip_options
 from stack.ipv4 import igmp

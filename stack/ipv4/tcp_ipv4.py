@@ -41,6 +41,17 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.sock import os_error, sk_add_backlog, sk_setup_caps, sock_owned_by_user
+from stack.core.tcp_states import (
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    TCP_LISTEN,
+    TCP_NEW_SYN_RECV,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TCP_TIME_WAIT,
+    TCPF_CLOSE,
+    TCPF_LISTEN,
+)
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_TCP
 from stack.inet.flow import flowi
 from stack.inet.inet_connection_sock import (
@@ -104,17 +115,6 @@ from stack.inet.tcp_sock import (
     tcp_sock,
 )
 from stack.inet.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
-from stack.inet.tcp_states import (
-    TCP_CLOSE,
-    TCP_ESTABLISHED,
-    TCP_LISTEN,
-    TCP_NEW_SYN_RECV,
-    TCP_SYN_RECV,
-    TCP_SYN_SENT,
-    TCP_TIME_WAIT,
-    TCPF_CLOSE,
-    TCPF_LISTEN,
-)
 from stack.inet.tcp_syncookies import cookie_check, cookie_init_sequence
 from stack.inet.tcp_timer import TCPF_MTU_REDUCED_DEFERRED, tcp_release_cb, tcp_set_keepalive
 from stack.inet.tcp_timewait import TCP_TW_ACK, TCP_TW_RST, TCP_TW_SYN, tcp_timewait_state_process

@@ -12,6 +12,7 @@ from fastpath.skbuff import alloc_skb, kfree_skb
 from stack.core import sk_mem as m
 from stack.core import sock as s
 from stack.core.socket import sockfd_lookup, sys_close, sys_socket
+from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, SEND_SHUTDOWN, SOCK_DGRAM
 from stack.host import Host
 
@@ -98,7 +99,7 @@ def test_wait_event_times_out_and_reports_what_is_left(host: Host, sk: Any) -> N
 
 
 def test_wait_data_ends_on_data_error_and_shutdown(host: Host, sk: Any) -> None:
-    sk.sk_state = s.TCP_ESTABLISHED
+    sk.sk_state = TCP_ESTABLISHED
     s.lock_sock(sk)
     assert s.sk_wait_data(sk, 100, None) == 0
     host.clock.call_at(host.clock.now_ns() + 10, lambda: setattr(sk, "sk_err", 5))

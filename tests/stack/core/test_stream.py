@@ -10,6 +10,13 @@ import pytest
 from e1000emu.clock import VirtualClock
 from stack.core import sock, stream
 from stack.core.socket import sockfd_lookup, sys_socket
+from stack.core.tcp_states import (
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_FIN_WAIT2,
+    TCP_SYN_SENT,
+)
 from stack.core.uapi import AF_INET, SEND_SHUTDOWN, SOCK_DGRAM
 from stack.host import Host
 
@@ -61,27 +68,25 @@ def test_broken_pipe_gives_way_to_the_pending_error(sk: Any) -> None:
 
 
 def test_wait_connect(host: Host, sk: Any) -> None:
-    sk.sk_state = sock.TCP_SYN_SENT
+    sk.sk_state = TCP_SYN_SENT
     sock.lock_sock(sk)
     with pytest.raises(BlockingIOError):
         stream.sk_stream_wait_connect(sk, 0)
-    host.clock.call_at(
-        host.clock.now_ns() + 10, lambda: setattr(sk, "sk_state", sock.TCP_ESTABLISHED)
-    )
+    host.clock.call_at(host.clock.now_ns() + 10, lambda: setattr(sk, "sk_state", TCP_ESTABLISHED))
     assert stream.sk_stream_wait_connect(sk, 100) == 90
-    sk.sk_state = sock.TCP_CLOSE
+    sk.sk_state = TCP_CLOSE
     with pytest.raises(BrokenPipeError):
         stream.sk_stream_wait_connect(sk, 100)
     sock.release_sock(sk)
 
 
 def test_wait_close_ends_with_the_state(host: Host, sk: Any) -> None:
-    sk.sk_state = sock.TCP_FIN_WAIT1
+    sk.sk_state = TCP_FIN_WAIT1
     sock.lock_sock(sk)
     stream.sk_stream_wait_close(sk, 50)
     assert host.clock.now_ns() == 50
-    host.clock.call_at(60, lambda: setattr(sk, "sk_state", sock.TCP_FIN_WAIT2))
+    host.clock.call_at(60, lambda: setattr(sk, "sk_state", TCP_FIN_WAIT2))
     stream.sk_stream_wait_close(sk, 1000)
     assert host.clock.now_ns() == 60
-    sk.sk_state = sock.TCP_CLOSE
+    sk.sk_state = TCP_CLOSE
     sock.release_sock(sk)

@@ -20,6 +20,7 @@ from stack.core.iov import msghdr
 from stack.core.irq import request_irq
 from stack.core.netdevice import NETIF_F_GSO, NETIF_F_SG, net_device_ops
 from stack.core.sock import lock_sock, release_sock, sk_alloc, sock_graft, sock_init_data
+from stack.core.tcp_states import STATE_NAMES, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.uapi import AF_INET, MSG_DONTWAIT, O_NONBLOCK, SOCK_STREAM
 from stack.ethernet.eth import alloc_etherdev
 from stack.host import Host
@@ -29,7 +30,6 @@ from stack.inet.tcp import tcp_poll
 from stack.inet.tcp_close import tcp_close, tcp_shutdown
 from stack.inet.tcp_recvmsg import tcp_recvmsg
 from stack.inet.tcp_sendmsg import tcp_sendmsg
-from stack.inet.tcp_states import STATE_NAMES, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.ipv4.tcp_ipv4 import tcp_prot
 from tests.stack.core.wire import WireDevice, assert_no_leak
 

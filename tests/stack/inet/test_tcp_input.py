@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stack.core.drop_reason import SKB_DROP_REASON_TCP_TOO_OLD_ACK
+from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.inet.tcp_sock import after, before, between, s32, tcp_receive_window
-from stack.inet.tcp_states import TCP_ESTABLISHED
 from tests.stack.inet.tcpnet import (
     ACK,
     FIN,

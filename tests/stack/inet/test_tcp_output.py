@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_FIN_WAIT2, TCP_TIME_WAIT
 from stack.inet import tcp_sock as opt
-from stack.inet.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_FIN_WAIT2, TCP_TIME_WAIT
 from tests.stack.inet.tcpnet import ACK, FIN, MS, RST
 from tests.stack.inet.test_tcp_states import Peer
 

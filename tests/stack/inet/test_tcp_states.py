@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 
-from stack.core.uapi import AF_INET
-from stack.inet.tcp_states import (
+import stack.inet
+from stack.core.tcp_states import (
     NEW_STATE,
     STATE_NAMES,
     TCP_ACTION_FIN,
@@ -23,9 +26,12 @@ from stack.inet.tcp_states import (
     TCP_TIME_WAIT,
     TRANSITIONS,
     TcpEvent,
+    tcp_check_transition,
     tcp_next_state,
     transitions_dot,
 )
+from stack.core.uapi import AF_INET
+from stack.inet.tcp_done import tcp_set_state
 from tests.stack.inet.tcpnet import ACK, FIN, MS, RST, SYN, A, B, S, Sock, TcpNet, build_segment
 
 ALL_PAIRS = [(state, event) for state in STATE_NAMES for event in TcpEvent]
@@ -59,6 +65,40 @@ def test_new_state_gives_fin_only_where_one_is_owed() -> None:
     assert NEW_STATE[TCP_ESTABLISHED] & TCP_STATE_MASK == TCP_FIN_WAIT1
     assert NEW_STATE[TCP_CLOSE_WAIT] & TCP_STATE_MASK == TCP_LAST_ACK
     assert NEW_STATE[TCP_LISTEN] & TCP_STATE_MASK == TCP_CLOSE
+
+
+@pytest.mark.parametrize("old", STATE_NAMES)
+def test_a_step_that_no_event_makes_is_refused(old: int) -> None:
+    legal = {old, *TRANSITIONS[old].values()}
+    for new in STATE_NAMES:
+        if new in legal:
+            tcp_check_transition(old, new)
+        else:
+            with pytest.raises(ValueError, match=f"{STATE_NAMES[old]} to {STATE_NAMES[new]}"):
+                tcp_check_transition(old, new)
+
+
+def test_tcp_set_state_keeps_the_state_when_it_refuses() -> None:
+    with TcpNet() as net:
+        sk = Sock(net, net.a).sk
+        with pytest.raises(ValueError, match="CLOSE to TIME_WAIT"):
+            tcp_set_state(sk, TCP_TIME_WAIT)
+        assert sk.sk_state == TCP_CLOSE
+
+
+def test_one_place_writes_the_state_of_a_connection() -> None:
+    """Objects are born in a state; after that inet_sk_set_state alone writes sk_state."""
+    writers = set()
+    root = Path(stack.inet.__file__).parent
+    for path in [*root.glob("tcp*.py"), *root.glob("inet_*.py"), *root.parent.glob("ip*/tcp_*.py")]:
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for node in ast.walk(function):
+                targets = node.targets if isinstance(node, ast.Assign) else ()
+                if any(isinstance(t, ast.Attribute) and t.attr == "sk_state" for t in targets):
+                    writers.add(function.name)
+    assert writers == {"__init__", "inet_csk_clone_lock", "inet_sk_set_state"}
 
 
 def test_diagram_names_all_states() -> None:

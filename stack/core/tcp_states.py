@@ -1,8 +1,12 @@
 """include/net/tcp_states.h: the TCP states, and the state machine of RFC 9293 as one table.
 
+The numbers are every sock's (`sk_state`; a datagram socket is CLOSE, or ESTABLISHED when it is
+connected); TCP gave the names.
+
 `TRANSITIONS[state][event]` is the next state. The stack asks this table (through `tcp_next_state`)
 wherever a FIN, an ACK of ours, a close or a shutdown moves a socket on, the documentation draws its
 diagram from it, and a test walks every pair. A pair that is absent does not change the state.
+`tcp_check_transition` refuses a step that no row has; inet_sk_set_state calls it.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ __all__ = [
     "TCP_TIME_WAIT",
     "TRANSITIONS",
     "TcpEvent",
+    "tcp_check_transition",
     "tcp_next_state",
     "transitions_dot",
 ]
@@ -207,6 +212,20 @@ NEW_STATE: dict[int, int] = {
 def tcp_next_state(state: int, event: TcpEvent) -> int:
     """State after `event`; the same state where the table has no row (the event is ignored)."""
     return TRANSITIONS[state].get(event, state)
+
+
+_NEXT: dict[int, frozenset[int]] = {
+    state: frozenset((state, *row.values())) for state, row in TRANSITIONS.items()
+}
+
+
+def tcp_check_transition(old: int, new: int) -> None:
+    """Raises ValueError when no event of the table leads from `old` to `new` (or `new` is `old`).
+
+    That is a defect of this stack: no packet and no call of an application may bring it about.
+    """
+    if new not in _NEXT[old]:
+        raise ValueError(f"TCP: no event leads from {STATE_NAMES[old]} to {STATE_NAMES[new]}")
 
 
 def transitions_dot() -> str:
