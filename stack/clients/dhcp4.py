@@ -175,6 +175,7 @@ class Dhcp4Client:
 
     def timer(self, now_ns: int) -> list[Action]:
         """Do what is due."""
+        self._timer_ns = NEVER  # none is set any more
         lease = self.lease
         if lease is not None and self.state in TIMED:
             had = self.in_use

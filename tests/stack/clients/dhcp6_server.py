@@ -1,0 +1,148 @@
+"""A DHCPv6 server made of scapy's layers: it reads the client's messages with scapy and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from scapy.layers import dhcp6 as s
+from scapy.packet import Packet
+
+from stack.clients.action import SetTimer
+from stack.clients.dhcp6 import Configure6, Deconfigure6, Dhcp6Client, Send6
+from tests.stack.clients.simulation import Simulation
+
+DUID = s.DUID_LL(lladdr="02:00:00:00:00:01")
+KINDS = {
+    s.DHCP6_Solicit: "solicit",
+    s.DHCP6_Request: "request",
+    s.DHCP6_Renew: "renew",
+    s.DHCP6_Rebind: "rebind",
+    s.DHCP6_Confirm: "confirm",
+    s.DHCP6_Decline: "decline",
+    s.DHCP6_Release: "release",
+    s.DHCP6_InfoRequest: "inform",
+}
+
+
+def kind(message: Packet) -> str:
+    return KINDS[type(message)]
+
+
+@dataclass
+class Server:
+    """Gives out `pool` in order; what it sends can be changed before a test."""
+
+    pool: list[str] = field(default_factory=lambda: ["2001:db8::50", "2001:db8::51"])
+    preferred_s: int = 600
+    valid_s: int = 1200
+    t1_s: int = 0
+    t2_s: int = 0
+    preference: int | None = None
+    rapid: bool = False
+    silent: bool = False
+    status: int = 0
+    ia_status: int = 0
+    extra: list[Packet] = field(default_factory=list)
+    duid: Packet = field(default_factory=lambda: DUID.copy())
+    seen: list[Packet] = field(default_factory=list)
+    declined: list[str] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+
+    def answer(self, data: bytes) -> bytes | None:
+        message = s._dhcp6_dispatcher(data)
+        self.seen.append(message)
+        assert s.DHCP6OptClientId in message
+        if self.silent:
+            return None
+        to = message.getlayer(s.DHCP6OptServerId)
+        if to is not None and bytes(to.duid) != bytes(self.duid):
+            return None
+        asked = [o.addr for o in addresses(message)]
+        match kind(message):
+            case "solicit":
+                if self.rapid and s.DHCP6OptRapidCommit in message:
+                    return self.reply(message, asked or self.pool[:1]) + b"\0\x0e\0\0"
+                return self.reply(message, self.pool[:1], s.DHCP6_Advertise)
+            case "request" | "renew" | "rebind":
+                return self.reply(message, [a for a in asked if a in self.pool])
+            case "decline":
+                self.declined += asked
+                self.pool = [a for a in self.pool if a not in asked]
+            case "release":
+                self.released += asked
+        return self.reply(message, None)
+
+    def reply(self, message: Packet, give: list[str] | None, cls: Any = s.DHCP6_Reply) -> bytes:
+        made = cls(trid=message.trid)
+        made /= s.DHCP6OptClientId(duid=message[s.DHCP6OptClientId].duid)
+        made /= s.DHCP6OptServerId(duid=self.duid)
+        if self.preference is not None:
+            made /= s.DHCP6OptPref(prefval=self.preference)
+        if self.status:
+            made /= s.DHCP6OptStatusCode(statuscode=self.status)
+        if give is not None:
+            inner: list[Packet] = [
+                s.DHCP6OptIAAddress(addr=a, preflft=self.preferred_s, validlft=self.valid_s)
+                for a in give
+            ]
+            if self.ia_status:
+                inner = [s.DHCP6OptStatusCode(statuscode=self.ia_status)]
+            iaid = message[s.DHCP6OptIA_NA].iaid
+            made /= s.DHCP6OptIA_NA(iaid=iaid, T1=self.t1_s, T2=self.t2_s, ianaopts=inner)
+        made /= s.DHCP6OptDNSServers(dnsservers=["2001:db8::1"])
+        made /= s.DHCP6OptDNSDomains(dnsdomains=["example.org."])
+        for option in self.extra:
+            made /= option
+        return bytes(made)
+
+
+def addresses(message: Packet) -> list[Packet]:
+    if s.DHCP6OptIA_NA not in message:
+        return []
+    return [o for o in message[s.DHCP6OptIA_NA].ianaopts if isinstance(o, s.DHCP6OptIAAddress)]
+
+
+class Client:
+    """A client of ours, its servers and the wire between them."""
+
+    def __init__(self, sim: Simulation, client: Dhcp6Client, *servers: Server) -> None:
+        self.sim, self.client, self.servers = sim, client, servers
+        self.server = servers[0]
+        self.configured: list[Configure6] = []
+        self.removed: list[Deconfigure6] = []
+        self.sent: list[tuple[int, Send6]] = []
+
+    @property
+    def bound(self) -> bool:
+        return bool(self.client.lease.addresses)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [kind(message) for message in self.server.seen]
+
+    def do(self, actions: list[Any]) -> None:
+        for action in actions:
+            match action:
+                case SetTimer():
+                    self.sim.set_timer(
+                        action.at_ns, lambda: self.do(self.client.timer(self.sim.now_ns))
+                    )
+                case Send6():
+                    self.sent.append((self.sim.now_ns, action))
+                    for server in self.servers:
+                        self.sim.carry(lambda d=action.data, to=server: self.serve(to, d))  # type: ignore[misc]
+                case Configure6():
+                    self.configured.append(action)
+                case Deconfigure6():
+                    self.removed.append(action)
+                case _:
+                    raise AssertionError(action)
+
+    def serve(self, server: Server, data: bytes) -> None:
+        reply = server.answer(data)
+        if reply is not None:
+            self.sim.carry(lambda: self.do(self.client.received(reply, self.sim.now_ns)))
+
+    def start(self, *, stateless: bool = False) -> None:
+        self.do(self.client.start(self.sim.now_ns, stateless=stateless))
