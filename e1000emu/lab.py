@@ -72,7 +72,7 @@ def add_nic(
     """
     if addr is not None:
         parse_ifaddr(addr)
-    nics: dict[str, Nic] = host.__dict__.setdefault("nics", {})
+    nics: dict[str, Nic] = host.nics
     irq = FIRST_IRQ + len(nics)
     with host.lock:
         nic = Nic(

@@ -57,7 +57,7 @@ def _carrier_errors(s: Any) -> int:
 
 def softnet_stat(net: Any) -> str:
     """net/core/net-procfs.c: softnet_seq_show; one line, for the one CPU of the host."""
-    sd = net.softnet_data
+    sd = net.machine.softnet_data
     values = [sd.processed, sd.dropped, sd.time_squeeze, *[0] * 8, sd.input_pkt_queue.qlen]
     values += [0, sd.input_pkt_queue.qlen, sd.process_queue.qlen]
     return _text([" ".join(f"{value:08x}" for value in values)])
@@ -68,7 +68,7 @@ def softirqs(net: Any) -> str:
     lines = ["                    CPU0       "]
     lines += [
         f"{name:>12}: {count:10d}"
-        for name, count in zip(SOFTIRQ_NAMES, net.softirq_stats, strict=True)
+        for name, count in zip(SOFTIRQ_NAMES, net.machine.softirq_stats, strict=True)
     ]
     return _text(lines)
 
@@ -76,7 +76,7 @@ def softirqs(net: Any) -> str:
 def interrupts(net: Any) -> str:
     """fs/proc/interrupts.c: line, count, handlers."""
     lines = ["           CPU0       "]
-    for irq, desc in sorted(net.irq_descs.items()):
+    for irq, desc in sorted(net.machine.irq_descs.items()):
         names = ", ".join(action.name for action in desc.actions)
         lines.append(f"{irq:>3}: {desc.count:10d}   level     {names}")
     return _text(lines)
@@ -118,7 +118,7 @@ def netstat(net: Any) -> str:
 def arp(net: Any) -> str:
     """net/ipv4/arp.c: arp_seq_show."""
     lines = ["IP address       HW type     Flags       HW address            Mask     Device"]
-    entries: list[neighbour] = list(net.arp_tbl) if net.arp_tbl is not None else []
+    entries: list[neighbour] = list(net.arp_tbl)
     for n in entries:
         if n.nud_state & NUD_NOARP:
             continue

@@ -14,6 +14,7 @@ from e1000emu.cli.common import report_options
 from e1000emu.cli.output import console
 from e1000emu.lab import two_hosts
 from fastpath.calltrace import Classes
+from stack.host import Host
 from stack.socket import (
     AF_INET,
     IPPROTO_ICMP,
@@ -39,15 +40,16 @@ Trace = Callable[[Any], AbstractContextManager[Any]]
 Round = Callable[[Trace], None]
 
 
-def _of_host(net: Any) -> Callable[[str, Mapping[str, Any]], bool]:
+def _of_host(host: Host) -> Callable[[str, Mapping[str, Any]], bool]:
     """Return a root filter that keeps the calls made for one host (all hosts share this
     process)."""
 
     def root(name: str, arguments: Mapping[str, Any]) -> bool:
-        if arguments.get("net") is net or arguments.get("self") is net:
+        own = id(host), id(host.machine)
+        if any(id(arguments.get(name)) in own for name in ("net", "machine", "self")):
             return True
         owner = next((arguments[k] for k in ("self", "timer", "napi", "dev") if k in arguments), 0)
-        return getattr(owner, "net", None) is net or getattr(owner, "host", None) is net
+        return any(id(getattr(owner, name, None)) in own for name in ("net", "machine", "host"))
 
     return root
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import skb_gso_segment
 from fastpath.inet import skb_enter_network
@@ -51,6 +52,11 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_SKB_GSO_SEG,
     SKB_DROP_REASON_UNHANDLED_PROTO,
     kfree_skb_reason,
+)
+from stack.core.net_namespace import (
+    pernet_operations,
+    register_pernet_device,
+    register_pernet_subsys,
 )
 from stack.core.netdevice import (
     ETH_P_8021AD,
@@ -126,6 +132,10 @@ from stack.core.softirq import (
 )
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.sched.sch_generic import Qdisc, noop_qdisc, qdisc_create_dflt
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
 
 __all__ = [
     "Qdisc",
@@ -211,17 +221,17 @@ def dev_queue_xmit(skb: sk_buff) -> int:
     every packet (kernel-flow order).
     """
     dev = skb.dev
-    net = dev.net
+    machine = dev.machine
     q = dev.qdisc
-    net.softirq_count += 1  # rcu_read_lock_bh()
+    machine.softirq_count += 1  # rcu_read_lock_bh()
     if q.noqueue:
         rc = __dev_xmit_noqueue(skb, dev)
     else:
         rc = q.enqueue(skb)
         qdisc_run(q)
-    net.softirq_count = count = net.softirq_count - 1
-    if not count and net.softirq_pending and not net.hardirq_count:
-        do_softirq(net)
+    machine.softirq_count = count = machine.softirq_count - 1
+    if not count and machine.softirq_pending and not machine.hardirq_count:
+        do_softirq(machine)
     return rc
 
 
@@ -231,7 +241,7 @@ __dev_queue_xmit = dev_queue_xmit
 def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
     """net/core/dev.c: the part of __dev_queue_xmit for lo, vlan and the like."""
     net = dev.net
-    sd = net.softnet_data
+    sd = dev.machine.softnet_data
     skb_reset_mac_header(skb)
     if dev.flags & IFF_UP and sd.xmit_recursion < MAX_XMIT_RECURSION:
         skbs = validate_xmit_skb(skb, dev) or []
@@ -260,7 +270,7 @@ def qdisc_run(q: Qdisc) -> None:
     q.running = True
     sent = qdisc_restart(q)
     if sent and q.qlen:
-        __qdisc_run(q, q.dev.net.sysctl.dev_weight - sent)
+        __qdisc_run(q, q.dev.machine.net_hotdata.dev_tx_weight - sent)
     q.running = False
 
 
@@ -324,7 +334,7 @@ def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
 def try_bulk_dequeue_skb(q: Qdisc, skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
     """net/sched/sch_generic.c: add packets to `skb` so that the doorbell rings once for all."""
     skbs = validate_xmit_skb(skb, dev) or []
-    room = dev.net.sysctl.dev_weight - 1
+    room = dev.machine.net_hotdata.dev_tx_weight - 1
     while room and q.qlen:
         more = q.dequeue()
         if more is None:
@@ -502,7 +512,7 @@ def vlan_insert_tag_set(skb: sk_buff) -> bool:
     return True
 
 
-def skb_list_free(net: Any, skbs: list[sk_buff], reason: int) -> None:
+def skb_list_free(net: Net, skbs: list[sk_buff], reason: int) -> None:
     """Drop several packets for one reason."""
     for skb in skbs:
         kfree_skb_reason(net, skb, reason)
@@ -515,9 +525,9 @@ def __netif_schedule(q: Qdisc) -> None:
     """net/core/dev.c: have NET_TX_SOFTIRQ run the discipline."""
     if not q.scheduled and not q.deactivated:
         q.scheduled = True
-        net = q.dev.net
-        net.softnet_data.output_queue.append(q)
-        raise_softirq_irqoff(net, NET_TX_SOFTIRQ)
+        machine = q.dev.machine
+        machine.softnet_data.output_queue.append(q)
+        raise_softirq_irqoff(machine, NET_TX_SOFTIRQ)
 
 
 def netif_schedule(q: Qdisc) -> None:
@@ -530,9 +540,9 @@ def dev_kfree_skb_irq(skb: sk_buff) -> None:
 
     Takes ownership of skb.
     """
-    net = skb.dev.net
-    net.softnet_data.completion_queue.queue_tail(skb)
-    raise_softirq_irqoff(net, NET_TX_SOFTIRQ)
+    machine = skb.dev.machine
+    machine.softnet_data.completion_queue.queue_tail(skb)
+    raise_softirq_irqoff(machine, NET_TX_SOFTIRQ)
 
 
 dev_consume_skb_irq = dev_kfree_skb_irq
@@ -540,7 +550,7 @@ dev_consume_skb_irq = dev_kfree_skb_irq
 
 def dev_kfree_skb_any(skb: sk_buff) -> None:
     """net/core/dev.c: free in whatever context. Takes ownership of skb."""
-    if skb.dev is not None and skb.dev.net.hardirq_count:
+    if skb.dev is not None and skb.dev.machine.hardirq_count:
         dev_kfree_skb_irq(skb)
     else:
         kfree_skb(skb)
@@ -549,9 +559,9 @@ def dev_kfree_skb_any(skb: sk_buff) -> None:
 dev_consume_skb_any = dev_kfree_skb_any
 
 
-def net_tx_action(net: Any) -> None:
+def net_tx_action(machine: Machine) -> None:
     """net/core/dev.c: NET_TX_SOFTIRQ: free what interrupts sent, run the scheduled disciplines."""
-    sd = net.softnet_data
+    sd = machine.softnet_data
     completion = sd.completion_queue
     while completion.qlen:
         consume_skb(completion.dequeue())
@@ -571,16 +581,16 @@ def netif_rx(skb: sk_buff) -> int:
 
     Takes ownership of skb (data past the MAC header, protocol set).
     """
-    net = skb.dev.net
-    if net.softirq_count or net.hardirq_count:
-        return enqueue_to_backlog(skb, net)
-    local_bh_disable(net)
-    ret = enqueue_to_backlog(skb, net)
-    local_bh_enable(net)
+    machine = skb.dev.machine
+    if machine.softirq_count or machine.hardirq_count:
+        return enqueue_to_backlog(skb, machine)
+    local_bh_disable(machine)
+    ret = enqueue_to_backlog(skb, machine)
+    local_bh_enable(machine)
     return ret
 
 
-def dev_loopback_xmit(net: Any, sk: Any, skb: sk_buff) -> int:
+def dev_loopback_xmit(net: Net, sk: Any, skb: sk_buff) -> int:
     """net/core/dev.c: receive our own multicast. Takes ownership of skb (data at L3)."""
     skb_reset_mac_header(skb)
     skb.pkt_type = PACKET_LOOPBACK
@@ -588,14 +598,14 @@ def dev_loopback_xmit(net: Any, sk: Any, skb: sk_buff) -> int:
     return netif_rx(skb)
 
 
-def enqueue_to_backlog(skb: sk_buff, net: Any) -> int:
+def enqueue_to_backlog(skb: sk_buff, machine: Machine) -> int:
     """net/core/dev.c: append to input_pkt_queue, schedule the backlog NAPI; drop when full."""
-    sd = net.softnet_data
+    sd = machine.softnet_data
     queue = sd.input_pkt_queue
-    if queue.qlen > net.sysctl.netdev_max_backlog or not netif_running(skb.dev):
+    if queue.qlen > machine.net_hotdata.max_backlog or not netif_running(skb.dev):
         sd.dropped += 1
         skb.dev.stats.rx_dropped += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_CPU_BACKLOG)
+        kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_CPU_BACKLOG)
         return NET_RX_DROP
     queue.queue_tail(skb)
     backlog = sd.backlog
@@ -619,7 +629,7 @@ def netif_receive_skb(skb: sk_buff) -> int:
     return deliver_skb(skb, ptype, dev)
 
 
-def rx_fast_update(net: Any) -> None:
+def rx_fast_update(net: Net) -> None:
     """Recompute `rx_fast` of every device: handlers, taps or rx_handlers changed."""
     alone = {
         proto: handlers[0]
@@ -760,13 +770,13 @@ def vlan_do_receive(skb: sk_buff) -> bool:
     return True
 
 
-def dev_add_pack(net: Any, pt: packet_type) -> None:
+def dev_add_pack(net: Net, pt: packet_type) -> None:
     """net/core/dev.c: add a protocol handler or tap."""
     _ptype_head(net, pt).append(pt)
     rx_fast_update(net)
 
 
-def dev_remove_pack(net: Any, pt: packet_type) -> None:
+def dev_remove_pack(net: Net, pt: packet_type) -> None:
     """net/core/dev.c: remove it; unknown ones are ignored."""
     head = _ptype_head(net, pt)
     if pt in head:
@@ -776,7 +786,7 @@ def dev_remove_pack(net: Any, pt: packet_type) -> None:
     rx_fast_update(net)
 
 
-def _ptype_head(net: Any, pt: packet_type) -> list[packet_type]:
+def _ptype_head(net: Net, pt: packet_type) -> list[packet_type]:
     if pt.type == ETH_P_ALL:
         return net.ptype_all if pt.dev is None else pt.dev.ptype_specific
     if pt.dev is not None:
@@ -849,18 +859,18 @@ def netif_carrier_off(dev: net_device) -> None:
 
 def linkwatch_fire_event(dev: net_device) -> None:
     """net/core/link_watch.c: (de)activate the queue and tell the notifiers, as soon as possible."""
-    net = dev.net
-    if dev not in net.linkwatch_events:
-        net.linkwatch_events.append(dev)
-        if len(net.linkwatch_events) == 1:
-            net.clock.call_soon(net.linkwatch_run_queue)
+    machine = dev.machine
+    if dev not in machine.linkwatch_events:
+        machine.linkwatch_events.append(dev)
+        if len(machine.linkwatch_events) == 1:
+            machine.clock.call_soon(machine.linkwatch_run_queue)
 
 
-def linkwatch_run_queue(net: Any) -> None:
+def linkwatch_run_queue(machine: Machine) -> None:
     """net/core/link_watch.c: the work of linkwatch_fire_event, in process context."""
-    if net.closed:
+    if machine.closed:
         return
-    events, net.linkwatch_events = net.linkwatch_events, []
+    events, machine.linkwatch_events = machine.linkwatch_events, []
     for dev in events:
         if dev.reg_state != NETREG_REGISTERED:
             continue
@@ -870,7 +880,12 @@ def linkwatch_run_queue(net: Any) -> None:
             else:
                 dev_deactivate(dev)
         netdev_state_change(dev)
-    net.clock.wake()
+    machine.clock.wake()
+
+
+def linkwatch_pending(dev: net_device) -> bool:
+    """The link is down, or its coming up has not been acted on yet."""
+    return not netif_carrier_ok(dev) or dev in dev.machine.linkwatch_events
 
 
 def netif_device_detach(dev: net_device) -> None:
@@ -895,7 +910,7 @@ def dev_activate(dev: net_device) -> None:
     if not netif_carrier_ok(dev):
         return
     if isinstance(dev.qdisc, noop_qdisc):
-        saved = dev.net.qdisc_sleeping.pop(dev.ifindex, None)
+        saved, dev.qdisc_sleeping = dev.qdisc_sleeping, None
         dev.qdisc = saved if saved is not None else qdisc_create_dflt(dev)
         dev.qdisc.deactivated = False
     __netdev_watchdog_up(dev)
@@ -907,7 +922,7 @@ def dev_deactivate(dev: net_device) -> None:
     if not isinstance(old, noop_qdisc):
         old.deactivated = True
         old.reset()
-        dev.net.qdisc_sleeping[dev.ifindex] = old
+        dev.qdisc_sleeping = old
         dev.qdisc = noop_qdisc(dev)
     if dev.watchdog_timer is not None:
         timer_delete(dev.watchdog_timer)
@@ -920,7 +935,7 @@ def __netdev_watchdog_up(dev: net_device) -> None:
     if dev.watchdog_timeo <= 0:
         dev.watchdog_timeo = 5_000_000_000
     if dev.watchdog_timer is None:
-        dev.watchdog_timer = timer_list(dev.net, dev_watchdog, TIMER_DEFERRABLE, data=dev)
+        dev.watchdog_timer = timer_list(dev.machine, dev_watchdog, TIMER_DEFERRABLE, data=dev)
     if not dev.watchdog_timer.pending:
         mod_timer(dev.watchdog_timer, dev.net.clock.now_ns() + dev.watchdog_timeo)
 
@@ -932,7 +947,7 @@ def dev_watchdog(timer: timer_list) -> None:
         return
     now = dev.net.clock.now_ns()
     if dev.queue_stopped and now - dev.trans_start >= dev.watchdog_timeo:
-        dev.net.dev_watchdog_timeouts += 1
+        dev.trans_timeout += 1
         dev.netdev_ops.ndo_tx_timeout(dev)
         dev.trans_start = now
     mod_timer(timer, now + dev.watchdog_timeo)
@@ -942,7 +957,7 @@ def dev_watchdog(timer: timer_list) -> None:
 
 
 def alloc_netdev_mqs(
-    net: Any,
+    net: Net,
     priv_factory: Callable[..., Any] | None,
     name: str,
     setup: Callable[[net_device], None],
@@ -968,7 +983,7 @@ def alloc_netdev_mqs(
     return dev
 
 
-def dev_alloc_name(net: Any, name: str) -> str | None:
+def dev_alloc_name(net: Net, name: str) -> str | None:
     """net/core/dev.c: the first free name for a pattern with %d; None when the name is taken."""
     if "%d" not in name:
         return None if name in net.dev_by_name else name
@@ -1030,16 +1045,16 @@ def unregister_netdevice(dev: net_device) -> None:
     dev_close(dev)
     dev.reg_state = NETREG_UNREGISTERED
     call_netdevice_notifiers(NETDEV_UNREGISTER, dev)
-    net.qdisc_sleeping.pop(dev.ifindex, None)
-    if dev in net.linkwatch_events:
-        net.linkwatch_events.remove(dev)
+    dev.qdisc_sleeping = None
+    if dev in dev.machine.linkwatch_events:
+        dev.machine.linkwatch_events.remove(dev)
     if dev.netdev_ops.ndo_uninit is not None:
         dev.netdev_ops.ndo_uninit(dev)
     if dev in net.dev_base_head:
         net.dev_base_head.remove(dev)
         net.dev_by_name.pop(dev.name, None)
         net.dev_by_index.pop(dev.ifindex, None)
-    backlog_purge_dev(net, dev)
+    flush_backlog(dev)
 
 
 def unregister_netdev(dev: net_device) -> None:
@@ -1055,22 +1070,22 @@ def free_netdev(dev: net_device) -> None:
     dev.reg_state = NETREG_RELEASED
 
 
-def backlog_purge_dev(net: Any, dev: net_device) -> None:
-    """net/core/dev.c flush_backlog: free queued packets of a device that goes away."""
-    sd = net.softnet_data
+def flush_backlog(dev: net_device) -> None:
+    """net/core/dev.c: free queued packets of a device that goes away."""
+    sd = dev.machine.softnet_data
     for queue in (sd.input_pkt_queue, sd.process_queue):
         for skb in queue:
             if skb.dev is dev:
                 queue.unlink(skb)
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_DEV_READY)
+                kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_DEV_READY)
 
 
-def dev_get_by_name(net: Any, name: str) -> net_device | None:
+def dev_get_by_name(net: Net, name: str) -> net_device | None:
     """net/core/dev.c."""
     return net.dev_by_name.get(name)
 
 
-def dev_get_by_index(net: Any, ifindex: int) -> net_device | None:
+def dev_get_by_index(net: Net, ifindex: int) -> net_device | None:
     """net/core/dev.c."""
     return net.dev_by_index.get(ifindex)
 
@@ -1079,12 +1094,12 @@ __dev_get_by_name = dev_get_by_name
 __dev_get_by_index = dev_get_by_index
 
 
-def for_each_netdev(net: Any) -> tuple[net_device, ...]:
+def for_each_netdev(net: Net) -> tuple[net_device, ...]:
     """include/linux/netdevice.h: the registered devices in order; safe against changes."""
     return tuple(net.dev_base_head)
 
 
-def register_netdevice_notifier(net: Any, fn: Callable[[int, net_device], int | None]) -> None:
+def register_netdevice_notifier(net: Net, fn: Callable[[int, net_device], int | None]) -> None:
     """net/core/dev.c: call `fn(event, dev)`; it first hears of what exists already."""
     net.netdev_chain.append(fn)
     for dev in for_each_netdev(net):
@@ -1093,7 +1108,7 @@ def register_netdevice_notifier(net: Any, fn: Callable[[int, net_device], int | 
             fn(NETDEV_UP, dev)
 
 
-def unregister_netdevice_notifier(net: Any, fn: Callable[[int, net_device], int | None]) -> None:
+def unregister_netdevice_notifier(net: Net, fn: Callable[[int, net_device], int | None]) -> None:
     """net/core/dev.c."""
     if fn in net.netdev_chain:
         net.netdev_chain.remove(fn)
@@ -1341,8 +1356,8 @@ def dev_get_stats(dev: net_device) -> rtnl_link_stats64:
     return dev.stats
 
 
-def net_dev_init(net: Any) -> None:
-    """net/core/dev.c: the host's device tables and the two network softirqs."""
+def netdev_init(net: Net) -> None:
+    """net/core/dev.c: the device tables of a namespace."""
     net.dev_base_head = []
     net.dev_by_name = {}
     net.dev_by_index = {}
@@ -1350,13 +1365,33 @@ def net_dev_init(net: Any) -> None:
     net.ptype_all = []
     net.ptype_base = {}
     net.netdev_chain = []
-    net.linkwatch_events = []
-    net.qdisc_sleeping = {}
-    net.dev_watchdog_timeouts = 0
-    net.linkwatch_run_queue = lambda: linkwatch_run_queue(net)
-    softnet_init(net)
-    open_softirq(net, NET_TX_SOFTIRQ, net_tx_action)
-    open_softirq(net, NET_RX_SOFTIRQ, net_rx_action)
+    machine = net.machine
+    if net is machine.init_net:
+        sysctl, hot = net.sysctl, machine.net_hotdata
+        sysctl.on_write("dev_weight", partial(setattr, machine.softnet_data.backlog, "weight"))
+        sysctl.on_write("dev_weight", partial(setattr, hot, "dev_tx_weight"))
+        sysctl.on_write("netdev_budget", partial(setattr, hot, "netdev_budget"))
+        sysctl.on_write("netdev_max_backlog", partial(setattr, hot, "max_backlog"))
+
+
+def default_device_exit_net(net: Net) -> None:
+    """net/core/dev.c: a namespace ends: its devices go, the last registered first."""
+    for dev in reversed(for_each_netdev(net)):
+        unregister_netdev(dev)
+
+
+netdev_net_ops = pernet_operations(init=netdev_init)
+default_device_ops = pernet_operations(exit=default_device_exit_net, device=True)
+
+
+def net_dev_init(machine: Machine) -> None:
+    """net/core/dev.c: the backlog, the two network softirqs, what each namespace gets."""
+    machine.softnet_data.backlog.poll = process_backlog
+    machine.linkwatch_run_queue = partial(linkwatch_run_queue, machine)
+    open_softirq(machine, NET_TX_SOFTIRQ, net_tx_action)
+    open_softirq(machine, NET_RX_SOFTIRQ, net_rx_action)
+    register_pernet_subsys(machine, netdev_net_ops)
+    register_pernet_device(machine, default_device_ops)
 
 
 from stack.core.napi import (  # noqa: E402  (one file in the kernel: both need the other)
@@ -1370,5 +1405,5 @@ from stack.core.napi import (  # noqa: E402  (one file in the kernel: both need 
     net_rx_action,
     netif_napi_add,
     netif_napi_del,
-    softnet_init,
+    process_backlog,
 )

@@ -318,9 +318,9 @@ def ethtool_phys_id(dev: net_device, seconds: int = 2) -> None:
     try:
         for _ in range(seconds * rate):
             set_phys_id(dev, ETHTOOL_ID_ON)
-            msleep(dev.net, 500 // rate)
+            msleep(dev.machine, 500 // rate)
             set_phys_id(dev, ETHTOOL_ID_OFF)
-            msleep(dev.net, 500 // rate)
+            msleep(dev.machine, 500 // rate)
     finally:
         set_phys_id(dev, ETHTOOL_ID_INACTIVE)
 

@@ -1,12 +1,15 @@
-"""kernel/irq/manage.c, chip.c: level-triggered, shareable interrupt lines of one host."""
+"""kernel/irq/manage.c, chip.c: level-triggered, shareable interrupt lines of one machine."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.softirq import __do_softirq
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
 
 IRQ_NONE = 0
 IRQ_HANDLED = 1
@@ -38,10 +41,10 @@ class irq_desc:
     already, or local interrupts are off; then as soon as that ends.
     """
 
-    __slots__ = ("actions", "alone", "count", "depth", "irq", "level", "net", "unhandled")
+    __slots__ = ("actions", "alone", "count", "depth", "irq", "level", "machine", "unhandled")
 
-    def __init__(self, net: Any, irq: int) -> None:
-        self.net = net
+    def __init__(self, machine: Machine, irq: int) -> None:
+        self.machine = machine
         self.irq = irq
         self.level = False
         self.depth = 0  # disable_irq nesting
@@ -54,17 +57,17 @@ class irq_desc:
         """The device drives the line. Raised, it runs the handlers at once where allowed."""
         self.level = level
         if level:
-            net = self.net
-            if net.hardirq_count or net.irqs_disabled_count or self.depth:
-                net.irq_replay = True
+            machine = self.machine
+            if machine.hardirq_count or machine.irqs_disabled_count or self.depth:
+                machine.irq_replay = True
                 return
             action = self.alone
             if action is None:
                 if self.actions:
-                    handle_level_irq(net, self)
+                    handle_level_irq(machine, self)
                 return
             # handle_level_irq for one handler, in place
-            net.hardirq_count += 1  # irq_enter
+            machine.hardirq_count += 1  # irq_enter
             try:
                 self.count += 1
                 handler = action.handler
@@ -74,16 +77,24 @@ class irq_desc:
                     handle_irq_again(self, 1)
             finally:
                 # irq_exit, in place
-                net.hardirq_count -= 1
-                if net.irq_replay:
-                    net.replay_irqs()
-                if net.softirq_pending and not net.softirq_count:
-                    run_softirqs(net)
+                machine.hardirq_count -= 1
+                if machine.irq_replay:
+                    machine.replay_irqs()
+                if machine.softirq_pending and not machine.softirq_count:
+                    run_softirqs(machine)
 
 
-def handle_level_irq(net: Any, desc: irq_desc) -> None:
+def irq_to_desc(machine: Machine, irq: int) -> irq_desc:
+    """kernel/irq/irqdesc.c: the line `irq`, made when it is first asked for."""
+    desc = machine.irq_descs.get(irq)
+    if desc is None:
+        desc = machine.irq_descs[irq] = irq_desc(machine, irq)
+    return desc
+
+
+def handle_level_irq(machine: Machine, desc: irq_desc) -> None:
     """kernel/irq/chip.c: run the line's handlers until the level is down or nobody cares."""
-    net.hardirq_count += 1  # irq_enter
+    machine.hardirq_count += 1  # irq_enter
     try:
         desc.count += 1
         action = desc.alone
@@ -96,11 +107,11 @@ def handle_level_irq(net: Any, desc: irq_desc) -> None:
             handle_irq_again(desc, handled)
     finally:
         # irq_exit, in place
-        net.hardirq_count -= 1
-        if net.irq_replay:
-            net.replay_irqs()
-        if net.softirq_pending and not net.softirq_count:
-            __do_softirq(net)
+        machine.hardirq_count -= 1
+        if machine.irq_replay:
+            machine.replay_irqs()
+        if machine.softirq_pending and not machine.softirq_count:
+            __do_softirq(machine)
 
 
 def handle_irq_again(desc: irq_desc, handled: int) -> None:
@@ -126,17 +137,17 @@ def handle_irq_event(desc: irq_desc) -> int:
     return ret
 
 
-def replay_irqs(net: Any) -> None:
+def replay_irqs(machine: Machine) -> None:
     """Run lines that were raised while interrupts could not run."""
-    while net.irq_replay and not net.hardirq_count and not net.irqs_disabled_count:
-        net.irq_replay = False
-        for desc in net.irq_descs.values():
+    while machine.irq_replay and not machine.hardirq_count and not machine.irqs_disabled_count:
+        machine.irq_replay = False
+        for desc in machine.irq_descs.values():
             if desc.level and desc.actions and not desc.depth:
-                handle_level_irq(net, desc)
+                handle_level_irq(machine, desc)
 
 
 def request_irq(
-    net: Any,
+    machine: Machine,
     irq: int,
     handler: Callable[[int, Any], int],
     dev: Any,
@@ -146,61 +157,53 @@ def request_irq(
     """kernel/irq/manage.c: add `handler(irq, dev)` to a line. 0, or -EINVAL / -EBUSY."""
     if not 0 <= irq < NR_IRQS:
         return -errno.EINVAL
-    desc = net.irq_line(irq)
+    desc = irq_to_desc(machine, irq)
     if desc.actions and not (flags & IRQF_SHARED and desc.actions[0].flags & IRQF_SHARED):
         return -errno.EBUSY
     desc.actions.append(irqaction(handler, dev, name or getattr(dev, "name", "irq"), flags))
     desc.alone = desc.actions[0] if len(desc.actions) == 1 else None
     if desc.level:
         desc.set_level(True)
-        replay_irqs(net)
+        replay_irqs(machine)
     return 0
 
 
-def free_irq(net: Any, irq: int, dev: Any) -> None:
+def free_irq(machine: Machine, irq: int, dev: Any) -> None:
     """kernel/irq/manage.c: remove `dev`'s handler; unknown ones are ignored."""
-    desc = net.irq_line(irq)
+    desc = irq_to_desc(machine, irq)
     desc.actions = [action for action in desc.actions if action.dev_id is not dev]
     desc.alone = desc.actions[0] if len(desc.actions) == 1 else None
 
 
-def disable_irq(net: Any, irq: int) -> None:
+def disable_irq(machine: Machine, irq: int) -> None:
     """kernel/irq/manage.c: mask a line; nests."""
-    net.irq_line(irq).depth += 1
+    irq_to_desc(machine, irq).depth += 1
 
 
 disable_irq_nosync = disable_irq
 
 
-def enable_irq(net: Any, irq: int) -> None:
+def enable_irq(machine: Machine, irq: int) -> None:
     """kernel/irq/manage.c: unmask; a line that is up fires now."""
-    desc = net.irq_line(irq)
+    desc = irq_to_desc(machine, irq)
     if desc.depth:
         desc.depth -= 1
         if not desc.depth and desc.level:
             desc.set_level(True)
-            replay_irqs(net)
+            replay_irqs(machine)
 
 
-def synchronize_irq(net: Any, irq: int) -> None:
+def synchronize_irq(machine: Machine, irq: int) -> None:
     """kernel/irq/manage.c: wait for running handlers. Handlers run to completion here: no wait."""
 
 
-def local_irq_disable(net: Any) -> None:
+def local_irq_disable(machine: Machine) -> None:
     """include/linux/irqflags.h: no interrupt until the matching enable (nests: save/restore)."""
-    net.irqs_disabled_count += 1
+    machine.irqs_disabled_count += 1
 
 
-def local_irq_enable(net: Any) -> None:
+def local_irq_enable(machine: Machine) -> None:
     """include/linux/irqflags.h: interrupts raised meanwhile run now."""
-    net.irqs_disabled_count = count = net.irqs_disabled_count - 1
-    if not count and net.irq_replay:
-        replay_irqs(net)
-
-
-def irq_init(net: Any) -> None:
-    """kernel/irq/irqdesc.c: no lines yet; they are made when asked for."""
-    net.irq_descs = {}
-    net.irqs_disabled_count = 0
-    net.irq_replay = False
-    net.replay_irqs = lambda: replay_irqs(net)
+    machine.irqs_disabled_count = count = machine.irqs_disabled_count - 1
+    if not count and machine.irq_replay:
+        replay_irqs(machine)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff, skb_orphan
 from stack.core.dev import alloc_netdev_mqs, netif_rx, register_netdev
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
+from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import (
     ARPHRD_LOOPBACK,
     ETH_ALEN,
@@ -28,6 +29,9 @@ from stack.core.netdevice import (
     net_device_ops,
 )
 from stack.ethernet.eth import eth_header_ops, eth_mac_addr, eth_type_trans
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 
 def loopback_xmit(skb: sk_buff, dev: net_device) -> int:
@@ -79,11 +83,13 @@ def loopback_setup(dev: net_device) -> None:
     dev.netdev_ops = net_device_ops(ndo_start_xmit=loopback_xmit, ndo_set_mac_address=eth_mac_addr)
 
 
-def loopback_net_init(net: Any) -> net_device:
+def loopback_net_init(net: Net) -> None:
     """drivers/net/loopback.c: register `lo`; it is always the first device (ifindex 1)."""
     dev = alloc_netdev_mqs(net, None, "lo", loopback_setup)
     err = register_netdev(dev)
     if err:
         raise OSError(-err, "cannot register lo")
     net.loopback_dev = dev
-    return dev
+
+
+loopback_net_ops = pernet_operations(init=loopback_net_init)

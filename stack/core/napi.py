@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.gro import GroTable
 from fastpath.skbuff import sk_buff
@@ -15,9 +14,11 @@ from stack.core.netdevice import (
     NET_RX_SUCCESS,
     napi_struct,
     net_device,
-    softnet_data,
 )
 from stack.core.softirq import NET_RX_SOFTIRQ, raise_softirq_irqoff, wakeup_softirqd
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
 
 _NET_RX = 1 << NET_RX_SOFTIRQ
 _BUSY = NAPI_STATE_SCHED | NAPI_STATE_DISABLE
@@ -27,15 +28,15 @@ def netif_napi_add(
     dev: net_device, napi: napi_struct, poll: Any, weight: int = NAPI_POLL_WEIGHT
 ) -> None:
     """net/core/dev.c: tie a NAPI context to its device; disabled until `napi_enable`."""
-    net = dev.net
+    machine = dev.machine
     napi.dev = dev
-    napi.net = net
-    napi.sd = net.softnet_data
+    napi.machine = machine
+    napi.sd = machine.softnet_data
     napi.poll = poll
     napi.weight = weight
     napi.state = NAPI_STATE_SCHED | NAPI_STATE_DISABLE
-    net.napi_gen_id += 1
-    napi.napi_id = net.napi_gen_id
+    machine.napi_gen_id += 1
+    napi.napi_id = machine.napi_gen_id
     dev.napi_list.append(napi)
 
 
@@ -79,7 +80,7 @@ def __napi_schedule(napi: napi_struct) -> None:
     sd = napi.sd
     sd.poll_list.append(napi)
     if not sd.in_net_rx_action:
-        raise_softirq_irqoff(sd.net, NET_RX_SOFTIRQ)
+        raise_softirq_irqoff(sd.machine, NET_RX_SOFTIRQ)
 
 
 def napi_schedule(napi: napi_struct) -> bool:
@@ -94,10 +95,10 @@ def napi_schedule(napi: napi_struct) -> bool:
         return False
     napi.state = state | NAPI_STATE_SCHED
     napi.sd.poll_list.append(napi)
-    net = napi.net
-    net.softirq_pending |= _NET_RX
-    if not net.hardirq_count and not net.softirq_count:
-        wakeup_softirqd(net)
+    machine = napi.machine
+    machine.softirq_pending |= _NET_RX
+    if not machine.hardirq_count and not machine.softirq_count:
+        wakeup_softirqd(machine)
     return True
 
 
@@ -132,16 +133,16 @@ def napi_poll(napi: napi_struct, repoll: list[napi_struct]) -> int:
     if napi.state & _BUSY != NAPI_STATE_SCHED:
         return 0
     weight = napi.weight
-    work = napi.poll(napi, weight)  # type: ignore[misc]
+    work = napi.poll(napi, weight)
     if work >= weight and not napi.state & NAPI_STATE_DISABLE:
         # Still ours. GRO stays held: the next poll is at hand and can merge into it.
         repoll.append(napi)
     return work
 
 
-def net_rx_action(net: Any) -> None:
+def net_rx_action(machine: Machine) -> None:
     """net/core/dev.c: NET_RX_SOFTIRQ: poll what is scheduled, within `netdev_budget` packets."""
-    sd = net.softnet_data
+    sd = machine.softnet_data
     todo = sd.poll_list
     if len(todo) == 1:
         # The usual case: one context, polled once; the softirq comes again for what it leaves.
@@ -155,11 +156,11 @@ def net_rx_action(net: Any) -> None:
             if work >= weight and not napi.state & NAPI_STATE_DISABLE:
                 sd.poll_list.append(napi)
         if sd.poll_list:
-            net.softirq_pending |= _NET_RX
+            machine.softirq_pending |= _NET_RX
         return
     sd.poll_list = []
     repoll: list[napi_struct] = []
-    budget = net.sysctl.netdev_budget
+    budget = machine.net_hotdata.netdev_budget
     sd.in_net_rx_action = True
     index = 0
     try:
@@ -181,7 +182,7 @@ def net_rx_action(net: Any) -> None:
         sd.in_net_rx_action = False
     if index < len(todo) or repoll or sd.poll_list:
         sd.poll_list = todo[index:] + sd.poll_list + repoll
-        net.softirq_pending |= _NET_RX
+        machine.softirq_pending |= _NET_RX
 
 
 def napi_gro_receive(napi: napi_struct, skb: sk_buff) -> int:
@@ -215,16 +216,6 @@ def napi_gro_flush(napi: napi_struct) -> None:
 def napi_gro_enable(napi: napi_struct, max_bytes: int | None = None) -> None:
     """Give the context its own GRO table (drivers without compiled merging)."""
     napi.gro = GroTable(max_bytes or napi.dev.gro_max_size)
-
-
-def softnet_init(net: Any) -> softnet_data:
-    """net/core/dev.c net_dev_init: the host's softnet_data with its backlog NAPI context."""
-    sd = softnet_data(net)
-    net.softnet_data = sd
-    net.napi_gen_id = 0
-    sd.backlog.poll = process_backlog
-    net.sysctl.on_write("dev_weight", partial(setattr, sd.backlog, "weight"))
-    return sd
 
 
 def process_backlog(napi: napi_struct, quota: int) -> int:

@@ -38,8 +38,8 @@ def neigh_table_init(tbl: neigh_table) -> None:
     net = tbl.net
     parms = tbl.parms
     parms.reachable_time = neigh_rand_reach_time(net, parms.base_reachable_time)
-    tbl.gc_timer = timer_list(net, neigh_periodic_work, TIMER_DEFERRABLE, data=tbl)
-    tbl.proxy_timer = timer_list(net, neigh_proxy_process, data=tbl)
+    tbl.gc_timer = timer_list(net.machine, neigh_periodic_work, TIMER_DEFERRABLE, data=tbl)
+    tbl.proxy_timer = timer_list(net.machine, neigh_proxy_process, data=tbl)
     mod_timer(tbl.gc_timer, net.clock.now_ns() + parms.base_reachable_time // 2)
 
 

@@ -18,7 +18,7 @@ from stack.core.snmp import _Mib
 from stack.core.timer import timer_list
 
 if TYPE_CHECKING:
-    from stack.host import Host as Net
+    from stack.net import Net as Net
 
 # include/uapi/linux/neighbour.h
 NUD_INCOMPLETE = 0x01
@@ -184,7 +184,7 @@ class neighbour:
         self.confirmed = self.updated = self.used = now
         self.ops: neigh_ops = neigh_null_ops
         self.output: Callable[[neighbour, sk_buff], int] = neigh_blackhole
-        self.timer = timer_list(net, timer_handler, data=self)
+        self.timer = timer_list(net.machine, timer_handler, data=self)
 
     def __repr__(self) -> str:
         return (

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import sk_buff_head
 from stack.core.snmp import rtnl_link_stats64
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
 
 # include/uapi/linux/if.h
 IFNAMSIZ = 16
@@ -220,13 +224,13 @@ class packet_type:
 class napi_struct:
     """One NAPI context: `poll(napi, budget) -> work done` runs while it is scheduled."""
 
-    __slots__ = ("dev", "gro", "gro_out", "napi_id", "net", "poll", "sd", "state", "weight")
+    __slots__ = ("dev", "gro", "gro_out", "machine", "napi_id", "poll", "sd", "state", "weight")
 
     def __init__(self, poll: Callable[[napi_struct, int], int] | None = None) -> None:
         self.dev: Any = None
-        self.net: Any = None
-        self.sd: Any = None  # softnet_data of the host: where it queues
-        self.poll = poll
+        self.machine: Any = None
+        self.sd: Any = None  # softnet_data of the machine: where it queues
+        self.poll = no_poll if poll is None else poll
         self.weight = NAPI_POLL_WEIGHT
         self.state = 0
         self.napi_id = 0
@@ -234,8 +238,13 @@ class napi_struct:
         self.gro_out: list[Any] = []
 
 
+def no_poll(napi: napi_struct, budget: int) -> int:
+    """What a context polls until netif_napi_add."""
+    return 0
+
+
 class softnet_data:
-    """Per-CPU packet state (a host has one): poll list, output queue, backlog, late frees."""
+    """Per-CPU packet state (a machine has one): poll list, output queue, backlog, late frees."""
 
     __slots__ = (
         "backlog",
@@ -243,7 +252,7 @@ class softnet_data:
         "dropped",
         "in_net_rx_action",
         "input_pkt_queue",
-        "net",
+        "machine",
         "output_queue",
         "poll_list",
         "process_queue",
@@ -252,21 +261,32 @@ class softnet_data:
         "xmit_recursion",
     )
 
-    def __init__(self, net: Any) -> None:
-        self.net = net
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
         self.poll_list: list[napi_struct] = []
         self.output_queue: deque[Any] = deque()
         self.completion_queue = sk_buff_head()
         self.input_pkt_queue = sk_buff_head()
         self.process_queue = sk_buff_head()
         self.backlog = napi_struct()
-        self.backlog.net = net
+        self.backlog.machine = machine
         self.backlog.sd = self
         self.processed = 0
         self.dropped = 0
         self.time_squeeze = 0
         self.in_net_rx_action = False
         self.xmit_recursion = 0
+
+
+class net_hotdata:
+    """include/net/hotdata.h: settings of the machine, copied from its first namespace's sysctls."""
+
+    __slots__ = ("dev_tx_weight", "max_backlog", "netdev_budget")
+
+    def __init__(self) -> None:
+        self.dev_tx_weight = 0
+        self.max_backlog = 0
+        self.netdev_budget = 0
 
 
 class net_device_ops:
@@ -385,6 +405,7 @@ class net_device:
         "ip6_ptr",
         "ip_ptr",
         "lltx",
+        "machine",
         "max_mtu",
         "mc",
         "min_mtu",
@@ -400,6 +421,7 @@ class net_device:
         "promiscuity",
         "ptype_specific",
         "qdisc",
+        "qdisc_sleeping",
         "queue_stopped",
         "real_num_tx_queues",
         "reg_state",
@@ -409,6 +431,7 @@ class net_device:
         "state",
         "stats",
         "trans_start",
+        "trans_timeout",
         "tx_queue_len",
         "type",
         "uc",
@@ -423,8 +446,9 @@ class net_device:
         "xmit_simple",
     )
 
-    def __init__(self, net: Any, name: str) -> None:
+    def __init__(self, net: Net, name: str) -> None:
         self.net = net
+        self.machine = net.machine  # stays when the device moves to another namespace
         self.name = name
         self.ifindex = 0
         self.mtu = 0
@@ -451,11 +475,13 @@ class net_device:
         self.num_tx_queues = 1
         self.real_num_tx_queues = 1
         self.qdisc: Any = None
+        self.qdisc_sleeping: Any = None  # what runs again when the carrier is back
         self.queue_stopped = False
         self.lltx = False
         self.xmit_dst_release = True
         self.xmit_more = False
         self.trans_start = 0
+        self.trans_timeout = 0  # times that the watchdog barked
         self.watchdog_timeo = 0
         self.watchdog_timer: Any = None
         self.state = LINK_STATE_PRESENT

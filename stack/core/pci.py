@@ -16,6 +16,8 @@ from stack.core.workqueue import NSEC_PER_USEC, UDELAY_DEBT_NS, mdelay, msleep, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from stack.machine import Machine
+
 __all__ = [
     "PCI_ANY_ID",
     "PciSlot",
@@ -154,7 +156,7 @@ class pci_dev:
         "enable_cnt",
         "irq",
         "is_busmaster",
-        "net",
+        "machine",
         "regions",
         "resource",
         "revision",
@@ -165,9 +167,9 @@ class pci_dev:
         "vendor",
     )
 
-    def __init__(self, net: Any, slot: PciSlot, irq: int, devfn: int) -> None:
+    def __init__(self, machine: Machine, slot: PciSlot, irq: int, devfn: int) -> None:
         """Read the ids of the device behind `slot`; its BARs are not set up yet."""
-        self.net = net
+        self.machine = machine
         self.slot = slot
         self.irq = irq
         self.devfn = devfn
@@ -196,17 +198,10 @@ class pci_dev:
         return f"pci_dev({self.name} [{self.vendor:04x}:{self.device:04x}] irq {self.irq})"
 
 
-def _bus(net: Any) -> pci_bus:
-    bus = getattr(net, "pci", None)
-    if bus is None:
-        bus = net.pci = pci_bus()
-    return bus
-
-
 # -- enumeration -----------------------------------------------------------------------------------
 
 
-def pci_device_add(net: Any, slot: PciSlot, *, irq: int) -> pci_dev:
+def pci_device_add(machine: Machine, slot: PciSlot, *, irq: int) -> pci_dev:
     """drivers/pci/probe.c: enumerate the device behind `slot`, place its BARs, bind a driver.
 
     Returns the device, bound or not (``pdev.driver``).
@@ -214,10 +209,10 @@ def pci_device_add(net: Any, slot: PciSlot, *, irq: int) -> pci_dev:
     Raises:
         OSError: ENODEV when nothing answers; whatever the driver's probe raises.
     """
-    bus = _bus(net)
+    bus = machine.pci
     if slot.config_read(PCI_VENDOR_ID, 2) in (0, 0xFFFF):
         raise OSError(errno.ENODEV, "pci: no device answers in this slot")
-    pdev = pci_dev(net, slot, irq, devfn=(3 + len(bus.devices)) << 3)
+    pdev = pci_dev(machine, slot, irq, devfn=(3 + len(bus.devices)) << 3)
     pci_read_bases(pdev)
     pci_assign_resources(pdev)
     pci_write_config_byte(pdev, PCI_INTERRUPT_LINE, irq & 0xFF)
@@ -231,7 +226,7 @@ def pci_device_add(net: Any, slot: PciSlot, *, irq: int) -> pci_dev:
 def pci_stop_and_remove_bus_device(pdev: pci_dev) -> None:
     """drivers/pci/remove.c: unbind the driver and take the device off the bus (hot unplug)."""
     _unbind(pdev)
-    _bus(pdev.net).devices.remove(pdev)
+    pdev.machine.pci.devices.remove(pdev)
 
 
 def pci_read_bases(pdev: pci_dev) -> None:
@@ -260,7 +255,7 @@ def pci_read_bases(pdev: pci_dev) -> None:
 
 def pci_assign_resources(pdev: pci_dev) -> None:
     """drivers/pci/setup-res.c: give every BAR an address and write it."""
-    bus = _bus(pdev.net)
+    bus = pdev.machine.pci
     for index, res in enumerate(pdev.resource):
         if not res.size:
             continue
@@ -304,9 +299,9 @@ def pci_bus_add_device(pdev: pci_dev, driver: pci_driver) -> bool:
     return True
 
 
-def pci_register_driver(net: Any, driver: pci_driver) -> None:
+def pci_register_driver(machine: Machine, driver: pci_driver) -> None:
     """drivers/pci/pci-driver.c __pci_register_driver: probe every device that the driver knows."""
-    bus = _bus(net)
+    bus = machine.pci
     if driver in bus.drivers:
         raise OSError(errno.EBUSY, f"pci: driver {driver.name!r} is registered already")
     bus.drivers.append(driver)
@@ -314,9 +309,9 @@ def pci_register_driver(net: Any, driver: pci_driver) -> None:
         pci_bus_add_device(pdev, driver)
 
 
-def pci_unregister_driver(net: Any, driver: pci_driver) -> None:
+def pci_unregister_driver(machine: Machine, driver: pci_driver) -> None:
     """drivers/pci/pci-driver.c: remove the driver from its devices and forget it."""
-    bus = _bus(net)
+    bus = machine.pci
     for pdev in list(bus.devices):
         if pdev.driver is driver:
             _unbind(pdev)
@@ -469,7 +464,7 @@ def pci_set_power_state(pdev: pci_dev, state: int) -> None:
             # PME_STATUS clears when written with one: leave it.
             control &= ~(PCI_PM_CTRL_STATE_MASK | PCI_PM_CTRL_PME_STATUS)
             pci_write_config_word(pdev, where + PCI_PM_CTRL, control | state)
-            msleep(pdev.net, 10)  # D3hot to D0 takes 10 ms (PCI PM 1.1, 5.6.1)
+            msleep(pdev.machine, 10)  # D3hot to D0 takes 10 ms (PCI PM 1.1, 5.6.1)
     pdev.current_state = state
 
 
@@ -512,21 +507,21 @@ def pci_pm_resume(pdev: pci_dev) -> None:
 # -- time ------------------------------------------------------------------------------------------
 
 
-def udelay(net: Any, usecs: int) -> None:
+def udelay(machine: Machine, usecs: int) -> None:
     """Delay `usecs` (linux/delay.h).
 
     Paid in arrears: short delays are added up and slept in one piece of 0.5 ms, since a bit-banged
     EEPROM asks for thousands of them. Where the device must have had the time, call `flush_udelay`.
     """
-    bus = _bus(net)
+    bus = machine.pci
     bus.udelay_debt_ns += usecs * NSEC_PER_USEC
     if bus.udelay_debt_ns >= UDELAY_DEBT_NS:
-        flush_udelay(net)
+        flush_udelay(machine)
 
 
-def flush_udelay(net: Any) -> None:
+def flush_udelay(machine: Machine) -> None:
     """Let the time pass that `udelay` owes."""
-    bus = _bus(net)
+    bus = machine.pci
     debt, bus.udelay_debt_ns = bus.udelay_debt_ns, 0
     if debt:
-        sleep_ns(net, debt)
+        sleep_ns(machine, debt)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +25,9 @@ class ratelimit_state:
         self.missed = 0
 
 
-def net_ratelimit(net: Any) -> bool:
+def net_ratelimit(net: Net) -> bool:
     """net/core/utils.c: True when a message about a packet may be logged: ten in five seconds."""
-    rs: ratelimit_state = net.net_ratelimit_state
+    rs = net.machine.net_ratelimit_state
     now = net.now()
     if rs.begin is None or now - rs.begin >= NET_RATELIMIT_NS:
         if rs.missed:

@@ -368,7 +368,7 @@ def sock_init_data(sock_: Any, sk: sock) -> None:
     sk.sk_write_pending = 0
     sk.sk_filter = None
     sk.sk_user_data = None
-    net.sock_cookie = sk.sk_cookie = getattr(net, "sock_cookie", 0) + 1
+    net.sock_cookie = sk.sk_cookie = net.sock_cookie + 1
 
 
 def sk_clone_lock(sk: sock, priority: int = 0) -> Any:

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from stack.core.iov import msghdr
+from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
 from stack.core.sock import SOCK_TIMESTAMP, os_error, sock_kfree_s, sock_kmalloc
 from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
@@ -34,6 +35,7 @@ from stack.core.uapi import (
 
 if TYPE_CHECKING:
     from stack.core.readyfd import ReadyFd
+    from stack.net import Net
 
 NR_OPEN = 1 << 16
 CMSG_HDR_BYTES = 16  # sizeof(struct cmsghdr)
@@ -115,7 +117,7 @@ security_socket_recvmsg = security_sock_recvmsg
 # --- objects and descriptors ---------------------------------------------------------------
 
 
-def sock_init(net: Any) -> None:
+def sock_init(net: Net) -> None:
     """net/socket.c: the tables every family needs."""
     net.fdtable = files_struct()
     net.detached_fds = {}
@@ -125,6 +127,19 @@ def sock_init(net: Any) -> None:
     net.prot_mem = {}
     net.sock_cookie = 0
     net.nf_hooks = new_nf_hooks()
+
+
+def sock_exit(net: Net) -> None:
+    """The namespace ends: every descriptor is closed."""
+    for fd in sorted(net.fdtable.fd):
+        sys_close(net, fd)
+    net.detached_fds.clear()
+    net.ready_hub = None
+
+
+sock_net_ops = pernet_operations(init=sock_init)
+# As a device's, so that it comes before every subsystem's: sockets use them all.
+sock_exit_ops = pernet_operations(pre_exit=sock_exit, device=True)
 
 
 def sock_register(net: Any, ops: Any) -> int:
@@ -611,14 +626,6 @@ def sys_poll(
         for queue in queues:
             queue.remove(clock.wake)
     return ready()
-
-
-def sock_close_all(net: Any) -> None:
-    """The process ends: every descriptor is closed."""
-    for fd in sorted(net.fdtable.fd):
-        sys_close(net, fd)
-    net.detached_fds.clear()
-    net.ready_hub = None
 
 
 def socki_lookup(file: socket_file) -> socket:

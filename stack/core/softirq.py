@@ -1,14 +1,19 @@
-"""kernel/softirq.c: bottom halves of one host.
+"""kernel/softirq.c: bottom halves of one machine.
 
 Hard interrupts nest in nothing but process or softirq context; softirqs run on the way out of an
 interrupt or at `local_bh_enable`, never inside each other. What stays raised after ten rounds is
-left to ksoftirqd, which is an event on the host's clock.
+left to ksoftirqd, which is an event on the machine's clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+
+Action = Callable[["Machine"], None]
 
 HI_SOFTIRQ = 0
 TIMER_SOFTIRQ = 1
@@ -42,136 +47,132 @@ _ORDER = tuple(
 )
 
 
-def open_softirq(net: Any, nr: int, action: Callable[[Any], None]) -> None:
-    """kernel/softirq.c: `action(net)` is what softirq `nr` does."""
-    net.softirq_vec[nr] = action
+def open_softirq(machine: Machine, nr: int, action: Action) -> None:
+    """kernel/softirq.c: `action(machine)` is what softirq `nr` does."""
+    machine.softirq_vec[nr] = action
 
 
-def local_bh_disable(net: Any) -> None:
+def local_bh_disable(machine: Machine) -> None:
     """include/linux/bottom_half.h: no softirq runs until the matching `local_bh_enable`."""
-    net.softirq_count += 1
+    machine.softirq_count += 1
 
 
-def local_bh_enable(net: Any) -> None:
+def local_bh_enable(machine: Machine) -> None:
     """include/linux/bottom_half.h: run what was raised meanwhile, once the count is back at 0."""
-    net.softirq_count = count = net.softirq_count - 1
-    if not count and net.softirq_pending and not net.hardirq_count:
-        do_softirq(net)
+    machine.softirq_count = count = machine.softirq_count - 1
+    if not count and machine.softirq_pending and not machine.hardirq_count:
+        do_softirq(machine)
 
 
-def in_interrupt(net: Any) -> bool:
+def in_interrupt(machine: Machine) -> bool:
     """include/linux/preempt.h: in a hard interrupt or softirq, or bottom halves are disabled."""
-    return bool(net.hardirq_count or net.softirq_count)
+    return bool(machine.hardirq_count or machine.softirq_count)
 
 
-def in_hardirq(net: Any) -> bool:
+def in_hardirq(machine: Machine) -> bool:
     """include/linux/preempt.h: in a hard interrupt handler."""
-    return bool(net.hardirq_count)
+    return bool(machine.hardirq_count)
 
 
-def in_softirq(net: Any) -> bool:
+def in_softirq(machine: Machine) -> bool:
     """include/linux/preempt.h: in a softirq, or bottom halves are disabled."""
-    return bool(net.softirq_count)
+    return bool(machine.softirq_count)
 
 
-def raise_softirq_irqoff(net: Any, nr: int) -> None:
+def raise_softirq_irqoff(machine: Machine, nr: int) -> None:
     """kernel/softirq.c: mark softirq `nr`; runs on the way out of the current context.
 
     In process context nothing would look at the mark, so ksoftirqd is woken, as in the kernel.
     """
-    net.softirq_pending |= 1 << nr
-    if not net.softirq_count and not net.hardirq_count:
-        wakeup_softirqd(net)
+    machine.softirq_pending |= 1 << nr
+    if not machine.softirq_count and not machine.hardirq_count:
+        wakeup_softirqd(machine)
 
 
 raise_softirq = raise_softirq_irqoff
 
 
-def __raise_softirq_irqoff(net: Any, nr: int) -> None:
+def __raise_softirq_irqoff(machine: Machine, nr: int) -> None:
     """kernel/softirq.c: mark only; for callers that run softirqs themselves."""
-    net.softirq_pending |= 1 << nr
+    machine.softirq_pending |= 1 << nr
 
 
-def wakeup_softirqd(net: Any) -> None:
+def wakeup_softirqd(machine: Machine) -> None:
     """kernel/softirq.c: have ksoftirqd run the pending softirqs soon."""
-    if not net.ksoftirqd_queued and not net.closed:
-        net.ksoftirqd_queued = True
-        net.clock.call_soon(net.run_ksoftirqd)
+    if not machine.ksoftirqd_queued and not machine.closed:
+        machine.ksoftirqd_queued = True
+        machine.clock.call_soon(machine.run_ksoftirqd)
 
 
-def run_ksoftirqd(net: Any) -> None:
+def run_ksoftirqd(machine: Machine) -> None:
     """kernel/softirq.c: the thread's turn."""
-    net.ksoftirqd_queued = False
-    if net.softirq_pending and not net.softirq_count and not net.hardirq_count:
-        __do_softirq(net)
+    machine.ksoftirqd_queued = False
+    if machine.softirq_pending and not machine.softirq_count and not machine.hardirq_count:
+        __do_softirq(machine)
 
 
-def do_softirq(net: Any) -> None:
+def do_softirq(machine: Machine) -> None:
     """kernel/softirq.c: run what is pending unless already in an interrupt."""
-    if not net.softirq_count and not net.hardirq_count and net.softirq_pending:
-        __do_softirq(net)
+    if not machine.softirq_count and not machine.hardirq_count and machine.softirq_pending:
+        __do_softirq(machine)
 
 
-def __do_softirq(net: Any) -> None:
+def __do_softirq(machine: Machine) -> None:
     """kernel/softirq.c: run raised softirqs, lowest number first, at most ten rounds."""
-    net.softirq_count += 1
+    machine.softirq_count += 1
     try:
-        if net.softirq_pending == _NET_RX:  # the usual case
-            net.softirq_pending = 0
-            net.softirq_stats[NET_RX_SOFTIRQ] += 1
-            net.softirq_vec[NET_RX_SOFTIRQ](net)
-            if not net.softirq_pending:
+        if machine.softirq_pending == _NET_RX:  # the usual case
+            machine.softirq_pending = 0
+            machine.softirq_stats[NET_RX_SOFTIRQ] += 1
+            machine.softirq_vec[NET_RX_SOFTIRQ](machine)
+            if not machine.softirq_pending:
                 return
-        handle_softirqs(net)
+        handle_softirqs(machine)
     finally:
-        net.softirq_count -= 1
+        machine.softirq_count -= 1
 
 
-def handle_softirqs(net: Any) -> None:
+def handle_softirqs(machine: Machine) -> None:
     """kernel/softirq.c: the rounds; what is raised after the last is ksoftirqd's."""
-    vec = net.softirq_vec
-    stats = net.softirq_stats
+    vec = machine.softirq_vec
+    stats = machine.softirq_stats
     for _ in range(MAX_SOFTIRQ_RESTART - 1):
-        pending = net.softirq_pending
-        net.softirq_pending = 0
+        pending = machine.softirq_pending
+        machine.softirq_pending = 0
         for nr in _ORDER[pending]:
             stats[nr] += 1
-            vec[nr](net)
-        if not net.softirq_pending:
+            vec[nr](machine)
+        if not machine.softirq_pending:
             return
-    if not net.ksoftirqd_queued and not net.closed:
-        net.ksoftirqd_queued = True
-        clock = net.clock
-        clock.call_at(clock.now_ns() + KSOFTIRQD_LATENCY_NS, net.run_ksoftirqd)
+    if not machine.ksoftirqd_queued and not machine.closed:
+        machine.ksoftirqd_queued = True
+        clock = machine.clock
+        clock.call_at(clock.now_ns() + KSOFTIRQD_LATENCY_NS, machine.run_ksoftirqd)
 
 
-def irq_enter(net: Any) -> None:
+def irq_enter(machine: Machine) -> None:
     """kernel/softirq.c: entering a hard interrupt."""
-    net.hardirq_count += 1
+    machine.hardirq_count += 1
 
 
-def irq_exit(net: Any) -> None:
+def irq_exit(machine: Machine) -> None:
     """kernel/softirq.c: leaving a hard interrupt: waiting interrupts, then softirqs, if any.
 
     Softirqs do not run when one was interrupted, or bottom halves are off.
     """
-    net.hardirq_count = count = net.hardirq_count - 1
+    machine.hardirq_count = count = machine.hardirq_count - 1
     if not count:
-        if net.irq_replay:
-            net.replay_irqs()
-        if net.softirq_pending and not net.softirq_count:
-            __do_softirq(net)
+        if machine.irq_replay:
+            machine.replay_irqs()
+        if machine.softirq_pending and not machine.softirq_count:
+            __do_softirq(machine)
 
 
-def softirq_init(net: Any) -> None:
-    """kernel/softirq.c: nothing raised, every vector does nothing yet."""
-    net.softirq_vec = [_no_action] * NR_SOFTIRQS
-    net.softirq_stats = [0] * NR_SOFTIRQS
-    net.softirq_pending = 0
-    net.softirq_count = 0
-    net.hardirq_count = 0
-    net.ksoftirqd_queued = False
+def softirq_init(machine: Machine) -> None:
+    """kernel/softirq.c: every vector does nothing yet."""
+    machine.softirq_vec = [_no_action] * NR_SOFTIRQS
+    machine.softirq_stats = [0] * NR_SOFTIRQS
 
 
-def _no_action(net: Any) -> None:
+def _no_action(machine: Machine) -> None:
     return None

@@ -1,6 +1,6 @@
-"""kernel/time/timer.c: timers of one host. They run in TIMER_SOFTIRQ, in order of expiry.
+"""kernel/time/timer.c: timers of one machine. They run in TIMER_SOFTIRQ, in order of expiry.
 
-Each host keeps two heaps, ordinary and deferrable (housekeeping that must not keep a simulation
+Each machine keeps two heaps, ordinary and deferrable (housekeeping that must not keep a simulation
 alive), and one event on the clock for the earliest entry. Re-arming a pending timer to a later time
 only changes a number: the heap entry found too early is pushed back when it surfaces.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.softirq import (
     TIMER_SOFTIRQ,
@@ -19,6 +19,9 @@ from stack.core.softirq import (
     raise_softirq_irqoff,
 )
 
+if TYPE_CHECKING:
+    from stack.machine import Machine
+
 TIMER_DEFERRABLE = 0x00080000
 
 NSEC_PER_SEC = 1_000_000_000
@@ -26,7 +29,7 @@ NSEC_PER_MSEC = 1_000_000
 
 
 class timer_list:
-    """One timer: `function(timer)` is called once at or after `expires` (host ns).
+    """One timer: `function(timer)` is called once at or after `expires` (the clock's ns).
 
     `mod_timer` arms it, `timer_delete` disarms it. `data` is the owner's (container_of).
     """
@@ -35,12 +38,13 @@ class timer_list:
 
     def __init__(
         self,
-        net: Any,
+        machine: Machine,
         function: Callable[[timer_list], Any] | None = None,
         flags: int = 0,
         data: Any = None,
     ) -> None:
-        self.base: timer_base = net.timers_deferrable if flags & TIMER_DEFERRABLE else net.timers
+        deferrable = flags & TIMER_DEFERRABLE
+        self.base = machine.timers_deferrable if deferrable else machine.timers
         self.function = function
         self.flags = flags
         self.data = data
@@ -51,13 +55,13 @@ class timer_list:
 
 
 class timer_base:
-    """The heap of one host's timers of one kind, and its event on the clock."""
+    """The heap of one machine's timers of one kind, and its event on the clock."""
 
-    __slots__ = ("active", "background", "clock", "event", "event_ns", "heap", "net", "seq")
+    __slots__ = ("active", "background", "clock", "event", "event_ns", "heap", "machine", "seq")
 
-    def __init__(self, net: Any, *, background: bool = False) -> None:
-        self.net = net
-        self.clock = net.clock
+    def __init__(self, machine: Machine, *, background: bool = False) -> None:
+        self.machine = machine
+        self.clock = machine.clock
         self.background = background
         self.heap: list[tuple[int, int, timer_list]] = []
         self.seq = 0
@@ -81,12 +85,12 @@ class timer_base:
     def interrupt(self) -> None:
         """The clock's event: the timer interrupt raises TIMER_SOFTIRQ, run on the way out."""
         self.event = None
-        net = self.net
-        if net.closed:
+        machine = self.machine
+        if machine.closed:
             return
-        irq_enter(net)
-        raise_softirq_irqoff(net, TIMER_SOFTIRQ)
-        irq_exit(net)
+        irq_enter(machine)
+        raise_softirq_irqoff(machine, TIMER_SOFTIRQ)
+        irq_exit(machine)
 
     def disarm(self) -> None:
         """No timer is pending: give the clock's event back, forget dead entries."""
@@ -162,11 +166,11 @@ def timer_pending(timer: timer_list) -> bool:
     return timer.pending
 
 
-def run_timer_softirq(net: Any) -> None:
+def run_timer_softirq(machine: Machine) -> None:
     """kernel/time/timer.c: action of TIMER_SOFTIRQ."""
-    now = net.clock.now_ns()
-    __run_timers(net.timers, now)
-    __run_timers(net.timers_deferrable, now)
+    now = machine.clock.now_ns()
+    __run_timers(machine.timers, now)
+    __run_timers(machine.timers_deferrable, now)
 
 
 def __run_timers(base: timer_base, now_ns: int) -> None:
@@ -202,8 +206,8 @@ def __run_timers(base: timer_base, now_ns: int) -> None:
         base.arm(heap[0][0])
 
 
-def timers_init(net: Any) -> None:
-    """kernel/time/timer.c init_timers: make the host's two bases and open the softirq."""
-    net.timers = timer_base(net)
-    net.timers_deferrable = timer_base(net, background=True)
-    open_softirq(net, TIMER_SOFTIRQ, run_timer_softirq)
+def timers_init(machine: Machine) -> None:
+    """kernel/time/timer.c init_timers: make the machine's two bases and open the softirq."""
+    machine.timers = timer_base(machine)
+    machine.timers_deferrable = timer_base(machine, background=True)
+    open_softirq(machine, TIMER_SOFTIRQ, run_timer_softirq)

@@ -6,10 +6,11 @@ Work runs as an event of the host's clock: never inside a hard or soft interrupt
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from stack.machine import Machine
 
 NSEC_PER_USEC = 1_000
 NSEC_PER_MSEC = 1_000_000
@@ -20,11 +21,11 @@ UDELAY_DEBT_NS = 500 * NSEC_PER_USEC
 class work_struct:
     """One piece of deferred work; queued at most once at a time."""
 
-    __slots__ = ("func", "net", "pending", "queued", "running", "ticket")
+    __slots__ = ("func", "machine", "pending", "queued", "running", "ticket")
 
-    def __init__(self, net: Any, func: Callable[[], None]) -> None:
-        """Bind `func` (called without arguments) to the host `net`."""
-        self.net = net
+    def __init__(self, machine: Machine, func: Callable[[], None]) -> None:
+        """Bind `func` (called without arguments) to `machine`."""
+        self.machine = machine
         self.func = func
         self.pending = False
         self.running = False
@@ -49,7 +50,7 @@ def schedule_work(work: work_struct) -> bool:
         return False
     work.pending = True
     work.ticket = ticket = work.ticket + 1
-    work.net.clock.call_soon(lambda: work._run(ticket))
+    work.machine.clock.call_soon(lambda: work._run(ticket))
     return True
 
 
@@ -64,7 +65,7 @@ def schedule_delayed_work(work: work_struct, delay_ns: int) -> bool:
         return False
     work.pending = True
     work.ticket = ticket = work.ticket + 1
-    clock = work.net.clock
+    clock = work.machine.clock
     work.queued = clock.call_at(
         clock.now_ns() + delay_ns, lambda: work._run(ticket), background=True
     )
@@ -82,7 +83,7 @@ def cancel_delayed_work(work: work_struct) -> bool:
     """Take `work` off the queue; True when it was pending."""
     was_pending = work.pending
     if work.queued is not None:
-        work.net.clock.cancel(work.queued)
+        work.machine.clock.cancel(work.queued)
         work.queued = None
     work.pending = False
     return was_pending
@@ -100,14 +101,14 @@ def _never() -> bool:
     return False
 
 
-def sleep_ns(net: Any, duration_ns: int) -> None:
+def sleep_ns(machine: Machine, duration_ns: int) -> None:
     """Let `duration_ns` pass on the host's clock; other hosts and the device go on meanwhile.
 
     On an asyncio loop that is running nothing can wait without stopping every host, so the thread
     sleeps: the delay is kept, events are not run.
     """
     try:
-        net.clock.wait(_never, duration_ns)
+        machine.clock.wait(_never, duration_ns)
     except RuntimeError as error:
         # The clock refuses by a class of its own; a plain RuntimeError is a lock that nobody holds.
         if type(error) is RuntimeError:
@@ -115,16 +116,16 @@ def sleep_ns(net: Any, duration_ns: int) -> None:
         time.sleep(duration_ns / 1e9)
 
 
-def msleep(net: Any, msecs: int) -> None:
+def msleep(machine: Machine, msecs: int) -> None:
     """Sleep `msecs` (kernel/time/timer.c)."""
-    sleep_ns(net, msecs * NSEC_PER_MSEC)
+    sleep_ns(machine, msecs * NSEC_PER_MSEC)
 
 
-def usleep_range(net: Any, usec_min: int, usec_max: int) -> None:
+def usleep_range(machine: Machine, usec_min: int, usec_max: int) -> None:
     """Sleep at least `usec_min` (kernel/time/timer.c); the clock is exact, so no more."""
-    sleep_ns(net, usec_min * NSEC_PER_USEC)
+    sleep_ns(machine, usec_min * NSEC_PER_USEC)
 
 
-def mdelay(net: Any, msecs: int) -> None:
+def mdelay(machine: Machine, msecs: int) -> None:
     """Delay `msecs` (linux/delay.h); there is no spinning here, so it sleeps."""
-    sleep_ns(net, msecs * NSEC_PER_MSEC)
+    sleep_ns(machine, msecs * NSEC_PER_MSEC)

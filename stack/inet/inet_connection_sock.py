@@ -281,7 +281,7 @@ class request_sock:
         self.tos = 0
         self.txhash = 0
         self.saved_syn: bytes | None = None
-        self.rsk_timer = timer_list(listener.net, reqsk_timer_handler, data=self)
+        self.rsk_timer = timer_list(listener.net.machine, reqsk_timer_handler, data=self)
 
 
 # --- states -------------------------------------------------------------------------------
@@ -391,9 +391,9 @@ def inet_csk_init_xmit_timers(
 ) -> None:
     """Give the socket its three timers."""
     net = sk.net
-    sk.icsk_retransmit_timer = timer_list(net, retransmit_handler, data=sk)
-    sk.icsk_delack_timer = timer_list(net, delack_handler, data=sk)
-    sk.sk_timer = timer_list(net, keepalive_handler, data=sk)
+    sk.icsk_retransmit_timer = timer_list(net.machine, retransmit_handler, data=sk)
+    sk.icsk_delack_timer = timer_list(net.machine, delack_handler, data=sk)
+    sk.sk_timer = timer_list(net.machine, keepalive_handler, data=sk)
     sk.icsk_pending = 0
     sk.icsk_ack_pending = 0
     sk.icsk_timeout = 0

@@ -94,7 +94,7 @@ class inet_timewait_sock:
         self.tw_hashed = False
         self.tw_timeout = 0
         self.last_oow_ack_time = 0
-        self.tw_timer = timer_list(sk.net, self._tw_timer_handler)
+        self.tw_timer = timer_list(sk.net.machine, self._tw_timer_handler)
 
     def _tw_timer_handler(self, *_: Any) -> None:
         tw_timer_handler(self)

@@ -479,9 +479,8 @@ def raw_destroy(sk: Any) -> None:
 
 def raw_close(sk: Any, timeout: int) -> None:
     """net/ipv4/raw.c"""
-    chain = getattr(sk.net, "ra_chain", None)
-    if chain and sk in chain:
-        chain.remove(sk)
+    if sk in sk.net.ra_chain:
+        sk.net.ra_chain.remove(sk)
     sk_common_release(sk)
 
 

@@ -94,7 +94,7 @@ TCP_THIN_LINEAR_RETRIES = 6
 def tcp_init_xmit_timers(sk: tcp_sock) -> None:
     """Set what the socket's timers call."""
     inet_csk_init_xmit_timers(sk, tcp_write_timer, tcp_delack_timer, tcp_keepalive_timer)
-    sk.pacing_timer = timer_list(sk.net, tcp_pace_kick, data=sk)
+    sk.pacing_timer = timer_list(sk.net.machine, tcp_pace_kick, data=sk)
 
 
 # --- retransmission -----------------------------------------------------------------------

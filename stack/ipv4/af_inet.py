@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.dev import dev_add_pack
+from stack.core.net_namespace import (
+    pernet_operations,
+    register_pernet_device,
+    register_pernet_subsys,
+)
 from stack.core.netdevice import ETH_P_IP, packet_type
 from stack.core.sock import (
     CAP_NET_BIND_SERVICE,
@@ -33,7 +38,7 @@ from stack.core.sock import (
     sock_no_socketpair,
     sock_sndtimeo,
 )
-from stack.core.socket import sock_close_all, sock_init, sock_register, socket
+from stack.core.socket import sock_exit_ops, sock_net_ops, sock_register, socket
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_LISTEN,
@@ -83,6 +88,8 @@ from stack.inet.raw import raw_init_net, raw_prot
 from stack.inet.tcp import tcp_init, tcp_poll, tcp_set_rcvlowat
 from stack.inet.udp import udp_init, udp_poll, udp_prot, udp_protocol
 from stack.ipv4.af_ops import ipv4_af_ops
+from stack.ipv4.arp import arp_net_ops
+from stack.ipv4.devinet import devinet_net_ops
 from stack.ipv4.fib import (
     RTN_BROADCAST,
     RTN_LOCAL,
@@ -96,7 +103,11 @@ from stack.ipv4.ip_fragment import ip_frags_exit, ip_frags_init
 from stack.ipv4.ip_input import ip_rcv
 from stack.ipv4.ip_output import ip_init
 from stack.ipv4.netns import netns_ipv4
-from stack.ipv4.tcp_ipv4 import tcp_prot, tcp_protocol
+from stack.ipv4.tcp_ipv4 import tcp_prot, tcp_protocol, tcp_sk_exit
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
 
 # --- life of a socket ----------------------------------------------------------------------
 
@@ -624,12 +635,12 @@ def inet_unregister_protosw(net: Any, row: inet_protosw) -> None:
         net.inetsw[row.type].remove(row)
 
 
-def inet_init(net: Any) -> None:
-    """net/ipv4/af_inet.c: bring IPv4 up on a host: sockets, protocols, routing, ICMP."""
-    sock_init(net)
+def inet_init_net(net: Net) -> None:
+    """net/ipv4/af_inet.c: IPv4 of one namespace: sockets, protocols, routing, ICMP."""
     net.ipv4 = netns_ipv4(net)
     net.inet_protos = new_inet_protos()
     net.inetsw = new_inetsw()
+    net.ra_chain = []
     raw_init_net(net)
     ping_init(net)
     udp_init(net)
@@ -649,11 +660,19 @@ def inet_init(net: Any) -> None:
     icmp_init(net)
     net.ip_packet_type = packet_type(ETH_P_IP, ip_rcv)
     dev_add_pack(net, net.ip_packet_type)
-    net.on_close(lambda: inet_exit(net))
 
 
-def inet_exit(net: Any) -> None:
-    """The host goes away: close sockets, free what waits for reassembly."""
-    sock_close_all(net)
+def inet_pre_exit(net: Net) -> None:
+    """Free what waits for reassembly, while the devices still work."""
     ip_frags_exit(net)
     icmp_exit(net)
+
+
+af_inet_ops = pernet_operations(init=inet_init_net, pre_exit=inet_pre_exit, exit=tcp_sk_exit)
+
+
+def inet_init(machine: Machine) -> None:
+    """net/ipv4/af_inet.c: bring IPv4 up on a machine, in each of its namespaces."""
+    for ops in (sock_net_ops, devinet_net_ops, arp_net_ops, af_inet_ops):
+        register_pernet_subsys(machine, ops)
+    register_pernet_device(machine, sock_exit_ops)

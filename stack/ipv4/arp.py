@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import whole_number
 from fastpath.hdr import arp_hdr, arp_put, ip_hdr
@@ -33,6 +33,7 @@ from stack.core.neigh_gc import (
     neigh_changeaddr,
     neigh_ifdown,
     neigh_remove_one,
+    neigh_table_clear,
     neigh_table_init,
 )
 from stack.core.neigh_table import (
@@ -58,6 +59,7 @@ from stack.core.neighbour import (
     neigh_resolve_output,
     neigh_update,
 )
+from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import (
     ARPHRD_ETHER,
     ETH_P_ARP,
@@ -76,6 +78,9 @@ from stack.core.netdevice import (
     packet_type,
 )
 from stack.ipv4.netns import in_dev_conf
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 __all__ = [
     "arp_create",
@@ -105,15 +110,21 @@ RTN_MULTICAST = 5
 RT_SCOPE_LINK = 253
 
 
-def arp_init(net: Any) -> None:
-    """net/ipv4/arp.c: the host's arp_tbl, its packet handler and device notifier. Idempotent."""
-    if net.arp_tbl is not None:
-        return
+def arp_init(net: Net) -> None:
+    """net/ipv4/arp.c: a namespace's arp_tbl, its packet handler and device notifier."""
     net.arp_tbl = neigh_table(net, "arp_cache", ETH_P_IP, arp_constructor)
     neigh_table_init(net.arp_tbl)
     net.arp_conflicts = 0
     dev_add_pack(net, packet_type(ETH_P_ARP, arp_rcv))
     register_netdevice_notifier(net, arp_netdev_event)
+
+
+def arp_exit(net: Net) -> None:
+    """The namespace ends: forget every neighbour, stop the table's timers."""
+    neigh_table_clear(net.arp_tbl)
+
+
+arp_net_ops = pernet_operations(init=arp_init, exit=arp_exit)
 
 
 def arp_mc_map(addr: int, dev: net_device) -> bytes:

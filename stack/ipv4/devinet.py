@@ -6,10 +6,11 @@ import errno
 import ipaddress
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError
 from stack.core.dev import register_netdevice_notifier
+from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import (
     IFF_BROADCAST,
     IFF_LOOPBACK,
@@ -23,6 +24,9 @@ from stack.core.netdevice import (
 )
 from stack.ipv4.netns import in_dev_conf
 from stack.sysctl import ipv4_devconf
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 IFA_F_SECONDARY = 0x01
 IFA_F_PERMANENT = 0x80
@@ -111,12 +115,13 @@ def _notify(event: int, ifa: in_ifaddr) -> None:
         fn(event, ifa)
 
 
-def devinet_init(net: Any) -> None:
-    """net/ipv4/devinet.c: watch the devices. Idempotent."""
-    if getattr(net, "inetaddr_chain", None) is not None:
-        return
+def devinet_init_net(net: Net) -> None:
+    """net/ipv4/devinet.c: watch the devices."""
     net.inetaddr_chain = []
     register_netdevice_notifier(net, inetdev_event)
+
+
+devinet_net_ops = pernet_operations(init=devinet_init_net)
 
 
 def inetdev_init(dev: net_device) -> in_device:

@@ -105,7 +105,7 @@ class ip_mc_list:
         self.pending: list[tuple[int, tuple[int, ...]]] = []  # v3 change records still to repeat
         self.gsquery: tuple[int, ...] = ()
         self.timer = timer_list(
-            in_dev.dev.net, igmp_timer_expire, flags=TIMER_DEFERRABLE, data=self
+            in_dev.dev.machine, igmp_timer_expire, flags=TIMER_DEFERRABLE, data=self
         )
 
     @property
@@ -126,7 +126,7 @@ class igmp_state:
         self.mr_qrv = net.sysctl.igmp_qrv
         self.mr_qri_ns = 10 * SEC
         self.mr_gq_timer = timer_list(
-            net, igmp_gq_timer_expire, flags=TIMER_DEFERRABLE, data=in_dev
+            net.machine, igmp_gq_timer_expire, flags=TIMER_DEFERRABLE, data=in_dev
         )
 
 

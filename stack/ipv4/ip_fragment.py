@@ -92,7 +92,7 @@ class ipq:
         self.max_df_size = 0
         self.rid = 0
         self.dev: Any = None
-        self.timer = timer_list(net, ip_expire, data=self)
+        self.timer = timer_list(net.machine, ip_expire, data=self)
 
 
 class fqdir:

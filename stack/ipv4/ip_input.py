@@ -199,7 +199,7 @@ def ip_local_deliver_finish(net: Any, sk: Any, skb: sk_buff) -> int:
 def ip_call_ra_chain(skb: sk_buff) -> bool:
     """net/ipv4/ip_input.c: give a router-alert packet to sockets that asked. Takes it on True."""
     net = skb.dev.net
-    chain = [sk for sk in getattr(net, "ra_chain", ()) if sk.inet_num == ip_hdr(skb).protocol]
+    chain = [sk for sk in net.ra_chain if sk.inet_num == ip_hdr(skb).protocol]
     if not chain:
         return False
     if ip_hdr(skb).frag_off & (IP_MF | IP_OFFSET):

@@ -482,8 +482,6 @@ def _set_router_alert(sk: Any, val: int) -> None:
     if sk.sk_type != uapi.SOCK_RAW or sk.inet_num == uapi.IPPROTO_RAW:
         raise OSError(errno.EINVAL, "IP_ROUTER_ALERT is for raw sockets")
     net = sk.net
-    if not hasattr(net, "ra_chain"):
-        net.ra_chain = []
     if val:
         if sk in net.ra_chain:
             raise OSError(errno.EADDRINUSE, "already set")
@@ -552,6 +550,6 @@ def ip_getsockopt(sk: Any, level: int, optname: int) -> Any:
             low, high = sk.local_port_range
             return high << 16 | low
         case uapi.IP_ROUTER_ALERT:
-            return int(sk in getattr(sk.net, "ra_chain", ()))
+            return int(sk in sk.net.ra_chain)
         case _:
             raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IP option {optname}")

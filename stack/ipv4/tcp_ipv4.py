@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from struct import Struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.csum import csum_partial, csum_tcpudp_magic
 from fastpath.hdr import icmp_hdr as icmp_header
@@ -146,6 +146,9 @@ from stack.ipv4.route import (
     ip_route_output_ports,
     ipv4_sk_redirect,
 )
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 _TCPHDR = Struct("!HHIIBBHHH")
 _TS = Struct("!BBBBII")
@@ -891,3 +894,13 @@ tcp_protocol = net_protocol(
     no_policy=True,
     icmp_strict_tag_validation=True,
 )
+
+
+def tcp_sk_exit(net: Net) -> None:
+    """net/ipv4/tcp_ipv4.c: connections that outlived their descriptors end without a word."""
+    for sk in list(net.tcp_hashinfo.ehash.values()):
+        if sk.sk_state == TCP_TIME_WAIT:
+            inet_twsk_deschedule_put(sk)
+        elif sk.sk_state != TCP_NEW_SYN_RECV:
+            tcp_done(sk)
+    net.tcp_hashinfo.ehash.clear()

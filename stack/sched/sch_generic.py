@@ -202,7 +202,7 @@ class qdisc_watchdog:
 
     def __init__(self, qdisc: Qdisc) -> None:
         self.qdisc = qdisc
-        self.timer = timer_list(qdisc.dev.net, qdisc_watchdog_timer, data=self)
+        self.timer = timer_list(qdisc.dev.net.machine, qdisc_watchdog_timer, data=self)
 
     def cancel(self) -> None:
         """net/sched/sch_api.c: qdisc_watchdog_cancel."""

@@ -135,9 +135,9 @@ def test_idle_hours_leak_nothing():
     a, b = two_hosts()
     with a, b:
         a.clock.run_for(3_600_000_000_000)
-        heaps = len(a.timers.heap), len(a.timers_deferrable.heap)
+        heaps = len(a.machine.timers.heap), len(a.machine.timers_deferrable.heap)
         in_use = a.skb_small.in_use
         a.clock.run_for(3 * 3_600_000_000_000)
-        assert (len(a.timers.heap), len(a.timers_deferrable.heap)) == heaps
+        assert (len(a.machine.timers.heap), len(a.machine.timers_deferrable.heap)) == heaps
         assert a.skb_small.in_use == in_use
         assert a.mib.ip.InReceives == 0

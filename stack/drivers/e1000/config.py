@@ -39,7 +39,7 @@ def e1000_setup_all_tx_resources(adapter: e1000_adapter) -> None:
 
 def e1000_setup_tx_resources(adapter: e1000_adapter) -> None:
     """e1000_main.c."""
-    adapter.tx_ring = TxRing(adapter.net.ram, adapter.tx_ring_count)
+    adapter.tx_ring = TxRing(adapter.machine.ram, adapter.tx_ring_count)
 
 
 def e1000_setup_all_rx_resources(adapter: e1000_adapter) -> None:
@@ -57,18 +57,18 @@ def e1000_setup_rx_resources(adapter: e1000_adapter) -> None:
     At most a quarter of the RAM, less when that is not to be had in one piece, but never less than
     the ring and half as much again.
     """
-    net, size, count = adapter.net, adapter.rx_buffer_len, adapter.rx_ring_count
+    machine, size, count = adapter.machine, adapter.rx_buffer_len, adapter.rx_ring_count
     least = count + count // 2
-    buffers = max(least, min(e.E1000_RX_POOL_BUFFERS, net.ram.size_bytes // 4 // size))
+    buffers = max(least, min(e.E1000_RX_POOL_BUFFERS, machine.ram.size_bytes // 4 // size))
     while adapter.rx_pool is None:
         try:
-            adapter.rx_pool = SkbPool(net.ram, size, buffers)
+            adapter.rx_pool = SkbPool(machine.ram, size, buffers)
         except MemoryError:
             if buffers == least:
                 raise
             buffers = max(least, buffers // 2)
     adapter.rx_ring = RxRing(
-        net.ram, count, adapter.rx_pool, size, net.skb_small_head, adapter.copybreak
+        machine.ram, count, adapter.rx_pool, size, machine.skb_small_head, adapter.copybreak
     )
     adapter.rx_frames_seen = adapter.rx_bytes_seen = 0
     adapter.rx_csum_good_seen = adapter.rx_csum_err_seen = 0

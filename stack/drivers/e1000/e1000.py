@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastpath.gro import GroTable
+    from stack.core.netdevice import net_device
     from stack.core.pci import pci_dev
+    from stack.machine import Machine
 
 DRV_NAME = "e1000"
 DRV_VERSION = "7.3.21-k8-NAPI"
@@ -128,11 +130,11 @@ class e1000_hw:
         "ledctl_mode2",
         "mac_addr",
         "mac_type",
+        "machine",
         "max_frame_size",
         "mc_filter_type",
         "mdix",
         "media_type",
-        "net",
         "original_fc",
         "perm_mac_addr",
         "phy_addr",
@@ -146,9 +148,9 @@ class e1000_hw:
         "wait_autoneg_complete",
     )
 
-    def __init__(self, net: Any, pdev: pci_dev) -> None:
+    def __init__(self, machine: Machine, pdev: pci_dev) -> None:
         """Take the ids and the accessors of `pdev`; the rest is e1000_sw_init's."""
-        self.net = net
+        self.machine = machine
         self.back: e1000_adapter | None = None
         self.bar_read: Callable[[int, int, int], int] = pdev.bar_read
         self.bar_write: Callable[[int, int, int, int], None] = pdev.bar_write
@@ -263,11 +265,11 @@ class e1000_adapter:
         "led_on",
         "link_duplex",
         "link_speed",
+        "machine",
         "max_data_per_txd",
         "msg_enable",
         "napi",
         "need_ioport",
-        "net",
         "netdev",
         "params",
         "pdev",
@@ -310,10 +312,10 @@ class e1000_adapter:
         "wol",
     )
 
-    def __init__(self, netdev: Any) -> None:
+    def __init__(self, netdev: net_device) -> None:
         """Zero everything; `e1000_probe` and `e1000_sw_init` fill it in."""
         self.netdev = netdev
-        self.net: Any = netdev.net
+        self.machine = netdev.machine
         self.pdev: Any = None
         self.hw: Any = None
         self.params: Any = None

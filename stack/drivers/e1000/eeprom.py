@@ -31,7 +31,7 @@ def e1000_raise_ee_clk(hw: e1000_hw, eecd: int) -> int:
     eecd |= d.E1000_EECD_SK
     ew32(hw, d.E1000_EECD, eecd)
     E1000_WRITE_FLUSH(hw)
-    udelay(hw.net, EE_DELAY_USEC)
+    udelay(hw.machine, EE_DELAY_USEC)
     return eecd
 
 
@@ -40,7 +40,7 @@ def e1000_lower_ee_clk(hw: e1000_hw, eecd: int) -> int:
     eecd &= ~d.E1000_EECD_SK
     ew32(hw, d.E1000_EECD, eecd)
     E1000_WRITE_FLUSH(hw)
-    udelay(hw.net, EE_DELAY_USEC)
+    udelay(hw.machine, EE_DELAY_USEC)
     return eecd
 
 
@@ -53,7 +53,7 @@ def e1000_shift_out_ee_bits(hw: e1000_hw, data: int, count: int) -> None:
             eecd |= d.E1000_EECD_DI
         ew32(hw, d.E1000_EECD, eecd)
         E1000_WRITE_FLUSH(hw)
-        udelay(hw.net, EE_DELAY_USEC)
+        udelay(hw.machine, EE_DELAY_USEC)
         eecd = e1000_raise_ee_clk(hw, eecd)
         eecd = e1000_lower_ee_clk(hw, eecd)
     ew32(hw, d.E1000_EECD, eecd & ~d.E1000_EECD_DI)
@@ -87,7 +87,7 @@ def e1000_acquire_eeprom(hw: e1000_hw) -> None:
                 ew32(hw, d.E1000_EECD, eecd & ~d.E1000_EECD_REQ)
                 raise E1000HwError("EEPROM", "could not acquire EEPROM grant")
             attempts += 1
-            udelay(hw.net, 5)
+            udelay(hw.machine, 5)
             eecd = er32(hw, d.E1000_EECD)
     eecd &= ~(d.E1000_EECD_DI | d.E1000_EECD_SK)
     ew32(hw, d.E1000_EECD, eecd)
@@ -99,12 +99,12 @@ def e1000_standby_eeprom(hw: e1000_hw) -> None:
     eecd = er32(hw, d.E1000_EECD) & ~(d.E1000_EECD_CS | d.E1000_EECD_SK)
     ew32(hw, d.E1000_EECD, eecd)
     E1000_WRITE_FLUSH(hw)
-    udelay(hw.net, EE_DELAY_USEC)
+    udelay(hw.machine, EE_DELAY_USEC)
     eecd = e1000_raise_ee_clk(hw, eecd)
     eecd |= d.E1000_EECD_CS
     ew32(hw, d.E1000_EECD, eecd)
     E1000_WRITE_FLUSH(hw)
-    udelay(hw.net, EE_DELAY_USEC)
+    udelay(hw.machine, EE_DELAY_USEC)
     e1000_lower_ee_clk(hw, eecd)
 
 
@@ -174,7 +174,7 @@ def e1000_write_eeprom_microwire(hw: e1000_hw, offset: int, data: list[int]) -> 
         for _ in range(WRITE_ATTEMPTS):
             if er32(hw, d.E1000_EECD) & d.E1000_EECD_DO:
                 break
-            udelay(hw.net, 50)
+            udelay(hw.machine, 50)
         else:
             raise E1000HwError("EEPROM", f"EEPROM word {offset + index} write did not complete")
         e1000_standby_eeprom(hw)

@@ -86,7 +86,7 @@ def e1000_reset_hw(hw: e1000_hw) -> None:
     ew32(hw, d.E1000_RCTL, 0)
     ew32(hw, d.E1000_TCTL, d.E1000_TCTL_PSP)
     E1000_WRITE_FLUSH(hw)
-    msleep(hw.net, 10)  # let transactions on the bus end
+    msleep(hw.machine, 10)  # let transactions on the bus end
     ctrl = er32(hw, d.E1000_CTRL)
     if hw.mac_type in RESET_THROUGH_IO and hw.io_bar >= 0:
         e1000_write_reg_io(hw, d.E1000_CTRL, ctrl | d.E1000_CTRL_RST)
@@ -95,13 +95,13 @@ def e1000_reset_hw(hw: e1000_hw) -> None:
     else:
         ew32(hw, d.E1000_CTRL, ctrl | d.E1000_CTRL_RST)
     if hw.mac_type == d.e1000_82544:
-        udelay(hw.net, 10)
-        flush_udelay(hw.net)
+        udelay(hw.machine, 10)
+        flush_udelay(hw.machine)
         ew32(hw, d.E1000_CTRL_EXT, er32(hw, d.E1000_CTRL_EXT) | d.E1000_CTRL_EXT_EE_RST)
         E1000_WRITE_FLUSH(hw)
-        msleep(hw.net, 2)
+        msleep(hw.machine, 2)
     else:
-        msleep(hw.net, 5)  # the EEPROM is read again (e1000_get_auto_rd_done)
+        msleep(hw.machine, 5)  # the EEPROM is read again (e1000_get_auto_rd_done)
     if hw.mac_type >= d.e1000_82540:
         # The manageability block would answer ARP for us.
         ew32(hw, d.E1000_MANC, er32(hw, d.E1000_MANC) & ~d.E1000_MANC_ARP_EN)
@@ -183,7 +183,7 @@ def e1000_setup_copper_link(hw: e1000_hw) -> None:
         if e1000_phy_link_up(hw):
             e1000_copper_link_postconfig(hw)
             return
-        udelay(hw.net, 10)
+        udelay(hw.machine, 10)
 
 
 def e1000_copper_link_postconfig(hw: e1000_hw) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stack.core import pci
 from stack.core.dev import (
@@ -115,6 +115,9 @@ from stack.drivers.e1000.txrx import (
 from stack.drivers.e1000.watchdog import e1000_get_stats64, e1000_update_stats, e1000_watchdog
 from stack.ethernet.eth import alloc_etherdev, is_valid_ether_addr
 
+if TYPE_CHECKING:
+    from stack.machine import Machine
+
 log = logging.getLogger("stack.drivers.e1000")
 
 E1000_DOWN = e.E1000_DOWN
@@ -123,19 +126,19 @@ ETH_P_8021Q = 0x8100
 # -- module ----------------------------------------------------------------------------------------
 
 
-def e1000_init_module(net: Any, **params: int) -> pci.pci_driver:
-    """e1000_main.c: load the module on host `net`; devices present are probed now, others later.
+def e1000_init_module(machine: Machine, **params: int) -> pci.pci_driver:
+    """e1000_main.c: load the module on `machine`; devices present are probed now, others later.
 
     `params` are the module's parameters by name (param.py).
     """
     driver = dataclasses.replace(e1000_driver, params=params)
-    pci.pci_register_driver(net, driver)
+    pci.pci_register_driver(machine, driver)
     return driver
 
 
-def e1000_exit_module(net: Any, driver: pci.pci_driver) -> None:
+def e1000_exit_module(machine: Machine, driver: pci.pci_driver) -> None:
     """e1000_main.c: unload the module: interfaces disappear."""
-    pci.pci_unregister_driver(net, driver)
+    pci.pci_unregister_driver(machine, driver)
 
 
 # -- probe and remove ------------------------------------------------------------------------------
@@ -147,18 +150,18 @@ def e1000_probe(pdev: pci.pci_dev, ent: pci.pci_device_id) -> None:
     Raises:
         OSError: EIO when the hardware does not answer as it should; EBUSY, ENOMEM.
     """
-    net = pdev.net
+    machine = pdev.machine
     bars = pci.pci_select_bars(pdev, pci.IORESOURCE_MEM | pci.IORESOURCE_IO)
     pci.pci_enable_device(pdev)
     pci.pci_request_selected_regions(pdev, bars, e.DRV_NAME)
     pci.pci_set_master(pdev)
-    netdev = alloc_etherdev(net, e1000_adapter)
+    netdev = alloc_etherdev(machine.init_net, e1000_adapter)
     adapter: e1000_adapter = netdev.priv
     pci.pci_set_drvdata(pdev, netdev)
     adapter.pdev = pdev
     adapter.bars = bars
     adapter.params = Params(dict(pdev.driver.params or {}) if pdev.driver else {})
-    hw = adapter.hw = e1000_hw(net, pdev)
+    hw = adapter.hw = e1000_hw(machine, pdev)
     hw.back = adapter
     for bar in range(1, pci.PCI_STD_NUM_BARS):
         if pci.pci_resource_len(pdev, bar) and (
@@ -228,9 +231,9 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
     netdev.perm_addr = netdev.dev_addr
     if not is_valid_ether_addr(netdev.dev_addr):
         raise E1000HwError("EEPROM", f"invalid MAC address {netdev.dev_addr.hex(':')}")
-    adapter.watchdog_task = work_struct(adapter.net, lambda: e1000_watchdog(adapter))
-    adapter.reset_task = work_struct(adapter.net, lambda: e1000_reset_task(adapter))
-    adapter.refill_task = work_struct(adapter.net, lambda: e1000_refill_task(adapter))
+    adapter.watchdog_task = work_struct(adapter.machine, lambda: e1000_watchdog(adapter))
+    adapter.reset_task = work_struct(adapter.machine, lambda: e1000_reset_task(adapter))
+    adapter.refill_task = work_struct(adapter.machine, lambda: e1000_refill_task(adapter))
     e1000_check_options(adapter)
     if not adapter.rx_csum:
         netdev.features &= ~NETIF_F_RXCSUM
@@ -442,7 +445,7 @@ def e1000_wait_for_reset(adapter: e1000_adapter) -> None:
     for _ in range(50):
         if not adapter.flags & e.E1000_RESETTING:
             return
-        usleep_range(adapter.net, 10_000, 20_000)
+        usleep_range(adapter.machine, 10_000, 20_000)
 
 
 def e1000_up(adapter: e1000_adapter) -> None:
@@ -474,7 +477,7 @@ def e1000_down(adapter: e1000_adapter) -> None:
     ew32(hw, d.E1000_TCTL, tctl & ~d.E1000_TCTL_EN)
     E1000_WRITE_FLUSH(hw)
     adapter.flags |= E1000_DOWN
-    msleep(adapter.net, 10)
+    msleep(adapter.machine, 10)
     e1000_irq_disable(adapter)
     napi_disable(adapter.napi)
     e1000_down_and_stop(adapter)
@@ -543,7 +546,7 @@ def e1000_power_down_phy(adapter: e1000_adapter) -> None:
     try:
         control = e1000_read_phy_reg(hw, d.PHY_CTRL)
         e1000_write_phy_reg(hw, d.PHY_CTRL, control | d.MII_CR_POWER_DOWN)
-        msleep(adapter.net, 1)
+        msleep(adapter.machine, 1)
     except E1000HwError as error:
         adapter.hw_errors += 1
         log.warning("%s: PHY power down: %s", adapter.netdev.name, error)
@@ -625,12 +628,12 @@ def e1000_up_with_new_rings(adapter: e1000_adapter) -> int:
 def e1000_request_irq(adapter: e1000_adapter) -> int:
     """e1000_main.c: 0 or -errno."""
     netdev = adapter.netdev
-    return request_irq(adapter.net, adapter.pdev.irq, e1000_intr, netdev, netdev.name)
+    return request_irq(adapter.machine, adapter.pdev.irq, e1000_intr, netdev, netdev.name)
 
 
 def e1000_free_irq(adapter: e1000_adapter) -> None:
     """e1000_main.c."""
-    free_irq(adapter.net, adapter.pdev.irq, adapter.netdev)
+    free_irq(adapter.machine, adapter.pdev.irq, adapter.netdev)
 
 
 def e1000_tx_timeout(netdev: net_device) -> None:

@@ -38,7 +38,7 @@ def _mdic(hw: e1000_hw, command: int, reg: int) -> int:
         mdic = er32(hw, d.E1000_MDIC)
         if mdic & d.E1000_MDIC_READY:
             break
-        udelay(hw.net, 50)
+        udelay(hw.machine, 50)
     else:
         raise E1000HwError("PHY", f"MDI access to PHY register {reg} did not complete")
     if mdic & d.E1000_MDIC_ERROR:
@@ -69,18 +69,18 @@ def e1000_phy_hw_reset(hw: e1000_hw) -> None:
     ctrl = er32(hw, d.E1000_CTRL)
     ew32(hw, d.E1000_CTRL, ctrl | d.E1000_CTRL_PHY_RST)
     E1000_WRITE_FLUSH(hw)
-    msleep(hw.net, 10)
+    msleep(hw.machine, 10)
     ew32(hw, d.E1000_CTRL, ctrl & ~d.E1000_CTRL_PHY_RST)
     E1000_WRITE_FLUSH(hw)
-    udelay(hw.net, 150)
-    flush_udelay(hw.net)
+    udelay(hw.machine, 150)
+    flush_udelay(hw.machine)
 
 
 def e1000_phy_reset(hw: e1000_hw) -> None:
     """e1000_hw.c: reset the PHY by BMCR bit 15; settings that wait for a reset take effect."""
     control = e1000_read_phy_reg(hw, d.PHY_CTRL)
     e1000_write_phy_reg(hw, d.PHY_CTRL, control | d.MII_CR_RESET)
-    udelay(hw.net, 1)
+    udelay(hw.machine, 1)
 
 
 def e1000_detect_gig_phy(hw: e1000_hw) -> None:
@@ -92,7 +92,7 @@ def e1000_detect_gig_phy(hw: e1000_hw) -> None:
     if hw.phy_id:
         return
     high = e1000_read_phy_reg(hw, d.PHY_ID1)
-    udelay(hw.net, 20)
+    udelay(hw.machine, 20)
     low = e1000_read_phy_reg(hw, d.PHY_ID2)
     phy_id = high << 16 | low
     hw.phy_revision = phy_id & ~d.PHY_REVISION_MASK
@@ -177,7 +177,7 @@ def e1000_wait_autoneg(hw: e1000_hw) -> None:
     for _ in range(d.PHY_AUTO_NEG_TIME):
         if _phy_status(hw) & d.MII_SR_AUTONEG_COMPLETE:
             return
-        msleep(hw.net, 100)
+        msleep(hw.machine, 100)
 
 
 def _phy_status(hw: e1000_hw) -> int:
@@ -212,12 +212,12 @@ def e1000_phy_force_speed_duplex(hw: e1000_hw) -> None:
     spec = e1000_read_phy_reg(hw, d.M88E1000_PHY_SPEC_CTRL) & ~d.M88E1000_PSCR_AUTO_X_MODE
     e1000_write_phy_reg(hw, d.M88E1000_PHY_SPEC_CTRL, spec)
     e1000_write_phy_reg(hw, d.PHY_CTRL, control | d.MII_CR_RESET)
-    udelay(hw.net, 1)
+    udelay(hw.machine, 1)
     if hw.wait_autoneg_complete:
         for _ in range(d.PHY_FORCE_TIME):
             if e1000_phy_link_up(hw):
                 break
-            msleep(hw.net, 100)
+            msleep(hw.machine, 100)
     # The reset put the clock for forced speeds and CRS back: set them again.
     extended = e1000_read_phy_reg(hw, d.M88E1000_EXT_PHY_SPEC_CTRL) | d.M88E1000_EPSCR_TX_CLK_25
     e1000_write_phy_reg(hw, d.M88E1000_EXT_PHY_SPEC_CTRL, extended)

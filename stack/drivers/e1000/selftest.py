@@ -126,13 +126,13 @@ def e1000_test_intr(irq: int, netdev: net_device) -> int:
 
 def e1000_intr_test(adapter: e1000_adapter) -> int:
     """e1000_ethtool.c: 0; 1 no interrupt line; 3 masked cause came; 4 cause did not; 5 another."""
-    net, hw, netdev = adapter.net, adapter.hw, adapter.netdev
-    if request_irq(net, adapter.pdev.irq, e1000_test_intr, netdev, netdev.name):
+    machine, hw, netdev = adapter.machine, adapter.hw, adapter.netdev
+    if request_irq(machine, adapter.pdev.irq, e1000_test_intr, netdev, netdev.name):
         return 1
     try:
         ew32(hw, d.E1000_IMC, ALL)
         E1000_WRITE_FLUSH(hw)
-        msleep(net, 10)
+        msleep(machine, 10)
         for bit in range(10):
             mask = 1 << bit
             result = _intr_step(adapter, mask)
@@ -142,8 +142,8 @@ def e1000_intr_test(adapter: e1000_adapter) -> int:
     finally:
         ew32(hw, d.E1000_IMC, ALL)
         E1000_WRITE_FLUSH(hw)
-        msleep(net, 10)
-        free_irq(net, adapter.pdev.irq, netdev)
+        msleep(machine, 10)
+        free_irq(machine, adapter.pdev.irq, netdev)
 
 
 def _intr_step(adapter: e1000_adapter, mask: int) -> int:
@@ -154,7 +154,7 @@ def _intr_step(adapter: e1000_adapter, mask: int) -> int:
         ew32(adapter.hw, mask_register, which)
         ew32(adapter.hw, d.E1000_ICS, which)
         E1000_WRITE_FLUSH(adapter.hw)
-        msleep(adapter.net, 10)
+        msleep(adapter.machine, 10)
         return adapter.test_icr
 
     if cause(d.E1000_IMC, mask) & mask:
@@ -240,7 +240,7 @@ class _LoopbackRings:
 def e1000_setup_desc_rings(adapter: e1000_adapter) -> _LoopbackRings:
     """e1000_ethtool.c: the test's own rings, written to the device and enabled."""
     hw = adapter.hw
-    rings = _LoopbackRings(adapter.net.ram)
+    rings = _LoopbackRings(adapter.machine.ram)
     size = LB_DESCRIPTORS * 16
     ew32(hw, d.E1000_TDBAL, rings.tx)
     ew32(hw, d.E1000_TDBAH, rings.tx >> 32)
@@ -283,8 +283,8 @@ def e1000_integrated_phy_loopback(adapter: e1000_adapter) -> None:
     ctrl |= d.E1000_CTRL_ILOS
     ew32(hw, d.E1000_CTRL, ctrl)
     e1000_phy_disable_receiver(adapter)
-    udelay(adapter.net, 500)
-    flush_udelay(adapter.net)
+    udelay(adapter.machine, 500)
+    flush_udelay(adapter.machine)
 
 
 def e1000_phy_disable_receiver(adapter: e1000_adapter) -> None:
@@ -315,7 +315,7 @@ def e1000_run_loopback_test(adapter: e1000_adapter, rings: _LoopbackRings) -> in
     Stricter than the kernel's: every descriptor must be done and every frame fresh, as buffers are
     emptied between rounds and given back.
     """
-    hw, ram = adapter.hw, adapter.net.ram
+    hw, ram = adapter.hw, adapter.machine.ram
     frame = e1000_create_lbtest_frame()
     ew32(hw, d.E1000_RDT, LB_DESCRIPTORS - 1)
     k = at = 0
@@ -325,7 +325,7 @@ def e1000_run_loopback_test(adapter: e1000_adapter, rings: _LoopbackRings) -> in
             k = (k + 1) % LB_DESCRIPTORS
         ew32(hw, d.E1000_TDT, k)
         E1000_WRITE_FLUSH(hw)
-        msleep(adapter.net, 200)
+        msleep(adapter.machine, 200)
         for _ in range(LB_BURST):
             if not rings.received(at):
                 return 13
@@ -360,7 +360,7 @@ def e1000_link_test(adapter: e1000_adapter) -> int:
     try:
         e1000_check_for_link(hw)
         if hw.autoneg:
-            msleep(adapter.net, 4000)
+            msleep(adapter.machine, 4000)
     except E1000HwError:
         return 1
     return 0 if er32(hw, d.E1000_STATUS) & d.E1000_STATUS_LU else 1
@@ -399,5 +399,5 @@ def e1000_diag_test(netdev: net_device, flags: int) -> tuple[bool, list[int]]:
     else:
         results[4] = e1000_link_test(adapter)
         adapter.flags &= ~e.E1000_TESTING
-    msleep(adapter.net, 4000)
+    msleep(adapter.machine, 4000)
     return any(results), results

@@ -189,8 +189,8 @@ def e1000_detect_tx_hang(adapter: e1000_adapter) -> None:
 
     Stops the queue, so that the stack's watchdog calls ndo_tx_timeout.
     """
-    ring, net = adapter.tx_ring, adapter.net
-    now = net.clock.now_ns()
+    ring, machine = adapter.tx_ring, adapter.machine
+    now = machine.clock.now_ns()
     done = adapter.netdev.stats.tx_packets
     if done != adapter.tx_clean_mark or not ring.pending() or not adapter.tx_clean_tick:
         adapter.tx_clean_mark = done
@@ -516,7 +516,7 @@ def e1000_xmit_in_pieces(adapter: e1000_adapter, skb: sk_buff) -> int:
     segments: list[sk_buff] = []
     if skb.gso_size:
         try:
-            segments = skb_gso_segment(skb, adapter.net.skb_small, csum_partial=True)
+            segments = skb_gso_segment(skb, adapter.machine.skb_small, csum_partial=True)
         except (ValueError, MemoryError):
             segments = []
     kfree_skb(skb)

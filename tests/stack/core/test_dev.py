@@ -109,7 +109,7 @@ def test_a_frame_reaches_the_handler_of_its_protocol(pair):
     assert dev_queue_xmit(frame_skb(wa, b"hello")) == 0
     clock.run_until_idle()
     assert got.frames == [b"hello"]
-    assert b.softnet_data.processed == 1
+    assert b.machine.softnet_data.processed == 1
 
 
 def record_calls(fn, wanted):
@@ -295,10 +295,10 @@ def test_grafting_frees_what_the_old_qdisc_held(pair):
 def test_frees_from_an_interrupt_wait_for_net_tx_action(pair):
     _clock, a, _b, wa, _wb = pair
     skb = frame_skb(wa, b"sent")
-    irq_enter(a)
+    irq_enter(a.machine)
     dev_kfree_skb_irq(skb)
-    assert a.softnet_data.completion_queue.qlen == 1
-    names = record_calls(lambda: irq_exit(a), {"net_tx_action"})
+    assert a.machine.softnet_data.completion_queue.qlen == 1
+    names = record_calls(lambda: irq_exit(a.machine), {"net_tx_action"})
     assert names == ["net_tx_action"]
     assert a.skb_small.in_use == 0
 
@@ -328,16 +328,16 @@ def test_the_backlog_is_bounded(pair):
     _clock, a, _b, wa, _wb = pair
     got = Collector(a)
     a.sysctl.netdev_max_backlog = 10
-    local_bh_disable(a)
+    local_bh_disable(a.machine)
     from stack.ethernet.eth import eth_type_trans
 
     for _ in range(20):
         skb = frame_skb(wa, b"x", dst=wa.dev.dev_addr)
         skb.protocol = eth_type_trans(skb, wa.dev)
         netif_rx(skb)
-    local_bh_enable(a)
+    local_bh_enable(a.machine)
     assert len(got.frames) == 11
-    assert a.softnet_data.dropped == 9
+    assert a.machine.softnet_data.dropped == 9
     assert wa.dev.stats.rx_dropped == 9
 
 
@@ -350,7 +350,7 @@ def test_polling_goes_on_while_the_budget_is_used_up(pair):
     wb.receive(frame)
     clock.run_until_idle()
     assert len(got.frames) == 1001
-    assert b.softirq_stats[NET_RX_SOFTIRQ] == 16  # 64 frames each
+    assert b.machine.softirq_stats[NET_RX_SOFTIRQ] == 16  # 64 frames each
 
 
 def test_softirqs_run_after_the_interrupt_and_never_nest(pair):
@@ -358,21 +358,21 @@ def test_softirqs_run_after_the_interrupt_and_never_nest(pair):
     log = []
     depth = [0]
 
-    def action(net):
+    def action(machine):
         depth[0] += 1
         assert depth[0] == 1
         log.append("softirq")
         if len(log) < 3:
-            irq_enter(net)
-            raise_softirq(net, NET_RX_SOFTIRQ)
-            irq_exit(net)
+            irq_enter(machine)
+            raise_softirq(machine, NET_RX_SOFTIRQ)
+            irq_exit(machine)
         depth[0] -= 1
 
-    open_softirq(a, NET_RX_SOFTIRQ, action)
-    irq_enter(a)
-    raise_softirq(a, NET_RX_SOFTIRQ)
+    open_softirq(a.machine, NET_RX_SOFTIRQ, action)
+    irq_enter(a.machine)
+    raise_softirq(a.machine, NET_RX_SOFTIRQ)
     assert log == []
-    irq_exit(a)
+    irq_exit(a.machine)
     assert log == ["softirq"] * 3
 
 
@@ -380,15 +380,15 @@ def test_an_endless_softirq_is_left_to_ksoftirqd(pair):
     clock, a, _b, _wa, _wb = pair
     runs = []
 
-    def action(net):
+    def action(machine):
         runs.append(1)
         if len(runs) < 25:
-            net.softirq_pending |= 1 << NET_RX_SOFTIRQ
+            machine.softirq_pending |= 1 << NET_RX_SOFTIRQ
 
-    open_softirq(a, NET_RX_SOFTIRQ, action)
-    local_bh_disable(a)
-    raise_softirq(a, NET_RX_SOFTIRQ)
-    local_bh_enable(a)
+    open_softirq(a.machine, NET_RX_SOFTIRQ, action)
+    local_bh_disable(a.machine)
+    raise_softirq(a.machine, NET_RX_SOFTIRQ)
+    local_bh_enable(a.machine)
     assert len(runs) == 10
     clock.run_until_idle()
     assert len(runs) == 25
@@ -397,8 +397,8 @@ def test_an_endless_softirq_is_left_to_ksoftirqd(pair):
 def test_a_raise_in_process_context_wakes_ksoftirqd(pair):
     clock, a, _b, _wa, _wb = pair
     runs = []
-    open_softirq(a, NET_RX_SOFTIRQ, lambda net: runs.append(1))
-    raise_softirq(a, NET_RX_SOFTIRQ)
+    open_softirq(a.machine, NET_RX_SOFTIRQ, lambda machine: runs.append(1))
+    raise_softirq(a.machine, NET_RX_SOFTIRQ)
     assert runs == []
     clock.run_until_idle()
     assert runs == [1]
@@ -476,7 +476,7 @@ def test_a_stopped_queue_times_out(pair):
     netif_stop_queue(wa.dev)
     clock.run_until(12_000_000_000)
     assert len(calls) == 2
-    assert a.dev_watchdog_timeouts == 2
+    assert a.dev("eth0").trans_timeout == 2
 
 
 def test_mtu_mac_name_and_flags_are_checked(pair):

@@ -135,10 +135,10 @@ def test_gro_puts_together_what_gso_cut():
 
     dev_add_pack(b, packet_type(0x0800, func))
     payload = bytes(i * 3 & 255 for i in range(10_000))
-    local_bh_disable(b)  # all seven frames arrive before the softirq looks
+    local_bh_disable(b.machine)  # all seven frames arrive before the softirq looks
     dev_queue_xmit(super_packet(a, wa.dev, payload))
     clock.run_until_idle()
-    local_bh_enable(b)
+    local_bh_enable(b.machine)
     clock.run_until_idle()
     assert [(length, size) for length, size, _ in got] == [(10_040, 1460)]
     assert got[0][2] == payload

@@ -40,9 +40,10 @@ from stack.core.neighbour import (
     neigh_output,
     neigh_update,
 )
+from stack.core.net_namespace import register_pernet_subsys
 from stack.core.netdevice import packet_type
 from stack.ipv4.arp import (
-    arp_init,
+    arp_net_ops,
     arp_req_delete,
     arp_req_get,
     arp_req_set,
@@ -50,7 +51,7 @@ from stack.ipv4.arp import (
     arp_send_gratuitous,
     arp_state_to_flags,
 )
-from stack.ipv4.devinet import devinet_init, inet_addr_add, register_inetaddr_notifier
+from stack.ipv4.devinet import devinet_net_ops, inet_addr_add, register_inetaddr_notifier
 from stack.ipv4.fib import fib_inetaddr_event, netns_fib
 from stack.ipv4.neigh import ip_neigh_gw4
 from stack.ipv4.netns import netns_ipv4
@@ -67,8 +68,8 @@ def add_ipv4(host, wire, addr):
     """What ARP needs of IPv4: addresses and the local table; no IP input."""
     host.ipv4 = netns_ipv4(host)
     host.fib = netns_fib()
-    devinet_init(host)
-    arp_init(host)
+    register_pernet_subsys(host.machine, devinet_net_ops)
+    register_pernet_subsys(host.machine, arp_net_ops)
     register_inetaddr_notifier(host, fib_inetaddr_event)
     inet_addr_add(wire.dev, addr, 24)
 

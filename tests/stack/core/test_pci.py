@@ -77,7 +77,7 @@ def driver(calls: list[str], fail: bool = False) -> pci.pci_driver:
 def test_bars_are_sized_and_placed() -> None:
     host = make_host()
     slot = FakeSlot()
-    pdev = pci.pci_device_add(host, slot, irq=5)
+    pdev = pci.pci_device_add(host.machine, slot, irq=5)
     assert [res.size for res in pdev.resource] == [0x20000, 0x4000, 0, 8, 0, 0]
     assert pdev.resource[0].flags == pci.IORESOURCE_MEM
     assert pdev.resource[1].flags == pci.IORESOURCE_MEM | pci.IORESOURCE_MEM_64
@@ -86,14 +86,14 @@ def test_bars_are_sized_and_placed() -> None:
     assert slot.config_read(0x1C, 4) == pdev.resource[3].start | 1
     assert slot.config_read(0x3C, 1) == 5
     assert pci.pci_select_bars(pdev, pci.IORESOURCE_IO) == 0b1000
-    other = pci.pci_device_add(host, FakeSlot(), irq=6)
+    other = pci.pci_device_add(host.machine, FakeSlot(), irq=6)
     assert other.resource[0].start >= pdev.resource[0].start + 0x20000
     assert other.name != pdev.name
 
 
 def test_empty_slot_is_enodev() -> None:
     with pytest.raises(OSError, match="no device"):
-        pci.pci_device_add(make_host(), FakeSlot(vendor=0xFFFF), irq=5)
+        pci.pci_device_add(make_host().machine, FakeSlot(vendor=0xFFFF), irq=5)
 
 
 def test_driver_before_device_and_device_before_driver() -> None:
@@ -102,14 +102,14 @@ def test_driver_before_device_and_device_before_driver() -> None:
         calls: list[str] = []
         module = driver(calls)
         if driver_first:
-            pci.pci_register_driver(host, module)
-        pdev = pci.pci_device_add(host, FakeSlot(), irq=5)
-        pci.pci_device_add(host, FakeSlot(device=0x9999), irq=6)
+            pci.pci_register_driver(host.machine, module)
+        pdev = pci.pci_device_add(host.machine, FakeSlot(), irq=5)
+        pci.pci_device_add(host.machine, FakeSlot(device=0x9999), irq=6)
         if not driver_first:
-            pci.pci_register_driver(host, module)
+            pci.pci_register_driver(host.machine, module)
         assert calls == ["probe 1234 7"]
         assert pdev.driver is module
-        pci.pci_unregister_driver(host, module)
+        pci.pci_unregister_driver(host.machine, module)
         assert calls == ["probe 1234 7", "remove 1234"]
         assert pdev.driver is None
 
@@ -117,42 +117,42 @@ def test_driver_before_device_and_device_before_driver() -> None:
 def test_registering_twice_is_ebusy() -> None:
     host = make_host()
     module = driver([])
-    pci.pci_register_driver(host, module)
+    pci.pci_register_driver(host.machine, module)
     with pytest.raises(OSError, match="registered already"):
-        pci.pci_register_driver(host, module)
+        pci.pci_register_driver(host.machine, module)
 
 
 def test_failed_probe_leaves_the_device_unbound() -> None:
     host = make_host()
-    pci.pci_register_driver(host, driver([], fail=True))
+    pci.pci_register_driver(host.machine, driver([], fail=True))
     with pytest.raises(OSError, match="broken"):
-        pci.pci_device_add(host, FakeSlot(), irq=5)
-    assert host.pci.devices[0].driver is None
+        pci.pci_device_add(host.machine, FakeSlot(), irq=5)
+    assert host.machine.pci.devices[0].driver is None
 
 
 def test_unplugged_device_is_removed_from_its_driver() -> None:
     host = make_host()
     calls: list[str] = []
-    pci.pci_register_driver(host, driver(calls))
-    pdev = pci.pci_device_add(host, FakeSlot(), irq=5)
+    pci.pci_register_driver(host.machine, driver(calls))
+    pdev = pci.pci_device_add(host.machine, FakeSlot(), irq=5)
     pci.pci_stop_and_remove_bus_device(pdev)
     assert calls[-1] == "remove 1234"
-    assert host.pci.devices == []
+    assert host.machine.pci.devices == []
 
 
 def test_capabilities_are_found_and_a_looping_list_ends() -> None:
     host = make_host()
-    pdev = pci.pci_device_add(host, FakeSlot(), irq=5)
+    pdev = pci.pci_device_add(host.machine, FakeSlot(), irq=5)
     assert pci.pci_find_capability(pdev, pci.PCI_CAP_ID_PM) == 0x48
     assert pci.pci_find_capability(pdev, pci.PCI_CAP_ID_MSI) == 0
-    looping = pci.pci_device_add(host, FakeSlot(loop=True), irq=5)
+    looping = pci.pci_device_add(host.machine, FakeSlot(loop=True), irq=5)
     assert pci.pci_find_capability(looping, pci.PCI_CAP_ID_PM) == 0
 
 
 def test_enabling_wakes_the_device_and_counts_users() -> None:
     host = make_host()
     slot = FakeSlot()
-    pdev = pci.pci_device_add(host, slot, irq=5)
+    pdev = pci.pci_device_add(host.machine, slot, irq=5)
     pci.pci_enable_device(pdev)
     pci.pci_enable_device_mem(pdev)
     pci.pci_set_master(pdev)
@@ -167,7 +167,7 @@ def test_enabling_wakes_the_device_and_counts_users() -> None:
 def test_wake_bits_and_saved_state() -> None:
     host = make_host()
     slot = FakeSlot()
-    pdev = pci.pci_device_add(host, slot, irq=5)
+    pdev = pci.pci_device_add(host.machine, slot, irq=5)
     pci.pci_enable_wake(pdev, pci.PCI_D3hot, True)
     assert slot.config_read(0x4C, 2) & pci.PCI_PM_CTRL_PME_ENABLE
     pci.pci_save_state(pdev)
@@ -181,7 +181,7 @@ def test_wake_bits_and_saved_state() -> None:
 
 def test_regions_are_claimed_once() -> None:
     host = make_host()
-    pdev = pci.pci_device_add(host, FakeSlot(), irq=5)
+    pdev = pci.pci_device_add(host.machine, FakeSlot(), irq=5)
     pci.pci_request_selected_regions(pdev, 0b1001, "a")
     with pytest.raises(OSError, match="in use"):
         pci.pci_request_selected_regions(pdev, 0b0001, "b")
@@ -191,16 +191,16 @@ def test_regions_are_claimed_once() -> None:
 
 def test_delays_pass_on_the_hosts_clock() -> None:
     host = make_host()
-    msleep(host, 10)
-    usleep_range(host, 500, 900)
+    msleep(host.machine, 10)
+    usleep_range(host.machine, 500, 900)
     assert host.now() == 10_500_000
     for _ in range(9):
-        pci.udelay(host, 50)
+        pci.udelay(host.machine, 50)
     assert host.now() == 10_500_000
-    pci.udelay(host, 50)
+    pci.udelay(host.machine, 50)
     assert host.now() == 11_000_000
-    pci.udelay(host, 3)
-    pci.flush_udelay(host)
+    pci.udelay(host.machine, 3)
+    pci.flush_udelay(host.machine)
     assert host.now() == 11_003_000
 
 
@@ -208,14 +208,14 @@ def test_sleeping_lets_events_run() -> None:
     host = make_host()
     seen: list[int] = []
     host.clock.call_at(5_000_000, lambda: seen.append(host.now()))
-    msleep(host, 10)
+    msleep(host.machine, 10)
     assert seen == [5_000_000]
 
 
 def test_work_runs_once_and_can_be_queued_again() -> None:
     host = make_host()
     ran: list[int] = []
-    work = work_struct(host, lambda: ran.append(host.now()))
+    work = work_struct(host.machine, lambda: ran.append(host.now()))
     assert schedule_work(work)
     assert not schedule_work(work)
     host.clock.run_for(0)
@@ -228,7 +228,7 @@ def test_work_runs_once_and_can_be_queued_again() -> None:
 def test_cancelled_and_moved_work() -> None:
     host = make_host()
     ran: list[int] = []
-    work = work_struct(host, lambda: ran.append(host.now()))
+    work = work_struct(host.machine, lambda: ran.append(host.now()))
     schedule_delayed_work(work, 1000)
     assert cancel_delayed_work(work)
     assert not cancel_delayed_work(work)
@@ -247,7 +247,7 @@ def test_cancelled_and_moved_work() -> None:
 def test_work_queued_anew_does_not_run_at_its_old_time() -> None:
     host = make_host()
     ran: list[int] = []
-    work = work_struct(host, lambda: ran.append(host.now()))
+    work = work_struct(host.machine, lambda: ran.append(host.now()))
     schedule_work(work)
     cancel_delayed_work(work)
     schedule_delayed_work(work, 1000)
@@ -260,7 +260,7 @@ def test_work_queued_anew_does_not_run_at_its_old_time() -> None:
 def test_work_at_once_runs_before_the_clock_is_idle() -> None:
     host = make_host()
     ran: list[int] = []
-    work = work_struct(host, lambda: ran.append(1))
+    work = work_struct(host.machine, lambda: ran.append(1))
     mod_delayed_work(work, 0)
     host.clock.run_until_idle()
     assert ran == [1]

@@ -28,11 +28,11 @@ def host():
 
 def recording(host, log, name="t"):
     def fn(timer):
-        assert in_softirq(host)
+        assert in_softirq(host.machine)
         assert not timer.pending
         log.append((host.now(), name))
 
-    return timer_list(host, fn)
+    return timer_list(host.machine, fn)
 
 
 def test_a_timer_runs_once_in_softirq_context(host):
@@ -49,10 +49,10 @@ def test_rearming_later_costs_no_event_and_runs_at_the_later_time(host):
     log = []
     timer = recording(host, log)
     mod_timer(timer, 100)
-    entries = len(host.timers.heap)
+    entries = len(host.machine.timers.heap)
     assert mod_timer(timer, 500) == 1
     assert mod_timer(timer, 300) == 1
-    assert len(host.timers.heap) == entries
+    assert len(host.machine.timers.heap) == entries
     host.clock.run_until_idle()
     assert log == [(300, "t")]
 
@@ -87,7 +87,7 @@ def test_a_timer_may_rearm_itself(host):
         if len(log) < 3:
             mod_timer(timer, host.now() + 10)
 
-    timer = timer_list(host)
+    timer = timer_list(host.machine)
     timer_setup(timer, fn)
     timer.expires = 10
     add_timer(timer)
@@ -99,10 +99,10 @@ def test_timers_wait_while_bottom_halves_are_off(host):
     log = []
     timer = recording(host, log)
     mod_timer(timer, 10)
-    local_bh_disable(host)
+    local_bh_disable(host.machine)
     host.clock.run_until(20)
     assert log == []
-    local_bh_enable(host)
+    local_bh_enable(host.machine)
     assert log == [(20, "t")]
 
 
@@ -113,7 +113,7 @@ def test_deferrable_timers_run_but_keep_nobody_waiting(host):
         log.append(host.now())
         mod_timer(timer, host.now() + 1_000_000_000)
 
-    timer = timer_list(host, fn, TIMER_DEFERRABLE)
+    timer = timer_list(host.machine, fn, TIMER_DEFERRABLE)
     mod_timer(timer, 1_000_000_000)
     assert host.clock.run_until_idle()
     with pytest.raises(SimulationDeadlock):

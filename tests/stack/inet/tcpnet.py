@@ -488,7 +488,7 @@ def add_impaired_wire(host: Host, mac: bytes) -> ImpairedWire:
     dev.dev_addr = mac
     netif_napi_add(dev, wire.napi, wire.poll)
     assert register_netdev(dev) == 0
-    request_irq(host, 10, wire.interrupt, wire)
+    request_irq(host.machine, 10, wire.interrupt, wire)
     return wire
 
 

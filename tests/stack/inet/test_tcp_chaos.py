@@ -97,6 +97,6 @@ def test_nothing_is_left(seed: int) -> None:
                 assert mem.memory_allocated == 0
                 assert mem.orphan_count == 0
                 assert mem.sockets_allocated == 0
-            assert host.timers.active == 0
+            assert host.machine.timers.active == 0
             assert host.tcp_death_row.tw_refcount == 0
             assert host.mib.tcp.CurrEstab == 0

@@ -331,7 +331,7 @@ def test_no_byte_is_lost_doubled_or_moved(  # type: ignore[no-untyped-def]
             assert host.prot_mem["TCP"].memory_allocated == 0
             assert host.prot_mem["TCP"].orphan_count == 0
             assert host.prot_mem["TCP"].sockets_allocated == 0
-            assert host.timers.active == 0
+            assert host.machine.timers.active == 0
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -335,7 +335,7 @@ def test_silence_ends_every_state_that_waits_for_the_peer(state: int) -> None:
     assert not peer.net.a.tcp_hashinfo.ehash
     if state != TCP_FIN_WAIT2:
         sock.close()
-    assert peer.net.a.timers.active == 0
+    assert peer.net.a.machine.timers.active == 0
     peer.close()
 
 

@@ -312,8 +312,8 @@ def test_idle_connection_has_no_timer() -> None:
         net.run(S)
         server.recv()
         net.run(S)
-        assert net.a.timers.active == 0
-        assert net.b.timers.active == 0
+        assert net.a.machine.timers.active == 0
+        assert net.b.machine.timers.active == 0
         finish(net, client, server)
 
 

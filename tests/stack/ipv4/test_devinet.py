@@ -7,12 +7,13 @@ import errno
 import pytest
 
 from stack.core.dev import dev_close, dev_open, dev_set_mtu, unregister_netdev
+from stack.core.net_namespace import register_pernet_subsys
 from stack.ipv4.devinet import (
     IFA_F_SECONDARY,
     NETDEV_DOWN,
     NETDEV_UP,
     RT_SCOPE_HOST,
-    devinet_init,
+    devinet_net_ops,
     for_each_ifa,
     inet_addr_add,
     inet_addr_del,
@@ -25,8 +26,7 @@ from tests.stack.core.wire import wired_pair
 @pytest.fixture
 def dev():
     _clock, a, b, wa, _wb = wired_pair()
-    devinet_init(a)
-    devinet_init(a)
+    register_pernet_subsys(a.machine, devinet_net_ops)
     yield wa.dev
     a.close()
     b.close()

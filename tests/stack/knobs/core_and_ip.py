@@ -63,17 +63,17 @@ def loop_sends(host: Any, count: int) -> int:
     """Datagrams to ourselves while no softirq runs; the descriptor that gets them."""
     fd = sys_socket(host, AF_INET, SOCK_DGRAM)
     sys_bind(host, fd, (0, 7000))
-    local_bh_disable(host)
+    local_bh_disable(host.machine)
     for _ in range(count):
         send(host, fd, "127.0.0.1", port=7000)
-    local_bh_enable(host)
+    local_bh_enable(host.machine)
     host.clock.run_for(1000)
     return fd
 
 
 def dev_weight(rig: Rig) -> bool:
     host = rig.host()
-    sd = host.softnet_data
+    sd = host.machine.softnet_data
     polls = []
     poll = sd.backlog.poll
     sd.backlog.poll = lambda napi, quota: polls.append(1) or poll(napi, quota)
@@ -84,12 +84,12 @@ def dev_weight(rig: Rig) -> bool:
 def netdev_budget(rig: Rig) -> int:
     net = rig.ip()
     fd = udp(net, 7000)
-    local_bh_disable(net.host)
+    local_bh_disable(net.host.machine)
     send(net.host, fd, "127.0.0.1", port=7000)
     net.wire.receive(net.wire.dev.dev_addr + b"\2\0\0\0\0\2\x08\0" + bytes(datagram()))
-    local_bh_enable(net.host)
+    local_bh_enable(net.host.machine)
     net.run(1000)
-    return int(net.host.softnet_data.time_squeeze)
+    return int(net.host.machine.softnet_data.time_squeeze)
 
 
 def netdev_max_backlog(rig: Rig) -> int:

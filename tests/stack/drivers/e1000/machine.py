@@ -100,7 +100,7 @@ def plug(
         mac=mac,
         autoneg_ns=autoneg_ns,
     )
-    e1000_init_module(host, **params)
+    e1000_init_module(host.machine, **params)
     dev = host.pci_add(nic.slot, irq=10)
     assert dev is not None
     machine = Machine(host, nic, dev, clock, link, [], [])

@@ -236,10 +236,10 @@ def test_pulled_cable_takes_the_carrier_and_plugging_gives_it_back() -> None:
 
 def test_lost_interrupts_are_made_good_by_the_watchdog() -> None:
     machine = recorded()
-    disable_irq(machine.host, 10)
+    disable_irq(machine.host.machine, 10)
     machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + bytes(50))
     machine.nic.slot.bar_read(0, d.E1000_ICR, 4)  # the cause is gone: nobody polls
-    enable_irq(machine.host, 10)
+    enable_irq(machine.host.machine, 10)
     machine.run(MILLISECOND)
     assert machine.received == []
     machine.run(3 * SECOND)
@@ -328,7 +328,7 @@ def test_loading_the_module_probes_the_device_that_is_there() -> None:
     nic = Nic(memory=host.dma_table(), irq=host.irq_line(10), link=RecordingLink(), clock=clock)
     assert host.pci_add(nic.slot, irq=10) is None
     with Tracer(packages=("stack",)) as tracer:
-        module = e1000_init_module(host)
+        module = e1000_init_module(host.machine)
     order = [
         "e1000_init_module",
         "pci_register_driver",
@@ -351,7 +351,7 @@ def test_loading_the_module_probes_the_device_that_is_there() -> None:
     ]
     assert calls_of(tracer, order) == order
     assert "eth0" in host.dev_by_name
-    e1000_exit_module(host, module)
+    e1000_exit_module(host.machine, module)
     assert "eth0" not in host.dev_by_name
 
 

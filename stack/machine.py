@@ -1,0 +1,197 @@
+"""One computer: clock, memory, interrupts, softirqs, timers, the packet queues of its CPU, PCI.
+
+Nothing here belongs to a network namespace (stack/net.py); a machine runs one or several of them.
+Core functions that deal with the hardware or the CPU take a Machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from fastpath.dma import DmaTable, HostMemory
+from fastpath.errors import whole_number
+from fastpath.skbuff import SkbPool
+from stack.core.dev import net_dev_init
+from stack.core.irq import irq_desc, replay_irqs
+from stack.core.loopback import loopback_net_ops
+from stack.core.net_namespace import (
+    cleanup_net,
+    ops_pre_exit_list,
+    pernet_operations,
+    register_pernet_subsys,
+)
+from stack.core.netdevice import net_device, net_hotdata, softnet_data
+from stack.core.pci import pci_bus, pci_stop_and_remove_bus_device
+from stack.core.ratelimit import ratelimit_state
+from stack.core.softirq import Action, run_ksoftirqd, softirq_init
+from stack.core.timer import timer_base, timers_init
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+SKB_SMALL_BYTES = 2048
+SKB_PAGE_BYTES = 32768
+MIN_RAM_BYTES = 1 << 20
+SKB_SMALL_HEAD_BYTES = 640
+"""SKB_SMALL_HEAD_CACHE_SIZE of a 64-bit Linux; with its sk_buff a short packet counts 896 bytes."""
+
+
+@dataclass(init=False, repr=False, eq=False, slots=True, weakref_slot=True)
+class Machine:
+    """A computer with one CPU; its memory is what devices reach by DMA.
+
+    Args:
+        name: for messages and traces.
+        clock: an object as e1000emu.clock has them; machines on one link share it.
+        ram_bytes: memory for packet buffers, rings and what devices reach; committed lazily.
+        ram: the memory itself, when it is somebody else's.
+        seed: of every random choice (ports, sequence numbers, ids); default: derived from name.
+    """
+
+    # The computer.
+    name: str
+    closed: bool
+    clock: Any
+    lock: AbstractContextManager[Any]
+    now: Callable[[], int]
+    random: Random
+    ram: HostMemory
+    skb_small: SkbPool
+    skb_pages: SkbPool
+    skb_small_head: SkbPool
+    pci: pci_bus
+
+    # Interrupts, bottom halves, timers: stack/core/irq.py, softirq.py, timer.py.
+    irq_descs: dict[int, irq_desc]
+    irqs_disabled_count: int
+    irq_replay: bool
+    replay_irqs: Callable[[], None]
+    hardirq_count: int
+    softirq_count: int
+    softirq_pending: int
+    softirq_vec: list[Action]
+    softirq_stats: list[int]
+    ksoftirqd_queued: bool
+    run_ksoftirqd: Callable[[], None]
+    timers: timer_base
+    timers_deferrable: timer_base
+
+    # Packets on their way, whatever namespace their device is in: stack/core/dev.py, napi.py.
+    softnet_data: softnet_data
+    net_hotdata: net_hotdata
+    napi_gen_id: int
+    linkwatch_events: list[net_device]
+    linkwatch_run_queue: Callable[[], None]
+    net_ratelimit_state: ratelimit_state
+
+    # Namespaces: stack/core/net_namespace.py.
+    init_net: Net
+    """The first one; what is one setting of the whole machine is a sysctl of it."""
+    net_namespace_list: list[Net]
+    pernet_list: list[pernet_operations]
+
+    _on_close: list[Callable[[], Any]]
+    _on_closed: list[Callable[[], Any]]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        clock: Any,
+        ram_bytes: int = 128 << 20,
+        ram: HostMemory | None = None,
+        seed: int | str | None = None,
+    ) -> None:
+        ram_bytes = whole_number("Host", "ram_bytes", ram_bytes, MIN_RAM_BYTES, unit="bytes")
+        self.name = name
+        self.closed = False
+        self.clock = clock
+        self.lock = clock.lock
+        self.now = clock.now_ns
+        self.random = Random(f"{name}" if seed is None else seed)
+        self.ram = HostMemory(ram_bytes) if ram is None else ram
+        size = self.ram.size_bytes
+        self.skb_small = SkbPool(self.ram, SKB_SMALL_BYTES, max(64, size // 8 // SKB_SMALL_BYTES))
+        self.skb_pages = SkbPool(self.ram, SKB_PAGE_BYTES, max(8, size // 4 // SKB_PAGE_BYTES))
+        self.skb_small_head = SkbPool(
+            self.ram, SKB_SMALL_HEAD_BYTES, max(64, size // 16 // SKB_SMALL_HEAD_BYTES)
+        )
+        self.pernet_list = []
+        self.net_namespace_list = []
+        self._on_close = []
+        self._on_closed = []
+
+        self.irq_descs = {}
+        self.irqs_disabled_count = 0
+        self.irq_replay = False
+        self.replay_irqs = partial(replay_irqs, self)
+        self.hardirq_count = 0
+        self.softirq_count = 0
+        self.softirq_pending = 0
+        self.ksoftirqd_queued = False
+        self.run_ksoftirqd = partial(run_ksoftirqd, self)
+        self.pci = pci_bus()
+        self.net_ratelimit_state = ratelimit_state()
+        self.linkwatch_events = []
+        self.napi_gen_id = 0
+        self.net_hotdata = net_hotdata()
+        self.softnet_data = softnet_data(self)
+        with self.lock:
+            softirq_init(self)
+            timers_init(self)
+            net_dev_init(self)
+            register_pernet_subsys(self, loopback_net_ops)
+
+    def __repr__(self) -> str:
+        return f"<Machine {self.name}: {len(self.net_namespace_list)} nets>"
+
+    def realtime_ns(self, at_ns: int = 0) -> int:
+        """Wall time, ns since 1970-01-01 UTC: now, or when the clock showed `at_ns`."""
+        wall: int = getattr(self.clock, "realtime_ns", time.time_ns)()
+        return wall if not at_ns else wall - (self.now() - at_ns)
+
+    def dma_table(self) -> DmaTable:
+        """A new DMA table through which a device reaches this machine's memory."""
+        table = DmaTable()
+        table.add(self.ram.base, self.ram.buffer)
+        return table
+
+    def on_close(self, fn: Callable[[], Any]) -> None:
+        """Have `fn()` called when `close` begins, last registered first: interfaces still work."""
+        self._on_close.append(fn)
+
+    def on_closed(self, fn: Callable[[], Any]) -> None:
+        """Have `fn()` called when `close` ends, last registered first: interfaces are gone."""
+        self._on_closed.append(fn)
+
+    def close(self) -> None:
+        """Close every namespace, unplug every device, stop every timer. Idempotent."""
+        if self.closed:
+            return
+        with self.lock:
+            for fn in reversed(self._on_close):
+                fn()
+            self._on_close.clear()
+            for net in reversed(self.net_namespace_list):
+                ops_pre_exit_list(net)
+            for pdev in list(self.pci.devices):
+                pci_stop_and_remove_bus_device(pdev)
+            for net in reversed(self.net_namespace_list):
+                cleanup_net(net)
+            self.closed = True
+            sd = self.softnet_data
+            for queue in (sd.completion_queue, sd.input_pkt_queue, sd.process_queue):
+                queue.purge()
+            sd.output_queue.clear()
+            sd.poll_list.clear()
+            self.timers.close()
+            self.timers_deferrable.close()
+            for fn in reversed(self._on_closed):
+                fn()
+            self._on_closed.clear()

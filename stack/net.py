@@ -1,0 +1,165 @@
+"""One network namespace: the kernel's `struct net`.
+
+What the subsystems keep of it is declared here with its type, and set by the `init` that each has
+registered with the machine (stack/core/net_namespace.py); a namespace of a machine without IPv4 has
+none of IPv4's fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from fastpath.dma import HostMemory
+from fastpath.errors import whole_number
+from fastpath.skbuff import SkbPool, sk_buff
+from stack.core.net_namespace import cleanup_net, setup_net
+from stack.core.snmp import netns_mib
+from stack.sysctl import sysctl_table
+
+if TYPE_CHECKING:
+    from stack.core.neighbour import neigh_table
+    from stack.core.netdevice import net_device, packet_type
+    from stack.core.netfilter import Hook
+    from stack.core.readyfd import ReadyFd, ReadyHub
+    from stack.core.sk_mem import proto_mem
+    from stack.core.socket import files_struct
+    from stack.inet.inet_hashtables import inet_hashinfo
+    from stack.inet.inet_timewait_sock import inet_timewait_death_row
+    from stack.inet.protocol import inet_protosw, net_proto_family, net_protocol
+    from stack.inet.tcp_cong import tcp_congestion_ops
+    from stack.inet.udp import udp_table
+    from stack.ipv4.devinet import in_ifaddr
+    from stack.ipv4.fib import netns_fib
+    from stack.ipv4.netns import netns_ipv4
+    from stack.machine import Machine
+
+
+@dataclass(init=False, repr=False, eq=False, slots=True, weakref_slot=True)
+class Net:
+    """A network namespace of a machine: devices, addresses, routes, neighbours, sockets, sysctls.
+
+    Args:
+        machine: what it runs on. `clock`, `lock`, `now`, `random`, `ram` and the packet pools are
+            the machine's, kept here too because packets' code asks for them all the time.
+        name: for messages, traces and `hostname`.
+        uid, gid: whose programs open the sockets.
+        sysctl: overrides by Linux name.
+    """
+
+    machine: Machine
+    name: str
+    hostname: str
+    closing: bool
+    closed: bool
+    uid: int
+    gid: int
+    mib: netns_mib
+    sysctl: sysctl_table
+    drop_reasons: dict[int, int]
+    on_drop: Callable[[sk_buff, int], None] | None
+    """Called with each packet that is dropped and its reason, as the kfree_skb trace point."""
+
+    # The machine's.
+    clock: Any
+    lock: AbstractContextManager[Any]
+    now: Callable[[], int]
+    random: Random
+    ram: HostMemory
+    skb_small: SkbPool
+    skb_pages: SkbPool
+    skb_small_head: SkbPool
+
+    # Devices and taps: stack/core/dev.py, loopback.py.
+    dev_base_head: list[net_device]
+    dev_by_index: dict[int, net_device]
+    dev_by_name: dict[str, net_device]
+    dev_ifindex: int
+    loopback_dev: net_device
+    netdev_chain: list[Callable[[int, net_device], int | None]]
+    ptype_all: list[packet_type]
+    ptype_base: dict[int, list[packet_type]]
+
+    # Sockets: stack/core/socket.py.
+    detached_fds: dict[int, tuple[ReadyFd, int, float | None]]
+    fdtable: files_struct
+    net_families: list[net_proto_family | None]
+    nf_hooks: list[list[Hook]]
+    prot_mem: dict[str, proto_mem]
+    proto_list: list[Any]
+    ready_hub: ReadyHub | None
+    sock_cookie: int
+
+    # Transport protocols: stack/inet.
+    inet_protos: list[net_protocol | None]
+    inetsw: list[list[inet_protosw]]
+    ping_rover: int
+    ping_table: dict[Any, Any]
+    raw_hash: dict[int, Any]
+    tcp_challenge: tuple[int, int]
+    tcp_cong_list: dict[str, tcp_congestion_ops]
+    tcp_ctl_sk: Any
+    tcp_death_row: inet_timewait_death_row
+    tcp_hashinfo: inet_hashinfo
+    tcp_secret: bytes
+    tcp_tw_isn: int
+    udp_table: udp_table
+
+    # IPv4: stack/ipv4.
+    arp_conflicts: int
+    arp_tbl: neigh_table
+    fib: netns_fib
+    inetaddr_chain: list[Callable[[int, in_ifaddr], Any]]
+    ip_packet_type: packet_type
+    ipv4: netns_ipv4
+    ra_chain: list[Any]
+
+    def __init__(
+        self,
+        machine: Machine,
+        name: str,
+        *,
+        uid: int = 0,
+        gid: int = 0,
+        sysctl: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.machine = machine
+        if not machine.net_namespace_list:
+            machine.init_net = self
+        self.name = name
+        self.hostname = name
+        self.closed = False
+        self.closing = False
+        self.clock = machine.clock
+        self.lock = machine.lock
+        self.now = machine.now
+        self.random = machine.random
+        self.ram = machine.ram
+        self.skb_small = machine.skb_small
+        self.skb_pages = machine.skb_pages
+        self.skb_small_head = machine.skb_small_head
+        self.mib = netns_mib()
+        self.drop_reasons = {}
+        self.on_drop = None
+        self.uid = whole_number("Host", "uid", uid, 0)
+        self.gid = whole_number("Host", "gid", gid, 0)
+        self.sysctl = sysctl_table(machine.ram.size_bytes, sysctl)
+        with self.lock:
+            setup_net(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {', '.join(self.dev_by_name)}>"
+
+    def close(self) -> None:
+        """Close every socket, give the devices back, free every packet. Idempotent."""
+        with self.lock:
+            cleanup_net(self)
+
+    def __enter__(self) -> Net:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
