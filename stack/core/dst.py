@@ -49,7 +49,7 @@ class dst_ops:
         self,
         *,
         family: int = 0,
-        check: Callable[[Any, int], Any] | None = None,
+        check: Callable[[Any, int], Any],
         mtu: Callable[[Any], int] | None = None,
         default_advmss: Callable[[Any], int] | None = None,
         neigh_lookup: Callable[..., Any] | None = None,

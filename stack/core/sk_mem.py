@@ -72,7 +72,7 @@ def sk_get_rmem0(sk: sock, prot: Any) -> int:
 
 def sk_under_memory_pressure(sk: sock) -> bool:
     """include/net/sock.h"""
-    return sk.sk_mem is not None and bool(sk.sk_mem.memory_pressure)
+    return not sk.sk_freed and bool(sk.sk_mem.memory_pressure)
 
 
 def sk_enter_memory_pressure(sk: sock) -> None:
@@ -97,7 +97,7 @@ def sk_stream_moderate_sndbuf(sk: sock) -> None:
 
 def __sk_mem_schedule(sk: sock, size_bytes: int, kind: int) -> bool:
     """net/core/sock.c: reserve quanta for `size_bytes` more; `kind` is SK_MEM_SEND or _RECV."""
-    if sk.sk_mem is None:
+    if sk.sk_freed:
         return False
     amount = (size_bytes + SK_MEM_QUANTUM - 1) & ~(SK_MEM_QUANTUM - 1)
     sk.sk_forward_alloc += amount
@@ -195,13 +195,13 @@ def sk_mem_uncharge(sk: sock, size_bytes: int) -> None:
 def sk_mem_reclaim(sk: sock) -> None:
     """include/net/sock.h: give whole quanta of forward allocation back to the protocol."""
     amount = sk.sk_forward_alloc & ~(SK_MEM_QUANTUM - 1)
-    if amount > 0 and sk.sk_mem is not None:
+    if amount > 0:
         sk.sk_forward_alloc -= amount
         __sk_mem_reduce_allocated(sk, amount)
 
 
 def sk_mem_reclaim_final(sk: sock) -> None:
     """include/net/sock.h: at destruction everything goes back."""
-    if sk.sk_mem is not None and sk.sk_forward_alloc:
+    if sk.sk_forward_alloc:
         amount, sk.sk_forward_alloc = sk.sk_forward_alloc, 0
         __sk_mem_reduce_allocated(sk, amount)

@@ -16,9 +16,11 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff, sk_buff_head, skb_orphan
+from stack.core.dst import dst_check
+from stack.core.rows import FRESH, clone_state, row, state
 from stack.core.sk_mem import (
     SK_MEM_QUANTUM,
     proto_mem,
@@ -29,6 +31,16 @@ from stack.core.sk_mem import (
 from stack.core.tcp_states import TCP_CLOSE
 from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
 from stack.core.wait import wait_queue_head, wake_up
+
+if TYPE_CHECKING:
+    from fastpath.inet import UdpFlow
+    from stack.core.dst import dst_entry
+    from stack.core.socket import socket
+    from stack.core.timer import timer_list
+    from stack.inet.protocol import proto
+    from stack.net import Net
+
+S = TypeVar("S", bound="sock")
 
 # enum sock_flags (include/net/sock.h): bit masks in sk.sk_flags
 SOCK_DEAD = 1 << 0
@@ -71,155 +83,100 @@ CAP_NET_ADMIN = 12
 CAP_NET_RAW = 13
 
 
+@state
 class sock:
     """struct sock. Lengths in bytes, times in ns, addresses and ports in host order."""
 
-    __slots__ = (
-        "__weakref__",
-        "data_ready",
-        "destruct",
-        "error_report",
-        "net",
-        "sk_ack_backlog",
-        "sk_backlog",
-        "sk_backlog_len",
-        "sk_backlog_rcv",
-        "sk_bound_dev_if",
-        "sk_cookie",
-        "sk_drops",
-        "sk_dst_cache",
-        "sk_dst_pending_confirm",
-        "sk_err",
-        "sk_err_soft",
-        "sk_error_queue",
-        "sk_family",
-        "sk_filter",
-        "sk_flags",
-        "sk_forward_alloc",
-        "sk_gso_max_segs",
-        "sk_gso_max_size",
-        "sk_gso_type",
-        "sk_hash",
-        "sk_kern_sock",
-        "sk_lingertime",
-        "sk_lock_owned",
-        "sk_mark",
-        "sk_max_ack_backlog",
-        "sk_mem",
-        "sk_no_check_tx",
-        "sk_omem_alloc",
-        "sk_pacing_rate",
-        "sk_pacing_status",
-        "sk_peek_off",
-        "sk_priority",
-        "sk_prot",
-        "sk_prot_creator",
-        "sk_protocol",
-        "sk_rcv_cond",
-        "sk_rcvbuf",
-        "sk_rcvlowat",
-        "sk_rcvtimeo_ns",
-        "sk_receive_queue",
-        "sk_reserved_mem",
-        "sk_reuse",
-        "sk_reuseport",
-        "sk_rmem_alloc",
-        "sk_route_caps",
-        "sk_rx_dst",
-        "sk_shutdown",
-        "sk_sleepers",
-        "sk_sndbuf",
-        "sk_sndtimeo_ns",
-        "sk_socket",
-        "sk_stamp_ns",
-        "sk_state",
-        "sk_timer",
-        "sk_tsflags",
-        "sk_tx_flow",
-        "sk_txhash",
-        "sk_type",
-        "sk_user_data",
-        "sk_wmem_alloc",
-        "sk_wmem_queued",
-        "sk_wq",
-        "sk_write_pending",
-        "sk_write_queue",
-        "state_change",
-        "write_space",
-    )
-    # Set by the init functions of the kernel's names, so declared here for the type checker.
-    data_ready: Any
-    destruct: Any
-    error_report: Any
-    sk_ack_backlog: int
-    sk_backlog: Any
-    sk_backlog_len: int
-    sk_backlog_rcv: Any
-    sk_cookie: int
-    sk_drops: int
-    sk_dst_cache: Any
-    sk_dst_pending_confirm: bool
-    sk_err: int
-    sk_err_soft: int
-    sk_error_queue: Any
-    sk_filter: Any
-    sk_flags: int
-    sk_forward_alloc: int
-    sk_gso_max_segs: int
-    sk_gso_max_size: int
-    sk_gso_type: int
-    sk_lingertime: int
-    sk_lock_owned: bool
-    sk_mark: int
-    sk_max_ack_backlog: int
-    sk_mem: Any
-    sk_no_check_tx: bool
-    sk_omem_alloc: int
-    sk_pacing_rate: int
-    sk_pacing_status: bool
-    sk_peek_off: int
-    sk_priority: int
-    sk_prot: Any
-    sk_prot_creator: Any
-    sk_rcvbuf: Any
-    sk_rcvlowat: int
-    sk_rcvtimeo_ns: int
-    sk_receive_queue: Any
-    sk_reserved_mem: int
-    sk_rmem_alloc: int
-    sk_route_caps: int
-    sk_rx_dst: Any
-    sk_shutdown: int
-    sk_sleepers: int
-    sk_sndbuf: int
-    sk_sndtimeo_ns: int
-    sk_socket: Any
-    sk_stamp_ns: int
-    sk_timer: Any
-    sk_tsflags: int
-    sk_rcv_cond: Any  # what skb_wait_forever waits for
-    sk_tx_flow: Any  # ready headers (UDP); any setsockopt forgets them
-    sk_txhash: int
-    sk_user_data: Any
-    sk_wmem_alloc: int
-    sk_wmem_queued: int
-    sk_wq: Any
-    sk_write_pending: int
-    sk_write_queue: Any
-    state_change: Any
-    write_space: Any
+    net: Net = row()
+    sk_family: int = row(0)
+    """AF_* of the socket as it was made: of the addresses that the application sees."""
+    sk_type: int = row(0)
+    sk_protocol: int = row(0)
+    sk_state: int = row(TCP_CLOSE)
+    sk_prot: proto = row()
+    sk_prot_creator: proto = row()
+    sk_kern_sock: bool = row(False)
+    sk_cookie: int = row(0, clone=FRESH, ss="sk")
 
-    def __init__(self, net: Any) -> None:
-        self.net = net
-        self.sk_family = 0
-        self.sk_type = 0
-        self.sk_protocol = 0
-        self.sk_state = TCP_CLOSE
-        self.sk_hash = 0
-        self.sk_reuse = SK_NO_REUSE
-        self.sk_reuseport = False
-        self.sk_bound_dev_if = 0
-        self.sk_kern_sock = False
+    # what the application set
+    sk_flags: int = row(SOCK_ZAPPED, clone=lambda flags: flags & ~(SOCK_DONE | SOCK_DEAD))
+    sk_reuse: int = row(SK_NO_REUSE)
+    sk_reuseport: bool = row(False)
+    sk_bound_dev_if: int = row(0)
+    sk_mark: int = row(0, ss="fwmark")
+    sk_priority: int = row(0, clone=FRESH)
+    sk_rcvbuf: int = row(of=lambda sk: sk.net.sysctl.rmem_default, ss="rb")
+    sk_sndbuf: int = row(of=lambda sk: sk.net.sysctl.wmem_default, ss="tb")
+    sk_rcvlowat: int = row(1)
+    sk_rcvtimeo_ns: int = row(MAX_SCHEDULE_TIMEOUT)
+    sk_sndtimeo_ns: int = row(MAX_SCHEDULE_TIMEOUT)
+    sk_lingertime: int = row(0)
+    sk_peek_off: int = row(-1)
+    sk_no_check_tx: bool = row(False)
+    sk_tsflags: int = row(0)
+    sk_filter: Callable[[sock, sk_buff], int] | None = row()
+    sk_max_ack_backlog: int = row(0)
+    sk_pacing_rate: int = row(PACING_UNLIMITED)
+    sk_pacing_status: bool = row(False)
+    sk_reserved_mem: int = row(0)
+
+    # queues and the memory they hold
+    sk_receive_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
+    sk_write_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
+    sk_error_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
+    sk_backlog: deque[sk_buff] = row(make=deque, clone=FRESH)
+    sk_backlog_len: int = row(0, clone=FRESH, ss="bl")
+    sk_mem: proto_mem = row()
+    sk_freed: bool = row(False, clone=FRESH)
+    sk_rmem_alloc: int = row(0, clone=FRESH, ss="r")
+    sk_wmem_alloc: int = row(0, clone=FRESH, ss="t")
+    sk_omem_alloc: int = row(0, clone=FRESH, ss="o")
+    sk_wmem_queued: int = row(0, clone=FRESH, ss="w")
+    sk_forward_alloc: int = row(0, clone=FRESH, ss="f")
+    sk_drops: int = row(0, clone=FRESH, ss="d")
+
+    # who holds it, who waits
+    sk_lock_owned: bool = row(False, clone=lambda _: True)
+    sk_sleepers: int = row(0, clone=FRESH)
+    sk_wq: wait_queue_head = row(of=lambda sk: wait_queue_head(sk.net.clock), clone=FRESH)
+    sk_socket: socket | None = row(None, clone=FRESH)
+    sk_rcv_cond: Callable[[], bool] | None = row(None, clone=FRESH)
+    """What skb_wait_forever waits for."""
+    sk_write_pending: int = row(0, clone=FRESH)
+    sk_user_data: Any = row(None, clone=FRESH)
+    """Whatever who made the socket wants to find again."""
+
+    # what became of it
+    sk_err: int = row(0, clone=FRESH)
+    sk_err_soft: int = row(0, clone=FRESH)
+    sk_shutdown: int = row(0, clone=FRESH)
+    sk_ack_backlog: int = row(0, clone=FRESH)
+    sk_stamp_ns: int = row(-1)
+    sk_timer: timer_list | None = row(None, clone=FRESH)
+
+    # the way to the peer
+    sk_dst_cache: dst_entry | None = row(None, clone=FRESH)
+    sk_rx_dst: dst_entry | None = row(None, clone=FRESH)
+    sk_dst_pending_confirm: bool = row(False)
+    sk_txhash: int = row(0)
+    sk_tx_flow: UdpFlow | None = row(None, clone=FRESH)
+    """Ready headers (UDP); any setsockopt forgets them."""
+    sk_route_caps: int = row(0)
+    sk_gso_type: int = row(0)
+    sk_gso_max_size: int = row(65536)
+    sk_gso_max_segs: int = row(65535)
+
+    # callbacks, see the methods below
+    state_change: Callable[[Any], None] = row(make=lambda: sock_def_wakeup, clone=FRESH)
+    data_ready: Callable[[Any], None] = row(make=lambda: sock_def_readable, clone=FRESH)
+    write_space: Callable[[Any], None] = row(make=lambda: sock_def_write_space)
+    error_report: Callable[[Any], None] = row(make=lambda: sock_def_error_report, clone=FRESH)
+    destruct: Callable[[Any], None] = row(make=lambda: sock_def_destruct)
+    sk_backlog_rcv: Callable[[Any, sk_buff], int] = row()
+
+    if TYPE_CHECKING:
+
+        def __init__(self, net: Net) -> None: ...
 
     def sk_data_ready(self) -> None:
         """Tell readers that `sk_receive_queue` got something."""
@@ -304,120 +261,31 @@ def sk_alloc(net: Any, family: int, priority: int, prot: Any, kern: bool = False
     return sk
 
 
-def sock_init_data(sock_: Any, sk: sock) -> None:
-    """net/core/sock.c: queues, buffers, callbacks and state of a new sock."""
+def sock_init_data(sock_: socket | None, sk: sock) -> None:
+    """net/core/sock.c: join a new sock to its socket; its fields are as their rows say."""
     net = sk.net
-    sysctl = net.sysctl
-    sk.sk_receive_queue = sk_buff_head()
-    sk.sk_write_queue = sk_buff_head()
-    sk.sk_error_queue = sk_buff_head()
-    sk.sk_backlog = deque()
-    sk.sk_backlog_len = 0
-    sk.sk_timer = None
-    sk.sk_lock_owned = False
-    sk.sk_tx_flow = None
-    sk.sk_rcv_cond = None
-    sk.sk_rcvbuf = sysctl.rmem_default
-    sk.sk_sndbuf = sysctl.wmem_default
-    sk.sk_state = TCP_CLOSE
-    sk.sk_flags = SOCK_ZAPPED
-    sk.sk_wq = wait_queue_head(net.clock)
-    sk.sk_sleepers = 0
     sk.sk_socket = sock_
     if sock_ is not None:
         sk.sk_type = sock_.type
         sock_.sk = sk
-    sk.state_change = sock_def_wakeup
-    sk.data_ready = sock_def_readable
-    sk.write_space = sock_def_write_space
-    sk.error_report = sock_def_error_report
-    sk.destruct = sock_def_destruct
     sk.sk_backlog_rcv = sk.sk_prot.backlog_rcv
-    sk.sk_dst_cache = None
-    sk.sk_rx_dst = None
-    sk.sk_dst_pending_confirm = False
-    sk.sk_rmem_alloc = 0
-    sk.sk_wmem_alloc = 0
-    sk.sk_omem_alloc = 0
-    sk.sk_wmem_queued = 0
-    sk.sk_forward_alloc = 0
-    sk.sk_reserved_mem = 0
-    sk.sk_drops = 0
-    sk.sk_err = 0
-    sk.sk_err_soft = 0
-    sk.sk_ack_backlog = 0
-    sk.sk_max_ack_backlog = 0
-    sk.sk_shutdown = 0
-    sk.sk_lingertime = 0
-    sk.sk_peek_off = -1
-    sk.sk_priority = 0
-    sk.sk_mark = 0
-    sk.sk_rcvlowat = 1
-    sk.sk_rcvtimeo_ns = MAX_SCHEDULE_TIMEOUT
-    sk.sk_sndtimeo_ns = MAX_SCHEDULE_TIMEOUT
-    sk.sk_stamp_ns = -1
-    sk.sk_tsflags = 0
-    sk.sk_txhash = 0
-    sk.sk_no_check_tx = False
-    sk.sk_route_caps = 0
-    sk.sk_gso_type = 0
-    sk.sk_gso_max_size = 65536
-    sk.sk_gso_max_segs = 65535
-    sk.sk_pacing_rate = PACING_UNLIMITED
-    sk.sk_pacing_status = False
-    sk.sk_write_pending = 0
-    sk.sk_filter = None
-    sk.sk_user_data = None
     net.sock_cookie = sk.sk_cookie = net.sock_cookie + 1
 
 
-def sk_clone_lock(sk: sock, priority: int = 0) -> Any:
+def sk_clone_lock(sk: S, priority: int = 0) -> S:
     """net/core/sock.c: a locked child with sk's settings and empty queues (accept path)."""
-    newsk = type(sk).__new__(type(sk))
-    for cls in type(sk).__mro__:
-        for name in getattr(cls, "__slots__", ()):
-            if name != "__weakref__" and hasattr(sk, name):
-                setattr(newsk, name, getattr(sk, name))
+    newsk = clone_state(sk)
     newsk.sk_mem.sockets_allocated += 1
-    newsk.sk_receive_queue = sk_buff_head()
-    newsk.sk_rcv_cond = None
-    newsk.sk_write_queue = sk_buff_head()
-    newsk.sk_error_queue = sk_buff_head()
-    newsk.sk_backlog = deque()
-    newsk.sk_backlog_len = 0
-    newsk.sk_lock_owned = True
-    newsk.sk_socket = None
-    newsk.sk_wq = wait_queue_head(sk.net.clock)
-    newsk.sk_sleepers = 0
-    newsk.sk_timer = None
-    newsk.sk_rmem_alloc = 0
-    newsk.sk_wmem_alloc = 0
-    newsk.sk_omem_alloc = 0
-    newsk.sk_wmem_queued = 0
-    newsk.sk_forward_alloc = 0
-    newsk.sk_drops = 0
-    newsk.sk_dst_cache = None
-    newsk.sk_rx_dst = None
-    newsk.sk_err = 0
-    newsk.sk_err_soft = 0
-    newsk.sk_ack_backlog = 0
-    newsk.sk_shutdown = 0
-    newsk.sk_write_pending = 0
-    newsk.sk_user_data = None
-    newsk.sk_priority = 0
-    newsk.sk_flags &= ~(SOCK_DONE | SOCK_DEAD)
-    newsk.state_change = sock_def_wakeup
-    newsk.data_ready = sock_def_readable
-    newsk.write_space = sk.write_space
-    newsk.error_report = sock_def_error_report
-    sk.net.sock_cookie = newsk.sk_cookie = sk.net.sock_cookie + 1
+    net = sk.net
+    net.sock_cookie = newsk.sk_cookie = net.sock_cookie + 1
     return newsk
 
 
 def sk_free(sk: sock) -> None:
     """net/core/sock.c: last step of a sock's life; queues are purged, memory is given back."""
-    if sk.sk_mem is None:
+    if sk.sk_freed:
         return
+    sk.sk_freed = True
     if sk.destruct is not None:
         sk.destruct(sk)
     sk.sk_receive_queue.purge()
@@ -430,7 +298,6 @@ def sk_free(sk: sock) -> None:
     sk.sk_rx_dst = None
     sk_mem_reclaim_final(sk)
     sk.sk_mem.sockets_allocated -= 1
-    sk.sk_mem = None
 
 
 def sock_put(sk: sock) -> None:
@@ -906,7 +773,7 @@ __sk_dst_reset = sk_dst_reset
 def sk_dst_check(sk: sock, cookie: int = 0) -> Any:
     """net/core/sock.c: the cached dst if it is still good, else None (and forgotten)."""
     dst = sk.sk_dst_cache
-    if dst is not None and dst.obsolete and dst.ops.check(dst, cookie) is None:
+    if dst is not None and dst.obsolete and dst_check(dst, cookie) is None:
         sk.sk_dst_cache = None
         return None
     return dst

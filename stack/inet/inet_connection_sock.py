@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from stack.core.rows import FRESH, row, state
 from stack.core.sock import (
     SK_CAN_REUSE,
     SOCK_DEAD,
@@ -30,6 +31,7 @@ from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_LISTEN,
     TCP_NEW_SYN_RECV,
+    TCP_SYN_RECV,
     TCP_TIME_WAIT,
     tcp_check_transition,
 )
@@ -43,6 +45,23 @@ from stack.inet.inet_hashtables import (
 )
 from stack.inet.inet_sock import inet_sock
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
+from stack.inet.tcp_const import (
+    TCP_ATO_MIN,
+    TCP_DELACK_MAX,
+    TCP_MSS_DEFAULT,
+    TCP_RTO_MAX,
+    TCP_RTO_MIN,
+    TCP_TIMEOUT_INIT,
+)
+
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.inet.af_ops import inet_af_ops
+    from stack.inet.inet_sock import ip_options
+    from stack.inet.tcp_cong import tcp_congestion_ops
+    from stack.net import Net
+
+C = TypeVar("C", bound="inet_connection_sock")
 
 ICSK_TIME_RETRANS = 1
 ICSK_TIME_DACK = 2
@@ -56,8 +75,6 @@ ICSK_ACK_PUSHED = 4
 ICSK_ACK_PUSHED2 = 8
 ICSK_ACK_NOW = 16
 ICSK_ACK_NOMEM = 32
-
-TCP_TIMEOUT_INIT_NS = 1_000_000_000
 
 
 class inet_connection_sock_af_ops:
@@ -76,6 +93,20 @@ class inet_connection_sock_af_ops:
         "sk_rx_dst_set",
         "syn_recv_sock",
     )
+
+    addr2sockaddr: Callable[..., Any]
+    conn_request: Callable[..., Any]
+    getsockopt: Callable[..., Any]
+    mtu_reduced: Callable[..., Any]
+    net_header_len: int
+    queue_xmit: Callable[..., Any]
+    rebuild_header: Callable[..., Any]
+    reqsk_send_ack: Callable[..., Any]
+    send_check: Callable[..., Any]
+    send_reset: Callable[..., Any]
+    setsockopt: Callable[..., Any]
+    sk_rx_dst_set: Callable[..., Any]
+    syn_recv_sock: Callable[..., Any]
 
     def __init__(self, **ops: Any) -> None:
         for name in self.__slots__:
@@ -103,184 +134,132 @@ class request_sock_queue:
         self.pending: set[Any] = set()
 
 
+@state
 class inet_connection_sock(inet_sock):
     """struct inet_connection_sock; `icsk_ack.pending` of the kernel is `icsk_ack_pending` here."""
 
-    __slots__ = (
-        "icsk_accept_queue",
-        "icsk_ack_ato",
-        "icsk_ack_last_seg_size",
-        "icsk_ack_lrcvtime",
-        "icsk_ack_pending",
-        "icsk_ack_pingpong",
-        "icsk_ack_quick",
-        "icsk_ack_rcv_mss",
-        "icsk_ack_retry",
-        "icsk_ack_timeout",
-        "icsk_af_ops",
-        "icsk_backoff",
-        "icsk_bind_hash",
-        "icsk_ca_ops",
-        "icsk_ca_priv",
-        "icsk_ca_setsockopt",
-        "icsk_ca_state",
-        "icsk_delack_max",
-        "icsk_delack_timer",
-        "icsk_ext_hdr_len",
-        "icsk_pending",
-        "icsk_pmtu_cookie",
-        "icsk_probes_out",
-        "icsk_probes_tstamp",
-        "icsk_retransmit_timer",
-        "icsk_retransmits",
-        "icsk_rto",
-        "icsk_rto_max",
-        "icsk_rto_min",
-        "icsk_syn_retries",
-        "icsk_sync_mss",
-        "icsk_timeout",
-        "icsk_user_timeout",
-        "sk_hashed",
-    )
-    # Set by the init functions of the kernel's names, so declared here for the type checker.
-    icsk_ack_ato: int
-    icsk_ack_last_seg_size: int
-    icsk_ack_lrcvtime: int
-    icsk_ack_pending: int
-    icsk_ack_pingpong: int
-    icsk_ack_quick: int
-    icsk_ack_rcv_mss: int
-    icsk_ack_retry: int
-    icsk_ack_timeout: int
-    icsk_af_ops: Any
-    icsk_backoff: int
-    icsk_ca_ops: Any
-    icsk_ca_priv: Any
-    icsk_ca_setsockopt: bool
-    icsk_ca_state: Any
-    icsk_delack_max: int
-    icsk_delack_timer: Any
-    icsk_ext_hdr_len: int
-    icsk_pending: int
-    icsk_pmtu_cookie: int
-    icsk_probes_out: int
-    icsk_probes_tstamp: int
-    icsk_retransmit_timer: Any
-    icsk_retransmits: int
-    icsk_rto: int
-    icsk_rto_max: int
-    icsk_rto_min: int
-    icsk_syn_retries: int
-    icsk_sync_mss: Any
-    icsk_timeout: int
-    icsk_user_timeout: int
+    sk_hashed: int = row(0, clone=FRESH)
+    icsk_bind_hash: inet_bind_bucket | None = row(None, clone=FRESH)
+    icsk_accept_queue: request_sock_queue = row(None, clone=FRESH)
+    """None until the socket listens."""
+    icsk_af_ops: inet_connection_sock_af_ops = row()
+    icsk_ext_hdr_len: int = row(0)
+    icsk_sync_mss: Callable[[Any, int], int] = row()
+    icsk_pmtu_cookie: int = row(0, ss="pmtu")
 
-    def __init__(self, net: Any) -> None:
-        super().__init__(net)
-        self.is_icsk = True
-        self.sk_hashed = 0
-        self.icsk_bind_hash = None
-        self.icsk_accept_queue: Any = None
+    # congestion control
+    icsk_ca_ops: tcp_congestion_ops = row()
+    icsk_ca_priv: Any = row(None, clone=FRESH)
+    """State of the algorithm, of whatever type it declares."""
+    icsk_ca_setsockopt: bool = row(False)
+    icsk_ca_state: int = row(0, clone=FRESH)
+
+    # timers and what they count
+    icsk_retransmit_timer: timer_list = row()
+    icsk_delack_timer: timer_list = row()
+    icsk_pending: int = row(0, clone=FRESH)
+    icsk_timeout: int = row(0, clone=FRESH)
+    icsk_rto: int = row(TCP_TIMEOUT_INIT, clone=FRESH, ss="rto")
+    icsk_rto_min: int = row(TCP_RTO_MIN)
+    icsk_rto_max: int = row(TCP_RTO_MAX)
+    icsk_retransmits: int = row(0, clone=FRESH)
+    icsk_backoff: int = row(0, clone=FRESH, ss="backoff")
+    icsk_probes_out: int = row(0, clone=FRESH)
+    icsk_probes_tstamp: int = row(0, clone=FRESH)
+    icsk_syn_retries: int = row(0)
+    icsk_user_timeout: int = row(0)
+
+    # delayed acknowledgements
+    icsk_delack_max: int = row(TCP_DELACK_MAX)
+    icsk_ack_pending: int = row(0, clone=FRESH)
+    icsk_ack_quick: int = row(0, clone=FRESH)
+    icsk_ack_pingpong: int = row(0, clone=FRESH)
+    icsk_ack_retry: int = row(0, clone=FRESH)
+    icsk_ack_ato: int = row(TCP_ATO_MIN, clone=lambda _: 0, ss="ato")
+    icsk_ack_timeout: int = row(0, clone=FRESH)
+    icsk_ack_lrcvtime: int = row(0, clone=FRESH)
+    icsk_ack_last_seg_size: int = row(0, clone=FRESH)
+    icsk_ack_rcv_mss: int = row(TCP_MSS_DEFAULT, clone=lambda _: 0, ss="rcvmss")
 
 
+@state
 class request_sock:
     """struct {,inet_,tcp_}request_sock: a connection that has not proved its address yet.
 
     It stands in ehash under the names a lookup reads (inet_*, sk_*).
     """
 
-    __slots__ = (
-        "acked",
-        "af_specific",
-        "dst",
-        "ecn_ok",
-        "inet_daddr",
-        "inet_dport",
-        "inet_num",
-        "inet_rcv_saddr",
-        "ir_iif",
-        "ireq_opt",
-        "last_oow_ack_time",
-        "mss",
-        "net",
-        "num_retrans",
-        "num_timeout",
-        "rcv_isn",
-        "rcv_nxt",
-        "rcv_wscale",
-        "rsk_listener",
-        "rsk_ops",
-        "rsk_rcv_wnd",
-        "rsk_timer",
-        "rsk_window_clamp",
-        "sack_ok",
-        "saved_syn",
-        "sk",
-        "sk_af",
-        "sk_bound_dev_if",
-        "sk_family",
-        "sk_mark",
-        "sk_state",
-        "snd_wscale",
-        "snt_isn",
-        "snt_synack",
-        "snt_tsval",
-        "syncookie",
-        "timeout",
-        "tos",
-        "ts_off",
-        "ts_recent",
-        "tstamp_ok",
-        "txhash",
-        "wscale_ok",
-    )
-    # Set by the init functions of the kernel's names, so declared here for the type checker.
-    inet_daddr: int
-    inet_dport: int
-    inet_num: int
-    inet_rcv_saddr: int
+    net: Net = row()
+    rsk_listener: Any = row()
+    rsk_ops: request_sock_ops = row()
+    af_specific: tcp_request_sock_ops = row()
+    sk: Any = row()
+    """The child, once there is one."""
+    sk_af: inet_af_ops = row()
+    sk_state: int = row(TCP_NEW_SYN_RECV)
+    sk_family: int = row(0)
+    sk_bound_dev_if: int = row(0)
+    sk_mark: int = row(0)
+    inet_daddr: int = row(0)
+    inet_dport: int = row(0)
+    inet_rcv_saddr: int = row(0)
+    inet_num: int = row(0)
+    ir_iif: int = row(0)
+    ireq_opt: ip_options | None = row()
+    dst: dst_entry | None = row()
+    tos: int = row(0)
+    txhash: int = row(0)
+
+    # what the SYN said
+    mss: int = row(0)
+    tstamp_ok: bool = row(False)
+    sack_ok: bool = row(False)
+    wscale_ok: bool = row(False)
+    ecn_ok: bool = row(False)
+    snd_wscale: int = row(0)
+    ts_recent: int = row(0)
+    rcv_isn: int = row(0)
+    rcv_nxt: int = row(0)
+    saved_syn: bytes | None = row()
+
+    # what the SYN-ACK says
+    snt_isn: int = row(0)
+    snt_synack: int = row(0)
+    snt_tsval: int = row(0)
+    ts_off: int = row(0)
+    rcv_wscale: int = row(0)
+    rsk_rcv_wnd: int = row(0)
+    rsk_window_clamp: int = row(0)
+
+    # waiting for the third segment
+    acked: bool = row(False)
+    syncookie: bool = row(False)
+    num_retrans: int = row(0)
+    num_timeout: int = row(0)
+    timeout: int = row(TCP_TIMEOUT_INIT)
+    rsk_timer: timer_list = row()
+    last_oow_ack_time: int = row(0)
+
+    if TYPE_CHECKING:
+
+        def init_state(self) -> None:
+            """Give every field its start value (generated from the rows)."""
 
     def __init__(
-        self, listener: Any, ops: request_sock_ops, af_specific: tcp_request_sock_ops
+        self,
+        listener: inet_connection_sock,
+        ops: request_sock_ops,
+        af_specific: tcp_request_sock_ops,
     ) -> None:
+        self.init_state()
         self.net = listener.net
         self.rsk_ops = ops
         self.af_specific = af_specific
         self.rsk_listener = listener
-        self.sk_state = TCP_NEW_SYN_RECV
         self.sk_af = listener.sk_af
         self.sk_family = listener.sk_family
         self.sk_bound_dev_if = listener.sk_bound_dev_if
         self.sk_mark = listener.sk_mark
-        self.sk = None
-        self.dst = None
-        self.acked = False
-        self.ecn_ok = False
-        self.ireq_opt = None
-        self.ir_iif = 0
-        self.num_retrans = 0
-        self.num_timeout = 0
-        self.timeout = TCP_TIMEOUT_INIT_NS
-        self.syncookie = False
-        self.last_oow_ack_time = 0
-        self.mss = 0
-        self.rcv_isn = 0
-        self.rcv_nxt = 0
-        self.snt_isn = 0
-        self.snt_synack = 0
-        self.snt_tsval = 0
-        self.ts_recent = 0
-        self.ts_off = 0
-        self.tstamp_ok = False
-        self.sack_ok = False
-        self.wscale_ok = False
-        self.snd_wscale = 0
-        self.rcv_wscale = 0
-        self.rsk_rcv_wnd = 0
-        self.rsk_window_clamp = 0
-        self.tos = 0
-        self.txhash = 0
-        self.saved_syn: bytes | None = None
         self.rsk_timer = timer_list(listener.net.machine, reqsk_timer_handler, data=self)
 
 
@@ -750,14 +729,11 @@ def inet_csk_listen_stop(sk: Any) -> None:
 tcp_close_pending = inet_csk_listen_stop
 
 
-def inet_csk_clone_lock(sk: Any, req: request_sock, priority: int = 0) -> Any:
+def inet_csk_clone_lock(sk: C, req: request_sock, priority: int = 0) -> C:
     """A child of the listener: cloned, in SYN_RECV, with the request's addresses."""
     newsk = sk_clone_lock(sk, priority)
-    newsk.sk_hashed = 0
     newsk.sk_lock_owned = False  # the kernel holds the spinlock only
-    newsk.sk_state = 3  # TCP_SYN_RECV
-    newsk.icsk_bind_hash = None
-    newsk.icsk_accept_queue = None
+    newsk.sk_state = TCP_SYN_RECV  # born in it, not moved
     newsk.inet_daddr = req.inet_daddr
     newsk.inet_rcv_saddr = req.inet_rcv_saddr
     newsk.inet_saddr = req.inet_rcv_saddr
@@ -765,12 +741,6 @@ def inet_csk_clone_lock(sk: Any, req: request_sock, priority: int = 0) -> Any:
     newsk.inet_num = req.inet_num
     newsk.inet_sport = req.inet_num
     newsk.sk_mark = req.sk_mark
-    newsk.mc_list = []
-    newsk.icsk_retransmits = 0
-    newsk.icsk_backoff = 0
-    newsk.icsk_probes_out = 0
-    newsk.icsk_probes_tstamp = 0
-    inet_csk_delack_init(newsk)
     return newsk
 
 
@@ -784,7 +754,7 @@ def inet_csk_prepare_forced_close(sk: Any) -> None:
 
 def inet_csk_destroy_sock(sk: Any) -> None:
     """The last step of a dead socket in CLOSE (old: destroy_sock)."""
-    if sk.sk_mem is None:
+    if sk.sk_freed:
         return
     sk.sk_prot.destroy(sk)
     sk_stream_kill_queues(sk)

@@ -5,10 +5,14 @@ Addresses and ports are host-order ints.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from stack.core.rows import FRESH, row, state
 from stack.core.sock import sock
 from stack.core.uapi import IP_PMTUDISC_DO, IP_PMTUDISC_PROBE
+
+if TYPE_CHECKING:
+    from stack.inet.af_ops import inet_af_ops
 
 IPCORK_OPT = 1
 IPCORK_ALLFRAG = 2
@@ -108,84 +112,51 @@ class ip_mc_socklist:
         self.sflist: list[int] = []
 
 
+@state
 class inet_sock(sock):
     """struct inet_sock: `inet_num` is the local port, `inet_sport`/`inet_dport` the wire's."""
 
-    __slots__ = (
-        "bind_address_no_port",
-        "cmsg_flags",
-        "convert_csum",
-        "cork",
-        "defer_connect",
-        "freebind",
-        "hdrincl",
-        "inet_daddr",
-        "inet_dport",
-        "inet_id",
-        "inet_num",
-        "inet_opt",
-        "inet_rcv_saddr",
-        "inet_saddr",
-        "inet_sport",
-        "is_icsk",
-        "local_port_range",
-        "mc_addr",
-        "mc_all",
-        "mc_index",
-        "mc_list",
-        "mc_loop",
-        "mc_ttl",
-        "min_ttl",
-        "pending",
-        "pmtudisc",
-        "rcv_tos",
-        "recverr",
-        "rx_dst_ifindex",
-        "sk_af",
-        "sk_ipv6only",
-        "tos",
-        "transparent",
-        "uc_index",
-        "uc_ttl",
-    )
+    sk_af: inet_af_ops = row()
+    """The family of the addresses below."""
+    sk_ipv6only: bool = row(False)
+    inet_saddr: int = row(0)
+    inet_rcv_saddr: int = row(0)
+    inet_daddr: int = row(0)
+    inet_num: int = row(0)
+    inet_sport: int = row(0)
+    inet_dport: int = row(0)
+    inet_id: int = row(0)
+    is_icsk: bool = row(False)
+    bind_address_no_port: bool = row(False)
+    local_port_range: tuple[int, int] = row((0, 0))
+    freebind: bool = row(False)
+    transparent: bool = row(False)
 
-    def __init__(self, net: Any) -> None:
-        super().__init__(net)
-        self.sk_af: Any = None  # inet_af_ops of the addresses below
-        self.sk_ipv6only = False
-        self.inet_saddr = 0
-        self.inet_rcv_saddr = 0
-        self.inet_daddr = 0
-        self.inet_num = 0
-        self.inet_sport = 0
-        self.inet_dport = 0
-        self.inet_id = 0
-        self.inet_opt: ip_options | None = None
-        self.uc_ttl = -1
-        self.tos = 0
-        self.rcv_tos = 0
-        self.min_ttl = 0
-        self.pmtudisc = 1
-        self.recverr = False
-        self.hdrincl = False
-        self.freebind = False
-        self.transparent = False
-        self.is_icsk = False
-        self.mc_loop = True
-        self.mc_ttl = 1
-        self.mc_all = True
-        self.mc_index = 0
-        self.mc_addr = 0
-        self.mc_list: list[ip_mc_socklist] = []
-        self.uc_index = 0
-        self.cmsg_flags = 0
-        self.bind_address_no_port = False
-        self.local_port_range = (0, 0)
-        self.defer_connect = False
-        self.convert_csum = False
-        self.pending = 0
-        self.cork = inet_cork()
-        self.rx_dst_ifindex = 0
+    # what packets out carry
+    inet_opt: ip_options | None = row()
+    tos: int = row(0, ss="tos")
+    uc_ttl: int = row(-1)
+    pmtudisc: int = row(of=lambda sk: int(not sk.net.sysctl.ip_no_pmtu_disc))
+    hdrincl: bool = row(False)
+    uc_index: int = row(0)
+
+    # what is asked of packets in
+    min_ttl: int = row(0)
+    recverr: bool = row(False)
+    cmsg_flags: int = row(0)
+    rcv_tos: int = row(0)
+
+    # multicast
+    mc_loop: bool = row(True)
+    mc_ttl: int = row(1)
+    mc_all: bool = row(True)
+    mc_index: int = row(0)
+    mc_addr: int = row(0)
+    mc_list: list[ip_mc_socklist] = row(make=list, clone=FRESH)
+
+    # a datagram that is being put together
+    pending: int = row(0, clone=FRESH)
+    cork: inet_cork = row(make=inet_cork, clone=FRESH)
 
 
 def inet_sk(sk: Any) -> Any:

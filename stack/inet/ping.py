@@ -18,6 +18,7 @@ from fastpath.skbuff import (
 )
 from stack.core.drop_reason import SKB_DROP_REASON_SOCKET_RCVBUFF, kfree_skb_reason
 from stack.core.iov import msghdr
+from stack.core.rows import row, state
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
     SOCK_BROADCAST,
@@ -74,14 +75,11 @@ ICMP_EXT_ECHO = 42
 ICMP_HLEN = 8
 
 
+@state
 class ping_sock(inet_sock):
     """A ping socket; `inet_num` is its identifier."""
 
-    __slots__ = ("ping_hashed",)
-
-    def __init__(self, net: Any) -> None:
-        super().__init__(net)
-        self.ping_hashed = False
+    ping_hashed: bool = row(False)
 
 
 def ping_get_port(sk: Any, ident: int) -> int:

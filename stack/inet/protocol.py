@@ -13,7 +13,9 @@ from typing import Any
 from stack.core.uapi import MAX_INET_PROTOS, SOCK_MAX
 from stack.inet.inet_sock import inet_sock
 
-Fn = Callable[..., Any] | None
+Fn = Callable[..., Any]
+UNSET: Any = None
+"""A slot that the protocol does not have, as a null pointer in the kernel's tables."""
 
 INET_PROTOSW_REUSE = 0x01
 INET_PROTOSW_PERMANENT = 0x02
@@ -40,43 +42,43 @@ class proto:
     """struct proto: the protocol-level vector. Unset slots are None."""
 
     name: str
-    close: Fn = None
-    connect: Fn = None
-    disconnect: Fn = None
-    accept: Fn = None
-    ioctl: Fn = None
-    init: Fn = None
-    destroy: Fn = None
-    shutdown: Fn = None
-    setsockopt: Fn = None
-    getsockopt: Fn = None
-    keepalive: Fn = None
-    sendmsg: Fn = None
-    recvmsg: Fn = None
-    sendpage: Fn = None
-    bind: Fn = None
-    bind_add: Fn = None
-    backlog_rcv: Fn = None
-    release_cb: Fn = None
-    hash: Fn = None
-    unhash: Fn = None
-    rehash: Fn = None
-    get_port: Fn = None
-    put_port: Fn = None
-    pre_connect: Fn = None
-    stream_memory_free: Fn = None
-    enter_memory_pressure: Fn = None
-    leave_memory_pressure: Fn = None
+    close: Fn = UNSET
+    connect: Fn = UNSET
+    disconnect: Fn = UNSET
+    accept: Fn = UNSET
+    ioctl: Fn = UNSET
+    init: Fn = UNSET
+    destroy: Fn = UNSET
+    shutdown: Fn = UNSET
+    setsockopt: Fn = UNSET
+    getsockopt: Fn = UNSET
+    keepalive: Fn = UNSET
+    sendmsg: Fn = UNSET
+    recvmsg: Fn = UNSET
+    sendpage: Fn = UNSET
+    bind: Fn = UNSET
+    bind_add: Fn = UNSET
+    backlog_rcv: Fn = UNSET
+    release_cb: Fn = UNSET
+    hash: Fn = UNSET
+    unhash: Fn = UNSET
+    rehash: Fn = UNSET
+    get_port: Fn = UNSET
+    put_port: Fn = UNSET
+    pre_connect: Fn = UNSET
+    stream_memory_free: Fn = UNSET
+    enter_memory_pressure: Fn = UNSET
+    leave_memory_pressure: Fn = UNSET
     sysctl_rmem: str = ""  # the sysctl whose first number each sock may always have
     sysctl_wmem: str = ""
-    sock_is_readable: Fn = None
-    diag_destroy: Fn = None
-    compat_setsockopt: Fn = None
-    compat_getsockopt: Fn = None
-    init_cgroup: Fn = None
-    destroy_cgroup: Fn = None
-    proto_cgroup: Fn = None
-    clear_sk: Fn = None
+    sock_is_readable: Fn = UNSET
+    diag_destroy: Fn = UNSET
+    compat_setsockopt: Fn = UNSET
+    compat_getsockopt: Fn = UNSET
+    init_cgroup: Fn = UNSET
+    destroy_cgroup: Fn = UNSET
+    proto_cgroup: Fn = UNSET
+    clear_sk: Fn = UNSET
     h: dict[str, Any] = field(default_factory=dict)  # h["hashinfo"](net) gives the table
     no_autobind: bool = False
     max_header: int = 0
@@ -91,28 +93,28 @@ class proto_ops:
     """struct proto_ops: the socket-level vector. Unset slots are None."""
 
     family: int
-    release: Fn = None
-    bind: Fn = None
-    connect: Fn = None
-    socketpair: Fn = None
-    accept: Fn = None
-    getname: Fn = None
-    poll: Fn = None
-    ioctl: Fn = None
-    listen: Fn = None
-    shutdown: Fn = None
-    setsockopt: Fn = None
-    getsockopt: Fn = None
-    sendmsg: Fn = None
-    recvmsg: Fn = None
-    mmap: Fn = None
-    sendpage: Fn = None
-    splice_read: Fn = None
-    compat_setsockopt: Fn = None
-    compat_getsockopt: Fn = None
-    compat_ioctl: Fn = None
-    gettstamp: Fn = None
-    set_rcvlowat: Fn = None
+    release: Fn = UNSET
+    bind: Fn = UNSET
+    connect: Fn = UNSET
+    socketpair: Fn = UNSET
+    accept: Fn = UNSET
+    getname: Fn = UNSET
+    poll: Fn = UNSET
+    ioctl: Fn = UNSET
+    listen: Fn = UNSET
+    shutdown: Fn = UNSET
+    setsockopt: Fn = UNSET
+    getsockopt: Fn = UNSET
+    sendmsg: Fn = UNSET
+    recvmsg: Fn = UNSET
+    mmap: Fn = UNSET
+    sendpage: Fn = UNSET
+    splice_read: Fn = UNSET
+    compat_setsockopt: Fn = UNSET
+    compat_getsockopt: Fn = UNSET
+    compat_ioctl: Fn = UNSET
+    gettstamp: Fn = UNSET
+    set_rcvlowat: Fn = UNSET
     owner: str = "e1000emu"
     plain: proto_ops | None = None  # what stack.core.readyfd.watched_ops stands for
 

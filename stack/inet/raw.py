@@ -25,6 +25,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.rows import row, state
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
     SOCK_BROADCAST,
@@ -101,15 +102,12 @@ from stack.ipv4.route import (
 IP_HLEN = 20
 
 
+@state
 class raw_sock(inet_sock):
     """struct raw_sock. `filter`: ICMP types (bit mask) that the socket does not want."""
 
-    __slots__ = ("filter", "raw_hashed")
-
-    def __init__(self, net: Any) -> None:
-        super().__init__(net)
-        self.filter = 0
-        self.raw_hashed = False
+    filter: int = row(0)
+    raw_hashed: bool = row(False)
 
 
 # --- table and receive ---------------------------------------------------------------------

@@ -10,7 +10,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from fastpath.skbuff import sk_buff_head
 from stack.core.sk_mem import proto_mem
 from stack.core.sock import (
     SOCK_DEAD,
@@ -40,7 +39,6 @@ from stack.core.uapi import (
     SIOCINQ,
     SIOCOUTQ,
 )
-from stack.inet.inet_connection_sock import inet_csk_delack_init
 from stack.inet.inet_hashtables import inet_hashinfo
 from stack.inet.inet_timewait_sock import inet_timewait_death_row
 from stack.inet.tcp_cong import (
@@ -49,24 +47,15 @@ from stack.inet.tcp_cong import (
     tcp_reno,
     tcp_set_default_congestion_control,
 )
+from stack.inet.tcp_const import (
+    MSEC,
+)
 from stack.inet.tcp_data import tcp_data_ready, tcp_epollin_ready
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
 from stack.inet.tcp_recvmsg import tcp_inq
 from stack.inet.tcp_sock import (
     M32,
-    MSEC,
-    TCP_ATO_MIN,
-    TCP_DEFAULT_SCALING_RATIO,
-    TCP_DELACK_MAX,
-    TCP_INFINITE_SSTHRESH,
-    TCP_INIT_CWND,
-    TCP_MSS_DEFAULT,
-    TCP_RTO_MAX,
-    TCP_RTO_MIN,
-    TCP_TIMEOUT_INIT,
     TCP_URG_VALID,
-    TCP_CA_Open,
-    tcp_options_received,
     tcp_sock,
     tcp_space_from_win,
     tcp_win_from_space,
@@ -97,147 +86,10 @@ def tcp_leave_memory_pressure(sk: tcp_sock) -> None:
 
 
 def tcp_init_sock(sk: tcp_sock) -> None:
-    """A socket in CLOSE with everything at its start value (also what accept()ed ones inherit)."""
-    net = sk.net
-    sysctl = net.sysctl
-    sk.out_of_order_queue = []
-    sk.tcp_rtx_queue = sk_buff_head()
-    sk.rx_opt = tcp_options_received()
-    sk.ecn_flags = 0
-    sk.thin_lto = False
-    sk.user_window_clamp = 0
-    sk.pacing_next_ns = 0
-    sk.selective_acks = []
-    sk.duplicate_sack = (0, 0)
-    sk.recv_sack_cache = ()
-    sk.tsq_flags = 0
+    """A socket in CLOSE; what its rows do not say: timers, buffers, congestion control."""
+    sysctl = sk.net.sysctl
     tcp_init_xmit_timers(sk)
-    sk.icsk_rto = TCP_TIMEOUT_INIT
-    sk.icsk_rto_min = TCP_RTO_MIN
-    sk.icsk_rto_max = TCP_RTO_MAX
-    sk.icsk_delack_max = TCP_DELACK_MAX
-    sk.icsk_retransmits = sk.icsk_backoff = sk.icsk_probes_out = sk.icsk_probes_tstamp = 0
-    sk.icsk_syn_retries = 0
-    sk.icsk_user_timeout = 0
-    sk.icsk_ext_hdr_len = 0
-    sk.icsk_pmtu_cookie = 0
     sk.icsk_sync_mss = tcp_sync_mss
-    sk.icsk_ca_setsockopt = False
-    sk.icsk_ca_state = TCP_CA_Open
-    inet_csk_delack_init(sk)
-    for name in [
-        "app_limited",
-        "bytes_acked",
-        "bytes_received",
-        "bytes_retrans",
-        "bytes_sent",
-        "copied_seq",
-        "cwnd_usage_seq",
-        "data_segs_in",
-        "data_segs_out",
-        "defer_accept",
-        "delivered",
-        "delivered_mstamp",
-        "dsack_dups",
-        "dup_acks_due",
-        "first_tx_mstamp",
-        "high_seq",
-        "highest_sack_end",
-        "keepalive_intvl",
-        "keepalive_probes",
-        "keepalive_time",
-        "last_oow_ack_time",
-        "linger2",
-        "lost",
-        "lost_out",
-        "lsndtime",
-        "max_packets_out",
-        "max_window",
-        "mdev_max_us",
-        "min_rtt_stamp",
-        "mtu_info",
-        "nonagle",
-        "packets_out",
-        "pred_flags",
-        "prior_cwnd",
-        "prior_ssthresh",
-        "prr_delivered",
-        "prr_out",
-        "pushed_seq",
-        "rack_end_seq",
-        "rack_last_delivered",
-        "rack_mstamp",
-        "rack_reo_wnd_persist",
-        "rack_rtt_us",
-        "rcv_nxt",
-        "rcv_ooopack",
-        "rcv_rtt_est_rtt_us",
-        "rcv_rtt_est_seq",
-        "rcv_rtt_est_time",
-        "rcv_rtt_last_tsecr",
-        "rcv_ssthresh",
-        "rcv_tstamp",
-        "rcv_wnd",
-        "rcv_wup",
-        "rcvq_space_seq",
-        "rcvq_space_time",
-        "reord_seen",
-        "retrans_out",
-        "retrans_stamp",
-        "rttvar_us",
-        "rto_stamp",
-        "rtt_seq",
-        "sacked_out",
-        "save_syn",
-        "segs_in",
-        "segs_out",
-        "snd_cwnd_cnt",
-        "snd_cwnd_stamp",
-        "snd_cwnd_used",
-        "snd_nxt",
-        "snd_sml",
-        "snd_una",
-        "snd_up",
-        "snd_wl1",
-        "snd_wnd",
-        "srtt_us",
-        "tcp_mstamp",
-        "tcp_wstamp_ns",
-        "tlp_high_seq",
-        "tlp_retrans",
-        "total_retrans",
-        "total_rto",
-        "tsoffset",
-        "undo_marker",
-        "undo_retrans",
-        "urg_data",
-        "urg_seq",
-        "window_clamp",
-        "write_seq",
-        "advmss",
-    ]:
-        setattr(sk, name, 0)
-    sk.is_cwnd_limited = sk.msg_more = sk.frto = sk.recvmsg_inq = False
-    sk.rack_advanced = sk.rack_dsack_seen = False
-    sk.rack_reo_wnd_steps = 1
-    sk.saved_syn = None
-    sk.synack_req = None
-    sk.mdev_us = 1_000_000
-    sk.min_rtt_us = M32
-    sk.icsk_ack_ato = TCP_ATO_MIN
-    sk.icsk_ack_rcv_mss = TCP_MSS_DEFAULT
-    sk.rcvq_space_space = 1
-    sk.snd_cwnd = TCP_INIT_CWND
-    sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
-    sk.snd_cwnd_clamp = M32
-    sk.mss_cache = TCP_MSS_DEFAULT
-    sk.advmss = TCP_MSS_DEFAULT
-    sk.tcp_header_len = 20
-    sk.max_gso_segs = 0
-    sk.notsent_lowat = 0
-    sk.reordering = sysctl.tcp_reordering
-    sk.scaling_ratio = TCP_DEFAULT_SCALING_RATIO
-    sk.undo_retrans = -1
     tcp_assign_congestion_control(sk)
     sk.write_space = sk_stream_write_space
     sk.sk_flags |= SOCK_USE_WRITE_QUEUE

@@ -28,6 +28,7 @@ from stack.inet.tcp_cong import (
     tcp_init_cwnd_reduction,
     tcp_set_ca_state,
 )
+from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_ctl import tcp_clamp_probe0_to_user_timeout
 from stack.inet.tcp_ecn import tcp_ecn_queue_cwr, tcp_ecn_rcv_ecn_echo
 from stack.inet.tcp_output import (
@@ -80,7 +81,6 @@ from stack.inet.tcp_sock import (
     FLAG_UPDATE_TS_RECENT,
     FLAG_WIN_UPDATE,
     M32,
-    MSEC,
     TCP_CA_CWR,
     TCP_NAGLE_OFF,
     TCP_PAWS_WINDOW,
@@ -551,7 +551,9 @@ def tcp_may_raise_cwnd(sk: tcp_sock, flag: int) -> bool:
 
 
 def tcp_cong_avoid(sk: tcp_sock, ack: int, acked: int) -> None:
-    sk.icsk_ca_ops.cong_avoid(sk, ack, acked)
+    cong_avoid = sk.icsk_ca_ops.cong_avoid
+    assert cong_avoid is not None  # an algorithm without cong_control has it
+    cong_avoid(sk, ack, acked)
     sk.snd_cwnd_stamp = sk.tcp_mstamp
 
 

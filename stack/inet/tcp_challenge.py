@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastpath.skbuff import sk_buff
+from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_ctl import tcp_send_ack
-from stack.inet.tcp_sock import MSEC, SEC, TCPHDR_SYN, tcp_sock
+from stack.inet.tcp_sock import TCPHDR_SYN, tcp_sock
 
 
 def __tcp_oow_rate_limited(net: Any, sk: Any, mib: str) -> bool:

@@ -47,6 +47,7 @@ from stack.inet.inet_connection_sock import (
 )
 from stack.inet.inet_hashtables import inet_put_port
 from stack.inet.tcp_cong import tcp_assign_congestion_control, tcp_cleanup_congestion_control
+from stack.inet.tcp_const import TCP_TIMEOUT_INIT, TCP_TIMEWAIT_LEN
 from stack.inet.tcp_ctl import tcp_send_active_reset, tcp_send_fin
 from stack.inet.tcp_data import tcp_ofo_purge, tcp_sack_reset
 from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state
@@ -55,8 +56,6 @@ from stack.inet.tcp_sock import (
     M32,
     TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
-    TCP_TIMEOUT_INIT,
-    TCP_TIMEWAIT_LEN,
     TCPHDR_FIN,
     TCP_CA_Open,
     after,
@@ -175,7 +174,7 @@ def tcp_close(sk: tcp_sock, timeout: int) -> None:
     lock_sock(sk)
     __tcp_close(sk, timeout)
     sk.sk_lock_owned = False
-    if sk.sk_mem is not None:
+    if not sk.sk_freed:
         release_sock(sk)
         sk.sk_lock_owned = False
 

@@ -29,6 +29,15 @@ from stack.inet.inet_connection_sock import (
     inet_csk_schedule_ack,
     request_sock,
 )
+from stack.inet.tcp_const import (
+    SEC,
+    TCP_ATO_MIN,
+    TCP_DELACK_MAX,
+    TCP_DELACK_MIN,
+    TCP_RESOURCE_PROBE_INTERVAL,
+    TCP_RTO_MAX,
+    TCP_TIMEOUT_MIN,
+)
 from stack.inet.tcp_ecn import tcp_ecn_send_syn, tcp_ecn_send_synack
 from stack.inet.tcp_options import (
     tcp_synack_options,
@@ -49,14 +58,7 @@ from stack.inet.tcp_output import (
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_HEADER,
-    SEC,
-    TCP_ATO_MIN,
-    TCP_DELACK_MAX,
-    TCP_DELACK_MIN,
     TCP_NAGLE_OFF,
-    TCP_RESOURCE_PROBE_INTERVAL,
-    TCP_RTO_MAX,
-    TCP_TIMEOUT_MIN,
     TCPHDR_ACK,
     TCPHDR_ECE,
     TCPHDR_FIN,
@@ -209,6 +211,7 @@ def tcp_connect_init(sk: tcp_sock) -> None:
     """Everything a connection needs before its SYN goes out."""
     sysctl = sk.net.sysctl
     dst = sk.sk_dst_cache
+    assert dst is not None  # tcp_v*_connect has just routed
     sk.tcp_header_len = 20 + (TCPOLEN_TSTAMP_ALIGNED if sysctl.tcp_timestamps else 0)
     if sk.rx_opt.user_mss:
         sk.rx_opt.mss_clamp = sk.rx_opt.user_mss

@@ -60,6 +60,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_exit_pingpong_mode,
     inet_csk_in_pingpong_mode,
 )
+from stack.inet.tcp_const import TCP_ATO_MIN
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import (
@@ -81,7 +82,6 @@ from stack.inet.tcp_rcvbuf import (
 from stack.inet.tcp_sock import (
     HALF,
     M32,
-    TCP_ATO_MIN,
     TCP_MAX_QUICKACKS,
     TCP_NUM_SACKS,
     TCP_URG_NOTYET,

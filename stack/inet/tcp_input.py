@@ -49,6 +49,13 @@ from stack.inet.inet_connection_sock import (
 from stack.inet.tcp_ack import tcp_ack, tcp_store_ts_recent
 from stack.inet.tcp_challenge import tcp_oow_rate_limited, tcp_send_challenge_ack
 from stack.inet.tcp_close import tcp_shutdown
+from stack.inet.tcp_const import (
+    MSEC,
+    TCP_DELACK_MAX,
+    TCP_RTO_MAX,
+    TCP_TIMEOUT_INIT,
+    TCP_TIMEWAIT_LEN,
+)
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_synack
 from stack.inet.tcp_data import (
     __tcp_ack_snd_check,
@@ -75,12 +82,7 @@ from stack.inet.tcp_sock import (
     FLAG_UPDATE_TS_RECENT,
     HALF,
     M32,
-    MSEC,
-    TCP_DELACK_MAX,
     TCP_MAX_QUICKACKS,
-    TCP_RTO_MAX,
-    TCP_TIMEOUT_INIT,
-    TCP_TIMEWAIT_LEN,
     TCPHDR_ACK,
     TCPHDR_FIN,
     TCPHDR_RST,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastpath.hdr import tcp_hdr
-from fastpath.skbuff import sk_buff, sk_buff_head
+from fastpath.skbuff import sk_buff
 from stack.core.dst import dst_metric_advmss
 from stack.core.sock import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK, sock_owned_by_user
 from stack.core.tcp_states import TCP_LISTEN, TCP_SYN_RECV
@@ -20,14 +20,12 @@ from stack.inet.inet_connection_sock import (
     request_sock,
 )
 from stack.inet.tcp_cong import tcp_assign_congestion_control
+from stack.inet.tcp_const import TCP_RTO_MAX
 from stack.inet.tcp_ecn import tcp_ecn_openreq_child
 from stack.inet.tcp_input import tcp_rcv_state_process
 from stack.inet.tcp_options import tcp_parse_options
 from stack.inet.tcp_sock import (
     M32,
-    TCP_INFINITE_SSTHRESH,
-    TCP_INIT_CWND,
-    TCP_RTO_MAX,
     TCPHDR_ACK,
     TCPHDR_RST,
     TCPHDR_SYN,
@@ -81,44 +79,17 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     """A full socket in SYN_RECV from a listener and a request that was acknowledged."""
     newsk: tcp_sock = inet_csk_clone_lock(sk, req)
     now = sk.net.now()
-    newsk.tcp_rtx_queue = sk_buff_head()
-    newsk.out_of_order_queue = []
-    newsk.selective_acks = []
-    newsk.duplicate_sack = (0, 0)
-    newsk.recv_sack_cache = ()
-    newsk.cork = type(sk.cork)()
-    newsk.rx_opt = sk.rx_opt.copy()
-    newsk.pred_flags = 0
     seq = (req.rcv_isn + 1) & M32
     newsk.rcv_nxt = newsk.copied_seq = newsk.rcv_wup = seq
     newsk.segs_in = 1
     seq = (req.snt_isn + 1) & M32
     newsk.snd_sml = newsk.snd_una = newsk.snd_nxt = newsk.snd_up = seq
     newsk.write_seq = newsk.pushed_seq = seq
+    newsk.high_seq = newsk.highest_sack_end = seq
     newsk.snd_wl1 = req.rcv_isn
-    newsk.srtt_us = 0
-    newsk.mdev_us = newsk.rttvar_us = 1_000_000
-    newsk.mdev_max_us = 0
-    newsk.rtt_seq = 0
-    newsk.min_rtt_us = M32
-    newsk.min_rtt_stamp = now
-    newsk.icsk_rto = 1_000_000_000
-    newsk.icsk_ack_lrcvtime = now
-    newsk.icsk_ack_quick = 0
-    newsk.packets_out = 0
-    newsk.retrans_out = 0
-    newsk.sacked_out = 0
-    newsk.lost_out = 0
-    newsk.snd_ssthresh = TCP_INFINITE_SSTHRESH
-    newsk.snd_cwnd = TCP_INIT_CWND
-    newsk.snd_cwnd_cnt = 0
-    newsk.lsndtime = now
+    newsk.rttvar_us = 1_000_000
+    newsk.min_rtt_stamp = newsk.icsk_ack_lrcvtime = newsk.lsndtime = newsk.rcv_tstamp = now
     newsk.total_retrans = req.num_retrans
-    newsk.tsq_flags = 0
-    newsk.urg_data = 0
-    newsk.high_seq = seq
-    newsk.highest_sack_end = seq
-    newsk.rcv_tstamp = now
     tcp_init_xmit_timers(newsk)
     if sk.sk_flags & SOCK_KEEPOPEN:
         inet_csk_reset_keepalive_timer(newsk, keepalive_time_when(newsk))
@@ -152,17 +123,11 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
         newsk.tcp_header_len = 20
     if req.num_timeout:
         newsk.total_rto = req.num_timeout
-        newsk.undo_marker = 0
         if rx_opt.tstamp_ok:
             newsk.undo_marker = newsk.snd_una or 1
         newsk.retrans_stamp = req.snt_synack
-    newsk.last_oow_ack_time = 0
     rx_opt.mss_clamp = req.mss
     newsk.saved_syn = req.saved_syn
-    newsk.bytes_received = newsk.bytes_acked = newsk.bytes_sent = newsk.bytes_retrans = 0
-    newsk.segs_out = newsk.data_segs_in = newsk.data_segs_out = 0
-    newsk.delivered = 0
-    newsk.lost = 0
     sk.net.mib.tcp.PassiveOpens += 1
     return newsk
 

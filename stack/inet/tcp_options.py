@@ -9,11 +9,11 @@ from fastpath.hdr import tcp_hdr, tcp_parse_ts
 from fastpath.skbuff import sk_buff
 from stack.core.dst import dst_metric_advmss
 from stack.core.tcp_states import TCP_SYN_RECV
+from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_OPTION_SPACE,
     MAX_TCP_WSCALE,
-    MSEC,
     TCP_SACK_SEEN,
     TCPOLEN_SACK_PERBLOCK,
     tcp_options_received,

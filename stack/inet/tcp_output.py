@@ -43,6 +43,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_inc_pingpong_cnt,
     inet_csk_reset_xmit_timer,
 )
+from stack.inet.tcp_const import SEC, TCP_ATO_MIN, TCP_TIMEOUT_MIN
 from stack.inet.tcp_ecn import tcp_ecn_send
 from stack.inet.tcp_options import (
     tcp_established_options,
@@ -57,12 +58,9 @@ from stack.inet.tcp_sock import (
     HALF,
     M32,
     MAX_TCP_HEADER,
-    SEC,
-    TCP_ATO_MIN,
     TCP_CA_CWR,
     TCP_NAGLE_CORK,
     TCP_NAGLE_PUSH,
-    TCP_TIMEOUT_MIN,
     TCPCB_LOST,
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,

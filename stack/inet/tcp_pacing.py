@@ -8,7 +8,8 @@ has passed nothing else goes; then a timer goes on (tcp_timer.py, tcp_pace_kick)
 from __future__ import annotations
 
 from stack.core.timer import mod_timer
-from stack.inet.tcp_sock import SEC, tcp_sock
+from stack.inet.tcp_const import SEC
+from stack.inet.tcp_sock import tcp_sock
 
 PACING_SHIFT = 10  # sk_pacing_shift: about 1 ms of data in one super-packet
 MIN_TSO_SEGS = 2  # sysctl tcp_min_tso_segs

@@ -13,12 +13,12 @@ from stack.inet.inet_connection_sock import (
     ICSK_ACK_PUSHED,
     ICSK_ACK_PUSHED2,
 )
+from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.inet.tcp_rtt import tcp_rtt_tsopt_us
 from stack.inet.tcp_sock import (
     M32,
     TCP_INIT_CWND,
     TCP_MIN_MSS,
-    TCP_MSS_DEFAULT,
     TCP_RMEM_TO_WIN_SCALE,
     before,
     tcp_full_space,

@@ -10,9 +10,9 @@ from typing import Any
 
 from fastpath.skbuff import sk_buff
 from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, inet_csk_reset_xmit_timer
+from stack.inet.tcp_const import TCP_TIMEOUT_MIN
 from stack.inet.tcp_output import TCP_FRAG_IN_RTX_QUEUE, tcp_fragment
 from stack.inet.tcp_sock import (
-    TCP_TIMEOUT_MIN,
     TCPCB_EVER_RETRANS,
     TCPCB_LOST,
     TCPCB_RETRANS,

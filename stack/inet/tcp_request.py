@@ -11,10 +11,11 @@ from stack.inet.inet_connection_sock import (
     sk_acceptq_is_full,
 )
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
+from stack.inet.tcp_const import TCP_TIMEOUT_INIT
 from stack.inet.tcp_ecn import tcp_ecn_create_request
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_clear_options, tcp_parse_options
-from stack.inet.tcp_sock import M32, TCP_TIMEOUT_INIT, tcp_options_received, tcp_sock
+from stack.inet.tcp_sock import M32, tcp_options_received, tcp_sock
 
 
 def tcp_syn_flood_action(sk: tcp_sock) -> bool:

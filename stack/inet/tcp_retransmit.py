@@ -72,7 +72,7 @@ def tcp_send_loss_probe(sk: tcp_sock) -> None:
             if pcount > 1 and skb.len > (pcount - 1) * mss:
                 ok = not tcp_fragment(sk, TCP_FRAG_IN_RTX_QUEUE, skb, (pcount - 1) * mss, mss)
                 skb = sk.tcp_rtx_queue.peek_tail()
-            if ok and not __tcp_retransmit_skb(sk, skb, 1):
+            if ok and skb is not None and not __tcp_retransmit_skb(sk, skb, 1):
                 sk.tlp_retrans = 1
                 sent = True
         if sent:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_sock import (
     FLAG_ACK_MAYBE_DELAYED,
     FLAG_ACKED,
     FLAG_SYN_ACKED,
     M32,
-    MSEC,
-    SEC,
     after,
     tcp_sock,
 )

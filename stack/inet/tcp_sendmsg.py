@@ -24,6 +24,7 @@ from stack.core.stream import (
 )
 from stack.core.tcp_states import TCPF_CLOSE_WAIT, TCPF_ESTABLISHED
 from stack.core.uapi import MSG_DONTWAIT, MSG_EOR, MSG_MORE, MSG_OOB, SEND_SHUTDOWN
+from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_output import (
     __tcp_push_pending_frames,
     tcp_push_one,
@@ -34,7 +35,6 @@ from stack.inet.tcp_output import (
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_HEADER,
-    MSEC,
     TCP_NAGLE_CORK,
     TCP_NAGLE_PUSH,
     TCPHDR_ACK,
@@ -194,6 +194,7 @@ def tcp_sendmsg_locked(sk: tcp_sock, msg: Any, size: int) -> int:
             filled += 1
             tcp_skb_entail(sk, skb)
             copy = size_goal
+        assert skb is not None
         done = tcp_copy_from_user(sk, skb, msg, min(copy, msg.count))
         if not done:
             tcp_remove_empty_skb(sk)

@@ -7,15 +7,20 @@ the name says otherwise. Sequence numbers are host ints below 2**32.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fastpath.skbuff import sk_buff, sk_buff_head
+from stack.core.rows import FRESH, clone_state, row, state
 from stack.inet.inet_connection_sock import inet_connection_sock
+from stack.inet.tcp_const import MSEC, SEC, TCP_MSS_DEFAULT
+
+if TYPE_CHECKING:
+    from stack.core.timer import timer_list
+    from stack.inet.inet_connection_sock import request_sock
 
 M32 = 0xFFFFFFFF
 HALF = 0x80000000
 
-MSEC = 1_000_000
-SEC = 1_000_000_000
 
 # --- header flags (net/tcp.h TCPHDR_*)
 TCPHDR_FIN = 0x01
@@ -97,7 +102,6 @@ MAX_TCP_HEADER = 256  # headroom of a transmit skb: link, IP with options, TCP w
 MAX_TCP_OPTION_SPACE = 40
 TCP_MIN_MSS = 88
 TCP_MIN_SND_MSS = 48
-TCP_MSS_DEFAULT = 536
 TCP_BASE_MSS = 1024
 MAX_TCP_WINDOW = 32767
 MAX_TCP_WSCALE = 14
@@ -111,18 +115,6 @@ TCP_URG_VALID = 0x0100
 TCP_URG_NOTYET = 0x0200
 TCP_URG_READ = 0x0400
 
-TCP_DELACK_MIN = 40 * MSEC
-TCP_DELACK_MAX = 200 * MSEC
-TCP_ATO_MIN = 40 * MSEC
-TCP_RTO_MIN = 200 * MSEC
-TCP_RTO_MAX = 120 * SEC
-TCP_TIMEOUT_MIN = 2 * MSEC
-TCP_TIMEOUT_INIT = 1 * SEC
-TCP_TIMEOUT_FALLBACK = 3 * SEC
-TCP_RESOURCE_PROBE_INTERVAL = SEC // 2
-TCP_TIMEWAIT_LEN = 60 * SEC
-TCP_FIN_TIMEOUT = 60 * SEC
-TCP_FIN_TIMEOUT_MAX = 120 * SEC
 TCP_PAWS_WINDOW = 1
 TCP_PAWS_MSL_S = 60
 TCP_PAWS_24DAYS_S = 60 * 60 * 24 * 24
@@ -202,300 +194,176 @@ def s32(value: int) -> int:
     return value - 0x100000000 if value >= HALF else value
 
 
+@state
 class tcp_options_received:
     """What the peer's options said (linux/tcp.h `struct tcp_options_received`)."""
 
-    __slots__ = (
-        "dsack",
-        "mss_clamp",
-        "num_sacks",
-        "rcv_tsecr",
-        "rcv_tsval",
-        "rcv_wscale",
-        "sack_ok",
-        "saw_tstamp",
-        "snd_wscale",
-        "ts_recent",
-        "ts_recent_stamp",
-        "tstamp_ok",
-        "user_mss",
-        "wscale_ok",
-    )
+    ts_recent_stamp: int = row(0)
+    """Seconds of the host's clock; 0 = no timestamp stored."""
+    ts_recent: int = row(0)
+    rcv_tsval: int = row(0)
+    rcv_tsecr: int = row(0)
+    saw_tstamp: bool = row(False)
+    tstamp_ok: bool = row(False)
+    dsack: bool = row(False)
+    wscale_ok: bool = row(False)
+    sack_ok: int = row(0)
+    snd_wscale: int = row(0)
+    rcv_wscale: int = row(0)
+    num_sacks: int = row(0)
+    user_mss: int = row(0)
+    mss_clamp: int = row(0)
+
+    if TYPE_CHECKING:
+
+        def init_state(self) -> None:
+            """Give every field its start value (generated from the rows)."""
 
     def __init__(self) -> None:
-        self.ts_recent_stamp = 0  # seconds of the host's clock; 0 = no timestamp stored
-        self.ts_recent = 0
-        self.rcv_tsval = 0
-        self.rcv_tsecr = 0
-        self.saw_tstamp = False
-        self.tstamp_ok = False
-        self.dsack = False
-        self.wscale_ok = False
-        self.sack_ok = 0
-        self.snd_wscale = 0
-        self.rcv_wscale = 0
-        self.num_sacks = 0
-        self.user_mss = 0
-        self.mss_clamp = 0
-
-    def copy(self) -> tcp_options_received:
-        """A second object with the same values."""
-        other = tcp_options_received()
-        for name in self.__slots__:
-            setattr(other, name, getattr(self, name))
-        return other
+        self.init_state()
 
 
+@state
 class tcp_sock(inet_connection_sock):
     """linux/tcp.h `struct tcp_sock`: the state of one connection."""
 
-    __slots__ = (
-        "advmss",
-        "app_limited",
-        "bytes_acked",
-        "bytes_received",
-        "bytes_retrans",
-        "bytes_sent",
-        "copied_seq",
-        "cwnd_usage_seq",
-        "data_segs_in",
-        "data_segs_out",
-        "defer_accept",
-        "delivered",
-        "delivered_mstamp",
-        "dsack_dups",
-        "dup_acks_due",
-        "duplicate_sack",
-        "ecn_flags",
-        "first_tx_mstamp",
-        "frto",
-        "high_seq",
-        "highest_sack_end",
-        "is_cwnd_limited",
-        "keepalive_intvl",
-        "keepalive_probes",
-        "keepalive_time",
-        "last_oow_ack_time",
-        "linger2",
-        "lost",
-        "lost_out",
-        "lsndtime",
-        "max_gso_segs",
-        "max_packets_out",
-        "max_window",
-        "mdev_max_us",
-        "mdev_us",
-        "min_rtt_stamp",
-        "min_rtt_us",
-        "msg_more",
-        "mss_cache",
-        "mtu_info",
-        "nonagle",
-        "notsent_lowat",
-        "out_of_order_queue",
-        "pacing_next_ns",
-        "pacing_timer",
-        "packets_out",
-        "pred_flags",
-        "prior_cwnd",
-        "prior_ssthresh",
-        "prr_delivered",
-        "prr_out",
-        "pushed_seq",
-        "rack_advanced",
-        "rack_dsack_seen",
-        "rack_end_seq",
-        "rack_last_delivered",
-        "rack_mstamp",
-        "rack_reo_wnd_persist",
-        "rack_reo_wnd_steps",
-        "rack_rtt_us",
-        "rcv_nxt",
-        "rcv_ooopack",
-        "rcv_rtt_est_rtt_us",
-        "rcv_rtt_est_seq",
-        "rcv_rtt_est_time",
-        "rcv_rtt_last_tsecr",
-        "rcv_ssthresh",
-        "rcv_tstamp",
-        "rcv_wnd",
-        "rcv_wup",
-        "rcvq_space_seq",
-        "rcvq_space_space",
-        "rcvq_space_time",
-        "recv_sack_cache",
-        "recvmsg_inq",
-        "reord_seen",
-        "reordering",
-        "retrans_out",
-        "retrans_stamp",
-        "rto_stamp",
-        "rtt_seq",
-        "rttvar_us",
-        "rx_opt",
-        "sacked_out",
-        "save_syn",
-        "saved_syn",
-        "scaling_ratio",
-        "segs_in",
-        "segs_out",
-        "selective_acks",
-        "snd_cwnd",
-        "snd_cwnd_clamp",
-        "snd_cwnd_cnt",
-        "snd_cwnd_stamp",
-        "snd_cwnd_used",
-        "snd_nxt",
-        "snd_sml",
-        "snd_ssthresh",
-        "snd_una",
-        "snd_up",
-        "snd_wl1",
-        "snd_wnd",
-        "srtt_us",
-        "synack_req",
-        "tcp_header_len",
-        "tcp_mstamp",
-        "tcp_rtx_queue",
-        "tcp_wstamp_ns",
-        "thin_lto",
-        "tlp_high_seq",
-        "tlp_retrans",
-        "total_retrans",
-        "total_rto",
-        "tsoffset",
-        "tsq_flags",
-        "undo_marker",
-        "undo_retrans",
-        "urg_data",
-        "urg_seq",
-        "user_window_clamp",
-        "window_clamp",
-        "write_seq",
-    )
-    # Set by the init functions of the kernel's names, so declared here for the type checker.
-    advmss: int
-    app_limited: Any
-    bytes_acked: int
-    bytes_received: int
-    bytes_retrans: int
-    bytes_sent: int
-    copied_seq: int
-    cwnd_usage_seq: Any
-    data_segs_in: int
-    data_segs_out: int
-    defer_accept: int
-    delivered: int
-    delivered_mstamp: Any
-    dsack_dups: int
-    dup_acks_due: int
-    ecn_flags: int
-    duplicate_sack: Any
-    first_tx_mstamp: Any
-    frto: bool
-    high_seq: Any
-    highest_sack_end: Any
-    is_cwnd_limited: bool
-    keepalive_intvl: int
-    keepalive_probes: Any
-    keepalive_time: int
-    last_oow_ack_time: int
-    linger2: int
-    lost: int
-    lost_out: int
-    lsndtime: Any
-    max_gso_segs: int
-    max_packets_out: int
-    max_window: int
-    mdev_max_us: int
-    mdev_us: int
-    min_rtt_stamp: Any
-    min_rtt_us: int
-    msg_more: bool
-    mss_cache: int
-    mtu_info: Any
-    nonagle: int
-    notsent_lowat: int
-    out_of_order_queue: Any
-    pacing_next_ns: int
-    pacing_timer: Any
-    packets_out: int
-    pred_flags: int
-    prior_cwnd: Any
-    prior_ssthresh: int
-    prr_delivered: int
-    prr_out: int
-    pushed_seq: Any
-    rack_advanced: bool
-    rack_dsack_seen: bool
-    rack_end_seq: Any
-    rack_last_delivered: Any
-    rack_mstamp: Any
-    rack_reo_wnd_persist: int
-    rack_reo_wnd_steps: int
-    rack_rtt_us: Any
-    rcv_nxt: int
-    rcv_ooopack: int
-    rcv_rtt_est_rtt_us: Any
-    rcv_rtt_est_seq: int
-    rcv_rtt_est_time: Any
-    rcv_rtt_last_tsecr: int
-    rcv_ssthresh: int
-    rcv_tstamp: Any
-    rcv_wnd: int
-    rcv_wup: int
-    rcvq_space_seq: Any
-    rcvq_space_space: int
-    rcvq_space_time: Any
-    recv_sack_cache: Any
-    recvmsg_inq: bool
-    reord_seen: int
-    reordering: Any
-    retrans_out: int
-    retrans_stamp: int
-    rtt_seq: int
-    rto_stamp: int
-    rttvar_us: int
-    rx_opt: Any
-    sacked_out: int
-    save_syn: Any
-    saved_syn: Any
-    scaling_ratio: int
-    segs_in: int
-    segs_out: int
-    selective_acks: Any
-    snd_cwnd: int
-    snd_cwnd_clamp: int
-    snd_cwnd_cnt: int
-    snd_cwnd_stamp: Any
-    snd_cwnd_used: int
-    snd_nxt: int
-    snd_sml: Any
-    snd_ssthresh: int
-    snd_una: Any
-    snd_up: Any
-    snd_wl1: int
-    snd_wnd: int
-    srtt_us: int
-    synack_req: Any
-    tcp_header_len: int
-    tcp_mstamp: Any
-    tcp_rtx_queue: Any
-    tcp_wstamp_ns: Any
-    thin_lto: bool
-    tlp_high_seq: int
-    tlp_retrans: int
-    total_retrans: int
-    total_rto: int
-    tsoffset: int
-    tsq_flags: int
-    undo_marker: int
-    undo_retrans: int
-    urg_data: int
-    urg_seq: Any
-    user_window_clamp: int
-    window_clamp: int
-    write_seq: int
+    # what the application set
+    nonagle: int = row(0)
+    notsent_lowat: int = row(0)
+    keepalive_time: int = row(0)
+    keepalive_intvl: int = row(0)
+    keepalive_probes: int = row(0)
+    linger2: int = row(0)
+    defer_accept: int = row(0)
+    save_syn: int = row(0)
+    recvmsg_inq: bool = row(False)
+    thin_lto: bool = row(False)
+    user_window_clamp: int = row(0)
+
+    # what was agreed in the handshake
+    rx_opt: tcp_options_received = row(make=tcp_options_received, clone=clone_state)
+    mss_cache: int = row(TCP_MSS_DEFAULT, ss="mss")
+    advmss: int = row(TCP_MSS_DEFAULT, ss="advmss")
+    tcp_header_len: int = row(20)
+    tsoffset: int = row(0)
+    ecn_flags: int = row(0)
+    saved_syn: bytes | None = row(None, clone=FRESH)
+    synack_req: request_sock | None = row(None, clone=FRESH)
+
+    # sending: sequence numbers, window
+    snd_una: int = row(0, clone=FRESH)
+    snd_nxt: int = row(0, clone=FRESH)
+    snd_sml: int = row(0, clone=FRESH)
+    snd_up: int = row(0, clone=FRESH)
+    snd_wl1: int = row(0, clone=FRESH)
+    snd_wnd: int = row(0, clone=FRESH, ss="snd_wnd")
+    max_window: int = row(0, clone=FRESH)
+    write_seq: int = row(0, clone=FRESH)
+    pushed_seq: int = row(0, clone=FRESH)
+    tcp_rtx_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
+    max_gso_segs: int = row(0, clone=FRESH)
+    msg_more: bool = row(False, clone=FRESH)
+    mtu_info: int = row(0, clone=FRESH)
+    tsq_flags: int = row(0, clone=FRESH)
+    lsndtime: int = row(0, clone=FRESH, ss="lastsnd")
+    tcp_mstamp: int = row(0, clone=FRESH)
+    tcp_wstamp_ns: int = row(0, clone=FRESH)
+    pacing_next_ns: int = row(0, clone=FRESH)
+    pacing_timer: timer_list = row()
+
+    # receiving
+    rcv_nxt: int = row(0, clone=FRESH)
+    rcv_wup: int = row(0, clone=FRESH)
+    copied_seq: int = row(0, clone=FRESH)
+    rcv_wnd: int = row(0, clone=FRESH, ss="rcv_wnd")
+    rcv_ssthresh: int = row(0, clone=FRESH, ss="rcv_ssthresh")
+    window_clamp: int = row(0)
+    scaling_ratio: int = row(TCP_DEFAULT_SCALING_RATIO)
+    pred_flags: int = row(0, clone=FRESH)
+    out_of_order_queue: list[sk_buff] = row(make=list, clone=FRESH)
+    selective_acks: list[tuple[int, int]] = row(make=list, clone=FRESH)
+    duplicate_sack: tuple[int, int] = row((0, 0), clone=FRESH)
+    dup_acks_due: int = row(0, clone=FRESH)
+    urg_data: int = row(0, clone=FRESH)
+    urg_seq: int = row(0, clone=FRESH)
+    rcv_tstamp: int = row(0, clone=FRESH)
+    rcv_rtt_est_rtt_us: int = row(0, clone=FRESH)
+    rcv_rtt_est_seq: int = row(0, clone=FRESH)
+    rcv_rtt_est_time: int = row(0, clone=FRESH)
+    rcv_rtt_last_tsecr: int = row(0, clone=FRESH)
+    rcvq_space_space: int = row(1, clone=FRESH, ss="rcv_space")
+    rcvq_space_seq: int = row(0, clone=FRESH)
+    rcvq_space_time: int = row(0, clone=FRESH)
+    last_oow_ack_time: int = row(0, clone=FRESH)
+
+    # round trips
+    srtt_us: int = row(0, clone=FRESH)
+    mdev_us: int = row(1_000_000, clone=FRESH)
+    mdev_max_us: int = row(0, clone=FRESH)
+    rttvar_us: int = row(0, clone=FRESH)
+    rtt_seq: int = row(0, clone=FRESH)
+    min_rtt_us: int = row(M32, clone=FRESH)
+    min_rtt_stamp: int = row(0, clone=FRESH)
+
+    # what is out, and what became of it
+    packets_out: int = row(0, clone=FRESH, ss="unacked")
+    max_packets_out: int = row(0, clone=FRESH)
+    retrans_out: int = row(0, clone=FRESH)
+    sacked_out: int = row(0, clone=FRESH, ss="sacked")
+    lost_out: int = row(0, clone=FRESH, ss="lost")
+    high_seq: int = row(0, clone=FRESH)
+    highest_sack_end: int = row(0, clone=FRESH)
+    recv_sack_cache: tuple[tuple[int, int], ...] = row((), clone=FRESH)
+    reordering: int = row(of=lambda sk: sk.net.sysctl.tcp_reordering, clone=FRESH, ss="reordering")
+    reord_seen: int = row(0, clone=FRESH, ss="reord_seen")
+    retrans_stamp: int = row(0, clone=FRESH)
+    undo_marker: int = row(0, clone=FRESH)
+    undo_retrans: int = row(-1, clone=FRESH)
+    frto: bool = row(False, clone=FRESH)
+    rto_stamp: int = row(0, clone=FRESH)
+    tlp_high_seq: int = row(0, clone=FRESH)
+    tlp_retrans: int = row(0, clone=FRESH)
+    rack_mstamp: int = row(0, clone=FRESH)
+    rack_rtt_us: int = row(0, clone=FRESH)
+    rack_end_seq: int = row(0, clone=FRESH)
+    rack_last_delivered: int = row(0, clone=FRESH)
+    rack_reo_wnd_steps: int = row(1, clone=FRESH)
+    rack_reo_wnd_persist: int = row(0, clone=FRESH)
+    rack_advanced: bool = row(False, clone=FRESH)
+    rack_dsack_seen: bool = row(False, clone=FRESH)
+
+    # congestion window
+    snd_cwnd: int = row(TCP_INIT_CWND, clone=FRESH, ss="cwnd")
+    snd_ssthresh: int = row(TCP_INFINITE_SSTHRESH, clone=FRESH, ss="ssthresh")
+    snd_cwnd_clamp: int = row(M32)
+    snd_cwnd_cnt: int = row(0, clone=FRESH)
+    snd_cwnd_used: int = row(0, clone=FRESH)
+    snd_cwnd_stamp: int = row(0, clone=FRESH)
+    cwnd_usage_seq: int = row(0, clone=FRESH)
+    is_cwnd_limited: bool = row(False, clone=FRESH)
+    prior_cwnd: int = row(0, clone=FRESH)
+    prior_ssthresh: int = row(0, clone=FRESH)
+    prr_delivered: int = row(0, clone=FRESH)
+    prr_out: int = row(0, clone=FRESH)
+    app_limited: int = row(0, clone=FRESH)
+    delivered_mstamp: int = row(0, clone=FRESH)
+    first_tx_mstamp: int = row(0, clone=FRESH)
+
+    # counters
+    bytes_sent: int = row(0, clone=FRESH, ss="bytes_sent")
+    bytes_retrans: int = row(0, clone=FRESH, ss="bytes_retrans")
+    bytes_acked: int = row(0, clone=FRESH, ss="bytes_acked")
+    bytes_received: int = row(0, clone=FRESH, ss="bytes_received")
+    segs_out: int = row(0, clone=FRESH, ss="segs_out")
+    segs_in: int = row(0, clone=FRESH, ss="segs_in")
+    data_segs_out: int = row(0, clone=FRESH, ss="data_segs_out")
+    data_segs_in: int = row(0, clone=FRESH, ss="data_segs_in")
+    delivered: int = row(0, clone=FRESH, ss="delivered")
+    lost: int = row(0, clone=FRESH)
+    total_retrans: int = row(0, clone=FRESH)
+    total_rto: int = row(0, clone=FRESH)
+    dsack_dups: int = row(0, clone=FRESH, ss="dsack_dups")
+    rcv_ooopack: int = row(0, clone=FRESH, ss="rcv_ooopack")
 
 
 # --- inline helpers -----------------------------------------------------------------------

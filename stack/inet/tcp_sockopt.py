@@ -26,6 +26,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reset_keepalive_timer,
 )
 from stack.inet.tcp_cong import tcp_set_congestion_control
+from stack.inet.tcp_const import MSEC, SEC, TCP_FIN_TIMEOUT_MAX
 from stack.inet.tcp_ecn import TCP_ECN_OK, TCP_ECN_SEEN
 from stack.inet.tcp_output import __tcp_push_pending_frames
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
@@ -37,13 +38,10 @@ from stack.inet.tcp_sock import (
     MAX_TCP_KEEPINTVL,
     MAX_TCP_SYNCNT,
     MAX_TCP_WINDOW,
-    MSEC,
-    SEC,
     TCP_CONGESTION,
     TCP_CORK,
     TCP_DEFER_ACCEPT,
     TCP_DELACK_MAX_US,
-    TCP_FIN_TIMEOUT_MAX,
     TCP_INFINITE_SSTHRESH,
     TCP_INFO,
     TCP_INQ,

@@ -15,13 +15,12 @@ from fastpath.skbuff import sk_buff
 from stack.core.secure_seq import secure_hash
 from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_add, request_sock
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
+from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_parse_options
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_WSCALE,
-    MSEC,
-    SEC,
     TCPHDR_ACK,
     TCPHDR_RST,
     tcp_options_received,

@@ -42,6 +42,15 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reset_keepalive_timer,
 )
 from stack.inet.tcp_close import tcp_check_oom
+from stack.inet.tcp_const import (
+    SEC,
+    TCP_ATO_MIN,
+    TCP_RESOURCE_PROBE_INTERVAL,
+    TCP_RTO_MAX,
+    TCP_RTO_MIN,
+    TCP_TIMEOUT_MIN,
+    TCP_TIMEWAIT_LEN,
+)
 from stack.inet.tcp_ctl import (
     tcp_send_ack,
     tcp_send_active_reset,
@@ -62,13 +71,6 @@ from stack.inet.tcp_retransmit import (
 )
 from stack.inet.tcp_rtt import tcp_set_rto
 from stack.inet.tcp_sock import (
-    SEC,
-    TCP_ATO_MIN,
-    TCP_RESOURCE_PROBE_INTERVAL,
-    TCP_RTO_MAX,
-    TCP_RTO_MIN,
-    TCP_TIMEOUT_MIN,
-    TCP_TIMEWAIT_LEN,
     keepalive_intvl_when,
     keepalive_probes,
     keepalive_time_elapsed,
@@ -235,7 +237,9 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
             sk.rto_stamp = sk.net.now()
         sk.icsk_retransmits += 1
         sk.total_rto += 1
-        if tcp_retransmit_skb(sk, sk.tcp_rtx_queue.peek(), 1) != 0:
+        skb = sk.tcp_rtx_queue.peek()
+        assert skb is not None  # packets are out
+        if tcp_retransmit_skb(sk, skb, 1) != 0:
             # Nothing went out (no buffer, no route): soon again, without backing off.
             tcp_reset_xmit_timer(
                 sk, ICSK_TIME_RETRANS, min(sk.icsk_rto, TCP_RESOURCE_PROBE_INTERVAL)

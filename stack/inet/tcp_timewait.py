@@ -21,11 +21,11 @@ from stack.inet.inet_timewait_sock import (
     inet_twsk_schedule,
 )
 from stack.inet.tcp_challenge import __tcp_oow_rate_limited, tcp_challenge_ack_allowed
+from stack.inet.tcp_const import TCP_TIMEWAIT_LEN
 from stack.inet.tcp_done import tcp_done
 from stack.inet.tcp_options import tcp_parse_options
 from stack.inet.tcp_sock import (
     M32,
-    TCP_TIMEWAIT_LEN,
     TCPHDR_ACK,
     TCPHDR_FIN,
     TCPHDR_RST,

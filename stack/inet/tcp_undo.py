@@ -7,6 +7,7 @@ D-SACKs for everything that was retransmitted (RFC 3708).
 from __future__ import annotations
 
 from stack.inet.tcp_cong import tcp_enter_cwr, tcp_set_ca_state
+from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_ecn import tcp_ecn_withdraw_cwr
 from stack.inet.tcp_recovery import (
     tcp_any_retrans_done,
@@ -15,7 +16,6 @@ from stack.inet.tcp_recovery import (
 from stack.inet.tcp_sock import (
     FLAG_ECE,
     M32,
-    MSEC,
     TCP_CA_CWR,
     TCPCB_LOST,
     TCP_CA_Disorder,

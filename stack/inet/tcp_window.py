@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from stack.core.dst import dst_mtu
+from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.inet.tcp_options import (
     tcp_established_options_size,
 )
 from stack.inet.tcp_sock import (
     MAX_TCP_WINDOW,
     TCP_MIN_MSS,
-    TCP_MSS_DEFAULT,
     tcp_full_space,
     tcp_receive_window,
     tcp_sock,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import udp_rcv_segment
 from fastpath.hdr import ip_hdr, iphdr_at, udp4_send_check, udp_hdr, udp_push, udphdr_at
@@ -41,6 +41,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.netdevice import NETDEV_UP, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
+from stack.core.rows import row, state
 from stack.core.sk_mem import proto_mem_of_ram, sk_rmem_schedule
 from stack.core.sock import (
     SOCK_BROADCAST,
@@ -138,6 +139,11 @@ from stack.ipv4.route import (
     ipv4_sk_update_pmtu,
 )
 
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.core.sockaddr import sockaddr
+    from stack.inet.flow import flowi
+
 UDP_HLEN = 8
 IP_UDP_HLEN = 28
 UDP_MAX_SEGMENTS = 128
@@ -154,32 +160,22 @@ class udp_table:
         self.connected: dict[InetKey, Any] = {}
 
 
+@state
 class udp_sock(inet_sock):
     """struct udp_sock. `len` = bytes of the corked datagram, UDP header included."""
 
-    __slots__ = (
-        "corkflag",
-        "gro_enabled",
-        "gso_size",
-        "len",
-        "udp_fl4",
-        "udp_fl4_rt",
-        "udp_name",
-        "udp_room",
-        "udp_tuple",
-    )
-
-    def __init__(self, net: Any) -> None:
-        super().__init__(net)
-        self.corkflag = False
-        self.gro_enabled = False
-        self.gso_size = 0
-        self.len = 0
-        self.udp_tuple: InetKey | None = None
-        self.udp_fl4: Any = None  # see udp_send_plain
-        self.udp_fl4_rt: Any = None
-        self.udp_name: Any = None  # where the datagrams of sk_tx_flow were asked to go
-        self.udp_room = 0  # the largest datagram of sk_tx_flow
+    corkflag: bool = row(False)
+    gro_enabled: bool = row(False)
+    gso_size: int = row(0)
+    len: int = row(0)
+    udp_tuple: InetKey | None = row()
+    udp_fl4: flowi | None = row()
+    """See udp_send_plain."""
+    udp_fl4_rt: dst_entry | None = row()
+    udp_name: sockaddr | None = row()
+    """Where the datagrams of sk_tx_flow were asked to go."""
+    udp_room: int = row(0)
+    """The largest datagram of sk_tx_flow."""
 
 
 # --- ports and look-up ---------------------------------------------------------------------
@@ -1165,7 +1161,6 @@ udp_prot = proto(
     sendmsg=udp_sendmsg,
     recvmsg=udp_recvmsg,
     backlog_rcv=__udp_queue_rcv_skb,
-    hash=None,
     unhash=udp_lib_unhash,
     rehash=udp_v4_rehash,
     get_port=udp_v4_get_port,

@@ -151,19 +151,9 @@ def inet_create(net: Any, sock: socket, protocol: int, kern: bool = False) -> No
         if protocol == IPPROTO_RAW:
             sk.hdrincl = True
     sk.sk_af = ipv4_af_ops
-    # sysctl ip_no_pmtu_disc turns path MTU discovery off for new sockets.
-    sk.pmtudisc = 0 if net.sysctl.ip_no_pmtu_disc else 1
-    sk.inet_id = 0
     sock_init_data(sock, sk)
     sk.destruct = inet_sock_destruct
     sk.sk_protocol = protocol
-    sk.sk_backlog_rcv = sk.sk_prot.backlog_rcv
-    sk.uc_ttl = -1
-    sk.mc_loop = True
-    sk.mc_ttl = 1
-    sk.mc_all = True
-    sk.mc_index = 0
-    sk.mc_list = []
     if sk.inet_num:
         # A raw socket is bound to its protocol from the start.
         sk.inet_sport = sk.inet_num

@@ -88,6 +88,7 @@ from stack.inet.tcp import (
 from stack.inet.tcp_ack import tcp_simple_retransmit
 from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
 from stack.inet.tcp_cong import tcp_cleanup_congestion_control
+from stack.inet.tcp_const import MSEC, TCP_MSS_DEFAULT
 from stack.inet.tcp_ctl import tcp_connect, tcp_make_synack, tcp_rtx_synack
 from stack.inet.tcp_data import tcp_ofo_purge
 from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done, tcp_done_with_error, tcp_set_state
@@ -105,8 +106,6 @@ from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_HEADER,
-    MSEC,
-    TCP_MSS_DEFAULT,
     TCPHDR_ACK,
     TCPHDR_RST,
     TCPHDR_SYN,

@@ -1,0 +1,134 @@
+"""State rows: slots, initialisation and clones come from one declaration."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stack.inet.ping
+import stack.inet.raw
+import stack.inet.tcp_minisocks  # noqa: F401
+from stack.core.rows import FRESH, KEEP, clone_state, row, rows_of, state
+from stack.core.sock import sock
+from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
+from stack.inet.inet_sock import inet_sock
+from stack.inet.tcp_sock import tcp_options_received, tcp_sock
+from stack.inet.udp import udp_sock
+
+
+class Clock:
+    threaded = False
+
+
+class Sysctl:
+    rmem_default = wmem_default = 1000
+    tcp_reordering = 3
+    ip_no_pmtu_disc = 0
+
+
+class Net:
+    clock = Clock()
+    sysctl = Sysctl()
+
+
+@state
+class Animal:
+    net: Any = row()
+    name: str = row("none")
+    legs: int = row(4, ss="legs")
+    food: list[str] = row(make=list, clone=FRESH)
+    friends: list[str] = row(make=list, clone=list)
+    home: Any = row(of=lambda self: self.net)
+
+
+@state
+class Bird(Animal):
+    legs: int = row(2, ss="feet")
+    wings: int = row(2, clone=lambda wings: wings - 1)
+
+
+def test_a_row_gives_slot_start_value_and_clone() -> None:
+    bird = Bird("tree")
+    assert (bird.name, bird.legs, bird.wings, bird.food, bird.home) == ("none", 2, 2, [], "tree")
+    assert not hasattr(bird, "__dict__")
+    bird.name, bird.legs = "robin", 1
+    bird.food.append("worm")
+    bird.friends.append("wren")
+    child = clone_state(bird)
+    assert type(child) is Bird
+    assert (child.name, child.legs, child.wings, child.food) == ("robin", 1, 1, [])
+    assert child.friends == ["wren"]
+    assert child.friends is not bird.friends
+
+
+def test_a_subclass_overrides_a_row_and_adds_slots_only_for_its_own() -> None:
+    assert Bird.__slots__ == ("wings",)  # type: ignore[attr-defined]
+    assert rows_of(Bird)["legs"].ss == "feet"
+    assert rows_of(Animal)["legs"].ss == "legs"
+    assert list(rows_of(Bird))[:3] == ["net", "name", "legs"]
+
+
+def test_a_mutable_default_is_refused() -> None:
+    with pytest.raises(TypeError, match="shared; use make="):
+        row([])
+    with pytest.raises(TypeError, match="shared"):
+        row(([],))
+    assert row((1, 2)).default == (1, 2)
+    assert row(0).clone is KEEP
+
+
+@pytest.mark.parametrize("cls", [sock, inet_sock, inet_connection_sock, tcp_sock, udp_sock])
+def test_every_field_of_a_new_sock_is_set(cls: type) -> None:
+    sk = cls(Net())
+    for name in rows_of(cls):
+        getattr(sk, name)  # AttributeError when nothing set it
+    assert not hasattr(sk, "__dict__")
+    clone = clone_state(sk)
+    for name in rows_of(cls):
+        getattr(clone, name)
+
+
+def test_no_container_of_a_listener_is_shared_with_its_child() -> None:
+    sk = tcp_sock(Net())  # type: ignore[arg-type]
+    child = clone_state(sk)
+    shared = [
+        name
+        for name, entry in rows_of(tcp_sock).items()
+        if entry.make is not None
+        and getattr(sk, name) is getattr(child, name)
+        and not callable(getattr(sk, name))
+    ]
+    assert shared == []
+
+
+def test_a_class_has_no_field_outside_its_rows() -> None:
+    for cls in (sock, inet_sock, tcp_sock, udp_sock, request_sock, tcp_options_received):
+        slots = [name for base in cls.__mro__ for name in base.__dict__.get("__slots__", ())]
+        assert sorted({*slots} - {"__weakref__"}) == sorted(rows_of(cls))
+        assert len(slots) == len(set(slots))
+
+
+def test_the_type_checker_knows_the_fields(tmp_path: Path) -> None:
+    """A misspelt field, and one of a wrong type, are found in a user's script."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from stack.inet.tcp_sock import tcp_sock\n"
+        "def f(sk: tcp_sock) -> int:\n"
+        "    sk.snd_cwnd = 4\n"
+        "    sk.snd_cwndd = 4\n"
+        "    sk.snd_cwnd = 'four'\n"
+        "    return sk.snd_una\n"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), script],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert 'script.py:4: error: "tcp_sock" has no attribute "snd_cwndd"' in done.stdout
+    assert "script.py:5: error: Incompatible types in assignment" in done.stdout
