@@ -1,14 +1,26 @@
-"""IPv4 addresses of applications, ("10.0.0.1", 80), and of the sys_* calls, (0x0A000001, 80)."""
+"""Addresses of applications, as Python's: ("10.0.0.1", 80), ("fe80::1", 80, 0, 2).
+
+`parse` makes the `sockaddr` of the sys_* calls of one, `show` the tuple of a sockaddr.
+"""
 
 from __future__ import annotations
 
 import errno
-from typing import Any, TypeAlias
+import socket
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-Address: TypeAlias = tuple[str | int, int]
-"""(dotted quad or host-order int, port)."""
+from stack.core.sockaddr import sockaddr
+from stack.core.uapi import AF_INET, AF_INET6
+
+if TYPE_CHECKING:
+    from stack.host import Host
+
+Address: TypeAlias = (
+    tuple[str | int, int] | tuple[str | int, int, int] | tuple[str | int, int, int, int]
+)
+"""(host, port), for IPv6 with flow information and scope behind them; a host is text or an int."""
 RetAddress: TypeAlias = Any
-"""(dotted quad, port) of a peer; None where a stream has none to tell. Any, as in typeshed."""
+"""Address of a peer; None where a stream has none to tell. Any, as in typeshed."""
 
 CACHED = 1024
 
@@ -17,7 +29,7 @@ def inet_aton(text: str) -> int:
     """Dotted quad to host-order int; "" is any address, "<broadcast>" is 255.255.255.255.
 
     Raises:
-        OSError: not an IPv4 address. There is no name service here.
+        OSError: not an IPv4 address. Names are `stack.socket.getaddrinfo`'s.
     """
     if text == "":
         return 0
@@ -38,16 +50,78 @@ def inet_ntoa(addr: int) -> str:
     return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
 
 
-def parse(address: Address) -> tuple[int, int]:
-    """An application's address as the sys_* calls take it.
+def inet6_aton(text: str) -> int:
+    """Text of an IPv6 address (RFC 4291 2.2) to host-order int; "" is any address.
 
     Raises:
-        TypeError: not a pair. OverflowError: no port. OSError: not an IPv4 address.
+        OSError: not an IPv6 address. Names are `stack.socket.getaddrinfo`'s.
     """
+    if text == "":
+        return 0
+    if text == "localhost":
+        return 1
     try:
-        host, port = address
-    except (TypeError, ValueError):
-        raise TypeError(f"address {address!r} is not a (host, port) pair") from None
+        return int.from_bytes(socket.inet_pton(socket.AF_INET6, text), "big")
+    except (OSError, ValueError):  # ValueError: a NUL in the text
+        raise OSError(errno.EINVAL, f"{text!r} is not an IPv6 address") from None
+
+
+def inet6_ntoa(addr: int) -> str:
+    """Host-order int to the text of RFC 5952."""
+    return socket.inet_ntop(socket.AF_INET6, addr.to_bytes(16, "big"))
+
+
+def interface_index(net: Host, text: str) -> int:
+    """What is behind the % of an address: an interface's name or index. Raises: OSError ENODEV."""
+    dev = net.dev_by_name.get(text)
+    if dev is not None:
+        return int(dev.ifindex)
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise OSError(errno.ENODEV, f"no interface {text!r}")
+
+
+def parse(net: Host, family: int, address: Address) -> sockaddr:
+    """An application's address, of a socket of `family`, as the sys_* calls take it.
+
+    Raises:
+        TypeError: not a tuple of the right length. OverflowError: no port, flow or scope.
+        OSError: not an address of that family.
+    """
+    most = 4 if family == AF_INET6 else 2
+    if not isinstance(address, tuple | list) or not 2 <= len(address) <= most:
+        raise TypeError(
+            f"address {address!r} is not a (host, port) pair"
+            if most == 2
+            else f"address {address!r} is not (host, port[, flowinfo[, scope_id]])"
+        )
+    host, port, flowinfo, scope_id = (*address, 0, 0)[:4]
     if not isinstance(port, int) or not 0 <= port <= 65535:
         raise OverflowError(f"port {port!r} must be 0-65535")
-    return (host if isinstance(host, int) else inet_aton(host)), port
+    if family != AF_INET6:
+        addr = host if isinstance(host, int) else inet_aton(host)
+        return _sockaddr(AF_INET, addr, port, 0, 0)
+    if not isinstance(flowinfo, int) or not 0 <= flowinfo <= 0xFFFFF:
+        raise OverflowError(f"flowinfo {flowinfo!r} must be 0-1048575")
+    if not isinstance(scope_id, int) or not 0 <= scope_id <= 0xFFFFFFFF:
+        raise OverflowError(f"scope_id {scope_id!r} must have 32 bits")
+    if isinstance(host, int):
+        return _sockaddr(AF_INET6, host, port, flowinfo, scope_id)
+    text, percent, zone = host.partition("%")
+    if percent:
+        scope_id = interface_index(net, zone)
+    return _sockaddr(AF_INET6, inet6_aton(text), port, flowinfo, scope_id)
+
+
+def _sockaddr(family: int, addr: int, port: int, flowinfo: int, scope_id: int) -> sockaddr:
+    try:
+        return sockaddr(family, addr, port, flowinfo, scope_id)
+    except ValueError as exc:
+        raise OSError(errno.EINVAL, str(exc)) from None
+
+
+def show(name: sockaddr) -> tuple[Any, ...]:
+    """A sockaddr as an application sees it: two numbers for IPv4, four for IPv6."""
+    if name.family == AF_INET6:
+        return inet6_ntoa(name.addr), name.port, name.flowinfo, name.scope_id
+    return inet_ntoa(name.addr), name.port

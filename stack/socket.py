@@ -18,9 +18,11 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, overload
 from stack.core import socket as sys
 from stack.core.iov import msghdr
 from stack.core.readyfd import ReadyFd, ready_fd
+from stack.core.sockaddr import sockaddr
 from stack.core.socket import sys_recvfrom, sys_sendto
 from stack.core.uapi import (
     AF_INET,
+    AF_INET6,
     AF_PACKET,
     IP_TOS,
     IP_TTL,
@@ -60,7 +62,17 @@ from stack.core.uapi import (
     UDP_GRO,
     UDP_SEGMENT,
 )
-from stack.sockaddr import CACHED, Address, RetAddress, inet_aton, inet_ntoa, parse
+from stack.sockaddr import (
+    CACHED,
+    Address,
+    RetAddress,
+    inet6_aton,
+    inet6_ntoa,
+    inet_aton,
+    inet_ntoa,
+    parse,
+    show,
+)
 from stack.sockfile import open_file
 
 if TYPE_CHECKING:
@@ -74,6 +86,7 @@ TCP_CORK = 3
 
 __all__ = [
     "AF_INET",
+    "AF_INET6",
     "AF_PACKET",
     "IPPROTO_ICMP",
     "IPPROTO_IP",
@@ -116,6 +129,8 @@ __all__ = [
     "Socket",
     "create_connection",
     "create_server",
+    "inet6_aton",
+    "inet6_ntoa",
     "inet_aton",
     "inet_ntoa",
 ]
@@ -134,7 +149,9 @@ def _first(buffer: WriteableBuffer, nbytes: int) -> memoryview:
 
 
 class Socket:
-    """A socket on host `net`; the methods of `socket.socket`, addresses as ("10.0.0.1", 80).
+    """A socket on host `net`; the methods of `socket.socket`.
+
+    Addresses are ("10.0.0.1", 80) or ("fe80::1", 80, 0, 2).
 
     On a clock that several threads share (RealClock) a new Socket is a subclass whose methods take
     the clock's lock.
@@ -187,8 +204,8 @@ class Socket:
         self._timeout = None
         self._io_refs = 0
         self._closed = False
-        self._parsed: dict[Any, tuple[int, int]] = {}
-        self._shown: dict[Any, tuple[str, int]] = {}
+        self._parsed: dict[Any, sockaddr] = {}
+        self._shown: dict[sockaddr | None, tuple[Any, ...]] = {}
         self._scratch: Any = None
         self._scratch_bytes = -1
         self._ready: ReadyFd | None = None
@@ -207,19 +224,19 @@ class Socket:
 
     # --- addresses ----------------------------------------------------------------------------
 
-    def _addr(self, address: Address) -> tuple[int, int]:
+    def _addr(self, address: Address) -> sockaddr:
         """The address as the sys_* calls take it; remembers what it parsed."""
         try:
             return self._parsed[address]
         except (KeyError, TypeError):
             pass
-        parsed = parse(address)
+        parsed = parse(self.net, self.family, address)
         if len(self._parsed) >= CACHED:
             self._parsed.clear()
         self._parsed[address] = parsed
         return parsed
 
-    def _show(self, name: Any) -> Any:
+    def _show(self, name: sockaddr | None) -> Any:
         """An address from a sys_* call as the caller sees it."""
         if name is None:
             return None
@@ -227,7 +244,7 @@ class Socket:
         if shown is None:
             if len(self._shown) >= CACHED:
                 self._shown.clear()
-            shown = self._shown[name] = (inet_ntoa(name[0]), name[1])
+            shown = self._shown[name] = show(name)
         return shown
 
     # --- life ---------------------------------------------------------------------------------
@@ -342,11 +359,11 @@ class Socket:
         """Bind to ("10.0.0.1", port), ("", port) for any address; port 0 picks one."""
         sys.sys_bind(self.net, self._fd, self._addr(address))
 
-    def getsockname(self) -> tuple[str, int]:
+    def getsockname(self) -> Any:
         """The local address."""
         return self._show(sys.sys_getsockname(self.net, self._fd))
 
-    def getpeername(self) -> tuple[str, int]:
+    def getpeername(self) -> Any:
         """The remote address."""
         return self._show(sys.sys_getpeername(self.net, self._fd))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastpath.skbuff import SkbPool, sk_buff, skb_add_data, skb_append_linear
 from fastpath.skbuff import skb_copy_datagram_iter as _copy_datagram
+from stack.core.sockaddr import sockaddr
 
 
 def as_buffer(data: Any) -> Any:
@@ -115,7 +116,7 @@ class iov_iter:
 
 
 class msghdr(iov_iter):
-    """struct msghdr. `msg_name` = (host-order address, port) or None; `msg_iter` is the msghdr.
+    """struct msghdr. `msg_name` = the peer or None; `msg_iter` is the msghdr.
 
     `msg_control`: on sending [(level, type, bytes or value)], on receiving the list to fill, or
     None when the caller wants none. `msg_iocb_nowait` is MSG_DONTWAIT of a non-blocking file.
@@ -125,7 +126,7 @@ class msghdr(iov_iter):
 
     def __init__(
         self,
-        msg_name: Any = None,
+        msg_name: sockaddr | None = None,
         msg_iov: Any = (),
         msg_control: list[Any] | None = None,
         msg_flags: int = 0,

@@ -1,6 +1,6 @@
 """The BSD layer: descriptors, struct socket, and one sys_* function per call (net/socket.c).
 
-Call every function with the host's lock held. Addresses are (host-order address, port). Blocking
+Call every function with the host's lock held. Addresses are `sockaddr` values. Blocking
 calls sleep on the host's clock; a non-blocking one raises BlockingIOError.
 """
 
@@ -14,6 +14,7 @@ from stack.core.iov import msghdr
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
 from stack.core.sock import SOCK_TIMESTAMP, os_error, sock_kfree_s, sock_kmalloc
+from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
     FIONBIO,
@@ -245,10 +246,13 @@ def sock_close(net: Any, file: socket_file) -> int:
     return 0
 
 
-def move_addr_to_kernel(addr: Any) -> Any:
-    """net/socket.c: check the shape of an application's address. Raises: OSError EINVAL."""
-    if addr is not None and (not isinstance(addr, tuple) or len(addr) < 2):
-        raise OSError(errno.EINVAL, f"{addr!r} is not (address, port)")
+def move_addr_to_kernel(addr: sockaddr | None) -> sockaddr | None:
+    """net/socket.c: check an application's address; None where none is needed.
+
+    Raises: OSError EFAULT.
+    """
+    if addr is not None and addr.__class__ is not sockaddr:
+        raise OSError(errno.EFAULT, f"{addr!r} is no sockaddr")
     return addr
 
 
@@ -321,9 +325,11 @@ def sys_socketpair(net: Any, family: int, type: int, protocol: int = 0) -> Any: 
     return sock_map_fd(one, flags), sock_map_fd(two, flags)
 
 
-def sys_bind(net: Any, fd: int, addr: Any) -> None:
+def sys_bind(net: Any, fd: int, addr: sockaddr) -> None:
     """bind(2). Raises: OSError EBADF, EADDRINUSE, EADDRNOTAVAIL, EINVAL, EACCES."""
     sock = sockfd_lookup(net, fd)
+    if addr is None:
+        raise OSError(errno.EFAULT, "no address to bind to")
     sock.ops.bind(sock, move_addr_to_kernel(addr), 16)
 
 
@@ -362,8 +368,11 @@ def sys_accept4(net: Any, fd: int, flags: int) -> tuple[int, Any]:
     return newfd, addr
 
 
-def sys_connect(net: Any, fd: int, addr: Any) -> None:
-    """connect(2); addr None dissolves a datagram association. Raises: OSError, BlockingIOError."""
+def sys_connect(net: Any, fd: int, addr: sockaddr | None) -> None:
+    """connect(2); addr None or of AF_UNSPEC dissolves a datagram association.
+
+    Raises: OSError, BlockingIOError.
+    """
     sock = sockfd_lookup(net, fd)
     file = sock.file
     sock.ops.connect(sock, move_addr_to_kernel(addr), 16, file.f_flags if file is not None else 0)
@@ -374,11 +383,11 @@ def sys_send(net: Any, fd: int, buf: Any, flags: int = 0) -> int:
     return sys_sendto(net, fd, buf, flags, None)
 
 
-def sys_sendto(net: Any, fd: int, buf: Any, flags: int = 0, addr: Any = None) -> int:
+def sys_sendto(net: Any, fd: int, buf: Any, flags: int = 0, addr: sockaddr | None = None) -> int:
     """sendto(2): bytes sent. Raises: OSError, BlockingIOError."""
     sock = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
-    if addr is not None and (addr.__class__ is not tuple or len(addr) < 2):
-        addr = move_addr_to_kernel(addr)
+    if addr is not None and addr.__class__ is not sockaddr:
+        move_addr_to_kernel(addr)
     file = sock.file
     if file is not None and file.f_flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
@@ -434,7 +443,7 @@ def sys_recv(net: Any, fd: int, buf: Any, flags: int = 0) -> int:
     return sys_recvfrom(net, fd, buf, flags)[0]
 
 
-def sys_recvfrom(net: Any, fd: int, buf: Any, flags: int = 0) -> tuple[int, Any]:
+def sys_recvfrom(net: Any, fd: int, buf: Any, flags: int = 0) -> tuple[int, sockaddr | None]:
     """recvfrom(2) into `buf`: (bytes, sender's address or None). Raises: OSError."""
     sock = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
     file = sock.file

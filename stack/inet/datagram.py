@@ -15,31 +15,23 @@ from stack.core.sock import (
     sk_dst_set,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_UNSPEC
 from stack.inet.flow import flowi
 from stack.ipv4.fib import ipv4_is_multicast
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_connect
 
 
-def check_sockaddr(addr: Any) -> tuple[int, int]:
-    """(address, port) of an application's address. Raises: OSError EINVAL, EAFNOSUPPORT."""
-    try:
-        daddr, dport = addr[0], addr[1]
-        family = addr[2] if len(addr) > 2 else AF_INET
-    except (TypeError, IndexError, KeyError) as exc:
-        raise OSError(errno.EINVAL, "an IPv4 address is (address, port)") from exc
-    if family != AF_INET:
-        raise OSError(errno.EAFNOSUPPORT, f"family {family} on an IPv4 socket")
-    if not (isinstance(daddr, int) and isinstance(dport, int)):
-        raise OSError(errno.EINVAL, "address and port must be ints in host order")
-    if not 0 <= daddr <= 0xFFFFFFFF or not 0 <= dport <= 0xFFFF:
-        raise OSError(errno.EINVAL, f"({daddr}, {dport}) is not an IPv4 address and port")
-    return daddr, dport
+def check_sockaddr(uaddr: sockaddr) -> None:
+    """An address on an IPv4 socket must be IPv4's. Raises: OSError EAFNOSUPPORT."""
+    if uaddr.family != AF_INET:
+        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv4 socket")
 
 
-def __ip4_datagram_connect(sk: Any, uaddr: Any) -> int:
+def __ip4_datagram_connect(sk: Any, uaddr: sockaddr) -> int:
     """net/ipv4/datagram.c: fix the peer, choose route and source. Raises: OSError."""
-    daddr, dport = check_sockaddr(uaddr)
+    check_sockaddr(uaddr)
+    daddr, dport = uaddr.addr, uaddr.port
     sk_dst_reset(sk)
     oif = sk.sk_bound_dev_if
     saddr = sk.inet_saddr
@@ -72,7 +64,7 @@ def __ip4_datagram_connect(sk: Any, uaddr: Any) -> int:
     return 0
 
 
-def ip4_datagram_connect(sk: Any, uaddr: Any) -> int:
+def ip4_datagram_connect(sk: Any, uaddr: sockaddr) -> int:
     """net/ipv4/datagram.c: connect of UDP, ping and raw. Raises: OSError."""
     lock_sock(sk)
     try:
@@ -108,6 +100,6 @@ def udp_disconnect(sk: Any, flags: int) -> int:
         release_sock(sk)
 
 
-def is_unspec(uaddr: Any) -> bool:
-    """Whether an application's address says AF_UNSPEC (None, or family 0 in third place)."""
-    return uaddr is None or (isinstance(uaddr, tuple) and len(uaddr) > 2 and uaddr[2] == AF_UNSPEC)
+def is_unspec(uaddr: sockaddr | None) -> bool:
+    """Whether an application's address says AF_UNSPEC (or none was given)."""
+    return uaddr is None or uaddr.family == AF_UNSPEC

@@ -32,6 +32,7 @@ from stack.core.sock import (
     sock_queue_rcv_skb,
 )
 from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTROUTE, MSG_OOB
 from stack.inet.datagram import check_sockaddr, ip4_datagram_connect, udp_disconnect
 from stack.inet.flow import flowi
@@ -149,9 +150,10 @@ def ping_close(sk: Any, timeout: int) -> None:
     sk_common_release(sk)
 
 
-def ping_bind(sk: Any, uaddr: Any, addr_len: int = 16) -> int:
+def ping_bind(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/ping.c: local address and identifier. Raises: OSError EADDRNOTAVAIL, EADDRINUSE."""
-    addr, ident = check_sockaddr(uaddr)
+    check_sockaddr(uaddr)
+    addr, ident = uaddr.addr, uaddr.port
     net = sk.net
     lock_sock(sk)
     try:
@@ -187,7 +189,8 @@ def ping_v4_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
         raise OSError(errno.EOPNOTSUPP, "ping sockets have no urgent data")
     net = sk.net
     if msg.msg_name is not None:
-        daddr, _ = check_sockaddr(msg.msg_name)
+        check_sockaddr(msg.msg_name)
+        daddr = msg.msg_name.addr
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")

@@ -6,6 +6,7 @@ import errno
 from typing import Any
 
 from fastpath.hdr import icmp_hdr, ip_hdr, ip_send_check, iphdr_at
+from fastpath.inetkey import inet_name
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     consume_skb,
@@ -38,6 +39,7 @@ from stack.core.sock import (
     sock_alloc_send_skb,
     sock_queue_rcv_skb,
 )
+from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import opt_int, sock_recv_cmsgs
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
@@ -274,7 +276,8 @@ def raw_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
     net = sk.net
     hdrincl = sk.hdrincl
     if msg.msg_name is not None:
-        daddr, _ = check_sockaddr(msg.msg_name)
+        check_sockaddr(msg.msg_name)
+        daddr = msg.msg_name.addr
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
@@ -431,16 +434,17 @@ def recv_packet(sk: Any, msg: msghdr, length: int, flags: int) -> int:
         kfree_skb(skb)
         raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
     sock_recv_cmsgs(msg, sk, skb)
-    msg.msg_name = (ip_hdr(skb).saddr, 0)
+    msg.msg_name = inet_name(skb, sk.sk_family)
     if sk.cmsg_flags:
         ip_cmsg_recv_offset(msg, sk, skb, 0, 0)
     consume_skb(skb)
     return full if flags & MSG_TRUNC else copied
 
 
-def raw_bind(sk: Any, uaddr: Any, addr_len: int = 16) -> int:
+def raw_bind(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/raw.c: receive only what is sent to this local address. Raises: OSError."""
-    addr, _ = check_sockaddr(uaddr)
+    check_sockaddr(uaddr)
+    addr = uaddr.addr
     lock_sock(sk)
     try:
         if sk.sk_state != TCP_CLOSE:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import udp_rcv_segment
 from fastpath.hdr import ip_hdr, iphdr_at, udp4_send_check, udp_hdr, udp_push, udphdr_at
-from fastpath.inet import UdpFlow, skb_queue_owned, udp_consume, udp_source
-from fastpath.inetkey import inet_key, udp_rcv_key
+from fastpath.inet import UdpFlow, skb_queue_owned
+from fastpath.inetkey import inet_key, udp_name, udp_name_consume, udp_rcv_key
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
@@ -61,6 +61,7 @@ from stack.core.sock import (
     sock_rfree,
     sock_wfree,
 )
+from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
@@ -416,17 +417,11 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
     ulen = length + UDP_HLEN
     name = msg.msg_name
     if name is not None:
-        daddr, dport = name[0], name[1]
-        if (
-            len(name) != 2
-            or daddr.__class__ is not int
-            or dport.__class__ is not int
-            or not 0 < dport <= 0xFFFF
-            or not 0 <= daddr <= 0xFFFFFFFF
-        ):
-            daddr, dport = check_sockaddr(name)
-            if not dport:
-                raise OSError(errno.EINVAL, "port 0 cannot be sent to")
+        daddr, dport = name.addr, name.port
+        if name.family != AF_INET:
+            check_sockaddr(name)
+        if not dport:
+            raise OSError(errno.EINVAL, "port 0 cannot be sent to")
         connected = False
     else:
         if sk.sk_state != TCP_ESTABLISHED:
@@ -953,7 +948,7 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
             kfree_skb(skb)
             raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
         sk.net.mib.udp.InDatagrams += 1
-        msg.msg_name = udp_consume(skb)
+        msg.msg_name = udp_name_consume(skb, sk.sk_family)
         return copied
     ulen = skb.len
     copied = ulen - off
@@ -974,7 +969,7 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
         sk.sk_peek_off += copied
     if sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL):
         sock_recv_cmsgs(msg, sk, skb)
-    msg.msg_name = udp_source(skb)
+    msg.msg_name = udp_name(skb, sk.sk_family)
     if sk.gro_enabled and skb.gso_size:
         put_cmsg(msg, SOL_UDP, UDP_GRO, int_bytes(skb.gso_size))
     if sk.cmsg_flags:
@@ -1058,12 +1053,12 @@ def udp_close(sk: Any, timeout: int) -> None:
 destroy_sock = sk_common_release  # kernel-flow.md: the old name
 
 
-def udp_pre_connect(sk: Any, uaddr: Any, addr_len: int) -> int:
+def udp_pre_connect(sk: Any, uaddr: sockaddr, addr_len: int) -> int:
     """net/ipv4/udp.c: a place for policy; everything may connect."""
     return 0
 
 
-def udp_connect(sk: Any, uaddr: Any, addr_len: int = 16) -> int:
+def udp_connect(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/udp.c: ip4_datagram_connect with the sock owned inside. Raises: OSError."""
     return ip4_datagram_connect(sk, uaddr)
 

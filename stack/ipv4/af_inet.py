@@ -48,7 +48,10 @@ from stack.core.tcp_states import (
     TCPF_SYN_RECV,
     TCPF_SYN_SENT,
 )
+from stack.core.sockaddr import sockaddr
 from stack.core.uapi import (
+    AF_INET,
+    AF_UNSPEC,
     INADDR_ANY,
     IPPROTO_ICMP,
     IPPROTO_IGMP,
@@ -201,7 +204,7 @@ def inet_release(sock: socket) -> int:
     return 0
 
 
-def inet_bind(sock: socket, uaddr: Any, addr_len: int = 16) -> int:
+def inet_bind(sock: socket, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/af_inet.c: local address and port. Raises: OSError."""
     sk = sock.sk
     if sk.sk_prot.bind is not None:
@@ -209,10 +212,14 @@ def inet_bind(sock: socket, uaddr: Any, addr_len: int = 16) -> int:
     return __inet_bind(sk, uaddr)
 
 
-def __inet_bind(sk: Any, uaddr: Any) -> int:
+def __inet_bind(sk: Any, uaddr: sockaddr) -> int:
     """net/ipv4/af_inet.c. Raises: OSError EADDRNOTAVAIL, EACCES, EINVAL, EADDRINUSE."""
     net = sk.net
-    addr, snum = check_sockaddr(uaddr)
+    addr, snum = uaddr.addr, uaddr.port
+    if uaddr.family == AF_UNSPEC and not addr:
+        pass  # old programs leave the family out (net/ipv4/af_inet.c)
+    else:
+        check_sockaddr(uaddr)
     kind = inet_addr_type(net, addr)
     if not (net.sysctl.ip_nonlocal_bind or sk.freebind or sk.transparent) and (
         addr != INADDR_ANY and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST)
@@ -303,7 +310,7 @@ def __inet_accept(sock: socket, newsock: socket, newsk: Any) -> None:
     newsock.state = SS_CONNECTED
 
 
-def inet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> tuple[int, int]:
+def inet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr:
     """net/ipv4/af_inet.c: `peer` picks remote (1; 2 = even when the connection ended) or local.
 
     Raises: OSError ENOTCONN.
@@ -312,14 +319,14 @@ def inet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> tuple[in
     if peer:
         if not sk.inet_dport or (1 << sk.sk_state & (TCPF_CLOSE | TCPF_SYN_SENT) and peer == 1):
             raise OSError(errno.ENOTCONN, "the socket is not connected")
-        return sk.inet_daddr, sk.inet_dport
-    return sk.inet_rcv_saddr or sk.inet_saddr, sk.inet_sport
+        return sockaddr(AF_INET, sk.inet_daddr, sk.inet_dport)
+    return sockaddr(AF_INET, sk.inet_rcv_saddr or sk.inet_saddr, sk.inet_sport)
 
 
 # --- connect -------------------------------------------------------------------------------
 
 
-def inet_dgram_connect(sock: socket, uaddr: Any, addr_len: int, flags: int) -> int:
+def inet_dgram_connect(sock: socket, uaddr: sockaddr, addr_len: int, flags: int) -> int:
     """net/ipv4/af_inet.c: fix the peer of a datagram socket, or (AF_UNSPEC) forget it.
 
     Raises: OSError.
@@ -335,7 +342,7 @@ def inet_dgram_connect(sock: socket, uaddr: Any, addr_len: int, flags: int) -> i
     return sk.sk_prot.connect(sk, uaddr, addr_len)
 
 
-def inet_stream_connect(sock: socket, uaddr: Any, addr_len: int, flags: int) -> int:
+def inet_stream_connect(sock: socket, uaddr: sockaddr, addr_len: int, flags: int) -> int:
     """net/ipv4/af_inet.c: connect a stream. Raises: OSError, BlockingIOError (EINPROGRESS)."""
     sk = sock.sk
     lock_sock(sk)
@@ -346,7 +353,7 @@ def inet_stream_connect(sock: socket, uaddr: Any, addr_len: int, flags: int) -> 
 
 
 def __inet_stream_connect(
-    sock: socket, uaddr: Any, addr_len: int, flags: int, is_sendmsg: bool = False
+    sock: socket, uaddr: sockaddr, addr_len: int, flags: int, is_sendmsg: bool = False
 ) -> int:
     """net/ipv4/af_inet.c: the same with the sock owned."""
     sk = sock.sk

@@ -31,6 +31,7 @@ from stack.core.sock import (
     sk_dst_reset,
     sock_queue_err_skb,
 )
+from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import SOL_IP
@@ -77,9 +78,11 @@ def net_addr(addr: int) -> bytes:
     return addr.to_bytes(4, "big")
 
 
-def sockaddr_in(addr: int, port: int) -> bytes:
-    """struct sockaddr_in."""
-    return SOCKADDR_IN.pack(uapi.AF_INET, port.to_bytes(2, "big"), net_addr(addr))
+def sockaddr_in(name: sockaddr | None) -> bytes:
+    """struct sockaddr_in; zeros for None."""
+    if name is None:
+        return bytes(SOCKADDR_IN.size)
+    return SOCKADDR_IN.pack(name.family, name.port.to_bytes(2, "big"), net_addr(name.addr))
 
 
 class in_skb_info:
@@ -127,7 +130,8 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: Any, skb: sk_buff, tlen: int, offset: i
     if flags & IP_CMSG_ORIGDSTADDR:
         from fastpath.hdr import udp_hdr
 
-        put_cmsg(msg, SOL_IP, uapi.IP_ORIGDSTADDR, sockaddr_in(iph.daddr, udp_hdr(skb).dest))
+        to = sockaddr(uapi.AF_INET, iph.daddr, udp_hdr(skb).dest)
+        put_cmsg(msg, SOL_IP, uapi.IP_ORIGDSTADDR, sockaddr_in(to))
     if flags & IP_CMSG_CHECKSUM:
         from fastpath.csum import csum_fold
         from fastpath.skbuff import skb_checksum
@@ -187,23 +191,22 @@ def ip_cmsg_send(sk: Any, control: list[Any], ipc: Any) -> None:
 class sock_exterr_skb:
     """struct sock_exterr_skb (skb.cb on the error queue): the extended error and where it is from.
 
-    `addr`, `port`: the destination that the failed packet went to; `offender`: who complained.
+    `name`: the destination that the failed packet went to; `offender`: who complained, or None.
     """
 
     __slots__ = (
-        "addr",
         "ee_code",
         "ee_data",
         "ee_errno",
         "ee_info",
         "ee_origin",
         "ee_type",
+        "name",
         "offender",
-        "port",
     )
 
     def __init__(
-        self, err: int, origin: int, kind: int, code: int, info: int, addr: int, port: int
+        self, err: int, origin: int, kind: int, code: int, info: int, name: sockaddr
     ) -> None:
         self.ee_errno = err
         self.ee_origin = origin
@@ -211,9 +214,8 @@ class sock_exterr_skb:
         self.ee_code = code
         self.ee_info = info
         self.ee_data = 0
-        self.addr = addr
-        self.port = port
-        self.offender = 0
+        self.name = name
+        self.offender: sockaddr | None = None
 
 
 def ip_icmp_error(sk: Any, skb: sk_buff, err: int, port: int, info: int, payload_off: int) -> None:
@@ -225,10 +227,9 @@ def ip_icmp_error(sk: Any, skb: sk_buff, err: int, port: int, info: int, payload
     if clone is None:
         return
     icmph = icmp_hdr(skb)
-    serr = sock_exterr_skb(
-        err, uapi.SO_EE_ORIGIN_ICMP, icmph.type, icmph.code, info, iphdr_at(skb, 0).daddr, port
-    )
-    serr.offender = ip_hdr(skb).saddr
+    name = sockaddr(uapi.AF_INET, iphdr_at(skb, 0).daddr, port)
+    serr = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_ICMP, icmph.type, icmph.code, info, name)
+    serr.offender = sockaddr(uapi.AF_INET, ip_hdr(skb).saddr)
     clone.cb = serr
     if payload_off <= clone.len:
         skb_pull(clone, payload_off)
@@ -247,7 +248,8 @@ def ip_local_error(sk: Any, err: int, daddr: int, port: int, info: int) -> None:
     # A bare header for the address, as in the kernel; the reader gets no payload.
     ip_push(skb, 0, 20, 0, 0, 0, 0, 0, daddr)
     skb_pull(skb, 20)
-    skb.cb = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_LOCAL, 0, 0, info, daddr, port)
+    name = sockaddr(uapi.AF_INET, daddr, port)
+    skb.cb = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_LOCAL, 0, 0, info, name)
     if sock_queue_err_skb(sk, skb):
         kfree_skb(skb)
 
@@ -273,12 +275,8 @@ def ip_recv_error(sk: Any, msg: msghdr, length: int) -> int:
     sock_recv_cmsgs(msg, sk, skb)
     serr = skb.cb
     if isinstance(serr, sock_exterr_skb):
-        msg.msg_name = (serr.addr, serr.port)
-        offender = (
-            sockaddr_in(serr.offender, 0)
-            if serr.ee_origin == uapi.SO_EE_ORIGIN_ICMP
-            else bytes(SOCKADDR_IN.size)
-        )
+        msg.msg_name = serr.name
+        offender = serr.offender
         data = EXTENDED_ERR.pack(
             serr.ee_errno,
             serr.ee_origin,
@@ -288,7 +286,7 @@ def ip_recv_error(sk: Any, msg: msghdr, length: int) -> int:
             serr.ee_info & 0xFFFFFFFF,
             serr.ee_data,
         )
-        put_cmsg(msg, SOL_IP, uapi.IP_RECVERR, data + offender)
+        put_cmsg(msg, SOL_IP, uapi.IP_RECVERR, data + sockaddr_in(offender))
     msg.msg_flags |= uapi.MSG_ERRQUEUE
     # The next error in the queue becomes the pending one.
     head = sk.sk_error_queue.peek()

@@ -52,6 +52,7 @@ from stack.core.tcp_states import (
     TCPF_CLOSE,
     TCPF_LISTEN,
 )
+from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_TCP
 from stack.inet.flow import flowi
 from stack.inet.inet_connection_sock import (
@@ -190,13 +191,13 @@ def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock, twp: Any) -> bool:
     return False
 
 
-def tcp_v4_connect(sk: tcp_sock, uaddr: Any, addr_len: int = 16) -> int:
-    """Active open to (address, port): route, port, SYN. 0.
+def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
+    """Active open: route, port, SYN. 0.
 
     Raises: OSError ENETUNREACH, EADDRNOTAVAIL, ...
     """
     net = sk.net
-    daddr, dport = uaddr[0], uaddr[1]
+    daddr, dport = uaddr.addr, uaddr.port
     nexthop = daddr
     inet_opt = sk.inet_opt
     if inet_opt is not None and inet_opt.srr:

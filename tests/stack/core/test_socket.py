@@ -8,6 +8,7 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from stack.core.iov import msghdr
+from stack.core.sockaddr import sockaddr
 from stack.core.socket import (
     sock_create_kern,
     sock_poll,
@@ -70,6 +71,7 @@ from stack.ipv4.af_inet import (
     inet_stream_ops,
     inet_unregister_protosw,
 )
+from tests.stack.ipv4.net import at
 
 LO = 0x7F000001
 
@@ -81,8 +83,8 @@ def host() -> Host:
 
 def pair(host: Host) -> tuple[int, int]:
     a, b = (sys_socket(host, AF_INET, SOCK_DGRAM) for _ in range(2))
-    sys_bind(host, b, (LO, 7))
-    sys_connect(host, a, (LO, 7))
+    sys_bind(host, b, at(LO, 7))
+    sys_connect(host, a, at(LO, 7))
     return a, b
 
 
@@ -200,7 +202,7 @@ def test_sendmmsg_and_recvmmsg(host: Host) -> None:
     inn = [msghdr(None, bytearray(10)) for _ in range(8)]
     assert sys_recvmmsg(host, b, inn, MSG_WAITFORONE) == [1, 2, 3, 4, 5]
     assert bytes(inn[2].buf[:3]) == b"\3\3\3"
-    bad = [msghdr(None, b"x"), msghdr((LO, 0), b"x"), msghdr(None, b"y")]
+    bad = [msghdr(None, b"x"), msghdr(at(LO, 0), b"x"), msghdr(None, b"y")]
     assert sys_sendmmsg(host, a, bad) == 1
     with pytest.raises(OSError, match=r".") as info:
         sys_sendmmsg(host, a, bad[1:])
@@ -228,13 +230,22 @@ def test_poll_waits_for_the_first_ready(host: Host) -> None:
     assert sys_poll_one(host, b) & POLLIN
 
 
-@pytest.mark.parametrize("addr", ["text", 5, (1,), (LO,), ("127.0.0.1", 5), (LO, 70000), (-1, 5)])
-def test_odd_addresses_are_refused(host: Host, addr: object) -> None:
+@pytest.mark.parametrize("addr", ["text", 5, (LO, 5)])
+def test_only_a_sockaddr_is_an_address(host: Host, addr: object) -> None:
     fd = sys_socket(host, AF_INET, SOCK_DGRAM)
-    for call in (sys_bind, sys_connect):
-        with pytest.raises(OSError, match=r".") as info:
+    for call in (sys_bind, sys_connect, lambda *a: sys_sendto(host, fd, b"x", 0, a[2])):
+        with pytest.raises(OSError, match="is no sockaddr") as info:
             call(host, fd, addr)
-        assert info.value.errno == errno.EINVAL
+        assert info.value.errno == errno.EFAULT
+
+
+def test_an_address_of_another_family_is_refused(host: Host) -> None:
+    fd = sys_socket(host, AF_INET, SOCK_DGRAM)
+    name = sockaddr(10, LO, 5)
+    for call in (sys_bind, sys_connect, lambda *a: sys_sendto(host, fd, b"x", 0, a[2])):
+        with pytest.raises(OSError, match="family 10") as info:
+            call(host, fd, name)
+        assert info.value.errno == errno.EAFNOSUPPORT
 
 
 def test_datagram_sockets_do_not_listen_accept_or_pair(host: Host) -> None:
@@ -251,11 +262,11 @@ def test_datagram_sockets_do_not_listen_accept_or_pair(host: Host) -> None:
 
 def test_names(host: Host) -> None:
     a, b = pair(host)
-    assert sys_getpeername(host, a) == (LO, 7)
-    assert sys_getsockname(host, a)[0] == LO
-    assert sys_getsockname(host, b) == (LO, 7)
+    assert sys_getpeername(host, a) == at(LO, 7)
+    assert sys_getsockname(host, a).addr == LO
+    assert sys_getsockname(host, b) == at(LO, 7)
     sys_sendto(host, b, b"x", 0, sys_getsockname(host, a))
-    assert sys_recvfrom(host, a, bytearray(3)) == (1, (LO, 7))
+    assert sys_recvfrom(host, a, bytearray(3)) == (1, at(LO, 7))
 
 
 def test_kernel_sockets_have_no_descriptor(host: Host) -> None:
@@ -278,4 +289,4 @@ def test_closing_the_host_closes_its_sockets(host: Host) -> None:
 def test_unbound_stream_listens_on_a_free_port(host: Host) -> None:
     fd = sys_socket(host, AF_INET, SOCK_STREAM)
     sys_listen(host, fd, 5)
-    assert sys_getsockname(host, fd)[1] >= 32768
+    assert sys_getsockname(host, fd).port >= 32768

@@ -23,6 +23,7 @@ from stack.core.socket import (
 )
 from stack.core.sockopt import put_cmsg, sock_timeout_ns, sock_timeval
 from stack.host import Host
+from tests.stack.ipv4.net import at
 
 LO = 0x7F000001
 
@@ -187,12 +188,12 @@ def test_control_messages_are_cut_to_the_room() -> None:
 
 
 def test_stamp_of_the_last_packet(host: Host, fd: int) -> None:
-    sys_bind(host, fd, (LO, 7))
+    sys_bind(host, fd, at(LO, 7))
     for _ in range(2):
         with pytest.raises(FileNotFoundError):
             sys_ioctl(host, fd, u.SIOCGSTAMP)
     host.clock.run_for(3_000_000_000)
-    sys_sendto(host, fd, b"x", 0, (LO, 7))
+    sys_sendto(host, fd, b"x", 0, at(LO, 7))
     sys_recv(host, fd, bytearray(1))
     assert sys_ioctl(host, fd, u.SIOCGSTAMP) == (EPOCH_NS // 10**9 + 3, 0)  # wall time
 
@@ -227,12 +228,12 @@ def test_router_alert_chain(host: Host) -> None:
 def test_many_control_messages_count_to_optmem_max(host: Host, fd: int) -> None:
     few = [(u.SOL_IP, u.IP_TTL, 9)]
     many = [(u.SOL_IP, u.IP_TTL, struct.pack("=i", 9))] * 10
-    sys_bind(host, fd, (LO, 7))
+    sys_bind(host, fd, at(LO, 7))
     host.sysctl.optmem_max = 100
-    assert sys_sendmsg(host, fd, msghdr((LO, 7), b"x", few)) == 1
+    assert sys_sendmsg(host, fd, msghdr(at(LO, 7), b"x", few)) == 1
     with pytest.raises(OSError, match="optmem_max") as info:
-        sys_sendmsg(host, fd, msghdr((LO, 7), b"x", many))
+        sys_sendmsg(host, fd, msghdr(at(LO, 7), b"x", many))
     assert info.value.errno == errno.ENOBUFS
     host.sysctl.optmem_max = 1000
-    assert sys_sendmsg(host, fd, msghdr((LO, 7), b"x", many)) == 1
+    assert sys_sendmsg(host, fd, msghdr(at(LO, 7), b"x", many)) == 1
     assert sockfd_lookup(host, fd).sk.sk_omem_alloc == 0

@@ -32,6 +32,7 @@ from stack.inet.tcp_recvmsg import tcp_recvmsg
 from stack.inet.tcp_sendmsg import tcp_sendmsg
 from stack.ipv4.tcp_ipv4 import tcp_prot
 from tests.stack.core.wire import WireDevice, assert_no_leak
+from tests.stack.ipv4.net import at
 
 A = 0x0A000001
 B = 0x0A000002
@@ -382,7 +383,7 @@ class Sock:
         """Start (the SYN goes out at once)."""
         lock_sock(self.sk)
         try:
-            tcp_prot.connect(self.sk, (addr, port))
+            tcp_prot.connect(self.sk, at(addr, port))
         finally:
             release_sock(self.sk)
 

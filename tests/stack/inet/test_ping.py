@@ -33,7 +33,7 @@ from stack.core.uapi import (
     SOCK_DGRAM,
     SOL_IP,
 )
-from tests.stack.ipv4.net import ME, PEER, Net, ip4, one_host, show
+from tests.stack.ipv4.net import ME, PEER, Net, at, one_host, show
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def echo(seq: int, data: bytes = b"") -> bytes:
 
 def test_request_gets_the_sockets_identifier_and_a_checksum(net: Net) -> None:
     fd = ping_socket(net)
-    sys_sendto(net.host, fd, echo(3, b"abc"), 0, (ip4(PEER), 0))
+    sys_sendto(net.host, fd, echo(3, b"abc"), 0, at(PEER, 0))
     (packet,) = net.ip_sent()
-    ident = sys_getsockname(net.host, fd)[1]
+    ident = sys_getsockname(net.host, fd).port
     assert (packet[ICMP].type, packet[ICMP].id, packet[ICMP].seq) == (8, ident, 3)
     assert bytes(packet[ICMP].payload) == b"abc"
     assert net.host.mib.icmp.OutEchos == 1
@@ -62,7 +62,7 @@ def test_request_gets_the_sockets_identifier_and_a_checksum(net: Net) -> None:
 def test_reply_comes_to_its_socket_only(net: Net) -> None:
     one, two = ping_socket(net), ping_socket(net)
     for fd in (one, two):
-        sys_sendto(net.host, fd, echo(1), 0, (ip4(PEER), 0))
+        sys_sendto(net.host, fd, echo(1), 0, at(PEER, 0))
     first, second = net.ip_sent()
     assert first[ICMP].id != second[ICMP].id
     net.inject(IP(src=PEER, dst=ME, ttl=9) / ICMP(type=0, id=second[ICMP].id, seq=1) / b"hi")
@@ -79,7 +79,7 @@ def test_reply_comes_to_its_socket_only(net: Net) -> None:
 def test_ttl_of_the_reply_is_reported(net: Net) -> None:
     fd = ping_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_RECVTTL, 1)
-    sys_bind(net.host, fd, (0, 77))
+    sys_bind(net.host, fd, at(0, 77))
     net.inject(IP(src=PEER, dst=ME, ttl=9) / ICMP(type=0, id=77, seq=1))
     msg = msghdr(None, [bytearray(99)], [])
     sys_recvmsg(net.host, fd, msg, MSG_DONTWAIT)
@@ -92,20 +92,20 @@ def test_ttl_of_the_reply_is_reported(net: Net) -> None:
 )
 def test_only_echo_requests_may_be_sent(net: Net, data: bytes, err: int) -> None:
     with pytest.raises(OSError, match=r".") as info:
-        sys_sendto(net.host, ping_socket(net), data, 0, (ip4(PEER), 0))
+        sys_sendto(net.host, ping_socket(net), data, 0, at(PEER, 0))
     assert info.value.errno == err
 
 
 def test_bind_conflict_and_bad_address(net: Net) -> None:
     one = ping_socket(net)
-    sys_bind(net.host, one, (0, 77))
-    assert sys_getsockname(net.host, one) == (0, 77)
+    sys_bind(net.host, one, at(0, 77))
+    assert sys_getsockname(net.host, one) == at(0, 77)
     with pytest.raises(OSError, match=r".") as info:
-        sys_bind(net.host, ping_socket(net), (ip4(PEER), 78))
+        sys_bind(net.host, ping_socket(net), at(PEER, 78))
     assert info.value.errno == errno.EADDRNOTAVAIL
     sys_close(net.host, one)
     assert net.host.ping_table == {}
-    sys_bind(net.host, ping_socket(net), (ip4(ME), 77))
+    sys_bind(net.host, ping_socket(net), at(ME, 77))
 
 
 def test_group_range_may_forbid_them(net: Net) -> None:
@@ -118,7 +118,7 @@ def test_group_range_may_forbid_them(net: Net) -> None:
 def test_errors_about_requests(net: Net) -> None:
     fd = ping_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_RECVERR, 1)
-    sys_connect(net.host, fd, (ip4(PEER), 0))
+    sys_connect(net.host, fd, at(PEER, 0))
     sys_send(net.host, fd, echo(1, b"xyz"))
     (sent,) = net.ip_sent()
     net.inject(IP(src=PEER, dst=ME) / ICMP(type=3, code=1) / Raw(bytes(sent)))
@@ -130,10 +130,10 @@ def test_errors_about_requests(net: Net) -> None:
 
 def test_big_pings_are_fragmented(net: Net) -> None:
     fd = ping_socket(net)
-    sys_sendto(net.host, fd, echo(1, bytes(65507)), 0, (ip4(PEER), 0))
+    sys_sendto(net.host, fd, echo(1, bytes(65507)), 0, at(PEER, 0))
     parts = net.ip_sent()
     assert len(parts) == 45
     with pytest.raises(OSError, match=r".") as info:
-        sys_sendto(net.host, fd, echo(1, bytes(65508)), 0, (ip4(PEER), 0))
+        sys_sendto(net.host, fd, echo(1, bytes(65508)), 0, at(PEER, 0))
     assert info.value.errno == errno.EMSGSIZE
     assert net.host.skb_pages.in_use == 0

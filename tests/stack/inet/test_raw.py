@@ -43,7 +43,7 @@ from stack.core.uapi import (
     SOL_RAW,
     SOL_SOCKET,
 )
-from tests.stack.ipv4.net import ME, PEER, Net, ip4, one_host, show, udp_socket
+from tests.stack.ipv4.net import ME, PEER, Net, at, one_host, show, udp_socket
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def test_unknown_protocol_with_raw_socket_is_not_unreachable(net: Net) -> None:
 
 def test_send_payload_gets_an_ip_header(net: Net) -> None:
     raw = raw_socket(net, 200)
-    assert sys_sendto(net.host, raw, b"payload", 0, (ip4(PEER), 0)) == 7
+    assert sys_sendto(net.host, raw, b"payload", 0, at(PEER, 0)) == 7
     (packet,) = net.ip_sent()
     assert (packet.proto, packet.src, bytes(packet.payload)) == (200, ME, b"payload")
-    sys_sendto(net.host, raw, bytes(5000), 0, (ip4(PEER), 0))
+    sys_sendto(net.host, raw, bytes(5000), 0, at(PEER, 0))
     assert sum(len(p.payload) for p in net.ip_sent()) == 5000
     assert net.host.skb_pages.in_use == 0
 
@@ -101,12 +101,12 @@ def test_header_included_is_completed(net: Net) -> None:
     mine = bytearray(bytes(IP(src="0.0.0.0", dst=PEER, proto=99, id=0, ttl=7) / Raw(b"data")))
     mine[2:4] = b"\0\0"
     mine[10:12] = b"\0\0"
-    sys_sendto(net.host, raw, bytes(mine), 0, (ip4(PEER), 0))
+    sys_sendto(net.host, raw, bytes(mine), 0, at(PEER, 0))
     (packet,) = net.ip_sent()
     assert (packet.src, packet.ttl, packet.proto, packet.len) == (ME, 7, 99, 24)
     assert packet.id != 0
     spoof = bytes(IP(src="1.2.3.4", dst=PEER, proto=99, id=5) / Raw(b"data"))
-    sys_sendto(net.host, raw, spoof, 0, (ip4(PEER), 0))
+    sys_sendto(net.host, raw, spoof, 0, at(PEER, 0))
     assert (lambda p: (p.src, p.id))(net.ip_sent()[0]) == ("1.2.3.4", 5)
 
 
@@ -122,15 +122,15 @@ def test_header_included_is_completed(net: Net) -> None:
 def test_bad_included_headers(net: Net, data: bytes, err: int) -> None:
     raw = raw_socket(net, IPPROTO_RAW)
     with pytest.raises(OSError, match=r".") as info:
-        sys_sendto(net.host, raw, data, 0, (ip4(PEER), 0))
+        sys_sendto(net.host, raw, data, 0, at(PEER, 0))
     assert info.value.errno == err
     assert net.host.skb_small.in_use == 0
 
 
 def test_bound_and_connected_sockets_filter(net: Net) -> None:
     bound, connected = raw_socket(net, 200), raw_socket(net, 200)
-    sys_bind(net.host, bound, (ip4("127.0.0.1"), 0))
-    sys_connect(net.host, connected, (ip4("10.0.0.3"), 0))
+    sys_bind(net.host, bound, at("127.0.0.1", 0))
+    sys_connect(net.host, connected, at("10.0.0.3", 0))
     net.inject(IP(src=PEER, dst=ME, proto=200) / Raw(b"x"))
     for fd in (bound, connected):
         with pytest.raises(BlockingIOError):
@@ -138,7 +138,7 @@ def test_bound_and_connected_sockets_filter(net: Net) -> None:
     net.inject(IP(src="10.0.0.3", dst=ME, proto=200) / Raw(b"y"))
     assert recv(net, connected)[0][20:] == b"y"
     with pytest.raises(OSError, match=r".") as info:
-        sys_bind(net.host, raw_socket(net, 200), (ip4(PEER), 0))
+        sys_bind(net.host, raw_socket(net, 200), at(PEER, 0))
     assert info.value.errno == errno.EADDRNOTAVAIL
 
 
@@ -171,7 +171,7 @@ def test_truncation_pktinfo_and_ioctl(net: Net) -> None:
 
 def test_errors_reach_connected_sockets_and_error_queues(net: Net) -> None:
     raw = raw_socket(net, 200)
-    sys_connect(net.host, raw, (ip4(PEER), 0))
+    sys_connect(net.host, raw, at(PEER, 0))
     sys_send(net.host, raw, b"12345678")
     (sent,) = net.ip_sent()
     net.inject(IP(src=PEER, dst=ME) / ICMP(type=3, code=2) / Raw(bytes(sent)))
@@ -204,7 +204,7 @@ def test_argument_errors(net: Net) -> None:
         sys_send(net.host, raw, b"x")
     assert info.value.errno == errno.EDESTADDRREQ
     with pytest.raises(PermissionError):
-        sys_sendto(net.host, raw, b"x", 0, (ip4("10.0.0.255"), 0))
+        sys_sendto(net.host, raw, b"x", 0, at("10.0.0.255", 0))
     with pytest.raises(OSError, match=r".") as info:
-        sys_sendto(net.host, raw, bytes(70000), 0, (ip4(PEER), 0))
+        sys_sendto(net.host, raw, bytes(70000), 0, at(PEER, 0))
     assert info.value.errno == errno.EMSGSIZE

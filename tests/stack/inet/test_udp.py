@@ -71,7 +71,7 @@ from stack.core.uapi import (
     UDP_GRO,
     UDP_SEGMENT,
 )
-from tests.stack.ipv4.net import FAR, GW, ME, PEER, Net, ip4, one_host, show, udp_socket
+from tests.stack.ipv4.net import FAR, GW, ME, PEER, Net, at, ip4, one_host, show, udp_socket
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def recv(net: Net, fd: int, size: int = 65536, flags: int = MSG_DONTWAIT):
 
 def test_sendto_emits_a_datagram_scapy_accepts(net: Net) -> None:
     fd = udp_socket(net, 5000)
-    assert sys_sendto(net.host, fd, b"hello", 0, (ip4(PEER), 7)) == 5
+    assert sys_sendto(net.host, fd, b"hello", 0, at(PEER, 7)) == 5
     (packet,) = net.ip_sent()
     assert (packet.src, packet.dst, packet.ttl, packet.tos) == (ME, PEER, 64, 0)
     assert packet.flags == "DF"
@@ -103,7 +103,7 @@ def test_any_size_port_and_ttl_is_well_formed(size: int, port: int, ttl: int) ->
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_TTL, ttl)
     data = bytes(i % 251 for i in range(size))
-    sys_sendto(net.host, fd, data, 0, (ip4(PEER), port))
+    sys_sendto(net.host, fd, data, 0, at(PEER, port))
     packets = net.ip_sent()
     joined = b"".join(bytes(p.payload) for p in packets)
     assert all(p.ttl == ttl for p in packets)
@@ -168,7 +168,7 @@ def test_zero_checksum_is_accepted(net: Net) -> None:
 def test_so_no_check_sends_zero_checksum(net: Net) -> None:
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_SOCKET, SO_NO_CHECK, 1)
-    sys_sendto(net.host, fd, b"x", 0, (ip4(PEER), 7))
+    sys_sendto(net.host, fd, b"x", 0, at(PEER, 7))
     assert net.ip_sent()[0][UDP].chksum == 0
 
 
@@ -200,7 +200,7 @@ def test_broadcast_reaches_every_socket_that_fits(net: Net) -> None:
     for _ in range(3):
         fd = sys_socket(net.host, AF_INET, SOCK_DGRAM)
         sys_setsockopt(net.host, fd, SOL_SOCKET, SO_REUSEADDR, 1)
-        sys_bind(net.host, fd, (0, 5000))
+        sys_bind(net.host, fd, at(0, 5000))
         fds.append(fd)
     net.inject(
         IP(src=PEER, dst="255.255.255.255") / UDP(sport=9, dport=5000) / b"all", dst=b"\xff" * 6
@@ -213,9 +213,9 @@ def test_broadcast_reaches_every_socket_that_fits(net: Net) -> None:
 def test_sending_to_a_broadcast_needs_permission(net: Net) -> None:
     fd = udp_socket(net)
     with pytest.raises(PermissionError):
-        sys_sendto(net.host, fd, b"x", 0, (ip4("10.0.0.255"), 7))
+        sys_sendto(net.host, fd, b"x", 0, at("10.0.0.255", 7))
     sys_setsockopt(net.host, fd, SOL_SOCKET, SO_BROADCAST, 1)
-    sys_sendto(net.host, fd, b"x", 0, (ip4("10.0.0.255"), 7))
+    sys_sendto(net.host, fd, b"x", 0, at("10.0.0.255", 7))
     frame = net.frames()[0]
     assert frame[:6] == b"\xff" * 6
 
@@ -226,8 +226,8 @@ def test_more_specific_socket_wins(net: Net) -> None:
     connected = sys_socket(net.host, AF_INET, SOCK_DGRAM)
     for fd, addr in ((wild, 0), (exact, ip4(ME)), (connected, 0)):
         sys_setsockopt(net.host, fd, SOL_SOCKET, SO_REUSEADDR, 1)
-        sys_bind(net.host, fd, (addr, 5000))
-    sys_connect(net.host, connected, (ip4(PEER), 9))
+        sys_bind(net.host, fd, at(addr, 5000))
+    sys_connect(net.host, connected, at(PEER, 9))
     net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / b"to connected")
     net.inject(IP(src=PEER, dst=ME) / UDP(sport=10, dport=5000) / b"to exact")
     assert recv(net, connected)[0] == b"to connected"
@@ -242,7 +242,7 @@ def test_reuseport_spreads_flows_and_keeps_each_on_one_socket(net: Net) -> None:
     for _ in range(4):
         fd = sys_socket(net.host, AF_INET, SOCK_DGRAM)
         sys_setsockopt(net.host, fd, SOL_SOCKET, SO_REUSEPORT, 1)
-        sys_bind(net.host, fd, (0, 5000))
+        sys_bind(net.host, fd, at(0, 5000))
         fds.append(fd)
     for _ in range(2):
         for sport in range(1000, 1040):
@@ -254,7 +254,7 @@ def test_reuseport_spreads_flows_and_keeps_each_on_one_socket(net: Net) -> None:
                 _, _, name = recv(net, fd)
             except BlockingIOError:
                 break
-            where.setdefault(name[1], set()).add(fd)
+            where.setdefault(name.port, set()).add(fd)
     assert all(len(v) == 1 for v in where.values())
     assert len(set().union(*where.values())) > 1
 
@@ -263,14 +263,14 @@ def test_bind_conflicts(net: Net) -> None:
     udp_socket(net, 5000)
     fd = sys_socket(net.host, AF_INET, SOCK_DGRAM)
     with pytest.raises(OSError, match="in use") as info:
-        sys_bind(net.host, fd, (ip4(ME), 5000))
+        sys_bind(net.host, fd, at(ME, 5000))
     assert info.value.errno == errno.EADDRINUSE
     with pytest.raises(OSError, match="not an address") as info:
-        sys_bind(net.host, fd, (ip4(PEER), 5001))
+        sys_bind(net.host, fd, at(PEER, 5001))
     assert info.value.errno == errno.EADDRNOTAVAIL
-    sys_bind(net.host, fd, (ip4(ME), 5001))
+    sys_bind(net.host, fd, at(ME, 5001))
     with pytest.raises(OSError, match="bound") as info:
-        sys_bind(net.host, fd, (ip4(ME), 5002))
+        sys_bind(net.host, fd, at(ME, 5002))
     assert info.value.errno == errno.EINVAL
 
 
@@ -279,17 +279,17 @@ def test_ephemeral_ports_are_in_range_and_unique(net: Net) -> None:
     ports = set()
     for _ in range(10):
         fd = sys_socket(net.host, AF_INET, SOCK_DGRAM)
-        sys_sendto(net.host, fd, b"", 0, (ip4(PEER), 7))
-        ports.add(sys_getsockname(net.host, fd)[1])
+        sys_sendto(net.host, fd, b"", 0, at(PEER, 7))
+        ports.add(sys_getsockname(net.host, fd).port)
     assert ports == set(range(40000, 40010))
     fd = sys_socket(net.host, AF_INET, SOCK_DGRAM)
     with pytest.raises(BlockingIOError):
-        sys_sendto(net.host, fd, b"", 0, (ip4(PEER), 7))
+        sys_sendto(net.host, fd, b"", 0, at(PEER, 7))
 
 
 def test_connect_fixes_peer_and_filters(net: Net) -> None:
     fd = udp_socket(net, 5000)
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     assert show(sys_getsockname(net.host, fd)) == (ME, 5000)
     assert show(sys_getpeername(net.host, fd)) == (PEER, 9)
     sys_send(net.host, fd, b"one")
@@ -309,14 +309,14 @@ def test_connect_fixes_peer_and_filters(net: Net) -> None:
 def test_unreachable_destination_raises_enetunreach(net: Net) -> None:
     fd = udp_socket(net)
     with pytest.raises(OSError, match="no route") as info:
-        sys_sendto(net.host, fd, b"x", 0, (ip4(FAR), 7))
+        sys_sendto(net.host, fd, b"x", 0, at(FAR, 7))
     assert info.value.errno == errno.ENETUNREACH
     assert net.host.mib.ip.OutNoRoutes >= 1
 
 
 def test_icmp_error_becomes_the_connected_sockets_error(net: Net) -> None:
     fd = udp_socket(net, 5000)
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     sys_send(net.host, fd, b"x")
     (sent,) = net.ip_sent()
     net.inject(IP(src=PEER, dst=ME) / ICMP(type=3, code=3) / Raw(bytes(sent)))
@@ -330,7 +330,7 @@ def test_icmp_error_becomes_the_connected_sockets_error(net: Net) -> None:
 def test_error_queue_holds_what_failed(net: Net) -> None:
     fd = udp_socket(net, 5000)
     sys_setsockopt(net.host, fd, SOL_IP, IP_RECVERR, 1)
-    sys_sendto(net.host, fd, b"payload", 0, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, b"payload", 0, at(PEER, 9))
     (sent,) = net.ip_sent()
     net.inject(IP(src=GW, dst=ME) / ICMP(type=11, code=0) / Raw(bytes(sent)))
     msg = msghdr(None, [bytearray(100)], [])
@@ -349,7 +349,7 @@ def test_error_queue_holds_what_failed(net: Net) -> None:
 
 def test_pmtu_error_shrinks_the_path_and_do_refuses(net: Net) -> None:
     fd = udp_socket(net, 5000)
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     sys_setsockopt(net.host, fd, SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
     sys_send(net.host, fd, bytes(1472))
     (sent,) = net.ip_sent()
@@ -369,10 +369,10 @@ def test_pmtu_error_shrinks_the_path_and_do_refuses(net: Net) -> None:
 
 def test_pmtu_want_fragments_after_learning(net: Net) -> None:
     fd = udp_socket(net, 5000)
-    sys_sendto(net.host, fd, bytes(1472), 0, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, bytes(1472), 0, at(PEER, 9))
     (sent,) = net.ip_sent()
     net.inject(IP(src=GW, dst=ME) / ICMP(type=3, code=4, nexthopmtu=576) / Raw(bytes(sent)[:28]))
-    sys_sendto(net.host, fd, bytes(1472), 0, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, bytes(1472), 0, at(PEER, 9))
     packets = net.ip_sent()
     assert len(packets) == 3
     assert all(p.len <= 576 for p in packets)
@@ -382,17 +382,17 @@ def test_too_long_datagrams_are_refused(net: Net) -> None:
     fd = udp_socket(net)
     for size in (65508, 70000):
         with pytest.raises(OSError, match=r".") as info:
-            sys_sendto(net.host, fd, bytes(size), 0, (ip4(PEER), 7))
+            sys_sendto(net.host, fd, bytes(size), 0, at(PEER, 7))
         assert info.value.errno == errno.EMSGSIZE
-    assert sys_sendto(net.host, fd, bytes(65507), 0, (ip4(PEER), 7)) == 65507
+    assert sys_sendto(net.host, fd, bytes(65507), 0, at(PEER, 7)) == 65507
     assert net.host.skb_pages.in_use == 0
 
 
 def test_argument_errors(net: Net) -> None:
     fd = udp_socket(net)
     for args, err in (
-        ((b"x", MSG_OOB, (ip4(PEER), 7)), errno.EOPNOTSUPP),
-        ((b"x", 0, (ip4(PEER), 0)), errno.EINVAL),
+        ((b"x", MSG_OOB, at(PEER, 7)), errno.EOPNOTSUPP),
+        ((b"x", 0, at(PEER, 0)), errno.EINVAL),
         ((b"x", 0, None), errno.EDESTADDRREQ),
     ):
         with pytest.raises(OSError, match=r".") as info:
@@ -431,7 +431,7 @@ def test_peek_off_walks_through_the_datagram(net: Net) -> None:
 
 def test_scattered_buffers_both_ways(net: Net) -> None:
     fd = udp_socket(net, 5000)
-    msg = msghdr((ip4(PEER), 9), [b"ab", b"", bytearray(b"cd"), memoryview(b"ef")])
+    msg = msghdr(at(PEER, 9), [b"ab", b"", bytearray(b"cd"), memoryview(b"ef")])
     assert sys_sendmsg(net.host, fd, msg) == 6
     assert bytes(net.ip_sent()[0][UDP].payload) == b"abcdef"
     net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / b"abcdef")
@@ -466,24 +466,24 @@ def test_control_messages_on_send(net: Net) -> None:
         (SOL_IP, IP_TTL, struct.pack("=i", 3)),
         (SOL_IP, IP_TOS, struct.pack("=i", 0x10)),
     ]
-    sys_sendmsg(net.host, fd, msghdr((ip4(PEER), 9), [b"x"], control))
+    sys_sendmsg(net.host, fd, msghdr(at(PEER, 9), [b"x"], control))
     (packet,) = net.ip_sent()
     assert (packet.src, packet.ttl, packet.tos) == ("10.0.0.77", 3, 0x10)
     for bad in ((SOL_IP, IP_TTL, struct.pack("=i", 0)), (SOL_IP, IP_PKTINFO, b"short")):
         with pytest.raises(OSError, match=r".") as err:
-            sys_sendmsg(net.host, fd, msghdr((ip4(PEER), 9), [b"x"], [bad]))
+            sys_sendmsg(net.host, fd, msghdr(at(PEER, 9), [b"x"], [bad]))
         assert err.value.errno == errno.EINVAL
 
 
 def test_msg_more_and_cork_collect_one_datagram(net: Net) -> None:
     fd = udp_socket(net)
-    sys_sendto(net.host, fd, b"one ", MSG_MORE, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, b"one ", MSG_MORE, at(PEER, 9))
     sys_sendto(net.host, fd, b"two ", MSG_MORE, None)
     assert net.ip_sent() == []
     sys_sendto(net.host, fd, b"three", 0, None)
     (packet,) = net.ip_sent()
     assert bytes(packet[UDP].payload) == b"one two three"
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     sys_setsockopt(net.host, fd, SOL_UDP, UDP_CORK, 1)
     for i in range(400):
         sys_send(net.host, fd, bytes([i % 256]) * 10)
@@ -495,7 +495,7 @@ def test_msg_more_and_cork_collect_one_datagram(net: Net) -> None:
 
 def test_closing_a_corked_socket_frees_its_datagram(net: Net) -> None:
     fd = udp_socket(net)
-    sys_sendto(net.host, fd, bytes(5000), MSG_MORE, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, bytes(5000), MSG_MORE, at(PEER, 9))
     sys_close(net.host, fd)
     assert net.host.skb_small.in_use == 0
     assert net.host.skb_pages.in_use == 0
@@ -533,7 +533,7 @@ def test_gso_segments_reach_the_wire_as_datagrams(net: Net) -> None:
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_UDP, UDP_SEGMENT, 500)
     data = bytes(i % 251 for i in range(2750))
-    sys_sendto(net.host, fd, data, 0, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, data, 0, at(PEER, 9))
     packets = net.ip_sent()
     assert [len(p[UDP].payload) for p in packets] == [500] * 5 + [250]
     assert b"".join(bytes(p[UDP].payload) for p in packets) == data
@@ -543,7 +543,7 @@ def test_gso_segments_reach_the_wire_as_datagrams(net: Net) -> None:
     assert info.value.errno == errno.EINVAL
     sys_setsockopt(net.host, fd, SOL_UDP, UDP_SEGMENT, 1473)
     with pytest.raises(OSError, match=r".") as info:
-        sys_sendto(net.host, fd, bytes(5000), 0, (ip4(PEER), 9))
+        sys_sendto(net.host, fd, bytes(5000), 0, at(PEER, 9))
     assert info.value.errno == errno.EINVAL
     assert net.host.skb_small.in_use == 0
     assert net.host.skb_pages.in_use == 0
@@ -576,7 +576,7 @@ def test_shutdown(net: Net) -> None:
     with pytest.raises(OSError, match=r".") as info:
         sys_shutdown(net.host, fd, SHUT_RD)
     assert info.value.errno == errno.ENOTCONN
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     sys_shutdown(net.host, fd, SHUT_RD)
     assert recv(net, fd, flags=0)[1] == 0
     with pytest.raises(OSError, match=r".") as info:
@@ -591,7 +591,7 @@ def test_shutdown(net: Net) -> None:
 def test_ip_options_go_out_with_datagrams(net: Net) -> None:
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_OPTIONS, b"\x07\x07\x04\0\0\0\0\0")
-    sys_sendto(net.host, fd, b"x", 0, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, b"x", 0, at(PEER, 9))
     (packet,) = net.ip_sent()
     assert packet.ihl == 7
     assert bytes(packet)[20:28] == b"\x07\x07\x08" + bytes([10, 0, 0, 1]) + b"\0"
@@ -600,7 +600,7 @@ def test_ip_options_go_out_with_datagrams(net: Net) -> None:
 def test_datagram_to_own_address_comes_back_over_loopback(net: Net) -> None:
     rx = udp_socket(net, 5000)
     tx = udp_socket(net)
-    sys_sendto(net.host, tx, b"self", 0, (ip4(ME), 5000))
+    sys_sendto(net.host, tx, b"self", 0, at(ME, 5000))
     assert net.frames() == []
     net.run(1000)
     data, _, name = recv(net, rx)
@@ -614,8 +614,8 @@ def test_merged_datagrams_are_split_unless_the_reader_wants_them_whole() -> None
     a, b = two_hosts()
     there = next(i.ifa_local for i in b.dev("eth0").ip_ptr.ifa_list)
     tx, rx, plain = (sys_socket(h, AF_INET, SOCK_DGRAM) for h in (a, b, b))
-    sys_bind(b, rx, (0, 5000))
-    sys_bind(b, plain, (0, 5001))
+    sys_bind(b, rx, at(0, 5000))
+    sys_bind(b, plain, at(0, 5001))
     sys_setsockopt(b, rx, SOL_UDP, UDP_GRO, 1)
     b.ifconfig("eth0", up=False)
     b.ifconfig("eth0", up=True)
@@ -623,12 +623,12 @@ def test_merged_datagrams_are_split_unless_the_reader_wants_them_whole() -> None
     b.wait_carrier("eth0")
     sys_setsockopt(a, tx, SOL_UDP, UDP_SEGMENT, 1000)
     data = bytes(i % 251 for i in range(20500))
-    sys_sendto(a, tx, data, 0, (there, 5000))
+    sys_sendto(a, tx, data, 0, at(there, 5000))
     msg = msghdr(None, [bytearray(65536)], [])
     assert sys_recvmsg(b, rx, msg) == 20500
     assert msg.msg_control == [(SOL_UDP, UDP_GRO, struct.pack("=i", 1000))]
     assert bytes(msg.buf[:20500]) == data
-    sys_sendto(a, tx, data, 0, (there, 5001))
+    sys_sendto(a, tx, data, 0, at(there, 5001))
     parts = []
     while sum(map(len, parts)) < len(data):
         buf = bytearray(2000)

@@ -16,6 +16,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from e1000emu.clock import VirtualClock
 from stack.core.dev import dev_open
+from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, SOCK_DGRAM
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
@@ -36,6 +37,11 @@ SEC = 1_000_000_000
 def ip4(text: str) -> int:
     """Host-order int of a dotted quad."""
     return parse_addr(text)
+
+
+def at(addr: str | int, port: int = 0) -> sockaddr:
+    """The IPv4 socket address of (text or host-order int, port)."""
+    return sockaddr(AF_INET, ip4(addr) if isinstance(addr, str) else addr, port)
 
 
 def mac(addr: bytes) -> str:
@@ -142,10 +148,10 @@ def udp_socket(net: Net, port: int = 0, addr: str = "0.0.0.0", family: int = AF_
 
     fd = sys_socket(net.host, family, SOCK_DGRAM)
     if port or addr != "0.0.0.0":
-        sys_bind(net.host, fd, (ip4(addr), port))
+        sys_bind(net.host, fd, at(addr, port))
     return fd
 
 
-def show(addr: Any) -> tuple[str, int]:
+def show(addr: sockaddr) -> tuple[str, int]:
     """(text, port) of an address as calls return it."""
-    return format_addr(addr[0]), addr[1]
+    return format_addr(addr.addr), addr.port

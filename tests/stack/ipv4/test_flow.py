@@ -30,7 +30,7 @@ from stack.core.uapi import (
     SOCK_RAW,
     SOL_IP,
 )
-from tests.stack.ipv4.net import ME, PEER, ip4, one_host, udp_socket
+from tests.stack.ipv4.net import ME, PEER, at, one_host, udp_socket
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def trace(call: Callable[[], object]) -> list[str]:
 def test_udp_send() -> None:
     net = one_host()
     fd = udp_socket(net)
-    names = trace(lambda: sys_sendto(net.host, fd, b"x", 0, (ip4(PEER), 9)))
+    names = trace(lambda: sys_sendto(net.host, fd, b"x", 0, at(PEER, 9)))
     assert_order(
         names,
         "sys_sendto sock_sendmsg __sock_sendmsg "
@@ -108,10 +108,10 @@ def test_life_of_a_datagram_socket() -> None:
     assert_order(names, "sys_socket sock_create sock_alloc inet_create sk_alloc sock_init_data")
     fd = fds[0]
     assert_order(
-        trace(lambda: sys_bind(net.host, fd, (0, 5000))), "sys_bind sockfd_lookup inet_bind"
+        trace(lambda: sys_bind(net.host, fd, at(0, 5000))), "sys_bind sockfd_lookup inet_bind"
     )
     assert_order(
-        trace(lambda: sys_connect(net.host, fd, (ip4(PEER), 9))),
+        trace(lambda: sys_connect(net.host, fd, at(PEER, 9))),
         "sys_connect inet_dgram_connect udp_connect ip4_datagram_connect ip_route_connect",
     )
     assert_order(
@@ -153,7 +153,7 @@ def test_echo_and_errors() -> None:
     names = trace(lambda: net.inject(IP(src=PEER, dst=ME) / UDP(dport=1)))
     assert_order(names, "udp_rcv icmp_send ip_append_data ip_push_pending_frames ip_output")
     fd = udp_socket(net, 5000)
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     net.frames()
     sys_send(net.host, fd, b"x")
     (sent,) = net.ip_sent()
@@ -169,7 +169,7 @@ def test_echo_and_errors() -> None:
 def test_fragments() -> None:
     net = one_host()
     fd = udp_socket(net, 5000)
-    names = trace(lambda: sys_sendto(net.host, fd, bytes(3000), 0, (ip4(PEER), 9)))
+    names = trace(lambda: sys_sendto(net.host, fd, bytes(3000), 0, at(PEER, 9)))
     assert_order(
         names,
         "ip_output ip_finish_output ip_fragment ip_do_fragment ip_finish_output2 neigh_output",

@@ -10,7 +10,7 @@ from scapy.packet import Raw
 
 from stack.core.drop_reason import drop_names
 from stack.ipv4.icmp import guess_mtu, icmp_err_convert
-from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, ip4, one_host
+from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, at, ip4, one_host
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_redirect_is_obeyed_from_the_present_gateway_only(net: Net) -> None:
     from tests.stack.ipv4.net import udp_socket
 
     fd = udp_socket(net, 1)
-    sys_connect(net.host, fd, (ip4(FAR), 2))
+    sys_connect(net.host, fd, at(FAR, 2))
     net.inject(IP(src=GW, dst=ME) / ICMP(type=5, code=1, gw="198.51.100.1") / Raw(inner))
     assert ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4(GW)
     net.inject(IP(src=GW, dst=ME) / ICMP(type=5, code=1, gw="10.0.0.66") / Raw(inner))

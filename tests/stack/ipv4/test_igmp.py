@@ -34,7 +34,7 @@ from stack.core.uapi import (
     SOL_IP,
 )
 from stack.ipv4.igmp import change_records, igmpv3_code
-from tests.stack.ipv4.net import ME, PEER, SEC, Net, ip4, mac, one_host, udp_socket
+from tests.stack.ipv4.net import ME, PEER, SEC, Net, at, ip4, mac, one_host, udp_socket
 
 GROUP = "239.1.2.3"
 
@@ -134,13 +134,13 @@ def test_multicast_all_off_limits_to_own_groups(net: Net) -> None:
 def test_sending_to_a_group(net: Net) -> None:
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_MULTICAST_IF, raw(ME))
-    sys_sendto(net.host, fd, b"x", 0, (ip4(GROUP), 9))
+    sys_sendto(net.host, fd, b"x", 0, at(GROUP, 9))
     frame = net.wire.sent[-1]
     assert mac(frame[:6]) == "01:00:5e:01:02:03"
     (packet,) = net.ip_sent()
     assert (packet.src, packet.ttl) == (ME, 1)
     sys_setsockopt(net.host, fd, SOL_IP, IP_MULTICAST_TTL, 9)
-    sys_sendto(net.host, fd, b"x", 0, (ip4(GROUP), 9))
+    sys_sendto(net.host, fd, b"x", 0, at(GROUP, 9))
     assert net.ip_sent()[0].ttl == 9
 
 
@@ -148,11 +148,11 @@ def test_own_group_datagrams_come_back_unless_switched_off(net: Net) -> None:
     fd = udp_socket(net, 5000)
     sys_setsockopt(net.host, fd, SOL_IP, IP_MULTICAST_IF, raw(ME))
     sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq())
-    sys_sendto(net.host, fd, b"echo", 0, (ip4(GROUP), 5000))
+    sys_sendto(net.host, fd, b"echo", 0, at(GROUP, 5000))
     net.run(1000)
     assert sys_recvfrom(net.host, fd, bytearray(9), MSG_DONTWAIT)[0] == 4
     sys_setsockopt(net.host, fd, SOL_IP, IP_MULTICAST_LOOP, 0)
-    sys_sendto(net.host, fd, b"echo", 0, (ip4(GROUP), 5000))
+    sys_sendto(net.host, fd, b"echo", 0, at(GROUP, 5000))
     net.run(1000)
     with pytest.raises(BlockingIOError):
         sys_recvfrom(net.host, fd, bytearray(9), MSG_DONTWAIT)

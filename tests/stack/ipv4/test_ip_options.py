@@ -25,7 +25,7 @@ from stack.ipv4.ip_options import (
     ip_options_undo,
 )
 from stack.ipv4.route import ip_route_output
-from tests.stack.ipv4.net import ME, PEER, SEC, Net, ip4, one_host, udp_socket
+from tests.stack.ipv4.net import ME, PEER, SEC, Net, at, ip4, one_host, udp_socket
 
 A = bytes([10, 0, 0, 2])
 B = bytes([10, 9, 9, 9])
@@ -161,7 +161,7 @@ def test_fragments_of_a_packet_with_options(net: Net) -> None:
 
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_OPTIONS, b"\x07\x07\x04\0\0\0\0\x01")
-    sys_sendto(net.host, fd, bytes(4000), 0, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, bytes(4000), 0, at(PEER, 9))
     packets = net.ip_sent()
     assert len(packets) == 3
     assert bytes(packets[0])[20:23] == b"\x07\x07\x08"

@@ -39,7 +39,7 @@ from stack.ipv4.ip_output import (
     net_xmit_errno,
 )
 from stack.ipv4.route import ip_route_output
-from tests.stack.ipv4.net import GW, ME, PEER, Net, ip4, one_host, udp_socket
+from tests.stack.ipv4.net import GW, ME, PEER, Net, at, ip4, one_host, udp_socket
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_fragments_fit_the_mtu_and_join_to_the_original(
     assert dev_set_mtu(dev, mtu) == 0
     fd = udp_socket(net, 5000)
     data = bytes((i * 7 + seed) % 256 for i in range(size))
-    sys_sendto(net.host, fd, data, 0, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, data, 0, at(PEER, 9))
     packets = net.ip_sent()
     assert all(p.len <= mtu for p in packets)
     assert len({p.id for p in packets}) == 1
@@ -93,20 +93,20 @@ def test_fragments_fit_the_mtu_and_join_to_the_original(
 def test_path_mtu_modes(net: Net, mode: int, small_df: bool, big: str) -> None:
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_MTU_DISCOVER, mode)
-    sys_sendto(net.host, fd, b"x", 0, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, b"x", 0, at(PEER, 9))
     assert bool(net.ip_sent()[0].flags & 2) == small_df
     if big == "refused":
         with pytest.raises(OSError, match=r".") as info:
-            sys_sendto(net.host, fd, bytes(3000), 0, (ip4(PEER), 9))
+            sys_sendto(net.host, fd, bytes(3000), 0, at(PEER, 9))
         assert info.value.errno == errno.EMSGSIZE
     else:
-        sys_sendto(net.host, fd, bytes(3000), 0, (ip4(PEER), 9))
+        sys_sendto(net.host, fd, bytes(3000), 0, at(PEER, 9))
         assert len(net.ip_sent()) == 3
 
 
 def test_ids_of_connected_sockets_count_up(net: Net) -> None:
     fd = udp_socket(net)
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     for _ in range(4):
         sys_send(net.host, fd, b"x")
     ids = [p.id for p in net.ip_sent()]
@@ -118,7 +118,7 @@ def test_ids_of_different_destinations_are_apart(net: Net) -> None:
     sys_setsockopt(net.host, fd, SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
     for _ in range(3):
         for dst in (PEER, GW):
-            sys_sendto(net.host, fd, b"x", 0, (ip4(dst), 9))
+            sys_sendto(net.host, fd, b"x", 0, at(dst, 9))
     packets = net.ip_sent()
     assert len({(p.dst, p.id) for p in packets}) == 6
 
@@ -126,7 +126,7 @@ def test_ids_of_different_destinations_are_apart(net: Net) -> None:
 def test_tos_reaches_the_header(net: Net) -> None:
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_TOS, 0xB8)
-    sys_sendto(net.host, fd, b"x", 0, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, b"x", 0, at(PEER, 9))
     assert net.ip_sent()[0].tos == 0xB8
     assert sockfd_lookup(net.host, fd).sk.sk_priority == 4
 
@@ -145,7 +145,7 @@ def test_output_hooks_can_drop(net: Net) -> None:
 
     nf_register_net_hook(net.host, NF_INET_LOCAL_OUT, out)
     nf_register_net_hook(net.host, NF_INET_POST_ROUTING, post)
-    sys_sendto(net.host, fd, b"x", 0, (ip4(PEER), 9))
+    sys_sendto(net.host, fd, b"x", 0, at(PEER, 9))
     assert seen == [(3, "eth0"), (4, "eth0")]
     assert net.ip_sent() == []
     assert net.host.skb_small.in_use == 0
@@ -161,7 +161,7 @@ def segment(net: Net, data: bytes):
 
 def test_queue_xmit_routes_and_fills_the_header(net: Net) -> None:
     fd = udp_socket(net)
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     sk = sockfd_lookup(net.host, fd).sk
     sk.sk_dst_cache = None
     sk.sk_no_check_tx = True
@@ -174,7 +174,7 @@ def test_queue_xmit_routes_and_fills_the_header(net: Net) -> None:
 
 def test_queue_xmit_without_route(net: Net) -> None:
     fd = udp_socket(net)
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     sk = sockfd_lookup(net.host, fd).sk
     net.host.addr_del("eth0", f"{ME}/24")
     assert ip_queue_xmit(sk, segment(net, bytes(9))) == -errno.EHOSTUNREACH
@@ -212,7 +212,7 @@ def test_unicast_reply_has_df_and_no_owner(net: Net) -> None:
 
 def test_no_neighbour_yet_keeps_the_packet(net: Net) -> None:
     fd = udp_socket(net)
-    sys_sendto(net.host, fd, b"waits", 0, (ip4("10.0.0.77"), 9))
+    sys_sendto(net.host, fd, b"waits", 0, at("10.0.0.77", 9))
     assert net.ip_sent() == []
     from stack.ipv4.arp import arp_req_set
 
@@ -237,9 +237,9 @@ def test_a_sender_that_slept_keeps_its_own_datagram(net: Net) -> None:
 
     def other() -> None:
         sk.sk_wmem_alloc = 0
-        sys_sendto(host, fd, b"second", 0, (ip4(GW), 2))
+        sys_sendto(host, fd, b"second", 0, at(GW, 2))
 
     net.clock.call_at(net.clock.now_ns() + 1000, other)
-    sys_sendto(host, fd, b"first", 0, (ip4(PEER), 1))
+    sys_sendto(host, fd, b"first", 0, at(PEER, 1))
     sent = [(p.dst, p[UDP].dport, bytes(p[UDP].payload)) for p in net.ip_sent()]
     assert sorted(sent) == [(PEER, 1, b"first"), (GW, 2, b"second")]

@@ -30,7 +30,7 @@ from stack.core.uapi import (
     MSG_ERRQUEUE,
     SOL_IP,
 )
-from tests.stack.ipv4.net import ME, PEER, Net, ip4, one_host
+from tests.stack.ipv4.net import ME, PEER, Net, at, ip4, one_host
 
 INNER_UDP = bytes(IP(src=ME, dst=PEER) / UDP(sport=5000, dport=9) / b"12345678")
 INNER_TCP = bytes(IP(src=ME, dst=PEER) / TCP(sport=80, dport=9) / b"12345678")
@@ -78,9 +78,9 @@ def busy() -> Net:
         sys_socket(host, 2, kind, proto)
         for kind, proto in ((2, 0), (2, IPPROTO_ICMP), (3, IPPROTO_ICMP), (1, 0))
     )
-    sys_bind(host, udp, (0, 5000))
-    sys_bind(host, ping, (0, 77))
-    sys_bind(host, tcp, (0, 80))
+    sys_bind(host, udp, at(0, 5000))
+    sys_bind(host, ping, at(0, 77))
+    sys_bind(host, tcp, at(0, 80))
     sys_listen(host, tcp, 5)
     group = ip4("239.1.2.3").to_bytes(4, "big") + ip4(ME).to_bytes(4, "big")
     sys_setsockopt(host, udp, SOL_IP, IP_ADD_MEMBERSHIP, group)
@@ -90,7 +90,7 @@ def busy() -> Net:
     client = sys_socket(host, 2, 1)
     sys_set_nonblocking(host, client, True)
     with suppress(BlockingIOError):
-        sys_connect(host, client, (ip4(PEER), 9))
+        sys_connect(host, client, at(PEER, 9))
     return net
 
 

@@ -22,7 +22,7 @@ from stack.ipv4.route import (
     ipv4_default_advmss,
     ipv4_mtu,
 )
-from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, ip4, one_host
+from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, at, ip4, one_host
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_unanswered_neighbour_becomes_host_unreachable(net: Net) -> None:
 
     fd = udp_socket(net, 5000)
     sys_setsockopt(net.host, fd, SOL_IP, IP_RECVERR, 1)
-    sys_connect(net.host, fd, (ip4("10.0.0.99"), 9))
+    sys_connect(net.host, fd, at("10.0.0.99", 9))
     sys_send(net.host, fd, b"x")
     net.run(5 * SEC)
     net.frames()

@@ -29,7 +29,7 @@ from stack.core.uapi import (
     SOL_IP,
     SOL_SOCKET,
 )
-from tests.stack.ipv4.net import ME_MAC, PEER_MAC
+from tests.stack.ipv4.net import ME_MAC, PEER_MAC, at
 from tests.stack.knobs.rig import (
     AF_INET,
     BEYOND,
@@ -62,7 +62,7 @@ GROUP = "239.1.2.3"
 def loop_sends(host: Any, count: int) -> int:
     """Datagrams to ourselves while no softirq runs; the descriptor that gets them."""
     fd = sys_socket(host, AF_INET, SOCK_DGRAM)
-    sys_bind(host, fd, (0, 7000))
+    sys_bind(host, fd, at(0, 7000))
     local_bh_disable(host.machine)
     for _ in range(count):
         send(host, fd, "127.0.0.1", port=7000)
@@ -148,7 +148,7 @@ def somaxconn(rig: Rig) -> int:
     host = rig.host()
     host.sysctl.tcp_syncookies = 0
     fd = sys_socket(host, AF_INET, SOCK_STREAM)
-    sys_bind(host, fd, (LO, 80))
+    sys_bind(host, fd, at(LO, 80))
     sys_listen(host, fd, 100)
     done = 0
     for _ in range(10):
@@ -188,7 +188,7 @@ def frag_needed(net: Any, to: str, mtu: int) -> None:
 
 def pmtu(net: Any, to: str = PEER) -> int:
     fd = sys_socket(net.host, AF_INET, SOCK_DGRAM)
-    sys_connect(net.host, fd, (ip4(to), 9))
+    sys_connect(net.host, fd, at(to, 9))
     mtu = int(sys_getsockopt(net.host, fd, SOL_IP, 14))
     sys_close(net.host, fd)
     return mtu
@@ -197,7 +197,7 @@ def pmtu(net: Any, to: str = PEER) -> int:
 def learned(rig: Rig, mtu: int, *, wait_ns: int = 0) -> int:
     net = rig.ip()
     fd = udp(net)
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     frag_needed(net, PEER, mtu)
     net.run(wait_ns)
     return pmtu(net)
@@ -206,7 +206,7 @@ def learned(rig: Rig, mtu: int, *, wait_ns: int = 0) -> int:
 def ip_forward_use_pmtu(rig: Rig) -> int:
     net = rig.router()
     fd = udp(net)
-    sys_connect(net.host, fd, (ip4(BEYOND), 9))
+    sys_connect(net.host, fd, at(BEYOND, 9))
     inner = bytes(IP(src=OUT, dst=BEYOND) / UDP(sport=5000, dport=9) / Raw(bytes(8)))
     net.inject(IP(src=BEYOND, dst=OUT) / ICMP(type=3, code=4, nexthopmtu=800) / Raw(inner), wire=1)
     assert pmtu(net, BEYOND) == 800
@@ -217,16 +217,16 @@ def ip_forward_use_pmtu(rig: Rig) -> int:
 
 def ip_nonlocal_bind(rig: Rig) -> str:
     host = rig.host()
-    return err(sys_bind, host, sys_socket(host, AF_INET, SOCK_DGRAM), (ip4(FAR), 5000))
+    return err(sys_bind, host, sys_socket(host, AF_INET, SOCK_DGRAM), at(FAR, 5000))
 
 
 def chosen_ports(host: Any, kind: int) -> list[int]:
     ports = []
     for _ in range(2):
         fd = sys_socket(host, AF_INET, kind)
-        if err(sys_bind, host, fd, (0, 0)):
+        if err(sys_bind, host, fd, at(0, 0)):
             break
-        ports.append(sys_getsockname(host, fd)[1])
+        ports.append(sys_getsockname(host, fd).port)
     return sorted(ports)
 
 
@@ -245,7 +245,7 @@ def ip_local_reserved_ports(rig: Rig) -> list[list[int]]:
 def ip_unprivileged_port_start(rig: Rig) -> list[str]:
     host = rig.host(uid=1000)
     return [
-        err(sys_bind, host, sys_socket(host, AF_INET, kind), (0, 80))
+        err(sys_bind, host, sys_socket(host, AF_INET, kind), at(0, 80))
         for kind in (SOCK_DGRAM, SOCK_STREAM)
     ]
 
@@ -429,7 +429,7 @@ def redirected(rig: Rig, gateway: str = "10.0.0.66", **more: Any) -> bool:
     net = rig.ip(**more)
     net.host.route_add("192.0.2.0/24", via=GW)
     fd = udp(net)
-    sys_connect(net.host, fd, (ip4(FAR), 2))
+    sys_connect(net.host, fd, at(FAR, 2))
     inner = bytes(IP(src=ME, dst=FAR) / UDP(sport=5000, dport=2) / Raw(bytes(8)))
     net.inject(IP(src=GW, dst=ME) / ICMP(type=5, code=1, gw=gateway) / Raw(inner))
     return ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4(gateway)
@@ -442,7 +442,7 @@ def redirected_beyond(net: Any) -> bool:
     net.host.route_add("192.0.2.0/24", via=GW)
     net.host.route_add("172.16.0.0/24", dev="eth0")
     fd = udp(net)
-    sys_connect(net.host, fd, (ip4(FAR), 2))
+    sys_connect(net.host, fd, at(FAR, 2))
     inner = bytes(IP(src=ME, dst=FAR) / UDP(sport=5000, dport=2) / Raw(bytes(8)))
     net.inject(IP(src=GW, dst=ME) / ICMP(type=5, code=1, gw="172.16.0.9") / Raw(inner))
     return ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4("172.16.0.9")
@@ -560,7 +560,7 @@ def arp_announce(rig: Rig) -> str:
     """Which address asks, for a packet that has the other wire's as its source."""
     net = rig.ip(f"{ME}/24", f"{OUT}/24")
     fd = sys_socket(net.host, AF_INET, SOCK_DGRAM)
-    sys_bind(net.host, fd, (ip4(OUT), 0))
+    sys_bind(net.host, fd, at(OUT, 0))
     net.frames()
     send(net.host, fd, "10.0.0.99")
     net.run(1000)

@@ -20,7 +20,7 @@ from stack.core.uapi import AF_INET, MSG_DONTWAIT, SOCK_DGRAM, SOCK_STREAM
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
 from tests.stack.inet.tcpnet import S, Segment, Sock, TcpNet
-from tests.stack.ipv4.net import FAR, GW, ME, PEER, Net, ip4, one_host
+from tests.stack.ipv4.net import FAR, GW, ME, PEER, Net, at, ip4, one_host
 
 OUT, BEYOND = "10.1.0.1", "10.1.0.2"
 LO = 0x7F000001
@@ -74,7 +74,7 @@ def udp(net: Net, port: int = 5000) -> int:
     """A bound UDP descriptor."""
     fd = sys_socket(net.host, AF_INET, SOCK_DGRAM)
     if port:
-        sys_bind(net.host, fd, (0, port))
+        sys_bind(net.host, fd, at(0, port))
     return fd
 
 
@@ -95,7 +95,7 @@ def take(host: Host, fd: int) -> int:
 
 
 def send(host: Host, fd: int, to: str, size: int = 10, port: int = 9) -> None:
-    sys_sendto(host, fd, bytes(size), MSG_DONTWAIT, (ip4(to), port))
+    sys_sendto(host, fd, bytes(size), MSG_DONTWAIT, at(to, port))
 
 
 def err(call: Callable[..., Any], *args: Any) -> str:

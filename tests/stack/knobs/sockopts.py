@@ -35,7 +35,7 @@ from stack.core.socket import (
 from stack.host import Host
 from stack.inet import tcp_sock as t
 from tests.stack.inet.tcpnet import ACK, MS, RST, B, Sock, TcpNet
-from tests.stack.ipv4.net import FAR, ME, PEER, Net, one_host
+from tests.stack.ipv4.net import FAR, ME, PEER, Net, at, one_host
 from tests.stack.knobs.core_and_ip import GROUP, frag_needed, membership
 from tests.stack.knobs.rig import (
     ICMP,
@@ -168,7 +168,7 @@ def so_dontroute(value: Any) -> str:
 def so_error(refused: bool) -> list[int]:
     net = one_host()
     fd = udp(net)
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     if refused:
         inner = bytes(IP(src=ME, dst=PEER) / UDP(sport=5000, dport=9) / Raw(bytes(8)))
         net.inject(IP(src=PEER, dst=ME) / ICMP(type=3, code=3) / Raw(inner))
@@ -316,7 +316,7 @@ def send_timeout(value: Any) -> str:
     netif_stop_queue(net.wire.dev)
     net.clock.call_at(net.clock.now_ns() + 2 * S, lambda: netif_wake_queue(net.wire.dev))
     for _ in range(9):
-        if name := err(sys_sendto, net.host, fd, bytes(1000), 0, (ip4(PEER), 9)):
+        if name := err(sys_sendto, net.host, fd, bytes(1000), 0, at(PEER, 9)):
             return name
     return ""
 
@@ -345,8 +345,8 @@ def so_reuseport(value: Any) -> str:
     fds = [sys_socket(net.host, u.AF_INET, u.SOCK_DGRAM) for _ in range(2)]
     for fd in fds:
         option(net, fd, SOL, u.SO_REUSEPORT, value)
-    sys_bind(net.host, fds[0], (0, 5000))
-    return err(sys_bind, net.host, fds[1], (0, 5000))
+    sys_bind(net.host, fds[0], at(0, 5000))
+    return err(sys_bind, net.host, fds[1], at(0, 5000))
 
 
 def cmsgs(net: Net, fd: int, packet: Any, **inject: Any) -> list[tuple[int, int]]:
@@ -458,8 +458,8 @@ def ip_bind_address_no_port(value: Any) -> bool:
     net = one_host()
     fd = sys_socket(net.host, u.AF_INET, u.SOCK_STREAM)
     option(net, fd, u.SOL_IP, u.IP_BIND_ADDRESS_NO_PORT, value)
-    sys_bind(net.host, fd, (ip4(ME), 0))
-    return sys_getsockname(net.host, fd)[1] != 0
+    sys_bind(net.host, fd, at(ME, 0))
+    return sys_getsockname(net.host, fd).port != 0
 
 
 def may_bind(name: int) -> Probe:
@@ -467,7 +467,7 @@ def may_bind(name: int) -> Probe:
         net = one_host()
         fd = sys_socket(net.host, u.AF_INET, u.SOCK_DGRAM)
         option(net, fd, u.SOL_IP, name, value)
-        return err(sys_bind, net.host, fd, (ip4(FAR), 5000))
+        return err(sys_bind, net.host, fd, at(FAR, 5000))
 
     return probe
 
@@ -478,7 +478,7 @@ def ip_hdrincl(value: Any) -> tuple[int, int]:
     fd = sys_socket(net.host, u.AF_INET, u.SOCK_RAW, 200)
     option(net, fd, u.SOL_IP, u.IP_HDRINCL, value)
     packet = bytes(IP(src=ME, dst=PEER, proto=99, ttl=3) / Raw(bytes(20)))
-    sys_sendto(net.host, fd, packet, 0, (ip4(PEER), 0))
+    sys_sendto(net.host, fd, packet, 0, at(PEER, 0))
     net.run(1000)
     (sent,) = net.ip_sent()
     return sent.proto, sent.ttl
@@ -490,8 +490,8 @@ def ip_local_port_range(value: Any) -> list[bool]:
     for kind in (u.SOCK_DGRAM, u.SOCK_STREAM):
         fd = sys_socket(host, u.AF_INET, kind)
         option(host, fd, u.SOL_IP, u.IP_LOCAL_PORT_RANGE, value)
-        sys_bind(host, fd, (0, 0))
-        seen.append(sys_getsockname(host, fd)[1] in (40000, 40001))
+        sys_bind(host, fd, at(0, 0))
+        seen.append(sys_getsockname(host, fd).port in (40000, 40001))
     return seen
 
 
@@ -507,7 +507,7 @@ def ip_minttl(value: Any) -> int:
 def ip_mtu(learned: bool) -> Any:
     net = one_host()
     fd = udp(net)
-    sys_connect(net.host, fd, (ip4(PEER), 9))
+    sys_connect(net.host, fd, at(PEER, 9))
     if learned:
         frag_needed(net, PEER, 900)
     return sys_getsockopt(net.host, fd, u.SOL_IP, u.IP_MTU)
