@@ -14,8 +14,8 @@ from stack.core.sock import (
     sk_dst_reset,
     sk_dst_set,
 )
-from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.sockaddr import sockaddr
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_UNSPEC
 from stack.inet.flow import flowi
 from stack.ipv4.fib import ipv4_is_multicast

@@ -31,8 +31,8 @@ from stack.core.sock import (
     sk_dst_set,
     sock_queue_rcv_skb,
 )
-from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.sockaddr import sockaddr
+from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTROUTE, MSG_OOB
 from stack.inet.datagram import check_sockaddr, ip4_datagram_connect, udp_disconnect
 from stack.inet.flow import flowi

@@ -38,6 +38,7 @@ from stack.core.sock import (
     sock_no_socketpair,
     sock_sndtimeo,
 )
+from stack.core.sockaddr import sockaddr
 from stack.core.socket import sock_exit_ops, sock_net_ops, sock_register, socket
 from stack.core.tcp_states import (
     TCP_CLOSE,
@@ -48,7 +49,6 @@ from stack.core.tcp_states import (
     TCPF_SYN_RECV,
     TCPF_SYN_SENT,
 )
-from stack.core.sockaddr import sockaddr
 from stack.core.uapi import (
     AF_INET,
     AF_UNSPEC,

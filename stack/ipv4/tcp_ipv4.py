@@ -41,6 +41,7 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.sock import os_error, sk_add_backlog, sk_setup_caps, sock_owned_by_user
+from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
@@ -52,7 +53,6 @@ from stack.core.tcp_states import (
     TCPF_CLOSE,
     TCPF_LISTEN,
 )
-from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_TCP
 from stack.inet.flow import flowi
 from stack.inet.inet_connection_sock import (
