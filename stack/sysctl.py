@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from stack.core.sysctl import NET_CORE, Sysctl, SysctlError
 from stack.ipv4.sysctl_net_ipv4 import CONF, NET_IPV4
+from stack.ipv6.sysctl_net_ipv6 import netns_sysctl_ipv6
 
 __all__ = ["SYSCTLS", "SysctlError", "find", "sysctl_table"]
 
 SYSCTLS: dict[str, Sysctl] = {row.name: row for row in (*NET_CORE, *NET_IPV4)}
-"""Every knob by the last part of its name, which is unique."""
+"""Every knob of net.core and net.ipv4 by the last part of its name, which is unique."""
+
+NET_IPV6_DIR = "net.ipv6."
 
 FORWARDING = "forwarding"
 """net.ipv4.conf.DEV.forwarding; for all devices it is ip_forward."""
@@ -52,14 +55,22 @@ def find(name: str) -> Sysctl:
     raise SysctlError(errno.ENOENT, f"no sysctl {name!r}; {remedy}")
 
 
+def is_ipv6(name: str) -> bool:
+    """Whether it is a knob of net.ipv6."""
+    return name.replace("/", ".").startswith(NET_IPV6_DIR)
+
+
 class sysctl_table:
     """One attribute per knob, Linux's names, units and defaults; `docs/knobs.md` lists them.
 
     Reading is reading an attribute. Writing checks name and value as /proc/sys does and raises
-    SysctlError: `host.sysctl.tcp_sack = 0`, `host.sysctl["net.ipv4.tcp_sack"] = "0"`.
+    SysctlError: `host.sysctl.tcp_sack = 0`, `host.sysctl["net.ipv4.tcp_sack"] = "0"`. Those of
+    IPv6 go by their full names here; `ipv6` keeps them.
     """
 
-    __slots__ = (*SYSCTLS, "_written")
+    __slots__ = (*SYSCTLS, "_written", "ipv6")
+
+    ipv6: netns_sysctl_ipv6
 
     if TYPE_CHECKING:  # the attributes come from the rows
 
@@ -67,7 +78,13 @@ class sysctl_table:
 
     def __init__(self, ram_bytes: int, overrides: Mapping[str, Any] | None = None) -> None:
         store = object.__setattr__
-        given = {find(name).name: value for name, value in (overrides or {}).items()}
+        store(self, "ipv6", netns_sysctl_ipv6(ram_bytes))
+        given = {}
+        for name, value in (overrides or {}).items():
+            if is_ipv6(name):
+                self.ipv6[name] = value
+            else:
+                given[find(name).name] = value
         store(self, "_written", {})
         for row in SYSCTLS.values():
             store(self, row.name, row.default(ram_bytes) if callable(row.default) else row.default)
@@ -83,6 +100,9 @@ class sysctl_table:
         return f"sysctl_table({', '.join(changed)})"
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if is_ipv6(name):
+            self.ipv6[name] = value
+            return
         row = find(name)
         value = self._parse(row, value)
         self._fits(row, value)
@@ -94,7 +114,7 @@ class sysctl_table:
         raise SysctlError(errno.EPERM, f"sysctl {name}: cannot be removed")
 
     def __getitem__(self, name: str) -> Any:
-        return getattr(self, find(name).name)
+        return self.ipv6[name] if is_ipv6(name) else getattr(self, find(name).name)
 
     __setitem__ = __setattr__
 

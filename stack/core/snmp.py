@@ -333,14 +333,107 @@ class linux_mib(_Mib):
     __slots__ = names
 
 
+class ipstats6_mib(_Mib):
+    """/proc/net/snmp6 `Ip6...`."""
+
+    names = (
+        "InReceives",
+        "InHdrErrors",
+        "InTooBigErrors",
+        "InNoRoutes",
+        "InAddrErrors",
+        "InUnknownProtos",
+        "InTruncatedPkts",
+        "InDiscards",
+        "InDelivers",
+        "OutForwDatagrams",
+        "OutRequests",
+        "OutDiscards",
+        "OutNoRoutes",
+        "ReasmTimeout",
+        "ReasmReqds",
+        "ReasmOKs",
+        "ReasmFails",
+        "FragOKs",
+        "FragFails",
+        "FragCreates",
+        "InMcastPkts",
+        "OutMcastPkts",
+        "InOctets",
+        "OutOctets",
+        "InMcastOctets",
+        "OutMcastOctets",
+        "InBcastOctets",
+        "OutBcastOctets",
+        "InNoECTPkts",
+        "InECT1Pkts",
+        "InECT0Pkts",
+        "InCEPkts",
+        "OutTransmits",
+    )
+    __slots__ = names
+
+
+class icmp6_mib(_Mib):
+    """/proc/net/snmp6 `Icmp6...`, without the counters per type."""
+
+    names = ("InMsgs", "InErrors", "OutMsgs", "OutErrors", "InCsumErrors", "OutRateLimitHost")
+    __slots__ = names
+
+
+class icmp6msg_mib(icmpmsg_mib):
+    """/proc/net/snmp6 `Icmp6InEchos` ... and `Icmp6InType128` ...: one counter per type."""
+
+    type_names = {
+        1: "DestUnreachs",
+        2: "PktTooBigs",
+        3: "TimeExcds",
+        4: "ParmProblems",
+        128: "Echos",
+        129: "EchoReplies",
+        130: "GroupMembQueries",
+        131: "GroupMembResponses",
+        132: "GroupMembReductions",
+        143: "MLDv2Reports",
+        134: "RouterAdvertisements",
+        133: "RouterSolicits",
+        136: "NeighborAdvertisements",
+        135: "NeighborSolicits",
+        137: "Redirects",
+    }
+    __slots__ = ()
+
+    def named(self) -> Iterator[tuple[str, int]]:
+        """Every type with a name, also at 0."""
+        for kind, name in self.type_names.items():
+            yield f"In{name}", self.intype.get(kind, 0)
+        for kind, name in self.type_names.items():
+            yield f"Out{name}", self.outtype.get(kind, 0)
+
+
 class netns_mib:
     """The kernel's `struct netns_mib`: `net.mib`, one object per group."""
 
-    __slots__ = ("icmp", "icmpmsg", "ip", "ipext", "linux", "tcp", "udp", "udplite")
+    __slots__ = (
+        "icmp",
+        "icmp6",
+        "icmp6msg",
+        "icmpmsg",
+        "ip",
+        "ip6",
+        "ipext",
+        "linux",
+        "tcp",
+        "udp",
+        "udplite",
+    )
 
     def __init__(self) -> None:
         self.ip = ipstats_mib()
         self.ipext = ipext_mib()
+        self.ip6 = ipstats6_mib()
+        self.icmp6 = icmp6_mib()
+        self.icmp6msg = icmp6msg_mib()
         self.icmp = icmp_mib()
         self.icmpmsg = icmpmsg_mib()
         self.tcp = tcp_mib()

@@ -1,0 +1,476 @@
+"""The routes of IPv6: tables, longest prefix match, choice among routes of one prefix.
+
+net/ipv6/ip6_fib.c, net/ipv6/route.c (the scores), include/net/ip6_fib.h. Instead of the kernel's
+radix tree a table keeps one dict per prefix length in use, longest first, as stack/ipv4/fib.py.
+Source-specific routes (CONFIG_IPV6_SUBTREES) are not here.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stack.core.neighbour import NUD_FAILED, NUD_VALID
+from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
+from stack.ipv6.addr import MASKS6, format_addr6
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.ipv6.rt6_info import rt6_exception, rt6_info
+    from stack.host import Host as Net
+
+# include/uapi/linux/ipv6_route.h
+RTF_UP = 0x0001
+RTF_GATEWAY = 0x0002
+RTF_DYNAMIC = 0x0010
+RTF_MODIFIED = 0x0020
+RTF_REJECT = 0x0200
+RTF_DEFAULT = 0x00010000
+RTF_ADDRCONF = 0x00040000
+RTF_PREFIX_RT = 0x00080000
+RTF_ANYCAST = 0x00100000
+RTF_NONEXTHOP = 0x00200000
+RTF_EXPIRES = 0x00400000
+RTF_ROUTEINFO = 0x00800000
+RTF_CACHE = 0x01000000
+RTF_PREF_MASK = 0x18000000
+RTF_LOCAL = 0x80000000
+
+# router preferences (RFC 4191 2.1) as two's complement of two bits
+ICMPV6_ROUTER_PREF_LOW = 3
+ICMPV6_ROUTER_PREF_MEDIUM = 0
+ICMPV6_ROUTER_PREF_HIGH = 1
+
+IP6_RT_PRIO_USER = 1024
+IP6_RT_PRIO_ADDRCONF = 256
+
+RT6_TABLE_MAIN = 254
+RT6_TABLE_LOCAL = 255
+
+# include/uapi/linux/rtnetlink.h
+RTN_UNICAST = 1
+RTN_LOCAL = 2
+RTN_ANYCAST = 4
+RTN_MULTICAST = 5
+RTN_BLACKHOLE = 6
+RTN_UNREACHABLE = 7
+RTN_PROHIBIT = 8
+RTN_THROW = 9
+RTPROT_REDIRECT = 1
+RTPROT_KERNEL = 2
+RTPROT_BOOT = 3
+RTPROT_RA = 9
+RTNH_F_DEAD = 1
+
+FIB6_TYPE_ERROR = {
+    RTN_BLACKHOLE: errno.EINVAL,
+    RTN_PROHIBIT: errno.EACCES,
+    RTN_THROW: errno.EAGAIN,
+    RTN_UNREACHABLE: errno.EHOSTUNREACH,
+}
+"""net/ipv6/route.c fib6_prop: the error of the types that lead nowhere."""
+
+# include/net/ip6_route.h
+RT6_LOOKUP_F_IFACE = 0x01
+RT6_LOOKUP_F_REACHABLE = 0x02
+
+_FAIL_HARD = -3
+_FAIL_PROBE = -2
+
+
+class fib6_nh:
+    """struct fib6_nh: where a route leads. `fib_nh_gw6` 0: on link."""
+
+    __slots__ = (
+        "exceptions",
+        "fib_nh_dev",
+        "fib_nh_flags",
+        "fib_nh_gw6",
+        "fib_nh_weight",
+        "last_probe",
+        "rt6i_pcpu",
+    )
+
+    def __init__(self, dev: net_device, gw: int = 0, weight: int = 1) -> None:
+        self.fib_nh_dev = dev
+        self.fib_nh_gw6 = gw
+        self.fib_nh_weight = weight
+        self.fib_nh_flags = 0
+        self.last_probe = 0
+        self.rt6i_pcpu: rt6_info | None = None  # the route that packets without exceptions share
+        self.exceptions: dict[int, rt6_exception] = {}
+
+
+class fib6_info:
+    """struct fib6_info: one route. `expires` in ns, meant with RTF_EXPIRES."""
+
+    __slots__ = (
+        "expires",
+        "fib6_destroying",
+        "fib6_dst",
+        "fib6_flags",
+        "fib6_metric",
+        "fib6_metrics",
+        "fib6_nh",
+        "fib6_plen",
+        "fib6_prefsrc",
+        "fib6_protocol",
+        "fib6_siblings",
+        "fib6_table",
+        "fib6_type",
+    )
+
+    def __init__(
+        self,
+        table: fib6_table,
+        dst: int,
+        plen: int,
+        nh: fib6_nh,
+        *,
+        rtype: int = RTN_UNICAST,
+        flags: int = RTF_UP,
+        metric: int = IP6_RT_PRIO_USER,
+        protocol: int = RTPROT_BOOT,
+        prefsrc: int = 0,
+        metrics: dict[str, int] | None = None,
+    ) -> None:
+        self.fib6_table = table
+        self.fib6_dst = dst
+        self.fib6_plen = plen
+        self.fib6_nh = nh
+        self.fib6_type = rtype
+        self.fib6_flags = flags
+        self.fib6_metric = metric
+        self.fib6_protocol = protocol
+        self.fib6_prefsrc = prefsrc
+        self.fib6_metrics = metrics or {}
+        self.fib6_siblings: list[fib6_info] = []  # with itself, when there are others
+        self.fib6_destroying = False
+        self.expires = 0
+
+    def __repr__(self) -> str:
+        nh = self.fib6_nh
+        via = f" via {format_addr6(nh.fib_nh_gw6)}" if nh.fib_nh_gw6 else ""
+        return (
+            f"<fib6_info {format_addr6(self.fib6_dst)}/{self.fib6_plen}{via} "
+            f"dev {nh.fib_nh_dev.name} metric {self.fib6_metric}>"
+        )
+
+
+class fib6_table:
+    """struct fib6_table. A leaf is the list of routes of one prefix, by metric."""
+
+    __slots__ = ("leaves", "levels", "tb6_id")
+
+    def __init__(self, tb_id: int) -> None:
+        self.tb6_id = tb_id
+        self.leaves: dict[int, dict[int, list[fib6_info]]] = {}  # by prefix length
+        self.levels: list[tuple[int, dict[int, list[fib6_info]]]] = []  # (mask, leaves) by length
+
+    def routes(self) -> Iterator[fib6_info]:
+        """All routes, longest prefix first, then by address."""
+        for plen in sorted(self.leaves, reverse=True):
+            level = self.leaves[plen]
+            for dst in sorted(level):
+                yield from tuple(level[dst])
+
+    def leaf(self, dst: int, plen: int) -> list[fib6_info]:
+        """The routes of one prefix."""
+        return self.leaves.get(plen, {}).get(dst, [])
+
+    def link(self, rt: fib6_info) -> None:
+        """Put a route in behind those of its metric."""
+        leaf = self.leaves.setdefault(rt.fib6_plen, {}).setdefault(rt.fib6_dst, [])
+        at = len(leaf)
+        while at and leaf[at - 1].fib6_metric > rt.fib6_metric:
+            at -= 1
+        leaf.insert(at, rt)
+        self._relevel()
+
+    def unlink(self, rt: fib6_info) -> None:
+        """Take a route out."""
+        level = self.leaves[rt.fib6_plen]
+        leaf = level[rt.fib6_dst]
+        leaf.remove(rt)
+        if not leaf:
+            del level[rt.fib6_dst]
+            if not level:
+                del self.leaves[rt.fib6_plen]
+        self._relevel()
+
+    def _relevel(self) -> None:
+        if len(self.levels) != len(self.leaves):
+            lengths = sorted(self.leaves, reverse=True)
+            self.levels = [(MASKS6[plen], self.leaves[plen]) for plen in lengths]
+
+    def __len__(self) -> int:
+        return sum(len(leaf) for level in self.leaves.values() for leaf in level.values())
+
+
+class netns_fib6:
+    """The tables of one namespace in rule order, the timer of routes that expire."""
+
+    __slots__ = ("gc_timer", "rules", "tables")
+
+    def __init__(self, net: Net) -> None:
+        self.tables = {i: fib6_table(i) for i in (RT6_TABLE_LOCAL, RT6_TABLE_MAIN)}
+        self.rules = list(self.tables.values())
+        self.gc_timer = timer_list(net, fib6_gc_timer_cb, TIMER_DEFERRABLE, data=net)
+
+
+def fib6_get_table(net: Net, tb_id: int) -> fib6_table:
+    """net/ipv6/ip6_fib.c fib6_new_table: the table, made when new (not among the rules then)."""
+    tables = net.ipv6.fib6.tables
+    if tb_id not in tables:
+        tables[tb_id] = fib6_table(tb_id)
+    return tables[tb_id]
+
+
+# --- look-up -------------------------------------------------------------------------------
+
+
+def fib6_check_expired(f6i: fib6_info, now_ns: int) -> bool:
+    """include/net/ip6_fib.h: a route learnt from a router whose time is over."""
+    return bool(f6i.fib6_flags & RTF_EXPIRES) and now_ns > f6i.expires
+
+
+def rt6_check_neigh(net: Net, nh: fib6_nh) -> bool:
+    """net/ipv6/route.c: may the router be used? One not asked yet may (RFC 4191 3.5)."""
+    tbl = net.ipv6.nd_tbl
+    if tbl is None:
+        return True
+    neigh = tbl.hash.get(nh.fib_nh_gw6 << 16 | nh.fib_nh_dev.ifindex)
+    return neigh is None or bool(neigh.nud_state & NUD_VALID) or not neigh.nud_state & NUD_FAILED
+
+
+def rt6_score_route(net: Net, f6i: fib6_info, oif: int, strict: int) -> int:
+    """net/ipv6/route.c: how well a route suits: its interface, its preference (RFC 4191)."""
+    nh = f6i.fib6_nh
+    m = 2 if not oif or nh.fib_nh_dev.ifindex == oif else 0
+    if not m and strict & RT6_LOOKUP_F_IFACE:
+        return _FAIL_HARD
+    # Of two's complement (low 3, medium 0, high 1) it makes 1, 2, 3.
+    m |= ((f6i.fib6_flags & RTF_PREF_MASK) >> 27 ^ 2) << 2
+    if (
+        strict & RT6_LOOKUP_F_REACHABLE
+        and nh.fib_nh_gw6
+        and not f6i.fib6_flags & RTF_NONEXTHOP
+        and not rt6_check_neigh(net, nh)
+    ):
+        return _FAIL_PROBE
+    return m
+
+
+def rt6_select(net: Net, leaf: list[fib6_info], oif: int, strict: int) -> fib6_info | None:
+    """net/ipv6/route.c (rt6_select, find_rr_leaf): the best of one prefix's routes, or None.
+
+    The routes of the lowest metric come first; another metric only when none of them will do.
+    """
+    best = None
+    top = -1
+    metric = leaf[0].fib6_metric
+    now = net.now()
+    probe = strict & RT6_LOOKUP_F_REACHABLE
+    for f6i in leaf:
+        if f6i.fib6_metric != metric and best is not None:
+            break
+        nh = f6i.fib6_nh
+        if nh.fib_nh_flags & RTNH_F_DEAD or fib6_check_expired(f6i, now):
+            continue
+        m = rt6_score_route(net, f6i, oif, strict)
+        if m == _FAIL_HARD:
+            continue
+        if probe and nh.fib_nh_gw6 and net.ipv6.nd.rt6_probe is not None:
+            net.ipv6.nd.rt6_probe(nh)
+        if m > top:
+            best, top = f6i, m
+    return best
+
+
+def fib6_table_lookup(
+    net: Net, tb: fib6_table, daddr: int, oif: int, strict: int
+) -> fib6_info | None:
+    """net/ipv6/route.c: the route to `daddr`, from the longest prefix back to shorter ones.
+
+    Without REACHABLE at last, so that a router which does not answer is better than none.
+    """
+    while True:
+        for mask, leaves in tb.levels:
+            leaf = leaves.get(daddr & mask)
+            if leaf is None:
+                continue
+            first = leaf[0]
+            nh = first.fib6_nh
+            if (
+                len(leaf) == 1
+                and not nh.fib_nh_gw6
+                and not oif
+                and not first.fib6_flags & RTF_EXPIRES
+                and not nh.fib_nh_flags
+            ):
+                return first
+            f6i = rt6_select(net, leaf, oif, strict)
+            if f6i is not None:
+                return f6i
+        if not strict & RT6_LOOKUP_F_REACHABLE:
+            return None
+        strict &= ~RT6_LOOKUP_F_REACHABLE
+
+
+def fib6_lookup(net: Net, daddr: int, oif: int = 0, strict: int = 0) -> fib6_info | None:
+    """net/ipv6/fib6_rules.c fib6_rule_lookup: walk the rules; a `throw` route ends its table."""
+    for tb in net.ipv6.fib6.rules:
+        f6i = fib6_table_lookup(net, tb, daddr, oif, strict)
+        if f6i is not None and f6i.fib6_type != RTN_THROW:
+            return f6i
+    return None
+
+
+def fib6_select_path(net: Net, f6i: fib6_info, saddr: int, daddr: int, label: int) -> fib6_info:
+    """net/ipv6/route.c: one of several equal routes, by weight and a hash of the flow."""
+    usable = [s for s in f6i.fib6_siblings if not s.fib6_nh.fib_nh_flags & RTNH_F_DEAD]
+    total = sum(s.fib6_nh.fib_nh_weight for s in usable)
+    if not total:
+        return f6i
+    point = hash((saddr, daddr, label, net.ipv6.secret)) % total
+    for sibling in usable:
+        point -= sibling.fib6_nh.fib_nh_weight
+        if point < 0:
+            return sibling
+    return f6i
+
+
+# --- changing routes -----------------------------------------------------------------------
+
+
+def rt6_qualify_for_ecmp(f6i: fib6_info) -> bool:
+    """include/net/ip6_route.h: an administrator's route over a gateway."""
+    return bool(f6i.fib6_nh.fib_nh_gw6) and not f6i.fib6_flags & (RTF_ADDRCONF | RTF_DYNAMIC)
+
+
+def _same_nexthop(a: fib6_info, b: fib6_info) -> bool:
+    """include/net/ip6_route.h rt6_duplicate_nexthop."""
+    return (
+        a.fib6_nh.fib_nh_dev is b.fib6_nh.fib_nh_dev
+        and a.fib6_nh.fib_nh_gw6 == b.fib6_nh.fib_nh_gw6
+        and a.fib6_type == b.fib6_type
+    )
+
+
+def fib6_add(net: Net, rt: fib6_info, *, excl: bool = False, replace: bool = False) -> None:
+    """net/ipv6/ip6_fib.c: add a route; `excl` as NLM_F_EXCL, `replace` as NLM_F_REPLACE.
+
+    The same route again takes over what changed of it (expiry). Equal routes over other gateways
+    share the traffic. Raises: OSError EEXIST.
+    """
+    tb = rt.fib6_table
+    same = [r for r in tb.leaf(rt.fib6_dst, rt.fib6_plen) if r.fib6_metric == rt.fib6_metric]
+    if replace:
+        for old in same:
+            fib6_del(net, old)
+    else:
+        if same and excl:
+            raise OSError(errno.EEXIST, "such a route is there already")
+        for old in same:
+            if _same_nexthop(old, rt):
+                if not rt.fib6_flags & RTF_EXPIRES:
+                    old.fib6_flags &= ~RTF_EXPIRES
+                elif old.fib6_flags & RTF_EXPIRES:
+                    old.expires = rt.expires
+                raise OSError(errno.EEXIST, "such a route is there already")
+    tb.link(rt)
+    _find_siblings(tb, rt)
+    if rt.fib6_flags & RTF_EXPIRES:
+        fib6_start_gc(net)
+    net.ipv6.rt_cache_flush()
+
+
+def fib6_del(net: Net, rt: fib6_info) -> None:
+    """net/ipv6/ip6_fib.c: remove a route that is in its table."""
+    if rt.fib6_destroying:
+        return
+    rt.fib6_destroying = True
+    rt.fib6_table.unlink(rt)
+    _find_siblings(rt.fib6_table, rt)
+    net.ipv6.rt6_exceptions -= len(rt.fib6_nh.exceptions)
+    rt.fib6_nh.exceptions.clear()
+    net.ipv6.rt_cache_flush()
+
+
+def _find_siblings(tb: fib6_table, rt: fib6_info) -> None:
+    """Tell the equal routes of rt's prefix and metric of each other."""
+    leaf = tb.leaf(rt.fib6_dst, rt.fib6_plen)
+    equal = [r for r in leaf if r.fib6_metric == rt.fib6_metric and rt6_qualify_for_ecmp(r)]
+    for each in equal:
+        each.fib6_siblings = equal if len(equal) > 1 else []
+
+
+def fib6_clean_all(net: Net, dev: net_device | None) -> None:
+    """net/ipv6/route.c rt6_disable_ip: the routes over a device go with it (None: all)."""
+    for tb in net.ipv6.fib6.tables.values():
+        for rt in tuple(tb.routes()):
+            if dev is None or rt.fib6_nh.fib_nh_dev is dev:
+                fib6_del(net, rt)
+
+
+def rt6_sync_up(dev: net_device, flag: int, up: bool) -> None:
+    """net/ipv6/route.c rt6_sync_up, rt6_sync_down_dev: a device's next hops are alive or dead."""
+    net = dev.net
+    for tb in net.ipv6.fib6.tables.values():
+        for rt in tb.routes():
+            if rt.fib6_nh.fib_nh_dev is dev and not dev.flags & IFF_LOOPBACK:
+                flags = rt.fib6_nh.fib_nh_flags
+                rt.fib6_nh.fib_nh_flags = flags & ~flag if up else flags | flag
+    net.ipv6.rt_cache_flush()
+
+
+def fib6_set_expires(net: Net, rt: fib6_info, expires_ns: int) -> None:
+    """include/net/ip6_fib.h: the route ends at `expires_ns`."""
+    rt.expires = expires_ns
+    rt.fib6_flags |= RTF_EXPIRES
+    fib6_start_gc(net)
+
+
+def fib6_clean_expires(rt: fib6_info) -> None:
+    """include/net/ip6_fib.h: the route holds for good."""
+    rt.fib6_flags &= ~RTF_EXPIRES
+    rt.expires = 0
+
+
+# --- what expires --------------------------------------------------------------------------
+
+
+def fib6_start_gc(net: Net) -> None:
+    """net/ipv6/ip6_fib.c: look for what expired, gc_interval from now."""
+    timer = net.ipv6.fib6.gc_timer
+    if not timer.pending:
+        mod_timer(timer, net.now() + net.ipv6.sysctl.ip6_rt_gc_interval * 1_000_000_000)
+
+
+def fib6_gc_timer_cb(timer: timer_list) -> None:
+    """net/ipv6/ip6_fib.c"""
+    fib6_run_gc(timer.data)
+
+
+def fib6_run_gc(net: Net) -> None:
+    """net/ipv6/ip6_fib.c: remove expired routes and exceptions; again later if any are left."""
+    now = net.now()
+    more = False
+    for tb in net.ipv6.fib6.tables.values():
+        for rt in tuple(tb.routes()):
+            if rt.fib6_flags & RTF_EXPIRES:
+                if now > rt.expires:
+                    fib6_del(net, rt)
+                    continue
+                more = True
+            exceptions = rt.fib6_nh.exceptions
+            for daddr, ex in tuple(exceptions.items()):
+                if ex.rt6i.expires and now >= ex.rt6i.expires:
+                    ex.rt6i.kill()
+                    del exceptions[daddr]
+                    net.ipv6.rt6_exceptions -= 1
+            more = more or bool(exceptions)
+    if more:
+        fib6_start_gc(net)

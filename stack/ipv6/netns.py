@@ -1,0 +1,138 @@
+"""What IPv6 keeps for one network namespace (include/net/netns/ipv6.h), and its calls upward.
+
+A module calls one above it through a slot that inet6_init (af_inet6.py) or the module's own init
+fills: `steps` are the ends of dst.input and dst.output, `nd` what neighbour discovery and address
+configuration do for the network layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out, dst_ops
+from stack.core.uapi import AF_INET6
+from stack.ipv6.ip6_fib import fib6_nh, netns_fib6
+from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
+    from stack.core.neighbour import neigh_table
+    from stack.core.netdevice import net_device, packet_type
+    from stack.core.sock import sock
+    from stack.host import Host as Net
+    from stack.inet.inet_sock import inet_sock
+    from stack.ipv6.icmp_limit import icmpv6_limits
+    from stack.ipv6.if_inet6 import inet6_ifaddr
+    from stack.ipv6.ip6_flowlabel import netns_flowlabels
+    from stack.ipv6.reassembly import fqdir
+    from stack.ipv6.rt6_info import rt6_info
+
+Input = Callable[["sk_buff"], int]
+Output = Callable[["Net", "sock | None", "sk_buff"], int]
+
+
+class ip6_dst_steps:
+    """What the routes of IPv6 give their packets to; each takes ownership of the packet."""
+
+    __slots__ = (
+        "discard",
+        "discard_out",
+        "forward",
+        "input",
+        "mc_input",
+        "output",
+        "prohibit",
+        "prohibit_out",
+    )
+
+    def __init__(self) -> None:
+        self.input: Input = dst_discard
+        self.mc_input: Input = dst_discard
+        self.forward: Input = dst_discard
+        self.discard: Input = dst_discard
+        self.prohibit: Input = dst_discard
+        self.output: Output = dst_discard_out
+        self.discard_out: Output = dst_discard_out
+        self.prohibit_out: Output = dst_discard_out
+
+
+class nd_slots:
+    """What the network layer asks of neighbour discovery and of address configuration.
+
+    rt6_probe(nh): ask a router that is not known to answer (RFC 4191 3.5), rate limited.
+    send_redirect(skb, target): tell skb's sender of a better first hop (borrows skb).
+    get_saddr(net, dev, daddr, prefs): the best source address (RFC 6724), 0: none.
+    ndisc_rcv(skb), mld_rcv(skb): a message of RFC 4861 (types 133 to 137) or of MLD (130 to 132
+    and 143), checksum verified, data at its ICMPv6 header. A drop reason, 0 when fine (borrows
+    skb).
+    """
+
+    __slots__ = ("get_saddr", "mld_rcv", "ndisc_rcv", "rt6_probe", "send_redirect")
+
+    def __init__(self) -> None:
+        self.rt6_probe: Callable[[fib6_nh], None] | None = None
+        self.send_redirect: Callable[[sk_buff, int], None] | None = None
+        self.get_saddr: Callable[[Net, net_device | None, int, int], int] | None = None
+        self.ndisc_rcv: Callable[[sk_buff], int] | None = None
+        self.mld_rcv: Callable[[sk_buff], int] | None = None
+
+
+class netns_ipv6:
+    """struct netns_ipv6."""
+
+    __slots__ = (
+        "addr_hash",
+        "devconf_all",
+        "devconf_dflt",
+        "dst_ops",
+        "fib6",
+        "flowlabels",
+        "frags",
+        "icmp_limits",
+        "icmp_sk",
+        "inet6_protos",
+        "ip6_null_entry",
+        "ip6_packet_type",
+        "nd",
+        "nd_tbl",
+        "ra_chain",
+        "rt6_exceptions",
+        "rt_live",
+        "secret",
+        "steps",
+        "sysctl",
+    )
+
+    # Set by the init functions of their modules, in inet6_init's order.
+    flowlabels: netns_flowlabels
+    frags: fqdir
+    icmp_limits: icmpv6_limits
+    icmp_sk: inet_sock
+    ip6_null_entry: rt6_info
+    ip6_packet_type: packet_type
+
+    def __init__(self, net: Net) -> None:
+        self.sysctl = net.sysctl.ipv6
+        self.devconf_all = self.sysctl.conf["all"]
+        self.devconf_dflt = self.sysctl.conf["default"]
+        self.inet6_protos: list[inet6_protocol | None] = new_inet6_protos()
+        self.steps = ip6_dst_steps()
+        self.nd = nd_slots()
+        self.dst_ops = dst_ops(family=AF_INET6)
+        self.secret = net.random.getrandbits(64)
+        self.fib6 = netns_fib6(net)
+        self.nd_tbl: neigh_table | None = None
+        self.addr_hash: dict[int, list[inet6_ifaddr]] = {}
+        self.rt_live: list[rt6_info] = []  # what may stand in a socket's cache
+        self.rt6_exceptions = 0
+        self.ra_chain: list[inet_sock] = []  # raw sockets with IPV6_ROUTER_ALERT
+
+    def rt_cache_flush(self) -> None:
+        """Tables, addresses or devices changed: sockets and routes look again."""
+        for rt in self.rt_live:
+            rt.obsolete = DST_OBSOLETE_KILL
+            rt.neigh = None
+            if rt.from6 is not None and rt.from6.fib6_nh.rt6i_pcpu is rt:
+                rt.from6.fib6_nh.rt6i_pcpu = None
+        self.rt_live.clear()

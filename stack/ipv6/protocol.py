@@ -1,0 +1,75 @@
+"""What IPv6 calls for a next header value (net/ipv6/protocol.c, include/net/protocol.h)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import sk_buff
+from stack.core.uapi import MAX_INET_PROTOS
+
+if TYPE_CHECKING:
+    from stack.host import Host as Net
+
+INET6_PROTO_NOPOLICY = 0x1
+INET6_PROTO_FINAL = 0x2  # a transport, not an extension header
+
+NEXTHDR_HOP = 0
+NEXTHDR_IPV4 = 4
+NEXTHDR_TCP = 6
+NEXTHDR_UDP = 17
+NEXTHDR_IPV6 = 41
+NEXTHDR_ROUTING = 43
+NEXTHDR_FRAGMENT = 44
+NEXTHDR_GRE = 47
+NEXTHDR_ESP = 50
+NEXTHDR_AUTH = 51
+NEXTHDR_ICMP = 58
+NEXTHDR_NONE = 59
+NEXTHDR_DEST = 60
+NEXTHDR_SCTP = 132
+NEXTHDR_MOBILITY = 135
+NEXTHDR_MAX = 255
+
+
+@dataclass(slots=True, eq=False)
+class inet6_protocol:
+    """struct inet6_protocol.
+
+    `handler(skb) -> int` takes ownership of skb, data at the header. Of an extension header (no
+    INET6_PROTO_FINAL): 1 = go on with the next header at IP6CB(skb).nhoff, which data may not have
+    reached yet (transport_header says where it is); anything else: skb is gone. Of a transport:
+    above 0 = go on with that protocol, else skb is gone.
+    `err_handler(skb, opt, type, code, offset, info) -> int` borrows it, data at the embedded IPv6
+    header and `offset` that of its transport header.
+    `early_demux(skb)` may give a packet its socket and its route (borrows).
+    """
+
+    handler: Callable[[sk_buff], int | None]
+    err_handler: Callable[[sk_buff, object, int, int, int, int], int] | None = None
+    early_demux: Callable[[sk_buff], object] | None = None
+    flags: int = 0
+
+
+def new_inet6_protos() -> list[inet6_protocol | None]:
+    """An empty inet6_protos table (index = next header value)."""
+    return [None] * MAX_INET_PROTOS
+
+
+def inet6_add_protocol(net: Net, prot: inet6_protocol, protocol: int) -> int:
+    """net/ipv6/protocol.c: 0, or -1 when the number is taken."""
+    table = net.ipv6.inet6_protos
+    if table[protocol] is not None:
+        return -1
+    table[protocol] = prot
+    return 0
+
+
+def inet6_del_protocol(net: Net, prot: inet6_protocol, protocol: int) -> int:
+    """net/ipv6/protocol.c: 0, or -1 when another one sits there."""
+    table = net.ipv6.inet6_protos
+    if table[protocol] is not prot:
+        return -1
+    table[protocol] = None
+    return 0

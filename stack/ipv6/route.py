@@ -1,0 +1,249 @@
+"""Routing decisions of IPv6: from flows and received packets to rt6_infos (net/ipv6/route.c).
+
+Functions that look a route up for a caller raise OSError (ENETUNREACH, EHOSTUNREACH, EACCES,
+EINVAL) where the kernel gives a dst with an error; `ip6_route_output` gives the dst itself.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.hdr import ipv6_hdr
+from fastpath.skbuff import sk_buff
+from stack.core.netdevice import IFF_UP
+from stack.core.sock import os_error, sk_dst_check
+from stack.core.uapi import AF_INET6
+from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
+from stack.ipv6.addr import (
+    IPV6_ADDR_LINKLOCAL,
+    ipv6_addr_loopback,
+    ipv6_addr_scope,
+    ipv6_addr_type,
+    ipv6_addr_v4mapped,
+    rt6_need_strict,
+)
+from stack.ipv6.if_inet6 import (
+    IFA_F_TENTATIVE,
+    for_each_ifaddr6,
+    inet6_dev,
+    ipv6_chk_addr,
+)
+from stack.ipv6.ip6_fib import (
+    RT6_LOOKUP_F_IFACE,
+    RT6_LOOKUP_F_REACHABLE,
+    RTF_LOCAL,
+    RTN_THROW,
+    fib6_info,
+    fib6_select_path,
+    fib6_table_lookup,
+)
+from stack.ipv6.rt6_info import rt6_info, rt6_make_pcpu_route
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.host import Host as Net
+    from stack.inet.inet_sock import inet_sock
+
+
+def ip6_pol_route(
+    net: Net, oif: int, daddr: int, saddr: int, flowlabel: int, strict: int
+) -> rt6_info:
+    """net/ipv6/route.c: the route of a packet or flow; ip6_null_entry when there is none.
+
+    `oif`: the interface it must leave by (output) or came in by (input), 0: any.
+    """
+    ipv6 = net.ipv6
+    if not ipv6.devconf_all.forwarding:
+        strict |= RT6_LOOKUP_F_REACHABLE
+    f6i: fib6_info | None = None
+    for tb in ipv6.fib6.rules:
+        f6i = fib6_table_lookup(net, tb, daddr, oif, strict)
+        if f6i is not None and f6i.fib6_type != RTN_THROW:
+            break
+    else:
+        return ipv6.ip6_null_entry
+    assert f6i is not None
+    if f6i.fib6_siblings and not oif:
+        f6i = fib6_select_path(net, f6i, saddr, daddr, flowlabel)
+    nh = f6i.fib6_nh
+    if nh.exceptions:
+        rt = rt6_find_cached_rt(net, f6i, daddr)
+        if rt is not None:
+            return rt
+    return nh.rt6i_pcpu or rt6_make_pcpu_route(net, f6i)
+
+
+def rt6_find_cached_rt(net: Net, f6i: fib6_info, daddr: int) -> rt6_info | None:
+    """net/ipv6/route.c: what was learnt about `daddr`, unless it is too old."""
+    ex = f6i.fib6_nh.exceptions.get(daddr)
+    if ex is None:
+        return None
+    rt = ex.rt6i
+    if rt.expires and net.now() >= rt.expires:
+        rt.kill()
+        del f6i.fib6_nh.exceptions[daddr]
+        net.ipv6.rt6_exceptions -= 1
+        return None
+    return rt
+
+
+# --- input ---------------------------------------------------------------------------------
+
+
+def ip6_route_input(skb: sk_buff) -> None:
+    """net/ipv6/route.c: set skb.dst of a received packet. Borrows skb."""
+    iph = ipv6_hdr(skb)
+    daddr = iph.daddr
+    dev: net_device = skb.dev
+    net = dev.net
+    # Addresses that mean one link are looked up on that of the packet.
+    strict = RT6_LOOKUP_F_IFACE if rt6_need_strict(daddr) else 0
+    if not strict:
+        # An address of ours is by far the usual case: one look into the local table.
+        leaf = net.ipv6.fib6.rules[0].leaf(daddr, 128)
+        if leaf:
+            nh = leaf[0].fib6_nh
+            if nh.rt6i_pcpu is not None and not nh.exceptions:
+                skb.dst = nh.rt6i_pcpu
+                return
+    oif = dev.ifindex if strict else 0
+    skb.dst = ip6_pol_route(net, oif, daddr, iph.saddr, iph.flow_lbl, strict)
+
+
+# --- output --------------------------------------------------------------------------------
+
+
+def ip6_route_output_flags(net: Net, sk: inet_sock | None, fl6: flowi, flags: int) -> rt6_info:
+    """net/ipv6/route.c: the route of a flow, perhaps one with an error."""
+    oif = fl6.flowi_oif
+    if (
+        (sk is not None and sk.sk_bound_dev_if)
+        or rt6_need_strict(fl6.daddr)
+        or (oif and not fl6.saddr)
+    ):
+        flags |= RT6_LOOKUP_F_IFACE
+    return ip6_pol_route(net, oif, fl6.daddr, fl6.saddr, fl6.flowlabel, flags)
+
+
+def ip6_route_output(net: Net, sk: inet_sock | None, fl6: flowi) -> rt6_info:
+    """include/net/ip6_route.h: the route of a flow; `error` of it says what is wrong."""
+    return ip6_route_output_flags(net, sk, fl6, 0)
+
+
+def ip6_route_get_saddr(net: Net, rt: rt6_info, daddr: int, prefs: int) -> int:
+    """include/net/ip6_route.h: the source address for a route: its own, else by RFC 6724.
+
+    Raises: OSError EADDRNOTAVAIL.
+    """
+    f6i = rt.from6
+    if f6i is not None and f6i.fib6_prefsrc:
+        return f6i.fib6_prefsrc
+    dev = f6i.fib6_nh.fib_nh_dev if f6i is not None else None
+    saddr = ipv6_dev_get_saddr(net, dev, daddr, prefs)
+    if not saddr:
+        raise os_error(errno.EADDRNOTAVAIL)
+    return saddr
+
+
+def ipv6_dev_get_saddr(net: Net, dev: net_device | None, daddr: int, prefs: int) -> int:
+    """net/ipv6/addrconf.c, by the slot that address configuration fills; 0: no address."""
+    get_saddr = net.ipv6.nd.get_saddr
+    if get_saddr is not None:
+        return get_saddr(net, dev, daddr, prefs)
+    # Without it: an address of the scope (RFC 6724 rule 2), rather on the interface (rule 5).
+    best = 0
+    top = -1
+    scope = ipv6_addr_scope(daddr)
+    for ifp in for_each_ifaddr6(net):
+        own = ipv6_addr_scope(ifp.addr)
+        here = dev is None or ifp.idev.dev is dev
+        if ifp.flags & IFA_F_TENTATIVE or (own == 2 and not here and ifp.addr != daddr):
+            continue
+        score = (ifp.addr == daddr) << 8 | (own >= scope) << 4 | (own == scope) << 2 | here << 1
+        if score > top:
+            best, top = ifp.addr, score
+    return best
+
+
+def ip6_dst_lookup_tail(net: Net, sk: inet_sock | None, fl6: flowi, prefs: int) -> rt6_info:
+    """net/ipv6/ip6_output.c: the route of a flow, whose source address it chooses when open.
+
+    Raises: OSError ENETUNREACH, EHOSTUNREACH, EACCES, EADDRNOTAVAIL, EAFNOSUPPORT.
+    """
+    rt: rt6_info | None = None
+    flags = 0
+    if not fl6.saddr:
+        rt = ip6_route_output(net, sk, fl6)
+        if rt.from6 is not None and not rt.error:
+            fl6.saddr = ip6_route_get_saddr(net, rt, fl6.daddr, prefs)
+        if rt.error:
+            rt = None
+        if fl6.flowi_oif:
+            flags |= RT6_LOOKUP_F_IFACE
+    if rt is None:
+        rt = ip6_route_output_flags(net, sk, fl6, flags)
+    if rt.error:
+        if rt.error == errno.ENETUNREACH:
+            net.mib.ip6.OutNoRoutes += 1
+        raise os_error(rt.error)
+    if ipv6_addr_v4mapped(fl6.saddr) and fl6.daddr and not ipv6_addr_v4mapped(fl6.daddr):
+        raise os_error(errno.EAFNOSUPPORT)
+    return rt
+
+
+def ip6_route_output_flow(
+    net: Net, fl6: flowi, sk: inet_sock | None = None, prefs: int = 0
+) -> rt6_info:
+    """The route of a flow, as ip_route_output_flow of IPv4; fills fl6.saddr.
+
+    `prefs`: IPV6_PREFER_SRC_* of the socket. Whether the source is ours, bind() and IPV6_PKTINFO
+    check, as in Linux. Raises: OSError as ip6_dst_lookup_tail; ENODEV; EINVAL for a group as source.
+    """
+    if fl6.saddr >> 120 == 0xFF:
+        raise os_error(errno.EINVAL)
+    if fl6.flowi_oif:
+        dev = net.dev_by_index.get(fl6.flowi_oif)
+        if dev is None:
+            raise os_error(errno.ENODEV)
+    return ip6_dst_lookup_tail(net, sk, fl6, prefs)
+
+
+def ip6_dst_lookup_flow(
+    net: Net, sk: inet_sock | None, fl6: flowi, final_dst: int = 0, prefs: int = 0
+) -> rt6_info:
+    """net/ipv6/ip6_output.c: for a connect. `final_dst` takes the place of the address after the
+    look-up when a routing header named another first hop. Raises: OSError.
+    """
+    rt = ip6_route_output_flow(net, fl6, sk, prefs)
+    if final_dst:
+        fl6.daddr = final_dst
+    return rt
+
+
+def ip6_sk_dst_lookup_flow(
+    sk: inet_sock, fl6: flowi, final_dst: int = 0, connected: bool = True, prefs: int = 0
+) -> rt6_info:
+    """net/ipv6/ip6_output.c: the socket's cached route when it still serves, else a look-up."""
+    rt: rt6_info | None = sk_dst_check(sk, 0)
+    if rt is not None and ip6_sk_dst_check(rt, fl6):
+        return rt
+    rt = ip6_dst_lookup_flow(sk.net, sk, fl6, final_dst, prefs)
+    if connected:
+        sk.sk_dst_cache = rt
+    return rt
+
+
+def ip6_sk_dst_check(rt: rt6_info, fl6: flowi) -> bool:
+    """net/ipv6/ip6_output.c: was the cached route made for this flow?"""
+    if rt.ops is not None and rt.ops.family != AF_INET6:
+        return False
+    if rt.rt6i_plen == 128 and rt.rt6i_dst != fl6.daddr:
+        return False
+    # A wider route holds for what the socket is connected to, as its cache is only set then.
+    return not fl6.flowi_oif or fl6.flowi_oif == rt.dev.ifindex
+
+
+def ip6_rt_is_local(rt: rt6_info) -> bool:
+    """Whether a route leads to this host."""
+    return bool(rt.rt6i_flags & RTF_LOCAL)

@@ -1,0 +1,380 @@
+"""What others taught: path MTUs (RFC 8201), redirects (RFC 4861 8), routes of routers (RFC 4191).
+
+net/ipv6/route.c.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.hdr import ipv6_hdr, ipv6hdr_at
+from fastpath.hdr6 import rd_msg_at
+from fastpath.skbuff import sk_buff, skb_copy_bits, skb_transport_offset
+from stack.core.dst import DST_OBSOLETE_KILL
+from stack.core.neighbour import (
+    NEIGH_UPDATE_F_OVERRIDE,
+    NEIGH_UPDATE_F_WEAK_OVERRIDE,
+    NUD_STALE,
+    neigh_confirm,
+    neigh_update,
+)
+from stack.core.sock import os_error, sk_dst_check
+from stack.core.uapi import AF_INET6
+from stack.inet.flow import flowi
+from stack.ipv6.addr import (
+    IPV6_ADDR_LINKLOCAL,
+    IPV6_ADDR_UNICAST,
+    ipv6_addr_is_multicast,
+    ipv6_addr_type,
+)
+from stack.ipv6.ip6_fib import (
+    ICMPV6_ROUTER_PREF_MEDIUM,
+    IP6_RT_PRIO_USER,
+    RT6_LOOKUP_F_IFACE,
+    RT6_TABLE_MAIN,
+    RTF_ADDRCONF,
+    RTF_CACHE,
+    RTF_DEFAULT,
+    RTF_DYNAMIC,
+    RTF_EXPIRES,
+    RTF_GATEWAY,
+    RTF_LOCAL,
+    RTF_REJECT,
+    RTF_ROUTEINFO,
+    RTF_UP,
+    RTPROT_RA,
+    fib6_add,
+    fib6_check_expired,
+    fib6_clean_expires,
+    fib6_del,
+    fib6_get_table,
+    fib6_info,
+    fib6_nh,
+    fib6_set_expires,
+    fib6_start_gc,
+)
+from stack.ipv6.nd_options import INFINITY_LIFE_TIME, ndisc_parse_options
+from stack.ipv6.rt6_info import (
+    IPV6_MIN_MTU,
+    ip6_mtu,
+    ip6_rt_cache_alloc,
+    ip_neigh_gw6,
+    rt6_exception,
+    rt6_info,
+)
+from stack.ipv6.route import ip6_route_output
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.host import Host as Net
+    from stack.inet.inet_sock import inet_sock
+    from stack.ipv6.if_inet6 import inet6_dev
+
+SEC = 1_000_000_000
+RD_MSG_LEN = 40
+
+
+# --- exceptions ----------------------------------------------------------------------------
+
+
+def rt6_insert_exception(net: Net, rt: rt6_info, f6i: fib6_info) -> None:
+    """net/ipv6/route.c: keep a destination's own route; the oldest goes at route.max_size."""
+    exceptions = f6i.fib6_nh.exceptions
+    old = exceptions.pop(rt.rt6i_dst, None)
+    if old is not None:
+        old.rt6i.kill()
+        net.ipv6.rt6_exceptions -= 1
+    limit = net.ipv6.sysctl.ip6_rt_max_size
+    if net.ipv6.rt6_exceptions >= limit:
+        if not exceptions:
+            return
+        rt6_remove_oldest_exception(net, f6i)
+    exceptions[rt.rt6i_dst] = rt6_exception(rt, net.now())
+    net.ipv6.rt6_exceptions += 1
+    net.ipv6.rt_live.append(rt)
+    # Sockets that hold the shared route to this destination look again.
+    shared = f6i.fib6_nh.rt6i_pcpu
+    if shared is not None:
+        shared.kill()
+        f6i.fib6_nh.rt6i_pcpu = None
+    fib6_start_gc(net)
+
+
+def rt6_remove_oldest_exception(net: Net, f6i: fib6_info) -> None:
+    """net/ipv6/route.c: make room."""
+    exceptions = f6i.fib6_nh.exceptions
+    oldest = next(iter(exceptions))  # a dict keeps the order in which they came
+    exceptions.pop(oldest).rt6i.kill()
+    net.ipv6.rt6_exceptions -= 1
+
+
+def __ip6_rt_update_pmtu(rt: rt6_info, daddr: int, mtu: int) -> None:
+    """net/ipv6/route.c: a router says that `mtu` bytes fit (RFC 8201 4). Never below 1280."""
+    if rt.rt6i_flags & RTF_LOCAL and rt.rt6i_flags & RTF_CACHE == 0:
+        return
+    mtu = max(mtu, IPV6_MIN_MTU)
+    if mtu >= ip6_mtu(rt):
+        return
+    net = rt.net
+    f6i = rt.from6
+    if f6i is None:
+        return
+    if rt.rt6i_flags & RTF_CACHE and rt.obsolete != DST_OBSOLETE_KILL:
+        rt6_do_update_pmtu(rt, mtu)
+        return
+    nrt = ip6_rt_cache_alloc(net, f6i, daddr)
+    rt6_do_update_pmtu(nrt, mtu)
+    rt6_insert_exception(net, nrt, f6i)
+
+
+def rt6_do_update_pmtu(rt: rt6_info, mtu: int) -> None:
+    """net/ipv6/route.c"""
+    rt.metrics["mtu"] = mtu
+    expires_ns = rt.net.ipv6.sysctl.ip6_rt_mtu_expires * SEC
+    rt.expires = rt.net.now() + expires_ns if expires_ns else 0
+
+
+def ip6_rt_update_pmtu(
+    dst: rt6_info, sk: object, skb: sk_buff | None, mtu: int, confirm_neigh: bool = True
+) -> None:
+    """net/ipv6/route.c: dst_ops.update_pmtu. `skb` has data at the packet that was too big."""
+    daddr = ipv6_hdr(skb).daddr if skb is not None else dst.rt6i_dst
+    if skb is None and dst.rt6i_plen != 128:
+        daddr = getattr(sk, "inet_daddr", 0)
+    if daddr:
+        __ip6_rt_update_pmtu(dst, daddr, mtu)
+
+
+def ip6_update_pmtu(skb: sk_buff, net: Net, mtu: int, oif: int, mark: int = 0) -> None:
+    """net/ipv6/route.c: packet too big without a socket; skb data at the embedded header."""
+    iph = ipv6hdr_at(skb, 0)
+    fl6 = flowi(AF_INET6, iph.daddr, iph.saddr, oif, flowi_mark=mark)
+    rt = ip6_route_output(net, None, fl6)
+    if not rt.error:
+        __ip6_rt_update_pmtu(rt, fl6.daddr, mtu)
+
+
+def ip6_sk_update_pmtu(skb: sk_buff, sk: inet_sock, mtu: int) -> None:
+    """net/ipv6/route.c: the same for a socket, whose cached route is renewed."""
+    ip6_update_pmtu(skb, sk.net, mtu, sk.sk_bound_dev_if or skb.dev.ifindex, sk.sk_mark)
+    sk_dst_check(sk, 0)
+
+
+def rt6_mtu_change(dev: net_device, mtu: int) -> None:
+    """net/ipv6/route.c: the MTU of a link changed: what was learnt beyond it holds no more."""
+    net = dev.net
+    idev: inet6_dev | None = dev.ip6_ptr
+    before = idev.cnf.mtu if idev is not None else mtu
+    for tb in net.ipv6.fib6.tables.values():
+        for f6i in tb.routes():
+            if f6i.fib6_nh.fib_nh_dev is not dev:
+                continue
+            own = f6i.fib6_metrics.get("mtu", 0)
+            if own and (own > mtu or own == before):
+                f6i.fib6_metrics["mtu"] = mtu
+            for ex in f6i.fib6_nh.exceptions.values():
+                learned = ex.rt6i.metrics.get("mtu", 0)
+                # A path as wide as the link was may be as wide as it is now (RFC 8201 5.3).
+                if learned > mtu or (learned and learned == before):
+                    ex.rt6i.metrics["mtu"] = mtu
+    if idev is not None:
+        idev.cnf.store("mtu", mtu)
+    net.ipv6.rt_cache_flush()
+
+
+# --- redirects -----------------------------------------------------------------------------
+
+
+def rt6_do_redirect(rt: rt6_info, sk: object, skb: sk_buff) -> None:
+    """net/ipv6/route.c: obey a redirect (RFC 4861 8.3). Borrows skb.
+
+    skb's transport header is at the message, its network header that of the router's packet.
+    """
+    dev: net_device = skb.dev
+    net = dev.net
+    at = skb_transport_offset(skb)
+    if skb.len - at < RD_MSG_LEN:
+        return
+    msg = rd_msg_at(skb, at)
+    target, dest = msg.target, msg.dest
+    if ipv6_addr_is_multicast(dest):
+        return
+    on_link = target == dest
+    if not on_link and ipv6_addr_type(target) != IPV6_ADDR_UNICAST | IPV6_ADDR_LINKLOCAL:
+        return
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None or idev.cnf.forwarding or not idev.cnf.accept_redirects:
+        return
+    options = ndisc_parse_options(skb_copy_bits(skb, at + RD_MSG_LEN, skb.len - at - RD_MSG_LEN))
+    if options is None or rt.rt6i_flags & RTF_REJECT or rt.from6 is None:
+        return
+    router = ip_neigh_gw6(dev, ipv6_hdr(skb).saddr)
+    if router is not None:
+        neigh_confirm(router)
+    neigh = ip_neigh_gw6(dev, target)
+    if neigh is None:
+        return
+    neigh_update(
+        neigh,
+        options.target_lladdr,
+        NUD_STALE,
+        NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE,
+    )
+    nrt = ip6_rt_cache_alloc(net, rt.from6, dest)
+    nrt.rt6i_flags = RTF_UP | RTF_DYNAMIC | RTF_CACHE | (0 if on_link else RTF_GATEWAY)
+    nrt.rt6i_gateway = target
+    learned = rt.metrics.get("mtu", 0) if rt.rt6i_flags & RTF_CACHE else 0
+    if learned:
+        rt6_do_update_pmtu(nrt, learned)
+    rt6_insert_exception(net, nrt, rt.from6)
+
+
+def __ip6_route_redirect(net: Net, daddr: int, gateway: int, oif: int) -> rt6_info | None:
+    """net/ipv6/route.c: the route to `daddr` over the router that redirects, or None.
+
+    Only the router that the route now names may say where else to go (RFC 4861 8.1).
+    """
+    for tb in net.ipv6.fib6.rules:
+        for mask, leaves in tb.levels:
+            for f6i in leaves.get(daddr & mask, ()):
+                nh = f6i.fib6_nh
+                if fib6_check_expired(f6i, net.now()) or nh.fib_nh_dev.ifindex != oif:
+                    continue
+                if f6i.fib6_flags & RTF_REJECT:
+                    return None
+                ex = nh.exceptions.get(daddr)
+                if ex is not None and ex.rt6i.rt6i_gateway == gateway:
+                    return ex.rt6i
+                if nh.fib_nh_gw6 == gateway:
+                    return ip6_route_output(net, None, flowi(AF_INET6, daddr, 0, oif))
+    return None
+
+
+def ip6_redirect(skb: sk_buff, net: Net, oif: int, mark: int = 0) -> None:
+    """net/ipv6/route.c: a redirect about a packet of ours; skb data at the embedded header."""
+    iph = ipv6hdr_at(skb, 0)
+    rt = __ip6_route_redirect(net, iph.daddr, ipv6_hdr(skb).saddr, oif)
+    if rt is not None:
+        rt6_do_redirect(rt, None, skb)
+
+
+def ip6_redirect_no_header(skb: sk_buff, net: Net, oif: int) -> None:
+    """net/ipv6/route.c: a redirect that quotes no packet; skb at the ICMPv6 header."""
+    at = skb_transport_offset(skb)
+    if skb.len - at < RD_MSG_LEN:
+        return
+    dest = rd_msg_at(skb, at).dest
+    rt = __ip6_route_redirect(net, dest, ipv6_hdr(skb).saddr, oif)
+    if rt is not None:
+        rt6_do_redirect(rt, None, skb)
+
+
+def ip6_sk_redirect(skb: sk_buff, sk: inet_sock) -> None:
+    """net/ipv6/route.c"""
+    ip6_redirect(skb, sk.net, sk.sk_bound_dev_if or skb.dev.ifindex, sk.sk_mark)
+
+
+# --- routers -------------------------------------------------------------------------------
+
+
+def rt6_get_dflt_router(net: Net, addr: int, dev: net_device) -> fib6_info | None:
+    """net/ipv6/route.c: the default route that `addr` advertised on `dev`."""
+    for f6i in fib6_get_table(net, RT6_TABLE_MAIN).leaf(0, 0):
+        if (
+            f6i.fib6_nh.fib_nh_dev is dev
+            and f6i.fib6_flags & (RTF_ADDRCONF | RTF_DEFAULT) == RTF_ADDRCONF | RTF_DEFAULT
+            and f6i.fib6_nh.fib_nh_gw6 == addr
+        ):
+            return f6i
+    return None
+
+
+def rt6_add_dflt_router(
+    net: Net,
+    gwaddr: int,
+    dev: net_device,
+    pref: int = ICMPV6_ROUTER_PREF_MEDIUM,
+    metric: int = IP6_RT_PRIO_USER,
+    lifetime_s: int = INFINITY_LIFE_TIME,
+) -> fib6_info | None:
+    """net/ipv6/route.c: a default route that a router advertised; `pref` of RFC 4191."""
+    rt = fib6_info(
+        fib6_get_table(net, RT6_TABLE_MAIN),
+        0,
+        0,
+        fib6_nh(dev, gwaddr),
+        flags=RTF_GATEWAY | RTF_ADDRCONF | RTF_DEFAULT | RTF_UP | rtf_pref(pref),
+        metric=metric or IP6_RT_PRIO_USER,
+        protocol=RTPROT_RA,
+    )
+    _set_lifetime(net, rt, lifetime_s)
+    try:
+        fib6_add(net, rt)
+    except OSError:
+        return rt6_get_dflt_router(net, gwaddr, dev)
+    return rt
+
+
+def rtf_pref(pref: int) -> int:
+    """include/uapi/linux/ipv6_route.h RTF_PREF: a router preference in the flags of a route."""
+    return (pref & 3) << 27
+
+
+def _set_lifetime(net: Net, rt: fib6_info, lifetime_s: int) -> None:
+    if lifetime_s == INFINITY_LIFE_TIME:
+        fib6_clean_expires(rt)
+    else:
+        fib6_set_expires(net, rt, net.now() + lifetime_s * SEC)
+
+
+def rt6_purge_dflt_routers(net: Net) -> None:
+    """net/ipv6/route.c: this host became a router: the routers' default routes go."""
+    for tb in net.ipv6.fib6.tables.values():
+        for f6i in tuple(tb.routes()):
+            idev: inet6_dev | None = f6i.fib6_nh.fib_nh_dev.ip6_ptr
+            if f6i.fib6_flags & (RTF_DEFAULT | RTF_ADDRCONF) and f6i.fib6_protocol == RTPROT_RA:
+                if idev is not None and getattr(idev.cnf, "accept_ra", 1) == 2:
+                    continue
+                fib6_del(net, f6i)
+
+
+def rt6_route_rcv(
+    net: Net, dev: net_device, prefix: int, plen: int, pref: int, lifetime_s: int, gwaddr: int
+) -> None:
+    """net/ipv6/route.c: a route information option (RFC 4191 2.3) of the router `gwaddr`.
+
+    Lifetime 0 takes the route back. For the prefix ::/0 it is the router's default route.
+    """
+    found: fib6_info | None = None
+    if not plen:
+        found = rt6_get_dflt_router(net, gwaddr, dev)
+    else:
+        for f6i in fib6_get_table(net, RT6_TABLE_MAIN).leaf(prefix, plen):
+            nh = f6i.fib6_nh
+            if f6i.fib6_flags & RTF_ROUTEINFO and nh.fib_nh_dev is dev and nh.fib_nh_gw6 == gwaddr:
+                found = f6i
+    if found is not None and not lifetime_s:
+        fib6_del(net, found)
+        return
+    if not lifetime_s:
+        return
+    if found is None:
+        if not plen:
+            rt6_add_dflt_router(net, gwaddr, dev, pref, lifetime_s=lifetime_s)
+            return
+        flags = RTF_GATEWAY | RTF_ADDRCONF | RTF_ROUTEINFO | RTF_UP | rtf_pref(pref)
+        found = fib6_info(
+            fib6_get_table(net, RT6_TABLE_MAIN),
+            prefix,
+            plen,
+            fib6_nh(dev, gwaddr),
+            flags=flags,
+            protocol=RTPROT_RA,
+        )
+        _set_lifetime(net, found, lifetime_s)
+        fib6_add(net, found)
+        return
+    found.fib6_flags = found.fib6_flags & ~rtf_pref(3) | rtf_pref(pref)
+    _set_lifetime(net, found, lifetime_s)
+    net.ipv6.rt_cache_flush()

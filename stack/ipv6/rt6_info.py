@@ -1,0 +1,257 @@
+"""struct rt6_info: what routing decided for IPv6 packets, and what was learnt about destinations.
+
+net/ipv6/route.c, include/net/ip6_fib.h. A route that no exception concerns is one rt6_info shared by
+all its packets (the kernel's per-CPU copy); a destination with a path MTU or a redirect has its own.
+What a packet does next (dst.input, dst.output) is registered in net.ipv6.steps, since those
+functions stand above this module.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from stack.core.dst import (
+    DST_OBSOLETE_FORCE_CHK,
+    DST_OBSOLETE_KILL,
+    dst_discard,
+    dst_discard_out,
+    dst_entry,
+)
+from stack.core.neighbour import neigh_create, neighbour
+from stack.core.netdevice import IFF_LOOPBACK
+from stack.ipv6.addr import format_addr6
+from stack.ipv6.ip6_fib import (
+    FIB6_TYPE_ERROR,
+    RTF_CACHE,
+    RTF_GATEWAY,
+    RTF_LOCAL,
+    RTF_NONEXTHOP,
+    RTF_REJECT,
+    RTN_ANYCAST,
+    RTN_BLACKHOLE,
+    RTN_LOCAL,
+    RTN_PROHIBIT,
+    RTN_UNICAST,
+    RTN_UNREACHABLE,
+    fib6_info,
+)
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
+    from stack.core.netdevice import net_device
+    from stack.ipv6.if_inet6 import inet6_dev
+    from stack.host import Host as Net
+
+IPV6_MIN_MTU = 1280
+IP6_MAX_MTU = 0xFFFF + 40
+IPV6_MAXPLEN = 65535
+TCP_HLEN = 20
+
+
+class rt6_info(dst_entry):
+    """struct rt6_info. `rt6i_gateway` 0: the destination itself is the next hop."""
+
+    __slots__ = (
+        "from6",
+        "is_input",
+        "rt6i_dst",
+        "rt6i_flags",
+        "rt6i_gateway",
+        "rt6i_idev",
+        "rt6i_plen",
+        "rt6i_type",
+    )
+
+    dev: net_device
+
+    def __init__(self, net: Net, dev: net_device, f6i: fib6_info | None) -> None:
+        super().__init__(dev, ops=net.ipv6.dst_ops, net=net)
+        self.from6 = f6i
+        self.rt6i_gateway = 0
+        self.rt6i_flags = 0
+        self.rt6i_type = RTN_UNICAST
+        self.rt6i_dst = 0
+        self.rt6i_plen = 0
+        self.rt6i_idev: inet6_dev | None = dev.ip6_ptr
+
+    def __repr__(self) -> str:
+        via = f" via {format_addr6(self.rt6i_gateway)}" if self.rt6i_gateway else ""
+        return f"<rt6_info {format_addr6(self.rt6i_dst)}/{self.rt6i_plen}{via} dev {self.dev.name}>"
+
+    def kill(self) -> None:
+        """Nobody may use it any more: sockets look again."""
+        self.obsolete = DST_OBSOLETE_KILL
+        self.neigh = None
+
+
+class rt6_exception:
+    """struct rt6_exception: a destination's own route; `stamp` ns orders them by age."""
+
+    __slots__ = ("rt6i", "stamp")
+
+    def __init__(self, rt6i: rt6_info, stamp: int) -> None:
+        self.rt6i = rt6i
+        self.stamp = stamp
+
+
+def rt6_nexthop(rt: rt6_info, daddr: int) -> int:
+    """include/net/ip6_route.h: who gets the packet on the link."""
+    return rt.rt6i_gateway or daddr
+
+
+def ip_neigh_gw6(dev: net_device, addr: int) -> neighbour | None:
+    """include/net/route.h: the neighbour entry for an IPv6 next hop, made when missing."""
+    tbl = dev.net.ipv6.nd_tbl
+    if tbl is None:
+        return None
+    if dev.flags & IFF_LOOPBACK:  # one entry stands for every address
+        addr = 0
+    n: neighbour | None = tbl.hash.get(addr << 16 | dev.ifindex)
+    return n if n is not None else neigh_create(tbl, addr, dev)
+
+
+# --- making them ---------------------------------------------------------------------------
+
+
+def ip6_rt_init_dst(rt: rt6_info, f6i: fib6_info) -> None:
+    """net/ipv6/route.c: what packets of this route do next."""
+    steps = rt.net.ipv6.steps
+    rt.output = steps.output
+    if f6i.fib6_flags & RTF_REJECT or f6i.fib6_type in FIB6_TYPE_ERROR:
+        ip6_rt_init_dst_reject(rt, f6i.fib6_type)
+    elif f6i.fib6_type in (RTN_LOCAL, RTN_ANYCAST):
+        rt.input = steps.input
+    elif f6i.fib6_dst >> 120 == 0xFF:
+        rt.input = steps.mc_input
+    else:
+        rt.input = steps.forward
+
+
+def ip6_rt_init_dst_reject(rt: rt6_info, rtype: int) -> None:
+    """net/ipv6/route.c: a route that leads nowhere, and what it says to the sender."""
+    steps = rt.net.ipv6.steps
+    rt.rt6i_flags |= RTF_REJECT
+    rt.error = FIB6_TYPE_ERROR.get(rtype, errno.ENETUNREACH)
+    if rtype == RTN_BLACKHOLE:
+        rt.input, rt.output = dst_discard, dst_discard_out
+    elif rtype == RTN_PROHIBIT:
+        rt.input, rt.output = steps.prohibit, steps.prohibit_out
+    else:
+        rt.input, rt.output = steps.discard, steps.discard_out
+
+
+def rt6_make_pcpu_route(net: Net, f6i: fib6_info) -> rt6_info:
+    """net/ipv6/route.c: the rt6_info that all packets of a route share."""
+    nh = f6i.fib6_nh
+    dev = nh.fib_nh_dev
+    # What is for ourselves goes over lo (ip6_rt_get_dev_rcu).
+    out = net.loopback_dev if f6i.fib6_type in (RTN_LOCAL, RTN_ANYCAST) else dev
+    rt = rt6_info(net, out, f6i)
+    ip6_rt_copy_init(rt, f6i)
+    rt.rt6i_idev = dev.ip6_ptr
+    nh.rt6i_pcpu = rt
+    net.ipv6.rt_live.append(rt)
+    return rt
+
+
+def ip6_rt_copy_init(rt: rt6_info, f6i: fib6_info) -> None:
+    """net/ipv6/route.c: what a rt6_info takes from its route."""
+    ip6_rt_init_dst(rt, f6i)
+    rt.rt6i_dst = f6i.fib6_dst
+    rt.rt6i_plen = f6i.fib6_plen
+    rt.rt6i_type = f6i.fib6_type
+    rt.rt6i_flags |= f6i.fib6_flags
+    gw = f6i.fib6_nh.fib_nh_gw6
+    if gw:
+        rt.rt6i_gateway = gw
+        rt.rt6i_flags |= RTF_GATEWAY
+    rt.metrics = f6i.fib6_metrics
+
+
+def ip6_rt_cache_alloc(net: Net, f6i: fib6_info, daddr: int) -> rt6_info:
+    """net/ipv6/route.c: a route for one destination alone."""
+    rt = rt6_info(net, rt6_output_dev(net, f6i), f6i)
+    ip6_rt_copy_init(rt, f6i)
+    rt.rt6i_flags |= RTF_CACHE
+    rt.rt6i_dst = daddr
+    rt.rt6i_plen = 128
+    rt.rt6i_idev = f6i.fib6_nh.fib_nh_dev.ip6_ptr
+    rt.metrics = dict(f6i.fib6_metrics)
+    rt.obsolete = DST_OBSOLETE_FORCE_CHK  # it expires by itself
+    return rt
+
+
+def rt6_output_dev(net: Net, f6i: fib6_info) -> net_device:
+    """net/ipv6/route.c ip6_rt_get_dev_rcu: the device of a route's packets; lo for our own."""
+    return net.loopback_dev if f6i.fib6_flags & RTF_LOCAL else f6i.fib6_nh.fib_nh_dev
+
+
+def icmp6_dst_alloc(dev: net_device, daddr: int) -> rt6_info:
+    """net/ipv6/route.c: a route past the tables, for neighbour discovery's own messages."""
+    net = dev.net
+    rt = rt6_info(net, dev, None)
+    rt.output = net.ipv6.steps.output
+    rt.rt6i_dst = daddr
+    rt.rt6i_plen = 128
+    rt.metrics = {"hoplimit": 0}
+    return rt
+
+
+def ip6_null_entry(net: Net) -> rt6_info:
+    """net/ipv6/route.c ip6_null_entry_template: no route."""
+    rt = rt6_info(net, net.loopback_dev, None)
+    rt.rt6i_flags = RTF_REJECT | RTF_NONEXTHOP
+    rt.error = errno.ENETUNREACH
+    rt.rt6i_type = RTN_UNREACHABLE
+    rt.input, rt.output = net.ipv6.steps.discard, net.ipv6.steps.discard_out
+    return rt
+
+
+# --- dst operations ------------------------------------------------------------------------
+
+
+def ip6_dst_check(dst: rt6_info, cookie: int) -> rt6_info | None:
+    """net/ipv6/route.c: obsolete and expired routes are looked up again."""
+    if dst.obsolete == DST_OBSOLETE_KILL:
+        return None
+    if dst.expires and dst.net.now() >= dst.expires:
+        return None
+    return dst
+
+
+def ip6_mtu(dst: rt6_info) -> int:
+    """net/ipv6/route.c: path MTU: learnt or the route's, else the interface's."""
+    return ip6_dst_mtu_maybe_forward(dst, False)
+
+
+def ip6_dst_mtu_maybe_forward(dst: rt6_info, forwarding: bool) -> int:
+    """include/net/ip6_route.h: a learnt path MTU concerns our own packets, not others'."""
+    if dst.metrics and not (forwarding and dst.rt6i_flags & RTF_CACHE):
+        mtu = dst.metrics.get("mtu", 0)
+        if mtu:
+            return min(mtu, IP6_MAX_MTU)
+    idev: inet6_dev | None = dst.dev.ip6_ptr
+    return min(idev.cnf.mtu, IP6_MAX_MTU) if idev is not None else IPV6_MIN_MTU
+
+
+def ip6_default_advmss(dst: rt6_info) -> int:
+    """net/ipv6/route.c: MSS to advertise; IPV6_MAXPLEN means any that fits (RFC 2675)."""
+    mtu = ip6_mtu(dst) - 40 - TCP_HLEN
+    mtu = max(mtu, dst.net.ipv6.sysctl.ip6_rt_min_adv_mss)
+    return IPV6_MAXPLEN if mtu > IPV6_MAXPLEN - TCP_HLEN else mtu
+
+
+def ip6_dst_hoplimit(dst: rt6_info) -> int:
+    """net/ipv6/output_core.c: hop limit of packets whose socket sets none."""
+    if dst.metrics:
+        hoplimit = dst.metrics.get("hoplimit", 0)
+        if hoplimit:
+            return hoplimit
+    idev: inet6_dev | None = dst.dev.ip6_ptr
+    return idev.cnf.hop_limit if idev is not None else dst.net.ipv6.devconf_all.hop_limit
+
+
+def ip6_dst_neigh_lookup(dst: rt6_info, skb: sk_buff | None, daddr: int) -> neighbour | None:
+    """net/ipv6/route.c: the neighbour that packets to `daddr` over `dst` go to."""
+    return ip_neigh_gw6(dst.dev, rt6_nexthop(dst, daddr))

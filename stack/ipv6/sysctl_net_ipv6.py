@@ -1,0 +1,176 @@
+"""The sysctls of net.ipv6 (net/ipv6/sysctl_net_ipv6.c, route.c, icmp.c, reassembly.c), as rows.
+
+Settings of an interface are in devconf.py. Times keep Linux's units: seconds, ms where the text
+says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from stack.core.sysctl import INT_MAX, INT_MIN, LONG_MAX, PORTS, Sysctl, SysctlError
+from stack.ipv6.devconf import CONF_ROWS, WRITTEN_TO_ALL, conf_row, ipv6_devconf
+
+IPV6, ICMP6, ROUTE6 = "net.ipv6", "net.ipv6.icmp", "net.ipv6.route"
+CONF6_DIR = "net.ipv6.conf."
+
+
+def _row(
+    path: str, name: str, default: Any, what: str, low: int = INT_MIN, high: int = INT_MAX
+) -> Sysctl:
+    return Sysctl(path, name, default, what, low, high)
+
+
+def ip6frag_high(ram_bytes: int) -> int:
+    """Linux's 4 MiB from 128 MiB of RAM on; below a 32nd of the RAM, as ipfrag_high_thresh."""
+    return min(4 << 20, max(ram_bytes >> 5, 1 << 18))
+
+
+NET_IPV6: tuple[Sysctl, ...] = (
+    _row(IPV6, "anycast_src_echo_reply", 0, "answer echo requests from an anycast address", 0, 1),
+    _row(
+        IPV6, "auto_flowlabels", 1, "0: none; 1: unless the socket says no; 2: if asked; 3", 0, 3
+    ),
+    _row(IPV6, "bindv6only", 0, "new sockets have IPV6_V6ONLY", 0, 1),
+    _row(IPV6, "flowlabel_consistency", 1, "flow labels must have been leased", 0, 1),
+    _row(IPV6, "flowlabel_reflect", 0, "bits: 1 TCP's and 4 echo's answers take the label", 0, 7),
+    _row(IPV6, "flowlabel_state_ranges", 1, "labels above 0x7ffff are the automatic ones", 0, 1),
+    _row(IPV6, "ip_nonlocal_bind", 0, "bind() takes addresses that are not ours", 0, 1),
+    _row(
+        IPV6, "ip6frag_high_thresh", ip6frag_high, "bytes for packets in reassembly", 0, LONG_MAX
+    ),
+    _row(
+        IPV6,
+        "ip6frag_low_thresh",
+        lambda ram_bytes: ip6frag_high(ram_bytes) * 3 // 4,
+        "least value of ip6frag_high_thresh; nothing else since Linux 4.17",
+        0,
+        LONG_MAX,
+    ),
+    _row(IPV6, "ip6frag_time", 60, "seconds until a packet in reassembly is given up", 0),
+    _row(IPV6, "max_dst_opts_length", INT_MAX, "bytes of a destination options header"),
+    _row(IPV6, "max_dst_opts_number", 8, "options in it; below 0: known ones only"),
+    _row(IPV6, "max_hbh_length", INT_MAX, "bytes of a hop-by-hop options header"),
+    _row(IPV6, "max_hbh_opts_number", 8, "options in it; below 0: known ones only"),
+    _row(ICMP6, "echo_ignore_all", 0, "answer no echo request", 0, 1),
+    _row(ICMP6, "echo_ignore_anycast", 0, "answer no echo request to an anycast address", 0, 1),
+    _row(ICMP6, "echo_ignore_multicast", 0, "answer no echo request to a group", 0, 1),
+    _row(ICMP6, "error_anycast_as_unicast", 0, "errors may be from an anycast address", 0, 1),
+    _row(ICMP6, "ratelimit", 1000, "ms between ICMPv6 errors to one prefix; 0: no limit", 0),
+    Sysctl(
+        ICMP6,
+        "ratemask",
+        frozenset(range(128)) - {2},
+        "types that the limits count; errors but packet too big",
+        0,
+        255,
+        kind=PORTS,
+    ),
+    _row(ROUTE6, "gc_interval", 30, "seconds between searches for expired routes", 0),
+    _row(ROUTE6, "max_size", 4096, "exceptions (path MTU, redirects) that are kept", 0),
+    _row(ROUTE6, "min_adv_mss", 1220, "smallest MSS that is offered, bytes"),
+    _row(ROUTE6, "mtu_expires", 600, "seconds for which a learned path MTU holds", 0),
+)
+
+PREFIXES = {IPV6: "", ICMP6: "icmpv6_", ROUTE6: "ip6_rt_"}
+
+
+def attribute(row: Sysctl) -> str:
+    """Name of the row's attribute: `net.ipv6.icmp.ratelimit` is `icmpv6_ratelimit`."""
+    return PREFIXES[row.path] + row.name
+
+
+ROWS_BY_NAME = {row.full_name: row for row in NET_IPV6}
+ROWS_BY_ATTRIBUTE = {attribute(row): row for row in NET_IPV6}
+CONF_BY_NAME = {row.name: row for row in CONF_ROWS}
+
+
+class netns_sysctl_ipv6:
+    """struct netns_sysctl_ipv6: net.ipv6 of one namespace, with the sets of net.ipv6.conf.
+
+    Reading is reading an attribute (see `attribute`). Writing checks as /proc/sys does and raises
+    SysctlError. The dotted name works too: `sysctl["net.ipv6.conf.eth0.forwarding"] = 1`.
+    """
+
+    __slots__ = (*ROWS_BY_ATTRIBUTE, "_written", "conf")
+
+    if TYPE_CHECKING:  # the attributes come from the rows
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    conf: dict[str, ipv6_devconf]
+    """`all`, `default` and, once IPv6 is up on them, the interfaces by name."""
+    _written: dict[str, list[Callable[[Any], Any]]]
+
+    def __init__(self, ram_bytes: int) -> None:
+        store = object.__setattr__
+        store(self, "_written", {})
+        store(self, "conf", {"all": ipv6_devconf("all"), "default": ipv6_devconf("default")})
+        for name, row in ROWS_BY_ATTRIBUTE.items():
+            store(self, name, row.default(ram_bytes) if callable(row.default) else row.default)
+        for name in WRITTEN_TO_ALL:
+            self.conf["all"].on_write(name, self._to_all(name))
+
+    def _to_all(self, name: str) -> Callable[[ipv6_devconf, int], None]:
+        """What writing `name` of `all` does to the other sets."""
+
+        def written(conf: ipv6_devconf, old: int) -> None:
+            for label, other in tuple(self.conf.items()):
+                if label != "all" and getattr(other, name) != getattr(conf, name):
+                    setattr(other, name, getattr(conf, name))
+
+        return written
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        row = ROWS_BY_ATTRIBUTE.get(name)
+        if row is None:
+            raise SysctlError(errno.ENOENT, f"no sysctl of net.ipv6 is kept as {name!r}")
+        value = row.parse(value)
+        self._fits(name, row, value)
+        object.__setattr__(self, name, value)
+        for fn in tuple(self._written.get(name, ())):
+            fn(value)
+
+    def _fits(self, name: str, row: Sysctl, value: Any) -> None:
+        if name == "ip6frag_high_thresh" and value < self.ip6frag_low_thresh:
+            low = self.ip6frag_low_thresh
+            raise row.wrong(value, f"below ip6frag_low_thresh, {low}; write that one first")
+        if name == "ip6frag_low_thresh" and value > self.ip6frag_high_thresh:
+            raise row.wrong(value, f"above ip6frag_high_thresh, {self.ip6frag_high_thresh}")
+
+    def on_write(self, name: str, fn: Callable[[Any], Any]) -> None:
+        """Have `fn(value)` called after the attribute `name` was written."""
+        self._written.setdefault(name, []).append(fn)
+
+    def __getitem__(self, name: str) -> Any:
+        where, attr = self._find(name)
+        return getattr(where, attr)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        where, attr = self._find(name)
+        setattr(where, attr, value)
+
+    def _find(self, name: str) -> tuple[netns_sysctl_ipv6 | ipv6_devconf, str]:
+        """(who keeps it, attribute) of a dotted name. Raises: SysctlError ENOENT."""
+        dotted = name.replace("/", ".")
+        row = ROWS_BY_NAME.get(dotted)
+        if row is not None:
+            return self, attribute(row)
+        if dotted.startswith(CONF6_DIR):
+            label, _, setting = dotted[len(CONF6_DIR) :].rpartition(".")
+            conf = self.conf.get(label)
+            if conf is None:
+                known = ", ".join(self.conf)
+                raise SysctlError(errno.ENOENT, f"no sysctl {name!r}; net.ipv6.conf has: {known}")
+            return conf, conf_row(setting).name
+        names = [*ROWS_BY_NAME, *(f"{CONF6_DIR}all.{setting}" for setting in CONF_BY_NAME)]
+        close = difflib.get_close_matches(dotted, names, 3)
+        remedy = f"did you mean {' or '.join(close)}?" if close else "docs/knobs.md lists all"
+        raise SysctlError(errno.ENOENT, f"no sysctl {name!r}; {remedy}")
+
+    def items(self) -> list[tuple[str, Any]]:
+        """(dotted name, value) of all but net.ipv6.conf, sorted."""
+        return sorted((row.full_name, getattr(self, attribute(row))) for row in NET_IPV6)
