@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stack.ipv4.devinet import in_ifaddr
     from stack.ipv4.fib import netns_fib
     from stack.ipv4.netns import netns_ipv4
+    from stack.ipv6.netns import netns_ipv6
     from stack.machine import Machine
 
 
@@ -116,6 +117,9 @@ class Net:
     ip_packet_type: packet_type
     ipv4: netns_ipv4
     ra_chain: list[Any]
+
+    # IPv6: stack/ipv6.
+    ipv6: netns_ipv6
 
     def __init__(
         self,

@@ -22,7 +22,6 @@ def _conf(name: str, default: int, what: str, low: int = INT_MIN, high: int = IN
 
 CONF_ROWS: tuple[Sysctl, ...] = (
     _conf("accept_redirects", 1, "obey redirects while not forwarding"),
-    _conf("accept_source_route", 0, "take packets with a routing header; below 0: none"),
     _conf("disable_ipv6", 0, "no IPv6 on the interface", 0, 1),
     _conf("drop_unicast_in_l2_multicast", 0, "drop unicast packets in multicast frames"),
     _conf("forwarding", 0, "forward packets; a router neither takes RAs nor redirects"),

@@ -1,7 +1,7 @@
 """The IPv6 side of an interface: its addresses and groups (include/net/if_inet6.h).
 
-Data and the questions that the packet path asks of it. What changes it is in addrconf.py (addresses)
-and mcast.py (groups).
+Data and the questions that the packet path asks of it. What changes it is in addrconf.py
+(addresses) and mcast.py (groups).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from stack.ipv6.addr import ipv6_prefix_equal
 from stack.ipv6.devconf import ipv6_devconf
 
 if TYPE_CHECKING:
-    from stack.core.neighbour import neigh_parms
+    from stack.core.neigh_table import neigh_parms
     from stack.core.netdevice import net_device
     from stack.core.timer import timer_list
-    from stack.host import Host as Net
     from stack.ipv6.ip6_fib import fib6_info
+    from stack.net import Net
 
 # include/uapi/linux/if_addr.h
 IFA_F_TEMPORARY = 0x01

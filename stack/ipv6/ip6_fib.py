@@ -19,7 +19,7 @@ from stack.ipv6.addr import MASKS6, format_addr6
 if TYPE_CHECKING:
     from stack.core.netdevice import net_device
     from stack.ipv6.rt6_info import rt6_exception, rt6_info
-    from stack.host import Host as Net
+    from stack.net import Net
 
 # include/uapi/linux/ipv6_route.h
 RTF_UP = 0x0001
@@ -217,7 +217,7 @@ class netns_fib6:
     def __init__(self, net: Net) -> None:
         self.tables = {i: fib6_table(i) for i in (RT6_TABLE_LOCAL, RT6_TABLE_MAIN)}
         self.rules = list(self.tables.values())
-        self.gc_timer = timer_list(net, fib6_gc_timer_cb, TIMER_DEFERRABLE, data=net)
+        self.gc_timer = timer_list(net.machine, fib6_gc_timer_cb, TIMER_DEFERRABLE, data=net)
 
 
 def fib6_get_table(net: Net, tb_id: int) -> fib6_table:

@@ -10,25 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out, dst_ops
-from stack.core.uapi import AF_INET6
+from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out
 from stack.ipv6.ip6_fib import fib6_nh, netns_fib6
 from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
+    from stack.core.dst import dst_ops
     from stack.core.neighbour import neigh_table
     from stack.core.netdevice import net_device, packet_type
     from stack.core.sock import sock
-    from stack.host import Host as Net
     from stack.inet.inet_sock import inet_sock
-    from stack.ipv6.icmp_limit import icmpv6_limits
     from stack.ipv6.if_inet6 import inet6_ifaddr
-    from stack.ipv6.ip6_flowlabel import netns_flowlabels
-    from stack.ipv6.reassembly import fqdir
     from stack.ipv6.rt6_info import rt6_info
+    from stack.net import Net
 
 Input = Callable[["sk_buff"], int]
+IcmpSender = Callable[["sk_buff", int, int, int], None]
 Output = Callable[["Net", "sock | None", "sk_buff"], int]
 
 
@@ -87,9 +85,7 @@ class netns_ipv6:
         "devconf_dflt",
         "dst_ops",
         "fib6",
-        "flowlabels",
-        "frags",
-        "icmp_limits",
+        "icmp_sender",
         "icmp_sk",
         "inet6_protos",
         "ip6_null_entry",
@@ -105,9 +101,7 @@ class netns_ipv6:
     )
 
     # Set by the init functions of their modules, in inet6_init's order.
-    flowlabels: netns_flowlabels
-    frags: fqdir
-    icmp_limits: icmpv6_limits
+    dst_ops: dst_ops
     icmp_sk: inet_sock
     ip6_null_entry: rt6_info
     ip6_packet_type: packet_type
@@ -119,12 +113,12 @@ class netns_ipv6:
         self.inet6_protos: list[inet6_protocol | None] = new_inet6_protos()
         self.steps = ip6_dst_steps()
         self.nd = nd_slots()
-        self.dst_ops = dst_ops(family=AF_INET6)
         self.secret = net.random.getrandbits(64)
         self.fib6 = netns_fib6(net)
         self.nd_tbl: neigh_table | None = None
         self.addr_hash: dict[int, list[inet6_ifaddr]] = {}
         self.rt_live: list[rt6_info] = []  # what may stand in a socket's cache
+        self.icmp_sender: IcmpSender | None = None
         self.rt6_exceptions = 0
         self.ra_chain: list[inet_sock] = []  # raw sockets with IPV6_ROUTER_ALERT
 

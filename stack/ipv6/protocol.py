@@ -10,7 +10,7 @@ from fastpath.skbuff import sk_buff
 from stack.core.uapi import MAX_INET_PROTOS
 
 if TYPE_CHECKING:
-    from stack.host import Host as Net
+    from stack.net import Net
 
 INET6_PROTO_NOPOLICY = 0x1
 INET6_PROTO_FINAL = 0x2  # a transport, not an extension header

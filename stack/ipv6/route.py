@@ -11,23 +11,17 @@ from typing import TYPE_CHECKING
 
 from fastpath.hdr import ipv6_hdr
 from fastpath.skbuff import sk_buff
-from stack.core.netdevice import IFF_UP
 from stack.core.sock import os_error, sk_dst_check
 from stack.core.uapi import AF_INET6
-from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
+from stack.inet.flow import flowi
 from stack.ipv6.addr import (
-    IPV6_ADDR_LINKLOCAL,
-    ipv6_addr_loopback,
     ipv6_addr_scope,
-    ipv6_addr_type,
     ipv6_addr_v4mapped,
     rt6_need_strict,
 )
 from stack.ipv6.if_inet6 import (
     IFA_F_TENTATIVE,
     for_each_ifaddr6,
-    inet6_dev,
-    ipv6_chk_addr,
 )
 from stack.ipv6.ip6_fib import (
     RT6_LOOKUP_F_IFACE,
@@ -42,8 +36,8 @@ from stack.ipv6.rt6_info import rt6_info, rt6_make_pcpu_route
 
 if TYPE_CHECKING:
     from stack.core.netdevice import net_device
-    from stack.host import Host as Net
     from stack.inet.inet_sock import inet_sock
+    from stack.net import Net
 
 
 def ip6_pol_route(
@@ -198,7 +192,7 @@ def ip6_route_output_flow(
     """The route of a flow, as ip_route_output_flow of IPv4; fills fl6.saddr.
 
     `prefs`: IPV6_PREFER_SRC_* of the socket. Whether the source is ours, bind() and IPV6_PKTINFO
-    check, as in Linux. Raises: OSError as ip6_dst_lookup_tail; ENODEV; EINVAL for a group as source.
+    check, as in Linux. Raises: OSError as ip6_dst_lookup_tail; ENODEV; EINVAL: a group as source.
     """
     if fl6.saddr >> 120 == 0xFF:
         raise os_error(errno.EINVAL)

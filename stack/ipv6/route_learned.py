@@ -5,13 +5,12 @@ net/ipv6/route.c.
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
 from fastpath.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.hdr6 import rd_msg_at
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_transport_offset
-from stack.core.dst import DST_OBSOLETE_KILL
+from stack.core.dst import DST_OBSOLETE_KILL, dst_ops
 from stack.core.neighbour import (
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
@@ -19,7 +18,7 @@ from stack.core.neighbour import (
     neigh_confirm,
     neigh_update,
 )
-from stack.core.sock import os_error, sk_dst_check
+from stack.core.sock import sk_dst_check
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
 from stack.ipv6.addr import (
@@ -31,13 +30,11 @@ from stack.ipv6.addr import (
 from stack.ipv6.ip6_fib import (
     ICMPV6_ROUTER_PREF_MEDIUM,
     IP6_RT_PRIO_USER,
-    RT6_LOOKUP_F_IFACE,
     RT6_TABLE_MAIN,
     RTF_ADDRCONF,
     RTF_CACHE,
     RTF_DEFAULT,
     RTF_DYNAMIC,
-    RTF_EXPIRES,
     RTF_GATEWAY,
     RTF_LOCAL,
     RTF_REJECT,
@@ -54,22 +51,27 @@ from stack.ipv6.ip6_fib import (
     fib6_set_expires,
     fib6_start_gc,
 )
+from stack.ipv6.ip6_icmp import ICMPV6_ADDR_UNREACH, ICMPV6_DEST_UNREACH, icmpv6_send
 from stack.ipv6.nd_options import INFINITY_LIFE_TIME, ndisc_parse_options
+from stack.ipv6.route import ip6_route_output
 from stack.ipv6.rt6_info import (
     IPV6_MIN_MTU,
+    ip6_default_advmss,
+    ip6_dst_check,
+    ip6_dst_neigh_lookup,
     ip6_mtu,
+    ip6_null_entry,
     ip6_rt_cache_alloc,
     ip_neigh_gw6,
     rt6_exception,
     rt6_info,
 )
-from stack.ipv6.route import ip6_route_output
 
 if TYPE_CHECKING:
     from stack.core.netdevice import net_device
-    from stack.host import Host as Net
     from stack.inet.inet_sock import inet_sock
     from stack.ipv6.if_inet6 import inet6_dev
+    from stack.net import Net
 
 SEC = 1_000_000_000
 RD_MSG_LEN = 40
@@ -217,7 +219,7 @@ def rt6_do_redirect(rt: rt6_info, sk: object, skb: sk_buff) -> None:
         return
     neigh_update(
         neigh,
-        options.target_lladdr,
+        options.tgt_lladdr,
         NUD_STALE,
         NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE,
     )
@@ -378,3 +380,31 @@ def rt6_route_rcv(
     found.fib6_flags = found.fib6_flags & ~rtf_pref(3) | rtf_pref(pref)
     _set_lifetime(net, found, lifetime_s)
     net.ipv6.rt_cache_flush()
+
+
+# --- the family's dst operations -----------------------------------------------------------
+
+
+def ip6_link_failure(skb: sk_buff) -> None:
+    """net/ipv6/route.c: the neighbour did not answer: tell the sender (RFC 4861 7.2.2)."""
+    icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_ADDR_UNREACH, 0)
+
+
+ip6_dst_ops = dst_ops(
+    family=AF_INET6,
+    check=ip6_dst_check,
+    mtu=ip6_mtu,
+    default_advmss=ip6_default_advmss,
+    neigh_lookup=ip6_dst_neigh_lookup,
+    update_pmtu=ip6_rt_update_pmtu,
+    link_failure=ip6_link_failure,
+)
+
+
+def ip6_route_net_init(net: Net) -> None:
+    """net/ipv6/route.c: the family's operations and the route that leads nowhere.
+
+    Call when net.ipv6.steps is filled and lo is there.
+    """
+    net.ipv6.dst_ops = ip6_dst_ops
+    net.ipv6.ip6_null_entry = ip6_null_entry(net)

@@ -1,8 +1,8 @@
 """struct rt6_info: what routing decided for IPv6 packets, and what was learnt about destinations.
 
-net/ipv6/route.c, include/net/ip6_fib.h. A route that no exception concerns is one rt6_info shared by
-all its packets (the kernel's per-CPU copy); a destination with a path MTU or a redirect has its own.
-What a packet does next (dst.input, dst.output) is registered in net.ipv6.steps, since those
+net/ipv6/route.c, include/net/ip6_fib.h. A route that no exception concerns is one rt6_info shared
+by all its packets (the kernel's per-CPU copy); a destination with a path MTU or a redirect has its
+own. What a packet does next (dst.input, dst.output) is registered in net.ipv6.steps, since those
 functions stand above this module.
 """
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
     from stack.core.netdevice import net_device
     from stack.ipv6.if_inet6 import inet6_dev
-    from stack.host import Host as Net
+    from stack.net import Net
 
 IPV6_MIN_MTU = 1280
 IP6_MAX_MTU = 0xFFFF + 40

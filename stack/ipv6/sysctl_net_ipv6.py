@@ -31,17 +31,13 @@ def ip6frag_high(ram_bytes: int) -> int:
 
 NET_IPV6: tuple[Sysctl, ...] = (
     _row(IPV6, "anycast_src_echo_reply", 0, "answer echo requests from an anycast address", 0, 1),
-    _row(
-        IPV6, "auto_flowlabels", 1, "0: none; 1: unless the socket says no; 2: if asked; 3", 0, 3
-    ),
+    _row(IPV6, "auto_flowlabels", 1, "0: none; 1: unless the socket says no; 2: if asked; 3", 0, 3),
     _row(IPV6, "bindv6only", 0, "new sockets have IPV6_V6ONLY", 0, 1),
     _row(IPV6, "flowlabel_consistency", 1, "flow labels must have been leased", 0, 1),
     _row(IPV6, "flowlabel_reflect", 0, "bits: 1 TCP's and 4 echo's answers take the label", 0, 7),
     _row(IPV6, "flowlabel_state_ranges", 1, "labels above 0x7ffff are the automatic ones", 0, 1),
     _row(IPV6, "ip_nonlocal_bind", 0, "bind() takes addresses that are not ours", 0, 1),
-    _row(
-        IPV6, "ip6frag_high_thresh", ip6frag_high, "bytes for packets in reassembly", 0, LONG_MAX
-    ),
+    _row(IPV6, "ip6frag_high_thresh", ip6frag_high, "bytes for packets in reassembly", 0, LONG_MAX),
     _row(
         IPV6,
         "ip6frag_low_thresh",

@@ -1,0 +1,107 @@
+"""ICMPv6's numbers, and the call by which any layer reports an error (net/ipv6/ip6_icmp.c).
+
+The sender itself (icmp.py) stands above output and registers here, as in the kernel.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastpath.skbuff import sk_buff
+from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
+
+# include/uapi/linux/icmpv6.h
+ICMPV6_DEST_UNREACH = 1
+ICMPV6_PKT_TOOBIG = 2
+ICMPV6_TIME_EXCEED = 3
+ICMPV6_PARAMPROB = 4
+ICMPV6_INFOMSG_MASK = 0x80
+ICMPV6_ECHO_REQUEST = 128
+ICMPV6_ECHO_REPLY = 129
+ICMPV6_MGM_QUERY = 130
+ICMPV6_MGM_REPORT = 131
+ICMPV6_MGM_REDUCTION = 132
+NDISC_ROUTER_SOLICITATION = 133
+NDISC_ROUTER_ADVERTISEMENT = 134
+NDISC_NEIGHBOUR_SOLICITATION = 135
+NDISC_NEIGHBOUR_ADVERTISEMENT = 136
+NDISC_REDIRECT = 137
+ICMPV6_NI_QUERY = 139
+ICMPV6_NI_REPLY = 140
+ICMPV6_MLD2_REPORT = 143
+
+# codes of ICMPV6_DEST_UNREACH
+ICMPV6_NOROUTE = 0
+ICMPV6_ADM_PROHIBITED = 1
+ICMPV6_NOT_NEIGHBOUR = 2
+ICMPV6_ADDR_UNREACH = 3
+ICMPV6_PORT_UNREACH = 4
+ICMPV6_POLICY_FAIL = 5
+ICMPV6_REJECT_ROUTE = 6
+# codes of ICMPV6_TIME_EXCEED
+ICMPV6_EXC_HOPLIMIT = 0
+ICMPV6_EXC_FRAGTIME = 1
+# codes of ICMPV6_PARAMPROB
+ICMPV6_HDR_FIELD = 0
+ICMPV6_UNK_NEXTHDR = 1
+ICMPV6_UNK_OPTION = 2
+ICMPV6_HDR_INCOMP = 3
+
+ICMP6_HLEN = 8
+
+
+class icmp6_err(NamedTuple):
+    """What an unreachable code means to a socket: errno, and whether it ends the connection."""
+
+    err: int
+    fatal: bool
+
+
+# net/ipv6/icmp.c tab_unreach[], by code (Linux's errno numbers)
+tab_unreach = (
+    icmp6_err(101, False),  # ENETUNREACH   NOROUTE
+    icmp6_err(13, True),  # EACCES        ADM_PROHIBITED
+    icmp6_err(113, False),  # EHOSTUNREACH  NOT_NEIGHBOUR
+    icmp6_err(113, False),  # EHOSTUNREACH  ADDR_UNREACH
+    icmp6_err(111, True),  # ECONNREFUSED  PORT_UNREACH
+    icmp6_err(13, True),  # EACCES        POLICY_FAIL
+    icmp6_err(13, True),  # EACCES        REJECT_ROUTE
+)
+
+
+def icmpv6_err_convert(kind: int, code: int) -> icmp6_err:
+    """net/ipv6/icmp.c: errno and fatality of an error message."""
+    if kind == ICMPV6_DEST_UNREACH and code < len(tab_unreach):
+        return tab_unreach[code]
+    if kind == ICMPV6_DEST_UNREACH:
+        return icmp6_err(71, True)  # EPROTO
+    if kind == ICMPV6_PKT_TOOBIG:
+        return icmp6_err(90, False)  # EMSGSIZE
+    if kind == ICMPV6_PARAMPROB:
+        return icmp6_err(71, True)  # EPROTO
+    if kind == ICMPV6_TIME_EXCEED:
+        return icmp6_err(113, False)  # EHOSTUNREACH
+    return icmp6_err(71, False)
+
+
+def icmpv6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa: A002
+    """include/linux/icmpv6.h: report an error about `skb` to its sender (RFC 4443 2.4).
+
+    Borrows skb: network header set. `info` = the 4 bytes behind the checksum.
+    """
+    if skb.dev is None:
+        return
+    sender = skb.dev.net.ipv6.icmp_sender
+    if sender is not None:
+        sender(skb, type, code, info)
+
+
+def icmpv6_param_prob(
+    skb: sk_buff, code: int, pos: int, reason: int = SKB_DROP_REASON_NOT_SPECIFIED
+) -> None:
+    """include/linux/icmpv6.h: something at byte `pos` of the packet is wrong.
+
+    Takes ownership of skb.
+    """
+    icmpv6_send(skb, ICMPV6_PARAMPROB, code, pos)
+    kfree_skb_reason(skb.dev.net, skb, reason)
