@@ -130,6 +130,10 @@ class sysctl_table:
         self._written.setdefault(name, []).append(fn)
         fn(getattr(self, name))
 
+    def publish(self, name: str, value: Any) -> None:
+        """Store what the owner of `name` knows, unchecked: also where users only read."""
+        object.__setattr__(self, name, value)
+
     def touched(self, name: str) -> None:
         """An interface's own setting was written: tell the owners, whose copies it concerns."""
         for fn in self._written.get(name, ()):

@@ -30,6 +30,7 @@ RTAX_FEATURES = "features"
 RTAX_INITCWND = "initcwnd"
 RTAX_INITRWND = "initrwnd"
 RTAX_RTO_MIN = "rto_min"
+RTAX_CC_ALGO = "congctl"
 
 
 class dst_ops:

@@ -20,11 +20,12 @@ INT_MIN, INT_MAX = -(1 << 31), (1 << 31) - 1
 UINT_MAX = (1 << 32) - 1
 LONG_MAX = (1 << 63) - 1
 
-NUMBER, NAME, PORTS = "number", "name", "ports"
+NUMBER, NAME, NAMES, PORTS = "number", "name", "names", "ports"
 
 
 class SysctlError(E1000Error, OSError):
-    """A sysctl that does not exist (ENOENT) or a value it does not take (EINVAL), as in /proc."""
+    """A sysctl that does not exist (ENOENT) or is only read (EACCES), or a value that it does not
+    take (EINVAL), as in /proc."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class Sysctl:
     """One knob: the file `name` in the directory `path` (dotted).
 
     `default` is a value, or a function of the host's memory in bytes. `count` numbers of `low` to
-    `high` are taken, or a NAME, or a set of PORTS. `obsolete` says why nothing reads it, on Linux
-    neither.
+    `high` are taken, or a NAME, or NAMES with blanks between, or a set of PORTS. `obsolete` says
+    why nothing reads it, on Linux neither. `read_only`: it shows something, and is never written.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Sysctl:
     count: int = 1
     kind: str = NUMBER
     obsolete: str = ""
+    read_only: bool = False
 
     @property
     def full_name(self) -> str:
@@ -53,8 +55,12 @@ class Sysctl:
 
     def takes(self) -> str:
         """Return what may be written, in words."""
+        if self.read_only:
+            return "nothing: it is only read"
         if self.kind == NAME:
             return "a name"
+        if self.kind == NAMES:
+            return "names"
         if self.kind == PORTS:
             return 'ports and ranges of ports, "8080,9000-9010"'
         of = f"{self.count} numbers, " if self.count > 1 else ""
@@ -72,12 +78,14 @@ class Sysctl:
     def parse(self, value: Any) -> Any:
         """Return what is stored for `value`, which may be text as `sysctl -w` has it.
 
-        Raises: SysctlError EINVAL.
+        Raises: SysctlError EINVAL, EACCES.
         """
-        if self.kind == NAME:
+        if self.read_only:
+            raise SysctlError(errno.EACCES, f"sysctl {self.full_name}: it is only read")
+        if self.kind in (NAME, NAMES):
             if not isinstance(value, str):
                 raise self.wrong(value)
-            return value
+            return value if self.kind == NAME else " ".join(value.split())
         if self.kind == PORTS:
             return self._ports(value)
         if self.count == 1:

@@ -45,11 +45,13 @@ from stack.inet.tcp_cong import (
     tcp_assign_congestion_control,
     tcp_register_congestion_control,
     tcp_reno,
+    tcp_set_allowed_congestion_control,
     tcp_set_default_congestion_control,
 )
 from stack.inet.tcp_const import (
     MSEC,
 )
+from stack.inet.tcp_cubic import cubictcp
 from stack.inet.tcp_data import tcp_data_ready, tcp_epollin_ready
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
 from stack.inet.tcp_recvmsg import tcp_inq
@@ -194,6 +196,13 @@ def tcp_init(net: Any) -> None:
     net.tcp_challenge = (0, 0)
     net.tcp_tw_isn = 0
     net.tcp_cong_list = {}
-    tcp_register_congestion_control(net, tcp_reno)
-    net.sysctl.on_write("tcp_congestion_control", partial(tcp_set_default_congestion_control, net))
+    allowed = net.sysctl.tcp_allowed_congestion_control
+    for module in (tcp_reno, cubictcp()):
+        tcp_register_congestion_control(net, module)
+    net.sysctl.publish("tcp_allowed_congestion_control", allowed)
+    for knob, written in (
+        ("tcp_allowed_congestion_control", tcp_set_allowed_congestion_control),
+        ("tcp_congestion_control", tcp_set_default_congestion_control),
+    ):
+        net.sysctl.on_write(knob, partial(written, net))
     net.tcp_ctl_sk = SimpleNamespace(net=net)

@@ -21,6 +21,7 @@ from stack.inet.inet_connection_sock import (
 )
 from stack.inet.tcp_challenge import tcp_send_challenge_ack
 from stack.inet.tcp_cong import (
+    ack_sample,
     tcp_ca_event,
     tcp_current_ssthresh,
     tcp_cwnd_reduction,
@@ -501,9 +502,6 @@ def tcp_clean_rtx_queue(
                 flag &= ~FLAG_ORIG_SACK_ACKED
         elif before(reord, prior_fack):
             tcp_check_sack_reordering(sk, reord, 0)
-        pkts_acked_hook = sk.icsk_ca_ops.pkts_acked
-        if pkts_acked_hook is not None:
-            pkts_acked_hook(sk, pkts_acked, ca_rtt_us)
     elif (
         skb is not None
         and rtt_update
@@ -511,6 +509,9 @@ def tcp_clean_rtx_queue(
         and sack_rtt_us > (now - skb.tx_tstamp_ns) // 1000
     ):
         flag |= FLAG_SET_XMIT_TIMER
+    learn = sk.icsk_ca_ops.pkts_acked
+    if learn is not None:
+        learn(sk, ack_sample(pkts_acked, ca_rtt_us))
     return flag
 
 

@@ -1,20 +1,22 @@
 """net/ipv4/tcp_cong.c: pluggable congestion control, and Reno (RFC 5681) as the one always there.
 
-A module is a row of functions (`tcp_congestion_ops`); registering it makes `TCP_CONGESTION` and
-`tcp_congestion_control` know its name. The window reduction that every module shares (RFC 6937) is
-tcp_input.c's and stands at the end.
+A module is a row of functions (`tcp_congestion_ops`); registering it makes `TCP_CONGESTION`,
+`tcp_congestion_control` and a route's `congctl` know its name. The window reduction that every
+module shares (RFC 6937) is tcp_input.c's and stands at the end.
 """
 
 from __future__ import annotations
 
 import errno
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stack.core.sock import SOCK_NOSPACE, os_error
+from stack.core.dst import RTAX_CC_ALGO, dst_entry
+from stack.core.sock import CAP_NET_ADMIN, SOCK_NOSPACE, ns_capable, os_error
 from stack.core.sysctl import SysctlError
-from stack.core.tcp_states import TCP_CLOSE
+from stack.core.tcp_states import TCPF_CLOSE, TCPF_LISTEN
 from stack.inet.tcp_ecn import tcp_ecn_queue_cwr
 from stack.inet.tcp_sock import (
     CA_EVENT_COMPLETE_CWR,
@@ -32,20 +34,37 @@ TCP_CONG_NON_RESTRICTED = 1
 TCP_CONG_NEEDS_ECN = 2
 
 
+@dataclass(slots=True)
+class ack_sample:
+    """What one ACK says of the path (include/net/tcp.h)."""
+
+    pkts_acked: int
+    """Segments that it acknowledges."""
+    rtt_us: int
+    """Of the newest of them; -1: unknown (retransmitted)."""
+
+
 @dataclass(slots=True, eq=False)
 class tcp_congestion_ops:
-    """One congestion control; `ssthresh`, `undo_cwnd`, `cong_avoid` or `cong_control` required."""
+    """One congestion control (include/net/tcp.h). Functions of a socket return, and never raise.
+
+    `ssthresh`, `undo_cwnd` and `cong_avoid` or `cong_control` are required. `priv` makes what the
+    module keeps in `sk.icsk_ca_priv`, when a socket gets it: before `init`, which comes when the
+    connection opens. `get_info` is what `ss` shows of it.
+    """
 
     name: str
-    ssthresh: Callable[[Any], int]
-    undo_cwnd: Callable[[Any], int]
-    cong_avoid: Callable[[Any, int, int], None] | None = None
-    cong_control: Callable[[Any, int, int, Any], None] | None = None
-    init: Callable[[Any], None] | None = None
-    release: Callable[[Any], None] | None = None
-    set_state: Callable[[Any, int], None] | None = None
-    cwnd_event: Callable[[Any, int], None] | None = None
-    pkts_acked: Callable[[Any, int, int], None] | None = None
+    ssthresh: Callable[[tcp_sock], int]
+    undo_cwnd: Callable[[tcp_sock], int]
+    cong_avoid: Callable[[tcp_sock, int, int], None] | None = None
+    cong_control: Callable[[tcp_sock, int, int, Any], None] | None = None
+    priv: Callable[[], object] | None = None
+    init: Callable[[tcp_sock], None] | None = None
+    release: Callable[[tcp_sock], None] | None = None
+    set_state: Callable[[tcp_sock, int], None] | None = None
+    cwnd_event: Callable[[tcp_sock, int], None] | None = None
+    pkts_acked: Callable[[tcp_sock, ack_sample], None] | None = None
+    get_info: Callable[[tcp_sock], dict[str, int | str]] | None = None
     flags: int = 0
 
 
@@ -107,41 +126,123 @@ tcp_reno = tcp_congestion_ops(
 )
 
 
-# --- registry (per host) ------------------------------------------------------------------
+# --- registry (of a net) ------------------------------------------------------------------
 
 
 def tcp_register_congestion_control(net: Any, ca: tcp_congestion_ops) -> int:
     """0, or -EINVAL (a required function lacks), -EEXIST."""
     if ca.cong_avoid is None and ca.cong_control is None:
         return -errno.EINVAL
-    if ca.name in net.tcp_cong_list:
+    if ca.name in net.tcp_cong_list or tcp_ca_find_key(net, tcp_ca_key(ca.name)) is not None:
         return -errno.EEXIST
     net.tcp_cong_list[ca.name] = ca
+    _tell_available(net)
+    if ca.flags & TCP_CONG_NON_RESTRICTED:
+        _allow(net, ca.name)
     return 0
 
 
 def tcp_unregister_congestion_control(net: Any, ca: tcp_congestion_ops) -> None:
+    """Forget the module; sockets that have it keep it."""
     net.tcp_cong_list.pop(ca.name, None)
+    _tell_available(net)
+    allowed = net.sysctl.tcp_allowed_congestion_control.split()
+    left = " ".join(name for name in allowed if name != ca.name)
+    net.sysctl.publish("tcp_allowed_congestion_control", left)
 
 
 def tcp_ca_find(net: Any, name: str) -> tcp_congestion_ops | None:
     return net.tcp_cong_list.get(name)
 
 
+def tcp_ca_key(name: str) -> int:
+    """Return the number that stands for a module in a route's metrics; never 0."""
+    return zlib.crc32(name.encode()) or 1
+
+
+def tcp_ca_find_key(net: Any, key: int) -> tcp_congestion_ops | None:
+    """Return the module of a route's metric; None when it is gone."""
+    return next((ca for ca in net.tcp_cong_list.values() if tcp_ca_key(ca.name) == key), None)
+
+
+def tcp_ca_get_key_by_name(net: Any, name: str) -> int:
+    """`ip route add ... congctl NAME`. Raises: OSError EINVAL for a name that is not registered."""
+    if tcp_ca_find(net, name) is None:
+        known = tcp_get_available_congestion_control(net)
+        raise OSError(errno.EINVAL, f"congctl {name!r}: there are: {known}")
+    return tcp_ca_key(name)
+
+
+def tcp_ca_get_name_by_key(net: Any, key: int) -> str:
+    """The reverse, "" for a module that is gone."""
+    ca = tcp_ca_find_key(net, key)
+    return "" if ca is None else ca.name
+
+
+def _give(sk: tcp_sock, ca: tcp_congestion_ops) -> None:
+    sk.icsk_ca_ops = ca
+    sk.icsk_ca_priv = None if ca.priv is None else ca.priv()
+
+
 def tcp_assign_congestion_control(sk: tcp_sock) -> None:
     """Give a new socket the host's default."""
     ca = tcp_ca_find(sk.net, sk.net.sysctl.tcp_congestion_control)
-    sk.icsk_ca_ops = ca if ca is not None else tcp_reno  # unregistered since it was set
-    sk.icsk_ca_priv = None
+    _give(sk, ca if ca is not None else tcp_reno)  # unregistered since it was set
+
+
+def tcp_ca_dst_init(sk: tcp_sock, dst: dst_entry | None) -> None:
+    """net/ipv4/tcp_output.c: the route says which one (`congctl`), also against the socket."""
+    if dst is None or not dst.metrics:
+        return
+    key = dst.metrics.get(RTAX_CC_ALGO, 0)
+    ca = tcp_ca_find_key(sk.net, key) if key else None
+    if ca is not None:
+        _give(sk, ca)
+
+
+def tcp_ca_openreq_child(sk: tcp_sock, dst: dst_entry | None) -> None:
+    """net/ipv4/tcp_minisocks.c: an accepted socket: the route's, the listener's if that was chosen
+    for it, else the default of now.
+    """
+    ca = sk.icsk_ca_ops
+    if ca is None or not sk.icsk_ca_setsockopt or tcp_ca_find(sk.net, ca.name) is not ca:
+        tcp_assign_congestion_control(sk)
+    else:
+        _give(sk, ca)
+    tcp_ca_dst_init(sk, dst)
+    sk.icsk_ca_state = TCP_CA_Open
 
 
 def tcp_set_default_congestion_control(net: Any, name: str) -> None:
-    """The sysctl is written. Raises: SysctlError ENOENT for a name that is not registered."""
-    if tcp_ca_find(net, name) is None:
+    """The sysctl is written. Raises: SysctlError ENOENT for a name that is not registered.
+
+    The default is open to every user.
+    """
+    _need_modules(net, "tcp_congestion_control", name, [name])
+    _allow(net, name)
+
+
+def tcp_set_allowed_congestion_control(net: Any, names: str) -> None:
+    """The sysctl is written: who is not root may choose these. Raises: SysctlError ENOENT."""
+    _need_modules(net, "tcp_allowed_congestion_control", names, names.split())
+
+
+def _need_modules(net: Any, knob: str, value: str, names: list[str]) -> None:
+    if any(tcp_ca_find(net, name) is None for name in names):
         known = tcp_get_available_congestion_control(net)
-        raise SysctlError(
-            errno.ENOENT, f"sysctl net.ipv4.tcp_congestion_control={name!r}: there are: {known}"
-        )
+        raise SysctlError(errno.ENOENT, f"sysctl net.ipv4.{knob}={value!r}: there are: {known}")
+
+
+def _allow(net: Any, name: str) -> None:
+    allowed = net.sysctl.tcp_allowed_congestion_control.split()
+    if name not in allowed:
+        order = [n for n in net.tcp_cong_list if n in (*allowed, name)]
+        net.sysctl.publish("tcp_allowed_congestion_control", " ".join(order))
+
+
+def _tell_available(net: Any) -> None:
+    known = tcp_get_available_congestion_control(net)
+    net.sysctl.publish("tcp_available_congestion_control", known)
 
 
 def tcp_init_congestion_control(sk: tcp_sock) -> None:
@@ -157,22 +258,27 @@ def tcp_cleanup_congestion_control(sk: tcp_sock) -> None:
 
 
 def tcp_set_congestion_control(sk: tcp_sock, name: str) -> None:
-    """TCP_CONGESTION. Raises: OSError ENOENT for an unknown name."""
+    """TCP_CONGESTION. Raises: OSError ENOENT for an unknown name, EPERM for one that is not in
+    tcp_allowed_congestion_control when the host's user is not root.
+    """
     ca = tcp_ca_find(sk.net, name)
     if ca is None:
         raise os_error(errno.ENOENT)
     if ca is sk.icsk_ca_ops:
         sk.icsk_ca_setsockopt = True
         return
+    allowed = sk.net.sysctl.tcp_allowed_congestion_control.split()
+    if name not in allowed and not ns_capable(sk.net, CAP_NET_ADMIN):
+        raise os_error(errno.EPERM)
     tcp_cleanup_congestion_control(sk)
-    sk.icsk_ca_ops = ca
+    _give(sk, ca)
     sk.icsk_ca_setsockopt = True
-    sk.icsk_ca_priv = None
-    if sk.sk_state != TCP_CLOSE:
+    if not (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         tcp_init_congestion_control(sk)
 
 
 def tcp_get_available_congestion_control(net: Any) -> str:
+    """Every module's name, in the order of registration."""
     return " ".join(net.tcp_cong_list)
 
 

@@ -29,6 +29,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_schedule_ack,
     request_sock,
 )
+from stack.inet.tcp_cong import tcp_ca_dst_init
 from stack.inet.tcp_const import (
     SEC,
     TCP_ATO_MIN,
@@ -234,6 +235,7 @@ def tcp_connect_init(sk: tcp_sock) -> None:
         dst.metrics.get("initrwnd", 0),
     )
     sk.rcv_ssthresh = sk.rcv_wnd
+    tcp_ca_dst_init(sk, dst)
     sk.sk_err = 0
     sock_reset_flag(sk, SOCK_DONE)
     sk.snd_wnd = 0

@@ -19,7 +19,6 @@ from stack.inet.inet_connection_sock import (
     inet_rtx_syn_ack,
     request_sock,
 )
-from stack.inet.tcp_cong import tcp_assign_congestion_control
 from stack.inet.tcp_const import TCP_RTO_MAX
 from stack.inet.tcp_ecn import tcp_ecn_openreq_child
 from stack.inet.tcp_input import tcp_rcv_state_process
@@ -29,7 +28,6 @@ from stack.inet.tcp_sock import (
     TCPHDR_ACK,
     TCPHDR_RST,
     TCPHDR_SYN,
-    TCP_CA_Open,
     after,
     jiffies_s,
     keepalive_time_when,
@@ -65,14 +63,6 @@ def tcp_openreq_init_rwin(req: request_sock, sk: tcp_sock, dst: Any) -> None:
         req.wscale_ok,
         dst.metrics.get("initrwnd", 0),
     )
-
-
-def tcp_ca_openreq_child(sk: tcp_sock, dst: Any) -> None:
-    """The child's congestion control: the listener's, unless the route says otherwise."""
-    if sk.icsk_ca_ops is None:
-        tcp_assign_congestion_control(sk)
-    sk.icsk_ca_state = TCP_CA_Open
-    sk.icsk_ca_priv = None
 
 
 def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> tcp_sock:

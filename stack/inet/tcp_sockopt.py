@@ -365,8 +365,15 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
 
 
 def tcp_info_dict(sk: tcp_sock) -> dict[str, Any]:
-    """The same as names and numbers, for `ss`-like printing and tests."""
+    """The same as names and numbers, for `ss`-like printing and tests.
+
+    `congestion` names the algorithm, and `congestion_info` is its own state (CUBIC's phase, W_max,
+    K ...; empty for those that have none).
+    """
+    ca = sk.icsk_ca_ops
     return {
+        "congestion": ca.name,
+        "congestion_info": {} if ca.get_info is None else ca.get_info(sk),
         "state": sk.sk_state,
         "ca_state": sk.icsk_ca_state,
         "retransmits": sk.icsk_retransmits,

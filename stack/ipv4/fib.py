@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastpath.errors import ArgumentError
+from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import (
     IFF_LOOPBACK,
     IFF_UP,
@@ -23,6 +24,7 @@ from stack.core.netdevice import (
     NETDEV_UNREGISTER,
     NETDEV_UP,
 )
+from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
 
 RT_TABLE_DEFAULT = 253
 RT_TABLE_MAIN = 254
@@ -552,6 +554,7 @@ def ip_route_add(
     metric: int = 0,
     mtu: int = 0,
     advmss: int = 0,
+    congctl: str = "",
     tos: int = 0,
     table: int = RT_TABLE_MAIN,
     rtype: int = RTN_UNICAST,
@@ -583,6 +586,8 @@ def ip_route_add(
         fib_check_nh(net, nh, scope)
         nhs.append(nh)
     metrics = {k: v for k, v in (("mtu", mtu), ("advmss", advmss)) if v}
+    if congctl:
+        metrics[RTAX_CC_ALGO] = tcp_ca_get_key_by_name(net, congctl)
     info = fib_info(
         nhs,
         rtype=rtype,
@@ -651,6 +656,7 @@ def fib_dump(net: Any, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]
                         "gw": nh.nh_gw if nh else 0,
                         "dev": nh.nh_dev.name if nh else "",
                         "mtu": fi.fib_metrics.get("mtu", 0),
+                        "congctl": tcp_ca_get_name_by_key(net, fi.fib_metrics.get(RTAX_CC_ALGO, 0)),
                         "flags": nh.nh_flags if nh else 0,
                     }
                 )

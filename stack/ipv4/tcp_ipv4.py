@@ -88,14 +88,13 @@ from stack.inet.tcp import (
 )
 from stack.inet.tcp_ack import tcp_simple_retransmit
 from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
-from stack.inet.tcp_cong import tcp_cleanup_congestion_control
+from stack.inet.tcp_cong import tcp_ca_openreq_child, tcp_cleanup_congestion_control
 from stack.inet.tcp_const import MSEC, TCP_MSS_DEFAULT
 from stack.inet.tcp_ctl import tcp_connect, tcp_make_synack, tcp_rtx_synack
 from stack.inet.tcp_data import tcp_ofo_purge
 from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done, tcp_done_with_error, tcp_set_state
 from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
 from stack.inet.tcp_minisocks import (
-    tcp_ca_openreq_child,
     tcp_check_req,
     tcp_child_process,
     tcp_create_openreq_child,

@@ -64,6 +64,7 @@ def test_a_name_in_the_wrong_directory_is_refused(host: Host) -> None:
         ("ip_local_reserved_ports", "80,9000-9002\n", frozenset((80, 9000, 9001, 9002))),
         ("ip_local_reserved_ports", "", frozenset()),
         ("ip_local_reserved_ports", range(5, 7), frozenset((5, 6))),
+        ("tcp_allowed_congestion_control", " cubic\treno\n", "cubic reno"),
     ],
 )
 def test_values_are_taken_as_sysctl_takes_them(
@@ -92,6 +93,8 @@ def test_values_are_taken_as_sysctl_takes_them(
         ("rmem_max", 100),
         ("tcp_congestion_control", 3),
         ("tcp_congestion_control", "cubi"),
+        ("tcp_allowed_congestion_control", "cubic cubi"),
+        ("tcp_allowed_congestion_control", ["cubic"]),
         ("ip_local_port_range", (5000, 4000)),
         ("ip_local_port_range", (1000, 4000)),
         ("ip_unprivileged_port_start", 40000),
@@ -131,3 +134,13 @@ def test_an_interface_has_settings_of_its_own(host: Host) -> None:
 def test_no_attribute_can_be_removed(host: Host) -> None:
     with pytest.raises(SysctlError, match="removed"):
         del host.sysctl.tcp_sack
+
+
+def test_the_list_of_congestion_controls_is_only_read(host: Host) -> None:
+    assert host.sysctl["net.ipv4.tcp_available_congestion_control"] == "reno cubic"
+    for write in (
+        lambda: setattr(host.sysctl, "tcp_available_congestion_control", "reno"),
+        lambda: Host(clock=VirtualClock(), sysctl={"tcp_available_congestion_control": "reno"}),
+    ):
+        assert refused(write).errno == errno.EACCES
+    assert host.sysctl.tcp_available_congestion_control == "reno cubic"

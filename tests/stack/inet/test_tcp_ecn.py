@@ -80,7 +80,8 @@ def test_a_lost_syn_goes_again_without_asking(fallback: int) -> None:
 
 def test_ece_until_cwr_and_one_reduction_per_round_trip() -> None:
     """A mark is echoed in every ACK until CWR; the sender halves once; nothing is retransmitted."""
-    with TcpNet(latency_ns=20 * MS, sysctl={"tcp_ecn": 1}, gso=False) as net:
+    sysctl = {"tcp_ecn": 1, "tcp_congestion_control": "reno"}
+    with TcpNet(latency_ns=20 * MS, sysctl=sysctl, gso=False) as net:
         a, b = net.pair()
         transfer(net, a, b, bytes(200_000), close=False)
         before = a.sk.snd_cwnd

@@ -72,7 +72,8 @@ def test_slow_start_doubles_each_round_trip() -> None:
 
 
 def test_congestion_avoidance_adds_one_segment_per_round_trip() -> None:
-    with TcpNet(latency_ns=50 * MS, sysctl={"tcp_wmem": (4096, 1 << 20, 1 << 20)}) as net:
+    sysctl = {"tcp_congestion_control": "reno", "tcp_wmem": (4096, 1 << 20, 1 << 20)}
+    with TcpNet(latency_ns=50 * MS, sysctl=sysctl) as net:
         client, server = net.pair()
         client.sk.snd_ssthresh = 10
         client.sk.snd_cwnd = 10
@@ -276,7 +277,7 @@ def test_congestion_control_is_a_table() -> None:
         net.a.sysctl.tcp_congestion_control = "steady"
         client, server = net.pair()
         assert client.getsockopt(opt.TCP_CONGESTION).rstrip(b"\0") == b"steady"
-        assert server.getsockopt(opt.TCP_CONGESTION).rstrip(b"\0") == b"reno"
+        assert server.getsockopt(opt.TCP_CONGESTION).rstrip(b"\0") == b"cubic"
         data = b"s" * 100_000
         assert transfer(net, client, server, data) == data
         assert calls
@@ -393,6 +394,7 @@ def goodput(loss: float, window: int, sack: int) -> float:
         loss=loss,
         seed=11,
         sysctl={
+            "tcp_congestion_control": "reno",
             "tcp_sack": sack,
             "tcp_rmem": (4096, 2 * window, 2 * window),
             "tcp_wmem": (4096, 1 << 20, 6 << 20),
@@ -410,7 +412,7 @@ def goodput(loss: float, window: int, sack: int) -> float:
 
 
 def test_golden_goodput() -> None:
-    """Loss x window -> goodput, kept as text: a change of behaviour shows as a diff to review.
+    """Reno: loss x window -> goodput, kept as text: a change of behaviour shows as a diff.
 
     Deterministic (virtual clock, fixed seed). To accept a change, delete the file and run again.
     """

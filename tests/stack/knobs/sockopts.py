@@ -959,7 +959,7 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
         {False: 0, True: 1},
     ),
     "IP_UNICAST_IF": (ip_unicast_if, {None: [0], 3 << 24: [1]}),
-    "TCP_CONGESTION": (tcp_congestion, {"reno": "", "nothing": "ENOENT"}),
+    "TCP_CONGESTION": (tcp_congestion, {"reno": "", "cubic": "", "nothing": "ENOENT"}),
     "TCP_CORK": (tcp_cork, {None: 5, 1: 0}),
     "TCP_DEFER_ACCEPT": (tcp_defer_accept, {None: True, 5: False}),
     "TCP_DELACK_MAX_US": (delayed_ack_ms, {None: False, 5000: True}),

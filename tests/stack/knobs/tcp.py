@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno as codes
 from typing import Any
 
 from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
@@ -100,6 +101,20 @@ def tcp_congestion_control(rig: Rig) -> str:
         tcp_register_congestion_control(net.a, other)
         net.a.sysctl.tcp_congestion_control = rig.sysctl["tcp_congestion_control"]
         return bytes(net.socket(net.a).getsockopt(13)).rstrip(b"\0").decode()
+
+
+def tcp_allowed_congestion_control(rig: Rig) -> tuple[str, str]:
+    """What choosing reno and cubic says to a user who is not root; the default is always open."""
+    with rig.tcp() as net:
+        net.a.uid = 1000
+        answers = []
+        for name in ("reno", "cubic"):
+            try:
+                net.socket(net.a).setsockopt(13, name)
+                answers.append("")
+            except OSError as error:
+                answers.append(codes.errorcode[error.errno or 0])
+        return answers[0], answers[1]
 
 
 def tcp_dsack(rig: Rig) -> bool:
@@ -492,7 +507,14 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_abort_on_overflow": (tcp_abort_on_overflow, {0: False, 1: True}),
     "tcp_app_win": (tcp_app_win, {31: True, 1: False}),
     "tcp_challenge_ack_limit": (tcp_challenge_ack_limit, {0x7FFFFFFF: True, 2: False}),
-    "tcp_congestion_control": (tcp_congestion_control, {"reno": "reno", "other": "other"}),
+    "tcp_allowed_congestion_control": (
+        tcp_allowed_congestion_control,
+        {"reno cubic": ("", ""), "cubic": ("EPERM", "")},
+    ),
+    "tcp_congestion_control": (
+        tcp_congestion_control,
+        {"cubic": "cubic", "reno": "reno", "other": "other"},
+    ),
     "tcp_dsack": (tcp_dsack, {1: True, 0: False}),
     "tcp_early_retrans": (tcp_early_retrans, {3: 1, 0: 0}),
     "tcp_ecn": (tcp_ecn, {2: (False, True), 1: (True, True), 0: (False, False)}),

@@ -1,0 +1,407 @@
+"""net/ipv4/tcp_cubic.c: CUBIC (RFC 9438) with HyStart++ (RFC 9406), the default as on Linux.
+
+After a loss the window follows W(t) = C (t - K)^3 + W_max: concave up to the window of the last
+loss, flat there, convex beyond. Below what Reno would reach (W_est) it follows Reno. All
+arithmetic is in integers: windows in segments, K and t in 1/1024 s, C and beta in 1/1024.
+
+Where this leaves Linux, and why:
+
+- **HyStart++ instead of HyStart.** Linux looks for the end of slow start by trains of ACKs and by
+  one delay threshold, and leaves at once. Both take a jittery delay for a full queue, and trains of
+  ACKs say little behind GRO, which is always on here. RFC 9406 has the delay only, and tests it:
+  conservative slow start grows four times slower for five round trips, and returns to slow start
+  when the delay was a moment's. Only a connection's first slow start is watched (RFC 9406 4.3).
+  RFC 9406's limit of 8 segments an ACK for senders without pacing is left out: one ACK answers a
+  whole super-packet here, and Linux has no such limit either.
+- **Reno's share grows by a whole segment a round trip** once W_est has reached the window before
+  the loss (RFC 9438 4.3); Linux keeps 3 (1 - beta) / (1 + beta).
+- **The curve is read once a round trip**, where that is shorter than Linux's 1/32 s: W_est of a
+  fast path would lag behind Reno by several round trips.
+- **Undo restores the curve**, not only the window (RFC 9438 4.9): W_max, K, W_est and the epoch.
+- **Time in which the window was not used is no growth time** (RFC 9438 4.2, 5.8). Linux takes out
+  idle times only, this also ACKs that found the application, not the window, in the way.
+
+As on Linux and not in RFC 9438: before the first loss the window grows by at least a twentieth a
+round trip, since the plateau is not known yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fastpath.errors import whole_number
+from stack.inet.tcp_cong import (
+    ack_sample,
+    tcp_cong_avoid_ai,
+    tcp_congestion_ops,
+    tcp_is_cwnd_limited,
+    tcp_reno_undo_cwnd,
+    tcp_slow_start,
+)
+from stack.inet.tcp_sock import (
+    CA_EVENT_TX_START,
+    SEC,
+    TCP_INFINITE_SSTHRESH,
+    TCP_CA_Loss,
+    before,
+)
+
+if TYPE_CHECKING:
+    from stack.inet.tcp_sock import tcp_sock
+
+BICTCP_HZ = 10  # times are in 1 / 2**10 s
+BETA_SCALE = 1024
+UPDATE_NS = SEC // 32  # how often the curve is read while the window stays, at least
+
+# RFC 9406 4.3
+MIN_RTT_THRESH_US = 4000
+MAX_RTT_THRESH_US = 16000
+RTT_DIVISOR_SHIFT = 3
+N_RTT_SAMPLE = 8
+CSS_GROWTH_DIVISOR = 4
+CSS_ROUNDS = 5
+RTT_NEVER = 1 << 62
+
+
+@dataclass(slots=True)
+class cubic_params:
+    """The module's parameters, with Linux's names, units and defaults.
+
+    beta: the window after a loss, in 1/1024 of the one before (0.7).
+    bic_scale: C in 10/1024 segments a s^3: 41 makes 410/1024 (0.4).
+    fast_convergence: a flow that lost below its last plateau gives way (RFC 9438 4.7).
+    tcp_friendliness: never slower than Reno (RFC 9438 4.3).
+    hystart: leave the first slow start before it loses (HyStart++).
+    hystart_low_window: not below this many segments.
+    initial_ssthresh: where the first slow start ends, without hystart; 0: at the first loss.
+    """
+
+    beta: int = 717
+    bic_scale: int = 41
+    fast_convergence: bool = True
+    tcp_friendliness: bool = True
+    hystart: bool = True
+    hystart_low_window: int = 16
+    initial_ssthresh: int = 0
+    cube_rtt_scale: int = field(init=False)
+    cube_factor: int = field(init=False)
+    beta_scale: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        whole_number("cubic_params", "beta", self.beta, 1, BETA_SCALE - 1)
+        whole_number("cubic_params", "bic_scale", self.bic_scale, 1, 1 << 16)
+        whole_number("cubic_params", "hystart_low_window", self.hystart_low_window, 0)
+        whole_number("cubic_params", "initial_ssthresh", self.initial_ssthresh, 0)
+        # C in 1/1024 of a segment a s^3; its inverse for times in 1/1024 s; and eight times the
+        # ACKed windows that Reno with our beta takes for a segment.
+        self.cube_rtt_scale = self.bic_scale * 10
+        self.cube_factor = (1 << (10 + 3 * BICTCP_HZ)) // self.cube_rtt_scale
+        self.beta_scale = 8 * (BETA_SCALE + self.beta) // 3 // (BETA_SCALE - self.beta)
+
+
+class bictcp:
+    """One connection's CUBIC (the kernel's `struct bictcp`). Windows in segments, times in ns."""
+
+    __slots__ = (
+        "ack_cnt",
+        "ack_stamp",
+        "bic_K",
+        "bic_origin_point",
+        "cnt",
+        "css_baseline",
+        "css_round",
+        "curr_rtt",
+        "cwnd_prior",
+        "delay_min",
+        "end_seq",
+        "epoch_start",
+        "last_cwnd",
+        "last_max_cwnd",
+        "last_rtt",
+        "last_time",
+        "params",
+        "sample_cnt",
+        "tcp_cwnd",
+        "undo",
+    )
+
+    def __init__(self, params: cubic_params) -> None:
+        self.params = params
+        self.cwnd_prior = 0  # the window before the last reduction
+        self.ack_stamp = 0  # of the last ACK
+        self.undo = (0, 0, 0, 0, 0, 0, 0)
+        self.end_seq = 0
+        self.reset()
+        self.hystart_reset()
+
+    def reset(self) -> None:
+        """bictcp_reset: nothing is known of the path."""
+        self.cnt = 0  # one segment more for so many ACKed
+        self.last_max_cwnd = 0  # W_max
+        self.last_cwnd = 0
+        self.last_time = 0
+        self.bic_origin_point = 0  # the plateau of this epoch
+        self.bic_K = 0  # from the epoch's start to the plateau, 1/1024 s
+        self.delay_min = 0  # us
+        self.epoch_start = 0  # of this stretch of congestion avoidance; 0: none
+        self.ack_cnt = 0
+        self.tcp_cwnd = 0  # W_est
+
+    def hystart_reset(self) -> None:
+        """Forget what the rounds of slow start showed."""
+        self.curr_rtt = RTT_NEVER  # least of this round, us
+        self.last_rtt = RTT_NEVER  # least of the round before
+        self.sample_cnt = 0
+        self.css_round = 0  # 0: plain slow start; else the round of conservative slow start
+        self.css_baseline = RTT_NEVER
+
+
+def cubic_state(sk: tcp_sock) -> bictcp:
+    """Return the connection's state (inet_csk_ca)."""
+    ca = sk.icsk_ca_priv
+    assert isinstance(ca, bictcp)
+    return ca
+
+
+def cubic_root(a: int) -> int:
+    """Return the largest r with r^3 <= a, by Newton's iteration from above."""
+    if a <= 0:
+        return 0
+    r = 1 << (a.bit_length() + 2) // 3
+    while (closer := (2 * r + a // (r * r)) // 3) < r:
+        r = closer
+    return r
+
+
+# --- the curve ----------------------------------------------------------------------------
+
+
+def bictcp_update(ca: bictcp, cwnd: int, acked: int, now: int) -> None:
+    """`acked` segments more were delivered: decide how many it takes for one more in the window."""
+    ca.ack_cnt += acked
+    if ca.last_cwnd == cwnd and now - ca.last_time <= min(UPDATE_NS, ca.delay_min * 1000):
+        return
+    params = ca.params
+    ca.last_cwnd = cwnd
+    ca.last_time = now
+    if not ca.epoch_start:
+        ca.epoch_start = now
+        ca.ack_cnt = acked
+        ca.tcp_cwnd = cwnd
+        if ca.last_max_cwnd <= cwnd:
+            ca.bic_K = 0
+            ca.bic_origin_point = cwnd
+        else:
+            ca.bic_K = cubic_root(params.cube_factor * (ca.last_max_cwnd - cwnd))
+            ca.bic_origin_point = ca.last_max_cwnd
+    # One round trip ahead: what is decided now counts when these packets are answered.
+    t = (now - ca.epoch_start + ca.delay_min * 1000 << BICTCP_HZ) // SEC
+    offset = t - ca.bic_K
+    if offset >= 0:
+        delta = params.cube_rtt_scale * offset**3 >> (10 + 3 * BICTCP_HZ)
+        target = ca.bic_origin_point + delta
+    else:
+        delta = params.cube_rtt_scale * (-offset) ** 3 >> (10 + 3 * BICTCP_HZ)
+        target = ca.bic_origin_point - delta
+    cnt = cwnd // (target - cwnd) if target > cwnd else 100 * cwnd
+    if not ca.last_max_cwnd and cnt > 20:
+        cnt = 20
+    if params.tcp_friendliness:
+        if ca.tcp_cwnd < ca.cwnd_prior:
+            per_segment = max(cwnd * params.beta_scale >> 3, 1)
+        else:
+            per_segment = cwnd
+        if ca.ack_cnt > per_segment:
+            grown = (ca.ack_cnt - 1) // per_segment
+            ca.ack_cnt -= grown * per_segment
+            ca.tcp_cwnd += grown
+        if ca.tcp_cwnd > cwnd:
+            cnt = min(cnt, cwnd // (ca.tcp_cwnd - cwnd))
+    ca.cnt = max(cnt, 2)  # half a window a round trip at most (RFC 9438 4.2)
+
+
+def cubictcp_cong_avoid(sk: tcp_sock, ack: int, acked: int) -> None:
+    """`acked` segments were delivered: grow the window."""
+    ca = cubic_state(sk)
+    now = sk.tcp_mstamp
+    if not tcp_is_cwnd_limited(sk):
+        if ca.epoch_start:
+            ca.epoch_start += now - ca.ack_stamp
+        ca.ack_stamp = now
+        return
+    ca.ack_stamp = now
+    if sk.snd_cwnd < sk.snd_ssthresh:
+        if ca.css_round:
+            tcp_cong_avoid_ai(sk, CSS_GROWTH_DIVISOR, acked)
+            return
+        acked = tcp_slow_start(sk, acked)
+        if not acked:
+            return
+    bictcp_update(ca, sk.snd_cwnd, acked, now)
+    tcp_cong_avoid_ai(sk, ca.cnt, acked)
+
+
+def cubictcp_recalc_ssthresh(sk: tcp_sock) -> int:
+    """Congestion: remember the plateau, and return the window to go down to."""
+    ca = cubic_state(sk)
+    params = ca.params
+    cwnd = sk.snd_cwnd
+    ca.undo = (
+        ca.last_max_cwnd,
+        ca.bic_origin_point,
+        ca.bic_K,
+        ca.epoch_start,
+        ca.ack_cnt,
+        ca.tcp_cwnd,
+        ca.cwnd_prior,
+    )
+    ca.hystart_reset()
+    ca.epoch_start = 0
+    ca.cwnd_prior = cwnd
+    if cwnd < ca.last_max_cwnd and params.fast_convergence:
+        ca.last_max_cwnd = cwnd * (BETA_SCALE + params.beta) // (2 * BETA_SCALE)
+    else:
+        ca.last_max_cwnd = cwnd
+    return max(cwnd * params.beta // BETA_SCALE, 2)
+
+
+def cubictcp_undo_cwnd(sk: tcp_sock) -> int:
+    """The loss was none: go on where the curve was, and return the window of then."""
+    ca = cubic_state(sk)
+    (
+        ca.last_max_cwnd,
+        ca.bic_origin_point,
+        ca.bic_K,
+        ca.epoch_start,
+        ca.ack_cnt,
+        ca.tcp_cwnd,
+        ca.cwnd_prior,
+    ) = ca.undo
+    ca.last_time = 0
+    return tcp_reno_undo_cwnd(sk)
+
+
+def cubictcp_state(sk: tcp_sock, new_state: int) -> None:
+    """A timeout: K = 0 and the plateau where slow start will end (RFC 9438 4.8)."""
+    if new_state == TCP_CA_Loss:
+        ca = cubic_state(sk)
+        ca.reset()
+        ca.hystart_reset()
+
+
+def cubictcp_cwnd_event(sk: tcp_sock, event: int) -> None:
+    """Sending starts again after a pause: take the pause out of the curve's time."""
+    if event != CA_EVENT_TX_START:
+        return
+    ca = cubic_state(sk)
+    now = sk.tcp_mstamp
+    idle = now - max(sk.lsndtime, ca.ack_stamp)
+    if ca.epoch_start and idle > 0:
+        ca.epoch_start = min(ca.epoch_start + idle, now)
+        ca.ack_stamp = now
+
+
+def cubictcp_init(sk: tcp_sock) -> None:
+    """The connection starts."""
+    ca = cubic_state(sk)
+    ca.reset()
+    ca.hystart_reset()
+    ca.end_seq = sk.snd_nxt
+    params = ca.params
+    if not params.hystart and params.initial_ssthresh:
+        sk.snd_ssthresh = params.initial_ssthresh
+
+
+# --- HyStart++ ----------------------------------------------------------------------------
+
+
+def hystart_round(sk: tcp_sock, ca: bictcp) -> None:
+    """What was in flight when the round began is acknowledged: begin the next."""
+    ca.end_seq = sk.snd_nxt
+    ca.last_rtt = ca.curr_rtt
+    ca.curr_rtt = RTT_NEVER
+    ca.sample_cnt = 0
+    if not ca.css_round:
+        return
+    if ca.css_round < CSS_ROUNDS:
+        ca.css_round += 1
+        return
+    ca.css_round = 0
+    sk.snd_ssthresh = sk.snd_cwnd
+    linux = sk.net.mib.linux
+    linux.TCPHystartDelayDetect += 1
+    linux.TCPHystartDelayCwnd += sk.snd_cwnd
+
+
+def hystart_update(sk: tcp_sock, ca: bictcp, rtt_us: int) -> None:
+    """One RTT of the first slow start (RFC 9406 4.2)."""
+    if not before(sk.snd_una, ca.end_seq):
+        hystart_round(sk, ca)
+    ca.curr_rtt = min(ca.curr_rtt, rtt_us)
+    ca.sample_cnt += 1
+    if ca.sample_cnt < N_RTT_SAMPLE:
+        return
+    if ca.css_round:
+        if ca.curr_rtt < ca.css_baseline:
+            # The delay was not that of our own queue.
+            ca.css_round = 0
+            ca.css_baseline = RTT_NEVER
+        return
+    last = ca.last_rtt
+    if last == RTT_NEVER or sk.snd_cwnd < ca.params.hystart_low_window:
+        return
+    threshold = max(MIN_RTT_THRESH_US, min(last >> RTT_DIVISOR_SHIFT, MAX_RTT_THRESH_US))
+    if ca.curr_rtt >= last + threshold:
+        ca.css_baseline = ca.curr_rtt
+        ca.css_round = 1
+
+
+def cubictcp_acked(sk: tcp_sock, sample: ack_sample) -> None:
+    """An ACK brought an RTT: the least of the path, and what it says about slow start."""
+    if sample.rtt_us < 0:
+        return
+    ca = cubic_state(sk)
+    # Recovery's own bursts and gaps distort the first samples after it.
+    if ca.epoch_start and sk.tcp_mstamp - ca.epoch_start < SEC:
+        return
+    delay = sample.rtt_us or 1
+    if not ca.delay_min or delay < ca.delay_min:
+        ca.delay_min = delay
+    if sk.snd_ssthresh >= TCP_INFINITE_SSTHRESH and ca.params.hystart:
+        hystart_update(sk, ca, delay)
+
+
+def cubictcp_get_info(sk: tcp_sock) -> dict[str, int | str]:
+    """What `ss -i` of this host shows: windows in segments, times in ms and us."""
+    ca = cubic_state(sk)
+    if sk.snd_cwnd < sk.snd_ssthresh:
+        phase = "css" if ca.css_round else "slow_start"
+    else:
+        phase = "avoidance"
+    began = ca.epoch_start
+    return {
+        "phase": phase,
+        "w_max": ca.last_max_cwnd,
+        "w_est": ca.tcp_cwnd,
+        "k_ms": ca.bic_K * 1000 >> BICTCP_HZ,
+        "epoch_ms": (sk.net.now() - began) // 1_000_000 if began else 0,
+        "delay_min_us": ca.delay_min,
+    }
+
+
+def cubictcp(params: cubic_params | None = None, name: str = "cubic") -> tcp_congestion_ops:
+    """Return the module's row; with other `params` it can be registered under another `name`."""
+    chosen = cubic_params() if params is None else params
+    return tcp_congestion_ops(
+        name=name,
+        priv=lambda: bictcp(chosen),
+        init=cubictcp_init,
+        ssthresh=cubictcp_recalc_ssthresh,
+        cong_avoid=cubictcp_cong_avoid,
+        set_state=cubictcp_state,
+        undo_cwnd=cubictcp_undo_cwnd,
+        cwnd_event=cubictcp_cwnd_event,
+        pkts_acked=cubictcp_acked,
+        get_info=cubictcp_get_info,
+    )
