@@ -204,8 +204,8 @@ def tcp_ca_openreq_child(sk: tcp_sock, dst: dst_entry | None) -> None:
     """net/ipv4/tcp_minisocks.c: an accepted socket: the route's, the listener's if that was chosen
     for it, else the default of now.
     """
-    ca = sk.icsk_ca_ops
-    if ca is None or not sk.icsk_ca_setsockopt or tcp_ca_find(sk.net, ca.name) is not ca:
+    ca: tcp_congestion_ops = sk.icsk_ca_ops
+    if not sk.icsk_ca_setsockopt or tcp_ca_find(sk.net, ca.name) is not ca:
         tcp_assign_congestion_control(sk)
     else:
         _give(sk, ca)
@@ -255,6 +255,12 @@ def tcp_init_congestion_control(sk: tcp_sock) -> None:
 def tcp_cleanup_congestion_control(sk: tcp_sock) -> None:
     if sk.icsk_ca_ops is not None and sk.icsk_ca_ops.release is not None:
         sk.icsk_ca_ops.release(sk)
+
+
+def tcp_reset_congestion_control(sk: tcp_sock) -> None:
+    """The connection is over and the socket stays: the same module, with nothing remembered."""
+    tcp_cleanup_congestion_control(sk)
+    _give(sk, sk.icsk_ca_ops)
 
 
 def tcp_set_congestion_control(sk: tcp_sock, name: str) -> None:

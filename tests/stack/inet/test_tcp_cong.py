@@ -10,6 +10,7 @@ import pytest
 
 from stack.core.sysctl import SysctlError
 from stack.inet import tcp_sock as opt
+from stack.inet.tcp_close import tcp_disconnect
 from stack.inet.tcp_cong import (
     TCP_CONG_NON_RESTRICTED,
     tcp_congestion_ops,
@@ -114,6 +115,21 @@ def test_a_child_has_the_default_unless_the_listener_chose() -> None:
             socks += [client, child]
         assert names == ["reno", "cubic"]
         finish(net, *socks)
+
+
+def test_a_choice_outlives_the_connection() -> None:
+    """net/ipv4/tcp.c tcp_disconnect: the module stays, without its state."""
+    with TcpNet() as net:
+        client, server = net.pair()
+        client.setsockopt(opt.TCP_CONGESTION, b"reno")
+        client.setsockopt(opt.TCP_CONGESTION, b"cubic")
+        before = client.sk.icsk_ca_priv
+        net.a.sysctl.tcp_congestion_control = "reno"
+        tcp_disconnect(client.sk, 0)
+        assert chosen(client) == "cubic"
+        assert client.sk.icsk_ca_priv is not before
+        net.run(S)
+        finish(net, client, server)
 
 
 def test_a_route_chooses_for_both_ends() -> None:
