@@ -46,8 +46,8 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reset_keepalive_timer,
 )
 from stack.inet.inet_hashtables import inet_put_port
-from stack.inet.tcp_const import TCP_TIMEOUT_INIT, TCP_TIMEWAIT_LEN
 from stack.inet.tcp_cong import tcp_reset_congestion_control
+from stack.inet.tcp_const import TCP_TIMEOUT_INIT, TCP_TIMEWAIT_LEN
 from stack.inet.tcp_ctl import tcp_send_active_reset, tcp_send_fin
 from stack.inet.tcp_data import tcp_ofo_purge, tcp_sack_reset
 from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state

@@ -39,9 +39,9 @@ from stack.inet.tcp_cong import (
     tcp_reno_undo_cwnd,
     tcp_slow_start,
 )
+from stack.inet.tcp_const import SEC
 from stack.inet.tcp_sock import (
     CA_EVENT_TX_START,
-    SEC,
     TCP_INFINITE_SSTHRESH,
     TCP_CA_Loss,
     before,
