@@ -15,8 +15,9 @@ from typing import Any
 
 from fastpath.dma import DmaTable, HostMemory
 from fastpath.errors import whole_number
-from stack.core.dev import dev_close, dev_open, dev_set_mtu, linkwatch_pending
+from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.irq import irq_desc, irq_to_desc
+from stack.core.link_watch import linkwatch_pending
 from stack.core.netdevice import net_device
 from stack.core.pci import PciSlot, pci_device_add
 from stack.drivers.e1000.main import e1000_init_module

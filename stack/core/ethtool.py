@@ -27,6 +27,7 @@ from stack.core.netdevice import (
     net_device,
     netif_running,
 )
+from stack.core.workqueue import msleep
 
 # enum ethtool_stringset
 ETH_SS_TEST = 0
@@ -310,8 +311,6 @@ def ethtool_set_eeprom(dev: net_device, magic: int, offset: int, data: bytes) ->
 
 def ethtool_phys_id(dev: net_device, seconds: int = 2) -> None:
     """net/ethtool/ioctl.c: -p: blink the LED for `seconds`."""
-    from stack.core.workqueue import msleep
-
     set_phys_id = _op(dev, "set_phys_id")
     rate = set_phys_id(dev, ETHTOOL_ID_ACTIVE)
     _check(dev, "identify", rate)

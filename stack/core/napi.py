@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.gro import GroTable
 from fastpath.skbuff import sk_buff
+from stack.core.dev_receive import netif_receive_skb
 from stack.core.netdevice import (
     NAPI_POLL_WEIGHT,
     NAPI_STATE_DISABLE,
@@ -216,26 +217,3 @@ def napi_gro_flush(napi: napi_struct) -> None:
 def napi_gro_enable(napi: napi_struct, max_bytes: int | None = None) -> None:
     """Give the context its own GRO table (drivers without compiled merging)."""
     napi.gro = GroTable(max_bytes or napi.dev.gro_max_size)
-
-
-def process_backlog(napi: napi_struct, quota: int) -> int:
-    """net/core/dev.c: the poll function of the backlog: packets given to `netif_rx`."""
-    sd = napi.sd
-    process = sd.process_queue
-    work = 0
-    while True:
-        skb = process.dequeue()
-        while skb is not None:
-            __netif_receive_skb(skb)
-            work += 1
-            if work >= quota:
-                return work
-            skb = process.dequeue()
-        if not sd.input_pkt_queue.qlen:
-            napi.state &= ~(NAPI_STATE_SCHED | NAPI_STATE_MISSED)
-            return work
-        sd.input_pkt_queue, sd.process_queue = process, sd.input_pkt_queue
-        process = sd.process_queue
-
-
-from stack.core.dev import __netif_receive_skb, netif_receive_skb  # noqa: E402  (dev.c is one file)

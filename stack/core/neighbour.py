@@ -18,7 +18,7 @@ from fastpath.skbuff import (
     skb_pull,
     skb_push_data,
 )
-from stack.core.dev import dev_queue_xmit
+from stack.core.dev_queue import dev_queue_xmit
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NEIGH_DEAD,
     SKB_DROP_REASON_NEIGH_FAILED,

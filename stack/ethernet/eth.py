@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpath.hdr import eth_hdr, eth_header_push, eth_type_trans_fast
-from fastpath.skbuff import sk_buff, skb_push_data
+from fastpath.skbuff import sk_buff
+from stack.core.dev import alloc_netdev_mqs
 from stack.core.netdevice import (
     ARPHRD_ETHER,
     ETH_ALEN,
     ETH_DATA_LEN,
     ETH_HLEN,
-    ETH_MAX_MTU,
     ETH_MIN_MTU,
     ETH_P_802_2,
     IFF_BROADCAST,
@@ -138,24 +138,9 @@ def alloc_etherdev_mqs(
     net: Any, priv_factory: Callable[[net_device], Any] | None, txqs: int = 1, rxqs: int = 1
 ) -> net_device:
     """net/ethernet/eth.c: an Ethernet device eth%d with `priv_factory(dev)` as private part."""
-    from stack.core.dev import alloc_netdev_mqs
-
     return alloc_netdev_mqs(net, priv_factory, "eth%d", ether_setup, txqs, rxqs)
 
 
 def alloc_etherdev(net: Any, priv_factory: Callable[[net_device], Any] | None) -> net_device:
     """include/linux/etherdevice.h."""
     return alloc_etherdev_mqs(net, priv_factory, 1, 1)
-
-
-def vlan_insert_tag(skb: sk_buff, vlan_proto: int, vlan_tci: int) -> None:
-    """include/linux/if_vlan.h: put a tag after the MAC addresses (data at the MAC header)."""
-    from fastpath.skbuff import skb_copy_bits, skb_pull, skb_reset_mac_header
-
-    addrs = skb_copy_bits(skb, 0, 2 * ETH_ALEN)
-    skb_pull(skb, 2 * ETH_ALEN)
-    skb_push_data(skb, addrs + vlan_proto.to_bytes(2, "big") + vlan_tci.to_bytes(2, "big"))
-    skb_reset_mac_header(skb)
-
-
-ETH_JUMBO_MAX_MTU = ETH_MAX_MTU

@@ -29,7 +29,7 @@ from fastpath.skbuff import (
     skb_clone,
 )
 from stack.core.datagram import __skb_recv_datagram, datagram_poll, skb_wait_forever
-from stack.core.dev import register_netdevice_notifier
+from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NO_SOCKET,
     SKB_DROP_REASON_PKT_TOO_SMALL,

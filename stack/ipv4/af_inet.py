@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from stack.core.dev import dev_add_pack
+from stack.core.dev_receive import dev_add_pack
 from stack.core.net_namespace import (
     pernet_operations,
     register_pernet_device,

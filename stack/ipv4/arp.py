@@ -19,7 +19,9 @@ from fastpath.skbuff import (
     sk_buff,
     skb_share_check,
 )
-from stack.core.dev import dev_add_pack, dev_queue_xmit, register_netdevice_notifier
+from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.dev_queue import dev_queue_xmit
+from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import (
     SKB_DROP_REASON_ARP_INHDR,
     SKB_DROP_REASON_HDR_TRUNC,

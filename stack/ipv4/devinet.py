@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError
-from stack.core.dev import register_netdevice_notifier
+from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import (
     IFF_BROADCAST,

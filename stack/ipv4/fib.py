@@ -831,7 +831,7 @@ def fib_netdev_event(event: int, dev: Any) -> None:
 
 def ip_fib_init(net: Any) -> None:
     """net/ipv4/fib_frontend.c: watch addresses and devices; take in what is there already."""
-    from stack.core.dev import register_netdevice_notifier
+    from stack.core.dev_notifier import register_netdevice_notifier
     from stack.ipv4.devinet import register_inetaddr_notifier
 
     register_inetaddr_notifier(net, fib_inetaddr_event)

@@ -700,7 +700,7 @@ def igmp_netdev_event(event: int, dev: Any) -> None:
 
 def igmp_mc_init(net: Any) -> None:
     """net/ipv4/igmp.c: follow the devices."""
-    from stack.core.dev import register_netdevice_notifier
+    from stack.core.dev_notifier import register_netdevice_notifier
 
     register_netdevice_notifier(net, igmp_netdev_event)
 

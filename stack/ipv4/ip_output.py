@@ -17,8 +17,6 @@ from fastpath.inet import UdpFlow, ip_out_usual
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
-    CHECKSUM_UNNECESSARY,
-    PACKET_LOOPBACK,
     alloc_skb,
     consume_skb,
     kfree_skb,
@@ -33,11 +31,10 @@ from fastpath.skbuff import (
     skb_pull,
     skb_push,
     skb_put_data,
-    skb_reset_mac_header,
     skb_reset_network_header,
     skb_set_transport_header,
 )
-from stack.core.dev import netif_rx
+from stack.core.backlog import dev_loopback_xmit
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_OUTNOROUTES,
     SKB_DROP_REASON_NEIGH_CREATEFAIL,
@@ -393,16 +390,6 @@ def ip_mc_loopback(net: Any, newskb: sk_buff, rt: Any) -> None:
     newskb.dst = rt
     newskb.dev = rt.dev
     dev_loopback_xmit(net, None, newskb)
-
-
-def dev_loopback_xmit(net: Any, sk: Any, skb: sk_buff) -> int:
-    """net/core/dev.c: feed a packet of ours back into our receive path. Takes ownership of skb."""
-    skb_reset_mac_header(skb)
-    skb.pkt_type = PACKET_LOOPBACK
-    if skb.ip_summed == CHECKSUM_NONE:
-        skb.ip_summed = CHECKSUM_UNNECESSARY
-    netif_rx(skb)
-    return 0
 
 
 def ip_finish_output(net: Any, sk: Any, skb: sk_buff) -> int:

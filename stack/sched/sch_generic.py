@@ -1,4 +1,4 @@
-"""net/sched/sch_generic.c, sch_api.c, sch_tbf.c: queueing disciplines above a driver.
+"""net/sched/sch_generic.c: queueing disciplines above a driver; the default, pfifo_fast.
 
 `enqueue` and `dequeue` are methods, as the kernel's function pointers are members. A discipline
 may hold packets back (return None although `qlen` > 0) and arm its watchdog.
@@ -16,7 +16,6 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
-from stack.core.timer import mod_timer, timer_delete, timer_list
 
 TC_PRIO_CONTROL = 7
 # include/uapi/linux/pkt_sched.h, sch_generic.c: skb->priority & 15 -> band
@@ -160,137 +159,6 @@ pfifo_fast_enqueue = pfifo_fast_qdisc.enqueue
 pfifo_fast_dequeue = pfifo_fast_qdisc.dequeue
 
 
-class pfifo_qdisc(Qdisc):
-    """net/sched/sch_fifo.c: one FIFO with a packet limit."""
-
-    kind = "pfifo"
-    __slots__ = ("q",)
-
-    def __init__(self, dev: net_device, limit: int | None = None) -> None:
-        super().__init__(dev)
-        self.q = sk_buff_head()
-        if limit is not None:
-            self.limit = limit
-
-    def enqueue(self, skb: sk_buff) -> int:
-        """net/sched/sch_fifo.c: pfifo_enqueue. Takes ownership of skb."""
-        if self.q.qlen >= self.limit:
-            self.qstats.drops += 1
-            kfree_skb_reason(self.dev.net, skb, SKB_DROP_REASON_QDISC_OVERLIMIT)
-            return NET_XMIT_DROP
-        self.q.queue_tail(skb)
-        self.qlen += 1
-        return NET_XMIT_SUCCESS
-
-    def dequeue(self) -> sk_buff | None:
-        """net/sched/sch_generic.c: qdisc_dequeue_head."""
-        skb = self.q.dequeue()
-        if skb is not None:
-            self.qlen -= 1
-        return skb
-
-    def reset(self) -> None:
-        super().reset()
-        self.q.purge()
-        self.qlen = 0
-
-
-class qdisc_watchdog:
-    """net/sched/sch_api.c: the timer of a throttled discipline; expiry schedules the device."""
-
-    __slots__ = ("qdisc", "timer")
-
-    def __init__(self, qdisc: Qdisc) -> None:
-        self.qdisc = qdisc
-        self.timer = timer_list(qdisc.dev.net.machine, qdisc_watchdog_timer, data=self)
-
-    def cancel(self) -> None:
-        """net/sched/sch_api.c: qdisc_watchdog_cancel."""
-        timer_delete(self.timer)
-
-
-def qdisc_watchdog_schedule_ns(wd: qdisc_watchdog, expires_ns: int) -> None:
-    """net/sched/sch_api.c: look again at `expires_ns`."""
-    mod_timer(wd.timer, expires_ns)
-
-
-def qdisc_watchdog_timer(timer: timer_list) -> None:
-    """net/sched/sch_api.c: the throttled discipline may send again."""
-    from stack.core.dev import netif_schedule
-
-    netif_schedule(timer.data.qdisc)
-
-
-class tbf_qdisc(Qdisc):
-    """net/sched/sch_tbf.c: token bucket of `rate_bps`, `burst_bytes`; `limit` packets wait."""
-
-    kind = "tbf"
-    __slots__ = ("burst_ns", "q", "rate_bps", "t_c", "tokens_ns")
-
-    def __init__(
-        self, dev: net_device, *, rate_bps: int, burst_bytes: int, limit: int | None = None
-    ) -> None:
-        super().__init__(dev)
-        if rate_bps <= 0 or burst_bytes <= 0:
-            raise ValueError(f"tbf: rate {rate_bps} and burst {burst_bytes} must be above 0")
-        self.rate_bps = rate_bps
-        self.burst_ns = burst_bytes * 8 * 1_000_000_000 // rate_bps
-        self.tokens_ns = self.burst_ns
-        self.t_c = dev.net.clock.now_ns()
-        self.q = sk_buff_head()
-        if limit is not None:
-            self.limit = limit
-        self.watchdog = qdisc_watchdog(self)
-
-    def enqueue(self, skb: sk_buff) -> int:
-        """net/sched/sch_tbf.c: tbf_enqueue. Takes ownership of skb.
-
-        Refuses a packet that the bucket can never hold.
-        """
-        if self.q.qlen >= self.limit or self._cost_ns(skb.len) > self.burst_ns:
-            self.qstats.drops += 1
-            kfree_skb_reason(self.dev.net, skb, SKB_DROP_REASON_QDISC_OVERLIMIT)
-            return NET_XMIT_DROP
-        self.q.queue_tail(skb)
-        self.qlen += 1
-        return NET_XMIT_SUCCESS
-
-    def dequeue(self) -> sk_buff | None:
-        """net/sched/sch_tbf.c: tbf_dequeue: a packet if the bucket pays, else the watchdog."""
-        skb = self.q.peek()
-        if skb is None:
-            return None
-        now = self.dev.net.clock.now_ns()
-        tokens = min(self.tokens_ns + now - self.t_c, self.burst_ns)
-        tokens -= self._cost_ns(skb.len)
-        if tokens >= 0:
-            self.t_c = now
-            self.tokens_ns = tokens
-            self.qlen -= 1
-            return self.q.dequeue()
-        qdisc_watchdog_schedule_ns(self.watchdog, now - tokens)
-        self.qstats.overlimits += 1
-        return None
-
-    def _cost_ns(self, length_bytes: int) -> int:
-        return -(-length_bytes * 8 * 1_000_000_000 // self.rate_bps)
-
-    def reset(self) -> None:
-        super().reset()
-        self.q.purge()
-        self.qlen = 0
-        self.tokens_ns = self.burst_ns
-
-
 def qdisc_create_dflt(dev: net_device) -> Qdisc:
     """net/sched/sch_generic.c attach_one_default_qdisc: noqueue without a queue length."""
     return pfifo_fast_qdisc(dev) if dev.tx_queue_len else noqueue_qdisc(dev)
-
-
-def qdisc_graft(dev: net_device, qdisc: Qdisc) -> None:
-    """net/sched/sch_api.c: make `qdisc` the device's discipline; what the old one held is freed."""
-    old = dev.qdisc
-    dev.qdisc = qdisc
-    if old is not None:
-        old.deactivated = True
-        old.reset()

@@ -15,22 +15,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from stack.core import pci
-from stack.core.dev import (
-    dev_close,
-    free_netdev,
-    napi_disable,
-    napi_enable,
-    netif_carrier_off,
-    netif_device_attach,
-    netif_device_detach,
-    netif_napi_add,
-    netif_start_queue,
-    netif_stop_queue,
-    netif_wake_queue,
-    register_netdev,
-    unregister_netdev,
-)
+from stack.core.dev import dev_close, free_netdev, register_netdev, unregister_netdev
+from stack.core.dev_queue import netif_start_queue, netif_stop_queue, netif_wake_queue
 from stack.core.irq import free_irq, request_irq
+from stack.core.link_watch import netif_carrier_off, netif_device_attach, netif_device_detach
+from stack.core.napi import napi_disable, napi_enable, netif_napi_add
 from stack.core.netdevice import (
     ETH_HLEN,
     ETH_MIN_MTU,

@@ -26,17 +26,11 @@ from fastpath.skbuff import (
     skb_network_offset,
     skb_transport_offset,
 )
-from stack.core.dev import (
-    dev_kfree_skb_irq,
-    napi_complete_done,
-    napi_gro_receive,
-    napi_schedule,
-    netif_receive_skb,
-    netif_rx,
-    netif_stop_queue,
-    netif_wake_queue,
-)
+from stack.core.backlog import netif_rx
+from stack.core.dev_queue import dev_kfree_skb_irq, netif_stop_queue, netif_wake_queue
+from stack.core.dev_receive import netif_receive_skb
 from stack.core.irq import IRQ_HANDLED, IRQ_NONE
+from stack.core.napi import napi_complete_done, napi_gro_receive, napi_schedule
 from stack.core.netdevice import (
     NETDEV_TX_BUSY,
     NETDEV_TX_OK,

@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from stack.core.dev import (
-    netif_carrier_off,
-    netif_carrier_on,
-)
+from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import (
     net_device,
     netif_carrier_ok,

@@ -9,41 +9,43 @@ import pytest
 
 from fastpath.skbuff import PACKET_OUTGOING, kfree_skb, skb_from_bytes, skb_to_bytes
 from stack.core import dev as dev_c
+from stack.core.backlog import netif_rx
 from stack.core.dev import (
-    dev_add_pack,
     dev_change_flags,
     dev_change_name,
     dev_close,
     dev_get_by_index,
     dev_get_by_name,
-    dev_kfree_skb_irq,
     dev_mc_add,
     dev_mc_del,
     dev_open,
-    dev_queue_xmit,
-    dev_remove_pack,
     dev_set_mac_address,
     dev_set_mtu,
     dev_set_promiscuity,
     free_netdev,
-    netdev_rx_handler_register,
-    netdev_rx_handler_unregister,
     netdev_update_features,
-    netif_carrier_off,
-    netif_carrier_on,
-    netif_rx,
+    register_netdev,
+    unregister_netdev,
+)
+from stack.core.dev_notifier import register_netdevice_notifier, unregister_netdevice_notifier
+from stack.core.dev_queue import (
+    dev_kfree_skb_irq,
+    dev_queue_xmit,
     netif_stop_queue,
     netif_wake_queue,
-    register_netdev,
-    register_netdevice_notifier,
-    unregister_netdev,
-    unregister_netdevice_notifier,
+)
+from stack.core.dev_receive import (
+    dev_add_pack,
+    dev_remove_pack,
+    netdev_rx_handler_register,
+    netdev_rx_handler_unregister,
 )
 from stack.core.drop_reason import (
     SKB_DROP_REASON_QDISC_DROP,
     SKB_DROP_REASON_QDISC_OVERLIMIT,
     SKB_DROP_REASON_UNHANDLED_PROTO,
 )
+from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import (
     ETH_P_8021Q,
     ETH_P_ALL,
@@ -72,7 +74,9 @@ from stack.core.softirq import (
     raise_softirq,
 )
 from stack.ethernet.eth import alloc_etherdev
-from stack.sched.sch_generic import pfifo_qdisc, qdisc_graft, tbf_qdisc
+from stack.sched.sch_api import qdisc_graft
+from stack.sched.sch_fifo import pfifo_qdisc
+from stack.sched.sch_tbf import tbf_qdisc
 from tests.stack.core.wire import assert_no_leak, frame_skb, wired_pair
 
 PROTO = 0x88B5

@@ -23,7 +23,9 @@ from fastpath.skbuff import (
     skb_add_data,
     skb_to_bytes,
 )
-from stack.core.dev import dev_add_pack, dev_queue_xmit, netdev_update_features
+from stack.core.dev import netdev_update_features
+from stack.core.dev_queue import dev_queue_xmit
+from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import SKB_DROP_REASON_NOMEM, SKB_DROP_REASON_SKB_GSO_SEG
 from stack.core.napi import napi_gro_enable
 from stack.core.netdevice import (

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from fastpath.hdr import ip_push
 from fastpath.skbuff import alloc_skb, kfree_skb, skb_put_data, skb_to_bytes
-from stack.core.dev import dev_add_pack, dev_set_mac_address, netif_carrier_off
+from stack.core.dev import dev_set_mac_address
+from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import (
     SKB_DROP_REASON_ARP_INHDR,
     SKB_DROP_REASON_HDR_TRUNC,
     SKB_DROP_REASON_NEIGH_FAILED,
     SKB_DROP_REASON_NEIGH_QUEUEFULL,
 )
+from stack.core.link_watch import netif_carrier_off
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
     NEIGH_UPDATE_F_OVERRIDE,

@@ -7,15 +7,14 @@ from typing import Any
 
 from e1000emu.clock import VirtualClock
 from fastpath.skbuff import consume_skb, kfree_skb, skb_from_bytes, skb_to_bytes
-from stack.core.dev import (
-    dev_open,
+from stack.core.dev import dev_open, register_netdev
+from stack.core.napi import (
     napi_complete_done,
     napi_disable,
     napi_enable,
     napi_gro_receive,
     napi_schedule,
     netif_napi_add,
-    register_netdev,
 )
 from stack.core.netdevice import NETDEV_TX_BUSY, NETDEV_TX_OK, napi_struct, net_device_ops
 from stack.ethernet.eth import alloc_etherdev, eth_mac_addr, eth_type_trans, eth_validate_addr

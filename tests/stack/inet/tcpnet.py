@@ -15,9 +15,10 @@ from typing import Any
 
 from e1000emu.clock import VirtualClock
 from fastpath.csum import csum_partial, csum_tcpudp_magic, ip_compute_csum
-from stack.core.dev import dev_open, netif_napi_add, register_netdev
+from stack.core.dev import dev_open, register_netdev
 from stack.core.iov import msghdr
 from stack.core.irq import request_irq
+from stack.core.napi import netif_napi_add
 from stack.core.netdevice import NETIF_F_GSO, NETIF_F_SG, net_device_ops
 from stack.core.sock import lock_sock, release_sock, sk_alloc, sock_graft, sock_init_data
 from stack.core.tcp_states import STATE_NAMES, TCP_SYN_RECV, TCP_SYN_SENT

@@ -17,7 +17,7 @@ from scapy.layers.inet import IPOption_Router_Alert, IPOption_RR
 
 from e1000emu.clock import VirtualClock
 from stack.core import uapi as u
-from stack.core.dev import netif_stop_queue, netif_wake_queue
+from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
 from stack.core.iov import msghdr
 from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_OUT, nf_register_net_hook
 from stack.core.socket import (

@@ -22,7 +22,9 @@ from fastpath.skbuff import (
     skb_set_transport_header,
     skb_to_bytes,
 )
-from stack.core.dev import dev_add_pack, dev_open, dev_queue_xmit
+from stack.core.dev import dev_open
+from stack.core.dev_queue import dev_queue_xmit
+from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import net_device, packet_type
 from stack.core.pci import pci_dev
 from stack.drivers.e1000.e1000 import e1000_adapter

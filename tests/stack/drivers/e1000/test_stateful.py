@@ -14,10 +14,10 @@ from stack.core.dev import (
     dev_mc_add,
     dev_mc_del,
     dev_open,
-    dev_queue_xmit,
     dev_set_mtu,
     dev_set_promiscuity,
 )
+from stack.core.dev_queue import dev_queue_xmit
 from stack.core.netdevice import IFF_UP, netif_carrier_ok
 from tests.stack.drivers.e1000.machine import (
     MAC_A,

@@ -21,7 +21,8 @@ from fastpath.skbuff import (
     skb_set_transport_header,
 )
 from fastpath.skbuff import skb_to_bytes as to_bytes
-from stack.core.dev import dev_add_pack, dev_queue_xmit
+from stack.core.dev_queue import dev_queue_xmit
+from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import ETH_P_ALL, packet_type
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
@@ -126,7 +127,7 @@ def test_xmit_more_rings_the_doorbell_once_per_burst() -> None:
     for _ in range(20):
         machine.send(bytes(50))
     assert writes == []
-    from stack.core.dev import netif_wake_queue
+    from stack.core.dev_queue import netif_wake_queue
 
     netif_wake_queue(machine.dev)
     machine.run()

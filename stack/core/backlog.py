@@ -1,0 +1,111 @@
+"""net/core/dev.c: the backlog: packets that come from this machine itself (loopback, veth)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import (
+    CHECKSUM_NONE,
+    CHECKSUM_UNNECESSARY,
+    PACKET_LOOPBACK,
+    sk_buff,
+    skb_reset_mac_header,
+)
+from stack.core.dev_receive import (
+    __netif_receive_skb,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_CPU_BACKLOG,
+    SKB_DROP_REASON_DEV_READY,
+    kfree_skb_reason,
+)
+from stack.core.napi import __napi_schedule
+from stack.core.netdevice import (
+    NAPI_STATE_MISSED,
+    NAPI_STATE_SCHED,
+    NET_RX_DROP,
+    NET_RX_SUCCESS,
+    napi_struct,
+    net_device,
+    netif_running,
+)
+from stack.core.softirq import (
+    local_bh_disable,
+    local_bh_enable,
+)
+
+if TYPE_CHECKING:
+    from stack.core.sock import sock
+    from stack.machine import Machine
+    from stack.net import Net
+
+
+def netif_rx(skb: sk_buff) -> int:
+    """net/core/dev.c: queue a received packet to the backlog; any context. NET_RX_*.
+
+    Takes ownership of skb (data past the MAC header, protocol set).
+    """
+    machine = skb.dev.machine
+    if machine.softirq_count or machine.hardirq_count:
+        return enqueue_to_backlog(skb, machine)
+    local_bh_disable(machine)
+    ret = enqueue_to_backlog(skb, machine)
+    local_bh_enable(machine)
+    return ret
+
+
+def dev_loopback_xmit(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/core/dev.c: receive a packet of ours. Takes ownership of skb (data at its L3 header)."""
+    skb_reset_mac_header(skb)
+    skb.pkt_type = PACKET_LOOPBACK
+    if skb.ip_summed == CHECKSUM_NONE:
+        skb.ip_summed = CHECKSUM_UNNECESSARY
+    netif_rx(skb)
+    return 0
+
+
+def enqueue_to_backlog(skb: sk_buff, machine: Machine) -> int:
+    """net/core/dev.c: append to input_pkt_queue, schedule the backlog NAPI; drop when full."""
+    sd = machine.softnet_data
+    queue = sd.input_pkt_queue
+    if queue.qlen > machine.net_hotdata.max_backlog or not netif_running(skb.dev):
+        sd.dropped += 1
+        skb.dev.stats.rx_dropped += 1
+        kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_CPU_BACKLOG)
+        return NET_RX_DROP
+    queue.queue_tail(skb)
+    backlog = sd.backlog
+    if not backlog.state & NAPI_STATE_SCHED:
+        backlog.state |= NAPI_STATE_SCHED
+        __napi_schedule(backlog)
+    return NET_RX_SUCCESS
+
+
+def flush_backlog(dev: net_device) -> None:
+    """net/core/dev.c: free queued packets of a device that goes away."""
+    sd = dev.machine.softnet_data
+    for queue in (sd.input_pkt_queue, sd.process_queue):
+        for skb in queue:
+            if skb.dev is dev:
+                queue.unlink(skb)
+                kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_DEV_READY)
+
+
+def process_backlog(napi: napi_struct, quota: int) -> int:
+    """net/core/dev.c: the poll function of the backlog: packets given to `netif_rx`."""
+    sd = napi.sd
+    process = sd.process_queue
+    work = 0
+    while True:
+        skb = process.dequeue()
+        while skb is not None:
+            __netif_receive_skb(skb)
+            work += 1
+            if work >= quota:
+                return work
+            skb = process.dequeue()
+        if not sd.input_pkt_queue.qlen:
+            napi.state &= ~(NAPI_STATE_SCHED | NAPI_STATE_MISSED)
+            return work
+        sd.input_pkt_queue, sd.process_queue = process, sd.input_pkt_queue
+        process = sd.process_queue

@@ -1,0 +1,54 @@
+"""net/core/dev.c, notifier.c: who hears of what happens to an interface."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from stack.core.netdevice import (
+    IFF_UP,
+    NETDEV_CHANGE,
+    NETDEV_REGISTER,
+    NETDEV_UP,
+    NOTIFY_BAD,
+    net_device,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def for_each_netdev(net: Net) -> tuple[net_device, ...]:
+    """include/linux/netdevice.h: the registered devices in order; safe against changes."""
+    return tuple(net.dev_base_head)
+
+
+def register_netdevice_notifier(net: Net, fn: Callable[[int, net_device], int | None]) -> None:
+    """net/core/dev.c: call `fn(event, dev)`; it first hears of what exists already."""
+    net.netdev_chain.append(fn)
+    for dev in for_each_netdev(net):
+        fn(NETDEV_REGISTER, dev)
+        if dev.flags & IFF_UP:
+            fn(NETDEV_UP, dev)
+
+
+def unregister_netdevice_notifier(net: Net, fn: Callable[[int, net_device], int | None]) -> None:
+    """net/core/dev.c."""
+    if fn in net.netdev_chain:
+        net.netdev_chain.remove(fn)
+
+
+def call_netdevice_notifiers(event: int, dev: net_device) -> int:
+    """net/core/dev.c: tell everybody; the first -errno (or NOTIFY_BAD) stops and is returned."""
+    for fn in tuple(dev.net.netdev_chain):
+        ret = fn(event, dev)
+        if ret is not None and (ret < 0 or ret == NOTIFY_BAD):
+            return ret if ret < 0 else -errno.EINVAL
+    return 0
+
+
+def netdev_state_change(dev: net_device) -> None:
+    """net/core/dev.c: NETDEV_CHANGE to those who listen."""
+    if dev.flags & IFF_UP:
+        call_netdevice_notifiers(NETDEV_CHANGE, dev)

@@ -1,0 +1,271 @@
+"""net/core/dev.c, net/sched/sch_generic.c: sending through the queueing discipline.
+
+dev_queue_xmit -> qdisc.enqueue -> qdisc_run -> qdisc_restart -> qdisc.dequeue -> sch_direct_xmit ->
+dev_hard_start_xmit (dev_xmit.py); the rest by NET_TX_SOFTIRQ.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import (
+    consume_skb,
+    kfree_skb,
+    sk_buff,
+    skb_reset_mac_header,
+)
+from stack.core.dev_xmit import (
+    dev_hard_start_xmit,
+    skb_list_free,
+    validate_xmit_skb,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_DEV_READY,
+    kfree_skb_reason,
+)
+from stack.core.netdevice import (
+    IFF_UP,
+    net_device,
+)
+from stack.core.softirq import (
+    NET_TX_SOFTIRQ,
+    do_softirq,
+    raise_softirq_irqoff,
+)
+from stack.sched.sch_generic import Qdisc
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+
+
+MAX_XMIT_RECURSION = 8
+
+
+def dev_queue_xmit(skb: sk_buff) -> int:
+    """net/core/dev.c: send a complete frame through skb.dev. NET_XMIT_* or -errno.
+
+    Takes ownership of skb (data at the MAC header). __dev_queue_xmit and __dev_xmit_skb of the
+    kernel are in this one body: every call costs. No TCQ_F_CAN_BYPASS: enqueue and dequeue see
+    every packet (kernel-flow order).
+    """
+    dev = skb.dev
+    machine = dev.machine
+    q = dev.qdisc
+    machine.softirq_count += 1  # rcu_read_lock_bh()
+    if q.noqueue:
+        rc = __dev_xmit_noqueue(skb, dev)
+    else:
+        rc = q.enqueue(skb)
+        qdisc_run(q)
+    machine.softirq_count = count = machine.softirq_count - 1
+    if not count and machine.softirq_pending and not machine.hardirq_count:
+        do_softirq(machine)
+    return rc
+
+
+__dev_queue_xmit = dev_queue_xmit
+
+
+def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
+    """net/core/dev.c: the part of __dev_queue_xmit for lo, vlan and the like."""
+    net = dev.net
+    sd = dev.machine.softnet_data
+    skb_reset_mac_header(skb)
+    if dev.flags & IFF_UP and sd.xmit_recursion < MAX_XMIT_RECURSION:
+        skbs = validate_xmit_skb(skb, dev) or []
+        sd.xmit_recursion += 1
+        try:
+            if skbs:
+                skbs = dev_hard_start_xmit(skbs[0], dev, skbs) or []
+        finally:
+            sd.xmit_recursion -= 1
+        if not skbs:
+            return 0
+        skb_list_free(net, skbs, SKB_DROP_REASON_DEV_READY)  # BUSY without a queue: dropped
+        return -errno.ENETDOWN
+    dev.stats.tx_dropped += 1
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_DEV_READY)
+    return -errno.ENETDOWN
+
+
+def qdisc_run(q: Qdisc) -> None:
+    """include/net/pkt_sched.h: send what the discipline gives, unless that is going on already.
+
+    With __qdisc_run: up to `dev_weight` packets now, the rest by NET_TX_SOFTIRQ.
+    """
+    if q.running:
+        return
+    q.running = True
+    sent = qdisc_restart(q)
+    if sent and q.qlen:
+        __qdisc_run(q, q.dev.machine.net_hotdata.dev_tx_weight - sent)
+    q.running = False
+
+
+def __qdisc_run(q: Qdisc, quota: int) -> None:
+    """net/sched/sch_generic.c: go on sending; what is left after `quota` by NET_TX_SOFTIRQ."""
+    while quota > 0:
+        sent = qdisc_restart(q)
+        if not sent or not q.qlen:
+            return
+        quota -= sent
+    __netif_schedule(q)
+
+
+def qdisc_restart(q: Qdisc) -> int:
+    """net/sched/sch_generic.c: take packets off the discipline and send them.
+
+    Packets handled; 0 when there is none to send now, or the driver is busy.
+    """
+    dev = q.dev
+    if q.qlen != 1 or dev.queue_stopped or q.gso_skb:
+        skbs = dequeue_skb(q)
+        if skbs is None:
+            return 0
+        return sch_direct_xmit(skbs, q, dev)
+    # One packet: dequeue_skb and sch_direct_xmit without their lists.
+    skb = q.dequeue()
+    if skb is None:
+        return 0
+    if not dev.xmit_simple or skb.gso_size or skb.vlan_proto:
+        skbs = validate_xmit_skb(skb, dev)
+        return sch_direct_xmit(skbs, q, dev) if skbs else 1
+    left = dev_hard_start_xmit(skb, dev)
+    if left is not None:
+        dev_requeue_skb(left, q)
+        return 0
+    return 1
+
+
+def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
+    """net/sched/sch_generic.c: what was refused first, else from the discipline, in bulk.
+
+    None while the driver has stopped its queue. When more wait, up to `dev_weight` are taken at
+    once (xmit_more).
+    """
+    dev = q.dev
+    if dev.queue_stopped:
+        return None
+    if q.gso_skb:
+        skbs = list(q.gso_skb)
+        q.gso_skb.clear()
+        q.qlen -= len(skbs)
+        return skbs
+    skb = q.dequeue()
+    if skb is None:
+        return None
+    if not q.qlen:
+        return validate_xmit_skb(skb, dev)
+    return try_bulk_dequeue_skb(q, skb, dev)
+
+
+def try_bulk_dequeue_skb(q: Qdisc, skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
+    """net/sched/sch_generic.c: add packets to `skb` so that the doorbell rings once for all."""
+    skbs = validate_xmit_skb(skb, dev) or []
+    room = dev.machine.net_hotdata.dev_tx_weight - 1
+    while room and q.qlen:
+        more = q.dequeue()
+        if more is None:
+            break
+        skbs += validate_xmit_skb(more, dev) or ()
+        room -= 1
+    return skbs
+
+
+def sch_direct_xmit(skbs: list[sk_buff], q: Qdisc, dev: net_device) -> int:
+    """net/sched/sch_generic.c: hand packets to the driver; requeue what it refuses."""
+    if not skbs:
+        return 1
+    left = dev_hard_start_xmit(skbs[0], dev, skbs)
+    if left:
+        dev_requeue_skb(left, q)
+        return 0
+    return len(skbs)
+
+
+def dev_requeue_skb(skbs: list[sk_buff], q: Qdisc) -> None:
+    """net/sched/sch_generic.c: the driver was busy: these go first, soon."""
+    q.gso_skb.extendleft(reversed(skbs))
+    q.qlen += len(skbs)
+    q.qstats.requeues += len(skbs)
+    if not q.dev.queue_stopped:
+        __netif_schedule(q)
+
+
+def __netif_schedule(q: Qdisc) -> None:
+    """net/core/dev.c: have NET_TX_SOFTIRQ run the discipline."""
+    if not q.scheduled and not q.deactivated:
+        q.scheduled = True
+        machine = q.dev.machine
+        machine.softnet_data.output_queue.append(q)
+        raise_softirq_irqoff(machine, NET_TX_SOFTIRQ)
+
+
+def netif_schedule(q: Qdisc) -> None:
+    """The old name of __netif_schedule, which the sources use (watchdog expiry)."""
+    __netif_schedule(q)
+
+
+def netif_start_queue(dev: net_device) -> None:
+    """include/linux/netdevice.h: allow transmit."""
+    dev.queue_stopped = False
+
+
+def netif_stop_queue(dev: net_device) -> None:
+    """include/linux/netdevice.h: the ring is full: no more packets until netif_wake_queue."""
+    dev.queue_stopped = True
+    dev.trans_start = dev.net.clock.now_ns()
+
+
+def netif_wake_queue(dev: net_device) -> None:
+    """include/linux/netdevice.h: room again: allow transmit and schedule what waits."""
+    if dev.queue_stopped:
+        dev.queue_stopped = False
+        q = dev.qdisc
+        if q is not None and not q.noqueue:
+            __netif_schedule(q)
+
+
+def netif_queue_stopped(dev: net_device) -> bool:
+    """include/linux/netdevice.h."""
+    return dev.queue_stopped
+
+
+def dev_kfree_skb_irq(skb: sk_buff) -> None:
+    """net/core/dev.c: free a sent packet in a hard interrupt: put off to NET_TX_SOFTIRQ.
+
+    Takes ownership of skb.
+    """
+    machine = skb.dev.machine
+    machine.softnet_data.completion_queue.queue_tail(skb)
+    raise_softirq_irqoff(machine, NET_TX_SOFTIRQ)
+
+
+dev_consume_skb_irq = dev_kfree_skb_irq
+
+
+def dev_kfree_skb_any(skb: sk_buff) -> None:
+    """net/core/dev.c: free in whatever context. Takes ownership of skb."""
+    if skb.dev is not None and skb.dev.machine.hardirq_count:
+        dev_kfree_skb_irq(skb)
+    else:
+        kfree_skb(skb)
+
+
+dev_consume_skb_any = dev_kfree_skb_any
+
+
+def net_tx_action(machine: Machine) -> None:
+    """net/core/dev.c: NET_TX_SOFTIRQ: free what interrupts sent, run the scheduled disciplines."""
+    sd = machine.softnet_data
+    completion = sd.completion_queue
+    while completion.qlen:
+        consume_skb(completion.dequeue())
+    if sd.output_queue:
+        queue, sd.output_queue = sd.output_queue, deque()
+        for q in queue:
+            q.scheduled = False
+            if not q.deactivated:
+                qdisc_run(q)

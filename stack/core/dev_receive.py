@@ -1,0 +1,244 @@
+"""net/core/dev.c: a received packet goes to taps, VLANs, rx_handlers and the protocol.
+
+netif_receive_skb -> __netif_receive_skb_core -> deliver_skb -> packet_type.func.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastpath.hdr import eth_hdr
+from fastpath.inet import skb_enter_network
+from fastpath.skbuff import (
+    PACKET_HOST,
+    PACKET_OTHERHOST,
+    pskb_may_pull,
+    sk_buff,
+    skb_copy_bits,
+    skb_cow_head,
+    skb_get,
+    skb_pull,
+    skb_push_data,
+    skb_reset_mac_header,
+    skb_reset_network_header,
+    skb_share_check,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_DEV_HDR,
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_UNHANDLED_PROTO,
+    kfree_skb_reason,
+)
+from stack.core.netdevice import (
+    ETH_P_8021AD,
+    ETH_P_8021Q,
+    ETH_P_ALL,
+    IFF_UP,
+    NET_RX_DROP,
+    NET_RX_SUCCESS,
+    RX_HANDLER_ANOTHER,
+    RX_HANDLER_CONSUMED,
+    RX_HANDLER_EXACT,
+    VLAN_HLEN,
+    VLAN_VID_MASK,
+    net_device,
+    packet_type,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def netif_receive_skb(skb: sk_buff) -> int:
+    """net/core/dev.c: pass a received packet up, in softirq context. NET_RX_*.
+
+    Takes ownership of skb (data past the MAC header; dev, protocol, pkt_type, mac_header set).
+    `dev.rx_fast` answers for the usual case (one handler, no tap, no rx_handler, no tag); the rest
+    is __netif_receive_skb_core's.
+    """
+    dev = skb.dev
+    ptype = dev.rx_fast.get(skb_enter_network(skb, dev.ifindex))
+    if ptype is None:
+        return __netif_receive_skb(skb)
+    return deliver_skb(skb, ptype, dev)
+
+
+def rx_fast_update(net: Net) -> None:
+    """Recompute `rx_fast` of every device: handlers, taps or rx_handlers changed."""
+    alone = {
+        proto: handlers[0]
+        for proto, handlers in net.ptype_base.items()
+        if len(handlers) == 1 and proto not in (ETH_P_8021Q, ETH_P_8021AD)
+    }
+    for dev in net.dev_base_head:
+        slow = net.ptype_all or dev.ptype_specific or dev.rx_handler is not None
+        dev.rx_fast = {} if slow else alone
+
+
+def netif_receive_skb_list(skbs: list[sk_buff]) -> None:
+    """net/core/dev.c: several packets. Takes ownership of them; the list stays the caller's."""
+    for skb in skbs:
+        netif_receive_skb(skb)
+
+
+def __netif_receive_skb(skb: sk_buff) -> int:
+    """net/core/dev.c."""
+    return __netif_receive_skb_core(skb)
+
+
+def __netif_receive_skb_core(skb: sk_buff) -> int:
+    """net/core/dev.c: taps, VLAN, rx_handler, then the handlers of the protocol."""
+    dev = orig_dev = skb.dev
+    net = dev.net
+    skb_reset_network_header(skb)
+    if not skb.skb_iif:
+        skb.skb_iif = dev.ifindex
+    proto = skb.protocol
+    if proto in (ETH_P_8021Q, ETH_P_8021AD):
+        untagged = skb_vlan_untag(skb)
+        if untagged is None:
+            return NET_RX_DROP
+        skb = untagged
+        proto = skb.protocol
+    while True:
+        if net.ptype_all or dev.ptype_specific:
+            for ptype in (*net.ptype_all, *dev.ptype_specific):
+                if ptype.type == ETH_P_ALL and (ptype.dev is None or ptype.dev is dev):
+                    deliver_skb(skb_get(skb), ptype, orig_dev)
+        if skb.vlan_proto and vlan_do_receive(skb):
+            dev = skb.dev
+            continue
+        handler = dev.rx_handler
+        exact = False
+        if handler is not None:
+            verdict = handler(skb)
+            if verdict == RX_HANDLER_CONSUMED:
+                return NET_RX_SUCCESS
+            if verdict == RX_HANDLER_ANOTHER:
+                dev = skb.dev
+                proto = skb.protocol
+                continue
+            exact = verdict == RX_HANDLER_EXACT
+        break
+    handlers = net.ptype_base.get(proto)
+    if handlers is not None and not exact and len(handlers) == 1 and not dev.ptype_specific:
+        ptype = handlers[0]
+        if ptype.dev is None or ptype.dev is dev:
+            return deliver_skb(skb, ptype, orig_dev)
+    pt_prev = None
+    for ptype in (*(handlers or ()), *dev.ptype_specific):
+        if ptype.type != proto or (ptype.dev is None and exact):
+            continue
+        if ptype.dev is not None and ptype.dev is not dev and ptype.dev is not orig_dev:
+            continue
+        if pt_prev is not None:
+            deliver_skb(skb_get(skb), pt_prev, orig_dev)
+        pt_prev = ptype
+    if pt_prev is not None:
+        return deliver_skb(skb, pt_prev, orig_dev)
+    if skb.pkt_type != PACKET_OTHERHOST:
+        dev.stats.rx_nohandler += 1
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_UNHANDLED_PROTO)
+    return NET_RX_DROP
+
+
+def deliver_skb(skb: sk_buff, pt_prev: packet_type, orig_dev: net_device) -> int:
+    """net/core/dev.c: one handler gets the packet. Takes ownership of (one reference to) skb."""
+    func = pt_prev.func
+    return func(skb, skb.dev, pt_prev, orig_dev)
+
+
+def skb_vlan_untag(skb: sk_buff) -> sk_buff | None:
+    """net/core/skbuff.c: take the tag out of the frame into skb.vlan_*; None when it is too short.
+
+    Takes ownership of skb; data and mac header stay where a plain frame has them.
+    """
+    if skb.vlan_proto:  # the driver stripped the outer tag; the inner one is left alone
+        return skb
+    net = skb.dev.net
+    shared = skb_share_check(skb)
+    if shared is None or not pskb_may_pull(shared, VLAN_HLEN + 2):
+        kfree_skb_reason(net, shared, SKB_DROP_REASON_DEV_HDR)
+        return None
+    skb = shared
+    if not skb_cow_head(skb, 0):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        return None
+    head = skb_copy_bits(skb, 0, VLAN_HLEN)
+    proto = skb.protocol
+    macs = skb_copy_bits(skb, -14, 12)
+    skb_pull(skb, VLAN_HLEN)
+    skb.vlan_proto = proto
+    skb.vlan_tci = int.from_bytes(head[:2], "big")
+    inner = int.from_bytes(head[2:], "big")
+    skb_push_data(skb, macs + head[2:])
+    skb_reset_mac_header(skb)
+    skb_pull(skb, 14)
+    skb_reset_network_header(skb)
+    skb.protocol = inner if inner >= 0x0600 else 4
+    return skb
+
+
+def vlan_do_receive(skb: sk_buff) -> bool:
+    """net/8021q/vlan_core.c: move to the VLAN's device; a tag nobody has makes it OTHERHOST."""
+    dev = skb.dev
+    vid = skb.vlan_tci & VLAN_VID_MASK
+    vlans = dev.vlan_info
+    vlan_dev = vlans.get((skb.vlan_proto, vid)) if vlans else None
+    if vlan_dev is None or not vlan_dev.flags & IFF_UP:
+        if vid:
+            skb.pkt_type = PACKET_OTHERHOST
+        skb.vlan_present = False  # priority tag (VID 0), or refused below as OTHERHOST
+        return False
+    skb.dev = vlan_dev
+    if skb.pkt_type == PACKET_OTHERHOST and eth_hdr(skb).h_dest == vlan_dev.dev_addr:
+        skb.pkt_type = PACKET_HOST
+    skb.priority = skb.vlan_tci >> 13
+    skb.vlan_present = False
+    stats = vlan_dev.stats
+    stats.rx_packets += 1
+    stats.rx_bytes += skb.len
+    return True
+
+
+def dev_add_pack(net: Net, pt: packet_type) -> None:
+    """net/core/dev.c: add a protocol handler or tap."""
+    _ptype_head(net, pt).append(pt)
+    rx_fast_update(net)
+
+
+def dev_remove_pack(net: Net, pt: packet_type) -> None:
+    """net/core/dev.c: remove it; unknown ones are ignored."""
+    head = _ptype_head(net, pt)
+    if pt in head:
+        head.remove(pt)
+    if not head and pt.type != ETH_P_ALL:
+        net.ptype_base.pop(pt.type, None)
+    rx_fast_update(net)
+
+
+def _ptype_head(net: Net, pt: packet_type) -> list[packet_type]:
+    if pt.type == ETH_P_ALL:
+        return net.ptype_all if pt.dev is None else pt.dev.ptype_specific
+    if pt.dev is not None:
+        return pt.dev.ptype_specific
+    return net.ptype_base.setdefault(pt.type, [])
+
+
+def netdev_rx_handler_register(dev: net_device, handler: Callable[[Any], int], data: Any) -> int:
+    """net/core/dev.c: a bridge or bond takes over. 0 or -EBUSY."""
+    if dev.rx_handler is not None:
+        return -errno.EBUSY
+    dev.rx_handler_data = data
+    dev.rx_handler = handler
+    rx_fast_update(dev.net)
+    return 0
+
+
+def netdev_rx_handler_unregister(dev: net_device) -> None:
+    """net/core/dev.c."""
+    dev.rx_handler = None
+    dev.rx_handler_data = None
+    rx_fast_update(dev.net)

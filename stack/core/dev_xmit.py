@@ -1,0 +1,219 @@
+"""net/core/dev.c: frames on their last steps to the driver: features, taps, ndo_start_xmit.
+
+What the device does not offer (segmentation, checksums, tags) is done here in software.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.gso import skb_gso_segment
+from fastpath.skbuff import (
+    CHECKSUM_PARTIAL,
+    PACKET_OUTGOING,
+    SKB_GSO_TCP_ECN,
+    SKB_GSO_TCPV4,
+    SKB_GSO_TCPV6,
+    SKB_GSO_UDP_L4,
+    consume_skb,
+    sk_buff,
+    skb_checksum_help,
+    skb_clone,
+    skb_copy_bits,
+    skb_cow_head,
+    skb_linearize,
+    skb_pull,
+    skb_push_data,
+    skb_reset_mac_header,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_SKB_CSUM,
+    SKB_DROP_REASON_SKB_GSO_SEG,
+    kfree_skb_reason,
+)
+from stack.core.netdevice import (
+    ETH_P_ALL,
+    NETIF_F_ALL_TSO,
+    NETIF_F_GSO_UDP_L4,
+    NETIF_F_HW_CSUM,
+    NETIF_F_HW_VLAN_CTAG_TX,
+    NETIF_F_IP_CSUM,
+    NETIF_F_IPV6_CSUM,
+    NETIF_F_SG,
+    NETIF_F_TSO,
+    NETIF_F_TSO6,
+    NETIF_F_TSO_ECN,
+    VLAN_HLEN,
+    net_device,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+_CSUM_SG = NETIF_F_HW_CSUM | NETIF_F_SG
+
+
+_GSO_FEATURE = {
+    SKB_GSO_TCPV4: NETIF_F_TSO,
+    SKB_GSO_TCPV6: NETIF_F_TSO6,
+    SKB_GSO_UDP_L4: NETIF_F_GSO_UDP_L4,
+}
+
+
+_GSO_KINDS = SKB_GSO_TCPV4 | SKB_GSO_TCPV6 | SKB_GSO_UDP_L4
+
+
+def dev_hard_start_xmit(
+    first: sk_buff, dev: net_device, skbs: list[sk_buff] | None = None
+) -> list[sk_buff] | None:
+    """net/core/dev.c: give packets to taps and driver; those the driver did not take, or None.
+
+    `skbs` is the whole list when `first` is not alone. Takes ownership of the packets that are not
+    returned. `dev.xmit_more` is true for all but the last.
+    """
+    start_xmit = dev.netdev_ops.ndo_start_xmit
+    if skbs is None or len(skbs) == 1:
+        dev_queue_xmit_nit(first, dev)
+        return [first] if start_xmit(first, dev) else None
+    last = len(skbs) - 1
+    try:
+        for index, skb in enumerate(skbs):
+            dev.xmit_more = index < last
+            dev_queue_xmit_nit(skb, dev)
+            if start_xmit(skb, dev):  # NETDEV_TX_BUSY: still ours
+                return skbs[index:]
+            if dev.queue_stopped and index < last:
+                return skbs[index + 1 :]
+    finally:
+        dev.xmit_more = False
+    return None
+
+
+def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
+    """net/core/dev.c: show an outgoing packet to the taps (ETH_P_ALL). Borrows skb."""
+    net = dev.net
+    if not net.ptype_all and not dev.ptype_specific:
+        return
+    sk = skb.sk
+    for ptype in (*net.ptype_all, *dev.ptype_specific):
+        if ptype.type != ETH_P_ALL or ptype.ignore_outgoing:
+            continue
+        if ptype.dev is not None and ptype.dev is not dev:
+            continue
+        if sk is not None and ptype.af_packet_priv is sk:
+            continue
+        clone = skb_clone(skb)
+        clone.tstamp_ns = net.clock.now_ns()
+        clone.pkt_type = PACKET_OUTGOING
+        skb_reset_mac_header(clone)
+        ptype.func(clone, dev, ptype, dev)
+
+
+def netif_skb_features(skb: sk_buff, dev: net_device) -> int:
+    """net/core/dev.c: the device's features that hold for this packet."""
+    features = dev.features
+    if skb.gso_size and (skb.gso_segs > dev.gso_max_segs or skb.len > dev.gso_max_size + 14):
+        features &= ~(NETIF_F_ALL_TSO | NETIF_F_GSO_UDP_L4)
+    check = dev.netdev_ops.ndo_features_check
+    if check is not None:
+        features &= check(skb, dev, features)
+    return features
+
+
+def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
+    """net/core/dev.c: do in software what the device does not offer: VLAN tag, GSO, checksum.
+
+    Takes ownership of skb. The frames to send, or None when it was dropped.
+    """
+    gso_size = skb.gso_size
+    if (
+        not gso_size
+        and skb.ip_summed != CHECKSUM_PARTIAL
+        and not skb.vlan_proto
+        and (not skb.data_len or dev.features & NETIF_F_SG)
+    ):
+        return [skb]
+    return __validate_xmit_skb(skb, dev, gso_size)
+
+
+def __validate_xmit_skb(skb: sk_buff, dev: net_device, gso_size: int) -> list[sk_buff] | None:
+    """net/core/dev.c: the rest of validate_xmit_skb: the packet wants something of the device."""
+    skb_reset_mac_header(skb)
+    features = dev.features
+    if gso_size or dev.netdev_ops.ndo_features_check is not None:
+        features = netif_skb_features(skb, dev)
+    tag_in_frame = skb.vlan_proto and not features & NETIF_F_HW_VLAN_CTAG_TX
+    if tag_in_frame and not vlan_insert_tag_set(skb):
+        return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
+    if gso_size:
+        kind = skb.gso_type & _GSO_KINDS
+        if (
+            features & _GSO_FEATURE.get(kind, 0)
+            and features & NETIF_F_SG
+            and csum_ok(skb, features)
+            and (not skb.gso_type & SKB_GSO_TCP_ECN or features & NETIF_F_TSO_ECN)
+        ):
+            return [skb]
+        return _gso_in_software(skb, dev, features)
+    if skb.data_len and not features & NETIF_F_SG and not skb_linearize(skb):
+        return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
+    in_software = skb.ip_summed == CHECKSUM_PARTIAL and not csum_ok(skb, features)
+    if in_software and not skb_checksum_help(skb):
+        return _drop_tx(skb, dev, SKB_DROP_REASON_SKB_CSUM)
+    return [skb]
+
+
+def csum_ok(skb: sk_buff, features: int) -> bool:
+    """include/linux/netdevice.h can_checksum_protocol: the device completes this checksum."""
+    if features & NETIF_F_HW_CSUM:
+        return True
+    if skb.protocol == 0x0800:
+        return bool(features & NETIF_F_IP_CSUM)
+    if skb.protocol == 0x86DD:
+        return bool(features & NETIF_F_IPV6_CSUM)
+    return False
+
+
+def _gso_in_software(skb: sk_buff, dev: net_device, features: int) -> list[sk_buff] | None:
+    """net/core/gso.c: cut a super-packet that the device cannot cut. Takes ownership of skb."""
+    net = dev.net
+    try:
+        segs = skb_gso_segment(skb, net.skb_small, csum_partial=csum_ok(skb, features))
+    except ValueError:
+        return _drop_tx(skb, dev, SKB_DROP_REASON_SKB_GSO_SEG)
+    except MemoryError:
+        return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
+    consume_skb(skb)
+    if not features & NETIF_F_SG:
+        for seg in segs:
+            if seg.data_len:
+                skb_linearize(seg)
+    return segs
+
+
+def _drop_tx(skb: sk_buff, dev: net_device, reason: int) -> list[sk_buff] | None:
+    """Count and free a packet that cannot be sent as it is. Takes ownership of skb."""
+    dev.stats.tx_dropped += 1
+    kfree_skb_reason(dev.net, skb, reason)
+    return None
+
+
+def vlan_insert_tag_set(skb: sk_buff) -> bool:
+    """include/linux/if_vlan.h __vlan_hwaccel_push_inside: put skb.vlan_tci into the frame."""
+    if not skb_cow_head(skb, VLAN_HLEN):
+        return False
+    proto, tci = skb.vlan_proto, skb.vlan_tci
+    addrs = skb_copy_bits(skb, 0, 12)
+    skb_pull(skb, 12)
+    skb_push_data(skb, addrs + proto.to_bytes(2, "big") + tci.to_bytes(2, "big"))
+    skb_reset_mac_header(skb)
+    skb.vlan_present = False
+    return True
+
+
+def skb_list_free(net: Net, skbs: list[sk_buff], reason: int) -> None:
+    """Drop several packets for one reason."""
+    for skb in skbs:
+        kfree_skb_reason(net, skb, reason)
