@@ -644,6 +644,7 @@ cdef class TxEngine:
             st16be(ip + 2, length)
             st16be(ip + 4, ident)
         else:
+            # SDM 3.5.9.1 leaves the 40 bytes in; the 82583V's datasheet, 7.3.6.2, takes them off
             length = <uint16_t>(hdrlen - c.ipcss - 40 + s.seg_pay)
             st16be(ip + 4, length)
         if s.popts & POPTS_IXSM:

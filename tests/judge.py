@@ -26,7 +26,8 @@ FRAMES_PER_NIC = 3000
 
 BAD = (
     "_ws.malformed or _ws.short or ip.checksum.status == 0 or tcp.checksum.status == 0 "
-    "or udp.checksum.status == 0 or icmp.checksum.status == 0 or igmp.checksum.status == 0 "
+    "or udp.checksum.status == 0 or icmp.checksum.status == 0 or icmpv6.checksum.status == 0 "
+    "or igmp.checksum.status == 0 "
     "or ip.bogus_header_length or tcp.bogus_header_length or udp.length.bad "
     "or _ws.expert.severity == 8388608"
 )

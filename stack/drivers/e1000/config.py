@@ -208,8 +208,11 @@ def e1000_configure_rx(adapter: e1000_adapter) -> None:
     ew32(hw, d.E1000_RDBAL, ring.dma)
     ew32(hw, d.E1000_RDT, 0)
     ew32(hw, d.E1000_RDH, 0)
-    rxcsum = er32(hw, d.E1000_RXCSUM) & ~(d.E1000_RXCSUM_TUOFL | d.E1000_RXCSUM_IPOFL)
+    # Linux asks for TUOFL alone and sums IPv6 in software. A part that does not know IPV6OFL leaves
+    # TCPCS clear in the descriptor, and so do we then.
+    offloads = d.E1000_RXCSUM_TUOFL | d.E1000_RXCSUM_IPOFL | d.E1000_RXCSUM_IPV6OFL
+    rxcsum = er32(hw, d.E1000_RXCSUM) & ~offloads
     if adapter.rx_csum:
-        rxcsum |= d.E1000_RXCSUM_TUOFL | d.E1000_RXCSUM_IPOFL
+        rxcsum |= offloads
     ew32(hw, d.E1000_RXCSUM, rxcsum)
     ew32(hw, d.E1000_RCTL, rctl | d.E1000_RCTL_EN)

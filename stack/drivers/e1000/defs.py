@@ -350,6 +350,7 @@ E1000_RCTL_SECRC: Final = 0x0400_0000
 
 E1000_RXCSUM_IPOFL: Final = 0x0000_0100
 E1000_RXCSUM_TUOFL: Final = 0x0000_0200
+E1000_RXCSUM_IPV6OFL: Final = 0x0000_0400
 
 # -- transmit (SDM 13.4.33, 3.3) -------------------------------------------------------------------
 E1000_TCTL_EN: Final = 0x0000_0002

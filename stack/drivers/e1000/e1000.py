@@ -58,6 +58,8 @@ __E1000_DOWN = 1 << 2
 __E1000_DISABLED = 1 << 3
 E1000_NO_NAPI = 1 << 4
 """Not the kernel's: module parameter NAPI=0, the interrupt handler does the work."""
+E1000_NO_TSO6 = 1 << 5
+"""Not the kernel's: the part cannot segment IPv6 packets (see e1000_features)."""
 E1000_TESTING = __E1000_TESTING
 E1000_RESETTING = __E1000_RESETTING
 E1000_DOWN = __E1000_DOWN

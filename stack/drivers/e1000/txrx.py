@@ -16,7 +16,6 @@ from fastpath.gso import skb_gso_segment
 from fastpath.hdr import ip_hdr, ipv6_hdr, tcp_hdr, udp_hdr
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
-    SKB_GSO_TCPV6,
     SKB_GSO_UDP_L4,
     kfree_skb,
     sk_buff,
@@ -32,6 +31,7 @@ from stack.core.dev_receive import netif_receive_skb
 from stack.core.irq import IRQ_HANDLED, IRQ_NONE
 from stack.core.napi import napi_complete_done, napi_gro_receive, napi_schedule
 from stack.core.netdevice import (
+    ETH_P_IPV6,
     NETDEV_TX_BUSY,
     NETDEV_TX_OK,
     napi_struct,
@@ -56,6 +56,7 @@ log = logging.getLogger("stack.drivers.e1000")
 
 E1000_DOWN = e.E1000_DOWN
 E1000_NO_NAPI = e.E1000_NO_NAPI
+E1000_NO_TSO6 = e.E1000_NO_TSO6
 IMS_WITHOUT_TX = d.IMS_ENABLE_MASK & ~d.E1000_ICR_TXDW
 LINK_CAUSES = d.E1000_ICR_LSC | d.E1000_ICR_RXSEQ
 RX_BUFFER_WRITE = 32
@@ -387,7 +388,7 @@ def e1000_xmit_unusual(adapter: e1000_adapter, ring: Any, skb: sk_buff, netdev: 
     popts = 0
     cmd = adapter.txd_cmd
     if skb.gso_size:
-        popts = e1000_tso(ring, skb)
+        popts = e1000_tso(adapter, ring, skb)
         if popts < 0:
             return e1000_xmit_in_pieces(adapter, skb)
         cmd |= d.E1000_TXD_CMD_TSE
@@ -416,12 +417,16 @@ def e1000_maybe_stop_tx(netdev: net_device, ring: Any, needed: int) -> int:
     return -errno.EBUSY
 
 
-def e1000_tso(ring: Any, skb: sk_buff) -> int:
+def e1000_tso(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
     """e1000_main.c: the TCP segmentation context (SDM 3.5); packet options, or -errno.
 
     The device wants lengths and IP checksum zero and the pseudo-header sum without length. What
-    does not fit the context's fields (headers over 255 bytes, 1 MiB of payload) is refused.
+    does not fit the context's fields (headers over 255 bytes, 1 MiB of payload) is refused, and
+    IPv6 by a part that cannot.
     """
+    v6 = skb.protocol == ETH_P_IPV6
+    if v6 and adapter.flags & E1000_NO_TSO6:
+        return -errno.EOPNOTSUPP
     if not skb_cow_head(skb, 0):
         return -errno.ENOMEM
     ipcss = skb_network_offset(skb)
@@ -434,7 +439,7 @@ def e1000_tso(ring: Any, skb: sk_buff) -> int:
         hdr_len, proto, check_at, tucmd = tucss + 4 * th.doff, 6, TCP_CHECK_AT, d.E1000_TXD_CMD_TCP
     if hdr_len > MAX_HEADER or skb.len - hdr_len > e.E1000_MAX_PAYLEN:
         return -errno.EMSGSIZE
-    if skb.gso_type & SKB_GSO_TCPV6 or skb.protocol == 0x86DD:
+    if v6:
         ip6 = ipv6_hdr(skb)
         ip6.payload_len = 0
         th.check = csum_ipv6_magic(ip6.saddr, ip6.daddr, 0, proto) ^ 0xFFFF

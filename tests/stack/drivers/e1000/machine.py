@@ -9,9 +9,12 @@ from e1000emu.clock import VirtualClock
 from e1000emu.links.pair import pair
 from e1000emu.nic import Nic
 from e1000emu.testing.recorders import RecordingLink
+from fastpath._ref.gso import segment
+from fastpath.csum import csum_ipv6_magic
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
     SKB_GSO_TCPV4,
+    SKB_GSO_TCPV6,
     SKB_GSO_UDP_L4,
     alloc_skb,
     kfree_skb,
@@ -29,12 +32,15 @@ from stack.core.netdevice import net_device, packet_type
 from stack.core.pci import pci_dev
 from stack.drivers.e1000.e1000 import e1000_adapter
 from stack.host import Host
+from tests.fastpath.frames import tcp as frame_tcp
+from tests.fastpath.frames import udp as frame_udp
 
 MAC_A = b"\x52\x54\x00\x00\x00\x01"
 MAC_B = b"\x52\x54\x00\x00\x00\x02"
 ETH_P_TEST = 0x88B5  # IEEE 802 local experimental
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
+FD00_1 = 0xFD00 << 112 | 1
 
 
 @dataclass(slots=True)
@@ -169,3 +175,46 @@ def ipv4_super_packet(
     skb.gso_size = mss
     skb.gso_segs = -(-len(payload) // mss)
     return skb
+
+
+def ipv6_super_packet(
+    host: Host, dev: net_device, payload: bytes, *, mss: int, udp: bool = False, dst: bytes = MAC_B
+) -> Any:
+    """A sk_buff fd00::1 -> ::2 as TCP or UDP hands it down; data at Ethernet. mss 0: no GSO."""
+    build = frame_udp if udp else frame_tcp
+    whole = bytearray(build(b"", v6=True, src=FD00_1, sport=40000, dport=9))
+    size = len(whole) - 54 + len(payload)
+    whole[:14] = dst + dev.dev_addr + b"\x86\xdd"
+    whole[18:20] = (size if size < 65536 else 0).to_bytes(2, "big")
+    at = 60 if udp else 70
+    check = ~csum_ipv6_magic(FD00_1, 2, size, 17 if udp else 6) & 0xFFFF
+    whole[at : at + 2] = check.to_bytes(2, "big")
+    if udp:
+        whole[58:60] = (size if size < 65536 else 0).to_bytes(2, "big")
+    skb = alloc_skb(host.skb_small, 1600, 32)
+    assert skb is not None
+    skb_put_data(skb, bytes(whole))
+    assert skb_add_data(skb, host.skb_pages, payload, 0, len(payload)) == len(payload)
+    skb_set_network_header(skb, 14)
+    skb_set_transport_header(skb, 54)
+    skb.protocol = 0x86DD
+    skb.dev = dev
+    skb.ip_summed = CHECKSUM_PARTIAL
+    skb.csum_start = skb.transport_header
+    skb.csum_offset = at - 54
+    if mss:
+        skb.gso_type = SKB_GSO_UDP_L4 if udp else SKB_GSO_TCPV6
+        skb.gso_size = mss
+        skb.gso_segs = -(-len(payload) // mss)
+    return skb
+
+
+def ipv6_frames(
+    dev: net_device, payload: bytes, mss: int, *, udp: bool = False, dst: bytes = MAC_B
+) -> list[bytes]:
+    """The frames an ipv6_super_packet stands for, by the twins."""
+    build = frame_udp if udp else frame_tcp
+    super_frame = build(b"", v6=True, src=FD00_1, sport=40000, dport=9) + payload
+    kind = SKB_GSO_UDP_L4 if udp else SKB_GSO_TCPV6
+    frames = segment(super_frame, 14, 54, mss, kind)
+    return [dst + dev.dev_addr + frame[12:] for frame in frames]

@@ -11,14 +11,9 @@ from fastpath.csum import csum_partial
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
-    SKB_GSO_TCPV6,
-    alloc_skb,
     kfree_skb,
     skb_add_data,
     skb_from_bytes,
-    skb_put_data,
-    skb_set_network_header,
-    skb_set_transport_header,
 )
 from fastpath.skbuff import skb_to_bytes as to_bytes
 from stack.core.dev_queue import dev_queue_xmit
@@ -367,7 +362,6 @@ def test_empty_receive_pool_recovers_without_an_interrupt() -> None:
 def test_packet_of_more_fragments_than_the_ring_is_cut_in_software() -> None:
     machine = recorded(TxDescriptors=48)
     small_pages = machine.host.skb_small
-    from fastpath.skbuff import skb_add_data
 
     skb = ipv4_super_packet(machine, b"h" * 100, mss=1000)
     body = bytes(number % 251 for number in range(190_000))
@@ -557,50 +551,3 @@ def test_order_of_calls_with_napi() -> None:
         "deliver_skb",
     ]
     assert [call.name for call in tracer.calls if call.name in order] == order
-
-
-def ipv6_super_packet(machine: Machine, payload: bytes, mss: int) -> Any:
-    saddr, daddr = (
-        bytes.fromhex("fd00" + "00" * 13 + "01"),
-        bytes.fromhex("fd00" + "00" * 13 + "02"),
-    )
-    tcp = bytes.fromhex("1f40 2328 0000 0001 0000 0002 5018 2000 0000 0000")
-    total = len(tcp) + len(payload)
-    ip6 = bytes.fromhex("60000000") + struct.pack(">H", total if total < 65536 else 0)
-    ip6 += bytes([6, 64]) + saddr + daddr
-    skb = alloc_skb(machine.host.skb_small, 1600, 32)
-    assert skb is not None
-    skb_put_data(skb, MAC_B + MAC_A + b"\x86\xdd" + ip6 + tcp)
-    assert skb_add_data(skb, machine.host.skb_pages, payload, 0, len(payload)) == len(payload)
-    skb_set_network_header(skb, 14)
-    skb_set_transport_header(skb, 54)
-    skb.protocol = 0x86DD
-    skb.dev = machine.dev
-    skb.ip_summed = CHECKSUM_PARTIAL
-    skb.csum_start = skb.transport_header
-    skb.csum_offset = 16
-    skb.gso_type = SKB_GSO_TCPV6
-    skb.gso_size = mss
-    skb.gso_segs = -(-len(payload) // mss)
-    return skb
-
-
-@pytest.mark.parametrize("length", [1, 1440, 2880, 100_000])
-def test_ipv6_super_packet_is_cut_by_the_part(length: int) -> None:
-    machine = recorded()
-    payload = bytes(number % 249 for number in range(length))
-    dev_queue_xmit(ipv6_super_packet(machine, payload, 1440))
-    frames = machine.link.take()
-    got = b""
-    for number, frame in enumerate(frames):
-        size = struct.unpack(">H", frame[18:20])[0]
-        segment = frame[54 : 54 + size]
-        pseudo = frame[22:54] + struct.pack(">IxxxB", size, 6)
-        acc = csum_partial(pseudo + segment)
-        while acc >> 16:
-            acc = (acc & 0xFFFF) + (acc >> 16)
-        assert acc == 0xFFFF
-        assert struct.unpack(">I", segment[4:8])[0] == 1 + 1440 * number
-        got += segment[20:]
-    assert got == payload
-    assert len(frames) == -(-length // 1440)
