@@ -41,6 +41,7 @@ class inet_af_ops:
     family: int
     header_len: int
     takes: Callable[[inet_sock, int], bool]
+    is_loopback: Callable[[int], bool]
 
 
 af_ops_of: dict[int, inet_af_ops] = {}

@@ -37,7 +37,8 @@ from stack.core.tcp_states import (
 )
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import O_NONBLOCK
-from stack.inet.af_ops import inet_rcv_saddr_equal, inet_sk_key
+from stack.inet.af_ops import af_ops_of, inet_rcv_saddr_equal, inet_sk_key
+from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_hashtables import (
     inet_bind_bucket,
     inet_bind_hash,
@@ -75,42 +76,6 @@ ICSK_ACK_PUSHED = 4
 ICSK_ACK_PUSHED2 = 8
 ICSK_ACK_NOW = 16
 ICSK_ACK_NOMEM = 32
-
-
-class inet_connection_sock_af_ops:
-    """What differs between IPv4 and IPv6 below TCP (one instance each: `ipv4_specific`)."""
-
-    __slots__ = (
-        "addr2sockaddr",
-        "conn_request",
-        "getsockopt",
-        "mtu_reduced",
-        "net_header_len",
-        "queue_xmit",
-        "rebuild_header",
-        "send_check",
-        "setsockopt",
-        "sk_rx_dst_set",
-        "syn_recv_sock",
-    )
-
-    addr2sockaddr: Callable[..., Any]
-    conn_request: Callable[..., Any]
-    getsockopt: Callable[..., Any]
-    mtu_reduced: Callable[..., Any]
-    net_header_len: int
-    queue_xmit: Callable[..., Any]
-    rebuild_header: Callable[..., Any]
-    reqsk_send_ack: Callable[..., Any]
-    send_check: Callable[..., Any]
-    send_reset: Callable[..., Any]
-    setsockopt: Callable[..., Any]
-    sk_rx_dst_set: Callable[..., Any]
-    syn_recv_sock: Callable[..., Any]
-
-    def __init__(self, **ops: Any) -> None:
-        for name in self.__slots__:
-            setattr(self, name, ops.get(name))
 
 
 class request_sock_queue:
@@ -256,8 +221,8 @@ class request_sock:
         self.rsk_ops = ops
         self.af_specific = af_specific
         self.rsk_listener = listener
-        self.sk_af = listener.sk_af
-        self.sk_family = listener.sk_family
+        self.sk_af = af_ops_of[ops.family]
+        self.sk_family = ops.family
         self.sk_bound_dev_if = listener.sk_bound_dev_if
         self.sk_mark = listener.sk_mark
         self.rsk_timer = timer_list(listener.net.machine, reqsk_timer_handler, data=self)
@@ -606,7 +571,7 @@ def reqsk_timer_handler(timer: timer_list) -> None:
         req.num_timeout += 1
         mod_timer(
             req.rsk_timer,
-            net.now() + min(req.timeout << req.num_timeout, 120_000_000_000),
+            net.now() + min(req.timeout << req.num_timeout, TCP_RTO_MAX),
         )
         return
     net.mib.linux.TCPTimeouts += 1
@@ -617,8 +582,8 @@ def reqsk_timer_handler(timer: timer_list) -> None:
 # --- listen, accept -----------------------------------------------------------------------
 
 
-def inet_csk_listen_start(sk: Any, backlog: int | None = None) -> int:
-    """Enter LISTEN. 0, or -EADDRINUSE when the port cannot be listened on."""
+def inet_csk_listen_start(sk: Any, backlog: int | None = None) -> None:
+    """Enter LISTEN. Raises: OSError EADDRINUSE when the port cannot be listened on."""
     if backlog is not None:
         sk.sk_max_ack_backlog = backlog
     sk.icsk_accept_queue = (
@@ -629,24 +594,20 @@ def inet_csk_listen_start(sk: Any, backlog: int | None = None) -> int:
     sk.sk_ack_backlog = 0
     inet_csk_delack_init(sk)
     inet_sk_set_state(sk, TCP_LISTEN)
-    if not sk.sk_prot.get_port(sk, sk.inet_num):
-        sk.inet_sport = sk.inet_num
-        sk.sk_dst_cache = None
-        sk.sk_prot.hash(sk)
-        return 0
-    inet_sk_set_state(sk, TCP_CLOSE)
-    return -errno.EADDRINUSE
+    if sk.sk_prot.get_port(sk, sk.inet_num):
+        inet_sk_set_state(sk, TCP_CLOSE)
+        raise os_error(errno.EADDRINUSE)
+    sk.inet_sport = sk.inet_num
+    sk.sk_dst_cache = None
+    sk.sk_prot.hash(sk)
 
 
-def inet_csk_wait_for_connect(sk: Any, timeo: int) -> int:
-    """Sleep until a child waits. 0, or -EAGAIN/-EINVAL."""
+def inet_csk_wait_for_connect(sk: Any, timeo: int) -> None:
+    """Sleep until a child waits. Raises: OSError EAGAIN (none in time), EINVAL (it was closed)."""
     queue = sk.icsk_accept_queue
     sk_wait_event(sk, timeo, lambda: bool(queue.rskq_accept_head) or sk.sk_state != TCP_LISTEN)
-    if queue.rskq_accept_head:
-        return 0
-    if sk.sk_state != TCP_LISTEN:
-        return -errno.EINVAL
-    return -errno.EAGAIN
+    if not queue.rskq_accept_head:
+        raise os_error(errno.EAGAIN if sk.sk_state == TCP_LISTEN else errno.EINVAL)
 
 
 def inet_csk_accept(sk: Any, flags: int = 0, *_: Any) -> Any:
@@ -665,9 +626,7 @@ def inet_csk_accept(sk: Any, flags: int = 0, *_: Any) -> Any:
             if not timeo:
                 raise BlockingIOError(errno.EAGAIN, "no connection waits")
             while reqsk_queue_empty(queue):
-                error = inet_csk_wait_for_connect(sk, timeo)
-                if error:
-                    raise os_error(error)
+                inet_csk_wait_for_connect(sk, timeo)
         req = reqsk_queue_remove(queue, sk)
         newsk = req.sk
         req.sk = None

@@ -9,14 +9,18 @@ the sockets of both families, for one of IPv6 may own the port for IPv4 too.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import Any
 
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
-from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
+from stack.core.sock import os_error
+from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT
 from stack.inet.af_ops import InetKey, inet_sk_key
-from stack.inet.inet_timewait_sock import inet_twsk_deschedule_put
+from stack.inet.inet_timewait_sock import (
+    inet_timewait_death_row,
+    inet_twsk_deschedule_put,
+    twsk_unique,
+)
 
 
 class inet_bind_bucket:
@@ -216,22 +220,18 @@ def __inet_inherit_port(sk: Any, child: Any) -> int:
 # --- connect ------------------------------------------------------------------------------
 
 
-def __inet_check_established(
-    net: Any, sk: Any, lport: int, twp: list[Any] | None, unique: Callable[..., bool]
-) -> int:
-    """Claim the 4-tuple with local port `lport`. 0, or -EADDRNOTAVAIL when a connection has it.
+def __inet_check_established(net: Any, sk: Any, lport: int) -> bool:
+    """Claim the 4-tuple with local port `lport`; False when a connection has it.
 
-    A TIME_WAIT socket gives way when `unique` (tcp_twsk_unique) allows it (RFC 6191).
+    A TIME_WAIT socket gives way when the protocol's twsk_unique allows it (RFC 6191).
     """
     ehash = net.tcp_hashinfo.ehash
     key = (sk.sk_af.family, sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, lport)
     there = ehash.get(key)
     tw = None
     if there is not None:
-        if there.sk_state != TCP_TIME_WAIT or there.sk_state == TCP_NEW_SYN_RECV:
-            return -errno.EADDRNOTAVAIL
-        if not unique(sk, there, twp):
-            return -errno.EADDRNOTAVAIL
+        if there.sk_state != TCP_TIME_WAIT or not twsk_unique(sk, there):
+            return False
         tw = there
     sk.inet_num = lport
     sk.inet_sport = lport
@@ -240,7 +240,7 @@ def __inet_check_established(
         inet_twsk_deschedule_put(tw)
     ehash[key] = sk
     sk.sk_hashed = 1
-    return 0
+    return True
 
 
 def inet_sk_get_local_port_range(sk: Any) -> tuple[int, int]:
@@ -263,20 +263,23 @@ def inet_sk_port_offset(sk: Any) -> int:
     return hash((sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)) & 0xFFFFFFFF
 
 
-def inet_hash_connect(death_row: Any, sk: Any, unique: Callable[..., bool]) -> int:
-    """Choose the local port of an active open (when none is bound) and enter ehash."""
+def inet_hash_connect(death_row: inet_timewait_death_row, sk: Any) -> None:
+    """Choose the local port of an active open (when none is bound) and enter ehash.
+
+    Raises: OSError EADDRNOTAVAIL.
+    """
     offset = 0 if sk.inet_num else inet_sk_port_offset(sk)
-    return __inet_hash_connect(death_row, sk, offset, unique)
+    __inet_hash_connect(death_row, sk, offset)
 
 
-def __inet_hash_connect(
-    death_row: Any, sk: Any, port_offset: int, unique: Callable[..., bool]
-) -> int:
-    """0 or -EADDRNOTAVAIL. Connects take ports of the low end's parity first, binds the other."""
+def __inet_hash_connect(death_row: inet_timewait_death_row, sk: Any, port_offset: int) -> None:
+    """Connects take ports of the low end's parity first, binds the other."""
     net = sk.net
     hinfo = net.tcp_hashinfo
     if sk.inet_num:
-        return __inet_check_established(net, sk, sk.inet_num, None, unique)
+        if not __inet_check_established(net, sk, sk.inet_num):
+            raise os_error(errno.EADDRNOTAVAIL)
+        return
     low, high = inet_sk_get_local_port_range(sk)
     reserved = net.sysctl.ip_local_reserved_ports
     high += 1
@@ -300,15 +303,15 @@ def __inet_hash_connect(
             if tb is not None:
                 if tb.fastreuse >= 0 or tb.fastreuseport > 0:
                     continue  # some socket bound it explicitly
-                if __inet_check_established(net, sk, port, None, unique):
+                if not __inet_check_established(net, sk, port):
                     continue
             else:
                 tb = inet_bind_bucket(port)
-                if __inet_check_established(net, sk, port, None, unique):
+                if not __inet_check_established(net, sk, port):
                     continue
                 hinfo.bhash[port] = tb
             # RFC 6056 algorithm 4: next time start behind this port.
             hinfo.table_perturb[perturb_key] = (perturb + step + parity + 2) & 0xFFFFFFFF
             inet_bind_hash(sk, hinfo.bhash.setdefault(port, tb), port)
-            return 0
-    return -errno.EADDRNOTAVAIL
+            return
+    raise os_error(errno.EADDRNOTAVAIL)

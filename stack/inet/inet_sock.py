@@ -126,6 +126,8 @@ class inet_sock(sock):
     inet_sport: int = row(0)
     inet_dport: int = row(0)
     inet_id: int = row(0)
+    rx_dst_ifindex: int = row(0, clone=FRESH)
+    """The device that sk_rx_dst belongs to."""
     is_icsk: bool = row(False)
     bind_address_no_port: bool = row(False)
     local_port_range: tuple[int, int] = row((0, 0))

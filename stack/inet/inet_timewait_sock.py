@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.inet.af_ops import inet_sk_key
+
+
+@dataclass(slots=True, frozen=True, eq=False, kw_only=True)
+class timewait_sock_ops:
+    """include/net/timewait_sock.h struct timewait_sock_ops (proto.twsk_prot)."""
+
+    twsk_unique: Callable[[Any, inet_timewait_sock], bool]
+    """(a connecting socket, the remnant at its place): may it take the place?"""
+
+
+def twsk_unique(sk: Any, sktw: inet_timewait_sock) -> bool:
+    """include/net/timewait_sock.h: whether a new connection may replace sktw."""
+    ops: timewait_sock_ops | None = sk.sk_prot.twsk_prot
+    return ops is not None and ops.twsk_unique(sk, sktw)
 
 
 class inet_timewait_death_row:

@@ -39,29 +39,24 @@ from stack.core.uapi import (
     SIOCINQ,
     SIOCOUTQ,
 )
-from stack.inet.inet_hashtables import inet_hashinfo
+from stack.inet.inet_hashtables import inet_hashinfo, inet_put_port
 from stack.inet.inet_timewait_sock import inet_timewait_death_row
 from stack.inet.tcp_cong import (
     tcp_assign_congestion_control,
+    tcp_cleanup_congestion_control,
     tcp_register_congestion_control,
     tcp_reno,
     tcp_set_allowed_congestion_control,
     tcp_set_default_congestion_control,
 )
-from stack.inet.tcp_const import (
-    MSEC,
-)
+from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_cubic import cubictcp
-from stack.inet.tcp_data import tcp_data_ready, tcp_epollin_ready
+from stack.inet.tcp_data import tcp_data_ready, tcp_epollin_ready, tcp_ofo_purge
+from stack.inet.tcp_done import tcp_clear_xmit_timers
+from stack.inet.tcp_output import tcp_write_queue_purge
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
 from stack.inet.tcp_recvmsg import tcp_inq
-from stack.inet.tcp_sock import (
-    M32,
-    TCP_URG_VALID,
-    tcp_sock,
-    tcp_space_from_win,
-    tcp_win_from_space,
-)
+from stack.inet.tcp_sock import M32, TCP_URG_VALID, tcp_sock, tcp_space_from_win, tcp_win_from_space
 from stack.inet.tcp_timer import tcp_init_xmit_timers
 from stack.inet.tcp_window import tcp_sync_mss
 
@@ -97,6 +92,18 @@ def tcp_init_sock(sk: tcp_sock) -> None:
     sk.sk_flags |= SOCK_USE_WRITE_QUEUE
     sk.sk_sndbuf = sysctl.tcp_wmem[1]
     sk.sk_rcvbuf = sysctl.tcp_rmem[1]
+
+
+def tcp_destroy_sock(sk: tcp_sock) -> None:
+    """What proto.destroy of both families does: timers, queues and port go."""
+    tcp_clear_xmit_timers(sk)
+    tcp_cleanup_congestion_control(sk)
+    tcp_write_queue_purge(sk)
+    tcp_ofo_purge(sk)
+    if sk.icsk_bind_hash is not None:
+        inet_put_port(sk)
+    sk.saved_syn = None
+    sk.synack_req = None
 
 
 # --- ioctl, poll ---------------------------------------------------------------------------

@@ -6,22 +6,16 @@ import errno
 from typing import Any
 
 from fastpath.hdr import tcp_push as tcp_header_push
-from fastpath.skbuff import (
-    CHECKSUM_PARTIAL,
-    alloc_skb,
-    sk_buff,
-    skb_header_release,
-)
+from fastpath.skbuff import CHECKSUM_PARTIAL, alloc_skb, sk_buff, skb_header_release
 from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.sk_mem import sk_mem_charge
-from stack.core.sock import (
-    SOCK_DONE,
-    SOCK_RCVBUF_LOCK,
-    sock_reset_flag,
-)
+from stack.core.sock import SOCK_DONE, SOCK_RCVBUF_LOCK, sock_reset_flag
 from stack.core.tcp_states import TCP_CLOSE
 from stack.core.timer import mod_timer
 from stack.inet.inet_connection_sock import (
+    ICSK_ACK_PUSHED,
+    ICSK_ACK_SCHED,
+    ICSK_ACK_TIMER,
     ICSK_TIME_DACK,
     ICSK_TIME_PROBE0,
     ICSK_TIME_RETRANS,
@@ -39,10 +33,9 @@ from stack.inet.tcp_const import (
     TCP_RTO_MAX,
     TCP_TIMEOUT_MIN,
 )
+from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_send_syn, tcp_ecn_send_synack
-from stack.inet.tcp_options import (
-    tcp_synack_options,
-)
+from stack.inet.tcp_options import tcp_synack_options
 from stack.inet.tcp_output import (
     TCP_FRAG_IN_WRITE_QUEUE,
     __tcp_push_pending_frames,
@@ -302,6 +295,14 @@ def tcp_connect(sk: tcp_sock) -> int:
     return 0
 
 
+def tcp_connect_failed(sk: tcp_sock) -> None:
+    """Undo a connect that could not start (the end of tcp_v4_connect and tcp_v6_connect)."""
+    tcp_write_queue_purge(sk)
+    tcp_set_state(sk, TCP_CLOSE)
+    sk.sk_route_caps = 0
+    sk.inet_dport = 0
+
+
 def tcp_delack_max(sk: tcp_sock) -> int:
     return min(sk.icsk_delack_max, TCP_DELACK_MAX)
 
@@ -311,7 +312,10 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
     ato = sk.icsk_ack_ato
     if ato > TCP_DELACK_MIN:
         max_ato = SEC // 2
-        if sk.icsk_ack_pingpong >= sk.net.sysctl.tcp_pingpong_thresh or sk.icsk_ack_pending & 4:
+        if (
+            sk.icsk_ack_pingpong >= sk.net.sysctl.tcp_pingpong_thresh
+            or sk.icsk_ack_pending & ICSK_ACK_PUSHED
+        ):
             max_ato = TCP_DELACK_MAX
         # Not much longer than a round trip, so that the peer's RTO does not fire.
         if sk.srtt_us:
@@ -321,13 +325,13 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
     ato = min(ato, tcp_delack_max(sk))
     now = sk.net.now()
     timeout = now + ato
-    if sk.icsk_ack_pending & 2:  # ICSK_ACK_TIMER
+    if sk.icsk_ack_pending & ICSK_ACK_TIMER:
         # An ACK is already blocked or nearly due: send it now.
         if sk.icsk_ack_timeout <= now + (ato >> 2):
             tcp_send_ack(sk)
             return
         timeout = min(timeout, sk.icsk_ack_timeout)
-    sk.icsk_ack_pending |= 1 | 2
+    sk.icsk_ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_TIMER
     sk.icsk_ack_timeout = timeout
     mod_timer(sk.icsk_delack_timer, timeout)
 

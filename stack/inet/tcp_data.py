@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from fastpath.hdr import ip_hdr, tcp_hdr
+from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import (
     alloc_skb,
     kfree_skb,
@@ -35,13 +35,7 @@ from stack.core.sk_mem import (
     sk_rmem_schedule,
     sk_under_memory_pressure,
 )
-from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_DONE,
-    SOCK_NOSPACE,
-    SOCK_URGINLINE,
-    skb_set_owner_r,
-)
+from stack.core.sock import SOCK_DEAD, SOCK_DONE, SOCK_NOSPACE, SOCK_URGINLINE, skb_set_owner_r
 from stack.core.tcp_states import (
     TCP_ESTABLISHED,
     TCP_FIN_WAIT1,
@@ -88,6 +82,7 @@ from stack.inet.tcp_sock import (
     TCP_URG_VALID,
     TCPHDR_FIN,
     TCPHDR_SYN,
+    TCPHDR_URG,
     after,
     before,
     tcp_fast_path_check,
@@ -126,7 +121,7 @@ def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
 
 def tcp_ecn_check_ce(sk: tcp_sock, skb: sk_buff) -> None:
     """Data came on a connection with ECN: note its mark (RFC 3168 6.1.3)."""
-    ecn = ip_hdr(skb).tos & INET_ECN_MASK
+    ecn = skb.ip_dsfield & INET_ECN_MASK
     if ecn == INET_ECN_CE:
         if not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
             # Tell the sender at once: its window may have become small.
@@ -706,7 +701,7 @@ def tcp_check_urg(sk: tcp_sock, skb: sk_buff, urg_ptr: int) -> None:
 
 def tcp_urg(sk: tcp_sock, skb: sk_buff) -> None:
     """Look for urgent data in a segment (data at the TCP header)."""
-    if not skb.tcp_flags & 0x20 and sk.urg_data != TCP_URG_NOTYET:
+    if not skb.tcp_flags & TCPHDR_URG and sk.urg_data != TCP_URG_NOTYET:
         return
     th = tcp_hdr(skb)
     if th.urg:

@@ -7,7 +7,6 @@ loss, once per round trip, and says so by CWR on its next new data (TCP_ECN_QUEU
 
 from __future__ import annotations
 
-from fastpath.hdr import ip_hdr
 from fastpath.skbuff import sk_buff
 from stack.inet.inet_connection_sock import ICSK_ACK_NOW, request_sock
 from stack.inet.tcp_sock import TCPHDR_CWR, TCPHDR_ECE, TCPHDR_SYN, before, tcp_sock
@@ -47,7 +46,7 @@ def tcp_ecn_clear_syn(sk: tcp_sock, skb: sk_buff) -> None:
 def tcp_ecn_create_request(req: request_sock, skb: sk_buff, listener: tcp_sock) -> None:
     """Grant what a SYN asks for (sysctl tcp_ecn 1 or 2); a SYN that is itself ECT is not right."""
     if skb.tcp_flags & TCPHDR_ECN == TCPHDR_ECN:
-        ect = ip_hdr(skb).tos & INET_ECN_MASK
+        ect = skb.ip_dsfield & INET_ECN_MASK
         req.ecn_ok = not ect and bool(listener.net.sysctl.tcp_ecn)
 
 

@@ -41,7 +41,9 @@ from stack.core.tcp_states import (
 from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
 from stack.inet import tcp_cong
 from stack.inet.inet_connection_sock import (
+    ICSK_ACK_SCHED,
     ICSK_TIME_DACK,
+    ICSK_TIME_RETRANS,
     inet_csk_in_pingpong_mode,
     inet_csk_reset_keepalive_timer,
     inet_csk_reset_xmit_timer,
@@ -297,7 +299,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                 if acked:
                     tcp_queue_rcv(sk, skb)
                     tcp_data_snd_check(sk)
-                    if sk.icsk_ack_pending & 1:
+                    if sk.icsk_ack_pending & ICSK_ACK_SCHED:
                         __tcp_ack_snd_check(sk, False)
                 else:
                     sk.snd_wl1 = seq
@@ -392,7 +394,9 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
                 return _discard_and_undo(sk, skb, saved_clamp)
             # An old incarnation of the peer: a RST makes it forget; then our SYN goes again.
             if sk.icsk_retransmits == 0:
-                inet_csk_reset_xmit_timer(sk, 1, TCP_TIMEOUT_INIT // 500, TCP_RTO_MAX)
+                inet_csk_reset_xmit_timer(
+                    sk, ICSK_TIME_RETRANS, TCP_TIMEOUT_INIT // 500, TCP_RTO_MAX
+                )
             return _reset_and_undo(sk, saved_clamp)
         if (
             rx_opt.saw_tstamp
@@ -430,7 +434,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             sk.sk_state_change()
         if sk.sk_write_pending or sk.defer_accept or inet_csk_in_pingpong_mode(sk):
             # Data will follow at once and carry the ACK.
-            sk.icsk_ack_pending |= 1
+            sk.icsk_ack_pending |= ICSK_ACK_SCHED
             tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
             inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, TCP_DELACK_MAX, TCP_RTO_MAX)
             kfree_skb(skb)

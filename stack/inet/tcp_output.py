@@ -25,6 +25,7 @@ from fastpath.skbuff import (
     skb_split,
     skb_unclone,
 )
+from stack.core.netdevice import NET_XMIT_CN
 from stack.core.sk_mem import (
     sk_enter_memory_pressure,
     sk_forced_mem_schedule,
@@ -38,6 +39,7 @@ from stack.inet.inet_connection_sock import (
     ICSK_TIME_DACK,
     ICSK_TIME_LOSS_PROBE,
     ICSK_TIME_PROBE0,
+    ICSK_TIME_REO_TIMEOUT,
     ICSK_TIME_RETRANS,
     inet_csk_clear_xmit_timer,
     inet_csk_inc_pingpong_cnt,
@@ -45,16 +47,11 @@ from stack.inet.inet_connection_sock import (
 )
 from stack.inet.tcp_const import SEC, TCP_ATO_MIN, TCP_TIMEOUT_MIN
 from stack.inet.tcp_ecn import tcp_ecn_send
-from stack.inet.tcp_options import (
-    tcp_established_options,
-    tcp_syn_options,
-)
-from stack.inet.tcp_pacing import (
-    tcp_pacing_check,
-    tcp_tso_autosize,
-    tcp_update_skb_after_send,
-)
+from stack.inet.tcp_options import tcp_established_options, tcp_syn_options
+from stack.inet.tcp_pacing import tcp_pacing_check, tcp_tso_autosize, tcp_update_skb_after_send
 from stack.inet.tcp_sock import (
+    CA_EVENT_CWND_RESTART,
+    CA_EVENT_TX_START,
     HALF,
     M32,
     MAX_TCP_HEADER,
@@ -82,7 +79,6 @@ from stack.inet.tcp_window import tcp_current_mss, tcp_select_window
 
 TCP_FRAG_IN_WRITE_QUEUE = 0
 TCP_FRAG_IN_RTX_QUEUE = 1
-NET_XMIT_CN = 2
 
 
 # --- new data -----------------------------------------------------------------------------
@@ -106,7 +102,10 @@ def tcp_rearm_rto(sk: tcp_sock) -> None:
         inet_csk_clear_xmit_timer(sk, ICSK_TIME_RETRANS)
         return
     rto = sk.icsk_rto
-    if sk.icsk_pending in (5, 6):  # the probe's or reorder timer's share of the RTO has passed
+    if sk.icsk_pending in (
+        ICSK_TIME_LOSS_PROBE,
+        ICSK_TIME_REO_TIMEOUT,
+    ):  # the probe's or reorder timer's share of the RTO has passed
         delta = tcp_rto_delta(sk)
         rto = max(delta, 1)
     tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, rto)
@@ -129,7 +128,7 @@ def tcp_cwnd_restart(sk: tcp_sock, delta: int) -> None:
     """RFC 2861: after `delta` ns of idleness the window halves once per RTO."""
     restart_cwnd = tcp_cong.tcp_init_cwnd(sk, sk.sk_dst_cache)
     cwnd = sk.snd_cwnd
-    tcp_cong.tcp_ca_event(sk, 1)
+    tcp_cong.tcp_ca_event(sk, CA_EVENT_CWND_RESTART)
     sk.snd_ssthresh = tcp_cong.tcp_current_ssthresh(sk)
     restart_cwnd = min(restart_cwnd, cwnd)
     rto = sk.icsk_rto
@@ -159,7 +158,7 @@ def tcp_event_data_sent(sk: tcp_sock) -> None:
     """Note the time; a reply sent soon after data came makes the session interactive."""
     now = sk.tcp_mstamp
     if tcp_packets_in_flight(sk) == 0:
-        tcp_cong.tcp_ca_event(sk, 0)
+        tcp_cong.tcp_ca_event(sk, CA_EVENT_TX_START)
     sk.lsndtime = now
     if now - sk.icsk_ack_lrcvtime < sk.icsk_ack_ato:
         inet_csk_inc_pingpong_cnt(sk)

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import (
-    sk_buff,
-)
+from fastpath.skbuff import sk_buff
 from stack.core.sk_mem import SOCK_SNDBUF_LOCK, sk_under_memory_pressure
-from stack.core.sock import (
-    SOCK_RCVBUF_LOCK,
-)
-from stack.inet.inet_connection_sock import (
-    ICSK_ACK_PUSHED,
-    ICSK_ACK_PUSHED2,
-)
+from stack.core.sock import SOCK_RCVBUF_LOCK
+from stack.inet.inet_connection_sock import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2
 from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.inet.tcp_rtt import tcp_rtt_tsopt_us
 from stack.inet.tcp_sock import (
@@ -20,6 +13,9 @@ from stack.inet.tcp_sock import (
     TCP_INIT_CWND,
     TCP_MIN_MSS,
     TCP_RMEM_TO_WIN_SCALE,
+    TCPHDR_FIN,
+    TCPHDR_PSH,
+    TCPHDR_URG,
     before,
     tcp_full_space,
     tcp_mstamp_refresh,
@@ -32,6 +28,7 @@ from stack.inet.tcp_sock import (
 # What a segment of its own costs a 64-bit Linux (SKB_DATA_ALIGN is to 64 bytes)
 SKB_HEADERS = 320 + 320  # MAX_TCP_HEADER, struct skb_shared_info
 SIZEOF_SK_BUFF = 256
+TCP_REMNANT = TCPHDR_FIN | TCPHDR_URG | TCPHDR_PSH  # the end of a write: says no segment size
 
 
 def tcp_sndbuf_expand(sk: tcp_sock) -> None:
@@ -216,7 +213,7 @@ def tcp_measure_rcv_mss(sk: tcp_sock, skb: sk_buff) -> None:
         sk.icsk_ack_rcv_mss = min(length, sk.advmss)
         return
     # A small one: believe it when two in a row have the same size.
-    if length >= TCP_MSS_DEFAULT or (length >= TCP_MIN_MSS and not skb.tcp_flags & 0x29):
+    if length >= TCP_MSS_DEFAULT or (length >= TCP_MIN_MSS and not skb.tcp_flags & TCP_REMNANT):
         sk.icsk_ack_last_seg_size = length
         if length == lss:
             sk.icsk_ack_rcv_mss = length

@@ -38,6 +38,7 @@ from stack.inet.tcp_ctl import tcp_send_ack
 from stack.inet.tcp_rcvbuf import tcp_rcv_space_adjust
 from stack.inet.tcp_sock import (
     M32,
+    TCP_CM_INQ,
     TCP_URG_READ,
     TCP_URG_VALID,
     TCPHDR_FIN,
@@ -116,7 +117,7 @@ def tcp_recvmsg(sk: tcp_sock, msg: Any, length: int, flags: int = 0, *_: Any) ->
     try:
         copied = tcp_recvmsg_locked(sk, msg, length, flags)
         if sk.recvmsg_inq and copied >= 0:
-            put_cmsg(msg, SOL_TCP, 36, int_bytes(tcp_inq_hint(sk)))
+            put_cmsg(msg, SOL_TCP, TCP_CM_INQ, int_bytes(tcp_inq_hint(sk)))
         return copied
     finally:
         release_sock(sk)

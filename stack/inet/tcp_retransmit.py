@@ -12,7 +12,7 @@ from fastpath.skbuff import (
     skb_tailroom,
     skb_try_coalesce,
 )
-from stack.inet.inet_connection_sock import ICSK_TIME_RETRANS
+from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
 from stack.inet.tcp_ecn import tcp_ecn_clear_syn
 from stack.inet.tcp_output import (
     TCP_FRAG_IN_RTX_QUEUE,
@@ -36,11 +36,13 @@ from stack.inet.tcp_sock import (
     TCP_NAGLE_OFF,
     TCPCB_EVER_RETRANS,
     TCPCB_LOST,
+    TCPCB_REPAIRED,
     TCPCB_RETRANS,
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
     TCPHDR_FIN,
     TCPHDR_SYN,
+    TCP_CA_Loss,
     TCP_CA_Recovery,
     after,
     before,
@@ -216,7 +218,7 @@ def tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
     pcount = skb.tcp_gso_segs
     if not skb.sacked & TCPCB_SACKED_RETRANS:
         sk.retrans_out += pcount
-    skb.sacked |= TCPCB_RETRANS & ~0x10
+    skb.sacked |= TCPCB_RETRANS & ~TCPCB_REPAIRED
     if not sk.retrans_stamp:
         sk.retrans_stamp = skb.tx_tstamp_ns or 1
     if sk.undo_retrans < 0:
@@ -243,7 +245,7 @@ def tcp_xmit_retransmit_queue(sk: tcp_sock) -> None:
             continue
         if sacked & (TCPCB_SACKED_ACKED | TCPCB_SACKED_RETRANS):
             continue
-        if sk.icsk_ca_state != 4:
+        if sk.icsk_ca_state != TCP_CA_Loss:
             linux.TCPFastRetrans += 1
         else:
             linux.TCPSlowStartRetrans += 1
@@ -251,7 +253,7 @@ def tcp_xmit_retransmit_queue(sk: tcp_sock) -> None:
             break
         if sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery):
             sk.prr_out += skb.tcp_gso_segs
-        if skb is sk.tcp_rtx_queue.peek() and sk.icsk_pending != 6:
+        if skb is sk.tcp_rtx_queue.peek() and sk.icsk_pending != ICSK_TIME_REO_TIMEOUT:
             rearm_timer = True
     if rearm_timer:
         tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, sk.icsk_rto)

@@ -24,6 +24,7 @@ from stack.inet.tcp_sock import (
     TCPCB_TAGBITS,
     TCPHDR_FIN,
     TCPHDR_SYN,
+    TCP_CA_Loss,
     after,
     before,
     tcp_sock,
@@ -283,6 +284,6 @@ def tcp_sacktag_write_queue(
         if dup_sack or (start_seq, end_seq) not in cache:
             tcp_sacktag_walk(sk, state, start_seq, end_seq, dup_sack)
     sk.recv_sack_cache = tuple((s, e) for s, e, d in used if not d)
-    if sk.icsk_ca_state != 4 or sk.undo_marker:
+    if sk.icsk_ca_state != TCP_CA_Loss or sk.undo_marker:
         tcp_check_sack_reordering(sk, state.reord, 0)
     return state.flag

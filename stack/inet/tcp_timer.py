@@ -6,12 +6,7 @@ the work when the caller lets go.
 
 from __future__ import annotations
 
-from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_KEEPOPEN,
-    __release_sock,
-    sock_owned_by_user,
-)
+from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, __release_sock, sock_owned_by_user
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_CLOSING,
@@ -59,11 +54,7 @@ from stack.inet.tcp_ctl import (
     tcp_write_wakeup,
 )
 from stack.inet.tcp_done import tcp_done, tcp_write_err
-from stack.inet.tcp_output import (
-    tcp_probe0_when,
-    tcp_push_pending_frames,
-    tcp_reset_xmit_timer,
-)
+from stack.inet.tcp_output import tcp_probe0_when, tcp_push_pending_frames, tcp_reset_xmit_timer
 from stack.inet.tcp_retransmit import (
     tcp_retransmit_skb,
     tcp_send_loss_probe,
@@ -71,6 +62,15 @@ from stack.inet.tcp_retransmit import (
 )
 from stack.inet.tcp_rtt import tcp_set_rto
 from stack.inet.tcp_sock import (
+    TCP_DEFERRED_ALL,
+    TCPF_ACK_DEFERRED,
+    TCPF_DELACK_TIMER_DEFERRED,
+    TCPF_MTU_REDUCED_DEFERRED,
+    TCPF_TSQ_DEFERRED,
+    TCPF_WRITE_TIMER_DEFERRED,
+    TCP_CA_Disorder,
+    TCP_CA_Loss,
+    TCP_CA_Recovery,
     keepalive_intvl_when,
     keepalive_probes,
     keepalive_time_elapsed,
@@ -84,12 +84,6 @@ from stack.inet.tcp_sock import (
 )
 from stack.inet.tcp_timewait import tcp_time_wait
 
-TCPF_WRITE_TIMER_DEFERRED = 1
-TCPF_DELACK_TIMER_DEFERRED = 2
-TCPF_MTU_REDUCED_DEFERRED = 4
-TCPF_ACK_DEFERRED = 8
-TCPF_TSQ_DEFERRED = 16
-TCP_DEFERRED_ALL = 31
 TCP_THIN_LINEAR_RETRIES = 6
 
 
@@ -218,14 +212,14 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
         if tcp_write_timeout(sk):
             return
         if sk.icsk_retransmits == 0:
-            if sk.icsk_ca_state == 3:
+            if sk.icsk_ca_state == TCP_CA_Recovery:
                 if sk.rx_opt.sack_ok:
                     linux.TCPSackRecoveryFail += 1
                 else:
                     linux.TCPRenoRecoveryFail += 1
-            elif sk.icsk_ca_state == 4:
+            elif sk.icsk_ca_state == TCP_CA_Loss:
                 linux.TCPLossFailures += 1
-            elif sk.icsk_ca_state == 1 or sk.sacked_out:
+            elif sk.icsk_ca_state == TCP_CA_Disorder or sk.sacked_out:
                 if sk.rx_opt.sack_ok:
                     linux.TCPSackFailures += 1
                 else:

@@ -19,6 +19,7 @@ from stack.inet.inet_timewait_sock import (
     inet_twsk_hashdance,
     inet_twsk_reschedule,
     inet_twsk_schedule,
+    timewait_sock_ops,
 )
 from stack.inet.tcp_challenge import __tcp_oow_rate_limited, tcp_challenge_ack_allowed
 from stack.inet.tcp_const import TCP_TIMEWAIT_LEN
@@ -182,3 +183,26 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
             inet_twsk_reschedule(tw, TCP_TIMEWAIT_LEN)
         return tcp_timewait_check_oow_rate_limit(tw, skb, "TCPACKSkippedTimeWait")
     return TCP_TW_SUCCESS
+
+
+def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
+    """timewait_sock_ops.twsk_unique: may a new connection take this place (RFC 6191, RFC 7323)?
+
+    With timestamps that moved on at least a second, or on loopback by sysctl: yes.
+    """
+    net = sk.net
+    reuse = net.sysctl.tcp_tw_reuse
+    loopback = sktw.sk_af.is_loopback
+    if reuse == 2 and not loopback(sktw.inet_daddr) and not loopback(sktw.inet_rcv_saddr):
+        reuse = 0
+    if not sktw.tw_ts_recent_stamp or sktw.tw_substate != TCP_TIME_WAIT:
+        return False
+    if reuse and jiffies_s(sk) > sktw.tw_ts_recent_stamp:
+        sk.write_seq = (sktw.tw_snd_nxt + 65535 + 2) & M32 or 1
+        sk.rx_opt.ts_recent = sktw.tw_ts_recent
+        sk.rx_opt.ts_recent_stamp = sktw.tw_ts_recent_stamp
+        return True
+    return False
+
+
+tcp_timewait_sock_ops = timewait_sock_ops(twsk_unique=tcp_twsk_unique)

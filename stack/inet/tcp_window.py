@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from stack.core.dst import dst_mtu
+from stack.inet.inet_connection_sock import ICSK_ACK_NOMEM
 from stack.inet.tcp_const import TCP_MSS_DEFAULT
-from stack.inet.tcp_options import (
-    tcp_established_options_size,
-)
+from stack.inet.tcp_options import tcp_established_options_size
 from stack.inet.tcp_sock import (
     MAX_TCP_WINDOW,
+    MAX_TCP_WSCALE,
     TCP_MIN_MSS,
     tcp_full_space,
     tcp_receive_window,
@@ -30,7 +30,7 @@ def tcp_select_initial_window(
     """(rcv_wnd, window_clamp, rcv_wscale) to start a connection with `space` bytes of buffer."""
     space = max(space, 0)
     if window_clamp == 0:
-        window_clamp = 65535 << 14
+        window_clamp = 65535 << MAX_TCP_WSCALE
     space = min(window_clamp, space)
     if space > mss:
         space -= space % mss
@@ -54,7 +54,7 @@ def tcp_select_window(sk: tcp_sock) -> int:
     """The 16-bit window field of the next segment; remembers what was offered."""
     old_win = sk.rcv_wnd
     linux = sk.net.mib.linux
-    if sk.icsk_ack_pending & 32:  # ICSK_ACK_NOMEM: the last segment did not fit
+    if sk.icsk_ack_pending & ICSK_ACK_NOMEM:  # the last segment did not fit
         sk.pred_flags = 0
         sk.rcv_wnd = 0
         sk.rcv_wup = sk.rcv_nxt

@@ -286,9 +286,7 @@ def inet_listen(sock: socket, backlog: int) -> int:
             raise OSError(errno.EINVAL, "the socket is connected")
         sk.sk_max_ack_backlog = backlog
         if sk.sk_state != TCP_LISTEN:
-            err = inet_csk_listen_start(sk)
-            if err:
-                raise os_error(err)
+            inet_csk_listen_start(sk)
         return 0
     finally:
         release_sock(sk)

@@ -17,8 +17,9 @@ from fastpath.hdr import (
     tcp_v4_fill_cb,
 )
 from fastpath.hdr import tcp_v4_send_check as _send_check
-from fastpath.inetkey import inet_key
+from fastpath.inetkey import inet_err_key, inet_key
 from fastpath.skbuff import (
+    CHECKSUM_UNNECESSARY,
     SKB_GSO_TCPV4,
     kfree_skb,
     pskb_may_pull,
@@ -39,15 +40,14 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_metric_advmss, dst_mtu
+from stack.core.netdevice import NET_XMIT_CN
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
-from stack.core.sock import os_error, sk_add_backlog, sk_setup_caps, sock_owned_by_user
+from stack.core.sock import os_error, sk_setup_caps, sock_owned_by_user
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import (
-    TCP_CLOSE,
     TCP_ESTABLISHED,
     TCP_LISTEN,
     TCP_NEW_SYN_RECV,
-    TCP_SYN_RECV,
     TCP_SYN_SENT,
     TCP_TIME_WAIT,
     TCPF_CLOSE,
@@ -55,12 +55,11 @@ from stack.core.tcp_states import (
 )
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_TCP
 from stack.inet.flow import flowi
+from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_connection_sock import (
-    inet_connection_sock_af_ops,
     inet_csk_accept,
     inet_csk_get_port,
     inet_csk_prepare_forced_close,
-    inet_csk_reqsk_queue_drop,
     inet_csk_reqsk_queue_drop_and_put,
     inet_csk_update_pmtu,
     request_sock,
@@ -81,6 +80,7 @@ from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedu
 from stack.inet.protocol import net_protocol, proto
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
 from stack.inet.tcp import (
+    tcp_destroy_sock,
     tcp_enter_memory_pressure,
     tcp_init_sock,
     tcp_ioctl,
@@ -88,35 +88,34 @@ from stack.inet.tcp import (
 )
 from stack.inet.tcp_ack import tcp_simple_retransmit
 from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
-from stack.inet.tcp_cong import tcp_ca_openreq_child, tcp_cleanup_congestion_control
+from stack.inet.tcp_cong import tcp_ca_openreq_child
 from stack.inet.tcp_const import MSEC, TCP_MSS_DEFAULT
-from stack.inet.tcp_ctl import tcp_connect, tcp_make_synack, tcp_rtx_synack
-from stack.inet.tcp_data import tcp_ofo_purge
-from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done, tcp_done_with_error, tcp_set_state
+from stack.inet.tcp_ctl import tcp_connect, tcp_connect_failed, tcp_make_synack, tcp_rtx_synack
+from stack.inet.tcp_done import tcp_done, tcp_set_state
 from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
-from stack.inet.tcp_minisocks import (
-    tcp_check_req,
-    tcp_child_process,
-    tcp_create_openreq_child,
+from stack.inet.tcp_minisocks import tcp_check_req, tcp_child_process, tcp_create_openreq_child
+from stack.inet.tcp_rcv import (
+    tcp_add_backlog,
+    tcp_filter,
+    tcp_icmp_concerns,
+    tcp_icmp_error,
+    tcp_icmp_mtu,
+    tcp_req_err,
 )
-from stack.inet.tcp_output import tcp_write_queue_purge
 from stack.inet.tcp_recvmsg import tcp_recvmsg
 from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
-from stack.inet.tcp_sock import (
-    M32,
-    MAX_TCP_HEADER,
-    TCPHDR_ACK,
-    TCPHDR_RST,
-    TCPHDR_SYN,
-    between,
-    jiffies_s,
-    tcp_sock,
-)
+from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, tcp_sock
 from stack.inet.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
 from stack.inet.tcp_syncookies import cookie_check, cookie_init_sequence
-from stack.inet.tcp_timer import TCPF_MTU_REDUCED_DEFERRED, tcp_release_cb, tcp_set_keepalive
-from stack.inet.tcp_timewait import TCP_TW_ACK, TCP_TW_RST, TCP_TW_SYN, tcp_timewait_state_process
+from stack.inet.tcp_timer import tcp_release_cb, tcp_set_keepalive
+from stack.inet.tcp_timewait import (
+    TCP_TW_ACK,
+    TCP_TW_RST,
+    TCP_TW_SYN,
+    tcp_timewait_sock_ops,
+    tcp_timewait_state_process,
+)
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
 from stack.ipv4.icmp import (
     ICMP_DEST_UNREACH,
@@ -169,27 +168,6 @@ def tcp_v4_init_ts_off(net: Any, skb: sk_buff) -> int:
 # --- connect ------------------------------------------------------------------------------
 
 
-def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock, twp: Any) -> bool:
-    """May a new connection take the place of this TIME_WAIT socket (RFC 6191, RFC 7323)?
-
-    With timestamps that moved on at least a second, or on loopback by sysctl: yes.
-    """
-    net = sk.net
-    reuse = net.sysctl.tcp_tw_reuse
-    if reuse == 2 and sktw.inet_daddr >> 24 != 127 and sktw.inet_rcv_saddr >> 24 != 127:
-        reuse = 0
-    if not sktw.tw_ts_recent_stamp:
-        return False
-    if sktw.tw_substate != TCP_TIME_WAIT:
-        return False
-    if twp is None and reuse and jiffies_s(sk) > sktw.tw_ts_recent_stamp:
-        sk.write_seq = (sktw.tw_snd_nxt + 65535 + 2) & M32 or 1
-        sk.rx_opt.ts_recent = sktw.tw_ts_recent
-        sk.rx_opt.ts_recent_stamp = sktw.tw_ts_recent_stamp
-        return True
-    return False
-
-
 def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """Active open: route, port, SYN. 0.
 
@@ -231,14 +209,11 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     sk.icsk_ext_hdr_len = inet_opt.optlen if inet_opt is not None else 0
     sk.rx_opt.mss_clamp = TCP_MSS_DEFAULT
     tcp_set_state(sk, TCP_SYN_SENT)
-    err = inet_hash_connect(net.tcp_death_row, sk, tcp_twsk_unique)
-    if err:
-        tcp_v4_connect_failed(sk)
-        raise os_error(err)
     try:
+        inet_hash_connect(net.tcp_death_row, sk)
         rt = ip_route_newports(fl4, rt, orig_sport, dport, sk.inet_sport, dport, sk)
     except OSError:
-        tcp_v4_connect_failed(sk)
+        tcp_connect_failed(sk)
         raise
     sk.cork.fl4 = fl4
     sk.sk_gso_type = SKB_GSO_TCPV4
@@ -249,17 +224,9 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     sk.inet_id = net.random.getrandbits(16)
     err = tcp_connect(sk)
     if err:
-        tcp_v4_connect_failed(sk)
+        tcp_connect_failed(sk)
         raise os_error(err)
     return 0
-
-
-def tcp_v4_connect_failed(sk: tcp_sock) -> None:
-    """Undo a connect that could not start."""
-    tcp_write_queue_purge(sk)
-    tcp_set_state(sk, TCP_CLOSE)
-    sk.sk_route_caps = 0
-    sk.inet_dport = 0
 
 
 def inet_sk_rebuild_header(sk: tcp_sock) -> int:
@@ -318,16 +285,6 @@ def tcp_v4_mtu_reduced(sk: tcp_sock) -> None:
         tcp_simple_retransmit(sk)
 
 
-def tcp_req_err(req: request_sock, seq: int, abort: bool) -> None:
-    """An ICMP error about our SYN-ACK."""
-    net = req.net
-    if seq != req.snt_isn:
-        net.mib.linux.OutOfWindowIcmps += 1
-    elif abort:
-        inet_csk_reqsk_queue_drop(req.rsk_listener, req)
-        net.mib.linux.ListenDrops += 1
-
-
 def tcp_v4_err(skb: sk_buff, info: int) -> int:
     """An ICMP error quotes one of our segments; data at the quoted IP header. Borrows skb.
 
@@ -339,16 +296,10 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
     off = iph.ihl * 4
     if not pskb_may_pull(skb, off + 8):
         return 0
-    iph = iphdr_at(skb, 0)
-    saddr, daddr = iph.saddr, iph.daddr
-    quoted = skb_copy_bits(skb, off, 8)
-    source, dest = quoted[0] << 8 | quoted[1], quoted[2] << 8 | quoted[3]
-    seq = int.from_bytes(quoted[4:8], "big")
+    seq = int.from_bytes(skb_copy_bits(skb, off + 4, 4), "big")
     icmph = icmp_header(skb)
     kind, code = icmph.type, icmph.code
-    sk = __inet_lookup_established(
-        net.tcp_hashinfo, (AF_INET, daddr, dest, saddr, source), skb.skb_iif
-    )
+    sk = __inet_lookup_established(net.tcp_hashinfo, inet_err_key(skb, 0, off), skb.skb_iif)
     if sk is None:
         net.mib.icmp.InErrors += 1
         return -errno.ENOENT
@@ -362,17 +313,10 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
             or (kind == ICMP_DEST_UNREACH and code in (0, 1)),
         )
         return 0
-    owned = sock_owned_by_user(sk)
-    linux = net.mib.linux
-    if owned and not (kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED):
-        linux.LockDroppedIcmps += 1
-    if sk.sk_state == TCP_CLOSE:
-        return 0
-    if sk.sk_state != TCP_LISTEN and not between(seq, sk.snd_una, sk.snd_nxt):
-        linux.OutOfWindowIcmps += 1
+    if not tcp_icmp_concerns(sk, seq, kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED):
         return 0
     if kind == ICMP_REDIRECT:
-        if not owned:
+        if not sock_owned_by_user(sk):
             ipv4_sk_redirect(skb, sk)
         return 0
     if kind == ICMP_PARAMETERPROB:
@@ -381,30 +325,14 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
         if code > NR_ICMP_UNREACH:
             return 0
         if code == ICMP_FRAG_NEEDED:
-            if sk.sk_state == TCP_LISTEN:
-                return 0
-            sk.mtu_info = info
-            if not owned:
-                tcp_v4_mtu_reduced(sk)
-            else:
-                sk.tsq_flags |= TCPF_MTU_REDUCED_DEFERRED
+            tcp_icmp_mtu(sk, info)
             return 0
         err = icmp_err_convert[code].errno
     elif kind == ICMP_TIME_EXCEEDED:
         err = errno.EHOSTUNREACH
     else:
         return 0
-    if sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV):
-        if not owned:
-            tcp_done_with_error(sk, err)
-        else:
-            sk.sk_err_soft = err
-        return 0
-    if not owned and sk.recverr:
-        sk.sk_err = err
-        sk.sk_error_report()
-    else:
-        sk.sk_err_soft = err
+    tcp_icmp_error(sk, err, sk.recverr)
     return 0
 
 
@@ -582,7 +510,7 @@ def tcp_v4_send_synack(
         return -errno.ENOMEM
     _send_check(skb, req.inet_rcv_saddr, req.inet_daddr)
     err = ip_build_and_send_pkt(skb, sk, req.inet_rcv_saddr, req.inet_daddr, req.ireq_opt, req.tos)
-    return 0 if err == 2 else err  # NET_XMIT_CN
+    return 0 if err == NET_XMIT_CN else err
 
 
 def tcp_v4_reqsk_destructor(req: request_sock) -> None:
@@ -697,20 +625,6 @@ def tcp_v4_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
     return 0
 
 
-def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:
-    """True when the socket's filter refuses the segment."""
-    return sk.sk_filter is not None and not sk.sk_filter(sk, skb)
-
-
-def tcp_add_backlog(sk: tcp_sock, skb: sk_buff) -> bool:
-    """The socket is owned: keep skb for release_sock. True: no room (skb not taken)."""
-    limit = sk.sk_rcvbuf + (sk.sk_sndbuf >> 1) + 65536
-    if sk_add_backlog(sk, skb, limit):
-        sk.net.mib.linux.TCPBacklogDrop += 1
-        return True
-    return False
-
-
 def tcp_v4_rcv(skb: sk_buff) -> int:
     """inet_protos[IPPROTO_TCP]: a segment, data at the TCP header. Takes ownership of skb."""
     net = skb.dev.net
@@ -724,7 +638,7 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
     iph = ip_hdr(skb)
-    if skb.ip_summed != 1 and (  # CHECKSUM_UNNECESSARY
+    if skb.ip_summed != CHECKSUM_UNNECESSARY and (
         skb_checksum_init(skb, IPPROTO_TCP, iph.saddr, iph.daddr) or skb_checksum_complete(skb)
     ):
         mib.InCsumErrors += 1
@@ -828,14 +742,20 @@ def tcp_v4_init_sock(sk: tcp_sock) -> int:
 
 def tcp_v4_destroy_sock(sk: tcp_sock) -> None:
     """proto.destroy: timers, queues and port go."""
-    tcp_clear_xmit_timers(sk)
-    tcp_cleanup_congestion_control(sk)
-    tcp_write_queue_purge(sk)
-    tcp_ofo_purge(sk)
-    if sk.icsk_bind_hash is not None:
-        inet_put_port(sk)
-    sk.saved_syn = None
-    sk.synack_req = None
+    tcp_destroy_sock(sk)
+
+
+def inet_sk_rx_dst_set(sk: tcp_sock, skb: sk_buff) -> None:
+    """net/ipv4/tcp_ipv4.c: the route of a received segment serves those that follow."""
+    dst = skb.dst
+    if dst is not None:
+        sk.sk_rx_dst = dst
+        sk.rx_dst_ifindex = skb.skb_iif
+
+
+def inet_csk_addr2sockaddr(sk: tcp_sock) -> sockaddr:
+    """net/ipv4/inet_connection_sock.c: the peer's address."""
+    return sockaddr(AF_INET, sk.inet_daddr, sk.inet_dport)
 
 
 ipv4_specific = inet_connection_sock_af_ops(
@@ -844,7 +764,10 @@ ipv4_specific = inet_connection_sock_af_ops(
     rebuild_header=inet_sk_rebuild_header,
     conn_request=tcp_v4_conn_request,
     syn_recv_sock=tcp_v4_syn_recv_sock,
+    sk_rx_dst_set=inet_sk_rx_dst_set,
     net_header_len=20,
+    sockaddr_len=16,
+    addr2sockaddr=inet_csk_addr2sockaddr,
     setsockopt=ip_setsockopt,
     getsockopt=ip_getsockopt,
     mtu_reduced=tcp_v4_mtu_reduced,
@@ -879,6 +802,8 @@ tcp_prot = proto(
     no_autobind=True,
     max_header=MAX_TCP_HEADER,
     sock_class=tcp_sock,
+    twsk_prot=tcp_timewait_sock_ops,
+    rsk_prot=tcp_request_sock_ops_v4,
     h={"hashinfo": lambda net: net.tcp_hashinfo},
     enter_memory_pressure=tcp_enter_memory_pressure,
     leave_memory_pressure=tcp_leave_memory_pressure,

@@ -376,9 +376,7 @@ class Sock:
         sk.inet_sport = sk.inet_num
 
     def listen(self, backlog: int = 8) -> None:
-        err = inet_csk_listen_start(self.sk, backlog)
-        if err:
-            raise OSError(-err, "listen")
+        inet_csk_listen_start(self.sk, backlog)
 
     def connect(self, addr: int, port: int) -> None:
         """Start (the SYN goes out at once)."""

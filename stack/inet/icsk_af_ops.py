@@ -1,0 +1,70 @@
+"""include/net/inet_connection_sock.h: what a family does for a connection, in both directions.
+
+One table for each way a connection can be on the wire: `ipv4_specific` (stack/ipv4/tcp_ipv4.py),
+`ipv6_specific` and, for an AF_INET6 socket whose peer is v4-mapped, `ipv6_mapped`
+(stack/ipv6/tcp_ipv6.py). Requests have tables of their own (request_sock.py).
+
+Who calls decides how a slot reports an error. The packet path calls queue_xmit, send_check,
+rebuild_header, sk_rx_dst_set, conn_request, syn_recv_sock and mtu_reduced: they never raise, and
+return 0, a NET_XMIT_* code or a negative errno (syn_recv_sock: a socket or None). A system call
+reaches setsockopt and getsockopt: they raise OSError and return a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastpath.skbuff import sk_buff
+from stack.core.sockaddr import sockaddr
+
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.inet.flow import flowi
+    from stack.inet.inet_connection_sock import request_sock
+    from stack.inet.tcp_sock import tcp_sock
+
+
+@dataclass(slots=True, frozen=True, eq=False, kw_only=True)
+class inet_connection_sock_af_ops:
+    """struct inet_connection_sock_af_ops."""
+
+    net_header_len: int
+    """Bytes of the IP header without options or extension headers."""
+
+    sockaddr_len: int
+    """Bytes of the family's struct sockaddr_*."""
+
+    queue_xmit: Callable[[tcp_sock, sk_buff, flowi | None], int]
+    """IP header and send; data at the TCP header. Takes ownership of skb."""
+
+    send_check: Callable[[tcp_sock, sk_buff], None]
+    """Leave the TCP checksum to the device: pseudo header sum, where to begin and to store."""
+
+    rebuild_header: Callable[[tcp_sock], int]
+    """See that the socket has a route that is valid now. 0 or -EHOSTUNREACH."""
+
+    sk_rx_dst_set: Callable[[tcp_sock, sk_buff], None]
+    """Remember the route of a received segment, for early demux."""
+
+    conn_request: Callable[[tcp_sock, sk_buff], int]
+    """A SYN for a listener. Borrows skb. 0."""
+
+    syn_recv_sock: Callable[
+        [tcp_sock, sk_buff, request_sock, dst_entry | None, request_sock | None],
+        tcp_sock | None,
+    ]
+    """(listener, skb, req, route or None, request to replace in the hash): the child, or None."""
+
+    setsockopt: Callable[[tcp_sock, int, int, Any], None]
+    """An option of a level that is not TCP's."""
+
+    getsockopt: Callable[[tcp_sock, int, int], Any]
+    """The same, reading: an int or bytes."""
+
+    addr2sockaddr: Callable[[tcp_sock], sockaddr]
+    """The peer's address as the application sees it."""
+
+    mtu_reduced: Callable[[tcp_sock], None]
+    """An ICMP error told of a smaller path MTU (sk.mtu_info)."""

@@ -1,0 +1,76 @@
+"""net/ipv4/tcp_ipv4.c: what the receive functions of both families share."""
+
+from __future__ import annotations
+
+from fastpath.skbuff import sk_buff
+from stack.core.sock import sk_add_backlog, sock_owned_by_user
+from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_drop, request_sock
+from stack.inet.tcp_done import tcp_done_with_error
+from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, between, tcp_sock
+
+
+def tcp_icmp_concerns(sk: tcp_sock, seq: int, pmtu: bool) -> bool:
+    """Whether an ICMP error that quotes sequence number `seq` is about something in flight.
+
+    `pmtu`: it tells of the path MTU, which is heeded while the socket is owned, too.
+    """
+    linux = sk.net.mib.linux
+    if not pmtu and sock_owned_by_user(sk):
+        linux.LockDroppedIcmps += 1
+    if sk.sk_state == TCP_CLOSE:
+        return False
+    if sk.sk_state != TCP_LISTEN and not between(seq, sk.snd_una, sk.snd_nxt):
+        linux.OutOfWindowIcmps += 1
+        return False
+    return True
+
+
+def tcp_icmp_mtu(sk: tcp_sock, mtu: int) -> None:
+    """A router wants packets of at most `mtu` bytes: now, or when the owner lets go."""
+    if sk.sk_state == TCP_LISTEN:
+        return
+    sk.mtu_info = mtu
+    if sock_owned_by_user(sk):
+        sk.tsq_flags |= TCPF_MTU_REDUCED_DEFERRED
+    else:
+        sk.icsk_af_ops.mtu_reduced(sk)
+
+
+def tcp_icmp_error(sk: tcp_sock, err: int, recverr: bool) -> None:
+    """An ICMP error about sk: it ends a connection only while that is being set up.
+
+    RFC 1122 4.2.3.9, RFC 5461. `recverr`: the application asked to be told.
+    """
+    owned = sock_owned_by_user(sk)
+    if sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV) and not owned:
+        tcp_done_with_error(sk, err)
+    elif recverr and not owned and sk.sk_state not in (TCP_SYN_SENT, TCP_SYN_RECV):
+        sk.sk_err = err
+        sk.sk_error_report()
+    else:
+        sk.sk_err_soft = err
+
+
+def tcp_req_err(req: request_sock, seq: int, abort: bool) -> None:
+    """An ICMP error about our SYN-ACK."""
+    net = req.net
+    if seq != req.snt_isn:
+        net.mib.linux.OutOfWindowIcmps += 1
+    elif abort:
+        inet_csk_reqsk_queue_drop(req.rsk_listener, req)
+        net.mib.linux.ListenDrops += 1
+
+
+def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:
+    """True when the socket's filter refuses the segment."""
+    return sk.sk_filter is not None and not sk.sk_filter(sk, skb)
+
+
+def tcp_add_backlog(sk: tcp_sock, skb: sk_buff) -> bool:
+    """The socket is owned: keep skb for release_sock. True: no room (skb not taken)."""
+    limit = sk.sk_rcvbuf + (sk.sk_sndbuf >> 1) + 65536
+    if sk_add_backlog(sk, skb, limit):
+        sk.net.mib.linux.TCPBacklogDrop += 1
+        return True
+    return False
