@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -12,17 +11,9 @@ import click
 
 from e1000emu.cli.common import report_options
 from e1000emu.cli.output import console
-from e1000emu.lab import two_hosts
+from e1000emu.cli.trace_kinds import KINDS, Round, Scene
 from fastpath.calltrace import Classes
 from stack.host import Host
-from stack.socket import (
-    AF_INET,
-    IPPROTO_ICMP,
-    SOCK_DGRAM,
-    Socket,
-    create_connection,
-    create_server,
-)
 from stack.trace import Call, Tracer, alike, calibrate, net_times, typical
 from stack.trace_format import FORMATS, render, render_text
 
@@ -34,10 +25,6 @@ __all__ = ["KINDS", "Measured", "command", "measure", "record"]
 WARM, ROUNDS, TURNS = 10, 15, 3
 # The same where a round makes two new hosts.
 SLOW_KINDS = {"arp": (3, 8, 1)}
-
-# `with trace(host):` records what is called meanwhile, for one host or for all (None).
-Trace = Callable[[Any], AbstractContextManager[Any]]
-Round = Callable[[Trace], None]
 
 
 def _of_host(host: Host) -> Callable[[str, Mapping[str, Any]], bool]:
@@ -52,171 +39,6 @@ def _of_host(host: Host) -> Callable[[str, Mapping[str, Any]], bool]:
         return any(id(getattr(owner, name, None)) in own for name in ("net", "machine", "host"))
 
     return root
-
-
-class Scene:
-    """Two hosts on a wire, warmed up (addresses resolved, connection made) so that a trace shows
-    one packet only."""
-
-    def __init__(self) -> None:
-        self.a, self.b = two_hosts()
-        self.clock = self.a.clock
-
-    def close(self) -> None:
-        """Close both hosts."""
-        self.a.close()
-        self.b.close()
-
-    def settle(self, seconds: float = 0.3) -> None:
-        """Let timers and late acknowledgements pass."""
-        self.clock.run_for(int(seconds * 1e9))
-
-    def udp(self) -> tuple[Any, Any]:
-        """Return a connected sender on a and a bound receiver on b, ARP resolved."""
-        receiver = Socket(self.b, AF_INET, SOCK_DGRAM)
-        receiver.bind(("10.0.0.2", 9000))
-        sender = Socket(self.a, AF_INET, SOCK_DGRAM)
-        sender.sendto(b"warm", ("10.0.0.2", 9000))
-        receiver.recvfrom(100)
-        self.settle()
-        return sender, receiver
-
-    def tcp(self) -> tuple[Any, Any]:
-        """Return both ends of an established connection, quiet."""
-        listener = create_server(self.b, ("10.0.0.2", 9000))
-        client = create_connection(self.a, ("10.0.0.2", 9000))
-        server, _ = listener.accept()
-        client.sendall(b"warm")
-        server.recv(100)
-        self.settle()
-        return client, server
-
-
-def _udp_send(scene: Scene) -> Round:
-    sender, receiver = scene.udp()
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
-        scene.settle(0.001)
-        receiver.recvfrom(100)
-
-    return one
-
-
-def _udp_recv(scene: Scene) -> Round:
-    sender, receiver = scene.udp()
-
-    def one(trace: Trace) -> None:
-        sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
-        with trace(scene.b):
-            scene.settle(0.001)
-        with trace(None):
-            receiver.recvfrom(100)
-        scene.settle(0.001)
-
-    return one
-
-
-def _tcp_send(scene: Scene) -> Round:
-    client, server = scene.tcp()
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            client.send(b"x" * 64)
-        scene.settle()
-        server.recv(100)
-
-    return one
-
-
-def _tcp_recv(scene: Scene) -> Round:
-    # The first segment that a connecting side gets finds header prediction not armed yet (with a
-    # window scale it is set by the first segment), so it takes the slow path, which shows more.
-    listener = create_server(scene.a, ("10.0.0.1", 9000))
-
-    def one(trace: Trace) -> None:
-        receiver = create_connection(scene.b, ("10.0.0.1", 9000))
-        sender, _ = listener.accept()
-        scene.settle()
-        sender.send(b"x" * 64)
-        with trace(scene.b):
-            scene.settle(0.001)
-        with trace(None):
-            receiver.recv(100)
-        sender.close()
-        receiver.close()
-        scene.settle()
-
-    return one
-
-
-def _tcp_connect(scene: Scene) -> Round:
-    scene.udp()
-    listener = create_server(scene.b, ("10.0.0.2", 9000))
-
-    def one(trace: Trace) -> None:
-        with trace(scene.a):
-            client = create_connection(scene.a, ("10.0.0.2", 9000))
-        server, _ = listener.accept()
-        client.close()
-        server.close()
-        scene.settle()
-
-    return one
-
-
-def _arp(scene: Scene) -> Round:
-    def one(trace: Trace) -> None:
-        # neighbours that know each other cannot be asked again: two new ones each time
-        fresh = Scene()
-        try:
-            sender = Socket(fresh.a, AF_INET, SOCK_DGRAM)
-            with trace(None):
-                sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
-            with trace(fresh.b):
-                fresh.settle(0.0005)
-            with trace(fresh.a):
-                fresh.settle(0.0005)
-        finally:
-            fresh.close()
-
-    return one
-
-
-def _icmp(scene: Scene) -> Round:
-    scene.udp()
-    sender = Socket(scene.a, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sender.sendto(b"\x08\x00\x00\x00\x00\x00\x00\x01" + b"x" * 56, ("10.0.0.2", 0))
-        with trace(scene.b):
-            scene.settle(0.001)
-        sender.recv(100)
-        scene.settle()
-
-    return one
-
-
-def _socket(scene: Scene) -> Round:
-    def one(trace: Trace) -> None:
-        with trace(None):
-            Socket(scene.a).close()
-
-    return one
-
-
-KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
-    "udp-send": ("sendto() of 64 bytes to the doorbell", _udp_send),
-    "udp-recv": ("interrupt to recvfrom() of 64 bytes", _udp_recv),
-    "tcp-send": ("send() of 64 bytes to the doorbell", _tcp_send),
-    "tcp-recv": ("interrupt to recv() of 64 bytes, with the acknowledgement", _tcp_recv),
-    "tcp-connect": ("connect(): the client's side of the handshake", _tcp_connect),
-    "arp": ("first packet to an unknown neighbour: request, reply, packet", _arp),
-    "icmp": ("echo request out, and its answer on the other host", _icmp),
-    "socket": ("socket() and close()", _socket),
-}
 
 
 @dataclass(slots=True)
@@ -297,7 +119,8 @@ def command(kind: str, form: str, as_json: bool) -> None:
     time with its callees: medians of many packets, without what recording costs.
 
     \b
-    udp-send udp-recv tcp-send tcp-recv tcp-connect arp icmp socket
+    udp-send udp-recv tcp-send tcp-recv tcp-connect tcp-close socket
+    arp icmp icmp-error raw forward blocked-qdisc completion
     """
     measured = measure(kind)
     form = "json" if as_json else form

@@ -47,6 +47,36 @@ SOCKET = """
     sock_close inet_release tcp_close tcp_v4_destroy_sock
 """
 
+CLOSE = """
+    sys_close sock_close inet_release tcp_close tcp_close_state tcp_set_state tcp_send_fin
+    __tcp_push_pending_frames tcp_write_xmit tcp_transmit_skb release_sock
+    tcp_v4_rcv tcp_v4_do_rcv tcp_rcv_established tcp_ack tcp_data_queue tcp_fin tcp_set_state
+    sk_state_change
+"""
+TO_DRIVER = """
+    ip_output ip_finish_output2 neigh_output dev_queue_xmit enqueue qdisc_run qdisc_restart dequeue
+    dev_hard_start_xmit dev_queue_xmit_nit e1000_xmit_frame
+"""
+FORWARD = (
+    """
+    e1000_intr napi_schedule net_rx_action e1000_clean e1000_clean_rx_irq netif_receive_skb
+    deliver_skb ip_rcv ip_rcv_finish ip_route_input ip_forward xfrm4_policy_check ip_forward_finish
+"""
+    + TO_DRIVER
+)
+ICMP_ERROR = RECEIVE + " udp_rcv icmp_send " + TO_DRIVER
+TO_ERR_HANDLER = RECEIVE + " icmp_rcv icmp_unreach udp_err sk_error_report "
+RAW = """
+    ip_local_deliver_finish raw_local_deliver raw_rcv sk_data_ready xfrm4_policy_check icmp_rcv
+    icmp_echo icmp_reply inet_recvmsg raw_recvmsg skb_copy_datagram_iter
+"""
+BLOCKED = """
+    dev_queue_xmit enqueue qdisc_run qdisc_restart dequeue qdisc_watchdog_schedule_ns
+    qdisc_watchdog_timer netif_schedule net_tx_action qdisc_run qdisc_restart dequeue
+    dev_hard_start_xmit dev_queue_xmit_nit e1000_xmit_frame
+"""
+COMPLETION = "e1000_intr e1000_clean_tx_irq dev_kfree_skb_irq net_tx_action sock_wfree"
+
 
 def assert_subsequence(wanted: str, names: list[str]) -> None:
     """Fail unless the `wanted` names occur in this order (others may stand between)."""
@@ -70,6 +100,12 @@ def assert_subsequence(wanted: str, names: list[str]) -> None:
         ("arp", [ARP]),
         ("icmp", [ICMP]),
         ("socket", [SOCKET]),
+        ("tcp-close", [CLOSE]),
+        ("forward", [FORWARD]),
+        ("icmp-error", [ICMP_ERROR, TO_ERR_HANDLER]),
+        ("raw", [RAW]),
+        ("blocked-qdisc", [BLOCKED]),
+        ("completion", [COMPLETION]),
     ],
 )
 def test_calls_are_the_kernels(kind, chains):
