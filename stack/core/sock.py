@@ -152,7 +152,8 @@ class sock:
     sk_shutdown: int = row(0, clone=FRESH)
     sk_ack_backlog: int = row(0, clone=FRESH)
     sk_stamp_ns: int = row(-1)
-    sk_timer: timer_list | None = row(None, clone=FRESH)
+    sk_timer: timer_list = row(None, clone=FRESH)
+    """Keepalive; made by the init function of a protocol that has it, else None."""
 
     # the way to the peer
     sk_dst_cache: dst_entry | None = row(None, clone=FRESH)

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from stack.inet.af_ops import inet_af_ops
     from stack.inet.inet_sock import ip_options
     from stack.inet.tcp_cong import tcp_congestion_ops
+    from stack.inet.tcp_sock import tcp_sock
     from stack.net import Net
 
 C = TypeVar("C", bound="inet_connection_sock")
@@ -158,7 +159,7 @@ class request_sock:
     rsk_listener: Any = row()
     rsk_ops: request_sock_ops = row()
     af_specific: tcp_request_sock_ops = row()
-    sk: Any = row()
+    sk: inet_connection_sock = row()
     """The child, once there is one."""
     sk_af: inet_af_ops = row()
     sk_state: int = row(TCP_NEW_SYN_RECV)
@@ -231,7 +232,7 @@ class request_sock:
 # --- states -------------------------------------------------------------------------------
 
 
-def inet_sk_set_state(sk: Any, state: int) -> None:
+def inet_sk_set_state(sk: inet_connection_sock, state: int) -> None:
     """net/ipv4/af_inet.c: the only writer of a connection's state.
 
     Raises ValueError when the table of tcp_states.py has no event from the old state to `state`.
@@ -243,7 +244,9 @@ def inet_sk_set_state(sk: Any, state: int) -> None:
 # --- ports --------------------------------------------------------------------------------
 
 
-def inet_csk_bind_conflict(sk: Any, tb: inet_bind_bucket, relax: bool, reuseport_ok: bool) -> bool:
+def inet_csk_bind_conflict(
+    sk: inet_connection_sock, tb: inet_bind_bucket, relax: bool, reuseport_ok: bool
+) -> bool:
     """True when another owner of the port forbids this bind (SO_REUSEADDR, SO_REUSEPORT rules)."""
     reuse = sk.sk_reuse
     reuseport = sk.sk_reuseport and reuseport_ok
@@ -266,7 +269,7 @@ def inet_csk_bind_conflict(sk: Any, tb: inet_bind_bucket, relax: bool, reuseport
     return False
 
 
-def inet_csk_find_open_port(sk: Any) -> tuple[int, inet_bind_bucket | None]:
+def inet_csk_find_open_port(sk: inet_connection_sock) -> tuple[int, inet_bind_bucket | None]:
     """A free ephemeral port for bind(0): odd offsets first, connect() takes the even ones."""
     net = sk.net
     bhash = net.tcp_hashinfo.bhash
@@ -287,7 +290,7 @@ def inet_csk_find_open_port(sk: Any) -> tuple[int, inet_bind_bucket | None]:
     return 0, None
 
 
-def inet_csk_get_port(sk: Any, snum: int) -> int:
+def inet_csk_get_port(sk: inet_connection_sock, snum: int) -> int:
     """proto.get_port: bind to `snum` (0 = choose). 0, or 1 when the port cannot be had."""
     bhash = sk.net.tcp_hashinfo.bhash
     reuse = bool(sk.sk_reuse == SK_CAN_REUSE and sk.sk_state != TCP_LISTEN)
@@ -328,7 +331,7 @@ def inet_csk_get_port(sk: Any, snum: int) -> int:
 
 
 def inet_csk_init_xmit_timers(
-    sk: Any,
+    sk: inet_connection_sock,
     retransmit_handler: Callable[[timer_list], Any],
     delack_handler: Callable[[timer_list], Any],
     keepalive_handler: Callable[[timer_list], Any],
@@ -344,7 +347,7 @@ def inet_csk_init_xmit_timers(
     sk.icsk_ack_timeout = 0
 
 
-def inet_csk_clear_xmit_timers(sk: Any) -> None:
+def inet_csk_clear_xmit_timers(sk: inet_connection_sock) -> None:
     """Disarm all of them."""
     sk.icsk_pending = 0
     sk.icsk_ack_pending = 0
@@ -353,7 +356,7 @@ def inet_csk_clear_xmit_timers(sk: Any) -> None:
     timer_delete(sk.sk_timer)
 
 
-def inet_csk_clear_xmit_timer(sk: Any, what: int) -> None:
+def inet_csk_clear_xmit_timer(sk: inet_connection_sock, what: int) -> None:
     """Disarm one."""
     if what == ICSK_TIME_DACK:
         sk.icsk_ack_pending = 0
@@ -366,7 +369,9 @@ def inet_csk_clear_xmit_timer(sk: Any, what: int) -> None:
             timer_delete(sk.icsk_retransmit_timer)
 
 
-def inet_csk_reset_xmit_timer(sk: Any, what: int, when: int, max_when: int) -> None:
+def inet_csk_reset_xmit_timer(
+    sk: inet_connection_sock, what: int, when: int, max_when: int
+) -> None:
     """Arm the timer `what` to go off `when` ns from now."""
     if when > max_when:
         when = max_when
@@ -381,23 +386,23 @@ def inet_csk_reset_xmit_timer(sk: Any, what: int, when: int, max_when: int) -> N
         mod_timer(sk.icsk_retransmit_timer, expires)
 
 
-def inet_csk_reset_keepalive_timer(sk: Any, timeout: int) -> None:
+def inet_csk_reset_keepalive_timer(sk: inet_connection_sock, timeout: int) -> None:
     mod_timer(sk.sk_timer, sk.net.now() + timeout)
 
 
-def inet_csk_delete_keepalive_timer(sk: Any) -> None:
+def inet_csk_delete_keepalive_timer(sk: inet_connection_sock) -> None:
     timer_delete(sk.sk_timer)
 
 
-def inet_csk_schedule_ack(sk: Any) -> None:
+def inet_csk_schedule_ack(sk: inet_connection_sock) -> None:
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
 
 
-def inet_csk_ack_scheduled(sk: Any) -> int:
+def inet_csk_ack_scheduled(sk: inet_connection_sock) -> int:
     return sk.icsk_ack_pending & ICSK_ACK_SCHED
 
 
-def inet_csk_delack_init(sk: Any) -> None:
+def inet_csk_delack_init(sk: inet_connection_sock) -> None:
     sk.icsk_ack_pending = 0
     sk.icsk_ack_quick = 0
     sk.icsk_ack_pingpong = 0
@@ -409,20 +414,20 @@ def inet_csk_delack_init(sk: Any) -> None:
     sk.icsk_ack_rcv_mss = 0
 
 
-def inet_csk_enter_pingpong_mode(sk: Any) -> None:
+def inet_csk_enter_pingpong_mode(sk: inet_connection_sock) -> None:
     sk.icsk_ack_pingpong = sk.net.sysctl.tcp_pingpong_thresh
 
 
-def inet_csk_exit_pingpong_mode(sk: Any) -> None:
+def inet_csk_exit_pingpong_mode(sk: inet_connection_sock) -> None:
     sk.icsk_ack_pingpong = 0
 
 
-def inet_csk_in_pingpong_mode(sk: Any) -> bool:
+def inet_csk_in_pingpong_mode(sk: inet_connection_sock) -> bool:
     """An interactive conversation: ACKs ride on the replies."""
     return sk.icsk_ack_pingpong >= sk.net.sysctl.tcp_pingpong_thresh
 
 
-def inet_csk_inc_pingpong_cnt(sk: Any) -> None:
+def inet_csk_inc_pingpong_cnt(sk: inet_connection_sock) -> None:
     if sk.icsk_ack_pingpong < 255:
         sk.icsk_ack_pingpong += 1
 
@@ -441,7 +446,7 @@ def reqsk_queue_empty(queue: request_sock_queue) -> bool:
     return not queue.rskq_accept_head
 
 
-def reqsk_queue_remove(queue: request_sock_queue, parent: Any) -> Any:
+def reqsk_queue_remove(queue: request_sock_queue, parent: inet_connection_sock) -> Any:
     """Oldest finished request; its child is `.sk`."""
     req = queue.rskq_accept_head.popleft()
     sk_acceptq_removed(parent)
@@ -461,25 +466,25 @@ def reqsk_queue_added(queue: request_sock_queue, req: request_sock) -> None:
     queue.pending.add(req)
 
 
-def sk_acceptq_added(sk: Any) -> None:
+def sk_acceptq_added(sk: inet_connection_sock) -> None:
     sk.sk_ack_backlog += 1
 
 
-def sk_acceptq_removed(sk: Any) -> None:
+def sk_acceptq_removed(sk: inet_connection_sock) -> None:
     sk.sk_ack_backlog -= 1
 
 
-def sk_acceptq_is_full(sk: Any) -> bool:
+def sk_acceptq_is_full(sk: inet_connection_sock) -> bool:
     """More children wait for accept() than listen() allowed."""
     return sk.sk_ack_backlog > sk.sk_max_ack_backlog
 
 
-def inet_csk_reqsk_queue_is_full(sk: Any) -> bool:
+def inet_csk_reqsk_queue_is_full(sk: inet_connection_sock) -> bool:
     """More half-open connections than the listener may have (SYN cookies take over)."""
     return sk.icsk_accept_queue.qlen > sk.sk_max_ack_backlog
 
 
-def inet_csk_reqsk_queue_added(sk: Any, req: request_sock) -> None:
+def inet_csk_reqsk_queue_added(sk: inet_connection_sock, req: request_sock) -> None:
     reqsk_queue_added(sk.icsk_accept_queue, req)
 
 
@@ -494,7 +499,9 @@ def reqsk_queue_hash_req(req: request_sock, timeout: int) -> bool:
     return True
 
 
-def inet_csk_reqsk_queue_hash_add(sk: Any, req: request_sock, timeout: int) -> bool:
+def inet_csk_reqsk_queue_hash_add(
+    sk: inet_connection_sock, req: request_sock, timeout: int
+) -> bool:
     if not reqsk_queue_hash_req(req, timeout):
         return False
     inet_csk_reqsk_queue_added(sk, req)
@@ -512,7 +519,7 @@ def reqsk_queue_unlink(req: request_sock) -> bool:
     return found
 
 
-def inet_csk_reqsk_queue_drop(sk: Any, req: request_sock) -> bool:
+def inet_csk_reqsk_queue_drop(sk: inet_connection_sock, req: request_sock) -> bool:
     """Forget a request."""
     unlinked = reqsk_queue_unlink(req)
     queue = sk.icsk_accept_queue
@@ -521,7 +528,7 @@ def inet_csk_reqsk_queue_drop(sk: Any, req: request_sock) -> bool:
     return unlinked
 
 
-def inet_csk_reqsk_queue_drop_and_put(sk: Any, req: request_sock) -> None:
+def inet_csk_reqsk_queue_drop_and_put(sk: inet_connection_sock, req: request_sock) -> None:
     inet_csk_reqsk_queue_drop(sk, req)
 
 
@@ -538,7 +545,7 @@ def syn_ack_recalc(
     return expire, resend
 
 
-def inet_rtx_syn_ack(parent: Any, req: request_sock) -> int:
+def inet_rtx_syn_ack(parent: tcp_sock, req: request_sock) -> int:
     """Send the SYN-ACK again; 0 or -errno."""
     err = req.rsk_ops.rtx_syn_ack(parent, req)
     if not err:
@@ -582,7 +589,7 @@ def reqsk_timer_handler(timer: timer_list) -> None:
 # --- listen, accept -----------------------------------------------------------------------
 
 
-def inet_csk_listen_start(sk: Any, backlog: int | None = None) -> None:
+def inet_csk_listen_start(sk: tcp_sock, backlog: int | None = None) -> None:
     """Enter LISTEN. Raises: OSError EADDRINUSE when the port cannot be listened on."""
     if backlog is not None:
         sk.sk_max_ack_backlog = backlog
@@ -602,7 +609,7 @@ def inet_csk_listen_start(sk: Any, backlog: int | None = None) -> None:
     sk.sk_prot.hash(sk)
 
 
-def inet_csk_wait_for_connect(sk: Any, timeo: int) -> None:
+def inet_csk_wait_for_connect(sk: inet_connection_sock, timeo: int) -> None:
     """Sleep until a child waits. Raises: OSError EAGAIN (none in time), EINVAL (it was closed)."""
     queue = sk.icsk_accept_queue
     sk_wait_event(sk, timeo, lambda: bool(queue.rskq_accept_head) or sk.sk_state != TCP_LISTEN)
@@ -610,7 +617,7 @@ def inet_csk_wait_for_connect(sk: Any, timeo: int) -> None:
         raise os_error(errno.EAGAIN if sk.sk_state == TCP_LISTEN else errno.EINVAL)
 
 
-def inet_csk_accept(sk: Any, flags: int = 0, *_: Any) -> Any:
+def inet_csk_accept(sk: inet_connection_sock, flags: int = 0, *_: Any) -> Any:
     """proto.accept (old name: tcp_accept): the next child, waiting for it unless O_NONBLOCK.
 
     Raises: OSError EINVAL when not listening, EAGAIN when none is there in time.
@@ -638,7 +645,9 @@ def inet_csk_accept(sk: Any, flags: int = 0, *_: Any) -> Any:
 tcp_accept = inet_csk_accept
 
 
-def inet_csk_reqsk_queue_add(sk: Any, req: request_sock, child: Any) -> Any:
+def inet_csk_reqsk_queue_add(
+    sk: inet_connection_sock, req: request_sock, child: inet_connection_sock
+) -> Any:
     """Queue a finished child for accept(); None when the listener went away."""
     if sk.sk_state != TCP_LISTEN:
         inet_child_forget(sk, req, child)
@@ -649,7 +658,9 @@ def inet_csk_reqsk_queue_add(sk: Any, req: request_sock, child: Any) -> Any:
     return child
 
 
-def inet_csk_complete_hashdance(sk: Any, child: Any, req: request_sock, own_req: bool) -> Any:
+def inet_csk_complete_hashdance(
+    sk: inet_connection_sock, child: inet_connection_sock, req: request_sock, own_req: bool
+) -> Any:
     """The third ACK came: the request leaves the hash, the child goes to the accept queue."""
     if own_req:
         inet_csk_reqsk_queue_drop(sk, req)
@@ -661,7 +672,9 @@ def inet_csk_complete_hashdance(sk: Any, child: Any, req: request_sock, own_req:
     return None
 
 
-def inet_child_forget(sk: Any, req: request_sock | None, child: Any) -> None:
+def inet_child_forget(
+    sk: inet_connection_sock, req: request_sock | None, child: inet_connection_sock
+) -> None:
     """A child nobody will accept: reset it."""
     child.sk_prot.disconnect(child, O_NONBLOCK)
     sock_orphan(child)
@@ -669,7 +682,7 @@ def inet_child_forget(sk: Any, req: request_sock | None, child: Any) -> None:
     inet_csk_destroy_sock(child)
 
 
-def inet_csk_listen_stop(sk: Any) -> None:
+def inet_csk_listen_stop(sk: inet_connection_sock) -> None:
     """The listener closes (old: tcp_close_pending): drop requests, reset waiting children."""
     queue = sk.icsk_accept_queue
     if queue is None:
@@ -703,7 +716,7 @@ def inet_csk_clone_lock(sk: C, req: request_sock, priority: int = 0) -> C:
     return newsk
 
 
-def inet_csk_prepare_forced_close(sk: Any) -> None:
+def inet_csk_prepare_forced_close(sk: inet_connection_sock) -> None:
     """A child that never came to life is to be freed by its maker."""
     sk.sk_lock_owned = False
     sk.sk_flags |= SOCK_DEAD
@@ -711,7 +724,7 @@ def inet_csk_prepare_forced_close(sk: Any) -> None:
     sk.inet_num = 0
 
 
-def inet_csk_destroy_sock(sk: Any) -> None:
+def inet_csk_destroy_sock(sk: inet_connection_sock) -> None:
     """The last step of a dead socket in CLOSE (old: destroy_sock)."""
     if sk.sk_freed:
         return
@@ -724,7 +737,7 @@ def inet_csk_destroy_sock(sk: Any) -> None:
 # --- routing ------------------------------------------------------------------------------
 
 
-def inet_csk_update_pmtu(sk: Any, mtu: int) -> Any:
+def inet_csk_update_pmtu(sk: tcp_sock, mtu: int) -> Any:
     """Tell the route its new path MTU; returns the dst to use from now on, or None.
 
     For IPv6 the kernel calls it inet6_csk_update_pmtu.
@@ -733,6 +746,6 @@ def inet_csk_update_pmtu(sk: Any, mtu: int) -> Any:
     if rebuild_header(sk):
         return None
     dst = sk.sk_dst_cache
-    if dst.ops is not None and dst.ops.update_pmtu is not None:
+    if dst is not None and dst.ops is not None and dst.ops.update_pmtu is not None:
         dst.ops.update_pmtu(dst, sk, None, mtu)
     return None if rebuild_header(sk) else sk.sk_dst_cache

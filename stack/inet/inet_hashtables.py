@@ -9,7 +9,7 @@ the sockets of both families, for one of IPv6 may own the port for IPv4 too.
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
@@ -21,6 +21,10 @@ from stack.inet.inet_timewait_sock import (
     inet_twsk_deschedule_put,
     twsk_unique,
 )
+
+if TYPE_CHECKING:
+    from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
+    from stack.net import Net
 
 
 class inet_bind_bucket:
@@ -59,7 +63,7 @@ def __inet_lookup_established(hashinfo: inet_hashinfo, key: InetKey, dif: int) -
     return sk
 
 
-def compute_score(sk: Any, family: int, daddr: int, dif: int) -> int:
+def compute_score(sk: inet_connection_sock, family: int, daddr: int, dif: int) -> int:
     """How well a listener of the port fits: a bound address or device and its own family count."""
     af = sk.sk_af
     score = 1
@@ -125,14 +129,14 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> Any:
 # --- hashing ------------------------------------------------------------------------------
 
 
-def inet_hash(sk: Any) -> int:
+def inet_hash(sk: inet_connection_sock) -> int:
     """proto.hash: a listener goes to the listening hash, anything but CLOSE to ehash."""
     if sk.sk_state != TCP_CLOSE:
         __inet_hash(sk, None)
     return 0
 
 
-def __inet_hash(sk: Any, osk: Any) -> None:
+def __inet_hash(sk: inet_connection_sock, osk: request_sock | None) -> None:
     if sk.sk_state != TCP_LISTEN:
         inet_ehash_nolisten(sk, osk)
         return
@@ -143,7 +147,7 @@ def __inet_hash(sk: Any, osk: Any) -> None:
     sk.sk_hashed = 1
 
 
-def inet_ehash_insert(sk: Any, osk: Any) -> bool:
+def inet_ehash_insert(sk: inet_connection_sock, osk: request_sock | None) -> bool:
     """Insert, replacing `osk` (a request) if it still stands there; False: the place is taken."""
     ehash = sk.net.tcp_hashinfo.ehash
     key = inet_sk_key(sk)
@@ -156,7 +160,7 @@ def inet_ehash_insert(sk: Any, osk: Any) -> bool:
     return True
 
 
-def inet_ehash_nolisten(sk: Any, osk: Any) -> bool:
+def inet_ehash_nolisten(sk: inet_connection_sock, osk: request_sock | None) -> bool:
     """net/ipv4/inet_hashtables.c: as inet_ehash_insert; a socket that finds no place dies."""
     ok = inet_ehash_insert(sk, osk)
     if ok:
@@ -164,7 +168,7 @@ def inet_ehash_nolisten(sk: Any, osk: Any) -> bool:
     return ok
 
 
-def inet_unhash(sk: Any) -> None:
+def inet_unhash(sk: inet_connection_sock) -> None:
     """proto.unhash."""
     if not sk.sk_hashed:
         return
@@ -185,14 +189,14 @@ def inet_unhash(sk: Any) -> None:
 # --- bind buckets -------------------------------------------------------------------------
 
 
-def inet_bind_hash(sk: Any, tb: inet_bind_bucket, port: int) -> None:
+def inet_bind_hash(sk: inet_connection_sock, tb: inet_bind_bucket, port: int) -> None:
     """Make sk an owner of the port."""
     sk.inet_num = port
     tb.owners.append(sk)
     sk.icsk_bind_hash = tb
 
 
-def __inet_put_port(sk: Any) -> None:
+def __inet_put_port(sk: inet_connection_sock) -> None:
     tb = sk.icsk_bind_hash
     if tb is None:
         return
@@ -203,12 +207,12 @@ def __inet_put_port(sk: Any) -> None:
         sk.net.tcp_hashinfo.bhash.pop(tb.port, None)
 
 
-def inet_put_port(sk: Any) -> None:
+def inet_put_port(sk: inet_connection_sock) -> None:
     """Give the local port back."""
     __inet_put_port(sk)
 
 
-def __inet_inherit_port(sk: Any, child: Any) -> int:
+def __inet_inherit_port(sk: inet_connection_sock, child: inet_connection_sock) -> int:
     """An accepted connection shares its listener's port bucket."""
     tb = sk.icsk_bind_hash
     if tb is None:
@@ -220,7 +224,7 @@ def __inet_inherit_port(sk: Any, child: Any) -> int:
 # --- connect ------------------------------------------------------------------------------
 
 
-def __inet_check_established(net: Any, sk: Any, lport: int) -> bool:
+def __inet_check_established(net: Net, sk: inet_connection_sock, lport: int) -> bool:
     """Claim the 4-tuple with local port `lport`; False when a connection has it.
 
     A TIME_WAIT socket gives way when the protocol's twsk_unique allows it (RFC 6191).
@@ -243,7 +247,7 @@ def __inet_check_established(net: Any, sk: Any, lport: int) -> bool:
     return True
 
 
-def inet_sk_get_local_port_range(sk: Any) -> tuple[int, int]:
+def inet_sk_get_local_port_range(sk: inet_connection_sock) -> tuple[int, int]:
     """net/ipv4/inet_connection_sock.c: (low, high) of automatic ports for this socket.
 
     IP_LOCAL_PORT_RANGE narrows the host's range; one that lies outside of it says nothing.
@@ -258,12 +262,12 @@ def inet_sk_get_local_port_range(sk: Any) -> tuple[int, int]:
     return low, high
 
 
-def inet_sk_port_offset(sk: Any) -> int:
+def inet_sk_port_offset(sk: inet_connection_sock) -> int:
     """Where the search for a port to this destination begins (RFC 6056 algorithm 3)."""
     return hash((sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)) & 0xFFFFFFFF
 
 
-def inet_hash_connect(death_row: inet_timewait_death_row, sk: Any) -> None:
+def inet_hash_connect(death_row: inet_timewait_death_row, sk: inet_connection_sock) -> None:
     """Choose the local port of an active open (when none is bound) and enter ehash.
 
     Raises: OSError EADDRNOTAVAIL.
@@ -272,7 +276,9 @@ def inet_hash_connect(death_row: inet_timewait_death_row, sk: Any) -> None:
     __inet_hash_connect(death_row, sk, offset)
 
 
-def __inet_hash_connect(death_row: inet_timewait_death_row, sk: Any, port_offset: int) -> None:
+def __inet_hash_connect(
+    death_row: inet_timewait_death_row, sk: inet_connection_sock, port_offset: int
+) -> None:
     """Connects take ports of the low end's parity first, binds the other."""
     net = sk.net
     hinfo = net.tcp_hashinfo

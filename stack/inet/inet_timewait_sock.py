@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.inet.af_ops import inet_sk_key
+
+if TYPE_CHECKING:
+    from stack.inet.inet_connection_sock import inet_connection_sock
+    from stack.inet.inet_hashtables import inet_bind_bucket, inet_hashinfo
 
 
 @dataclass(slots=True, frozen=True, eq=False, kw_only=True)
@@ -19,7 +23,7 @@ class timewait_sock_ops:
     """(a connecting socket, the remnant at its place): may it take the place?"""
 
 
-def twsk_unique(sk: Any, sktw: inet_timewait_sock) -> bool:
+def twsk_unique(sk: inet_connection_sock, sktw: inet_timewait_sock) -> bool:
     """include/net/timewait_sock.h: whether a new connection may replace sktw."""
     ops: timewait_sock_ops | None = sk.sk_prot.twsk_prot
     return ops is not None and ops.twsk_unique(sk, sktw)
@@ -30,7 +34,7 @@ class inet_timewait_death_row:
 
     __slots__ = ("hashinfo", "sysctl_max_tw_buckets", "tw_refcount")
 
-    def __init__(self, hashinfo: Any, max_tw_buckets: int = 4096) -> None:
+    def __init__(self, hashinfo: inet_hashinfo, max_tw_buckets: int = 4096) -> None:
         self.hashinfo = hashinfo
         self.sysctl_max_tw_buckets = max_tw_buckets
         self.tw_refcount = 0
@@ -87,7 +91,7 @@ class inet_timewait_sock:
     tw_ts_recent: Any
     tw_ts_recent_stamp: Any
 
-    def __init__(self, sk: Any, state: int) -> None:
+    def __init__(self, sk: inet_connection_sock, state: int) -> None:
         self.net = sk.net
         self.sk_af = sk.sk_af
         self.sk_family = sk.sk_family
@@ -106,7 +110,7 @@ class inet_timewait_sock:
         self.tw_tos = sk.tos
         self.tw_ttl = sk.uc_ttl
         self.tw_priority = sk.sk_priority
-        self.tw_bind_hash = None
+        self.tw_bind_hash: inet_bind_bucket | None = None
         self.tw_hashed = False
         self.tw_timeout = 0
         self.last_oow_ack_time = 0
@@ -116,7 +120,9 @@ class inet_timewait_sock:
         tw_timer_handler(self)
 
 
-def inet_twsk_alloc(sk: Any, dr: inet_timewait_death_row, state: int) -> inet_timewait_sock | None:
+def inet_twsk_alloc(
+    sk: inet_connection_sock, dr: inet_timewait_death_row, state: int
+) -> inet_timewait_sock | None:
     """None when the host already keeps as many as tcp_max_tw_buckets allows."""
     if dr.tw_refcount >= dr.sysctl_max_tw_buckets:
         return None
@@ -124,7 +130,9 @@ def inet_twsk_alloc(sk: Any, dr: inet_timewait_death_row, state: int) -> inet_ti
     return inet_timewait_sock(sk, state)
 
 
-def inet_twsk_hashdance(tw: inet_timewait_sock, sk: Any, hashinfo: Any) -> None:
+def inet_twsk_hashdance(
+    tw: inet_timewait_sock, sk: inet_connection_sock, hashinfo: inet_hashinfo
+) -> None:
     """Put tw in the established hash and the bind bucket in place of sk."""
     tb = sk.icsk_bind_hash
     tw.tw_bind_hash = tb
@@ -158,7 +166,7 @@ def inet_twsk_kill(tw: inet_timewait_sock) -> None:
     inet_twsk_bind_unhash(tw, net.tcp_hashinfo)
 
 
-def inet_twsk_bind_unhash(tw: inet_timewait_sock, hashinfo: Any) -> None:
+def inet_twsk_bind_unhash(tw: inet_timewait_sock, hashinfo: inet_hashinfo) -> None:
     tb = tw.tw_bind_hash
     if tb is not None:
         tw.tw_bind_hash = None

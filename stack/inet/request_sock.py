@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import request_sock
     from stack.inet.inet_timewait_sock import inet_timewait_sock
     from stack.inet.tcp_sock import tcp_sock
+    from stack.net import Net
 
 
 @dataclass(slots=True, frozen=True, eq=False, kw_only=True)
@@ -40,6 +41,6 @@ class tcp_request_sock_ops:
     mss_clamp: int  # bytes of a segment when the SYN names none
     cookie_init_seq: Callable[[sk_buff, request_sock], int]
     route_req: Callable[[tcp_sock, sk_buff, request_sock], dst_entry | None]
-    init_seq: Callable[[Any, sk_buff], int]
-    init_ts_off: Callable[[Any, sk_buff], int]
+    init_seq: Callable[[Net, sk_buff], int]
+    init_ts_off: Callable[[Net, sk_buff], int]
     send_synack: Callable[[tcp_sock, dst_entry | None, request_sock, sk_buff | None], int]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.sk_mem import proto_mem
 from stack.core.sock import (
@@ -59,6 +59,11 @@ from stack.inet.tcp_recvmsg import tcp_inq
 from stack.inet.tcp_sock import M32, TCP_URG_VALID, tcp_sock, tcp_space_from_win, tcp_win_from_space
 from stack.inet.tcp_timer import tcp_init_xmit_timers
 from stack.inet.tcp_window import tcp_sync_mss
+
+if TYPE_CHECKING:
+    from stack.core.socket import socket
+    from stack.net import Net
+
 
 # --- memory -------------------------------------------------------------------------------
 
@@ -131,7 +136,7 @@ def tcp_ioctl(sk: tcp_sock, cmd: int, arg: Any = None) -> int:
     raise os_error(errno.ENOTTY)
 
 
-def tcp_poll(file: Any, sock: Any, wait: Any = None) -> int:
+def tcp_poll(file: Any, sock: socket, wait: Any = None) -> int:
     """proto_ops.poll: POLL* of a TCP socket. `wait`: callback to add to its queue."""
     sk: tcp_sock = sock.sk
     if wait is not None:
@@ -179,7 +184,7 @@ def tcp_set_rcvlowat(sk: tcp_sock, val: int) -> int:
     return 0
 
 
-def tcp_init_mem(net: Any) -> None:
+def tcp_init_mem(net: Net) -> None:
     """net/ipv4/tcp.c: how much memory all sockets together may take: parts of the host's RAM.
 
     `tcp_mem` is in pages of 4 KiB as in Linux. A driver's receive buffers are a quarter of the RAM:
@@ -193,7 +198,7 @@ def tcp_init_mem(net: Any) -> None:
     net.sysctl.on_write("tcp_mem", written)
 
 
-def tcp_init(net: Any) -> None:
+def tcp_init(net: Net) -> None:
     """net/ipv4/tcp.c: TCP's tables and sysctls of one host."""
     tcp_init_mem(net)
     net.tcp_hashinfo = inet_hashinfo()

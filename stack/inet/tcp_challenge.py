@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff
 from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_ctl import tcp_send_ack
 from stack.inet.tcp_sock import TCPHDR_SYN, tcp_sock
 
+if TYPE_CHECKING:
+    from stack.inet.inet_connection_sock import request_sock
+    from stack.inet.inet_timewait_sock import inet_timewait_sock
+    from stack.net import Net
 
-def __tcp_oow_rate_limited(net: Any, sk: Any, mib: str) -> bool:
+
+def __tcp_oow_rate_limited(
+    net: Net, sk: tcp_sock | inet_timewait_sock | request_sock, mib: str
+) -> bool:
     """One answer to out-of-window segments per tcp_invalid_ratelimit: two ends must not loop."""
     last = sk.last_oow_ack_time
     now = sk.net.now()
@@ -29,7 +36,7 @@ def tcp_oow_rate_limited(sk: tcp_sock, skb: sk_buff, mib: str) -> bool:
     return __tcp_oow_rate_limited(sk.net, sk, mib)
 
 
-def tcp_challenge_ack_allowed(net: Any) -> bool:
+def tcp_challenge_ack_allowed(net: Net) -> bool:
     """The host's share of RFC 5961 7: about tcp_challenge_ack_limit a second, how many is secret.
 
     A known number could be counted from outside, and would tell of other connections.

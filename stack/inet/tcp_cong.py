@@ -11,7 +11,7 @@ import errno
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.dst import RTAX_CC_ALGO, dst_entry
 from stack.core.sock import CAP_NET_ADMIN, SOCK_NOSPACE, ns_capable, os_error
@@ -29,6 +29,10 @@ from stack.inet.tcp_sock import (
     tcp_packets_in_flight,
     tcp_sock,
 )
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
 
 TCP_CONG_NON_RESTRICTED = 1
 TCP_CONG_NEEDS_ECN = 2
@@ -129,7 +133,7 @@ tcp_reno = tcp_congestion_ops(
 # --- registry (of a net) ------------------------------------------------------------------
 
 
-def tcp_register_congestion_control(net: Any, ca: tcp_congestion_ops) -> int:
+def tcp_register_congestion_control(net: Net, ca: tcp_congestion_ops) -> int:
     """0, or -EINVAL (a required function lacks), -EEXIST."""
     if ca.cong_avoid is None and ca.cong_control is None:
         return -errno.EINVAL
@@ -142,7 +146,7 @@ def tcp_register_congestion_control(net: Any, ca: tcp_congestion_ops) -> int:
     return 0
 
 
-def tcp_unregister_congestion_control(net: Any, ca: tcp_congestion_ops) -> None:
+def tcp_unregister_congestion_control(net: Net, ca: tcp_congestion_ops) -> None:
     """Forget the module; sockets that have it keep it."""
     net.tcp_cong_list.pop(ca.name, None)
     _tell_available(net)
@@ -151,7 +155,7 @@ def tcp_unregister_congestion_control(net: Any, ca: tcp_congestion_ops) -> None:
     net.sysctl.publish("tcp_allowed_congestion_control", left)
 
 
-def tcp_ca_find(net: Any, name: str) -> tcp_congestion_ops | None:
+def tcp_ca_find(net: Net, name: str) -> tcp_congestion_ops | None:
     return net.tcp_cong_list.get(name)
 
 
@@ -160,12 +164,12 @@ def tcp_ca_key(name: str) -> int:
     return zlib.crc32(name.encode()) or 1
 
 
-def tcp_ca_find_key(net: Any, key: int) -> tcp_congestion_ops | None:
+def tcp_ca_find_key(net: Net, key: int) -> tcp_congestion_ops | None:
     """Return the module of a route's metric; None when it is gone."""
     return next((ca for ca in net.tcp_cong_list.values() if tcp_ca_key(ca.name) == key), None)
 
 
-def tcp_ca_get_key_by_name(net: Any, name: str) -> int:
+def tcp_ca_get_key_by_name(net: Net, name: str) -> int:
     """`ip route add ... congctl NAME`. Raises: OSError EINVAL for a name that is not registered."""
     if tcp_ca_find(net, name) is None:
         known = tcp_get_available_congestion_control(net)
@@ -173,7 +177,7 @@ def tcp_ca_get_key_by_name(net: Any, name: str) -> int:
     return tcp_ca_key(name)
 
 
-def tcp_ca_get_name_by_key(net: Any, key: int) -> str:
+def tcp_ca_get_name_by_key(net: Net, key: int) -> str:
     """The reverse, "" for a module that is gone."""
     ca = tcp_ca_find_key(net, key)
     return "" if ca is None else ca.name
@@ -213,7 +217,7 @@ def tcp_ca_openreq_child(sk: tcp_sock, dst: dst_entry | None) -> None:
     sk.icsk_ca_state = TCP_CA_Open
 
 
-def tcp_set_default_congestion_control(net: Any, name: str) -> None:
+def tcp_set_default_congestion_control(net: Net, name: str) -> None:
     """The sysctl is written. Raises: SysctlError ENOENT for a name that is not registered.
 
     The default is open to every user.
@@ -222,25 +226,25 @@ def tcp_set_default_congestion_control(net: Any, name: str) -> None:
     _allow(net, name)
 
 
-def tcp_set_allowed_congestion_control(net: Any, names: str) -> None:
+def tcp_set_allowed_congestion_control(net: Net, names: str) -> None:
     """The sysctl is written: who is not root may choose these. Raises: SysctlError ENOENT."""
     _need_modules(net, "tcp_allowed_congestion_control", names, names.split())
 
 
-def _need_modules(net: Any, knob: str, value: str, names: list[str]) -> None:
+def _need_modules(net: Net, knob: str, value: str, names: list[str]) -> None:
     if any(tcp_ca_find(net, name) is None for name in names):
         known = tcp_get_available_congestion_control(net)
         raise SysctlError(errno.ENOENT, f"sysctl net.ipv4.{knob}={value!r}: there are: {known}")
 
 
-def _allow(net: Any, name: str) -> None:
+def _allow(net: Net, name: str) -> None:
     allowed = net.sysctl.tcp_allowed_congestion_control.split()
     if name not in allowed:
         order = [n for n in net.tcp_cong_list if n in (*allowed, name)]
         net.sysctl.publish("tcp_allowed_congestion_control", " ".join(order))
 
 
-def _tell_available(net: Any) -> None:
+def _tell_available(net: Net) -> None:
     known = tcp_get_available_congestion_control(net)
     net.sysctl.publish("tcp_available_congestion_control", known)
 
@@ -283,7 +287,7 @@ def tcp_set_congestion_control(sk: tcp_sock, name: str) -> None:
         tcp_init_congestion_control(sk)
 
 
-def tcp_get_available_congestion_control(net: Any) -> str:
+def tcp_get_available_congestion_control(net: Net) -> str:
     """Every module's name, in the order of registration."""
     return " ".join(net.tcp_cong_list)
 
@@ -302,7 +306,7 @@ def tcp_ca_event(sk: tcp_sock, event: int) -> None:
 # --- the window itself (net/ipv4/tcp_input.c, tcp_output.c) -------------------------------
 
 
-def tcp_init_cwnd(sk: tcp_sock, dst: Any) -> int:
+def tcp_init_cwnd(sk: tcp_sock, dst: dst_entry | None) -> int:
     """Initial window: the route's metric or IW10 (RFC 6928)."""
     cwnd = dst.metrics.get("initcwnd", 0) if dst is not None else 0
     return min(cwnd or TCP_INIT_CWND, sk.snd_cwnd_clamp)

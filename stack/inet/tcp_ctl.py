@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import tcp_push as tcp_header_push
 from fastpath.skbuff import CHECKSUM_PARTIAL, alloc_skb, sk_buff, skb_header_release
@@ -74,6 +74,9 @@ from stack.inet.tcp_window import (
     tcp_select_initial_window,
     tcp_sync_mss,
 )
+
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
 
 
 def tcp_acceptable_seq(sk: tcp_sock) -> int:
@@ -156,7 +159,7 @@ def tcp_send_synack(sk: tcp_sock) -> int:
 
 
 def tcp_make_synack(
-    sk: tcp_sock, dst: Any, req: request_sock, synack_type: int = 0
+    sk: tcp_sock, dst: dst_entry, req: request_sock, synack_type: int = 0
 ) -> sk_buff | None:
     """A SYN-ACK for a request, data at the TCP header; None when no buffer is left."""
     skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
@@ -246,7 +249,7 @@ def tcp_connect_init(sk: tcp_sock) -> None:
     tcp_clear_retrans(sk)
 
 
-def tcp_timeout_init(sk: Any) -> int:
+def tcp_timeout_init(sk: tcp_sock) -> int:
     """include/net/tcp.h: RFC 6298 2.1."""
     return SEC
 

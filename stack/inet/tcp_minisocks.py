@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import sk_buff
@@ -44,8 +44,11 @@ from stack.inet.tcp_timewait import (
 )
 from stack.inet.tcp_window import tcp_mss_clamp, tcp_select_initial_window
 
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
 
-def tcp_openreq_init_rwin(req: request_sock, sk: tcp_sock, dst: Any) -> None:
+
+def tcp_openreq_init_rwin(req: request_sock, sk: tcp_sock, dst: dst_entry) -> None:
     """The window that the SYN-ACK offers."""
     window_clamp = sk.window_clamp
     full_space = tcp_full_space(sk)

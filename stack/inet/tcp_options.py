@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import tcp_hdr, tcp_parse_ts
 from fastpath.skbuff import sk_buff
@@ -19,6 +19,10 @@ from stack.inet.tcp_sock import (
     tcp_options_received,
     tcp_sock,
 )
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
 
 _TS = Struct("!BBBBII")
 _MSS = Struct("!BBH")
@@ -129,7 +133,7 @@ def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff, doff: int) -> bool:
 
 
 def tcp_parse_options(
-    net: Any, skb: sk_buff, opt_rx: tcp_options_received, estab: bool
+    net: Net, skb: sk_buff, opt_rx: tcp_options_received, estab: bool
 ) -> list[tuple[int, int]]:
     """Walk the options; what is malformed ends the walk (RFC 9293 3.2). Returns SACK blocks.
 
@@ -183,7 +187,7 @@ def tcp_parse_options(
     return sacks
 
 
-def tcp_parse_sack_blocks(net: Any, skb: sk_buff) -> list[tuple[int, int]]:
+def tcp_parse_sack_blocks(net: Net, skb: sk_buff) -> list[tuple[int, int]]:
     """The SACK blocks of a segment, in the order of the option; at most 4."""
     data = tcp_hdr(skb).options
     i = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import kfree_skb, sk_buff
 from stack.core.iov import skb_copy_datagram_iter
@@ -51,8 +51,11 @@ from stack.inet.tcp_sock import (
 )
 from stack.inet.tcp_window import __tcp_select_window
 
+if TYPE_CHECKING:
+    from stack.core.iov import msghdr
 
-def tcp_recv_urg(sk: tcp_sock, msg: Any, length: int, flags: int) -> int:
+
+def tcp_recv_urg(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> int:
     """MSG_OOB: the urgent byte."""
     if sk.sk_flags & SOCK_URGINLINE or not sk.urg_data or sk.urg_data == TCP_URG_READ:
         raise os_error(errno.EINVAL)
@@ -108,7 +111,7 @@ def tcp_eat_recv_skb(sk: tcp_sock, skb: sk_buff) -> None:
     kfree_skb(skb)
 
 
-def tcp_recvmsg(sk: tcp_sock, msg: Any, length: int, flags: int = 0, *_: Any) -> int:
+def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0, *_: Any) -> int:
     """proto.recvmsg: bytes read; 0 at the end of the stream.
 
     Raises: OSError EAGAIN, ENOTCONN, EINVAL, the pending error.
@@ -131,7 +134,7 @@ def tcp_inq_hint(sk: tcp_sock) -> int:
     return inq
 
 
-def tcp_recvmsg_locked(sk: tcp_sock, msg: Any, length: int, flags: int) -> int:
+def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> int:
     """Copy from the receive queue; wait until `target` bytes came, or the end, or the time."""
     if sk.sk_state == TCP_LISTEN:
         raise os_error(errno.ENOTCONN)

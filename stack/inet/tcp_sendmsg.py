@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff, skb_header_release
 from stack.core.sk_mem import sk_forced_mem_schedule, sk_stream_moderate_sndbuf, sk_wmem_schedule
@@ -44,6 +44,11 @@ from stack.inet.tcp_sock import (
     tcp_sock,
 )
 from stack.inet.tcp_window import tcp_bound_to_half_wnd, tcp_current_mss
+
+if TYPE_CHECKING:
+    from stack.core.iov import msghdr
+    from stack.net import Net
+
 
 TCP_SMALL_QUEUE_BACKLOG = 16  # buffers filled before a long sendmsg lets the backlog in
 
@@ -117,7 +122,7 @@ def tcp_remove_empty_skb(sk: tcp_sock) -> None:
         tcp_wmem_free_skb(sk, skb)
 
 
-def tcp_sendmsg(sk: tcp_sock, msg: Any, size: int) -> int:
+def tcp_sendmsg(sk: tcp_sock, msg: msghdr, size: int) -> int:
     """proto.sendmsg: queue the user's bytes; the number queued.
 
     Raises: OSError EPIPE, EAGAIN, the pending error ...
@@ -142,7 +147,7 @@ def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
     return min(copy, max(sk.sk_forward_alloc, 0))
 
 
-def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: Any, n: int) -> int:
+def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: msghdr, n: int) -> int:
     """Append up to n bytes to skb: small first pieces to its head, others to pages; bytes done."""
     if not skb.data_len and n <= skb.tailroom:
         return msg.copy_to_skb(skb, n)
@@ -155,7 +160,7 @@ def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: Any, n: int) -> int:
     return done
 
 
-def tcp_sendmsg_locked(sk: tcp_sock, msg: Any, size: int) -> int:
+def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
     """Fill the tail of the write queue, or new sk_buffs, up to the size goal each."""
     flags = msg.msg_flags
     timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
@@ -229,7 +234,7 @@ def tcp_sendmsg_locked(sk: tcp_sock, msg: Any, size: int) -> int:
 
 
 def tcp_sendmsg_wait(
-    sk: tcp_sock, msg: Any, flags: int, timeo: int, copied: int, mss_now: int, size_goal: int
+    sk: tcp_sock, msg: msghdr, flags: int, timeo: int, copied: int, mss_now: int, size_goal: int
 ) -> int | None:
     """No room: push what there is and sleep. Time left, or None: return what was copied.
 
@@ -269,7 +274,7 @@ def tcp_sendmsg_wait(
         raise
 
 
-def tcp_no_buffers(net: Any) -> bool:
+def tcp_no_buffers(net: Net) -> bool:
     """The host's buffer pools are all but empty."""
     return net.skb_pages.available <= 8 or net.skb_small.available <= 8
 

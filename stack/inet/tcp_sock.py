@@ -7,7 +7,7 @@ the name says otherwise. Sequence numbers are host ints below 2**32.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff, sk_buff_head
 from stack.core.rows import FRESH, clone_state, row, state
@@ -17,6 +17,7 @@ from stack.inet.tcp_const import MSEC, SEC, TCP_MSS_DEFAULT
 if TYPE_CHECKING:
     from stack.core.timer import timer_list
     from stack.inet.inet_connection_sock import request_sock
+    from stack.inet.inet_timewait_sock import inet_timewait_sock
 
 M32 = 0xFFFFFFFF
 HALF = 0x80000000
@@ -495,6 +496,6 @@ def tcp_paws_reject(rx_opt: tcp_options_received, rst: bool, now_s: int) -> bool
     return not (rst and now_s >= rx_opt.ts_recent_stamp + TCP_PAWS_MSL_S)
 
 
-def jiffies_s(sk: Any) -> int:
+def jiffies_s(sk: tcp_sock | inet_timewait_sock) -> int:
     """The host's clock in whole seconds (ktime_get_seconds), never 0 so that 0 can mean unset."""
     return sk.net.now() // SEC + 1

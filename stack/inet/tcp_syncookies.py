@@ -7,7 +7,7 @@ ride in the low bits of our timestamp. A family brings its table of MSS values a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import tcp_hdr
 from fastpath.inetkey import inet_key
@@ -27,6 +27,11 @@ from stack.inet.tcp_sock import (
     tcp_sock,
 )
 
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.net import Net
+
+
 COOKIEBITS = 24
 COOKIEMASK = (1 << COOKIEBITS) - 1
 MAX_SYNCOOKIE_AGE = 2
@@ -39,17 +44,17 @@ TSBITS = 6
 TSMASK = (1 << TSBITS) - 1
 
 
-def cookie_hash(net: Any, saddr: int, daddr: int, ports: int, count: int, c: int) -> int:
+def cookie_hash(net: Net, saddr: int, daddr: int, ports: int, count: int, c: int) -> int:
     return secure_hash(net, saddr, daddr, ports, 4, count & M32, c)
 
 
-def tcp_cookie_time(net: Any) -> int:
+def tcp_cookie_time(net: Net) -> int:
     """Minutes of the host's clock."""
     return net.now() // (SEC * TCP_SYNCOOKIE_PERIOD_S)
 
 
 def secure_tcp_syn_cookie(
-    net: Any, saddr: int, daddr: int, ports: int, sseq: int, data: int
+    net: Net, saddr: int, daddr: int, ports: int, sseq: int, data: int
 ) -> int:
     count = tcp_cookie_time(net)
     return (
@@ -61,7 +66,7 @@ def secure_tcp_syn_cookie(
 
 
 def check_tcp_syn_cookie(
-    net: Any, cookie: int, saddr: int, daddr: int, ports: int, sseq: int
+    net: Net, cookie: int, saddr: int, daddr: int, ports: int, sseq: int
 ) -> int:
     """The data in the cookie, or -1 when it is too old."""
     cookie = (cookie - cookie_hash(net, saddr, daddr, ports, 0, 0) - sseq) & M32
@@ -85,7 +90,7 @@ def cookie_init_timestamp(req: request_sock, now_ms: int) -> int:
     return (ts - now_ms) & M32
 
 
-def cookie_timestamp_decode(net: Any, opts: tcp_options_received, req: request_sock) -> None:
+def cookie_timestamp_decode(net: Net, opts: tcp_options_received, req: request_sock) -> None:
     """What cookie_init_timestamp put in comes back in TSecr."""
     bits = opts.rcv_tsecr & TSMASK
     wscale = bits & TS_OPT_WSCALE_MASK
@@ -110,7 +115,9 @@ def cookie_init_sequence(skb: sk_buff, req: request_sock, msstab: tuple[int, ...
     return secure_tcp_syn_cookie(net, saddr, daddr, sport << 16 | dport, skb.seq, mssind)
 
 
-def tcp_get_cookie_sock(sk: tcp_sock, skb: sk_buff, req: request_sock, dst: Any) -> tcp_sock | None:
+def tcp_get_cookie_sock(
+    sk: tcp_sock, skb: sk_buff, req: request_sock, dst: dst_entry
+) -> tcp_sock | None:
     """The child of a request that a cookie proved, queued for accept(); None: no room."""
     child: tcp_sock | None = sk.icsk_af_ops.syn_recv_sock(sk, skb, req, dst, None)
     if child is None or inet_csk_reqsk_queue_add(sk, req, child) is None:

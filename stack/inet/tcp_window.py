@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stack.core.dst import dst_mtu
 from stack.inet.inet_connection_sock import ICSK_ACK_NOMEM
@@ -18,9 +18,12 @@ from stack.inet.tcp_sock import (
     tcp_space,
 )
 
+if TYPE_CHECKING:
+    pass
+
 
 def tcp_select_initial_window(
-    sk: Any,
+    sk: tcp_sock,
     space: int,
     mss: int,
     window_clamp: int,

@@ -146,6 +146,7 @@ from stack.ipv4.route import (
 )
 
 if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
     from stack.net import Net
 
 _TCPHDR = Struct("!HHIIBBHHH")
@@ -154,13 +155,13 @@ RTN_LOCAL = 2
 msstab = (536, 1300, 1440, 1460)  # net/ipv4/syncookies.c: the MSS values a cookie can say
 
 
-def tcp_v4_init_seq(net: Any, skb: sk_buff) -> int:
+def tcp_v4_init_seq(net: Net, skb: sk_buff) -> int:
     """Initial sequence number of the SYN-ACK that answers skb."""
     saddr, sport, daddr, dport = inet_tuple(skb)
     return secure_tcp_seq(net, daddr, saddr, dport, sport)
 
 
-def tcp_v4_init_ts_off(net: Any, skb: sk_buff) -> int:
+def tcp_v4_init_ts_off(net: Net, skb: sk_buff) -> int:
     saddr, _, daddr, _ = inet_tuple(skb)
     return secure_tcp_ts_off(net, daddr, saddr)
 
@@ -366,7 +367,9 @@ def _bare_segment(
     return _TCPHDR.pack(*fields, check, 0) + options
 
 
-def tcp_v4_send_reset(sk: Any, skb: sk_buff, reason: int = 0) -> None:
+def tcp_v4_send_reset(
+    sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff, reason: int = 0
+) -> None:
     """RST in answer to skb (RFC 9293 3.10.7.1), never to a RST. Borrows skb; sk may be None."""
     source, dest, _, ack_seq, _, flags, _, _ = tcp_hdr_fields(skb)
     if flags & TCPHDR_RST:
@@ -401,7 +404,7 @@ def tcp_v4_send_reset(sk: Any, skb: sk_buff, reason: int = 0) -> None:
 
 
 def tcp_v4_send_ack(
-    net: Any,
+    net: Net,
     skb: sk_buff,
     seq: int,
     ack: int,
@@ -498,7 +501,7 @@ def inet_csk_route_req(sk: tcp_sock, req: request_sock) -> Any:
 
 
 def tcp_v4_send_synack(
-    sk: tcp_sock, dst: Any, req: request_sock, syn_skb: sk_buff | None = None
+    sk: tcp_sock, dst: dst_entry | None, req: request_sock, syn_skb: sk_buff | None = None
 ) -> int:
     """Answer a request with SYN-ACK. 0 or an error."""
     if dst is None:
@@ -557,7 +560,11 @@ def tcp_v4_conn_request(sk: tcp_sock, skb: sk_buff) -> int:
 
 
 def tcp_v4_syn_recv_sock(
-    sk: tcp_sock, skb: sk_buff, req: request_sock, dst: Any, req_unhash: request_sock | None
+    sk: tcp_sock,
+    skb: sk_buff,
+    req: request_sock,
+    dst: dst_entry | None,
+    req_unhash: request_sock | None,
 ) -> tcp_sock | None:
     """The third ACK came: make the child and hash it in the request's place. None: no room."""
     linux = sk.net.mib.linux
@@ -702,7 +709,7 @@ def tcp_v4_new_syn_recv(sk: tcp_sock, skb: sk_buff, req: request_sock) -> int:
     return 0
 
 
-def tcp_v4_no_socket(net: Any, skb: sk_buff) -> int:
+def tcp_v4_no_socket(net: Net, skb: sk_buff) -> int:
     """Nobody has this port: RST (RFC 9293 3.10.7.1)."""
     if xfrm4_policy_check(None, 0, skb):
         tcp_v4_fill_cb(skb)
@@ -711,7 +718,7 @@ def tcp_v4_no_socket(net: Any, skb: sk_buff) -> int:
     return 0
 
 
-def tcp_v4_do_time_wait(net: Any, tw: inet_timewait_sock, skb: sk_buff) -> Any:
+def tcp_v4_do_time_wait(net: Net, tw: inet_timewait_sock, skb: sk_buff) -> Any:
     """TIME_WAIT: answer and give None; or the listener that takes over a new SYN."""
     verdict = tcp_timewait_state_process(tw, skb)
     if verdict == TCP_TW_SYN:
