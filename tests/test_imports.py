@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import grimp
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fastpath", "e1000emu", "stack")
@@ -55,3 +58,145 @@ def test_every_directory_of_modules_is_a_typed_package() -> None:
         for module in (ROOT / package).rglob("*.py"):
             if "__pycache__" not in module.parts:
                 assert (module.parent / "__init__.py").exists(), module
+
+
+# --- stack/: modules form a DAG, layers one direction ---------------------------------------
+
+# What a folder of stack/ may import besides itself; "" are the modules of stack/ itself: machine
+# and net, host, the faces that applications see. Only annotations look upward (TYPE_CHECKING).
+CORE = {"core", "ethernet", "sched"}
+MAY_IMPORT = {
+    "core": CORE,
+    "ethernet": CORE,
+    "sched": CORE,
+    "drivers": CORE,
+    "clients": {"core", "inet"},
+    "inet": CORE,
+    "ipv4": {*CORE, "inet"},
+    "ipv6": {*CORE, "inet", "ipv4"},
+    "": {*CORE, "drivers", "clients", "inet", "ipv4", "ipv6"},
+}
+OFFENDERS_FILE = Path(__file__).parent / "import_offenders.txt"
+"""What is still wrong, a line each. It only shrinks: a line that is not wrong any more fails."""
+
+
+def layer(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 2 or (ROOT / "stack" / parts[-1]).is_dir() else ""
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """What each module of stack/ imports when it runs."""
+    found = grimp.build_graph("stack", cache_dir=None, exclude_type_checking_imports=True)
+    return {m: set(found.find_modules_directly_imported_by(m)) for m in found.modules}
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components of more than one module (Tarjan)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        number[module] = low[module] = len(number)
+        stack.append(module)
+        for target in sorted(graph[module]):
+            if target not in number:
+                visit(target)
+                low[module] = min(low[module], low[target])
+            elif target in stack:
+                low[module] = min(low[module], number[target])
+        if low[module] == number[module]:
+            at = stack.index(module)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for module in sorted(graph):
+        if module not in number:
+            visit(module)
+    return found
+
+
+def late_imports(path: Path) -> Iterator[str]:
+    """The imports of a file that do not stand at its top: in a function, or below a definition."""
+    tree = ast.parse(path.read_text())
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    defined = False
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom) and defined:
+            yield f"bottom {name}: {_target(node)}"
+        defined |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    yield f"inside {name}: {_target(node)}"
+
+
+def _target(node: ast.Import | ast.ImportFrom) -> str:
+    return node.module or "." if isinstance(node, ast.ImportFrom) else node.names[0].name
+
+
+def offenders(graph: dict[str, set[str]]) -> set[str]:
+    """All that is wrong with the imports of stack/, a line each."""
+    found = {f"cycle {module}" for cycle in cycles(graph) for module in cycle}
+    for module, targets in graph.items():
+        allowed = {layer(module), *MAY_IMPORT[layer(module)]}
+        found |= {f"upward {module} -> {t}" for t in targets if layer(t) not in allowed}
+    for path in (ROOT / "stack").rglob("*.py"):
+        found |= set(late_imports(path))
+    return found
+
+
+def test_the_modules_of_the_stack_form_a_dag_of_layers(graph: dict[str, set[str]]) -> None:
+    known = set(OFFENDERS_FILE.read_text().splitlines())
+    found = offenders(graph)
+    assert not found - known, "new: " + "; ".join(sorted(found - known))
+    assert not known - found, f"remove from {OFFENDERS_FILE.name}: {sorted(known - found)}"
+
+
+def test_no_core_module_is_known_to_offend() -> None:
+    clean = ("core", "ethernet", "sched", "drivers", "clients")
+    for line in OFFENDERS_FILE.read_text().splitlines():
+        assert layer(line.split(" ")[1].rstrip(":")) not in clean, line
+
+
+@pytest.mark.parametrize(
+    ("made", "wrong"),
+    [
+        ({"stack.core.a": {"stack.core.b"}, "stack.core.b": set()}, set()),
+        (
+            {"stack.core.a": {"stack.core.b"}, "stack.core.b": {"stack.core.a"}},
+            {"cycle stack.core.a", "cycle stack.core.b"},
+        ),
+        (
+            {"stack.inet.a": {"stack.ipv4.b"}, "stack.ipv4.b": set()},
+            {"upward stack.inet.a -> stack.ipv4.b"},
+        ),
+        (
+            {"stack.core.a": {"stack.net"}, "stack.net": {"stack.core.b"}, "stack.core.b": set()},
+            {"upward stack.core.a -> stack.net"},
+        ),
+        (
+            {
+                "stack.host": {"stack.ipv6.a"},
+                "stack.ipv6.a": {"stack.inet.b"},
+                "stack.inet.b": set(),
+            },
+            set(),
+        ),
+    ],
+)
+def test_what_is_wrong_is_found(made: dict[str, set[str]], wrong: set[str]) -> None:
+    found = {line for line in offenders(made) if not line.startswith(("inside", "bottom"))}
+    assert found == wrong
+
+
+def test_late_imports_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    path = tmp_path / "late.py"
+    path.write_text("import a\ndef f():\n    from b import c\nimport d\n")
+    assert set(late_imports(path)) == {"inside late: b", "bottom late: d"}

@@ -26,16 +26,16 @@ from stack.drivers.e1000.hw import (
     e1000_led_on,
     e1000_setup_led,
 )
-from stack.drivers.e1000.main import (
+from stack.drivers.e1000.phy import e1000_phy_get_info, e1000_read_phy_reg
+from stack.drivers.e1000.regdump import e1000_dump_text
+from stack.drivers.e1000.selftest import TEST_NAMES, e1000_diag_test
+from stack.drivers.e1000.updown import (
     e1000_down,
     e1000_reinit_locked,
     e1000_reset,
     e1000_up_with_new_rings,
     e1000_wait_for_reset,
 )
-from stack.drivers.e1000.phy import e1000_phy_get_info, e1000_read_phy_reg
-from stack.drivers.e1000.regdump import e1000_dump_text
-from stack.drivers.e1000.selftest import TEST_NAMES, e1000_diag_test
 from stack.drivers.e1000.watchdog import e1000_fold_ring_stats, e1000_update_stats
 
 # (name shown, where it lives: hardware totals, net_device.stats or the adapter; member)

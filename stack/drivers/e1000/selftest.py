@@ -19,8 +19,8 @@ from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, E1000HwError, e1000_adapter, er32, ew32
 from stack.drivers.e1000.eeprom import e1000_validate_eeprom_checksum
 from stack.drivers.e1000.hw import e1000_check_for_link, e1000_phy_reset
-from stack.drivers.e1000.main import e1000_close, e1000_open, e1000_power_up_phy, e1000_reset
 from stack.drivers.e1000.phy import e1000_read_phy_reg, e1000_write_phy_reg
+from stack.drivers.e1000.updown import e1000_close, e1000_open, e1000_power_up_phy, e1000_reset
 
 TEST_NAMES = (
     "Register test  (offline)",
