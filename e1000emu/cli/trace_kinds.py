@@ -11,7 +11,8 @@ from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import pair
 from stack.drivers.e1000.main import e1000_init_module
 from stack.host import Host
-from stack.sched.sch_generic import qdisc_graft, tbf_qdisc
+from stack.sched.sch_api import qdisc_graft
+from stack.sched.sch_tbf import tbf_qdisc
 from stack.socket import (
     AF_INET,
     IPPROTO_ICMP,

@@ -9,7 +9,8 @@ import socket
 import pytest
 
 from e1000emu.lab import pump
-from stack.core.dev import dev_get_stats, dev_queue_xmit, dev_set_mac_address
+from stack.core.dev import dev_get_stats, dev_set_mac_address
+from stack.core.dev_queue import dev_queue_xmit
 from stack.core.ethtool import ethtool_get_stats, ethtool_self_test, ethtool_set_ringparam
 from stack.core.netdevice import NETIF_F_TSO6
 from stack.drivers.e1000.e1000 import E1000_NO_TSO6

@@ -16,7 +16,8 @@ from fastpath.skbuff import (
     skb_from_bytes,
     skb_to_bytes,
 )
-from stack.core.dev import dev_add_pack, dev_queue_xmit
+from stack.core.dev_queue import dev_queue_xmit
+from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import (
     NETIF_F_GSO_UDP_L4,
     NETIF_F_HW_CSUM,
