@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from stack.core.neigh_table import neigh_parms
+from stack.inet.mc_filter import mc_changes, mc_filter
 from stack.ipv6.addr import ipv6_prefix_equal
 from stack.ipv6.devconf import ipv6_devconf
+from stack.ipv6.idev_state import mld_state, nd_state
 
 if TYPE_CHECKING:
-    from stack.core.neigh_table import neigh_parms
     from stack.core.netdevice import net_device
     from stack.core.timer import timer_list
     from stack.ipv6.ip6_fib import fib6_info
@@ -49,9 +51,6 @@ INET6_IFADDR_STATE_DEAD = 4
 INFINITY_LIFE_TIME = 0xFFFFFFFF
 IPV6_MIN_MTU = 1280
 
-MCAST_EXCLUDE = 0
-MCAST_INCLUDE = 1
-
 
 class inet6_ifaddr:
     """struct inet6_ifaddr: one address. Lifetimes in seconds, time stamps in ns of the machine."""
@@ -72,6 +71,7 @@ class inet6_ifaddr:
         "rt",
         "rt_priority",
         "scope",
+        "stable_privacy_retry",
         "state",
         "tstamp",
         "valid_lft",
@@ -90,34 +90,44 @@ class inet6_ifaddr:
         self.cstamp = self.tstamp = 0
         self.state = INET6_IFADDR_STATE_PREDAD
         self.dad_probes = 0
-        self.dad_nonce = 0
+        self.dad_nonce = b""
         self.dad_work: timer_list | None = None
         self.rt: fib6_info | None = None
         self.ifpub: inet6_ifaddr | None = None
         self.regen_count = 0
-
-
-class ip6_sf_list:
-    """struct ip6_sf_list: how many users include and exclude one source of a group."""
-
-    __slots__ = ("sf_count",)
-
-    def __init__(self) -> None:
-        self.sf_count = [0, 0]  # by MCAST_EXCLUDE, MCAST_INCLUDE
+        self.stable_privacy_retry = 0
 
 
 class ifmcaddr6:
-    """struct ifmcaddr6: a group that the interface listens to."""
+    """struct ifmcaddr6: a group that the interface listens to.
 
-    __slots__ = ("idev", "mca_addr", "mca_sfcount", "mca_sources", "mca_users", "mld")
+    `filter` counts the listeners and their sources, `changes` are reports still to be sent;
+    `timer` answers queries and repeats version 1 reports; `gsquery` are the sources that a specific
+    query asked about. `loaded`: the NIC hears it.
+    """
+
+    __slots__ = (
+        "changes",
+        "filter",
+        "gsquery",
+        "idev",
+        "last_reporter",
+        "loaded",
+        "mca_addr",
+        "timer",
+        "unsolicit_count",
+    )
 
     def __init__(self, idev: inet6_dev, addr: int) -> None:
         self.idev = idev
         self.mca_addr = addr
-        self.mca_users = 1
-        self.mca_sources: dict[int, ip6_sf_list] = {}
-        self.mca_sfcount = [1, 0]  # users in mode MCAST_EXCLUDE, MCAST_INCLUDE
-        self.mld: object | None = None  # the protocol's own state (mcast.py)
+        self.filter = mc_filter()
+        self.changes = mc_changes()
+        self.gsquery: frozenset[int] = frozenset()
+        self.last_reporter = False
+        self.loaded = False
+        self.unsolicit_count = 0
+        self.timer: timer_list | None = None
 
 
 class ifacaddr6:
@@ -143,6 +153,7 @@ class inet6_dev:
         "dev",
         "if_flags",
         "mc_list",
+        "mld",
         "nd",
         "nd_parms",
         "net",
@@ -158,8 +169,9 @@ class inet6_dev:
         self.ac_list: dict[int, ifacaddr6] = {}
         self.if_flags = 0
         self.dead = False
-        self.nd_parms: neigh_parms | None = None
-        self.nd: object | None = None  # router solicitation, MLD and SLAAC state
+        self.nd_parms = neigh_parms()
+        self.nd = nd_state()
+        self.mld = mld_state(dev.net.ipv6.sysctl.mld_qrv)
         self.tstamp = 0
 
     def __repr__(self) -> str:
@@ -234,15 +246,7 @@ def ipv6_chk_mcast_addr(dev: net_device, group: int, src_addr: int = 0) -> bool:
     mc = idev.mc_list.get(group)
     if mc is None:
         return False
-    if not src_addr:
-        return True
-    psf = mc.mca_sources.get(src_addr)
-    if psf is None:
-        return mc.mca_sfcount[MCAST_EXCLUDE] != 0
-    return (
-        psf.sf_count[MCAST_INCLUDE] != 0
-        or psf.sf_count[MCAST_EXCLUDE] != mc.mca_sfcount[MCAST_EXCLUDE]
-    )
+    return not src_addr or mc.filter.wants(src_addr)
 
 
 def ipv6_chk_acast_addr(net: Net, dev: net_device | None, addr: int) -> bool:

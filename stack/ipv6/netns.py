@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out
+from stack.ipv6.addrlabel import ip6addrlbl_table
 from stack.ipv6.ip6_fib import fib6_nh, netns_fib6
 from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stack.core.neighbour import neigh_table
     from stack.core.netdevice import net_device, packet_type
     from stack.core.sock import sock
+    from stack.core.timer import timer_list
     from stack.inet.inet_sock import inet_sock
     from stack.ipv6.if_inet6 import inet6_ifaddr
     from stack.ipv6.rt6_info import rt6_info
@@ -80,7 +82,9 @@ class netns_ipv6:
     """struct netns_ipv6."""
 
     __slots__ = (
+        "addr_chk_timer",
         "addr_hash",
+        "addrlabel",
         "devconf_all",
         "devconf_dflt",
         "dst_ops",
@@ -117,6 +121,8 @@ class netns_ipv6:
         self.fib6 = netns_fib6(net)
         self.nd_tbl: neigh_table | None = None
         self.addr_hash: dict[int, list[inet6_ifaddr]] = {}
+        self.addr_chk_timer: timer_list | None = None  # when the next address ages
+        self.addrlabel = ip6addrlbl_table()
         self.rt_live: list[rt6_info] = []  # what may stand in a socket's cache
         self.icmp_sender: IcmpSender | None = None
         self.rt6_exceptions = 0

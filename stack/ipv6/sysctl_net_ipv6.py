@@ -15,6 +15,7 @@ from stack.core.sysctl import INT_MAX, INT_MIN, LONG_MAX, PORTS, Sysctl, SysctlE
 from stack.ipv6.devconf import CONF_ROWS, WRITTEN_TO_ALL, conf_row, ipv6_devconf
 
 IPV6, ICMP6, ROUTE6 = "net.ipv6", "net.ipv6.icmp", "net.ipv6.route"
+NEIGH6 = "net.ipv6.neigh.default"
 CONF6_DIR = "net.ipv6.conf."
 
 
@@ -51,6 +52,13 @@ NET_IPV6: tuple[Sysctl, ...] = (
     _row(IPV6, "max_dst_opts_number", 8, "options in it; below 0: known ones only"),
     _row(IPV6, "max_hbh_length", INT_MAX, "bytes of a hop-by-hop options header"),
     _row(IPV6, "max_hbh_opts_number", 8, "options in it; below 0: known ones only"),
+    _row(IPV6, "idgen_delay", 1, "seconds before another stable address is tried", 0),
+    _row(IPV6, "idgen_retries", 3, "tries to find a free stable address", 0),
+    _row(IPV6, "mld_max_msf", 64, "sources of one filter of a socket", 0),
+    _row(IPV6, "mld_qrv", 2, "times that a change of groups is reported, unless a router says", 1),
+    _row(NEIGH6, "gc_thresh1", 128, "neighbours below which nothing is forgotten", 0),
+    _row(NEIGH6, "gc_thresh2", 512, "neighbours from which old ones are dropped by force", 0),
+    _row(NEIGH6, "gc_thresh3", 1024, "neighbours at most", 1),
     _row(ICMP6, "echo_ignore_all", 0, "answer no echo request", 0, 1),
     _row(ICMP6, "echo_ignore_anycast", 0, "answer no echo request to an anycast address", 0, 1),
     _row(ICMP6, "echo_ignore_multicast", 0, "answer no echo request to a group", 0, 1),
@@ -71,7 +79,7 @@ NET_IPV6: tuple[Sysctl, ...] = (
     _row(ROUTE6, "mtu_expires", 600, "seconds for which a learned path MTU holds", 0),
 )
 
-PREFIXES = {IPV6: "", ICMP6: "icmpv6_", ROUTE6: "ip6_rt_"}
+PREFIXES = {IPV6: "", ICMP6: "icmpv6_", ROUTE6: "ip6_rt_", NEIGH6: "neigh_"}
 
 
 def attribute(row: Sysctl) -> str:

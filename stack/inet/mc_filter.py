@@ -1,0 +1,161 @@
+"""Source filters of a multicast group, and the reports that its changes owe to routers.
+
+net/ipv4/igmp.c and net/ipv6/mcast.c have this twice (ip_sf_list, ip6_sf_list); RFC 3376 and RFC
+3810 describe it alike: 3.2 and 4.2 how the filters of a group's listeners become one, 5.1 and 6.1
+which records tell of a change, and how often. Addresses are ints of either family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+MCAST_EXCLUDE = 0
+MCAST_INCLUDE = 1
+
+# record types of IGMPv3 (RFC 3376 4.2.12) and MLDv2 (RFC 3810 5.2.12)
+MODE_IS_INCLUDE = 1
+MODE_IS_EXCLUDE = 2
+CHANGE_TO_INCLUDE = 3
+CHANGE_TO_EXCLUDE = 4
+ALLOW_NEW_SOURCES = 5
+BLOCK_OLD_SOURCES = 6
+
+
+class mc_state(NamedTuple):
+    """What an interface wants of a group: all but `sources`, or only them."""
+
+    mode: int
+    sources: frozenset[int]
+
+    @property
+    def empty(self) -> bool:
+        """Nothing at all: nobody listens."""
+        return self.mode == MCAST_INCLUDE and not self.sources
+
+    def wants(self, source: int) -> bool:
+        """Whether packets of `source` are wanted."""
+        return (source in self.sources) == (self.mode == MCAST_INCLUDE)
+
+
+NOBODY = mc_state(MCAST_INCLUDE, frozenset())
+ANY_SOURCE = mc_state(MCAST_EXCLUDE, frozenset())
+
+
+@dataclass(slots=True)
+class mc_filter:
+    """The filters of a group's listeners, counted: struct ip_sf_list, mca_sfcount.
+
+    `sfcount` and the pair of each source are by MCAST_EXCLUDE, MCAST_INCLUDE. A packet asks
+    `wants` without a set being made.
+    """
+
+    sfcount: list[int] = field(default_factory=lambda: [0, 0])
+    sources: dict[int, list[int]] = field(default_factory=dict)
+
+    def add(self, mode: int, sources: Collection[int] = ()) -> None:
+        """One more listener."""
+        self.sfcount[mode] += 1
+        for source in sources:
+            self.sources.setdefault(source, [0, 0])[mode] += 1
+
+    def remove(self, mode: int, sources: Collection[int] = ()) -> None:
+        """One listener fewer; his filter was this."""
+        self.sfcount[mode] -= 1
+        for source in sources:
+            counts = self.sources[source]
+            counts[mode] -= 1
+            if not any(counts):
+                del self.sources[source]
+
+    @property
+    def users(self) -> int:
+        """Listeners of any kind."""
+        return self.sfcount[0] + self.sfcount[1]
+
+    def wants(self, source: int) -> bool:
+        """Does any listener want packets of `source`?"""
+        counts = self.sources.get(source)
+        excluders = self.sfcount[MCAST_EXCLUDE]
+        if counts is None:
+            return excluders != 0
+        return counts[MCAST_INCLUDE] != 0 or counts[MCAST_EXCLUDE] != excluders
+
+    def state(self) -> mc_state:
+        """The one filter of the interface (RFC 3376 3.2, RFC 3810 4.2)."""
+        excluders = self.sfcount[MCAST_EXCLUDE]
+        if excluders:
+            blocked = (s for s, (ex, inc) in self.sources.items() if ex == excluders and not inc)
+            return mc_state(MCAST_EXCLUDE, frozenset(blocked))
+        return mc_state(MCAST_INCLUDE, frozenset(s for s, (_, inc) in self.sources.items() if inc))
+
+
+Record = tuple[int, tuple[int, ...]]
+"""A type and its sources, sorted."""
+
+
+@dataclass(slots=True)
+class mc_changes:
+    """Reports of a group's changes that are still to be sent (RFC 3376 5.1, RFC 3810 6.1).
+
+    `mode_count` and the counts of sources say how many more times. A later change takes the place
+    of an earlier one, so that what is sent is always the present state.
+    """
+
+    mode_count: int = 0
+    sources: dict[int, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return self.mode_count > 0 or bool(self.sources)
+
+    def changed(self, before: mc_state, after: mc_state, robustness: int) -> bool:
+        """Remember a change for `robustness` reports; False when there was none."""
+        if before == after:
+            return False
+        if before.mode != after.mode:
+            self.mode_count = robustness
+            self.sources.clear()
+            return True
+        for source in before.sources ^ after.sources:
+            self.sources[source] = robustness
+        return True
+
+    def records(self, now: mc_state) -> list[Record]:
+        """What the next report says; counts it as sent."""
+        if self.mode_count:
+            self.mode_count -= 1
+            kind = CHANGE_TO_EXCLUDE if now.mode == MCAST_EXCLUDE else CHANGE_TO_INCLUDE
+            for source in tuple(self.sources):
+                self._sent(source)
+            return [(kind, tuple(sorted(now.sources)))]
+        allow = tuple(sorted(s for s in self.sources if now.wants(s)))
+        block = tuple(sorted(s for s in self.sources if not now.wants(s)))
+        for source in tuple(self.sources):
+            self._sent(source)
+        out: list[Record] = []
+        if allow:
+            out.append((ALLOW_NEW_SOURCES, allow))
+        if block:
+            out.append((BLOCK_OLD_SOURCES, block))
+        return out
+
+    def _sent(self, source: int) -> None:
+        self.sources[source] -= 1
+        if not self.sources[source]:
+            del self.sources[source]
+
+
+def current_record(now: mc_state, asked: Collection[int] = ()) -> Record | None:
+    """The answer to a query of the group (RFC 3376 5.2, RFC 3810 6.2).
+
+    `asked`: the sources of a group-and-source-specific query; of those the wanted ones are told,
+    and nothing (None) when there are none.
+    """
+    if asked:
+        wanted = tuple(sorted(s for s in asked if now.wants(s)))
+        return (MODE_IS_INCLUDE, wanted) if wanted else None
+    if now.empty:
+        return None
+    kind = MODE_IS_EXCLUDE if now.mode == MCAST_EXCLUDE else MODE_IS_INCLUDE
+    return kind, tuple(sorted(now.sources))

@@ -1,0 +1,101 @@
+"""Destination address selection (RFC 6724 6): in which order a name's addresses are tried.
+
+Pure: the caller says for each destination which source address the host would send from. IPv4
+addresses take part as v4-mapped ones. `destination_sort` is what getaddrinfo calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from stack.ipv6.addr import (
+    IPV6_ADDR_SCOPE_GLOBAL,
+    IPV6_ADDR_SCOPE_LINKLOCAL,
+    ipv6_addr_diff,
+    ipv6_addr_scope,
+    ipv6_addr_v4mapped,
+)
+from stack.ipv6.addrlabel import ip6addrlbl_table
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChoice:
+    """The source address a host would use for a destination, and what is known of it.
+
+    `addr` is a 128-bit int (v4-mapped for IPv4), `prefix_len` the length of its prefix (of an IPv4
+    one too: 24), `native` False when packets would travel in a tunnel.
+    """
+
+    addr: int
+    prefix_len: int = 64
+    deprecated: bool = False
+    home: bool = False
+    native: bool = True
+
+
+def destination_scope(addr: int) -> int:
+    """RFC 6724 3.1, 3.2: the scope; of IPv4 addresses loopback and 169.254/16 are link-local."""
+    if not ipv6_addr_v4mapped(addr):
+        return ipv6_addr_scope(addr)
+    v4 = addr & 0xFFFFFFFF
+    if v4 >> 24 == 127 or v4 >> 16 == 0xA9FE:
+        return IPV6_ADDR_SCOPE_LINKLOCAL
+    return IPV6_ADDR_SCOPE_GLOBAL
+
+
+def destination_key(
+    table: ip6addrlbl_table, daddr: int, source: SourceChoice | None
+) -> tuple[int, ...]:
+    """Return what rules 1 to 8 say about a destination; the smallest comes first."""
+    if source is None:
+        return (1,)  # rule 1: avoid unusable destinations
+    row = table.lookup(daddr)
+    scope = destination_scope(daddr)
+    return (
+        0,
+        scope != destination_scope(source.addr),  # rule 2: matching scope
+        source.deprecated,  # rule 3
+        not source.home,  # rule 4
+        row.label != table.lookup(source.addr).label,  # rule 5: matching label
+        -row.precedence,  # rule 6
+        not source.native,  # rule 7
+        scope,  # rule 8: smaller scope
+    )
+
+
+def common_prefix(daddr: int, source: SourceChoice) -> int:
+    """Rule 9's length: bits of the destination that match the source, at most its prefix.
+
+    Between IPv4 addresses it counts within the source's own network only: beyond, neighbouring
+    numbers say nothing about distance, and the order of the name server is worth more.
+    """
+    if ipv6_addr_v4mapped(daddr):
+        plen = 96 + source.prefix_len
+        return plen if ipv6_addr_diff(daddr, source.addr) >= plen else 0
+    return min(ipv6_addr_diff(daddr, source.addr), source.prefix_len)
+
+
+def destination_sort(
+    destinations: Iterable[T],
+    address: Callable[[T], int],
+    source: Callable[[T], SourceChoice | None],
+    table: ip6addrlbl_table | None = None,
+) -> list[T]:
+    """The destinations in the order to try them; equal ones stay in their order (rule 10).
+
+    `address` gives a destination's 128-bit address, `source` what it would be sent from (None: no
+    route, or no address).
+    """
+    rows = table if table is not None else ip6addrlbl_table()
+    decorated: list[tuple[tuple[int, ...], int, T]] = []
+    for item in destinations:
+        daddr, choice = address(item), source(item)
+        match = common_prefix(daddr, choice) if choice is not None else 0
+        decorated.append((destination_key(rows, daddr, choice), -match, item))
+    # Addresses of two families never have equal keys: precedence or label tells them apart.
+    decorated.sort(key=lambda d: d[:2])
+    return [d[2] for d in decorated]

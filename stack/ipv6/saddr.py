@@ -1,0 +1,155 @@
+"""Source address selection: net/ipv6/addrconf.c ipv6_dev_get_saddr, RFC 6724 5.
+
+The candidates are compared rule by rule; here each has a tuple of the rules' answers, higher is
+better, and of equal ones the first in the interface's list stays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack.ipv6.addr import (
+    IPV6_ADDR_LINKLOCAL,
+    IPV6_ADDR_LOOPBACK,
+    IPV6_ADDR_MAPPED,
+    IPV6_ADDR_MULTICAST,
+    IPV6_ADDR_SCOPE_LINKLOCAL,
+    IPV6_ADDR_COMPATv4,
+    ipv6_addr_diff,
+    ipv6_addr_scope,
+    ipv6_addr_type,
+)
+from stack.ipv6.if_inet6 import (
+    IFA_F_DEPRECATED,
+    IFA_F_HOMEADDRESS,
+    IFA_F_OPTIMISTIC,
+    IFA_F_TEMPORARY,
+    IFA_F_TENTATIVE,
+    inet6_dev,
+    inet6_ifaddr,
+)
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.net import Net
+
+# include/uapi/linux/in6.h: IPV6_ADDR_PREFERENCES (RFC 5014)
+IPV6_PREFER_SRC_TMP = 0x0001
+IPV6_PREFER_SRC_PUBLIC = 0x0002
+IPV6_PREFER_SRC_COA = 0x0004
+IPV6_PREFER_SRC_PUBTMP_DEFAULT = 0x0100
+IPV6_PREFER_SRC_HOME = 0x0400
+IPV6_PREFER_SRC_CGA = 0x0008
+IPV6_PREFER_SRC_NONCGA = 0x0800
+
+# net/ipv6/addrconf.c ipv6_saddr_preferred: kinds that are never second choice
+_PREFERRED = IPV6_ADDR_MAPPED | IPV6_ADDR_COMPATv4 | IPV6_ADDR_LOOPBACK
+
+
+def ipv6_use_optimistic_addr(idev: inet6_dev) -> bool:
+    """net/ipv6/addrconf.c: may an optimistic address be preferred (RFC 4429 3.3)?"""
+    all_ = idev.net.ipv6.devconf_all
+    return bool(
+        (idev.cnf.optimistic_dad or all_.optimistic_dad)
+        and (idev.cnf.use_optimistic or all_.use_optimistic)
+    )
+
+
+def _orchid(addr: int) -> bool:
+    """include/net/ipv6.h ipv6_addr_orchid: 2001:10::/28."""
+    return addr >> 100 == 0x2001001
+
+
+class saddr_dst:
+    """struct ipv6_saddr_dst: what a source address is wanted for."""
+
+    __slots__ = ("addr", "ifindex", "label", "prefs", "scope", "type")
+
+    def __init__(self, net: Net, dst_dev: net_device | None, daddr: int, prefs: int) -> None:
+        self.addr = daddr
+        self.ifindex = dst_dev.ifindex if dst_dev is not None else 0
+        self.type = ipv6_addr_type(daddr)
+        self.scope = ipv6_addr_scope(daddr)
+        self.label = net.ipv6.addrlabel.lookup(daddr, self.ifindex).label
+        self.prefs = prefs
+
+
+def ipv6_get_saddr_eval(dst: saddr_dst, ifa: inet6_ifaddr) -> tuple[int, ...]:
+    """net/ipv6/addrconf.c: the answers of rules 1 to 8 for one candidate, higher is better."""
+    idev = ifa.idev
+    net = idev.net
+    addr = ifa.addr
+    flags = ifa.flags
+    scope = ipv6_addr_scope(addr)
+    avoid = IFA_F_DEPRECATED
+    if not ipv6_use_optimistic_addr(idev):
+        avoid |= IFA_F_OPTIMISTIC
+    temporary = bool(flags & IFA_F_TEMPORARY)
+    if dst.prefs & (IPV6_PREFER_SRC_PUBLIC | IPV6_PREFER_SRC_TMP):
+        want_temporary = bool(dst.prefs & IPV6_PREFER_SRC_TMP)
+    else:
+        want_temporary = idev.cnf.use_tempaddr >= 2
+    home = bool(flags & IFA_F_HOMEADDRESS)
+    return (
+        addr == dst.addr,  # rule 1: the same address
+        # rule 2: the smallest scope that reaches, else the largest
+        -scope if scope >= dst.scope else scope - 128,
+        # rule 3: not deprecated (and not optimistic)
+        bool(ipv6_addr_type(addr) & _PREFERRED) or not flags & avoid,
+        home != bool(dst.prefs & IPV6_PREFER_SRC_COA),  # rule 4: home address
+        not dst.ifindex or dst.ifindex == idev.dev.ifindex,  # rule 5: outgoing interface
+        net.ipv6.addrlabel.lookup(addr, idev.dev.ifindex).label == dst.label,  # rule 6
+        temporary == want_temporary,  # rule 7: public or temporary
+        _orchid(addr) == _orchid(dst.addr),
+        min(ipv6_addr_diff(addr, dst.addr), ifa.prefix_len),  # rule 8: longest matching prefix
+        not flags & IFA_F_OPTIMISTIC,
+    )
+
+
+def ipv6_select_ifaddr(
+    net: Net, dst_dev: net_device | None, daddr: int, prefs: int = 0
+) -> inet6_ifaddr | None:
+    """net/ipv6/addrconf.c: the address of ours to send to `daddr` from, None without a candidate.
+
+    RFC 6724 4: for a group or a link-local destination only addresses of `dst_dev` will do.
+    """
+    dst = saddr_dst(net, dst_dev, daddr, prefs)
+    devices: tuple[net_device, ...] | list[net_device] = net.dev_base_head
+    if dst_dev is not None:
+        own: inet6_dev | None = dst_dev.ip6_ptr
+        if (
+            dst.type & IPV6_ADDR_MULTICAST
+            or dst.scope <= IPV6_ADDR_SCOPE_LINKLOCAL
+            or (own is not None and own.cnf.use_oif_addrs_only)
+        ):
+            devices = (dst_dev,)
+    best: inet6_ifaddr | None = None
+    best_score: tuple[int, ...] = ()
+    for dev in devices:
+        idev: inet6_dev | None = dev.ip6_ptr
+        if idev is None:
+            continue
+        for ifa in idev.addr_list:
+            if ifa.flags & IFA_F_TENTATIVE and not ifa.flags & IFA_F_OPTIMISTIC:
+                continue
+            score = ipv6_get_saddr_eval(dst, ifa)
+            if best is None or score > best_score:
+                best, best_score = ifa, score
+    return best
+
+
+def ipv6_dev_get_saddr(net: Net, dst_dev: net_device | None, daddr: int, prefs: int = 0) -> int:
+    """net/ipv6/addrconf.c: the address of ours to send to `daddr` from; 0: there is none."""
+    ifa = ipv6_select_ifaddr(net, dst_dev, daddr, prefs)
+    return ifa.addr if ifa is not None else 0
+
+
+def ipv6_get_lladdr(dev: net_device, banned_flags: int = IFA_F_TENTATIVE) -> int | None:
+    """net/ipv6/addrconf.c: the newest link-local address of an interface, or None."""
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None:
+        return None
+    for ifp in reversed(idev.addr_list):
+        if ifp.scope == IPV6_ADDR_LINKLOCAL and not ifp.flags & banned_flags:
+            return ifp.addr
+    return None
