@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import jc
 import pytest
 
 from e1000emu.lab import two_hosts
 from stack import proc
+from stack.core.rows import rows_of
 from stack.core.snmp import icmp_mib, ipstats_mib, linux_mib, tcp_mib, udp_mib
+from stack.inet.tcp_sock import tcp_sock
 from stack.socket import AF_INET, SOCK_DGRAM, create_connection, create_server
 
 
@@ -114,3 +117,58 @@ def test_every_file_can_be_read_and_others_are_named(hosts):
         assert proc.read(hosts[0], name).endswith("\n")
     with pytest.raises(FileNotFoundError, match="netstat"):
         proc.read(hosts[0], "nonsense")
+
+
+def test_ss_is_what_parsers_of_ss_read(hosts):
+    """jc's parser, made for iproute2's ss, finds the sockets and their ends."""
+    a, b = hosts
+    server = create_server(b, ("", 80))
+    client = create_connection(a, ("10.0.0.2", 80))
+    conn, _ = server.accept()
+    client.sendall(bytes(5000))
+    a.clock.run_for(1_000_000_000)
+    udp = b.socket(AF_INET, SOCK_DGRAM)
+    udp.bind(("10.0.0.2", 53))
+    rows = jc.parse("ss", proc.ss(b))
+    found = [(r["netid"], r["state"], r["local_address"], r["local_port"]) for r in rows]
+    assert ("udp", "UNCONN", "10.0.0.2", "53") in found
+    assert ("tcp", "LISTEN", "0.0.0.0", "80") in found
+    assert ("tcp", "ESTAB", "10.0.0.2", "80") in found
+    assert next(r for r in rows if r["state"] == "ESTAB")["recv_q"] == 5000
+    for sock in (server, client, conn, udp):
+        sock.close()
+
+
+def test_ss_tells_what_the_rows_say_it_shows(hosts):
+    a, b = hosts
+    server = create_server(b, ("", 80))
+    client = create_connection(a, ("10.0.0.2", 80))
+    conn, _ = server.accept()
+    client.sendall(bytes(5000))
+    a.clock.run_for(1_000_000_000)
+    told = proc.ss(a, info=True, memory=True).splitlines()[2].split()
+    fields = dict(part.split(":", 1) for part in told if ":" in part)
+    assert fields["bytes_acked"] == "5001"
+    assert fields["mss"] == "1448"
+    assert fields["cwnd"] == "10"
+    assert fields["skmem"].startswith("(r0,rb")
+    assert "cubic" in told
+    assert "ts" in told
+    labels = {entry.ss for entry in rows_of(tcp_sock).values() if entry.ss}
+    assert {"cwnd", "ssthresh", "rto", "unacked", "bytes_retrans"} <= labels
+    for sock in (server, client, conn):
+        sock.close()
+
+
+def test_nstat_names_every_counter_of_snmp_and_netstat(hosts):
+    a, b = hosts
+    create_server(b, ("", 80)).close()
+    told = {
+        line.split()[0]: int(line.split()[1]) for line in proc.nstat(a, zeros=True).splitlines()[1:]
+    }
+    assert told["IpDefaultTTL"] == 64
+    for file in ("snmp", "netstat"):
+        for group, values in parse_groups(proc.read(a, file)).items():
+            for name, value in values.items():
+                assert told[group + name] == value
+    assert "TcpExtSyncookiesSent" not in proc.nstat(a)

@@ -1,0 +1,53 @@
+"""/proc/net as Linux prints it: dev, snmp, netstat, arp, route, tcp, udp, softnet_stat ...
+
+`read(net, "dev")` returns the file's text; `FILES` names what there is. `nstat(net)` and `ss(net)`
+print what the tools of those names do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from stack.proc.counters import netstat, nstat, snmp
+from stack.proc.devices import dev, interrupts, softirqs, softnet_stat
+from stack.proc.sockets import raw, raw6, sockstat, sockstat6, tcp, tcp6, udp, udp6
+from stack.proc.ss import ss
+from stack.proc.tables import arp, route
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+__all__ = ["FILES", "nstat", "read", "ss"]
+
+FILES: dict[str, Callable[[Net], str]] = {
+    "dev": dev,
+    "snmp": snmp,
+    "netstat": netstat,
+    "arp": arp,
+    "route": route,
+    "tcp": tcp,
+    "tcp6": tcp6,
+    "udp": udp,
+    "udp6": udp6,
+    "raw": raw,
+    "raw6": raw6,
+    "sockstat": sockstat,
+    "sockstat6": sockstat6,
+    "softnet_stat": softnet_stat,
+    "softirqs": softirqs,
+    "interrupts": interrupts,
+}
+
+
+def read(net: Net, name: str) -> str:
+    """The text of /proc/net/`name` on host `net`.
+
+    Raises:
+        FileNotFoundError: no such file; the message lists those there are.
+    """
+    show = FILES.get(name)
+    if show is None:
+        raise FileNotFoundError(f"/proc/net/{name}: there are {', '.join(FILES)}")
+    with net.lock:
+        return show(net)

@@ -1,0 +1,64 @@
+"""/proc/net/dev, /proc/net/softnet_stat, /proc/softirqs and /proc/interrupts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack.core.dev import dev_get_stats
+from stack.core.softirq import SOFTIRQ_NAMES
+from stack.proc.text import text
+
+if TYPE_CHECKING:
+    from stack.core.snmp import rtnl_link_stats64
+    from stack.net import Net
+
+
+def dev(net: Net) -> str:
+    """net/core/net-procfs.c: dev_seq_show."""
+    lines = [
+        "Inter-|   Receive                                                |  Transmit",
+        " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs "
+        "drop fifo colls carrier compressed",
+    ]
+    for device in net.dev_base_head:
+        s = dev_get_stats(device)
+        lines.append(
+            f"{device.name:>6}: {s.rx_bytes:7d} {s.rx_packets:7d} {s.rx_errors:4d} "
+            f"{s.rx_dropped + s.rx_missed_errors:4d} {s.rx_fifo_errors:4d} "
+            f"{s.rx_length_errors + s.rx_over_errors + s.rx_crc_errors + s.rx_frame_errors:5d} "
+            f"{s.rx_compressed:10d} {s.multicast:9d} {s.tx_bytes:8d} {s.tx_packets:7d} "
+            f"{s.tx_errors:4d} {s.tx_dropped:4d} {s.tx_fifo_errors:4d} {s.collisions:5d} "
+            f"{_carrier_errors(s):7d} {s.tx_compressed:10d}"
+        )
+    return text(lines)
+
+
+def _carrier_errors(s: rtnl_link_stats64) -> int:
+    return s.tx_carrier_errors + s.tx_aborted_errors + s.tx_window_errors + s.tx_heartbeat_errors
+
+
+def softnet_stat(net: Net) -> str:
+    """net/core/net-procfs.c: softnet_seq_show; one line, for the one CPU of the host."""
+    sd = net.machine.softnet_data
+    values = [sd.processed, sd.dropped, sd.time_squeeze, *[0] * 8, sd.input_pkt_queue.qlen]
+    values += [0, sd.input_pkt_queue.qlen, sd.process_queue.qlen]
+    return text([" ".join(f"{value:08x}" for value in values)])
+
+
+def softirqs(net: Net) -> str:
+    """fs/proc/softirqs.c."""
+    lines = ["                    CPU0       "]
+    lines += [
+        f"{name:>12}: {count:10d}"
+        for name, count in zip(SOFTIRQ_NAMES, net.machine.softirq_stats, strict=True)
+    ]
+    return text(lines)
+
+
+def interrupts(net: Net) -> str:
+    """fs/proc/interrupts.c: line, count, handlers."""
+    lines = ["           CPU0       "]
+    for irq, desc in sorted(net.machine.irq_descs.items()):
+        names = ", ".join(action.name for action in desc.actions)
+        lines.append(f"{irq:>3}: {desc.count:10d}   level     {names}")
+    return text(lines)

@@ -1,0 +1,55 @@
+"""/proc/net/arp and /proc/net/route."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack.core.neigh_table import NUD_NOARP, neighbour
+from stack.ipv4.arp import arp_state_to_flags
+from stack.ipv4.fib import fib_dump
+from stack.proc.text import dotted, le_word, text
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def arp(net: Net) -> str:
+    """net/ipv4/arp.c: arp_seq_show."""
+    lines = ["IP address       HW type     Flags       HW address            Mask     Device"]
+    entries: list[neighbour] = list(net.arp_tbl)
+    for n in entries:
+        if n.nud_state & NUD_NOARP:
+            continue
+        lines.append(
+            f"{dotted(n.primary_key):<16} 0x{n.dev.type:<10x}0x{arp_state_to_flags(n):<10x}"
+            f"{n.ha.hex(':'):<17}     *        {n.dev.name}"
+        )
+    return text(lines)
+
+
+RTF_UP, RTF_GATEWAY, RTF_HOST, RTF_REJECT = 0x1, 0x2, 0x4, 0x200
+RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST, RTN_UNREACHABLE, RTN_PROHIBIT = 2, 3, 5, 7, 8
+
+
+def route(net: Net) -> str:
+    """net/ipv4/fib_trie.c: fib_route_seq_show (main table)."""
+    head = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
+    lines = [f"{head:<127}"]
+    for row in fib_dump(net):
+        if row["type"] in (RTN_BROADCAST, RTN_MULTICAST):
+            continue
+        flags = RTF_UP
+        if row["type"] in (RTN_UNREACHABLE, RTN_PROHIBIT):
+            flags |= RTF_REJECT
+        if row["gw"]:
+            flags |= RTF_GATEWAY
+        if row["plen"] == 32:
+            flags |= RTF_HOST
+        mask = 0xFFFFFFFF << (32 - row["plen"]) & 0xFFFFFFFF
+        mtu = row["mtu"]
+        line = (
+            f"{row['dev'] or '*'}\t{le_word(row['dst'])}\t{le_word(row['gw'])}\t{flags:04X}\t0\t0\t"
+            f"{row['metric']}\t{le_word(mask)}\t{mtu + 40 if mtu else 0}\t0\t0"
+        )
+        lines.append(f"{line:<127}")
+    return text(lines)
