@@ -203,15 +203,27 @@ cdef bint linear_keys(const uint8_t *p, uint32_t have, uint32_t length, uint32_t
                       flow_keys *k) noexcept:
     """Keys when only `have` of `length` bytes can be looked at (payload in frags, or merged)."""
     cdef uint32_t l4
+    cdef int _ext
     if have == length and dissect(p, have, proto, k):
         return True
     k.v6 = proto == ETH_IPV6
     k.ports = 0
     if k.v6:
-        if have < 40:
+        if have < 40 or p[0] >> 4 != 6:
             return False
         l4 = 40
         k.proto = p[6]
+        for _ext in range(MAX_EXT):
+            if k.proto == P_FRAGMENT:
+                if have >= l4 + 8:
+                    k.proto = p[l4]
+                return True
+            if k.proto != P_HOPOPTS and k.proto != P_ROUTING and k.proto != P_DSTOPTS:
+                break
+            if have < l4 + 8:
+                return True
+            k.proto = p[l4]
+            l4 += (p[l4 + 1] + 1U) * 8U
     else:
         l4 = (p[0] & 0x0F) * 4U
         if l4 < 20 or p[0] >> 4 != 4 or have < l4:

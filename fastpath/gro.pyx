@@ -1,11 +1,13 @@
 # cython: language_level=3, embedsignature=True
 """Generic receive offload (net/core/gro.c, net/ipv4/tcp_offload.c, udp_offload.c).
 
-A frame is merged when it is plain (TCP with ACK and at most PSH and ECE, or UDP; no IP options or
-fragments), its checksum is right, and it continues a held packet: same Ethernet header, addresses,
-ports, TTL, TOS, ACK, window and option bytes, next sequence number, IP ids counting up (or fixed,
-with DF). So cutting a merged packet by gso_size gives the frames back (gso_type says which ids).
-Anything else of a held flow sends the held packet up first, then follows it.
+A frame is merged when it is plain (TCP with ACK and at most PSH and ECE, or UDP; no IP options,
+fragments or IPv6 extension headers), its checksum is right, and it continues a held packet: same
+Ethernet header, addresses, ports, TTL and TOS (or hop limit, traffic class and flow label), ACK,
+window and option bytes, next sequence number, IP ids counting up (or fixed, with DF). So cutting a
+merged packet by gso_size gives the frames back (gso_type says which ids). Anything else of a held
+flow sends the held packet up first, then follows it; for Linux another flow label is another flow,
+which may overtake. An IPv6 payload length above 65535 is stored as 0, as IPv4's total length.
 """
 
 cimport cython

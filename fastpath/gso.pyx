@@ -5,9 +5,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from fastpath.csum cimport (
+    csum_add,
     csum_fold,
     csum_ipv6_nofold,
     csum_partial as csum_bytes,
+    csum_sub,
     csum_tcpudp_nofold,
 )
 from fastpath.skbuff cimport (
@@ -134,7 +136,12 @@ cdef void fix_headers(sk_buff seg, sk_buff skb, layout *w, uint32_t i, uint32_t 
         if not w.v6 and skb.ip_summed != SUM_PARTIAL and ld16be(t + 6) == 0:
             seg.ip_summed = SUM_UNNECESSARY if skb.ip_summed == SUM_UNNECESSARY else SUM_NONE
             return
-    acc = pseudo(net, w, n)
+    if w.v6 and w.l4 - w.net > 40 and skb.ip_summed == SUM_PARTIAL:
+        # behind a routing header the sum is over the final destination (RFC 8200 8.1), which the
+        # header at `net` need not show: only the length in it changes
+        acc = csum_add(csum_sub(ld16be(t + place), skb.s.len - w.l4), n)
+    else:
+        acc = pseudo(net, w, n)
     if not with_sum:
         st16be(t + place, <uint16_t>~csum_fold(acc))
         seg.ip_summed = SUM_PARTIAL

@@ -102,6 +102,37 @@ def test_hash_of_paged_and_merged_packets_is_the_flows() -> None:
         flow.skb_get_hash(skb)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 43, 60, 44]), st.integers(0, 2)), max_size=4),
+    st.integers(0, 70),
+)
+def test_hash_of_a_paged_packet_behind_extension_headers(
+    chain: list[tuple[int, int]], linear: int
+) -> None:
+    """The headers that are linear are enough; with fewer, the hash is that of the addresses."""
+    pool = S.SkbPool(HostMemory(1 << 20), 2048, 16)
+    body = udp(bytes(100), v6=True)[54:]
+    p = b""
+    for i, (kind, n) in enumerate(chain):
+        nxt = chain[i + 1][0] if i + 1 < len(chain) else 17
+        p += bytes([nxt, 0 if kind == 44 else n]) + bytes(6 + (0 if kind == 44 else 8 * n))
+    frame = ETH + b"\x86\xdd" + ipv6(p + body, chain[0][0] if chain else 17)
+    head = 14 + 40 + linear
+    skb = S.skb_from_bytes(pool, frame[:head], 0)
+    S.skb_add_data(skb, pool, frame, head, len(frame) - head)
+    skb.network_header = 14
+    got = flow.skb_get_hash(skb)
+    first = next((i for i, (kind, _) in enumerate(chain) if kind == 44), None)
+    needed = len(p) + 4
+    if first is not None:
+        needed = sum(8 + (0 if kind == 44 else 8 * n) for kind, n in chain[: first + 1])
+    if linear >= needed:
+        assert got == ref.flow_hash(frame)
+    assert got == skb.hash != 0
+    S.kfree_skb(skb)
+
+
 def test_frames_outside_the_arena_are_refused() -> None:
     out = array("I", [0, 0])
     with pytest.raises(ValueError, match="frame 1 lies outside"):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fastpath import skbuff as S
 from fastpath._ref import gso as ref
+from fastpath.csum import csum_ipv6_magic
 from fastpath.dma import HostMemory
 from fastpath.gso import (
     skb_gso_network_seglen,
@@ -106,6 +107,51 @@ def test_scapy_finds_right_lengths_and_checksums() -> None:
         assert bytes(p) == f
 
 
+@pytest.mark.parametrize("chain", ["options", "routing"])
+@pytest.mark.parametrize("is_udp", [False, True])
+def test_scapy_agrees_behind_extension_headers(chain: str, is_udp: bool) -> None:
+    """The sum is over the final destination, which a routing header keeps to itself."""
+    from scapy.layers.inet import TCP, UDP
+    from scapy.layers.inet6 import (
+        IPv6,
+        IPv6ExtHdrDestOpt,
+        IPv6ExtHdrHopByHop,
+        IPv6ExtHdrRouting,
+        PadN,
+    )
+    from scapy.layers.l2 import Ether
+
+    head = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
+    head /= IPv6(src="2001:db8::1", dst="2001:db8::2", fl=0x12345, tc=8)
+    final = 0x20010DB8 << 96 | 2
+    if chain == "options":
+        head /= IPv6ExtHdrHopByHop(options=[PadN(optdata=b"abc")]) / IPv6ExtHdrDestOpt()
+    else:
+        final = 0x20010DB8 << 96 | 0x77
+        head /= IPv6ExtHdrRouting(addresses=["2001:db8::77"])
+    payload = bytes(range(256)) * 9
+    transport = UDP(sport=1, dport=2) if is_udp else TCP(sport=1, dport=2, seq=9, flags="A")
+    whole = bytearray(bytes(head / transport / payload))
+    l4, place, proto = len(bytes(head)), (6 if is_udp else 16), (17 if is_udp else 6)
+    seed = csum_ipv6_magic(0x20010DB8 << 96 | 1, final, len(whole) - l4, proto) ^ 0xFFFF
+    whole[l4 + place : l4 + place + 2] = seed.to_bytes(2, "big")
+    h = Host()
+    kind = S.SKB_GSO_UDP_L4 if is_udp else S.SKB_GSO_TCPV6
+    skb = h.skb(bytes(whole), 1000, kind, l4=l4)
+    want = []
+    for at in range(0, len(payload), 1000):
+        if not is_udp:
+            transport.seq = 9 + at
+        want.append(bytes(head / transport / payload[at : at + 1000]))
+    assert cut(h, skb) == want
+    for seg in skb_gso_segment(skb, h.small, csum_partial=True):
+        assert S.skb_checksum_help(seg)
+        assert S.skb_to_bytes(seg) == want.pop(0)
+        S.kfree_skb(seg)
+    S.kfree_skb(skb)
+    assert (h.small.in_use, h.pages.in_use) == (0, 0)
+
+
 def test_segments_keep_what_belongs_to_the_packet() -> None:
     h = Host()
     skb = h.skb(tcp(bytes(3000)), 1000, S.SKB_GSO_TCPV4)
@@ -174,19 +220,21 @@ def test_seglen() -> None:
     assert not skb_gso_validate_network_len(skb, 1499)
 
 
+@pytest.mark.parametrize("v6", [False, True])
 @pytest.mark.parametrize("size", [64, 1500])
-def test_udp_rcv_segment_gives_the_datagrams_back(size: int) -> None:
+def test_udp_rcv_segment_gives_the_datagrams_back(size: int, v6: bool) -> None:
     h = Host()
     payload = bytes(i & 0xFF for i in range(size * 4 + 10))
-    skb = h.skb(udp(payload, saddr=5), size, S.SKB_GSO_UDP_L4)
-    S.skb_pull(skb, 34)
+    frame, l4 = (udp(payload, v6=True, src=5), 54) if v6 else (udp(payload, saddr=5), 34)
+    skb = h.skb(frame, size, S.SKB_GSO_UDP_L4, l4=l4)
+    S.skb_pull(skb, l4)
     segs = udp_rcv_segment(skb, h.small)
     assert skb.users == 0
     got = b""
     for s in segs:
         assert s.transport_header == s.data_offset
         assert S.skb_csum_unnecessary(s)
-        assert S.skb_copy_bits(s, -8, 4) == (5).to_bytes(4, "big")
+        assert S.skb_copy_bits(s, -20 if v6 else -8, 4) == (5).to_bytes(4, "big")
         got += S.skb_to_bytes(s)[8:]
     assert [len(s) - 8 for s in segs] == [size] * 4 + [10]
     assert got == payload
