@@ -12,6 +12,11 @@ def bench_gso__segment__tcp4(measured: Measured, size: str) -> None:
     measured(gso.segment, size)
 
 
+@sized(gso.segment6)
+def bench_gso__segment__tcp6(measured: Measured, size: str) -> None:
+    measured(gso.segment6, size)
+
+
 @sized(gso.segment_twin)
 def bench_gso__twin__segment(measured: Measured, size: str) -> None:
     measured(gso.segment_twin, size)

@@ -22,6 +22,11 @@ def bench_rx_ring__clean__gro(measured: Measured, size: str) -> None:
     measured(rings.clean_gro, size)
 
 
+@sized(rings.clean_gro6)
+def bench_rx_ring__clean__gro6(measured: Measured, size: str) -> None:
+    measured(rings.clean_gro6, size)
+
+
 @sized(rings.gro_twin)
 def bench_gro__twin__receive(measured: Measured, size: str) -> None:
     measured(rings.gro_twin, size)

@@ -22,6 +22,11 @@ def bench_skb__push__tcp_ip_eth(measured: Measured, size: str) -> None:
     measured(skbuff.push, size)
 
 
+@sized(skbuff.push6)
+def bench_skb__push__tcp_ip6_eth(measured: Measured, size: str) -> None:
+    measured(skbuff.push6, size)
+
+
 @sized(skbuff.push_twin)
 def bench_skb__twin__push(measured: Measured, size: str) -> None:
     measured(skbuff.push_twin, size)

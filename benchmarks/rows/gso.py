@@ -19,27 +19,43 @@ MSS, HEADERS = 1448, 66
 REPEAT = 3
 
 
-def super_packet(payload: int) -> bytes:
+def super_packet(payload: int, *, v6: bool = False) -> bytes:
     """A TCP frame with `payload` bytes; the length field of its IP header stays what fits."""
+    tcp = ref_hdr.tcp_header(1000, 80, 1, 7, 0x10, 500, 0, TIMESTAMPS)
+    if v6:
+        ip6 = struct.pack(">IHBB", 6 << 28, min(32 + payload, 0xFFFF), 6, 64)
+        ip6 += bytes(15) + b"\1" + bytes(15) + b"\2"
+        return ref_hdr.eth_header(MAC, MAC, 0x86DD) + ip6 + tcp + bytes(payload)
     ip = bytearray(ref_hdr.ip_header(0, 52 + MSS, 1, 0x4000, 64, 6, A, B))
     struct.pack_into(">H", ip, 2, min(52 + payload, 0xFFFF))
-    tcp = ref_hdr.tcp_header(1000, 80, 1, 7, 0x10, 500, 0, TIMESTAMPS)
     return ref_hdr.eth_header(MAC, MAC, 0x0800) + ip + tcp + bytes(payload)
 
 
 @row("gso__segment__tcp4", group="segmentation", unit="Mpps", sizes=SIZES)
 def segment(size: str) -> Iterator[Work]:
     """skb_gso_segment() with checksums, and the segments freed; counted are segments."""
-    frame, mem = super_packet(size_bytes(size)), HostMemory(16 << 20)
+    yield from _segmented(size, v6=False)
+
+
+@row("gso__segment__tcp6", group="segmentation", unit="Mpps", sizes=SIZES)
+def segment6(size: str) -> Iterator[Work]:
+    """The same over IPv6."""
+    yield from _segmented(size, v6=True)
+
+
+def _segmented(size: str, *, v6: bool) -> Iterator[Work]:
+    frame, mem = super_packet(size_bytes(size), v6=v6), HostMemory(16 << 20)
     heads, pages = S.SkbPool(mem, 2048, 512), S.SkbPool(mem, 32768, 64)
-    skb = S.alloc_skb(heads, HEADERS, 64)
+    headers, l4 = (HEADERS + 20, 54) if v6 else (HEADERS, 34)
+    skb = S.alloc_skb(heads, headers, 64)
     assert skb is not None
-    S.skb_put_data(skb, frame[:HEADERS])
-    S.skb_add_data(skb, pages, frame, HEADERS, len(frame) - HEADERS)
+    S.skb_put_data(skb, frame[:headers])
+    S.skb_add_data(skb, pages, frame, headers, len(frame) - headers)
     S.skb_reset_mac_header(skb)
     S.skb_set_network_header(skb, 14)
-    S.skb_set_transport_header(skb, 34)
-    skb.gso_size, skb.gso_type, skb.ip_summed = MSS, S.SKB_GSO_TCPV4, S.CHECKSUM_PARTIAL
+    S.skb_set_transport_header(skb, l4)
+    skb.gso_size, skb.ip_summed = MSS, S.CHECKSUM_PARTIAL
+    skb.gso_type = S.SKB_GSO_TCPV6 if v6 else S.SKB_GSO_TCPV4
 
     def once() -> int:
         segments = skb_gso_segment(skb, heads)
@@ -76,4 +92,4 @@ def copy_segments(size: str) -> Iterator[Work]:
     yield Work(repeated(once, REPEAT), REPEAT * len(cuts))
 
 
-ROWS = (segment, segment_twin, copy_segments)
+ROWS = (segment, segment6, segment_twin, copy_segments)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from fastpath._ref import hdr as ref_hdr
 from fastpath._ref import skbuff as ref_skb
 from fastpath.dma import HostMemory
-from fastpath.hdr import eth_header_push, ip_push, tcp_push_ts
+from fastpath.hdr import eth_header_push, ip_push, ipv6_push, tcp_push_ts
 from fastpath.skbuff import (
     SkbPool,
     alloc_skb,
@@ -23,6 +23,7 @@ ONE, COPIES = ("128B",), ("1448B", "64KiB", "256KiB")
 REPEAT = 500
 BYTES_A_RUN = 8 << 20
 A, B = 0x0A000001, 0x0A000002
+A6, B6 = 0xFD00 << 112 | 1, 0xFD00 << 112 | 2
 MAC = b"\x52\x54\x00\x12\x34\x56"
 TIMESTAMPS = b"\x01\x01\x08\x0a" + bytes(8)
 TWIN = "Python twin"
@@ -69,6 +70,23 @@ def push(size: str) -> Iterator[Work]:
         tcp_push_ts(skb, 1000, 80, 1, 2, 0x10, 500, 0, 3, 4)
         ip_push(skb, 0, 52, 1, 0x4000, 64, 6, A, B)
         eth_header_push(skb, MAC, MAC, 0x0800)
+        skb_pull(skb, whole)
+
+    yield Work(repeated(once, REPEAT), REPEAT)
+    kfree_skb(skb)
+
+
+@row("skb__push__tcp_ip6_eth", group="skb_push", unit="ns", sizes=("86B",))
+def push6(size: str) -> Iterator[Work]:
+    """The same with IPv6's header, whose addresses are 128-bit ints."""
+    skb = alloc_skb(SkbPool(HostMemory(4 << 20), 2048, 512), 0, 128)
+    assert skb is not None
+    whole = size_bytes(size)
+
+    def once() -> None:
+        tcp_push_ts(skb, 1000, 80, 1, 2, 0x10, 500, 0, 3, 4)
+        ipv6_push(skb, 0, 0, 32, 6, 64, A6, B6)
+        eth_header_push(skb, MAC, MAC, 0x86DD)
         skb_pull(skb, whole)
 
     yield Work(repeated(once, REPEAT), REPEAT)
@@ -137,4 +155,4 @@ def copy_plain(size: str) -> Iterator[Work]:
     yield Work(repeated(once, times), times * n)
 
 
-ROWS = (alloc_free, alloc_free_twin, push, push_twin, copy_in, copy_out, copy_plain)
+ROWS = (alloc_free, alloc_free_twin, push, push6, push_twin, copy_in, copy_out, copy_plain)
