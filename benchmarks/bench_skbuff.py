@@ -27,6 +27,11 @@ def bench_skb__push__tcp_ip6_eth(measured: Measured, size: str) -> None:
     measured(skbuff.push6, size)
 
 
+@sized(skbuff.push6_twin)
+def bench_skb__twin__push6(measured: Measured, size: str) -> None:
+    measured(skbuff.push6_twin, size)
+
+
 @sized(skbuff.push_twin)
 def bench_skb__twin__push(measured: Measured, size: str) -> None:
     measured(skbuff.push_twin, size)

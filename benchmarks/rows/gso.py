@@ -23,8 +23,7 @@ def super_packet(payload: int, *, v6: bool = False) -> bytes:
     """A TCP frame with `payload` bytes; the length field of its IP header stays what fits."""
     tcp = ref_hdr.tcp_header(1000, 80, 1, 7, 0x10, 500, 0, TIMESTAMPS)
     if v6:
-        ip6 = struct.pack(">IHBB", 6 << 28, min(32 + payload, 0xFFFF), 6, 64)
-        ip6 += bytes(15) + b"\1" + bytes(15) + b"\2"
+        ip6 = ref_hdr.ipv6_header(0, 0, min(32 + payload, 0xFFFF), 6, 64, A, B)
         return ref_hdr.eth_header(MAC, MAC, 0x86DD) + ip6 + tcp + bytes(payload)
     ip = bytearray(ref_hdr.ip_header(0, 52 + MSS, 1, 0x4000, 64, 6, A, B))
     struct.pack_into(">H", ip, 2, min(52 + payload, 0xFFFF))

@@ -63,8 +63,7 @@ def tcp_frames(*, v6: bool = False) -> list[bytes]:
         tcp = ref_hdr.tcp_header(1000, 80, 1 + i * MSS, 7, 0x10, 500, 0, TIMESTAMPS)
         if v6:
             eth = ref_hdr.eth_header(MAC, MAC, 0x86DD)
-            ip = struct.pack(">IHBB", 6 << 28, 32 + MSS, 6, 64)
-            ip += bytes(15) + b"\1" + bytes(15) + b"\2"
+            ip = ref_hdr.ipv6_header(0, 0, 32 + MSS, 6, 64, A, B)
         else:
             eth = ref_hdr.eth_header(MAC, MAC, 0x0800)
             ip = ref_hdr.ip_header(0, 52 + MSS, i, 0x4000, 64, 6, A, B)

@@ -108,6 +108,21 @@ def push_twin(size: str) -> Iterator[Work]:
     yield Work(repeated(once, REPEAT), REPEAT)
 
 
+@row("skb__twin__push6", group="skb_push", unit="ns", sizes=("86B",), peer=TWIN)
+def push6_twin(size: str) -> Iterator[Work]:
+    """The same with IPv6's header in plain Python."""
+
+    def once() -> bytes:
+        return (
+            ref_hdr.eth_header(MAC, MAC, 0x86DD)
+            + ref_hdr.ipv6_header(0, 0, 32, 6, 64, A6, B6)
+            + ref_hdr.tcp_header(1000, 80, 1, 2, 0x10, 500, 0, TIMESTAMPS)
+        )
+
+    assert len(once()) == size_bytes(size)
+    yield Work(repeated(once, REPEAT), REPEAT)
+
+
 @row("skb__copy__in", group="skb_copy", unit="GB/s", sizes=COPIES, quick=("256KiB",))
 def copy_in(size: str) -> Iterator[Work]:
     """Data of a user into a packet's pages, as tcp_sendmsg does it; packet made and freed."""
@@ -155,4 +170,14 @@ def copy_plain(size: str) -> Iterator[Work]:
     yield Work(repeated(once, times), times * n)
 
 
-ROWS = (alloc_free, alloc_free_twin, push, push6, push_twin, copy_in, copy_out, copy_plain)
+ROWS = (
+    alloc_free,
+    alloc_free_twin,
+    push,
+    push6,
+    push_twin,
+    push6_twin,
+    copy_in,
+    copy_out,
+    copy_plain,
+)

@@ -175,6 +175,22 @@ def ip_header(
     return first + check.to_bytes(2, "big") + rest
 
 
+def ipv6_header(
+    tclass: int,
+    flow_lbl: int,
+    payload_len: int,
+    nexthdr: int,
+    hop_limit: int,
+    saddr: int,
+    daddr: int,
+) -> bytes:
+    """40 bytes (RFC 8200)."""
+    length = payload_len if payload_len <= 0xFFFF else 0
+    word = 6 << 28 | tclass << 20 | flow_lbl
+    first = struct.pack("!IHBB", word, length, nexthdr, hop_limit)
+    return first + saddr.to_bytes(16, "big") + daddr.to_bytes(16, "big")
+
+
 def udp_header(sport: int, dport: int, length: int, check: int) -> bytes:
     """8 bytes."""
     return struct.pack("!HHHH", sport, dport, length if length <= 0xFFFF else 0, check)

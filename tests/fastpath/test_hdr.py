@@ -155,6 +155,22 @@ def test_ip_push(
     S.kfree_skb(skb)
 
 
+u128 = st.integers(0, (1 << 128) - 1)
+
+
+@settings(max_examples=80, deadline=None)
+@given(u8, st.integers(0, 0xFFFFF), st.integers(0, 100000), u8, u8, u128, u128)
+def test_ipv6_push(
+    tclass: int, label: int, length: int, nexthdr: int, hops: int, s: int, d: int
+) -> None:
+    skb = S.alloc_skb(POOL, 0, 128)
+    H.ipv6_push(skb, tclass, label, length, nexthdr, hops, s, d)
+    want = ref.ipv6_header(tclass, label, length, nexthdr, hops, s, d)
+    assert S.skb_to_bytes(skb) == want
+    assert skb.network_header == skb.data_offset
+    S.kfree_skb(skb)
+
+
 @settings(max_examples=80, deadline=None)
 @given(u16, u16, u32, u32, u8, u16, u16, opts, st.binary(max_size=50))
 def test_tcp_and_udp_push(
