@@ -40,7 +40,7 @@ NAV = {
     "": ["index", "architecture"],
     "Use": ["cli", "sockets", "embed", "capi", "unicorn", "passt"],
     "Measure": ["measure", "performance"],
-    "Reference": ["registers", "knobs", "api/index"],
+    "Reference": ["registers", "knobs", "rfcs", "api/index"],
 }
 
 autodoc_default_options = {"members": True, "undoc-members": True}

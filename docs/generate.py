@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import rfcs
 
 from e1000emu.cli import COMMANDS, cli
 from e1000emu.cli.trace import KINDS, record
@@ -106,6 +107,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "knobs.md": knobs,
     "registers.md": markdown,
+    "rfcs.md": rfcs.markdown,
     "udp-recv.svg": lambda: chain_picture("udp-recv"),
 }
 """Each generated file of docs/ and what makes its text."""

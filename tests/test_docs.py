@@ -4,6 +4,7 @@ current."""
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import os
 import re
@@ -184,3 +185,19 @@ def test_generated_pages_are_current():
         env=dict(os.environ) | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "PYTHONHASHSEED": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_test_that_the_table_of_rfcs_names_exists():
+    spec = importlib.util.spec_from_file_location("rfcs", ROOT / "docs" / "rfcs.py")
+    rfcs = importlib.util.module_from_spec(spec)
+    sys.modules["rfcs"] = rfcs  # dataclasses look their module up
+    spec.loader.exec_module(rfcs)
+    missing = []
+    for rfc in rfcs.load():
+        for test in rfc.tests:
+            path, _, name = test.partition("::")
+            file = ROOT / "tests" / path
+            if not file.exists() or not re.search(rf"^ *def {name}\(", file.read_text(), re.M):
+                missing.append(f"RFC {rfc.number}: {test}")
+    assert missing == []
+    assert len(rfcs.load()) > 50
