@@ -75,7 +75,8 @@ MAY_IMPORT = {
     "ipv4": {*CORE, "inet"},
     "ipv6": {*CORE, "inet", "ipv4"},
     "services": {*CORE, "clients", "inet", "ipv4", "ipv6"},
-    "": {*CORE, "drivers", "clients", "inet", "ipv4", "ipv6", "services"},
+    "proc": {*CORE, "inet", "ipv4", "ipv6"},
+    "": {*CORE, "drivers", "clients", "inet", "ipv4", "ipv6", "services", "proc"},
 }
 OFFENDERS_FILE = Path(__file__).parent / "import_offenders.txt"
 """What is still wrong, a line each. It only shrinks: a line that is not wrong any more fails."""
