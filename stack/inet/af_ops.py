@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
+    from stack.inet.inet_timewait_sock import inet_timewait_sock
 
 InetKey = tuple[int, int, int, int, int]
 """(family, saddr, sport, daddr, dport) of the packets that a socket receives."""
@@ -40,7 +41,7 @@ class inet_af_ops:
 
     family: int
     header_len: int
-    takes: Callable[[inet_sock, int], bool]
+    takes: Callable[[inet_sock | inet_timewait_sock, int], bool]
     is_loopback: Callable[[int], bool]
 
 
@@ -65,7 +66,7 @@ def inet_sk_takes(sk: inet_sock, family: int) -> bool:
     return af.family == family or af.takes(sk, family)
 
 
-def inet_rcv_saddr_equal(sk: inet_sock, sk2: inet_sock) -> bool:
+def inet_rcv_saddr_equal(sk: inet_sock, sk2: inet_sock | inet_timewait_sock) -> bool:
     """net/ipv4/inet_connection_sock.c: could both sockets get the same packet, by their addresses?
 
     A socket bound to no address gets those of every address of its families.

@@ -92,12 +92,12 @@ class request_sock_queue:
     )
 
     def __init__(self) -> None:
-        self.rskq_accept_head: deque[Any] = deque()
+        self.rskq_accept_head: deque[request_sock] = deque()
         self.rskq_defer_accept = 0
         self.synflood_warned = False
         self.qlen = 0
         self.young = 0
-        self.pending: set[Any] = set()
+        self.pending: set[request_sock] = set()
 
 
 @state
@@ -110,7 +110,7 @@ class inet_connection_sock(inet_sock):
     """None until the socket listens."""
     icsk_af_ops: inet_connection_sock_af_ops = row()
     icsk_ext_hdr_len: int = row(0)
-    icsk_sync_mss: Callable[[Any, int], int] = row()
+    icsk_sync_mss: Callable[[tcp_sock, int], int] = row()
     icsk_pmtu_cookie: int = row(0, ss="pmtu")
 
     # congestion control
@@ -156,10 +156,10 @@ class request_sock:
     """
 
     net: Net = row()
-    rsk_listener: Any = row()
+    rsk_listener: tcp_sock = row()
     rsk_ops: request_sock_ops = row()
     af_specific: tcp_request_sock_ops = row()
-    sk: inet_connection_sock = row()
+    sk: inet_connection_sock | None = row()
     """The child, once there is one."""
     sk_af: inet_af_ops = row()
     sk_state: int = row(TCP_NEW_SYN_RECV)
@@ -213,7 +213,7 @@ class request_sock:
 
     def __init__(
         self,
-        listener: inet_connection_sock,
+        listener: tcp_sock,
         ops: request_sock_ops,
         af_specific: tcp_request_sock_ops,
     ) -> None:
@@ -332,9 +332,9 @@ def inet_csk_get_port(sk: inet_connection_sock, snum: int) -> int:
 
 def inet_csk_init_xmit_timers(
     sk: inet_connection_sock,
-    retransmit_handler: Callable[[timer_list], Any],
-    delack_handler: Callable[[timer_list], Any],
-    keepalive_handler: Callable[[timer_list], Any],
+    retransmit_handler: Callable[[timer_list], None],
+    delack_handler: Callable[[timer_list], None],
+    keepalive_handler: Callable[[timer_list], None],
 ) -> None:
     """Give the socket its three timers."""
     net = sk.net
@@ -424,7 +424,8 @@ def inet_csk_exit_pingpong_mode(sk: inet_connection_sock) -> None:
 
 def inet_csk_in_pingpong_mode(sk: inet_connection_sock) -> bool:
     """An interactive conversation: ACKs ride on the replies."""
-    return sk.icsk_ack_pingpong >= sk.net.sysctl.tcp_pingpong_thresh
+    thresh: int = sk.net.sysctl.tcp_pingpong_thresh
+    return sk.icsk_ack_pingpong >= thresh
 
 
 def inet_csk_inc_pingpong_cnt(sk: inet_connection_sock) -> None:
@@ -446,7 +447,7 @@ def reqsk_queue_empty(queue: request_sock_queue) -> bool:
     return not queue.rskq_accept_head
 
 
-def reqsk_queue_remove(queue: request_sock_queue, parent: inet_connection_sock) -> Any:
+def reqsk_queue_remove(queue: request_sock_queue, parent: inet_connection_sock) -> request_sock:
     """Oldest finished request; its child is `.sk`."""
     req = queue.rskq_accept_head.popleft()
     sk_acceptq_removed(parent)
@@ -617,7 +618,7 @@ def inet_csk_wait_for_connect(sk: inet_connection_sock, timeo: int) -> None:
         raise os_error(errno.EAGAIN if sk.sk_state == TCP_LISTEN else errno.EINVAL)
 
 
-def inet_csk_accept(sk: inet_connection_sock, flags: int = 0, *_: Any) -> Any:
+def inet_csk_accept(sk: inet_connection_sock, flags: int = 0, *_: object) -> inet_connection_sock:
     """proto.accept (old name: tcp_accept): the next child, waiting for it unless O_NONBLOCK.
 
     Raises: OSError EINVAL when not listening, EAGAIN when none is there in time.
@@ -636,18 +637,14 @@ def inet_csk_accept(sk: inet_connection_sock, flags: int = 0, *_: Any) -> Any:
                 inet_csk_wait_for_connect(sk, timeo)
         req = reqsk_queue_remove(queue, sk)
         newsk = req.sk
+        assert newsk is not None, "inet_csk_reqsk_queue_add put it there"
         req.sk = None
         return newsk
     finally:
         release_sock(sk)
 
 
-tcp_accept = inet_csk_accept
-
-
-def inet_csk_reqsk_queue_add(
-    sk: inet_connection_sock, req: request_sock, child: inet_connection_sock
-) -> Any:
+def inet_csk_reqsk_queue_add(sk: inet_connection_sock, req: request_sock, child: C) -> C | None:
     """Queue a finished child for accept(); None when the listener went away."""
     if sk.sk_state != TCP_LISTEN:
         inet_child_forget(sk, req, child)
@@ -659,8 +656,8 @@ def inet_csk_reqsk_queue_add(
 
 
 def inet_csk_complete_hashdance(
-    sk: inet_connection_sock, child: inet_connection_sock, req: request_sock, own_req: bool
-) -> Any:
+    sk: inet_connection_sock, child: C, req: request_sock, own_req: bool
+) -> C | None:
     """The third ACK came: the request leaves the hash, the child goes to the accept queue."""
     if own_req:
         inet_csk_reqsk_queue_drop(sk, req)
@@ -692,13 +689,11 @@ def inet_csk_listen_stop(sk: inet_connection_sock) -> None:
     while not reqsk_queue_empty(queue):
         req = reqsk_queue_remove(queue, sk)
         child = req.sk
+        assert child is not None, "inet_csk_reqsk_queue_add put it there"
         req.sk = None
         bh_lock_sock(child)
         inet_child_forget(sk, req, child)
         bh_unlock_sock(child)
-
-
-tcp_close_pending = inet_csk_listen_stop
 
 
 def inet_csk_clone_lock(sk: C, req: request_sock, priority: int = 0) -> C:
@@ -737,7 +732,7 @@ def inet_csk_destroy_sock(sk: inet_connection_sock) -> None:
 # --- routing ------------------------------------------------------------------------------
 
 
-def inet_csk_update_pmtu(sk: tcp_sock, mtu: int) -> Any:
+def inet_csk_update_pmtu(sk: tcp_sock, mtu: int) -> dst_entry | None:
     """Tell the route its new path MTU; returns the dst to use from now on, or None.
 
     For IPv6 the kernel calls it inet6_csk_update_pmtu.

@@ -24,7 +24,13 @@ from stack.inet.inet_timewait_sock import (
 
 if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
+    from stack.inet.inet_timewait_sock import inet_timewait_sock
+    from stack.inet.tcp_sock import tcp_sock
     from stack.net import Net
+
+
+EhashEntry = Any
+"""A tcp_sock, a request_sock or an inet_timewait_sock; which one, its sk_state says."""
 
 
 class inet_bind_bucket:
@@ -37,7 +43,7 @@ class inet_bind_bucket:
         self.fastreuse = -1
         self.fastreuseport = 0
         self.fastuid = 0
-        self.owners: list[Any] = []
+        self.owners: list[inet_connection_sock | inet_timewait_sock] = []
 
 
 class inet_hashinfo:
@@ -46,16 +52,16 @@ class inet_hashinfo:
     __slots__ = ("bhash", "ehash", "lhash2", "table_perturb")
 
     def __init__(self) -> None:
-        self.ehash: dict[InetKey, Any] = {}
+        self.ehash: dict[InetKey, EhashEntry] = {}
         self.bhash: dict[int, inet_bind_bucket] = {}
-        self.lhash2: dict[int, list[Any]] = {}
+        self.lhash2: dict[int, list[tcp_sock]] = {}
         self.table_perturb: dict[tuple[int, int, int, int], int] = {}
 
 
 # --- lookup -------------------------------------------------------------------------------
 
 
-def __inet_lookup_established(hashinfo: inet_hashinfo, key: InetKey, dif: int) -> Any:
+def __inet_lookup_established(hashinfo: inet_hashinfo, key: InetKey, dif: int) -> EhashEntry | None:
     """Exact match: a connection, a request or a TIME_WAIT socket; else None."""
     sk = hashinfo.ehash.get(key)
     if sk is not None and sk.sk_bound_dev_if and sk.sk_bound_dev_if != dif:
@@ -84,13 +90,13 @@ def compute_score(sk: inet_connection_sock, family: int, daddr: int, dif: int) -
 
 def __inet_lookup_listener(
     hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey, dif: int
-) -> Any:
+) -> tcp_sock | None:
     """The best listener; a reuseport group is spread by a hash of the key."""
     family, _, _, daddr, hnum = key
     group = hashinfo.lhash2.get(hnum)
     if not group:
         return None
-    best: list[Any] = []
+    best: list[tcp_sock] = []
     hiscore = 0
     for sk in group:
         score = compute_score(sk, family, daddr, dif)
@@ -105,7 +111,9 @@ def __inet_lookup_listener(
     return best[0]
 
 
-def __inet_lookup(hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey, dif: int) -> Any:
+def __inet_lookup(
+    hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey, dif: int
+) -> EhashEntry | None:
     """Established first, then listeners."""
     sk = __inet_lookup_established(hashinfo, key, dif)
     if sk is not None:
@@ -113,7 +121,7 @@ def __inet_lookup(hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey, di
     return __inet_lookup_listener(hashinfo, skb, key, dif)
 
 
-def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> Any:
+def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> EhashEntry | None:
     """The socket of a segment; early demux may have found it already (skb.sk)."""
     sk = skb.sk
     if sk is not None:
@@ -129,14 +137,14 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> Any:
 # --- hashing ------------------------------------------------------------------------------
 
 
-def inet_hash(sk: inet_connection_sock) -> int:
+def inet_hash(sk: tcp_sock) -> int:
     """proto.hash: a listener goes to the listening hash, anything but CLOSE to ehash."""
     if sk.sk_state != TCP_CLOSE:
         __inet_hash(sk, None)
     return 0
 
 
-def __inet_hash(sk: inet_connection_sock, osk: request_sock | None) -> None:
+def __inet_hash(sk: tcp_sock, osk: request_sock | None) -> None:
     if sk.sk_state != TCP_LISTEN:
         inet_ehash_nolisten(sk, osk)
         return
@@ -168,7 +176,7 @@ def inet_ehash_nolisten(sk: inet_connection_sock, osk: request_sock | None) -> b
     return ok
 
 
-def inet_unhash(sk: inet_connection_sock) -> None:
+def inet_unhash(sk: tcp_sock) -> None:
     """proto.unhash."""
     if not sk.sk_hashed:
         return
@@ -224,7 +232,7 @@ def __inet_inherit_port(sk: inet_connection_sock, child: inet_connection_sock) -
 # --- connect ------------------------------------------------------------------------------
 
 
-def __inet_check_established(net: Net, sk: inet_connection_sock, lport: int) -> bool:
+def __inet_check_established(net: Net, sk: tcp_sock, lport: int) -> bool:
     """Claim the 4-tuple with local port `lport`; False when a connection has it.
 
     A TIME_WAIT socket gives way when the protocol's twsk_unique allows it (RFC 6191).
@@ -267,7 +275,7 @@ def inet_sk_port_offset(sk: inet_connection_sock) -> int:
     return hash((sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)) & 0xFFFFFFFF
 
 
-def inet_hash_connect(death_row: inet_timewait_death_row, sk: inet_connection_sock) -> None:
+def inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock) -> None:
     """Choose the local port of an active open (when none is bound) and enter ehash.
 
     Raises: OSError EADDRNOTAVAIL.
@@ -276,9 +284,7 @@ def inet_hash_connect(death_row: inet_timewait_death_row, sk: inet_connection_so
     __inet_hash_connect(death_row, sk, offset)
 
 
-def __inet_hash_connect(
-    death_row: inet_timewait_death_row, sk: inet_connection_sock, port_offset: int
-) -> None:
+def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_offset: int) -> None:
     """Connects take ports of the low end's parity first, binds the other."""
     net = sk.net
     hinfo = net.tcp_hashinfo

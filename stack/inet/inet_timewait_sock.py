@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stack.core.rows import row, state
 from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.inet.af_ops import inet_sk_key
 
 if TYPE_CHECKING:
+    from stack.inet.af_ops import inet_af_ops
     from stack.inet.inet_connection_sock import inet_connection_sock
     from stack.inet.inet_hashtables import inet_bind_bucket, inet_hashinfo
+    from stack.inet.protocol import proto
+    from stack.inet.tcp_sock import tcp_sock
+    from stack.net import Net
 
 
 @dataclass(slots=True, frozen=True, eq=False, kw_only=True)
 class timewait_sock_ops:
     """include/net/timewait_sock.h struct timewait_sock_ops (proto.twsk_prot)."""
 
-    twsk_unique: Callable[[Any, inet_timewait_sock], bool]
+    twsk_unique: Callable[[tcp_sock, inet_timewait_sock], bool]
     """(a connecting socket, the remnant at its place): may it take the place?"""
 
 
-def twsk_unique(sk: inet_connection_sock, sktw: inet_timewait_sock) -> bool:
+def twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
     """include/net/timewait_sock.h: whether a new connection may replace sktw."""
     ops: timewait_sock_ops | None = sk.sk_prot.twsk_prot
     return ops is not None and ops.twsk_unique(sk, sktw)
@@ -44,61 +49,60 @@ class inet_timewait_death_row:
         self.sysctl_max_tw_buckets = value
 
 
+@state
 class inet_timewait_sock:
     """The small socket that answers in place of the closed one.
 
     It stands in the same hash as full sockets, hence the sk_* names of what a lookup reads.
     """
 
-    __slots__ = (
-        "inet_daddr",
-        "inet_dport",
-        "inet_num",
-        "inet_rcv_saddr",
-        "last_oow_ack_time",
-        "net",
-        "sk_af",
-        "sk_bound_dev_if",
-        "sk_family",
-        "sk_ipv6only",
-        "sk_mark",
-        "sk_prot",
-        "sk_reuse",
-        "sk_reuseport",
-        "sk_state",
-        "tw_bind_hash",
-        "tw_hashed",
-        "tw_priority",
-        "tw_rcv_nxt",
-        "tw_rcv_wnd",
-        "tw_rcv_wscale",
-        "tw_snd_nxt",
-        "tw_substate",
-        "tw_timeout",
-        "tw_timer",
-        "tw_tos",
-        "tw_ts_offset",
-        "tw_ts_recent",
-        "tw_ts_recent_stamp",
-        "tw_ttl",
-    )
-    # Set by the init functions of the kernel's names, so declared here for the type checker.
-    tw_rcv_nxt: Any
-    tw_rcv_wnd: Any
-    tw_rcv_wscale: Any
-    tw_snd_nxt: Any
-    tw_ts_offset: Any
-    tw_ts_recent: Any
-    tw_ts_recent_stamp: Any
+    net: Net = row()
+    sk_af: inet_af_ops = row()
+    sk_family: int = row(0)
+    sk_ipv6only: bool = row(False)
+    sk_prot: proto = row()
+    sk_state: int = row(TCP_TIME_WAIT)
+    sk_bound_dev_if: int = row(0)
+    sk_reuse: int = row(0)
+    sk_reuseport: bool = row(False)
+    sk_mark: int = row(0)
+    inet_daddr: int = row(0)
+    inet_dport: int = row(0)
+    inet_rcv_saddr: int = row(0)
+    inet_num: int = row(0)
+    tw_substate: int = row(0)
+    """FIN_WAIT2 until the peer's FIN comes."""
+    tw_tos: int = row(0)
+    tw_ttl: int = row(0)
+    tw_priority: int = row(0)
+    tw_flowlabel: int = row(0)
+    tw_bind_hash: inet_bind_bucket | None = row()
+    tw_hashed: bool = row(False)
+    tw_timer: timer_list = row()
 
-    def __init__(self, sk: inet_connection_sock, state: int) -> None:
+    # TCP's (struct tcp_timewait_sock)
+    tw_rcv_nxt: int = row(0)
+    tw_snd_nxt: int = row(0)
+    tw_rcv_wnd: int = row(0)
+    tw_rcv_wscale: int = row(0)
+    tw_ts_offset: int = row(0)
+    tw_ts_recent: int = row(0)
+    tw_ts_recent_stamp: int = row(0)
+    last_oow_ack_time: int = row(0)
+
+    if TYPE_CHECKING:
+
+        def init_state(self) -> None:
+            """Give every field its start value (generated from the rows)."""
+
+    def __init__(self, sk: inet_connection_sock, substate: int) -> None:
+        self.init_state()
         self.net = sk.net
         self.sk_af = sk.sk_af
         self.sk_family = sk.sk_family
         self.sk_ipv6only = sk.sk_ipv6only
         self.sk_prot = sk.sk_prot
-        self.sk_state = TCP_TIME_WAIT
-        self.tw_substate = state
+        self.tw_substate = substate
         self.sk_bound_dev_if = sk.sk_bound_dev_if
         self.sk_reuse = sk.sk_reuse
         self.sk_reuseport = sk.sk_reuseport
@@ -110,14 +114,7 @@ class inet_timewait_sock:
         self.tw_tos = sk.tos
         self.tw_ttl = sk.uc_ttl
         self.tw_priority = sk.sk_priority
-        self.tw_bind_hash: inet_bind_bucket | None = None
-        self.tw_hashed = False
-        self.tw_timeout = 0
-        self.last_oow_ack_time = 0
-        self.tw_timer = timer_list(sk.net.machine, self._tw_timer_handler)
-
-    def _tw_timer_handler(self, *_: Any) -> None:
-        tw_timer_handler(self)
+        self.tw_timer = timer_list(sk.net.machine, tw_timer_handler, data=self)
 
 
 def inet_twsk_alloc(
@@ -145,10 +142,10 @@ def inet_twsk_hashdance(
     tw.tw_hashed = True
 
 
-def tw_timer_handler(tw: inet_timewait_sock) -> None:
+def tw_timer_handler(timer: timer_list) -> None:
     """TIME_WAIT is over."""
+    tw: inet_timewait_sock = timer.data
     linux = tw.net.mib.linux
-    linux.TWKilled += 0
     linux.TW += 1
     inet_twsk_kill(tw)
 

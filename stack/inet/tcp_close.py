@@ -87,7 +87,8 @@ def tcp_shutdown(sk: tcp_sock, how: int) -> None:
 
 def tcp_too_many_orphans(sk: tcp_sock, shift: int) -> bool:
     """include/net/tcp.h: each orphan counts 2 ** shift times, for one that deserves less."""
-    return sk.sk_mem.orphan_count << shift > sk.net.sysctl.tcp_max_orphans
+    most: int = sk.net.sysctl.tcp_max_orphans
+    return sk.sk_mem.orphan_count << shift > most
 
 
 def tcp_out_of_memory(sk: tcp_sock) -> bool:

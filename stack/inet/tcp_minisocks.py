@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import sk_buff
@@ -125,7 +125,7 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     return newsk
 
 
-def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
+def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | None:
     """A segment for a request (RFC 9293 3.10.7.4 in SYN-RECEIVED).
 
     Returns the new child; or `sk`, the listener, to let it answer (with a RST); or None: dropped.
@@ -171,7 +171,8 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
         return None
     if flg & (TCPHDR_RST | TCPHDR_SYN):
         net.mib.tcp.AttemptFails += 1
-        return tcp_embryonic_reset(sk, skb, req, flg)
+        tcp_embryonic_reset(sk, skb, req, flg)
+        return None
     if not flg & TCPHDR_ACK:
         return None
     if (
@@ -185,7 +186,8 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
     child = sk.icsk_af_ops.syn_recv_sock(sk, skb, req, None, req)
     if child is None:
         if net.sysctl.tcp_abort_on_overflow:
-            return tcp_embryonic_reset(sk, skb, req, flg)
+            tcp_embryonic_reset(sk, skb, req, flg)
+            return None
         req.acked = True
         return None
     own_req = net.tcp_hashinfo.ehash.get(inet_sk_key(req))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import tcp_hdr, tcp_parse_ts
 from fastpath.skbuff import sk_buff
@@ -21,6 +21,7 @@ from stack.inet.tcp_sock import (
 )
 
 if TYPE_CHECKING:
+    from stack.inet.inet_connection_sock import request_sock
     from stack.net import Net
 
 
@@ -62,7 +63,7 @@ def tcp_syn_options(sk: tcp_sock) -> bytes:
     return out
 
 
-def tcp_synack_options(sk: tcp_sock, req: Any, mss: int, now: int) -> bytes:
+def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> bytes:
     """Options of the SYN-ACK for a request: what the SYN offered and we have."""
     out = _MSS.pack(2, 4, mss & 0xFFFF)
     if req.tstamp_ok:

@@ -6,8 +6,6 @@ a reason other than an ACK is here. Times ns unless `_us`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastpath.skbuff import sk_buff
 from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, inet_csk_reset_xmit_timer
 from stack.inet.tcp_const import TCP_TIMEOUT_MIN
@@ -170,7 +168,7 @@ def tcp_check_sack_reordering(sk: tcp_sock, low_seq: int, ts: int) -> None:
     if mss and metric > sk.reordering * mss:
         sk.reordering = min((metric + mss - 1) // mss, sk.net.sysctl.tcp_max_reordering)
     sk.reord_seen += 1
-    linux: Any = sk.net.mib.linux
+    linux = sk.net.mib.linux
     if ts:
         linux.TCPTSReorder += 1
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_sock import (
@@ -13,6 +13,9 @@ from stack.inet.tcp_sock import (
     after,
     tcp_sock,
 )
+
+if TYPE_CHECKING:
+    from stack.inet.inet_connection_sock import request_sock
 
 
 def tcp_rtt_estimator(sk: tcp_sock, mrtt_us: int) -> None:
@@ -92,7 +95,7 @@ def tcp_ack_update_rtt(
     return True
 
 
-def tcp_synack_rtt_meas(sk: tcp_sock, req: Any) -> None:
+def tcp_synack_rtt_meas(sk: tcp_sock, req: request_sock | None) -> None:
     """RTT of SYN-ACK and ACK, when the SYN-ACK went out once."""
     rtt_us = -1
     if req is not None and not req.num_retrans and req.snt_synack:

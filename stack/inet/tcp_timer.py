@@ -108,7 +108,7 @@ def tcp_clamp_rto_to_user_timeout(sk: tcp_sock) -> int:
 
 def tcp_orphan_retries(sk: tcp_sock, alive: bool) -> int:
     """How often an orphan retransmits."""
-    retries = sk.net.sysctl.tcp_orphan_retries
+    retries: int = sk.net.sysctl.tcp_orphan_retries
     if sk.sk_err_soft and not alive:
         retries = 0
     if retries == 0 and alive:

@@ -120,7 +120,8 @@ def __tcp_select_window(sk: tcp_sock) -> int:
 def __tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:
     mss_now = pmtu - sk.icsk_af_ops.net_header_len - 20
     mss_now = min(mss_now, sk.rx_opt.mss_clamp) - sk.icsk_ext_hdr_len
-    return max(mss_now, sk.net.sysctl.tcp_min_snd_mss)
+    least: int = sk.net.sysctl.tcp_min_snd_mss
+    return max(mss_now, least)
 
 
 def tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:

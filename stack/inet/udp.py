@@ -938,7 +938,7 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
         sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL)
     ):
         # Nothing was asked for but the data: the rest of this function without its questions.
-        copied = skb.len
+        copied: int = skb.len
         if length < copied:
             copied = length
             msg.msg_flags |= MSG_TRUNC

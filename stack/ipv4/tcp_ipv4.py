@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.csum import csum_partial, csum_tcpudp_magic
 from fastpath.hdr import icmp_hdr as icmp_header
@@ -240,7 +240,7 @@ def inet_sk_rebuild_header(sk: tcp_sock) -> int:
     return 0 if tcp_v4_rebuild_route(sk) is not None else -errno.EHOSTUNREACH
 
 
-def tcp_v4_rebuild_route(sk: tcp_sock) -> Any:
+def tcp_v4_rebuild_route(sk: tcp_sock) -> dst_entry | None:
     """A fresh route to the peer, cached; None when there is none."""
     fl4 = sk.cork.fl4 = flowi(AF_INET)
     daddr = sk.inet_daddr
@@ -470,7 +470,7 @@ def tcp_v4_reqsk_send_ack(sk: tcp_sock, skb: sk_buff, req: request_sock) -> None
 # --- requests -----------------------------------------------------------------------------
 
 
-def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
+def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry | None:
     """Addresses of a new request, and the route back; None when there is none."""
     iph = ip_hdr(skb)
     req.inet_rcv_saddr = iph.daddr
@@ -479,7 +479,7 @@ def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> Any:
     return inet_csk_route_req(sk, req)
 
 
-def inet_csk_route_req(sk: tcp_sock, req: request_sock) -> Any:
+def inet_csk_route_req(sk: tcp_sock, req: request_sock) -> dst_entry | None:
     """net/ipv4/inet_connection_sock.c"""
     fl4 = flowi(
         AF_INET,
@@ -600,7 +600,7 @@ def tcp_v4_syn_recv_sock(
     return newsk
 
 
-def tcp_v4_cookie_check(sk: tcp_sock, skb: sk_buff) -> Any:
+def tcp_v4_cookie_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
     """An ACK for a listener may carry a SYN cookie: the child it proves, else sk itself."""
     if not skb.tcp_flags & TCPHDR_SYN:
         return cookie_v4_check(sk, skb)
@@ -718,7 +718,7 @@ def tcp_v4_no_socket(net: Net, skb: sk_buff) -> int:
     return 0
 
 
-def tcp_v4_do_time_wait(net: Net, tw: inet_timewait_sock, skb: sk_buff) -> Any:
+def tcp_v4_do_time_wait(net: Net, tw: inet_timewait_sock, skb: sk_buff) -> tcp_sock | None:
     """TIME_WAIT: answer and give None; or the listener that takes over a new SYN."""
     verdict = tcp_timewait_state_process(tw, skb)
     if verdict == TCP_TW_SYN:
