@@ -87,7 +87,7 @@ def add_nic(
         dev = host.pci_add(nic.slot, irq)
         if dev is None:
             raise OSError(f"{host.name}: no driver took the {model}")
-        nics[dev.name] = nic
+        nics[dev.name if dev.name not in nics else f"{dev.name}.{irq}"] = nic
         host.on_closed(lambda: _unplug(link))
     host.ifconfig(dev.name, addr, up=up or None, mtu=mtu)
     if up and wait and not host.wait_carrier(dev.name):

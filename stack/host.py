@@ -1,36 +1,29 @@
-"""One host: a machine with one network namespace, and what one does with it from outside.
+"""One host: a machine with its first network namespace, seen from outside.
 
-A Host is a Net (stack/net.py) on a Machine of its own (stack/machine.py), so it goes wherever a Net
-is wanted. Any number of hosts live in one process and share nothing but links (and the clock that
-they were given).
+A Host is a Namespace (stack/netns.py), and so a Net, on a Machine of its own (stack/machine.py).
+Any number of hosts live in one process and share nothing but links and the clock they were given.
 """
 
 from __future__ import annotations
 
 import errno
 import functools
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastpath.dma import DmaTable, HostMemory
-from fastpath.errors import whole_number
-from stack.core.dev import dev_close, dev_open, dev_set_mtu
+from stack.core.dev import dev_open
 from stack.core.irq import irq_desc, irq_to_desc
-from stack.core.link_watch import linkwatch_pending
 from stack.core.netdevice import net_device
 from stack.core.pci import PciSlot, pci_device_add
 from stack.drivers.e1000.main import e1000_init_module
 from stack.ipv4.af_inet import inet_init
-from stack.ipv4.devinet import inet_addr_add, inet_addr_del, parse_ifaddr
-from stack.ipv4.fib import ip_route_add, ip_route_del
 from stack.machine import Machine
-from stack.net import Net
+from stack.netns import Namespace
 from stack.progress import describe, progress
-from stack.socket import Socket
 
 
-class Host(Net):
+class Host(Namespace):
     """A machine with a network stack.
 
     Args:
@@ -72,7 +65,7 @@ class Host(Net):
             super().__init__(machine, name, uid=uid, gid=gid, sysctl=sysctl)
             watch = getattr(clock, "watch", None)
             if watch is not None and inet:
-                tell = functools.partial(progress, self), functools.partial(describe, self)
+                tell = functools.partial(progress, machine), functools.partial(describe, machine)
                 machine.on_closed(watch(machine.timers.interrupt, *tell))
             dev_open(self.loopback_dev)
             if drivers:
@@ -102,81 +95,33 @@ class Host(Net):
                     return dev
         return None
 
-    # --- administration -------------------------------------------------------------------------
+    # --- namespaces -----------------------------------------------------------------------------
 
-    def dev(self, name: str) -> net_device:
-        """The interface called `name`.
-
-        Raises:
-            OSError: ENODEV, there is none.
-        """
-        dev = self.dev_by_name.get(name)
-        if dev is None:
-            known = ", ".join(self.dev_by_name)
-            raise OSError(errno.ENODEV, f"{self.name}: no interface {name!r}; there are: {known}")
-        return dev
-
-    def ifconfig(
-        self,
-        name: str,
-        addr: str | None = None,
-        *,
-        up: bool | None = None,
-        mtu: int | None = None,
-    ) -> None:
-        """Configure an interface: `addr` "10.0.0.1/24" is added, then `mtu`, then up or down.
+    def netns_add(
+        self, name: str, *, sysctl: Mapping[str, Any] | None = None, uid: int | None = None
+    ) -> Namespace:
+        """`ip netns add NAME`: one more network namespace of this machine; its `lo` is down.
 
         Raises:
-            OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
-                prefix length, no whole number.
+            OSError: EEXIST, there is one of that name. SysctlError: see Namespace.
         """
         with self.lock:
-            dev = self.dev(name)
-            if mtu is not None:
-                mtu = whole_number(f"{self.name}.ifconfig", "mtu", mtu, unit="bytes")
-                _check(dev_set_mtu(dev, mtu), f"{name}: mtu {mtu}")
-            if addr is not None:
-                inet_addr_add(dev, *parse_ifaddr(addr))
-            if up is not None:
-                if up:
-                    _check(dev_open(dev), f"{name}: open")
-                else:
-                    dev_close(dev)
+            if name == self.name or any(n.name == name for n in self.machine.net_namespace_list):
+                raise OSError(errno.EEXIST, f"{self.name}: there is a namespace {name!r} already")
+            uid = self.uid if uid is None else uid
+            return Namespace(self.machine, name, uid=uid, gid=self.gid, sysctl=sysctl)
 
-    def addr_del(self, name: str, addr: str) -> None:
-        """Remove an address such as "10.0.0.1/24".
+    def netns(self, name: str) -> Namespace:
+        """The namespace called `name`.
 
         Raises:
-            OSError: EADDRNOTAVAIL when the interface does not have it.
+            OSError: ENOENT, there is none.
         """
-        local, prefixlen = parse_ifaddr(addr)
-        with self.lock:
-            inet_addr_del(self.dev(name), local, prefixlen)
-
-    def route_add(
-        self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
-    ) -> None:
-        """`ip route add PREFIX [via GW] [dev DEV]`; "default" or "10.0.0.0/8" as prefix."""
-        with self.lock:
-            ip_route_add(self, prefix, via=via, dev=dev, **kw)
-
-    def route_del(
-        self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
-    ) -> None:
-        """`ip route del`."""
-        with self.lock:
-            ip_route_del(self, prefix, via=via, dev=dev, **kw)
-
-    def wait_carrier(self, name: str, timeout_ns: int = 10_000_000_000) -> bool:
-        """Wait until the interface's link is up (and its queue active). False after the timeout."""
-        dev = self.dev(name)
-        timeout_ns = whole_number("wait_carrier", "timeout_ns", timeout_ns, 0, unit="ns")
-        with self.lock:
-            return bool(self.clock.wait(lambda: not linkwatch_pending(dev), timeout_ns))
-
-    def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> Socket:  # noqa: A002
-        """A socket of this host, with the interface of the standard library's."""
-        return Socket(self, family, type, proto)
+        for net in self.machine.net_namespace_list:
+            if net.name == name and isinstance(net, Namespace):
+                return net
+        known = ", ".join(net.name for net in self.machine.net_namespace_list)
+        raise OSError(errno.ENOENT, f"{self.name}: no namespace {name!r}; there are: {known}")
 
     # --- end ------------------------------------------------------------------------------------
 
@@ -194,8 +139,3 @@ class Host(Net):
 
     def __enter__(self) -> Host:
         return self
-
-
-def _check(err: int, what: str) -> None:
-    if err:
-        raise OSError(-err, f"{what}: {os.strerror(-err)}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.dma import DmaTable, HostMemory
 from fastpath.errors import whole_number
 from fastpath.skbuff import SkbPool
-from stack.core.dev import net_dev_init
+from stack.core.dev_netns import net_dev_init
 from stack.core.irq import irq_desc, replay_irqs
 from stack.core.loopback import loopback_net_ops
 from stack.core.net_namespace import (
@@ -33,6 +33,7 @@ from stack.core.softirq import Action, run_ksoftirqd, softirq_init
 from stack.core.timer import timer_base, timers_init
 
 if TYPE_CHECKING:
+    from stack.core.sk_mem import proto_mem
     from stack.net import Net
 
 SKB_SMALL_BYTES = 2048
@@ -91,6 +92,8 @@ class Machine:
     net_ratelimit_state: ratelimit_state
 
     # Namespaces: stack/core/net_namespace.py.
+    prot_mem: dict[str, proto_mem]
+    """Memory of all sockets of a protocol, whatever their namespace (stack/core/sk_mem.py)."""
     init_net: Net
     """The first one; what is one setting of the whole machine is a sysctl of it."""
     net_namespace_list: list[Net]
@@ -122,6 +125,7 @@ class Machine:
         self.skb_small_head = SkbPool(
             self.ram, SKB_SMALL_HEAD_BYTES, max(64, size // 16 // SKB_SMALL_HEAD_BYTES)
         )
+        self.prot_mem = {}
         self.pernet_list = []
         self.net_namespace_list = []
         self._on_close = []

@@ -150,7 +150,7 @@ class Net:
         self.on_drop = None
         self.uid = whole_number("Host", "uid", uid, 0)
         self.gid = whole_number("Host", "gid", gid, 0)
-        self.sysctl = sysctl_table(machine.ram.size_bytes, sysctl)
+        self.sysctl = sysctl_table(machine.ram.size_bytes, sysctl, first=self is machine.init_net)
         with self.lock:
             setup_net(self)
 

@@ -1,4 +1,4 @@
-"""Does anything happen on this host that an application could notice? For a clock that asks.
+"""Does anything happen on this machine that an application could notice? For a clock that asks.
 
 A VirtualClock has to tell a long wait from one without end; see e1000emu/stall.py, which defines
 what is wanted here.
@@ -6,23 +6,26 @@ what is wanted here.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.socket import sock_poll
 from stack.core.tcp_states import TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.sockaddr import inet_ntoa
 
+if TYPE_CHECKING:
+    from stack.machine import Machine
+
 M32 = 0xFFFFFFFF
 
 
-def progress(net: Any) -> tuple[Any, ...] | None:
+def progress(machine: Machine) -> tuple[Any, ...] | None:
     """What changes when something happens to a socket; None while a TCP_USER_TIMEOUT runs.
 
     Sequence numbers, queues, errors and readiness are what an application notices; retransmissions
     and unanswered probes are steps towards an error.
     """
     connections: list[tuple[Any, ...]] = []
-    for sk in _connections(net):
+    for sk in _connections(machine):
         if sk.sk_state == TCP_NEW_SYN_RECV:
             connections.append((id(sk), sk.num_timeout))
         elif sk.sk_state == TCP_TIME_WAIT:
@@ -39,29 +42,29 @@ def progress(net: Any) -> tuple[Any, ...] | None:
                 )
             )
     sockets = []
-    for fd, sock in net.fdtable.fd.items():
-        sk = sock.sk
-        if sk is not None:
-            queued = sk.sk_receive_queue.qlen, sk.sk_error_queue.qlen, sk.sk_wmem_alloc
-            sockets.append((fd, sock_poll(sock), sk.sk_err, *queued))
+    for net in machine.net_namespace_list:
+        for fd, sock in net.fdtable.fd.items():
+            sk = sock.sk
+            if sk is not None:
+                queued = sk.sk_receive_queue.qlen, sk.sk_error_queue.qlen, sk.sk_wmem_alloc
+                sockets.append((fd, sock_poll(sock), sk.sk_err, *queued))
     return tuple(connections), tuple(sockets)
 
 
-def describe(net: Any) -> list[str]:
+def describe(machine: Machine) -> list[str]:
     """The connections whose peer does not read, a sentence each."""
     found = []
-    for sk in _connections(net):
+    for sk in _connections(machine):
         if sk.sk_state not in (TCP_ESTABLISHED, TCP_CLOSE_WAIT):
             continue
         queued = (sk.write_seq - sk.snd_una) & M32
         if queued and sk.sk_write_queue.peek() is not None and not sk.packets_out:
             peer = f"{inet_ntoa(sk.inet_daddr)}:{sk.inet_dport}"
             found.append(
-                f"{net.name}: {queued} bytes for {peer} wait because nobody reads what it has"
+                f"{sk.net.name}: {queued} bytes for {peer} wait because nobody reads what it has"
             )
     return found
 
 
-def _connections(net: Any) -> list[Any]:
-    tables = getattr(net, "tcp_hashinfo", None)
-    return [] if tables is None else list(tables.ehash.values())
+def _connections(machine: Machine) -> list[Any]:
+    return [sk for net in machine.net_namespace_list for sk in net.tcp_hashinfo.ehash.values()]

@@ -13,7 +13,7 @@ from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
 
 if TYPE_CHECKING:
-    from stack.host import Host
+    from stack.net import Net
 
 Address: TypeAlias = (
     tuple[str | int, int] | tuple[str | int, int, int] | tuple[str | int, int, int, int]
@@ -71,7 +71,7 @@ def inet6_ntoa(addr: int) -> str:
     return socket.inet_ntop(socket.AF_INET6, addr.to_bytes(16, "big"))
 
 
-def interface_index(net: Host, text: str) -> int:
+def interface_index(net: Net, text: str) -> int:
     """What is behind the % of an address: an interface's name or index. Raises: OSError ENODEV."""
     dev = net.dev_by_name.get(text)
     if dev is not None:
@@ -81,7 +81,7 @@ def interface_index(net: Host, text: str) -> int:
     raise OSError(errno.ENODEV, f"no interface {text!r}")
 
 
-def parse(net: Host, family: int, address: Address) -> sockaddr:
+def parse(net: Net, family: int, address: Address) -> sockaddr:
     """An application's address, of a socket of `family`, as the sys_* calls take it.
 
     Raises:

@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
     from stack.core.wait import wait_queue_head
-    from stack.host import Host
+    from stack.net import Net
 
 TCP_NODELAY = 1
 TCP_CORK = 3
@@ -175,14 +175,14 @@ class Socket:
         "type",
     )
 
-    def __new__(cls, net: Host, *args: Any, **kwargs: Any) -> Socket:
+    def __new__(cls, net: Net, *args: Any, **kwargs: Any) -> Socket:
         if cls is Socket and getattr(net.clock, "threaded", True):
             cls = _LockedSocket
         return object.__new__(cls)
 
     def __init__(
         self,
-        net: Host,
+        net: Net,
         family: int = AF_INET,
         type: int = SOCK_STREAM,  # noqa: A002 -- as in the standard library
         proto: int = 0,
@@ -196,7 +196,7 @@ class Socket:
         self._fd = sys.sys_socket(net, family, type, proto)
         self._timeout = 0.0 if type & SOCK_NONBLOCK else None
 
-    def _init(self, net: Host, family: int, type: int, proto: int) -> None:  # noqa: A002
+    def _init(self, net: Net, family: int, type: int, proto: int) -> None:  # noqa: A002
         self.net = net
         self.family = family
         self.type = type
@@ -677,7 +677,7 @@ _FOREVER = 0x7FFFFFFFFFFFFFFF
 
 
 def create_connection(
-    net: Host,
+    net: Net,
     address: Address,
     timeout: float | object | None = None,
     source_address: Address | None = None,
@@ -701,7 +701,7 @@ def create_connection(
 
 
 def create_server(
-    net: Host, address: Address, *, backlog: int = SOMAXCONN, reuse_port: bool = False
+    net: Net, address: Address, *, backlog: int = SOMAXCONN, reuse_port: bool = False
 ) -> Socket:
     """A listening stream socket of host `net`, as `socket.create_server`."""
     sock = Socket(net, AF_INET, SOCK_STREAM)
@@ -718,7 +718,7 @@ def create_server(
 
 
 def wait_any(
-    net: Host, waits: Sequence[tuple[Socket, int]], timeout: float | None = None
+    net: Net, waits: Sequence[tuple[Socket, int]], timeout: float | None = None
 ) -> list[tuple[Socket, int]]:
     """poll(2): wait until a socket is ready for one of its events (POLLIN ...); those that are."""
 

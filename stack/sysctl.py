@@ -68,7 +68,7 @@ class sysctl_table:
     IPv6 go by their full names here; `ipv6` keeps them.
     """
 
-    __slots__ = (*SYSCTLS, "_written", "ipv6")
+    __slots__ = (*SYSCTLS, "_first", "_written", "ipv6")
 
     ipv6: netns_sysctl_ipv6
 
@@ -76,17 +76,23 @@ class sysctl_table:
 
         def __getattr__(self, name: str) -> Any: ...
 
-    def __init__(self, ram_bytes: int, overrides: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, ram_bytes: int, overrides: Mapping[str, Any] | None = None, *, first: bool = True
+    ) -> None:
+        """Start from the defaults. The machine's own knobs are in its `first` namespace alone."""
         store = object.__setattr__
+        store(self, "_first", first)
         store(self, "ipv6", netns_sysctl_ipv6(ram_bytes))
         given = {}
         for name, value in (overrides or {}).items():
             if is_ipv6(name):
                 self.ipv6[name] = value
             else:
-                given[find(name).name] = value
+                given[self._row(name).name] = value
         store(self, "_written", {})
         for row in SYSCTLS.values():
+            if row.machine and not first:
+                continue
             store(self, row.name, row.default(ram_bytes) if callable(row.default) else row.default)
         if "ipfrag_high_thresh" in given and "ipfrag_low_thresh" not in given:
             store(self, "ipfrag_low_thresh", 0)  # only a bound of the other; see _fits
@@ -103,24 +109,36 @@ class sysctl_table:
         if is_ipv6(name):
             self.ipv6[name] = value
             return
-        row = find(name)
+        row = self._row(name)
         value = self._parse(row, value)
         self._fits(row, value)
         for fn in self._written.get(row.name, ()):
             fn(value)
         object.__setattr__(self, row.name, value)
 
+    def _row(self, name: str) -> Sysctl:
+        """The row of a knob that is here. Raises: SysctlError ENOENT."""
+        row = find(name)
+        if row.machine and not self._first:
+            where = "it is one of the whole machine, in its first namespace"
+            raise SysctlError(errno.ENOENT, f"no sysctl {row.full_name} here: {where}")
+        return row
+
     def __delattr__(self, name: str) -> None:
         raise SysctlError(errno.EPERM, f"sysctl {name}: cannot be removed")
 
     def __getitem__(self, name: str) -> Any:
-        return self.ipv6[name] if is_ipv6(name) else getattr(self, find(name).name)
+        return self.ipv6[name] if is_ipv6(name) else getattr(self, self._row(name).name)
 
     __setitem__ = __setattr__
 
     def items(self) -> list[tuple[str, Any]]:
         """(name, value), sorted."""
-        return sorted((name, getattr(self, name)) for name in SYSCTLS)
+        return sorted(
+            (name, getattr(self, name))
+            for name, row in SYSCTLS.items()
+            if self._first or not row.machine
+        )
 
     def on_write(self, name: str, fn: Callable[[Any], Any]) -> None:
         """Have `fn(value)` called now, and whenever `name` is written, just before it is stored.

@@ -9,20 +9,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stack.core.backlog import (
     flush_backlog,
-    process_backlog,
 )
 from stack.core.dev_notifier import (
     call_netdevice_notifiers,
-    for_each_netdev,
     netdev_state_change,
-)
-from stack.core.dev_queue import (
-    net_tx_action,
 )
 from stack.core.dev_receive import (
     rx_fast_update,
@@ -33,16 +27,9 @@ from stack.core.dev_xmit import (
 from stack.core.link_watch import (
     dev_activate,
     dev_deactivate,
-    linkwatch_run_queue,
 )
 from stack.core.napi import (
-    net_rx_action,
     netif_napi_del,
-)
-from stack.core.net_namespace import (
-    pernet_operations,
-    register_pernet_device,
-    register_pernet_subsys,
 )
 from stack.core.netdevice import (
     IFF_ALLMULTI,
@@ -81,15 +68,9 @@ from stack.core.netdevice import (
     netif_device_present,
 )
 from stack.core.snmp import rtnl_link_stats64
-from stack.core.softirq import (
-    NET_RX_SOFTIRQ,
-    NET_TX_SOFTIRQ,
-    open_softirq,
-)
 from stack.sched.sch_generic import noop_qdisc
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 
@@ -131,6 +112,14 @@ def dev_alloc_name(net: Net, name: str) -> str | None:
     return None
 
 
+def dev_new_index(net: Net) -> int:
+    """net/core/dev.c: a number that no interface of the namespace has."""
+    while True:
+        net.dev_ifindex += 1
+        if net.dev_ifindex not in net.dev_by_index:
+            return net.dev_ifindex
+
+
 def register_netdevice(dev: net_device) -> int:
     """net/core/dev.c: name, ifindex, features; list it; NETDEV_REGISTER. 0 or -errno."""
     net = dev.net
@@ -143,8 +132,7 @@ def register_netdevice(dev: net_device) -> int:
         err = ops.ndo_init(dev)
         if err:
             return err
-    net.dev_ifindex += 1
-    dev.ifindex = net.dev_ifindex
+    dev.ifindex = dev_new_index(net)
     dev.hw_features |= NETIF_F_SOFT_FEATURES
     dev.features |= NETIF_F_SOFT_FEATURES
     dev.wanted_features = dev.features & dev.hw_features
@@ -174,9 +162,17 @@ def list_netdevice(dev: net_device) -> None:
     rx_fast_update(net)
 
 
+def unlist_netdevice(dev: net_device) -> None:
+    """net/core/dev.c: undo list_netdevice."""
+    net = dev.net
+    if dev in net.dev_base_head:
+        net.dev_base_head.remove(dev)
+        net.dev_by_name.pop(dev.name, None)
+        net.dev_by_index.pop(dev.ifindex, None)
+
+
 def unregister_netdevice(dev: net_device) -> None:
     """net/core/dev.c: close, NETDEV_UNREGISTER, unlist."""
-    net = dev.net
     if dev.reg_state != NETREG_REGISTERED:
         return
     dev_close(dev)
@@ -187,10 +183,7 @@ def unregister_netdevice(dev: net_device) -> None:
         dev.machine.linkwatch_events.remove(dev)
     if dev.netdev_ops.ndo_uninit is not None:
         dev.netdev_ops.ndo_uninit(dev)
-    if dev in net.dev_base_head:
-        net.dev_base_head.remove(dev)
-        net.dev_by_name.pop(dev.name, None)
-        net.dev_by_index.pop(dev.ifindex, None)
+    unlist_netdevice(dev)
     flush_backlog(dev)
 
 
@@ -445,43 +438,3 @@ def dev_get_stats(dev: net_device) -> rtnl_link_stats64:
         if stats is not None:
             return stats
     return dev.stats
-
-
-def netdev_init(net: Net) -> None:
-    """net/core/dev.c: the device tables of a namespace."""
-    net.dev_base_head = []
-    net.dev_by_name = {}
-    net.dev_by_index = {}
-    net.dev_ifindex = 0
-    net.ptype_all = []
-    net.ptype_base = {}
-    net.netdev_chain = []
-    machine = net.machine
-    if net is machine.init_net:
-        sysctl, hot = net.sysctl, machine.net_hotdata
-        sysctl.on_write("dev_weight", partial(setattr, machine.softnet_data.backlog, "weight"))
-        sysctl.on_write("dev_weight", partial(setattr, hot, "dev_tx_weight"))
-        sysctl.on_write("netdev_budget", partial(setattr, hot, "netdev_budget"))
-        sysctl.on_write("netdev_max_backlog", partial(setattr, hot, "max_backlog"))
-
-
-def default_device_exit_net(net: Net) -> None:
-    """net/core/dev.c: a namespace ends: its devices go, the last registered first."""
-    for dev in reversed(for_each_netdev(net)):
-        unregister_netdev(dev)
-
-
-netdev_net_ops = pernet_operations(init=netdev_init)
-
-
-default_device_ops = pernet_operations(exit=default_device_exit_net, device=True)
-
-
-def net_dev_init(machine: Machine) -> None:
-    """net/core/dev.c: the backlog, the two network softirqs, what each namespace gets."""
-    machine.softnet_data.backlog.poll = process_backlog
-    machine.linkwatch_run_queue = partial(linkwatch_run_queue, machine)
-    open_softirq(machine, NET_TX_SOFTIRQ, net_tx_action)
-    open_softirq(machine, NET_RX_SOFTIRQ, net_rx_action)
-    register_pernet_subsys(machine, netdev_net_ops)
-    register_pernet_device(machine, default_device_ops)

@@ -24,6 +24,7 @@ from stack.core.netdevice import (
     NETIF_F_HIGHDMA,
     NETIF_F_HW_CSUM,
     NETIF_F_LOOPBACK,
+    NETIF_F_NETNS_LOCAL,
     NETIF_F_RXCSUM,
     NETIF_F_SG,
     net_device,
@@ -79,6 +80,7 @@ def loopback_setup(dev: net_device) -> None:
         | NETIF_F_RXCSUM
         | NETIF_F_HIGHDMA
         | NETIF_F_LOOPBACK
+        | NETIF_F_NETNS_LOCAL
     )
     dev.gso_max_size = GSO_MAX_SIZE
     dev.netdev_ops = net_device_ops(ndo_start_xmit=loopback_xmit, ndo_set_mac_address=eth_mac_addr)

@@ -86,6 +86,7 @@ NETIF_F_HW_VLAN_CTAG_TX = 1 << 7  # tx-vlan-hw-insert
 NETIF_F_HW_VLAN_CTAG_RX = 1 << 8  # rx-vlan-hw-parse
 NETIF_F_HW_VLAN_CTAG_FILTER = 1 << 9  # rx-vlan-filter
 NETIF_F_GSO = 1 << 11  # tx-generic-segmentation
+NETIF_F_NETNS_LOCAL = 1 << 13  # netns-local
 NETIF_F_GRO = 1 << 14  # rx-gro
 NETIF_F_TSO = 1 << 16  # tx-tcp-segmentation
 NETIF_F_TSO_ECN = 1 << 18  # tx-tcp-ecn-segmentation
@@ -114,6 +115,7 @@ NETDEV_FEATURE_STRINGS: dict[int, str] = {
     NETIF_F_HW_VLAN_CTAG_RX: "rx-vlan-hw-parse",
     NETIF_F_HW_VLAN_CTAG_FILTER: "rx-vlan-filter",
     NETIF_F_GSO: "tx-generic-segmentation",
+    NETIF_F_NETNS_LOCAL: "netns-local",
     NETIF_F_GRO: "rx-gro",
     NETIF_F_TSO: "tx-tcp-segmentation",
     NETIF_F_TSO_ECN: "tx-tcp-ecn-segmentation",
@@ -436,6 +438,7 @@ class net_device:
         "type",
         "uc",
         "uc_promisc",
+        "virtual",
         "vlan_features",
         "vlan_info",
         "wanted_features",
@@ -468,6 +471,7 @@ class net_device:
         self.hw_enc_features = 0
         self.wanted_features = 0
         self.vlan_features = 0
+        self.virtual = False  # made by software (the kernel: it has rtnl_link_ops)
         self.gso_max_size = GSO_LEGACY_MAX_SIZE
         self.gso_max_segs = GSO_MAX_SEGS
         self.gro_max_size = GSO_MAX_SIZE

@@ -125,7 +125,7 @@ def sock_init(net: Net) -> None:
     net.ready_hub = None
     net.net_families = [None] * NPROTO
     net.proto_list = []
-    net.prot_mem = {}
+    net.prot_mem = net.machine.prot_mem
     net.sock_cookie = 0
     net.nf_hooks = new_nf_hooks()
 

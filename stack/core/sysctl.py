@@ -32,6 +32,7 @@ class SysctlError(E1000Error, OSError):
 class Sysctl:
     """One knob: the file `name` in the directory `path` (dotted).
 
+    A row of the `machine` is one setting of all its namespaces, and a file of the first one alone.
     `default` is a value, or a function of the host's memory in bytes. `count` numbers of `low` to
     `high` are taken, or a NAME, or NAMES with blanks between, or a set of PORTS. `obsolete` says
     why nothing reads it, on Linux neither. `read_only`: it shows something, and is never written.
@@ -47,6 +48,7 @@ class Sysctl:
     kind: str = NUMBER
     obsolete: str = ""
     read_only: bool = False
+    machine: bool = False
 
     @property
     def full_name(self) -> str:
@@ -123,14 +125,27 @@ class Sysctl:
         return frozenset(ports)
 
 
-def _core(name: str, default: Any, what: str, low: int = INT_MIN, high: int = INT_MAX) -> Sysctl:
-    return Sysctl("net.core", name, default, what, low, high)
+def _core(
+    name: str,
+    default: Any,
+    what: str,
+    low: int = INT_MIN,
+    high: int = INT_MAX,
+    *,
+    machine: bool = False,
+) -> Sysctl:
+    return Sysctl("net.core", name, default, what, low, high, machine=machine)
 
 
 NET_CORE = (
-    _core("dev_weight", 64, "packets of the backlog that one poll takes", 1),
-    _core("netdev_budget", 300, "packets that one run of NET_RX_SOFTIRQ takes"),
-    _core("netdev_max_backlog", 1000, "packets that wait in the backlog (loopback, RPS)"),
+    _core("dev_weight", 64, "packets of the backlog that one poll takes", 1, machine=True),
+    _core("netdev_budget", 300, "packets that one run of NET_RX_SOFTIRQ takes", machine=True),
+    _core(
+        "netdev_max_backlog",
+        1000,
+        "packets that wait in the backlog (loopback, RPS)",
+        machine=True,
+    ),
     _core("optmem_max", 131072, "bytes of options and control messages of a socket", 0),
     _core("rmem_default", 212992, "receive buffer of a new socket, bytes", SOCK_MIN_RCVBUF),
     _core("rmem_max", 212992, "largest SO_RCVBUF, bytes", SOCK_MIN_RCVBUF),

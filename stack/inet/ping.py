@@ -382,5 +382,6 @@ ping_prot = proto(
 def ping_init(net: Any) -> None:
     """net/ipv4/ping.c: the table of one host."""
     net.ping_table = {}
-    net.prot_mem["PING"] = proto_mem_of_ram(net, 1, 8)
+    if "PING" not in net.prot_mem:
+        net.prot_mem["PING"] = proto_mem_of_ram(net, 1, 8)
     net.ping_rover = net.random.getrandbits(16)

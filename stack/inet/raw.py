@@ -539,4 +539,5 @@ raw_prot = proto(
 def raw_init_net(net: Any) -> None:
     """net/ipv4/raw.c (raw_init): the table of one host."""
     net.raw_hash = {}
-    net.prot_mem["RAW"] = proto_mem_of_ram(net, 1, 7)
+    if "RAW" not in net.prot_mem:
+        net.prot_mem["RAW"] = proto_mem_of_ram(net, 1, 7)

@@ -190,6 +190,8 @@ def tcp_init_mem(net: Net) -> None:
     `tcp_mem` is in pages of 4 KiB as in Linux. A driver's receive buffers are a quarter of the RAM:
     sockets that nobody reads must not hold them all, or the host goes deaf.
     """
+    if "TCP" in net.prot_mem:
+        return  # the machine's first namespace has done it
     mem = net.prot_mem["TCP"] = proto_mem()
 
     def written(pages: tuple[int, int, int]) -> None:

@@ -1172,7 +1172,8 @@ udp_protocol = net_protocol(handler=udp_rcv, err_handler=udp_err, no_policy=True
 def udp_init(net: Any) -> None:
     """net/ipv4/udp.c"""
     net.udp_table = udp_table()
-    net.prot_mem["UDP"] = proto_mem_of_ram(net, 3, 7)
+    if "UDP" not in net.prot_mem:
+        net.prot_mem["UDP"] = proto_mem_of_ram(net, 3, 7)
     register_netdevice_notifier(net, udp_netdev_event)
 
 

@@ -36,8 +36,17 @@ def _bool(name: str, default: int, what: str) -> Sysctl:
     return Sysctl(IPV4, name, default, what, 0, 1)
 
 
-def _vector(name: str, default: Any, what: str, low: int, high: int, count: int) -> Sysctl:
-    return Sysctl(IPV4, name, default, what, low, high, count)
+def _vector(
+    name: str,
+    default: Any,
+    what: str,
+    low: int,
+    high: int,
+    count: int,
+    *,
+    machine: bool = False,
+) -> Sysctl:
+    return Sysctl(IPV4, name, default, what, low, high, count, machine=machine)
 
 
 def _route(name: str, default: int, what: str, low: int = INT_MIN) -> Sysctl:
@@ -188,7 +197,15 @@ TCP = (
     _int("tcp_max_reordering", 300, "segments that may arrive out of order before loss is seen"),
     _int("tcp_max_syn_backlog", 1024, "half-open connections when tcp_syncookies is 0"),
     _int("tcp_max_tw_buckets", 4096, "sockets in TIME_WAIT"),
-    _vector("tcp_mem", tcp_mem_pages, "pages of 4 KiB: low, pressure, high", 0, LONG_MAX, 3),
+    _vector(
+        "tcp_mem",
+        tcp_mem_pages,
+        "pages of 4 KiB: low, pressure, high",
+        0,
+        LONG_MAX,
+        3,
+        machine=True,
+    ),
     _int("tcp_min_rtt_wlen", 300, "seconds over which the least RTT is taken", 0, 86400),
     _int("tcp_min_snd_mss", 48, "least MSS, bytes", 48, 65535),
     _bool("tcp_moderate_rcvbuf", 1, "tune receive buffers"),

@@ -1,0 +1,119 @@
+"""What one does with a network namespace from outside: `ip` commands, and sockets in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from fastpath.errors import whole_number
+from stack.core.dev import dev_close, dev_open, dev_set_mtu
+from stack.core.dev_netns import dev_change_net_namespace
+from stack.core.link_watch import linkwatch_pending
+from stack.core.netdevice import net_device
+from stack.ipv4.devinet import inet_addr_add, inet_addr_del, parse_ifaddr
+from stack.ipv4.fib import ip_route_add, ip_route_del
+from stack.net import Net
+from stack.socket import Socket
+
+
+class Namespace(Net):
+    """A network namespace with its administration.
+
+    `Host.netns_add` makes one; a Host is its machine's first. Interfaces move between those of one
+    machine (`set_netns`). Closing it closes its sockets; hardware goes back to the first one.
+    """
+
+    __slots__ = ()
+
+    def dev(self, name: str) -> net_device:
+        """The interface called `name`.
+
+        Raises:
+            OSError: ENODEV, there is none.
+        """
+        dev = self.dev_by_name.get(name)
+        if dev is None:
+            known = ", ".join(self.dev_by_name)
+            raise OSError(errno.ENODEV, f"{self.name}: no interface {name!r}; there are: {known}")
+        return dev
+
+    def ifconfig(
+        self,
+        name: str,
+        addr: str | None = None,
+        *,
+        up: bool | None = None,
+        mtu: int | None = None,
+    ) -> None:
+        """Configure an interface: `addr` "10.0.0.1/24" is added, then `mtu`, then up or down.
+
+        Raises:
+            OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
+                prefix length, no whole number.
+        """
+        with self.lock:
+            dev = self.dev(name)
+            if mtu is not None:
+                mtu = whole_number(f"{self.name}.ifconfig", "mtu", mtu, unit="bytes")
+                _check(dev_set_mtu(dev, mtu), f"{name}: mtu {mtu}")
+            if addr is not None:
+                inet_addr_add(dev, *parse_ifaddr(addr))
+            if up is not None:
+                if up:
+                    _check(dev_open(dev), f"{name}: open")
+                else:
+                    dev_close(dev)
+
+    def addr_del(self, name: str, addr: str) -> None:
+        """Remove an address such as "10.0.0.1/24".
+
+        Raises:
+            OSError: EADDRNOTAVAIL when the interface does not have it.
+        """
+        local, prefixlen = parse_ifaddr(addr)
+        with self.lock:
+            inet_addr_del(self.dev(name), local, prefixlen)
+
+    def route_add(
+        self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
+    ) -> None:
+        """`ip route add PREFIX [via GW] [dev DEV]`; "default" or "10.0.0.0/8" as prefix."""
+        with self.lock:
+            ip_route_add(self, prefix, via=via, dev=dev, **kw)
+
+    def route_del(
+        self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
+    ) -> None:
+        """`ip route del`."""
+        with self.lock:
+            ip_route_del(self, prefix, via=via, dev=dev, **kw)
+
+    def wait_carrier(self, name: str, timeout_ns: int = 10_000_000_000) -> bool:
+        """Wait until the interface's link is up (and its queue active). False after the timeout."""
+        dev = self.dev(name)
+        timeout_ns = whole_number("wait_carrier", "timeout_ns", timeout_ns, 0, unit="ns")
+        with self.lock:
+            return bool(self.clock.wait(lambda: not linkwatch_pending(dev), timeout_ns))
+
+    def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> Socket:  # noqa: A002
+        """A socket in it, with the interface of the standard library's."""
+        return Socket(self, family, type, proto)
+
+    def set_netns(self, name: str, net: Net, pattern: str | None = None) -> net_device:
+        """`ip link set NAME netns NET`: move an interface; it arrives down and without addresses.
+
+        `pattern` ("eth%d") says how it may be called when its name is taken over there.
+
+        Raises:
+            OSError: ENODEV; EINVAL for `lo`; EEXIST, the name is taken; EXDEV, another machine's.
+        """
+        with self.lock:
+            dev = self.dev(name)
+            _check(dev_change_net_namespace(dev, net, pattern), f"{name}: netns {net.name}")
+        return dev
+
+
+def _check(err: int, what: str) -> None:
+    if err:
+        raise OSError(-err, f"{what}: {os.strerror(-err)}")
