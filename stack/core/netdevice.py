@@ -5,6 +5,7 @@ Data only; the code is in dev.py (transmit, receive, open/close) and napi.py.
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -552,3 +553,8 @@ def dev_get_flags(dev: net_device) -> int:
     if netif_running(dev) and netif_carrier_ok(dev):
         flags |= IFF_RUNNING | IFF_LOWER_UP
     return flags
+
+
+def net_xmit_errno(code: int) -> int:
+    """include/linux/netdevice.h: NET_XMIT_CN (2) is no error, anything else is -ENOBUFS."""
+    return 0 if code == 2 else -errno.ENOBUFS

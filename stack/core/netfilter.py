@@ -1,6 +1,7 @@
-"""Netfilter's hook points for IPv4 (include/linux/netfilter.h, net/netfilter/core.c).
+"""Netfilter's hook points (include/linux/netfilter.h, net/netfilter/core.c).
 
-`net.nf_hooks[NF_INET_*]` is a list of `hook(skb, state) -> verdict`; an empty list costs one test.
+`net.nf_hooks[NF_INET_*]`, for IPv6 `net.ipv6.nf_hooks[...]`, is a list of
+`hook(skb, state) -> verdict`; an empty list costs one test.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ NF_INET_FORWARD = 2
 NF_INET_LOCAL_OUT = 3
 NF_INET_POST_ROUTING = 4
 NF_INET_NUMHOOKS = 5
+
+NFPROTO_IPV4 = 2
+NFPROTO_IPV6 = 10
 
 NF_DROP = 0
 NF_ACCEPT = 1
@@ -43,21 +47,28 @@ def new_nf_hooks() -> list[list[Hook]]:
     return [[] for _ in range(NF_INET_NUMHOOKS)]
 
 
-def nf_register_net_hook(net: Any, hook: int, fn: Hook) -> None:
-    """net/netfilter/core.c: append `fn` to a hook point."""
-    net.nf_hooks[hook].append(fn)
+def _hooks_of(net: Any, pf: int) -> list[list[Hook]]:
+    return net.ipv6.nf_hooks if pf == NFPROTO_IPV6 else net.nf_hooks
 
 
-def nf_unregister_net_hook(net: Any, hook: int, fn: Hook) -> None:
+def nf_register_net_hook(net: Any, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
+    """net/netfilter/core.c: append `fn` to a hook point of a family."""
+    _hooks_of(net, pf)[hook].append(fn)
+
+
+def nf_unregister_net_hook(net: Any, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
     """net/netfilter/core.c: remove it; no error when absent."""
-    if fn in net.nf_hooks[hook]:
-        net.nf_hooks[hook].remove(fn)
+    hooks = _hooks_of(net, pf)[hook]
+    if fn in hooks:
+        hooks.remove(fn)
 
 
-def nf_hook(hook: int, net: Any, sk: Any, skb: Any, indev: Any, outdev: Any) -> int:
-    """include/linux/netfilter.h: run the hooks. 1 = go on; otherwise the packet is gone."""
+def nf_hook_list(
+    hooks: list[Hook], hook: int, net: Any, sk: Any, skb: Any, indev: Any, outdev: Any
+) -> int:
+    """net/netfilter/core.c nf_hook_slow: run these hooks. 1 = go on; else the packet is gone."""
     state = nf_hook_state(hook, net, sk, indev, outdev)
-    for fn in tuple(net.nf_hooks[hook]):
+    for fn in tuple(hooks):
         verdict = fn(skb, state)
         if verdict == NF_DROP:
             kfree_skb_reason(net, skb, SKB_DROP_REASON_NETFILTER_DROP)
@@ -65,3 +76,8 @@ def nf_hook(hook: int, net: Any, sk: Any, skb: Any, indev: Any, outdev: Any) -> 
         if verdict == NF_STOLEN:
             return 0
     return 1
+
+
+def nf_hook(hook: int, net: Any, sk: Any, skb: Any, indev: Any, outdev: Any) -> int:
+    """include/linux/netfilter.h: run IPv4's hooks. 1 = go on; otherwise the packet is gone."""
+    return nf_hook_list(net.nf_hooks[hook], hook, net, sk, skb, indev, outdev)

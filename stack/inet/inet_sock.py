@@ -13,6 +13,7 @@ from stack.core.uapi import IP_PMTUDISC_DO, IP_PMTUDISC_PROBE
 
 if TYPE_CHECKING:
     from stack.inet.af_ops import inet_af_ops
+    from stack.ipv6.pinfo import ipv6_pinfo
 
 IPCORK_OPT = 1
 IPCORK_ALLFRAG = 2
@@ -119,6 +120,8 @@ class inet_sock(sock):
     sk_af: inet_af_ops = row()
     """The family of the addresses below."""
     sk_ipv6only: bool = row(False)
+    pinet6: ipv6_pinfo | None = row(None, clone=lambda np: np.clone() if np is not None else None)
+    """What an AF_INET6 socket has beyond this."""
     inet_saddr: int = row(0)
     inet_rcv_saddr: int = row(0)
     inet_daddr: int = row(0)

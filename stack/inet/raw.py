@@ -26,6 +26,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.netdevice import net_xmit_errno
 from stack.core.rows import row, state
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
@@ -81,7 +82,6 @@ from stack.ipv4.ip_output import (
     ip_push_pending_frames,
     ip_sk_accept_pmtu,
     ipcm_cookie,
-    net_xmit_errno,
 )
 from stack.ipv4.ip_sockglue import (
     ip_cmsg_recv_offset,

@@ -46,7 +46,13 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_output
 from stack.core.iov import msghdr
 from stack.core.neighbour import neigh_output
-from stack.core.netdevice import ETH_P_IP, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM, NETIF_F_SG
+from stack.core.netdevice import (
+    ETH_P_IP,
+    NETIF_F_HW_CSUM,
+    NETIF_F_IP_CSUM,
+    NETIF_F_SG,
+    net_xmit_errno,
+)
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.sock import (
     os_error,
@@ -871,11 +877,6 @@ def ip_send_skb(net: Any, skb: sk_buff) -> int:
         if err:
             net.mib.ip.OutDiscards += 1
     return err
-
-
-def net_xmit_errno(code: int) -> int:
-    """include/linux/netdevice.h: NET_XMIT_CN (2) is no error, anything else is -ENOBUFS."""
-    return 0 if code == 2 else -errno.ENOBUFS
 
 
 def ip_push_pending_frames(sk: Any, fl4: Any, skb: sk_buff | None = None, cork: Any = None) -> int:

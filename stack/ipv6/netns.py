@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out
 from stack.ipv6.addrlabel import ip6addrlbl_table
+from stack.core.netfilter import new_nf_hooks
 from stack.ipv6.ip6_fib import fib6_nh, netns_fib6
 from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stack.core.netdevice import net_device, packet_type
     from stack.core.sock import sock
     from stack.core.timer import timer_list
+    from stack.inet.flow import flowi
     from stack.inet.inet_sock import inet_sock
     from stack.ipv6.if_inet6 import inet6_ifaddr
     from stack.ipv6.rt6_info import rt6_info
@@ -78,6 +80,42 @@ class nd_slots:
         self.mld_rcv: Callable[[sk_buff], int] | None = None
 
 
+class socket_slots:
+    """What the network layer asks of the sockets of IPv6, which stand above it.
+
+    raw6_local_deliver(skb, nexthdr): a clone for every raw socket; whether there was one (borrows
+    skb, data at the transport header). raw6_icmp_error and ping_err(skb, type, code, offset, info):
+    an error about a packet of theirs (borrow skb, data at the embedded IPv6 header). ping_rcv(skb):
+    an echo reply, data behind its ICMPv6 header (borrows). local_error(sk, errno, fl6, info) and
+    local_rxpmtu(sk, fl6, mtu): a packet is larger than the path takes.
+    """
+
+    __slots__ = (
+        "local_error",
+        "local_rxpmtu",
+        "ping_err",
+        "ping_rcv",
+        "raw6_icmp_error",
+        "raw6_local_deliver",
+    )
+
+    def __init__(self) -> None:
+        self.raw6_local_deliver: Callable[[sk_buff, int], bool] = lambda skb, nexthdr: False
+        self.raw6_icmp_error: Callable[[sk_buff, int, int, int, int, int], None] | None = None
+        self.ping_rcv: Callable[[sk_buff], object] | None = None
+        self.ping_err: Callable[[sk_buff, int, int], object] | None = None
+        self.local_error: Callable[[inet_sock, int, flowi, int], None] = _no_report
+        self.local_rxpmtu: Callable[[inet_sock, flowi, int], None] = _no_rxpmtu
+
+
+def _no_report(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
+    """Nobody has an error queue."""
+
+
+def _no_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:
+    """Nobody has IPV6_RECVPATHMTU."""
+
+
 class netns_ipv6:
     """struct netns_ipv6."""
 
@@ -96,10 +134,12 @@ class netns_ipv6:
         "ip6_packet_type",
         "nd",
         "nd_tbl",
+        "nf_hooks",
         "ra_chain",
         "rt6_exceptions",
         "rt_live",
         "secret",
+        "sockets",
         "steps",
         "sysctl",
     )
@@ -117,6 +157,8 @@ class netns_ipv6:
         self.inet6_protos: list[inet6_protocol | None] = new_inet6_protos()
         self.steps = ip6_dst_steps()
         self.nd = nd_slots()
+        self.sockets = socket_slots()
+        self.nf_hooks = new_nf_hooks()
         self.secret = net.random.getrandbits(64)
         self.fib6 = netns_fib6(net)
         self.nd_tbl: neigh_table | None = None

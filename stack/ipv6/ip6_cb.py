@@ -1,0 +1,49 @@
+"""struct inet6_skb_parm: what input notes of a packet's headers (include/linux/ipv6.h).
+
+`skb.cb` holds one only for a packet that has extension headers. Flags of both directions are
+`skb.ip_cb_flags`, the size of the largest fragment is `skb.frag_max_size`.
+"""
+
+from __future__ import annotations
+
+from fastpath.skbuff import sk_buff
+
+IP6SKB_FORWARDED = 2
+IP6SKB_REROUTED = 4
+IP6SKB_ROUTERALERT = 8
+IP6SKB_FRAGMENTED = 16
+IP6SKB_HOPBYHOP = 32
+IP6SKB_JUMBOGRAM = 128
+
+NHOFF_FIRST = 6
+"""Where the next header field stands in the IPv6 header."""
+
+
+class inet6_skb_parm:
+    """struct inet6_skb_parm. Offsets count from the IPv6 header, 0: no such header.
+
+    nhoff: of the next header field that says what stands at the transport header. dst0, srcrt,
+    dst1: destination options before a routing header, the routing header, those behind it. ra: the
+    value of a router alert.
+    """
+
+    __slots__ = ("dst0", "dst1", "lastopt", "nhoff", "ra", "srcrt")
+
+    def __init__(self) -> None:
+        self.nhoff = NHOFF_FIRST
+        self.dst0 = self.dst1 = self.srcrt = self.lastopt = 0
+        self.ra = 0
+
+
+def IP6CB(skb: sk_buff) -> inet6_skb_parm:
+    """include/linux/ipv6.h: the packet's notes, made when there are none."""
+    parm = skb.cb
+    if parm.__class__ is not inet6_skb_parm:
+        parm = skb.cb = inet6_skb_parm()
+    return parm
+
+
+def ip6cb_nhoff(skb: sk_buff) -> int:
+    """IP6CB(skb)->nhoff without making notes."""
+    parm = skb.cb
+    return parm.nhoff if parm.__class__ is inet6_skb_parm else NHOFF_FIRST

@@ -1,0 +1,304 @@
+"""Sending IPv6: headers, the way out to the neighbour, groups (net/ipv6/ip6_output.c).
+
+Packet-path functions return 0, a NET_XMIT_* code or a negative errno.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
+from fastpath.hdr import ipv6_hdr, ipv6_push
+from fastpath.skbuff import (
+    consume_skb,
+    kfree_skb,
+    sk_buff,
+    skb_clone,
+    skb_cow_head,
+    skb_pull,
+    skb_push,
+)
+from stack.core.dev import dev_loopback_xmit
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IPV6DISABLED,
+    SKB_DROP_REASON_NEIGH_CREATEFAIL,
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    SKB_DROP_REASON_PKT_TOO_BIG,
+    SKB_DROP_REASON_SKB_GSO_SEG,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_output
+from stack.core.neighbour import neigh_output
+from stack.core.netdevice import ETH_P_IPV6, IFF_LOOPBACK, net_xmit_errno
+from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook_list
+from stack.inet.flow import flowi
+from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
+from stack.ipv6.ip6_cb import IP6SKB_FORWARDED, IP6SKB_REROUTED
+from stack.ipv6.ip6_fragment import ip6_fragment
+from stack.ipv6.pinfo import IPV6_PMTUDISC_PROBE, inet6_sk, ipv6_pinfo
+from stack.ipv6.rt6_info import (
+    IP6_MAX_MTU,
+    IPV6_MAXPLEN,
+    ip6_dst_hoplimit,
+    ip6_dst_mtu_maybe_forward,
+    ip_neigh_gw6,
+    rt6_info,
+)
+from stack.ipv6.txoptions import ipv6_push_frag_opts, ipv6_push_nfrag_opts, ipv6_txoptions
+
+if TYPE_CHECKING:
+    from stack.core.sock import sock
+    from stack.inet.inet_sock import inet_sock
+    from stack.net import Net
+
+LL_MAX_HEADER = 32
+IPV6_HLEN = 40
+IPV6_FLOWLABEL_STATELESS_FLAG = 0x80000
+IP6_AUTO_FLOW_LABEL_OFF = 0
+IP6_AUTO_FLOW_LABEL_OPTIN = 2
+IP6_AUTO_FLOW_LABEL_FORCED = 3
+
+
+# --- fields of the header ------------------------------------------------------------------
+
+
+def ip6_autoflowlabel(net: Net, np: ipv6_pinfo | None) -> bool:
+    """net/ipv6/ip6_output.c: does the socket want automatic flow labels?"""
+    if np is not None and np.autoflowlabel_set:
+        return np.autoflowlabel
+    mode = net.ipv6.sysctl.auto_flowlabels
+    return bool(mode not in (IP6_AUTO_FLOW_LABEL_OFF, IP6_AUTO_FLOW_LABEL_OPTIN))
+
+
+def ip6_make_flowlabel(net: Net, skb: sk_buff, label: int, auto: bool, fl6: flowi) -> int:
+    """include/net/ipv6.h: the given label, or one made of the flow (RFC 6437 3)."""
+    mode = net.ipv6.sysctl.auto_flowlabels
+    if label or not mode or (not auto and mode != IP6_AUTO_FLOW_LABEL_FORCED):
+        return label
+    bits = skb.hash or hash(
+        (fl6.saddr, fl6.daddr, fl6.fl_sport << 24 | fl6.fl_dport << 8 | fl6.flowi_proto)
+    )
+    bits ^= net.ipv6.secret
+    label = (bits ^ bits >> 20 ^ bits >> 40) & 0xFFFFF
+    if net.ipv6.sysctl.flowlabel_state_ranges:
+        label |= IPV6_FLOWLABEL_STATELESS_FLAG
+    return label
+
+
+def ip6_sk_dst_hoplimit(np: ipv6_pinfo | None, daddr: int, rt: rt6_info) -> int:
+    """include/net/ipv6.h: the socket's hop limit for this destination, else the route's."""
+    hlimit = -1
+    if np is not None:
+        hlimit = np.mcast_hops if daddr >> 120 == 0xFF else np.hop_limit
+    return hlimit if hlimit >= 0 else ip6_dst_hoplimit(rt)
+
+
+def ip6_skb_dst_mtu(skb: sk_buff) -> int:
+    """include/net/ip6_route.h: the largest packet that may leave as it is."""
+    rt: rt6_info = skb.dst
+    np = inet6_sk(skb.sk) if skb.sk is not None else None
+    if np is not None and np.pmtudisc >= IPV6_PMTUDISC_PROBE:
+        mtu = min(rt.dev.mtu, IP6_MAX_MTU)
+    else:
+        mtu = ip6_dst_mtu_maybe_forward(rt, bool(skb.ip_cb_flags & IP6SKB_FORWARDED))
+    if np is not None and np.frag_size and np.frag_size < mtu:
+        mtu = np.frag_size
+    return mtu
+
+
+# --- local output --------------------------------------------------------------------------
+
+
+def __ip6_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/output_core.c: payload length, LOCAL_OUT hook. 1 = go on with dst_output."""
+    size = skb.len - IPV6_HLEN
+    ipv6_hdr(skb).payload_len = size if size <= IPV6_MAXPLEN else 0
+    skb.protocol = ETH_P_IPV6
+    hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
+    if hooks:
+        return nf_hook_list(hooks, NF_INET_LOCAL_OUT, net, sk, skb, None, skb.dst.dev)
+    return 1
+
+
+def ip6_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/output_core.c: send a finished packet. Takes ownership of skb."""
+    err = __ip6_local_out(net, sk, skb)
+    if err == 1:
+        err = dst_output(net, sk, skb)
+    return err
+
+
+def ip6_send_skb(skb: sk_buff) -> int:
+    """net/ipv6/ip6_output.c: send, and turn congestion into 0 or -ENOBUFS."""
+    net = skb.dst.net
+    err = ip6_local_out(net, skb.sk, skb)
+    if err > 0:
+        err = net_xmit_errno(err)
+    if err:
+        net.mib.ip6.OutDiscards += 1
+    return err
+
+
+def ip6_xmit(
+    sk: inet_sock,
+    skb: sk_buff,
+    fl6: flowi,
+    mark: int,
+    opt: ipv6_txoptions | None,
+    tclass: int,
+    priority: int,
+) -> int:
+    """net/ipv6/ip6_output.c: header and send for a transport that has its route (TCP).
+
+    Data at the transport header, skb.dst set. Takes ownership of skb. 0 or a negative errno;
+    -EMSGSIZE for what must not be fragmented.
+    """
+    net = sk.net
+    rt: rt6_info = skb.dst
+    proto = fl6.flowi_proto
+    daddr = fl6.daddr
+    if opt is not None:
+        if not skb_cow_head(skb, LL_MAX_HEADER + IPV6_HLEN + opt.tot_len):
+            net.mib.ip6.OutDiscards += 1
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+            return -errno.ENOBUFS
+        proto = ipv6_push_frag_opts(skb, opt, proto)
+        proto, daddr = ipv6_push_nfrag_opts(skb, opt, proto, daddr)
+    np = sk.pinet6
+    hlimit = np.hop_limit if np is not None else -1
+    if hlimit < 0:
+        hlimit = ip6_dst_hoplimit(rt)
+    label = ip6_make_flowlabel(net, skb, fl6.flowlabel, ip6_autoflowlabel(net, np), fl6)
+    ipv6_push(skb, tclass, label, skb.len, proto, hlimit, fl6.saddr, daddr)
+    skb.protocol = ETH_P_IPV6
+    skb.priority = priority
+    skb.mark = mark
+    if not skb.gso_size and not skb.ignore_df:
+        mtu = ip6_dst_mtu_maybe_forward(rt, False)
+        if skb.len > mtu:
+            skb.dev = rt.dev
+            net.ipv6.sockets.local_error(sk, errno.EMSGSIZE, fl6, mtu)
+            net.mib.ip6.FragFails += 1
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+            return -errno.EMSGSIZE
+    net.mib.ip6.OutRequests += 1
+    hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
+    if hooks and nf_hook_list(hooks, NF_INET_LOCAL_OUT, net, sk, skb, None, rt.dev) != 1:
+        return -errno.EPERM
+    return dst_output(net, sk, skb)
+
+
+# --- output of a route ---------------------------------------------------------------------
+
+
+def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/ip6_output.c: POST_ROUTING hook, then finish. Takes ownership of skb."""
+    dev = skb.dst.dev
+    idev: inet6_dev | None = dev.ip6_ptr
+    skb.protocol = ETH_P_IPV6
+    skb.dev = dev
+    mib = net.mib.ip6
+    mib.OutTransmits += 1
+    if idev is None or idev.cnf.disable_ipv6:
+        mib.OutDiscards += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_IPV6DISABLED)
+        return 0
+    hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
+    if (
+        hooks
+        and not skb.ip_cb_flags & IP6SKB_REROUTED
+        and nf_hook_list(hooks, NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
+    ):
+        return 0
+    return ip6_finish_output(net, sk, skb)
+
+
+def ip6_finish_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/ip6_output.c: small enough goes on, the rest is cut."""
+    mtu = ip6_skb_dst_mtu(skb)
+    if skb.gso_size:
+        if skb_gso_validate_network_len(skb, mtu):
+            return ip6_finish_output2(net, sk, skb)
+        return ip6_finish_output_gso_slowpath_drop(net, sk, skb, mtu)
+    if skb.len > mtu or skb.frag_max_size:
+        return ip6_fragment(net, sk, skb, mtu, ip6_finish_output2)
+    return ip6_finish_output2(net, sk, skb)
+
+
+def ip6_finish_output_gso_slowpath_drop(net: Net, sk: sock | None, skb: sk_buff, mtu: int) -> int:
+    """net/ipv6/ip6_output.c: a super-packet whose segments do not fit: each is refused alone.
+
+    So every sender of what GRO merged hears of it, and whole segments that fit go on.
+    """
+    try:
+        skb_push(skb, 14)
+        segs = skb_gso_segment(skb, net.skb_small)
+    except (ValueError, MemoryError):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_GSO_SEG)
+        return -errno.ENOMEM
+    flags = skb.ip_cb_flags
+    consume_skb(skb)
+    ret = 0
+    for seg in segs:
+        skb_pull(seg, 14)
+        seg.ip_cb_flags = flags
+        err = ip6_fragment(net, sk, seg, mtu, ip6_finish_output2)
+        if err and not ret:
+            ret = err
+    return ret
+
+
+def sk_mc_loop(sk: sock | None) -> bool:
+    """net/core/sock.c: do we hear what the socket sends to a group that we listen to?"""
+    np = getattr(sk, "pinet6", None)
+    return np is None or bool(np.mc_loop)
+
+
+def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/ip6_output.c: find the neighbour and leave IP. Takes ownership of skb."""
+    rt: rt6_info = skb.dst
+    dev = rt.dev
+    mib = net.mib.ip6
+    daddr = ipv6_hdr(skb).daddr
+    if daddr >> 120 == 0xFF and not ip6_mc_finish(net, sk, skb, daddr):
+        return 0
+    mib.OutOctets += skb.len
+    if skb.headroom < dev.hard_header_len and not skb_cow_head(
+        skb, dev.hard_header_len + dev.needed_headroom
+    ):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        return -errno.ENOMEM
+    neigh = ip_neigh_gw6(dev, rt.rt6i_gateway or daddr)
+    if neigh is None:
+        mib.OutNoRoutes += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NEIGH_CREATEFAIL)
+        return -errno.EINVAL
+    return neigh_output(neigh, skb)
+
+
+def ip6_mc_finish(net: Net, sk: sock | None, skb: sk_buff, daddr: int) -> bool:
+    """net/ipv6/ip6_output.c (in ip6_finish_output2): a packet to a group: our own copy; does it
+    leave the host? When not, skb is gone.
+    """
+    dev = skb.dst.dev
+    mib = net.mib.ip6
+    loopback = dev.flags & IFF_LOOPBACK
+    iph = ipv6_hdr(skb)
+    if not loopback and sk_mc_loop(sk) and ipv6_chk_mcast_addr(dev, daddr, iph.saddr):
+        newskb = skb_clone(skb)
+        newskb.dev = dev
+        hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
+        if not hooks or nf_hook_list(hooks, NF_INET_POST_ROUTING, net, sk, newskb, None, dev) == 1:
+            dev_loopback_xmit(net, sk, newskb)
+        if iph.hop_limit == 0:
+            mib.OutDiscards += 1
+            kfree_skb(skb)
+            return False
+    mib.OutMcastPkts += 1
+    mib.OutMcastOctets += skb.len
+    if daddr >> 112 & 15 <= 1 and not loopback:  # interface-local scope
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return False
+    return True

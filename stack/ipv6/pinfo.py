@@ -1,0 +1,118 @@
+"""struct ipv6_pinfo: what an AF_INET6 socket has beyond an inet_sock (include/linux/ipv6.h)."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stack.ipv6.txoptions import ipv6_txoptions
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
+    from stack.inet.inet_sock import inet_sock
+
+# include/uapi/linux/in6.h
+IPV6_PMTUDISC_DONT = 0
+IPV6_PMTUDISC_WANT = 1
+IPV6_PMTUDISC_DO = 2
+IPV6_PMTUDISC_PROBE = 3
+IPV6_PMTUDISC_INTERFACE = 4
+IPV6_PMTUDISC_OMIT = 5
+
+
+@dataclass(slots=True)
+class ipv6_mc_socklist:
+    """struct ipv6_mc_socklist: one membership; `sflist` = sources of the filter `sfmode`."""
+
+    addr: int
+    ifindex: int
+    sfmode: int
+    sflist: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class rxopt:
+    """ipv6_pinfo.rxopt: the control messages that recvmsg gives."""
+
+    srcrt: bool = False
+    osrcrt: bool = False
+    rxinfo: bool = False
+    rxoinfo: bool = False
+    rxhlim: bool = False
+    rxohlim: bool = False
+    hopopts: bool = False
+    ohopopts: bool = False
+    dstopts: bool = False
+    odstopts: bool = False
+    rxflow: bool = False
+    rxtclass: bool = False
+    rxpmtu: bool = False
+    rxorigdstaddr: bool = False
+    recvfragsize: bool = False
+
+
+@dataclass(slots=True)
+class inet6_cork:
+    """struct inet6_cork: the settings of a datagram that is being put together."""
+
+    opt: ipv6_txoptions | None = None
+    hop_limit: int = -1
+    tclass: int = 0
+    dontfrag: bool = False
+
+
+@dataclass(slots=True)
+class ipv6_pinfo:
+    """struct ipv6_pinfo. Hop limits and traffic class: -1 leaves it to the route."""
+
+    hop_limit: int = -1
+    mcast_hops: int = 1
+    tclass: int = 0
+    ucast_oif: int = 0
+    mcast_oif: int = 0
+    sticky_addr: int = 0
+    """IPV6_PKTINFO that was set as an option: source and interface."""
+    sticky_ifindex: int = 0
+    flow_label: int = 0
+    frag_size: int = 0
+    srcprefs: int = 0
+    pmtudisc: int = IPV6_PMTUDISC_WANT
+    min_hopcount: int = 0
+    mc_loop: bool = True
+    mc_all: bool = True
+    recverr: bool = False
+    recverr_rfc4884: bool = False
+    repflow: bool = False
+    sndflow: bool = False
+    autoflowlabel: bool = False
+    autoflowlabel_set: bool = False
+    dontfrag: bool = False
+    rtalert_isolate: bool = False
+    rxopt: rxopt = field(default_factory=rxopt)
+    opt: ipv6_txoptions | None = None
+    """Extension headers that every packet of the socket carries."""
+    ipv6_mc_list: list[ipv6_mc_socklist] = field(default_factory=list)
+    ipv6_ac_list: list[tuple[int, int]] = field(default_factory=list)
+    """Anycast addresses that the socket joined: (address, ifindex)."""
+    ipv6_fl_list: list[object] = field(default_factory=list)
+    """Flow labels that it leases: ip6_flowlabel's."""
+    pktoptions: sk_buff | None = None
+    rx_pmtu: tuple[int, int, int] | None = None
+    """The last path MTU for IPV6_RECVPATHMTU: (address, scope id, mtu)."""
+    cork: inet6_cork = field(default_factory=inet6_cork)
+
+    def clone(self) -> ipv6_pinfo:
+        """What a connection gets of its listener: the settings, but no group and no label."""
+        new = copy(self)
+        new.rxopt = copy(self.rxopt)
+        new.ipv6_mc_list, new.ipv6_ac_list, new.ipv6_fl_list = [], [], []
+        new.pktoptions = None
+        new.rx_pmtu = None
+        new.cork = inet6_cork()
+        return new
+
+
+def inet6_sk(sk: inet_sock | None) -> ipv6_pinfo | None:
+    """include/linux/ipv6.h: None for a socket of another family (and for none)."""
+    return sk.pinet6 if sk is not None else None

@@ -1,0 +1,110 @@
+"""Extension headers of packets out: struct ipv6_txoptions (include/net/ipv6.h, exthdrs.c).
+
+A header is its bytes as on the wire, next header field open. RFC 8200 4.1 gives the order:
+hop-by-hop options, destination options for the routers on the way (dst0opt), routing header,
+fragment header, destination options for the end (dst1opt).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastpath.skbuff import sk_buff, skb_push_data
+from stack.ipv6.protocol import (
+    NEXTHDR_AUTH,
+    NEXTHDR_DEST,
+    NEXTHDR_FRAGMENT,
+    NEXTHDR_HOP,
+    NEXTHDR_ROUTING,
+)
+
+IPV6_SRCRT_TYPE_0 = 0
+IPV6_SRCRT_TYPE_2 = 2
+IPV6_SRCRT_TYPE_4 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ipv6_txoptions:
+    """struct ipv6_txoptions. Lengths are multiples of 8 (checked where they come in)."""
+
+    hopopt: bytes = b""
+    dst0opt: bytes = b""
+    srcrt: bytes = b""
+    dst1opt: bytes = b""
+
+    @property
+    def opt_nflen(self) -> int:
+        """Bytes of what every fragment carries."""
+        return len(self.hopopt) + len(self.srcrt) + (len(self.dst0opt) if self.srcrt else 0)
+
+    @property
+    def opt_flen(self) -> int:
+        """Bytes of what is fragmented with the payload."""
+        return len(self.dst1opt)
+
+    @property
+    def tot_len(self) -> int:
+        """Bytes of all."""
+        return self.opt_nflen + self.opt_flen
+
+
+def fl6_update_dst(daddr: int, opt: ipv6_txoptions | None) -> int:
+    """net/ipv6/exthdrs.c: the first hop of a routing header instead of `daddr`, 0 without one."""
+    if opt is None or len(opt.srcrt) < 24:
+        return 0
+    if opt.srcrt[2] in (IPV6_SRCRT_TYPE_0, IPV6_SRCRT_TYPE_2):
+        return int.from_bytes(opt.srcrt[8:24], "big")
+    if opt.srcrt[2] == IPV6_SRCRT_TYPE_4:
+        at = 8 + opt.srcrt[3] * 16  # the list is in reverse order
+        return int.from_bytes(opt.srcrt[at : at + 16], "big")
+    return 0
+
+
+def push_exthdr(skb: sk_buff, proto: int, kind: int, header: bytes) -> int:
+    """net/ipv6/exthdrs.c ipv6_push_exthdr: put one header in front; its own type."""
+    skb_push_data(skb, bytes((proto,)) + header[1:])
+    return kind
+
+
+def push_rthdr(skb: sk_buff, proto: int, header: bytes, daddr: int) -> int:
+    """net/ipv6/exthdrs.c ipv6_push_rthdr0: the last stop goes in, the first hop out of the list."""
+    hops = header[2] in (IPV6_SRCRT_TYPE_0, IPV6_SRCRT_TYPE_2)
+    body = header[24:] + daddr.to_bytes(16, "big") if hops else header[8:]
+    if header[2] == IPV6_SRCRT_TYPE_4:  # its first entry is the last stop
+        body = daddr.to_bytes(16, "big") + header[24:]
+    skb_push_data(skb, bytes((proto,)) + header[1:8] + body)
+    return NEXTHDR_ROUTING
+
+
+def ipv6_push_frag_opts(skb: sk_buff, opt: ipv6_txoptions, proto: int) -> int:
+    """net/ipv6/exthdrs.c: what is fragmented with the payload; the next header before it."""
+    if opt.dst1opt:
+        proto = push_exthdr(skb, proto, NEXTHDR_DEST, opt.dst1opt)
+    return proto
+
+
+def ipv6_push_nfrag_opts(
+    skb: sk_buff, opt: ipv6_txoptions, proto: int, daddr: int
+) -> tuple[int, int]:
+    """net/ipv6/exthdrs.c: what every fragment carries: (next header before it, first hop)."""
+    first_hop = daddr
+    if opt.srcrt:
+        first_hop = fl6_update_dst(daddr, opt) or daddr
+        proto = push_rthdr(skb, proto, opt.srcrt, daddr)
+        if opt.dst0opt:
+            proto = push_exthdr(skb, proto, NEXTHDR_DEST, opt.dst0opt)
+    if opt.hopopt:
+        proto = push_exthdr(skb, proto, NEXTHDR_HOP, opt.hopopt)
+    return proto, first_hop
+
+
+def ipv6_ext_hdr(nexthdr: int) -> bool:
+    """net/ipv6/exthdrs_core.c: an extension header that can be stepped over (59 is the end)."""
+    return nexthdr in (
+        NEXTHDR_HOP,
+        NEXTHDR_ROUTING,
+        NEXTHDR_FRAGMENT,
+        NEXTHDR_AUTH,
+        59,
+        NEXTHDR_DEST,
+    )
