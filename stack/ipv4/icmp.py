@@ -31,6 +31,7 @@ from stack.core.sock import SOCK_USE_WRITE_QUEUE, os_error, sk_alloc, sock_init_
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
 from stack.inet.af_ops import af_ops_of
 from stack.inet.flow import flowi
+from stack.inet.icmp_limit import icmp_global_allow, icmp_global_state, inet_peer_xrlim_allow
 from stack.ipv4.fib import (
     RT_SCOPE_LINK,
     RTN_BROADCAST,
@@ -54,7 +55,7 @@ from stack.ipv4.route import (
     RTCF_BROADCAST,
     RTCF_LOCAL,
     RTCF_MULTICAST,
-    inet_peer_xrlim_allow,
+    inet_getpeer_v4,
     ip_route_output_key,
     ipv4_mtu,
 )
@@ -172,33 +173,6 @@ def icmp_in_count(net: Any, kind: int) -> None:
 # --- rate limits ---------------------------------------------------------------------------
 
 
-class icmp_global_state:
-    """The host-wide token bucket of ICMP errors (sysctl icmp_msgs_per_sec, icmp_msgs_burst)."""
-
-    __slots__ = ("credit", "stamp_ns")
-
-    def __init__(self, burst: int, now_ns: int) -> None:
-        self.credit = burst
-        self.stamp_ns = now_ns
-
-
-def icmp_global_allow(net: Any) -> bool:
-    """net/ipv4/icmp.c: take one token; it refills at icmp_msgs_per_sec, in steps of 20 ms."""
-    state = net.ipv4.icmp_global
-    sysctl = net.sysctl
-    now = net.clock.now_ns()
-    delta = min(now - state.stamp_ns, 1_000_000_000)
-    if delta >= 20_000_000:
-        gain = sysctl.icmp_msgs_per_sec * delta // 1_000_000_000
-        if gain:
-            state.stamp_ns = now
-            state.credit = min(state.credit + gain, sysctl.icmp_msgs_burst)
-    if state.credit > 0:
-        state.credit -= 1
-        return True
-    return False
-
-
 def icmpv4_mask_allow(net: Any, kind: int, code: int) -> bool:
     """net/ipv4/icmp.c: is this type free of limits?"""
     if kind > NR_ICMP_TYPES:
@@ -220,7 +194,9 @@ def icmpv4_xrlim_allow(net: Any, rt: Any, daddr: int, kind: int, code: int) -> b
     """net/ipv4/icmp.c: the limit per destination (sysctl icmp_ratelimit, ms)."""
     if icmpv4_mask_allow(net, kind, code) or rt.dev.flags & IFF_LOOPBACK:
         return True
-    if inet_peer_xrlim_allow(net, daddr, net.sysctl.icmp_ratelimit * 1_000_000):
+    if inet_peer_xrlim_allow(
+        net, inet_getpeer_v4(net, daddr), net.sysctl.icmp_ratelimit * 1_000_000
+    ):
         return True
     net.mib.icmp.OutRateLimitHost += 1
     return False

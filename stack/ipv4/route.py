@@ -33,6 +33,7 @@ from stack.core.ratelimit import net_ratelimit
 from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
+from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer, inet_peer_xrlim_allow
 from stack.ipv4.fib import (
     RT_SCOPE_HOST,
     RT_SCOPE_LINK,
@@ -72,7 +73,6 @@ RTCF_LOCAL = 0x80000000
 
 IPTOS_RT_MASK = 0x1C
 RT_CACHE_MAX = 8192
-PEERS_MAX = 4096
 IP_MIN_MTU = 68
 MSEC = 1_000_000
 IP_MAX_MTU = 0xFFFF
@@ -853,9 +853,8 @@ def ip_error(skb: sk_buff) -> int:
         if rt.error == errno.ENETUNREACH:
             net.mib.ipext.InNoRoutes += 1
         sysctl = net.sysctl
-        if inet_peer_xrlim_allow(
-            net, ip_hdr(skb).saddr, sysctl.error_cost * MSEC, sysctl.error_burst * MSEC
-        ):
+        peer = inet_getpeer_v4(net, ip_hdr(skb).saddr)
+        if inet_peer_xrlim_allow(net, peer, sysctl.error_cost * MSEC, sysctl.error_burst * MSEC):
             icmp_send(skb, ICMP_DEST_UNREACH, code, 0)
     kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INNOROUTES)
     return NET_RX_DROP
@@ -864,38 +863,9 @@ def ip_error(skb: sk_buff) -> int:
 # --- per-peer rate limits (net/ipv4/inetpeer.c) --------------------------------------------
 
 
-class inet_peer:
-    """struct inet_peer: token buckets (in ns) and redirect counts for one address."""
-
-    __slots__ = ("n_redirects", "rate_last", "rate_tokens", "rid")
-
-    def __init__(self, now_ns: int) -> None:
-        self.rate_tokens = 0
-        self.rate_last = now_ns - 60_000_000_000
-        self.n_redirects = 0
-        self.rid = 0
-
-
 def inet_getpeer_v4(net: Any, addr: int) -> inet_peer:
-    """net/ipv4/inetpeer.c: the peer record of `addr`, made when new; the table is bounded."""
-    peers = net.ipv4.peers
-    peer = peers.get(addr)
-    if peer is None:
-        if len(peers) >= PEERS_MAX:
-            del peers[next(iter(peers))]
-        peer = peers[addr] = inet_peer(net.clock.now_ns())
-    return peer
-
-
-def inet_peer_xrlim_allow(net: Any, addr: int, cost_ns: int, burst_ns: int | None = None) -> bool:
-    """net/ipv4/inetpeer.c: one token of `cost_ns`, refilled by time, at most 6 in the bucket."""
-    peer = inet_getpeer_v4(net, addr)
-    now = net.clock.now_ns()
-    token = min(peer.rate_tokens + now - peer.rate_last, burst_ns or 6 * cost_ns)
-    peer.rate_last = now
-    allowed = token >= cost_ns
-    peer.rate_tokens = token - cost_ns if allowed else token
-    return allowed
+    """include/net/inetpeer.h: the peer record of `addr`."""
+    return inet_getpeer(net, net.ipv4.peers, addr)
 
 
 # --- what ICMP teaches ---------------------------------------------------------------------

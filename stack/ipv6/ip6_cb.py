@@ -47,3 +47,9 @@ def ip6cb_nhoff(skb: sk_buff) -> int:
     """IP6CB(skb)->nhoff without making notes."""
     parm = skb.cb
     return parm.nhoff if parm.__class__ is inet6_skb_parm else NHOFF_FIRST
+
+
+def ip6cb_srcrt(skb: sk_buff) -> int:
+    """IP6CB(skb)->srcrt without making notes."""
+    parm = skb.cb
+    return parm.srcrt if parm.__class__ is inet6_skb_parm else 0

@@ -5,10 +5,13 @@ The sender itself (icmp.py) stands above output and registers here, as in the ke
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastpath.skbuff import sk_buff
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 # include/uapi/linux/icmpv6.h
 ICMPV6_DEST_UNREACH = 1
@@ -82,6 +85,19 @@ def icmpv6_err_convert(kind: int, code: int) -> icmp6_err:
     if kind == ICMPV6_TIME_EXCEED:
         return icmp6_err(113, False)  # EHOSTUNREACH
     return icmp6_err(71, False)
+
+
+def icmp6_out_count(net: Net, kind: int) -> None:
+    """include/net/ipv6.h ICMP6MSGOUT_INC_STATS: count one message sent."""
+    net.mib.icmp6.OutMsgs += 1
+    outtype = net.mib.icmp6msg.outtype
+    outtype[kind] = outtype.get(kind, 0) + 1
+
+
+def icmp6_in_count(net: Net, kind: int) -> None:
+    """include/net/ipv6.h ICMP6MSGIN_INC_STATS: count one message received."""
+    intype = net.mib.icmp6msg.intype
+    intype[kind] = intype.get(kind, 0) + 1
 
 
 def icmpv6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa: A002

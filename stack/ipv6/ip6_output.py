@@ -19,7 +19,7 @@ from fastpath.skbuff import (
     skb_pull,
     skb_push,
 )
-from stack.core.dev import dev_loopback_xmit
+from stack.core.backlog import dev_loopback_xmit
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IPV6DISABLED,
     SKB_DROP_REASON_NEIGH_CREATEFAIL,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stack.core.sock import sock
     from stack.core.timer import timer_list
     from stack.inet.flow import flowi
+    from stack.inet.icmp_limit import inet_peer
     from stack.inet.inet_sock import inet_sock
     from stack.ipv6.if_inet6 import inet6_ifaddr
     from stack.ipv6.rt6_info import rt6_info
@@ -63,6 +64,7 @@ class nd_slots:
     """What the network layer asks of neighbour discovery and of address configuration.
 
     rt6_probe(nh): ask a router that is not known to answer (RFC 4191 3.5), rate limited.
+    proxied(dev, addr): we answer solicitations for `addr` on `dev` (proxy_ndp).
     send_redirect(skb, target): tell skb's sender of a better first hop (borrows skb).
     get_saddr(net, dev, daddr, prefs): the best source address (RFC 6724), 0: none.
     ndisc_rcv(skb), mld_rcv(skb): a message of RFC 4861 (types 133 to 137) or of MLD (130 to 132
@@ -70,10 +72,11 @@ class nd_slots:
     skb).
     """
 
-    __slots__ = ("get_saddr", "mld_rcv", "ndisc_rcv", "rt6_probe", "send_redirect")
+    __slots__ = ("get_saddr", "mld_rcv", "ndisc_rcv", "proxied", "rt6_probe", "send_redirect")
 
     def __init__(self) -> None:
         self.rt6_probe: Callable[[fib6_nh], None] | None = None
+        self.proxied: Callable[[net_device, int], bool] | None = None
         self.send_redirect: Callable[[sk_buff, int], None] | None = None
         self.get_saddr: Callable[[Net, net_device | None, int, int], int] | None = None
         self.ndisc_rcv: Callable[[sk_buff], int] | None = None
@@ -87,7 +90,8 @@ class socket_slots:
     skb, data at the transport header). raw6_icmp_error and ping_err(skb, type, code, offset, info):
     an error about a packet of theirs (borrow skb, data at the embedded IPv6 header). ping_rcv(skb):
     an echo reply, data behind its ICMPv6 header (borrows). local_error(sk, errno, fl6, info) and
-    local_rxpmtu(sk, fl6, mtu): a packet is larger than the path takes.
+    local_rxpmtu(sk, fl6, mtu): a packet is larger than the path takes. rawv6_rcv(sk, skb): a packet
+    for a raw socket (takes ownership).
     """
 
     __slots__ = (
@@ -97,10 +101,12 @@ class socket_slots:
         "ping_rcv",
         "raw6_icmp_error",
         "raw6_local_deliver",
+        "rawv6_rcv",
     )
 
     def __init__(self) -> None:
         self.raw6_local_deliver: Callable[[sk_buff, int], bool] = lambda skb, nexthdr: False
+        self.rawv6_rcv: Callable[[inet_sock, sk_buff], object] | None = None
         self.raw6_icmp_error: Callable[[sk_buff, int, int, int, int, int], None] | None = None
         self.ping_rcv: Callable[[sk_buff], object] | None = None
         self.ping_err: Callable[[sk_buff, int, int], object] | None = None
@@ -135,6 +141,7 @@ class netns_ipv6:
         "nd",
         "nd_tbl",
         "nf_hooks",
+        "peers",
         "ra_chain",
         "rt6_exceptions",
         "rt_live",
@@ -167,8 +174,10 @@ class netns_ipv6:
         self.addrlabel = ip6addrlbl_table()
         self.rt_live: list[rt6_info] = []  # what may stand in a socket's cache
         self.icmp_sender: IcmpSender | None = None
+        self.peers: dict[int, inet_peer] = {}
         self.rt6_exceptions = 0
-        self.ra_chain: list[inet_sock] = []  # raw sockets with IPV6_ROUTER_ALERT
+        self.ra_chain: list[tuple[int, inet_sock]] = []
+        """IPV6_ROUTER_ALERT of raw sockets: (value of the alert, socket)."""
 
     def rt_cache_flush(self) -> None:
         """Tables, addresses or devices changed: sockets and routes look again."""

@@ -1,0 +1,79 @@
+"""Rate limits of ICMP errors, for both families: net/ipv4/icmp.c, net/ipv4/inetpeer.c.
+
+One bucket for all of a namespace, and one per peer, whose tokens are time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+PEERS_MAX = 4096
+MINUTE = 60_000_000_000
+SECOND = 1_000_000_000
+STEP_NS = 20_000_000
+XRLIM_BURST_FACTOR = 6
+
+
+class icmp_global_state:
+    """The namespace's token bucket (sysctl icmp_msgs_per_sec, icmp_msgs_burst)."""
+
+    __slots__ = ("credit", "stamp_ns")
+
+    def __init__(self, burst: int, now_ns: int) -> None:
+        self.credit = burst
+        self.stamp_ns = now_ns
+
+
+def icmp_global_allow(net: Net) -> bool:
+    """net/ipv4/icmp.c: take one token; it refills at icmp_msgs_per_sec, in steps of 20 ms."""
+    state: icmp_global_state = net.ipv4.icmp_global
+    sysctl = net.sysctl
+    now = net.clock.now_ns()
+    delta = min(now - state.stamp_ns, SECOND)
+    if delta >= STEP_NS:
+        gain = sysctl.icmp_msgs_per_sec * delta // SECOND
+        if gain:
+            state.stamp_ns = now
+            state.credit = min(state.credit + gain, sysctl.icmp_msgs_burst)
+    if state.credit > 0:
+        state.credit -= 1
+        return True
+    return False
+
+
+class inet_peer:
+    """struct inet_peer: token buckets (in ns) and redirect counts for one address."""
+
+    __slots__ = ("n_redirects", "rate_last", "rate_tokens", "rid")
+
+    def __init__(self, now_ns: int) -> None:
+        self.rate_tokens = 0
+        self.rate_last = now_ns - MINUTE
+        self.n_redirects = 0
+        self.rid = 0
+
+
+def inet_getpeer(net: Net, peers: dict[int, inet_peer], addr: int) -> inet_peer:
+    """net/ipv4/inetpeer.c: the record of `addr`, made when new; the table is bounded."""
+    peer = peers.get(addr)
+    if peer is None:
+        if len(peers) >= PEERS_MAX:
+            del peers[next(iter(peers))]
+        peer = peers[addr] = inet_peer(net.clock.now_ns())
+    return peer
+
+
+def inet_peer_xrlim_allow(
+    net: Net, peer: inet_peer, cost_ns: int, burst_ns: int | None = None
+) -> bool:
+    """net/ipv4/inetpeer.c: one token of `cost_ns`, refilled by time, at most 6 in the bucket."""
+    now = net.clock.now_ns()
+    most = burst_ns or XRLIM_BURST_FACTOR * cost_ns
+    token = min(peer.rate_tokens + now - peer.rate_last, most)
+    peer.rate_last = now
+    allowed = token >= cost_ns
+    peer.rate_tokens = token - cost_ns if allowed else token
+    return allowed

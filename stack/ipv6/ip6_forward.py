@@ -1,0 +1,228 @@
+"""Forwarding between interfaces, and what is refused (net/ipv6/ip6_output.c, net/ipv6/route.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.gso import skb_gso_validate_network_len
+from fastpath.hdr import ipv6_hdr
+from fastpath.hdr6 import ipv6_skip_exthdr
+from fastpath.skbuff import (
+    CHECKSUM_COMPLETE,
+    CHECKSUM_NONE,
+    PACKET_HOST,
+    sk_buff,
+    skb_clone,
+    skb_copy_bits,
+    skb_cow,
+    skb_network_offset,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IP_INADDRERRORS,
+    SKB_DROP_REASON_IP_INHDR,
+    SKB_DROP_REASON_IP_INNOROUTES,
+    SKB_DROP_REASON_IP_OUTNOROUTES,
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    SKB_DROP_REASON_PKT_TOO_BIG,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_output
+from stack.core.netfilter import NF_INET_FORWARD, nf_hook_list
+from stack.inet.icmp_limit import SECOND, inet_getpeer, inet_peer_xrlim_allow
+from stack.ipv6.addr import ipv6_addr_is_linklocal
+from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FORWARDED, IP6SKB_ROUTERALERT, ip6cb_srcrt
+from stack.ipv6.ip6_icmp import (
+    ICMPV6_ADM_PROHIBITED,
+    ICMPV6_DEST_UNREACH,
+    ICMPV6_EXC_HOPLIMIT,
+    ICMPV6_NOROUTE,
+    ICMPV6_NOT_NEIGHBOUR,
+    ICMPV6_PKT_TOOBIG,
+    ICMPV6_TIME_EXCEED,
+    NDISC_REDIRECT,
+    NDISC_ROUTER_SOLICITATION,
+    icmpv6_send,
+)
+from stack.ipv6.protocol import NEXTHDR_ICMP
+from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_dst_mtu_maybe_forward, rt6_info
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.core.sock import sock
+    from stack.net import Net
+
+
+def ip6_call_ra_chain(skb: sk_buff, value: int) -> bool:
+    """net/ipv6/ip6_output.c: give a router alert to raw sockets that asked for its value.
+
+    Takes ownership of skb when True.
+    """
+    net: Net = skb.dev.net
+    rawv6_rcv = net.ipv6.sockets.rawv6_rcv
+    wanted = [
+        sk
+        for sel, sk in net.ipv6.ra_chain
+        if sel == value and sk.sk_bound_dev_if in (0, skb.dev.ifindex)
+    ]
+    if not wanted or rawv6_rcv is None:
+        return False
+    for sk in wanted[:-1]:
+        rawv6_rcv(sk, skb_clone(skb))
+    rawv6_rcv(wanted[-1], skb)
+    return True
+
+
+def ip6_forward_proxy_check(skb: sk_buff) -> int:
+    """net/ipv6/ip6_output.c: a packet to an address that we answer for (proxy_ndp).
+
+    1: neighbour discovery about it, for us; -1: it must not pass (link-local); 0: forward.
+    """
+    iph = ipv6_hdr(skb)
+    offset = skb_network_offset(skb)
+    at, nexthdr, _ = ipv6_skip_exthdr(skb, offset + 40, iph.nexthdr)
+    if nexthdr == NEXTHDR_ICMP and 0 <= at < skb.len:
+        kind = skb_copy_bits(skb, at, 1)[0]
+        if NDISC_ROUTER_SOLICITATION <= kind <= NDISC_REDIRECT:
+            return 1
+    return -1 if ipv6_addr_is_linklocal(iph.daddr) else 0
+
+
+def ip6_pkt_too_big(skb: sk_buff, mtu: int) -> bool:
+    """net/ipv6/ip6_output.c"""
+    if skb.len <= mtu:
+        return False
+    # Of packets that were put together here the largest fragment counts.
+    if skb.frag_max_size > mtu:
+        return True
+    if skb.ignore_df:
+        return False
+    return not (skb.gso_size and skb_gso_validate_network_len(skb, mtu))
+
+
+def ip6_forward(skb: sk_buff) -> int:
+    """net/ipv6/ip6_output.c: hop limit, scopes, redirect, size, then the FORWARD hook.
+
+    Takes ownership of skb. 0, or a negative errno.
+    """
+    net: Net = skb.dev.net
+    rt: rt6_info = skb.dst
+    mib = net.mib.ip6
+    if not net.ipv6.devconf_all.forwarding or skb.pkt_type != PACKET_HOST or skb.sk is not None:
+        return _refused(net, skb)
+    if skb.ip_summed == CHECKSUM_COMPLETE:
+        skb.ip_summed = CHECKSUM_NONE
+    # RFC 2711: a router alert is looked at here, and by whoever asked.
+    if skb.ip_cb_flags & IP6SKB_ROUTERALERT and ip6_call_ra_chain(skb, IP6CB(skb).ra):
+        return 0
+    iph = ipv6_hdr(skb)
+    if iph.hop_limit <= 1:
+        icmpv6_send(skb, ICMPV6_TIME_EXCEED, ICMPV6_EXC_HOPLIMIT, 0)
+        mib.InHdrErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
+        return -errno.ETIMEDOUT
+    proxied = net.ipv6.nd.proxied
+    if proxied is not None and proxied(skb.dev, iph.daddr):
+        verdict = ip6_forward_proxy_check(skb)
+        if verdict > 0:
+            return net.ipv6.steps.input(skb)
+        if verdict < 0:
+            mib.InDiscards += 1
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+            return -errno.EINVAL
+    if not ip6_forward_source(skb, iph.saddr, rt.dev):
+        return _refused(net, skb)
+    send_redirect = net.ipv6.nd.send_redirect
+    if rt.dev is skb.dev and send_redirect is not None and not ip6cb_srcrt(skb):
+        # Limited by destination here and by source in ndisc_send_redirect.
+        peer = inet_getpeer(net, net.ipv6.peers, iph.daddr)
+        if inet_peer_xrlim_allow(net, peer, SECOND):
+            send_redirect(skb, rt.rt6i_gateway or iph.daddr)
+    mtu = max(ip6_dst_mtu_maybe_forward(rt, True), IPV6_MIN_MTU)
+    if ip6_pkt_too_big(skb, mtu):
+        icmpv6_send(skb, ICMPV6_PKT_TOOBIG, 0, mtu)
+        mib.InTooBigErrors += 1
+        mib.FragFails += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+        return -errno.EMSGSIZE
+    if not skb_cow(skb, rt.dev.hard_header_len + rt.dev.needed_headroom + 16):
+        mib.OutDiscards += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        return -errno.ENOMEM
+    iph = ipv6_hdr(skb)
+    iph.hop_limit -= 1
+    skb.ip_cb_flags |= IP6SKB_FORWARDED
+    hooks = net.ipv6.nf_hooks[NF_INET_FORWARD]
+    if hooks and nf_hook_list(hooks, NF_INET_FORWARD, net, None, skb, skb.dev, rt.dev) != 1:
+        return -errno.EPERM
+    return ip6_forward_finish(net, None, skb)
+
+
+def ip6_forward_source(skb: sk_buff, saddr: int, out: net_device) -> bool:
+    """net/ipv6/ip6_output.c (in ip6_forward): a source that may pass a router (RFC 4291 2.5).
+
+    Not that of nobody, of the loopback or a group. One of a link stays on it; its sender is told
+    (RFC 4443 3.1).
+    """
+    if not saddr or saddr == 1 or saddr >> 120 == 0xFF:
+        return False
+    if out is not skb.dev and ipv6_addr_is_linklocal(saddr):
+        icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_NOT_NEIGHBOUR, 0)
+        return False
+    return True
+
+
+def _refused(net: Net, skb: sk_buff) -> int:
+    """Not for us, and we are no router for it."""
+    net.mib.ip6.InAddrErrors += 1
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+    return -errno.EINVAL
+
+
+def ip6_forward_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/ip6_output.c: count, send. Takes ownership of skb."""
+    net.mib.ip6.OutForwDatagrams += 1
+    skb.tstamp_ns = 0
+    return dst_output(net, sk, skb)
+
+
+# --- routes that lead nowhere --------------------------------------------------------------
+
+
+def ip6_pkt_drop(skb: sk_buff, code: int, out: bool) -> int:
+    """net/ipv6/route.c: count, tell the sender, free. Takes ownership of skb."""
+    net: Net = skb.dst.net
+    mib = net.mib.ip6
+    if out:
+        mib.OutNoRoutes += 1
+    elif not ipv6_hdr(skb).daddr:
+        mib.InAddrErrors += 1
+    else:
+        mib.InNoRoutes += 1
+    icmpv6_send(skb, ICMPV6_DEST_UNREACH, code, 0)
+    reason = SKB_DROP_REASON_IP_OUTNOROUTES if out else SKB_DROP_REASON_IP_INNOROUTES
+    kfree_skb_reason(net, skb, reason)
+    return 0
+
+
+def ip6_pkt_discard(skb: sk_buff) -> int:
+    """net/ipv6/route.c: input without a route. Takes ownership of skb."""
+    return ip6_pkt_drop(skb, ICMPV6_NOROUTE, False)
+
+
+def ip6_pkt_discard_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/route.c: output without a route. Takes ownership of skb."""
+    skb.dev = skb.dst.dev
+    return ip6_pkt_drop(skb, ICMPV6_NOROUTE, True)
+
+
+def ip6_pkt_prohibit(skb: sk_buff) -> int:
+    """net/ipv6/route.c: input of a prohibited route. Takes ownership of skb."""
+    return ip6_pkt_drop(skb, ICMPV6_ADM_PROHIBITED, False)
+
+
+def ip6_pkt_prohibit_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/route.c: output of a prohibited route. Takes ownership of skb."""
+    skb.dev = skb.dst.dev
+    return ip6_pkt_drop(skb, ICMPV6_ADM_PROHIBITED, True)

@@ -1,0 +1,240 @@
+"""Receiving IPv6: header checks, routing, local delivery (net/ipv6/ip6_input.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.hdr import ipv6_hdr
+from fastpath.hdr6 import ipv6_hdr_validate
+from fastpath.skbuff import (
+    PACKET_BROADCAST,
+    PACKET_LOOPBACK,
+    PACKET_MULTICAST,
+    PACKET_OTHERHOST,
+    consume_skb,
+    sk_buff,
+    skb_copy_bits,
+    skb_network_offset,
+    skb_orphan,
+    skb_pull,
+    skb_share_check,
+    skb_transport_offset,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IP_INADDRERRORS,
+    SKB_DROP_REASON_IP_INHDR,
+    SKB_DROP_REASON_IP_NOPROTO,
+    SKB_DROP_REASON_IPV6DISABLED,
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    SKB_DROP_REASON_OTHERHOST,
+    SKB_DROP_REASON_PKT_TOO_SMALL,
+    SKB_DROP_REASON_UNHANDLED_PROTO,
+    SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_input
+from stack.core.netdevice import IFF_LOOPBACK, NET_RX_DROP, NET_RX_SUCCESS
+from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook_list
+from stack.ipv6.exthdrs import ipv6_parse_hopopts
+from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
+from stack.ipv6.ip6_cb import ip6cb_nhoff
+from stack.ipv6.ip6_icmp import ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, icmpv6_send
+from stack.ipv6.protocol import INET6_PROTO_FINAL, NEXTHDR_HOP, NEXTHDR_ICMP
+from stack.ipv6.route import ip6_route_input
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device, packet_type
+    from stack.core.snmp import ipstats6_mib
+    from stack.core.sock import sock
+    from stack.net import Net
+
+MLD_TYPES = (130, 131, 132, 143)
+
+
+def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
+    """net/ipv6/ip6_input.c: a received IPv6 packet, data at its header. Takes ownership of skb."""
+    net = dev.net
+    checked = ip6_rcv_core(skb, dev, net)
+    if checked is None:
+        return NET_RX_DROP
+    hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
+    if hooks and nf_hook_list(hooks, NF_INET_PRE_ROUTING, net, None, checked, dev, None) != 1:
+        return NET_RX_DROP
+    return ip6_rcv_finish(net, None, checked)
+
+
+def ip6_rcv_core(skb: sk_buff, dev: net_device, net: Net) -> sk_buff | None:
+    """net/ipv6/ip6_input.c: RFC 8200 3 and RFC 4291 2: version, length, addresses, hop-by-hop.
+
+    The packet (perhaps a clone) trimmed to its length with network and transport header set; None
+    when it was dropped. Takes ownership of skb.
+    """
+    if skb.pkt_type == PACKET_OTHERHOST:  # a promiscuous device hears frames for others
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
+        return None
+    mib = net.mib.ip6
+    mib.InReceives += skb.gso_segs or 1
+    mib.InOctets += skb.len
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None or idev.cnf.disable_ipv6:
+        mib.InDiscards += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_IPV6DISABLED)
+        return None
+    if skb.users > 1:
+        shared = skb_share_check(skb)
+        if shared is None:
+            mib.InDiscards += 1
+            return None
+        skb = shared
+    skb.cb = None
+    skb.ip_cb_flags = 0
+    skb.frag_max_size = 0
+    bad = ipv6_hdr_validate(skb, bool(dev.flags & IFF_LOOPBACK) or skb.pkt_type == PACKET_LOOPBACK)
+    if bad:
+        if bad == 3:
+            mib.InTruncatedPkts += 1
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+            return None
+        mib.InHdrErrors += 1
+        version = skb_copy_bits(skb, 0, 1)[0] >> 4 if skb.len else 0
+        reason = SKB_DROP_REASON_IP_INHDR if version == 6 else SKB_DROP_REASON_UNHANDLED_PROTO
+        kfree_skb_reason(net, skb, reason)
+        return None
+    iph = ipv6_hdr(skb)
+    if (
+        skb.pkt_type in (PACKET_BROADCAST, PACKET_MULTICAST)
+        and iph.daddr >> 120 != 0xFF
+        and idev.cnf.drop_unicast_in_l2_multicast
+    ):
+        mib.InHdrErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST)
+        return None
+    ip6_ecn_count(mib, iph.priority & 3, skb.gso_segs or 1)
+    if iph.nexthdr == NEXTHDR_HOP and not ipv6_parse_hopopts(skb):
+        mib.InHdrErrors += 1
+        return None
+    if skb.destructor is not None:
+        skb_orphan(skb)
+    return skb
+
+
+def ip6_ecn_count(mib: ipstats6_mib, ecn: int, segs: int) -> None:
+    """include/net/inet_ecn.h (in ip6_rcv_core): count by codepoint."""
+    if not ecn:
+        mib.InNoECTPkts += segs
+    elif ecn == 1:
+        mib.InECT1Pkts += segs
+    elif ecn == 2:
+        mib.InECT0Pkts += segs
+    else:
+        mib.InCEPkts += segs
+
+
+def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/ip6_input.c (with ip6_rcv_finish_core): early demux, the route, go on.
+
+    Takes ownership of skb.
+    """
+    if skb.dst is None:
+        ipprot = net.ipv6.inet6_protos[ipv6_hdr(skb).nexthdr]
+        if ipprot is not None and ipprot.early_demux is not None and skb.sk is None:
+            ipprot.early_demux(skb)
+        if skb.dst is None:
+            ip6_route_input(skb)
+    return dst_input(skb)
+
+
+def ip6_input(skb: sk_buff) -> int:
+    """net/ipv6/ip6_input.c: a packet for this host: LOCAL_IN hook, finish.
+
+    Takes ownership of skb.
+    """
+    net: Net = skb.dev.net
+    hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_IN]
+    if hooks and nf_hook_list(hooks, NF_INET_LOCAL_IN, net, None, skb, skb.dev, None) != 1:
+        return NET_RX_DROP
+    return ip6_input_finish(net, None, skb)
+
+
+def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/ip6_input.c (with ip6_protocol_deliver_rcu): walk the headers; raw sockets get a
+    clone at each, then its handler the packet. An unknown one: ICMPv6 parameter problem.
+
+    Takes ownership of skb.
+    """
+    protos = net.ipv6.inet6_protos
+    raw6_local_deliver = net.ipv6.sockets.raw6_local_deliver
+    have_final = False
+    nhoff = ip6cb_nhoff(skb)
+    nexthdr = skb_copy_bits(skb, skb_network_offset(skb) + nhoff, 1)[0]
+    skb_pull(skb, skb_transport_offset(skb))
+    while True:
+        raw = raw6_local_deliver(skb, nexthdr)
+        ipprot = protos[nexthdr]
+        if ipprot is None:
+            if raw:
+                net.mib.ip6.InDelivers += 1
+                consume_skb(skb)
+                return NET_RX_SUCCESS
+            net.mib.ip6.InUnknownProtos += 1
+            icmpv6_send(skb, ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, nhoff)
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_NOPROTO)
+            return NET_RX_SUCCESS
+        final = ipprot.flags & INET6_PROTO_FINAL
+        if have_final:
+            if not final:  # an extension header inside a tunnel's payload
+                return _discard(net, skb, SKB_DROP_REASON_IP_INHDR)
+        elif final:
+            have_final = True
+            daddr = ipv6_hdr(skb).daddr
+            if daddr >> 120 == 0xFF and not ip6_mc_for_us(skb, daddr, nexthdr):
+                return _discard(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+        handler = ipprot.handler
+        ret = handler(skb)
+        if not ret:
+            if final:
+                net.mib.ip6.InDelivers += 1
+            return NET_RX_SUCCESS
+        if ret < 0:
+            return NET_RX_SUCCESS
+        if final:
+            nexthdr = ret  # the handler unwrapped another protocol
+        else:
+            # An extension header says by transport_header and nhoff where the next one is.
+            nhoff = ip6cb_nhoff(skb)
+            nexthdr = skb_copy_bits(skb, skb_network_offset(skb) + nhoff, 1)[0]
+            skb_pull(skb, skb_transport_offset(skb))
+
+
+def _discard(net: Net, skb: sk_buff, reason: int) -> int:
+    net.mib.ip6.InDiscards += 1
+    kfree_skb_reason(net, skb, reason)
+    return NET_RX_SUCCESS
+
+
+def ip6_mc_for_us(skb: sk_buff, daddr: int, nexthdr: int) -> bool:
+    """net/ipv6/ip6_input.c (in ip6_protocol_deliver_rcu): does the interface listen to the group
+    from that sender? MLD's own messages always pass.
+    """
+    dev: net_device = skb.dev
+    rt = skb.dst
+    if dev.flags & IFF_LOOPBACK and rt is not None and rt.rt6i_idev is not None:
+        dev = rt.rt6i_idev.dev
+    if ipv6_chk_mcast_addr(dev, daddr, ipv6_hdr(skb).saddr):
+        return True
+    return nexthdr == NEXTHDR_ICMP and skb.len > 0 and skb_copy_bits(skb, 0, 1)[0] in MLD_TYPES
+
+
+def ip6_mc_input(skb: sk_buff) -> int:
+    """net/ipv6/ip6_input.c: a packet to a group: for us, or for nobody (no multicast routing).
+
+    Takes ownership of skb.
+    """
+    net: Net = skb.dev.net
+    mib = net.mib.ip6
+    mib.InMcastPkts += 1
+    mib.InMcastOctets += skb.len
+    if ipv6_chk_mcast_addr(skb.dev, ipv6_hdr(skb).daddr):
+        return ip6_input(skb)
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    return 0

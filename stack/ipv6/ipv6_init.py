@@ -1,0 +1,50 @@
+"""Bringing the network layer of IPv6 up in a namespace (net/ipv6/af_inet6.c inet6_net_init)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack.core.dev_receive import dev_add_pack, dev_remove_pack
+from stack.core.netdevice import ETH_P_IPV6, packet_type
+from stack.ipv6.exthdrs import ipv6_exthdrs_init
+from stack.ipv6.icmp import icmpv6_protocol, icmpv6_sk_exit, icmpv6_sk_init
+from stack.ipv6.ip6_forward import (
+    ip6_forward,
+    ip6_pkt_discard,
+    ip6_pkt_discard_out,
+    ip6_pkt_prohibit,
+    ip6_pkt_prohibit_out,
+)
+from stack.ipv6.ip6_input import ip6_input, ip6_mc_input, ipv6_rcv
+from stack.ipv6.ip6_output import ip6_output
+from stack.ipv6.netns import netns_ipv6
+from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol
+from stack.ipv6.route_learned import ip6_route_net_init
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def ipv6_net_init(net: Net) -> None:
+    """net/ipv6/af_inet6.c inet6_net_init: tables, routes, ICMPv6, extension headers, reassembly.
+
+    Devices are there already (lo), addresses and neighbour discovery come after it.
+    """
+    net.ipv6 = ipv6 = netns_ipv6(net)
+    steps = ipv6.steps
+    steps.input, steps.mc_input, steps.forward = ip6_input, ip6_mc_input, ip6_forward
+    steps.output = ip6_output
+    steps.discard, steps.discard_out = ip6_pkt_discard, ip6_pkt_discard_out
+    steps.prohibit, steps.prohibit_out = ip6_pkt_prohibit, ip6_pkt_prohibit_out
+    ip6_route_net_init(net)
+    icmpv6_sk_init(net)
+    inet6_add_protocol(net, icmpv6_protocol, NEXTHDR_ICMP)
+    ipv6_exthdrs_init(net)
+    ipv6.ip6_packet_type = packet_type(ETH_P_IPV6, ipv6_rcv)
+    dev_add_pack(net, ipv6.ip6_packet_type)
+
+
+def ipv6_net_exit(net: Net) -> None:
+    """net/ipv6/af_inet6.c inet6_net_exit: the namespace ends."""
+    dev_remove_pack(net, net.ipv6.ip6_packet_type)
+    icmpv6_sk_exit(net)
