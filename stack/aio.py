@@ -20,6 +20,8 @@ import selectors
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stack.aio_netdb import getaddrinfo, getnameinfo, resolved
+from stack.clients.addrinfo import AI_PASSIVE
 from stack.socket import (
     AF_INET,
     IPPROTO_TCP,
@@ -50,6 +52,8 @@ __all__ = [
     "create_connection",
     "create_datagram_endpoint",
     "create_server",
+    "getaddrinfo",
+    "getnameinfo",
     "open_connection",
     "run",
     "sock_accept",
@@ -155,11 +159,12 @@ async def sock_accept(sock: Socket) -> tuple[Socket, RetAddress]:
 
 
 async def sock_connect(sock: Socket, addr: Address) -> None:
-    """Connect.
+    """Connect; a name is looked up, and its first address taken.
 
     Raises:
-        OSError: ConnectionRefusedError, TimeoutError ... as connect(2).
+        OSError: ConnectionRefusedError, TimeoutError ... as connect(2); socket.gaierror.
     """
+    addr = await resolved(sock.net, sock.family, sock.type, addr)
     err = sock.connect_ex(addr)
     if err in (errno.EINPROGRESS, errno.EAGAIN, errno.EALREADY):
 
@@ -403,22 +408,39 @@ async def create_connection(
     host: str,
     port: int,
     *,
-    local_addr: tuple[str, int] | None = None,
+    local_addr: Address | None = None,
 ) -> tuple[SocketTransport, P]:
-    """Connect from host `net`; as `loop.create_connection`."""
-    sock = Socket(net, AF_INET, SOCK_STREAM)
+    """Connect from host `net`; as `loop.create_connection`.
+
+    Tries each address of the name `host`; what the first failed with is raised.
+    """
+    failure: OSError | None = None
+    for family, _, _, _, target in await getaddrinfo(net, host, port, type=SOCK_STREAM):
+        try:
+            sock = await _connected(net, family, target, local_addr)
+        except OSError as error:
+            failure = failure or error
+            continue
+        protocol = protocol_factory()
+        transport = SocketTransport(asyncio.get_running_loop(), sock, protocol)
+        return transport, protocol
+    assert failure is not None  # getaddrinfo never returns nothing
+    raise failure
+
+
+async def _connected(net: Host, family: int, target: Address, local_addr: Address | None) -> Socket:
+    """A non-blocking stream socket, connected."""
+    sock = Socket(net, family, SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         if local_addr is not None:
             sock.bind(local_addr)
-        await sock_connect(sock, (host, port))
+        await sock_connect(sock, target)
     except BaseException:
         sock.close()
         raise
-    protocol = protocol_factory()
-    transport = SocketTransport(asyncio.get_running_loop(), sock, protocol)
-    return transport, protocol
+    return sock
 
 
 class Server(asyncio.AbstractServer):
@@ -511,12 +533,17 @@ async def create_server(
     *,
     backlog: int = SOMAXCONN,
 ) -> Server:
-    """Listen on host `net`; as `loop.create_server`."""
-    sock = Socket(net, AF_INET, SOCK_STREAM)
+    """Listen on host `net`; as `loop.create_server`, but on one socket: of the first address of
+    the name `host`, or with "" of any IPv4 address."""
+    family, name = AF_INET, (host, port)
+    if host:
+        rows = await getaddrinfo(net, host, port, type=SOCK_STREAM, flags=AI_PASSIVE)
+        family, _, _, _, name = rows[0]
+    sock = Socket(net, family, SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        sock.bind((host, port))
+        sock.bind(name)
         sock.listen(backlog)
     except BaseException:
         sock.close()
@@ -530,7 +557,7 @@ async def open_connection(
     port: int,
     *,
     limit: int = 1 << 18,
-    local_addr: tuple[str, int] | None = None,
+    local_addr: Address | None = None,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """As `asyncio.open_connection`, from host `net`."""
     loop = asyncio.get_running_loop()
@@ -635,15 +662,24 @@ class DatagramTransport(asyncio.DatagramTransport):
 async def create_datagram_endpoint(
     net: Host,
     protocol_factory: Callable[[], D],
-    local_addr: tuple[str, int] | None = None,
-    remote_addr: tuple[str, int] | None = None,
+    local_addr: Address | None = None,
+    remote_addr: Address | None = None,
 ) -> tuple[DatagramTransport, D]:
-    """As `loop.create_datagram_endpoint`, on host `net`."""
-    sock = Socket(net, AF_INET, SOCK_DGRAM)
+    """As `loop.create_datagram_endpoint`, on host `net`, of the family of `remote_addr`'s first
+    address, else of `local_addr`'s; IPv4 where neither says."""
+    family = AF_INET
+    for address in (remote_addr, local_addr):
+        if address is not None and isinstance(address[0], str) and address[0]:
+            rows = await getaddrinfo(net, address[0], address[1], type=SOCK_DGRAM)
+            family = rows[0][0]
+            break
+    if remote_addr is not None:
+        remote_addr = await resolved(net, family, SOCK_DGRAM, remote_addr)
+    sock = Socket(net, family, SOCK_DGRAM)
     try:
         sock.setblocking(False)
         if local_addr is not None:
-            sock.bind(local_addr)
+            sock.bind(await resolved(net, family, SOCK_DGRAM, local_addr))
         if remote_addr is not None:
             sock.connect(remote_addr)
     except BaseException:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.dma import HostMemory
 from fastpath.errors import whole_number
 from fastpath.skbuff import SkbPool, sk_buff
+from stack.clients.resolvconf import NameService
 from stack.core.net_namespace import cleanup_net, setup_net
 from stack.core.snmp import netns_mib
 from stack.sysctl import sysctl_table
@@ -54,6 +55,8 @@ class Net:
     machine: Machine
     name: str
     hostname: str
+    names: NameService
+    """Its resolv.conf and hosts table (stack/netdb.py)."""
     closing: bool
     closed: bool
     uid: int
@@ -135,6 +138,7 @@ class Net:
             machine.init_net = self
         self.name = name
         self.hostname = name
+        self.names = NameService()
         self.closed = False
         self.closing = False
         self.clock = machine.clock

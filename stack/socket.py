@@ -15,6 +15,15 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, overload
 
+from stack.clients.addrinfo import (
+    AI_ADDRCONFIG,
+    AI_ALL,
+    AI_CANONNAME,
+    AI_NUMERICHOST,
+    AI_NUMERICSERV,
+    AI_PASSIVE,
+    AI_V4MAPPED,
+)
 from stack.core import socket as sys
 from stack.core.iov import msghdr
 from stack.core.readyfd import ReadyFd, ready_fd
@@ -62,6 +71,19 @@ from stack.core.uapi import (
     UDP_GRO,
     UDP_SEGMENT,
 )
+from stack.netdb import (
+    NI_DGRAM,
+    NI_NAMEREQD,
+    NI_NOFQDN,
+    NI_NUMERICHOST,
+    NI_NUMERICSERV,
+    getaddrinfo,
+    gethostbyaddr,
+    gethostbyname,
+    gethostbyname_ex,
+    getnameinfo,
+    resolve,
+)
 from stack.sockaddr import (
     CACHED,
     Address,
@@ -70,7 +92,6 @@ from stack.sockaddr import (
     inet6_ntoa,
     inet_aton,
     inet_ntoa,
-    parse,
     show,
 )
 from stack.sockfile import open_file
@@ -88,6 +109,13 @@ __all__ = [
     "AF_INET",
     "AF_INET6",
     "AF_PACKET",
+    "AI_ADDRCONFIG",
+    "AI_ALL",
+    "AI_CANONNAME",
+    "AI_NUMERICHOST",
+    "AI_NUMERICSERV",
+    "AI_PASSIVE",
+    "AI_V4MAPPED",
     "IPPROTO_ICMP",
     "IPPROTO_IP",
     "IPPROTO_RAW",
@@ -104,6 +132,11 @@ __all__ = [
     "MSG_TRUNC",
     "MSG_WAITALL",
     "MSG_WAITFORONE",
+    "NI_DGRAM",
+    "NI_NAMEREQD",
+    "NI_NOFQDN",
+    "NI_NUMERICHOST",
+    "NI_NUMERICSERV",
     "SHUT_RD",
     "SHUT_RDWR",
     "SHUT_WR",
@@ -129,6 +162,11 @@ __all__ = [
     "Socket",
     "create_connection",
     "create_server",
+    "getaddrinfo",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "getnameinfo",
     "inet6_aton",
     "inet6_ntoa",
     "inet_aton",
@@ -230,7 +268,7 @@ class Socket:
             return self._parsed[address]
         except (KeyError, TypeError):
             pass
-        parsed = parse(self.net, self.family, address)
+        parsed = resolve(self.net, self.family, self.type, address)
         if len(self._parsed) >= CACHED:
             self._parsed.clear()
         self._parsed[address] = parsed
@@ -684,20 +722,36 @@ def create_connection(
 ) -> Socket:
     """A connected stream socket of host `net`, as `socket.create_connection`.
 
+    Tries each address that getaddrinfo gives for the host; what the first failed with is raised.
     What is no number as `timeout` is the sentinel by which the standard library (http.client)
     means the default: to wait without limit.
     """
-    sock = Socket(net, AF_INET, SOCK_STREAM)
-    try:
-        if isinstance(timeout, int | float):
-            sock.settimeout(timeout)
-        if source_address is not None:
-            sock.bind(source_address)
-        sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    if isinstance(address[0], int):
+        rows = [(AF_INET, SOCK_STREAM, 0, "", address)]
+    else:
+        rows = getaddrinfo(net, address[0], address[1], 0, SOCK_STREAM)
+    failure: OSError | None = None
+    for family, kind, proto, _, target in rows:
+        try:
+            sock = Socket(net, family, kind, proto)
+        except OSError as error:  # a family that this host does not speak
+            failure = failure or error
+            continue
+        try:
+            if isinstance(timeout, int | float):
+                sock.settimeout(timeout)
+            if source_address is not None:
+                sock.bind(source_address)
+            sock.connect(target)
+            return sock
+        except OSError as error:
+            failure = failure or error
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+    assert failure is not None  # getaddrinfo never returns nothing
+    raise failure
 
 
 def create_server(

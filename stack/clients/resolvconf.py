@@ -8,12 +8,16 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from stack.clients.action import MessageError
 from stack.clients.dns_wire import DNS_PORT
 from stack.clients.dnsname import Name, folded, name_from_text, name_to_text
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 __all__ = ["HostsTable", "NameService", "ResolvConf"]
 
@@ -180,12 +184,18 @@ def _localhost() -> HostsTable:
     return HostsTable.parse("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
 
 
+def _as_they_came(net: Net, addresses: list[sockaddr]) -> list[sockaddr]:
+    return addresses
+
+
 @dataclass(slots=True)
 class NameService:
     """How one network namespace finds names: its resolv.conf and its hosts.
 
-    Without a name server only `hosts` is asked.
+    Without a name server only `hosts` is asked. `sort` puts destinations into the order in which
+    to try them (RFC 6724 6).
     """
 
     conf: ResolvConf = field(default_factory=ResolvConf)
     hosts: HostsTable = field(default_factory=_localhost)
+    sort: Callable[[Net, list[sockaddr]], list[sockaddr]] = _as_they_came

@@ -1,0 +1,86 @@
+"""getaddrinfo and getnameinfo of a namespace for coroutines; `stack.aio` offers them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import TYPE_CHECKING
+
+from stack.netdb import (
+    AddressInfo,
+    address_info,
+    lookup,
+    names_of,
+    reverse_question,
+    rows_of,
+)
+from stack.sockaddr import Address, parse
+
+if TYPE_CHECKING:
+    from stack.clients.dnsname import Name
+    from stack.clients.resolver import Finished
+    from stack.net import Net
+
+__all__ = ["getaddrinfo", "getnameinfo", "resolved"]
+
+
+async def _look_up(net: Net, name: str | Name, types: tuple[int, ...]) -> Finished:
+    """What the name servers of `net` say."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Finished] = loop.create_future()
+
+    def settle(result: Finished) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    # A RealClock runs the lookup in its own thread; the other clocks are this thread's.
+    threaded = getattr(net.clock, "threaded", True)
+    tell = loop.call_soon_threadsafe if threaded else loop.call_soon
+    with net.lock:
+        runner = lookup(net, name, types, lambda result: tell(settle, result))
+    try:
+        return await future
+    finally:
+        with net.lock:
+            runner.cancel()
+
+
+async def getaddrinfo(
+    net: Net,
+    host: str | bytes | None,
+    port: str | bytes | int | None,
+    *,
+    family: int = 0,
+    type: int = 0,  # noqa: A002 -- as in the standard library
+    proto: int = 0,
+    flags: int = 0,
+) -> list[AddressInfo]:
+    """As `loop.getaddrinfo`: with the names of the namespace `net`.  Raises: socket.gaierror."""
+    with net.lock:
+        asked = address_info(net, host, port, family, type, proto, flags)
+    if asked.lookup is None:
+        return rows_of(asked.rows or [])
+    result = await _look_up(net, *asked.lookup)
+    with net.lock:
+        return rows_of(asked.answer(result))
+
+
+async def getnameinfo(net: Net, address: Address, flags: int = 0) -> tuple[str, str]:
+    """As `loop.getnameinfo`: with the names of the namespace `net`.  Raises: socket.gaierror."""
+    question = reverse_question(net, address, flags)
+    names = await _look_up(net, *question) if question is not None else None
+    return names_of(net, address, flags, names)
+
+
+async def resolved(net: Net, family: int, type: int, address: Address) -> Address:  # noqa: A002
+    """`address` with a number for a host: the first of its name.  Raises: socket.gaierror."""
+    try:
+        parse(net, family, address)
+        return address
+    except OSError as error:
+        host = address[0]
+        if error.errno != errno.EINVAL or not isinstance(host, str):
+            raise
+    rows = await getaddrinfo(net, host, None, family=family, type=type)
+    found: Address = (str(rows[0][4][0]), *address[1:])
+    return found

@@ -1,0 +1,140 @@
+"""What runners of cores need of a host: its sockets with a callback, its timers, its work queue.
+
+A runner takes no call from inside the packet path: a socket's wake-up and a timer both queue work,
+which runs as an event of the clock (process context), so a core's actions may send and configure.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from stack.clients.action import NEVER
+from stack.core.sockaddr import sockaddr
+from stack.core.socket import (
+    sockfd_lookup,
+    sys_bind,
+    sys_close,
+    sys_connect,
+    sys_getsockopt,
+    sys_recvfrom,
+    sys_sendto,
+    sys_setsockopt,
+    sys_socket,
+)
+from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.core.uapi import SO_ERROR, SOCK_NONBLOCK, SOL_SOCKET
+from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+__all__ = ["CoreTimer", "WatchedSocket"]
+
+DATAGRAM_BYTES = 65535
+AGAIN = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
+
+
+class CoreTimer:
+    """The one timer of a core: `fn(now_ns)` when it is due."""
+
+    __slots__ = ("_fn", "_net", "_timer", "_work")
+
+    def __init__(self, net: Net, fn: Callable[[int], None]) -> None:
+        self._net = net
+        self._fn = fn
+        self._work = work_struct(net.machine, self._run)
+        self._timer = timer_list(net.machine, lambda timer: schedule_work(self._work))
+
+    def set(self, at_ns: int) -> None:
+        """Be due at `at_ns` only; NEVER: not at all."""
+        cancel_delayed_work(self._work)
+        if at_ns == NEVER:
+            timer_delete(self._timer)
+        else:
+            mod_timer(self._timer, at_ns)
+
+    def _run(self) -> None:
+        if not self._net.closed:
+            self._fn(self._net.now())
+
+
+class WatchedSocket:
+    """A non-blocking socket of a host; `fn(self)` is called when something may have changed."""
+
+    __slots__ = ("_fn", "_work", "_wq", "fd", "net")
+
+    def __init__(
+        self,
+        net: Net,
+        family: int,
+        type: int,  # noqa: A002 -- as sys_socket has it
+        fn: Callable[[WatchedSocket], None],
+    ) -> None:
+        self.net = net
+        self.fd = sys_socket(net, family, type | SOCK_NONBLOCK, 0)
+        self._fn = fn
+        self._work = work_struct(net.machine, self._run)
+        self._wq = sockfd_lookup(net, self.fd).sk.sk_wq
+        self._wq.add(self._wake)
+
+    def _wake(self) -> None:
+        schedule_work(self._work)
+
+    def _run(self) -> None:
+        if self.fd >= 0 and not self.net.closed:
+            self._fn(self)
+
+    def bind(self, name: sockaddr) -> None:
+        """bind(2)."""
+        sys_bind(self.net, self.fd, name)
+
+    def connect(self, name: sockaddr) -> None:
+        """connect(2); what is under way ends with a wake-up.  Raises: OSError."""
+        try:
+            sys_connect(self.net, self.fd, name)
+        except OSError as error:
+            if error.errno not in AGAIN:
+                raise
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        """setsockopt(2)."""
+        sys_setsockopt(self.net, self.fd, level, option, value)
+
+    def error(self) -> int:
+        """SO_ERROR: the errno of what failed since, 0 for nothing."""
+        return int(sys_getsockopt(self.net, self.fd, SOL_SOCKET, SO_ERROR))
+
+    def send(self, data: bytes, name: sockaddr | None = None) -> int:
+        """send(2) or sendto(2); bytes taken, 0 when there is no room.  Raises: OSError."""
+        try:
+            return sys_sendto(self.net, self.fd, data, 0, name)
+        except OSError as error:
+            if error.errno not in AGAIN:
+                raise
+            return 0
+
+    def receive(self) -> tuple[bytes, sockaddr | None] | None:
+        """One datagram, or a piece of a stream, with its sender; None when there is nothing.
+
+        Raises: OSError: what an ICMP error or a reset says.
+        """
+        buffer = bytearray(DATAGRAM_BYTES)
+        try:
+            size, name = sys_recvfrom(self.net, self.fd, buffer)
+        except OSError as error:
+            if error.errno not in AGAIN:
+                raise
+            return None
+        return bytes(buffer[:size]), name
+
+    def close(self) -> None:
+        """close(2); harmless when repeated."""
+        if self.fd < 0:
+            return
+        self._wq.remove(self._wake)
+        cancel_delayed_work(self._work)
+        fd, self.fd = self.fd, -1
+        if not self.net.closed:
+            sys_close(self.net, fd)

@@ -1,0 +1,278 @@
+"""getaddrinfo and its relatives for a network namespace: hosts table, resolver, interfaces.
+
+The calls block on the host's clock; `lookup` is the form without waiting, for stack.aio.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from stack.clients.addrinfo import (
+    AI_CANONNAME,
+    EAI_NONAME,
+    AddrInfo,
+    gai_error,
+)
+from stack.clients.dns_wire import RRType
+from stack.clients.dnsname import Name, name_to_text, reverse_name
+from stack.clients.resolver import Finished, Lookup
+from stack.clients.run_dns import LookupRunner
+from stack.clients.services import service_name
+from stack.core.sockaddr import sockaddr
+from stack.core.uapi import AF_INET, AF_INET6, SOCK_STREAM
+from stack.sockaddr import Address, inet_ntoa, interface_index, parse, show
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+__all__ = [
+    "NI_DGRAM",
+    "NI_NAMEREQD",
+    "NI_NOFQDN",
+    "NI_NUMERICHOST",
+    "NI_NUMERICSERV",
+    "AddressInfo",
+    "address_info",
+    "getaddrinfo",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "getnameinfo",
+    "lookup",
+    "names_of",
+    "resolve",
+    "reverse_question",
+    "rows_of",
+]
+
+NI_NUMERICHOST, NI_NUMERICSERV, NI_NOFQDN, NI_NAMEREQD, NI_DGRAM = 1, 2, 4, 8, 16
+HOST_NOT_FOUND = 1
+V4MAPPED = 0xFFFF << 32
+
+AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
+"""(family, type, protocol, canonical name, address), as `socket.getaddrinfo` returns them."""
+
+
+# --- names to addresses ---------------------------------------------------------------------------
+
+
+def address_info(
+    net: Net,
+    host: str | bytes | None,
+    port: str | bytes | int | None,
+    family: int = 0,
+    type: int = 0,  # noqa: A002 -- as in the standard library
+    proto: int = 0,
+    flags: int = 0,
+) -> AddrInfo:
+    """The arguments of getaddrinfo, checked; its rows where no server has to be asked."""
+    return AddrInfo(
+        host,
+        port,
+        family,
+        type,
+        proto,
+        flags,
+        names=net.names,
+        ifindex=lambda text: interface_index(net, text),
+        configured=lambda wanted: has_address(net, wanted),
+        sort=lambda addresses: net.names.sort(net, addresses),
+    )
+
+
+def has_address(net: Net, family: int) -> bool:
+    """An interface besides loopback has an address of `family` (glibc's __check_pf)."""
+    for dev in net.dev_base_head:
+        if dev is net.loopback_dev:
+            continue
+        inet = dev.ip_ptr if family == AF_INET else dev.ip6_ptr
+        if inet is not None and (inet.ifa_list if family == AF_INET else inet.addr_list):
+            return True
+    return False
+
+
+def rows_of(rows: list[tuple[int, int, int, str, sockaddr]]) -> list[AddressInfo]:
+    """Rows with the addresses as applications have them."""
+    return [(family, type_, proto, name, show(addr)) for family, type_, proto, name, addr in rows]
+
+
+def getaddrinfo(
+    net: Net,
+    host: str | bytes | None,
+    port: str | bytes | int | None,
+    family: int = 0,
+    type: int = 0,  # noqa: A002
+    proto: int = 0,
+    flags: int = 0,
+) -> list[AddressInfo]:
+    """`socket.getaddrinfo` of a namespace: its hosts table, then the servers of its resolv.conf.
+
+    Raises: socket.gaierror, with glibc's codes.
+    """
+    with net.lock:
+        asked = address_info(net, host, port, family, type, proto, flags)
+        if asked.lookup is None:
+            return rows_of(asked.rows or [])
+        return rows_of(asked.answer(_wait(net, *asked.lookup)))
+
+
+def resolve(net: Net, family: int, type: int, address: Address) -> sockaddr:  # noqa: A002
+    """The address of a socket call whose host may be a name: the first that getaddrinfo gives.
+
+    Raises: TypeError, OverflowError, OSError, as `parse`; socket.gaierror for a name.
+    """
+    try:
+        return parse(net, family, address)
+    except OSError as error:
+        host = address[0]
+        if error.errno != errno.EINVAL or not isinstance(host, str):
+            raise
+    rows = getaddrinfo(net, host, None, family, type)
+    return parse(net, family, (str(rows[0][4][0]), *address[1:]))
+
+
+def lookup(
+    net: Net, name: str | Name, types: tuple[int, ...], done: Callable[[Finished], object]
+) -> LookupRunner:
+    """Ask the namespace's servers; `done(result)` is called in the end, with the lock held.
+
+    Call with the host's lock held.
+    """
+    core = Lookup(name, types, conf=net.names.conf, random=net.random)
+    runner = LookupRunner(net, core, done)
+    runner.start()
+    return runner
+
+
+def _wait(net: Net, name: str | Name, types: tuple[int, ...]) -> Finished:
+    """`lookup` that waits for the end."""
+    runner = lookup(net, name, types, lambda result: net.clock.wake())
+    try:
+        net.clock.wait(lambda: runner.result is not None)
+    finally:
+        runner.cancel()
+    assert runner.result is not None
+    return runner.result
+
+
+def gethostbyname(net: Net, name: str) -> str:
+    """`socket.gethostbyname`: the first IPv4 address, as text.  Raises: socket.gaierror."""
+    host = {"": "0.0.0.0", "<broadcast>": "255.255.255.255"}.get(name, name)
+    rows = getaddrinfo(net, host, None, AF_INET, SOCK_STREAM)
+    return str(rows[0][4][0])
+
+
+def gethostbyname_ex(net: Net, name: str) -> tuple[str, list[str], list[str]]:
+    """`socket.gethostbyname_ex`: canonical name, aliases, IPv4 addresses.
+
+    Raises: socket.gaierror.
+    """
+    with net.lock:
+        asked = address_info(net, name, None, AF_INET, SOCK_STREAM, 0, AI_CANONNAME)
+        aliases: list[str] = []
+        if asked.lookup is None:
+            rows = asked.rows or []
+            known = net.names.hosts.names(AF_INET, rows[0][4].addr)
+            if rows[0][3] in known:
+                aliases = [alias for alias in known if alias != rows[0][3]]
+        else:
+            result = _wait(net, *asked.lookup)
+            rows = asked.answer(result)
+            aliases = [name_to_text(alias) for alias in result.aliases]
+    return rows[0][3], aliases, [inet_ntoa(row[4].addr) for row in rows]
+
+
+# --- addresses to names ---------------------------------------------------------------------------
+
+
+def _known(net: Net, addr: sockaddr) -> tuple[tuple[str, ...], Name | None]:
+    """The names that the hosts table has for an address; else the name to ask the servers for."""
+    family, address = addr.family, addr.addr
+    if family == AF_INET6 and address >> 32 == V4MAPPED >> 32:
+        family, address = AF_INET, address & 0xFFFFFFFF
+    known = net.names.hosts.names(family, address)
+    if known or not net.names.conf.servers:
+        return known, None
+    return (), reverse_name(address, 32 if family == AF_INET else 128)
+
+
+def _pointers(result: Finished) -> tuple[str, ...]:
+    return tuple([name_to_text(r.data) for r in result.records if isinstance(r.data, tuple)])
+
+
+def _numeric_address(net: Net, address: Address) -> sockaddr:
+    """Raises: socket.gaierror: not an address."""
+    family = AF_INET6 if ":" in str(address[0]) else AF_INET
+    try:
+        return parse(net, family, address)
+    except OSError:
+        raise gai_error(EAI_NONAME) from None
+
+
+def reverse_question(net: Net, address: Address, flags: int) -> tuple[Name, tuple[int, ...]] | None:
+    """What getnameinfo has to ask the servers; None: nothing.  Raises: socket.gaierror."""
+    question = None
+    addr = _numeric_address(net, address)
+    if not flags & NI_NUMERICHOST:
+        _, question = _known(net, addr)
+    return None if question is None else (question, (RRType.PTR,))
+
+
+def names_of(net: Net, address: Address, flags: int, result: Finished | None) -> tuple[str, str]:
+    """What getnameinfo returns, with the servers' answer if they were asked.
+
+    Raises: socket.gaierror: NI_NAMEREQD and there is none.
+    """
+    addr = _numeric_address(net, address)
+    names: tuple[str, ...] = ()
+    if not flags & NI_NUMERICHOST:
+        names = _known(net, addr)[0] if result is None else _pointers(result)
+    host = next(iter(names), "")
+    if flags & NI_NOFQDN:
+        host = _local_part(net, host)
+    if not host:
+        if flags & NI_NAMEREQD:
+            raise gai_error(EAI_NONAME)
+        host = str(show(addr)[0])
+        if addr.scope_id:
+            dev = net.dev_by_index.get(addr.scope_id)
+            host += f"%{addr.scope_id if dev is None else dev.name}"
+    port = str(addr.port)
+    if not flags & NI_NUMERICSERV:
+        port = service_name(addr.port, "udp" if flags & NI_DGRAM else "tcp") or port
+    return host, port
+
+
+def getnameinfo(net: Net, address: Address, flags: int) -> tuple[str, str]:
+    """`socket.getnameinfo`: the names of a numeric address and its port.
+
+    Raises: socket.gaierror: NI_NAMEREQD and there is none, or a host that is no address.
+    """
+    with net.lock:
+        question = reverse_question(net, address, flags)
+        return names_of(net, address, flags, None if question is None else _wait(net, *question))
+
+
+def _local_part(net: Net, host: str) -> str:
+    """A host of our own domain by its first label (NI_NOFQDN)."""
+    for domain in net.names.conf.search:
+        suffix = "." + name_to_text(domain)
+        if host.lower().endswith(suffix.lower()):
+            return host[: -len(suffix)]
+    return host
+
+
+def gethostbyaddr(net: Net, ip: str) -> tuple[str, list[str], list[str]]:
+    """`socket.gethostbyaddr`: name, aliases, addresses.  Raises: socket.gaierror, socket.herror."""
+    rows = getaddrinfo(net, ip, None, 0, SOCK_STREAM)
+    family, _, _, _, address = rows[0]
+    with net.lock:
+        names, question = _known(net, parse(net, family, address))
+        if question is not None:
+            names = _pointers(_wait(net, question, (RRType.PTR,)))
+    if not names:
+        raise socket.herror(HOST_NOT_FOUND, "Unknown host")
+    return names[0], list(names[1:]), [str(address[0])]
