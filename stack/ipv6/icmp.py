@@ -69,9 +69,10 @@ from stack.ipv6.ip6_icmp import (
 )
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, ipv6_pinfo
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
-from stack.ipv6.route import ip6_dst_lookup_tail, ip6_route_output, ipv6_dev_get_saddr
+from stack.ipv6.route import ip6_dst_lookup_tail, ip6_route_output
 from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
 from stack.ipv6.rt6_info import IPV6_MIN_MTU, rt6_info
+from stack.ipv6.saddr import ipv6_dev_get_saddr
 from stack.ipv6.txoptions import ipv6_ext_hdr
 
 if TYPE_CHECKING:

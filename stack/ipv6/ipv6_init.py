@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
+from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import ETH_P_IPV6, packet_type
 from stack.ipv6.exthdrs import ipv6_exthdrs_init
 from stack.ipv6.icmp import icmpv6_protocol, icmpv6_sk_exit, icmpv6_sk_init
@@ -22,6 +23,7 @@ from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol
 from stack.ipv6.route_learned import ip6_route_net_init
 
 if TYPE_CHECKING:
+    from stack.machine import Machine
     from stack.net import Net
 
 
@@ -48,3 +50,11 @@ def ipv6_net_exit(net: Net) -> None:
     """net/ipv6/af_inet6.c inet6_net_exit: the namespace ends."""
     dev_remove_pack(net, net.ipv6.ip6_packet_type)
     icmpv6_sk_exit(net)
+
+
+ipv6_net_ops = pernet_operations(init=ipv6_net_init, exit=ipv6_net_exit)
+
+
+def ipv6_init(machine: Machine) -> None:
+    """net/ipv6/af_inet6.c inet6_init, the network layer's part: IPv6 in each namespace."""
+    register_pernet_subsys(machine, ipv6_net_ops)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out
-from stack.ipv6.addrlabel import ip6addrlbl_table
 from stack.core.netfilter import new_nf_hooks
+from stack.ipv6.addrlabel import ip6addrlbl_table
 from stack.ipv6.ip6_fib import fib6_nh, netns_fib6
 from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
 
@@ -66,19 +66,17 @@ class nd_slots:
     rt6_probe(nh): ask a router that is not known to answer (RFC 4191 3.5), rate limited.
     proxied(dev, addr): we answer solicitations for `addr` on `dev` (proxy_ndp).
     send_redirect(skb, target): tell skb's sender of a better first hop (borrows skb).
-    get_saddr(net, dev, daddr, prefs): the best source address (RFC 6724), 0: none.
     ndisc_rcv(skb), mld_rcv(skb): a message of RFC 4861 (types 133 to 137) or of MLD (130 to 132
     and 143), checksum verified, data at its ICMPv6 header. A drop reason, 0 when fine (borrows
     skb).
     """
 
-    __slots__ = ("get_saddr", "mld_rcv", "ndisc_rcv", "proxied", "rt6_probe", "send_redirect")
+    __slots__ = ("mld_rcv", "ndisc_rcv", "proxied", "rt6_probe", "send_redirect")
 
     def __init__(self) -> None:
         self.rt6_probe: Callable[[fib6_nh], None] | None = None
         self.proxied: Callable[[net_device, int], bool] | None = None
         self.send_redirect: Callable[[sk_buff, int], None] | None = None
-        self.get_saddr: Callable[[Net, net_device | None, int, int], int] | None = None
         self.ndisc_rcv: Callable[[sk_buff], int] | None = None
         self.mld_rcv: Callable[[sk_buff], int] | None = None
 

@@ -15,13 +15,8 @@ from stack.core.sock import os_error, sk_dst_check
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
 from stack.ipv6.addr import (
-    ipv6_addr_scope,
     ipv6_addr_v4mapped,
     rt6_need_strict,
-)
-from stack.ipv6.if_inet6 import (
-    IFA_F_TENTATIVE,
-    for_each_ifaddr6,
 )
 from stack.ipv6.ip6_fib import (
     RT6_LOOKUP_F_IFACE,
@@ -33,6 +28,7 @@ from stack.ipv6.ip6_fib import (
     fib6_table_lookup,
 )
 from stack.ipv6.rt6_info import rt6_info, rt6_make_pcpu_route
+from stack.ipv6.saddr import ipv6_dev_get_saddr
 
 if TYPE_CHECKING:
     from stack.core.netdevice import net_device
@@ -138,26 +134,6 @@ def ip6_route_get_saddr(net: Net, rt: rt6_info, daddr: int, prefs: int) -> int:
     if not saddr:
         raise os_error(errno.EADDRNOTAVAIL)
     return saddr
-
-
-def ipv6_dev_get_saddr(net: Net, dev: net_device | None, daddr: int, prefs: int) -> int:
-    """net/ipv6/addrconf.c, by the slot that address configuration fills; 0: no address."""
-    get_saddr = net.ipv6.nd.get_saddr
-    if get_saddr is not None:
-        return get_saddr(net, dev, daddr, prefs)
-    # Without it: an address of the scope (RFC 6724 rule 2), rather on the interface (rule 5).
-    best = 0
-    top = -1
-    scope = ipv6_addr_scope(daddr)
-    for ifp in for_each_ifaddr6(net):
-        own = ipv6_addr_scope(ifp.addr)
-        here = dev is None or ifp.idev.dev is dev
-        if ifp.flags & IFA_F_TENTATIVE or (own == 2 and not here and ifp.addr != daddr):
-            continue
-        score = (ifp.addr == daddr) << 8 | (own >= scope) << 4 | (own == scope) << 2 | here << 1
-        if score > top:
-            best, top = ifp.addr, score
-    return best
 
 
 def ip6_dst_lookup_tail(net: Net, sk: inet_sock | None, fl6: flowi, prefs: int) -> rt6_info:
