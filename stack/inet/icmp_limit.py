@@ -70,9 +70,9 @@ def inet_peer_xrlim_allow(
     net: Net, peer: inet_peer, cost_ns: int, burst_ns: int | None = None
 ) -> bool:
     """net/ipv4/inetpeer.c: one token of `cost_ns`, refilled by time, at most 6 in the bucket."""
-    now = net.clock.now_ns()
+    now: int = net.clock.now_ns()
     most = burst_ns or XRLIM_BURST_FACTOR * cost_ns
-    token = min(peer.rate_tokens + now - peer.rate_last, most)
+    token: int = min(peer.rate_tokens + now - peer.rate_last, most)
     peer.rate_last = now
     allowed = token >= cost_ns
     peer.rate_tokens = token - cost_ns if allowed else token
