@@ -311,6 +311,7 @@ class Nic:
         tx, rx = self.tx, self.rx
         tx.loop = rx.loop if loop else None
         tx.engine.gso_max_bytes = 0 if loop else getattr(self.link, "gso_max_bytes", 0)
+        tx.engine.gso_udp = getattr(self.link, "gso_udp", False)
         was, tx.open = tx.open, loop or self.link_up
         is_open = self.link_up and not loop
         if is_open != rx.open:

@@ -163,7 +163,8 @@ class Link(Protocol):
 
         They are the frames of a wire, unless the link has an attribute `gso_max_bytes` above 0:
         then plain TCP may come as super-frames (FB_GSO_TCPV4, FB_GSO_TCPV6 and a mark, see
-        fastpath/batch.pxd) of that many IP bytes, which the link cuts up or has cut up.
+        fastpath/batch.pxd) of that many IP bytes, which the link cuts up or has cut up; with a
+        true attribute `gso_udp` plain UDP too (FB_GSO_UDP).
         """
 
     def rx_ready(self) -> None:

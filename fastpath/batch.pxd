@@ -10,11 +10,13 @@ cpdef enum:
     FB_ALIGN_ERR = 4            # receive error: not a whole number of bytes (10/100)
     FB_SYMBOL_ERR = 8           # receive error: invalid symbol
     FB_CARRIER_EXT = 16         # receive error: carrier extension
-    # Super-frame: TCP over IPv4 or IPv6 that its link cuts up; only for a link with gso_max_bytes.
-    # IP length and checksum are those of the whole, the TCP checksum field holds the sum of the
-    # pseudo header, and `mark` says the rest (fb_gso_mark).
+    # Super-frame: TCP over IPv4 or IPv6, or UDP over either, that its link cuts up; only for a link
+    # with gso_max_bytes (UDP: and gso_udp). IP and UDP length and IP checksum are those of the
+    # whole, the TCP or UDP checksum field holds the sum of the pseudo header, and `mark` says the
+    # rest (fb_gso_mark).
     FB_GSO_TCPV4 = 32
     FB_GSO_TCPV6 = 64
+    FB_GSO_UDP = 128
 
 cdef struct frame_meta:
     uint32_t off                # into the arena
@@ -58,13 +60,13 @@ cdef inline int fb_commit(FrameBatch b, size_t n, uint32_t flags) noexcept nogil
     return b.n - 1
 
 # What `mark` holds of a super-frame: bytes of payload per segment, length of all headers, offset of
-# the TCP header.
+# the TCP or UDP header.
 cdef inline uint32_t fb_gso_mark(uint32_t mss, uint32_t hdrlen, uint32_t l4) noexcept nogil:
     return mss | hdrlen << 16 | l4 << 24
 
 cdef inline uint32_t fb_gso_segments(const frame_meta *m) noexcept nogil:
     """How many frames it makes on the wire: 1 for a plain one."""
     cdef uint32_t mss = m.mark & 0xFFFF, hdrlen = m.mark >> 16 & 0xFF
-    if not m.flags & (FB_GSO_TCPV4 | FB_GSO_TCPV6) or mss == 0 or m.len <= hdrlen + mss:
+    if not m.flags & (FB_GSO_TCPV4 | FB_GSO_TCPV6 | FB_GSO_UDP) or mss == 0 or m.len <= hdrlen + mss:
         return 1
     return (m.len - hdrlen + mss - 1) // mss

@@ -9,6 +9,7 @@ FB_SYMBOL_ERR: int
 FB_CARRIER_EXT: int
 FB_GSO_TCPV4: int
 FB_GSO_TCPV6: int
+FB_GSO_UDP: int
 
 class FrameBatch:
     def __init__(

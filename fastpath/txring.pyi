@@ -46,6 +46,8 @@ class TxEngine:
     here. A super-frame has FB_GSO_TCPV4 or FB_GSO_TCPV6 and a mark (fastpath/batch.pxd) and counts
     once in `max_frames`, but in the statistics as the frames it is on the wire. reset() keeps
     it."""
+    gso_udp: bool
+    """The link takes UDP super-frames too (its `gso_udp`), marked FB_GSO_UDP. reset() keeps it."""
     # Counters of misuse, for the explanations; never cleared but by reset().
     mixed_drops: int
     oversize_drops: int

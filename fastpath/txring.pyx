@@ -4,7 +4,7 @@ write-back.
 
 The engine walks descriptors from head to tail, puts each frame together directly in the batch's
 arena, and writes DD back. For a link with `gso_max_bytes` it leaves the cutting of a TCP
-segmentation context to the link: one super-frame then stands for up to 64 KiB of segments, counted
+(or, with `gso_udp`, UDP) segmentation context to the link: one super-frame then stands for up to 64 KiB of segments, counted
 as the frames they are on the wire. Everything that software chooses (ring, lengths, offsets,
 contexts) is checked here; the worst that a hostile ring can do is to have its own frames dropped.
 Work per run is bounded by `max_frames` and by one ring of descriptors.
@@ -18,7 +18,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
 from fastpath.batch cimport (
-    FB_GSO_TCPV4, FB_GSO_TCPV6, FB_HAS_FCS, FrameBatch, fb_gso_mark, fb_reserve, frame_meta,
+    FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FB_HAS_FCS, FrameBatch, fb_gso_mark, fb_reserve, frame_meta,
 )
 from fastpath.csum cimport csum_and_copy, csum_partial
 from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write_status
@@ -64,6 +64,7 @@ cdef enum:
     TCP_URG = 0x20
     TCP_CWR = 0x80
     PROTO_TCP = 6
+    PROTO_UDP = 17
     PH_IDLE = 0
     PH_LEGACY = 1
     PH_DATA = 2
@@ -72,6 +73,7 @@ cdef enum:
     STATE_VERSION = 1
     SMALL = 128                 # ranges up to here are summed without a call
     GSO_IP_MAX = 65535          # IP bytes of a super-frame: tot_len has 16 bits
+    GSO_UDP_SEGMENTS = 64       # of a UDP super-frame, as many as a Linux sender makes at most
     GSO_RUN_BYTES = 1 << 20     # in the batch, from which a run begins no further super-frame
     NOGIL_FROM = 8              # descriptors from which releasing the GIL (30 ns) pays
 
@@ -686,33 +688,39 @@ cdef class TxEngine:
     cdef bint _gso_fit(self) noexcept nogil:
         """Whether the context's segments are what a link makes of a super-frame, byte for byte.
 
-        Plain TCP in plain IP, told to the device as every driver does: both checks inserted, the
-        TCP check seeded with the pseudo header. Anything else is cut here.
+        Plain TCP or (`gso_udp`) UDP in plain IP, told to the device as every driver does: both
+        checks inserted, the one of TCP or UDP seeded with the pseudo header. Anything else is cut
+        here.
         """
         cdef tx_state *s = &self.s
         cdef tx_context *c = &s.fctx
         cdef const uint8_t *ip = s.hdr + c.ipcss
         cdef const uint8_t *th = s.hdr + c.tucss
         cdef uint32_t l3len = <uint32_t>c.tucss - c.ipcss, seed, pseudo
-        if (not c.tucmd & TUCMD_TCP or not s.popts & POPTS_TXSM or not s.dcmd & CMD_IFCS
-                or (s.dcmd & CMD_VLE and s.vme) or c.ipcss != 14 or c.tucss < 34
-                or c.tucso != c.tucss + 16 or (th[12] >> 4) * 4U != <uint32_t>c.hdrlen - c.tucss
+        cdef uint8_t proto = PROTO_TCP if c.tucmd & TUCMD_TCP else PROTO_UDP
+        if (not s.popts & POPTS_TXSM or not s.dcmd & CMD_IFCS
+                or (s.dcmd & CMD_VLE and s.vme) or c.ipcss != 14 or c.tucss < 34):
+            return False
+        if proto == PROTO_UDP:
+            if not self.gso_udp or c.tucso != c.tucss + 6 or c.hdrlen != c.tucss + 8:
+                return False
+        elif (c.tucso != c.tucss + 16 or (th[12] >> 4) * 4U != <uint32_t>c.hdrlen - c.tucss
                 or th[13] & (TCP_SYN | TCP_RST | TCP_URG)):
             return False
         if c.tucmd & TUCMD_IP:
             if (ld16be(s.hdr + 12) != 0x0800 or ip[0] != 0x40 + l3len // 4 or l3len & 3
-                    or l3len > 60 or ip[9] != PROTO_TCP or ld16be(ip + 6) & 0x3FFF
+                    or l3len > 60 or ip[9] != proto or ld16be(ip + 6) & 0x3FFF
                     or ld16be(ip + 10) or not s.popts & POPTS_IXSM or c.ipcso != c.ipcss + 10
                     or c.ipcse + 1 != c.tucss):
                 return False
             pseudo = sum16(ip + 12, 8)
         else:
             if (ld16be(s.hdr + 12) != 0x86DD or ip[0] >> 4 != 6 or l3len != 40
-                    or ip[6] != PROTO_TCP or s.popts & POPTS_IXSM):
+                    or ip[6] != proto or s.popts & POPTS_IXSM):
                 return False
             pseudo = sum16(ip + 8, 32)
-        seed = ld16be(th + 16)
-        return fold16(pseudo + PROTO_TCP) == (seed if seed else 0xFFFF)
+        seed = ld16be(s.hdr + c.tucso)
+        return fold16(pseudo + proto) == (seed if seed else 0xFFFF)
 
     cdef int _super_open(self, FrameBatch b) noexcept nogil:
         """Begin a super-frame: 1. 0: link or context do not allow one; -1: enough for this run."""
@@ -727,6 +735,8 @@ cdef class TxEngine:
                 return 0
         room = self.gso_max_bytes if self.gso_max_bytes < GSO_IP_MAX else GSO_IP_MAX
         room = (room - headers) // mss * mss if room > headers else 0
+        if not s.fctx.tucmd & TUCMD_TCP and room > GSO_UDP_SEGMENTS * mss:
+            room = GSO_UDP_SEGMENTS * mss
         if room < 2 * mss:
             return 0
         if b.used > self.used_before + GSO_RUN_BYTES:
@@ -770,16 +780,22 @@ cdef class TxEngine:
             st16be(ip + 10, <uint16_t>~sum16(ip, c.tucss - <uint32_t>c.ipcss))
         else:
             st16be(ip + 4, <uint16_t>(size - 40))
-        st32be(th + 4, ld32be(th + 4) + s.pay_sent)
-        if not last:
-            th[13] &= ~(TCP_FIN | TCP_PSH) & 0xFF
-        if s.seg_index:
-            th[13] &= ~TCP_CWR & 0xFF               # RFC 3168 6.1.2: on the first new segment only
-        st16be(th + 16, <uint16_t>fold16(ld16be(th + 16) + hdrlen - c.tucss + total))
+        if c.tucmd & TUCMD_TCP:
+            st32be(th + 4, ld32be(th + 4) + s.pay_sent)
+            if not last:
+                th[13] &= ~(TCP_FIN | TCP_PSH) & 0xFF
+            if s.seg_index:
+                th[13] &= ~TCP_CWR & 0xFF           # RFC 3168 6.1.2: on the first new segment only
+        else:
+            st16be(th + 4, <uint16_t>(8 + total))
+        st16be(p + c.tucso, <uint16_t>fold16(ld16be(p + c.tucso) + hdrlen - c.tucss + total))
         m = &b.f[b.n]
         m.off = <uint32_t>(p - b.arena)
         m.len = hdrlen + total
-        m.flags = FB_GSO_TCPV4 if c.tucmd & TUCMD_IP else FB_GSO_TCPV6
+        if not c.tucmd & TUCMD_TCP:
+            m.flags = FB_GSO_UDP
+        else:
+            m.flags = FB_GSO_TCPV4 if c.tucmd & TUCMD_IP else FB_GSO_TCPV6
         m.mark = fb_gso_mark(mss, hdrlen, c.tucss)
         m.tstamp_ns = 0
         b.used = (m.off + m.len + 63) & ~<size_t>63

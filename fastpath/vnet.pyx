@@ -14,7 +14,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastpath.batch cimport (
-    FB_ALIGN_ERR, FB_BAD_CRC, FB_GSO_TCPV4, FB_GSO_TCPV6, FB_HAS_FCS, FB_SYMBOL_ERR, FrameBatch,
+    FB_ALIGN_ERR, FB_BAD_CRC, FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FB_HAS_FCS,
+    FB_SYMBOL_ERR, FrameBatch,
     fb_commit, fb_reserve, frame_meta,
 )
 from fastpath.csum cimport csum_and_copy, csum_partial
@@ -38,7 +39,7 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef enum:
     FB_ANY_ERR = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR
-    FB_GSO = FB_GSO_TCPV4 | FB_GSO_TCPV6
+    FB_GSO = FB_GSO_TCPV4 | FB_GSO_TCPV6 | FB_GSO_UDP
     MAX_HEADER = 12             # with num_buffers
     P_TCP = 6
     P_UDP = 17
@@ -346,14 +347,18 @@ cdef class TapQueue(FrameQueue):
             if m.flags & FB_GSO:
                 l4 = m.mark >> 24
                 h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM
-                h.gso_type = (VIRTIO_NET_HDR_GSO_TCPV4 if m.flags & FB_GSO_TCPV4
-                              else VIRTIO_NET_HDR_GSO_TCPV6)
-                if l4 + 13 < m.len and b.arena[m.off + l4 + 13] & TCP_CWR:
-                    h.gso_type |= VIRTIO_NET_HDR_GSO_ECN
+                h.csum_offset = TCP_CHECK
+                if m.flags & FB_GSO_UDP:
+                    h.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4
+                    h.csum_offset = UDP_CHECK
+                else:
+                    h.gso_type = (VIRTIO_NET_HDR_GSO_TCPV4 if m.flags & FB_GSO_TCPV4
+                                  else VIRTIO_NET_HDR_GSO_TCPV6)
+                    if l4 + 13 < m.len and b.arena[m.off + l4 + 13] & TCP_CWR:
+                        h.gso_type |= VIRTIO_NET_HDR_GSO_ECN
                 h.hdr_len = m.mark >> 16 & 0xFF
                 h.gso_size = m.mark & 0xFFFF
                 h.csum_start = <uint16_t>l4
-                h.csum_offset = TCP_CHECK
                 memcpy(header, &h, VNET_HDR)
             self.writes += 1
             if writev(self.fd, &iov[skip], 2 - skip) < 0:

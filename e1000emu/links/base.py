@@ -39,6 +39,8 @@ class BaseLink(ABC):
 
     gso_max_bytes = 0
     """IP bytes of the longest super-frame that `transmit` takes (`Link.transmit`); 0: none."""
+    gso_udp = False
+    """It takes them of UDP too."""
 
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
         if speed_mbps not in SPEEDS_MBPS:
@@ -164,6 +166,7 @@ class Middleware:
     """
 
     gso_max_bytes = 0
+    gso_udp = False
 
     def __init__(self, link: Link, *, clock: Clock | None = None) -> None:
         found = clock if clock is not None else getattr(link, "clock", None)

@@ -31,6 +31,7 @@ class Handover(Middleware):
     def __init__(self, link: Link, *, clock: Clock | None = None) -> None:
         super().__init__(link, clock=clock)
         self.gso_max_bytes = getattr(link, "gso_max_bytes", 0)
+        self.gso_udp = getattr(link, "gso_udp", False)
         self.stats = getattr(link, "stats", self.stats)
         self.queue = HandoverQueue()
         self.guard: AbstractContextManager[Any] = nullcontext()

@@ -63,8 +63,8 @@ class Tap(ReadingLink):
     Needs a clock that can wait for file descriptors. The interface has to be brought up by whoever
     runs the other end (`ip link set tap0 up`); while it is down, frames to it are lost and
     counted. With `offload` the kernel is asked for super-packets; `offloads` says what it grants
-    (names of TUN_F_*), `gso_max_bytes` what `transmit` takes. A persistent device may be of one
-    queue or of many.
+    (names of TUN_F_*), `gso_max_bytes` and `gso_udp` what `transmit` takes. A persistent device may
+    be of one queue or of many.
     """
 
     def __init__(
@@ -77,6 +77,8 @@ class Tap(ReadingLink):
         self.queue = TapQueue(fd, header_bytes)
         """The compiled reader and writer, and its counters."""
         self.gso_max_bytes = GSO_MAX_BYTES if header_bytes else 0
+        # a kernel that gives UDP super-packets takes them too
+        self.gso_udp = {"uso4", "uso6"} <= set(self.offloads)
         self._carrier = True
         self._reading = self._lent = False
         self._unsent: list[list] = []

@@ -12,6 +12,7 @@ FB_SYMBOL_ERR = 8
 FB_CARRIER_EXT = 16
 FB_GSO_TCPV4 = 32
 FB_GSO_TCPV6 = 64
+FB_GSO_UDP = 128
 
 
 @dataclass(slots=True)

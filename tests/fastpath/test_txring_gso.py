@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastpath._ref import vnet as ref_vnet
-from fastpath.batch import FB_GSO_TCPV4, FB_GSO_TCPV6, FrameBatch
+from fastpath.batch import FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FrameBatch
 from fastpath.txring import RUN_MORE
 from fastpath.wire import wire_count
 from tests.fastpath.rings import (
@@ -38,7 +38,7 @@ from tests.fastpath.rings import (
     pseudo4,
 )
 
-GSO = FB_GSO_TCPV4 | FB_GSO_TCPV6
+GSO = FB_GSO_TCPV4 | FB_GSO_TCPV6 | FB_GSO_UDP
 BODY = bytes((i * 7 + (i >> 8) * 13) & 0xFF for i in range(1 << 17))
 COUNTERS = ["mixed_drops", "oversize_drops", "tso_fails", "empty_frames", "csum_skips"]
 TS = b"\x01\x01\x08\x0a\0\0\0\1\0\0\0\2"
@@ -53,14 +53,18 @@ def cut(batch: FrameBatch, psp: bool) -> list[bytes]:
             out.append(frame)
             continue
         mss, hdrlen, l4 = mark & 0xFFFF, mark >> 16 & 0xFF, mark >> 24
-        kind = 1 if flags & FB_GSO_TCPV4 else 4
-        frames, reason = ref_vnet.cut(ref_vnet.HEADER.pack(1, kind, hdrlen, mss, l4, 16) + frame)
+        kind = 5 if flags & FB_GSO_UDP else 1 if flags & FB_GSO_TCPV4 else 4
+        v4 = frame[12:14] == b"\x08\0"
+        head = ref_vnet.HEADER.pack(1, kind, hdrlen, mss, l4, 6 if kind == 5 else 16)
+        frames, reason = ref_vnet.cut(head + frame)
         assert reason == ""
         assert len(frames) > 1
-        ip = int.from_bytes(frame[16:18] if kind == 1 else frame[18:20], "big")
-        assert ip == len(frame) - (14 if kind == 1 else 54)
-        if kind == 1:
+        ip = int.from_bytes(frame[16:18] if v4 else frame[18:20], "big")
+        assert ip == len(frame) - (14 if v4 else 54)
+        if v4:
             assert check(frame[14:l4]) == 0
+        if kind == 5:
+            assert int.from_bytes(frame[l4 + 4 : l4 + 6], "big") == len(frame) - l4
         out += [f.ljust(60, b"\0") if psp else f for f in frames]
     return out
 
@@ -80,6 +84,27 @@ def packet(
     return eth(l3 + l4 + BODY[:size], 0x86DD if v6 else 0x0800)
 
 
+def datagrams(v6: bool, size: int) -> bytes:
+    """`packet` of UDP."""
+    pseudo = (V6 + struct.pack(">II", 0, 17)) if v6 else pseudo4(17, 0)
+    seed = (check(pseudo) ^ 0xFFFF).to_bytes(2, "big")
+    l4 = struct.pack(">HHH", 7, 9, 0) + seed
+    if v6:
+        l3 = struct.pack(">IHBB", 0x60000000, 0, 17, 64) + V6
+    else:
+        l3 = struct.pack(">BBHHHBBHII", 0x45, 0, 0, 0xFFF0, 0x4000, 64, 17, 0, *V4)
+    return eth(l3 + l4 + BODY[:size], 0x86DD if v6 else 0x0800)
+
+
+def uso_context(v6: bool, paylen: int, mss: int, **kw: Any) -> bytes:
+    """`tso_context` of UDP."""
+    l4 = 54 if v6 else 34
+    cmd = TSE | (0 if v6 else IPV4)
+    return tso_context(
+        v6, paylen, mss, **{"tu": (l4, l4 + 6, 0), "hdrlen": l4 + 8, "cmd": cmd, **kw}
+    )
+
+
 def tso_context(v6: bool, paylen: int, mss: int, opt: int = 0, **kw: Any) -> bytes:
     l4 = 54 if v6 else 34
     cmd = TSE | TCP | (0 if v6 else IPV4)
@@ -97,9 +122,10 @@ def tso_context(v6: bool, paylen: int, mss: int, opt: int = 0, **kw: Any) -> byt
 class Pair:
     """The compiled engine with a link that takes super-frames, and its twin that segments."""
 
-    def __init__(self, gso_max_bytes: int = 65535, **registers: Any) -> None:
+    def __init__(self, gso_max_bytes: int = 65535, gso_udp: bool = True, **registers: Any) -> None:
         self.ours, self.twin = Tx(count=64), Tx(reference=True, count=64)
         self.ours.engine.gso_max_bytes = gso_max_bytes
+        self.ours.engine.gso_udp = gso_udp
         self.psp = bool(registers.get("tctl", 2) & 8)
         for tx in (self.ours, self.twin):
             for name, value in registers.items():
@@ -193,6 +219,62 @@ def test_super_frames_cut_up_are_the_segments(
     assert pair.ours.stats["TSCTC"] == 1
     at = (74 if v6 else 54) + len(options)
     assert b"".join(f[at:] for f in frames)[:size] == BODY[:size]
+
+
+@pytest.mark.parametrize("v6", [False, True])
+@pytest.mark.parametrize(
+    ("size", "mss", "supers"),
+    [
+        (60000, 1448, 1),
+        (65000, 1448, 1),
+        (131072, 1448, 2),
+        (2897, 1448, 1),
+        (1448, 1448, 0),  # one datagram is a plain frame
+        (200, 1, 4),  # no more than 64 datagrams in one
+        (6400, 64, 2),
+    ],
+)
+@pytest.mark.parametrize("tctl", [0x2, 0xA])
+def test_udp_super_frames_cut_up_are_the_datagrams(
+    v6: bool, size: int, mss: int, supers: int, tctl: int
+) -> None:
+    for gso_udp in (True, False):
+        pair = Pair(tctl=tctl, gso_udp=gso_udp)
+        raw = datagrams(v6, size)
+        pieces = [raw[at : at + 16000] for at in range(0, len(raw), 16000)]
+        popts = TXSM | (0 if v6 else IXSM)
+        pair.post(uso_context(v6, size, mss), *((piece, IFCS | TSE, popts) for piece in pieces))
+        pair.post((b"", EOP | IFCS | TSE | RS, popts))
+        frames = pair.run()
+        assert (len(frames), pair.supers) == (-(-size // mss), supers if gso_udp else 0)
+        at = 62 if v6 else 42
+        assert b"".join(f[at : at + mss] for f in frames)[:size] == BODY[:size]
+
+
+@pytest.mark.parametrize("v6", [False, True])
+@pytest.mark.parametrize(
+    ("patch", "kw"),
+    [
+        ({"proto": 6}, {}),
+        ({"seed": 0xAA}, {}),
+        ({}, {"hdrlen": 70}),
+        ({}, {"tu": (54, 61, 0)}),
+        ({}, {"ip": (13, 24, 33)}),
+    ],
+)
+def test_udp_that_a_link_would_cut_otherwise_is_cut_here(
+    v6: bool, patch: dict[str, int], kw: dict[str, Any]
+) -> None:
+    pair = Pair()
+    raw = bytearray(datagrams(v6, 5000))
+    if "proto" in patch:
+        raw[20 if v6 else 23] = patch["proto"]
+    if "seed" in patch:
+        raw[60 if v6 else 40] = patch["seed"]
+    popts = TXSM | (0 if v6 else IXSM)
+    pair.post(uso_context(v6, 5000, 1000, **kw), (bytes(raw), EOP | IFCS | TSE, popts))
+    pair.run()
+    assert pair.supers == 0
 
 
 def test_broadcast_and_multicast_are_counted_by_the_segment() -> None:
@@ -315,6 +397,7 @@ def test_contexts_that_only_the_device_can_cut(
         st.fixed_dictionaries(
             {
                 "v6": st.booleans(),
+                "udp": st.booleans(),
                 "size": st.integers(1, 9000),
                 "mss": st.integers(1, 3000),
                 "lie": st.sampled_from([0, 0, 0, 0, -1, 1, 700, -700]),
@@ -345,10 +428,12 @@ def test_any_contexts_in_any_pieces_give_the_segments_and_the_counters(
     for p in packets:
         v6, size, opt = p["v6"], p["size"], len(p["options"])
         mss = max(p["mss"], size // 200 + 1)
-        raw = bytearray(packet(v6, size, p["flags"], p["options"]))
+        udp = p["udp"]
+        raw = bytearray(datagrams(v6, size) if udp else packet(v6, size, p["flags"], p["options"]))
         if p["patch"]:
             raw[p["patch"][0]] = p["patch"][1]
-        pair.post(tso_context(v6, max(1, size + p["lie"]), mss, opt))
+        paylen = max(1, size + p["lie"])
+        pair.post(uso_context(v6, paylen, mss) if udp else tso_context(v6, paylen, mss, opt))
         popts = p["popts"] if p["popts"] is not None else TXSM | (0 if v6 else IXSM)
         at = 0
         for end in sorted(c for c in p["cuts"] if c < len(raw)):
