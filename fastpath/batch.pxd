@@ -67,6 +67,7 @@ cdef inline uint32_t fb_gso_mark(uint32_t mss, uint32_t hdrlen, uint32_t l4) noe
 cdef inline uint32_t fb_gso_segments(const frame_meta *m) noexcept nogil:
     """How many frames it makes on the wire: 1 for a plain one."""
     cdef uint32_t mss = m.mark & 0xFFFF, hdrlen = m.mark >> 16 & 0xFF
-    if not m.flags & (FB_GSO_TCPV4 | FB_GSO_TCPV6 | FB_GSO_UDP) or mss == 0 or m.len <= hdrlen + mss:
+    cdef uint32_t gso = m.flags & (FB_GSO_TCPV4 | FB_GSO_TCPV6 | FB_GSO_UDP)
+    if gso == 0 or mss == 0 or m.len <= hdrlen + mss:
         return 1
     return (m.len - hdrlen + mss - 1) // mss

@@ -4,8 +4,8 @@ write-back.
 
 The engine walks descriptors from head to tail, puts each frame together directly in the batch's
 arena, and writes DD back. For a link with `gso_max_bytes` it leaves the cutting of a TCP
-(or, with `gso_udp`, UDP) segmentation context to the link: one super-frame then stands for up to 64 KiB of segments, counted
-as the frames they are on the wire. Everything that software chooses (ring, lengths, offsets,
+(or, with `gso_udp`, UDP) segmentation context to the link: one super-frame then stands for up to
+64 KiB of segments, counted as the frames they are on the wire. Everything that software chooses (ring, lengths, offsets,
 contexts) is checked here; the worst that a hostile ring can do is to have its own frames dropped.
 Work per run is bounded by `max_frames` and by one ring of descriptors.
 
@@ -18,7 +18,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
 from fastpath.batch cimport (
-    FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FB_HAS_FCS, FrameBatch, fb_gso_mark, fb_reserve, frame_meta,
+    FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FB_HAS_FCS, FrameBatch, fb_gso_mark, fb_reserve,
+    frame_meta,
 )
 from fastpath.csum cimport csum_and_copy, csum_partial
 from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write_status

@@ -430,7 +430,7 @@ def test_any_contexts_in_any_pieces_give_the_segments_and_the_counters(
         mss = max(p["mss"], size // 200 + 1)
         udp = p["udp"]
         raw = bytearray(datagrams(v6, size) if udp else packet(v6, size, p["flags"], p["options"]))
-        if p["patch"]:
+        if p["patch"] and p["patch"][0] < len(raw):
             raw[p["patch"][0]] = p["patch"][1]
         paylen = max(1, size + p["lie"])
         pair.post(uso_context(v6, paylen, mss) if udp else tso_context(v6, paylen, mss, opt))
