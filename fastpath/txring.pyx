@@ -3,11 +3,11 @@
 write-back.
 
 The engine walks descriptors from head to tail, puts each frame together directly in the batch's
-arena, and writes DD back. For a link with `gso_max_bytes` it leaves the cutting of a TCP
-(or, with `gso_udp`, UDP) segmentation context to the link: one super-frame then stands for up to
-64 KiB of segments, counted as the frames they are on the wire. Everything that software chooses (ring, lengths, offsets,
-contexts) is checked here; the worst that a hostile ring can do is to have its own frames dropped.
-Work per run is bounded by `max_frames` and by one ring of descriptors.
+arena, and writes DD back. For a link with `gso_max_bytes` it leaves the cutting of a TCP (or, with
+`gso_udp`, UDP) segmentation context to the link: one super-frame then stands for up to 64 KiB of
+segments, counted as the frames they are on the wire. Everything that software chooses (ring,
+lengths, offsets, contexts) is checked here; the worst that a hostile ring can do is to have its own
+frames dropped. Work per run is bounded by `max_frames` and by one ring of descriptors.
 
 Sources: SDM 3.3 (descriptors), 3.4 (ring), 3.5 (segmentation), 13.4.33 TCTL, 13.4.42 TXDCTL, 13.7
 (statistics).
