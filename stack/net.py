@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from stack.core.neighbour import neigh_table
     from stack.core.netdevice import net_device, packet_type
     from stack.core.netfilter import Hook
+    from stack.core.proto import net_proto_family, proto
     from stack.core.readyfd import ReadyFd, ReadyHub
     from stack.core.sk_mem import proto_mem
     from stack.core.socket import files_struct
     from stack.inet.inet_hashtables import inet_hashinfo
     from stack.inet.inet_timewait_sock import inet_timewait_death_row
-    from stack.inet.protocol import inet_protosw, net_proto_family, net_protocol
+    from stack.inet.ping import ping_sock
+    from stack.inet.protocol import net_protocol
+    from stack.inet.protosw import inet_protosw
+    from stack.inet.raw import raw_sock
     from stack.inet.tcp_cong import tcp_congestion_ops
-    from stack.inet.udp import udp_table
+    from stack.inet.udp_hash import udp_table
     from stack.ipv4.devinet import in_ifaddr
     from stack.ipv4.fib import netns_fib
     from stack.ipv4.netns import netns_ipv4
@@ -93,7 +97,7 @@ class Net:
     net_families: list[net_proto_family | None]
     nf_hooks: list[list[Hook]]
     prot_mem: dict[str, proto_mem]
-    proto_list: list[Any]
+    proto_list: list[proto]
     ready_hub: ReadyHub | None
     sock_cookie: int
 
@@ -101,8 +105,8 @@ class Net:
     inet_protos: list[net_protocol | None]
     inetsw: list[list[inet_protosw]]
     ping_rover: int
-    ping_table: dict[Any, Any]
-    raw_hash: dict[int, Any]
+    ping_table: dict[int, list[ping_sock]]
+    raw_hash: dict[tuple[int, int], list[raw_sock]]
     tcp_challenge: tuple[int, int]
     tcp_cong_list: dict[str, tcp_congestion_ops]
     tcp_ctl_sk: Any

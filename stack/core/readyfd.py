@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING, Any
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
 
 if TYPE_CHECKING:
+    from stack.core.proto import proto_ops
     from stack.core.socket import socket
-    from stack.inet.protocol import proto_ops
 
 SHOWN = POLLIN | POLLOUT | POLLERR | POLLRDHUP | POLLHUP
 GONE = POLLIN | POLLOUT | POLLRDHUP | POLLHUP

@@ -35,9 +35,9 @@ from stack.core.wait import wait_queue_head, wake_up
 if TYPE_CHECKING:
     from fastpath.inet import UdpFlow
     from stack.core.dst import dst_entry
+    from stack.core.proto import proto
     from stack.core.socket import socket
     from stack.core.timer import timer_list
-    from stack.inet.protocol import proto
     from stack.net import Net
 
 S = TypeVar("S", bound="sock")
@@ -254,9 +254,10 @@ def sk_alloc(net: Any, family: int, priority: int, prot: Any, kern: bool = False
     sk.sk_family = family
     sk.sk_prot = sk.sk_prot_creator = prot
     sk.sk_kern_sock = kern
-    mem = net.prot_mem.get(prot.name)
+    account = prot.memory or prot.name
+    mem = net.prot_mem.get(account)
     if mem is None:
-        mem = net.prot_mem[prot.name] = proto_mem()
+        mem = net.prot_mem[account] = proto_mem()
     sk.sk_mem = mem
     mem.sockets_allocated += 1
     return sk
@@ -809,13 +810,3 @@ def sock_no_accept(sock_: Any, newsock: Any, flags: int, kern: bool = False) -> 
 def sock_no_listen(sock_: Any, backlog: int) -> None:
     """net/core/sock.c"""
     raise OSError(errno.EOPNOTSUPP, "this socket type does not listen")
-
-
-def sock_no_mmap(file: Any, sock_: Any, vma: Any) -> None:
-    """net/core/sock.c"""
-    raise OSError(errno.ENODEV, "sockets have no memory map")
-
-
-def sock_no_sendpage(*args: Any) -> None:
-    """net/core/sock.c (gone; MSG_SPLICE_PAGES today)"""
-    raise OSError(errno.EOPNOTSUPP, "sendpage is not for this protocol")

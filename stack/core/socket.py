@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stack.core.iov import msghdr
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
+from stack.core.proto import net_proto_family
 from stack.core.sock import SOCK_TIMESTAMP, os_error, sock_kfree_s, sock_kmalloc
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
@@ -143,7 +144,7 @@ sock_net_ops = pernet_operations(init=sock_init)
 sock_exit_ops = pernet_operations(pre_exit=sock_exit, device=True)
 
 
-def sock_register(net: Any, ops: Any) -> int:
+def sock_register(net: Net, ops: net_proto_family) -> int:
     """net/socket.c: add an address family. 0 or -EEXIST."""
     if net.net_families[ops.family] is not None:
         return -errno.EEXIST

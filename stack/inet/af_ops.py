@@ -4,14 +4,17 @@ TCP, UDP, raw and ping sockets know addresses as ints and a family as this table
 table of what a socket has on the wire (`inet_saddr`, `inet_daddr`, its hash key). On an AF_INET6
 socket with a v4-mapped peer that is IPv4's, while `sk.sk_family` stays what the application made.
 
-Each family fills one table and registers it (`inet_register_af_ops`) when it is imported.
+Each family fills one table and registers it (`inet_register_af_ops`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastpath.skbuff import sk_buff
+from stack.core.iov import msghdr
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
@@ -35,24 +38,48 @@ class sock_common(Protocol):
 class inet_af_ops:
     """One family. `header_len`: bytes of its IP header without options.
 
-    `takes(sk, family)`: whether the socket, whose own table this is, also receives packets of the
-    other `family` (an IPv6 socket bound to no address and without IPV6_V6ONLY).
+    Found in `sk.sk_af` (the family of the wire): `takes(sk, family)`: does the socket also
+    receive packets of the other `family` (an IPv6 socket bound to no address, not IPV6_V6ONLY).
+
+    Found by the family of a packet: `mc_sf_allow(sk, group, saddr, ifindex)`: does a packet to a
+    group concern the socket; `port_unreachable(skb)`: tell the sender that nobody has the port;
+    `raw_input(sk, skb)`: offer a packet to a raw socket, 1 when it concerns it;
+    `raw_rcv(sk, skb)`: queue one on it (takes ownership of skb);
+    `raw_err(sk, skb, *info)`: tell one of an ICMP error. The others borrow skb.
+
+    Found by the family of what a socket is collecting (`sk.pending`): `udp_push_pending_frames(sk)`
+    sends it (0 or a negative errno), `flush_pending_frames(sk)` throws it away.
+
+    Found by the family of the socket itself (`sk.sk_family`): `pktinfo_prepare(sk, skb)` keeps what
+    control messages will need of a packet that is being queued; `cmsg_recv(msg, sk, skb, tlen,
+    offset)` makes them; `recv_error(sk, msg, size)` reads the error queue (raises OSError).
+    `mc_drop_socket(sk)`: a socket that is closed leaves its groups (of every family).
     """
 
     family: int
     header_len: int
     takes: Callable[[inet_sock | inet_timewait_sock, int], bool]
     is_loopback: Callable[[int], bool]
+    mc_sf_allow: Callable[[Any, int, int, int], bool]
+    port_unreachable: Callable[[sk_buff], None]
+    raw_input: Callable[[Any, sk_buff], int]
+    raw_rcv: Callable[[Any, sk_buff], int]
+    raw_err: Callable[..., None]
+    udp_push_pending_frames: Callable[[Any], int]
+    flush_pending_frames: Callable[[Any], None]
+    pktinfo_prepare: Callable[[Any, sk_buff], None]
+    cmsg_recv: Callable[[msghdr, Any, sk_buff, int, int], None]
+    recv_error: Callable[[Any, msghdr, int], int]
+    mc_drop_socket: Callable[[Any], None]
 
 
 af_ops_of: dict[int, inet_af_ops] = {}
 """The table of an address family."""
 
 
-def inet_register_af_ops(af: inet_af_ops) -> inet_af_ops:
+def inet_register_af_ops(af: inet_af_ops) -> None:
     """Make a family's table known under its number."""
     af_ops_of[af.family] = af
-    return af
 
 
 def inet_sk_key(sk: sock_common) -> InetKey:

@@ -1,76 +1,20 @@
-"""connect and disconnect of datagram sockets (net/ipv4/datagram.c)."""
+"""disconnect of datagram sockets of both families (net/ipv4/udp.c)."""
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
     SOCK_BINDPORT_LOCK,
-    SOCK_BROADCAST,
     lock_sock,
     release_sock,
     sk_dst_reset,
-    sk_dst_set,
 )
 from stack.core.sockaddr import sockaddr
-from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
-from stack.core.uapi import AF_INET, AF_UNSPEC
-from stack.inet.flow import flowi
-from stack.ipv4.fib import ipv4_is_multicast
-from stack.ipv4.route import RTCF_BROADCAST, ip_route_connect
-
-
-def check_sockaddr(uaddr: sockaddr) -> None:
-    """An address on an IPv4 socket must be IPv4's. Raises: OSError EAFNOSUPPORT."""
-    if uaddr.family != AF_INET:
-        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv4 socket")
-
-
-def __ip4_datagram_connect(sk: Any, uaddr: sockaddr) -> int:
-    """net/ipv4/datagram.c: fix the peer, choose route and source. Raises: OSError."""
-    check_sockaddr(uaddr)
-    daddr, dport = uaddr.addr, uaddr.port
-    sk_dst_reset(sk)
-    oif = sk.sk_bound_dev_if
-    saddr = sk.inet_saddr
-    if ipv4_is_multicast(daddr):
-        if not oif:
-            oif = sk.mc_index
-        if not saddr:
-            saddr = sk.mc_addr
-    fl4 = flowi(AF_INET)
-    try:
-        rt = ip_route_connect(fl4, daddr, saddr, oif, sk.sk_protocol, sk.inet_sport, dport, sk)
-    except OSError as exc:
-        if exc.errno == errno.ENETUNREACH:
-            sk.net.mib.ip.OutNoRoutes += 1
-        raise
-    if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
-        raise OSError(errno.EACCES, "connecting to a broadcast address needs SO_BROADCAST")
-    if not sk.inet_saddr:
-        sk.inet_saddr = fl4.saddr
-    sk.inet_daddr = fl4.daddr
-    sk.inet_dport = dport
-    if not sk.inet_rcv_saddr:
-        sk.inet_rcv_saddr = fl4.saddr
-    sk.sk_state = TCP_ESTABLISHED
-    if sk.sk_prot.rehash is not None:
-        sk.sk_prot.rehash(sk)
-    sk.inet_id = sk.net.random.getrandbits(16)
-    sk.sk_txhash = sk.net.random.getrandbits(32)
-    sk_dst_set(sk, rt)
-    return 0
-
-
-def ip4_datagram_connect(sk: Any, uaddr: sockaddr) -> int:
-    """net/ipv4/datagram.c: connect of UDP, ping and raw. Raises: OSError."""
-    lock_sock(sk)
-    try:
-        return __ip4_datagram_connect(sk, uaddr)
-    finally:
-        release_sock(sk)
+from stack.core.tcp_states import TCP_CLOSE
+from stack.core.uapi import AF_UNSPEC
+from stack.inet.af_ops import af_ops_of
 
 
 def __udp_disconnect(sk: Any, flags: int) -> int:
@@ -81,6 +25,7 @@ def __udp_disconnect(sk: Any, flags: int) -> int:
     sk.sk_txhash = 0
     if not sk.sk_flags & SOCK_BINDADDR_LOCK:
         sk.inet_saddr = sk.inet_rcv_saddr = 0
+        sk.sk_af = af_ops_of[sk.sk_family]
     if sk.sk_prot.rehash is not None:
         sk.sk_prot.rehash(sk)
     if not sk.sk_flags & SOCK_BINDPORT_LOCK:

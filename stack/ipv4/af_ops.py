@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from fastpath.skbuff import sk_buff
 from stack.core.uapi import AF_INET
-from stack.inet.af_ops import inet_af_ops, inet_register_af_ops
+from stack.inet.af_ops import inet_af_ops
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.ipv4.fib import ipv4_is_loopback
+from stack.ipv4.icmp import ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, icmp_send
+from stack.ipv4.igmp import ip_mc_drop_socket, ip_mc_sf_allow
+from stack.ipv4.ip_output import ip_flush_pending_frames
+from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ip_recv_error, ipv4_pktinfo_prepare
+from stack.ipv4.raw import raw_err, raw_rcv, raw_v4_input
+from stack.ipv4.udp import udp_push_pending_frames
 
 
 def ipv4_takes(sk: inet_sock | inet_timewait_sock, family: int) -> bool:
@@ -14,6 +21,25 @@ def ipv4_takes(sk: inet_sock | inet_timewait_sock, family: int) -> bool:
     return False
 
 
-ipv4_af_ops = inet_register_af_ops(
-    inet_af_ops(family=AF_INET, header_len=20, takes=ipv4_takes, is_loopback=ipv4_is_loopback)
+def ipv4_port_unreachable(skb: sk_buff) -> None:
+    """RFC 1122 4.1.3.1: no socket has the port of a datagram."""
+    icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0)
+
+
+ipv4_af_ops = inet_af_ops(
+    family=AF_INET,
+    header_len=20,
+    takes=ipv4_takes,
+    is_loopback=ipv4_is_loopback,
+    mc_sf_allow=ip_mc_sf_allow,
+    port_unreachable=ipv4_port_unreachable,
+    raw_input=raw_v4_input,
+    raw_rcv=raw_rcv,
+    raw_err=raw_err,
+    udp_push_pending_frames=udp_push_pending_frames,
+    flush_pending_frames=ip_flush_pending_frames,
+    pktinfo_prepare=ipv4_pktinfo_prepare,
+    cmsg_recv=ip_cmsg_recv_offset,
+    recv_error=ip_recv_error,
+    mc_drop_socket=ip_mc_drop_socket,
 )

@@ -27,11 +27,13 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.netdevice import IFF_LOOPBACK
-from stack.core.sock import SOCK_USE_WRITE_QUEUE, os_error, sk_alloc, sock_init_data
+from stack.core.sock import SOCK_USE_WRITE_QUEUE, os_error
+from stack.core.socket import sock_create_kern
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
-from stack.inet.af_ops import af_ops_of
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, icmp_global_state, inet_peer_xrlim_allow
+from stack.inet.ping import ping_rcv
+from stack.inet.raw import raw_icmp_error
 from stack.ipv4.fib import (
     RT_SCOPE_LINK,
     RTN_BROADCAST,
@@ -476,8 +478,6 @@ def icmp_discard(skb: sk_buff) -> bool:
 
 def icmp_echoreply(skb: sk_buff) -> bool:
     """net/ipv4/icmp.c (ping_rcv): give an echo reply to its ping socket."""
-    from stack.inet.ping import ping_rcv
-
     ping_rcv(skb)
     return True
 
@@ -545,8 +545,6 @@ def icmp_tag_validation(net: Any, protocol: int) -> bool:
 
 def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
     """net/ipv4/icmp.c: raw sockets first, then the protocol's err_handler. Borrows skb."""
-    from stack.inet.raw import raw_icmp_error
-
     net = skb.dst.net
     iph = iphdr_at(skb, 0)
     protocol = iph.protocol
@@ -554,27 +552,10 @@ def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
     if not pskb_may_pull(skb, iph.ihl * 4 + 8):
         net.mib.icmp.InErrors += 1
         return
-    raw_icmp_error(skb, protocol, info)
+    raw_icmp_error(skb, AF_INET, protocol, iph.daddr, iph.saddr, info)
     ipprot = net.inet_protos[protocol]
     if ipprot is not None and ipprot.err_handler is not None:
         ipprot.err_handler(skb, info)
-
-
-def icmp_err(skb: sk_buff, info: int) -> int:
-    """net/ipv4/icmp.c: err_handler of ICMP itself: an error about one of our echo requests."""
-    from stack.inet.ping import ping_err
-    from stack.ipv4.route import ipv4_redirect, ipv4_update_pmtu
-
-    icmph = icmp_hdr(skb)
-    net = skb.dst.net
-    hlen = iphdr_at(skb, 0).ihl * 4
-    if skb_copy_bits(skb, hlen, 1)[0] != ICMP_ECHOREPLY:
-        ping_err(skb, hlen, info)
-        if icmph.type == ICMP_DEST_UNREACH and icmph.code == ICMP_FRAG_NEEDED:
-            ipv4_update_pmtu(skb, net, info, 0, IPPROTO_ICMP)
-        elif icmph.type == ICMP_REDIRECT:
-            ipv4_redirect(skb, net, 0, IPPROTO_ICMP)
-    return 0
 
 
 # net/ipv4/icmp.c icmp_pointers[]: what each type does; types without a row are discarded
@@ -595,23 +576,18 @@ ICMP_HANDLERS: dict[int, Callable[[sk_buff], bool]] = {
 }
 
 
-def inet_ctl_sock_create(net: Any, family: int, kind: int, protocol: int, prot: Any) -> Any:
+def inet_ctl_sock_create(net: Any, family: int, kind: int, protocol: int) -> Any:
     """net/ipv4/af_inet.c: a socket of the host's own, seen by no look-up and no user."""
-    sk = sk_alloc(net, family, 0, prot, True)
-    sk.sk_af = af_ops_of[family]
-    sock_init_data(None, sk)
-    sk.sk_type = kind
-    sk.sk_protocol = protocol
-    sk.inet_num = protocol
-    sk.pmtudisc = IP_PMTUDISC_DONT
+    sk = sock_create_kern(net, family, kind, protocol).sk
+    if sk.sk_prot.unhash is not None:
+        sk.sk_prot.unhash(sk)
     return sk
 
 
 def icmp_init(net: Any) -> None:
     """net/ipv4/icmp.c: the socket that sends, and the host-wide limit."""
-    from stack.inet.raw import raw_prot
-
-    sk = inet_ctl_sock_create(net, AF_INET, SOCK_RAW, IPPROTO_ICMP, raw_prot)
+    sk = inet_ctl_sock_create(net, AF_INET, SOCK_RAW, IPPROTO_ICMP)
+    sk.pmtudisc = IP_PMTUDISC_DONT
     # Enough for two 64 KiB echo replies at once.
     sk.sk_sndbuf = 2 * 65536 * 2
     sk.sk_flags |= SOCK_USE_WRITE_QUEUE

@@ -12,6 +12,7 @@ from fastpath.skbuff import (
     PACKET_OTHERHOST,
     consume_skb,
     sk_buff,
+    skb_clone,
     skb_orphan,
     skb_share_check,
 )
@@ -29,6 +30,8 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_input
 from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS
 from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook
+from stack.core.uapi import AF_INET
+from stack.inet.af_ops import af_ops_of
 from stack.inet.raw import raw_local_deliver
 from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from stack.ipv4.ip_fragment import IP_DEFRAG_LOCAL_DELIVER, ip_defrag
@@ -172,7 +175,7 @@ def ip_local_deliver_finish(net: Any, sk: Any, skb: sk_buff) -> int:
     """
     protocol = ip_pull_header(skb)
     while True:
-        raw = raw_local_deliver(skb, protocol)
+        raw = raw_local_deliver(skb, AF_INET, protocol)
         ipprot = net.inet_protos[protocol]
         if ipprot is None:
             if raw:
@@ -207,9 +210,7 @@ def ip_call_ra_chain(skb: sk_buff) -> bool:
         if whole is None:
             return True
         skb = whole
-    from fastpath.skbuff import skb_clone
-    from stack.inet.raw import raw_rcv
-
+    raw_rcv = af_ops_of[AF_INET].raw_rcv
     for sk in chain[:-1]:
         copy = skb_clone(skb)
         if copy is None:

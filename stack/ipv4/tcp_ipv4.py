@@ -41,6 +41,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.netdevice import NET_XMIT_CN
+from stack.core.proto import proto
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.sock import os_error, sk_setup_caps, sock_owned_by_user
 from stack.core.sockaddr import sockaddr
@@ -77,7 +78,7 @@ from stack.inet.inet_hashtables import (
     inet_unhash,
 )
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
-from stack.inet.protocol import net_protocol, proto
+from stack.inet.protocol import net_protocol
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
 from stack.inet.tcp import (
     tcp_destroy_sock,
@@ -105,7 +106,7 @@ from stack.inet.tcp_rcv import (
 from stack.inet.tcp_recvmsg import tcp_recvmsg
 from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
-from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, tcp_sock
+from stack.inet.tcp_sock import M32, TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, tcp_sock
 from stack.inet.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
 from stack.inet.tcp_syncookies import cookie_check, cookie_init_sequence
 from stack.inet.tcp_timer import tcp_release_cb, tcp_set_keepalive
@@ -801,17 +802,12 @@ tcp_prot = proto(
     hash=inet_hash,
     unhash=inet_unhash,
     get_port=inet_csk_get_port,
-    put_port=inet_put_port,
     stream_memory_free=tcp_stream_memory_free,
     diag_destroy=tcp_abort,
-    compat_setsockopt=tcp_setsockopt,
-    compat_getsockopt=tcp_getsockopt,
     no_autobind=True,
-    max_header=MAX_TCP_HEADER,
     sock_class=tcp_sock,
     twsk_prot=tcp_timewait_sock_ops,
     rsk_prot=tcp_request_sock_ops_v4,
-    h={"hashinfo": lambda net: net.tcp_hashinfo},
     enter_memory_pressure=tcp_enter_memory_pressure,
     leave_memory_pressure=tcp_leave_memory_pressure,
     sysctl_rmem="tcp_rmem",

@@ -17,7 +17,7 @@ from stack.core.sock import sock
 from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
 from stack.inet.inet_sock import inet_sock
 from stack.inet.tcp_sock import tcp_options_received, tcp_sock
-from stack.inet.udp import udp_sock
+from stack.inet.udp_hash import udp_sock
 
 
 class Clock:

@@ -58,19 +58,22 @@ from stack.core.uapi import (
 )
 from stack.host import Host
 from stack.inet.protocol import (
-    INET_PROTOSW_PERMANENT,
     inet_add_protocol,
     inet_del_protocol,
-    inet_protosw,
     net_protocol,
 )
-from stack.inet.udp import udp_prot
-from stack.ipv4.af_inet import (
-    inet_dgram_ops,
+from stack.inet.protosw import (
+    INET_PROTOSW_PERMANENT,
+    inet_protosw,
     inet_register_protosw,
-    inet_stream_ops,
     inet_unregister_protosw,
 )
+from stack.ipv4.af_inet import (
+    inet_dgram_ops,
+    inet_sockraw_ops,
+    inet_stream_ops,
+)
+from stack.ipv4.udp import udp_prot
 from tests.stack.ipv4.net import at
 
 LO = 0x7F000001
@@ -115,30 +118,29 @@ def test_socket_errors(host: Host, args: tuple, err: int) -> None:
         (SOCK_STREAM, 0, "TCP", inet_stream_ops),
         (SOCK_STREAM, IPPROTO_TCP, "TCP", inet_stream_ops),
         (SOCK_DGRAM, 0, "UDP", inet_dgram_ops),
-        (SOCK_DGRAM, IPPROTO_ICMP, "PING", inet_dgram_ops),
-        (SOCK_RAW, 200, "RAW", None),
+        (SOCK_DGRAM, IPPROTO_ICMP, "PING", inet_sockraw_ops),
+        (SOCK_RAW, 200, "RAW", inet_sockraw_ops),
     ],
 )
 def test_inetsw_finds_the_protocol(host: Host, kind: int, protocol: int, name: str, ops) -> None:
     sock = sockfd_lookup(host, sys_socket(host, AF_INET, kind, protocol))
     assert sock.sk.sk_prot.name == name
-    if ops is not None:
-        assert sock.ops is ops
+    assert sock.ops is ops
 
 
 def test_protosw_rows_can_be_added_and_removed(host: Host) -> None:
     row = inet_protosw(SOCK_DGRAM, 136, udp_prot, inet_dgram_ops, 0)
-    inet_register_protosw(host, row)
+    inet_register_protosw(host.inetsw, row)
     fd = sys_socket(host, AF_INET, SOCK_DGRAM, 136)
     assert sockfd_lookup(host, fd).sk.sk_protocol == 136
-    inet_unregister_protosw(host, row)
+    inet_unregister_protosw(host.inetsw, row)
     with pytest.raises(OSError, match=r".") as info:
         sys_socket(host, AF_INET, SOCK_DGRAM, 136)
     assert info.value.errno == errno.EPROTONOSUPPORT
     permanent = inet_protosw(SOCK_DGRAM, 17, udp_prot, inet_dgram_ops, INET_PROTOSW_PERMANENT)
     for call in (inet_register_protosw, inet_unregister_protosw):
         with pytest.raises(PermissionError):
-            call(host, permanent)
+            call(host.inetsw, permanent)
 
 
 def test_protocol_numbers_are_taken_once(host: Host) -> None:

@@ -1,0 +1,110 @@
+"""The vectors that join families, protocols and socket calls.
+
+include/net/sock.h (struct proto), include/linux/net.h (struct proto_ops, struct net_proto_family),
+net/core/sock.c (proto_register).
+
+Slots that a system call reaches raise OSError and return a result, never a negative errno. The
+others (`backlog_rcv`, `release_cb`, `hash`, `unhash`, `rehash`, `get_port`, `destroy`) are called
+from packets and timers too and never raise. A slot that a protocol does not have is None, as a null
+pointer in the kernel's tables; who may meet one asks first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stack.core.sock import sock
+
+if TYPE_CHECKING:
+    from stack.core.sockaddr import sockaddr
+    from stack.core.socket import socket
+    from stack.net import Net
+
+UNSET: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class proto:
+    """struct proto: the protocol-level vector; `sk` is the protocol's own class, `sock_class`.
+
+    bind(sk, uaddr, addr_len), connect(sk, uaddr, addr_len) and pre_connect: 0.
+    sendmsg(sk, msg, size), recvmsg(sk, msg, size, flags): bytes. accept(sk, flags): the child.
+    get_port(sk, number): 0, or 1 when it is taken. backlog_rcv(sk, skb) takes ownership of skb.
+    """
+
+    name: str
+    close: Callable[..., None] = UNSET
+    connect: Callable[..., int] = UNSET
+    disconnect: Callable[..., int] = UNSET
+    accept: Callable[..., Any] = UNSET
+    ioctl: Callable[..., int] = UNSET
+    init: Callable[..., int] = UNSET
+    destroy: Callable[..., None] = UNSET
+    shutdown: Callable[..., None] = UNSET
+    setsockopt: Callable[..., None] = UNSET
+    getsockopt: Callable[..., Any] = UNSET
+    keepalive: Callable[..., None] = UNSET
+    sendmsg: Callable[..., int] = UNSET
+    recvmsg: Callable[..., int] = UNSET
+    bind: Callable[..., int] = UNSET
+    backlog_rcv: Callable[..., int] = UNSET
+    release_cb: Callable[..., None] = UNSET
+    hash: Callable[..., int] = UNSET
+    unhash: Callable[..., None] = UNSET
+    rehash: Callable[..., None] = UNSET
+    get_port: Callable[..., int] = UNSET
+    pre_connect: Callable[..., int] = UNSET
+    stream_memory_free: Callable[..., bool] = UNSET
+    enter_memory_pressure: Callable[..., None] = UNSET
+    leave_memory_pressure: Callable[..., None] = UNSET
+    diag_destroy: Callable[..., int] = UNSET
+    sysctl_rmem: str = ""
+    """The sysctl whose first number each sock may always have."""
+    sysctl_wmem: str = ""
+    memory: str = ""
+    """Whose account of memory it shares: a protocol's name ("" is its own)."""
+    no_autobind: bool = False
+    sock_class: type[sock] = sock
+
+
+@dataclass(slots=True, eq=False)
+class proto_ops:
+    """struct proto_ops: the socket-level vector, what the sys_* calls use."""
+
+    family: int
+    release: Callable[..., int] = UNSET
+    bind: Callable[..., int] = UNSET
+    connect: Callable[..., int] = UNSET
+    socketpair: Callable[..., None] = UNSET
+    accept: Callable[..., Any] = UNSET
+    getname: Callable[..., sockaddr] = UNSET
+    poll: Callable[..., int] = UNSET
+    ioctl: Callable[..., Any] = UNSET
+    listen: Callable[..., Any] = UNSET
+    shutdown: Callable[..., int] = UNSET
+    setsockopt: Callable[..., None] = UNSET
+    getsockopt: Callable[..., Any] = UNSET
+    sendmsg: Callable[..., int] = UNSET
+    recvmsg: Callable[..., int] = UNSET
+    set_rcvlowat: Callable[..., None] = UNSET
+    plain: proto_ops | None = None
+    """What a vector of stack.core.readyfd.watched_ops stands for."""
+
+
+@dataclass(slots=True, eq=False)
+class net_proto_family:
+    """struct net_proto_family: `create(net, sock, protocol, kern)` of one address family.
+
+    It gives the socket its ops and its sock. Raises: OSError.
+    """
+
+    family: int
+    create: Callable[[Net, socket, int, bool], None]
+
+
+def proto_register(net: Net, prot: proto) -> None:
+    """net/core/sock.c: list `prot` for /proc/net/protocols."""
+    if prot not in net.proto_list:
+        net.proto_list.append(prot)

@@ -1,0 +1,394 @@
+"""Socket calls that both families share (net/ipv4/af_inet.c, include/net/inet_common.h)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from stack.core.sock import (
+    CAP_NET_BIND_SERVICE,
+    CAP_NET_RAW,
+    SK_CAN_REUSE,
+    SOCK_BINDPORT_LOCK,
+    SOCK_DEAD,
+    SOCK_LINGER,
+    lock_sock,
+    ns_capable,
+    os_error,
+    release_sock,
+    sk_alloc,
+    sk_dst_reset,
+    sk_free,
+    sk_wait_event,
+    sock_error,
+    sock_graft,
+    sock_init_data,
+    sock_sndtimeo,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.socket import socket
+from stack.core.tcp_states import (
+    TCP_CLOSE,
+    TCP_LISTEN,
+    TCP_SYN_SENT,
+    TCPF_CLOSE,
+    TCPF_LISTEN,
+    TCPF_SYN_RECV,
+    TCPF_SYN_SENT,
+)
+from stack.core.uapi import (
+    AF_UNSPEC,
+    IPPROTO_RAW,
+    O_NONBLOCK,
+    RCV_SHUTDOWN,
+    SHUTDOWN_MASK,
+    SOCK_RAW,
+    SOCK_STREAM,
+    SS_CONNECTED,
+    SS_CONNECTING,
+    SS_DISCONNECTING,
+    SS_UNCONNECTED,
+)
+from stack.inet.af_ops import af_ops_of
+from stack.inet.inet_connection_sock import inet_csk_listen_start
+from stack.inet.protosw import (
+    INET_PROTOSW_ICSK,
+    INET_PROTOSW_REUSE,
+    inet_protosw,
+    inet_protosw_find,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+# --- life of a socket ----------------------------------------------------------------------
+
+
+def inet_create_sock(
+    net: Net,
+    sock: socket,
+    family: int,
+    inetsw: list[list[inet_protosw]],
+    protocol: int,
+    kern: bool,
+) -> Any:
+    """What inet_create and inet6_create do alike: the sock of (type, protocol), not started yet.
+
+    `inet_start_sock` must follow. Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM.
+    """
+    if not 0 <= protocol < 256:
+        raise OSError(errno.EINVAL, f"protocol {protocol} does not exist")
+    sock.state = SS_UNCONNECTED
+    answer, protocol = inet_protosw_find(inetsw, sock.type, protocol)
+    if sock.type == SOCK_RAW and not kern and not ns_capable(net, CAP_NET_RAW):
+        raise PermissionError(errno.EPERM, f"raw sockets: the user is {net.uid}, not root")
+    sock.ops = answer.ops
+    sk = sk_alloc(net, family, 0, answer.prot, kern)
+    sk.sk_af = af_ops_of[family]
+    if answer.flags & INET_PROTOSW_REUSE:
+        sk.sk_reuse = SK_CAN_REUSE
+    sk.is_icsk = bool(answer.flags & INET_PROTOSW_ICSK)
+    if sock.type == SOCK_RAW:
+        sk.inet_num = protocol
+        sk.hdrincl = protocol == IPPROTO_RAW
+    sock_init_data(sock, sk)
+    sk.destruct = inet_sock_destruct
+    sk.sk_protocol = protocol
+    return sk
+
+
+def inet_start_sock(sock: socket, sk: Any) -> None:
+    """The end of inet_create and inet6_create: hash a raw socket, prot->init. Raises: OSError."""
+    if sk.inet_num:
+        # A raw socket is bound to its protocol from the start.
+        sk.inet_sport = sk.inet_num
+        sk.sk_prot.hash(sk)
+    if sk.sk_prot.init is None:
+        return
+    try:
+        sk.sk_prot.init(sk)
+    except OSError:
+        if sk.sk_prot.unhash is not None:
+            sk.sk_prot.unhash(sk)
+        sk_free(sk)
+        sock.sk = None
+        sock.ops = None
+        raise
+
+
+def inet_sock_destruct(sk: Any) -> None:
+    """net/ipv4/af_inet.c: last words of an IPv4 sock."""
+    sk.sk_flags |= SOCK_DEAD
+    sk.inet_opt = None
+    sk.sk_dst_cache = None
+    sk.sk_rx_dst = None
+
+
+def inet_release(sock: socket) -> int:
+    """net/ipv4/af_inet.c: the application is done; the transport may go on for a while."""
+    sk = sock.sk
+    if sk is None:
+        return 0
+    if sock.state != SS_UNCONNECTED:
+        sock.state = SS_DISCONNECTING
+    for af in af_ops_of.values():
+        af.mc_drop_socket(sk)
+    timeout = 0
+    if sk.sk_flags & SOCK_LINGER:
+        timeout = sk.sk_lingertime
+    wq = sk.sk_wq
+    sk.sk_prot.close(sk, timeout)
+    sock.sk = None
+    # Whoever still sleeps on or watches the socket must notice that it is gone.
+    for fn in tuple(wq.waiters):
+        fn()
+    sk.net.clock.wake()
+    return 0
+
+
+def inet_bind_port(sk: Any, addr: int, source: int, snum: int) -> None:
+    """What __inet_bind and __inet6_bind do alike: take address and port. Call with the sock owned.
+
+    `source`: the address of packets out (0 for a group). Raises: OSError EINVAL, EADDRINUSE.
+    """
+    if sk.sk_state != TCP_CLOSE or sk.inet_num:
+        raise OSError(errno.EINVAL, "the socket is bound or connected")
+    sk.inet_rcv_saddr = addr
+    sk.inet_saddr = source
+    if snum or not sk.bind_address_no_port:
+        taken = True
+        try:
+            taken = bool(sk.sk_prot.get_port(sk, snum))
+        finally:
+            if taken:
+                sk.inet_saddr = sk.inet_rcv_saddr = 0
+        if taken:
+            raise OSError(errno.EADDRINUSE, f"port {snum} is in use")
+    if snum:
+        sk.sk_flags |= SOCK_BINDPORT_LOCK
+    sk.inet_sport = sk.inet_num
+    sk.inet_daddr = 0
+    sk.inet_dport = 0
+    sk_dst_reset(sk)
+
+
+def inet_check_port(net: Net, snum: int) -> None:
+    """Ports below ip_unprivileged_port_start are root's. Raises: PermissionError EACCES."""
+    start = net.sysctl.ip_unprivileged_port_start
+    if snum and snum < start and not ns_capable(net, CAP_NET_BIND_SERVICE):
+        raise PermissionError(
+            errno.EACCES,
+            f"port {snum}: user {net.uid} may bind from {start} on (ip_unprivileged_port_start)",
+        )
+
+
+def inet_autobind(sk: Any) -> int:
+    """net/ipv4/af_inet.c: a free port for a socket that was never bound. 0 or -EAGAIN."""
+    lock_sock(sk)
+    try:
+        if not sk.inet_num:
+            if sk.sk_prot.get_port(sk, 0):
+                return -errno.EAGAIN
+            sk.inet_sport = sk.inet_num
+        return 0
+    finally:
+        release_sock(sk)
+
+
+def inet_listen(sock: socket, backlog: int) -> int:
+    """net/ipv4/af_inet.c: become a listener, or change its backlog. Raises: OSError."""
+    sk = sock.sk
+    lock_sock(sk)
+    try:
+        if sock.state != SS_UNCONNECTED or sock.type != SOCK_STREAM:
+            raise OSError(errno.EINVAL, "only an unconnected stream can listen")
+        if not 1 << sk.sk_state & (TCPF_CLOSE | TCPF_LISTEN):
+            raise OSError(errno.EINVAL, "the socket is connected")
+        sk.sk_max_ack_backlog = backlog
+        if sk.sk_state != TCP_LISTEN:
+            inet_csk_listen_start(sk)
+        return 0
+    finally:
+        release_sock(sk)
+
+
+def inet_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -> int:
+    """net/ipv4/af_inet.c: the next connection becomes `newsock`. Raises: OSError."""
+    sk1 = sock.sk
+    sk2 = sk1.sk_prot.accept(sk1, flags)
+    lock_sock(sk2)
+    __inet_accept(sock, newsock, sk2)
+    release_sock(sk2)
+    return 0
+
+
+def __inet_accept(sock: socket, newsock: socket, newsk: Any) -> None:
+    """net/ipv4/af_inet.c"""
+    sock_graft(newsk, newsock)
+    newsock.state = SS_CONNECTED
+
+
+# --- connect -------------------------------------------------------------------------------
+
+
+def inet_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int) -> int:
+    """net/ipv4/af_inet.c: fix the peer of a datagram socket, or (AF_UNSPEC) forget it.
+
+    Raises: OSError.
+    """
+    sk = sock.sk
+    if uaddr is None or uaddr.family == AF_UNSPEC:
+        return sk.sk_prot.disconnect(sk, flags)
+    if sk.sk_prot.pre_connect is not None:
+        sk.sk_prot.pre_connect(sk, uaddr, addr_len)
+    if not sk.inet_num and sk.sk_prot.get_port is not None and inet_autobind(sk):
+        raise BlockingIOError(errno.EAGAIN, "no port is free")
+    return sk.sk_prot.connect(sk, uaddr, addr_len)
+
+
+def inet_stream_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int) -> int:
+    """net/ipv4/af_inet.c: connect a stream. Raises: OSError, BlockingIOError (EINPROGRESS)."""
+    sk = sock.sk
+    lock_sock(sk)
+    try:
+        return __inet_stream_connect(sock, uaddr, addr_len, flags)
+    finally:
+        release_sock(sk)
+
+
+def __inet_stream_connect(
+    sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int, is_sendmsg: bool = False
+) -> int:
+    """net/ipv4/af_inet.c: the same with the sock owned."""
+    sk = sock.sk
+    if uaddr is None or uaddr.family == AF_UNSPEC:
+        err = sk.sk_prot.disconnect(sk, flags)
+        sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED
+        return err
+    if sock.state == SS_CONNECTED:
+        raise OSError(errno.EISCONN, "already connected")
+    if sock.state == SS_CONNECTING:
+        pending = errno.EALREADY
+        if sk.sk_err:
+            return inet_sock_failed(sock, sk, flags)
+    elif sock.state == SS_UNCONNECTED:
+        if sk.sk_state != TCP_CLOSE:
+            raise OSError(errno.EISCONN, "already connected")
+        if sk.sk_prot.pre_connect is not None:
+            sk.sk_prot.pre_connect(sk, uaddr, addr_len)
+        err = sk.sk_prot.connect(sk, uaddr, addr_len)
+        if err:
+            raise os_error(err)
+        sock.state = SS_CONNECTING
+        pending = errno.EINPROGRESS
+    else:
+        raise OSError(errno.EINVAL, "the socket is closing")
+    timeo_ns = sock_sndtimeo(sk, flags & O_NONBLOCK)
+    if 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV):
+        if timeo_ns <= 0:
+            raise BlockingIOError(pending, "the connection is being made")
+        timeo_ns = inet_wait_for_connect(sk, timeo_ns)
+        if timeo_ns <= 0 and 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV):
+            raise BlockingIOError(pending, "the connection is being made")
+    # Refused, reset or timed out: the state is CLOSE again.
+    if sk.sk_state == TCP_CLOSE:
+        return inet_sock_failed(sock, sk, flags)
+    sock.state = SS_CONNECTED
+    return 0
+
+
+def inet_sock_failed(sock: socket, sk: Any, flags: int) -> int:
+    """A connect failed: back to unconnected. Raises: OSError."""
+    err = sock_error(sk) or -errno.ECONNABORTED
+    sock.state = SS_UNCONNECTED
+    if sk.sk_prot.disconnect is not None and sk.sk_prot.disconnect(sk, flags):
+        sock.state = SS_DISCONNECTING
+    raise os_error(err)
+
+
+def inet_wait_for_connect(sk: Any, timeo_ns: int) -> int:
+    """net/ipv4/af_inet.c: sleep until the handshake is over. Returns the ns left."""
+    # No writer is pending (the kernel's writebias is 1 for fast open only), so the handshake's last
+    # ACK leaves at once instead of waiting for data to ride on.
+    return sk_wait_event(
+        sk,
+        timeo_ns,
+        lambda: bool(sk.sk_err or not 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV)),
+    )
+
+
+# --- data and options ----------------------------------------------------------------------
+
+
+def inet_send_prepare(sk: Any) -> None:
+    """net/ipv4/af_inet.c: a port is needed before the first datagram. Raises: OSError EAGAIN."""
+    if not sk.inet_num and not sk.sk_prot.no_autobind and inet_autobind(sk):
+        raise BlockingIOError(errno.EAGAIN, "no port is free")
+
+
+def inet_sendmsg(sock: socket, msg: Any, size: int) -> int:
+    """net/ipv4/af_inet.c. Raises: OSError."""
+    sk = sock.sk
+    if not sk.inet_num:
+        inet_send_prepare(sk)
+    sendmsg = sk.sk_prot.sendmsg
+    return sendmsg(sk, msg, size)
+
+
+def inet_recvmsg(sock: socket, msg: Any, size: int, flags: int) -> int:
+    """net/ipv4/af_inet.c. Raises: OSError."""
+    sk = sock.sk
+    recvmsg = sk.sk_prot.recvmsg
+    return recvmsg(sk, msg, size, flags)
+
+
+def sock_common_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
+    """net/core/sock.c: the protocol's options. Raises: OSError."""
+    sock.sk.sk_prot.setsockopt(sock.sk, level, optname, optval)
+
+
+def sock_common_getsockopt(sock: socket, level: int, optname: int) -> Any:
+    """net/core/sock.c: the protocol's options. Raises: OSError."""
+    return sock.sk.sk_prot.getsockopt(sock.sk, level, optname)
+
+
+def inet_shutdown(sock: socket, how: int) -> int:
+    """net/ipv4/af_inet.c: SHUT_RD, SHUT_WR or SHUT_RDWR. Raises: OSError EINVAL, ENOTCONN."""
+    sk = sock.sk
+    how += 1  # 0, 1, 2 become the bits RCV_SHUTDOWN, SEND_SHUTDOWN, both
+    if how & ~SHUTDOWN_MASK or not how:
+        raise OSError(errno.EINVAL, f"{how - 1} is not SHUT_RD, SHUT_WR or SHUT_RDWR")
+    lock_sock(sk)
+    try:
+        if sock.state == SS_CONNECTING:
+            connecting = TCPF_SYN_SENT | TCPF_SYN_RECV | TCPF_CLOSE
+            sock.state = SS_DISCONNECTING if 1 << sk.sk_state & connecting else SS_CONNECTED
+        failed = False
+        if sk.sk_state == TCP_CLOSE:
+            failed = True  # ENOTCONN, but wake sleepers all the same
+        if sk.sk_state == TCP_LISTEN:
+            if how & RCV_SHUTDOWN:
+                err = sk.sk_prot.disconnect(sk, O_NONBLOCK)
+                sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED
+        elif sk.sk_state == TCP_SYN_SENT:
+            err = sk.sk_prot.disconnect(sk, O_NONBLOCK)
+            sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED
+        else:
+            sk.sk_shutdown |= how
+            if sk.sk_prot.shutdown is not None:
+                sk.sk_prot.shutdown(sk, how)
+        sk.sk_state_change()
+        if failed:
+            raise OSError(errno.ENOTCONN, "the socket is not connected")
+        return 0
+    finally:
+        release_sock(sk)
+
+
+def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
+    """net/ipv4/af_inet.c: the protocol's requests. Raises: OSError ENOTTY."""
+    sk = sock.sk
+    if sk.sk_prot.ioctl is None:
+        raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+    return sk.sk_prot.ioctl(sk, cmd, arg)

@@ -1,0 +1,199 @@
+"""UDP sockets of both families, their ports, and finding them (net/ipv4/udp.c, net/ipv6/udp.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stack.core.rows import row, state
+from stack.core.sockaddr import sockaddr
+from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.inet.af_ops import InetKey, inet_rcv_saddr_equal, inet_sk_key
+from stack.inet.flow import flowi
+from stack.inet.inet_hashtables import inet_sk_get_local_port_range
+from stack.inet.inet_sock import inet_sock
+
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.core.sockaddr import sockaddr
+    from stack.inet.flow import flowi
+
+
+class udp_table:
+    """struct udp_table: sockets of both families by local port, connected ones by `inet_sk_key`."""
+
+    __slots__ = ("connected", "gro_wanted", "ports")
+
+    def __init__(self) -> None:
+        self.gro_wanted = False
+        self.ports: dict[int, list[Any]] = {}
+        self.connected: dict[InetKey, Any] = {}
+
+
+@state
+class udp_sock(inet_sock):
+    """struct udp_sock. `len` = bytes of the corked datagram, UDP header included."""
+
+    corkflag: bool = row(False)
+    gro_enabled: bool = row(False)
+    gso_size: int = row(0)
+    len: int = row(0)
+    udp_tuple: InetKey | None = row()
+    udp_fl4: flowi | None = row()
+    """See udp_send_plain."""
+    udp_fl4_rt: dst_entry | None = row()
+    udp_name: sockaddr | None = row()
+    """Where the datagrams of sk_tx_flow were asked to go."""
+    udp_room: int = row(0)
+    """The largest datagram of sk_tx_flow."""
+
+
+# --- ports and look-up -------------------------------------------------------------------
+
+
+def udp_lib_lport_inuse(sk: Any, others: list[Any]) -> bool:
+    """net/ipv4/udp.c: does a socket of this port conflict with sk's bind?"""
+    for sk2 in others:
+        if sk2 is sk:
+            continue
+        if sk2.sk_reuse and sk.sk_reuse:
+            continue
+        d1, d2 = sk.sk_bound_dev_if, sk2.sk_bound_dev_if
+        if d1 and d2 and d1 != d2:
+            continue
+        if not inet_rcv_saddr_equal(sk, sk2):
+            continue
+        if sk.sk_reuseport and sk2.sk_reuseport:
+            continue
+        return True
+    return False
+
+
+def udp_lib_get_port(sk: Any, snum: int) -> int:
+    """net/ipv4/udp.c: take port `snum`, or a free one for 0. 0 on success, 1 when taken."""
+    net = sk.net
+    ports = net.udp_table.ports
+    if not snum:
+        low, high = inet_sk_get_local_port_range(sk)
+        span = high - low + 1
+        reserved = net.sysctl.ip_local_reserved_ports
+        start = net.random.randrange(span)
+        for i in range(span):
+            port = low + (start + i) % span
+            if port in reserved:
+                continue
+            others = ports.get(port)
+            if others is None or not udp_lib_lport_inuse(sk, others):
+                snum = port
+                break
+        else:
+            return 1
+    else:
+        others = ports.get(snum)
+        if others is not None and udp_lib_lport_inuse(sk, others):
+            return 1
+    sk.inet_num = snum
+    ports.setdefault(snum, []).append(sk)
+    return 0
+
+
+def udp_lib_unhash(sk: Any) -> None:
+    """net/ipv4/udp.c: give the port back."""
+    table = sk.net.udp_table
+    udp_unhash4(sk)
+    bucket = table.ports.get(sk.inet_num)
+    if bucket is not None and sk in bucket:
+        bucket.remove(sk)
+        if not bucket:
+            del table.ports[sk.inet_num]
+        sk.inet_num = 0
+
+
+def udp_unhash4(sk: Any) -> None:
+    """net/ipv4/udp.c: leave the table of connected sockets."""
+    connected = sk.net.udp_table.connected
+    if sk.udp_tuple is not None:
+        if connected.get(sk.udp_tuple) is sk:
+            del connected[sk.udp_tuple]
+        sk.udp_tuple = None
+
+
+def udp_lib_rehash(sk: Any) -> None:
+    """net/ipv4/udp.c (udp_v4_rehash): addresses changed: find the sock under its new ones."""
+    udp_unhash4(sk)
+    sk.udp_fl4 = sk.udp_fl4_rt = sk.sk_tx_flow = None
+    if (
+        sk.sk_state == TCP_ESTABLISHED
+        and sk.inet_num
+        and sk.inet_rcv_saddr
+        and not sk.sk_bound_dev_if
+        and not sk.sk_reuseport
+    ):
+        key = inet_sk_key(sk)
+        if key not in sk.net.udp_table.connected:
+            sk.net.udp_table.connected[key] = sk
+            sk.udp_tuple = key
+
+
+def compute_score(sk: Any, key: InetKey, dif: int) -> int:
+    """net/ipv4/udp.c: how well a sock fits a packet; -1 when not at all."""
+    family, saddr, sport, daddr, _ = key
+    af = sk.sk_af
+    score = 1
+    if af.family == family:
+        score = 2
+    elif not af.takes(sk, family):
+        return -1
+    if sk.inet_rcv_saddr:
+        if sk.inet_rcv_saddr != daddr:
+            return -1
+        score += 64  # the kernel looks for the exact address first
+    if sk.inet_daddr:
+        if sk.inet_daddr != saddr:
+            return -1
+        score += 4
+    if sk.inet_dport:
+        if sk.inet_dport != sport:
+            return -1
+        score += 4
+    if sk.sk_bound_dev_if:
+        if sk.sk_bound_dev_if != dif:
+            return -1
+        score += 4
+    return score
+
+
+def __udp_lib_lookup(net: Any, key: InetKey, dif: int) -> Any:
+    """net/ipv{4,6}/udp.c (__udp4_lib_lookup): the sock a datagram belongs to, or None."""
+    table = net.udp_table
+    if table.connected:
+        sk = table.connected.get(key)
+        if sk is not None:
+            return sk
+    bucket = table.ports.get(key[4])
+    if bucket is None:
+        return None
+    if len(bucket) == 1:
+        sk = bucket[0]
+        rcv_saddr = sk.inet_rcv_saddr
+        if not (
+            sk.inet_daddr
+            or sk.inet_dport
+            or sk.sk_bound_dev_if
+            or (rcv_saddr and rcv_saddr != key[3])
+            or sk.sk_af.family != key[0]
+        ):
+            return sk  # compute_score, in place, for the usual socket
+        return sk if compute_score(sk, key, dif) >= 0 else None
+    best: Any = None
+    badness = -1
+    group: list[Any] | None = None
+    for sk in bucket:
+        score = compute_score(sk, key, dif)
+        if score > badness:
+            best, badness = sk, score
+            group = [sk] if sk.sk_reuseport else None
+        elif score == badness and group is not None and score >= 0 and sk.sk_reuseport:
+            group.append(sk)
+    if group is not None and len(group) > 1 and best.sk_state != TCP_ESTABLISHED:
+        return group[hash((key, net.ipv4.secret)) % len(group)]
+    return best

@@ -1,0 +1,288 @@
+"""Ping sockets over IPv4: ICMP echo without privileges (net/ipv4/ping.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.hdr import icmp_hdr, icmp_push, iphdr_at
+from fastpath.skbuff import (
+    sk_buff,
+    skb_copy_bits,
+)
+from stack.core.iov import msghdr
+from stack.core.proto import proto
+from stack.core.sock import (
+    SOCK_BROADCAST,
+    SOCK_LOCALROUTE,
+    lock_sock,
+    os_error,
+    release_sock,
+    sk_dst_check,
+    sk_dst_set,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTROUTE, MSG_OOB
+from stack.inet.datagram import udp_disconnect
+from stack.inet.flow import flowi
+from stack.inet.ping import (
+    ICMP_HLEN,
+    ping_close,
+    ping_get_port,
+    ping_init_sock,
+    ping_lookup,
+    ping_queue_rcv_skb,
+    ping_recvmsg,
+    ping_sock,
+    ping_unhash,
+)
+from stack.inet.raw import raw_ioctl
+from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect
+from stack.ipv4.fib import (
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RTN_BROADCAST,
+    RTN_LOCAL,
+    RTN_MULTICAST,
+    inet_addr_type,
+    ipv4_is_multicast,
+)
+from stack.ipv4.icmp import (
+    ICMP_DEST_UNREACH,
+    ICMP_ECHO,
+    ICMP_ECHOREPLY,
+    ICMP_FRAG_NEEDED,
+    ICMP_PARAMETERPROB,
+    ICMP_REDIRECT,
+    ICMP_SOURCE_QUENCH,
+    NR_ICMP_UNREACH,
+    icmp_err_convert,
+    icmp_out_count,
+)
+from stack.ipv4.ip_output import (
+    ip_append_data,
+    ip_flush_pending_frames,
+    ip_generic_getfrag,
+    ip_push_pending_frames,
+    ip_sk_accept_pmtu,
+    ipcm_cookie,
+)
+from stack.ipv4.ip_sockglue import (
+    ip_cmsg_send,
+    ip_getsockopt,
+    ip_icmp_error,
+    ip_setsockopt,
+)
+from stack.ipv4.route import (
+    IPTOS_RT_MASK,
+    RTCF_BROADCAST,
+    ip_route_output_flow,
+    ipv4_redirect,
+    ipv4_sk_redirect,
+    ipv4_sk_update_pmtu,
+    ipv4_update_pmtu,
+)
+
+ICMP_EXT_ECHO = 42
+
+
+def ping_bind(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
+    """net/ipv4/ping.c: local address and identifier. Raises: OSError EADDRNOTAVAIL, EADDRINUSE."""
+    check_sockaddr(uaddr)
+    addr, ident = uaddr.addr, uaddr.port
+    net = sk.net
+    lock_sock(sk)
+    try:
+        kind = inet_addr_type(net, addr) if addr else RTN_LOCAL
+        if kind in (RTN_MULTICAST, RTN_BROADCAST) or (
+            kind != RTN_LOCAL and not sk.freebind and not net.sysctl.ip_nonlocal_bind
+        ):
+            raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+        if sk.inet_num:
+            raise OSError(errno.EINVAL, "the socket is bound")
+        sk.inet_rcv_saddr = sk.inet_saddr = addr
+        if ping_get_port(sk, ident):
+            sk.inet_saddr = sk.inet_rcv_saddr = 0
+            raise OSError(errno.EADDRINUSE, f"identifier {ident} is taken")
+        sk.inet_sport = sk.inet_num
+        sk.inet_daddr = 0
+        sk.inet_dport = 0
+        return 0
+    finally:
+        release_sock(sk)
+
+
+def ping_v4_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
+    """net/ipv4/ping.c: send an echo request: the data begin with its 8-byte header.
+
+    The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
+    """
+    if length > 0xFFFF:
+        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
+    if length < ICMP_HLEN:
+        raise OSError(errno.EINVAL, "an echo request has a header of 8 bytes")
+    if msg.msg_flags & MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "ping sockets have no urgent data")
+    net = sk.net
+    if msg.msg_name is not None:
+        check_sockaddr(msg.msg_name)
+        daddr = msg.msg_name.addr
+    else:
+        if sk.sk_state != TCP_ESTABLISHED:
+            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+        daddr = sk.inet_daddr
+    head = msg.take(ICMP_HLEN)
+    if head[0] != ICMP_ECHO or head[1] != 0:
+        raise OSError(errno.EINVAL, "ping sockets send echo requests only")
+    ipc = ipcm_cookie(sk)
+    if msg.msg_control:
+        ip_cmsg_send(sk, msg.msg_control, ipc)
+    saddr = ipc.addr
+    ipc.addr = faddr = daddr
+    if ipc.opt is None:
+        ipc.opt = sk.inet_opt
+    if ipc.opt is not None and ipc.opt.srr:
+        if not daddr:
+            raise OSError(errno.EINVAL, "a source route needs a destination")
+        faddr = ipc.opt.faddr
+    tos = sk.tos if ipc.tos == -1 else ipc.tos
+    scope = (
+        RT_SCOPE_LINK
+        if sk.sk_flags & SOCK_LOCALROUTE or msg.msg_flags & MSG_DONTROUTE
+        else RT_SCOPE_UNIVERSE
+    )
+    if ipv4_is_multicast(daddr):
+        ipc.oif = ipc.oif or sk.mc_index
+        saddr = saddr or sk.mc_addr
+    elif not ipc.oif:
+        ipc.oif = sk.uc_index
+    fl4 = flowi(
+        AF_INET,
+        faddr,
+        saddr,
+        ipc.oif,
+        tos & IPTOS_RT_MASK,
+        IPPROTO_ICMP,
+        0,
+        0,
+        0,
+        ipc.sockc_mark,
+        scope,
+    )
+    rt = sk_dst_check(sk, 0) if msg.msg_name is None and not msg.msg_control else None
+    if rt is None:
+        rt = ip_route_output_flow(net, fl4, sk)
+        if msg.msg_name is None:
+            sk_dst_set(sk, rt)
+    else:
+        fl4.saddr = saddr or rt.rt_src
+    if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
+        raise PermissionError(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
+    if not ipc.addr:
+        ipc.addr = fl4.daddr
+    lock_sock(sk)
+    try:
+        try:
+            ip_append_data(
+                sk, fl4, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc, rt, msg.msg_flags
+            )
+        except OSError:
+            ip_flush_pending_frames(sk)
+            raise
+        err = ping_v4_push_pending_frames(sk, int.from_bytes(head[6:8], "big"), fl4)
+        if err == -errno.ENOBUFS and not sk.recverr:
+            err = 0
+        if err:
+            raise os_error(err)
+    finally:
+        release_sock(sk)
+    return length
+
+
+def ping_v4_push_pending_frames(sk: Any, sequence: int, fl4: flowi) -> int:
+    """net/ipv4/ping.c: the echo header with checksum, then send."""
+    skb = sk.sk_write_queue.peek()
+    if skb is None:
+        return 0
+    icmp_push(skb, ICMP_ECHO, 0, sk.inet_num << 16 | sequence)
+    icmp_out_count(sk.net, ICMP_ECHO)
+    return ip_push_pending_frames(sk, fl4)
+
+
+def ping_err(skb: sk_buff, offset: int, info: int) -> None:
+    """net/ipv4/ping.c: an ICMP error about our echo request, quoted header at `offset`. Borrows."""
+    net = skb.dst.net
+    quoted = skb_copy_bits(skb, offset, 8)
+    if quoted[0] not in (ICMP_ECHO, ICMP_EXT_ECHO):
+        return
+    ident = int.from_bytes(quoted[4:6], "big")
+    dif = skb.dev.ifindex if skb.dev else 0
+    sk = ping_lookup(net, AF_INET, ident, iphdr_at(skb, 0).saddr, dif)
+    if sk is None:
+        return
+    icmph = icmp_hdr(skb)
+    kind, code = icmph.type, icmph.code
+    err = errno.EHOSTUNREACH
+    harderr = False
+    if kind == ICMP_SOURCE_QUENCH:
+        return
+    if kind == ICMP_PARAMETERPROB:
+        err, harderr = errno.EPROTO, True
+    elif kind == ICMP_REDIRECT:
+        ipv4_sk_redirect(skb, sk)
+        return
+    elif kind == ICMP_DEST_UNREACH:
+        if code == ICMP_FRAG_NEEDED:
+            if ip_sk_accept_pmtu(sk):
+                ipv4_sk_update_pmtu(skb, sk, info)
+            if sk.pmtudisc == IP_PMTUDISC_DONT:
+                return
+            err, harderr = errno.EMSGSIZE, True
+        elif code <= NR_ICMP_UNREACH:
+            err, harderr = icmp_err_convert[code]
+    if not sk.recverr:
+        if not harderr or sk.sk_state != TCP_ESTABLISHED:
+            return
+    else:
+        ip_icmp_error(sk, skb, err, 0, info, offset)
+    sk.sk_err = err
+    sk.sk_error_report()
+
+
+def icmp_err(skb: sk_buff, info: int) -> int:
+    """net/ipv4/icmp.c: err_handler of ICMP itself: an error about one of our echo requests."""
+    icmph = icmp_hdr(skb)
+    net = skb.dst.net
+    hlen = iphdr_at(skb, 0).ihl * 4
+    if skb_copy_bits(skb, hlen, 1)[0] != ICMP_ECHOREPLY:
+        ping_err(skb, hlen, info)
+        if icmph.type == ICMP_DEST_UNREACH and icmph.code == ICMP_FRAG_NEEDED:
+            ipv4_update_pmtu(skb, net, info, 0, IPPROTO_ICMP)
+        elif icmph.type == ICMP_REDIRECT:
+            ipv4_redirect(skb, net, 0, IPPROTO_ICMP)
+    return 0
+
+
+def ping_v4_connect(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
+    """net/ipv4/ping.c: ip4_datagram_connect. Raises: OSError."""
+    return ip4_datagram_connect(sk, uaddr)
+
+
+ping_prot = proto(
+    name="PING",
+    init=ping_init_sock,
+    close=ping_close,
+    connect=ping_v4_connect,
+    disconnect=udp_disconnect,
+    ioctl=raw_ioctl,
+    setsockopt=ip_setsockopt,
+    getsockopt=ip_getsockopt,
+    sendmsg=ping_v4_sendmsg,
+    recvmsg=ping_recvmsg,
+    bind=ping_bind,
+    backlog_rcv=ping_queue_rcv_skb,
+    unhash=ping_unhash,
+    get_port=ping_get_port,
+    sock_class=ping_sock,
+)

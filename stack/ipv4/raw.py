@@ -1,0 +1,418 @@
+"""Raw sockets over IPv4: whole packets of one protocol (net/ipv4/raw.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.hdr import icmp_hdr, ip_hdr, ip_send_check, iphdr_at
+from fastpath.skbuff import (
+    CHECKSUM_NONE,
+    kfree_skb,
+    sk_buff,
+    skb_clone,
+    skb_copy_bits,
+    skb_network_offset,
+    skb_push,
+    skb_put_data,
+    skb_reset_network_header,
+    skb_set_transport_header,
+)
+from stack.core.iov import msghdr
+from stack.core.proto import proto
+from stack.core.sock import (
+    SOCK_BROADCAST,
+    SOCK_LOCALROUTE,
+    lock_sock,
+    os_error,
+    release_sock,
+    sk_common_release,
+    sk_dst_reset,
+    sock_alloc_send_skb,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.sockopt import opt_int
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.core.uapi import (
+    AF_INET,
+    ICMP_FILTER,
+    IPPROTO_ICMP,
+    IPPROTO_RAW,
+    MSG_DONTROUTE,
+    MSG_DONTWAIT,
+    MSG_MORE,
+    MSG_OOB,
+    MSG_PROBE,
+    SOL_RAW,
+)
+from stack.inet.datagram import udp_disconnect
+from stack.inet.flow import flowi
+from stack.inet.raw import (
+    raw_hash_sk,
+    raw_ioctl,
+    raw_match,
+    raw_rcv_skb,
+    raw_recvmsg,
+    raw_sock,
+    raw_unhash_sk,
+)
+from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect
+from stack.ipv4.fib import (
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RTN_BROADCAST,
+    RTN_LOCAL,
+    RTN_MULTICAST,
+    inet_addr_type,
+    ipv4_is_multicast,
+)
+from stack.ipv4.icmp import (
+    ICMP_DEST_UNREACH,
+    ICMP_FRAG_NEEDED,
+    ICMP_PARAMETERPROB,
+    ICMP_REDIRECT,
+    ICMP_SOURCE_QUENCH,
+    NR_ICMP_UNREACH,
+    icmp_err_convert,
+    icmp_out_count,
+)
+from stack.ipv4.igmp import ip_mc_sf_allow
+from stack.ipv4.ip_output import (
+    LL_MAX_HEADER,
+    __ip_select_ident,
+    ip_append_data,
+    ip_flush_pending_frames,
+    ip_generic_getfrag,
+    ip_local_out,
+    ip_push_pending_frames,
+    ip_sk_accept_pmtu,
+    ipcm_cookie,
+    net_xmit_errno,
+)
+from stack.ipv4.ip_sockglue import (
+    ip_cmsg_send,
+    ip_getsockopt,
+    ip_icmp_error,
+    ip_local_error,
+    ip_setsockopt,
+    ipv4_pktinfo_prepare,
+)
+from stack.ipv4.route import (
+    IPTOS_RT_MASK,
+    RTCF_BROADCAST,
+    ip_route_output_flow,
+    ipv4_sk_redirect,
+    ipv4_sk_update_pmtu,
+)
+
+IP_HLEN = 20
+
+
+# --- receiving ---------------------------------------------------------------------------
+
+
+def icmp_filter(sk: Any, skb: sk_buff) -> bool:
+    """net/ipv4/raw.c: True when the socket's ICMP_FILTER refuses the message."""
+    if skb.len < 8:
+        return True
+    kind = skb_copy_bits(skb, 0, 1)[0]
+    return kind < 32 and bool(1 << kind & sk.filter)
+
+
+def raw_v4_input(sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/raw.c: offer a packet to one raw socket of its protocol; 1 when it concerns it.
+
+    Borrows skb.
+    """
+    iph = ip_hdr(skb)
+    saddr, daddr = iph.saddr, iph.daddr
+    dif = skb.dev.ifindex
+    if not raw_match(sk, saddr, daddr, dif):
+        return 0
+    if sk.filter and sk.inet_num == IPPROTO_ICMP and icmp_filter(sk, skb):
+        return 1
+    if ipv4_is_multicast(daddr) and not ip_mc_sf_allow(sk, daddr, saddr, dif):
+        return 1
+    clone = skb_clone(skb)
+    if clone is not None:
+        clone.dst = skb.dst
+        clone.dev = skb.dev
+        raw_rcv(sk, clone)
+    return 1
+
+
+def raw_rcv(sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/raw.c: queue a packet, its IP header in front again. Takes ownership of skb."""
+    offset = skb_network_offset(skb)
+    if offset < 0:
+        skb_push(skb, -offset)
+    ipv4_pktinfo_prepare(sk, skb)
+    return raw_rcv_skb(sk, skb)
+
+
+# --- errors ------------------------------------------------------------------------------
+
+
+def raw_err(sk: Any, skb: sk_buff, info: int) -> None:
+    """net/ipv4/raw.c"""
+    icmph = icmp_hdr(skb)
+    kind, code = icmph.type, icmph.code
+    if kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED and ip_sk_accept_pmtu(sk):
+        ipv4_sk_update_pmtu(skb, sk, info)
+    elif kind == ICMP_REDIRECT:
+        ipv4_sk_redirect(skb, sk)
+        return
+    # Only a connected socket, or one with an error queue, is told.
+    if not sk.recverr and sk.sk_state != TCP_ESTABLISHED:
+        return
+    err = errno.EHOSTUNREACH
+    harderr = False
+    if kind == ICMP_SOURCE_QUENCH:
+        return
+    if kind == ICMP_PARAMETERPROB:
+        err, harderr = errno.EPROTO, True
+    elif kind == ICMP_DEST_UNREACH:
+        if code > NR_ICMP_UNREACH:
+            return
+        if code == ICMP_FRAG_NEEDED:
+            harderr = sk.pmtudisc != 0
+            err = errno.EMSGSIZE
+        else:
+            err, harderr = icmp_err_convert[code]
+    if sk.recverr:
+        ip_icmp_error(sk, skb, err, 0, info, 0 if sk.hdrincl else iphdr_at(skb, 0).ihl * 4)
+    if sk.recverr or harderr:
+        sk.sk_err = err
+        sk.sk_error_report()
+
+
+# --- sending -----------------------------------------------------------------------------
+
+
+def raw_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
+    """net/ipv4/raw.c: send a payload, or with IP_HDRINCL a whole packet. Returns `length`.
+
+    Raises: OSError EMSGSIZE, EOPNOTSUPP, EDESTADDRREQ, EACCES, EINVAL, routing errors.
+    """
+    if length > 0xFFFF:
+        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
+    if msg.msg_flags & MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "raw sockets have no urgent data")
+    net = sk.net
+    hdrincl = sk.hdrincl
+    if msg.msg_name is not None:
+        check_sockaddr(msg.msg_name)
+        daddr = msg.msg_name.addr
+    else:
+        if sk.sk_state != TCP_ESTABLISHED:
+            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+        daddr = sk.inet_daddr
+    ipc = ipcm_cookie(sk)
+    if hdrincl:
+        ipc.protocol = IPPROTO_RAW
+    if msg.msg_control:
+        ip_cmsg_send(sk, msg.msg_control, ipc)
+    saddr = ipc.addr
+    ipc.addr = daddr
+    if ipc.opt is None:
+        ipc.opt = sk.inet_opt
+    final = daddr
+    if ipc.opt is not None:
+        if hdrincl:
+            raise OSError(errno.EINVAL, "IP options and IP_HDRINCL exclude each other")
+        if ipc.opt.srr:
+            if not daddr:
+                raise OSError(errno.EINVAL, "a source route needs a destination")
+            daddr = ipc.opt.faddr
+    tos = sk.tos if ipc.tos == -1 else ipc.tos
+    local = sk.sk_flags & SOCK_LOCALROUTE or msg.msg_flags & MSG_DONTROUTE
+    if ipv4_is_multicast(daddr):
+        if not ipc.oif:
+            ipc.oif = sk.mc_index
+        if not saddr:
+            saddr = sk.mc_addr
+    elif not ipc.oif:
+        ipc.oif = sk.uc_index
+    fl4 = flowi(
+        AF_INET,
+        daddr,
+        saddr,
+        ipc.oif,
+        tos & IPTOS_RT_MASK,
+        IPPROTO_RAW if hdrincl else sk.sk_protocol,
+        0,
+        0,
+        1 if hdrincl or sk.transparent else 0,
+        ipc.sockc_mark,
+        RT_SCOPE_LINK if local else RT_SCOPE_UNIVERSE,
+    )
+    rt = ip_route_output_flow(net, fl4, sk)
+    if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
+        raise PermissionError(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
+    if hdrincl:
+        return raw_send_hdrinc(sk, fl4, msg, length, rt, msg.msg_flags)
+    if not ipc.addr:
+        ipc.addr = final or fl4.daddr
+    lock_sock(sk)
+    try:
+        try:
+            ip_append_data(sk, fl4, ip_generic_getfrag, msg, length, 0, ipc, rt, msg.msg_flags)
+        except OSError:
+            ip_flush_pending_frames(sk)
+            raise
+        if not msg.msg_flags & MSG_MORE:
+            err = ip_push_pending_frames(sk, fl4)
+            if err == -errno.ENOBUFS and not sk.recverr:
+                err = 0
+            if err:
+                raise os_error(err)
+    finally:
+        release_sock(sk)
+    return length
+
+
+def raw_send_hdrinc(sk: Any, fl4: flowi, msg: msghdr, length: int, rt: Any, flags: int) -> int:
+    """net/ipv4/raw.c: the caller brings the IP header; we fill source, id, length, checksum.
+
+    Raises: OSError EMSGSIZE, EINVAL, ENOBUFS.
+    """
+    net = sk.net
+    if length > rt.dev.mtu:
+        ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, sk.inet_dport, rt.dev.mtu)
+        raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {rt.dev.name}")
+    if length < IP_HLEN:
+        raise OSError(errno.EINVAL, "the packet is shorter than an IP header")
+    if flags & MSG_PROBE:
+        return length
+    header = msg.take(IP_HLEN)
+    ihl = (header[0] & 15) * 4
+    if ihl < IP_HLEN or ihl > length:
+        raise OSError(errno.EINVAL, f"header length {ihl} in a packet of {length} bytes")
+    header += msg.take(ihl - IP_HLEN)
+    pool = net.skb_small
+    headroom = LL_MAX_HEADER + rt.dev.needed_headroom
+    size = min(length, pool.buf_bytes - headroom)
+    skb = sock_alloc_send_skb(sk, size, flags & MSG_DONTWAIT, pool, headroom)
+    before = skb.truesize
+    skb_put_data(skb, header)
+    try:
+        ip_generic_getfrag(msg, skb, length - ihl, net.skb_pages)
+    except OSError:
+        kfree_skb(skb)
+        raise
+    sk.sk_wmem_alloc += skb.truesize - before
+    skb.priority = sk.sk_priority
+    skb.mark = fl4.flowi_mark
+    skb.dst = rt
+    skb_reset_network_header(skb)
+    skb_set_transport_header(skb, ihl)
+    skb.ip_summed = CHECKSUM_NONE
+    iph = ip_hdr(skb)
+    if not iph.saddr:
+        iph.saddr = fl4.saddr
+    iph.tot_len = length
+    if not iph.id:
+        iph.id = __ip_select_ident(net, iph.daddr, iph.saddr, iph.protocol)
+    ip_send_check(iph)
+    if iph.protocol == IPPROTO_ICMP and length > ihl:
+        icmp_out_count(net, skb_copy_bits(skb, ihl, 1)[0])
+    err = ip_local_out(net, sk, skb)
+    if err > 0:
+        err = net_xmit_errno(err)
+    if err:
+        net.mib.ip.OutDiscards += 1
+        if err != -errno.ENOBUFS or sk.recverr:
+            raise os_error(err)
+    return length
+
+
+# --- socket calls ------------------------------------------------------------------------
+
+
+def raw_bind(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
+    """net/ipv4/raw.c: receive only what is sent to this local address. Raises: OSError."""
+    check_sockaddr(uaddr)
+    addr = uaddr.addr
+    lock_sock(sk)
+    try:
+        if sk.sk_state != TCP_CLOSE:
+            raise OSError(errno.EINVAL, "the socket is connected")
+        kind = inet_addr_type(sk.net, addr)
+        if (
+            addr
+            and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST)
+            and not (sk.freebind or sk.transparent or sk.net.sysctl.ip_nonlocal_bind)
+        ):
+            raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+        sk.inet_rcv_saddr = sk.inet_saddr = addr
+        if kind in (RTN_MULTICAST, RTN_BROADCAST):
+            sk.inet_saddr = 0  # use the device's address
+        sk_dst_reset(sk)
+        return 0
+    finally:
+        release_sock(sk)
+
+
+def raw_init(sk: Any) -> int:
+    """net/ipv4/raw.c (raw_sk_init): no ICMP type is filtered."""
+    if sk.inet_num == IPPROTO_ICMP:
+        sk.filter = 0
+    return 0
+
+
+def raw_destroy(sk: Any) -> None:
+    """net/ipv4/raw.c"""
+    lock_sock(sk)
+    ip_flush_pending_frames(sk)
+    release_sock(sk)
+
+
+def raw_close(sk: Any, timeout: int) -> None:
+    """net/ipv4/raw.c"""
+    if sk in sk.net.ra_chain:
+        sk.net.ra_chain.remove(sk)
+    sk_common_release(sk)
+
+
+def raw_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
+    """net/ipv4/raw.c: SOL_RAW ICMP_FILTER; everything else is IP's. Raises: OSError."""
+    if level != SOL_RAW:
+        ip_setsockopt(sk, level, optname, optval)
+        return
+    if optname != ICMP_FILTER or sk.inet_num != IPPROTO_ICMP:
+        raise OSError(errno.ENOPROTOOPT if optname != ICMP_FILTER else errno.EOPNOTSUPP, "SOL_RAW")
+    sk.filter = opt_int(optval) & 0xFFFFFFFF
+
+
+def raw_getsockopt(sk: Any, level: int, optname: int) -> Any:
+    """net/ipv4/raw.c. Raises: OSError."""
+    if level != SOL_RAW:
+        return ip_getsockopt(sk, level, optname)
+    if optname != ICMP_FILTER or sk.inet_num != IPPROTO_ICMP:
+        raise OSError(errno.ENOPROTOOPT if optname != ICMP_FILTER else errno.EOPNOTSUPP, "SOL_RAW")
+    return sk.filter
+
+
+def raw_connect(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
+    """net/ipv4/raw.c: ip4_datagram_connect. Raises: OSError."""
+    return ip4_datagram_connect(sk, uaddr)
+
+
+raw_prot = proto(
+    name="RAW",
+    close=raw_close,
+    destroy=raw_destroy,
+    connect=raw_connect,
+    disconnect=udp_disconnect,
+    ioctl=raw_ioctl,
+    init=raw_init,
+    setsockopt=raw_setsockopt,
+    getsockopt=raw_getsockopt,
+    sendmsg=raw_sendmsg,
+    recvmsg=raw_recvmsg,
+    bind=raw_bind,
+    backlog_rcv=raw_rcv_skb,
+    hash=raw_hash_sk,
+    unhash=raw_unhash_sk,
+    sock_class=raw_sock,
+)

@@ -1,0 +1,594 @@
+"""UDP over IPv4: sending, errors, and the protocol's tables (net/ipv4/udp.c; RFC 768)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from fastpath.hdr import iphdr_at, udp4_send_check, udp_push, udphdr_at
+from fastpath.inet import UdpFlow
+from fastpath.inetkey import udp_rcv_key
+from fastpath.skbuff import (
+    CHECKSUM_NONE,
+    kfree_skb,
+    sk_buff,
+)
+from stack.core.iov import msghdr
+from stack.core.neighbour import neigh_confirm
+from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
+from stack.core.proto import proto
+from stack.core.sock import (
+    SOCK_BROADCAST,
+    SOCK_LOCALROUTE,
+    lock_sock,
+    release_sock,
+    sk_dst_check,
+    sk_dst_set,
+    sock_wfree,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.core.uapi import (
+    AF_INET,
+    IP_PMTUDISC_DO,
+    IP_PMTUDISC_DONT,
+    IP_PMTUDISC_OMIT,
+    IP_PMTUDISC_PROBE,
+    IP_PMTUDISC_WANT,
+    IPPROTO_UDP,
+    MSG_CONFIRM,
+    MSG_DONTROUTE,
+    MSG_DONTWAIT,
+    MSG_MORE,
+    MSG_NOSIGNAL,
+    MSG_OOB,
+    MSG_PROBE,
+    SOL_UDP,
+    UDP_SEGMENT,
+)
+from stack.inet.af_ops import af_ops_of
+from stack.inet.datagram import udp_disconnect
+from stack.inet.flow import flowi
+from stack.inet.inet_sock import inet_cork
+from stack.inet.protocol import net_protocol
+from stack.inet.udp import (
+    UDP_HLEN,
+    raise_send_error,
+    udp_abort,
+    udp_cmsg_gso_size,
+    udp_destroy_sock,
+    udp_flush_pending_frames,
+    udp_ioctl,
+    udp_close,
+    udp_lib_getsockopt,
+    udp_lib_rcv,
+    udp_lib_setsockopt,
+    udp_prepare_gso,
+    udp_queue_rcv_one_skb,
+    udp_recvmsg,
+)
+from stack.inet.udp_hash import (
+    __udp_lib_lookup,
+    udp_lib_get_port,
+    udp_lib_rehash,
+    udp_lib_unhash,
+    udp_sock,
+)
+from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect
+from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
+from stack.ipv4.icmp import (
+    ICMP_DEST_UNREACH,
+    ICMP_FRAG_NEEDED,
+    ICMP_PARAMETERPROB,
+    ICMP_REDIRECT,
+    ICMP_SOURCE_QUENCH,
+    ICMP_TIME_EXCEEDED,
+    NR_ICMP_UNREACH,
+    icmp_err_convert,
+    icmp_hdr,
+)
+from stack.ipv4.ip_output import (
+    LL_MAX_HEADER,
+    ip_append_data,
+    ip_finish_skb,
+    ip_generic_getfrag,
+    ip_make_skb,
+    ip_push_pending_frames,
+    ip_select_ttl,
+    ip_sk_accept_pmtu,
+    ipcm_cookie,
+)
+from stack.ipv4.ip_sockglue import (
+    ip_cmsg_send,
+    ip_getsockopt,
+    ip_icmp_error,
+    ip_setsockopt,
+)
+from stack.ipv4.route import (
+    IPTOS_RT_MASK,
+    RTCF_BROADCAST,
+    RTCF_MULTICAST,
+    ip_route_output_flow,
+    ipv4_sk_redirect,
+    ipv4_sk_update_pmtu,
+)
+
+if TYPE_CHECKING:
+    from stack.core.sockaddr import sockaddr
+    from stack.inet.flow import flowi
+
+
+IP_UDP_HLEN = 28
+
+
+# --- sending -----------------------------------------------------------------------------
+
+
+def udp_cmsg_send(sk: Any, msg: msghdr, ipc: ipcm_cookie) -> None:
+    """net/ipv4/udp.c: control messages of a sendmsg. Raises: OSError EINVAL."""
+    rest = []
+    for level, kind, data in msg.msg_control or ():
+        if level == SOL_UDP and kind == UDP_SEGMENT:
+            ipc.gso_size = udp_cmsg_gso_size(data)
+        else:
+            rest.append((level, kind, data))
+    ip_cmsg_send(sk, rest, ipc)
+
+
+def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
+    """net/ipv4/udp.c: send one datagram (or, corked, a piece of one). Returns `length`.
+
+    Raises: OSError EMSGSIZE, EOPNOTSUPP, EINVAL, EDESTADDRREQ, EACCES, EAGAIN, routing errors.
+    """
+    flow = sk.sk_tx_flow
+    if flow is not None:
+        name = msg.msg_name
+        rt = sk.sk_dst_cache
+        if (
+            (name is sk.udp_name or name == sk.udp_name)
+            and rt is sk.udp_fl4_rt
+            and not (
+                msg.msg_flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)
+                or msg.msg_control
+                or msg.more
+                or rt.obsolete
+                or sk.sk_err
+                or sk.sk_shutdown
+            )
+            and length <= sk.udp_room
+            and sk.sk_wmem_alloc < sk.sk_sndbuf
+        ):
+            # The socket's last datagram went the same way: ip_make_skb and udp_send_skb, in place.
+            skb = flow.datagram(msg.buf, msg.off, length)
+            if skb is None:
+                raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+            msg.off += length
+            msg.count = 0
+            sk.sk_wmem_alloc += skb.truesize
+            err = ip_push_pending_frames(sk, sk.udp_fl4, skb, flow)
+            if err:
+                udp_send_failed(sk, err)
+            else:
+                sk.net.mib.udp.OutDatagrams += 1
+            return length
+    if length > 0xFFFF:
+        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
+    net = sk.net
+    flags = msg.msg_flags
+    if flags & MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "UDP has no urgent data")
+    corkreq = sk.corkflag or flags & MSG_MORE
+    if sk.pending:
+        lock_sock(sk)
+        if sk.pending:
+            return udp_append(sk, msg, length, None, None, None, corkreq)
+        release_sock(sk)
+    ulen = length + UDP_HLEN
+    name = msg.msg_name
+    if name is not None:
+        daddr, dport = name.addr, name.port
+        if name.family != AF_INET:
+            check_sockaddr(name)
+        if not dport:
+            raise OSError(errno.EINVAL, "port 0 cannot be sent to")
+        connected = False
+    else:
+        if sk.sk_state != TCP_ESTABLISHED:
+            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+        daddr = sk.inet_daddr
+        dport = sk.inet_dport
+        connected = True
+    if not (
+        corkreq
+        or msg.msg_control
+        or flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)
+        or sk.inet_opt is not None
+        or sk.gso_size
+        or sk.sk_flags & SOCK_LOCALROUTE
+        or daddr >> 28 == 0xE
+    ):
+        return udp_send_plain(sk, msg, length, daddr, dport)
+    ipc = ipcm_cookie(sk)
+    ipc.gso_size = sk.gso_size
+    if msg.msg_control:
+        udp_cmsg_send(sk, msg, ipc)
+        connected = False
+    if ipc.opt is None:
+        ipc.opt = sk.inet_opt
+    saddr = ipc.addr
+    ipc.addr = faddr = daddr
+    if ipc.opt is not None and ipc.opt.srr:
+        if not daddr:
+            raise OSError(errno.EINVAL, "a source route needs a destination")
+        faddr = ipc.opt.faddr
+        connected = False
+    tos = sk.tos if ipc.tos == -1 else ipc.tos
+    scope = RT_SCOPE_UNIVERSE
+    if (
+        sk.sk_flags & SOCK_LOCALROUTE
+        or flags & MSG_DONTROUTE
+        or (ipc.opt is not None and ipc.opt.is_strictroute)
+    ):
+        scope = RT_SCOPE_LINK
+        connected = False
+    if daddr >> 28 == 0xE:
+        if not ipc.oif:
+            ipc.oif = sk.mc_index
+        if not saddr:
+            saddr = sk.mc_addr
+        connected = False
+    elif not ipc.oif:
+        ipc.oif = sk.uc_index
+    rt = sk_dst_check(sk, 0) if connected else None
+    if rt is None:
+        fl4 = flowi(
+            AF_INET,
+            faddr,
+            saddr,
+            ipc.oif,
+            tos & IPTOS_RT_MASK,
+            sk.sk_protocol,
+            dport,
+            sk.inet_sport,
+            1 if sk.transparent else 0,
+            ipc.sockc_mark,
+            scope,
+        )
+        try:
+            rt = ip_route_output_flow(net, fl4, sk)
+        except OSError as exc:
+            if exc.errno == errno.ENETUNREACH:
+                net.mib.ip.OutNoRoutes += 1
+            raise
+        if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
+            raise PermissionError(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
+        if connected:
+            sk_dst_set(sk, rt)
+        if not ipc.addr:
+            ipc.addr = fl4.daddr
+    else:
+        fl4 = flowi(
+            AF_INET, faddr, saddr or rt.rt_src, ipc.oif, tos, sk.sk_protocol, dport, sk.inet_sport
+        )
+    if flags & MSG_CONFIRM:
+        if rt.neigh is not None:
+            neigh_confirm(rt.neigh)
+        if flags & MSG_PROBE and not length:
+            return 0
+    if not corkreq:
+        cork = sk.cork
+        skb = ip_make_skb(sk, fl4, ip_generic_getfrag, msg, ulen, UDP_HLEN, ipc, rt, cork, flags)
+        if skb is None:
+            return length
+        err = udp_send_skb(skb, fl4, cork)
+        if err:
+            raise_send_error(sk, err)
+        return length
+    lock_sock(sk)
+    if sk.pending:
+        release_sock(sk)
+        raise OSError(errno.EINVAL, "another datagram is being collected on this socket")
+    sk.pending = AF_INET
+    sk.len = 0
+    sk.sk_tx_flow = None  # what comes next is a piece of this datagram
+    return udp_append(sk, msg, length, fl4, ipc, rt, corkreq)
+
+
+def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) -> int:
+    """udp_sendmsg's lockless path when no option, flag or control message has a say.
+
+    The socket keeps the flow of its last datagram, and its headers ready in sk_tx_flow. They hold
+    while the route is the one in sk_dst_cache and is not obsolete, and until any setsockopt.
+    """
+    fl4 = sk.udp_fl4
+    rt = sk.sk_dst_cache
+    if (
+        rt is None
+        or rt.obsolete
+        or rt is not sk.udp_fl4_rt
+        or fl4.daddr != daddr
+        or fl4.fl_dport != dport
+    ):
+        net = sk.net
+        fl4 = flowi(
+            AF_INET,
+            daddr,
+            sk.inet_saddr,
+            sk.sk_bound_dev_if or sk.uc_index,
+            sk.tos & IPTOS_RT_MASK,
+            IPPROTO_UDP,
+            dport,
+            sk.inet_sport,
+            1 if sk.transparent else 0,
+            sk.sk_mark,
+        )
+        try:
+            rt = ip_route_output_flow(net, fl4, sk)
+        except OSError as exc:
+            if exc.errno == errno.ENETUNREACH:
+                net.mib.ip.OutNoRoutes += 1
+            raise
+        if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
+            raise PermissionError(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
+        sk_dst_set(sk, rt)
+        sk.udp_fl4 = fl4
+        sk.udp_fl4_rt = rt
+    udp_make_flow(sk, fl4, rt)
+    sk.udp_name = msg.msg_name
+    cork = sk.cork
+    skb = ip_make_skb(
+        sk, fl4, ip_generic_getfrag, msg, length + UDP_HLEN, UDP_HLEN, None, rt, cork, msg.msg_flags
+    )
+    err = udp_send_skb(skb, fl4, cork)  # type: ignore[arg-type]
+    if err:
+        raise_send_error(sk, err)
+    return length
+
+
+def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
+    """Have the headers of a socket's datagrams to one destination ready (see udp_send_plain).
+
+    Every socket option and every other destination forgets them.
+    """
+    dev = rt.dev
+    sk.sk_tx_flow = None
+    if (
+        sk.sk_no_check_tx
+        or rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
+        or rt.rt_pmtu
+        or rt.metrics
+        or rt.rt_mtu_locked
+        or not dev.features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM)
+    ):
+        return
+    pmtudisc = sk.pmtudisc
+    slot = fl4.ident
+    if slot < 0:
+        slot = hash((fl4.daddr, fl4.saddr, IPPROTO_UDP, sk.net.ipv4.secret)) & 1023
+        fl4.ident = slot
+    sk.sk_tx_flow = flow = UdpFlow(
+        sk,
+        rt,
+        sock_wfree,
+        sk.net.skb_small,
+        LL_MAX_HEADER + dev.needed_headroom + IP_UDP_HLEN,
+        fl4.saddr,
+        fl4.daddr,
+        fl4.fl_sport,
+        fl4.fl_dport,
+        tos=sk.tos,
+        ttl=ip_select_ttl(sk, rt),
+        df=pmtudisc in (IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE),
+        ignore_df=pmtudisc < IP_PMTUDISC_DO or pmtudisc == IP_PMTUDISC_OMIT,
+        mark=sk.sk_mark,
+        priority=sk.sk_priority,
+        ident_slot=slot,
+        idents=sk.net.ipv4.ip_idents,
+        randrange=sk.net.random.randrange,
+        small=sk.net.skb_small_head,
+    )
+    sk.udp_room = min(flow.room, dev.mtu - IP_UDP_HLEN)  # a new MTU makes the route obsolete
+
+
+def udp_send_failed(sk: Any, err: int) -> None:
+    """What udp_send_skb does with an error of the layers below. Raises: OSError."""
+    if err == -errno.ENOBUFS and not sk.recverr:
+        sk.net.mib.udp.SndbufErrors += 1
+        return
+    raise_send_error(sk, err)
+
+
+def udp_append(
+    sk: Any, msg: msghdr, length: int, fl4: Any, ipc: Any, rt: Any, corkreq: int | bool
+) -> int:
+    """udp_sendmsg's do_append_data: add a piece; send unless more is to come. Sock owned, freed."""
+    try:
+        first = rt is not None
+        if not first:
+            fl4 = sk.cork.fl4
+        ulen = length + (UDP_HLEN if first else 0)
+        try:
+            if sk.len + ulen > 0xFFFF:
+                raise OSError(errno.EMSGSIZE, "the collected datagram became too long")
+            ip_append_data(
+                sk,
+                fl4,
+                ip_generic_getfrag,
+                msg,
+                ulen,
+                UDP_HLEN if first else 0,
+                ipc,
+                rt,
+                msg.msg_flags,
+            )
+        except OSError:
+            udp_flush_pending_frames(sk)
+            raise
+        sk.len += ulen
+        if not corkreq:
+            err = udp_push_pending_frames(sk)
+            if err:
+                raise_send_error(sk, err)
+        elif not sk.sk_write_queue.qlen:
+            sk.pending = 0
+        return length
+    finally:
+        release_sock(sk)
+
+
+def udp4_iplen(cork: inet_cork) -> int:
+    """Bytes of the IP header of the datagram that is being made."""
+    return 20 + (cork.opt.optlen if cork.opt is not None else 0)
+
+
+def udp_send_skb(skb: sk_buff, fl4: Any, cork: Any) -> int:
+    """net/ipv4/udp.c: UDP header and checksum (or what the NIC needs to do it), then IP.
+
+    0 or a negative errno. Takes ownership of skb.
+    """
+    sk = skb.sk
+    gso_size = cork.gso_size
+    if (
+        gso_size
+        and skb.len > gso_size
+        and not udp_prepare_gso(skb, sk, udp4_iplen(cork), cork, gso_size)
+    ):
+        kfree_skb(skb)
+        return -errno.EINVAL
+    udp_push(skb, fl4.fl_sport, fl4.fl_dport, skb.len + UDP_HLEN, 0)
+    if sk.sk_no_check_tx:
+        skb.ip_summed = CHECKSUM_NONE
+    else:
+        udp4_send_check(skb, fl4.saddr, fl4.daddr)
+    err = ip_push_pending_frames(sk, fl4, skb, cork)
+    if err:
+        if err == -errno.ENOBUFS and not sk.recverr:
+            sk.net.mib.udp.SndbufErrors += 1
+            return 0
+        return err
+    sk.net.mib.udp.OutDatagrams += 1
+    return 0
+
+
+def udp_push_pending_frames(sk: Any) -> int:
+    """net/ipv4/udp.c: send the corked datagram. 0 or a negative errno."""
+    fl4 = sk.cork.fl4
+    skb = ip_finish_skb(sk, fl4)
+    err = 0
+    if skb is not None:
+        err = udp_send_skb(skb, fl4, sk.cork)
+        sk.cork.clear()
+    sk.len = 0
+    sk.pending = 0
+    return err
+
+
+# --- receiving ---------------------------------------------------------------------------
+
+
+def udp_rcv(skb: sk_buff) -> int:
+    """net/ipv4/udp.c: handler of protocol 17. Takes ownership of skb."""
+    rt = skb.dst
+    net = rt.net
+    many = rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
+    key = udp_rcv_key(skb)
+    if key is not None and not many:
+        sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
+        if sk is not None:
+            udp_queue_rcv_one_skb(sk, skb)
+            return 0
+    return udp_lib_rcv(net, skb, af_ops_of[AF_INET], bool(many))
+
+
+def udp_err(skb: sk_buff, info: int) -> int:
+    """net/ipv4/udp.c (__udp4_lib_err): an ICMP error about a datagram of ours. Borrows skb.
+
+    Data at the embedded IP header.
+    """
+    net = skb.dst.net
+    iph = iphdr_at(skb, 0)
+    hlen = iph.ihl * 4
+    uh = udphdr_at(skb, hlen)
+    key = AF_INET, iph.daddr, uh.dest, iph.saddr, uh.source
+    sk = __udp_lib_lookup(net, key, skb.dev.ifindex if skb.dev else 0)
+    if sk is None:
+        net.mib.icmp.InErrors += 1
+        return -errno.ENOENT
+    icmph = icmp_hdr(skb)
+    kind, code = icmph.type, icmph.code
+    err = errno.EHOSTUNREACH
+    harderr = False
+    if kind == ICMP_SOURCE_QUENCH:
+        return 0
+    if kind == ICMP_PARAMETERPROB:
+        err, harderr = errno.EPROTO, True
+    elif kind == ICMP_DEST_UNREACH:
+        if code == ICMP_FRAG_NEEDED:
+            if ip_sk_accept_pmtu(sk):
+                ipv4_sk_update_pmtu(skb, sk, info)
+            if sk.pmtudisc == IP_PMTUDISC_DONT:
+                return 0
+            err, harderr = errno.EMSGSIZE, True
+        elif code <= NR_ICMP_UNREACH:
+            err, harderr = icmp_err_convert[code]
+    elif kind == ICMP_REDIRECT:
+        ipv4_sk_redirect(skb, sk)
+        return 0
+    elif kind == ICMP_TIME_EXCEEDED:
+        err = errno.EHOSTUNREACH
+    if not sk.recverr:
+        if not harderr or sk.sk_state != TCP_ESTABLISHED:
+            return 0
+    else:
+        ip_icmp_error(sk, skb, err, uh.dest, info, hlen + UDP_HLEN)
+    sk.sk_err = err
+    sk.sk_error_report()
+    return 0
+
+
+# --- socket calls ------------------------------------------------------------------------
+
+
+def udp_connect(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
+    """net/ipv4/udp.c: ip4_datagram_connect with the sock owned inside. Raises: OSError."""
+    return ip4_datagram_connect(sk, uaddr)
+
+
+def udp_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
+    """net/ipv4/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
+    sk.sk_tx_flow = None
+    if level == SOL_UDP:
+        udp_lib_setsockopt(sk, optname, optval)
+    else:
+        ip_setsockopt(sk, level, optname, optval)
+
+
+def udp_getsockopt(sk: Any, level: int, optname: int) -> Any:
+    """net/ipv4/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
+    if level == SOL_UDP:
+        return udp_lib_getsockopt(sk, optname)
+    return ip_getsockopt(sk, level, optname)
+
+
+udp_prot = proto(
+    name="UDP",
+    close=udp_close,
+    connect=udp_connect,
+    disconnect=udp_disconnect,
+    ioctl=udp_ioctl,
+    destroy=udp_destroy_sock,
+    setsockopt=udp_setsockopt,
+    getsockopt=udp_getsockopt,
+    sendmsg=udp_sendmsg,
+    recvmsg=udp_recvmsg,
+    backlog_rcv=udp_queue_rcv_one_skb,
+    unhash=udp_lib_unhash,
+    rehash=udp_lib_rehash,
+    get_port=udp_lib_get_port,
+    diag_destroy=udp_abort,
+    sock_class=udp_sock,
+    sysctl_rmem="udp_rmem_min",
+)
+
+
+udp_protocol = net_protocol(handler=udp_rcv, err_handler=udp_err, no_policy=True)
