@@ -63,6 +63,9 @@ class proto:
     sysctl_rmem: str = ""
     """The sysctl whose first number each sock may always have."""
     sysctl_wmem: str = ""
+    twsk_prot: Any = None
+    """Of a connection-oriented protocol: struct timewait_sock_ops, and of requests below."""
+    rsk_prot: Any = None
     memory: str = ""
     """Whose account of memory it shares: a protocol's name ("" is its own)."""
     no_autobind: bool = False

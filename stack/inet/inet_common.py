@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.iov import msghdr
 from stack.core.sock import (
     CAP_NET_BIND_SERVICE,
     CAP_NET_RAW,
@@ -51,12 +52,14 @@ from stack.core.uapi import (
 )
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_connection_sock import inet_csk_listen_start
+from stack.inet.inet_sock import inet_sock
 from stack.inet.protosw import (
     INET_PROTOSW_ICSK,
     INET_PROTOSW_REUSE,
     inet_protosw,
     inet_protosw_find,
 )
+from stack.inet.tcp_sock import tcp_sock
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -98,7 +101,7 @@ def inet_create_sock(
     return sk
 
 
-def inet_start_sock(sock: socket, sk: Any) -> None:
+def inet_start_sock(sock: socket, sk: inet_sock) -> None:
     """The end of inet_create and inet6_create: hash a raw socket, prot->init. Raises: OSError."""
     if sk.inet_num:
         # A raw socket is bound to its protocol from the start.
@@ -117,7 +120,7 @@ def inet_start_sock(sock: socket, sk: Any) -> None:
         raise
 
 
-def inet_sock_destruct(sk: Any) -> None:
+def inet_sock_destruct(sk: inet_sock) -> None:
     """net/ipv4/af_inet.c: last words of an IPv4 sock."""
     sk.sk_flags |= SOCK_DEAD
     sk.inet_opt = None
@@ -127,7 +130,7 @@ def inet_sock_destruct(sk: Any) -> None:
 
 def inet_release(sock: socket) -> int:
     """net/ipv4/af_inet.c: the application is done; the transport may go on for a while."""
-    sk = sock.sk
+    sk: inet_sock | None = sock.sk
     if sk is None:
         return 0
     if sock.state != SS_UNCONNECTED:
@@ -147,7 +150,7 @@ def inet_release(sock: socket) -> int:
     return 0
 
 
-def inet_bind_port(sk: Any, addr: int, source: int, snum: int) -> None:
+def inet_bind_port(sk: inet_sock, addr: int, source: int, snum: int) -> None:
     """What __inet_bind and __inet6_bind do alike: take address and port. Call with the sock owned.
 
     `source`: the address of packets out (0 for a group). Raises: OSError EINVAL, EADDRINUSE.
@@ -183,7 +186,7 @@ def inet_check_port(net: Net, snum: int) -> None:
         )
 
 
-def inet_autobind(sk: Any) -> int:
+def inet_autobind(sk: inet_sock) -> int:
     """net/ipv4/af_inet.c: a free port for a socket that was never bound. 0 or -EAGAIN."""
     lock_sock(sk)
     try:
@@ -198,7 +201,7 @@ def inet_autobind(sk: Any) -> int:
 
 def inet_listen(sock: socket, backlog: int) -> int:
     """net/ipv4/af_inet.c: become a listener, or change its backlog. Raises: OSError."""
-    sk = sock.sk
+    sk: tcp_sock = sock.sk
     lock_sock(sk)
     try:
         if sock.state != SS_UNCONNECTED or sock.type != SOCK_STREAM:
@@ -237,7 +240,7 @@ def inet_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
 
     Raises: OSError.
     """
-    sk = sock.sk
+    sk: inet_sock = sock.sk
     if uaddr is None or uaddr.family == AF_UNSPEC:
         return sk.sk_prot.disconnect(sk, flags)
     if sk.sk_prot.pre_connect is not None:
@@ -249,7 +252,7 @@ def inet_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
 
 def inet_stream_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int) -> int:
     """net/ipv4/af_inet.c: connect a stream. Raises: OSError, BlockingIOError (EINPROGRESS)."""
-    sk = sock.sk
+    sk: inet_sock = sock.sk
     lock_sock(sk)
     try:
         return __inet_stream_connect(sock, uaddr, addr_len, flags)
@@ -261,7 +264,7 @@ def __inet_stream_connect(
     sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int, is_sendmsg: bool = False
 ) -> int:
     """net/ipv4/af_inet.c: the same with the sock owned."""
-    sk = sock.sk
+    sk: inet_sock = sock.sk
     if uaddr is None or uaddr.family == AF_UNSPEC:
         err = sk.sk_prot.disconnect(sk, flags)
         sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED
@@ -298,7 +301,7 @@ def __inet_stream_connect(
     return 0
 
 
-def inet_sock_failed(sock: socket, sk: Any, flags: int) -> int:
+def inet_sock_failed(sock: socket, sk: inet_sock, flags: int) -> int:
     """A connect failed: back to unconnected. Raises: OSError."""
     err = sock_error(sk) or -errno.ECONNABORTED
     sock.state = SS_UNCONNECTED
@@ -307,7 +310,7 @@ def inet_sock_failed(sock: socket, sk: Any, flags: int) -> int:
     raise os_error(err)
 
 
-def inet_wait_for_connect(sk: Any, timeo_ns: int) -> int:
+def inet_wait_for_connect(sk: inet_sock, timeo_ns: int) -> int:
     """net/ipv4/af_inet.c: sleep until the handshake is over. Returns the ns left."""
     # No writer is pending (the kernel's writebias is 1 for fast open only), so the handshake's last
     # ACK leaves at once instead of waiting for data to ride on.
@@ -321,24 +324,24 @@ def inet_wait_for_connect(sk: Any, timeo_ns: int) -> int:
 # --- data and options ----------------------------------------------------------------------
 
 
-def inet_send_prepare(sk: Any) -> None:
+def inet_send_prepare(sk: inet_sock) -> None:
     """net/ipv4/af_inet.c: a port is needed before the first datagram. Raises: OSError EAGAIN."""
     if not sk.inet_num and not sk.sk_prot.no_autobind and inet_autobind(sk):
         raise BlockingIOError(errno.EAGAIN, "no port is free")
 
 
-def inet_sendmsg(sock: socket, msg: Any, size: int) -> int:
+def inet_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
     """net/ipv4/af_inet.c. Raises: OSError."""
-    sk = sock.sk
+    sk: inet_sock = sock.sk
     if not sk.inet_num:
         inet_send_prepare(sk)
     sendmsg = sk.sk_prot.sendmsg
     return sendmsg(sk, msg, size)
 
 
-def inet_recvmsg(sock: socket, msg: Any, size: int, flags: int) -> int:
+def inet_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
     """net/ipv4/af_inet.c. Raises: OSError."""
-    sk = sock.sk
+    sk: inet_sock = sock.sk
     recvmsg = sk.sk_prot.recvmsg
     return recvmsg(sk, msg, size, flags)
 
@@ -355,7 +358,7 @@ def sock_common_getsockopt(sock: socket, level: int, optname: int) -> Any:
 
 def inet_shutdown(sock: socket, how: int) -> int:
     """net/ipv4/af_inet.c: SHUT_RD, SHUT_WR or SHUT_RDWR. Raises: OSError EINVAL, ENOTCONN."""
-    sk = sock.sk
+    sk: inet_sock = sock.sk
     how += 1  # 0, 1, 2 become the bits RCV_SHUTDOWN, SEND_SHUTDOWN, both
     if how & ~SHUTDOWN_MASK or not how:
         raise OSError(errno.EINVAL, f"{how - 1} is not SHUT_RD, SHUT_WR or SHUT_RDWR")
@@ -388,7 +391,7 @@ def inet_shutdown(sock: socket, how: int) -> int:
 
 def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
     """net/ipv4/af_inet.c: the protocol's requests. Raises: OSError ENOTTY."""
-    sk = sock.sk
+    sk: inet_sock = sock.sk
     if sk.sk_prot.ioctl is None:
         raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
     return sk.sk_prot.ioctl(sk, cmd, arg)

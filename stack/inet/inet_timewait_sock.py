@@ -12,10 +12,10 @@ from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.inet.af_ops import inet_sk_key
 
 if TYPE_CHECKING:
+    from stack.core.proto import proto
     from stack.inet.af_ops import inet_af_ops
     from stack.inet.inet_connection_sock import inet_connection_sock
     from stack.inet.inet_hashtables import inet_bind_bucket, inet_hashinfo
-    from stack.inet.protocol import proto
     from stack.inet.tcp_sock import tcp_sock
     from stack.net import Net
 

@@ -424,7 +424,7 @@ def udp_gro_enable(net: Any) -> None:
 
 def udp_lib_getsockopt(sk: Any, optname: int) -> int:
     """net/ipv4/udp.c: SOL_UDP. Raises: OSError ENOPROTOOPT."""
-    values = {
+    values: dict[int, int] = {
         UDP_CORK: int(sk.corkflag),
         UDP_SEGMENT: sk.gso_size,
         UDP_GRO: int(sk.gro_enabled),

@@ -6,8 +6,8 @@ import dataclasses
 import errno
 from typing import TYPE_CHECKING, Any
 
-from stack.core.dev_receive import dev_add_pack
 from stack.core.datagram import datagram_poll
+from stack.core.dev_receive import dev_add_pack
 from stack.core.net_namespace import (
     pernet_operations,
     register_pernet_device,

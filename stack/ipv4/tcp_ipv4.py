@@ -74,7 +74,6 @@ from stack.inet.inet_hashtables import (
     inet_ehash_nolisten,
     inet_hash,
     inet_hash_connect,
-    inet_put_port,
     inet_unhash,
 )
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
