@@ -74,6 +74,6 @@ def inet_peer_xrlim_allow(
     most = burst_ns or XRLIM_BURST_FACTOR * cost_ns
     token: int = min(peer.rate_tokens + now - peer.rate_last, most)
     peer.rate_last = now
-    allowed = token >= cost_ns
+    allowed = bool(token >= cost_ns)
     peer.rate_tokens = token - cost_ns if allowed else token
     return allowed

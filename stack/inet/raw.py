@@ -20,7 +20,6 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.iov import msghdr, skb_copy_datagram_iter
-from stack.core.netdevice import net_xmit_errno
 from stack.core.rows import row, state
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (

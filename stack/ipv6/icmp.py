@@ -30,12 +30,12 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.proto import proto
 from stack.core.sock import SOCK_USE_WRITE_QUEUE, os_error, sk_alloc, sock_init_data
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT, SOCK_RAW
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, inet_getpeer, inet_peer_xrlim_allow
 from stack.inet.inet_sock import inet_sock
-from stack.inet.protocol import proto
 from stack.ipv6.addr import ipv6_addr_is_multicast, rt6_need_strict
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
 from stack.ipv6.ip6_append import (
