@@ -98,8 +98,14 @@ def test_samples_end_with_the_connection_and_keep_nothing_waiting() -> None:
 
 
 def test_loss_and_delay_show_as_the_law_of_congestion_avoidance() -> None:
-    """Mathis et al. 1997: rate = MSS / RTT * sqrt(3/2 / p)."""
-    sampler, found = run_transfer(8 << 20, latency_ns=10_000_000, impair={"loss": 0.005}, seed=3)
+    """Mathis et al. 1997: Reno's rate = MSS / RTT * sqrt(3/2 / p)."""
+    sampler, found = run_transfer(
+        8 << 20,
+        latency_ns=10_000_000,
+        impair={"loss": 0.005},
+        seed=3,
+        sysctl={"tcp_congestion_control": "reno"},
+    )
     # Both directions lose; of acknowledgements enough are left.
     law = MSS * 8 / 0.02 * (1.5 / 0.005) ** 0.5
     assert 0.6 < found["goodput_bps"] / law < 1.5
