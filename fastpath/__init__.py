@@ -45,6 +45,7 @@ MODULES = (
     "macpath",
     "pktgen",
     "regfile",
+    "rtxqueue",
     "rxfilter",
     "rxring",
     "sampler",

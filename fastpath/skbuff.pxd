@@ -48,6 +48,11 @@ cdef extern from "skb.h" nogil:
 
 ctypedef int (*visit_fn)(PyObject *, void *)
 
+# What a queue with an index knows of a member: `leave` is called when it is taken out, by whom ever.
+ctypedef void (*skb_leave_fn)(PyObject *skb) noexcept
+ctypedef struct skb_index:
+    skb_leave_fn leave
+
 # How the cycle collector sees a class that holds sk_buffs by raw pointers.
 cdef extern from *:
     ctypedef struct PyTypeObject:
@@ -79,6 +84,7 @@ cdef class sk_buff:
     cdef PyObject *next_
     cdef PyObject *prev_
     cdef PyObject *list_
+    cdef skb_index *index
     cdef public object dev, sk, dst, cb, destructor
     cdef skb_core s
     # plain fields, copied as one block by clone and copy: first …
@@ -106,11 +112,11 @@ cdef class sk_buff:
     cdef uint32_t end_of_fields     # … last
 
 
-@cython.final
 cdef class sk_buff_head:
     cdef PyObject *first
     cdef PyObject *last
     cdef readonly Py_ssize_t qlen
+    cdef bint indexed           # a subclass keeps an index: only its own calls put members in
     cdef object collected       # an object member: Cython registers the class with the collector
 
 
@@ -131,3 +137,6 @@ cdef uint32_t skb_do_csum(sk_buff skb, uint32_t off, uint32_t n, uint32_t acc) n
 cdef int mem_free(object mem, uint64_t dma, uint64_t n) except -1
 # tp_traverse of a holder: visit what a member refers to, when the holder is its only owner
 cdef int skb_visit(PyObject *skb, visit_fn visit, void *arg) noexcept
+cdef void list_unlink(sk_buff_head q, sk_buff skb) noexcept
+cdef int list_link(sk_buff_head q, PyObject *prev, PyObject *nxt, sk_buff skb) except -1
+cdef void list_purge(sk_buff_head q) noexcept

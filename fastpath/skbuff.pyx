@@ -1448,8 +1448,10 @@ cdef int head_clear(PyObject *self) noexcept:
 
 
 # -- queues ----------------------------------------------------------------------------------------
-cdef inline void list_unlink(sk_buff_head q, sk_buff skb) noexcept:
+cdef void list_unlink(sk_buff_head q, sk_buff skb) noexcept:
     """Take a member out and drop the queue's reference (the caller holds one)."""
+    if skb.index != NULL:
+        skb.index.leave(<PyObject *>skb)
     if skb.prev_ != NULL:
         (<sk_buff>skb.prev_).next_ = skb.next_
     else:
@@ -1468,7 +1470,13 @@ cdef int link_error(sk_buff skb) except -1:
     raise ValueError("sk_buff is on a queue already")
 
 
-cdef inline int list_link(sk_buff_head q, PyObject *prev, PyObject *nxt, sk_buff skb) except -1:
+cdef int index_error() except -1:
+    raise TypeError("this queue keeps an index: use its own methods")
+
+
+cdef int list_link(sk_buff_head q, PyObject *prev, PyObject *nxt, sk_buff skb) except -1:
+    if q.indexed:
+        return index_error()
     if skb.s.users == 0 or skb.list_ != NULL:
         return link_error(skb)
     Py_INCREF(skb)
@@ -1519,10 +1527,12 @@ cdef inline object list_dequeue_tail(sk_buff_head q):
     return skb
 
 
-cdef void list_splice_tail(sk_buff_head frm, sk_buff_head to) noexcept:
+cdef int list_splice_tail(sk_buff_head frm, sk_buff_head to) except -1:
     cdef PyObject *p = frm.first
+    if frm.indexed or to.indexed:
+        return index_error()
     if p == NULL or frm is to:
-        return
+        return 0
     while p != NULL:
         (<sk_buff>p).list_ = <PyObject *>to
         p = (<sk_buff>p).next_
@@ -1535,6 +1545,7 @@ cdef void list_splice_tail(sk_buff_head frm, sk_buff_head to) noexcept:
     to.qlen += frm.qlen
     frm.first = frm.last = NULL
     frm.qlen = 0
+    return 0
 
 
 @cython.final
@@ -1568,7 +1579,6 @@ cdef object walk(sk_buff_head q, bint back):
     return it
 
 
-@cython.final
 cdef class sk_buff_head:
     """Doubly linked intrusive list of sk_buffs; holds a Python reference to each member."""
 
