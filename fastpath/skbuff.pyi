@@ -317,7 +317,6 @@ def skb_checksum_complete(skb: sk_buff) -> int:
 def skb_postpull_rcsum(skb: sk_buff, data: Buffer) -> None: ...
 
 # -- queues ----------------------------------------------------------------------------------------
-@final
 class sk_buff_head:
     """Doubly linked intrusive list of sk_buffs; holds a Python reference to each member."""
 

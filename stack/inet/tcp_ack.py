@@ -187,7 +187,7 @@ def tcp_timeout_mark_lost(sk: tcp_sock) -> None:
     if is_reneg:
         sk.net.mib.linux.TCPSACKReneging += 1
         sk.sacked_out = 0
-        sk.recv_sack_cache = ()
+        sk.sacked_ranges.clear()
     elif not sk.rx_opt.sack_ok:
         sk.sacked_out = 0
     sack = sk.rx_opt.sack_ok

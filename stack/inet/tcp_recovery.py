@@ -26,7 +26,10 @@ TCP_RACK_RECOVERY_THRESH = 16
 
 
 def tcp_mark_skb_lost(sk: tcp_sock, skb: sk_buff) -> None:
-    """net/ipv4/tcp_input.c: skb is lost; when it had been retransmitted, that one is lost too."""
+    """net/ipv4/tcp_input.c: skb is lost; when it had been retransmitted, that one is lost too.
+
+    It goes to the lost list of the retransmit queue.
+    """
     sacked = skb.sacked
     if sacked & TCPCB_SACKED_ACKED:
         return
@@ -41,6 +44,7 @@ def tcp_mark_skb_lost(sk: tcp_sock, skb: sk_buff) -> None:
         sk.lost_out += pcount
         skb.sacked = sacked | TCPCB_LOST
         sk.lost += pcount
+    sk.tcp_rtx_queue.lose(skb)
 
 
 def tcp_skb_sent_after(t1: int, t2: int, seq1: int, seq2: int) -> bool:
@@ -64,27 +68,26 @@ def tcp_rack_skb_timeout(sk: tcp_sock, skb: sk_buff, reo_wnd: int) -> int:
 
 
 def tcp_rack_detect_loss(sk: tcp_sock) -> int:
-    """Mark what was sent long enough before a packet that arrived; ns until the next could be."""
-    reo_timeout = 0
-    reo_wnd = tcp_rack_reo_wnd(sk)
+    """Mark what was sent long enough before a packet that arrived; ns until the next could be.
+
+    Only the sent list is looked at, oldest first. Each of its members is passed by the cursor once
+    a transmission and marked once, so the work of an ACK does not grow with what is in flight.
+    """
+    queue = sk.tcp_rtx_queue
     mstamp = sk.rack_mstamp
     end_seq = sk.rack_end_seq
-    for skb in sk.tcp_rtx_queue:
-        sacked = skb.sacked
-        if sacked & TCPCB_SACKED_ACKED:
-            continue
-        if sacked & TCPCB_LOST and not sacked & TCPCB_SACKED_RETRANS:
-            continue
-        if not tcp_skb_sent_after(mstamp, skb.tx_tstamp_ns, end_seq, skb.end_seq):
-            if not sacked & TCPCB_EVER_RETRANS:
-                break  # first transmissions go out in order: all others are later
-            continue
-        remaining = tcp_rack_skb_timeout(sk, skb, reo_wnd)
-        if remaining <= 0:
-            tcp_mark_skb_lost(sk, skb)
-        else:
-            reo_timeout = max(reo_timeout, remaining)
-    return reo_timeout
+    while (skb := queue.sent_ahead) is not None and tcp_skb_sent_after(
+        mstamp, skb.tx_tstamp_ns, end_seq, skb.end_seq
+    ):
+        queue.sent_pass()
+    reo_wnd = tcp_rack_reo_wnd(sk)
+    while (newest := queue.sent_passed) is not None:
+        skb = queue.sent_first
+        assert skb is not None
+        if tcp_rack_skb_timeout(sk, skb, reo_wnd) > 0:
+            return tcp_rack_skb_timeout(sk, newest, reo_wnd)
+        tcp_mark_skb_lost(sk, skb)
+    return 0
 
 
 def tcp_rack_mark_lost(sk: tcp_sock) -> bool:
@@ -134,10 +137,7 @@ def tcp_newreno_mark_lost(sk: tcp_sock, snd_una_advanced: int) -> None:
         mss = skb.tcp_gso_size
         if skb.tcp_gso_segs > 1 and skb.len > mss:
             tcp_fragment(sk, TCP_FRAG_IN_RTX_QUEUE, skb, mss, mss)
-        if not skb.sacked & (TCPCB_LOST | TCPCB_SACKED_ACKED):
-            skb.sacked |= TCPCB_LOST
-            sk.lost_out += skb.tcp_gso_segs
-            sk.lost += skb.tcp_gso_segs
+        tcp_mark_skb_lost(sk, skb)
 
 
 def tcp_skb_seglen(skb: sk_buff) -> int:

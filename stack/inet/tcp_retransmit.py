@@ -10,7 +10,6 @@ from fastpath.skbuff import (
     skb_copy_bits,
     skb_put_data,
     skb_tailroom,
-    skb_try_coalesce,
 )
 from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
 from stack.inet.tcp_ecn import tcp_ecn_clear_syn
@@ -115,11 +114,7 @@ def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
     segs = next_skb.tcp_gso_segs
     total = skb.truesize + next_skb.truesize
-    # The queue order must survive a refusal, so take it out only for the attempt.
-    queue = sk.tcp_rtx_queue
-    queue.unlink(next_skb)
-    if not skb_try_coalesce(skb, next_skb):
-        queue.insert_after(skb, next_skb)
+    if not sk.tcp_rtx_queue.coalesce(skb, next_skb):
         return False
     delta = skb.truesize - total
     sk.sk_wmem_queued += delta
@@ -205,6 +200,7 @@ def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
         mib.linux.TCPRetransFail += segs
     else:
         skb.sacked |= TCPCB_EVER_RETRANS
+        sk.tcp_rtx_queue.sent(skb)
         if sk.sk_pacing_status:
             tcp_update_skb_after_send(sk, skb.len)
     return err
@@ -234,17 +230,11 @@ def tcp_xmit_retransmit_queue(sk: tcp_sock) -> None:
     linux = sk.net.mib.linux
     max_segs = tcp_tso_segs(sk, tcp_current_mss(sk))
     rearm_timer = False
-    for skb in sk.tcp_rtx_queue:
+    queue = sk.tcp_rtx_queue
+    while (skb := queue.lost_first) is not None:
         segs = sk.snd_cwnd - tcp_packets_in_flight(sk)
         if segs <= 0 or (sk.sk_pacing_status and tcp_pacing_check(sk)):
             break
-        sacked = skb.sacked
-        if not sacked & TCPCB_LOST:
-            if sk.lost_out <= sk.retrans_out:
-                break
-            continue
-        if sacked & (TCPCB_SACKED_ACKED | TCPCB_SACKED_RETRANS):
-            continue
         if sk.icsk_ca_state != TCP_CA_Loss:
             linux.TCPFastRetrans += 1
         else:
@@ -253,7 +243,7 @@ def tcp_xmit_retransmit_queue(sk: tcp_sock) -> None:
             break
         if sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery):
             sk.prr_out += skb.tcp_gso_segs
-        if skb is sk.tcp_rtx_queue.peek() and sk.icsk_pending != ICSK_TIME_REO_TIMEOUT:
+        if skb is queue.peek() and sk.icsk_pending != ICSK_TIME_REO_TIMEOUT:
             rearm_timer = True
     if rearm_timer:
         tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, sk.icsk_rto)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff, skb_try_coalesce
+from fastpath.skbuff import sk_buff
 from stack.inet.tcp_options import tcp_parse_sack_blocks
 from stack.inet.tcp_output import TCP_FRAG_IN_RTX_QUEUE, tcp_fragment
 from stack.inet.tcp_recovery import (
@@ -27,6 +27,7 @@ from stack.inet.tcp_sock import (
     TCP_CA_Loss,
     after,
     before,
+    s32,
     tcp_sock,
 )
 
@@ -178,6 +179,7 @@ def tcp_sacktag_one(sk: tcp_sock, state: tcp_sacktag_state, skb: sk_buff, dup_sa
                 sacked &= ~TCPCB_LOST
                 sk.lost_out -= pcount
         sacked |= TCPCB_SACKED_ACKED
+        sk.tcp_rtx_queue.settle(skb)
         state.flag |= FLAG_DATA_SACKED
         if not sk.sacked_out or after(end_seq, sk.highest_sack_end):
             sk.highest_sack_end = end_seq
@@ -210,9 +212,7 @@ def tcp_shift_skb_data(sk: tcp_sock, skb: sk_buff) -> sk_buff:
     end_seq, flags, segs = skb.end_seq, skb.tcp_flags, skb.tcp_gso_segs
     ever, stamp = skb.sacked, skb.tx_tstamp_ns
     total = prev.truesize + skb.truesize
-    queue.unlink(skb)
-    if not skb_try_coalesce(prev, skb):
-        queue.insert_after(prev, skb)
+    if not queue.coalesce(prev, skb):
         return skb
     delta = prev.truesize - total
     sk.sk_wmem_queued += delta
@@ -228,19 +228,45 @@ def tcp_shift_skb_data(sk: tcp_sock, skb: sk_buff) -> sk_buff:
 
 
 def tcp_sacktag_walk(
+    sk: tcp_sock,
+    state: tcp_sacktag_state,
+    block: tuple[int, int],
+    part: tuple[int, int],
+    dup_sack: bool,
+) -> None:
+    """Mark every sk_buff that the block covers and that reaches into a part of it."""
+    start_seq, end_seq = block
+    queue = sk.tcp_rtx_queue
+    skb = queue.find(part[0])
+    while skb is not None and before(skb.seq, part[1]):
+        news = dup_sack or not skb.sacked & TCPCB_SACKED_ACKED
+        if news and tcp_match_skb_to_sack(sk, skb, start_seq, end_seq):
+            tcp_sacktag_one(sk, state, skb, dup_sack)
+            if skb.sacked & TCPCB_SACKED_ACKED:
+                at = tcp_stream_pos(sk, skb.seq)
+                sk.sacked_ranges.add(at, at + ((skb.end_seq - skb.seq) & M32))
+            skb = tcp_shift_skb_data(sk, skb)
+        skb = queue.next(skb)
+
+
+def tcp_stream_pos(sk: tcp_sock, seq: int) -> int:
+    """Where `seq` stands in the whole stream: a number that does not wrap."""
+    return sk.bytes_acked + s32(seq - sk.snd_una)
+
+
+def tcp_sacktag_block(
     sk: tcp_sock, state: tcp_sacktag_state, start_seq: int, end_seq: int, dup_sack: bool
 ) -> None:
-    """Mark every sk_buff of the retransmit queue that the block covers."""
-    queue = sk.tcp_rtx_queue
-    skb = queue.peek()
-    while skb is not None and before(skb.seq, end_seq):
-        if after(skb.end_seq, start_seq):
-            if skb.sacked & TCPCB_SACKED_ACKED and not dup_sack:
-                pass
-            elif tcp_match_skb_to_sack(sk, skb, start_seq, end_seq):
-                tcp_sacktag_one(sk, state, skb, dup_sack)
-                skb = tcp_shift_skb_data(sk, skb)
-        skb = queue.next(skb)
+    """Mark what a block covers; of a block that is no D-SACK only what is not marked yet."""
+    block = start_seq, end_seq
+    if dup_sack:
+        tcp_sacktag_walk(sk, state, block, block, True)
+        return
+    una = sk.snd_una
+    start = una if before(start_seq, una) else start_seq
+    origin = sk.bytes_acked - una
+    for a, b in sk.sacked_ranges.gaps(tcp_stream_pos(sk, start), tcp_stream_pos(sk, end_seq)):
+        tcp_sacktag_walk(sk, state, block, ((a - origin) & M32, (b - origin) & M32), False)
 
 
 def tcp_sacktag_write_queue(
@@ -250,8 +276,10 @@ def tcp_sacktag_write_queue(
     blocks = tcp_parse_sack_blocks(sk.net, ack_skb)
     if not blocks:
         return 0
-    if not sk.sacked_out:
-        sk.recv_sack_cache = ()
+    if sk.sacked_out:
+        sk.sacked_ranges.forget(sk.bytes_acked)
+    else:
+        sk.sacked_ranges.clear()
     state.reord = sk.snd_nxt
     ack = ack_skb.ack_seq
     # A long-lost ACK carries nothing new.
@@ -279,11 +307,8 @@ def tcp_sacktag_write_queue(
     # In sequence order, so that "below the highest SACK" means what it says.
     una = sk.snd_una
     used.sort(key=lambda b: (b[0] - una) & M32)
-    cache = sk.recv_sack_cache
     for start_seq, end_seq, dup_sack in used:
-        if dup_sack or (start_seq, end_seq) not in cache:
-            tcp_sacktag_walk(sk, state, start_seq, end_seq, dup_sack)
-    sk.recv_sack_cache = tuple((s, e) for s, e, d in used if not d)
+        tcp_sacktag_block(sk, state, start_seq, end_seq, dup_sack)
     if sk.icsk_ca_state != TCP_CA_Loss or sk.undo_marker:
         tcp_check_sack_reordering(sk, state.reord, 0)
     return state.flag

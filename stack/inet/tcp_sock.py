@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff, sk_buff_head
+from fastpath.rtxqueue import rtx_queue
+from fastpath.skbuff import sk_buff
 from stack.core.rows import FRESH, clone_state, row, state
 from stack.inet.inet_connection_sock import inet_connection_sock
+from stack.inet.sack_ranges import sack_ranges
 from stack.inet.tcp_const import MSEC, SEC, TCP_MSS_DEFAULT
 
 if TYPE_CHECKING:
@@ -266,7 +268,7 @@ class tcp_sock(inet_connection_sock):
     max_window: int = row(0, clone=FRESH)
     write_seq: int = row(0, clone=FRESH)
     pushed_seq: int = row(0, clone=FRESH)
-    tcp_rtx_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
+    tcp_rtx_queue: rtx_queue = row(make=rtx_queue, clone=FRESH)
     max_gso_segs: int = row(0, clone=FRESH)
     msg_more: bool = row(False, clone=FRESH)
     mtu_info: int = row(0, clone=FRESH)
@@ -319,7 +321,7 @@ class tcp_sock(inet_connection_sock):
     lost_out: int = row(0, clone=FRESH, ss="lost")
     high_seq: int = row(0, clone=FRESH)
     highest_sack_end: int = row(0, clone=FRESH)
-    recv_sack_cache: tuple[tuple[int, int], ...] = row((), clone=FRESH)
+    sacked_ranges: sack_ranges = row(make=sack_ranges, clone=FRESH)
     reordering: int = row(of=lambda sk: sk.net.sysctl.tcp_reordering, clone=FRESH, ss="reordering")
     reord_seen: int = row(0, clone=FRESH, ss="reord_seen")
     retrans_stamp: int = row(0, clone=FRESH)

@@ -58,6 +58,7 @@ def tcp_undo_cwnd_reduction(sk: tcp_sock, unmark_loss: bool) -> None:
             if skb.sacked & TCPCB_LOST:
                 skb.sacked &= ~TCPCB_LOST
         sk.lost_out = 0
+        sk.tcp_rtx_queue.unlose()
     if sk.prior_ssthresh:
         sk.snd_cwnd = sk.icsk_ca_ops.undo_cwnd(sk)
         if sk.prior_ssthresh > sk.snd_ssthresh:
