@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True
-"""TCP's retransmit queue (include/net/tcp.h tcp_rtx_queue, tsorted_sent_queue; net/ipv4/tcp_input.c).
+"""TCP's retransmit queue (include/net/tcp.h: tcp_rtx_queue, tsorted_sent_queue).
 
 Members stand in sequence order, as in a plain queue, and besides in
 
@@ -215,12 +215,11 @@ cdef class rtx_queue(sk_buff_head):
         self.indexed = False
         try:
             list_link(self, before, behind, skb)
-        except:
-            n.next = self.spare
-            self.spare = n
-            raise
         finally:
             self.indexed = True
+            n.next = self.spare  # where it stays when the link is refused
+            self.spare = n
+        self.spare = n.next
         n.leave = leaves
         n.skb = <PyObject *>skb
         n.queue = <PyObject *>self
