@@ -130,18 +130,6 @@ def ip6_pull_header(skb: sk_buff, nhoff: int = 6) -> int:
     Raises IndexError when there is no IPv6 header or `nhoff` is not before the transport header.
     """
 
-def udp_rcv_usual(skb: sk_buff) -> tuple[int, int, int, int] | None:
-    """Return (saddr, sport, daddr, dport) of a usual datagram, None for any other.
-
-    Usual: data at the UDP header, its length all there is, the checksum verified, not merged.
-    """
-
-def udp_source(skb: sk_buff) -> tuple[int, int]:
-    """Return (saddr, sport) of a datagram whose headers are still before its data."""
-
-def udp_consume(skb: sk_buff) -> tuple[int, int]:
-    """`udp_source`, then give the reader's reference back (consume_skb)."""
-
 def skb_enter_network(skb: sk_buff, ifindex: int) -> int:
     """Start the network layer at data, on interface `ifindex`: the protocol.
 

@@ -19,7 +19,6 @@ from fastpath.csum cimport (
 )
 from fastpath.skbuff cimport (
     SUM_PARTIAL,
-    SUM_UNNECESSARY,
     SkbPool,
     sk_buff,
     sk_buff_head,
@@ -29,7 +28,6 @@ from fastpath.skbuff cimport (
     skb_core_headlen,
     skb_do_pull,
     skb_do_push,
-    skb_free,
     skb_pool_take,
 )
 
@@ -384,43 +382,6 @@ def ip6_pull_header(sk_buff skb not None, uint32_t nhoff=6):
         raise IndexError("ip6_pull_header: no IPv6 header")
     skb_do_pull(skb, skb.transport_header - skb.s.data)
     return p[nhoff]
-
-
-def udp_rcv_usual(sk_buff skb not None):
-    """Return (saddr, sport, daddr, dport) of a usual datagram, None for any other.
-
-    Usual: data at the UDP header, its length all there is, the checksum verified, not merged.
-    """
-    cdef const uint8_t *ip
-    cdef const uint8_t *p
-    skb_check(skb)
-    if (skb.gso_size or skb.ip_summed != SUM_UNNECESSARY and skb.ip_summed != SUM_PARTIAL
-            or skb_core_headlen(&skb.s) < UDP_HLEN or skb.network_header > skb.s.data
-            or skb.s.data - skb.network_header < IP_HLEN):
-        return None
-    ip = skb.s.head + skb.network_header
-    p = skb.s.head + skb.s.data
-    if ld16be(p + 4) != skb.s.len:
-        return None
-    return ld32be(ip + 12), ld16be(p), ld32be(ip + 16), ld16be(p + 2)
-
-
-def udp_source(sk_buff skb not None):
-    """Return (saddr, sport) of a datagram whose headers are still before its data."""
-    cdef const uint8_t *p
-    skb_check(skb)
-    if (skb.network_header > skb.s.end - IP_HLEN or skb.transport_header > skb.s.end - UDP_HLEN
-            or skb.s.end < IP_HLEN):
-        raise IndexError("udp_source: no headers")
-    p = skb.s.head
-    return ld32be(p + skb.network_header + 12), ld16be(p + skb.transport_header)
-
-
-def udp_consume(sk_buff skb not None):
-    """`udp_source`, then give the reader's reference back (consume_skb)."""
-    source = udp_source(skb)
-    skb_free(skb)
-    return source
 
 
 def skb_enter_network(sk_buff skb not None, int ifindex):

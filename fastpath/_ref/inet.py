@@ -56,14 +56,6 @@ def route_fields(packet: bytes) -> tuple[int, int, int, int, int]:
     return daddr, saddr, tos, protocol, plain
 
 
-def udp_usual(packet: bytes) -> tuple[int, int, int, int] | None:
-    """What udp_rcv_usual returns for an IPv4 packet without options whose checksum was verified."""
-    if len(packet) < 28 or int.from_bytes(packet[24:26], "big") != len(packet) - 20:
-        return None
-    saddr, daddr, sport, dport = struct.unpack_from(">12xIIHH", packet)
-    return saddr, sport, daddr, dport
-
-
 def datagram6(
     saddr: int, daddr: int, sport: int, dport: int, tclass: int, hop_limit: int, label: int,
     payload: bytes,
