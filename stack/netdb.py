@@ -23,6 +23,7 @@ from stack.clients.run_dns import LookupRunner
 from stack.clients.services import service_name
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6, SOCK_STREAM
+from stack.destinations import sort_destinations
 from stack.sockaddr import Address, inet_ntoa, interface_index, parse, show
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def address_info(
         names=net.names,
         ifindex=lambda text: interface_index(net, text),
         configured=lambda wanted: has_address(net, wanted),
-        sort=lambda addresses: net.names.sort(net, addresses),
+        sort=lambda addresses: (net.names.sort or sort_destinations)(net, addresses),
     )
 
 

@@ -184,18 +184,14 @@ def _localhost() -> HostsTable:
     return HostsTable.parse("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
 
 
-def _as_they_came(net: Net, addresses: list[sockaddr]) -> list[sockaddr]:
-    return addresses
-
-
 @dataclass(slots=True)
 class NameService:
     """How one network namespace finds names: its resolv.conf and its hosts.
 
-    Without a name server only `hosts` is asked. `sort` puts destinations into the order in which
-    to try them (RFC 6724 6).
+    Without a name server only `hosts` is asked. `sort`, when it is set, puts destinations into the
+    order in which to try them, instead of RFC 6724's (stack/destinations.py).
     """
 
     conf: ResolvConf = field(default_factory=ResolvConf)
     hosts: HostsTable = field(default_factory=_localhost)
-    sort: Callable[[Net, list[sockaddr]], list[sockaddr]] = _as_they_came
+    sort: Callable[[Net, list[sockaddr]], list[sockaddr]] | None = None

@@ -101,6 +101,12 @@ def test_both_families_and_the_slot_that_orders_them(world: World) -> None:
     assert [row[0] for row in rows] == [AF_INET6]
 
 
+def test_what_cannot_be_reached_comes_last(world: World) -> None:
+    world.server.zone["far.example.org."] = [("A", "192.0.2.9"), ("A", "10.0.0.2")]
+    rows = getaddrinfo(world.a, "far", None, 0, SOCK_STREAM)
+    assert [row[4][0] for row in rows] == ["10.0.0.2", "192.0.2.9"]
+
+
 def test_truncated_answer_comes_by_our_tcp(world: World) -> None:
     world.server.truncate = True
     assert gethostbyname(world.a, "b.example.org") == "10.0.0.2"
