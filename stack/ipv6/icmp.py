@@ -18,6 +18,7 @@ from fastpath.skbuff import (
     skb_copy_bits,
     skb_network_offset,
     skb_pull,
+    skb_push,
     skb_put_data,
 )
 from stack.core.drop_reason import (
@@ -229,6 +230,18 @@ def icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa: 
     Nothing is sent about ICMPv6 errors, to a group or to nobody, above the limits; about packets
     to groups only what RFC 4443 2.4 (e.3) names.
     """
+    offset = skb_network_offset(skb)
+    if offset < 0:  # from behind the headers
+        skb_push(skb, -offset)
+    try:
+        _icmp6_send(skb, type, code, info)
+    finally:
+        if offset < 0:
+            skb_pull(skb, -offset)
+
+
+def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa: A002
+    """icmp6_send with data at the IPv6 header or before."""
     dev: net_device = skb.dev
     net = dev.net
     offset = skb_network_offset(skb)

@@ -16,10 +16,11 @@ from stack.ipv6.ip6_forward import (
     ip6_pkt_prohibit,
     ip6_pkt_prohibit_out,
 )
-from stack.ipv6.ip6_input import ip6_input, ip6_mc_input, ipv6_rcv
+from stack.ipv6.ip6_input import ip6_input, ip6_input_finish, ip6_mc_input, ipv6_rcv
 from stack.ipv6.ip6_output import ip6_output
 from stack.ipv6.netns import netns_ipv6
 from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol
+from stack.ipv6.reassembly import ipv6_frag_exit, ipv6_frag_init
 from stack.ipv6.route_learned import ip6_route_net_init
 
 if TYPE_CHECKING:
@@ -35,24 +36,30 @@ def ipv6_net_init(net: Net) -> None:
     net.ipv6 = ipv6 = netns_ipv6(net)
     steps = ipv6.steps
     steps.input, steps.mc_input, steps.forward = ip6_input, ip6_mc_input, ip6_forward
-    steps.output = ip6_output
+    steps.output, steps.input_finish = ip6_output, ip6_input_finish
     steps.discard, steps.discard_out = ip6_pkt_discard, ip6_pkt_discard_out
     steps.prohibit, steps.prohibit_out = ip6_pkt_prohibit, ip6_pkt_prohibit_out
     ip6_route_net_init(net)
     icmpv6_sk_init(net)
     inet6_add_protocol(net, icmpv6_protocol, NEXTHDR_ICMP)
     ipv6_exthdrs_init(net)
+    ipv6_frag_init(net)
     ipv6.ip6_packet_type = packet_type(ETH_P_IPV6, ipv6_rcv)
     dev_add_pack(net, ipv6.ip6_packet_type)
+
+
+def ipv6_net_pre_exit(net: Net) -> None:
+    """Free what waits for reassembly, while the devices still work."""
+    ipv6_frag_exit(net)
+    icmpv6_sk_exit(net)
 
 
 def ipv6_net_exit(net: Net) -> None:
     """net/ipv6/af_inet6.c inet6_net_exit: the namespace ends."""
     dev_remove_pack(net, net.ipv6.ip6_packet_type)
-    icmpv6_sk_exit(net)
 
 
-ipv6_net_ops = pernet_operations(init=ipv6_net_init, exit=ipv6_net_exit)
+ipv6_net_ops = pernet_operations(init=ipv6_net_init, pre_exit=ipv6_net_pre_exit, exit=ipv6_net_exit)
 
 
 def ipv6_init(machine: Machine) -> None:

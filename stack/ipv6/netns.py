@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stack.core.timer import timer_list
     from stack.inet.flow import flowi
     from stack.inet.icmp_limit import inet_peer
+    from stack.inet.inet_fragment import fqdir
     from stack.inet.inet_sock import inet_sock
     from stack.ipv6.if_inet6 import inet6_ifaddr
     from stack.ipv6.rt6_info import rt6_info
@@ -36,13 +37,17 @@ Output = Callable[["Net", "sock | None", "sk_buff"], int]
 
 
 class ip6_dst_steps:
-    """What the routes of IPv6 give their packets to; each takes ownership of the packet."""
+    """What the routes of IPv6 give their packets to; each takes ownership of the packet.
+
+    `input_finish` is where a packet that reassembly has put together goes on.
+    """
 
     __slots__ = (
         "discard",
         "discard_out",
         "forward",
         "input",
+        "input_finish",
         "mc_input",
         "output",
         "prohibit",
@@ -56,6 +61,7 @@ class ip6_dst_steps:
         self.discard: Input = dst_discard
         self.prohibit: Input = dst_discard
         self.output: Output = dst_discard_out
+        self.input_finish: Output = dst_discard_out
         self.discard_out: Output = dst_discard_out
         self.prohibit_out: Output = dst_discard_out
 
@@ -131,6 +137,7 @@ class netns_ipv6:
         "devconf_dflt",
         "dst_ops",
         "fib6",
+        "frags",
         "icmp_sender",
         "icmp_sk",
         "inet6_protos",
@@ -151,6 +158,7 @@ class netns_ipv6:
 
     # Set by the init functions of their modules, in inet6_init's order.
     dst_ops: dst_ops
+    frags: fqdir
     icmp_sk: inet_sock
     ip6_null_entry: rt6_info
     ip6_packet_type: packet_type

@@ -12,7 +12,7 @@ from scapy.packet import Raw
 
 from stack.core.socket import sys_recvfrom
 from stack.core.uapi import MSG_DONTWAIT
-from stack.ipv4.ip_fragment import ip_frag_ecn
+from stack.inet.inet_fragment import ip_frag_ecn
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, one_host, udp_socket
 
 

@@ -1,0 +1,238 @@
+"""Packets in reassembly, of either family (net/ipv4/inet_fragment.c).
+
+Fragments that overlap throw their whole packet away (RFC 5722); exact repeats are dropped alone.
+Memory is bounded by the family's high_thresh, time by its timer.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import (
+    alloc_skb,
+    kfree_skb,
+    sk_buff,
+    skb_add_data,
+    skb_copy_bits,
+    skb_pull,
+    skb_put_data,
+    skb_reset_network_header,
+    skb_reset_transport_header,
+    skb_try_coalesce,
+    skb_unclone,
+)
+from stack.core.drop_reason import SKB_DROP_REASON_NOMEM, kfree_skb_reason
+from stack.core.timer import mod_timer, timer_delete, timer_list
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.net import Net
+
+COMPACT_ABOVE = 500  # fragments; an sk_buff holds 1100 pieces
+LL_ROOM = 64
+
+INET_FRAG_FIRST_IN = 1
+INET_FRAG_LAST_IN = 2
+INET_FRAG_COMPLETE = 4
+
+IPFRAG_OK = 0
+IPFRAG_DUP = 1
+IPFRAG_OVERLAP = 2
+
+INET_ECN_NOT_ECT = 0
+INET_ECN_CE = 3
+
+FragKey = tuple[int, int, int, int, int]
+
+
+class inet_frag_queue:
+    """struct inet_frag_queue: one packet being put together. Offsets in bytes of payload."""
+
+    __slots__ = (
+        "dev",
+        "ecn",
+        "ends",
+        "flags",
+        "fqdir",
+        "key",
+        "len",
+        "max_size",
+        "meat",
+        "mem",
+        "net",
+        "offsets",
+        "skbs",
+        "timer",
+    )
+
+    def __init__(
+        self, net: Net, fq: fqdir, key: FragKey, expire: Callable[[timer_list], None]
+    ) -> None:
+        self.net = net
+        self.fqdir = fq
+        self.key = key
+        self.offsets: list[int] = []  # sorted, in step with ends and skbs
+        self.ends: list[int] = []
+        self.skbs: list[sk_buff] = []
+        self.flags = 0
+        self.len = 0
+        self.meat = 0
+        self.mem = 0
+        self.ecn = 0
+        self.max_size = 0
+        self.dev: net_device | None = None
+        self.timer = timer_list(net.machine, expire, data=self)
+
+    @property
+    def complete(self) -> bool:
+        """Everything is here."""
+        both = INET_FRAG_FIRST_IN | INET_FRAG_LAST_IN
+        return self.flags & both == both and self.meat == self.len
+
+
+class fqdir:
+    """struct fqdir: the packets of a family that wait for fragments; `mem` in bytes."""
+
+    __slots__ = ("mem", "queues")
+
+    def __init__(self) -> None:
+        self.queues: dict[FragKey, inet_frag_queue] = {}
+        self.mem = 0
+
+
+def inet_frag_start(qp: inet_frag_queue, time_s: int) -> None:
+    """net/ipv4/inet_fragment.c inet_frag_create: list a new queue and start its time."""
+    qp.fqdir.queues[qp.key] = qp
+    mod_timer(qp.timer, qp.net.now() + time_s * 1_000_000_000)
+
+
+def inet_frag_kill(qp: inet_frag_queue) -> None:
+    """net/ipv4/inet_fragment.c: no more fragments for this packet."""
+    if qp.flags & INET_FRAG_COMPLETE:
+        return
+    qp.flags |= INET_FRAG_COMPLETE
+    timer_delete(qp.timer)
+    queues = qp.fqdir.queues
+    if queues.get(qp.key) is qp:
+        del queues[qp.key]
+
+
+def inet_frag_purge(qp: inet_frag_queue, reason: int) -> None:
+    """net/ipv4/inet_fragment.c: free the fragments that were collected."""
+    for skb in qp.skbs:
+        kfree_skb_reason(qp.net, skb, reason)
+    qp.skbs.clear()
+    qp.offsets.clear()
+    qp.ends.clear()
+    qp.fqdir.mem -= qp.mem
+    qp.mem = 0
+
+
+def inet_frag_account(qp: inet_frag_queue, skb: sk_buff, ecn: int) -> None:
+    """Count a fragment that was put in. `ecn`: its codepoint."""
+    qp.dev = skb.dev
+    qp.meat += skb.len
+    qp.ecn |= 1 << ecn
+    qp.mem += skb.truesize
+    qp.fqdir.mem += skb.truesize
+
+
+def inet_frag_end(qp: inet_frag_queue, end: int, more: bool) -> bool:
+    """net/ipv4/ip_fragment.c, net/ipv6/reassembly.c: is a fragment that ends at `end` possible?
+
+    Of the last one the end must not move, and nothing may lie beyond it.
+    """
+    if not more:
+        if end < qp.len or (qp.flags & INET_FRAG_LAST_IN and end != qp.len):
+            return False
+        qp.flags |= INET_FRAG_LAST_IN
+        qp.len = end
+    elif end > qp.len:
+        if qp.flags & INET_FRAG_LAST_IN:
+            return False
+        qp.len = end
+    return True
+
+
+def inet_frag_queue_insert(qp: inet_frag_queue, skb: sk_buff, offset: int, end: int) -> int:
+    """net/ipv4/inet_fragment.c: keep the fragments sorted; find repeats and overlaps."""
+    offsets, ends = qp.offsets, qp.ends
+    if not ends or offset >= ends[-1]:
+        offsets.append(offset)
+        ends.append(end)
+        qp.skbs.append(skb)
+        return IPFRAG_OK
+    at = bisect_left(offsets, offset)
+    clash_before = at > 0 and ends[at - 1] > offset
+    clash_after = at < len(offsets) and offsets[at] < end
+    if not clash_before and not clash_after:
+        offsets.insert(at, offset)
+        ends.insert(at, end)
+        qp.skbs.insert(at, skb)
+        return IPFRAG_OK
+    # Inside a run of adjacent fragments: everything is here already.
+    first = at - 1 if clash_before else at
+    if offsets[first] > offset:
+        return IPFRAG_OVERLAP
+    reach = ends[first]
+    i = first + 1
+    while reach < end and i < len(offsets) and offsets[i] == reach:
+        reach = ends[i]
+        i += 1
+    return IPFRAG_DUP if reach >= end else IPFRAG_OVERLAP
+
+
+def ip_frag_ecn(ecn: int) -> int:
+    """net/ipv4/inet_fragment.c ip_frag_ecn_table (RFC 3168 5.3): bits to OR into TOS, 255 = drop.
+
+    `ecn` has bit n set when a fragment carried codepoint n.
+    """
+    if ecn & 1 << INET_ECN_NOT_ECT:
+        return 0 if ecn == 1 << INET_ECN_NOT_ECT else 255
+    return INET_ECN_CE if ecn & 1 << INET_ECN_CE else 0
+
+
+def inet_frag_reasm_join(qp: inet_frag_queue, hlen: int) -> sk_buff | None:
+    """net/ipv4/inet_fragment.c inet_frag_reasm_finish: one packet of all; None without memory.
+
+    By moving buffers; more pieces than an sk_buff has places for are copied together. The first
+    fragment's `hlen` bytes before its data come along.
+    """
+    net = qp.net
+    head, rest = qp.skbs[0], qp.skbs[1:]
+    qp.fqdir.mem -= qp.mem
+    qp.mem = 0
+    qp.skbs = []
+    if len(rest) <= COMPACT_ABOVE and skb_unclone(head):
+        while rest and skb_try_coalesce(head, rest[0]):
+            del rest[0]
+        if not rest:
+            return head
+    whole = alloc_skb(net.skb_small, hlen, LL_ROOM)
+    if whole is not None:
+        skb_put_data(whole, skb_copy_bits(head, -hlen, hlen))
+        skb_reset_network_header(whole)
+        skb_pull(whole, hlen)
+        skb_reset_transport_header(whole)
+        whole.protocol = head.protocol
+        whole.pkt_type = head.pkt_type
+        whole.tstamp_ns = head.tstamp_ns
+        whole.dst = head.dst
+        whole.cb = head.cb
+        whole.ip_cb_flags = head.ip_cb_flags
+    for skb in (head, *rest):
+        data = skb_copy_bits(skb, 0, skb.len)
+        if whole is not None and skb_add_data(whole, net.skb_pages, data, 0, len(data)) < len(data):
+            kfree_skb_reason(net, whole, SKB_DROP_REASON_NOMEM)
+            whole = None
+        kfree_skb(skb)
+    return whole
+
+
+def fqdir_exit(fq: fqdir, reason: int) -> None:
+    """net/ipv4/inet_fragment.c: the namespace ends: free everything that waits."""
+    for qp in list(fq.queues.values()):
+        inet_frag_kill(qp)
+        inet_frag_purge(qp, reason)

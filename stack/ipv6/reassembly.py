@@ -1,0 +1,302 @@
+"""Reassembly of IPv6 fragments (net/ipv6/reassembly.c; RFC 8200 4.5, RFC 5722, 6946, 8021).
+
+A fragment that is a whole packet (offset 0, nothing follows) is taken alone, whatever waits under
+its identification (RFC 6946). The first fragment must hold all headers (RFC 7112). Memory and time
+are bounded by sysctls ip6frag_*.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.hdr import ipv6_hdr
+from fastpath.hdr6 import frag_hdr_at, ipv6_skip_exthdr
+from fastpath.skbuff import (
+    CHECKSUM_NONE,
+    pskb_may_pull,
+    pskb_trim,
+    sk_buff,
+    skb_copy_bits,
+    skb_network_offset,
+    skb_orphan,
+    skb_pull,
+    skb_push,
+    skb_reset_network_header,
+    skb_set_transport_header,
+    skb_store_bits,
+    skb_transport_offset,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_DUP_FRAG,
+    SKB_DROP_REASON_FRAG_OVERLAP,
+    SKB_DROP_REASON_FRAG_REASM_TIMEOUT,
+    SKB_DROP_REASON_IP_INHDR,
+    SKB_DROP_REASON_IPV6_BAD_EXTHDR,
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    SKB_DROP_REASON_PKT_TOO_BIG,
+    kfree_skb_reason,
+)
+from stack.core.timer import timer_list
+from stack.inet.inet_fragment import (
+    INET_FRAG_COMPLETE,
+    INET_FRAG_FIRST_IN,
+    IPFRAG_DUP,
+    IPFRAG_OVERLAP,
+    FragKey,
+    fqdir,
+    fqdir_exit,
+    inet_frag_account,
+    inet_frag_end,
+    inet_frag_kill,
+    inet_frag_purge,
+    inet_frag_queue,
+    inet_frag_queue_insert,
+    inet_frag_reasm_join,
+    inet_frag_start,
+    ip_frag_ecn,
+)
+from stack.ipv6.addr import rt6_need_strict
+from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FRAGMENTED, ip6cb_nhoff
+from stack.ipv6.ip6_icmp import (
+    ICMPV6_EXC_FRAGTIME,
+    ICMPV6_HDR_FIELD,
+    ICMPV6_HDR_INCOMP,
+    ICMPV6_TIME_EXCEED,
+    icmpv6_param_prob,
+    icmpv6_send,
+)
+from stack.ipv6.protocol import (
+    INET6_PROTO_NOPOLICY,
+    NEXTHDR_FRAGMENT,
+    NEXTHDR_ICMP,
+    NEXTHDR_NONE,
+    NEXTHDR_TCP,
+    NEXTHDR_UDP,
+    inet6_add_protocol,
+    inet6_protocol,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+IPV6_HLEN = 40
+IPV6_MAXPLEN = 65535
+FRAG_HLEN = 8
+IP6_OFFSET = 0xFFF8
+IP6_MF = 0x0001
+
+
+class frag_queue(inet_frag_queue):
+    """struct frag_queue: one packet being put together.
+
+    `nhoff`: of the field that named the fragment header; `hlen`: bytes before that header, both of
+    the first fragment, whose unfragmentable part the packet gets. `nexthdr`: what follows it.
+    """
+
+    __slots__ = ("hlen", "nexthdr", "nhoff")
+
+    def __init__(self, net: Net, key: FragKey) -> None:
+        super().__init__(net, net.ipv6.frags, key, ip6_frag_expire)
+        self.nhoff = 0
+        self.hlen = IPV6_HLEN
+        self.nexthdr = NEXTHDR_NONE
+
+
+def ipv6_frag_rcv(skb: sk_buff) -> int:
+    """net/ipv6/reassembly.c: handler of fragment headers, data at one. 1: go on; else skb is gone.
+
+    Takes ownership of skb.
+    """
+    net: Net = skb.dev.net
+    mib = net.mib.ip6
+    at = skb_transport_offset(skb)
+    off = at - skb_network_offset(skb)
+    # Fragments of fragments, and those of what has no length, are nobody's (RFC 2675 3).
+    if (
+        skb.ip_cb_flags & IP6SKB_FRAGMENTED
+        or not ipv6_hdr(skb).payload_len
+        or not pskb_may_pull(skb, at + FRAG_HLEN)
+    ):
+        mib.InHdrErrors += 1
+        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, off, SKB_DROP_REASON_IPV6_BAD_EXTHDR)
+        return -1
+    mib.ReasmReqds += 1
+    fhdr = frag_hdr_at(skb, at)
+    frag_off = fhdr.frag_off
+    if not frag_off & (IP6_OFFSET | IP6_MF):
+        mib.ReasmOKs += 1
+        skb_set_transport_header(skb, at + FRAG_HLEN)
+        IP6CB(skb).nhoff = off
+        skb.ip_cb_flags |= IP6SKB_FRAGMENTED
+        return 1
+    if not frag_off & IP6_OFFSET and ipv6frag_thdr_truncated(skb, at, fhdr.nexthdr):
+        mib.InHdrErrors += 1
+        icmpv6_param_prob(skb, ICMPV6_HDR_INCOMP, 0, SKB_DROP_REASON_IPV6_BAD_EXTHDR)
+        return -1
+    fq = fq_find(net, fhdr.identification, skb)
+    if fq is None:
+        mib.ReasmFails += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        return -1
+    return ip6_frag_queue(fq, skb, frag_off)
+
+
+def ipv6frag_thdr_truncated(skb: sk_buff, at: int, nexthdr: int) -> bool:
+    """net/ipv6/exthdrs_core.c: do headers of the first fragment, whose fragment header is at `at`,
+    reach into others (RFC 8200 4.5, RFC 7112 5)?
+    """
+    offset, nexthdr, _ = ipv6_skip_exthdr(skb, at + FRAG_HLEN, nexthdr)
+    if nexthdr == NEXTHDR_NONE:
+        return False
+    if offset < 0:
+        return True
+    # As Linux: of ICMPv6 the type, of others the ports and lengths.
+    need = {NEXTHDR_TCP: 20, NEXTHDR_UDP: 8, NEXTHDR_ICMP: 8}.get(nexthdr, 1)
+    return offset + need > skb.len
+
+
+def fq_find(net: Net, ident: int, skb: sk_buff) -> frag_queue | None:
+    """net/ipv6/reassembly.c: the queue of a fragment, made when new; None above the limit."""
+    fq = net.ipv6.frags
+    iph = ipv6_hdr(skb)
+    daddr = iph.daddr
+    iif = skb.dev.ifindex if rt6_need_strict(daddr) else 0
+    key = (ident, iph.saddr, daddr, iif, 0)
+    qp = fq.queues.get(key)
+    if qp is None:
+        if fq.mem > net.ipv6.sysctl.ip6frag_high_thresh:
+            return None
+        qp = frag_queue(net, key)
+        inet_frag_start(qp, net.ipv6.sysctl.ip6frag_time)
+    assert isinstance(qp, frag_queue)
+    return qp
+
+
+def ip6_frag_expire(timer: timer_list) -> None:
+    """net/ipv6/reassembly.c: time is over for a packet; ICMPv6 when its first fragment is here."""
+    qp: frag_queue = timer.data
+    if qp.flags & INET_FRAG_COMPLETE:
+        return
+    net = qp.net
+    inet_frag_kill(qp)
+    net.mib.ip6.ReasmFails += 1
+    net.mib.ip6.ReasmTimeout += 1
+    if qp.flags & INET_FRAG_FIRST_IN and qp.dev is not None:
+        head = qp.skbs[0]
+        head.dev = qp.dev
+        icmpv6_send(head, ICMPV6_TIME_EXCEED, ICMPV6_EXC_FRAGTIME, 0)
+    inet_frag_purge(qp, SKB_DROP_REASON_FRAG_REASM_TIMEOUT)
+
+
+def discard_fq(qp: frag_queue, skb: sk_buff, reason: int) -> int:
+    """Throw the whole packet and the fragment at hand away."""
+    net = qp.net
+    inet_frag_kill(qp)
+    inet_frag_purge(qp, reason)
+    net.mib.ip6.ReasmFails += 1
+    kfree_skb_reason(net, skb, reason)
+    return -1
+
+
+def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> int:
+    """net/ipv6/reassembly.c: put one fragment into its place. 1: skb is the whole packet now.
+
+    Data at its fragment header. Takes ownership of skb otherwise.
+    """
+    net = qp.net
+    iph = ipv6_hdr(skb)
+    hlen = skb_transport_offset(skb) - skb_network_offset(skb)
+    offset = frag_off & IP6_OFFSET
+    end = offset + iph.payload_len - (hlen - IPV6_HLEN) - FRAG_HLEN
+    more = bool(frag_off & IP6_MF)
+    # RFC 8200 4.5: no packet above 65535 bytes, and every piece but the last in units of 8.
+    if end > IPV6_MAXPLEN:
+        net.mib.ip6.InHdrErrors += 1
+        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, hlen + 2, SKB_DROP_REASON_PKT_TOO_BIG)
+        return -1
+    if more and end & 7:
+        net.mib.ip6.InHdrErrors += 1
+        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, 4, SKB_DROP_REASON_IP_INHDR)
+        return -1
+    if not inet_frag_end(qp, end, more):
+        return discard_fq(qp, skb, SKB_DROP_REASON_IP_INHDR)
+    if end <= offset:
+        return discard_fq(qp, skb, SKB_DROP_REASON_IP_INHDR)
+    size = hlen + FRAG_HLEN + end - offset
+    nexthdr = skb_copy_bits(skb, skb_transport_offset(skb), 1)[0]
+    skb_pull(skb, skb_transport_offset(skb) + FRAG_HLEN)
+    pskb_trim(skb, end - offset)
+    verdict = inet_frag_queue_insert(qp, skb, offset, end)
+    if verdict == IPFRAG_DUP:
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_DUP_FRAG)
+        return -1
+    if verdict == IPFRAG_OVERLAP:
+        return discard_fq(qp, skb, SKB_DROP_REASON_FRAG_OVERLAP)
+    inet_frag_account(qp, skb, iph.priority & 3)
+    qp.max_size = max(qp.max_size, size)
+    if not offset:
+        qp.flags |= INET_FRAG_FIRST_IN
+        qp.nhoff = ip6cb_nhoff(skb)
+        qp.hlen = hlen
+        qp.nexthdr = nexthdr
+    if qp.complete:
+        return ip6_frag_reasm(qp, skb)
+    skb.dst = None
+    skb_orphan(skb)
+    return -1
+
+
+def ip6_frag_reasm(qp: frag_queue, last: sk_buff) -> int:
+    """net/ipv6/reassembly.c: join the fragments under the first one's headers, and go on with it.
+
+    `last` is one of the fragments and gone: the packet takes its own way from here. -1.
+    """
+    net = qp.net
+    mib = net.mib.ip6
+    inet_frag_kill(qp)
+    hlen = qp.hlen
+    payload_len = hlen - IPV6_HLEN + qp.len
+    ecn = ip_frag_ecn(qp.ecn)
+    if payload_len > IPV6_MAXPLEN or ecn == 255:
+        inet_frag_purge(qp, SKB_DROP_REASON_PKT_TOO_BIG)
+        mib.ReasmFails += 1
+        return -1
+    dst = last.dst
+    dev = qp.dev
+    head = inet_frag_reasm_join(qp, hlen + FRAG_HLEN)
+    if head is None:
+        mib.ReasmFails += 1
+        return -1
+    # The headers without the fragment header, up against the data.
+    header = bytearray(skb_copy_bits(head, -(hlen + FRAG_HLEN), hlen))
+    header[qp.nhoff] = qp.nexthdr
+    header[4:6] = payload_len.to_bytes(2, "big")
+    header[1] |= ecn << 4
+    skb_push(head, hlen)
+    skb_store_bits(head, 0, bytes(header))
+    skb_reset_network_header(head)
+    skb_set_transport_header(head, hlen)
+    head.ip_summed = CHECKSUM_NONE
+    head.dev = dev
+    head.dst = dst
+    IP6CB(head).nhoff = qp.nhoff
+    head.ip_cb_flags |= IP6SKB_FRAGMENTED
+    head.frag_max_size = qp.max_size
+    mib.ReasmOKs += 1
+    net.ipv6.steps.input_finish(net, None, head)
+    return -1
+
+
+frag_protocol = inet6_protocol(handler=ipv6_frag_rcv, flags=INET6_PROTO_NOPOLICY)
+
+
+def ipv6_frag_init(net: Net) -> None:
+    """net/ipv6/reassembly.c"""
+    net.ipv6.frags = fqdir()
+    inet6_add_protocol(net, frag_protocol, NEXTHDR_FRAGMENT)
+
+
+def ipv6_frag_exit(net: Net) -> None:
+    """net/ipv6/reassembly.c: free everything that waits."""
+    fqdir_exit(net.ipv6.frags, SKB_DROP_REASON_NOT_SPECIFIED)
