@@ -48,7 +48,7 @@ cdef extern from "skb.h" nogil:
 
 ctypedef int (*visit_fn)(PyObject *, void *)
 
-# What a queue with an index knows of a member: `leave` is called when it is taken out, by whom ever.
+# What an indexed queue knows of a member; `leave` is called when it is taken out, by whom ever.
 ctypedef void (*skb_leave_fn)(PyObject *skb) noexcept
 ctypedef struct skb_index:
     skb_leave_fn leave
