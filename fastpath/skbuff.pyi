@@ -7,7 +7,13 @@ and every operation on it raises ValueError. Call with the host's lock held.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.core.netdevice import net_device
+    from stack.core.sock import sock
+
 
 from typing_extensions import Buffer
 
@@ -65,9 +71,19 @@ class sk_buff:
     next: sk_buff | None
     prev: sk_buff | None
     # objects
-    dev: Any
-    sk: Any
-    dst: Any
+    # as the kernel's pointers: read where they are known to be set, or compared with None
+    @property
+    def dev(self) -> net_device: ...
+    @dev.setter
+    def dev(self, dev: net_device | None) -> None: ...
+    @property
+    def sk(self) -> sock: ...
+    @sk.setter
+    def sk(self, sk: sock | None) -> None: ...
+    @property
+    def dst(self) -> Any: ...  # an rtable or rt6_info: whoever reads it knows the family
+    @dst.setter
+    def dst(self, dst: dst_entry | None) -> None: ...
     cb: Any
     destructor: Callable[[sk_buff], object] | None  # called once when freed or orphaned
     # plain integers, readable and writable

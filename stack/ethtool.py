@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stack.core import ethtool as core
 from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 __all__ = [
     "ethtool",
@@ -206,7 +209,7 @@ def show_settings(dev: net_device) -> str:
     duplex += f" ({link.duplex})" if duplex == "Unknown!" else ""
     mdix = MDIX.get(link.eth_tp_mdix, "Unknown")
     mdix += MDIX_CONTROL.get(link.eth_tp_mdix_ctrl, " (auto)")
-    level = dev.ethtool_ops.get_msglevel(dev) if dev.ethtool_ops.get_msglevel else 0
+    level = core.ethtool_get_msglevel(dev)
     return (
         f"Settings for {dev.name}:\n"
         "\tSupported ports: [ TP ]\n"
@@ -296,7 +299,7 @@ def _do_set_link(dev: net_device, args: Sequence[str]) -> str:
             mask |= bits
         core.ethtool_set_wol(dev, mask)
     if "msglvl" in pairs:
-        dev.ethtool_ops.set_msglevel(dev, int(pairs.pop("msglvl"), 0))
+        core.ethtool_set_msglevel(dev, int(pairs.pop("msglvl"), 0))
     if pairs:
         link = core.ethtool_get_settings(dev)
         if "speed" in pairs:
@@ -392,7 +395,7 @@ LONG_COMMANDS = {
 }
 
 
-def ethtool(net: Any, args: Sequence[str]) -> str:
+def ethtool(net: Net, args: Sequence[str]) -> str:
     """Run ``ethtool ARGS`` on host `net`; return what it prints. Call with the host's lock held.
 
     Raises:

@@ -89,8 +89,11 @@ def has_address(net: Net, family: int) -> bool:
     for dev in net.dev_base_head:
         if dev is net.loopback_dev:
             continue
-        inet = dev.ip_ptr if family == AF_INET else dev.ip6_ptr
-        if inet is not None and (inet.ifa_list if family == AF_INET else inet.addr_list):
+        if family == AF_INET:
+            found = dev.ip_ptr is not None and bool(dev.ip_ptr.ifa_list)
+        else:
+            found = dev.ip6_ptr is not None and bool(dev.ip6_ptr.addr_list)
+        if found:
             return True
     return False
 

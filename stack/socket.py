@@ -682,7 +682,7 @@ class _LockedSocket(Socket):
 
     __slots__ = ()
 
-    def __init__(self, net: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, net: Net, *args: Any, **kwargs: Any) -> None:
         with net.lock:
             super().__init__(net, *args, **kwargs)
 

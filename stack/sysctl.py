@@ -12,6 +12,9 @@ from stack.core.sysctl import NET_CORE, Sysctl, SysctlError
 from stack.ipv4.sysctl_net_ipv4 import CONF, NET_IPV4
 from stack.ipv6.sysctl_net_ipv6 import netns_sysctl_ipv6
 
+if TYPE_CHECKING:
+    from stack.net import Net
+
 __all__ = ["SYSCTLS", "SysctlError", "find", "sysctl_table"]
 
 SYSCTLS: dict[str, Sysctl] = {row.name: row for row in (*NET_CORE, *NET_IPV4)}
@@ -191,7 +194,7 @@ class ipv4_devconf(dict[str, int]):
 
     __slots__ = ("_net",)
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: Net) -> None:
         super().__init__()
         self._net = net
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head, skb_get
 from stack.core.iov import skb_copy_datagram_iter, skb_copy_datagram_msg
@@ -35,6 +35,9 @@ from stack.core.uapi import (
     SOCK_STREAM,
 )
 
+if TYPE_CHECKING:
+    from stack.core.sock import sock
+
 __all__ = [
     "__skb_recv_datagram",
     "__skb_try_recv_from_queue",
@@ -49,7 +52,7 @@ __all__ = [
 ]
 
 
-def connection_based(sk: Any) -> bool:
+def connection_based(sk: sock) -> bool:
     """net/core/datagram.c: does the type need a connection to receive?"""
     return sk.sk_type in (SOCK_SEQPACKET, SOCK_STREAM)
 
@@ -75,7 +78,7 @@ def __skb_try_recv_from_queue(
     return None, 0
 
 
-def __skb_recv_datagram(sk: Any, queue: sk_buff_head, flags: int, off: int = 0) -> Any:
+def __skb_recv_datagram(sk: sock, queue: sk_buff_head, flags: int, off: int = 0) -> Any:
     """net/core/datagram.c: (packet, offset), waiting as the socket allows.
 
     None instead of the pair after shutdown. Raises: OSError EAGAIN, ENOTCONN, the pending error.
@@ -101,7 +104,7 @@ def __skb_recv_datagram(sk: Any, queue: sk_buff_head, flags: int, off: int = 0) 
         timeo_ns = __skb_wait_for_more_packets(sk, queue, timeo_ns)
 
 
-def __skb_wait_for_more_packets(sk: Any, queue: sk_buff_head, timeo_ns: int) -> int:
+def __skb_wait_for_more_packets(sk: sock, queue: sk_buff_head, timeo_ns: int) -> int:
     """net/core/datagram.c: sleep until the queue grows, an error, shutdown. Returns the ns left.
 
     Raises: OSError EBADF when the socket was closed by somebody else meanwhile.
@@ -118,7 +121,7 @@ def __skb_wait_for_more_packets(sk: Any, queue: sk_buff_head, timeo_ns: int) -> 
     return left
 
 
-def skb_wait_forever(sk: Any) -> sk_buff | None:
+def skb_wait_forever(sk: sock) -> sk_buff | None:
     """The usual wait of a reader without time limit, in one body: the next packet.
 
     None: something else came, or has to be looked at first; __skb_recv_datagram finds out.
@@ -143,7 +146,7 @@ def skb_wait_forever(sk: Any) -> sk_buff | None:
     return queue.dequeue()
 
 
-def skb_recv_datagram(sk: Any, flags: int) -> sk_buff | None:
+def skb_recv_datagram(sk: sock, flags: int) -> sk_buff | None:
     """net/core/datagram.c: the next packet of sk_receive_queue; None after shutdown.
 
     Raises: OSError EAGAIN or the pending error.
@@ -152,12 +155,12 @@ def skb_recv_datagram(sk: Any, flags: int) -> sk_buff | None:
     return None if got is None else got[0]
 
 
-def skb_free_datagram(sk: Any, skb: sk_buff) -> None:
+def skb_free_datagram(sk: sock, skb: sk_buff) -> None:
     """net/core/datagram.c: the reader is done. Takes the reader's reference."""
     consume_skb(skb)
 
 
-def skb_kill_datagram(sk: Any, skb: sk_buff, flags: int) -> None:
+def skb_kill_datagram(sk: sock, skb: sk_buff, flags: int) -> None:
     """net/core/datagram.c: drop a packet that turned out bad (also one that was only peeked)."""
     queue = skb.list
     if flags & MSG_PEEK and queue is not None and queue is sk.sk_receive_queue:

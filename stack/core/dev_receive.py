@@ -159,7 +159,9 @@ def skb_vlan_untag(skb: sk_buff) -> sk_buff | None:
         return skb
     net = skb.dev.net
     shared = skb_share_check(skb)
-    if shared is None or not pskb_may_pull(shared, VLAN_HLEN + 2):
+    if shared is None:
+        return None
+    if not pskb_may_pull(shared, VLAN_HLEN + 2):
         kfree_skb_reason(net, shared, SKB_DROP_REASON_DEV_HDR)
         return None
     skb = shared

@@ -6,9 +6,13 @@ listens; the numbers are ours (the kernel's change with every release).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.skbuff import kfree_skb
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
+    from stack.net import Net
 
 SKB_NOT_DROPPED_YET = 0
 SKB_CONSUMED = 1
@@ -140,7 +144,7 @@ SKB_DROP_REASON_NAMES: dict[int, str] = {
 }
 
 
-def kfree_skb_reason(net: Any, skb: Any, reason: int) -> None:
+def kfree_skb_reason(net: Net, skb: sk_buff, reason: int) -> None:
     """net/core/skbuff.c: count the drop and free. Takes ownership of skb."""
     drops = net.drop_reasons
     drops[reason] = drops.get(reason, 0) + 1
@@ -149,7 +153,7 @@ def kfree_skb_reason(net: Any, skb: Any, reason: int) -> None:
     kfree_skb(skb, reason)
 
 
-def drop_names(net: Any) -> dict[str, int]:
+def drop_names(net: Net) -> dict[str, int]:
     """The host's drops by name, most frequent first."""
     return {
         SKB_DROP_REASON_NAMES.get(reason, str(reason)): count

@@ -9,7 +9,10 @@ from fastpath.skbuff import kfree_skb
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED
 
 if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
     from stack.core.netdevice import net_device
+    from stack.core.sock import sock
+    from stack.net import Net
 
 DST_HOST = 0x0001
 DST_NOXFRM = 0x0002
@@ -115,24 +118,24 @@ class dst_entry:
         self.output: Callable[[Any, Any, Any], int] = dst_discard_out
 
 
-def dst_discard(skb: Any) -> int:
+def dst_discard(skb: sk_buff) -> int:
     """net/core/dst.c: input of a dead or unset route. Takes ownership of skb."""
     kfree_skb(skb, SKB_DROP_REASON_NOT_SPECIFIED)
     return 0
 
 
-def dst_discard_out(net: Any, sk: Any, skb: Any) -> int:
+def dst_discard_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/core/dst.c: output of a dead or unset route. Takes ownership of skb."""
     kfree_skb(skb, SKB_DROP_REASON_NOT_SPECIFIED)
     return 0
 
 
-def dst_input(skb: Any) -> int:
+def dst_input(skb: sk_buff) -> int:
     """include/net/dst.h: hand a received packet to what its route says. Takes ownership of skb."""
     return skb.dst.input(skb)
 
 
-def dst_output(net: Any, sk: Any, skb: Any) -> int:
+def dst_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """include/net/dst.h: send a packet the way its route says. Takes ownership of skb."""
     return skb.dst.output(net, sk, skb)
 
@@ -208,7 +211,7 @@ def dst_dev_put(dst: dst_entry) -> None:
     dst.neigh = None
 
 
-def dst_link_failure(skb: Any) -> None:
+def dst_link_failure(skb: sk_buff) -> None:
     """include/net/dst.h: the next hop cannot be reached; ops of the route decide (ICMP)."""
     dst = skb.dst
     if dst is not None and dst.ops is not None and dst.ops.link_failure is not None:

@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from stack.core.dev import __netdev_update_features, netdev_features_change
 from stack.core.netdevice import (
@@ -135,52 +135,47 @@ class ethtool_link_ksettings:
     advertising: list[str] = field(default_factory=list)
 
 
+@dataclass(slots=True, kw_only=True)
 class ethtool_ops:
     """A driver's functions by the kernel's names; None = not offered. Setters give 0 or -errno."""
 
-    __slots__ = (
-        "get_coalesce",
-        "get_drvinfo",
-        "get_eeprom",
-        "get_eeprom_len",
-        "get_ethtool_stats",
-        "get_link",
-        "get_link_ksettings",
-        "get_msglevel",
-        "get_pauseparam",
-        "get_regs",
-        "get_regs_len",
-        "get_ringparam",
-        "get_sset_count",
-        "get_strings",
-        "get_wol",
-        "nway_reset",
-        "self_test",
-        "set_coalesce",
-        "set_eeprom",
-        "set_link_ksettings",
-        "set_msglevel",
-        "set_pauseparam",
-        "set_phys_id",
-        "set_ringparam",
-        "set_wol",
-    )
-
-    def __init__(self, **ops: Callable[..., Any] | None) -> None:
-        """Take the driver's functions.
-
-        Raises:
-            TypeError: a name that ethtool does not have.
-        """
-        for name in self.__slots__:
-            setattr(self, name, ops.pop(name, None))
-        if ops:
-            raise TypeError(f"ethtool_ops: no such operation: {', '.join(sorted(ops))}")
+    get_coalesce: Callable[[net_device], ethtool_coalesce] | None = None
+    get_drvinfo: Callable[[net_device], ethtool_drvinfo] | None = None
+    get_eeprom: Callable[[net_device, int, int], bytes] | None = None
+    get_eeprom_len: Callable[[net_device], int] | None = None
+    get_ethtool_stats: Callable[[net_device], list[int]] | None = None
+    get_link: Callable[[net_device], bool] | None = None
+    get_link_ksettings: Callable[[net_device], ethtool_link_ksettings] | None = None
+    get_msglevel: Callable[[net_device], int] | None = None
+    get_pauseparam: Callable[[net_device], ethtool_pauseparam] | None = None
+    get_regs: Callable[[net_device], ethtool_regs] | None = None
+    get_regs_len: Callable[[net_device], int] | None = None
+    get_ringparam: Callable[[net_device], ethtool_ringparam] | None = None
+    get_sset_count: Callable[[net_device, int], int] | None = None
+    get_strings: Callable[[net_device, int], list[str]] | None = None
+    get_wol: Callable[[net_device], ethtool_wolinfo] | None = None
+    nway_reset: Callable[[net_device], int] | None = None
+    self_test: Callable[[net_device, int], tuple[bool, list[int]]] | None = None
+    set_coalesce: Callable[[net_device, ethtool_coalesce], int] | None = None
+    set_eeprom: Callable[[net_device, int, int, bytes], int] | None = None
+    set_link_ksettings: Callable[[net_device, ethtool_link_ksettings], int] | None = None
+    set_msglevel: Callable[[net_device, int], None] | None = None
+    set_pauseparam: Callable[[net_device, ethtool_pauseparam], int] | None = None
+    set_phys_id: Callable[[net_device, int], int] | None = None
+    set_ringparam: Callable[[net_device, ethtool_ringparam], int] | None = None
+    set_wol: Callable[[net_device, ethtool_wolinfo], int] | None = None
 
 
-def _op(dev: net_device, name: str) -> Callable[..., Any]:
-    """The driver's function `name`; OSError(EOPNOTSUPP) when it has none."""
-    op = getattr(dev.ethtool_ops, name, None)
+_NONE = ethtool_ops()
+F = TypeVar("F")
+
+
+def _ops(dev: net_device) -> ethtool_ops:
+    return dev.ethtool_ops or _NONE
+
+
+def _op(dev: net_device, op: F | None, name: str) -> F:
+    """The driver's function `op`; OSError(EOPNOTSUPP) when it has none."""
     if op is None:
         raise OSError(errno.EOPNOTSUPP, f"{dev.name}: {os.strerror(errno.EOPNOTSUPP)} ({name})")
     return op
@@ -193,27 +188,31 @@ def _check(dev: net_device, what: str, err: int | None) -> None:
 
 def ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
     """net/ethtool/ioctl.c: -i."""
-    return _op(dev, "get_drvinfo")(dev)
+    return _op(dev, _ops(dev).get_drvinfo, "get_drvinfo")(dev)
 
 
 def ethtool_get_link(dev: net_device) -> bool:
     """net/ethtool/ioctl.c: link detected."""
-    return netif_running(dev) and bool(_op(dev, "get_link")(dev))
+    return netif_running(dev) and bool(_op(dev, _ops(dev).get_link, "get_link")(dev))
 
 
 def ethtool_get_settings(dev: net_device) -> ethtool_link_ksettings:
     """net/ethtool/ioctl.c: speed, duplex, negotiation."""
-    return _op(dev, "get_link_ksettings")(dev)
+    return _op(dev, _ops(dev).get_link_ksettings, "get_link_ksettings")(dev)
 
 
 def ethtool_set_settings(dev: net_device, settings: ethtool_link_ksettings) -> None:
     """net/ethtool/ioctl.c: -s speed/duplex/autoneg."""
-    _check(dev, "set link settings", _op(dev, "set_link_ksettings")(dev, settings))
+    _check(
+        dev,
+        "set link settings",
+        _op(dev, _ops(dev).set_link_ksettings, "set_link_ksettings")(dev, settings),
+    )
 
 
 def ethtool_get_ringparam(dev: net_device) -> ethtool_ringparam:
     """net/ethtool/ioctl.c: -g."""
-    return _op(dev, "get_ringparam")(dev)
+    return _op(dev, _ops(dev).get_ringparam, "get_ringparam")(dev)
 
 
 def ethtool_set_ringparam(dev: net_device, *, rx: int | None = None, tx: int | None = None) -> None:
@@ -225,24 +224,30 @@ def ethtool_set_ringparam(dev: net_device, *, rx: int | None = None, tx: int | N
         _check(dev, f"set {ring.rx_pending} rx descriptors", -errno.EINVAL)
     if not 0 < ring.tx_pending <= ring.tx_max_pending:
         _check(dev, f"set {ring.tx_pending} tx descriptors", -errno.EINVAL)
-    _check(dev, "set ring parameters", _op(dev, "set_ringparam")(dev, ring))
+    _check(
+        dev, "set ring parameters", _op(dev, _ops(dev).set_ringparam, "set_ringparam")(dev, ring)
+    )
 
 
 def ethtool_get_coalesce(dev: net_device) -> ethtool_coalesce:
     """net/ethtool/ioctl.c: -c."""
-    return _op(dev, "get_coalesce")(dev)
+    return _op(dev, _ops(dev).get_coalesce, "get_coalesce")(dev)
 
 
 def ethtool_set_coalesce(dev: net_device, *, rx_usecs: int) -> None:
     """net/ethtool/ioctl.c: -C."""
     coalesce = ethtool_get_coalesce(dev)
     coalesce.rx_coalesce_usecs = rx_usecs
-    _check(dev, f"set rx-usecs {rx_usecs}", _op(dev, "set_coalesce")(dev, coalesce))
+    _check(
+        dev,
+        f"set rx-usecs {rx_usecs}",
+        _op(dev, _ops(dev).set_coalesce, "set_coalesce")(dev, coalesce),
+    )
 
 
 def ethtool_get_pauseparam(dev: net_device) -> ethtool_pauseparam:
     """net/ethtool/ioctl.c: -a."""
-    return _op(dev, "get_pauseparam")(dev)
+    return _op(dev, _ops(dev).get_pauseparam, "get_pauseparam")(dev)
 
 
 def ethtool_set_pauseparam(
@@ -257,12 +262,16 @@ def ethtool_set_pauseparam(
     pause.autoneg = pause.autoneg if autoneg is None else autoneg
     pause.rx_pause = pause.rx_pause if rx is None else rx
     pause.tx_pause = pause.tx_pause if tx is None else tx
-    _check(dev, "set pause parameters", _op(dev, "set_pauseparam")(dev, pause))
+    _check(
+        dev,
+        "set pause parameters",
+        _op(dev, _ops(dev).set_pauseparam, "set_pauseparam")(dev, pause),
+    )
 
 
 def ethtool_get_wol(dev: net_device) -> ethtool_wolinfo:
     """net/ethtool/ioctl.c: Supports Wake-on, Wake-on."""
-    return _op(dev, "get_wol")(dev)
+    return _op(dev, _ops(dev).get_wol, "get_wol")(dev)
 
 
 def ethtool_set_wol(dev: net_device, wolopts: int) -> None:
@@ -271,47 +280,53 @@ def ethtool_set_wol(dev: net_device, wolopts: int) -> None:
     if wolopts & ~wol.supported:
         _check(dev, "set wake-on-lan", -errno.EINVAL)
     wol.wolopts = wolopts
-    _check(dev, "set wake-on-lan", _op(dev, "set_wol")(dev, wol))
+    _check(dev, "set wake-on-lan", _op(dev, _ops(dev).set_wol, "set_wol")(dev, wol))
 
 
 def ethtool_get_regs(dev: net_device) -> ethtool_regs:
     """net/ethtool/ioctl.c: -d."""
-    return _op(dev, "get_regs")(dev)
+    return _op(dev, _ops(dev).get_regs, "get_regs")(dev)
 
 
 def ethtool_get_stats(dev: net_device) -> dict[str, int]:
     """net/ethtool/ioctl.c: -S: the driver's counters by name, in its order."""
-    names = _op(dev, "get_strings")(dev, ETH_SS_STATS)
-    return dict(zip(names, _op(dev, "get_ethtool_stats")(dev), strict=True))
+    names = _op(dev, _ops(dev).get_strings, "get_strings")(dev, ETH_SS_STATS)
+    return dict(
+        zip(names, _op(dev, _ops(dev).get_ethtool_stats, "get_ethtool_stats")(dev), strict=True)
+    )
 
 
 def ethtool_self_test(dev: net_device, *, offline: bool = True) -> tuple[bool, dict[str, int]]:
     """net/ethtool/ioctl.c: -t: (passed, result by test; 0 = passed)."""
-    names = _op(dev, "get_strings")(dev, ETH_SS_TEST)
-    failed, results = _op(dev, "self_test")(dev, ETH_TEST_FL_OFFLINE if offline else 0)
+    names = _op(dev, _ops(dev).get_strings, "get_strings")(dev, ETH_SS_TEST)
+    failed, results = _op(dev, _ops(dev).self_test, "self_test")(
+        dev, ETH_TEST_FL_OFFLINE if offline else 0
+    )
     return not failed, dict(zip(names, results, strict=True))
 
 
 def ethtool_get_eeprom(dev: net_device, offset: int = 0, length: int | None = None) -> bytes:
     """net/ethtool/ioctl.c: -e: `length` bytes from `offset` (default: to the end)."""
-    total = _op(dev, "get_eeprom_len")(dev)
+    total = _op(dev, _ops(dev).get_eeprom_len, "get_eeprom_len")(dev)
     size = total - offset if length is None else length
     if offset < 0 or size < 0 or offset + size > total:
         _check(dev, f"read EEPROM bytes {offset}..{offset + size}", -errno.EINVAL)
-    return _op(dev, "get_eeprom")(dev, offset, size) if size else b""
+    return _op(dev, _ops(dev).get_eeprom, "get_eeprom")(dev, offset, size) if size else b""
 
 
 def ethtool_set_eeprom(dev: net_device, magic: int, offset: int, data: bytes) -> None:
     """net/ethtool/ioctl.c: -E; `magic` is the device id over the vendor id."""
-    total = _op(dev, "get_eeprom_len")(dev)
+    total = _op(dev, _ops(dev).get_eeprom_len, "get_eeprom_len")(dev)
     if not data or offset < 0 or offset + len(data) > total:
         _check(dev, f"write {len(data)} EEPROM bytes at {offset}", -errno.EINVAL)
-    _check(dev, "write EEPROM", _op(dev, "set_eeprom")(dev, magic, offset, data))
+    _check(
+        dev, "write EEPROM", _op(dev, _ops(dev).set_eeprom, "set_eeprom")(dev, magic, offset, data)
+    )
 
 
 def ethtool_phys_id(dev: net_device, seconds: int = 2) -> None:
     """net/ethtool/ioctl.c: -p: blink the LED for `seconds`."""
-    set_phys_id = _op(dev, "set_phys_id")
+    set_phys_id = _op(dev, _ops(dev).set_phys_id, "set_phys_id")
     rate = set_phys_id(dev, ETHTOOL_ID_ACTIVE)
     _check(dev, "identify", rate)
     try:
@@ -326,7 +341,7 @@ def ethtool_phys_id(dev: net_device, seconds: int = 2) -> None:
 
 def ethtool_nway_reset(dev: net_device) -> None:
     """net/ethtool/ioctl.c: -r: negotiate again."""
-    _check(dev, "restart autonegotiation", _op(dev, "nway_reset")(dev))
+    _check(dev, "restart autonegotiation", _op(dev, _ops(dev).nway_reset, "nway_reset")(dev))
 
 
 # -- features (net/ethtool/ioctl.c, features.c) ----------------------------------------------------
@@ -391,3 +406,14 @@ def ethtool_set_features(dev: net_device, changes: dict[str, bool]) -> int:
     if __netdev_update_features(dev):
         netdev_features_change(dev)
     return before ^ dev.features
+
+
+def ethtool_get_msglevel(dev: net_device) -> int:
+    """net/ethtool/ioctl.c: the driver's mask of messages, 0 when it has none."""
+    get = _ops(dev).get_msglevel
+    return 0 if get is None else get(dev)
+
+
+def ethtool_set_msglevel(dev: net_device, level: int) -> None:
+    """net/ethtool/ioctl.c: -s msglvl."""
+    _op(dev, _ops(dev).set_msglevel, "set_msglevel")(dev, level)

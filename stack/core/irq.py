@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stack.core.softirq import __do_softirq
 
 if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
     from stack.machine import Machine
 
 IRQ_NONE = 0
@@ -150,7 +151,7 @@ def request_irq(
     machine: Machine,
     irq: int,
     handler: Callable[[int, Any], int],
-    dev: Any,
+    dev: net_device,
     name: str = "",
     flags: int = IRQF_SHARED,
 ) -> int:
@@ -168,7 +169,7 @@ def request_irq(
     return 0
 
 
-def free_irq(machine: Machine, irq: int, dev: Any) -> None:
+def free_irq(machine: Machine, irq: int, dev: net_device) -> None:
     """kernel/irq/manage.c: remove `dev`'s handler; unknown ones are ignored."""
     desc = irq_to_desc(machine, irq)
     desc.actions = [action for action in desc.actions if action.dev_id is not dev]

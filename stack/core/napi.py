@@ -45,7 +45,7 @@ def netif_napi_del(napi: napi_struct) -> None:
     """net/core/dev.c: undo `netif_napi_add`; what GRO holds is freed."""
     if napi.gro is not None:
         napi.gro.reset()
-    if napi.dev is not None and napi in napi.dev.napi_list:
+    if napi in napi.dev.napi_list:
         napi.dev.napi_list.remove(napi)
 
 
@@ -210,7 +210,8 @@ def gro_normal_list(napi: napi_struct) -> None:
 
 def napi_gro_flush(napi: napi_struct) -> None:
     """net/core/gro.c: pass up everything held."""
-    napi.gro.flush(napi.gro_out)
+    if napi.gro is not None:
+        napi.gro.flush(napi.gro_out)
     gro_normal_list(napi)
 
 

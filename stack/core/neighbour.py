@@ -165,7 +165,9 @@ def neigh_direct_output(neigh: neighbour, skb: sk_buff) -> int:
 
 def neigh_hh_init(n: neighbour) -> None:
     """net/core/neighbour.c: fill the header cache."""
-    n.dev.header_ops.cache(n, n.hh, n.tbl.family)
+    ops = n.dev.header_ops
+    if ops is not None and ops.cache is not None:
+        ops.cache(n, n.hh, n.tbl.family)
 
 
 def neigh_event_send(neigh: neighbour, skb: sk_buff | None) -> int:

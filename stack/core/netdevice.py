@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import sk_buff_head
+from fastpath.gro import GroTable
+from fastpath.skbuff import kfree_skb, sk_buff, sk_buff_head
 from stack.core.snmp import rtnl_link_stats64
 
 if TYPE_CHECKING:
+    from stack.core.ethtool import ethtool_ops
+    from stack.core.sock import sock
+    from stack.core.timer import timer_list
+    from stack.ipv4.devinet import in_device
+    from stack.ipv6.if_inet6 import inet6_dev
     from stack.machine import Machine
     from stack.net import Net
+    from stack.sched.sch_generic import Qdisc
 
 # include/uapi/linux/if.h
 IFNAMSIZ = 16
@@ -210,10 +218,10 @@ class packet_type:
     def __init__(
         self,
         type: int,  # noqa: A002 -- the kernel's member name
-        func: Callable[[Any, net_device, packet_type, net_device], int],
+        func: Callable[[sk_buff, net_device, packet_type, net_device], int],
         dev: net_device | None = None,
         *,
-        af_packet_priv: Any = None,
+        af_packet_priv: sock | None = None,
         ignore_outgoing: bool = False,
     ) -> None:
         self.type = type
@@ -230,15 +238,15 @@ class napi_struct:
     __slots__ = ("dev", "gro", "gro_out", "machine", "napi_id", "poll", "sd", "state", "weight")
 
     def __init__(self, poll: Callable[[napi_struct, int], int] | None = None) -> None:
-        self.dev: Any = None
-        self.machine: Any = None
-        self.sd: Any = None  # softnet_data of the machine: where it queues
+        self.dev: net_device
+        self.machine: Machine
+        self.sd: softnet_data  # softnet_data of the machine: where it queues
         self.poll = no_poll if poll is None else poll
         self.weight = NAPI_POLL_WEIGHT
         self.state = 0
         self.napi_id = 0
-        self.gro: Any = None  # fastpath.gro.GroTable for drivers that do not merge themselves
-        self.gro_out: list[Any] = []
+        self.gro: GroTable | None = None  # of a driver that does not merge itself
+        self.gro_out: list[sk_buff] = []
 
 
 def no_poll(napi: napi_struct, budget: int) -> int:
@@ -267,7 +275,7 @@ class softnet_data:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.poll_list: list[napi_struct] = []
-        self.output_queue: deque[Any] = deque()
+        self.output_queue: deque[Qdisc] = deque()
         self.completion_queue = sk_buff_head()
         self.input_pkt_queue = sk_buff_head()
         self.process_queue = sk_buff_head()
@@ -281,6 +289,12 @@ class softnet_data:
         self.xmit_recursion = 0
 
 
+def no_start_xmit(skb: sk_buff, dev: net_device) -> int:
+    """What a device without a driver sends: nothing. Takes ownership of skb."""
+    kfree_skb(skb)
+    return NETDEV_TX_OK
+
+
 class net_hotdata:
     """include/net/hotdata.h: settings of the machine, copied from its first namespace's sysctls."""
 
@@ -292,39 +306,32 @@ class net_hotdata:
         self.netdev_budget = 0
 
 
+@dataclass(slots=True, kw_only=True)
 class net_device_ops:
     """The driver's functions, by the kernel's names; None = not offered.
 
     `ndo_start_xmit(skb, dev) -> NETDEV_TX_OK | NETDEV_TX_BUSY` takes ownership of skb unless BUSY.
-    `ndo_open(dev)`/`ndo_stop(dev)` return 0 or -errno. `ndo_set_mac_address(dev, bytes)`,
-    `ndo_change_mtu(dev, mtu)`, `ndo_set_features(dev, features)` return 0 or -errno.
+    Those that return an int return 0 or -errno, except `ndo_fix_features` and
+    `ndo_features_check`: the features that hold. None of them raises.
     """
 
-    __slots__ = (
-        "ndo_change_mtu",
-        "ndo_eth_ioctl",
-        "ndo_features_check",
-        "ndo_fix_features",
-        "ndo_get_stats64",
-        "ndo_init",
-        "ndo_open",
-        "ndo_set_features",
-        "ndo_set_mac_address",
-        "ndo_set_rx_mode",
-        "ndo_start_xmit",
-        "ndo_stop",
-        "ndo_tx_timeout",
-        "ndo_uninit",
-        "ndo_validate_addr",
-        "ndo_vlan_rx_add_vid",
-        "ndo_vlan_rx_kill_vid",
-    )
-
-    def __init__(self, **ops: Callable[..., Any] | None) -> None:
-        for name in self.__slots__:
-            setattr(self, name, ops.pop(name, None))
-        if ops:
-            raise TypeError(f"net_device_ops: no such operation: {', '.join(sorted(ops))}")
+    ndo_change_mtu: Callable[[net_device, int], int] | None = None
+    ndo_eth_ioctl: Callable[..., Any] | None = None
+    ndo_features_check: Callable[[sk_buff, net_device, int], int] | None = None
+    ndo_fix_features: Callable[[net_device, int], int] | None = None
+    ndo_get_stats64: Callable[[net_device], rtnl_link_stats64 | None] | None = None
+    ndo_init: Callable[[net_device], int] | None = None
+    ndo_open: Callable[[net_device], int] | None = None
+    ndo_set_features: Callable[[net_device, int], int] | None = None
+    ndo_set_mac_address: Callable[[net_device, bytes], int] | None = None
+    ndo_set_rx_mode: Callable[[net_device], None] | None = None
+    ndo_start_xmit: Callable[[sk_buff, net_device], int] = no_start_xmit
+    ndo_stop: Callable[[net_device], int] | None = None
+    ndo_tx_timeout: Callable[[net_device], None] | None = None
+    ndo_uninit: Callable[[net_device], None] | None = None
+    ndo_validate_addr: Callable[[net_device], int] | None = None
+    ndo_vlan_rx_add_vid: Callable[[net_device, int, int], int] | None = None
+    ndo_vlan_rx_kill_vid: Callable[[net_device, int, int], int] | None = None
 
 
 class header_ops:
@@ -339,7 +346,7 @@ class header_ops:
     def __init__(
         self,
         create: Callable[..., int],
-        parse: Callable[[Any], bytes] | None = None,
+        parse: Callable[[sk_buff], bytes] | None = None,
         cache: Callable[..., int] | None = None,
         cache_update: Callable[..., None] | None = None,
     ) -> None:
@@ -373,7 +380,7 @@ class hw_addr_list:
     def clear(self) -> None:
         self._count.clear()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[bytes]:
         return iter(tuple(self._count))
 
     def __len__(self) -> int:
@@ -479,8 +486,8 @@ class net_device:
         self.tx_queue_len = 1000
         self.num_tx_queues = 1
         self.real_num_tx_queues = 1
-        self.qdisc: Any = None
-        self.qdisc_sleeping: Any = None  # what runs again when the carrier is back
+        self.qdisc: Qdisc
+        self.qdisc_sleeping: Qdisc | None = None  # what runs again when the carrier is back
         self.queue_stopped = False
         self.lltx = False
         self.xmit_dst_release = True
@@ -488,20 +495,20 @@ class net_device:
         self.trans_start = 0
         self.trans_timeout = 0  # times that the watchdog barked
         self.watchdog_timeo = 0
-        self.watchdog_timer: Any = None
+        self.watchdog_timer: timer_list | None = None
         self.state = LINK_STATE_PRESENT
         self.reg_state = NETREG_UNINITIALIZED
         self.stats = rtnl_link_stats64()
-        self.netdev_ops: Any = net_device_ops()
-        self.ethtool_ops: Any = None
-        self.header_ops: Any = None
-        self.rx_handler: Callable[[Any], int] | None = None
+        self.netdev_ops = net_device_ops()
+        self.ethtool_ops: ethtool_ops | None = None
+        self.header_ops: header_ops | None = None
+        self.rx_handler: Callable[[sk_buff], int] | None = None
         self.rx_handler_data: Any = None
         self.rx_fast: dict[int, packet_type] = {}  # see netif_receive_skb
         self.xmit_simple = False  # see netdev_xmit_simple
         self.ptype_specific: list[packet_type] = []
-        self.ip_ptr: Any = None
-        self.ip6_ptr: Any = None
+        self.ip_ptr: in_device | None = None
+        self.ip6_ptr: inet6_dev | None = None
         self.priv: Any = None
         self.napi_list: list[napi_struct] = []
         self.uc = hw_addr_list()
@@ -509,7 +516,7 @@ class net_device:
         self.uc_promisc = False
         self.promiscuity = 0
         self.allmulti = 0
-        self.vlan_info: Any = None
+        self.vlan_info: dict[tuple[int, int], net_device] | None = None
         self.ifalias = ""
 
     def __repr__(self) -> str:

@@ -7,9 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
+    from stack.core.netdevice import net_device
+    from stack.core.sock import sock
+    from stack.net import Net
 
 NF_INET_PRE_ROUTING = 0
 NF_INET_LOCAL_IN = 1
@@ -31,7 +37,14 @@ class nf_hook_state:
 
     __slots__ = ("hook", "indev", "net", "outdev", "sk")
 
-    def __init__(self, hook: int, net: Any, sk: Any, indev: Any, outdev: Any) -> None:
+    def __init__(
+        self,
+        hook: int,
+        net: Net,
+        sk: sock | None,
+        indev: net_device | None,
+        outdev: net_device | None,
+    ) -> None:
         self.hook = hook
         self.net = net
         self.sk = sk
@@ -47,16 +60,16 @@ def new_nf_hooks() -> list[list[Hook]]:
     return [[] for _ in range(NF_INET_NUMHOOKS)]
 
 
-def _hooks_of(net: Any, pf: int) -> list[list[Hook]]:
+def _hooks_of(net: Net, pf: int) -> list[list[Hook]]:
     return net.ipv6.nf_hooks if pf == NFPROTO_IPV6 else net.nf_hooks
 
 
-def nf_register_net_hook(net: Any, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
+def nf_register_net_hook(net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
     """net/netfilter/core.c: append `fn` to a hook point of a family."""
     _hooks_of(net, pf)[hook].append(fn)
 
 
-def nf_unregister_net_hook(net: Any, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
+def nf_unregister_net_hook(net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
     """net/netfilter/core.c: remove it; no error when absent."""
     hooks = _hooks_of(net, pf)[hook]
     if fn in hooks:
@@ -64,7 +77,13 @@ def nf_unregister_net_hook(net: Any, hook: int, fn: Hook, pf: int = NFPROTO_IPV4
 
 
 def nf_hook_list(
-    hooks: list[Hook], hook: int, net: Any, sk: Any, skb: Any, indev: Any, outdev: Any
+    hooks: list[Hook],
+    hook: int,
+    net: Net,
+    sk: sock | None,
+    skb: sk_buff,
+    indev: net_device | None,
+    outdev: net_device | None,
 ) -> int:
     """net/netfilter/core.c nf_hook_slow: run these hooks. 1 = go on; else the packet is gone."""
     state = nf_hook_state(hook, net, sk, indev, outdev)
@@ -78,6 +97,13 @@ def nf_hook_list(
     return 1
 
 
-def nf_hook(hook: int, net: Any, sk: Any, skb: Any, indev: Any, outdev: Any) -> int:
+def nf_hook(
+    hook: int,
+    net: Net,
+    sk: sock | None,
+    skb: sk_buff,
+    indev: net_device | None,
+    outdev: net_device | None,
+) -> int:
     """include/linux/netfilter.h: run IPv4's hooks. 1 = go on; otherwise the packet is gone."""
     return nf_hook_list(net.nf_hooks[hook], hook, net, sk, skb, indev, outdev)

@@ -34,6 +34,7 @@ from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
 if TYPE_CHECKING:
     from stack.core.proto import proto_ops
     from stack.core.socket import socket
+    from stack.net import Net
 
 SHOWN = POLLIN | POLLOUT | POLLERR | POLLRDHUP | POLLHUP
 GONE = POLLIN | POLLOUT | POLLRDHUP | POLLHUP
@@ -75,7 +76,7 @@ class ReadyHub:
             self.sock.close()
 
 
-def _hub(net: Any) -> ReadyHub:
+def _hub(net: Net) -> ReadyHub:
     """A hub of this host and process with room for another descriptor."""
     hub: ReadyHub | None = net.ready_hub
     if hub is None or hub.users >= HUB_USERS or hub.pid != os.getpid():
@@ -104,7 +105,7 @@ class ReadyFd:
         "pid",
     )
 
-    def __init__(self, net: Any, sock: socket) -> None:
+    def __init__(self, net: Net, sock: socket) -> None:
         self._fds: list[int] = []
         self._given: dict[int, int] = {}  # what `detach` gave away: number to inode
         self._net = net
@@ -292,7 +293,7 @@ class ReadyFd:
         return True
 
 
-def ready_fd(net: Any, sock: socket) -> ReadyFd:
+def ready_fd(net: Net, sock: socket) -> ReadyFd:
     """The ReadyFd of an open socket, made at the first call.
 
     Raises:

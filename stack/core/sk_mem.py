@@ -15,6 +15,7 @@ from stack.core.uapi import SOCK_STREAM
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
     from stack.core.sock import sock
+    from stack.net import Net
 
 SK_MEM_QUANTUM = 4096
 SK_MEM_SEND = 0
@@ -43,7 +44,7 @@ class proto_mem:
         self.sysctl_mem = [low, pressure, high]
 
 
-def proto_mem_of_ram(net: Any, num: int, shift: int) -> proto_mem:
+def proto_mem_of_ram(net: Net, num: int, shift: int) -> proto_mem:
     """Limits of a protocol whose sockets hold received buffers: `num` / 2 ** `shift` of the RAM.
 
     That is the first of the three limits, the one that counts for a protocol without pressure. A

@@ -234,7 +234,7 @@ def sock_net(sk: sock) -> Any:
     return sk.net
 
 
-def ns_capable(net: Any, cap: int) -> bool:
+def ns_capable(net: Net, cap: int) -> bool:
     """kernel/capability.c: may the host's programs do what `cap` guards? They may as uid 0.
 
     A host has one user, `Host.uid`: its programs are whoever holds the Host object.
@@ -245,7 +245,7 @@ def ns_capable(net: Any, cap: int) -> bool:
 # --- birth and death -----------------------------------------------------------------------
 
 
-def sk_alloc(net: Any, family: int, priority: int, prot: Any, kern: bool = False) -> Any:
+def sk_alloc(net: Net, family: int, priority: int, prot: Any, kern: bool = False) -> Any:
     """net/core/sock.c: a fresh sock of `prot.sock_class`; `sock_init_data` must follow.
 
     `priority` is the kernel's gfp mask and has no meaning here.

@@ -50,7 +50,7 @@ class socket:
 
     __slots__ = ("file", "flags", "net", "ops", "ready", "sk", "state", "type")
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: Net) -> None:
         self.net = net
         self.state = SS_UNCONNECTED
         self.type = 0
@@ -152,28 +152,28 @@ def sock_register(net: Net, ops: net_proto_family) -> int:
     return 0
 
 
-def sock_unregister(net: Any, family: int) -> None:
+def sock_unregister(net: Net, family: int) -> None:
     """net/socket.c"""
     net.net_families[family] = None
 
 
-def sock_alloc(net: Any) -> socket:
+def sock_alloc(net: Net) -> socket:
     """net/socket.c: an unconnected socket without family or protocol."""
     return socket(net)
 
 
-def sock_create(net: Any, family: int, type: int, protocol: int) -> socket:  # noqa: A002
+def sock_create(net: Net, family: int, type: int, protocol: int) -> socket:  # noqa: A002
     """net/socket.c: a socket made by its family. Raises: OSError EAFNOSUPPORT, EINVAL, ..."""
     return __sock_create(net, family, type, protocol, False)
 
 
-def sock_create_kern(net: Any, family: int, type: int, protocol: int) -> socket:  # noqa: A002
+def sock_create_kern(net: Net, family: int, type: int, protocol: int) -> socket:  # noqa: A002
     """net/socket.c: the same for the host's own use."""
     return __sock_create(net, family, type, protocol, True)
 
 
 def __sock_create(
-    net: Any,
+    net: Net,
     family: int,
     type: int,  # noqa: A002
     protocol: int,
@@ -212,7 +212,7 @@ def sock_map_fd(sock: socket, flags: int) -> int:
 get_fd = sock_map_fd
 
 
-def sockfd_lookup(net: Any, fd: int) -> socket:
+def sockfd_lookup(net: Net, fd: int) -> socket:
     """net/socket.c: the socket of a descriptor. Raises: OSError EBADF."""
     sock = net.fdtable.fd.get(fd)
     if sock is None:
@@ -241,7 +241,7 @@ def __sock_release(sock: socket) -> None:
     sock.file = None
 
 
-def sock_close(net: Any, file: socket_file) -> int:
+def sock_close(net: Net, file: socket_file) -> int:
     """net/socket.c: the last descriptor of an open file was closed."""
     __sock_release(file.private_data)
     return 0
@@ -303,7 +303,7 @@ def sock_recvmsg_nosec(sock: socket, msg: msghdr, flags: int) -> int:
 # --- the calls -----------------------------------------------------------------------------
 
 
-def sys_socket(net: Any, family: int, type: int, protocol: int = 0) -> int:  # noqa: A002
+def sys_socket(net: Net, family: int, type: int, protocol: int = 0) -> int:  # noqa: A002
     """socket(2): a descriptor. `type` may carry SOCK_NONBLOCK, SOCK_CLOEXEC. Raises: OSError."""
     flags = type & ~SOCK_TYPE_MASK
     if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
@@ -312,7 +312,7 @@ def sys_socket(net: Any, family: int, type: int, protocol: int = 0) -> int:  # n
     return sock_map_fd(sock, flags & (SOCK_CLOEXEC | O_NONBLOCK))
 
 
-def sys_socketpair(net: Any, family: int, type: int, protocol: int = 0) -> Any:  # noqa: A002
+def sys_socketpair(net: Net, family: int, type: int, protocol: int = 0) -> Any:  # noqa: A002
     """socketpair(2). Raises: OSError EOPNOTSUPP for families without it."""
     flags = type & ~SOCK_TYPE_MASK
     one = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
@@ -326,7 +326,7 @@ def sys_socketpair(net: Any, family: int, type: int, protocol: int = 0) -> Any: 
     return sock_map_fd(one, flags), sock_map_fd(two, flags)
 
 
-def sys_bind(net: Any, fd: int, addr: sockaddr) -> None:
+def sys_bind(net: Net, fd: int, addr: sockaddr) -> None:
     """bind(2). Raises: OSError EBADF, EADDRINUSE, EADDRNOTAVAIL, EINVAL, EACCES."""
     sock = sockfd_lookup(net, fd)
     if addr is None:
@@ -334,19 +334,19 @@ def sys_bind(net: Any, fd: int, addr: sockaddr) -> None:
     sock.ops.bind(sock, move_addr_to_kernel(addr), 16)
 
 
-def sys_listen(net: Any, fd: int, backlog: int) -> None:
+def sys_listen(net: Net, fd: int, backlog: int) -> None:
     """listen(2). Raises: OSError EBADF, EINVAL, EOPNOTSUPP, EADDRINUSE."""
     sock = sockfd_lookup(net, fd)
     somaxconn = net.sysctl.somaxconn
     sock.ops.listen(sock, somaxconn if not 0 <= backlog <= somaxconn else backlog)
 
 
-def sys_accept(net: Any, fd: int) -> tuple[int, Any]:
+def sys_accept(net: Net, fd: int) -> tuple[int, Any]:
     """accept(2): (descriptor, peer's address). Raises: OSError EAGAIN, EINVAL, EOPNOTSUPP."""
     return sys_accept4(net, fd, 0)
 
 
-def sys_accept4(net: Any, fd: int, flags: int) -> tuple[int, Any]:
+def sys_accept4(net: Net, fd: int, flags: int) -> tuple[int, Any]:
     """accept4(2): flags SOCK_NONBLOCK, SOCK_CLOEXEC."""
     if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
         raise OSError(errno.EINVAL, f"unknown flags {flags:#o}")
@@ -369,7 +369,7 @@ def sys_accept4(net: Any, fd: int, flags: int) -> tuple[int, Any]:
     return newfd, addr
 
 
-def sys_connect(net: Any, fd: int, addr: sockaddr | None) -> None:
+def sys_connect(net: Net, fd: int, addr: sockaddr | None) -> None:
     """connect(2); addr None or of AF_UNSPEC dissolves a datagram association.
 
     Raises: OSError, BlockingIOError.
@@ -379,12 +379,12 @@ def sys_connect(net: Any, fd: int, addr: sockaddr | None) -> None:
     sock.ops.connect(sock, move_addr_to_kernel(addr), 16, file.f_flags if file is not None else 0)
 
 
-def sys_send(net: Any, fd: int, buf: Any, flags: int = 0) -> int:
+def sys_send(net: Net, fd: int, buf: Any, flags: int = 0) -> int:
     """send(2). Raises: OSError, BlockingIOError."""
     return sys_sendto(net, fd, buf, flags, None)
 
 
-def sys_sendto(net: Any, fd: int, buf: Any, flags: int = 0, addr: sockaddr | None = None) -> int:
+def sys_sendto(net: Net, fd: int, buf: Any, flags: int = 0, addr: sockaddr | None = None) -> int:
     """sendto(2): bytes sent. Raises: OSError, BlockingIOError."""
     sock = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
     if addr is not None and addr.__class__ is not sockaddr:
@@ -395,7 +395,7 @@ def sys_sendto(net: Any, fd: int, buf: Any, flags: int = 0, addr: sockaddr | Non
     return sock_sendmsg(sock, msghdr(addr, buf, None, flags))
 
 
-def sys_sendmsg(net: Any, fd: int, msg: msghdr, flags: int = 0) -> int:
+def sys_sendmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:
     """sendmsg(2): msg with name, buffers and control messages. Raises: OSError."""
     return ___sys_sendmsg(sockfd_lookup(net, fd), msg, flags)
 
@@ -424,7 +424,7 @@ def cmsg_len(data: Any) -> int:
     return 4 if isinstance(data, int) else memoryview(data).nbytes
 
 
-def sys_sendmmsg(net: Any, fd: int, msgs: list[msghdr], flags: int = 0) -> int:
+def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr], flags: int = 0) -> int:
     """sendmmsg(2): how many messages went; an error counts only when the first failed."""
     sock = sockfd_lookup(net, fd)
     done = 0
@@ -439,12 +439,12 @@ def sys_sendmmsg(net: Any, fd: int, msgs: list[msghdr], flags: int = 0) -> int:
     return done
 
 
-def sys_recv(net: Any, fd: int, buf: Any, flags: int = 0) -> int:
+def sys_recv(net: Net, fd: int, buf: Any, flags: int = 0) -> int:
     """recv(2) into `buf`: bytes received. Raises: OSError, BlockingIOError."""
     return sys_recvfrom(net, fd, buf, flags)[0]
 
 
-def sys_recvfrom(net: Any, fd: int, buf: Any, flags: int = 0) -> tuple[int, sockaddr | None]:
+def sys_recvfrom(net: Net, fd: int, buf: Any, flags: int = 0) -> tuple[int, sockaddr | None]:
     """recvfrom(2) into `buf`: (bytes, sender's address or None). Raises: OSError."""
     sock = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
     file = sock.file
@@ -455,7 +455,7 @@ def sys_recvfrom(net: Any, fd: int, buf: Any, flags: int = 0) -> tuple[int, sock
     return n, msg.msg_name
 
 
-def sys_recvmsg(net: Any, fd: int, msg: msghdr, flags: int = 0) -> int:
+def sys_recvmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:
     """recvmsg(2): fills msg's buffers, name, control messages and flags. Returns bytes."""
     return ___sys_recvmsg(sockfd_lookup(net, fd), msg, flags)
 
@@ -474,7 +474,7 @@ def ___sys_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
 
 
 def sys_recvmmsg(
-    net: Any, fd: int, msgs: list[msghdr], flags: int = 0, timeout_ns: int | None = None
+    net: Net, fd: int, msgs: list[msghdr], flags: int = 0, timeout_ns: int | None = None
 ) -> list[int]:
     """recvmmsg(2): the lengths of the messages received, one per msghdr used.
 
@@ -501,19 +501,19 @@ def sys_recvmmsg(
     return lengths
 
 
-def sys_getsockname(net: Any, fd: int) -> Any:
+def sys_getsockname(net: Net, fd: int) -> Any:
     """getsockname(2). Raises: OSError EBADF."""
     sock = sockfd_lookup(net, fd)
     return sock.ops.getname(sock, None, 16, 0)
 
 
-def sys_getpeername(net: Any, fd: int) -> Any:
+def sys_getpeername(net: Net, fd: int) -> Any:
     """getpeername(2). Raises: OSError ENOTCONN."""
     sock = sockfd_lookup(net, fd)
     return sock.ops.getname(sock, None, 16, 1)
 
 
-def sys_setsockopt(net: Any, fd: int, level: int, optname: int, optval: Any) -> None:
+def sys_setsockopt(net: Net, fd: int, level: int, optname: int, optval: Any) -> None:
     """setsockopt(2): `optval` an int or the bytes of the option's struct. Raises: OSError."""
     sock = sockfd_lookup(net, fd)
     if level == SOL_SOCKET:
@@ -524,7 +524,7 @@ def sys_setsockopt(net: Any, fd: int, level: int, optname: int, optval: Any) -> 
         sock.ops.setsockopt(sock, level, optname, optval)
 
 
-def sys_getsockopt(net: Any, fd: int, level: int, optname: int, optlen: int = 0) -> Any:
+def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = 0) -> Any:
     """getsockopt(2): an int (bytes for structs), or at most `optlen` bytes. Raises: OSError."""
     sock = sockfd_lookup(net, fd)
     if level == SOL_SOCKET:
@@ -536,14 +536,14 @@ def sys_getsockopt(net: Any, fd: int, level: int, optname: int, optlen: int = 0)
     return pack_opt(value, optlen) if optlen else value
 
 
-def sys_shutdown(net: Any, fd: int, how: int) -> None:
+def sys_shutdown(net: Net, fd: int, how: int) -> None:
     """shutdown(2). Raises: OSError EBADF, EINVAL, ENOTCONN."""
     sock = sockfd_lookup(net, fd)
     sock.ops.shutdown(sock, how)
     sockfd_put(sock)
 
 
-def sys_close(net: Any, fd: int) -> None:
+def sys_close(net: Net, fd: int) -> None:
     """close(2). Raises: OSError EBADF."""
     sock = net.fdtable.remove(fd)
     if sock is None:
@@ -556,7 +556,7 @@ def sys_close(net: Any, fd: int) -> None:
         sock_close(net, file)
 
 
-def sys_dup(net: Any, fd: int) -> int:
+def sys_dup(net: Net, fd: int) -> int:
     """dup(2): another descriptor of the same open socket. Raises: OSError EBADF, EMFILE."""
     sock = sockfd_lookup(net, fd)
     new = net.fdtable.install(sock)
@@ -565,7 +565,7 @@ def sys_dup(net: Any, fd: int) -> int:
     return new
 
 
-def sys_set_nonblocking(net: Any, fd: int, on: bool) -> None:
+def sys_set_nonblocking(net: Net, fd: int, on: bool) -> None:
     """fcntl(F_SETFL) of O_NONBLOCK. Raises: OSError EBADF."""
     file = sockfd_lookup(net, fd).file
     assert file is not None
@@ -575,7 +575,7 @@ def sys_set_nonblocking(net: Any, fd: int, on: bool) -> None:
         file.f_flags &= ~O_NONBLOCK
 
 
-def sys_ioctl(net: Any, fd: int, cmd: int, arg: Any = None) -> Any:
+def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:
     """ioctl(2): FIONBIO, SIOCGSTAMP, else the family's and protocol's. Raises: OSError ENOTTY."""
     sock = sockfd_lookup(net, fd)
     if cmd == FIONBIO:
@@ -601,13 +601,13 @@ def sock_poll(sock: socket, wait: Any = None) -> int:
     return sock.ops.poll(sock.file, sock, wait)
 
 
-def sys_poll_one(net: Any, fd: int) -> int:
+def sys_poll_one(net: Net, fd: int) -> int:
     """poll(2) of one descriptor without waiting: its POLL* bits. Raises: OSError EBADF."""
     return sock_poll(sockfd_lookup(net, fd))
 
 
 def sys_poll(
-    net: Any, fds: list[tuple[int, int]], timeout_ns: int | None = None
+    net: Net, fds: list[tuple[int, int]], timeout_ns: int | None = None
 ) -> list[tuple[int, int]]:
     """poll(2): [(fd, wanted)] to [(fd, bits)] of the ready ones; timeout None waits for ever."""
 

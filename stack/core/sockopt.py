@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import struct
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import sk_buff
 from stack.core import uapi
@@ -38,6 +38,10 @@ from stack.core.sock import (
     sock_valbool_flag,
 )
 from stack.core.tcp_states import TCP_LISTEN
+
+if TYPE_CHECKING:
+    from stack.core.sock import sock
+    from stack.net import Net
 
 ORDER = sys.byteorder
 TIMEVAL = struct.Struct("=qq")
@@ -105,20 +109,20 @@ def sock_timeval(timeo_ns: int) -> bytes:
     return TIMEVAL.pack(timeo_ns // NSEC, timeo_ns % NSEC // 1000)
 
 
-def __sock_set_rcvbuf(sk: Any, val: int) -> None:
+def __sock_set_rcvbuf(sk: sock, val: int) -> None:
     """net/core/sock.c: Linux doubles the value for its own overhead."""
     sk.sk_flags |= SOCK_RCVBUF_LOCK
     sk.sk_rcvbuf = max(val * 2, SOCK_MIN_RCVBUF)
 
 
-def __sock_set_sndbuf(sk: Any, val: int) -> None:
+def __sock_set_sndbuf(sk: sock, val: int) -> None:
     """net/core/sock.c"""
     sk.sk_flags |= SOCK_SNDBUF_LOCK
     sk.sk_sndbuf = max(val * 2, SOCK_MIN_SNDBUF)
     sk.sk_write_space()
 
 
-def sock_bindtoindex(sk: Any, ifindex: int) -> None:
+def sock_bindtoindex(sk: sock, ifindex: int) -> None:
     """net/core/sock.c: use one interface only (0 = any). Raises: OSError ENODEV."""
     if ifindex and ifindex not in sk.net.dev_by_index:
         raise OSError(errno.ENODEV, f"no device with index {ifindex}")
@@ -128,12 +132,12 @@ def sock_bindtoindex(sk: Any, ifindex: int) -> None:
     sk_dst_reset(sk)
 
 
-def _need_root(net: Any, cap: int, what: str) -> None:
+def _need_root(net: Net, cap: int, what: str) -> None:
     if not ns_capable(net, cap):
         raise PermissionError(errno.EPERM, f"{what}: the host's user is {net.uid}, not root")
 
 
-def sock_set_max_pacing_rate(sk: Any, optval: Any) -> None:
+def sock_set_max_pacing_rate(sk: sock, optval: Any) -> None:
     """SO_MAX_PACING_RATE, bytes a second: an int of 32 bits (-1: no limit) or 8 bytes.
 
     TCP paces itself (tcp_pacing.py). Others would need Linux's fq discipline, which is not here.
@@ -365,20 +369,20 @@ def put_cmsg(msg: Any, level: int, kind: int, data: bytes) -> None:
     msg.msg_control.append((level, kind, data))
 
 
-def sock_recv_cmsgs(msg: Any, sk: Any, skb: sk_buff) -> None:
+def sock_recv_cmsgs(msg: Any, sk: sock, skb: sk_buff) -> None:
     """include/net/sock.h: receive time stamp and drop count, when the socket asked for them."""
     flags = sk.sk_flags
     if flags & SOCK_RCVTSTAMP:
         __sock_recv_timestamp(msg, sk, skb)
     elif flags & SOCK_TIMESTAMP:
-        sk.sk_stamp_ns = sk.net.realtime_ns(skb.tstamp_ns)
+        sk.sk_stamp_ns = sk.net.machine.realtime_ns(skb.tstamp_ns)
     if flags & SOCK_RXQ_OVFL and sk.sk_drops:
         put_cmsg(msg, uapi.SOL_SOCKET, uapi.SO_RXQ_OVFL, struct.pack("=I", sk.sk_drops))
 
 
-def __sock_recv_timestamp(msg: Any, sk: Any, skb: sk_buff) -> None:
+def __sock_recv_timestamp(msg: Any, sk: sock, skb: sk_buff) -> None:
     """net/socket.c: SCM_TIMESTAMP or SCM_TIMESTAMPNS."""
-    stamp = sk.net.realtime_ns(skb.tstamp_ns)
+    stamp = sk.net.machine.realtime_ns(skb.tstamp_ns)
     sec, nsec = divmod(stamp, NSEC)
     if sk.sk_flags & SOCK_RCVTSTAMPNS:
         put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_TIMESTAMPNS, TIMEVAL.pack(sec, nsec))

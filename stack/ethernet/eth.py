@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import eth_hdr, eth_header_push, eth_type_trans_fast
 from fastpath.skbuff import sk_buff
@@ -21,6 +21,9 @@ from stack.core.netdevice import (
     header_ops,
     net_device,
 )
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 ETH_BROADCAST = b"\xff" * ETH_ALEN
 _ZERO = bytes(ETH_ALEN)
@@ -135,12 +138,12 @@ def ether_setup(dev: net_device) -> None:
 
 
 def alloc_etherdev_mqs(
-    net: Any, priv_factory: Callable[[net_device], Any] | None, txqs: int = 1, rxqs: int = 1
+    net: Net, priv_factory: Callable[[net_device], Any] | None, txqs: int = 1, rxqs: int = 1
 ) -> net_device:
     """net/ethernet/eth.c: an Ethernet device eth%d with `priv_factory(dev)` as private part."""
     return alloc_netdev_mqs(net, priv_factory, "eth%d", ether_setup, txqs, rxqs)
 
 
-def alloc_etherdev(net: Any, priv_factory: Callable[[net_device], Any] | None) -> net_device:
+def alloc_etherdev(net: Net, priv_factory: Callable[[net_device], Any] | None) -> net_device:
     """include/linux/etherdevice.h."""
     return alloc_etherdev_mqs(net, priv_factory, 1, 1)

@@ -193,7 +193,9 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
         source = ip_hdr(skb).saddr
         # 0: whatever address of ours it is; 1: only one of the network that is asked about.
         if inet_addr_type(neigh.net, source) == RTN_LOCAL and (
-            not announce or any(_same_net(ifa, target, source) for ifa in in_dev.ifa_list)
+            not announce
+            or in_dev is None
+            or any(_same_net(ifa, target, source) for ifa in in_dev.ifa_list)
         ):
             saddr = source
     if not saddr:

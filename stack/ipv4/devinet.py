@@ -286,7 +286,7 @@ def inet_addr_del(dev: net_device, local: int, prefixlen: int) -> None:
     in_dev = dev.ip_ptr
     for ifa in in_dev.ifa_list if in_dev is not None else ():
         if ifa.ifa_local == local and ifa.ifa_prefixlen == prefixlen:
-            __inet_del_ifa(in_dev, ifa)
+            __inet_del_ifa(ifa.ifa_dev, ifa)
             return
     raise OSError(errno.EADDRNOTAVAIL, f"{dev.name}: {os.strerror(errno.EADDRNOTAVAIL)}")
 

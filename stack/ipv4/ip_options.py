@@ -50,7 +50,7 @@ class OptionError(ValueError):
 
 def inet_current_timestamp(net: Any) -> int:
     """net/ipv4/af_inet.c: ms since midnight UT, as RFC 791 time stamps want it."""
-    return net.realtime_ns() // 1_000_000 % MS_PER_DAY
+    return net.machine.realtime_ns() // 1_000_000 % MS_PER_DAY
 
 
 def ip_options_compile(

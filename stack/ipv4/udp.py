@@ -446,7 +446,7 @@ def udp_send_skb(skb: sk_buff, fl4: Any, cork: Any) -> int:
 
     0 or a negative errno. Takes ownership of skb.
     """
-    sk = skb.sk
+    sk: Any = skb.sk  # an inet_sock
     gso_size = cork.gso_size
     if (
         gso_size

@@ -6,7 +6,7 @@ Packet-path functions return 0, a NET_XMIT_* code or a negative errno.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
 from fastpath.hdr import ipv6_hdr, ipv6_push
@@ -98,7 +98,8 @@ def ip6_sk_dst_hoplimit(np: ipv6_pinfo | None, daddr: int, rt: rt6_info) -> int:
 def ip6_skb_dst_mtu(skb: sk_buff) -> int:
     """include/net/ip6_route.h: the largest packet that may leave as it is."""
     rt: rt6_info = skb.dst
-    np = inet6_sk(skb.sk) if skb.sk is not None else None
+    sk: Any = skb.sk  # an inet_sock, or None
+    np = inet6_sk(sk)
     if np is not None and np.pmtudisc >= IPV6_PMTUDISC_PROBE:
         mtu = min(rt.dev.mtu, IP6_MAX_MTU)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 from contextlib import suppress
 
 import pytest
@@ -13,9 +14,10 @@ from stack.core.dev import alloc_netdev_mqs, dev_open, register_netdev
 from stack.core.dev_netns import dev_change_net_namespace
 from stack.core.netdevice import net_device_ops
 from stack.core.sysctl import SysctlError
+from stack.core.uapi import SO_TIMESTAMPNS
 from stack.ethernet.eth import ether_setup
 from stack.host import Host
-from stack.socket import AF_INET, SOCK_DGRAM, SOCK_STREAM
+from stack.socket import AF_INET, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET
 
 SECOND = 1_000_000_000
 
@@ -167,6 +169,19 @@ def test_an_interface_moves_while_traffic_flows(hosts):
             server.sendall(b"x")
         connected.close()
     assert blue.mib.tcp.OutRsts >= 1
+
+
+def test_options_that_ask_for_the_wall_time_work_in_every_namespace(hosts):
+    a, _b = hosts
+    blue = a.netns_add("blue")
+    blue.ifconfig("lo", up=True)
+    with udp(blue, ("127.0.0.1", 9)) as sock:
+        sock.setsockopt(SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        sock.sendto(b"x", ("127.0.0.1", 9))
+        _data, cmsgs, _flags, _sender = sock.recvmsg(10, 100)
+        assert cmsgs[0][:2] == (SOL_SOCKET, SO_TIMESTAMPNS)
+        sec, nsec = struct.unpack("qq", cmsgs[0][2])
+        assert abs(sec * SECOND + nsec - a.realtime_ns()) < SECOND
 
 
 def test_names_indexes_and_machines(hosts):
