@@ -145,7 +145,7 @@ def lookup(
 
     Call with the host's lock held.
     """
-    core = Lookup(name, types, conf=net.names.conf, random=net.random)
+    core = Lookup(name, types, conf=net.names.current, random=net.random)
     runner = LookupRunner(net, core, done)
     runner.start()
     return runner
@@ -198,7 +198,7 @@ def _known(net: Net, addr: sockaddr) -> tuple[tuple[str, ...], Name | None]:
     if family == AF_INET6 and address >> 32 == V4MAPPED >> 32:
         family, address = AF_INET, address & 0xFFFFFFFF
     known = net.names.hosts.names(family, address)
-    if known or not net.names.conf.servers:
+    if known or not net.names.current.servers:
         return known, None
     return (), reverse_name(address, 32 if family == AF_INET else 128)
 
@@ -262,7 +262,7 @@ def getnameinfo(net: Net, address: Address, flags: int) -> tuple[str, str]:
 
 def _local_part(net: Net, host: str) -> str:
     """A host of our own domain by its first label (NI_NOFQDN)."""
-    for domain in net.names.conf.search:
+    for domain in net.names.current.search:
         suffix = "." + name_to_text(domain)
         if host.lower().endswith(suffix.lower()):
             return host[: -len(suffix)]

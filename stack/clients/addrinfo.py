@@ -252,7 +252,7 @@ class AddrInfo:
         )
         if family == AF_INET6 and self._flags & AI_V4MAPPED:
             types = (RRType.A, RRType.AAAA)
-        if not self._names.conf.servers:
+        if not self._names.current.servers:
             text = f"{GAI_TEXT[EAI_AGAIN]}: {host!r} is not in the hosts table, and no name server"
             raise socket.gaierror(EAI_AGAIN, f"{text} is known (names.conf of the host)")
         self.lookup = host, types

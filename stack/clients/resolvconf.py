@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stack.clients.action import MessageError
@@ -190,8 +190,27 @@ class NameService:
 
     Without a name server only `hosts` is asked. `sort`, when it is set, puts destinations into the
     order in which to try them, instead of RFC 6724's (stack/destinations.py).
+    `learned` is what clients of DHCP and router advertisements said, by client.
     """
 
     conf: ResolvConf = field(default_factory=ResolvConf)
     hosts: HostsTable = field(default_factory=_localhost)
     sort: Callable[[Net, list[sockaddr]], list[sockaddr]] | None = None
+    learned: dict[str, tuple[tuple[sockaddr, ...], tuple[Name, ...]]] = field(default_factory=dict)
+
+    @property
+    def current(self) -> ResolvConf:
+        """`conf`, then what was learned, as many servers as a resolver takes."""
+        servers, search = list(self.conf.servers), list(self.conf.search)
+        for more_servers, more_search in self.learned.values():
+            servers += [server for server in more_servers if server not in servers]
+            search += [name for name in more_search if name not in search]
+        return replace(self.conf, servers=tuple(servers[:MAX_SERVERS]), search=tuple(search))
+
+    def learn(self, source: str, servers: Iterable[sockaddr], search: Iterable[str]) -> None:
+        """Take servers and search list of `source` ("dhcp4 eth0"), instead of its earlier ones."""
+        self.learned[source] = (tuple(servers), tuple(_names(search)))
+
+    def forget(self, source: str) -> None:
+        """Forget what `source` said."""
+        self.learned.pop(source, None)

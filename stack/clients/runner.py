@@ -23,7 +23,7 @@ from stack.core.socket import (
     sys_setsockopt,
     sys_socket,
 )
-from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.core.uapi import SO_ERROR, SOCK_NONBLOCK, SOL_SOCKET
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
 
@@ -37,23 +37,31 @@ AGAIN = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
 
 
 class CoreTimer:
-    """The one timer of a core: `fn(now_ns)` when it is due."""
+    """The one timer of a core: `fn(now_ns)` when it is due.
 
-    __slots__ = ("_fn", "_net", "_timer", "_work")
+    `background`: the time is that of housekeeping (the renewal of a lease), which alone does not
+    keep a simulation alive whose every task waits.
+    """
+
+    __slots__ = ("_background", "_fn", "_foreground", "_net", "_work")
 
     def __init__(self, net: Net, fn: Callable[[int], None]) -> None:
         self._net = net
         self._fn = fn
         self._work = work_struct(net.machine, self._run)
-        self._timer = timer_list(net.machine, lambda timer: schedule_work(self._work))
+        self._foreground = timer_list(net.machine, self._due)
+        self._background = timer_list(net.machine, self._due, TIMER_DEFERRABLE)
 
-    def set(self, at_ns: int) -> None:
+    def set(self, at_ns: int, *, background: bool = False) -> None:
         """Be due at `at_ns` only; NEVER: not at all."""
         cancel_delayed_work(self._work)
-        if at_ns == NEVER:
-            timer_delete(self._timer)
-        else:
-            mod_timer(self._timer, at_ns)
+        timer_delete(self._foreground)
+        timer_delete(self._background)
+        if at_ns != NEVER:
+            mod_timer(self._background if background else self._foreground, at_ns)
+
+    def _due(self, timer: timer_list) -> None:
+        schedule_work(self._work)
 
     def _run(self) -> None:
         if not self._net.closed:

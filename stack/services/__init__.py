@@ -1,1 +1,1 @@
-"""What a host offers its link beside its sockets: servers without I/O, and their runners."""
+"""What runs on a host beside the packet path: servers without I/O, the runners of clients' cores."""

@@ -1,0 +1,284 @@
+"""Drives a `Dhcp4Client` on a host: UDP sockets on one interface, ARP, addresses, routes, names.
+
+How an interface without an address talks (RFC 2131 4.1): a UDP socket bound to the device and to
+port 68 sends to 255.255.255.255; its packets leave with source 0.0.0.0, for there is no other.
+Answers are asked for as broadcasts (the broadcast flag), which such a socket receives, as Linux's
+does while rp_filter is 0 on the interface. A renewal goes from a second socket, bound to the
+leased address, so that its source is that one whatever else the interface has.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fastpath.hdr import arp_hdr
+from fastpath.skbuff import kfree_skb, pskb_may_pull, sk_buff
+from stack.clients.action import SetTimer
+from stack.clients.dhcp4 import Action, Configure, Deconfigure, Dhcp4Client, Send, SendArp
+from stack.clients.dhcp4_lease import Lease
+from stack.clients.dhcp4_request import Dhcp4Config
+from stack.clients.dhcp4_state import State
+from stack.clients.dhcp4_wire import CLIENT_PORT, SERVER_PORT, Route
+from stack.clients.dns_wire import DNS_PORT
+from stack.clients.runner import CoreTimer, WatchedSocket
+from stack.core.dev import dev_set_mtu
+from stack.core.dev_receive import dev_add_pack, dev_remove_pack
+from stack.core.netdevice import ETH_P_ARP, NET_RX_SUCCESS, net_device, packet_type
+from stack.core.sockaddr import sockaddr
+from stack.core.uapi import (
+    AF_INET,
+    SO_BINDTODEVICE,
+    SO_BROADCAST,
+    SO_REUSEADDR,
+    SOCK_DGRAM,
+    SOL_SOCKET,
+)
+from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
+from stack.ipv4.arp import ARP_HDR_LEN, ARPOP_REQUEST, arp_send, arp_send_gratuitous
+from stack.ipv4.devinet import inet_addr_add, inet_addr_del
+from stack.ipv4.fib import ip_route_add, ip_route_del
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+__all__ = ["Dhcp4Runner"]
+
+RTPROT_DHCP = 16
+ARP_BACKLOG = 64
+
+
+class Dhcp4Runner:
+    """A DHCPv4 client on the interface `dev` of `net`, which has to be up.
+
+    Args:
+        config: of the core; by default the host's name is sent.
+        changed: called with the lease, or None, whenever it comes, changes or goes.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        dev: net_device,
+        *,
+        config: Dhcp4Config | None = None,
+        changed: Callable[[Lease | None], None] = lambda lease: None,
+    ) -> None:
+        self.net, self.dev = net, dev
+        self.core = Dhcp4Client(mac=bytes(dev.dev_addr), random=net.random, config=config)
+        self.lease: Lease | None = None
+        """What is configured."""
+        self.mtu_before = dev.mtu
+        self._changed = changed
+        self._timer = CoreTimer(net, lambda now_ns: self._do(self.core.timer(now_ns)))
+        self._sockets: dict[int, WatchedSocket] = {}
+        self._routes: list[Route] = []
+        self._heard: deque[tuple[bytes, int, int]] = deque(maxlen=ARP_BACKLOG)
+        self._arp_work = work_struct(net.machine, self._arp_heard)
+        self._tap = packet_type(ETH_P_ARP, self._arp_rcv, dev)
+        self._source = f"dhcp4 {dev.name}"
+        self._open = False
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def start(self, address: int = 0) -> None:
+        """Begin; with the address of an earlier lease that is asked for first.
+
+        Raises: OSError: port 68 of the interface is taken.
+        """
+        with self.net.lock:
+            if not self._open:
+                self._open = True
+                dev_add_pack(self.net, self._tap)
+                self.net.machine.on_close(self._shut)
+                self._socket(0)
+            self._do(self.core.start(self.net.now(), address))
+
+    def wait(self, timeout_ns: int | None = None) -> bool:
+        """Wait until there is a lease in use; False after the timeout."""
+        with self.net.lock:
+            return bool(self.net.clock.wait(lambda: self.lease is not None, timeout_ns))
+
+    def stop(self, *, release: bool = True) -> None:
+        """End: give the lease back, take the address off the interface."""
+        with self.net.lock:
+            if self._open:
+                self._do(self.core.stop(self.net.now(), release=release))
+                self._shut()
+
+    def _shut(self) -> None:
+        """Close the sockets and hear no more ARP; harmless when repeated."""
+        if not self._open:
+            return
+        self._open = False
+        self._timer.set(-1)
+        cancel_delayed_work(self._arp_work)
+        dev_remove_pack(self.net, self._tap)
+        for sock in self._sockets.values():
+            sock.close()
+        self._sockets.clear()
+
+    # --- actions --------------------------------------------------------------------------------
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case SetTimer():
+                    self._timer.set(action.at_ns, background=self.core.in_use)
+                case Send():
+                    self._send(action)
+                case SendArp():
+                    if action.announce:
+                        arp_send_gratuitous(self.dev, action.address)
+                    else:
+                        arp_send(ARPOP_REQUEST, ETH_P_ARP, action.address, self.dev, 0, None,
+                                 None, None)  # fmt: skip
+                case Configure():
+                    self._configure(action.lease)
+                case Deconfigure():
+                    self._deconfigure(action.lease)
+
+    def _send(self, action: Send) -> None:
+        """What cannot be sent now is sent again by the core."""
+        try:
+            sock = self._socket(action.saddr)
+            sock.send(action.data, sockaddr(AF_INET, action.daddr, SERVER_PORT))
+        except OSError:
+            return
+
+    def _socket(self, saddr: int) -> WatchedSocket:
+        """The socket that sends from `saddr`; 0 is the one of an interface without an address."""
+        sock = self._sockets.get(saddr)
+        if sock is None:
+            sock = WatchedSocket(self.net, AF_INET, SOCK_DGRAM, self._ready)
+            try:
+                sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+                sock.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
+                sock.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, self.dev.name.encode())
+                sock.bind(sockaddr(AF_INET, saddr, CLIENT_PORT))
+            except OSError:
+                sock.close()
+                raise
+            self._sockets[saddr] = sock
+        return sock
+
+    def _ready(self, sock: WatchedSocket) -> None:
+        while sock.fd >= 0:
+            try:
+                got = sock.receive()
+            except OSError:  # an ICMP error of a unicast renewal: the core asks again
+                continue
+            if got is None:
+                return
+            self._do(self.core.received(got[0], self.net.now()))
+
+    # --- ARP ------------------------------------------------------------------------------------
+
+    def _arp_rcv(self, skb: sk_buff, dev: net_device, pt: packet_type, orig: net_device) -> int:
+        """A packet handler beside ARP's own. Takes ownership of skb."""
+        if pskb_may_pull(skb, ARP_HDR_LEN):
+            arp = arp_hdr(skb)
+            if arp.ar_hln == 6 and arp.ar_pln == 4:
+                self._heard.append((bytes(arp.ar_sha), arp.ar_sip, arp.ar_tip))
+                schedule_work(self._arp_work)
+        kfree_skb(skb)
+        return NET_RX_SUCCESS
+
+    def _arp_heard(self) -> None:
+        while self._heard and self._open:
+            sender_mac, sender, target = self._heard.popleft()
+            self._do(self.core.arp_received(sender_mac, sender, target, self.net.now()))
+
+    # --- configuration --------------------------------------------------------------------------
+
+    def _configure(self, lease: Lease) -> None:
+        before, self.lease = self.lease, lease
+        informed = self.core.state is State.INFORMED
+        if not informed and (before is None or _address(before) != _address(lease)):
+            if before is not None:
+                self._remove_address(before)
+            try:
+                inet_addr_add(self.dev, lease.address, lease.prefixlen, broadcast=lease.broadcast)
+            except OSError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+        if lease.mtu and lease.mtu != self.dev.mtu:
+            dev_set_mtu(self.dev, lease.mtu)
+        self._set_routes(list(lease.routes), lease)
+        search = lease.search or tuple(lease.domain.split())
+        servers = [sockaddr(AF_INET, address, DNS_PORT) for address in lease.dns]
+        self.net.names.learn(self._source, servers, search)
+        self._changed(lease)
+        self.net.clock.wake()
+
+    def _deconfigure(self, lease: Lease) -> None:
+        if self.lease is None:
+            return
+        self._set_routes([], lease)
+        self._remove_address(self.lease)
+        self.lease = None
+        if self.dev.mtu != self.mtu_before:
+            dev_set_mtu(self.dev, self.mtu_before)
+        self.net.names.forget(self._source)
+        self._changed(None)
+
+    def _remove_address(self, lease: Lease) -> None:
+        sock = self._sockets.pop(lease.address, None)
+        if sock is not None:
+            sock.close()
+        try:
+            inet_addr_del(self.dev, *_address(lease))
+        except OSError as error:  # somebody else took it off
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+
+    def _set_routes(self, wanted: list[Route], lease: Lease) -> None:
+        """Make the routes of the lease those in `wanted`; what is there already stays."""
+        for route in [r for r in self._routes if r not in wanted]:
+            self._routes.remove(route)
+            try:
+                ip_route_del(self.net, _prefix(route), via=_gateway(route), dev=self.dev)
+            except OSError as error:
+                if error.errno != errno.ESRCH:
+                    raise
+        mask = 0xFFFFFFFF << (32 - lease.prefixlen) & 0xFFFFFFFF
+        for route in wanted:
+            if route in self._routes:
+                continue
+            gateway = route[2]
+            # RFC 3442: the gateway of a classless route need not be in the subnet
+            beyond = bool(gateway) and bool((gateway ^ lease.address) & mask)
+            try:
+                ip_route_add(
+                    self.net,
+                    _prefix(route),
+                    via=_gateway(route),
+                    dev=self.dev,
+                    src=_text(lease.address),
+                    onlink=beyond,
+                    protocol=RTPROT_DHCP,
+                )
+            except OSError as error:
+                # one that is there, or that this interface cannot have, is not worth the lease
+                if error.errno not in (errno.EEXIST, errno.EINVAL, errno.ENETUNREACH):
+                    raise
+            else:
+                self._routes.append(route)
+
+
+def _address(lease: Lease) -> tuple[int, int]:
+    return lease.address, lease.prefixlen
+
+
+def _text(address: int) -> str:
+    return ".".join(str(byte) for byte in address.to_bytes(4, "big"))
+
+
+def _prefix(route: Route) -> str:
+    return f"{_text(route[0])}/{route[1]}"
+
+
+def _gateway(route: Route) -> str | None:
+    return _text(route[2]) if route[2] else None
