@@ -708,6 +708,7 @@ def inet_csk_clone_lock(sk: C, req: request_sock, priority: int = 0) -> C:
     newsk.inet_num = req.inet_num
     newsk.inet_sport = req.inet_num
     newsk.sk_mark = req.sk_mark
+    newsk.sk_af = req.sk_af  # of the SYN, which may be the other one than the listener's
     return newsk
 
 

@@ -22,6 +22,7 @@ from stack.ipv6.netns import netns_ipv6
 from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol
 from stack.ipv6.reassembly import ipv6_frag_exit, ipv6_frag_init
 from stack.ipv6.route_learned import ip6_route_net_init
+from stack.ipv6.tcp_ipv6 import tcpv6_init
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -44,6 +45,7 @@ def ipv6_net_init(net: Net) -> None:
     inet6_add_protocol(net, icmpv6_protocol, NEXTHDR_ICMP)
     ipv6_exthdrs_init(net)
     ipv6_frag_init(net)
+    tcpv6_init(net)
     ipv6.ip6_packet_type = packet_type(ETH_P_IPV6, ipv6_rcv)
     dev_add_pack(net, ipv6.ip6_packet_type)
 

@@ -154,6 +154,7 @@ class netns_ipv6:
         "sockets",
         "steps",
         "sysctl",
+        "tcp_sk",
     )
 
     # Set by the init functions of their modules, in inet6_init's order.
@@ -162,6 +163,8 @@ class netns_ipv6:
     icmp_sk: inet_sock
     ip6_null_entry: rt6_info
     ip6_packet_type: packet_type
+    tcp_sk: inet_sock
+    """Sends what TCP answers without a socket."""
 
     def __init__(self, net: Net) -> None:
         self.sysctl = net.sysctl.ipv6

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import errno
 import random
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from e1000emu.clock import VirtualClock
-from fastpath.csum import csum_partial, csum_tcpudp_magic, ip_compute_csum
+from fastpath.csum import csum_ipv6_magic, csum_partial, csum_tcpudp_magic, ip_compute_csum
 from stack.core.dev import dev_open, register_netdev
 from stack.core.iov import msghdr
 from stack.core.irq import request_irq
 from stack.core.napi import netif_napi_add
 from stack.core.netdevice import NETIF_F_GSO, NETIF_F_SG, net_device_ops
 from stack.core.sock import lock_sock, release_sock, sk_alloc, sock_graft, sock_init_data
+from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import STATE_NAMES, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.uapi import AF_INET, MSG_DONTWAIT, O_NONBLOCK, SOCK_STREAM
 from stack.ethernet.eth import alloc_etherdev
@@ -37,6 +39,9 @@ from tests.stack.ipv4.net import at
 
 A = 0x0A000001
 B = 0x0A000002
+A6 = 0x20010DB8_00000000_00000000_00000001
+B6 = 0x20010DB8_00000000_00000000_00000002
+PEER_OF = {A: B, B: A, A6: B6, B6: A6}
 MS = 1_000_000
 S = 1_000_000_000
 
@@ -75,7 +80,7 @@ class Segment:
 
     @property
     def dst(self) -> int:
-        return B if self.src == A else A
+        return PEER_OF[self.src]
 
     def opt(self, kind: int) -> bytes | None:
         """The value of an option, None when absent."""
@@ -105,7 +110,7 @@ class Segment:
         names = "".join(
             c for c, bit in zip("FSRPAU", (1, 2, 4, 8, 16, 32), strict=True) if self.flags & bit
         )
-        who = "A>B" if self.src == A else "B>A"
+        who = "A>B" if self.src in (A, A6) else "B>A"
         return (
             f"{self.time_ns / 1e6:10.3f} {who} {names:4s} seq {self.seq} ack {self.ack} "
             f"win {self.window} len {len(self.payload)} {self.sacks or ''}"
@@ -114,6 +119,8 @@ class Segment:
 
 def parse_segment(frame: bytes, now_ns: int) -> Segment | None:
     """The TCP segment in a frame; None for anything else. Verifies lengths and checksum."""
+    if frame[12:14] == b"\x86\xdd":
+        return parse_segment6(frame, now_ns)
     if len(frame) < 54 or frame[12:14] != b"\x08\x00" or frame[23] != 6:
         return None
     tot = int.from_bytes(frame[16:18], "big")
@@ -133,6 +140,21 @@ def parse_segment(frame: bytes, now_ns: int) -> Segment | None:
         tcp[20:doff],
         tcp[doff:],
         frame,
+    )
+
+
+def parse_segment6(frame: bytes, now_ns: int) -> Segment | None:
+    """The same over IPv6, without extension headers."""
+    if len(frame) < 74 or frame[20] != 6:
+        return None
+    tcp = frame[54 : 54 + int.from_bytes(frame[18:20], "big")]
+    saddr, daddr = int.from_bytes(frame[22:38], "big"), int.from_bytes(frame[38:54], "big")
+    assert csum_ipv6_magic(saddr, daddr, len(tcp), 6, csum_partial(tcp)) == 0, "bad TCP checksum"
+    ports_and_numbers = struct.unpack("!HHII", tcp[:12])
+    doff = (tcp[12] >> 4) * 4
+    window = int.from_bytes(tcp[14:16], "big")
+    return Segment(
+        now_ns, saddr, *ports_and_numbers, tcp[13], window, tcp[20:doff], tcp[doff:], frame
     )
 
 
@@ -235,9 +257,14 @@ class TcpNet:
                 dev.gso_max_segs = 1
             dev.mtu = mtu
             assert dev_open(dev) == 0
-            host.ifconfig(dev.name, f"10.0.0.{i + 1}/24")
             self.wires.append(wire)
         self.wires[0].peer, self.wires[1].peer = self.wires[1], self.wires[0]
+        self.configure()
+
+    def configure(self) -> None:
+        """Addresses, and who has them."""
+        for i, wire in enumerate(self.wires):
+            wire.dev.net.ifconfig(wire.dev.name, f"10.0.0.{i + 1}/24")
         self.warm_arp()
 
     def warm_arp(self) -> None:
@@ -323,6 +350,9 @@ class TcpNet:
 
     # --- sockets -----------------------------------------------------------------------------
 
+    peer_addr = B
+    """Host b's."""
+
     def socket(self, host: Host) -> Sock:
         return Sock(self, host)
 
@@ -332,7 +362,7 @@ class TcpNet:
         listener.bind(port)
         listener.listen(8)
         client = self.socket(self.a)
-        client.connect(B, port)
+        client.connect(self.peer_addr, port)
         assert self.run_until(lambda: listener.readable and client.state == "ESTABLISHED", 200 * S)
         server = listener.accept()
         listener.close()
@@ -342,19 +372,26 @@ class TcpNet:
 class Sock:
     """The socket calls a test needs, non-blocking."""
 
+    family = AF_INET
+    prot = tcp_prot
+
     def __init__(self, net: TcpNet, host: Host, sk: Any = None) -> None:
         self.net, self.host = net, host
         self.sock = SimpleNamespace(type=SOCK_STREAM, sk=None, state=1, ops=None)
         if sk is None:
-            sk = sk_alloc(host, AF_INET, 0, tcp_prot)
-            sk.sk_af = af_ops_of[AF_INET]
+            sk = sk_alloc(host, self.family, 0, self.prot)
+            sk.sk_af = af_ops_of[self.family]
+            self.made(sk)
             sock_init_data(self.sock, sk)
             sk.sk_protocol = 6
             sk.sk_type = SOCK_STREAM
-            tcp_prot.init(sk)
+            self.prot.init(sk)
         else:
             sock_graft(sk, self.sock)
         self.sk = sk
+
+    def made(self, sk: Any) -> None:
+        """What the family's create function does beside."""
 
     @property
     def state(self) -> str:
@@ -371,7 +408,7 @@ class Sock:
     def bind(self, port: int, addr: int = 0) -> None:
         sk = self.sk
         sk.inet_saddr = sk.inet_rcv_saddr = addr
-        if tcp_prot.get_port(sk, port):
+        if self.prot.get_port(sk, port):
             raise OSError(errno.EADDRINUSE, "EADDRINUSE")
         sk.inet_sport = sk.inet_num
 
@@ -382,12 +419,15 @@ class Sock:
         """Start (the SYN goes out at once)."""
         lock_sock(self.sk)
         try:
-            tcp_prot.connect(self.sk, at(addr, port))
+            self.prot.connect(self.sk, self.at(addr, port))
         finally:
             release_sock(self.sk)
 
+    def at(self, addr: int, port: int) -> sockaddr:
+        return at(addr, port)
+
     def accept(self) -> Sock:
-        return Sock(self.net, self.host, inet_csk_accept(self.sk, O_NONBLOCK))
+        return type(self)(self.net, self.host, inet_csk_accept(self.sk, O_NONBLOCK))
 
     def send(self, data: Any, flags: int = 0) -> int:
         return tcp_sendmsg(self.sk, msghdr(None, data, None, flags | MSG_DONTWAIT), len(data))
@@ -410,10 +450,10 @@ class Sock:
             out += piece
 
     def setsockopt(self, name: int, value: Any, level: int = 6) -> None:
-        tcp_prot.setsockopt(self.sk, level, name, value)
+        self.prot.setsockopt(self.sk, level, name, value)
 
     def getsockopt(self, name: int, level: int = 6) -> Any:
-        return tcp_prot.getsockopt(self.sk, level, name)
+        return self.prot.getsockopt(self.sk, level, name)
 
     def shutdown(self, how: int = 2) -> None:
         """how: kernel bits RCV_SHUTDOWN 1, SEND_SHUTDOWN 2 (as inet_shutdown passes them)."""

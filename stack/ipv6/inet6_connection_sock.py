@@ -1,0 +1,119 @@
+"""Connections over IPv6: routes, transmission, addresses (net/ipv6/inet6_connection_sock.c).
+
+The family of functions that TCP's table of operations (tcp_ipv6.py) needs of routing and output.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.sock import sk_dst_check, sk_setup_caps
+from stack.core.sockaddr import sockaddr
+from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP
+from stack.inet.flow import flowi
+from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_set_v4mapped
+from stack.ipv6.ip6_output import ip6_xmit
+from stack.ipv6.route import ip6_dst_lookup_flow
+from stack.ipv6.txoptions import fl6_update_dst
+
+if TYPE_CHECKING:
+    from stack.inet.inet_connection_sock import request_sock
+    from stack.inet.tcp_sock import tcp_sock
+    from stack.ipv6.rt6_info import rt6_info
+
+
+def inet6_csk_route_req(sk: tcp_sock, req: request_sock) -> rt6_info | None:
+    """The route back to who asks; None (counted) when there is none."""
+    np = sk.pinet6
+    opt = np.opt if np is not None else None
+    fl6 = flowi(
+        AF_INET6,
+        fl6_update_dst(req.inet_daddr, opt) or req.inet_daddr,
+        req.inet_rcv_saddr,
+        req.ir_iif,
+        0,
+        IPPROTO_TCP,
+        req.inet_dport,
+        req.inet_num,
+        0,
+        req.sk_mark,
+    )
+    try:
+        return ip6_dst_lookup_flow(sk.net, sk, fl6)
+    except OSError:
+        sk.net.mib.ip6.OutNoRoutes += 1
+        return None
+
+
+def inet6_csk_flow(sk: tcp_sock) -> flowi:
+    """The flow of the socket's packets: its addresses and ports, its options' label."""
+    np = sk.pinet6
+    fl6 = flowi(
+        AF_INET6,
+        sk.inet_daddr,
+        sk.inet_saddr,
+        sk.sk_bound_dev_if,
+        sk.tos,
+        sk.sk_protocol,
+        sk.inet_dport,
+        sk.inet_sport,
+        0,
+        sk.sk_mark,
+    )
+    if np is not None:
+        fl6.flowlabel = np.flow_label
+        fl6.daddr = fl6_update_dst(fl6.daddr, np.opt) or fl6.daddr
+    return fl6
+
+
+def inet6_csk_route_socket(sk: tcp_sock) -> int:
+    """Give the socket a route that is valid now. 0 or a negative errno."""
+    if sk_dst_check(sk, 0) is not None:
+        return 0
+    try:
+        dst = ip6_dst_lookup_flow(sk.net, sk, inet6_csk_flow(sk))
+    except OSError as exc:
+        sk.sk_route_caps = 0
+        sk.sk_dst_cache = None
+        return -(exc.errno or errno.EHOSTUNREACH)
+    sk_setup_caps(sk, dst)
+    return 0
+
+
+def inet6_csk_xmit(sk: tcp_sock, skb: sk_buff, fl: flowi | None) -> int:
+    """af_ops.queue_xmit: route, header, out. Takes ownership of skb."""
+    dst = sk.sk_dst_cache
+    if dst is None or dst.obsolete:
+        err = inet6_csk_route_socket(sk)
+        if err:
+            sk.sk_err_soft = -err
+            kfree_skb(skb)
+            return err
+        dst = sk.sk_dst_cache
+    skb.dst = dst
+    if fl is None or fl.daddr != sk.inet_daddr:
+        fl = sk.cork.fl4 = inet6_csk_flow(sk)
+        fl.daddr = sk.inet_daddr  # ip6_xmit puts the first hop of a routing header in its place
+    np = sk.pinet6
+    opt = None
+    tclass = sk.tos
+    if np is not None:
+        opt = np.opt
+        tclass = np.tclass | (sk.tos & 3)  # ECN
+        fl.flowlabel = np.flow_label
+    return ip6_xmit(sk, skb, fl, sk.sk_mark, opt, tclass, sk.sk_priority)
+
+
+def inet6_sk_sockaddr(sk: tcp_sock, addr: int, port: int) -> sockaddr:
+    """`addr` of the socket's wire as an AF_INET6 socket shows it: v4-mapped, or with its scope."""
+    if sk.sk_af.family == AF_INET:
+        return sockaddr(AF_INET6, ipv6_addr_set_v4mapped(addr), port)
+    scope = sk.sk_bound_dev_if if ipv6_addr_is_linklocal(addr) else 0
+    return sockaddr(AF_INET6, addr, port, 0, scope)
+
+
+def inet6_csk_addr2sockaddr(sk: tcp_sock) -> sockaddr:
+    """af_ops.addr2sockaddr: the peer."""
+    return inet6_sk_sockaddr(sk, sk.inet_daddr, sk.inet_dport)

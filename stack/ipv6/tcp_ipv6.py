@@ -1,0 +1,858 @@
+"""net/ipv6/tcp_ipv6.c: where TCP meets IPv6: connect, receive, errors, resets, requests.
+
+An AF_INET6 socket whose peer is v4-mapped speaks IPv4: it has `ipv6_mapped` for its table, IPv4's
+addresses and `sk_af`, and only its application sees IPv6 addresses. A listener for both families
+keeps its own table; each request and child has that of the SYN's family.
+"""
+
+from __future__ import annotations
+
+import errno
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from fastpath.csum import csum_ipv6_magic, csum_partial
+from fastpath.hdr import (
+    ipv6_hdr,
+    ipv6hdr_at,
+    tcp_hdr_fields,
+    tcp_hdr_validate,
+    tcp_v6_fill_cb,
+)
+from fastpath.hdr import tcp_v6_send_check as _send_check
+from fastpath.inetkey import inet_err_key, inet_key
+from fastpath.skbuff import (
+    CHECKSUM_NONE,
+    CHECKSUM_UNNECESSARY,
+    SKB_GSO_TCPV6,
+    alloc_skb,
+    kfree_skb,
+    pskb_may_pull,
+    sk_buff,
+    skb_checksum_complete,
+    skb_checksum_init_v6,
+    skb_copy_bits,
+    skb_put_data,
+    skb_set_transport_header,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_NO_SOCKET,
+    SKB_DROP_REASON_OTHERHOST,
+    SKB_DROP_REASON_PKT_TOO_SMALL,
+    SKB_DROP_REASON_SOCKET_BACKLOG,
+    SKB_DROP_REASON_SOCKET_FILTER,
+    SKB_DROP_REASON_TCP_CSUM,
+    SKB_DROP_REASON_TCP_MINTTL,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_metric_advmss, dst_mtu
+from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
+from stack.core.proto import proto
+from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
+from stack.core.sock import (
+    os_error,
+    sk_alloc,
+    sk_dst_check,
+    sk_setup_caps,
+    sock_init_data,
+    sock_owned_by_user,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.tcp_states import (
+    TCP_ESTABLISHED,
+    TCP_LISTEN,
+    TCP_NEW_SYN_RECV,
+    TCP_SYN_SENT,
+    TCP_TIME_WAIT,
+    TCPF_CLOSE,
+    TCPF_LISTEN,
+)
+from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_RAW
+from stack.inet.af_ops import af_ops_of
+from stack.inet.flow import flowi
+from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
+from stack.inet.inet_connection_sock import (
+    inet_csk_accept,
+    inet_csk_get_port,
+    inet_csk_prepare_forced_close,
+    inet_csk_reqsk_queue_drop_and_put,
+    inet_csk_update_pmtu,
+    request_sock,
+    sk_acceptq_is_full,
+)
+from stack.inet.inet_hashtables import (
+    __inet_inherit_port,
+    __inet_lookup_established,
+    __inet_lookup_listener,
+    __inet_lookup_skb,
+    inet_ehash_nolisten,
+    inet_hash,
+    inet_hash_connect,
+    inet_unhash,
+)
+from stack.inet.inet_sock import inet_sock
+from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
+from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
+from stack.inet.tcp import (
+    tcp_destroy_sock,
+    tcp_enter_memory_pressure,
+    tcp_init_sock,
+    tcp_ioctl,
+    tcp_leave_memory_pressure,
+)
+from stack.inet.tcp_ack import tcp_simple_retransmit
+from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
+from stack.inet.tcp_cong import tcp_ca_openreq_child
+from stack.inet.tcp_const import MSEC
+from stack.inet.tcp_ctl import tcp_connect, tcp_connect_failed, tcp_make_synack, tcp_rtx_synack
+from stack.inet.tcp_done import tcp_done, tcp_set_state
+from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
+from stack.inet.tcp_minisocks import tcp_check_req, tcp_child_process, tcp_create_openreq_child
+from stack.inet.tcp_rcv import (
+    tcp_add_backlog,
+    tcp_filter,
+    tcp_icmp_concerns,
+    tcp_icmp_error,
+    tcp_icmp_mtu,
+    tcp_req_err,
+)
+from stack.inet.tcp_recvmsg import tcp_recvmsg
+from stack.inet.tcp_request import tcp_conn_request
+from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
+from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, tcp_sock
+from stack.inet.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
+from stack.inet.tcp_syncookies import cookie_check, cookie_init_sequence
+from stack.inet.tcp_timer import tcp_release_cb, tcp_set_keepalive
+from stack.inet.tcp_timewait import (
+    TCP_TW_ACK,
+    TCP_TW_RST,
+    TCP_TW_SYN,
+    tcp_timewait_sock_ops,
+    tcp_timewait_state_process,
+)
+from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
+from stack.ipv4.ip_output import ip_queue_xmit
+from stack.ipv4.tcp_ipv4 import (
+    inet_sk_rebuild_header,
+    inet_sk_rx_dst_set,
+    tcp_v4_conn_request,
+    tcp_v4_connect,
+    tcp_v4_do_rcv,
+    tcp_v4_mtu_reduced,
+    tcp_v4_send_check,
+    tcp_v4_syn_recv_sock,
+)
+from stack.ipv6.addr import (
+    ipv6_addr_is_linklocal,
+    ipv6_addr_is_multicast,
+    ipv6_addr_v4mapped,
+)
+from stack.ipv6.inet6_connection_sock import (
+    inet6_csk_addr2sockaddr,
+    inet6_csk_flow,
+    inet6_csk_route_req,
+    inet6_csk_route_socket,
+    inet6_csk_xmit,
+)
+from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
+from stack.ipv6.ip6_output import ip6_xmit
+from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
+from stack.ipv6.protocol import (
+    INET6_PROTO_FINAL,
+    INET6_PROTO_NOPOLICY,
+    NEXTHDR_TCP,
+    inet6_add_protocol,
+    inet6_protocol,
+)
+from stack.ipv6.route import ip6_dst_lookup_flow
+from stack.ipv6.route_learned import ip6_sk_redirect
+from stack.ipv6.rt6_info import IPV6_MIN_MTU
+
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.net import Net
+
+_TCPHDR = Struct("!HHIIBBHHH")
+_TS = Struct("!BBBBII")
+IPV6_HLEN = 40
+TCP_HLEN = 20
+IN6ADDR_LOOPBACK = 1
+IPV6_FLOWLABEL_MASK = 0xFFFFF
+IPV6_PMTUDISC_INTERFACE = 4
+
+msstab = (1280 - 60, 1480 - 60, 9000 - 60)
+"""net/ipv6/syncookies.c: the MSS values that a cookie can say."""
+
+
+def tcp_v6_init_seq(net: Net, skb: sk_buff) -> int:
+    """Initial sequence number of the SYN-ACK that answers skb."""
+    _, saddr, sport, daddr, dport = inet_key(skb)
+    return secure_tcp_seq(net, daddr, saddr, dport, sport)
+
+
+def tcp_v6_init_ts_off(net: Net, skb: sk_buff) -> int:
+    _, saddr, _, daddr, _ = inet_key(skb)
+    return secure_tcp_ts_off(net, daddr, saddr)
+
+
+# --- connect ------------------------------------------------------------------------------
+
+
+def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
+    """Active open: route, source address, port, SYN. 0.
+
+    Raises: OSError ENETUNREACH, EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL (no scope), ...
+    """
+    if uaddr.family != AF_INET6:
+        raise os_error(errno.EAFNOSUPPORT)
+    net = sk.net
+    np = sk.pinet6
+    daddr, dport = uaddr.addr or IN6ADDR_LOOPBACK, uaddr.port
+    if not uaddr.addr and sk.sk_af.family == AF_INET:
+        daddr = 0xFFFF_7F00_0001  # bound to a v4-mapped address: ::ffff:127.0.0.1
+    if ipv6_addr_is_multicast(daddr):
+        raise os_error(errno.ENETUNREACH)
+    if ipv6_addr_is_linklocal(daddr):
+        if uaddr.scope_id:
+            if sk.sk_bound_dev_if and sk.sk_bound_dev_if != uaddr.scope_id:
+                raise os_error(errno.EINVAL)
+            sk.sk_bound_dev_if = uaddr.scope_id
+        if not sk.sk_bound_dev_if:
+            raise os_error(errno.EINVAL)
+    if np is not None:
+        np.flow_label = uaddr.flowinfo & IPV6_FLOWLABEL_MASK if np.sndflow else 0
+    if sk.rx_opt.ts_recent_stamp and sk.inet_daddr != daddr:
+        # Another peer: what the old one's timestamps said is void.
+        sk.rx_opt.ts_recent = 0
+        sk.rx_opt.ts_recent_stamp = 0
+        sk.write_seq = 0
+    if ipv6_addr_v4mapped(daddr):
+        return tcp_v6_connect_mapped(sk, daddr, dport)
+    if sk.sk_af.family == AF_INET:
+        raise os_error(errno.ENETUNREACH)  # bound to a v4-mapped address
+    opt = np.opt if np is not None else None
+    sk.inet_daddr = daddr
+    sk.inet_dport = dport
+    fl6 = inet6_csk_flow(sk)
+    rt = ip6_dst_lookup_flow(net, sk, fl6)
+    if not sk.inet_saddr:
+        sk.inet_saddr = fl6.saddr
+    if not sk.inet_rcv_saddr:
+        sk.inet_rcv_saddr = sk.inet_saddr
+    sk.sk_gso_type = SKB_GSO_TCPV6
+    sk_setup_caps(sk, rt)
+    sk.icsk_ext_hdr_len = opt.tot_len if opt is not None else 0
+    sk.rx_opt.mss_clamp = IPV6_MIN_MTU - TCP_HLEN - IPV6_HLEN
+    tcp_set_state(sk, TCP_SYN_SENT)
+    try:
+        inet_hash_connect(net.tcp_death_row, sk)
+    except OSError:
+        tcp_connect_failed(sk)
+        raise
+    fl6 = sk.cork.fl4 = inet6_csk_flow(sk)
+    fl6.daddr = daddr
+    if not sk.write_seq:
+        sk.write_seq = secure_tcp_seq(net, sk.inet_saddr, daddr, sk.inet_sport, dport)
+    sk.tsoffset = secure_tcp_ts_off(net, sk.inet_saddr, daddr)
+    err = tcp_connect(sk)
+    if err:
+        tcp_connect_failed(sk)
+        raise os_error(err)
+    return 0
+
+
+def tcp_v6_connect_mapped(sk: tcp_sock, daddr: int, dport: int) -> int:
+    """The peer is ::ffff:a.b.c.d: the connection is one of IPv4."""
+    if sk.sk_ipv6only or (sk.sk_af.family == AF_INET6 and sk.inet_rcv_saddr):
+        raise os_error(errno.ENETUNREACH)
+    ops, af, backlog_rcv = sk.icsk_af_ops, sk.sk_af, sk.sk_backlog_rcv
+    sk.icsk_af_ops, sk.sk_af, sk.sk_backlog_rcv = ipv6_mapped, af_ops_of[AF_INET], tcp_v4_do_rcv
+    try:
+        return tcp_v4_connect(sk, sockaddr(AF_INET, daddr & M32, dport))
+    except OSError:
+        sk.icsk_af_ops, sk.sk_af, sk.sk_backlog_rcv = ops, af, backlog_rcv
+        raise
+
+
+def inet6_sk_rebuild_header(sk: tcp_sock) -> int:
+    """net/ipv6/af_inet6.c: make sure the socket has a valid route. 0 or a negative errno."""
+    dst = sk.sk_dst_cache
+    if dst is not None and not dst.obsolete:
+        return 0
+    err = inet6_csk_route_socket(sk)
+    if err:
+        sk.sk_err_soft = -err
+    return err
+
+
+# --- ICMPv6 errors ------------------------------------------------------------------------
+
+
+def tcp_v6_mtu_reduced(sk: tcp_sock) -> None:
+    """A router wants smaller packets (RFC 8201)."""
+    if (1 << sk.sk_state) & (TCPF_LISTEN | TCPF_CLOSE):
+        return
+    dst = inet_csk_update_pmtu(sk, max(sk.mtu_info, IPV6_MIN_MTU))
+    if dst is not None and sk.icsk_pmtu_cookie > dst_mtu(dst):
+        tcp_sync_mss(sk, dst_mtu(dst))
+        tcp_simple_retransmit(sk)
+
+
+def tcp_v6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
+    """An ICMPv6 error (or redirect) quotes one of our segments. Borrows skb.
+
+    Data at the quoted IPv6 header, `offset` that of its TCP header.
+    """
+    net = skb.dev.net
+    if not pskb_may_pull(skb, offset + 8):
+        return 0
+    seq = int.from_bytes(skb_copy_bits(skb, offset + 4, 4), "big")
+    key = inet_err_key(skb, 0, offset)
+    sk = __inet_lookup_established(net.tcp_hashinfo, key, skb.skb_iif)
+    if sk is None:
+        net.mib.icmp6.InErrors += 1
+        return -errno.ENOENT
+    if sk.sk_state == TCP_TIME_WAIT:
+        return 0
+    err, fatal = icmpv6_err_convert(kind, code)
+    if sk.sk_state == TCP_NEW_SYN_RECV:
+        tcp_req_err(sk, seq, fatal)
+        return 0
+    np = sk.pinet6
+    if np is not None and ipv6hdr_at(skb, 0).hop_limit < np.min_hopcount:
+        net.mib.linux.TCPMinTTLDrop += 1
+        return 0
+    if not tcp_icmp_concerns(sk, seq, kind == ICMPV6_PKT_TOOBIG):
+        return 0
+    if kind == NDISC_REDIRECT:
+        if not sock_owned_by_user(sk):
+            ip6_sk_redirect(skb, sk)
+            sk_dst_check(sk, 0)
+        return 0
+    if kind == ICMPV6_PKT_TOOBIG:
+        if np is None or np.pmtudisc < IPV6_PMTUDISC_INTERFACE:
+            tcp_icmp_mtu(sk, info)
+        return 0
+    tcp_icmp_error(sk, err, np is not None and np.recverr)
+    return 0
+
+
+# --- checksums ----------------------------------------------------------------------------
+
+
+def tcp_v6_send_check(sk: tcp_sock, skb: sk_buff) -> None:
+    """Leave the sum to the device: pseudo header in the field, where to begin and to store."""
+    _send_check(skb, sk.inet_saddr, sk.inet_daddr)
+
+
+# --- answers without a socket -------------------------------------------------------------
+
+
+def tcp_v6_send_response(
+    net: Net,
+    skb: sk_buff,
+    seq: int,
+    ack: int,
+    flags: int,
+    win: int = 0,
+    options: bytes = b"",
+    oif: int = 0,
+    tclass: int = 0,
+    label: int = 0,
+    mark: int = 0,
+) -> None:
+    """A segment without data back to skb's sender. Borrows skb; no route, no answer."""
+    _, saddr, sport, daddr, dport = inet_key(skb)
+    size = TCP_HLEN + len(options)
+    fields = (dport, sport, seq, ack, size << 2, flags, min(win, 65535))
+    head = _TCPHDR.pack(*fields, 0, 0) + options
+    check = csum_ipv6_magic(daddr, saddr, size, IPPROTO_TCP, csum_partial(head))
+    ctl_sk = net.ipv6.tcp_sk
+    # A link-local peer is on the link that the segment came by.
+    fl6 = flowi(
+        AF_INET6, saddr, daddr, oif or (skb.skb_iif if ipv6_addr_is_linklocal(saddr) else 0)
+    )
+    fl6.flowi_proto = IPPROTO_TCP
+    fl6.flowi_mark = mark
+    fl6.flowlabel = label
+    fl6.fl_sport, fl6.fl_dport = dport, sport
+    try:
+        dst = ip6_dst_lookup_flow(net, ctl_sk, fl6)
+    except OSError:
+        return
+    buff = alloc_skb(net.skb_small, size, MAX_TCP_HEADER)
+    if buff is None:
+        return
+    skb_put_data(buff, _TCPHDR.pack(*fields, check, 0) + options)
+    skb_set_transport_header(buff, 0)
+    buff.ip_summed = CHECKSUM_NONE
+    buff.dst = dst
+    ip6_xmit(ctl_sk, buff, fl6, mark, None, tclass & ~3, 0)
+    net.mib.tcp.OutSegs += 1
+    if flags & TCPHDR_RST:
+        net.mib.tcp.OutRsts += 1
+
+
+def tcp_v6_send_reset(
+    sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff, reason: int = 0
+) -> None:
+    """RST in answer to skb (RFC 9293 3.10.7.1), never to a RST. Borrows skb."""
+    _, _, _, ack_seq, _, flags, _, _ = tcp_hdr_fields(skb)
+    if flags & TCPHDR_RST:
+        return
+    if sk is None and not ipv6_unicast_destination(skb):
+        return
+    if flags & TCPHDR_ACK:
+        seq, ack, rflags = ack_seq, 0, TCPHDR_RST
+    else:
+        seq, ack, rflags = 0, skb.end_seq, TCPHDR_RST | TCPHDR_ACK
+    oif, mark = (sk.sk_bound_dev_if, sk.sk_mark) if sk is not None else (0, 0)
+    tcp_v6_send_response(
+        skb.dev.net, skb, seq, ack, rflags, oif=oif, mark=mark, tclass=skb.ip_dsfield
+    )
+
+
+def tcp_v6_send_ack(
+    net: Net,
+    skb: sk_buff,
+    seq: int,
+    ack: int,
+    win: int,
+    tsval: int,
+    tsecr: int,
+    oif: int = 0,
+    tclass: int = 0,
+    label: int = 0,
+) -> None:
+    """ACK from a TIME_WAIT socket or a request. Borrows skb."""
+    options = _TS.pack(1, 1, 8, 10, tsval & M32, tsecr) if tsecr else b""
+    tcp_v6_send_response(
+        net, skb, seq, ack, TCPHDR_ACK, win, options, oif, tclass=tclass, label=label
+    )
+
+
+def tcp_v6_timewait_ack(tw: inet_timewait_sock, skb: sk_buff) -> None:
+    net = tw.net
+    tcp_v6_send_ack(
+        net,
+        skb,
+        tw.tw_snd_nxt,
+        tw.tw_rcv_nxt,
+        tw.tw_rcv_wnd >> tw.tw_rcv_wscale,
+        net.now() // MSEC + tw.tw_ts_offset,
+        tw.tw_ts_recent if tw.tw_ts_recent_stamp else 0,
+        tw.sk_bound_dev_if,
+        tw.tw_tos,
+        tw.tw_flowlabel,
+    )
+
+
+def tcp_v6_reqsk_send_ack(sk: tcp_sock, skb: sk_buff, req: request_sock) -> None:
+    net = sk.net
+    tcp_v6_send_ack(
+        net,
+        skb,
+        (req.snt_isn + 1) & M32,
+        req.rcv_nxt,
+        req.rsk_rcv_wnd >> req.rcv_wscale,
+        net.now() // MSEC + req.ts_off,
+        req.ts_recent if req.tstamp_ok else 0,
+        req.ir_iif,
+        skb.ip_dsfield,
+    )
+
+
+# --- requests -----------------------------------------------------------------------------
+
+
+def ipv6_unicast_destination(skb: sk_buff) -> bool:
+    """include/net/ip6_route.h: skb came to an address of one host, ours."""
+    return skb.pkt_type == 0 and not ipv6_addr_is_multicast(ipv6_hdr(skb).daddr)
+
+
+def tcp_v6_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry | None:
+    """Addresses of a new request, and the route back; None when there is none."""
+    _, req.inet_daddr, _, req.inet_rcv_saddr, _ = inet_key(skb)
+    # Link-local addresses mean something on their link only: the child is bound to it.
+    req.ir_iif = sk.sk_bound_dev_if or (
+        skb.skb_iif if ipv6_addr_is_linklocal(req.inet_daddr) else 0
+    )
+    req.tos = sk.tos
+    return inet6_csk_route_req(sk, req)
+
+
+def tcp_v6_send_synack(
+    sk: tcp_sock, dst: dst_entry | None, req: request_sock, syn_skb: sk_buff | None = None
+) -> int:
+    """Answer a request with SYN-ACK. 0 or an error."""
+    if dst is None:
+        dst = inet6_csk_route_req(sk, req)
+        if dst is None:
+            return -errno.EHOSTUNREACH
+    skb = tcp_make_synack(sk, dst, req)
+    if skb is None:
+        return -errno.ENOMEM
+    _send_check(skb, req.inet_rcv_saddr, req.inet_daddr)
+    np = sk.pinet6
+    fl6 = flowi(AF_INET6, req.inet_daddr, req.inet_rcv_saddr, req.ir_iif)
+    fl6.flowi_proto = IPPROTO_TCP
+    fl6.fl_sport, fl6.fl_dport = req.inet_num, req.inet_dport
+    opt, tclass = None, sk.tos
+    if np is not None:
+        opt, tclass = np.opt, np.tclass
+        if np.repflow and syn_skb is not None:
+            fl6.flowlabel = ipv6_hdr(syn_skb).flow_lbl
+    err = ip6_xmit(sk, skb, fl6, req.sk_mark, opt, tclass & ~3, sk.sk_priority)
+    return 0 if err == NET_XMIT_CN else err
+
+
+def tcp_v6_reqsk_destructor(req: request_sock) -> None:
+    """request_sock_ops.destructor: nothing of IPv6 hangs on a request."""
+
+
+def cookie_v6_init_sequence(skb: sk_buff, req: request_sock) -> int:
+    """net/ipv6/syncookies.c"""
+    return cookie_init_sequence(skb, req, msstab)
+
+
+def cookie_v6_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
+    """net/ipv6/syncookies.c: see cookie_check."""
+    return cookie_check(sk, skb, msstab, tcp6_request_sock_ops, tcp_request_sock_ipv6_ops)
+
+
+def tcp_v6_cookie_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
+    """An ACK for a listener may carry a SYN cookie: the child it proves, else sk itself."""
+    if not skb.tcp_flags & TCPHDR_SYN:
+        return cookie_v6_check(sk, skb)
+    return sk
+
+
+tcp_request_sock_ipv6_ops = tcp_request_sock_ops(
+    mss_clamp=IPV6_MIN_MTU - TCP_HLEN - IPV6_HLEN,
+    route_req=tcp_v6_route_req,
+    init_seq=tcp_v6_init_seq,
+    init_ts_off=tcp_v6_init_ts_off,
+    cookie_init_seq=cookie_v6_init_sequence,
+    send_synack=tcp_v6_send_synack,
+)
+
+tcp6_request_sock_ops = request_sock_ops(
+    family=AF_INET6,
+    rtx_syn_ack=tcp_rtx_synack,
+    send_ack=tcp_v6_reqsk_send_ack,
+    send_reset=tcp_v6_send_reset,
+    destructor=tcp_v6_reqsk_destructor,
+)
+
+
+def tcp_v6_conn_request(sk: tcp_sock, skb: sk_buff) -> int:
+    """A SYN for a listener, over either IP. Borrows skb."""
+    if skb.protocol == ETH_P_IP:
+        return tcp_v4_conn_request(sk, skb)
+    if not ipv6_unicast_destination(skb):
+        sk.net.mib.linux.ListenDrops += 1
+        return 0
+    if ipv6_addr_v4mapped(ipv6_hdr(skb).saddr):
+        sk.net.mib.ip6.InHdrErrors += 1
+        return 0
+    return tcp_conn_request(tcp6_request_sock_ops, tcp_request_sock_ipv6_ops, sk, skb)
+
+
+def tcp_v6_syn_recv_sock(
+    sk: tcp_sock,
+    skb: sk_buff,
+    req: request_sock,
+    dst: dst_entry | None,
+    req_unhash: request_sock | None,
+) -> tcp_sock | None:
+    """The third ACK came: make the child and hash it in the request's place. None: no room."""
+    if skb.protocol == ETH_P_IP:
+        newsk = tcp_v4_syn_recv_sock(sk, skb, req, dst, req_unhash)
+        if newsk is not None:
+            newsk.icsk_af_ops = ipv6_mapped
+            newsk.sk_backlog_rcv = tcp_v4_do_rcv
+        return newsk
+    linux = sk.net.mib.linux
+    if sk_acceptq_is_full(sk):
+        linux.ListenOverflows += 1
+        linux.ListenDrops += 1
+        return None
+    if dst is None:
+        dst = inet6_csk_route_req(sk, req)
+        if dst is None:
+            linux.ListenDrops += 1
+            return None
+    newsk = tcp_create_openreq_child(sk, req, skb)
+    newsk.sk_bound_dev_if = req.ir_iif
+    newsk.sk_gso_type = SKB_GSO_TCPV6
+    newsk.mc_index = skb.skb_iif
+    newsk.rcv_tos = skb.ip_dsfield
+    newsk.synack_req = req
+    np = newsk.pinet6
+    newsk.icsk_ext_hdr_len = np.opt.tot_len if np is not None and np.opt is not None else 0
+    if np is not None:
+        np.flow_label = ipv6_hdr(skb).flow_lbl if np.repflow else 0
+    fl6 = newsk.cork.fl4 = inet6_csk_flow(newsk)
+    fl6.daddr = req.inet_daddr
+    sk_setup_caps(newsk, dst)
+    tcp_ca_openreq_child(newsk, dst)
+    tcp_sync_mss(newsk, dst_mtu(dst))
+    newsk.advmss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
+    tcp_initialize_rcv_mss(newsk)
+    # The second refuses when another packet was faster, or the request is gone.
+    if __inet_inherit_port(sk, newsk) < 0 or not inet_ehash_nolisten(newsk, req_unhash):
+        inet_csk_prepare_forced_close(newsk)
+        tcp_done(newsk)
+        return None
+    return newsk
+
+
+# --- receive ------------------------------------------------------------------------------
+
+
+def tcp_v6_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
+    """A segment for a socket nobody holds (or its owner works off the backlog). Owns skb."""
+    if skb.protocol == ETH_P_IP:
+        return tcp_v4_do_rcv(sk, skb)  # for a listener of both families
+    if sk.sk_state == TCP_ESTABLISHED:
+        tcp_rcv_established(sk, skb)
+        return 0
+    if sk.sk_state == TCP_LISTEN:
+        nsk = tcp_v6_cookie_check(sk, skb)
+        if nsk is None:
+            kfree_skb(skb)
+            return 0
+        if nsk is not sk:
+            if tcp_child_process(sk, nsk, skb):
+                tcp_v6_send_reset(nsk, skb)
+                kfree_skb(skb)
+            return 0
+    reason = tcp_rcv_state_process(sk, skb)
+    if reason:
+        tcp_v6_send_reset(sk, skb)
+        kfree_skb_reason(sk.net, skb, reason)
+    return 0
+
+
+def tcp_v6_rcv(skb: sk_buff) -> int:
+    """inet6_protos[IPPROTO_TCP]: a segment, data at the TCP header. Takes ownership of skb. 0."""
+    net = skb.dev.net
+    if skb.pkt_type:  # PACKET_HOST
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
+        return 0
+    mib = net.mib.tcp
+    mib.InSegs += max(1, skb.gso_segs)
+    if not tcp_hdr_validate(skb):
+        mib.InErrs += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        return 0
+    key = inet_key(skb)
+    if skb.ip_summed != CHECKSUM_UNNECESSARY and (
+        skb_checksum_init_v6(skb, IPPROTO_TCP, key[1], key[3]) or skb_checksum_complete(skb)
+    ):
+        mib.InCsumErrors += 1
+        mib.InErrs += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_CSUM)
+        return 0
+    sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
+    while True:
+        if sk is None:
+            return tcp_v6_no_socket(net, skb)
+        state = sk.sk_state
+        if state == TCP_TIME_WAIT:
+            tcp_v6_fill_cb(skb)
+            sk = tcp_v6_do_time_wait(net, sk, skb)
+            if sk is None:
+                return 0
+            break
+        if state == TCP_NEW_SYN_RECV:
+            req = sk
+            sk = req.rsk_listener
+            if sk.sk_state != TCP_LISTEN:
+                inet_csk_reqsk_queue_drop_and_put(sk, req)
+                sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
+                continue
+            tcp_v6_fill_cb(skb)
+            return tcp_v6_new_syn_recv(sk, skb, req)
+        if state == TCP_LISTEN:
+            net.tcp_tw_isn = 0
+        break
+    np = sk.pinet6
+    if np is not None and np.min_hopcount and ipv6_hdr(skb).hop_limit < np.min_hopcount:
+        net.mib.linux.TCPMinTTLDrop += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
+        return 0
+    tcp_v6_fill_cb(skb)
+    if tcp_filter(sk, skb):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+        return 0
+    if sk.sk_state == TCP_LISTEN:
+        return tcp_v6_do_rcv(sk, skb)
+    sk.segs_in += max(1, skb.gso_segs)
+    if not sock_owned_by_user(sk):
+        return tcp_v6_do_rcv(sk, skb)
+    if tcp_add_backlog(sk, skb):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
+    return 0
+
+
+def tcp_v6_new_syn_recv(sk: tcp_sock, skb: sk_buff, req: request_sock) -> int:
+    """A segment for a request of listener sk. Takes ownership of skb."""
+    nsk = tcp_check_req(sk, skb, req)
+    if nsk is None:
+        kfree_skb(skb)
+    elif nsk is sk:
+        return tcp_v6_do_rcv(sk, skb)
+    elif tcp_child_process(sk, nsk, skb):
+        tcp_v6_send_reset(nsk, skb)
+        kfree_skb(skb)
+    return 0
+
+
+def tcp_v6_no_socket(net: Net, skb: sk_buff) -> int:
+    """Nobody has this port: RST (RFC 9293 3.10.7.1)."""
+    tcp_v6_fill_cb(skb)
+    tcp_v6_send_reset(None, skb)
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
+    return 0
+
+
+def tcp_v6_do_time_wait(net: Net, tw: inet_timewait_sock, skb: sk_buff) -> tcp_sock | None:
+    """TIME_WAIT: answer and give None; or the listener that takes over a new SYN."""
+    verdict = tcp_timewait_state_process(tw, skb)
+    if verdict == TCP_TW_SYN:
+        sk2 = __inet_lookup_listener(net.tcp_hashinfo, skb, inet_key(skb), skb.skb_iif)
+        if sk2 is not None:
+            inet_twsk_deschedule_put(tw)
+            return sk2
+        verdict = TCP_TW_ACK
+        net.tcp_tw_isn = 0
+    if verdict == TCP_TW_ACK:
+        tcp_v6_timewait_ack(tw, skb)
+    elif verdict == TCP_TW_RST:
+        tcp_v6_send_reset(tw, skb)
+        inet_twsk_deschedule_put(tw)
+    kfree_skb(skb)
+    return None
+
+
+def inet6_sk_rx_dst_set(sk: tcp_sock, skb: sk_buff) -> None:
+    """The route of a received segment serves those that follow."""
+    dst = skb.dst
+    if dst is not None:
+        sk.sk_rx_dst = dst
+        sk.rx_dst_ifindex = skb.skb_iif
+
+
+def tcp_v6_early_demux(skb: sk_buff) -> None:
+    """inet6_protos[].early_demux: a packet of a connection needs no route of its own. Borrows."""
+    if skb.pkt_type or not pskb_may_pull(skb, skb.transport_header - skb.data_offset + TCP_HLEN):
+        return
+    sk = skb.dev.net.tcp_hashinfo.ehash.get(inet_key(skb))
+    if sk is None or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != skb.skb_iif):
+        return
+    skb.sk = sk
+    if sk.sk_state not in (TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
+        dst = sk.sk_rx_dst
+        if dst is not None and not dst.obsolete and sk.rx_dst_ifindex == skb.skb_iif:
+            skb.dst = dst
+
+
+# --- socket life --------------------------------------------------------------------------
+
+
+def tcp_v6_init_sock(sk: tcp_sock) -> int:
+    """proto.init: a fresh socket."""
+    tcp_init_sock(sk)
+    sk.icsk_af_ops = ipv6_specific
+    return 0
+
+
+def tcp_v6_destroy_sock(sk: tcp_sock) -> None:
+    """proto.destroy: timers, queues and port go."""
+    tcp_destroy_sock(sk)
+
+
+ipv6_specific = inet_connection_sock_af_ops(
+    queue_xmit=inet6_csk_xmit,
+    send_check=tcp_v6_send_check,
+    rebuild_header=inet6_sk_rebuild_header,
+    sk_rx_dst_set=inet6_sk_rx_dst_set,
+    conn_request=tcp_v6_conn_request,
+    syn_recv_sock=tcp_v6_syn_recv_sock,
+    net_header_len=IPV6_HLEN,
+    sockaddr_len=28,
+    setsockopt=ipv6_setsockopt,
+    getsockopt=ipv6_getsockopt,
+    addr2sockaddr=inet6_csk_addr2sockaddr,
+    mtu_reduced=tcp_v6_mtu_reduced,
+)
+
+ipv6_mapped = inet_connection_sock_af_ops(
+    queue_xmit=ip_queue_xmit,
+    send_check=tcp_v4_send_check,
+    rebuild_header=inet_sk_rebuild_header,
+    sk_rx_dst_set=inet_sk_rx_dst_set,
+    conn_request=tcp_v6_conn_request,
+    syn_recv_sock=tcp_v6_syn_recv_sock,
+    net_header_len=20,
+    sockaddr_len=28,
+    setsockopt=ipv6_setsockopt,
+    getsockopt=ipv6_getsockopt,
+    addr2sockaddr=inet6_csk_addr2sockaddr,
+    mtu_reduced=tcp_v4_mtu_reduced,
+)
+
+tcpv6_prot = proto(
+    name="TCPv6",
+    close=tcp_close,
+    connect=tcp_v6_connect,
+    disconnect=tcp_disconnect,
+    accept=inet_csk_accept,
+    ioctl=tcp_ioctl,
+    init=tcp_v6_init_sock,
+    destroy=tcp_v6_destroy_sock,
+    shutdown=tcp_shutdown,
+    setsockopt=tcp_setsockopt,
+    getsockopt=tcp_getsockopt,
+    keepalive=tcp_set_keepalive,
+    sendmsg=tcp_sendmsg,
+    recvmsg=tcp_recvmsg,
+    backlog_rcv=tcp_v6_do_rcv,
+    release_cb=tcp_release_cb,
+    hash=inet_hash,
+    unhash=inet_unhash,
+    get_port=inet_csk_get_port,
+    stream_memory_free=tcp_stream_memory_free,
+    diag_destroy=tcp_abort,
+    no_autobind=True,
+    sock_class=tcp_sock,
+    twsk_prot=tcp_timewait_sock_ops,
+    rsk_prot=tcp6_request_sock_ops,
+    enter_memory_pressure=tcp_enter_memory_pressure,
+    leave_memory_pressure=tcp_leave_memory_pressure,
+    sysctl_rmem="tcp_rmem",
+    sysctl_wmem="tcp_wmem",
+    memory="TCP",
+)
+
+tcpv6_protocol = inet6_protocol(
+    handler=tcp_v6_rcv,
+    err_handler=tcp_v6_err,
+    early_demux=tcp_v6_early_demux,
+    flags=INET6_PROTO_NOPOLICY | INET6_PROTO_FINAL,
+)
+
+
+tcp_v6_ctl_prot = proto(name="TCPv6 control", sock_class=inet_sock)
+"""Of net.ipv6.tcp_sk: it only sends, and no limit of TCP's counts it."""
+
+
+def tcpv6_init(net: Net) -> None:
+    """TCP over IPv6 in a namespace: who answers what nobody else does, and the handler."""
+    sk: inet_sock = sk_alloc(net, AF_INET6, 0, tcp_v6_ctl_prot, True)
+    sock_init_data(None, sk)
+    sk.sk_type = SOCK_RAW
+    sk.sk_protocol = IPPROTO_TCP
+    net.ipv6.tcp_sk = sk
+    inet6_add_protocol(net, tcpv6_protocol, NEXTHDR_TCP)
