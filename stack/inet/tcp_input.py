@@ -354,6 +354,7 @@ def tcp_init_transfer(sk: tcp_sock) -> None:
 def tcp_finish_connect(sk: tcp_sock, skb: sk_buff) -> None:
     """The active open succeeded."""
     tcp_set_state(sk, TCP_ESTABLISHED)
+    sk.icsk_af_ops.sk_rx_dst_set(sk, skb)
     now = sk.net.now()
     sk.icsk_ack_lrcvtime = now
     tcp_init_transfer(sk)

@@ -585,6 +585,7 @@ def tcp_v4_syn_recv_sock(
     newsk.icsk_ext_hdr_len = 0
     newsk.inet_id = sk.net.random.getrandbits(16)
     newsk.synack_req = req
+    inet_sk_rx_dst_set(newsk, skb)
     fl4 = newsk.cork.fl4 = flowi(AF_INET)
     fl4.daddr, fl4.saddr = req.inet_daddr, req.inet_rcv_saddr
     sk_setup_caps(newsk, dst)

@@ -588,6 +588,7 @@ def tcp_v6_syn_recv_sock(
     newsk.mc_index = skb.skb_iif
     newsk.rcv_tos = skb.ip_dsfield
     newsk.synack_req = req
+    inet6_sk_rx_dst_set(newsk, skb)
     np = newsk.pinet6
     newsk.icsk_ext_hdr_len = np.opt.tot_len if np is not None and np.opt is not None else 0
     if np is not None:
@@ -615,6 +616,8 @@ def tcp_v6_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
     if skb.protocol == ETH_P_IP:
         return tcp_v4_do_rcv(sk, skb)  # for a listener of both families
     if sk.sk_state == TCP_ESTABLISHED:
+        if sk.sk_rx_dst is not skb.dst:
+            inet6_sk_rx_dst_set(sk, skb)
         tcp_rcv_established(sk, skb)
         return 0
     if sk.sk_state == TCP_LISTEN:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6
 
+from fastpath.skbuff import sk_buff
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.ipv6.addr import ipv6_addr_set_v4mapped, parse_addr6
-from stack.ipv6.tcp_ipv6 import ipv6_mapped, ipv6_specific, tcp_v6_early_demux
+from stack.ipv6.tcp_ipv6 import ipv6_mapped, ipv6_specific, tcp_v6_rcv, tcpv6_protocol
 from tests.stack.inet.tcpnet import ACK, MS, RST, SYN, A, B, S, Segment, Sock, transfer
 from tests.stack.inet.test_tcp import drain
 from tests.stack.inet.test_tcp_chaos import nothing_is_left
@@ -337,9 +338,34 @@ def test_v6only_socket_does_not_connect_to_a_mapped_address() -> None:
         assert client.sk.icsk_af_ops is ipv6_specific
 
 
+def test_early_demux_gives_a_connection_its_packets_and_their_route(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[Any, Any]] = []
+
+    def spy(skb: sk_buff) -> int:
+        seen.append((skb.sk, skb.dst))
+        return tcp_v6_rcv(skb)
+
+    monkeypatch.setattr(tcpv6_protocol, "handler", spy)
+    with TcpNet6() as net:
+        client, server = net.pair()
+        seen.clear()
+        client.send(b"x")
+        net.run(MS * 20)
+        assert seen[0] == (server.sk, server.sk.sk_rx_dst)
+        assert seen[0][1] is not None
+        # A route that holds no more is looked up again, and the new one remembered.
+        old = server.sk.sk_rx_dst
+        old.kill()
+        client.send(b"y")
+        net.run(MS * 20)
+        assert server.recv_all() == b"xy"
+        drain(net, client, server)
+
+
 def test_every_slot_of_both_tables_is_filled() -> None:
     for table in (ipv6_specific, ipv6_mapped):
         for name in inet_connection_sock_af_ops.__slots__:
             assert getattr(table, name) is not None, name
     assert (ipv6_specific.net_header_len, ipv6_mapped.net_header_len) == (40, 20)
-    assert callable(tcp_v6_early_demux)
