@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stack.aio_netdb import getaddrinfo, getnameinfo, resolved
 from stack.clients.addrinfo import AI_PASSIVE
+from stack.core.clock import is_threaded, require_running
 from stack.socket import (
     AF_INET,
     IPPROTO_TCP,
@@ -82,14 +83,11 @@ class _Waker:
         loop = asyncio.get_running_loop()
         clock = sock.net.clock
         # A RealClock runs the host in its own thread; the other clocks are this thread's.
-        threaded = getattr(clock, "threaded", True)
-        self._call = loop.call_soon_threadsafe if threaded else loop.call_soon
+        self._call = loop.call_soon_threadsafe if is_threaded(clock) else loop.call_soon
         self._fn = fn
         self._wq = sock.wait_queue()
         with sock.net.lock:
-            require_running = getattr(clock, "require_running", None)
-            if require_running is not None:
-                require_running("a coroutine that waits")
+            require_running(clock, "a coroutine that waits")
             self._wq.add(self._wake)
 
     def _wake(self) -> None:

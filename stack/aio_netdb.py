@@ -6,6 +6,7 @@ import asyncio
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core.clock import is_threaded
 from stack.netdb import (
     AddressInfo,
     address_info,
@@ -34,7 +35,7 @@ async def _look_up(net: Net, name: str | Name, types: tuple[int, ...]) -> Finish
             future.set_result(result)
 
     # A RealClock runs the lookup in its own thread; the other clocks are this thread's.
-    threaded = getattr(net.clock, "threaded", True)
+    threaded = is_threaded(net.clock)
     tell = loop.call_soon_threadsafe if threaded else loop.call_soon
     with net.lock:
         runner = lookup(net, name, types, lambda result: tell(settle, result))

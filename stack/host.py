@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastpath.dma import DmaTable, HostMemory
+from stack.core.clock import Clock, watch
 from stack.core.dev import dev_open
 from stack.core.irq import irq_desc, irq_to_desc
 from stack.core.netdevice import net_device
@@ -48,7 +49,7 @@ class Host(Namespace):
         self,
         name: str = "host",
         *,
-        clock: Any,
+        clock: Clock,
         ram_bytes: int = 128 << 20,
         ram: HostMemory | None = None,
         seed: int | str | None = None,
@@ -65,10 +66,11 @@ class Host(Namespace):
                 inet_init(machine)
                 ipv6_init(machine)
             super().__init__(machine, name, uid=uid, gid=gid, sysctl=sysctl)
-            watch = getattr(clock, "watch", None)
-            if watch is not None and inet:
+            if inet:
                 tell = functools.partial(progress, machine), functools.partial(describe, machine)
-                machine.on_closed(watch(machine.timers.interrupt, *tell))
+                unwatch = watch(clock, machine.timers.interrupt, *tell)
+                if unwatch is not None:
+                    machine.on_closed(unwatch)
             dev_open(self.loopback_dev)
             if drivers:
                 e1000_init_module(machine)

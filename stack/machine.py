@@ -6,7 +6,6 @@ Core functions that deal with the hardware or the CPU take a Machine.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.dma import DmaTable, HostMemory
 from fastpath.errors import whole_number
 from fastpath.skbuff import SkbPool
+from stack.core.clock import Clock, realtime_ns
 from stack.core.dev_netns import net_dev_init
 from stack.core.irq import irq_desc, replay_irqs
 from stack.core.loopback import loopback_net_ops
@@ -58,7 +58,7 @@ class Machine:
     # The computer.
     name: str
     closed: bool
-    clock: Any
+    clock: Clock
     lock: AbstractContextManager[Any]
     now: Callable[[], int]
     random: Random
@@ -106,7 +106,7 @@ class Machine:
         self,
         name: str,
         *,
-        clock: Any,
+        clock: Clock,
         ram_bytes: int = 128 << 20,
         ram: HostMemory | None = None,
         seed: int | str | None = None,
@@ -157,7 +157,7 @@ class Machine:
 
     def realtime_ns(self, at_ns: int = 0) -> int:
         """Wall time, ns since 1970-01-01 UTC: now, or when the clock showed `at_ns`."""
-        wall: int = getattr(self.clock, "realtime_ns", time.time_ns)()
+        wall = realtime_ns(self.clock)
         return wall if not at_ns else wall - (self.now() - at_ns)
 
     def dma_table(self) -> DmaTable:

@@ -73,6 +73,7 @@ class Net:
 
     # The machine's.
     clock: Any
+    """A Clock (stack/core/clock.py) with all that the one given can do (`run_for`)."""
     lock: AbstractContextManager[Any]
     now: Callable[[], int]
     random: Random

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, overload
 
 from stack.clients.addrinfo import (
@@ -25,6 +25,7 @@ from stack.clients.addrinfo import (
     AI_V4MAPPED,
 )
 from stack.core import socket as sys
+from stack.core.clock import is_threaded, require_running
 from stack.core.iov import msghdr
 from stack.core.readyfd import ReadyFd, ready_fd
 from stack.core.sockaddr import sockaddr
@@ -214,7 +215,7 @@ class Socket:
     )
 
     def __new__(cls, net: Net, *args: Any, **kwargs: Any) -> Socket:
-        if cls is Socket and getattr(net.clock, "threaded", True):
+        if cls is Socket and is_threaded(net.clock):
             cls = _LockedSocket
         return object.__new__(cls)
 
@@ -300,9 +301,7 @@ class Socket:
         if self._os_fd >= 0 or self._fd < 0:
             return self._os_fd
         with self.net.lock:
-            require_running = getattr(self.net.clock, "require_running", None)
-            if require_running is not None:
-                require_running("Socket.fileno()")
+            require_running(self.net.clock, "Socket.fileno()")
             return self._descriptor()
 
     @property
@@ -606,9 +605,7 @@ class Socket:
             raise ValueError("Timeout value out of range")
         self._timeout = value
         sys.sys_set_nonblocking(self.net, self._fd, value == 0)
-        sk = sys.sockfd_lookup(self.net, self._fd).sk
-        limit = _FOREVER if not value else int(value * 1e9)
-        sk.sk_rcvtimeo_ns = sk.sk_sndtimeo_ns = limit
+        sys.sys_set_timeout(self.net, self._fd, int(value * 1e9) if value else None)
 
     def gettimeout(self) -> float | None:
         """Seconds, or None."""
@@ -711,9 +708,6 @@ class _LockedSocket(Socket):
     poll = _locked("poll")
 
 
-_FOREVER = 0x7FFFFFFFFFFFFFFF
-
-
 def create_connection(
     net: Net,
     address: Address,
@@ -774,28 +768,15 @@ def create_server(
 def wait_any(
     net: Net, waits: Sequence[tuple[Socket, int]], timeout: float | None = None
 ) -> list[tuple[Socket, int]]:
-    """poll(2): wait until a socket is ready for one of its events (POLLIN ...); those that are."""
+    """poll(2): wait until a socket is ready for one of its events (POLLIN ...); those that are.
 
-    def ready() -> list[tuple[Socket, int]]:
-        found = []
-        for sock, events in waits:
-            got = sock.poll() & (events | POLLERR | POLLHUP)
-            if got:
-                found.append((sock, got))
-        return found
-
+    The sockets may be of several hosts, all on the clock of `net`.
+    """
+    limit_ns = None if timeout is None else int(timeout * 1e9)
     with net.lock:
-        check: Callable[[], bool] = lambda: bool(ready())  # noqa: E731
-        wake = net.clock.wake
-        queues = [sock.wait_queue() for sock, _ in waits]
-        for queue in queues:
-            queue.add(wake)  # sockets wake only whom they know
-        try:
-            net.clock.wait(check, None if timeout is None else int(timeout * 1e9))
-        finally:
-            for queue in queues:
-                queue.remove(wake)
-        return ready()
+        table = [(sys.sockfd_lookup(s.net, s._fd), events) for s, events in waits]
+        found = sys.do_poll(net.clock, table, limit_ns)
+    return [(sock, bits) for (sock, _), bits in zip(waits, found, strict=True) if bits]
 
 
 POLLIN, POLLOUT, POLLERR, POLLHUP = 0x1, 0x4, 0x8, 0x10

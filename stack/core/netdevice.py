@@ -235,7 +235,18 @@ class packet_type:
 class napi_struct:
     """One NAPI context: `poll(napi, budget) -> work done` runs while it is scheduled."""
 
-    __slots__ = ("dev", "gro", "gro_out", "machine", "napi_id", "poll", "sd", "state", "weight")
+    __slots__ = (
+        "dev",
+        "gro",
+        "gro_out",
+        "machine",
+        "napi_id",
+        "poll",
+        "ring_gro",
+        "sd",
+        "state",
+        "weight",
+    )
 
     def __init__(self, poll: Callable[[napi_struct, int], int] | None = None) -> None:
         self.dev: net_device
@@ -246,6 +257,7 @@ class napi_struct:
         self.state = 0
         self.napi_id = 0
         self.gro: GroTable | None = None  # of a driver that does not merge itself
+        self.ring_gro: GroTable | None = None  # of a driver that merges while it cleans its ring
         self.gro_out: list[sk_buff] = []
 
 

@@ -7,14 +7,22 @@ calls sleep on the host's clock; a non-blocking one raises BlockingIOError.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+from stack.core.clock import Clock
 from stack.core.iov import msghdr
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
 from stack.core.proto import net_proto_family
-from stack.core.sock import SOCK_TIMESTAMP, os_error, sock_kfree_s, sock_kmalloc
+from stack.core.sock import (
+    MAX_SCHEDULE_TIMEOUT,
+    SOCK_TIMESTAMP,
+    os_error,
+    sock_kfree_s,
+    sock_kmalloc,
+)
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
@@ -606,36 +614,49 @@ def sys_poll_one(net: Net, fd: int) -> int:
     return sock_poll(sockfd_lookup(net, fd))
 
 
-def sys_poll(
-    net: Net, fds: list[tuple[int, int]], timeout_ns: int | None = None
-) -> list[tuple[int, int]]:
-    """poll(2): [(fd, wanted)] to [(fd, bits)] of the ready ones; timeout None waits for ever."""
+def do_poll(
+    clock: Clock, waits: Sequence[tuple[socket | None, int]], timeout_ns: int | None
+) -> list[int]:
+    """fs/select.c: sleep until one of [(socket, wanted)] is ready; the bits of each, 0 = not ready.
 
-    def ready() -> list[tuple[int, int]]:
-        out = []
-        for fd, wanted in fds:
-            sock = net.fdtable.fd.get(fd)
-            bits = POLLNVAL if sock is None else sock_poll(sock) & (wanted | POLLERR | POLLHUP)
-            if bits:
-                out.append((fd, bits))
-        return out
+    None stands for a descriptor that is not open. Timeout 0 does not sleep, None sleeps for ever.
+    """
 
-    found = ready()
-    if found or timeout_ns == 0:
+    def bits() -> list[int]:
+        return [
+            POLLNVAL if sock is None else sock_poll(sock) & (wanted | POLLERR | POLLHUP)
+            for sock, wanted in waits
+        ]
+
+    found = bits()
+    if any(found) or timeout_ns == 0:
         return found
-    clock = net.clock
-    queues = []
-    for fd, _ in fds:
-        sock = net.fdtable.fd.get(fd)
-        if sock is not None:
-            sock.sk.sk_wq.add(clock.wake)
-            queues.append(sock.sk.sk_wq)
+    queues = [sock.sk.sk_wq for sock, _ in waits if sock is not None]
+    for queue in queues:
+        queue.add(clock.wake)  # sockets wake only whom they know
     try:
-        clock.wait(lambda: bool(ready()), timeout_ns)
+        clock.wait(lambda: any(bits()), timeout_ns)
     finally:
         for queue in queues:
             queue.remove(clock.wake)
-    return ready()
+    return bits()
+
+
+def sys_poll(
+    net: Net, fds: Sequence[tuple[int, int]], timeout_ns: int | None = None
+) -> list[tuple[int, int]]:
+    """poll(2): [(fd, wanted)] to [(fd, bits)] of the ready ones; timeout None waits for ever."""
+    waits = [(net.fdtable.fd.get(fd), wanted) for fd, wanted in fds]
+    found = do_poll(net.clock, waits, timeout_ns)
+    return [(fd, bits) for (fd, _), bits in zip(fds, found, strict=True) if bits]
+
+
+def sys_set_timeout(net: Net, fd: int, timeout_ns: int | None) -> None:
+    """SO_RCVTIMEO and SO_SNDTIMEO at once, in ns; None waits for ever. Raises: OSError EBADF."""
+    sk = sockfd_lookup(net, fd).sk
+    sk.sk_rcvtimeo_ns = sk.sk_sndtimeo_ns = (
+        MAX_SCHEDULE_TIMEOUT if timeout_ns is None else timeout_ns
+    )
 
 
 def socki_lookup(file: socket_file) -> socket:

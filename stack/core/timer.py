@@ -11,6 +11,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+from stack.core.clock import TimerHandle, call_in_background
 from stack.core.softirq import (
     TIMER_SOFTIRQ,
     irq_enter,
@@ -66,7 +67,7 @@ class timer_base:
         self.heap: list[tuple[int, int, timer_list]] = []
         self.seq = 0
         self.active = 0
-        self.event: Any = None
+        self.event: TimerHandle | None = None
         self.event_ns = 0
 
     def arm(self, when_ns: int) -> None:
@@ -75,12 +76,9 @@ class timer_base:
             self.event.cancel()
         self.event_ns = when_ns
         if self.background:
-            try:
-                self.event = self.clock.call_at(when_ns, self.interrupt, background=True)
-                return
-            except TypeError:  # a clock that knows no background events
-                self.background = False
-        self.event = self.clock.call_at(when_ns, self.interrupt)
+            self.event = call_in_background(self.clock, when_ns, self.interrupt)
+        else:
+            self.event = self.clock.call_at(when_ns, self.interrupt)
 
     def interrupt(self) -> None:
         """The clock's event: the timer interrupt raises TIMER_SOFTIRQ, run on the way out."""

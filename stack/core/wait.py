@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from stack.core.clock import Clock, is_threaded
+
 
 class wait_queue_head:
     """Callbacks `fn()` to run at `wake_up`, each once per wake-up, in the order they were added."""
 
     __slots__ = ("clock", "waiters")
 
-    def __init__(self, clock: Any = None) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         # Only a clock with sleeping threads has to hear of wake-ups.
-        self.clock = clock if getattr(clock, "threaded", True) else None
+        self.clock = clock if clock is not None and is_threaded(clock) else None
         self.waiters: list[Callable[[], Any]] = []
 
     def add(self, fn: Callable[[], Any]) -> None:

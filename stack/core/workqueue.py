@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from stack.core.clock import TimerHandle, call_in_background
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -29,7 +31,7 @@ class work_struct:
         self.func = func
         self.pending = False
         self.running = False
-        self.queued: Any = None
+        self.queued: TimerHandle | None = None
         self.ticket = 0  # which queueing the event on the clock stands for
 
     def _run(self, ticket: int) -> None:
@@ -66,9 +68,7 @@ def schedule_delayed_work(work: work_struct, delay_ns: int) -> bool:
     work.pending = True
     work.ticket = ticket = work.ticket + 1
     clock = work.machine.clock
-    work.queued = clock.call_at(
-        clock.now_ns() + delay_ns, lambda: work._run(ticket), background=True
-    )
+    work.queued = call_in_background(clock, clock.now_ns() + delay_ns, lambda: work._run(ticket))
     return True
 
 

@@ -40,6 +40,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.napi import netdev_gro_udp
 from stack.core.netdevice import NETDEV_UP
 from stack.core.sk_mem import proto_mem_of_ram, sk_rmem_schedule
 from stack.core.sock import (
@@ -415,11 +416,7 @@ def udp_gro_enable(net: Any) -> None:
     """
     net.udp_table.gro_wanted = True
     for dev in net.dev_base_head:
-        tables = [napi.gro for napi in dev.napi_list]
-        tables.append(getattr(dev.priv, "gro", None))
-        for table in tables:
-            if table is not None:
-                table.udp = True
+        netdev_gro_udp(dev)
 
 
 def udp_lib_getsockopt(sk: Any, optname: int) -> int:
@@ -448,4 +445,4 @@ def udp_init(net: Any) -> None:
 def udp_netdev_event(event: int, dev: Any) -> None:
     """A device that comes up has fresh merge tables."""
     if event == NETDEV_UP and dev.net.udp_table.gro_wanted:
-        udp_gro_enable(dev.net)
+        netdev_gro_udp(dev)

@@ -74,18 +74,18 @@ def e1000_setup_rx_resources(adapter: e1000_adapter) -> None:
     adapter.rx_csum_good_seen = adapter.rx_csum_err_seen = 0
     adapter.total_rx_packets = adapter.total_rx_bytes = 0
     adapter.alloc_rx_buff_failed = 0
-    adapter.gro = None
+    adapter.napi.ring_gro = None
     e1000_set_gro(adapter, adapter.netdev.features)
 
 
 def e1000_set_gro(adapter: e1000_adapter, features: int) -> None:
     """Merge received segments in the ring's compiled clean, as NETIF_F_GRO says."""
     if not features & NETIF_F_GRO or adapter.flags & e.E1000_NO_NAPI:
-        if adapter.gro is not None:
-            adapter.gro.reset()
-        adapter.gro = None
-    elif adapter.gro is None:
-        adapter.gro = GroTable(adapter.netdev.gro_max_size)
+        if adapter.napi.ring_gro is not None:
+            adapter.napi.ring_gro.reset()
+        adapter.napi.ring_gro = None
+    elif adapter.napi.ring_gro is None:
+        adapter.napi.ring_gro = GroTable(adapter.netdev.gro_max_size)
 
 
 def e1000_free_all_tx_resources(adapter: e1000_adapter) -> None:
@@ -97,9 +97,9 @@ def e1000_free_all_tx_resources(adapter: e1000_adapter) -> None:
 
 def e1000_free_all_rx_resources(adapter: e1000_adapter) -> None:
     """e1000_main.c: buffers that sockets still hold keep the pool alive until they go."""
-    if adapter.gro is not None:
-        adapter.gro.reset()
-        adapter.gro = None
+    if adapter.napi.ring_gro is not None:
+        adapter.napi.ring_gro.reset()
+        adapter.napi.ring_gro = None
     if adapter.rx_ring is not None:
         e1000_fold_ring_stats(adapter)
         adapter.rx_ring.reset()
@@ -115,8 +115,8 @@ def e1000_clean_all_tx_rings(adapter: e1000_adapter) -> None:
 
 def e1000_clean_all_rx_rings(adapter: e1000_adapter) -> None:
     """e1000_main.c: take every buffer back."""
-    if adapter.gro is not None:
-        adapter.gro.reset()
+    if adapter.napi.ring_gro is not None:
+        adapter.napi.ring_gro.reset()
     if adapter.rx_ring is not None:
         adapter.rx_ring.reset()
 

@@ -11,7 +11,6 @@ from stack.drivers.e1000 import defs as d
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastpath.gro import GroTable
     from stack.core.netdevice import net_device
     from stack.core.pci import pci_dev
     from stack.machine import Machine
@@ -256,7 +255,6 @@ class e1000_adapter:
         "fp_weight",
         "gorcl_old",
         "gotcl_old",
-        "gro",
         "hw",
         "hw_csum_err",
         "hw_csum_good",
@@ -330,7 +328,6 @@ class e1000_adapter:
         self.rx_ring: Any = None
         self.rx_pool: Any = None
         self.copybreak = 0
-        self.gro: GroTable | None = None
         self.tx_ring_count = E1000_DEFAULT_TXD
         self.rx_ring_count = E1000_DEFAULT_RXD
         self.rx_buffer_len = E1000_RXBUFFER_2048

@@ -239,7 +239,7 @@ def e1000_clean_rx_irq(adapter: e1000_adapter, budget: int) -> int:
     state = adapter.rx_ring.poll(
         adapter.fp_weight,
         skbs,
-        adapter.gro,
+        adapter.napi.ring_gro,
         adapter.rx_csum,
         adapter.rx_vlan_strip,
         adapter.rx_all,

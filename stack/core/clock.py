@@ -1,0 +1,86 @@
+"""What the stack asks of a clock, and what it does with those that can less.
+
+The clocks themselves come from outside (e1000emu.clock has three); whoever writes another one need
+not know the optional parts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+
+class TimerHandle(Protocol):
+    """A pending call."""
+
+    def cancel(self) -> None:
+        """Forget the call; harmless when it has already run."""
+
+
+class Clock(Protocol):
+    """Time, timers and the one sleeping primitive of everything on this clock."""
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """What guards everything on this clock."""
+
+    def now_ns(self) -> int:
+        """Return the time in ns; never goes back."""
+
+    def call_at(self, when_ns: int, fn: Callable[[], None]) -> TimerHandle:
+        """Run `fn` at `when_ns`."""
+
+    def call_soon(self, fn: Callable[[], None]) -> None:
+        """Run `fn` after the current event at the same time, in the order of the calls."""
+
+    def cancel(self, handle: Any) -> None:
+        """Forget a pending call."""
+
+    def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
+        """Sleep until `cond()` or the timeout; return the last `cond()`.  Call with lock held."""
+
+    def wake(self) -> None:
+        """Say that something a waiter may wait for has changed."""
+
+
+def is_threaded(clock: Clock) -> bool:
+    """Several threads use it, so that they lock, and sleepers in others have to be woken."""
+    return bool(getattr(clock, "threaded", True))
+
+
+def call_in_background(clock: Clock, when_ns: int, fn: Callable[[], None]) -> TimerHandle:
+    """Run `fn` at `when_ns`; it is housekeeping, which alone does not keep a simulation going."""
+    call_at: Callable[..., TimerHandle] = clock.call_at
+    try:
+        return call_at(when_ns, fn, background=True)
+    except TypeError:  # a clock that knows no background events
+        return call_at(when_ns, fn)
+
+
+def realtime_ns(clock: Clock) -> int:
+    """Wall time, ns since 1970-01-01 UTC: the clock's own, else the computer's."""
+    wall: Callable[[], int] = getattr(clock, "realtime_ns", time.time_ns)
+    return wall()
+
+
+def require_running(clock: Clock, what: str) -> None:
+    """Raise when time would stand still while `what` sleeps outside of the clock."""
+    check: Callable[[str], None] | None = getattr(clock, "require_running", None)
+    if check is not None:
+        check(what)
+
+
+def watch(
+    clock: Clock,
+    interrupt: Callable[[], None],
+    progress: Callable[[], tuple[Any, ...] | None],
+    describe: Callable[[], list[str]],
+) -> Callable[[], Any] | None:
+    """Tell the clock how to see that nothing happens on a machine any more (e1000emu/stall.py).
+
+    What undoes it, or None for a clock that does not want to know.
+    """
+    tell: Callable[..., Callable[[], Any]] | None = getattr(clock, "watch", None)
+    return None if tell is None else tell(interrupt, progress, describe)
