@@ -13,6 +13,7 @@ from stack.core.link_watch import linkwatch_pending
 from stack.core.netdevice import net_device
 from stack.ipv4.devinet import inet_addr_add, inet_addr_del, parse_ifaddr
 from stack.ipv4.fib import ip_route_add, ip_route_del
+from stack.ipv6.route_config import ip6_route_add, ip6_route_del
 from stack.net import Net
 from stack.socket import Socket
 
@@ -78,16 +79,26 @@ class Namespace(Net):
     def route_add(
         self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
     ) -> None:
-        """`ip route add PREFIX [via GW] [dev DEV]`; "default" or "10.0.0.0/8" as prefix."""
+        """`ip route add PREFIX [via GW] [dev DEV]`, of either family.
+
+        `prefix`: "10.0.0.0/8", "2001:db8::/32", "::/0" or "default", which is of the gateway's
+        family. Raises: OSError with the kernel's errno; ArgumentError for bad text.
+        """
         with self.lock:
-            ip_route_add(self, prefix, via=via, dev=dev, **kw)
+            if _is_ipv6(prefix, via):
+                ip6_route_add(self, prefix, via=via, dev=dev, **kw)
+            else:
+                ip_route_add(self, prefix, via=via, dev=dev, **kw)
 
     def route_del(
         self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
     ) -> None:
         """`ip route del`."""
         with self.lock:
-            ip_route_del(self, prefix, via=via, dev=dev, **kw)
+            if _is_ipv6(prefix, via):
+                ip6_route_del(self, prefix, via=via, dev=dev, **kw)
+            else:
+                ip_route_del(self, prefix, via=via, dev=dev, **kw)
 
     def wait_carrier(self, name: str, timeout_ns: int = 10_000_000_000) -> bool:
         """Wait until the interface's link is up (and its queue active). False after the timeout."""
@@ -112,6 +123,10 @@ class Namespace(Net):
             dev = self.dev(name)
             _check(dev_change_net_namespace(dev, net, pattern), f"{name}: netns {net.name}")
         return dev
+
+
+def _is_ipv6(prefix: str, via: str | None) -> bool:
+    return ":" in prefix or (via is not None and ":" in via)
 
 
 def _check(err: int, what: str) -> None:

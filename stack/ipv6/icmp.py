@@ -25,6 +25,7 @@ from stack.core.drop_reason import (
     SKB_CONSUMED,
     SKB_DROP_REASON_ICMP_CSUM,
     SKB_DROP_REASON_INVALID_PROTO,
+    SKB_DROP_REASON_IP_INADDRERRORS,
     SKB_DROP_REASON_IPV6_BAD_EXTHDR,
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_NOT_DROPPED_YET,
@@ -317,6 +318,8 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
     sysctl = net.ipv6.sysctl
     iph = ipv6_hdr(skb)
     daddr, source = iph.daddr, iph.saddr
+    if not source:
+        return SKB_DROP_REASON_IP_INADDRERRORS
     multicast = ipv6_addr_is_multicast(daddr)
     if multicast and sysctl.icmpv6_echo_ignore_multicast:
         return SKB_DROP_REASON_INVALID_PROTO

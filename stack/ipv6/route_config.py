@@ -1,0 +1,206 @@
+"""`ip -6 route`: routes by hand (net/ipv6/route.c inet6_rtm_newroute, ip6_route_info_create)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.errors import ArgumentError
+from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
+from stack.ipv6.addr import (
+    IPV6_ADDR_LINKLOCAL,
+    IPV6_ADDR_MAPPED,
+    IPV6_ADDR_UNICAST,
+    ipv6_addr_type,
+    parse_addr6,
+    parse_prefix6,
+)
+from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_addr
+from stack.ipv6.ip6_fib import (
+    FIB6_TYPE_ERROR,
+    ICMPV6_ROUTER_PREF_HIGH,
+    ICMPV6_ROUTER_PREF_LOW,
+    ICMPV6_ROUTER_PREF_MEDIUM,
+    IP6_RT_PRIO_USER,
+    RT6_LOOKUP_F_IFACE,
+    RT6_TABLE_MAIN,
+    RTF_GATEWAY,
+    RTF_NONEXTHOP,
+    RTF_REJECT,
+    RTF_UP,
+    RTN_UNICAST,
+    RTPROT_BOOT,
+    fib6_add,
+    fib6_del,
+    fib6_get_table,
+    fib6_info,
+    fib6_lookup,
+    fib6_nh,
+)
+from stack.ipv6.route_learned import rtf_pref
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+PREFERENCES = {
+    "low": ICMPV6_ROUTER_PREF_LOW,
+    "medium": ICMPV6_ROUTER_PREF_MEDIUM,
+    "high": ICMPV6_ROUTER_PREF_HIGH,
+}
+
+
+def ip6_validate_gw(net: Net, gw: int, dev: net_device | None, onlink: bool) -> net_device:
+    """net/ipv6/route.c: may `gw` be a next hop? The device that it is reached by.
+
+    Raises: OSError EINVAL, ENODEV, EHOSTUNREACH.
+    """
+    kind = ipv6_addr_type(gw)
+    if ipv6_chk_addr(net, gw, dev if kind & IPV6_ADDR_LINKLOCAL else None, False):
+        raise OSError(errno.EINVAL, "the gateway is an address of this host")
+    if kind == IPV6_ADDR_LINKLOCAL | IPV6_ADDR_UNICAST:
+        if dev is None:
+            raise OSError(errno.ENODEV, "a link-local gateway needs a device")
+        return dev
+    if not kind & (IPV6_ADDR_UNICAST | IPV6_ADDR_MAPPED):
+        raise OSError(errno.EINVAL, "the gateway is not a unicast address")
+    if onlink:
+        if dev is None:
+            raise OSError(errno.ENODEV, "onlink needs a device")
+        return dev
+    oif = dev.ifindex if dev is not None else 0
+    f6i = fib6_lookup(net, gw, oif, RT6_LOOKUP_F_IFACE if oif else 0)
+    if f6i is None or f6i.fib6_flags & RTF_REJECT or f6i.fib6_nh.fib_nh_gw6:
+        raise OSError(errno.EHOSTUNREACH, "the gateway is not on a link of this host")
+    return f6i.fib6_nh.fib_nh_dev
+
+
+def ip6_route_add(
+    net: Net,
+    prefix: str,
+    *,
+    via: str | None = None,
+    dev: net_device | str | None = None,
+    src: str | None = None,
+    metric: int = 0,
+    mtu: int = 0,
+    advmss: int = 0,
+    hoplimit: int = 0,
+    table: int = RT6_TABLE_MAIN,
+    rtype: int = RTN_UNICAST,
+    onlink: bool = False,
+    pref: str = "medium",
+    weight: int = 1,
+    protocol: int = RTPROT_BOOT,
+    replace: bool = False,
+    append: bool = False,
+) -> None:
+    """`ip -6 route add`. With `append` a route over another gateway shares the traffic.
+
+    Raises: OSError EEXIST, EINVAL, EHOSTUNREACH, ENODEV, ENETDOWN, EACCES (IPv6 is off on the
+    device); ArgumentError for bad text.
+    """
+    dst, plen = parse_prefix6(prefix)
+    if pref not in PREFERENCES:
+        raise ArgumentError(f"pref {pref!r}: write one of {', '.join(PREFERENCES)}")
+    device = _device(net, dev)
+    flags = RTF_UP | rtf_pref(PREFERENCES[pref])
+    gw = parse_addr6(via) if via else 0
+    if rtype in FIB6_TYPE_ERROR:
+        flags |= RTF_REJECT | RTF_NONEXTHOP
+        device, gw = net.loopback_dev, 0
+    elif gw:
+        device = ip6_validate_gw(net, gw, device, onlink)
+        if device.flags & IFF_LOOPBACK:
+            raise OSError(errno.EINVAL, "a gateway on the loopback device")
+        flags |= RTF_GATEWAY
+    if device is None:
+        raise OSError(errno.ENODEV, "a route needs a device or a gateway")
+    idev: inet6_dev | None = device.ip6_ptr
+    if idev is None:
+        raise OSError(errno.ENODEV, f"{device.name} has no IPv6")
+    if idev.cnf.disable_ipv6:
+        raise OSError(errno.EACCES, f"IPv6 is disabled on {device.name}")
+    if not device.flags & IFF_UP:
+        raise OSError(errno.ENETDOWN, f"{device.name} is down")
+    prefsrc = parse_addr6(src) if src else 0
+    if prefsrc and not ipv6_chk_addr(net, prefsrc, device, False):
+        raise OSError(errno.EINVAL, f"{src} is not an address of this host")
+    metrics = {
+        name: value
+        for name, value in (("mtu", mtu), ("advmss", advmss), ("hoplimit", hoplimit))
+        if value
+    }
+    rt = fib6_info(
+        fib6_get_table(net, table),
+        dst,
+        plen,
+        fib6_nh(device, gw, weight),
+        rtype=rtype,
+        flags=flags,
+        metric=metric or IP6_RT_PRIO_USER,
+        protocol=protocol,
+        prefsrc=prefsrc,
+        metrics=metrics,
+    )
+    fib6_add(net, rt, excl=not append, replace=replace)
+
+
+def ip6_route_del(
+    net: Net,
+    prefix: str,
+    *,
+    via: str | None = None,
+    dev: net_device | str | None = None,
+    metric: int | None = None,
+    table: int = RT6_TABLE_MAIN,
+) -> None:
+    """`ip -6 route del`. Raises: OSError ESRCH; ArgumentError for bad text."""
+    dst, plen = parse_prefix6(prefix)
+    device = _device(net, dev)
+    gw = parse_addr6(via) if via else None
+    for rt in tuple(fib6_get_table(net, table).leaf(dst, plen)):
+        nh = rt.fib6_nh
+        if (
+            (device is None or nh.fib_nh_dev is device)
+            and (gw is None or nh.fib_nh_gw6 == gw)
+            and (metric is None or rt.fib6_metric == metric)
+        ):
+            fib6_del(net, rt)
+            return
+    raise OSError(errno.ESRCH, f"no such route: {prefix}")
+
+
+def _device(net: Net, dev: net_device | str | None) -> net_device | None:
+    if isinstance(dev, str):
+        found: net_device | None = net.dev_by_name.get(dev)
+        if found is None:
+            raise OSError(errno.ENODEV, f"no device {dev!r}")
+        return found
+    return dev
+
+
+def fib6_dump(net: Net, table: int | None = RT6_TABLE_MAIN) -> list[dict[str, object]]:
+    """Rows for `ip -6 route` and /proc/net/ipv6_route: one dict per route. None: all tables."""
+    rows: list[dict[str, object]] = []
+    for tb in net.ipv6.fib6.tables.values():
+        if table is not None and tb.tb6_id != table:
+            continue
+        for rt in tb.routes():
+            nh = rt.fib6_nh
+            rows.append(
+                {
+                    "table": tb.tb6_id,
+                    "dst": rt.fib6_dst,
+                    "plen": rt.fib6_plen,
+                    "type": rt.fib6_type,
+                    "protocol": rt.fib6_protocol,
+                    "prefsrc": rt.fib6_prefsrc,
+                    "metric": rt.fib6_metric,
+                    "gw": nh.fib_nh_gw6,
+                    "dev": nh.fib_nh_dev.name,
+                    "mtu": rt.fib6_metrics.get("mtu", 0),
+                    "flags": rt.fib6_flags,
+                    "expires": rt.expires,
+                }
+            )
+    return rows
