@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
 from stack.core.neigh_table import neigh_table
-from stack.core.netdevice import ETH_P_IPV6
+from stack.core.netdevice import ETH_P_IPV6, net_device
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.host import Host
 from stack.inet.af_ops import af_ops_of, inet_af_ops, inet_register_af_ops
-from stack.ipv6.addr import format_addr6, ipv6_addr_loopback
+from stack.ipv6.addr import ipv6_addr_loopback
 from stack.ipv6.pinfo import ipv6_pinfo
 from stack.ipv6.tcp_ipv6 import tcpv6_prot
 from tests.stack.inet.tcpnet import A6, B6, Sock, TcpNet
@@ -28,6 +30,30 @@ def family_table() -> inet_af_ops:
     unused: dict[str, Any] = dict.fromkeys(f.name for f in fields(inet_af_ops))
     ops = {"family": AF_INET6, "header_len": 40, "takes": takes, "is_loopback": ipv6_addr_loopback}
     return inet_af_ops(**{**unused, **ops})
+
+
+@contextlib.contextmanager
+def registered_family() -> Iterator[None]:
+    """TCP's part of the family's table, as long as the stack itself registers none."""
+    ours = AF_INET6 not in af_ops_of
+    if ours:
+        inet_register_af_ops(family_table())
+    try:
+        yield
+    finally:
+        if ours:
+            del af_ops_of[AF_INET6]
+
+
+def configure_ipv6(dev: net_device, addr: str, neighbours: dict[str, str]) -> None:
+    """Give an interface `addr` and neighbours (address: MAC); call with the host's lock held."""
+    net = dev.net
+    if net.ipv6.nd_tbl is None:
+        net.ipv6.nd_tbl = neigh_table(net, "ndisc_cache", ETH_P_IPV6, _constructor)
+        add_addr(net.loopback_dev, "::1/128")
+    add_addr(dev, addr)
+    for neighbour, mac in neighbours.items():
+        static_neigh(dev, neighbour, bytes.fromhex(mac.replace(":", "")))
 
 
 class Sock6(Sock):
@@ -52,30 +78,21 @@ class TcpNet6(TcpNet):
     both = False
 
     def configure(self) -> None:
-        self.registered = AF_INET6 not in af_ops_of
-        if self.registered:
-            inet_register_af_ops(family_table())
+        self.family = contextlib.ExitStack()
+        self.family.enter_context(registered_family())
         if self.both:
             super().configure()
         for i, wire in enumerate(self.wires):
-            net = wire.dev.net
-            if net.ipv6.nd_tbl is None:
-                net.ipv6.nd_tbl = neigh_table(net, "ndisc_cache", ETH_P_IPV6, _constructor)
-                add_addr(net.loopback_dev, "::1/128")
-            add_addr(wire.dev, f"2001:db8::{i + 1}/64")
-            add_addr(wire.dev, f"fe80::{i + 1}/64")
-        for wire in self.wires:
             assert wire.peer is not None
-            last = format_addr6(A6 if wire is self.wires[1] else B6)[-1]
+            mac = wire.peer.dev.dev_addr.hex()
             for prefix in ("2001:db8::", "fe80::"):
-                static_neigh(wire.dev, prefix + last, wire.peer.dev.dev_addr)
+                configure_ipv6(wire.dev, f"{prefix}{i + 1}/64", {f"{prefix}{2 - i}": mac})
 
     def __exit__(self, *exc: Any) -> None:
         try:
             super().__exit__(*exc)
         finally:
-            if self.registered:
-                del af_ops_of[AF_INET6]
+            self.family.close()
 
     def socket(self, host: Host) -> Sock6:
         return Sock6(self, host)
