@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from stack.core import uapi
 from stack.core.sysctl import Sysctl
+from stack.ipv4.sysctl_names import LACKING, SYSCTLS
 from stack.sockopts import RW, SOCKOPTS
-from stack.sysctl import LACKING, SYSCTLS
 
 __all__ = ["markdown"]
 

@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from stack.core.sysctl import NET_CORE, Sysctl, SysctlError
-from stack.ipv4.sysctl_net_ipv4 import CONF, NET_IPV4
+from stack.core.sysctl import Sysctl, SysctlError
+from stack.ipv4.sysctl_names import SYSCTLS, find
 from stack.ipv6.sysctl_net_ipv6 import netns_sysctl_ipv6
 
 if TYPE_CHECKING:
-    from stack.net import Net
+    pass
 
 __all__ = ["SYSCTLS", "SysctlError", "find", "sysctl_table"]
 
-SYSCTLS: dict[str, Sysctl] = {row.name: row for row in (*NET_CORE, *NET_IPV4)}
-"""Every knob of net.core and net.ipv4 by the last part of its name, which is unique."""
-
 NET_IPV6_DIR = "net.ipv6."
-
-FORWARDING = "forwarding"
-"""net.ipv4.conf.DEV.forwarding; for all devices it is ip_forward."""
-
-
-_NO_DEMUX = "there is no early demux of sockets here; input routes are cached instead"
-LACKING = {
-    "ip_early_demux": _NO_DEMUX,
-    "tcp_early_demux": _NO_DEMUX,
-    "udp_early_demux": _NO_DEMUX,
-}
-"""Knobs of Linux that programs set, and why they have no meaning here."""
-
-
-def find(name: str) -> Sysctl:
-    """Return the row of `tcp_sack`, `net.ipv4.tcp_sack` or `net/ipv4/tcp_sack`.
-
-    Raises: SysctlError ENOENT, with the names that are close.
-    """
-    dotted = str(name).replace("/", ".")
-    row = SYSCTLS.get(dotted.rpartition(".")[2])
-    if row is not None and dotted in (
-        row.name,
-        row.full_name,
-        row.full_name.replace(".all.", ".default."),
-    ):
-        return row
-    full = [r.full_name for r in SYSCTLS.values()]
-    if dotted.rpartition(".")[2] in LACKING:
-        raise SysctlError(errno.ENOENT, f"no sysctl {name!r}: {LACKING[dotted.rpartition('.')[2]]}")
-    close = difflib.get_close_matches(dotted, full if "." in dotted else SYSCTLS, 3)
-    if row is not None:
-        close = [row.full_name]
-    remedy = f"did you mean {' or '.join(close)}?" if close else "docs/knobs.md lists all"
-    raise SysctlError(errno.ENOENT, f"no sysctl {name!r}; {remedy}")
 
 
 def is_ipv6(name: str) -> bool:
@@ -187,27 +148,3 @@ class sysctl_table:
                 if value > self.ipfrag_high_thresh:
                     high = self.ipfrag_high_thresh
                     raise row.wrong(value, f"above ipfrag_high_thresh, {high}")
-
-
-class ipv4_devconf(dict[str, int]):
-    """net.ipv4.conf.DEV: what one interface has of its own; checked as the host's knobs are."""
-
-    __slots__ = ("_net",)
-
-    def __init__(self, net: Net) -> None:
-        super().__init__()
-        self._net = net
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name == FORWARDING:
-            self._store(name, SYSCTLS["ip_forward"].parse(value))
-            return
-        row = find(name)
-        if row.path != CONF:
-            raise SysctlError(errno.ENOENT, f"{row.full_name} is not a setting of an interface")
-        self._store(row.name, row.parse(value))
-
-    def _store(self, name: str, value: int) -> None:
-        """Store, and have done what the host's own knob of the name does when it is written."""
-        super().__setitem__(name, value)
-        self._net.sysctl.touched("ip_forward" if name == FORWARDING else name)

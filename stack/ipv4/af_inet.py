@@ -85,14 +85,16 @@ from stack.ipv4.fib import (
     inet_addr_type,
     ip_fib_init,
 )
-from stack.ipv4.icmp import icmp_exit, icmp_init, icmp_rcv
-from stack.ipv4.igmp import igmp_protocol
+from stack.ipv4.icmp import icmp_exit, icmp_init, icmp_rcv, icmp_send
+from stack.ipv4.igmp import igmp_mc_init, igmp_protocol
+from stack.ipv4.ip_forward import ip_forward
 from stack.ipv4.ip_fragment import ip_frags_exit, ip_frags_init
-from stack.ipv4.ip_input import ip_rcv
-from stack.ipv4.ip_output import ip_init
-from stack.ipv4.netns import netns_ipv4
+from stack.ipv4.ip_input import ip_local_deliver, ip_rcv
+from stack.ipv4.ip_output import ip_mc_output, ip_output
+from stack.ipv4.netns import ipv4_steps, netns_ipv4
 from stack.ipv4.ping import icmp_err, ping_prot
 from stack.ipv4.raw import raw_prot
+from stack.ipv4.route import ip_rt_init
 from stack.ipv4.tcp_ipv4 import tcp_prot, tcp_protocol, tcp_sk_exit
 from stack.ipv4.udp import udp_prot, udp_protocol
 
@@ -205,9 +207,27 @@ inetsw_array = (
 icmp_protocol = net_protocol(handler=icmp_rcv, err_handler=icmp_err, no_policy=True)
 
 
+def inet_netns(net: Net) -> None:
+    """Give a namespace IPv4's state, which knows where packets go from a route."""
+    steps = ipv4_steps(
+        local_deliver=ip_local_deliver,
+        forward=ip_forward,
+        output=ip_output,
+        mc_output=ip_mc_output,
+        icmp_send=icmp_send,
+    )
+    net.ipv4 = netns_ipv4(net, steps)
+
+
+def ip_init(net: Net) -> None:
+    """net/ipv4/ip_output.c: routing first, then the multicast group state."""
+    ip_rt_init(net)
+    igmp_mc_init(net)
+
+
 def inet_init_net(net: Net) -> None:
     """net/ipv4/af_inet.c: IPv4 of one namespace: sockets, protocols, routing, ICMP."""
-    net.ipv4 = netns_ipv4(net)
+    inet_netns(net)
     net.inet_protos = new_inet_protos()
     net.inetsw = new_inetsw()
     net.ra_chain = []

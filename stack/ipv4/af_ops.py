@@ -8,10 +8,12 @@ from stack.inet.af_ops import inet_af_ops
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.ipv4.fib import ipv4_is_loopback
-from stack.ipv4.icmp import ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, icmp_send
+from stack.ipv4.icmp import icmp_send
+from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PORT_UNREACH
 from stack.ipv4.igmp import ip_mc_drop_socket, ip_mc_sf_allow
+from stack.ipv4.ip_errqueue import ip_recv_error
 from stack.ipv4.ip_output import ip_flush_pending_frames
-from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ip_recv_error, ipv4_pktinfo_prepare
+from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ipv4_pktinfo_prepare
 from stack.ipv4.raw import raw_err, raw_rcv, raw_v4_input
 from stack.ipv4.udp import udp_push_pending_frames
 

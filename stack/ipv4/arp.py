@@ -7,14 +7,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import whole_number
-from fastpath.hdr import arp_hdr, arp_put, ip_hdr
+from fastpath.hdr import arp_hdr, ip_hdr
 from fastpath.skbuff import (
     PACKET_HOST,
     PACKET_LOOPBACK,
     PACKET_OTHERHOST,
-    alloc_skb,
     consume_skb,
-    kfree_skb,
     pskb_may_pull,
     sk_buff,
     skb_share_check,
@@ -53,7 +51,6 @@ from stack.core.neigh_table import (
 )
 from stack.core.neighbour import (
     __neigh_lookup,
-    dev_hard_header,
     neigh_connected_output,
     neigh_event_ns,
     neigh_hh_init,
@@ -79,6 +76,16 @@ from stack.core.netdevice import (
     netif_carrier_ok,
     packet_type,
 )
+from stack.ipv4.arp_send import (
+    ARP_HDR_LEN,
+    ARPOP_REPLY,
+    ARPOP_REQUEST,
+    arp_create,
+    arp_mc_map,
+    arp_send,
+    arp_xmit,
+)
+from stack.ipv4.fib import inet_addr_type, inet_addr_type_dev_table, inet_select_addr
 from stack.ipv4.netns import in_dev_conf
 
 if TYPE_CHECKING:
@@ -97,9 +104,6 @@ __all__ = [
     "arp_xmit",
 ]
 
-ARPOP_REQUEST = 1
-ARPOP_REPLY = 2
-ARP_HDR_LEN = 28
 ARPHRD_IEEE802 = 6
 
 # flags of the table in /proc/net/arp (include/uapi/linux/if_arp.h)
@@ -129,15 +133,8 @@ def arp_exit(net: Net) -> None:
 arp_net_ops = pernet_operations(init=arp_init, exit=arp_exit)
 
 
-def arp_mc_map(addr: int, dev: net_device) -> bytes:
-    """include/net/ip.h ip_eth_mc_map: 01:00:5e and the low 23 bits (RFC 1112 6.4)."""
-    return b"\x01\x00\x5e" + (addr & 0x7FFFFF).to_bytes(3, "big")
-
-
 def arp_constructor(neigh: neighbour) -> int:
     """net/ipv4/arp.c: first state of a new entry: some addresses need no asking. 0 or -EINVAL."""
-    from stack.ipv4.fib import inet_addr_type_dev_table
-
     dev = neigh.dev
     addr = neigh.primary_key
     if dev.ip_ptr is None:
@@ -182,8 +179,6 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
 
     Borrows skb (a packet that waits; its source address is used when it is ours).
     """
-    from stack.ipv4.fib import inet_addr_type, inet_select_addr
-
     dev = neigh.dev
     target = neigh.primary_key
     saddr = 0
@@ -219,64 +214,6 @@ arp_direct_ops = neigh_ops(arp_solicit, arp_error_report, _direct, _direct)
 # --- sending -----------------------------------------------------------------------------------
 
 
-def arp_create(
-    op: int,
-    ptype: int,
-    dest_ip: int,
-    dev: net_device,
-    src_ip: int,
-    dest_hw: bytes | None = None,
-    src_hw: bytes | None = None,
-    target_hw: bytes | None = None,
-) -> sk_buff | None:
-    """net/ipv4/arp.c: an ARP packet with its Ethernet header. None when memory is short.
-
-    dest_hw None: broadcast; src_hw None: the device's; target_hw None: zeros.
-    """
-    src_hw = dev.dev_addr if src_hw is None else src_hw
-    dest_hw = dev.broadcast if dest_hw is None else dest_hw
-    headroom = dev.hard_header_len + dev.needed_headroom + 2
-    skb = alloc_skb(dev.net.skb_small, ARP_HDR_LEN + 18, headroom)
-    if skb is None:
-        return None
-    arp_put(skb, op, src_hw, src_ip, target_hw if target_hw is not None else bytes(6), dest_ip)
-    skb.dev = dev
-    skb.protocol = ETH_P_ARP
-    skb.priority = 7  # TC_PRIO_CONTROL
-    if dev_hard_header(skb, dev, ptype, dest_hw, src_hw, skb.len) < 0:
-        kfree_skb(skb)
-        return None
-    return skb
-
-
-def arp_xmit(skb: sk_buff) -> int:
-    """net/ipv4/arp.c: send it. Takes ownership of skb."""
-    return dev_queue_xmit(skb)
-
-
-def arp_send(
-    op: int,
-    ptype: int,
-    dest_ip: int,
-    dev: net_device,
-    src_ip: int,
-    dest_hw: bytes | None,
-    src_hw: bytes | None,
-    target_hw: bytes | None,
-) -> None:
-    """net/ipv4/arp.c: create and send; nothing on a device without ARP."""
-    if dev.flags & IFF_NOARP:
-        return
-    skb = arp_create(op, ptype, dest_ip, dev, src_ip, dest_hw, src_hw, target_hw)
-    if skb is not None:
-        arp_xmit(skb)
-
-
-def arp_send_gratuitous(dev: net_device, addr: int) -> None:
-    """net/ipv4/devinet.c inetdev_send_gratuitous_arp: announce an address of ours."""
-    arp_send(ARPOP_REQUEST, ETH_P_ARP, addr, dev, addr, None, dev.dev_addr, None)
-
-
 # --- receiving ---------------------------------------------------------------------------------
 
 
@@ -306,8 +243,6 @@ def arp_process(net: Any, sk: Any, skb: sk_buff) -> int:
 
     Takes ownership of skb.
     """
-    from stack.ipv4.fib import inet_addr_type, inet_addr_type_dev_table
-
     dev = skb.dev
     in_dev = dev.ip_ptr
     if in_dev is None:

@@ -22,8 +22,9 @@ from stack.core.netdevice import (
     NETDEV_UP,
     net_device,
 )
+from stack.ipv4.arp_send import arp_send_gratuitous
 from stack.ipv4.netns import in_dev_conf
-from stack.sysctl import ipv4_devconf
+from stack.ipv4.sysctl_names import ipv4_devconf
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -171,8 +172,6 @@ def inetdev_event(event: int, dev: net_device) -> None:
 
 def inetdev_send_gratuitous_arp(dev: net_device, in_dev: in_device) -> None:
     """net/ipv4/devinet.c: announce every address."""
-    from stack.ipv4.arp import arp_send_gratuitous
-
     for ifa in in_dev.ifa_list:
         arp_send_gratuitous(dev, ifa.ifa_local)
 
@@ -296,3 +295,13 @@ def for_each_ifa(net: Any) -> Iterator[in_ifaddr]:
     for dev in net.dev_base_head:
         if dev.ip_ptr is not None:
             yield from tuple(dev.ip_ptr.ifa_list)
+
+
+def inet_addr_onlink(in_dev: in_device, a: int, b: int) -> bool:
+    """net/ipv4/devinet.c: `a` (and `b` when given) are on one of the device's networks."""
+    for ifa in in_dev.ifa_list:
+        if not (a ^ ifa.ifa_address) & ifa.ifa_mask and (
+            not b or not (b ^ ifa.ifa_address) & ifa.ifa_mask
+        ):
+            return True
+    return False

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError
+from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import (
     IFF_LOOPBACK,
@@ -25,6 +26,11 @@ from stack.core.netdevice import (
     NETDEV_UP,
 )
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
+from stack.ipv4.devinet import register_inetaddr_notifier
+from stack.ipv4.rt_cache import rt_cache_flush
+
+if TYPE_CHECKING:
+    from stack.ipv4.route import rtable
 
 RT_TABLE_DEFAULT = 253
 RT_TABLE_MAIN = 254
@@ -114,15 +120,25 @@ def ipv4_is_all_snoopers(addr: int) -> bool:
 
 
 class fib_nh:
-    """struct fib_nh: one next hop."""
+    """struct fib_nh: one next hop. `nh_rth_input`: the route that packets forwarded to it share, by
+    the interface they came in on."""
 
-    __slots__ = ("nh_dev", "nh_flags", "nh_gw", "nh_oif", "nh_scope", "nh_weight")
+    __slots__ = (
+        "nh_dev",
+        "nh_flags",
+        "nh_gw",
+        "nh_oif",
+        "nh_rth_input",
+        "nh_scope",
+        "nh_weight",
+    )
 
     def __init__(self, dev: Any, gw: int = 0, weight: int = 1, flags: int = 0) -> None:
         self.nh_dev = dev
         self.nh_oif = dev.ifindex if dev is not None else 0
         self.nh_gw = gw
         self.nh_weight = weight
+        self.nh_rth_input: dict[int, rtable] = {}
         self.nh_flags = flags
         self.nh_scope = RT_SCOPE_LINK if gw else RT_SCOPE_HOST
 
@@ -487,8 +503,6 @@ def fib_table_delete(
 
 def fib_changed(net: Any) -> None:
     """Every change of a table drops the cached routes and what ICMP taught about them."""
-    from stack.ipv4.route import rt_cache_flush
-
     net.fib.generation += 1
     net.ipv4.fnhe.clear()
     rt_cache_flush(net)
@@ -831,8 +845,5 @@ def fib_netdev_event(event: int, dev: Any) -> None:
 
 def ip_fib_init(net: Any) -> None:
     """net/ipv4/fib_frontend.c: watch addresses and devices; take in what is there already."""
-    from stack.core.dev_notifier import register_netdevice_notifier
-    from stack.ipv4.devinet import register_inetaddr_notifier
-
     register_inetaddr_notifier(net, fib_inetaddr_event)
     register_netdevice_notifier(net, fib_netdev_event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastpath.hdr import icmp_csum, icmp_hdr, icmp_push, ip_hdr, iphdr_at
 from fastpath.skbuff import (
@@ -40,6 +40,25 @@ from stack.ipv4.fib import (
     inet_addr_type,
     inet_select_addr,
 )
+from stack.ipv4.icmp_codes import (
+    ICMP_ADDRESS,
+    ICMP_ADDRESSREPLY,
+    ICMP_DEST_UNREACH,
+    ICMP_ECHO,
+    ICMP_ECHOREPLY,
+    ICMP_EXC_FRAGTIME,
+    ICMP_FRAG_NEEDED,
+    ICMP_INFO_REPLY,
+    ICMP_INFO_REQUEST,
+    ICMP_PARAMETERPROB,
+    ICMP_REDIRECT,
+    ICMP_SOURCE_QUENCH,
+    ICMP_TIME_EXCEEDED,
+    ICMP_TIMESTAMP,
+    ICMP_TIMESTAMPREPLY,
+    NR_ICMP_TYPES,
+    NR_ICMP_UNREACH,
+)
 from stack.ipv4.ip_options import (
     __ip_options_echo,
     fib_compute_spec_dst,
@@ -62,76 +81,11 @@ from stack.ipv4.route import (
     ipv4_mtu,
 )
 
-ICMP_ECHOREPLY = 0
-ICMP_DEST_UNREACH = 3
-ICMP_SOURCE_QUENCH = 4
-ICMP_REDIRECT = 5
-ICMP_ECHO = 8
-ICMP_TIME_EXCEEDED = 11
-ICMP_PARAMETERPROB = 12
-ICMP_TIMESTAMP = 13
-ICMP_TIMESTAMPREPLY = 14
-ICMP_INFO_REQUEST = 15
-ICMP_INFO_REPLY = 16
-ICMP_ADDRESS = 17
-ICMP_ADDRESSREPLY = 18
-NR_ICMP_TYPES = 18
-
-ICMP_NET_UNREACH = 0
-ICMP_HOST_UNREACH = 1
-ICMP_PROT_UNREACH = 2
-ICMP_PORT_UNREACH = 3
-ICMP_FRAG_NEEDED = 4
-ICMP_SR_FAILED = 5
-ICMP_NET_UNKNOWN = 6
-ICMP_HOST_UNKNOWN = 7
-ICMP_HOST_ISOLATED = 8
-ICMP_NET_ANO = 9
-ICMP_HOST_ANO = 10
-ICMP_NET_UNR_TOS = 11
-ICMP_HOST_UNR_TOS = 12
-ICMP_PKT_FILTERED = 13
-ICMP_PREC_VIOLATION = 14
-ICMP_PREC_CUTOFF = 15
-NR_ICMP_UNREACH = 15
-
-ICMP_REDIR_NET = 0
-ICMP_REDIR_HOST = 1
-ICMP_EXC_TTL = 0
-ICMP_EXC_FRAGTIME = 1
-
 ICMP_HLEN = 8
 IP_HLEN = 20
 ICMP_ERROR_MTU = 576  # RFC 1812 4.3.2.3: an error quotes what fits into 576 bytes
 INADDR_DUMMY = 0xC0000008  # RFC 7600: 192.0.0.8 when there is no address to answer from
 
-
-class icmp_err_entry(NamedTuple):
-    """What an unreachable code means to a socket: errno, and whether it ends the connection."""
-
-    errno: int
-    fatal: bool
-
-
-# net/ipv4/icmp.c icmp_err_convert[], by code of ICMP_DEST_UNREACH (Linux's errno numbers)
-icmp_err_convert = (
-    icmp_err_entry(101, False),  # ENETUNREACH  ICMP_NET_UNREACH
-    icmp_err_entry(113, False),  # EHOSTUNREACH ICMP_HOST_UNREACH
-    icmp_err_entry(92, True),  # ENOPROTOOPT  ICMP_PROT_UNREACH
-    icmp_err_entry(111, True),  # ECONNREFUSED ICMP_PORT_UNREACH
-    icmp_err_entry(90, False),  # EMSGSIZE     ICMP_FRAG_NEEDED
-    icmp_err_entry(95, False),  # EOPNOTSUPP   ICMP_SR_FAILED
-    icmp_err_entry(101, True),  # ENETUNREACH  ICMP_NET_UNKNOWN
-    icmp_err_entry(112, True),  # EHOSTDOWN    ICMP_HOST_UNKNOWN
-    icmp_err_entry(64, True),  # ENONET       ICMP_HOST_ISOLATED
-    icmp_err_entry(101, True),  # ENETUNREACH  ICMP_NET_ANO
-    icmp_err_entry(113, True),  # EHOSTUNREACH ICMP_HOST_ANO
-    icmp_err_entry(101, False),  # ENETUNREACH  ICMP_NET_UNR_TOS
-    icmp_err_entry(113, False),  # EHOSTUNREACH ICMP_HOST_UNR_TOS
-    icmp_err_entry(113, True),  # EHOSTUNREACH ICMP_PKT_FILTERED
-    icmp_err_entry(113, True),  # EHOSTUNREACH ICMP_PREC_VIOLATION
-    icmp_err_entry(113, True),  # EHOSTUNREACH ICMP_PREC_CUTOFF
-)
 
 # SNMP names by type (net/ipv4/proc.c icmpmibmap)
 ICMP_MIB_NAMES = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+from fastpath.csum import csum_fold, csum_partial, ip_compute_csum
 from fastpath.hdr import ip_hdr, ip_push
 from fastpath.skbuff import (
     CHECKSUM_UNNECESSARY,
@@ -21,6 +22,8 @@ from fastpath.skbuff import (
     skb_put_data,
     skb_set_transport_header,
 )
+from stack.core.dev import dev_mc_add, dev_mc_del
+from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IGMP_INHDR,
     SKB_DROP_REASON_SKB_CSUM,
@@ -49,8 +52,13 @@ from stack.core.uapi import (
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import ip_mc_socklist
 from stack.inet.protocol import net_protocol
+from stack.ipv4.arp_send import arp_mc_map
 from stack.ipv4.fib import ip_dev_find, ipv4_is_local_multicast, ipv4_is_multicast
+from stack.ipv4.ip_output import IP_DF, LL_MAX_HEADER, __ip_select_ident, ip_local_out
+from stack.ipv4.mc_list import ip_mc_list, ip_mc_lookup
 from stack.ipv4.netns import in_dev_conf
+from stack.ipv4.route import ip_route_output_key
+from stack.ipv4.rt_cache import rt_cache_flush
 
 IGMP_HOST_MEMBERSHIP_QUERY = 0x11
 IGMP_HOST_MEMBERSHIP_REPORT = 0x12
@@ -76,42 +84,6 @@ IP_MC_SOCKLIST_BYTES = 48  # sizeof(struct ip_mc_socklist) on a 64-bit machine
 V2_UNSOLICITED_NS = 10 * SEC
 V3_UNSOLICITED_NS = SEC
 QUERY_INTERVAL_NS = 125 * SEC
-
-
-class ip_mc_list:
-    """struct ip_mc_list: one group on one interface."""
-
-    __slots__ = (
-        "excluders",
-        "gsquery",
-        "include",
-        "interface",
-        "loaded",
-        "multiaddr",
-        "pending",
-        "reporter",
-        "timer",
-        "unsolicit_count",
-    )
-
-    def __init__(self, in_dev: Any, multiaddr: int) -> None:
-        self.interface = in_dev
-        self.multiaddr = multiaddr
-        self.excluders = 0  # listeners that want any source
-        self.include: dict[int, int] = {}  # source -> listeners that named it
-        self.reporter = False
-        self.loaded = False
-        self.unsolicit_count = 0
-        self.pending: list[tuple[int, tuple[int, ...]]] = []  # v3 change records still to repeat
-        self.gsquery: tuple[int, ...] = ()
-        self.timer = timer_list(
-            in_dev.dev.machine, igmp_timer_expire, flags=TIMER_DEFERRABLE, data=self
-        )
-
-    @property
-    def users(self) -> int:
-        """Listeners of any kind."""
-        return self.excluders + sum(self.include.values())
 
 
 class igmp_state:
@@ -155,22 +127,6 @@ def unsolicited_ns(in_dev: Any, version: int) -> int:
     return in_dev_conf(in_dev, f"igmpv{version}_unsolicited_report_interval") * MSEC
 
 
-def ip_mc_lookup(in_dev: Any, addr: int) -> ip_mc_list | None:
-    """The group on the interface, or None."""
-    for im in in_dev.mc_list:
-        if im.multiaddr == addr:
-            return im
-    return None
-
-
-def ip_check_mc_rcu(in_dev: Any, mc_addr: int, src_addr: int, proto: int) -> bool:
-    """net/ipv4/igmp.c: does this interface listen to the group (from that source)?"""
-    im = ip_mc_lookup(in_dev, mc_addr)
-    if im is None:
-        return False
-    return proto == IPPROTO_IGMP or im.excluders > 0 or not src_addr or src_addr in im.include
-
-
 # --- sockets -------------------------------------------------------------------------------
 
 
@@ -178,8 +134,6 @@ def ip_mc_find_dev(net: Any, group: int, addr: int) -> Any:
     """net/ipv4/igmp.c: the interface of a membership: by its address, else by the route."""
     if addr:
         return ip_dev_find(net, addr)
-    from stack.ipv4.route import ip_route_output_key
-
     try:
         return ip_route_output_key(net, flowi(AF_INET, group)).dev
     except OSError:
@@ -296,7 +250,7 @@ def ip_mc_inc_group(in_dev: Any, addr: int, source: int | None = None) -> None:
     """net/ipv4/igmp.c: one more listener of a group (of one source of it)."""
     im = ip_mc_lookup(in_dev, addr)
     if im is None:
-        im = ip_mc_list(in_dev, addr)
+        im = ip_mc_list(in_dev, addr, igmp_timer_expire)
         in_dev.mc_list.append(im)
         _changed_routes(in_dev)
         if in_dev.dev.flags & IFF_UP:
@@ -333,16 +287,11 @@ def ip_mc_dec_group(in_dev: Any, addr: int, source: int | None = None) -> None:
 
 def _changed_routes(in_dev: Any) -> None:
     """Cached routes know whether a group is ours."""
-    from stack.ipv4.route import rt_cache_flush
-
     rt_cache_flush(in_dev.dev.net)
 
 
 def igmp_group_added(im: ip_mc_list) -> None:
     """net/ipv4/igmp.c: let the NIC hear the group."""
-    from stack.core.dev import dev_mc_add
-    from stack.ipv4.arp import arp_mc_map
-
     dev = im.interface.dev
     if not im.loaded:
         im.loaded = True
@@ -352,9 +301,6 @@ def igmp_group_added(im: ip_mc_list) -> None:
 
 def igmp_group_unload(im: ip_mc_list) -> None:
     """Take the group out of the NIC's filter."""
-    from stack.core.dev import dev_mc_del
-    from stack.ipv4.arp import arp_mc_map
-
     dev = im.interface.dev
     timer_delete(im.timer)
     if im.loaded:
@@ -498,10 +444,6 @@ def igmp_gq_timer_expire(timer: timer_list) -> None:
 
 def igmp_transmit(in_dev: Any, dst: int, payload: bytes) -> int:
     """Send an IGMP message: TTL 1, router alert, precedence (RFC 3376 4). 0 or negative errno."""
-    from fastpath.csum import csum_fold, csum_partial
-    from stack.ipv4.ip_output import IP_DF, LL_MAX_HEADER, __ip_select_ident, ip_local_out
-    from stack.ipv4.route import ip_route_output_key
-
     dev = in_dev.dev
     net = dev.net
     try:
@@ -566,8 +508,6 @@ def igmpv3_emit(in_dev: Any, records: list[bytes]) -> int:
 
 def igmp_rcv(skb: sk_buff) -> int:
     """net/ipv4/igmp.c: handler of protocol 2. Takes ownership of skb."""
-    from fastpath.csum import ip_compute_csum
-
     dev = skb.dev
     net = dev.net
     in_dev = dev.ip_ptr
@@ -700,8 +640,6 @@ def igmp_netdev_event(event: int, dev: Any) -> None:
 
 def igmp_mc_init(net: Any) -> None:
     """net/ipv4/igmp.c: follow the devices."""
-    from stack.core.dev_notifier import register_netdevice_notifier
-
     register_netdevice_notifier(net, igmp_netdev_event)
 
 

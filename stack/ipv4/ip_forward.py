@@ -20,16 +20,17 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_output
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.netfilter import NF_INET_FORWARD, nf_hook
-from stack.ipv4.icmp import (
+from stack.ipv4.icmp import icmp_send
+from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
     ICMP_EXC_TTL,
     ICMP_FRAG_NEEDED,
     ICMP_SR_FAILED,
     ICMP_TIME_EXCEEDED,
-    icmp_send,
 )
 from stack.ipv4.ip_input import ip_call_ra_chain, xfrm4_policy_check
-from stack.ipv4.ip_options import ip_forward_options, received_options
+from stack.ipv4.ip_options import received_options
+from stack.ipv4.ip_options_rcv import ip_forward_options
 from stack.ipv4.ip_output import IPSKB_FORWARDED
 from stack.ipv4.route import (
     IP_DF,

@@ -48,8 +48,11 @@ from stack.inet.inet_fragment import (
     inet_frag_start,
     ip_frag_ecn,
 )
+from stack.ipv4.icmp import icmp_send
+from stack.ipv4.icmp_codes import ICMP_EXC_FRAGTIME, ICMP_TIME_EXCEEDED
 from stack.ipv4.ip_output import IPSKB_FRAG_COMPLETE, IPSKB_FRAG_PMTU
-from stack.ipv4.route import IP_DF, IP_MF, IP_OFFSET, inet_getpeer_v4, ip_route_input
+from stack.ipv4.route import IP_DF, IP_MF, IP_OFFSET, inet_getpeer_v4
+from stack.ipv4.route_input import ip_route_input
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -108,8 +111,6 @@ def ip_expire(timer: timer_list) -> None:
     net.mib.ip.ReasmFails += 1
     net.mib.ip.ReasmTimeout += 1
     if qp.flags & INET_FRAG_FIRST_IN and qp.skbs and qp.dev is not None:
-        from stack.ipv4.icmp import ICMP_EXC_FRAGTIME, ICMP_TIME_EXCEEDED, icmp_send
-
         head = qp.skbs[0]
         head.dev = qp.dev
         iph = ip_hdr(head)
@@ -231,7 +232,7 @@ def ip_frag_reasm(qp: ipq) -> sk_buff | None:
     head.frag_max_size = max(qp.max_df_size, qp.max_size)
     head.ip_cb_flags |= IPSKB_FRAG_COMPLETE
     head.dev = qp.dev
-    if head.dst is None:
+    if head.dst is None and qp.dev is not None:
         reason = ip_route_input(head, iph.daddr, iph.saddr, iph.tos, qp.dev)
         if reason:
             kfree_skb_reason(net, head, reason)

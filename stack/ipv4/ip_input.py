@@ -34,10 +34,13 @@ from stack.core.uapi import AF_INET
 from stack.inet.af_ops import af_ops_of
 from stack.inet.raw import raw_local_deliver
 from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
+from stack.ipv4.icmp import icmp_send
+from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PROT_UNREACH
 from stack.ipv4.ip_fragment import IP_DEFRAG_LOCAL_DELIVER, ip_defrag
-from stack.ipv4.ip_options import ip_rcv_options
+from stack.ipv4.ip_options_rcv import ip_rcv_options
 from stack.ipv4.netns import in_dev_conf
-from stack.ipv4.route import IP_MF, IP_OFFSET, RTCF_LOCAL, ip_route_input
+from stack.ipv4.route import IP_MF, IP_OFFSET, RTCF_LOCAL
+from stack.ipv4.route_input import ip_route_input
 
 XFRM_POLICY_IN = 0
 
@@ -183,8 +186,6 @@ def ip_local_deliver_finish(net: Any, sk: Any, skb: sk_buff) -> int:
                 consume_skb(skb)
                 return NET_RX_SUCCESS
             net.mib.ip.InUnknownProtos += 1
-            from stack.ipv4.icmp import ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, icmp_send
-
             icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0)
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_NOPROTO)
             return NET_RX_SUCCESS

@@ -9,17 +9,20 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from fastpath.hdr import ip_hdr, ip_send_check
+from fastpath.hdr import ip_hdr
 from fastpath.skbuff import (
-    PACKET_HOST,
     sk_buff,
     skb_copy_bits,
     skb_network_offset,
-    skb_store_bits,
 )
 from stack.inet.inet_sock import ip_options
-from stack.ipv4.fib import RTN_LOCAL, RTN_UNICAST, inet_addr_type
-from stack.ipv4.netns import in_dev_conf
+from stack.ipv4.fib import (
+    RT_SCOPE_UNIVERSE,
+    RTN_LOCAL,
+    RTN_UNICAST,
+    inet_addr_type,
+    inet_select_addr,
+)
 
 IPOPT_END = 0
 IPOPT_NOOP = 1
@@ -368,131 +371,11 @@ def _reverse_srr(start: bytes, saddr: int) -> tuple[bytes, int]:
 
 def fib_compute_spec_dst(skb: sk_buff) -> int:
     """net/ipv4/fib_frontend.c: our address as the sender of `skb` should see it."""
-    from stack.ipv4.fib import RT_SCOPE_UNIVERSE, inet_select_addr
-
     rt = skb.dst
     if rt is not None and rt.rt_type == RTN_LOCAL:
         return ip_hdr(skb).daddr
     dev = skb.dev
     return inet_select_addr(dev, ip_hdr(skb).saddr, RT_SCOPE_UNIVERSE)
-
-
-def ip_rcv_options(skb: sk_buff, dev: Any) -> bool:
-    """net/ipv4/ip_input.c: parse and obey the options of a received packet; True = drop it."""
-    net = dev.net
-    if not _own_header(skb):
-        net.mib.ip.InDiscards += 1
-        return True
-    iph = ip_hdr(skb)
-    try:
-        opt = ip_options_compile(
-            net, iph.options, received=True, spec_dst=fib_compute_spec_dst(skb)
-        )
-    except OptionError as exc:
-        from stack.ipv4.icmp import ICMP_PARAMETERPROB, icmp_send
-
-        net.mib.ip.InHdrErrors += 1
-        icmp_send(skb, ICMP_PARAMETERPROB, 0, exc.pointer << 24)
-        return True
-    skb.cb = opt
-    if opt.srr:
-        in_dev = dev.ip_ptr
-        if in_dev is None or not in_dev_conf(in_dev, "accept_source_route"):
-            return True
-        if ip_options_rcv_srr(skb, dev, opt):
-            return True
-    if opt.is_changed:
-        ip_options_store(skb, opt)
-    return False
-
-
-def _own_header(skb: sk_buff) -> bool:
-    """A private header, since options are written into; False on exhaustion."""
-    from fastpath.skbuff import skb_cow
-
-    return skb_cow(skb, skb.headroom)
-
-
-def ip_options_store(skb: sk_buff, opt: ip_options) -> None:
-    """Write a changed option area back into the packet and mend the header checksum."""
-    skb_store_bits(skb, skb_network_offset(skb) + IP_HLEN, bytes(opt.data))
-    ip_send_check(ip_hdr(skb))
-
-
-def ip_options_rcv_srr(skb: sk_buff, dev: Any, opt: ip_options) -> int:
-    """net/ipv4/ip_options.c: follow a source route: 0, or -EINVAL to drop."""
-    from stack.ipv4.icmp import ICMP_PARAMETERPROB, icmp_send
-    from stack.ipv4.route import ip_route_input
-
-    iph = ip_hdr(skb)
-    rt = skb.dst
-    if skb.pkt_type != PACKET_HOST:
-        return -errno.EINVAL
-    if rt.rt_type == RTN_UNICAST:
-        if not opt.is_strictroute:
-            return 0
-        icmp_send(skb, ICMP_PARAMETERPROB, 0, opt.srr << 24)
-        return -errno.EINVAL
-    if rt.rt_type != RTN_LOCAL:
-        return -errno.EINVAL
-    at = opt.srr - IP_HLEN
-    buf = opt.data
-    ptr, space = buf[at + 2], buf[at + 1]
-    nexthop = 0
-    while ptr <= space:
-        if ptr + 3 > space:
-            icmp_send(skb, ICMP_PARAMETERPROB, 0, (opt.srr + 2) << 24)
-            return -errno.EINVAL
-        nexthop = int.from_bytes(buf[at + ptr - 1 : at + ptr + 3], "big")
-        skb.dst = None
-        reason = ip_route_input(skb, nexthop, iph.saddr, iph.tos, dev)
-        rt2 = skb.dst
-        if reason or rt2 is None or rt2.rt_type not in (RTN_UNICAST, RTN_LOCAL):
-            skb.dst = rt
-            return -errno.EINVAL
-        if rt2.rt_type != RTN_LOCAL:
-            break
-        iph.daddr = nexthop
-        opt.is_changed = True
-        ptr += 4
-    if ptr <= space:
-        opt.srr_is_hit = True
-        opt.nexthop = nexthop
-        opt.is_changed = True
-    return 0
-
-
-def ip_forward_options(skb: sk_buff, opt: ip_options) -> None:
-    """net/ipv4/ip_options.c: enter the outgoing address into the options of a forwarded packet."""
-    from stack.ipv4.route import ip_rt_get_source
-
-    rt = skb.dst
-    buf = opt.data
-    source = ip_rt_get_source(skb, rt).to_bytes(4, "big")
-    if opt.rr_needaddr:
-        at = opt.rr - IP_HLEN
-        ptr = buf[at + 2]
-        buf[at + ptr - 5 : at + ptr - 1] = source
-        opt.is_changed = True
-    if opt.srr_is_hit:
-        at = opt.srr - IP_HLEN
-        ptr, space = buf[at + 2], buf[at + 1]
-        want = opt.nexthop.to_bytes(4, "big")
-        while ptr + 3 <= space and buf[at + ptr - 1 : at + ptr + 3] != want:
-            ptr += 4
-        if ptr + 3 <= space:
-            ip_hdr(skb).daddr = opt.nexthop
-            buf[at + ptr - 1 : at + ptr + 3] = source
-            buf[at + 2] = ptr + 4
-            opt.is_changed = True
-    if opt.ts_needaddr:
-        at = opt.ts - IP_HLEN
-        ptr = buf[at + 2]
-        buf[at + ptr - 9 : at + ptr - 5] = source
-        opt.is_changed = True
-    if opt.is_changed:
-        opt.is_changed = False
-        ip_options_store(skb, opt)
 
 
 def received_options(skb: sk_buff) -> ip_options | None:

@@ -12,6 +12,7 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
+from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
 from fastpath.hdr import ip_hdr, ip_push, ip_send_check
 from fastpath.inet import UdpFlow, ip_out_usual
 from fastpath.skbuff import (
@@ -78,7 +79,14 @@ from stack.core.uapi import (
 )
 from stack.inet.flow import flowi
 from stack.ipv4.fib import RTN_MULTICAST
-from stack.ipv4.ip_options import ip_options_build, ip_options_fragment
+from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
+from stack.ipv4.ip_errqueue import ip_local_error
+from stack.ipv4.ip_options import (
+    __ip_options_echo,
+    ip_options,
+    ip_options_build,
+    ip_options_fragment,
+)
 from stack.ipv4.neigh import ip_neigh_for_gw
 from stack.ipv4.route import (
     IP_DF,
@@ -90,6 +98,7 @@ from stack.ipv4.route import (
     RTCF_MULTICAST,
     ip4_dst_hoplimit,
     ip_dst_mtu_maybe_forward,
+    ip_route_output_key,
     ip_route_output_ports,
     ipv4_mtu,
 )
@@ -414,8 +423,6 @@ def ip_finish_output(net: Any, sk: Any, skb: sk_buff) -> int:
 
 def ip_finish_output_gso(net: Any, sk: Any, skb: sk_buff, mtu: int) -> int:
     """net/ipv4/ip_output.c: a super-packet whose segments fit the MTU goes on whole."""
-    from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
-
     if skb_gso_validate_network_len(skb, mtu):
         return ip_finish_output2(net, sk, skb)
     # The path MTU shrank after the segments' size was chosen (or we forward): cut, then fragment.
@@ -478,10 +485,8 @@ def ip_fragment(
     if not iph.frag_off & IP_DF:
         return ip_do_fragment(net, sk, skb, output)
     if not skb.ignore_df or (skb.frag_max_size and skb.frag_max_size > mtu):
-        from stack.ipv4.icmp import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, icmp_send
-
         net.mib.ip.FragFails += 1
-        icmp_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
+        net.ipv4.steps.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
         kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
         return -errno.EMSGSIZE
     return ip_do_fragment(net, sk, skb, output)
@@ -664,8 +669,6 @@ def __ip_append_data(
     if cork.length + length > mtu - fragheaderlen and (
         cork.length + length > IP_MAX_MTU - fragheaderlen or not ip_sk_ignore_df(sk)
     ):
-        from stack.ipv4.ip_sockglue import ip_local_error
-
         ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, fl4.fl_dport, mtu - optlen)
         raise os_error(errno.EMSGSIZE)
     data = length - transhdrlen
@@ -958,9 +961,6 @@ def ip_send_unicast_reply(
     fl4 = flowi(AF_INET, daddr, saddr, oif, tos & 0x1C, protocol, dport, sport, flags, mark)
     options = b""
     final = daddr
-    from stack.ipv4.ip_options import __ip_options_echo, ip_options
-    from stack.ipv4.route import ip_route_output_key
-
     reply: ip_options | None = None
     if sopt is not None and sopt.optlen:
         reply = __ip_options_echo(net, skb, sopt)
@@ -999,12 +999,3 @@ def ip_send_unicast_reply(
 def ip_send_established(sk: Any) -> bool:
     """Whether the socket has a fixed peer (connected datagram or stream)."""
     return sk.sk_state == TCP_ESTABLISHED
-
-
-def ip_init(net: Any) -> None:
-    """net/ipv4/ip_output.c: routing first, then the multicast group state."""
-    from stack.ipv4.igmp import igmp_mc_init
-    from stack.ipv4.route import ip_rt_init
-
-    ip_rt_init(net)
-    igmp_mc_init(net)

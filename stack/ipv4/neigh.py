@@ -27,11 +27,14 @@ def ip_neigh_gw4(dev: net_device, daddr: int) -> neighbour | None:
 def ip_neigh_for_gw(rt: Any, skb: sk_buff) -> neighbour | None:
     """include/net/route.h: the neighbour a routed packet goes to next. None when the table is full.
 
-    The route remembers its neighbour (a route here is per destination or per gateway).
+    An output route remembers its neighbour, as it has one destination, and so does any with a
+    gateway; one that packets for many hosts are forwarded by does not.
     """
     n = rt.neigh
     if n is not None and not n.dead:
         return n
-    n = ip_neigh_gw4(rt.dev, rt.rt_gw4 or ip_hdr(skb).daddr)
-    rt.neigh = n
+    gateway = rt.rt_gw4
+    n = ip_neigh_gw4(rt.dev, gateway or ip_hdr(skb).daddr)
+    if gateway or not rt.rt_is_input:
+        rt.neigh = n
     return n

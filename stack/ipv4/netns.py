@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from fastpath.inet import IpIdents
-from stack.sysctl import FORWARDING
+from stack.ipv4.sysctl_names import FORWARDING
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
+    from stack.core.sock import sock
+    from stack.ipv4.route import rtable
+    from stack.net import Net
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class ipv4_steps:
+    """Where packets go from a route, and how errors are told: functions of the layers above it.
+
+    As dst.input, dst.output and ndo slots: 0, a drop reason's code or a negative errno, no raising.
+    """
+
+    local_deliver: Callable[[sk_buff], int]
+    forward: Callable[[sk_buff], int]
+    output: Callable[[Net, sock | None, sk_buff], int]
+    mc_output: Callable[[Net, sock | None, sk_buff], int]
+    icmp_send: Callable[[sk_buff, int, int, int], None]
 
 
 class netns_ipv4:
@@ -20,17 +42,21 @@ class netns_ipv4:
         "in_martian_dst",
         "in_martian_src",
         "ip_idents",
+        "own_addresses",
         "peers",
         "rt_by_daddr",
-        "rt_cache_in",
         "rt_cache_out",
         "rt_genid",
+        "rth_input",
         "secret",
+        "steps",
     )
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: Net, steps: ipv4_steps) -> None:
+        self.steps = steps
         self.rt_cache_out: dict[tuple[int, ...], Any] = {}
-        self.rt_cache_in: dict[tuple[Any, ...], Any] = {}
+        self.rth_input: dict[tuple[int, int, int], rtable] = {}
+        self.own_addresses: dict[int, Any] = {}
         self.rt_by_daddr: dict[int, list[tuple[int, ...]]] = {}
         self.rt_genid = 0
         self.fnhe: dict[int, Any] = {}

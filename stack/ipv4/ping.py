@@ -48,7 +48,8 @@ from stack.ipv4.fib import (
     inet_addr_type,
     ipv4_is_multicast,
 )
-from stack.ipv4.icmp import (
+from stack.ipv4.icmp import icmp_out_count
+from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
     ICMP_ECHO,
     ICMP_ECHOREPLY,
@@ -58,8 +59,8 @@ from stack.ipv4.icmp import (
     ICMP_SOURCE_QUENCH,
     NR_ICMP_UNREACH,
     icmp_err_convert,
-    icmp_out_count,
 )
+from stack.ipv4.ip_errqueue import ip_icmp_error
 from stack.ipv4.ip_output import (
     ip_append_data,
     ip_flush_pending_frames,
@@ -68,12 +69,7 @@ from stack.ipv4.ip_output import (
     ip_sk_accept_pmtu,
     ipcm_cookie,
 )
-from stack.ipv4.ip_sockglue import (
-    ip_cmsg_send,
-    ip_getsockopt,
-    ip_icmp_error,
-    ip_setsockopt,
-)
+from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
     IPTOS_RT_MASK,
     RTCF_BROADCAST,

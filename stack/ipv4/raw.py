@@ -66,7 +66,8 @@ from stack.ipv4.fib import (
     inet_addr_type,
     ipv4_is_multicast,
 )
-from stack.ipv4.icmp import (
+from stack.ipv4.icmp import icmp_out_count
+from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
     ICMP_PARAMETERPROB,
@@ -74,9 +75,9 @@ from stack.ipv4.icmp import (
     ICMP_SOURCE_QUENCH,
     NR_ICMP_UNREACH,
     icmp_err_convert,
-    icmp_out_count,
 )
 from stack.ipv4.igmp import ip_mc_sf_allow
+from stack.ipv4.ip_errqueue import ip_icmp_error, ip_local_error
 from stack.ipv4.ip_output import (
     LL_MAX_HEADER,
     __ip_select_ident,
@@ -89,14 +90,7 @@ from stack.ipv4.ip_output import (
     ipcm_cookie,
     net_xmit_errno,
 )
-from stack.ipv4.ip_sockglue import (
-    ip_cmsg_send,
-    ip_getsockopt,
-    ip_icmp_error,
-    ip_local_error,
-    ip_setsockopt,
-    ipv4_pktinfo_prepare,
-)
+from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt, ipv4_pktinfo_prepare
 from stack.ipv4.route import (
     IPTOS_RT_MASK,
     RTCF_BROADCAST,

@@ -16,38 +16,27 @@ import logging
 from typing import Any
 
 from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
-from fastpath.skbuff import sk_buff, skb_copy_bits, skb_mac_header_was_set, skb_mac_offset
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_INADDRERRORS,
-    SKB_DROP_REASON_IP_INNOROUTES,
-    SKB_DROP_REASON_IP_INVALID_DEST,
-    SKB_DROP_REASON_IP_INVALID_SOURCE,
-    SKB_DROP_REASON_IP_LOCAL_SOURCE,
-    SKB_DROP_REASON_IP_LOCALNET,
-    SKB_DROP_REASON_IP_RPFILTER,
-    kfree_skb_reason,
-)
+from fastpath.skbuff import sk_buff
 from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
-from stack.core.netdevice import ETH_P_IP, IFF_LOOPBACK, IFF_UP, NET_RX_DROP
-from stack.core.ratelimit import net_ratelimit
+from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
 from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
-from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer, inet_peer_xrlim_allow
+from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer
+from stack.ipv4.devinet import inet_addr_onlink
 from stack.ipv4.fib import (
     RT_SCOPE_HOST,
     RT_SCOPE_LINK,
     RT_SCOPE_UNIVERSE,
+    RT_TABLE_LOCAL,
     RTN_BROADCAST,
     RTN_LOCAL,
     RTN_MULTICAST,
     RTN_UNICAST,
-    RTN_UNREACHABLE,
     fib_lookup,
     fib_result,
     fib_result_prefsrc,
     fib_select_path,
-    format_addr,
     inet_addr_type,
     inet_select_addr,
     ip_dev_find,
@@ -56,10 +45,20 @@ from stack.ipv4.fib import (
     ipv4_is_loopback,
     ipv4_is_multicast,
     ipv4_is_zeronet,
+    netns_fib,
 )
+from stack.ipv4.icmp_codes import (
+    ICMP_DEST_UNREACH,
+    ICMP_HOST_UNREACH,
+    ICMP_REDIR_HOST,
+    ICMP_REDIRECT,
+)
+from stack.ipv4.mc_list import ip_check_mc_rcu
+from stack.ipv4.neigh import ip_neigh_gw4
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
+from stack.ipv4.rt_cache import RT_CACHE_MAX, rt_cache_flush, rt_kill_daddr
+from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv4.sysctl_net_ipv4 import CONF
-from stack.sysctl import SYSCTLS
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +71,6 @@ RTCF_MULTICAST = 0x20000000
 RTCF_LOCAL = 0x80000000
 
 IPTOS_RT_MASK = 0x1C
-RT_CACHE_MAX = 8192
 IP_MIN_MTU = 68
 MSEC = 1_000_000
 IP_MAX_MTU = 0xFFFF
@@ -94,6 +92,7 @@ class rtable(dst_entry):
         "rt_is_input",
         "rt_mtu_locked",
         "rt_pmtu",
+        "rt_source",
         "rt_src",
         "rt_type",
         "rt_uses_gateway",
@@ -107,6 +106,7 @@ class rtable(dst_entry):
     rt_is_input: bool
     rt_mtu_locked: bool
     rt_pmtu: int
+    rt_source: int
     rt_src: int
     rt_type: Any
     rt_uses_gateway: bool
@@ -178,8 +178,6 @@ def ip4_dst_hoplimit(dst: dst_entry) -> int:
 
 def ipv4_neigh_lookup(dst: rtable, skb: sk_buff | None, daddr: int) -> Any:
     """net/ipv4/route.c: the neighbour that packets to `daddr` over `dst` go to."""
-    from stack.ipv4.neigh import ip_neigh_gw4
-
     return ip_neigh_gw4(dst.dev, dst.rt_gw4 or daddr)
 
 
@@ -192,10 +190,9 @@ def ip_rt_update_pmtu(
 
 def ipv4_link_failure(skb: sk_buff) -> None:
     """net/ipv4/route.c: the neighbour did not answer: tell the sender (host unreachable)."""
-    from stack.ipv4.icmp import ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, icmp_send
-
-    icmp_send(skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, 0)
     rt = skb.dst
+    assert rt is not None
+    rt.net.ipv4.steps.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, 0)
     if isinstance(rt, rtable):
         rt.expires = 0
 
@@ -216,11 +213,10 @@ ipv4_dst_ops = dst_ops(
 
 def rt_dst_alloc(dev: Any, flags: int, rtype: int) -> rtable:
     """net/ipv4/route.c: a route over `dev`, with the steps its packets take next."""
-    from stack.ipv4.ip_input import ip_local_deliver
-    from stack.ipv4.ip_output import ip_output
-
     rt = rtable(dev, ops=ipv4_dst_ops)
-    rt.rt_genid = rt.net.ipv4.rt_genid
+    ipv4 = rt.net.ipv4
+    steps = ipv4.steps
+    rt.rt_genid = ipv4.rt_genid
     rt.rt_flags = flags
     rt.rt_type = rtype
     rt.rt_is_input = False
@@ -229,11 +225,12 @@ def rt_dst_alloc(dev: Any, flags: int, rtype: int) -> rtable:
     rt.rt_mtu_locked = False
     rt.rt_uses_gateway = False
     rt.rt_gw4 = 0
+    rt.rt_source = 0
     rt.rt_src = 0
     rt.rt_dst = 0
-    rt.output = ip_output
+    rt.output = steps.output
     if flags & RTCF_LOCAL:
-        rt.input = ip_local_deliver
+        rt.input = steps.local_deliver
     return rt
 
 
@@ -271,27 +268,6 @@ def rt_bind_exception(rt: rtable, fnhe: fib_nh_exception) -> None:
         rt.rt_flags |= RTCF_REDIRECTED
         rt.rt_uses_gateway = True
         rt.rt_gw4 = fnhe.fnhe_gw
-
-
-def rt_cache_flush(net: Any) -> None:
-    """net/ipv4/route.c: every cached route is obsolete now."""
-    ipv4 = net.ipv4
-    ipv4.rt_genid += 1
-    for cache in (ipv4.rt_cache_out, ipv4.rt_cache_in):
-        for rt in cache.values():
-            rt.obsolete = DST_OBSOLETE_KILL
-            rt.neigh = None
-        cache.clear()
-    ipv4.rt_by_daddr.clear()
-
-
-def rt_kill_daddr(net: Any, daddr: int) -> None:
-    """Make the cached output routes to one destination obsolete."""
-    ipv4 = net.ipv4
-    for key in ipv4.rt_by_daddr.pop(daddr, ()):
-        rt = ipv4.rt_cache_out.pop(key, None)
-        if rt is not None:
-            rt.obsolete = DST_OBSOLETE_KILL
 
 
 # --- output --------------------------------------------------------------------------------
@@ -476,9 +452,6 @@ def __mkroute_output(
     res: fib_result | None, fl4: flowi, orig_oif: int, dev_out: Any, flags: int, rtype: int
 ) -> rtable:
     """net/ipv4/route.c: the rtable of a successful output lookup. Raises: OSError EINVAL."""
-    from stack.ipv4.igmp import ip_check_mc_rcu
-    from stack.ipv4.ip_output import ip_mc_output
-
     in_dev = dev_out.ip_ptr
     if in_dev is None:
         raise OSError(errno.EINVAL, f"{dev_out.name} has no IPv4")
@@ -507,7 +480,7 @@ def __mkroute_output(
     rt = rt_dst_alloc(dev_out, flags, rtype)
     rt.rt_iif = orig_oif
     if flags & (RTCF_BROADCAST | RTCF_MULTICAST) and flags & RTCF_LOCAL and not loopback:
-        rt.output = ip_mc_output
+        rt.output = dev_out.net.ipv4.steps.mc_output
     rt_set_nexthop(rt, daddr, res)
     rt.rt_src = fl4.saddr
     rt.rt_dst = daddr
@@ -575,289 +548,6 @@ def ip_route_newports(
 
 
 # --- input ---------------------------------------------------------------------------------
-
-
-def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
-    """net/ipv4/route.c: set skb.dst for a received packet. 0 or a drop reason. Borrows skb."""
-    rt = dev.net.ipv4.rt_cache_in.get((daddr, saddr, tos, dev.ifindex))
-    if rt is not None:
-        skb.dst = rt
-        return 0
-    return ip_route_input_noref(skb, daddr, saddr, tos, dev)
-
-
-def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
-    """net/ipv4/route.c: ip_route_input past the cache."""
-    from stack.ipv4.igmp import ip_check_mc_rcu
-
-    if ipv4_is_multicast(daddr):
-        in_dev = dev.ip_ptr
-        if in_dev is None:
-            return SKB_DROP_REASON_IP_INADDRERRORS
-        proto = ip_hdr(skb).protocol if skb.protocol == ETH_P_IP else 0
-        if not ip_check_mc_rcu(in_dev, daddr, saddr, proto):
-            return SKB_DROP_REASON_IP_INADDRERRORS
-        return ip_route_input_mc(skb, daddr, saddr, tos, dev)
-    return ip_route_input_slow(skb, daddr, saddr, tos, dev)
-
-
-def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
-    """net/ipv4/route.c: a group that this host (or its forwarding) listens to."""
-    if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or skb.protocol != ETH_P_IP:
-        return SKB_DROP_REASON_IP_INVALID_SOURCE
-    in_dev = dev.ip_ptr
-    if ipv4_is_loopback(saddr) and not dev.flags & IFF_LOOPBACK:
-        return SKB_DROP_REASON_IP_LOCALNET
-    if ipv4_is_zeronet(saddr):
-        if not ipv4_is_local_multicast(daddr) and ip_hdr(skb).protocol != IPPROTO_IGMP:
-            return SKB_DROP_REASON_IP_INVALID_SOURCE
-    elif fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev) < 0:
-        return SKB_DROP_REASON_IP_RPFILTER
-    rt = rt_dst_alloc(dev, RTCF_MULTICAST | RTCF_LOCAL, RTN_MULTICAST)
-    rt.output = ip_rt_bug
-    rt.rt_is_input = True
-    rt.rt_iif = dev.ifindex
-    rt.rt_src, rt.rt_dst = saddr, daddr
-    skb.dst = rt
-    return 0
-
-
-def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
-    """net/ipv4/route.c: classify a unicast or broadcast packet; 0 or a drop reason."""
-    net = dev.net
-    in_dev = dev.ip_ptr
-    if in_dev is None:
-        return SKB_DROP_REASON_IP_INADDRERRORS
-    loopback = dev.flags & IFF_LOOPBACK
-    if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr):
-        return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
-    broadcast = ipv4_is_lbcast(daddr) or (saddr == 0 and daddr == 0)
-    res: Any = None
-    if not broadcast:
-        if ipv4_is_zeronet(saddr):
-            return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
-        if ipv4_is_zeronet(daddr):
-            return martian_destination(dev, daddr, saddr)
-        if not loopback and not in_dev_conf(in_dev, "route_localnet"):
-            if ipv4_is_loopback(daddr):
-                return martian_destination(dev, daddr, saddr)
-            if ipv4_is_loopback(saddr):
-                return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_LOCALNET)
-        res = fib_lookup(net, daddr, tos & IPTOS_RT_MASK)
-        if res.__class__ is not fib_result:
-            if not in_dev_forward(in_dev):
-                res = -errno.EHOSTUNREACH
-            return ip_route_input_none(skb, daddr, saddr, tos, dev, -res)
-        if res.type == RTN_BROADCAST:
-            broadcast = True
-    if broadcast:
-        if skb.protocol != ETH_P_IP:
-            return SKB_DROP_REASON_IP_INVALID_DEST
-        if not ipv4_is_zeronet(saddr):
-            err = fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev)
-            if err < 0:
-                return martian_source(skb, dev, daddr, saddr, source_reason(err))
-        if (
-            res is not None
-            and in_dev_conf(in_dev, "bc_forwarding")
-            and res.nh is not None
-            and res.nh.nh_dev is not dev
-        ):
-            # RFC 1812 5.3.5.2: to all hosts of another network of ours.
-            return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
-        flags, rtype = RTCF_BROADCAST | RTCF_LOCAL, RTN_BROADCAST
-    elif res.type == RTN_LOCAL:
-        err = fib_validate_source(skb, saddr, daddr, tos, 0, dev, in_dev)
-        if err < 0:
-            return martian_source(skb, dev, daddr, saddr, source_reason(err))
-        flags, rtype = RTCF_LOCAL, RTN_LOCAL
-    else:
-        if not in_dev_forward(in_dev):
-            return ip_route_input_none(skb, daddr, saddr, tos, dev, errno.EHOSTUNREACH)
-        if res.type != RTN_UNICAST:
-            return martian_destination(dev, daddr, saddr)
-        return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
-    rt = rt_dst_alloc(net.loopback_dev, flags, rtype)
-    rt.output = ip_rt_bug
-    rt_input_done(skb, rt, daddr, saddr, tos, dev)
-    return 0
-
-
-def rt_input_done(skb: sk_buff, rt: rtable, daddr: int, saddr: int, tos: int, dev: Any) -> None:
-    """Cache an input route and attach it to the packet."""
-    net = dev.net
-    rt.rt_is_input = True
-    rt.rt_iif = dev.ifindex
-    rt.rt_src, rt.rt_dst = saddr, daddr
-    cache = net.ipv4.rt_cache_in
-    if len(cache) >= RT_CACHE_MAX:
-        cache.clear()
-    if skb.protocol == ETH_P_IP:
-        cache[daddr, saddr, tos, dev.ifindex] = rt
-    skb.dst = rt
-
-
-def ip_route_input_none(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any, err: int) -> int:
-    """net/ipv4/route.c (no_route): the packet goes to ip_error, which may answer."""
-    net = dev.net
-    net.mib.ipext.InNoRoutes += 1
-    rt = rt_dst_alloc(net.loopback_dev, 0, RTN_UNREACHABLE)
-    rt.output = ip_rt_bug
-    rt.input = ip_error
-    rt.error = err
-    rt_input_done(skb, rt, daddr, saddr, tos, dev)
-    return 0
-
-
-def ip_mkroute_input(
-    skb: sk_buff, res: fib_result, in_dev: Any, daddr: int, saddr: int, tos: int
-) -> int:
-    """net/ipv4/route.c: a packet to be forwarded."""
-    from stack.ipv4.ip_forward import ip_forward
-
-    dev = in_dev.dev
-    net = dev.net
-    fl4 = flowi(AF_INET, daddr, saddr, 0, tos & IPTOS_RT_MASK)
-    fib_select_path(net, res, fl4)
-    nh = res.nh
-    assert nh is not None
-    out_dev = nh.nh_dev
-    out_in_dev = out_dev.ip_ptr
-    if out_in_dev is None:
-        return SKB_DROP_REASON_IP_INNOROUTES
-    err = fib_validate_source(skb, saddr, daddr, tos, nh.nh_oif, dev, in_dev)
-    if err < 0:
-        return martian_source(skb, dev, daddr, saddr, source_reason(err))
-    flags = 0
-    if out_dev is dev and err and skb.protocol == ETH_P_IP:
-        shared = in_dev_conf(out_in_dev, "shared_media")
-        if in_dev_conf(out_in_dev, "send_redirects") and (
-            shared or inet_addr_onlink(out_in_dev, saddr, nh.nh_gw)
-        ):
-            flags |= RTCF_DOREDIRECT
-    rt = rt_dst_alloc(out_dev, flags, res.type)
-    rt.input = ip_forward
-    rt_set_nexthop(rt, daddr, res)
-    rt_input_done(skb, rt, daddr, saddr, tos, dev)
-    return 0
-
-
-def inet_addr_onlink(in_dev: Any, a: int, b: int) -> bool:
-    """net/ipv4/devinet.c: `a` (and `b` when given) are on one of the device's networks."""
-    for ifa in in_dev.ifa_list:
-        if not (a ^ ifa.ifa_address) & ifa.ifa_mask and (
-            not b or not (b ^ ifa.ifa_address) & ifa.ifa_mask
-        ):
-            return True
-    return False
-
-
-def source_reason(err: int) -> int:
-    """Drop reason of a failed fib_validate_source."""
-    if err == -errno.EXDEV:
-        return SKB_DROP_REASON_IP_RPFILTER
-    return SKB_DROP_REASON_IP_LOCAL_SOURCE
-
-
-def martian_source(skb: sk_buff, dev: Any, daddr: int, saddr: int, reason: int) -> int:
-    """net/ipv4/route.c (ip_handle_martian_source): count, log, and give the drop reason."""
-    net = dev.net
-    net.ipv4.in_martian_src += 1
-    if reason == SKB_DROP_REASON_IP_RPFILTER:
-        net.mib.linux.IPReversePathFilter += 1
-    if in_dev_conf(dev.ip_ptr, "log_martians") and net_ratelimit(net):
-        to, of = format_addr(daddr), format_addr(saddr)
-        log.warning("%s: IPv4: martian source %s from %s, on dev %s", net.name, to, of, dev.name)
-        # RFC 1812 5.3.8: the link's header is the only hint of who it was.
-        if dev.hard_header_len and skb_mac_header_was_set(skb):
-            header = skb_copy_bits(skb, skb_mac_offset(skb), dev.hard_header_len)
-            log.warning("%s: ll header: 00000000: %s", net.name, header.hex(" "))
-    return reason
-
-
-def martian_destination(dev: Any, daddr: int, saddr: int) -> int:
-    """net/ipv4/route.c: count, log, and give the drop reason."""
-    net = dev.net
-    net.ipv4.in_martian_dst += 1
-    if in_dev_conf(dev.ip_ptr, "log_martians") and net_ratelimit(net):
-        to, of = format_addr(daddr), format_addr(saddr)
-        log.warning("%s: IPv4: martian destination %s from %s, dev %s", net.name, to, of, dev.name)
-    return SKB_DROP_REASON_IP_INVALID_DEST
-
-
-def fib_validate_source(
-    skb: sk_buff, src: int, dst: int, tos: int, oif: int, dev: Any, idev: Any
-) -> int:
-    """net/ipv4/fib_frontend.c: may a packet from `src` come in over `dev`?
-
-    1 when `src` is directly connected, 0 when fine otherwise, -EINVAL for our own address,
-    -EXDEV when the reverse path says no (rp_filter 1 strict, 2 loose).
-    """
-    net = dev.net
-    if dev.flags & IFF_LOOPBACK:
-        return 0
-    rpf = max(in_dev_conf(idev, "rp_filter"), net.sysctl.rp_filter)
-    if not rpf and not oif:
-        if inet_addr_type(net, src) == RTN_LOCAL and not in_dev_conf(idev, "accept_local"):
-            return -errno.EINVAL
-        return 0
-    res = fib_lookup(net, src, tos & IPTOS_RT_MASK)
-    if not isinstance(res, fib_result):
-        return -errno.EXDEV if rpf else 0
-    if res.type != RTN_UNICAST and (res.type != RTN_LOCAL or not in_dev_conf(idev, "accept_local")):
-        return -errno.EINVAL
-    assert res.nh is not None
-    if res.nh.nh_dev is dev or (
-        res.fi is not None and any(nh.nh_dev is dev for nh in res.fi.fib_nh)
-    ):
-        return 1 if res.nh.nh_scope >= RT_SCOPE_HOST else 0
-    if rpf == 1:
-        return -errno.EXDEV
-    return 0
-
-
-def ip_rt_bug(net: Any, sk: Any, skb: sk_buff) -> int:
-    """net/ipv4/route.c: output over an input-only route: a mistake of ours; drop."""
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
-    return 0
-
-
-def ip_error(skb: sk_buff) -> int:
-    """net/ipv4/route.c: input of a packet without a route: ICMP error when forwarding, drop.
-
-    Takes ownership of skb.
-    """
-    from stack.ipv4.icmp import (
-        ICMP_DEST_UNREACH,
-        ICMP_HOST_UNREACH,
-        ICMP_NET_UNREACH,
-        ICMP_PKT_FILTERED,
-        icmp_send,
-    )
-
-    rt = skb.dst
-    dev = skb.dev
-    net = dev.net
-    in_dev = dev.ip_ptr
-    if in_dev is not None and not in_dev_forward(in_dev):
-        if rt.error == errno.EHOSTUNREACH:
-            net.mib.ip.InAddrErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
-        return NET_RX_DROP
-    code = {
-        errno.EHOSTUNREACH: ICMP_HOST_UNREACH,
-        errno.ENETUNREACH: ICMP_NET_UNREACH,
-        errno.EACCES: ICMP_PKT_FILTERED,
-    }.get(rt.error)
-    if code is not None:
-        if rt.error == errno.ENETUNREACH:
-            net.mib.ipext.InNoRoutes += 1
-        sysctl = net.sysctl
-        peer = inet_getpeer_v4(net, ip_hdr(skb).saddr)
-        if inet_peer_xrlim_allow(net, peer, sysctl.error_cost * MSEC, sysctl.error_burst * MSEC):
-            icmp_send(skb, ICMP_DEST_UNREACH, code, 0)
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INNOROUTES)
-    return NET_RX_DROP
 
 
 # --- per-peer rate limits (net/ipv4/inetpeer.c) --------------------------------------------
@@ -990,8 +680,6 @@ def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi) -> None:
 
 def ip_rt_send_redirect(skb: sk_buff) -> None:
     """net/ipv4/route.c: tell the sender of a better first hop, with exponential back-off."""
-    from stack.ipv4.icmp import ICMP_REDIR_HOST, ICMP_REDIRECT, icmp_send
-
     rt = skb.dst
     net = rt.net
     in_dev = rt.dev.ip_ptr
@@ -1009,7 +697,7 @@ def ip_rt_send_redirect(skb: sk_buff) -> None:
         return
     load_ns = sysctl.redirect_load * MSEC
     if peer.n_redirects == 0 or now > peer.rate_last + (load_ns << peer.n_redirects):
-        icmp_send(skb, ICMP_REDIRECT, ICMP_REDIR_HOST, rt.rt_gw4 or iph.daddr)
+        net.ipv4.steps.icmp_send(skb, ICMP_REDIRECT, ICMP_REDIR_HOST, rt.rt_gw4 or iph.daddr)
         peer.rate_last = now
         peer.n_redirects += 1
 
@@ -1023,9 +711,8 @@ def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
 
 def ip_rt_init(net: Any) -> None:
     """net/ipv4/route.c: the state that routing keeps per host is in net.ipv4 and net.fib."""
-    from stack.ipv4.fib import netns_fib
-
     net.fib = netns_fib()
+    net.ipv4.own_addresses = net.fib.tables[RT_TABLE_LOCAL].maps[32]
     # Cached routes are decisions made by these, so writing one makes them obsolete.
     for name, row in SYSCTLS.items():
         if row.path == CONF or name in ("ip_forward", "ip_default_ttl", "min_adv_mss"):

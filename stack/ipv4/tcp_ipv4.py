@@ -117,7 +117,7 @@ from stack.inet.tcp_timewait import (
     tcp_timewait_state_process,
 )
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
-from stack.ipv4.icmp import (
+from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
     ICMP_PARAMETERPROB,

@@ -76,7 +76,8 @@ from stack.inet.udp_hash import (
 )
 from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect
 from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
-from stack.ipv4.icmp import (
+from stack.ipv4.icmp import icmp_hdr
+from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
     ICMP_PARAMETERPROB,
@@ -85,8 +86,8 @@ from stack.ipv4.icmp import (
     ICMP_TIME_EXCEEDED,
     NR_ICMP_UNREACH,
     icmp_err_convert,
-    icmp_hdr,
 )
+from stack.ipv4.ip_errqueue import ip_icmp_error
 from stack.ipv4.ip_output import (
     LL_MAX_HEADER,
     ip_append_data,
@@ -98,12 +99,7 @@ from stack.ipv4.ip_output import (
     ip_sk_accept_pmtu,
     ipcm_cookie,
 )
-from stack.ipv4.ip_sockglue import (
-    ip_cmsg_send,
-    ip_getsockopt,
-    ip_icmp_error,
-    ip_setsockopt,
-)
+from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
     IPTOS_RT_MASK,
     RTCF_BROADCAST,

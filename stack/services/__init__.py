@@ -1,1 +1,1 @@
-"""What runs on a host beside the packet path: servers without I/O, the runners of clients' cores."""
+"""What runs on a host beside the packet path: servers, and the runners of the clients' cores."""

@@ -37,7 +37,7 @@ from stack.core.uapi import (
     SOL_SOCKET,
 )
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
-from stack.ipv4.arp import ARP_HDR_LEN, ARPOP_REQUEST, arp_send, arp_send_gratuitous
+from stack.ipv4.arp_send import ARP_HDR_LEN, ARPOP_REQUEST, arp_send, arp_send_gratuitous
 from stack.ipv4.devinet import inet_addr_add, inet_addr_del
 from stack.ipv4.fib import ip_route_add, ip_route_del
 

@@ -11,8 +11,8 @@ from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
 from stack.core.sysctl import NET_CORE, SysctlError
 from stack.host import Host
+from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv4.sysctl_net_ipv4 import NET_IPV4
-from stack.sysctl import SYSCTLS
 
 
 @pytest.fixture

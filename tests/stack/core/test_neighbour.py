@@ -44,19 +44,12 @@ from stack.core.neighbour import (
 )
 from stack.core.net_namespace import register_pernet_subsys
 from stack.core.netdevice import packet_type
-from stack.ipv4.arp import (
-    arp_net_ops,
-    arp_req_delete,
-    arp_req_get,
-    arp_req_set,
-    arp_send,
-    arp_send_gratuitous,
-    arp_state_to_flags,
-)
+from stack.ipv4.af_inet import inet_netns
+from stack.ipv4.arp import arp_net_ops, arp_req_delete, arp_req_get, arp_req_set, arp_state_to_flags
+from stack.ipv4.arp_send import arp_send, arp_send_gratuitous
 from stack.ipv4.devinet import devinet_net_ops, inet_addr_add, register_inetaddr_notifier
 from stack.ipv4.fib import fib_inetaddr_event, netns_fib
 from stack.ipv4.neigh import ip_neigh_gw4
-from stack.ipv4.netns import netns_ipv4
 from tests.stack.core.wire import assert_no_leak, wired_pair
 
 A = 0x0A000001
@@ -68,7 +61,7 @@ MAC_B = b"\x02\x00\x00\x00\x00\x02"
 
 def add_ipv4(host, wire, addr):
     """What ARP needs of IPv4: addresses and the local table; no IP input."""
-    host.ipv4 = netns_ipv4(host)
+    inet_netns(host)
     host.fib = netns_fib()
     register_pernet_subsys(host.machine, devinet_net_ops)
     register_pernet_subsys(host.machine, arp_net_ops)

@@ -9,7 +9,8 @@ from scapy.layers.inet import ICMP, IP, UDP, IPOption_RR
 from scapy.packet import Raw
 
 from stack.core.drop_reason import drop_names
-from stack.ipv4.icmp import guess_mtu, icmp_err_convert
+from stack.ipv4.icmp import guess_mtu
+from stack.ipv4.icmp_codes import icmp_err_convert
 from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, at, ip4, one_host
 
 

@@ -8,12 +8,14 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
+from fastpath.skbuff import alloc_skb, kfree_skb
 from stack.core.dev import dev_set_mtu
+from stack.core.drop_reason import SKB_DROP_REASON_IP_RPFILTER
+from stack.core.netdevice import ETH_P_IP
 from stack.core.uapi import AF_INET
 from stack.inet.flow import flowi
 from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_PROHIBIT, RTN_UNICAST
 from stack.ipv4.route import (
-    RT_CACHE_MAX,
     __ip_rt_update_pmtu,
     ip_route_connect,
     ip_route_output,
@@ -21,7 +23,11 @@ from stack.ipv4.route import (
     ip_route_output_key,
     ipv4_default_advmss,
     ipv4_mtu,
+    rtable,
+    update_or_create_fnhe,
 )
+from stack.ipv4.route_input import ip_route_input
+from stack.ipv4.rt_cache import RT_CACHE_MAX
 from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, at, ip4, one_host
 
 
@@ -171,6 +177,57 @@ def test_input_cache_forgets_when_an_address_goes(net: Net) -> None:
     net.host.addr_del("eth0", f"{ME}/24")
     net.inject(IP(src=PEER, dst=ME) / ICMP())
     assert net.ip_sent() == []
+
+
+def input_route(net: Net, saddr: int, daddr: int) -> rtable:
+    """The route of a packet that eth0 received."""
+    skb = alloc_skb(net.host.skb_small, 64)
+    skb.protocol = ETH_P_IP
+    assert ip_route_input(skb, daddr, saddr, 0, net.wire.dev) == 0
+    rt = skb.dst
+    kfree_skb(skb)
+    assert isinstance(rt, rtable)
+    return rt
+
+
+def test_spoofed_sources_do_not_cost_the_route_of_a_good_one(net: Net) -> None:
+    """One route for each of our addresses, whoever sends: twice what the old cache held."""
+    host, me = net.host, ip4(ME)
+    good = input_route(net, ip4(PEER), me)
+    for i in range(2 * RT_CACHE_MAX):
+        assert input_route(net, 0x0B000000 + i, me) is good
+    assert input_route(net, ip4(PEER), me) is good
+    assert len(host.ipv4.rth_input) == 1
+
+
+def test_a_source_is_checked_although_its_route_is_kept(net: Net) -> None:
+    input_route(net, ip4(PEER), ip4(ME))
+    for martian in ("127.0.0.1", "224.0.0.1", "255.255.255.255", "0.1.2.3", ME):
+        skb = alloc_skb(net.host.skb_small, 64)
+        skb.protocol = ETH_P_IP
+        assert ip_route_input(skb, ip4(ME), ip4(martian), 0, net.wire.dev) != 0, martian
+        kfree_skb(skb)
+    net.host.sysctl.rp_filter = 1
+    skb = alloc_skb(net.host.skb_small, 64)
+    skb.protocol = ETH_P_IP
+    reason = ip_route_input(skb, ip4(ME), ip4(FAR), 0, net.wire.dev)
+    assert reason == SKB_DROP_REASON_IP_RPFILTER
+    kfree_skb(skb)
+
+
+def test_forwarded_packets_share_the_route_of_their_next_hop() -> None:
+    net = one_host(addrs=(f"{ME}/24", "10.1.0.1/24"), sysctl={"ip_forward": 1})
+    host = net.host
+    host.route_add("192.0.2.0/24", via="10.1.0.254")
+    first = input_route(net, ip4(PEER), ip4(FAR))
+    assert first.rt_gw4 == ip4("10.1.0.254")
+    for i in range(100):
+        assert input_route(net, 0x0B000000 + i, ip4("192.0.2.0") + i) is first
+    update_or_create_fnhe(host, ip4(FAR))  # ICMP taught something about one of them
+    assert input_route(net, ip4(PEER), ip4(FAR)) is not first
+    assert input_route(net, ip4(PEER), ip4("192.0.2.8")) is first
+    host.route_add("192.0.2.128/25", via="10.1.0.253")
+    assert input_route(net, ip4(PEER), ip4("192.0.2.200")).rt_gw4 == ip4("10.1.0.253")
 
 
 def test_unanswered_neighbour_becomes_host_unreachable(net: Net) -> None:

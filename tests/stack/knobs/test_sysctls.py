@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stack.sysctl import SYSCTLS
+from stack.ipv4.sysctl_names import SYSCTLS
 from tests.stack.knobs import core_and_ip, tcp
 from tests.stack.knobs.rig import Rig
 

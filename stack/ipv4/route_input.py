@@ -1,0 +1,377 @@
+"""Routes of received packets: which are ours, which go on, which are martians (net/ipv4/route.c).
+
+Functions here return a drop reason, 0 when fine. What depends on the destination alone is kept as
+Linux keeps it, on the next hop: never a route per source, which a spoofer could multiply.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.hdr import ip_hdr
+from fastpath.skbuff import sk_buff, skb_copy_bits, skb_mac_header_was_set, skb_mac_offset
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IP_INADDRERRORS,
+    SKB_DROP_REASON_IP_INNOROUTES,
+    SKB_DROP_REASON_IP_INVALID_DEST,
+    SKB_DROP_REASON_IP_INVALID_SOURCE,
+    SKB_DROP_REASON_IP_LOCAL_SOURCE,
+    SKB_DROP_REASON_IP_LOCALNET,
+    SKB_DROP_REASON_IP_RPFILTER,
+    kfree_skb_reason,
+)
+from stack.core.netdevice import ETH_P_IP, IFF_LOOPBACK, NET_RX_DROP, net_device
+from stack.core.ratelimit import net_ratelimit
+from stack.core.uapi import AF_INET, IPPROTO_IGMP
+from stack.inet.flow import flowi
+from stack.inet.icmp_limit import inet_peer_xrlim_allow
+from stack.ipv4.devinet import in_device, inet_addr_onlink
+from stack.ipv4.fib import (
+    RT_SCOPE_HOST,
+    RT_TABLE_LOCAL,
+    RTN_BROADCAST,
+    RTN_LOCAL,
+    RTN_MULTICAST,
+    RTN_UNICAST,
+    RTN_UNREACHABLE,
+    fib_alias,
+    fib_lookup,
+    fib_result,
+    fib_select_path,
+    format_addr,
+    inet_addr_type,
+    ipv4_is_lbcast,
+    ipv4_is_local_multicast,
+    ipv4_is_loopback,
+    ipv4_is_multicast,
+    ipv4_is_zeronet,
+)
+from stack.ipv4.icmp_codes import (
+    ICMP_DEST_UNREACH,
+    ICMP_HOST_UNREACH,
+    ICMP_NET_UNREACH,
+    ICMP_PKT_FILTERED,
+)
+from stack.ipv4.mc_list import ip_check_mc_rcu
+from stack.ipv4.netns import in_dev_conf, in_dev_forward
+from stack.ipv4.route import (
+    IPTOS_RT_MASK,
+    MSEC,
+    RTCF_BROADCAST,
+    RTCF_DOREDIRECT,
+    RTCF_LOCAL,
+    RTCF_MULTICAST,
+    find_exception,
+    inet_getpeer_v4,
+    log,
+    rt_dst_alloc,
+    rt_set_nexthop,
+)
+
+SOURCE_CHECKED = 0
+SOURCE_FOREIGN = 1
+SOURCE_ANY = 2
+# What rtable.rt_source asks of a packet's source: all of fib_validate_source, only that it is none
+# of ours, or nothing.
+
+
+def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
+    """net/ipv4/route.c: set skb.dst for a received packet. 0 or a drop reason. Borrows skb.
+
+    The usual packet, a unicast to one of our addresses, finds the route of its address; its source
+    is checked each time, as in Linux.
+    """
+    net = dev.net
+    ipv4 = net.ipv4
+    rt = ipv4.rth_input.get((daddr, tos, dev.ifindex))
+    if rt is not None:
+        # fib_validate_source of a device without reverse path filter, in place: neither group,
+        # broadcast nor loopback, and none of our own.
+        net_of = saddr >> 24
+        check = rt.rt_source
+        if 0 < net_of < 224 and (
+            check == SOURCE_ANY
+            or (check == SOURCE_FOREIGN and net_of != 127 and saddr not in ipv4.own_addresses)
+        ):
+            skb.dst = rt
+            return 0
+    return ip_route_input_noref(skb, daddr, saddr, tos, dev)
+
+
+def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
+    """net/ipv4/route.c: ip_route_input past the cache."""
+    if ipv4_is_multicast(daddr):
+        in_dev = dev.ip_ptr
+        if in_dev is None:
+            return SKB_DROP_REASON_IP_INADDRERRORS
+        proto = ip_hdr(skb).protocol if skb.protocol == ETH_P_IP else 0
+        if not ip_check_mc_rcu(in_dev, daddr, saddr, proto):
+            return SKB_DROP_REASON_IP_INADDRERRORS
+        return ip_route_input_mc(skb, daddr, saddr, tos, dev)
+    return ip_route_input_slow(skb, daddr, saddr, tos, dev)
+
+
+def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
+    """net/ipv4/route.c: a group that this host (or its forwarding) listens to."""
+    if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or skb.protocol != ETH_P_IP:
+        return SKB_DROP_REASON_IP_INVALID_SOURCE
+    in_dev = dev.ip_ptr
+    if ipv4_is_loopback(saddr) and not dev.flags & IFF_LOOPBACK:
+        return SKB_DROP_REASON_IP_LOCALNET
+    if ipv4_is_zeronet(saddr):
+        if not ipv4_is_local_multicast(daddr) and ip_hdr(skb).protocol != IPPROTO_IGMP:
+            return SKB_DROP_REASON_IP_INVALID_SOURCE
+    elif fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev) < 0:
+        return SKB_DROP_REASON_IP_RPFILTER
+    rt = rt_dst_alloc(dev, RTCF_MULTICAST | RTCF_LOCAL, RTN_MULTICAST)
+    rt.output = ip_rt_bug
+    rt.rt_is_input = True
+    rt.rt_iif = dev.ifindex
+    rt.rt_src, rt.rt_dst = saddr, daddr
+    skb.dst = rt
+    return 0
+
+
+def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
+    """net/ipv4/route.c: classify a unicast or broadcast packet; 0 or a drop reason."""
+    net = dev.net
+    in_dev = dev.ip_ptr
+    if in_dev is None:
+        return SKB_DROP_REASON_IP_INADDRERRORS
+    loopback = dev.flags & IFF_LOOPBACK
+    if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr):
+        return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
+    broadcast = ipv4_is_lbcast(daddr) or (saddr == 0 and daddr == 0)
+    res: Any = None
+    if not broadcast:
+        if ipv4_is_zeronet(saddr):
+            return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
+        if ipv4_is_zeronet(daddr):
+            return martian_destination(dev, daddr, saddr)
+        if not loopback and not in_dev_conf(in_dev, "route_localnet"):
+            if ipv4_is_loopback(daddr):
+                return martian_destination(dev, daddr, saddr)
+            if ipv4_is_loopback(saddr):
+                return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_LOCALNET)
+        res = fib_lookup(net, daddr, tos & IPTOS_RT_MASK)
+        if res.__class__ is not fib_result:
+            if not in_dev_forward(in_dev):
+                res = -errno.EHOSTUNREACH
+            return ip_route_input_none(skb, daddr, saddr, tos, dev, -res)
+        if res.type == RTN_BROADCAST:
+            broadcast = True
+    if broadcast:
+        if skb.protocol != ETH_P_IP:
+            return SKB_DROP_REASON_IP_INVALID_DEST
+        if not ipv4_is_zeronet(saddr):
+            err = fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev)
+            if err < 0:
+                return martian_source(skb, dev, daddr, saddr, source_reason(err))
+        if (
+            res is not None
+            and in_dev_conf(in_dev, "bc_forwarding")
+            and res.nh is not None
+            and res.nh.nh_dev is not dev
+        ):
+            # RFC 1812 5.3.5.2: to all hosts of another network of ours.
+            return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
+        flags, rtype = RTCF_BROADCAST | RTCF_LOCAL, RTN_BROADCAST
+    elif res.type == RTN_LOCAL:
+        err = fib_validate_source(skb, saddr, daddr, tos, 0, dev, in_dev)
+        if err < 0:
+            return martian_source(skb, dev, daddr, saddr, source_reason(err))
+        flags, rtype = RTCF_LOCAL, RTN_LOCAL
+    else:
+        if not in_dev_forward(in_dev):
+            return ip_route_input_none(skb, daddr, saddr, tos, dev, errno.EHOSTUNREACH)
+        if res.type != RTN_UNICAST:
+            return martian_destination(dev, daddr, saddr)
+        return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
+    # The next hop of our own address keeps its route: as many as there are addresses to send to.
+    cache = net.ipv4.rth_input
+    key = daddr, tos, dev.ifindex
+    rt = cache.get(key)
+    if rt is None:
+        rt = rt_dst_alloc(net.loopback_dev, flags, rtype)
+        rt.output = ip_rt_bug
+        rt.rt_is_input = True
+        rt.rt_iif = dev.ifindex
+        rt.rt_source = SOURCE_CHECKED if rtype == RTN_BROADCAST else source_check(dev, in_dev)
+        if skb.protocol == ETH_P_IP:
+            cache[key] = rt
+    skb.dst = rt
+    return 0
+
+
+def source_check(dev: net_device, in_dev: in_device) -> int:
+    """How much fib_validate_source has to ask of a packet from `dev` to an address of ours."""
+    net = dev.net
+    if dev.flags & IFF_LOOPBACK:
+        return SOURCE_ANY
+    if max(in_dev_conf(in_dev, "rp_filter"), net.sysctl.rp_filter):
+        return SOURCE_CHECKED
+    local = net.fib.tables[RT_TABLE_LOCAL]
+    only_addresses = all(plen == 32 or not _foreign_local(local.maps[plen]) for plen in local.lens)
+    return SOURCE_FOREIGN if only_addresses else SOURCE_CHECKED
+
+
+def _foreign_local(routes: dict[int, list[fib_alias]]) -> bool:
+    """Somebody made whole networks other than 127.0.0.0/8 local."""
+    return any(not ipv4_is_loopback(dst) for dst in routes)
+
+
+def ip_route_input_none(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any, err: int) -> int:
+    """net/ipv4/route.c (no_route): the packet goes to ip_error, which may answer."""
+    net = dev.net
+    net.mib.ipext.InNoRoutes += 1
+    rt = rt_dst_alloc(net.loopback_dev, 0, RTN_UNREACHABLE)
+    rt.output = ip_rt_bug
+    rt.input = ip_error
+    rt.error = err
+    rt.rt_is_input = True
+    rt.rt_iif = dev.ifindex
+    skb.dst = rt
+    return 0
+
+
+def ip_mkroute_input(
+    skb: sk_buff, res: fib_result, in_dev: Any, daddr: int, saddr: int, tos: int
+) -> int:
+    """net/ipv4/route.c: a packet to be forwarded."""
+    dev = in_dev.dev
+    net = dev.net
+    fl4 = flowi(AF_INET, daddr, saddr, 0, tos & IPTOS_RT_MASK)
+    fib_select_path(net, res, fl4)
+    nh = res.nh
+    assert nh is not None
+    out_dev = nh.nh_dev
+    out_in_dev = out_dev.ip_ptr
+    if out_in_dev is None:
+        return SKB_DROP_REASON_IP_INNOROUTES
+    err = fib_validate_source(skb, saddr, daddr, tos, nh.nh_oif, dev, in_dev)
+    if err < 0:
+        return martian_source(skb, dev, daddr, saddr, source_reason(err))
+    flags = 0
+    if out_dev is dev and err and skb.protocol == ETH_P_IP:
+        shared = in_dev_conf(out_in_dev, "shared_media")
+        if in_dev_conf(out_in_dev, "send_redirects") and (
+            shared or inet_addr_onlink(out_in_dev, saddr, nh.nh_gw)
+        ):
+            flags |= RTCF_DOREDIRECT
+    # What ICMP taught about one destination, and a redirect due to one sender, are not the next
+    # hop's; all else is.
+    own = bool(flags) or find_exception(net, daddr) is not None
+    rth = None if own else nh.nh_rth_input.get(dev.ifindex)
+    if rth is not None and not rth.obsolete and rth.rt_genid == net.ipv4.rt_genid:
+        skb.dst = rth
+        return 0
+    rt = rt_dst_alloc(out_dev, flags, res.type)
+    rt.input = net.ipv4.steps.forward
+    rt.rt_is_input = True
+    rt.rt_iif = dev.ifindex
+    rt_set_nexthop(rt, daddr, res)
+    if not own:
+        nh.nh_rth_input[dev.ifindex] = rt
+    skb.dst = rt
+    return 0
+
+
+def source_reason(err: int) -> int:
+    """Drop reason of a failed fib_validate_source."""
+    if err == -errno.EXDEV:
+        return SKB_DROP_REASON_IP_RPFILTER
+    return SKB_DROP_REASON_IP_LOCAL_SOURCE
+
+
+def martian_source(skb: sk_buff, dev: Any, daddr: int, saddr: int, reason: int) -> int:
+    """net/ipv4/route.c (ip_handle_martian_source): count, log, and give the drop reason."""
+    net = dev.net
+    net.ipv4.in_martian_src += 1
+    if reason == SKB_DROP_REASON_IP_RPFILTER:
+        net.mib.linux.IPReversePathFilter += 1
+    if in_dev_conf(dev.ip_ptr, "log_martians") and net_ratelimit(net):
+        to, of = format_addr(daddr), format_addr(saddr)
+        log.warning("%s: IPv4: martian source %s from %s, on dev %s", net.name, to, of, dev.name)
+        # RFC 1812 5.3.8: the link's header is the only hint of who it was.
+        if dev.hard_header_len and skb_mac_header_was_set(skb):
+            header = skb_copy_bits(skb, skb_mac_offset(skb), dev.hard_header_len)
+            log.warning("%s: ll header: 00000000: %s", net.name, header.hex(" "))
+    return reason
+
+
+def martian_destination(dev: Any, daddr: int, saddr: int) -> int:
+    """net/ipv4/route.c: count, log, and give the drop reason."""
+    net = dev.net
+    net.ipv4.in_martian_dst += 1
+    if in_dev_conf(dev.ip_ptr, "log_martians") and net_ratelimit(net):
+        to, of = format_addr(daddr), format_addr(saddr)
+        log.warning("%s: IPv4: martian destination %s from %s, dev %s", net.name, to, of, dev.name)
+    return SKB_DROP_REASON_IP_INVALID_DEST
+
+
+def fib_validate_source(
+    skb: sk_buff, src: int, dst: int, tos: int, oif: int, dev: Any, idev: Any
+) -> int:
+    """net/ipv4/fib_frontend.c: may a packet from `src` come in over `dev`?
+
+    1 when `src` is directly connected, 0 when fine otherwise, -EINVAL for our own address,
+    -EXDEV when the reverse path says no (rp_filter 1 strict, 2 loose).
+    """
+    net = dev.net
+    if dev.flags & IFF_LOOPBACK:
+        return 0
+    rpf = max(in_dev_conf(idev, "rp_filter"), net.sysctl.rp_filter)
+    if not rpf and not oif:
+        if inet_addr_type(net, src) == RTN_LOCAL and not in_dev_conf(idev, "accept_local"):
+            return -errno.EINVAL
+        return 0
+    res = fib_lookup(net, src, tos & IPTOS_RT_MASK)
+    if not isinstance(res, fib_result):
+        return -errno.EXDEV if rpf else 0
+    if res.type != RTN_UNICAST and (res.type != RTN_LOCAL or not in_dev_conf(idev, "accept_local")):
+        return -errno.EINVAL
+    assert res.nh is not None
+    if res.nh.nh_dev is dev or (
+        res.fi is not None and any(nh.nh_dev is dev for nh in res.fi.fib_nh)
+    ):
+        return 1 if res.nh.nh_scope >= RT_SCOPE_HOST else 0
+    if rpf == 1:
+        return -errno.EXDEV
+    return 0
+
+
+def ip_rt_bug(net: Any, sk: Any, skb: sk_buff) -> int:
+    """net/ipv4/route.c: output over an input-only route: a mistake of ours; drop."""
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+    return 0
+
+
+def ip_error(skb: sk_buff) -> int:
+    """net/ipv4/route.c: input of a packet without a route: ICMP error when forwarding, drop.
+
+    Takes ownership of skb.
+    """
+    rt = skb.dst
+    dev = skb.dev
+    net = dev.net
+    in_dev = dev.ip_ptr
+    if in_dev is not None and not in_dev_forward(in_dev):
+        if rt.error == errno.EHOSTUNREACH:
+            net.mib.ip.InAddrErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+        return NET_RX_DROP
+    code = {
+        errno.EHOSTUNREACH: ICMP_HOST_UNREACH,
+        errno.ENETUNREACH: ICMP_NET_UNREACH,
+        errno.EACCES: ICMP_PKT_FILTERED,
+    }.get(rt.error)
+    if code is not None:
+        if rt.error == errno.ENETUNREACH:
+            net.mib.ipext.InNoRoutes += 1
+        sysctl = net.sysctl
+        peer = inet_getpeer_v4(net, ip_hdr(skb).saddr)
+        if inet_peer_xrlim_allow(net, peer, sysctl.error_cost * MSEC, sysctl.error_burst * MSEC):
+            net.ipv4.steps.icmp_send(skb, ICMP_DEST_UNREACH, code, 0)
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INNOROUTES)
+    return NET_RX_DROP

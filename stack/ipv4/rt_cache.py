@@ -1,0 +1,34 @@
+"""Cached routes of a net: dropping them when a table, an address or a path changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack.core.dst import DST_OBSOLETE_KILL
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+RT_CACHE_MAX = 8192
+
+
+def rt_cache_flush(net: Net) -> None:
+    """net/ipv4/route.c: every cached route is obsolete now."""
+    ipv4 = net.ipv4
+    ipv4.rt_genid += 1
+    for cache in (ipv4.rt_cache_out, ipv4.rth_input):
+        for rt in cache.values():
+            rt.obsolete = DST_OBSOLETE_KILL
+            rt.neigh = None
+        cache.clear()
+    ipv4.rt_by_daddr.clear()
+
+
+def rt_kill_daddr(net: Net, daddr: int) -> None:
+    """Make the cached output routes to one destination obsolete."""
+    ipv4 = net.ipv4
+    for key in ipv4.rt_by_daddr.pop(daddr, ()):
+        rt = ipv4.rt_cache_out.pop(key, None)
+        if rt is not None:
+            rt.obsolete = DST_OBSOLETE_KILL
