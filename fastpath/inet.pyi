@@ -109,25 +109,36 @@ def ip_out_usual(skb: sk_buff, mtu: int) -> bool:
     """
 
 def ip6_rcv_usual(skb: sk_buff) -> int:
-    """Do ip6_rcv_core for a usual packet: its length. 0, and nothing done, for any other.
+    """Do ip6_rcv_core for a usual packet: its length * 4 + ECN bits. 0, and nothing done, for any
+    other.
 
-    Usual: for this host, not shared, not merged, no owner, data at a header whose payload length is
-    all there is, no hop-by-hop options, neither address a loopback address, the source no group and
-    the destination no group of scope 0 or 1. Sets the transport header behind the 40 bytes and
-    clears the control block.
+    Usual: its frame was for this host alone, not shared, not merged, no owner, data at a header
+    whose payload length is all there is, no hop-by-hop options, neither address a loopback address,
+    the source no group and the destination no group of scope 0 or 1. Sets the transport header
+    behind the 40 bytes and clears the control block.
     """
 
-def ip6_route_fields(skb: sk_buff) -> tuple[int, int, int, int, int, int]:
-    """Return (daddr, saddr, tclass, flowlabel, nexthdr, plain) of the IPv6 header.
+def ip6_rcv_fields(skb: sk_buff) -> tuple[int, int, bool]:
+    """Return (daddr, nexthdr, strict) of the IPv6 header: what early demux and the route ask for.
 
-    `plain` is 2 for a packet without extension headers whose frame was for this host alone, 1 for
-    another one without, 0 for one with extension headers.
+    `strict`: the address means nothing without its interface (rt6_need_strict), for it is a group,
+    link-local or the loopback address.
+    """
+
+def ip6_to_group(skb: sk_buff) -> bool:
+    """Whether the destination in the IPv6 header is a multicast address. data may be behind it."""
+
+def ip6_neigh_key(skb: sk_buff, ifindex: int) -> int:
+    """Return the destination's key in a neighbour table: the address << 16 | `ifindex`.
+
+    0 for a group, and for an interface number that has more than 16 bits.
     """
 
 def ip6_pull_header(skb: sk_buff, nhoff: int = 6) -> int:
     """Move data to the transport header; the next header's number, `nhoff` bytes into the packet.
 
-    Raises IndexError when there is no IPv6 header or `nhoff` is not before the transport header.
+    data may be behind the IPv6 header already. Raises IndexError when there is none, or `nhoff` is
+    not before the transport header or not linear.
     """
 
 def skb_enter_network(skb: sk_buff, ifindex: int) -> int:

@@ -40,6 +40,7 @@ cdef extern from "bytes.h" nogil:
 cdef extern from "addr128.h":
     object addr128_get(const uint8_t *p)
     int addr128_put(uint8_t *p, object v) except -1
+    object key144_get(const uint8_t *p)
 
 cdef enum:
     INET = 2
@@ -49,11 +50,6 @@ cdef enum:
     UDP_HLEN = 8
     P_HOPOPTS = 0
     P_UDP = 17
-    P_ROUTING = 43
-    P_FRAGMENT = 44
-    P_AUTH = 51
-    P_NONE = 59
-    P_DSTOPTS = 60
     IP_DF = 0x4000
     IP_MF_OFFSET = 0x3FFF
     ETH_IP = 0x0800
@@ -319,16 +315,17 @@ def ip_out_usual(sk_buff skb not None, uint32_t mtu):
 
 
 def ip6_rcv_usual(sk_buff skb not None):
-    """Do ip6_rcv_core for a usual packet: its length. 0, and nothing done, for any other.
+    """Do ip6_rcv_core for a usual packet: its length * 4 + ECN bits. 0, and nothing done, for any
+    other.
 
-    Usual: for this host, not shared, not merged, no owner, data at a header whose payload length is
-    all there is, no hop-by-hop options, neither address a loopback address, the source no group and
-    the destination no group of scope 0 or 1. Sets the transport header behind the 40 bytes and
-    clears the control block.
+    Usual: its frame was for this host alone, not shared, not merged, no owner, data at a header
+    whose payload length is all there is, no hop-by-hop options, neither address a loopback address,
+    the source no group and the destination no group of scope 0 or 1. Sets the transport header
+    behind the 40 bytes and clears the control block.
     """
     cdef const uint8_t *p
     skb_check(skb)
-    if (skb.pkt_type == PACKET_OTHERHOST or skb.s.users != 1 or skb.gso_size
+    if (skb.pkt_type != PACKET_HOST or skb.s.users != 1 or skb.gso_size
             or skb.destructor is not None
             or skb_core_headlen(&skb.s) < IP6_HLEN or skb.network_header != skb.s.data):
         return 0
@@ -341,47 +338,63 @@ def ip6_rcv_usual(sk_buff skb not None):
     skb.cb = None
     skb.ip_cb_flags = 0
     skb.frag_max_size = 0
-    return skb.s.len
+    return skb.s.len << 2 | (p[1] >> 4 & 3)
 
 
 cdef inline bint _loopback6(const uint8_t *a) noexcept:
     return not (ld32be(a) | ld32be(a + 4) | ld32be(a + 8)) and ld32be(a + 12) == 1
 
 
-def ip6_route_fields(sk_buff skb not None):
-    """Return (daddr, saddr, tclass, flowlabel, nexthdr, plain) of the IPv6 header.
+def ip6_rcv_fields(sk_buff skb not None):
+    """Return (daddr, nexthdr, strict) of the IPv6 header: what early demux and the route ask for.
 
-    `plain` is 2 for a packet without extension headers whose frame was for this host alone, 1 for
-    another one without, 0 for one with extension headers.
+    `strict`: the address means nothing without its interface (rt6_need_strict), for it is a group,
+    link-local or the loopback address.
     """
     cdef const uint8_t *p = _network(skb, IP6_HLEN)
-    cdef uint32_t word
-    cdef int plain = 0
+    cdef bint strict
     if p == NULL:
-        raise IndexError("ip6_route_fields: no IPv6 header")
-    if not _extension6(p[6]):
-        plain = 2 if skb.pkt_type == PACKET_HOST else 1
-    word = ld32be(p)
-    return (addr128_get(p + 24), addr128_get(p + 8), word >> 20 & 0xFFU, word & 0xFFFFFU, p[6],
-            plain)
+        raise IndexError("ip6_rcv_fields: no IPv6 header")
+    strict = (p[24] == 0xFF or p[24] == 0xFE and (p[25] & 0xC0) == 0x80 or _loopback6(p + 24))
+    return addr128_get(p + 24), p[6], strict
 
 
-cdef inline bint _extension6(uint8_t nexthdr) noexcept:
-    return (nexthdr == P_HOPOPTS or nexthdr == P_ROUTING or nexthdr == P_FRAGMENT
-            or nexthdr == P_AUTH or nexthdr == P_NONE or nexthdr == P_DSTOPTS)
+def ip6_to_group(sk_buff skb not None):
+    """Whether the destination in the IPv6 header is a multicast address. data may be behind it."""
+    if skb.network_header >= skb.s.tail or skb.s.tail - skb.network_header < IP6_HLEN:
+        raise IndexError("ip6_to_group: no IPv6 header")
+    return skb.s.head[skb.network_header + 24] == 0xFF
+
+
+def ip6_neigh_key(sk_buff skb not None, uint32_t ifindex):
+    """Return the destination's key in a neighbour table: the address << 16 | `ifindex`.
+
+    0 for a group, and for an interface number that has more than 16 bits.
+    """
+    cdef const uint8_t *p = _network(skb, IP6_HLEN)
+    cdef uint8_t key[18]
+    if p == NULL:
+        raise IndexError("ip6_neigh_key: no IPv6 header")
+    if p[24] == 0xFF or ifindex > 0xFFFF:
+        return 0
+    memcpy(key, p + 24, 16)
+    st16be(key + 16, <uint16_t>ifindex)
+    return key144_get(key)
 
 
 def ip6_pull_header(sk_buff skb not None, uint32_t nhoff=6):
     """Move data to the transport header; the next header's number, `nhoff` bytes into the packet.
 
-    Raises IndexError when there is no IPv6 header or `nhoff` is not before the transport header.
+    data may be behind the IPv6 header already. Raises IndexError when there is none, or `nhoff` is
+    not before the transport header or not linear.
     """
-    cdef const uint8_t *p = _network(skb, IP6_HLEN)
-    if (p == NULL or skb.transport_header < skb.s.data
-            or nhoff >= skb.transport_header - skb.network_header):
+    cdef uint32_t net = skb.network_header
+    if (net >= skb.s.tail or skb.s.tail - net < IP6_HLEN or nhoff >= skb.s.tail - net
+            or skb.transport_header < skb.s.data or skb.transport_header < net
+            or nhoff >= skb.transport_header - net):
         raise IndexError("ip6_pull_header: no IPv6 header")
     skb_do_pull(skb, skb.transport_header - skb.s.data)
-    return p[nhoff]
+    return skb.s.head[net + nhoff]
 
 
 def skb_enter_network(sk_buff skb not None, int ifindex):

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from stack.core.netdevice import net_device
     from stack.core.sock import sock
 
-
 from typing_extensions import Buffer
 
 CHECKSUM_NONE: int  # 0

@@ -8,6 +8,9 @@
 /* The 16 big-endian bytes at p as an int. */
 static inline PyObject *addr128_get(const uint8_t *p) { return _PyLong_FromByteArray(p, 16, 0, 0); }
 
+/* The same of 18 bytes: an address and 16 bits behind it. */
+static inline PyObject *key144_get(const uint8_t *p) { return _PyLong_FromByteArray(p, 18, 0, 0); }
+
 /* Store the low 128 bits of an int; -1 with an exception when `v` is none. */
 static int addr128_put(uint8_t *p, PyObject *v)
 {

@@ -82,9 +82,14 @@ def ip6_usual(packet: bytes) -> bool:
     return src[0] != 0xFF and (dst[0] != 0xFF or dst[1] & 0x0F >= 2)
 
 
-def route_fields6(packet: bytes) -> tuple[int, int, int, int, int, int]:
-    """What ip6_route_fields returns for a frame to this host."""
-    word = int.from_bytes(packet[:4], "big")
-    src, dst = int.from_bytes(packet[8:24], "big"), int.from_bytes(packet[24:40], "big")
-    plain = 0 if packet[6] in (0, 43, 44, 51, 59, 60) else 2
-    return dst, src, word >> 20 & 0xFF, word & 0xFFFFF, packet[6], plain
+def rcv_fields6(packet: bytes) -> tuple[int, int, bool]:
+    """What ip6_rcv_fields returns."""
+    daddr = int.from_bytes(packet[24:40], "big")
+    strict = daddr >> 120 == 0xFF or daddr >> 118 == 0x3FA or daddr == 1
+    return daddr, packet[6], strict
+
+
+def neigh_key6(packet: bytes, ifindex: int) -> int:
+    """What ip6_neigh_key returns."""
+    daddr = int.from_bytes(packet[24:40], "big")
+    return 0 if daddr >> 120 == 0xFF or ifindex > 0xFFFF else daddr << 16 | ifindex

@@ -178,7 +178,9 @@ class fib6_table:
 
     def leaf(self, dst: int, plen: int) -> list[fib6_info]:
         """The routes of one prefix."""
-        return self.leaves.get(plen, {}).get(dst, [])
+        leaves = self.leaves.get(plen)
+        found = leaves.get(dst) if leaves is not None else None
+        return found if found is not None else []
 
     def link(self, rt: fib6_info) -> None:
         """Put a route in behind those of its metric."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.hdr import ipv6_hdr
 from fastpath.hdr6 import ipv6_hdr_validate
+from fastpath.inet import ip6_pull_header, ip6_rcv_fields, ip6_rcv_usual, ip6_to_group
 from fastpath.skbuff import (
     PACKET_BROADCAST,
     PACKET_LOOPBACK,
@@ -14,11 +15,8 @@ from fastpath.skbuff import (
     consume_skb,
     sk_buff,
     skb_copy_bits,
-    skb_network_offset,
     skb_orphan,
-    skb_pull,
     skb_share_check,
-    skb_transport_offset,
 )
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
@@ -54,13 +52,25 @@ MLD_TYPES = (130, 131, 132, 143)
 def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
     """net/ipv6/ip6_input.c: a received IPv6 packet, data at its header. Takes ownership of skb."""
     net = dev.net
-    checked = ip6_rcv_core(skb, dev, net)
-    if checked is None:
-        return NET_RX_DROP
+    idev: inet6_dev | None = dev.ip6_ptr
+    usual = ip6_rcv_usual(skb)
+    if usual and idev is not None and not idev.cnf.disable_ipv6:
+        mib = net.mib.ip6
+        mib.InReceives += 1
+        mib.InOctets += usual >> 2
+        if usual & 3:
+            ip6_ecn_count(mib, usual & 3, 1)
+        else:
+            mib.InNoECTPkts += 1
+    else:
+        checked = ip6_rcv_core(skb, dev, net)
+        if checked is None:
+            return NET_RX_DROP
+        skb = checked
     hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
-    if hooks and nf_hook_list(hooks, NF_INET_PRE_ROUTING, net, None, checked, dev, None) != 1:
+    if hooks and nf_hook_list(hooks, NF_INET_PRE_ROUTING, net, None, skb, dev, None) != 1:
         return NET_RX_DROP
-    return ip6_rcv_finish(net, None, checked)
+    return ip6_rcv_finish(net, None, skb)
 
 
 def ip6_rcv_core(skb: sk_buff, dev: net_device, net: Net) -> sk_buff | None:
@@ -136,11 +146,12 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     Takes ownership of skb.
     """
     if skb.dst is None:
-        ipprot = net.ipv6.inet6_protos[ipv6_hdr(skb).nexthdr]
+        daddr, nexthdr, strict = ip6_rcv_fields(skb)
+        ipprot = net.ipv6.inet6_protos[nexthdr]
         if ipprot is not None and ipprot.early_demux is not None and skb.sk is None:
             ipprot.early_demux(skb)
         if skb.dst is None:
-            ip6_route_input(skb)
+            ip6_route_input(skb, daddr, strict)
     return dst_input(skb)
 
 
@@ -166,8 +177,7 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     raw6_local_deliver = net.ipv6.sockets.raw6_local_deliver
     have_final = False
     nhoff = ip6cb_nhoff(skb)
-    nexthdr = skb_copy_bits(skb, skb_network_offset(skb) + nhoff, 1)[0]
-    skb_pull(skb, skb_transport_offset(skb))
+    nexthdr = ip6_pull_header(skb, nhoff)
     while True:
         raw = raw6_local_deliver(skb, nexthdr)
         ipprot = protos[nexthdr]
@@ -186,8 +196,7 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
                 return _discard(net, skb, SKB_DROP_REASON_IP_INHDR)
         elif final:
             have_final = True
-            daddr = ipv6_hdr(skb).daddr
-            if daddr >> 120 == 0xFF and not ip6_mc_for_us(skb, daddr, nexthdr):
+            if ip6_to_group(skb) and not ip6_mc_for_us(skb, ipv6_hdr(skb).daddr, nexthdr):
                 return _discard(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
         handler = ipprot.handler
         ret = handler(skb)
@@ -202,8 +211,7 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
         else:
             # An extension header says by transport_header and nhoff where the next one is.
             nhoff = ip6cb_nhoff(skb)
-            nexthdr = skb_copy_bits(skb, skb_network_offset(skb) + nhoff, 1)[0]
-            skb_pull(skb, skb_transport_offset(skb))
+            nexthdr = ip6_pull_header(skb, nhoff)
 
 
 def _discard(net: Net, skb: sk_buff, reason: int) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
 from fastpath.hdr import ipv6_hdr, ipv6_push
+from fastpath.inet import ip6_neigh_key, ip_out_usual
 from fastpath.skbuff import (
     consume_skb,
     kfree_skb,
@@ -207,13 +208,14 @@ def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_IPV6DISABLED)
         return 0
     hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
-    if (
-        hooks
-        and not skb.ip_cb_flags & IP6SKB_REROUTED
-        and nf_hook_list(hooks, NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
-    ):
-        return 0
-    return ip6_finish_output(net, sk, skb)
+    if hooks and not skb.ip_cb_flags & IP6SKB_REROUTED:
+        if nf_hook_list(hooks, NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1:
+            return 0
+        return ip6_finish_output(net, sk, skb)  # a hook may have given it another route
+    np = inet6_sk(skb.sk)
+    if skb.dst.metrics or not ip_out_usual(skb, idev.cnf.mtu) or (np is not None and np.frag_size):
+        return ip6_finish_output(net, sk, skb)
+    return ip6_finish_output2(net, sk, skb)  # within the smallest MTU there can be
 
 
 def ip6_finish_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
@@ -262,16 +264,21 @@ def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     rt: rt6_info = skb.dst
     dev = rt.dev
     mib = net.mib.ip6
-    daddr = ipv6_hdr(skb).daddr
-    if daddr >> 120 == 0xFF and not ip6_mc_finish(net, sk, skb, daddr):
-        return 0
+    key = ip6_neigh_key(skb, dev.ifindex)
+    if not key:
+        daddr = ipv6_hdr(skb).daddr
+        if daddr >> 120 == 0xFF and not ip6_mc_finish(net, sk, skb, daddr):
+            return 0
     mib.OutOctets += skb.len
     if skb.headroom < dev.hard_header_len and not skb_cow_head(
         skb, dev.hard_header_len + dev.needed_headroom
     ):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
         return -errno.ENOMEM
-    neigh = ip_neigh_gw6(dev, rt.rt6i_gateway or daddr)
+    tbl = net.ipv6.nd_tbl
+    neigh = tbl.hash.get(key) if key and tbl is not None and not rt.rt6i_gateway else None
+    if neigh is None:
+        neigh = ip_neigh_gw6(dev, rt.rt6i_gateway or ipv6_hdr(skb).daddr)
     if neigh is None:
         mib.OutNoRoutes += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_NEIGH_CREATEFAIL)

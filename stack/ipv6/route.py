@@ -81,15 +81,17 @@ def rt6_find_cached_rt(net: Net, f6i: fib6_info, daddr: int) -> rt6_info | None:
 # --- input ---------------------------------------------------------------------------------
 
 
-def ip6_route_input(skb: sk_buff) -> None:
-    """net/ipv6/route.c: set skb.dst of a received packet. Borrows skb."""
-    iph = ipv6_hdr(skb)
-    daddr = iph.daddr
+def ip6_route_input(skb: sk_buff, daddr: int, need_strict: bool) -> None:
+    """net/ipv6/route.c: set skb.dst of a packet received for `daddr`. Borrows skb.
+
+    `need_strict`: rt6_need_strict(daddr), such an address is looked up on the packet's link.
+    """
     dev: net_device = skb.dev
     net = dev.net
-    # Addresses that mean one link are looked up on that of the packet.
-    strict = RT6_LOOKUP_F_IFACE if rt6_need_strict(daddr) else 0
-    if not strict:
+    strict = 0
+    if need_strict:
+        strict = RT6_LOOKUP_F_IFACE
+    else:
         # An address of ours is by far the usual case: one look into the local table.
         leaf = net.ipv6.fib6.rules[0].leaf(daddr, 128)
         if leaf:
@@ -98,6 +100,7 @@ def ip6_route_input(skb: sk_buff) -> None:
                 skb.dst = nh.rt6i_pcpu
                 return
     oif = dev.ifindex if strict else 0
+    iph = ipv6_hdr(skb)
     skb.dst = ip6_pol_route(net, oif, daddr, iph.saddr, iph.flow_lbl, strict)
 
 

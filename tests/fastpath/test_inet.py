@@ -14,6 +14,7 @@ from fastpath._ref import inet as ref
 from fastpath.dma import HostMemory
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
+    PACKET_MULTICAST,
     PACKET_OTHERHOST,
     SkbPool,
     kfree_skb,
@@ -221,7 +222,7 @@ def test_received_header_equals_reference(tail: bytes, data: st.DataObject) -> N
 @given(
     st.binary(max_size=60),
     st.sampled_from((1, 2, 0xFE80 << 112 | 1, 0xFF01 << 112 | 1, 0xFF02 << 112 | 1)),
-    st.sampled_from((1, 2, 0xFF00 << 112 | 1, 0xFF01 << 112 | 1, 0xFF02 << 112 | 1)),
+    st.sampled_from((1, 2, *(n << 112 | 1 for n in (0xFF00, 0xFF01, 0xFF02, 0xFE80, 0xFEC0)))),
     st.data(),
 )
 def test_received_ipv6_header_equals_reference(
@@ -235,14 +236,20 @@ def test_received_ipv6_header_equals_reference(
     skb = packet(bytes(whole))
     skb.cb, skb.ip_cb_flags, skb.frag_max_size = "old", 3, 4
     usual = ref.ip6_usual(whole)
-    assert inet.ip6_rcv_usual(skb) == (len(whole) if usual else 0)
+    assert inet.ip6_rcv_usual(skb) == (len(whole) << 2 | whole[1] >> 4 & 3 if usual else 0)
     assert (skb.cb, skb.ip_cb_flags) == ((None, 0) if usual else ("old", 3))
     if len(whole) >= 40:
-        assert inet.ip6_route_fields(skb) == ref.route_fields6(whole)
-        skb.pkt_type = PACKET_OTHERHOST
-        assert inet.ip6_route_fields(skb)[5] == min(ref.route_fields6(whole)[5], 1)
+        assert inet.ip6_rcv_fields(skb) == ref.rcv_fields6(whole)
+        assert inet.ip6_to_group(skb) is (whole[24] == 0xFF)
+        for ifindex in (0, 1, 0xFFFF, 0x10000):
+            assert inet.ip6_neigh_key(skb, ifindex) == ref.neigh_key6(whole, ifindex)
     else:
-        for step in (inet.ip6_route_fields, inet.ip6_pull_header):
+        for step in (
+            inet.ip6_rcv_fields,
+            inet.ip6_pull_header,
+            inet.ip6_to_group,
+            lambda skb: inet.ip6_neigh_key(skb, 1),
+        ):
             with pytest.raises(IndexError):
                 step(skb)
     if usual:
@@ -250,21 +257,25 @@ def test_received_ipv6_header_equals_reference(
             inet.ip6_pull_header(skb, 40)
         assert inet.ip6_pull_header(skb) == whole[6]
         assert skb_to_bytes(skb) == whole[40:]
+        skb.transport_header = skb.data_offset + min(8, len(tail))
+        assert inet.ip6_pull_header(skb, 39) == whole[39]
+        assert skb_to_bytes(skb) == whole[40 + min(8, len(tail)) :]
+        assert inet.ip6_to_group(skb) is (whole[24] == 0xFF)
     kfree_skb(skb)
 
 
 def test_unusual_ipv6_packets_are_left_alone() -> None:
     data = ref.datagram6(2, 3, 3, 4, 0, 9, 0, b"hello")
-    other, owned, shared, merged = (packet(data) for _ in range(4))
-    other.pkt_type = PACKET_OTHERHOST
+    other, multi, owned, shared, merged = (packet(data) for _ in range(5))
+    other.pkt_type, multi.pkt_type = PACKET_OTHERHOST, PACKET_MULTICAST
     owned.destructor = lambda skb: None
     merged.gso_size = 3
     again = skb_get(shared)
-    for skb in (other, owned, shared, merged):
+    for skb in (other, multi, owned, shared, merged):
         assert not inet.ip6_rcv_usual(skb)
         assert skb_to_bytes(skb) == data
         kfree_skb(skb)
-    assert inet.ip6_rcv_usual(again) == len(data)
+    assert inet.ip6_rcv_usual(again) == len(data) << 2
     skb_pull(again, 1)
     assert not inet.ip6_rcv_usual(again)
     kfree_skb(again)
