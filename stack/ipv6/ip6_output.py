@@ -212,7 +212,8 @@ def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
         if nf_hook_list(hooks, NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1:
             return 0
         return ip6_finish_output(net, sk, skb)  # a hook may have given it another route
-    np = inet6_sk(skb.sk)
+    owner: Any = skb.sk  # an inet_sock, or None
+    np = inet6_sk(owner)
     if skb.dst.metrics or not ip_out_usual(skb, idev.cnf.mtu) or (np is not None and np.frag_size):
         return ip6_finish_output(net, sk, skb)
     return ip6_finish_output2(net, sk, skb)  # within the smallest MTU there can be
