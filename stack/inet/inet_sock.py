@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from stack.core.rows import FRESH, row, state
 from stack.core.sock import sock
-from stack.core.uapi import IP_PMTUDISC_DO, IP_PMTUDISC_PROBE
 
 if TYPE_CHECKING:
     from stack.inet.af_ops import inet_af_ops
@@ -162,13 +161,3 @@ class inet_sock(sock):
     # a datagram that is being put together
     pending: int = row(0, clone=FRESH)
     cork: inet_cork = row(make=inet_cork, clone=FRESH)
-
-
-def inet_sk(sk: Any) -> Any:
-    """include/net/inet_sock.h: the same object; kept for the map."""
-    return sk
-
-
-def ip_sk_dont_fragment(sk: Any) -> bool:
-    """include/net/ip.h (ip_dont_fragment, part): the socket always wants DF."""
-    return sk.pmtudisc in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE)

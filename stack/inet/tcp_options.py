@@ -15,7 +15,18 @@ from stack.inet.tcp_sock import (
     MAX_TCP_OPTION_SPACE,
     MAX_TCP_WSCALE,
     TCP_SACK_SEEN,
+    TCPOLEN_MSS,
     TCPOLEN_SACK_PERBLOCK,
+    TCPOLEN_SACK_PERM,
+    TCPOLEN_TIMESTAMP,
+    TCPOLEN_WINDOW,
+    TCPOPT_EOL,
+    TCPOPT_MSS,
+    TCPOPT_NOP,
+    TCPOPT_SACK,
+    TCPOPT_SACK_PERM,
+    TCPOPT_TIMESTAMP,
+    TCPOPT_WINDOW,
     tcp_options_received,
     tcp_sock,
 )
@@ -28,7 +39,11 @@ if TYPE_CHECKING:
 _TS = Struct("!BBBBII")
 _MSS = Struct("!BBH")
 _U32x2 = Struct("!II")
-_NOPS_SACK = b"\x01\x01\x05"
+_NOPS = bytes((TCPOPT_NOP, TCPOPT_NOP))
+_SACK_PERM = bytes((TCPOPT_SACK_PERM, TCPOLEN_SACK_PERM))
+_NOPS_SACK_PERM = _NOPS + _SACK_PERM
+_NOPS_SACK = _NOPS + bytes((TCPOPT_SACK,))
+_TS_HEAD = bytes((TCPOPT_TIMESTAMP, TCPOLEN_TIMESTAMP))
 
 
 def tcp_advertise_mss(sk: tcp_sock) -> int:
@@ -46,7 +61,7 @@ def tcp_advertise_mss(sk: tcp_sock) -> int:
 def tcp_syn_options(sk: tcp_sock) -> bytes:
     """Options of our SYN (or of the SYN-ACK of a simultaneous open)."""
     sysctl = sk.net.sysctl
-    out = _MSS.pack(2, 4, tcp_advertise_mss(sk) & 0xFFFF)
+    out = _MSS.pack(TCPOPT_MSS, TCPOLEN_MSS, tcp_advertise_mss(sk) & 0xFFFF)
     ack = sk.sk_state == TCP_SYN_RECV  # answer only what the peer offered
     rx_opt = sk.rx_opt
     timestamps = rx_opt.tstamp_ok if ack else sysctl.tcp_timestamps
@@ -54,28 +69,28 @@ def tcp_syn_options(sk: tcp_sock) -> bytes:
     wscale = rx_opt.wscale_ok if ack else sysctl.tcp_window_scaling
     if timestamps:
         tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
-        head = b"\x04\x02" if sack else b"\x01\x01"
-        out += head + b"\x08\x0a" + _U32x2.pack(tsval, rx_opt.ts_recent)
+        head = _SACK_PERM if sack else _NOPS
+        out += head + _TS_HEAD + _U32x2.pack(tsval, rx_opt.ts_recent)
     elif sack:
-        out += b"\x01\x01\x04\x02"
+        out += _NOPS_SACK_PERM
     if wscale:
-        out += bytes((1, 3, 3, rx_opt.rcv_wscale))
+        out += bytes((TCPOPT_NOP, TCPOPT_WINDOW, TCPOLEN_WINDOW, rx_opt.rcv_wscale))
     return out
 
 
 def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> bytes:
     """Options of the SYN-ACK for a request: what the SYN offered and we have."""
-    out = _MSS.pack(2, 4, mss & 0xFFFF)
+    out = _MSS.pack(TCPOPT_MSS, TCPOLEN_MSS, mss & 0xFFFF)
     if req.tstamp_ok:
         tsval = (now // MSEC + req.ts_off) & M32
         if not req.snt_tsval:
             req.snt_tsval = tsval or 1
-        head = b"\x04\x02" if req.sack_ok else b"\x01\x01"
-        out += head + b"\x08\x0a" + _U32x2.pack(tsval, req.ts_recent)
+        head = _SACK_PERM if req.sack_ok else _NOPS
+        out += head + _TS_HEAD + _U32x2.pack(tsval, req.ts_recent)
     elif req.sack_ok:
-        out += b"\x01\x01\x04\x02"
+        out += _NOPS_SACK_PERM
     if req.wscale_ok:
-        out += bytes((1, 3, 3, req.rcv_wscale))
+        out += bytes((TCPOPT_NOP, TCPOPT_WINDOW, TCPOLEN_WINDOW, req.rcv_wscale))
     return out
 
 
@@ -150,9 +165,9 @@ def tcp_parse_options(
     end = len(data)
     while i < end:
         kind = data[i]
-        if kind == 0:
+        if kind == TCPOPT_EOL:
             break
-        if kind == 1:
+        if kind == TCPOPT_NOP:
             i += 1
             continue
         if i + 1 >= end:
@@ -160,29 +175,29 @@ def tcp_parse_options(
         size = data[i + 1]
         if size < 2 or i + size > end:
             break
-        if kind == 2:
-            if size == 4 and syn and not estab:
+        if kind == TCPOPT_MSS:
+            if size == TCPOLEN_MSS and syn and not estab:
                 in_mss = data[i + 2] << 8 | data[i + 3]
                 if in_mss:
                     if opt_rx.user_mss and opt_rx.user_mss < in_mss:
                         in_mss = opt_rx.user_mss
                     opt_rx.mss_clamp = in_mss
-        elif kind == 3:
-            if size == 3 and syn and not estab and sysctl.tcp_window_scaling:
+        elif kind == TCPOPT_WINDOW:
+            if size == TCPOLEN_WINDOW and syn and not estab and sysctl.tcp_window_scaling:
                 opt_rx.wscale_ok = True
                 opt_rx.snd_wscale = min(data[i + 2], MAX_TCP_WSCALE)
-        elif kind == 8:
-            if size == 10 and (
+        elif kind == TCPOPT_TIMESTAMP:
+            if size == TCPOLEN_TIMESTAMP and (
                 (estab and opt_rx.tstamp_ok) or (not estab and sysctl.tcp_timestamps)
             ):
                 opt_rx.saw_tstamp = True
                 opt_rx.rcv_tsval, opt_rx.rcv_tsecr = _U32x2.unpack_from(data, i + 2)
-        elif kind == 4:
-            if size == 2 and syn and not estab and sysctl.tcp_sack:
+        elif kind == TCPOPT_SACK_PERM:
+            if size == TCPOLEN_SACK_PERM and syn and not estab and sysctl.tcp_sack:
                 opt_rx.sack_ok = TCP_SACK_SEEN
                 opt_rx.dsack = False
                 opt_rx.num_sacks = 0
-        elif kind == 5 and size >= 10 and not (size - 2) % 8 and opt_rx.sack_ok:
+        elif kind == TCPOPT_SACK and size >= 10 and not (size - 2) % 8 and opt_rx.sack_ok:
             sacks = [_U32x2.unpack_from(data, i + 2 + 8 * k) for k in range((size - 2) // 8)]
         i += size
     return sacks
@@ -195,9 +210,9 @@ def tcp_parse_sack_blocks(net: Net, skb: sk_buff) -> list[tuple[int, int]]:
     end = len(data)
     while i < end:
         kind = data[i]
-        if kind == 0:
+        if kind == TCPOPT_EOL:
             break
-        if kind == 1:
+        if kind == TCPOPT_NOP:
             i += 1
             continue
         if i + 1 >= end:
@@ -205,7 +220,7 @@ def tcp_parse_sack_blocks(net: Net, skb: sk_buff) -> list[tuple[int, int]]:
         size = data[i + 1]
         if size < 2 or i + size > end:
             break
-        if kind == 5 and size >= 10 and not (size - 2) % 8:
+        if kind == TCPOPT_SACK and size >= 10 and not (size - 2) % 8:
             return [_U32x2.unpack_from(data, i + 2 + 8 * k) for k in range((size - 2) // 8)]
         i += size
     return []

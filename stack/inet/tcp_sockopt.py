@@ -83,7 +83,6 @@ from stack.inet.tcp_sock import (
 from stack.inet.tcp_window import tcp_current_mss
 
 TCP_TIMEOUT_INIT = SEC
-MAX_TCP_DEFER_ACCEPT = 16
 
 
 # --- setting ------------------------------------------------------------------------------
