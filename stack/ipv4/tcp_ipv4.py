@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import errno
-from struct import Struct
 from typing import TYPE_CHECKING
 
-from fastpath.csum import csum_partial, csum_tcpudp_magic
-from fastpath.hdr import icmp_hdr as icmp_header
-from fastpath.hdr import (
-    inet_tuple,
-    ip_hdr,
-    iphdr_at,
-    tcp_hdr_fields,
-    tcp_hdr_validate,
-    tcp_v4_fill_cb,
-)
+from fastpath.hdr import inet_tuple, ip_hdr, tcp_hdr_validate, tcp_v4_fill_cb
 from fastpath.hdr import tcp_v4_send_check as _send_check
-from fastpath.inetkey import inet_err_key, inet_key
+from fastpath.inetkey import inet_key
 from fastpath.skbuff import (
     CHECKSUM_UNNECESSARY,
     SKB_GSO_TCPV4,
     kfree_skb,
-    pskb_may_pull,
     sk_buff,
     skb_checksum_complete,
     skb_checksum_init,
-    skb_copy_bits,
 )
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NO_SOCKET,
@@ -51,10 +39,8 @@ from stack.core.tcp_states import (
     TCP_NEW_SYN_RECV,
     TCP_SYN_SENT,
     TCP_TIME_WAIT,
-    TCPF_CLOSE,
-    TCPF_LISTEN,
 )
-from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_TCP
+from stack.core.uapi import AF_INET, IPPROTO_TCP
 from stack.inet.flow import flowi
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_connection_sock import (
@@ -62,13 +48,11 @@ from stack.inet.inet_connection_sock import (
     inet_csk_get_port,
     inet_csk_prepare_forced_close,
     inet_csk_reqsk_queue_drop_and_put,
-    inet_csk_update_pmtu,
     request_sock,
     sk_acceptq_is_full,
 )
 from stack.inet.inet_hashtables import (
     __inet_inherit_port,
-    __inet_lookup_established,
     __inet_lookup_listener,
     __inet_lookup_skb,
     inet_ehash_nolisten,
@@ -86,26 +70,18 @@ from stack.inet.tcp import (
     tcp_ioctl,
     tcp_leave_memory_pressure,
 )
-from stack.inet.tcp_ack import tcp_simple_retransmit
 from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
 from stack.inet.tcp_cong import tcp_ca_openreq_child
-from stack.inet.tcp_const import MSEC, TCP_MSS_DEFAULT
+from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.inet.tcp_ctl import tcp_connect, tcp_connect_failed, tcp_make_synack, tcp_rtx_synack
 from stack.inet.tcp_done import tcp_done, tcp_set_state
 from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
 from stack.inet.tcp_minisocks import tcp_check_req, tcp_child_process, tcp_create_openreq_child
-from stack.inet.tcp_rcv import (
-    tcp_add_backlog,
-    tcp_filter,
-    tcp_icmp_concerns,
-    tcp_icmp_error,
-    tcp_icmp_mtu,
-    tcp_req_err,
-)
+from stack.inet.tcp_rcv import tcp_add_backlog, tcp_filter
 from stack.inet.tcp_recvmsg import tcp_recvmsg
 from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
-from stack.inet.tcp_sock import M32, TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, tcp_sock
+from stack.inet.tcp_sock import TCPHDR_SYN, tcp_sock
 from stack.inet.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
 from stack.inet.tcp_syncookies import cookie_check, cookie_init_sequence
 from stack.inet.tcp_timer import tcp_release_cb, tcp_set_keepalive
@@ -117,23 +93,8 @@ from stack.inet.tcp_timewait import (
     tcp_timewait_state_process,
 )
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_FRAG_NEEDED,
-    ICMP_PARAMETERPROB,
-    ICMP_REDIRECT,
-    ICMP_TIME_EXCEEDED,
-    NR_ICMP_UNREACH,
-    icmp_err_convert,
-)
 from stack.ipv4.ip_input import xfrm4_policy_check
-from stack.ipv4.ip_output import (
-    ip_build_and_send_pkt,
-    ip_dont_fragment,
-    ip_queue_xmit,
-    ip_send_unicast_reply,
-    ip_sk_accept_pmtu,
-)
+from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
     RTCF_BROADCAST,
@@ -142,16 +103,14 @@ from stack.ipv4.route import (
     ip_route_newports,
     ip_route_output_flow,
     ip_route_output_ports,
-    ipv4_sk_redirect,
 )
+from stack.ipv4.tcp_err import tcp_v4_err, tcp_v4_mtu_reduced
+from stack.ipv4.tcp_reply import tcp_v4_reqsk_send_ack, tcp_v4_send_reset, tcp_v4_timewait_ack
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
     from stack.net import Net
 
-_TCPHDR = Struct("!HHIIBBHHH")
-_TS = Struct("!BBBBII")
-RTN_LOCAL = 2
 msstab = (536, 1300, 1440, 1460)  # net/ipv4/syncookies.c: the MSS values a cookie can say
 
 
@@ -267,204 +226,9 @@ def tcp_v4_rebuild_route(sk: tcp_sock) -> dst_entry | None:
     return rt
 
 
-# --- ICMP errors --------------------------------------------------------------------------
-
-
-def tcp_v4_mtu_reduced(sk: tcp_sock) -> None:
-    """A router wants smaller packets (RFC 1191)."""
-    if (1 << sk.sk_state) & (TCPF_LISTEN | TCPF_CLOSE):
-        return
-    mtu = sk.mtu_info
-    dst = inet_csk_update_pmtu(sk, mtu)
-    if dst is None:
-        return
-    if mtu < dst_mtu(dst) and ip_dont_fragment(sk, dst):
-        sk.sk_err_soft = errno.EMSGSIZE
-    mtu = dst_mtu(dst)
-    if sk.pmtudisc != IP_PMTUDISC_DONT and ip_sk_accept_pmtu(sk) and sk.icsk_pmtu_cookie > mtu:
-        tcp_sync_mss(sk, mtu)
-        tcp_simple_retransmit(sk)
-
-
-def tcp_v4_err(skb: sk_buff, info: int) -> int:
-    """An ICMP error quotes one of our segments; data at the quoted IP header. Borrows skb.
-
-    Hard errors end a connection only while it is being set up (RFC 1122 4.2.3.9, RFC 5461).
-    """
-    dst = skb.dst
-    net = dst.net if dst is not None and dst.net is not None else skb.dev.net
-    iph = iphdr_at(skb, 0)
-    off = iph.ihl * 4
-    if not pskb_may_pull(skb, off + 8):
-        return 0
-    seq = int.from_bytes(skb_copy_bits(skb, off + 4, 4), "big")
-    icmph = icmp_header(skb)
-    kind, code = icmph.type, icmph.code
-    sk = __inet_lookup_established(net.tcp_hashinfo, inet_err_key(skb, 0, off), skb.skb_iif)
-    if sk is None:
-        net.mib.icmp.InErrors += 1
-        return -errno.ENOENT
-    if sk.sk_state == TCP_TIME_WAIT:
-        return 0
-    if sk.sk_state == TCP_NEW_SYN_RECV:
-        tcp_req_err(
-            sk,
-            seq,
-            kind in (ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED)
-            or (kind == ICMP_DEST_UNREACH and code in (0, 1)),
-        )
-        return 0
-    if not tcp_icmp_concerns(sk, seq, kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED):
-        return 0
-    if kind == ICMP_REDIRECT:
-        if not sock_owned_by_user(sk):
-            ipv4_sk_redirect(skb, sk)
-        return 0
-    if kind == ICMP_PARAMETERPROB:
-        err = errno.EPROTO
-    elif kind == ICMP_DEST_UNREACH:
-        if code > NR_ICMP_UNREACH:
-            return 0
-        if code == ICMP_FRAG_NEEDED:
-            tcp_icmp_mtu(sk, info)
-            return 0
-        err = icmp_err_convert[code].errno
-    elif kind == ICMP_TIME_EXCEEDED:
-        err = errno.EHOSTUNREACH
-    else:
-        return 0
-    tcp_icmp_error(sk, err, sk.recverr)
-    return 0
-
-
-# --- checksums ----------------------------------------------------------------------------
-
-
 def tcp_v4_send_check(sk: tcp_sock, skb: sk_buff) -> None:
     """Leave the sum to the device: pseudo header in the field, where to begin and to store."""
     _send_check(skb, sk.inet_saddr, sk.inet_daddr)
-
-
-# --- answers without a socket -------------------------------------------------------------
-
-
-def _bare_segment(
-    sport: int,
-    dport: int,
-    seq: int,
-    ack: int,
-    flags: int,
-    window: int,
-    options: bytes,
-    saddr: int,
-    daddr: int,
-) -> bytes:
-    """A TCP header with its checksum, nothing behind it."""
-    size = 20 + len(options)
-    fields = (sport, dport, seq, ack, size << 2, flags, window)
-    data = _TCPHDR.pack(*fields, 0, 0) + options
-    check = csum_tcpudp_magic(saddr, daddr, size, IPPROTO_TCP, csum_partial(data))
-    return _TCPHDR.pack(*fields, check, 0) + options
-
-
-def tcp_v4_send_reset(
-    sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff, reason: int = 0
-) -> None:
-    """RST in answer to skb (RFC 9293 3.10.7.1), never to a RST. Borrows skb; sk may be None."""
-    source, dest, _, ack_seq, _, flags, _, _ = tcp_hdr_fields(skb)
-    if flags & TCPHDR_RST:
-        return
-    dst = skb.dst
-    if sk is None and dst is not None and getattr(dst, "rt_type", RTN_LOCAL) != RTN_LOCAL:
-        return
-    if flags & TCPHDR_ACK:
-        seq, ack, rflags = ack_seq, 0, TCPHDR_RST
-    else:
-        seq, rflags = 0, TCPHDR_RST | TCPHDR_ACK
-        ack = skb.end_seq
-    net = dst.net if dst is not None and dst.net is not None else skb.dev.net
-    iph = ip_hdr(skb)
-    payload = _bare_segment(dest, source, seq, ack, rflags, 0, b"", iph.daddr, iph.saddr)
-    ip_send_unicast_reply(
-        net.tcp_ctl_sk,
-        skb,
-        None,
-        iph.saddr,
-        iph.daddr,
-        payload,
-        protocol=IPPROTO_TCP,
-        tos=iph.tos,
-        oif=sk.sk_bound_dev_if if sk is not None else 0,
-        mark=sk.sk_mark if sk is not None else 0,
-        sport=dest,
-        dport=source,
-    )
-    net.mib.tcp.OutSegs += 1
-    net.mib.tcp.OutRsts += 1
-
-
-def tcp_v4_send_ack(
-    net: Net,
-    skb: sk_buff,
-    seq: int,
-    ack: int,
-    win: int,
-    tsval: int,
-    tsecr: int,
-    oif: int = 0,
-    tos: int = 0,
-) -> None:
-    """ACK from a TIME_WAIT socket or a request. Borrows skb."""
-    source, dest, _, _, _, _, _, _ = tcp_hdr_fields(skb)
-    iph = ip_hdr(skb)
-    options = _TS.pack(1, 1, 8, 10, tsval & M32, tsecr) if tsecr else b""
-    payload = _bare_segment(
-        dest, source, seq, ack, TCPHDR_ACK, min(win, 65535), options, iph.daddr, iph.saddr
-    )
-    ip_send_unicast_reply(
-        net.tcp_ctl_sk,
-        skb,
-        None,
-        iph.saddr,
-        iph.daddr,
-        payload,
-        protocol=IPPROTO_TCP,
-        tos=tos,
-        oif=oif,
-        sport=dest,
-        dport=source,
-    )
-    net.mib.tcp.OutSegs += 1
-
-
-def tcp_v4_timewait_ack(tw: inet_timewait_sock, skb: sk_buff) -> None:
-    net = tw.net
-    tcp_v4_send_ack(
-        net,
-        skb,
-        tw.tw_snd_nxt,
-        tw.tw_rcv_nxt,
-        tw.tw_rcv_wnd >> tw.tw_rcv_wscale,
-        (net.now() // MSEC + tw.tw_ts_offset) & M32,
-        tw.tw_ts_recent if tw.tw_ts_recent_stamp else 0,
-        tw.sk_bound_dev_if,
-        tw.tw_tos,
-    )
-
-
-def tcp_v4_reqsk_send_ack(sk: tcp_sock, skb: sk_buff, req: request_sock) -> None:
-    net = sk.net
-    tcp_v4_send_ack(
-        net,
-        skb,
-        (req.snt_isn + 1) & M32,
-        req.rcv_nxt,
-        req.rsk_rcv_wnd >> req.rcv_wscale,
-        (net.now() // MSEC + req.ts_off) & M32,
-        req.ts_recent if req.tstamp_ok else 0,
-        0,
-        ip_hdr(skb).tos,
-    )
 
 
 # --- requests -----------------------------------------------------------------------------

@@ -8,32 +8,19 @@ keeps its own table; each request and child has that of the SYN's family.
 from __future__ import annotations
 
 import errno
-from struct import Struct
 from typing import TYPE_CHECKING
 
-from fastpath.csum import csum_ipv6_magic, csum_partial
-from fastpath.hdr import (
-    ipv6_hdr,
-    ipv6hdr_at,
-    tcp_hdr_fields,
-    tcp_hdr_validate,
-    tcp_v6_fill_cb,
-)
+from fastpath.hdr import ipv6_hdr, tcp_hdr_validate, tcp_v6_fill_cb
 from fastpath.hdr import tcp_v6_send_check as _send_check
-from fastpath.inetkey import inet_err_key, inet_key
+from fastpath.inetkey import inet_key
 from fastpath.skbuff import (
-    CHECKSUM_NONE,
     CHECKSUM_UNNECESSARY,
     SKB_GSO_TCPV6,
-    alloc_skb,
     kfree_skb,
     pskb_may_pull,
     sk_buff,
     skb_checksum_complete,
     skb_checksum_init_v6,
-    skb_copy_bits,
-    skb_put_data,
-    skb_set_transport_header,
 )
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NO_SOCKET,
@@ -49,14 +36,7 @@ from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
 from stack.core.proto import proto
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
-from stack.core.sock import (
-    os_error,
-    sk_alloc,
-    sk_dst_check,
-    sk_setup_caps,
-    sock_init_data,
-    sock_owned_by_user,
-)
+from stack.core.sock import os_error, sk_alloc, sk_setup_caps, sock_init_data, sock_owned_by_user
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import (
     TCP_ESTABLISHED,
@@ -64,8 +44,6 @@ from stack.core.tcp_states import (
     TCP_NEW_SYN_RECV,
     TCP_SYN_SENT,
     TCP_TIME_WAIT,
-    TCPF_CLOSE,
-    TCPF_LISTEN,
 )
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_RAW
 from stack.inet.af_ops import af_ops_of
@@ -76,13 +54,11 @@ from stack.inet.inet_connection_sock import (
     inet_csk_get_port,
     inet_csk_prepare_forced_close,
     inet_csk_reqsk_queue_drop_and_put,
-    inet_csk_update_pmtu,
     request_sock,
     sk_acceptq_is_full,
 )
 from stack.inet.inet_hashtables import (
     __inet_inherit_port,
-    __inet_lookup_established,
     __inet_lookup_listener,
     __inet_lookup_skb,
     inet_ehash_nolisten,
@@ -100,26 +76,17 @@ from stack.inet.tcp import (
     tcp_ioctl,
     tcp_leave_memory_pressure,
 )
-from stack.inet.tcp_ack import tcp_simple_retransmit
 from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
 from stack.inet.tcp_cong import tcp_ca_openreq_child
-from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_ctl import tcp_connect, tcp_connect_failed, tcp_make_synack, tcp_rtx_synack
 from stack.inet.tcp_done import tcp_done, tcp_set_state
 from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
 from stack.inet.tcp_minisocks import tcp_check_req, tcp_child_process, tcp_create_openreq_child
-from stack.inet.tcp_rcv import (
-    tcp_add_backlog,
-    tcp_filter,
-    tcp_icmp_concerns,
-    tcp_icmp_error,
-    tcp_icmp_mtu,
-    tcp_req_err,
-)
+from stack.inet.tcp_rcv import tcp_add_backlog, tcp_filter
 from stack.inet.tcp_recvmsg import tcp_recvmsg
 from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
-from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, tcp_sock
+from stack.inet.tcp_sock import M32, TCPHDR_SYN, tcp_sock
 from stack.inet.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
 from stack.inet.tcp_syncookies import cookie_check, cookie_init_sequence
 from stack.inet.tcp_timer import tcp_release_cb, tcp_set_keepalive
@@ -132,21 +99,17 @@ from stack.inet.tcp_timewait import (
 )
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
 from stack.ipv4.ip_output import ip_queue_xmit
+from stack.ipv4.tcp_err import tcp_v4_mtu_reduced
 from stack.ipv4.tcp_ipv4 import (
     inet_sk_rebuild_header,
     inet_sk_rx_dst_set,
     tcp_v4_conn_request,
     tcp_v4_connect,
     tcp_v4_do_rcv,
-    tcp_v4_mtu_reduced,
     tcp_v4_send_check,
     tcp_v4_syn_recv_sock,
 )
-from stack.ipv6.addr import (
-    ipv6_addr_is_linklocal,
-    ipv6_addr_is_multicast,
-    ipv6_addr_v4mapped,
-)
+from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.inet6_connection_sock import (
     inet6_csk_addr2sockaddr,
     inet6_csk_flow,
@@ -154,7 +117,6 @@ from stack.ipv6.inet6_connection_sock import (
     inet6_csk_route_socket,
     inet6_csk_xmit,
 )
-from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
 from stack.ipv6.ip6_output import ip6_xmit
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.protocol import (
@@ -165,20 +127,23 @@ from stack.ipv6.protocol import (
     inet6_protocol,
 )
 from stack.ipv6.route import ip6_dst_lookup_flow
-from stack.ipv6.route_learned import ip6_sk_redirect
 from stack.ipv6.rt6_info import IPV6_MIN_MTU
+from stack.ipv6.tcp_err import tcp_v6_err, tcp_v6_mtu_reduced
+from stack.ipv6.tcp_reply import (
+    TCP_HLEN,
+    ipv6_unicast_destination,
+    tcp_v6_reqsk_send_ack,
+    tcp_v6_send_reset,
+    tcp_v6_timewait_ack,
+)
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
     from stack.net import Net
 
-_TCPHDR = Struct("!HHIIBBHHH")
-_TS = Struct("!BBBBII")
 IPV6_HLEN = 40
-TCP_HLEN = 20
 IN6ADDR_LOOPBACK = 1
 IPV6_FLOWLABEL_MASK = 0xFFFFF
-IPV6_PMTUDISC_INTERFACE = 4
 
 msstab = (1280 - 60, 1480 - 60, 9000 - 60)
 """net/ipv6/syncookies.c: the MSS values that a cookie can say."""
@@ -285,189 +250,12 @@ def inet6_sk_rebuild_header(sk: tcp_sock) -> int:
     return err
 
 
-# --- ICMPv6 errors ------------------------------------------------------------------------
-
-
-def tcp_v6_mtu_reduced(sk: tcp_sock) -> None:
-    """A router wants smaller packets (RFC 8201)."""
-    if (1 << sk.sk_state) & (TCPF_LISTEN | TCPF_CLOSE):
-        return
-    dst = inet_csk_update_pmtu(sk, max(sk.mtu_info, IPV6_MIN_MTU))
-    if dst is not None and sk.icsk_pmtu_cookie > dst_mtu(dst):
-        tcp_sync_mss(sk, dst_mtu(dst))
-        tcp_simple_retransmit(sk)
-
-
-def tcp_v6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
-    """An ICMPv6 error (or redirect) quotes one of our segments. Borrows skb.
-
-    Data at the quoted IPv6 header, `offset` that of its TCP header.
-    """
-    net = skb.dev.net
-    if not pskb_may_pull(skb, offset + 8):
-        return 0
-    seq = int.from_bytes(skb_copy_bits(skb, offset + 4, 4), "big")
-    key = inet_err_key(skb, 0, offset)
-    sk = __inet_lookup_established(net.tcp_hashinfo, key, skb.skb_iif)
-    if sk is None:
-        net.mib.icmp6.InErrors += 1
-        return -errno.ENOENT
-    if sk.sk_state == TCP_TIME_WAIT:
-        return 0
-    err, fatal = icmpv6_err_convert(kind, code)
-    if sk.sk_state == TCP_NEW_SYN_RECV:
-        tcp_req_err(sk, seq, fatal)
-        return 0
-    np = sk.pinet6
-    if np is not None and ipv6hdr_at(skb, 0).hop_limit < np.min_hopcount:
-        net.mib.linux.TCPMinTTLDrop += 1
-        return 0
-    if not tcp_icmp_concerns(sk, seq, kind == ICMPV6_PKT_TOOBIG):
-        return 0
-    if kind == NDISC_REDIRECT:
-        if not sock_owned_by_user(sk):
-            ip6_sk_redirect(skb, sk)
-            sk_dst_check(sk, 0)
-        return 0
-    if kind == ICMPV6_PKT_TOOBIG:
-        if np is None or np.pmtudisc < IPV6_PMTUDISC_INTERFACE:
-            tcp_icmp_mtu(sk, info)
-        return 0
-    tcp_icmp_error(sk, err, np is not None and np.recverr)
-    return 0
-
-
-# --- checksums ----------------------------------------------------------------------------
-
-
 def tcp_v6_send_check(sk: tcp_sock, skb: sk_buff) -> None:
     """Leave the sum to the device: pseudo header in the field, where to begin and to store."""
     _send_check(skb, sk.inet_saddr, sk.inet_daddr)
 
 
-# --- answers without a socket -------------------------------------------------------------
-
-
-def tcp_v6_send_response(
-    net: Net,
-    skb: sk_buff,
-    seq: int,
-    ack: int,
-    flags: int,
-    win: int = 0,
-    options: bytes = b"",
-    oif: int = 0,
-    tclass: int = 0,
-    label: int = 0,
-    mark: int = 0,
-) -> None:
-    """A segment without data back to skb's sender. Borrows skb; no route, no answer."""
-    _, saddr, sport, daddr, dport = inet_key(skb)
-    size = TCP_HLEN + len(options)
-    fields = (dport, sport, seq, ack, size << 2, flags, min(win, 65535))
-    head = _TCPHDR.pack(*fields, 0, 0) + options
-    check = csum_ipv6_magic(daddr, saddr, size, IPPROTO_TCP, csum_partial(head))
-    ctl_sk = net.ipv6.tcp_sk
-    # A link-local peer is on the link that the segment came by.
-    fl6 = flowi(
-        AF_INET6, saddr, daddr, oif or (skb.skb_iif if ipv6_addr_is_linklocal(saddr) else 0)
-    )
-    fl6.flowi_proto = IPPROTO_TCP
-    fl6.flowi_mark = mark
-    fl6.flowlabel = label
-    fl6.fl_sport, fl6.fl_dport = dport, sport
-    try:
-        dst = ip6_dst_lookup_flow(net, ctl_sk, fl6)
-    except OSError:
-        return
-    buff = alloc_skb(net.skb_small, size, MAX_TCP_HEADER)
-    if buff is None:
-        return
-    skb_put_data(buff, _TCPHDR.pack(*fields, check, 0) + options)
-    skb_set_transport_header(buff, 0)
-    buff.ip_summed = CHECKSUM_NONE
-    buff.dst = dst
-    ip6_xmit(ctl_sk, buff, fl6, mark, None, tclass & ~3, 0)
-    net.mib.tcp.OutSegs += 1
-    if flags & TCPHDR_RST:
-        net.mib.tcp.OutRsts += 1
-
-
-def tcp_v6_send_reset(
-    sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff, reason: int = 0
-) -> None:
-    """RST in answer to skb (RFC 9293 3.10.7.1), never to a RST. Borrows skb."""
-    _, _, _, ack_seq, _, flags, _, _ = tcp_hdr_fields(skb)
-    if flags & TCPHDR_RST:
-        return
-    if sk is None and not ipv6_unicast_destination(skb):
-        return
-    if flags & TCPHDR_ACK:
-        seq, ack, rflags = ack_seq, 0, TCPHDR_RST
-    else:
-        seq, ack, rflags = 0, skb.end_seq, TCPHDR_RST | TCPHDR_ACK
-    oif, mark = (sk.sk_bound_dev_if, sk.sk_mark) if sk is not None else (0, 0)
-    tcp_v6_send_response(
-        skb.dev.net, skb, seq, ack, rflags, oif=oif, mark=mark, tclass=skb.ip_dsfield
-    )
-
-
-def tcp_v6_send_ack(
-    net: Net,
-    skb: sk_buff,
-    seq: int,
-    ack: int,
-    win: int,
-    tsval: int,
-    tsecr: int,
-    oif: int = 0,
-    tclass: int = 0,
-    label: int = 0,
-) -> None:
-    """ACK from a TIME_WAIT socket or a request. Borrows skb."""
-    options = _TS.pack(1, 1, 8, 10, tsval & M32, tsecr) if tsecr else b""
-    tcp_v6_send_response(
-        net, skb, seq, ack, TCPHDR_ACK, win, options, oif, tclass=tclass, label=label
-    )
-
-
-def tcp_v6_timewait_ack(tw: inet_timewait_sock, skb: sk_buff) -> None:
-    net = tw.net
-    tcp_v6_send_ack(
-        net,
-        skb,
-        tw.tw_snd_nxt,
-        tw.tw_rcv_nxt,
-        tw.tw_rcv_wnd >> tw.tw_rcv_wscale,
-        net.now() // MSEC + tw.tw_ts_offset,
-        tw.tw_ts_recent if tw.tw_ts_recent_stamp else 0,
-        tw.sk_bound_dev_if,
-        tw.tw_tos,
-        tw.tw_flowlabel,
-    )
-
-
-def tcp_v6_reqsk_send_ack(sk: tcp_sock, skb: sk_buff, req: request_sock) -> None:
-    net = sk.net
-    tcp_v6_send_ack(
-        net,
-        skb,
-        (req.snt_isn + 1) & M32,
-        req.rcv_nxt,
-        req.rsk_rcv_wnd >> req.rcv_wscale,
-        net.now() // MSEC + req.ts_off,
-        req.ts_recent if req.tstamp_ok else 0,
-        req.ir_iif,
-        skb.ip_dsfield,
-    )
-
-
 # --- requests -----------------------------------------------------------------------------
-
-
-def ipv6_unicast_destination(skb: sk_buff) -> bool:
-    """include/net/ip6_route.h: skb came to an address of one host, ours."""
-    return skb.pkt_type == 0 and not ipv6_addr_is_multicast(ipv6_hdr(skb).daddr)
 
 
 def tcp_v6_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry | None:

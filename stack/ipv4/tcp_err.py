@@ -1,0 +1,98 @@
+"""net/ipv4/tcp_ipv4.c: ICMP errors about segments of ours."""
+
+from __future__ import annotations
+
+import errno
+
+from fastpath.hdr import icmp_hdr as icmp_header
+from fastpath.hdr import iphdr_at
+from fastpath.inetkey import inet_err_key
+from fastpath.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
+from stack.core.dst import dst_mtu
+from stack.core.sock import sock_owned_by_user
+from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT, TCPF_CLOSE, TCPF_LISTEN
+from stack.core.uapi import IP_PMTUDISC_DONT
+from stack.inet.inet_connection_sock import inet_csk_update_pmtu
+from stack.inet.inet_hashtables import __inet_lookup_established
+from stack.inet.tcp_ack import tcp_simple_retransmit
+from stack.inet.tcp_rcv import tcp_icmp_concerns, tcp_icmp_error, tcp_icmp_mtu, tcp_req_err
+from stack.inet.tcp_sock import tcp_sock
+from stack.inet.tcp_window import tcp_sync_mss
+from stack.ipv4.icmp_codes import (
+    ICMP_DEST_UNREACH,
+    ICMP_FRAG_NEEDED,
+    ICMP_PARAMETERPROB,
+    ICMP_REDIRECT,
+    ICMP_TIME_EXCEEDED,
+    NR_ICMP_UNREACH,
+    icmp_err_convert,
+)
+from stack.ipv4.ip_output import ip_dont_fragment, ip_sk_accept_pmtu
+from stack.ipv4.route import ipv4_sk_redirect
+
+
+def tcp_v4_mtu_reduced(sk: tcp_sock) -> None:
+    """A router wants smaller packets (RFC 1191)."""
+    if (1 << sk.sk_state) & (TCPF_LISTEN | TCPF_CLOSE):
+        return
+    mtu = sk.mtu_info
+    dst = inet_csk_update_pmtu(sk, mtu)
+    if dst is None:
+        return
+    if mtu < dst_mtu(dst) and ip_dont_fragment(sk, dst):
+        sk.sk_err_soft = errno.EMSGSIZE
+    mtu = dst_mtu(dst)
+    if sk.pmtudisc != IP_PMTUDISC_DONT and ip_sk_accept_pmtu(sk) and sk.icsk_pmtu_cookie > mtu:
+        tcp_sync_mss(sk, mtu)
+        tcp_simple_retransmit(sk)
+
+
+def tcp_v4_err(skb: sk_buff, info: int) -> int:
+    """An ICMP error quotes one of our segments; data at the quoted IP header. Borrows skb.
+
+    Hard errors end a connection only while it is being set up (RFC 1122 4.2.3.9, RFC 5461).
+    """
+    dst = skb.dst
+    net = dst.net if dst is not None and dst.net is not None else skb.dev.net
+    iph = iphdr_at(skb, 0)
+    off = iph.ihl * 4
+    if not pskb_may_pull(skb, off + 8):
+        return 0
+    seq = int.from_bytes(skb_copy_bits(skb, off + 4, 4), "big")
+    icmph = icmp_header(skb)
+    kind, code = icmph.type, icmph.code
+    sk = __inet_lookup_established(net.tcp_hashinfo, inet_err_key(skb, 0, off), skb.skb_iif)
+    if sk is None:
+        net.mib.icmp.InErrors += 1
+        return -errno.ENOENT
+    if sk.sk_state == TCP_TIME_WAIT:
+        return 0
+    if sk.sk_state == TCP_NEW_SYN_RECV:
+        tcp_req_err(
+            sk,
+            seq,
+            kind in (ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED)
+            or (kind == ICMP_DEST_UNREACH and code in (0, 1)),
+        )
+        return 0
+    if not tcp_icmp_concerns(sk, seq, kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED):
+        return 0
+    if kind == ICMP_REDIRECT:
+        if not sock_owned_by_user(sk):
+            ipv4_sk_redirect(skb, sk)
+        return 0
+    if kind == ICMP_PARAMETERPROB:
+        err = errno.EPROTO
+    elif kind == ICMP_DEST_UNREACH:
+        if code > NR_ICMP_UNREACH:
+            return 0
+        if code == ICMP_FRAG_NEEDED:
+            tcp_icmp_mtu(sk, info)
+            return 0
+        err = icmp_err_convert[code].errno
+    elif kind == ICMP_TIME_EXCEEDED:
+        err = errno.EHOSTUNREACH
+    else:
+        return 0
+    tcp_icmp_error(sk, err, sk.recverr)
+    return 0

@@ -1,0 +1,72 @@
+"""net/ipv6/tcp_ipv6.c: ICMPv6 errors about segments of ours."""
+
+from __future__ import annotations
+
+import errno
+
+from fastpath.hdr import ipv6hdr_at
+from fastpath.inetkey import inet_err_key
+from fastpath.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
+from stack.core.dst import dst_mtu
+from stack.core.sock import sk_dst_check, sock_owned_by_user
+from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT, TCPF_CLOSE, TCPF_LISTEN
+from stack.inet.inet_connection_sock import inet_csk_update_pmtu
+from stack.inet.inet_hashtables import __inet_lookup_established
+from stack.inet.tcp_ack import tcp_simple_retransmit
+from stack.inet.tcp_rcv import tcp_icmp_concerns, tcp_icmp_error, tcp_icmp_mtu, tcp_req_err
+from stack.inet.tcp_sock import tcp_sock
+from stack.inet.tcp_window import tcp_sync_mss
+from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
+from stack.ipv6.route_learned import ip6_sk_redirect
+from stack.ipv6.rt6_info import IPV6_MIN_MTU
+
+IPV6_PMTUDISC_INTERFACE = 4
+
+
+def tcp_v6_mtu_reduced(sk: tcp_sock) -> None:
+    """A router wants smaller packets (RFC 8201)."""
+    if (1 << sk.sk_state) & (TCPF_LISTEN | TCPF_CLOSE):
+        return
+    dst = inet_csk_update_pmtu(sk, max(sk.mtu_info, IPV6_MIN_MTU))
+    if dst is not None and sk.icsk_pmtu_cookie > dst_mtu(dst):
+        tcp_sync_mss(sk, dst_mtu(dst))
+        tcp_simple_retransmit(sk)
+
+
+def tcp_v6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
+    """An ICMPv6 error (or redirect) quotes one of our segments. Borrows skb.
+
+    Data at the quoted IPv6 header, `offset` that of its TCP header.
+    """
+    net = skb.dev.net
+    if not pskb_may_pull(skb, offset + 8):
+        return 0
+    seq = int.from_bytes(skb_copy_bits(skb, offset + 4, 4), "big")
+    key = inet_err_key(skb, 0, offset)
+    sk = __inet_lookup_established(net.tcp_hashinfo, key, skb.skb_iif)
+    if sk is None:
+        net.mib.icmp6.InErrors += 1
+        return -errno.ENOENT
+    if sk.sk_state == TCP_TIME_WAIT:
+        return 0
+    err, fatal = icmpv6_err_convert(kind, code)
+    if sk.sk_state == TCP_NEW_SYN_RECV:
+        tcp_req_err(sk, seq, fatal)
+        return 0
+    np = sk.pinet6
+    if np is not None and ipv6hdr_at(skb, 0).hop_limit < np.min_hopcount:
+        net.mib.linux.TCPMinTTLDrop += 1
+        return 0
+    if not tcp_icmp_concerns(sk, seq, kind == ICMPV6_PKT_TOOBIG):
+        return 0
+    if kind == NDISC_REDIRECT:
+        if not sock_owned_by_user(sk):
+            ip6_sk_redirect(skb, sk)
+            sk_dst_check(sk, 0)
+        return 0
+    if kind == ICMPV6_PKT_TOOBIG:
+        if np is None or np.pmtudisc < IPV6_PMTUDISC_INTERFACE:
+            tcp_icmp_mtu(sk, info)
+        return 0
+    tcp_icmp_error(sk, err, np is not None and np.recverr)
+    return 0
