@@ -6,7 +6,9 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.errors import ArgumentError
+from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
+from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
     IPV6_ADDR_MAPPED,
@@ -85,6 +87,7 @@ def ip6_route_add(
     mtu: int = 0,
     advmss: int = 0,
     hoplimit: int = 0,
+    congctl: str = "",
     table: int = RT6_TABLE_MAIN,
     rtype: int = RTN_UNICAST,
     onlink: bool = False,
@@ -130,6 +133,8 @@ def ip6_route_add(
         for name, value in (("mtu", mtu), ("advmss", advmss), ("hoplimit", hoplimit))
         if value
     }
+    if congctl:
+        metrics[RTAX_CC_ALGO] = tcp_ca_get_key_by_name(net, congctl)
     rt = fib6_info(
         fib6_get_table(net, table),
         dst,
@@ -199,6 +204,7 @@ def fib6_dump(net: Net, table: int | None = RT6_TABLE_MAIN) -> list[dict[str, ob
                     "gw": nh.fib_nh_gw6,
                     "dev": nh.fib_nh_dev.name,
                     "mtu": rt.fib6_metrics.get("mtu", 0),
+                    "congctl": tcp_ca_get_name_by_key(net, rt.fib6_metrics.get(RTAX_CC_ALGO, 0)),
                     "flags": rt.fib6_flags,
                     "expires": rt.expires,
                 }

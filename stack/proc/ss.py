@@ -93,7 +93,8 @@ def skmem(sk: sock) -> str:
 
 
 def tcp_info(sk: tcp_sock) -> str:
-    """What `ss -i` prints: the algorithm, then each labelled row that has something to say."""
+    """What `ss -i` prints: the algorithm, each labelled row that has something to say, and last the
+    algorithm's own state, as Linux's has for BBR: `cubic:(phase:avoidance,w_max:120,...)`."""
     out = [sk.icsk_ca_ops.name]
     opt = sk.rx_opt
     if opt.tstamp_ok:
@@ -116,6 +117,10 @@ def tcp_info(sk: tcp_sock) -> str:
     if sk.srtt_us:
         out.append(f"rtt:{sk.srtt_us / 8000:g}/{sk.mdev_us / 4000:g}")
         out.append(f"minrtt:{sk.min_rtt_us / 1000:g}")
+    ca = sk.icsk_ca_ops
+    if ca.get_info is not None:
+        own = ",".join(f"{name}:{value}" for name, value in ca.get_info(sk).items())
+        out.append(f"{ca.name}:({own})")
     return " ".join(out)
 
 

@@ -19,7 +19,10 @@ from stack.inet.tcp_cong import (
     tcp_unregister_congestion_control,
 )
 from stack.inet.tcp_cubic import cubic_params, cubictcp
+from stack.ipv6.addr import format_addr6
+from stack.ipv6.route_config import fib6_dump, ip6_route_add
 from tests.stack.inet.tcpnet import B, S, Sock, TcpNet, transfer
+from tests.stack.ipv6.tcpnet6 import A6, B6, TcpNet6
 
 
 def chosen(sock: Sock) -> str:
@@ -143,6 +146,18 @@ def test_a_route_chooses_for_both_ends() -> None:
         with pytest.raises(OSError, match="reno cubic") as info:
             net.a.route_add("10.7.0.0/16", dev=net.a.dev_by_index[2].name, congctl="vegas")
         assert info.value.errno == errno.EINVAL
+        finish(net, client, server)
+
+
+def test_a_route_of_ipv6_chooses_too() -> None:
+    with TcpNet6() as net:
+        for host, peer in ((net.a, B6), (net.b, A6)):
+            device = net.wires[0 if host is net.a else 1].dev.name
+            ip6_route_add(host, f"{format_addr6(peer)}/128", dev=device, congctl="reno")
+            assert "reno" in {row["congctl"] for row in fib6_dump(host)}
+        client, server = net.pair()
+        assert (chosen(client), chosen(server)) == ("reno", "reno")
+        assert transfer(net, client, server, bytes(50_000), close=False) == bytes(50_000)
         finish(net, client, server)
 
 

@@ -29,6 +29,8 @@ from stack.inet.tcp_cubic import (
     cubictcp_state,
     cubictcp_undo_cwnd,
 )
+from stack.inet.tcp_sockopt import tcp_info_dict
+from stack.proc.ss import ss
 from tests.stack.inet.tcpnet import MS, A, S, Sock, TcpNet, transfer
 
 GOLDEN = Path(__file__).parent / "golden_congestion.txt"
@@ -534,8 +536,6 @@ def test_window_stays_in_its_bounds(
 
 
 def test_info_shows_the_algorithm_and_its_state() -> None:
-    from stack.inet.tcp_sockopt import tcp_info_dict
-
     with TcpNet(latency_ns=20 * MS) as net:
         client, server = net.pair()
         info = tcp_info_dict(client.sk)
@@ -552,7 +552,9 @@ def test_info_shows_the_algorithm_and_its_state() -> None:
         k_ms = 1000 * (0.3 * state["w_max"] / C) ** (1 / 3)
         assert state["k_ms"] == pytest.approx(k_ms, rel=0.1)
         assert 40_000 <= state["delay_min_us"] <= 41_000
+        assert f"cubic:(phase:avoidance,w_max:{state['w_max']}," in ss(net.a, info=True)
         client.setsockopt(opt.TCP_CONGESTION, "reno")
+        assert "cubic" not in ss(net.a, info=True)
         info = tcp_info_dict(client.sk)
         assert (info["congestion"], info["congestion_info"]) == ("reno", {})
         finish(net, client, server)
