@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import ipaddress
 import json
 import os
 import sys
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from e1000emu.cli.errors import ArgumentError
-from e1000emu.cli.linkspec import LINKS, Link, mac_for, needs_loop, open_link
-from e1000emu.cli.params import CIDR, IP, OUT_FILE, Impairment, Seconds
+from e1000emu.cli.addressing import Addressing, configure
+from e1000emu.cli.linkspec import LINKS, Link, needs_loop, open_link
+from e1000emu.cli.params import OUT_FILE, Impairment, Seconds
 from e1000emu.errors import E1000Error
 
 if TYPE_CHECKING:
     from stack.host import Host
+    from stack.services.run_dhcp4 import Dhcp4Runner
 
 NANO = 1_000_000_000
 
@@ -98,8 +98,6 @@ def autoneg_option(default_s: float) -> Callable[..., Any]:
     )
 
 
-addr_option = click.option("--addr", type=CIDR, required=True, help="Our address, 10.9.0.2/24.")
-gw_option = click.option("--gw", type=IP, default=None, help="Default gateway.")
 capture_option = click.option(
     "--capture", type=OUT_FILE, help="Write every frame on the link to this pcapng file."
 )
@@ -112,6 +110,11 @@ impair_option = click.option(
 )
 
 
+LAST_FRAMES_NS = 20_000_000
+"""What is sent in the end (the release of a lease) gets this long to leave."""
+DEVICE = "eth0"
+
+
 @dataclass(slots=True)
 class Station:
     """One host on one link, with everything that must be closed in the end."""
@@ -121,9 +124,13 @@ class Station:
     clock: Any
     link: Any
     wrapped: list[Any]
+    dhcp: Dhcp4Runner | None = None
 
     def close(self) -> None:
-        """Take the interface down and close the link; safe to call twice."""
+        """Give a lease back, take the interface down and close the link; safe to call twice."""
+        if self.dhcp is not None and not self.host.closed:
+            self.dhcp.stop()
+            self.clock.wait(lambda: False, LAST_FRAMES_NS)
         self.host.close()
         for layer in self.wrapped:
             close = getattr(layer, "close", None)
@@ -134,49 +141,44 @@ class Station:
 def make_station(
     clock: Any,
     link_spec: str,
-    addr: ipaddress.IPv4Interface,
-    gw: ipaddress.IPv4Address | None = None,
+    own: Addressing,
     *,
     capture: Path | None = None,
     impair: dict[str, Any] | None = None,
     autoneg_s: float = 0.0,
     name: str = "e1000emu",
 ) -> Station:
-    """Build link, NIC, host and driver on `clock`, and bring `eth0` up with `addr`."""
+    """Build link, NIC, host and driver on `clock`, and bring `eth0` up with its addresses."""
     from e1000emu.lab import add_nic
     from e1000emu.links import Capture, Impair
     from stack.host import Host
 
-    check_gateway(gw, addr)
     autoneg_ns = int(autoneg_s * NANO)
-    link = open_link(link_spec, clock, addr=addr, gw=gw, autoneg_ns=autoneg_ns)
-    wrapped = [link]
+    mac = own.mac(link_spec)
+    link = open_link(
+        link_spec, clock, mac=mac, addr=own.first(4), gw=own.gateway(4), autoneg_ns=autoneg_ns
+    )
+    station = Station(None, None, clock, link, [link])  # type: ignore[arg-type]
     try:
         if impair is not None:
             link = Impair(link, clock=clock, **impair)
-            wrapped.insert(0, link)
+            station.wrapped.insert(0, link)
         if capture is not None:
             link = Capture(link, capture, clock=clock)
-            wrapped.insert(0, link)
-        host = Host(name=name, clock=clock)
-        nic = add_nic(host, link, mac=mac_for(addr.ip), addr=str(addr), autoneg_ns=autoneg_ns)
-        if gw is not None:
-            host.route_add("0.0.0.0/0", via=str(gw))
+            station.wrapped.insert(0, link)
+        station.link = link
+        station.host = host = Host(name=name, clock=clock)
+        station.nic = add_nic(host, link, mac=mac, autoneg_ns=autoneg_ns)
+        station.dhcp = configure(host, DEVICE, own)
     except BaseException:
-        for layer in wrapped:
+        if station.host is not None:
+            station.host.close()
+        for layer in station.wrapped:
             close = getattr(layer, "close", None)
             if close is not None:
                 close()
         raise
-    return Station(host, nic, clock, link, wrapped)
-
-
-def check_gateway(gw: ipaddress.IPv4Address | None, addr: ipaddress.IPv4Interface) -> None:
-    """Refuse a gateway that is not on the host's own network.  Raises: ArgumentError."""
-    if gw is not None and gw not in addr.network:
-        raise ArgumentError(
-            f"--gw {gw}: not inside {addr.network}; give a gateway on our own network"
-        )
+    return station
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import time
 import urllib.parse
 from dataclasses import dataclass
@@ -13,28 +12,26 @@ from typing import Any
 
 import click
 
+from e1000emu.cli.addressing import Addressing, address_options
 from e1000emu.cli.common import (
-    addr_option,
     autoneg_option,
     blocking_clock,
     capture_option,
-    check_gateway,
     describe,
     emit_json,
-    gw_option,
     impair_option,
     link_option,
     make_station,
     open_output,
 )
 from e1000emu.cli.errors import ArgumentError
-from e1000emu.cli.params import OUT_FILE, Seconds
+from e1000emu.cli.params import OUT_FILE, Seconds, not_a_name
 from e1000emu.errors import E1000Error
 
 __all__ = ["StackHTTPConnection", "Target", "command", "fetch", "parse_url"]
 
 MAX_REDIRECTS = 5
-FORM = "http://ADDRESS[:PORT]/PATH"
+FORM = "http://HOST[:PORT]/PATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +46,7 @@ class Target:
 
 
 def parse_url(url: str) -> Target:
-    """Take a URL apart.  Raises: ArgumentError for one that this client cannot serve; there is no
-    name service here, so it must hold an IPv4 address."""
+    """Take a URL apart.  Raises: ArgumentError for one that this client cannot serve."""
     try:
         parts = urllib.parse.urlsplit(url)
         port = 80 if parts.port is None else parts.port
@@ -60,12 +56,9 @@ def parse_url(url: str) -> Target:
         raise ArgumentError(f"{url!r}: only {FORM} can be fetched")
     if port == 0:
         raise ArgumentError(f"{url!r}: nothing can listen on port 0; give {FORM}")
-    try:
-        address = str(ipaddress.IPv4Address(parts.hostname))
-    except ValueError:
-        raise ArgumentError(
-            f"{parts.hostname!r}: no name service here; give the IPv4 address"
-        ) from None
+    address = urllib.parse.unquote(parts.hostname)  # RFC 6874: a zone begins with %25
+    if wrong := not_a_name(address):
+        raise ArgumentError(f"{url!r}: {address!r} {wrong}; give {FORM}")
     # what a URL may not hold as it is (spaces, letters beyond ASCII) goes as UTF-8 in %XX
     target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
     path = urllib.parse.quote(target, safe="!#$%&'()*+,-./:;=?@[]_~")
@@ -177,8 +170,7 @@ def fetch(host: Any, target: Target, out: Any, timeout_s: float) -> dict[str, An
 @click.command()
 @click.argument("target", metavar="URL", type=Url(), is_eager=True)
 @link_option()
-@addr_option
-@gw_option
+@address_options
 @click.option("-o", "--output", type=OUT_FILE, help="Write the body to this file.")
 @click.option(
     "--timeout",
@@ -194,8 +186,7 @@ def fetch(host: Any, target: Target, out: Any, timeout_s: float) -> dict[str, An
 def command(
     target: Target,
     link_spec: str,
-    addr: ipaddress.IPv4Interface,
-    gw: ipaddress.IPv4Address | None,
+    own: Addressing,
     output: Path | None,
     timeout: float,
     autoneg_s: float,
@@ -205,17 +196,17 @@ def command(
 ) -> None:
     """Fetch URL over our own TCP; the body goes to standard output or to -o FILE.
 
-    URL is http://ADDRESS[:PORT]/PATH. Without a network there is a server at the far end of
-    --link stack:10.9.0.1/24,serve=http:80.
+    URL is http://HOST[:PORT]/PATH; HOST is a name, an IPv4 address or an IPv6 address in brackets.
+    Names are asked of the servers that --dns or --dhcp gives. Without a network there is a server
+    at the far end of --link stack:10.9.0.1/24,serve=http:80.
     """
     if as_json and output is None:
         raise ArgumentError("--json: standard output carries the body; add -o FILE")
-    check_gateway(gw, addr)
     url = target.url
     with contextlib.ExitStack() as stack:
         clock = stack.enter_context(blocking_clock(link_spec))
         station = make_station(
-            clock, link_spec, addr, gw, capture=capture, impair=impair, autoneg_s=autoneg_s
+            clock, link_spec, own, capture=capture, impair=impair, autoneg_s=autoneg_s
         )
         stack.callback(station.close)
         out = open_output(output)

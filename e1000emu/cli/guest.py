@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from e1000emu.cli.addressing import check_gateways
 from e1000emu.cli.common import (
     NANO,
     autoneg_option,
     capture_option,
-    check_gateway,
     emit_json,
     impair_option,
     link_option,
     report_options,
 )
 from e1000emu.cli.errors import ArgumentError
-from e1000emu.cli.params import CIDR, IP, Seconds
+from e1000emu.cli.params import CIDR4, IP4, Seconds
 from e1000emu.cli.plugs import DEFAULT_MAC, model_option, open_links, parse_mac, plug_in
 from e1000emu.cli.up import Failure
 from e1000emu.errors import E1000Error
@@ -106,9 +106,9 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
 @click.command()
 @link_option(default=DEFAULT_LINK)
 @click.option(
-    "--addr", type=CIDR, default=DEFAULT_ADDR, show_default=True, help="The guest's address."
+    "--addr", type=CIDR4, default=DEFAULT_ADDR, show_default=True, help="The guest's address."
 )
-@click.option("--gw", type=IP, default=None, help="The guest's default gateway.")
+@click.option("--gw", type=IP4, default=None, help="The guest's default gateway.")
 @click.option(
     "--run", "text", default=None, metavar="COMMAND", help="Run this in the guest, and end with it."
 )
@@ -157,7 +157,7 @@ def command(
         click.echo(f"guest: {line}", err=True)
 
     address = parse_mac(mac)
-    check_gateway(gw, addr)
+    check_gateways([] if gw is None else [gw], [addr])
     autoneg_ns = int(autoneg_s * NANO)
     if qemu is not None and shutil.which(qemu) is None:
         raise ArgumentError(f"--qemu {qemu}: no such program; give a qemu-system-x86_64")

@@ -94,10 +94,10 @@ def needs_loop(spec: str) -> bool:
     return spec.startswith("stack:") and bool(parse_stack(spec).services)
 
 
-def mac_for(ip: ipaddress.IPv4Address) -> bytes:
-    """Return a locally administered MAC derived from the address, so that a host keeps its MAC
-    between runs."""
-    return b"\x52\x54" + ip.packed
+def mac_for(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+    """Return a locally administered MAC derived from the address (of IPv6's: its last four bytes),
+    so that a host keeps its MAC between runs."""
+    return b"\x52\x54" + ip.packed[-4:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,7 @@ class Opening:
     clock: Any
     addr: ipaddress.IPv4Interface | None
     gw: ipaddress.IPv4Address | None
+    mac: bytes | None
     autoneg_ns: int | None
 
 
@@ -157,7 +158,7 @@ def _open_passt(rest: str, wanted: Opening) -> Any:
         options=options,
         address=str(wanted.addr),
         gateway=None if wanted.gw is None else str(wanted.gw),
-        mac=mac_for(wanted.addr.ip),
+        mac=wanted.mac or mac_for(wanted.addr.ip),
     )
 
 
@@ -260,16 +261,18 @@ def open_link(
     *,
     addr: ipaddress.IPv4Interface | None = None,
     gw: ipaddress.IPv4Address | None = None,
+    mac: bytes | None = None,
     autoneg_ns: int | None = None,
 ) -> Any:
     """Open the link that `spec` names, one of `LINKS`; raises E1000Error with the remedy.
 
-    `addr` and `gw` of the host that will use it, where they are known: passt has to know them too.
+    `addr`, `gw` and `mac` of the host that will use it, where they are known: passt has to know
+    them too.
     `autoneg_ns` is how long the NIC of a host at the far end negotiates, its own default if None.
     """
     check_link(spec)
     name, _, rest = spec.partition(":")
-    return LINKS[name].open(rest, Opening(spec, clock, addr, gw, autoneg_ns))
+    return LINKS[name].open(rest, Opening(spec, clock, addr, gw, mac, autoneg_ns))
 
 
 class Link(click.ParamType):

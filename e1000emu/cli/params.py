@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -14,50 +15,75 @@ from e1000emu.cli.errors import ArgumentError
 
 __all__ = [
     "CIDR",
+    "CIDR4",
+    "HOST",
     "IP",
+    "IP4",
     "OUT_FILE",
     "Cidr",
+    "HostName",
     "Impairment",
     "Ip",
     "OutFile",
     "Seconds",
     "Size",
     "not_a_host",
+    "not_a_name",
     "parse_impair",
     "show_size",
 ]
+
+Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 UNITS = "KMGT"
 SIZE = re.compile(r"(\d+)(?:\.(\d+))?\s*(?:([kmgt])(i?b)?|b)?", re.IGNORECASE)
 
 
 class Cidr(click.ParamType):
-    """An IPv4 address with its prefix length, `10.9.0.2/24`."""
+    """An address with its prefix length, `10.9.0.2/24` or `2001:db8::2/64`."""
 
     name = "ADDR/PREFIX"
 
+    def __init__(self, *versions: int) -> None:
+        self.versions = versions or (4, 6)
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> ipaddress.IPv4Interface:
-        """Return an IPv4Interface; without a prefix length the error says what to add."""
-        if isinstance(value, ipaddress.IPv4Interface):
+    ) -> Interface:
+        """Return an IPv4Interface or IPv6Interface; without a prefix length the error says what to
+        add."""
+        if isinstance(value, Interface):
             return value
-        if "/" not in str(value):
-            self.fail(f"{value!r} has no prefix length; write for instance {value}/24", param, ctx)
+        text = str(value)
+        example = "2001:db8::2/64" if ":" in text and 6 in self.versions else "10.9.0.2/24"
+        if "/" not in text:
+            length = 64 if ":" in text else 24
+            self.fail(f"{value!r} has no prefix length; write for instance {value}/{length}",
+                      param, ctx)  # fmt: skip
         try:
-            address = ipaddress.IPv4Interface(value)
+            address = ipaddress.ip_interface(text)
         except ValueError as error:
-            self.fail(f"{error}; write for instance 10.9.0.2/24", param, ctx)
+            self.fail(f"{error}; write for instance {example}", param, ctx)
+        if address.version not in self.versions:
+            self.fail(f"{value} is IPv{address.version}; write for instance {example}", param, ctx)
         if wrong := not_a_host(address):
             self.fail(f"{value} {wrong}; give a host's own address", param, ctx)
         return address
 
 
-def not_a_host(address: ipaddress.IPv4Interface) -> str:
-    """Say why `address` cannot be an interface's own (RFC 1122 3.2.1.3), or return ""."""
+def not_a_host(address: Interface) -> str:
+    """Say why `address` cannot be an interface's own (RFC 1122 3.2.1.3, RFC 4291 2.5), or
+    return ""."""
     ip, network = address.ip, address.network
     if ip.is_multicast or ip.is_loopback:
         return "is a multicast address" if ip.is_multicast else "is a loopback address"
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.scope_id is not None:
+            return "has a scope, which the interface is"
+        if ip.is_unspecified:
+            return "names no host"
+        return "is an IPv4 address in IPv6's form" if ip.ipv4_mapped is not None else ""
     if ip == ipaddress.IPv4Address("255.255.255.255"):
         return "is the broadcast address"
     if ip in ipaddress.IPv4Network("0.0.0.0/8"):
@@ -69,18 +95,60 @@ def not_a_host(address: ipaddress.IPv4Interface) -> str:
 
 
 class Ip(click.ParamType):
-    """An IPv4 address."""
+    """An address of either family."""
 
     name = "ADDR"
 
+    def __init__(self, *versions: int) -> None:
+        self.versions = versions or (4, 6)
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> ipaddress.IPv4Address:
-        """Return an IPv4Address."""
+    ) -> Address:
+        """Return an IPv4Address or IPv6Address."""
+        example = "10.9.0.1" if 6 not in self.versions or ":" not in str(value) else "2001:db8::1"
         try:
-            return ipaddress.IPv4Address(value)
+            address = ipaddress.ip_address(value)
         except ValueError as error:
-            self.fail(f"{error}; write for instance 10.9.0.1", param, ctx)
+            self.fail(f"{error}; write for instance {example}", param, ctx)
+        if address.version not in self.versions:
+            self.fail(f"{value} is IPv{address.version}; write for instance {example}", param, ctx)
+        return address
+
+
+class HostName(click.ParamType):
+    """An address, or a name for the resolver: what a host is called by."""
+
+    name = "HOST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is; what can be neither is refused before anything is opened."""
+        text = str(value)
+        if wrong := not_a_name(text):
+            self.fail(
+                f"{text!r}: {wrong}; give an address (10.9.0.1, 2001:db8::1) or a name", param, ctx
+            )
+        return text
+
+
+NAME_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+def not_a_name(text: str) -> str:
+    """Say why `text` is neither an address nor a host's name (RFC 1123 2.1), or return ""."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(text)
+        return ""
+    if ":" in text or re.fullmatch(r"[0-9./]*", text):
+        return "is no address"
+    try:
+        ascii_ = text if text.isascii() else text.encode("idna").decode()
+    except UnicodeError as error:
+        return f"is no name: {error}"
+    labels = ascii_.removesuffix(".").split(".")
+    if len(ascii_) > 253 or not all(NAME_LABEL.fullmatch(label) for label in labels):
+        return "is no address and no name"
+    return ""
 
 
 class Size(click.ParamType):
@@ -208,6 +276,7 @@ def parse_impair(text: str) -> dict[str, Any]:
     return out
 
 
-CIDR = Cidr()
-IP = Ip()
+CIDR, CIDR4 = Cidr(), Cidr(4)
+IP, IP4 = Ip(), Ip(4)
+HOST = HostName()
 OUT_FILE = OutFile()

@@ -14,34 +14,34 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from e1000emu.cli.addressing import Addressing, address_options, addresses_of
 from e1000emu.cli.common import (
+    DEVICE,
     Station,
-    addr_option,
     autoneg_option,
     blocking_clock,
     capture_option,
-    check_gateway,
     describe,
     emit_json,
-    gw_option,
     impair_option,
     link_option,
     make_station,
     report_options,
 )
 from e1000emu.cli.errors import ArgumentError, CommandError, explain_os_error
-from e1000emu.cli.params import IP, Seconds, Size
+from e1000emu.cli.params import HOST, Seconds, Size
 from e1000emu.cli.pinger import MAX_PAYLOAD_BYTES, Pinger, PingError, Reply, source_address
 from e1000emu.errors import E1000Error
+from stack.socket import AF_INET, AF_INET6, SOCK_RAW, getaddrinfo
 
 __all__ = ["command"]
 
-DEVICE = "eth0"
 FLOOD_NS = 10_000_000
 """With `-i 0` the next request goes when an answer has come, or after this."""
 LINGER_RTTS = 2
@@ -198,7 +198,7 @@ class Run:
         if counts.transmitted:
             parts.append(f"{self.pinger.loss() * 100:g}% packet loss")
             parts.append(f"time {(self.last_ns - self.started_ns + 500_000) // 1_000_000}ms")
-        click.echo(f"\n--- {self.pinger.dest} ping statistics ---\n{', '.join(parts)}")
+        click.echo(f"\n--- {self.pinger.name} ping statistics ---\n{', '.join(parts)}")
         parts = []
         if counts.rtts:
             times = (counts.min_ns, counts.mean_ns(), counts.max_ns, counts.mdev_ns())
@@ -239,22 +239,54 @@ def signals(run: Run) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def bind_to(text: str | None, addr: ipaddress.IPv4Interface) -> tuple[str | None, str | None]:
+def bind_to(text: str | None, addrs: list[str]) -> tuple[str | None, str | None]:
     """Return (device, source address) of `-I`.  Raises: ArgumentError for what is not ours."""
     if text is None:
         return None, None
     if text == DEVICE:
         return DEVICE, None
-    if text == str(addr.ip):
+    own = [addr.partition("/")[0] for addr in addrs]
+    if text in own:
         return None, text
-    raise ArgumentError(f"-I {text}: this host has {DEVICE} with {addr.ip} only; name one of them")
+    raise ArgumentError(
+        f"-I {text}: this host has {DEVICE} with {', '.join(own)} only; name one of them"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to ping: the address, and what is printed for it."""
+
+    text: str
+    version: int
+
+
+def find(station: Station, dest: str, version: int) -> Target:
+    """The first address of `dest`, of IP version 4 or 6 where that was asked for.
+
+    Raises: CommandError.
+    """
+    family = {0: 0, 4: AF_INET, 6: AF_INET6}[version]
+    if "%" not in dest and ":" in dest and ipaddress.IPv6Address(dest).is_link_local:
+        dest += f"%{DEVICE}"  # there is one interface it can mean
+    try:
+        rows = getaddrinfo(station.host, dest, None, family, SOCK_RAW)
+    except OSError as error:
+        text = error.strerror or str(error)
+        raise CommandError(f"{dest}: {text}", FAILED) from None
+    found, _, _, _, address = rows[0]
+    text = str(address[0])
+    if found == AF_INET6 and address[3]:
+        text += f"%{DEVICE}"
+    return Target(text, 4 if found == AF_INET else 6)
 
 
 @click.command()
-@click.argument("dest", type=IP)
+@click.argument("dest", type=HOST)
+@click.option("-4", "only4", is_flag=True, help="IPv4 only.")
+@click.option("-6", "only6", is_flag=True, help="IPv6 only.")
 @link_option()
-@addr_option
-@gw_option
+@address_options
 @click.option(
     "-c", "--count", type=click.IntRange(1), help="Stop after so many replies. [default: go on]"
 )
@@ -292,10 +324,11 @@ def bind_to(text: str | None, addr: ipaddress.IPv4Interface) -> tuple[str | None
 @impair_option
 @report_options
 def command(
-    dest: ipaddress.IPv4Address,
+    dest: str,
+    only4: bool,
+    only6: bool,
     link_spec: str,
-    addr: ipaddress.IPv4Interface,
-    gw: ipaddress.IPv4Address | None,
+    own: Addressing,
     count: int | None,
     interval: float,
     interface: str | None,
@@ -313,20 +346,30 @@ def command(
     """Ping DEST through our own stack until interrupted, or -c replies have come.
 
     Options, lines and exit status are iputils': 0 when a reply came, 1 when none did, 2 when it
-    could not be tried. SIGQUIT (Ctrl-\\) shows the statistics so far.
+    could not be tried. SIGQUIT (Ctrl-\\) shows the statistics so far. DEST is an address or a name,
+    which is asked of the servers that --dns or --dhcp gives.
     """
-    check_gateway(gw, addr)
-    device, source = bind_to(interface, addr)
+    if only4 and only6:
+        raise ArgumentError("-4 -6: only one family can be the only one; give one of them")
+    check_dest(dest, 4 if only4 else 6 if only6 else 0)
     with contextlib.ExitStack() as stack:
         try:
             clock = stack.enter_context(blocking_clock(link_spec))
             station = make_station(
-                clock, link_spec, addr, gw, capture=capture, impair=impair, autoneg_s=autoneg_s
+                clock, link_spec, own, capture=capture, impair=impair, autoneg_s=autoneg_s
             )
             stack.callback(station.close)
-            ours = route(station, str(dest), device)
+            device, source = bind_to(interface, addresses_of(station.host, DEVICE))
+            target = find(station, dest, 4 if only4 else 6 if only6 else 0)
+            ours = route(station, target, device)
             pinger = Pinger(
-                station.host, str(dest), size_bytes=size, ttl=ttl, source=source, device=device
+                station.host,
+                target.text,
+                name=dest,
+                size_bytes=size,
+                ttl=ttl,
+                source=source,
+                device=device,
             )
             stack.callback(pinger.close)
         except CommandError:
@@ -337,7 +380,12 @@ def command(
             raise CommandError(explain_os_error(error), FAILED) from None
         if not as_json:
             bound = f"from {source or ours} {device or ''}: " if interface is not None else ""
-            click.echo(f"PING {dest} ({dest}) {bound}{size}({size + 28}) bytes of data.")
+            if target.version == 4:
+                sizes = f"{size}({size + 28}) bytes"
+            else:
+                sizes = f"{size} data bytes"
+            of_data = " of data." if target.version == 4 else ""
+            click.echo(f"PING {dest} ({target.text}) {bound}{sizes}{of_data}")
         run = Run(
             pinger,
             count=count,
@@ -358,9 +406,17 @@ def command(
     sys.exit(exit_status)
 
 
-def route(station: Station, dest: str, device: str | None) -> str:
-    """Return the address that requests to `dest` are sent from.  Raises: CommandError."""
+def check_dest(dest: str, version: int) -> None:
+    """Refuse an address that -4 or -6 excludes.  Raises: ArgumentError."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(dest)
+        if version not in (0, address.version):
+            raise ArgumentError(f"-{version}: {dest} is IPv{address.version}; leave -{version} out")
+
+
+def route(station: Station, target: Target, device: str | None) -> str:
+    """Return the address that requests to `target` are sent from.  Raises: CommandError."""
     try:
-        return source_address(station.host, dest, device)
+        return source_address(station.host, target.text, device)
     except OSError as error:
-        raise CommandError(f"{dest}: {describe(error)}", FAILED) from None
+        raise CommandError(f"{target.text}: {describe(error)}", FAILED) from None

@@ -6,17 +6,13 @@ What is sent and what comes back are separate, so that a late or doubled answer 
 from __future__ import annotations
 
 import math
-import struct
 import sys
 from dataclasses import dataclass
 from typing import Any
 
-from stack.core.uapi import IP_RECVERR, IP_RECVTTL, SO_BINDTODEVICE, SO_EE_ORIGIN_ICMP
+from e1000emu.cli.pingwords import EXTENDED_ERR, HEADER, family_of
+from stack.core.uapi import SO_BINDTODEVICE
 from stack.socket import (
-    AF_INET,
-    IP_TTL,
-    IPPROTO_ICMP,
-    IPPROTO_IP,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
     POLLERR,
@@ -25,37 +21,11 @@ from stack.socket import (
     SOCK_DGRAM,
     SOL_SOCKET,
     Socket,
-    inet_ntoa,
 )
 
 __all__ = ["MAX_PAYLOAD_BYTES", "PingError", "Pinger", "Reply", "source_address"]
 
-ICMP_ECHOREPLY, ICMP_DEST_UNREACH, ICMP_ECHO, ICMP_TIME_EXCEEDED = 0, 3, 8, 11
-HEADER = struct.Struct("!BBHHH")
-EXTENDED_ERR = struct.Struct("=IBBBBII")
-SOCKADDR_IN = struct.Struct("=HH4s")
 MAX_PAYLOAD_BYTES = 65535 - 20 - HEADER.size
-
-# What ping says for a type and code; programs that read its output look for these words.
-UNREACHABLE = (
-    "Destination Net Unreachable",
-    "Destination Host Unreachable",
-    "Destination Protocol Unreachable",
-    "Destination Port Unreachable",
-    "Frag needed and DF set (mtu = {info})",
-    "Source Route Failed",
-    "Destination Net Unknown",
-    "Destination Host Unknown",
-    "Source Host Isolated",
-    "Destination Net Prohibited",
-    "Destination Host Prohibited",
-    "Destination Net Unreachable for Type of Service",
-    "Destination Host Unreachable for Type of Service",
-    "Packet filtered",
-    "Precedence Violation",
-    "Precedence Cutoff",
-)
-EXCEEDED = ("Time to live exceeded", "Frag reassembly time exceeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +50,6 @@ class PingError:
     sequence: int
     source: str
     text: str
-
-
-def explain(kind: int, code: int, info: int) -> str:
-    """Return what ping says of an ICMP error."""
-    if kind == ICMP_DEST_UNREACH:
-        known = code < len(UNREACHABLE)
-        text = UNREACHABLE[code] if known else f"Dest Unreachable, Bad Code: {code}"
-        return text.format(info=info)
-    if kind == ICMP_TIME_EXCEEDED:
-        known = code < len(EXCEEDED)
-        return EXCEEDED[code] if known else f"Time exceeded, Bad Code: {code}"
-    return f"Bad ICMP type: {kind}"
 
 
 @dataclass(slots=True)
@@ -133,9 +91,11 @@ class Counts:
 
 
 class Pinger:
-    """Sends echo requests from a ping socket (SOCK_DGRAM/IPPROTO_ICMP) and matches what comes.
+    """Sends echo requests from a ping socket (SOCK_DGRAM/IPPROTO_ICMP or ICMPV6) and matches what
+    comes.
 
-    `device` or `source` bind it; `ttl` is what the requests start with. Raises: OSError.
+    `dest` is an address of either family, `name` what it is called in the statistics; `device` or
+    `source` bind the socket; `ttl` is what the requests start with.  Raises: OSError.
     """
 
     def __init__(
@@ -143,6 +103,7 @@ class Pinger:
         host: Any,
         dest: str,
         *,
+        name: str | None = None,
         size_bytes: int = 56,
         ttl: int | None = None,
         source: str | None = None,
@@ -150,19 +111,21 @@ class Pinger:
     ) -> None:
         self.host = host
         self.dest = dest
+        self.name = dest if name is None else name
+        self.family = family = family_of(dest)
         self.counts = Counts()
         self.payload = bytes(i & 0xFF for i in range(size_bytes))
         self._sent_ns: dict[int, int] = {}
         self._answered: set[int] = set()
         self._buffer = bytearray(65536)
-        self.sock = sock = Socket(host, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
+        self.sock = sock = Socket(host, family.family, SOCK_DGRAM, family.proto)
         try:
             sock.setblocking(False)
             sock.setsockopt(SOL_SOCKET, SO_RCVBUF, 1 << 20)
-            sock.setsockopt(IPPROTO_IP, IP_RECVTTL, 1)
-            sock.setsockopt(IPPROTO_IP, IP_RECVERR, 1)
+            sock.setsockopt(family.level, family.recv_ttl, 1)
+            sock.setsockopt(family.level, family.recverr, 1)
             if ttl is not None:
-                sock.setsockopt(IPPROTO_IP, IP_TTL, ttl)
+                sock.setsockopt(family.level, family.ttl, ttl)
             if device is not None:
                 sock.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, device.encode())
             if source is not None:
@@ -178,7 +141,7 @@ class Pinger:
         sequence = counts.transmitted & 0xFFFF
         self._answered.discard(sequence)
         self._sent_ns[sequence] = self.host.clock.now_ns()
-        header = HEADER.pack(ICMP_ECHO, 0, 0, 0, sequence)
+        header = HEADER.pack(self.family.echo, 0, 0, 0, sequence)
         self.sock.sendto(header + self.payload, (self.dest, 0))
 
     def waiting(self) -> bool:
@@ -206,12 +169,12 @@ class Pinger:
         if len(data) < HEADER.size:
             return None
         kind, _, _, _, sequence = HEADER.unpack_from(data)
-        if kind != ICMP_ECHOREPLY or sequence not in self._sent_ns:
+        if kind != self.family.reply or sequence not in self._sent_ns:
             return None
         ttls = [
             int.from_bytes(value, sys.byteorder)
             for level, what, value in control
-            if (level, what) == (IPPROTO_IP, IP_TTL)
+            if (level, what) == (self.family.level, self.family.ttl_cmsg)
         ]
         rtt_ns = now_ns - self._sent_ns[sequence]
         duplicate = sequence in self._answered
@@ -239,17 +202,17 @@ class Pinger:
         except BlockingIOError:
             return None
         for level, what, value in control:
-            if (level, what) != (IPPROTO_IP, IP_RECVERR) or n < HEADER.size:
+            family = self.family
+            if (level, what) != (family.level, family.recverr) or n < HEADER.size:
                 continue
             _, origin, kind, code, _, info, _ = EXTENDED_ERR.unpack_from(value)
-            _, _, offender = SOCKADDR_IN.unpack_from(value, EXTENDED_ERR.size)
+            offender = family.offender(value[EXTENDED_ERR.size :])
             request, _, _, _, sequence = HEADER.unpack_from(self._buffer)
-            if origin != SO_EE_ORIGIN_ICMP or request != ICMP_ECHO:
+            if origin != family.origin or request != family.echo:
                 continue
             self.counts.errors += 1
             self._acknowledge(sequence)
-            source = inet_ntoa(int.from_bytes(offender, "big"))
-            return PingError(sequence, source, explain(kind, code, info))
+            return PingError(sequence, offender, family.explain(kind, code, info))
         return None
 
     def _acknowledge(self, sequence: int) -> None:
@@ -301,7 +264,7 @@ def source_address(host: Any, dest: str, device: str | None = None) -> str:
 
     Raises: OSError: no route, or a broadcast address.
     """
-    with Socket(host, AF_INET, SOCK_DGRAM) as probe:
+    with Socket(host, family_of(dest).family, SOCK_DGRAM) as probe:
         if device is not None:
             probe.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, device.encode())
         probe.connect((dest, 1025))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import signal
 import time
@@ -13,14 +12,13 @@ from typing import Any
 
 import click
 
+from e1000emu.cli.addressing import Addressing, address_options, addresses_of
 from e1000emu.cli.common import (
+    DEVICE,
     Station,
-    addr_option,
     autoneg_option,
     capture_option,
-    check_gateway,
     emit_event,
-    gw_option,
     impair_option,
     link_option,
     make_station,
@@ -32,8 +30,6 @@ from e1000emu.cli.services import listen, serve
 from e1000emu.errors import E1000Error
 
 __all__ = ["Failure", "command"]
-
-DEVICE = "eth0"
 
 
 def report(station: Station, services: list[Service], seconds: float) -> dict[str, Any]:
@@ -108,13 +104,15 @@ class Failure:
             raise self.error
 
 
-def ready_event(station: Station, services: list[Service], spec: str, addr: str) -> dict[str, Any]:
+def ready_event(station: Station, services: list[Service], spec: str) -> dict[str, Any]:
     """Return the first line of --json: the host answers and its services listen."""
+    addrs = addresses_of(station.host, DEVICE)
     return {
         "event": "ready",
         "pid": os.getpid(),
         "link": spec,
-        "addr": addr,
+        "addr": addrs[0] if addrs else None,
+        "addrs": addrs,
         "mac": station.host.dev(DEVICE).dev_addr.hex(":"),
         "services": [{"name": s.name, "port": s.port} for s in services],
     }
@@ -168,8 +166,7 @@ async def _run(
 
 @click.command()
 @link_option()
-@addr_option
-@gw_option
+@address_options
 @click.option(
     "--serve",
     "services",
@@ -183,8 +180,7 @@ async def _run(
 @report_options
 def command(
     link_spec: str,
-    addr: ipaddress.IPv4Interface,
-    gw: ipaddress.IPv4Address | None,
+    own: Addressing,
     services: list[Service] | None,
     autoneg_s: float,
     capture: Path | None,
@@ -201,14 +197,14 @@ def command(
     from e1000emu.clock import AsyncioClock
 
     wanted = services or []
-    check_gateway(gw, addr)
 
     def ready() -> None:
         if as_json:
-            emit_event(ready_event(station, wanted, link_spec, str(addr)))
+            emit_event(ready_event(station, wanted, link_spec))
             return
         names = ", ".join(f"{s.name}:{s.port}" for s in wanted) or "nothing"
-        click.echo(f"{DEVICE} {addr} on {link_spec}, serving {names}; SIGINT or SIGTERM ends it")
+        shown = " ".join(addresses_of(station.host, DEVICE))
+        click.echo(f"{DEVICE} {shown} on {link_spec}, serving {names}; SIGINT or SIGTERM ends it")
 
     def show(counters: dict[str, Any]) -> None:
         if as_json:
@@ -222,7 +218,7 @@ def command(
         runner.get_loop().set_exception_handler(failure.handle)
         clock = AsyncioClock(runner.get_loop())
         station = make_station(
-            clock, link_spec, addr, gw, capture=capture, impair=impair, autoneg_s=autoneg_s
+            clock, link_spec, own, capture=capture, impair=impair, autoneg_s=autoneg_s
         )
         try:
             result = runner.run(_run(station, wanted, failure, ready, show))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import os
 import socket
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from e1000emu.capture import read_capture
+from e1000emu.cli.addressing import Addressing
 from e1000emu.cli.common import make_station
 from e1000emu.cli.linkspec import LINKS, MTU_RANGE, open_link, parse_stack
 from e1000emu.cli.plugs import Plug, nic_macs, open_links, plug_in
@@ -114,7 +116,7 @@ def test_services_answer_and_end_with_the_link(tmp_path: Path) -> None:
     with asyncio.Runner() as runner:
         clock = AsyncioClock(runner.get_loop())
         spec = f"stack:{ADDR},serve=echo:7+http:80:{tmp_path}"
-        station = make_station(clock, spec, parse_stack("stack:10.9.0.2/24").addr)
+        station = make_station(clock, spec, Addressing((ipaddress.ip_interface("10.9.0.2/24"),)))
 
         async def talk() -> tuple[bytes, bytes]:
             reader, writer = await aio.open_connection(station.host, "10.9.0.1", 7)

@@ -13,7 +13,8 @@ import jc
 import pytest
 
 from e1000emu.cli.ping import show_time
-from e1000emu.cli.pinger import Pinger, PingError, explain, source_address
+from e1000emu.cli.pinger import Pinger, PingError, source_address
+from e1000emu.cli.pingwords import explain4 as explain
 from e1000emu.clock import RealClock
 from e1000emu.lab import two_hosts
 from e1000emu.links import Tap

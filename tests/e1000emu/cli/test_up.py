@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from e1000emu.cli.addressing import Addressing
 from e1000emu.cli.common import make_station
 from e1000emu.cli.linkspec import parse_stack
 from e1000emu.cli.live import human, table
@@ -42,6 +43,7 @@ def test_json_tells_when_it_is_ready_and_what_it_did() -> None:
         "pid": process.pid,
         "link": "stack:10.9.0.1/24",
         "addr": "10.9.0.2/24",
+        "addrs": ["10.9.0.2/24"],
         "mac": "52:54:0a:09:00:02",
         "services": [{"name": "echo", "port": 7}, {"name": "http", "port": 80}],
     }
@@ -142,7 +144,7 @@ def test_autonegotiation_takes_the_time_that_is_asked_for(
     """In virtual time: it is what a command waits for on a real clock, less its own work."""
     clock = VirtualClock()
     addr = parse_stack("stack:10.9.0.2/24").addr
-    station = make_station(clock, "stack:10.9.0.1/24", addr, autoneg_s=autoneg_s)
+    station = make_station(clock, "stack:10.9.0.1/24", Addressing((addr,)), autoneg_s=autoneg_s)
     assert least_s * SECOND_NS <= clock.now_ns() < most_s * SECOND_NS
     assert station.nic.link_up
     station.close()

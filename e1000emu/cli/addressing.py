@@ -1,0 +1,166 @@
+"""How a host of ours on a link comes to its addresses: --addr, --gw, --dhcp, --slaac, --dns.
+
+Any number of addresses of both families; what a command gets is one `Addressing`.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import socket
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import click
+
+from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.linkspec import mac_for
+from e1000emu.cli.params import CIDR, IP
+from e1000emu.errors import E1000Error
+
+if TYPE_CHECKING:
+    from stack.host import Host
+    from stack.services.run_dhcp4 import Dhcp4Runner
+
+__all__ = ["Addressing", "address_options", "addresses_of", "check_gateways", "configure"]
+
+Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+LEASE_WAIT_S = 30
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Addressing:
+    """What the options say."""
+
+    addrs: tuple[Interface, ...] = ()
+    gws: tuple[Address, ...] = ()
+    dns: tuple[Address, ...] = ()
+    dhcp: bool = False
+    slaac: bool = False
+
+    def first(self, version: int) -> Any:
+        """The first address of IP version 4 or 6, or None."""
+        return next((addr for addr in self.addrs if addr.version == version), None)
+
+    def gateway(self, version: int) -> Any:
+        """The gateway of IP version 4 or 6, or None."""
+        return next((gw for gw in self.gws if gw.version == version), None)
+
+    def mac(self, link_spec: str) -> bytes:
+        """The host's MAC: of its first address, else of this machine's name and the link, so that
+        it keeps its MAC, and with it its lease, between runs."""
+        if self.addrs:
+            return mac_for(self.addrs[0].ip)
+        known = f"{socket.gethostname()} {link_spec}".encode()
+        return b"\x52\x54" + zlib.crc32(known).to_bytes(4, "big")
+
+    def __str__(self) -> str:
+        how = [*map(str, self.addrs), *["DHCP"] * self.dhcp, *["SLAAC"] * self.slaac]
+        return " ".join(how)
+
+
+def check_gateways(gws: Sequence[Address], addrs: Sequence[Interface]) -> None:
+    """Refuse a gateway that is on none of the host's own networks.  Raises: ArgumentError."""
+    for version in (4, 6):
+        if len([gw for gw in gws if gw.version == version]) > 1:
+            raise ArgumentError(f"--gw: given twice for IPv{version}; a host has one default route")
+    for gw in gws:
+        networks = [addr.network for addr in addrs if addr.version == gw.version]
+        if gw.version == 6 and gw.is_link_local:
+            continue
+        if not any(gw in network for network in networks):
+            inside = f"not inside {' or '.join(map(str, networks))}" if networks else "no network"
+            raise ArgumentError(f"--gw {gw}: {inside}; give a gateway on our own network")
+
+
+def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--addr`, `--gw`, `--dhcp`, `--slaac` and `--dns`, as its argument `own`."""
+
+    @functools.wraps(command)
+    def run(
+        *args: Any,
+        addr: tuple[Interface, ...],
+        gw: tuple[Address, ...],
+        dns: tuple[Address, ...],
+        dhcp: bool,
+        slaac: bool,
+        **options: Any,
+    ) -> Any:
+        own = Addressing(addr, gw, dns, dhcp, slaac)
+        if not (addr or dhcp or slaac):
+            raise click.MissingParameter(
+                param_hint="--addr", param_type="option", message="or --dhcp, or --slaac"
+            )
+        if dhcp and own.first(4) is not None:
+            raise ArgumentError(f"--dhcp: IPv4 has --addr {own.first(4)} already; give one of them")
+        check_gateways(gw, addr)
+        return command(*args, own=own, **options)
+
+    run = click.option("--dns", type=IP, multiple=True, help="Name server; may be repeated.")(run)
+    run = click.option(
+        "--slaac", is_flag=True, help="IPv6 addresses and routes from router advertisements."
+    )(run)
+    run = click.option(
+        "--dhcp", is_flag=True, help="IPv4 address, routes and name servers from DHCP."
+    )(run)
+    run = click.option(
+        "--gw", type=IP, multiple=True, help="Default gateway; one for each family."
+    )(run)
+    return click.option(
+        "--addr",
+        type=CIDR,
+        multiple=True,
+        help="Our address, 10.9.0.2/24 or 2001:db8::2/64; may be repeated.",
+    )(run)
+
+
+def configure(host: Host, device: str, own: Addressing) -> Dhcp4Runner | None:
+    """Give the interface `device`, which is up, what the options say; wait for what is dynamic.
+
+    Returns the DHCP client, to be stopped in the end.  Raises: E1000Error, OSError.
+    """
+    from stack.clients.dhcp4_request import Dhcp4Config
+    from stack.core.sockaddr import sockaddr
+    from stack.services.run_dhcp4 import Dhcp4Runner
+
+    for addr in own.addrs:
+        host.ifconfig(device, str(addr))
+    for gw in own.gws:
+        everywhere = "0.0.0.0/0" if gw.version == 4 else "::/0"
+        host.route_add(everywhere, via=str(gw), dev=device)
+    families = {4: socket.AF_INET, 6: socket.AF_INET6}
+    servers = [sockaddr(families[dns.version], int(dns), 53) for dns in own.dns]
+    host.names.learn("--dns", servers, ())
+    client = None
+    if own.dhcp:
+        config = Dhcp4Config(probes=1, hostname=host.hostname)
+        client = Dhcp4Runner(host, host.dev(device), config=config)
+        client.start()
+        if not client.wait(LEASE_WAIT_S * SECOND_NS):
+            client.stop(release=False)
+            raise E1000Error(
+                f"--dhcp: no server gave an address within {LEASE_WAIT_S} s; is one on this link? "
+                "--addr sets an address by hand"
+            )
+    return client
+
+
+def addresses_of(host: Host, device: str) -> list[str]:
+    """The addresses of an interface with their prefix lengths, IPv4's first."""
+    dev = host.dev(device)
+    found: list[Interface] = []
+    if dev.ip_ptr is not None:
+        found += [
+            ipaddress.IPv4Interface((ifa.ifa_local, ifa.ifa_prefixlen))
+            for ifa in dev.ip_ptr.ifa_list
+        ]
+    if dev.ip6_ptr is not None:
+        found += [
+            ipaddress.IPv6Interface((ifp.addr, ifp.prefix_len)) for ifp in dev.ip6_ptr.addr_list
+        ]
+    return [str(address) for address in found]
