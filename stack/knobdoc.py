@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from stack.core import uapi
 from stack.core.sysctl import Sysctl
-from stack.ipv4.sysctl_names import LACKING, SYSCTLS
+from stack.ipv4.sysctl_names import SYSCTLS
 from stack.sockopts import RW, SOCKOPTS
 
 __all__ = ["markdown"]
@@ -74,8 +74,6 @@ def markdown() -> str:
             if row.path == path
         ]
         parts.append(_table(("name", "default", "takes", "what it does"), rows))
-    parts.append("### Not here\n")
-    parts.append(_table(("name", "why"), [(f"`{n}`", why) for n, why in LACKING.items()]))
     parts.append("## Socket options\n")
     levels = {
         "SOL_SOCKET": uapi.SOL_SOCKET,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stack.core.uapi import MAX_INET_PROTOS
 
 if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
     from stack.net import Net
 
 
@@ -18,6 +19,7 @@ class net_protocol:
 
     `handler(skb) -> int` takes ownership of skb (data at the transport header).
     `err_handler(skb, info) -> int` borrows it (data at the embedded IP header).
+    `early_demux(skb)` may give a packet its socket and its route before it is routed (borrows).
     """
 
     handler: Callable[..., int]
@@ -25,6 +27,7 @@ class net_protocol:
     no_policy: bool = False
     icmp_strict_tag_validation: bool = False
     flags: int = 0
+    early_demux: Callable[[sk_buff], None] | None = None
 
 
 def new_inet_protos() -> list[net_protocol | None]:

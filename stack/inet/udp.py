@@ -75,6 +75,7 @@ from stack.inet.datagram import udp_disconnect
 from stack.inet.udp_hash import __udp_lib_lookup, udp_table
 
 if TYPE_CHECKING:
+    from stack.inet.udp_hash import udp_sock
     from stack.net import Net
 
 
@@ -154,12 +155,20 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
         return __udp_lib_mcast_deliver(net, skb, af, key)
     sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
     if sk is not None:
+        if sk.udp_tuple is not None:
+            udp_sk_rx_dst_set(sk, skb)
         udp_queue_rcv_skb(sk, skb)
         return 0
     mib.NoPorts += 1
     af.port_unreachable(skb)
     kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
     return 0
+
+
+def udp_sk_rx_dst_set(sk: udp_sock, skb: sk_buff) -> None:
+    """net/ipv4/udp.c: a connected socket remembers the route of what it receives (early demux)."""
+    sk.sk_rx_dst = skb.dst
+    sk.rx_dst_ifindex = skb.skb_iif
 
 
 def udp_drop_short(net: Net, skb: sk_buff) -> int:

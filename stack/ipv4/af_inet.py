@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stack.core.datagram import datagram_poll
@@ -219,6 +220,28 @@ def inet_netns(net: Net) -> None:
     net.ipv4 = netns_ipv4(net, steps)
 
 
+EARLY_DEMUX = {IPPROTO_TCP: "tcp_early_demux", IPPROTO_UDP: "udp_early_demux"}
+
+
+def ip_early_demux_init(net: Net) -> None:
+    """Let the protocols that have it, and whose sysctls allow it, see packets before routing."""
+    allowed = dict.fromkeys(("ip_early_demux", *EARLY_DEMUX.values()), 1)
+
+    def write(knob: str, value: int) -> None:
+        allowed[knob] = value
+        net.ipv4.early_demux = {
+            protocol: prot.early_demux
+            for protocol, own in EARLY_DEMUX.items()
+            if (prot := net.inet_protos[protocol]) is not None
+            and prot.early_demux is not None
+            and allowed["ip_early_demux"]
+            and allowed[own]
+        }
+
+    for knob in allowed:
+        net.sysctl.on_write(knob, partial(write, knob))
+
+
 def ip_init(net: Net) -> None:
     """net/ipv4/ip_output.c: routing first, then the multicast group state."""
     ip_rt_init(net)
@@ -247,6 +270,7 @@ def inet_init_net(net: Net) -> None:
     ip_fib_init(net)
     ip_frags_init(net)
     tcp_init(net)
+    ip_early_demux_init(net)
     icmp_init(net)
     net.ip_packet_type = packet_type(ETH_P_IP, ip_rcv)
     dev_add_pack(net, net.ip_packet_type)

@@ -117,11 +117,15 @@ def ip_rcv_finish(net: Any, sk: Any, skb: sk_buff) -> int:
 
     Takes ownership of skb.
     """
-    daddr, saddr, tos, _, plain = ip_route_fields(skb)
+    daddr, saddr, tos, protocol, plain = ip_route_fields(skb)
     dev = skb.dev
     rt = skb.dst
+    if rt is None and plain == 2 and skb.sk is None:
+        early_demux = net.ipv4.early_demux.get(protocol)
+        if early_demux is not None:
+            early_demux(skb)
+            rt = skb.dst
     if rt is None:
-        # No early demux of sockets: the routes of input are cached by address here.
         reason = ip_route_input(skb, daddr, saddr, tos, dev)
         if reason:
             kfree_skb_reason(net, skb, reason)

@@ -34,6 +34,7 @@ class netns_ipv4:
     """struct netns_ipv4: caches, generators and rate limits of one host."""
 
     __slots__ = (
+        "early_demux",
         "fnhe",
         "frags",
         "icmp_global",
@@ -59,6 +60,8 @@ class netns_ipv4:
         self.own_addresses: dict[int, Any] = {}
         self.rt_by_daddr: dict[int, list[tuple[int, ...]]] = {}
         self.rt_genid = 0
+        self.early_demux: dict[int, Callable[[sk_buff], None]] = {}
+        """By protocol; what the sysctls *_early_demux leave of inet_protos."""
         self.fnhe: dict[int, Any] = {}
         self.in_martian_src = 0
         self.in_martian_dst = 0

@@ -18,14 +18,6 @@ SYSCTLS: dict[str, Sysctl] = {row.name: row for row in (*NET_CORE, *NET_IPV4)}
 FORWARDING = "forwarding"
 """net.ipv4.conf.DEV.forwarding; for all devices it is ip_forward."""
 
-_NO_DEMUX = "there is no early demux of sockets here; input routes are cached instead"
-LACKING = {
-    "ip_early_demux": _NO_DEMUX,
-    "tcp_early_demux": _NO_DEMUX,
-    "udp_early_demux": _NO_DEMUX,
-}
-"""Knobs of Linux that programs set, and why they have no meaning here."""
-
 
 def find(name: str) -> Sysctl:
     """Return the row of `tcp_sack`, `net.ipv4.tcp_sack` or `net/ipv4/tcp_sack`.
@@ -41,8 +33,6 @@ def find(name: str) -> Sysctl:
     ):
         return row
     full = [r.full_name for r in SYSCTLS.values()]
-    if dotted.rpartition(".")[2] in LACKING:
-        raise SysctlError(errno.ENOENT, f"no sysctl {name!r}: {LACKING[dotted.rpartition('.')[2]]}")
     close = difflib.get_close_matches(dotted, full if "." in dotted else SYSCTLS, 3)
     if row is not None:
         close = [row.full_name]

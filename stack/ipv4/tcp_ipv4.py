@@ -517,6 +517,21 @@ def tcp_v4_destroy_sock(sk: tcp_sock) -> None:
     tcp_destroy_sock(sk)
 
 
+def tcp_v4_early_demux(skb: sk_buff) -> None:
+    """net/ipv4/tcp_ipv4.c: a segment of a connection needs no route of its own. Borrows skb."""
+    try:
+        sk = skb.dev.net.tcp_hashinfo.ehash.get(inet_key(skb))
+    except IndexError:  # tcp_v4_rcv says what is wrong with it
+        return
+    if sk is None or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != skb.skb_iif):
+        return
+    skb.sk = sk
+    if sk.sk_state not in (TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
+        dst = sk.sk_rx_dst
+        if dst is not None and not dst.obsolete and sk.rx_dst_ifindex == skb.skb_iif:
+            skb.dst = dst
+
+
 def inet_sk_rx_dst_set(sk: tcp_sock, skb: sk_buff) -> None:
     """net/ipv4/tcp_ipv4.c: the route of a received segment serves those that follow."""
     dst = skb.dst
@@ -584,6 +599,7 @@ tcp_protocol = net_protocol(
     err_handler=tcp_v4_err,
     no_policy=True,
     icmp_strict_tag_validation=True,
+    early_demux=tcp_v4_early_demux,
 )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import iphdr_at, udp4_send_check, udp_push, udphdr_at
 from fastpath.inet import UdpFlow
-from fastpath.inetkey import udp_rcv_key
+from fastpath.inetkey import inet_key, udp_rcv_key
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     kfree_skb,
@@ -66,6 +66,7 @@ from stack.inet.udp import (
     udp_prepare_gso,
     udp_queue_rcv_one_skb,
     udp_recvmsg,
+    udp_sk_rx_dst_set,
 )
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
@@ -488,8 +489,13 @@ def udp_rcv(skb: sk_buff) -> int:
     net = rt.net
     many = rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
     key = udp_rcv_key(skb)
+    sk = skb.sk  # early demux
+    skb.sk = None
     if key is not None and not many:
-        sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
+        if sk is None:
+            sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
+            if sk is not None and sk.udp_tuple is not None:
+                udp_sk_rx_dst_set(sk, skb)
         if sk is not None:
             udp_queue_rcv_one_skb(sk, skb)
             return 0
@@ -587,4 +593,24 @@ udp_prot = proto(
 )
 
 
-udp_protocol = net_protocol(handler=udp_rcv, err_handler=udp_err, no_policy=True)
+def udp_v4_early_demux(skb: sk_buff) -> None:
+    """net/ipv4/udp.c: a datagram for a connected socket needs no route of its own. Borrows skb."""
+    connected = skb.dev.net.udp_table.connected
+    if not connected:
+        return
+    try:
+        sk = connected.get(inet_key(skb))
+    except IndexError:  # udp_rcv says what is wrong with it
+        return
+    if sk is None:
+        return
+    dst = sk.sk_rx_dst
+    if dst is None or dst.obsolete or sk.rx_dst_ifindex != skb.skb_iif:
+        return
+    skb.sk = sk
+    skb.dst = dst
+
+
+udp_protocol = net_protocol(
+    handler=udp_rcv, err_handler=udp_err, no_policy=True, early_demux=udp_v4_early_demux
+)

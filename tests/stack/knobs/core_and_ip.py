@@ -10,6 +10,9 @@ from typing import Any
 
 from scapy.layers.inet import IPOption_LSRR
 
+from fastpath.hdr import ip_hdr
+from fastpath.skbuff import sk_buff
+from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_IN, nf_register_net_hook
 from stack.core.socket import (
     sys_bind,
     sys_close,
@@ -24,6 +27,8 @@ from stack.core.uapi import (
     IP_ADD_MEMBERSHIP,
     IP_ADD_SOURCE_MEMBERSHIP,
     IPPROTO_ICMP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
     SO_RCVBUF,
     SO_SNDBUF,
     SOL_IP,
@@ -49,7 +54,9 @@ from tests.stack.knobs.rig import (
     S,
     datagram,
     err,
+    flows,
     ip4,
+    push,
     send,
     sys_setsockopt,
     take,
@@ -213,6 +220,28 @@ def ip_forward_use_pmtu(rig: Rig) -> int:
     net.ip_sent(wire=1)
     net.inject(datagram(1000, dst=BEYOND, flags="DF"))
     return len(net.ip_sent(wire=1))
+
+
+def demuxed(rig: Rig) -> list[bool]:
+    """Whether packets of a TCP connection and of a connected UDP socket have their socket before
+    they are delivered: what a hook at LOCAL_IN sees of the second of each."""
+    seen: dict[int, bool] = {}
+
+    def hook(skb: sk_buff, state: Any) -> int:
+        seen[ip_hdr(skb).protocol] = skb.sk is not None
+        return NF_ACCEPT
+
+    with rig.tcp() as net:
+        a, b = flows(net)
+        nf_register_net_hook(net.b, NF_INET_LOCAL_IN, hook)
+        push(net, a, b, 10)
+        push(net, a, b, 10)
+    ip = rig.ip()
+    nf_register_net_hook(ip.host, NF_INET_LOCAL_IN, hook)
+    sys_connect(ip.host, udp(ip), at(PEER, 9))
+    for _ in range(2):
+        ip.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / Raw(b"x"))
+    return [seen[IPPROTO_TCP], seen[IPPROTO_UDP]]
 
 
 def ip_nonlocal_bind(rig: Rig) -> str:
@@ -614,6 +643,9 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "somaxconn": (somaxconn, {4096: 10, 2: 3}),
     "ip_forward": (ip_forward, {0: 0, 1: 1}),
     "ip_default_ttl": (lambda rig: own_packet(rig).ttl, {64: 64, 7: 7}),
+    "ip_early_demux": (demuxed, {1: [True, True], 0: [False, False]}),
+    "tcp_early_demux": (demuxed, {1: [True, True], 0: [False, True]}),
+    "udp_early_demux": (demuxed, {1: [True, True], 0: [True, False]}),
     "ip_no_pmtu_disc": (ip_no_pmtu_disc, {0: True, 1: False}),
     "ip_forward_use_pmtu": (ip_forward_use_pmtu, {0: 1, 1: 0}),
     "ip_nonlocal_bind": (ip_nonlocal_bind, {0: "EADDRNOTAVAIL", 1: ""}),
