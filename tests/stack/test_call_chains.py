@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from e1000emu.cli.trace import record
+from e1000emu.cli.trace_kinds import Scene
+from stack.trace import Tracer
 
 UDP_SEND = """
     sys_sendto sock_sendmsg __sock_sendmsg security_sock_sendmsg inet_sendmsg udp_sendmsg
@@ -112,6 +114,21 @@ def test_calls_are_the_kernels(kind, chains):
     names = [call.name for call in record(kind)]
     for chain in chains:
         assert_subsequence(chain, names)
+
+
+def test_early_demux_takes_the_place_of_the_route():
+    scene = Scene()
+    client, server = scene.tcp()
+    client.send(b"x")
+    tracer = Tracer(root=None)
+    with tracer:
+        scene.settle(0.001)
+    names = [call.name for call in tracer.calls]
+    assert_subsequence("ip_rcv_finish tcp_v4_early_demux ip_local_deliver tcp_v4_rcv", names)
+    assert "ip_route_input" not in names
+    client.close()
+    server.close()
+    scene.close()
 
 
 def test_a_trace_under_virtual_time_is_the_same_twice():
