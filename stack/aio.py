@@ -744,7 +744,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """Virtual time in seconds."""
-        return self.clock.now_ns() / 1e9
+        now_ns: int = self.clock.now_ns()
+        return now_ns / 1e9
 
 
 def run(main: Coroutine[Any, Any, T], *, clock: Any) -> T:

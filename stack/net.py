@@ -22,7 +22,7 @@ from stack.core.snmp import netns_mib
 from stack.sysctl import sysctl_table
 
 if TYPE_CHECKING:
-    from stack.core.neighbour import neigh_table
+    from stack.core.neigh_table import neigh_table
     from stack.core.netdevice import net_device, packet_type
     from stack.core.netfilter import Hook
     from stack.core.proto import net_proto_family, proto

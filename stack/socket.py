@@ -100,6 +100,7 @@ from stack.sockfile import open_file
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from stack.core.sock import sock
     from stack.core.wait import wait_queue_head
     from stack.net import Net
 
@@ -377,13 +378,15 @@ class Socket:
         sys.sys_shutdown(self.net, self._fd, how)
 
     @property
-    def sk(self) -> Any:
+    def sk(self) -> sock:
         """The struct sock behind it (for tests and tools)."""
-        return sys.sockfd_lookup(self.net, self._fd).sk
+        sk: sock = sys.sockfd_lookup(self.net, self._fd).sk
+        return sk
 
     def wait_queue(self) -> wait_queue_head:
         """The wait queue that is woken when the socket's readiness changes."""
-        return self.sk.sk_wq
+        wq: wait_queue_head = self.sk.sk_wq
+        return wq
 
     def connected(self) -> bool:
         """A stream socket whose handshake is done."""

@@ -19,6 +19,15 @@ from stack.socket import Socket, create_connection, create_server, wait_any
 
 a, b = two_hosts()
 a.nonexistent()  # attr-defined
+print(a.no_such_field)  # attr-defined
+a.machine.no_such_field = 1  # attr-defined
+a.dev("eth0").mtuu = 9000  # attr-defined
+a.dev("eth0").netdev_ops.ndo_nothing = None  # attr-defined
+a.dev("eth0").net.routes()  # attr-defined
+a.socket().sk.foo  # attr-defined
+a.socket().sk.net.mib.tcpp  # attr-defined
+a.netns_add("blue").no_such_field  # attr-defined
+a.set_netns("eth0", "blue")  # arg-type
 two_hosts(foo=1)  # call-arg
 two_hosts(latency_ns="1 ms")  # arg-type
 lan(2, foo=1)  # call-arg
@@ -64,6 +73,11 @@ host = Host("c", clock=clock)
 nic = add_nic(host, pair(clock)[0], addr="10.0.0.3/24", wait=False, autoneg_ns=1000)
 print(nic.explain(), a.nics["eth0"].counters(), a.mib.tcp.OutSegs + 1, a.dev("eth0").mtu)
 a.clock.run_for(1000)
+
+blue = a.netns_add("blue", sysctl={"tcp_sack": 0})
+moved: int = a.set_netns("eth0", blue, "eth%d").ifindex
+blue.ifconfig("eth0", "10.0.0.1/24", up=True)
+blue.socket(AF_INET, SOCK_DGRAM).sk.net.machine.clock.now_ns()
 
 sock = a.socket(AF_INET, SOCK_DGRAM)
 sock.sendto(b"x", ("10.0.0.2", 80))

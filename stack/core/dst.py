@@ -53,7 +53,7 @@ class dst_ops:
         self,
         *,
         family: int = 0,
-        check: Callable[[Any, int], Any],
+        check: Callable[[Any, int], dst_entry | None],
         mtu: Callable[[Any], int] | None = None,
         default_advmss: Callable[[Any], int] | None = None,
         neigh_lookup: Callable[..., Any] | None = None,
@@ -132,12 +132,14 @@ def dst_discard_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 def dst_input(skb: sk_buff) -> int:
     """include/net/dst.h: hand a received packet to what its route says. Takes ownership of skb."""
-    return skb.dst.input(skb)
+    dst: dst_entry = skb.dst
+    return dst.input(skb)
 
 
 def dst_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """include/net/dst.h: send a packet the way its route says. Takes ownership of skb."""
-    return skb.dst.output(net, sk, skb)
+    dst: dst_entry = skb.dst
+    return dst.output(net, sk, skb)
 
 
 def dst_hold(dst: dst_entry) -> dst_entry:

@@ -156,7 +156,8 @@ def _compile(name: str, rows: Any) -> dict[str, Any]:
 def clone_state(original: T) -> T:
     """A new object of the original's class, each field as its row says."""
     new = object.__new__(type(original))
-    return original.clone_state(new)  # type: ignore[attr-defined]
+    clone: T = original.clone_state(new)  # type: ignore[attr-defined]
+    return clone
 
 
 def rows_of(cls: type) -> dict[str, Row]:

@@ -456,7 +456,8 @@ def wait_event(sk: sock, timeo_ns: int, cond: Callable[[], Any]) -> int:
             return timeo_ns
         end_ns = clock.now_ns() + timeo_ns
         if clock.wait(cond, timeo_ns):
-            return max(end_ns - clock.now_ns(), 1)
+            left_ns: int = end_ns - clock.now_ns()
+            return max(left_ns, 1)
         return 0
     finally:
         sk.sk_sleepers -= 1

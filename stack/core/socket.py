@@ -15,7 +15,7 @@ from stack.core.clock import Clock
 from stack.core.iov import msghdr
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
-from stack.core.proto import net_proto_family
+from stack.core.proto import net_proto_family, proto_ops
 from stack.core.sock import (
     MAX_SCHEDULE_TIMEOUT,
     SOCK_TIMESTAMP,
@@ -45,6 +45,7 @@ from stack.core.uapi import (
 
 if TYPE_CHECKING:
     from stack.core.readyfd import ReadyFd
+    from stack.core.sock import sock
     from stack.net import Net
 
 NR_OPEN = 1 << 16
@@ -58,13 +59,24 @@ class socket:
 
     __slots__ = ("file", "flags", "net", "ops", "ready", "sk", "state", "type")
 
+    if TYPE_CHECKING:  # pointers: NULL until the family has made the sock, and after release
+
+        @property
+        def ops(self) -> proto_ops: ...
+        @ops.setter
+        def ops(self, ops: proto_ops | None) -> None: ...
+        @property
+        def sk(self) -> Any: ...  # whoever reads it knows which kind of sock it is
+        @sk.setter
+        def sk(self, sk: sock | None) -> None: ...
+
     def __init__(self, net: Net) -> None:
         self.net = net
         self.state = SS_UNCONNECTED
         self.type = 0
         self.flags = 0
-        self.ops: Any = None
-        self.sk: Any = None
+        self.ops = None
+        self.sk = None
         self.file: socket_file | None = None
         self.ready: ReadyFd | None = None  # made when somebody asks for a real descriptor
 
@@ -279,13 +291,14 @@ def __sock_sendmsg(sock: socket, msg: msghdr) -> int:
     err = security_sock_sendmsg(sock, msg, size)
     if err:
         raise os_error(err)
-    sendmsg = sock.ops.sendmsg
-    return sendmsg(sock, msg, size)
+    sent: int = sock.ops.sendmsg(sock, msg, size)
+    return sent
 
 
 def sock_sendmsg_nosec(sock: socket, msg: msghdr) -> int:
     """net/socket.c: past the security check."""
-    return sock.ops.sendmsg(sock, msg, msg.count)
+    sent: int = sock.ops.sendmsg(sock, msg, msg.count)
+    return sent
 
 
 def sock_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
@@ -299,13 +312,14 @@ def __sock_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
     err = security_sock_recvmsg(sock, msg, size, flags)
     if err:
         raise os_error(err)
-    recvmsg = sock.ops.recvmsg
-    return recvmsg(sock, msg, size, flags)
+    received: int = sock.ops.recvmsg(sock, msg, size, flags)
+    return received
 
 
 def sock_recvmsg_nosec(sock: socket, msg: msghdr, flags: int) -> int:
     """net/socket.c: past the security check."""
-    return sock.ops.recvmsg(sock, msg, msg.count, flags)
+    received: int = sock.ops.recvmsg(sock, msg, msg.count, flags)
+    return received
 
 
 # --- the calls -----------------------------------------------------------------------------
@@ -606,7 +620,8 @@ def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:
 
 def sock_poll(sock: socket, wait: Any = None) -> int:
     """net/socket.c: POLL* bits of a socket; `wait` is added to its wait queue."""
-    return sock.ops.poll(sock.file, sock, wait)
+    bits: int = sock.ops.poll(sock.file, sock, wait)
+    return bits
 
 
 def sys_poll_one(net: Net, fd: int) -> int:

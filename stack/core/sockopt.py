@@ -92,6 +92,8 @@ def sock_timeout_ns(optval: Any) -> int:
     data = opt_bytes(optval)
     if len(data) < TIMEVAL.size:
         raise OSError(errno.EINVAL, "a timeout is a struct timeval of 16 bytes")
+    sec: int
+    usec: int
     sec, usec = TIMEVAL.unpack_from(data)
     if not 0 <= usec < 1_000_000:
         raise OSError(errno.EDOM, f"{usec} is not a number of microseconds below a second")

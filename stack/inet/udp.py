@@ -26,6 +26,7 @@ from fastpath.skbuff import (
     skb_checksum_complete,
     skb_checksum_init,
     skb_clone,
+    skb_orphan,
 )
 from stack.core import uapi
 from stack.core.datagram import __skb_recv_datagram, datagram_poll, skb_wait_forever
@@ -53,7 +54,6 @@ from stack.core.sock import (
     release_sock,
     sk_common_release,
     sk_filter,
-    skb_orphan,
     sock_rfree,
 )
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs

@@ -19,6 +19,7 @@ from fastpath.skbuff import (
     skb_set_transport_header,
 )
 from stack.core.iov import msghdr
+from stack.core.netdevice import net_xmit_errno
 from stack.core.proto import proto
 from stack.core.sock import (
     SOCK_BROADCAST,
@@ -88,7 +89,6 @@ from stack.ipv4.ip_output import (
     ip_push_pending_frames,
     ip_sk_accept_pmtu,
     ipcm_cookie,
-    net_xmit_errno,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt, ipv4_pktinfo_prepare
 from stack.ipv4.route import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from fastpath.hdr import iphdr_at, udp4_send_check, udp_push, udphdr_at
+from fastpath.hdr import icmp_hdr, iphdr_at, udp4_send_check, udp_push, udphdr_at
 from fastpath.inet import UdpFlow
 from fastpath.inetkey import inet_key, udp_rcv_key
 from fastpath.skbuff import (

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stack.core.neighbour import NUD_FAILED, NUD_VALID
+from stack.core.neigh_table import NUD_FAILED, NUD_VALID
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.ipv6.addr import MASKS6, format_addr6

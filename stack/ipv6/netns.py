@@ -19,7 +19,7 @@ from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
     from stack.core.dst import dst_ops
-    from stack.core.neighbour import neigh_table
+    from stack.core.neigh_table import neigh_table
     from stack.core.netdevice import net_device, packet_type
     from stack.core.sock import sock
     from stack.core.timer import timer_list

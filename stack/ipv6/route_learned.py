@@ -11,13 +11,8 @@ from fastpath.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.hdr6 import rd_msg_at
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_transport_offset
 from stack.core.dst import DST_OBSOLETE_KILL, dst_ops
-from stack.core.neighbour import (
-    NEIGH_UPDATE_F_OVERRIDE,
-    NEIGH_UPDATE_F_WEAK_OVERRIDE,
-    NUD_STALE,
-    neigh_confirm,
-    neigh_update,
-)
+from stack.core.neigh_table import NEIGH_UPDATE_F_OVERRIDE, NEIGH_UPDATE_F_WEAK_OVERRIDE, NUD_STALE
+from stack.core.neighbour import neigh_confirm, neigh_update
 from stack.core.sock import sk_dst_check
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi

@@ -18,7 +18,8 @@ from stack.core.dst import (
     dst_discard_out,
     dst_entry,
 )
-from stack.core.neighbour import neigh_create, neighbour
+from stack.core.neigh_table import neighbour
+from stack.core.neighbour import neigh_create
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.ip6_fib import (

@@ -34,7 +34,8 @@ def dev(net: Net) -> str:
 
 
 def _carrier_errors(s: rtnl_link_stats64) -> int:
-    return s.tx_carrier_errors + s.tx_aborted_errors + s.tx_window_errors + s.tx_heartbeat_errors
+    names = "tx_carrier_errors", "tx_aborted_errors", "tx_window_errors", "tx_heartbeat_errors"
+    return sum(int(getattr(s, name)) for name in names)
 
 
 def softnet_stat(net: Net) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.drvring import RxRing, TxRing
 from fastpath.skbuff import SkbPool
+from stack.core.netdevice import napi_struct
 from stack.drivers.e1000 import defs as d
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from stack.core.netdevice import net_device
     from stack.core.pci import pci_dev
+    from stack.drivers.e1000.param import Params
     from stack.machine import Machine
 
 DRV_NAME = "e1000"
@@ -316,9 +318,9 @@ class e1000_adapter:
         """Zero everything; `e1000_probe` and `e1000_sw_init` fill it in."""
         self.netdev = netdev
         self.machine = netdev.machine
-        self.pdev: Any = None
-        self.hw: Any = None
-        self.params: Any = None
+        self.pdev: pci_dev
+        self.hw: e1000_hw
+        self.params: Params
         self.bars = 0
         self.need_ioport = False
         self.bd_number = 0
@@ -332,7 +334,7 @@ class e1000_adapter:
         self.rx_ring_count = E1000_DEFAULT_RXD
         self.rx_buffer_len = E1000_RXBUFFER_2048
         self.max_data_per_txd = E1000_MAX_DATA_PER_TXD
-        self.napi: Any = None
+        self.napi = napi_struct()
         self.watchdog_task: Any = None
         self.reset_task: Any = None
         self.refill_task: Any = None

@@ -102,7 +102,8 @@ E1000_REGS_LEN = 32
 
 
 def _adapter(netdev: net_device) -> e1000_adapter:
-    return netdev.priv
+    adapter: e1000_adapter = netdev.priv
+    return adapter
 
 
 # -- link ------------------------------------------------------------------------------------------

@@ -35,7 +35,6 @@ from stack.core.netdevice import (
     NETIF_F_SG,
     NETIF_F_TSO,
     NETIF_F_TSO6,
-    napi_struct,
     net_device,
     net_device_ops,
     netif_running,
@@ -219,7 +218,6 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
     netdev.netdev_ops = e1000_netdev_ops
     e1000_set_ethtool_ops(netdev)
     netdev.watchdog_timeo = 5_000_000_000
-    adapter.napi = napi_struct()
     netif_napi_add(netdev, adapter.napi, e1000_clean)
     e1000_sw_init(adapter)
     e1000_features(adapter)

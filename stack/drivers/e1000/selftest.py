@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Callable
-from typing import Any
 
+from fastpath.dma import HostMemory
 from stack.core.irq import IRQ_HANDLED, free_irq, request_irq
 from stack.core.netdevice import net_device, netif_running
 from stack.core.pci import flush_udelay, msleep, udelay
@@ -193,7 +193,7 @@ def e1000_check_lbtest_frame(data: bytes, size: int = LB_FRAME_BYTES) -> bool:
 class _LoopbackRings:
     """Rings of the loopback test: legacy descriptors over one piece of memory."""
 
-    def __init__(self, ram: Any) -> None:
+    def __init__(self, ram: HostMemory) -> None:
         self.ram = ram
         self.pieces: list[tuple[int, int]] = []
         self.tx = self._alloc(LB_DESCRIPTORS * 16)

@@ -12,6 +12,7 @@ import logging
 from typing import Any
 
 from fastpath.csum import csum_ipv6_magic, csum_tcpudp_magic
+from fastpath.drvring import TxRing
 from fastpath.gso import skb_gso_segment
 from fastpath.hdr import ip_hdr, ipv6_hdr, tcp_hdr, udp_hdr
 from fastpath.skbuff import (
@@ -488,7 +489,7 @@ def e1000_tx_csum(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
     return d.E1000_TXD_POPTS_TXSM
 
 
-def e1000_tx_map(ring: Any, skb: sk_buff, popts: int, cmd: int) -> int:
+def e1000_tx_map(ring: TxRing, skb: sk_buff, popts: int, cmd: int) -> int:
     """e1000_main.c: data descriptors for the head and every fragment; how many.
 
     Takes ownership of skb until the descriptors are done. Room was made by e1000_xmit_frame.
