@@ -54,10 +54,10 @@ from stack.inet.inet_sock import ip_mc_socklist
 from stack.inet.protocol import net_protocol
 from stack.ipv4.arp_send import arp_mc_map
 from stack.ipv4.fib import ip_dev_find, ipv4_is_local_multicast, ipv4_is_multicast
-from stack.ipv4.ip_output import IP_DF, LL_MAX_HEADER, __ip_select_ident, ip_local_out
+from stack.ipv4.ip_output import LL_MAX_HEADER, __ip_select_ident, ip_local_out
 from stack.ipv4.mc_list import ip_mc_list, ip_mc_lookup
 from stack.ipv4.netns import in_dev_conf
-from stack.ipv4.route import ip_route_output_key
+from stack.ipv4.route import IP_DF, ip_route_output_key
 from stack.ipv4.rt_cache import rt_cache_flush
 
 IGMP_HOST_MEMBERSHIP_QUERY = 0x11

@@ -78,15 +78,11 @@ from stack.core.uapi import (
     SEND_SHUTDOWN,
 )
 from stack.inet.flow import flowi
+from stack.inet.inet_sock import ip_options
 from stack.ipv4.fib import RTN_MULTICAST
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from stack.ipv4.ip_errqueue import ip_local_error
-from stack.ipv4.ip_options import (
-    __ip_options_echo,
-    ip_options,
-    ip_options_build,
-    ip_options_fragment,
-)
+from stack.ipv4.ip_options import __ip_options_echo, ip_options_build, ip_options_fragment
 from stack.ipv4.neigh import ip_neigh_for_gw
 from stack.ipv4.route import (
     IP_DF,

@@ -77,7 +77,6 @@ from stack.inet.udp_hash import (
 )
 from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect
 from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
-from stack.ipv4.icmp import icmp_hdr
 from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
