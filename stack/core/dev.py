@@ -210,12 +210,6 @@ def dev_get_by_index(net: Net, ifindex: int) -> net_device | None:
     return net.dev_by_index.get(ifindex)
 
 
-__dev_get_by_name = dev_get_by_name
-
-
-__dev_get_by_index = dev_get_by_index
-
-
 def dev_open(dev: net_device) -> int:
     """net/core/dev.c: bring the interface up. 0 or -errno."""
     if dev.flags & IFF_UP:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from fastpath.skbuff import (
     consume_skb,
-    kfree_skb,
     sk_buff,
     skb_reset_mac_header,
 )
@@ -48,7 +47,7 @@ def dev_queue_xmit(skb: sk_buff) -> int:
 
     Takes ownership of skb (data at the MAC header). __dev_queue_xmit and __dev_xmit_skb of the
     kernel are in this one body: every call costs. No TCQ_F_CAN_BYPASS: enqueue and dequeue see
-    every packet (kernel-flow order).
+    every packet (the order of the kernel's calls).
     """
     dev = skb.dev
     machine = dev.machine
@@ -228,11 +227,6 @@ def netif_wake_queue(dev: net_device) -> None:
             __netif_schedule(q)
 
 
-def netif_queue_stopped(dev: net_device) -> bool:
-    """include/linux/netdevice.h."""
-    return dev.queue_stopped
-
-
 def dev_kfree_skb_irq(skb: sk_buff) -> None:
     """net/core/dev.c: free a sent packet in a hard interrupt: put off to NET_TX_SOFTIRQ.
 
@@ -241,20 +235,6 @@ def dev_kfree_skb_irq(skb: sk_buff) -> None:
     machine = skb.dev.machine
     machine.softnet_data.completion_queue.queue_tail(skb)
     raise_softirq_irqoff(machine, NET_TX_SOFTIRQ)
-
-
-dev_consume_skb_irq = dev_kfree_skb_irq
-
-
-def dev_kfree_skb_any(skb: sk_buff) -> None:
-    """net/core/dev.c: free in whatever context. Takes ownership of skb."""
-    if skb.dev is not None and skb.dev.machine.hardirq_count:
-        dev_kfree_skb_irq(skb)
-    else:
-        kfree_skb(skb)
-
-
-dev_consume_skb_any = dev_kfree_skb_any
 
 
 def net_tx_action(machine: Machine) -> None:

@@ -77,12 +77,6 @@ def rx_fast_update(net: Net) -> None:
         dev.rx_fast = {} if slow else alone
 
 
-def netif_receive_skb_list(skbs: list[sk_buff]) -> None:
-    """net/core/dev.c: several packets. Takes ownership of them; the list stays the caller's."""
-    for skb in skbs:
-        netif_receive_skb(skb)
-
-
 def __netif_receive_skb(skb: sk_buff) -> int:
     """net/core/dev.c."""
     return __netif_receive_skb_core(skb)

@@ -142,33 +142,10 @@ def dst_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     return dst.output(net, sk, skb)
 
 
-def dst_hold(dst: dst_entry) -> dst_entry:
-    """include/net/dst.h: count one more user."""
-    dst.refcnt += 1
-    return dst
-
-
-def dst_clone(dst: dst_entry | None) -> dst_entry | None:
-    """include/net/dst.h: `dst_hold` that allows None."""
-    if dst is not None:
-        dst.refcnt += 1
-    return dst
-
-
 def dst_release(dst: dst_entry | None) -> None:
     """net/core/dst.c: one user fewer. Memory is Python's; the count is for ss and for tests."""
     if dst is not None:
         dst.refcnt -= 1
-
-
-def dst_metric(dst: dst_entry, metric: str) -> int:
-    """include/net/dst.h: a metric as stored, 0 when unset."""
-    return dst.metrics.get(metric, 0)
-
-
-def dst_metric_set(dst: dst_entry, metric: str, value: int) -> None:
-    """include/net/dst.h: store a metric."""
-    dst.metrics[metric] = value
 
 
 def dst_mtu(dst: dst_entry) -> int:
@@ -196,21 +173,6 @@ def dst_check(dst: dst_entry, cookie: int) -> dst_entry | None:
             return ops.check(dst, cookie)
         return None if dst.obsolete > 0 else dst
     return dst
-
-
-def dst_set_expires(dst: dst_entry, now_ns: int, timeout_ns: int) -> None:
-    """include/net/dst.h: let the entry expire `timeout_ns` from now unless it does earlier."""
-    expires = (now_ns + timeout_ns) or 1
-    if dst.expires == 0 or dst.expires > expires:
-        dst.expires = expires
-
-
-def dst_dev_put(dst: dst_entry) -> None:
-    """net/core/dst.c: the entry is dead: packets that still carry it are discarded."""
-    dst.obsolete = DST_OBSOLETE_DEAD
-    dst.input = dst_discard
-    dst.output = dst_discard_out
-    dst.neigh = None
 
 
 def dst_link_failure(skb: sk_buff) -> None:

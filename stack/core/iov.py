@@ -164,11 +164,6 @@ class msghdr(iov_iter):
         return self.start_count - self.count
 
 
-def msg_data_left(msg: msghdr) -> int:
-    """include/linux/socket.h: bytes still to go."""
-    return msg.count
-
-
 def skb_copy_datagram_iter(skb: sk_buff, offset: int, to: iov_iter, n: int) -> int:
     """net/core/datagram.c: copy `n` bytes from `offset` of skb to the user. Returns what fitted."""
     if to.more is None:
@@ -190,4 +185,4 @@ def skb_copy_datagram_iter(skb: sk_buff, offset: int, to: iov_iter, n: int) -> i
 
 
 skb_copy_datagram_msg = skb_copy_datagram_iter
-skb_copy_datagram_iovec = skb_copy_datagram_iter  # kernel-flow.md: the old name
+skb_copy_datagram_iovec = skb_copy_datagram_iter  # Linux up to 3.18

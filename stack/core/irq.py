@@ -181,9 +181,6 @@ def disable_irq(machine: Machine, irq: int) -> None:
     irq_to_desc(machine, irq).depth += 1
 
 
-disable_irq_nosync = disable_irq
-
-
 def enable_irq(machine: Machine, irq: int) -> None:
     """kernel/irq/manage.c: unmask; a line that is up fires now."""
     desc = irq_to_desc(machine, irq)
@@ -192,10 +189,6 @@ def enable_irq(machine: Machine, irq: int) -> None:
         if not desc.depth and desc.level:
             desc.set_level(True)
             replay_irqs(machine)
-
-
-def synchronize_irq(machine: Machine, irq: int) -> None:
-    """kernel/irq/manage.c: wait for running handlers. Handlers run to completion here: no wait."""
 
 
 def local_irq_disable(machine: Machine) -> None:

@@ -124,11 +124,6 @@ def napi_complete(napi: napi_struct) -> bool:
     return napi_complete_done(napi, 0)
 
 
-def napi_is_scheduled(napi: napi_struct) -> bool:
-    """include/linux/netdevice.h."""
-    return bool(napi.state & NAPI_STATE_SCHED)
-
-
 def napi_poll(napi: napi_struct, repoll: list[napi_struct]) -> int:
     """net/core/dev.c: one poll of one context; work done. Spent budgets go to `repoll`."""
     if napi.state & _BUSY != NAPI_STATE_SCHED:

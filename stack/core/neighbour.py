@@ -47,7 +47,6 @@ from stack.core.neigh_table import (
     NUD_STALE,
     NUD_VALID,
     SEC,
-    hh_cache,
     neigh_key,
     neigh_table,
     neighbour,
@@ -117,12 +116,6 @@ def neigh_output(n: neighbour, skb: sk_buff, skip_cache: bool = False) -> int:
     return output(n, skb)
 
 
-def neigh_hh_output(hh: hh_cache, skb: sk_buff) -> int:
-    """include/net/neighbour.h: prepend the ready header and send. Takes ownership of skb."""
-    skb_push_data(skb, hh.hh_data)
-    return dev_queue_xmit(skb)
-
-
 def dev_hard_header(
     skb: sk_buff, dev: net_device, proto: int, daddr: bytes | None, saddr: bytes | None, length: int
 ) -> int:
@@ -155,11 +148,6 @@ def neigh_connected_output(neigh: neighbour, skb: sk_buff) -> int:
     if dev_hard_header(skb, dev, skb.protocol, neigh.ha, None, skb.len) < 0:
         kfree_skb_reason(neigh.net, skb, SKB_DROP_REASON_NEIGH_HH_FILLFAIL)
         return -errno.EINVAL
-    return dev_queue_xmit(skb)
-
-
-def neigh_direct_output(neigh: neighbour, skb: sk_buff) -> int:
-    """net/core/neighbour.c: no header needed. Takes ownership of skb."""
     return dev_queue_xmit(skb)
 
 

@@ -561,11 +561,6 @@ def netdev_priv(dev: net_device) -> Any:
     return dev.priv
 
 
-def netdev_xmit_more(dev: net_device) -> bool:
-    """include/linux/netdevice.h: another packet follows at once: the doorbell can wait."""
-    return dev.xmit_more
-
-
 def dev_get_flags(dev: net_device) -> int:
     """net/core/dev.c: flags as user space sees them."""
     flags = dev.flags & ~(IFF_RUNNING | IFF_LOWER_UP)

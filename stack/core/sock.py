@@ -229,11 +229,6 @@ def sock_valbool_flag(sk: sock, flag: int, valbool: bool) -> None:
         sk.sk_flags &= ~flag
 
 
-def sock_net(sk: sock) -> Any:
-    """include/net/sock.h: the host that owns `sk`."""
-    return sk.net
-
-
 def ns_capable(net: Net, cap: int) -> bool:
     """kernel/capability.c: may the host's programs do what `cap` guards? They may as uid 0.
 
@@ -300,14 +295,6 @@ def sk_free(sk: sock) -> None:
     sk.sk_rx_dst = None
     sk_mem_reclaim_final(sk)
     sk.sk_mem.sockets_allocated -= 1
-
-
-def sock_put(sk: sock) -> None:
-    """include/net/sock.h: reference counts are Python's; kept for the map."""
-
-
-def sock_hold(sk: sock) -> None:
-    """include/net/sock.h: reference counts are Python's; kept for the map."""
 
 
 def sock_orphan(sk: sock) -> None:
@@ -389,11 +376,6 @@ def sock_owned_by_user(sk: sock) -> bool:
     return sk.sk_lock_owned
 
 
-def sk_rcvqueues_full(sk: sock, limit: int) -> bool:
-    """include/net/sock.h: backlog and receive queue together above `limit` bytes."""
-    return sk.sk_backlog_len + sk.sk_rmem_alloc > limit
-
-
 def sk_add_backlog(sk: sock, skb: sk_buff, limit: int) -> int:
     """include/net/sock.h: 0, or -ENOBUFS when full. Takes ownership of skb on 0."""
     if sk.sk_backlog_len + sk.sk_rmem_alloc > limit:
@@ -425,11 +407,6 @@ def sock_rcvlowat(sk: sock, waitall: int | bool, length: int) -> int:
     """include/net/sock.h: bytes that make a reader return."""
     v = length if waitall else min(sk.sk_rcvlowat, length)
     return v or 1
-
-
-def sock_intr_errno(timeo_ns: int) -> int:
-    """include/net/sock.h: errno of a wait that was broken off."""
-    return errno.EINTR
 
 
 def sk_wait_event(sk: sock, timeo_ns: int, cond: Callable[[], Any]) -> int:
@@ -557,14 +534,6 @@ def sock_wfree(skb: sk_buff) -> None:
         return
 
 
-def __sock_wfree(skb: sk_buff) -> None:
-    """net/core/sock.c: as sock_wfree, without telling writers."""
-    try:
-        skb.sk.sk_wmem_alloc -= skb.truesize
-    except AttributeError:
-        return
-
-
 def sock_rfree(skb: sk_buff) -> None:
     """net/core/sock.c: destructor of a packet in a receive queue."""
     sk = skb.sk
@@ -576,10 +545,6 @@ def sock_rfree(skb: sk_buff) -> None:
             sk_mem_reclaim(sk)
     except AttributeError:
         return
-
-
-def sock_efree(skb: sk_buff) -> None:
-    """net/core/sock.c: destructor of a packet that only borrowed a sock (early demux)."""
 
 
 def skb_set_owner_w(skb: sk_buff, sk: sock) -> None:
@@ -603,23 +568,6 @@ def skb_set_owner_r(skb: sk_buff, sk: sock) -> None:
 def sock_writeable(sk: sock) -> bool:
     """include/net/sock.h: less than half of the send buffer in flight."""
     return sk.sk_wmem_alloc < sk.sk_sndbuf >> 1
-
-
-def sock_wspace(sk: sock) -> int:
-    """net/core/sock.c: room in the send buffer, 0 when none."""
-    if sk.sk_shutdown & SEND_SHUTDOWN:
-        return 0
-    return max(sk.sk_sndbuf - sk.sk_wmem_alloc, 0)
-
-
-def sk_wmem_alloc_get(sk: sock) -> int:
-    """include/net/sock.h"""
-    return sk.sk_wmem_alloc
-
-
-def sk_rmem_alloc_get(sk: sock) -> int:
-    """include/net/sock.h"""
-    return sk.sk_rmem_alloc
 
 
 def sock_queue_rcv_skb(sk: sock, skb: sk_buff) -> int:
@@ -722,11 +670,6 @@ def sock_wait_for_wmem(sk: sock, noblock: int | bool) -> None:
             timeo_ns = wait_event(sk, timeo_ns, cond)
 
 
-def sk_wmem_queued_add(sk: sock, val: int) -> None:
-    """include/net/sock.h: bytes in sk_write_queue (may be negative)."""
-    sk.sk_wmem_queued += val
-
-
 def sock_kmalloc(sk: sock, size_bytes: int) -> None:
     """net/core/sock.c: charge option memory. Raises: OSError ENOBUFS above sysctl optmem_max."""
     limit = sk.net.sysctl.optmem_max
@@ -743,24 +686,8 @@ def sock_kfree_s(sk: sock, size_bytes: int) -> None:
 # --- cached route --------------------------------------------------------------------------
 
 
-def sk_dst_get(sk: sock) -> Any:
-    """include/net/sock.h: the cached dst, unchecked."""
-    return sk.sk_dst_cache
-
-
-def __sk_dst_get(sk: sock) -> Any:
-    """include/net/sock.h"""
-    return sk.sk_dst_cache
-
-
 def sk_dst_set(sk: sock, dst: Any) -> None:
     """include/net/sock.h: cache `dst` (None forgets)."""
-    sk.sk_dst_pending_confirm = False
-    sk.sk_dst_cache = dst
-
-
-def __sk_dst_set(sk: sock, dst: Any) -> None:
-    """include/net/sock.h"""
     sk.sk_dst_pending_confirm = False
     sk.sk_dst_cache = dst
 
@@ -780,9 +707,6 @@ def sk_dst_check(sk: sock, cookie: int = 0) -> Any:
         sk.sk_dst_cache = None
         return None
     return dst
-
-
-__sk_dst_check = sk_dst_check
 
 
 def sk_setup_caps(sk: sock, dst: Any) -> None:

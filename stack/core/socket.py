@@ -133,7 +133,6 @@ def security_sock_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> i
 
 
 security_socket_sendmsg = security_sock_sendmsg
-security_socket_recvmsg = security_sock_recvmsg
 
 
 # --- objects and descriptors ---------------------------------------------------------------
@@ -170,11 +169,6 @@ def sock_register(net: Net, ops: net_proto_family) -> int:
         return -errno.EEXIST
     net.net_families[ops.family] = ops
     return 0
-
-
-def sock_unregister(net: Net, family: int) -> None:
-    """net/socket.c"""
-    net.net_families[family] = None
 
 
 def sock_alloc(net: Net) -> socket:
@@ -482,7 +476,7 @@ def sys_recvmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:
     return ___sys_recvmsg(sockfd_lookup(net, fd), msg, flags)
 
 
-sys_receivemsg = sys_recvmsg  # kernel-flow.md: the old spelling
+sys_receivemsg = sys_recvmsg  # an old spelling
 
 
 def ___sys_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:

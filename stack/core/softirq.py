@@ -64,16 +64,6 @@ def local_bh_enable(machine: Machine) -> None:
         do_softirq(machine)
 
 
-def in_interrupt(machine: Machine) -> bool:
-    """include/linux/preempt.h: in a hard interrupt or softirq, or bottom halves are disabled."""
-    return bool(machine.hardirq_count or machine.softirq_count)
-
-
-def in_hardirq(machine: Machine) -> bool:
-    """include/linux/preempt.h: in a hard interrupt handler."""
-    return bool(machine.hardirq_count)
-
-
 def in_softirq(machine: Machine) -> bool:
     """include/linux/preempt.h: in a softirq, or bottom halves are disabled."""
     return bool(machine.softirq_count)
@@ -90,11 +80,6 @@ def raise_softirq_irqoff(machine: Machine, nr: int) -> None:
 
 
 raise_softirq = raise_softirq_irqoff
-
-
-def __raise_softirq_irqoff(machine: Machine, nr: int) -> None:
-    """kernel/softirq.c: mark only; for callers that run softirqs themselves."""
-    machine.softirq_pending |= 1 << nr
 
 
 def wakeup_softirqd(machine: Machine) -> None:

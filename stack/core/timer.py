@@ -112,7 +112,7 @@ def timer_setup(timer: timer_list, fn: Callable[[timer_list], Any], flags: int =
     timer.flags |= flags
 
 
-init_timer = timer_setup  # kernel-flow.md: the old name
+init_timer = timer_setup  # Linux up to 4.14
 
 
 def mod_timer(timer: timer_list, expires_ns: int) -> int:
@@ -154,9 +154,6 @@ def timer_delete(timer: timer_list) -> int:
     if not base.active:
         base.disarm()
     return 1
-
-
-timer_delete_sync = del_timer = del_timer_sync = timer_delete
 
 
 def timer_pending(timer: timer_list) -> bool:

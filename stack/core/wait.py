@@ -41,8 +41,3 @@ def wake_up(wq: wait_queue_head | None) -> None:
     if wq.waiters:
         for fn in tuple(wq.waiters):
             fn()
-
-
-def waitqueue_active(wq: wait_queue_head | None) -> bool:
-    """include/linux/wait.h: somebody registered a callback."""
-    return wq is not None and bool(wq.waiters)

@@ -29,11 +29,6 @@ ETH_BROADCAST = b"\xff" * ETH_ALEN
 _ZERO = bytes(ETH_ALEN)
 
 
-def is_multicast_ether_addr(addr: bytes) -> bool:
-    """include/linux/etherdevice.h: the group bit; true for broadcast too."""
-    return bool(addr[0] & 1)
-
-
 def is_valid_ether_addr(addr: bytes) -> bool:
     """include/linux/etherdevice.h: an address that a station may have."""
     return len(addr) == ETH_ALEN and not addr[0] & 1 and addr != _ZERO
@@ -107,19 +102,6 @@ def eth_mac_addr(dev: net_device, addr: bytes) -> int:
 def eth_validate_addr(dev: net_device) -> int:
     """net/ethernet/eth.c: ndo_validate_addr."""
     return 0 if is_valid_ether_addr(dev.dev_addr) else -errno.EADDRNOTAVAIL
-
-
-def eth_hw_addr_set(dev: net_device, addr: bytes) -> None:
-    """include/linux/etherdevice.h: set the address without asking the driver."""
-    dev.dev_addr = bytes(addr)
-
-
-def eth_hw_addr_random(dev: net_device) -> None:
-    """include/linux/etherdevice.h: a locally administered address from the host's random source."""
-    addr = bytearray(dev.net.random.getrandbits(48).to_bytes(6, "big"))
-    addr[0] = addr[0] & 0xFE | 0x02
-    dev.dev_addr = bytes(addr)
-    dev.addr_assign_type = 1
 
 
 def ether_setup(dev: net_device) -> None:
