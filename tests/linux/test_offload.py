@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from stack.core.ethtool import ethtool_get_stats
 from tests.linux.peer import DATA_PORT, LINUX, Wire, judged, pattern, receive_all
+from tests.linux.test_tcp6 import connected, give_addresses
+from tests.stack.ipv6.tcpnet6 import registered_family
 from tests.support import require
 
 pytestmark = pytest.mark.netns
@@ -57,6 +60,32 @@ def test_tcp_crosses_in_super_packets_and_counts_as_on_a_wire(need_linux: None) 
         assert stats["GPTC"] == queue.tx_frames
         assert stats["TOT"] == queue.tx_bytes + 4 * queue.tx_frames
         assert checksum_errors(wire) == 0
+
+
+def test_tcp_over_ipv6_crosses_in_super_packets_too(need_linux: None) -> None:
+    with registered_family(), Wire() as wire:
+        if "tso6" not in wire.tap.offloads:
+            pytest.skip("this kernel's TAP has no offloads")
+        give_addresses(wire)
+        dev = wire.host.dev_by_name["eth0"]
+        good = ethtool_get_stats(dev)["rx_csum_offload_good"]
+        ours, theirs = connected(wire, DATA_PORT, from_us=True)
+        worker = wire.spawn(receive_all, theirs, len(BODY))
+        ours.send_all(BODY)
+        assert worker.result() == BODY
+        sender = wire.spawn(lambda: (theirs.sendall(BODY), theirs.shutdown(socket.SHUT_WR)))
+        assert ours.read_all() == BODY
+        sender.result()
+        ours.close()
+        theirs.close()
+        queue, stats = wire.tap.queue, ethtool_get_stats(dev)
+        assert queue.tx_packets < queue.tx_frames / 3
+        assert queue.rx_packets < queue.rx_frames / 3
+        assert wire.tap.stats.drops == {}
+        assert checksum_errors(wire) == 0
+        # received checksums were the NIC's work, and segments came up merged
+        assert stats["rx_csum_offload_good"] - good > len(BODY) // 1440
+        assert dev.priv.napi.ring_gro.merged > len(BODY) // 3000
 
 
 def test_capture_above_the_tap_shows_the_frames_of_a_wire(need_linux: None, tmp_path: Path) -> None:
