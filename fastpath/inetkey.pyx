@@ -97,8 +97,8 @@ def icmp_echo_key(sk_buff skb not None):
 def udp_rcv_key(sk_buff skb not None):
     """The key of a usual datagram, None for any other.
 
-    Usual: data at the UDP header, its length all there is, the checksum verified (over IPv6: there
-    is one), not merged.
+    Usual: data at the UDP header, its length all there is, the checksum verified, not merged; over
+    IPv6 also that there is a checksum and that it is not for a group.
     """
     cdef const uint8_t *ip
     cdef const uint8_t *p
@@ -116,7 +116,7 @@ def udp_rcv_key(sk_buff skb not None):
         return None
     if ip[0] >> 4 == 4:
         return INET, ld32be(ip + 12), ld16be(p), ld32be(ip + 16), ld16be(p + 2)
-    if ip[0] >> 4 != 6 or back < IP6_HLEN or ld16be(p + 6) == 0:
+    if ip[0] >> 4 != 6 or back < IP6_HLEN or ld16be(p + 6) == 0 or ip[24] == 0xFF:
         return None
     return INET6, addr128_get(ip + 8), ld16be(p), addr128_get(ip + 24), ld16be(p + 2)
 

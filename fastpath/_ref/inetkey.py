@@ -45,6 +45,8 @@ def udp_rcv_key(packet: bytes, net: int, l4: int) -> Key | None:
     version = packet[net] >> 4
     if version == 6 and (l4 - net < 40 or packet[l4 + 6 : l4 + 8] == b"\0\0"):
         return None
+    if version == 6 and packet[net + 24] == 0xFF:
+        return None
     return inet_key(packet, net, l4) if version in (4, 6) else None
 
 

@@ -30,12 +30,11 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST,
     kfree_skb_reason,
 )
-from stack.core.dst import dst_input
 from stack.core.netdevice import IFF_LOOPBACK, NET_RX_DROP, NET_RX_SUCCESS
 from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook_list
 from stack.ipv6.exthdrs import ipv6_parse_hopopts
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
-from stack.ipv6.ip6_cb import ip6cb_nhoff
+from stack.ipv6.ip6_cb import NHOFF_FIRST, ip6cb_nhoff
 from stack.ipv6.ip6_icmp import ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, icmpv6_send
 from stack.ipv6.protocol import INET6_PROTO_FINAL, NEXTHDR_HOP, NEXTHDR_ICMP
 from stack.ipv6.route import ip6_route_input
@@ -152,7 +151,8 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
             ipprot.early_demux(skb)
         if skb.dst is None:
             ip6_route_input(skb, daddr, strict)
-    return dst_input(skb)
+    deliver = skb.dst.input
+    return deliver(skb)
 
 
 def ip6_input(skb: sk_buff) -> int:
@@ -176,10 +176,10 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     protos = net.ipv6.inet6_protos
     raw6_local_deliver = net.ipv6.sockets.raw6_local_deliver
     have_final = False
-    nhoff = ip6cb_nhoff(skb)
+    nhoff = NHOFF_FIRST if skb.cb is None else ip6cb_nhoff(skb)
     nexthdr = ip6_pull_header(skb, nhoff)
     while True:
-        raw = raw6_local_deliver(skb, nexthdr)
+        raw = bool(net.raw_hash) and raw6_local_deliver(skb, nexthdr)
         ipprot = protos[nexthdr]
         if ipprot is None:
             if raw:
