@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 from typing import Any
 
 from fastpath.hdr import icmp_hdr, ip_hdr, ip_push, iphdr_at
 from fastpath.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
 from stack.core import uapi
-from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
+from stack.core.iov import msghdr
 from stack.core.sock import sock_queue_err_skb
 from stack.core.sockaddr import sockaddr
-from stack.core.sockopt import put_cmsg, sock_recv_cmsgs
+from stack.core.sockopt import put_cmsg
 from stack.core.uapi import SOL_IP
-
-EXTENDED_ERR = struct.Struct("=IBBBBII")
-
+from stack.inet.inet_sock import inet_sock
 
 SOCKADDR_IN = struct.Struct("=H2s4s8x")
 
@@ -31,36 +29,6 @@ def sockaddr_in(name: sockaddr | None) -> bytes:
     if name is None:
         return bytes(SOCKADDR_IN.size)
     return SOCKADDR_IN.pack(name.family, name.port.to_bytes(2, "big"), net_addr(name.addr))
-
-
-class sock_exterr_skb:
-    """struct sock_exterr_skb (skb.cb on the error queue): the extended error and where it is from.
-
-    `name`: the destination that the failed packet went to; `offender`: who complained, or None.
-    """
-
-    __slots__ = (
-        "ee_code",
-        "ee_data",
-        "ee_errno",
-        "ee_info",
-        "ee_origin",
-        "ee_type",
-        "name",
-        "offender",
-    )
-
-    def __init__(
-        self, err: int, origin: int, kind: int, code: int, info: int, name: sockaddr
-    ) -> None:
-        self.ee_errno = err
-        self.ee_origin = origin
-        self.ee_type = kind
-        self.ee_code = code
-        self.ee_info = info
-        self.ee_data = 0
-        self.name = name
-        self.offender: sockaddr | None = None
 
 
 def ip_icmp_error(sk: Any, skb: sk_buff, err: int, port: int, info: int, payload_off: int) -> None:
@@ -99,44 +67,16 @@ def ip_local_error(sk: Any, err: int, daddr: int, port: int, info: int) -> None:
         kfree_skb(skb)
 
 
-def ip_recv_error(sk: Any, msg: msghdr, length: int) -> int:
+def ip_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
     """net/ipv4/ip_sockglue.c: recvmsg with MSG_ERRQUEUE: the payload that failed, and why.
 
     Raises: BlockingIOError when the queue is empty.
     """
-    skb = sk.sk_error_queue.dequeue()
-    if skb is None:
-        raise BlockingIOError(errno.EAGAIN, "the error queue is empty")
-    copied = skb.len
-    if copied > length:
-        msg.msg_flags |= uapi.MSG_TRUNC
-        copied = length
-    try:
-        if copied:
-            skb_copy_datagram_iter(skb, 0, msg, copied)
-    except (ValueError, BufferError, TypeError) as exc:
-        kfree_skb(skb)
-        raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
-    sock_recv_cmsgs(msg, sk, skb)
+    copied, skb = sock_recv_errqueue(sk, msg, length)
     serr = skb.cb
     if isinstance(serr, sock_exterr_skb):
         msg.msg_name = serr.name
-        offender = serr.offender
-        data = EXTENDED_ERR.pack(
-            serr.ee_errno,
-            serr.ee_origin,
-            serr.ee_type,
-            serr.ee_code,
-            0,
-            serr.ee_info & 0xFFFFFFFF,
-            serr.ee_data,
-        )
-        put_cmsg(msg, SOL_IP, uapi.IP_RECVERR, data + sockaddr_in(offender))
-    msg.msg_flags |= uapi.MSG_ERRQUEUE
-    # The next error in the queue becomes the pending one.
-    head = sk.sk_error_queue.peek()
-    sk.sk_err = head.cb.ee_errno if head is not None and isinstance(head.cb, sock_exterr_skb) else 0
-    if sk.sk_err:
-        sk.sk_error_report()
+        put_cmsg(msg, SOL_IP, uapi.IP_RECVERR, serr.pack() + sockaddr_in(serr.offender))
+    sock_next_error(sk)
     consume_skb(skb)
     return copied

@@ -1,0 +1,73 @@
+"""The error queue of a socket (include/uapi/linux/errqueue.h, linux/errqueue.h)."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass
+
+from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.sock import sock
+from stack.core.sockaddr import sockaddr
+from stack.core.sockopt import sock_recv_cmsgs
+from stack.core.uapi import MSG_ERRQUEUE, MSG_TRUNC
+
+EXTENDED_ERR = struct.Struct("=IBBBBII")
+
+
+@dataclass(slots=True)
+class sock_exterr_skb:
+    """struct sock_exterr_skb (skb.cb on the error queue): the extended error and where it is from.
+
+    `name`: the destination that the failed packet went to; `offender`: who complained, or None.
+    """
+
+    ee_errno: int
+    ee_origin: int
+    ee_type: int
+    ee_code: int
+    ee_info: int
+    name: sockaddr
+    offender: sockaddr | None = None
+    ee_data: int = 0
+
+    def pack(self) -> bytes:
+        """struct sock_extended_err."""
+        info = self.ee_info & 0xFFFFFFFF
+        return EXTENDED_ERR.pack(
+            self.ee_errno, self.ee_origin, self.ee_type, self.ee_code, 0, info, self.ee_data
+        )
+
+
+def sock_recv_errqueue(sk: sock, msg: msghdr, length: int) -> tuple[int, sk_buff]:
+    """net/core/sock.c: read the oldest error's payload: (bytes copied, its sk_buff).
+
+    The caller makes its control message, frees the sk_buff and calls `sock_next_error`.
+    Raises: BlockingIOError when the queue is empty, OSError EFAULT.
+    """
+    skb = sk.sk_error_queue.dequeue()
+    if skb is None:
+        raise BlockingIOError(errno.EAGAIN, "the error queue is empty")
+    copied: int = skb.len
+    if copied > length:
+        msg.msg_flags |= MSG_TRUNC
+        copied = length
+    try:
+        if copied:
+            skb_copy_datagram_iter(skb, 0, msg, copied)
+    except (ValueError, BufferError, TypeError) as exc:
+        kfree_skb(skb)
+        raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+    sock_recv_cmsgs(msg, sk, skb)
+    msg.msg_flags |= MSG_ERRQUEUE
+    return copied, skb
+
+
+def sock_next_error(sk: sock) -> None:
+    """net/core/skbuff.c (sock_dequeue_err_skb): the queue's next error becomes the pending one."""
+    head = sk.sk_error_queue.peek()
+    serr = head.cb if head is not None else None
+    sk.sk_err = serr.ee_errno if isinstance(serr, sock_exterr_skb) else 0
+    if sk.sk_err:
+        sk.sk_error_report()
