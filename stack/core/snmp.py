@@ -425,6 +425,7 @@ class netns_mib:
         "linux",
         "tcp",
         "udp",
+        "udp6",
         "udplite",
     )
 
@@ -438,6 +439,7 @@ class netns_mib:
         self.icmpmsg = icmpmsg_mib()
         self.tcp = tcp_mib()
         self.udp = udp_mib()
+        self.udp6 = udp_mib()
         self.udplite = udp_mib()
         self.linux = linux_mib()
 

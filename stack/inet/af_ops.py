@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fastpath.skbuff import sk_buff
 from stack.core.iov import msghdr
+from stack.core.snmp import udp_mib
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
@@ -43,6 +45,7 @@ class inet_af_ops:
 
     Found by the family of a packet: `mc_sf_allow(sk, group, saddr, ifindex)`: does a packet to a
     group concern the socket; `port_unreachable(skb)`: tell the sender that nobody has the port;
+    `udp_mib(net)`: the counters of UDP;
     `raw_input(sk, skb)`: offer a packet to a raw socket, 1 when it concerns it;
     `raw_rcv(sk, skb)`: queue one on it (takes ownership of skb);
     `raw_err(sk, skb, *info)`: tell one of an ICMP error. The others borrow skb.
@@ -61,6 +64,7 @@ class inet_af_ops:
     takes: Callable[[inet_sock | inet_timewait_sock, int], bool]
     is_loopback: Callable[[int], bool]
     mc_sf_allow: Callable[[Any, int, int, int], bool]
+    udp_mib: Callable[[Net], udp_mib]
     port_unreachable: Callable[[sk_buff], None]
     raw_input: Callable[[Any, sk_buff], int]
     raw_rcv: Callable[[Any, sk_buff], int]

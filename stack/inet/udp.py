@@ -19,12 +19,12 @@ from fastpath.skbuff import (
     CHECKSUM_UNNECESSARY,
     SKB_GSO_UDP_L4,
     consume_skb,
+    inet_checksum_init,
     kfree_skb,
     pskb_may_pull,
     pskb_trim_rcsum,
     sk_buff,
     skb_checksum_complete,
-    skb_checksum_init,
     skb_clone,
     skb_orphan,
 )
@@ -116,7 +116,7 @@ def udp_prepare_gso(skb: sk_buff, sk: Any, iplen: int, cork: Any, gso_size: int)
 def raise_send_error(sk: Any, err: int) -> None:
     """Count a failed send and raise it as OSError."""
     if err == -errno.ENOBUFS:
-        sk.net.mib.udp.SndbufErrors += 1
+        sk.udp_mib.SndbufErrors += 1
     raise os_error(err)
 
 
@@ -128,16 +128,16 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
 
     `many`: for a group or broadcast. Takes ownership of skb.
     """
-    mib = net.mib.udp
+    mib = af.udp_mib(net)
     if not pskb_may_pull(skb, UDP_HLEN):
-        return udp_drop_short(net, skb)
+        return udp_drop_short(net, skb, af)
     uh = udp_hdr(skb)
     if not skb.gso_size:
         ulen = uh.len
         size = skb.len
         if ulen != size:
             if ulen > size or ulen < UDP_HLEN:
-                return udp_drop_short(net, skb)
+                return udp_drop_short(net, skb, af)
             pskb_trim_rcsum(skb, ulen)
     key = inet_key(skb)
     summed = skb.ip_summed
@@ -145,7 +145,7 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
         summed != CHECKSUM_UNNECESSARY
         and summed != CHECKSUM_PARTIAL
         and uh.check
-        and udp_csum_bad(skb, key[1], key[3])
+        and udp_csum_bad(skb)
     ):
         mib.InCsumErrors += 1
         mib.InErrors += 1
@@ -171,16 +171,16 @@ def udp_sk_rx_dst_set(sk: udp_sock, skb: sk_buff) -> None:
     sk.rx_dst_ifindex = skb.skb_iif
 
 
-def udp_drop_short(net: Net, skb: sk_buff) -> int:
+def udp_drop_short(net: Net, skb: sk_buff, af: inet_af_ops) -> int:
     """A datagram whose length is not there. Takes ownership of skb."""
-    net.mib.udp.InErrors += 1
+    af.udp_mib(net).InErrors += 1
     kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
     return 0
 
 
-def udp_csum_bad(skb: sk_buff, saddr: int, daddr: int) -> bool:
+def udp_csum_bad(skb: sk_buff) -> bool:
     """net/ipv4/udp.c (udp4_csum_init, udp_lib_checksum_complete): verify in software."""
-    if skb_checksum_init(skb, IPPROTO_UDP, saddr, daddr):
+    if inet_checksum_init(skb, IPPROTO_UDP):
         return True
     return skb.ip_summed != CHECKSUM_UNNECESSARY and bool(skb_checksum_complete(skb))
 
@@ -192,15 +192,15 @@ def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, key: InetKe
         sk for sk in net.udp_table.ports.get(key[4], ()) if __udp_is_mcast_sock(sk, af, key, dif)
     ]
     if not takers:
-        net.mib.udp.IgnoredMulti += 1
+        af.udp_mib(net).IgnoredMulti += 1
         consume_skb(skb)
         return 0
     for sk in takers[:-1]:
         copy = skb_clone(skb)
         if copy is None:
             sk.sk_drops += 1
-            net.mib.udp.RcvbufErrors += 1
-            net.mib.udp.InErrors += 1
+            sk.udp_mib.RcvbufErrors += 1
+            sk.udp_mib.InErrors += 1
             continue
         copy.dst = skb.dst
         copy.dev = skb.dev
@@ -233,7 +233,7 @@ def udp_queue_rcv_skb(sk: Any, skb: sk_buff) -> int:
         segs = udp_rcv_segment(skb, sk.net.skb_small)
     except (ValueError, MemoryError):
         sk.sk_drops += 1
-        sk.net.mib.udp.InErrors += 1
+        sk.udp_mib.InErrors += 1
         return 0
     for seg in segs:
         udp_queue_rcv_one_skb(sk, seg)
@@ -244,7 +244,7 @@ def udp_queue_rcv_one_skb(sk: Any, skb: sk_buff) -> int:
     """net/ipv4/udp.c (with __udp_enqueue_schedule_skb): filter, queue, wake. Takes ownership."""
     if sk.sk_filter is not None and sk_filter(sk, skb):
         net = sk.net
-        net.mib.udp.InErrors += 1
+        sk.udp_mib.InErrors += 1
         sk.sk_drops += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
         return -1
@@ -272,7 +272,7 @@ def udp_queue_rcv_one_skb(sk: Any, skb: sk_buff) -> int:
 def udp_drop_full(sk: Any, skb: sk_buff, counter: str, reason: int) -> int:
     """Drop and count a datagram that there is no room for."""
     net = sk.net
-    mib = net.mib.udp
+    mib = sk.udp_mib
     mib.InErrors += 1
     setattr(mib, counter, getattr(mib, counter) + 1)
     sk.sk_drops += 1
@@ -315,7 +315,7 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
         except (ValueError, BufferError, TypeError) as exc:
             kfree_skb(skb)
             raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
-        sk.net.mib.udp.InDatagrams += 1
+        sk.udp_mib.InDatagrams += 1
         msg.msg_name = udp_name_consume(skb, sk.sk_family)
         return copied
     ulen = skb.len
@@ -332,7 +332,7 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
         kfree_skb(skb)
         raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
     if not peeking:
-        sk.net.mib.udp.InDatagrams += 1
+        sk.udp_mib.InDatagrams += 1
     elif sk.sk_peek_off >= 0:
         sk.sk_peek_off += copied
     if sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL):

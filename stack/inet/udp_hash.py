@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stack.core import snmp
 from stack.core.rows import row, state
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
@@ -33,6 +34,8 @@ class udp_table:
 class udp_sock(inet_sock):
     """struct udp_sock. `len` = bytes of the corked datagram, UDP header included."""
 
+    udp_mib: snmp.udp_mib = row()
+    """The counters of its family."""
     corkflag: bool = row(False)
     gro_enabled: bool = row(False)
     gso_size: int = row(0)

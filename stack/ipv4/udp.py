@@ -17,6 +17,7 @@ from stack.core.iov import msghdr
 from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.proto import proto
+from stack.core.snmp import udp_mib
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_LOCALROUTE,
@@ -108,6 +109,7 @@ from stack.ipv4.route import (
     ipv4_sk_redirect,
     ipv4_sk_update_pmtu,
 )
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.core.sockaddr import sockaddr
@@ -165,7 +167,7 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
             if err:
                 udp_send_failed(sk, err)
             else:
-                sk.net.mib.udp.OutDatagrams += 1
+                sk.udp_mib.OutDatagrams += 1
             return length
     if length > 0xFFFF:
         raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
@@ -389,7 +391,7 @@ def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
 def udp_send_failed(sk: Any, err: int) -> None:
     """What udp_send_skb does with an error of the layers below. Raises: OSError."""
     if err == -errno.ENOBUFS and not sk.recverr:
-        sk.net.mib.udp.SndbufErrors += 1
+        sk.udp_mib.SndbufErrors += 1
         return
     raise_send_error(sk, err)
 
@@ -459,10 +461,10 @@ def udp_send_skb(skb: sk_buff, fl4: Any, cork: Any) -> int:
     err = ip_push_pending_frames(sk, fl4, skb, cork)
     if err:
         if err == -errno.ENOBUFS and not sk.recverr:
-            sk.net.mib.udp.SndbufErrors += 1
+            sk.udp_mib.SndbufErrors += 1
             return 0
         return err
-    sk.net.mib.udp.OutDatagrams += 1
+    sk.udp_mib.OutDatagrams += 1
     return 0
 
 
@@ -550,6 +552,17 @@ def udp_err(skb: sk_buff, info: int) -> int:
 # --- socket calls ------------------------------------------------------------------------
 
 
+def udp_init_sock(sk: udp_sock) -> int:
+    """net/ipv4/udp.c"""
+    sk.udp_mib = sk.net.mib.udp
+    return 0
+
+
+def udp4_mib(net: Net) -> udp_mib:
+    """/proc/net/snmp Udp:"""
+    return net.mib.udp
+
+
 def udp_connect(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/udp.c: ip4_datagram_connect with the sock owned inside. Raises: OSError."""
     return ip4_datagram_connect(sk, uaddr)
@@ -577,6 +590,7 @@ udp_prot = proto(
     connect=udp_connect,
     disconnect=udp_disconnect,
     ioctl=udp_ioctl,
+    init=udp_init_sock,
     destroy=udp_destroy_sock,
     setsockopt=udp_setsockopt,
     getsockopt=udp_getsockopt,

@@ -287,7 +287,7 @@ def ip6_finish_header(
     hlimit = v6_cork.hop_limit
     if hlimit < 0:
         hlimit = ip6_sk_dst_hoplimit(sk.pinet6, daddr, rt)
-    label = ip6_make_flowlabel(net, skb, fl6.flowlabel, ip6_autoflowlabel(net, sk.pinet6), fl6)
+    label = ip6_make_flowlabel(net, skb.hash, fl6.flowlabel, ip6_autoflowlabel(net, sk.pinet6), fl6)
     ipv6_push(skb, max(v6_cork.tclass, 0), label, skb.len, proto, hlimit, fl6.saddr, daddr)
     net.mib.ip6.OutRequests += 1
 

@@ -73,12 +73,12 @@ def ip6_autoflowlabel(net: Net, np: ipv6_pinfo | None) -> bool:
     return bool(mode not in (IP6_AUTO_FLOW_LABEL_OFF, IP6_AUTO_FLOW_LABEL_OPTIN))
 
 
-def ip6_make_flowlabel(net: Net, skb: sk_buff, label: int, auto: bool, fl6: flowi) -> int:
+def ip6_make_flowlabel(net: Net, flow_hash: int, label: int, auto: bool, fl6: flowi) -> int:
     """include/net/ipv6.h: the given label, or one made of the flow (RFC 6437 3)."""
     mode = net.ipv6.sysctl.auto_flowlabels
     if label or not mode or (not auto and mode != IP6_AUTO_FLOW_LABEL_FORCED):
         return label
-    bits = skb.hash or hash(
+    bits = flow_hash or hash(
         (fl6.saddr, fl6.daddr, fl6.fl_sport << 24 | fl6.fl_dport << 8 | fl6.flowi_proto)
     )
     bits ^= net.ipv6.secret
@@ -172,7 +172,7 @@ def ip6_xmit(
     hlimit = np.hop_limit if np is not None else -1
     if hlimit < 0:
         hlimit = ip6_dst_hoplimit(rt)
-    label = ip6_make_flowlabel(net, skb, fl6.flowlabel, ip6_autoflowlabel(net, np), fl6)
+    label = ip6_make_flowlabel(net, skb.hash, fl6.flowlabel, ip6_autoflowlabel(net, np), fl6)
     ipv6_push(skb, tclass, label, skb.len, proto, hlimit, fl6.saddr, daddr)
     skb.protocol = ETH_P_IPV6
     skb.priority = priority

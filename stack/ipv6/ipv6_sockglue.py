@@ -1,6 +1,6 @@
-"""net/ipv6/ipv6_sockglue.c: the options of level SOL_IPV6 that streams need.
+"""IPPROTO_IPV6 options (net/ipv6/ipv6_sockglue.c; RFC 3493, RFC 3542, RFC 5014).
 
-What stands here acts on sk.pinet6, where TCP reads it for each packet.
+IPPROTO_IP options on an AF_INET6 socket speak of its IPv4 side. Multicast is in ip6_mcast_opt.py.
 """
 
 from __future__ import annotations
@@ -8,92 +8,350 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from stack.core.sock import lock_sock, os_error, release_sock
-from stack.core.sockopt import opt_int
-from stack.core.uapi import SOCK_RAW, SOL_IP
+from stack.core import uapi
+from stack.core.sock import (
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
+    lock_sock,
+    ns_capable,
+    release_sock,
+    sk_dst_check,
+    sk_dst_reset,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.sockopt import opt_bytes, opt_int
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.core.uapi import AF_INET, AF_INET6, SOL_IP, SOL_IPV6
+from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
-from stack.ipv6.pinfo import IPV6_PMTUDISC_OMIT, ipv6_pinfo
+from stack.ipv6.addr import IN6ADDR_V4MAPPED, in6_bytes
+from stack.ipv6.datagram import np_of
+from stack.ipv6.ip6_cmsg import (
+    CMSG_IPV6,
+    HEADER_MESSAGES,
+    MTUINFO,
+    PKTINFO6,
+    RECV_OPTIONS,
+    check_opt_hdr,
+    sockaddr_in6,
+    with_header,
+)
+from stack.ipv6.ip6_mcast_opt import ipv6_mcast_getsockopt, ipv6_mcast_setsockopt
+from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, ipv6_pinfo
+from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_mtu
+from stack.ipv6.saddr import (
+    IPV6_PREFER_SRC_CGA,
+    IPV6_PREFER_SRC_COA,
+    IPV6_PREFER_SRC_HOME,
+    IPV6_PREFER_SRC_NONCGA,
+    IPV6_PREFER_SRC_PUBLIC,
+    IPV6_PREFER_SRC_PUBTMP_DEFAULT,
+    IPV6_PREFER_SRC_TMP,
+)
+from stack.ipv6.txoptions import ipv6_txoptions
 
-# include/uapi/linux/in6.h
-SOL_IPV6 = 41
-IPV6_UNICAST_HOPS = 16
-IPV6_MTU_DISCOVER = 23
-IPV6_RECVERR = 25
-IPV6_V6ONLY = 26
-IPV6_FLOWINFO_SEND = 33
-IPV6_TCLASS = 67
-IPV6_MINHOPCOUNT = 73
+ipv6_families: dict[int, Any] = {}
+"""What IPV6_ADDRFORM turns a socket into: protocol number -> (struct proto, proto_ops) of IPv4."""
 
 
-def _within(value: int, low: int, high: int) -> int:
-    """`value`. Raises: OSError EINVAL when it is not low..high."""
+def boolean(optval: Any) -> bool:
+    """An option that is on or off."""
+    return opt_int(optval) != 0
+
+
+def in_range(optval: Any, low: int, high: int, what: str) -> int:
+    """An int option between two numbers. Raises: OSError EINVAL."""
+    value = opt_int(optval)
     if not low <= value <= high:
-        raise os_error(errno.EINVAL)
+        raise OSError(errno.EINVAL, f"{what} {value} is not between {low} and {high}")
     return value
 
 
-def _pinfo(sk: inet_sock) -> ipv6_pinfo:
-    """Raises: OSError ENOPROTOOPT for a socket of another family."""
-    if sk.pinet6 is None:
-        raise os_error(errno.ENOPROTOOPT)
-    return sk.pinet6
-
-
-def do_ipv6_setsockopt(sk: inet_sock, optname: int, val: int) -> None:
-    """Raises: OSError EINVAL, ENOPROTOOPT."""
-    np = _pinfo(sk)
-    match optname:
-        case x if x == IPV6_V6ONLY:
-            if sk.inet_num:
-                raise os_error(errno.EINVAL)
-            sk.sk_ipv6only = bool(val)
-        case x if x == IPV6_UNICAST_HOPS:
-            np.hop_limit = _within(val, -1, 255)
-        case x if x == IPV6_TCLASS:
-            np.tclass = max(_within(val, -1, 255), 0)
-        case x if x == IPV6_RECVERR:
-            np.recverr = bool(val)
-        case x if x == IPV6_MTU_DISCOVER:
-            np.pmtudisc = _within(val, 0, IPV6_PMTUDISC_OMIT)
-        case x if x == IPV6_FLOWINFO_SEND:
-            np.sndflow = bool(val)
-        case x if x == IPV6_MINHOPCOUNT:
-            np.min_hopcount = _within(val, 0, 255)
-        case _:
-            raise os_error(errno.ENOPROTOOPT)
-
-
 def ipv6_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
-    """The options of level SOL_IPV6; those of SOL_IP serve v4-mapped peers. Raises: OSError."""
-    if level == SOL_IP and sk.sk_type != SOCK_RAW:
+    """net/ipv6/ipv6_sockglue.c. Raises: OSError ENOPROTOOPT, EINVAL, ..."""
+    if level == SOL_IP and sk.sk_type != uapi.SOCK_RAW:
         ip_setsockopt(sk, level, optname, optval)
         return
     if level != SOL_IPV6:
-        raise os_error(errno.ENOPROTOOPT)
+        raise OSError(errno.ENOPROTOOPT, f"unknown option level {level}")
     lock_sock(sk)
     try:
-        do_ipv6_setsockopt(sk, optname, opt_int(optval))
+        sk.sk_tx_flow = None
+        do_ipv6_setsockopt(sk, np_of(sk), optname, optval)
     finally:
         release_sock(sk)
 
 
+def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any) -> None:
+    """net/ipv6/ipv6_sockglue.c: IPPROTO_IPV6, sock owned. Raises: OSError."""
+    if optname in RECV_OPTIONS:
+        setattr(np.rxopt, RECV_OPTIONS[optname], boolean(optval))
+        sk.cmsg_flags &= ~CMSG_IPV6
+        if any(getattr(np.rxopt, field) for field in RECV_OPTIONS.values()):
+            sk.cmsg_flags |= CMSG_IPV6
+        return
+    if optname in HEADER_MESSAGES:
+        header = check_opt_hdr(sk.net, optname, b"" if optval is None else opt_bytes(optval))
+        if len(header) & 7 or len(header) > 8 * 255:
+            raise OSError(errno.EINVAL, f"an extension header of {len(header)} bytes")
+        ipv6_update_options(sk, np, with_header(np.opt, optname, header))
+        return
+    if ipv6_mcast_setsockopt(sk, np, optname, optval):
+        return
+    net = sk.net
+    match optname:
+        case uapi.IPV6_V6ONLY:
+            if sk.inet_num:
+                raise OSError(errno.EINVAL, "IPV6_V6ONLY comes before bind()")
+            sk.sk_ipv6only = boolean(optval)
+        case uapi.IPV6_UNICAST_HOPS:
+            np.hop_limit = in_range(optval, -1, 255, "hop limit")
+        case uapi.IPV6_MTU_DISCOVER:
+            what = "path MTU discovery mode"
+            np.pmtudisc = in_range(optval, IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, what)
+        case uapi.IPV6_MTU:
+            val = opt_int(optval)
+            if val and val < IPV6_MIN_MTU:
+                raise OSError(errno.EINVAL, f"an MTU of {val}; at least {IPV6_MIN_MTU}")
+            np.frag_size = val
+        case uapi.IPV6_RECVERR:
+            np.recverr = boolean(optval)
+            if not np.recverr:
+                sk.sk_error_queue.purge()
+        case uapi.IPV6_RECVERR_RFC4884:
+            np.recverr_rfc4884 = bool(in_range(optval, 0, 1, "IPV6_RECVERR_RFC4884"))
+        case uapi.IPV6_FLOWINFO_SEND:
+            np.sndflow = boolean(optval)
+        case uapi.IPV6_FLOWLABEL_MGR:
+            sk.net.ipv6.sockets.flowlabel_set(sk, opt_bytes(optval))
+        case uapi.IPV6_TCLASS:
+            val = in_range(optval, -1, 255, "traffic class")
+            np.tclass = max(val, 0)
+            sk_dst_reset(sk)
+        case uapi.IPV6_DONTFRAG:
+            np.dontfrag = boolean(optval)
+        case uapi.IPV6_AUTOFLOWLABEL:
+            np.autoflowlabel = boolean(optval)
+            np.autoflowlabel_set = True
+        case uapi.IPV6_ADDR_PREFERENCES:
+            _set_preferences(np, opt_int(optval))
+        case uapi.IPV6_MINHOPCOUNT:
+            np.min_hopcount = in_range(optval, 0, 255, "minimum hop count")
+        case uapi.IPV6_UNICAST_IF:
+            ifindex = int.from_bytes((opt_int(optval) & 0xFFFFFFFF).to_bytes(4, "little"), "big")
+            if ifindex and ifindex not in net.dev_by_index:
+                raise OSError(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
+            np.ucast_oif = ifindex
+            sk_dst_reset(sk)
+        case uapi.IPV6_FREEBIND:
+            sk.freebind = boolean(optval)
+        case uapi.IPV6_TRANSPARENT:
+            val = boolean(optval)
+            if val and not (ns_capable(net, CAP_NET_ADMIN) or ns_capable(net, CAP_NET_RAW)):
+                raise PermissionError(errno.EPERM, f"IPV6_TRANSPARENT: the user is {net.uid}")
+            sk.transparent = val
+            sk_dst_reset(sk)
+        case uapi.IPV6_PKTINFO:
+            _set_sticky_pktinfo(sk, np, opt_bytes(optval))
+        case uapi.IPV6_ROUTER_ALERT:
+            _set_router_alert(sk, opt_int(optval))
+        case uapi.IPV6_ROUTER_ALERT_ISOLATE:
+            np.rtalert_isolate = boolean(optval)
+        case uapi.IPV6_ADDRFORM:
+            ipv6_addrform(sk, opt_int(optval))
+        case _:
+            raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IPV6 option {optname}")
+
+
+def ipv6_update_options(sk: inet_sock, np: ipv6_pinfo, opt: ipv6_txoptions | None) -> None:
+    """net/ipv6/ipv6_sockglue.c: extension headers of every packet; a stream makes room for them."""
+    np.opt = opt
+    if sk.is_icsk:
+        sync_mss = getattr(sk, "icsk_sync_mss", None)
+        sk.icsk_ext_hdr_len = opt.tot_len if opt is not None else 0  # type: ignore[attr-defined]
+        if sync_mss is not None and sk.sk_state == TCP_ESTABLISHED:
+            sync_mss(sk, sk.icsk_pmtu_cookie)  # type: ignore[attr-defined]
+    sk_dst_reset(sk)
+
+
+def _set_preferences(np: ipv6_pinfo, val: int) -> None:
+    """RFC 5014: which source addresses are liked best. One of each pair may be named."""
+    chosen = 0
+    keep = ~0
+    pairs = (
+        (IPV6_PREFER_SRC_TMP, IPV6_PREFER_SRC_PUBLIC, IPV6_PREFER_SRC_PUBTMP_DEFAULT),
+        (IPV6_PREFER_SRC_COA, IPV6_PREFER_SRC_HOME, 0),
+        (IPV6_PREFER_SRC_CGA, IPV6_PREFER_SRC_NONCGA, 0),
+    )
+    for number, pair in enumerate(pairs):
+        bits = val & (pair[0] | pair[1] | pair[2])
+        if bits & (bits - 1):
+            raise OSError(errno.EINVAL, f"address preferences {val:#x} exclude each other")
+        if not bits:
+            continue
+        if number == 0:
+            keep &= ~(IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC)
+            chosen |= bits & ~IPV6_PREFER_SRC_PUBTMP_DEFAULT
+        elif number == 1:
+            keep &= ~IPV6_PREFER_SRC_COA
+            chosen |= bits & IPV6_PREFER_SRC_COA
+    np.srcprefs = np.srcprefs & keep | chosen
+
+
+def _set_sticky_pktinfo(sk: inet_sock, np: ipv6_pinfo, data: bytes) -> None:
+    """IPV6_PKTINFO as an option: source and interface of every datagram (RFC 3542 6.1)."""
+    if not data:
+        np.sticky_addr = np.sticky_ifindex = 0
+        return
+    if len(data) < PKTINFO6.size:
+        raise OSError(errno.EINVAL, "IPV6_PKTINFO takes a struct in6_pktinfo of 20 bytes")
+    text, ifindex = PKTINFO6.unpack_from(data)
+    if sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
+        raise OSError(errno.EINVAL, "the socket is bound to another interface")
+    np.sticky_addr, np.sticky_ifindex = int.from_bytes(text, "big"), ifindex
+
+
+def _set_router_alert(sk: inet_sock, val: int) -> None:
+    """IPV6_ROUTER_ALERT: take packets that pass through with this alert (RFC 2711); -1: none."""
+    if sk.sk_type != uapi.SOCK_RAW or sk.inet_num != uapi.IPPROTO_RAW:
+        raise OSError(errno.ENOPROTOOPT, "IPV6_ROUTER_ALERT is for raw sockets of IPPROTO_RAW")
+    chain = sk.net.ipv6.ra_chain
+    mine = [entry for entry in chain if entry[1] is sk]
+    if val < 0:
+        for entry in mine:
+            chain.remove(entry)
+        return
+    if mine:
+        raise OSError(errno.EADDRINUSE, "already set")
+    chain.append((val, sk))
+
+
+def ipv6_addrform(sk: inet_sock, family: int) -> None:
+    """IPV6_ADDRFORM: a socket with a v4-mapped peer becomes an AF_INET one (RFC 2553, gone since).
+
+    Raises: OSError EADDRNOTAVAIL, ENOTCONN, EBUSY, ENOPROTOOPT.
+    """
+    if family != AF_INET:
+        raise OSError(errno.EINVAL, "IPV6_ADDRFORM takes AF_INET")
+    if sk.sk_type == uapi.SOCK_RAW:
+        raise OSError(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for streams and datagrams")
+    if sk.sk_state != TCP_ESTABLISHED:
+        raise OSError(errno.ENOTCONN, "only a connected socket changes its family")
+    if sk.sk_ipv6only or sk.sk_af.family != AF_INET:
+        raise OSError(errno.EADDRNOTAVAIL, "the peer is no v4-mapped address")
+    made = ipv6_families.get(sk.sk_protocol)
+    if made is None:
+        raise OSError(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for TCP and UDP")
+    prot, ops, icsk_af_ops = made
+    for af in af_ops_of.values():
+        af.mc_drop_socket(sk)
+    sk.sk_prot = prot
+    if icsk_af_ops is not None:
+        sk.icsk_af_ops = icsk_af_ops  # type: ignore[attr-defined]
+    if sk.sk_socket is not None:
+        sk.sk_socket.ops = ops
+    sk.sk_family = AF_INET
+    sk.pinet6 = None
+    sk.cmsg_flags &= ~CMSG_IPV6
+    sk.sk_backlog_rcv = prot.backlog_rcv
+
+
 def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
-    """An int. Raises: OSError ENOPROTOOPT."""
-    if level == SOL_IP and sk.sk_type != SOCK_RAW:
+    """net/ipv6/ipv6_sockglue.c: an int or bytes. Raises: OSError ENOPROTOOPT, ENOTCONN."""
+    if level == SOL_IP and sk.sk_type != uapi.SOCK_RAW:
         return ip_getsockopt(sk, level, optname)
     if level != SOL_IPV6:
-        raise os_error(errno.ENOPROTOOPT)
-    np = _pinfo(sk)
-    values = {
-        IPV6_V6ONLY: int(sk.sk_ipv6only),
-        IPV6_UNICAST_HOPS: np.hop_limit if np.hop_limit >= 0 else 64,
-        IPV6_TCLASS: np.tclass,
-        IPV6_RECVERR: int(np.recverr),
-        IPV6_MTU_DISCOVER: np.pmtudisc,
-        IPV6_FLOWINFO_SEND: int(np.sndflow),
-        IPV6_MINHOPCOUNT: np.min_hopcount,
-    }
-    if optname not in values:
-        raise os_error(errno.ENOPROTOOPT)
-    return values[optname]
+        raise OSError(errno.ENOPROTOOPT, f"unknown option level {level}")
+    np = np_of(sk)
+    if optname in RECV_OPTIONS:
+        return int(getattr(np.rxopt, RECV_OPTIONS[optname]))
+    if optname in HEADER_MESSAGES:
+        return sticky_header(np.opt or ipv6_txoptions(), optname)
+    value = ipv6_mcast_getsockopt(sk, np, optname)
+    if value is not None:
+        return value
+    net = sk.net
+    match optname:
+        case uapi.IPV6_ADDRFORM:
+            if sk.sk_protocol not in (uapi.IPPROTO_UDP, uapi.IPPROTO_TCP):
+                raise OSError(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for TCP and UDP")
+            if sk.sk_state != TCP_ESTABLISHED:
+                raise OSError(errno.ENOTCONN, "not connected")
+            return sk.sk_family
+        case uapi.IPV6_V6ONLY:
+            return int(sk.sk_ipv6only)
+        case uapi.IPV6_UNICAST_HOPS:
+            if np.hop_limit >= 0:
+                return np.hop_limit
+            return net.ipv6.devconf_all.hop_limit
+        case uapi.IPV6_MTU:
+            dst = sk_dst_check(sk, 0)
+            if dst is None or sk.sk_state == TCP_CLOSE:
+                raise OSError(errno.ENOTCONN, "the path MTU is known to connected sockets only")
+            return dst.ops.mtu(dst) if dst.ops.family != AF_INET6 else ip6_mtu(dst)
+        case uapi.IPV6_PATHMTU:
+            dst = sk_dst_check(sk, 0)
+            if dst is None:
+                raise OSError(errno.ENOTCONN, "the path MTU is known to connected sockets only")
+            addr = sk.inet_daddr
+            if sk.sk_af.family != AF_INET6:
+                addr |= IN6ADDR_V4MAPPED
+            mtu = ip6_mtu(dst) if dst.ops.family == AF_INET6 else dst.ops.mtu(dst)
+            return MTUINFO.pack(sockaddr_in6(sockaddr(AF_INET6, addr)), mtu)
+        case uapi.IPV6_MTU_DISCOVER:
+            return np.pmtudisc
+        case uapi.IPV6_RECVERR:
+            return int(np.recverr)
+        case uapi.IPV6_RECVERR_RFC4884:
+            return int(np.recverr_rfc4884)
+        case uapi.IPV6_FLOWINFO_SEND:
+            return int(np.sndflow)
+        case uapi.IPV6_FLOWLABEL_MGR:
+            return sk.net.ipv6.sockets.flowlabel_get(sk)
+        case uapi.IPV6_TCLASS:
+            return np.tclass
+        case uapi.IPV6_DONTFRAG:
+            return int(np.dontfrag)
+        case uapi.IPV6_AUTOFLOWLABEL:
+            if np.autoflowlabel_set:
+                return int(np.autoflowlabel)
+            return int(net.ipv6.sysctl.auto_flowlabels not in (0, 2))
+        case uapi.IPV6_ADDR_PREFERENCES:
+            return _get_preferences(np)
+        case uapi.IPV6_MINHOPCOUNT:
+            return np.min_hopcount
+        case uapi.IPV6_UNICAST_IF:
+            return int.from_bytes(np.ucast_oif.to_bytes(4, "big"), "little")
+        case uapi.IPV6_FREEBIND:
+            return int(sk.freebind)
+        case uapi.IPV6_TRANSPARENT:
+            return int(sk.transparent)
+        case uapi.IPV6_ROUTER_ALERT:
+            return next((ra for ra, one in net.ipv6.ra_chain if one is sk), -1)
+        case uapi.IPV6_ROUTER_ALERT_ISOLATE:
+            return int(np.rtalert_isolate)
+        case uapi.IPV6_PKTINFO:
+            return PKTINFO6.pack(in6_bytes(np.sticky_addr), np.sticky_ifindex)
+        case _:
+            raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IPV6 option {optname}")
+
+
+def _get_preferences(np: ipv6_pinfo) -> int:
+    """IPV6_ADDR_PREFERENCES as getsockopt tells them."""
+    val = np.srcprefs & (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC)
+    if not val:
+        val = IPV6_PREFER_SRC_PUBTMP_DEFAULT
+    val |= np.srcprefs & IPV6_PREFER_SRC_COA or IPV6_PREFER_SRC_HOME
+    return val
+
+
+def sticky_header(opt: ipv6_txoptions, optname: int) -> bytes:
+    """The extension header that every packet carries, b"" for none."""
+    if optname in (uapi.IPV6_HOPOPTS, uapi.IPV6_2292HOPOPTS):
+        return opt.hopopt
+    if optname == uapi.IPV6_RTHDRDSTOPTS:
+        return opt.dst0opt
+    if optname in (uapi.IPV6_RTHDR, uapi.IPV6_2292RTHDR):
+        return opt.srcrt
+    return opt.dst1opt

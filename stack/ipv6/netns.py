@@ -7,13 +7,16 @@ configuration do for the network layer.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out
 from stack.core.netfilter import new_nf_hooks
+from stack.inet.protosw import inet_protosw
 from stack.ipv6.addrlabel import ip6addrlbl_table
 from stack.ipv6.ip6_fib import fib6_nh, netns_fib6
+from stack.ipv6.pinfo import ipv6_pinfo
 from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
 
 if TYPE_CHECKING:
@@ -99,6 +102,9 @@ class socket_slots:
     """
 
     __slots__ = (
+        "check_label",
+        "flowlabel_get",
+        "flowlabel_set",
         "local_error",
         "local_rxpmtu",
         "ping_err",
@@ -110,12 +116,30 @@ class socket_slots:
 
     def __init__(self) -> None:
         self.raw6_local_deliver: Callable[[sk_buff, int], bool] = lambda skb, nexthdr: False
-        self.rawv6_rcv: Callable[[inet_sock, sk_buff], object] | None = None
+        self.rawv6_rcv: Callable[..., object] | None = None
         self.raw6_icmp_error: Callable[[sk_buff, int, int, int, int, int], None] | None = None
         self.ping_rcv: Callable[[sk_buff], object] | None = None
         self.ping_err: Callable[[sk_buff, int, int], object] | None = None
         self.local_error: Callable[[inet_sock, int, flowi, int], None] = _no_report
+        self.check_label: Callable[[inet_sock, int], object] = _no_label
+        self.flowlabel_set: Callable[[inet_sock, bytes], None] = _no_labels
+        self.flowlabel_get: Callable[[inet_sock], bytes] = _no_labels_to_tell
         self.local_rxpmtu: Callable[[inet_sock, flowi, int], None] = _no_rxpmtu
+
+
+def _no_label(sk: inet_sock, label: int) -> object:
+    """Nobody leases labels: no label may be used (net/ipv6/ip6_flowlabel.c)."""
+    raise OSError(errno.EINVAL, f"flow label {label:#x} is not leased")
+
+
+def _no_labels(sk: inet_sock, request: bytes) -> None:
+    """IPV6_FLOWLABEL_MGR without ip6_flowlabel."""
+    raise OSError(errno.ENOPROTOOPT, "no flow label manager")
+
+
+def _no_labels_to_tell(sk: inet_sock) -> bytes:
+    """IPV6_FLOWLABEL_MGR without ip6_flowlabel."""
+    raise OSError(errno.ENOPROTOOPT, "no flow label manager")
 
 
 def _no_report(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
@@ -124,6 +148,24 @@ def _no_report(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
 
 def _no_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:
     """Nobody has IPV6_RECVPATHMTU."""
+
+
+class group_slots:
+    """What sockets ask of multicast and anycast groups.
+
+    check(sk, group, source): does the socket want this datagram? close(sk): a socket that is closed
+    leaves its groups. setsockopt(sk, np, optname, value): join, leave or filter; False for an
+    option that is none of these (raises OSError).
+    """
+
+    __slots__ = ("check", "close", "setsockopt")
+
+    def __init__(self) -> None:
+        self.check: Callable[[inet_sock, int, int], bool] = lambda sk, group, source: True
+        self.close: Callable[[inet_sock], None] = lambda sk: None
+        self.setsockopt: Callable[[inet_sock, ipv6_pinfo, int, object], bool] = (
+            lambda sk, np, optname, value: False
+        )
 
 
 class netns_ipv6:
@@ -138,9 +180,11 @@ class netns_ipv6:
         "dst_ops",
         "fib6",
         "frags",
+        "groups",
         "icmp_sender",
         "icmp_sk",
         "inet6_protos",
+        "inetsw6",
         "ip6_null_entry",
         "ip6_packet_type",
         "nd",
@@ -163,6 +207,7 @@ class netns_ipv6:
     icmp_sk: inet_sock
     ip6_null_entry: rt6_info
     ip6_packet_type: packet_type
+    inetsw6: list[list[inet_protosw]]
     tcp_sk: inet_sock
     """Sends what TCP answers without a socket."""
 
@@ -174,6 +219,7 @@ class netns_ipv6:
         self.steps = ip6_dst_steps()
         self.nd = nd_slots()
         self.sockets = socket_slots()
+        self.groups = group_slots()
         self.nf_hooks = new_nf_hooks()
         self.secret = net.random.getrandbits(64)
         self.fib6 = netns_fib6(net)

@@ -1,0 +1,263 @@
+"""The IPv6 family: its sockets (net/ipv6/af_inet6.c)."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from typing import TYPE_CHECKING, Any
+
+from stack.core.datagram import datagram_poll
+from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.proto import net_proto_family, proto_ops, proto_register
+from stack.core.sock import (
+    SOCK_BINDADDR_LOCK,
+    lock_sock,
+    release_sock,
+    sock_no_accept,
+    sock_no_listen,
+    sock_no_socketpair,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.socket import sock_register, socket
+from stack.core.tcp_states import TCPF_CLOSE, TCPF_SYN_SENT
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_ICMPV6,
+    IPPROTO_IP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    PF_INET6,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_STREAM,
+)
+from stack.inet.af_ops import inet_register_af_ops
+from stack.inet.inet_common import (
+    inet_accept,
+    inet_bind_port,
+    inet_check_port,
+    inet_create_sock,
+    inet_dgram_connect,
+    inet_ioctl,
+    inet_listen,
+    inet_recvmsg,
+    inet_release,
+    inet_sendmsg,
+    inet_shutdown,
+    inet_start_sock,
+    inet_stream_connect,
+    sock_common_getsockopt,
+    sock_common_setsockopt,
+)
+from stack.inet.inet_sock import inet_sock
+from stack.inet.ping import ping_rcv
+from stack.inet.protosw import (
+    INET_PROTOSW_ICSK,
+    INET_PROTOSW_PERMANENT,
+    INET_PROTOSW_REUSE,
+    inet_protosw,
+    inet_register_protosw,
+    new_inetsw,
+)
+from stack.inet.tcp import tcp_poll, tcp_set_rcvlowat
+from stack.inet.udp import udp_poll
+from stack.ipv4.af_inet import inet_dgram_ops, inet_stream_ops
+from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, inet_addr_type
+from stack.ipv4.tcp_ipv4 import ipv4_specific, tcp_prot
+from stack.ipv4.udp import udp_prot
+from stack.ipv6.addr import IN6ADDR_V4MAPPED, ipv6_addr_is_multicast, ipv6_addr_v4mapped
+from stack.ipv6.af_ops import ipv6_af_ops
+from stack.ipv6.bind import inet6_bind_check
+from stack.ipv6.datagram import (
+    ipv6_local_error,
+    ipv6_local_rxpmtu,
+    np_of,
+    set_wire,
+)
+from stack.ipv6.ip6_cmsg import iface_scope_id
+from stack.ipv6.ipv6_sockglue import ipv6_families
+from stack.ipv6.pinfo import ipv6_pinfo
+from stack.ipv6.ping import ping_v6_err_of, pingv6_prot
+from stack.ipv6.protocol import inet6_add_protocol
+from stack.ipv6.raw import raw6_local_deliver, rawv6_icmp_error, rawv6_prot, rawv6_rcv
+from stack.ipv6.tcp_ipv6 import tcpv6_prot
+from stack.ipv6.udp import udpv6_prot, udpv6_protocol
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
+
+# --- life of a socket ----------------------------------------------------------------------
+
+
+def inet6_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> None:
+    """net/ipv6/af_inet6.c: find (type, protocol) in inetsw6 and build the sock.
+
+    Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM, or what prot->init says.
+    """
+    sk = inet_create_sock(net, sock, PF_INET6, net.ipv6.inetsw6, protocol, kern)
+    sysctl = net.ipv6.sysctl
+    sk.pinet6 = ipv6_pinfo(
+        pmtudisc=int(not net.sysctl.ip_no_pmtu_disc),
+        repflow=bool(sysctl.flowlabel_reflect & 1),
+    )
+    sk.sk_ipv6only = bool(sysctl.bindv6only)
+    inet_start_sock(sock, sk)
+
+
+def inet6_bind(sock: socket, uaddr: sockaddr, addr_len: int = 28) -> int:
+    """net/ipv6/af_inet6.c: local address and port. Raises: OSError."""
+    sk: inet_sock = sock.sk
+    if sk.sk_prot.bind is not None:
+        return sk.sk_prot.bind(sk, uaddr, addr_len)
+    return __inet6_bind(sk, uaddr)
+
+
+def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
+    """net/ipv6/af_inet6.c. Raises: OSError EAFNOSUPPORT, EADDRNOTAVAIL, EACCES, EINVAL, EADDRINUSE.
+
+    A v4-mapped address makes the socket IPv4's on the wire, any other but :: IPv6's alone.
+    """
+    net = sk.net
+    if uaddr.family != AF_INET6:
+        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
+    addr, snum = uaddr.addr, uaddr.port
+    mapped = ipv6_addr_v4mapped(addr)
+    multicast = ipv6_addr_is_multicast(addr)
+    if multicast and sk.sk_type == SOCK_STREAM:
+        raise OSError(errno.EINVAL, "a stream is bound to no group")
+    inet_check_port(net, snum)
+    lock_sock(sk)
+    try:
+        if sk.sk_state != 7 or sk.inet_num:
+            raise OSError(errno.EINVAL, "the socket is bound or connected")
+        if mapped:
+            if sk.sk_ipv6only:
+                raise OSError(errno.EINVAL, "a v4-mapped address on an IPV6_V6ONLY socket")
+            v4 = addr & 0xFFFFFFFF
+            kind = inet_addr_type(net, v4)
+            free = net.sysctl.ip_nonlocal_bind or sk.freebind or sk.transparent
+            if v4 and not free and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST):
+                raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+            set_wire(sk, AF_INET)
+            addr, source = v4, 0 if kind in (RTN_MULTICAST, RTN_BROADCAST) else v4
+        else:
+            inet6_bind_check(sk, addr, uaddr.scope_id)
+            source = 0 if multicast else addr
+        before = sk.sk_ipv6only
+        if addr and not mapped:
+            sk.sk_ipv6only = True  # so that it is in nobody's way at IPv4
+        try:
+            inet_bind_port(sk, addr, source, snum)
+        except OSError:
+            sk.sk_ipv6only = before
+            if mapped:
+                set_wire(sk, AF_INET6)
+            raise
+        if addr or mapped:
+            sk.sk_flags |= SOCK_BINDADDR_LOCK
+        return 0
+    finally:
+        release_sock(sk)
+
+
+def inet6_name(sk: inet_sock, addr: int, port: int, flowinfo: int = 0) -> sockaddr:
+    """An address of the wire as an AF_INET6 socket tells it."""
+    if sk.sk_af.family == AF_INET:
+        return sockaddr(AF_INET6, IN6ADDR_V4MAPPED | addr, port)
+    return sockaddr(AF_INET6, addr, port, flowinfo, iface_scope_id(addr, sk.sk_bound_dev_if))
+
+
+def inet6_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr:
+    """net/ipv6/af_inet6.c: `peer` picks remote (1; 2 = even when the connection ended) or local.
+
+    Raises: OSError ENOTCONN.
+    """
+    sk: inet_sock = sock.sk
+    if peer:
+        if not sk.inet_dport or (1 << sk.sk_state & (TCPF_CLOSE | TCPF_SYN_SENT) and peer == 1):
+            raise OSError(errno.ENOTCONN, "the socket is not connected")
+        np = np_of(sk)
+        return inet6_name(sk, sk.inet_daddr, sk.inet_dport, np.flow_label if np.sndflow else 0)
+    addr = sk.inet_rcv_saddr or sk.inet_saddr
+    if not addr and not sk.sk_flags & SOCK_BINDADDR_LOCK:
+        return sockaddr(AF_INET6, 0, sk.inet_sport)
+    return inet6_name(sk, addr, sk.inet_sport)
+
+
+# --- tables --------------------------------------------------------------------------------
+
+
+def _ops(**slots: Any) -> proto_ops:
+    """What the socket calls of all IPv6 sockets have in common."""
+    return proto_ops(
+        family=PF_INET6,
+        release=inet_release,
+        bind=inet6_bind,
+        socketpair=sock_no_socketpair,
+        getname=inet6_getname,
+        ioctl=inet_ioctl,
+        shutdown=inet_shutdown,
+        setsockopt=sock_common_setsockopt,
+        getsockopt=sock_common_getsockopt,
+        sendmsg=inet_sendmsg,
+        recvmsg=inet_recvmsg,
+        **slots,
+    )
+
+
+inet6_dgram_ops = _ops(
+    connect=inet_dgram_connect, accept=sock_no_accept, listen=sock_no_listen, poll=udp_poll
+)
+inet6_sockraw_ops = dataclasses.replace(inet6_dgram_ops, poll=datagram_poll)
+inet6_stream_ops = _ops(
+    connect=inet_stream_connect,
+    accept=inet_accept,
+    listen=inet_listen,
+    poll=tcp_poll,
+    set_rcvlowat=tcp_set_rcvlowat,
+)
+
+inet6_family_ops = net_proto_family(family=PF_INET6, create=inet6_create)
+
+inetsw6_array = (
+    inet_protosw(
+        SOCK_STREAM,
+        IPPROTO_TCP,
+        tcpv6_prot,
+        inet6_stream_ops,
+        INET_PROTOSW_PERMANENT | INET_PROTOSW_ICSK,
+    ),
+    inet_protosw(SOCK_DGRAM, IPPROTO_UDP, udpv6_prot, inet6_dgram_ops, INET_PROTOSW_PERMANENT),
+    inet_protosw(SOCK_DGRAM, IPPROTO_ICMPV6, pingv6_prot, inet6_sockraw_ops, INET_PROTOSW_REUSE),
+    inet_protosw(SOCK_RAW, IPPROTO_IP, rawv6_prot, inet6_sockraw_ops, INET_PROTOSW_REUSE),
+)
+
+
+def inet6_net_init(net: Net) -> None:
+    """net/ipv6/af_inet6.c: the sockets of one namespace, above its network layer."""
+    ipv6 = net.ipv6
+    ipv6.inetsw6 = new_inetsw()
+    for row in inetsw6_array:
+        inet_register_protosw(ipv6.inetsw6, row)
+    for prot in (tcpv6_prot, udpv6_prot, rawv6_prot, pingv6_prot):
+        proto_register(net, prot)
+    sock_register(net, inet6_family_ops)
+    inet6_add_protocol(net, udpv6_protocol, IPPROTO_UDP)
+    slots = ipv6.sockets
+    slots.raw6_local_deliver = raw6_local_deliver
+    slots.rawv6_rcv = rawv6_rcv
+    slots.raw6_icmp_error = rawv6_icmp_error
+    slots.ping_rcv = ping_rcv
+    slots.ping_err = ping_v6_err_of
+    slots.local_error = ipv6_local_error
+    slots.local_rxpmtu = ipv6_local_rxpmtu
+
+
+def inet6_init(machine: Machine) -> None:
+    """net/ipv6/af_inet6.c: AF_INET6 sockets on a machine, in each of its namespaces."""
+    inet_register_af_ops(ipv6_af_ops)
+    ipv6_families[IPPROTO_UDP] = udp_prot, inet_dgram_ops, None
+    ipv6_families[IPPROTO_TCP] = tcp_prot, inet_stream_ops, ipv4_specific
+    register_pernet_subsys(machine, pernet_operations(init=inet6_net_init))

@@ -1,0 +1,57 @@
+"""IPv6's table of family operations."""
+
+from __future__ import annotations
+
+from fastpath.skbuff import sk_buff
+from stack.core.uapi import AF_INET, AF_INET6
+from stack.inet.af_ops import inet_af_ops
+from stack.inet.inet_sock import inet_sock
+from stack.inet.inet_timewait_sock import inet_timewait_sock
+from stack.ipv6.addr import ipv6_addr_loopback
+from stack.ipv6.datagram import ipv6_recv_error
+from stack.ipv6.ip6_append import ip6_flush_pending_frames
+from stack.ipv6.ip6_cmsg import ip6_datagram_recv_ctl, ipv6_pktinfo_prepare
+from stack.ipv6.ip6_icmp import ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, icmpv6_send
+from stack.ipv6.raw import raw_v6_input, rawv6_err, rawv6_rcv
+from stack.ipv6.udp import udp6_mib, udp_v6_push_pending_frames
+
+
+def ipv6_takes(sk: inet_sock | inet_timewait_sock, family: int) -> bool:
+    """An IPv6 socket that is bound to no address has the port for IPv4 too (RFC 3493 3.7)."""
+    return family == AF_INET and not sk.sk_ipv6only and not sk.inet_rcv_saddr
+
+
+def ipv6_port_unreachable(skb: sk_buff) -> None:
+    """RFC 4443 3.1: no socket has the port of a datagram."""
+    icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0)
+
+
+def ipv6_mc_sf_allow(sk: inet_sock, group: int, saddr: int, ifindex: int) -> bool:
+    """Does a datagram to a group concern the socket?"""
+    return sk.net.ipv6.groups.check(sk, group, saddr)
+
+
+def ipv6_sock_drop_groups(sk: inet_sock) -> None:
+    """net/ipv6/af_inet6.c inet6_release: leave groups and anycast addresses."""
+    if sk.pinet6 is not None:
+        sk.net.ipv6.groups.close(sk)
+
+
+ipv6_af_ops = inet_af_ops(
+    family=AF_INET6,
+    header_len=40,
+    takes=ipv6_takes,
+    is_loopback=ipv6_addr_loopback,
+    mc_sf_allow=ipv6_mc_sf_allow,
+    udp_mib=udp6_mib,
+    port_unreachable=ipv6_port_unreachable,
+    raw_input=raw_v6_input,
+    raw_rcv=rawv6_rcv,
+    raw_err=rawv6_err,
+    udp_push_pending_frames=udp_v6_push_pending_frames,
+    flush_pending_frames=ip6_flush_pending_frames,
+    pktinfo_prepare=ipv6_pktinfo_prepare,
+    cmsg_recv=ip6_datagram_recv_ctl,
+    recv_error=ipv6_recv_error,
+    mc_drop_socket=ipv6_sock_drop_groups,
+)

@@ -1,0 +1,36 @@
+"""Which local addresses an AF_INET6 socket may have (net/ipv6/af_inet6.c __inet6_bind)."""
+
+from __future__ import annotations
+
+import errno
+
+from stack.inet.inet_sock import inet_sock
+from stack.ipv6.addr import ipv6_addr_is_multicast
+from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
+from stack.ipv6.ip6_cmsg import iface_scope_id
+
+
+def inet6_bind_check(sk: inet_sock, addr: int, scope_id: int) -> None:
+    """Is the address ours? A link-local one binds the socket to its interface too.
+
+    Raises: OSError EINVAL (no interface given), ENODEV, EADDRNOTAVAIL.
+    """
+    if not addr:
+        return
+    net = sk.net
+    dev = None
+    if iface_scope_id(addr, 1):
+        if scope_id:
+            sk.sk_bound_dev_if = scope_id
+        if not sk.sk_bound_dev_if:
+            raise OSError(errno.EINVAL, "a link-local address needs its interface (scope id)")
+    if sk.sk_bound_dev_if:
+        dev = net.dev_by_index.get(sk.sk_bound_dev_if)
+        if dev is None:
+            raise OSError(errno.ENODEV, f"no device with index {sk.sk_bound_dev_if}")
+    if ipv6_addr_is_multicast(addr):
+        return
+    if sk.freebind or sk.transparent or net.ipv6.sysctl.ip_nonlocal_bind:
+        return
+    if not ipv6_chk_addr(net, addr, dev, False) and not ipv6_chk_acast_addr(net, dev, addr):
+        raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")

@@ -1,0 +1,244 @@
+"""connect and the error queue of AF_INET6 datagram sockets (net/ipv6/datagram.c)."""
+
+from __future__ import annotations
+
+import errno
+
+from fastpath.hdr import ipv6_hdr, ipv6hdr_at
+from fastpath.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
+from stack.core import uapi
+from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
+from stack.core.iov import msghdr
+from stack.core.sock import (
+    SOCK_BINDADDR_LOCK,
+    lock_sock,
+    release_sock,
+    sk_dst_reset,
+    sk_dst_set,
+    sock_queue_err_skb,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.sockopt import put_cmsg
+from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.core.uapi import AF_INET, AF_INET6, SOL_IPV6
+from stack.inet.af_ops import af_ops_of
+from stack.inet.flow import flowi
+from stack.inet.inet_sock import inet_sock
+from stack.ipv4.datagram import __ip4_datagram_connect
+from stack.ipv6.addr import (
+    IN6ADDR_LOOPBACK,
+    IN6ADDR_V4MAPPED,
+    ipv6_addr_is_multicast,
+    ipv6_addr_v4mapped,
+)
+from stack.ipv6.ip6_cmsg import MTUINFO, iface_scope_id, sockaddr_in6
+from stack.ipv6.pinfo import ipv6_pinfo
+from stack.ipv6.route import ip6_dst_lookup_flow
+from stack.ipv6.txoptions import fl6_update_dst
+
+
+def np_of(sk: inet_sock) -> ipv6_pinfo:
+    """What an AF_INET6 socket has beyond an inet_sock."""
+    np = sk.pinet6
+    assert np is not None
+    return np
+
+
+def set_wire(sk: inet_sock, family: int) -> None:
+    """The socket's addresses are of `family` from now on, and none is set."""
+    sk.sk_af = af_ops_of[family]
+    sk.inet_saddr = sk.inet_rcv_saddr = sk.inet_daddr = 0
+
+
+def mapped_sockaddr(sk: inet_sock, uaddr: sockaddr) -> sockaddr | None:
+    """The IPv4 address that an AF_INET6 socket shall go to, None when it is IPv6's.
+
+    Raises: OSError EAFNOSUPPORT, ENETUNREACH (an IPV6_V6ONLY socket).
+    """
+    if uaddr.family == AF_INET:
+        if sk.sk_ipv6only:
+            raise OSError(errno.EAFNOSUPPORT, "an IPv4 address on an IPV6_V6ONLY socket")
+        return uaddr
+    if uaddr.family != AF_INET6:
+        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
+    if not ipv6_addr_v4mapped(uaddr.addr):
+        return None
+    if sk.sk_ipv6only:
+        raise OSError(errno.ENETUNREACH, "a v4-mapped address on an IPV6_V6ONLY socket")
+    return sockaddr(AF_INET, uaddr.addr & 0xFFFFFFFF, uaddr.port)
+
+
+def scope_device(sk: inet_sock, addr: int, scope_id: int) -> None:
+    """Bind the socket to the interface that a link-local peer is on. Raises: OSError EINVAL."""
+    if not iface_scope_id(addr, 1):
+        return
+    if scope_id:
+        if sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:
+            raise OSError(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
+        sk.sk_bound_dev_if = scope_id
+    if not sk.sk_bound_dev_if and ipv6_addr_is_multicast(addr):
+        sk.sk_bound_dev_if = np_of(sk).mcast_oif
+    if not sk.sk_bound_dev_if:
+        raise OSError(errno.EINVAL, "a link-local address needs its interface (scope id)")
+
+
+def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
+    """net/ipv6/datagram.c: fix the peer, choose route and source. Raises: OSError."""
+    np = np_of(sk)
+    v4 = mapped_sockaddr(sk, uaddr)
+    if v4 is None and not uaddr.addr and sk.sk_af.family == AF_INET:
+        v4 = sockaddr(AF_INET, 0x7F000001, uaddr.port)  # to ourselves, over IPv4
+    if v4 is not None:
+        if sk.sk_af.family != AF_INET:
+            if sk.inet_saddr:
+                raise OSError(errno.EINVAL, "the socket is bound to an IPv6 address")
+            set_wire(sk, AF_INET)
+        try:
+            return __ip4_datagram_connect(sk, v4)
+        except OSError:
+            if not sk.inet_rcv_saddr:
+                set_wire(sk, AF_INET6)
+            raise
+    if sk.sk_af.family != AF_INET6:
+        if sk.sk_flags & SOCK_BINDADDR_LOCK:
+            raise OSError(errno.EAFNOSUPPORT, "the socket is bound to a v4-mapped address")
+        set_wire(sk, AF_INET6)
+    sk_dst_reset(sk)
+    daddr = uaddr.addr or IN6ADDR_LOOPBACK
+    scope_device(sk, daddr, uaddr.scope_id)
+    label = uaddr.flowinfo & 0xFFFFF if np.sndflow else 0
+    if label:
+        sk.net.ipv6.sockets.check_label(sk, label)
+    fl6 = datagram_flow(sk, daddr, sk.inet_saddr, uaddr.port, label)
+    final = daddr
+    via = fl6_update_dst(daddr, np.opt)
+    if via:
+        fl6.daddr = via
+    rt = ip6_dst_lookup_flow(sk.net, sk, fl6, final if via else 0, np.srcprefs)
+    if not sk.inet_saddr:
+        sk.inet_saddr = fl6.saddr
+    if not sk.inet_rcv_saddr:
+        sk.inet_rcv_saddr = fl6.saddr
+    sk.inet_daddr = daddr
+    sk.inet_dport = uaddr.port
+    np.flow_label = label
+    sk.sk_state = TCP_ESTABLISHED
+    if sk.sk_prot.rehash is not None:
+        sk.sk_prot.rehash(sk)
+    sk.sk_txhash = sk.net.random.getrandbits(32)
+    sk_dst_set(sk, rt)
+    return 0
+
+
+def datagram_flow(sk: inet_sock, daddr: int, saddr: int, dport: int, label: int) -> flowi:
+    """net/ipv6/datagram.c ip6_datagram_flow_key_init: the flow to a peer."""
+    np = np_of(sk)
+    oif = sk.sk_bound_dev_if
+    if not oif:
+        oif = np.mcast_oif if ipv6_addr_is_multicast(daddr) else np.ucast_oif
+    return flowi(
+        AF_INET6,
+        daddr,
+        saddr,
+        oif,
+        max(np.tclass, 0),
+        sk.sk_protocol,
+        dport,
+        sk.inet_sport,
+        flowi_mark=sk.sk_mark,
+        flowlabel=label,
+    )
+
+
+def ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
+    """net/ipv6/datagram.c: connect of UDP, ping and raw. Raises: OSError."""
+    lock_sock(sk)
+    try:
+        return __ip6_datagram_connect(sk, uaddr)
+    finally:
+        release_sock(sk)
+
+
+# --- error queue ---------------------------------------------------------------------------
+
+
+def ipv6_icmp_error(
+    sk: inet_sock, skb: sk_buff, err: int, port: int, info: int, kind: int, code: int, off: int
+) -> None:
+    """net/ipv6/datagram.c: put an ICMPv6 error on the error queue, with the quoted payload.
+
+    `skb` (borrowed): data at the embedded IPv6 header; `off` = where its payload begins.
+    """
+    clone = skb_clone(skb)
+    if clone is None:
+        return
+    ifindex = skb.skb_iif
+    daddr = ipv6hdr_at(skb, 0).daddr
+    name = sockaddr(AF_INET6, daddr, port, 0, iface_scope_id(daddr, ifindex))
+    serr = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_ICMP6, kind, code, info, name)
+    saddr = ipv6_hdr(skb).saddr
+    serr.offender = sockaddr(AF_INET6, saddr, 0, 0, iface_scope_id(saddr, ifindex))
+    clone.cb = serr
+    if off <= clone.len:
+        skb_pull(clone, off)
+        if not sock_queue_err_skb(sk, clone):
+            return
+    kfree_skb(clone)
+
+
+def ipv6_local_error(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
+    """net/ipv6/datagram.c: an error found here (a datagram over the path MTU)."""
+    np = sk.pinet6
+    if np is None or not np.recverr:
+        return
+    skb = alloc_skb(sk.net.skb_small, 0, 0)
+    if skb is None:
+        return
+    scope = iface_scope_id(fl6.daddr, fl6.flowi_oif)
+    name = sockaddr(AF_INET6, fl6.daddr, fl6.fl_dport, 0, scope)
+    skb.cb = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_LOCAL, 0, 0, info, name)
+    if sock_queue_err_skb(sk, skb):
+        kfree_skb(skb)
+
+
+def ipv6_local_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:
+    """net/ipv6/datagram.c: the next recvmsg tells the path MTU (RFC 3542 11.3)."""
+    np = sk.pinet6
+    if np is not None and np.rxopt.rxpmtu:
+        np.rx_pmtu = fl6.daddr, iface_scope_id(fl6.daddr, fl6.flowi_oif), mtu
+
+
+def ipv6_recv_rxpmtu(sk: inet_sock, msg: msghdr) -> bool:
+    """net/ipv6/datagram.c: give a waiting path MTU, without data; whether there was one."""
+    np = np_of(sk)
+    if not np.rxopt.rxpmtu or np.rx_pmtu is None:
+        return False
+    addr, scope, mtu = np.rx_pmtu
+    np.rx_pmtu = None
+    name = sockaddr(AF_INET6, addr, 0, 0, scope)
+    msg.msg_name = name
+    put_cmsg(msg, SOL_IPV6, uapi.IPV6_PATHMTU, MTUINFO.pack(sockaddr_in6(name), mtu))
+    return True
+
+
+def as_ipv6(name: sockaddr | None) -> sockaddr | None:
+    """An IPv4 address as an AF_INET6 socket sees it."""
+    if name is None or name.family == AF_INET6:
+        return name
+    return sockaddr(AF_INET6, IN6ADDR_V4MAPPED | name.addr, name.port)
+
+
+def ipv6_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
+    """net/ipv6/datagram.c: recvmsg with MSG_ERRQUEUE: the payload that failed, and why.
+
+    Raises: BlockingIOError when the queue is empty.
+    """
+    copied, skb = sock_recv_errqueue(sk, msg, length)
+    serr = skb.cb
+    if isinstance(serr, sock_exterr_skb):
+        msg.msg_name = as_ipv6(serr.name)
+        offender = sockaddr_in6(as_ipv6(serr.offender))
+        put_cmsg(msg, SOL_IPV6, uapi.IPV6_RECVERR, serr.pack() + offender)
+    sock_next_error(sk)
+    consume_skb(skb)
+    return copied

@@ -1,0 +1,312 @@
+"""Control messages of AF_INET6 sockets, both ways (net/ipv6/datagram.c; RFC 3542).
+
+Addresses inside them are in network order, ints in the machine's order.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fastpath.hdr import ip_hdr, ipv6_hdr
+from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_offset, skb_pull, skb_push
+from stack.core import uapi
+from stack.core.iov import msghdr
+from stack.core.netdevice import ETH_P_IP
+from stack.core.sock import CAP_NET_RAW, ns_capable
+from stack.core.sockaddr import sockaddr
+from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg
+from stack.core.uapi import SOL_IPV6
+from stack.inet.flow import flowi
+from stack.inet.inet_sock import inet_sock
+from stack.ipv4.ip_sockglue import in_skb_info, ip_cmsg_recv_offset, ipv4_pktinfo_prepare
+from stack.ipv6.addr import (
+    IN6ADDR_V4MAPPED,
+    in6_bytes,
+    ipv6_addr_is_linklocal,
+)
+from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
+from stack.ipv6.ip6_append import ipcm6_cookie
+from stack.ipv6.protocol import NEXTHDR_AUTH, NEXTHDR_DEST, NEXTHDR_HOP, NEXTHDR_ROUTING
+from stack.ipv6.txoptions import (
+    IPV6_SRCRT_TYPE_2,
+    IPV6_SRCRT_TYPE_4,
+    ipv6_ext_hdr,
+    ipv6_txoptions,
+)
+
+if TYPE_CHECKING:
+    from stack.ipv6.pinfo import ipv6_pinfo
+
+IPV6_HLEN = 40
+PKTINFO6 = struct.Struct("=16si")
+SOCKADDR_IN6 = struct.Struct("=H2s4s16sI")
+MTUINFO = struct.Struct("=28sI")
+IPV6_FLOWINFO_MASK = 0x0FFFFFFF
+
+CMSG_IPV6 = 1 << 16
+"""A bit of inet_sock.cmsg_flags, beside IPv4's: some IPV6_RECV* option is on."""
+
+RECV_OPTIONS = {
+    uapi.IPV6_RECVPKTINFO: "rxinfo",
+    uapi.IPV6_2292PKTINFO: "rxoinfo",
+    uapi.IPV6_RECVHOPLIMIT: "rxhlim",
+    uapi.IPV6_2292HOPLIMIT: "rxohlim",
+    uapi.IPV6_RECVRTHDR: "srcrt",
+    uapi.IPV6_2292RTHDR: "osrcrt",
+    uapi.IPV6_RECVHOPOPTS: "hopopts",
+    uapi.IPV6_2292HOPOPTS: "ohopopts",
+    uapi.IPV6_RECVDSTOPTS: "dstopts",
+    uapi.IPV6_2292DSTOPTS: "odstopts",
+    uapi.IPV6_FLOWINFO: "rxflow",
+    uapi.IPV6_RECVTCLASS: "rxtclass",
+    uapi.IPV6_RECVPATHMTU: "rxpmtu",
+    uapi.IPV6_RECVORIGDSTADDR: "rxorigdstaddr",
+    uapi.IPV6_RECVFRAGSIZE: "recvfragsize",
+}
+"""Options that switch a control message on, and their field of rxopt."""
+
+
+def sockaddr_in6(name: sockaddr | None) -> bytes:
+    """struct sockaddr_in6; an IPv4 address is mapped; zeros for None."""
+    if name is None:
+        return bytes(SOCKADDR_IN6.size)
+    addr = name.addr if name.family == uapi.AF_INET6 else IN6ADDR_V4MAPPED | name.addr
+    return SOCKADDR_IN6.pack(
+        uapi.AF_INET6,
+        name.port.to_bytes(2, "big"),
+        name.flowinfo.to_bytes(4, "big"),
+        in6_bytes(addr),
+        name.scope_id,
+    )
+
+
+def iface_scope_id(addr: int, ifindex: int) -> int:
+    """include/net/ipv6.h ipv6_iface_scope_id: the scope of an address seen on an interface."""
+    if ipv6_addr_is_linklocal(addr) or (addr >> 120 == 0xFF and (addr >> 112 & 15) in (1, 2)):
+        return ifindex
+    return 0
+
+
+# --- receiving -----------------------------------------------------------------------------
+
+
+def ipv6_pktinfo_prepare(sk: inet_sock, skb: sk_buff) -> None:
+    """What control messages need of a packet: IPv6's headers stay with it, IPv4's notes do not."""
+    if skb.protocol == ETH_P_IP:
+        ipv4_pktinfo_prepare(sk, skb)
+
+
+def ip6_datagram_recv_ctl(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, offset: int) -> None:
+    """net/ipv6/datagram.c: the control messages that an AF_INET6 socket asked for."""
+    np = sk.pinet6
+    assert np is not None
+    if skb.protocol == ETH_P_IP:
+        if np.rxopt.rxinfo:
+            info = skb.cb if isinstance(skb.cb, in_skb_info) else None
+            daddr = IN6ADDR_V4MAPPED | ip_hdr(skb).daddr
+            data = PKTINFO6.pack(in6_bytes(daddr), info.ifindex if info is not None else 0)
+            put_cmsg(msg, SOL_IPV6, uapi.IPV6_PKTINFO, data)
+        if sk.cmsg_flags & ~CMSG_IPV6:
+            ip_cmsg_recv_offset(msg, sk, skb, tlen, offset)
+        return
+    ip6_datagram_recv_specific_ctl(msg, np, skb)
+
+
+def ip6_datagram_recv_specific_ctl(msg: msghdr, np: ipv6_pinfo, skb: sk_buff) -> None:
+    """net/ipv6/datagram.c: what an IPv6 packet's headers say."""
+    rx = np.rxopt
+    iph = ipv6_hdr(skb)
+    pktinfo = PKTINFO6.pack(in6_bytes(iph.daddr), skb.skb_iif)
+    if rx.rxinfo:
+        put_cmsg(msg, SOL_IPV6, uapi.IPV6_PKTINFO, pktinfo)
+    if rx.rxhlim:
+        put_cmsg(msg, SOL_IPV6, uapi.IPV6_HOPLIMIT, int_bytes(iph.hop_limit))
+    if rx.rxtclass:
+        put_cmsg(msg, SOL_IPV6, uapi.IPV6_TCLASS, int_bytes(iph.priority))
+    if rx.rxflow:
+        flowinfo = iph.priority << 20 | iph.flow_lbl
+        if flowinfo:
+            put_cmsg(msg, SOL_IPV6, uapi.IPV6_FLOWINFO, flowinfo.to_bytes(4, "big"))
+    if rx.hopopts or rx.ohopopts or rx.dstopts or rx.odstopts or rx.srcrt or rx.osrcrt:
+        for kind, header in received_exthdrs(skb):
+            if kind == NEXTHDR_HOP:
+                wanted, old, new = rx.ohopopts, uapi.IPV6_2292HOPOPTS, rx.hopopts
+                number = uapi.IPV6_HOPOPTS
+            elif kind == NEXTHDR_DEST:
+                wanted, old, new = rx.odstopts, uapi.IPV6_2292DSTOPTS, rx.dstopts
+                number = uapi.IPV6_DSTOPTS
+            else:
+                wanted, old, new = rx.osrcrt, uapi.IPV6_2292RTHDR, rx.srcrt
+                number = uapi.IPV6_RTHDR
+            if new:
+                put_cmsg(msg, SOL_IPV6, number, header)
+            if wanted:
+                put_cmsg(msg, SOL_IPV6, old, header)
+    if rx.rxoinfo:
+        put_cmsg(msg, SOL_IPV6, uapi.IPV6_2292PKTINFO, pktinfo)
+    if rx.rxohlim:
+        put_cmsg(msg, SOL_IPV6, uapi.IPV6_2292HOPLIMIT, int_bytes(iph.hop_limit))
+    if rx.rxorigdstaddr:
+        port = int.from_bytes(headers(skb)[-6:-4] or b"", "big")
+        name = sockaddr(uapi.AF_INET6, iph.daddr, port, 0, iface_scope_id(iph.daddr, skb.skb_iif))
+        put_cmsg(msg, SOL_IPV6, uapi.IPV6_ORIGDSTADDR, sockaddr_in6(name))
+    if rx.recvfragsize and skb.frag_max_size:
+        put_cmsg(msg, SOL_IPV6, uapi.IPV6_RECVFRAGSIZE, int_bytes(skb.frag_max_size))
+
+
+def headers(skb: sk_buff) -> bytes:
+    """The bytes of a received packet from its IPv6 header to what is its data now."""
+    before = -skb_network_offset(skb)
+    if before <= 0:
+        return b""
+    skb_push(skb, before)
+    data = bytes(skb_copy_bits(skb, 0, before))
+    skb_pull(skb, before)
+    return data
+
+
+def received_exthdrs(skb: sk_buff) -> list[tuple[int, bytes]]:
+    """(kind, bytes) of the hop-by-hop, destination options and routing headers, in wire order."""
+    data = headers(skb) or bytes(skb_copy_bits(skb, 0, min(skb.len, 1024)))
+    kind = data[6]
+    at = IPV6_HLEN
+    found = []
+    while ipv6_ext_hdr(kind) and kind != 59 and at + 8 <= len(data):
+        size = (data[at + 1] + 2) << 2 if kind == NEXTHDR_AUTH else (data[at + 1] + 1) << 3
+        if kind in (NEXTHDR_HOP, NEXTHDR_DEST, NEXTHDR_ROUTING):
+            found.append((kind, data[at : at + size]))
+        elif kind == 44:  # a fragment header has no length field
+            size = 8
+        kind, at = data[at], at + size
+    return found
+
+
+# --- sending -------------------------------------------------------------------------------
+
+
+def check_opt_hdr(net: Any, optname: int, data: bytes) -> bytes:
+    """An extension header that an application gives; b"" takes it away.
+
+    Raises: OSError EPERM (not root), EINVAL (its length, a routing type that is not allowed).
+    """
+    if optname not in (uapi.IPV6_RTHDR, uapi.IPV6_2292RTHDR) and not ns_capable(net, CAP_NET_RAW):
+        raise PermissionError(errno.EPERM, f"extension headers: the user is {net.uid}, not root")
+    if not data:
+        return b""
+    if len(data) < 2 or (data[1] + 1) << 3 > len(data):
+        raise OSError(errno.EINVAL, f"an extension header of {len(data)} bytes")
+    data = data[: (data[1] + 1) << 3]
+    if optname in (uapi.IPV6_RTHDR, uapi.IPV6_2292RTHDR):
+        kind, hdrlen, left = data[2], data[1], data[3]
+        if kind == IPV6_SRCRT_TYPE_2:
+            good = hdrlen == 2 and left == 1
+        elif kind == IPV6_SRCRT_TYPE_4:
+            good = len(data) >= 24 and data[4] >= left and (data[4] + 1) * 2 <= hdrlen
+        else:
+            good = False  # type 0 is gone (RFC 5095)
+        if not good:
+            raise OSError(errno.EINVAL, f"routing header of type {kind}, length {hdrlen}")
+    return data
+
+
+def with_header(opt: ipv6_txoptions | None, optname: int, data: bytes) -> ipv6_txoptions | None:
+    """net/ipv6/exthdrs.c ipv6_renew_options: `opt` with one header put in or taken away."""
+    old = opt if opt is not None else ipv6_txoptions()
+    if optname in (uapi.IPV6_HOPOPTS, uapi.IPV6_2292HOPOPTS):
+        new = replace(old, hopopt=data)
+    elif optname == uapi.IPV6_RTHDRDSTOPTS:
+        new = replace(old, dst0opt=data)
+    elif optname in (uapi.IPV6_RTHDR, uapi.IPV6_2292RTHDR):
+        new = replace(old, srcrt=data)
+    else:
+        new = replace(old, dst1opt=data)
+    return new if new != ipv6_txoptions() else None
+
+
+HEADER_MESSAGES = (
+    uapi.IPV6_HOPOPTS,
+    uapi.IPV6_2292HOPOPTS,
+    uapi.IPV6_RTHDRDSTOPTS,
+    uapi.IPV6_RTHDR,
+    uapi.IPV6_2292RTHDR,
+    uapi.IPV6_DSTOPTS,
+    uapi.IPV6_2292DSTOPTS,
+)
+
+
+def _pktinfo(sk: inet_sock, fl6: flowi, raw: bytes) -> None:
+    """IPV6_PKTINFO: source and interface of this datagram."""
+    if len(raw) < PKTINFO6.size:
+        raise OSError(errno.EINVAL, "IPV6_PKTINFO takes a struct in6_pktinfo of 20 bytes")
+    text, ifindex = PKTINFO6.unpack_from(raw)
+    addr = int.from_bytes(text, "big")
+    net = sk.net
+    if ifindex:
+        if fl6.flowi_oif and ifindex != fl6.flowi_oif:
+            raise OSError(errno.EINVAL, f"interface {ifindex} is not the socket's")
+        fl6.flowi_oif = ifindex
+    dev = None
+    if fl6.flowi_oif:
+        dev = net.dev_by_index.get(fl6.flowi_oif)
+        if dev is None:
+            raise OSError(errno.ENODEV, f"no device with index {fl6.flowi_oif}")
+    elif ipv6_addr_is_linklocal(addr):
+        raise OSError(errno.EINVAL, "a link-local source needs an interface")
+    if addr and not (sk.freebind or sk.transparent or net.ipv6.sysctl.ip_nonlocal_bind):
+        strict = ipv6_addr_is_linklocal(addr)
+        if not ipv6_chk_addr(net, addr, dev if strict else None, False) and not ipv6_chk_acast_addr(
+            net, dev, addr
+        ):
+            raise OSError(errno.EINVAL, "the source is not an address of this host")
+    if addr:
+        fl6.saddr = addr
+
+
+def ip6_datagram_send_ctl(
+    sk: inet_sock, control: list[Any], fl6: flowi, ipc6: ipcm6_cookie
+) -> None:
+    """net/ipv6/datagram.c: obey the control messages of a sendmsg.
+
+    `control`: [(level, type, bytes or int)]. Raises: OSError EINVAL, EPERM, ENODEV.
+    """
+    for level, kind, data in control:
+        if level == uapi.SOL_SOCKET:
+            if kind == uapi.SO_MARK:
+                ipc6.mark = fl6.flowi_mark = opt_int(data) & 0xFFFFFFFF
+            elif kind == uapi.SO_PRIORITY:
+                ipc6.priority = opt_int(data)
+            elif kind != 1:  # SCM_RIGHTS passes nothing here
+                raise OSError(errno.EINVAL, f"control message {kind} of SOL_SOCKET")
+            continue
+        if level != SOL_IPV6:
+            continue
+        if kind in (uapi.IPV6_PKTINFO, uapi.IPV6_2292PKTINFO):
+            _pktinfo(sk, fl6, opt_bytes(data))
+        elif kind == uapi.IPV6_FLOWINFO:
+            raw = opt_bytes(data)
+            if len(raw) < 4:
+                raise OSError(errno.EINVAL, "IPV6_FLOWINFO has 4 bytes")
+            fl6.flowlabel = int.from_bytes(raw[:4], "big") & 0xFFFFF
+        elif kind in HEADER_MESSAGES:
+            header = check_opt_hdr(sk.net, kind, opt_bytes(data))
+            ipc6.opt = with_header(ipc6.opt, kind, header)
+        elif kind in (uapi.IPV6_HOPLIMIT, uapi.IPV6_2292HOPLIMIT):
+            hlimit = opt_int(data)
+            if not -1 <= hlimit <= 255:
+                raise OSError(errno.EINVAL, f"hop limit {hlimit} is not between -1 and 255")
+            ipc6.hlimit = hlimit
+        elif kind == uapi.IPV6_TCLASS:
+            tclass = opt_int(data)
+            if not -1 <= tclass <= 255:
+                raise OSError(errno.EINVAL, f"traffic class {tclass} is not between -1 and 255")
+            ipc6.tclass = tclass
+        elif kind == uapi.IPV6_DONTFRAG:
+            value = opt_int(data)
+            if value not in (0, 1):
+                raise OSError(errno.EINVAL, "IPV6_DONTFRAG is 0 or 1")
+            ipc6.dontfrag = bool(value)
+        else:
+            raise OSError(errno.EINVAL, f"control message {kind} of IPPROTO_IPV6")

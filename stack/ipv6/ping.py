@@ -1,0 +1,215 @@
+"""Ping sockets over IPv6: ICMPv6 echo without privileges (net/ipv6/ping.c)."""
+
+from __future__ import annotations
+
+import errno
+
+from fastpath.hdr import ipv6hdr_at
+from fastpath.hdr6 import icmp6_hdr, icmp6_push
+from fastpath.skbuff import sk_buff, skb_copy_bits
+from stack.core.iov import msghdr
+from stack.core.proto import proto
+from stack.core.sock import lock_sock, os_error, release_sock
+from stack.core.sockaddr import sockaddr
+from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_OOB
+from stack.inet.datagram import udp_disconnect
+from stack.inet.flow import flowi
+from stack.inet.ping import (
+    ICMP_HLEN,
+    ping_close,
+    ping_get_port,
+    ping_init_sock,
+    ping_lookup,
+    ping_queue_rcv_skb,
+    ping_recvmsg,
+    ping_sock,
+    ping_unhash,
+)
+from stack.inet.raw import raw_ioctl
+from stack.ipv4.ip_output import ip_generic_getfrag
+from stack.ipv6.addr import IN6ADDR_LOOPBACK, ipv6_addr_is_multicast, ipv6_addr_v4mapped
+from stack.ipv6.bind import inet6_bind_check
+from stack.ipv6.datagram import datagram_flow, ip6_datagram_connect, ipv6_icmp_error, np_of
+from stack.ipv6.ip6_append import (
+    ip6_append_data,
+    ip6_flush_pending_frames,
+    ip6_push_pending_frames,
+    ipcm6_cookie,
+)
+from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
+from stack.ipv6.ip6_icmp import (
+    ICMPV6_ECHO_REQUEST,
+    ICMPV6_PKT_TOOBIG,
+    NDISC_REDIRECT,
+    icmp6_out_count,
+    icmpv6_err_convert,
+)
+from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
+from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT
+from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
+from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
+
+
+def ping_v6_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
+    """net/ipv4/ping.c: local address and identifier. Raises: OSError EADDRNOTAVAIL, EADDRINUSE."""
+    if uaddr.family != AF_INET6:
+        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
+    addr, ident = uaddr.addr, uaddr.port
+    lock_sock(sk)
+    try:
+        if ipv6_addr_v4mapped(addr) or ipv6_addr_is_multicast(addr):
+            raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+        inet6_bind_check(sk, addr, uaddr.scope_id)
+        if sk.inet_num:
+            raise OSError(errno.EINVAL, "the socket is bound")
+        sk.inet_rcv_saddr = sk.inet_saddr = addr
+        if ping_get_port(sk, ident):
+            sk.inet_saddr = sk.inet_rcv_saddr = 0
+            raise OSError(errno.EADDRINUSE, f"identifier {ident} is taken")
+        sk.inet_sport = sk.inet_num
+        sk.inet_daddr = 0
+        sk.inet_dport = 0
+        return 0
+    finally:
+        release_sock(sk)
+
+
+def ping_v6_connect(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
+    """net/ipv6/ping.c: ip6_datagram_connect, to IPv6 addresses only. Raises: OSError."""
+    if uaddr.family != AF_INET6 or ipv6_addr_v4mapped(uaddr.addr):
+        raise OSError(errno.EAFNOSUPPORT, "an ICMPv6 socket speaks IPv6")
+    return ip6_datagram_connect(sk, uaddr, addr_len)
+
+
+def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
+    """net/ipv6/ping.c: send an echo request: the data begin with its 8-byte header.
+
+    The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
+    """
+    if length > 0xFFFF:
+        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a packet")
+    if length < ICMP_HLEN:
+        raise OSError(errno.EINVAL, "an echo request has a header of 8 bytes")
+    if msg.msg_flags & MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "ping sockets have no urgent data")
+    np = np_of(sk)
+    name = msg.msg_name
+    scope_id = 0
+    label = np.flow_label
+    if name is not None:
+        if name.family != AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
+        daddr = name.addr
+        label = name.flowinfo & 0xFFFFF if np.sndflow else 0
+        scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
+        if scope_id and sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:
+            raise OSError(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
+    else:
+        if sk.sk_state != TCP_ESTABLISHED:
+            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+        daddr = sk.inet_daddr
+    if ipv6_addr_v4mapped(daddr):
+        raise OSError(errno.EINVAL, "an ICMPv6 socket speaks IPv6")
+    if label:
+        sk.net.ipv6.sockets.check_label(sk, label)
+    head = msg.take(ICMP_HLEN)
+    if head[0] != ICMPV6_ECHO_REQUEST or head[1] != 0:
+        raise OSError(errno.EINVAL, "ping sockets send echo requests only")
+    fl6 = datagram_flow(sk, daddr or IN6ADDR_LOOPBACK, sk.inet_saddr, 0, label)
+    fl6.flowi_proto = IPPROTO_ICMPV6
+    if scope_id:
+        fl6.flowi_oif = scope_id
+    ipc6 = ipcm6_cookie(sk)
+    if msg.msg_control:
+        ip6_datagram_send_ctl(sk, msg.msg_control, fl6, ipc6)
+    if ipc6.opt is None:
+        ipc6.opt = np.opt
+    fl6.flowi_tos = max(ipc6.tclass, 0)
+    if name is None and not msg.msg_control:
+        rt = ip6_sk_dst_lookup_flow(sk, fl6, 0, True, np.srcprefs)
+        fl6.saddr = fl6.saddr or sk.inet_saddr
+    else:
+        rt = ip6_dst_lookup_flow(sk.net, sk, fl6, 0, np.srcprefs)
+    lock_sock(sk)
+    try:
+        try:
+            ip6_append_data(
+                sk, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc6, fl6, rt, msg.msg_flags
+            )
+        except OSError:
+            ip6_flush_pending_frames(sk)
+            raise
+        err = ping_v6_push_pending_frames(sk, int.from_bytes(head[6:8], "big"), fl6)
+        if err == -errno.ENOBUFS and not np.recverr:
+            err = 0
+        if err:
+            raise os_error(err)
+    finally:
+        release_sock(sk)
+    return length
+
+
+def ping_v6_push_pending_frames(sk: ping_sock, sequence: int, fl6: flowi) -> int:
+    """net/ipv6/ping.c: the echo header with checksum, then send."""
+    skb = sk.sk_write_queue.peek()
+    if skb is None:
+        return 0
+    icmp6_push(skb, ICMPV6_ECHO_REQUEST, 0, sk.inet_num << 16 | sequence, fl6.saddr, fl6.daddr)
+    icmp6_out_count(sk.net, ICMPV6_ECHO_REQUEST)
+    return ip6_push_pending_frames(sk, fl6)
+
+
+def ping_v6_err(skb: sk_buff, kind: int, code: int, offset: int, info: int) -> None:
+    """net/ipv4/ping.c (ping_err): an ICMPv6 error about our echo request. Borrows skb.
+
+    Data at the embedded IPv6 header, the quoted request `offset` bytes behind it.
+    """
+    net = skb.dev.net
+    ident = int.from_bytes(skb_copy_bits(skb, offset, 8)[4:6], "big")
+    sk = ping_lookup(net, AF_INET6, ident, ipv6hdr_at(skb, 0).saddr, skb.dev.ifindex)
+    if sk is None:
+        return
+    np = np_of(sk)
+    err, harderr = icmpv6_err_convert(kind, code)
+    if kind == ICMPV6_PKT_TOOBIG:
+        ip6_sk_update_pmtu(skb, sk, info)
+        if np.pmtudisc == IPV6_PMTUDISC_DONT:
+            return
+        harderr = True
+    elif kind == NDISC_REDIRECT:
+        ip6_sk_redirect(skb, sk)
+        return
+    if not np.recverr:
+        if not harderr or sk.sk_state != TCP_ESTABLISHED:
+            return
+    else:
+        ipv6_icmp_error(sk, skb, err, 0, info, kind, code, offset)
+    sk.sk_err = err
+    sk.sk_error_report()
+
+
+def ping_v6_err_of(skb: sk_buff, offset: int, info: int) -> None:
+    """The network layer's slot for errors about echo requests; the outer header says which."""
+    icmp6h = icmp6_hdr(skb)
+    ping_v6_err(skb, icmp6h.icmp6_type, icmp6h.icmp6_code, offset, info)
+
+
+pingv6_prot = proto(
+    name="PINGv6",
+    memory="PING",
+    init=ping_init_sock,
+    close=ping_close,
+    connect=ping_v6_connect,
+    disconnect=udp_disconnect,
+    ioctl=raw_ioctl,
+    setsockopt=ipv6_setsockopt,
+    getsockopt=ipv6_getsockopt,
+    sendmsg=ping_v6_sendmsg,
+    recvmsg=ping_recvmsg,
+    bind=ping_v6_bind,
+    backlog_rcv=ping_queue_rcv_skb,
+    unhash=ping_unhash,
+    get_port=ping_get_port,
+    sock_class=ping_sock,
+)

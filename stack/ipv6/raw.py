@@ -1,0 +1,431 @@
+"""Raw sockets over IPv6: payloads of one protocol, no IP header (net/ipv6/raw.c; RFC 3542 3)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.csum import csum_fold, csum_ipv6_nofold
+from fastpath.hdr import ipv6_hdr, ipv6hdr_at
+from fastpath.skbuff import (
+    CHECKSUM_NONE,
+    CHECKSUM_UNNECESSARY,
+    kfree_skb,
+    sk_buff,
+    skb_checksum,
+    skb_clone,
+    skb_copy_bits,
+    skb_put_data,
+    skb_reset_network_header,
+    skb_set_transport_header,
+    skb_store_bits,
+)
+from stack.core import uapi
+from stack.core.drop_reason import SKB_DROP_REASON_SKB_CSUM, kfree_skb_reason
+from stack.core.iov import msghdr
+from stack.core.netdevice import ETH_P_IPV6, net_xmit_errno
+from stack.core.proto import proto
+from stack.core.rows import row, state
+from stack.core.sock import (
+    lock_sock,
+    os_error,
+    release_sock,
+    sk_common_release,
+    sk_dst_reset,
+    sock_alloc_send_skb,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.sockopt import opt_bytes, opt_int
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.core.uapi import (
+    AF_INET6,
+    IPPROTO_ICMPV6,
+    IPPROTO_RAW,
+    MSG_DONTWAIT,
+    MSG_ERRQUEUE,
+    MSG_MORE,
+    MSG_OOB,
+    MSG_PROBE,
+    SOL_IPV6,
+    SOL_RAW,
+)
+from stack.inet.datagram import udp_disconnect
+from stack.inet.flow import flowi
+from stack.inet.raw import (
+    raw_hash_sk,
+    raw_icmp_error,
+    raw_ioctl,
+    raw_local_deliver,
+    raw_match,
+    raw_rcv_skb,
+    raw_recvmsg,
+    raw_sock,
+    raw_unhash_sk,
+)
+from stack.ipv4.ip_output import ip_generic_getfrag
+from stack.ipv6.addr import (
+    IN6ADDR_LOOPBACK,
+    ipv6_addr_is_multicast,
+    ipv6_addr_v4mapped,
+)
+from stack.ipv6.bind import inet6_bind_check
+from stack.ipv6.datagram import (
+    datagram_flow,
+    ip6_datagram_connect,
+    ipv6_icmp_error,
+    ipv6_local_error,
+    ipv6_recv_rxpmtu,
+    np_of,
+)
+from stack.ipv6.ip6_append import (
+    ip6_append_data,
+    ip6_flush_pending_frames,
+    ip6_push_pending_frames,
+    ipcm6_cookie,
+)
+from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
+from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
+from stack.ipv6.ip6_output import LL_MAX_HEADER, ip6_local_out
+from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
+from stack.ipv6.pinfo import IPV6_PMTUDISC_DO
+from stack.ipv6.route import ip6_dst_lookup_flow
+from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
+from stack.ipv6.rt6_info import rt6_info
+from stack.ipv6.txoptions import fl6_update_dst
+
+IPV6_HLEN = 40
+FILTER_BYTES = 32
+"""struct icmp6_filter: a bit for each type, set = not wanted."""
+
+
+@state
+class raw6_sock(raw_sock):
+    """struct raw6_sock. `offset`: where the kernel puts a checksum (IPV6_CHECKSUM), -1: nowhere."""
+
+    offset: int = row(-1)
+
+
+# --- receiving -----------------------------------------------------------------------------
+
+
+def raw6_local_deliver(skb: sk_buff, nexthdr: int) -> bool:
+    """net/ipv6/raw.c: a clone for every raw socket that fits. Borrows skb."""
+    return bool(raw_local_deliver(skb, AF_INET6, nexthdr))
+
+
+def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
+    """net/ipv6/raw.c (ipv6_raw_deliver): offer a packet to one socket; 1 when it concerns it."""
+    iph = ipv6_hdr(skb)
+    saddr, daddr = iph.saddr, iph.daddr
+    if not raw_match(sk, saddr, daddr, skb.dev.ifindex):
+        return 0
+    if ipv6_addr_is_multicast(daddr) and not sk.net.ipv6.groups.check(sk, daddr, saddr):
+        return 0
+    if sk.filter and sk.inet_num == IPPROTO_ICMPV6 and icmpv6_filter(sk, skb):
+        return 1
+    clone = skb_clone(skb)
+    if clone is not None:
+        clone.dst = skb.dst
+        clone.dev = skb.dev
+        rawv6_rcv(sk, clone)
+    return 1
+
+
+def icmpv6_filter(sk: raw6_sock, skb: sk_buff) -> bool:
+    """net/ipv6/raw.c: True when ICMPV6_FILTER refuses the message."""
+    if not skb.len:
+        return True
+    return bool(sk.filter >> skb_copy_bits(skb, 0, 1)[0] & 1)
+
+
+def rawv6_rcv(sk: raw6_sock, skb: sk_buff) -> int:
+    """net/ipv6/raw.c: verify the checksum the socket asks for, and queue. Takes ownership."""
+    if (
+        sk.offset >= 0
+        and skb.ip_summed != CHECKSUM_UNNECESSARY
+        and transport_sum(skb, ipv6_hdr(skb).saddr, ipv6_hdr(skb).daddr, sk.inet_num)
+    ):
+        sk.sk_drops += 1
+        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_SKB_CSUM)
+        return 0
+    return raw_rcv_skb(sk, skb)
+
+
+def transport_sum(skb: sk_buff, saddr: int, daddr: int, protocol: int) -> int:
+    """The check value over pseudo header and data; 0 for data that carry the right one."""
+    pseudo = csum_ipv6_nofold(saddr, daddr, skb.len, protocol)
+    return csum_fold(skb_checksum(skb, 0, skb.len, pseudo))
+
+
+def rawv6_err(sk: raw6_sock, skb: sk_buff, kind: int, code: int, offset: int, info: int) -> None:
+    """net/ipv6/raw.c: an ICMPv6 error about a packet of the socket. Borrows skb."""
+    np = np_of(sk)
+    # Only a connected socket, or one with an error queue, is told.
+    if not np.recverr and sk.sk_state != TCP_ESTABLISHED:
+        return
+    err, harderr = icmpv6_err_convert(kind, code)
+    if kind == ICMPV6_PKT_TOOBIG:
+        ip6_sk_update_pmtu(skb, sk, info)
+        harderr = np.pmtudisc == IPV6_PMTUDISC_DO
+    elif kind == NDISC_REDIRECT:
+        ip6_sk_redirect(skb, sk)
+        return
+    if np.recverr:
+        ipv6_icmp_error(sk, skb, err, 0, info, kind, code, 0 if sk.hdrincl else offset)
+    if np.recverr or harderr:
+        sk.sk_err = err
+        sk.sk_error_report()
+
+
+def rawv6_icmp_error(
+    skb: sk_buff, nexthdr: int, kind: int, code: int, offset: int, info: int
+) -> None:
+    """net/ipv6/raw.c raw6_icmp_error: data at the embedded IPv6 header. Borrows skb."""
+    iph = ipv6hdr_at(skb, 0)
+    raw_icmp_error(skb, AF_INET6, nexthdr, iph.daddr, iph.saddr, kind, code, offset, info)
+
+
+def rawv6_recvmsg(sk: raw6_sock, msg: msghdr, length: int, flags: int) -> int:
+    """net/ipv6/raw.c: read one payload. Bytes copied. Raises: OSError."""
+    waits = np_of(sk).rx_pmtu is not None and not flags & MSG_ERRQUEUE
+    if waits and ipv6_recv_rxpmtu(sk, msg):
+        return 0
+    return raw_recvmsg(sk, msg, length, flags)
+
+
+# --- sending -------------------------------------------------------------------------------
+
+
+def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
+    """net/ipv6/raw.c: send a payload, or with IPV6_HDRINCL a whole packet. Returns `length`.
+
+    Raises: OSError EMSGSIZE, EOPNOTSUPP, EDESTADDRREQ, EINVAL, routing errors.
+    """
+    if length > 0x7FFFFFFF:
+        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a packet")
+    flags = msg.msg_flags
+    if flags & MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "raw sockets have no urgent data")
+    np = np_of(sk)
+    protocol = IPPROTO_RAW if sk.hdrincl else sk.inet_num
+    scope_id = label = 0
+    name = msg.msg_name
+    if name is not None:
+        if name.family != AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
+        # A "port" names the protocol (RFC 2292); nothing else fits.
+        if name.port and name.port not in (sk.inet_num, protocol):
+            raise OSError(errno.EINVAL, f"port {name.port} on a raw socket of {sk.inet_num}")
+        daddr = name.addr
+        label = name.flowinfo & 0xFFFFF if np.sndflow else 0
+        scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
+    else:
+        if sk.sk_state != TCP_ESTABLISHED:
+            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+        daddr = sk.inet_daddr
+        label = np.flow_label
+    if ipv6_addr_v4mapped(daddr):
+        raise OSError(errno.EINVAL, "a v4-mapped address on a raw socket")
+    if label:
+        sk.net.ipv6.sockets.check_label(sk, label)
+    daddr = daddr or IN6ADDR_LOOPBACK
+    fl6 = datagram_flow(sk, daddr, sk.inet_saddr, 0, label)
+    fl6.fl_sport = 0
+    fl6.flowi_proto = protocol
+    if scope_id:
+        fl6.flowi_oif = scope_id
+    elif np.sticky_ifindex and not sk.sk_bound_dev_if:
+        fl6.flowi_oif = np.sticky_ifindex
+    if np.sticky_addr and not fl6.saddr:
+        fl6.saddr = np.sticky_addr
+    ipc6 = ipcm6_cookie(sk)
+    if msg.msg_control:
+        ip6_datagram_send_ctl(sk, msg.msg_control, fl6, ipc6)
+    if ipc6.opt is None:
+        ipc6.opt = np.opt
+    via = fl6_update_dst(daddr, ipc6.opt)
+    if via:
+        fl6.daddr = via
+    fl6.flowi_tos = max(ipc6.tclass, 0)
+    rt = ip6_dst_lookup_flow(sk.net, sk, fl6, daddr if via else 0, np.srcprefs)
+    if sk.hdrincl:
+        return rawv6_send_hdrinc(sk, msg, length, fl6, rt, flags)
+    lock_sock(sk)
+    try:
+        try:
+            ip6_append_data(sk, ip_generic_getfrag, msg, length, 0, ipc6, fl6, rt, flags)
+        except OSError:
+            ip6_flush_pending_frames(sk)
+            raise
+        if not flags & MSG_MORE:
+            err = rawv6_push_pending_frames(sk, fl6)
+            if err == -errno.ENOBUFS and not np.recverr:
+                err = 0
+            if err:
+                raise os_error(err)
+    finally:
+        release_sock(sk)
+    return length
+
+
+def rawv6_push_pending_frames(sk: raw6_sock, fl6: flowi) -> int:
+    """net/ipv6/raw.c: the checksum of IPV6_CHECKSUM, then send. 0 or a negative errno.
+
+    Raises: OSError EINVAL: the offset is behind the data.
+    """
+    skb = sk.sk_write_queue.peek()
+    if skb is not None and sk.offset >= 0:
+        if sk.offset + 2 > skb.len:
+            ip6_flush_pending_frames(sk)
+            raise OSError(errno.EINVAL, f"IPV6_CHECKSUM {sk.offset} in {skb.len} bytes")
+        check = transport_sum(skb, fl6.saddr, fl6.daddr, fl6.flowi_proto)
+        skb_store_bits(skb, sk.offset, check.to_bytes(2, "big"))
+    return ip6_push_pending_frames(sk, fl6)
+
+
+def rawv6_send_hdrinc(
+    sk: raw6_sock, msg: msghdr, length: int, fl6: flowi, rt: rt6_info, flags: int
+) -> int:
+    """net/ipv6/raw.c: the caller brings the IPv6 header. Raises: OSError EMSGSIZE, EINVAL."""
+    net = sk.net
+    if length > rt.dev.mtu:
+        ipv6_local_error(sk, errno.EMSGSIZE, fl6, rt.dev.mtu)
+        raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {rt.dev.name}")
+    if length < IPV6_HLEN:
+        raise OSError(errno.EINVAL, "the packet is shorter than an IPv6 header")
+    if flags & MSG_PROBE:
+        return length
+    headroom = LL_MAX_HEADER + rt.dev.needed_headroom
+    pool = net.skb_small
+    size = min(length, pool.buf_bytes - headroom)
+    skb = sock_alloc_send_skb(sk, size, flags & MSG_DONTWAIT, pool, headroom)
+    before = skb.truesize
+    skb_put_data(skb, msg.take(IPV6_HLEN))
+    try:
+        ip_generic_getfrag(msg, skb, length - IPV6_HLEN, net.skb_pages)
+    except OSError:
+        kfree_skb(skb)
+        raise
+    sk.sk_wmem_alloc += skb.truesize - before
+    skb.protocol = ETH_P_IPV6
+    skb.priority = sk.sk_priority
+    skb.mark = fl6.flowi_mark
+    skb.dst = rt
+    skb_reset_network_header(skb)
+    skb_set_transport_header(skb, IPV6_HLEN)
+    skb.ip_summed = CHECKSUM_NONE
+    net.mib.ip6.OutRequests += 1
+    err = ip6_local_out(net, sk, skb)
+    if err > 0:
+        err = net_xmit_errno(err)
+    if err:
+        net.mib.ip6.OutDiscards += 1
+        if err != -errno.ENOBUFS or np_of(sk).recverr:
+            raise os_error(err)
+    return length
+
+
+# --- socket calls --------------------------------------------------------------------------
+
+
+def rawv6_bind(sk: raw6_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
+    """net/ipv6/raw.c: receive only what is sent to this local address. Raises: OSError."""
+    if uaddr.family != AF_INET6:
+        raise OSError(errno.EINVAL, f"family {uaddr.family} on an IPv6 socket")
+    addr = uaddr.addr
+    if ipv6_addr_v4mapped(addr):
+        raise OSError(errno.EADDRNOTAVAIL, "raw sockets are IPv6's alone")
+    lock_sock(sk)
+    try:
+        if sk.sk_state != TCP_CLOSE:
+            raise OSError(errno.EINVAL, "the socket is connected")
+        inet6_bind_check(sk, addr, uaddr.scope_id)
+        sk.inet_rcv_saddr = addr
+        sk.inet_saddr = 0 if ipv6_addr_is_multicast(addr) else addr
+        sk_dst_reset(sk)
+        return 0
+    finally:
+        release_sock(sk)
+
+
+def rawv6_init_sk(sk: raw6_sock) -> int:
+    """net/ipv6/raw.c: ICMPv6's checksum is always the kernel's (RFC 3542 3.1)."""
+    if sk.inet_num == IPPROTO_ICMPV6:
+        sk.offset = 2
+    return 0
+
+
+def raw6_destroy(sk: raw6_sock) -> None:
+    """net/ipv6/raw.c"""
+    lock_sock(sk)
+    ip6_flush_pending_frames(sk)
+    release_sock(sk)
+
+
+def rawv6_close(sk: raw6_sock, timeout: int) -> None:
+    """net/ipv6/raw.c"""
+    chain = sk.net.ipv6.ra_chain
+    for entry in [entry for entry in chain if entry[1] is sk]:
+        chain.remove(entry)
+    sk_common_release(sk)
+
+
+def rawv6_setsockopt(sk: raw6_sock, level: int, optname: int, optval: Any) -> None:
+    """net/ipv6/raw.c: IPV6_CHECKSUM, IPV6_HDRINCL, ICMPV6_FILTER; the rest is IPv6's.
+
+    Raises: OSError.
+    """
+    if level == uapi.SOL_ICMPV6:
+        if sk.inet_num != IPPROTO_ICMPV6:
+            raise OSError(errno.EOPNOTSUPP, "ICMPV6_FILTER is for ICMPv6")
+        if optname != uapi.ICMPV6_FILTER:
+            raise OSError(errno.ENOPROTOOPT, f"unknown SOL_ICMPV6 option {optname}")
+        data = opt_bytes(optval)[:FILTER_BYTES].ljust(FILTER_BYTES, b"\0")
+        sk.filter = int.from_bytes(data, "little")  # 8 words of the machine, least type first
+    elif level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_CHECKSUM:
+        val = opt_int(optval)
+        if sk.inet_num == IPPROTO_ICMPV6 and level == SOL_IPV6:
+            raise OSError(errno.EINVAL, "the checksum of ICMPv6 is the kernel's (RFC 3542 3.1)")
+        if val > 0 and val & 1:
+            raise OSError(errno.EINVAL, f"IPV6_CHECKSUM {val} is odd")
+        sk.offset = max(val, -1)
+    elif level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_HDRINCL:
+        sk.hdrincl = bool(opt_int(optval))
+    else:
+        ipv6_setsockopt(sk, level, optname, optval)
+
+
+def rawv6_getsockopt(sk: raw6_sock, level: int, optname: int) -> Any:
+    """net/ipv6/raw.c. Raises: OSError."""
+    if level == uapi.SOL_ICMPV6:
+        if sk.inet_num != IPPROTO_ICMPV6:
+            raise OSError(errno.EOPNOTSUPP, "ICMPV6_FILTER is for ICMPv6")
+        if optname != uapi.ICMPV6_FILTER:
+            raise OSError(errno.ENOPROTOOPT, f"unknown SOL_ICMPV6 option {optname}")
+        return sk.filter.to_bytes(FILTER_BYTES, "little")
+    if level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_CHECKSUM:
+        return sk.offset
+    if level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_HDRINCL:
+        return int(sk.hdrincl)
+    return ipv6_getsockopt(sk, level, optname)
+
+
+rawv6_prot = proto(
+    name="RAWv6",
+    memory="RAW",
+    close=rawv6_close,
+    destroy=raw6_destroy,
+    connect=ip6_datagram_connect,
+    disconnect=udp_disconnect,
+    ioctl=raw_ioctl,
+    init=rawv6_init_sk,
+    setsockopt=rawv6_setsockopt,
+    getsockopt=rawv6_getsockopt,
+    sendmsg=rawv6_sendmsg,
+    recvmsg=rawv6_recvmsg,
+    bind=rawv6_bind,
+    backlog_rcv=raw_rcv_skb,
+    hash=raw_hash_sk,
+    unhash=raw_unhash_sk,
+    sock_class=raw6_sock,
+)

@@ -1,0 +1,554 @@
+"""UDP over IPv6: sending, errors, the protocol's tables (net/ipv6/udp.c; RFC 768, 8200 8.1).
+
+To a v4-mapped address these sockets send as IPv4's do (stack/ipv4/udp.py).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from fastpath.hdr import ipv6_hdr, udp6_send_check, udp_hdr, udp_push
+from fastpath.inet import UdpFlow
+from fastpath.inetkey import inet_err_key, udp_rcv_key
+from fastpath.skbuff import CHECKSUM_NONE, kfree_skb, pskb_may_pull, sk_buff
+from stack.core import uapi
+from stack.core.iov import msghdr
+from stack.core.neighbour import neigh_confirm
+from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
+from stack.core.proto import proto
+from stack.core.snmp import udp_mib
+from stack.core.sock import (
+    SOCK_LOCALROUTE,
+    lock_sock,
+    release_sock,
+    sk_dst_set,
+    sock_wfree,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    MSG_CONFIRM,
+    MSG_DONTWAIT,
+    MSG_ERRQUEUE,
+    MSG_MORE,
+    MSG_NOSIGNAL,
+    MSG_OOB,
+    SOL_UDP,
+)
+from stack.inet.af_ops import af_ops_of
+from stack.inet.datagram import udp_disconnect
+from stack.inet.flow import flowi
+from stack.inet.udp import (
+    UDP_HLEN,
+    raise_send_error,
+    udp_abort,
+    udp_close,
+    udp_cmsg_gso_size,
+    udp_destroy_sock,
+    udp_drop_short,
+    udp_ioctl,
+    udp_lib_getsockopt,
+    udp_lib_rcv,
+    udp_lib_setsockopt,
+    udp_prepare_gso,
+    udp_queue_rcv_one_skb,
+    udp_recvmsg,
+)
+from stack.inet.udp_hash import (
+    __udp_lib_lookup,
+    udp_lib_get_port,
+    udp_lib_rehash,
+    udp_lib_unhash,
+    udp_sock,
+)
+from stack.ipv4.ip_output import ip_generic_getfrag
+from stack.ipv4.udp import udp_sendmsg
+from stack.ipv6.addr import (
+    IN6ADDR_LOOPBACK,
+    ipv6_addr_is_multicast,
+)
+from stack.ipv6.datagram import (
+    datagram_flow,
+    ip6_datagram_connect,
+    ipv6_icmp_error,
+    ipv6_recv_rxpmtu,
+    mapped_sockaddr,
+    np_of,
+)
+from stack.ipv6.ip6_append import (
+    ip6_append_data,
+    ip6_finish_skb,
+    ip6_make_skb,
+    ip6_push_pending_frames,
+    ip6_sk_ignore_df,
+    ipcm6_cookie,
+)
+from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
+from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
+from stack.ipv6.ip6_output import (
+    LL_MAX_HEADER,
+    ip6_autoflowlabel,
+    ip6_make_flowlabel,
+    ip6_send_skb,
+    ip6_sk_dst_hoplimit,
+)
+from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
+from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE, inet6_cork
+from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
+from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
+from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
+from stack.ipv6.rt6_info import rt6_info
+from stack.ipv6.txoptions import fl6_update_dst
+from stack.net import Net
+
+IPV6_UDP_HLEN = 48
+PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
+
+
+# --- sending -------------------------------------------------------------------------------
+
+
+def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
+    """net/ipv6/udp.c: send one datagram (or, corked, a piece of one). Returns `length`.
+
+    Raises: OSError EMSGSIZE, EOPNOTSUPP, EINVAL, EDESTADDRREQ, EAGAIN, routing errors.
+    """
+    flow = sk.sk_tx_flow
+    name = msg.msg_name
+    if flow is not None and flow.family == AF_INET6:
+        rt = sk.sk_dst_cache
+        if (
+            (name is sk.udp_name or name == sk.udp_name)
+            and rt is sk.udp_fl4_rt
+            and not (
+                msg.msg_flags & ~PLAIN_FLAGS
+                or msg.msg_control
+                or msg.more
+                or rt is None
+                or rt.obsolete
+                or sk.sk_err
+                or sk.sk_shutdown
+            )
+            and length <= sk.udp_room
+            and sk.sk_wmem_alloc < sk.sk_sndbuf
+        ):
+            return udpv6_send_flow(sk, flow, msg, length)
+    if name is None:
+        if sk.sk_af.family == AF_INET:
+            return udp_sendmsg(sk, msg, length)
+    else:
+        v4 = mapped_sockaddr(sk, name)
+        if v4 is not None:
+            if sk.inet_saddr and sk.sk_af.family == AF_INET6:
+                raise OSError(errno.ENETUNREACH, "the socket is bound to an IPv6 address")
+            msg.msg_name = v4
+            return udp_sendmsg(sk, msg, length)
+    return udpv6_send(sk, msg, length, name)
+
+
+def udpv6_send_flow(sk: udp_sock, flow: UdpFlow, msg: msghdr, length: int) -> int:
+    """The socket's last datagram went the same way: its headers are ready in `flow`."""
+    skb = flow.datagram(msg.buf, msg.off, length)
+    if skb is None:
+        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+    msg.off += length
+    msg.count = 0
+    sk.sk_wmem_alloc += skb.truesize
+    flow.push_ip(skb, 0)
+    sk.net.mib.ip6.OutRequests += 1
+    err = ip6_send_skb(skb)
+    if err:
+        if err != -errno.ENOBUFS or np_of(sk).recverr:
+            raise_send_error(sk, err)
+        sk.udp_mib.SndbufErrors += 1
+    else:
+        sk.udp_mib.OutDatagrams += 1
+    return length
+
+
+def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) -> int:
+    """udpv6_sendmsg to an IPv6 address; `name` None: to the connected peer."""
+    if length > 0xFFFF:
+        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
+    flags = msg.msg_flags
+    if flags & MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "UDP has no urgent data")
+    corkreq = bool(sk.corkflag or flags & MSG_MORE)
+    if sk.pending:
+        lock_sock(sk)
+        if sk.pending:
+            return udpv6_append(sk, msg, length, None, None, None, corkreq)
+        release_sock(sk)
+    np = np_of(sk)
+    net = sk.net
+    connected = name is None
+    if name is None:
+        if sk.sk_state != TCP_ESTABLISHED:
+            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+        daddr, dport = sk.inet_daddr, sk.inet_dport
+        label = np.flow_label
+        scope_id = 0
+    else:
+        daddr, dport = name.addr, name.port
+        if not dport:
+            raise OSError(errno.EINVAL, "port 0 cannot be sent to")
+        label = name.flowinfo & 0xFFFFF if np.sndflow else 0
+        # The address of a connected socket's own peer uses its route too.
+        if sk.sk_state == TCP_ESTABLISHED and daddr == sk.inet_daddr:
+            daddr = sk.inet_daddr
+        scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
+    daddr = daddr or IN6ADDR_LOOPBACK
+    if label:
+        net.ipv6.sockets.check_label(sk, label)
+    fl6 = datagram_flow(sk, daddr, sk.inet_saddr, dport, label)
+    if scope_id:
+        if sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:
+            raise OSError(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
+        fl6.flowi_oif = scope_id
+    elif np.sticky_ifindex and not sk.sk_bound_dev_if:
+        fl6.flowi_oif = np.sticky_ifindex
+    if np.sticky_addr and not fl6.saddr:
+        fl6.saddr = np.sticky_addr
+    ipc6 = ipcm6_cookie(sk)
+    ipc6.gso_size = sk.gso_size
+    if msg.msg_control:
+        rest = []
+        for level, kind, data in msg.msg_control:
+            if level == SOL_UDP and kind == uapi.UDP_SEGMENT:
+                ipc6.gso_size = udp_cmsg_gso_size(data)
+            else:
+                rest.append((level, kind, data))
+        ip6_datagram_send_ctl(sk, rest, fl6, ipc6)
+        connected = False
+    if ipc6.opt is None:
+        ipc6.opt = np.opt
+    via = fl6_update_dst(daddr, ipc6.opt)
+    if via:
+        fl6.daddr = via
+        connected = False
+    if ipv6_addr_is_multicast(fl6.daddr):
+        connected = False
+    fl6.flowi_tos = max(ipc6.tclass, 0)
+    prefs = np.srcprefs
+    if connected:
+        rt = ip6_sk_dst_lookup_flow(sk, fl6, daddr if via else 0, True, prefs)
+        fl6.saddr = fl6.saddr or sk.inet_saddr
+    else:
+        rt = ip6_dst_lookup_flow(net, sk, fl6, daddr if via else 0, prefs)
+    if flags & MSG_CONFIRM and rt.neigh is not None:
+        neigh_confirm(rt.neigh)
+    if not corkreq:
+        plain = (
+            not msg.msg_control
+            and not flags & ~PLAIN_FLAGS
+            and ipc6.opt is None
+            and not ipc6.gso_size
+            and not via
+            and not sk.sk_flags & SOCK_LOCALROUTE
+            and not ipv6_addr_is_multicast(daddr)
+        )
+        sk.sk_tx_flow = None
+        if plain:
+            udpv6_make_flow(sk, fl6, rt, name)
+        return udpv6_send_one(sk, msg, length, ipc6, fl6, rt)
+    lock_sock(sk)
+    if sk.pending:
+        release_sock(sk)
+        raise OSError(errno.EINVAL, "another datagram is being collected on this socket")
+    sk.pending = AF_INET6
+    sk.len = 0
+    sk.sk_tx_flow = None  # what comes next is a piece of this datagram
+    return udpv6_append(sk, msg, length, fl6, ipc6, rt, corkreq)
+
+
+def udpv6_send_one(
+    sk: udp_sock, msg: msghdr, length: int, ipc6: ipcm6_cookie, fl6: flowi, rt: rt6_info
+) -> int:
+    """udpv6_sendmsg's lockless path: one datagram, made and sent."""
+    cork, v6_cork = sk.cork, inet6_cork()
+    flags = msg.msg_flags
+    ulen = length + UDP_HLEN
+    skb = ip6_make_skb(
+        sk, ip_generic_getfrag, msg, ulen, UDP_HLEN, ipc6, rt, fl6, flags, cork, v6_cork
+    )
+    if skb is None:
+        return length
+    err = udp_v6_send_skb(skb, sk, fl6, v6_cork)
+    if err:
+        raise_send_error(sk, err)
+    return length
+
+
+def udpv6_make_flow(sk: udp_sock, fl6: flowi, rt: rt6_info, name: sockaddr | None) -> None:
+    """Have the headers of a socket's datagrams to one destination ready (see udpv6_send_flow).
+
+    They hold while the route is the one in sk_dst_cache and not obsolete, until any setsockopt.
+    """
+    dev = rt.dev
+    np = np_of(sk)
+    if (
+        sk.sk_no_check_tx
+        or np.frag_size
+        or rt.expires
+        or rt.metrics
+        or np.pmtudisc >= IPV6_PMTUDISC_INTERFACE
+        or not dev.features & (NETIF_F_HW_CSUM | NETIF_F_IPV6_CSUM)
+    ):
+        return
+    net = sk.net
+    sk_dst_set(sk, rt)
+    sk.udp_fl4_rt = rt
+    sk.udp_name = name
+    label = ip6_make_flowlabel(net, 0, fl6.flowlabel, ip6_autoflowlabel(net, np), fl6)
+    sk.sk_tx_flow = flow = UdpFlow(
+        sk,
+        rt,
+        sock_wfree,
+        net.skb_small,
+        LL_MAX_HEADER + dev.needed_headroom + IPV6_UDP_HLEN,
+        fl6.saddr,
+        fl6.daddr,
+        fl6.fl_sport,
+        fl6.fl_dport,
+        tos=fl6.flowi_tos,
+        ttl=ip6_sk_dst_hoplimit(np, fl6.daddr, rt),
+        df=False,
+        ignore_df=ip6_sk_ignore_df(np),
+        mark=sk.sk_mark,
+        priority=sk.sk_priority,
+        small=net.skb_small_head,
+        family=AF_INET6,
+        flowlabel=label,
+    )
+    sk.udp_room = min(flow.room, dev.mtu - IPV6_UDP_HLEN)
+
+
+def udpv6_append(
+    sk: udp_sock,
+    msg: msghdr,
+    length: int,
+    fl6: flowi | None,
+    ipc6: ipcm6_cookie | None,
+    rt: rt6_info | None,
+    corkreq: bool,
+) -> int:
+    """udpv6_sendmsg's do_append_data: add a piece; send unless more is to come.
+
+    The sock is owned, and freed.
+    """
+    try:
+        first = rt is not None
+        if sk.pending == AF_INET:
+            release_sock(sk)
+            try:
+                return udp_sendmsg(sk, msg, length)
+            finally:
+                lock_sock(sk)
+        if fl6 is None:
+            fl6 = sk.cork.fl4
+        assert fl6 is not None
+        ulen = length + (UDP_HLEN if first else 0)
+        try:
+            if sk.len + ulen > 0xFFFF:
+                raise OSError(errno.EMSGSIZE, "the collected datagram became too long")
+            ip6_append_data(
+                sk,
+                ip_generic_getfrag,
+                msg,
+                ulen,
+                UDP_HLEN if first else 0,
+                ipc6 if ipc6 is not None else ipcm6_cookie(sk),
+                fl6,
+                rt,  # type: ignore[arg-type]
+                msg.msg_flags,
+            )
+        except OSError:
+            udp_v6_flush_pending_frames(sk)
+            raise
+        sk.len += ulen
+        if not corkreq:
+            err = udp_v6_push_pending_frames(sk)
+            if err:
+                raise_send_error(sk, err)
+        elif not sk.sk_write_queue.qlen:
+            sk.pending = 0
+        return length
+    finally:
+        release_sock(sk)
+
+
+def udp_v6_send_skb(skb: sk_buff, sk: udp_sock, fl6: flowi, v6_cork: inet6_cork) -> int:
+    """net/ipv6/udp.c: UDP header and checksum (or what the NIC needs to do it), then IP.
+
+    0 or a negative errno. Takes ownership of skb.
+    """
+    cork = sk.cork
+    gso_size = cork.gso_size
+    if gso_size and skb.len > gso_size:
+        iplen = 40 + (v6_cork.opt.tot_len if v6_cork.opt is not None else 0)
+        if not udp_prepare_gso(skb, sk, iplen, cork, gso_size):
+            kfree_skb(skb)
+            return -errno.EINVAL
+    udp_push(skb, fl6.fl_sport, fl6.fl_dport, skb.len + UDP_HLEN, 0)
+    if sk.sk_no_check_tx:
+        skb.ip_summed = CHECKSUM_NONE
+    else:
+        udp6_send_check(skb, fl6.saddr, fl6.daddr)
+    err = ip6_push_pending_frames(sk, fl6, skb, cork, v6_cork)
+    if err:
+        if err == -errno.ENOBUFS and not np_of(sk).recverr:
+            sk.udp_mib.SndbufErrors += 1
+            return 0
+        return err
+    sk.udp_mib.OutDatagrams += 1
+    return 0
+
+
+def udp_v6_push_pending_frames(sk: udp_sock) -> int:
+    """net/ipv6/udp.c: send the corked datagram. 0 or a negative errno."""
+    np = np_of(sk)
+    fl6 = sk.cork.fl4
+    skb = ip6_finish_skb(sk)
+    err = 0
+    if skb is not None:
+        err = udp_v6_send_skb(skb, sk, fl6, np.cork)
+        sk.cork.clear()
+        np.cork.opt = None
+    sk.len = 0
+    sk.pending = 0
+    return err
+
+
+def udp_v6_flush_pending_frames(sk: udp_sock) -> None:
+    """net/ipv6/udp.c: throw the corked datagram away."""
+    if sk.pending:
+        sk.len = 0
+        family, sk.pending = sk.pending, 0
+        af_ops_of[family].flush_pending_frames(sk)
+
+
+# --- receiving -----------------------------------------------------------------------------
+
+
+def udpv6_rcv(skb: sk_buff) -> int:
+    """net/ipv6/udp.c: handler of protocol 17. Takes ownership of skb."""
+    net = skb.dev.net
+    key = udp_rcv_key(skb)
+    if key is not None:
+        if key[3] >> 120 != 0xFF:
+            sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
+            if sk is not None:
+                udp_queue_rcv_one_skb(sk, skb)
+                return 0
+            return udp_lib_rcv(net, skb, af_ops_of[AF_INET6], False)
+        return udp_lib_rcv(net, skb, af_ops_of[AF_INET6], True)
+    if not pskb_may_pull(skb, UDP_HLEN):
+        return udp_drop_short(net, skb, af_ops_of[AF_INET6])
+    if not udp_hdr(skb).check and not skb.gso_size:
+        # RFC 8200 8.1: a datagram over IPv6 has a checksum.
+        net.mib.udp6.InCsumErrors += 1
+        return udp_drop_short(net, skb, af_ops_of[AF_INET6])
+    many = ipv6_hdr(skb).daddr >> 120 == 0xFF
+    return udp_lib_rcv(net, skb, af_ops_of[AF_INET6], many)
+
+
+def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
+    """net/ipv6/udp.c: an ICMPv6 error about a datagram of ours. Borrows skb.
+
+    Data at the embedded IPv6 header, the UDP header `offset` bytes behind it.
+    """
+    net: Net = skb.dev.net
+    key = inet_err_key(skb, 0, offset)
+    sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
+    if sk is None:
+        net.mib.icmp6.InErrors += 1
+        return -errno.ENOENT
+    np = sk.pinet6
+    if np is None:
+        return 0
+    err, harderr = icmpv6_err_convert(kind, code)
+    if kind == ICMPV6_PKT_TOOBIG:
+        if np.pmtudisc < IPV6_PMTUDISC_INTERFACE:
+            ip6_sk_update_pmtu(skb, sk, info)
+        if np.pmtudisc:
+            harderr = True
+    elif kind == NDISC_REDIRECT:
+        ip6_sk_redirect(skb, sk)
+        return 0
+    if not np.recverr:
+        if not harderr or sk.sk_state != TCP_ESTABLISHED:
+            return 0
+    else:
+        ipv6_icmp_error(sk, skb, err, key[2], info, kind, code, offset + UDP_HLEN)
+    sk.sk_err = err
+    sk.sk_error_report()
+    return 0
+
+
+def udpv6_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
+    """net/ipv6/udp.c: udp_recvmsg, and a path MTU that waits. Raises: OSError."""
+    np = sk.pinet6
+    waits = np is not None and np.rx_pmtu is not None and not flags & MSG_ERRQUEUE
+    if waits and ipv6_recv_rxpmtu(sk, msg):
+        return 0
+    return udp_recvmsg(sk, msg, length, flags)
+
+
+# --- socket calls --------------------------------------------------------------------------
+
+
+def udpv6_init_sock(sk: udp_sock) -> int:
+    """net/ipv6/udp.c"""
+    sk.udp_mib = sk.net.mib.udp6
+    return 0
+
+
+def udpv6_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> None:
+    """net/ipv6/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
+    sk.sk_tx_flow = None
+    if level == SOL_UDP:
+        udp_lib_setsockopt(sk, optname, optval)
+    else:
+        ipv6_setsockopt(sk, level, optname, optval)
+
+
+def udpv6_getsockopt(sk: udp_sock, level: int, optname: int) -> Any:
+    """net/ipv6/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
+    if level == SOL_UDP:
+        return udp_lib_getsockopt(sk, optname)
+    return ipv6_getsockopt(sk, level, optname)
+
+
+def udp6_mib(net: Net) -> udp_mib:
+    """/proc/net/snmp6 Udp6*"""
+    return net.mib.udp6
+
+
+udpv6_prot = proto(
+    name="UDPv6",
+    memory="UDP",
+    close=udp_close,
+    connect=ip6_datagram_connect,
+    disconnect=udp_disconnect,
+    ioctl=udp_ioctl,
+    init=udpv6_init_sock,
+    destroy=udp_destroy_sock,
+    setsockopt=udpv6_setsockopt,
+    getsockopt=udpv6_getsockopt,
+    sendmsg=udpv6_sendmsg,
+    recvmsg=udpv6_recvmsg,
+    backlog_rcv=udp_queue_rcv_one_skb,
+    unhash=udp_lib_unhash,
+    rehash=udp_lib_rehash,
+    get_port=udp_lib_get_port,
+    diag_destroy=udp_abort,
+    sock_class=udp_sock,
+    sysctl_rmem="udp_rmem_min",
+)
+
+udpv6_protocol = inet6_protocol(
+    handler=udpv6_rcv, err_handler=udpv6_err, flags=INET6_PROTO_NOPOLICY | INET6_PROTO_FINAL
+)
