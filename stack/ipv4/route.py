@@ -421,8 +421,6 @@ def ip_route_output_key_hash(net: Any, fl4: flowi, key: tuple[int, ...] | None =
             if rtype == RTN_LOCAL:
                 if not saddr:
                     saddr = (res.fi.fib_prefsrc if res.fi else 0) or daddr
-                    if ipv4_is_loopback(daddr):
-                        saddr = daddr
                 orig_oif = res.nh.nh_oif if res.nh else 0
                 dev_out = net.loopback_dev
                 fl4.flowi_oif = dev_out.ifindex

@@ -126,8 +126,10 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
         case uapi.IPV6_FLOWLABEL_MGR:
             sk.net.ipv6.sockets.flowlabel_set(sk, opt_bytes(optval))
         case uapi.IPV6_TCLASS:
-            val = in_range(optval, -1, 255, "traffic class")
-            np.tclass = max(val, 0)
+            val = max(in_range(optval, -1, 255, "traffic class"), 0)
+            if sk.sk_type == uapi.SOCK_STREAM:
+                val = val & ~3 | np.tclass & 3  # ECN bits of a stream are TCP's
+            np.tclass = val
             sk_dst_reset(sk)
         case uapi.IPV6_DONTFRAG:
             np.dontfrag = boolean(optval)
@@ -176,27 +178,15 @@ def ipv6_update_options(sk: inet_sock, np: ipv6_pinfo, opt: ipv6_txoptions | Non
 
 
 def _set_preferences(np: ipv6_pinfo, val: int) -> None:
-    """RFC 5014: which source addresses are liked best. One of each pair may be named."""
-    chosen = 0
-    keep = ~0
-    pairs = (
+    """RFC 5014: which source addresses are liked best. One of each group may be named."""
+    for group in (
         (IPV6_PREFER_SRC_TMP, IPV6_PREFER_SRC_PUBLIC, IPV6_PREFER_SRC_PUBTMP_DEFAULT),
-        (IPV6_PREFER_SRC_COA, IPV6_PREFER_SRC_HOME, 0),
-        (IPV6_PREFER_SRC_CGA, IPV6_PREFER_SRC_NONCGA, 0),
-    )
-    for number, pair in enumerate(pairs):
-        bits = val & (pair[0] | pair[1] | pair[2])
-        if bits & (bits - 1):
+        (IPV6_PREFER_SRC_COA, IPV6_PREFER_SRC_HOME),
+        (IPV6_PREFER_SRC_CGA, IPV6_PREFER_SRC_NONCGA),
+    ):
+        if sum(bool(val & bit) for bit in group) > 1:
             raise OSError(errno.EINVAL, f"address preferences {val:#x} exclude each other")
-        if not bits:
-            continue
-        if number == 0:
-            keep &= ~(IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC)
-            chosen |= bits & ~IPV6_PREFER_SRC_PUBTMP_DEFAULT
-        elif number == 1:
-            keep &= ~IPV6_PREFER_SRC_COA
-            chosen |= bits & IPV6_PREFER_SRC_COA
-    np.srcprefs = np.srcprefs & keep | chosen
+    np.srcprefs = val & (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC | IPV6_PREFER_SRC_COA)
 
 
 def _set_sticky_pktinfo(sk: inet_sock, np: ipv6_pinfo, data: bytes) -> None:
@@ -328,7 +318,7 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
         case uapi.IPV6_TRANSPARENT:
             return int(sk.transparent)
         case uapi.IPV6_ROUTER_ALERT:
-            return next((ra for ra, one in net.ipv6.ra_chain if one is sk), -1)
+            return int(any(one is sk for _, one in net.ipv6.ra_chain))
         case uapi.IPV6_ROUTER_ALERT_ISOLATE:
             return int(np.rtalert_isolate)
         case uapi.IPV6_PKTINFO:
