@@ -25,7 +25,10 @@ from stack.clients.addrinfo import AI_PASSIVE
 from stack.core.clock import is_threaded, require_running
 from stack.socket import (
     AF_INET,
+    AF_INET6,
+    IPPROTO_IPV6,
     IPPROTO_TCP,
+    IPV6_V6ONLY,
     SHUT_WR,
     SO_ERROR,
     SO_REUSEADDR,
@@ -526,14 +529,15 @@ class Server(asyncio.AbstractServer):
 async def create_server(
     net: Host,
     protocol_factory: Callable[[], asyncio.BaseProtocol],
-    host: str = "0.0.0.0",
+    host: str | None = "0.0.0.0",
     port: int = 0,
     *,
     backlog: int = SOMAXCONN,
 ) -> Server:
     """Listen on host `net`; as `loop.create_server`, but on one socket: of the first address of
-    the name `host`, or with "" of any IPv4 address."""
-    family, name = AF_INET, (host, port)
+    the name `host`, with "" of any IPv4 address, with None of any address of both families."""
+    family: int = AF_INET6 if host is None else AF_INET
+    name: Address = host or "", port
     if host:
         rows = await getaddrinfo(net, host, port, type=SOCK_STREAM, flags=AI_PASSIVE)
         family, _, _, _, name = rows[0]
@@ -541,6 +545,8 @@ async def create_server(
     try:
         sock.setblocking(False)
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        if family == AF_INET6:
+            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, host is not None)
         sock.bind(name)
         sock.listen(backlog)
     except BaseException:
@@ -570,7 +576,7 @@ async def start_server(
     client_connected_cb: Callable[
         [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None
     ],
-    host: str = "0.0.0.0",
+    host: str | None = "0.0.0.0",
     port: int = 0,
     *,
     limit: int = 1 << 18,

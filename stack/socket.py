@@ -38,9 +38,11 @@ from stack.core.uapi import (
     IP_TTL,
     IPPROTO_ICMP,
     IPPROTO_IP,
+    IPPROTO_IPV6,
     IPPROTO_RAW,
     IPPROTO_TCP,
     IPPROTO_UDP,
+    IPV6_V6ONLY,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
     MSG_MORE,
@@ -120,9 +122,11 @@ __all__ = [
     "AI_V4MAPPED",
     "IPPROTO_ICMP",
     "IPPROTO_IP",
+    "IPPROTO_IPV6",
     "IPPROTO_RAW",
     "IPPROTO_TCP",
     "IPPROTO_UDP",
+    "IPV6_V6ONLY",
     "IP_TOS",
     "IP_TTL",
     "MSG_DONTWAIT",
@@ -169,6 +173,7 @@ __all__ = [
     "gethostbyname",
     "gethostbyname_ex",
     "getnameinfo",
+    "has_dualstack_ipv6",
     "inet6_aton",
     "inet6_ntoa",
     "inet_aton",
@@ -751,15 +756,35 @@ def create_connection(
     raise failure
 
 
+def has_dualstack_ipv6(net: Net) -> bool:
+    """Whether one socket of the host can take IPv4 and IPv6, as `socket.has_dualstack_ipv6`."""
+    return net.net_families[AF_INET6] is not None
+
+
 def create_server(
-    net: Net, address: Address, *, backlog: int = SOMAXCONN, reuse_port: bool = False
+    net: Net,
+    address: Address,
+    *,
+    family: int = AF_INET,
+    backlog: int = SOMAXCONN,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
 ) -> Socket:
-    """A listening stream socket of host `net`, as `socket.create_server`."""
-    sock = Socket(net, AF_INET, SOCK_STREAM)
+    """A listening stream socket of host `net`, as `socket.create_server`.
+
+    Raises: ValueError: `dualstack_ipv6` without AF_INET6. OSError.
+    """
+    if dualstack_ipv6 and not has_dualstack_ipv6(net):
+        raise ValueError("dualstack_ipv6 not supported on this platform")
+    if dualstack_ipv6 and family != AF_INET6:
+        raise ValueError("dualstack_ipv6 requires AF_INET6 family")
+    sock = Socket(net, family, SOCK_STREAM)
     try:
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+        if family == AF_INET6:
+            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, not dualstack_ipv6)
         sock.bind(address)
         sock.listen(backlog)
     except BaseException:
