@@ -15,7 +15,8 @@ from fastpath.skbuff import CHECKSUM_NONE, kfree_skb, pskb_may_pull, sk_buff
 from stack.core import uapi
 from stack.core.iov import msghdr
 from stack.core.neighbour import neigh_confirm
-from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
+from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM, net_xmit_errno
+from stack.core.netfilter import NF_INET_LOCAL_OUT
 from stack.core.proto import proto
 from stack.core.snmp import udp_mib
 from stack.core.sock import (
@@ -158,8 +159,16 @@ def udpv6_send_flow(sk: udp_sock, flow: UdpFlow, msg: msghdr, length: int) -> in
     msg.count = 0
     sk.sk_wmem_alloc += skb.truesize
     flow.push_ip(skb, 0)
-    sk.net.mib.ip6.OutRequests += 1
-    err = ip6_send_skb(skb)
+    net = sk.net
+    net.mib.ip6.OutRequests += 1
+    if net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]:
+        err = ip6_send_skb(skb)
+    else:  # what ip6_send_skb comes to without a hook: the header is whole
+        err = skb.dst.output(net, sk, skb)
+        if err > 0:
+            err = net_xmit_errno(err)
+        if err:
+            net.mib.ip6.OutDiscards += 1
     if err:
         if err != -errno.ENOBUFS or np_of(sk).recverr:
             raise_send_error(sk, err)
