@@ -9,6 +9,7 @@ from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import ETH_P_IPV6, packet_type
 from stack.ipv6.exthdrs import ipv6_exthdrs_init
 from stack.ipv6.icmp import icmpv6_protocol, icmpv6_sk_exit, icmpv6_sk_init
+from stack.ipv6.ip6_flowlabel import ip6_flowlabel_init
 from stack.ipv6.ip6_forward import (
     ip6_forward,
     ip6_pkt_discard,
@@ -43,6 +44,7 @@ def ipv6_net_init(net: Net) -> None:
     ip6_route_net_init(net)
     icmpv6_sk_init(net)
     inet6_add_protocol(net, icmpv6_protocol, NEXTHDR_ICMP)
+    ip6_flowlabel_init(net)
     ipv6_exthdrs_init(net)
     ipv6_frag_init(net)
     tcpv6_init(net)

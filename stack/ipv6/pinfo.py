@@ -11,6 +11,7 @@ from stack.ipv6.txoptions import ipv6_txoptions
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
     from stack.inet.inet_sock import inet_sock
+    from stack.ipv6.ip6_flowlabel import ip6_flowlabel
 
 # include/uapi/linux/in6.h
 IPV6_PMTUDISC_DONT = 0
@@ -75,6 +76,8 @@ class ipv6_pinfo:
     """IPV6_PKTINFO that was set as an option: source and interface."""
     sticky_ifindex: int = 0
     flow_label: int = 0
+    rcv_flowinfo: int = 0
+    """Of the peer's packets (TCP's)."""
     frag_size: int = 0
     srcprefs: int = 0
     pmtudisc: int = IPV6_PMTUDISC_WANT
@@ -95,8 +98,8 @@ class ipv6_pinfo:
     ipv6_mc_list: list[ipv6_mc_socklist] = field(default_factory=list)
     ipv6_ac_list: list[tuple[int, int]] = field(default_factory=list)
     """Anycast addresses that the socket joined: (address, ifindex)."""
-    ipv6_fl_list: list[object] = field(default_factory=list)
-    """Flow labels that it leases: ip6_flowlabel's."""
+    ipv6_fl_list: list[ip6_flowlabel] = field(default_factory=list)
+    """Flow labels that it leases."""
     pktoptions: sk_buff | None = None
     rx_pmtu: tuple[int, int, int] | None = None
     """The last path MTU for IPV6_RECVPATHMTU: (address, scope id, mtu)."""

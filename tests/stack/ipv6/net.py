@@ -249,3 +249,10 @@ def one_host6(
     for wire in wires:
         wire.sent.clear()
     return Net6(host, wires)
+
+
+def neighbour_of(dev: Any, addr: str) -> Any:
+    """The neighbour entry of an address, made when missing."""
+    n = __neigh_lookup(dev.net.ipv6.nd_tbl, ip6(addr), dev, True)
+    assert n is not None
+    return n
