@@ -1,4 +1,4 @@
-"""Routes of IPv6: longest match, metrics, routers by preference (RFC 4191), equal routes, expiry."""
+"""Routes of IPv6: longest match, metrics, preferred routers (RFC 4191), equal routes, expiry."""
 
 from __future__ import annotations
 

@@ -81,7 +81,9 @@ def test_a_lease_is_made_found_renewed_and_given_back() -> None:
 def test_label_0_takes_a_free_one() -> None:
     net = one_host6()
     a, b = lease(sock_of(net), 0), lease(sock_of(net), 0)
-    assert a and b and a != b
+    assert a
+    assert b
+    assert a != b
     assert not (a | b) & 0x80000
 
 
@@ -92,7 +94,8 @@ def test_an_exclusive_label_is_one_sockets_and_the_others_must_lease() -> None:
     assert refused(b) == "EPERM"
     assert refused(b, flags=IPV6_FL_F_CREATE | IPV6_FL_F_EXCL) == "EEXIST"
     found = fl6_sock_lookup(a, 0x123)
-    assert found is not None and found.label == 0x123
+    assert found is not None
+    assert found.label == 0x123
     with pytest.raises(OSError, match="ENOENT"):
         fl6_sock_lookup(b, 0x123)
 
