@@ -174,7 +174,7 @@ def icmpv6_xmit_unlock(sk: inet_sock) -> None:
     sk.sk_lock_owned = False
 
 
-def _transmit(
+def icmpv6_transmit(
     sk: inet_sock, msg: icmpv6_msg, length: int, ipc6: ipcm6_cookie, fl6: flowi, rt: rt6_info
 ) -> None:
     """Send `msg` with `length` bytes of data; a failure is counted."""
@@ -290,7 +290,7 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
             return
         msg = icmpv6_msg(type, code, info, skb, offset)
         length = min(skb.len - offset, IPV6_MIN_MTU - IPV6_HLEN - ICMP6_HLEN)
-        _transmit(sk, msg, length, ipcm6_cookie(sk), fl6, rt)
+        icmpv6_transmit(sk, msg, length, ipcm6_cookie(sk), fl6, rt)
     finally:
         icmpv6_xmit_unlock(sk)
 
@@ -356,7 +356,7 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
         msg = icmpv6_msg(ICMPV6_ECHO_REPLY, request.icmp6_code, un, skb, 0)
         ipc6 = ipcm6_cookie(sk)
         ipc6.tclass = iph.priority
-        _transmit(sk, msg, skb.len, ipc6, fl6, rt)
+        icmpv6_transmit(sk, msg, skb.len, ipc6, fl6, rt)
     finally:
         icmpv6_xmit_unlock(sk)
     return SKB_NOT_DROPPED_YET

@@ -242,7 +242,7 @@ def judged(path: Path) -> Iterator[str]:
     command += ["-d", f"tcp.port=={DATA_PORT},data"]
     for name in ("ip", "tcp", "udp"):
         command += ["-o", f"{name}.check_checksum:TRUE"]
-    checks = ("ip", "tcp", "udp", "icmp")
+    checks = ("ip", "tcp", "udp", "icmp", "icmpv6")
     wrong = " or ".join(["_ws.malformed", *(f"{c}.checksum.status == 0" for c in checks)])
     wrong = f"({wrong}) and not tcp.checksum.ffff"
     text = subprocess.run([*command, "-Y", wrong], check=True, capture_output=True, text=True)
