@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from stack.core import uapi
 from stack.core.sysctl import Sysctl
 from stack.ipv4.sysctl_names import SYSCTLS
+from stack.ipv6.devconf import CONF6, CONF_ROWS
+from stack.ipv6.sysctl_net_ipv6 import NET_IPV6
 from stack.sockopts import RW, SOCKOPTS
 
 __all__ = ["markdown"]
@@ -14,7 +16,8 @@ __all__ = ["markdown"]
 INTRO = """# Sysctls and socket options
 
 Written by `docs/generate.py` from the declarations in `stack/core/sysctl.py`,
-`stack/ipv4/sysctl_net_ipv4.py` and `stack/sockopts.py`.
+`stack/ipv4/sysctl_net_ipv4.py`, `stack/ipv6/sysctl_net_ipv6.py`, `stack/ipv6/devconf.py` and
+`stack/sockopts.py`.
 
 Each one does what Linux's does: a test turns every knob here, runs traffic and looks at what
 changed on the wire, in an errno, a counter or in time (`tests/stack/knobs/`). What Linux has and
@@ -29,6 +32,7 @@ a, b = two_hosts(sysctl={"tcp_sack": 0, "net.ipv4.tcp_rmem": "4096 65536 65536"}
 a.sysctl.tcp_ecn = 1  # later, as sysctl -w does
 a.sysctl["net.ipv4.tcp_ecn"] = "1"
 a.dev("eth0").ip_ptr.cnf["rp_filter"] = 1  # net.ipv4.conf.eth0.rp_filter
+a.sysctl["net.ipv6.conf.all.forwarding"] = 1  # those of IPv6 go by their full names
 a.uid = 1000  # ports below 1024 and raw sockets need uid 0
 ```
 
@@ -41,8 +45,19 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     if isinstance(value, frozenset):
-        return ",".join(map(str, sorted(value))) or "none"
+        return _ranges(value) or "none"
     return str(value)
+
+
+def _ranges(numbers: frozenset[int]) -> str:
+    """`0-1,3-127`."""
+    parts: list[list[int]] = []
+    for n in sorted(numbers):
+        if parts and parts[-1][1] == n - 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
 
 
 def _default(row: Sysctl) -> str:
@@ -61,16 +76,23 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 def markdown() -> str:
     """Return the page."""
     parts = [INTRO, "## Sysctls\n"]
-    for path in dict.fromkeys(row.path for row in SYSCTLS.values()):
+    rows_of_all = [*SYSCTLS.values(), *NET_IPV6, *CONF_ROWS]
+    for path in dict.fromkeys(row.path for row in rows_of_all):
         parts.append(f"### {path}\n")
-        if path.endswith(".all"):
+        if path == CONF6:
+            parts.append(
+                "`conf.default` is what an interface begins with and `conf.DEV` its own. `all` is "
+                "a set apart; `forwarding` and `disable_ipv6` written there go to every "
+                "interface.\n"
+            )
+        elif path.endswith(".all"):
             parts.append(
                 "For all interfaces; `conf.DEV`, in `dev.ip_ptr.cnf`, for one. `forwarding` is "
                 "there too: what `ip_forward` is for all.\n"
             )
         rows = [
             (f"`{row.name}`", _default(row), row.takes(), row.what)
-            for row in sorted(SYSCTLS.values(), key=lambda r: r.name)
+            for row in sorted(rows_of_all, key=lambda r: r.name)
             if row.path == path
         ]
         parts.append(_table(("name", "default", "takes", "what it does"), rows))

@@ -64,7 +64,7 @@ class Sysctl:
         if self.kind == NAMES:
             return "names"
         if self.kind == PORTS:
-            return 'ports and ranges of ports, "8080,9000-9010"'
+            return 'numbers and ranges, "8080,9000-9010"'
         of = f"{self.count} numbers, " if self.count > 1 else ""
         if (self.low, self.high) == (INT_MIN, INT_MAX):
             return f"{of}any int of 32 bits"
