@@ -394,12 +394,12 @@ class icmp6msg_mib(icmpmsg_mib):
         130: "GroupMembQueries",
         131: "GroupMembResponses",
         132: "GroupMembReductions",
-        143: "MLDv2Reports",
-        134: "RouterAdvertisements",
         133: "RouterSolicits",
-        136: "NeighborAdvertisements",
+        134: "RouterAdvertisements",
         135: "NeighborSolicits",
+        136: "NeighborAdvertisements",
         137: "Redirects",
+        143: "MLDv2Reports",
     }
     __slots__ = ()
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stack.proc.counters import netstat, nstat, snmp
+from stack.proc.counters import netstat, nstat, snmp, snmp6
 from stack.proc.devices import dev, interrupts, softirqs, softnet_stat
 from stack.proc.sockets import raw, raw6, sockstat, sockstat6, tcp, tcp6, udp, udp6
 from stack.proc.ss import ss
-from stack.proc.tables import arp, route
+from stack.proc.tables import arp, ipv6_route, route
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -23,9 +23,11 @@ __all__ = ["FILES", "nstat", "read", "ss"]
 FILES: dict[str, Callable[[Net], str]] = {
     "dev": dev,
     "snmp": snmp,
+    "snmp6": snmp6,
     "netstat": netstat,
     "arp": arp,
     "route": route,
+    "ipv6_route": ipv6_route,
     "tcp": tcp,
     "tcp6": tcp6,
     "udp": udp,

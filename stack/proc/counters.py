@@ -1,4 +1,4 @@
-"""/proc/net/snmp and /proc/net/netstat, and all counters in the way of nstat."""
+"""/proc/net/snmp, /proc/net/snmp6 and /proc/net/netstat, and all counters in the way of nstat."""
 
 from __future__ import annotations
 
@@ -31,6 +31,22 @@ def netstat(net: Net) -> str:
     return text(group("TcpExt", net.mib.linux.items()) + group("IpExt", net.mib.ipext.items()))
 
 
+def snmp6_items(net: Net) -> Iterator[tuple[str, int]]:
+    """Every counter of IPv6 under its name in /proc/net/snmp6 (Ip6InReceives ...)."""
+    mib = net.mib
+    for name, value in mib.ip6.items():
+        yield f"Ip6{name}", value
+    for name, value in mib.icmp6.items():
+        yield f"Icmp6{name}", value
+    for name, value in (*mib.icmp6msg.named(), *mib.icmp6msg.items()):
+        yield f"Icmp6{name}", value
+
+
+def snmp6(net: Net) -> str:
+    """net/ipv6/proc.c: snmp6_seq_show."""
+    return text(f"{name:<32}\t{value}" for name, value in snmp6_items(net))
+
+
 def counters(net: Net) -> Iterator[tuple[str, int]]:
     """Every counter of the net under the name that nstat has for it (IpInReceives ...)."""
     for listing in (snmp(net), netstat(net)):
@@ -39,6 +55,7 @@ def counters(net: Net) -> Iterator[tuple[str, int]]:
             prefix, *keys = names.split()
             for key, value in zip(keys, values.split()[1:], strict=True):
                 yield prefix.rstrip(":") + key, int(value)
+    yield from snmp6_items(net)
 
 
 def nstat(net: Net, *, zeros: bool = False) -> str:

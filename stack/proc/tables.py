@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stack.core.neigh_table import NUD_NOARP, neighbour
 from stack.ipv4.arp import arp_state_to_flags
 from stack.ipv4.fib import fib_dump
+from stack.ipv6.route_config import fib6_dump
 from stack.proc.text import dotted, le_word, text
 
 if TYPE_CHECKING:
@@ -52,4 +53,16 @@ def route(net: Net) -> str:
             f"{row['metric']}\t{le_word(mask)}\t{mtu + 40 if mtu else 0}\t0\t0"
         )
         lines.append(f"{line:<127}")
+    return text(lines)
+
+
+def ipv6_route(net: Net) -> str:
+    """net/ipv6/route.c: ipv6_route_seq_show, all tables."""
+    lines = []
+    for row in fib6_dump(net, None):
+        source, use = f"{0:032x} 00", f"{1:08x} {0:08x}"
+        lines.append(
+            f"{row['dst']:032x} {row['plen']:02x} {source} {row['gw']:032x} "
+            f"{row['metric']:08x} {use} {row['flags']:08x} {row['dev']:>8}"
+        )
     return text(lines)

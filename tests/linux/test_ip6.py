@@ -18,6 +18,7 @@ from e1000emu.lab import add_nic
 from e1000emu.links import Tap
 from fastpath.hdr6 import icmp6_hdr
 from fastpath.skbuff import kfree_skb, skb_copy_bits, skb_from_bytes
+from stack import proc
 from stack.core.uapi import AF_INET6
 from stack.host import Host
 from stack.inet.flow import flowi
@@ -106,6 +107,19 @@ def test_unknown_protocols_are_reported_to_linux(wire6: Wire) -> None:
         sock.settimeout(5)
         with pytest.raises(OSError, match="Protocol error"):
             sock.recv(100)
+
+
+def test_our_counters_have_linuxs_names_in_its_order(wire6: Wire) -> None:
+    theirs = [
+        line.split()[0]
+        for line in wire6.peer.run("cat", "/proc/net/snmp6").stdout.decode().splitlines()
+    ]
+    ours = [line.split()[0] for line in proc.read(wire6.host, "snmp6").splitlines()]
+    known = [name for name in ours if name in theirs]
+    lacking = [name for name in ours if name not in theirs and "Type" not in name]
+    # A kernel of another age may lack some of the newest.
+    assert set(lacking) <= {"Ip6OutTransmits", "Icmp6OutRateLimitHost", "Icmp6InMLDv2Reports"}
+    assert known == [name for name in theirs if name in ours]
 
 
 # --- our host as a router ------------------------------------------------------------------

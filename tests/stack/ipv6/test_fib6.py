@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stack import proc
 from stack.core.neigh_table import NUD_FAILED
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
@@ -206,3 +207,13 @@ def test_lookup_equals_a_linear_search(routes: dict[tuple[int, int], int], to: i
     fits = [plen for dst, plen in table if target & MASKS6[plen] == dst]
     found = fib6_lookup(net.host, target)
     assert (found.fib6_plen if found else None) == (max(fits) if fits else None)
+
+
+def test_the_table_is_shown_as_proc_net_ipv6_route() -> None:
+    net = one_host6()
+    net.host.route_add("2001:db8:ffff::/48", via=GW, metric=7)
+    lines = proc.read(net.host, "ipv6_route").splitlines()
+    assert all(len(line) == 149 for line in lines)
+    (line,) = (each for each in lines if each.startswith("20010db8ffff"))
+    assert line.split()[1] == "30"
+    assert line.split()[4:6] == [f"{ip6(GW):032x}", "00000007"]
