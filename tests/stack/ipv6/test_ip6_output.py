@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -131,7 +132,7 @@ def test_identifications_are_not_to_be_guessed() -> None:
     net = one_host6()
     idents = [send(net, 2000)[0][IPv6ExtHdrFragment].id for _ in range(50)]
     assert len(set(idents)) == 50
-    steps = {b - a for a, b in zip(idents, idents[1:], strict=False)}
+    steps = {b - a for a, b in pairwise(idents)}
     assert len(steps) == 49
 
 
