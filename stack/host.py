@@ -19,6 +19,7 @@ from stack.core.netdevice import net_device
 from stack.core.pci import PciSlot, pci_device_add
 from stack.drivers.e1000.main import e1000_init_module
 from stack.ipv4.af_inet import inet_init
+from stack.ipv6.addrconf import addrconf_register
 from stack.ipv6.af_inet6 import inet6_init
 from stack.ipv6.ipv6_init import ipv6_init
 from stack.machine import Machine
@@ -67,6 +68,7 @@ class Host(Namespace):
                 inet_init(machine)
                 ipv6_init(machine)
                 inet6_init(machine)
+                addrconf_register(machine)
             super().__init__(machine, name, uid=uid, gid=gid, sysctl=sysctl)
             if inet:
                 tell = functools.partial(progress, machine), functools.partial(describe, machine)

@@ -13,8 +13,12 @@ from stack.core.link_watch import linkwatch_pending
 from stack.core.netdevice import net_device
 from stack.ipv4.devinet import inet_addr_add, inet_addr_del, parse_ifaddr
 from stack.ipv4.fib import ip_route_add, ip_route_del
+from stack.ipv6.addr import parse_ifaddr6
+from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
 from stack.net import Net
+from stack.services.radvd import Radvd
+from stack.services.router_advertiser import AdvertiserConfig
 from stack.socket import Socket
 
 
@@ -47,7 +51,10 @@ class Namespace(Net):
         up: bool | None = None,
         mtu: int | None = None,
     ) -> None:
-        """Configure an interface: `addr` "10.0.0.1/24" is added, then `mtu`, then up or down.
+        """Configure an interface: `addr` is added, then `mtu`, then up or down.
+
+        `addr`: "10.0.0.1/24" or "2001:db8::2/64"; one of IPv6 can be used once its duplicate
+        address detection is over, a second or two after the interface is up.
 
         Raises:
             OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
@@ -59,7 +66,10 @@ class Namespace(Net):
                 mtu = whole_number(f"{self.name}.ifconfig", "mtu", mtu, unit="bytes")
                 _check(dev_set_mtu(dev, mtu), f"{name}: mtu {mtu}")
             if addr is not None:
-                inet_addr_add(dev, *parse_ifaddr(addr))
+                if ":" in str(addr):
+                    inet6_addr_add(dev, *parse_ifaddr6(addr))
+                else:
+                    inet_addr_add(dev, *parse_ifaddr(addr))
             if up is not None:
                 if up:
                     _check(dev_open(dev), f"{name}: open")
@@ -67,14 +77,25 @@ class Namespace(Net):
                     dev_close(dev)
 
     def addr_del(self, name: str, addr: str) -> None:
-        """Remove an address such as "10.0.0.1/24".
+        """Remove an address such as "10.0.0.1/24" or "2001:db8::2/64".
 
         Raises:
             OSError: EADDRNOTAVAIL when the interface does not have it.
         """
-        local, prefixlen = parse_ifaddr(addr)
         with self.lock:
-            inet_addr_del(self.dev(name), local, prefixlen)
+            if ":" in addr:
+                inet6_addr_del(self.dev(name), *parse_ifaddr6(addr))
+            else:
+                inet_addr_del(self.dev(name), *parse_ifaddr(addr))
+
+    def radvd(self, name: str, config: AdvertiserConfig | None = None) -> Radvd:
+        """Advertise the interface's prefixes, or what `config` says, until `stop()` of the answer.
+
+        Raises:
+            OSError: EINVAL, the interface does not forward; ENODEV; EBUSY, it advertises already.
+        """
+        with self.lock:
+            return Radvd(self, name, config)
 
     def route_add(
         self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any

@@ -24,6 +24,8 @@ from tests.support import in_ci
 # Enough to see every kind of frame a test sends; a bulk transfer repeats itself.
 FRAMES_PER_NIC = 3000
 
+# A client's port may be EtherCAT's (34980): its data is not.
+NOT_ON_THESE_PORTS = ("--disable-protocol", "ecatf")
 BAD = (
     "_ws.malformed or _ws.short or ip.checksum.status == 0 or tcp.checksum.status == 0 "
     "or udp.checksum.status == 0 or icmp.checksum.status == 0 or icmpv6.checksum.status == 0 "
@@ -58,7 +60,7 @@ def verdict(path: Path, tshark: str) -> str:
         part for name in ("ip", "tcp", "udp") for part in ("-o", f"{name}.check_checksum:TRUE")
     ]
     done = subprocess.run(
-        [tshark, "-r", str(path), *checks, "-Y", BAD],
+        [tshark, "-r", str(path), *checks, *NOT_ON_THESE_PORTS, "-Y", BAD],
         capture_output=True,
         text=True,
         timeout=100,

@@ -138,6 +138,7 @@ SKB_DROP_REASON_TCP_TIMEOUT = 120
 SKB_DROP_REASON_TCP_LINGER = 121
 SKB_DROP_REASON_PROTO_UNREACH = 122
 SKB_DROP_REASON_FRAG_OVERLAP = 123
+SKB_DROP_REASON_MLD_INHDR = 124
 
 SKB_DROP_REASON_NAMES: dict[int, str] = {
     value: name for name, value in list(globals().items()) if name.startswith("SKB_DROP_REASON_")

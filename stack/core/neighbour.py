@@ -151,6 +151,11 @@ def neigh_connected_output(neigh: neighbour, skb: sk_buff) -> int:
     return dev_queue_xmit(skb)
 
 
+def neigh_direct_output(neigh: neighbour, skb: sk_buff) -> int:
+    """net/core/neighbour.c: no header needed. Takes ownership of skb."""
+    return dev_queue_xmit(skb)
+
+
 def neigh_hh_init(n: neighbour) -> None:
     """net/core/neighbour.c: fill the header cache."""
     ops = n.dev.header_ops

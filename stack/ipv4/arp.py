@@ -18,7 +18,6 @@ from fastpath.skbuff import (
     skb_share_check,
 )
 from stack.core.dev_notifier import register_netdevice_notifier
-from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import (
     SKB_DROP_REASON_ARP_INHDR,
@@ -52,6 +51,7 @@ from stack.core.neigh_table import (
 from stack.core.neighbour import (
     __neigh_lookup,
     neigh_connected_output,
+    neigh_direct_output,
     neigh_event_ns,
     neigh_hh_init,
     neigh_lookup,
@@ -204,11 +204,7 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
 arp_hh_ops = neigh_ops(arp_solicit, arp_error_report, neigh_resolve_output, neigh_connected_output)
 
 
-def _direct(neigh: neighbour, skb: sk_buff) -> int:
-    return dev_queue_xmit(skb)
-
-
-arp_direct_ops = neigh_ops(arp_solicit, arp_error_report, _direct, _direct)
+arp_direct_ops = neigh_ops(arp_solicit, arp_error_report, neigh_direct_output, neigh_direct_output)
 
 
 # --- sending -----------------------------------------------------------------------------------

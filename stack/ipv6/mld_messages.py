@@ -10,17 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-ICMPV6_MGM_QUERY = 130
-ICMPV6_MGM_REPORT = 131
-ICMPV6_MGM_REDUCTION = 132
-ICMPV6_MLD2_REPORT = 143
-
-MLD2_MODE_IS_INCLUDE = 1
-MLD2_MODE_IS_EXCLUDE = 2
-MLD2_CHANGE_TO_INCLUDE = 3
-MLD2_CHANGE_TO_EXCLUDE = 4
-MLD2_ALLOW_NEW_SOURCES = 5
-MLD2_BLOCK_OLD_SOURCES = 6
+from stack.inet.mc_filter import CHANGE_TO_EXCLUDE, MODE_IS_EXCLUDE
+from stack.ipv6.ip6_icmp import (
+    ICMPV6_MGM_QUERY,
+    ICMPV6_MGM_REDUCTION,
+    ICMPV6_MGM_REPORT,
+    ICMPV6_MLD2_REPORT,
+)
 
 MLD_V1_LEN = 24
 MLD_V2_LEN = 28
@@ -122,7 +118,7 @@ class MldMessage:
 
 @dataclass(frozen=True, slots=True)
 class MldRecord:
-    """What a report says of one group. `kind` is MLD2_*."""
+    """What a report says of one group. `kind` as in mc_filter.py."""
 
     kind: int
     group: int
@@ -187,7 +183,7 @@ def mld2_split(records: Iterable[MldRecord], room: int) -> Iterator[MldReport]:
     limit = max((room - MLD2_REPORT_LEN - GREC_LEN) // 16, 1)
     for record in records:
         sources = record.sources
-        if record.kind in (MLD2_MODE_IS_EXCLUDE, MLD2_CHANGE_TO_EXCLUDE):
+        if record.kind in (MODE_IS_EXCLUDE, CHANGE_TO_EXCLUDE):
             sources = sources[:limit]
         for start in range(0, max(len(sources), 1), limit):
             part = MldRecord(record.kind, record.group, sources[start : start + limit])

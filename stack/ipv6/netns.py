@@ -78,12 +78,13 @@ class nd_slots:
     send_redirect(skb, target): tell skb's sender of a better first hop (borrows skb).
     ndisc_rcv(skb), mld_rcv(skb): a message of RFC 4861 (types 133 to 137) or of MLD (130 to 132
     and 143), checksum verified, data at its ICMPv6 header. A drop reason, 0 when fine (borrows
-    skb).
+    skb). dad_work(timer): the next step of an address's duplicate address detection.
     """
 
-    __slots__ = ("mld_rcv", "ndisc_rcv", "proxied", "rt6_probe", "send_redirect")
+    __slots__ = ("dad_work", "mld_rcv", "ndisc_rcv", "proxied", "rt6_probe", "send_redirect")
 
     def __init__(self) -> None:
+        self.dad_work: Callable[[timer_list], None] | None = None
         self.rt6_probe: Callable[[fib6_nh], None] | None = None
         self.proxied: Callable[[net_device, int], bool] | None = None
         self.send_redirect: Callable[[sk_buff, int], None] | None = None
@@ -186,11 +187,13 @@ class netns_ipv6:
         "icmp_sender",
         "icmp_sk",
         "inet6_protos",
+        "inet6addr_chain",
         "inetsw6",
         "ip6_null_entry",
         "ip6_packet_type",
         "nd",
         "nd_tbl",
+        "ndisc_sk",
         "nf_hooks",
         "peers",
         "ra_chain",
@@ -211,6 +214,7 @@ class netns_ipv6:
     ip6_null_entry: rt6_info
     ip6_packet_type: packet_type
     inetsw6: list[list[inet_protosw]]
+    ndisc_sk: inet_sock
     tcp_sk: inet_sock
     """Sends what TCP answers without a socket."""
 
@@ -228,6 +232,7 @@ class netns_ipv6:
         self.fib6 = netns_fib6(net)
         self.nd_tbl: neigh_table | None = None
         self.addr_hash: dict[int, list[inet6_ifaddr]] = {}
+        self.inet6addr_chain: list[Callable[[int, inet6_ifaddr], None]] = []
         self.addr_chk_timer: timer_list | None = None  # when the next address ages
         self.addrlabel = ip6addrlbl_table()
         self.rt_live: list[rt6_info] = []  # what may stand in a socket's cache

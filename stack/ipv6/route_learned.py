@@ -11,7 +11,13 @@ from fastpath.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.hdr6 import rd_msg_at
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_transport_offset
 from stack.core.dst import DST_OBSOLETE_KILL, dst_ops
-from stack.core.neigh_table import NEIGH_UPDATE_F_OVERRIDE, NEIGH_UPDATE_F_WEAK_OVERRIDE, NUD_STALE
+from stack.core.neigh_table import (
+    NEIGH_UPDATE_F_ISROUTER,
+    NEIGH_UPDATE_F_OVERRIDE,
+    NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
+    NEIGH_UPDATE_F_WEAK_OVERRIDE,
+    NUD_STALE,
+)
 from stack.core.neighbour import neigh_confirm, neigh_update
 from stack.core.sock import sk_dst_check
 from stack.core.uapi import AF_INET6
@@ -69,6 +75,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 SEC = 1_000_000_000
+_IS_ROUTER = NEIGH_UPDATE_F_OVERRIDE_ISROUTER | NEIGH_UPDATE_F_ISROUTER
 RD_MSG_LEN = 40
 
 
@@ -216,7 +223,7 @@ def rt6_do_redirect(rt: rt6_info, sk: object, skb: sk_buff) -> None:
         neigh,
         options.tgt_lladdr,
         NUD_STALE,
-        NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE,
+        NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE | (0 if on_link else _IS_ROUTER),
     )
     nrt = ip6_rt_cache_alloc(net, rt.from6, dest)
     nrt.rt6i_flags = RTF_UP | RTF_DYNAMIC | RTF_CACHE | (0 if on_link else RTF_GATEWAY)

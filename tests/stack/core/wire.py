@@ -20,6 +20,9 @@ from stack.core.netdevice import NETDEV_TX_BUSY, NETDEV_TX_OK, napi_struct, net_
 from stack.ethernet.eth import alloc_etherdev, eth_mac_addr, eth_type_trans, eth_validate_addr
 from stack.host import Host
 
+QUIET6 = {"net.ipv6.conf.default.addr_gen_mode": 1}
+"""Sysctls of a host whose frames are counted: without an address IPv6 sends nothing unasked."""
+
 
 class WireDevice:
     """The private part of a wired interface: keeps what was sent, delivers by the clock."""
@@ -115,7 +118,7 @@ def wired_pair(
 ) -> tuple[Any, Host, Host, WireDevice, WireDevice]:
     """(clock, host a, host b, a's device, b's device), joined by a wire."""
     clock = VirtualClock() if clock is None else clock
-    hosts = [Host(name=n, clock=clock, inet=inet, drivers=False) for n in ("a", "b")]
+    hosts = [Host(name=n, clock=clock, inet=inet, drivers=False, sysctl=QUIET6) for n in ("a", "b")]
     wires = [
         add_wire_device(host, b"\x02\x00\x00\x00\x00" + bytes([i + 1]))
         for i, host in enumerate(hosts)

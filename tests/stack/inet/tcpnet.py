@@ -34,7 +34,7 @@ from stack.inet.tcp_close import tcp_close, tcp_shutdown
 from stack.inet.tcp_recvmsg import tcp_recvmsg
 from stack.inet.tcp_sendmsg import tcp_sendmsg
 from stack.ipv4.tcp_ipv4 import tcp_prot
-from tests.stack.core.wire import WireDevice, assert_no_leak
+from tests.stack.core.wire import QUIET6, WireDevice, assert_no_leak
 from tests.stack.ipv4.net import at
 
 A = 0x0A000001
@@ -533,7 +533,8 @@ def add_impaired_wire(host: Host, mac: bytes) -> ImpairedWire:
 
 
 def make_host(name: str, clock: VirtualClock, sysctl: dict[str, Any], ram_bytes: int) -> Host:
-    return Host(name=name, clock=clock, drivers=False, sysctl=sysctl, ram_bytes=ram_bytes)
+    quiet = {**QUIET6, **(sysctl or {})}
+    return Host(name=name, clock=clock, drivers=False, sysctl=quiet, ram_bytes=ram_bytes)
 
 
 __all__ = ["ACK", "FIN", "MS", "PSH", "RST", "SYN", "URG", "A", "B", "S", "Sock", "TcpNet"]

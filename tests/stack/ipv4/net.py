@@ -21,7 +21,7 @@ from stack.core.uapi import AF_INET, SOCK_DGRAM
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
 from stack.ipv4.fib import format_addr, parse_addr
-from tests.stack.core.wire import WireDevice, add_wire_device
+from tests.stack.core.wire import QUIET6, WireDevice, add_wire_device
 
 ME = "10.0.0.1"
 PEER = "10.0.0.2"
@@ -126,7 +126,7 @@ def one_host(
 ) -> Net:
     """A host with one interface per address, neighbours PEER and GW known on the first."""
     clock = VirtualClock()
-    host = Host(name="h", clock=clock, drivers=False, sysctl=sysctl)
+    host = Host(name="h", clock=clock, drivers=False, sysctl={**QUIET6, **(sysctl or {})})
     wires = []
     for i, addr in enumerate(addrs):
         wire = add_wire_device(host, b"\x02\x00\x00\x00\x00" + bytes([i + 1]))

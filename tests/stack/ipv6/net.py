@@ -16,51 +16,26 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from e1000emu.clock import VirtualClock
-from fastpath.skbuff import kfree_skb
 from stack.core.dev import dev_open
 from stack.core.drop_reason import drop_names
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
     NEIGH_UPDATE_F_OVERRIDE,
-    NUD_NOARP,
     NUD_PERMANENT,
-    neigh_ops,
-    neigh_table,
 )
 from stack.core.neighbour import (
     __neigh_lookup,
-    neigh_connected_output,
-    neigh_resolve_output,
     neigh_update,
 )
-from stack.core.netdevice import ETH_P_IPV6, IFF_LOOPBACK
 from stack.host import Host
 from stack.ipv6.addr import (
-    IN6ADDR_LINKLOCAL_ALLNODES,
-    IPV6_ADDR_SCOPE_MASK,
-    MASKS6,
-    addrconf_addr_solict_mult,
-    ipv6_addr_type,
-    ipv6_eth_mc_map,
     parse_addr6,
     parse_ifaddr6,
 )
-from stack.ipv6.devconf import ipv6_devconf
-from stack.ipv6.if_inet6 import IFA_F_PERMANENT, ifmcaddr6, inet6_dev, inet6_ifaddr
-from stack.ipv6.ip6_fib import (
-    RT6_TABLE_LOCAL,
-    RT6_TABLE_MAIN,
-    RTF_LOCAL,
-    RTF_NONEXTHOP,
-    RTF_UP,
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    fib6_add,
-    fib6_get_table,
-    fib6_info,
-    fib6_nh,
-)
-from tests.stack.core.wire import WireDevice, add_wire_device
+from stack.ipv6.addrconf import inet6_addr_add
+from stack.ipv6.if_inet6 import IFA_F_NODAD
+from stack.ipv6.mcast import ipv6_dev_mc_inc
+from tests.stack.core.wire import QUIET6, WireDevice, add_wire_device
 
 ME = "2001:db8::1"
 PEER = "2001:db8::2"
@@ -171,36 +146,13 @@ def check_ip6(packet: Any) -> None:
 
 def add_addr(dev: Any, text: str) -> None:
     """An address that may be used at once, with its routes and groups (no detection)."""
-    net = dev.net
-    if dev.ip6_ptr is None:
-        cnf = ipv6_devconf(dev.name, net.ipv6.devconf_dflt)
-        net.ipv6.sysctl.conf[dev.name] = cnf
-        dev.ip6_ptr = inet6_dev(dev, cnf)
-        cnf.store("mtu", dev.mtu)
-        join(dev, IN6ADDR_LINKLOCAL_ALLNODES)
-        table = fib6_get_table(net, RT6_TABLE_LOCAL)
-        rt = fib6_info(table, 0xFF << 120, 8, fib6_nh(dev), rtype=RTN_MULTICAST, metric=256)
-        if not dev.flags & IFF_LOOPBACK:
-            fib6_add(net, rt)
     addr, plen = parse_ifaddr6(text)
-    scope = ipv6_addr_type(addr) & IPV6_ADDR_SCOPE_MASK
-    ifp = inet6_ifaddr(dev.ip6_ptr, addr, plen, scope, IFA_F_PERMANENT)
-    dev.ip6_ptr.addr_list.append(ifp)
-    net.ipv6.addr_hash.setdefault(addr, []).append(ifp)
-    local = fib6_get_table(net, RT6_TABLE_LOCAL)
-    flags = RTF_UP | RTF_LOCAL | RTF_NONEXTHOP
-    ifp.rt = fib6_info(local, addr, 128, fib6_nh(dev), rtype=RTN_LOCAL, flags=flags, metric=0)
-    fib6_add(net, ifp.rt)
-    main = fib6_get_table(net, RT6_TABLE_MAIN)
-    if plen < 128:
-        fib6_add(net, fib6_info(main, addr & MASKS6[plen], plen, fib6_nh(dev), metric=256))
-    join(dev, addrconf_addr_solict_mult(addr))
+    inet6_addr_add(dev, addr, plen, flags=IFA_F_NODAD)
 
 
 def join(dev: Any, group: int) -> None:
-    mc = ifmcaddr6(dev.ip6_ptr, group)
-    mc.filter.add(0)  # MCAST_EXCLUDE, no sources
-    dev.ip6_ptr.mc_list[group] = mc
+    """Listen to a group."""
+    ipv6_dev_mc_inc(dev, group)
 
 
 def static_neigh(dev: Any, addr: str, mac: bytes) -> None:
@@ -210,31 +162,12 @@ def static_neigh(dev: Any, addr: str, mac: bytes) -> None:
     neigh_update(n, mac, NUD_PERMANENT, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
 
 
-def _constructor(n: Any) -> int:
-    dev = n.dev
-    n.ops = neigh_ops(
-        lambda n, skb: None,
-        lambda n, skb: kfree_skb(skb),
-        neigh_resolve_output,
-        neigh_connected_output,
-    )
-    if dev.flags & IFF_LOOPBACK:
-        n.nud_state, n.ha = NUD_NOARP, bytes(6)
-    elif n.primary_key >> 120 == 0xFF:
-        n.nud_state, n.ha = NUD_NOARP, ipv6_eth_mc_map(n.primary_key)
-    n.output = n.ops.connected_output if n.nud_state & NUD_NOARP else n.ops.output
-    return 0
-
-
 def one_host6(
     *, addrs: tuple[str, ...] = (f"{ME}/64",), sysctl: dict[str, Any] | None = None
 ) -> Net6:
     """A host with one interface per address, neighbours PEER and GW known on the first."""
     clock = VirtualClock()
-    host = Host(name="h", clock=clock, drivers=False, sysctl=sysctl)
-    if host.ipv6.nd_tbl is None:
-        host.ipv6.nd_tbl = neigh_table(host, "ndisc_cache", ETH_P_IPV6, _constructor)
-        add_addr(host.loopback_dev, "::1/128")
+    host = Host(name="h", clock=clock, drivers=False, sysctl={**QUIET6, **(sysctl or {})})
     wires = []
     for i, addr in enumerate(addrs):
         wire = add_wire_device(host, b"\x02\x00\x00\x00\x00" + bytes([i + 1]))

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from stack.core.neigh_table import neigh_table
-from stack.core.netdevice import ETH_P_IPV6, net_device
+from stack.core.netdevice import net_device
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.host import Host
@@ -17,7 +16,7 @@ from stack.ipv6.addr import ipv6_addr_loopback
 from stack.ipv6.pinfo import ipv6_pinfo
 from stack.ipv6.tcp_ipv6 import tcpv6_prot
 from tests.stack.inet.tcpnet import A6, B6, Sock, TcpNet
-from tests.stack.ipv6.net import _constructor, add_addr, static_neigh
+from tests.stack.ipv6.net import add_addr, static_neigh
 
 
 def takes(sk: Any, family: int) -> bool:
@@ -47,10 +46,6 @@ def registered_family() -> Iterator[None]:
 
 def configure_ipv6(dev: net_device, addr: str, neighbours: dict[str, str]) -> None:
     """Give an interface `addr` and neighbours (address: MAC); call with the host's lock held."""
-    net = dev.net
-    if net.ipv6.nd_tbl is None:
-        net.ipv6.nd_tbl = neigh_table(net, "ndisc_cache", ETH_P_IPV6, _constructor)
-        add_addr(net.loopback_dev, "::1/128")
     add_addr(dev, addr)
     for neighbour, mac in neighbours.items():
         static_neigh(dev, neighbour, bytes.fromhex(mac.replace(":", "")))

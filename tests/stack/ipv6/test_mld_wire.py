@@ -13,10 +13,9 @@ from scapy.layers.inet6 import (
     ICMPv6MLReport2,
 )
 
+from stack.inet.mc_filter import CHANGE_TO_EXCLUDE, MODE_IS_EXCLUDE
 from stack.ipv6.mld_messages import (
     GREC_LEN,
-    MLD2_CHANGE_TO_EXCLUDE,
-    MLD2_MODE_IS_EXCLUDE,
     MLD2_REPORT_LEN,
     MldMessage,
     MldQuery,
@@ -110,7 +109,7 @@ def test_split_keeps_every_source_and_the_limit(given_records: list[MldRecord], 
     limit = (room - MLD2_REPORT_LEN - GREC_LEN) // 16
     for record in given_records:
         mine = [sent.pop(0)]
-        cut = record.kind in (MLD2_MODE_IS_EXCLUDE, MLD2_CHANGE_TO_EXCLUDE)
+        cut = record.kind in (MODE_IS_EXCLUDE, CHANGE_TO_EXCLUDE)
         wanted = record.sources[:limit] if cut else record.sources
         while sum(len(r.sources) for r in mine) < len(wanted):
             mine.append(sent.pop(0))

@@ -1,0 +1,552 @@
+"""net/ipv6/addrconf.c: interfaces: what IPv6 does when they come, go up and down, and are set up.
+
+An interface that goes up gets a link-local address (addr_gen_mode) and asks for routers; what those
+say makes more (addrconf_prefix.py). An administrator's addresses come in by inet6_addr_add.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.neigh_gc import neigh_ifdown
+from stack.core.neigh_table import neigh_rand_reach_time
+from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.netdevice import (
+    ARPHRD_ETHER,
+    IFF_LOOPBACK,
+    IFF_MULTICAST,
+    IFF_UP,
+    NETDEV_CHANGE,
+    NETDEV_CHANGEMTU,
+    NETDEV_CHANGENAME,
+    NETDEV_DOWN,
+    NETDEV_REGISTER,
+    NETDEV_UNREGISTER,
+    NETDEV_UP,
+    net_device,
+    netif_carrier_ok,
+    netif_running,
+)
+from stack.ipv6.addr import (
+    IN6ADDR_INTERFACELOCAL_ALLNODES,
+    IN6ADDR_INTERFACELOCAL_ALLROUTERS,
+    IN6ADDR_LINKLOCAL_ALLNODES,
+    IN6ADDR_LINKLOCAL_ALLROUTERS,
+    IN6ADDR_LOOPBACK,
+    IN6ADDR_SITELOCAL_ALLROUTERS,
+    format_addr6,
+    ipv6_addr_is_linklocal,
+)
+from stack.ipv6.addrconf_addr import (
+    addrconf_dad_start,
+    addrconf_del_dad_work,
+    addrconf_f6i_alloc,
+    addrconf_join_anycast,
+    addrconf_leave_anycast,
+    addrconf_leave_solict,
+    addrconf_prefix_route,
+    ifa6_config,
+    ipv6_add_addr,
+    ipv6_del_addr,
+    ipv6_ifa_down,
+    ipv6_ifa_up,
+    ipv6_unhash_addr,
+    notify_inet6addr,
+)
+from stack.ipv6.addrconf_dad import (
+    FE80,
+    addrconf_dad_run,
+    addrconf_dad_work,
+    addrconf_del_rs_timer,
+    addrconf_rs_start,
+)
+from stack.ipv6.addrconf_temp import (
+    addr_chk_exit,
+    addr_chk_init,
+    addrconf_verify,
+    manage_tempaddrs,
+)
+from stack.ipv6.anycast import ipv6_ac_destroy_dev
+from stack.ipv6.devconf import ipv6_devconf
+from stack.ipv6.if_inet6 import (
+    IF_RA_RCVD,
+    IF_READY,
+    IF_RS_SENT,
+    IFA_F_DADFAILED,
+    IFA_F_DEPRECATED,
+    IFA_F_MANAGETEMPADDR,
+    IFA_F_NODAD,
+    IFA_F_NOPREFIXROUTE,
+    IFA_F_OPTIMISTIC,
+    IFA_F_PERMANENT,
+    IFA_F_STABLE_PRIVACY,
+    IFA_F_TENTATIVE,
+    INET6_IFADDR_STATE_DEAD,
+    INET6_IFADDR_STATE_POSTDAD,
+    INET6_IFADDR_STATE_PREDAD,
+    INFINITY_LIFE_TIME,
+    IPV6_MIN_MTU,
+    inet6_dev,
+    inet6_ifaddr,
+)
+from stack.ipv6.ip6_fib import (
+    IP6_RT_PRIO_ADDRCONF,
+    RT6_TABLE_LOCAL,
+    RTF_UP,
+    RTN_MULTICAST,
+    RTNH_F_DEAD,
+    RTPROT_KERNEL,
+    fib6_add,
+    fib6_clean_all,
+    fib6_get_table,
+    fib6_info,
+    fib6_nh,
+    rt6_sync_up,
+)
+from stack.ipv6.mcast import (
+    ipv6_dev_mc_dec,
+    ipv6_dev_mc_inc,
+    ipv6_mc_destroy_dev,
+    ipv6_mc_down,
+    ipv6_mc_up,
+)
+from stack.ipv6.mcast_sockopt import ipv6_groups_init
+from stack.ipv6.mld import mld_init, mld_init_dev, mld_stop_dev
+from stack.ipv6.ndisc import ndisc_cleanup, ndisc_init, ndisc_netdev_event, pndisc_proxied
+from stack.ipv6.ndisc_rcv import ndisc_rcv_init
+from stack.ipv6.ndisc_send import ndisc_send_redirect
+from stack.ipv6.route_learned import rt6_mtu_change, rt6_purge_dflt_routers
+from stack.ipv6.stable import (
+    IN6_ADDR_GEN_MODE_NONE,
+    ipv6_generate_eui64,
+    ipv6_generate_stable_address,
+    is_addr_mode_generate_stable,
+)
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
+
+SEC = 1_000_000_000
+_ALL_ROUTERS = (
+    IN6ADDR_LINKLOCAL_ALLROUTERS,
+    IN6ADDR_INTERFACELOCAL_ALLROUTERS,
+    IN6ADDR_SITELOCAL_ALLROUTERS,
+)
+
+
+def addrconf_link_ready(dev: net_device) -> bool:
+    """net/ipv6/addrconf.c: up, with a carrier."""
+    return netif_running(dev) and netif_carrier_ok(dev)
+
+
+# --- the IPv6 side of an interface ---------------------------------------------------------
+
+
+def ipv6_add_dev(dev: net_device) -> inet6_dev:
+    """net/ipv6/addrconf.c: give an interface its IPv6 side, with the settings of `default`."""
+    net = dev.net
+    cnf = ipv6_devconf(dev.name, net.ipv6.devconf_dflt)
+    cnf.store("mtu", dev.mtu)
+    if dev.flags & IFF_LOOPBACK:
+        cnf.store("accept_dad", -1)
+    idev = inet6_dev(dev, cnf)
+    parms = idev.nd_parms
+    parms.reachable_time = neigh_rand_reach_time(net, parms.base_reachable_time)
+    if addrconf_link_ready(dev):
+        idev.if_flags |= IF_READY
+    idev.tstamp = net.now()
+    mld_init_dev(idev)
+    dev.ip6_ptr = idev
+    net.ipv6.sysctl.conf[dev.name] = cnf
+    cnf.on_write("forwarding", lambda conf, old: dev_forward_change(idev, old))
+    cnf.on_write("disable_ipv6", lambda conf, old: dev_disable_change(idev, old))
+    cnf.on_write("addr_gen_mode", lambda conf, old: addr_gen_mode_change(idev, old))
+    ipv6_dev_mc_inc(dev, IN6ADDR_INTERFACELOCAL_ALLNODES)
+    ipv6_dev_mc_inc(dev, IN6ADDR_LINKLOCAL_ALLNODES)
+    if cnf.forwarding and dev.flags & IFF_MULTICAST:
+        ipv6_dev_mc_inc(dev, IN6ADDR_LINKLOCAL_ALLROUTERS)
+    return idev
+
+
+def addrconf_add_dev(dev: net_device) -> inet6_dev:
+    """net/ipv6/addrconf.c: the IPv6 side, made when missing, with its route to groups.
+
+    Raises: OSError ENOBUFS (MTU below 1280), EACCES (disable_ipv6).
+    """
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None:
+        if dev.mtu < IPV6_MIN_MTU:
+            raise OSError(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv6")
+        idev = ipv6_add_dev(dev)
+    if idev.cnf.disable_ipv6:
+        raise OSError(errno.EACCES, f"{dev.name}: IPv6 is disabled (disable_ipv6)")
+    if not dev.flags & IFF_LOOPBACK:
+        addrconf_add_mroute(dev)
+    return idev
+
+
+def addrconf_add_mroute(dev: net_device) -> None:
+    """net/ipv6/addrconf.c: ff00::/8 leads out of every interface."""
+    rt = fib6_info(
+        fib6_get_table(dev.net, RT6_TABLE_LOCAL),
+        0xFF << 120,
+        8,
+        fib6_nh(dev),
+        rtype=RTN_MULTICAST,
+        flags=RTF_UP,
+        metric=IP6_RT_PRIO_ADDRCONF,
+        protocol=RTPROT_KERNEL,
+    )
+    try:
+        fib6_add(dev.net, rt)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+
+
+def addrconf_init_auto_addrs(dev: net_device) -> None:
+    """net/ipv6/addrconf.c: ::1 of a loopback device, the link-local address of another."""
+    if dev.flags & IFF_LOOPBACK:
+        init_loopback(dev)
+    elif dev.type == ARPHRD_ETHER:
+        addrconf_dev_config(dev)
+
+
+def init_loopback(dev: net_device) -> None:
+    """net/ipv6/addrconf.c"""
+    try:
+        idev = addrconf_add_dev(dev)
+        flags = IFA_F_PERMANENT | IFA_F_NODAD
+        ifp = ipv6_add_addr(idev, ifa6_config(IN6ADDR_LOOPBACK, 128, flags))
+    except OSError:
+        return
+    ifp.state = INET6_IFADDR_STATE_POSTDAD
+    ipv6_ifa_up(ifp)
+
+
+def addrconf_dev_config(dev: net_device) -> None:
+    """net/ipv6/addrconf.c: an Ethernet device: groups and a link-local address."""
+    try:
+        idev = addrconf_add_dev(dev)
+    except OSError:
+        return
+    addrconf_addr_gen(idev)
+
+
+def addrconf_addr_gen(idev: inet6_dev, *, prefix_route: bool = True) -> None:
+    """net/ipv6/addrconf.c: the link-local address, as addr_gen_mode says (RFC 4862 5.3)."""
+    if idev.cnf.addr_gen_mode == IN6_ADDR_GEN_MODE_NONE:
+        addrconf_prefix_route(idev.dev, FE80, 64)
+        return
+    if is_addr_mode_generate_stable(idev):
+        addr = ipv6_generate_stable_address(idev, FE80, 0)
+        if addr is not None:
+            addrconf_add_linklocal(idev, addr, IFA_F_STABLE_PRIVACY)
+            return
+    iid = ipv6_generate_eui64(idev.dev)
+    if iid is not None:
+        addrconf_add_linklocal(idev, FE80 | iid, 0)
+
+
+def addrconf_add_linklocal(idev: inet6_dev, addr: int, flags: int) -> None:
+    """net/ipv6/addrconf.c"""
+    flags |= IFA_F_PERMANENT
+    all_ = idev.net.ipv6.devconf_all
+    if (all_.optimistic_dad or idev.cnf.optimistic_dad) and not all_.forwarding:
+        flags |= IFA_F_OPTIMISTIC
+    try:
+        ifp = ipv6_add_addr(idev, ifa6_config(addr, 64, flags))
+    except OSError:
+        return  # it kept it over a down and up, or IPv6 is off
+    addrconf_prefix_route(idev.dev, ifp.addr, ifp.prefix_len)
+    addrconf_dad_start(ifp)
+
+
+# --- events --------------------------------------------------------------------------------
+
+
+def addrconf_notify(event: int, dev: net_device) -> None:
+    """net/ipv6/addrconf.c: what device events do to IPv6."""
+    net = dev.net
+    idev: inet6_dev | None = dev.ip6_ptr
+    loopback = bool(dev.flags & IFF_LOOPBACK)
+    if event == NETDEV_REGISTER:
+        if idev is None and dev.mtu >= IPV6_MIN_MTU:
+            ipv6_add_dev(dev)
+    elif event == NETDEV_CHANGEMTU:
+        if dev.mtu < IPV6_MIN_MTU:
+            addrconf_ifdown(dev, not loopback)
+        elif idev is not None:
+            rt6_mtu_change(dev, dev.mtu)
+            idev.cnf.store("mtu", dev.mtu)
+        else:
+            ipv6_add_dev(dev)
+            if dev.flags & IFF_UP:
+                addrconf_up(dev)
+    elif event == NETDEV_UP:
+        addrconf_up(dev)
+    elif event == NETDEV_CHANGE:
+        if dev.flags & IFF_UP:
+            addrconf_carrier(dev)
+    elif event == NETDEV_DOWN:
+        addrconf_ifdown(dev, False)
+    elif event == NETDEV_UNREGISTER:
+        addrconf_ifdown(dev, True)
+    elif event == NETDEV_CHANGENAME and idev is not None:
+        conf = net.ipv6.sysctl.conf
+        for name, cnf in tuple(conf.items()):
+            if cnf is idev.cnf:
+                del conf[name]
+        conf[dev.name] = idev.cnf
+
+
+def addrconf_up(dev: net_device) -> None:
+    """net/ipv6/addrconf.c (NETDEV_UP): addresses that stayed come back; with a carrier begin."""
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None or idev.cnf.disable_ipv6:
+        return
+    if dev.mtu < IPV6_MIN_MTU:
+        addrconf_ifdown(dev, not dev.flags & IFF_LOOPBACK)
+        return
+    addrconf_permanent_addr(idev)
+    if addrconf_link_ready(dev) or dev.flags & IFF_LOOPBACK:
+        addrconf_link_up(idev)
+
+
+def addrconf_carrier(dev: net_device) -> None:
+    """net/ipv6/addrconf.c (NETDEV_CHANGE): the carrier came or went."""
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None or idev.cnf.disable_ipv6 or not addrconf_link_ready(dev):
+        return
+    if idev.if_flags & IF_READY:
+        # We may have been plugged in elsewhere: tell switches, ask for routers.
+        ipv6_mc_up(idev)
+        return
+    addrconf_link_up(idev)
+
+
+def addrconf_link_up(idev: inet6_dev) -> None:
+    """net/ipv6/addrconf.c: the link becomes ready: groups, addresses, detection."""
+    dev = idev.dev
+    idev.if_flags |= IF_READY
+    ipv6_mc_up(idev)
+    addrconf_init_auto_addrs(dev)
+    addrconf_dad_run(idev)
+    rt6_sync_up(dev, RTNH_F_DEAD, True)
+    if idev.cnf.mtu != dev.mtu:
+        rt6_mtu_change(dev, dev.mtu)
+        idev.cnf.store("mtu", dev.mtu)
+    idev.tstamp = idev.net.now()
+
+
+def addrconf_permanent_addr(idev: inet6_dev) -> None:
+    """net/ipv6/addrconf.c: addresses that outlived a going down (keep_addr_on_down) start anew."""
+    for ifp in tuple(idev.addr_list):
+        if ifp.flags & IFA_F_PERMANENT and ifp.rt is None:
+            ifp.rt = addrconf_f6i_alloc(idev, ifp.addr)
+            if not ifp.flags & IFA_F_NOPREFIXROUTE:
+                addrconf_prefix_route(idev.dev, ifp.addr, ifp.prefix_len, metric=ifp.rt_priority)
+            addrconf_dad_start(ifp)
+        elif ifp.flags & IFA_F_TENTATIVE and ifp.state != INET6_IFADDR_STATE_DEAD:
+            addrconf_dad_start(ifp)
+
+
+def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
+    """net/ipv6/addrconf.c: the interface goes down, or for good: routes, addresses, groups."""
+    net = dev.net
+    idev: inet6_dev | None = dev.ip6_ptr
+    fib6_clean_all(net, dev)
+    if idev is None:
+        return
+    keep_addr = 0
+    if not unregister and not idev.cnf.disable_ipv6:
+        keep_addr = net.ipv6.devconf_all.keep_addr_on_down or idev.cnf.keep_addr_on_down
+    addrconf_del_rs_timer(idev)
+    if not unregister:
+        idev.if_flags &= ~(IF_RS_SENT | IF_RA_RCVD | IF_READY)
+    mld_stop_dev(idev)
+    for ifp in tuple(idev.addr_list):
+        _addr_ifdown(ifp, keep_addr > 0)
+    if unregister:
+        ipv6_ac_destroy_dev(idev)
+        ipv6_mc_destroy_dev(idev)
+    else:
+        ipv6_mc_down(idev)
+    idev.tstamp = net.now()
+    idev.nd.ra_mtu = 0
+    idev.nd.dns_servers.clear()
+    idev.nd.dns_search.clear()
+    if unregister:
+        idev.dead = True
+        dev.ip6_ptr = None
+        net.ipv6.sysctl.conf.pop(dev.name, None)
+        if net.ipv6.nd_tbl is not None:
+            neigh_ifdown(net.ipv6.nd_tbl, dev)
+
+
+def _addr_ifdown(ifp: inet6_ifaddr, keep_addr: bool) -> None:
+    """One address of an interface that goes down: kept for later, or gone."""
+    idev = ifp.idev
+    addrconf_del_dad_work(ifp)
+    keep = (
+        keep_addr
+        and ifp.flags & IFA_F_PERMANENT
+        and not ipv6_addr_is_linklocal(ifp.addr)
+        and ifp.addr != IN6ADDR_LOOPBACK
+    )
+    was_dead = ifp.state == INET6_IFADDR_STATE_DEAD
+    if keep:
+        ipv6_ifa_down(ifp)
+        ifp.state = INET6_IFADDR_STATE_PREDAD
+        ifp.flags |= IFA_F_TENTATIVE
+        ifp.flags &= ~IFA_F_DADFAILED
+        ifp.rt = None
+        return
+    ifp.state = INET6_IFADDR_STATE_DEAD
+    ipv6_unhash_addr(ifp)
+    if was_dead:
+        addrconf_leave_solict(idev, ifp.addr)
+        return
+    ipv6_ifa_down(ifp)
+    notify_inet6addr(NETDEV_DOWN, ifp)
+
+
+# --- settings that do something ------------------------------------------------------------
+
+
+def dev_forward_change(idev: inet6_dev, old: int) -> None:
+    """net/ipv6/addrconf.c: the interface forwards now, or no more."""
+    forwarding = idev.cnf.forwarding
+    if bool(forwarding) == bool(old):
+        return
+    dev = idev.dev
+    if dev.flags & IFF_MULTICAST:
+        for group in _ALL_ROUTERS:
+            (ipv6_dev_mc_inc if forwarding else ipv6_dev_mc_dec)(dev, group)
+    for ifp in tuple(idev.addr_list):
+        if not ifp.flags & IFA_F_TENTATIVE:
+            (addrconf_join_anycast if forwarding else addrconf_leave_anycast)(ifp)
+    if forwarding:
+        rt6_purge_dflt_routers(idev.net)
+    elif idev.if_flags & IF_READY and idev.cnf.accept_ra and not dev.flags & IFF_LOOPBACK:
+        addrconf_rs_start(idev)
+
+
+def dev_disable_change(idev: inet6_dev, old: int) -> None:
+    """net/ipv6/addrconf.c: IPv6 is switched off or on, as the interface going down or up."""
+    disable = idev.cnf.disable_ipv6
+    if bool(disable) == bool(old) or idev.dead:
+        return
+    if disable:
+        addrconf_ifdown(idev.dev, False)
+    elif idev.dev.flags & IFF_UP:
+        addrconf_up(idev.dev)
+
+
+def addr_gen_mode_change(idev: inet6_dev, old: int) -> None:
+    """net/ipv6/addrconf.c addrconf_sysctl_addr_gen_mode: another mode: make its address too."""
+    if idev.cnf.addr_gen_mode != old and idev.if_flags & IF_READY:
+        addrconf_init_auto_addrs(idev.dev)
+
+
+# --- the administrator ---------------------------------------------------------------------
+
+
+def inet6_addr_add(
+    dev: net_device,
+    addr: int,
+    plen: int,
+    *,
+    flags: int = 0,
+    valid_lft: int = INFINITY_LIFE_TIME,
+    preferred_lft: int = INFINITY_LIFE_TIME,
+    peer: int = 0,
+    metric: int = 0,
+) -> inet6_ifaddr:
+    """net/ipv6/addrconf.c: `ip -6 addr add`. Lifetimes in s; `flags` IFA_F_NODAD and its kin.
+
+    Raises: OSError EINVAL (prefix length, lifetimes), EEXIST, EADDRNOTAVAIL, ENOBUFS (MTU below
+    1280), EACCES (disable_ipv6).
+    """
+    if not 0 <= plen <= 128:
+        raise OSError(errno.EINVAL, f"prefix length {plen} is not 0 to 128")
+    if not valid_lft or preferred_lft > valid_lft:
+        raise OSError(errno.EINVAL, f"lifetimes: preferred {preferred_lft} s, valid {valid_lft} s")
+    if flags & IFA_F_MANAGETEMPADDR and plen != 64:
+        raise OSError(errno.EINVAL, "temporary addresses need a prefix of 64 bits")
+    net = dev.net
+    idev = addrconf_add_dev(dev)
+    if valid_lft == INFINITY_LIFE_TIME:
+        flags |= IFA_F_PERMANENT
+    if not preferred_lft:
+        flags |= IFA_F_DEPRECATED
+    cfg = ifa6_config(addr, plen, flags, valid_lft, preferred_lft, peer, metric)
+    ifp = ipv6_add_addr(idev, cfg)
+    if not flags & IFA_F_NOPREFIXROUTE:
+        ends = 0 if valid_lft == INFINITY_LIFE_TIME else net.now() + valid_lft * SEC
+        if dev.flags & IFF_UP:
+            addrconf_prefix_route(dev, addr, plen, metric=metric, expires_ns=ends)
+    addrconf_dad_start(ifp)
+    if flags & IFA_F_MANAGETEMPADDR:
+        manage_tempaddrs(idev, ifp, valid_lft, preferred_lft, True, net.now())
+    addrconf_verify(net)
+    return ifp
+
+
+def inet6_addr_del(dev: net_device, addr: int, plen: int) -> None:
+    """net/ipv6/addrconf.c: `ip -6 addr del`. Raises: OSError EADDRNOTAVAIL."""
+    idev: inet6_dev | None = dev.ip6_ptr
+    for ifp in tuple(idev.addr_list) if idev is not None else ():
+        if ifp.addr == addr and ifp.prefix_len == plen:
+            if ifp.flags & IFA_F_MANAGETEMPADDR:
+                manage_tempaddrs(ifp.idev, ifp, 0, 0, False, dev.net.now())
+            ipv6_del_addr(ifp)
+            addrconf_verify(dev.net)
+            return
+    raise OSError(errno.EADDRNOTAVAIL, f"{dev.name}: it does not have {format_addr6(addr)}/{plen}")
+
+
+# --- a namespace ---------------------------------------------------------------------------
+
+
+def addrconf_init(net: Net) -> None:
+    """net/ipv6/addrconf.c, ndisc_init and igmp6_init: addresses and discovery of a namespace.
+
+    Behind the network layer (ipv6_net_init), whose slots it fills.
+    """
+    nd = net.ipv6.nd
+    ndisc_init(net)
+    ndisc_rcv_init(net)
+    mld_init(net)
+    ipv6_groups_init(net)
+    nd.send_redirect = ndisc_send_redirect
+    nd.dad_work = addrconf_dad_work
+    nd.proxied = pndisc_proxied
+    addr_chk_init(net)
+    register_netdevice_notifier(net, addrconf_notify)
+    register_netdevice_notifier(net, ndisc_netdev_event)
+
+
+def addrconf_pre_exit(net: Net) -> None:
+    """Addresses go while the interfaces still work."""
+    for dev in net.dev_base_head:
+        addrconf_ifdown(dev, True)
+
+
+def addrconf_cleanup(net: Net) -> None:
+    """net/ipv6/addrconf.c: the namespace ends."""
+    addr_chk_exit(net)
+    ndisc_cleanup(net)
+
+
+addrconf_net_ops = pernet_operations(
+    init=addrconf_init, exit=addrconf_cleanup, pre_exit=addrconf_pre_exit
+)
+
+
+def addrconf_register(machine: Machine) -> None:
+    """net/ipv6/af_inet6.c inet6_init: addresses and discovery in every namespace of a machine."""
+    register_pernet_subsys(machine, addrconf_net_ops)

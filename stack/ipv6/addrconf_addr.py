@@ -1,0 +1,366 @@
+"""net/ipv6/addrconf.c: addresses come and go: the list, the local route, the groups, the listeners.
+
+When an address may be used is decided in addrconf_dad.py, when it ages in addrconf_temp.py.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP, net_device
+from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.ipv6.addr import (
+    IPV6_ADDR_LOOPBACK,
+    IPV6_ADDR_MULTICAST,
+    IPV6_ADDR_SCOPE_MASK,
+    MASKS6,
+    addrconf_addr_solict_mult,
+    ipv6_addr_scope,
+    ipv6_addr_type,
+    ipv6_prefix_equal,
+)
+from stack.ipv6.anycast import ipv6_dev_ac_dec, ipv6_dev_ac_inc
+from stack.ipv6.if_inet6 import (
+    IFA_F_NODAD,
+    IFA_F_NOPREFIXROUTE,
+    IFA_F_PERMANENT,
+    IFA_F_TEMPORARY,
+    IFA_F_TENTATIVE,
+    INET6_IFADDR_STATE_DEAD,
+    INET6_IFADDR_STATE_PREDAD,
+    INFINITY_LIFE_TIME,
+    inet6_dev,
+    inet6_ifaddr,
+    ipv6_get_ifaddr,
+)
+from stack.ipv6.ip6_fib import (
+    IP6_RT_PRIO_ADDRCONF,
+    RT6_TABLE_LOCAL,
+    RT6_TABLE_MAIN,
+    RTF_EXPIRES,
+    RTF_GATEWAY,
+    RTF_LOCAL,
+    RTF_NONEXTHOP,
+    RTF_UP,
+    RTN_LOCAL,
+    RTPROT_KERNEL,
+    fib6_add,
+    fib6_del,
+    fib6_get_table,
+    fib6_info,
+    fib6_nh,
+    fib6_set_expires,
+)
+from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+SEC = 1_000_000_000
+
+inet6addr_fn = Callable[[int, inet6_ifaddr], None]
+
+
+@dataclass(slots=True)
+class ifa6_config:
+    """struct ifa6_config: an address to be. Lifetimes in s."""
+
+    pfx: int
+    plen: int
+    ifa_flags: int = 0
+    valid_lft: int = INFINITY_LIFE_TIME
+    preferred_lft: int = INFINITY_LIFE_TIME
+    peer_pfx: int = 0
+    rt_priority: int = 0
+
+
+# --- routes --------------------------------------------------------------------------------
+
+
+def addrconf_f6i_alloc(idev: inet6_dev, addr: int) -> fib6_info:
+    """net/ipv6/route.c: the route that delivers `addr` to this host; not in a table yet."""
+    table = fib6_get_table(idev.net, RT6_TABLE_LOCAL)
+    flags = RTF_UP | RTF_NONEXTHOP | RTF_LOCAL
+    return fib6_info(
+        table,
+        addr,
+        128,
+        fib6_nh(idev.dev),
+        rtype=RTN_LOCAL,
+        flags=flags,
+        metric=0,
+        protocol=RTPROT_KERNEL,
+    )
+
+
+def addrconf_prefix_route(
+    dev: net_device, pfx: int, plen: int, *, metric: int = 0, expires_ns: int = 0, flags: int = 0
+) -> None:
+    """net/ipv6/addrconf.c: the prefix is on link. `expires_ns` of the machine's time, 0: never."""
+    net = dev.net
+    rt = fib6_info(
+        fib6_get_table(net, RT6_TABLE_MAIN),
+        pfx & MASKS6[plen],
+        plen,
+        fib6_nh(dev),
+        flags=RTF_UP | flags,
+        metric=metric or IP6_RT_PRIO_ADDRCONF,
+        protocol=RTPROT_KERNEL,
+    )
+    if expires_ns:
+        fib6_set_expires(net, rt, expires_ns)
+    try:
+        fib6_add(net, rt)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+
+
+def addrconf_get_prefix_route(
+    dev: net_device, pfx: int, plen: int, flags: int = 0, noflags: int = 0
+) -> fib6_info | None:
+    """net/ipv6/addrconf.c: the on-link route of a prefix with all of `flags`, none of `noflags`."""
+    for rt in fib6_get_table(dev.net, RT6_TABLE_MAIN).leaf(pfx & MASKS6[plen], plen):
+        if rt.fib6_nh.fib_nh_dev is not dev or rt.fib6_flags & RTF_GATEWAY:
+            continue
+        if rt.fib6_flags & flags == flags and not rt.fib6_flags & noflags:
+            return rt
+    return None
+
+
+# --- listeners -----------------------------------------------------------------------------
+
+
+def register_inet6addr_notifier(net: Net, fn: inet6addr_fn) -> None:
+    """net/ipv6/addrconf_core.c: `fn(NETDEV_UP | NETDEV_DOWN, ifp)` as addresses come and go."""
+    net.ipv6.inet6addr_chain.append(fn)
+
+
+def unregister_inet6addr_notifier(net: Net, fn: inet6addr_fn) -> None:
+    """net/ipv6/addrconf_core.c"""
+    if fn in net.ipv6.inet6addr_chain:
+        net.ipv6.inet6addr_chain.remove(fn)
+
+
+def notify_inet6addr(event: int, ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf_core.c inet6addr_notifier_call_chain."""
+    for fn in tuple(ifp.idev.net.ipv6.inet6addr_chain):
+        fn(event, ifp)
+
+
+# --- adding --------------------------------------------------------------------------------
+
+
+def ipv6_add_addr(idev: inet6_dev, cfg: ifa6_config) -> inet6_ifaddr:
+    """net/ipv6/addrconf.c: put an address on the interface, tentative unless it needs no DAD.
+
+    Raises: OSError EADDRNOTAVAIL (no address for this interface), ENODEV, EACCES (disable_ipv6),
+    EEXIST.
+    """
+    net = idev.net
+    kind = ipv6_addr_type(cfg.pfx)
+    if (
+        not cfg.pfx
+        or kind & IPV6_ADDR_MULTICAST
+        or (kind & IPV6_ADDR_LOOPBACK and not idev.dev.flags & IFF_LOOPBACK)
+    ):
+        raise OSError(errno.EADDRNOTAVAIL, f"{idev.dev.name}: not an address of this interface")
+    if idev.dead:
+        raise OSError(errno.ENODEV, f"{idev.dev.name}: the interface is going away")
+    if idev.cnf.disable_ipv6:
+        raise OSError(errno.EACCES, f"{idev.dev.name}: IPv6 is disabled (disable_ipv6)")
+    if ipv6_get_ifaddr(net, cfg.pfx, idev.dev, True) is not None:
+        raise OSError(errno.EEXIST, f"{idev.dev.name}: the address is there already")
+    flags = cfg.ifa_flags if cfg.ifa_flags & IFA_F_NODAD else cfg.ifa_flags | IFA_F_TENTATIVE
+    ifp = inet6_ifaddr(idev, cfg.pfx, cfg.plen, kind & IPV6_ADDR_SCOPE_MASK, flags)
+    ifp.peer_addr = cfg.peer_pfx
+    ifp.valid_lft = cfg.valid_lft
+    ifp.prefered_lft = cfg.preferred_lft
+    ifp.rt_priority = cfg.rt_priority
+    ifp.cstamp = ifp.tstamp = net.now()
+    ifp.dad_work = timer_list(net.machine, net.ipv6.nd.dad_work, data=ifp)
+    ifp.rt = addrconf_f6i_alloc(idev, cfg.pfx)
+    net.ipv6.addr_hash.setdefault(cfg.pfx, []).append(ifp)
+    ipv6_link_dev_addr(idev, ifp)
+    if flags & IFA_F_TEMPORARY:
+        idev.nd.tempaddr_list.append(ifp)
+    notify_inet6addr(NETDEV_UP, ifp)
+    return ifp
+
+
+def ipv6_link_dev_addr(idev: inet6_dev, ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf.c: the list goes from the widest scope to the narrowest."""
+    scope = ipv6_addr_scope(ifp.addr)
+    at = 0
+    while at < len(idev.addr_list) and ipv6_addr_scope(idev.addr_list[at].addr) > scope:
+        at += 1
+    idev.addr_list.insert(at, ifp)
+
+
+def addrconf_mod_dad_work(ifp: inet6_ifaddr, delay_ns: int) -> None:
+    """net/ipv6/addrconf.c: have addrconf_dad_work called after `delay_ns`."""
+    assert ifp.dad_work is not None
+    mod_timer(ifp.dad_work, ifp.idev.net.now() + delay_ns)
+
+
+def addrconf_del_dad_work(ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf.c"""
+    if ifp.dad_work is not None:
+        timer_delete(ifp.dad_work)
+
+
+def addrconf_dad_start(ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf.c: begin duplicate address detection."""
+    if ifp.state != INET6_IFADDR_STATE_DEAD:
+        ifp.state = INET6_IFADDR_STATE_PREDAD
+        addrconf_mod_dad_work(ifp, 0)
+
+
+# --- groups --------------------------------------------------------------------------------
+
+
+def addrconf_join_solict(dev: net_device, addr: int) -> None:
+    """net/ipv6/addrconf.c: hear solicitations for `addr`."""
+    if not dev.flags & (IFF_LOOPBACK | IFF_NOARP):
+        ipv6_dev_mc_inc(dev, addrconf_addr_solict_mult(addr))
+
+
+def addrconf_leave_solict(idev: inet6_dev, addr: int) -> None:
+    """net/ipv6/addrconf.c"""
+    if not idev.dev.flags & (IFF_LOOPBACK | IFF_NOARP):
+        ipv6_dev_mc_dec(idev.dev, addrconf_addr_solict_mult(addr))
+
+
+def _has_anycast(ifp: inet6_ifaddr) -> bool:
+    """RFC 6164: a /127 has no subnet-router anycast address, nor has a longer prefix."""
+    return ifp.prefix_len < 127
+
+
+def addrconf_join_anycast(ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf.c: a router answers for the first address of its subnets (RFC 4291 2.6)."""
+    addr = ifp.addr & MASKS6[ifp.prefix_len]
+    if _has_anycast(ifp) and addr:
+        ipv6_dev_ac_inc(ifp.idev, addr)
+
+
+def addrconf_leave_anycast(ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf.c"""
+    addr = ifp.addr & MASKS6[ifp.prefix_len]
+    if _has_anycast(ifp) and addr:
+        ipv6_dev_ac_dec(ifp.idev, addr)
+
+
+# --- use and end ---------------------------------------------------------------------------
+
+
+def ifa_route_up(ifp: inet6_ifaddr) -> None:
+    """Insert the local route of an address, unless it is there (ip6_ins_rt)."""
+    rt = ifp.rt
+    if rt is None or rt in rt.fib6_table.leaf(rt.fib6_dst, rt.fib6_plen):
+        return
+    rt.fib6_destroying = False
+    try:
+        fib6_add(ifp.idev.net, rt)
+    except OSError as error:  # another interface has the same address
+        if error.errno != errno.EEXIST:
+            raise
+
+
+def ifa_route_down(ifp: inet6_ifaddr) -> None:
+    """Take the local route out (ip6_del_rt)."""
+    rt = ifp.rt
+    if rt is not None and rt in rt.fib6_table.leaf(rt.fib6_dst, rt.fib6_plen):
+        fib6_del(ifp.idev.net, rt)
+
+
+def ipv6_ifa_up(ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf.c __ipv6_ifa_notify(RTM_NEWADDR): from now on the address is ours."""
+    ifa_route_up(ifp)
+    if ifp.idev.cnf.forwarding:
+        addrconf_join_anycast(ifp)
+    if ifp.peer_addr:
+        addrconf_prefix_route(ifp.idev.dev, ifp.peer_addr, 128, metric=ifp.rt_priority)
+
+
+def ipv6_ifa_down(ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf.c __ipv6_ifa_notify(RTM_DELADDR): it is ours no more."""
+    if ifp.idev.cnf.forwarding:
+        addrconf_leave_anycast(ifp)
+    addrconf_leave_solict(ifp.idev, ifp.addr)
+    if ifp.peer_addr:
+        rt = addrconf_get_prefix_route(ifp.idev.dev, ifp.peer_addr, 128)
+        if rt is not None:
+            fib6_del(ifp.idev.net, rt)
+    ifa_route_down(ifp)
+    ifp.idev.net.ipv6.rt_cache_flush()
+
+
+def ipv6_unhash_addr(ifp: inet6_ifaddr) -> None:
+    """Take an address out of the lists that find it."""
+    net = ifp.idev.net
+    same = net.ipv6.addr_hash.get(ifp.addr, [])
+    if ifp in same:
+        same.remove(ifp)
+        if not same:
+            del net.ipv6.addr_hash[ifp.addr]
+    if ifp in ifp.idev.addr_list:
+        ifp.idev.addr_list.remove(ifp)
+    if ifp in ifp.idev.nd.tempaddr_list:
+        ifp.idev.nd.tempaddr_list.remove(ifp)
+
+
+def ipv6_del_addr(ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf.c: remove an address, and its prefix route when it was the last one's."""
+    if ifp.state == INET6_IFADDR_STATE_DEAD:
+        return
+    ifp.state = INET6_IFADDR_STATE_DEAD
+    idev = ifp.idev
+    ipv6_unhash_addr(ifp)
+    for other in idev.nd.tempaddr_list:
+        if other.ifpub is ifp:
+            other.ifpub = None
+    addrconf_del_dad_work(ifp)
+    ipv6_ifa_down(ifp)
+    notify_inet6addr(NETDEV_DOWN, ifp)
+    if ifp.flags & IFA_F_PERMANENT and not ifp.flags & IFA_F_NOPREFIXROUTE:
+        cleanup_prefix_route(ifp)
+    rt6_remove_prefsrc(idev.net, ifp.addr)
+
+
+def cleanup_prefix_route(ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf.c: the on-link route goes with the last address that holds it.
+
+    While addresses of the prefix with a lifetime are left, it ends with the last of them.
+    """
+    idev = ifp.idev
+    expires = 0
+    for other in idev.addr_list:
+        if other.prefix_len != ifp.prefix_len or not ipv6_prefix_equal(
+            other.addr, ifp.addr, ifp.prefix_len
+        ):
+            continue
+        if other.flags & (IFA_F_PERMANENT | IFA_F_NOPREFIXROUTE) or (
+            other.valid_lft == INFINITY_LIFE_TIME
+        ):
+            return
+        expires = max(expires, other.tstamp + other.valid_lft * SEC)
+    rt = addrconf_get_prefix_route(idev.dev, ifp.addr, ifp.prefix_len)
+    if rt is None:
+        return
+    if not expires:
+        fib6_del(idev.net, rt)
+    elif not rt.fib6_flags & RTF_EXPIRES:
+        fib6_set_expires(idev.net, rt, expires)
+
+
+def rt6_remove_prefsrc(net: Net, addr: int) -> None:
+    """net/ipv6/route.c: routes stop preferring an address that nobody has any more."""
+    if addr in net.ipv6.addr_hash:
+        return
+    for table in net.ipv6.fib6.tables.values():
+        for rt in table.routes():
+            if rt.fib6_prefsrc == addr:
+                rt.fib6_prefsrc = 0

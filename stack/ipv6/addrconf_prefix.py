@@ -1,0 +1,172 @@
+"""net/ipv6/addrconf.c: prefixes of router advertisements (RFC 4862 5.5.3, RFC 4861 6.3.4)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from stack.core.ratelimit import net_ratelimit
+from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_MULTICAST, ipv6_addr_type
+from stack.ipv6.addrconf_addr import (
+    addrconf_dad_start,
+    addrconf_get_prefix_route,
+    addrconf_prefix_route,
+    ifa6_config,
+    ipv6_add_addr,
+)
+from stack.ipv6.addrconf_temp import addrconf_verify, manage_tempaddrs
+from stack.ipv6.if_inet6 import (
+    IFA_F_DEPRECATED,
+    IFA_F_MANAGETEMPADDR,
+    IFA_F_OPTIMISTIC,
+    IFA_F_STABLE_PRIVACY,
+    INFINITY_LIFE_TIME,
+    inet6_dev,
+    inet6_ifaddr,
+    ipv6_get_ifaddr,
+)
+from stack.ipv6.ip6_fib import (
+    RTF_ADDRCONF,
+    RTF_DEFAULT,
+    RTF_EXPIRES,
+    RTF_PREFIX_RT,
+    fib6_clean_expires,
+    fib6_del,
+    fib6_set_expires,
+)
+from stack.ipv6.stable import (
+    IID_MASK,
+    ipv6_generate_eui64,
+    ipv6_generate_stable_address,
+    is_addr_mode_generate_stable,
+)
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.ipv6.nd_options import prefix_info
+
+log = logging.getLogger(__name__)
+
+SEC = 1_000_000_000
+MIN_VALID_LIFETIME = 2 * 3600
+"""Seconds: below that an advertisement does not shorten a lifetime (RFC 4862 5.5.3 e)."""
+MAX_RA_ROUTES = 64
+"""Routes that one interface takes from advertisements: default routers, prefixes, RFC 4191's."""
+
+
+def ra_route_room(idev: inet6_dev) -> bool:
+    """May another route be learnt of an advertisement? A flood of them ends here, counted."""
+    learned = sum(
+        1
+        for table in idev.net.ipv6.fib6.tables.values()
+        for rt in table.routes()
+        if rt.fib6_flags & RTF_ADDRCONF and rt.fib6_nh.fib_nh_dev is idev.dev
+    )
+    if learned < MAX_RA_ROUTES:
+        return True
+    idev.nd.ra_refused += 1
+    return False
+
+
+def addrconf_prefix_rcv(dev: net_device, pinfo: prefix_info, sllao: bool) -> None:
+    """net/ipv6/addrconf.c: a prefix information option: what is on link, and our address in it."""
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None or pinfo.prefix_len > 128:
+        return
+    if ipv6_addr_type(pinfo.prefix) & (IPV6_ADDR_MULTICAST | IPV6_ADDR_LINKLOCAL):
+        return
+    valid, prefered = pinfo.valid, pinfo.prefered
+    if prefered > valid:
+        if net_ratelimit(idev.net):
+            log.warning("%s: prefix option has invalid lifetime", dev.name)
+        return
+    if valid and valid < idev.cnf.accept_ra_min_lft:
+        return
+    if pinfo.onlink:
+        _prefix_route(idev, pinfo)
+    if not pinfo.autoconf or not idev.cnf.autoconf or pinfo.prefix_len != 64:
+        return
+    addr: int | None = None
+    flags = 0
+    if is_addr_mode_generate_stable(idev):
+        addr = ipv6_generate_stable_address(idev, pinfo.prefix, 0)
+        flags = IFA_F_STABLE_PRIVACY
+    if addr is None:
+        iid = ipv6_generate_eui64(dev)
+        if iid is None:
+            return
+        addr = pinfo.prefix & ~IID_MASK | iid
+        flags = 0
+    addrconf_prefix_rcv_add_addr(idev, addr, flags, pinfo, sllao)
+
+
+def _prefix_route(idev: inet6_dev, pinfo: prefix_info) -> None:
+    """The route of an on-link prefix: add, refresh, or take it back (valid lifetime 0)."""
+    net, dev = idev.net, idev.dev
+    valid = pinfo.valid
+    ends = 0 if valid == INFINITY_LIFE_TIME else net.now() + valid * SEC
+    flags = RTF_ADDRCONF | RTF_PREFIX_RT
+    rt = addrconf_get_prefix_route(dev, pinfo.prefix, pinfo.prefix_len, flags, RTF_DEFAULT)
+    if rt is not None:
+        if not valid:
+            fib6_del(net, rt)
+        elif ends:
+            fib6_set_expires(net, rt, ends)
+        else:
+            fib6_clean_expires(rt)
+    elif valid and ra_route_room(idev):
+        flags |= RTF_EXPIRES if ends else 0
+        addrconf_prefix_route(dev, pinfo.prefix, pinfo.prefix_len, expires_ns=ends, flags=flags)
+
+
+def _find_of_prefix(idev: inet6_dev, addr: int, stable: bool) -> inet6_ifaddr | None:
+    """The address that an earlier advertisement of the prefix made."""
+    found = ipv6_get_ifaddr(idev.net, addr, idev.dev, True)
+    if found is not None or not stable:
+        return found
+    # After a conflict the stable address of the prefix is another one than the first.
+    for ifp in idev.addr_list:
+        if ifp.flags & IFA_F_STABLE_PRIVACY and not (ifp.addr ^ addr) >> 64:
+            return ifp
+    return None
+
+
+def addrconf_prefix_rcv_add_addr(
+    idev: inet6_dev, addr: int, flags: int, pinfo: prefix_info, sllao: bool
+) -> None:
+    """net/ipv6/addrconf.c: make the address of a prefix, or renew its lifetimes."""
+    net = idev.net
+    now = net.now()
+    valid, prefered = pinfo.valid, pinfo.prefered
+    ifp = _find_of_prefix(idev, addr, bool(flags & IFA_F_STABLE_PRIVACY))
+    create = False
+    if ifp is None:
+        if not valid:
+            return
+        all_ = net.ipv6.devconf_all
+        if (all_.optimistic_dad or idev.cnf.optimistic_dad) and not all_.forwarding and sllao:
+            flags |= IFA_F_OPTIMISTIC
+        limit = idev.cnf.max_addresses
+        if limit and len(idev.addr_list) >= limit:
+            idev.nd.ra_refused += 1
+            return
+        cfg = ifa6_config(addr, pinfo.prefix_len, flags, valid, prefered)
+        try:
+            ifp = ipv6_add_addr(idev, cfg)
+        except OSError:
+            return
+        ifp.flags |= IFA_F_MANAGETEMPADDR
+        create = True
+    else:
+        stored = max(ifp.valid_lft - (now - ifp.tstamp) // SEC, 0)
+        if ifp.valid_lft == INFINITY_LIFE_TIME:
+            stored = INFINITY_LIFE_TIME
+        if stored:
+            if not idev.cnf.ra_honor_pio_life:
+                valid = max(valid, min(stored, MIN_VALID_LIFETIME))
+            ifp.valid_lft, ifp.prefered_lft, ifp.tstamp = valid, prefered, now
+            ifp.flags &= ~IFA_F_DEPRECATED
+    manage_tempaddrs(idev, ifp, valid, prefered, create, now)
+    if create:
+        addrconf_dad_start(ifp)
+    addrconf_verify(net)

@@ -1,0 +1,144 @@
+"""net/ipv6/anycast.c: anycast addresses of interfaces, by routers and by sockets (RFC 4291 2.6)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from stack.core.netdevice import IFF_LOOPBACK
+from stack.ipv6.addr import addrconf_addr_solict_mult
+from stack.ipv6.if_inet6 import ifacaddr6, inet6_dev, ipv6_chk_addr, ipv6_chk_prefix
+from stack.ipv6.ip6_fib import (
+    RT6_TABLE_LOCAL,
+    RTF_ANYCAST,
+    RTF_NONEXTHOP,
+    RTF_UP,
+    RTN_ANYCAST,
+    RTPROT_KERNEL,
+    fib6_add,
+    fib6_del,
+    fib6_get_table,
+    fib6_info,
+    fib6_nh,
+)
+from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.inet.inet_sock import inet_sock
+    from stack.net import Net
+
+
+def ipv6_dev_ac_inc(idev: inet6_dev, addr: int) -> None:
+    """net/ipv6/anycast.c __ipv6_dev_ac_inc: one more user of an anycast address.
+
+    Raises: OSError ENODEV, the interface is going away.
+    """
+    if idev.dead:
+        raise OSError(errno.ENODEV, f"{idev.dev.name}: the interface is going away")
+    aca = idev.ac_list.get(addr)
+    if aca is not None:
+        aca.aca_users += 1
+        return
+    net = idev.net
+    rt = fib6_info(
+        fib6_get_table(net, RT6_TABLE_LOCAL),
+        addr,
+        128,
+        fib6_nh(idev.dev),
+        rtype=RTN_ANYCAST,
+        flags=RTF_UP | RTF_NONEXTHOP | RTF_ANYCAST,
+        metric=0,
+        protocol=RTPROT_KERNEL,
+    )
+    idev.ac_list[addr] = ifacaddr6(idev, addr, rt)
+    try:
+        fib6_add(net, rt)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+    if not idev.dev.flags & IFF_LOOPBACK:
+        ipv6_dev_mc_inc(idev.dev, addrconf_addr_solict_mult(addr))
+
+
+def ipv6_dev_ac_dec(idev: inet6_dev, addr: int) -> None:
+    """net/ipv6/anycast.c __ipv6_dev_ac_dec: one user fewer."""
+    aca = idev.ac_list.get(addr)
+    if aca is None:
+        return
+    aca.aca_users -= 1
+    if aca.aca_users:
+        return
+    del idev.ac_list[addr]
+    _unlink(idev, aca)
+
+
+def _unlink(idev: inet6_dev, aca: ifacaddr6) -> None:
+    if not idev.dev.flags & IFF_LOOPBACK:
+        ipv6_dev_mc_dec(idev.dev, addrconf_addr_solict_mult(aca.aca_addr))
+    rt = aca.aca_rt
+    if rt in rt.fib6_table.leaf(rt.fib6_dst, rt.fib6_plen):
+        fib6_del(idev.net, rt)
+
+
+def ipv6_ac_destroy_dev(idev: inet6_dev) -> None:
+    """net/ipv6/anycast.c: the interface goes: so do its anycast addresses."""
+    while idev.ac_list:
+        _unlink(idev, idev.ac_list.popitem()[1])
+
+
+def _anycast_dev(net: Net, ifindex: int, addr: int) -> net_device | None:
+    """The interface of a membership; without an index the one whose prefix the address has."""
+    if ifindex:
+        return net.dev_by_index.get(ifindex)
+    for dev in net.dev_base_head:
+        if dev.ip6_ptr is not None and ipv6_chk_prefix(addr, dev):
+            return dev
+    return None
+
+
+def ipv6_sock_ac_join(sk: inet_sock, ifindex: int, addr: int) -> None:
+    """net/ipv6/anycast.c: IPV6_JOIN_ANYCAST.
+
+    Raises: OSError EPERM (not an administrator), EINVAL (a unicast address of ours, a group),
+    ENODEV, EADDRNOTAVAIL.
+    """
+    net = sk.net
+    if net.uid:
+        raise OSError(errno.EPERM, "joining an anycast address needs CAP_NET_ADMIN")
+    if addr >> 120 == 0xFF or not addr or ipv6_chk_addr(net, addr, None, False):
+        raise OSError(errno.EINVAL, "not an anycast address")
+    dev = _anycast_dev(net, ifindex, addr)
+    idev: inet6_dev | None = dev.ip6_ptr if dev is not None else None
+    if dev is None:
+        raise OSError(errno.ENODEV if ifindex else errno.EADDRNOTAVAIL, "no interface for it")
+    if idev is None:
+        raise OSError(errno.ENODEV, f"{dev.name}: no IPv6 there")
+    if sk.pinet6 is None or (addr, dev.ifindex) in sk.pinet6.ipv6_ac_list:
+        return
+    ipv6_dev_ac_inc(idev, addr)
+    sk.pinet6.ipv6_ac_list.append((addr, dev.ifindex))
+
+
+def ipv6_sock_ac_drop(sk: inet_sock, ifindex: int, addr: int) -> None:
+    """net/ipv6/anycast.c: IPV6_LEAVE_ANYCAST. Raises: OSError ENOENT, not joined."""
+    held = sk.pinet6.ipv6_ac_list if sk.pinet6 is not None else []
+    for item in held:
+        if item[0] == addr and (not ifindex or item[1] == ifindex):
+            held.remove(item)
+            _drop(sk, item)
+            return
+    raise OSError(errno.ENOENT, "the socket has not joined this address")
+
+
+def ipv6_sock_ac_close(sk: inet_sock) -> None:
+    """net/ipv6/anycast.c: the socket closes."""
+    if sk.pinet6 is not None:
+        while sk.pinet6.ipv6_ac_list:
+            _drop(sk, sk.pinet6.ipv6_ac_list.pop())
+
+
+def _drop(sk: inet_sock, item: tuple[int, int]) -> None:
+    dev = sk.net.dev_by_index.get(item[1])
+    if dev is not None and dev.ip6_ptr is not None:
+        ipv6_dev_ac_dec(dev.ip6_ptr, item[0])

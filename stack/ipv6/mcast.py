@@ -1,0 +1,290 @@
+"""net/ipv6/mcast.c: who listens to which groups: interfaces, and sockets with source filters.
+
+What routers hear of it is in mld.py.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from stack.core.dev import dev_mc_add, dev_mc_del
+from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
+from stack.core.sock import sock_kfree_s, sock_kmalloc
+from stack.inet.mc_filter import ANY_SOURCE, MCAST_EXCLUDE, MCAST_INCLUDE, NOBODY, mc_state
+from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_eth_mc_map
+from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
+from stack.ipv6.mld import mld_changed, mld_group_init, mld_group_stop
+from stack.ipv6.pinfo import ipv6_mc_socklist, ipv6_pinfo
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.inet.inet_sock import inet_sock
+    from stack.net import Net
+
+IPV6_MC_SOCKLIST_BYTES = 64  # sizeof(struct ipv6_mc_socklist) on a 64-bit machine
+
+
+# --- interfaces ----------------------------------------------------------------------------
+
+
+def _idev(dev: net_device) -> inet6_dev:
+    """The interface's IPv6 side. Raises: OSError ENODEV."""
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None or idev.dead:
+        raise OSError(errno.ENODEV, f"{dev.name}: no IPv6 on this interface")
+    return idev
+
+
+def ip6_mc_change(idev: inet6_dev, addr: int, old: mc_state | None, new: mc_state | None) -> None:
+    """One listener's filter of a group changes (ip6_mc_add_src, ip6_mc_del_src).
+
+    None: the listener is new, or leaves.
+    """
+    mc = idev.mc_list.get(addr)
+    if mc is None:
+        if new is None:
+            return
+        mc = ifmcaddr6(idev, addr)
+        mld_group_init(mc)
+        idev.mc_list[addr] = mc
+        if idev.dev.flags & IFF_UP:
+            igmp6_group_added(mc)
+    before = mc.filter.state()
+    if old is not None:
+        mc.filter.remove(*old)
+    if new is not None:
+        mc.filter.add(*new)
+    if not mc.filter.users:
+        del idev.mc_list[addr]
+        igmp6_group_dropped(mc)
+    mld_changed(mc, before, mc.filter.state())
+
+
+def ipv6_dev_mc_inc(dev: net_device, addr: int) -> None:
+    """net/ipv6/mcast.c: the stack itself listens to a group. Raises: OSError ENODEV."""
+    ip6_mc_change(_idev(dev), addr, None, ANY_SOURCE)
+
+
+def ipv6_dev_mc_dec(dev: net_device, addr: int) -> None:
+    """net/ipv6/mcast.c: no more."""
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is not None and addr in idev.mc_list:
+        ip6_mc_change(idev, addr, ANY_SOURCE, None)
+
+
+def igmp6_group_added(mc: ifmcaddr6) -> None:
+    """net/ipv6/mcast.c: have the NIC hear the group."""
+    dev = mc.idev.dev
+    if not mc.loaded:
+        mc.loaded = True
+        if dev.addr_len and not dev.flags & IFF_LOOPBACK:
+            dev_mc_add(dev, ipv6_eth_mc_map(mc.mca_addr))
+
+
+def igmp6_group_dropped(mc: ifmcaddr6) -> None:
+    """net/ipv6/mcast.c: the NIC need not hear the group any more."""
+    dev = mc.idev.dev
+    mld_group_stop(mc)
+    if mc.loaded:
+        mc.loaded = False
+        if dev.addr_len and not dev.flags & IFF_LOOPBACK:
+            dev_mc_del(dev, ipv6_eth_mc_map(mc.mca_addr))
+
+
+def ipv6_mc_up(idev: inet6_dev) -> None:
+    """net/ipv6/mcast.c: the interface is up: hear its groups and report them."""
+    for mc in tuple(idev.mc_list.values()):
+        igmp6_group_added(mc)
+        mld_changed(mc, NOBODY, mc.filter.state())
+
+
+def ipv6_mc_down(idev: inet6_dev) -> None:
+    """net/ipv6/mcast.c: it goes down: stop every timer, empty the NIC's filter."""
+    for mc in idev.mc_list.values():
+        igmp6_group_dropped(mc)
+
+
+def ipv6_mc_destroy_dev(idev: inet6_dev) -> None:
+    """net/ipv6/mcast.c: the interface goes for good."""
+    ipv6_mc_down(idev)
+    idev.mc_list.clear()
+
+
+# --- sockets -------------------------------------------------------------------------------
+
+
+def _pinfo(sk: inet_sock) -> ipv6_pinfo:
+    """Raises: OSError ENOPROTOOPT for a socket of another family."""
+    if sk.pinet6 is None:
+        raise OSError(errno.ENOPROTOOPT, "not an IPv6 socket")
+    return sk.pinet6
+
+
+def _find_dev(net: Net, ifindex: int, group: int) -> net_device:
+    """net/ipv6/mcast.c ip6_mc_find_dev: of the index, else the one that has addresses.
+
+    Raises: OSError ENODEV.
+    """
+    if ifindex:
+        dev = net.dev_by_index.get(ifindex)
+        if dev is not None:
+            return dev
+    else:
+        # The kernel asks the routes; every interface has ff00::/8, so that the first one that is
+        # up and no loopback is what they say.
+        for dev in net.dev_base_head:
+            if dev.flags & IFF_UP and not dev.flags & IFF_LOOPBACK and dev.ip6_ptr is not None:
+                return dev
+        if net.loopback_dev.ip6_ptr is not None:
+            return net.loopback_dev
+    raise OSError(errno.ENODEV, f"no interface {ifindex or 'for this group'}")
+
+
+def _membership(pinfo: ipv6_pinfo, ifindex: int, group: int) -> ipv6_mc_socklist | None:
+    for ml in pinfo.ipv6_mc_list:
+        if ml.addr == group and (not ifindex or ml.ifindex == ifindex):
+            return ml
+    return None
+
+
+def _state(ml: ipv6_mc_socklist) -> mc_state:
+    return mc_state(ml.sfmode, frozenset(ml.sflist))
+
+
+def ipv6_sock_mc_join(
+    sk: inet_sock, ifindex: int, addr: int, mode: int = MCAST_EXCLUDE
+) -> ipv6_mc_socklist:
+    """net/ipv6/mcast.c: IPV6_ADD_MEMBERSHIP.
+
+    Raises: OSError EINVAL (no group), ENODEV, EADDRINUSE (a member already), ENOBUFS.
+    """
+    pinfo = _pinfo(sk)
+    if not ipv6_addr_is_multicast(addr):
+        raise OSError(errno.EINVAL, "not a multicast group")
+    if _membership(pinfo, ifindex, addr) is not None:
+        raise OSError(errno.EADDRINUSE, "already a member")
+    idev = _idev(_find_dev(sk.net, ifindex, addr))
+    sock_kmalloc(sk, IPV6_MC_SOCKLIST_BYTES)
+    ml = ipv6_mc_socklist(addr, idev.dev.ifindex, mode)
+    pinfo.ipv6_mc_list.append(ml)
+    ip6_mc_change(idev, addr, None, _state(ml))
+    return ml
+
+
+def ipv6_sock_mc_drop(sk: inet_sock, ifindex: int, addr: int) -> None:
+    """net/ipv6/mcast.c: IPV6_DROP_MEMBERSHIP. Raises: OSError EINVAL, EADDRNOTAVAIL."""
+    pinfo = _pinfo(sk)
+    if not ipv6_addr_is_multicast(addr):
+        raise OSError(errno.EINVAL, "not a multicast group")
+    ml = _membership(pinfo, ifindex, addr)
+    if ml is None:
+        raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
+    pinfo.ipv6_mc_list.remove(ml)
+    _leave(sk, ml)
+
+
+def _leave(sk: inet_sock, ml: ipv6_mc_socklist) -> None:
+    sock_kfree_s(sk, IPV6_MC_SOCKLIST_BYTES)
+    _changed(sk.net, ml, _state(ml), None)
+
+
+def _changed(net: Net, ml: ipv6_mc_socklist, old: mc_state | None, new: mc_state | None) -> None:
+    """Tell the interface of a membership, if it is still there."""
+    dev = net.dev_by_index.get(ml.ifindex)
+    idev: inet6_dev | None = dev.ip6_ptr if dev is not None else None
+    if idev is not None and ml.addr in idev.mc_list:
+        ip6_mc_change(idev, ml.addr, old, new)
+
+
+def ipv6_sock_mc_close(sk: inet_sock) -> None:
+    """net/ipv6/mcast.c: a socket closes: leave all its groups."""
+    if sk.pinet6 is not None:
+        while sk.pinet6.ipv6_mc_list:
+            _leave(sk, sk.pinet6.ipv6_mc_list.pop())
+
+
+def ip6_mc_source(
+    sk: inet_sock, add: bool, omode: int, ifindex: int, group: int, source: int
+) -> None:
+    """net/ipv6/mcast.c: MCAST_JOIN_SOURCE_GROUP and its kin.
+
+    `omode` MCAST_INCLUDE: (join, leave) a source; MCAST_EXCLUDE: (block, unblock) one. Raises:
+    OSError EINVAL (no group, another mode), ENODEV, EADDRNOTAVAIL, ENOBUFS.
+    """
+    pinfo = _pinfo(sk)
+    if not ipv6_addr_is_multicast(group):
+        raise OSError(errno.EINVAL, "not a multicast group")
+    _idev(_find_dev(sk.net, ifindex, group))
+    ml = _membership(pinfo, ifindex, group)
+    if ml is None:
+        if omode != MCAST_INCLUDE or not add:
+            raise OSError(errno.EINVAL, "not a member of this group")
+        ml = ipv6_sock_mc_join(sk, ifindex, group, MCAST_INCLUDE)
+    elif ml.sfmode != omode:
+        raise OSError(errno.EINVAL, "the membership has the other mode")
+    before = _state(ml)
+    if not add:
+        if source not in ml.sflist:
+            raise OSError(errno.EADDRNOTAVAIL, "this source is not listed")
+        if len(ml.sflist) == 1 and omode == MCAST_INCLUDE:
+            ipv6_sock_mc_drop(sk, ml.ifindex, group)  # nothing is left to hear
+            return
+        ml.sflist.remove(source)
+    else:
+        if source in ml.sflist:
+            raise OSError(errno.EADDRNOTAVAIL, "this source is listed already")
+        if len(ml.sflist) >= sk.net.ipv6.sysctl.mld_max_msf:
+            raise OSError(errno.ENOBUFS, "mld_max_msf reached")
+        ml.sflist.append(source)
+    _changed(sk.net, ml, before, _state(ml))
+
+
+def ip6_mc_msfilter(
+    sk: inet_sock, ifindex: int, group: int, mode: int, sources: Collection[int]
+) -> None:
+    """net/ipv6/mcast.c: MCAST_MSFILTER: a whole new filter at once.
+
+    Raises: OSError EINVAL, ENODEV, ENOBUFS.
+    """
+    pinfo = _pinfo(sk)
+    if not ipv6_addr_is_multicast(group) or mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
+        raise OSError(errno.EINVAL, "not a multicast group, or no filter mode")
+    _idev(_find_dev(sk.net, ifindex, group))
+    ml = _membership(pinfo, ifindex, group)
+    if ml is None:
+        raise OSError(errno.EINVAL, "not a member of this group")
+    if mode == MCAST_INCLUDE and not sources:
+        ipv6_sock_mc_drop(sk, ml.ifindex, group)  # nothing is left to hear
+        return
+    if len(sources) > sk.net.ipv6.sysctl.mld_max_msf:
+        raise OSError(errno.ENOBUFS, "mld_max_msf reached")
+    before = _state(ml)
+    ml.sfmode = mode
+    ml.sflist = list(dict.fromkeys(sources))
+    _changed(sk.net, ml, before, _state(ml))
+
+
+def ip6_mc_msfget(sk: inet_sock, ifindex: int, group: int) -> tuple[int, tuple[int, ...]]:
+    """net/ipv6/mcast.c: (mode, sources) of a membership.
+
+    Raises: OSError EINVAL (no group), EADDRNOTAVAIL.
+    """
+    if not ipv6_addr_is_multicast(group):
+        raise OSError(errno.EINVAL, "not a multicast group")
+    ml = _membership(_pinfo(sk), ifindex, group)
+    if ml is None:
+        raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
+    return ml.sfmode, tuple(ml.sflist)
+
+
+def inet6_mc_check(sk: inet_sock, mc_addr: int, src_addr: int) -> bool:
+    """net/ipv6/mcast.c: does the socket want datagrams of this group from this source?"""
+    pinfo = sk.pinet6
+    if pinfo is None:
+        return False
+    for ml in pinfo.ipv6_mc_list:
+        if ml.addr == mc_addr:
+            return (src_addr in ml.sflist) == (ml.sfmode == MCAST_INCLUDE)
+    return pinfo.mc_all

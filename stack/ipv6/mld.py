@@ -1,0 +1,390 @@
+"""net/ipv6/mcast.c: Multicast Listener Discovery, the listener's side.
+
+RFC 3810 6 (version 2), 8 (version 1, RFC 2710, while such a router is about), RFC 3590 (from ::
+while there is no address). Each interface reports what it listens to when it changes, `qrv` times,
+and when a router asks, at a random moment of the time that it gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from fastpath.hdr import ipv6_hdr
+from fastpath.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, sk_buff, skb_to_bytes
+from stack.core.drop_reason import SKB_DROP_REASON_MLD_INHDR, SKB_DROP_REASON_NOT_SPECIFIED
+from stack.core.netdevice import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP
+from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.inet.mc_filter import (
+    ALLOW_NEW_SOURCES,
+    CHANGE_TO_EXCLUDE,
+    MCAST_EXCLUDE,
+    current_record,
+    mc_changes,
+    mc_state,
+)
+from stack.ipv6.addr import (
+    IN6ADDR_ANY,
+    IN6ADDR_LINKLOCAL_ALLNODES,
+    IN6ADDR_LINKLOCAL_ALLROUTERS,
+    IPV6_ADDR_SCOPE_LINKLOCAL,
+    ipv6_addr_is_linklocal,
+    ipv6_addr_is_multicast,
+    ipv6_addr_mc_scope,
+)
+from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
+from stack.ipv6.ip6_cb import IP6CB, IP6SKB_ROUTERALERT
+from stack.ipv6.ip6_icmp import ICMPV6_MGM_QUERY, ICMPV6_MGM_REPORT
+from stack.ipv6.mld_messages import (
+    MldMessage,
+    MldQuery,
+    MldRecord,
+    mld2_split,
+    mldv2_qqic,
+)
+from stack.ipv6.ndisc_send import ndisc_send_skb
+from stack.ipv6.saddr import ipv6_get_lladdr
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+SEC = 1_000_000_000
+MSEC = 1_000_000
+IN6ADDR_MLD2_ALL_MCR = 0xFF02 << 112 | 0x16
+MLD_QRV_DEFAULT = 2
+MLD_QI_DEFAULT_NS = 125 * SEC
+MLD_QRI_DEFAULT_NS = 10 * SEC
+MLDV1_MRD_MAX_COMPAT = (1 << 15) - 1
+IPV6_OPT_ROUTERALERT_MLD = 0
+HBH_ROUTER_ALERT = bytes((58, 0, 5, 2, 0, IPV6_OPT_ROUTERALERT_MLD, 1, 0))
+"""Hop-by-hop options of every MLD message: router alert (RFC 2711), PadN."""
+
+
+# --- versions and times --------------------------------------------------------------------
+
+
+def mld_in_v1_mode(idev: inet6_dev) -> bool:
+    """net/ipv6/mcast.c: is a version 1 router about (or version 1 forced)?"""
+    force = idev.net.ipv6.devconf_all.force_mld_version or idev.cnf.force_mld_version
+    if force:
+        return force == 1
+    return idev.mld.v1_seen > idev.net.now()
+
+
+def unsolicited_report_interval_ns(idev: inet6_dev) -> int:
+    """net/ipv6/mcast.c: the time within which a change is repeated."""
+    cnf = idev.cnf
+    ms = (
+        cnf.mldv1_unsolicited_report_interval
+        if mld_in_v1_mode(idev)
+        else cnf.mldv2_unsolicited_report_interval
+    )
+    return ms * MSEC
+
+
+def mld_reportable(mc: ifmcaddr6) -> bool:
+    """RFC 3810 6: all-nodes and what does not leave the machine is never reported."""
+    dev = mc.idev.dev
+    return (
+        mc.mca_addr != IN6ADDR_LINKLOCAL_ALLNODES
+        and ipv6_addr_mc_scope(mc.mca_addr) >= IPV6_ADDR_SCOPE_LINKLOCAL
+        and not dev.flags & IFF_LOOPBACK
+        and bool(dev.flags & IFF_MULTICAST)
+    )
+
+
+def _random(idev: inet6_dev, limit_ns: int) -> int:
+    return idev.net.random.randrange(max(limit_ns, 1))
+
+
+def _arm(idev: inet6_dev, timer: timer_list | None, delay_ns: int) -> None:
+    if timer is not None:
+        mod_timer(timer, idev.net.now() + delay_ns)
+
+
+# --- changes -------------------------------------------------------------------------------
+
+
+def mld_init_dev(idev: inet6_dev) -> None:
+    """net/ipv6/mcast.c ipv6_mc_init_dev: the timers of an interface."""
+    mld, net = idev.mld, idev.net
+    mld.gq_timer = timer_list(net.machine, mld_gq_work, TIMER_DEFERRABLE, data=idev)
+    mld.ifc_timer = timer_list(net.machine, mld_ifc_work, TIMER_DEFERRABLE, data=idev)
+    mld.dad_timer = timer_list(net.machine, mld_dad_work, TIMER_DEFERRABLE, data=idev)
+
+
+def mld_stop_dev(idev: inet6_dev) -> None:
+    """net/ipv6/mcast.c (in ipv6_mc_down): nothing is reported any more."""
+    mld = idev.mld
+    for timer in (mld.gq_timer, mld.ifc_timer, mld.dad_timer):
+        if timer is not None:
+            timer_delete(timer)
+    mld.tomb.clear()
+
+
+def mld_group_init(mc: ifmcaddr6) -> None:
+    """net/ipv6/mcast.c mca_alloc: a group gets its timer, and what an earlier life of it owes."""
+    idev = mc.idev
+    mc.timer = timer_list(idev.net.machine, mld_mca_work, TIMER_DEFERRABLE, data=mc)
+    buried = idev.mld.tomb.pop(mc.mca_addr, None)
+    if buried is not None:
+        mc.changes = buried.changes
+
+
+def mld_group_stop(mc: ifmcaddr6) -> None:
+    """The group has nobody left, or its interface goes down."""
+    if mc.timer is not None:
+        timer_delete(mc.timer)
+
+
+def mld_changed(mc: ifmcaddr6, before: mc_state, after: mc_state) -> None:
+    """net/ipv6/mcast.c (mld_ifc_event, igmp6_join_group, igmp6_leave_group): tell the routers."""
+    idev = mc.idev
+    if before == after or not mld_reportable(mc) or not idev.dev.flags & IFF_UP:
+        return
+    if mld_in_v1_mode(idev):
+        if before.empty:
+            igmp6_send(mc, done=False)
+            mc.last_reporter = True
+            _arm(idev, mc.timer, _random(idev, unsolicited_report_interval_ns(idev)))
+        elif after.empty and mc.last_reporter:
+            igmp6_send(mc, done=True)
+        return
+    mc.changes.changed(before, after, idev.mld.qrv)
+    if after.empty:
+        idev.mld.tomb[mc.mca_addr] = mc
+    # At once, but what changes in the same moment shares a report.
+    _arm(idev, idev.mld.ifc_timer, _random(idev, MSEC))
+
+
+def mld_ifc_work(timer: timer_list) -> None:
+    """net/ipv6/mcast.c: report changes; again while any is to be repeated."""
+    idev: inet6_dev = timer.data
+    mld = idev.mld
+    if not idev.dev.flags & IFF_UP or mld_in_v1_mode(idev):
+        return
+    records: list[MldRecord] = []
+    more = False
+    for mc in (*idev.mc_list.values(), *mld.tomb.values()):
+        if not mc.changes:
+            continue
+        now = mc.filter.state()
+        records += (MldRecord(kind, mc.mca_addr, src) for kind, src in mc.changes.records(now))
+        more = more or bool(mc.changes)
+    mld.tomb = {addr: mc for addr, mc in mld.tomb.items() if mc.changes}
+    mld_sendpack(idev, records)
+    if more:
+        _arm(idev, timer, _random(idev, unsolicited_report_interval_ns(idev)))
+
+
+def ipv6_mc_dad_complete(idev: inet6_dev) -> None:
+    """net/ipv6/mcast.c: the first link-local address can be used: report again, from it.
+
+    RFC 3590: switches and routers may have dropped reports from ::.
+    """
+    idev.mld.dad_count = idev.mld.qrv
+    if idev.mld.dad_timer is not None:
+        mld_dad_work(idev.mld.dad_timer)
+
+
+def mld_dad_work(timer: timer_list) -> None:
+    """net/ipv6/mcast.c: mld_send_initial_cr: every group as if it were new."""
+    idev: inet6_dev = timer.data
+    if not idev.dev.flags & IFF_UP or idev.mld.dad_count <= 0:
+        return
+    if mld_in_v1_mode(idev):
+        for mc in tuple(idev.mc_list.values()):
+            if mld_reportable(mc):
+                igmp6_send(mc, done=False)
+                mc.last_reporter = True
+    else:
+        records = []
+        for mc in idev.mc_list.values():
+            if mld_reportable(mc):
+                now = mc.filter.state()
+                excludes = now.mode == MCAST_EXCLUDE
+                kind = CHANGE_TO_EXCLUDE if excludes else ALLOW_NEW_SOURCES
+                records.append(MldRecord(kind, mc.mca_addr, tuple(sorted(now.sources))))
+        mld_sendpack(idev, records)
+    idev.mld.dad_count -= 1
+    if idev.mld.dad_count:
+        _arm(idev, timer, _random(idev, unsolicited_report_interval_ns(idev)))
+
+
+# --- queries -------------------------------------------------------------------------------
+
+
+def mld_rcv(skb: sk_buff) -> int:
+    """net/ipv6/mcast.c: a query or another listener's report. Borrows skb; a drop reason or 0."""
+    idev: inet6_dev | None = skb.dev.ip6_ptr
+    if idev is None:
+        return SKB_DROP_REASON_NOT_SPECIFIED
+    data = skb_to_bytes(skb)
+    if data[0] == ICMPV6_MGM_QUERY:
+        return igmp6_event_query(idev, skb, data)
+    if data[0] == ICMPV6_MGM_REPORT:
+        return igmp6_event_report(idev, skb, data)
+    return 0  # version 2 reports and leaves are for routers
+
+
+def igmp6_event_query(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
+    """net/ipv6/mcast.c: a router asks (RFC 3810 6.2).
+
+    Valid only from a link-local address, with hop limit 1 and a router alert.
+    """
+    iph = ipv6_hdr(skb)
+    if (
+        not ipv6_addr_is_linklocal(iph.saddr)
+        or iph.hop_limit != 1
+        or not skb.ip_cb_flags & IP6SKB_ROUTERALERT
+        or IP6CB(skb).ra != IPV6_OPT_ROUTERALERT_MLD
+    ):
+        return SKB_DROP_REASON_MLD_INHDR
+    query = MldQuery.parse(data)
+    if query is None or (query.group and not ipv6_addr_is_multicast(query.group)):
+        return SKB_DROP_REASON_MLD_INHDR
+    if query.version == 1 or mld_in_v1_mode(idev):
+        if not mld_process_v1(idev, query):
+            return SKB_DROP_REASON_MLD_INHDR
+        max_delay = max(min(query.mrc, MLDV1_MRD_MAX_COMPAT) * MSEC, 1)
+        asked: frozenset[int] = frozenset()
+    else:
+        mld_process_v2(idev, query)
+        max_delay = idev.mld.maxdelay
+        asked = frozenset(query.sources)
+        if not query.group:
+            if asked:
+                return SKB_DROP_REASON_MLD_INHDR  # RFC 3810 5.1.10: a general query names none
+            gq = idev.mld.gq_timer
+            if gq is not None and not gq.pending:
+                _arm(idev, gq, _random(idev, max_delay))
+            return 0
+    groups: Iterable[ifmcaddr6] = idev.mc_list.values()
+    if query.group:
+        mc = idev.mc_list.get(query.group)
+        groups = (mc,) if mc is not None else ()
+    for mc in groups:
+        igmp6_group_queried(mc, max_delay, asked)
+    return 0
+
+
+def mld_process_v1(idev: inet6_dev, query: MldQuery) -> bool:
+    """net/ipv6/mcast.c: version 1 for the time that RFC 3810 9.12 says. False: not allowed here."""
+    force = idev.net.ipv6.devconf_all.force_mld_version or idev.cnf.force_mld_version
+    if force == 2:
+        return False
+    mld = idev.mld
+    if query.version == 1:
+        mld.v1_seen = idev.net.now() + mld.qrv * mld.qi + mld.qri
+    for timer in (mld.gq_timer, mld.ifc_timer):
+        if timer is not None:
+            timer_delete(timer)
+    mld.tomb.clear()
+    for mc in idev.mc_list.values():
+        mc.changes = mc_changes()
+    return True
+
+
+def mld_process_v2(idev: inet6_dev, query: MldQuery) -> None:
+    """net/ipv6/mcast.c: take the querier's robustness and intervals (RFC 3810 9)."""
+    mld = idev.mld
+    if query.qrv:
+        mld.qrv = query.qrv
+    mld.qrv = max(mld.qrv, min(idev.net.ipv6.sysctl.mld_qrv, MLD_QRV_DEFAULT))
+    mld.qi = mldv2_qqic(query.qqic) * SEC or MLD_QI_DEFAULT_NS
+    mld.maxdelay = max(query.max_delay_ms * MSEC, 1)
+    mld.qri = mld.maxdelay
+
+
+def igmp6_group_queried(mc: ifmcaddr6, max_delay: int, asked: frozenset[int]) -> None:
+    """net/ipv6/mcast.c: answer within `max_delay` ns; `asked`: for these sources only."""
+    if not mld_reportable(mc) or mc.timer is None:
+        return
+    idev = mc.idev
+    delay = max_delay
+    if mc.timer.pending:
+        # RFC 3810 6.2: a pending answer for the whole group covers this one.
+        mc.gsquery = mc.gsquery | asked if mc.gsquery and asked else frozenset()
+        delay = mc.timer.expires - idev.net.now()
+    else:
+        if asked and current_record(mc.filter.state(), asked) is None:
+            return
+        mc.gsquery = asked
+    if delay >= max_delay:
+        delay = _random(idev, max_delay)
+    _arm(idev, mc.timer, delay)
+
+
+def mld_mca_work(timer: timer_list) -> None:
+    """net/ipv6/mcast.c: the time to answer for one group has come."""
+    mc: ifmcaddr6 = timer.data
+    idev = mc.idev
+    if not idev.dev.flags & IFF_UP:
+        return
+    if mld_in_v1_mode(idev):
+        igmp6_send(mc, done=False)
+    else:
+        record = current_record(mc.filter.state(), mc.gsquery)
+        mc.gsquery = frozenset()
+        if record is not None:
+            mld_sendpack(idev, [MldRecord(record[0], mc.mca_addr, record[1])])
+    mc.last_reporter = True
+
+
+def mld_gq_work(timer: timer_list) -> None:
+    """net/ipv6/mcast.c: the time to answer a general query has come."""
+    idev: inet6_dev = timer.data
+    records = []
+    for mc in idev.mc_list.values():
+        record = current_record(mc.filter.state())
+        if record is not None and mld_reportable(mc):
+            records.append(MldRecord(record[0], mc.mca_addr, record[1]))
+    mld_sendpack(idev, records)
+
+
+def igmp6_event_report(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
+    """net/ipv6/mcast.c: somebody else reported a group to a version 1 router: no need to."""
+    if skb.pkt_type not in (PACKET_MULTICAST, PACKET_BROADCAST):
+        return 0  # the router may not have heard it
+    saddr = ipv6_hdr(skb).saddr
+    message = MldMessage.parse(data)
+    if message is None or (saddr and not ipv6_addr_is_linklocal(saddr)):
+        return SKB_DROP_REASON_MLD_INHDR
+    mc = idev.mc_list.get(message.group)
+    if mc is not None and mld_in_v1_mode(idev):
+        mld_group_stop(mc)
+        mc.last_reporter = False
+    return 0
+
+
+# --- the wire ------------------------------------------------------------------------------
+
+
+def _transmit(idev: inet6_dev, message: bytes, daddr: int) -> None:
+    saddr = ipv6_get_lladdr(idev.dev)
+    ndisc_send_skb(
+        idev.dev,
+        message,
+        daddr,
+        IN6ADDR_ANY if saddr is None else saddr,
+        options=HBH_ROUTER_ALERT,
+        hop_limit=1,
+    )
+
+
+def igmp6_send(mc: ifmcaddr6, *, done: bool) -> None:
+    """net/ipv6/mcast.c: a version 1 report, or `done`."""
+    to = IN6ADDR_LINKLOCAL_ALLROUTERS if done else mc.mca_addr
+    _transmit(mc.idev, MldMessage(mc.mca_addr, done).pack(), to)
+
+
+def mld_sendpack(idev: inet6_dev, records: list[MldRecord]) -> None:
+    """net/ipv6/mcast.c: version 2 reports, split by the MTU."""
+    room = idev.cnf.mtu - 40 - len(HBH_ROUTER_ALERT)
+    for report in mld2_split(records, room):
+        _transmit(idev, report.pack(), IN6ADDR_MLD2_ALL_MCR)
+
+
+def mld_init(net: Net) -> None:
+    """Tell ICMPv6 where MLD messages go."""
+    net.ipv6.nd.mld_rcv = mld_rcv

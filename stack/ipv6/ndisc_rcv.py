@@ -1,0 +1,320 @@
+"""net/ipv6/ndisc.c: what this host makes of solicitations and advertisements (RFC 4861 7).
+
+Functions that take a message borrow its skb, with data at the ICMPv6 header, and return a drop
+reason, 0 when it was taken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fastpath.hdr import ipv6_hdr
+from fastpath.skbuff import (
+    PACKET_HOST,
+    PACKET_LOOPBACK,
+    consume_skb,
+    sk_buff,
+    skb_clone,
+    skb_copy_bits,
+    skb_to_bytes,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IPV6_NDISC_BAD_CODE,
+    SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS,
+    SKB_DROP_REASON_IPV6_NDISC_FRAG,
+    SKB_DROP_REASON_IPV6_NDISC_HOP_LIMIT,
+    SKB_DROP_REASON_IPV6_NDISC_NS_OTHERHOST,
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    SKB_DROP_REASON_PKT_TOO_SMALL,
+    kfree_skb_reason,
+)
+from stack.core.neigh_gc import pneigh_enqueue, pneigh_lookup
+from stack.core.neigh_table import (
+    NEIGH_UPDATE_F_ISROUTER,
+    NEIGH_UPDATE_F_OVERRIDE,
+    NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
+    NEIGH_UPDATE_F_WEAK_OVERRIDE,
+    NTF_ROUTER,
+    NUD_FAILED,
+    NUD_REACHABLE,
+    NUD_STALE,
+)
+from stack.core.neighbour import __neigh_lookup, neigh_create, neigh_lookup, neigh_update
+from stack.core.ratelimit import net_ratelimit
+from stack.ipv6.addr import (
+    IN6ADDR_ANY,
+    IN6ADDR_LINKLOCAL_ALLNODES,
+    format_addr6,
+    ipv6_addr_is_multicast,
+    ipv6_addr_is_solict_mult,
+)
+from stack.ipv6.addrconf_dad import addrconf_dad_failure
+from stack.ipv6.if_inet6 import (
+    IFA_F_OPTIMISTIC,
+    IFA_F_TENTATIVE,
+    inet6_dev,
+    ipv6_chk_acast_addr,
+    ipv6_chk_prefix,
+    ipv6_get_ifaddr,
+)
+from stack.ipv6.ip6_cb import IP6SKB_FRAGMENTED
+from stack.ipv6.ip6_icmp import (
+    NDISC_NEIGHBOUR_ADVERTISEMENT,
+    NDISC_NEIGHBOUR_SOLICITATION,
+    NDISC_REDIRECT,
+    NDISC_ROUTER_ADVERTISEMENT,
+    NDISC_ROUTER_SOLICITATION,
+)
+from stack.ipv6.nd_messages import (
+    ND_MSG_LEN,
+    RS_LEN,
+    NeighbourAdvertisement,
+    NeighbourSolicitation,
+)
+from stack.ipv6.nd_options import ndisc_parse_options
+from stack.ipv6.ndisc_router import ndisc_redirect_rcv, ndisc_router_discovery, rt6_clean_tohost
+from stack.ipv6.ndisc_send import ndisc_send_na
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.net import Net
+
+log = logging.getLogger(__name__)
+
+ND_HOP_LIMIT = 255
+_LEARN = NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE
+_INVALID = SKB_DROP_REASON_NOT_SPECIFIED
+
+
+def ndisc_rcv(skb: sk_buff) -> int:
+    """net/ipv6/ndisc.c: a message of types 133 to 137, checksum verified.
+
+    RFC 6980: not in fragments; RFC 4861 6.1, 7.1, 8.1: from the link itself (hop limit 255), code
+    0. Borrows skb.
+    """
+    dev: net_device = skb.dev
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None:
+        return _INVALID
+    if skb.ip_cb_flags & IP6SKB_FRAGMENTED and idev.cnf.suppress_frag_ndisc:
+        return SKB_DROP_REASON_IPV6_NDISC_FRAG
+    if skb.len < RS_LEN:
+        return SKB_DROP_REASON_PKT_TOO_SMALL
+    if ipv6_hdr(skb).hop_limit != ND_HOP_LIMIT:
+        return SKB_DROP_REASON_IPV6_NDISC_HOP_LIMIT
+    kind, code = skb_copy_bits(skb, 0, 2)
+    if code:
+        return SKB_DROP_REASON_IPV6_NDISC_BAD_CODE
+    return HANDLERS[kind](skb)
+
+
+def pndisc_is_router(net: Net, addr: int, dev: net_device) -> bool | None:
+    """net/ipv6/ndisc.c: do we answer for `addr` as a proxy, and as a router? None: we do not."""
+    tbl = net.ipv6.nd_tbl
+    entry = pneigh_lookup(tbl, addr, dev) if tbl is not None else None
+    return bool(entry.flags & NTF_ROUTER) if entry is not None else None
+
+
+def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
+    """net/ipv6/ndisc.c: somebody asks for an address (RFC 4861 7.1.1, 7.2.3; RFC 4862 5.4.3).
+
+    `locally_enqueued`: it waited for the delay of a proxy or anycast answer. Borrows skb.
+    """
+    dev: net_device = skb.dev
+    net = dev.net
+    tbl = net.ipv6.nd_tbl
+    idev: inet6_dev | None = dev.ip6_ptr
+    assert tbl is not None
+    iph = ipv6_hdr(skb)
+    saddr, daddr = iph.saddr, iph.daddr
+    dad = saddr == IN6ADDR_ANY
+    data = skb_to_bytes(skb)
+    msg = NeighbourSolicitation.parse(data)
+    if msg is None:
+        return SKB_DROP_REASON_PKT_TOO_SMALL
+    target = msg.target
+    if idev is None or ipv6_addr_is_multicast(target):
+        return _INVALID
+    if dad and not ipv6_addr_is_solict_mult(daddr):
+        return _INVALID
+    options = ndisc_parse_options(data[ND_MSG_LEN:], dev.addr_len)
+    if options is None:
+        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+    lladdr = options.src_lladdr
+    if lladdr is not None and dad:
+        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+    inc = ipv6_addr_is_multicast(daddr)
+    is_router: bool | None = None
+    ifp = ipv6_get_ifaddr(net, target, dev, True)
+    if ifp is not None:
+        if ifp.flags & (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC):
+            if dad:
+                # RFC 7527 4.2: our own solicitation came back over a loop.
+                if options.nonce is not None and ifp.dad_nonce == options.nonce:
+                    return 0
+                # Another one is doing this for the same address.
+                addrconf_dad_failure(ifp, _mac_of(skb))
+                return 0
+            if not ifp.flags & IFA_F_OPTIMISTIC:
+                return 0  # not ours yet
+    else:
+        proxy = net.ipv6.devconf_all.proxy_ndp or idev.cnf.proxy_ndp
+        if idev.cnf.forwarding and proxy:
+            is_router = pndisc_is_router(net, target, dev)
+        if is_router is None and not ipv6_chk_acast_addr(net, dev, target):
+            return SKB_DROP_REASON_IPV6_NDISC_NS_OTHERHOST
+        if (
+            not locally_enqueued
+            and skb.pkt_type != PACKET_HOST
+            and inc
+            and idev.nd_parms.proxy_delay
+        ):
+            # RFC 4861 7.2.7, 7.2.8: who really has the address answers first.
+            pneigh_enqueue(tbl, idev.nd_parms, skb_clone(skb))
+            return 0
+    if is_router is None:
+        is_router = bool(idev.cnf.forwarding)
+    if dad:
+        ndisc_send_na(
+            dev, IN6ADDR_LINKLOCAL_ALLNODES, target, is_router, False, ifp is not None, True
+        )
+        return 0
+    if inc:
+        tbl.stats.rcv_probes_mcast += 1
+    else:
+        tbl.stats.rcv_probes_ucast += 1
+    learn = not inc or lladdr is not None or not dev.addr_len
+    neigh = __neigh_lookup(tbl, saddr, dev, learn)
+    if neigh is not None:
+        neigh_update(neigh, lladdr, NUD_STALE, _LEARN)
+    if neigh is not None or dev.header_ops is None:
+        ndisc_send_na(dev, saddr, target, is_router, True, ifp is not None and inc, inc)
+    return 0
+
+
+def pndisc_redo(skb: sk_buff) -> None:
+    """net/ipv6/ndisc.c: the delay is over: answer. Takes ownership of skb."""
+    reason = ndisc_recv_ns(skb, locally_enqueued=True)
+    if reason:
+        kfree_skb_reason(skb.dev.net, skb, reason)
+    else:
+        consume_skb(skb)
+
+
+def _mac_of(skb: sk_buff) -> str:
+    """The sender's MAC address for a message."""
+    parse = skb.dev.header_ops.parse if skb.dev.header_ops is not None else None
+    return parse(skb).hex(":") if parse is not None else "somebody"
+
+
+def accept_untracked_na(dev: net_device, saddr: int) -> bool:
+    """net/ipv6/ndisc.c: may an advertisement that nobody asked for make an entry (RFC 9131)?"""
+    idev: inet6_dev | None = dev.ip6_ptr
+    mode = idev.cnf.accept_untracked_na if idev is not None else 0
+    if mode == 2:
+        return ipv6_chk_prefix(saddr, dev)
+    return mode == 1
+
+
+def ndisc_recv_na(skb: sk_buff) -> int:
+    """net/ipv6/ndisc.c: somebody says where an address is (RFC 4861 7.1.2, 7.2.5). Borrows skb."""
+    dev: net_device = skb.dev
+    net = dev.net
+    tbl = net.ipv6.nd_tbl
+    idev: inet6_dev | None = dev.ip6_ptr
+    assert tbl is not None
+    iph = ipv6_hdr(skb)
+    saddr, daddr = iph.saddr, iph.daddr
+    data = skb_to_bytes(skb)
+    msg = NeighbourAdvertisement.parse(data)
+    if msg is None:
+        return SKB_DROP_REASON_PKT_TOO_SMALL
+    target = msg.target
+    if ipv6_addr_is_multicast(target) or (ipv6_addr_is_multicast(daddr) and msg.solicited):
+        return _INVALID
+    options = ndisc_parse_options(data[ND_MSG_LEN:], dev.addr_len)
+    if options is None:
+        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+    lladdr = options.tgt_lladdr
+    ifp = ipv6_get_ifaddr(net, target, dev, True)
+    if ifp is not None:
+        if skb.pkt_type != PACKET_LOOPBACK:
+            if ifp.flags & IFA_F_TENTATIVE:
+                addrconf_dad_failure(ifp, _mac_of(skb))
+            elif net_ratelimit(net):
+                # RFC 4862 5.4.4: it is ours; the other one is wrong.
+                mac = _mac_of(skb)
+                log.warning("%s: %s advertises our %s", dev.name, mac, format_addr6(target))
+        return _INVALID
+    neigh = neigh_lookup(tbl, target, dev)
+    state = NUD_REACHABLE if msg.solicited else NUD_STALE
+    router = idev is not None and idev.cnf.forwarding
+    if neigh is None and lladdr is not None and router and accept_untracked_na(dev, saddr):
+        neigh = neigh_create(tbl, target, dev)
+        state = NUD_STALE
+    if neigh is None or neigh.nud_state & NUD_FAILED:
+        return _INVALID
+    all_ = net.ipv6.devconf_all
+    if (
+        lladdr == dev.dev_addr
+        and all_.forwarding
+        and all_.proxy_ndp
+        and pneigh_lookup(tbl, target, dev) is not None
+    ):
+        return _INVALID  # our own proxy answer
+    old_flags = neigh.flags
+    flags = NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE_ISROUTER
+    if msg.override:
+        flags |= NEIGH_UPDATE_F_OVERRIDE
+    if msg.router:
+        flags |= NEIGH_UPDATE_F_ISROUTER
+    neigh_update(neigh, lladdr, state, flags)
+    if old_flags & ~neigh.flags & NTF_ROUTER:
+        # RFC 4861 7.2.5: a router that is one no more takes its routes along.
+        rt6_clean_tohost(net, saddr)
+    return 0
+
+
+def ndisc_recv_rs(skb: sk_buff) -> int:
+    """net/ipv6/ndisc.c: a host asks for routers (RFC 4861 6.1.1, 6.2.6). Borrows skb."""
+    dev: net_device = skb.dev
+    net = dev.net
+    tbl = net.ipv6.nd_tbl
+    idev: inet6_dev | None = dev.ip6_ptr
+    assert tbl is not None
+    if idev is None or not idev.cnf.forwarding:
+        return _INVALID
+    saddr = ipv6_hdr(skb).saddr
+    data = skb_to_bytes(skb)
+    options = ndisc_parse_options(data[RS_LEN:], dev.addr_len)
+    if options is None:
+        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+    if saddr == IN6ADDR_ANY:
+        if options.src_lladdr is not None:
+            return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+    else:
+        neigh = __neigh_lookup(tbl, saddr, dev, True)
+        if neigh is not None:
+            flags = _LEARN | NEIGH_UPDATE_F_OVERRIDE_ISROUTER
+            neigh_update(neigh, options.src_lladdr, NUD_STALE, flags)
+    if idev.nd.on_rs is not None:
+        idev.nd.on_rs(saddr)
+    return 0
+
+
+HANDLERS: dict[int, Callable[[sk_buff], int]] = {
+    NDISC_ROUTER_SOLICITATION: ndisc_recv_rs,
+    NDISC_ROUTER_ADVERTISEMENT: ndisc_router_discovery,
+    NDISC_NEIGHBOUR_SOLICITATION: ndisc_recv_ns,
+    NDISC_NEIGHBOUR_ADVERTISEMENT: ndisc_recv_na,
+    NDISC_REDIRECT: ndisc_redirect_rcv,
+}
+
+
+def ndisc_rcv_init(net: Net) -> None:
+    """Tell ICMPv6 and the neighbour table where messages go."""
+    net.ipv6.nd.ndisc_rcv = ndisc_rcv
+    if net.ipv6.nd_tbl is not None:
+        net.ipv6.nd_tbl.proxy_redo = pndisc_redo

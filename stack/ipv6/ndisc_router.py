@@ -1,0 +1,272 @@
+"""net/ipv6/ndisc.c: what routers say: advertisements (RFC 4861 6.3.4) and redirects (8.1).
+
+Functions that take a message borrow its skb, with data at the ICMPv6 header, and return a drop
+reason, 0 when it was taken. The host's side of a redirect is in route_learned.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fastpath.hdr import ipv6_hdr
+from fastpath.skbuff import sk_buff, skb_pull, skb_to_bytes
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS,
+    SKB_DROP_REASON_NEIGH_QUEUEFULL,
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    SKB_DROP_REASON_PKT_TOO_SMALL,
+)
+from stack.core.neigh_table import (
+    NEIGH_UPDATE_F_ISROUTER,
+    NEIGH_UPDATE_F_OVERRIDE,
+    NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
+    NEIGH_UPDATE_F_WEAK_OVERRIDE,
+    NTF_ROUTER,
+    NUD_STALE,
+    neigh_rand_reach_time,
+)
+from stack.core.neighbour import __neigh_lookup, neigh_update
+from stack.core.ratelimit import net_ratelimit
+from stack.ipv6.addr import ipv6_addr_is_linklocal
+from stack.ipv6.addrconf_prefix import addrconf_prefix_rcv, ra_route_room
+from stack.ipv6.icmp import icmpv6_notify
+from stack.ipv6.if_inet6 import (
+    IF_RA_MANAGED,
+    IF_RA_OTHERCONF,
+    IF_RA_RCVD,
+    IF_RS_SENT,
+    IPV6_MIN_MTU,
+    inet6_dev,
+    ipv6_accept_ra,
+    ipv6_chk_addr,
+)
+from stack.ipv6.ip6_fib import (
+    RT6_TABLE_MAIN,
+    RTF_ADDRCONF,
+    RTF_DEFAULT,
+    RTF_PREF_MASK,
+    fib6_del,
+    fib6_get_table,
+    fib6_info,
+    fib6_set_expires,
+)
+from stack.ipv6.ip6_icmp import NDISC_REDIRECT
+from stack.ipv6.nd_messages import RA_LEN, RD_LEN, Redirect, RouterAdvertisement
+from stack.ipv6.nd_options import (
+    ICMPV6_ROUTER_PREF_INVALID,
+    ICMPV6_ROUTER_PREF_MEDIUM,
+    INFINITY_LIFE_TIME,
+    ndisc_options,
+    ndisc_parse_options,
+)
+from stack.ipv6.route_learned import (
+    ip6_redirect_no_header,
+    rt6_add_dflt_router,
+    rt6_get_dflt_router,
+    rt6_mtu_change,
+    rt6_route_rcv,
+    rtf_pref,
+)
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.net import Net
+
+log = logging.getLogger(__name__)
+
+SEC = 1_000_000_000
+MSEC = 1_000_000
+MAX_DNS = 16
+"""Name servers and search domains kept of an interface's RAs."""
+_LEARN = NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE_ISROUTER
+
+
+def ndisc_router_discovery(skb: sk_buff) -> int:
+    """net/ipv6/ndisc.c: a router advertises itself, prefixes, routes, parameters. Borrows skb."""
+    dev: net_device = skb.dev
+    net = dev.net
+    idev: inet6_dev | None = dev.ip6_ptr
+    tbl = net.ipv6.nd_tbl
+    assert tbl is not None
+    saddr = ipv6_hdr(skb).saddr
+    data = skb_to_bytes(skb)
+    message = RouterAdvertisement.parse(data)
+    if message is None:
+        return SKB_DROP_REASON_PKT_TOO_SMALL
+    if idev is None or not ipv6_addr_is_linklocal(saddr):
+        return SKB_DROP_REASON_NOT_SPECIFIED
+    options = ndisc_parse_options(data[RA_LEN:], dev.addr_len)
+    if options is None:
+        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+    if idev.nd.on_ra is not None:
+        idev.nd.on_ra(saddr, message, options)
+    accept = ipv6_accept_ra(idev)
+    own = not idev.cnf.accept_ra_from_local and ipv6_chk_addr(net, saddr, dev, False)
+    rt: fib6_info | None = None
+    if accept:
+        _remember_flags(idev, message)
+        if idev.cnf.accept_ra_defrtr and not own:
+            rt = _default_router(idev, saddr, message)
+        _neighbour_times(idev, message)
+    neigh = __neigh_lookup(tbl, saddr, dev, True)
+    if neigh is None:
+        return SKB_DROP_REASON_NEIGH_QUEUEFULL
+    neigh_update(neigh, options.src_lladdr, NUD_STALE, _LEARN | NEIGH_UPDATE_F_ISROUTER)
+    if rt is not None:
+        neigh.flags |= NTF_ROUTER
+    if not accept:
+        return 0
+    if idev.cnf.accept_ra_rtr_pref and not own:
+        _routes(idev, saddr, options)
+    if idev.cnf.accept_ra_pinfo:
+        for prefix in options.prefixes:
+            addrconf_prefix_rcv(dev, prefix, options.src_lladdr is not None)
+    if options.mtu is not None and idev.cnf.accept_ra_mtu:
+        _mtu(idev, options.mtu, rt)
+    _name_service(idev, options)
+    return 0
+
+
+def _remember_flags(idev: inet6_dev, message: RouterAdvertisement) -> None:
+    """The managed and other flags are for DHCPv6; an answer ends our solicitations (RFC 7559)."""
+    if idev.if_flags & IF_RS_SENT and message.router_lifetime:
+        idev.if_flags |= IF_RA_RCVD
+    flags = idev.if_flags & ~(IF_RA_MANAGED | IF_RA_OTHERCONF)
+    if message.managed:
+        flags |= IF_RA_MANAGED
+    if message.other:
+        flags |= IF_RA_OTHERCONF
+    idev.if_flags = flags
+
+
+def _default_router(idev: inet6_dev, saddr: int, message: RouterAdvertisement) -> fib6_info | None:
+    """RFC 4861 6.3.4: add, refresh or remove the router's default route; take its hop limit."""
+    net, dev, cnf = idev.net, idev.dev, idev.cnf
+    lifetime = message.router_lifetime
+    if lifetime and lifetime < cnf.accept_ra_min_lft:
+        return None
+    pref = message.router_pref
+    if pref == ICMPV6_ROUTER_PREF_INVALID or not cnf.accept_ra_rtr_pref:
+        pref = ICMPV6_ROUTER_PREF_MEDIUM
+    rt = rt6_get_dflt_router(net, saddr, dev)
+    if rt is not None and (not lifetime or rt.fib6_metric != cnf.ra_defrtr_metric):
+        fib6_del(net, rt)
+        rt = None
+    if rt is None and lifetime:
+        if not ra_route_room(idev):
+            return None
+        rt = rt6_add_dflt_router(net, saddr, dev, pref, cnf.ra_defrtr_metric, lifetime)
+    elif rt is not None and rt.fib6_flags & RTF_PREF_MASK != rtf_pref(pref):
+        rt.fib6_flags = rt.fib6_flags & ~RTF_PREF_MASK | rtf_pref(pref)
+        net.ipv6.rt_cache_flush()
+    if rt is not None:
+        fib6_set_expires(net, rt, net.now() + lifetime * SEC)
+    hop_limit = message.hop_limit
+    if hop_limit and cnf.accept_ra_min_hop_limit <= hop_limit:
+        cnf.store("hop_limit", hop_limit)
+        if rt is not None:
+            rt.fib6_metrics["hoplimit"] = hop_limit
+    return rt
+
+
+def _neighbour_times(idev: inet6_dev, message: RouterAdvertisement) -> None:
+    """RFC 4861 6.3.4: RetransTimer and ReachableTime of the interface."""
+    parms = idev.nd_parms
+    if message.retrans_timer:
+        parms.retrans_time = max(message.retrans_timer * MSEC, SEC // 100)
+        idev.tstamp = idev.net.now()
+    if message.reachable_time:
+        base = max(message.reachable_time * MSEC, SEC // 10)
+        if base != parms.base_reachable_time:
+            parms.base_reachable_time = base
+            parms.gc_staletime = 3 * base
+            parms.reachable_time = neigh_rand_reach_time(idev.net, base)
+            idev.tstamp = idev.net.now()
+
+
+def _routes(idev: inet6_dev, saddr: int, options: ndisc_options) -> None:
+    """RFC 4191 4: routes to prefixes over this router."""
+    cnf = idev.cnf
+    for option in options.routes:
+        plen, lifetime = option.prefix_len, option.lifetime
+        if not plen and not cnf.accept_ra_defrtr:
+            continue
+        if lifetime and lifetime < cnf.accept_ra_min_lft:
+            continue
+        if not cnf.accept_ra_rt_info_min_plen <= plen <= cnf.accept_ra_rt_info_max_plen:
+            continue
+        # RFC 4191 2.3: the reserved preference makes the option void.
+        if option.pref == ICMPV6_ROUTER_PREF_INVALID or (lifetime and not ra_route_room(idev)):
+            continue
+        prefix = option.prefix >> (128 - plen) << (128 - plen) if plen else 0
+        rt6_route_rcv(idev.net, idev.dev, prefix, plen, option.pref, lifetime, saddr)
+
+
+def _mtu(idev: inet6_dev, mtu: int, rt: fib6_info | None) -> None:
+    """RFC 4861 6.3.4: the MTU of the link, when it is one this device can have."""
+    idev.nd.ra_mtu = mtu
+    if not IPV6_MIN_MTU <= mtu <= idev.dev.mtu:
+        if net_ratelimit(idev.net):
+            log.warning("%s: invalid MTU %d in a router advertisement", idev.dev.name, mtu)
+        return
+    if idev.cnf.mtu != mtu:
+        if rt is not None:
+            rt.fib6_metrics["mtu"] = mtu
+        rt6_mtu_change(idev.dev, mtu)
+        idev.cnf.store("mtu", mtu)
+
+
+def _name_service(idev: inet6_dev, options: ndisc_options) -> None:
+    """RFC 8106 5.3: name servers and search domains, each for its lifetime, a bounded number."""
+    nd = idev.nd
+    now = idev.net.now()
+
+    def ends(lifetime: int) -> int | None:
+        return None if lifetime == INFINITY_LIFE_TIME else now + lifetime * SEC
+
+    for servers in options.rdnss:
+        nd.dns_servers.update((server, ends(servers.lifetime)) for server in servers.servers)
+    for search in options.dnssl:
+        nd.dns_search.update((domain, ends(search.lifetime)) for domain in search.domains)
+    nd.dns_servers = {k: end for k, end in nd.dns_servers.items() if end is None or end > now}
+    nd.dns_search = {k: end for k, end in nd.dns_search.items() if end is None or end > now}
+    while len(nd.dns_servers) > MAX_DNS:
+        nd.dns_servers.popitem()
+        nd.ra_refused += 1
+    while len(nd.dns_search) > MAX_DNS:
+        nd.dns_search.popitem()
+        nd.ra_refused += 1
+
+
+def rt6_clean_tohost(net: Net, gateway: int) -> None:
+    """net/ipv6/route.c: `gateway` is no router any more: what it advertised goes."""
+    for f6i in tuple(fib6_get_table(net, RT6_TABLE_MAIN).routes()):
+        learned = f6i.fib6_flags & (RTF_ADDRCONF | RTF_DEFAULT)
+        if learned and f6i.fib6_nh.fib_nh_gw6 == gateway:
+            fib6_del(net, f6i)
+
+
+def ndisc_redirect_rcv(skb: sk_buff) -> int:
+    """net/ipv6/ndisc.c: a router names a better first hop (RFC 4861 8.1). Borrows skb.
+
+    The route's own checks (who sent it, what target) are rt6_do_redirect's.
+    """
+    dev: net_device = skb.dev
+    net = dev.net
+    saddr = ipv6_hdr(skb).saddr
+    data = skb_to_bytes(skb)
+    if Redirect.parse(data) is None:
+        return SKB_DROP_REASON_PKT_TOO_SMALL
+    if not ipv6_addr_is_linklocal(saddr):
+        return SKB_DROP_REASON_NOT_SPECIFIED
+    options = ndisc_parse_options(data[RD_LEN:], dev.addr_len)
+    if options is None:
+        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+    if options.redirected is None:
+        ip6_redirect_no_header(skb, net, dev.ifindex)
+        return 0
+    # The quoted packet says which flow it is about: its transport tells its sockets too.
+    at = data.index(options.redirected, RD_LEN) if options.redirected else len(data)
+    skb_pull(skb, at)
+    return icmpv6_notify(skb, NDISC_REDIRECT, 0, 0)

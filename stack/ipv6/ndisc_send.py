@@ -1,0 +1,225 @@
+"""net/ipv6/ndisc.c: the messages of Neighbor Discovery that this host sends (RFC 4861 4)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.csum import csum_fold, csum_ipv6_nofold, csum_partial
+from fastpath.hdr import ipv6_hdr, ipv6_push
+from fastpath.skbuff import (
+    alloc_skb,
+    sk_buff,
+    skb_copy_bits,
+    skb_network_offset,
+    skb_put_data,
+    skb_set_transport_header,
+)
+from stack.core.neigh_table import NUD_VALID
+from stack.core.netdevice import ETH_P_IPV6
+from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6
+from stack.inet.flow import flowi
+from stack.ipv6.addr import (
+    IN6ADDR_ANY,
+    IN6ADDR_LINKLOCAL_ALLNODES,
+    IPV6_ADDR_LINKLOCAL,
+    IPV6_ADDR_UNICAST,
+    ipv6_addr_type,
+)
+from stack.ipv6.if_inet6 import (
+    IFA_F_OPTIMISTIC,
+    IFA_F_TENTATIVE,
+    IPV6_MIN_MTU,
+    inet6_dev,
+    ipv6_get_ifaddr,
+)
+from stack.ipv6.ip6_fib import RTF_GATEWAY
+from stack.ipv6.ip6_output import ip6_local_out
+from stack.ipv6.nd_messages import (
+    RD_LEN,
+    NeighbourAdvertisement,
+    NeighbourSolicitation,
+    Redirect,
+    RouterSolicitation,
+)
+from stack.ipv6.nd_options import (
+    ND_OPT_SOURCE_LL_ADDR,
+    ND_OPT_TARGET_LL_ADDR,
+    ndisc_fill_addr_option,
+    opt_nonce,
+    opt_redirected_header,
+)
+from stack.ipv6.route import ip6_route_output
+from stack.ipv6.rt6_info import icmp6_dst_alloc, ip_neigh_gw6
+from stack.ipv6.saddr import ipv6_dev_get_saddr, ipv6_get_lladdr
+
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.core.netdevice import net_device
+
+ND_HOP_LIMIT = 255
+IPV6_HLEN = 40
+
+
+def ndisc_send_skb(
+    dev: net_device,
+    message: bytes,
+    daddr: int,
+    saddr: int,
+    *,
+    dst: dst_entry | None = None,
+    options: bytes = b"",
+    hop_limit: int = ND_HOP_LIMIT,
+) -> int:
+    """net/ipv6/ndisc.c: send an ICMPv6 message past the routing tables. 0 or negative errno.
+
+    `message` is complete but for its checksum; `options` are extension headers, beginning with
+    hop-by-hop options (MLD's router alert).
+    """
+    net = dev.net
+    idev: inet6_dev | None = dev.ip6_ptr
+    size = len(message) + len(options)
+    pool = net.skb_small if size <= 1280 else net.skb_pages
+    skb = alloc_skb(pool, size, dev.hard_header_len + dev.needed_headroom + IPV6_HLEN + 16)
+    if skb is None:
+        return -errno.ENOMEM
+    data = bytearray(message)
+    acc = csum_partial(message, csum_ipv6_nofold(saddr, daddr, len(data), IPPROTO_ICMPV6))
+    data[2:4] = csum_fold(acc).to_bytes(2, "big")
+    if options:
+        skb_put_data(skb, options)
+    skb_put_data(skb, data)
+    skb_set_transport_header(skb, len(options))
+    skb.dev = dev
+    skb.protocol = ETH_P_IPV6
+    skb.priority = 7  # TC_PRIO_CONTROL
+    skb.dst = dst if dst is not None else icmp6_dst_alloc(dev, daddr)
+    nexthdr = 0 if options else IPPROTO_ICMPV6
+    tclass = idev.cnf.ndisc_tclass if idev is not None else 0
+    ipv6_push(skb, tclass, 0, size, nexthdr, hop_limit, saddr, daddr)
+    mib = net.mib
+    mib.ip6.OutRequests += 1
+    err = ip6_local_out(net, net.ipv6.ndisc_sk, skb)
+    if not err:
+        mib.icmp6msg.outtype[data[0]] = mib.icmp6msg.outtype.get(data[0], 0) + 1
+        mib.icmp6.OutMsgs += 1
+    return err
+
+
+def ndisc_send_ns(
+    dev: net_device, solicit: int, daddr: int, saddr: int | None, nonce: bytes = b""
+) -> None:
+    """net/ipv6/ndisc.c: ask for `solicit`; `saddr` None: our link-local address, 0: none (DAD)."""
+    if saddr is None:
+        saddr = ipv6_get_lladdr(dev, IFA_F_TENTATIVE | IFA_F_OPTIMISTIC)
+        if saddr is None:
+            return
+    options = b""
+    # RFC 4861 4.3: without a source address there is nobody to learn of.
+    if dev.addr_len and saddr != IN6ADDR_ANY:
+        options += ndisc_fill_addr_option(ND_OPT_SOURCE_LL_ADDR, dev.dev_addr)
+    if nonce:
+        options += opt_nonce(nonce)
+    ndisc_send_skb(dev, NeighbourSolicitation(solicit).pack(options), daddr, saddr)
+
+
+def ndisc_send_na(
+    dev: net_device,
+    daddr: int,
+    solicited_addr: int,
+    router: bool,
+    solicited: bool,
+    override: bool,
+    inc_opt: bool,
+) -> None:
+    """net/ipv6/ndisc.c: say that `solicited_addr` is here, to `daddr`."""
+    ifp = ipv6_get_ifaddr(dev.net, solicited_addr, dev, True)
+    if ifp is not None:
+        src_addr = solicited_addr
+        if ifp.flags & IFA_F_OPTIMISTIC:  # RFC 4429 3.3: never take a cache entry over
+            override = False
+        inc_opt = inc_opt or bool(ifp.idev.cnf.force_tllao)
+    else:  # for an anycast or proxied address the sender is another one
+        src_addr = ipv6_dev_get_saddr(dev.net, dev, daddr)
+        if not src_addr:
+            return
+    options = b""
+    if inc_opt and dev.addr_len:
+        options = ndisc_fill_addr_option(ND_OPT_TARGET_LL_ADDR, dev.dev_addr)
+    message = NeighbourAdvertisement(solicited_addr, router, solicited, override)
+    ndisc_send_skb(dev, message.pack(options), daddr, src_addr)
+
+
+def ndisc_send_unsol_na(dev: net_device) -> None:
+    """net/ipv6/ndisc.c: announce every address that may be used."""
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None:
+        return
+    for ifa in tuple(idev.addr_list):
+        if ifa.flags & IFA_F_TENTATIVE and not ifa.flags & IFA_F_OPTIMISTIC:
+            continue
+        router = bool(idev.cnf.forwarding)
+        ndisc_send_na(dev, IN6ADDR_LINKLOCAL_ALLNODES, ifa.addr, router, False, True, True)
+
+
+def ndisc_send_rs(dev: net_device, saddr: int, daddr: int) -> None:
+    """net/ipv6/ndisc.c: ask for routers.
+
+    RFC 4429 2.2: from an optimistic address without the source link-layer address option.
+    """
+    options = b""
+    if dev.addr_len and saddr != IN6ADDR_ANY:
+        ifp = ipv6_get_ifaddr(dev.net, saddr, dev, True)
+        if ifp is not None and not ifp.flags & IFA_F_OPTIMISTIC:
+            options = ndisc_fill_addr_option(ND_OPT_SOURCE_LL_ADDR, dev.dev_addr)
+    ndisc_send_skb(dev, RouterSolicitation().pack(options), daddr, saddr)
+
+
+REDIRECT_INTERVAL_NS = 1_000_000_000
+MAX_REDIRECT_PEERS = 1024
+
+
+def _redirect_allowed(idev: inet6_dev, saddr: int) -> bool:
+    """One redirect a second to each sender (inet_peer_xrlim_allow); the table stays bounded."""
+    sent = idev.nd.redirects
+    now = idev.net.now()
+    if now - sent.get(saddr, -REDIRECT_INTERVAL_NS) < REDIRECT_INTERVAL_NS:
+        return False
+    if len(sent) >= MAX_REDIRECT_PEERS:
+        recent = {a: t for a, t in sent.items() if now - t < REDIRECT_INTERVAL_NS}
+        if len(recent) >= MAX_REDIRECT_PEERS:
+            return False
+        idev.nd.redirects = sent = recent
+    sent[saddr] = now
+    return True
+
+
+def ndisc_send_redirect(skb: sk_buff, target: int) -> None:
+    """net/ipv6/ndisc.c: tell skb's sender that `target` is the better first hop (RFC 4861 8.2).
+
+    Borrows skb, data at or behind its IPv6 header. To a neighbour only, at most one a second.
+    """
+    dev: net_device = skb.dev
+    idev: inet6_dev | None = dev.ip6_ptr
+    saddr = ipv6_get_lladdr(dev)
+    if idev is None or saddr is None:
+        return
+    iph = ipv6_hdr(skb)
+    dest, sender = iph.daddr, iph.saddr
+    if dest != target and ipv6_addr_type(target) != IPV6_ADDR_UNICAST | IPV6_ADDR_LINKLOCAL:
+        return
+    rt = ip6_route_output(dev.net, None, flowi(AF_INET6, sender, saddr, dev.ifindex))
+    if rt.error or rt.rt6i_flags & RTF_GATEWAY or not _redirect_allowed(idev, sender):
+        return  # not a neighbour, or told already
+    options = b""
+    if dev.addr_len:
+        neigh = ip_neigh_gw6(dev, target)
+        if neigh is None:
+            return
+        if neigh.nud_state & NUD_VALID:
+            options = ndisc_fill_addr_option(ND_OPT_TARGET_LL_ADDR, neigh.ha)
+    start = skb_network_offset(skb)
+    room = IPV6_MIN_MTU - IPV6_HLEN - RD_LEN - len(options) - 8
+    quoted = skb_copy_bits(skb, start, min(room, skb.len - start))
+    message = Redirect(target, dest).pack(options + opt_redirected_header(quoted))
+    ndisc_send_skb(dev, message, sender, saddr)
