@@ -11,6 +11,7 @@ from stack.ipv6.addr import ipv6_addr_loopback
 from stack.ipv6.datagram import ipv6_recv_error
 from stack.ipv6.ip6_append import ip6_flush_pending_frames
 from stack.ipv6.ip6_cmsg import ip6_datagram_recv_ctl, ipv6_pktinfo_prepare
+from stack.ipv6.ip6_flowlabel import fl6_free_socklist
 from stack.ipv6.ip6_icmp import ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, icmpv6_send
 from stack.ipv6.raw import raw_v6_input, rawv6_err, rawv6_rcv
 from stack.ipv6.udp import udp6_mib, udp_v6_push_pending_frames
@@ -32,9 +33,10 @@ def ipv6_mc_sf_allow(sk: inet_sock, group: int, saddr: int, ifindex: int) -> boo
 
 
 def ipv6_sock_drop_groups(sk: inet_sock) -> None:
-    """net/ipv6/af_inet6.c inet6_release: leave groups and anycast addresses."""
+    """net/ipv6/af_inet6.c inet6_release: leave groups, anycast addresses and flow labels."""
     if sk.pinet6 is not None:
         sk.net.ipv6.groups.close(sk)
+        fl6_free_socklist(sk)
 
 
 ipv6_af_ops = inet_af_ops(

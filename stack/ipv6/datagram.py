@@ -32,6 +32,7 @@ from stack.ipv6.addr import (
     ipv6_addr_v4mapped,
 )
 from stack.ipv6.ip6_cmsg import MTUINFO, iface_scope_id, sockaddr_in6
+from stack.ipv6.ip6_flowlabel import fl6_sock_lookup
 from stack.ipv6.pinfo import ipv6_pinfo
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.txoptions import fl6_update_dst
@@ -66,6 +67,17 @@ def mapped_sockaddr(sk: inet_sock, uaddr: sockaddr) -> sockaddr | None:
     if sk.sk_ipv6only:
         raise OSError(errno.ENETUNREACH, "a v4-mapped address on an IPV6_V6ONLY socket")
     return sockaddr(AF_INET, uaddr.addr & 0xFFFFFFFF, uaddr.port)
+
+
+def check_label(sk: inet_sock, label: int) -> None:
+    """A label that an application names must be leased while any is exclusive (RFC 3697).
+
+    Raises: OSError EINVAL.
+    """
+    try:
+        fl6_sock_lookup(sk, label)
+    except OSError:
+        raise OSError(errno.EINVAL, f"flow label {label:#x} is not the socket's") from None
 
 
 def scope_device(sk: inet_sock, addr: int, scope_id: int) -> None:
@@ -108,7 +120,7 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     scope_device(sk, daddr, uaddr.scope_id)
     label = uaddr.flowinfo & 0xFFFFF if np.sndflow else 0
     if label:
-        sk.net.ipv6.sockets.check_label(sk, label)
+        check_label(sk, label)
     fl6 = datagram_flow(sk, daddr, sk.inet_saddr, uaddr.port, label)
     final = daddr
     via = fl6_update_dst(daddr, np.opt)

@@ -37,6 +37,7 @@ from stack.ipv6.ip6_cmsg import (
     sockaddr_in6,
     with_header,
 )
+from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
 from stack.ipv6.ip6_mcast_opt import ipv6_mcast_getsockopt, ipv6_mcast_setsockopt
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, ipv6_pinfo
 from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_mtu
@@ -119,12 +120,10 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
             np.recverr = boolean(optval)
             if not np.recverr:
                 sk.sk_error_queue.purge()
-        case uapi.IPV6_RECVERR_RFC4884:
-            np.recverr_rfc4884 = bool(in_range(optval, 0, 1, "IPV6_RECVERR_RFC4884"))
         case uapi.IPV6_FLOWINFO_SEND:
             np.sndflow = boolean(optval)
         case uapi.IPV6_FLOWLABEL_MGR:
-            sk.net.ipv6.sockets.flowlabel_set(sk, opt_bytes(optval))
+            ipv6_flowlabel_opt(sk, optval if isinstance(optval, bytearray) else opt_bytes(optval))
         case uapi.IPV6_TCLASS:
             val = max(in_range(optval, -1, 255, "traffic class"), 0)
             if sk.sk_type == uapi.SOCK_STREAM:
@@ -158,8 +157,6 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
             _set_sticky_pktinfo(sk, np, opt_bytes(optval))
         case uapi.IPV6_ROUTER_ALERT:
             _set_router_alert(sk, opt_int(optval))
-        case uapi.IPV6_ROUTER_ALERT_ISOLATE:
-            np.rtalert_isolate = boolean(optval)
         case uapi.IPV6_ADDRFORM:
             ipv6_addrform(sk, opt_int(optval))
         case _:
@@ -293,12 +290,10 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
             return np.pmtudisc
         case uapi.IPV6_RECVERR:
             return int(np.recverr)
-        case uapi.IPV6_RECVERR_RFC4884:
-            return int(np.recverr_rfc4884)
         case uapi.IPV6_FLOWINFO_SEND:
             return int(np.sndflow)
         case uapi.IPV6_FLOWLABEL_MGR:
-            return sk.net.ipv6.sockets.flowlabel_get(sk)
+            return ipv6_flowlabel_opt_get(sk, 0).pack()
         case uapi.IPV6_TCLASS:
             return np.tclass
         case uapi.IPV6_DONTFRAG:
@@ -319,8 +314,6 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
             return int(sk.transparent)
         case uapi.IPV6_ROUTER_ALERT:
             return int(any(one is sk for _, one in net.ipv6.ra_chain))
-        case uapi.IPV6_ROUTER_ALERT_ISOLATE:
-            return int(np.rtalert_isolate)
         case uapi.IPV6_PKTINFO:
             return PKTINFO6.pack(in6_bytes(np.sticky_addr), np.sticky_ifindex)
         case _:

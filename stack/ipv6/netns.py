@@ -7,7 +7,6 @@ configuration do for the network layer.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -104,9 +103,6 @@ class socket_slots:
     """
 
     __slots__ = (
-        "check_label",
-        "flowlabel_get",
-        "flowlabel_set",
         "local_error",
         "local_rxpmtu",
         "ping_err",
@@ -123,25 +119,7 @@ class socket_slots:
         self.ping_rcv: Callable[[sk_buff], object] | None = None
         self.ping_err: Callable[[sk_buff, int, int], object] | None = None
         self.local_error: Callable[[inet_sock, int, flowi, int], None] = _no_report
-        self.check_label: Callable[[inet_sock, int], object] = _no_label
-        self.flowlabel_set: Callable[[inet_sock, bytes], None] = _no_labels
-        self.flowlabel_get: Callable[[inet_sock], bytes] = _no_labels_to_tell
         self.local_rxpmtu: Callable[[inet_sock, flowi, int], None] = _no_rxpmtu
-
-
-def _no_label(sk: inet_sock, label: int) -> object:
-    """Nobody leases labels: no label may be used (net/ipv6/ip6_flowlabel.c)."""
-    raise OSError(errno.EINVAL, f"flow label {label:#x} is not leased")
-
-
-def _no_labels(sk: inet_sock, request: bytes) -> None:
-    """IPV6_FLOWLABEL_MGR without ip6_flowlabel."""
-    raise OSError(errno.ENOPROTOOPT, "no flow label manager")
-
-
-def _no_labels_to_tell(sk: inet_sock) -> bytes:
-    """IPV6_FLOWLABEL_MGR without ip6_flowlabel."""
-    raise OSError(errno.ENOPROTOOPT, "no flow label manager")
 
 
 def _no_report(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
@@ -150,6 +128,11 @@ def _no_report(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
 
 def _no_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:
     """Nobody has IPV6_RECVPATHMTU."""
+
+
+def _mc_all(sk: inet_sock, group: int, source: int) -> bool:
+    """IPV6_MULTICAST_ALL decides while no socket joins groups."""
+    return sk.pinet6 is not None and sk.pinet6.mc_all
 
 
 class group_slots:
@@ -163,7 +146,7 @@ class group_slots:
     __slots__ = ("check", "close", "setsockopt")
 
     def __init__(self) -> None:
-        self.check: Callable[[inet_sock, int, int], bool] = lambda sk, group, source: True
+        self.check: Callable[[inet_sock, int, int], bool] = _mc_all
         self.close: Callable[[inet_sock], None] = lambda sk: None
         self.setsockopt: Callable[[inet_sock, ipv6_pinfo, int, object], bool] = (
             lambda sk, np, optname, value: False

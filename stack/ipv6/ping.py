@@ -30,7 +30,13 @@ from stack.inet.raw import raw_ioctl
 from stack.ipv4.ip_output import ip_generic_getfrag
 from stack.ipv6.addr import IN6ADDR_LOOPBACK, ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.bind import inet6_bind_check
-from stack.ipv6.datagram import datagram_flow, ip6_datagram_connect, ipv6_icmp_error, np_of
+from stack.ipv6.datagram import (
+    check_label,
+    datagram_flow,
+    ip6_datagram_connect,
+    ipv6_icmp_error,
+    np_of,
+)
 from stack.ipv6.ip6_append import (
     ip6_append_data,
     ip6_flush_pending_frames,
@@ -112,7 +118,7 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     if ipv6_addr_v4mapped(daddr):
         raise OSError(errno.EINVAL, "an ICMPv6 socket speaks IPv6")
     if label:
-        sk.net.ipv6.sockets.check_label(sk, label)
+        check_label(sk, label)
     head = msg.take(ICMP_HLEN)
     if head[0] != ICMPV6_ECHO_REQUEST or head[1] != 0:
         raise OSError(errno.EINVAL, "ping sockets send echo requests only")

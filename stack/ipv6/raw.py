@@ -70,6 +70,7 @@ from stack.ipv6.addr import (
 )
 from stack.ipv6.bind import inet6_bind_check
 from stack.ipv6.datagram import (
+    check_label,
     datagram_flow,
     ip6_datagram_connect,
     ipv6_icmp_error,
@@ -227,7 +228,7 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
     if ipv6_addr_v4mapped(daddr):
         raise OSError(errno.EINVAL, "a v4-mapped address on a raw socket")
     if label:
-        sk.net.ipv6.sockets.check_label(sk, label)
+        check_label(sk, label)
     daddr = daddr or IN6ADDR_LOOPBACK
     fl6 = datagram_flow(sk, daddr, sk.inet_saddr, 0, label)
     fl6.fl_sport = 0

@@ -72,6 +72,7 @@ from stack.ipv6.addr import (
     ipv6_addr_is_multicast,
 )
 from stack.ipv6.datagram import (
+    check_label,
     datagram_flow,
     ip6_datagram_connect,
     ipv6_icmp_error,
@@ -211,7 +212,7 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
         scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
     daddr = daddr or IN6ADDR_LOOPBACK
     if label:
-        net.ipv6.sockets.check_label(sk, label)
+        check_label(sk, label)
     fl6 = datagram_flow(sk, daddr, sk.inet_saddr, dport, label)
     if scope_id:
         if sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:

@@ -208,7 +208,6 @@ OPTIONS = (
     uapi.IPV6_MTU_DISCOVER,
     uapi.IPV6_MTU,
     uapi.IPV6_RECVERR,
-    uapi.IPV6_RECVERR_RFC4884,
     uapi.IPV6_FLOWINFO_SEND,
     uapi.IPV6_FLOWINFO,
     uapi.IPV6_TCLASS,
@@ -236,7 +235,6 @@ OPTIONS = (
     uapi.IPV6_CHECKSUM,
     uapi.IPV6_HDRINCL,
     uapi.IPV6_ROUTER_ALERT,
-    uapi.IPV6_ROUTER_ALERT_ISOLATE,
     9999,
 )
 NAMES = {v: k for k, v in vars(uapi).items() if k.startswith("IPV6_")}

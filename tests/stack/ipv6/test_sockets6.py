@@ -302,7 +302,6 @@ def test_ping_sockets(net: Net6) -> None:
         (uapi.IPV6_TCLASS, 0x20, 256),
         (uapi.IPV6_MINHOPCOUNT, 200, 256),
         (uapi.IPV6_ADDR_PREFERENCES, 0x401, 0x003),
-        (uapi.IPV6_RECVERR_RFC4884, 1, 2),
     ],
 )
 def test_options_keep_what_fits(net: Net6, option: int, value: int, bad: int) -> None:
