@@ -43,7 +43,7 @@ from stack.socket import (
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from stack.host import Host
+    from stack.net import Net
     from stack.sockaddr import Address, RetAddress
 
 T = TypeVar("T")
@@ -404,7 +404,7 @@ def _name(get: Callable[[], Any]) -> Any:
 
 
 async def create_connection(
-    net: Host,
+    net: Net,
     protocol_factory: Callable[[], P],
     host: str,
     port: int,
@@ -429,7 +429,7 @@ async def create_connection(
     raise failure
 
 
-async def _connected(net: Host, family: int, target: Address, local_addr: Address | None) -> Socket:
+async def _connected(net: Net, family: int, target: Address, local_addr: Address | None) -> Socket:
     """A non-blocking stream socket, connected."""
     sock = Socket(net, family, SOCK_STREAM)
     try:
@@ -527,7 +527,7 @@ class Server(asyncio.AbstractServer):
 
 
 async def create_server(
-    net: Host,
+    net: Net,
     protocol_factory: Callable[[], asyncio.BaseProtocol],
     host: str | None = "0.0.0.0",
     port: int = 0,
@@ -556,7 +556,7 @@ async def create_server(
 
 
 async def open_connection(
-    net: Host,
+    net: Net,
     host: str,
     port: int,
     *,
@@ -572,7 +572,7 @@ async def open_connection(
 
 
 async def start_server(
-    net: Host,
+    net: Net,
     client_connected_cb: Callable[
         [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None
     ],
@@ -664,7 +664,7 @@ class DatagramTransport(asyncio.DatagramTransport):
 
 
 async def create_datagram_endpoint(
-    net: Host,
+    net: Net,
     protocol_factory: Callable[[], D],
     local_addr: Address | None = None,
     remote_addr: Address | None = None,

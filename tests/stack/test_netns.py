@@ -10,6 +10,7 @@ import pytest
 
 from e1000emu import VirtualClock, pair
 from e1000emu.lab import add_nic, two_hosts
+from stack import aio, ethtool, proc
 from stack.core.dev import alloc_netdev_mqs, dev_open, register_netdev
 from stack.core.dev_netns import dev_change_net_namespace
 from stack.core.netdevice import net_device_ops
@@ -17,7 +18,15 @@ from stack.core.sysctl import SysctlError
 from stack.core.uapi import SO_TIMESTAMPNS
 from stack.ethernet.eth import ether_setup
 from stack.host import Host
-from stack.socket import AF_INET, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET
+from stack.socket import (
+    AF_INET,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    create_connection,
+    create_server,
+)
+from stack.trace import Tracer
 
 SECOND = 1_000_000_000
 
@@ -182,6 +191,39 @@ def test_options_that_ask_for_the_wall_time_work_in_every_namespace(hosts):
         assert cmsgs[0][:2] == (SOL_SOCKET, SO_TIMESTAMPNS)
         sec, nsec = struct.unpack("qq", cmsgs[0][2])
         assert abs(sec * SECOND + nsec - a.realtime_ns()) < SECOND
+
+
+def test_the_faces_of_a_host_take_a_namespace(hosts):
+    """asyncio, servers of one line, the texts of /proc/net and a trace of a moved interface."""
+    a, b = hosts
+    blue = a.netns_add("blue")
+    a.set_netns("eth0", blue)
+    blue.ifconfig("eth0", "10.0.0.1/24", up=True)
+    assert blue.wait_carrier("eth0")
+
+    async def main():
+        async def serve(reader, writer):
+            writer.write(await reader.read(10))
+            writer.close()
+
+        await aio.start_server(blue, serve, "10.0.0.1", 80)
+        reader, writer = await aio.open_connection(b, "10.0.0.1", 80)
+        writer.write(b"hello")
+        return await reader.read(10)
+
+    assert aio.run(main(), clock=a.clock) == b"hello"
+    with create_server(blue, ("10.0.0.1", 81)) as server:
+        client = create_connection(b, ("10.0.0.1", 81))
+        conn = server.accept()[0]
+        with client, conn, Tracer() as trace:
+            client.sendall(b"x")
+            assert conn.recv(1) == b"x"
+        assert {"e1000_intr", "tcp_v4_rcv", "sock_def_readable"} <= set(trace.names())
+        assert "0100000A:0051" in proc.tcp(blue)
+        assert "0100000A:0051" not in proc.tcp(a)
+    assert "eth0:" in proc.dev(blue)
+    assert "eth0:" not in proc.dev(a)
+    assert ethtool.show_driver(blue.dev("eth0")).startswith("driver: e1000")
 
 
 def test_names_indexes_and_machines(hosts):
