@@ -37,6 +37,7 @@ from stack.core.uapi import (
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
+    from stack.core.socket import socket
 
 __all__ = [
     "__skb_recv_datagram",
@@ -170,7 +171,7 @@ def skb_kill_datagram(sk: sock, skb: sk_buff, flags: int) -> None:
     kfree_skb(skb)
 
 
-def datagram_poll(file: Any, sock: Any, wait: Any = None) -> int:
+def datagram_poll(file: Any, sock: socket, wait: Any = None) -> int:
     """net/core/datagram.c: POLL* of a datagram socket. `wait`: callback to add to its queue."""
     sk = sock.sk
     if wait is not None:

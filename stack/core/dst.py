@@ -10,6 +10,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
+    from stack.core.neigh_table import neighbour
     from stack.core.netdevice import net_device
     from stack.core.sock import sock
     from stack.net import Net
@@ -98,13 +99,14 @@ class dst_entry:
         dev: net_device | None = None,
         *,
         ops: dst_ops | None = None,
-        net: Any = None,
+        net: Net | None = None,
         flags: int = 0,
         obsolete: int = DST_OBSOLETE_NONE,
     ) -> None:
-        self.dev: Any = dev
+        self.dev: net_device = dev  # type: ignore[assignment]  # NULL until it is known
         self.ops = ops
-        self.net = dev.net if net is None and dev is not None else net
+        # NULL only where a route is made for a test, or for nothing
+        self.net: Net = dev.net if net is None and dev is not None else net  # type: ignore[assignment]
         self.flags = flags
         self.obsolete = obsolete
         self.error = 0
@@ -112,10 +114,12 @@ class dst_entry:
         self.header_len = 0
         self.lastuse = 0
         self.metrics: dict[str, int] = {}
-        self.neigh: Any = None  # last neighbour used through this dst (see ip_neigh_for_gw)
+        self.neigh: neighbour | None = (
+            None  # last neighbour used through this dst (see ip_neigh_for_gw)
+        )
         self.refcnt = 1
-        self.input: Callable[[Any], int] = dst_discard
-        self.output: Callable[[Any, Any, Any], int] = dst_discard_out
+        self.input: Callable[[sk_buff], int] = dst_discard
+        self.output: Callable[[Net, sock | None, sk_buff], int] = dst_discard_out
 
 
 def dst_discard(skb: sk_buff) -> int:

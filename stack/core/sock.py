@@ -686,7 +686,7 @@ def sock_kfree_s(sk: sock, size_bytes: int) -> None:
 # --- cached route --------------------------------------------------------------------------
 
 
-def sk_dst_set(sk: sock, dst: Any) -> None:
+def sk_dst_set(sk: sock, dst: dst_entry | None) -> None:
     """include/net/sock.h: cache `dst` (None forgets)."""
     sk.sk_dst_pending_confirm = False
     sk.sk_dst_cache = dst
@@ -709,7 +709,7 @@ def sk_dst_check(sk: sock, cookie: int = 0) -> Any:
     return dst
 
 
-def sk_setup_caps(sk: sock, dst: Any) -> None:
+def sk_setup_caps(sk: sock, dst: dst_entry) -> None:
     """net/core/sock.c: cache `dst` and learn what its device can do (features, GSO sizes)."""
     sk.sk_dst_cache = dst
     sk.sk_dst_pending_confirm = False
@@ -727,7 +727,7 @@ def sock_no_socketpair(sock1: Any, sock2: Any) -> None:
     raise OSError(errno.EOPNOTSUPP, "socketpair is not for this family")
 
 
-def sock_no_accept(sock_: Any, newsock: Any, flags: int, kern: bool = False) -> None:
+def sock_no_accept(sock_: socket, newsock: socket, flags: int, kern: bool = False) -> None:
     """net/core/sock.c"""
     raise OSError(errno.EOPNOTSUPP, "this socket type does not accept")
 

@@ -41,6 +41,7 @@ from stack.core.tcp_states import TCP_LISTEN
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
+    from stack.core.socket import socket
     from stack.net import Net
 
 ORDER = sys.byteorder
@@ -167,7 +168,7 @@ FLAG_OPTIONS = {
 }
 
 
-def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
+def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
     """net/core/sock.c: SOL_SOCKET. Raises: OSError ENOPROTOOPT, EINVAL, EDOM, ENODEV, EPERM."""
     sk = sock.sk
     net = sk.net
@@ -269,7 +270,7 @@ def sock_setsockopt(sock: Any, level: int, optname: int, optval: Any) -> None:
             raise OSError(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
 
 
-def sock_getsockopt(sock: Any, level: int, optname: int, optlen: int = 0) -> Any:
+def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> Any:
     """net/core/sock.c: an int, or bytes for struct values. Raises: OSError ENOPROTOOPT.
 
     `optlen` is the size of the caller's buffer, 0 when it takes what there is.
