@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fastpath.skbuff import sk_buff
 from stack.core.iov import msghdr
 from stack.core.snmp import udp_mib
-from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
     from stack.inet.inet_timewait_sock import inet_timewait_sock
+    from stack.net import Net
 
 InetKey = tuple[int, int, int, int, int]
 """(family, saddr, sport, daddr, dport) of the packets that a socket receives."""

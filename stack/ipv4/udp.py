@@ -109,11 +109,11 @@ from stack.ipv4.route import (
     ipv4_sk_redirect,
     ipv4_sk_update_pmtu,
 )
-from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.core.sockaddr import sockaddr
     from stack.inet.flow import flowi
+    from stack.net import Net
 
 
 IP_UDP_HLEN = 28

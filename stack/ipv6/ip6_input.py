@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastpath.hdr import ipv6_hdr
@@ -151,7 +152,7 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
             ipprot.early_demux(skb)
         if skb.dst is None:
             ip6_route_input(skb, daddr, strict)
-    deliver = skb.dst.input
+    deliver: Callable[[sk_buff], int] = skb.dst.input
     return deliver(skb)
 
 

@@ -104,7 +104,6 @@ from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
 from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
 from stack.ipv6.rt6_info import rt6_info
 from stack.ipv6.txoptions import fl6_update_dst
-from stack.net import Net
 
 IPV6_UDP_HLEN = 48
 PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
