@@ -6,7 +6,7 @@ To a v4-mapped address these sockets send as IPv4's do (stack/ipv4/udp.py).
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import ipv6_hdr, udp6_send_check, udp_hdr, udp_push
 from fastpath.inet import UdpFlow
@@ -104,6 +104,9 @@ from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
 from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
 from stack.ipv6.rt6_info import rt6_info
 from stack.ipv6.txoptions import fl6_update_dst
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 IPV6_UDP_HLEN = 48
 PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
