@@ -147,9 +147,9 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """
     if skb.dst is None:
         daddr, nexthdr, strict = ip6_rcv_fields(skb)
-        ipprot = net.ipv6.inet6_protos[nexthdr]
-        if ipprot is not None and ipprot.early_demux is not None and skb.sk is None:
-            ipprot.early_demux(skb)
+        early_demux = net.ipv6.early_demux.get(nexthdr)
+        if early_demux is not None and skb.sk is None:
+            early_demux(skb)
         if skb.dst is None:
             ip6_route_input(skb, daddr, strict)
     deliver: Callable[[sk_buff], int] = skb.dst.input

@@ -20,7 +20,7 @@ from stack.ipv6.ip6_forward import (
 from stack.ipv6.ip6_input import ip6_input, ip6_input_finish, ip6_mc_input, ipv6_rcv
 from stack.ipv6.ip6_output import ip6_output
 from stack.ipv6.netns import netns_ipv6
-from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol
+from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol, ip6_early_demux_init
 from stack.ipv6.reassembly import ipv6_frag_exit, ipv6_frag_init
 from stack.ipv6.route_learned import ip6_route_net_init
 from stack.ipv6.tcp_ipv6 import tcpv6_init
@@ -41,6 +41,7 @@ def ipv6_net_init(net: Net) -> None:
     steps.output, steps.input_finish = ip6_output, ip6_input_finish
     steps.discard, steps.discard_out = ip6_pkt_discard, ip6_pkt_discard_out
     steps.prohibit, steps.prohibit_out = ip6_pkt_prohibit, ip6_pkt_prohibit_out
+    ip6_early_demux_init(net)
     ip6_route_net_init(net)
     icmpv6_sk_init(net)
     inet6_add_protocol(net, icmpv6_protocol, NEXTHDR_ICMP)

@@ -163,6 +163,8 @@ class netns_ipv6:
         "devconf_all",
         "devconf_dflt",
         "dst_ops",
+        "early_demux",
+        "early_demux_allowed",
         "fib6",
         "flowlabels",
         "frags",
@@ -206,6 +208,9 @@ class netns_ipv6:
         self.devconf_all = self.sysctl.conf["all"]
         self.devconf_dflt = self.sysctl.conf["default"]
         self.inet6_protos: list[inet6_protocol | None] = new_inet6_protos()
+        self.early_demux: dict[int, Callable[[sk_buff], object]] = {}
+        """By next header value; what the sysctls *_early_demux leave of inet6_protos."""
+        self.early_demux_allowed: dict[str, bool] = {}
         self.steps = ip6_dst_steps()
         self.nd = nd_slots()
         self.sockets = socket_slots()
