@@ -450,13 +450,11 @@ def udpv6_rcv(skb: sk_buff) -> int:
     net = skb.dev.net
     key = udp_rcv_key(skb)
     if key is not None:
-        if key[3] >> 120 != 0xFF:
-            sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
-            if sk is not None:
-                udp_queue_rcv_one_skb(sk, skb)
-                return 0
-            return udp_lib_rcv(net, skb, af_ops_of[AF_INET6], False)
-        return udp_lib_rcv(net, skb, af_ops_of[AF_INET6], True)
+        sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
+        if sk is not None:
+            udp_queue_rcv_one_skb(sk, skb)
+            return 0
+        return udp_lib_rcv(net, skb, af_ops_of[AF_INET6], False)
     if not pskb_may_pull(skb, UDP_HLEN):
         return udp_drop_short(net, skb, af_ops_of[AF_INET6])
     if not udp_hdr(skb).check and not skb.gso_size:
