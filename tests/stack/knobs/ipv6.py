@@ -247,7 +247,10 @@ def unicast_in_multicast(rig: Rig6) -> list[str]:
 
 
 def disabled(rig: Rig6) -> list[str]:
-    return said(rig.host(), v6(ICMPV6, echo()))
+    try:
+        return said(rig.host(), v6(ICMPV6, echo()))
+    except PermissionError:  # an interface without IPv6 takes no address
+        return []
 
 
 REPLY = ["reply 4"]
