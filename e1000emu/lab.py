@@ -20,6 +20,7 @@ from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from stack.core.drop_reason import SKB_DROP_REASON_NAMES
 from stack.host import Host
 from stack.ipv4.devinet import parse_ifaddr
+from stack.ipv6.addr import parse_ifaddr6
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
@@ -71,7 +72,7 @@ def add_nic(
         OSError: the driver refused the device, or the interface its configuration.
     """
     if addr is not None:
-        parse_ifaddr(addr)
+        parse_ifaddr6(addr) if ":" in addr else parse_ifaddr(addr)
     nics: dict[str, Nic] = host.nics
     irq = FIRST_IRQ + len(nics)
     with host.lock:

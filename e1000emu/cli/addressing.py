@@ -23,14 +23,27 @@ from e1000emu.errors import E1000Error
 if TYPE_CHECKING:
     from stack.host import Host
     from stack.services.run_dhcp4 import Dhcp4Runner
+    from stack.services.run_dhcp6 import Dhcp6Runner
 
-__all__ = ["Addressing", "address_options", "addresses_of", "check_gateways", "configure"]
+    Client: TypeAlias = Dhcp4Runner | Dhcp6Runner
+
+__all__ = [
+    "DEVICE",
+    "Addressing",
+    "address_options",
+    "addresses_of",
+    "check_gateways",
+    "configure",
+    "no_router_advertisements",
+]
 
 Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-LEASE_WAIT_S = 30
+DEVICE = "eth0"
 SECOND_NS = 1_000_000_000
+WAIT_NS = 30 * SECOND_NS
+DAD_WAIT_NS = 10 * SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,40 +132,116 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(run)
 
 
-def configure(host: Host, device: str, own: Addressing) -> Dhcp4Runner | None:
-    """Give the interface `device`, which is up, what the options say; wait for what is dynamic.
+def no_router_advertisements(host: Host) -> None:
+    """Have the interfaces that `host` will get ignore router advertisements."""
+    host.ipv6.sysctl["net.ipv6.conf.default.accept_ra"] = 0
 
-    Returns the DHCP client, to be stopped in the end.  Raises: E1000Error, OSError.
+
+def configure(host: Host, own: Addressing) -> list[Client]:
+    """Give the interface, which is up, what the options say; wait for what takes time.
+
+    Returns the DHCP clients, to be stopped in the end.  Raises: E1000Error, OSError.
     """
-    from stack.clients.dhcp4_request import Dhcp4Config
     from stack.core.sockaddr import sockaddr
-    from stack.services.run_dhcp4 import Dhcp4Runner
 
     for addr in own.addrs:
-        host.ifconfig(device, str(addr))
+        host.ifconfig(DEVICE, str(addr))
     for gw in own.gws:
-        everywhere = "0.0.0.0/0" if gw.version == 4 else "::/0"
-        host.route_add(everywhere, via=str(gw), dev=device)
+        host.route_add("0.0.0.0/0" if gw.version == 4 else "::/0", via=str(gw), dev=DEVICE)
     families = {4: socket.AF_INET, 6: socket.AF_INET6}
     servers = [sockaddr(families[dns.version], int(dns), 53) for dns in own.dns]
     host.names.learn("--dns", servers, ())
-    client = None
-    if own.dhcp:
-        config = Dhcp4Config(probes=1, hostname=host.hostname)
-        client = Dhcp4Runner(host, host.dev(device), config=config)
-        client.start()
-        if not client.wait(LEASE_WAIT_S * SECOND_NS):
+    clients: list[Client] = []
+    try:
+        if own.dhcp:
+            clients.append(_dhcp(host))
+        if own.slaac:
+            clients += _slaac(host)
+        _checked(host, own)
+    except BaseException:
+        for client in clients:
             client.stop(release=False)
-            raise E1000Error(
-                f"--dhcp: no server gave an address within {LEASE_WAIT_S} s; is one on this link? "
-                "--addr sets an address by hand"
-            )
+        raise
+    return clients
+
+
+def _dhcp(host: Host) -> Dhcp4Runner:
+    from stack.clients.dhcp4_request import Dhcp4Config
+    from stack.services.run_dhcp4 import Dhcp4Runner
+
+    config = Dhcp4Config(probes=1, hostname=host.hostname)
+    client = Dhcp4Runner(host, host.dev(DEVICE), config=config)
+    client.start()
+    if not client.wait(WAIT_NS):
+        client.stop(release=False)
+        raise E1000Error(
+            f"--dhcp: no server gave an address within {WAIT_NS // SECOND_NS} s; is one on this "
+            "link? --addr sets an address by hand"
+        )
     return client
 
 
-def addresses_of(host: Host, device: str) -> list[str]:
-    """The addresses of an interface with their prefix lengths, IPv4's first."""
-    dev = host.dev(device)
+def _slaac(host: Host) -> list[Dhcp6Runner]:
+    """Wait for an address from a router's prefix, or ask DHCPv6 where the router says so."""
+    from stack.ipv6.if_inet6 import IF_RA_MANAGED, IF_RA_OTHERCONF, IFA_F_TENTATIVE
+    from stack.services.run_dhcp6 import Dhcp6Runner
+
+    idev = host.dev(DEVICE).ip6_ptr
+    assert idev is not None
+
+    def usable() -> bool:
+        return bool(idev.if_flags & IF_RA_MANAGED) or any(
+            not ifp.flags & IFA_F_TENTATIVE and not ipaddress.IPv6Address(ifp.addr).is_link_local
+            for ifp in idev.addr_list
+        )
+
+    if not host.clock.wait(usable, WAIT_NS):
+        raise E1000Error(
+            f"--slaac: no router gave a prefix within {WAIT_NS // SECOND_NS} s; does one advertise "
+            "on this link? --addr sets an address by hand"
+        )
+    if not idev.if_flags & (IF_RA_MANAGED | IF_RA_OTHERCONF):
+        return []
+    stateless = not idev.if_flags & IF_RA_MANAGED
+    client = Dhcp6Runner(host, host.dev(DEVICE), stateless=stateless)
+    client.start()
+    # without an answer the addresses of the router's prefixes are still good
+    if not client.wait(WAIT_NS) and not stateless:
+        client.stop(release=False)
+        raise E1000Error(
+            "--slaac: the router sends its hosts to DHCPv6 (M flag), and no server answers"
+        )
+    return [client]
+
+
+def _checked(host: Host, own: Addressing) -> None:
+    """Wait until the IPv6 addresses have passed duplicate address detection."""
+    from stack.ipv6.if_inet6 import IFA_F_DADFAILED, IFA_F_TENTATIVE
+
+    wanted = {int(addr.ip): addr for addr in own.addrs if addr.version == 6}
+    idev = host.dev(DEVICE).ip6_ptr
+    if not wanted or idev is None:
+        return
+
+    def settled() -> bool:
+        return all(
+            not ifp.flags & IFA_F_TENTATIVE or ifp.flags & IFA_F_DADFAILED
+            for ifp in idev.addr_list
+            if ifp.addr in wanted
+        )
+
+    host.clock.wait(settled, DAD_WAIT_NS)
+    for ifp in idev.addr_list:
+        if ifp.addr in wanted and ifp.flags & IFA_F_DADFAILED:
+            raise E1000Error(
+                f"--addr {wanted[ifp.addr]}: another host on the link has it; give another one"
+            )
+
+
+def addresses_of(host: Host) -> list[str]:
+    """The addresses of the interface with their prefix lengths, IPv4's first; IPv6's without the
+    link-local ones."""
+    dev = host.dev(DEVICE)
     found: list[Interface] = []
     if dev.ip_ptr is not None:
         found += [
@@ -163,4 +252,4 @@ def addresses_of(host: Host, device: str) -> list[str]:
         found += [
             ipaddress.IPv6Interface((ifp.addr, ifp.prefix_len)) for ifp in dev.ip6_ptr.addr_list
         ]
-    return [str(address) for address in found]
+    return [str(a) for a in found if a.version == 4 or not a.is_link_local]

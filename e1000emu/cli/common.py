@@ -7,22 +7,22 @@ import errno
 import functools
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from e1000emu.cli.addressing import Addressing, configure
+from e1000emu.cli.addressing import Addressing, configure, no_router_advertisements
 from e1000emu.cli.linkspec import LINKS, Link, needs_loop, open_link
 from e1000emu.cli.params import OUT_FILE, Impairment, Seconds
 from e1000emu.errors import E1000Error
 
 if TYPE_CHECKING:
     from stack.host import Host
-    from stack.services.run_dhcp4 import Dhcp4Runner
 
 NANO = 1_000_000_000
 
@@ -112,7 +112,6 @@ impair_option = click.option(
 
 LAST_FRAMES_NS = 20_000_000
 """What is sent in the end (the release of a lease) gets this long to leave."""
-DEVICE = "eth0"
 
 
 @dataclass(slots=True)
@@ -124,12 +123,13 @@ class Station:
     clock: Any
     link: Any
     wrapped: list[Any]
-    dhcp: Dhcp4Runner | None = None
+    clients: list[Any] = field(default_factory=list)
 
     def close(self) -> None:
         """Give a lease back, take the interface down and close the link; safe to call twice."""
-        if self.dhcp is not None and not self.host.closed:
-            self.dhcp.stop()
+        if self.clients and not self.host.closed:
+            for client in self.clients:
+                client.stop()
             self.clock.wait(lambda: False, LAST_FRAMES_NS)
         self.host.close()
         for layer in self.wrapped:
@@ -168,8 +168,10 @@ def make_station(
             station.wrapped.insert(0, link)
         station.link = link
         station.host = host = Host(name=name, clock=clock)
+        if not own.slaac:
+            no_router_advertisements(host)
         station.nic = add_nic(host, link, mac=mac, autoneg_ns=autoneg_ns)
-        station.dhcp = configure(host, DEVICE, own)
+        station.clients = configure(host, own)
     except BaseException:
         if station.host is not None:
             station.host.close()
@@ -204,7 +206,7 @@ def blocking_clock(link_spec: str) -> Iterator[Any]:
 NET_REMEDIES = {
     errno.ECONNREFUSED: "nothing listens on that port",
     errno.ECONNRESET: "the server broke the connection",
-    errno.EHOSTUNREACH: "nobody answers ARP for it, or there is no route; --gw names a gateway",
+    errno.EHOSTUNREACH: "no neighbour answers for it, or there is no route; --gw names a gateway",
     errno.ENETUNREACH: "it is not on our own network; --gw names a gateway",
     errno.EACCES: "a broadcast address; give one host's",
 }
@@ -213,6 +215,9 @@ NET_REMEDIES = {
 def describe(error: OSError) -> str:
     """Return what a socket of our stack reports, with what it means or what to do."""
     number = error.errno or 0
+    if isinstance(error, socket.gaierror):
+        remedy = "; --dns names a server" if number == socket.EAI_AGAIN else ""
+        return f"{error.strerror}{remedy}"
     text = os.strerror(number) if number else str(error)
     return f"{text}; {NET_REMEDIES[number]}" if number in NET_REMEDIES else text
 

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from e1000emu.cli.errors import ArgumentError, did_you_mean
-from e1000emu.cli.params import not_a_host
+from e1000emu.cli.params import Address, Interface, not_a_host
 from e1000emu.cli.servespec import Service, parse_serve
 
 __all__ = [
@@ -38,10 +38,11 @@ MTU_RANGE = range(68, 16110 - 14 - 4 + 1)
 
 @dataclass(frozen=True, slots=True)
 class StackSpec:
-    """What `stack:ADDR/PREFIX[,gw=ADDR][,mtu=BYTES][,serve=NAME:PORT+…]` says."""
+    """What `stack:ADDR/PREFIX[+ADDR/PREFIX…][,gw=ADDR[+ADDR]][,mtu=BYTES][,serve=NAME:PORT+…]`
+    says."""
 
-    addr: ipaddress.IPv4Interface
-    gw: ipaddress.IPv4Address | None = None
+    addrs: tuple[Interface, ...]
+    gws: tuple[Address, ...] = ()
     mtu: int | None = None
     services: list[Service] = field(default_factory=list)
 
@@ -55,15 +56,18 @@ def parse_stack(spec: str) -> StackSpec:
             "stack:10.9.0.1/24,serve=echo:7+http:80 (and gw=ADDR, mtu=BYTES)"
         )
 
-    address, *options = spec.removeprefix("stack:").split(",")
-    if "/" not in address:
-        raise wrong(f"{address!r} has no prefix length")
-    try:
-        addr = ipaddress.IPv4Interface(address)
-    except ValueError as error:
-        raise wrong(str(error)) from None
-    if reason := not_a_host(addr):
-        raise wrong(f"{address} {reason}")
+    addresses, *options = spec.removeprefix("stack:").split(",")
+    addrs = []
+    for address in addresses.split("+"):
+        if "/" not in address:
+            raise wrong(f"{address!r} has no prefix length")
+        try:
+            addr = ipaddress.ip_interface(address)
+        except ValueError as error:
+            raise wrong(str(error)) from None
+        if reason := not_a_host(addr):
+            raise wrong(f"{address} {reason}")
+        addrs.append(addr)
     values: dict[str, Any] = {}
     seen: set[str] = set()
     for option in options:
@@ -75,18 +79,21 @@ def parse_stack(spec: str) -> StackSpec:
             values["services"] = parse_serve(value.replace("+", ","))
         elif key == "gw":
             try:
-                values["gw"] = ipaddress.IPv4Address(value)
+                values["gws"] = tuple(map(ipaddress.ip_address, value.split("+")))
             except ValueError as error:
                 raise wrong(str(error)) from None
-            if values["gw"] not in addr.network:
-                raise wrong(f"gateway {value} is not inside {addr.network}")
+            for gw in values["gws"]:
+                networks = [a.network for a in addrs if a.version == gw.version]
+                if not any(gw in network for network in networks):
+                    inside = " or ".join(map(str, networks)) or f"an IPv{gw.version} network"
+                    raise wrong(f"gateway {gw} is not inside {inside}")
         elif key == "mtu":
             if not value.isdecimal() or int(value) not in MTU_RANGE:
                 raise wrong(f"mtu {value!r} is not {MTU_RANGE[0]} to {MTU_RANGE[-1]}")
             values["mtu"] = int(value)
         else:
             raise wrong(f"no option {option!r}")
-    return StackSpec(addr, **values)
+    return StackSpec(tuple(addrs), **values)
 
 
 def needs_loop(spec: str) -> bool:
@@ -94,7 +101,7 @@ def needs_loop(spec: str) -> bool:
     return spec.startswith("stack:") and bool(parse_stack(spec).services)
 
 
-def mac_for(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+def mac_for(ip: Address) -> bytes:
     """Return a locally administered MAC derived from the address (of IPv6's: its last four bytes),
     so that a host keeps its MAC between runs."""
     return b"\x52\x54" + ip.packed[-4:]
@@ -211,7 +218,7 @@ LINKS: dict[str, Kind] = {
     "tap": Kind("tap:NAME", "a TAP device, made when missing and allowed", _open_tap, _check_tap),
     "qemu": Kind("qemu:PATH", "where -netdev stream listens", _open_qemu),
     "stack": Kind(
-        "stack:ADDR/PREFIX[,serve=NAME:PORT+…]",
+        "stack:ADDR/PREFIX[+ADDR/PREFIX][,serve=NAME:PORT+…]",
         "a host of this stack in this process",
         _open_stack,
         _check_stack,

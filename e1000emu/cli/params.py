@@ -79,7 +79,7 @@ def not_a_host(address: Interface) -> str:
     if ip.is_multicast or ip.is_loopback:
         return "is a multicast address" if ip.is_multicast else "is a loopback address"
     if isinstance(ip, ipaddress.IPv6Address):
-        if ip.scope_id is not None:
+        if isinstance(address, ipaddress.IPv6Interface) and address.scope_id is not None:
             return "has a scope, which the interface is"
         if ip.is_unspecified:
             return "names no host"

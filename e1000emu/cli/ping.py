@@ -20,9 +20,8 @@ from typing import Any
 
 import click
 
-from e1000emu.cli.addressing import Addressing, address_options, addresses_of
+from e1000emu.cli.addressing import DEVICE, Addressing, address_options, addresses_of
 from e1000emu.cli.common import (
-    DEVICE,
     Station,
     autoneg_option,
     blocking_clock,
@@ -272,8 +271,7 @@ def find(station: Station, dest: str, version: int) -> Target:
     try:
         rows = getaddrinfo(station.host, dest, None, family, SOCK_RAW)
     except OSError as error:
-        text = error.strerror or str(error)
-        raise CommandError(f"{dest}: {text}", FAILED) from None
+        raise CommandError(f"{dest}: {describe(error)}", FAILED) from None
     found, _, _, _, address = rows[0]
     text = str(address[0])
     if found == AF_INET6 and address[3]:
@@ -359,7 +357,7 @@ def command(
                 clock, link_spec, own, capture=capture, impair=impair, autoneg_s=autoneg_s
             )
             stack.callback(station.close)
-            device, source = bind_to(interface, addresses_of(station.host, DEVICE))
+            device, source = bind_to(interface, addresses_of(station.host))
             target = find(station, dest, 4 if only4 else 6 if only6 else 0)
             ours = route(station, target, device)
             pinger = Pinger(
@@ -381,11 +379,9 @@ def command(
         if not as_json:
             bound = f"from {source or ours} {device or ''}: " if interface is not None else ""
             if target.version == 4:
-                sizes = f"{size}({size + 28}) bytes"
+                click.echo(f"PING {dest} ({target.text}) {bound}{size}({size + 28}) bytes of data.")
             else:
-                sizes = f"{size} data bytes"
-            of_data = " of data." if target.version == 4 else ""
-            click.echo(f"PING {dest} ({target.text}) {bound}{sizes}{of_data}")
+                click.echo(f"PING {dest}({target.text}) {bound}{size} data bytes")
         run = Run(
             pinger,
             count=count,

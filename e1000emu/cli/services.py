@@ -19,7 +19,7 @@ from e1000emu.cli.servespec import Service
 from e1000emu.errors import E1000Error
 from stack import aio
 from stack.socket import (
-    AF_INET,
+    AF_INET6,
     IPPROTO_TCP,
     SOCK_DGRAM,
     TCP_NODELAY,
@@ -221,9 +221,9 @@ async def _connection(conn: Any, service: Service) -> None:
 
 async def _datagrams(host: Any, service: Service) -> None:
     """Serve UDP on the same port: echo answers, discard forgets."""
-    sock = Socket(host, AF_INET, SOCK_DGRAM)
+    sock = Socket(host, AF_INET6, SOCK_DGRAM)  # takes IPv4 too, from v4-mapped addresses
     service.sockets.append(sock)
-    sock.bind(("0.0.0.0", service.port))
+    sock.bind(("::", service.port))
     sock.setblocking(False)
     while True:
         try:
@@ -239,9 +239,12 @@ async def _datagrams(host: Any, service: Service) -> None:
 
 
 def listen(host: Any, service: Service) -> None:
-    """Take the service's port, so that connections can come; raises E1000Error when it is taken."""
+    """Take the service's port in both families, so that connections can come.
+
+    Raises: E1000Error when it is taken.
+    """
     try:
-        listener = create_server(host, ("0.0.0.0", service.port))
+        listener = create_server(host, ("::", service.port), family=AF_INET6, dualstack_ipv6=True)
     except OSError as error:
         raise E1000Error(f"{service.name}:{service.port}: {error.strerror or error}") from None
     listener.setblocking(False)

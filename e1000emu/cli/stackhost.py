@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+from e1000emu.cli.addressing import DEVICE, no_router_advertisements
 from e1000emu.cli.linkspec import mac_for, parse_stack
 from e1000emu.cli.services import serve
 from e1000emu.clock import AsyncioClock
@@ -35,18 +36,20 @@ class StackHost:
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
         self.host: Host = Host(name="stack", clock=clock)
+        no_router_advertisements(self.host)
         try:
             add_nic(
                 self.host,
                 link,
-                mac=mac_for(wanted.addr.ip),
-                addr=str(wanted.addr),
+                mac=mac_for(wanted.addrs[0].ip),
                 mtu=wanted.mtu,
                 wait=False,
                 autoneg_ns=AUTONEG_NS if autoneg_ns is None else autoneg_ns,
             )
-            if wanted.gw is not None:
-                self.host.route_add("0.0.0.0/0", via=str(wanted.gw))
+            for addr in wanted.addrs:
+                self.host.ifconfig(DEVICE, str(addr))
+            for gw in wanted.gws:
+                self.host.route_add("default", via=str(gw), dev=DEVICE)
         except BaseException:
             self.host.close()
             raise

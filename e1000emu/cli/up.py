@@ -12,9 +12,8 @@ from typing import Any
 
 import click
 
-from e1000emu.cli.addressing import Addressing, address_options, addresses_of
+from e1000emu.cli.addressing import DEVICE, Addressing, address_options, addresses_of
 from e1000emu.cli.common import (
-    DEVICE,
     Station,
     autoneg_option,
     capture_option,
@@ -106,7 +105,7 @@ class Failure:
 
 def ready_event(station: Station, services: list[Service], spec: str) -> dict[str, Any]:
     """Return the first line of --json: the host answers and its services listen."""
-    addrs = addresses_of(station.host, DEVICE)
+    addrs = addresses_of(station.host)
     return {
         "event": "ready",
         "pid": os.getpid(),
@@ -203,7 +202,7 @@ def command(
             emit_event(ready_event(station, wanted, link_spec))
             return
         names = ", ".join(f"{s.name}:{s.port}" for s in wanted) or "nothing"
-        shown = " ".join(addresses_of(station.host, DEVICE))
+        shown = " ".join(addresses_of(station.host))
         click.echo(f"{DEVICE} {shown} on {link_spec}, serving {names}; SIGINT or SIGTERM ends it")
 
     def show(counters: dict[str, Any]) -> None:

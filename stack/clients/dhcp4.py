@@ -52,7 +52,6 @@ FIRST_RETRY_S, LAST_RETRY_S = 4, 64
 REQUEST_TRIES = 4
 REBOOT_TRIES = 2
 RENEW_RETRY_S = 60
-DECLINE_PAUSE_S = 10
 # RFC 5227 1.1
 PROBE_WAIT_S, PROBE_MIN_S, PROBE_MAX_S = 1.0, 1.0, 2.0
 ANNOUNCE_WAIT_S, ANNOUNCE_NUM, ANNOUNCE_INTERVAL_S = 2.0, 2, 2.0
@@ -347,7 +346,7 @@ class Dhcp4Client:
         }
         self._send(self._message(MessageType.DECLINE, now_ns, declined), 0, INADDR_BROADCAST)
         self.lease = None
-        self._hold_off(now_ns, DECLINE_PAUSE_S)
+        self._hold_off(now_ns, self.config.decline_pause_s)
 
     # --- requests -------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ class Dhcp4Config:
             unicast before it has an address (RFC 2131 4.1).
         probes: ARP probes before an address is used; 0 uses it at once (RFC 5227 has 3).
         parameters: codes of option 55, in order of preference.
+        decline_pause_s: before the next DISCOVER when an address was in use (RFC 2131 3.1: 10).
     """
 
     client_id: bytes | None = None
@@ -53,6 +54,7 @@ class Dhcp4Config:
     broadcast: bool = True
     probes: int = 3
     parameters: tuple[int, ...] = PARAMETERS
+    decline_pause_s: int = 10
 
     def __post_init__(self) -> None:
         name_from_text(self.hostname)  # raises MessageError, a ValueError

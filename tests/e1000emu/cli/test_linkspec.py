@@ -45,8 +45,8 @@ def arp_request(mac: bytes, ours: tuple[int, ...] = OURS) -> bytes:
 
 def test_stack_spec_says_address_gateway_mtu_and_services(tmp_path: Path) -> None:
     spec = parse_stack(f"stack:10.9.0.1/24,gw=10.9.0.2,mtu=9000,serve=echo:7+http:80:{tmp_path}")
-    assert str(spec.addr) == ADDR
-    assert str(spec.gw) == "10.9.0.2"
+    assert list(map(str, spec.addrs)) == [ADDR]
+    assert list(map(str, spec.gws)) == ["10.9.0.2"]
     assert spec.mtu == 9000
     assert [(s.name, s.port, s.root) for s in spec.services] == [
         ("echo", 7, None),
@@ -54,9 +54,18 @@ def test_stack_spec_says_address_gateway_mtu_and_services(tmp_path: Path) -> Non
     ]
 
 
+def test_stack_spec_of_both_families() -> None:
+    spec = parse_stack("stack:10.9.0.1/24+2001:db8::1/64,gw=10.9.0.2+2001:db8::2")
+    assert [a.version for a in spec.addrs] == [g.version for g in spec.gws] == [4, 6]
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
+        ("stack:2001:db8::1", "no prefix length"),
+        ("stack:10.9.0.1/24+::1/128", "loopback"),
+        ("stack:10.9.0.1/24+ff02::1/64", "multicast"),
+        ("stack:10.9.0.1/24,gw=2001:db8::1", "not inside an IPv6 network"),
         ("stack:10.9.0.1", "no prefix length"),
         ("stack:10.9.0.0/24", "network address"),
         ("stack:10.9.0.1/40", "10.9.0.1/40"),

@@ -143,8 +143,8 @@ def test_autonegotiation_takes_the_time_that_is_asked_for(
 ) -> None:
     """In virtual time: it is what a command waits for on a real clock, less its own work."""
     clock = VirtualClock()
-    addr = parse_stack("stack:10.9.0.2/24").addr
-    station = make_station(clock, "stack:10.9.0.1/24", Addressing((addr,)), autoneg_s=autoneg_s)
+    own = Addressing(parse_stack("stack:10.9.0.2/24").addrs)
+    station = make_station(clock, "stack:10.9.0.1/24", own, autoneg_s=autoneg_s)
     assert least_s * SECOND_NS <= clock.now_ns() < most_s * SECOND_NS
     assert station.nic.link_up
     station.close()
