@@ -12,9 +12,19 @@ def bench_stack__udp__single(measured: Measured, size: str) -> None:
     measured(stack.udp_single, size)
 
 
+@sized(stack.udp6_single)
+def bench_stack__udp6__single(measured: Measured, size: str) -> None:
+    measured(stack.udp6_single, size)
+
+
 @sized(stack.udp_batch)
 def bench_stack__udp__mmsg64(measured: Measured, size: str) -> None:
     measured(stack.udp_batch, size)
+
+
+@sized(stack.udp6_batch)
+def bench_stack__udp6__mmsg64(measured: Measured, size: str) -> None:
+    measured(stack.udp6_batch, size)
 
 
 @sized(stack.udp_kernel)
@@ -25,6 +35,11 @@ def bench_stack__peer__udp_single(measured: Measured, size: str) -> None:
 @sized(stack.tcp_bulk)
 def bench_stack__tcp__bulk(measured: Measured, size: str) -> None:
     measured(stack.tcp_bulk, size)
+
+
+@sized(stack.tcp6_bulk)
+def bench_stack__tcp6__bulk(measured: Measured, size: str) -> None:
+    measured(stack.tcp6_bulk, size)
 
 
 @sized(stack.tcp_kernel)
