@@ -24,7 +24,7 @@ __all__ = ["KINDS", "Measured", "command", "measure", "record"]
 # done, with the recorder and without it in turns.
 WARM, ROUNDS, TURNS = 10, 15, 3
 # The same where a round makes two new hosts.
-SLOW_KINDS = {"arp": (3, 8, 1)}
+SLOW_KINDS = {"arp": (3, 8, 1), "nd": (3, 8, 1)}
 
 
 def _of_host(host: Host) -> Callable[[str, Mapping[str, Any]], bool]:
@@ -121,6 +121,8 @@ def command(kind: str, form: str, as_json: bool) -> None:
     \b
     udp-send udp-recv tcp-send tcp-recv tcp-connect tcp-close socket
     arp icmp icmp-error raw forward blocked-qdisc completion
+    udp6-send udp6-recv tcp6-send tcp6-recv tcp6-connect
+    nd icmp6 icmp6-error forward6
     """
     measured = measure(kind)
     form = "json" if as_json else form

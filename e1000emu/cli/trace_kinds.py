@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from e1000emu.clock import VirtualClock
@@ -15,7 +17,9 @@ from stack.sched.sch_api import qdisc_graft
 from stack.sched.sch_tbf import tbf_qdisc
 from stack.socket import (
     AF_INET,
+    AF_INET6,
     IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
     SOCK_DGRAM,
     SOCK_RAW,
     Socket,
@@ -29,7 +33,26 @@ __all__ = ["KINDS", "Round", "Scene", "Trace"]
 Trace = Callable[[Any], AbstractContextManager[Any]]
 Round = Callable[[Trace], None]
 
+DAD_NS = 3_000_000_000
+"""By then the addresses of IPv6 are no longer tentative, and routers have been asked for."""
+
 ECHO = b"\x08\x00\x00\x00\x00\x00\x00\x01" + b"x" * 56
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a kind needs of an address family: the addresses of hosts a and b, an echo request."""
+
+    af: int
+    a: str
+    b: str
+    prefix: int
+    icmp: int
+    echo: bytes
+
+
+V4 = Family(AF_INET, "10.0.0.1", "10.0.0.2", 24, IPPROTO_ICMP, ECHO)
+V6 = Family(AF_INET6, "2001:db8::1", "2001:db8::2", 64, IPPROTO_ICMPV6, b"\x80" + ECHO[1:])
 
 
 class Scene:
@@ -46,10 +69,12 @@ class Scene:
                 e1000_init_module(host.machine, NAPI=int(napi))
             addr = f"10.0.0.{number + 1}/24"
             add_nic(host, ends[number], mac=mac_address(0x3456 + number), addr=addr, wait=False)
+            host.ifconfig("eth0", f"2001:db8::{number + 1}/64")
             hosts.append(host)
         self.a, self.b = hosts
         for host in hosts:
             host.wait_carrier("eth0")
+        self.clock.run_for(DAD_NS)
         self.others: list[Scene | Router] = []
         """What a kind needs besides."""
 
@@ -64,20 +89,20 @@ class Scene:
         """Let timers and late acknowledgements pass."""
         self.clock.run_for(int(seconds * 1e9))
 
-    def udp(self) -> tuple[Any, Any]:
-        """Return a connected sender on a and a bound receiver on b, ARP resolved."""
-        receiver = Socket(self.b, AF_INET, SOCK_DGRAM)
-        receiver.bind(("10.0.0.2", 9000))
-        sender = Socket(self.a, AF_INET, SOCK_DGRAM)
-        sender.sendto(b"warm", ("10.0.0.2", 9000))
+    def udp(self, family: Family = V4) -> tuple[Socket, Socket]:
+        """Return a sender on a and a bound receiver on b, the neighbour resolved."""
+        receiver = Socket(self.b, family.af, SOCK_DGRAM)
+        receiver.bind((family.b, 9000))
+        sender = Socket(self.a, family.af, SOCK_DGRAM)
+        sender.sendto(b"warm", (family.b, 9000))
         receiver.recvfrom(100)
         self.settle()
         return sender, receiver
 
-    def tcp(self) -> tuple[Any, Any]:
+    def tcp(self, family: Family = V4) -> tuple[Socket, Socket]:
         """Return both ends of an established connection, quiet."""
-        listener = create_server(self.b, ("10.0.0.2", 9000))
-        client = create_connection(self.a, ("10.0.0.2", 9000))
+        listener = create_server(self.b, (family.b, 9000), family=family.af)
+        client = create_connection(self.a, (family.b, 9000))
         server, _ = listener.accept()
         client.sendall(b"warm")
         server.recv(100)
@@ -88,23 +113,30 @@ class Scene:
 class Router:
     """A host between two wires: a - host - b, with a datagram socket at either end."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, family: Family) -> None:
         clock = scene.clock
-        self.host = Host(name="router", clock=clock, sysctl={"ip_forward": 1})
+        knobs = {"ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
+        self.host = Host(name="router", clock=clock, sysctl=knobs)
         self.ends = [Host(name=name, clock=clock) for name in ("left", "right")]
         wires = [pair(clock), pair(clock)]
         for number, end in enumerate(self.ends):
-            net = f"10.{number}.0"
+            far = f"10.{number}.0.254", f"2001:db8:{number}::fe"
+            near = f"10.{number}.0.1", f"2001:db8:{number}::1"
             router, host = mac_address(2 * number + 1), mac_address(2 * number + 2)
             wire = wires[number]
-            add_nic(self.host, wire[0], mac=router, addr=f"{net}.254/24", wait=False)
-            add_nic(end, wire[1], mac=host, addr=f"{net}.1/24", wait=False)
+            add_nic(self.host, wire[0], mac=router, addr=f"{far[0]}/24", wait=False)
+            add_nic(end, wire[1], mac=host, addr=f"{near[0]}/24", wait=False)
+            self.host.ifconfig(f"eth{number}", f"{far[1]}/64")
+            end.ifconfig("eth0", f"{near[1]}/64")
             end.wait_carrier("eth0")
-            end.route_add("default", via=f"{net}.254")
+            end.route_add("0.0.0.0/0", via=far[0])
+            end.route_add("::/0", via=far[1])
+        clock.run_for(DAD_NS)
         scene.others.append(self)
-        self.sender = Socket(self.ends[0], AF_INET, SOCK_DGRAM)
-        self.receiver = Socket(self.ends[1], AF_INET, SOCK_DGRAM)
-        self.receiver.bind(("10.1.0.1", 9000))
+        self.to = ("10.1.0.1" if family is V4 else "2001:db8:1::1"), 9000
+        self.sender = Socket(self.ends[0], family.af, SOCK_DGRAM)
+        self.receiver = Socket(self.ends[1], family.af, SOCK_DGRAM)
+        self.receiver.bind(self.to)
 
     def close(self) -> None:
         """Close the three hosts."""
@@ -112,23 +144,23 @@ class Router:
             host.close()
 
 
-def _udp_send(scene: Scene) -> Round:
-    sender, receiver = scene.udp()
+def _udp_send(scene: Scene, family: Family = V4) -> Round:
+    sender, receiver = scene.udp(family)
 
     def one(trace: Trace) -> None:
         with trace(None):
-            sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
+            sender.sendto(b"x" * 64, (family.b, 9000))
         scene.settle(0.001)
         receiver.recvfrom(100)
 
     return one
 
 
-def _udp_recv(scene: Scene) -> Round:
-    sender, receiver = scene.udp()
+def _udp_recv(scene: Scene, family: Family = V4) -> Round:
+    sender, receiver = scene.udp(family)
 
     def one(trace: Trace) -> None:
-        sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
+        sender.sendto(b"x" * 64, (family.b, 9000))
         with trace(scene.b):
             scene.settle(0.001)
         with trace(None):
@@ -138,8 +170,8 @@ def _udp_recv(scene: Scene) -> Round:
     return one
 
 
-def _tcp_send(scene: Scene) -> Round:
-    client, server = scene.tcp()
+def _tcp_send(scene: Scene, family: Family = V4) -> Round:
+    client, server = scene.tcp(family)
 
     def one(trace: Trace) -> None:
         with trace(None):
@@ -150,15 +182,15 @@ def _tcp_send(scene: Scene) -> Round:
     return one
 
 
-def _tcp_recv(scene: Scene) -> Round:
+def _tcp_recv(scene: Scene, family: Family = V4) -> Round:
     # The first segment that a connecting side gets finds header prediction not armed yet (with a
     # window scale it is set by the first segment), so it takes the slow path, which shows more. So
     # does routing, which a connection's packets skip where early demux finds their socket.
     scene.b.sysctl.ip_early_demux = 0
-    listener = create_server(scene.a, ("10.0.0.1", 9000))
+    listener = create_server(scene.a, (family.a, 9000), family=family.af)
 
     def one(trace: Trace) -> None:
-        receiver = create_connection(scene.b, ("10.0.0.1", 9000))
+        receiver = create_connection(scene.b, (family.a, 9000))
         sender, _ = listener.accept()
         scene.settle()
         sender.send(b"x" * 64)
@@ -173,13 +205,13 @@ def _tcp_recv(scene: Scene) -> Round:
     return one
 
 
-def _tcp_connect(scene: Scene) -> Round:
-    scene.udp()
-    listener = create_server(scene.b, ("10.0.0.2", 9000))
+def _tcp_connect(scene: Scene, family: Family = V4) -> Round:
+    scene.udp(family)
+    listener = create_server(scene.b, (family.b, 9000), family=family.af)
 
     def one(trace: Trace) -> None:
         with trace(scene.a):
-            client = create_connection(scene.a, ("10.0.0.2", 9000))
+            client = create_connection(scene.a, (family.b, 9000))
         server, _ = listener.accept()
         client.close()
         server.close()
@@ -188,14 +220,14 @@ def _tcp_connect(scene: Scene) -> Round:
     return one
 
 
-def _arp(scene: Scene) -> Round:
+def _first(scene: Scene, family: Family = V4) -> Round:
     def one(trace: Trace) -> None:
         # neighbours that know each other cannot be asked again: two new ones each time
         fresh = Scene()
         try:
-            sender = Socket(fresh.a, AF_INET, SOCK_DGRAM)
+            sender = Socket(fresh.a, family.af, SOCK_DGRAM)
             with trace(None):
-                sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
+                sender.sendto(b"x" * 64, (family.b, 9000))
             with trace(fresh.b):
                 fresh.settle(0.0005)
             with trace(fresh.a):
@@ -206,13 +238,13 @@ def _arp(scene: Scene) -> Round:
     return one
 
 
-def _icmp(scene: Scene) -> Round:
-    scene.udp()
-    sender = Socket(scene.a, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
+def _icmp(scene: Scene, family: Family = V4) -> Round:
+    scene.udp(family)
+    sender = Socket(scene.a, family.af, SOCK_DGRAM, family.icmp)
 
     def one(trace: Trace) -> None:
         with trace(None):
-            sender.sendto(ECHO, ("10.0.0.2", 0))
+            sender.sendto(family.echo, (family.b, 0))
         with trace(scene.b):
             scene.settle(0.001)
         sender.recv(100)
@@ -229,14 +261,14 @@ def _socket(scene: Scene) -> Round:
     return one
 
 
-def _forward(scene: Scene) -> Round:
-    router = Router(scene)
-    router.sender.sendto(b"warm", ("10.1.0.1", 9000))
+def _forward(scene: Scene, family: Family = V4) -> Round:
+    router = Router(scene, family)
+    router.sender.sendto(b"warm", router.to)
     scene.settle()
     router.receiver.recvfrom(100)
 
     def one(trace: Trace) -> None:
-        router.sender.sendto(b"x" * 64, ("10.1.0.1", 9000))
+        router.sender.sendto(b"x" * 64, router.to)
         with trace(router.host):
             scene.settle(0.001)
         router.receiver.recvfrom(100)
@@ -244,10 +276,10 @@ def _forward(scene: Scene) -> Round:
     return one
 
 
-def _icmp_error(scene: Scene) -> Round:
-    scene.udp()
-    sender = Socket(scene.a, AF_INET, SOCK_DGRAM)
-    sender.connect(("10.0.0.2", 9001))
+def _icmp_error(scene: Scene, family: Family = V4) -> Round:
+    scene.udp(family)
+    sender = Socket(scene.a, family.af, SOCK_DGRAM)
+    sender.connect((family.b, 9001))
 
     def one(trace: Trace) -> None:
         sender.send(b"x" * 64)
@@ -333,7 +365,7 @@ KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "tcp-send": ("send() of 64 bytes to the doorbell", _tcp_send),
     "tcp-recv": ("interrupt to recv() of 64 bytes, with the acknowledgement", _tcp_recv),
     "tcp-connect": ("connect(): the client's side of the handshake", _tcp_connect),
-    "arp": ("first packet to an unknown neighbour: request, reply, packet", _arp),
+    "arp": ("first packet to an unknown neighbour: request, reply, packet", _first),
     "tcp-close": ("close(): FIN out, and what it does on the other host", _tcp_close),
     "forward": ("a router: interrupt to the doorbell of the other NIC", _forward),
     "icmp-error": ("a datagram that nobody wants, and the error back to its sender", _icmp_error),
@@ -342,4 +374,16 @@ KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "completion": ("a sent packet freed after a hard interrupt (no NAPI)", _completion),
     "icmp": ("echo request out, and its answer on the other host", _icmp),
     "socket": ("socket() and close()", _socket),
+    "udp6-send": ("as udp-send, over IPv6", partial(_udp_send, family=V6)),
+    "udp6-recv": ("as udp-recv, over IPv6", partial(_udp_recv, family=V6)),
+    "tcp6-send": ("as tcp-send, over IPv6", partial(_tcp_send, family=V6)),
+    "tcp6-recv": ("as tcp-recv, over IPv6", partial(_tcp_recv, family=V6)),
+    "tcp6-connect": ("as tcp-connect, over IPv6", partial(_tcp_connect, family=V6)),
+    "nd": (
+        "first packet to an unknown neighbour: solicitation, advertisement",
+        partial(_first, family=V6),
+    ),
+    "icmp6": ("as icmp, over IPv6", partial(_icmp, family=V6)),
+    "icmp6-error": ("as icmp-error, over IPv6", partial(_icmp_error, family=V6)),
+    "forward6": ("as forward, over IPv6", partial(_forward, family=V6)),
 }

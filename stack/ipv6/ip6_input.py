@@ -180,7 +180,7 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     nhoff = NHOFF_FIRST if skb.cb is None else ip6cb_nhoff(skb)
     nexthdr = ip6_pull_header(skb, nhoff)
     while True:
-        raw = bool(net.raw_hash) and raw6_local_deliver(skb, nexthdr)
+        raw = raw6_local_deliver(skb, nexthdr)
         ipprot = protos[nexthdr]
         if ipprot is None:
             if raw:

@@ -79,6 +79,58 @@ BLOCKED = """
 """
 COMPLETION = "e1000_intr e1000_clean_tx_irq dev_kfree_skb_irq net_tx_action sock_wfree"
 
+SEND6 = """
+    ip6_output ip6_finish_output2 neigh_output dev_queue_xmit enqueue qdisc_run qdisc_restart
+    dequeue dev_hard_start_xmit dev_queue_xmit_nit e1000_xmit_frame
+"""
+RECEIVE6 = """
+    e1000_intr napi_schedule net_rx_action e1000_clean e1000_clean_rx_irq eth_type_trans
+    netif_receive_skb deliver_skb ipv6_rcv ip6_rcv_finish ip6_route_input ip6_input ip6_input_finish
+    raw6_local_deliver
+"""
+UDP6_SEND = (
+    """sys_sendto sock_sendmsg __sock_sendmsg security_sock_sendmsg inet_sendmsg udpv6_sendmsg"""
+    + SEND6
+)
+UDP6_READ = """
+    sys_recvfrom __sock_recvmsg security_sock_recvmsg inet_recvmsg udpv6_recvmsg
+    skb_copy_datagram_iter
+"""
+TCP6_SEND = (
+    """
+    sys_send sys_sendto sock_sendmsg __sock_sendmsg security_sock_sendmsg inet_sendmsg tcp_sendmsg
+    __tcp_push_pending_frames tcp_write_xmit tcp_transmit_skb inet6_csk_xmit ip6_xmit
+    """
+    + SEND6
+)
+TCP6_RECV = (
+    RECEIVE6
+    + """
+    tcp_v6_rcv tcp_v6_do_rcv tcp_rcv_established tcp_ack tcp_data_queue sk_data_ready
+    sys_recvfrom __sock_recvmsg security_sock_recvmsg inet_recvmsg tcp_recvmsg
+    skb_copy_datagram_iter
+"""
+)
+CONNECT6 = """
+    sys_socket sock_create inet6_create tcp_v6_init_sock sys_connect inet_stream_connect
+    tcp_v6_connect tcp_transmit_skb inet6_csk_xmit ip6_xmit e1000_xmit_frame e1000_intr
+    tcp_v6_rcv tcp_v6_do_rcv tcp_rcv_state_process tcp_send_ack e1000_xmit_frame
+"""
+ND = """
+    sys_sendto udpv6_sendmsg ip6_output ip6_finish_output2 neigh_output ndisc_solicit
+    e1000_xmit_frame e1000_intr deliver_skb ipv6_rcv icmpv6_rcv ndisc_rcv
+"""
+ICMP6 = "sys_sendto ip6_output e1000_xmit_frame ipv6_rcv ip6_input icmpv6_rcv ip6_output"
+ICMP6_ERROR = RECEIVE6 + " udpv6_rcv icmp6_send " + SEND6
+TO_ERR_HANDLER6 = RECEIVE6 + " icmpv6_rcv icmpv6_notify udpv6_err sk_error_report "
+FORWARD6 = (
+    """
+    e1000_intr napi_schedule net_rx_action e1000_clean e1000_clean_rx_irq netif_receive_skb
+    deliver_skb ipv6_rcv ip6_rcv_finish ip6_route_input ip6_forward ip6_forward_finish
+"""
+    + SEND6
+)
+
 
 def assert_subsequence(wanted: str, names: list[str]) -> None:
     """Fail unless the `wanted` names occur in this order (others may stand between)."""
@@ -108,6 +160,15 @@ def assert_subsequence(wanted: str, names: list[str]) -> None:
         ("raw", [RAW]),
         ("blocked-qdisc", [BLOCKED]),
         ("completion", [COMPLETION]),
+        ("udp6-send", [UDP6_SEND]),
+        ("udp6-recv", [RECEIVE6 + " udpv6_rcv sk_data_ready ", UDP6_READ]),
+        ("tcp6-send", [TCP6_SEND]),
+        ("tcp6-recv", [TCP6_RECV]),
+        ("tcp6-connect", [CONNECT6]),
+        ("nd", [ND]),
+        ("icmp6", [ICMP6]),
+        ("icmp6-error", [ICMP6_ERROR, TO_ERR_HANDLER6]),
+        ("forward6", [FORWARD6]),
     ],
 )
 def test_calls_are_the_kernels(kind, chains):

@@ -10,7 +10,7 @@ from stack import proc
 from stack.core.rows import rows_of
 from stack.core.snmp import icmp_mib, ipstats_mib, linux_mib, tcp_mib, udp_mib
 from stack.inet.tcp_sock import tcp_sock
-from stack.socket import AF_INET, SOCK_DGRAM, create_connection, create_server
+from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, create_connection, create_server
 
 
 @pytest.fixture
@@ -172,3 +172,24 @@ def test_nstat_names_every_counter_of_snmp_and_netstat(hosts):
             for name, value in values.items():
                 assert told[group + name] == value
     assert "TcpExtSyncookiesSent" not in proc.nstat(a)
+
+
+def test_socket_files_of_ipv6_have_four_words_an_address(hosts):
+    a, b = hosts
+    server = b.socket(AF_INET6)
+    server.bind(("::", 80))
+    server.listen()
+    client = create_connection(a, ("10.0.0.2", 80))
+    conn, _ = server.accept()
+    datagram = b.socket(AF_INET6, SOCK_DGRAM)
+    datagram.bind(("::1", 53))
+    rows = [line.split() for line in proc.read(b, "tcp6").splitlines()[1:]]
+    mapped = "0000000000000000FFFF00000200000A:0050"
+    assert [row[1] for row in rows] == ["0" * 32 + ":0050", mapped]
+    assert [row[3] for row in rows] == ["0A", "01"]
+    assert proc.read(b, "tcp").count("\n") == 1
+    (row,) = proc.read(b, "udp6").splitlines()[1:]
+    assert row.split()[1] == "00000000000000000000000001000000:0035"
+    assert "TCP6: inuse 2" in proc.read(b, "sockstat6")
+    for sock in (server, client, conn, datagram):
+        sock.close()
