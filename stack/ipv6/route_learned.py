@@ -338,7 +338,7 @@ def rt6_purge_dflt_routers(net: Net) -> None:
         for f6i in tuple(tb.routes()):
             idev: inet6_dev | None = f6i.fib6_nh.fib_nh_dev.ip6_ptr
             if f6i.fib6_flags & (RTF_DEFAULT | RTF_ADDRCONF) and f6i.fib6_protocol == RTPROT_RA:
-                if idev is not None and getattr(idev.cnf, "accept_ra", 1) == 2:
+                if idev is not None and idev.cnf.accept_ra == 2:
                     continue
                 fib6_del(net, f6i)
 
