@@ -103,6 +103,8 @@ def markdown() -> str:
         "IPPROTO_TCP": uapi.SOL_TCP,
         "IPPROTO_UDP": uapi.SOL_UDP,
         "SOL_RAW": uapi.SOL_RAW,
+        "IPPROTO_IPV6": uapi.SOL_IPV6,
+        "IPPROTO_ICMPV6": uapi.SOL_ICMPV6,
     }
     for title, level in levels.items():
         parts.append(f"### {title}\n")

@@ -35,6 +35,10 @@ def _ip(name: str, what: str, access: str = RW, sockets: str = ANY) -> SockOpt:
     return SockOpt(name, uapi.SOL_IP, getattr(uapi, name), what, access, sockets)
 
 
+def _ip6(name: str, what: str, access: str = RW, sockets: str = ANY) -> SockOpt:
+    return SockOpt(name, uapi.SOL_IPV6, getattr(uapi, name), what, access, sockets)
+
+
 def _tcp(name: str, what: str, access: str = RW) -> SockOpt:
     return SockOpt(name, uapi.SOL_TCP, getattr(tcp_sock, name), what, access, TCP)
 
@@ -151,4 +155,65 @@ RAW_OPTIONS = (
     SockOpt("ICMP_FILTER", uapi.SOL_RAW, uapi.ICMP_FILTER, "ICMP types not wanted", RW, RAW),
 )
 
-SOCKOPTS = (*SOCKET_OPTIONS, *IP_OPTIONS, *TCP_OPTIONS, *UDP_OPTIONS, *RAW_OPTIONS)
+IPV6_OPTIONS = (
+    _ip6("IPV6_2292DSTOPTS", "as IPV6_RECVDSTOPTS, with the numbers of RFC 2292"),
+    _ip6("IPV6_2292HOPLIMIT", "as IPV6_RECVHOPLIMIT, with the numbers of RFC 2292"),
+    _ip6("IPV6_2292HOPOPTS", "as IPV6_RECVHOPOPTS, with the numbers of RFC 2292"),
+    _ip6("IPV6_2292PKTINFO", "as IPV6_RECVPKTINFO, with the numbers of RFC 2292"),
+    _ip6("IPV6_2292RTHDR", "as IPV6_RECVRTHDR, with the numbers of RFC 2292"),
+    _ip6("IPV6_ADDRFORM", "a socket with a v4-mapped peer becomes an AF_INET one"),
+    _ip6("IPV6_ADDR_PREFERENCES", "temporary, public or home source addresses (RFC 5014)"),
+    _ip6("IPV6_AUTOFLOWLABEL", "flow labels made of addresses and ports"),
+    _ip6("IPV6_CHECKSUM", "where the kernel puts a checksum", RW, RAW),
+    _ip6("IPV6_DONTFRAG", "datagrams that are too long are refused, not fragmented"),
+    _ip6("IPV6_DSTOPTS", "destination options of every packet"),
+    _ip6("IPV6_FLOWINFO", "traffic class and flow label as a control message"),
+    _ip6("IPV6_FLOWINFO_SEND", "flow labels in addresses count"),
+    _ip6("IPV6_FLOWLABEL_MGR", "lease a flow label, renew it, give it back"),
+    _ip6("IPV6_FREEBIND", "bind to an address that is not here (yet)"),
+    _ip6("IPV6_HDRINCL", "packets bring their IPv6 header", RW, RAW),
+    _ip6("IPV6_HOPOPTS", "hop-by-hop options of every packet"),
+    _ip6("IPV6_JOIN_ANYCAST", "have an anycast address", W),
+    _ip6("IPV6_JOIN_GROUP", "join a group", W),
+    _ip6("IPV6_LEAVE_ANYCAST", "give an anycast address up", W),
+    _ip6("IPV6_LEAVE_GROUP", "leave a group", W),
+    _ip6("IPV6_MINHOPCOUNT", "drop segments with a lower hop limit", RW),
+    _ip6("IPV6_MTU", "get: path MTU of a connected socket; set: the longest packet to send"),
+    _ip6("IPV6_MTU_DISCOVER", "fragment, refuse or believe the path MTU: IPV6_PMTUDISC_*"),
+    _ip6("IPV6_MULTICAST_ALL", "datagrams of groups that others joined"),
+    _ip6("IPV6_MULTICAST_HOPS", "hop limit of datagrams to groups"),
+    _ip6("IPV6_MULTICAST_IF", "interface of datagrams to groups"),
+    _ip6("IPV6_MULTICAST_LOOP", "own datagrams to groups come back"),
+    _ip6("IPV6_PATHMTU", "path MTU and destination of a connected socket", R),
+    _ip6("IPV6_PKTINFO", "source address and interface of every datagram"),
+    _ip6("IPV6_RECVDSTOPTS", "destination options as a control message"),
+    _ip6("IPV6_RECVERR", "errors of ICMPv6 in the error queue (MSG_ERRQUEUE)"),
+    _ip6("IPV6_RECVFRAGSIZE", "largest fragment as a control message"),
+    _ip6("IPV6_RECVHOPLIMIT", "hop limit as a control message"),
+    _ip6("IPV6_RECVHOPOPTS", "hop-by-hop options as a control message"),
+    _ip6("IPV6_RECVORIGDSTADDR", "destination address and port as a control message"),
+    _ip6("IPV6_RECVPATHMTU", "a path MTU that was too small as a control message"),
+    _ip6("IPV6_RECVPKTINFO", "destination address and interface as a control message"),
+    _ip6("IPV6_RECVRTHDR", "routing header as a control message"),
+    _ip6("IPV6_RECVTCLASS", "traffic class as a control message"),
+    _ip6("IPV6_ROUTER_ALERT", "take packets with this router alert that pass through", RW, RAW),
+    _ip6("IPV6_RTHDR", "routing header of every packet (types 2 and 4)"),
+    _ip6("IPV6_RTHDRDSTOPTS", "destination options before the routing header"),
+    _ip6("IPV6_TCLASS", "traffic class of packets"),
+    _ip6("IPV6_TRANSPARENT", "use addresses that are not here (root)"),
+    _ip6("IPV6_UNICAST_HOPS", "hop limit of packets"),
+    _ip6("IPV6_UNICAST_IF", "interface of packets where nothing else names one"),
+    _ip6("IPV6_V6ONLY", "leave IPv4 to other sockets"),
+    _ip6("MCAST_BLOCK_SOURCE", "no datagrams of a group from this sender", W),
+    _ip6("MCAST_JOIN_GROUP", "join a group of either family", W),
+    _ip6("MCAST_JOIN_SOURCE_GROUP", "datagrams of a group from this sender only", W),
+    _ip6("MCAST_LEAVE_GROUP", "leave a group of either family", W),
+    _ip6("MCAST_LEAVE_SOURCE_GROUP", "take a sender off that list", W),
+    _ip6("MCAST_MSFILTER", "all senders of a group at once", W),
+    _ip6("MCAST_UNBLOCK_SOURCE", "datagrams of a group from this sender again", W),
+    SockOpt(
+        "ICMPV6_FILTER", uapi.SOL_ICMPV6, uapi.ICMPV6_FILTER, "ICMPv6 types not wanted", RW, RAW
+    ),
+)
+
+SOCKOPTS = (*SOCKET_OPTIONS, *IP_OPTIONS, *TCP_OPTIONS, *UDP_OPTIONS, *RAW_OPTIONS, *IPV6_OPTIONS)

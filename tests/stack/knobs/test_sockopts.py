@@ -11,11 +11,17 @@ from e1000emu.clock import VirtualClock
 from stack.core.socket import sys_getsockopt, sys_setsockopt, sys_socket
 from stack.core.uapi import (
     AF_INET,
+    AF_INET6,
     IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPV6_CHECKSUM,
+    IPV6_HDRINCL,
     SOCK_DGRAM,
     SOCK_RAW,
     SOCK_STREAM,
+    SOL_ICMPV6,
     SOL_IP,
+    SOL_IPV6,
     SOL_RAW,
     SOL_SOCKET,
     SOL_TCP,
@@ -23,15 +29,24 @@ from stack.core.uapi import (
 )
 from stack.host import Host
 from stack.sockopts import SOCKOPTS, R, W
-from tests.stack.knobs.sockopts import CONSTANT, PROBES
+from tests.stack.knobs.sockopts import CONSTANT
+from tests.stack.knobs.sockopts import PROBES as PROBES4
+from tests.stack.knobs.sockopts6 import PROBES6
 
-KINDS = {
-    "TCP": (SOCK_STREAM, 0),
-    "UDP": (SOCK_DGRAM, 0),
-    "ping": (SOCK_DGRAM, IPPROTO_ICMP),
-    "raw": (SOCK_RAW, IPPROTO_ICMP),
-}
-LEVELS = (SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP, SOL_RAW)
+PROBES = {**PROBES4, **PROBES6}
+
+KINDS = (
+    (AF_INET, SOCK_STREAM, 0),
+    (AF_INET, SOCK_DGRAM, 0),
+    (AF_INET, SOCK_DGRAM, IPPROTO_ICMP),
+    (AF_INET, SOCK_RAW, IPPROTO_ICMP),
+    (AF_INET6, SOCK_STREAM, 0),
+    (AF_INET6, SOCK_DGRAM, 0),
+    (AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6),
+    (AF_INET6, SOCK_RAW, IPPROTO_ICMPV6),
+    (AF_INET6, SOCK_RAW, 255),
+)
+LEVELS = (SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP, SOL_RAW, SOL_IPV6, SOL_ICMPV6)
 VALUES = (1, 0, bytes(4), bytes(8), bytes(12), bytes(16), b"reno\0")
 CASES = [
     (name, value, seen) for name, (_, values) in PROBES.items() for value, seen in values.items()
@@ -50,10 +65,10 @@ def answers(call: Any, *args: Any) -> bool:
 def test_every_number_that_is_answered_is_declared_and_every_row_is_answered() -> None:
     host = Host(name="h", clock=VirtualClock(), drivers=False)
     got: dict[tuple[int, int], set[str]] = {}
-    for kind, protocol in KINDS.values():
+    for family, kind, protocol in KINDS:
         for level in LEVELS:
             for number in range(256):
-                fd = sys_socket(host, AF_INET, kind, protocol)
+                fd = sys_socket(host, family, kind, protocol)
                 if answers(sys_getsockopt, host, fd, level, number):
                     got.setdefault((level, number), set()).add("get")
                 if any(answers(sys_setsockopt, host, fd, level, number, v) for v in VALUES):
@@ -62,6 +77,9 @@ def test_every_number_that_is_answered_is_declared_and_every_row_is_answered() -
     declared = {(o.level, o.number): set(o.access.split()) for o in SOCKOPTS}
     timestamp = next((o.level, o.number) for o in SOCKOPTS if o.name == "TCP_TIMESTAMP")
     got[timestamp].discard("set")
+    # Linux answers these two at SOL_RAW as well.
+    for number in (IPV6_CHECKSUM, IPV6_HDRINCL):
+        del got[SOL_RAW, number]
     assert got == declared
     host.close()
 
