@@ -25,7 +25,18 @@ from scapy.layers.inet6 import (
 from stack.core import uapi as u
 from stack.ipv6.if_inet6 import IFA_F_TEMPORARY
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Socket
-from tests.stack.ipv6.net import BEYOND, ME, OUT, PEER, PEER_LL, Net6, add_addr, ip6, one_host6
+from tests.stack.ipv6.net import (
+    BEYOND,
+    ME,
+    OUT,
+    PEER,
+    PEER_MAC,
+    Net6,
+    add_addr,
+    ip6,
+    one_host6,
+    static_neigh,
+)
 
 Probe = Callable[[Any], Any]
 GROUP = "ff15::7"
@@ -226,11 +237,13 @@ def mc_if(value: Any) -> list[int]:
 def uc_if(value: Any) -> list[bool]:
     """Whether something leaves by each of two interfaces, to a link-local address."""
     net = one_host6(addrs=(f"{ME}/64", f"{OUT}/64"))
+    for wire in net.wires:
+        static_neigh(wire.dev, "fe80::9", PEER_MAC)
     sock = udp6(net)
     if value:
         index = net.wires[1].dev.ifindex
         give(sock, u.IPV6_UNICAST_IF, struct.unpack("=i", struct.pack("!i", index))[0])
-    sock.sendto(b"x", (PEER_LL, 9))
+    sock.sendto(b"x", ("fe80::9", 9))
     return [bool(net.frames(wire=i)) for i in (0, 1)]
 
 
