@@ -86,6 +86,14 @@ def test_http_server_answers_threads_and_coroutines():
     ]
 
 
+def test_dhcp_lease_is_had_renewed_and_given_back():
+    lines = output("dhcp_lease.py").splitlines()
+    assert lines[0].startswith("lease: 10.0.0.50/24 after ")
+    assert lines[1] == "search: ['example', 'org']"
+    # renewed at half of ten minutes, twice in eleven
+    assert lines[2] == "heard: DISCOVER REQUEST REQUEST REQUEST RELEASE"
+
+
 def test_asyncio_echo_returns_each_line():
     assert output("asyncio_echo.py").splitlines() == ["echo: one", "echo: two", "echo: three"]
 

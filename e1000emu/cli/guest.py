@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ from e1000emu.cli.common import (
     report_options,
 )
 from e1000emu.cli.errors import ArgumentError
-from e1000emu.cli.params import CIDR4, IP4, Seconds
+from e1000emu.cli.params import CIDR, IP, Address, Interface, Seconds
 from e1000emu.cli.plugs import DEFAULT_MAC, model_option, open_links, parse_mac, plug_in
 from e1000emu.cli.up import Failure
 from e1000emu.errors import E1000Error
@@ -50,15 +49,15 @@ class _Stopped(Exception):
     """A signal ended it; the argument is the status to end with, as a shell has it."""
 
 
-def setup_commands(addr: ipaddress.IPv4Interface, gw: ipaddress.IPv4Address | None) -> str:
+def setup_commands(addrs: Sequence[Interface], gws: Sequence[Address]) -> str:
     """Return what configures the interface in the guest and waits, at most 20 s, for its link."""
-    lines = [f"ip addr add {addr} dev {INTERFACE}", f"ip link set {INTERFACE} up"]
+    lines = [f"ip addr add {addr} dev {INTERFACE}" for addr in addrs]
+    lines.append(f"ip link set {INTERFACE} up")
     lines.append(
         f'for i in $(seq 100); do [ "$(cat /sys/class/net/{INTERFACE}/carrier)" = 1 ] && break; '
         "sleep 0.2; done"
     )
-    if gw is not None:
-        lines.append(f"ip route add default via {gw}")
+    lines += [f"ip -{gw.version} route add default via {gw} dev {INTERFACE}" for gw in gws]
     return "\n".join(lines)
 
 
@@ -106,9 +105,17 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
 @click.command()
 @link_option(default=DEFAULT_LINK)
 @click.option(
-    "--addr", type=CIDR4, default=DEFAULT_ADDR, show_default=True, help="The guest's address."
+    "--addr",
+    "addrs",
+    type=CIDR,
+    multiple=True,
+    default=[DEFAULT_ADDR],
+    show_default=True,
+    help="The guest's address, of either family; may be repeated.",
 )
-@click.option("--gw", type=IP4, default=None, help="The guest's default gateway.")
+@click.option(
+    "--gw", "gws", type=IP, multiple=True, help="The guest's default gateway; one for each family."
+)
 @click.option(
     "--run", "text", default=None, metavar="COMMAND", help="Run this in the guest, and end with it."
 )
@@ -132,8 +139,8 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
 @report_options
 def command(
     link_spec: str,
-    addr: ipaddress.IPv4Interface,
-    gw: ipaddress.IPv4Address | None,
+    addrs: tuple[Interface, ...],
+    gws: tuple[Address, ...],
     text: str | None,
     timeout_s: float,
     prepare_only: bool,
@@ -157,7 +164,7 @@ def command(
         click.echo(f"guest: {line}", err=True)
 
     address = parse_mac(mac)
-    check_gateways([] if gw is None else [gw], [addr])
+    check_gateways(gws, addrs)
     autoneg_ns = int(autoneg_s * NANO)
     if qemu is not None and shutil.which(qemu) is None:
         raise ArgumentError(f"--qemu {qemu}: no such program; give a qemu-system-x86_64")
@@ -200,7 +207,7 @@ def command(
         work = boot(
             image,
             plugs[0].server.path,
-            setup_commands(addr, gw),
+            setup_commands(addrs, gws),
             text or "",
             timeout_s,
             failure,

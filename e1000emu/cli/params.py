@@ -15,10 +15,8 @@ from e1000emu.cli.errors import ArgumentError
 
 __all__ = [
     "CIDR",
-    "CIDR4",
     "HOST",
     "IP",
-    "IP4",
     "OUT_FILE",
     "Cidr",
     "HostName",
@@ -45,9 +43,6 @@ class Cidr(click.ParamType):
 
     name = "ADDR/PREFIX"
 
-    def __init__(self, *versions: int) -> None:
-        self.versions = versions or (4, 6)
-
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Interface:
@@ -56,7 +51,7 @@ class Cidr(click.ParamType):
         if isinstance(value, Interface):
             return value
         text = str(value)
-        example = "2001:db8::2/64" if ":" in text and 6 in self.versions else "10.9.0.2/24"
+        example = "2001:db8::2/64" if ":" in text else "10.9.0.2/24"
         if "/" not in text:
             length = 64 if ":" in text else 24
             self.fail(f"{value!r} has no prefix length; write for instance {value}/{length}",
@@ -65,8 +60,6 @@ class Cidr(click.ParamType):
             address = ipaddress.ip_interface(text)
         except ValueError as error:
             self.fail(f"{error}; write for instance {example}", param, ctx)
-        if address.version not in self.versions:
-            self.fail(f"{value} is IPv{address.version}; write for instance {example}", param, ctx)
         if wrong := not_a_host(address):
             self.fail(f"{value} {wrong}; give a host's own address", param, ctx)
         return address
@@ -99,20 +92,15 @@ class Ip(click.ParamType):
 
     name = "ADDR"
 
-    def __init__(self, *versions: int) -> None:
-        self.versions = versions or (4, 6)
-
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Address:
         """Return an IPv4Address or IPv6Address."""
-        example = "10.9.0.1" if 6 not in self.versions or ":" not in str(value) else "2001:db8::1"
+        example = "2001:db8::1" if ":" in str(value) else "10.9.0.1"
         try:
             address = ipaddress.ip_address(value)
         except ValueError as error:
             self.fail(f"{error}; write for instance {example}", param, ctx)
-        if address.version not in self.versions:
-            self.fail(f"{value} is IPv{address.version}; write for instance {example}", param, ctx)
         return address
 
 
@@ -276,7 +264,7 @@ def parse_impair(text: str) -> dict[str, Any]:
     return out
 
 
-CIDR, CIDR4 = Cidr(), Cidr(4)
-IP, IP4 = Ip(), Ip(4)
+CIDR = Cidr()
+IP = Ip()
 HOST = HostName()
 OUT_FILE = OutFile()
