@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
@@ -16,8 +16,11 @@ from stack.core.tcp_states import TCP_CLOSE
 from stack.core.uapi import AF_UNSPEC
 from stack.inet.af_ops import af_ops_of
 
+if TYPE_CHECKING:
+    from stack.inet.inet_sock import inet_sock
 
-def __udp_disconnect(sk: Any, flags: int) -> int:
+
+def __udp_disconnect(sk: inet_sock, flags: int) -> int:
     """net/ipv4/udp.c: forget the peer; what connect and autobind chose goes too."""
     sk.sk_state = TCP_CLOSE
     sk.inet_daddr = 0
@@ -36,7 +39,7 @@ def __udp_disconnect(sk: Any, flags: int) -> int:
     return 0
 
 
-def udp_disconnect(sk: Any, flags: int) -> int:
+def udp_disconnect(sk: inet_sock, flags: int) -> int:
     """net/ipv4/udp.c: __udp_disconnect with the sock owned."""
     lock_sock(sk)
     try:

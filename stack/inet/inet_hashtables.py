@@ -16,6 +16,7 @@ from fastpath.skbuff import sk_buff
 from stack.core.sock import os_error
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT
 from stack.inet.af_ops import InetKey, inet_sk_key
+from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import (
     inet_timewait_death_row,
     inet_twsk_deschedule_put,
@@ -255,7 +256,7 @@ def __inet_check_established(net: Net, sk: tcp_sock, lport: int) -> bool:
     return True
 
 
-def inet_sk_get_local_port_range(sk: inet_connection_sock) -> tuple[int, int]:
+def inet_sk_get_local_port_range(sk: inet_sock) -> tuple[int, int]:
     """net/ipv4/inet_connection_sock.c: (low, high) of automatic ports for this socket.
 
     IP_LOCAL_PORT_RANGE narrows the host's range; one that lies outside of it says nothing.

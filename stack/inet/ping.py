@@ -7,7 +7,7 @@ with that identifier come back to it.
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.inetkey import icmp_echo_key
 from fastpath.skbuff import (
@@ -28,6 +28,9 @@ from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.inet.raw import recv_packet
 
+if TYPE_CHECKING:
+    from stack.net import Net
+
 ICMP_HLEN = 8
 
 
@@ -38,7 +41,7 @@ class ping_sock(inet_sock):
     ping_hashed: bool = row(False)
 
 
-def ping_get_port(sk: Any, ident: int) -> int:
+def ping_get_port(sk: ping_sock, ident: int) -> int:
     """net/ipv4/ping.c: take an identifier (0 = a free one). 0, or 1 when taken."""
     net = sk.net
     table = net.ping_table
@@ -61,7 +64,7 @@ def ping_get_port(sk: Any, ident: int) -> int:
     return 0
 
 
-def ping_unhash(sk: Any) -> None:
+def ping_unhash(sk: ping_sock) -> None:
     """net/ipv4/ping.c: give the identifier back."""
     if sk.ping_hashed:
         bucket = sk.net.ping_table[sk.inet_num]
@@ -73,7 +76,7 @@ def ping_unhash(sk: Any) -> None:
         sk.inet_sport = 0
 
 
-def ping_lookup(net: Any, family: int, ident: int, laddr: int, dif: int) -> Any:
+def ping_lookup(net: Net, family: int, ident: int, laddr: int, dif: int) -> Any:
     """net/ipv4/ping.c: the socket of an identifier, local address and interface, or None."""
     for sk in net.ping_table.get(ident, ()):
         if sk.sk_family != family:
@@ -86,7 +89,7 @@ def ping_lookup(net: Any, family: int, ident: int, laddr: int, dif: int) -> Any:
     return None
 
 
-def ping_init_sock(sk: Any) -> int:
+def ping_init_sock(sk: ping_sock) -> int:
     """net/ipv4/ping.c: only groups within sysctl ping_group_range may; ours is Host.gid.
 
     Raises: OSError EACCES.
@@ -100,12 +103,12 @@ def ping_init_sock(sk: Any) -> int:
     return 0
 
 
-def ping_close(sk: Any, timeout: int) -> None:
+def ping_close(sk: ping_sock, timeout: int) -> None:
     """net/ipv4/ping.c"""
     sk_common_release(sk)
 
 
-def ping_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
+def ping_recvmsg(sk: ping_sock, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv4/ping.c: read one reply, ICMP header first. Bytes copied. Raises: OSError."""
     if flags & MSG_OOB:
         raise OSError(errno.EOPNOTSUPP, "ping sockets have no urgent data")
@@ -131,7 +134,7 @@ def ping_rcv(skb: sk_buff) -> bool:
     return True
 
 
-def ping_queue_rcv_skb(sk: Any, skb: sk_buff) -> int:
+def ping_queue_rcv_skb(sk: ping_sock, skb: sk_buff) -> int:
     """net/ipv4/ping.c: 0 or -1. Takes ownership of skb."""
     if sk.cmsg_flags:
         af_ops_of[sk.sk_family].pktinfo_prepare(sk, skb)
@@ -141,7 +144,7 @@ def ping_queue_rcv_skb(sk: Any, skb: sk_buff) -> int:
     return 0
 
 
-def ping_init(net: Any) -> None:
+def ping_init(net: Net) -> None:
     """net/ipv4/ping.c: the table of one host."""
     net.ping_table = {}
     if "PING" not in net.prot_mem:

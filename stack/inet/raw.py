@@ -6,7 +6,7 @@ net/ipv4/raw.c, net/ipv6/raw.c
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.inetkey import inet_name
 from fastpath.skbuff import (
@@ -36,6 +36,9 @@ from stack.core.uapi import (
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 
+if TYPE_CHECKING:
+    from stack.net import Net
+
 
 @state
 class raw_sock(inet_sock):
@@ -48,14 +51,14 @@ class raw_sock(inet_sock):
 # --- table and receive -------------------------------------------------------------------
 
 
-def raw_hash_sk(sk: Any) -> int:
+def raw_hash_sk(sk: raw_sock) -> int:
     """net/ipv4/raw.c: list the sock under its family and protocol."""
     sk.net.raw_hash.setdefault((sk.sk_family, sk.inet_num), []).append(sk)
     sk.raw_hashed = True
     return 0
 
 
-def raw_unhash_sk(sk: Any) -> None:
+def raw_unhash_sk(sk: raw_sock) -> None:
     """net/ipv4/raw.c"""
     if sk.raw_hashed:
         key = sk.sk_family, sk.inet_num
@@ -82,7 +85,7 @@ def raw_local_deliver(skb: sk_buff, family: int, protocol: int) -> int:
     return delivered
 
 
-def raw_match(sk: Any, raddr: int, laddr: int, dif: int) -> bool:
+def raw_match(sk: raw_sock, raddr: int, laddr: int, dif: int) -> bool:
     """net/ipv4/raw.c (raw_v4_match): does a packet from raddr to laddr concern the sock?"""
     return (
         (not sk.inet_daddr or sk.inet_daddr == raddr)
@@ -109,7 +112,7 @@ def raw_icmp_error(
             raw_err(sk, skb, *info)
 
 
-def raw_rcv_skb(sk: Any, skb: sk_buff) -> int:
+def raw_rcv_skb(sk: raw_sock, skb: sk_buff) -> int:
     """net/ipv4/raw.c: 0 (NET_RX_SUCCESS) or 1. Takes ownership of skb."""
     if sock_queue_rcv_skb(sk, skb) < 0:
         kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_SOCKET_RCVBUFF)
@@ -120,14 +123,14 @@ def raw_rcv_skb(sk: Any, skb: sk_buff) -> int:
 # --- socket calls ------------------------------------------------------------------------
 
 
-def raw_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
+def raw_recvmsg(sk: raw_sock, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv4/raw.c: read one packet. Bytes copied. Raises: OSError."""
     if flags & MSG_OOB:
         raise OSError(errno.EOPNOTSUPP, "raw sockets have no urgent data")
     return recv_packet(sk, msg, length, flags)
 
 
-def recv_packet(sk: Any, msg: msghdr, length: int, flags: int) -> int:
+def recv_packet(sk: inet_sock, msg: msghdr, length: int, flags: int) -> int:
     """What raw and ping sockets do alike: the next packet as it was queued, or the error queue.
 
     Bytes copied (with MSG_TRUNC the packet's own length). Raises: OSError.
@@ -155,7 +158,7 @@ def recv_packet(sk: Any, msg: msghdr, length: int, flags: int) -> int:
     return full if flags & MSG_TRUNC else copied
 
 
-def raw_ioctl(sk: Any, cmd: int, arg: Any = None) -> int:
+def raw_ioctl(sk: raw_sock, cmd: int, arg: Any = None) -> int:
     """net/ipv4/raw.c: SIOCINQ, SIOCOUTQ. Raises: OSError ENOTTY."""
     if cmd == SIOCOUTQ:
         return int(sk.sk_wmem_alloc)
@@ -165,7 +168,7 @@ def raw_ioctl(sk: Any, cmd: int, arg: Any = None) -> int:
     raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
 
 
-def raw_init_net(net: Any) -> None:
+def raw_init_net(net: Net) -> None:
     """net/ipv4/raw.c (raw_init): the table of one host."""
     net.raw_hash = {}
     if "RAW" not in net.prot_mem:

@@ -96,7 +96,7 @@ def udp_cmsg_gso_size(data: int | bytes) -> int:
     return raw
 
 
-def udp_prepare_gso(skb: sk_buff, sk: Any, iplen: int, cork: Any, gso_size: int) -> bool:
+def udp_prepare_gso(skb: sk_buff, sk: udp_sock, iplen: int, cork: Any, gso_size: int) -> bool:
     """udp_send_skb's part for UDP_SEGMENT: mark a super-packet; False when it cannot be one.
 
     `iplen`: bytes of the IP header with its options.
@@ -113,7 +113,7 @@ def udp_prepare_gso(skb: sk_buff, sk: Any, iplen: int, cork: Any, gso_size: int)
     return True
 
 
-def raise_send_error(sk: Any, err: int) -> None:
+def raise_send_error(sk: udp_sock, err: int) -> None:
     """Count a failed send and raise it as OSError."""
     if err == -errno.ENOBUFS:
         sk.udp_mib.SndbufErrors += 1
@@ -209,7 +209,7 @@ def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, key: InetKe
     return 0
 
 
-def __udp_is_mcast_sock(sk: Any, af: inet_af_ops, key: InetKey, dif: int) -> bool:
+def __udp_is_mcast_sock(sk: udp_sock, af: inet_af_ops, key: InetKey, dif: int) -> bool:
     """net/ipv{4,6}/udp.c: does a group or broadcast datagram concern this sock?"""
     family, saddr, sport, daddr, _ = key
     if not inet_sk_takes(sk, family) or (
@@ -222,7 +222,7 @@ def __udp_is_mcast_sock(sk: Any, af: inet_af_ops, key: InetKey, dif: int) -> boo
     return af.mc_sf_allow(sk, daddr, saddr, dif)
 
 
-def udp_queue_rcv_skb(sk: Any, skb: sk_buff) -> int:
+def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
     """net/ipv4/udp.c: give a packet to a sock; a merged one is split unless UDP_GRO is on.
 
     Takes ownership of skb.
@@ -240,7 +240,7 @@ def udp_queue_rcv_skb(sk: Any, skb: sk_buff) -> int:
     return 0
 
 
-def udp_queue_rcv_one_skb(sk: Any, skb: sk_buff) -> int:
+def udp_queue_rcv_one_skb(sk: udp_sock, skb: sk_buff) -> int:
     """net/ipv4/udp.c (with __udp_enqueue_schedule_skb): filter, queue, wake. Takes ownership."""
     if sk.sk_filter is not None and sk_filter(sk, skb):
         net = sk.net
@@ -269,7 +269,7 @@ def udp_queue_rcv_one_skb(sk: Any, skb: sk_buff) -> int:
     return 0
 
 
-def udp_drop_full(sk: Any, skb: sk_buff, counter: str, reason: int) -> int:
+def udp_drop_full(sk: udp_sock, skb: sk_buff, counter: str, reason: int) -> int:
     """Drop and count a datagram that there is no room for."""
     net = sk.net
     mib = sk.udp_mib
@@ -280,7 +280,7 @@ def udp_drop_full(sk: Any, skb: sk_buff, counter: str, reason: int) -> int:
     return -1
 
 
-def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
+def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv4/udp.c: read one datagram: bytes copied (its full length with MSG_TRUNC).
 
     Fills msg.msg_name, msg_flags and control messages. Raises: OSError.
@@ -351,7 +351,7 @@ def udp_recvmsg(sk: Any, msg: msghdr, length: int, flags: int) -> int:
 # --- socket calls ------------------------------------------------------------------------
 
 
-def udp_flush_pending_frames(sk: Any) -> None:
+def udp_flush_pending_frames(sk: udp_sock) -> None:
     """net/ipv4/udp.c: throw the corked datagram away."""
     family = sk.pending
     if family:
@@ -360,18 +360,18 @@ def udp_flush_pending_frames(sk: Any) -> None:
         af_ops_of[family].flush_pending_frames(sk)
 
 
-def udp_destroy_sock(sk: Any) -> None:
+def udp_destroy_sock(sk: udp_sock) -> None:
     """net/ipv4/udp.c: drop what was being collected."""
     sk.sk_flags |= SOCK_DEAD
     udp_flush_pending_frames(sk)
 
 
-def udp_close(sk: Any, timeout: int) -> None:
+def udp_close(sk: udp_sock, timeout: int) -> None:
     """include/net/udp.h (udp_lib_close)"""
     sk_common_release(sk)
 
 
-def udp_abort(sk: Any, err: int) -> int:
+def udp_abort(sk: udp_sock, err: int) -> int:
     """net/ipv4/udp.c: fail every call on the socket with `err`."""
     sk.sk_err = err
     sk.sk_error_report()
@@ -379,7 +379,7 @@ def udp_abort(sk: Any, err: int) -> int:
     return 0
 
 
-def udp_ioctl(sk: Any, cmd: int, arg: Any = None) -> int:
+def udp_ioctl(sk: udp_sock, cmd: int, arg: Any = None) -> int:
     """net/ipv4/udp.c: SIOCINQ (length of the next datagram), SIOCOUTQ. Raises: OSError."""
     if cmd == SIOCOUTQ:
         return int(sk.sk_wmem_alloc)
@@ -394,7 +394,7 @@ def udp_poll(file: Any, sock: Any, wait: Any = None) -> int:
     return datagram_poll(file, sock, wait)
 
 
-def udp_lib_setsockopt(sk: Any, optname: int, optval: Any) -> None:
+def udp_lib_setsockopt(sk: udp_sock, optname: int, optval: Any) -> None:
     """net/ipv4/udp.c: SOL_UDP. Raises: OSError ENOPROTOOPT, EINVAL."""
     val = opt_int(optval)
     match optname:
@@ -418,7 +418,7 @@ def udp_lib_setsockopt(sk: Any, optname: int, optval: Any) -> None:
             raise OSError(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")
 
 
-def udp_gro_enable(net: Any) -> None:
+def udp_gro_enable(net: Net) -> None:
     """net/ipv4/udp.c (udp_encap_enable): somebody reads merged datagrams: let the devices merge.
 
     Sockets without UDP_GRO get them split again (udp_queue_rcv_skb).
@@ -428,7 +428,7 @@ def udp_gro_enable(net: Any) -> None:
         netdev_gro_udp(dev)
 
 
-def udp_lib_getsockopt(sk: Any, optname: int) -> int:
+def udp_lib_getsockopt(sk: udp_sock, optname: int) -> int:
     """net/ipv4/udp.c: SOL_UDP. Raises: OSError ENOPROTOOPT."""
     values: dict[int, int] = {
         UDP_CORK: int(sk.corkflag),
@@ -443,7 +443,7 @@ def udp_lib_getsockopt(sk: Any, optname: int) -> int:
 # --- start -------------------------------------------------------------------------------
 
 
-def udp_init(net: Any) -> None:
+def udp_init(net: Net) -> None:
     """net/ipv4/udp.c"""
     net.udp_table = udp_table()
     if "UDP" not in net.prot_mem:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stack.core.dst import dst_entry
     from stack.core.sockaddr import sockaddr
     from stack.inet.flow import flowi
+    from stack.net import Net
 
 
 class udp_table:
@@ -53,7 +54,7 @@ class udp_sock(inet_sock):
 # --- ports and look-up -------------------------------------------------------------------
 
 
-def udp_lib_lport_inuse(sk: Any, others: list[Any]) -> bool:
+def udp_lib_lport_inuse(sk: udp_sock, others: list[Any]) -> bool:
     """net/ipv4/udp.c: does a socket of this port conflict with sk's bind?"""
     for sk2 in others:
         if sk2 is sk:
@@ -71,7 +72,7 @@ def udp_lib_lport_inuse(sk: Any, others: list[Any]) -> bool:
     return False
 
 
-def udp_lib_get_port(sk: Any, snum: int) -> int:
+def udp_lib_get_port(sk: udp_sock, snum: int) -> int:
     """net/ipv4/udp.c: take port `snum`, or a free one for 0. 0 on success, 1 when taken."""
     net = sk.net
     ports = net.udp_table.ports
@@ -99,7 +100,7 @@ def udp_lib_get_port(sk: Any, snum: int) -> int:
     return 0
 
 
-def udp_lib_unhash(sk: Any) -> None:
+def udp_lib_unhash(sk: udp_sock) -> None:
     """net/ipv4/udp.c: give the port back."""
     table = sk.net.udp_table
     udp_unhash4(sk)
@@ -111,7 +112,7 @@ def udp_lib_unhash(sk: Any) -> None:
         sk.inet_num = 0
 
 
-def udp_unhash4(sk: Any) -> None:
+def udp_unhash4(sk: udp_sock) -> None:
     """net/ipv4/udp.c: leave the table of connected sockets."""
     connected = sk.net.udp_table.connected
     if sk.udp_tuple is not None:
@@ -120,7 +121,7 @@ def udp_unhash4(sk: Any) -> None:
         sk.udp_tuple = None
 
 
-def udp_lib_rehash(sk: Any) -> None:
+def udp_lib_rehash(sk: udp_sock) -> None:
     """net/ipv4/udp.c (udp_v4_rehash): addresses changed: find the sock under its new ones."""
     udp_unhash4(sk)
     sk.udp_fl4 = sk.udp_fl4_rt = sk.sk_tx_flow = None
@@ -137,7 +138,7 @@ def udp_lib_rehash(sk: Any) -> None:
             sk.udp_tuple = key
 
 
-def compute_score(sk: Any, key: InetKey, dif: int) -> int:
+def compute_score(sk: udp_sock, key: InetKey, dif: int) -> int:
     """net/ipv4/udp.c: how well a sock fits a packet; -1 when not at all."""
     family, saddr, sport, daddr, _ = key
     af = sk.sk_af
@@ -165,7 +166,7 @@ def compute_score(sk: Any, key: InetKey, dif: int) -> int:
     return score
 
 
-def __udp_lib_lookup(net: Any, key: InetKey, dif: int) -> Any:
+def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> Any:
     """net/ipv{4,6}/udp.c (__udp4_lib_lookup): the sock a datagram belongs to, or None."""
     table = net.udp_table
     if table.connected:

@@ -100,6 +100,7 @@ from stack.ipv4.tcp_ipv4 import tcp_prot, tcp_protocol, tcp_sk_exit
 from stack.ipv4.udp import udp_prot, udp_protocol
 
 if TYPE_CHECKING:
+    from stack.inet.inet_sock import inet_sock
     from stack.machine import Machine
     from stack.net import Net
 
@@ -120,7 +121,7 @@ def inet_bind(sock: socket, uaddr: sockaddr, addr_len: int = 16) -> int:
     return __inet_bind(sk, uaddr)
 
 
-def __inet_bind(sk: Any, uaddr: sockaddr) -> int:
+def __inet_bind(sk: inet_sock, uaddr: sockaddr) -> int:
     """net/ipv4/af_inet.c. Raises: OSError EADDRNOTAVAIL, EACCES, EINVAL, EADDRINUSE."""
     net = sk.net
     addr, snum = uaddr.addr, uaddr.port

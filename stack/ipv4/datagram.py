@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stack.core.sock import (
     SOCK_BROADCAST,
@@ -19,6 +19,9 @@ from stack.inet.flow import flowi
 from stack.ipv4.fib import ipv4_is_multicast
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_connect
 
+if TYPE_CHECKING:
+    from stack.inet.inet_sock import inet_sock
+
 
 def check_sockaddr(uaddr: sockaddr) -> None:
     """An address on an IPv4 socket must be IPv4's. Raises: OSError EAFNOSUPPORT."""
@@ -26,7 +29,7 @@ def check_sockaddr(uaddr: sockaddr) -> None:
         raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv4 socket")
 
 
-def __ip4_datagram_connect(sk: Any, uaddr: sockaddr) -> int:
+def __ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     """net/ipv4/datagram.c: fix the peer, choose route and source. Raises: OSError."""
     check_sockaddr(uaddr)
     daddr, dport = uaddr.addr, uaddr.port
@@ -62,7 +65,7 @@ def __ip4_datagram_connect(sk: Any, uaddr: sockaddr) -> int:
     return 0
 
 
-def ip4_datagram_connect(sk: Any, uaddr: sockaddr) -> int:
+def ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     """net/ipv4/datagram.c: connect of UDP, ping and raw. Raises: OSError."""
     lock_sock(sk)
     try:

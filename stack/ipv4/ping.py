@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from fastpath.hdr import icmp_hdr, icmp_push, iphdr_at
 from fastpath.skbuff import (
@@ -83,7 +82,7 @@ from stack.ipv4.route import (
 ICMP_EXT_ECHO = 42
 
 
-def ping_bind(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
+def ping_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/ping.c: local address and identifier. Raises: OSError EADDRNOTAVAIL, EADDRINUSE."""
     check_sockaddr(uaddr)
     addr, ident = uaddr.addr, uaddr.port
@@ -109,7 +108,7 @@ def ping_bind(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
         release_sock(sk)
 
 
-def ping_v4_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
+def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     """net/ipv4/ping.c: send an echo request: the data begin with its 8-byte header.
 
     The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
@@ -196,7 +195,7 @@ def ping_v4_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
     return length
 
 
-def ping_v4_push_pending_frames(sk: Any, sequence: int, fl4: flowi) -> int:
+def ping_v4_push_pending_frames(sk: ping_sock, sequence: int, fl4: flowi) -> int:
     """net/ipv4/ping.c: the echo header with checksum, then send."""
     skb = sk.sk_write_queue.peek()
     if skb is None:
@@ -260,7 +259,7 @@ def icmp_err(skb: sk_buff, info: int) -> int:
     return 0
 
 
-def ping_v4_connect(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
+def ping_v4_connect(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/ping.c: ip4_datagram_connect. Raises: OSError."""
     return ip4_datagram_connect(sk, uaddr)
 

@@ -105,7 +105,7 @@ IP_HLEN = 20
 # --- receiving ---------------------------------------------------------------------------
 
 
-def icmp_filter(sk: Any, skb: sk_buff) -> bool:
+def icmp_filter(sk: raw_sock, skb: sk_buff) -> bool:
     """net/ipv4/raw.c: True when the socket's ICMP_FILTER refuses the message."""
     if skb.len < 8:
         return True
@@ -113,7 +113,7 @@ def icmp_filter(sk: Any, skb: sk_buff) -> bool:
     return kind < 32 and bool(1 << kind & sk.filter)
 
 
-def raw_v4_input(sk: Any, skb: sk_buff) -> int:
+def raw_v4_input(sk: raw_sock, skb: sk_buff) -> int:
     """net/ipv4/raw.c: offer a packet to one raw socket of its protocol; 1 when it concerns it.
 
     Borrows skb.
@@ -135,7 +135,7 @@ def raw_v4_input(sk: Any, skb: sk_buff) -> int:
     return 1
 
 
-def raw_rcv(sk: Any, skb: sk_buff) -> int:
+def raw_rcv(sk: raw_sock, skb: sk_buff) -> int:
     """net/ipv4/raw.c: queue a packet, its IP header in front again. Takes ownership of skb."""
     offset = skb_network_offset(skb)
     if offset < 0:
@@ -147,7 +147,7 @@ def raw_rcv(sk: Any, skb: sk_buff) -> int:
 # --- errors ------------------------------------------------------------------------------
 
 
-def raw_err(sk: Any, skb: sk_buff, info: int) -> None:
+def raw_err(sk: raw_sock, skb: sk_buff, info: int) -> None:
     """net/ipv4/raw.c"""
     icmph = icmp_hdr(skb)
     kind, code = icmph.type, icmph.code
@@ -183,7 +183,7 @@ def raw_err(sk: Any, skb: sk_buff, info: int) -> None:
 # --- sending -----------------------------------------------------------------------------
 
 
-def raw_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
+def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     """net/ipv4/raw.c: send a payload, or with IP_HDRINCL a whole packet. Returns `length`.
 
     Raises: OSError EMSGSIZE, EOPNOTSUPP, EDESTADDRREQ, EACCES, EINVAL, routing errors.
@@ -265,7 +265,7 @@ def raw_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
     return length
 
 
-def raw_send_hdrinc(sk: Any, fl4: flowi, msg: msghdr, length: int, rt: Any, flags: int) -> int:
+def raw_send_hdrinc(sk: raw_sock, fl4: flowi, msg: msghdr, length: int, rt: Any, flags: int) -> int:
     """net/ipv4/raw.c: the caller brings the IP header; we fill source, id, length, checksum.
 
     Raises: OSError EMSGSIZE, EINVAL, ENOBUFS.
@@ -323,7 +323,7 @@ def raw_send_hdrinc(sk: Any, fl4: flowi, msg: msghdr, length: int, rt: Any, flag
 # --- socket calls ------------------------------------------------------------------------
 
 
-def raw_bind(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
+def raw_bind(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/raw.c: receive only what is sent to this local address. Raises: OSError."""
     check_sockaddr(uaddr)
     addr = uaddr.addr
@@ -347,28 +347,28 @@ def raw_bind(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
         release_sock(sk)
 
 
-def raw_init(sk: Any) -> int:
+def raw_init(sk: raw_sock) -> int:
     """net/ipv4/raw.c (raw_sk_init): no ICMP type is filtered."""
     if sk.inet_num == IPPROTO_ICMP:
         sk.filter = 0
     return 0
 
 
-def raw_destroy(sk: Any) -> None:
+def raw_destroy(sk: raw_sock) -> None:
     """net/ipv4/raw.c"""
     lock_sock(sk)
     ip_flush_pending_frames(sk)
     release_sock(sk)
 
 
-def raw_close(sk: Any, timeout: int) -> None:
+def raw_close(sk: raw_sock, timeout: int) -> None:
     """net/ipv4/raw.c"""
     if sk in sk.net.ra_chain:
         sk.net.ra_chain.remove(sk)
     sk_common_release(sk)
 
 
-def raw_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
+def raw_setsockopt(sk: raw_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/raw.c: SOL_RAW ICMP_FILTER; everything else is IP's. Raises: OSError."""
     if level != SOL_RAW:
         ip_setsockopt(sk, level, optname, optval)
@@ -378,7 +378,7 @@ def raw_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
     sk.filter = opt_int(optval) & 0xFFFFFFFF
 
 
-def raw_getsockopt(sk: Any, level: int, optname: int) -> Any:
+def raw_getsockopt(sk: raw_sock, level: int, optname: int) -> Any:
     """net/ipv4/raw.c. Raises: OSError."""
     if level != SOL_RAW:
         return ip_getsockopt(sk, level, optname)
@@ -387,7 +387,7 @@ def raw_getsockopt(sk: Any, level: int, optname: int) -> Any:
     return sk.filter
 
 
-def raw_connect(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
+def raw_connect(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/raw.c: ip4_datagram_connect. Raises: OSError."""
     return ip4_datagram_connect(sk, uaddr)
 

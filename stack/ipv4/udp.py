@@ -122,7 +122,7 @@ IP_UDP_HLEN = 28
 # --- sending -----------------------------------------------------------------------------
 
 
-def udp_cmsg_send(sk: Any, msg: msghdr, ipc: ipcm_cookie) -> None:
+def udp_cmsg_send(sk: udp_sock, msg: msghdr, ipc: ipcm_cookie) -> None:
     """net/ipv4/udp.c: control messages of a sendmsg. Raises: OSError EINVAL."""
     rest = []
     for level, kind, data in msg.msg_control or ():
@@ -133,7 +133,7 @@ def udp_cmsg_send(sk: Any, msg: msghdr, ipc: ipcm_cookie) -> None:
     ip_cmsg_send(sk, rest, ipc)
 
 
-def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
+def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     """net/ipv4/udp.c: send one datagram (or, corked, a piece of one). Returns `length`.
 
     Raises: OSError EMSGSIZE, EOPNOTSUPP, EINVAL, EDESTADDRREQ, EACCES, EAGAIN, routing errors.
@@ -149,6 +149,7 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
                 msg.msg_flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)
                 or msg.msg_control
                 or msg.more
+                or rt is None
                 or rt.obsolete
                 or sk.sk_err
                 or sk.sk_shutdown
@@ -292,7 +293,7 @@ def udp_sendmsg(sk: Any, msg: msghdr, length: int) -> int:
     return udp_append(sk, msg, length, fl4, ipc, rt, corkreq)
 
 
-def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) -> int:
+def udp_send_plain(sk: udp_sock, msg: msghdr, length: int, daddr: int, dport: int) -> int:
     """udp_sendmsg's lockless path when no option, flag or control message has a say.
 
     The socket keeps the flow of its last datagram, and its headers ready in sk_tx_flow. They hold
@@ -304,6 +305,7 @@ def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) ->
         rt is None
         or rt.obsolete
         or rt is not sk.udp_fl4_rt
+        or fl4 is None
         or fl4.daddr != daddr
         or fl4.fl_dport != dport
     ):
@@ -343,7 +345,7 @@ def udp_send_plain(sk: Any, msg: msghdr, length: int, daddr: int, dport: int) ->
     return length
 
 
-def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
+def udp_make_flow(sk: udp_sock, fl4: Any, rt: Any) -> None:
     """Have the headers of a socket's datagrams to one destination ready (see udp_send_plain).
 
     Every socket option and every other destination forgets them.
@@ -388,7 +390,7 @@ def udp_make_flow(sk: Any, fl4: Any, rt: Any) -> None:
     sk.udp_room = min(flow.room, dev.mtu - IP_UDP_HLEN)  # a new MTU makes the route obsolete
 
 
-def udp_send_failed(sk: Any, err: int) -> None:
+def udp_send_failed(sk: udp_sock, err: int) -> None:
     """What udp_send_skb does with an error of the layers below. Raises: OSError."""
     if err == -errno.ENOBUFS and not sk.recverr:
         sk.udp_mib.SndbufErrors += 1
@@ -397,7 +399,7 @@ def udp_send_failed(sk: Any, err: int) -> None:
 
 
 def udp_append(
-    sk: Any, msg: msghdr, length: int, fl4: Any, ipc: Any, rt: Any, corkreq: int | bool
+    sk: udp_sock, msg: msghdr, length: int, fl4: Any, ipc: Any, rt: Any, corkreq: int | bool
 ) -> int:
     """udp_sendmsg's do_append_data: add a piece; send unless more is to come. Sock owned, freed."""
     try:
@@ -444,7 +446,8 @@ def udp_send_skb(skb: sk_buff, fl4: Any, cork: Any) -> int:
 
     0 or a negative errno. Takes ownership of skb.
     """
-    sk: Any = skb.sk  # an inet_sock
+    sk = skb.sk
+    assert isinstance(sk, udp_sock)
     gso_size = cork.gso_size
     if (
         gso_size
@@ -468,7 +471,7 @@ def udp_send_skb(skb: sk_buff, fl4: Any, cork: Any) -> int:
     return 0
 
 
-def udp_push_pending_frames(sk: Any) -> int:
+def udp_push_pending_frames(sk: udp_sock) -> int:
     """net/ipv4/udp.c: send the corked datagram. 0 or a negative errno."""
     fl4 = sk.cork.fl4
     skb = ip_finish_skb(sk, fl4)
@@ -490,7 +493,7 @@ def udp_rcv(skb: sk_buff) -> int:
     net = rt.net
     many = rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
     key = udp_rcv_key(skb)
-    sk = skb.sk  # early demux
+    sk: Any = skb.sk  # early demux
     skb.sk = None
     if key is not None and not many:
         if sk is None:
@@ -563,12 +566,12 @@ def udp4_mib(net: Net) -> udp_mib:
     return net.mib.udp
 
 
-def udp_connect(sk: Any, uaddr: sockaddr, addr_len: int = 16) -> int:
+def udp_connect(sk: udp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/udp.c: ip4_datagram_connect with the sock owned inside. Raises: OSError."""
     return ip4_datagram_connect(sk, uaddr)
 
 
-def udp_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
+def udp_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
     sk.sk_tx_flow = None
     if level == SOL_UDP:
@@ -577,7 +580,7 @@ def udp_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
         ip_setsockopt(sk, level, optname, optval)
 
 
-def udp_getsockopt(sk: Any, level: int, optname: int) -> Any:
+def udp_getsockopt(sk: udp_sock, level: int, optname: int) -> Any:
     """net/ipv4/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
     if level == SOL_UDP:
         return udp_lib_getsockopt(sk, optname)
