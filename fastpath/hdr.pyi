@@ -256,9 +256,6 @@ def tcp_v6_fill_cb(skb: sk_buff) -> None:
 def tcp_parse_ts(skb: sk_buff) -> tuple[int, int] | None:
     """(tsval, tsecr) when the options are exactly the aligned timestamps form, else None."""
 
-def inet_tuple(skb: sk_buff) -> tuple[int, int, int, int]:
-    """(saddr, sport, daddr, dport) from network_header and transport_header."""
-
 def tcp_hdr_fields(
     skb: sk_buff,
 ) -> tuple[int, int, int, int, int, int, int, int]:

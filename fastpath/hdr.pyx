@@ -1324,13 +1324,6 @@ def tcp_parse_ts(sk_buff skb not None):
     return ld32be(p + 24), ld32be(p + 28)
 
 
-def inet_tuple(sk_buff skb not None):
-    """(saddr, sport, daddr, dport) from network_header and transport_header."""
-    cdef uint8_t *p = ptr_at(skb, skb.network_header, 20)
-    cdef uint8_t *t = ptr_at(skb, skb.transport_header, 4)
-    return ld32be(p + 12), ld16be(t), ld32be(p + 16), ld16be(t + 2)
-
-
 def tcp_hdr_fields(sk_buff skb not None):
     """(source, dest, seq, ack_seq, doff, flags, window, urg_ptr) at transport_header, one call."""
     cdef uint8_t *p = ptr_at(skb, skb.transport_header, 20)

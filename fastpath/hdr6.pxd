@@ -32,36 +32,6 @@ cdef class icmp6hdr:
 
 
 @cython.final
-cdef class nd_msg:
-    cdef sk_buff skb
-    cdef uint32_t off           # from skb->head
-
-
-@cython.final
-cdef class ra_msg:
-    cdef sk_buff skb
-    cdef uint32_t off           # from skb->head
-
-
-@cython.final
 cdef class rd_msg:
-    cdef sk_buff skb
-    cdef uint32_t off           # from skb->head
-
-
-@cython.final
-cdef class mld_msg:
-    cdef sk_buff skb
-    cdef uint32_t off           # from skb->head
-
-
-@cython.final
-cdef class mld2_query:
-    cdef sk_buff skb
-    cdef uint32_t off           # from skb->head
-
-
-@cython.final
-cdef class mld2_report:
     cdef sk_buff skb
     cdef uint32_t off           # from skb->head

@@ -1,9 +1,9 @@
 # ruff: noqa: A002 - argument names are the kernel's
-"""Views of IPv6 extension headers, ICMPv6, neighbour discovery and MLD messages; ICMPv6's writer.
+"""Views of IPv6 extension headers, ICMPv6 and redirects; checks of the header, ICMPv6's writer.
 
 A view works as those of ``hdr``: each access checks that the fixed part of the header is linear
 data of a live sk_buff, integers are in host order, addresses are 128-bit ints, and a setter keeps
-the low bits that fit. Names are those of linux/ipv6.h, icmpv6.h, net/ndisc.h and net/mld.h.
+the low bits that fit. Names are those of linux/ipv6.h, icmpv6.h and net/ndisc.h.
 """
 
 from typing import final
@@ -61,49 +61,11 @@ class icmp6hdr:
     icmp6_rt_lifetime: int
 
 @final
-class nd_msg:
-    """Neighbour solicitation or advertisement (RFC 4861 4.3, 4.4), from the ICMPv6 header on."""
-
-    target: int
-
-@final
-class ra_msg:
-    """Router advertisement (RFC 4861 4.2), from the ICMPv6 header on; times in ms."""
-
-    reachable_time: int
-    retrans_timer: int
-
-@final
 class rd_msg:
     """Redirect (RFC 4861 4.5), from the ICMPv6 header on."""
 
     target: int
     dest: int
-
-@final
-class mld_msg:
-    """MLDv1 message (RFC 2710 3), from the ICMPv6 header on; the delay in ms."""
-
-    mld_maxdelay: int
-    mld_mca: int
-
-@final
-class mld2_query:
-    """MLDv2 query (RFC 3810 5.1), from the ICMPv6 header on."""
-
-    mld2q_mrc: int
-    mld2q_mca: int
-    mld2q_suppress: int
-    mld2q_qrv: int
-    mld2q_qqic: int
-    mld2q_nsrcs: int
-    mld2q_srcs: tuple[int, ...]  # read-only: mld2q_nsrcs addresses
-
-@final
-class mld2_report:
-    """MLDv2 report (RFC 3810 5.2), from the ICMPv6 header on."""
-
-    mld2r_ngrec: int
 
 # the view at the offset recorded in the sk_buff (transport_header)
 def icmp6_hdr(skb: sk_buff) -> icmp6hdr: ...
@@ -113,12 +75,7 @@ def ipv6_opt_hdr_at(skb: sk_buff, off: int) -> ipv6_opt_hdr: ...
 def ipv6_rt_hdr_at(skb: sk_buff, off: int) -> ipv6_rt_hdr: ...
 def frag_hdr_at(skb: sk_buff, off: int) -> frag_hdr: ...
 def icmp6hdr_at(skb: sk_buff, off: int) -> icmp6hdr: ...
-def nd_msg_at(skb: sk_buff, off: int) -> nd_msg: ...
-def ra_msg_at(skb: sk_buff, off: int) -> ra_msg: ...
 def rd_msg_at(skb: sk_buff, off: int) -> rd_msg: ...
-def mld_msg_at(skb: sk_buff, off: int) -> mld_msg: ...
-def mld2_query_at(skb: sk_buff, off: int) -> mld2_query: ...
-def mld2_report_at(skb: sk_buff, off: int) -> mld2_report: ...
 def ipv6_hdr_validate(skb: sk_buff, loopback: bool = False) -> int:
     """ip6_rcv_core's checks with data at the IPv6 header (net/ipv6/ip6_input.c).
 

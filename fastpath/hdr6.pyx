@@ -1,9 +1,9 @@
 # cython: language_level=3, embedsignature=True
-"""Views of IPv6 extension headers, ICMPv6, neighbour discovery and MLD messages; ICMPv6's writer.
+"""Views of IPv6 extension headers, ICMPv6 and redirects; checks of the header, ICMPv6's writer.
 
 A view works as those of ``hdr``: each access checks that the fixed part of the header is linear
 data of a live sk_buff, integers are in host order, addresses are 128-bit ints, and a setter keeps
-the low bits that fit. Names are those of linux/ipv6.h, icmpv6.h, net/ndisc.h and net/mld.h.
+the low bits that fit. Names are those of linux/ipv6.h, icmpv6.h and net/ndisc.h.
 """
 
 cimport cython
@@ -333,50 +333,6 @@ cdef class icmp6hdr:
 @cython.final
 @cython.no_gc
 @cython.freelist(8)
-cdef class nd_msg:
-    """Neighbour solicitation or advertisement (RFC 4861 4.3, 4.4), from the ICMPv6 header on."""
-
-    def __repr__(self):
-        return hdr_describe(self)
-
-    @property
-    def target(self):
-        return addr128_get(hdr_ptr(self.skb, self.off, 24) + 8)
-
-    @target.setter
-    def target(self, value):
-        addr128_put(hdr_ptr(self.skb, self.off, 24) + 8, value)
-
-
-@cython.final
-@cython.no_gc
-@cython.freelist(8)
-cdef class ra_msg:
-    """Router advertisement (RFC 4861 4.2), from the ICMPv6 header on; times in ms."""
-
-    def __repr__(self):
-        return hdr_describe(self)
-
-    @property
-    def reachable_time(self):
-        return ld32be(hdr_ptr(self.skb, self.off, 16) + 8)
-
-    @reachable_time.setter
-    def reachable_time(self, value):
-        st32be(hdr_ptr(self.skb, self.off, 16) + 8, hdr_mask32(value))
-
-    @property
-    def retrans_timer(self):
-        return ld32be(hdr_ptr(self.skb, self.off, 16) + 12)
-
-    @retrans_timer.setter
-    def retrans_timer(self, value):
-        st32be(hdr_ptr(self.skb, self.off, 16) + 12, hdr_mask32(value))
-
-
-@cython.final
-@cython.no_gc
-@cython.freelist(8)
 cdef class rd_msg:
     """Redirect (RFC 4861 4.5), from the ICMPv6 header on."""
 
@@ -398,118 +354,6 @@ cdef class rd_msg:
     @dest.setter
     def dest(self, value):
         addr128_put(hdr_ptr(self.skb, self.off, 40) + 24, value)
-
-
-@cython.final
-@cython.no_gc
-@cython.freelist(8)
-cdef class mld_msg:
-    """MLDv1 message (RFC 2710 3), from the ICMPv6 header on; the delay in ms."""
-
-    def __repr__(self):
-        return hdr_describe(self)
-
-    @property
-    def mld_maxdelay(self):
-        return ld16be(hdr_ptr(self.skb, self.off, 24) + 4)
-
-    @mld_maxdelay.setter
-    def mld_maxdelay(self, value):
-        st16be(hdr_ptr(self.skb, self.off, 24) + 4, <uint16_t>hdr_mask32(value))
-
-    @property
-    def mld_mca(self):
-        return addr128_get(hdr_ptr(self.skb, self.off, 24) + 8)
-
-    @mld_mca.setter
-    def mld_mca(self, value):
-        addr128_put(hdr_ptr(self.skb, self.off, 24) + 8, value)
-
-
-@cython.final
-@cython.no_gc
-@cython.freelist(8)
-cdef class mld2_query:
-    """MLDv2 query (RFC 3810 5.1), from the ICMPv6 header on."""
-
-    def __repr__(self):
-        return hdr_describe(self)
-
-    @property
-    def mld2q_mrc(self):
-        return ld16be(hdr_ptr(self.skb, self.off, 28) + 4)
-
-    @mld2q_mrc.setter
-    def mld2q_mrc(self, value):
-        st16be(hdr_ptr(self.skb, self.off, 28) + 4, <uint16_t>hdr_mask32(value))
-
-    @property
-    def mld2q_mca(self):
-        return addr128_get(hdr_ptr(self.skb, self.off, 28) + 8)
-
-    @mld2q_mca.setter
-    def mld2q_mca(self, value):
-        addr128_put(hdr_ptr(self.skb, self.off, 28) + 8, value)
-
-    @property
-    def mld2q_suppress(self):
-        return hdr_ptr(self.skb, self.off, 28)[24] >> 3 & 1
-
-    @mld2q_suppress.setter
-    def mld2q_suppress(self, value):
-        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 28) + 24
-        p[0] = <uint8_t>((p[0] & ~0x08) | (hdr_mask32(value) & 1) << 3)
-
-    @property
-    def mld2q_qrv(self):
-        return hdr_ptr(self.skb, self.off, 28)[24] & 7
-
-    @mld2q_qrv.setter
-    def mld2q_qrv(self, value):
-        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 28) + 24
-        p[0] = <uint8_t>((p[0] & ~0x07) | (hdr_mask32(value) & 7) << 0)
-
-    @property
-    def mld2q_qqic(self):
-        return hdr_ptr(self.skb, self.off, 28)[25]
-
-    @mld2q_qqic.setter
-    def mld2q_qqic(self, value):
-        hdr_ptr(self.skb, self.off, 28)[25] = <uint8_t>hdr_mask32(value)
-
-    @property
-    def mld2q_nsrcs(self):
-        return ld16be(hdr_ptr(self.skb, self.off, 28) + 26)
-
-    @mld2q_nsrcs.setter
-    def mld2q_nsrcs(self, value):
-        st16be(hdr_ptr(self.skb, self.off, 28) + 26, <uint16_t>hdr_mask32(value))
-
-    @property
-    def mld2q_srcs(self):
-        """The source addresses, as many as mld2q_nsrcs says."""
-        cdef const uint8_t *p = hdr_ptr(self.skb, self.off, 28)
-        cdef uint32_t i, n = ld16be(p + 26)
-        p = hdr_ptr(self.skb, self.off, 28 + 16 * n)
-        return tuple([addr128_get(p + 28 + 16 * i) for i in range(n)])
-
-
-@cython.final
-@cython.no_gc
-@cython.freelist(8)
-cdef class mld2_report:
-    """MLDv2 report (RFC 3810 5.2), from the ICMPv6 header on."""
-
-    def __repr__(self):
-        return hdr_describe(self)
-
-    @property
-    def mld2r_ngrec(self):
-        return ld16be(hdr_ptr(self.skb, self.off, 8) + 6)
-
-    @mld2r_ngrec.setter
-    def mld2r_ngrec(self, value):
-        st16be(hdr_ptr(self.skb, self.off, 8) + 6, <uint16_t>hdr_mask32(value))
 
 
 # -- making views ----------------------------------------------------------------------------------
@@ -545,49 +389,9 @@ def icmp6hdr_at(sk_buff skb not None, Py_ssize_t off):
     return v
 
 
-def nd_msg_at(sk_buff skb not None, Py_ssize_t off):
-    """View of a header `off` bytes from skb->data."""
-    cdef nd_msg v = nd_msg.__new__(nd_msg)
-    v.skb = skb
-    v.off = hdr_data_at(skb, off)
-    return v
-
-
-def ra_msg_at(sk_buff skb not None, Py_ssize_t off):
-    """View of a header `off` bytes from skb->data."""
-    cdef ra_msg v = ra_msg.__new__(ra_msg)
-    v.skb = skb
-    v.off = hdr_data_at(skb, off)
-    return v
-
-
 def rd_msg_at(sk_buff skb not None, Py_ssize_t off):
     """View of a header `off` bytes from skb->data."""
     cdef rd_msg v = rd_msg.__new__(rd_msg)
-    v.skb = skb
-    v.off = hdr_data_at(skb, off)
-    return v
-
-
-def mld_msg_at(sk_buff skb not None, Py_ssize_t off):
-    """View of a header `off` bytes from skb->data."""
-    cdef mld_msg v = mld_msg.__new__(mld_msg)
-    v.skb = skb
-    v.off = hdr_data_at(skb, off)
-    return v
-
-
-def mld2_query_at(sk_buff skb not None, Py_ssize_t off):
-    """View of a header `off` bytes from skb->data."""
-    cdef mld2_query v = mld2_query.__new__(mld2_query)
-    v.skb = skb
-    v.off = hdr_data_at(skb, off)
-    return v
-
-
-def mld2_report_at(sk_buff skb not None, Py_ssize_t off):
-    """View of a header `off` bytes from skb->data."""
-    cdef mld2_report v = mld2_report.__new__(mld2_report)
     v.skb = skb
     v.off = hdr_data_at(skb, off)
     return v

@@ -17,12 +17,7 @@ SIZES = {
     "ipv6_rt_hdr": 4,
     "frag_hdr": 8,
     "icmp6hdr": 8,
-    "nd_msg": 24,
-    "ra_msg": 16,
     "rd_msg": 40,
-    "mld_msg": 24,
-    "mld2_query": 28,
-    "mld2_report": 8,
 }
 MEMBERS: dict[str, dict[str, Member]] = {
     "ipv6_opt_hdr": {
@@ -61,31 +56,9 @@ MEMBERS: dict[str, dict[str, Member]] = {
         "icmp6_router_pref": Member(5, 1, 3, 2),
         "icmp6_rt_lifetime": _word(6, 2),
     },
-    "nd_msg": {
-        "target": _word(8, 16),
-    },
-    "ra_msg": {
-        "reachable_time": _word(8, 4),
-        "retrans_timer": _word(12, 4),
-    },
     "rd_msg": {
         "target": _word(8, 16),
         "dest": _word(24, 16),
-    },
-    "mld_msg": {
-        "mld_maxdelay": _word(4, 2),
-        "mld_mca": _word(8, 16),
-    },
-    "mld2_query": {
-        "mld2q_mrc": _word(4, 2),
-        "mld2q_mca": _word(8, 16),
-        "mld2q_suppress": Member(24, 1, 3, 1),
-        "mld2q_qrv": Member(24, 1, 0, 3),
-        "mld2q_qqic": _word(25, 1),
-        "mld2q_nsrcs": _word(26, 2),
-    },
-    "mld2_report": {
-        "mld2r_ngrec": _word(6, 2),
     },
 }
 
@@ -109,14 +82,6 @@ def body(data: bytes, fixed: int) -> bytes | None:
     """An extension header's bytes after the first `fixed`; None when it is cut off."""
     n = (data[1] + 1) * 8
     return data[fixed:n] if len(data) >= n else None
-
-
-def sources(data: bytes) -> tuple[int, ...] | None:
-    """The sources of an MLDv2 query; None when it is cut off."""
-    n = int.from_bytes(data[26:28], "big")
-    if len(data) < 28 + 16 * n:
-        return None
-    return tuple(int.from_bytes(data[28 + 16 * i : 44 + 16 * i], "big") for i in range(n))
 
 
 def ipv6_hdr_validate(packet: bytes, *, loopback: bool, gso: bool) -> tuple[int, int]:

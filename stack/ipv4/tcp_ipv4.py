@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import inet_tuple, ip_hdr, tcp_hdr_validate, tcp_v4_fill_cb
+from fastpath.hdr import ip_hdr, tcp_hdr_validate, tcp_v4_fill_cb
 from fastpath.hdr import tcp_v4_send_check as _send_check
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import (
@@ -116,12 +116,12 @@ msstab = (536, 1300, 1440, 1460)  # net/ipv4/syncookies.c: the MSS values a cook
 
 def tcp_v4_init_seq(net: Net, skb: sk_buff) -> int:
     """Initial sequence number of the SYN-ACK that answers skb."""
-    saddr, sport, daddr, dport = inet_tuple(skb)
+    _, saddr, sport, daddr, dport = inet_key(skb)
     return secure_tcp_seq(net, daddr, saddr, dport, sport)
 
 
 def tcp_v4_init_ts_off(net: Net, skb: sk_buff) -> int:
-    saddr, _, daddr, _ = inet_tuple(skb)
+    _, saddr, _, daddr, _ = inet_key(skb)
     return secure_tcp_ts_off(net, daddr, saddr)
 
 

@@ -10,7 +10,7 @@ from fastpath import hdr as H
 from fastpath import skbuff as S
 from fastpath._ref import hdr as ref
 from fastpath.dma import HostMemory
-from tests.fastpath.frames import ipv4, tcp, udp
+from tests.fastpath.frames import ipv4, tcp
 
 MEM = HostMemory(4 << 20)
 POOL = S.SkbPool(MEM, 2048, 64)
@@ -368,9 +368,3 @@ def test_short_tcp_never_reads_beyond(n: int) -> None:
             with pytest.raises((IndexError, ValueError)):
                 H.tcp_v4_fill_cb(skb)
         S.kfree_skb(skb)
-
-
-def test_inet_tuple() -> None:
-    skb = S.skb_from_bytes(POOL, udp(b"abc", sport=9, dport=10))
-    skb.network_header, skb.transport_header = 14, 34
-    assert H.inet_tuple(skb) == (0x0A000001, 9, 0x0A000002, 10)
