@@ -10,7 +10,21 @@ import errno
 import struct
 from typing import TYPE_CHECKING
 
-from stack.core.uapi import AF_INET6, SOCK_STREAM
+from stack.core.uapi import (
+    AF_INET6,
+    IPV6_JOIN_ANYCAST,
+    IPV6_JOIN_GROUP,
+    IPV6_LEAVE_ANYCAST,
+    IPV6_LEAVE_GROUP,
+    MCAST_BLOCK_SOURCE,
+    MCAST_JOIN_GROUP,
+    MCAST_JOIN_SOURCE_GROUP,
+    MCAST_LEAVE_GROUP,
+    MCAST_LEAVE_SOURCE_GROUP,
+    MCAST_MSFILTER,
+    MCAST_UNBLOCK_SOURCE,
+    SOCK_STREAM,
+)
 from stack.inet.mc_filter import MCAST_EXCLUDE, MCAST_INCLUDE
 from stack.ipv6.anycast import ipv6_sock_ac_close, ipv6_sock_ac_drop, ipv6_sock_ac_join
 from stack.ipv6.mcast import (
@@ -25,19 +39,6 @@ from stack.ipv6.mcast import (
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
     from stack.net import Net
-
-# include/uapi/linux/in6.h, in.h
-IPV6_ADD_MEMBERSHIP = 20
-IPV6_DROP_MEMBERSHIP = 21
-IPV6_JOIN_ANYCAST = 27
-IPV6_LEAVE_ANYCAST = 28
-MCAST_JOIN_GROUP = 42
-MCAST_BLOCK_SOURCE = 43
-MCAST_UNBLOCK_SOURCE = 44
-MCAST_LEAVE_GROUP = 45
-MCAST_JOIN_SOURCE_GROUP = 46
-MCAST_LEAVE_SOURCE_GROUP = 47
-MCAST_MSFILTER = 48
 
 STORAGE = 128  # sizeof(struct sockaddr_storage)
 GROUP_REQ = 8 + STORAGE
@@ -70,19 +71,19 @@ def _sockaddr6(raw: bytes) -> int:
 def ipv6_group_setsockopt(sk: inet_sock, np: object, optname: int, value: object) -> bool:
     """Obey a group option; False for any other. Raises: OSError as Linux has it."""
     if optname in (
-        IPV6_ADD_MEMBERSHIP,
-        IPV6_DROP_MEMBERSHIP,
+        IPV6_JOIN_GROUP,
+        IPV6_LEAVE_GROUP,
         IPV6_JOIN_ANYCAST,
         IPV6_LEAVE_ANYCAST,
     ):
         raw = _bytes(value, 20)
         addr = int.from_bytes(raw[:16], "big")
         ifindex: int = struct.unpack_from("=i", raw, 16)[0]
-        if optname == IPV6_ADD_MEMBERSHIP:
+        if optname == IPV6_JOIN_GROUP:
             if sk.sk_type == SOCK_STREAM:
                 raise OSError(errno.EPROTO, "streams join no groups")
             ipv6_sock_mc_join(sk, ifindex, addr)
-        elif optname == IPV6_DROP_MEMBERSHIP:
+        elif optname == IPV6_LEAVE_GROUP:
             ipv6_sock_mc_drop(sk, ifindex, addr)
         elif optname == IPV6_JOIN_ANYCAST:
             ipv6_sock_ac_join(sk, ifindex, addr)

@@ -13,7 +13,7 @@ from stack.proc.counters import netstat, nstat, snmp, snmp6
 from stack.proc.devices import dev, interrupts, softirqs, softnet_stat
 from stack.proc.sockets import raw, raw6, sockstat, sockstat6, tcp, tcp6, udp, udp6
 from stack.proc.ss import ss
-from stack.proc.tables import arp, ipv6_route, route
+from stack.proc.tables import arp, if_inet6, igmp6, ipv6_route, mcfilter6, route
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -28,6 +28,9 @@ FILES: dict[str, Callable[[Net], str]] = {
     "arp": arp,
     "route": route,
     "ipv6_route": ipv6_route,
+    "if_inet6": if_inet6,
+    "igmp6": igmp6,
+    "mcfilter6": mcfilter6,
     "tcp": tcp,
     "tcp6": tcp6,
     "udp": udp,

@@ -12,10 +12,16 @@ from typing import Any
 
 import pytest
 
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6, SOCK_DGRAM
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_IPV6,
+    IPV6_JOIN_GROUP,
+    IPV6_LEAVE_GROUP,
+    SOCK_DGRAM,
+)
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, format_addr6, parse_addr6
 from stack.ipv6.if_inet6 import IFA_F_DADFAILED, IFA_F_TEMPORARY, IFA_F_TENTATIVE
-from stack.ipv6.mcast_sockopt import IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP
 from stack.ipv6.nd_options import prefix_info, rdnss
 from stack.services.router_advertiser import AdvertiserConfig
 from tests.linux.peer import Wire
@@ -211,7 +217,7 @@ def test_the_kernels_querier_sees_our_reports() -> None:
         mreq6 = parse_addr6(group6).to_bytes(16, "big") + struct.pack(
             "=i", host.dev("eth0").ifindex
         )
-        six.setsockopt(IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, mreq6)
+        six.setsockopt(IPPROTO_IPV6, IPV6_JOIN_GROUP, mreq6)
         mreq4 = bytes(map(int, group4.split("."))) + bytes((10, 9, 0, 2))
         four.setsockopt(0, 35, mreq4)  # IP_ADD_MEMBERSHIP
 
@@ -230,7 +236,7 @@ def test_the_kernels_querier_sees_our_reports() -> None:
 
             until(answered, f"an answer to the querier's {kind} query")
             assert f"{kind} parse errors: 0" in _stats(peer, tap)
-        six.setsockopt(IPPROTO_IPV6, IPV6_DROP_MEMBERSHIP, mreq6)
+        six.setsockopt(IPPROTO_IPV6, IPV6_LEAVE_GROUP, mreq6)
         four.setsockopt(0, 36, mreq4)
         until(lambda: group6 not in table() and group4 not in table(), "both groups gone")
         six.close()

@@ -20,18 +20,20 @@ from scapy.layers.inet6 import (
 )
 
 from stack.core.dev import dev_close, dev_open
-from stack.core.uapi import AF_INET6, IPPROTO_IPV6, SOCK_DGRAM
-from stack.ipv6.addr import ipv6_eth_mc_map
-from stack.ipv6.mcast_sockopt import (
-    IPV6_ADD_MEMBERSHIP,
-    IPV6_DROP_MEMBERSHIP,
+from stack.core.uapi import (
+    AF_INET6,
+    IPPROTO_IPV6,
+    IPV6_JOIN_GROUP,
+    IPV6_LEAVE_GROUP,
     MCAST_BLOCK_SOURCE,
     MCAST_JOIN_GROUP,
     MCAST_JOIN_SOURCE_GROUP,
     MCAST_LEAVE_SOURCE_GROUP,
     MCAST_MSFILTER,
     MCAST_UNBLOCK_SOURCE,
+    SOCK_DGRAM,
 )
+from stack.ipv6.addr import ipv6_eth_mc_map
 from tests.stack.ipv6.conformance_nd import ME_LL, SEC, make
 from tests.stack.ipv6.net import Net6, ip6
 
@@ -113,7 +115,7 @@ def general(mrd: int = 1000, **fields: Any) -> Any:
 def test_join_and_leave_are_reported_twice(net: Net6) -> None:
     """RFC 3810 6.1: Robustness Variable times, the repetition within a second."""
     sock = socket6(net)
-    option(sock, IPV6_ADD_MEMBERSHIP, mreq())
+    option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(2 * MSEC)
     assert reports(net) == [[(TO_EX, GROUP, [])]]
     net.run(SEC)
@@ -121,7 +123,7 @@ def test_join_and_leave_are_reported_twice(net: Net6) -> None:
     assert ipv6_eth_mc_map(ip6(GROUP)) in net.wire.dev.mc
     net.run(10 * SEC)
     assert reports(net) == []
-    option(sock, IPV6_DROP_MEMBERSHIP, mreq())
+    option(sock, IPV6_LEAVE_GROUP, mreq())
     net.run(3 * SEC)
     assert reports(net) == [[(TO_IN, GROUP, [])]] * 2
     assert ipv6_eth_mc_map(ip6(GROUP)) not in net.wire.dev.mc
@@ -131,7 +133,7 @@ def test_join_and_leave_are_reported_twice(net: Net6) -> None:
 def test_the_last_of_two_listeners_leaves(net: Net6) -> None:
     one, two = socket6(net), socket6(net)
     for sock in (one, two):
-        option(sock, IPV6_ADD_MEMBERSHIP, mreq())
+        option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(3 * SEC)
     assert len(reports(net)) == 2
     one.close()
@@ -155,7 +157,7 @@ def test_sources_are_reported_and_filter(net: Net6) -> None:
     net.run(3 * SEC)
     assert reports(net) == [[(BLOCK, GROUP, [A])]] * 2
     other = socket6(net)
-    option(other, IPV6_ADD_MEMBERSHIP, mreq())
+    option(other, IPV6_JOIN_GROUP, mreq())
     net.run(3 * SEC)
     assert reports(net) == [[(TO_EX, GROUP, [])]] * 2
     option(other, MCAST_BLOCK_SOURCE, source_req(A))
@@ -174,7 +176,7 @@ def test_sources_are_reported_and_filter(net: Net6) -> None:
 def test_changes_of_the_same_moment_share_a_report(net: Net6) -> None:
     sock = socket6(net)
     for i in range(30):
-        option(sock, IPV6_ADD_MEMBERSHIP, mreq(f"ff05::2:{i:x}"))
+        option(sock, IPV6_JOIN_GROUP, mreq(f"ff05::2:{i:x}"))
     net.run(2 * MSEC)
     (records,) = reports(net)
     assert len(records) == 30
@@ -184,7 +186,7 @@ def test_changes_of_the_same_moment_share_a_report(net: Net6) -> None:
 def test_a_report_larger_than_the_mtu_is_several(net: Net6) -> None:
     sock = socket6(net)
     for i in range(100):
-        option(sock, IPV6_ADD_MEMBERSHIP, mreq(f"ff05::2:{i:x}"))
+        option(sock, IPV6_JOIN_GROUP, mreq(f"ff05::2:{i:x}"))
     net.run(2 * MSEC)
     several = reports(net)
     assert sum(map(len, several)) == 100
@@ -196,7 +198,7 @@ def test_general_query_is_answered_once_within_its_time(net: Net6) -> None:
     """RFC 3810 6.2"""
     sock = socket6(net)
     for group in (GROUP, "ff05::9"):
-        option(sock, IPV6_ADD_MEMBERSHIP, mreq(group))
+        option(sock, IPV6_JOIN_GROUP, mreq(group))
     option(sock, MCAST_JOIN_SOURCE_GROUP, source_req(A, "ff05::a"))
     net.run(5 * SEC)
     reports(net)
@@ -261,7 +263,7 @@ def test_the_queriers_variables_are_taken(net: Net6) -> None:
     mld = net.wire.dev.ip6_ptr.mld
     assert (mld.qrv, mld.qi, mld.qri) == (4, 10 * SEC, SEC)
     sock = socket6(net)
-    option(sock, IPV6_ADD_MEMBERSHIP, mreq())
+    option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(10 * SEC)
     assert len(reports(net)) == 4
     sock.close()
@@ -273,15 +275,15 @@ def test_version_1_while_such_a_router_is_about(net: Net6) -> None:
     query(net, ICMPv6MLQuery(mrd=1000))
     net.run(2 * SEC)
     reports(net)
-    option(sock, IPV6_ADD_MEMBERSHIP, mreq())
+    option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(20 * SEC)
     assert reports(net) == [f"report {GROUP}"] * 2
-    option(sock, IPV6_DROP_MEMBERSHIP, mreq())
+    option(sock, IPV6_LEAVE_GROUP, mreq())
     net.run(SEC)
     assert reports(net) == [f"done {GROUP}"]
     # Robustness times the query interval, and the response interval: 2 * 125 + 10 s
     net.run(260 * SEC)
-    option(sock, IPV6_ADD_MEMBERSHIP, mreq())
+    option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(3 * SEC)
     assert reports(net) == [[(TO_EX, GROUP, [])]] * 2
     sock.close()
@@ -291,7 +293,7 @@ def test_another_listeners_report_spares_ours(net: Net6) -> None:
     """RFC 2710 4: in version 1; whoever did not report last does not say goodbye."""
     query(net, ICMPv6MLQuery(mrd=1000))
     sock = socket6(net)
-    option(sock, IPV6_ADD_MEMBERSHIP, mreq())
+    option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(MSEC)
     reports(net)
     heard = IPv6(src="fe80::2", dst=GROUP, hlim=1) / IPv6ExtHdrHopByHop(options=[RouterAlert()])
@@ -311,7 +313,7 @@ def test_force_version(net: Net6) -> None:
     net.wire.dev.ip6_ptr.cnf.force_mld_version = 1
     reports(net)
     sock = socket6(net)
-    option(sock, IPV6_ADD_MEMBERSHIP, mreq())
+    option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(MSEC)
     assert reports(net) == [f"report {GROUP}"]
     sock.close()
@@ -319,7 +321,7 @@ def test_force_version(net: Net6) -> None:
 
 def test_groups_survive_down_and_up(net: Net6) -> None:
     sock = socket6(net)
-    option(sock, IPV6_ADD_MEMBERSHIP, mreq())
+    option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(3 * SEC)
     dev_close(net.wire.dev)
     assert ipv6_eth_mc_map(ip6(GROUP)) not in net.wire.dev.mc
@@ -343,10 +345,10 @@ def test_before_there_is_an_address_reports_come_from_none() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
-        (IPV6_ADD_MEMBERSHIP, mreq("2001:db8::1"), errno.EINVAL),
-        (IPV6_ADD_MEMBERSHIP, mreq(ifindex=99), errno.ENODEV),
-        (IPV6_ADD_MEMBERSHIP, b"short", errno.EINVAL),
-        (IPV6_DROP_MEMBERSHIP, mreq(), errno.EADDRNOTAVAIL),
+        (IPV6_JOIN_GROUP, mreq("2001:db8::1"), errno.EINVAL),
+        (IPV6_JOIN_GROUP, mreq(ifindex=99), errno.ENODEV),
+        (IPV6_JOIN_GROUP, b"short", errno.EINVAL),
+        (IPV6_LEAVE_GROUP, mreq(), errno.EADDRNOTAVAIL),
         (MCAST_BLOCK_SOURCE, source_req(A), errno.EINVAL),
         (MCAST_JOIN_GROUP, struct.pack("=ii", 2, 0) + bytes(128), errno.EADDRNOTAVAIL),
         (MCAST_MSFILTER, msfilter(0, A), errno.EINVAL),
@@ -364,9 +366,9 @@ def test_errors(net: Net6, name: int, value: bytes, error: int) -> None:
 
 def test_twice_the_same_group_is_an_error_and_sources_have_a_limit(net: Net6) -> None:
     sock = socket6(net)
-    option(sock, IPV6_ADD_MEMBERSHIP, mreq())
+    option(sock, IPV6_JOIN_GROUP, mreq())
     with pytest.raises(OSError, match="already a member"):
-        option(sock, IPV6_ADD_MEMBERSHIP, mreq())
+        option(sock, IPV6_JOIN_GROUP, mreq())
     for i in range(64):
         option(sock, MCAST_BLOCK_SOURCE, source_req(f"2001:db8::{i + 1:x}"))
     with pytest.raises(OSError, match="mld_max_msf"):
