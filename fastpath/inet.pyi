@@ -1,9 +1,11 @@
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from typing_extensions import Buffer
 
 from fastpath.skbuff import SkbPool, sk_buff, sk_buff_head
+
+_T = TypeVar("_T")
 
 class IpIdents:
     """The generators of IPv4 identifications (net/ipv4/route.c ip_idents)."""
@@ -94,6 +96,18 @@ def ip_route_fields(skb: sk_buff) -> tuple[int, int, int, int, int]:
 
     `plain` is 2 for a whole packet without options whose frame was for this host alone, 1 for
     another whole packet, 0 for a fragment.
+    """
+
+def rth_key(daddr: int, tos: int, ifindex: int) -> int:
+    """The key of a kept input route: interface, destination, type of service in one int."""
+
+def rth_find(
+    routes: dict[int, _T], own: dict[int, Any], daddr: int, saddr: int, tos: int, ifindex: int
+) -> _T | None:
+    """Return the kept route of a packet from a usual source, None for any other packet.
+
+    `routes` by rth_key. A usual source is no group, broadcast, 0.0.0.0/8 nor loopback address and
+    not among the `own` (what fib_validate_source asks of a device without a reverse path filter).
     """
 
 def ip_pull_header(skb: sk_buff) -> int:

@@ -7,7 +7,9 @@ Python function that then goes on. The twin is ``_ref/inet.py``.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from cpython.dict cimport PyDict_GetItem
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastpath.csum cimport (
@@ -287,6 +289,28 @@ def ip_route_fields(sk_buff skb not None):
     else:
         plain = 2 if p[0] == 0x45 and skb.pkt_type == PACKET_HOST else 1
     return ld32be(p + 16), ld32be(p + 12), p[1], p[9], plain
+
+
+def rth_key(uint32_t daddr, uint8_t tos, int ifindex):
+    """The key of a kept input route: interface, destination, type of service in one int."""
+    return <uint64_t>ifindex << 40 | <uint64_t>daddr << 8 | tos
+
+
+def rth_find(dict routes not None, dict own not None, uint32_t daddr, uint32_t saddr, uint8_t tos,
+             int ifindex):
+    """Return the kept route of a packet from a usual source, None for any other packet.
+
+    `routes` by rth_key. A usual source is no group, broadcast, 0.0.0.0/8 nor loopback address and
+    not among the `own` (what fib_validate_source asks of a device without a reverse path filter).
+    """
+    cdef uint32_t top = saddr >> 24
+    cdef PyObject *rt
+    if top == 0 or top >= 224 or top == 127:
+        return None
+    rt = PyDict_GetItem(routes, rth_key(daddr, tos, ifindex))
+    if rt == NULL or PyDict_GetItem(own, saddr) != NULL:
+        return None
+    return <object>rt
 
 
 def ip_pull_header(sk_buff skb not None):

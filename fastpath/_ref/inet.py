@@ -93,3 +93,23 @@ def neigh_key6(packet: bytes, ifindex: int) -> int:
     """What ip6_neigh_key returns."""
     daddr = int.from_bytes(packet[24:40], "big")
     return 0 if daddr >> 120 == 0xFF or ifindex > 0xFFFF else daddr << 16 | ifindex
+
+
+def rth_key(daddr: int, tos: int, ifindex: int) -> int:
+    """The key of a kept input route."""
+    return ifindex << 40 | daddr << 8 | tos
+
+
+def rth_find(
+    routes: dict[int, object],
+    own: dict[int, object],
+    daddr: int,
+    saddr: int,
+    tos: int,
+    ifindex: int,
+) -> object | None:
+    """The kept route of a packet from a usual source."""
+    top = saddr >> 24
+    if not 0 < top < 224 or top == 127 or saddr in own:
+        return None
+    return routes.get(rth_key(daddr, tos, ifindex))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.core import snmp
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 class udp_table:
     """struct udp_table: sockets of both families by local port, connected ones by `inet_sk_key`."""
 
-    __slots__ = ("connected", "gro_wanted", "ports")
+    __slots__ = ("connected", "connected_changed", "gro_wanted", "ports")
 
     def __init__(self) -> None:
         self.gro_wanted = False
         self.ports: dict[int, list[Any]] = {}
         self.connected: dict[InetKey, Any] = {}
+        self.connected_changed: list[Callable[[], None]] = []
+        """Called when the first socket is connected, and when the last one is no more."""
 
 
 @state
@@ -112,12 +115,20 @@ def udp_lib_unhash(sk: udp_sock) -> None:
         sk.inet_num = 0
 
 
+def connected_changed(net: Net) -> None:
+    """Tell who looks for connected sockets whether there are any (early demux)."""
+    for fn in net.udp_table.connected_changed:
+        fn()
+
+
 def udp_unhash4(sk: udp_sock) -> None:
     """net/ipv4/udp.c: leave the table of connected sockets."""
     connected = sk.net.udp_table.connected
     if sk.udp_tuple is not None:
         if connected.get(sk.udp_tuple) is sk:
             del connected[sk.udp_tuple]
+            if not connected:
+                connected_changed(sk.net)
         sk.udp_tuple = None
 
 
@@ -136,6 +147,8 @@ def udp_lib_rehash(sk: udp_sock) -> None:
         if key not in sk.net.udp_table.connected:
             sk.net.udp_table.connected[key] = sk
             sk.udp_tuple = key
+            if len(sk.net.udp_table.connected) == 1:
+                connected_changed(sk.net)
 
 
 def compute_score(sk: udp_sock, key: InetKey, dif: int) -> int:

@@ -228,19 +228,24 @@ def ip_early_demux_init(net: Net) -> None:
     """Let the protocols that have it, and whose sysctls allow it, see packets before routing."""
     allowed = dict.fromkeys(("ip_early_demux", *EARLY_DEMUX.values()), 1)
 
-    def write(knob: str, value: int) -> None:
-        allowed[knob] = value
+    def choose() -> None:
         net.ipv4.early_demux = {
             protocol: prot.early_demux
-            for protocol, own in EARLY_DEMUX.items()
+            for protocol, knob in EARLY_DEMUX.items()
             if (prot := net.inet_protos[protocol]) is not None
             and prot.early_demux is not None
             and allowed["ip_early_demux"]
-            and allowed[own]
+            and allowed[knob]
+            and (protocol != IPPROTO_UDP or net.udp_table.connected)
         }
+
+    def write(knob: str, value: int) -> None:
+        allowed[knob] = value
+        choose()
 
     for knob in allowed:
         net.sysctl.on_write(knob, partial(write, knob))
+    net.udp_table.connected_changed.append(choose)
 
 
 def ip_init(net: Net) -> None:

@@ -48,6 +48,7 @@ class netns_ipv4:
         "rt_by_daddr",
         "rt_cache_out",
         "rt_genid",
+        "rth_checked",
         "rth_input",
         "secret",
         "steps",
@@ -56,7 +57,9 @@ class netns_ipv4:
     def __init__(self, net: Net, steps: ipv4_steps) -> None:
         self.steps = steps
         self.rt_cache_out: dict[tuple[int, ...], Any] = {}
-        self.rth_input: dict[tuple[int, int, int], rtable] = {}
+        self.rth_input: dict[int, rtable] = {}
+        self.rth_checked: dict[int, rtable] = {}
+        """By rth_key: input routes of our addresses; here where sources need a closer look."""
         self.own_addresses: dict[int, Any] = {}
         self.rt_by_daddr: dict[int, list[tuple[int, ...]]] = {}
         self.rt_genid = 0

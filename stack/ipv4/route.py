@@ -92,7 +92,6 @@ class rtable(dst_entry):
         "rt_is_input",
         "rt_mtu_locked",
         "rt_pmtu",
-        "rt_source",
         "rt_src",
         "rt_type",
         "rt_uses_gateway",
@@ -106,7 +105,6 @@ class rtable(dst_entry):
     rt_is_input: bool
     rt_mtu_locked: bool
     rt_pmtu: int
-    rt_source: int
     rt_src: int
     rt_type: Any
     rt_uses_gateway: bool
@@ -225,7 +223,6 @@ def rt_dst_alloc(dev: Any, flags: int, rtype: int) -> rtable:
     rt.rt_mtu_locked = False
     rt.rt_uses_gateway = False
     rt.rt_gw4 = 0
-    rt.rt_source = 0
     rt.rt_src = 0
     rt.rt_dst = 0
     rt.output = steps.output

@@ -10,6 +10,7 @@ import errno
 from typing import Any
 
 from fastpath.hdr import ip_hdr
+from fastpath.inet import rth_find, rth_key
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_mac_header_was_set, skb_mac_offset
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
@@ -69,12 +70,6 @@ from stack.ipv4.route import (
     rt_set_nexthop,
 )
 
-SOURCE_CHECKED = 0
-SOURCE_FOREIGN = 1
-SOURCE_ANY = 2
-# What rtable.rt_source asks of a packet's source: all of fib_validate_source, only that it is none
-# of ours, or nothing.
-
 
 def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
     """net/ipv4/route.c: set skb.dst for a received packet. 0 or a drop reason. Borrows skb.
@@ -82,25 +77,21 @@ def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_devi
     The usual packet, a unicast to one of our addresses, finds the route of its address; its source
     is checked each time, as in Linux.
     """
-    net = dev.net
-    ipv4 = net.ipv4
-    rt = ipv4.rth_input.get((daddr, tos, dev.ifindex))
+    ipv4 = dev.net.ipv4
+    rt = rth_find(ipv4.rth_input, ipv4.own_addresses, daddr, saddr, tos, dev.ifindex)
     if rt is not None:
-        # fib_validate_source of a device without reverse path filter, in place: neither group,
-        # broadcast nor loopback, and none of our own.
-        net_of = saddr >> 24
-        check = rt.rt_source
-        if 0 < net_of < 224 and (
-            check == SOURCE_ANY
-            or (check == SOURCE_FOREIGN and net_of != 127 and saddr not in ipv4.own_addresses)
-        ):
-            skb.dst = rt
-            return 0
+        skb.dst = rt
+        return 0
     return ip_route_input_noref(skb, daddr, saddr, tos, dev)
 
 
 def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
-    """net/ipv4/route.c: ip_route_input past the cache."""
+    """net/ipv4/route.c: ip_route_input past the usual packet."""
+    if dev.flags & IFF_LOOPBACK and 0 < saddr >> 24 < 224:  # from ourselves: any of our addresses
+        rt = dev.net.ipv4.rth_checked.get(rth_key(daddr, tos, dev.ifindex))
+        if rt is not None:
+            skb.dst = rt
+            return 0
     if ipv4_is_multicast(daddr):
         in_dev = dev.ip_ptr
         if in_dev is None:
@@ -189,31 +180,29 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any
             return martian_destination(dev, daddr, saddr)
         return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
     # The next hop of our own address keeps its route: as many as there are addresses to send to.
-    cache = net.ipv4.rth_input
-    key = daddr, tos, dev.ifindex
+    ipv4 = net.ipv4
+    usual = rtype == RTN_LOCAL and source_is_usual(dev, in_dev)
+    cache = ipv4.rth_input if usual else ipv4.rth_checked
+    key = rth_key(daddr, tos, dev.ifindex)
     rt = cache.get(key)
     if rt is None:
         rt = rt_dst_alloc(net.loopback_dev, flags, rtype)
         rt.output = ip_rt_bug
         rt.rt_is_input = True
         rt.rt_iif = dev.ifindex
-        rt.rt_source = SOURCE_CHECKED if rtype == RTN_BROADCAST else source_check(dev, in_dev)
         if skb.protocol == ETH_P_IP:
             cache[key] = rt
     skb.dst = rt
     return 0
 
 
-def source_check(dev: net_device, in_dev: in_device) -> int:
-    """How much fib_validate_source has to ask of a packet from `dev` to an address of ours."""
+def source_is_usual(dev: net_device, in_dev: in_device) -> bool:
+    """Whether rth_find asks all that fib_validate_source would ask of a packet from `dev`."""
     net = dev.net
-    if dev.flags & IFF_LOOPBACK:
-        return SOURCE_ANY
-    if max(in_dev_conf(in_dev, "rp_filter"), net.sysctl.rp_filter):
-        return SOURCE_CHECKED
+    if dev.flags & IFF_LOOPBACK or max(in_dev_conf(in_dev, "rp_filter"), net.sysctl.rp_filter):
+        return False
     local = net.fib.tables[RT_TABLE_LOCAL]
-    only_addresses = all(plen == 32 or not _foreign_local(local.maps[plen]) for plen in local.lens)
-    return SOURCE_FOREIGN if only_addresses else SOURCE_CHECKED
+    return all(plen == 32 or not _foreign_local(local.maps[plen]) for plen in local.lens)
 
 
 def _foreign_local(routes: dict[int, list[fib_alias]]) -> bool:

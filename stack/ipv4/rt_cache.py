@@ -17,11 +17,12 @@ def rt_cache_flush(net: Net) -> None:
     """net/ipv4/route.c: every cached route is obsolete now."""
     ipv4 = net.ipv4
     ipv4.rt_genid += 1
-    for cache in (ipv4.rt_cache_out, ipv4.rth_input):
-        for rt in cache.values():
-            rt.obsolete = DST_OBSOLETE_KILL
-            rt.neigh = None
-        cache.clear()
+    for rt in (*ipv4.rt_cache_out.values(), *ipv4.rth_input.values(), *ipv4.rth_checked.values()):
+        rt.obsolete = DST_OBSOLETE_KILL
+        rt.neigh = None
+    ipv4.rt_cache_out.clear()
+    ipv4.rth_input.clear()
+    ipv4.rth_checked.clear()
     ipv4.rt_by_daddr.clear()
 
 

@@ -493,8 +493,9 @@ def udp_rcv(skb: sk_buff) -> int:
     net = rt.net
     many = rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
     key = udp_rcv_key(skb)
-    sk: Any = skb.sk  # early demux
-    skb.sk = None
+    sk: Any = skb.sk
+    if sk is not None:  # early demux
+        skb.sk = None
     if key is not None and not many:
         if sk is None:
             sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
@@ -611,11 +612,8 @@ udp_prot = proto(
 
 def udp_v4_early_demux(skb: sk_buff) -> None:
     """net/ipv4/udp.c: a datagram for a connected socket needs no route of its own. Borrows skb."""
-    connected = skb.dev.net.udp_table.connected
-    if not connected:
-        return
     try:
-        sk = connected.get(inet_key(skb))
+        sk = skb.dev.net.udp_table.connected.get(inet_key(skb))
     except IndexError:  # udp_rcv says what is wrong with it
         return
     if sk is None:

@@ -336,3 +336,20 @@ def test_network_layer_starts_at_data() -> None:
     assert inet.skb_enter_network(skb, 7) == 0x0800
     assert (skb.network_header, skb.skb_iif) == (before + 14, 7)
     kfree_skb(skb)
+
+
+@given(
+    st.lists(st.integers(0, 0xFFFFFFFF), max_size=4),
+    st.lists(st.integers(0, 0xFFFFFFFF), max_size=4),
+    st.integers(0, 0xFFFFFFFF) | st.sampled_from([0x7F000001, 0xE0000001, 0x00FFFFFF, 0x01000000]),
+    st.integers(0, 255),
+    st.integers(1, 1 << 20),
+)
+def test_rth_find_equals_reference(kept, own, saddr, tos, ifindex):
+    routes = {ref.rth_key(daddr, tos, ifindex): object() for daddr in kept}
+    mine = dict.fromkeys(own, 1)
+    for daddr in (*kept, *own, saddr):
+        assert inet.rth_key(daddr, tos, ifindex) == ref.rth_key(daddr, tos, ifindex)
+        for source in (saddr, *own):
+            found = inet.rth_find(routes, mine, daddr, source, tos, ifindex)
+            assert found is ref.rth_find(routes, mine, daddr, source, tos, ifindex)
