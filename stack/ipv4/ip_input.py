@@ -120,11 +120,9 @@ def ip_rcv_finish(net: Any, sk: Any, skb: sk_buff) -> int:
     daddr, saddr, tos, protocol, plain = ip_route_fields(skb)
     dev = skb.dev
     rt = skb.dst
-    if rt is None and plain == 2 and skb.sk is None:
-        early_demux = net.ipv4.early_demux.get(protocol)
-        if early_demux is not None:
-            early_demux(skb)
-            rt = skb.dst
+    if rt is None and plain == 2 and protocol in net.ipv4.early_demux and skb.sk is None:
+        net.ipv4.early_demux[protocol](skb)
+        rt = skb.dst
     if rt is None:
         reason = ip_route_input(skb, daddr, saddr, tos, dev)
         if reason:
