@@ -32,7 +32,7 @@ from stack.core.netfilter import (
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
-from stack.ipv6.icmp import icmpv6_msg, icmpv6_transmit
+from stack.ipv6.icmp_send import icmpv6_msg, icmpv6_transmit
 from stack.ipv6.ip6_append import ipcm6_cookie
 from stack.ipv6.ip6_output import ip6_xmit
 from stack.ipv6.pinfo import ipv6_pinfo
