@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6.ip6_flowlabel import (
@@ -139,3 +142,33 @@ def test_labels_of_a_user_are_bounded() -> None:
     for n in range(32):
         lease(sk, n + 1)
     assert refused(sk, 99) == "ENOBUFS"
+
+
+@given(
+    st.builds(
+        in6_flowlabel_req,
+        dst=st.integers(0, (1 << 128) - 1),
+        label=st.integers(0, (1 << 32) - 1),
+        action=st.integers(0, 255),
+        share=st.integers(0, 255),
+        flags=st.integers(0, 0xFFFF),
+        expires=st.integers(0, 0xFFFF),
+        linger=st.integers(0, 0xFFFF),
+    ),
+    st.integers(0, 31),
+)
+def test_requests_there_and_back_and_cut_off(request: in6_flowlabel_req, size: int) -> None:
+    packed = request.pack()
+    assert len(packed) == 32
+    assert in6_flowlabel_req.parse(packed) == request
+    with pytest.raises(OSError, match="EINVAL"):
+        in6_flowlabel_req.parse(packed[:size])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=64))
+def test_any_bytes_are_a_request_or_an_error(data: bytes) -> None:
+    sk = sock_of(one_host6())
+    with suppress(OSError):
+        ipv6_flowlabel_opt(sk, bytearray(data))
+    fl6_free_socklist(sk)
