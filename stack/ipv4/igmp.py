@@ -1,8 +1,7 @@
 """Multicast membership: sockets' groups, and IGMP v1, v2, v3 towards routers.
 
-net/ipv4/igmp.c; RFC 1112, 2236, 3376. An interface keeps per group how many listeners want every
-source (EXCLUDE {}) and which sources the others named (INCLUDE); per-socket filters beyond that
-(blocked sources) are applied at delivery and not reported.
+net/ipv4/igmp.c; RFC 1112, 2236, 3376. The filters of a group's listeners and the reports of their
+changes are in stack/inet/mc_filter.py.
 """
 
 from __future__ import annotations
@@ -51,6 +50,15 @@ from stack.core.uapi import (
 )
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import ip_mc_socklist
+from stack.inet.mc_filter import (
+    ANY_SOURCE,
+    MCAST_EXCLUDE,
+    MCAST_INCLUDE,
+    NOBODY,
+    current_record,
+    mc_changes,
+    mc_state,
+)
 from stack.inet.protocol import net_protocol
 from stack.ipv4.arp_send import arp_mc_map
 from stack.ipv4.fib import ip_dev_find, ipv4_is_local_multicast, ipv4_is_multicast
@@ -66,16 +74,6 @@ IGMPV2_HOST_MEMBERSHIP_REPORT = 0x16
 IGMP_HOST_LEAVE_MESSAGE = 0x17
 IGMPV3_HOST_MEMBERSHIP_REPORT = 0x22
 IGMPV3_ALL_MCR = 0xE0000016
-
-IGMPV3_MODE_IS_INCLUDE = 1
-IGMPV3_MODE_IS_EXCLUDE = 2
-IGMPV3_CHANGE_TO_INCLUDE = 3
-IGMPV3_CHANGE_TO_EXCLUDE = 4
-IGMPV3_ALLOW_NEW_SOURCES = 5
-IGMPV3_BLOCK_OLD_SOURCES = 6
-
-MCAST_EXCLUDE = 0
-MCAST_INCLUDE = 1
 
 ROUTER_ALERT = b"\x94\x04\x00\x00"
 SEC = 1_000_000_000
@@ -153,9 +151,9 @@ def ip_mc_join_group(sk: Any, group: int, ifindex: int, mode: int = MCAST_EXCLUD
     if len(sk.mc_list) >= sk.net.sysctl.igmp_max_memberships:
         raise OSError(errno.ENOBUFS, "igmp_max_memberships reached")
     sock_kmalloc(sk, IP_MC_SOCKLIST_BYTES)
-    sk.mc_list.append(ip_mc_socklist(group, ifindex, mode))
-    if mode == MCAST_EXCLUDE:
-        ip_mc_inc_group(dev.ip_ptr, group)
+    ml = ip_mc_socklist(group, ifindex, mode)
+    sk.mc_list.append(ml)
+    ip_mc_change(dev.ip_ptr, group, None, _state(ml))
 
 
 def ip_mc_leave_group(sk: Any, group: int, ifindex: int) -> None:
@@ -169,15 +167,14 @@ def ip_mc_leave_group(sk: Any, group: int, ifindex: int) -> None:
     raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
 
 
+def _state(ml: ip_mc_socklist) -> mc_state:
+    return mc_state(ml.sfmode, frozenset(ml.sflist))
+
+
 def _release_membership(net: Any, ml: ip_mc_socklist) -> None:
     dev = net.dev_by_index.get(ml.ifindex)
-    if dev is None or dev.ip_ptr is None:
-        return
-    if ml.sfmode == MCAST_EXCLUDE:
-        ip_mc_dec_group(dev.ip_ptr, ml.multiaddr)
-    else:
-        for source in ml.sflist:
-            ip_mc_dec_group(dev.ip_ptr, ml.multiaddr, source)
+    if dev is not None and dev.ip_ptr is not None:
+        ip_mc_change(dev.ip_ptr, ml.multiaddr, _state(ml), None)
 
 
 def ip_mc_drop_socket(sk: Any) -> None:
@@ -204,22 +201,25 @@ def ip_mc_source(sk: Any, optname: int, group: int, source: int, ifindex: int) -
             raise OSError(errno.EADDRNOTAVAIL, "this source is listed already")
         if len(ml.sflist) >= sk.net.sysctl.igmp_max_msf:
             raise OSError(errno.ENOBUFS, "igmp_max_msf reached")
+        before = _state(ml)
         ml.sflist.append(source)
-        ip_mc_inc_group(dev.ip_ptr, group, source)
+        ip_mc_change(dev.ip_ptr, group, before, _state(ml))
         return
     if ml is None:
         raise OSError(errno.EINVAL, "not a member of this group")
     if optname == IP_DROP_SOURCE_MEMBERSHIP:
         if ml.sfmode != MCAST_INCLUDE or source not in ml.sflist:
             raise OSError(errno.EADDRNOTAVAIL, "this source is not listed")
+        before = _state(ml)
         ml.sflist.remove(source)
-        ip_mc_dec_group(dev.ip_ptr, group, source)
+        ip_mc_change(dev.ip_ptr, group, before, _state(ml) if ml.sflist else None)
         if not ml.sflist:
             sk.mc_list.remove(ml)
             sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
         return
     if ml.sfmode != MCAST_EXCLUDE:
         raise OSError(errno.EINVAL, "the membership lists its sources")
+    before = _state(ml)
     if optname == IP_BLOCK_SOURCE:
         if source in ml.sflist:
             raise OSError(errno.EADDRNOTAVAIL, "this source is blocked already")
@@ -230,6 +230,7 @@ def ip_mc_source(sk: Any, optname: int, group: int, source: int, ifindex: int) -
         if source not in ml.sflist:
             raise OSError(errno.EADDRNOTAVAIL, "this source is not blocked")
         ml.sflist.remove(source)
+    ip_mc_change(dev.ip_ptr, group, before, _state(ml))
 
 
 def ip_mc_sf_allow(sk: Any, loc_addr: int, rmt_addr: int, dif: int) -> bool:
@@ -246,43 +247,36 @@ def ip_mc_sf_allow(sk: Any, loc_addr: int, rmt_addr: int, dif: int) -> bool:
 # --- interfaces ----------------------------------------------------------------------------
 
 
-def ip_mc_inc_group(in_dev: Any, addr: int, source: int | None = None) -> None:
-    """net/ipv4/igmp.c: one more listener of a group (of one source of it)."""
+def ip_mc_change(in_dev: Any, addr: int, old: mc_state | None, new: mc_state | None) -> None:
+    """net/ipv4/igmp.c (ip_mc_add_src, ip_mc_del_src): one listener's filter of a group changes.
+
+    None: the listener is new, or leaves.
+    """
     im = ip_mc_lookup(in_dev, addr)
     if im is None:
+        if new is None:
+            return
         im = ip_mc_list(in_dev, addr, igmp_timer_expire)
         in_dev.mc_list.append(im)
         _changed_routes(in_dev)
         if in_dev.dev.flags & IFF_UP:
             igmp_group_added(im)
-    before = (im.excluders > 0, tuple(sorted(im.include)))
-    if source is None:
-        im.excluders += 1
-    else:
-        im.include[source] = im.include.get(source, 0) + 1
-    igmp_filter_changed(im, before)
-
-
-def ip_mc_dec_group(in_dev: Any, addr: int, source: int | None = None) -> None:
-    """net/ipv4/igmp.c: one listener fewer; the last one leaves."""
-    im = ip_mc_lookup(in_dev, addr)
-    if im is None:
-        return
-    before = (im.excluders > 0, tuple(sorted(im.include)))
-    if source is None:
-        im.excluders = max(im.excluders - 1, 0)
-    else:
-        count = im.include.get(source, 0)
-        if count > 1:
-            im.include[source] = count - 1
-        else:
-            im.include.pop(source, None)
-    if im.users:
+    before = im.filter.state()
+    if old is not None:
+        im.filter.remove(*old)
+    if new is not None:
+        im.filter.add(*new)
+    if im.filter.users:
         igmp_filter_changed(im, before)
         return
     in_dev.mc_list.remove(im)
     _changed_routes(in_dev)
     igmp_group_dropped(im, before)
+
+
+def ip_mc_inc_group(in_dev: Any, addr: int) -> None:
+    """net/ipv4/igmp.c: the stack itself listens to a group."""
+    ip_mc_change(in_dev, addr, None, ANY_SOURCE)
 
 
 def _changed_routes(in_dev: Any) -> None:
@@ -319,44 +313,23 @@ def igmp_reportable(im: ip_mc_list) -> bool:
     )
 
 
-def igmp_filter_changed(im: ip_mc_list, before: tuple[bool, tuple[int, ...]]) -> None:
+def igmp_filter_changed(im: ip_mc_list, before: mc_state) -> None:
     """net/ipv4/igmp.c (igmp_ifc_event): report what changed, qrv times at random moments."""
     in_dev = im.interface
-    after = (im.excluders > 0, tuple(sorted(im.include)))
+    after = im.filter.state()
     if after == before or not igmp_reportable(im) or not in_dev.dev.flags & IFF_UP:
         return
     if igmp_v1_seen(in_dev) or igmp_v2_seen(in_dev):
-        if not before[0] and not before[1]:
+        if before.empty:
             im.unsolicit_count = mr(in_dev).mr_qrv
             im.reporter = False
             igmp_start_timer(im, unsolicited_ns(in_dev, 2))
         return
-    im.pending = change_records(before, after)
-    im.unsolicit_count = mr(in_dev).mr_qrv
+    im.changes.changed(before, after, mr(in_dev).mr_qrv)
     igmp_timer_run(im)
 
 
-def change_records(
-    before: tuple[bool, tuple[int, ...]], after: tuple[bool, tuple[int, ...]]
-) -> list[tuple[int, tuple[int, ...]]]:
-    """RFC 3376 5.1: state-change records between two filters (EXCLUDE{}?, INCLUDE)."""
-    if before[0] != after[0]:
-        if after[0]:
-            return [(IGMPV3_CHANGE_TO_EXCLUDE, ())]
-        return [(IGMPV3_CHANGE_TO_INCLUDE, after[1])]
-    if after[0]:
-        return []
-    allow = tuple(s for s in after[1] if s not in before[1])
-    block = tuple(s for s in before[1] if s not in after[1])
-    out = []
-    if allow:
-        out.append((IGMPV3_ALLOW_NEW_SOURCES, allow))
-    if block:
-        out.append((IGMPV3_BLOCK_OLD_SOURCES, block))
-    return out
-
-
-def igmp_group_dropped(im: ip_mc_list, before: tuple[bool, tuple[int, ...]]) -> None:
+def igmp_group_dropped(im: ip_mc_list, before: mc_state) -> None:
     """net/ipv4/igmp.c: the last listener left: tell the router."""
     in_dev = im.interface
     reporter = im.reporter
@@ -369,17 +342,9 @@ def igmp_group_dropped(im: ip_mc_list, before: tuple[bool, tuple[int, ...]]) -> 
         if reporter:
             igmp_send_report(in_dev, IGMP_HOST_LEAVE_MESSAGE, im.multiaddr)
         return
-    records = change_records(before, (False, ()))
-    igmpv3_sendpack(in_dev, [(kind, im.multiaddr, src) for kind, src in records])
-    # Repeated once more for robustness by a timer of its own, since the group is gone.
-    if records and mr(in_dev).mr_qrv > 1:
-        im.pending = records
-        im.unsolicit_count = mr(in_dev).mr_qrv - 1
-        net = in_dev.dev.net
-        mod_timer(
-            im.timer,
-            net.clock.now_ns() + net.random.randrange(max(unsolicited_ns(in_dev, 3), 1)),
-        )
+    # The group is gone; its own timer repeats the last words.
+    if im.changes.changed(before, NOBODY, mr(in_dev).mr_qrv):
+        igmp_timer_run(im)
 
 
 def igmp_start_timer(im: ip_mc_list, max_delay_ns: int) -> None:
@@ -406,36 +371,29 @@ def igmp_timer_run(im: ip_mc_list) -> None:
         repeat_ns = unsolicited_ns(in_dev, 2)
     else:
         repeat_ns = unsolicited_ns(in_dev, 3)
-        if im.pending:
-            igmpv3_sendpack(in_dev, [(kind, im.multiaddr, src) for kind, src in im.pending])
+        now = im.filter.state()
+        if im.changes:
+            sent = im.changes.records(now)
         else:
-            igmpv3_sendpack(in_dev, [current_record(im, im.gsquery)])
-            im.gsquery = ()
+            answer = current_record(now, im.gsquery)
+            im.gsquery = frozenset()
+            sent = [answer] if answer is not None else []
+        igmpv3_sendpack(in_dev, [(kind, im.multiaddr, src) for kind, src in sent])
     im.reporter = True
     if im.unsolicit_count > 0:
         im.unsolicit_count -= 1
-    if im.unsolicit_count:
+    if im.unsolicit_count or im.changes:
         igmp_start_timer(im, repeat_ns)
-    else:
-        im.pending = []
-
-
-def current_record(im: ip_mc_list, asked: tuple[int, ...] = ()) -> tuple[int, int, tuple[int, ...]]:
-    """RFC 3376 5.2: the current-state record of a group (`asked`: sources of a specific query)."""
-    if im.excluders:
-        if asked:
-            return IGMPV3_MODE_IS_INCLUDE, im.multiaddr, asked
-        return IGMPV3_MODE_IS_EXCLUDE, im.multiaddr, ()
-    sources = tuple(sorted(im.include))
-    if asked:
-        sources = tuple(s for s in asked if s in im.include)
-    return IGMPV3_MODE_IS_INCLUDE, im.multiaddr, sources
 
 
 def igmp_gq_timer_expire(timer: timer_list) -> None:
     """net/ipv4/igmp.c: answer a general query with all groups in one report."""
     in_dev = timer.data
-    records = [current_record(im) for im in in_dev.mc_list if igmp_reportable(im)]
+    records = []
+    for im in in_dev.mc_list:
+        record = current_record(im.filter.state())
+        if record is not None and igmp_reportable(im):
+            records.append((record[0], im.multiaddr, record[1]))
     igmpv3_sendpack(in_dev, records)
 
 
@@ -568,7 +526,7 @@ def igmp_heard_query(in_dev: Any, skb: sk_buff, data: bytes) -> bool:
             max_delay = code * SEC // 10
             state.mr_v2_seen = now + state.mr_qrv * QUERY_INTERVAL_NS + max_delay
         for im in in_dev.mc_list:
-            im.pending = []
+            im.changes = mc_changes()
     elif len(data) < 12:
         return False
     elif igmp_v1_seen(in_dev):
@@ -594,11 +552,11 @@ def igmp_heard_query(in_dev: Any, skb: sk_buff, data: bytes) -> bool:
         if (group and group != im.multiaddr) or not igmp_reportable(im):
             continue
         if im.timer.pending:
-            im.gsquery = (*im.gsquery, *sources) if im.gsquery and sources else ()
+            im.gsquery = im.gsquery.union(sources) if im.gsquery and sources else frozenset()
             if im.timer.expires <= now + max_delay:
                 continue
         else:
-            im.gsquery = sources
+            im.gsquery = frozenset(sources)
         igmp_start_timer(im, max_delay)
     return True
 
@@ -614,7 +572,7 @@ def ip_mc_up(in_dev: Any) -> None:
         ip_mc_inc_group(in_dev, INADDR_ALLHOSTS_GROUP)
     for im in in_dev.mc_list:
         igmp_group_added(im)
-        igmp_filter_changed(im, (False, ()))
+        igmp_filter_changed(im, NOBODY)
 
 
 def ip_mc_down(in_dev: Any) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.timer import TIMER_DEFERRABLE, timer_list
 from stack.core.uapi import IPPROTO_IGMP
+from stack.inet.mc_filter import mc_changes, mc_filter
 
 if TYPE_CHECKING:
     from stack.ipv4.devinet import in_device
@@ -16,13 +17,12 @@ class ip_mc_list:
     """struct ip_mc_list: one group on one interface."""
 
     __slots__ = (
-        "excluders",
+        "changes",
+        "filter",
         "gsquery",
-        "include",
         "interface",
         "loaded",
         "multiaddr",
-        "pending",
         "reporter",
         "timer",
         "unsolicit_count",
@@ -33,19 +33,18 @@ class ip_mc_list:
     ) -> None:
         self.interface = in_dev
         self.multiaddr = multiaddr
-        self.excluders = 0  # listeners that want any source
-        self.include: dict[int, int] = {}  # source -> listeners that named it
+        self.filter = mc_filter()
+        self.changes = mc_changes()  # version 3 reports still to be sent
         self.reporter = False
         self.loaded = False
         self.unsolicit_count = 0
-        self.pending: list[tuple[int, tuple[int, ...]]] = []  # v3 change records still to repeat
-        self.gsquery: tuple[int, ...] = ()
+        self.gsquery: frozenset[int] = frozenset()
         self.timer = timer_list(in_dev.dev.machine, expire, flags=TIMER_DEFERRABLE, data=self)
 
     @property
     def users(self) -> int:
         """Listeners of any kind."""
-        return self.excluders + sum(self.include.values())
+        return self.filter.users
 
 
 def ip_mc_lookup(in_dev: in_device, addr: int) -> ip_mc_list | None:
@@ -61,4 +60,4 @@ def ip_check_mc_rcu(in_dev: in_device, mc_addr: int, src_addr: int, proto: int) 
     im = ip_mc_lookup(in_dev, mc_addr)
     if im is None:
         return False
-    return proto == IPPROTO_IGMP or im.excluders > 0 or not src_addr or src_addr in im.include
+    return proto == IPPROTO_IGMP or not src_addr or im.filter.wants(src_addr)

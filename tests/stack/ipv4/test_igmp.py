@@ -33,7 +33,7 @@ from stack.core.uapi import (
     MSG_DONTWAIT,
     SOL_IP,
 )
-from stack.ipv4.igmp import change_records, igmpv3_code
+from stack.ipv4.igmp import igmpv3_code
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, at, ip4, mac, one_host, udp_socket
 
 GROUP = "239.1.2.3"
@@ -278,24 +278,29 @@ def test_groups_survive_down_and_up(net: Net) -> None:
 sets = st.sets(st.integers(1, 6)).map(lambda s: tuple(sorted(s)))
 
 
-@given(st.tuples(st.booleans(), sets), st.tuples(st.booleans(), sets))
-def test_change_records_lead_a_router_to_our_state(before, after) -> None:
-    """A router that applies them (RFC 3376 6.4) ends up forwarding what we want."""
+def test_two_changes_within_a_second_are_both_repeated(net: Net) -> None:
+    """RFC 3376 5.1: a source's count goes on when another one follows."""
+    fd = udp_socket(net, 5000)
+    other = "10.0.0.9"
+    for source in (PEER, other):
+        sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_SOURCE_MEMBERSHIP, mreq() + raw(source))
+    net.run(3 * SEC)
+    told = [source for p in reports(net) for _, _, sources in records(p) for source in sources]
+    assert sorted(told) == sorted([PEER, other] * 2)
 
-    def wanted(state, source: int) -> bool:
-        return state[0] or source in state[1]
 
-    router = before
-    for kind, sources in change_records(before, after):
-        if kind == 4:
-            router = (True, ())
-        elif kind == 3:
-            router = (False, sources)
-        elif kind == 5:
-            router = (router[0], tuple(set(router[1]) | set(sources)))
-        else:
-            router = (router[0], tuple(set(router[1]) - set(sources)))
-    assert all(wanted(router, s) == wanted(after, s) for s in range(8))
+def test_a_source_that_everybody_blocks_is_reported(net: Net) -> None:
+    """RFC 3376 3.2, 5.1"""
+    fd = udp_socket(net, 5000)
+    sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq())
+    net.run(3 * SEC)
+    reports(net)
+    sys_setsockopt(net.host, fd, SOL_IP, IP_BLOCK_SOURCE, mreq() + raw(PEER))
+    net.run(3 * SEC)
+    assert [records(p) for p in reports(net)] == [[(6, GROUP, [PEER])]] * 2
+    sys_setsockopt(net.host, fd, SOL_IP, IP_UNBLOCK_SOURCE, mreq() + raw(PEER))
+    net.run(3 * SEC)
+    assert [records(p) for p in reports(net)] == [[(5, GROUP, [PEER])]] * 2
 
 
 def test_response_codes() -> None:
