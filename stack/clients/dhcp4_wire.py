@@ -27,7 +27,6 @@ __all__ = [
     "Route",
     "address_list",
     "classless_routes",
-    "emit_address_list",
 ]
 
 SERVER_PORT, CLIENT_PORT = 67, 68
@@ -212,11 +211,6 @@ def address_list(value: bytes) -> tuple[int, ...]:
     if len(value) % 4:
         return ()
     return tuple(int.from_bytes(value[at : at + 4], "big") for at in range(0, len(value), 4))
-
-
-def emit_address_list(addresses: tuple[int, ...]) -> bytes:
-    """`address_list` the other way."""
-    return b"".join(address.to_bytes(4, "big") for address in addresses)
 
 
 def classless_routes(value: bytes) -> tuple[Route, ...]:

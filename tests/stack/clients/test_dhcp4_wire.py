@@ -18,7 +18,6 @@ from stack.clients.dhcp4_wire import (
     Option,
     address_list,
     classless_routes,
-    emit_address_list,
 )
 from tests.stack.clients.dissect import tshark
 from tests.stack.clients.test_dhcp4 import bound, make
@@ -171,7 +170,7 @@ def test_bad_classless_routes_are_refused(value: str) -> None:
 
 
 @given(st.lists(U32, max_size=8).map(tuple))
-def test_address_lists_round_trip(addresses: tuple[int, ...]) -> None:
-    value = emit_address_list(addresses)
+def test_address_lists(addresses: tuple[int, ...]) -> None:
+    value = b"".join(address.to_bytes(4, "big") for address in addresses)
     assert address_list(value) == addresses
     assert address_list(value + b"\1") == ()
