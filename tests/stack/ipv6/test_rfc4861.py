@@ -10,6 +10,7 @@ from scapy.layers.inet6 import ICMPv6NDOptMTU, ICMPv6NDOptRDNSS, ICMPv6NDOptRout
 from stack.inet.flow import flowi
 from stack.ipv6.addr import format_addr6, parse_addr6
 from stack.ipv6.route import ip6_route_output
+from tests.stack.ipv6.conformance import fragment
 from tests.stack.ipv6.conformance_nd import (
     ALL_NODES,
     ME,
@@ -69,6 +70,12 @@ def gateway(dest: str) -> Any:
     return look
 
 
+def in_fragment(packet: bytes) -> bytes:
+    """The packet as the only fragment of itself."""
+    body = fragment(58, 0, False, 7, packet[40:])
+    return packet[:4] + len(body).to_bytes(2, "big") + b"\x2c" + packet[7:40] + body
+
+
 FAR = "2001:db8:9::1"
 SHORT_NS = reseal(ns(lladdr=None)[:4] + b"\0\x10" + ns(lladdr=None)[6:56], 41, b"\0")
 ROWS = [
@@ -84,6 +91,9 @@ ROWS = [
           [ns(src="::", dst=ALL_NODES, lladdr=None)], [], [NOT]),
     NdRow("7.1.1", "from :: without link-layer address", [ns(src="::")], [], [BAD]),
     NdRow("7.1.1", "a wrong checksum", [ns()[:42] + b"\1\2" + ns()[44:]], [], ["ICMP_CSUM"]),
+    NdRow("RFC 6980 5", "not in a fragment", [in_fragment(ns())], [], ["IPV6_NDISC_FRAG"]),
+    NdRow("RFC 6980 5", "unless suppress_frag_ndisc is 0", [in_fragment(ns())], [NA_ME],
+          sysctl={"net.ipv6.conf.default.suppress_frag_ndisc": 0}),
     # 7.2.3, 7.2.4
     NdRow("7.2.3", "the target must be ours",
           [ns(target="2001:db8::99", dst=solicited(ME))], [], ["IPV6_NDISC_NS_OTHERHOST"]),
