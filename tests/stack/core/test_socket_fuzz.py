@@ -37,7 +37,14 @@ addresses = st.one_of(
     ),
     st.just("text"),
     st.just((LO, 7)),
-    st.just(sockaddr(10, 1, 7, 0, 1)),
+    st.builds(
+        lambda addr, port, scope: sockaddr(10, addr, port, 0, scope),
+        st.sampled_from(
+            [0, 1, 0xFE80 << 112 | 1, 0xFF02 << 112 | 1, 0xFFFF << 32 | LO, 0x20010DB8 << 96 | 1]
+        ),
+        st.sampled_from([0, 1, 7, 5000]),
+        st.sampled_from([0, 1, 2, 9]),
+    ),
     st.just(sockaddr(0, 0)),
 )
 fds = st.integers(2, 10)
@@ -46,14 +53,14 @@ flags = st.sampled_from(
 ).map(lambda f: f | 0x40)
 data = st.one_of(st.binary(max_size=40), st.integers(0, 70000).map(bytes))
 values = st.one_of(st.integers(-(2**31), 2**31 - 1), st.binary(max_size=24))
-levels = st.sampled_from([SOL_SOCKET, SOL_IP, SOL_UDP, 6, 255, 99])
+levels = st.sampled_from([SOL_SOCKET, SOL_IP, SOL_UDP, 6, 41, 58, 255, 99])
 
 steps = st.one_of(
     st.tuples(
         st.just("socket"),
-        st.sampled_from([2, 1, 99]),
+        st.sampled_from([2, 10, 10, 1, 99]),
         st.integers(0, 6),
-        st.sampled_from([0, IPPROTO_ICMP, 6, 17, 200, 255, 256]),
+        st.sampled_from([0, IPPROTO_ICMP, 6, 17, 58, 200, 255, 256]),
     ),
     st.tuples(st.just("bind"), fds, addresses),
     st.tuples(st.just("connect"), fds, addresses),
@@ -81,6 +88,12 @@ def fresh(host) -> None:
         calls.sys_socket(host, 2, kind, protocol)
 
 
+def fresh6(host) -> None:
+    """Six unbound AF_INET6 sockets of every kind."""
+    for kind, protocol in ((1, 0), (2, 0), (2, 0), (2, 58), (3, 200), (3, 58)):
+        calls.sys_socket(host, 10, kind, protocol)
+
+
 def connected(host) -> None:
     """A listener, both ends of a connection over loopback, two UDP sockets that know each other."""
     listener, client, one, two = (calls.sys_socket(host, 2, kind) for kind in (1, 1, 2, 2))
@@ -94,7 +107,7 @@ def connected(host) -> None:
 
 
 @settings(max_examples=200)
-@given(st.sampled_from([fresh, connected]), st.lists(steps, max_size=40))
+@given(st.sampled_from([fresh, fresh6, connected]), st.lists(steps, max_size=40))
 def test_any_calls_in_any_order(start, sequence: list[tuple]) -> None:
     net = one_host()
     host = net.host

@@ -20,10 +20,13 @@ from scapy.layers.inet6 import (
     PadN,
 )
 
+from e1000emu.lab import two_hosts
 from stack.core import uapi
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT, MSG_ERRQUEUE, SOL_IPV6
+from stack.ipv6.addrconf import inet6_addr_add
+from stack.ipv6.if_inet6 import IFA_F_NODAD
 from stack.socket import AF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Socket
-from tests.stack.ipv6.net import ME, ME_LL, PEER, PEER_LL, Net6, one_host6
+from tests.stack.ipv6.net import ME, ME_LL, PEER, PEER_LL, Net6, ip6, one_host6
 
 RECV = {
     uapi.IPV6_RECVPKTINFO: uapi.IPV6_PKTINFO,
@@ -348,3 +351,25 @@ def test_closing_a_socket_gives_everything_back(net: Net6) -> None:
     assert net.host.raw_hash == {}
     assert net.host.ping_table == {}
     assert MSG_DONTWAIT
+
+
+def test_super_packets_cross_and_are_merged_or_split() -> None:
+    a, b = two_hosts()
+    for host, text in ((a, ME), (b, PEER)):
+        inet6_addr_add(host.dev_by_name["eth0"], ip6(text), 64, flags=IFA_F_NODAD)
+    merged, plain = (Socket(b, AF_INET6, SOCK_DGRAM) for _ in range(2))
+    sender = Socket(a, AF_INET6, SOCK_DGRAM)
+    for sock, port in ((merged, 5000), (plain, 5001)):
+        sock.bind((PEER, port))
+        sock.settimeout(1)
+    merged.setsockopt(uapi.SOL_UDP, uapi.UDP_GRO, 1)
+    sender.setsockopt(uapi.SOL_UDP, uapi.UDP_SEGMENT, 1000)
+    data = bytes(range(250)) * 60
+    sender.sendto(data, (PEER, 5000))
+    got, anc, _, _ = merged.recvmsg(65536, 99)
+    assert got == data
+    assert anc == [(uapi.SOL_UDP, uapi.UDP_GRO, struct.pack("=i", 1000))]
+    sender.sendto(data, (PEER, 5001))
+    assert b"".join(plain.recv(2000) for _ in range(15)) == data
+    a.close()
+    b.close()
