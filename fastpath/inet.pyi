@@ -1,5 +1,5 @@
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 from typing_extensions import Buffer
 
@@ -19,6 +19,7 @@ class IpIdents:
         skipped, as many as ``randrange(n)`` says.
         """
 
+@final
 class UdpFlow:
     """What the datagrams of one socket to one destination have in common, headers ready.
 

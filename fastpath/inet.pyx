@@ -6,6 +6,7 @@ all of it or, when the packet is not usual, nothing, and says so. The meaning is
 Python function that then goes on. The twin is ``_ref/inet.py``.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.dict cimport PyDict_GetItem
 from cpython.ref cimport PyObject
@@ -96,6 +97,7 @@ cdef class IpIdents:
         return value
 
 
+@cython.final
 cdef class UdpFlow:
     """What the datagrams of one socket to one destination have in common, headers ready.
 

@@ -34,6 +34,7 @@ from stack.core.wait import wait_queue_head, wake_up
 
 if TYPE_CHECKING:
     from fastpath.inet import UdpFlow
+    from fastpath.skbuff import SkbPool
     from stack.core.dst import dst_entry
     from stack.core.proto import proto
     from stack.core.socket import socket
@@ -240,7 +241,7 @@ def ns_capable(net: Net, cap: int) -> bool:
 # --- birth and death -----------------------------------------------------------------------
 
 
-def sk_alloc(net: Net, family: int, priority: int, prot: Any, kern: bool = False) -> Any:
+def sk_alloc(net: Net, family: int, priority: int, prot: proto, kern: bool = False) -> Any:
     """net/core/sock.c: a fresh sock of `prot.sock_class`; `sock_init_data` must follow.
 
     `priority` is the kernel's gfp mask and has no meaning here.
@@ -303,7 +304,7 @@ def sock_orphan(sk: sock) -> None:
     sk.sk_socket = None
 
 
-def sock_graft(sk: sock, parent: Any) -> None:
+def sock_graft(sk: sock, parent: socket) -> None:
     """include/net/sock.h: attach an accepted sock to its socket."""
     parent.sk = sk
     sk.sk_socket = parent
@@ -627,7 +628,7 @@ def sock_queue_err_skb(sk: sock, skb: sk_buff) -> int:
 
 
 def sock_alloc_send_skb(
-    sk: sock, size_bytes: int, noblock: int | bool, pool: Any = None, headroom: int = 0
+    sk: sock, size_bytes: int, noblock: int | bool, pool: SkbPool | None = None, headroom: int = 0
 ) -> sk_buff:
     """net/core/sock.c: a charged sk_buff of `size_bytes` room; waits for send memory.
 
@@ -722,7 +723,7 @@ def sk_setup_caps(sk: sock, dst: dst_entry) -> None:
 # --- slots of proto_ops that a family does not have ----------------------------------------
 
 
-def sock_no_socketpair(sock1: Any, sock2: Any) -> None:
+def sock_no_socketpair(sock1: socket, sock2: socket) -> None:
     """net/core/sock.c"""
     raise OSError(errno.EOPNOTSUPP, "socketpair is not for this family")
 
@@ -732,6 +733,6 @@ def sock_no_accept(sock_: socket, newsock: socket, flags: int, kern: bool = Fals
     raise OSError(errno.EOPNOTSUPP, "this socket type does not accept")
 
 
-def sock_no_listen(sock_: Any, backlog: int) -> None:
+def sock_no_listen(sock: socket, backlog: int) -> None:
     """net/core/sock.c"""
     raise OSError(errno.EOPNOTSUPP, "this socket type does not listen")

@@ -20,6 +20,7 @@ from stack.core.snmp import udp_mib
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
     from stack.inet.inet_timewait_sock import inet_timewait_sock
+    from stack.inet.udp_hash import udp_sock
     from stack.net import Net
 
 InetKey = tuple[int, int, int, int, int]
@@ -63,18 +64,18 @@ class inet_af_ops:
     header_len: int
     takes: Callable[[inet_sock | inet_timewait_sock, int], bool]
     is_loopback: Callable[[int], bool]
-    mc_sf_allow: Callable[[Any, int, int, int], bool]
+    mc_sf_allow: Callable[[inet_sock, int, int, int], bool]
     udp_mib: Callable[[Net], udp_mib]
     port_unreachable: Callable[[sk_buff], None]
     raw_input: Callable[[Any, sk_buff], int]
     raw_rcv: Callable[[Any, sk_buff], int]
     raw_err: Callable[..., None]
-    udp_push_pending_frames: Callable[[Any], int]
-    flush_pending_frames: Callable[[Any], None]
-    pktinfo_prepare: Callable[[Any, sk_buff], None]
-    cmsg_recv: Callable[[msghdr, Any, sk_buff, int, int], None]
-    recv_error: Callable[[Any, msghdr, int], int]
-    mc_drop_socket: Callable[[Any], None]
+    udp_push_pending_frames: Callable[[udp_sock], int]
+    flush_pending_frames: Callable[[udp_sock], None]
+    pktinfo_prepare: Callable[[inet_sock, sk_buff], None]
+    cmsg_recv: Callable[[msghdr, inet_sock, sk_buff, int, int], None]
+    recv_error: Callable[[inet_sock, msghdr, int], int]
+    mc_drop_socket: Callable[[inet_sock], None]
 
 
 af_ops_of: dict[int, inet_af_ops] = {}

@@ -226,7 +226,7 @@ def inet_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -
     return 0
 
 
-def __inet_accept(sock: socket, newsock: socket, newsk: Any) -> None:
+def __inet_accept(sock: socket, newsock: socket, newsk: inet_sock) -> None:
     """net/ipv4/af_inet.c"""
     sock_graft(newsk, newsock)
     newsock.state = SS_CONNECTED

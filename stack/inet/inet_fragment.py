@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fastpath.skbuff import (
     alloc_skb,
@@ -46,6 +46,8 @@ INET_ECN_CE = 3
 
 FragKey = tuple[int, int, int, int, int]
 
+Q = TypeVar("Q", bound="inet_frag_queue")
+
 
 class inet_frag_queue:
     """struct inet_frag_queue: one packet being put together. Offsets in bytes of payload."""
@@ -68,7 +70,7 @@ class inet_frag_queue:
     )
 
     def __init__(
-        self, net: Net, fq: fqdir, key: FragKey, expire: Callable[[timer_list], None]
+        self, net: Net, fq: fqdir[Any], key: FragKey, expire: Callable[[timer_list], None]
     ) -> None:
         self.net = net
         self.fqdir = fq
@@ -92,13 +94,13 @@ class inet_frag_queue:
         return self.flags & both == both and self.meat == self.len
 
 
-class fqdir:
+class fqdir(Generic[Q]):
     """struct fqdir: the packets of a family that wait for fragments; `mem` in bytes."""
 
     __slots__ = ("mem", "queues")
 
     def __init__(self) -> None:
-        self.queues: dict[FragKey, inet_frag_queue] = {}
+        self.queues: dict[FragKey, Q] = {}
         self.mem = 0
 
 
@@ -231,7 +233,7 @@ def inet_frag_reasm_join(qp: inet_frag_queue, hlen: int) -> sk_buff | None:
     return whole
 
 
-def fqdir_exit(fq: fqdir, reason: int) -> None:
+def fqdir_exit(fq: fqdir[Any], reason: int) -> None:
     """net/ipv4/inet_fragment.c: the namespace ends: free everything that waits."""
     for qp in list(fq.queues.values()):
         inet_frag_kill(qp)

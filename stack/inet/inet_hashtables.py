@@ -25,6 +25,7 @@ from stack.inet.inet_timewait_sock import (
 
 if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
+    from stack.inet.inet_sock import inet_sock
     from stack.inet.inet_timewait_sock import inet_timewait_sock
     from stack.inet.tcp_sock import tcp_sock
     from stack.net import Net

@@ -12,6 +12,7 @@ from stack.core.sock import sock
 
 if TYPE_CHECKING:
     from stack.inet.af_ops import inet_af_ops
+    from stack.inet.flow import flowi
     from stack.ipv6.pinfo import ipv6_pinfo
 
 IPCORK_OPT = 1
@@ -90,14 +91,14 @@ class inet_cork:
         self.opt: ip_options | None = None
         self.fragsize = 0
         self.length = 0
-        self.base_dst: Any = None
+        self.base_dst: Any = None  # an rtable or rt6_info: whoever reads it knows the family
         self.ttl = 0
         self.tos = -1
         self.priority = 0
         self.gso_size = 0
         self.mark = 0
         self.transmit_time = 0
-        self.fl4: Any = None
+        self.fl4: flowi | None = None
 
 
 class ip_mc_socklist:

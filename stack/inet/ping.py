@@ -7,7 +7,7 @@ with that identifier come back to it.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.inetkey import icmp_echo_key
 from fastpath.skbuff import (
@@ -76,7 +76,7 @@ def ping_unhash(sk: ping_sock) -> None:
         sk.inet_sport = 0
 
 
-def ping_lookup(net: Net, family: int, ident: int, laddr: int, dif: int) -> Any:
+def ping_lookup(net: Net, family: int, ident: int, laddr: int, dif: int) -> ping_sock | None:
     """net/ipv4/ping.c: the socket of an identifier, local address and interface, or None."""
     for sk in net.ping_table.get(ident, ()):
         if sk.sk_family != family:

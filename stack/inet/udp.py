@@ -75,6 +75,9 @@ from stack.inet.datagram import udp_disconnect
 from stack.inet.udp_hash import __udp_lib_lookup, udp_table
 
 if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.core.socket import socket
+    from stack.inet.inet_sock import inet_cork
     from stack.inet.udp_hash import udp_sock
     from stack.net import Net
 
@@ -96,7 +99,7 @@ def udp_cmsg_gso_size(data: int | bytes) -> int:
     return raw
 
 
-def udp_prepare_gso(skb: sk_buff, sk: udp_sock, iplen: int, cork: Any, gso_size: int) -> bool:
+def udp_prepare_gso(skb: sk_buff, sk: udp_sock, iplen: int, cork: inet_cork, gso_size: int) -> bool:
     """udp_send_skb's part for UDP_SEGMENT: mark a super-packet; False when it cannot be one.
 
     `iplen`: bytes of the IP header with its options.
@@ -389,7 +392,7 @@ def udp_ioctl(sk: udp_sock, cmd: int, arg: Any = None) -> int:
     raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
 
 
-def udp_poll(file: Any, sock: Any, wait: Any = None) -> int:
+def udp_poll(file: object, sock: socket, wait: Any = None) -> int:
     """net/ipv4/udp.c"""
     return datagram_poll(file, sock, wait)
 
@@ -451,7 +454,7 @@ def udp_init(net: Net) -> None:
     register_netdevice_notifier(net, udp_netdev_event)
 
 
-def udp_netdev_event(event: int, dev: Any) -> None:
+def udp_netdev_event(event: int, dev: net_device) -> None:
     """A device that comes up has fresh merge tables."""
     if event == NETDEV_UP and dev.net.udp_table.gro_wanted:
         netdev_gro_udp(dev)

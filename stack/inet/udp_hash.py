@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stack.core import snmp
 from stack.core.rows import row, state
@@ -28,8 +28,8 @@ class udp_table:
 
     def __init__(self) -> None:
         self.gro_wanted = False
-        self.ports: dict[int, list[Any]] = {}
-        self.connected: dict[InetKey, Any] = {}
+        self.ports: dict[int, list[udp_sock]] = {}
+        self.connected: dict[InetKey, udp_sock] = {}
         self.connected_changed: list[Callable[[], None]] = []
         """Called when the first socket is connected, and when the last one is no more."""
 
@@ -45,8 +45,8 @@ class udp_sock(inet_sock):
     gso_size: int = row(0)
     len: int = row(0)
     udp_tuple: InetKey | None = row()
-    udp_fl4: flowi | None = row()
-    """See udp_send_plain."""
+    udp_fl4: flowi = row()
+    """See udp_send_plain. None until udp_fl4_rt, its route, has been set."""
     udp_fl4_rt: dst_entry | None = row()
     udp_name: sockaddr | None = row()
     """Where the datagrams of sk_tx_flow were asked to go."""
@@ -57,7 +57,7 @@ class udp_sock(inet_sock):
 # --- ports and look-up -------------------------------------------------------------------
 
 
-def udp_lib_lport_inuse(sk: udp_sock, others: list[Any]) -> bool:
+def udp_lib_lport_inuse(sk: udp_sock, others: list[udp_sock]) -> bool:
     """net/ipv4/udp.c: does a socket of this port conflict with sk's bind?"""
     for sk2 in others:
         if sk2 is sk:
@@ -135,7 +135,7 @@ def udp_unhash4(sk: udp_sock) -> None:
 def udp_lib_rehash(sk: udp_sock) -> None:
     """net/ipv4/udp.c (udp_v4_rehash): addresses changed: find the sock under its new ones."""
     udp_unhash4(sk)
-    sk.udp_fl4 = sk.udp_fl4_rt = sk.sk_tx_flow = None
+    sk.udp_fl4_rt = sk.sk_tx_flow = None
     if (
         sk.sk_state == TCP_ESTABLISHED
         and sk.inet_num
@@ -179,7 +179,7 @@ def compute_score(sk: udp_sock, key: InetKey, dif: int) -> int:
     return score
 
 
-def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> Any:
+def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> udp_sock | None:
     """net/ipv{4,6}/udp.c (__udp4_lib_lookup): the sock a datagram belongs to, or None."""
     table = net.udp_table
     if table.connected:
@@ -201,9 +201,9 @@ def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> Any:
         ):
             return sk  # compute_score, in place, for the usual socket
         return sk if compute_score(sk, key, dif) >= 0 else None
-    best: Any = None
+    best: udp_sock | None = None
     badness = -1
-    group: list[Any] | None = None
+    group: list[udp_sock] | None = None
     for sk in bucket:
         score = compute_score(sk, key, dif)
         if score > badness:
@@ -211,6 +211,6 @@ def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> Any:
             group = [sk] if sk.sk_reuseport else None
         elif score == badness and group is not None and score >= 0 and sk.sk_reuseport:
             group.append(sk)
-    if group is not None and len(group) > 1 and best.sk_state != TCP_ESTABLISHED:
+    if group is not None and len(group) > 1 and group[0].sk_state != TCP_ESTABLISHED:
         return group[hash((key, net.ipv4.secret)) % len(group)]
     return best

@@ -115,7 +115,7 @@ def inet_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> No
 
 def inet_bind(sock: socket, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/af_inet.c: local address and port. Raises: OSError."""
-    sk = sock.sk
+    sk: inet_sock = sock.sk
     if sk.sk_prot.bind is not None:
         return sk.sk_prot.bind(sk, uaddr, addr_len)
     return __inet_bind(sk, uaddr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.errors import whole_number
 from fastpath.hdr import arp_hdr, ip_hdr
@@ -89,6 +89,8 @@ from stack.ipv4.fib import inet_addr_type, inet_addr_type_dev_table, inet_select
 from stack.ipv4.netns import in_dev_conf
 
 if TYPE_CHECKING:
+    from stack.core.sock import sock
+    from stack.ipv4.devinet import in_device, in_ifaddr
     from stack.net import Net
 
 __all__ = [
@@ -169,7 +171,7 @@ def arp_error_report(neigh: neighbour, skb: sk_buff) -> None:
     kfree_skb_reason(neigh.net, skb, SKB_DROP_REASON_NEIGH_FAILED)
 
 
-def _same_net(ifa: Any, a: int, b: int) -> bool:
+def _same_net(ifa: in_ifaddr, a: int, b: int) -> bool:
     """Both addresses are on the network of `ifa` (inet_addr_onlink, for one address)."""
     return not ((a ^ ifa.ifa_address) | (b ^ ifa.ifa_address)) & ifa.ifa_mask
 
@@ -234,7 +236,7 @@ def arp_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device
     return arp_process(net, None, skb)
 
 
-def arp_process(net: Any, sk: Any, skb: sk_buff) -> int:
+def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/arp.c: answer requests for our addresses, learn from what we hear.
 
     Takes ownership of skb.
@@ -299,7 +301,7 @@ def arp_process(net: Any, sk: Any, skb: sk_buff) -> int:
     return NET_RX_SUCCESS
 
 
-def arp_ignore(net: Any, in_dev: Any, sip: int, tip: int) -> bool:
+def arp_ignore(net: Net, in_dev: in_device, sip: int, tip: int) -> bool:
     """net/ipv4/arp.c: sysctl arp_ignore: True when a request is not to be answered.
 
     0 answer for any local address; 1 only for those of this interface; 2 as 1 and the sender must

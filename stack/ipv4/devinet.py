@@ -27,6 +27,8 @@ from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.sysctl_names import ipv4_devconf
 
 if TYPE_CHECKING:
+    from stack.ipv4.igmp import igmp_state
+    from stack.ipv4.mc_list import ip_mc_list
     from stack.net import Net
 
 IFA_F_SECONDARY = 0x01
@@ -63,6 +65,9 @@ class in_ifaddr:
         "ifa_scope",
     )
 
+    ifa_dev: in_device
+    """Set by inet_insert_ifa."""
+
     def __init__(self, local: int, prefixlen: int, label: str = "") -> None:
         self.ifa_local = local
         self.ifa_address = local
@@ -72,7 +77,6 @@ class in_ifaddr:
         self.ifa_flags = IFA_F_PERMANENT
         self.ifa_scope = RT_SCOPE_UNIVERSE
         self.ifa_label = label
-        self.ifa_dev: Any = None
 
 
 class in_device:
@@ -82,13 +86,14 @@ class in_device:
     is IGMP's.
     """
 
-    __slots__ = ("__dict__", "cnf", "dead", "dev", "ifa_list", "mc_list")
+    __slots__ = ("cnf", "dead", "dev", "ifa_list", "igmp", "mc_list")
 
     def __init__(self, dev: net_device) -> None:
         self.dev = dev
         self.ifa_list: list[in_ifaddr] = []
         self.cnf = ipv4_devconf(dev.net)
-        self.mc_list: list[Any] = []
+        self.mc_list: list[ip_mc_list] = []
+        self.igmp: igmp_state | None = None
         self.dead = False
 
 
@@ -100,12 +105,12 @@ def __in_dev_get_rtnl(dev: net_device) -> in_device | None:
 __in_dev_get_rcu = in_dev_get = __in_dev_get_rtnl
 
 
-def register_inetaddr_notifier(net: Any, fn: Callable[[int, in_ifaddr], Any]) -> None:
+def register_inetaddr_notifier(net: Net, fn: Callable[[int, in_ifaddr], Any]) -> None:
     """net/ipv4/devinet.c: `fn(NETDEV_UP | NETDEV_DOWN, ifa)` for each address added or removed."""
     net.inetaddr_chain.append(fn)
 
 
-def unregister_inetaddr_notifier(net: Any, fn: Callable[[int, in_ifaddr], Any]) -> None:
+def unregister_inetaddr_notifier(net: Net, fn: Callable[[int, in_ifaddr], Any]) -> None:
     """net/ipv4/devinet.c."""
     if fn in net.inetaddr_chain:
         net.inetaddr_chain.remove(fn)
@@ -290,7 +295,7 @@ def inet_addr_del(dev: net_device, local: int, prefixlen: int) -> None:
     raise OSError(errno.EADDRNOTAVAIL, f"{dev.name}: {os.strerror(errno.EADDRNOTAVAIL)}")
 
 
-def for_each_ifa(net: Any) -> Iterator[in_ifaddr]:
+def for_each_ifa(net: Net) -> Iterator[in_ifaddr]:
     """Every IPv4 address of the host, by interface."""
     for dev in net.dev_base_head:
         if dev.ip_ptr is not None:

@@ -30,7 +30,11 @@ from stack.ipv4.devinet import register_inetaddr_notifier
 from stack.ipv4.rt_cache import rt_cache_flush
 
 if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.inet.flow import flowi
+    from stack.ipv4.devinet import in_ifaddr
     from stack.ipv4.route import rtable
+    from stack.net import Net
 
 RT_TABLE_DEFAULT = 253
 RT_TABLE_MAIN = 254
@@ -133,8 +137,13 @@ class fib_nh:
         "nh_weight",
     )
 
-    def __init__(self, dev: Any, gw: int = 0, weight: int = 1, flags: int = 0) -> None:
-        self.nh_dev = dev
+    nh_dev: net_device
+    """Of a gateway without a device fib_check_nh finds it."""
+
+    def __init__(
+        self, dev: net_device | None, gw: int = 0, weight: int = 1, flags: int = 0
+    ) -> None:
+        self.nh_dev = dev  # type: ignore[assignment]
         self.nh_oif = dev.ifindex if dev is not None else 0
         self.nh_gw = gw
         self.nh_weight = weight
@@ -210,7 +219,7 @@ class fib_result:
 
     __slots__ = ("fi", "nh", "prefix", "prefixlen", "scope", "table", "tclassid", "type")
 
-    def __init__(self, fa: fib_alias | None, nh: fib_nh | None, table: Any) -> None:
+    def __init__(self, fa: fib_alias | None, nh: fib_nh | None, table: fib_table | None) -> None:
         self.table = table
         self.nh = nh
         self.tclassid = 0
@@ -283,7 +292,7 @@ class netns_fib:
         self.generation = 0
 
 
-def fib_get_table(net: Any, tb_id: int) -> fib_table:
+def fib_get_table(net: Net, tb_id: int) -> fib_table:
     """include/net/ip_fib.h: the table `tb_id`; made when new (not among the rules then)."""
     tables = net.fib.tables
     if tb_id not in tables:
@@ -322,7 +331,7 @@ def fib_table_lookup(
 
 
 def fib_lookup(
-    net: Any, daddr: int, tos: int = 0, scope: int = RT_SCOPE_UNIVERSE, oif: int = 0
+    net: Net, daddr: int, tos: int = 0, scope: int = RT_SCOPE_UNIVERSE, oif: int = 0
 ) -> fib_result | int:
     """include/net/ip_fib.h: walk the rules. A result, or a negative errno (-ENETUNREACH: none)."""
     for tb in net.fib.rules:
@@ -332,7 +341,7 @@ def fib_lookup(
     return -errno.ENETUNREACH
 
 
-def fib_select_path(net: Any, res: fib_result, fl4: Any) -> None:
+def fib_select_path(net: Net, res: fib_result, fl4: flowi) -> None:
     """net/ipv4/fib_semantics.c: choose a next hop of a multipath route by weight and flow hash."""
     fi = res.fi
     if fi is None or len(fi.fib_nh) < 2 or fl4.flowi_oif:
@@ -349,7 +358,7 @@ def fib_select_path(net: Any, res: fib_result, fl4: Any) -> None:
             return
 
 
-def fib_result_prefsrc(net: Any, res: fib_result) -> int:
+def fib_result_prefsrc(net: Net, res: fib_result) -> int:
     """net/ipv4/fib_semantics.c: source address a route prefers."""
     fi = res.fi
     assert fi is not None
@@ -360,7 +369,7 @@ def fib_result_prefsrc(net: Any, res: fib_result) -> int:
     return inet_select_addr(nh.nh_dev, nh.nh_gw, fi.fib_scope)
 
 
-def inet_select_addr(dev: Any, dst: int, scope: int) -> int:
+def inet_select_addr(dev: net_device, dst: int, scope: int) -> int:
     """net/ipv4/devinet.c: a local address of `dev` that suits `dst`, else of any device."""
     first = 0
     in_dev = dev.ip_ptr if dev is not None else None
@@ -383,12 +392,12 @@ def inet_select_addr(dev: Any, dst: int, scope: int) -> int:
     return 0
 
 
-def inet_addr_type(net: Any, addr: int) -> int:
+def inet_addr_type(net: Net, addr: int) -> int:
     """net/ipv4/fib_frontend.c: RTN_* of an address as this host sees it."""
     return inet_addr_type_dev_table(net, None, addr)
 
 
-def inet_addr_type_dev_table(net: Any, dev: Any, addr: int) -> int:
+def inet_addr_type_dev_table(net: Net, dev: net_device | None, addr: int) -> int:
     """net/ipv4/fib_frontend.c: the same, asked for one device when `dev` is not None."""
     if addr == 0 or addr == 0xFFFFFFFF:
         return RTN_BROADCAST
@@ -400,7 +409,7 @@ def inet_addr_type_dev_table(net: Any, dev: Any, addr: int) -> int:
     return RTN_UNICAST
 
 
-def ip_dev_find(net: Any, addr: int) -> Any:
+def ip_dev_find(net: Net, addr: int) -> net_device | None:
     """net/ipv4/devinet.c: the device that owns the local address, or None."""
     res = fib_table_lookup(net.fib.tables[RT_TABLE_LOCAL], addr)
     if isinstance(res, fib_result) and res.type == RTN_LOCAL and res.nh is not None:
@@ -411,7 +420,7 @@ def ip_dev_find(net: Any, addr: int) -> Any:
 # --- changing routes -----------------------------------------------------------------------
 
 
-def fib_check_nh(net: Any, nh: fib_nh, scope: int) -> None:
+def fib_check_nh(net: Net, nh: fib_nh, scope: int) -> None:
     """net/ipv4/fib_semantics.c: is the next hop reachable? Learns the device of a gateway.
 
     Raises: OSError EINVAL, ENETUNREACH, ENETDOWN, ENODEV.
@@ -439,7 +448,7 @@ def fib_check_nh(net: Any, nh: fib_nh, scope: int) -> None:
 
 
 def fib_table_insert(
-    net: Any,
+    net: Net,
     tb: fib_table,
     dst: int,
     plen: int,
@@ -468,13 +477,13 @@ def fib_table_insert(
 
 
 def fib_table_delete(
-    net: Any,
+    net: Net,
     tb: fib_table,
     dst: int,
     plen: int,
     *,
     rtype: int = RTN_UNSPEC,
-    dev: Any = None,
+    dev: net_device | str | None = None,
     gw: int | None = None,
     prefsrc: int = 0,
     tos: int = 0,
@@ -501,14 +510,14 @@ def fib_table_delete(
     raise OSError(errno.ESRCH, "no such route")
 
 
-def fib_changed(net: Any) -> None:
+def fib_changed(net: Net) -> None:
     """Every change of a table drops the cached routes and what ICMP taught about them."""
     net.fib.generation += 1
     net.ipv4.fnhe.clear()
     rt_cache_flush(net)
 
 
-def fib_table_flush(net: Any, tb: fib_table) -> int:
+def fib_table_flush(net: Net, tb: fib_table) -> int:
     """net/ipv4/fib_trie.c: drop dead routes; returns how many."""
     dead = [
         fa
@@ -521,7 +530,7 @@ def fib_table_flush(net: Any, tb: fib_table) -> int:
     return len(dead)
 
 
-def fib_flush(net: Any) -> int:
+def fib_flush(net: Net) -> int:
     """net/ipv4/fib_frontend.c: fib_table_flush over all tables."""
     return sum(fib_table_flush(net, tb) for tb in net.fib.tables.values())
 
@@ -559,11 +568,11 @@ def format_addr(addr: int) -> str:
 
 
 def ip_route_add(
-    net: Any,
+    net: Net,
     prefix: str,
     *,
     via: str | None = None,
-    dev: Any = None,
+    dev: net_device | str | None = None,
     src: str | None = None,
     metric: int = 0,
     mtu: int = 0,
@@ -615,11 +624,11 @@ def ip_route_add(
 
 
 def ip_route_del(
-    net: Any,
+    net: Net,
     prefix: str,
     *,
     via: str | None = None,
-    dev: Any = None,
+    dev: net_device | str | None = None,
     metric: int | None = None,
     tos: int = 0,
     table: int = RT_TABLE_MAIN,
@@ -638,7 +647,7 @@ def ip_route_del(
     )
 
 
-def _device(net: Any, dev: Any) -> Any:
+def _device(net: Net, dev: net_device | str | None) -> net_device | None:
     if isinstance(dev, str):
         found = net.dev_by_name.get(dev)
         if found is None:
@@ -647,7 +656,7 @@ def _device(net: Any, dev: Any) -> Any:
     return dev
 
 
-def fib_dump(net: Any, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]]:
+def fib_dump(net: Net, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]]:
     """Rows for /proc/net/route and `ip route`: one dict per route and next hop."""
     rows = []
     for tb in net.fib.tables.values():
@@ -655,7 +664,8 @@ def fib_dump(net: Any, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]
             continue
         for fa in tb.aliases():
             fi = fa.fa_info
-            for nh in fi.fib_nh or [None]:
+            hops: list[fib_nh] | list[None] = fi.fib_nh or [None]
+            for nh in hops:
                 rows.append(
                     {
                         "table": tb.tb_id,
@@ -681,7 +691,7 @@ def fib_dump(net: Any, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]
 
 
 def fib_magic(
-    net: Any, add: bool, rtype: int, dst: int, plen: int, ifa: Any, priority: int = 0
+    net: Net, add: bool, rtype: int, dst: int, plen: int, ifa: in_ifaddr, priority: int = 0
 ) -> None:
     """net/ipv4/fib_frontend.c: add or remove one automatic route of an address. Never raises."""
     tb = fib_get_table(net, RT_TABLE_MAIN if rtype == RTN_UNICAST else RT_TABLE_LOCAL)
@@ -709,7 +719,7 @@ def fib_magic(
             return
 
 
-def _ifa_broadcasts(ifa: Any) -> list[int]:
+def _ifa_broadcasts(ifa: in_ifaddr) -> list[int]:
     """Broadcast addresses that one interface address makes: configured, all-zeros, all-ones."""
     mask = ifa.ifa_mask
     prefix = ifa.ifa_address & mask
@@ -721,7 +731,7 @@ def _ifa_broadcasts(ifa: Any) -> list[int]:
     return list(dict.fromkeys(out))
 
 
-def fib_add_ifaddr(ifa: Any) -> None:
+def fib_add_ifaddr(ifa: in_ifaddr) -> None:
     """net/ipv4/fib_frontend.c: the local, broadcast and prefix routes of a new address."""
     dev = ifa.ifa_dev.dev
     net = dev.net
@@ -743,7 +753,7 @@ def fib_add_ifaddr(ifa: Any) -> None:
         fib_magic(net, True, RTN_BROADCAST, addr, 32, ifa)
 
 
-def fib_del_ifaddr(ifa: Any, still: list[Any] | None = None) -> None:
+def fib_del_ifaddr(ifa: in_ifaddr, still: list[in_ifaddr] | None = None) -> None:
     """net/ipv4/fib_frontend.c: undo fib_add_ifaddr; what other addresses need stays.
 
     `still`: the device's remaining addresses (default: its ifa_list without `ifa`).
@@ -771,7 +781,7 @@ def fib_del_ifaddr(ifa: Any, still: list[Any] | None = None) -> None:
             fib_changed(net)
 
 
-def fib_sync_down_addr(net: Any, local: int) -> int:
+def fib_sync_down_addr(net: Net, local: int) -> int:
     """net/ipv4/fib_semantics.c: kill routes whose preferred source went away; how many."""
     n = 0
     for tb in net.fib.tables.values():
@@ -782,7 +792,7 @@ def fib_sync_down_addr(net: Any, local: int) -> int:
     return n
 
 
-def fib_sync_down_dev(dev: Any, *, force: bool) -> int:
+def fib_sync_down_dev(dev: net_device, *, force: bool) -> int:
     """net/ipv4/fib_semantics.c: next hops over `dev` die (force) or lose their link; how many."""
     net = dev.net
     n = 0
@@ -795,7 +805,7 @@ def fib_sync_down_dev(dev: Any, *, force: bool) -> int:
     return n
 
 
-def fib_sync_up(dev: Any) -> int:
+def fib_sync_up(dev: net_device) -> int:
     """net/ipv4/fib_semantics.c: next hops over `dev` live again; how many."""
     n = 0
     for tb in dev.net.fib.tables.values():
@@ -807,14 +817,14 @@ def fib_sync_up(dev: Any) -> int:
     return n
 
 
-def fib_disable_ip(dev: Any) -> None:
+def fib_disable_ip(dev: net_device) -> None:
     """net/ipv4/fib_frontend.c: the device went down; its routes go."""
     if fib_sync_down_dev(dev, force=True):
         fib_flush(dev.net)
     fib_changed(dev.net)
 
 
-def fib_inetaddr_event(event: int, ifa: Any) -> None:
+def fib_inetaddr_event(event: int, ifa: in_ifaddr) -> None:
     """net/ipv4/fib_frontend.c: NETDEV_UP = address added, NETDEV_DOWN = address removed."""
     if event == NETDEV_UP:
         fib_add_ifaddr(ifa)
@@ -825,7 +835,7 @@ def fib_inetaddr_event(event: int, ifa: Any) -> None:
     fib_changed(ifa.ifa_dev.dev.net)
 
 
-def fib_netdev_event(event: int, dev: Any) -> None:
+def fib_netdev_event(event: int, dev: net_device) -> None:
     """net/ipv4/fib_frontend.c: routes follow a device's state."""
     in_dev = dev.ip_ptr
     if event == NETDEV_UNREGISTER:
@@ -843,7 +853,7 @@ def fib_netdev_event(event: int, dev: Any) -> None:
         fib_changed(dev.net)
 
 
-def ip_fib_init(net: Any) -> None:
+def ip_fib_init(net: Net) -> None:
     """net/ipv4/fib_frontend.c: watch addresses and devices; take in what is there already."""
     register_inetaddr_notifier(net, fib_inetaddr_event)
     register_netdevice_notifier(net, fib_netdev_event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import icmp_csum, icmp_hdr, icmp_push, ip_hdr, iphdr_at
 from fastpath.skbuff import (
@@ -81,6 +81,12 @@ from stack.ipv4.route import (
     ipv4_mtu,
 )
 
+if TYPE_CHECKING:
+    from fastpath.skbuff import SkbPool
+    from stack.inet.inet_sock import inet_sock, ip_options
+    from stack.ipv4.route import rtable
+    from stack.net import Net
+
 ICMP_HLEN = 8
 IP_HLEN = 20
 ICMP_ERROR_MTU = 576  # RFC 1812 4.3.2.3: an error quotes what fits into 576 bytes
@@ -103,7 +109,7 @@ ICMP_MIB_NAMES = {
 }
 
 
-def icmp_out_count(net: Any, kind: int) -> None:
+def icmp_out_count(net: Net, kind: int) -> None:
     """net/ipv4/icmp.c: count one message sent."""
     icmp = net.mib.icmp
     icmp.OutMsgs += 1
@@ -115,7 +121,7 @@ def icmp_out_count(net: Any, kind: int) -> None:
         setattr(icmp, name, getattr(icmp, name) + 1)
 
 
-def icmp_in_count(net: Any, kind: int) -> None:
+def icmp_in_count(net: Net, kind: int) -> None:
     """net/ipv4/icmp.c (ICMPMSGIN): count one message received."""
     intype = net.mib.icmpmsg.intype
     intype[kind] = intype.get(kind, 0) + 1
@@ -129,7 +135,7 @@ def icmp_in_count(net: Any, kind: int) -> None:
 # --- rate limits ---------------------------------------------------------------------------
 
 
-def icmpv4_mask_allow(net: Any, kind: int, code: int) -> bool:
+def icmpv4_mask_allow(net: Net, kind: int, code: int) -> bool:
     """net/ipv4/icmp.c: is this type free of limits?"""
     if kind > NR_ICMP_TYPES:
         return True
@@ -138,7 +144,7 @@ def icmpv4_mask_allow(net: Any, kind: int, code: int) -> bool:
     return not 1 << kind & net.sysctl.icmp_ratemask
 
 
-def icmpv4_global_allow(net: Any, kind: int, code: int) -> bool:
+def icmpv4_global_allow(net: Net, kind: int, code: int) -> bool:
     """net/ipv4/icmp.c: the host-wide limit."""
     if icmpv4_mask_allow(net, kind, code) or icmp_global_allow(net):
         return True
@@ -146,7 +152,7 @@ def icmpv4_global_allow(net: Any, kind: int, code: int) -> bool:
     return False
 
 
-def icmpv4_xrlim_allow(net: Any, rt: Any, daddr: int, kind: int, code: int) -> bool:
+def icmpv4_xrlim_allow(net: Net, rt: rtable, daddr: int, kind: int, code: int) -> bool:
     """net/ipv4/icmp.c: the limit per destination (sysctl icmp_ratelimit, ms)."""
     if icmpv4_mask_allow(net, kind, code) or rt.dev.flags & IFF_LOOPBACK:
         return True
@@ -168,19 +174,19 @@ class icmp_bxm:
     """
 
     __slots__ = ("code", "data_len", "head", "offset", "replyopts", "skb", "type", "un")
+    skb: sk_buff
 
     def __init__(self, kind: int, code: int, un: int) -> None:
         self.type = kind
         self.code = code
         self.un = un
         self.head = b""
-        self.skb: Any = None
         self.offset = 0
         self.data_len = 0
-        self.replyopts: Any = None
+        self.replyopts: ip_options | None = None
 
 
-def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: Any) -> None:
+def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: SkbPool) -> None:
     """net/ipv4/icmp.c: append the message's data to `skb`: small ones copied, big ones shared."""
     if frm.head:
         skb_put_data(skb, frm.head)
@@ -193,7 +199,9 @@ def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: Any) -> None:
         raise os_error(105)
 
 
-def icmp_push_reply(sk: Any, param: icmp_bxm, fl4: flowi, ipc: ipcm_cookie, rt: Any) -> None:
+def icmp_push_reply(
+    sk: inet_sock, param: icmp_bxm, fl4: flowi, ipc: ipcm_cookie, rt: rtable
+) -> None:
     """net/ipv4/icmp.c: put header, checksum and IP in front of the data and send."""
     net = sk.net
     length = len(param.head) + param.data_len
@@ -213,7 +221,7 @@ def icmp_push_reply(sk: Any, param: icmp_bxm, fl4: flowi, ipc: ipcm_cookie, rt: 
     ip_push_pending_frames(sk, fl4)
 
 
-def icmp_xmit_lock(net: Any) -> Any:
+def icmp_xmit_lock(net: Net) -> inet_sock | None:
     """net/ipv4/icmp.c: the sending socket, None while it is busy (an error about an error)."""
     sk = net.ipv4.icmp_sk
     if sk is None or sk.sk_lock_owned:
@@ -222,7 +230,7 @@ def icmp_xmit_lock(net: Any) -> Any:
     return sk
 
 
-def icmp_xmit_unlock(sk: Any) -> None:
+def icmp_xmit_unlock(sk: inet_sock) -> None:
     """net/ipv4/icmp.c"""
     sk.sk_lock_owned = False
 
@@ -491,7 +499,7 @@ def guess_mtu(old_mtu: int) -> int:
     return 68
 
 
-def icmp_tag_validation(net: Any, protocol: int) -> bool:
+def icmp_tag_validation(net: Net, protocol: int) -> bool:
     """net/ipv4/icmp.c: does the transport check that the quoted packet is its own?"""
     ipprot = net.inet_protos[protocol]
     return ipprot is not None and ipprot.icmp_strict_tag_validation
@@ -530,15 +538,15 @@ ICMP_HANDLERS: dict[int, Callable[[sk_buff], bool]] = {
 }
 
 
-def inet_ctl_sock_create(net: Any, family: int, kind: int, protocol: int) -> Any:
+def inet_ctl_sock_create(net: Net, family: int, kind: int, protocol: int) -> inet_sock:
     """net/ipv4/af_inet.c: a socket of the host's own, seen by no look-up and no user."""
-    sk = sock_create_kern(net, family, kind, protocol).sk
+    sk: inet_sock = sock_create_kern(net, family, kind, protocol).sk
     if sk.sk_prot.unhash is not None:
         sk.sk_prot.unhash(sk)
     return sk
 
 
-def icmp_init(net: Any) -> None:
+def icmp_init(net: Net) -> None:
     """net/ipv4/icmp.c: the socket that sends, and the host-wide limit."""
     sk = inet_ctl_sock_create(net, AF_INET, SOCK_RAW, IPPROTO_ICMP)
     sk.pmtudisc = IP_PMTUDISC_DONT
@@ -549,7 +557,7 @@ def icmp_init(net: Any) -> None:
     net.ipv4.icmp_global = icmp_global_state(net.sysctl.icmp_msgs_burst, net.clock.now_ns())
 
 
-def icmp_exit(net: Any) -> None:
+def icmp_exit(net: Net) -> None:
     """Free what a message under construction holds."""
     if net.ipv4.icmp_sk is not None:
         ip_flush_pending_frames(net.ipv4.icmp_sk)

@@ -7,7 +7,7 @@ changes are in stack/inet/mc_filter.py.
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.csum import csum_fold, csum_partial, ip_compute_csum
 from fastpath.hdr import ip_hdr, ip_push
@@ -68,6 +68,12 @@ from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.route import IP_DF, ip_route_output_key
 from stack.ipv4.rt_cache import rt_cache_flush
 
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.inet.inet_sock import inet_sock
+    from stack.ipv4.devinet import in_device
+    from stack.net import Net
+
 IGMP_HOST_MEMBERSHIP_QUERY = 0x11
 IGMP_HOST_MEMBERSHIP_REPORT = 0x12
 IGMPV2_HOST_MEMBERSHIP_REPORT = 0x16
@@ -89,7 +95,7 @@ class igmp_state:
 
     __slots__ = ("mr_gq_timer", "mr_qri_ns", "mr_qrv", "mr_v1_seen", "mr_v2_seen")
 
-    def __init__(self, in_dev: Any) -> None:
+    def __init__(self, in_dev: in_device) -> None:
         net = in_dev.dev.net
         self.mr_v1_seen = 0
         self.mr_v2_seen = 0
@@ -100,27 +106,27 @@ class igmp_state:
         )
 
 
-def mr(in_dev: Any) -> igmp_state:
+def mr(in_dev: in_device) -> igmp_state:
     """The interface's IGMP state, made on first use."""
-    state = getattr(in_dev, "igmp", None)
+    state = in_dev.igmp
     if state is None:
         state = in_dev.igmp = igmp_state(in_dev)
     return state
 
 
-def igmp_v1_seen(in_dev: Any) -> bool:
+def igmp_v1_seen(in_dev: in_device) -> bool:
     """net/ipv4/igmp.c IGMP_V1_SEEN"""
     now = in_dev.dev.net.clock.now_ns()
     return in_dev_conf(in_dev, "force_igmp_version") == 1 or mr(in_dev).mr_v1_seen > now
 
 
-def igmp_v2_seen(in_dev: Any) -> bool:
+def igmp_v2_seen(in_dev: in_device) -> bool:
     """net/ipv4/igmp.c IGMP_V2_SEEN"""
     now = in_dev.dev.net.clock.now_ns()
     return in_dev_conf(in_dev, "force_igmp_version") == 2 or mr(in_dev).mr_v2_seen > now
 
 
-def unsolicited_ns(in_dev: Any, version: int) -> int:
+def unsolicited_ns(in_dev: in_device, version: int) -> int:
     """net/ipv4/igmp.c unsolicited_report_interval: ns between reports that nobody asked for."""
     return in_dev_conf(in_dev, f"igmpv{version}_unsolicited_report_interval") * MSEC
 
@@ -128,7 +134,7 @@ def unsolicited_ns(in_dev: Any, version: int) -> int:
 # --- sockets -------------------------------------------------------------------------------
 
 
-def ip_mc_find_dev(net: Any, group: int, addr: int) -> Any:
+def ip_mc_find_dev(net: Net, group: int, addr: int) -> net_device | None:
     """net/ipv4/igmp.c: the interface of a membership: by its address, else by the route."""
     if addr:
         return ip_dev_find(net, addr)
@@ -138,7 +144,7 @@ def ip_mc_find_dev(net: Any, group: int, addr: int) -> Any:
         return None
 
 
-def ip_mc_join_group(sk: Any, group: int, ifindex: int, mode: int = MCAST_EXCLUDE) -> None:
+def ip_mc_join_group(sk: inet_sock, group: int, ifindex: int, mode: int = MCAST_EXCLUDE) -> None:
     """net/ipv4/igmp.c: join for a socket. Raises: OSError EINVAL, ENODEV, EADDRINUSE, ENOBUFS."""
     if not ipv4_is_multicast(group):
         raise OSError(errno.EINVAL, "not a multicast group")
@@ -156,7 +162,7 @@ def ip_mc_join_group(sk: Any, group: int, ifindex: int, mode: int = MCAST_EXCLUD
     ip_mc_change(dev.ip_ptr, group, None, _state(ml))
 
 
-def ip_mc_leave_group(sk: Any, group: int, ifindex: int) -> None:
+def ip_mc_leave_group(sk: inet_sock, group: int, ifindex: int) -> None:
     """net/ipv4/igmp.c: leave. Raises: OSError EADDRNOTAVAIL."""
     for ml in sk.mc_list:
         if ml.multiaddr == group and ml.ifindex == ifindex:
@@ -171,19 +177,19 @@ def _state(ml: ip_mc_socklist) -> mc_state:
     return mc_state(ml.sfmode, frozenset(ml.sflist))
 
 
-def _release_membership(net: Any, ml: ip_mc_socklist) -> None:
+def _release_membership(net: Net, ml: ip_mc_socklist) -> None:
     dev = net.dev_by_index.get(ml.ifindex)
     if dev is not None and dev.ip_ptr is not None:
         ip_mc_change(dev.ip_ptr, ml.multiaddr, _state(ml), None)
 
 
-def ip_mc_drop_socket(sk: Any) -> None:
+def ip_mc_drop_socket(sk: inet_sock) -> None:
     """net/ipv4/igmp.c: a socket closes: leave all its groups."""
     while sk.mc_list:
         _release_membership(sk.net, sk.mc_list.pop())
 
 
-def ip_mc_source(sk: Any, optname: int, group: int, source: int, ifindex: int) -> None:
+def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: int) -> None:
     """net/ipv4/igmp.c: source-specific membership. Raises: OSError EINVAL, EADDRNOTAVAIL, ..."""
     if not ipv4_is_multicast(group):
         raise OSError(errno.EINVAL, "not a multicast group")
@@ -233,7 +239,7 @@ def ip_mc_source(sk: Any, optname: int, group: int, source: int, ifindex: int) -
     ip_mc_change(dev.ip_ptr, group, before, _state(ml))
 
 
-def ip_mc_sf_allow(sk: Any, loc_addr: int, rmt_addr: int, dif: int) -> bool:
+def ip_mc_sf_allow(sk: inet_sock, loc_addr: int, rmt_addr: int, dif: int) -> bool:
     """net/ipv4/igmp.c: does the socket want datagrams of this group from this source?"""
     if not ipv4_is_multicast(loc_addr):
         return True
@@ -247,7 +253,7 @@ def ip_mc_sf_allow(sk: Any, loc_addr: int, rmt_addr: int, dif: int) -> bool:
 # --- interfaces ----------------------------------------------------------------------------
 
 
-def ip_mc_change(in_dev: Any, addr: int, old: mc_state | None, new: mc_state | None) -> None:
+def ip_mc_change(in_dev: in_device, addr: int, old: mc_state | None, new: mc_state | None) -> None:
     """net/ipv4/igmp.c (ip_mc_add_src, ip_mc_del_src): one listener's filter of a group changes.
 
     None: the listener is new, or leaves.
@@ -274,12 +280,12 @@ def ip_mc_change(in_dev: Any, addr: int, old: mc_state | None, new: mc_state | N
     igmp_group_dropped(im, before)
 
 
-def ip_mc_inc_group(in_dev: Any, addr: int) -> None:
+def ip_mc_inc_group(in_dev: in_device, addr: int) -> None:
     """net/ipv4/igmp.c: the stack itself listens to a group."""
     ip_mc_change(in_dev, addr, None, ANY_SOURCE)
 
 
-def _changed_routes(in_dev: Any) -> None:
+def _changed_routes(in_dev: in_device) -> None:
     """Cached routes know whether a group is ours."""
     rt_cache_flush(in_dev.dev.net)
 
@@ -400,7 +406,7 @@ def igmp_gq_timer_expire(timer: timer_list) -> None:
 # --- the wire ------------------------------------------------------------------------------
 
 
-def igmp_transmit(in_dev: Any, dst: int, payload: bytes) -> int:
+def igmp_transmit(in_dev: in_device, dst: int, payload: bytes) -> int:
     """Send an IGMP message: TTL 1, router alert, precedence (RFC 3376 4). 0 or negative errno."""
     dev = in_dev.dev
     net = dev.net
@@ -424,7 +430,7 @@ def igmp_transmit(in_dev: Any, dst: int, payload: bytes) -> int:
     return ip_local_out(net, None, skb)
 
 
-def igmp_send_report(in_dev: Any, kind: int, group: int) -> int:
+def igmp_send_report(in_dev: in_device, kind: int, group: int) -> int:
     """net/ipv4/igmp.c: a v1 or v2 report, or a v2 leave."""
     if ipv4_is_local_multicast(group) and group == INADDR_ALLHOSTS_GROUP:
         return 0
@@ -432,7 +438,7 @@ def igmp_send_report(in_dev: Any, kind: int, group: int) -> int:
     return igmp_transmit(in_dev, dst, bytes((kind, 0, 0, 0)) + group.to_bytes(4, "big"))
 
 
-def igmpv3_sendpack(in_dev: Any, records: list[tuple[int, int, tuple[int, ...]]]) -> int:
+def igmpv3_sendpack(in_dev: in_device, records: list[tuple[int, int, tuple[int, ...]]]) -> int:
     """net/ipv4/igmp.c: a v3 report of (type, group, sources) records; split by the MTU."""
     room = in_dev.dev.mtu - 24 - 8
     batch: list[bytes] = []
@@ -458,7 +464,7 @@ def igmpv3_sendpack(in_dev: Any, records: list[tuple[int, int, tuple[int, ...]]]
     return err
 
 
-def igmpv3_emit(in_dev: Any, records: list[bytes]) -> int:
+def igmpv3_emit(in_dev: in_device, records: list[bytes]) -> int:
     """One v3 report."""
     head = bytes((IGMPV3_HOST_MEMBERSHIP_REPORT, 0, 0, 0, 0, 0)) + len(records).to_bytes(2, "big")
     return igmp_transmit(in_dev, IGMPV3_ALL_MCR, head + b"".join(records))
@@ -491,7 +497,7 @@ def igmp_rcv(skb: sk_buff) -> int:
     return 0
 
 
-def igmp_heard_report(in_dev: Any, group: int) -> None:
+def igmp_heard_report(in_dev: in_device, group: int) -> None:
     """net/ipv4/igmp.c: somebody else reported the group (v1, v2): no need to."""
     if group == INADDR_ALLHOSTS_GROUP:
         return
@@ -509,7 +515,7 @@ def igmpv3_code(code: int) -> int:
     return (code & 15 | 16) << ((code >> 4 & 7) + 3)
 
 
-def igmp_heard_query(in_dev: Any, skb: sk_buff, data: bytes) -> bool:
+def igmp_heard_query(in_dev: in_device, skb: sk_buff, data: bytes) -> bool:
     """net/ipv4/igmp.c: a router asks; answer at a random moment. False when malformed."""
     net = in_dev.dev.net
     now = net.clock.now_ns()
@@ -564,7 +570,7 @@ def igmp_heard_query(in_dev: Any, skb: sk_buff, data: bytes) -> bool:
 # --- start, stop ---------------------------------------------------------------------------
 
 
-def ip_mc_up(in_dev: Any) -> None:
+def ip_mc_up(in_dev: in_device) -> None:
     """net/ipv4/igmp.c: the interface is up: hear all-hosts and every group that has listeners."""
     if not in_dev.dev.flags & (IFF_MULTICAST | IFF_LOOPBACK):
         return
@@ -575,14 +581,14 @@ def ip_mc_up(in_dev: Any) -> None:
         igmp_filter_changed(im, NOBODY)
 
 
-def ip_mc_down(in_dev: Any) -> None:
+def ip_mc_down(in_dev: in_device) -> None:
     """net/ipv4/igmp.c: the interface went down: stop timers, empty the NIC's filter."""
     for im in in_dev.mc_list:
         igmp_group_unload(im)
     timer_delete(mr(in_dev).mr_gq_timer)
 
 
-def igmp_netdev_event(event: int, dev: Any) -> None:
+def igmp_netdev_event(event: int, dev: net_device) -> None:
     """net/ipv4/igmp.c"""
     in_dev = dev.ip_ptr
     if in_dev is None:
@@ -596,7 +602,7 @@ def igmp_netdev_event(event: int, dev: Any) -> None:
         in_dev.mc_list.clear()
 
 
-def igmp_mc_init(net: Any) -> None:
+def igmp_mc_init(net: Net) -> None:
     """net/ipv4/igmp.c: follow the devices."""
     register_netdevice_notifier(net, igmp_netdev_event)
 

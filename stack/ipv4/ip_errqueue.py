@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 from fastpath.hdr import icmp_hdr, ip_hdr, ip_push, iphdr_at
 from fastpath.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
@@ -31,7 +30,9 @@ def sockaddr_in(name: sockaddr | None) -> bytes:
     return SOCKADDR_IN.pack(name.family, name.port.to_bytes(2, "big"), net_addr(name.addr))
 
 
-def ip_icmp_error(sk: Any, skb: sk_buff, err: int, port: int, info: int, payload_off: int) -> None:
+def ip_icmp_error(
+    sk: inet_sock, skb: sk_buff, err: int, port: int, info: int, payload_off: int
+) -> None:
     """net/ipv4/ip_sockglue.c: put an ICMP error on the error queue, with the quoted payload.
 
     `skb` (borrowed): data at the embedded IP header; `payload_off` = where its payload begins.
@@ -51,7 +52,7 @@ def ip_icmp_error(sk: Any, skb: sk_buff, err: int, port: int, info: int, payload
     kfree_skb(clone)
 
 
-def ip_local_error(sk: Any, err: int, daddr: int, port: int, info: int) -> None:
+def ip_local_error(sk: inet_sock, err: int, daddr: int, port: int, info: int) -> None:
     """net/ipv4/ip_sockglue.c: an error found here (a datagram over the path MTU)."""
     if not sk.recverr:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.gso import skb_gso_validate_network_len
 from fastpath.hdr import ip_decrease_ttl, ip_hdr
@@ -38,6 +38,10 @@ from stack.ipv4.route import (
     ip_dst_mtu_maybe_forward,
     ip_rt_send_redirect,
 )
+
+if TYPE_CHECKING:
+    from stack.core.sock import sock
+    from stack.net import Net
 
 XFRM_POLICY_FWD = 2
 
@@ -114,7 +118,7 @@ def ip_forward(skb: sk_buff) -> int:
     return ip_forward_finish(net, None, skb)
 
 
-def ip_forward_finish(net: Any, sk: Any, skb: sk_buff) -> int:
+def ip_forward_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_forward.c: count, finish the options, send. Takes ownership of skb."""
     net.mib.ip.ForwDatagrams += 1
     opt = received_options(skb)

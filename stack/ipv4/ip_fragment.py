@@ -6,9 +6,9 @@ here); exact repeats are dropped alone. Memory and time are bounded by sysctls i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastpath.hdr import ip_hdr, ip_send_check
+from fastpath.hdr import ip_hdr, ip_send_check, iphdr
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_UNNECESSARY,
@@ -71,7 +71,7 @@ class ipq(inet_frag_queue):
         self.rid = 0
 
 
-def ip_defrag(net: Any, skb: sk_buff, user: int) -> sk_buff | None:
+def ip_defrag(net: Net, skb: sk_buff, user: int) -> sk_buff | None:
     """net/ipv4/ip_fragment.c: add a fragment; the whole packet when it was the last one missing.
 
     Data at the IP header. Takes ownership of skb.
@@ -86,7 +86,7 @@ def ip_defrag(net: Any, skb: sk_buff, user: int) -> sk_buff | None:
     return ip_frag_queue(qp, skb)
 
 
-def ip_find(net: Any, iph: Any, user: int) -> ipq | None:
+def ip_find(net: Net, iph: iphdr, user: int) -> ipq | None:
     """net/ipv4/ip_fragment.c: the queue of a fragment, made when new; None above the limit."""
     fq = net.ipv4.frags
     key = (iph.id, iph.saddr, iph.daddr, iph.protocol, user)
@@ -242,11 +242,11 @@ def ip_frag_reasm(qp: ipq) -> sk_buff | None:
     return head
 
 
-def ip_frags_init(net: Any) -> None:
+def ip_frags_init(net: Net) -> None:
     """net/ipv4/ip_fragment.c ipfrag_init."""
     net.ipv4.frags = fqdir()
 
 
-def ip_frags_exit(net: Any) -> None:
+def ip_frags_exit(net: Net) -> None:
     """net/ipv4/ip_fragment.c: free everything that waits."""
     fqdir_exit(net.ipv4.frags, SKB_DROP_REASON_NOT_SPECIFIED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import ip_hdr, ip_hdr_validate
 from fastpath.inet import ip_is_fragment, ip_pull_header, ip_rcv_usual, ip_route_fields
@@ -42,15 +42,21 @@ from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.route import IP_MF, IP_OFFSET, RTCF_LOCAL
 from stack.ipv4.route_input import ip_route_input
 
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device, packet_type
+    from stack.core.sock import sock
+    from stack.ipv4.route import rtable
+    from stack.net import Net
+
 XFRM_POLICY_IN = 0
 
 
-def xfrm4_policy_check(sk: Any, direction: int, skb: sk_buff) -> bool:
+def xfrm4_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
     """include/net/xfrm.h: may the packet be delivered? This stack has no IPsec policy: always."""
     return True
 
 
-def ip_rcv(skb: sk_buff, dev: Any, pt: Any, orig_dev: Any) -> int:
+def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
     """net/ipv4/ip_input.c: a received IPv4 packet, data at its header. Takes ownership of skb."""
     net = dev.net
     size = ip_rcv_usual(skb)
@@ -71,7 +77,7 @@ def ip_rcv(skb: sk_buff, dev: Any, pt: Any, orig_dev: Any) -> int:
     return ip_rcv_finish(net, None, skb)
 
 
-def ip_rcv_core(skb: sk_buff, net: Any) -> sk_buff | None:
+def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     """net/ipv4/ip_input.c: RFC 1122 3.2.1.x: version, header length, checksum, total length.
 
     The packet (perhaps a clone) trimmed to its total length with network and transport header
@@ -112,14 +118,14 @@ def ip_rcv_core(skb: sk_buff, net: Any) -> sk_buff | None:
     return skb
 
 
-def ip_rcv_finish(net: Any, sk: Any, skb: sk_buff) -> int:
+def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_input.c (with ip_rcv_finish_core): find the route, obey options, go on.
 
     Takes ownership of skb.
     """
     daddr, saddr, tos, protocol, plain = ip_route_fields(skb)
     dev = skb.dev
-    rt = skb.dst
+    rt: rtable = skb.dst
     if rt is None and plain == 2 and protocol in net.ipv4.early_demux and skb.sk is None:
         net.ipv4.early_demux[protocol](skb)
         rt = skb.dst
@@ -172,7 +178,7 @@ def ip_local_deliver(skb: sk_buff) -> int:
     return ip_local_deliver_finish(net, None, skb)
 
 
-def ip_local_deliver_finish(net: Any, sk: Any, skb: sk_buff) -> int:
+def ip_local_deliver_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_input.c (with ip_protocol_deliver_rcu): step over the header; raw sockets first
     (a clone each), then the protocol's handler. Neither: ICMP protocol unreachable.
 
@@ -224,6 +230,6 @@ def ip_call_ra_chain(skb: sk_buff) -> bool:
     return True
 
 
-def rt_is_local(rt: Any) -> bool:
+def rt_is_local(rt: rtable) -> bool:
     """Whether a route leads to this host."""
     return bool(rt.rt_flags & RTCF_LOCAL)

@@ -7,7 +7,7 @@ it as `skb.cb`; a packet without has None there.
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import ip_hdr
 from fastpath.skbuff import (
@@ -23,6 +23,10 @@ from stack.ipv4.fib import (
     inet_addr_type,
     inet_select_addr,
 )
+
+if TYPE_CHECKING:
+    from stack.ipv4.route import rtable
+    from stack.net import Net
 
 IPOPT_END = 0
 IPOPT_NOOP = 1
@@ -51,13 +55,13 @@ class OptionError(ValueError):
         self.pointer = pointer
 
 
-def inet_current_timestamp(net: Any) -> int:
+def inet_current_timestamp(net: Net) -> int:
     """net/ipv4/af_inet.c: ms since midnight UT, as RFC 791 time stamps want it."""
     return net.machine.realtime_ns() // 1_000_000 % MS_PER_DAY
 
 
 def ip_options_compile(
-    net: Any, data: bytes | bytearray, *, received: bool, spec_dst: int = 0
+    net: Net, data: bytes | bytearray, *, received: bool, spec_dst: int = 0
 ) -> ip_options:
     """net/ipv4/ip_options.c: parse an option area; a received one is also filled in.
 
@@ -146,7 +150,7 @@ def _compile_rr(opt: ip_options, at: int, optlen: int, addr: bytes | None) -> No
 
 
 def _compile_ts(
-    net: Any, opt: ip_options, at: int, optlen: int, addr: bytes, received: bool
+    net: Net, opt: ip_options, at: int, optlen: int, addr: bytes, received: bool
 ) -> None:
     """Time stamp, with or without addresses; the overflow counter when it is full."""
     buf = opt.data
@@ -199,7 +203,7 @@ def _compile_ts(
     opt.ts = IP_HLEN + at
 
 
-def ip_options_get(net: Any, data: bytes) -> ip_options | None:
+def ip_options_get(net: Net, data: bytes) -> ip_options | None:
     """net/ipv4/ip_options.c: options that a user sets; padded to 4. Raises: OSError EINVAL."""
     if len(data) > MAX_IPOPTLEN:
         raise OSError(errno.EINVAL, f"{len(data)} bytes of IP options; at most 40 fit")
@@ -241,7 +245,7 @@ def ip_options_undo(opt: ip_options) -> bytes:
     return bytes(buf)
 
 
-def ip_options_build(opt: ip_options, daddr: int, rt: Any, saddr: int) -> tuple[bytes, int]:
+def ip_options_build(opt: ip_options, daddr: int, rt: rtable, saddr: int) -> tuple[bytes, int]:
     """net/ipv4/ip_options.c: the area of a packet to send, and the address its header gets.
 
     With a source route `daddr` becomes the route's last hop and the header gets the first.
@@ -293,7 +297,7 @@ def ip_options_fragment(data: bytes) -> bytes:
     return bytes(buf)
 
 
-def __ip_options_echo(net: Any, skb: sk_buff, sopt: ip_options) -> ip_options | None:
+def __ip_options_echo(net: Net, skb: sk_buff, sopt: ip_options) -> ip_options | None:
     """net/ipv4/ip_options.c: options of a reply: recorded route and stamps go on, a source route
     is reversed. None when the received ones cannot be answered."""
     out = bytearray()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import ip_hdr, ip_send_check
 from fastpath.skbuff import PACKET_HOST, sk_buff, skb_cow, skb_network_offset, skb_store_bits
@@ -16,8 +16,11 @@ from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.route import ip_rt_get_source
 from stack.ipv4.route_input import ip_route_input
 
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
 
-def ip_rcv_options(skb: sk_buff, dev: Any) -> bool:
+
+def ip_rcv_options(skb: sk_buff, dev: net_device) -> bool:
     """net/ipv4/ip_input.c: parse and obey the options of a received packet; True = drop it."""
     net = dev.net
     if not _own_header(skb):
@@ -55,7 +58,7 @@ def ip_options_store(skb: sk_buff, opt: ip_options) -> None:
     ip_send_check(ip_hdr(skb))
 
 
-def ip_options_rcv_srr(skb: sk_buff, dev: Any, opt: ip_options) -> int:
+def ip_options_rcv_srr(skb: sk_buff, dev: net_device, opt: ip_options) -> int:
     """net/ipv4/ip_options.c: follow a source route: 0, or -EINVAL to drop."""
     iph = ip_hdr(skb)
     rt = skb.dst

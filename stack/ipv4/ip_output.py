@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
 from fastpath.hdr import ip_hdr, ip_push, ip_send_check
@@ -78,7 +78,7 @@ from stack.core.uapi import (
     SEND_SHUTDOWN,
 )
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import ip_options
+from stack.inet.inet_sock import inet_sock, ip_options
 from stack.ipv4.fib import RTN_MULTICAST
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from stack.ipv4.ip_errqueue import ip_local_error
@@ -98,6 +98,13 @@ from stack.ipv4.route import (
     ip_route_output_ports,
     ipv4_mtu,
 )
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import SkbPool
+    from stack.core.sock import sock
+    from stack.inet.inet_sock import inet_cork
+    from stack.ipv4.route import rtable
+    from stack.net import Net
 
 IPSKB_FORWARDED = 1 << 0
 IPSKB_XFRM_TUNNEL_SIZE = 1 << 1
@@ -126,9 +133,9 @@ class ipcm_cookie:
         "ttl",
     )
 
-    def __init__(self, sk: Any = None) -> None:
+    def __init__(self, sk: inet_sock | None = None) -> None:
         self.addr = 0
-        self.opt: Any = None
+        self.opt: ip_options | None = None
         self.ttl = 0
         self.tos = -1
         self.gso_size = 0
@@ -148,18 +155,25 @@ class ipcm_cookie:
 # --- identification (include/net/ip.h, net/ipv4/route.c) -----------------------------------
 
 
-def ip_idents_reserve(net: Any, slot: int, segs: int) -> int:
+def ip_idents_reserve(net: Net, slot: int, segs: int) -> int:
     """net/ipv4/route.c: take `segs` ids of a generator, stepping further when time has passed."""
     return net.ipv4.ip_idents.reserve(slot, segs, net.clock.now_ns() >> 22, net.random.randrange)
 
 
-def __ip_select_ident(net: Any, daddr: int, saddr: int, protocol: int, segs: int = 1) -> int:
+def __ip_select_ident(net: Net, daddr: int, saddr: int, protocol: int, segs: int = 1) -> int:
     """net/ipv4/route.c: an id from the generator of (destination, source, protocol)."""
     return ip_idents_reserve(net, hash((daddr, saddr, protocol, net.ipv4.secret)) & 1023, segs)
 
 
 def ip_select_ident_segs(
-    net: Any, skb: sk_buff, sk: Any, df: int, daddr: int, saddr: int, protocol: int, segs: int = 1
+    net: Net,
+    skb: sk_buff,
+    sk: inet_sock | None,
+    df: int,
+    daddr: int,
+    saddr: int,
+    protocol: int,
+    segs: int = 1,
 ) -> int:
     """include/net/ip.h: a connected socket counts itself; 0 with DF; else a generator."""
     if sk is not None and sk.inet_daddr:
@@ -171,43 +185,43 @@ def ip_select_ident_segs(
     return __ip_select_ident(net, daddr, saddr, protocol, segs)
 
 
-def ip_dont_fragment(sk: Any, rt: Any) -> bool:
+def ip_dont_fragment(sk: inet_sock, rt: rtable) -> bool:
     """include/net/ip.h: must DF be set?"""
     pmtudisc = sk.pmtudisc
     return pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not rt.rt_mtu_locked)
 
 
-def ip_sk_use_pmtu(sk: Any) -> bool:
+def ip_sk_use_pmtu(sk: inet_sock) -> bool:
     """include/net/ip.h: does the socket believe learned path MTUs?"""
     return sk.pmtudisc < IP_PMTUDISC_PROBE
 
 
-def ip_sk_accept_pmtu(sk: Any) -> bool:
+def ip_sk_accept_pmtu(sk: inet_sock) -> bool:
     """include/net/ip.h: may ICMP change the path MTU on behalf of this socket?"""
     return sk.pmtudisc not in (IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT)
 
 
-def ip_sk_ignore_df(sk: Any) -> bool:
+def ip_sk_ignore_df(sk: inet_sock) -> bool:
     """include/net/ip.h: may packets of this socket be fragmented here?"""
     return sk.pmtudisc < IP_PMTUDISC_DO or sk.pmtudisc == IP_PMTUDISC_OMIT
 
 
-def ip_select_ttl(sk: Any, rt: Any) -> int:
+def ip_select_ttl(sk: inet_sock, rt: rtable) -> int:
     """include/net/ip.h: the socket's TTL, else the route's."""
     ttl = sk.uc_ttl
     return ttl if ttl >= 0 else ip4_dst_hoplimit(rt)
 
 
-def ip_sk_mtu(sk: Any, rt: Any) -> int:
+def ip_sk_mtu(sk: inet_sock, rt: rtable) -> int:
     """The MTU that a socket's datagrams are cut to."""
     return ipv4_mtu(rt) if sk.pmtudisc < IP_PMTUDISC_PROBE else min(rt.dev.mtu, IP_MAX_MTU)
 
 
-def ip_skb_dst_mtu(sk: Any, skb: sk_buff) -> int:
+def ip_skb_dst_mtu(sk: sock | None, skb: sk_buff) -> int:
     """include/net/ip.h: the largest packet that may leave as it is."""
     rt = skb.dst
     if (rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked) and (
-        sk is None or sk.pmtudisc < IP_PMTUDISC_PROBE
+        not isinstance(sk, inet_sock) or sk.pmtudisc < IP_PMTUDISC_PROBE
     ):
         return ip_dst_mtu_maybe_forward(rt, bool(skb.ip_cb_flags & IPSKB_FORWARDED))
     mtu = rt.dev.mtu
@@ -217,7 +231,7 @@ def ip_skb_dst_mtu(sk: Any, skb: sk_buff) -> int:
 # --- local output --------------------------------------------------------------------------
 
 
-def __ip_local_out(net: Any, sk: Any, skb: sk_buff) -> int:
+def __ip_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: count, LOCAL_OUT hook. 1 = go on with dst_output."""
     net.mib.ip.OutRequests += 1
     skb.protocol = ETH_P_IP
@@ -226,7 +240,7 @@ def __ip_local_out(net: Any, sk: Any, skb: sk_buff) -> int:
     return 1
 
 
-def ip_local_out(net: Any, sk: Any, skb: sk_buff) -> int:
+def ip_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: send a finished packet. Takes ownership of skb."""
     err = __ip_local_out(net, sk, skb)
     if err == 1:
@@ -234,7 +248,9 @@ def ip_local_out(net: Any, sk: Any, skb: sk_buff) -> int:
     return err
 
 
-def ip_build_and_send_pkt(skb: sk_buff, sk: Any, saddr: int, daddr: int, opt: Any, tos: int) -> int:
+def ip_build_and_send_pkt(
+    skb: sk_buff, sk: inet_sock, saddr: int, daddr: int, opt: ip_options | None, tos: int
+) -> int:
     """net/ipv4/ip_output.c: header and send for a reply of a listener (SYN-ACK).
 
     skb.dst is set. Takes ownership of skb.
@@ -272,7 +288,7 @@ def ip_build_and_send_pkt(skb: sk_buff, sk: Any, saddr: int, daddr: int, opt: An
 IP_MIN_FRAG = 576  # a SYN-ACK is smaller than any legal MTU, so its id does not matter
 
 
-def ip_queue_xmit(sk: Any, skb: sk_buff, fl: Any = None) -> int:
+def ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None = None) -> int:
     """net/ipv4/ip_output.c: header and send for a connected transport (TCP).
 
     Data at the transport header. `fl`: flow with daddr/saddr, None = the socket's. Takes ownership
@@ -281,7 +297,7 @@ def ip_queue_xmit(sk: Any, skb: sk_buff, fl: Any = None) -> int:
     return __ip_queue_xmit(sk, skb, fl, sk.tos)
 
 
-def __ip_queue_xmit(sk: Any, skb: sk_buff, fl: Any, tos: int) -> int:
+def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> int:
     """net/ipv4/ip_output.c: ip_queue_xmit with the TOS given."""
     net = sk.net
     inet_opt = sk.inet_opt
@@ -349,7 +365,7 @@ def __ip_queue_xmit(sk: Any, skb: sk_buff, fl: Any, tos: int) -> int:
     return ip_local_out(net, sk, skb)
 
 
-def ip_output(net: Any, sk: Any, skb: sk_buff) -> int:
+def ip_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: POST_ROUTING hook, then finish. Takes ownership of skb."""
     rt = skb.dst
     dev = rt.dev
@@ -364,7 +380,7 @@ def ip_output(net: Any, sk: Any, skb: sk_buff) -> int:
     return ip_finish_output2(net, sk, skb)
 
 
-def ip_mc_output(net: Any, sk: Any, skb: sk_buff) -> int:
+def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: output to a group or broadcast of ours: a copy comes back to us.
 
     Takes ownership of skb.
@@ -376,7 +392,7 @@ def ip_mc_output(net: Any, sk: Any, skb: sk_buff) -> int:
     skb.protocol = ETH_P_IP
     ttl = ip_hdr(skb).ttl
     if rt.rt_flags & RTCF_MULTICAST:
-        if (sk is None or sk.mc_loop) and rt.rt_flags & RTCF_LOCAL:
+        if (not isinstance(sk, inet_sock) or sk.mc_loop) and rt.rt_flags & RTCF_LOCAL:
             newskb = skb_clone(skb)
             if newskb is not None:
                 ip_mc_loopback(net, newskb, rt)
@@ -396,14 +412,14 @@ def ip_mc_output(net: Any, sk: Any, skb: sk_buff) -> int:
     return ip_finish_output(net, sk, skb)
 
 
-def ip_mc_loopback(net: Any, newskb: sk_buff, rt: Any) -> None:
+def ip_mc_loopback(net: Net, newskb: sk_buff, rt: rtable) -> None:
     """net/ipv4/ip_output.c (ip_mc_finish_output): hand a clone to ourselves. Takes ownership."""
     newskb.dst = rt
     newskb.dev = rt.dev
     dev_loopback_xmit(net, None, newskb)
 
 
-def ip_finish_output(net: Any, sk: Any, skb: sk_buff) -> int:
+def ip_finish_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: small enough goes on, the rest is cut."""
     rt = skb.dst
     if rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked:
@@ -417,7 +433,7 @@ def ip_finish_output(net: Any, sk: Any, skb: sk_buff) -> int:
     return ip_finish_output2(net, sk, skb)
 
 
-def ip_finish_output_gso(net: Any, sk: Any, skb: sk_buff, mtu: int) -> int:
+def ip_finish_output_gso(net: Net, sk: sock | None, skb: sk_buff, mtu: int) -> int:
     """net/ipv4/ip_output.c: a super-packet whose segments fit the MTU goes on whole."""
     if skb_gso_validate_network_len(skb, mtu):
         return ip_finish_output2(net, sk, skb)
@@ -438,7 +454,7 @@ def ip_finish_output_gso(net: Any, sk: Any, skb: sk_buff, mtu: int) -> int:
     return ret
 
 
-def ip_finish_output2(net: Any, sk: Any, skb: sk_buff) -> int:
+def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: find the neighbour and leave IP. Takes ownership of skb."""
     rt = skb.dst
     dev = rt.dev
@@ -471,7 +487,11 @@ def ip_finish_output2(net: Any, sk: Any, skb: sk_buff) -> int:
 
 
 def ip_fragment(
-    net: Any, sk: Any, skb: sk_buff, mtu: int, output: Callable[[Any, Any, sk_buff], int]
+    net: Net,
+    sk: sock | None,
+    skb: sk_buff,
+    mtu: int,
+    output: Callable[[Net, sock | None, sk_buff], int],
 ) -> int:
     """net/ipv4/ip_output.c: cut, or refuse with ICMP fragmentation needed when DF forbids it.
 
@@ -489,7 +509,7 @@ def ip_fragment(
 
 
 def ip_do_fragment(
-    net: Any, sk: Any, skb: sk_buff, output: Callable[[Any, Any, sk_buff], int]
+    net: Net, sk: sock | None, skb: sk_buff, output: Callable[[Net, sock | None, sk_buff], int]
 ) -> int:
     """net/ipv4/ip_output.c: cut a packet into fragments that fit the route (RFC 791 3.2).
 
@@ -554,7 +574,7 @@ def ip_do_fragment(
 
 
 def ip_frag_alloc(
-    net: Any, skb: sk_buff, header: bytearray, ptr: int, length: int, room: int, gather: bool
+    net: Net, skb: sk_buff, header: bytearray, ptr: int, length: int, room: int, gather: bool
 ) -> sk_buff | None:
     """One fragment: `header`, then `length` bytes of skb from `ptr`: shared, or copied for a device
     that cannot gather. None when memory runs out."""
@@ -594,10 +614,10 @@ def ip_copy_metadata(to: sk_buff, frm: sk_buff) -> None:
 
 # --- collecting a datagram (cork) ----------------------------------------------------------
 
-Getfrag = Callable[[Any, sk_buff, int, Any], None]
+Getfrag = Callable[[Any, sk_buff, int, "SkbPool"], None]
 
 
-def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: Any) -> None:
+def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> None:
     """net/ipv4/ip_output.c: append `n` bytes of the user's data, as pages once skb is full.
 
     Raises: OSError ENOBUFS when the host's packet buffers run out.
@@ -609,7 +629,7 @@ def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: Any) -> None:
             raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
 
 
-def bytes_getfrag(frm: list[Any], skb: sk_buff, n: int, pages: Any) -> None:
+def bytes_getfrag(frm: list[Any], skb: sk_buff, n: int, pages: SkbPool) -> None:
     """Append `n` bytes of a [buffer, offset] pair (replies that the host makes itself)."""
     buffer, off = frm
     done = skb_append_linear(skb, buffer, off, min(n, skb.tailroom)) if not skb.nr_frags else 0
@@ -620,7 +640,7 @@ def bytes_getfrag(frm: list[Any], skb: sk_buff, n: int, pages: Any) -> None:
         raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
 
 
-def ip_setup_cork(sk: Any, cork: Any, ipc: ipcm_cookie, rt: Any, fl4: Any) -> None:
+def ip_setup_cork(sk: inet_sock, cork: inet_cork, ipc: ipcm_cookie, rt: rtable, fl4: flowi) -> None:
     """net/ipv4/ip_output.c: start a datagram. Raises: OSError ENETUNREACH (MTU below 68)."""
     cork.fragsize = ip_sk_mtu(sk, rt)
     if cork.fragsize < 68:
@@ -640,10 +660,10 @@ def ip_setup_cork(sk: Any, cork: Any, ipc: ipcm_cookie, rt: Any, fl4: Any) -> No
 
 
 def __ip_append_data(
-    sk: Any,
-    fl4: Any,
+    sk: inet_sock,
+    fl4: flowi,
     skb: sk_buff | None,
-    cork: Any,
+    cork: inet_cork,
     getfrag: Getfrag,
     frm: Any,
     length: int,
@@ -657,7 +677,7 @@ def __ip_append_data(
     the whole datagram: head first, then pages; ip_do_fragment cuts it.
     Raises: OSError EMSGSIZE, ENOBUFS, EAGAIN, EPIPE.
     """
-    rt = cork.base_dst
+    rt: rtable = cork.base_dst
     net = sk.net
     optlen = cork.opt.optlen if cork.opt is not None else 0
     fragheaderlen = IP_HLEN + optlen
@@ -718,23 +738,28 @@ def __ip_append_data(
 
 
 def ip_append_data(
-    sk: Any,
-    fl4: Any,
+    sk: inet_sock,
+    fl4: flowi,
     getfrag: Getfrag,
     frm: Any,
     length: int,
     transhdrlen: int,
-    ipc: ipcm_cookie,
-    rt: Any,
+    ipc: ipcm_cookie | None,
+    rt: rtable | None,
     flags: int,
 ) -> int:
-    """net/ipv4/ip_output.c: append to the datagram in sk_write_queue. Raises: OSError."""
+    """net/ipv4/ip_output.c: append to the datagram in sk_write_queue. Raises: OSError.
+
+    `ipc` and `rt` are of the first piece only.
+    """
     if flags & MSG_PROBE:
         return 0
     queue = sk.sk_write_queue
     skb = queue.peek_tail()
     cork = sk.cork
     if skb is None:
+        assert ipc is not None
+        assert rt is not None
         ip_setup_cork(sk, cork, ipc, rt, fl4)
         skb = __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
         queue.queue_tail(skb)
@@ -743,9 +768,9 @@ def ip_append_data(
     return 0
 
 
-def __ip_make_skb(sk: Any, fl4: Any, skb: sk_buff, cork: Any) -> sk_buff:
+def __ip_make_skb(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> sk_buff:
     """net/ipv4/ip_output.c: the IP header's fields are settled; `ip_finish_header` pushes them."""
-    rt = cork.base_dst
+    rt: rtable = cork.base_dst
     skb.ignore_df = ip_sk_ignore_df(sk)
     skb.priority = cork.priority if cork.priority else sk.sk_priority
     skb.mark = cork.mark
@@ -753,12 +778,12 @@ def __ip_make_skb(sk: Any, fl4: Any, skb: sk_buff, cork: Any) -> sk_buff:
     return skb
 
 
-def ip_finish_header(sk: Any, fl4: Any, skb: sk_buff, cork: Any) -> None:
+def ip_finish_header(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> None:
     """The second half of __ip_make_skb: push the IP header before the transport's.
 
     The kernel writes it in front of reserved room; here headers are pushed in wire order.
     """
-    rt = cork.base_dst
+    rt: rtable = cork.base_dst
     opt = cork.opt
     options = b""
     daddr = fl4.daddr
@@ -806,7 +831,7 @@ def ip_finish_header(sk: Any, fl4: Any, skb: sk_buff, cork: Any) -> None:
     )
 
 
-def ip_finish_skb(sk: Any, fl4: Any) -> sk_buff | None:
+def ip_finish_skb(sk: inet_sock, fl4: flowi) -> sk_buff | None:
     """include/net/ip.h: take the collected datagram out of sk_write_queue; None when empty."""
     skb = sk.sk_write_queue.dequeue()
     if skb is None:
@@ -815,15 +840,15 @@ def ip_finish_skb(sk: Any, fl4: Any) -> sk_buff | None:
 
 
 def ip_make_skb(
-    sk: Any,
-    fl4: Any,
+    sk: inet_sock,
+    fl4: flowi,
     getfrag: Getfrag,
     frm: Any,
     length: int,
     transhdrlen: int,
     ipc: ipcm_cookie | None,
-    rt: Any,
-    cork: Any,
+    rt: rtable,
+    cork: inet_cork,
     flags: int,
 ) -> sk_buff | None:
     """net/ipv4/ip_output.c: one datagram at once, without the socket's cork. Raises: OSError.
@@ -867,7 +892,7 @@ def ip_make_skb(
     return skb
 
 
-def ip_send_skb(net: Any, skb: sk_buff) -> int:
+def ip_send_skb(net: Net, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: send, and turn congestion into 0 or -ENOBUFS."""
     err = ip_local_out(net, skb.sk, skb)
     if err:
@@ -878,7 +903,9 @@ def ip_send_skb(net: Any, skb: sk_buff) -> int:
     return err
 
 
-def ip_push_pending_frames(sk: Any, fl4: Any, skb: sk_buff | None = None, cork: Any = None) -> int:
+def ip_push_pending_frames(
+    sk: inet_sock, fl4: flowi, skb: sk_buff | None = None, cork: inet_cork | UdpFlow | None = None
+) -> int:
     """net/ipv4/ip_output.c: put the IP header on and send what was collected.
 
     `cork` may be a UdpFlow, which has the header ready.
@@ -886,7 +913,8 @@ def ip_push_pending_frames(sk: Any, fl4: Any, skb: sk_buff | None = None, cork: 
     `skb`: a datagram that ip_make_skb or ip_finish_skb already took (its transport header is on);
     None: the one in sk_write_queue, which carries its transport header as data (raw, ICMP).
     """
-    if skb is not None and cork.__class__ is UdpFlow:
+    if type(cork) is UdpFlow:
+        assert skb is not None
         net = sk.net
         if sk.inet_daddr:
             ident = sk.inet_id
@@ -899,7 +927,7 @@ def ip_push_pending_frames(sk: Any, fl4: Any, skb: sk_buff | None = None, cork: 
         # ip_send_skb, ip_local_out and dst_output, in place
         net.mib.ip.OutRequests += 1
         output = skb.dst.output
-        err = output(net, sk, skb)
+        err: int = output(net, sk, skb)
         if err > 0:
             err = net_xmit_errno(err)
         if err:
@@ -913,11 +941,12 @@ def ip_push_pending_frames(sk: Any, fl4: Any, skb: sk_buff | None = None, cork: 
         ip_finish_header(sk, fl4, skb, cork)
         ip_cork_release(cork)
     else:
+        assert cork is not None
         ip_finish_header(sk, fl4, skb, cork)
     return ip_send_skb(sk.net, skb)
 
 
-def ip_cork_release(cork: Any) -> None:
+def ip_cork_release(cork: inet_cork) -> None:
     """net/ipv4/ip_output.c: forget the collected datagram's options and route."""
     cork.flags &= ~1
     cork.opt = None
@@ -925,16 +954,16 @@ def ip_cork_release(cork: Any) -> None:
     cork.fl4 = None
 
 
-def ip_flush_pending_frames(sk: Any) -> None:
+def ip_flush_pending_frames(sk: inet_sock) -> None:
     """net/ipv4/ip_output.c: throw the collected datagram away."""
     sk.sk_write_queue.purge()
     ip_cork_release(sk.cork)
 
 
 def ip_send_unicast_reply(
-    sk: Any,
+    sk: inet_sock,
     skb: sk_buff,
-    sopt: Any,
+    sopt: ip_options | None,
     daddr: int,
     saddr: int,
     payload: bytes,
@@ -992,6 +1021,6 @@ def ip_send_unicast_reply(
     return ip_send_skb(net, nskb)
 
 
-def ip_send_established(sk: Any) -> bool:
+def ip_send_established(sk: inet_sock) -> bool:
     """Whether the socket has a fixed peer (connected datagram or stream)."""
     return sk.sk_state == TCP_ESTABLISHED

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.csum import csum_fold
 from fastpath.hdr import ip_hdr, udp_hdr
@@ -31,6 +31,7 @@ from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import SOL_IP
+from stack.inet.inet_connection_sock import inet_connection_sock
 from stack.inet.inet_sock import ip_options
 from stack.ipv4 import igmp
 from stack.ipv4.fib import ip_dev_find
@@ -43,6 +44,10 @@ from stack.ipv4.ip_options import (
     received_options,
 )
 from stack.ipv4.route import ipv4_mtu
+
+if TYPE_CHECKING:
+    from stack.inet.inet_sock import inet_sock
+    from stack.ipv4.ip_output import ipcm_cookie
 
 IP_CMSG_PKTINFO = 1 << 0
 IP_CMSG_TTL = 1 << 1
@@ -80,7 +85,7 @@ class in_skb_info:
         self.opt = opt
 
 
-def ipv4_pktinfo_prepare(sk: Any, skb: sk_buff, drop_dst: bool = True) -> None:
+def ipv4_pktinfo_prepare(sk: inet_sock, skb: sk_buff, drop_dst: bool = True) -> None:
     """net/ipv4/ip_sockglue.c: remember what IP_PKTINFO and the option messages need."""
     if sk.cmsg_flags:
         opt = received_options(skb)
@@ -91,7 +96,7 @@ def ipv4_pktinfo_prepare(sk: Any, skb: sk_buff, drop_dst: bool = True) -> None:
         skb.cb = in_skb_info(ifindex, spec, opt)
 
 
-def ip_cmsg_recv_offset(msg: msghdr, sk: Any, skb: sk_buff, tlen: int, offset: int) -> None:
+def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, offset: int) -> None:
     """net/ipv4/ip_sockglue.c: the control messages that the socket asked for."""
     flags = sk.cmsg_flags
     iph = ip_hdr(skb)
@@ -121,7 +126,7 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: Any, skb: sk_buff, tlen: int, offset: i
         put_cmsg(msg, SOL_IP, uapi.IP_RECVFRAGSIZE, int_bytes(skb.frag_max_size))
 
 
-def ip_cmsg_send(sk: Any, control: list[Any], ipc: Any) -> None:
+def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
     """net/ipv4/ip_sockglue.c: obey the control messages of a sendmsg.
 
     `control`: [(level, type, bytes or int)]. Raises: OSError EINVAL.
@@ -170,7 +175,7 @@ def ip_cmsg_send(sk: Any, control: list[Any], ipc: Any) -> None:
 # --- IPPROTO_IP options --------------------------------------------------------------------
 
 
-def ip_sock_set_tos(sk: Any, val: int) -> None:
+def ip_sock_set_tos(sk: inet_sock, val: int) -> None:
     """net/ipv4/ip_sockglue.c: TOS and the priority that follows from it."""
     if sk.sk_type == uapi.SOCK_STREAM:
         val = val & ~3 | sk.tos & 3  # ECN bits of a stream are TCP's
@@ -180,7 +185,7 @@ def ip_sock_set_tos(sk: Any, val: int) -> None:
         sk_dst_reset(sk)
 
 
-def ip_mreq(sk: Any, optval: Any) -> tuple[int, int]:
+def ip_mreq(sk: inet_sock, optval: Any) -> tuple[int, int]:
     """(group, ifindex) of a struct ip_mreq or ip_mreqn. Raises: OSError EINVAL, ENODEV."""
     data = opt_bytes(optval)
     if len(data) < 8:
@@ -196,7 +201,7 @@ def ip_mreq(sk: Any, optval: Any) -> tuple[int, int]:
     return group, ifindex
 
 
-def do_ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
+def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: IPPROTO_IP, sock owned. Raises: OSError."""
     net = sk.net
     cmsg = CMSG_OPTIONS.get(optname)
@@ -213,7 +218,7 @@ def do_ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
             old = sk.inet_opt
             sk.inet_opt = opt
             sk_dst_reset(sk)
-            if sk.is_icsk:
+            if isinstance(sk, inet_connection_sock):
                 delta = (opt.optlen if opt else 0) - (old.optlen if old else 0)
                 sk.icsk_ext_hdr_len += delta
                 sync_mss = getattr(sk, "icsk_sync_mss", None)
@@ -312,7 +317,7 @@ def opt_char(optval: Any) -> int:
     return opt_int(data)
 
 
-def _set_multicast_if(sk: Any, optval: Any) -> None:
+def _set_multicast_if(sk: inet_sock, optval: Any) -> None:
     """IP_MULTICAST_IF: struct ip_mreqn, ip_mreq or in_addr."""
     if sk.sk_type == uapi.SOCK_STREAM:
         raise OSError(errno.EINVAL, "streams do not multicast")
@@ -343,7 +348,7 @@ def _set_multicast_if(sk: Any, optval: Any) -> None:
     sk.mc_addr = addr
 
 
-def _set_router_alert(sk: Any, val: int) -> None:
+def _set_router_alert(sk: inet_sock, val: int) -> None:
     """IP_ROUTER_ALERT: take router-alert packets of this protocol that pass through."""
     if sk.sk_type != uapi.SOCK_RAW or sk.inet_num == uapi.IPPROTO_RAW:
         raise OSError(errno.EINVAL, "IP_ROUTER_ALERT is for raw sockets")
@@ -358,7 +363,7 @@ def _set_router_alert(sk: Any, val: int) -> None:
         net.ra_chain.remove(sk)
 
 
-def ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
+def ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c. Raises: OSError ENOPROTOOPT, EINVAL, ..."""
     if level != SOL_IP:
         raise OSError(errno.ENOPROTOOPT, f"unknown option level {level}")
@@ -369,7 +374,7 @@ def ip_setsockopt(sk: Any, level: int, optname: int, optval: Any) -> None:
         release_sock(sk)
 
 
-def ip_getsockopt(sk: Any, level: int, optname: int) -> Any:
+def ip_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
     """net/ipv4/ip_sockglue.c: an int or bytes. Raises: OSError ENOPROTOOPT, ENOTCONN."""
     if level != SOL_IP:
         raise OSError(errno.EOPNOTSUPP, f"unknown option level {level}")

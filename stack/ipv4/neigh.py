@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import ip_hdr
 from fastpath.skbuff import sk_buff
 from stack.core.neigh_table import neighbour
 from stack.core.neighbour import neigh_create
 from stack.core.netdevice import IFF_LOOPBACK, IFF_POINTOPOINT, net_device
+
+if TYPE_CHECKING:
+    from stack.ipv4.route import rtable
 
 _ONE_FOR_ALL = IFF_LOOPBACK | IFF_POINTOPOINT
 
@@ -24,7 +27,7 @@ def ip_neigh_gw4(dev: net_device, daddr: int) -> neighbour | None:
     return n
 
 
-def ip_neigh_for_gw(rt: Any, skb: sk_buff) -> neighbour | None:
+def ip_neigh_for_gw(rt: rtable, skb: sk_buff) -> neighbour | None:
     """include/net/route.h: the neighbour a routed packet goes to next. None when the table is full.
 
     An output route remembers its neighbour, as it has one destination, and so does any with a

@@ -12,7 +12,12 @@ from stack.ipv4.sysctl_names import FORWARDING
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
     from stack.core.sock import sock
-    from stack.ipv4.route import rtable
+    from stack.inet.icmp_limit import icmp_global_state, inet_peer
+    from stack.inet.inet_fragment import fqdir
+    from stack.inet.inet_sock import inet_sock
+    from stack.ipv4.devinet import in_device
+    from stack.ipv4.ip_fragment import ipq
+    from stack.ipv4.route import fib_nh_exception, rtable
     from stack.net import Net
 
 
@@ -39,7 +44,6 @@ class netns_ipv4:
         "frags",
         "icmp_global",
         "icmp_sk",
-        "igmp_sk",
         "in_martian_dst",
         "in_martian_src",
         "ip_idents",
@@ -54,9 +58,13 @@ class netns_ipv4:
         "steps",
     )
 
+    # Set by ipfrag_init and icmp_init.
+    frags: fqdir[ipq]
+    icmp_global: icmp_global_state
+
     def __init__(self, net: Net, steps: ipv4_steps) -> None:
         self.steps = steps
-        self.rt_cache_out: dict[tuple[int, ...], Any] = {}
+        self.rt_cache_out: dict[tuple[int, ...], rtable] = {}
         self.rth_input: dict[int, rtable] = {}
         self.rth_checked: dict[int, rtable] = {}
         """By rth_key: input routes of our addresses; here where sources need a closer look."""
@@ -65,25 +73,22 @@ class netns_ipv4:
         self.rt_genid = 0
         self.early_demux: dict[int, Callable[[sk_buff], None]] = {}
         """By protocol; what the sysctls *_early_demux leave of inet_protos."""
-        self.fnhe: dict[int, Any] = {}
+        self.fnhe: dict[int, fib_nh_exception] = {}
         self.in_martian_src = 0
         self.in_martian_dst = 0
         self.secret = net.random.getrandbits(48)
         self.ip_idents = IpIdents([net.random.getrandbits(16) for _ in range(1024)])
-        self.frags: Any = None
-        self.icmp_sk: Any = None
-        self.igmp_sk: Any = None
-        self.icmp_global: Any = None
-        self.peers: dict[int, Any] = {}
+        self.icmp_sk: inet_sock | None = None
+        self.peers: dict[int, inet_peer] = {}
 
 
-def in_dev_conf(in_dev: Any, name: str) -> int:
+def in_dev_conf(in_dev: in_device, name: str) -> int:
     """include/linux/inetdevice.h IN_DEV_*: a device's own setting, else the host's."""
     value = in_dev.cnf.get(name)
     return int(getattr(in_dev.dev.net.sysctl, name) if value is None else value)
 
 
-def in_dev_forward(in_dev: Any) -> bool:
+def in_dev_forward(in_dev: in_device) -> bool:
     """include/linux/inetdevice.h IN_DEV_FORWARD."""
     value = in_dev.cnf.get(FORWARDING)
     return bool(in_dev.dev.net.sysctl.ip_forward if value is None else value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import icmp_hdr, ip_hdr, ip_send_check, iphdr_at
 from fastpath.skbuff import (
@@ -98,6 +98,9 @@ from stack.ipv4.route import (
     ipv4_sk_redirect,
     ipv4_sk_update_pmtu,
 )
+
+if TYPE_CHECKING:
+    from stack.ipv4.route import rtable
 
 IP_HLEN = 20
 
@@ -265,7 +268,9 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     return length
 
 
-def raw_send_hdrinc(sk: raw_sock, fl4: flowi, msg: msghdr, length: int, rt: Any, flags: int) -> int:
+def raw_send_hdrinc(
+    sk: raw_sock, fl4: flowi, msg: msghdr, length: int, rt: rtable, flags: int
+) -> int:
     """net/ipv4/raw.c: the caller brings the IP header; we fill source, id, length, checksum.
 
     Raises: OSError EMSGSIZE, EINVAL, ENOBUFS.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
 from fastpath.skbuff import sk_buff
@@ -59,6 +59,12 @@ from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv4.rt_cache import RT_CACHE_MAX, rt_cache_flush, rt_kill_daddr
 from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv4.sysctl_net_ipv4 import CONF
+
+if TYPE_CHECKING:
+    from stack.core.neigh_table import neighbour
+    from stack.core.netdevice import net_device
+    from stack.inet.inet_sock import inet_sock
+    from stack.net import Net
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +112,7 @@ class rtable(dst_entry):
     rt_mtu_locked: bool
     rt_pmtu: int
     rt_src: int
-    rt_type: Any
+    rt_type: int
     rt_uses_gateway: bool
 
     def __repr__(self) -> str:
@@ -165,7 +171,7 @@ def ip_dst_mtu_maybe_forward(dst: rtable, forwarding: bool) -> int:
 
 def ipv4_default_advmss(dst: rtable) -> int:
     """net/ipv4/route.c: MSS to advertise when the route has none."""
-    advmss = max(ipv4_mtu(dst) - 40, dst.net.sysctl.min_adv_mss)
+    advmss: int = max(ipv4_mtu(dst) - 40, dst.net.sysctl.min_adv_mss)
     return min(advmss, IP_MAX_MTU - 40)
 
 
@@ -174,13 +180,13 @@ def ip4_dst_hoplimit(dst: dst_entry) -> int:
     return dst.metrics.get("hoplimit", 0) or dst.net.sysctl.ip_default_ttl
 
 
-def ipv4_neigh_lookup(dst: rtable, skb: sk_buff | None, daddr: int) -> Any:
+def ipv4_neigh_lookup(dst: rtable, skb: sk_buff | None, daddr: int) -> neighbour | None:
     """net/ipv4/route.c: the neighbour that packets to `daddr` over `dst` go to."""
     return ip_neigh_gw4(dst.dev, dst.rt_gw4 or daddr)
 
 
 def ip_rt_update_pmtu(
-    dst: rtable, sk: Any, skb: sk_buff | None, mtu: int, confirm_neigh: bool = True
+    dst: rtable, sk: inet_sock, skb: sk_buff | None, mtu: int, confirm_neigh: bool = True
 ) -> None:
     """net/ipv4/route.c: dst_ops.update_pmtu."""
     __ip_rt_update_pmtu(dst, dst.rt_dst, mtu)
@@ -209,7 +215,7 @@ ipv4_dst_ops = dst_ops(
 # --- making and keeping rtables ------------------------------------------------------------
 
 
-def rt_dst_alloc(dev: Any, flags: int, rtype: int) -> rtable:
+def rt_dst_alloc(dev: net_device, flags: int, rtype: int) -> rtable:
     """net/ipv4/route.c: a route over `dev`, with the steps its packets take next."""
     rt = rtable(dev, ops=ipv4_dst_ops)
     ipv4 = rt.net.ipv4
@@ -244,7 +250,7 @@ def rt_set_nexthop(rt: rtable, daddr: int, res: fib_result | None) -> None:
         rt_bind_exception(rt, fnhe)
 
 
-def find_exception(net: Any, daddr: int) -> fib_nh_exception | None:
+def find_exception(net: Net, daddr: int) -> fib_nh_exception | None:
     """net/ipv4/route.c: what ICMP taught about `daddr`, unless it is too old."""
     fnhe = net.ipv4.fnhe.get(daddr)
     if fnhe is None:
@@ -270,7 +276,7 @@ def rt_bind_exception(rt: rtable, fnhe: fib_nh_exception) -> None:
 # --- output --------------------------------------------------------------------------------
 
 
-def ip_route_output_flow(net: Any, fl4: flowi, sk: Any = None) -> rtable:
+def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> rtable:
     """net/ipv4/route.c: the route of a flow; fills fl4.saddr and fl4.flowi_oif.
 
     Raises: OSError EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES, ENODEV.
@@ -293,7 +299,7 @@ def ip_route_output_flow(net: Any, fl4: flowi, sk: Any = None) -> rtable:
     return rt
 
 
-def ip_route_output_key(net: Any, fl4: flowi) -> rtable:
+def ip_route_output_key(net: Net, fl4: flowi) -> rtable:
     """include/net/route.h: ip_route_output_flow without a socket."""
     return ip_route_output_flow(net, fl4, None)
 
@@ -301,15 +307,15 @@ def ip_route_output_key(net: Any, fl4: flowi) -> rtable:
 __ip_route_output_key = ip_route_output_key
 
 
-def ip_route_output(net: Any, daddr: int, saddr: int = 0, tos: int = 0, oif: int = 0) -> rtable:
+def ip_route_output(net: Net, daddr: int, saddr: int = 0, tos: int = 0, oif: int = 0) -> rtable:
     """include/net/route.h"""
     return ip_route_output_flow(net, flowi(AF_INET, daddr, saddr, oif, tos), None)
 
 
 def ip_route_output_ports(
-    net: Any,
+    net: Net,
     fl4: flowi,
-    sk: Any,
+    sk: inet_sock,
     daddr: int,
     saddr: int,
     dport: int,
@@ -336,24 +342,24 @@ def ip_route_output_ports(
     return ip_route_output_flow(net, fl4, sk)
 
 
-def ip_sock_rt_scope(sk: Any) -> int:
+def ip_sock_rt_scope(sk: inet_sock) -> int:
     """include/net/route.h: SO_DONTROUTE limits a socket to its links."""
     return RT_SCOPE_LINK if sk.sk_flags & SOCK_LOCALROUTE else RT_SCOPE_UNIVERSE
 
 
-def ip_sock_rt_tos(sk: Any) -> int:
+def ip_sock_rt_tos(sk: inet_sock) -> int:
     """include/net/route.h"""
     return sk.tos & IPTOS_RT_MASK
 
 
-def inet_sk_flowi_flags(sk: Any) -> int:
+def inet_sk_flowi_flags(sk: inet_sock) -> int:
     """include/net/inet_sock.h: transparent sockets may use any source."""
     return FLOWI_FLAG_ANYSRC if sk.transparent else 0
 
 
-def ip_route_output_key_hash(net: Any, fl4: flowi, key: tuple[int, ...] | None = None) -> rtable:
+def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[int, ...] | None = None) -> rtable:
     """net/ipv4/route.c: look a flow up in the tables and cache the outcome. Raises: OSError."""
-    dev_out: Any = None
+    dev_out: net_device | None = None
     flags = 0
     orig_oif = fl4.flowi_oif
     res: fib_result | None = None
@@ -405,7 +411,7 @@ def ip_route_output_key_hash(net: Any, fl4: flowi, key: tuple[int, ...] | None =
             net, daddr, fl4.flowi_tos & IPTOS_RT_MASK, fl4.flowi_scope, fl4.flowi_oif
         )
         if found.__class__ is not fib_result:
-            if not fl4.flowi_oif:
+            if not fl4.flowi_oif or dev_out is None:
                 net.mib.ip.OutNoRoutes += 1
                 raise OSError(-found, "no route to host")  # type: ignore[operator]
             # The tables know nothing, but the caller named a device: take it as on link.
@@ -432,6 +438,7 @@ def ip_route_output_key_hash(net: Any, fl4: flowi, key: tuple[int, ...] | None =
                 fl4.flowi_oif = dev_out.ifindex
     fl4.saddr = saddr
     fl4.daddr = daddr
+    assert dev_out is not None
     rt = __mkroute_output(res, fl4, orig_oif, dev_out, flags, rtype)
     if key is not None and rt.rt_type != RTN_MULTICAST:
         ipv4 = net.ipv4
@@ -444,7 +451,7 @@ def ip_route_output_key_hash(net: Any, fl4: flowi, key: tuple[int, ...] | None =
 
 
 def __mkroute_output(
-    res: fib_result | None, fl4: flowi, orig_oif: int, dev_out: Any, flags: int, rtype: int
+    res: fib_result | None, fl4: flowi, orig_oif: int, dev_out: net_device, flags: int, rtype: int
 ) -> rtable:
     """net/ipv4/route.c: the rtable of a successful output lookup. Raises: OSError EINVAL."""
     in_dev = dev_out.ip_ptr
@@ -490,7 +497,7 @@ def ip_route_connect(
     protocol: int,
     sport: int,
     dport: int,
-    sk: Any,
+    sk: inet_sock,
 ) -> rtable:
     """include/net/route.h: fill `fl4` for a connect and look it up, twice when src was open.
 
@@ -512,7 +519,7 @@ def ip_route_connect_init(
     protocol: int,
     sport: int,
     dport: int,
-    sk: Any,
+    sk: inet_sock,
 ) -> None:
     """include/net/route.h: the flow of a connect."""
     flowi.__init__(
@@ -532,7 +539,7 @@ def ip_route_connect_init(
 
 
 def ip_route_newports(
-    fl4: flowi, rt: rtable, orig_sport: int, orig_dport: int, sport: int, dport: int, sk: Any
+    fl4: flowi, rt: rtable, orig_sport: int, orig_dport: int, sport: int, dport: int, sk: inet_sock
 ) -> rtable:
     """include/net/route.h: look again when the ports became known."""
     if sport != orig_sport or dport != orig_dport:
@@ -548,7 +555,7 @@ def ip_route_newports(
 # --- per-peer rate limits (net/ipv4/inetpeer.c) --------------------------------------------
 
 
-def inet_getpeer_v4(net: Any, addr: int) -> inet_peer:
+def inet_getpeer_v4(net: Net, addr: int) -> inet_peer:
     """include/net/inetpeer.h: the peer record of `addr`."""
     return inet_getpeer(net, net.ipv4.peers, addr)
 
@@ -583,7 +590,7 @@ def __ip_rt_update_pmtu(rt: rtable, daddr: int, mtu: int) -> None:
         rt.obsolete = DST_OBSOLETE_KILL
 
 
-def update_or_create_fnhe(net: Any, daddr: int) -> fib_nh_exception:
+def update_or_create_fnhe(net: Net, daddr: int) -> fib_nh_exception:
     """net/ipv4/route.c: the exception record of `daddr`; the table is bounded."""
     table = net.ipv4.fnhe
     fnhe = table.get(daddr)
@@ -594,7 +601,7 @@ def update_or_create_fnhe(net: Any, daddr: int) -> fib_nh_exception:
     return fnhe
 
 
-def ipv4_update_pmtu(skb: sk_buff, net: Any, mtu: int, oif: int, protocol: int) -> None:
+def ipv4_update_pmtu(skb: sk_buff, net: Net, mtu: int, oif: int, protocol: int) -> None:
     """net/ipv4/route.c: an ICMP error without a socket; skb data at the embedded header."""
     iph = iphdr_at(skb, 0)
     fl4 = flowi(AF_INET, iph.daddr, 0, oif, iph.tos & IPTOS_RT_MASK, protocol)
@@ -605,7 +612,7 @@ def ipv4_update_pmtu(skb: sk_buff, net: Any, mtu: int, oif: int, protocol: int) 
     __ip_rt_update_pmtu(rt, fl4.daddr, mtu)
 
 
-def ipv4_sk_update_pmtu(skb: sk_buff, sk: Any, mtu: int) -> None:
+def ipv4_sk_update_pmtu(skb: sk_buff, sk: inet_sock, mtu: int) -> None:
     """net/ipv4/route.c: the same for a socket; its cached route is renewed."""
     net = sk.net
     odst = sk_dst_check(sk, 0)
@@ -623,7 +630,7 @@ def ipv4_sk_update_pmtu(skb: sk_buff, sk: Any, mtu: int) -> None:
             sk.sk_dst_cache = None
 
 
-def ipv4_redirect(skb: sk_buff, net: Any, oif: int, protocol: int) -> None:
+def ipv4_redirect(skb: sk_buff, net: Net, oif: int, protocol: int) -> None:
     """net/ipv4/route.c: an ICMP redirect; skb data at the embedded header."""
     iph = iphdr_at(skb, 0)
     fl4 = flowi(AF_INET, iph.daddr, 0, oif, iph.tos & IPTOS_RT_MASK, protocol)
@@ -634,7 +641,7 @@ def ipv4_redirect(skb: sk_buff, net: Any, oif: int, protocol: int) -> None:
     __ip_do_redirect(rt, skb, fl4)
 
 
-def ipv4_sk_redirect(skb: sk_buff, sk: Any) -> None:
+def ipv4_sk_redirect(skb: sk_buff, sk: inet_sock) -> None:
     """net/ipv4/route.c: the same for a socket."""
     ipv4_redirect(skb, sk.net, sk.sk_bound_dev_if, sk.sk_protocol)
 
@@ -704,7 +711,7 @@ def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
     return inet_select_addr(rt.dev, rt.rt_gw4 or ip_hdr(addr_skb).daddr, RT_SCOPE_UNIVERSE)
 
 
-def ip_rt_init(net: Any) -> None:
+def ip_rt_init(net: Net) -> None:
     """net/ipv4/route.c: the state that routing keeps per host is in net.ipv4 and net.fib."""
     net.fib = netns_fib()
     net.ipv4.own_addresses = net.fib.tables[RT_TABLE_LOCAL].maps[32]

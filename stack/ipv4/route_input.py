@@ -7,7 +7,7 @@ Linux keeps it, on the next hop: never a route per source, which a spoofer could
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.hdr import ip_hdr
 from fastpath.inet import rth_find, rth_key
@@ -70,6 +70,10 @@ from stack.ipv4.route import (
     rt_set_nexthop,
 )
 
+if TYPE_CHECKING:
+    from stack.core.sock import sock
+    from stack.net import Net
+
 
 def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
     """net/ipv4/route.c: set skb.dst for a received packet. 0 or a drop reason. Borrows skb.
@@ -85,7 +89,7 @@ def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_devi
     return ip_route_input_noref(skb, daddr, saddr, tos, dev)
 
 
-def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
+def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
     """net/ipv4/route.c: ip_route_input past the usual packet."""
     if dev.flags & IFF_LOOPBACK and 0 < saddr >> 24 < 224:  # from ourselves: any of our addresses
         rt = dev.net.ipv4.rth_checked.get(rth_key(daddr, tos, dev.ifindex))
@@ -103,11 +107,12 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: An
     return ip_route_input_slow(skb, daddr, saddr, tos, dev)
 
 
-def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
+def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
     """net/ipv4/route.c: a group that this host (or its forwarding) listens to."""
     if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or skb.protocol != ETH_P_IP:
         return SKB_DROP_REASON_IP_INVALID_SOURCE
     in_dev = dev.ip_ptr
+    assert in_dev is not None
     if ipv4_is_loopback(saddr) and not dev.flags & IFF_LOOPBACK:
         return SKB_DROP_REASON_IP_LOCALNET
     if ipv4_is_zeronet(saddr):
@@ -124,7 +129,7 @@ def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) 
     return 0
 
 
-def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any) -> int:
+def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
     """net/ipv4/route.c: classify a unicast or broadcast packet; 0 or a drop reason."""
     net = dev.net
     in_dev = dev.ip_ptr
@@ -134,7 +139,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any
     if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr):
         return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
     broadcast = ipv4_is_lbcast(daddr) or (saddr == 0 and daddr == 0)
-    res: Any = None
+    res: fib_result | None = None
     if not broadcast:
         if ipv4_is_zeronet(saddr):
             return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
@@ -145,11 +150,11 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any
                 return martian_destination(dev, daddr, saddr)
             if ipv4_is_loopback(saddr):
                 return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_LOCALNET)
-        res = fib_lookup(net, daddr, tos & IPTOS_RT_MASK)
-        if res.__class__ is not fib_result:
-            if not in_dev_forward(in_dev):
-                res = -errno.EHOSTUNREACH
-            return ip_route_input_none(skb, daddr, saddr, tos, dev, -res)
+        found = fib_lookup(net, daddr, tos & IPTOS_RT_MASK)
+        if not isinstance(found, fib_result):
+            err = -found if in_dev_forward(in_dev) else errno.EHOSTUNREACH
+            return ip_route_input_none(skb, daddr, saddr, tos, dev, err)
+        res = found
         if res.type == RTN_BROADCAST:
             broadcast = True
     if broadcast:
@@ -168,7 +173,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any
             # RFC 1812 5.3.5.2: to all hosts of another network of ours.
             return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
         flags, rtype = RTCF_BROADCAST | RTCF_LOCAL, RTN_BROADCAST
-    elif res.type == RTN_LOCAL:
+    elif res is not None and res.type == RTN_LOCAL:
         err = fib_validate_source(skb, saddr, daddr, tos, 0, dev, in_dev)
         if err < 0:
             return martian_source(skb, dev, daddr, saddr, source_reason(err))
@@ -176,7 +181,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any
     else:
         if not in_dev_forward(in_dev):
             return ip_route_input_none(skb, daddr, saddr, tos, dev, errno.EHOSTUNREACH)
-        if res.type != RTN_UNICAST:
+        if res is None or res.type != RTN_UNICAST:
             return martian_destination(dev, daddr, saddr)
         return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
     # The next hop of our own address keeps its route: as many as there are addresses to send to.
@@ -210,7 +215,9 @@ def _foreign_local(routes: dict[int, list[fib_alias]]) -> bool:
     return any(not ipv4_is_loopback(dst) for dst in routes)
 
 
-def ip_route_input_none(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any, err: int) -> int:
+def ip_route_input_none(
+    skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device, err: int
+) -> int:
     """net/ipv4/route.c (no_route): the packet goes to ip_error, which may answer."""
     net = dev.net
     net.mib.ipext.InNoRoutes += 1
@@ -225,7 +232,7 @@ def ip_route_input_none(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: Any
 
 
 def ip_mkroute_input(
-    skb: sk_buff, res: fib_result, in_dev: Any, daddr: int, saddr: int, tos: int
+    skb: sk_buff, res: fib_result, in_dev: in_device, daddr: int, saddr: int, tos: int
 ) -> int:
     """net/ipv4/route.c: a packet to be forwarded."""
     dev = in_dev.dev
@@ -273,13 +280,14 @@ def source_reason(err: int) -> int:
     return SKB_DROP_REASON_IP_LOCAL_SOURCE
 
 
-def martian_source(skb: sk_buff, dev: Any, daddr: int, saddr: int, reason: int) -> int:
+def martian_source(skb: sk_buff, dev: net_device, daddr: int, saddr: int, reason: int) -> int:
     """net/ipv4/route.c (ip_handle_martian_source): count, log, and give the drop reason."""
     net = dev.net
     net.ipv4.in_martian_src += 1
     if reason == SKB_DROP_REASON_IP_RPFILTER:
         net.mib.linux.IPReversePathFilter += 1
-    if in_dev_conf(dev.ip_ptr, "log_martians") and net_ratelimit(net):
+    in_dev = dev.ip_ptr
+    if in_dev is not None and in_dev_conf(in_dev, "log_martians") and net_ratelimit(net):
         to, of = format_addr(daddr), format_addr(saddr)
         log.warning("%s: IPv4: martian source %s from %s, on dev %s", net.name, to, of, dev.name)
         # RFC 1812 5.3.8: the link's header is the only hint of who it was.
@@ -289,18 +297,19 @@ def martian_source(skb: sk_buff, dev: Any, daddr: int, saddr: int, reason: int) 
     return reason
 
 
-def martian_destination(dev: Any, daddr: int, saddr: int) -> int:
+def martian_destination(dev: net_device, daddr: int, saddr: int) -> int:
     """net/ipv4/route.c: count, log, and give the drop reason."""
     net = dev.net
     net.ipv4.in_martian_dst += 1
-    if in_dev_conf(dev.ip_ptr, "log_martians") and net_ratelimit(net):
+    in_dev = dev.ip_ptr
+    if in_dev is not None and in_dev_conf(in_dev, "log_martians") and net_ratelimit(net):
         to, of = format_addr(daddr), format_addr(saddr)
         log.warning("%s: IPv4: martian destination %s from %s, dev %s", net.name, to, of, dev.name)
     return SKB_DROP_REASON_IP_INVALID_DEST
 
 
 def fib_validate_source(
-    skb: sk_buff, src: int, dst: int, tos: int, oif: int, dev: Any, idev: Any
+    skb: sk_buff, src: int, dst: int, tos: int, oif: int, dev: net_device, idev: in_device
 ) -> int:
     """net/ipv4/fib_frontend.c: may a packet from `src` come in over `dev`?
 
@@ -330,7 +339,7 @@ def fib_validate_source(
     return 0
 
 
-def ip_rt_bug(net: Any, sk: Any, skb: sk_buff) -> int:
+def ip_rt_bug(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/route.c: output over an input-only route: a mistake of ours; drop."""
     kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
     return 0

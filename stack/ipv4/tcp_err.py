@@ -28,7 +28,7 @@ from stack.ipv4.icmp_codes import (
     icmp_err_convert,
 )
 from stack.ipv4.ip_output import ip_dont_fragment, ip_sk_accept_pmtu
-from stack.ipv4.route import ipv4_sk_redirect
+from stack.ipv4.route import ipv4_sk_redirect, rtable
 
 
 def tcp_v4_mtu_reduced(sk: tcp_sock) -> None:
@@ -39,6 +39,7 @@ def tcp_v4_mtu_reduced(sk: tcp_sock) -> None:
     dst = inet_csk_update_pmtu(sk, mtu)
     if dst is None:
         return
+    assert isinstance(dst, rtable)
     if mtu < dst_mtu(dst) and ip_dont_fragment(sk, dst):
         sk.sk_err_soft = errno.EMSGSIZE
     mtu = dst_mtu(dst)

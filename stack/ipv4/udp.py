@@ -108,6 +108,7 @@ from stack.ipv4.route import (
     ip_route_output_flow,
     ipv4_sk_redirect,
     ipv4_sk_update_pmtu,
+    rtable,
 )
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
         rt = sk.sk_dst_cache
         if (
             (name is sk.udp_name or name == sk.udp_name)
+            and rt is not None
             and rt is sk.udp_fl4_rt
             and not (
                 msg.msg_flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)
@@ -302,7 +304,7 @@ def udp_send_plain(sk: udp_sock, msg: msghdr, length: int, daddr: int, dport: in
     fl4 = sk.udp_fl4
     rt = sk.sk_dst_cache
     if (
-        rt is None
+        not isinstance(rt, rtable)
         or rt.obsolete
         or rt is not sk.udp_fl4_rt
         or fl4 is None
@@ -345,7 +347,7 @@ def udp_send_plain(sk: udp_sock, msg: msghdr, length: int, daddr: int, dport: in
     return length
 
 
-def udp_make_flow(sk: udp_sock, fl4: Any, rt: Any) -> None:
+def udp_make_flow(sk: udp_sock, fl4: flowi, rt: rtable) -> None:
     """Have the headers of a socket's datagrams to one destination ready (see udp_send_plain).
 
     Every socket option and every other destination forgets them.
@@ -399,13 +401,20 @@ def udp_send_failed(sk: udp_sock, err: int) -> None:
 
 
 def udp_append(
-    sk: udp_sock, msg: msghdr, length: int, fl4: Any, ipc: Any, rt: Any, corkreq: int | bool
+    sk: udp_sock,
+    msg: msghdr,
+    length: int,
+    fl4: flowi | None,
+    ipc: ipcm_cookie | None,
+    rt: rtable | None,
+    corkreq: int | bool,
 ) -> int:
     """udp_sendmsg's do_append_data: add a piece; send unless more is to come. Sock owned, freed."""
     try:
         first = rt is not None
         if not first:
             fl4 = sk.cork.fl4
+        assert fl4 is not None
         ulen = length + (UDP_HLEN if first else 0)
         try:
             if sk.len + ulen > 0xFFFF:
@@ -441,7 +450,7 @@ def udp4_iplen(cork: inet_cork) -> int:
     return 20 + (cork.opt.optlen if cork.opt is not None else 0)
 
 
-def udp_send_skb(skb: sk_buff, fl4: Any, cork: Any) -> int:
+def udp_send_skb(skb: sk_buff, fl4: flowi, cork: inet_cork) -> int:
     """net/ipv4/udp.c: UDP header and checksum (or what the NIC needs to do it), then IP.
 
     0 or a negative errno. Takes ownership of skb.
@@ -474,6 +483,7 @@ def udp_send_skb(skb: sk_buff, fl4: Any, cork: Any) -> int:
 def udp_push_pending_frames(sk: udp_sock) -> int:
     """net/ipv4/udp.c: send the corked datagram. 0 or a negative errno."""
     fl4 = sk.cork.fl4
+    assert fl4 is not None
     skb = ip_finish_skb(sk, fl4)
     err = 0
     if skb is not None:
@@ -493,7 +503,7 @@ def udp_rcv(skb: sk_buff) -> int:
     net = rt.net
     many = rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
     key = udp_rcv_key(skb)
-    sk: Any = skb.sk
+    sk: udp_sock | None = skb.sk  # type: ignore[assignment]
     if sk is not None:  # early demux
         skb.sk = None
     if key is not None and not many:

@@ -226,6 +226,7 @@ def ip6_append_data(
         )
         queue.queue_tail(skb)
     else:
+        assert cork.fl4 is not None
         __ip6_append_data(sk, cork.fl4, skb, cork, v6_cork, getfrag, frm, length, 0, flags)
     return 0
 

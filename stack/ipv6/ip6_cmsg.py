@@ -39,6 +39,7 @@ from stack.ipv6.txoptions import (
 
 if TYPE_CHECKING:
     from stack.ipv6.pinfo import ipv6_pinfo
+    from stack.net import Net
 
 IPV6_HLEN = 40
 PKTINFO6 = struct.Struct("=16si")
@@ -187,7 +188,7 @@ def received_exthdrs(skb: sk_buff) -> list[tuple[int, bytes]]:
 # --- sending -------------------------------------------------------------------------------
 
 
-def check_opt_hdr(net: Any, optname: int, data: bytes) -> bytes:
+def check_opt_hdr(net: Net, optname: int, data: bytes) -> bytes:
     """An extension header that an application gives; b"" takes it away.
 
     Raises: OSError EPERM (not root), EINVAL (its length, a routing type that is not allowed).

@@ -6,7 +6,7 @@ Packet-path functions return 0, a NET_XMIT_* code or a negative errno.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
 from fastpath.hdr import ipv6_hdr, ipv6_push
@@ -99,7 +99,7 @@ def ip6_sk_dst_hoplimit(np: ipv6_pinfo | None, daddr: int, rt: rt6_info) -> int:
 def ip6_skb_dst_mtu(skb: sk_buff) -> int:
     """include/net/ip6_route.h: the largest packet that may leave as it is."""
     rt: rt6_info = skb.dst
-    sk: Any = skb.sk  # an inet_sock, or None
+    sk: inet_sock | None = skb.sk  # type: ignore[assignment]
     np = inet6_sk(sk)
     if np is not None and np.pmtudisc >= IPV6_PMTUDISC_PROBE:
         mtu = min(rt.dev.mtu, IP6_MAX_MTU)
@@ -212,7 +212,7 @@ def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
         if nf_hook_list(hooks, NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1:
             return 0
         return ip6_finish_output(net, sk, skb)  # a hook may have given it another route
-    owner: Any = skb.sk  # an inet_sock, or None
+    owner: inet_sock | None = skb.sk  # type: ignore[assignment]
     np = inet6_sk(owner)
     if skb.dst.metrics or not ip_out_usual(skb, idev.cnf.mtu) or (np is not None and np.frag_size):
         return ip6_finish_output(net, sk, skb)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
     from stack.ipv6.if_inet6 import inet6_ifaddr
     from stack.ipv6.ip6_flowlabel import netns_flowlabels
+    from stack.ipv6.reassembly import frag_queue
     from stack.ipv6.rt6_info import rt6_info
     from stack.net import Net
 
@@ -194,7 +195,7 @@ class netns_ipv6:
     # Set by the init functions of their modules, in inet6_init's order.
     dst_ops: dst_ops
     flowlabels: netns_flowlabels
-    frags: fqdir
+    frags: fqdir[frag_queue]
     icmp_sk: inet_sock
     ip6_null_entry: rt6_info
     ip6_packet_type: packet_type

@@ -423,6 +423,7 @@ def udp_v6_push_pending_frames(sk: udp_sock) -> int:
     """net/ipv6/udp.c: send the corked datagram. 0 or a negative errno."""
     np = np_of(sk)
     fl6 = sk.cork.fl4
+    assert fl6 is not None
     skb = ip6_finish_skb(sk)
     err = 0
     if skb is not None:
