@@ -11,7 +11,9 @@ cdef enum:
     AF_INET6 = 10
 
 
+# It holds plain ints only, so it is in no cycle: reads without number do not start the collector.
 @cython.final
+@cython.no_gc
 @cython.freelist(64)
 cdef class sockaddr:
     """struct sockaddr_in and sockaddr_in6: family, address, port, flow information and scope.
@@ -37,7 +39,7 @@ cdef class sockaddr:
         if not 0 <= scope_id <= 0xFFFFFFFFU:
             raise ValueError(f"sockaddr: scope_id {scope_id} has more than 32 bits")
         self.family = family
-        self.addr = addr
+        self.addr = addr if type(addr) is int else int(addr)
         self.port = port
         self.flowinfo = flowinfo
         self.scope_id = scope_id
