@@ -112,7 +112,10 @@ class netns_sysctl_ipv6:
     def __init__(self, ram_bytes: int) -> None:
         store = object.__setattr__
         store(self, "_written", {})
-        store(self, "conf", {"all": ipv6_devconf("all"), "default": ipv6_devconf("default")})
+        every = ipv6_devconf("all")
+        # either one has an interface detect duplicates, so `default` alone can switch it off
+        every.store("accept_dad", 0)
+        store(self, "conf", {"all": every, "default": ipv6_devconf("default")})
         for name, row in ROWS_BY_ATTRIBUTE.items():
             store(self, name, row.default(ram_bytes) if callable(row.default) else row.default)
         for name in WRITTEN_TO_ALL:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,45 @@ from e1000emu.clock import RealClock
 from e1000emu.lab import add_nic
 from e1000emu.links import Capture, Impair, Tap
 from stack.host import Host
+from stack.ipv6.if_inet6 import IFA_F_TENTATIVE
 from tests.support import quiet_ipv6
 
 CLONE_NEWNET = 0x40000000
 LINUX, OURS = "10.9.0.1", "10.9.0.2"
+LINUX6, OURS6 = "2001:db8:9::1", "2001:db8:9::2"
 DATA_PORT = 27777
 _serial = itertools.count()
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a test has to know of one of the two families to be run with either."""
+
+    name: str
+    af: int
+    linux: str
+    ours: str
+    prefix_len: int
+    nobody: str
+    """An address of the network that no host has."""
+    header_bytes: int
+    """Of the IP header without options or extension headers."""
+
+    @property
+    def our_addr(self) -> str:
+        """Our address as `--addr` and `ifconfig` take it."""
+        return f"{self.ours}/{self.prefix_len}"
+
+    def in_url(self, addr: str) -> str:
+        """The address as a URL has it."""
+        return f"[{addr}]" if self.af == socket.AF_INET6 else addr
+
+    def __str__(self) -> str:
+        return self.name
+
+
+IPV4 = Family("IPv4", socket.AF_INET, LINUX, OURS, 24, "10.9.0.77", 20)
+IPV6 = Family("IPv6", socket.AF_INET6, LINUX6, OURS6, 64, "2001:db8:9::77", 40)
 
 
 def _setns(path: str) -> None:
@@ -57,13 +91,25 @@ class Peer:
         """Run `ip` inside the namespace and return what it prints."""
         return self._ip("-n", self.name, *words)
 
-    def adopt(self, tap_name: str) -> None:
-        """Move the TAP into the namespace and bring it up with the kernel's address."""
+    def adopt(self, tap_name: str, *, ipv6: bool = False) -> None:
+        """Move the TAP into the namespace and bring it up with the kernel's addresses."""
         self._ip("link", "set", tap_name, "netns", self.name)
+        self.bring_up(tap_name, ipv6=ipv6)
+
+    def bring_up(self, tap_name: str, *, ipv6: bool = False) -> None:
+        """Bring a TAP of the namespace up with the kernel's addresses."""
         quiet_ipv6(tap_name, self.name)
         self.ip("link", "set", "lo", "up")
         self.ip("addr", "add", f"{LINUX}/24", "dev", tap_name)
         self.ip("link", "set", tap_name, "up")
+        if ipv6:
+            self.write(f"/proc/sys/net/ipv6/conf/{tap_name}/accept_dad", 0)
+            self.write(f"/proc/sys/net/ipv6/conf/{tap_name}/disable_ipv6", 0)
+            self.ip("-6", "addr", "add", f"{LINUX6}/64", "dev", tap_name, "nodad")
+
+    def write(self, path: str, value: object) -> None:
+        """Write a file of the namespace's /proc/sys."""
+        self.run("sh", "-c", f"echo {value} >{path}")
 
     def _command(self, words: tuple[str, ...]) -> list[str]:
         return ["ip", "netns", "exec", self.name, *words]
@@ -118,6 +164,17 @@ class Peer:
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
 
 
+def wait_for_addresses(host: Host) -> None:
+    """Wait until no address of the host is being examined for duplicates."""
+
+    def settled() -> bool:
+        devs = [dev.ip6_ptr for dev in host.dev_by_name.values() if dev.ip6_ptr is not None]
+        return not any(ifp.flags & IFA_F_TENTATIVE for idev in devs for ifp in idev.addr_list)
+
+    with host.lock:
+        assert host.clock.wait(settled, 10_000_000_000), "addresses stay tentative"
+
+
 class Wire:
     """Our host, its NIC, the TAP and the kernel behind it; `with Wire(...) as wire:`."""
 
@@ -129,7 +186,9 @@ class Wire:
         sysctl: dict[str, Any] | None = None,
         mtu: int | None = None,
         around: Callable[[Any], Any] | None = None,
+        ipv6: bool = False,
     ) -> None:
+        """`ipv6`: both ends have their address of IPv6 too, at once and without asking for it."""
         with contextlib.ExitStack() as stack:
             self.peer = Peer()
             stack.callback(self.peer.close)
@@ -137,7 +196,7 @@ class Wire:
             stack.callback(self.clock.close)
             self.tap = Tap(self.peer.tap_name, self.clock)
             stack.callback(self.tap.close)
-            self.peer.adopt(self.tap.name)
+            self.peer.adopt(self.tap.name, ipv6=ipv6)
             if mtu is not None:
                 self.peer.ip("link", "set", self.tap.name, "mtu", str(mtu))
             link: Any = self.tap
@@ -152,9 +211,13 @@ class Wire:
                 stack.callback(self.capture.writer.close)
             self.clock.start()
             stack.callback(self.clock.stop)
-            self.host = Host(name="ours", clock=self.clock, sysctl=sysctl or {}, seed=1)
+            known = {"net.ipv6.conf.default.accept_dad": 0} if ipv6 else {}
+            self.host = Host(name="ours", clock=self.clock, sysctl=known | (sysctl or {}), seed=1)
             stack.callback(self.host.close)
             self.nic = add_nic(self.host, link, addr=f"{OURS}/24", mtu=mtu)
+            if ipv6:
+                self.host.ifconfig("eth0", IPV6.our_addr)
+                wait_for_addresses(self.host)
             self._threads: list[Worker] = []
             self._stack = stack.pop_all()
 
@@ -164,16 +227,16 @@ class Wire:
         self._threads.append(worker)
         return worker
 
-    def socket(self, kind: int = socket.SOCK_STREAM) -> Any:
-        """Make a socket of our stack, with a timeout of a minute."""
-        sock = self.host.socket(socket.AF_INET, kind)
+    def socket(self, kind: int = socket.SOCK_STREAM, proto: int = 0, *, family: int = 0) -> Any:
+        """Make a socket of our stack, by default of AF_INET, with a timeout of a minute."""
+        sock = self.host.socket(family or socket.AF_INET, kind, proto)
         sock.settimeout(60)
         return sock
 
-    def listen(self, port: int) -> Any:
+    def listen(self, port: int, family: Family = IPV4) -> Any:
         """Make a listening TCP socket of our stack."""
-        sock = self.socket()
-        sock.bind((OURS, port))
+        sock = self.socket(family=family.af)
+        sock.bind((family.ours, port))
         sock.listen(16)
         return sock
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from e1000emu.capture import read_capture
-from tests.linux.peer import LINUX, OURS, Peer, judged, pattern, receive_all
+from tests.linux.peer import IPV4, IPV6, LINUX, LINUX6, Family, Peer, judged, pattern, receive_all
 from tests.support import require
 
 pytestmark = pytest.mark.netns
@@ -33,24 +33,22 @@ def peer() -> Iterator[Peer]:
     made = Peer()
     try:
         made.ip("tuntap", "add", "dev", made.tap_name, "mode", "tap")
-        made.ip("link", "set", "lo", "up")
-        made.ip("addr", "add", f"{LINUX}/24", "dev", made.tap_name)
-        made.ip("link", "set", made.tap_name, "up")
+        made.bring_up(made.tap_name, ipv6=True)
         yield made
     finally:
         made.close()
 
 
-def link(peer: Peer) -> tuple[str, ...]:
-    return ("--link", f"tap:{peer.tap_name}", "--addr", f"{OURS}/24")
+def link(peer: Peer, family: Family) -> tuple[str, ...]:
+    return ("--link", f"tap:{peer.tap_name}", "--addr", family.our_addr)
 
 
-def start_up(peer: Peer, *options: str) -> subprocess.Popen[bytes]:
+def start_up(peer: Peer, family: Family, *options: str) -> subprocess.Popen[bytes]:
     """Start `e1000emu up` and wait until it answers."""
     ping = require.tool("ping", "iputils-ping")
-    process = peer.start(*E1000EMU, "up", *link(peer), *options)
+    process = peer.start(*E1000EMU, "up", *link(peer, family), *options)
     for _ in range(60):
-        if peer.run(ping, "-c", "1", "-W", "1", OURS, check=False).returncode == 0:
+        if peer.run(ping, "-c", "1", "-W", "1", family.ours, check=False).returncode == 0:
             return process
         if process.poll() is not None:
             break
@@ -59,31 +57,37 @@ def start_up(peer: Peer, *options: str) -> subprocess.Popen[bytes]:
     raise AssertionError(f"up does not answer:\n{out.decode()}\n{err.decode()}")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_up_serves_until_a_signal_ends_it(peer: Peer, tmp_path: Path, stop: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("family", "stop"), [(IPV4, signal.SIGINT), (IPV6, signal.SIGTERM)], ids=str
+)
+def test_up_serves_until_a_signal_ends_it(
+    peer: Peer, family: Family, tmp_path: Path, stop: signal.Signals
+) -> None:
     curl = require.tool("curl")
     body = pattern(5_000_000)
     (tmp_path / "file.bin").write_bytes(body)
     capture = tmp_path / "up.pcapng"
     process = start_up(
         peer,
+        family,
         "--serve",
         f"echo:7,discard:9,chargen:19,http:80:{tmp_path}",
         "--capture",
         str(capture),
     )
-    got = peer.run(curl, "-sS", "--noproxy", "*", f"http://{OURS}/file.bin").stdout
+    url = f"http://{family.in_url(family.ours)}/file.bin"
+    got = peer.run(curl, "-gsS", "--noproxy", "*", url).stdout
     assert hashlib.sha256(got).digest() == hashlib.sha256(body).digest()
-    with peer.socket() as echo:
-        echo.connect((OURS, 7))
+    with peer.socket(family=family.af) as echo:
+        echo.connect((family.ours, 7))
         sender = threading.Thread(
             target=lambda: (echo.sendall(body), echo.shutdown(socket.SHUT_WR))
         )
         sender.start()
         assert receive_all(echo) == body
         sender.join()
-    with peer.socket() as chargen:
-        chargen.connect((OURS, 19))
+    with peer.socket(family=family.af) as chargen:
+        chargen.connect((family.ours, 19))
         assert chargen.recv(20).startswith(b" !\"#$%&'()*+,-./0123"[:1])
     process.send_signal(stop)
     _, err = process.communicate(timeout=30)
@@ -94,38 +98,41 @@ def test_up_serves_until_a_signal_ends_it(peer: Peer, tmp_path: Path, stop: sign
     assert list(judged(capture)) == []
 
 
-def test_ping_status_tells_whether_it_was_answered(peer: Peer) -> None:
-    done = peer.run(*E1000EMU, "ping", LINUX, *link(peer), "-c", "3", "-i", "0.05", "-s", "4000")
+def test_ping_status_tells_whether_it_was_answered(peer: Peer, family: Family) -> None:
+    words = (*E1000EMU, "ping", f"-{family.name[-1]}", *link(peer, family), "-i", "0.05")
+    done = peer.run(*words, family.linux, "-c", "3", "-s", "4000")
     assert done.returncode == 0
+    assert b"3 received" in done.stdout
     done = peer.run(
-        *(*E1000EMU, "ping", "10.9.0.77", *link(peer), "-c", "2", "-i", "0.05", "-W", "1"),
+        *(*words, family.nobody, "-c", "2", "-W", "1"),
         check=False,
     )
     assert done.returncode not in (0, None)
     assert b"Traceback" not in done.stderr
 
 
-def test_get_fetches_a_file_whole(peer: Peer, tmp_path: Path) -> None:
+def test_get_fetches_a_file_whole(peer: Peer, family: Family, tmp_path: Path) -> None:
     body = pattern(20_000_000, seed=6)
     (tmp_path / "data").write_bytes(body)
-    listener = peer.socket()
-    listener.bind((LINUX, 8080))
+    listener = peer.socket(family=family.af)
+    listener.bind((family.linux, 8080))
     listener.listen(8)
     handler = functools.partial(Quiet, directory=str(tmp_path))
-    server = http.server.HTTPServer((LINUX, 8080), handler, bind_and_activate=False)
+    server = http.server.HTTPServer((family.linux, 8080), handler, bind_and_activate=False)
     server.socket.close()
     server.socket = listener
     listener.settimeout(None)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        url = f"http://{LINUX}:8080/data"
+        site = f"http://{family.in_url(family.linux)}:8080"
+        url = f"{site}/data"
         out = tmp_path / "out"
-        done = peer.run(*E1000EMU, "get", url, *link(peer), "-o", str(out), "--json")
+        done = peer.run(*E1000EMU, "get", url, *link(peer, family), "-o", str(out), "--json")
         assert out.read_bytes() == body
         assert isinstance(json.loads(done.stdout), dict)
-        assert peer.run(*E1000EMU, "get", url, *link(peer)).stdout == body
-        missing = peer.run(*E1000EMU, "get", f"http://{LINUX}:8080/no", *link(peer), check=False)
+        assert peer.run(*E1000EMU, "get", url, *link(peer, family)).stdout == body
+        missing = peer.run(*E1000EMU, "get", f"{site}/no", *link(peer, family), check=False)
         assert missing.returncode != 0
         assert b"404" in missing.stderr
     finally:
@@ -141,12 +148,43 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def test_tap_that_is_in_use_is_said_in_one_line(peer: Peer) -> None:
-    process = start_up(peer)
+    process = start_up(peer, IPV4)
     time.sleep(0.1)
-    second = peer.run(*E1000EMU, "ping", LINUX, *link(peer), check=False)
+    second = peer.run(*E1000EMU, "ping", LINUX, *link(peer, IPV4), check=False)
     assert second.returncode != 0
     lines = second.stderr.decode().strip().splitlines()
     assert len(lines) == 1
     assert "in use" in lines[0]
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
+
+
+def test_slaac_commands_take_their_addresses_from_radvd(peer: Peer, tmp_path: Path) -> None:
+    """`--slaac` with a router that nobody told us of: ping it, fetch through it, be reached."""
+    radvd = require.tool("radvd")
+    peer.write("/proc/sys/net/ipv6/conf/all/forwarding", 1)
+    conf = tmp_path / "radvd.conf"
+    conf.write_text(
+        f"interface {peer.tap_name} {{ AdvSendAdvert on; MinRtrAdvInterval 3; "
+        "MaxRtrAdvInterval 4; prefix 2001:db8:9::/64 { }; };"
+    )
+    words = ("-n", "-C", str(conf), "-m", "stderr", "-p", str(tmp_path / "pid"))
+    peer.start(radvd, *words)
+    slaac = ("--link", f"tap:{peer.tap_name}", "--slaac")
+    # Beyond the router: an address of no network of ours.
+    peer.ip("addr", "add", "2001:db8:ffff::1/128", "dev", "lo")
+    for dest in (LINUX6, "2001:db8:ffff::1"):
+        done = peer.run(*E1000EMU, "ping", *slaac, "-c", "2", "-i", "0.1", dest, check=False)
+        assert b"2 received" in done.stdout, done.stdout + done.stderr
+    process = peer.start(*E1000EMU, "up", *slaac, "--serve", "echo:7", "--json")
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    assert ready["event"] == "ready"
+    (addr,) = [a.split("/")[0] for a in ready["addrs"] if a.startswith("2001:db8:9:")]
+    with peer.socket(family=socket.AF_INET6) as echo:
+        echo.connect((addr, 7))
+        echo.sendall(b"hello")
+        assert receive_all(echo, 5) == b"hello"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err.decode()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.linux.peer import DATA_PORT, OURS, Wire, judged, pattern, receive_all
+from tests.linux.peer import DATA_PORT, Family, Wire, judged, pattern, receive_all
 from tests.support import require
 
 pytestmark = pytest.mark.netns
@@ -18,16 +18,16 @@ BAD = {"loss": 0.05, "reorder": 0.05, "duplicate": 0.02, "seed": 20}
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_stream_survives_loss_reordering_and_duplicates(
-    need_linux: None, tmp_path: Path, direction: str
+    need_linux: None, family: Family, tmp_path: Path, direction: str
 ) -> None:
     require.tool("tshark")
     path = tmp_path / "bad.pcapng"
     data = pattern(2_000_000)
-    with Wire(impair=BAD, capture=path) as wire:
-        listener = wire.listen(DATA_PORT)
-        theirs = wire.peer.socket()
+    with Wire(ipv6=True, impair=BAD, capture=path) as wire:
+        listener = wire.listen(DATA_PORT, family)
+        theirs = wire.peer.socket(family=family.af)
         theirs.settimeout(250)
-        theirs.connect((OURS, DATA_PORT))
+        theirs.connect((family.ours, DATA_PORT))
         ours, _ = listener.accept()
         ours.settimeout(250)
         sender, reader = (theirs, ours) if direction == "up" else (ours, theirs)
@@ -42,13 +42,13 @@ def test_stream_survives_loss_reordering_and_duplicates(
     assert list(judged(path)) == []
 
 
-def test_bit_errors_are_caught_by_the_checksums(need_linux: None) -> None:
+def test_bit_errors_are_caught_by_the_checksums(need_linux: None, family: Family) -> None:
     data = pattern(500_000, seed=8)
-    with Wire(impair={"corrupt": 0.01, "seed": 4}) as wire:
-        listener = wire.listen(DATA_PORT)
-        theirs = wire.peer.socket()
+    with Wire(ipv6=True, impair={"corrupt": 0.01, "seed": 4}) as wire:
+        listener = wire.listen(DATA_PORT, family)
+        theirs = wire.peer.socket(family=family.af)
         theirs.settimeout(250)
-        theirs.connect((OURS, DATA_PORT))
+        theirs.connect((family.ours, DATA_PORT))
         ours, _ = listener.accept()
         ours.settimeout(250)
         worker = wire.spawn(lambda: (theirs.sendall(data), theirs.shutdown(socket.SHUT_WR)))
@@ -62,11 +62,11 @@ def test_bit_errors_are_caught_by_the_checksums(need_linux: None) -> None:
         listener.close()
 
 
-def test_pings_come_through_or_are_lost_never_wrong(need_linux: None) -> None:
+def test_pings_come_through_or_are_lost_never_wrong(need_linux: None, family: Family) -> None:
     ping = require.tool("ping", "iputils-ping")
-    with Wire(impair=BAD) as wire:
+    with Wire(ipv6=True, impair=BAD) as wire:
         out = wire.peer.run(
-            ping, "-q", "-c", "200", "-i", "0.01", "-s", "3000", "-W", "2", OURS, check=False
+            ping, "-q", "-c", "200", "-i", "0.01", "-s", "3000", "-W", "2", family.ours, check=False
         ).stdout.decode()
     received = int(out.split(" received")[0].split()[-1])
     assert 100 < received <= 200

@@ -97,6 +97,26 @@ def test_our_counters_have_linuxs_names_in_its_order(wire6: Wire) -> None:
     assert known == [name for name in theirs if name in ours]
 
 
+def test_our_settings_begin_with_linuxs_values(wire6: Wire) -> None:
+    """`all` and `default` of a new namespace; a kernel of another age may lack some."""
+    script = "cd /proc/sys/net/ipv6/conf; grep -s . all/* default/*"
+    fresh = Peer()
+    try:
+        lines = fresh.run("sh", "-c", script, check=False).stdout.decode().splitlines()
+    finally:
+        fresh.close()
+    theirs = dict(line.split(":", 1) for line in lines)
+    conf = Host(name="fresh", clock=RealClock()).ipv6.sysctl.conf
+    ours = {
+        f"{where}/{name}": str(value)
+        for where in ("all", "default")
+        for name, value in conf[where].items()
+    }
+    differ = {n: (ours[n], theirs[n]) for n in ours if n in theirs and ours[n] != theirs[n]}
+    assert len(theirs) > 80
+    assert differ == {}
+
+
 # --- our host as a router ------------------------------------------------------------------
 
 

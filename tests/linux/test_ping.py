@@ -3,47 +3,66 @@
 from __future__ import annotations
 
 import re
-import socket
 import struct
 from pathlib import Path
+from socket import AF_INET, AF_INET6, IPPROTO_ICMP, IPPROTO_ICMPV6, SOCK_RAW
+from typing import Any
 
 import pytest
 
 from fastpath.csum import ip_compute_csum
-from tests.linux.peer import LINUX, OURS, Wire, judged, pattern
+from tests.linux.peer import LINUX, OURS, Family, Wire, judged, pattern
 from tests.support import require
 
 pytestmark = pytest.mark.netns
 
-SIZES = (0, 1, 7, 8, 56, 1471, 1472, 1473, 2960, 2961, 8000, 32768, 65507)
+# Around what fits one packet and two, of either family.
+SIZES = (0, 1, 7, 8, 56, 1452, 1453, 1472, 1473, 2896, 2897, 2960, 2961, 8000, 32768, 65507)
+ECHO = {AF_INET: (8, 0), AF_INET6: (128, 129)}
+"""Types of the echo request and reply."""
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_linux_pings_us(wire: Wire, size: int) -> None:
+def test_linux_pings_us(wire: Wire, family: Family, size: int) -> None:
     ping = require.tool("ping", "iputils-ping")
-    out = wire.peer.run(ping, "-c", "3", "-i", "0.05", "-W", "5", "-s", str(size), OURS)
+    out = wire.peer.run(ping, "-c", "3", "-i", "0.05", "-W", "5", "-s", str(size), family.ours)
     assert b"3 received" in out.stdout, out.stdout.decode()
     assert b"wrong" not in out.stdout
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_we_ping_linux(wire: Wire, size: int) -> None:
+def test_we_ping_linux(wire: Wire, family: Family, size: int) -> None:
     payload = pattern(size, seed=size)
-    request = bytearray(struct.pack("!BBHHH", 8, 0, 0, 77, size & 0xFFFF) + payload)
-    struct.pack_into("!H", request, 2, ip_compute_csum(request))
-    sock = wire.host.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-    sock.settimeout(10)
-    try:
-        sock.sendto(bytes(request), (LINUX, 0))
+    sock = raw_icmp(wire, family)
+    with sock:
+        sock.sendto(echo(family, 77, size & 0xFFFF, payload), (family.linux, 0))
         while True:
-            packet, (source, _) = sock.recvfrom(70000)
-            body = packet[(packet[0] & 15) * 4 :]
-            if body[0] == 0 and struct.unpack_from("!HH", body, 4) == (77, size & 0xFFFF):
+            packet, source = sock.recvfrom(70000)
+            body = message(family, packet)
+            reply = body[0] == ECHO[family.af][1]
+            if reply and struct.unpack_from("!HH", body, 4) == (77, size & 0xFFFF):
                 break
-    finally:
-        sock.close()
-    assert source == LINUX
+    assert source[0] == family.linux
     assert body[8:] == payload
+
+
+def raw_icmp(wire: Wire, family: Family) -> Any:
+    """A raw socket of ours for the family's ICMP."""
+    proto = IPPROTO_ICMP if family.af == AF_INET else IPPROTO_ICMPV6
+    return wire.socket(SOCK_RAW, proto, family=family.af)
+
+
+def echo(family: Family, ident: int, seq: int, payload: bytes) -> bytes:
+    """An echo request. ICMPv6's checksum is the socket's to write (RFC 3542, 3.1)."""
+    request = bytearray(struct.pack("!BBHHH", ECHO[family.af][0], 0, 0, ident, seq) + payload)
+    if family.af == AF_INET:
+        struct.pack_into("!H", request, 2, ip_compute_csum(request))
+    return bytes(request)
+
+
+def message(family: Family, packet: bytes) -> bytes:
+    """What a raw socket received, without the header that only IPv4's hands over."""
+    return packet[(packet[0] & 15) * 4 :] if family.af == AF_INET else packet
 
 
 def test_our_time_stamps_are_linuxs(wire: Wire) -> None:
@@ -60,9 +79,9 @@ def test_an_echo_reply_keeps_the_code_on_both_sides(wire: Wire) -> None:
     """What Linux does with a code that is not 0, and what we do."""
     request = bytearray(struct.pack("!BBHHH", 8, 3, 0, 99, 1) + b"code")
     struct.pack_into("!H", request, 2, ip_compute_csum(request))
-    ours = wire.host.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    ours = wire.host.socket(AF_INET, SOCK_RAW, IPPROTO_ICMP)
     ours.settimeout(10)
-    with ours, wire.peer.socket(socket.SOCK_RAW, socket.IPPROTO_ICMP) as theirs:
+    with ours, wire.peer.socket(SOCK_RAW, IPPROTO_ICMP) as theirs:
         for sock, peer in ((ours, LINUX), (theirs, OURS)):
             sock.sendto(bytes(request), (peer, 0))
             while True:
@@ -73,24 +92,26 @@ def test_an_echo_reply_keeps_the_code_on_both_sides(wire: Wire) -> None:
             assert (body[1], body[8:]) == (3, b"code")
 
 
-def test_flood_is_answered_without_loss(wire: Wire) -> None:
+def test_flood_is_answered_without_loss(wire: Wire, family: Family) -> None:
     ping = require.tool("ping", "iputils-ping")
-    out = wire.peer.run(ping, "-q", "-f", "-c", "2000", "-W", "5", OURS).stdout.decode()
+    out = wire.peer.run(ping, "-q", "-f", "-c", "2000", "-W", "5", family.ours).stdout.decode()
     assert "2000 received" in out
     assert re.search(r"\b0% packet loss", out)
 
 
-def test_flood_of_fragments_is_answered(wire: Wire) -> None:
+def test_flood_of_fragments_is_answered(wire: Wire, family: Family) -> None:
     ping = require.tool("ping", "iputils-ping")
-    out = wire.peer.run(ping, "-q", "-f", "-c", "200", "-s", "20000", "-W", "5", OURS)
+    out = wire.peer.run(ping, "-q", "-f", "-c", "200", "-s", "20000", "-W", "5", family.ours)
     assert "200 received" in out.stdout.decode()
 
 
-def test_every_frame_on_the_wire_is_well_formed(need_linux: None, tmp_path: Path) -> None:
+def test_every_frame_on_the_wire_is_well_formed(
+    need_linux: None, family: Family, tmp_path: Path
+) -> None:
     require.tool("tshark")
     ping = require.tool("ping", "iputils-ping")
     path = tmp_path / "ping.pcapng"
-    with Wire(capture=path) as wire:
+    with Wire(capture=path, ipv6=True) as wire:
         for size in (0, 56, 4000, 65507):
-            wire.peer.run(ping, "-c", "1", "-W", "5", "-s", str(size), OURS)
+            wire.peer.run(ping, "-c", "1", "-W", "5", "-s", str(size), family.ours)
     assert list(judged(path)) == []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.linux.peer import DATA_PORT, LINUX, OURS, Wire, judged, pattern, receive_all
+from tests.linux.peer import DATA_PORT, IPV4, IPV6, Family, Wire, judged, pattern, receive_all
 from tests.support import require
 
 pytestmark = pytest.mark.netns
@@ -20,25 +20,25 @@ BIG = 200 * 1000 * 1000
 _ports = iter(range(5000, 60000))
 
 
-def linux_listener(wire: Wire) -> socket.socket:
-    sock = wire.peer.socket()
+def linux_listener(wire: Wire, family: Family) -> socket.socket:
+    sock = wire.peer.socket(family=family.af)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((LINUX, 0))
+    sock.bind((family.linux, 0))
     sock.listen(8)
     return sock
 
 
-def connected(wire: Wire, *, from_us: bool) -> tuple[Any, socket.socket]:
+def connected(wire: Wire, family: Family, *, from_us: bool) -> tuple[Any, socket.socket]:
     """Return (our end, the kernel's end) of a new connection."""
     if from_us:
-        with linux_listener(wire) as listener:
-            ours = wire.socket()
+        with linux_listener(wire, family) as listener:
+            ours = wire.socket(family=family.af)
             ours.connect(listener.getsockname())
             theirs, _ = listener.accept()
             theirs.settimeout(60)
             return ours, theirs
-    listener = wire.listen(next(_ports))
-    theirs = wire.peer.socket()
+    listener = wire.listen(next(_ports), family)
+    theirs = wire.peer.socket(family=family.af)
     theirs.connect(listener.getsockname())
     ours, _ = listener.accept()
     ours.settimeout(60)
@@ -47,9 +47,9 @@ def connected(wire: Wire, *, from_us: bool) -> tuple[Any, socket.socket]:
 
 
 @pytest.mark.parametrize("from_us", [True, False], ids=["we connect", "linux connects"])
-@pytest.mark.parametrize("size", [0, 1, 1460, 1461, 100_000, 3_000_000])
-def test_bytes_arrive_both_ways(wire: Wire, from_us: bool, size: int) -> None:
-    ours, theirs = connected(wire, from_us=from_us)
+@pytest.mark.parametrize("size", [0, 1, 1440, 1441, 1460, 1461, 3_000_000])
+def test_bytes_arrive_both_ways(wire: Wire, family: Family, from_us: bool, size: int) -> None:
+    ours, theirs = connected(wire, family, from_us=from_us)
     up, down = pattern(size, 1), pattern(size, 2)
 
     def kernel() -> bytes:
@@ -70,9 +70,9 @@ def test_bytes_arrive_both_ways(wire: Wire, from_us: bool, size: int) -> None:
     theirs.close()
 
 
-def http_server(wire: Wire, port: int, body: bytes) -> Any:
+def http_server(wire: Wire, family: Family, port: int, body: bytes) -> Any:
     """Serve `body` once over HTTP from our stack."""
-    listener = wire.listen(port)
+    listener = wire.listen(port, family)
 
     def serve() -> None:
         conn, _ = listener.accept()
@@ -91,20 +91,21 @@ def http_server(wire: Wire, port: int, body: bytes) -> Any:
 
 
 @pytest.mark.slow
-def test_curl_fetches_200_mb_whole(wire: Wire) -> None:
+def test_curl_fetches_200_mb_whole(wire: Wire, family: Family) -> None:
     curl = require.tool("curl")
     body = pattern(BIG)
     port = next(_ports)
-    server = http_server(wire, port, body)
-    got = wire.peer.run(curl, "-sS", "--noproxy", "*", f"http://{OURS}:{port}/", timeout=280)
+    server = http_server(wire, family, port, body)
+    url = f"http://{family.in_url(family.ours)}:{port}/"
+    got = wire.peer.run(curl, "-gsS", "--noproxy", "*", url, timeout=280)
     assert len(got.stdout) == BIG
     assert hashlib.sha256(got.stdout).digest() == hashlib.sha256(body).digest()
     server.result()
 
 
 @pytest.mark.slow
-def test_200_mb_up_and_back_through_echo(wire: Wire) -> None:
-    ours, theirs = connected(wire, from_us=False)
+def test_200_mb_up_and_back_through_echo(wire: Wire, family: Family) -> None:
+    ours, theirs = connected(wire, family, from_us=False)
     data = pattern(1 << 20, seed=3)
     rounds = BIG // len(data)
 
@@ -139,18 +140,18 @@ def test_200_mb_up_and_back_through_echo(wire: Wire) -> None:
     theirs.close()
 
 
-def test_connection_refused_both_ways(wire: Wire) -> None:
-    with wire.peer.socket() as theirs, pytest.raises(ConnectionRefusedError):
-        theirs.connect((OURS, 9))
-    ours = wire.socket()
+def test_connection_refused_both_ways(wire: Wire, family: Family) -> None:
+    with wire.peer.socket(family=family.af) as theirs, pytest.raises(ConnectionRefusedError):
+        theirs.connect((family.ours, 9))
+    ours = wire.socket(family=family.af)
     with pytest.raises(ConnectionRefusedError):
-        ours.connect((LINUX, 9))
+        ours.connect((family.linux, 9))
     ours.close()
 
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])
-def test_half_close_lets_the_other_half_go_on(wire: Wire, first: str) -> None:
-    ours, theirs = connected(wire, from_us=True)
+def test_half_close_lets_the_other_half_go_on(wire: Wire, family: Family, first: str) -> None:
+    ours, theirs = connected(wire, family, from_us=True)
     closer, other = (ours, theirs) if first == "ours" else (theirs, ours)
     closer.sendall(b"question")
     closer.shutdown(socket.SHUT_WR)
@@ -163,8 +164,8 @@ def test_half_close_lets_the_other_half_go_on(wire: Wire, first: str) -> None:
 
 
 @pytest.mark.parametrize("reader", ["ours", "theirs"])
-def test_zero_window_stops_the_sender_and_ends(wire: Wire, reader: str) -> None:
-    ours, theirs = connected(wire, from_us=True)
+def test_zero_window_stops_the_sender_and_ends(wire: Wire, family: Family, reader: str) -> None:
+    ours, theirs = connected(wire, family, from_us=True)
     slow, fast = (ours, theirs) if reader == "ours" else (theirs, ours)
     counters = wire.host.mib.linux
     probes, closings = counters.TCPWinProbe, counters.TCPToZeroWindowAdv
@@ -184,28 +185,28 @@ def test_zero_window_stops_the_sender_and_ends(wire: Wire, reader: str) -> None:
     fast.close()
 
 
-def test_reset_reaches_the_other_side(wire: Wire) -> None:
+def test_reset_reaches_the_other_side(wire: Wire, family: Family) -> None:
     import struct
 
     for from_us in (True, False):
-        ours, theirs = connected(wire, from_us=from_us)
+        ours, theirs = connected(wire, family, from_us=from_us)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         theirs.close()
         with pytest.raises(ConnectionResetError):
             ours.recv(10)
         ours.close()
-        ours, theirs = connected(wire, from_us=from_us)
+        ours, theirs = connected(wire, family, from_us=from_us)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         ours.close()
         with theirs, pytest.raises(ConnectionResetError):
             theirs.recv(10)
 
 
-def test_netcat_talks_to_us_and_we_to_netcat(wire: Wire) -> None:
+def test_netcat_talks_to_us_and_we_to_netcat(wire: Wire, family: Family) -> None:
     nc = require.tool("nc.openbsd", "netcat-openbsd")
     port = next(_ports)
-    listener = wire.listen(port)
-    client = wire.peer.start(nc, "-N", OURS, str(port))
+    listener = wire.listen(port, family)
+    client = wire.peer.start(nc, "-N", family.ours, str(port))
     ours, _ = listener.accept()
     assert client.stdin is not None
     client.stdin.write(b"hello from nc\n")
@@ -219,17 +220,17 @@ def test_netcat_talks_to_us_and_we_to_netcat(wire: Wire) -> None:
     assert out == b"hello back\n"
 
     port = next(_ports)
-    server = wire.peer.start(nc, "-l", "-N", LINUX, str(port))
-    ours = wire.socket()
+    server = wire.peer.start(nc, "-l", "-N", family.linux, str(port))
+    ours = wire.socket(family=family.af)
     for attempt in range(50):
         try:
-            ours.connect((LINUX, port))
+            ours.connect((family.linux, port))
             break
         except ConnectionRefusedError:
             assert attempt < 49, "nc does not listen"
             time.sleep(0.1)
             ours.close()
-            ours = wire.socket()
+            ours = wire.socket(family=family.af)
     ours.sendall(b"to nc\n")
     ours.shutdown(socket.SHUT_WR)
     out, _ = server.communicate(timeout=30)
@@ -237,8 +238,8 @@ def test_netcat_talks_to_us_and_we_to_netcat(wire: Wire) -> None:
     ours.close()
 
 
-def test_urgent_small_writes_and_nodelay(wire: Wire) -> None:
-    ours, theirs = connected(wire, from_us=True)
+def test_urgent_small_writes_and_nodelay(wire: Wire, family: Family) -> None:
+    ours, theirs = connected(wire, family, from_us=True)
     ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for i in range(300):
         ours.sendall(bytes([i & 0xFF]))
@@ -249,9 +250,9 @@ def test_urgent_small_writes_and_nodelay(wire: Wire) -> None:
     theirs.close()
 
 
-def test_many_connections_at_once(wire: Wire) -> None:
+def test_many_connections_at_once(wire: Wire, family: Family) -> None:
     port = next(_ports)
-    listener = wire.listen(port)
+    listener = wire.listen(port, family)
 
     def serve() -> None:
         for _ in range(40):
@@ -262,8 +263,8 @@ def test_many_connections_at_once(wire: Wire) -> None:
     server = wire.spawn(serve)
     socks = []
     for i in range(40):
-        sock = wire.peer.socket()
-        sock.connect((OURS, port))
+        sock = wire.peer.socket(family=family.af)
+        sock.connect((family.ours, port))
         sock.sendall(f"connection {i}".encode())
         socks.append(sock)
     for sock in socks:
@@ -275,12 +276,17 @@ def test_many_connections_at_once(wire: Wire) -> None:
     listener.close()
 
 
-@pytest.mark.parametrize("mtu", [576, 1500, 9000, 16110])
-def test_mtu_of_the_wire_is_kept(need_linux: None, mtu: int) -> None:
+@pytest.mark.parametrize(
+    ("family", "mtu"),
+    # IPv6 has no links of less than 1280 (RFC 8200, 5)
+    [(IPV4, 576), *((f, mtu) for f in (IPV4, IPV6) for mtu in (1280, 1500, 9000, 16110))],
+    ids=str,
+)
+def test_mtu_of_the_wire_is_kept(need_linux: None, family: Family, mtu: int) -> None:
     data = pattern(1_500_000, seed=mtu)
-    with Wire(mtu=mtu) as wire:
+    with Wire(mtu=mtu, ipv6=family is IPV6) as wire:
         for from_us in (True, False):
-            ours, theirs = connected(wire, from_us=from_us)
+            ours, theirs = connected(wire, family, from_us=from_us)
             worker = wire.spawn(lambda s=theirs: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
             assert receive_all(ours) == data
             worker.result()
@@ -291,14 +297,16 @@ def test_mtu_of_the_wire_is_kept(need_linux: None, mtu: int) -> None:
             theirs.close()
 
 
-def test_every_frame_of_a_clean_exchange_is_well_formed(need_linux: None, tmp_path: Path) -> None:
+def test_every_frame_of_a_clean_exchange_is_well_formed(
+    need_linux: None, family: Family, tmp_path: Path
+) -> None:
     require.tool("tshark")
     path = tmp_path / "clean.pcapng"
     data = pattern(400_000, seed=12)
-    with Wire(capture=path) as wire:
-        listener = wire.listen(DATA_PORT)
-        theirs = wire.peer.socket()
-        theirs.connect((OURS, DATA_PORT))
+    with Wire(capture=path, ipv6=True) as wire:
+        listener = wire.listen(DATA_PORT, family)
+        theirs = wire.peer.socket(family=family.af)
+        theirs.connect((family.ours, DATA_PORT))
         ours, _ = listener.accept()
         ours.settimeout(60)
         worker = wire.spawn(lambda: (theirs.sendall(data), theirs.shutdown(socket.SHUT_WR)))
@@ -309,6 +317,6 @@ def test_every_frame_of_a_clean_exchange_is_well_formed(need_linux: None, tmp_pa
         assert receive_all(theirs) == data
         theirs.close()
         listener.close()
-        with wire.peer.socket() as refused, pytest.raises(ConnectionRefusedError):
-            refused.connect((OURS, 9))
+        with wire.peer.socket(family=family.af) as refused, pytest.raises(ConnectionRefusedError):
+            refused.connect((family.ours, 9))
     assert list(judged(path)) == []

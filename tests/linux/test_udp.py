@@ -7,18 +7,22 @@ import socket
 
 import pytest
 
-from tests.linux.peer import LINUX, OURS, Wire, pattern
+from tests.linux.peer import Family, Wire, pattern
+from tests.support import require
 
 pytestmark = pytest.mark.netns
 
 
-@pytest.mark.parametrize("size", [0, 1, 64, 1472, 1473, 9000, 65507])
-def test_datagrams_arrive_whole_both_ways(wire: Wire, size: int) -> None:
+@pytest.mark.parametrize("size", [0, 1, 64, 1452, 1453, 1472, 1473, 9000, 65507])
+def test_datagrams_arrive_whole_both_ways(wire: Wire, family: Family, size: int) -> None:
     data = pattern(size, seed=size)
-    ours, theirs = wire.socket(socket.SOCK_DGRAM), wire.peer.socket(socket.SOCK_DGRAM)
+    ours, theirs = (
+        wire.socket(socket.SOCK_DGRAM, family=family.af),
+        wire.peer.socket(socket.SOCK_DGRAM, family=family.af),
+    )
     with theirs:
-        ours.bind((OURS, 0))
-        theirs.bind((LINUX, 0))
+        ours.bind((family.ours, 0))
+        theirs.bind((family.linux, 0))
         theirs.sendto(data, ours.getsockname())
         got, source = ours.recvfrom(70000)
         assert got == data
@@ -30,11 +34,14 @@ def test_datagrams_arrive_whole_both_ways(wire: Wire, size: int) -> None:
     ours.close()
 
 
-def test_many_datagrams_keep_their_order(wire: Wire) -> None:
-    ours, theirs = wire.socket(socket.SOCK_DGRAM), wire.peer.socket(socket.SOCK_DGRAM)
+def test_many_datagrams_keep_their_order(wire: Wire, family: Family) -> None:
+    ours, theirs = (
+        wire.socket(socket.SOCK_DGRAM, family=family.af),
+        wire.peer.socket(socket.SOCK_DGRAM, family=family.af),
+    )
     with theirs:
-        ours.bind((OURS, 0))
-        theirs.bind((LINUX, 0))
+        ours.bind((family.ours, 0))
+        theirs.bind((family.linux, 0))
         for first in range(0, 2000, 50):
             for i in range(first, first + 50):
                 theirs.sendto(i.to_bytes(4, "big") * 16, ours.getsockname())
@@ -46,14 +53,14 @@ def test_many_datagrams_keep_their_order(wire: Wire) -> None:
     ours.close()
 
 
-def test_closed_port_answers_refused_both_ways(wire: Wire) -> None:
-    with wire.peer.socket(socket.SOCK_DGRAM) as theirs:
-        theirs.connect((OURS, 9))
+def test_closed_port_answers_refused_both_ways(wire: Wire, family: Family) -> None:
+    with wire.peer.socket(socket.SOCK_DGRAM, family=family.af) as theirs:
+        theirs.connect((family.ours, 9))
         theirs.send(b"x")
         with pytest.raises(ConnectionRefusedError):
             theirs.recv(10)
-    ours = wire.socket(socket.SOCK_DGRAM)
-    ours.connect((LINUX, 9))
+    ours = wire.socket(socket.SOCK_DGRAM, family=family.af)
+    ours.connect((family.linux, 9))
     ours.send(b"x")
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at below
         ours.recv(10)
@@ -61,12 +68,10 @@ def test_closed_port_answers_refused_both_ways(wire: Wire) -> None:
     ours.close()
 
 
-def test_netcat_sends_us_a_datagram(wire: Wire) -> None:
-    from tests.support import require
-
+def test_netcat_sends_us_a_datagram(wire: Wire, family: Family) -> None:
     nc = require.tool("nc.openbsd", "netcat-openbsd")
-    ours = wire.socket(socket.SOCK_DGRAM)
-    ours.bind((OURS, 4000))
-    wire.peer.run(nc, "-u", "-w", "1", OURS, "4000", stdin=b"hello\n")
+    ours = wire.socket(socket.SOCK_DGRAM, family=family.af)
+    ours.bind((family.ours, 4000))
+    wire.peer.run(nc, "-u", "-w", "1", family.ours, "4000", stdin=b"hello\n")
     assert ours.recv(100) == b"hello\n"
     ours.close()
