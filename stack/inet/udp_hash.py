@@ -197,7 +197,7 @@ def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> udp_sock | None:
             or sk.inet_dport
             or sk.sk_bound_dev_if
             or (rcv_saddr and rcv_saddr != key[3])
-            or sk.sk_family != key[0]
+            or sk.sk_af.family != key[0]  # of the wire: it may be bound to ::ffff:0.0.0.0
         ):
             return sk  # compute_score, in place, for the usual socket
         return sk if compute_score(sk, key, dif) >= 0 else None
