@@ -53,6 +53,7 @@ class netns_ipv4:
         "rt_cache_out",
         "rt_genid",
         "rth_checked",
+        "rth_forwards",
         "rth_input",
         "secret",
         "steps",
@@ -68,6 +69,8 @@ class netns_ipv4:
         self.rth_input: dict[int, rtable] = {}
         self.rth_checked: dict[int, rtable] = {}
         """By rth_key: input routes of our addresses; here where sources need a closer look."""
+        self.rth_forwards = False
+        """Some next hop keeps a route that packets are forwarded by."""
         self.own_addresses: dict[int, Any] = {}
         self.rt_by_daddr: dict[int, list[tuple[int, ...]]] = {}
         self.rt_genid = 0

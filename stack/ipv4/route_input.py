@@ -96,6 +96,18 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
         if rt is not None:
             skb.dst = rt
             return 0
+    # A packet to be forwarded: the table says where to, the next hop keeps the rest. It keeps a
+    # route only where the source needs no closer look and no redirect can be due.
+    net = dev.net
+    ipv4 = net.ipv4
+    top = saddr >> 24
+    if ipv4.rth_forwards and 0 < top < 224 and top != 127 and saddr not in ipv4.own_addresses:
+        res = fib_lookup(net, daddr, tos & IPTOS_RT_MASK)
+        if res.__class__ is fib_result and res.fi is not None and len(res.fi.fib_nh) == 1:
+            rth = res.nh.nh_rth_input.get(dev.ifindex) if res.nh is not None else None
+            if rth is not None and rth.rt_genid == ipv4.rt_genid and daddr not in ipv4.fnhe:
+                skb.dst = rth
+                return 0
     if ipv4_is_multicast(daddr):
         in_dev = dev.ip_ptr
         if in_dev is None:
@@ -258,17 +270,14 @@ def ip_mkroute_input(
     # What ICMP taught about one destination, and a redirect due to one sender, are not the next
     # hop's; all else is.
     own = bool(flags) or find_exception(net, daddr) is not None
-    rth = None if own else nh.nh_rth_input.get(dev.ifindex)
-    if rth is not None and not rth.obsolete and rth.rt_genid == net.ipv4.rt_genid:
-        skb.dst = rth
-        return 0
     rt = rt_dst_alloc(out_dev, flags, res.type)
     rt.input = net.ipv4.steps.forward
     rt.rt_is_input = True
     rt.rt_iif = dev.ifindex
     rt_set_nexthop(rt, daddr, res)
-    if not own:
+    if not own and out_dev is not dev and source_is_usual(dev, in_dev):
         nh.nh_rth_input[dev.ifindex] = rt
+        net.ipv4.rth_forwards = True
     skb.dst = rt
     return 0
 
