@@ -65,17 +65,6 @@ def napi_disable(napi: napi_struct) -> None:
         napi_gro_flush(napi)
 
 
-def napi_schedule_prep(napi: napi_struct) -> bool:
-    """net/core/dev.c: claim the context. False: scheduled (it is polled once more) or disabled."""
-    state = napi.state
-    if state & _BUSY:
-        if not state & NAPI_STATE_DISABLE:
-            napi.state = state | NAPI_STATE_MISSED
-        return False
-    napi.state = state | NAPI_STATE_SCHED
-    return True
-
-
 def __napi_schedule(napi: napi_struct) -> None:
     """net/core/dev.c: queue a claimed context and raise NET_RX_SOFTIRQ. Any context."""
     sd = napi.sd

@@ -75,7 +75,6 @@ SK_NO_REUSE = 0
 RCV_HOARD = 1 << 16  # forward allocation that a reader keeps while more is queued
 MAX_SCHEDULE_TIMEOUT = 1 << 62
 SOCK_MIN_RCVBUF = 2304
-HZ_NS = 1_000_000_000
 PACING_UNLIMITED = (1 << 64) - 1
 
 # include/uapi/linux/capability.h
@@ -205,16 +204,6 @@ class sock:
 
 
 # --- flags ---------------------------------------------------------------------------------
-
-
-def sock_flag(sk: sock, flag: int) -> bool:
-    """include/net/sock.h: whether `flag` (a SOCK_* mask) is set."""
-    return bool(sk.sk_flags & flag)
-
-
-def sock_set_flag(sk: sock, flag: int) -> None:
-    """include/net/sock.h"""
-    sk.sk_flags |= flag
 
 
 def sock_reset_flag(sk: sock, flag: int) -> None:
@@ -696,9 +685,6 @@ def sk_dst_set(sk: sock, dst: dst_entry | None) -> None:
 def sk_dst_reset(sk: sock) -> None:
     """include/net/sock.h: forget the cached dst."""
     sk.sk_dst_cache = None
-
-
-__sk_dst_reset = sk_dst_reset
 
 
 def sk_dst_check(sk: sock, cookie: int = 0) -> Any:

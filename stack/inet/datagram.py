@@ -11,9 +11,7 @@ from stack.core.sock import (
     release_sock,
     sk_dst_reset,
 )
-from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_CLOSE
-from stack.core.uapi import AF_UNSPEC
 from stack.inet.af_ops import af_ops_of
 
 if TYPE_CHECKING:
@@ -46,8 +44,3 @@ def udp_disconnect(sk: inet_sock, flags: int) -> int:
         return __udp_disconnect(sk, flags)
     finally:
         release_sock(sk)
-
-
-def is_unspec(uaddr: sockaddr | None) -> bool:
-    """Whether an application's address says AF_UNSPEC (or none was given)."""
-    return uaddr is None or uaddr.family == AF_UNSPEC

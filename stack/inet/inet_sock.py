@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from stack.ipv6.pinfo import ipv6_pinfo
 
 IPCORK_OPT = 1
-IPCORK_ALLFRAG = 2
 
 
 class ip_options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError
@@ -100,9 +100,6 @@ class in_device:
 def __in_dev_get_rtnl(dev: net_device) -> in_device | None:
     """include/linux/inetdevice.h."""
     return dev.ip_ptr
-
-
-__in_dev_get_rcu = in_dev_get = __in_dev_get_rtnl
 
 
 def register_inetaddr_notifier(net: Net, fn: Callable[[int, in_ifaddr], Any]) -> None:
@@ -293,13 +290,6 @@ def inet_addr_del(dev: net_device, local: int, prefixlen: int) -> None:
             __inet_del_ifa(ifa.ifa_dev, ifa)
             return
     raise OSError(errno.EADDRNOTAVAIL, f"{dev.name}: {os.strerror(errno.EADDRNOTAVAIL)}")
-
-
-def for_each_ifa(net: Net) -> Iterator[in_ifaddr]:
-    """Every IPv4 address of the host, by interface."""
-    for dev in net.dev_base_head:
-        if dev.ip_ptr is not None:
-            yield from tuple(dev.ip_ptr.ifa_list)
 
 
 def inet_addr_onlink(in_dev: in_device, a: int, b: int) -> bool:

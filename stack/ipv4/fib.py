@@ -78,16 +78,6 @@ FIB_PROPS_ERROR = {
 MASKS = tuple((0xFFFFFFFF << (32 - n)) & 0xFFFFFFFF for n in range(33))
 
 
-def inet_make_mask(plen: int) -> int:
-    """include/linux/inetdevice.h: netmask of a prefix length."""
-    return MASKS[plen]
-
-
-def inet_mask_len(mask: int) -> int:
-    """include/linux/inetdevice.h: prefix length of a netmask."""
-    return 32 - ((~mask & 0xFFFFFFFF).bit_length())
-
-
 def ipv4_is_multicast(addr: int) -> bool:
     """include/linux/in.h"""
     return addr >> 28 == 0xE
@@ -111,16 +101,6 @@ def ipv4_is_lbcast(addr: int) -> bool:
 def ipv4_is_local_multicast(addr: int) -> bool:
     """include/linux/in.h: 224.0.0.0/24"""
     return addr >> 8 == 0xE00000
-
-
-def ipv4_is_linklocal_169(addr: int) -> bool:
-    """include/linux/in.h: 169.254.0.0/16"""
-    return addr >> 16 == 0xA9FE
-
-
-def ipv4_is_all_snoopers(addr: int) -> bool:
-    """include/linux/in.h"""
-    return addr == 0xE000006A
 
 
 class fib_nh:

@@ -85,8 +85,6 @@ ROUTER_ALERT = b"\x94\x04\x00\x00"
 SEC = 1_000_000_000
 MSEC = 1_000_000
 IP_MC_SOCKLIST_BYTES = 48  # sizeof(struct ip_mc_socklist) on a 64-bit machine
-V2_UNSOLICITED_NS = 10 * SEC
-V3_UNSOLICITED_NS = SEC
 QUERY_INTERVAL_NS = 125 * SEC
 
 

@@ -39,7 +39,7 @@ from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PROT_UNREACH
 from stack.ipv4.ip_fragment import IP_DEFRAG_LOCAL_DELIVER, ip_defrag
 from stack.ipv4.ip_options_rcv import ip_rcv_options
 from stack.ipv4.netns import in_dev_conf
-from stack.ipv4.route import IP_MF, IP_OFFSET, RTCF_LOCAL
+from stack.ipv4.route import IP_MF, IP_OFFSET
 from stack.ipv4.route_input import ip_route_input
 
 if TYPE_CHECKING:
@@ -228,8 +228,3 @@ def ip_call_ra_chain(skb: sk_buff) -> bool:
         raw_rcv(sk, copy)
     raw_rcv(chain[-1], skb)
     return True
-
-
-def rt_is_local(rt: rtable) -> bool:
-    """Whether a route leads to this host."""
-    return bool(rt.rt_flags & RTCF_LOCAL)

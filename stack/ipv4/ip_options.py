@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from fastpath.hdr import ip_hdr
 from fastpath.skbuff import (
     sk_buff,
-    skb_copy_bits,
-    skb_network_offset,
 )
 from stack.inet.inet_sock import ip_options
 from stack.ipv4.fib import (
@@ -386,10 +384,3 @@ def received_options(skb: sk_buff) -> ip_options | None:
     """IPCB(skb)->opt: the parsed options of a received packet, None when it has none."""
     cb = skb.cb
     return cb if cb.__class__ is ip_options else None
-
-
-def raw_options(skb: sk_buff) -> bytes:
-    """The option bytes of the packet's IP header as they are now."""
-    iph = ip_hdr(skb)
-    n = iph.ihl * 4 - IP_HLEN
-    return skb_copy_bits(skb, skb_network_offset(skb) + IP_HLEN, n) if n > 0 else b""

@@ -22,7 +22,6 @@ from fastpath.skbuff import (
     consume_skb,
     kfree_skb,
     sk_buff,
-    skb_add_data,
     skb_append_frags,
     skb_append_linear,
     skb_checksum_help,
@@ -63,7 +62,6 @@ from stack.core.sock import (
     sock_wait_for_wmem,
     sock_wfree,
 )
-from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET,
     IP_PMTUDISC_DO,
@@ -78,7 +76,7 @@ from stack.core.uapi import (
     SEND_SHUTDOWN,
 )
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import inet_sock, ip_options
+from stack.inet.inet_sock import IPCORK_OPT, inet_sock, ip_options
 from stack.ipv4.fib import RTN_MULTICAST
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from stack.ipv4.ip_errqueue import ip_local_error
@@ -189,11 +187,6 @@ def ip_dont_fragment(sk: inet_sock, rt: rtable) -> bool:
     """include/net/ip.h: must DF be set?"""
     pmtudisc = sk.pmtudisc
     return pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not rt.rt_mtu_locked)
-
-
-def ip_sk_use_pmtu(sk: inet_sock) -> bool:
-    """include/net/ip.h: does the socket believe learned path MTUs?"""
-    return sk.pmtudisc < IP_PMTUDISC_PROBE
 
 
 def ip_sk_accept_pmtu(sk: inet_sock) -> bool:
@@ -629,17 +622,6 @@ def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> Non
             raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
 
 
-def bytes_getfrag(frm: list[Any], skb: sk_buff, n: int, pages: SkbPool) -> None:
-    """Append `n` bytes of a [buffer, offset] pair (replies that the host makes itself)."""
-    buffer, off = frm
-    done = skb_append_linear(skb, buffer, off, min(n, skb.tailroom)) if not skb.nr_frags else 0
-    if done < n:
-        done += skb_add_data(skb, pages, buffer, off + done, n - done)
-    frm[1] = off + done
-    if done < n:
-        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
-
-
 def ip_setup_cork(sk: inet_sock, cork: inet_cork, ipc: ipcm_cookie, rt: rtable, fl4: flowi) -> None:
     """net/ipv4/ip_output.c: start a datagram. Raises: OSError ENETUNREACH (MTU below 68)."""
     cork.fragsize = ip_sk_mtu(sk, rt)
@@ -647,7 +629,7 @@ def ip_setup_cork(sk: inet_sock, cork: inet_cork, ipc: ipcm_cookie, rt: rtable, 
         raise OSError(errno.ENETUNREACH, "path MTU is below 68")
     if ipc.opt is not None:
         cork.opt = ipc.opt
-        cork.flags |= 1
+        cork.flags |= IPCORK_OPT
         cork.addr = ipc.addr
     cork.gso_size = ipc.gso_size
     cork.base_dst = rt
@@ -948,7 +930,7 @@ def ip_push_pending_frames(
 
 def ip_cork_release(cork: inet_cork) -> None:
     """net/ipv4/ip_output.c: forget the collected datagram's options and route."""
-    cork.flags &= ~1
+    cork.flags &= ~IPCORK_OPT
     cork.opt = None
     cork.base_dst = None
     cork.fl4 = None
@@ -1019,8 +1001,3 @@ def ip_send_unicast_reply(
         options,
     )
     return ip_send_skb(net, nskb)
-
-
-def ip_send_established(sk: inet_sock) -> bool:
-    """Whether the socket has a fixed peer (connected datagram or stream)."""
-    return sk.sk_state == TCP_ESTABLISHED

@@ -71,7 +71,6 @@ CMSG_OPTIONS = {
 }
 
 PKTINFO = struct.Struct("=i4s4s")
-MREQN = struct.Struct("=4s4si")
 
 
 class in_skb_info:

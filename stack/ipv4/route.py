@@ -77,7 +77,6 @@ RTCF_MULTICAST = 0x20000000
 RTCF_LOCAL = 0x80000000
 
 IPTOS_RT_MASK = 0x1C
-IP_MIN_MTU = 68
 MSEC = 1_000_000
 IP_MAX_MTU = 0xFFFF
 
@@ -304,9 +303,6 @@ def ip_route_output_key(net: Net, fl4: flowi) -> rtable:
     return ip_route_output_flow(net, fl4, None)
 
 
-__ip_route_output_key = ip_route_output_key
-
-
 def ip_route_output(net: Net, daddr: int, saddr: int = 0, tos: int = 0, oif: int = 0) -> rtable:
     """include/net/route.h"""
     return ip_route_output_flow(net, flowi(AF_INET, daddr, saddr, oif, tos), None)
@@ -345,11 +341,6 @@ def ip_route_output_ports(
 def ip_sock_rt_scope(sk: inet_sock) -> int:
     """include/net/route.h: SO_DONTROUTE limits a socket to its links."""
     return RT_SCOPE_LINK if sk.sk_flags & SOCK_LOCALROUTE else RT_SCOPE_UNIVERSE
-
-
-def ip_sock_rt_tos(sk: inet_sock) -> int:
-    """include/net/route.h"""
-    return sk.tos & IPTOS_RT_MASK
 
 
 def inet_sk_flowi_flags(sk: inet_sock) -> int:

@@ -186,11 +186,6 @@ def ipv6_prefix_equal(a: int, b: int, plen: int) -> bool:
     return not (a ^ b) & MASKS6[plen]
 
 
-def ipv6_addr_prefix(addr: int, plen: int) -> int:
-    """include/net/ipv6.h: the address with the bits behind the prefix cleared."""
-    return addr & MASKS6[plen]
-
-
 # --- derived addresses ---------------------------------------------------------------------
 
 

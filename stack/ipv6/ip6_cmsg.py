@@ -45,7 +45,6 @@ IPV6_HLEN = 40
 PKTINFO6 = struct.Struct("=16si")
 SOCKADDR_IN6 = struct.Struct("=H2s4s16sI")
 MTUINFO = struct.Struct("=28sI")
-IPV6_FLOWINFO_MASK = 0x0FFFFFFF
 
 CMSG_IPV6 = 1 << 16
 """A bit of inet_sock.cmsg_flags, beside IPv4's: some IPV6_RECV* option is on."""

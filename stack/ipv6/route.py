@@ -21,7 +21,6 @@ from stack.ipv6.addr import (
 from stack.ipv6.ip6_fib import (
     RT6_LOOKUP_F_IFACE,
     RT6_LOOKUP_F_REACHABLE,
-    RTF_LOCAL,
     RTN_THROW,
     fib6_info,
     fib6_select_path,
@@ -215,8 +214,3 @@ def ip6_sk_dst_check(rt: rt6_info, fl6: flowi) -> bool:
         return False
     # A wider route holds for what the socket is connected to, as its cache is only set then.
     return not fl6.flowi_oif or fl6.flowi_oif == rt.dev.ifindex
-
-
-def ip6_rt_is_local(rt: rt6_info) -> bool:
-    """Whether a route leads to this host."""
-    return bool(rt.rt6i_flags & RTF_LOCAL)

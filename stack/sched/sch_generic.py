@@ -20,7 +20,6 @@ from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP, NET_XMIT_SUCCESS, n
 TC_PRIO_CONTROL = 7
 # include/uapi/linux/pkt_sched.h, sch_generic.c: skb->priority & 15 -> band
 PRIO2BAND = (1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
-PFIFO_FAST_BANDS = 3
 
 
 class gnet_stats_queue:
@@ -156,7 +155,6 @@ class pfifo_fast_qdisc(Qdisc):
 
 
 pfifo_fast_enqueue = pfifo_fast_qdisc.enqueue
-pfifo_fast_dequeue = pfifo_fast_qdisc.dequeue
 
 
 def qdisc_create_dflt(dev: net_device) -> Qdisc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from fastpath.drvring import RxRing, TxRing
@@ -48,7 +49,6 @@ E1000_RX_FRAMES_PER_POLL = 512
 """Frames taken per NAPI poll. The budget counts merged sk_buffs; a super-packet is 180 frames."""
 
 E1000_PAUSE_TIME = 0xFFFF
-E1000_ERT_2048 = 0x100
 WATCHDOG_NS = 2_000_000_000
 REFILL_RETRY_NS = 1_000_000
 
@@ -64,7 +64,6 @@ E1000_NO_TSO6 = 1 << 5
 E1000_TESTING = __E1000_TESTING
 E1000_RESETTING = __E1000_RESETTING
 E1000_DOWN = __E1000_DOWN
-E1000_DISABLED = __E1000_DISABLED
 
 
 class E1000HwError(Exception):
@@ -212,33 +211,75 @@ def E1000_WRITE_FLUSH(hw: e1000_hw) -> None:
     hw.bar_read(0, d.E1000_STATUS, 4)
 
 
-HW_STATS = (
-    *("crcerrs", "algnerrc", "symerrs", "rxerrc", "mpc", "scc", "ecol", "mcc", "latecol", "colc"),
-    *("dc", "tncrs", "sec", "cexterr", "rlec", "xonrxc", "xontxc", "xoffrxc", "xofftxc", "fcruc"),
-    *("prc64", "prc127", "prc255", "prc511", "prc1023", "prc1522", "gprc", "bprc", "mprc", "gptc"),
-    *("gorcl", "gotcl", "rnbc", "ruc", "rfc", "roc", "rjc", "mgtprc", "mgtpdc", "mgtptc"),
-    *("torl", "totl", "tpr", "tpt", "ptc64", "ptc127", "ptc255", "ptc511", "ptc1023", "ptc1522"),
-    *("mptc", "bptc", "tsctc", "tsctfc"),
-)
-
-
+@dataclass(slots=True)
 class e1000_hw_stats:
     """Totals of the hardware counters since probe (e1000_hw.h).
 
     gorcl, gotcl, torl and totl hold the 64-bit pairs.
     """
 
-    __slots__ = (*HW_STATS, "rlerrc", "txerrc")
+    crcerrs: int = 0
+    algnerrc: int = 0
+    symerrs: int = 0
+    rxerrc: int = 0
+    mpc: int = 0
+    scc: int = 0
+    ecol: int = 0
+    mcc: int = 0
+    latecol: int = 0
+    colc: int = 0
+    dc: int = 0
+    tncrs: int = 0
+    sec: int = 0
+    cexterr: int = 0
+    rlec: int = 0
+    xonrxc: int = 0
+    xontxc: int = 0
+    xoffrxc: int = 0
+    xofftxc: int = 0
+    fcruc: int = 0
+    prc64: int = 0
+    prc127: int = 0
+    prc255: int = 0
+    prc511: int = 0
+    prc1023: int = 0
+    prc1522: int = 0
+    gprc: int = 0
+    bprc: int = 0
+    mprc: int = 0
+    gptc: int = 0
+    gorcl: int = 0
+    gotcl: int = 0
+    rnbc: int = 0
+    ruc: int = 0
+    rfc: int = 0
+    roc: int = 0
+    rjc: int = 0
+    mgtprc: int = 0
+    mgtpdc: int = 0
+    mgtptc: int = 0
+    torl: int = 0
+    totl: int = 0
+    tpr: int = 0
+    tpt: int = 0
+    ptc64: int = 0
+    ptc127: int = 0
+    ptc255: int = 0
+    ptc511: int = 0
+    ptc1023: int = 0
+    ptc1522: int = 0
+    mptc: int = 0
+    bptc: int = 0
+    tsctc: int = 0
+    tsctfc: int = 0
 
-    def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+    # Sums that the driver makes of others for ethtool and /proc/net/dev.
+    rlerrc: int = 0
+    txerrc: int = 0
 
-    if TYPE_CHECKING:
 
-        def __getattr__(self, name: str) -> int: ...
-
-        def __setattr__(self, name: str, value: int) -> None: ...
+HW_STATS = tuple(f.name for f in fields(e1000_hw_stats) if f.name not in ("rlerrc", "txerrc"))
+"""Those that a register of the NIC counts."""
 
 
 class e1000_adapter:

@@ -321,7 +321,6 @@ def e1000_write_vfta(hw: e1000_hw, index: int, value: int) -> None:
 
 LEDCTL_MODE_LED_ON = 0xE
 LEDCTL_MODE_LED_OFF = 0xF
-LEDCTL_MODE_MASK = 0xF
 
 
 def e1000_id_led_init(hw: e1000_hw) -> None:

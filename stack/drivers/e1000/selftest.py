@@ -172,7 +172,6 @@ LB_DESCRIPTORS = 256
 LB_FRAME_BYTES = 1024
 LB_BUFFER_BYTES = 2048
 LB_BURST = 64
-LB_FILL = b"\xff" * (LB_FRAME_BYTES // 2) + b"\xaa" * (LB_FRAME_BYTES // 2)
 
 
 def e1000_create_lbtest_frame(size: int = LB_FRAME_BYTES) -> bytes:

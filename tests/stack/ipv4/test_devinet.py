@@ -14,7 +14,6 @@ from stack.ipv4.devinet import (
     NETDEV_UP,
     RT_SCOPE_HOST,
     devinet_net_ops,
-    for_each_ifa,
     inet_addr_add,
     inet_addr_del,
     register_inetaddr_notifier,
@@ -122,6 +121,8 @@ def test_addresses_survive_down_and_go_with_the_device(dev):
     inet_addr_add(dev, 0x0A000001, 24)
     dev_close(dev)
     dev_open(dev)
-    assert 0x0A000001 in [i.ifa_local for i in for_each_ifa(dev.net)]
+    in_dev = dev.ip_ptr
+    assert [ifa.ifa_local for ifa in in_dev.ifa_list] == [0x0A000001]
     unregister_netdev(dev)
-    assert 0x0A000001 not in [i.ifa_local for i in for_each_ifa(dev.net)]
+    assert dev.ip_ptr is None
+    assert in_dev.ifa_list == []

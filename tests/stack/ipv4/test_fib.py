@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from ipaddress import IPv4Network
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack.core.dev import dev_close, dev_open
+from stack.ipv4.devinet import inet_make_mask
 from stack.ipv4.fib import (
     MASKS,
     RT_SCOPE_HOST,
@@ -32,8 +34,6 @@ from stack.ipv4.fib import (
     fib_table_lookup,
     format_addr,
     inet_addr_type,
-    inet_make_mask,
-    inet_mask_len,
     inet_select_addr,
     ip_dev_find,
     ip_route_add,
@@ -85,7 +85,7 @@ def test_lookup_is_longest_prefix_match(routes: set, addrs: list[int]) -> None:
 
 @given(st.integers(0, 32))
 def test_masks(plen: int) -> None:
-    assert inet_mask_len(inet_make_mask(plen)) == plen
+    assert inet_make_mask(plen) == int(IPv4Network((0, plen)).netmask)
 
 
 @given(st.integers(0, 0xFFFFFFFF))
