@@ -53,6 +53,10 @@ from stack.core.uapi import (
     MSG_TRUNC,
     MSG_WAITALL,
     MSG_WAITFORONE,
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLOUT,
     SHUT_RD,
     SHUT_RDWR,
     SHUT_WR,
@@ -75,6 +79,7 @@ from stack.core.uapi import (
     UDP_GRO,
     UDP_SEGMENT,
 )
+from stack.inet.tcp_sock import TCP_CORK, TCP_NODELAY
 from stack.netdb import (
     NI_DGRAM,
     NI_NAMEREQD,
@@ -107,8 +112,6 @@ if TYPE_CHECKING:
     from stack.core.wait import wait_queue_head
     from stack.net import Net
 
-TCP_NODELAY = 1
-TCP_CORK = 3
 
 __all__ = [
     "AF_INET",
@@ -145,6 +148,10 @@ __all__ = [
     "NI_NOFQDN",
     "NI_NUMERICHOST",
     "NI_NUMERICSERV",
+    "POLLERR",
+    "POLLHUP",
+    "POLLIN",
+    "POLLOUT",
     "SHUT_RD",
     "SHUT_RDWR",
     "SHUT_WR",
@@ -807,6 +814,3 @@ def wait_any(
         table = [(sys.sockfd_lookup(s.net, s._fd), events) for s, events in waits]
         found = sys.do_poll(net.clock, table, limit_ns)
     return [(sock, bits) for (sock, _), bits in zip(waits, found, strict=True) if bits]
-
-
-POLLIN, POLLOUT, POLLERR, POLLHUP = 0x1, 0x4, 0x8, 0x10

@@ -23,6 +23,7 @@ from stack.core.netdevice import (
 )
 
 if TYPE_CHECKING:
+    from stack.core.neigh_table import hh_cache, neighbour
     from stack.net import Net
 
 ETH_BROADCAST = b"\xff" * ETH_ALEN
@@ -60,7 +61,7 @@ def eth_header_parse(skb: sk_buff) -> bytes:
     return eth_hdr(skb).h_source
 
 
-def eth_header_cache(neigh: Any, hh: Any, proto: int) -> int:
+def eth_header_cache(neigh: neighbour, hh: hh_cache, proto: int) -> int:
     """net/ethernet/eth.c: store the ready header in `hh.hh_data`; 0, or -1 for 802.3 framing."""
     if proto == ETH_P_802_2:
         return -1
@@ -69,7 +70,7 @@ def eth_header_cache(neigh: Any, hh: Any, proto: int) -> int:
     return 0
 
 
-def eth_header_cache_update(hh: Any, dev: net_device, haddr: bytes) -> None:
+def eth_header_cache_update(hh: hh_cache, dev: net_device, haddr: bytes) -> None:
     """net/ethernet/eth.c: the neighbour moved to another address."""
     hh.hh_data = haddr + hh.hh_data[ETH_ALEN:]
 

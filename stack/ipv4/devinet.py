@@ -97,11 +97,6 @@ class in_device:
         self.dead = False
 
 
-def __in_dev_get_rtnl(dev: net_device) -> in_device | None:
-    """include/linux/inetdevice.h."""
-    return dev.ip_ptr
-
-
 def register_inetaddr_notifier(net: Net, fn: Callable[[int, in_ifaddr], Any]) -> None:
     """net/ipv4/devinet.c: `fn(NETDEV_UP | NETDEV_DOWN, ifa)` for each address added or removed."""
     net.inetaddr_chain.append(fn)

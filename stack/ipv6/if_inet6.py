@@ -178,11 +178,6 @@ class inet6_dev:
         return f"<inet6_dev {self.dev.name}>"
 
 
-def __in6_dev_get(dev: net_device) -> inet6_dev | None:
-    """include/net/addrconf.h"""
-    return dev.ip6_ptr
-
-
 def ipv6_accept_ra(idev: inet6_dev) -> bool:
     """net/ipv6/ndisc.c: take router advertisements? A router does with accept_ra 2 only."""
     return idev.cnf.accept_ra == 2 if idev.cnf.forwarding else bool(idev.cnf.accept_ra)

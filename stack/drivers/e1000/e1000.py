@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from stack.core.netdevice import net_device
     from stack.core.pci import pci_dev
+    from stack.core.workqueue import work_struct
     from stack.drivers.e1000.param import Params
     from stack.machine import Machine
 
@@ -367,7 +368,7 @@ class e1000_adapter:
         self.bd_number = 0
         self.flags = 0
         self.msg_enable = 7
-        self.tx_ring: Any = None
+        self.tx_ring: Any = None  # rings and pool exist while the interface is up
         self.rx_ring: Any = None
         self.rx_pool: Any = None
         self.copybreak = 0
@@ -376,9 +377,9 @@ class e1000_adapter:
         self.rx_buffer_len = E1000_RXBUFFER_2048
         self.max_data_per_txd = E1000_MAX_DATA_PER_TXD
         self.napi = napi_struct()
-        self.watchdog_task: Any = None
-        self.reset_task: Any = None
-        self.refill_task: Any = None
+        self.watchdog_task: work_struct
+        self.reset_task: work_struct
+        self.refill_task: work_struct
         self.txd_cmd = 0
         self.tx_cmd = 0
         self.ims_mask = 0

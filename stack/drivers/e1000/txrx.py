@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import errno
 import logging
-from typing import Any
 
 from fastpath.csum import csum_ipv6_magic, csum_tcpudp_magic
 from fastpath.drvring import TxRing
 from fastpath.gso import skb_gso_segment
-from fastpath.hdr import ip_hdr, ipv6_hdr, tcp_hdr, udp_hdr
+from fastpath.hdr import ip_hdr, ipv6_hdr, tcp_hdr, tcphdr, udp_hdr, udphdr
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
     SKB_GSO_UDP_L4,
@@ -373,7 +372,9 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
     return NETDEV_TX_OK
 
 
-def e1000_xmit_unusual(adapter: e1000_adapter, ring: Any, skb: sk_buff, netdev: net_device) -> int:
+def e1000_xmit_unusual(
+    adapter: e1000_adapter, ring: TxRing, skb: sk_buff, netdev: net_device
+) -> int:
     """The rest of e1000_xmit_frame: fragments, GSO, tags, a new context, a full ring.
 
     Takes ownership of skb unless NETDEV_TX_BUSY is returned; the doorbell is the caller's.
@@ -402,7 +403,7 @@ def e1000_xmit_unusual(adapter: e1000_adapter, ring: Any, skb: sk_buff, netdev: 
     return NETDEV_TX_OK
 
 
-def e1000_maybe_stop_tx(netdev: net_device, ring: Any, needed: int) -> int:
+def e1000_maybe_stop_tx(netdev: net_device, ring: TxRing, needed: int) -> int:
     """e1000_main.c: 0 when `needed` descriptors are free (cleaning if need be), else -EBUSY.
 
     On -EBUSY the queue is stopped and a transmit interrupt will wake it.
@@ -418,7 +419,7 @@ def e1000_maybe_stop_tx(netdev: net_device, ring: Any, needed: int) -> int:
     return -errno.EBUSY
 
 
-def e1000_tso(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
+def e1000_tso(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
     """e1000_main.c: the TCP segmentation context (SDM 3.5); packet options, or -errno.
 
     The device wants lengths and IP checksum zero and the pseudo-header sum without length. What
@@ -433,11 +434,16 @@ def e1000_tso(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
     ipcss = skb_network_offset(skb)
     tucss = skb_transport_offset(skb)
     if skb.gso_type & SKB_GSO_UDP_L4:
-        th: Any = udp_hdr(skb)
+        th: udphdr | tcphdr = udp_hdr(skb)
         hdr_len, proto, check_at, tucmd = tucss + 8, 17, 6, 0
     else:
-        th = tcp_hdr(skb)
-        hdr_len, proto, check_at, tucmd = tucss + 4 * th.doff, 6, TCP_CHECK_AT, d.E1000_TXD_CMD_TCP
+        tcph = th = tcp_hdr(skb)
+        hdr_len, proto, check_at, tucmd = (
+            tucss + 4 * tcph.doff,
+            6,
+            TCP_CHECK_AT,
+            d.E1000_TXD_CMD_TCP,
+        )
     if hdr_len > MAX_HEADER or skb.len - hdr_len > e.E1000_MAX_PAYLEN:
         return -errno.EMSGSIZE
     if v6:
@@ -469,7 +475,7 @@ def e1000_tso(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
     return popts
 
 
-def e1000_tx_csum(adapter: e1000_adapter, ring: Any, skb: sk_buff) -> int:
+def e1000_tx_csum(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
     """e1000_main.c: the checksum context (SDM 3.3.6): sum from csum_start, store at csum_offset.
 
     Returns the packet options, or -EINVAL for a packet that makes no sense. The device keeps its
@@ -498,7 +504,7 @@ def e1000_tx_map(ring: TxRing, skb: sk_buff, popts: int, cmd: int) -> int:
     return ring.map(skb, popts, cmd, vlan, e.E1000_MAX_DATA_PER_TXD)
 
 
-def e1000_unmask_tx(adapter: e1000_adapter, ring: Any) -> None:
+def e1000_unmask_tx(adapter: e1000_adapter, ring: TxRing) -> None:
     """Ask for a transmit interrupt, unless it is on or a poll will decide at its end."""
     mask = adapter.ims_mask
     if mask and not mask & d.E1000_ICR_TXDW:
