@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,32 @@ from tests.guest.setup import (
     trouble,
     wait_carrier,
 )
-from tests.linux.peer import Worker, receive_all
+from tests.linux.peer import Worker, receive_all, wait_for_addresses
 
 pytestmark = pytest.mark.slow
 
-OURS = "10.9.0.1"
+OURS, OURS6, GUEST6 = "10.9.0.1", "2001:db8:9::1", "2001:db8:9::2"
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Both ends' addresses in one family."""
+
+    af: int
+    ours: str
+    guest: str
+    header_bytes: int
+
+
+BOTH = pytest.mark.parametrize(
+    "ends",
+    [Ends(socket.AF_INET, OURS, GUEST, 20), Ends(socket.AF_INET6, OURS6, GUEST6, 40)],
+    ids=["IPv4", "IPv6"],
+)
 
 
 class OnStack:
-    """The guest at 10.9.0.2, a host of ours at 10.9.0.1."""
+    """The guest at 10.9.0.2 and 2001:db8:9::2, a host of ours at 10.9.0.1 and 2001:db8:9::1."""
 
     def __init__(self, image: GuestImage, model: str, directory: Path) -> None:
         with ExitStack() as stack:
@@ -48,10 +66,18 @@ class OnStack:
             self.server, self.guest = serve_and_boot(
                 stack, image, model, directory, self.cable, self.clock
             )
+            self.host.ifconfig("eth0", f"{OURS6}/64")
+            # as it comes: duplicate address detection, MLD and all
+            self.guest.run("echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6").check()
+            self.guest.run(f"ip -6 addr add {GUEST6}/64 dev eth0").check()
+            self.guest.run(
+                "while ip -6 addr show dev eth0 | grep -q tentative; do sleep 0.1; done"
+            ).check()
+            wait_for_addresses(self.host)
             self._stack = stack.pop_all()
 
-    def socket(self, kind: int = socket.SOCK_STREAM) -> Any:
-        sock = self.host.socket(socket.AF_INET, kind)
+    def socket(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET) -> Any:
+        sock = self.host.socket(family, kind)
         sock.settimeout(WAIT_S)
         return sock
 
@@ -77,21 +103,26 @@ def no_trouble(lan: OnStack):
     assert wrong == []
 
 
-def listen(lan: OnStack) -> Any:
-    sock = lan.socket()
+def listen(lan: OnStack, family: int = socket.AF_INET) -> Any:
+    sock = lan.socket(family=family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((OURS, DATA_PORT))
+    sock.bind((OURS if family == socket.AF_INET else OURS6, DATA_PORT))
     sock.listen(1)
     return sock
 
 
-def test_guest_pings_our_stack(lan):
-    for size in (0, 56, 1472):
-        ping(lan.guest, OURS, size=size)
+@BOTH
+def test_guest_pings_our_stack(lan, ends):
+    for size in (0, 56, 1500 - ends.header_bytes - 8):
+        ping(lan.guest, ends.ours, size=size)
+    # in fragments, which `-M do` forbids
+    made = lan.guest.run(f"ping -c 2 -i 0.2 -W 30 -s 20000 {ends.ours}")
+    assert "2 received" in made.stdout, made.stdout
 
 
-def test_guest_sends_to_our_stack(lan):
-    listener = listen(lan)
+@BOTH
+def test_guest_sends_to_our_stack(lan, ends):
+    listener = listen(lan, ends.af)
 
     def drain() -> bytes:
         sock, _ = listener.accept()
@@ -100,13 +131,14 @@ def test_guest_sends_to_our_stack(lan):
         return data
 
     worker = Worker(drain, ())
-    lan.guest.run(f"cat /tmp/data >/dev/tcp/{OURS}/{DATA_PORT}", timeout_s=WAIT_S).check()
+    lan.guest.run(f"cat /tmp/data >/dev/tcp/{ends.ours}/{DATA_PORT}", timeout_s=WAIT_S).check()
     assert worker.result(WAIT_S) == content()
     listener.close()
 
 
-def test_our_stack_sends_to_the_guest(lan):
-    listener = listen(lan)
+@BOTH
+def test_our_stack_sends_to_the_guest(lan, ends):
+    listener = listen(lan, ends.af)
 
     def serve() -> None:
         sock, _ = listener.accept()
@@ -114,18 +146,19 @@ def test_our_stack_sends_to_the_guest(lan):
         sock.close()
 
     worker = Worker(serve, ())
-    made = lan.guest.run(f"sha256sum </dev/tcp/{OURS}/{DATA_PORT}", timeout_s=WAIT_S).check()
+    made = lan.guest.run(f"sha256sum </dev/tcp/{ends.ours}/{DATA_PORT}", timeout_s=WAIT_S).check()
     worker.result(WAIT_S)
     assert made.stdout.split()[0] == sha256(content())
     listener.close()
 
 
-def test_our_stack_connects_to_the_guest(lan):
+@BOTH
+def test_our_stack_connects_to_the_guest(lan, ends):
     """The guest listens, and content goes both ways at once."""
     job = lan.guest.spawn(f"busybox nc -l -p {DATA_PORT} </tmp/data | sha256sum")
     lan.guest.run(f"until ss -ltn | grep -q :{DATA_PORT}; do sleep 0.1; done").check()
-    sock = lan.socket()
-    sock.connect((GUEST, DATA_PORT))
+    sock = lan.socket(family=ends.af)
+    sock.connect((ends.guest, DATA_PORT))
     worker = Worker(receive_all, (sock, len(content())))
     sock.sendall(content())
     sock.shutdown(socket.SHUT_WR)
@@ -134,11 +167,12 @@ def test_our_stack_connects_to_the_guest(lan):
     assert job.wait(WAIT_S).check().stdout.split()[0] == sha256(content())
 
 
-def test_datagrams_both_ways(lan):
-    sock = lan.socket(socket.SOCK_DGRAM)
-    sock.bind((OURS, DATA_PORT))
+@BOTH
+def test_datagrams_both_ways(lan, ends):
+    sock = lan.socket(socket.SOCK_DGRAM, ends.af)
+    sock.bind((ends.ours, DATA_PORT))
     job = lan.guest.spawn(
-        f"exec 5<>/dev/udp/{OURS}/{DATA_PORT}; for i in $(seq 50); do echo $i >&5; "
+        f"exec 5<>/dev/udp/{ends.ours}/{DATA_PORT}; for i in $(seq 50); do echo $i >&5; "
         "echo got $(dd bs=2048 count=1 <&5 2>/dev/null); done"
     )
     for i in range(1, 51):
