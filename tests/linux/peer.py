@@ -29,6 +29,8 @@ CLONE_NEWNET = 0x40000000
 LINUX, OURS = "10.9.0.1", "10.9.0.2"
 LINUX6, OURS6 = "2001:db8:9::1", "2001:db8:9::2"
 DATA_PORT = 27777
+QUOTES = "icmp.type in {3, 4, 5, 11, 12} or icmpv6.type < 128"
+"""tshark's words for an ICMP error."""
 _serial = itertools.count()
 
 
@@ -93,8 +95,12 @@ class Peer:
 
     def adopt(self, tap_name: str, *, ipv6: bool = False) -> None:
         """Move the TAP into the namespace and bring it up with the kernel's addresses."""
-        self._ip("link", "set", tap_name, "netns", self.name)
+        self.take(tap_name)
         self.bring_up(tap_name, ipv6=ipv6)
+
+    def take(self, tap_name: str) -> None:
+        """Move the TAP into the namespace, as it is."""
+        self._ip("link", "set", tap_name, "netns", self.name)
 
     def bring_up(self, tap_name: str, *, ipv6: bool = False) -> None:
         """Bring a TAP of the namespace up with the kernel's addresses."""
@@ -298,15 +304,17 @@ def judged(path: Path) -> Iterator[str]:
     """Yield what tshark finds wrong in a capture: malformed frames and wrong checksums.
 
     What a stream carries is random, so tshark is kept from guessing protocols in it. A TCP check of
-    0xFFFF in place of 0 is let through: Linux's skb_checksum_help writes it (CSUM_MANGLED_0).
+    0xFFFF in place of 0 is let through: Linux's skb_checksum_help writes it (CSUM_MANGLED_0). What
+    an ICMP error quotes may have a checksum that was still the card's to finish, as Linux's has.
     """
     command = ["tshark", "-r", str(path), "-T", "fields", "-e", "frame.number", "-e", "_ws.expert"]
     command += ["-o", "tcp.desegment_tcp_streams:FALSE", "-o", "tcp.try_heuristic_first:FALSE"]
-    command += ["-d", f"tcp.port=={DATA_PORT},data"]
+    command += ["-d", f"tcp.port=={DATA_PORT},data", "-d", f"udp.port=={DATA_PORT},data"]
     for name in ("ip", "tcp", "udp"):
         command += ["-o", f"{name}.check_checksum:TRUE"]
-    checks = ("ip", "tcp", "udp", "icmp", "icmpv6")
-    wrong = " or ".join(["_ws.malformed", *(f"{c}.checksum.status == 0" for c in checks)])
-    wrong = f"({wrong}) and not tcp.checksum.ffff"
+    bad = {c: f"{c}.checksum.status == 0" for c in ("ip", "tcp", "udp", "icmp", "icmpv6")}
+    streams = f"({bad['tcp']} or {bad['udp']}) and not ({QUOTES})"
+    rest = " or ".join(["_ws.malformed", bad["ip"], bad["icmp"], bad["icmpv6"]])
+    wrong = f"({rest} or ({streams})) and not tcp.checksum.ffff"
     text = subprocess.run([*command, "-Y", wrong], check=True, capture_output=True, text=True)
     yield from text.stdout.splitlines()

@@ -9,21 +9,19 @@ from typing import Any
 import pytest
 
 from stack.core.ethtool import ethtool_get_stats
-from tests.linux.peer import DATA_PORT, LINUX, Wire, judged, pattern, receive_all
-from tests.linux.test_tcp6 import connected, give_addresses
-from tests.stack.ipv6.tcpnet6 import registered_family
+from tests.linux.peer import DATA_PORT, IPV4, IPV6, Family, Wire, judged, pattern, receive_all
 from tests.support import require
 
 pytestmark = pytest.mark.netns
 BODY = pattern(6_000_000)
 
 
-def transfer(wire: Wire) -> None:
+def transfer(wire: Wire, family: Family = IPV4) -> None:
     """Send BODY each way over one connection, one after the other."""
-    with wire.peer.socket() as listener:
-        listener.bind((LINUX, DATA_PORT))
+    with wire.peer.socket(family=family.af) as listener:
+        listener.bind((family.linux, DATA_PORT))
         listener.listen(1)
-        ours: Any = wire.socket()
+        ours: Any = wire.socket(family=family.af)
         ours.connect(listener.getsockname())
         theirs, _ = listener.accept()
     theirs.settimeout(60)
@@ -63,21 +61,12 @@ def test_tcp_crosses_in_super_packets_and_counts_as_on_a_wire(need_linux: None) 
 
 
 def test_tcp_over_ipv6_crosses_in_super_packets_too(need_linux: None) -> None:
-    with registered_family(), Wire() as wire:
+    with Wire(ipv6=True) as wire:
         if "tso6" not in wire.tap.offloads:
             pytest.skip("this kernel's TAP has no offloads")
-        give_addresses(wire)
         dev = wire.host.dev_by_name["eth0"]
         good = ethtool_get_stats(dev)["rx_csum_offload_good"]
-        ours, theirs = connected(wire, DATA_PORT, from_us=True)
-        worker = wire.spawn(receive_all, theirs, len(BODY))
-        ours.send_all(BODY)
-        assert worker.result() == BODY
-        sender = wire.spawn(lambda: (theirs.sendall(BODY), theirs.shutdown(socket.SHUT_WR)))
-        assert ours.read_all() == BODY
-        sender.result()
-        ours.close()
-        theirs.close()
+        transfer(wire, IPV6)
         queue, stats = wire.tap.queue, ethtool_get_stats(dev)
         assert queue.tx_packets < queue.tx_frames / 3
         assert queue.rx_packets < queue.rx_frames / 3
@@ -88,10 +77,12 @@ def test_tcp_over_ipv6_crosses_in_super_packets_too(need_linux: None) -> None:
         assert dev.priv.napi.ring_gro.merged > len(BODY) // 3000
 
 
-def test_capture_above_the_tap_shows_the_frames_of_a_wire(need_linux: None, tmp_path: Path) -> None:
+def test_capture_above_the_tap_shows_the_frames_of_a_wire(
+    need_linux: None, family: Family, tmp_path: Path
+) -> None:
     require.tool("tshark")
     path = tmp_path / "wire.pcapng"
-    with Wire(capture=path) as wire:
-        transfer(wire)
+    with Wire(capture=path, ipv6=True) as wire:
+        transfer(wire, family)
         assert wire.tap.queue.tx_packets == wire.tap.queue.tx_frames
     assert list(judged(path)) == []

@@ -1,0 +1,181 @@
+"""Linux reaches Linux through our host: ping, tracepath, streams, iperf3, ssh and scp."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.linux.peer import DATA_PORT, Peer, Worker, judged, pattern, receive_all
+from tests.linux.router import PMTU, ROUTED4, ROUTED6, Path2, Router
+from tests.support import missing, require
+
+pytestmark = pytest.mark.netns
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    """One router for all; in the end tshark judges every frame of both links."""
+    require.netns()
+    require.tun()
+    require.tool("tshark")
+    with Router(tmp_path_factory.mktemp("routed")) as made:
+        yield made
+    for path in made.captures:
+        assert list(judged(path)) == []
+
+
+@pytest.fixture(params=[ROUTED4, ROUTED6], ids=str)
+def path(request: pytest.FixtureRequest, router: Router) -> Path2:
+    """The way through in each family, with no path MTU learned."""
+    router.forget_paths()
+    made: Path2 = request.param
+    return made
+
+
+def test_pings_of_every_size_come_through(router: Router, path: Path2) -> None:
+    ping = require.tool("ping", "iputils-ping")
+    fits = PMTU - path.header_bytes - 8
+    for size in (0, 56, fits, fits + 1, 8000, 65507):
+        words = (path.flag, "-c", "3", "-i", "0.05", "-W", "5", "-s", str(size), path.far)
+        out = router.near.run(ping, *words, check=False).stdout.decode()
+        # The first one that is too big may be the one that finds out.
+        assert re.search(r"[23] received", out), f"{size}: {out}"
+        assert "wrong" not in out
+
+
+def test_tracepath_finds_us_and_the_path_mtu(router: Router, path: Path2) -> None:
+    tracepath = require.tool("tracepath", "iputils-tracepath")
+    out = router.near.run(tracepath, path.flag, "-n", path.far).stdout.decode()
+    assert path.near_router in out, out
+    assert re.search(rf"Resume: pmtu {PMTU} hops 2", out), out
+
+
+def test_linux_keeps_the_path_mtu_that_we_told(router: Router, path: Path2) -> None:
+    """Its route has the MTU, and its TCP sends no segment that is bigger; every byte arrives."""
+    data = pattern(2_000_000)
+    with (
+        router.far.socket(family=path.af) as listener,
+        router.near.socket(family=path.af) as client,
+    ):
+        listener.bind((path.far, DATA_PORT))
+        listener.listen(1)
+        client.connect((path.far, DATA_PORT))
+        server, _ = listener.accept()
+        server.settimeout(60)
+        reader = Worker(receive_all, (server,))
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        assert reader.result() == data
+        server.close()
+    (route,) = json.loads(router.near.ip("-j", path.flag, "route", "get", path.far))
+    assert any(entry.get("mtu") == PMTU for entry in route["metrics"]), route
+
+
+def test_no_route_and_the_end_of_the_hops_are_told(router: Router, path: Path2) -> None:
+    once = (require.tool("ping", "iputils-ping"), path.flag, "-n", "-c", "1", "-W", "3")
+    out = router.near.run(*once, path.nowhere, check=False).stdout.decode()
+    assert f"From {path.near_router}" in out, out
+    assert re.search(r"No route|Net Unreachable", out), out
+    out = router.near.run(*once, "-t", "1", path.far, check=False).stdout.decode()
+    assert f"From {path.near_router}" in out, out
+    assert re.search("Time (to live )?exceeded", out), out
+
+
+@pytest.mark.parametrize("way", ["there", "back", "datagrams"])
+def test_iperf3(router: Router, path: Path2, way: str) -> None:
+    iperf3 = require.tool("iperf3")
+    server = router.far.start(iperf3, "-s", "-1", "-p", str(DATA_PORT), "--forceflush")
+    assert server.stdout is not None
+    while b"listening" not in server.stdout.readline():
+        assert server.poll() is None
+    how = {
+        "there": ("-n", "8M"),
+        "back": ("-n", "8M", "-R"),
+        "datagrams": ("-u", "-n", "1M", "-b", "20M", "-l", "1200"),
+    }[way]
+    words = ("-J", path.flag, "-c", path.far, "-p", str(DATA_PORT), *how)
+    done = router.near.run(iperf3, *words, check=False)
+    said = json.loads(done.stdout)
+    assert "error" not in said, said.get("error")
+    if way == "datagrams":
+        total = said["end"]["sum"]
+        # A machine with other work may lose some; no router may exchange any.
+        assert total["packets"] > 800
+        assert total["lost_packets"] < total["packets"] // 2
+        assert said["end"]["streams"][0]["udp"]["out_of_order"] == 0
+    else:
+        # It counts until the sender has sent all, when some is still on its way.
+        assert said["end"]["sum_received"]["bytes"] > 1 << 20
+    server.communicate(timeout=30)
+
+
+# --- ssh -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keys(router: Router, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with throw-away keys, and an sshd at the far end that takes them."""
+    sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
+    if sshd is None:
+        missing("needs sshd", "apt-get install openssh-server")
+    keygen = require.tool("ssh-keygen", "openssh-client")
+    directory = tmp_path_factory.mktemp("ssh")
+    for name in ("host", "user"):
+        router.far.run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
+    Path("/run/sshd").mkdir(exist_ok=True)  # where it gives up its rights; its service makes it
+    config = directory / "sshd_config"
+    config.write_text(
+        f"HostKey {directory}/host\nAuthorizedKeysFile {directory}/user.pub\nStrictModes no\n"
+        f"PermitRootLogin yes\nUsePAM no\nPidFile none\nPort {DATA_PORT}\n"
+        "Subsystem sftp internal-sftp\nUseDNS no\n"
+    )
+    router.far.start(sshd, "-D", "-e", "-f", str(config))
+    wait_for_listener(router.far)
+    return directory
+
+
+def wait_for_listener(peer: Peer) -> None:
+    """Wait until a program of the namespace listens on DATA_PORT."""
+    script = f"until ss -Hltn sport = :{DATA_PORT} | grep -q .; do sleep 0.05; done"
+    peer.run("sh", "-c", script, timeout=30)
+
+
+def ssh_options(path: Path2, keys: Path) -> tuple[str, ...]:
+    settings = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+    options = [word for setting in settings for word in ("-o", setting)]
+    return (path.flag, "-F", "none", "-i", str(keys / "user"), "-o", "BatchMode=yes", *options)
+
+
+def test_ssh_sends_and_gets(router: Router, path: Path2, keys: Path) -> None:
+    ssh = require.tool("ssh", "openssh-client")
+    data = pattern(3_000_000, seed=9)
+    options = (*ssh_options(path, keys), "-p", str(DATA_PORT))
+    out = router.near.run(ssh, *options, f"root@{path.far}", "cat", stdin=data, check=False)
+    assert out.returncode == 0, out.stderr.decode()
+    assert out.stdout == data
+
+
+def test_scp_both_ways(router: Router, path: Path2, keys: Path, tmp_path: Path) -> None:
+    scp = require.tool("scp", "openssh-client")
+    data = pattern(3_000_000, seed=10)
+    (tmp_path / "data").write_bytes(data)
+    options = (*ssh_options(path, keys), "-q", "-P", str(DATA_PORT))
+    there = f"root@[{path.far}]:{tmp_path}/there"
+    router.near.run(scp, *options, str(tmp_path / "data"), there)
+    assert (tmp_path / "there").read_bytes() == data
+    router.near.run(scp, *options, there, str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == data
+
+
+def test_both_families_were_forwarded(router: Router) -> None:
+    """The router's own counters: whatever went through went through it."""
+    mib = router.host.mib
+    assert mib.ip.ForwDatagrams > 1000
+    assert mib.ip6.OutForwDatagrams > 1000
+    assert mib.ip6.InTooBigErrors > 0
