@@ -45,8 +45,6 @@ class Family:
     prefix_len: int
     nobody: str
     """An address of the network that no host has."""
-    header_bytes: int
-    """Of the IP header without options or extension headers."""
 
     @property
     def our_addr(self) -> str:
@@ -61,8 +59,8 @@ class Family:
         return self.name
 
 
-IPV4 = Family("IPv4", socket.AF_INET, LINUX, OURS, 24, "10.9.0.77", 20)
-IPV6 = Family("IPv6", socket.AF_INET6, LINUX6, OURS6, 64, "2001:db8:9::77", 40)
+IPV4 = Family("IPv4", socket.AF_INET, LINUX, OURS, 24, "10.9.0.77")
+IPV6 = Family("IPv6", socket.AF_INET6, LINUX6, OURS6, 64, "2001:db8:9::77")
 
 
 def _setns(path: str) -> None:

@@ -19,7 +19,7 @@ PMTU = 1300
 
 
 @dataclass(frozen=True)
-class Path2:
+class Route:
     """The addresses from end to end in one family, and the words it goes by."""
 
     name: str
@@ -42,11 +42,11 @@ class Path2:
         return self.name
 
 
-ROUTED4 = Path2(
+ROUTED4 = Route(
     *("IPv4", socket.AF_INET, "10.10.1.2", "10.10.1.1", "10.10.2.2", "10.10.2.1"),
     *("10.99.0.1", 24, 20),
 )
-ROUTED6 = Path2(
+ROUTED6 = Route(
     *("IPv6", socket.AF_INET6, "2001:db8:a::2", "2001:db8:a::1", "2001:db8:b::2"),
     *("2001:db8:b::1", "2001:db8:ffff::1", 64, 40),
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.linux.peer import DATA_PORT, Peer, Worker, judged, pattern, receive_all
-from tests.linux.router import PMTU, ROUTED4, ROUTED6, Path2, Router
+from tests.linux.router import PMTU, ROUTED4, ROUTED6, Route, Router
 from tests.support import missing, require
 
 pytestmark = pytest.mark.netns
@@ -31,14 +31,14 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
 
 
 @pytest.fixture(params=[ROUTED4, ROUTED6], ids=str)
-def path(request: pytest.FixtureRequest, router: Router) -> Path2:
+def path(request: pytest.FixtureRequest, router: Router) -> Route:
     """The way through in each family, with no path MTU learned."""
     router.forget_paths()
-    made: Path2 = request.param
+    made: Route = request.param
     return made
 
 
-def test_pings_of_every_size_come_through(router: Router, path: Path2) -> None:
+def test_pings_of_every_size_come_through(router: Router, path: Route) -> None:
     ping = require.tool("ping", "iputils-ping")
     fits = PMTU - path.header_bytes - 8
     for size in (0, 56, fits, fits + 1, 8000, 65507):
@@ -49,14 +49,14 @@ def test_pings_of_every_size_come_through(router: Router, path: Path2) -> None:
         assert "wrong" not in out
 
 
-def test_tracepath_finds_us_and_the_path_mtu(router: Router, path: Path2) -> None:
+def test_tracepath_finds_us_and_the_path_mtu(router: Router, path: Route) -> None:
     tracepath = require.tool("tracepath", "iputils-tracepath")
     out = router.near.run(tracepath, path.flag, "-n", path.far).stdout.decode()
     assert path.near_router in out, out
     assert re.search(rf"Resume: pmtu {PMTU} hops 2", out), out
 
 
-def test_linux_keeps_the_path_mtu_that_we_told(router: Router, path: Path2) -> None:
+def test_linux_keeps_the_path_mtu_that_we_told(router: Router, path: Route) -> None:
     """Its route has the MTU, and its TCP sends no segment that is bigger; every byte arrives."""
     data = pattern(2_000_000)
     with (
@@ -77,7 +77,7 @@ def test_linux_keeps_the_path_mtu_that_we_told(router: Router, path: Path2) -> N
     assert any(entry.get("mtu") == PMTU for entry in route["metrics"]), route
 
 
-def test_no_route_and_the_end_of_the_hops_are_told(router: Router, path: Path2) -> None:
+def test_no_route_and_the_end_of_the_hops_are_told(router: Router, path: Route) -> None:
     once = (require.tool("ping", "iputils-ping"), path.flag, "-n", "-c", "1", "-W", "3")
     out = router.near.run(*once, path.nowhere, check=False).stdout.decode()
     assert f"From {path.near_router}" in out, out
@@ -88,7 +88,7 @@ def test_no_route_and_the_end_of_the_hops_are_told(router: Router, path: Path2) 
 
 
 @pytest.mark.parametrize("way", ["there", "back", "datagrams"])
-def test_iperf3(router: Router, path: Path2, way: str) -> None:
+def test_iperf3(router: Router, path: Route, way: str) -> None:
     iperf3 = require.tool("iperf3")
     server = router.far.start(iperf3, "-s", "-1", "-p", str(DATA_PORT), "--forceflush")
     assert server.stdout is not None
@@ -146,13 +146,13 @@ def wait_for_listener(peer: Peer) -> None:
     peer.run("sh", "-c", script, timeout=30)
 
 
-def ssh_options(path: Path2, keys: Path) -> tuple[str, ...]:
+def ssh_options(path: Route, keys: Path) -> tuple[str, ...]:
     settings = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
     options = [word for setting in settings for word in ("-o", setting)]
     return (path.flag, "-F", "none", "-i", str(keys / "user"), "-o", "BatchMode=yes", *options)
 
 
-def test_ssh_sends_and_gets(router: Router, path: Path2, keys: Path) -> None:
+def test_ssh_sends_and_gets(router: Router, path: Route, keys: Path) -> None:
     ssh = require.tool("ssh", "openssh-client")
     data = pattern(3_000_000, seed=9)
     options = (*ssh_options(path, keys), "-p", str(DATA_PORT))
@@ -161,7 +161,7 @@ def test_ssh_sends_and_gets(router: Router, path: Path2, keys: Path) -> None:
     assert out.stdout == data
 
 
-def test_scp_both_ways(router: Router, path: Path2, keys: Path, tmp_path: Path) -> None:
+def test_scp_both_ways(router: Router, path: Route, keys: Path, tmp_path: Path) -> None:
     scp = require.tool("scp", "openssh-client")
     data = pattern(3_000_000, seed=10)
     (tmp_path / "data").write_bytes(data)
