@@ -253,10 +253,10 @@ def _icmp(scene: Scene, family: Family = V4) -> Round:
     return one
 
 
-def _socket(scene: Scene) -> Round:
+def _socket(scene: Scene, family: Family = V4) -> Round:
     def one(trace: Trace) -> None:
         with trace(None):
-            Socket(scene.a).close()
+            Socket(scene.a, family.af).close()
 
     return one
 
@@ -374,6 +374,7 @@ KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "completion": ("a sent packet freed after a hard interrupt (no NAPI)", _completion),
     "icmp": ("echo request out, and its answer on the other host", _icmp),
     "socket": ("socket() and close()", _socket),
+    "socket6": ("as socket, over IPv6", partial(_socket, family=V6)),
     "udp6-send": ("as udp-send, over IPv6", partial(_udp_send, family=V6)),
     "udp6-recv": ("as udp-recv, over IPv6", partial(_udp_recv, family=V6)),
     "tcp6-send": ("as tcp-send, over IPv6", partial(_tcp_send, family=V6)),

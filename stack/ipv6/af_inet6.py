@@ -186,6 +186,19 @@ def inet6_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockadd
     return inet6_name(sk, addr, sk.inet_sport)
 
 
+def inet6_release(sock: socket) -> int:
+    """net/ipv6/af_inet6.c: groups and anycast addresses of the socket end, then as over IPv4."""
+    sk: inet_sock | None = sock.sk
+    if sk is not None:
+        ipv6_af_ops.mc_drop_socket(sk)
+    return inet_release(sock)
+
+
+def inet6_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
+    """net/ipv6/af_inet6.c: the protocol's requests. Raises: OSError ENOTTY."""
+    return inet_ioctl(sock, cmd, arg)
+
+
 # --- tables --------------------------------------------------------------------------------
 
 
@@ -193,11 +206,11 @@ def _ops(**slots: Any) -> proto_ops:
     """What the socket calls of all IPv6 sockets have in common."""
     return proto_ops(
         family=PF_INET6,
-        release=inet_release,
+        release=inet6_release,
         bind=inet6_bind,
         socketpair=sock_no_socketpair,
         getname=inet6_getname,
-        ioctl=inet_ioctl,
+        ioctl=inet6_ioctl,
         shutdown=inet_shutdown,
         setsockopt=sock_common_setsockopt,
         getsockopt=sock_common_getsockopt,
@@ -221,18 +234,24 @@ inet6_stream_ops = _ops(
 
 inet6_family_ops = net_proto_family(family=PF_INET6, create=inet6_create)
 
+tcpv6_protosw = inet_protosw(
+    SOCK_STREAM,
+    IPPROTO_TCP,
+    tcpv6_prot,
+    inet6_stream_ops,
+    INET_PROTOSW_PERMANENT | INET_PROTOSW_ICSK,
+)
 inetsw6_array = (
-    inet_protosw(
-        SOCK_STREAM,
-        IPPROTO_TCP,
-        tcpv6_prot,
-        inet6_stream_ops,
-        INET_PROTOSW_PERMANENT | INET_PROTOSW_ICSK,
-    ),
+    tcpv6_protosw,
     inet_protosw(SOCK_DGRAM, IPPROTO_UDP, udpv6_prot, inet6_dgram_ops, INET_PROTOSW_PERMANENT),
     inet_protosw(SOCK_DGRAM, IPPROTO_ICMPV6, pingv6_prot, inet6_sockraw_ops, INET_PROTOSW_REUSE),
     inet_protosw(SOCK_RAW, IPPROTO_IP, rawv6_prot, inet6_sockraw_ops, INET_PROTOSW_REUSE),
 )
+
+
+def inet6_register_protosw(net: Net, row: inet_protosw) -> None:
+    """net/ipv6/af_inet6.c: link a row into inetsw6. Raises: OSError as inet_register_protosw."""
+    inet_register_protosw(net.ipv6.inetsw6, row)
 
 
 def inet6_net_init(net: Net) -> None:
@@ -240,7 +259,7 @@ def inet6_net_init(net: Net) -> None:
     ipv6 = net.ipv6
     ipv6.inetsw6 = new_inetsw()
     for row in inetsw6_array:
-        inet_register_protosw(ipv6.inetsw6, row)
+        inet6_register_protosw(net, row)
     for prot in (tcpv6_prot, udpv6_prot, rawv6_prot, pingv6_prot):
         proto_register(net, prot)
     sock_register(net, inet6_family_ops)

@@ -88,6 +88,10 @@ RECEIVE6 = """
     netif_receive_skb deliver_skb ipv6_rcv ip6_rcv_finish ip6_route_input ip6_input ip6_input_finish
     raw6_local_deliver
 """
+SOCKET6 = """
+    sys_socket sock_create sock_alloc inet6_create sock_init_data tcp_v6_init_sock
+    sock_close inet6_release inet_release tcp_close tcp_v6_destroy_sock
+"""
 UDP6_SEND = (
     """sys_sendto sock_sendmsg __sock_sendmsg security_sock_sendmsg inet_sendmsg udpv6_sendmsg"""
     + SEND6
@@ -160,6 +164,7 @@ def assert_subsequence(wanted: str, names: list[str]) -> None:
         ("raw", [RAW]),
         ("blocked-qdisc", [BLOCKED]),
         ("completion", [COMPLETION]),
+        ("socket6", [SOCKET6]),
         ("udp6-send", [UDP6_SEND]),
         ("udp6-recv", [RECEIVE6 + " udpv6_rcv sk_data_ready ", UDP6_READ]),
         ("tcp6-send", [TCP6_SEND]),
