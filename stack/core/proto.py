@@ -60,6 +60,13 @@ class proto:
     enter_memory_pressure: Callable[..., None] = UNSET
     leave_memory_pressure: Callable[..., None] = UNSET
     diag_destroy: Callable[..., int] = UNSET
+    sendpage: Callable[..., int] = UNSET
+    clear_sk: Callable[..., None] = UNSET
+    compat_setsockopt: Callable[..., None] = UNSET
+    compat_getsockopt: Callable[..., Any] = UNSET
+    init_cgroup: Callable[..., int] = UNSET
+    destroy_cgroup: Callable[..., None] = UNSET
+    proto_cgroup: Callable[..., Any] = UNSET
     sysctl_rmem: str = ""
     """The sysctl whose first number each sock may always have."""
     sysctl_wmem: str = ""
@@ -92,6 +99,12 @@ class proto_ops:
     sendmsg: Callable[..., int] = UNSET
     recvmsg: Callable[..., int] = UNSET
     set_rcvlowat: Callable[..., None] = UNSET
+    mmap: Callable[..., None] = UNSET
+    sendpage: Callable[..., int] = UNSET
+    splice_read: Callable[..., int] = UNSET
+    compat_setsockopt: Callable[..., None] = UNSET
+    compat_getsockopt: Callable[..., Any] = UNSET
+    compat_ioctl: Callable[..., Any] = UNSET
     plain: proto_ops | None = None
     """What a vector of stack.core.readyfd.watched_ops stands for."""
 

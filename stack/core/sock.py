@@ -709,6 +709,16 @@ def sk_setup_caps(sk: sock, dst: dst_entry) -> None:
 # --- slots of proto_ops that a family does not have ----------------------------------------
 
 
+def sock_no_mmap(file: object, sock: socket, vma: object) -> None:
+    """net/core/sock.c"""
+    raise OSError(errno.ENODEV, "sockets have no memory map")
+
+
+def sock_no_sendpage(sock: socket, page: object, offset: int, size: int, flags: int) -> int:
+    """net/core/sock.c (until 6.5; MSG_SPLICE_PAGES since)"""
+    raise OSError(errno.EOPNOTSUPP, "sendpage is not for this protocol")
+
+
 def sock_no_socketpair(sock1: socket, sock2: socket) -> None:
     """net/core/sock.c"""
     raise OSError(errno.EOPNOTSUPP, "socketpair is not for this family")

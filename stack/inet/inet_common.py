@@ -24,6 +24,7 @@ from stack.core.sock import (
     sock_error,
     sock_graft,
     sock_init_data,
+    sock_no_sendpage,
     sock_sndtimeo,
 )
 from stack.core.sockaddr import sockaddr
@@ -389,9 +390,22 @@ def inet_shutdown(sock: socket, how: int) -> int:
         release_sock(sk)
 
 
+def inet_sendpage(sock: socket, page: object, offset: int, size: int, flags: int) -> int:
+    """net/ipv4/af_inet.c (until 6.5). Raises: OSError EOPNOTSUPP where the protocol has none."""
+    sendpage = sock.sk.sk_prot.sendpage
+    return (sendpage or sock_no_sendpage)(sock, page, offset, size, flags)
+
+
 def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
     """net/ipv4/af_inet.c: the protocol's requests. Raises: OSError ENOTTY."""
     sk: inet_sock = sock.sk
     if sk.sk_prot.ioctl is None:
         raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
     return sk.sk_prot.ioctl(sk, cmd, arg)
+
+
+# What old kernels and 32-bit programs call these; the vectors have slots of their own for some.
+sock_common_recvmsg = inet_recvmsg
+inet_setsockopt = compat_sock_common_setsockopt = sock_common_setsockopt
+inet_getsockopt = compat_sock_common_getsockopt = sock_common_getsockopt
+inet_compat_ioctl = inet_ioctl

@@ -15,6 +15,7 @@ from stack.core.sock import (
     release_sock,
     sock_no_accept,
     sock_no_listen,
+    sock_no_mmap,
     sock_no_socketpair,
 )
 from stack.core.sockaddr import sockaddr
@@ -34,9 +35,12 @@ from stack.core.uapi import (
 )
 from stack.inet.af_ops import inet_register_af_ops
 from stack.inet.inet_common import (
+    compat_sock_common_getsockopt,
+    compat_sock_common_setsockopt,
     inet_accept,
     inet_bind_port,
     inet_check_port,
+    inet_compat_ioctl,
     inet_create_sock,
     inet_dgram_connect,
     inet_ioctl,
@@ -44,6 +48,7 @@ from stack.inet.inet_common import (
     inet_recvmsg,
     inet_release,
     inet_sendmsg,
+    inet_sendpage,
     inet_shutdown,
     inet_start_sock,
     inet_stream_connect,
@@ -216,6 +221,11 @@ def _ops(**slots: Any) -> proto_ops:
         getsockopt=sock_common_getsockopt,
         sendmsg=inet_sendmsg,
         recvmsg=inet_recvmsg,
+        mmap=sock_no_mmap,
+        sendpage=inet_sendpage,
+        compat_setsockopt=compat_sock_common_setsockopt,
+        compat_getsockopt=compat_sock_common_getsockopt,
+        compat_ioctl=inet_compat_ioctl,
         **slots,
     )
 
