@@ -145,13 +145,12 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
         rt = sk.sk_dst_cache
         if (
             (name is sk.udp_name or name == sk.udp_name)
-            and rt is not None
             and rt is sk.udp_fl4_rt
+            and rt is not None
             and not (
                 msg.msg_flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)
                 or msg.msg_control
                 or msg.more
-                or rt is None
                 or rt.obsolete
                 or sk.sk_err
                 or sk.sk_shutdown
