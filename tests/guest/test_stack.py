@@ -14,7 +14,7 @@ import pytest
 from e1000emu.clock import RealClock
 from e1000emu.guest import GuestImage
 from e1000emu.lab import add_nic
-from e1000emu.links import pair
+from e1000emu.links import Capture, pair
 from stack.host import Host
 from tests.guest.setup import (
     AUTONEG_NS,
@@ -27,8 +27,10 @@ from tests.guest.setup import (
     sha256,
     trouble,
     wait_carrier,
+    wire_is_right,
 )
 from tests.linux.peer import Worker, receive_all, wait_for_addresses
+from tests.support import require
 
 pytestmark = pytest.mark.slow
 
@@ -63,8 +65,11 @@ class OnStack:
             self.host = Host("ours", clock=self.clock)
             stack.callback(self.host.close)
             add_nic(self.host, end, addr=f"{OURS}/24", wait=False, autoneg_ns=AUTONEG_NS)
+            self.capture = directory / "wire.pcapng"
+            link = Capture(self.cable, self.capture)
+            stack.callback(link.writer.close)
             self.server, self.guest = serve_and_boot(
-                stack, image, model, directory, self.cable, self.clock
+                stack, image, model, directory, link, self.clock
             )
             self.host.ifconfig("eth0", f"{OURS6}/64")
             # as it comes: duplicate address detection, MLD and all
@@ -89,9 +94,11 @@ class OnStack:
 def lan(
     image: GuestImage, model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OnStack]:
+    require.tool("tshark")
     made = OnStack(image, model, tmp_path_factory.mktemp("stack"))
     yield made
     made.close()
+    wire_is_right(made.capture)
 
 
 @pytest.fixture(autouse=True)
