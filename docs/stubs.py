@@ -120,7 +120,7 @@ def _members(
 ) -> Iterator[str]:
     """Yield the public definitions of a module or class in the order of the stub."""
     for node, following in zip(body, [*body[1:], None], strict=True):
-        if not isinstance(node, Definition) or _name(node).startswith("_"):
+        if not isinstance(node, Definition) or _name(node).startswith("_") or _sets(node):
             continue
         inner = getattr(owner, _name(node), None)
         yield indent + f".. {_directive(node, owner)}:: {_title(node)}"
@@ -135,6 +135,13 @@ def _members(
         yield ""
         if isinstance(node, ast.ClassDef):
             yield from _members(node.body, inner, source, config, indent + "   ")
+
+
+def _sets(node: Definition) -> bool:
+    """Whether it is the setter of a property that stands above it."""
+    if not isinstance(node, ast.FunctionDef):
+        return False
+    return any(ast.unparse(d) == f"{node.name}.setter" for d in node.decorator_list)
 
 
 def _name(node: Definition) -> str:
