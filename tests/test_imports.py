@@ -151,6 +151,13 @@ def offenders(graph: dict[str, set[str]]) -> set[str]:
     return found
 
 
+@pytest.mark.parametrize("package", ["fastpath", "e1000emu"])
+def test_no_modules_of_the_other_packages_import_each_other_in_a_circle(package: str) -> None:
+    found = grimp.build_graph(package, cache_dir=None, exclude_type_checking_imports=True)
+    graph = {m: set(found.find_modules_directly_imported_by(m)) for m in found.modules}
+    assert cycles(graph) == []
+
+
 def test_the_modules_of_the_stack_form_a_dag_of_layers(graph: dict[str, set[str]]) -> None:
     assert sorted(offenders(graph)) == []
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from e1000emu.cli.errors import ArgumentError
-from e1000emu.cli.linkspec import mac_for
 from e1000emu.cli.params import CIDR, IP
+from e1000emu.cli.stackspec import mac_for
 from e1000emu.errors import E1000Error
 
 if TYPE_CHECKING:

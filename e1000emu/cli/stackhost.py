@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from e1000emu.cli.addressing import DEVICE, no_router_advertisements
-from e1000emu.cli.linkspec import mac_for, parse_stack
 from e1000emu.cli.services import serve
+from e1000emu.cli.stackspec import mac_for, parse_stack
 from e1000emu.clock import AsyncioClock
 from e1000emu.errors import E1000Error
 from e1000emu.lab import add_nic

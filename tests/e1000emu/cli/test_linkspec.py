@@ -15,9 +15,10 @@ import pytest
 from e1000emu.capture import read_capture
 from e1000emu.cli.addressing import Addressing
 from e1000emu.cli.common import make_station
-from e1000emu.cli.linkspec import LINKS, MTU_RANGE, open_link, parse_stack
+from e1000emu.cli.linkspec import LINKS, open_link
 from e1000emu.cli.plugs import Plug, nic_macs, open_links, plug_in
 from e1000emu.cli.stackhost import StackLink
+from e1000emu.cli.stackspec import MTU_RANGE, parse_stack
 from e1000emu.cli.vfio_user import counters_event
 from e1000emu.clock import AsyncioClock, RealClock
 from e1000emu.errors import E1000Error

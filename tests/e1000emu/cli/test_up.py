@@ -16,8 +16,8 @@ import pytest
 
 from e1000emu.cli.addressing import Addressing
 from e1000emu.cli.common import make_station
-from e1000emu.cli.linkspec import parse_stack
 from e1000emu.cli.live import human, table
+from e1000emu.cli.stackspec import parse_stack
 from e1000emu.clock import VirtualClock
 from tests.e1000emu.cli.test_cli import run
 
