@@ -12,7 +12,7 @@ import pytest
 
 from e1000emu.links.base import Middleware
 from fastpath.csum import ip_compute_csum
-from tests.linux.peer import Wire, pattern, receive_all
+from tests.linux.peer import IPV4, Family, Wire, pattern, receive_all
 from tests.linux.test_tcp import connected
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("need_linux")]
@@ -72,11 +72,11 @@ class Router(Middleware):
     ],
 )
 def test_linux_and_we_agree_as_the_sysctls_say(
-    ours: int, theirs: int, from_us: bool, agreed: bool
+    ours: int, theirs: int, from_us: bool, agreed: bool, family: Family
 ) -> None:
-    with Wire(sysctl={"tcp_ecn": ours}) as wire:
+    with Wire(sysctl={"tcp_ecn": ours}, ipv6=True) as wire:
         set_linux(wire, theirs)
-        mine, linux = connected(wire, from_us=from_us)
+        mine, linux = connected(wire, family, from_us=from_us)
         assert bool(mine.sk.ecn_flags) == agreed
         options = linux.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[5]
         assert bool(options & 8) == agreed, "TCPI_OPT_ECN, as Linux sees it"
@@ -101,7 +101,7 @@ def test_marks_are_echoed_and_answered_by_the_other_kind(upwards: bool) -> None:
 
     with Wire(sysctl={"tcp_ecn": 1}, around=around) as wire:
         set_linux(wire, 1)
-        mine, linux = connected(wire, from_us=True)
+        mine, linux = connected(wire, IPV4, from_us=True)
         router = routers[0]
         data = pattern(3_000_000)
         source, sink = (mine, linux) if upwards else (linux, mine)
