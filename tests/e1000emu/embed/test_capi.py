@@ -90,7 +90,7 @@ def conformance(gcc: str, sanitized: Built) -> Path:
 @pytest.fixture(scope="module")
 def leaks(conformance: Path) -> bool:
     """Whether LeakSanitizer works here: it must be allowed to trace its own process."""
-    # Its tracer sometimes loses a race for a thread that ends; where it may not trace, it always does.
+    # Its tracer may lose a race for a thread that ends; where it may not trace, it always does.
     fatal = "LeakSanitizer has encountered a fatal error"
     works = any(fatal not in run(conformance, "time").stderr for _ in range(3))
     assert works or not in_ci()
