@@ -432,3 +432,13 @@ def dev_get_stats(dev: net_device) -> rtnl_link_stats64:
         if stats is not None:
             return stats
     return dev.stats
+
+
+def dev_named(net: Net, dev: net_device | str | None) -> net_device | None:
+    """The interface that a caller names, or has already. Raises: OSError ENODEV."""
+    if isinstance(dev, str):
+        found = net.dev_by_name.get(dev)
+        if found is None:
+            raise OSError(errno.ENODEV, f"no device {dev!r}")
+        return found
+    return dev

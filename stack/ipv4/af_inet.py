@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stack.core.datagram import datagram_poll
@@ -46,6 +45,7 @@ from stack.core.uapi import (
     SOCK_STREAM,
 )
 from stack.inet.af_ops import inet_register_af_ops
+from stack.inet.early_demux import allowed_early_demux, follow_early_demux
 from stack.inet.inet_common import (
     compat_sock_common_getsockopt,
     compat_sock_common_setsockopt,
@@ -231,30 +231,17 @@ def inet_netns(net: Net) -> None:
     net.ipv4 = netns_ipv4(net, steps)
 
 
-EARLY_DEMUX = {IPPROTO_TCP: "tcp_early_demux", IPPROTO_UDP: "udp_early_demux"}
-
-
 def ip_early_demux_init(net: Net) -> None:
     """Let the protocols that have it, and whose sysctls allow it, see packets before routing."""
-    allowed = dict.fromkeys(("ip_early_demux", *EARLY_DEMUX.values()), 1)
+    allowed: dict[str, bool] = {}
 
     def choose() -> None:
-        net.ipv4.early_demux = {
-            protocol: prot.early_demux
-            for protocol, knob in EARLY_DEMUX.items()
-            if (prot := net.inet_protos[protocol]) is not None
-            and prot.early_demux is not None
-            and allowed["ip_early_demux"]
-            and allowed[knob]
-            and (protocol != IPPROTO_UDP or net.udp_table.connected)
-        }
+        found = allowed_early_demux(net.inet_protos, allowed)
+        if not net.udp_table.connected:
+            found.pop(IPPROTO_UDP, None)
+        net.ipv4.early_demux = found
 
-    def write(knob: str, value: int) -> None:
-        allowed[knob] = value
-        choose()
-
-    for knob in allowed:
-        net.sysctl.on_write(knob, partial(write, knob))
+    follow_early_demux(net, allowed, choose)
     net.udp_table.connected_changed.append(choose)
 
 

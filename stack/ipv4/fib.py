@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError
+from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import (
@@ -571,7 +572,7 @@ def ip_route_add(
     Raises: OSError EEXIST, EINVAL, ENETUNREACH, ENODEV, ENETDOWN; ValueError for bad text.
     """
     dst, plen = parse_prefix(prefix)
-    device = _device(net, dev)
+    device = dev_named(net, dev)
     gw = parse_addr(via) if via else 0
     if scope is None:
         if rtype in (RTN_LOCAL,):
@@ -620,20 +621,11 @@ def ip_route_del(
         fib_get_table(net, table),
         dst,
         plen,
-        dev=_device(net, dev),
+        dev=dev_named(net, dev),
         gw=parse_addr(via) if via else None,
         tos=tos,
         priority=metric,
     )
-
-
-def _device(net: Net, dev: net_device | str | None) -> net_device | None:
-    if isinstance(dev, str):
-        found = net.dev_by_name.get(dev)
-        if found is None:
-            raise OSError(errno.ENODEV, f"no device {dev!r}")
-        return found
-    return dev
 
 
 def fib_dump(net: Net, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]]:

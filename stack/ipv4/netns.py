@@ -74,7 +74,7 @@ class netns_ipv4:
         self.own_addresses: dict[int, Any] = {}
         self.rt_by_daddr: dict[int, list[tuple[int, ...]]] = {}
         self.rt_genid = 0
-        self.early_demux: dict[int, Callable[[sk_buff], None]] = {}
+        self.early_demux: dict[int, Callable[[sk_buff], object]] = {}
         """By protocol; what the sysctls *_early_demux leave of inet_protos."""
         self.fnhe: dict[int, fib_nh_exception] = {}
         self.in_martian_src = 0

@@ -41,6 +41,7 @@ from stack.core.tcp_states import (
     TCP_TIME_WAIT,
 )
 from stack.core.uapi import AF_INET, IPPROTO_TCP
+from stack.inet.early_demux import tcp_early_demux
 from stack.inet.flow import flowi
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_connection_sock import (
@@ -519,17 +520,7 @@ def tcp_v4_destroy_sock(sk: tcp_sock) -> None:
 
 def tcp_v4_early_demux(skb: sk_buff) -> None:
     """net/ipv4/tcp_ipv4.c: a segment of a connection needs no route of its own. Borrows skb."""
-    try:
-        sk = skb.dev.net.tcp_hashinfo.ehash.get(inet_key(skb))
-    except IndexError:  # tcp_v4_rcv says what is wrong with it
-        return
-    if sk is None or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != skb.skb_iif):
-        return
-    skb.sk = sk
-    if sk.sk_state not in (TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
-        dst = sk.sk_rx_dst
-        if dst is not None and not dst.obsolete and sk.rx_dst_ifindex == skb.skb_iif:
-            skb.dst = dst
+    tcp_early_demux(skb)
 
 
 def inet_sk_rx_dst_set(sk: tcp_sock, skb: sk_buff) -> None:

@@ -49,6 +49,7 @@ from stack.core.uapi import (
 )
 from stack.inet.af_ops import af_ops_of
 from stack.inet.datagram import udp_disconnect
+from stack.inet.early_demux import sk_rx_dst_of
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork
 from stack.inet.protocol import net_protocol
@@ -627,11 +628,10 @@ def udp_v4_early_demux(skb: sk_buff) -> None:
         return
     if sk is None:
         return
-    dst = sk.sk_rx_dst
-    if dst is None or dst.obsolete or sk.rx_dst_ifindex != skb.skb_iif:
-        return
-    skb.sk = sk
-    skb.dst = dst
+    dst = sk_rx_dst_of(sk, skb)
+    if dst is not None:
+        skb.sk = sk
+        skb.dst = dst
 
 
 udp_protocol = net_protocol(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff
 from stack.core.uapi import MAX_INET_PROTOS
+from stack.inet.early_demux import allowed_early_demux, follow_early_demux
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -57,37 +58,15 @@ def new_inet6_protos() -> list[inet6_protocol | None]:
     return [None] * MAX_INET_PROTOS
 
 
-EARLY_DEMUX = {NEXTHDR_TCP: "tcp_early_demux", NEXTHDR_UDP: "udp_early_demux"}
-"""The sysctls of net.ipv4 that both families obey; ip_early_demux is for all."""
-
-
 def ip6_early_demux_init(net: Net) -> None:
     """net/ipv6/ip6_input.c (in ip6_rcv_finish_core): keep net.ipv6.early_demux as sysctls say."""
-    allowed = net.ipv6.early_demux_allowed
-
-    def follow(name: str) -> None:
-        def written(value: int) -> None:
-            allowed[name] = bool(value)
-            _find_early_demux(net)
-
-        net.sysctl.on_write(name, written)
-
-    for name in ("ip_early_demux", *EARLY_DEMUX.values()):
-        follow(name)
+    follow_early_demux(net, net.ipv6.early_demux_allowed, lambda: _find_early_demux(net))
 
 
 def _find_early_demux(net: Net) -> None:
     """What the sysctls leave of inet6_protos' early_demux, by next header value."""
     ipv6 = net.ipv6
-    allowed = ipv6.early_demux_allowed
-    ipv6.early_demux = {
-        nexthdr: prot.early_demux
-        for nexthdr, prot in enumerate(ipv6.inet6_protos)
-        if prot is not None
-        and prot.early_demux is not None
-        and allowed.get("ip_early_demux", True)
-        and allowed.get(EARLY_DEMUX.get(nexthdr, ""), True)
-    }
+    ipv6.early_demux = allowed_early_demux(ipv6.inet6_protos, ipv6.early_demux_allowed)
 
 
 def inet6_add_protocol(net: Net, prot: inet6_protocol, protocol: int) -> int:

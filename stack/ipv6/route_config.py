@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.errors import ArgumentError
+from stack.core.dev import dev_named
 from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
@@ -105,7 +106,7 @@ def ip6_route_add(
     dst, plen = parse_prefix6(prefix)
     if pref not in PREFERENCES:
         raise ArgumentError(f"pref {pref!r}: write one of {', '.join(PREFERENCES)}")
-    device = _device(net, dev)
+    device = dev_named(net, dev)
     flags = RTF_UP | rtf_pref(PREFERENCES[pref])
     gw = parse_addr6(via) if via else 0
     if rtype in FIB6_TYPE_ERROR:
@@ -161,7 +162,7 @@ def ip6_route_del(
 ) -> None:
     """`ip -6 route del`. Raises: OSError ESRCH; ArgumentError for bad text."""
     dst, plen = parse_prefix6(prefix)
-    device = _device(net, dev)
+    device = dev_named(net, dev)
     gw = parse_addr6(via) if via else None
     for rt in tuple(fib6_get_table(net, table).leaf(dst, plen)):
         nh = rt.fib6_nh
@@ -173,15 +174,6 @@ def ip6_route_del(
             fib6_del(net, rt)
             return
     raise OSError(errno.ESRCH, f"no such route: {prefix}")
-
-
-def _device(net: Net, dev: net_device | str | None) -> net_device | None:
-    if isinstance(dev, str):
-        found: net_device | None = net.dev_by_name.get(dev)
-        if found is None:
-            raise OSError(errno.ENODEV, f"no device {dev!r}")
-        return found
-    return dev
 
 
 def fib6_dump(net: Net, table: int | None = RT6_TABLE_MAIN) -> list[dict[str, object]]:

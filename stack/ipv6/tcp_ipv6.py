@@ -47,6 +47,7 @@ from stack.core.tcp_states import (
 )
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_RAW
 from stack.inet.af_ops import af_ops_of
+from stack.inet.early_demux import tcp_early_demux
 from stack.inet.flow import flowi
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_connection_sock import (
@@ -539,14 +540,7 @@ def tcp_v6_early_demux(skb: sk_buff) -> None:
     """inet6_protos[].early_demux: a packet of a connection needs no route of its own. Borrows."""
     if skb.pkt_type or not pskb_may_pull(skb, skb.transport_header - skb.data_offset + TCP_HLEN):
         return
-    sk = skb.dev.net.tcp_hashinfo.ehash.get(inet_key(skb))
-    if sk is None or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != skb.skb_iif):
-        return
-    skb.sk = sk
-    if sk.sk_state not in (TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
-        dst = sk.sk_rx_dst
-        if dst is not None and not dst.obsolete and sk.rx_dst_ifindex == skb.skb_iif:
-            skb.dst = dst
+    tcp_early_demux(skb)
 
 
 # --- socket life --------------------------------------------------------------------------

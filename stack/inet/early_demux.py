@@ -1,0 +1,83 @@
+"""Finding a packet's socket before its route (ip_rcv_finish_core): what both families share.
+
+sysctl ip_early_demux is for all protocols, tcp_early_demux and udp_early_demux for one; IPv6 obeys
+the three of net.ipv4, as in Linux.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from fastpath.inetkey import inet_key
+from fastpath.skbuff import sk_buff
+from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
+from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP
+
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.inet.inet_sock import inet_sock
+    from stack.net import Net
+
+Demux = Callable[[sk_buff], object]
+
+ALL = "ip_early_demux"
+KNOBS = {IPPROTO_TCP: "tcp_early_demux", IPPROTO_UDP: "udp_early_demux"}
+
+
+class HasEarlyDemux(Protocol):
+    """A row of inet_protos or inet6_protos."""
+
+    @property
+    def early_demux(self) -> Demux | None:
+        """May give a packet its socket and its route (borrows)."""
+
+
+def allowed_early_demux(
+    protos: Iterable[HasEarlyDemux | None], allowed: dict[str, bool]
+) -> dict[int, Demux]:
+    """What `allowed` (by knob, absent is on) leaves of the protocols' early_demux, by number."""
+    if not allowed.get(ALL, True):
+        return {}
+    return {
+        number: prot.early_demux
+        for number, prot in enumerate(protos)
+        if prot is not None
+        and prot.early_demux is not None
+        and allowed.get(KNOBS.get(number, ALL), True)
+    }
+
+
+def follow_early_demux(net: Net, allowed: dict[str, bool], changed: Callable[[], None]) -> None:
+    """Keep `allowed` as the sysctls are, and call `changed()` now and whenever one is written."""
+
+    def written(knob: str, value: int) -> None:
+        allowed[knob] = bool(value)
+        changed()
+
+    for knob in (ALL, *KNOBS.values()):
+        net.sysctl.on_write(knob, partial(written, knob))
+
+
+def sk_rx_dst_of(sk: inet_sock, skb: sk_buff) -> dst_entry | None:
+    """The route that the socket remembers for what comes in where `skb` did, while it holds."""
+    dst = sk.sk_rx_dst
+    if dst is None or dst.obsolete or sk.rx_dst_ifindex != skb.skb_iif:
+        return None
+    return dst
+
+
+def tcp_early_demux(skb: sk_buff) -> None:
+    """net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: find whose segment it is. Borrows skb."""
+    try:
+        sk = skb.dev.net.tcp_hashinfo.ehash.get(inet_key(skb))
+    except IndexError:  # tcp_v4_rcv and tcp_v6_rcv say what is wrong with it
+        return
+    if sk is None or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != skb.skb_iif):
+        return
+    skb.sk = sk
+    if sk.sk_state not in (TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
+        dst = sk_rx_dst_of(sk, skb)
+        if dst is not None:
+            skb.dst = dst
