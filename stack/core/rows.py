@@ -1,29 +1,48 @@
-"""State declared once: the fields of sockets as rows.
-
-A class under `@state` lists its fields in its body, one row each:
+"""State declared once: the fields of a structure as rows of its class body.
 
     @state
     class tcp_sock(inet_connection_sock):
         snd_cwnd: int = row(TCP_INIT_CWND, clone=FRESH, ss="cwnd")
         nonagle: int = row(0)
 
-From the rows come the slots, the initialisation of a new object, the copy that accept() makes of a
-listener, and what `ss` shows. Both functions are generated as straight-line code when the class is
-made, so nothing is looked up by name while packets flow.
+    @state
+    class flowi:
+        family: int
+        daddr: wide = 0
+        ident: int = row(-1)
+
+A field without `row` is a parameter of the constructor, as in a dataclass: `flowi(AF_INET, daddr)`.
+One with `row` is not; it starts at the row's default, with what `make()` makes or what `of(self)`
+finds. `row()` is None.
+
+From the fields come the slots, the constructor, `init_state`, the copy that accept() makes of a
+listener, and what `ss` shows. All of it is generated as straight-line code when the class is made,
+so nothing is looked up by name while packets flow. The compiled stack makes a C structure of each
+such class, for which the class body has to say everything: exact types (`int` is a signed 64-bit
+integer, `bool` a truth value, `wide` an int of any size, everything else an object), one base class
+at most, and defaults that are literals or names of constants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Callable, Iterable
+from inspect import get_annotations
+from types import FunctionType
+from typing import Any, Final, Literal, TypeAlias, TypeVar, dataclass_transform, overload
 
-__all__ = ["FRESH", "KEEP", "Row", "clone_state", "row", "rows_of", "state"]
+__all__ = ["FRESH", "KEEP", "REQUIRED", "Row", "clone_state", "row", "rows_of", "state", "wide"]
 
 T = TypeVar("T")
 
+wide: TypeAlias = int
+"""An int that may need more than 63 bits: an IPv6 address, 2**64 - 1, "no limit".
+
+The compiled stack keeps every other `int` of an annotation in a signed 64-bit C integer.
+"""
+
 
 class _Policy:
-    """What a clone gets of a field; two values exist."""
+    """What a clone gets of a field; two values exist. (Also what a field without default has.)"""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -36,31 +55,39 @@ KEEP: Final = _Policy("KEEP")
 """The clone gets the original's value: a setting."""
 FRESH: Final = _Policy("FRESH")
 """The clone gets what a new object has: state of one connection."""
+REQUIRED: Final = _Policy("REQUIRED")
+"""`default` of a field that the constructor must be given."""
 
-_IMMUTABLE = (int, float, str, bytes, bool, frozenset, type(None))
+_LITERAL = (int, float, str, bytes, bool, tuple, type(None))
+_IMMUTABLE = (*_LITERAL, frozenset, FunctionType, type)
 
 
 class Row:
     """One field: `name` and `type` (as written) come from the class body.
 
     `default` is the value of a new object, `make()` or `of(self)` make one for each object.
+    `init` says whether the constructor has a parameter for it.
     `clone` is KEEP, FRESH or a function from the original's value to the clone's.
     `ss` is the label under which `ss` shows the field, "" for none.
     """
 
-    __slots__ = ("clone", "default", "make", "name", "of", "ss", "type")
+    __slots__ = ("clone", "default", "init", "make", "name", "of", "ss", "type")
 
     def __init__(
         self,
         default: Any,
-        make: Callable[[], Any] | None,
-        of: Callable[[Any], Any] | None,
-        clone: _Policy | Callable[[Any], Any],
-        ss: str,
+        make: Callable[[], Any] | None = None,
+        of: Callable[[Any], Any] | None = None,
+        clone: _Policy | Callable[[Any], Any] = KEEP,
+        ss: str = "",
     ) -> None:
+        parts = default if isinstance(default, tuple) else (default,)
+        if default is not REQUIRED and not all(isinstance(part, _IMMUTABLE) for part in parts):
+            raise TypeError(f"a row's default {default!r} would be shared; use make=")
         self.name = ""
         self.type = ""
         self.default = default
+        self.init = False
         self.make = make
         self.of = of
         self.clone = clone
@@ -77,33 +104,46 @@ def row(
     of: Callable[[Any], Any] | None = None,
     clone: _Policy | Callable[[Any], Any] = KEEP,
     ss: str = "",
+    init: Literal[False] = False,
 ) -> Any:
-    """Declare a field of a class under `@state` (see Row).
+    """Declare a field of a class under `@state` that the constructor does not take (see Row).
+
+    `init` is for type checkers alone.
 
     Raises:
         TypeError: a mutable default, which all objects would share: use `make`.
     """
-    parts = default if isinstance(default, tuple) else (default,)
-    if make is None and of is None and not all(isinstance(part, _IMMUTABLE) for part in parts):
-        raise TypeError(f"a row's default {default!r} would be shared; use make=")
     return Row(default, make, of, clone, ss)
 
 
-def state(cls: type[T]) -> type[T]:
+@overload
+def state(cls: type[T], /) -> type[T]: ...
+@overload
+def state(*, weakref: bool = False) -> Callable[[type[T]], type[T]]: ...
+@dataclass_transform(eq_default=False, field_specifiers=(row,))
+def state(cls: type[Any] | None = None, /, *, weakref: bool = False) -> Any:
     """Class decorator: slots, `__init__` and cloning from the rows of `cls` and of its bases.
 
     A class whose objects are made of something (a request of its listener) writes an `__init__` of
-    its own, which calls `init_state`. `__init__(self, net)` is generated for the others.
-    Methods of the class cannot use super() without arguments: the class is made anew.
+    its own, which sets every field or calls `init_state` first. Its subclasses inherit that.
+    `@state(weakref=True)`: weak references to its objects are possible.
     """
-    own: dict[str, Row] = {}
+    if cls is None:
+        return lambda cls: _made_anew(cls, weakref)
+    return _made_anew(cls, weakref)
+
+
+def _made_anew(cls: type[T], weakref: bool) -> type[T]:
+    """`cls` once more, with slots: they can only be given to a class that is being made."""
     namespace = dict(cls.__dict__)
-    for name, kind in namespace.get("__annotations__", {}).items():
-        declared = namespace.get(name)
-        if isinstance(declared, Row):
-            declared.name, declared.type = name, str(kind)
-            own[name] = declared
-            del namespace[name]
+    own: dict[str, Row] = {}
+    for name, kind in get_annotations(cls).items():
+        declared = namespace.pop(name, REQUIRED)
+        if not isinstance(declared, Row):
+            declared = Row(declared)
+            declared.init = True
+        declared.name, declared.type = name, str(kind)
+        own[name] = declared
     for gone in ("__dict__", "__weakref__"):
         namespace.pop(gone, None)
     inherited: dict[str, Row] = {}
@@ -111,21 +151,33 @@ def state(cls: type[T]) -> type[T]:
         inherited |= getattr(base, "__rows__", {})
     rows = inherited | own
     namespace["__rows__"] = rows
-    weak = ("__weakref__",) if cls.__bases__ == (object,) else ()
+    weak = ("__weakref__",) if weakref else ()
     namespace["__slots__"] = (*weak, *(name for name in own if name not in inherited))
     made = _compile(cls.__name__, rows.values())
     namespace["init_state"] = made["init_state"]
     namespace["clone_state"] = made["clone_state"]
-    if "__init__" not in namespace and "net" in rows:
-        namespace["__init__"] = made["__init__"]
-    return cast("type[T]", type(cls.__name__, cls.__bases__, namespace))
+    namespace.setdefault("__init__", made["__init__"])
+    new: type[T] = type(cls.__name__, cls.__bases__, namespace)
+    for value in namespace.values():  # super() looks for the class that the method was written in
+        for cell in getattr(value, "__closure__", None) or ():
+            if cell.cell_contents is cls:
+                cell.cell_contents = new
+    return new
 
 
-def _compile(name: str, rows: Any) -> dict[str, Any]:
+def _compile(name: str, rows: Iterable[Row]) -> dict[str, Any]:
     """The three generated functions of a class, as straight-line code."""
     env: dict[str, Any] = {}
     init = ["def init_state(self):", "    pass"]
     clone = ["def clone_state(self, new):", "    pass"]
+    parameters: list[str] = []
+    first: list[str] = []
+
+    def value_of(entry: Row) -> str:
+        if isinstance(entry.default, _LITERAL):
+            return repr(entry.default)
+        env[f"default_{entry.name}"] = entry.default
+        return f"default_{entry.name}"
 
     def fresh(target: str, entry: Row) -> str:
         if entry.make is not None:
@@ -134,11 +186,17 @@ def _compile(name: str, rows: Any) -> dict[str, Any]:
         if entry.of is not None:
             env[f"of_{entry.name}"] = entry.of
             return f"    {target}.{entry.name} = of_{entry.name}({target})"
-        return f"    {target}.{entry.name} = {entry.default!r}"
+        return f"    {target}.{entry.name} = {value_of(entry)}"
 
     for entry in rows:
-        if entry.name != "net":
+        required = entry.default is REQUIRED
+        if not required:
             init.append(fresh("self", entry))
+        if entry.init:
+            parameters.append(entry.name if required else f"{entry.name}={value_of(entry)}")
+            first.append(f"    self.{entry.name} = {entry.name}")
+        else:
+            first.append(fresh("self", entry))
         if entry.clone is KEEP:
             clone.append(f"    new.{entry.name} = self.{entry.name}")
         elif entry.clone is FRESH:
@@ -147,7 +205,7 @@ def _compile(name: str, rows: Any) -> dict[str, Any]:
             env[f"copy_{entry.name}"] = entry.clone
             clone.append(f"    new.{entry.name} = copy_{entry.name}(self.{entry.name})")
     clone.append("    return new")
-    first = ["def __init__(self, net):", "    self.net = net", *init[1:]]
+    first = [f"def __init__({', '.join(['self', *parameters])}):", "    pass", *first]
     source = "\n".join(["\n".join(part) for part in (init, clone, first)])
     exec(compile(source, f"<rows of {name}>", "exec"), env)
     return env

@@ -87,7 +87,7 @@ CAP_NET_RAW = 13
 class sock:
     """struct sock. Lengths in bytes, times in ns, addresses and ports in host order."""
 
-    net: Net = row()
+    net: Net
     sk_family: int = row(0)
     """AF_* of the socket as it was made: of the addresses that the application sees."""
     sk_type: int = row(0)
@@ -174,10 +174,6 @@ class sock:
     error_report: Callable[[Any], None] = row(make=lambda: sock_def_error_report, clone=FRESH)
     destruct: Callable[[Any], None] = row(make=lambda: sock_def_destruct)
     sk_backlog_rcv: Callable[[Any, sk_buff], int] = row()
-
-    if TYPE_CHECKING:
-
-        def __init__(self, net: Net) -> None: ...
 
     def sk_data_ready(self) -> None:
         """Tell readers that `sk_receive_queue` got something."""

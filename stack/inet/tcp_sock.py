@@ -211,14 +211,6 @@ class tcp_options_received:
     user_mss: int = row(0)
     mss_clamp: int = row(0)
 
-    if TYPE_CHECKING:
-
-        def init_state(self) -> None:
-            """Give every field its start value (generated from the rows)."""
-
-    def __init__(self) -> None:
-        self.init_state()
-
 
 @state
 class tcp_sock(inet_connection_sock):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import stack.inet.ping
 import stack.inet.raw
 import stack.inet.tcp_minisocks  # noqa: F401
-from stack.core.rows import FRESH, KEEP, clone_state, row, rows_of, state
+from stack.core.rows import FRESH, KEEP, REQUIRED, clone_state, row, rows_of, state, wide
 from stack.core.sock import sock
 from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
 from stack.inet.inet_sock import inet_sock
@@ -37,7 +38,7 @@ class Net:
 
 @state
 class Animal:
-    net: Any = row()
+    net: Any
     name: str = row("none")
     legs: int = row(4, ss="legs")
     food: list[str] = row(make=list, clone=FRESH)
@@ -77,8 +78,76 @@ def test_a_mutable_default_is_refused() -> None:
         row([])
     with pytest.raises(TypeError, match="shared"):
         row(([],))
+    with pytest.raises(TypeError, match="shared"):
+        state(type("Bad", (), {"__annotations__": {"legs": "list[int]"}, "legs": []}))
     assert row((1, 2)).default == (1, 2)
     assert row(0).clone is KEEP
+
+
+@state
+class Point:
+    family: int
+    daddr: wide = 0
+    port: int = 7
+    ident: int = row(-1)
+    seen: list[int] = row(make=list)
+
+
+@state(weakref=True)
+class Named(Point):
+    name: str = "origin"
+    port: int = 8
+
+    def sum(self) -> int:
+        return self.family + self.port
+
+
+@state
+class Counted(Named):
+    def __init__(self, family: int) -> None:
+        super().__init__(family, name="one")
+
+    def sum(self) -> int:
+        return super().sum() + 1
+
+
+def test_the_constructor_takes_the_fields_without_row_in_their_order() -> None:
+    point = Point(2, 1 << 100)
+    assert (point.family, point.daddr, point.port, point.ident) == (2, 1 << 100, 7, -1)
+    assert Point(family=2, port=9).port == 9
+    assert point.seen == []
+    assert point.seen is not Point(2).seen
+    named = Named(10, 3, 4, "there")
+    assert (named.family, named.daddr, named.port, named.name) == (10, 3, 4, "there")
+    assert Named(10).port == 8
+    assert rows_of(Point)["family"].default is REQUIRED
+    assert rows_of(Point)["ident"].init is False
+
+
+@pytest.mark.parametrize("args", [(), (1, 2, 3, 4)])
+def test_a_constructor_without_a_required_field_or_with_too_many_is_an_error(
+    args: tuple[int, ...],
+) -> None:
+    with pytest.raises(TypeError, match="__init__"):
+        Point(*args)
+
+
+def test_init_state_leaves_a_field_without_default_alone() -> None:
+    point = Point(2, 3)
+    point.ident = 5
+    point.init_state()  # type: ignore[attr-defined]
+    assert (point.family, point.daddr, point.ident) == (2, 0, -1)
+
+
+def test_methods_may_use_super_and_a_constructor_may_be_written_by_hand() -> None:
+    counted = Counted(3)
+    assert (counted.name, counted.port, counted.sum()) == ("one", 8, 12)
+
+
+def test_weak_references_are_possible_where_asked_for() -> None:
+    assert weakref.ref(named := Named(1))() is named
+    with pytest.raises(TypeError, match="weak reference"):
+        weakref.ref(Point(1))
 
 
 @pytest.mark.parametrize("cls", [sock, inet_sock, inet_connection_sock, tcp_sock, udp_sock])
@@ -122,6 +191,7 @@ def test_the_type_checker_knows_the_fields(tmp_path: Path) -> None:
         "    sk.snd_cwndd = 4\n"
         "    sk.snd_cwnd = 'four'\n"
         "    return sk.snd_una\n"
+        "tcp_sock()\n"
     )
     root = Path(__file__).parents[3]
     done = subprocess.run(
@@ -132,3 +202,4 @@ def test_the_type_checker_knows_the_fields(tmp_path: Path) -> None:
     )
     assert 'script.py:4: error: "tcp_sock" has no attribute "snd_cwndd"' in done.stdout
     assert "script.py:5: error: Incompatible types in assignment" in done.stdout
+    assert 'script.py:7: error: Missing positional argument "net" in call' in done.stdout
