@@ -1,0 +1,307 @@
+"""A host of ours on a TAP beside a Linux host in the same place.
+
+    sudo .venv/bin/python -m benchmarks.bench_tap_host [--rounds N] [--seconds S] [--only NAME,...]
+
+One client, a network namespace with two TAP devices. Behind the first is `e1000emu up`; behind the
+second another namespace with the same services on the kernel's stack (`tap_services.py`), joined by
+a pump in C that reads the one TAP and writes the other (`peers/tap_pump.c`). So a packet leaves the
+client in both cases by the same queue, super-packets and all, is read by one process and answered
+with writes into the same TAP; what differs is who answers. A veth pair would not be the same place:
+no packet would ever leave the kernel. `--veth` measures it beside the two, for what a TAP costs.
+
+Every operation is done by the same client code, ours and Linux in turn; medians, least and most of
+the rounds. A rate counts operations per second; `cpu` is the CPU time that the host under test
+(our process; the pump and the server) took for one operation, us.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from benchmarks.bench_tap import CLONE_NEWNET
+from e1000emu.compiler import c_compiler
+
+HERE = Path(__file__).resolve().parent
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+BLOCK = 1 << 18
+PLAIN = ["--impair", "delay_ms=0"]
+"""With anything between NIC and TAP the frames are those of a wire."""
+SERVICES = "echo:7,discard:9,chargen:19"
+
+
+def ip(*words: str) -> None:
+    """Run ip(8)."""
+    subprocess.run(["ip", *words], check=True)
+
+
+class Namespace:
+    """A network namespace; its sockets stay in it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = f"bth{os.getpid()}{name}"
+        ip("netns", "add", self.name)
+        ip("-n", self.name, "link", "set", "lo", "up")
+
+    def up(self, device: str, addr: str) -> None:
+        """Bring a device of this namespace up, silent until it is spoken to."""
+        knob = f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6"
+        self.run("sh", "-c", f"[ ! -e {knob} ] || echo 1 >{knob}")
+        ip("-n", self.name, "addr", "add", addr, "dev", device)
+        ip("-n", self.name, "link", "set", "up", "dev", device)
+
+    def run(self, *words: str) -> str:
+        """Run a program in it; what it prints."""
+        words = ("ip", "netns", "exec", self.name, *words)
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a program in it and wait for its first line."""
+        words = ("nsenter", f"--net=/run/netns/{self.name}", *words)
+        made = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=HERE.parent)
+        assert made.stdout is not None
+        if not made.stdout.readline():
+            raise SystemExit(f"bench_tap_host: {words[2:]} ended with {made.wait()}")
+        return made
+
+    def enter(self) -> None:
+        """Move this process into it."""
+        with open(f"/run/netns/{self.name}") as file:
+            if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), f"setns {file.name}")
+
+    def close(self) -> None:
+        """Remove it."""
+        subprocess.run(["ip", "netns", "del", self.name], check=False)
+
+
+@dataclass
+class Host:
+    """Where a host under test is reached, and which processes are it."""
+
+    name: str
+    addr: str
+    device: str
+    pids: list[int]
+
+    def cpu_s(self) -> float:
+        """CPU time of its processes so far."""
+        total = 0
+        for pid in self.pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+        return total * TICK_S
+
+    def dropped(self) -> int:
+        """Packets that the client's TAP had no room for."""
+        # /proc/net/dev: eight columns of what was received, then bytes, packets, errs and drop
+        found = re.search(rf"{self.device}:(.*)", Path("/proc/self/net/dev").read_text())
+        assert found is not None
+        return int(found[1].split()[11])
+
+
+# --- operations: each returns how many and how long -----------------------------------------------
+
+
+def download(addr: str, seconds: float) -> tuple[float, float]:
+    """Gbit that the host sends."""
+    buffer = memoryview(bytearray(4 * BLOCK))
+    with socket.create_connection((addr, 19), timeout=20) as sock:
+        begin = time.perf_counter()
+        got = 0
+        while (now := time.perf_counter()) < begin + seconds:
+            got += sock.recv_into(buffer)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0] + [0] * 4))
+    return got * 8e-9, now - begin
+
+
+def upload(addr: str, seconds: float) -> tuple[float, float]:
+    """Gbit that the host receives, to its end of file."""
+    block = bytes(BLOCK)
+    with socket.create_connection((addr, 9), timeout=20) as sock:
+        begin = time.perf_counter()
+        sent = 0
+        while time.perf_counter() < begin + seconds:
+            sock.sendall(block)
+            sent += BLOCK
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(1)
+    return sent * 8e-9, time.perf_counter() - begin
+
+
+def flood(addr: str, seconds: float) -> tuple[float, float]:
+    """Answered echo requests of `ping -f`: the next as soon as the last is answered."""
+    words = ["ping", "-f", "-q", "-w", str(max(1, round(seconds))), addr]
+    text = subprocess.run(words, check=False, capture_output=True, text=True).stdout
+    found = re.search(r"(\d+) received,.* time (\d+)ms", text)
+    assert found is not None, text
+    return int(found[1]), int(found[2]) / 1e3
+
+
+def connections(addr: str, seconds: float) -> tuple[float, float]:
+    """Connections: connect, our FIN, the host's FIN, close."""
+    begin = time.perf_counter()
+    done = 0
+    while (now := time.perf_counter()) < begin + seconds:
+        with socket.create_connection((addr, 7), timeout=20) as sock:
+            sock.shutdown(socket.SHUT_WR)
+            sock.recv(1)
+        done += 1
+    return done, now - begin
+
+
+def round_trips(addr: str, seconds: float) -> tuple[float, float]:
+    """Round trips of 64 bytes on one connection."""
+    data = bytes(64)
+    with socket.create_connection((addr, 7), timeout=20) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        begin = time.perf_counter()
+        done = 0
+        while (now := time.perf_counter()) < begin + seconds:
+            sock.sendall(data)
+            left = 64
+            while left:
+                left -= len(sock.recv(left))
+            done += 1
+    return done, now - begin
+
+
+OPERATIONS: dict[str, tuple[Callable[[str, float], tuple[float, float]], str]] = {
+    "download": (download, "Gbit/s"),
+    "upload": (upload, "Gbit/s"),
+    "ping": (flood, "1/s"),
+    "connections": (connections, "1/s"),
+    "round-trips": (round_trips, "1/s"),
+}
+
+
+@dataclass
+class Found:
+    """What the rounds of one operation on one host gave."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+
+
+# --- the place ------------------------------------------------------------------------------------
+
+
+def compiled(directory: str) -> str:
+    """The pump, compiled."""
+    out = f"{directory}/tap_pump"
+    source = str(HERE / "peers/tap_pump.c")
+    subprocess.run([*c_compiler(), "-O2", "-o", out, source], check=True)
+    return out
+
+
+@contextlib.contextmanager
+def place(python: list[str], veth: bool, plain: bool) -> Iterator[tuple[Namespace, list[Host]]]:
+    """The client's namespace and the hosts that it reaches."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        client = Namespace("c")
+        stack.callback(client.close)
+
+        def started(where: Namespace, *words: str) -> int:
+            process = where.start(*words)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            return process.pid
+
+        def linux_host(name: str, addr: str) -> tuple[Namespace, list[str]]:
+            space = Namespace(name)
+            stack.callback(space.close)
+            return space, [sys.executable, "-m", "benchmarks.tap_services", addr]
+
+        pid = started(
+            client, *python, "-m", "e1000emu", "up", "--link", "tap:bth0", "--addr",
+            "10.98.0.2/24", "--serve", SERVICES, "--json", *(PLAIN if plain else []),
+        )  # fmt: skip
+        client.up("bth0", "10.98.0.1/24")
+        hosts = [Host("ours", "10.98.0.2", "bth0", [pid])]
+
+        server, words = linux_host("s", "10.98.1.2")
+        pump = started(client, compiled(directory), *(["-p"] if plain else []), "bth1", "bth2")
+        ip("-n", client.name, "link", "set", "bth2", "netns", server.name)
+        client.up("bth1", "10.98.1.1/24")
+        server.up("bth2", "10.98.1.2/24")
+        hosts.append(Host("linux", "10.98.1.2", "bth1", [pump, started(server, *words)]))
+
+        if veth:
+            server, words = linux_host("v", "10.98.2.2")
+            ip("-n", client.name, "link", "add", "bth3", "type", "veth", "peer", "name", "bth4",
+               "netns", server.name)  # fmt: skip
+            client.up("bth3", "10.98.2.1/24")
+            server.up("bth4", "10.98.2.2/24")
+            hosts.append(Host("veth", "10.98.2.2", "bth3", [started(server, *words)]))
+        client.enter()
+        yield client, hosts
+
+
+def show(values: list[float], digits: int) -> str:
+    """Median, least and most."""
+    return f"{median(values):.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one operation, about")
+    parser.add_argument("--only", default=",".join(OPERATIONS), help="operations, with commas")
+    parser.add_argument("--veth", action="store_true", help="a Linux host on a veth pair as well")
+    parser.add_argument(
+        "--plain", action="store_true", help="frames of at most 1514 bytes across both TAPs"
+    )
+    parser.add_argument(
+        "--python", default=sys.executable, help="the interpreter of our host, with its options"
+    )
+    args = parser.parse_args()
+    if os.geteuid():
+        sys.exit("bench_tap_host: needs root, for namespaces and TAP devices")
+    names = args.only.split(",")
+    found: dict[tuple[str, str], Found] = {}
+    with place(args.python.split(), args.veth, args.plain) as (_, hosts):
+        for host in hosts:  # neighbours, caches
+            for name in names:
+                OPERATIONS[name][0](host.addr, 0.2)
+        for _ in range(args.rounds):
+            for name in names:
+                for host in hosts:
+                    one = found.setdefault((name, host.name), Found())
+                    cpu, dropped = host.cpu_s(), host.dropped()
+                    amount, seconds = OPERATIONS[name][0](host.addr, args.seconds)
+                    one.rates.append(amount / seconds)
+                    one.cpu_us.append((host.cpu_s() - cpu) * 1e6 / max(amount, 1e-9))
+                    one.dropped.append(host.dropped() - dropped)
+        order = [host.name for host in hosts]
+    print(f"{'operation':12} {'host':6} {'rate':>28} {'':7} {'cpu us':>26} {'dropped':>8}  ratio")
+    for name in names:
+        digits = 2 if OPERATIONS[name][1] == "Gbit/s" else 0
+        peer = median(found[name, "linux"].rates)
+        for host_name in order:
+            one = found[name, host_name]
+            ratio = "" if host_name == "linux" else f"{median(one.rates) / peer:6.2f}"
+            print(
+                f"{name:12} {host_name:6} {show(one.rates, digits):>28} {OPERATIONS[name][1]:7} "
+                f"{show(one.cpu_us, 1):>26} {sum(one.dropped):8} {ratio:>6}"
+            )
+
+
+if __name__ == "__main__":
+    main()
