@@ -30,6 +30,7 @@ from fastpath.skbuff cimport (
     skb_buf,
     skb_buf_drop,
     skb_build,
+    skb_c,
     skb_check,
     skb_core_headlen,
     skb_do_add_frag,
@@ -37,6 +38,7 @@ from fastpath.skbuff cimport (
     skb_free,
     skb_pool_take,
     skb_visit,
+    skb_within,
     visit_fn,
 )
 
@@ -204,9 +206,9 @@ cdef class TxRing(_ring):
         return self.npending
 
     cdef uint32_t needed(self, sk_buff skb, uint32_t step) noexcept:
-        cdef uint32_t i, n = (skb_core_headlen(&skb.s) + step - 1) // step
-        for i in range(skb.s.nr_frags):
-            n += (skb.s.frags[i].len + step - 1) // step
+        cdef uint32_t i, n = (skb_core_headlen(skb_c(skb)) + step - 1) // step
+        for i in range(skb.nr_frags):
+            n += (skb.frags[i].len + step - 1) // step
         return n
 
     def desc_needed(self, sk_buff skb not None, uint32_t max_per_desc=4096):
@@ -265,35 +267,36 @@ cdef class TxRing(_ring):
     cdef int do_map(self, sk_buff skb, tx_map *m, uint32_t end_bits) except? -2:
         """Describe all of skb; the last descriptor gets `end_bits`. Used descriptors or -1."""
         cdef uint32_t i, h, eop, segs, hdr
+        cdef const uint8_t *th
         cdef skb_frag_t *f
         cdef tx_slot *slot
         skb_check(skb)
-        if skb.s.len == 0:
+        if skb.len == 0:
             raise ValueError("TxRing.map: an empty sk_buff")
         if self.needed(skb, m.step) > self.room():
             return -1
-        h = skb_core_headlen(&skb.s)
+        h = skb_core_headlen(skb_c(skb))
         if h:
-            self.piece(skb.s.hbuf.dma + skb.s.data, h, m)
-        for i in range(skb.s.nr_frags):
-            f = <skb_frag_t *>&skb.s.frags[i]
+            self.piece(skb.hbuf.dma + skb.data, h, m)
+        for i in range(skb.nr_frags):
+            f = <skb_frag_t *>&skb.frags[i]
             self.piece(f.buf.dma + f.off, f.len, m)
         m.last[11] |= <uint8_t>end_bits
         eop = <uint32_t>((m.last - self.desc_) // 16)
         slot = &self.slots[self.packet_start]
         slot.eop = eop
         slot.packets = 1
-        slot.bytes = skb.s.len
+        slot.bytes = skb.len
         if skb.gso_size:
             # what goes over the wire: the headers once per segment
             hdr = 0
-            if skb.transport_header >= skb.s.data and skb.transport_header + 20 <= skb.s.tail:
-                hdr = skb.transport_header - skb.s.data
-                hdr += 8 if skb.gso_type & (1 << 17) \
-                    else (skb.s.head[skb.transport_header + 12] >> 4) * 4U
-            segs = skb.gso_segs
-            if segs == 0 and skb.s.len > hdr:
-                segs = (skb.s.len - hdr + skb.gso_size - 1) // skb.gso_size
+            th = skb_within(skb, skb.transport_header, 20, skb.tail)
+            if th != NULL and skb.transport_header >= skb.data:
+                hdr = <uint32_t>(skb.transport_header - skb.data)
+                hdr += 8 if skb.gso_type & (1 << 17) else (th[12] >> 4) * 4U
+            segs = <uint32_t>skb.gso_segs
+            if segs == 0 and skb.len > hdr and skb.gso_size > 0:
+                segs = <uint32_t>((skb.len - hdr - 1) // skb.gso_size) + 1
             if segs > 1:
                 slot.packets = segs
                 slot.bytes += <uint64_t>(segs - 1) * hdr
@@ -332,11 +335,11 @@ cdef class TxRing(_ring):
         """
         cdef tx_map m
         cdef uint32_t popts = 0
-        if (skb.gso_size or skb.vlan_proto or skb.s.nr_frags or skb.s.len == 0
+        if (skb.gso_size or skb.vlan_proto or skb.nr_frags or skb.len == 0
                 or self.room() < reserve):
             return -1
         if skb.ip_summed == SUM_PARTIAL:
-            if (<int64_t>skb.csum_start - <int64_t>skb.s.data != self.csum_start
+            if (<int64_t>skb.csum_start - <int64_t>skb.data != self.csum_start
                     or <int64_t>skb.csum_offset != self.csum_offset):
                 return -1
             popts = 0x02        # TXSM
@@ -524,9 +527,9 @@ cdef class RxRing(_ring):
 
     cdef sk_buff build(self, skb_buf *b, uint32_t headroom, uint32_t n):
         cdef sk_buff skb = skb_build(b, headroom)
-        skb.s.tail += n
-        skb.s.len = n
-        skb.mac_header = skb.s.data
+        skb.tail += n
+        skb.len = n
+        skb.mac_header = skb.data
         return skb
 
     cdef inline void finish(self, sk_buff skb, uint8_t status, uint16_t special, bint l4_ok,
@@ -545,7 +548,7 @@ cdef class RxRing(_ring):
         if skb is None:
             self.chain = self.build(b, self.headroom, n)
             return None
-        if n == 0 or n > 0x7FFFFFFFU - skb.s.len:
+        if n == 0 or n > 0x7FFFFFFFU - skb.len:
             skb_buf_drop(b)
             n = 0
         elif skb_do_add_frag(skb, b, self.headroom, n) < 0:
@@ -555,7 +558,7 @@ cdef class RxRing(_ring):
             self.discard = not last
             return None
         else:
-            skb.s.truesize += b.size
+            skb.truesize += b.size
         if not last:
             return None
         self.chain = None
@@ -650,18 +653,18 @@ cdef class RxRing(_ring):
                 skb = self.more(b, n, True)
                 if skb is None:
                     continue
-                if skb.s.len < ETH_HEADER + fcs:
+                if skb.len < ETH_HEADER + fcs:
                     self.length_errors += 1
                     skb_free(skb)
                     continue
                 if fcs:
-                    skb_do_trim(skb, skb.s.len - fcs)
-                self.bytes += skb.s.len
+                    skb_do_trim(skb, skb.len - fcs)
+                self.bytes += skb.len
                 self.finish(skb, status, special, l4_ok, vlan_strip)
-                if gro is None or errors or skb_core_headlen(&skb.s) < ETH_HEADER:
+                if gro is None or errors or skb_core_headlen(skb_c(skb)) < ETH_HEADER:
                     out.append(skb)
                 else:
-                    gro.take(skb, ETH_HEADER, ld16be(skb.s.head + skb.s.data + 12), out)
+                    gro.take(skb, ETH_HEADER, ld16be(skb.head + skb.data + 12), out)
                 continue
             if n < ETH_HEADER + fcs:
                 skb_buf_drop(b)

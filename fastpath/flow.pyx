@@ -10,7 +10,7 @@ from cpython.buffer cimport (
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastpath.skbuff cimport sk_buff, skb_check, skb_core_headlen
+from fastpath.skbuff cimport sk_buff, skb_c, skb_check, skb_core_headlen, skb_within
 
 cdef extern from "bytes.h" nogil:
     uint16_t ld16be(const void *p)
@@ -186,11 +186,11 @@ def skb_get_hash(sk_buff skb not None, uint32_t secret=0):
     skb_check(skb)
     if skb.hash:
         return skb.hash
-    if skb.network_header > skb.s.tail or skb.s.tail - skb.network_header < 20:
+    p = skb_within(skb, skb.network_header, 20, skb.tail)
+    if p == NULL:
         return 0
-    p = skb.s.head + skb.network_header
-    have = skb.s.tail - skb.network_header
-    length = skb.s.len - skb_core_headlen(&skb.s) + have
+    have = <uint32_t>(skb.tail - skb.network_header)
+    length = skb.len - skb_core_headlen(skb_c(skb)) + have
     version = p[0] >> 4
     if not linear_keys(p, have, length, ETH_IP if version == 4 else ETH_IPV6, &k):
         return 0

@@ -19,9 +19,9 @@ from libc.string cimport memcmp, memmove
 
 from fastpath.csum cimport csum_fold, csum_ipv6_nofold, csum_partial, csum_tcpudp_nofold
 from fastpath.skbuff cimport (
-    GSO_TCP_FIXEDID,
     GSO_TCPV4,
     GSO_TCPV6,
+    GSO_TCP_FIXEDID,
     GSO_UDP_L4,
     SKB_OVERHEAD,
     SUM_PARTIAL,
@@ -29,6 +29,7 @@ from fastpath.skbuff cimport (
     PyTypeObject,
     sk_buff,
     skb_buf,
+    skb_c,
     skb_check,
     skb_core_headlen,
     skb_do_add_frag,
@@ -177,13 +178,13 @@ cdef inline bint l4_sum_ok(const uint8_t *p, gro_info *g, uint32_t body) noexcep
 cdef inline bint intact(gro_flow *f) noexcept:
     """The held packet is as we left it (Python may hold a reference and have changed it)."""
     cdef sk_buff skb = <sk_buff>f.skb
-    return skb.s.hbuf == f.hbuf and skb.s.len == f.len and skb.s.tail == f.tail and skb.s.users == 1
+    return skb.hbuf == f.hbuf and skb.len == f.len and skb.tail == f.tail and skb.users == 1
 
 
 cdef inline void joined(gro_flow *f, const uint8_t *l3, gro_info *g) noexcept:
     """Bookkeeping after the payload of a frame was appended to a held packet."""
     cdef sk_buff skb = <sk_buff>f.skb
-    cdef uint8_t *held = skb.s.head + f.l3
+    cdef uint8_t *held = skb.head + f.l3
     if not g.v6:
         if f.count == 1:
             f.id_mode = 1 if g.ipid == <uint16_t>(f.ipid + 1) else 2
@@ -191,7 +192,7 @@ cdef inline void joined(gro_flow *f, const uint8_t *l3, gro_info *g) noexcept:
         held[f.l4 + 13] |= F_PSH
     f.count += 1
     f.next_seq += g.plen
-    f.len = skb.s.len
+    f.len = skb.len
 
 
 cdef void complete(gro_flow *f) noexcept:
@@ -206,8 +207,8 @@ cdef void complete(gro_flow *f) noexcept:
     skb.transport_header = f.l3 + f.l4
     if f.count == 1:
         return
-    p = skb.s.head + f.l3
-    total = skb.s.len + skb.s.data - f.l3
+    p = skb.head + f.l3
+    total = skb.len + skb.data - f.l3
     n = total - f.l4
     skb.gso_size = f.mss
     skb.gso_segs = f.count
@@ -278,7 +279,7 @@ cdef class GroTable:
             memmove(&self.flows[i], &self.flows[i + 1], sizeof(gro_flow) * (self.n - i))
         self.flushed += 1
         Py_DECREF(skb)
-        if skb.s.users:
+        if skb.users:
             out.append(skb)
         return 0
 
@@ -291,7 +292,7 @@ cdef class GroTable:
                     and f.vlan == g.vlan and f.mac == g.mac:
                 if not intact(f):
                     continue
-                if headers_equal((<sk_buff>f.skb).s.head + f.l3, l3, g):
+                if headers_equal((<sk_buff>f.skb).head + f.l3, l3, g):
                     return i
         return -1
 
@@ -300,10 +301,10 @@ cdef class GroTable:
 
     cdef inline bint fits(self, gro_flow *f, gro_info *g) noexcept:
         cdef sk_buff skb = <sk_buff>f.skb
-        cdef uint32_t l3len = skb.s.len + skb.s.data - f.l3
+        cdef uint32_t l3len = skb.len + skb.data - f.l3
         if g.proto == P_UDP and (f.count >= UDP_MAX_FRAMES or l3len + g.plen > 0xFFFF):
             return False
-        return g.plen <= MAX_TOTAL - skb.s.len and l3len + g.plen <= self.max_bytes
+        return g.plen <= MAX_TOTAL - skb.len and l3len + g.plen <= self.max_bytes
 
     cdef int frame(self, skb_buf *b, uint32_t off, uint32_t linear, uint32_t proto, uint32_t vlan,
                    bint ip_ok, bint *l4_ok, gro_info *g, list out) except -1:
@@ -329,9 +330,9 @@ cdef class GroTable:
         if i >= 0:
             f = &self.flows[i]
             skb = <sk_buff>f.skb
-            if g.plain and continues(f, skb.s.head + f.l3, l3, g) and self.fits(f, g) \
+            if g.plain and continues(f, skb.head + f.l3, l3, g) and self.fits(f, g) \
                     and skb_do_add_frag(skb, b, off + g.pay, g.plen) == 0:
-                skb.s.truesize += b.size
+                skb.truesize += b.size
                 joined(f, l3, g)
                 self.merged += 1
                 if g.psh or g.plen < f.mss:
@@ -345,18 +346,18 @@ cdef class GroTable:
     cdef int hold(self, sk_buff skb, uint32_t l3, gro_info *g, list out) except -1:
         """Keep `skb` (one reference taken) whose network header is `l3` bytes from head."""
         cdef gro_flow *f
-        if skb.s.len > g.total + (l3 - skb.s.data):     # Ethernet padding
-            skb_do_trim(skb, g.total + (l3 - skb.s.data))
+        if skb.len > g.total + (l3 - skb.data):     # Ethernet padding
+            skb_do_trim(skb, g.total + (l3 - skb.data))
         if self.n == self.cap:
             self.take_out(0, out)
         f = &self.flows[self.n]
         self.n += 1
         Py_INCREF(skb)
         f.skb = <PyObject *>skb
-        f.hbuf = skb.s.hbuf
+        f.hbuf = skb.hbuf
         f.l3 = l3
-        f.tail = skb.s.tail
-        f.len = skb.s.len
+        f.tail = skb.tail
+        f.len = skb.len
         f.next_seq = g.seq + g.plen
         f.mss = g.plen
         f.count = 1
@@ -381,14 +382,14 @@ cdef class GroTable:
         cdef const uint8_t *l3
         cdef uint32_t l3off
         cdef int i
-        l3off = skb.s.data + skip
-        l3 = skb.s.head + l3off
-        if (self.flows == NULL or skb_core_headlen(&skb.s) < skip
-                or not parse(l3, skb_core_headlen(&skb.s) - skip, skb.s.len - skip, proto, &g)
+        l3off = skb.data + skip
+        l3 = skb.head + l3off
+        if (self.flows == NULL or skb_core_headlen(skb_c(skb)) < skip
+                or not parse(l3, skb_core_headlen(skb_c(skb)) - skip, skb.len - skip, proto, &g)
                 or not self.wanted(&g)):
             out.append(skb)
             return NORMAL
-        if skb.gso_size or skb.s.users > 1 or skb.s.hbuf.refs > 1 or skb.list_ != NULL:
+        if skb.gso_size or skb.users > 1 or skb.hbuf.refs > 1 or skb.list_ != NULL:
             g.plain = 0
         g.mac = l3off >= 14 and skb.mac_header == l3off - 14
         g.vlan = skb.vlan_proto << 16 | (skb.vlan_tci & 0xFFFFU)
@@ -410,10 +411,10 @@ cdef class GroTable:
             f = &self.flows[i]
             held = <sk_buff>f.skb
             if (held is not skb and g.plain
-                    and continues(f, held.s.head + f.l3, l3, &g) and self.fits(f, &g)
+                    and continues(f, held.head + f.l3, l3, &g) and self.fits(f, &g)
                     and skb_do_share(held, skb, skip + g.pay, g.plen) == 0):
-                held.s.truesize += skb.s.truesize - SKB_OVERHEAD \
-                    if skb.s.truesize > SKB_OVERHEAD else 0
+                held.truesize += skb.truesize - SKB_OVERHEAD \
+                    if skb.truesize > SKB_OVERHEAD else 0
                 joined(f, l3, &g)
                 self.merged += 1
                 if g.psh or g.plen < f.mss:

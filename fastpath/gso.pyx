@@ -13,9 +13,9 @@ from fastpath.csum cimport (
     csum_tcpudp_nofold,
 )
 from fastpath.skbuff cimport (
-    GSO_TCP_FIXEDID,
     GSO_TCPV4,
     GSO_TCPV6,
+    GSO_TCP_FIXEDID,
     GSO_UDP_L4,
     SKB_UNSET,
     SUM_NONE,
@@ -65,14 +65,14 @@ cdef int read_layout(sk_buff skb, layout *w) except -1:
     cdef uint32_t l4 = 20
     cdef uint8_t *p
     skb_check(skb)
-    if skb.gso_size == 0:
+    if <uint32_t>skb.gso_size == 0:
         malformed("gso_size is 0")
-    if (skb.network_header == SKB_UNSET or skb.network_header < skb.s.data
+    if (skb.network_header == SKB_UNSET or skb.network_header < skb.data
             or skb.transport_header < skb.network_header
-            or skb.transport_header - skb.s.data > skb.s.len):
+            or skb.transport_header - skb.data > skb.len):
         malformed("network or transport header lies outside the packet")
-    w.net = skb.network_header - skb.s.data
-    w.l4 = skb.transport_header - skb.s.data
+    w.net = skb.network_header - skb.data
+    w.l4 = skb.transport_header - skb.data
     if skb.gso_type & GSO_UDP_L4:
         w.proto = P_UDP
         l4 = 8
@@ -82,12 +82,12 @@ cdef int read_layout(sk_buff skb, layout *w) except -1:
         malformed(f"gso_type {skb.gso_type:#x} is unknown")
     if not skb_do_may_pull(skb, w.l4 + l4):
         malformed("the transport header is cut off")
-    p = skb.s.head + skb.s.data
+    p = skb.head + skb.data
     if w.proto == P_TCP:
         l4 = (p[w.l4 + 12] >> 4) * 4U
         if l4 < 20 or not skb_do_may_pull(skb, w.l4 + l4):
             malformed("the TCP header length is wrong")
-        p = skb.s.head + skb.s.data
+        p = skb.head + skb.data
     w.pay = w.l4 + l4
     if w.l4 - w.net < 20:
         malformed("the network header is cut off")
@@ -109,15 +109,15 @@ cdef uint32_t pseudo(const uint8_t *net, layout *w, uint32_t n) noexcept:
 cdef void fix_headers(sk_buff seg, sk_buff skb, layout *w, uint32_t i, uint32_t last,
                       uint32_t done, bint with_sum) noexcept:
     """Lengths, ids, sequence number and flags of segment `i`; its checksum when `with_sum`."""
-    cdef uint8_t *net = seg.s.head + seg.s.data + w.net
-    cdef uint8_t *t = seg.s.head + seg.s.data + w.l4
-    cdef uint32_t n = seg.s.len - w.l4
+    cdef uint8_t *net = seg.head + seg.data + w.net
+    cdef uint8_t *t = seg.head + seg.data + w.l4
+    cdef uint32_t n = seg.len - w.l4
     cdef uint32_t place, acc
     cdef uint16_t v
     if w.v6:
-        st16be(net + 4, <uint16_t>(seg.s.len - w.net - 40))
+        st16be(net + 4, <uint16_t>(seg.len - w.net - 40))
     else:
-        st16be(net + 2, <uint16_t>(seg.s.len - w.net))
+        st16be(net + 2, <uint16_t>(seg.len - w.net))
         if not skb.gso_type & GSO_TCP_FIXEDID:
             st16be(net + 4, <uint16_t>(ld16be(net + 4) + i))
         st16be(net + 10, 0)
@@ -139,13 +139,13 @@ cdef void fix_headers(sk_buff seg, sk_buff skb, layout *w, uint32_t i, uint32_t 
     if w.v6 and w.l4 - w.net > 40 and skb.ip_summed == SUM_PARTIAL:
         # behind a routing header the sum is over the final destination (RFC 8200 8.1), which the
         # header at `net` need not show: only the length in it changes
-        acc = csum_add(csum_sub(ld16be(t + place), skb.s.len - w.l4), n)
+        acc = csum_add(csum_sub(ld16be(t + place), skb.len - w.l4), n)
     else:
         acc = pseudo(net, w, n)
     if not with_sum:
         st16be(t + place, <uint16_t>~csum_fold(acc))
         seg.ip_summed = SUM_PARTIAL
-        seg.csum_start = seg.s.data + w.l4
+        seg.csum_start = seg.data + w.l4
         seg.csum_offset = place
         return
     st16be(t + place, 0)
@@ -167,34 +167,34 @@ cdef list cut(sk_buff skb, SkbPool pool, layout *w, bint with_sum, uint32_t shar
     cdef uint32_t total, mss, n, i, last, done = 0, room
     cdef list segs = []
     cdef sk_buff seg
-    total = skb.s.len - w.pay
-    mss = skb.gso_size
+    total = skb.len - w.pay
+    mss = <uint32_t>skb.gso_size
     if mss + w.pay - w.net > 0xFFFF:
         malformed(f"a segment of gso_size {mss} exceeds 65535 bytes")
-    if pool.p == NULL or w.pay + skb.s.data > pool.p.buf_bytes:
+    if pool.p == NULL or w.pay + skb.data > pool.p.buf_bytes:
         malformed("the headers do not fit a buffer of the pool")
-    room = pool.p.buf_bytes - skb.s.data - w.pay
+    room = pool.p.buf_bytes - skb.data - w.pay
     last = (total - 1) // mss if total else 0
     for i in range(last + 1):
         n = total - done if total - done < mss else mss
-        seg = skb_new(pool.p, skb.s.data)
+        seg = skb_new(pool.p, skb.data)
         if seg is None:
             drop_all(segs)
             raise MemoryError("skb_gso_segment: the pool is exhausted")
         segs.append(seg)
         # headers, and what was pulled in front of them
-        memcpy(seg.s.head, skb.s.head, skb.s.data + w.pay)
-        seg.s.tail += w.pay
-        seg.s.len += w.pay
+        memcpy(seg.head, skb.head, skb.data + w.pay)
+        seg.tail += w.pay
+        seg.len += w.pay
         if n > room or n >= share_from:
             if n and skb_do_share(seg, skb, w.pay + done, n) < 0:
                 drop_all(segs)
                 raise MemoryError("skb_gso_segment: no memory for the fragment array")
-            seg.s.truesize += n
+            seg.truesize += n
         else:
-            skb_do_copy(skb, w.pay + done, seg.s.head + seg.s.tail, n)
-            seg.s.tail += n
-            seg.s.len += n
+            skb_do_copy(skb, w.pay + done, seg.head + seg.tail, n)
+            seg.tail += n
+            seg.len += n
         skb_copy_fields(seg, skb)
         seg.sk = skb.sk
         seg.gso_size = seg.gso_segs = seg.gso_type = 0
@@ -246,24 +246,24 @@ def udp_rcv_segment(sk_buff skb not None, SkbPool pool not None):
     cdef uint32_t back = 0
     try:
         skb_check(skb)
-        if skb.network_header > skb.s.data:
+        if not 0 <= skb.network_header <= skb.data:
             malformed("network header lies outside the packet")
         if not skb.gso_type & GSO_UDP_L4:
             malformed(f"gso_type {skb.gso_type:#x} is not UDP")
-        back = skb.s.data - skb.network_header
-        skb.s.data -= back
-        skb.s.len += back
+        back = skb.data - skb.network_header
+        skb.data -= back
+        skb.len += back
         read_layout(skb, &w)
         segs = cut(skb, pool, &w, False, SHARE_BYTES)
         for seg in segs:
-            seg.s.data += w.l4
-            seg.s.len -= w.l4
+            seg.data += w.l4
+            seg.len -= w.l4
             seg.ip_summed = SUM_UNNECESSARY
             seg.csum_valid = True
             seg.sk = None
         return segs
     finally:
-        if skb.s.users > 1:         # somebody else looks at it: as it came
-            skb.s.data += back
-            skb.s.len -= back
+        if skb.users > 1:         # somebody else looks at it: as it came
+            skb.data += back
+            skb.len -= back
         skb_free(skb)

@@ -24,6 +24,7 @@ from fastpath.skbuff cimport (
     SUM_NONE,
     SUM_PARTIAL,
     sk_buff,
+    skb_c,
     skb_check,
     skb_core_headlen,
     skb_do_csum,
@@ -62,17 +63,17 @@ cdef enum:
 
 
 cdef uint8_t *view_error(sk_buff skb, uint32_t off, uint32_t n) except NULL:
-    if skb is None or skb.s.users == 0:
+    if skb is None or skb.users == 0:
         raise IndexError("header view: the sk_buff was freed")
     if off == SKB_UNSET:
         raise IndexError("header view: this header's offset was never set")
     raise IndexError(f"header view: bytes {off} … {off + n} from head lie outside the linear data "
-                     f"(which ends at {skb.s.tail})")
+                     f"(which ends at {skb.tail})")
 
 
 cdef inline uint8_t *ptr_at(sk_buff skb, uint32_t off, uint32_t n) except NULL:
-    if n <= skb.s.tail and off <= skb.s.tail - n:
-        return skb.s.head + off
+    if n <= skb.tail and off <= skb.tail - n:
+        return skb.head + off
     return view_error(skb, off, n)
 
 
@@ -801,9 +802,9 @@ cdef class tcphdr:
 # -- making views ----------------------------------------------------------------------------------
 cdef inline uint32_t data_at(sk_buff skb, Py_ssize_t off) except? 0xFFFFFFFE:
     skb_check(skb)
-    if off < -<Py_ssize_t>skb.s.data or off > <Py_ssize_t>skb_core_headlen(&skb.s):
+    if off < -<Py_ssize_t>skb.data or off > <Py_ssize_t>skb_core_headlen(skb_c(skb)):
         raise IndexError(f"header view: offset {off} lies outside the linear data")
-    return <uint32_t>(<Py_ssize_t>skb.s.data + off)
+    return <uint32_t>(<Py_ssize_t>skb.data + off)
 
 
 cdef uint32_t hdr_data_at(sk_buff skb, Py_ssize_t off) except? 0xFFFFFFFE:
@@ -956,8 +957,8 @@ def eth_header_push(sk_buff skb not None, bytes daddr not None, bytes saddr not 
     if PyBytes_GET_SIZE(saddr) != 6:
         mac_error(saddr)
     skb_do_push(skb, 14)
-    skb.mac_header = skb.s.data
-    p = skb.s.head + skb.s.data
+    skb.mac_header = skb.data
+    p = skb.head + skb.data
     memcpy(p, PyBytes_AS_STRING(daddr), 6)
     memcpy(p + 6, PyBytes_AS_STRING(saddr), 6)
     st16be(p + 12, <uint16_t>proto)
@@ -972,8 +973,8 @@ def arp_put(sk_buff skb not None, unsigned int op, bytes sha not None, uint32_t 
     if PyBytes_GET_SIZE(tha) != 6:
         mac_error(tha)
     skb_do_put(skb, 28)
-    skb.network_header = skb.s.tail - 28
-    p = skb.s.head + skb.network_header
+    skb.network_header = skb.tail - 28
+    p = skb.head + skb.network_header
     st16be(p, 1)
     st16be(p + 2, ETH_IP)
     p[4] = 6
@@ -1003,8 +1004,8 @@ def ip_push(sk_buff skb not None, unsigned int tos, unsigned int tot_len, unsign
         options_error("ip_push", n)
     hlen = 20 + <uint32_t>n
     skb_do_push(skb, hlen)
-    skb.network_header = skb.s.data
-    p = skb.s.head + skb.s.data
+    skb.network_header = skb.data
+    p = skb.head + skb.data
     p[0] = <uint8_t>(0x40 | hlen >> 2)
     p[1] = <uint8_t>tos
     st16be(p + 2, <uint16_t>tot_len if tot_len <= 0xFFFF else 0)
@@ -1025,8 +1026,8 @@ def ipv6_push(sk_buff skb not None, unsigned int tclass, unsigned int flow_lbl,
     """Push an IPv6 header; `payload_len` above 65535 is stored as 0; addresses are 128-bit ints."""
     cdef uint8_t *p
     skb_do_push(skb, 40)
-    skb.network_header = skb.s.data
-    p = skb.s.head + skb.s.data
+    skb.network_header = skb.data
+    p = skb.head + skb.data
     st32be(p, 0x60000000U | (tclass & 0xFFU) << 20 | (flow_lbl & 0xFFFFFU))
     st16be(p + 4, <uint16_t>payload_len if payload_len <= 0xFFFF else 0)
     p[6] = <uint8_t>nexthdr
@@ -1040,8 +1041,8 @@ def udp_push(sk_buff skb not None, unsigned int sport, unsigned int dport, unsig
     """Push the 8-byte header; sets transport_header. `length` above 65535 is stored as 0."""
     cdef uint8_t *p
     skb_do_push(skb, 8)
-    skb.transport_header = skb.s.data
-    p = skb.s.head + skb.s.data
+    skb.transport_header = skb.data
+    p = skb.head + skb.data
     st16be(p, <uint16_t>sport)
     st16be(p + 2, <uint16_t>dport)
     st16be(p + 4, <uint16_t>length if length <= 0xFFFF else 0)
@@ -1053,8 +1054,8 @@ cdef inline uint8_t *push_tcp(sk_buff skb, uint32_t optlen, uint32_t sport, uint
                               uint32_t urg_ptr) except NULL:
     cdef uint8_t *p
     skb_do_push(skb, 20 + optlen)
-    skb.transport_header = skb.s.data
-    p = skb.s.head + skb.s.data
+    skb.transport_header = skb.data
+    p = skb.head + skb.data
     st16be(p, <uint16_t>sport)
     st16be(p + 2, <uint16_t>dport)
     st32be(p + 4, seq)
@@ -1094,13 +1095,13 @@ def icmp_push(sk_buff skb not None, unsigned int type, unsigned int code, uint32
     """Push the 8-byte header and set its checksum over the whole packet; sets transport_header."""
     cdef uint8_t *p
     skb_do_push(skb, 8)
-    skb.transport_header = skb.s.data
-    p = skb.s.head + skb.s.data
+    skb.transport_header = skb.data
+    p = skb.head + skb.data
     p[0] = <uint8_t>type
     p[1] = <uint8_t>code
     st16be(p + 2, 0)
     st32be(p + 4, un)
-    st16be(p + 2, csum_fold(skb_do_csum(skb, 0, skb.s.len, 0)))
+    st16be(p + 2, csum_fold(skb_do_csum(skb, 0, skb.len, 0)))
 
 
 # -- checksums -------------------------------------------------------------------------------------
@@ -1139,16 +1140,16 @@ cdef int send_check(sk_buff skb, uint32_t pseudo, uint32_t place, bint udp) exce
     cdef uint8_t *p
     cdef uint16_t v
     skb_check(skb)
-    if skb_core_headlen(&skb.s) < place + 2:
+    if skb_core_headlen(skb_c(skb)) < place + 2:
         raise ValueError("send_check: the transport header is not linear")
-    p = skb.s.head + skb.s.data
+    p = skb.head + skb.data
     if skb.ip_summed == SUM_PARTIAL:
         st16be(p + place, <uint16_t>~csum_fold(pseudo))
-        skb.csum_start = skb.s.data
+        skb.csum_start = skb.data
         skb.csum_offset = place
         return 0
     st16be(p + place, 0)
-    v = csum_fold(skb_do_csum(skb, 0, skb.s.len, pseudo))
+    v = csum_fold(skb_do_csum(skb, 0, skb.len, pseudo))
     if udp and v == 0:
         v = 0xFFFF
     st16be(p + place, v)
@@ -1160,12 +1161,12 @@ cdef uint32_t pseudo6(sk_buff skb, saddr, daddr, uint8_t proto) except? 0xFFFFFF
     cdef uint8_t b[16]
     addr128_put(a, saddr)
     addr128_put(b, daddr)
-    return csum_ipv6_nofold(a, b, skb.s.len, proto, 0)
+    return csum_ipv6_nofold(a, b, skb.len, proto, 0)
 
 
 def tcp_v4_send_check(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
     """data at the TCP header. ip_summed PARTIAL: pseudo sum, csum_start/offset; else in full."""
-    send_check(skb, csum_tcpudp_nofold(saddr, daddr, skb.s.len, P_TCP, 0), 16, False)
+    send_check(skb, csum_tcpudp_nofold(saddr, daddr, skb.len, P_TCP, 0), 16, False)
 
 
 def tcp_v6_send_check(sk_buff skb not None, saddr, daddr):
@@ -1179,16 +1180,16 @@ def udp4_csum(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
     cdef uint16_t v
     cdef uint8_t *p
     skb_check(skb)
-    p = ptr_at(skb, skb.s.data, 8)
-    acc = csum_tcpudp_nofold(saddr, daddr, skb.s.len, P_UDP, 0)
+    p = ptr_at(skb, skb.data, 8)
+    acc = csum_tcpudp_nofold(saddr, daddr, skb.len, P_UDP, 0)
     acc = csum_partial(p, 6, acc)
-    v = csum_fold(skb_do_csum(skb, 8, skb.s.len - 8, acc))
+    v = csum_fold(skb_do_csum(skb, 8, skb.len - 8, acc))
     return v if v else 0xFFFF
 
 
 def udp4_send_check(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
     """As tcp_v4_send_check for UDP; a sum of 0 is sent as 0xFFFF."""
-    send_check(skb, csum_tcpudp_nofold(saddr, daddr, skb.s.len, P_UDP, 0), 6, True)
+    send_check(skb, csum_tcpudp_nofold(saddr, daddr, skb.len, P_UDP, 0), 6, True)
 
 
 def udp6_send_check(sk_buff skb not None, saddr, daddr):
@@ -1199,9 +1200,9 @@ def udp6_send_check(sk_buff skb not None, saddr, daddr):
 def icmp_csum(sk_buff skb not None, Py_ssize_t off=0):
     """Folded checksum of data[off:] (0 when a received message is right)."""
     skb_check(skb)
-    if off < 0 or off > <Py_ssize_t>skb.s.len:
-        raise ValueError(f"icmp_csum: offset {off} of {skb.s.len} bytes")
-    return csum_fold(skb_do_csum(skb, <uint32_t>off, skb.s.len - <uint32_t>off, 0))
+    if off < 0 or off > <Py_ssize_t>skb.len:
+        raise ValueError(f"icmp_csum: offset {off} of {skb.len} bytes")
+    return csum_fold(skb_do_csum(skb, <uint32_t>off, skb.len - <uint32_t>off, 0))
 
 
 # -- fused receive helpers -------------------------------------------------------------------------
@@ -1216,8 +1217,8 @@ def eth_type_trans_fast(sk_buff skb not None, bytes dev_addr not None):
     skb_check(skb)
     if not skb_do_may_pull(skb, 14):
         return 0
-    skb.mac_header = skb.s.data
-    p = skb.s.head + skb.s.data
+    skb.mac_header = skb.data
+    p = skb.head + skb.data
     skb_do_pull(skb, 14)
     if PyBytes_GET_SIZE(dev_addr) == 6 and memcmp(p, PyBytes_AS_STRING(dev_addr), 6) == 0:
         skb.pkt_type = 0
@@ -1229,7 +1230,7 @@ def eth_type_trans_fast(sk_buff skb not None, bytes dev_addr not None):
     if proto < ETH_8023_MIN:
         proto = 4
         if skb_do_may_pull(skb, 2):
-            p = skb.s.head + skb.s.data
+            p = skb.head + skb.data
             if p[0] == 0xFF and p[1] == 0xFF:
                 proto = 1
     skb.protocol = proto
@@ -1247,26 +1248,26 @@ def ip_hdr_validate(sk_buff skb not None):
     skb_check(skb)
     if not skb_do_may_pull(skb, 20):
         return 1
-    p = skb.s.head + skb.s.data
+    p = skb.head + skb.data
     hlen = (p[0] & 0x0F) * 4U
     if p[0] >> 4 != 4 or hlen < 20 or not skb_do_may_pull(skb, hlen):
         return 1
-    p = skb.s.head + skb.s.data
+    p = skb.head + skb.data
     if csum_fold(csum_partial(p, hlen, 0)) != 0:
         return 2
     total = ld16be(p + 2)
     if total == 0 and skb.gso_size:
-        total = skb.s.len
-    if skb.s.len < total:
+        total = skb.len
+    if skb.len < total:
         return 3
     if total < hlen:
         return 1
-    if skb.s.len > total:
+    if skb.len > total:
         skb_do_trim(skb, total)
         if skb.ip_summed == 2:
             skb.ip_summed = SUM_NONE
-    skb.network_header = skb.s.data
-    skb.transport_header = skb.s.data + hlen
+    skb.network_header = skb.data
+    skb.transport_header = skb.data + hlen
     return 0
 
 
@@ -1276,7 +1277,7 @@ def tcp_hdr_validate(sk_buff skb not None):
     skb_check(skb)
     if not skb_do_may_pull(skb, 20):
         return 0
-    n = (skb.s.head[skb.s.data + 12] >> 4) * 4U
+    n = (skb.head[skb.data + 12] >> 4) * 4U
     if n < 20 or not skb_do_may_pull(skb, n):
         return 0
     return n
@@ -1286,12 +1287,12 @@ cdef int fill_cb(sk_buff skb) except -1:
     cdef uint8_t *p
     cdef uint32_t n
     skb_check(skb)
-    p = ptr_at(skb, skb.s.data, 20)
+    p = ptr_at(skb, skb.data, 20)
     n = (p[12] >> 4) * 4U
-    if n < 20 or n > skb.s.len:
+    if n < 20 or n > skb.len:
         raise ValueError("TCP header: malformed; call tcp_hdr_validate first")
     skb.seq = ld32be(p + 4)
-    skb.end_seq = skb.seq + (p[13] & 1) + (p[13] >> 1 & 1) + skb.s.len - n
+    skb.end_seq = (skb.seq + (p[13] & 1) + (p[13] >> 1 & 1) + skb.len - n) & 0xFFFFFFFFU
     skb.ack_seq = ld32be(p + 8)
     skb.tcp_flags = p[13]
     skb.sacked = 0

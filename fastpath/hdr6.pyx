@@ -419,20 +419,20 @@ def ipv6_hdr_validate(sk_buff skb not None, bint loopback=False):
     skb_check(skb)
     if not skb_do_may_pull(skb, IP6_HLEN):
         return 1
-    p = skb.s.head + skb.s.data
+    p = skb.head + skb.data
     if p[0] >> 4 != 6 or address_error(p, loopback):
         return 1
     total = ld16be(p + 4)
     if total != 0 or p[6] != NEXTHDR_HOP and not skb.gso_size:
         total += IP6_HLEN
-        if total > skb.s.len:
+        if total > skb.len:
             return 3
-        if total < skb.s.len:
+        if total < skb.len:
             skb_do_trim(skb, total)
             if skb.ip_summed == SUM_COMPLETE:
                 skb.ip_summed = SUM_NONE
-    skb.network_header = skb.s.data
-    skb.transport_header = skb.s.data + IP6_HLEN
+    skb.network_header = skb.data
+    skb.transport_header = skb.data + IP6_HLEN
     return 0
 
 
@@ -463,12 +463,12 @@ def ipv6_skip_exthdr(sk_buff skb not None, Py_ssize_t start, int nexthdr):
     cdef uint8_t h[4]
     cdef uint32_t at, frag_off = 0
     skb_check(skb)
-    if start < 0 or start > <Py_ssize_t>skb.s.len:
+    if start < 0 or start > <Py_ssize_t>skb.len:
         return -1, nexthdr, 0
     at = <uint32_t>start
     while (nexthdr == NEXTHDR_HOP or nexthdr == NEXTHDR_ROUTING or nexthdr == NEXTHDR_FRAGMENT
             or nexthdr == NEXTHDR_AUTH or nexthdr == NEXTHDR_NONE or nexthdr == NEXTHDR_DEST):
-        if nexthdr == NEXTHDR_NONE or at > skb.s.len or skb.s.len - at < 4:
+        if nexthdr == NEXTHDR_NONE or at > skb.len or skb.len - at < 4:
             return -1, nexthdr, frag_off
         skb_do_copy(skb, at, h, 4)
         if nexthdr == NEXTHDR_FRAGMENT:
@@ -488,7 +488,7 @@ cdef uint32_t pseudo(sk_buff skb, saddr, daddr) except? 0xFFFFFFFF:
     cdef uint8_t a[32]
     addr128_put(a, saddr)
     addr128_put(a + 16, daddr)
-    return csum_ipv6_nofold(a, a + 16, skb.s.len, P_ICMPV6, 0)
+    return csum_ipv6_nofold(a, a + 16, skb.len, P_ICMPV6, 0)
 
 
 def icmp6_push(sk_buff skb not None, unsigned int type, unsigned int code, uint32_t un, saddr,
@@ -499,13 +499,13 @@ def icmp6_push(sk_buff skb not None, unsigned int type, unsigned int code, uint3
     """
     cdef uint8_t *p
     skb_do_push(skb, 8)
-    skb.transport_header = skb.s.data
-    p = skb.s.head + skb.s.data
+    skb.transport_header = skb.data
+    p = skb.head + skb.data
     p[0] = <uint8_t>type
     p[1] = <uint8_t>code
     st16be(p + 2, 0)
     st32be(p + 4, un)
-    st16be(p + 2, csum_fold(skb_do_csum(skb, 0, skb.s.len, pseudo(skb, saddr, daddr))))
+    st16be(p + 2, csum_fold(skb_do_csum(skb, 0, skb.len, pseudo(skb, saddr, daddr))))
 
 
 def icmp6_csum(sk_buff skb not None, saddr, daddr):
@@ -514,4 +514,4 @@ def icmp6_csum(sk_buff skb not None, saddr, daddr):
     With its checksum field zero, the value that belongs there.
     """
     skb_check(skb)
-    return csum_fold(skb_do_csum(skb, 0, skb.s.len, pseudo(skb, saddr, daddr)))
+    return csum_fold(skb_do_csum(skb, 0, skb.len, pseudo(skb, saddr, daddr)))

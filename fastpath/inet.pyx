@@ -27,11 +27,13 @@ from fastpath.skbuff cimport (
     sk_buff_head,
     skb_buf,
     skb_build,
+    skb_c,
     skb_check,
     skb_core_headlen,
     skb_do_pull,
     skb_do_push,
     skb_pool_take,
+    skb_within,
 )
 
 cdef extern from "bytes.h" nogil:
@@ -183,21 +185,21 @@ cdef class UdpFlow:
             PyBuffer_Release(&view)
             return None
         skb = skb_build(b, self.headroom)
-        p = skb.s.head + skb.s.data
+        p = skb.head + skb.data
         memcpy(p, <const uint8_t *>view.buf + off, n)
         PyBuffer_Release(&view)
-        skb.s.data -= UDP_HLEN
-        skb.s.tail += <uint32_t>n
-        skb.s.len = <uint32_t>n + UDP_HLEN
-        skb.transport_header = skb.s.data
+        skb.data -= UDP_HLEN
+        skb.tail += <uint32_t>n
+        skb.len = <uint32_t>n + UDP_HLEN
+        skb.transport_header = skb.data
         p -= UDP_HLEN
         st16be(p, self.sport)
         st16be(p + 2, self.dport)
-        st16be(p + 4, <uint16_t>skb.s.len)
+        st16be(p + 4, <uint16_t>skb.len)
         # the pseudo header's sum, not complemented
-        st16be(p + 6, <uint16_t>~csum_fold(csum_add(self.pseudo, skb.s.len)))
+        st16be(p + 6, <uint16_t>~csum_fold(csum_add(self.pseudo, skb.len)))
         skb.ip_summed = SUM_PARTIAL
-        skb.csum_start = skb.s.data
+        skb.csum_start = skb.data
         skb.csum_offset = 6
         skb.sk = self.sk
         skb.dst = self.dst
@@ -227,10 +229,10 @@ cdef class UdpFlow:
         cdef uint8_t *p
         cdef uint32_t total
         skb_do_push(skb, self.head_len)
-        skb.network_header = skb.s.data
-        p = skb.s.head + skb.s.data
+        skb.network_header = skb.data
+        p = skb.head + skb.data
         memcpy(p, self.head, self.head_len)
-        total = skb.s.len & 0xFFFF
+        total = skb.len & 0xFFFF
         if self.family == INET6:
             skb.protocol = ETH_IPV6
             st16be(p + 4, <uint16_t>(total - IP6_HLEN))
@@ -245,10 +247,9 @@ cdef class UdpFlow:
 
 cdef inline const uint8_t *_network(sk_buff skb, uint32_t n) noexcept:
     """The network header when `n` bytes of it are linear, else NULL."""
-    if (skb.network_header < skb.s.data or skb.s.users == 0
-            or skb.network_header + n > skb.s.data + skb_core_headlen(&skb.s)):
+    if skb.network_header < skb.data or skb.users == 0:
         return NULL
-    return skb.s.head + skb.network_header
+    return skb_within(skb, skb.network_header, n, skb.tail)
 
 
 def ip_rcv_usual(sk_buff skb not None):
@@ -261,13 +262,13 @@ def ip_rcv_usual(sk_buff skb not None):
     cdef const uint8_t *p
     cdef uint32_t total
     skb_check(skb)
-    if (skb.pkt_type == PACKET_OTHERHOST or skb.s.users != 1 or skb.gso_size
+    if (skb.pkt_type == PACKET_OTHERHOST or skb.users != 1 or skb.gso_size
             or skb.destructor is not None
-            or skb_core_headlen(&skb.s) < IP_HLEN or skb.network_header != skb.s.data):
+            or skb_core_headlen(skb_c(skb)) < IP_HLEN or skb.network_header != skb.data):
         return 0
-    p = skb.s.head + skb.s.data
+    p = skb.head + skb.data
     total = ld16be(p + 2)
-    if p[0] != 0x45 or total != skb.s.len or csum_fold(csum_partial(p, IP_HLEN, 0)):
+    if p[0] != 0x45 or total != skb.len or csum_fold(csum_partial(p, IP_HLEN, 0)):
         return 0
     skb.transport_header = skb.network_header + IP_HLEN
     skb.cb = None
@@ -318,9 +319,9 @@ def rth_find(dict routes not None, dict own not None, uint32_t daddr, uint32_t s
 def ip_pull_header(sk_buff skb not None):
     """Move data to the transport header; the header's protocol."""
     cdef const uint8_t *p = _network(skb, IP_HLEN)
-    if p == NULL or skb.transport_header < skb.s.data:
+    if p == NULL or not 0 <= skb.transport_header - skb.data <= skb.len:
         raise IndexError("ip_pull_header: no IPv4 header")
-    skb_do_pull(skb, skb.transport_header - skb.s.data)
+    skb_do_pull(skb, <uint32_t>(skb.transport_header - skb.data))
     return p[9]
 
 
@@ -337,7 +338,7 @@ def ip_out_usual(sk_buff skb not None, uint32_t mtu):
 
     It does not look at the header: for either family.
     """
-    return not (skb.gso_size or skb.frag_max_size or skb.s.len > mtu)
+    return not (skb.gso_size or skb.frag_max_size or skb.len > mtu)
 
 
 def ip6_rcv_usual(sk_buff skb not None):
@@ -351,12 +352,12 @@ def ip6_rcv_usual(sk_buff skb not None):
     """
     cdef const uint8_t *p
     skb_check(skb)
-    if (skb.pkt_type != PACKET_HOST or skb.s.users != 1 or skb.gso_size
+    if (skb.pkt_type != PACKET_HOST or skb.users != 1 or skb.gso_size
             or skb.destructor is not None
-            or skb_core_headlen(&skb.s) < IP6_HLEN or skb.network_header != skb.s.data):
+            or skb_core_headlen(skb_c(skb)) < IP6_HLEN or skb.network_header != skb.data):
         return 0
-    p = skb.s.head + skb.s.data
-    if (p[0] >> 4 != 6 or ld16be(p + 4) + IP6_HLEN != skb.s.len or p[6] == P_HOPOPTS
+    p = skb.head + skb.data
+    if (p[0] >> 4 != 6 or ld16be(p + 4) + IP6_HLEN != skb.len or p[6] == P_HOPOPTS
             or p[8] == 0xFF or p[24] == 0xFF and (p[25] & 0x0F) < 2
             or _loopback6(p + 8) or _loopback6(p + 24)):
         return 0
@@ -364,7 +365,7 @@ def ip6_rcv_usual(sk_buff skb not None):
     skb.cb = None
     skb.ip_cb_flags = 0
     skb.frag_max_size = 0
-    return skb.s.len << 2 | (p[1] >> 4 & 3)
+    return skb.len << 2 | (p[1] >> 4 & 3)
 
 
 cdef inline bint _loopback6(const uint8_t *a) noexcept:
@@ -387,9 +388,10 @@ def ip6_rcv_fields(sk_buff skb not None):
 
 def ip6_to_group(sk_buff skb not None):
     """Whether the destination in the IPv6 header is a multicast address. data may be behind it."""
-    if skb.network_header >= skb.s.tail or skb.s.tail - skb.network_header < IP6_HLEN:
+    cdef const uint8_t *p = skb_within(skb, skb.network_header, IP6_HLEN, skb.tail)
+    if p == NULL:
         raise IndexError("ip6_to_group: no IPv6 header")
-    return skb.s.head[skb.network_header + 24] == 0xFF
+    return p[24] == 0xFF
 
 
 def ip6_neigh_key(sk_buff skb not None, uint32_t ifindex):
@@ -414,13 +416,13 @@ def ip6_pull_header(sk_buff skb not None, uint32_t nhoff=6):
     data may be behind the IPv6 header already. Raises IndexError when there is none, or `nhoff` is
     not before the transport header or not linear.
     """
-    cdef uint32_t net = skb.network_header
-    if (net >= skb.s.tail or skb.s.tail - net < IP6_HLEN or nhoff >= skb.s.tail - net
-            or skb.transport_header < skb.s.data or skb.transport_header < net
-            or nhoff >= skb.transport_header - net):
+    cdef const uint8_t *p = skb_within(skb, skb.network_header, IP6_HLEN, skb.tail)
+    if (p == NULL or nhoff >= skb.tail - skb.network_header
+            or not 0 <= skb.transport_header - skb.data <= skb.len
+            or nhoff >= skb.transport_header - skb.network_header):
         raise IndexError("ip6_pull_header: no IPv6 header")
-    skb_do_pull(skb, skb.transport_header - skb.s.data)
-    return skb.s.head[net + nhoff]
+    skb_do_pull(skb, <uint32_t>(skb.transport_header - skb.data))
+    return p[nhoff]
 
 
 def skb_enter_network(sk_buff skb not None, int ifindex):
@@ -431,7 +433,7 @@ def skb_enter_network(sk_buff skb not None, int ifindex):
     skb_check(skb)
     if skb.vlan_proto:
         return -1
-    skb.network_header = skb.s.data
+    skb.network_header = skb.data
     skb.skb_iif = ifindex
     return skb.protocol
 
@@ -443,10 +445,10 @@ def skb_queue_owned(sk_buff_head queue not None, sk_buff skb not None, sk, destr
     0, and nothing done, when skb has an owner already or its truesize is above `limit`.
     """
     skb_check(skb)
-    if skb.destructor is not None or skb.s.truesize > limit:
+    if skb.destructor is not None or skb.truesize > limit:
         return 0
     skb_do_pull(skb, pull)
     skb.sk = sk
     skb.destructor = destructor
     queue.queue_tail(skb)
-    return skb.s.truesize
+    return skb.truesize

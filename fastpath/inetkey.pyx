@@ -17,9 +17,11 @@ from fastpath.skbuff cimport (
     SUM_PARTIAL,
     SUM_UNNECESSARY,
     sk_buff,
+    skb_c,
     skb_check,
     skb_core_headlen,
     skb_free,
+    skb_within,
 )
 from fastpath.sockaddr cimport sockaddr, sockaddr_make
 
@@ -79,10 +81,10 @@ def inet_err_key(sk_buff skb not None, uint32_t net, uint32_t l4):
     """
     cdef const uint8_t *t
     skb_check(skb)
-    if net > skb.s.len or l4 > skb.s.len:
-        raise IndexError(f"inet_err_key: offsets {net} and {l4} of {skb.s.len} bytes")
-    t = hdr_ptr(skb, skb.s.data + l4, 4)
-    return made(skb, skb.s.data + net, ld16be(t), ld16be(t + 2), True)
+    if net > skb.len or l4 > skb.len:
+        raise IndexError(f"inet_err_key: offsets {net} and {l4} of {skb.len} bytes")
+    t = hdr_ptr(skb, skb.data + l4, 4)
+    return made(skb, skb.data + net, ld16be(t), ld16be(t + 2), True)
 
 
 def icmp_echo_key(sk_buff skb not None):
@@ -105,14 +107,15 @@ def udp_rcv_key(sk_buff skb not None):
     cdef uint32_t back
     skb_check(skb)
     if (skb.gso_size or skb.ip_summed != SUM_UNNECESSARY and skb.ip_summed != SUM_PARTIAL
-            or skb_core_headlen(&skb.s) < UDP_HLEN or skb.network_header > skb.s.data):
+            or skb_core_headlen(skb_c(skb)) < UDP_HLEN
+            or not 0 <= skb.network_header <= skb.data):
         return None
-    back = skb.s.data - skb.network_header
+    back = <uint32_t>(skb.data - skb.network_header)
     if back < IP_HLEN:
         return None
-    ip = skb.s.head + skb.network_header
-    p = skb.s.head + skb.s.data
-    if ld16be(p + 4) != skb.s.len:
+    ip = skb.head + skb.network_header
+    p = skb.head + skb.data
+    if ld16be(p + 4) != skb.len:
         return None
     if ip[0] >> 4 == 4:
         return INET, ld32be(ip + 12), ld16be(p), ld32be(ip + 16), ld16be(p + 2)
@@ -126,9 +129,9 @@ cdef sockaddr sender(sk_buff skb, int family, uint16_t port):
     cdef const uint8_t *p
     cdef uint8_t mapped[16]
     cdef uint32_t scope = 0
-    if skb.network_header > skb.s.end or skb.s.end - skb.network_header < IP_HLEN:
+    p = skb_within(skb, skb.network_header, IP_HLEN, skb.end)
+    if p == NULL:
         raise IndexError("sender of a packet: no network header")
-    p = skb.s.head + skb.network_header
     if p[0] >> 4 == 4:
         if family == INET:
             return sockaddr_make(INET, ld32be(p + 12), port, 0, 0)
@@ -138,7 +141,7 @@ cdef sockaddr sender(sk_buff skb, int family, uint16_t port):
         return sockaddr_make(INET6, addr128_get(mapped), port, 0, 0)
     if p[0] >> 4 != 6 or family != INET6:
         raise ValueError(f"sender of a packet: IP version {p[0] >> 4}, a socket of {family}")
-    if skb.s.end - skb.network_header < IP6_HLEN:
+    if skb.end - skb.network_header < IP6_HLEN:
         raise IndexError("sender of a packet: no network header")
     if p[8] == 0xFE and (p[9] & 0xC0) == 0x80:      # fe80::/10: an address of its link only
         scope = <uint32_t>skb.skb_iif
@@ -158,10 +161,11 @@ def inet_name(sk_buff skb not None, int family, unsigned int port=0):
 
 def udp_name(sk_buff skb not None, int family):
     """`inet_name` with the source port of a datagram whose headers are still before its data."""
+    cdef const uint8_t *t = skb_within(skb, skb.transport_header, UDP_HLEN, skb.end)
     skb_check(skb)
-    if skb.transport_header > skb.s.end or skb.s.end - skb.transport_header < UDP_HLEN:
+    if t == NULL:
         raise IndexError("udp_name: no UDP header")
-    return sender(skb, family, ld16be(skb.s.head + skb.transport_header))
+    return sender(skb, family, ld16be(t))
 
 
 def udp_name_consume(sk_buff skb not None, int family):

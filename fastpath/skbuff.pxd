@@ -29,19 +29,7 @@ cdef extern from "skb.h" nogil:
         uint32_t off
         uint32_t len
     ctypedef struct skb_core:
-        uint8_t *head
-        skb_buf *hbuf
-        uint32_t data
-        uint32_t tail
-        uint32_t end
-        uint32_t len
-        uint32_t data_len
-        uint32_t truesize
-        uint32_t users
-        uint32_t nr_frags
-        uint32_t cap_frags
-        uint32_t nohdr
-        skb_frag *frags
+        pass
     uint32_t skb_core_headlen(const skb_core *s)
     skb_buf *skb_pool_take(skb_pool *p)
     void skb_buf_drop(skb_buf *b)
@@ -78,6 +66,8 @@ cdef class SkbPool:
     cdef readonly object mem
 
 
+# What Python calculates with is int64_t: a difference may be negative, and a sum does not wrap.
+# Nothing that goes to memory relies on a range of these: it is checked, or taken as 32 bits, there.
 @cython.final
 cdef class sk_buff:
     # links: raw, the queue owns one reference to each member
@@ -86,30 +76,54 @@ cdef class sk_buff:
     cdef PyObject *list_
     cdef skb_index *index
     cdef public object dev, sk, dst, cb, destructor
-    cdef skb_core s
+    # skb_core, member by member (layout_check in skbuff.pyx)
+    cdef uint8_t *head
+    cdef skb_buf *hbuf
+    cdef readonly int64_t len, data_len
+    cdef public int64_t truesize
+    cdef uint32_t data, tail, end
+    cdef readonly uint32_t users    # reference count; 0 = freed
+    cdef readonly uint32_t nr_frags
+    cdef uint32_t cap_frags
+    cdef uint32_t cur_frag, cur_base
+    cdef readonly bint nohdr        # see skb_header_release
+    cdef skb_frag *frags
+    cdef skb_frag inl[4]            # SKB_INLINE_FRAGS
     # plain fields, copied as one block by clone and copy: first …
-    cdef public uint32_t mac_header, network_header, transport_header
+    cdef public int64_t mac_header, network_header, transport_header    # from head, or SKB_UNSET
+    cdef public int64_t csum_start, csum_offset
+    cdef public int64_t gso_size, gso_segs
+    cdef public int64_t seq, end_seq, ack_seq
+    cdef public int64_t tcp_gso_size, tcp_gso_segs
+    cdef public int64_t frag_max_size
+    cdef public int64_t tstamp_ns
+    cdef public int64_t tx_tstamp_ns
+    cdef public int64_t tx_delivered, tx_in_flight, tx_lost
+    cdef public int64_t tx_delivered_mstamp_ns, tx_first_tx_mstamp_ns
     cdef public uint32_t mac_len
     cdef public uint32_t protocol
-    cdef public uint32_t csum, csum_start, csum_offset
-    cdef public uint8_t pkt_type, ip_summed, csum_level
-    cdef public bint csum_valid, csum_complete_sw, ignore_df, l4_hash, peeked, ooo_okay
-    cdef public bint dst_pending_confirm
-    cdef public uint32_t gso_size, gso_segs, gso_type
+    cdef public uint32_t csum
+    cdef public uint32_t gso_type
     cdef public uint32_t priority, mark, hash, queue_mapping, napi_id
     cdef public uint32_t vlan_tci, vlan_proto
-    cdef public int skb_iif
-    cdef public int64_t tstamp_ns
-    cdef public uint32_t ip_cb_flags, frag_max_size
-    cdef public uint32_t seq, end_seq, ack_seq
+    cdef public uint32_t ip_cb_flags
     cdef public uint32_t tcp_flags, sacked, ip_dsfield
-    cdef public uint32_t tcp_gso_size, tcp_gso_segs
-    cdef public int64_t tx_tstamp_ns
-    cdef public uint64_t tx_delivered
-    cdef public int64_t tx_delivered_mstamp_ns, tx_first_tx_mstamp_ns
-    cdef public uint64_t tx_in_flight, tx_lost
+    cdef public int skb_iif
+    cdef public bint csum_valid, csum_complete_sw, ignore_df, l4_hash, peeked, ooo_okay
+    cdef public bint dst_pending_confirm
     cdef public bint tx_is_app_limited
-    cdef uint32_t end_of_fields     # … last
+    cdef public uint8_t pkt_type, ip_summed, csum_level
+    cdef uint8_t end_of_fields      # … last
+
+
+cdef inline skb_core *skb_c(sk_buff skb) noexcept:
+    """The data part, for the C functions."""
+    return <skb_core *>&skb.head
+
+
+cdef inline uint8_t *skb_within(sk_buff skb, int64_t off, int64_t n, int64_t end) noexcept:
+    """The bytes `off` … `off + n` from head; NULL unless they lie before `end` (tail or end)."""
+    return skb.head + off if 0 <= off <= end - n else NULL
 
 
 cdef class sk_buff_head:

@@ -58,7 +58,7 @@ class SkbPool:
 class sk_buff:
     """One packet: linear head plus fragments; made by alloc_skb/skb_clone/…, never directly."""
 
-    # lengths (read-only)
+    # lengths and counts (read-only)
     len: int
     data_len: int
     nr_frags: int

@@ -44,7 +44,11 @@ cdef extern from "skb_body.h":
     ctypedef struct buf_t "skb_buf":
         skb_buf *next
     ctypedef struct core_t "skb_core":
-        skb_frag *inl
+        int64_t len
+        uint32_t data
+        uint32_t nohdr
+        skb_frag *frags
+        skb_frag inl[SKB_INLINE_FRAGS]
     uint64_t skb_frag_mallocs
     void skb_core_init(skb_core *s, skb_buf *b, uint32_t headroom)
     void skb_core_release(skb_core *s)
@@ -263,79 +267,51 @@ cdef class sk_buff:
 
     def __dealloc__(self):
         cdef sk_buff shell
-        if self.s.hbuf == NULL:
+        if self.hbuf == NULL:
             return
         if self.destructor is None:
-            skb_core_release(&self.s)
+            skb_core_release(skb_c(self))
             return
         # An unfreed packet with accounting attached: a fresh object carries it to its destructor,
         # because this one must not be given to Python any more.
         shell = sk_buff.__new__(sk_buff)
         steal(shell, self)
-        shell.s.users = 1
+        shell.users = 1
         skb_free(shell)
 
     def __len__(self):
-        return self.s.len
+        return self.len
 
     def __bool__(self):
         return True
 
     def __repr__(self):
-        if self.s.users == 0:
+        if self.users == 0:
             return "<sk_buff freed>"
-        return (f"<sk_buff len={self.s.len} data_len={self.s.data_len} frags={self.s.nr_frags} "
-                f"proto={self.protocol:#06x} headroom={self.s.data} users={self.s.users}>")
-
-    @property
-    def len(self):
-        return self.s.len
-
-    @property
-    def data_len(self):
-        return self.s.data_len
-
-    @property
-    def nr_frags(self):
-        return self.s.nr_frags
-
-    @property
-    def users(self):
-        return self.s.users
+        return (f"<sk_buff len={self.len} data_len={self.data_len} frags={self.nr_frags} "
+                f"proto={self.protocol:#06x} headroom={self.data} users={self.users}>")
 
     @property
     def cloned(self):
-        return self.s.hbuf != NULL and self.s.hbuf.refs > 1
-
-    @property
-    def nohdr(self):
-        return self.s.nohdr != 0
+        return self.hbuf != NULL and self.hbuf.refs > 1
 
     @property
     def headroom(self):
-        return self.s.data
+        return self.data
 
     @property
     def tailroom(self):
-        return self.s.end - self.s.tail if self.s.nr_frags == 0 else 0
+        return self.end - self.tail if self.nr_frags == 0 else 0
 
     @property
     def data_offset(self):
         """skb->data - skb->head."""
-        return self.s.data
+        return self.data
 
     @property
     def tail_offset(self):
         """skb->tail - skb->head."""
-        return self.s.tail
-
-    @property
-    def truesize(self):
-        return self.s.truesize
-
-    @truesize.setter
-    def truesize(self, uint32_t value):
-        self.s.truesize = value
+        return self.tail
 
     @property
     def vlan_present(self):
@@ -365,23 +341,37 @@ cdef class sk_buff:
     def data_dma(self):
         """Bus address of skb->data."""
         skb_check(self)
-        return self.s.hbuf.dma + self.s.data
+        return self.hbuf.dma + self.data
 
     def frag(self, Py_ssize_t index):
         """(DMA address, bytes) of fragment `index`."""
         cdef skb_frag *f
-        if index < 0 or index >= <Py_ssize_t>self.s.nr_frags:
-            raise IndexError(f"frag {index} of {self.s.nr_frags}")
-        f = &self.s.frags[index]
+        if index < 0 or index >= <Py_ssize_t>self.nr_frags:
+            raise IndexError(f"frag {index} of {self.nr_frags}")
+        f = &self.frags[index]
         return f.buf.dma + f.off, f.len
+
+
+cdef int layout_check() except -1:
+    """skb_core's members stand in sk_buff as they do in the C struct."""
+    cdef sk_buff skb = sk_buff.__new__(sk_buff)
+    cdef core_t *c = <core_t *>skb_c(skb)
+    if (<void *>&c.len != <void *>&skb.len or <void *>&c.data != <void *>&skb.data
+            or <void *>&c.nohdr != <void *>&skb.nohdr or <void *>&c.frags != <void *>&skb.frags
+            or <void *>&c.inl != <void *>&skb.inl or sizeof(c.inl) != sizeof(skb.inl)):
+        raise SystemError("skb_core in skb.h and the members of sk_buff in skbuff.pxd differ")
+    return 0
+
+
+layout_check()
 
 
 cdef void steal(sk_buff d, sk_buff o) noexcept:
     """Move everything of `o`, whose object dies, to the fresh `d`."""
-    d.s = o.s
-    if o.s.cap_frags == SKB_INLINE_FRAGS:
-        d.s.frags = (<core_t *>&d.s).inl
-    o.s.hbuf = NULL
+    (<core_t *>skb_c(d))[0] = (<core_t *>skb_c(o))[0]
+    if o.cap_frags == SKB_INLINE_FRAGS:
+        d.frags = d.inl
+    o.hbuf = NULL
     fields_copy(d, o)
     d.dev = o.dev
     d.sk = o.sk
@@ -399,7 +389,7 @@ cdef int freed_error() except -1:
 
 
 cdef inline int check(sk_buff skb) except -1:
-    if skb.s.users == 0:
+    if skb.users == 0:
         return freed_error()
     return 0
 
@@ -410,7 +400,7 @@ cdef int skb_check(sk_buff skb) except -1:
 
 cdef inline sk_buff new_from_buf(skb_buf *b, uint32_t headroom):
     cdef sk_buff skb = sk_buff.__new__(sk_buff)
-    skb_core_init(&skb.s, b, headroom)
+    skb_core_init(skb_c(skb), b, headroom)
     skb.mac_header = skb.network_header = skb.transport_header = SKB_UNSET
     return skb
 
@@ -448,12 +438,12 @@ cdef void run_destructor(sk_buff skb) noexcept:
 
 cdef void release(sk_buff skb) noexcept:
     """The last reference is gone: leave the queue, tell the owner, release buffers and objects."""
-    skb.s.users = 0
+    skb.users = 0
     if skb.list_ != NULL:
         list_unlink(<sk_buff_head>skb.list_, skb)
     if skb.destructor is not None:
         run_destructor(skb)
-    skb_core_release(&skb.s)
+    skb_core_release(skb_c(skb))
     if skb.dev is not None:
         skb.dev = None
     if skb.sk is not None:
@@ -465,9 +455,9 @@ cdef void release(sk_buff skb) noexcept:
 
 
 cdef inline void kfree(sk_buff skb) noexcept:
-    if skb.s.users > 1:
-        skb.s.users -= 1
-    elif skb.s.users == 1:
+    if skb.users > 1:
+        skb.users -= 1
+    elif skb.users == 1:
         release(skb)
 
 
@@ -512,9 +502,9 @@ def skb_from_bytes(SkbPool pool not None, data not None, Py_ssize_t headroom=0):
         n = view.len
         room = <Py_ssize_t>pool.p.buf_bytes - headroom
         c = n if n < room else room
-        memcpy(skb.s.head + skb.s.tail, src, c)
-        skb.s.tail += <uint32_t>c
-        skb.s.len = <uint32_t>c
+        memcpy(skb.head + skb.tail, src, c)
+        skb.tail += <uint32_t>c
+        skb.len = <uint32_t>c
         while c < n:
             b = skb_pool_take(pool.p)
             if b == NULL:
@@ -522,11 +512,11 @@ def skb_from_bytes(SkbPool pool not None, data not None, Py_ssize_t headroom=0):
                 return None
             room = n - c if n - c < <Py_ssize_t>b.size else <Py_ssize_t>b.size
             memcpy(b.ptr, src + c, room)
-            if skb_core_add_frag(&skb.s, b, 0, <uint32_t>room) < 0:
+            if skb_core_add_frag(skb_c(skb), b, 0, <uint32_t>room) < 0:
                 skb_buf_drop(b)
                 kfree(skb)
                 raise ValueError(f"skb_from_bytes: {n} bytes need more than {SKB_MAX_FRAGS} frags")
-            skb.s.truesize += b.size
+            skb.truesize += b.size
             c += room
         return skb
     finally:
@@ -536,12 +526,12 @@ def skb_from_bytes(SkbPool pool not None, data not None, Py_ssize_t headroom=0):
 def skb_get(sk_buff skb not None):
     """One more reference (users); returns skb."""
     check(skb)
-    skb.s.users += 1
+    skb.users += 1
     return skb
 
 
 def skb_shared(sk_buff skb not None):
-    return skb.s.users > 1
+    return skb.users > 1
 
 
 def kfree_skb(sk_buff skb, reason=0):
@@ -585,7 +575,7 @@ def skb_orphan(sk_buff skb not None):
 
 cdef sk_buff clone(sk_buff skb):
     cdef sk_buff n = sk_buff.__new__(sk_buff)
-    if skb_core_clone(&n.s, &skb.s) < 0:
+    if skb_core_clone(skb_c(n), skb_c(skb)) < 0:
         raise MemoryError("skb_clone: no memory for the fragment array")
     fields_copy(n, skb)
     n.peeked = False
@@ -604,7 +594,7 @@ def skb_clone(sk_buff skb not None):
 cdef void skb_copy_fields(sk_buff d, sk_buff o) noexcept:
     """Everything but the bytes: plain fields, dev, dst, cb. Headers stay where they are to data."""
     fields_copy(d, o)
-    shift_headers(d, <int64_t>d.s.data - <int64_t>o.s.data)
+    shift_headers(d, <int64_t>d.data - <int64_t>o.data)
     d.dev = o.dev
     d.dst = o.dst
     d.cb = o.cb
@@ -627,28 +617,28 @@ cdef void shift_headers(sk_buff skb, int64_t delta) noexcept:
 
 
 cdef bint rehead(sk_buff skb, uint32_t headroom, uint32_t ntail, skb_pool *pool) noexcept:
-    cdef uint32_t old = skb.s.data
-    if skb_core_rehead(&skb.s, headroom, ntail, pool) < 0:
+    cdef uint32_t old = skb.data
+    if skb_core_rehead(skb_c(skb), headroom, ntail, pool) < 0:
         return False
-    shift_headers(skb, <int64_t>skb.s.data - <int64_t>old)
+    shift_headers(skb, <int64_t>skb.data - <int64_t>old)
     return True
 
 
 cdef sk_buff private_head(sk_buff skb, SkbPool pool):
     """New sk_buff with its own copy of the linear part (headers before data too), no frags yet."""
-    cdef skb_pool *p = skb.s.hbuf.pool
+    cdef skb_pool *p = skb.hbuf.pool
     cdef sk_buff n
     if pool is not None:
         pool_check(pool)
         p = pool.p
-    if skb.s.tail > p.buf_bytes:
-        raise ValueError(f"skb_copy: {skb.s.tail} bytes do not fit a buffer of {p.buf_bytes}")
-    n = skb_new(p, skb.s.data)
+    if skb.tail > p.buf_bytes:
+        raise ValueError(f"skb_copy: {skb.tail} bytes do not fit a buffer of {p.buf_bytes}")
+    n = skb_new(p, skb.data)
     if n is None:
         return None
-    memcpy(n.s.head, skb.s.head, skb.s.tail)
-    n.s.tail = skb.s.tail
-    n.s.len = skb_core_headlen(&skb.s)
+    memcpy(n.head, skb.head, skb.tail)
+    n.tail = skb.tail
+    n.len = skb_core_headlen(skb_c(skb))
     skb_copy_fields(n, skb)
     n.peeked = False
     return n
@@ -663,21 +653,21 @@ def skb_copy(sk_buff skb not None, SkbPool pool=None):
     n = private_head(skb, pool)
     if n is None:
         return None
-    off = n.s.len
-    while off < skb.s.len:
-        b = skb_pool_take(pool.p if pool is not None else skb.s.frags[0].buf.pool)
+    off = n.len
+    while off < skb.len:
+        b = skb_pool_take(pool.p if pool is not None else skb.frags[0].buf.pool)
         if b == NULL:
             kfree(n)
             return None
-        c = skb.s.len - off
+        c = skb.len - off
         if c > b.size:
             c = b.size
-        skb_core_copy(&skb.s, off, b.ptr, c)
-        if skb_core_add_frag(&n.s, b, 0, c) < 0:
+        skb_core_copy(skb_c(skb), off, b.ptr, c)
+        if skb_core_add_frag(skb_c(n), b, 0, c) < 0:
             skb_buf_drop(b)
             kfree(n)
             return None
-        n.s.truesize += b.size
+        n.truesize += b.size
         off += c
     return n
 
@@ -687,11 +677,11 @@ def pskb_copy(sk_buff skb not None, SkbPool pool=None):
     cdef sk_buff n
     check(skb)
     n = private_head(skb, pool)
-    if n is not None and skb.s.data_len:
-        if skb_core_share(&n.s, &skb.s, skb_core_headlen(&skb.s), skb.s.data_len) < 0:
+    if n is not None and skb.data_len:
+        if skb_core_share(skb_c(n), skb_c(skb), skb_core_headlen(skb_c(skb)), skb.data_len) < 0:
             kfree(n)
             return None
-        n.s.truesize += skb.s.data_len
+        n.truesize += skb.data_len
     return n
 
 
@@ -699,7 +689,7 @@ def skb_share_check(sk_buff skb not None):
     """Takes ownership of skb; a clone when others hold it too."""
     cdef sk_buff n
     check(skb)
-    if skb.s.users == 1:
+    if skb.users == 1:
         return skb
     n = clone(skb)
     kfree(skb)
@@ -709,7 +699,7 @@ def skb_share_check(sk_buff skb not None):
 def skb_unshare(sk_buff skb not None):
     """Takes ownership of skb; a copy when its data is shared; None on exhaustion (skb freed)."""
     check(skb)
-    if skb.s.hbuf.refs == 1:
+    if skb.hbuf.refs == 1:
         return skb
     n = skb_copy(skb)
     kfree(skb)
@@ -717,13 +707,13 @@ def skb_unshare(sk_buff skb not None):
 
 
 cdef inline bint header_cloned(sk_buff skb) noexcept:
-    return skb.s.hbuf.refs - skb.s.hbuf.nohdr > (0 if skb.s.nohdr else 1)
+    return skb.hbuf.refs - skb.hbuf.nohdr > (0 if skb.nohdr else 1)
 
 
 def skb_unclone(sk_buff skb not None):
     """Make the linear part private; False on exhaustion."""
     check(skb)
-    return skb.s.hbuf.refs == 1 or rehead(skb, skb.s.data, 0, NULL)
+    return skb.hbuf.refs == 1 or rehead(skb, skb.data, 0, NULL)
 
 
 def skb_cow_head(sk_buff skb not None, Py_ssize_t headroom):
@@ -731,11 +721,11 @@ def skb_cow_head(sk_buff skb not None, Py_ssize_t headroom):
     check(skb)
     if headroom < 0:
         raise ValueError("skb_cow_head: negative headroom")
-    if not header_cloned(skb) and headroom <= <Py_ssize_t>skb.s.data:
+    if not header_cloned(skb) and headroom <= <Py_ssize_t>skb.data:
         return True
     if headroom > MAX_BUF_BYTES:
         return False
-    return rehead(skb, max(<uint32_t>headroom, skb.s.data), 0, NULL)
+    return rehead(skb, max(<uint32_t>headroom, skb.data), 0, NULL)
 
 
 def skb_cow(sk_buff skb not None, Py_ssize_t headroom):
@@ -743,11 +733,11 @@ def skb_cow(sk_buff skb not None, Py_ssize_t headroom):
     check(skb)
     if headroom < 0:
         raise ValueError("skb_cow: negative headroom")
-    if skb.s.hbuf.refs == 1 and headroom <= <Py_ssize_t>skb.s.data:
+    if skb.hbuf.refs == 1 and headroom <= <Py_ssize_t>skb.data:
         return True
     if headroom > MAX_BUF_BYTES:
         return False
-    return rehead(skb, max(<uint32_t>headroom, skb.s.data), 0, NULL)
+    return rehead(skb, max(<uint32_t>headroom, skb.data), 0, NULL)
 
 
 def pskb_expand_head(sk_buff skb not None, Py_ssize_t nhead, Py_ssize_t ntail):
@@ -755,17 +745,17 @@ def pskb_expand_head(sk_buff skb not None, Py_ssize_t nhead, Py_ssize_t ntail):
     check(skb)
     if not 0 <= nhead <= MAX_BUF_BYTES or not 0 <= ntail <= MAX_BUF_BYTES:
         raise ValueError("pskb_expand_head: nhead and ntail must not be negative")
-    return rehead(skb, skb.s.data + <uint32_t>nhead,
-                  skb.s.end - skb.s.tail + <uint32_t>ntail, NULL) \
-        or rehead(skb, skb.s.data + <uint32_t>nhead, <uint32_t>ntail, NULL)
+    return rehead(skb, skb.data + <uint32_t>nhead,
+                  skb.end - skb.tail + <uint32_t>ntail, NULL) \
+        or rehead(skb, skb.data + <uint32_t>nhead, <uint32_t>ntail, NULL)
 
 
 def skb_header_release(sk_buff skb not None):
     """Promise that this sk_buff's header part is not looked at: its clones may write headers."""
     check(skb)
-    if not skb.s.nohdr:
-        skb.s.nohdr = 1
-        skb.s.hbuf.nohdr += 1
+    if not skb.nohdr:
+        skb.nohdr = 1
+        skb.hbuf.nohdr += 1
 
 
 def skb_header_cloned(sk_buff skb not None):
@@ -774,7 +764,7 @@ def skb_header_cloned(sk_buff skb not None):
 
 
 def skb_cloned(sk_buff skb not None):
-    return skb.s.hbuf != NULL and skb.s.hbuf.refs > 1
+    return skb.hbuf != NULL and skb.hbuf.refs > 1
 
 
 # -- pointers --------------------------------------------------------------------------------------
@@ -784,31 +774,31 @@ cdef int room_error(str what, Py_ssize_t n, Py_ssize_t limit) except -1:
 
 cdef inline int do_push(sk_buff skb, Py_ssize_t n) except -1:
     check(skb)
-    if <size_t>n > skb.s.data:
-        return room_error("skb_push", n, skb.s.data)
-    skb.s.data -= <uint32_t>n
-    skb.s.len += <uint32_t>n
+    if <size_t>n > skb.data:
+        return room_error("skb_push", n, skb.data)
+    skb.data -= <uint32_t>n
+    skb.len += <uint32_t>n
     return 0
 
 
 cdef inline int do_put(sk_buff skb, Py_ssize_t n) except -1:
     check(skb)
-    if skb.s.nr_frags or <size_t>n > skb.s.end - skb.s.tail:
-        return room_error("skb_put", n, 0 if skb.s.nr_frags else skb.s.end - skb.s.tail)
-    skb.s.tail += <uint32_t>n
-    skb.s.len += <uint32_t>n
+    if skb.nr_frags or <size_t>n > skb.end - skb.tail:
+        return room_error("skb_put", n, 0 if skb.nr_frags else skb.end - skb.tail)
+    skb.tail += <uint32_t>n
+    skb.len += <uint32_t>n
     return 0
 
 
 cdef inline int do_pull(sk_buff skb, Py_ssize_t n) except -1:
     check(skb)
-    if <size_t>n > skb.s.len:
-        return room_error("skb_pull", n, skb.s.len)
-    if <uint32_t>n <= skb.s.tail - skb.s.data:
-        skb.s.data += <uint32_t>n
-        skb.s.len -= <uint32_t>n
+    if <size_t>n > skb.len:
+        return room_error("skb_pull", n, skb.len)
+    if <uint32_t>n <= skb.tail - skb.data:
+        skb.data += <uint32_t>n
+        skb.len -= <uint32_t>n
     else:
-        skb_core_pull(&skb.s, <uint32_t>n)
+        skb_core_pull(skb_c(skb), <uint32_t>n)
     return 0
 
 
@@ -825,33 +815,33 @@ cdef int skb_do_pull(sk_buff skb, uint32_t n) except -1:
 
 
 cdef void skb_do_trim(sk_buff skb, uint32_t n) noexcept:
-    skb_core_trim(&skb.s, n)
+    skb_core_trim(skb_c(skb), n)
 
 
 cdef int skb_do_add_frag(sk_buff skb, skb_buf *b, uint32_t off, uint32_t n) noexcept:
-    return skb_core_add_frag(&skb.s, b, off, n)
+    return skb_core_add_frag(skb_c(skb), b, off, n)
 
 
 cdef int skb_do_share(sk_buff dst, sk_buff src, uint32_t off, uint32_t n) noexcept:
-    return skb_core_share(&dst.s, &src.s, off, n)
+    return skb_core_share(skb_c(dst), skb_c(src), off, n)
 
 
 cdef void skb_do_copy(sk_buff skb, uint32_t off, uint8_t *dst, uint32_t n) noexcept:
-    skb_core_copy(&skb.s, off, dst, n)
+    skb_core_copy(skb_c(skb), off, dst, n)
 
 
 cdef uint32_t skb_do_csum(sk_buff skb, uint32_t off, uint32_t n, uint32_t acc) noexcept:
-    return skb_core_csum(&skb.s, off, n, acc, csum_partial)
+    return skb_core_csum(skb_c(skb), off, n, acc, csum_partial)
 
 
 def skb_reserve(sk_buff skb not None, Py_ssize_t n):
     """Move data and tail of an empty sk_buff by `n` (negative: back)."""
     check(skb)
-    if skb.s.len:
+    if skb.len:
         raise ValueError("skb_reserve: the sk_buff holds data already")
-    if n < -<Py_ssize_t>skb.s.data or n > <Py_ssize_t>(skb.s.end - skb.s.tail):
-        room_error("skb_reserve", n, skb.s.end - skb.s.tail)
-    skb.s.data = skb.s.tail = <uint32_t>(<Py_ssize_t>skb.s.data + n)
+    if n < -<Py_ssize_t>skb.data or n > <Py_ssize_t>(skb.end - skb.tail):
+        room_error("skb_reserve", n, skb.end - skb.tail)
+    skb.data = skb.tail = <uint32_t>(<Py_ssize_t>skb.data + n)
 
 
 def skb_put(sk_buff skb not None, Py_ssize_t n):
@@ -862,7 +852,7 @@ def skb_put(sk_buff skb not None, Py_ssize_t n):
 def skb_put_zero(sk_buff skb not None, Py_ssize_t n):
     """Grow the linear data by `n` zero bytes."""
     do_put(skb, n)
-    memset(skb.s.head + skb.s.tail - n, 0, n)
+    memset(skb.head + skb.tail - n, 0, n)
 
 
 def skb_put_data(sk_buff skb not None, data not None):
@@ -871,7 +861,7 @@ def skb_put_data(sk_buff skb not None, data not None):
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
         do_put(skb, view.len)
-        memcpy(skb.s.head + skb.s.tail - view.len, view.buf, view.len)
+        memcpy(skb.head + skb.tail - view.len, view.buf, view.len)
     finally:
         PyBuffer_Release(&view)
 
@@ -887,7 +877,7 @@ def skb_push_data(sk_buff skb not None, data not None):
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
         do_push(skb, view.len)
-        memcpy(skb.s.head + skb.s.data, view.buf, view.len)
+        memcpy(skb.head + skb.data, view.buf, view.len)
     finally:
         PyBuffer_Release(&view)
 
@@ -901,10 +891,10 @@ def skb_pull_rcsum(sk_buff skb not None, Py_ssize_t n):
     """skb_pull that keeps a CHECKSUM_COMPLETE sum right."""
     cdef uint32_t gone
     check(skb)
-    if <size_t>n > skb.s.len:
-        room_error("skb_pull_rcsum", n, skb.s.len)
+    if <size_t>n > skb.len:
+        room_error("skb_pull_rcsum", n, skb.len)
     if skb.ip_summed == SUM_COMPLETE:
-        gone = skb_core_csum(&skb.s, 0, <uint32_t>n, 0, csum_partial)
+        gone = skb_core_csum(skb_c(skb), 0, <uint32_t>n, 0, csum_partial)
         skb.csum = csum_block_sub(skb.csum, gone, 0)
         if n & 1:   # the rest moves from odd to even places
             skb.csum = skb.csum >> 8 | skb.csum << 24
@@ -916,8 +906,8 @@ def skb_trim(sk_buff skb not None, Py_ssize_t n):
     check(skb)
     if n < 0:
         raise ValueError("skb_trim: negative length")
-    if n < <Py_ssize_t>skb.s.len:
-        skb_core_trim(&skb.s, <uint32_t>n)
+    if n < <Py_ssize_t>skb.len:
+        skb_core_trim(skb_c(skb), <uint32_t>n)
 
 
 def pskb_trim(sk_buff skb not None, Py_ssize_t n):
@@ -925,8 +915,8 @@ def pskb_trim(sk_buff skb not None, Py_ssize_t n):
     check(skb)
     if n < 0:
         raise ValueError("pskb_trim: negative length")
-    if n < <Py_ssize_t>skb.s.len:
-        skb_core_trim(&skb.s, <uint32_t>n)
+    if n < <Py_ssize_t>skb.len:
+        skb_core_trim(skb_c(skb), <uint32_t>n)
 
 
 def pskb_trim_rcsum(sk_buff skb not None, Py_ssize_t n):
@@ -935,26 +925,26 @@ def pskb_trim_rcsum(sk_buff skb not None, Py_ssize_t n):
     check(skb)
     if n < 0:
         raise ValueError("pskb_trim_rcsum: negative length")
-    if n >= <Py_ssize_t>skb.s.len:
+    if n >= <Py_ssize_t>skb.len:
         return
     if skb.ip_summed == SUM_COMPLETE:
-        gone = skb_core_csum(&skb.s, <uint32_t>n, skb.s.len - <uint32_t>n, 0, csum_partial)
+        gone = skb_core_csum(skb_c(skb), <uint32_t>n, skb.len - <uint32_t>n, 0, csum_partial)
         skb.csum = csum_block_sub(skb.csum, gone, <size_t>n)
-    skb_core_trim(&skb.s, <uint32_t>n)
+    skb_core_trim(skb_c(skb), <uint32_t>n)
 
 
 cdef bint may_pull(sk_buff skb, uint32_t n) noexcept:
-    cdef uint32_t h = skb_core_headlen(&skb.s)
+    cdef uint32_t h = skb_core_headlen(skb_c(skb))
     if n <= h:
         return True
-    if n > skb.s.len:
+    if n > skb.len:
         return False
     n -= h
     # bytes after the tail may belong to a clone, or to our own frags: then the head is copied first
-    if skb.s.hbuf.refs > 1 or n > skb.s.end - skb.s.tail:
-        if not rehead(skb, skb.s.data, n, NULL) and not rehead(skb, 0, n, NULL):
+    if skb.hbuf.refs > 1 or n > skb.end - skb.tail:
+        if not rehead(skb, skb.data, n, NULL) and not rehead(skb, 0, n, NULL):
             return False
-    skb_core_pull_tail(&skb.s, n)
+    skb_core_pull_tail(skb_c(skb), n)
     return True
 
 
@@ -964,25 +954,25 @@ cdef bint skb_do_may_pull(sk_buff skb, uint32_t n) noexcept:
 
 def pskb_may_pull(sk_buff skb not None, Py_ssize_t n):
     """True when `n` bytes are (or could be made) linear."""
-    if n < 0 or n > <Py_ssize_t>skb.s.len:
+    if n < 0 or n > <Py_ssize_t>skb.len:
         return False
     return may_pull(skb, <uint32_t>n)
 
 
 def skb_headroom(sk_buff skb not None):
-    return skb.s.data
+    return skb.data
 
 
 def skb_tailroom(sk_buff skb not None):
-    return skb.s.end - skb.s.tail if skb.s.nr_frags == 0 else 0
+    return skb.end - skb.tail if skb.nr_frags == 0 else 0
 
 
 def skb_headlen(sk_buff skb not None):
-    return skb_core_headlen(&skb.s)
+    return skb_core_headlen(skb_c(skb))
 
 
 def skb_is_nonlinear(sk_buff skb not None):
-    return skb.s.data_len != 0
+    return skb.data_len != 0
 
 
 def skb_is_gso(sk_buff skb not None):
@@ -998,45 +988,45 @@ def skb_gso_reset(sk_buff skb not None):
 def skb_linearize(sk_buff skb not None):
     """False when the packet does not fit one buffer (or none is left)."""
     check(skb)
-    return may_pull(skb, skb.s.len)
+    return may_pull(skb, skb.len)
 
 
 def skb_put_padto(sk_buff skb not None, Py_ssize_t n):
     """Zero-pad to `n` bytes; False when there is no room."""
     cdef Py_ssize_t c
     check(skb)
-    c = n - <Py_ssize_t>skb.s.len
+    c = n - <Py_ssize_t>skb.len
     if c <= 0:
         return True
-    if n > MAX_BUF_BYTES or not may_pull(skb, skb.s.len):
+    if n > MAX_BUF_BYTES or not may_pull(skb, skb.len):
         return False
-    if skb.s.hbuf.refs > 1 or c > <Py_ssize_t>(skb.s.end - skb.s.tail):
-        if not rehead(skb, skb.s.data, <uint32_t>c, NULL):
+    if skb.hbuf.refs > 1 or c > <Py_ssize_t>(skb.end - skb.tail):
+        if not rehead(skb, skb.data, <uint32_t>c, NULL):
             return False
-    memset(skb.s.head + skb.s.tail, 0, c)
-    skb.s.tail += <uint32_t>c
-    skb.s.len += <uint32_t>c
+    memset(skb.head + skb.tail, 0, c)
+    skb.tail += <uint32_t>c
+    skb.len += <uint32_t>c
     return True
 
 
 # -- header offsets --------------------------------------------------------------------------------
 cdef inline uint32_t header_at(sk_buff skb, Py_ssize_t off) except? 0xFFFFFFFE:
     check(skb)
-    if off < -<Py_ssize_t>skb.s.data or off > <Py_ssize_t>(skb.s.end - skb.s.data):
+    if off < -<Py_ssize_t>skb.data or off > <Py_ssize_t>(skb.end - skb.data):
         raise ValueError(f"header offset {off} lies outside the buffer")
-    return <uint32_t>(<Py_ssize_t>skb.s.data + off)
+    return <uint32_t>(<Py_ssize_t>skb.data + off)
 
 
 def skb_reset_mac_header(sk_buff skb not None):
-    skb.mac_header = skb.s.data
+    skb.mac_header = skb.data
 
 
 def skb_reset_network_header(sk_buff skb not None):
-    skb.network_header = skb.s.data
+    skb.network_header = skb.data
 
 
 def skb_reset_transport_header(sk_buff skb not None):
-    skb.transport_header = skb.s.data
+    skb.transport_header = skb.data
 
 
 def skb_reset_mac_len(sk_buff skb not None):
@@ -1056,19 +1046,19 @@ def skb_set_transport_header(sk_buff skb not None, Py_ssize_t offset):
 
 
 def skb_mac_offset(sk_buff skb not None):
-    return <Py_ssize_t>skb.mac_header - <Py_ssize_t>skb.s.data
+    return <Py_ssize_t>skb.mac_header - <Py_ssize_t>skb.data
 
 
 def skb_network_offset(sk_buff skb not None):
-    return <Py_ssize_t>skb.network_header - <Py_ssize_t>skb.s.data
+    return <Py_ssize_t>skb.network_header - <Py_ssize_t>skb.data
 
 
 def skb_transport_offset(sk_buff skb not None):
-    return <Py_ssize_t>skb.transport_header - <Py_ssize_t>skb.s.data
+    return <Py_ssize_t>skb.transport_header - <Py_ssize_t>skb.data
 
 
 def skb_checksum_start_offset(sk_buff skb not None):
-    return <Py_ssize_t>skb.csum_start - <Py_ssize_t>skb.s.data
+    return <Py_ssize_t>skb.csum_start - <Py_ssize_t>skb.data
 
 
 def skb_network_header_len(sk_buff skb not None):
@@ -1085,12 +1075,12 @@ def skb_transport_header_was_set(sk_buff skb not None):
 
 # -- bytes -----------------------------------------------------------------------------------------
 cdef int range_error(str what, Py_ssize_t off, Py_ssize_t n, sk_buff skb) except -1:
-    raise ValueError(f"{what}: bytes {off} … {off + n} of {skb.s.len}")
+    raise ValueError(f"{what}: bytes {off} … {off + n} of {skb.len}")
 
 
 cdef inline int check_range(sk_buff skb, Py_ssize_t off, Py_ssize_t n, str what) except -1:
     check(skb)
-    if off < 0 or n < 0 or off > <Py_ssize_t>skb.s.len or n > <Py_ssize_t>skb.s.len - off:
+    if off < 0 or n < 0 or off > <Py_ssize_t>skb.len or n > <Py_ssize_t>skb.len - off:
         return range_error(what, off, n, skb)
     return 0
 
@@ -1101,17 +1091,17 @@ def skb_copy_bits(sk_buff skb not None, Py_ssize_t off, Py_ssize_t n):
     cdef uint8_t *dst
     cdef Py_ssize_t c = 0
     check(skb)
-    if (n < 0 or off < -<Py_ssize_t>skb.s.data or off > <Py_ssize_t>skb.s.len
-            or n > <Py_ssize_t>skb.s.len - off):
+    if (n < 0 or off < -<Py_ssize_t>skb.data or off > <Py_ssize_t>skb.len
+            or n > <Py_ssize_t>skb.len - off):
         range_error("skb_copy_bits", off, n, skb)
     out = PyBytes_FromStringAndSize(NULL, n)
     dst = <uint8_t *>PyBytes_AS_STRING(out)
     if off < 0:
         c = -off if -off < n else n
-        memcpy(dst, skb.s.head + skb.s.data + off, c)
+        memcpy(dst, skb.head + skb.data + off, c)
         off += c
     if n > c:
-        skb_core_copy(&skb.s, <uint32_t>off, dst + c, <uint32_t>(n - c))
+        skb_core_copy(skb_c(skb), <uint32_t>off, dst + c, <uint32_t>(n - c))
     return out
 
 
@@ -1121,7 +1111,7 @@ def skb_store_bits(sk_buff skb not None, Py_ssize_t off, data not None):
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
         check_range(skb, off, view.len, "skb_store_bits")
-        skb_core_store(&skb.s, <uint32_t>off, <const uint8_t *>view.buf, <uint32_t>view.len)
+        skb_core_store(skb_c(skb), <uint32_t>off, <const uint8_t *>view.buf, <uint32_t>view.len)
     finally:
         PyBuffer_Release(&view)
 
@@ -1130,8 +1120,8 @@ def skb_to_bytes(sk_buff skb not None):
     """All bytes from data on."""
     cdef bytes out
     check(skb)
-    out = PyBytes_FromStringAndSize(NULL, skb.s.len)
-    skb_core_copy(&skb.s, 0, <uint8_t *>PyBytes_AS_STRING(out), skb.s.len)
+    out = PyBytes_FromStringAndSize(NULL, skb.len)
+    skb_core_copy(skb_c(skb), 0, <uint8_t *>PyBytes_AS_STRING(out), skb.len)
     return out
 
 
@@ -1141,16 +1131,16 @@ cdef Py_ssize_t copy_out(sk_buff skb, Py_ssize_t offset, buffer, Py_ssize_t buf_
     check(skb)
     if offset < 0 or buf_off < 0 or n < 0:
         raise ValueError("skb_copy_datagram_iter: offset, buf_off and n must not be negative")
-    if offset >= <Py_ssize_t>skb.s.len:
+    if offset >= <Py_ssize_t>skb.len:
         return 0
-    if n > <Py_ssize_t>skb.s.len - offset:
-        n = <Py_ssize_t>skb.s.len - offset
+    if n > <Py_ssize_t>skb.len - offset:
+        n = <Py_ssize_t>skb.len - offset
     PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
     if buf_off >= view.len:
         n = 0
     elif n > view.len - buf_off:
         n = view.len - buf_off
-    skb_core_copy(&skb.s, <uint32_t>offset, <uint8_t *>view.buf + buf_off, <uint32_t>n)
+    skb_core_copy(skb_c(skb), <uint32_t>offset, <uint8_t *>view.buf + buf_off, <uint32_t>n)
     PyBuffer_Release(&view)
     return n
 
@@ -1189,7 +1179,7 @@ def skb_add_data(sk_buff skb not None, SkbPool pages_pool not None, buffer not N
     if off > view.len or n > view.len - off:
         PyBuffer_Release(&view)
         raise ValueError(f"skb_add_data: bytes {off} … {off + n} of a shorter buffer")
-    done = skb_core_add_data(&skb.s, pages_pool.p, <const uint8_t *>view.buf + off, <uint64_t>n)
+    done = skb_core_add_data(skb_c(skb), pages_pool.p, <const uint8_t *>view.buf + off, <uint64_t>n)
     PyBuffer_Release(&view)
     return done
 
@@ -1200,18 +1190,18 @@ def skb_append_linear(sk_buff skb not None, buffer not None, Py_ssize_t off, Py_
     check(skb)
     if off < 0 or n < 0:
         raise ValueError("skb_append_linear: off and n must not be negative")
-    if skb.s.nr_frags:
+    if skb.nr_frags:
         return 0
-    if n > <Py_ssize_t>(skb.s.end - skb.s.tail):
-        n = skb.s.end - skb.s.tail
+    if n > <Py_ssize_t>(skb.end - skb.tail):
+        n = skb.end - skb.tail
     PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
     if off > view.len or n > view.len - off:
         PyBuffer_Release(&view)
         raise ValueError(f"skb_append_linear: bytes {off} … {off + n} of a shorter buffer")
-    memcpy(skb.s.head + skb.s.tail, <const uint8_t *>view.buf + off, n)
+    memcpy(skb.head + skb.tail, <const uint8_t *>view.buf + off, n)
     PyBuffer_Release(&view)
-    skb.s.tail += <uint32_t>n
-    skb.s.len += <uint32_t>n
+    skb.tail += <uint32_t>n
+    skb.len += <uint32_t>n
     return n
 
 
@@ -1223,12 +1213,12 @@ def skb_split(sk_buff skb not None, sk_buff skb1 not None, Py_ssize_t n):
     """Move all bytes past `n` to the (empty) skb1. Lengths only; gso fields are the caller's."""
     check(skb)
     check(skb1)
-    if skb is skb1 or skb1.s.len:
+    if skb is skb1 or skb1.len:
         raise ValueError("skb_split: skb1 must be another, empty sk_buff")
     check_range(skb, n, 0, "skb_split")
-    if skb_core_share(&skb1.s, &skb.s, <uint32_t>n, skb.s.len - <uint32_t>n) < 0:
+    if skb_core_share(skb_c(skb1), skb_c(skb), <uint32_t>n, skb.len - <uint32_t>n) < 0:
         frags_error("skb_split")
-    skb_core_trim(&skb.s, <uint32_t>n)
+    skb_core_trim(skb_c(skb), <uint32_t>n)
 
 
 def skb_shift(sk_buff tgt not None, sk_buff skb not None, Py_ssize_t shiftlen):
@@ -1239,11 +1229,11 @@ def skb_shift(sk_buff tgt not None, sk_buff skb not None, Py_ssize_t shiftlen):
     if tgt is skb:
         raise ValueError("skb_shift: tgt and skb are the same")
     n = <uint32_t>shiftlen
-    if skb_core_share(&tgt.s, &skb.s, 0, n) < 0:
+    if skb_core_share(skb_c(tgt), skb_c(skb), 0, n) < 0:
         return 0
-    skb_core_pull(&skb.s, n)
-    tgt.s.truesize += n
-    skb.s.truesize -= n if n < skb.s.truesize else skb.s.truesize
+    skb_core_pull(skb_c(skb), n)
+    tgt.truesize += n
+    skb.truesize -= n if n < skb.truesize else skb.truesize
     return shiftlen
 
 
@@ -1257,13 +1247,13 @@ def skb_try_coalesce(sk_buff to not None, sk_buff frm not None):
     check(frm)
     if to is frm:
         raise ValueError("skb_try_coalesce: to and frm are the same")
-    if frm.s.len > 0x7FFFFFFFU - to.s.len:
+    if frm.len > 0x7FFFFFFFU - to.len:
         return False
-    if skb_core_share(&to.s, &frm.s, 0, frm.s.len) < 0:
+    if skb_core_share(skb_c(to), skb_c(frm), 0, frm.len) < 0:
         return False
     # what stays behind: the object, and the head buffer when no payload lies in it
-    left = SKB_OVERHEAD + (frm.s.hbuf.size if skb_core_headlen(&frm.s) == 0 else 0)
-    to.s.truesize += frm.s.truesize - left if frm.s.truesize > left else 0
+    left = SKB_OVERHEAD + (frm.hbuf.size if skb_core_headlen(skb_c(frm)) == 0 else 0)
+    to.truesize += frm.truesize - left if frm.truesize > left else 0
     kfree(frm)
     return True
 
@@ -1274,11 +1264,11 @@ def skb_append_frags(sk_buff to not None, sk_buff frm not None, Py_ssize_t off, 
     check_range(frm, off, n, "skb_append_frags")
     if to is frm:
         raise ValueError("skb_append_frags: to and frm are the same")
-    if n > <Py_ssize_t>(0x7FFFFFFFU - to.s.len):
+    if n > <Py_ssize_t>(0x7FFFFFFFU - to.len):
         return False
-    if skb_core_share(&to.s, &frm.s, <uint32_t>off, <uint32_t>n) < 0:
+    if skb_core_share(skb_c(to), skb_c(frm), <uint32_t>off, <uint32_t>n) < 0:
         return False
-    to.s.truesize += <uint32_t>n
+    to.truesize += <uint32_t>n
     return True
 
 
@@ -1286,7 +1276,7 @@ def skb_append_frags(sk_buff to not None, sk_buff frm not None, Py_ssize_t off, 
 def skb_checksum(sk_buff skb not None, Py_ssize_t off, Py_ssize_t n, uint32_t acc=0):
     """Unfolded sum (csum_partial) of bytes off … off + n over head and frags."""
     check_range(skb, off, n, "skb_checksum")
-    return skb_core_csum(&skb.s, <uint32_t>off, <uint32_t>n, acc, csum_partial)
+    return skb_core_csum(skb_c(skb), <uint32_t>off, <uint32_t>n, acc, csum_partial)
 
 
 def skb_checksum_help(sk_buff skb not None):
@@ -1297,19 +1287,19 @@ def skb_checksum_help(sk_buff skb not None):
     check(skb)
     if skb.ip_summed != SUM_PARTIAL:
         return True
-    start = skb.csum_start
-    place = start + skb.csum_offset
-    if start < skb.s.data or place + 2 > skb.s.tail:
+    start = <uint32_t>skb.csum_start
+    place = start + <uint32_t>skb.csum_offset
+    if start < skb.data or place + 2 > skb.tail:
         return False
-    off = <uint32_t>start - skb.s.data
-    if skb.s.hbuf.refs > 1 and header_cloned(skb) and not rehead(skb, skb.s.data, 0, NULL):
+    off = <uint32_t>start - skb.data
+    if skb.hbuf.refs > 1 and header_cloned(skb) and not rehead(skb, skb.data, 0, NULL):
         return False
-    place = <uint64_t>skb.s.data + off + skb.csum_offset    # rehead may have moved data
-    v = csum_fold(skb_core_csum(&skb.s, off, skb.s.len - off, 0, csum_partial))
+    place = <uint64_t>skb.data + off + <uint32_t>skb.csum_offset    # rehead may have moved data
+    v = csum_fold(skb_core_csum(skb_c(skb), off, skb.len - off, 0, csum_partial))
     if v == 0:
         v = 0xFFFF
-    skb.s.head[place] = <uint8_t>(v >> 8)
-    skb.s.head[place + 1] = <uint8_t>v
+    skb.head[place] = <uint8_t>(v >> 8)
+    skb.head[place + 1] = <uint8_t>v
     skb.ip_summed = SUM_NONE
     return True
 
@@ -1325,7 +1315,7 @@ def skb_csum_unnecessary(sk_buff skb not None):
 cdef int checksum_complete(sk_buff skb) noexcept:
     if csum_unnecessary(skb):
         return 0
-    if csum_fold(skb_core_csum(&skb.s, 0, skb.s.len, skb.csum, csum_partial)) != 0:
+    if csum_fold(skb_core_csum(skb_c(skb), 0, skb.len, skb.csum, csum_partial)) != 0:
         return 1
     skb.csum_valid = True
     skb.csum_complete_sw = True
@@ -1338,7 +1328,7 @@ cdef int checksum_init(sk_buff skb, uint32_t pseudo) noexcept:
         skb.csum_valid = True
         return 0
     skb.csum = pseudo
-    if skb.ip_summed == SUM_COMPLETE or skb.s.len <= 76:
+    if skb.ip_summed == SUM_COMPLETE or skb.len <= 76:
         return checksum_complete(skb)
     return 0
 
@@ -1351,7 +1341,7 @@ def skb_checksum_init(sk_buff skb not None, uint8_t proto, uint32_t saddr, uint3
     check(skb)
     if csum_unnecessary(skb):
         return 0
-    return checksum_init(skb, csum_tcpudp_nofold(saddr, daddr, skb.s.len, proto, 0))
+    return checksum_init(skb, csum_tcpudp_nofold(saddr, daddr, skb.len, proto, 0))
 
 
 def skb_checksum_init_v6(sk_buff skb not None, uint8_t proto, saddr, daddr):
@@ -1363,7 +1353,7 @@ def skb_checksum_init_v6(sk_buff skb not None, uint8_t proto, saddr, daddr):
         return 0
     addr128_put(s, saddr)
     addr128_put(d, daddr)
-    return checksum_init(skb, csum_ipv6_nofold(s, d, skb.s.len, proto, 0))
+    return checksum_init(skb, csum_ipv6_nofold(s, d, skb.len, proto, 0))
 
 
 def inet_checksum_init(sk_buff skb not None, uint8_t proto):
@@ -1375,17 +1365,17 @@ def inet_checksum_init(sk_buff skb not None, uint8_t proto):
     check(skb)
     if csum_unnecessary(skb):
         return 0
-    if skb.network_header >= skb.s.tail or skb.s.tail - skb.network_header < 20:
+    p = skb_within(skb, skb.network_header, 20, skb.tail)
+    if p == NULL:
         raise IndexError("inet_checksum_init: no network header")
-    p = skb.s.head + skb.network_header
     if p[0] >> 4 == 4:
         return checksum_init(
-            skb, csum_tcpudp_nofold(ld32be(p + 12), ld32be(p + 16), skb.s.len, proto, 0))
+            skb, csum_tcpudp_nofold(ld32be(p + 12), ld32be(p + 16), skb.len, proto, 0))
     if p[0] >> 4 != 6:
         raise ValueError(f"inet_checksum_init: IP version {p[0] >> 4}")
-    if skb.s.tail - skb.network_header < 40:
+    if skb.tail - skb.network_header < 40:
         raise IndexError("inet_checksum_init: no network header")
-    return checksum_init(skb, csum_ipv6_nofold(p + 8, p + 24, skb.s.len, proto, 0))
+    return checksum_init(skb, csum_ipv6_nofold(p + 8, p + 24, skb.len, proto, 0))
 
 
 def skb_checksum_complete(sk_buff skb not None):
@@ -1477,7 +1467,7 @@ cdef int index_error() except -1:
 cdef int list_link(sk_buff_head q, PyObject *prev, PyObject *nxt, sk_buff skb) except -1:
     if q.indexed:
         return index_error()
-    if skb.s.users == 0 or skb.list_ != NULL:
+    if skb.users == 0 or skb.list_ != NULL:
         return link_error(skb)
     Py_INCREF(skb)
     skb.list_ = <PyObject *>q
@@ -1660,7 +1650,7 @@ cdef class sk_buff_head:
         cdef PyObject *p = self.first
         cdef uint64_t n = 0
         while p != NULL:
-            n += (<sk_buff>p).s.len
+            n += (<sk_buff>p).len
             p = (<sk_buff>p).next_
         return n
 

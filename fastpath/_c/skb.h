@@ -48,13 +48,15 @@ typedef struct skb_frag {
 } skb_frag;
 
 /* head/data/tail/end and the fragments. Invariant: data <= tail <= end <= hbuf->size,
- * len == (tail - data) + data_len, every frag inside its buffer. Freed: hbuf NULL, all zero. */
+ * len == (tail - data) + data_len, every frag inside its buffer. Freed: hbuf NULL, all zero.
+ * The class sk_buff (skbuff.pxd) spells out the same members in the same order. What the stack
+ * calculates with is signed and wide, so that differences of it may be negative. */
 typedef struct skb_core {
     uint8_t *head;
     skb_buf *hbuf;
+    int64_t len, data_len;
+    int64_t truesize;
     uint32_t data, tail, end;
-    uint32_t len, data_len;
-    uint32_t truesize;
     uint32_t users;
     uint32_t nr_frags, cap_frags;
     uint32_t cur_frag, cur_base; /* read cursor: frag and the bytes of frags before it */

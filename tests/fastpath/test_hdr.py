@@ -3,7 +3,7 @@
 import gc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastpath import hdr as H
@@ -173,6 +173,7 @@ def test_ipv6_push(
 
 @settings(max_examples=80, deadline=None)
 @given(u16, u16, u32, u32, u8, u16, u16, opts, st.binary(max_size=50))
+@example(1, 2, 0xFFFFFFFF, 3, 0x11, 4, 0, b"", b"xyz")
 def test_tcp_and_udp_push(
     sport: int,
     dport: int,

@@ -10,10 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from fastpath import flow, gso, hdr, inet, inetkey
 from fastpath import skbuff as S
 from fastpath._ref import skbuff as R
 from fastpath.csum import csum_fold, csum_partial, csum_tcpudp_nofold
 from fastpath.dma import HostMemory
+from fastpath.drvring import TxRing
 
 
 @pytest.fixture
@@ -834,3 +836,89 @@ def test_collector_finds_cycles_through_rings_and_gro() -> None:
         gc.collect()
         assert ref() is None
         assert pool.in_use == 0
+
+
+# -- fields out of range ---------------------------------------------------------------------------
+EXTREMES = (
+    -(1 << 63),
+    -(1 << 32),
+    -1,
+    0,
+    1,
+    0xFFFF,
+    0xFFFFFFEC,
+    0xFFFFFFFF,
+    1 << 33,
+    (1 << 63) - 1,
+)
+WIDE_FIELDS = (
+    "mac_header",
+    "network_header",
+    "transport_header",
+    "csum_start",
+    "csum_offset",
+    "gso_size",
+    "gso_segs",
+    "frag_max_size",
+    "truesize",
+    "seq",
+    "end_seq",
+)
+
+
+@pytest.mark.parametrize("field", WIDE_FIELDS)
+def test_fields_out_of_range_reach_no_byte_outside_the_packet(
+    mem: HostMemory, pool: S.SkbPool, field: str
+) -> None:
+    readers = [
+        lambda skb: S.skb_checksum_help(skb),
+        lambda skb: S.skb_copy(skb),
+        lambda skb: S.skb_unclone(skb),
+        lambda skb: S.skb_cow_head(skb, 200),
+        lambda skb: S.skb_reset_mac_len(skb),
+        lambda skb: S.skb_checksum_start_offset(skb),
+        lambda skb: S.inet_checksum_init(skb, 17),
+        lambda skb: hdr.eth_hdr(skb).h_proto,
+        lambda skb: hdr.ip_hdr(skb).saddr,
+        lambda skb: hdr.ipv6_hdr(skb).saddr,
+        lambda skb: hdr.udp_hdr(skb).len,
+        lambda skb: hdr.tcp_hdr(skb).seq,
+        lambda skb: hdr.tcp_hdr_fields(skb),
+        lambda skb: hdr.ip_send_check(skb),
+        lambda skb: inet.ip_route_fields(skb),
+        lambda skb: inet.ip_pull_header(skb),
+        lambda skb: inet.ip_is_fragment(skb),
+        lambda skb: inet.ip6_rcv_fields(skb),
+        lambda skb: inet.ip6_to_group(skb),
+        lambda skb: inet.ip6_pull_header(skb),
+        lambda skb: inet.ip_rcv_usual(skb),
+        lambda skb: inet.ip6_rcv_usual(skb),
+        lambda skb: inetkey.inet_key(skb),
+        lambda skb: inetkey.icmp_echo_key(skb),
+        lambda skb: inetkey.udp_rcv_key(skb),
+        lambda skb: inetkey.inet_name(skb, 10),
+        lambda skb: inetkey.udp_name(skb, 10),
+        lambda skb: flow.skb_get_hash(skb, 1),
+        lambda skb: gso.skb_gso_segment(skb, pool),
+        lambda skb: gso.skb_gso_validate_network_len(skb, 1500),
+        lambda skb: gso.udp_rcv_segment(S.skb_get(skb), pool),
+        lambda skb: TxRing(mem, 8).map(S.skb_get(skb)),
+    ]
+    for value in EXTREMES:
+        for read in readers:
+            for partial in (S.CHECKSUM_NONE, S.CHECKSUM_PARTIAL):
+                skb = S.skb_from_bytes(pool, pattern(200), 128)
+                assert skb is not None
+                skb.network_header = 128 + 14
+                skb.transport_header = 128 + 34
+                S.skb_store_bits(skb, 14, b"\x45")
+                skb.gso_size = 100
+                skb.gso_type = S.SKB_GSO_UDP_L4
+                skb.ip_summed = partial
+                try:
+                    setattr(skb, field, value)
+                    read(skb)
+                except (IndexError, ValueError, OverflowError, TypeError, MemoryError):
+                    pass
+                S.kfree_skb(skb)
+    assert pool.available == pool.count
