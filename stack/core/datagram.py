@@ -110,16 +110,18 @@ def __skb_wait_for_more_packets(sk: sock, queue: sk_buff_head, timeo_ns: int) ->
 
     Raises: OSError EBADF when the socket was closed by somebody else meanwhile.
     """
-
-    def cond() -> bool:
-        return bool(
-            queue.qlen or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD
-        )
-
-    left = (sk_wait_event if sk.sk_lock_owned else wait_event)(sk, timeo_ns, cond)
+    if sk.sk_lock_owned:
+        left = sk_wait_event(sk, timeo_ns, skb_came, queue)
+    else:
+        left = wait_event(sk, timeo_ns, skb_came, queue)
     if sk.sk_flags & SOCK_DEAD:
         raise OSError(errno.EBADF, "socket was closed")
     return left
+
+
+def skb_came(sk: sock, queue: sk_buff_head) -> bool:
+    """What `__skb_wait_for_more_packets` waits for."""
+    return bool(queue.qlen or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD)
 
 
 def skb_wait_forever(sk: sock) -> sk_buff | None:

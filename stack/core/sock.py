@@ -30,7 +30,7 @@ from stack.core.sk_mem import (
 )
 from stack.core.tcp_states import TCP_CLOSE
 from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
-from stack.core.wait import wait_queue_head, wake_up
+from stack.core.wait import wait_queue_entry, wait_queue_head, wake_up
 
 if TYPE_CHECKING:
     from fastpath.inet import UdpFlow
@@ -312,12 +312,22 @@ def sk_common_release(sk: sock) -> None:
 def lock_sock(sk: sock) -> None:
     """net/core/sock.c: own `sk`; sleeps while another caller owns it."""
     if sk.sk_lock_owned:
-        sk.sk_sleepers += 1
-        try:
-            sk.net.clock.wait(lambda: not sk.sk_lock_owned)
-        finally:
-            sk.sk_sleepers -= 1
+        __lock_sock(sk)
     sk.sk_lock_owned = True
+
+
+def __lock_sock(sk: sock) -> None:
+    """net/core/sock.c: sleep until nobody owns `sk`."""
+    sk.sk_sleepers += 1
+    try:
+        sk.net.clock.wait(wait_queue_entry(sk, sk_lock_free, None).ready)
+    finally:
+        sk.sk_sleepers -= 1
+
+
+def sk_lock_free(sk: sock, seen: Any) -> bool:
+    """What `__lock_sock` waits for."""
+    return not sk.sk_lock_owned
 
 
 def release_sock(sk: sock) -> None:
@@ -391,36 +401,41 @@ def sock_sndtimeo(sk: sock, noblock: int | bool) -> int:
 
 def sock_rcvlowat(sk: sock, waitall: int | bool, length: int) -> int:
     """include/net/sock.h: bytes that make a reader return."""
-    v = length if waitall else min(sk.sk_rcvlowat, length)
-    return v or 1
+    lowat = sk.sk_rcvlowat
+    return (length if waitall or length < lowat else lowat) or 1
 
 
-def sk_wait_event(sk: sock, timeo_ns: int, cond: Callable[[], Any]) -> int:
-    """include/net/sock.h: give `sk` up, sleep until cond() or the time is over, own it again.
+def sk_wait_event(
+    sk: sock, timeo_ns: int, condition: Callable[[Any, Any], bool], seen: Any = None
+) -> int:
+    """include/net/sock.h: give `sk` up, sleep until condition(sk, seen) or the time is over.
 
-    Returns the ns left, 0 when the time ran out. Call with the sock owned.
+    Returns the ns left, 0 when the time ran out. Call with the sock owned; it is owned again.
     """
     release_sock(sk)
     try:
-        return wait_event(sk, timeo_ns, cond)
+        return wait_event(sk, timeo_ns, condition, seen)
     finally:
         lock_sock(sk)
 
 
-def wait_event(sk: sock, timeo_ns: int, cond: Callable[[], Any]) -> int:
+def wait_event(
+    sk: sock, timeo_ns: int, condition: Callable[[Any, Any], bool], seen: Any = None
+) -> int:
     """Sleep on sk's wait queue without the sock's lock; the rest as `sk_wait_event`."""
     if timeo_ns <= 0:
-        return timeo_ns if cond() else 0
+        return timeo_ns if condition(sk, seen) else 0
+    entry = wait_queue_entry(sk, condition, seen)
     clock = sk.net.clock
     sk.sk_sleepers += 1
     try:
         if timeo_ns >= MAX_SCHEDULE_TIMEOUT:
-            clock.wait(cond)
+            clock.wait(entry.ready)
             return timeo_ns
-        end_ns = clock.now_ns() + timeo_ns
-        if clock.wait(cond, timeo_ns):
+        end_ns: int = clock.now_ns() + timeo_ns
+        if clock.wait(entry.ready, timeo_ns):
             left_ns: int = end_ns - clock.now_ns()
-            return max(left_ns, 1)
+            return left_ns if left_ns > 1 else 1
         return 0
     finally:
         sk.sk_sleepers -= 1
@@ -431,18 +446,18 @@ def sk_wait_data(sk: sock, timeo_ns: int, skb: sk_buff | None) -> int:
 
     Errors, shutdown and a move to CLOSE end the wait too; the caller looks which it was.
     """
-    queue = sk.sk_receive_queue
+    return sk_wait_event(sk, timeo_ns, sk_data_came, skb)
 
-    def cond() -> bool:
-        return bool(
-            queue.peek_tail() is not skb
-            or sk.sk_err
-            or sk.sk_shutdown & RCV_SHUTDOWN
-            or sk.sk_state == TCP_CLOSE
-            or sk.sk_flags & SOCK_DEAD
-        )
 
-    return sk_wait_event(sk, timeo_ns, cond)
+def sk_data_came(sk: sock, seen: sk_buff | None) -> bool:
+    """What `sk_wait_data` waits for: the receive queue's tail is no longer `seen`."""
+    return bool(
+        sk.sk_receive_queue.peek_tail() is not seen
+        or sk.sk_err
+        or sk.sk_shutdown & RCV_SHUTDOWN
+        or sk.sk_state == TCP_CLOSE
+        or sk.sk_flags & SOCK_DEAD
+    )
 
 
 # --- default callbacks ---------------------------------------------------------------------
@@ -644,16 +659,15 @@ def sock_wait_for_wmem(sk: sock, noblock: int | bool) -> None:
             return
         if timeo_ns <= 0:
             raise BlockingIOError(errno.EAGAIN, "send buffer full")
-
-        def cond() -> bool:
-            return bool(
-                sk.sk_wmem_alloc < sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN
-            )
-
         if sk.sk_lock_owned:
-            timeo_ns = sk_wait_event(sk, timeo_ns, cond)
+            timeo_ns = sk_wait_event(sk, timeo_ns, sock_wmem_came)
         else:
-            timeo_ns = wait_event(sk, timeo_ns, cond)
+            timeo_ns = wait_event(sk, timeo_ns, sock_wmem_came)
+
+
+def sock_wmem_came(sk: sock, seen: Any) -> bool:
+    """What `sock_wait_for_wmem` waits for."""
+    return bool(sk.sk_wmem_alloc < sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN)
 
 
 def sock_kmalloc(sk: sock, size_bytes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 from stack.core.sk_mem import sk_mem_reclaim_final
 from stack.core.sock import (
@@ -69,22 +70,27 @@ def sk_stream_wait_connect(sk: sock, timeo_ns: int) -> int:
             raise OSError(errno.EPIPE, "socket is not connected")
         if timeo_ns <= 0:
             raise BlockingIOError(errno.EAGAIN, "still connecting")
-
-        def cond() -> bool:
-            return bool(sk.sk_err or not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV))
-
         sk.sk_write_pending += 1
         try:
-            timeo_ns = sk_wait_event(sk, timeo_ns, cond)
+            timeo_ns = sk_wait_event(sk, timeo_ns, sk_connect_over)
         finally:
             sk.sk_write_pending -= 1
 
 
+def sk_connect_over(sk: sock, seen: Any) -> bool:
+    """The handshake is over, one way or the other."""
+    return bool(sk.sk_err or not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV))
+
+
 def sk_stream_wait_close(sk: sock, timeo_ns: int) -> None:
     """net/core/stream.c: linger until the FIN exchange is over or the time is."""
-    closing = TCPF_FIN_WAIT1 | TCPF_CLOSING | TCPF_LAST_ACK
     if timeo_ns > 0:
-        sk_wait_event(sk, timeo_ns, lambda: not (1 << sk.sk_state) & closing)
+        sk_wait_event(sk, timeo_ns, sk_stream_closed)
+
+
+def sk_stream_closed(sk: sock, seen: Any) -> bool:
+    """net/core/stream.c sk_stream_closing, inverted: what `sk_stream_wait_close` waits for."""
+    return not (1 << sk.sk_state) & (TCPF_FIN_WAIT1 | TCPF_CLOSING | TCPF_LAST_ACK)
 
 
 def sk_stream_wait_memory(sk: sock, timeo_ns: int) -> int:
@@ -103,15 +109,16 @@ def sk_stream_wait_memory(sk: sock, timeo_ns: int) -> int:
             sk.sk_flags |= SOCK_NOSPACE
             raise BlockingIOError(errno.EAGAIN, "send buffer full")
         sk.sk_flags |= SOCK_NOSPACE
-
-        def cond() -> bool:
-            return bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN or sk_stream_memory_free(sk))
-
         sk.sk_write_pending += 1
         try:
-            timeo_ns = sk_wait_event(sk, timeo_ns, cond)
+            timeo_ns = sk_wait_event(sk, timeo_ns, sk_stream_memory_came)
         finally:
             sk.sk_write_pending -= 1
+
+
+def sk_stream_memory_came(sk: sock, seen: Any) -> bool:
+    """What `sk_stream_wait_memory` waits for."""
+    return bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN or sk_stream_memory_free(sk))
 
 
 def sk_stream_error(sk: sock, flags: int, err: int) -> OSError:

@@ -6,9 +6,31 @@ A blocking call sleeps through `net.clock.wait`; poll-like callers and asyncio a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.clock import Clock, is_threaded
+
+if TYPE_CHECKING:
+    from stack.core.sock import sock
+
+
+class wait_queue_entry:
+    """struct wait_queue_entry: one sleeper, and what it sleeps for: `condition(sk, seen)`.
+
+    `seen` is whatever the sleeper looked at before. The condition is a plain function: a wait is
+    begun for nearly every message, and makes no function of its own.
+    """
+
+    __slots__ = ("condition", "seen", "sk")
+
+    def __init__(self, sk: sock, condition: Callable[[Any, Any], bool], seen: Any) -> None:
+        self.sk = sk
+        self.condition = condition
+        self.seen = seen
+
+    def ready(self) -> bool:
+        """Whether the sleeper has to look."""
+        return self.condition(self.sk, self.seen)
 
 
 class wait_queue_head:

@@ -29,6 +29,7 @@ from stack.core.sock import (
 )
 from stack.core.sockaddr import sockaddr
 from stack.core.socket import socket
+from stack.core.stream import sk_connect_over
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_LISTEN,
@@ -315,11 +316,7 @@ def inet_wait_for_connect(sk: inet_sock, timeo_ns: int) -> int:
     """net/ipv4/af_inet.c: sleep until the handshake is over. Returns the ns left."""
     # No writer is pending (the kernel's writebias is 1 for fast open only), so the handshake's last
     # ACK leaves at once instead of waiting for data to ride on.
-    return sk_wait_event(
-        sk,
-        timeo_ns,
-        lambda: bool(sk.sk_err or not 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV)),
-    )
+    return sk_wait_event(sk, timeo_ns, sk_connect_over)
 
 
 # --- data and options ----------------------------------------------------------------------

@@ -613,12 +613,17 @@ def inet_csk_listen_start(sk: tcp_sock, backlog: int | None = None) -> None:
 def inet_csk_wait_for_connect(sk: inet_connection_sock, timeo: int) -> None:
     """Sleep until a child waits. Raises: OSError EAGAIN (none in time), EINVAL (it was closed)."""
     queue = sk.icsk_accept_queue
-    sk_wait_event(sk, timeo, lambda: bool(queue.rskq_accept_head) or sk.sk_state != TCP_LISTEN)
+    sk_wait_event(sk, timeo, inet_csk_connection_came, queue)
     if not queue.rskq_accept_head:
         raise os_error(errno.EAGAIN if sk.sk_state == TCP_LISTEN else errno.EINVAL)
 
 
-def inet_csk_accept(sk: inet_connection_sock, flags: int = 0, *_: object) -> inet_connection_sock:
+def inet_csk_connection_came(sk: inet_connection_sock, queue: request_sock_queue) -> bool:
+    """What `inet_csk_wait_for_connect` waits for: a child, or the listener's end."""
+    return bool(queue.rskq_accept_head) or sk.sk_state != TCP_LISTEN
+
+
+def inet_csk_accept(sk: inet_connection_sock, flags: int = 0) -> inet_connection_sock:
     """proto.accept (old name: tcp_accept): the next child, waiting for it unless O_NONBLOCK.
 
     Raises: OSError EINVAL when not listening, EAGAIN when none is there in time.

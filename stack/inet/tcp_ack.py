@@ -103,6 +103,7 @@ from stack.inet.tcp_sock import (
     tcp_packets_in_flight,
     tcp_paws_check,
     tcp_sock,
+    tcp_stamp_us_delta,
     tcp_wnd_end,
 )
 from stack.inet.tcp_undo import (
@@ -459,7 +460,7 @@ def tcp_clean_rtx_queue(
             sk.sacked_out -= acked_pcount
         elif is_sack:
             sk.delivered += acked_pcount
-            if not tcp_skb_spurious_retrans(sk, skb):
+            if not sacked & TCPCB_RETRANS or not tcp_skb_spurious_retrans(sk, skb):
                 tcp_rack_advance(sk, sacked, end_seq, skb.tx_tstamp_ns)
         if sacked & TCPCB_LOST:
             sk.lost_out -= acked_pcount
@@ -480,8 +481,8 @@ def tcp_clean_rtx_queue(
         flag |= FLAG_SACK_RENEGING
     seq_rtt_us = ca_rtt_us = sack_rtt_us = -1
     if stamped and not flag & FLAG_RETRANS_DATA_ACKED:
-        seq_rtt_us = max(now - first_ackt + 500, 0) // 1000
-        ca_rtt_us = max(now - last_ackt + 500, 0) // 1000
+        seq_rtt_us = tcp_stamp_us_delta(now, first_ackt)
+        ca_rtt_us = tcp_stamp_us_delta(now, last_ackt)
         if (
             pkts_acked == 1
             and fully_acked
@@ -490,8 +491,8 @@ def tcp_clean_rtx_queue(
         ):
             flag |= FLAG_ACK_MAYBE_DELAYED
     if sack is not None and sack.first_sackt:
-        sack_rtt_us = max(now - sack.first_sackt + 500, 0) // 1000
-        ca_rtt_us = max(now - sack.last_sackt + 500, 0) // 1000
+        sack_rtt_us = tcp_stamp_us_delta(now, sack.first_sackt)
+        ca_rtt_us = tcp_stamp_us_delta(now, sack.last_sackt)
     rtt_update = tcp_ack_update_rtt(sk, flag, seq_rtt_us, sack_rtt_us, ca_rtt_us)
     if flag & FLAG_ACKED:
         flag |= FLAG_SET_XMIT_TIMER
@@ -546,9 +547,9 @@ def tcp_ack_is_dubious(sk: tcp_sock, flag: int) -> bool:
 
 def tcp_may_raise_cwnd(sk: tcp_sock, flag: int) -> bool:
     """With much reordering any progress counts, else only cumulative ACKs."""
-    if sk.reordering > sk.net.sysctl.tcp_reordering:
-        return bool(flag & FLAG_FORWARD_PROGRESS)
-    return bool(flag & FLAG_DATA_ACKED)
+    if flag & FLAG_DATA_ACKED:
+        return True
+    return flag & FLAG_FORWARD_PROGRESS != 0 and sk.reordering > sk.net.sysctl.tcp_reordering
 
 
 def tcp_cong_avoid(sk: tcp_sock, ack: int, acked: int) -> None:

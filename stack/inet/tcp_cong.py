@@ -77,9 +77,11 @@ class tcp_congestion_ops:
 
 def tcp_slow_start(tp: tcp_sock, acked: int) -> int:
     """Grow by what was acknowledged up to ssthresh; returns what is left of `acked`."""
-    cwnd = min(tp.snd_cwnd + acked, tp.snd_ssthresh)
+    cwnd = tp.snd_cwnd + acked
+    if cwnd > tp.snd_ssthresh:
+        cwnd = tp.snd_ssthresh
     acked -= cwnd - tp.snd_cwnd
-    tp.snd_cwnd = min(cwnd, tp.snd_cwnd_clamp)
+    tp.snd_cwnd = cwnd if cwnd < tp.snd_cwnd_clamp else tp.snd_cwnd_clamp
     return acked
 
 

@@ -307,7 +307,7 @@ def tcp_connect_failed(sk: tcp_sock) -> None:
 
 
 def tcp_delack_max(sk: tcp_sock) -> int:
-    return min(sk.icsk_delack_max, TCP_DELACK_MAX)
+    return sk.icsk_delack_max if sk.icsk_delack_max < TCP_DELACK_MAX else TCP_DELACK_MAX
 
 
 def tcp_send_delayed_ack(sk: tcp_sock) -> None:
@@ -322,10 +322,16 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
             max_ato = TCP_DELACK_MAX
         # Not much longer than a round trip, so that the peer's RTO does not fire.
         if sk.srtt_us:
-            rtt = max((sk.srtt_us >> 3) * 1000, TCP_DELACK_MIN)
-            max_ato = min(max_ato, rtt)
-        ato = min(ato, max_ato)
-    ato = min(ato, tcp_delack_max(sk))
+            rtt = (sk.srtt_us >> 3) * 1000
+            if rtt < TCP_DELACK_MIN:
+                rtt = TCP_DELACK_MIN
+            if rtt < max_ato:
+                max_ato = rtt
+        if ato > max_ato:
+            ato = max_ato
+    longest = tcp_delack_max(sk)
+    if ato > longest:
+        ato = longest
     now = sk.net.now()
     timeout = now + ato
     if sk.icsk_ack_pending & ICSK_ACK_TIMER:
@@ -333,7 +339,8 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
         if sk.icsk_ack_timeout <= now + (ato >> 2):
             tcp_send_ack(sk)
             return
-        timeout = min(timeout, sk.icsk_ack_timeout)
+        if timeout > sk.icsk_ack_timeout:
+            timeout = sk.icsk_ack_timeout
     sk.icsk_ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_TIMER
     sk.icsk_ack_timeout = timeout
     mod_timer(sk.icsk_delack_timer, timeout)

@@ -295,9 +295,11 @@ def cubictcp_cwnd_event(sk: tcp_sock, event: int) -> None:
     if event != CA_EVENT_TX_START:
         return
     ca = cubic_state(sk)
+    if not ca.epoch_start:
+        return
     now = sk.tcp_mstamp
     idle = now - max(sk.lsndtime, ca.ack_stamp)
-    if ca.epoch_start and idle > 0:
+    if idle > 0:
         ca.epoch_start = min(ca.epoch_start + idle, now)
         ca.ack_stamp = now
 
@@ -338,7 +340,8 @@ def hystart_update(sk: tcp_sock, ca: bictcp, rtt_us: int) -> None:
     """One RTT of the first slow start (RFC 9406 4.2)."""
     if not before(sk.snd_una, ca.end_seq):
         hystart_round(sk, ca)
-    ca.curr_rtt = min(ca.curr_rtt, rtt_us)
+    if rtt_us < ca.curr_rtt:
+        ca.curr_rtt = rtt_us
     ca.sample_cnt += 1
     if ca.sample_cnt < N_RTT_SAMPLE:
         return

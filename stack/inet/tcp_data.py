@@ -114,9 +114,9 @@ def tcp_enter_quickack_mode(sk: tcp_sock, max_quickacks: int) -> None:
 def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
     """ACKs are not delayed: the start of a connection, or after loss, but not in a dialogue."""
     dst = sk.sk_dst_cache
-    if dst is not None and dst.metrics.get("quickack", 0):
+    if dst is not None and dst.metrics and dst.metrics.get("quickack", 0):
         return True
-    return bool(sk.icsk_ack_quick) and not inet_csk_in_pingpong_mode(sk)
+    return sk.icsk_ack_quick != 0 and not inet_csk_in_pingpong_mode(sk)
 
 
 def tcp_ecn_check_ce(sk: tcp_sock, skb: sk_buff) -> None:
@@ -152,7 +152,8 @@ def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
         if m <= TCP_ATO_MIN // 2:
             sk.icsk_ack_ato = (ato >> 1) + TCP_ATO_MIN // 2
         elif m < ato:
-            sk.icsk_ack_ato = min((ato >> 1) + m, sk.icsk_rto)
+            ato = (ato >> 1) + m
+            sk.icsk_ack_ato = ato if ato < sk.icsk_rto else sk.icsk_rto
         elif m > sk.icsk_rto:
             # A pause that long: the peer probably restarts with a small window.
             tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
@@ -301,7 +302,7 @@ def tcp_collapse(sk: tcp_sock, skbs: list[sk_buff]) -> list[sk_buff]:
         last = run[-1]
         merged.seq, merged.end_seq, merged.ack_seq = run[0].seq, last.end_seq, last.ack_seq
         merged.tcp_flags = last.tcp_flags
-        merged.tcp_gso_segs = merged.gso_segs = sum(max(1, s.gso_segs) for s in run)
+        merged.tcp_gso_segs = merged.gso_segs = sum((s.gso_segs or 1) for s in run)
         merged.truesize = len(data) + 1024
         on_queue = run[0].list is not None
         if on_queue:
@@ -389,7 +390,7 @@ def tcp_try_coalesce(sk: tcp_sock, to: sk_buff, frm: sk_buff) -> bool:
     if to.end_seq != frm.seq or to.len + frm.len > COALESCE_MAX or frm.tcp_flags & TCPHDR_SYN:
         return False
     end_seq, ack_seq, flags = frm.end_seq, frm.ack_seq, frm.tcp_flags
-    segs = max(1, to.gso_segs) + max(1, frm.gso_segs)
+    segs = (to.gso_segs or 1) + (frm.gso_segs or 1)
     old = to.truesize
     if not skb_try_coalesce(to, frm):
         return False
@@ -463,7 +464,7 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
         return
     sk.pred_flags = 0
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
-    segs = max(1, skb.gso_segs)
+    segs = skb.gso_segs or 1
     sk.rcv_ooopack += segs
     # RFC 5681 4.2 wants a duplicate ACK for each segment; a merged sk_buff stands for several.
     # Without SACK the count is all the sender has, so send as many as its fast retransmit needs.

@@ -294,7 +294,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                     tcp_store_ts_recent(sk)
                 tcp_rcv_rtt_measure_ts(sk, skb)
                 skb_pull(skb, hlen)
-                sk.data_segs_in += max(1, skb.gso_segs)
+                sk.data_segs_in += skb.gso_segs or 1
                 tcp_event_data_recv(sk, skb)
                 if acked:
                     tcp_queue_rcv(sk, skb)
@@ -331,7 +331,7 @@ def tcp_rcv_established_step5(sk: tcp_sock, skb: sk_buff) -> None:
     tcp_rcv_rtt_measure_ts(sk, skb)
     tcp_urg(sk, skb)
     if skb.seq != skb.end_seq:
-        sk.data_segs_in += max(1, skb.gso_segs)
+        sk.data_segs_in += skb.gso_segs or 1
     tcp_data_queue(sk, skb)
     tcp_data_snd_check(sk)
     tcp_ack_snd_check(sk)

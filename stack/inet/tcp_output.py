@@ -102,12 +102,9 @@ def tcp_rearm_rto(sk: tcp_sock) -> None:
         inet_csk_clear_xmit_timer(sk, ICSK_TIME_RETRANS)
         return
     rto = sk.icsk_rto
-    if sk.icsk_pending in (
-        ICSK_TIME_LOSS_PROBE,
-        ICSK_TIME_REO_TIMEOUT,
-    ):  # the probe's or reorder timer's share of the RTO has passed
-        delta = tcp_rto_delta(sk)
-        rto = max(delta, 1)
+    if sk.icsk_pending in (ICSK_TIME_LOSS_PROBE, ICSK_TIME_REO_TIMEOUT):
+        # The probe's or reorder timer's share of the RTO has passed.
+        rto = max(tcp_rto_delta(sk), 1)
     tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, rto)
 
 
@@ -143,14 +140,14 @@ def tcp_cwnd_restart(sk: tcp_sock, delta: int) -> None:
 
 def tcp_slow_start_after_idle_check(sk: tcp_sock) -> None:
     """include/net/tcp.h: before queueing data after a pause."""
-    if (
-        not sk.net.sysctl.tcp_slow_start_after_idle
-        or sk.packets_out
-        or getattr(sk.icsk_ca_ops, "cong_control", None) is not None
-    ):
+    if sk.packets_out:
         return
     delta = sk.net.now() - sk.lsndtime
-    if delta > sk.icsk_rto:
+    if (
+        delta > sk.icsk_rto
+        and sk.net.sysctl.tcp_slow_start_after_idle
+        and sk.icsk_ca_ops.cong_control is None
+    ):
         tcp_cwnd_restart(sk, delta)
 
 
@@ -297,18 +294,17 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
     if after(skb.end_seq, sk.snd_nxt) or seq == skb.end_seq:
         tcp_mib.OutSegs += pcount
     sk.segs_out += pcount
-    if pcount > 1:
+    if pcount > 1:  # what is queued has none of these, so a single segment's clone neither
         skb.gso_segs = pcount
         skb.gso_size = skb.tcp_gso_size
         skb.gso_type = sk.sk_gso_type
         if flags & TCPHDR_CWR:  # on the first segment only, which not every device can
             skb.gso_type |= SKB_GSO_TCP_ECN
-    else:
-        skb.gso_segs = 0
-        skb.gso_size = 0
-        skb.gso_type = 0
     # Strictly increasing, so that RACK can tell the order of what went out at one instant.
-    sk.tcp_wstamp_ns = wstamp = max(sk.tcp_mstamp, sk.tcp_wstamp_ns + 1)
+    wstamp = sk.tcp_wstamp_ns + 1
+    if wstamp < sk.tcp_mstamp:
+        wstamp = sk.tcp_mstamp
+    sk.tcp_wstamp_ns = wstamp
     end_seq = skb.end_seq
     err = sk.icsk_af_ops.queue_xmit(sk, skb, sk.cork.fl4)
     if err > 0:
@@ -432,7 +428,11 @@ def tcp_cwnd_test(sk: tcp_sock, skb: sk_buff) -> int:
     if in_flight >= cwnd:
         return 0
     # At most half of the window in one piece, so that ACKs keep the clock running.
-    return min(max(cwnd >> 1, 1), cwnd - in_flight)
+    quota = cwnd - in_flight
+    half = cwnd >> 1
+    if quota > half:
+        return half or 1
+    return quota
 
 
 def tcp_init_tso_segs(skb: sk_buff, mss_now: int) -> int:
@@ -560,10 +560,8 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
     tcp_mstamp_refresh(sk)
     sent_pkts = 0
     is_cwnd_limited = False
-    max_segs = tcp_tso_segs(sk, mss_now)
+    max_segs = 0  # not needed for single segments
     paced = sk.sk_pacing_status
-    if paced:
-        max_segs = tcp_tso_autosize(sk, mss_now, max_segs)
     write_queue = sk.sk_write_queue
     while (skb := write_queue.peek()) is not None:
         if paced and tcp_pacing_check(sk):
@@ -577,15 +575,20 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
             cwnd_quota = 1
         if not tcp_snd_wnd_test(sk, skb, mss_now):
             break
-        if tso_segs == 1:
-            is_last = write_queue.peek_tail() is skb
-            if not tcp_nagle_test(sk, skb, mss_now, nonagle if is_last else TCP_NAGLE_PUSH):
-                break
-        elif not push_one and tcp_tso_should_defer(sk, skb, max_segs):
-            break
         limit = mss_now
-        if tso_segs > 1 and sk.snd_up == sk.snd_una:
-            limit = tcp_mss_split_point(sk, skb, mss_now, min(cwnd_quota, max_segs), nonagle)
+        if tso_segs == 1:
+            # Only the last one may wait for more.
+            if write_queue.peek_tail() is skb and not tcp_nagle_test(sk, skb, mss_now, nonagle):
+                break
+        else:
+            if not max_segs:
+                max_segs = tcp_tso_segs(sk, mss_now)
+                if paced:
+                    max_segs = tcp_tso_autosize(sk, mss_now, max_segs)
+            if not push_one and tcp_tso_should_defer(sk, skb, max_segs):
+                break
+            if sk.snd_up == sk.snd_una:
+                limit = tcp_mss_split_point(sk, skb, mss_now, min(cwnd_quota, max_segs), nonagle)
         if skb.len > limit and (not limit or tso_fragment(sk, skb, limit, mss_now)):
             break
         if skb.end_seq == skb.seq:
@@ -653,19 +656,19 @@ def tcp_schedule_loss_probe(sk: tcp_sock, advancing_rto: bool) -> bool:
     """Arm a probe after two round trips instead of waiting for the RTO."""
     if not sk.packets_out or sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV, TCP_LISTEN):
         return False
-    early_retrans = sk.net.sysctl.tcp_early_retrans
-    if early_retrans not in (3, 4) or not sk.rx_opt.sack_ok:
+    if not sk.rx_opt.sack_ok or sk.icsk_ca_state not in (TCP_CA_Open, TCP_CA_CWR):
         return False
-    if sk.icsk_ca_state not in (TCP_CA_Open, TCP_CA_CWR):
+    if sk.net.sysctl.tcp_early_retrans not in (3, 4):
         return False
-    if sk.srtt_us:
-        timeout = (sk.srtt_us >> 2) * 1000
+    srtt_us = sk.srtt_us
+    if srtt_us:
+        timeout = (srtt_us >> 2) * 1000
         timeout += sk.icsk_rto_min if sk.packets_out == 1 else TCP_TIMEOUT_MIN
     else:
         timeout = SEC
     rto_delta = sk.icsk_rto if advancing_rto else tcp_rto_delta(sk)
-    if rto_delta > 0:
-        timeout = min(timeout, rto_delta)
+    if 0 < rto_delta < timeout:
+        timeout = rto_delta
     tcp_reset_xmit_timer(sk, ICSK_TIME_LOSS_PROBE, timeout)
     return True
 

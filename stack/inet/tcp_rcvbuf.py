@@ -175,9 +175,11 @@ def tcp_rcv_rtt_measure_ts(sk: tcp_sock, skb: sk_buff) -> None:
 
 def tcp_rcv_space_adjust(sk: tcp_sock) -> None:
     """Dynamic right-sizing: twice what the application reads per round trip, within tcp_rmem."""
-    tcp_mstamp_refresh(sk)
     rtt_us = sk.rcv_rtt_est_rtt_us
-    if not rtt_us or (sk.tcp_mstamp - sk.rcvq_space_time) // 1000 < rtt_us >> 3:
+    if not rtt_us:
+        return
+    tcp_mstamp_refresh(sk)
+    if (sk.tcp_mstamp - sk.rcvq_space_time) // 1000 < rtt_us >> 3:
         return
     copied = (sk.copied_seq - sk.rcvq_space_seq) & M32
     space = sk.rcvq_space_space
@@ -204,7 +206,7 @@ def tcp_measure_rcv_mss(sk: tcp_sock, skb: sk_buff) -> None:
     rcv_mss = sk.icsk_ack_rcv_mss
     if length >= rcv_mss:
         if length != rcv_mss:
-            ratio = min((skb.len << TCP_RMEM_TO_WIN_SCALE) // max(skb.truesize, 1), 255) or 1
+            ratio = min((skb.len << TCP_RMEM_TO_WIN_SCALE) // (skb.truesize or 1), 255) or 1
             if ratio != sk.scaling_ratio:
                 sk.scaling_ratio = ratio
                 tcp_window_clamp_follow(sk, sk.sk_rcvbuf)

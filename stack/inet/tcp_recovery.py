@@ -20,6 +20,7 @@ from stack.inet.tcp_sock import (
     after,
     before,
     tcp_sock,
+    tcp_stamp_us_delta,
 )
 
 TCP_RACK_RECOVERY_THRESH = 16
@@ -103,7 +104,7 @@ def tcp_rack_mark_lost(sk: tcp_sock) -> bool:
 
 def tcp_rack_advance(sk: tcp_sock, sacked: int, end_seq: int, xmit_time: int) -> None:
     """A packet sent at xmit_time was delivered."""
-    rtt_us = max(sk.tcp_mstamp - xmit_time + 500, 0) // 1000
+    rtt_us = tcp_stamp_us_delta(sk.tcp_mstamp, xmit_time)
     if rtt_us < sk.min_rtt_us and sacked & TCPCB_RETRANS:
         # Too quick for the retransmission: the original was delivered. Says nothing on order.
         return

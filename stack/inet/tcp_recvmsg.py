@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.skbuff import kfree_skb, sk_buff
 from stack.core.iov import skb_copy_datagram_iter
@@ -31,7 +31,7 @@ from stack.core.uapi import (
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_PUSHED,
     ICSK_ACK_PUSHED2,
-    inet_csk_ack_scheduled,
+    ICSK_ACK_SCHED,
     inet_csk_in_pingpong_mode,
 )
 from stack.inet.tcp_ctl import tcp_send_ack
@@ -82,13 +82,14 @@ def tcp_cleanup_rbuf(sk: tcp_sock, copied: int) -> None:
     if sk.sk_state == TCP_LISTEN:
         return
     time_to_ack = False
-    if inet_csk_ack_scheduled(sk) and (
+    pending = sk.icsk_ack_pending
+    if pending & ICSK_ACK_SCHED and (
         ((sk.rcv_nxt - sk.rcv_wup) & M32) > sk.icsk_ack_rcv_mss
         or (
             copied > 0
             and (
-                sk.icsk_ack_pending & ICSK_ACK_PUSHED2
-                or (sk.icsk_ack_pending & ICSK_ACK_PUSHED and not inet_csk_in_pingpong_mode(sk))
+                pending & ICSK_ACK_PUSHED2
+                or (pending & ICSK_ACK_PUSHED and not inet_csk_in_pingpong_mode(sk))
             )
             and not sk.sk_rmem_alloc
         )
@@ -111,7 +112,7 @@ def tcp_eat_recv_skb(sk: tcp_sock, skb: sk_buff) -> None:
     kfree_skb(skb)
 
 
-def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0, *_: Any) -> int:
+def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0) -> int:
     """proto.recvmsg: bytes read; 0 at the end of the stream.
 
     Raises: OSError EAGAIN, ENOTCONN, EINVAL, the pending error.
@@ -195,7 +196,9 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                 timeo = sk_wait_data(sk, timeo, queue.peek_tail())
             continue
         if offset < skb.len:
-            used = min(skb.len - offset, length)
+            used = skb.len - offset
+            if used > length:
+                used = length
             if sk.urg_data:
                 urg_offset = (sk.urg_seq - seq) & M32
                 if urg_offset < used:

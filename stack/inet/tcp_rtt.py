@@ -50,23 +50,28 @@ def tcp_rtt_estimator(sk: tcp_sock, mrtt_us: int) -> None:
         sk.rttvar_us = max(sk.mdev_us, rto_min_us)
         sk.mdev_max_us = sk.rttvar_us
         sk.rtt_seq = sk.snd_nxt
-    sk.srtt_us = max(1, srtt)
+    sk.srtt_us = srtt if srtt > 1 else 1
 
 
 def tcp_set_rto(sk: tcp_sock) -> None:
     """RTO = SRTT + the deviation's share, at most RTO_MAX."""
-    sk.icsk_rto = min(((sk.srtt_us >> 3) + sk.rttvar_us) * 1000, sk.icsk_rto_max)
+    rto = ((sk.srtt_us >> 3) + sk.rttvar_us) * 1000
+    if rto > sk.icsk_rto_max:
+        rto = sk.icsk_rto_max
+    sk.icsk_rto = rto
 
 
 def tcp_update_rtt_min(sk: tcp_sock, rtt_us: int, flag: int) -> None:
     """Smallest RTT of the last tcp_min_rtt_wlen seconds (restarted when it is that old)."""
     rtt_us = rtt_us or 1
     now = sk.tcp_mstamp
-    if flag & FLAG_ACK_MAYBE_DELAYED and rtt_us > sk.min_rtt_us:
+    if rtt_us > sk.min_rtt_us and (
+        flag & FLAG_ACK_MAYBE_DELAYED
+        or now - sk.min_rtt_stamp <= sk.net.sysctl.tcp_min_rtt_wlen * SEC
+    ):
         return
-    if rtt_us <= sk.min_rtt_us or now - sk.min_rtt_stamp > sk.net.sysctl.tcp_min_rtt_wlen * SEC:
-        sk.min_rtt_us = rtt_us
-        sk.min_rtt_stamp = now
+    sk.min_rtt_us = rtt_us
+    sk.min_rtt_stamp = now
 
 
 def tcp_rtt_tsopt_us(sk: tcp_sock) -> int:

@@ -61,10 +61,13 @@ def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
     """
     if not large_allowed:
         return mss_now
-    most = min(sk.sk_gso_max_size, max(sk.sk_sndbuf, 65536)) - 1 - MAX_TCP_HEADER
-    new_size_goal = tcp_bound_to_half_wnd(sk, most)
-    gso_segs = max(min(new_size_goal // mss_now, sk.sk_gso_max_segs), 1)
-    return gso_segs * mss_now
+    most = sk.sk_sndbuf if sk.sk_sndbuf > 65536 else 65536
+    if most > sk.sk_gso_max_size:
+        most = sk.sk_gso_max_size
+    gso_segs = tcp_bound_to_half_wnd(sk, most - 1 - MAX_TCP_HEADER) // mss_now
+    if gso_segs > sk.sk_gso_max_segs:
+        gso_segs = sk.sk_gso_max_segs
+    return gso_segs * mss_now if gso_segs > 1 else mss_now
 
 
 def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
@@ -200,7 +203,9 @@ def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
             tcp_skb_entail(sk, skb)
             copy = size_goal
         assert skb is not None
-        done = tcp_copy_from_user(sk, skb, msg, min(copy, msg.count))
+        if copy > msg.count:
+            copy = msg.count
+        done = tcp_copy_from_user(sk, skb, msg, copy)
         if not done:
             tcp_remove_empty_skb(sk)
             copied_now = tcp_sendmsg_wait(sk, msg, flags, timeo, copied, mss_now, size_goal)
@@ -251,16 +256,7 @@ def tcp_sendmsg_wait(
             sk_stream_moderate_sndbuf(sk)
             if timeo <= 0:
                 raise BlockingIOError(errno.EAGAIN, "no packet buffer left on the host")
-            pause = min(timeo, 20 * MSEC)
-            dry = tcp_no_buffers(net)
-            sk_wait_event(
-                sk,
-                pause,
-                lambda: (
-                    bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN)
-                    or (dry and not tcp_no_buffers(net))
-                ),
-            )
+            sk_wait_event(sk, min(timeo, 20 * MSEC), tcp_buffers_came, tcp_no_buffers(net))
             if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
                 raise os_error(errno.EPIPE)
             return timeo
@@ -272,6 +268,11 @@ def tcp_sendmsg_wait(
         if exc.errno == errno.EPIPE:
             raise sk_stream_error(sk, flags, errno.EPIPE) from None
         raise
+
+
+def tcp_buffers_came(sk: tcp_sock, dry: bool) -> bool:
+    """The host has buffers again, when it had none (`dry`); or there is no use for one."""
+    return bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN) or (dry and not tcp_no_buffers(sk.net))
 
 
 def tcp_no_buffers(net: Net) -> bool:

@@ -363,6 +363,12 @@ def tcp_mstamp_refresh(tp: tcp_sock) -> None:
     tp.tcp_mstamp = tp.net.now()
 
 
+def tcp_stamp_us_delta(t1: int, t0: int) -> int:
+    """include/net/tcp.h: us from t0 to t1 (ns both), rounded, never negative."""
+    delta = t1 - t0 + 500
+    return delta // 1000 if delta > 0 else 0
+
+
 def tcp_time_stamp_ts(tp: tcp_sock) -> int:
     """TSval of now: ms of the cached clock plus the connection's offset (RFC 7323 5.4)."""
     return (tp.tcp_mstamp // MSEC + tp.tsoffset) & M32

@@ -56,7 +56,6 @@ def tcp_select_initial_window(
 def tcp_select_window(sk: tcp_sock) -> int:
     """The 16-bit window field of the next segment; remembers what was offered."""
     old_win = sk.rcv_wnd
-    linux = sk.net.mib.linux
     if sk.icsk_ack_pending & ICSK_ACK_NOMEM:  # the last segment did not fit
         sk.pred_flags = 0
         sk.rcv_wnd = 0
@@ -68,22 +67,23 @@ def tcp_select_window(sk: tcp_sock) -> int:
     if new_win < cur_win:
         # RFC 9293 3.8.6.2.1: never take back what was offered (round up to what the field can say).
         if new_win == 0:
-            linux.TCPWantZeroWindowAdv += 1
+            sk.net.mib.linux.TCPWantZeroWindowAdv += 1
         scale = 1 << rcv_wscale
         new_win = (cur_win + scale - 1) & ~(scale - 1)
     sk.rcv_wnd = new_win
     sk.rcv_wup = sk.rcv_nxt
+    most = 65535
     if not rcv_wscale and sk.net.sysctl.tcp_workaround_signed_windows:
-        new_win = min(new_win, MAX_TCP_WINDOW)
-    else:
-        new_win = min(new_win, 65535 << rcv_wscale)
+        most = MAX_TCP_WINDOW
     new_win >>= rcv_wscale
+    if new_win > most:
+        new_win = most
     if new_win == 0:
         sk.pred_flags = 0
         if old_win:
-            linux.TCPToZeroWindowAdv += 1
+            sk.net.mib.linux.TCPToZeroWindowAdv += 1
     elif old_win == 0:
-        linux.TCPFromZeroWindowAdv += 1
+        sk.net.mib.linux.TCPFromZeroWindowAdv += 1
     return new_win
 
 
@@ -91,7 +91,9 @@ def __tcp_select_window(sk: tcp_sock) -> int:
     """Window to offer, bytes: RFC 9293 3.8.6.2.2 (no silly windows), never above the buffer."""
     mss = sk.icsk_ack_rcv_mss
     allowed_space = tcp_full_space(sk)
-    full_space = min(sk.window_clamp, allowed_space)
+    full_space = sk.window_clamp
+    if full_space > allowed_space:
+        full_space = allowed_space
     free_space = tcp_space(sk)
     if mss > full_space:
         mss = full_space
@@ -119,9 +121,11 @@ def __tcp_select_window(sk: tcp_sock) -> int:
 
 def __tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:
     mss_now = pmtu - sk.icsk_af_ops.net_header_len - 20
-    mss_now = min(mss_now, sk.rx_opt.mss_clamp) - sk.icsk_ext_hdr_len
+    if mss_now > sk.rx_opt.mss_clamp:
+        mss_now = sk.rx_opt.mss_clamp
+    mss_now -= sk.icsk_ext_hdr_len
     least: int = sk.net.sysctl.tcp_min_snd_mss
-    return max(mss_now, least)
+    return mss_now if mss_now > least else least
 
 
 def tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:

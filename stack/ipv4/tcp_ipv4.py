@@ -405,15 +405,12 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
         return 0
     mib = net.mib.tcp
-    mib.InSegs += max(1, skb.gso_segs)
+    mib.InSegs += skb.gso_segs or 1
     if not tcp_hdr_validate(skb):
         mib.InErrs += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
-    iph = ip_hdr(skb)
-    if skb.ip_summed != CHECKSUM_UNNECESSARY and (
-        skb_checksum_init(skb, IPPROTO_TCP, iph.saddr, iph.daddr) or skb_checksum_complete(skb)
-    ):
+    if skb.ip_summed != CHECKSUM_UNNECESSARY and tcp_v4_csum_bad(skb):
         mib.InCsumErrors += 1
         mib.InErrs += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_CSUM)
@@ -441,7 +438,7 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
         if state == TCP_LISTEN:
             net.tcp_tw_isn = 0
         break
-    if sk.min_ttl and iph.ttl < sk.min_ttl:
+    if sk.min_ttl and ip_hdr(skb).ttl < sk.min_ttl:
         net.mib.linux.TCPMinTTLDrop += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
         return 0
@@ -454,12 +451,20 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
         return 0
     if sk.sk_state == TCP_LISTEN:
         return tcp_v4_do_rcv(sk, skb)
-    sk.segs_in += max(1, skb.gso_segs)
+    sk.segs_in += skb.gso_segs or 1
     if not sock_owned_by_user(sk):
         return tcp_v4_do_rcv(sk, skb)
     if tcp_add_backlog(sk, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
     return 0
+
+
+def tcp_v4_csum_bad(skb: sk_buff) -> bool:
+    """The checksum, which the device did not verify, is wrong."""
+    iph = ip_hdr(skb)
+    return bool(
+        skb_checksum_init(skb, IPPROTO_TCP, iph.saddr, iph.daddr) or skb_checksum_complete(skb)
+    )
 
 
 def tcp_v4_new_syn_recv(sk: tcp_sock, skb: sk_buff, req: request_sock) -> int:

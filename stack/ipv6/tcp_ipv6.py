@@ -433,15 +433,12 @@ def tcp_v6_rcv(skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
         return 0
     mib = net.mib.tcp
-    mib.InSegs += max(1, skb.gso_segs)
+    mib.InSegs += skb.gso_segs or 1
     if not tcp_hdr_validate(skb):
         mib.InErrs += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
-    key = inet_key(skb)
-    if skb.ip_summed != CHECKSUM_UNNECESSARY and (
-        skb_checksum_init_v6(skb, IPPROTO_TCP, key[1], key[3]) or skb_checksum_complete(skb)
-    ):
+    if skb.ip_summed != CHECKSUM_UNNECESSARY and tcp_v6_csum_bad(skb):
         mib.InCsumErrors += 1
         mib.InErrs += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_CSUM)
@@ -480,12 +477,18 @@ def tcp_v6_rcv(skb: sk_buff) -> int:
         return 0
     if sk.sk_state == TCP_LISTEN:
         return tcp_v6_do_rcv(sk, skb)
-    sk.segs_in += max(1, skb.gso_segs)
+    sk.segs_in += skb.gso_segs or 1
     if not sock_owned_by_user(sk):
         return tcp_v6_do_rcv(sk, skb)
     if tcp_add_backlog(sk, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
     return 0
+
+
+def tcp_v6_csum_bad(skb: sk_buff) -> bool:
+    """The checksum, which the device did not verify, is wrong."""
+    _, saddr, _, daddr, _ = inet_key(skb)
+    return bool(skb_checksum_init_v6(skb, IPPROTO_TCP, saddr, daddr) or skb_checksum_complete(skb))
 
 
 def tcp_v6_new_syn_recv(sk: tcp_sock, skb: sk_buff, req: request_sock) -> int:

@@ -89,11 +89,11 @@ def test_lock_sock_waits_for_the_owner(host: Host, sk: Any) -> None:
 
 def test_wait_event_times_out_and_reports_what_is_left(host: Host, sk: Any) -> None:
     s.lock_sock(sk)
-    assert s.sk_wait_event(sk, 1000, lambda: False) == 0
+    assert s.sk_wait_event(sk, 1000, lambda sk, seen: False) == 0
     assert host.clock.now_ns() == 1000
     done = []
     host.clock.call_at(1400, lambda: done.append(1))
-    assert s.sk_wait_event(sk, 1000, lambda: bool(done)) == 600
+    assert s.sk_wait_event(sk, 1000, lambda sk, seen: bool(seen), done) == 600
     assert s.sock_owned_by_user(sk)
     s.release_sock(sk)
 
