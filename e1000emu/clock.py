@@ -635,9 +635,13 @@ class RealClock(_EventQueue):
         "_wake_w",
         "error",
         "lock",
+        "now_ns",
     )
 
     threaded = True
+
+    now_ns: Callable[[], int]
+    """CLOCK_MONOTONIC in ns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -655,10 +659,7 @@ class RealClock(_EventQueue):
         self._polling = False
         self._stop = False
         self.error: BaseException | None = None  # what ended the thread
-
-    def now_ns(self) -> int:
-        """CLOCK_MONOTONIC in ns."""
-        return time.monotonic_ns()
+        self.now_ns = time.monotonic_ns
 
     def realtime_ns(self) -> int:
         """CLOCK_REALTIME: ns since 1970-01-01 UTC."""
@@ -889,19 +890,35 @@ class AsyncioClock(_EventQueue):
     not running (set-up, tear-down), `wait` runs it until its condition holds.
     """
 
-    __slots__ = ("_armed", "_closed", "_poll", "_waiters", "lock", "loop")
+    __slots__ = (
+        "_armed",
+        "_armed_ns",
+        "_closed",
+        "_poll",
+        "_waiters",
+        "lock",
+        "loop",
+        "now_ns",
+    )
+
+    now_ns: Callable[[], int]
+    """The loop's time in ns."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         super().__init__()
         self.loop = loop
+        # Every packet asks several times. asyncio's own loops have time.monotonic(), uvloop's the
+        # same in whole milliseconds.
+        known = type(loop).__module__.partition(".")[0] in ("asyncio", "uvloop")
+        self.now_ns = time.monotonic_ns if known else self._loop_ns
         self.lock: AbstractContextManager[Any] = _NullLock()
         self._armed: Any = None  # asyncio handle of the next timer
+        self._armed_ns = 0
         self._poll = False  # a _run is queued on the loop
         self._waiters: list[Callable[[], None]] = []
         self._closed = False
 
-    def now_ns(self) -> int:
-        """The loop's time in ns."""
+    def _loop_ns(self) -> int:
         return int(self.loop.time() * 1e9)
 
     def realtime_ns(self) -> int:
@@ -913,8 +930,7 @@ class AsyncioClock(_EventQueue):
     ) -> TimerHandle:
         """Call `fn()` in the loop once `when_ns` is reached."""
         handle = self._push(when_ns, fn, background)
-        armed = self._armed
-        if armed is None or when_ns / 1e9 < armed.when():
+        if self._armed is None or when_ns < self._armed_ns:
             self._arm()
         return handle
 
@@ -951,12 +967,16 @@ class AsyncioClock(_EventQueue):
         """Waiting coroutines are woken by their sockets' wait queues; nothing to do."""
 
     def _arm(self) -> None:
-        if self._armed is not None:
-            self._armed.cancel()
-            self._armed = None
+        """Have the loop call at the earliest timer's time; an earlier call, in vain, is left."""
         top = self._top()
-        if top is not None and not self._closed:
-            self._armed = self.loop.call_at(top[1] / 1e9, self._expire)
+        if top is None or self._closed:
+            return
+        if self._armed is not None:
+            if self._armed_ns <= top[1]:
+                return
+            self._armed.cancel()
+        self._armed_ns = top[1]
+        self._armed = self.loop.call_later(max(0, top[1] - self.now_ns()) / 1e9, self._expire)
 
     def _expire(self) -> None:
         self._armed = None

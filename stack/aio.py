@@ -78,24 +78,28 @@ OWN_DESCRIPTORS = 1  # a loop's selector watches the loop's own wake-up descript
 
 
 class _Waker:
-    """Turns wake-ups of a wait queue (perhaps in another thread) into one loop callback each."""
+    """Calls `fn` at each wake-up of a socket's wait queue, in the loop's thread.
 
-    __slots__ = ("_call", "_fn", "_wq")
+    `fn` only schedules what there is to do: where loop and host share a thread it runs inside the
+    wake-up, in the middle of a packet's way.
+    """
+
+    __slots__ = ("_fn", "_loop", "_wake", "_wq")
 
     def __init__(self, sock: Socket, fn: Callable[[], Any]) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
+        self._fn = fn
         clock = sock.net.clock
         # A RealClock runs the host in its own thread; the other clocks are this thread's.
-        self._call = loop.call_soon_threadsafe if is_threaded(clock) else loop.call_soon
-        self._fn = fn
+        self._wake = self._wake_loop if is_threaded(clock) else fn
         self._wq = sock.wait_queue()
         with sock.net.lock:
             require_running(clock, "a coroutine that waits")
             self._wq.add(self._wake)
 
-    def _wake(self) -> None:
+    def _wake_loop(self) -> None:
         try:
-            self._call(self._fn)
+            self._loop.call_soon_threadsafe(self._fn)
         except RuntimeError:  # the loop was closed before the socket
             self.close()
 
@@ -103,24 +107,48 @@ class _Waker:
         self._wq.remove(self._wake)
 
 
+class _Sleep:
+    """One sleep of a coroutine on a socket: `future` is done at the next wake-up.
+
+    Call with the host's lock held, from where the coroutine found nothing, so that no wake-up falls
+    in between.
+    """
+
+    __slots__ = ("future", "loop", "wake", "wq")
+
+    def __init__(self, sock: Socket) -> None:
+        clock = sock.net.clock
+        require_running(clock, "a coroutine that waits")
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self.loop.create_future()
+        self.wake = self.wake_loop if is_threaded(clock) else self.done
+        self.wq = sock.wait_queue()
+        self.wq.add(self.wake)
+
+    def done(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def wake_loop(self) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self.done)
+        except RuntimeError:  # the loop was closed before the socket
+            self.wq.remove(self.wake)
+
+
 async def _retry(sock: Socket, attempt: Callable[[], T]) -> T:
     """Call `attempt()` until it does not say EAGAIN, sleeping on the socket in between."""
-    try:
-        return attempt()
-    except (BlockingIOError, InterruptedError):
-        pass
-    event = asyncio.Event()
-    waker = _Waker(sock, event.set)
-    try:
-        while True:
-            # Something may have come between the attempt and the registration.
-            event.clear()
+    lock = sock.net.lock
+    while True:
+        with lock:
             try:
                 return attempt()
             except (BlockingIOError, InterruptedError):
-                await event.wait()
-    finally:
-        waker.close()
+                sleep = _Sleep(sock)
+        try:
+            await sleep.future
+        finally:
+            sleep.wq.remove(sleep.wake)
 
 
 async def sock_recv(sock: Socket, n: int, flags: int = 0) -> bytes:
@@ -140,11 +168,10 @@ async def sock_recvfrom(sock: Socket, n: int) -> tuple[bytes, RetAddress]:
 
 async def sock_sendall(sock: Socket, data: ReadableBuffer) -> None:
     """Send all of `data`."""
-    view = memoryview(data).cast("B")
-    done = 0
-    while done < len(view):
-        rest = view[done:]
-        done += await _retry(sock, functools.partial(sock.send, rest))
+    rest = memoryview(data).cast("B")
+    while rest:
+        done = await _retry(sock, functools.partial(sock.send, rest))
+        rest = rest[done:]
 
 
 async def sock_sendto(sock: Socket, data: ReadableBuffer, addr: Address) -> int:

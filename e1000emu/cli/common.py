@@ -22,6 +22,8 @@ from e1000emu.cli.params import OUT_FILE, Impairment, Seconds
 from e1000emu.errors import E1000Error
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from stack.host import Host
 
 NANO = 1_000_000_000
@@ -181,6 +183,19 @@ def make_station(
                 close()
         raise
     return station
+
+
+def fast_loop() -> Callable[[], AbstractEventLoop] | None:
+    """Return what makes loops of uvloop, where it is installed, else None: asyncio's own.
+
+    A packet that comes alone costs a turn of the loop; uvloop's is compiled.
+    """
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    make: Callable[[], AbstractEventLoop] = uvloop.new_event_loop
+    return make
 
 
 @contextlib.contextmanager

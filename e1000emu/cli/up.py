@@ -18,6 +18,7 @@ from e1000emu.cli.common import (
     autoneg_option,
     capture_option,
     emit_event,
+    fast_loop,
     impair_option,
     link_option,
     make_station,
@@ -212,7 +213,7 @@ def command(
             click.echo(summary(counters))
 
     # The driver's probe sleeps, so the host comes up before the loop runs and goes down after it.
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
         failure = Failure()
         runner.get_loop().set_exception_handler(failure.handle)
         clock = AsyncioClock(runner.get_loop())

@@ -10,6 +10,7 @@ from e1000emu.clock import AsyncioClock, RealClock, SimulationDeadlock, VirtualC
 from e1000emu.lab import two_hosts
 from stack import aio
 from stack.socket import AF_INET, SOCK_DGRAM, SOCK_STREAM, Socket, create_server
+from tests.support import missing
 
 
 async def echo(reader, writer):
@@ -294,3 +295,118 @@ def test_a_loop_beside_a_host_thread():
         a.close()
         b.close()
         clock.close()
+
+
+def test_a_coroutine_that_waits_tries_twice_and_wakes_in_the_next_turn(hosts):
+    """Once before it sleeps, once when it is woken: each further turn of the loop, each further
+    EAGAIN is paid for every message of a conversation.
+    """
+    a, b = hosts
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        sock = Socket(b, AF_INET, SOCK_DGRAM)
+        sock.bind(("", 9))
+        sock.setblocking(False)
+        turns, tries, woken = [0], [], []
+
+        def turn():
+            turns[0] += 1
+            loop.call_soon(turn)
+
+        def attempt():
+            tries.append(turns[0])
+            return sock.recv(100)
+
+        task = asyncio.create_task(aio._retry(sock, attempt))
+        await asyncio.sleep(0)
+        other = Socket(a, AF_INET, SOCK_DGRAM)
+        sock.wait_queue().add(lambda: woken.append(turns[0]))
+        turn()
+        other.sendto(b"x", ("10.0.0.2", 9))
+        assert await task == b"x"
+        assert len(tries) == 2
+        assert tries[1] - woken[0] <= 1
+        sock.close()
+        other.close()
+
+    aio.run(main(), clock=a.clock)
+
+
+def test_a_cancelled_coroutine_leaves_the_wait_queue(hosts):
+    a, _ = hosts
+
+    async def main():
+        sock = Socket(a, AF_INET, SOCK_DGRAM)
+        sock.bind(("", 9))
+        sock.setblocking(False)
+        task = asyncio.create_task(aio.sock_recv(sock, 10))
+        await asyncio.sleep(0)
+        assert len(sock.wait_queue().waiters) == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not sock.wait_queue().waiters
+        sock.close()
+
+    aio.run(main(), clock=a.clock)
+
+
+def test_wake_ups_from_a_host_thread_are_not_lost():
+    """Each message is sent by the thread that answers the last; none may fall between a
+    coroutine's attempt and its sleep."""
+    clock = RealClock().start()
+    a, b = two_hosts(clock, autoneg_ns=1_000_000)
+    try:
+        payload = bytes(64)
+
+        async def main():
+            server = await aio.start_server(b, echo, "", 7)
+            sock = Socket(a, AF_INET, SOCK_STREAM)
+            sock.setblocking(False)
+            await aio.sock_connect(sock, ("10.0.0.2", 7))
+            for _ in range(300):
+                await aio.sock_sendall(sock, payload)
+                got = b""
+                while len(got) < len(payload):
+                    got += await aio.sock_recv(sock, 100)
+                assert got == payload
+            sock.close()
+            server.close()
+            await server.wait_closed()
+
+        asyncio.run(asyncio.wait_for(main(), 60))
+    finally:
+        a.close()
+        b.close()
+        clock.close()
+
+
+def test_hosts_inside_a_loop_of_uvloop():
+    """Its time has milliseconds, and its handles say nothing of theirs."""
+    try:
+        import uvloop
+    except ImportError:
+        missing("uvloop is not installed", "pip install e1000emu[fast]")
+
+    async def main():
+        clock = AsyncioClock(asyncio.get_running_loop())
+        a, b = two_hosts(clock, autoneg_ns=1_000_000, wait=False)
+        while not all(h.dev("eth0").state & 4 == 0 for h in (a, b)):
+            await asyncio.sleep(0.001)
+        order = []
+        now = clock.now_ns()
+        for delay in (3_000_000, 0, 1_000_000, 2_000_000, 1_000_000):
+            at = now + delay
+            clock.call_at(at, lambda at=at: order.append((at, clock.now_ns() >= at)))
+        payload = bytes(50_000)
+        got = await asyncio.wait_for(exchange(a, b, payload), 30)
+        while len(order) < 5:
+            await asyncio.sleep(0.001)
+        a.close()
+        b.close()
+        clock.close()
+        assert got == payload
+        assert order == sorted(order)
+        assert all(late for _, late in order)
+
+    uvloop.run(main())
