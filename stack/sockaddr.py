@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stack.core.sockaddr import sockaddr
@@ -25,6 +26,7 @@ RetAddress: TypeAlias = Any
 CACHED = 1024
 
 
+@lru_cache(CACHED)
 def inet_aton(text: str) -> int:
     """Dotted quad to host-order int; "" is any address, "<broadcast>" is 255.255.255.255.
 
@@ -50,6 +52,7 @@ def inet_ntoa(addr: int) -> str:
     return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
 
 
+@lru_cache(CACHED)
 def inet6_aton(text: str) -> int:
     """Text of an IPv6 address (RFC 4291 2.2) to host-order int; "" is any address.
 
@@ -120,6 +123,7 @@ def _sockaddr(family: int, addr: int, port: int, flowinfo: int, scope_id: int) -
         raise OSError(errno.EINVAL, str(exc)) from None
 
 
+@lru_cache(CACHED)
 def show(name: sockaddr) -> tuple[Any, ...]:
     """A sockaddr as an application sees it: two numbers for IPv4, four for IPv6."""
     if name.family == AF_INET6:

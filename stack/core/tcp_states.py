@@ -111,6 +111,8 @@ class TcpEvent(Enum):
     RCV_RST = "RST arrives"
     TIMEOUT = "retransmissions exhausted, or 2 MSL over"
 
+    __hash__ = object.__hash__  # the tables below are looked at while packets flow
+
 
 E = TcpEvent
 

@@ -628,7 +628,6 @@ def inet_csk_accept(sk: inet_connection_sock, flags: int = 0) -> inet_connection
 
     Raises: OSError EINVAL when not listening, EAGAIN when none is there in time.
     """
-    flags = getattr(flags, "flags", flags)  # struct proto_accept_arg or the flags themselves
     lock_sock(sk)
     try:
         if sk.sk_state != TCP_LISTEN:

@@ -45,7 +45,8 @@ class inet_bind_bucket:
         self.fastreuse = -1
         self.fastreuseport = 0
         self.fastuid = 0
-        self.owners: list[inet_connection_sock | inet_timewait_sock] = []
+        # A listener's bucket has one for each of its connections: a dict, to leave it in O(1).
+        self.owners: dict[inet_connection_sock | inet_timewait_sock, None] = {}
 
 
 class inet_hashinfo:
@@ -202,7 +203,7 @@ def inet_unhash(sk: tcp_sock) -> None:
 def inet_bind_hash(sk: inet_connection_sock, tb: inet_bind_bucket, port: int) -> None:
     """Make sk an owner of the port."""
     sk.inet_num = port
-    tb.owners.append(sk)
+    tb.owners[sk] = None
     sk.icsk_bind_hash = tb
 
 
@@ -212,7 +213,7 @@ def __inet_put_port(sk: inet_connection_sock) -> None:
         return
     sk.icsk_bind_hash = None
     sk.inet_num = 0
-    tb.owners.remove(sk)
+    del tb.owners[sk]
     if not tb.owners:
         sk.net.tcp_hashinfo.bhash.pop(tb.port, None)
 

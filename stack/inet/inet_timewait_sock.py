@@ -134,7 +134,7 @@ def inet_twsk_hashdance(
     tb = sk.icsk_bind_hash
     tw.tw_bind_hash = tb
     if tb is not None:
-        tb.owners.append(tw)
+        tb.owners[tw] = None
     key = inet_sk_key(tw)
     if hashinfo.ehash.get(key) is sk:
         sk.sk_hashed = 0
@@ -167,7 +167,7 @@ def inet_twsk_bind_unhash(tw: inet_timewait_sock, hashinfo: inet_hashinfo) -> No
     tb = tw.tw_bind_hash
     if tb is not None:
         tw.tw_bind_hash = None
-        tb.owners.remove(tw)
+        del tb.owners[tw]
         if not tb.owners:
             hashinfo.bhash.pop(tb.port, None)
 

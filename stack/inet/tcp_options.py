@@ -155,6 +155,12 @@ def tcp_parse_options(
 
     In a SYN (not `estab`) the negotiating options count only as far as our sysctls allow.
     """
+    ts = tcp_parse_ts(skb)
+    if ts is not None:  # nothing but the timestamps of RFC 7323 appendix A
+        opt_rx.saw_tstamp = bool(opt_rx.tstamp_ok if estab else net.sysctl.tcp_timestamps)
+        if opt_rx.saw_tstamp:
+            opt_rx.rcv_tsval, opt_rx.rcv_tsecr = ts
+        return []
     th = tcp_hdr(skb)
     data = th.options
     syn = th.syn

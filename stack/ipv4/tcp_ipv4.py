@@ -318,7 +318,7 @@ def tcp_v4_conn_request(sk: tcp_sock, skb: sk_buff) -> int:
     """A SYN for a listener. Borrows skb."""
     dst = skb.dst
     # Never answer a SYN that came by broadcast or multicast.
-    if dst is not None and getattr(dst, "rt_flags", 0) & (RTCF_BROADCAST | RTCF_MULTICAST):
+    if dst is not None and dst.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
         sk.net.mib.linux.ListenDrops += 1
         return 0
     return tcp_conn_request(tcp_request_sock_ops_v4, tcp_request_sock_ipv4_ops, sk, skb)
