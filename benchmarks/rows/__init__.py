@@ -1,19 +1,21 @@
 """What there is to measure: every row of `e1000emu bench`, which pytest-benchmark runs as well.
 
-A `Row` is one operation in one variant, at several sizes; with a size it is a `Case`. Cases of one
-group do the same work, ours and its peers, and are measured beside each other. Rates are per second
-of the process's CPU time, user and system, whatever runs in it: both stacks, both NICs, the wire.
+A `Row` is one operation in one variant, at several sizes; with a size it is a `Case`. A size is a
+point of one of `AXES`: bytes, messages of a call, flows, routes, loss. Cases of one group do the
+same work, ours and its peers, and are measured beside each other. Rates are per second of the
+process's CPU time, user and system, whatever runs in it: both stacks, both NICs, the wire.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
-__all__ = ["UNITS", "Case", "Row", "Unit", "Work", "clock", "every_row", "row"]
+__all__ = ["AXES", "UNITS", "Case", "Row", "Unit", "Work", "clock", "every_row", "number", "row"]
 
 clock = time.process_time
 """The clock of all rates, in seconds."""
@@ -50,15 +52,36 @@ UNITS = {
 }
 """By name. What is counted are packets, bytes (Gbit/s and GB/s) or operations."""
 
+BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
+AXES = {
+    **dict.fromkeys(BYTES, "bytes"),
+    "msgs": "messages of a call",
+    "flows": "flows",
+    "conns": "open connections",
+    "routes": "routes",
+    "neighs": "neighbours",
+    "pct": "loss in per cent",
+    "ms": "round-trip time in ms",
+}
+"""What a size counts, by its suffix."""
+
 
 @dataclass(slots=True)
 class Work:
     """What is timed: `run` does `amount` of it, the same throughout a group; `prepare` goes before
-    each run, untimed."""
+    each run, untimed.
+
+    `timed`, of work that another process does, runs it so many times and returns its CPU seconds.
+    `samples` are the CPU nanoseconds of single operations, which `run` appends. `facts` tells what
+    else was found, by name: the goodput in virtual time, the memory of a connection.
+    """
 
     run: Callable[[], object]
     amount: float
     prepare: Callable[[], object] | None = None
+    timed: Callable[[int], float] | None = None
+    samples: list[int] | None = None
+    facts: Callable[[], Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +89,13 @@ class Row:
     """One operation in one variant: `name` is layer__operation__variant.
 
     `peer` is what a peer is called beside ours, None for ours; a `ceiling` does less work than ours
-    and is shown, but no ratio is taken to it. `start(size)` sets the work up and
-    is left when it has been measured; it raises `Unavailable` where it cannot be had.
+    (or is ours in another form) and is shown, but no ratio is taken to it. An `extra` peer wants
+    root, a package or a program and is measured with `--peers` only. `start(size)` sets the work up
+    and is left when it has been measured; it raises `Unavailable` where it cannot be had.
+
+    `growth` is how much more the work may cost at the last size than at the first; the sizes of
+    such a row are measured in turn. `alone` says why a group has no peer. The time of a `layered`
+    row is also told by layer.
     """
 
     name: str
@@ -78,6 +106,10 @@ class Row:
     quick: tuple[str, ...]
     peer: str | None = None
     ceiling: bool = False
+    extra: bool = False
+    growth: float | None = None
+    alone: str = ""
+    layered: bool = False
 
     def cases(self, *, quick: bool = False) -> Iterator[Case]:
         """Yield a case for each size; `quick` keeps those that the quick run measures."""
@@ -121,28 +153,69 @@ def row(
     quick: tuple[str, ...] | None = None,
     peer: str | None = None,
     ceiling: bool = False,
+    extra: bool = False,
+    growth: float | None = None,
+    alone: str = "",
+    layered: bool = False,
 ) -> Callable[[Callable[[str], Iterator[Work]]], Row]:
     """Make a row of a generator function that sets up, yields its `Work` and takes down."""
 
     def made(start: Callable[[str], Iterator[Work]]) -> Row:
-        chosen = sizes if quick is None else quick
-        return Row(name, group, unit, contextmanager(start), sizes, chosen, peer, ceiling)
+        return Row(
+            name,
+            group,
+            unit,
+            contextmanager(start),
+            sizes,
+            sizes if quick is None else quick,
+            peer,
+            ceiling,
+            extra,
+            growth,
+            alone,
+            layered,
+        )
 
     return made
 
 
+def point(size: str) -> tuple[float, str]:
+    """Return 64KiB as (64.0, "KiB"), 10000flows as (10000.0, "flows"). Raises: ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(\D+)", size)
+    if found is None or found[2] not in AXES:
+        raise ValueError(f"size {size!r} is no number with one of {', '.join(AXES)}")
+    return float(found[1]), found[2]
+
+
+def number(size: str) -> float:
+    """Return the number that a size stands for on its axis: bytes, flows, per cent."""
+    value, unit = point(size)
+    return value * BYTES.get(unit, 1)
+
+
 def size_bytes(size: str) -> int:
     """Return the bytes that a size such as 60B, 64KiB or 256MiB means."""
-    for suffix, factor in (("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)):
-        if size.endswith(suffix):
-            return int(size.removesuffix(suffix)) * factor
-    raise ValueError(f"size {size!r} does not end in B, KiB or MiB")
+    if point(size)[1] not in BYTES:
+        raise ValueError(f"size {size!r} does not end in B, KiB or MiB")
+    return int(number(size))
 
 
 @functools.cache
 def every_row() -> tuple[Row, ...]:
     """Return the rows in the order in which they are shown."""
-    from . import csum, device, gso, registers, rings, skbuff, stack
+    from . import csum, device, growth, gso, lossy, registers, rings, skbuff, tables, tcp, udp
 
-    modules = (device, csum, stack, skbuff, gso, rings, registers)
+    modules = (
+        device,
+        csum,
+        udp,
+        tcp,
+        growth,
+        tables,
+        lossy,
+        skbuff,
+        gso,
+        rings,
+        registers,
+    )
     return tuple(made for module in modules for made in module.ROWS)

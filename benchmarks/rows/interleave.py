@@ -1,22 +1,32 @@
 """Measure cases in turn: a round takes every case of a group, then comes the next round.
 
-What else the machine does hits ours and its peers alike, which is what a ratio needs.
+What else the machine does hits ours and its peers alike, which is what a ratio needs. Where growth
+is looked for, all sizes take turns as well.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import Case, Unavailable, Work, clock
+import numpy as np
 
-ROUNDS, QUICK_ROUNDS = 9, 3
+from stack.profile import Profile
+
+from . import Case, Unavailable, Work, clock, number
+
+ROUNDS = 5
 ROUND_S, QUICK_ROUND_S = 0.1, 0.015
 """CPU seconds that a round of a case takes at least."""
 MAX_LOOPS = 20_000
+LAYERS_S = 1.0
+"""CPU seconds that a layered row is sampled for."""
+BYTE_UNITS, LAYERS_BYTES = ("Gbit/s", "GB/s"), 1 << 16
+PERCENTILES = {"p1": 1, "p10": 10, "p50": 50, "p90": 90, "p99": 99, "p99_9": 99.9}
+BINS = 60
 
 
 @dataclass(slots=True)
@@ -25,6 +35,12 @@ class Figure:
 
     case: Case
     rounds: list[float] = field(default_factory=list)
+    facts: dict[str, float] = field(default_factory=dict)
+    """What else the work found."""
+    latency_ns: dict[str, Any] | None = None
+    """Percentiles and a histogram of single operations."""
+    layers_ns: dict[str, float] | None = None
+    """CPU nanoseconds by layer, of one operation or, where bytes are counted, of 64 KiB."""
 
     @property
     def value(self) -> float:
@@ -34,6 +50,8 @@ class Figure:
 
 def seconds(work: Work, loops: int) -> float:
     """Return the CPU time of so many runs, preparation excluded."""
+    if work.timed is not None:
+        return work.timed(loops)
     if work.prepare is None:
         run, start = work.run, clock()
         for _ in range(loops):
@@ -60,8 +78,9 @@ def measure_group(
     rounds: int,
     round_s: float,
     left_out: Callable[[str], object] = lambda reason: None,
+    layers_s: float = 0,
 ) -> list[Figure]:
-    """Measure cases of one group, interleaved.
+    """Measure cases, interleaved; then sample those of layered rows for `layers_s`, if any.
 
     Those that this machine cannot run are left out, and `left_out` is told why.
     """
@@ -74,11 +93,21 @@ def measure_group(
                 left_out(f"without {case.row.name}: {error}")
                 continue
             works.append((Figure(case), work, calibrated(work, round_s)))
+            if work.samples is not None:
+                work.samples.clear()  # what was not warm yet
         for number in range(rounds):
             # Every other round backwards, so that nobody always follows the same neighbour.
             for figure, work, loops in works if number % 2 else reversed(works):
                 taken = seconds(work, loops)
                 figure.rounds.append(figure.case.unit.value(work.amount * loops, taken))
+        for figure, work, _ in works:
+            if work.facts is not None:
+                figure.facts.update(work.facts())
+            if work.samples:
+                figure.latency_ns = distribution(work.samples)
+            if layers_s and figure.case.row.layered:
+                of = LAYERS_BYTES if figure.case.unit.name in BYTE_UNITS else 1
+                figure.layers_ns = by_layer(work, layers_s, of)
         return [figure for figure, _, _ in works]
 
 
@@ -88,14 +117,17 @@ def measure(
     quick: bool = False,
     rounds: int | None = None,
     progress: Callable[[str], object] | None = None,
+    layers: bool = False,
 ) -> list[dict[str, Any]]:
     """Measure cases group by group and return a row for each, as `e1000emu bench --json` has it.
 
     `progress` gets a line at the beginning of a group and one for what is left out of it, once.
+    With `layers` the time of layered rows is told by layer too, sampled after the rounds.
     """
     groups: dict[str, list[Case]] = {}
     for case in cases:
-        groups.setdefault(case.group, []).append(case)
+        together = case.group if case.row.growth is None else case.row.group
+        groups.setdefault(together, []).append(case)
     out: list[dict[str, Any]] = []
     said: set[str] = set()
 
@@ -107,20 +139,112 @@ def measure(
     for name, members in groups.items():
         if progress is not None:
             progress(f"{name} …")
-        count = rounds or (QUICK_ROUNDS if quick else ROUNDS)
-        figures = measure_group(members, count, QUICK_ROUND_S if quick else ROUND_S, left_out)
-        rival = best_peer(figures)
-        out += [as_row(figure, rival) for figure in figures]
+        round_s = QUICK_ROUND_S if quick else ROUND_S
+        layers_s = LAYERS_S if layers else 0
+        figures = measure_group(members, rounds or ROUNDS, round_s, left_out, layers_s)
+        for figure in figures:
+            beside = [f for f in figures if f.case.group == figure.case.group]
+            out.append(as_row(figure, best_peer(beside), peers_of(beside)))
     return out
 
 
+def peers_of(figures: list[Figure]) -> list[Figure]:
+    """Return the peers among `figures` that do as much as ours."""
+    return [f for f in figures if f.case.row.peer is not None and not f.case.row.ceiling]
+
+
 def best_peer(figures: list[Figure]) -> Figure | None:
-    """Return the peer that is hardest to beat; None when none could be measured."""
-    peers = [f for f in figures if f.case.row.peer is not None and not f.case.row.ceiling]
-    return max(peers, key=lambda f: f.case.unit.better(f.value, 1.0), default=None)
+    """Return the peer that is hardest to beat; None when none could be measured.
+
+    One that `--peers` adds is taken only where there is no other, so that the ratio of a row means
+    the same with that option and without.
+    """
+    peers = peers_of(figures)
+    usual = [f for f in peers if not f.case.row.extra]
+    return max(usual or peers, key=lambda f: f.case.unit.better(f.value, 1.0), default=None)
 
 
-def as_row(figure: Figure, rival: Figure | None) -> dict[str, Any]:
+def distribution(samples: list[int]) -> dict[str, Any]:
+    """Return percentiles of nanoseconds and a histogram over logarithmic bins.
+
+    `edges_ns` has one more than `counts`.
+    """
+    values = np.asarray(samples, dtype=np.float64)
+    marks = np.percentile(values, list(PERCENTILES.values()))
+    low, high = max(1.0, float(marks[0]) / 2), float(marks[-1]) * 1.2
+    edges = np.geomspace(low, max(high, low * 2), BINS + 1)
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    return {
+        **{name: float(mark) for name, mark in zip(PERCENTILES, marks, strict=True)},
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "samples": len(samples),
+        "edges_ns": [round(float(edge), 1) for edge in edges],
+        "counts": [int(count) for count in counts],
+    }
+
+
+def by_layer(work: Work, seconds_s: float, of: int = 1) -> dict[str, float] | None:
+    """Sample the work for about `seconds_s` of CPU time: nanoseconds of `of` things by layer.
+
+    None where nothing can be sampled (`stack.profile`).
+    """
+    if not Profile.available() or work.timed is not None:
+        return None
+    profile = Profile()
+    done = 0.0
+    with profile:
+        until = clock() + seconds_s
+        while clock() < until:
+            if work.prepare is not None:
+                with profile.paused():
+                    work.prepare()
+            work.run()
+            done += work.amount
+    done /= of
+    rest = profile.unattributed_ns / done
+    found = {share.name: share.ns / done for share in profile.layers() if share.ns}
+    return {**found, "unattributed": rest} if rest > 0 else found
+
+
+def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return, for each row over a growing number, how its cost at the last size compares.
+
+    `slope` is the cost at the last size over that at the first, by the medians, `slope_rounds` the
+    lowest and the highest of a round; `grows` when it is more than the row's bound.
+    """
+    families: dict[str, list[dict[str, Any]]] = {}
+    for found in rows:
+        if found["growth"] is not None:
+            families.setdefault(found["name"].split("[")[0], []).append(found)
+    out = []
+    for name, points in families.items():
+        if len(points) < 2:
+            continue
+        points.sort(key=lambda r: number(r["size"]))
+        first, last = points[0], points[-1]
+        slopes = [a / b for a, b in zip(first["rounds"], last["rounds"], strict=True)]
+        if first["lower_is_better"]:
+            slopes = [1 / slope for slope in slopes]
+        bound = first["growth"]
+        slope = first["value"] / last["value"]
+        slope = 1 / slope if first["lower_is_better"] else slope
+        out.append(
+            {
+                "name": name,
+                "first": first["size"],
+                "last": last["size"],
+                "slope": slope,
+                "slope_rounds": [min(slopes), max(slopes)],
+                "bound": bound if bound else None,
+                "grows": bool(bound) and slope > bound,
+                "is_peer": first["is_peer"],
+            }
+        )
+    return out
+
+
+def as_row(figure: Figure, rival: Figure | None, peers: Sequence[Figure] = ()) -> dict[str, Any]:
     """Return a figure as JSON has it; a ratio above 1 is to the advantage of ours."""
     case, better = figure.case, figure.case.unit.better
     row: dict[str, Any] = {
@@ -134,10 +258,20 @@ def as_row(figure: Figure, rival: Figure | None) -> dict[str, Any]:
         "peer": None,
         "peer_value": None,
         "ratio": None,
+        "median": figure.value,
+        "min": min(figure.rounds),
+        "max": max(figure.rounds),
         "rounds": figure.rounds,
         "peer_rounds": [],
         "ratio_rounds": [],
+        "ratios": {},
+        "growth": case.row.growth,
+        "facts": figure.facts,
+        "latency_ns": figure.latency_ns,
+        "layers_ns": figure.layers_ns,
     }
+    if case.row.peer is None:
+        row["ratios"] = {f.case.row.peer: better(figure.value, f.value) for f in peers}
     if case.row.peer is None and rival is not None:
         row["peer"], row["peer_value"] = rival.case.row.peer, rival.value
         row["ratio"] = better(figure.value, rival.value)

@@ -32,6 +32,14 @@ DECLARATIONS = {
         void ring_copy_free(struct ring_copy *copy);
         int64_t ring_copy_run(struct ring_copy *copy, uint64_t packets);
     """,
+    "sockets_peer": """
+        int64_t udp_each(int tx, int rx, uint32_t size, int64_t count);
+        int64_t udp_mmsg(int tx, int rx, uint32_t size, uint32_t batch, int64_t count);
+        int64_t udp_gso(int tx, int rx, uint32_t size, uint32_t segments, int64_t count);
+        int64_t tcp_bulk(int tx, int rx, uint32_t write, int64_t volume);
+        int64_t tcp_trips(int a, int b, uint32_t size, int64_t count);
+        int64_t tcp_connects(int listener, int64_t count);
+    """,
 }
 
 

@@ -6,7 +6,13 @@ rows from `benchmarks/bench_*.py`.
 
 from __future__ import annotations
 
+import datetime
 import importlib
+import json
+import os
+import platform
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +37,11 @@ HEADLINE = (
     "device__pair__offload[1514B]",
     "csum__partial__best[1500B]",
     "stack__udp__single[64B]",
+    "stack__udp__mmsg[32msgs]",
+    "stack__udp__gso[64B]",
     "stack__tcp__bulk[1MiB]",
+    "stack__tcp__trip[64B]",
+    "stack__tcp__connect[1conns]",
 )
 
 
@@ -57,13 +67,21 @@ def rows(
     everything: bool = False,
     rounds: int | None = None,
     progress: Callable[[str], object] | None = None,
+    peers: bool = False,
+    layers: bool = False,
 ) -> list[dict[str, Any]]:
     """Measure and return the rows, headline rows first.
 
     `only` is a part of the names to measure; `everything`, or `only`, adds the rows that are no
-    headline. Peers of what is measured are always measured with it.
+    headline. Peers of what is measured are always measured with it, and with `peers` those that
+    want root, a package or a program as well. `layers` adds the nanoseconds by layer.
     """
-    chosen = [c for row in benchmarks("rows").every_row() for c in row.cases(quick=quick)]
+    chosen = [
+        case
+        for row in benchmarks("rows").every_row()
+        if peers or not row.extra or (only is not None and only in row.name)
+        for case in row.cases(quick=quick)
+    ]
     if only is not None:
         wanted = {case.name for case in chosen if only in case.name}
         if not wanted:
@@ -80,7 +98,7 @@ def rows(
         if case.name in wanted or (case.group in groups and case.row.peer is not None)
     ]
     measured: list[dict[str, Any]] = benchmarks("rows.interleave").measure(
-        cases, quick=quick, rounds=rounds, progress=progress
+        cases, quick=quick, rounds=rounds, progress=progress, layers=layers
     )
     order = {name: i for i, name in enumerate(HEADLINE)}
     return sorted(measured, key=lambda row: order.get(row["name"], len(order)))
@@ -99,6 +117,26 @@ def spread(values: list[float]) -> str:
 def extremes(values: list[float]) -> tuple[float, float]:
     """Return the lowest and the highest."""
     return min(values), max(values)
+
+
+def growth_table(found: list[dict[str, Any]]) -> Table:
+    """Return the table of how costs grow. It fits 80 columns."""
+    right = ("slope", "of rounds", "bound")
+    table = plain_table("row", "from", "to", *right, "", right=right, folded="row")
+    table.caption_justify = "left"
+    table.caption = "cost at the last over cost at the first; peers are shown, not judged"
+    for growth in found:
+        low, high = growth["slope_rounds"]
+        table.add_row(
+            growth["name"],
+            growth["first"],
+            growth["last"],
+            f"{growth['slope']:.2f}",
+            f"{low:.2f}…{high:.2f}",
+            f"{growth['bound']:.1f}" if growth["bound"] else "",
+            "GROWS" if growth["grows"] else "",
+        )
+    return table
 
 
 def rate_table(found: list[dict[str, Any]]) -> Table:
@@ -142,6 +180,35 @@ def comparison_table(found: list[Comparison], old: Path) -> Table:
     return table
 
 
+def recorded(found: list[dict[str, Any]]) -> str:
+    """Return the rows as JSON, with when, where and from which commit they were measured."""
+    root = Path(__file__).resolve().parents[2]
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        commit = done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "no repository"
+    document = {"machine": machine(), "commit": commit, "rows": found}
+    return json.dumps(document, indent=1) + "\n"
+
+
+def machine() -> dict[str, str]:
+    """Return when and on what it is measured."""
+    model = platform.processor() or platform.machine()
+    try:
+        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model = found[1] if found else model
+    except OSError:
+        pass
+    return {
+        "when": datetime.datetime.now().astimezone().isoformat(" ", "minutes"),
+        "processor": f"{os.cpu_count()} of {model}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
 class OlderRun(click.Path):
     """A file with an older run, read while the arguments are: `-o` may name the same file."""
 
@@ -162,7 +229,12 @@ class OlderRun(click.Path):
 )
 @click.option("--all", "everything", is_flag=True, help="Every row, not only the headline.")
 @click.option("--only", metavar="TEXT", help="Only rows with TEXT in their name, and their peers.")
-@click.option("--rounds", type=click.IntRange(1), help="Rounds of each row  [default: 9, quick 3]")
+@click.option(
+    "--peers",
+    is_flag=True,
+    help="Also the peers that want root, a package or a program: veth, lwIP, DPDK, PyTCP.",
+)
+@click.option("--rounds", type=click.IntRange(1), help="Rounds of each row  [default: 5]")
 @click.option(
     "--compare",
     "older",
@@ -174,14 +246,21 @@ class OlderRun(click.Path):
     type=OUT_FILE,
     help="Write one self-contained HTML page with figures of every row (needs matplotlib).",
 )
+@click.option(
+    "--record",
+    type=OUT_FILE,
+    help="Write the rows with machine and commit, from which docs/generate.py makes its figures.",
+)
 @report_options
 def command(
     quick: bool,
     everything: bool,
     only: str | None,
+    peers: bool,
     rounds: int | None,
     older: tuple[Path, dict[str, Sample]] | None,
     report: Path | None,
+    record: Path | None,
     as_json: bool,
 ) -> None:
     """Measure rates per CPU second, each with the ratio to a peer measured in the same run.
@@ -197,11 +276,17 @@ def command(
         everything=everything or report is not None,
         rounds=rounds,
         progress=lambda line: progress.print(f"[dim]{escape(line)}[/]"),
+        peers=peers,
+        layers=report is not None or record is not None,
     )
+    growths = benchmarks("rows.interleave").growth(found)
     changes = [] if older is None else compare(older[1], found)
     if report is not None and draw is not None:
         report.write_text(draw(found, changes), encoding="utf-8")
         progress.print(f"{report}: {len(found)} rows")
+    if record is not None:
+        record.write_text(recorded(found))
+        progress.print(f"{record}: {len(found)} rows")
     if as_json:
         by_name = {change.name: change.as_dict() for change in changes}
         for row in found if older is not None else ():
@@ -210,6 +295,8 @@ def command(
         return
     screen = console()
     screen.print(rate_table(found))
+    if growths:
+        screen.print(growth_table(growths))
     if older is not None and changes:
         screen.print(comparison_table(changes, older[0]))
     elif older is not None:

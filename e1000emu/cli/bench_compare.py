@@ -76,7 +76,7 @@ class Comparison:
 
 
 def load(path: Path) -> dict[str, Sample]:
-    """Read what `bench --json -o`, or --benchmark-json or -save of pytest-benchmark, wrote.
+    """Read what `bench --json -o` or --record, or pytest-benchmark's -json or -save, wrote.
 
     Raises ArgumentError for any other file.
     """
@@ -87,7 +87,9 @@ def load(path: Path) -> dict[str, Sample]:
             f"--compare {path}: not JSON ({error}); give a file of bench --json -o"
         ) from None
     try:
-        if isinstance(document, dict):
+        if isinstance(document, dict) and "rows" in document:
+            found = samples(document["rows"])
+        elif isinstance(document, dict):
             found = _of_pytest_benchmark(document["benchmarks"])
         else:
             found = samples(document)

@@ -7,14 +7,32 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.rows import UNITS, Case, Unavailable, Work, every_row, peer, size_bytes
+from benchmarks.rows import (
+    AXES,
+    UNITS,
+    Case,
+    Row,
+    Unavailable,
+    Work,
+    every_row,
+    lossy,
+    number,
+    peer,
+    point,
+    size_bytes,
+    udp,
+)
 from benchmarks.rows import interleave as il
 from e1000emu.cli import bench
 from e1000emu.cli.bench_compare import load
+from stack.profile import Profile
 from tests.support import plain_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,10 +62,12 @@ def run_pytest(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
 def test_every_case_is_a_benchmark_of_pytest_and_has_the_house_name() -> None:
     listed = run_pytest("--collect-only", "-q").stdout
     items = set(re.findall(r"::bench_(\S+)$", listed, re.MULTILINE))
-    assert items == {case.name for case in CASES}
-    assert len(CASES) == len(items)
-    for name in items:
-        assert re.fullmatch(r"[a-z]+(_[a-z]+)*(__[a-z0-9]+(_[a-z0-9]+)*){2}\[\d+[KM]?i?B\]", name)
+    names = [case.name for case in CASES if not case.row.extra]
+    assert items == set(names)
+    assert len(names) == len(items)
+    for case in CASES:
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*(__[a-z0-9]+(_[a-z0-9]+)*){2}", case.row.name)
+        assert point(case.size)[1] in AXES
 
 
 def test_every_group_has_ours_and_a_peer_in_one_unit() -> None:
@@ -56,7 +76,8 @@ def test_every_group_has_ours_and_a_peer_in_one_unit() -> None:
         groups[case.group].append(case)
     for members in groups.values():
         assert any(c.row.peer is None for c in members)
-        assert any(c.row.peer is not None and not c.row.ceiling for c in members)
+        rivals = [c for c in members if c.row.peer is not None and not c.row.ceiling]
+        assert bool(rivals) != bool(members[0].row.alone)
         assert len({c.unit for c in members}) == 1
     quick = {case.group for row in every_row() for case in row.cases(quick=True)}
     assert {group.split("[")[0] for group in quick} == {group.split("[")[0] for group in groups}
@@ -167,5 +188,97 @@ def test_the_ceiling_is_no_peer_and_the_hardest_peer_is_taken() -> None:
 @pytest.mark.parametrize(("text", "value"), [("60B", 60), ("64KiB", 65536), ("1MiB", 1 << 20)])
 def test_sizes_read_as_bytes(text: str, value: int) -> None:
     assert size_bytes(text) == value
-    with pytest.raises(ValueError, match="does not end"):
+    with pytest.raises(ValueError, match="is no number with one of B, KiB"):
         size_bytes("60")
+    with pytest.raises(ValueError, match="does not end"):
+        size_bytes("60flows")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("10000flows", 10_000), ("0.1pct", 0.1), ("4KiB", 4096)]
+)
+def test_other_sizes_read_as_numbers_of_their_axis(text: str, value: float) -> None:
+    assert number(text) == value
+
+
+def figure(name: str, rounds: list[float], **options: Any) -> il.Figure:
+    """A figure of a row over 1 and 10,000 flows."""
+    size = options.pop("size")
+    made = Row(name, "flows", "k/s", None, (size,), (size,), **options)  # type: ignore[arg-type]
+    return il.Figure(next(made.cases()), rounds)
+
+
+def test_growth_is_the_cost_at_the_last_size_over_that_at_the_first() -> None:
+    figures = [
+        figure("a__b__flat", [100.0, 100.0, 100.0], size="1flows", growth=1.5),
+        figure("a__b__flat", [90.0, 80.0, 70.0], size="10000flows", growth=1.5),
+        figure("a__b__grows", [100.0, 100.0, 100.0], size="1flows", growth=1.5),
+        figure("a__b__grows", [50.0, 50.0, 40.0], size="10000flows", growth=1.5),
+        figure("a__b__peer", [100.0, 100.0, 100.0], size="1flows", growth=0.0, peer="x"),
+        figure("a__b__peer", [10.0, 10.0, 10.0], size="10000flows", growth=0.0, peer="x"),
+        figure("a__b__plain", [10.0], size="64B"),
+    ]
+    found = {g["name"]: g for g in il.growth([il.as_row(f, None) for f in figures])}
+    assert set(found) == {"a__b__flat", "a__b__grows", "a__b__peer"}
+    assert found["a__b__flat"]["slope"] == 1.25
+    assert found["a__b__flat"]["slope_rounds"] == [100 / 90, 100 / 70]
+    assert not found["a__b__flat"]["grows"]
+    assert found["a__b__grows"]["slope"] == 2.0
+    assert found["a__b__grows"]["grows"]
+    assert found["a__b__grows"]["last"] == "10000flows"
+    assert not found["a__b__peer"]["grows"]
+    assert found["a__b__peer"]["bound"] is None
+
+
+def test_sizes_of_a_growing_row_are_measured_in_turn() -> None:
+    order: list[str] = []
+
+    @contextmanager
+    def start(size: str) -> Iterator[Work]:
+        yield Work(lambda: (order.append(size), sum(range(2000))), 1)
+
+    made = Row("a__b__c", "g", "k/s", start, ("1flows", "9flows"), (), growth=1.5)
+    il.measure(made.cases(), rounds=3)
+    runs = [size for n, size in enumerate(order) if not n or order[n - 1] != size]
+    assert len(runs) > 2  # one after the other they would be two
+
+
+def test_an_extra_peer_is_the_rival_only_where_there_is_no_other() -> None:
+    ours = figure("a__b__c", [4.0], size="64B")
+    usual = figure("a__peer__x", [2.0], size="64B", peer="loopback")
+    extra = figure("a__peer__y", [8.0], size="64B", peer="lwIP", extra=True)
+    row = il.as_row(ours, il.best_peer([ours, usual, extra]), il.peers_of([ours, usual, extra]))
+    assert (row["peer"], row["ratio"]) == ("loopback", 2.0)
+    assert row["ratios"] == {"loopback": 2.0, "lwIP": 0.5}
+    assert il.best_peer([ours, extra]) is extra
+
+
+def test_single_operations_become_percentiles_and_a_histogram() -> None:
+    found = il.distribution([*range(1000, 2000)])
+    assert found["p50"] == 1499.5
+    assert (found["min"], found["max"], found["samples"]) == (1000, 1999, 1000)
+    assert sum(found["counts"]) == 1000
+    assert len(found["edges_ns"]) == len(found["counts"]) + 1
+
+
+def test_goodput_in_virtual_time_depends_on_nothing_but_the_seed() -> None:
+    def facts() -> Mapping[str, float]:
+        with lossy.loss.start("1pct") as work:
+            assert work.prepare is not None
+            assert work.facts is not None
+            work.prepare()
+            work.run()
+            return work.facts()
+
+    assert facts() == facts()
+    assert 1 < facts()["goodput_mbit_s"] < 1000
+
+
+@pytest.mark.skipif(not Profile.available(), reason="needs Linux and CPython 3.11 to 3.13")
+def test_layers_add_up_to_the_time_of_an_operation() -> None:
+    with udp.single.start("64B") as work:
+        layers = il.by_layer(work, 0.2)
+        assert layers is not None
+        taken = il.seconds(work, 3) / 3 / work.amount * 1e9
+    assert {"udp", "driver"} <= set(layers)
+    assert 0.3 < sum(layers.values()) / taken < 3  # of one order; both are measured

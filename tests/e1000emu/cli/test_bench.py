@@ -37,6 +37,10 @@ def row(
         "rounds": rounds,
         "peer_rounds": [2.0] * len(rounds),
         "ratio_rounds": [] if peer is None else [value / 2 for value in rounds],
+        "growth": None,
+        "facts": {},
+        "latency_ns": None,
+        "layers_ns": None,
         **more,
     }
 
@@ -140,6 +144,18 @@ def test_the_older_run_may_be_the_file_that_is_written(
     assert json.loads(path.read_text())[0]["compared"]["ratio"] == 3.0
 
 
+def test_a_record_has_machine_and_commit_and_compare_reads_it(
+    tmp_path: Path, measured: list[dict[str, Any]]
+) -> None:
+    path = tmp_path / "recorded.json"
+    assert CliRunner().invoke(bench.command, ["--record", str(path)]).exit_code == 0
+    document = json.loads(path.read_text())
+    assert document["rows"] == measured
+    assert set(document["machine"]) == {"when", "processor", "python", "system"}
+    assert document["commit"]
+    assert load(path)["a_row__with__a_name[60B]"].median == 3.0
+
+
 def test_compare_ends_with_status_0_however_much_slower(
     tmp_path: Path, measured: list[dict[str, Any]]
 ) -> None:
@@ -164,8 +180,21 @@ def test_tables_fit_80_columns_and_lose_nothing() -> None:
         )
     ]
     changes = compare(samples(rows), rows)
+    growths = [
+        {
+            "name": "stack__udp6__neighs",
+            "first": "1neighs",
+            "last": "10000neighs",
+            "slope": 12.34,
+            "slope_rounds": [11.5, 13.25],
+            "bound": 1.5,
+            "grows": True,
+            "is_peer": False,
+        }
+    ]
     for table, words in (
         (bench.rate_table(rows), ("1,333", "Gbit/s", "617.25…722.00", "C intrin_avx2")),
+        (bench.growth_table(growths), ("10000neighs", "12.34", "11.50…13.25", "1.5", "GROWS")),
         (bench.comparison_table(changes, Path("old.json")), ("Gbit/s", "1.00", "old.json")),
     ):
         screen = Console(width=80)

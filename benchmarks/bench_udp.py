@@ -1,0 +1,8 @@
+"""Datagrams; what is measured stands in `rows/udp.py`."""
+
+from __future__ import annotations
+
+from .rows import udp
+from .sized import tests_of
+
+globals().update(tests_of(udp.ROWS))
