@@ -85,9 +85,9 @@ def rows(
     if only is not None:
         wanted = {case.name for case in chosen if only in case.name}
         if not wanted:
-            layers = sorted({case.name.split("__")[0] for case in chosen})
+            parts = sorted({case.name.split("__")[0] for case in chosen})
             raise ArgumentError(
-                f"--only {only!r}: no row has that in its name; they begin with {', '.join(layers)}"
+                f"--only {only!r}: no row has that in its name; they begin with {', '.join(parts)}"
             )
     else:
         wanted = {case.name for case in chosen if everything or case.name in HEADLINE}
