@@ -30,6 +30,7 @@ from stack.core.neigh_table import (
     pneigh_entry,
 )
 from stack.core.netdevice import net_device
+from stack.core.rows import wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 
 
@@ -141,7 +142,7 @@ def neigh_table_clear(tbl: neigh_table) -> None:
 # --- proxies -----------------------------------------------------------------------------------
 
 
-def pneigh_lookup(tbl: neigh_table, key: int, dev: net_device) -> pneigh_entry | None:
+def pneigh_lookup(tbl: neigh_table, key: wide, dev: net_device) -> pneigh_entry | None:
     """net/core/neighbour.c: the proxy entry of an address, for this interface or for all."""
     phash = tbl.phash
     if not phash:
@@ -149,7 +150,7 @@ def pneigh_lookup(tbl: neigh_table, key: int, dev: net_device) -> pneigh_entry |
     return phash.get((key, dev.ifindex)) or phash.get((key, 0))
 
 
-def pneigh_create(tbl: neigh_table, key: int, dev: net_device | None) -> pneigh_entry:
+def pneigh_create(tbl: neigh_table, key: wide, dev: net_device | None) -> pneigh_entry:
     """net/core/neighbour.c: answer for `key` (`ip neigh add proxy`); or the entry that exists."""
     where = (key, dev.ifindex if dev is not None else 0)
     entry = tbl.phash.get(where)
@@ -160,7 +161,7 @@ def pneigh_create(tbl: neigh_table, key: int, dev: net_device | None) -> pneigh_
     return entry
 
 
-def pneigh_delete(tbl: neigh_table, key: int, dev: net_device | None) -> bool:
+def pneigh_delete(tbl: neigh_table, key: wide, dev: net_device | None) -> bool:
     """net/core/neighbour.c: answer no more. False when there was no such entry."""
     entry = tbl.phash.pop((key, dev.ifindex if dev is not None else 0), None)
     if entry is not None and tbl.pdestructor is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_NEIGH_DEAD, kfree_skb_reason
 from stack.core.netdevice import net_device
+from stack.core.rows import wide
 from stack.core.snmp import _Mib
 from stack.core.timer import timer_list
 
@@ -162,7 +163,7 @@ class neighbour:
         self,
         tbl: neigh_table,
         dev: net_device,
-        key: int,
+        key: wide,
         timer_handler: Callable[[timer_list], None],
     ) -> None:
         net: Net = dev.net
@@ -201,7 +202,7 @@ class pneigh_entry:
 
     __slots__ = ("dev", "flags", "key")
 
-    def __init__(self, key: int, dev: net_device | None, flags: int = 0) -> None:
+    def __init__(self, key: wide, dev: net_device | None, flags: int = 0) -> None:
         self.key = key
         self.dev = dev
         self.flags = flags
@@ -266,7 +267,7 @@ class neigh_table:
         return len(self.hash)
 
 
-def neigh_key(dev: net_device, addr: int) -> int:
+def neigh_key(dev: net_device, addr: wide) -> wide:
     """Key of `neigh_table.hash`: an address on an interface."""
     return addr << 16 | dev.ifindex
 

@@ -52,6 +52,7 @@ from stack.core.neigh_table import (
     neighbour,
 )
 from stack.core.netdevice import net_device
+from stack.core.rows import wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
 
 _NO_EVENT = NUD_CONNECTED | NUD_DELAY | NUD_PROBE
@@ -60,7 +61,7 @@ _NO_EVENT = NUD_CONNECTED | NUD_DELAY | NUD_PROBE
 # --- look-up -----------------------------------------------------------------------------------
 
 
-def neigh_lookup(tbl: neigh_table, addr: int, dev: net_device) -> neighbour | None:
+def neigh_lookup(tbl: neigh_table, addr: wide, dev: net_device) -> neighbour | None:
     """net/core/neighbour.c: the entry, or None."""
     stats = tbl.stats
     stats.lookups += 1
@@ -70,7 +71,7 @@ def neigh_lookup(tbl: neigh_table, addr: int, dev: net_device) -> neighbour | No
     return n
 
 
-def neigh_create(tbl: neigh_table, addr: int, dev: net_device) -> neighbour | None:
+def neigh_create(tbl: neigh_table, addr: wide, dev: net_device) -> neighbour | None:
     """net/core/neighbour.c: a new entry (or the one that exists). None when the table is full."""
     n = tbl.hash.get(neigh_key(dev, addr))
     if n is not None:
@@ -93,7 +94,7 @@ def neigh_create(tbl: neigh_table, addr: int, dev: net_device) -> neighbour | No
 
 
 def __neigh_lookup(
-    tbl: neigh_table, addr: int, dev: net_device, creat: bool = False
+    tbl: neigh_table, addr: wide, dev: net_device, creat: bool = False
 ) -> neighbour | None:
     """include/net/neighbour.h: look up, and create when asked to."""
     n = neigh_lookup(tbl, addr, dev)
@@ -407,7 +408,7 @@ def neigh_update_hhs(neigh: neighbour) -> None:
 
 
 def neigh_event_ns(
-    tbl: neigh_table, lladdr: bytes | None, saddr: int, dev: net_device
+    tbl: neigh_table, lladdr: bytes | None, saddr: wide, dev: net_device
 ) -> neighbour | None:
     """net/core/neighbour.c: somebody asks for us: remember where he is (STALE)."""
     neigh = __neigh_lookup(tbl, saddr, dev, lladdr is not None or not dev.addr_len)

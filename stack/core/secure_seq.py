@@ -9,6 +9,8 @@ from hashlib import blake2s
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from stack.core.rows import wide
+
 if TYPE_CHECKING:
     from stack.net import Net
 
@@ -18,7 +20,7 @@ M32 = 0xFFFFFFFF
 M64 = 0xFFFFFFFFFFFFFFFF
 
 
-def secure_hash(net: Net, saddr: int, daddr: int, ports: int, size: int, *more: int) -> int:
+def secure_hash(net: Net, saddr: wide, daddr: wide, ports: int, size: int, *more: int) -> wide:
     """`size` bytes (as an int) of a hash of the connection, keyed by the net's secret."""
     data = _WORDS.pack(saddr >> 64, saddr & M64, daddr >> 64, daddr & M64, ports)
     for value in more:
@@ -26,7 +28,7 @@ def secure_hash(net: Net, saddr: int, daddr: int, ports: int, size: int, *more: 
     return int.from_bytes(blake2s(data, digest_size=size, key=net.tcp_secret).digest(), "big")
 
 
-def secure_tcp_seq(net: Net, saddr: int, daddr: int, sport: int, dport: int) -> int:
+def secure_tcp_seq(net: Net, saddr: wide, daddr: wide, sport: int, dport: int) -> int:
     """Initial sequence number: keyed hash of the connection plus a clock of 64 ns.
 
     For IPv6 the kernel calls it secure_tcpv6_seq.
@@ -35,7 +37,7 @@ def secure_tcp_seq(net: Net, saddr: int, daddr: int, sport: int, dport: int) -> 
     return (h + (net.now() >> 6)) & M32
 
 
-def secure_tcp_ts_off(net: Net, saddr: int, daddr: int) -> int:
+def secure_tcp_ts_off(net: Net, saddr: wide, daddr: wide) -> int:
     """Offset of our timestamps towards one peer (RFC 7323 5.4); 0 when tcp_timestamps is 2."""
     if net.sysctl.tcp_timestamps != 1:
         return 0

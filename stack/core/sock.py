@@ -75,7 +75,8 @@ SK_NO_REUSE = 0
 RCV_HOARD = 1 << 16  # forward allocation that a reader keeps while more is queued
 MAX_SCHEDULE_TIMEOUT = 1 << 62
 SOCK_MIN_RCVBUF = 2304
-PACING_UNLIMITED = (1 << 64) - 1
+PACING_UNLIMITED = (1 << 63) - 1
+"""sk_pacing_rate without a limit; where applications see it, it is ~0UL as on Linux."""
 
 # include/uapi/linux/capability.h
 CAP_NET_BIND_SERVICE = 10

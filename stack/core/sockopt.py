@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import sk_buff
 from stack.core import uapi
+from stack.core.rows import wide
 from stack.core.sk_mem import SOCK_MIN_SNDBUF, SOCK_SNDBUF_LOCK
 from stack.core.sock import (
     CAP_NET_ADMIN,
@@ -48,6 +49,7 @@ ORDER = sys.byteorder
 TIMEVAL = struct.Struct("=qq")
 LINGER = struct.Struct("=ii")
 PACING_RATE = struct.Struct("=Q")
+M64 = 0xFFFFFFFFFFFFFFFF
 NSEC = 1_000_000_000
 
 
@@ -88,8 +90,8 @@ def sock_timeout_ns(optval: Any) -> int:
     Raises: OSError EDOM, EINVAL.
     """
     if isinstance(optval, int | float):
-        ns = int(optval * NSEC)
-        return MAX_SCHEDULE_TIMEOUT if ns == 0 else max(ns, 0)
+        ns: wide = int(optval * NSEC)
+        return MAX_SCHEDULE_TIMEOUT if ns == 0 else min(max(ns, 0), MAX_SCHEDULE_TIMEOUT)
     data = opt_bytes(optval)
     if len(data) < TIMEVAL.size:
         raise OSError(errno.EINVAL, "a timeout is a struct timeval of 16 bytes")
@@ -102,7 +104,9 @@ def sock_timeout_ns(optval: Any) -> int:
         return 0
     if not sec and not usec:
         return MAX_SCHEDULE_TIMEOUT
-    return min(sec * NSEC + usec * 1000, MAX_SCHEDULE_TIMEOUT)
+    if sec >= MAX_SCHEDULE_TIMEOUT // NSEC:
+        return MAX_SCHEDULE_TIMEOUT
+    return sec * NSEC + usec * 1000
 
 
 def sock_timeval(timeo_ns: int) -> bytes:
@@ -149,13 +153,19 @@ def sock_set_max_pacing_rate(sk: sock, optval: Any) -> None:
     if sk.sk_protocol != uapi.IPPROTO_TCP:
         raise OSError(errno.ENOPROTOOPT, "SO_MAX_PACING_RATE: only TCP sockets are paced")
     if not isinstance(optval, int) and len(opt_bytes(optval)) >= PACING_RATE.size:
-        rate = int(PACING_RATE.unpack_from(opt_bytes(optval))[0])
+        rate = min(int(PACING_RATE.unpack_from(opt_bytes(optval))[0]), PACING_UNLIMITED)
     else:
         rate = opt_int(optval) & 0xFFFFFFFF
         if rate == 0xFFFFFFFF:
             rate = PACING_UNLIMITED
     sk.sk_pacing_rate = rate
     sk.sk_pacing_status = rate != PACING_UNLIMITED
+
+
+def pacing_rate(sk: sock) -> wide:
+    """sk_pacing_rate as applications see it: bytes per second, ~0UL when nothing limits it."""
+    rate: wide = sk.sk_pacing_rate
+    return M64 if rate == PACING_UNLIMITED else rate
 
 
 FLAG_OPTIONS = {
@@ -347,7 +357,7 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> 
             )
         case uapi.SO_MAX_PACING_RATE if sk.sk_protocol == uapi.IPPROTO_TCP:
             if optlen >= PACING_RATE.size:
-                return PACING_RATE.pack(sk.sk_pacing_rate)
+                return PACING_RATE.pack(pacing_rate(sk))
             rate = min(sk.sk_pacing_rate, 0xFFFFFFFF)  # as an int: -1, without limit
             return rate - (1 << 32) if rate > 0x7FFFFFFF else rate
         case _:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fastpath.skbuff import sk_buff
 from stack.core.iov import msghdr
+from stack.core.rows import wide
 from stack.core.snmp import udp_mib
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from stack.inet.udp_hash import udp_sock
     from stack.net import Net
 
-InetKey = tuple[int, int, int, int, int]
+InetKey = tuple[int, wide, int, wide, int]
 """(family, saddr, sport, daddr, dport) of the packets that a socket receives."""
 
 
@@ -31,9 +32,9 @@ class sock_common(Protocol):
     """What full sockets, requests and TIME_WAIT remnants have in common (struct sock_common)."""
 
     sk_af: inet_af_ops
-    inet_daddr: int
+    inet_daddr: wide
     inet_dport: int
-    inet_rcv_saddr: int
+    inet_rcv_saddr: wide
     inet_num: int
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stack.core.rows import wide
+
 FLOWI_FLAG_ANYSRC = 0x01
 FLOWI_FLAG_KNOWN_NH = 0x02
 
@@ -33,8 +35,8 @@ class flowi:
     def __init__(
         self,
         family: int,
-        daddr: int = 0,
-        saddr: int = 0,
+        daddr: wide = 0,
+        saddr: wide = 0,
         flowi_oif: int = 0,
         flowi_tos: int = 0,
         flowi_proto: int = 0,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stack.core.rows import wide
+
 if TYPE_CHECKING:
     from stack.net import Net
 
@@ -56,7 +58,7 @@ class inet_peer:
         self.rid = 0
 
 
-def inet_getpeer(net: Net, peers: dict[int, inet_peer], addr: int) -> inet_peer:
+def inet_getpeer(net: Net, peers: dict[int, inet_peer], addr: wide) -> inet_peer:
     """net/ipv4/inetpeer.c: the record of `addr`, made when new; the table is bounded."""
     peer = peers.get(addr)
     if peer is None:

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from stack.core.iov import msghdr
+from stack.core.rows import wide
 from stack.core.sock import (
     CAP_NET_BIND_SERVICE,
     CAP_NET_RAW,
@@ -152,7 +153,7 @@ def inet_release(sock: socket) -> int:
     return 0
 
 
-def inet_bind_port(sk: inet_sock, addr: int, source: int, snum: int) -> None:
+def inet_bind_port(sk: inet_sock, addr: wide, source: wide, snum: int) -> None:
     """What __inet_bind and __inet6_bind do alike: take address and port. Call with the sock owned.
 
     `source`: the address of packets out (0 for a group). Raises: OSError EINVAL, EADDRINUSE.

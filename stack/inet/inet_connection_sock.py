@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stack.core.rows import FRESH, row, state
+from stack.core.rows import FRESH, row, state, wide
 from stack.core.sock import (
     SK_CAN_REUSE,
     SOCK_DEAD,
@@ -166,9 +166,9 @@ class request_sock:
     sk_family: int = row(0)
     sk_bound_dev_if: int = row(0)
     sk_mark: int = row(0)
-    inet_daddr: int = row(0)
+    inet_daddr: wide = row(0)
     inet_dport: int = row(0)
-    inet_rcv_saddr: int = row(0)
+    inet_rcv_saddr: wide = row(0)
     inet_num: int = row(0)
     ir_iif: int = row(0)
     ireq_opt: ip_options | None = row()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
+from stack.core.rows import wide
 from stack.core.sock import os_error
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT
 from stack.inet.af_ops import InetKey, inet_sk_key
@@ -72,7 +73,7 @@ def __inet_lookup_established(hashinfo: inet_hashinfo, key: InetKey, dif: int) -
     return sk
 
 
-def compute_score(sk: inet_connection_sock, family: int, daddr: int, dif: int) -> int:
+def compute_score(sk: inet_connection_sock, family: int, daddr: wide, dif: int) -> int:
     """How well a listener of the port fits: a bound address or device and its own family count."""
     af = sk.sk_af
     score = 1

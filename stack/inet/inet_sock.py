@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stack.core.rows import FRESH, row, state
+from stack.core.rows import FRESH, row, state, wide
 from stack.core.sock import sock
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class ip_mc_socklist:
 
     __slots__ = ("ifindex", "multiaddr", "sflist", "sfmode")
 
-    def __init__(self, multiaddr: int, ifindex: int, sfmode: int) -> None:
+    def __init__(self, multiaddr: wide, ifindex: int, sfmode: int) -> None:
         self.multiaddr = multiaddr
         self.ifindex = ifindex
         self.sfmode = sfmode
@@ -121,9 +121,9 @@ class inet_sock(sock):
     sk_ipv6only: bool = row(False)
     pinet6: ipv6_pinfo | None = row(None, clone=lambda np: np.clone() if np is not None else None)
     """What an AF_INET6 socket has beyond this."""
-    inet_saddr: int = row(0)
-    inet_rcv_saddr: int = row(0)
-    inet_daddr: int = row(0)
+    inet_saddr: wide = row(0)
+    inet_rcv_saddr: wide = row(0)
+    inet_daddr: wide = row(0)
     inet_num: int = row(0)
     inet_sport: int = row(0)
     inet_dport: int = row(0)
@@ -155,7 +155,7 @@ class inet_sock(sock):
     mc_ttl: int = row(1)
     mc_all: bool = row(True)
     mc_index: int = row(0)
-    mc_addr: int = row(0)
+    mc_addr: wide = row(0)
     mc_list: list[ip_mc_socklist] = row(make=list, clone=FRESH)
 
     # a datagram that is being put together

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stack.core.rows import row, state
+from stack.core.rows import row, state, wide
 from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.inet.af_ops import inet_sk_key
@@ -66,9 +66,9 @@ class inet_timewait_sock:
     sk_reuse: int = row(0)
     sk_reuseport: bool = row(False)
     sk_mark: int = row(0)
-    inet_daddr: int = row(0)
+    inet_daddr: wide = row(0)
     inet_dport: int = row(0)
-    inet_rcv_saddr: int = row(0)
+    inet_rcv_saddr: wide = row(0)
     inet_num: int = row(0)
     tw_substate: int = row(0)
     """FIN_WAIT2 until the peer's FIN comes."""

@@ -11,6 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from stack.core.rows import wide
+
 MCAST_EXCLUDE = 0
 MCAST_INCLUDE = 1
 
@@ -34,7 +36,7 @@ class mc_state(NamedTuple):
         """Nothing at all: nobody listens."""
         return self.mode == MCAST_INCLUDE and not self.sources
 
-    def wants(self, source: int) -> bool:
+    def wants(self, source: wide) -> bool:
         """Whether packets of `source` are wanted."""
         return (source in self.sources) == (self.mode == MCAST_INCLUDE)
 
@@ -74,7 +76,7 @@ class mc_filter:
         """Listeners of any kind."""
         return self.sfcount[0] + self.sfcount[1]
 
-    def wants(self, source: int) -> bool:
+    def wants(self, source: wide) -> bool:
         """Does any listener want packets of `source`?"""
         counts = self.sources.get(source)
         excluders = self.sfcount[MCAST_EXCLUDE]
@@ -140,7 +142,7 @@ class mc_changes:
             out.append((BLOCK_OLD_SOURCES, block))
         return out
 
-    def _sent(self, source: int) -> None:
+    def _sent(self, source: wide) -> None:
         self.sources[source] -= 1
         if not self.sources[source]:
             del self.sources[source]

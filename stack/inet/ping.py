@@ -17,7 +17,7 @@ from fastpath.skbuff import (
 )
 from stack.core.drop_reason import SKB_DROP_REASON_SOCKET_RCVBUFF, kfree_skb_reason
 from stack.core.iov import msghdr
-from stack.core.rows import row, state
+from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
     sk_common_release,
@@ -76,7 +76,7 @@ def ping_unhash(sk: ping_sock) -> None:
         sk.inet_sport = 0
 
 
-def ping_lookup(net: Net, family: int, ident: int, laddr: int, dif: int) -> ping_sock | None:
+def ping_lookup(net: Net, family: int, ident: int, laddr: wide, dif: int) -> ping_sock | None:
     """net/ipv4/ping.c: the socket of an identifier, local address and interface, or None."""
     for sk in net.ping_table.get(ident, ()):
         if sk.sk_family != family:

@@ -20,7 +20,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.iov import msghdr, skb_copy_datagram_iter
-from stack.core.rows import row, state
+from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
     sock_queue_rcv_skb,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 class raw_sock(inet_sock):
     """struct raw_sock. `filter`: ICMP types (bit mask) that the socket does not want."""
 
-    filter: int = row(0)
+    filter: wide = row(0)
     raw_hashed: bool = row(False)
 
 
@@ -85,7 +85,7 @@ def raw_local_deliver(skb: sk_buff, family: int, protocol: int) -> int:
     return delivered
 
 
-def raw_match(sk: raw_sock, raddr: int, laddr: int, dif: int) -> bool:
+def raw_match(sk: raw_sock, raddr: wide, laddr: wide, dif: int) -> bool:
     """net/ipv4/raw.c (raw_v4_match): does a packet from raddr to laddr concern the sock?"""
     return (
         (not sk.inet_daddr or sk.inet_daddr == raddr)
@@ -95,7 +95,7 @@ def raw_match(sk: raw_sock, raddr: int, laddr: int, dif: int) -> bool:
 
 
 def raw_icmp_error(
-    skb: sk_buff, family: int, protocol: int, raddr: int, laddr: int, *info: int
+    skb: sk_buff, family: int, protocol: int, raddr: wide, laddr: wide, *info: int
 ) -> None:
     """net/ipv4/raw.c, net/ipv6/raw.c (rawv6_icmp_error): an ICMP error about a packet of ours.
 

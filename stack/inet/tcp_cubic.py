@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastpath.errors import whole_number
+from stack.core.rows import wide
 from stack.inet.tcp_cong import (
     ack_sample,
     tcp_cong_avoid_ai,
@@ -84,8 +85,8 @@ class cubic_params:
     hystart: bool = True
     hystart_low_window: int = 16
     initial_ssthresh: int = 0
-    cube_rtt_scale: int = field(init=False)
-    cube_factor: int = field(init=False)
+    cube_rtt_scale: wide = field(init=False)
+    cube_factor: wide = field(init=False)
     beta_scale: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -164,11 +165,11 @@ def cubic_state(sk: tcp_sock) -> bictcp:
     return ca
 
 
-def cubic_root(a: int) -> int:
+def cubic_root(a: wide) -> int:
     """Return the largest r with r^3 <= a, by Newton's iteration from above."""
     if a <= 0:
         return 0
-    r = 1 << (a.bit_length() + 2) // 3
+    r: wide = 1 << (a.bit_length() + 2) // 3
     while (closer := (2 * r + a // (r * r)) // 3) < r:
         r = closer
     return r
@@ -196,13 +197,13 @@ def bictcp_update(ca: bictcp, cwnd: int, acked: int, now: int) -> None:
             ca.bic_K = cubic_root(params.cube_factor * (ca.last_max_cwnd - cwnd))
             ca.bic_origin_point = ca.last_max_cwnd
     # One round trip ahead: what is decided now counts when these packets are answered.
-    t = (now - ca.epoch_start + ca.delay_min * 1000 << BICTCP_HZ) // SEC
-    offset = t - ca.bic_K
+    t = (now - ca.epoch_start + ca.delay_min * 1000 << 1) // (SEC >> BICTCP_HZ - 1)
+    offset: wide = t - ca.bic_K  # its cube outgrows 63 bits
     if offset >= 0:
-        delta = params.cube_rtt_scale * offset**3 >> (10 + 3 * BICTCP_HZ)
+        delta = params.cube_rtt_scale * offset * offset * offset >> (10 + 3 * BICTCP_HZ)
         target = ca.bic_origin_point + delta
     else:
-        delta = params.cube_rtt_scale * (-offset) ** 3 >> (10 + 3 * BICTCP_HZ)
+        delta = params.cube_rtt_scale * -offset * offset * offset >> (10 + 3 * BICTCP_HZ)
         target = ca.bic_origin_point - delta
     cnt = cwnd // (target - cwnd) if target > cwnd else 100 * cwnd
     if not ca.last_max_cwnd and cnt > 20:

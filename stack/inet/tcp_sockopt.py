@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from stack.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, os_error, release_sock
-from stack.core.sockopt import opt_bytes, opt_int
+from stack.core.sockopt import opt_bytes, opt_int, pacing_rate
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
@@ -333,8 +333,8 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         rcv_rtt,
         sk.rcvq_space_space & M32,
         sk.total_retrans,
-        sk.sk_pacing_rate & (1 << 64) - 1,
-        sk.sk_pacing_rate & (1 << 64) - 1,
+        pacing_rate(sk),
+        pacing_rate(sk),
         sk.bytes_acked,
         sk.bytes_received,
         sk.segs_out & M32,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fastpath.hdr import tcp_hdr
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
+from stack.core.rows import wide
 from stack.core.secure_seq import secure_hash
 from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_add, request_sock
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
@@ -44,7 +45,7 @@ TSBITS = 6
 TSMASK = (1 << TSBITS) - 1
 
 
-def cookie_hash(net: Net, saddr: int, daddr: int, ports: int, count: int, c: int) -> int:
+def cookie_hash(net: Net, saddr: wide, daddr: wide, ports: int, count: int, c: int) -> int:
     return secure_hash(net, saddr, daddr, ports, 4, count & M32, c)
 
 
@@ -54,7 +55,7 @@ def tcp_cookie_time(net: Net) -> int:
 
 
 def secure_tcp_syn_cookie(
-    net: Net, saddr: int, daddr: int, ports: int, sseq: int, data: int
+    net: Net, saddr: wide, daddr: wide, ports: int, sseq: int, data: int
 ) -> int:
     count = tcp_cookie_time(net)
     return (
@@ -66,7 +67,7 @@ def secure_tcp_syn_cookie(
 
 
 def check_tcp_syn_cookie(
-    net: Net, cookie: int, saddr: int, daddr: int, ports: int, sseq: int
+    net: Net, cookie: int, saddr: wide, daddr: wide, ports: int, sseq: int
 ) -> int:
     """The data in the cookie, or -1 when it is too old."""
     cookie = (cookie - cookie_hash(net, saddr, daddr, ports, 0, 0) - sseq) & M32

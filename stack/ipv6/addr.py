@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 
 from fastpath.errors import ArgumentError
+from stack.core.rows import wide
 
 IN6ADDR_ANY = 0
 IN6ADDR_LOOPBACK = 1
@@ -53,7 +54,7 @@ _FEC0 = 0xFEC0 >> 6
 # --- text ----------------------------------------------------------------------------------
 
 
-def parse_addr6(text: str) -> int:
+def parse_addr6(text: str) -> wide:
     """The address that "2001:db8::1" means.
 
     Raises: ArgumentError (a ValueError) with the text and the remedy; a scope ("%eth0") is not
@@ -68,7 +69,7 @@ def parse_addr6(text: str) -> int:
     return int(addr)
 
 
-def format_addr6(addr: int) -> str:
+def format_addr6(addr: wide) -> str:
     """Text as RFC 5952 has it; a v4-mapped address with its dotted quad (5)."""
     if addr >> 32 == 0xFFFF:
         return f"::ffff:{ipaddress.IPv4Address(addr & 0xFFFFFFFF)}"
@@ -104,7 +105,7 @@ def parse_ifaddr6(text: str) -> tuple[int, int]:
 # --- types and scopes ----------------------------------------------------------------------
 
 
-def ipv6_addr_type(addr: int) -> int:
+def ipv6_addr_type(addr: wide) -> int:
     """net/ipv6/addrconf_core.c __ipv6_addr_type: IPV6_ADDR_* bits (scope in the mask's place)."""
     top3 = addr >> 125
     if top3 and top3 != 7:  # 001 ... 110: global unicast
@@ -129,7 +130,7 @@ def ipv6_addr_type(addr: int) -> int:
     return IPV6_ADDR_UNICAST
 
 
-def ipv6_addr_scope(addr: int) -> int:
+def ipv6_addr_scope(addr: wide) -> int:
     """include/net/ipv6.h ipv6_addr_src_scope: an IPV6_ADDR_SCOPE_* value, also for unicast."""
     if addr >> 120 == 0xFF:
         return addr >> 112 & 15
@@ -141,47 +142,47 @@ def ipv6_addr_scope(addr: int) -> int:
     return IPV6_ADDR_SCOPE_GLOBAL
 
 
-def ipv6_addr_is_multicast(addr: int) -> bool:
+def ipv6_addr_is_multicast(addr: wide) -> bool:
     """include/net/ipv6.h"""
     return addr >> 120 == 0xFF
 
 
-def ipv6_addr_mc_scope(addr: int) -> int:
+def ipv6_addr_mc_scope(addr: wide) -> int:
     """include/net/ipv6.h IPV6_ADDR_MC_SCOPE: the scope field of a multicast address."""
     return addr >> 112 & 15
 
 
-def ipv6_addr_is_linklocal(addr: int) -> bool:
+def ipv6_addr_is_linklocal(addr: wide) -> bool:
     """fe80::/10"""
     return addr >> 118 == _FE80
 
 
-def ipv6_addr_loopback(addr: int) -> bool:
+def ipv6_addr_loopback(addr: wide) -> bool:
     """include/net/ipv6.h"""
     return addr == 1
 
 
-def ipv6_addr_v4mapped(addr: int) -> bool:
+def ipv6_addr_v4mapped(addr: wide) -> bool:
     """include/net/ipv6.h: ::ffff:0:0/96"""
     return addr >> 32 == 0xFFFF
 
 
-def ipv6_addr_set_v4mapped(addr: int) -> int:
+def ipv6_addr_set_v4mapped(addr: wide) -> wide:
     """include/net/ipv6.h: the v4-mapped address of a 32-bit one."""
     return IN6ADDR_V4MAPPED | addr
 
 
-def rt6_need_strict(addr: int) -> bool:
+def rt6_need_strict(addr: wide) -> bool:
     """include/net/ip6_route.h: an address that means nothing without its interface."""
     return addr >> 118 == _FE80 or addr >> 120 == 0xFF or addr == 1
 
 
-def ipv6_addr_diff(a: int, b: int) -> int:
+def ipv6_addr_diff(a: wide, b: wide) -> int:
     """include/net/ipv6.h: bits that are equal at the front, 128 for the same address."""
     return 128 - (a ^ b).bit_length()
 
 
-def ipv6_prefix_equal(a: int, b: int, plen: int) -> bool:
+def ipv6_prefix_equal(a: wide, b: wide, plen: int) -> bool:
     """include/net/ipv6.h"""
     return not (a ^ b) & MASKS6[plen]
 
@@ -189,26 +190,26 @@ def ipv6_prefix_equal(a: int, b: int, plen: int) -> bool:
 # --- derived addresses ---------------------------------------------------------------------
 
 
-def addrconf_addr_solict_mult(addr: int) -> int:
+def addrconf_addr_solict_mult(addr: wide) -> wide:
     """include/net/addrconf.h: the solicited-node group of an address (RFC 4291 2.7.1)."""
     return 0xFF02 << 112 | 0x01FF << 24 | addr & 0xFFFFFF
 
 
-def ipv6_addr_is_solict_mult(addr: int) -> bool:
+def ipv6_addr_is_solict_mult(addr: wide) -> bool:
     """include/net/addrconf.h"""
     return addr >> 24 == (0xFF02 << 112 | 0x01FF << 24) >> 24
 
 
-def ipv6_eth_mc_map(addr: int) -> bytes:
+def ipv6_eth_mc_map(addr: wide) -> bytes:
     """include/net/if_inet6.h: the Ethernet address of a group (RFC 2464 7)."""
     return b"\x33\x33" + (addr & 0xFFFFFFFF).to_bytes(4, "big")
 
 
-def addrconf_ifid_eui48(mac: bytes) -> int:
+def addrconf_ifid_eui48(mac: bytes) -> wide:
     """include/net/addrconf.h: the modified EUI-64 interface identifier of a MAC address."""
     return int.from_bytes(bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:6], "big")
 
 
-def in6_bytes(addr: int) -> bytes:
+def in6_bytes(addr: wide) -> bytes:
     """The 16 bytes of the wire."""
     return addr.to_bytes(16, "big")

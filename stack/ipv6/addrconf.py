@@ -29,6 +29,7 @@ from stack.core.netdevice import (
     netif_carrier_ok,
     netif_running,
 )
+from stack.core.rows import wide
 from stack.ipv6.addr import (
     IN6ADDR_INTERFACELOCAL_ALLNODES,
     IN6ADDR_INTERFACELOCAL_ALLROUTERS,
@@ -251,7 +252,7 @@ def addrconf_addr_gen(idev: inet6_dev, *, prefix_route: bool = True) -> None:
         addrconf_add_linklocal(idev, FE80 | iid, 0)
 
 
-def addrconf_add_linklocal(idev: inet6_dev, addr: int, flags: int) -> None:
+def addrconf_add_linklocal(idev: inet6_dev, addr: wide, flags: int) -> None:
     """net/ipv6/addrconf.c"""
     flags |= IFA_F_PERMANENT
     all_ = idev.net.ipv6.devconf_all
@@ -457,13 +458,13 @@ def addr_gen_mode_change(idev: inet6_dev, old: int) -> None:
 
 def inet6_addr_add(
     dev: net_device,
-    addr: int,
+    addr: wide,
     plen: int,
     *,
     flags: int = 0,
     valid_lft: int = INFINITY_LIFE_TIME,
     preferred_lft: int = INFINITY_LIFE_TIME,
-    peer: int = 0,
+    peer: wide = 0,
     metric: int = 0,
 ) -> inet6_ifaddr:
     """net/ipv6/addrconf.c: `ip -6 addr add`. Lifetimes in s; `flags` IFA_F_NODAD and its kin.
@@ -496,7 +497,7 @@ def inet6_addr_add(
     return ifp
 
 
-def inet6_addr_del(dev: net_device, addr: int, plen: int) -> None:
+def inet6_addr_del(dev: net_device, addr: wide, plen: int) -> None:
     """net/ipv6/addrconf.c: `ip -6 addr del`. Raises: OSError EADDRNOTAVAIL."""
     idev: inet6_dev | None = dev.ip6_ptr
     for ifp in tuple(idev.addr_list) if idev is not None else ():

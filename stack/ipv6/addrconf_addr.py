@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP, net_device
+from stack.core.rows import wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.ipv6.addr import (
     IPV6_ADDR_LOOPBACK,
@@ -68,19 +69,19 @@ inet6addr_fn = Callable[[int, inet6_ifaddr], None]
 class ifa6_config:
     """struct ifa6_config: an address to be. Lifetimes in s."""
 
-    pfx: int
+    pfx: wide
     plen: int
     ifa_flags: int = 0
     valid_lft: int = INFINITY_LIFE_TIME
     preferred_lft: int = INFINITY_LIFE_TIME
-    peer_pfx: int = 0
+    peer_pfx: wide = 0
     rt_priority: int = 0
 
 
 # --- routes --------------------------------------------------------------------------------
 
 
-def addrconf_f6i_alloc(idev: inet6_dev, addr: int) -> fib6_info:
+def addrconf_f6i_alloc(idev: inet6_dev, addr: wide) -> fib6_info:
     """net/ipv6/route.c: the route that delivers `addr` to this host; not in a table yet."""
     table = fib6_get_table(idev.net, RT6_TABLE_LOCAL)
     flags = RTF_UP | RTF_NONEXTHOP | RTF_LOCAL
@@ -97,7 +98,7 @@ def addrconf_f6i_alloc(idev: inet6_dev, addr: int) -> fib6_info:
 
 
 def addrconf_prefix_route(
-    dev: net_device, pfx: int, plen: int, *, metric: int = 0, expires_ns: int = 0, flags: int = 0
+    dev: net_device, pfx: wide, plen: int, *, metric: int = 0, expires_ns: int = 0, flags: int = 0
 ) -> None:
     """net/ipv6/addrconf.c: the prefix is on link. `expires_ns` of the machine's time, 0: never."""
     net = dev.net
@@ -120,7 +121,7 @@ def addrconf_prefix_route(
 
 
 def addrconf_get_prefix_route(
-    dev: net_device, pfx: int, plen: int, flags: int = 0, noflags: int = 0
+    dev: net_device, pfx: wide, plen: int, flags: int = 0, noflags: int = 0
 ) -> fib6_info | None:
     """net/ipv6/addrconf.c: the on-link route of a prefix with all of `flags`, none of `noflags`."""
     for rt in fib6_get_table(dev.net, RT6_TABLE_MAIN).leaf(pfx & MASKS6[plen], plen):
@@ -222,13 +223,13 @@ def addrconf_dad_start(ifp: inet6_ifaddr) -> None:
 # --- groups --------------------------------------------------------------------------------
 
 
-def addrconf_join_solict(dev: net_device, addr: int) -> None:
+def addrconf_join_solict(dev: net_device, addr: wide) -> None:
     """net/ipv6/addrconf.c: hear solicitations for `addr`."""
     if not dev.flags & (IFF_LOOPBACK | IFF_NOARP):
         ipv6_dev_mc_inc(dev, addrconf_addr_solict_mult(addr))
 
 
-def addrconf_leave_solict(idev: inet6_dev, addr: int) -> None:
+def addrconf_leave_solict(idev: inet6_dev, addr: wide) -> None:
     """net/ipv6/addrconf.c"""
     if not idev.dev.flags & (IFF_LOOPBACK | IFF_NOARP):
         ipv6_dev_mc_dec(idev.dev, addrconf_addr_solict_mult(addr))
@@ -356,7 +357,7 @@ def cleanup_prefix_route(ifp: inet6_ifaddr) -> None:
         fib6_set_expires(idev.net, rt, expires)
 
 
-def rt6_remove_prefsrc(net: Net, addr: int) -> None:
+def rt6_remove_prefsrc(net: Net, addr: wide) -> None:
     """net/ipv6/route.c: routes stop preferring an address that nobody has any more."""
     if addr in net.ipv6.addr_hash:
         return

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from stack.core.ratelimit import net_ratelimit
+from stack.core.rows import wide
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_MULTICAST, ipv6_addr_type
 from stack.ipv6.addrconf_addr import (
     addrconf_dad_start,
@@ -86,7 +87,7 @@ def addrconf_prefix_rcv(dev: net_device, pinfo: prefix_info, sllao: bool) -> Non
         _prefix_route(idev, pinfo)
     if not pinfo.autoconf or not idev.cnf.autoconf or pinfo.prefix_len != 64:
         return
-    addr: int | None = None
+    addr: wide | None = None
     flags = 0
     if is_addr_mode_generate_stable(idev):
         addr = ipv6_generate_stable_address(idev, pinfo.prefix, 0)
@@ -119,7 +120,7 @@ def _prefix_route(idev: inet6_dev, pinfo: prefix_info) -> None:
         addrconf_prefix_route(dev, pinfo.prefix, pinfo.prefix_len, expires_ns=ends, flags=flags)
 
 
-def _find_of_prefix(idev: inet6_dev, addr: int, stable: bool) -> inet6_ifaddr | None:
+def _find_of_prefix(idev: inet6_dev, addr: wide, stable: bool) -> inet6_ifaddr | None:
     """The address that an earlier advertisement of the prefix made."""
     found = ipv6_get_ifaddr(idev.net, addr, idev.dev, True)
     if found is not None or not stable:
@@ -132,7 +133,7 @@ def _find_of_prefix(idev: inet6_dev, addr: int, stable: bool) -> inet6_ifaddr | 
 
 
 def addrconf_prefix_rcv_add_addr(
-    idev: inet6_dev, addr: int, flags: int, pinfo: prefix_info, sllao: bool
+    idev: inet6_dev, addr: wide, flags: int, pinfo: prefix_info, sllao: bool
 ) -> None:
     """net/ipv6/addrconf.c: make the address of a prefix, or renew its lifetimes."""
     net = idev.net

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stack.core.rows import wide
 from stack.ipv6.addr import MASKS6, parse_prefix6
 
 
@@ -15,7 +16,7 @@ from stack.ipv6.addr import MASKS6, parse_prefix6
 class ip6addrlbl_entry:
     """struct ip6addrlbl_entry: one row. `ifindex` 0: for every interface."""
 
-    prefix: int
+    prefix: wide
     prefixlen: int
     label: int
     precedence: int = 40
@@ -47,7 +48,7 @@ class ip6addrlbl_table:
 
     rows: list[ip6addrlbl_entry] = field(default_factory=lambda: list(DEFAULT_TABLE))
 
-    def lookup(self, addr: int, ifindex: int = 0) -> ip6addrlbl_entry:
+    def lookup(self, addr: wide, ifindex: int = 0) -> ip6addrlbl_entry:
         """net/ipv6/addrlabel.c __ipv6_addr_label: the row that counts for `addr`."""
         for row in self.rows:
             if row.ifindex and row.ifindex != ifindex:
@@ -62,7 +63,7 @@ class ip6addrlbl_table:
         self.rows.append(entry)
         self.rows.sort(key=lambda row: (-row.prefixlen, not row.ifindex))
 
-    def remove(self, prefix: int, prefixlen: int, ifindex: int = 0) -> bool:
+    def remove(self, prefix: wide, prefixlen: int, ifindex: int = 0) -> bool:
         """net/ipv6/addrlabel.c: `ip addrlabel del`. False when there is no such row."""
         kept = [
             r

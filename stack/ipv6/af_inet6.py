@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stack.core.datagram import datagram_poll
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import net_proto_family, proto_ops, proto_register
+from stack.core.rows import wide
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
     lock_sock,
@@ -167,7 +168,7 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
         release_sock(sk)
 
 
-def inet6_name(sk: inet_sock, addr: int, port: int, flowinfo: int = 0) -> sockaddr:
+def inet6_name(sk: inet_sock, addr: wide, port: int, flowinfo: int = 0) -> sockaddr:
     """An address of the wire as an AF_INET6 socket tells it."""
     if sk.sk_af.family == AF_INET:
         return sockaddr(AF_INET6, IN6ADDR_V4MAPPED | addr, port)

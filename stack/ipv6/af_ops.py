@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastpath.skbuff import sk_buff
+from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.af_ops import inet_af_ops
 from stack.inet.inet_sock import inet_sock
@@ -27,7 +28,7 @@ def ipv6_port_unreachable(skb: sk_buff) -> None:
     icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0)
 
 
-def ipv6_mc_sf_allow(sk: inet_sock, group: int, saddr: int, ifindex: int) -> bool:
+def ipv6_mc_sf_allow(sk: inet_sock, group: wide, saddr: wide, ifindex: int) -> bool:
     """Does a datagram to a group concern the socket?"""
     return sk.net.ipv6.groups.check(sk, group, saddr)
 

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.rows import wide
 from stack.ipv6.addr import addrconf_addr_solict_mult
 from stack.ipv6.if_inet6 import ifacaddr6, inet6_dev, ipv6_chk_addr, ipv6_chk_prefix
 from stack.ipv6.ip6_fib import (
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 
-def ipv6_dev_ac_inc(idev: inet6_dev, addr: int) -> None:
+def ipv6_dev_ac_inc(idev: inet6_dev, addr: wide) -> None:
     """net/ipv6/anycast.c __ipv6_dev_ac_inc: one more user of an anycast address.
 
     Raises: OSError ENODEV, the interface is going away.
@@ -61,7 +62,7 @@ def ipv6_dev_ac_inc(idev: inet6_dev, addr: int) -> None:
         ipv6_dev_mc_inc(idev.dev, addrconf_addr_solict_mult(addr))
 
 
-def ipv6_dev_ac_dec(idev: inet6_dev, addr: int) -> None:
+def ipv6_dev_ac_dec(idev: inet6_dev, addr: wide) -> None:
     """net/ipv6/anycast.c __ipv6_dev_ac_dec: one user fewer."""
     aca = idev.ac_list.get(addr)
     if aca is None:
@@ -87,7 +88,7 @@ def ipv6_ac_destroy_dev(idev: inet6_dev) -> None:
         _unlink(idev, idev.ac_list.popitem()[1])
 
 
-def _anycast_dev(net: Net, ifindex: int, addr: int) -> net_device | None:
+def _anycast_dev(net: Net, ifindex: int, addr: wide) -> net_device | None:
     """The interface of a membership; without an index the one whose prefix the address has."""
     if ifindex:
         return net.dev_by_index.get(ifindex)
@@ -97,7 +98,7 @@ def _anycast_dev(net: Net, ifindex: int, addr: int) -> net_device | None:
     return None
 
 
-def ipv6_sock_ac_join(sk: inet_sock, ifindex: int, addr: int) -> None:
+def ipv6_sock_ac_join(sk: inet_sock, ifindex: int, addr: wide) -> None:
     """net/ipv6/anycast.c: IPV6_JOIN_ANYCAST.
 
     Raises: OSError EPERM (not an administrator), EINVAL (a unicast address of ours, a group),
@@ -120,7 +121,7 @@ def ipv6_sock_ac_join(sk: inet_sock, ifindex: int, addr: int) -> None:
     sk.pinet6.ipv6_ac_list.append((addr, dev.ifindex))
 
 
-def ipv6_sock_ac_drop(sk: inet_sock, ifindex: int, addr: int) -> None:
+def ipv6_sock_ac_drop(sk: inet_sock, ifindex: int, addr: wide) -> None:
     """net/ipv6/anycast.c: IPV6_LEAVE_ANYCAST. Raises: OSError ENOENT, not joined."""
     held = sk.pinet6.ipv6_ac_list if sk.pinet6 is not None else []
     for item in held:

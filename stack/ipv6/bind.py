@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 
+from stack.core.rows import wide
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
 from stack.ipv6.ip6_cmsg import iface_scope_id
 
 
-def inet6_bind_check(sk: inet_sock, addr: int, scope_id: int) -> None:
+def inet6_bind_check(sk: inet_sock, addr: wide, scope_id: int) -> None:
     """Is the address ours? A link-local one binds the socket to its interface too.
 
     Raises: OSError EINVAL (no interface given), ENODEV, EADDRNOTAVAIL.

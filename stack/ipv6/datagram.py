@@ -9,6 +9,7 @@ from fastpath.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clon
 from stack.core import uapi
 from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
 from stack.core.iov import msghdr
+from stack.core.rows import wide
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
     lock_sock,
@@ -80,7 +81,7 @@ def check_label(sk: inet_sock, label: int) -> None:
         raise OSError(errno.EINVAL, f"flow label {label:#x} is not the socket's") from None
 
 
-def scope_device(sk: inet_sock, addr: int, scope_id: int) -> None:
+def scope_device(sk: inet_sock, addr: wide, scope_id: int) -> None:
     """Bind the socket to the interface that a link-local peer is on. Raises: OSError EINVAL."""
     if not iface_scope_id(addr, 1):
         return
@@ -142,7 +143,7 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     return 0
 
 
-def datagram_flow(sk: inet_sock, daddr: int, saddr: int, dport: int, label: int) -> flowi:
+def datagram_flow(sk: inet_sock, daddr: wide, saddr: wide, dport: int, label: int) -> flowi:
     """net/ipv6/datagram.c ip6_datagram_flow_key_init: the flow to a peer."""
     np = np_of(sk)
     oif = sk.sk_bound_dev_if

@@ -23,6 +23,7 @@ from stack.core.drop_reason import (
     SKB_NOT_DROPPED_YET,
 )
 from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.rows import wide
 from stack.core.sock import os_error
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT
 from stack.inet.flow import flowi
@@ -190,7 +191,7 @@ def opt_unrec(skb: sk_buff, offset: int) -> bool:
     return skb.len > at and skb_copy_bits(skb, at, 1)[0] >> 6 == 2
 
 
-def ipv6_anycast_destination(rt: rt6_info, daddr: int) -> bool:
+def ipv6_anycast_destination(rt: rt6_info, daddr: wide) -> bool:
     """include/net/ip6_route.h: an anycast address, also that of a subnet's routers."""
     return bool(rt.rt6i_flags & RTF_ANYCAST) or (
         rt.rt6i_plen < 127

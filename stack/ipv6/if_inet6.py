@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stack.core.neigh_table import neigh_parms
+from stack.core.rows import wide
 from stack.inet.mc_filter import mc_changes, mc_filter
 from stack.ipv6.addr import ipv6_prefix_equal
 from stack.ipv6.devconf import ipv6_devconf
@@ -77,7 +78,9 @@ class inet6_ifaddr:
         "valid_lft",
     )
 
-    def __init__(self, idev: inet6_dev, addr: int, prefix_len: int, scope: int, flags: int) -> None:
+    def __init__(
+        self, idev: inet6_dev, addr: wide, prefix_len: int, scope: int, flags: int
+    ) -> None:
         self.idev = idev
         self.addr = addr
         self.prefix_len = prefix_len
@@ -118,7 +121,7 @@ class ifmcaddr6:
         "unsolicit_count",
     )
 
-    def __init__(self, idev: inet6_dev, addr: int) -> None:
+    def __init__(self, idev: inet6_dev, addr: wide) -> None:
         self.idev = idev
         self.mca_addr = addr
         self.filter = mc_filter()
@@ -135,7 +138,7 @@ class ifacaddr6:
 
     __slots__ = ("aca_addr", "aca_idev", "aca_rt", "aca_users")
 
-    def __init__(self, idev: inet6_dev, addr: int, rt: fib6_info) -> None:
+    def __init__(self, idev: inet6_dev, addr: wide, rt: fib6_info) -> None:
         self.aca_idev = idev
         self.aca_addr = addr
         self.aca_rt = rt
@@ -192,7 +195,7 @@ def for_each_ifaddr6(net: Net) -> Iterator[inet6_ifaddr]:
 
 
 def ipv6_get_ifaddr(
-    net: Net, addr: int, dev: net_device | None, strict: bool
+    net: Net, addr: wide, dev: net_device | None, strict: bool
 ) -> inet6_ifaddr | None:
     """net/ipv6/addrconf.c: our address; with `strict` (or a link-local one) that of `dev`."""
     for ifp in net.ipv6.addr_hash.get(addr, ()):
@@ -203,14 +206,14 @@ def ipv6_get_ifaddr(
     return None
 
 
-def ipv6_chk_addr(net: Net, addr: int, dev: net_device | None, strict: bool) -> bool:
+def ipv6_chk_addr(net: Net, addr: wide, dev: net_device | None, strict: bool) -> bool:
     """net/ipv6/addrconf.c: is it an address of ours that may be used (not tentative)?"""
     return ipv6_chk_addr_and_flags(net, addr, dev, not strict, strict, IFA_F_TENTATIVE) is not None
 
 
 def ipv6_chk_addr_and_flags(
     net: Net,
-    addr: int,
+    addr: wide,
     dev: net_device | None,
     skip_dev_check: bool,
     strict: bool,
@@ -235,7 +238,7 @@ def ipv6_chk_addr_and_flags(
     return None
 
 
-def ipv6_chk_mcast_addr(dev: net_device, group: int, src_addr: int = 0) -> bool:
+def ipv6_chk_mcast_addr(dev: net_device, group: wide, src_addr: wide = 0) -> bool:
     """net/ipv6/mcast.c: does the interface listen to `group` (from `src_addr`)?"""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:
@@ -246,7 +249,7 @@ def ipv6_chk_mcast_addr(dev: net_device, group: int, src_addr: int = 0) -> bool:
     return not src_addr or mc.filter.wants(src_addr)
 
 
-def ipv6_chk_acast_addr(net: Net, dev: net_device | None, addr: int) -> bool:
+def ipv6_chk_acast_addr(net: Net, dev: net_device | None, addr: wide) -> bool:
     """net/ipv6/anycast.c: is it an anycast address of `dev` (None: of any interface)?"""
     devices = (dev,) if dev is not None else net.dev_base_head
     for each in devices:
@@ -256,7 +259,7 @@ def ipv6_chk_acast_addr(net: Net, dev: net_device | None, addr: int) -> bool:
     return False
 
 
-def ipv6_chk_prefix(addr: int, dev: net_device) -> bool:
+def ipv6_chk_prefix(addr: wide, dev: net_device) -> bool:
     """net/ipv6/addrconf.c: is `addr` on link, by a prefix of the interface's own addresses?"""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:

@@ -9,6 +9,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.rows import wide
 from stack.core.sock import sk_dst_check, sk_setup_caps
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP
@@ -106,7 +107,7 @@ def inet6_csk_xmit(sk: tcp_sock, skb: sk_buff, fl: flowi | None) -> int:
     return ip6_xmit(sk, skb, fl, sk.sk_mark, opt, tclass, sk.sk_priority)
 
 
-def inet6_sk_sockaddr(sk: tcp_sock, addr: int, port: int) -> sockaddr:
+def inet6_sk_sockaddr(sk: tcp_sock, addr: wide, port: int) -> sockaddr:
     """`addr` of the socket's wire as an AF_INET6 socket shows it: v4-mapped, or with its scope."""
     if sk.sk_af.family == AF_INET:
         return sockaddr(AF_INET6, ipv6_addr_set_v4mapped(addr), port)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from fastpath.skbuff import sk_buff
+from stack.core.rows import wide
 
 IP6SKB_FORWARDED = 2
 IP6SKB_REROUTED = 4
@@ -49,7 +50,7 @@ def ip6cb_nhoff(skb: sk_buff) -> int:
     return parm.nhoff if parm.__class__ is inet6_skb_parm else NHOFF_FIRST
 
 
-def ip6cb_srcrt(skb: sk_buff) -> int:
+def ip6cb_srcrt(skb: sk_buff) -> wide:
     """IP6CB(skb)->srcrt without making notes."""
     parm = skb.cb
     return parm.srcrt if parm.__class__ is inet6_skb_parm else 0

@@ -15,6 +15,7 @@ from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_offset, skb_pull
 from stack.core import uapi
 from stack.core.iov import msghdr
 from stack.core.netdevice import ETH_P_IP
+from stack.core.rows import wide
 from stack.core.sock import CAP_NET_RAW, ns_capable
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg
@@ -83,7 +84,7 @@ def sockaddr_in6(name: sockaddr | None) -> bytes:
     )
 
 
-def iface_scope_id(addr: int, ifindex: int) -> int:
+def iface_scope_id(addr: wide, ifindex: int) -> int:
     """include/net/ipv6.h ipv6_iface_scope_id: the scope of an address seen on an interface."""
     if ipv6_addr_is_linklocal(addr) or (addr >> 120 == 0xFF and (addr >> 112 & 15) in (1, 2)):
         return ifindex

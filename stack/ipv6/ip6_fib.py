@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.neigh_table import NUD_FAILED, NUD_VALID
 from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.rows import wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.ipv6.addr import MASKS6, format_addr6
 
@@ -93,7 +94,7 @@ class fib6_nh:
         "rt6i_pcpu",
     )
 
-    def __init__(self, dev: net_device, gw: int = 0, weight: int = 1) -> None:
+    def __init__(self, dev: net_device, gw: wide = 0, weight: int = 1) -> None:
         self.fib_nh_dev = dev
         self.fib_nh_gw6 = gw
         self.fib_nh_weight = weight
@@ -125,7 +126,7 @@ class fib6_info:
     def __init__(
         self,
         table: fib6_table,
-        dst: int,
+        dst: wide,
         plen: int,
         nh: fib6_nh,
         *,
@@ -133,7 +134,7 @@ class fib6_info:
         flags: int = RTF_UP,
         metric: int = IP6_RT_PRIO_USER,
         protocol: int = RTPROT_BOOT,
-        prefsrc: int = 0,
+        prefsrc: wide = 0,
         metrics: dict[str, int] | None = None,
     ) -> None:
         self.fib6_table = table
@@ -176,7 +177,7 @@ class fib6_table:
             for dst in sorted(level):
                 yield from tuple(level[dst])
 
-    def leaf(self, dst: int, plen: int) -> list[fib6_info]:
+    def leaf(self, dst: wide, plen: int) -> list[fib6_info]:
         """The routes of one prefix."""
         leaves = self.leaves.get(plen)
         found = leaves.get(dst) if leaves is not None else None
@@ -292,7 +293,7 @@ def rt6_select(net: Net, leaf: list[fib6_info], oif: int, strict: int) -> fib6_i
 
 
 def fib6_table_lookup(
-    net: Net, tb: fib6_table, daddr: int, oif: int, strict: int
+    net: Net, tb: fib6_table, daddr: wide, oif: int, strict: int
 ) -> fib6_info | None:
     """net/ipv6/route.c: the route to `daddr`, from the longest prefix back to shorter ones.
 
@@ -321,7 +322,7 @@ def fib6_table_lookup(
         strict &= ~RT6_LOOKUP_F_REACHABLE
 
 
-def fib6_lookup(net: Net, daddr: int, oif: int = 0, strict: int = 0) -> fib6_info | None:
+def fib6_lookup(net: Net, daddr: wide, oif: int = 0, strict: int = 0) -> fib6_info | None:
     """net/ipv6/fib6_rules.c fib6_rule_lookup: walk the rules; a `throw` route ends its table."""
     for tb in net.ipv6.fib6.rules:
         f6i = fib6_table_lookup(net, tb, daddr, oif, strict)
@@ -330,7 +331,7 @@ def fib6_lookup(net: Net, daddr: int, oif: int = 0, strict: int = 0) -> fib6_inf
     return None
 
 
-def fib6_select_path(net: Net, f6i: fib6_info, saddr: int, daddr: int, label: int) -> fib6_info:
+def fib6_select_path(net: Net, f6i: fib6_info, saddr: wide, daddr: wide, label: int) -> fib6_info:
     """net/ipv6/route.c: one of several equal routes, by weight and a hash of the flow."""
     usable = [s for s in f6i.fib6_siblings if not s.fib6_nh.fib_nh_flags & RTNH_F_DEAD]
     total = sum(s.fib6_nh.fib_nh_weight for s in usable)

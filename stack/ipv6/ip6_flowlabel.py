@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stack.core.rows import wide
 from stack.core.sock import os_error
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.core.uapi import IPPROTO_TCP
@@ -49,7 +50,7 @@ SEC = 1_000_000_000
 class in6_flowlabel_req:
     """struct in6_flowlabel_req. Times in seconds."""
 
-    dst: int = 0
+    dst: wide = 0
     label: int = 0
     action: int = IPV6_FL_A_GET
     share: int = IPV6_FL_S_NONE
@@ -93,7 +94,7 @@ class ip6_flowlabel:
     """struct ip6_flowlabel: one label; `owner`: a process (its socket table) or a user. ns."""
 
     label: int
-    dst: int
+    dst: wide
     share: int
     owner: int
     linger: int = 0

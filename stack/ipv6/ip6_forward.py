@@ -30,6 +30,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_output
 from stack.core.netfilter import NF_INET_FORWARD, nf_hook_list
+from stack.core.rows import wide
 from stack.inet.icmp_limit import SECOND, inet_getpeer, inet_peer_xrlim_allow
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FORWARDED, IP6SKB_ROUTERALERT, ip6cb_srcrt
@@ -159,7 +160,7 @@ def ip6_forward(skb: sk_buff) -> int:
     return ip6_forward_finish(net, None, skb)
 
 
-def ip6_forward_source(skb: sk_buff, saddr: int, out: net_device) -> bool:
+def ip6_forward_source(skb: sk_buff, saddr: wide, out: net_device) -> bool:
     """net/ipv6/ip6_output.c (in ip6_forward): a source that may pass a router (RFC 4291 2.5).
 
     Not that of nobody, of the loopback or a group. One of a link stays on it; its sender is told

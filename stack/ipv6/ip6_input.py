@@ -33,6 +33,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.netdevice import IFF_LOOPBACK, NET_RX_DROP, NET_RX_SUCCESS
 from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook_list
+from stack.core.rows import wide
 from stack.ipv6.exthdrs import ipv6_parse_hopopts
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import NHOFF_FIRST, ip6cb_nhoff
@@ -221,7 +222,7 @@ def _discard(net: Net, skb: sk_buff, reason: int) -> int:
     return NET_RX_SUCCESS
 
 
-def ip6_mc_for_us(skb: sk_buff, daddr: int, nexthdr: int) -> bool:
+def ip6_mc_for_us(skb: sk_buff, daddr: wide, nexthdr: int) -> bool:
     """net/ipv6/ip6_input.c (in ip6_protocol_deliver_rcu): does the interface listen to the group
     from that sender? MLD's own messages always pass.
     """

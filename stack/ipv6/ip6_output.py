@@ -34,6 +34,7 @@ from stack.core.dst import dst_output
 from stack.core.neighbour import neigh_output
 from stack.core.netdevice import ETH_P_IPV6, IFF_LOOPBACK, net_xmit_errno
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook_list
+from stack.core.rows import wide
 from stack.inet.flow import flowi
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import IP6SKB_FORWARDED, IP6SKB_REROUTED
@@ -88,7 +89,7 @@ def ip6_make_flowlabel(net: Net, flow_hash: int, label: int, auto: bool, fl6: fl
     return label
 
 
-def ip6_sk_dst_hoplimit(np: ipv6_pinfo | None, daddr: int, rt: rt6_info) -> int:
+def ip6_sk_dst_hoplimit(np: ipv6_pinfo | None, daddr: wide, rt: rt6_info) -> int:
     """include/net/ipv6.h: the socket's hop limit for this destination, else the route's."""
     hlimit = -1
     if np is not None:
@@ -287,7 +288,7 @@ def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     return neigh_output(neigh, skb)
 
 
-def ip6_mc_finish(net: Net, sk: sock | None, skb: sk_buff, daddr: int) -> bool:
+def ip6_mc_finish(net: Net, sk: sock | None, skb: sk_buff, daddr: wide) -> bool:
     """net/ipv6/ip6_output.c (in ip6_finish_output2): a packet to a group: our own copy; does it
     leave the host? When not, skb is gone.
     """

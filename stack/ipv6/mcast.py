@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.dev import dev_mc_add, dev_mc_del
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
+from stack.core.rows import wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.inet.mc_filter import ANY_SOURCE, MCAST_EXCLUDE, MCAST_INCLUDE, NOBODY, mc_state
 from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_eth_mc_map
@@ -37,7 +38,7 @@ def _idev(dev: net_device) -> inet6_dev:
     return idev
 
 
-def ip6_mc_change(idev: inet6_dev, addr: int, old: mc_state | None, new: mc_state | None) -> None:
+def ip6_mc_change(idev: inet6_dev, addr: wide, old: mc_state | None, new: mc_state | None) -> None:
     """One listener's filter of a group changes (ip6_mc_add_src, ip6_mc_del_src).
 
     None: the listener is new, or leaves.
@@ -62,12 +63,12 @@ def ip6_mc_change(idev: inet6_dev, addr: int, old: mc_state | None, new: mc_stat
     mld_changed(mc, before, mc.filter.state())
 
 
-def ipv6_dev_mc_inc(dev: net_device, addr: int) -> None:
+def ipv6_dev_mc_inc(dev: net_device, addr: wide) -> None:
     """net/ipv6/mcast.c: the stack itself listens to a group. Raises: OSError ENODEV."""
     ip6_mc_change(_idev(dev), addr, None, ANY_SOURCE)
 
 
-def ipv6_dev_mc_dec(dev: net_device, addr: int) -> None:
+def ipv6_dev_mc_dec(dev: net_device, addr: wide) -> None:
     """net/ipv6/mcast.c: no more."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is not None and addr in idev.mc_list:
@@ -122,7 +123,7 @@ def _pinfo(sk: inet_sock) -> ipv6_pinfo:
     return sk.pinet6
 
 
-def _find_dev(net: Net, ifindex: int, group: int) -> net_device:
+def _find_dev(net: Net, ifindex: int, group: wide) -> net_device:
     """net/ipv6/mcast.c ip6_mc_find_dev: of the index, else the one that has addresses.
 
     Raises: OSError ENODEV.
@@ -142,7 +143,7 @@ def _find_dev(net: Net, ifindex: int, group: int) -> net_device:
     raise OSError(errno.ENODEV, f"no interface {ifindex or 'for this group'}")
 
 
-def _membership(pinfo: ipv6_pinfo, ifindex: int, group: int) -> ipv6_mc_socklist | None:
+def _membership(pinfo: ipv6_pinfo, ifindex: int, group: wide) -> ipv6_mc_socklist | None:
     for ml in pinfo.ipv6_mc_list:
         if ml.addr == group and (not ifindex or ml.ifindex == ifindex):
             return ml
@@ -154,7 +155,7 @@ def _state(ml: ipv6_mc_socklist) -> mc_state:
 
 
 def ipv6_sock_mc_join(
-    sk: inet_sock, ifindex: int, addr: int, mode: int = MCAST_EXCLUDE
+    sk: inet_sock, ifindex: int, addr: wide, mode: int = MCAST_EXCLUDE
 ) -> ipv6_mc_socklist:
     """net/ipv6/mcast.c: IPV6_ADD_MEMBERSHIP.
 
@@ -173,7 +174,7 @@ def ipv6_sock_mc_join(
     return ml
 
 
-def ipv6_sock_mc_drop(sk: inet_sock, ifindex: int, addr: int) -> None:
+def ipv6_sock_mc_drop(sk: inet_sock, ifindex: int, addr: wide) -> None:
     """net/ipv6/mcast.c: IPV6_DROP_MEMBERSHIP. Raises: OSError EINVAL, EADDRNOTAVAIL."""
     pinfo = _pinfo(sk)
     if not ipv6_addr_is_multicast(addr):
@@ -206,7 +207,7 @@ def ipv6_sock_mc_close(sk: inet_sock) -> None:
 
 
 def ip6_mc_source(
-    sk: inet_sock, add: bool, omode: int, ifindex: int, group: int, source: int
+    sk: inet_sock, add: bool, omode: int, ifindex: int, group: wide, source: wide
 ) -> None:
     """net/ipv6/mcast.c: MCAST_JOIN_SOURCE_GROUP and its kin.
 
@@ -242,7 +243,7 @@ def ip6_mc_source(
 
 
 def ip6_mc_msfilter(
-    sk: inet_sock, ifindex: int, group: int, mode: int, sources: Collection[int]
+    sk: inet_sock, ifindex: int, group: wide, mode: int, sources: Collection[int]
 ) -> None:
     """net/ipv6/mcast.c: MCAST_MSFILTER: a whole new filter at once.
 
@@ -266,7 +267,7 @@ def ip6_mc_msfilter(
     _changed(sk.net, ml, before, _state(ml))
 
 
-def ip6_mc_msfget(sk: inet_sock, ifindex: int, group: int) -> tuple[int, tuple[int, ...]]:
+def ip6_mc_msfget(sk: inet_sock, ifindex: int, group: wide) -> tuple[int, tuple[int, ...]]:
     """net/ipv6/mcast.c: (mode, sources) of a membership.
 
     Raises: OSError EINVAL (no group), EADDRNOTAVAIL.
@@ -279,7 +280,7 @@ def ip6_mc_msfget(sk: inet_sock, ifindex: int, group: int) -> tuple[int, tuple[i
     return ml.sfmode, tuple(ml.sflist)
 
 
-def inet6_mc_check(sk: inet_sock, mc_addr: int, src_addr: int) -> bool:
+def inet6_mc_check(sk: inet_sock, mc_addr: wide, src_addr: wide) -> bool:
     """net/ipv6/mcast.c: does the socket want datagrams of this group from this source?"""
     pinfo = sk.pinet6
     if pinfo is None:

@@ -10,6 +10,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING
 
+from stack.core.rows import wide
 from stack.core.uapi import (
     AF_INET6,
     IPV6_JOIN_ANYCAST,
@@ -61,7 +62,7 @@ def _bytes(value: object, size: int) -> bytes:
     return raw
 
 
-def _sockaddr6(raw: bytes) -> int:
+def _sockaddr6(raw: bytes) -> wide:
     """The address of a sockaddr_in6. Raises: OSError EADDRNOTAVAIL for another family."""
     if struct.unpack_from("=H", raw)[0] != AF_INET6:
         raise OSError(errno.EADDRNOTAVAIL, "not an address of IPv6")
@@ -121,7 +122,7 @@ def ipv6_group_close(sk: inet_sock) -> None:
     ipv6_sock_ac_close(sk)
 
 
-def ipv6_group_check(sk: inet_sock, group: int, source: int) -> bool:
+def ipv6_group_check(sk: inet_sock, group: wide, source: wide) -> bool:
     """inet6_mc_check, for the sockets' slot."""
     return inet6_mc_check(sk, group, source)
 

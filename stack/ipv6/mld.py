@@ -14,6 +14,7 @@ from fastpath.hdr import ipv6_hdr
 from fastpath.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, sk_buff, skb_to_bytes
 from stack.core.drop_reason import SKB_DROP_REASON_MLD_INHDR, SKB_DROP_REASON_NOT_SPECIFIED
 from stack.core.netdevice import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP
+from stack.core.rows import wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.inet.mc_filter import (
     ALLOW_NEW_SOURCES,
@@ -359,7 +360,7 @@ def igmp6_event_report(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
 # --- the wire ------------------------------------------------------------------------------
 
 
-def _transmit(idev: inet6_dev, message: bytes, daddr: int) -> None:
+def _transmit(idev: inet6_dev, message: bytes, daddr: wide) -> None:
     saddr = ipv6_get_lladdr(idev.dev)
     ndisc_send_skb(
         idev.dev,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from stack.core.rows import wide
 from stack.inet.mc_filter import CHANGE_TO_EXCLUDE, MODE_IS_EXCLUDE
 from stack.ipv6.ip6_icmp import (
     ICMPV6_MGM_QUERY,
@@ -45,7 +46,7 @@ class MldQuery:
     `resv_suppress` is the S flag, `qrv` the robustness (0: not said).
     """
 
-    group: int = 0
+    group: wide = 0
     mrc: int = 10000
     version: int = 2
     resv_suppress: bool = False
@@ -100,7 +101,7 @@ class MldQuery:
 class MldMessage:
     """A version 1 report or done (`done`)."""
 
-    group: int
+    group: wide
     done: bool = False
 
     def pack(self) -> bytes:
@@ -121,7 +122,7 @@ class MldRecord:
     """What a report says of one group. `kind` as in mc_filter.py."""
 
     kind: int
-    group: int
+    group: wide
     sources: tuple[int, ...] = ()
 
     def __len__(self) -> int:

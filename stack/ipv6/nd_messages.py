@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stack.core.rows import wide
 from stack.ipv6.ip6_icmp import (
     NDISC_NEIGHBOUR_ADVERTISEMENT,
     NDISC_NEIGHBOUR_SOLICITATION,
@@ -83,7 +84,7 @@ class RouterAdvertisement:
 class NeighbourSolicitation:
     """Neighbour solicitation (RFC 4861 4.3)."""
 
-    target: int
+    target: wide
 
     def pack(self, options: bytes = b"") -> bytes:
         """Return the message with its options, checksum 0."""
@@ -100,7 +101,7 @@ class NeighbourSolicitation:
 class NeighbourAdvertisement:
     """Neighbour advertisement (RFC 4861 4.4)."""
 
-    target: int
+    target: wide
     router: bool = False
     solicited: bool = False
     override: bool = False
@@ -129,8 +130,8 @@ class NeighbourAdvertisement:
 class Redirect:
     """Redirect (RFC 4861 4.5): packets to `dest` had better go to `target`."""
 
-    target: int
-    dest: int
+    target: wide
+    dest: wide
 
     def pack(self, options: bytes = b"") -> bytes:
         """Return the message with its options, checksum 0."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stack.core.rows import wide
+
 ND_OPT_SOURCE_LL_ADDR = 1
 ND_OPT_TARGET_LL_ADDR = 2
 ND_OPT_PREFIX_INFO = 3
@@ -43,7 +45,7 @@ def ndisc_fill_addr_option(kind: int, lladdr: bytes) -> bytes:
 class prefix_info:
     """struct prefix_info (RFC 4861 4.6.2). Lifetimes in s, INFINITY_LIFE_TIME: for ever."""
 
-    prefix: int
+    prefix: wide
     prefix_len: int
     onlink: bool = True
     autoconf: bool = True
@@ -67,7 +69,7 @@ class prefix_info:
 class route_info:
     """struct route_info (RFC 4191 2.3). `pref` ICMPV6_ROUTER_PREF_*."""
 
-    prefix: int
+    prefix: wide
     prefix_len: int
     pref: int = ICMPV6_ROUTER_PREF_MEDIUM
     lifetime: int = 1800

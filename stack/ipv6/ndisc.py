@@ -44,6 +44,7 @@ from stack.core.netdevice import (
     netif_carrier_ok,
 )
 from stack.core.proto import proto
+from stack.core.rows import wide
 from stack.core.sock import sk_alloc, sock_init_data
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
@@ -114,7 +115,7 @@ def ndisc_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     """
     dev = neigh.dev
     target = neigh.primary_key
-    saddr: int | None = None
+    saddr: wide | None = None
     if skb is not None and skb.protocol == ETH_P_IPV6:
         source = ipv6_hdr(skb).saddr
         banned = IFA_F_TENTATIVE | IFA_F_OPTIMISTIC
@@ -147,7 +148,7 @@ def pndisc_destructor(entry: pneigh_entry) -> None:
         ipv6_dev_mc_dec(entry.dev, addrconf_addr_solict_mult(entry.key))
 
 
-def pndisc_proxied(dev: net_device, addr: int) -> bool:
+def pndisc_proxied(dev: net_device, addr: wide) -> bool:
     """Do we answer for `addr` on this interface (pneigh, with proxy_ndp)?"""
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr

@@ -43,6 +43,7 @@ from stack.core.neigh_table import (
 )
 from stack.core.neighbour import __neigh_lookup, neigh_create, neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
+from stack.core.rows import wide
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
     IN6ADDR_LINKLOCAL_ALLNODES,
@@ -110,7 +111,7 @@ def ndisc_rcv(skb: sk_buff) -> int:
     return HANDLERS[kind](skb)
 
 
-def pndisc_is_router(net: Net, addr: int, dev: net_device) -> bool | None:
+def pndisc_is_router(net: Net, addr: wide, dev: net_device) -> bool | None:
     """net/ipv6/ndisc.c: do we answer for `addr` as a proxy, and as a router? None: we do not."""
     tbl = net.ipv6.nd_tbl
     entry = pneigh_lookup(tbl, addr, dev) if tbl is not None else None
@@ -209,7 +210,7 @@ def _mac_of(skb: sk_buff) -> str:
     return parse(skb).hex(":") if parse is not None else "somebody"
 
 
-def accept_untracked_na(dev: net_device, saddr: int) -> bool:
+def accept_untracked_na(dev: net_device, saddr: wide) -> bool:
     """net/ipv6/ndisc.c: may an advertisement that nobody asked for make an entry (RFC 9131)?"""
     idev: inet6_dev | None = dev.ip6_ptr
     mode = idev.cnf.accept_untracked_na if idev is not None else 0

@@ -28,6 +28,7 @@ from stack.core.neigh_table import (
 )
 from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
+from stack.core.rows import wide
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.addrconf_prefix import addrconf_prefix_rcv, ra_route_room
 from stack.ipv6.icmp import icmpv6_notify
@@ -140,7 +141,7 @@ def _remember_flags(idev: inet6_dev, message: RouterAdvertisement) -> None:
     idev.if_flags = flags
 
 
-def _default_router(idev: inet6_dev, saddr: int, message: RouterAdvertisement) -> fib6_info | None:
+def _default_router(idev: inet6_dev, saddr: wide, message: RouterAdvertisement) -> fib6_info | None:
     """RFC 4861 6.3.4: add, refresh or remove the router's default route; take its hop limit."""
     net, dev, cnf = idev.net, idev.dev, idev.cnf
     lifetime = message.router_lifetime
@@ -185,7 +186,7 @@ def _neighbour_times(idev: inet6_dev, message: RouterAdvertisement) -> None:
             idev.tstamp = idev.net.now()
 
 
-def _routes(idev: inet6_dev, saddr: int, options: ndisc_options) -> None:
+def _routes(idev: inet6_dev, saddr: wide, options: ndisc_options) -> None:
     """RFC 4191 4: routes to prefixes over this router."""
     cnf = idev.cnf
     for option in options.routes:
@@ -239,7 +240,7 @@ def _name_service(idev: inet6_dev, options: ndisc_options) -> None:
         nd.ra_refused += 1
 
 
-def rt6_clean_tohost(net: Net, gateway: int) -> None:
+def rt6_clean_tohost(net: Net, gateway: wide) -> None:
     """net/ipv6/route.c: `gateway` is no router any more: what it advertised goes."""
     for f6i in tuple(fib6_get_table(net, RT6_TABLE_MAIN).routes()):
         learned = f6i.fib6_flags & (RTF_ADDRCONF | RTF_DEFAULT)

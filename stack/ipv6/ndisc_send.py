@@ -17,6 +17,7 @@ from fastpath.skbuff import (
 )
 from stack.core.neigh_table import NUD_VALID
 from stack.core.netdevice import ETH_P_IPV6
+from stack.core.rows import wide
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6
 from stack.inet.flow import flowi
 from stack.ipv6.addr import (
@@ -64,8 +65,8 @@ IPV6_HLEN = 40
 def ndisc_send_skb(
     dev: net_device,
     message: bytes,
-    daddr: int,
-    saddr: int,
+    daddr: wide,
+    saddr: wide,
     *,
     dst: dst_entry | None = None,
     options: bytes = b"",
@@ -107,7 +108,7 @@ def ndisc_send_skb(
 
 
 def ndisc_send_ns(
-    dev: net_device, solicit: int, daddr: int, saddr: int | None, nonce: bytes = b""
+    dev: net_device, solicit: wide, daddr: wide, saddr: wide | None, nonce: bytes = b""
 ) -> None:
     """net/ipv6/ndisc.c: ask for `solicit`; `saddr` None: our link-local address, 0: none (DAD)."""
     if saddr is None:
@@ -125,8 +126,8 @@ def ndisc_send_ns(
 
 def ndisc_send_na(
     dev: net_device,
-    daddr: int,
-    solicited_addr: int,
+    daddr: wide,
+    solicited_addr: wide,
     router: bool,
     solicited: bool,
     override: bool,
@@ -162,7 +163,7 @@ def ndisc_send_unsol_na(dev: net_device) -> None:
         ndisc_send_na(dev, IN6ADDR_LINKLOCAL_ALLNODES, ifa.addr, router, False, True, True)
 
 
-def ndisc_send_rs(dev: net_device, saddr: int, daddr: int) -> None:
+def ndisc_send_rs(dev: net_device, saddr: wide, daddr: wide) -> None:
     """net/ipv6/ndisc.c: ask for routers.
 
     RFC 4429 2.2: from an optimistic address without the source link-layer address option.
@@ -179,7 +180,7 @@ REDIRECT_INTERVAL_NS = 1_000_000_000
 MAX_REDIRECT_PEERS = 1024
 
 
-def _redirect_allowed(idev: inet6_dev, saddr: int) -> bool:
+def _redirect_allowed(idev: inet6_dev, saddr: wide) -> bool:
     """One redirect a second to each sender (inet_peer_xrlim_allow); the table stays bounded."""
     sent = idev.nd.redirects
     now = idev.net.now()
@@ -194,7 +195,7 @@ def _redirect_allowed(idev: inet6_dev, saddr: int) -> bool:
     return True
 
 
-def ndisc_send_redirect(skb: sk_buff, target: int) -> None:
+def ndisc_send_redirect(skb: sk_buff, target: wide) -> None:
     """net/ipv6/ndisc.c: tell skb's sender that `target` is the better first hop (RFC 4861 8.2).
 
     Borrows skb, data at or behind its IPv6 header. To a neighbour only, at most one a second.

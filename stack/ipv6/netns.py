@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out
 from stack.core.netfilter import new_nf_hooks
+from stack.core.rows import wide
 from stack.inet.protosw import inet_protosw
 from stack.ipv6.addrlabel import ip6addrlbl_table
 from stack.ipv6.ip6_fib import fib6_nh, netns_fib6
@@ -131,7 +132,7 @@ def _no_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:
     """Nobody has IPV6_RECVPATHMTU."""
 
 
-def _mc_all(sk: inet_sock, group: int, source: int) -> bool:
+def _mc_all(sk: inet_sock, group: wide, source: wide) -> bool:
     """IPV6_MULTICAST_ALL decides while no socket joins groups."""
     return sk.pinet6 is not None and sk.pinet6.mc_all
 
@@ -217,7 +218,7 @@ class netns_ipv6:
         self.sockets = socket_slots()
         self.groups = group_slots()
         self.nf_hooks = new_nf_hooks()
-        self.secret = net.random.getrandbits(64)
+        self.secret = net.random.getrandbits(64) & (1 << 63) - 1
         self.fib6 = netns_fib6(net)
         self.nd_tbl: neigh_table | None = None
         self.addr_hash: dict[int, list[inet6_ifaddr]] = {}

@@ -6,6 +6,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from stack.core.rows import wide
 from stack.ipv6.txoptions import ipv6_txoptions
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ IPV6_PMTUDISC_OMIT = 5
 class ipv6_mc_socklist:
     """struct ipv6_mc_socklist: one membership; `sflist` = sources of the filter `sfmode`."""
 
-    addr: int
+    addr: wide
     ifindex: int
     sfmode: int
     sflist: list[int] = field(default_factory=list)
@@ -72,7 +73,7 @@ class ipv6_pinfo:
     tclass: int = 0
     ucast_oif: int = 0
     mcast_oif: int = 0
-    sticky_addr: int = 0
+    sticky_addr: wide = 0
     """IPV6_PKTINFO that was set as an option: source and interface."""
     sticky_ifindex: int = 0
     flow_label: int = 0

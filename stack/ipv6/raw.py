@@ -25,7 +25,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_SKB_CSUM, kfree_skb_reason
 from stack.core.iov import msghdr
 from stack.core.netdevice import ETH_P_IPV6, net_xmit_errno
 from stack.core.proto import proto
-from stack.core.rows import row, state
+from stack.core.rows import row, state, wide
 from stack.core.sock import (
     lock_sock,
     os_error,
@@ -152,7 +152,7 @@ def rawv6_rcv(sk: raw6_sock, skb: sk_buff) -> int:
     return raw_rcv_skb(sk, skb)
 
 
-def transport_sum(skb: sk_buff, saddr: int, daddr: int, protocol: int) -> int:
+def transport_sum(skb: sk_buff, saddr: wide, daddr: wide, protocol: int) -> int:
     """The check value over pseudo header and data; 0 for data that carry the right one."""
     pseudo = csum_ipv6_nofold(saddr, daddr, skb.len, protocol)
     return csum_fold(skb_checksum(skb, 0, skb.len, pseudo))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from stack.core.rows import wide
 from stack.ipv6.addr import (
     IPV6_ADDR_SCOPE_GLOBAL,
     IPV6_ADDR_SCOPE_LINKLOCAL,
@@ -30,14 +31,14 @@ class SourceChoice:
     one too: 24), `native` False when packets would travel in a tunnel.
     """
 
-    addr: int
+    addr: wide
     prefix_len: int = 64
     deprecated: bool = False
     home: bool = False
     native: bool = True
 
 
-def destination_scope(addr: int) -> int:
+def destination_scope(addr: wide) -> int:
     """RFC 6724 3.1, 3.2: the scope; of IPv4 addresses loopback and 169.254/16 are link-local."""
     if not ipv6_addr_v4mapped(addr):
         return ipv6_addr_scope(addr)
@@ -48,7 +49,7 @@ def destination_scope(addr: int) -> int:
 
 
 def destination_key(
-    table: ip6addrlbl_table, daddr: int, source: SourceChoice | None
+    table: ip6addrlbl_table, daddr: wide, source: SourceChoice | None
 ) -> tuple[int, ...]:
     """Return what rules 1 to 8 say about a destination; the smallest comes first."""
     if source is None:
@@ -67,7 +68,7 @@ def destination_key(
     )
 
 
-def common_prefix(daddr: int, source: SourceChoice) -> int:
+def common_prefix(daddr: wide, source: SourceChoice) -> int:
     """Rule 9's length: bits of the destination that match the source, at most its prefix.
 
     Between IPv4 addresses it counts within the source's own network only: beyond, neighbouring

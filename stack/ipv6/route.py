@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.hdr import ipv6_hdr
 from fastpath.skbuff import sk_buff
+from stack.core.rows import wide
 from stack.core.sock import os_error, sk_dst_check
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def ip6_pol_route(
-    net: Net, oif: int, daddr: int, saddr: int, flowlabel: int, strict: int
+    net: Net, oif: int, daddr: wide, saddr: wide, flowlabel: int, strict: int
 ) -> rt6_info:
     """net/ipv6/route.c: the route of a packet or flow; ip6_null_entry when there is none.
 
@@ -63,7 +64,7 @@ def ip6_pol_route(
     return nh.rt6i_pcpu or rt6_make_pcpu_route(net, f6i)
 
 
-def rt6_find_cached_rt(net: Net, f6i: fib6_info, daddr: int) -> rt6_info | None:
+def rt6_find_cached_rt(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info | None:
     """net/ipv6/route.c: what was learnt about `daddr`, unless it is too old."""
     ex = f6i.fib6_nh.exceptions.get(daddr)
     if ex is None:
@@ -80,7 +81,7 @@ def rt6_find_cached_rt(net: Net, f6i: fib6_info, daddr: int) -> rt6_info | None:
 # --- input ---------------------------------------------------------------------------------
 
 
-def ip6_route_input(skb: sk_buff, daddr: int, need_strict: bool) -> None:
+def ip6_route_input(skb: sk_buff, daddr: wide, need_strict: bool) -> None:
     """net/ipv6/route.c: set skb.dst of a packet received for `daddr`. Borrows skb.
 
     `need_strict`: rt6_need_strict(daddr), such an address is looked up on the packet's link.
@@ -123,7 +124,7 @@ def ip6_route_output(net: Net, sk: inet_sock | None, fl6: flowi) -> rt6_info:
     return ip6_route_output_flags(net, sk, fl6, 0)
 
 
-def ip6_route_get_saddr(net: Net, rt: rt6_info, daddr: int, prefs: int) -> int:
+def ip6_route_get_saddr(net: Net, rt: rt6_info, daddr: wide, prefs: int) -> wide:
     """include/net/ip6_route.h: the source address for a route: its own, else by RFC 6724.
 
     Raises: OSError EADDRNOTAVAIL.
@@ -182,7 +183,7 @@ def ip6_route_output_flow(
 
 
 def ip6_dst_lookup_flow(
-    net: Net, sk: inet_sock | None, fl6: flowi, final_dst: int = 0, prefs: int = 0
+    net: Net, sk: inet_sock | None, fl6: flowi, final_dst: wide = 0, prefs: int = 0
 ) -> rt6_info:
     """net/ipv6/ip6_output.c: for a connect. `final_dst` takes the place of the address after the
     look-up when a routing header named another first hop. Raises: OSError.
@@ -194,7 +195,7 @@ def ip6_dst_lookup_flow(
 
 
 def ip6_sk_dst_lookup_flow(
-    sk: inet_sock, fl6: flowi, final_dst: int = 0, connected: bool = True, prefs: int = 0
+    sk: inet_sock, fl6: flowi, final_dst: wide = 0, connected: bool = True, prefs: int = 0
 ) -> rt6_info:
     """net/ipv6/ip6_output.c: the socket's cached route when it still serves, else a look-up."""
     rt: rt6_info | None = sk_dst_check(sk, 0)

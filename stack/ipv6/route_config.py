@@ -9,6 +9,7 @@ from fastpath.errors import ArgumentError
 from stack.core.dev import dev_named
 from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
+from stack.core.rows import wide
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
@@ -52,7 +53,7 @@ PREFERENCES = {
 }
 
 
-def ip6_validate_gw(net: Net, gw: int, dev: net_device | None, onlink: bool) -> net_device:
+def ip6_validate_gw(net: Net, gw: wide, dev: net_device | None, onlink: bool) -> net_device:
     """net/ipv6/route.c: may `gw` be a next hop? The device that it is reached by.
 
     Raises: OSError EINVAL, ENODEV, EHOSTUNREACH.

@@ -19,6 +19,7 @@ from stack.core.neigh_table import (
     NUD_STALE,
 )
 from stack.core.neighbour import neigh_confirm, neigh_update
+from stack.core.rows import wide
 from stack.core.sock import sk_dst_check
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
@@ -113,7 +114,7 @@ def rt6_remove_oldest_exception(net: Net, f6i: fib6_info) -> None:
     net.ipv6.rt6_exceptions -= 1
 
 
-def __ip6_rt_update_pmtu(rt: rt6_info, daddr: int, mtu: int) -> None:
+def __ip6_rt_update_pmtu(rt: rt6_info, daddr: wide, mtu: int) -> None:
     """net/ipv6/route.c: a router says that `mtu` bytes fit (RFC 8201 4). Never below 1280."""
     if rt.rt6i_flags & RTF_LOCAL and rt.rt6i_flags & RTF_CACHE == 0:
         return
@@ -234,7 +235,7 @@ def rt6_do_redirect(rt: rt6_info, sk: object, skb: sk_buff) -> None:
     rt6_insert_exception(net, nrt, rt.from6)
 
 
-def __ip6_route_redirect(net: Net, daddr: int, gateway: int, oif: int) -> rt6_info | None:
+def __ip6_route_redirect(net: Net, daddr: wide, gateway: wide, oif: int) -> rt6_info | None:
     """net/ipv6/route.c: the route to `daddr` over the router that redirects, or None.
 
     Only the router that the route now names may say where else to go (RFC 4861 8.1).
@@ -282,7 +283,7 @@ def ip6_sk_redirect(skb: sk_buff, sk: inet_sock) -> None:
 # --- routers -------------------------------------------------------------------------------
 
 
-def rt6_get_dflt_router(net: Net, addr: int, dev: net_device) -> fib6_info | None:
+def rt6_get_dflt_router(net: Net, addr: wide, dev: net_device) -> fib6_info | None:
     """net/ipv6/route.c: the default route that `addr` advertised on `dev`."""
     for f6i in fib6_get_table(net, RT6_TABLE_MAIN).leaf(0, 0):
         if (
@@ -296,7 +297,7 @@ def rt6_get_dflt_router(net: Net, addr: int, dev: net_device) -> fib6_info | Non
 
 def rt6_add_dflt_router(
     net: Net,
-    gwaddr: int,
+    gwaddr: wide,
     dev: net_device,
     pref: int = ICMPV6_ROUTER_PREF_MEDIUM,
     metric: int = IP6_RT_PRIO_USER,
@@ -344,7 +345,7 @@ def rt6_purge_dflt_routers(net: Net) -> None:
 
 
 def rt6_route_rcv(
-    net: Net, dev: net_device, prefix: int, plen: int, pref: int, lifetime_s: int, gwaddr: int
+    net: Net, dev: net_device, prefix: wide, plen: int, pref: int, lifetime_s: int, gwaddr: wide
 ) -> None:
     """net/ipv6/route.c: a route information option (RFC 4191 2.3) of the router `gwaddr`.
 

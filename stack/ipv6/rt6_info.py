@@ -21,6 +21,7 @@ from stack.core.dst import (
 from stack.core.neigh_table import neighbour
 from stack.core.neighbour import neigh_create
 from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.rows import wide
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.ip6_fib import (
     FIB6_TYPE_ERROR,
@@ -96,12 +97,12 @@ class rt6_exception:
         self.stamp = stamp
 
 
-def rt6_nexthop(rt: rt6_info, daddr: int) -> int:
+def rt6_nexthop(rt: rt6_info, daddr: wide) -> wide:
     """include/net/ip6_route.h: who gets the packet on the link."""
     return rt.rt6i_gateway or daddr
 
 
-def ip_neigh_gw6(dev: net_device, addr: int) -> neighbour | None:
+def ip_neigh_gw6(dev: net_device, addr: wide) -> neighbour | None:
     """include/net/route.h: the neighbour entry for an IPv6 next hop, made when missing."""
     tbl = dev.net.ipv6.nd_tbl
     if tbl is None:
@@ -170,7 +171,7 @@ def ip6_rt_copy_init(rt: rt6_info, f6i: fib6_info) -> None:
     rt.metrics = f6i.fib6_metrics
 
 
-def ip6_rt_cache_alloc(net: Net, f6i: fib6_info, daddr: int) -> rt6_info:
+def ip6_rt_cache_alloc(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info:
     """net/ipv6/route.c: a route for one destination alone."""
     rt = rt6_info(net, rt6_output_dev(net, f6i), f6i)
     ip6_rt_copy_init(rt, f6i)
@@ -188,7 +189,7 @@ def rt6_output_dev(net: Net, f6i: fib6_info) -> net_device:
     return net.loopback_dev if f6i.fib6_flags & RTF_LOCAL else f6i.fib6_nh.fib_nh_dev
 
 
-def icmp6_dst_alloc(dev: net_device, daddr: int) -> rt6_info:
+def icmp6_dst_alloc(dev: net_device, daddr: wide) -> rt6_info:
     """net/ipv6/route.c: a route past the tables, for neighbour discovery's own messages."""
     net = dev.net
     rt = rt6_info(net, dev, None)
@@ -253,6 +254,6 @@ def ip6_dst_hoplimit(dst: rt6_info) -> int:
     return idev.cnf.hop_limit if idev is not None else dst.net.ipv6.devconf_all.hop_limit
 
 
-def ip6_dst_neigh_lookup(dst: rt6_info, skb: sk_buff | None, daddr: int) -> neighbour | None:
+def ip6_dst_neigh_lookup(dst: rt6_info, skb: sk_buff | None, daddr: wide) -> neighbour | None:
     """net/ipv6/route.c: the neighbour that packets to `daddr` over `dst` go to."""
     return ip_neigh_gw6(dst.dev, rt6_nexthop(dst, daddr))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stack.core.rows import wide
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
     IPV6_ADDR_LOOPBACK,
@@ -55,7 +56,7 @@ def ipv6_use_optimistic_addr(idev: inet6_dev) -> bool:
     )
 
 
-def _orchid(addr: int) -> bool:
+def _orchid(addr: wide) -> bool:
     """include/net/ipv6.h ipv6_addr_orchid: 2001:10::/28."""
     return addr >> 100 == 0x2001001
 
@@ -65,7 +66,7 @@ class saddr_dst:
 
     __slots__ = ("addr", "ifindex", "label", "prefs", "scope", "type")
 
-    def __init__(self, net: Net, dst_dev: net_device | None, daddr: int, prefs: int) -> None:
+    def __init__(self, net: Net, dst_dev: net_device | None, daddr: wide, prefs: int) -> None:
         self.addr = daddr
         self.ifindex = dst_dev.ifindex if dst_dev is not None else 0
         self.type = ipv6_addr_type(daddr)
@@ -107,7 +108,7 @@ def ipv6_get_saddr_eval(dst: saddr_dst, ifa: inet6_ifaddr) -> tuple[int, ...]:
 
 
 def ipv6_select_ifaddr(
-    net: Net, dst_dev: net_device | None, daddr: int, prefs: int = 0
+    net: Net, dst_dev: net_device | None, daddr: wide, prefs: int = 0
 ) -> inet6_ifaddr | None:
     """net/ipv6/addrconf.c: the address of ours to send to `daddr` from, None without a candidate.
 
@@ -138,13 +139,13 @@ def ipv6_select_ifaddr(
     return best
 
 
-def ipv6_dev_get_saddr(net: Net, dst_dev: net_device | None, daddr: int, prefs: int = 0) -> int:
+def ipv6_dev_get_saddr(net: Net, dst_dev: net_device | None, daddr: wide, prefs: int = 0) -> wide:
     """net/ipv6/addrconf.c: the address of ours to send to `daddr` from; 0: there is none."""
     ifa = ipv6_select_ifaddr(net, dst_dev, daddr, prefs)
     return ifa.addr if ifa is not None else 0
 
 
-def ipv6_get_lladdr(dev: net_device, banned_flags: int = IFA_F_TENTATIVE) -> int | None:
+def ipv6_get_lladdr(dev: net_device, banned_flags: int = IFA_F_TENTATIVE) -> wide | None:
     """net/ipv6/addrconf.c: the newest link-local address of an interface, or None."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:

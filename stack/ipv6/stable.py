@@ -9,6 +9,7 @@ import hashlib
 from random import Random
 from typing import TYPE_CHECKING
 
+from stack.core.rows import wide
 from stack.ipv6.addr import addrconf_ifid_eui48, in6_bytes, parse_addr6
 
 if TYPE_CHECKING:
@@ -23,17 +24,17 @@ IN6_ADDR_GEN_MODE_RANDOM = 3
 IID_MASK = (1 << 64) - 1
 
 
-def ipv6_reserved_interfaceid(iid: int) -> bool:
+def ipv6_reserved_interfaceid(iid: wide) -> bool:
     """net/ipv6/addrconf.c: RFC 5453: subnet-router anycast, IANA's Ethernet block, anycast."""
     return not iid or iid >> 25 == 0x02005EFFFE000000 >> 25 or iid >> 7 == 0xFDFFFFFFFFFFFF80 >> 7
 
 
-def ipv6_generate_eui64(dev: net_device) -> int | None:
+def ipv6_generate_eui64(dev: net_device) -> wide | None:
     """net/ipv6/addrconf.c: the modified EUI-64 identifier of the device's MAC address."""
     return addrconf_ifid_eui48(dev.dev_addr) if dev.addr_len == 6 else None
 
 
-def ipv6_gen_rnd_iid(random: Random) -> int:
+def ipv6_gen_rnd_iid(random: Random) -> wide:
     """net/ipv6/addrconf.c: a random identifier, neither reserved nor that of ISATAP."""
     while True:
         iid = random.getrandbits(64)
@@ -41,7 +42,7 @@ def ipv6_gen_rnd_iid(random: Random) -> int:
             return iid
 
 
-def stable_iid(secret: bytes, prefix: int, hwaddr: bytes, dad_count: int) -> int:
+def stable_iid(secret: bytes, prefix: wide, hwaddr: bytes, dad_count: int) -> wide:
     """RFC 7217 5: F(prefix, interface, DAD counter, secret); the same for the same arguments."""
     h = hashlib.blake2b(digest_size=8, key=secret)
     h.update(in6_bytes(prefix)[:8] + bytes((len(hwaddr),)) + hwaddr + bytes((dad_count & 255,)))
@@ -62,7 +63,7 @@ def is_addr_mode_generate_stable(idev: inet6_dev) -> bool:
     return idev.cnf.addr_gen_mode in modes
 
 
-def ipv6_generate_stable_address(idev: inet6_dev, prefix: int, dad_count: int) -> int | None:
+def ipv6_generate_stable_address(idev: inet6_dev, prefix: wide, dad_count: int) -> wide | None:
     """net/ipv6/addrconf.c: an address of the /64 `prefix` (RFC 7217 5); None: no secret, no luck.
 
     A secret that nobody set is drawn once in mode 3.

@@ -35,6 +35,7 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
 from stack.core.proto import proto
+from stack.core.rows import wide
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.sock import os_error, sk_alloc, sk_setup_caps, sock_init_data, sock_owned_by_user
 from stack.core.sockaddr import sockaddr
@@ -227,7 +228,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     return 0
 
 
-def tcp_v6_connect_mapped(sk: tcp_sock, daddr: int, dport: int) -> int:
+def tcp_v6_connect_mapped(sk: tcp_sock, daddr: wide, dport: int) -> int:
     """The peer is ::ffff:a.b.c.d: the connection is one of IPv4."""
     if sk.sk_ipv6only or (sk.sk_af.family == AF_INET6 and sk.inet_rcv_saddr):
         raise os_error(errno.ENETUNREACH)

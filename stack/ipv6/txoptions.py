@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastpath.skbuff import sk_buff, skb_push_data
+from stack.core.rows import wide
 from stack.ipv6.protocol import (
     NEXTHDR_AUTH,
     NEXTHDR_DEST,
@@ -48,7 +49,7 @@ class ipv6_txoptions:
         return self.opt_nflen + self.opt_flen
 
 
-def fl6_update_dst(daddr: int, opt: ipv6_txoptions | None) -> int:
+def fl6_update_dst(daddr: wide, opt: ipv6_txoptions | None) -> wide:
     """net/ipv6/exthdrs.c: the first hop of a routing header instead of `daddr`, 0 without one."""
     if opt is None or len(opt.srcrt) < 24:
         return 0
@@ -66,7 +67,7 @@ def push_exthdr(skb: sk_buff, proto: int, kind: int, header: bytes) -> int:
     return kind
 
 
-def push_rthdr(skb: sk_buff, proto: int, header: bytes, daddr: int) -> int:
+def push_rthdr(skb: sk_buff, proto: int, header: bytes, daddr: wide) -> int:
     """net/ipv6/exthdrs.c ipv6_push_rthdr0: the last stop goes in, the first hop out of the list."""
     hops = header[2] in (IPV6_SRCRT_TYPE_0, IPV6_SRCRT_TYPE_2)
     body = header[24:] + daddr.to_bytes(16, "big") if hops else header[8:]
@@ -84,7 +85,7 @@ def ipv6_push_frag_opts(skb: sk_buff, opt: ipv6_txoptions, proto: int) -> int:
 
 
 def ipv6_push_nfrag_opts(
-    skb: sk_buff, opt: ipv6_txoptions, proto: int, daddr: int
+    skb: sk_buff, opt: ipv6_txoptions, proto: int, daddr: wide
 ) -> tuple[int, int]:
     """net/ipv6/exthdrs.c: what every fragment carries: (next header before it, first hop)."""
     first_hop = daddr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastpath.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT, kfree_skb_reason
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
+from stack.core.rows import wide
 from stack.sched.sch_api import qdisc_watchdog, qdisc_watchdog_schedule_ns
 from stack.sched.sch_generic import Qdisc
 
@@ -16,7 +17,7 @@ class tbf_qdisc(Qdisc):
     __slots__ = ("burst_ns", "q", "rate_bps", "t_c", "tokens_ns")
 
     def __init__(
-        self, dev: net_device, *, rate_bps: int, burst_bytes: int, limit: int | None = None
+        self, dev: net_device, *, rate_bps: int, burst_bytes: wide, limit: int | None = None
     ) -> None:
         super().__init__(dev)
         if rate_bps <= 0 or burst_bytes <= 0:

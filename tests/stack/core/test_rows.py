@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import weakref
@@ -179,6 +180,32 @@ def test_a_class_has_no_field_outside_its_rows() -> None:
         slots = [name for base in cls.__mro__ for name in base.__dict__.get("__slots__", ())]
         assert sorted({*slots} - {"__weakref__"}) == sorted(rows_of(cls))
         assert len(slots) == len(set(slots))
+
+
+ADDRESSES = {
+    *("addr", "saddr", "daddr", "raddr", "laddr", "src_addr", "mc_addr", "multiaddr", "group"),
+    *("inet_saddr", "inet_rcv_saddr", "inet_daddr", "gateway", "gwaddr", "gw", "prefsrc"),
+}
+
+
+def test_addresses_of_both_families_are_wide() -> None:
+    """The compiled stack keeps an `int` in 64 bits; an IPv6 address would not fit."""
+    narrow = []
+    stack = Path(__file__).parents[3] / "stack"
+    paths = [path for name in ("core", "inet", "ipv6") for path in (stack / name).glob("*.py")]
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.arg(arg=name, annotation=ast.AST() as kind):
+                    pass
+                case ast.AnnAssign(target=ast.Name(id=name) | ast.Attribute(attr=name)):
+                    kind = node.annotation
+                case _:
+                    continue
+            if name in ADDRESSES and ast.unparse(kind) in ("int", "int | None"):
+                narrow.append(f"{path.name}:{node.lineno}: {name}")
+    assert len(paths) > 100
+    assert narrow == []
 
 
 def test_the_type_checker_knows_the_fields(tmp_path: Path) -> None:
