@@ -4,7 +4,7 @@
 cimport cython
 from cpython.buffer cimport Py_buffer
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.gro cimport GroTable
 from fastpath.skbuff cimport SkbPool, sk_buff, skb_buf, skb_frag
@@ -46,6 +46,19 @@ cdef class TxRing(_ring):
     cdef uint32_t packet_start  # where the next packet begins (its context descriptor, if any)
     cdef uint32_t npending
     cdef public int csum_start, csum_offset     # of the checksum context the device has, or -1
+    cpdef int64_t unused(self)
+    cpdef int64_t pending(self)
+    cpdef int64_t desc_needed(self, sk_buff skb, uint32_t max_per_desc=*) except? -1
+    cpdef bint put_context(self, unsigned int ipcss, unsigned int ipcso, unsigned int ipcse,
+                           unsigned int tucss, unsigned int tucso, unsigned int tucse,
+                           unsigned int paylen, unsigned int hdrlen, unsigned int mss,
+                           unsigned int cmd) except -1
+    cpdef int64_t map(self, sk_buff skb, unsigned int popts=*, unsigned int cmd=*, int vlan=*,
+                      uint32_t max_per_desc=*) except? -2
+    cpdef int64_t map_plain(self, sk_buff skb, unsigned int cmd, uint32_t reserve,
+                            uint32_t max_per_desc=*) except? -2
+    cpdef (int64_t, int64_t) clean(self, int64_t budget=*, list out=*) except *
+    cpdef void reset(self)
     cdef uint32_t room(self) noexcept
     cdef uint8_t *take(self) noexcept
     cdef uint32_t needed(self, sk_buff skb, uint32_t step) noexcept
@@ -66,10 +79,14 @@ cdef class RxRing(_ring):
     cdef readonly uint64_t frames, bytes
     cdef readonly uint64_t crc_errors, frame_errors, length_errors, alloc_failed
     cdef readonly uint64_t hw_csum_good, hw_csum_err
-    cpdef Py_ssize_t clean(self, Py_ssize_t budget, list out, GroTable gro=*, bint rx_csum=*,
-                           bint vlan_strip=*, bint strip_fcs=*,
-                           bint accept_errors=*) except -1
-    cpdef uint32_t empty(self)
+    cpdef int64_t refill(self, int64_t max=*)
+    cpdef int64_t clean(self, int64_t budget, list out, GroTable gro=*, bint rx_csum=*,
+                        bint vlan_strip=*, bint strip_fcs=*, bint accept_errors=*) except -1
+    cpdef int64_t poll(self, int64_t budget, list out, GroTable gro, bint rx_csum, bint vlan_strip,
+                       bint accept_errors, uint32_t low) except -1
+    cpdef int64_t empty(self)
+    cpdef bint pending(self)
+    cpdef void reset(self)
     cdef void drop_chain(self) noexcept
     cdef skb_buf *copy(self, uint32_t i, skb_buf *b, uint32_t n) noexcept
     cdef sk_buff build(self, skb_buf *b, uint32_t headroom, uint32_t n)

@@ -26,6 +26,7 @@ from fastpath.skbuff cimport (
     PyTypeObject,
     SkbPool,
     mem_free,
+    need,
     sk_buff,
     skb_buf,
     skb_buf_drop,
@@ -197,11 +198,11 @@ cdef class TxRing(_ring):
             self.next_to_use = 0
         return d
 
-    def unused(self):
+    cpdef int64_t unused(self):
         """Descriptors free now; one stays unused so that head == tail means empty."""
         return self.room()
 
-    def pending(self):
+    cpdef int64_t pending(self):
         """sk_buffs mapped and not yet cleaned."""
         return self.npending
 
@@ -211,7 +212,7 @@ cdef class TxRing(_ring):
             n += (skb.frags[i].len + step - 1) // step
         return n
 
-    def desc_needed(self, sk_buff skb not None, uint32_t max_per_desc=4096):
+    cpdef int64_t desc_needed(self, sk_buff skb, uint32_t max_per_desc=4096) except? -1:
         """Data descriptors map() will take for skb (without context descriptor)."""
         skb_check(skb)
         return self.needed(skb, self.step(max_per_desc, MAX_DESC_BYTES))
@@ -221,9 +222,10 @@ cdef class TxRing(_ring):
             raise ValueError(f"max_per_desc={n}: must be 1 … {limit}")
         return n
 
-    def put_context(self, unsigned int ipcss, unsigned int ipcso, unsigned int ipcse,
-                    unsigned int tucss, unsigned int tucso, unsigned int tucse,
-                    unsigned int paylen, unsigned int hdrlen, unsigned int mss, unsigned int cmd):
+    cpdef bint put_context(self, unsigned int ipcss, unsigned int ipcso, unsigned int ipcse,
+                           unsigned int tucss, unsigned int tucso, unsigned int tucse,
+                           unsigned int paylen, unsigned int hdrlen, unsigned int mss,
+                           unsigned int cmd) except -1:
         """Write a context descriptor (DTYP 0, DEXT added to `cmd` = TUCMD bits); False when full.
 
         An unchanged context is written again: whether it is needed is the driver's decision.
@@ -307,8 +309,8 @@ cdef class TxRing(_ring):
         RING_RELEASE()
         return m.used
 
-    def map(self, sk_buff skb not None, unsigned int popts=0, unsigned int cmd=0x0B, int vlan=-1,
-            uint32_t max_per_desc=4096):
+    cpdef int64_t map(self, sk_buff skb, unsigned int popts=0, unsigned int cmd=0x0B, int vlan=-1,
+                      uint32_t max_per_desc=4096) except? -2:
         """Write data descriptors for all of skb; takes ownership unless -1 (no room) is returned.
 
         `cmd` is ORed into every descriptor except that EOP and RS go to the last only; DEXT|DTYP=1
@@ -326,8 +328,8 @@ cdef class TxRing(_ring):
         m.last = NULL
         return self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS))
 
-    def map_plain(self, sk_buff skb not None, unsigned int cmd, uint32_t reserve,
-                  uint32_t max_per_desc=4096):
+    cpdef int64_t map_plain(self, sk_buff skb, unsigned int cmd, uint32_t reserve,
+                            uint32_t max_per_desc=4096) except? -2:
         """Do `map` for the usual packet in one step: the new next_to_use, -1 when it is not usual.
 
         Usual: at least `reserve` descriptors free, linear, no GSO, no VLAN tag, and no checksum
@@ -335,6 +337,7 @@ cdef class TxRing(_ring):
         """
         cdef tx_map m
         cdef uint32_t popts = 0
+        need(skb)
         if (skb.gso_size or skb.vlan_proto or skb.nr_frags or skb.len == 0
                 or self.room() < reserve):
             return -1
@@ -367,14 +370,14 @@ cdef class TxRing(_ring):
         m.last = NULL
         return self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS))
 
-    def clean(self, Py_ssize_t budget=0, list out=None):
+    cpdef (int64_t, int64_t) clean(self, int64_t budget=0, list out=None) except *:
         """Free the sk_buffs whose last descriptor has DD: (packets, bytes); 0 = no limit.
 
         A TSO packet counts as gso_segs packets and the bytes that were on the wire. Destructors run
         here and may map new packets. With `out`, the sk_buffs are appended to it instead of freed,
         for a caller in a context where nothing may be freed (dev_kfree_skb_irq).
         """
-        cdef uint64_t packets = 0, nbytes = 0
+        cdef int64_t packets = 0, nbytes = 0
         cdef tx_slot *slot
         cdef sk_buff skb
         while self.npending:
@@ -409,7 +412,7 @@ cdef class TxRing(_ring):
                 self.slots[i].skb = NULL
                 skb_free(skb)
 
-    def reset(self):
+    cpdef void reset(self):
         """Free every mapped sk_buff, zero the ring, next_to_use = next_to_clean = 0."""
         if self.slots == NULL:
             return
@@ -490,9 +493,9 @@ cdef class RxRing(_ring):
         return (f"<RxRing {self.count} x {self.buf_bytes} B at {self.dma:#x} "
                 f"use={self.next_to_use} clean={self.next_to_clean} frames={self.frames}>")
 
-    def refill(self, Py_ssize_t max=1 << 30):
+    cpdef int64_t refill(self, int64_t max=1 << 30):
         """Fill empty descriptors (one slot stays unused); the new RDT, -1 when none was."""
-        cdef Py_ssize_t done = 0
+        cdef int64_t done = 0
         cdef uint32_t i = self.next_to_use, nxt
         cdef skb_buf *b
         cdef uint8_t *d
@@ -572,9 +575,9 @@ cdef class RxRing(_ring):
             self.bufs[i] = b
         return c
 
-    cpdef Py_ssize_t clean(self, Py_ssize_t budget, list out, GroTable gro=None, bint rx_csum=True,
-                           bint vlan_strip=True, bint strip_fcs=True,
-                           bint accept_errors=False) except -1:
+    cpdef int64_t clean(self, int64_t budget, list out, GroTable gro=None, bint rx_csum=True,
+                        bint vlan_strip=True, bint strip_fcs=True,
+                        bint accept_errors=False) except -1:
         """Take up to `budget` received frames off the ring; frames taken.
 
         Appends sk_buffs to `out`: data at the Ethernet header, mac_header set, len without FCS when
@@ -698,8 +701,8 @@ cdef class RxRing(_ring):
                 out.append(skb)
         return done
 
-    def poll(self, Py_ssize_t budget, list out not None, GroTable gro, bint rx_csum,
-             bint vlan_strip, bint accept_errors, uint32_t low):
+    cpdef int64_t poll(self, int64_t budget, list out, GroTable gro, bint rx_csum, bint vlan_strip,
+                       bint accept_errors, uint32_t low) except -1:
         """`clean` as a NAPI poll wants it: 1 when more than `budget` frames may wait (else what
         `gro` held has come out), plus 2 when at least `low` descriptors are empty.
         """
@@ -712,14 +715,14 @@ cdef class RxRing(_ring):
             state |= 2
         return state
 
-    cpdef uint32_t empty(self):
+    cpdef int64_t empty(self):
         """Descriptors without a buffer that `refill` would fill."""
         cdef uint32_t used = self.next_to_use - self.next_to_clean
         if self.next_to_use < self.next_to_clean:
             used += self.count
         return self.count - 1 - used if self.count else 0
 
-    def pending(self):
+    cpdef bint pending(self):
         """True when the next descriptor has DD set."""
         return (self.bufs != NULL and self.next_to_clean != self.next_to_use
                 and RING_LOAD8(self.desc_ + self.next_to_clean * 16 + 12) & ST_DD != 0)
@@ -733,7 +736,7 @@ cdef class RxRing(_ring):
                 skb_buf_drop(self.bufs[i])
                 self.bufs[i] = NULL
 
-    def reset(self):
+    cpdef void reset(self):
         """Return every buffer to its pool, zero the ring."""
         if self.bufs == NULL:
             return

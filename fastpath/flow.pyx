@@ -165,17 +165,18 @@ cdef inline uint32_t ethertype(const uint8_t *p, uint32_t n, uint32_t *off) noex
     return t
 
 
-def jhash_3words(uint32_t a, uint32_t b, uint32_t c, uint32_t initval):
+cpdef int64_t jhash_3words(uint32_t a, uint32_t b, uint32_t c, uint32_t initval) except? -1:
     """Bob Jenkins' lookup3 of three words (include/linux/jhash.h)."""
     return jhash3(a, b, c, initval)
 
 
-def inet_ehashfn(uint32_t laddr, uint32_t lport, uint32_t faddr, uint32_t fport, uint32_t secret):
+cpdef int64_t inet_ehashfn(uint32_t laddr, uint32_t lport, uint32_t faddr, uint32_t fport,
+                           uint32_t secret) except? -1:
     """Hash of a connection (net/ipv4/inet_hashtables.c)."""
     return jhash3(laddr, faddr, (lport & 0xFFFF) << 16 | (fport & 0xFFFF), secret)
 
 
-def skb_get_hash(sk_buff skb not None, uint32_t secret=0):
+cpdef int64_t skb_get_hash(sk_buff skb, uint32_t secret=0) except? -1:
     """32-bit hash of the flow, one per direction, never 0 for IP; kept in skb.hash.
 
     Works from network_header on the linear part; 0 when that is no IP packet.

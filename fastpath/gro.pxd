@@ -3,7 +3,7 @@
 
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.skbuff cimport sk_buff, skb_buf
 
@@ -66,7 +66,9 @@ cdef class GroTable:
     cdef int find(self, const uint8_t *l3, gro_info *g) noexcept
     cdef bint wanted(self, gro_info *g) noexcept
     cdef bint fits(self, gro_flow *f, gro_info *g) noexcept
-    cpdef reset(self)
+    cpdef int64_t receive(self, sk_buff skb, list out) except -1
+    cpdef int64_t flush(self, list out) except -1
+    cpdef void reset(self)
     cdef int take(self, sk_buff skb, uint32_t skip, uint32_t proto, list out) except -1
     # Judge a frame that lies in buffer `b`: its network header is at b.ptr + off, `linear` bytes
     # follow. MERGED: the reference of `b` was taken over. HELD: build a sk_buff, call hold().

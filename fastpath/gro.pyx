@@ -27,6 +27,7 @@ from fastpath.skbuff cimport (
     SUM_PARTIAL,
     SUM_UNNECESSARY,
     PyTypeObject,
+    need,
     sk_buff,
     skb_buf,
     skb_c,
@@ -428,22 +429,24 @@ cdef class GroTable:
         self.hold(skb, l3off, &g, out)
         return HELD
 
-    def receive(self, sk_buff skb not None, list out not None):
+    cpdef int64_t receive(self, sk_buff skb, list out) except -1:
         """Takes ownership of skb (data at the network header, mac_header and protocol set).
 
         Appends to `out`, in order per flow, what is to go up now. Returns GRO_MERGED/HELD/NORMAL.
         """
+        need(out)
         skb_check(skb)
         return self.take(skb, 0, skb.protocol, out)
 
-    def flush(self, list out not None):
+    cpdef int64_t flush(self, list out) except -1:
         """Append everything held to `out`, oldest first; packets appended."""
         cdef int n = self.n
+        need(out)
         while self.n:
             self.take_out(0, out)
         return n
 
-    cpdef reset(self):
+    cpdef void reset(self):
         """Free everything held."""
         cdef sk_buff skb
         while self.n:

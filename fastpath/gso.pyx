@@ -22,6 +22,7 @@ from fastpath.skbuff cimport (
     SUM_PARTIAL,
     SUM_UNNECESSARY,
     SkbPool,
+    need,
     sk_buff,
     skb_check,
     skb_copy_fields,
@@ -203,7 +204,7 @@ cdef list cut(sk_buff skb, SkbPool pool, layout *w, bint with_sum, uint32_t shar
     return segs
 
 
-def skb_gso_segment(sk_buff skb not None, SkbPool pool not None, *, bint csum_partial=False):
+cpdef list skb_gso_segment(sk_buff skb, SkbPool pool, bint csum_partial=False):
     """Cut `skb` (data at the MAC header, network/transport header set, gso_size > 0) into frames.
 
     Borrows skb: the caller still frees it. Lengths, IP ids, checksums, sequence numbers and flags
@@ -213,6 +214,8 @@ def skb_gso_segment(sk_buff skb not None, SkbPool pool not None, *, bint csum_pa
 
     Raises ValueError for a malformed packet; MemoryError when `pool` runs dry (nothing leaks).
     """
+    need(skb)
+    need(pool)
     cdef layout w
     read_layout(skb, &w)
     return cut(skb, pool, &w, not csum_partial, SKB_UNSET)
@@ -224,22 +227,26 @@ cdef uint32_t network_seglen(sk_buff skb) except? 0xFFFFFFFF:
     return w.pay - w.net + skb.gso_size
 
 
-def skb_gso_network_seglen(sk_buff skb not None):
+cpdef int64_t skb_gso_network_seglen(sk_buff skb) except? -1:
     """Network-layer length of one full segment. data at or before the network header."""
+    need(skb)
     return network_seglen(skb)
 
 
-def skb_gso_validate_network_len(sk_buff skb not None, uint32_t mtu):
+cpdef bint skb_gso_validate_network_len(sk_buff skb, uint32_t mtu) except -1:
     """True when every segment fits `mtu`."""
+    need(skb)
     return network_seglen(skb) <= mtu
 
 
-def udp_rcv_segment(sk_buff skb not None, SkbPool pool not None):
+cpdef list udp_rcv_segment(sk_buff skb, SkbPool pool):
     """Split a UDP GRO sk_buff (data at the UDP header) into datagrams, larger ones by reference.
 
     Takes ownership of skb (freed, also on error). Each datagram has data at its own UDP header, the
     IP header before it, and counts as verified.
     """
+    need(skb)
+    need(pool)
     cdef layout w
     cdef list segs
     cdef sk_buff seg

@@ -23,6 +23,7 @@ from fastpath.skbuff cimport (
     SKB_UNSET,
     SUM_NONE,
     SUM_PARTIAL,
+    need,
     sk_buff,
     skb_c,
     skb_check,
@@ -811,136 +812,153 @@ cdef uint32_t hdr_data_at(sk_buff skb, Py_ssize_t off) except? 0xFFFFFFFE:
     return data_at(skb, off)
 
 
-def eth_hdr(sk_buff skb not None):
+cpdef ethhdr eth_hdr(sk_buff skb):
     """View of the header at skb.mac_header."""
+    need(skb)
     cdef ethhdr v = ethhdr.__new__(ethhdr)
     v.skb = skb
     v.off = skb.mac_header
     return v
 
 
-def vlan_eth_hdr(sk_buff skb not None):
+cpdef vlan_ethhdr vlan_eth_hdr(sk_buff skb):
     """View of the header at skb.mac_header."""
+    need(skb)
     cdef vlan_ethhdr v = vlan_ethhdr.__new__(vlan_ethhdr)
     v.skb = skb
     v.off = skb.mac_header
     return v
 
 
-def arp_hdr(sk_buff skb not None):
+cpdef arphdr arp_hdr(sk_buff skb):
     """View of the header at skb.network_header."""
+    need(skb)
     cdef arphdr v = arphdr.__new__(arphdr)
     v.skb = skb
     v.off = skb.network_header
     return v
 
 
-def ip_hdr(sk_buff skb not None):
+cpdef iphdr ip_hdr(sk_buff skb):
     """View of the header at skb.network_header."""
+    need(skb)
     cdef iphdr v = iphdr.__new__(iphdr)
     v.skb = skb
     v.off = skb.network_header
     return v
 
 
-def ipv6_hdr(sk_buff skb not None):
+cpdef ipv6hdr ipv6_hdr(sk_buff skb):
     """View of the header at skb.network_header."""
+    need(skb)
     cdef ipv6hdr v = ipv6hdr.__new__(ipv6hdr)
     v.skb = skb
     v.off = skb.network_header
     return v
 
 
-def icmp_hdr(sk_buff skb not None):
+cpdef icmphdr icmp_hdr(sk_buff skb):
     """View of the header at skb.transport_header."""
+    need(skb)
     cdef icmphdr v = icmphdr.__new__(icmphdr)
     v.skb = skb
     v.off = skb.transport_header
     return v
 
 
-def igmp_hdr(sk_buff skb not None):
+cpdef igmphdr igmp_hdr(sk_buff skb):
     """View of the header at skb.transport_header."""
+    need(skb)
     cdef igmphdr v = igmphdr.__new__(igmphdr)
     v.skb = skb
     v.off = skb.transport_header
     return v
 
 
-def udp_hdr(sk_buff skb not None):
+cpdef udphdr udp_hdr(sk_buff skb):
     """View of the header at skb.transport_header."""
+    need(skb)
     cdef udphdr v = udphdr.__new__(udphdr)
     v.skb = skb
     v.off = skb.transport_header
     return v
 
 
-def tcp_hdr(sk_buff skb not None):
+cpdef tcphdr tcp_hdr(sk_buff skb):
     """View of the header at skb.transport_header."""
+    need(skb)
     cdef tcphdr v = tcphdr.__new__(tcphdr)
     v.skb = skb
     v.off = skb.transport_header
     return v
 
 
-def ethhdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef ethhdr ethhdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef ethhdr v = ethhdr.__new__(ethhdr)
     v.skb = skb
     v.off = data_at(skb, off)
     return v
 
 
-def arphdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef arphdr arphdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef arphdr v = arphdr.__new__(arphdr)
     v.skb = skb
     v.off = data_at(skb, off)
     return v
 
 
-def iphdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef iphdr iphdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef iphdr v = iphdr.__new__(iphdr)
     v.skb = skb
     v.off = data_at(skb, off)
     return v
 
 
-def ipv6hdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef ipv6hdr ipv6hdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef ipv6hdr v = ipv6hdr.__new__(ipv6hdr)
     v.skb = skb
     v.off = data_at(skb, off)
     return v
 
 
-def icmphdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef icmphdr icmphdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef icmphdr v = icmphdr.__new__(icmphdr)
     v.skb = skb
     v.off = data_at(skb, off)
     return v
 
 
-def igmphdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef igmphdr igmphdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef igmphdr v = igmphdr.__new__(igmphdr)
     v.skb = skb
     v.off = data_at(skb, off)
     return v
 
 
-def udphdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef udphdr udphdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef udphdr v = udphdr.__new__(udphdr)
     v.skb = skb
     v.off = data_at(skb, off)
     return v
 
 
-def tcphdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef tcphdr tcphdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef tcphdr v = tcphdr.__new__(tcphdr)
     v.skb = skb
     v.off = data_at(skb, off)
@@ -948,9 +966,11 @@ def tcphdr_at(sk_buff skb not None, Py_ssize_t off):
 
 
 # -- writers ---------------------------------------------------------------------------------------
-def eth_header_push(sk_buff skb not None, bytes daddr not None, bytes saddr not None,
-                    unsigned int proto):
+cpdef void eth_header_push(sk_buff skb, bytes daddr, bytes saddr, unsigned int proto) except *:
     """Push the 14-byte Ethernet header; sets mac_header."""
+    need(skb)
+    need(daddr)
+    need(saddr)
     cdef uint8_t *p
     if PyBytes_GET_SIZE(daddr) != 6:
         mac_error(daddr)
@@ -964,9 +984,12 @@ def eth_header_push(sk_buff skb not None, bytes daddr not None, bytes saddr not 
     st16be(p + 12, <uint16_t>proto)
 
 
-def arp_put(sk_buff skb not None, unsigned int op, bytes sha not None, uint32_t sip,
-            bytes tha not None, uint32_t tip):
+cpdef void arp_put(sk_buff skb, unsigned int op, bytes sha, uint32_t sip, bytes tha,
+                   uint32_t tip) except *:
     """Append a 28-byte ARP packet at the tail; sets network_header."""
+    need(skb)
+    need(sha)
+    need(tha)
     cdef uint8_t *p
     if PyBytes_GET_SIZE(sha) != 6:
         mac_error(sha)
@@ -990,13 +1013,15 @@ cdef int options_error(str what, Py_ssize_t n) except -1:
     raise ValueError(f"{what}: options of {n} bytes: must be a multiple of 4, at most 40")
 
 
-def ip_push(sk_buff skb not None, unsigned int tos, unsigned int tot_len, unsigned int id,
-            unsigned int frag_off, unsigned int ttl, unsigned int protocol, uint32_t saddr,
-            uint32_t daddr, bytes options not None=b""):
+cpdef void ip_push(sk_buff skb, unsigned int tos, unsigned int tot_len, unsigned int id,
+                   unsigned int frag_off, unsigned int ttl, unsigned int protocol, uint32_t saddr,
+                   uint32_t daddr, bytes options=b"") except *:
     """Push an IPv4 header with its checksum. `options` length must be a multiple of 4, at most 40.
 
     `tot_len` above 65535 is stored as 0 (super-packet: skb.len is the truth).
     """
+    need(skb)
+    need(options)
     cdef Py_ssize_t n = PyBytes_GET_SIZE(options)
     cdef uint32_t hlen
     cdef uint8_t *p
@@ -1021,9 +1046,11 @@ def ip_push(sk_buff skb not None, unsigned int tos, unsigned int tot_len, unsign
     st16be(p + 10, csum_fold(csum_partial(p, hlen, 0)))
 
 
-def ipv6_push(sk_buff skb not None, unsigned int tclass, unsigned int flow_lbl,
-              unsigned int payload_len, unsigned int nexthdr, unsigned int hop_limit, saddr, daddr):
+cpdef void ipv6_push(sk_buff skb, unsigned int tclass, unsigned int flow_lbl,
+                     unsigned int payload_len, unsigned int nexthdr, unsigned int hop_limit, saddr,
+                     daddr) except *:
     """Push an IPv6 header; `payload_len` above 65535 is stored as 0; addresses are 128-bit ints."""
+    need(skb)
     cdef uint8_t *p
     skb_do_push(skb, 40)
     skb.network_header = skb.data
@@ -1036,9 +1063,10 @@ def ipv6_push(sk_buff skb not None, unsigned int tclass, unsigned int flow_lbl,
     addr128_put(p + 24, daddr)
 
 
-def udp_push(sk_buff skb not None, unsigned int sport, unsigned int dport, unsigned int length,
-             unsigned int check):
+cpdef void udp_push(sk_buff skb, unsigned int sport, unsigned int dport, unsigned int length,
+                    unsigned int check) except *:
     """Push the 8-byte header; sets transport_header. `length` above 65535 is stored as 0."""
+    need(skb)
     cdef uint8_t *p
     skb_do_push(skb, 8)
     skb.transport_header = skb.data
@@ -1068,10 +1096,12 @@ cdef inline uint8_t *push_tcp(sk_buff skb, uint32_t optlen, uint32_t sport, uint
     return p + 20
 
 
-def tcp_push(sk_buff skb not None, unsigned int sport, unsigned int dport, uint32_t seq,
-             uint32_t ack, unsigned int flags, unsigned int window, unsigned int urg_ptr,
-             bytes options_bytes not None=b""):
+cpdef void tcp_push(sk_buff skb, unsigned int sport, unsigned int dport, uint32_t seq, uint32_t ack,
+                    unsigned int flags, unsigned int window, unsigned int urg_ptr,
+                    bytes options_bytes=b"") except *:
     """Push 20 + len(options_bytes) bytes, check 0; sets transport_header. Options in 4s."""
+    need(skb)
+    need(options_bytes)
     cdef Py_ssize_t n = PyBytes_GET_SIZE(options_bytes)
     cdef uint8_t *p
     if n & 3 or n > 40:
@@ -1081,18 +1111,20 @@ def tcp_push(sk_buff skb not None, unsigned int sport, unsigned int dport, uint3
         memcpy(p, PyBytes_AS_STRING(options_bytes), n)
 
 
-def tcp_push_ts(sk_buff skb not None, unsigned int sport, unsigned int dport, uint32_t seq,
-                uint32_t ack, unsigned int flags, unsigned int window, unsigned int urg_ptr,
-                uint32_t tsval, uint32_t tsecr):
+cpdef void tcp_push_ts(sk_buff skb, unsigned int sport, unsigned int dport, uint32_t seq,
+                       uint32_t ack, unsigned int flags, unsigned int window, unsigned int urg_ptr,
+                       uint32_t tsval, uint32_t tsecr) except *:
     """tcp_push with the aligned NOP NOP timestamps option (the common established segment)."""
+    need(skb)
     cdef uint8_t *p = push_tcp(skb, 12, sport, dport, seq, ack, flags, window, urg_ptr)
     st32be(p, 0x0101080AU)
     st32be(p + 4, tsval)
     st32be(p + 8, tsecr)
 
 
-def icmp_push(sk_buff skb not None, unsigned int type, unsigned int code, uint32_t un):
+cpdef void icmp_push(sk_buff skb, unsigned int type, unsigned int code, uint32_t un) except *:
     """Push the 8-byte header and set its checksum over the whole packet; sets transport_header."""
+    need(skb)
     cdef uint8_t *p
     skb_do_push(skb, 8)
     skb.transport_header = skb.data
@@ -1105,8 +1137,9 @@ def icmp_push(sk_buff skb not None, unsigned int type, unsigned int code, uint32
 
 
 # -- checksums -------------------------------------------------------------------------------------
-def ip_fast_csum_ok(sk_buff skb not None):
+cpdef bint ip_fast_csum_ok(sk_buff skb) except -1:
     """Header checksum of the IPv4 header at network_header."""
+    need(skb)
     cdef uint8_t *p = ptr_at(skb, skb.network_header, 20)
     cdef uint32_t n = (p[0] & 0x0F) * 4U
     if n < 20:
@@ -1115,8 +1148,9 @@ def ip_fast_csum_ok(sk_buff skb not None):
     return csum_fold(csum_partial(p, n, 0)) == 0
 
 
-def ip_send_check(iphdr iph not None):
+cpdef void ip_send_check(iphdr iph) except *:
     """Compute and store the header checksum."""
+    need(iph)
     cdef uint8_t *p = ptr_at(iph.skb, iph.off, 20)
     cdef uint32_t n = (p[0] & 0x0F) * 4U
     if n < 20:
@@ -1126,8 +1160,9 @@ def ip_send_check(iphdr iph not None):
     st16be(p + 10, csum_fold(csum_partial(p, n, 0)))
 
 
-def ip_decrease_ttl(iphdr iph not None):
+cpdef int64_t ip_decrease_ttl(iphdr iph) except? -1:
     """Decrement TTL with incremental checksum; returns the new TTL."""
+    need(iph)
     cdef uint8_t *p = ptr_at(iph.skb, iph.off, 20)
     cdef uint16_t old = ld16be(p + 8)
     p[8] = <uint8_t>(p[8] - 1)
@@ -1164,17 +1199,19 @@ cdef uint32_t pseudo6(sk_buff skb, saddr, daddr, uint8_t proto) except? 0xFFFFFF
     return csum_ipv6_nofold(a, b, skb.len, proto, 0)
 
 
-def tcp_v4_send_check(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
+cpdef void tcp_v4_send_check(sk_buff skb, uint32_t saddr, uint32_t daddr) except *:
     """data at the TCP header. ip_summed PARTIAL: pseudo sum, csum_start/offset; else in full."""
+    need(skb)
     send_check(skb, csum_tcpudp_nofold(saddr, daddr, skb.len, P_TCP, 0), 16, False)
 
 
-def tcp_v6_send_check(sk_buff skb not None, saddr, daddr):
+cpdef void tcp_v6_send_check(sk_buff skb, saddr, daddr) except *:
     """tcp_v4_send_check for IPv6; addresses are 128-bit ints."""
+    need(skb)
     send_check(skb, pseudo6(skb, saddr, daddr, P_TCP), 16, False)
 
 
-def udp4_csum(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
+cpdef int64_t udp4_csum(sk_buff skb, uint32_t saddr, uint32_t daddr) except? -1:
     """UDP checksum with data at the UDP header, its check field taken as 0; 0 becomes 0xFFFF."""
     cdef uint32_t acc
     cdef uint16_t v
@@ -1187,17 +1224,19 @@ def udp4_csum(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
     return v if v else 0xFFFF
 
 
-def udp4_send_check(sk_buff skb not None, uint32_t saddr, uint32_t daddr):
+cpdef void udp4_send_check(sk_buff skb, uint32_t saddr, uint32_t daddr) except *:
     """As tcp_v4_send_check for UDP; a sum of 0 is sent as 0xFFFF."""
+    need(skb)
     send_check(skb, csum_tcpudp_nofold(saddr, daddr, skb.len, P_UDP, 0), 6, True)
 
 
-def udp6_send_check(sk_buff skb not None, saddr, daddr):
+cpdef void udp6_send_check(sk_buff skb, saddr, daddr) except *:
     """udp4_send_check for IPv6; addresses are 128-bit ints."""
+    need(skb)
     send_check(skb, pseudo6(skb, saddr, daddr, P_UDP), 6, True)
 
 
-def icmp_csum(sk_buff skb not None, Py_ssize_t off=0):
+cpdef int64_t icmp_csum(sk_buff skb, int64_t off=0) except? -1:
     """Folded checksum of data[off:] (0 when a received message is right)."""
     skb_check(skb)
     if off < 0 or off > <Py_ssize_t>skb.len:
@@ -1206,12 +1245,13 @@ def icmp_csum(sk_buff skb not None, Py_ssize_t off=0):
 
 
 # -- fused receive helpers -------------------------------------------------------------------------
-def eth_type_trans_fast(sk_buff skb not None, bytes dev_addr not None):
+cpdef int64_t eth_type_trans_fast(sk_buff skb, bytes dev_addr) except? -1:
     """mac_header = data, pull 14, set pkt_type and skb.protocol; returns the protocol.
 
     Host order; 802.3 length fields give ETH_P_802_2 (4), raw Novell frames ETH_P_802_3 (1). Frames
     under 14 bytes return 0 and stay as they are.
     """
+    need(dev_addr)
     cdef uint8_t *p
     cdef uint32_t proto
     skb_check(skb)
@@ -1237,7 +1277,7 @@ def eth_type_trans_fast(sk_buff skb not None, bytes dev_addr not None):
     return proto
 
 
-def ip_hdr_validate(sk_buff skb not None):
+cpdef int64_t ip_hdr_validate(sk_buff skb) except? -1:
     """ip_rcv_core's checks with data at the IP header.
 
     0 fine (packet trimmed to tot_len, network_header and transport_header set), 1 header error,
@@ -1271,7 +1311,7 @@ def ip_hdr_validate(sk_buff skb not None):
     return 0
 
 
-def tcp_hdr_validate(sk_buff skb not None):
+cpdef int64_t tcp_hdr_validate(sk_buff skb) except? -1:
     """data at the TCP header: doff in bytes (>= 20, linear), or 0 when malformed."""
     cdef uint32_t n
     skb_check(skb)
@@ -1301,21 +1341,24 @@ cdef int fill_cb(sk_buff skb) except -1:
     return 0
 
 
-def tcp_v4_fill_cb(sk_buff skb not None):
+cpdef void tcp_v4_fill_cb(sk_buff skb) except *:
     """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header.
 
     ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one.
     """
+    need(skb)
     fill_cb(skb)
 
 
-def tcp_v6_fill_cb(sk_buff skb not None):
+cpdef void tcp_v6_fill_cb(sk_buff skb) except *:
     """tcp_v4_fill_cb; the version in the network header decides in both."""
+    need(skb)
     fill_cb(skb)
 
 
-def tcp_parse_ts(sk_buff skb not None):
+cpdef tuple tcp_parse_ts(sk_buff skb):
     """(tsval, tsecr) when the options are exactly the aligned timestamps form, else None."""
+    need(skb)
     cdef uint8_t *p = ptr_at(skb, skb.transport_header, 20)
     if p[12] >> 4 != 8:
         return None
@@ -1325,8 +1368,10 @@ def tcp_parse_ts(sk_buff skb not None):
     return ld32be(p + 24), ld32be(p + 28)
 
 
-def tcp_hdr_fields(sk_buff skb not None):
+cpdef (int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) tcp_hdr_fields(
+                                                                                              sk_buff skb) except *:
     """(source, dest, seq, ack_seq, doff, flags, window, urg_ptr) at transport_header, one call."""
+    need(skb)
     cdef uint8_t *p = ptr_at(skb, skb.transport_header, 20)
     return (ld16be(p), ld16be(p + 2), ld32be(p + 4), ld32be(p + 8), p[12] >> 4, p[13],
             ld16be(p + 14), ld16be(p + 18))

@@ -2,7 +2,7 @@
 """Views of IPv6 extension headers and ICMPv6 messages for compiled callers."""
 
 cimport cython
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 from fastpath.skbuff cimport sk_buff
 
@@ -35,3 +35,17 @@ cdef class icmp6hdr:
 cdef class rd_msg:
     cdef sk_buff skb
     cdef uint32_t off           # from skb->head
+
+
+# Documented in hdr6.pyi.
+cpdef ipv6_opt_hdr ipv6_opt_hdr_at(sk_buff skb, int64_t off)
+cpdef ipv6_rt_hdr ipv6_rt_hdr_at(sk_buff skb, int64_t off)
+cpdef frag_hdr frag_hdr_at(sk_buff skb, int64_t off)
+cpdef icmp6hdr icmp6hdr_at(sk_buff skb, int64_t off)
+cpdef rd_msg rd_msg_at(sk_buff skb, int64_t off)
+cpdef icmp6hdr icmp6_hdr(sk_buff skb)
+cpdef int64_t ipv6_hdr_validate(sk_buff skb, bint loopback=*) except? -1
+cpdef (int64_t, int64_t, int64_t) ipv6_skip_exthdr(sk_buff skb, int64_t start, int nexthdr) except *
+cpdef void icmp6_push(sk_buff skb, unsigned int type, unsigned int code, uint32_t un, saddr,
+                      daddr) except *
+cpdef int64_t icmp6_csum(sk_buff skb, saddr, daddr) except? -1

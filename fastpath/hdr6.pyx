@@ -15,6 +15,7 @@ from fastpath.hdr cimport hdr_data_at, hdr_describe, hdr_mask32, hdr_ptr
 from fastpath.skbuff cimport (
     SUM_COMPLETE,
     SUM_NONE,
+    need,
     sk_buff,
     skb_check,
     skb_do_copy,
@@ -357,48 +358,54 @@ cdef class rd_msg:
 
 
 # -- making views ----------------------------------------------------------------------------------
-def ipv6_opt_hdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef ipv6_opt_hdr ipv6_opt_hdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef ipv6_opt_hdr v = ipv6_opt_hdr.__new__(ipv6_opt_hdr)
     v.skb = skb
     v.off = hdr_data_at(skb, off)
     return v
 
 
-def ipv6_rt_hdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef ipv6_rt_hdr ipv6_rt_hdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef ipv6_rt_hdr v = ipv6_rt_hdr.__new__(ipv6_rt_hdr)
     v.skb = skb
     v.off = hdr_data_at(skb, off)
     return v
 
 
-def frag_hdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef frag_hdr frag_hdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef frag_hdr v = frag_hdr.__new__(frag_hdr)
     v.skb = skb
     v.off = hdr_data_at(skb, off)
     return v
 
 
-def icmp6hdr_at(sk_buff skb not None, Py_ssize_t off):
+cpdef icmp6hdr icmp6hdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef icmp6hdr v = icmp6hdr.__new__(icmp6hdr)
     v.skb = skb
     v.off = hdr_data_at(skb, off)
     return v
 
 
-def rd_msg_at(sk_buff skb not None, Py_ssize_t off):
+cpdef rd_msg rd_msg_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
+    need(skb)
     cdef rd_msg v = rd_msg.__new__(rd_msg)
     v.skb = skb
     v.off = hdr_data_at(skb, off)
     return v
 
 
-def icmp6_hdr(sk_buff skb not None):
+cpdef icmp6hdr icmp6_hdr(sk_buff skb):
     """View of the ICMPv6 header at skb.transport_header."""
+    need(skb)
     cdef icmp6hdr v = icmp6hdr.__new__(icmp6hdr)
     v.skb = skb
     v.off = skb.transport_header
@@ -406,7 +413,7 @@ def icmp6_hdr(sk_buff skb not None):
 
 
 # -- checks and writers ----------------------------------------------------------------------------
-def ipv6_hdr_validate(sk_buff skb not None, bint loopback=False):
+cpdef int64_t ipv6_hdr_validate(sk_buff skb, bint loopback=False) except? -1:
     """ip6_rcv_core's checks with data at the IPv6 header (net/ipv6/ip6_input.c).
 
     0 fine (trimmed to its length, network_header and transport_header set, the latter behind the
@@ -451,7 +458,8 @@ cdef bint is_loopback(const uint8_t *a) noexcept:
     return not (ld32be(a) | ld32be(a + 4) | ld32be(a + 8)) and ld32be(a + 12) == 1
 
 
-def ipv6_skip_exthdr(sk_buff skb not None, Py_ssize_t start, int nexthdr):
+cpdef (int64_t, int64_t, int64_t) ipv6_skip_exthdr(sk_buff skb, int64_t start,
+                                                   int nexthdr) except *:
     """Step over the extension headers from `start` (bytes from data): (offset, nexthdr, frag_off).
 
     `nexthdr` says what stands at `start`. The offset is that of the first header that is no
@@ -491,12 +499,13 @@ cdef uint32_t pseudo(sk_buff skb, saddr, daddr) except? 0xFFFFFFFF:
     return csum_ipv6_nofold(a, a + 16, skb.len, P_ICMPV6, 0)
 
 
-def icmp6_push(sk_buff skb not None, unsigned int type, unsigned int code, uint32_t un, saddr,
-               daddr):
+cpdef void icmp6_push(sk_buff skb, unsigned int type, unsigned int code, uint32_t un, saddr,
+                      daddr) except *:
     """Push the 8-byte ICMPv6 header and set its checksum over pseudo header and whole packet.
 
     `un` is the word after the checksum; sets transport_header.
     """
+    need(skb)
     cdef uint8_t *p
     skb_do_push(skb, 8)
     skb.transport_header = skb.data
@@ -508,7 +517,7 @@ def icmp6_push(sk_buff skb not None, unsigned int type, unsigned int code, uint3
     st16be(p + 2, csum_fold(skb_do_csum(skb, 0, skb.len, pseudo(skb, saddr, daddr))))
 
 
-def icmp6_csum(sk_buff skb not None, saddr, daddr):
+cpdef int64_t icmp6_csum(sk_buff skb, saddr, daddr) except? -1:
     """Folded checksum of the ICMPv6 message at data: 0 when a received one is right.
 
     With its checksum field zero, the value that belongs there.

@@ -23,6 +23,7 @@ from fastpath.csum cimport (
 from fastpath.skbuff cimport (
     SUM_PARTIAL,
     SkbPool,
+    need,
     sk_buff,
     sk_buff_head,
     skb_buf,
@@ -77,7 +78,7 @@ cdef class IpIdents:
         for i in range(IDENT_SLOTS):
             self.id[i] = <uint16_t>(first[i] & 0xFFFF)
 
-    def reserve(self, int slot, uint32_t segs, int64_t now, randrange):
+    cpdef int64_t reserve(self, int slot, uint32_t segs, int64_t now, randrange) except? -1:
         """Take `segs` ids of generator `slot`; the first of them.
 
         `now` is a coarse time: when it has moved on by n ticks, up to n - 1 ids (at most 63) are
@@ -162,7 +163,7 @@ cdef class UdpFlow:
         self.ip_sum = csum_partial(self.head, IP_HLEN, 0)
         self.pseudo = csum_tcpudp_nofold(source, target, 0, P_UDP, 0)
 
-    def datagram(self, buffer not None, Py_ssize_t off, Py_ssize_t n):
+    cpdef sk_buff datagram(self, buffer, int64_t off, int64_t n):
         """Make an sk_buff of `n` bytes of `buffer` with its UDP header; None without a buffer.
 
         The checksum is left to the device (CHECKSUM_PARTIAL); sk, dst, destructor, priority and
@@ -209,7 +210,7 @@ cdef class UdpFlow:
         skb.ignore_df = self.ignore_df
         return skb
 
-    def push_ip_at(self, sk_buff skb not None, int64_t now):
+    cpdef void push_ip_at(self, sk_buff skb, int64_t now) except *:
         """`push_ip` with an identification of the flow's generator at the coarse time `now`; 0 for
         a flow that is not `counted`.
         """
@@ -218,7 +219,7 @@ cdef class UdpFlow:
             ident = self.idents.take(self.ident_slot, 1, now, self.randrange)
         self.push(skb, ident)
 
-    def push_ip(self, sk_buff skb not None, unsigned int ident):
+    cpdef void push_ip(self, sk_buff skb, unsigned int ident) except *:
         """Push the IP header, checksum done; sets network_header and protocol.
 
         `ident` is IPv4's identification; IPv6 has none.
@@ -252,7 +253,7 @@ cdef inline const uint8_t *_network(sk_buff skb, uint32_t n) noexcept:
     return skb_within(skb, skb.network_header, n, skb.tail)
 
 
-def ip_rcv_usual(sk_buff skb not None):
+cpdef int64_t ip_rcv_usual(sk_buff skb) except? -1:
     """Do ip_rcv_core for a usual packet: its length. 0, and nothing done, for any other.
 
     Usual: for this host, not shared, not merged, no owner, data at a valid header without options
@@ -277,12 +278,13 @@ def ip_rcv_usual(sk_buff skb not None):
     return total
 
 
-def ip_route_fields(sk_buff skb not None):
+cpdef (int64_t, int64_t, int64_t, int64_t, int64_t) ip_route_fields(sk_buff skb) except *:
     """Return (daddr, saddr, tos, protocol, plain) of the IPv4 header.
 
     `plain` is 2 for a whole packet without options whose frame was for this host alone, 1 for
     another whole packet, 0 for a fragment.
     """
+    need(skb)
     cdef const uint8_t *p = _network(skb, IP_HLEN)
     cdef int plain
     if p == NULL:
@@ -294,18 +296,20 @@ def ip_route_fields(sk_buff skb not None):
     return ld32be(p + 16), ld32be(p + 12), p[1], p[9], plain
 
 
-def rth_key(uint32_t daddr, uint8_t tos, int ifindex):
+cpdef int64_t rth_key(uint32_t daddr, uint8_t tos, int ifindex) except? -1:
     """The key of a kept input route: interface, destination, type of service in one int."""
     return <uint64_t>ifindex << 40 | <uint64_t>daddr << 8 | tos
 
 
-def rth_find(dict routes not None, dict own not None, uint32_t daddr, uint32_t saddr, uint8_t tos,
-             int ifindex):
+cpdef object rth_find(dict routes, dict own, uint32_t daddr, uint32_t saddr, uint8_t tos,
+                      int ifindex):
     """Return the kept route of a packet from a usual source, None for any other packet.
 
     `routes` by rth_key. A usual source is no group, broadcast, 0.0.0.0/8 nor loopback address and
     not among the `own` (what fib_validate_source asks of a device without a reverse path filter).
     """
+    need(routes)
+    need(own)
     cdef uint32_t top = saddr >> 24
     cdef PyObject *rt
     if top == 0 or top >= 224 or top == 127:
@@ -316,8 +320,9 @@ def rth_find(dict routes not None, dict own not None, uint32_t daddr, uint32_t s
     return <object>rt
 
 
-def ip_pull_header(sk_buff skb not None):
+cpdef int64_t ip_pull_header(sk_buff skb) except? -1:
     """Move data to the transport header; the header's protocol."""
+    need(skb)
     cdef const uint8_t *p = _network(skb, IP_HLEN)
     if p == NULL or not 0 <= skb.transport_header - skb.data <= skb.len:
         raise IndexError("ip_pull_header: no IPv4 header")
@@ -325,23 +330,25 @@ def ip_pull_header(sk_buff skb not None):
     return p[9]
 
 
-def ip_is_fragment(sk_buff skb not None):
+cpdef bint ip_is_fragment(sk_buff skb) except -1:
     """Whether the IPv4 header says that this is a part of a packet (include/net/ip.h)."""
+    need(skb)
     cdef const uint8_t *p = _network(skb, IP_HLEN)
     if p == NULL:
         raise IndexError("ip_is_fragment: no IPv4 header")
     return (ld16be(p + 6) & IP_MF_OFFSET) != 0
 
 
-def ip_out_usual(sk_buff skb not None, uint32_t mtu):
+cpdef bint ip_out_usual(sk_buff skb, uint32_t mtu) except -1:
     """Whether a packet may leave as it is: not merged, not reassembled, within `mtu`.
 
     It does not look at the header: for either family.
     """
+    need(skb)
     return not (skb.gso_size or skb.frag_max_size or skb.len > mtu)
 
 
-def ip6_rcv_usual(sk_buff skb not None):
+cpdef int64_t ip6_rcv_usual(sk_buff skb) except? -1:
     """Do ip6_rcv_core for a usual packet: its length * 4 + ECN bits. 0, and nothing done, for any
     other.
 
@@ -372,12 +379,13 @@ cdef inline bint _loopback6(const uint8_t *a) noexcept:
     return not (ld32be(a) | ld32be(a + 4) | ld32be(a + 8)) and ld32be(a + 12) == 1
 
 
-def ip6_rcv_fields(sk_buff skb not None):
+cpdef tuple ip6_rcv_fields(sk_buff skb):
     """Return (daddr, nexthdr, strict) of the IPv6 header: what early demux and the route ask for.
 
     `strict`: the address means nothing without its interface (rt6_need_strict), for it is a group,
     link-local or the loopback address.
     """
+    need(skb)
     cdef const uint8_t *p = _network(skb, IP6_HLEN)
     cdef bint strict
     if p == NULL:
@@ -386,19 +394,21 @@ def ip6_rcv_fields(sk_buff skb not None):
     return addr128_get(p + 24), p[6], strict
 
 
-def ip6_to_group(sk_buff skb not None):
+cpdef bint ip6_to_group(sk_buff skb) except -1:
     """Whether the destination in the IPv6 header is a multicast address. data may be behind it."""
+    need(skb)
     cdef const uint8_t *p = skb_within(skb, skb.network_header, IP6_HLEN, skb.tail)
     if p == NULL:
         raise IndexError("ip6_to_group: no IPv6 header")
     return p[24] == 0xFF
 
 
-def ip6_neigh_key(sk_buff skb not None, uint32_t ifindex):
+cpdef object ip6_neigh_key(sk_buff skb, uint32_t ifindex):
     """Return the destination's key in a neighbour table: the address << 16 | `ifindex`.
 
     0 for a group, and for an interface number that has more than 16 bits.
     """
+    need(skb)
     cdef const uint8_t *p = _network(skb, IP6_HLEN)
     cdef uint8_t key[18]
     if p == NULL:
@@ -410,12 +420,13 @@ def ip6_neigh_key(sk_buff skb not None, uint32_t ifindex):
     return key144_get(key)
 
 
-def ip6_pull_header(sk_buff skb not None, uint32_t nhoff=6):
+cpdef int64_t ip6_pull_header(sk_buff skb, uint32_t nhoff=6) except? -1:
     """Move data to the transport header; the next header's number, `nhoff` bytes into the packet.
 
     data may be behind the IPv6 header already. Raises IndexError when there is none, or `nhoff` is
     not before the transport header or not linear.
     """
+    need(skb)
     cdef const uint8_t *p = skb_within(skb, skb.network_header, IP6_HLEN, skb.tail)
     if (p == NULL or nhoff >= skb.tail - skb.network_header
             or not 0 <= skb.transport_header - skb.data <= skb.len
@@ -425,7 +436,7 @@ def ip6_pull_header(sk_buff skb not None, uint32_t nhoff=6):
     return p[nhoff]
 
 
-def skb_enter_network(sk_buff skb not None, int ifindex):
+cpdef int64_t skb_enter_network(sk_buff skb, int ifindex) except? -1:
     """Start the network layer at data, on interface `ifindex`: the protocol.
 
     -1, and nothing done, for a packet with a VLAN tag beside it.
@@ -438,12 +449,13 @@ def skb_enter_network(sk_buff skb not None, int ifindex):
     return skb.protocol
 
 
-def skb_queue_owned(sk_buff_head queue not None, sk_buff skb not None, sk, destructor,
-                    uint32_t pull, int64_t limit):
+cpdef int64_t skb_queue_owned(sk_buff_head queue, sk_buff skb, sk, destructor, uint32_t pull,
+                              int64_t limit) except? -1:
     """Step over `pull` bytes, make `sk` the owner with `destructor`, append to `queue`: truesize.
 
     0, and nothing done, when skb has an owner already or its truesize is above `limit`.
     """
+    need(queue)
     skb_check(skb)
     if skb.destructor is not None or skb.truesize > limit:
         return 0

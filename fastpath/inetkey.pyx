@@ -16,6 +16,7 @@ from fastpath.hdr cimport hdr_ptr
 from fastpath.skbuff cimport (
     SUM_PARTIAL,
     SUM_UNNECESSARY,
+    need,
     sk_buff,
     skb_c,
     skb_check,
@@ -64,16 +65,17 @@ cdef inline object made(sk_buff skb, uint32_t net, uint32_t sport, uint32_t dpor
     return INET6, addr128_get(p + 8), sport, addr128_get(p + 24), dport
 
 
-def inet_key(sk_buff skb not None):
+cpdef tuple inet_key(sk_buff skb):
     """The key from network_header and transport_header; the ports are the first four bytes there.
 
     Raises IndexError when a header is not linear, ValueError when it is not of version 4 or 6.
     """
+    need(skb)
     cdef const uint8_t *t = hdr_ptr(skb, skb.transport_header, 4)
     return made(skb, skb.network_header, ld16be(t), ld16be(t + 2), False)
 
 
-def inet_err_key(sk_buff skb not None, uint32_t net, uint32_t l4):
+cpdef tuple inet_err_key(sk_buff skb, uint32_t net, uint32_t l4):
     """The key of the socket that sent the packet an ICMP error carries.
 
     `net` and `l4` are the offsets of its headers from data. Source and destination change places,
@@ -87,16 +89,17 @@ def inet_err_key(sk_buff skb not None, uint32_t net, uint32_t l4):
     return made(skb, skb.data + net, ld16be(t), ld16be(t + 2), True)
 
 
-def icmp_echo_key(sk_buff skb not None):
+cpdef tuple icmp_echo_key(sk_buff skb):
     """The key of an ICMP or ICMPv6 echo message: its identifier is the destination port.
 
     The source port is 0: a ping socket has no port at the other side. Raises as inet_key.
     """
+    need(skb)
     cdef const uint8_t *t = hdr_ptr(skb, skb.transport_header, ICMP_HLEN)
     return made(skb, skb.network_header, 0, ld16be(t + 4), False)
 
 
-def udp_rcv_key(sk_buff skb not None):
+cpdef tuple udp_rcv_key(sk_buff skb):
     """The key of a usual datagram, None for any other.
 
     Usual: data at the UDP header, its length all there is, the checksum verified, not merged; over
@@ -148,7 +151,7 @@ cdef sockaddr sender(sk_buff skb, int family, uint16_t port):
     return sockaddr_make(INET6, addr128_get(p + 8), port, 0, scope)
 
 
-def inet_name(sk_buff skb not None, int family, unsigned int port=0):
+cpdef sockaddr inet_name(sk_buff skb, int family, unsigned int port=0):
     """The sender of a packet as a `sockaddr`, for a socket of `family` (2 or 10).
 
     To an AF_INET6 socket an IPv4 sender is the v4-mapped address. The scope of a link-local address
@@ -159,8 +162,9 @@ def inet_name(sk_buff skb not None, int family, unsigned int port=0):
     return sender(skb, family, <uint16_t>port)
 
 
-def udp_name(sk_buff skb not None, int family):
+cpdef sockaddr udp_name(sk_buff skb, int family):
     """`inet_name` with the source port of a datagram whose headers are still before its data."""
+    need(skb)
     cdef const uint8_t *t = skb_within(skb, skb.transport_header, UDP_HLEN, skb.end)
     skb_check(skb)
     if t == NULL:
@@ -168,8 +172,9 @@ def udp_name(sk_buff skb not None, int family):
     return sender(skb, family, ld16be(t))
 
 
-def udp_name_consume(sk_buff skb not None, int family):
+cpdef sockaddr udp_name_consume(sk_buff skb, int family):
     """`udp_name`, then give the reader's reference back (consume_skb)."""
+    need(skb)
     name = udp_name(skb, family)
     skb_free(skb)
     return name

@@ -27,28 +27,8 @@ from fastpath.skbuff cimport (
     sk_buff,
     sk_buff_head,
     skb_index,
-    skb_leave_fn,
+    skb_try_coalesce,
 )
-
-from fastpath.skbuff import skb_try_coalesce
-
-cdef struct rtx_list:
-    rtx_node *first
-    rtx_node *last
-    rtx_node *cursor
-    Py_ssize_t qlen
-
-cdef struct rtx_node:
-    skb_leave_fn leave      # first: this is the sk_buff's skb_index
-    PyObject *skb           # the queue holds it
-    PyObject *queue
-    rtx_node *left
-    rtx_node *right
-    rtx_node *up
-    rtx_node *prev          # in `home`
-    rtx_node *next
-    rtx_list *home
-    uint32_t prio
 
 
 cdef inline bint after(uint32_t a, uint32_t b) noexcept nogil:
@@ -177,12 +157,6 @@ cdef void leaves(PyObject *p) noexcept:
 cdef class rtx_queue(sk_buff_head):
     """sk_buffs that were sent and are not acknowledged, in sequence order (see the module)."""
 
-    cdef rtx_node *root
-    cdef rtx_node *spare
-    cdef rtx_list sent_
-    cdef rtx_list lost_
-    cdef uint32_t seed
-
     def __cinit__(self):
         self.indexed = True
         self.seed = <uint32_t>(<uintptr_t><PyObject *>self >> 4) | 1
@@ -196,7 +170,7 @@ cdef class rtx_queue(sk_buff_head):
             PyMem_Free(n)
 
     cdef rtx_node *member(self, sk_buff skb) except NULL:
-        if skb.list_ != <PyObject *>self:
+        if skb is None or skb.list_ != <PyObject *>self:
             raise ValueError("sk_buff is not on this queue")
         return <rtx_node *>skb.index
 
@@ -246,25 +220,25 @@ cdef class rtx_queue(sk_buff_head):
         return n
 
     # -- the queue
-    def queue_tail(self, sk_buff skb not None):
+    cpdef void queue_tail(self, sk_buff skb) except *:
         """Takes ownership of skb, the newest in sequence, which was sent just now."""
         cdef rtx_node *prev = NULL
         if self.last != NULL:
             prev = <rtx_node *>(<sk_buff>self.last).index
         put_after(&self.sent_, self.sent_.last, self.enter(prev, skb))
 
-    def queue_head(self, sk_buff skb not None):
+    cpdef void queue_head(self, sk_buff skb) except *:
         """Takes ownership of skb; it is on neither list."""
         self.enter(NULL, skb)
 
-    def insert_after(self, sk_buff prev not None, sk_buff skb not None):
+    cpdef void insert_after(self, sk_buff prev, sk_buff skb) except *:
         """Takes ownership of skb, a piece of prev: behind it also on the list that prev is on."""
         cdef rtx_node *at = self.member(prev)
         cdef rtx_node *n = self.enter(at, skb)
         if at.home != NULL:
             put_after(at.home, at, n)
 
-    def find(self, uint32_t seq):
+    cpdef sk_buff find(self, uint32_t seq):
         """The first member that ends after `seq`: which holds it, or comes next; or None."""
         cdef rtx_node *n = self.root
         cdef rtx_node *best = NULL
@@ -274,9 +248,9 @@ cdef class rtx_queue(sk_buff_head):
                 n = n.left
             else:
                 n = n.right
-        return <object>best.skb if best != NULL else None
+        return <sk_buff>best.skb if best != NULL else None
 
-    def coalesce(self, sk_buff to not None, sk_buff skb not None):
+    cpdef bint coalesce(self, sk_buff to, sk_buff skb) except -1:
         """skb_try_coalesce for two members: skb's data goes behind that of `to`, and skb is freed.
 
         False: it does not fit; nothing changed.
@@ -300,13 +274,13 @@ cdef class rtx_queue(sk_buff_head):
         return False
 
     # -- sent, lost, or neither
-    def sent(self, sk_buff skb not None):
+    cpdef void sent(self, sk_buff skb) except *:
         """It was sent just now: the last of the sent list."""
         cdef rtx_node *n = self.member(skb)
         take(n)
         put_after(&self.sent_, self.sent_.last, n)
 
-    def lose(self, sk_buff skb not None):
+    cpdef void lose(self, sk_buff skb) except *:
         """It waits for retransmission: to its place on the lost list."""
         cdef rtx_node *n = self.member(skb)
         cdef rtx_list *l = &self.lost_
@@ -323,11 +297,11 @@ cdef class rtx_queue(sk_buff_head):
             put_after(l, at, n)
         l.cursor = n
 
-    def settle(self, sk_buff skb not None):
+    cpdef void settle(self, sk_buff skb) except *:
         """It was delivered: on neither list."""
         take(self.member(skb))
 
-    def unlose(self):
+    cpdef void unlose(self) except *:
         """Nothing was lost: all of the lost list goes back where it was on the sent list."""
         cdef Py_ssize_t count = self.sent_.qlen + self.lost_.qlen
         cdef Py_ssize_t i
@@ -368,7 +342,7 @@ cdef class rtx_queue(sk_buff_head):
         n = n.next if n != NULL else self.sent_.first
         return <object>n.skb if n != NULL else None
 
-    def sent_pass(self):
+    cpdef void sent_pass(self):
         """Move the cursor of the sent list on by one."""
         cdef rtx_node *n = self.sent_.cursor
         n = n.next if n != NULL else self.sent_.first

@@ -121,6 +121,14 @@ cdef inline skb_core *skb_c(sk_buff skb) noexcept:
     return <skb_core *>&skb.head
 
 
+cdef int none_error() except -1                             # TypeError
+
+
+cdef inline int need(object o) except -1:
+    """TypeError for None: a C function takes it for an argument of any class."""
+    return none_error() if o is None else 0
+
+
 cdef inline uint8_t *skb_within(sk_buff skb, int64_t off, int64_t n, int64_t end) noexcept:
     """The bytes `off` … `off + n` from head; NULL unless they lie before `end` (tail or end)."""
     return skb.head + off if 0 <= off <= end - n else NULL
@@ -132,6 +140,22 @@ cdef class sk_buff_head:
     cdef readonly Py_ssize_t qlen
     cdef bint indexed           # a subclass keeps an index: only its own calls put members in
     cdef object collected       # an object member: Cython registers the class with the collector
+    cpdef sk_buff peek(self)
+    cpdef sk_buff peek_tail(self)
+    cpdef void queue_tail(self, sk_buff skb) except *
+    cpdef void queue_head(self, sk_buff skb) except *
+    cpdef sk_buff dequeue(self)
+    cpdef sk_buff dequeue_tail(self)
+    cpdef void unlink(self, sk_buff skb) except *
+    cpdef void insert_after(self, sk_buff prev, sk_buff skb) except *
+    cpdef void insert_before(self, sk_buff next, sk_buff skb) except *
+    cpdef void purge(self)
+    cpdef void splice_tail_init(self, sk_buff_head frm) except *
+    cpdef sk_buff next(self, sk_buff skb)
+    cpdef sk_buff prev(self, sk_buff skb)
+    cpdef bint is_last(self, sk_buff skb) except -1
+    cpdef bint is_first(self, sk_buff skb) except -1
+    cpdef int64_t nbytes(self)
 
 
 cdef sk_buff skb_new(skb_pool *pool, uint32_t headroom)     # None when the pool is empty
@@ -154,3 +178,99 @@ cdef int skb_visit(PyObject *skb, visit_fn visit, void *arg) noexcept
 cdef void list_unlink(sk_buff_head q, sk_buff skb) noexcept
 cdef int list_link(sk_buff_head q, PyObject *prev, PyObject *nxt, sk_buff skb) except -1
 cdef void list_purge(sk_buff_head q) noexcept
+
+
+# The kernel's functions, documented in skbuff.pyi.
+cpdef sk_buff alloc_skb(SkbPool pool, int64_t size_bytes, int64_t headroom=*)
+cpdef sk_buff skb_get(sk_buff skb)
+cpdef bint skb_shared(sk_buff skb) except -1
+cpdef void kfree_skb(sk_buff skb, int64_t reason=*) except *
+cpdef void consume_skb(sk_buff skb) except *
+cpdef void kfree_skb_list(list skbs) except *
+cpdef void skb_orphan(sk_buff skb) except *
+cpdef sk_buff skb_clone(sk_buff skb)
+cpdef sk_buff skb_copy(sk_buff skb, SkbPool pool=*)
+cpdef sk_buff pskb_copy(sk_buff skb, SkbPool pool=*)
+cpdef sk_buff skb_share_check(sk_buff skb)
+cpdef sk_buff skb_unshare(sk_buff skb)
+cpdef bint skb_unclone(sk_buff skb) except -1
+cpdef bint skb_cow_head(sk_buff skb, int64_t headroom) except -1
+cpdef bint skb_cow(sk_buff skb, int64_t headroom) except -1
+cpdef bint pskb_expand_head(sk_buff skb, int64_t nhead, int64_t ntail) except -1
+cpdef void skb_header_release(sk_buff skb) except *
+cpdef bint skb_header_cloned(sk_buff skb) except -1
+cpdef bint skb_cloned(sk_buff skb) except -1
+cpdef void skb_reserve(sk_buff skb, int64_t n) except *
+cpdef void skb_put(sk_buff skb, int64_t n) except *
+cpdef void skb_put_zero(sk_buff skb, int64_t n) except *
+cpdef void skb_put_data(sk_buff skb, data) except *
+cpdef void skb_push(sk_buff skb, int64_t n) except *
+cpdef void skb_push_data(sk_buff skb, data) except *
+cpdef void skb_pull(sk_buff skb, int64_t n) except *
+cpdef void skb_pull_rcsum(sk_buff skb, int64_t n) except *
+cpdef void skb_trim(sk_buff skb, int64_t n) except *
+cpdef void pskb_trim(sk_buff skb, int64_t n) except *
+cpdef void pskb_trim_rcsum(sk_buff skb, int64_t n) except *
+cpdef bint pskb_may_pull(sk_buff skb, int64_t n) except -1
+cpdef int64_t skb_headroom(sk_buff skb) except? -1
+cpdef int64_t skb_tailroom(sk_buff skb) except? -1
+cpdef int64_t skb_headlen(sk_buff skb) except? -1
+cpdef bint skb_is_nonlinear(sk_buff skb) except -1
+cpdef bint skb_is_gso(sk_buff skb) except -1
+cpdef void skb_gso_reset(sk_buff skb) except *
+cpdef bint skb_linearize(sk_buff skb) except -1
+cpdef bint skb_put_padto(sk_buff skb, int64_t n) except -1
+cpdef void skb_reset_mac_header(sk_buff skb) except *
+cpdef void skb_reset_network_header(sk_buff skb) except *
+cpdef void skb_reset_transport_header(sk_buff skb) except *
+cpdef void skb_reset_mac_len(sk_buff skb) except *
+cpdef void skb_set_mac_header(sk_buff skb, int64_t offset) except *
+cpdef void skb_set_network_header(sk_buff skb, int64_t offset) except *
+cpdef void skb_set_transport_header(sk_buff skb, int64_t offset) except *
+cpdef int64_t skb_mac_offset(sk_buff skb) except? -1
+cpdef int64_t skb_network_offset(sk_buff skb) except? -1
+cpdef int64_t skb_transport_offset(sk_buff skb) except? -1
+cpdef int64_t skb_checksum_start_offset(sk_buff skb) except? -1
+cpdef int64_t skb_network_header_len(sk_buff skb) except? -1
+cpdef bint skb_mac_header_was_set(sk_buff skb) except -1
+cpdef bint skb_transport_header_was_set(sk_buff skb) except -1
+cpdef bytes skb_copy_bits(sk_buff skb, int64_t off, int64_t n)
+cpdef void skb_store_bits(sk_buff skb, int64_t off, data) except *
+cpdef bytes skb_to_bytes(sk_buff skb)
+cpdef int64_t skb_copy_datagram_iter(sk_buff skb, int64_t offset, buffer, int64_t buf_off,
+                                     int64_t n) except? -1
+cpdef int64_t skb_copy_and_csum_datagram_msg(sk_buff skb, int64_t hlen, buffer, int64_t buf_off,
+                                             int64_t n) except? -1
+cpdef int64_t skb_add_data(sk_buff skb, SkbPool pages_pool, buffer, int64_t off,
+                           int64_t n) except? -1
+cpdef int64_t skb_append_linear(sk_buff skb, buffer, int64_t off, int64_t n) except? -1
+cpdef void skb_split(sk_buff skb, sk_buff skb1, int64_t n) except *
+cpdef int64_t skb_shift(sk_buff tgt, sk_buff skb, int64_t shiftlen) except? -1
+cpdef bint skb_try_coalesce(sk_buff to, sk_buff frm) except -1
+cpdef bint skb_append_frags(sk_buff to, sk_buff frm, int64_t off, int64_t n) except -1
+cpdef int64_t skb_checksum(sk_buff skb, int64_t off, int64_t n, uint32_t acc=*) except? -1
+cpdef bint skb_checksum_help(sk_buff skb) except -1
+cpdef bint skb_csum_unnecessary(sk_buff skb) except -1
+cpdef int64_t skb_checksum_init(sk_buff skb, uint8_t proto, uint32_t saddr,
+                                uint32_t daddr) except? -1
+cpdef int64_t skb_checksum_init_v6(sk_buff skb, uint8_t proto, saddr, daddr) except? -1
+cpdef int64_t inet_checksum_init(sk_buff skb, uint8_t proto) except? -1
+cpdef int64_t skb_checksum_complete(sk_buff skb) except? -1
+cpdef void skb_postpull_rcsum(sk_buff skb, data) except *
+cpdef bint skb_queue_empty(sk_buff_head list) except -1
+cpdef int64_t skb_queue_len(sk_buff_head list) except? -1
+cpdef void skb_queue_tail(sk_buff_head list, sk_buff skb) except *
+cpdef void skb_queue_head(sk_buff_head list, sk_buff skb) except *
+cpdef sk_buff skb_dequeue(sk_buff_head list)
+cpdef sk_buff skb_dequeue_tail(sk_buff_head list)
+cpdef sk_buff skb_peek(sk_buff_head list)
+cpdef sk_buff skb_peek_tail(sk_buff_head list)
+cpdef void skb_unlink(sk_buff skb, sk_buff_head list) except *
+cpdef void skb_append(sk_buff old, sk_buff newsk, sk_buff_head list) except *
+cpdef void skb_insert_before(sk_buff next, sk_buff newsk, sk_buff_head list) except *
+cpdef void skb_queue_purge(sk_buff_head list) except *
+cpdef sk_buff skb_queue_next(sk_buff_head list, sk_buff skb)
+cpdef sk_buff skb_queue_prev(sk_buff_head list, sk_buff skb)
+cpdef bint skb_queue_is_last(sk_buff_head list, sk_buff skb) except -1
+cpdef bint skb_queue_is_first(sk_buff_head list, sk_buff skb) except -1
+cpdef void skb_queue_splice_tail_init(sk_buff_head list, sk_buff_head head) except *

@@ -127,6 +127,7 @@ cdef int mem_free(mem, uint64_t dma, uint64_t n) except -1:
 
 
 cdef int pool_check(SkbPool pool) except -1:
+    need(pool)
     if pool.p == NULL:
         raise ValueError("SkbPool: not initialised")
     return 0
@@ -388,7 +389,13 @@ cdef int freed_error() except -1:
     raise ValueError("sk_buff was freed")
 
 
+cdef int none_error() except -1:
+    raise TypeError("None is no such argument")
+
+
 cdef inline int check(sk_buff skb) except -1:
+    if skb is None:
+        return none_error()
     if skb.users == 0:
         return freed_error()
     return 0
@@ -465,11 +472,12 @@ cdef void skb_free(sk_buff skb) noexcept:
     kfree(skb)
 
 
-def alloc_skb(SkbPool pool not None, Py_ssize_t size_bytes, Py_ssize_t headroom=0):
+cpdef sk_buff alloc_skb(SkbPool pool, int64_t size_bytes, int64_t headroom=0):
     """Empty sk_buff with room for `headroom` + `size_bytes`; None when the pool is exhausted.
 
     Raises ValueError when the two do not fit one buffer of the pool.
     """
+    need(pool)
     cdef skb_buf *b
     if pool.p == NULL:
         raise ValueError("SkbPool: not initialised")
@@ -523,18 +531,19 @@ def skb_from_bytes(SkbPool pool not None, data not None, Py_ssize_t headroom=0):
         PyBuffer_Release(&view)
 
 
-def skb_get(sk_buff skb not None):
+cpdef sk_buff skb_get(sk_buff skb):
     """One more reference (users); returns skb."""
     check(skb)
     skb.users += 1
     return skb
 
 
-def skb_shared(sk_buff skb not None):
+cpdef bint skb_shared(sk_buff skb) except -1:
+    need(skb)
     return skb.users > 1
 
 
-def kfree_skb(sk_buff skb, reason=0):
+cpdef void kfree_skb(sk_buff skb, int64_t reason=0) except *:
     """Drop one reference; at zero release buffers, objects, and leave its queue.
 
     `reason` is for tracers. None is allowed. ValueError when skb was freed before.
@@ -544,7 +553,7 @@ def kfree_skb(sk_buff skb, reason=0):
         kfree(skb)
 
 
-def consume_skb(sk_buff skb):
+cpdef void consume_skb(sk_buff skb) except *:
     """kfree_skb for a packet that reached its end successfully."""
     if skb is not None:
         check(skb)
@@ -556,8 +565,9 @@ def __kfree_skb(sk_buff skb not None):
     kfree(skb)
 
 
-def kfree_skb_list(list skbs not None):
+cpdef void kfree_skb_list(list skbs) except *:
     """kfree_skb each member and empty the list."""
+    need(skbs)
     cdef sk_buff skb
     for skb in skbs:
         if skb is not None:
@@ -565,7 +575,7 @@ def kfree_skb_list(list skbs not None):
     skbs.clear()
 
 
-def skb_orphan(sk_buff skb not None):
+cpdef void skb_orphan(sk_buff skb) except *:
     """Call the destructor now and detach from skb.sk."""
     check(skb)
     if skb.destructor is not None:
@@ -585,7 +595,7 @@ cdef sk_buff clone(sk_buff skb):
     return n
 
 
-def skb_clone(sk_buff skb not None):
+cpdef sk_buff skb_clone(sk_buff skb):
     """New sk_buff sharing the data; users 1, no sk, no destructor, on no queue."""
     check(skb)
     return clone(skb)
@@ -644,7 +654,7 @@ cdef sk_buff private_head(sk_buff skb, SkbPool pool):
     return n
 
 
-def skb_copy(sk_buff skb not None, SkbPool pool=None):
+cpdef sk_buff skb_copy(sk_buff skb, SkbPool pool=None):
     """Private copy of header and payload, frags too, from its pools or `pool`; None if empty."""
     cdef sk_buff n
     cdef skb_buf *b
@@ -672,7 +682,7 @@ def skb_copy(sk_buff skb not None, SkbPool pool=None):
     return n
 
 
-def pskb_copy(sk_buff skb not None, SkbPool pool=None):
+cpdef sk_buff pskb_copy(sk_buff skb, SkbPool pool=None):
     """Private linear part, shared frags."""
     cdef sk_buff n
     check(skb)
@@ -685,7 +695,7 @@ def pskb_copy(sk_buff skb not None, SkbPool pool=None):
     return n
 
 
-def skb_share_check(sk_buff skb not None):
+cpdef sk_buff skb_share_check(sk_buff skb):
     """Takes ownership of skb; a clone when others hold it too."""
     cdef sk_buff n
     check(skb)
@@ -696,7 +706,7 @@ def skb_share_check(sk_buff skb not None):
     return n
 
 
-def skb_unshare(sk_buff skb not None):
+cpdef sk_buff skb_unshare(sk_buff skb):
     """Takes ownership of skb; a copy when its data is shared; None on exhaustion (skb freed)."""
     check(skb)
     if skb.hbuf.refs == 1:
@@ -710,13 +720,13 @@ cdef inline bint header_cloned(sk_buff skb) noexcept:
     return skb.hbuf.refs - skb.hbuf.nohdr > (0 if skb.nohdr else 1)
 
 
-def skb_unclone(sk_buff skb not None):
+cpdef bint skb_unclone(sk_buff skb) except -1:
     """Make the linear part private; False on exhaustion."""
     check(skb)
     return skb.hbuf.refs == 1 or rehead(skb, skb.data, 0, NULL)
 
 
-def skb_cow_head(sk_buff skb not None, Py_ssize_t headroom):
+cpdef bint skb_cow_head(sk_buff skb, int64_t headroom) except -1:
     """Private writable header with at least `headroom` bytes before data; False on exhaustion."""
     check(skb)
     if headroom < 0:
@@ -728,7 +738,7 @@ def skb_cow_head(sk_buff skb not None, Py_ssize_t headroom):
     return rehead(skb, max(<uint32_t>headroom, skb.data), 0, NULL)
 
 
-def skb_cow(sk_buff skb not None, Py_ssize_t headroom):
+cpdef bint skb_cow(sk_buff skb, int64_t headroom) except -1:
     """As skb_cow_head, also when only the payload is shared."""
     check(skb)
     if headroom < 0:
@@ -740,7 +750,7 @@ def skb_cow(sk_buff skb not None, Py_ssize_t headroom):
     return rehead(skb, max(<uint32_t>headroom, skb.data), 0, NULL)
 
 
-def pskb_expand_head(sk_buff skb not None, Py_ssize_t nhead, Py_ssize_t ntail):
+cpdef bint pskb_expand_head(sk_buff skb, int64_t nhead, int64_t ntail) except -1:
     """New linear buffer with that much more head- and tailroom; False when impossible."""
     check(skb)
     if not 0 <= nhead <= MAX_BUF_BYTES or not 0 <= ntail <= MAX_BUF_BYTES:
@@ -750,7 +760,7 @@ def pskb_expand_head(sk_buff skb not None, Py_ssize_t nhead, Py_ssize_t ntail):
         or rehead(skb, skb.data + <uint32_t>nhead, <uint32_t>ntail, NULL)
 
 
-def skb_header_release(sk_buff skb not None):
+cpdef void skb_header_release(sk_buff skb) except *:
     """Promise that this sk_buff's header part is not looked at: its clones may write headers."""
     check(skb)
     if not skb.nohdr:
@@ -758,12 +768,13 @@ def skb_header_release(sk_buff skb not None):
         skb.hbuf.nohdr += 1
 
 
-def skb_header_cloned(sk_buff skb not None):
+cpdef bint skb_header_cloned(sk_buff skb) except -1:
     check(skb)
     return header_cloned(skb)
 
 
-def skb_cloned(sk_buff skb not None):
+cpdef bint skb_cloned(sk_buff skb) except -1:
+    need(skb)
     return skb.hbuf != NULL and skb.hbuf.refs > 1
 
 
@@ -834,7 +845,7 @@ cdef uint32_t skb_do_csum(sk_buff skb, uint32_t off, uint32_t n, uint32_t acc) n
     return skb_core_csum(skb_c(skb), off, n, acc, csum_partial)
 
 
-def skb_reserve(sk_buff skb not None, Py_ssize_t n):
+cpdef void skb_reserve(sk_buff skb, int64_t n) except *:
     """Move data and tail of an empty sk_buff by `n` (negative: back)."""
     check(skb)
     if skb.len:
@@ -844,19 +855,22 @@ def skb_reserve(sk_buff skb not None, Py_ssize_t n):
     skb.data = skb.tail = <uint32_t>(<Py_ssize_t>skb.data + n)
 
 
-def skb_put(sk_buff skb not None, Py_ssize_t n):
+cpdef void skb_put(sk_buff skb, int64_t n) except *:
     """Grow the linear data by `n` (contents undefined); ValueError beyond the tailroom."""
+    need(skb)
     do_put(skb, n)
 
 
-def skb_put_zero(sk_buff skb not None, Py_ssize_t n):
+cpdef void skb_put_zero(sk_buff skb, int64_t n) except *:
     """Grow the linear data by `n` zero bytes."""
+    need(skb)
     do_put(skb, n)
     memset(skb.head + skb.tail - n, 0, n)
 
 
-def skb_put_data(sk_buff skb not None, data not None):
+cpdef void skb_put_data(sk_buff skb, data) except *:
     """Append a copy of `data` to the linear part; ValueError beyond the tailroom."""
+    need(skb)
     cdef Py_buffer view
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
@@ -866,13 +880,15 @@ def skb_put_data(sk_buff skb not None, data not None):
         PyBuffer_Release(&view)
 
 
-def skb_push(sk_buff skb not None, Py_ssize_t n):
+cpdef void skb_push(sk_buff skb, int64_t n) except *:
     """Grow at the front by `n`; ValueError beyond the headroom."""
+    need(skb)
     do_push(skb, n)
 
 
-def skb_push_data(sk_buff skb not None, data not None):
+cpdef void skb_push_data(sk_buff skb, data) except *:
     """Push and fill in one call."""
+    need(skb)
     cdef Py_buffer view
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
@@ -882,12 +898,13 @@ def skb_push_data(sk_buff skb not None, data not None):
         PyBuffer_Release(&view)
 
 
-def skb_pull(sk_buff skb not None, Py_ssize_t n):
+cpdef void skb_pull(sk_buff skb, int64_t n) except *:
     """Drop `n` bytes at the front, frags too; ValueError when n > len."""
+    need(skb)
     do_pull(skb, n)
 
 
-def skb_pull_rcsum(sk_buff skb not None, Py_ssize_t n):
+cpdef void skb_pull_rcsum(sk_buff skb, int64_t n) except *:
     """skb_pull that keeps a CHECKSUM_COMPLETE sum right."""
     cdef uint32_t gone
     check(skb)
@@ -901,7 +918,7 @@ def skb_pull_rcsum(sk_buff skb not None, Py_ssize_t n):
     do_pull(skb, n)
 
 
-def skb_trim(sk_buff skb not None, Py_ssize_t n):
+cpdef void skb_trim(sk_buff skb, int64_t n) except *:
     """Cut to `n` bytes (frags too); longer is left alone."""
     check(skb)
     if n < 0:
@@ -910,7 +927,7 @@ def skb_trim(sk_buff skb not None, Py_ssize_t n):
         skb_core_trim(skb_c(skb), <uint32_t>n)
 
 
-def pskb_trim(sk_buff skb not None, Py_ssize_t n):
+cpdef void pskb_trim(sk_buff skb, int64_t n) except *:
     """skb_trim under the name used for packets with frags."""
     check(skb)
     if n < 0:
@@ -919,7 +936,7 @@ def pskb_trim(sk_buff skb not None, Py_ssize_t n):
         skb_core_trim(skb_c(skb), <uint32_t>n)
 
 
-def pskb_trim_rcsum(sk_buff skb not None, Py_ssize_t n):
+cpdef void pskb_trim_rcsum(sk_buff skb, int64_t n) except *:
     """skb_trim that keeps a CHECKSUM_COMPLETE sum right."""
     cdef uint32_t gone
     check(skb)
@@ -952,46 +969,53 @@ cdef bint skb_do_may_pull(sk_buff skb, uint32_t n) noexcept:
     return may_pull(skb, n)
 
 
-def pskb_may_pull(sk_buff skb not None, Py_ssize_t n):
+cpdef bint pskb_may_pull(sk_buff skb, int64_t n) except -1:
     """True when `n` bytes are (or could be made) linear."""
+    need(skb)
     if n < 0 or n > <Py_ssize_t>skb.len:
         return False
     return may_pull(skb, <uint32_t>n)
 
 
-def skb_headroom(sk_buff skb not None):
+cpdef int64_t skb_headroom(sk_buff skb) except? -1:
+    need(skb)
     return skb.data
 
 
-def skb_tailroom(sk_buff skb not None):
+cpdef int64_t skb_tailroom(sk_buff skb) except? -1:
+    need(skb)
     return skb.end - skb.tail if skb.nr_frags == 0 else 0
 
 
-def skb_headlen(sk_buff skb not None):
+cpdef int64_t skb_headlen(sk_buff skb) except? -1:
+    need(skb)
     return skb_core_headlen(skb_c(skb))
 
 
-def skb_is_nonlinear(sk_buff skb not None):
+cpdef bint skb_is_nonlinear(sk_buff skb) except -1:
+    need(skb)
     return skb.data_len != 0
 
 
-def skb_is_gso(sk_buff skb not None):
+cpdef bint skb_is_gso(sk_buff skb) except -1:
+    need(skb)
     return skb.gso_size != 0
 
 
-def skb_gso_reset(sk_buff skb not None):
+cpdef void skb_gso_reset(sk_buff skb) except *:
+    need(skb)
     skb.gso_size = 0
     skb.gso_segs = 0
     skb.gso_type = 0
 
 
-def skb_linearize(sk_buff skb not None):
+cpdef bint skb_linearize(sk_buff skb) except -1:
     """False when the packet does not fit one buffer (or none is left)."""
     check(skb)
     return may_pull(skb, skb.len)
 
 
-def skb_put_padto(sk_buff skb not None, Py_ssize_t n):
+cpdef bint skb_put_padto(sk_buff skb, int64_t n) except -1:
     """Zero-pad to `n` bytes; False when there is no room."""
     cdef Py_ssize_t c
     check(skb)
@@ -1017,59 +1041,73 @@ cdef inline uint32_t header_at(sk_buff skb, Py_ssize_t off) except? 0xFFFFFFFE:
     return <uint32_t>(<Py_ssize_t>skb.data + off)
 
 
-def skb_reset_mac_header(sk_buff skb not None):
+cpdef void skb_reset_mac_header(sk_buff skb) except *:
+    need(skb)
     skb.mac_header = skb.data
 
 
-def skb_reset_network_header(sk_buff skb not None):
+cpdef void skb_reset_network_header(sk_buff skb) except *:
+    need(skb)
     skb.network_header = skb.data
 
 
-def skb_reset_transport_header(sk_buff skb not None):
+cpdef void skb_reset_transport_header(sk_buff skb) except *:
+    need(skb)
     skb.transport_header = skb.data
 
 
-def skb_reset_mac_len(sk_buff skb not None):
+cpdef void skb_reset_mac_len(sk_buff skb) except *:
+    need(skb)
     skb.mac_len = skb.network_header - skb.mac_header
 
 
-def skb_set_mac_header(sk_buff skb not None, Py_ssize_t offset):
+cpdef void skb_set_mac_header(sk_buff skb, int64_t offset) except *:
+    need(skb)
     skb.mac_header = header_at(skb, offset)
 
 
-def skb_set_network_header(sk_buff skb not None, Py_ssize_t offset):
+cpdef void skb_set_network_header(sk_buff skb, int64_t offset) except *:
+    need(skb)
     skb.network_header = header_at(skb, offset)
 
 
-def skb_set_transport_header(sk_buff skb not None, Py_ssize_t offset):
+cpdef void skb_set_transport_header(sk_buff skb, int64_t offset) except *:
+    need(skb)
     skb.transport_header = header_at(skb, offset)
 
 
-def skb_mac_offset(sk_buff skb not None):
+cpdef int64_t skb_mac_offset(sk_buff skb) except? -1:
+    need(skb)
     return <Py_ssize_t>skb.mac_header - <Py_ssize_t>skb.data
 
 
-def skb_network_offset(sk_buff skb not None):
+cpdef int64_t skb_network_offset(sk_buff skb) except? -1:
+    need(skb)
     return <Py_ssize_t>skb.network_header - <Py_ssize_t>skb.data
 
 
-def skb_transport_offset(sk_buff skb not None):
+cpdef int64_t skb_transport_offset(sk_buff skb) except? -1:
+    need(skb)
     return <Py_ssize_t>skb.transport_header - <Py_ssize_t>skb.data
 
 
-def skb_checksum_start_offset(sk_buff skb not None):
+cpdef int64_t skb_checksum_start_offset(sk_buff skb) except? -1:
+    need(skb)
     return <Py_ssize_t>skb.csum_start - <Py_ssize_t>skb.data
 
 
-def skb_network_header_len(sk_buff skb not None):
+cpdef int64_t skb_network_header_len(sk_buff skb) except? -1:
+    need(skb)
     return <Py_ssize_t>skb.transport_header - <Py_ssize_t>skb.network_header
 
 
-def skb_mac_header_was_set(sk_buff skb not None):
+cpdef bint skb_mac_header_was_set(sk_buff skb) except -1:
+    need(skb)
     return skb.mac_header != SKB_UNSET
 
 
-def skb_transport_header_was_set(sk_buff skb not None):
+cpdef bint skb_transport_header_was_set(sk_buff skb) except -1:
+    need(skb)
     return skb.transport_header != SKB_UNSET
 
 
@@ -1085,7 +1123,7 @@ cdef inline int check_range(sk_buff skb, Py_ssize_t off, Py_ssize_t n, str what)
     return 0
 
 
-def skb_copy_bits(sk_buff skb not None, Py_ssize_t off, Py_ssize_t n):
+cpdef bytes skb_copy_bits(sk_buff skb, int64_t off, int64_t n):
     """Bytes off … off + n; ValueError beyond the end. Negative `off` reaches pulled headers."""
     cdef bytes out
     cdef uint8_t *dst
@@ -1105,8 +1143,9 @@ def skb_copy_bits(sk_buff skb not None, Py_ssize_t off, Py_ssize_t n):
     return out
 
 
-def skb_store_bits(sk_buff skb not None, Py_ssize_t off, data not None):
+cpdef void skb_store_bits(sk_buff skb, int64_t off, data) except *:
     """Overwrite bytes from `off`; ValueError beyond the end. Clones see the change."""
+    need(skb)
     cdef Py_buffer view
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
@@ -1116,7 +1155,7 @@ def skb_store_bits(sk_buff skb not None, Py_ssize_t off, data not None):
         PyBuffer_Release(&view)
 
 
-def skb_to_bytes(sk_buff skb not None):
+cpdef bytes skb_to_bytes(sk_buff skb):
     """All bytes from data on."""
     cdef bytes out
     check(skb)
@@ -1145,17 +1184,18 @@ cdef Py_ssize_t copy_out(sk_buff skb, Py_ssize_t offset, buffer, Py_ssize_t buf_
     return n
 
 
-def skb_copy_datagram_iter(sk_buff skb not None, Py_ssize_t offset, buffer not None,
-                           Py_ssize_t buf_off, Py_ssize_t n):
+cpdef int64_t skb_copy_datagram_iter(sk_buff skb, int64_t offset, buffer, int64_t buf_off,
+                                     int64_t n) except? -1:
     """Copy `n` bytes from `offset` to `buffer[buf_off:]`; linear over all calls (read cursor).
 
     Returns the bytes copied: fewer when skb or buffer end. ValueError on negative arguments.
     """
+    need(skb)
     return copy_out(skb, offset, buffer, buf_off, n)
 
 
-def skb_copy_and_csum_datagram_msg(sk_buff skb not None, Py_ssize_t hlen, buffer not None,
-                                   Py_ssize_t buf_off, Py_ssize_t n):
+cpdef int64_t skb_copy_and_csum_datagram_msg(sk_buff skb, int64_t hlen, buffer, int64_t buf_off,
+                                             int64_t n) except? -1:
     """The same from `hlen`, verifying the whole checksum first when not verified; -1 when bad."""
     check(skb)
     if checksum_complete(skb):
@@ -1163,12 +1203,13 @@ def skb_copy_and_csum_datagram_msg(sk_buff skb not None, Py_ssize_t hlen, buffer
     return copy_out(skb, hlen, buffer, buf_off, n)
 
 
-def skb_add_data(sk_buff skb not None, SkbPool pages_pool not None, buffer not None,
-                 Py_ssize_t off, Py_ssize_t n):
+cpdef int64_t skb_add_data(sk_buff skb, SkbPool pages_pool, buffer, int64_t off,
+                           int64_t n) except? -1:
     """Append up to `n` bytes of buffer[off:] as frags: fills the last frag's page, then new pages.
 
     Returns the bytes copied; fewer when the pool or the frag array (MAX_SKB_FRAGS) is full.
     """
+    need(pages_pool)
     cdef Py_buffer view
     cdef uint64_t done
     check(skb)
@@ -1184,7 +1225,7 @@ def skb_add_data(sk_buff skb not None, SkbPool pages_pool not None, buffer not N
     return done
 
 
-def skb_append_linear(sk_buff skb not None, buffer not None, Py_ssize_t off, Py_ssize_t n):
+cpdef int64_t skb_append_linear(sk_buff skb, buffer, int64_t off, int64_t n) except? -1:
     """Append up to `n` bytes to the linear tail (only when there are no frags); bytes copied."""
     cdef Py_buffer view
     check(skb)
@@ -1209,8 +1250,9 @@ cdef int frags_error(str what) except -1:
     raise ValueError(f"{what}: more than {SKB_MAX_FRAGS} frags")
 
 
-def skb_split(sk_buff skb not None, sk_buff skb1 not None, Py_ssize_t n):
+cpdef void skb_split(sk_buff skb, sk_buff skb1, int64_t n) except *:
     """Move all bytes past `n` to the (empty) skb1. Lengths only; gso fields are the caller's."""
+    need(skb1)
     check(skb)
     check(skb1)
     if skb is skb1 or skb1.len:
@@ -1221,8 +1263,9 @@ def skb_split(sk_buff skb not None, sk_buff skb1 not None, Py_ssize_t n):
     skb_core_trim(skb_c(skb), <uint32_t>n)
 
 
-def skb_shift(sk_buff tgt not None, sk_buff skb not None, Py_ssize_t shiftlen):
+cpdef int64_t skb_shift(sk_buff tgt, sk_buff skb, int64_t shiftlen) except? -1:
     """Move `shiftlen` bytes from the front of skb to the end of tgt; bytes moved or 0."""
+    need(skb)
     cdef uint32_t n
     check(tgt)
     check_range(skb, 0, shiftlen, "skb_shift")
@@ -1237,11 +1280,12 @@ def skb_shift(sk_buff tgt not None, sk_buff skb not None, Py_ssize_t shiftlen):
     return shiftlen
 
 
-def skb_try_coalesce(sk_buff to not None, sk_buff frm not None):
+cpdef bint skb_try_coalesce(sk_buff to, sk_buff frm) except -1:
     """Append all of `frm`'s data to `to` by moving its buffers (no copy); then free `frm`.
 
     truesize of `to` grows by what moved. False (nothing changed) when the frags do not fit.
     """
+    need(frm)
     cdef uint32_t left
     check(to)
     check(frm)
@@ -1258,8 +1302,9 @@ def skb_try_coalesce(sk_buff to not None, sk_buff frm not None):
     return True
 
 
-def skb_append_frags(sk_buff to not None, sk_buff frm not None, Py_ssize_t off, Py_ssize_t n):
+cpdef bint skb_append_frags(sk_buff to, sk_buff frm, int64_t off, int64_t n) except -1:
     """Append bytes off … off + n of `frm` to `to` by reference; `frm` stays as it is."""
+    need(frm)
     check(to)
     check_range(frm, off, n, "skb_append_frags")
     if to is frm:
@@ -1273,13 +1318,14 @@ def skb_append_frags(sk_buff to not None, sk_buff frm not None, Py_ssize_t off, 
 
 
 # -- checksums -------------------------------------------------------------------------------------
-def skb_checksum(sk_buff skb not None, Py_ssize_t off, Py_ssize_t n, uint32_t acc=0):
+cpdef int64_t skb_checksum(sk_buff skb, int64_t off, int64_t n, uint32_t acc=0) except? -1:
     """Unfolded sum (csum_partial) of bytes off … off + n over head and frags."""
+    need(skb)
     check_range(skb, off, n, "skb_checksum")
     return skb_core_csum(skb_c(skb), <uint32_t>off, <uint32_t>n, acc, csum_partial)
 
 
-def skb_checksum_help(sk_buff skb not None):
+cpdef bint skb_checksum_help(sk_buff skb) except -1:
     """Resolve CHECKSUM_PARTIAL in software; ip_summed becomes NONE. False when malformed."""
     cdef uint64_t start, place
     cdef uint32_t off
@@ -1308,7 +1354,8 @@ cdef inline bint csum_unnecessary(sk_buff skb) noexcept:
     return skb.ip_summed == SUM_UNNECESSARY or skb.csum_valid or skb.ip_summed == SUM_PARTIAL
 
 
-def skb_csum_unnecessary(sk_buff skb not None):
+cpdef bint skb_csum_unnecessary(sk_buff skb) except -1:
+    need(skb)
     return csum_unnecessary(skb)
 
 
@@ -1333,7 +1380,8 @@ cdef int checksum_init(sk_buff skb, uint32_t pseudo) noexcept:
     return 0
 
 
-def skb_checksum_init(sk_buff skb not None, uint8_t proto, uint32_t saddr, uint32_t daddr):
+cpdef int64_t skb_checksum_init(sk_buff skb, uint8_t proto, uint32_t saddr,
+                                uint32_t daddr) except? -1:
     """IPv4 tcp_v4_checksum_init: 0 = fine or to be completed later, 1 = bad. data at the L4 header.
 
     Leaves the pseudo-header sum in skb.csum when skb_checksum_complete has to finish the work.
@@ -1344,7 +1392,7 @@ def skb_checksum_init(sk_buff skb not None, uint8_t proto, uint32_t saddr, uint3
     return checksum_init(skb, csum_tcpudp_nofold(saddr, daddr, skb.len, proto, 0))
 
 
-def skb_checksum_init_v6(sk_buff skb not None, uint8_t proto, saddr, daddr):
+cpdef int64_t skb_checksum_init_v6(sk_buff skb, uint8_t proto, saddr, daddr) except? -1:
     """skb_checksum_init with the IPv6 pseudo header; addresses are 128-bit ints."""
     cdef uint8_t s[16]
     cdef uint8_t d[16]
@@ -1356,7 +1404,7 @@ def skb_checksum_init_v6(sk_buff skb not None, uint8_t proto, saddr, daddr):
     return checksum_init(skb, csum_ipv6_nofold(s, d, skb.len, proto, 0))
 
 
-def inet_checksum_init(sk_buff skb not None, uint8_t proto):
+cpdef int64_t inet_checksum_init(sk_buff skb, uint8_t proto) except? -1:
     """skb_checksum_init with the addresses of the IPv4 or IPv6 header at network_header.
 
     Raises IndexError when that header is not there, ValueError when it is of neither version.
@@ -1378,13 +1426,13 @@ def inet_checksum_init(sk_buff skb not None, uint8_t proto):
     return checksum_init(skb, csum_ipv6_nofold(p + 8, p + 24, skb.len, proto, 0))
 
 
-def skb_checksum_complete(sk_buff skb not None):
+cpdef int64_t skb_checksum_complete(sk_buff skb) except? -1:
     """0 when the packet's checksum is right (with skb.csum as start value), else 1."""
     check(skb)
     return checksum_complete(skb)
 
 
-def skb_postpull_rcsum(sk_buff skb not None, data not None):
+cpdef void skb_postpull_rcsum(sk_buff skb, data) except *:
     """Take `data`, pulled off the front at an even place, out of a CHECKSUM_COMPLETE sum."""
     cdef Py_buffer view
     check(skb)
@@ -1467,7 +1515,7 @@ cdef int index_error() except -1:
 cdef int list_link(sk_buff_head q, PyObject *prev, PyObject *nxt, sk_buff skb) except -1:
     if q.indexed:
         return index_error()
-    if skb.users == 0 or skb.list_ != NULL:
+    if skb is None or skb.users == 0 or skb.list_ != NULL:
         return link_error(skb)
     Py_INCREF(skb)
     skb.list_ = <PyObject *>q
@@ -1486,6 +1534,7 @@ cdef int list_link(sk_buff_head q, PyObject *prev, PyObject *nxt, sk_buff skb) e
 
 
 cdef inline int check_member(sk_buff_head q, sk_buff skb) except -1:
+    need(skb)
     if skb.list_ != <PyObject *>q:
         raise ValueError("sk_buff is not on this queue")
     return 0
@@ -1499,7 +1548,7 @@ cdef void list_purge(sk_buff_head q) noexcept:
         kfree(skb)
 
 
-cdef inline object list_dequeue(sk_buff_head q):
+cdef inline sk_buff list_dequeue(sk_buff_head q):
     cdef sk_buff skb
     if q.first == NULL:
         return None
@@ -1508,7 +1557,7 @@ cdef inline object list_dequeue(sk_buff_head q):
     return skb
 
 
-cdef inline object list_dequeue_tail(sk_buff_head q):
+cdef inline sk_buff list_dequeue_tail(sk_buff_head q):
     cdef sk_buff skb
     if q.last == NULL:
         return None
@@ -1590,62 +1639,65 @@ cdef class sk_buff_head:
     def __repr__(self):
         return f"<sk_buff_head qlen={self.qlen}>"
 
-    def peek(self):
-        return <object>self.first if self.first != NULL else None
+    cpdef sk_buff peek(self):
+        return <sk_buff>self.first if self.first != NULL else None
 
-    def peek_tail(self):
-        return <object>self.last if self.last != NULL else None
+    cpdef sk_buff peek_tail(self):
+        return <sk_buff>self.last if self.last != NULL else None
 
-    def queue_tail(self, sk_buff skb not None):
+    cpdef void queue_tail(self, sk_buff skb) except *:
         """Takes ownership of skb. ValueError when it is on a queue already, or freed."""
         list_link(self, self.last, NULL, skb)
 
-    def queue_head(self, sk_buff skb not None):
+    cpdef void queue_head(self, sk_buff skb) except *:
         """Takes ownership of skb."""
         list_link(self, NULL, self.first, skb)
 
-    def dequeue(self):
+    cpdef sk_buff dequeue(self):
         return list_dequeue(self)
 
-    def dequeue_tail(self):
+    cpdef sk_buff dequeue_tail(self):
         return list_dequeue_tail(self)
 
-    def unlink(self, sk_buff skb not None):
+    cpdef void unlink(self, sk_buff skb) except *:
         """ValueError when skb is not on this queue."""
         check_member(self, skb)
         list_unlink(self, skb)
 
-    def insert_after(self, sk_buff prev not None, sk_buff skb not None):
+    cpdef void insert_after(self, sk_buff prev, sk_buff skb) except *:
         check_member(self, prev)
         list_link(self, <PyObject *>prev, prev.next_, skb)
 
-    def insert_before(self, sk_buff next not None, sk_buff skb not None):
+    cpdef void insert_before(self, sk_buff next, sk_buff skb) except *:
         check_member(self, next)
         list_link(self, next.prev_, <PyObject *>next, skb)
 
-    def purge(self):
+    cpdef void purge(self):
         """kfree_skb every member."""
         list_purge(self)
 
-    def splice_tail_init(self, sk_buff_head frm not None):
+    cpdef void splice_tail_init(self, sk_buff_head frm) except *:
         """Move all of `frm` to the end of this queue."""
+        need(frm)
         list_splice_tail(frm, self)
 
-    def next(self, sk_buff skb not None):
+    cpdef sk_buff next(self, sk_buff skb):
         check_member(self, skb)
-        return <object>skb.next_ if skb.next_ != NULL else None
+        return <sk_buff>skb.next_ if skb.next_ != NULL else None
 
-    def prev(self, sk_buff skb not None):
+    cpdef sk_buff prev(self, sk_buff skb):
         check_member(self, skb)
-        return <object>skb.prev_ if skb.prev_ != NULL else None
+        return <sk_buff>skb.prev_ if skb.prev_ != NULL else None
 
-    def is_last(self, sk_buff skb not None):
+    cpdef bint is_last(self, sk_buff skb) except -1:
+        need(skb)
         return self.last == <PyObject *>skb
 
-    def is_first(self, sk_buff skb not None):
+    cpdef bint is_first(self, sk_buff skb) except -1:
+        need(skb)
         return self.first == <PyObject *>skb
 
-    def nbytes(self):
+    cpdef int64_t nbytes(self):
         """Sum of len over the members."""
         cdef PyObject *p = self.first
         cdef uint64_t n = 0
@@ -1665,78 +1717,107 @@ def skb_queue_head_init(sk_buff_head list not None):
         raise ValueError("skb_queue_head_init: the queue is not empty")
 
 
-def skb_queue_empty(sk_buff_head list not None):
+cpdef bint skb_queue_empty(sk_buff_head list) except -1:
+    need(list)
     return list.qlen == 0
 
 
-def skb_queue_len(sk_buff_head list not None):
+cpdef int64_t skb_queue_len(sk_buff_head list) except? -1:
+    need(list)
     return list.qlen
 
 
-def skb_queue_tail(sk_buff_head list not None, sk_buff skb not None):
+cpdef void skb_queue_tail(sk_buff_head list, sk_buff skb) except *:
+    need(list)
+    need(skb)
     list_link(list, list.last, NULL, skb)
 
 
-def skb_queue_head(sk_buff_head list not None, sk_buff skb not None):
+cpdef void skb_queue_head(sk_buff_head list, sk_buff skb) except *:
+    need(list)
+    need(skb)
     list_link(list, NULL, list.first, skb)
 
 
-def skb_dequeue(sk_buff_head list not None):
+cpdef sk_buff skb_dequeue(sk_buff_head list):
+    need(list)
     return list_dequeue(list)
 
 
-def skb_dequeue_tail(sk_buff_head list not None):
+cpdef sk_buff skb_dequeue_tail(sk_buff_head list):
+    need(list)
     return list_dequeue_tail(list)
 
 
-def skb_peek(sk_buff_head list not None):
-    return <object>list.first if list.first != NULL else None
+cpdef sk_buff skb_peek(sk_buff_head list):
+    need(list)
+    return <sk_buff>list.first if list.first != NULL else None
 
 
-def skb_peek_tail(sk_buff_head list not None):
-    return <object>list.last if list.last != NULL else None
+cpdef sk_buff skb_peek_tail(sk_buff_head list):
+    need(list)
+    return <sk_buff>list.last if list.last != NULL else None
 
 
-def skb_unlink(sk_buff skb not None, sk_buff_head list not None):
+cpdef void skb_unlink(sk_buff skb, sk_buff_head list) except *:
+    need(skb)
+    need(list)
     check_member(list, skb)
     list_unlink(list, skb)
 
 
-def skb_append(sk_buff old not None, sk_buff newsk not None, sk_buff_head list not None):
+cpdef void skb_append(sk_buff old, sk_buff newsk, sk_buff_head list) except *:
     """Insert newsk after old."""
+    need(old)
+    need(newsk)
+    need(list)
     check_member(list, old)
     list_link(list, <PyObject *>old, old.next_, newsk)
 
 
-def skb_insert_before(sk_buff next not None, sk_buff newsk not None, sk_buff_head list not None):
+cpdef void skb_insert_before(sk_buff next, sk_buff newsk, sk_buff_head list) except *:
+    need(next)
+    need(newsk)
+    need(list)
     check_member(list, next)
     list_link(list, next.prev_, <PyObject *>next, newsk)
 
 
-def skb_queue_purge(sk_buff_head list not None):
+cpdef void skb_queue_purge(sk_buff_head list) except *:
+    need(list)
     list_purge(list)
 
 
-def skb_queue_next(sk_buff_head list not None, sk_buff skb not None):
+cpdef sk_buff skb_queue_next(sk_buff_head list, sk_buff skb):
+    need(list)
+    need(skb)
     check_member(list, skb)
-    return <object>skb.next_ if skb.next_ != NULL else None
+    return <sk_buff>skb.next_ if skb.next_ != NULL else None
 
 
-def skb_queue_prev(sk_buff_head list not None, sk_buff skb not None):
+cpdef sk_buff skb_queue_prev(sk_buff_head list, sk_buff skb):
+    need(list)
+    need(skb)
     check_member(list, skb)
-    return <object>skb.prev_ if skb.prev_ != NULL else None
+    return <sk_buff>skb.prev_ if skb.prev_ != NULL else None
 
 
-def skb_queue_is_last(sk_buff_head list not None, sk_buff skb not None):
+cpdef bint skb_queue_is_last(sk_buff_head list, sk_buff skb) except -1:
+    need(list)
+    need(skb)
     return list.last == <PyObject *>skb
 
 
-def skb_queue_is_first(sk_buff_head list not None, sk_buff skb not None):
+cpdef bint skb_queue_is_first(sk_buff_head list, sk_buff skb) except -1:
+    need(list)
+    need(skb)
     return list.first == <PyObject *>skb
 
 
-def skb_queue_splice_tail_init(sk_buff_head list not None, sk_buff_head head not None):
+cpdef void skb_queue_splice_tail_init(sk_buff_head list, sk_buff_head head) except *:
     """Move all of `list` to the end of `head`."""
+    need(list)
+    need(head)
     list_splice_tail(list, head)
 
 

@@ -3,6 +3,7 @@
 import gc
 import random
 import weakref
+from types import BuiltinFunctionType
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fastpath import flow, gso, hdr, inet, inetkey
+from fastpath import flow, gso, hdr, hdr6, inet, inetkey, rtxqueue
 from fastpath import skbuff as S
 from fastpath._ref import skbuff as R
 from fastpath.csum import csum_fold, csum_partial, csum_tcpudp_nofold
@@ -922,3 +923,33 @@ def test_fields_out_of_range_reach_no_byte_outside_the_packet(
                     pass
                 S.kfree_skb(skb)
     assert pool.available == pool.count
+
+
+# -- None ------------------------------------------------------------------------------------------
+# C functions take None for an object of any class, so each says itself that it wants another.
+@pytest.mark.parametrize("module", [S, hdr, hdr6, inet, inetkey, gso, flow, rtxqueue])
+def test_none_is_refused_or_allowed_never_followed(pool: S.SkbPool, module: Any) -> None:
+    functions = [f for f in vars(module).values() if isinstance(f, BuiltinFunctionType)]
+    queue = S.sk_buff_head()
+    methods = [getattr(queue, name) for name in dir(queue) if not name.startswith("_")]
+    assert functions or module is rtxqueue
+    for function in functions + [m for m in methods if callable(m)]:
+        for count in range(1, 11):
+            for others in (None, 0, 1, b"", queue):
+                for first in (None, others):
+                    skb = S.skb_from_bytes(pool, b"\x45" * 64, 128)
+                    try:
+                        function(*[first] + [others] * (count - 1))
+                        function(*[skb] + [others] * (count - 1))
+                    except (
+                        TypeError,
+                        ValueError,
+                        IndexError,
+                        OverflowError,
+                        MemoryError,
+                        BufferError,
+                    ):
+                        pass
+                    if skb is not None and skb.users:
+                        S.kfree_skb(skb)
+                    queue.purge()

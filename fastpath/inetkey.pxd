@@ -1,0 +1,15 @@
+# cython: language_level=3
+"""Keys of sockets from packets, for compiled callers (documented in inetkey.pyi)."""
+
+from libc.stdint cimport uint32_t
+
+from fastpath.skbuff cimport sk_buff
+from fastpath.sockaddr cimport sockaddr
+
+cpdef tuple inet_key(sk_buff skb)
+cpdef tuple inet_err_key(sk_buff skb, uint32_t net, uint32_t l4)
+cpdef tuple icmp_echo_key(sk_buff skb)
+cpdef tuple udp_rcv_key(sk_buff skb)
+cpdef sockaddr inet_name(sk_buff skb, int family, unsigned int port=*)
+cpdef sockaddr udp_name(sk_buff skb, int family)
+cpdef sockaddr udp_name_consume(sk_buff skb, int family)
