@@ -122,4 +122,4 @@ cpdef void tcp_v4_fill_cb(sk_buff skb) except *
 cpdef void tcp_v6_fill_cb(sk_buff skb) except *
 cpdef tuple tcp_parse_ts(sk_buff skb)
 cpdef (int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) tcp_hdr_fields(
-                                                                                              sk_buff skb) except *
+    sk_buff skb) except *

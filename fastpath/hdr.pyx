@@ -1369,7 +1369,7 @@ cpdef tuple tcp_parse_ts(sk_buff skb):
 
 
 cpdef (int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) tcp_hdr_fields(
-                                                                                              sk_buff skb) except *:
+    sk_buff skb) except *:
     """(source, dest, seq, ack_seq, doff, flags, window, urg_ptr) at transport_header, one call."""
     need(skb)
     cdef uint8_t *p = ptr_at(skb, skb.transport_header, 20)
