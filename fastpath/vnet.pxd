@@ -46,6 +46,7 @@ cdef class TapQueue(FrameQueue):
     cdef readonly size_t header_bytes, min_bytes
     cdef uint8_t *scratch       # a GSO packet before it is cut
     cdef bint expect_gso        # the last packet was one: read into scratch
+    cdef bint merge             # TCP segments of a batch go out as one packet
     cdef readonly uint64_t reads, writes        # system calls
     cdef uint64_t drops[DROP_REASONS]
     cdef uint64_t told[DROP_REASONS]    # what take_drops has told of them

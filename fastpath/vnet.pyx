@@ -19,6 +19,7 @@ from fastpath.batch cimport (
     fb_commit, fb_reserve, frame_meta,
 )
 from fastpath.csum cimport csum_and_copy, csum_partial
+from fastpath.vnetgro cimport RUN_FRAMES, find_tcp_run, tcp_run
 from fastpath.wire cimport wire_add
 
 cdef extern from "bytes.h" nogil:
@@ -213,6 +214,13 @@ def segment(bytes packet not None, FrameBatch batch not None, int min_bytes=60):
     return _REASONS[got]
 
 
+cdef inline size_t _length(const frame_meta *m) noexcept nogil:
+    """Bytes without an FCS."""
+    if m.flags & FB_HAS_FCS:
+        return m.len - 4 if m.len > 4 else 0
+    return m.len
+
+
 cdef inline void _pad_commit(FrameBatch b, uint8_t *p, size_t n, size_t min_bytes) noexcept nogil:
     if n < min_bytes:
         memset(p + n, 0, min_bytes - n)
@@ -228,14 +236,16 @@ cdef class TapQueue(FrameQueue):
     closed.
 
     `write` drops a frame marked with a receive error, which never gets past the adapter, and a
-    super-frame when there is no header to describe it. An FCS is not written.
+    super-frame when there is no header to describe it. An FCS is not written. With a header, TCP
+    segments that follow each other become one packet (fastpath/vnetgro.pyx), unless `merge` is
+    False.
 
     Counters: `reads` and `writes` are system calls, also those that found nothing or no room;
     `rx_packets` and `tx_packets` what they carried, super-packets once; `rx_frames`, `rx_bytes`,
     `tx_frames` and `tx_bytes` the same as frames of a wire.
     """
 
-    def __cinit__(self, int fd, size_t header_bytes=0, size_t min_bytes=60):
+    def __cinit__(self, int fd, size_t header_bytes=0, size_t min_bytes=60, bint merge=True):
         if header_bytes and not VNET_HDR <= header_bytes <= MAX_HEADER:
             raise ValueError(f"TapQueue: header_bytes {header_bytes} is not 0, 10, 11 or 12")
         if min_bytes > 1514:
@@ -244,6 +254,7 @@ cdef class TapQueue(FrameQueue):
         self.polls_out = True
         self.header_bytes = header_bytes
         self.min_bytes = min_bytes
+        self.merge = merge and header_bytes
         self.scratch = <uint8_t *>malloc(VNET_ROOM + 64)
         if self.scratch == NULL:
             raise MemoryError
@@ -326,24 +337,28 @@ cdef class TapQueue(FrameQueue):
     cdef int write_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil:
         cdef uint8_t header[MAX_HEADER]
         cdef virtio_net_hdr h
-        cdef iovec iov[2]
+        cdef iovec iov[RUN_FRAMES + 2]
         cdef frame_meta *m
+        cdef tcp_run run
         cdef uint32_t l4
-        cdef int i = start, skip = 1 if self.header_bytes == 0 else 0
+        cdef int i = start, k, pieces, skip = 1 if self.header_bytes == 0 else 0
         dropped[0] = error[0] = 0
         iov[0].iov_base = header
         iov[0].iov_len = self.header_bytes
         memset(header, 0, MAX_HEADER)
+        memset(&h, 0, sizeof(h))
+        run.frames = 1
         while i < b.n:
             m = &b.f[i]
             iov[1].iov_base = b.arena + m.off
-            iov[1].iov_len = m.len
-            if m.flags & FB_HAS_FCS:
-                iov[1].iov_len = m.len - 4 if m.len > 4 else 0
+            iov[1].iov_len = _length(m)
+            pieces = 2
             if m.flags & FB_ANY_ERR or (m.flags & FB_GSO and skip):
                 dropped[0] += 1
                 i += 1
                 continue
+            if self.merge:
+                find_tcp_run(b, i, &run)
             if m.flags & FB_GSO:
                 l4 = m.mark >> 24
                 h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM
@@ -360,18 +375,33 @@ cdef class TapQueue(FrameQueue):
                 h.gso_size = m.mark & 0xFFFF
                 h.csum_start = <uint16_t>l4
                 memcpy(header, &h, VNET_HDR)
+            elif run.frames > 1:
+                h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM
+                h.gso_type = VIRTIO_NET_HDR_GSO_TCPV6 if run.v6 else VIRTIO_NET_HDR_GSO_TCPV4
+                h.hdr_len = <uint16_t>run.headers
+                h.gso_size = <uint16_t>run.mss
+                h.csum_start = <uint16_t>run.l4
+                h.csum_offset = TCP_CHECK
+                memcpy(header, &h, VNET_HDR)
+                iov[1].iov_base = run.header
+                iov[1].iov_len = run.headers
+                for k in range(run.frames):
+                    m = &b.f[i + k]
+                    iov[2 + k].iov_base = b.arena + m.off + run.headers
+                    iov[2 + k].iov_len = _length(m) - run.headers
+                pieces = 2 + run.frames
             self.writes += 1
-            if writev(self.fd, &iov[skip], 2 - skip) < 0:
+            if writev(self.fd, &iov[skip], pieces - skip) < 0:
                 if errno == EINTR:
                     continue
                 error[0] = errno
                 if errno == EAGAIN:
                     break
-                dropped[0] += 1
+                dropped[0] += run.frames
             else:
                 self.tx_packets += 1
-            if m.flags & FB_GSO:
+            if m.flags & FB_GSO or run.frames > 1:
                 memset(header, 0, VNET_HDR)
-            i += 1
+            i += run.frames
         wire_add(b, start, i, &self.tx_frames, &self.tx_bytes)
         return i

@@ -7,7 +7,7 @@ import os
 import struct
 from typing import Any
 
-from fastpath._ref import gso
+from fastpath._ref import gso, vnetgro
 from fastpath._ref.csum import csum_fold, csum_partial
 from fastpath._ref.wire import GSO_TCPV4, GSO_TCPV6, wire_count
 
@@ -99,8 +99,11 @@ def segment(packet: bytes, batch: Any, min_bytes: int = 60) -> str:
 class TapQueue:
     """Reads and writes the TAP `fd`, with a virtio_net_hdr of `header_bytes` per packet."""
 
-    def __init__(self, fd: int, header_bytes: int = 0, min_bytes: int = 60) -> None:
+    def __init__(
+        self, fd: int, header_bytes: int = 0, min_bytes: int = 60, merge: bool = True
+    ) -> None:
         self.fd, self.header_bytes, self.min_bytes = fd, header_bytes, min_bytes
+        self.merge = merge and header_bytes > 0
         self.reads = self.writes = 0
         self.rx_frames = self.rx_bytes = self.tx_frames = self.tx_bytes = 0
         self.rx_packets = self.tx_packets = 0
@@ -150,7 +153,9 @@ class TapQueue:
         if not 0 <= start <= len(batch):
             raise IndexError(f"TapQueue.write: frame {start} of a batch of {len(batch)}")
         end, dropped, failed = len(batch), 0, 0
-        for i in range(start, len(batch)):
+        i, run = start, 0
+        while i + run < len(batch):
+            i, run = i + run, 1
             data, flags, mark = batch[i], batch.flags(i), batch.mark(i)
             if flags & HAS_FCS:
                 data = data[:-4]
@@ -166,6 +171,13 @@ class TapQueue:
             if flags & ANY_ERR:
                 dropped += 1
                 continue
+            if self.merge:
+                run, l4, mss, merged = vnetgro.merged(batch, i)
+                if run > 1:
+                    kind = TCPV6 if merged[12:14] == b"\x86\xdd" else TCPV4
+                    pay = l4 + (merged[l4 + 12] >> 4) * 4
+                    header = HEADER.pack(1, kind, pay, mss, l4, 16).ljust(self.header_bytes, b"\0")
+                    data = merged
             self.writes += 1
             try:
                 os.write(self.fd, header + data)
@@ -175,7 +187,7 @@ class TapQueue:
                 if failed in (errno.EAGAIN, errno.EWOULDBLOCK):
                     end = i
                     break
-                dropped += 1
+                dropped += run
         done = type(batch)()
         done.extend(batch, start, end)
         frames, nbytes = wire_count(done)
