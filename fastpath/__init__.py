@@ -53,6 +53,7 @@ MODULES = (
     "sockaddr",
     "txring",
     "vnet",
+    "vnetgro",
     "wire",
 )
 
