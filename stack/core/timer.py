@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from stack.core.clock import TimerHandle, call_in_background
+from stack.core.rows import row, state
 from stack.core.softirq import (
     TIMER_SOFTIRQ,
     irq_enter,
@@ -28,56 +29,18 @@ TIMER_DEFERRABLE = 0x00080000
 NSEC_PER_MSEC = 1_000_000
 
 
-class timer_list:
-    """One timer: `function(timer)` is called once at or after `expires` (the clock's ns).
-
-    `mod_timer` arms it, `timer_delete` disarms it. `data` is the owner's (container_of).
-    """
-
-    __slots__ = ("base", "data", "expires", "flags", "function", "pending", "queued_at", "seq")
-
-    def __init__(
-        self,
-        machine: Machine,
-        function: Callable[[timer_list], Any] | None = None,
-        flags: int = 0,
-        data: Any = None,
-    ) -> None:
-        deferrable = flags & TIMER_DEFERRABLE
-        self.base = machine.timers_deferrable if deferrable else machine.timers
-        self.function = function
-        self.flags = flags
-        self.data = data
-        self.expires = 0
-        self.pending = False
-        self.queued_at = -1  # expiry of its live heap entry, -1 = no entry
-        self.seq = 0
-
-
+@state
 class timer_base:
     """The heap of one machine's timers of one kind, and its event on the clock."""
 
-    __slots__ = ("active", "background", "clock", "event", "event_ns", "heap", "machine", "seq")
-
-    def __init__(self, machine: Machine, *, background: bool = False) -> None:
-        self.machine = machine
-        self.clock = machine.clock
-        self.background = background
-        self.heap: list[tuple[int, int, timer_list]] = []
-        self.seq = 0
-        self.active = 0
-        self.event: TimerHandle | None = None
-        self.event_ns = 0
-
-    def arm(self, when_ns: int) -> None:
-        """Have the clock call back at `when_ns` instead of later."""
-        if self.event is not None:
-            self.event.cancel()
-        self.event_ns = when_ns
-        if self.background:
-            self.event = call_in_background(self.clock, when_ns, self.interrupt)
-        else:
-            self.event = self.clock.call_at(when_ns, self.interrupt)
+    machine: Machine
+    background: bool = False
+    """Housekeeping, which alone does not keep a simulation going."""
+    heap: list[tuple[int, int, timer_list]] = row(make=list)
+    seq: int = row(0)
+    active: int = row(0)
+    event: TimerHandle | None = row()
+    event_ns: int = row(0)
 
     def interrupt(self) -> None:
         """The clock's event: the timer interrupt raises TIMER_SOFTIRQ, run on the way out."""
@@ -89,20 +52,69 @@ class timer_base:
         raise_softirq_irqoff(machine, TIMER_SOFTIRQ)
         irq_exit(machine)
 
-    def disarm(self) -> None:
-        """No timer is pending: give the clock's event back, forget dead entries."""
-        if self.event is not None:
-            self.event.cancel()
-            self.event = None
-
     def close(self) -> None:
         """Drop every timer."""
-        self.disarm()
+        timer_base_disarm(self)
         for _, _, timer in self.heap:
             timer.pending = False
             timer.queued_at = -1
         self.heap.clear()
         self.active = 0
+
+
+def timer_base_arm(base: timer_base, when_ns: int) -> None:
+    """Have the clock call back at `when_ns` instead of later."""
+    if base.event is not None:
+        base.event.cancel()
+    base.event_ns = when_ns
+    clock = base.machine.clock
+    if base.background:
+        base.event = call_in_background(clock, when_ns, base.interrupt)
+    else:
+        base.event = clock.call_at(when_ns, base.interrupt)
+
+
+def timer_base_disarm(base: timer_base) -> None:
+    """No timer is pending: give the clock's event back."""
+    if base.event is not None:
+        base.event.cancel()
+        base.event = None
+
+
+@state
+class timer_list:
+    """One timer: `function(timer)` is called once at or after `expires` (the clock's ns).
+
+    `mod_timer` arms it, `timer_delete` disarms it. `data` is the owner's (container_of).
+    """
+
+    base: timer_base = row()
+    function: Callable[[timer_list], Any] | None = row()
+    flags: int = row(0)
+    data: Any = row()
+    expires: int = row(0)
+    pending: bool = row(False)
+    queued_at: int = row(-1)
+    """Expiry of its live heap entry, -1: no entry."""
+    seq: int = row(0)
+
+    if TYPE_CHECKING:
+
+        def init_state(self) -> None:
+            """Give every field its start value (generated from the rows)."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        function: Callable[[timer_list], Any] | None = None,
+        flags: int = 0,
+        data: Any = None,
+    ) -> None:
+        self.init_state()
+        self.base = machine.timers_deferrable if flags & TIMER_DEFERRABLE else machine.timers
+        self.function = function
+        self.flags = flags
+        self.data = data
 
 
 def timer_setup(timer: timer_list, fn: Callable[[timer_list], Any], flags: int = 0) -> None:
@@ -119,23 +131,20 @@ def mod_timer(timer: timer_list, expires_ns: int) -> int:
     base = timer.base
     was = timer.pending
     timer.expires = expires_ns
-    if was:
-        if 0 <= timer.queued_at <= expires_ns:
-            return 1
-    else:
+    if not was:
         timer.pending = True
         base.active += 1
-        if 0 <= timer.queued_at <= expires_ns:
-            if base.event is None:
-                base.arm(base.heap[0][0])
-            return 0
+    if 0 <= timer.queued_at <= expires_ns:  # its entry comes up first, and is put back then
+        if base.event is None:
+            timer_base_arm(base, base.heap[0][0])
+        return was
     base.seq = seq = base.seq + 1
     timer.seq = seq
     timer.queued_at = expires_ns
     heappush(base.heap, (expires_ns, seq, timer))
     if base.event is None or expires_ns < base.event_ns:
-        base.arm(base.heap[0][0])
-    return 1 if was else 0
+        timer_base_arm(base, base.heap[0][0])
+    return was
 
 
 def add_timer(timer: timer_list) -> None:
@@ -151,7 +160,7 @@ def timer_delete(timer: timer_list) -> int:
     base = timer.base
     base.active -= 1
     if not base.active:
-        base.disarm()
+        timer_base_disarm(base)
     return 1
 
 
@@ -195,9 +204,9 @@ def __run_timers(base: timer_base, now_ns: int) -> None:
         if fn is not None:
             fn(timer)
     if not base.active:
-        base.disarm()
+        timer_base_disarm(base)
     elif heap and (base.event is None or heap[0][0] < base.event_ns):
-        base.arm(heap[0][0])
+        timer_base_arm(base, heap[0][0])
 
 
 def timers_init(machine: Machine) -> None:

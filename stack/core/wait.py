@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.core.clock import Clock, is_threaded
+from stack.core.rows import row, state
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
 
 
+@state
 class wait_queue_entry:
     """struct wait_queue_entry: one sleeper, and what it sleeps for: `condition(sk, seen)`.
 
@@ -21,27 +23,32 @@ class wait_queue_entry:
     begun for nearly every message, and makes no function of its own.
     """
 
-    __slots__ = ("condition", "seen", "sk")
-
-    def __init__(self, sk: sock, condition: Callable[[Any, Any], bool], seen: Any) -> None:
-        self.sk = sk
-        self.condition = condition
-        self.seen = seen
+    sk: sock
+    condition: Callable[[Any, Any], bool]
+    seen: Any
 
     def ready(self) -> bool:
         """Whether the sleeper has to look."""
         return self.condition(self.sk, self.seen)
 
 
+@state
 class wait_queue_head:
     """Callbacks `fn()` to run at `wake_up`, each once per wake-up, in the order they were added."""
 
-    __slots__ = ("clock", "waiters")
+    clock: Clock | None = row()
+    """None unless it has sleeping threads, which have to hear of wake-ups."""
+    waiters: list[Callable[[], Any]] = row(make=list)
+
+    if TYPE_CHECKING:
+
+        def init_state(self) -> None:
+            """Give every field its start value (generated from the rows)."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        # Only a clock with sleeping threads has to hear of wake-ups.
-        self.clock = clock if clock is not None and is_threaded(clock) else None
-        self.waiters: list[Callable[[], Any]] = []
+        self.init_state()
+        if clock is not None and is_threaded(clock):
+            self.clock = clock
 
     def add(self, fn: Callable[[], Any]) -> None:
         """Call `fn()` at every wake-up until `remove(fn)`."""

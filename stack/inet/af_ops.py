@@ -10,12 +10,11 @@ Each family fills one table and registers it (`inet_register_af_ops`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastpath.skbuff import sk_buff
 from stack.core.iov import msghdr
-from stack.core.rows import wide
+from stack.core.rows import state, wide
 from stack.core.snmp import udp_mib
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class sock_common(Protocol):
     inet_num: int
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@state
 class inet_af_ops:
     """One family. `header_len`: bytes of its IP header without options.
 

@@ -13,10 +13,10 @@ reaches setsockopt and getsockopt: they raise OSError and return a result.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import sk_buff
+from stack.core.rows import state
 from stack.core.sockaddr import sockaddr
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stack.inet.tcp_sock import tcp_sock
 
 
-@dataclass(slots=True, frozen=True, eq=False, kw_only=True)
+@state
 class inet_connection_sock_af_ops:
     """struct inet_connection_sock_af_ops."""
 

@@ -79,25 +79,16 @@ ICSK_ACK_NOW = 16
 ICSK_ACK_NOMEM = 32
 
 
+@state
 class request_sock_queue:
     """Requests of a listener (counted), and the children waiting for accept()."""
 
-    __slots__ = (
-        "pending",
-        "qlen",
-        "rskq_accept_head",
-        "rskq_defer_accept",
-        "synflood_warned",
-        "young",
-    )
-
-    def __init__(self) -> None:
-        self.rskq_accept_head: deque[request_sock] = deque()
-        self.rskq_defer_accept = 0
-        self.synflood_warned = False
-        self.qlen = 0
-        self.young = 0
-        self.pending: set[request_sock] = set()
+    rskq_accept_head: deque[request_sock] = row(make=deque)
+    rskq_defer_accept: int = row(0)
+    synflood_warned: bool = row(False)
+    qlen: int = row(0)
+    young: int = row(0)
+    pending: set[request_sock] = row(make=set)
 
 
 @state

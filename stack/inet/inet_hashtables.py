@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 from stack.core.sock import os_error
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT
 from stack.inet.af_ops import InetKey, inet_sk_key
@@ -36,30 +36,26 @@ EhashEntry = Any
 """A tcp_sock, a request_sock or an inet_timewait_sock; which one, its sk_state says."""
 
 
+@state
 class inet_bind_bucket:
     """One local port and the sockets bound to it."""
 
-    __slots__ = ("fastreuse", "fastreuseport", "fastuid", "owners", "port")
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.fastreuse = -1
-        self.fastreuseport = 0
-        self.fastuid = 0
-        # A listener's bucket has one for each of its connections: a dict, to leave it in O(1).
-        self.owners: dict[inet_connection_sock | inet_timewait_sock, None] = {}
+    port: int
+    fastreuse: int = row(-1)
+    fastreuseport: int = row(0)
+    fastuid: int = row(0)
+    owners: dict[inet_connection_sock | inet_timewait_sock, None] = row(make=dict)
+    """A listener's bucket has one for each of its connections: a dict, to leave it in O(1)."""
 
 
+@state
 class inet_hashinfo:
     """The tables of one protocol on one host (kernel: `tcp_hashinfo`)."""
 
-    __slots__ = ("bhash", "ehash", "lhash2", "table_perturb")
-
-    def __init__(self) -> None:
-        self.ehash: dict[InetKey, EhashEntry] = {}
-        self.bhash: dict[int, inet_bind_bucket] = {}
-        self.lhash2: dict[int, list[tcp_sock]] = {}
-        self.table_perturb: dict[tuple[int, int, int, int], int] = {}
+    ehash: dict[InetKey, EhashEntry] = row(make=dict)
+    bhash: dict[int, inet_bind_bucket] = row(make=dict)
+    lhash2: dict[int, list[tcp_sock]] = row(make=dict)
+    table_perturb: dict[tuple[int, int, int, int], int] = row(make=dict)
 
 
 # --- lookup -------------------------------------------------------------------------------

@@ -34,15 +34,13 @@ def twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
     return ops is not None and ops.twsk_unique(sk, sktw)
 
 
+@state
 class inet_timewait_death_row:
     """How many TIME_WAIT sockets this host has, and how many it may have."""
 
-    __slots__ = ("hashinfo", "sysctl_max_tw_buckets", "tw_refcount")
-
-    def __init__(self, hashinfo: inet_hashinfo, max_tw_buckets: int = 4096) -> None:
-        self.hashinfo = hashinfo
-        self.sysctl_max_tw_buckets = max_tw_buckets
-        self.tw_refcount = 0
+    hashinfo: inet_hashinfo
+    sysctl_max_tw_buckets: int = 4096
+    tw_refcount: int = row(0)
 
     def set_max_tw_buckets(self, value: int) -> None:
         """net.ipv4.tcp_max_tw_buckets was written."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff
+from stack.core.rows import state
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 
-@dataclass(slots=True, frozen=True, eq=False, kw_only=True)
+@state
 class request_sock_ops:
     """struct request_sock_ops: how a request sends, and what it leaves when it goes.
 
@@ -30,7 +30,7 @@ class request_sock_ops:
     destructor: Callable[[request_sock], None]
 
 
-@dataclass(slots=True, frozen=True, eq=False, kw_only=True)
+@state
 class tcp_request_sock_ops:
     """struct tcp_request_sock_ops: what tcp_conn_request asks of the family of the SYN.
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
+from stack.core.rows import row, state
 
+
+@state
 class sack_ranges:
     """Disjoint ranges in rising order, kept as one list of edges: start, end, start, end, ..."""
 
-    __slots__ = ("edges",)
-
-    def __init__(self) -> None:
-        self.edges: list[int] = []
+    edges: list[int] = row(make=list)
 
     def __repr__(self) -> str:
         pairs = zip(self.edges[::2], self.edges[1::2], strict=True)

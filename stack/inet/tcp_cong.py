@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stack.core.dst import RTAX_CC_ALGO, dst_entry
+from stack.core.rows import state
 from stack.core.sock import CAP_NET_ADMIN, SOCK_NOSPACE, ns_capable, os_error
 from stack.core.sysctl import SysctlError
 from stack.core.tcp_states import TCPF_CLOSE, TCPF_LISTEN
@@ -38,7 +38,7 @@ TCP_CONG_NON_RESTRICTED = 1
 TCP_CONG_NEEDS_ECN = 2
 
 
-@dataclass(slots=True)
+@state
 class ack_sample:
     """What one ACK says of the path (include/net/tcp.h)."""
 
@@ -48,7 +48,7 @@ class ack_sample:
     """Of the newest of them; -1: unknown (retransmitted)."""
 
 
-@dataclass(slots=True, eq=False)
+@state
 class tcp_congestion_ops:
     """One congestion control (include/net/tcp.h). Functions of a socket return, and never raise.
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastpath.errors import whole_number
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 from stack.inet.tcp_cong import (
     ack_sample,
     tcp_cong_avoid_ai,
@@ -101,67 +101,74 @@ class cubic_params:
         self.beta_scale = 8 * (BETA_SCALE + self.beta) // 3 // (BETA_SCALE - self.beta)
 
 
+@state
 class bictcp:
     """One connection's CUBIC (the kernel's `struct bictcp`). Windows in segments, times in ns."""
 
-    __slots__ = (
-        "ack_cnt",
-        "ack_stamp",
-        "bic_K",
-        "bic_origin_point",
-        "cnt",
-        "css_baseline",
-        "css_round",
-        "curr_rtt",
-        "cwnd_prior",
-        "delay_min",
-        "end_seq",
-        "epoch_start",
-        "last_cwnd",
-        "last_max_cwnd",
-        "last_rtt",
-        "last_time",
-        "params",
-        "sample_cnt",
-        "tcp_cwnd",
-        "undo",
-    )
+    params: cubic_params
+    cwnd_prior: int = row(0)
+    """The window before the last reduction."""
+    ack_stamp: int = row(0)
+    """Of the last ACK."""
+    undo: tuple[int, int, int, int, int, int, int] = row((0, 0, 0, 0, 0, 0, 0))
+    end_seq: int = row(0)
 
-    def __init__(self, params: cubic_params) -> None:
-        self.params = params
-        self.cwnd_prior = 0  # the window before the last reduction
-        self.ack_stamp = 0  # of the last ACK
-        self.undo = (0, 0, 0, 0, 0, 0, 0)
-        self.end_seq = 0
-        self.reset()
-        self.hystart_reset()
+    # What a timeout forgets (bictcp_reset).
+    cnt: int = row(0)
+    """One segment more for so many ACKed."""
+    last_max_cwnd: int = row(0)
+    """W_max."""
+    last_cwnd: int = row(0)
+    last_time: int = row(0)
+    bic_origin_point: int = row(0)
+    """The plateau of this epoch."""
+    bic_K: int = row(0)
+    """From the epoch's start to the plateau, 1/1024 s."""
+    delay_min: int = row(0)
+    """us"""
+    epoch_start: int = row(0)
+    """Of this stretch of congestion avoidance; 0: none."""
+    ack_cnt: int = row(0)
+    tcp_cwnd: int = row(0)
+    """W_est."""
 
-    def reset(self) -> None:
-        """bictcp_reset: nothing is known of the path."""
-        self.cnt = 0  # one segment more for so many ACKed
-        self.last_max_cwnd = 0  # W_max
-        self.last_cwnd = 0
-        self.last_time = 0
-        self.bic_origin_point = 0  # the plateau of this epoch
-        self.bic_K = 0  # from the epoch's start to the plateau, 1/1024 s
-        self.delay_min = 0  # us
-        self.epoch_start = 0  # of this stretch of congestion avoidance; 0: none
-        self.ack_cnt = 0
-        self.tcp_cwnd = 0  # W_est
+    # What a new look at slow start forgets.
+    curr_rtt: int = row(RTT_NEVER)
+    """Least of this round, us."""
+    last_rtt: int = row(RTT_NEVER)
+    """Least of the round before."""
+    sample_cnt: int = row(0)
+    css_round: int = row(0)
+    """0: plain slow start; else the round of conservative slow start."""
+    css_baseline: int = row(RTT_NEVER)
 
-    def hystart_reset(self) -> None:
-        """Forget what the rounds of slow start showed."""
-        self.curr_rtt = RTT_NEVER  # least of this round, us
-        self.last_rtt = RTT_NEVER  # least of the round before
-        self.sample_cnt = 0
-        self.css_round = 0  # 0: plain slow start; else the round of conservative slow start
-        self.css_baseline = RTT_NEVER
+
+def bictcp_reset(ca: bictcp) -> None:
+    """Nothing is known of the path."""
+    ca.cnt = 0
+    ca.last_max_cwnd = 0
+    ca.last_cwnd = 0
+    ca.last_time = 0
+    ca.bic_origin_point = 0
+    ca.bic_K = 0
+    ca.delay_min = 0
+    ca.epoch_start = 0
+    ca.ack_cnt = 0
+    ca.tcp_cwnd = 0
+
+
+def bictcp_hystart_reset(ca: bictcp) -> None:
+    """Forget what the rounds of slow start showed."""
+    ca.curr_rtt = RTT_NEVER
+    ca.last_rtt = RTT_NEVER
+    ca.sample_cnt = 0
+    ca.css_round = 0
+    ca.css_baseline = RTT_NEVER
 
 
 def cubic_state(sk: tcp_sock) -> bictcp:
     """Return the connection's state (inet_csk_ca)."""
-    ca = sk.icsk_ca_priv
-    assert isinstance(ca, bictcp)
+    ca: bictcp = sk.icsk_ca_priv
     return ca
 
 
@@ -257,7 +264,7 @@ def cubictcp_recalc_ssthresh(sk: tcp_sock) -> int:
         ca.tcp_cwnd,
         ca.cwnd_prior,
     )
-    ca.hystart_reset()
+    bictcp_hystart_reset(ca)
     ca.epoch_start = 0
     ca.cwnd_prior = cwnd
     if cwnd < ca.last_max_cwnd and params.fast_convergence:
@@ -287,8 +294,8 @@ def cubictcp_state(sk: tcp_sock, new_state: int) -> None:
     """A timeout: K = 0 and the plateau where slow start will end (RFC 9438 4.8)."""
     if new_state == TCP_CA_Loss:
         ca = cubic_state(sk)
-        ca.reset()
-        ca.hystart_reset()
+        bictcp_reset(ca)
+        bictcp_hystart_reset(ca)
 
 
 def cubictcp_cwnd_event(sk: tcp_sock, event: int) -> None:
@@ -308,8 +315,8 @@ def cubictcp_cwnd_event(sk: tcp_sock, event: int) -> None:
 def cubictcp_init(sk: tcp_sock) -> None:
     """The connection starts."""
     ca = cubic_state(sk)
-    ca.reset()
-    ca.hystart_reset()
+    bictcp_reset(ca)
+    bictcp_hystart_reset(ca)
     ca.end_seq = sk.snd_nxt
     params = ca.params
     if not params.hystart and params.initial_ssthresh:

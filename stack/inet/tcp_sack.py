@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastpath.skbuff import sk_buff
+from stack.core.rows import row, state
 from stack.inet.tcp_options import tcp_parse_sack_blocks
 from stack.inet.tcp_output import TCP_FRAG_IN_RTX_QUEUE, tcp_fragment
 from stack.inet.tcp_recovery import (
@@ -32,17 +33,15 @@ from stack.inet.tcp_sock import (
 )
 
 
+@state
 class tcp_sacktag_state:
     """What one ACK's SACK blocks taught us."""
 
-    __slots__ = ("first_sackt", "flag", "last_sackt", "reord", "sack_delivered")
-
-    def __init__(self) -> None:
-        self.first_sackt = 0
-        self.last_sackt = 0
-        self.reord = 0
-        self.sack_delivered = 0
-        self.flag = 0
+    first_sackt: int = row(0)
+    last_sackt: int = row(0)
+    reord: int = row(0)
+    sack_delivered: int = row(0)
+    flag: int = row(0)
 
 
 def tcp_is_sackblock_valid(sk: tcp_sock, is_dsack: bool, start_seq: int, end_seq: int) -> bool:

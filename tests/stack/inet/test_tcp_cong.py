@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from typing import Any
 
@@ -30,7 +29,8 @@ def chosen(sock: Sock) -> str:
 
 
 def module(name: str, **more: Any) -> tcp_congestion_ops:
-    return dataclasses.replace(tcp_reno, name=name, flags=0, **more)
+    functions = {"cong_avoid": tcp_reno.cong_avoid, **more}
+    return tcp_congestion_ops(name, tcp_reno.ssthresh, tcp_reno.undo_cwnd, **functions)
 
 
 def finish(net: TcpNet, *socks: Sock) -> None:
