@@ -51,6 +51,7 @@ MODULES = (
     "sampler",
     "skbuff",
     "sockaddr",
+    "tapend",
     "txring",
     "vnet",
     "vnetgro",

@@ -49,6 +49,8 @@ cdef class TapQueue(FrameQueue):
     cdef bint merge             # TCP segments of a batch go out as one packet
     cdef readonly uint64_t reads, writes        # system calls
     cdef uint64_t drops[DROP_REASONS]
+    cdef readonly uint64_t dropped      # all of them
     cdef uint64_t told[DROP_REASONS]    # what take_drops has told of them
     # packets of the TAP that made them: super-packets count once
     cdef readonly uint64_t rx_packets, tx_packets
+    cdef void _drop(self, int reason) noexcept nogil

@@ -19,6 +19,7 @@ class TapQueue(FrameQueue):
     writes: int
     rx_packets: int
     tx_packets: int
+    dropped: int
     def __init__(
         self, fd: int, header_bytes: int = 0, min_bytes: int = 60, merge: bool = True
     ) -> None: ...

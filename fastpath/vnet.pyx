@@ -274,6 +274,10 @@ cdef class TapQueue(FrameQueue):
                 self.told[i] = n
         return out
 
+    cdef void _drop(self, int reason) noexcept nogil:
+        self.drops[reason] += 1
+        self.dropped += 1
+
     cdef int read_batch(self, FrameBatch b, int max_frames, int *error) noexcept nogil:
         cdef uint8_t header[MAX_HEADER]
         cdef virtio_net_hdr h
@@ -304,11 +308,11 @@ cdef class TapQueue(FrameQueue):
             if got == 0:                    # a socket's far end is gone
                 break
             if <size_t>got <= self.header_bytes:
-                self.drops[D_EMPTY] += 1
+                self._drop(D_EMPTY)
                 continue
             n = <uint32_t>(<size_t>got - self.header_bytes)
             if n == VNET_ROOM:              # it may have been longer
-                self.drops[D_LONG] += 1
+                self._drop(D_LONG)
                 continue
             if not skip:
                 memcpy(&h, header, VNET_HDR)
@@ -318,7 +322,7 @@ cdef class TapQueue(FrameQueue):
                     self.expect_gso = True
                 more = vnet_segment(b, &h, self.scratch, n, <uint32_t>self.min_bytes)
                 if more < 0:
-                    self.drops[-more] += 1
+                    self._drop(-more)
                 else:
                     self.rx_packets += 1
                 continue
@@ -327,7 +331,7 @@ cdef class TapQueue(FrameQueue):
                 memcpy(p, at, n)
             more = vnet_finish(&h, p, n)
             if more:
-                self.drops[more] += 1
+                self._drop(more)
                 continue
             _pad_commit(b, p, n, self.min_bytes)
             self.rx_packets += 1

@@ -140,22 +140,29 @@ class ReadingLink(BaseLink):
             batch = self._batch
             self._held = True
             end = self.port.receive(batch, self._at, True)
-            if self._batch is not batch:
-                return  # unplugged by what it received
-            if end >= len(batch):
-                self._held = False
-                self._batch = None
-                pool.put(batch)
-            elif self._held or end == self._at:
-                self._at = end
-                self._pause()
-                if not self._held:
-                    self._held = True
-                    self.clock.call_soon(self.rx_ready)
+            # another batch, or none: unplugged by what it received
+            if self._batch is not batch or not self._took(end):
                 return
-            else:
-                self._at = end
         self._resume()
+
+    def _took(self, end: int) -> bool:
+        """The port has taken frames up to `end`. False when it wants no more for now."""
+        batch = self._batch
+        assert batch is not None
+        if end >= len(batch):
+            self._held = False
+            self._batch = None
+            pool.put(batch)
+            return True
+        if not self._held and end != self._at:
+            self._at = end
+            return True
+        self._at = end
+        self._pause()
+        if not self._held:
+            self._held = True
+            self.clock.call_soon(self.rx_ready)
+        return False
 
 
 class Middleware:

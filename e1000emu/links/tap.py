@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
-from e1000emu.links.base import ReadingLink, whole
+from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, ReadingLink, whole
+from fastpath.tapend import TapEnd
 from fastpath.vnet import TapQueue
-from fastpath.wire import wire_count
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock
@@ -57,7 +57,7 @@ GSO_MAX_BYTES = 65535
 RETRY_NS = 1_000_000
 
 
-class Tap(ReadingLink):
+class Tap(TapEnd, ReadingLink):
     """`Tap("tap0", clock)`: opens the TAP device, making it when it does not exist.
 
     Needs a clock that can wait for file descriptors. The interface has to be brought up by whoever
@@ -72,6 +72,7 @@ class Tap(ReadingLink):
     ) -> None:
         super().__init__(clock)
         self._batch_frames = whole(self, "batch_frames", batch_frames, 1)
+        self._queue_frames = DEFAULT_QUEUE_FRAMES
         before = _flags(name)
         fd, self.name, header_bytes, self.offloads = _open(name, offload)
         self.queue = TapQueue(fd, header_bytes)
@@ -81,8 +82,6 @@ class Tap(ReadingLink):
         self.gso_udp = {"uso4", "uso6"} <= set(self.offloads)
         self._carrier = True
         self._reading = self._lent = False
-        self._unsent: list[list] = []
-        self._unsent_frames = 0
         self.hint = _hint(self.name, before)
         """What keeps the far end from answering yet, and the command that mends it; or empty."""
         if self.hint:
@@ -122,8 +121,7 @@ class Tap(ReadingLink):
         queue, stats = self.queue, self.stats
         stats.rx_frames, stats.rx_bytes = queue.rx_frames, queue.rx_bytes
         stats.tx_frames, stats.tx_bytes = queue.tx_frames, queue.tx_bytes
-        for reason, packets in queue.take_drops().items():
-            stats.drop(reason, packets)
+        self._count_drops()
 
     def failed(self, error: int) -> bool:
         """Reading gave this errno: count it; False when the device is no more."""
@@ -146,25 +144,14 @@ class Tap(ReadingLink):
             self.clock.remove_reader(self.queue.fd)
             self._reading = False
 
-    def _readable(self) -> None:
-        """Read one batch and give it to the port."""
-        if self.queue.fd < 0 or self.port is None or self._batch is not None:
-            return
-        batch = pool.get()
-        queue = self.queue
-        before = queue.rx_bytes
-        frames, error = queue.read(batch, self._batch_frames)
-        if error not in (0, errno.EAGAIN):
-            self.failed(error)
-        for reason, packets in queue.take_drops().items():
+    def _count_drops(self) -> None:
+        for reason, packets in self.queue.take_drops().items():
             self.stats.drop(reason, packets)
-        if not frames:
-            pool.put(batch)
-            return
-        self.stats.rx_frames += frames
-        self.stats.rx_bytes += queue.rx_bytes - before
-        self._batch, self._at = batch, 0
-        self._give()
+
+    def _given(self, end: int) -> None:
+        """The port has taken only a part of what was read, up to `end`."""
+        if self._took(end):
+            self._give()
 
     def rx_ready(self) -> None:
         """The port has room again."""
@@ -174,20 +161,19 @@ class Tap(ReadingLink):
         if self._batch is not None and not self._reading:
             self.clock.call_soon(self._give)
 
-    def tx_room(self) -> int:
-        """Return how many frames `transmit` takes now."""
-        return max(0, super().tx_room() - self._unsent_frames)
-
-    def transmit(self, batch: FrameBatch) -> None:
-        """Write the frames. Takes ownership of `batch`."""
-        n = len(batch)
-        frames, nbytes = wire_count(batch)
-        self.stats.tx_frames += frames
-        self.stats.tx_bytes += nbytes
-        self._unsent.append([batch, 0])
-        self._unsent_frames += n
+    def _left(self, batch: FrameBatch, end: int, dropped: int, error: int) -> None:
+        """The kernel has refused `dropped` frames of `batch`, or takes none from `end` on."""
+        self._refused(dropped, error)
+        if end == len(batch):
+            pool.put(batch)
+            return
+        self._unsent.append([batch, end])
+        self._unsent_frames += len(batch) - end
         if len(self._unsent) == 1:
             self._write()
+
+    def _refused(self, frames: int, error: int) -> None:
+        self.stats.drop(f"write {errno.errorcode.get(error, 'bad frame')}", frames)
 
     def _write(self) -> None:
         while self._unsent:
@@ -197,7 +183,7 @@ class Tap(ReadingLink):
                 end, dropped, error = len(batch), len(batch) - start, errno.EBADF
             else:
                 end, dropped, error = self.queue.write(batch, start)
-            self.stats.drop(f"write {errno.errorcode.get(error, 'bad frame')}", dropped)
+            self._refused(dropped, error)
             self._unsent_frames -= end - start
             if end < len(batch):
                 entry[1] = end
@@ -207,7 +193,7 @@ class Tap(ReadingLink):
             pool.put(batch)
 
     def _retry(self) -> None:
-        full = self._unsent_frames >= super().tx_room()
+        full = self._unsent_frames >= self._queue_frames
         self._write()
         if full and self.port is not None and self.tx_room():
             self.port.tx_ready()
