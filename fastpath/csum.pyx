@@ -8,7 +8,7 @@ are those of Linux's ``checksum.h``, but values are in host order.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "csum_simd.h" nogil:
     uint32_t csum_do_partial(const uint8_t *p, size_t n, uint32_t acc)
@@ -32,11 +32,11 @@ cdef enum:
 csum_init()
 
 
-cdef uint32_t csum_partial(const uint8_t *p, size_t n, uint32_t acc) noexcept nogil:
+cdef uint32_t csum_ptr(const uint8_t *p, size_t n, uint32_t acc) noexcept nogil:
     return csum_do_partial(p, n, acc)
 
 
-cdef uint32_t csum_and_copy(uint8_t *dst, const uint8_t *src, size_t n,
+cdef uint32_t csum_ptr_copy(uint8_t *dst, const uint8_t *src, size_t n,
                             uint32_t acc) noexcept nogil:
     return csum_do_copy(dst, src, n, acc)
 
@@ -82,16 +82,16 @@ cpdef uint16_t csum_tcpudp_magic(uint32_t saddr, uint32_t daddr, uint32_t length
     return csum_fold(csum_tcpudp_nofold(saddr, daddr, length, proto, acc))
 
 
-cdef uint32_t csum_ipv6_nofold(const uint8_t *saddr16, const uint8_t *daddr16, uint32_t length,
-                               uint8_t proto, uint32_t acc) noexcept nogil:
+cdef uint32_t csum_ptr_ipv6(const uint8_t *saddr16, const uint8_t *daddr16, uint32_t length,
+                            uint8_t proto, uint32_t acc) noexcept nogil:
     acc = csum_do_partial(saddr16, 16, acc)
     acc = csum_do_partial(daddr16, 16, acc)
     return csum_add32(csum_add32(acc, length), proto)
 
 
-cdef uint16_t csum_ipv6_magic(const uint8_t *saddr16, const uint8_t *daddr16, uint32_t length,
-                              uint8_t proto, uint32_t acc) noexcept nogil:
-    return csum_fold(csum_ipv6_nofold(saddr16, daddr16, length, proto, acc))
+cdef uint16_t csum_ptr_ipv6_magic(const uint8_t *saddr16, const uint8_t *daddr16, uint32_t length,
+                                  uint8_t proto, uint32_t acc) noexcept nogil:
+    return csum_fold(csum_ptr_ipv6(saddr16, daddr16, length, proto, acc))
 
 
 cpdef uint16_t csum_replace2(uint16_t check, uint16_t old, uint16_t new) noexcept nogil:
@@ -105,7 +105,7 @@ cpdef uint16_t csum_replace4(uint16_t check, uint32_t old, uint32_t new) noexcep
     return <uint16_t>(~csum_fold16(<uint64_t>(<uint16_t>~check) + <uint32_t>~old + new))
 
 
-def _py_csum_partial(data not None, uint32_t acc=0):
+cpdef int64_t csum_partial(data, uint32_t acc=0) except? -1:
     """Sum the big-endian 16-bit words of `data` into `acc` (RFC 1071).
 
     `data` is any contiguous buffer; an odd last byte counts as the high half of a word. Returns a
@@ -134,7 +134,7 @@ def _py_csum_partial(data not None, uint32_t acc=0):
     return acc
 
 
-def _py_csum_and_copy(dst not None, src not None, uint32_t acc=0):
+cpdef int64_t csum_and_copy(dst, src, uint32_t acc=0) except? -1:
     """Copy `src` to the start of `dst` and sum it into `acc` in the same pass.
 
     Buffers of bytes that are the same or do not overlap. Raises ValueError when `dst` is shorter
@@ -159,25 +159,24 @@ def _py_csum_and_copy(dst not None, src not None, uint32_t acc=0):
     return acc
 
 
-def _py_csum_ipv6_nofold(saddr not None, daddr not None, uint32_t length, uint8_t proto,
-                         uint32_t acc=0):
+cpdef int64_t csum_ipv6_nofold(saddr, daddr, uint32_t length, uint8_t proto,
+                               uint32_t acc=0) except? -1:
     """Sum the IPv6 pseudo header into `acc`; addresses are 128-bit ints (RFC 8200 8.1)."""
     cdef uint8_t a[32]
     addr128_put(a, saddr)
     addr128_put(a + 16, daddr)
-    return csum_ipv6_nofold(a, a + 16, length, proto, acc)
+    return csum_ptr_ipv6(a, a + 16, length, proto, acc)
 
 
-def _py_csum_ipv6_magic(saddr not None, daddr not None, uint32_t length, uint8_t proto,
-                        uint32_t acc=0):
+cpdef int64_t csum_ipv6_magic(saddr, daddr, uint32_t length, uint8_t proto,
+                              uint32_t acc=0) except? -1:
     """Fold `acc` and the IPv6 pseudo header into the value of a check field."""
-    return csum_fold(_py_csum_ipv6_nofold(saddr, daddr, length, proto, acc))
+    return csum_fold(<uint32_t>csum_ipv6_nofold(saddr, daddr, length, proto, acc))
 
 
-def ip_compute_csum(data not None):
+cpdef int64_t ip_compute_csum(data) except? -1:
     """Return the check of `data`: 0 when `data` holds its own right check (RFC 1071)."""
-    cdef uint32_t acc = _py_csum_partial(data)
-    return csum_fold(acc)
+    return csum_fold(<uint32_t>csum_partial(data))
 
 
 def levels():
@@ -223,10 +222,3 @@ def repeat(bytes data not None, long times, bytearray dst=None):
         for _i in range(times):
             acc = csum_do_copy(to, p, n, acc) if to != NULL else csum_do_partial(p, n, acc)
     return acc
-
-
-# A compiled function and a Python function cannot share a name in one file, so the buffer faces of
-# the pointer functions take theirs here.
-for _face in (_py_csum_partial, _py_csum_and_copy, _py_csum_ipv6_nofold, _py_csum_ipv6_magic):
-    _face.__name__ = _face.__qualname__ = _face.__name__.removeprefix("_py_")
-    globals()[_face.__name__] = _face

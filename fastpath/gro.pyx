@@ -17,7 +17,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memmove
 
-from fastpath.csum cimport csum_fold, csum_ipv6_nofold, csum_partial, csum_tcpudp_nofold
+from fastpath.csum cimport csum_fold, csum_ptr, csum_ptr_ipv6, csum_tcpudp_nofold
 from fastpath.skbuff cimport (
     GSO_TCPV4,
     GSO_TCPV6,
@@ -172,7 +172,7 @@ cdef inline bint l4_sum_ok(const uint8_t *p, gro_info *g, uint32_t body) noexcep
     if g.proto == P_UDP and not g.wflags:
         return g.v6 == 0            # UDP without checksum: allowed in IPv4 only
     if g.v6:
-        return csum_fold(csum_ipv6_nofold(p + 8, p + 24, n, g.proto, body)) == 0
+        return csum_fold(csum_ptr_ipv6(p + 8, p + 24, n, g.proto, body)) == 0
     return csum_fold(csum_tcpudp_nofold(ld32be(p + 12), ld32be(p + 16), n, g.proto, body)) == 0
 
 
@@ -215,11 +215,11 @@ cdef void complete(gro_flow *f) noexcept:
     skb.gso_segs = f.count
     if f.v6:
         st16be(p + 4, <uint16_t>(total - 40) if total - 40 <= 0xFFFF else 0)
-        pseudo = csum_ipv6_nofold(p + 8, p + 24, n, f.proto, 0)
+        pseudo = csum_ptr_ipv6(p + 8, p + 24, n, f.proto, 0)
     else:
         st16be(p + 2, <uint16_t>total if total <= 0xFFFF else 0)
         st16be(p + 10, 0)
-        st16be(p + 10, csum_fold(csum_partial(p, 20, 0)))
+        st16be(p + 10, csum_fold(csum_ptr(p, 20, 0)))
         pseudo = csum_tcpudp_nofold(ld32be(p + 12), ld32be(p + 16), n, f.proto, 0)
     p += f.l4
     skb.ip_summed = SUM_PARTIAL
@@ -320,11 +320,11 @@ cdef class GroTable:
         g.vlan = vlan
         g.mac = 1
         i = self.find(l3, g)
-        if not ip_ok and not g.v6 and csum_fold(csum_partial(l3, 20, 0)) != 0:
+        if not ip_ok and not g.v6 and csum_fold(csum_ptr(l3, 20, 0)) != 0:
             self.bad_csum += 1
             return NORMAL
         if g.plain and not l4_ok[0]:
-            if not l4_sum_ok(l3, g, csum_partial(l3 + g.l4, g.total - g.l4, 0)):
+            if not l4_sum_ok(l3, g, csum_ptr(l3 + g.l4, g.total - g.l4, 0)):
                 self.bad_csum += 1
                 return NORMAL
             l4_ok[0] = True
@@ -398,7 +398,7 @@ cdef class GroTable:
         if i >= 0 and (<sk_buff>self.flows[i].skb).dev is not skb.dev:
             i = -1
             g.plain = 0
-        if not g.v6 and csum_fold(csum_partial(l3, 20, 0)) != 0:
+        if not g.v6 and csum_fold(csum_ptr(l3, 20, 0)) != 0:
             self.bad_csum += 1
             out.append(skb)
             return NORMAL

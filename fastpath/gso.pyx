@@ -7,8 +7,8 @@ from libc.string cimport memcpy
 from fastpath.csum cimport (
     csum_add,
     csum_fold,
-    csum_ipv6_nofold,
-    csum_partial as csum_bytes,
+    csum_ptr,
+    csum_ptr_ipv6,
     csum_sub,
     csum_tcpudp_nofold,
 )
@@ -103,7 +103,7 @@ cdef int read_layout(sk_buff skb, layout *w) except -1:
 
 cdef uint32_t pseudo(const uint8_t *net, layout *w, uint32_t n) noexcept:
     if w.v6:
-        return csum_ipv6_nofold(net + 8, net + 24, n, w.proto, 0)
+        return csum_ptr_ipv6(net + 8, net + 24, n, w.proto, 0)
     return csum_tcpudp_nofold(ld32be(net + 12), ld32be(net + 16), n, w.proto, 0)
 
 
@@ -122,7 +122,7 @@ cdef void fix_headers(sk_buff seg, sk_buff skb, layout *w, uint32_t i, uint32_t 
         if not skb.gso_type & GSO_TCP_FIXEDID:
             st16be(net + 4, <uint16_t>(ld16be(net + 4) + i))
         st16be(net + 10, 0)
-        st16be(net + 10, csum_fold(csum_bytes(net, w.l4 - w.net, 0)))
+        st16be(net + 10, csum_fold(csum_ptr(net, w.l4 - w.net, 0)))
     if w.proto == P_TCP:
         place = 16
         st32be(t + 4, ld32be(t + 4) + done)

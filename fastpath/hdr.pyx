@@ -12,13 +12,7 @@ from cpython.long cimport PyLong_AsUnsignedLongLongMask
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
-from fastpath.csum cimport (
-    csum_fold,
-    csum_ipv6_nofold,
-    csum_partial,
-    csum_replace2,
-    csum_tcpudp_nofold,
-)
+from fastpath.csum cimport csum_fold, csum_ptr, csum_ptr_ipv6, csum_replace2, csum_tcpudp_nofold
 from fastpath.skbuff cimport (
     SKB_UNSET,
     SUM_NONE,
@@ -1043,7 +1037,7 @@ cpdef void ip_push(sk_buff skb, unsigned int tos, unsigned int tot_len, unsigned
     st32be(p + 16, daddr)
     if n:
         memcpy(p + 20, PyBytes_AS_STRING(options), n)
-    st16be(p + 10, csum_fold(csum_partial(p, hlen, 0)))
+    st16be(p + 10, csum_fold(csum_ptr(p, hlen, 0)))
 
 
 cpdef void ipv6_push(sk_buff skb, unsigned int tclass, unsigned int flow_lbl,
@@ -1145,7 +1139,7 @@ cpdef bint ip_fast_csum_ok(sk_buff skb) except -1:
     if n < 20:
         return False
     p = ptr_at(skb, skb.network_header, n)
-    return csum_fold(csum_partial(p, n, 0)) == 0
+    return csum_fold(csum_ptr(p, n, 0)) == 0
 
 
 cpdef void ip_send_check(iphdr iph) except *:
@@ -1157,7 +1151,7 @@ cpdef void ip_send_check(iphdr iph) except *:
         raise ValueError(f"ip_send_check: ihl {n >> 2} is below 5")
     p = ptr_at(iph.skb, iph.off, n)
     st16be(p + 10, 0)
-    st16be(p + 10, csum_fold(csum_partial(p, n, 0)))
+    st16be(p + 10, csum_fold(csum_ptr(p, n, 0)))
 
 
 cpdef int64_t ip_decrease_ttl(iphdr iph) except? -1:
@@ -1196,7 +1190,7 @@ cdef uint32_t pseudo6(sk_buff skb, saddr, daddr, uint8_t proto) except? 0xFFFFFF
     cdef uint8_t b[16]
     addr128_put(a, saddr)
     addr128_put(b, daddr)
-    return csum_ipv6_nofold(a, b, skb.len, proto, 0)
+    return csum_ptr_ipv6(a, b, skb.len, proto, 0)
 
 
 cpdef void tcp_v4_send_check(sk_buff skb, uint32_t saddr, uint32_t daddr) except *:
@@ -1219,7 +1213,7 @@ cpdef int64_t udp4_csum(sk_buff skb, uint32_t saddr, uint32_t daddr) except? -1:
     skb_check(skb)
     p = ptr_at(skb, skb.data, 8)
     acc = csum_tcpudp_nofold(saddr, daddr, skb.len, P_UDP, 0)
-    acc = csum_partial(p, 6, acc)
+    acc = csum_ptr(p, 6, acc)
     v = csum_fold(skb_do_csum(skb, 8, skb.len - 8, acc))
     return v if v else 0xFFFF
 
@@ -1293,7 +1287,7 @@ cpdef int64_t ip_hdr_validate(sk_buff skb) except? -1:
     if p[0] >> 4 != 4 or hlen < 20 or not skb_do_may_pull(skb, hlen):
         return 1
     p = skb.head + skb.data
-    if csum_fold(csum_partial(p, hlen, 0)) != 0:
+    if csum_fold(csum_ptr(p, hlen, 0)) != 0:
         return 2
     total = ld16be(p + 2)
     if total == 0 and skb.gso_size:
@@ -1369,7 +1363,7 @@ cpdef tuple tcp_parse_ts(sk_buff skb):
 
 
 cpdef (int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) tcp_hdr_fields(
-    sk_buff skb) except *:
+        sk_buff skb) except *:
     """(source, dest, seq, ack_seq, doff, flags, window, urg_ptr) at transport_header, one call."""
     need(skb)
     cdef uint8_t *p = ptr_at(skb, skb.transport_header, 20)

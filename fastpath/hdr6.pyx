@@ -10,7 +10,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from fastpath.csum cimport csum_fold, csum_ipv6_nofold
+from fastpath.csum cimport csum_fold, csum_ptr_ipv6
 from fastpath.hdr cimport hdr_data_at, hdr_describe, hdr_mask32, hdr_ptr
 from fastpath.skbuff cimport (
     SUM_COMPLETE,
@@ -496,7 +496,7 @@ cdef uint32_t pseudo(sk_buff skb, saddr, daddr) except? 0xFFFFFFFF:
     cdef uint8_t a[32]
     addr128_put(a, saddr)
     addr128_put(a + 16, daddr)
-    return csum_ipv6_nofold(a, a + 16, skb.len, P_ICMPV6, 0)
+    return csum_ptr_ipv6(a, a + 16, skb.len, P_ICMPV6, 0)
 
 
 cpdef void icmp6_push(sk_buff skb, unsigned int type, unsigned int code, uint32_t un, saddr,

@@ -13,13 +13,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastpath.csum cimport (
-    csum_add,
-    csum_fold,
-    csum_ipv6_nofold,
-    csum_partial,
-    csum_tcpudp_nofold,
-)
+from fastpath.csum cimport csum_add, csum_fold, csum_ptr, csum_ptr_ipv6, csum_tcpudp_nofold
 from fastpath.skbuff cimport (
     SUM_PARTIAL,
     SkbPool,
@@ -148,7 +142,7 @@ cdef class UdpFlow:
             self.head[7] = <uint8_t>ttl
             addr128_put(self.head + 8, saddr)
             addr128_put(self.head + 24, daddr)
-            self.pseudo = csum_ipv6_nofold(self.head + 8, self.head + 24, 0, P_UDP, 0)
+            self.pseudo = csum_ptr_ipv6(self.head + 8, self.head + 24, 0, P_UDP, 0)
             return
         source = saddr
         target = daddr
@@ -160,7 +154,7 @@ cdef class UdpFlow:
         self.head[9] = P_UDP
         st32be(self.head + 12, source)
         st32be(self.head + 16, target)
-        self.ip_sum = csum_partial(self.head, IP_HLEN, 0)
+        self.ip_sum = csum_ptr(self.head, IP_HLEN, 0)
         self.pseudo = csum_tcpudp_nofold(source, target, 0, P_UDP, 0)
 
     cpdef sk_buff datagram(self, buffer, int64_t off, int64_t n):
@@ -269,7 +263,7 @@ cpdef int64_t ip_rcv_usual(sk_buff skb) except? -1:
         return 0
     p = skb.head + skb.data
     total = ld16be(p + 2)
-    if p[0] != 0x45 or total != skb.len or csum_fold(csum_partial(p, IP_HLEN, 0)):
+    if p[0] != 0x45 or total != skb.len or csum_fold(csum_ptr(p, IP_HLEN, 0)):
         return 0
     skb.transport_header = skb.network_header + IP_HLEN
     skb.cb = None

@@ -17,7 +17,7 @@ from libc.string cimport memcpy, memmove, memset
 from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR,
                              FrameBatch, fb_commit,
                              fb_reserve)
-from fastpath.csum cimport csum_and_copy, csum_partial
+from fastpath.csum cimport csum_ptr, csum_ptr_copy
 from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write, dma_write_half
 from fastpath.regfile cimport (ST_ALGNERRC, ST_BPRC, ST_CEXTERR, ST_CRCERRS, ST_GORC, ST_GPRC,
                                ST_MPC, ST_MPRC, ST_PRC64, ST_RFC, ST_RJC, ST_RLEC, ST_RNBC, ST_ROC,
@@ -451,7 +451,7 @@ cdef class RxEngine:
                 memcpy(dst + 12, w + 12, cut - 12)
             elif cut:
                 copy_bytes(dst, p, cut)
-            acc = raw16(fold16(csum_and_copy(dst + cut, w + cut, l4len, 0)))
+            acc = raw16(fold16(csum_ptr_copy(dst + cut, w + cut, l4len, 0)))
             if cut + l4len < size:
                 memcpy(dst + cut + l4len, w + cut + l4len, size - cut - l4len)
         if check_l4:
@@ -459,7 +459,7 @@ cdef class RxEngine:
             if fold16(acc + pseudo) != 0xFFFF:
                 errors |= RXE_TCPE
         if cut + l4len < size:                      # padding behind the datagram
-            part = fold16(csum_partial(r + cut + l4len, size - cut - l4len, 0))
+            part = fold16(csum_ptr(r + cut + l4len, size - cut - l4len, 0))
             acc += raw16(sum_at(part, l4len))
         if not s.rctl & RCTL_SECRC:
             if fcs != NULL:
@@ -476,7 +476,7 @@ cdef class RxEngine:
                 acc = raw16(sum_at(sum_host(acc), 1))
             acc += sum_raw(r + pcss, cut - pcss)
         elif pcss > cut:
-            acc = raw16(fold16(csum_partial(dst + pcss, size - pcss, 0)))
+            acc = raw16(fold16(csum_ptr(dst + pcss, size - pcss, 0)))
         m.csum = <uint16_t>sum_host(acc)
         if not status & (RXD_IPCS | RXD_TCPCS):
             status |= RXD_IXSM

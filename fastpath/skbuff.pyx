@@ -21,7 +21,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastpath.csum cimport csum_add, csum_block_sub, csum_fold, csum_ipv6_nofold, csum_partial
+from fastpath.csum cimport csum_add, csum_block_sub, csum_fold, csum_ptr, csum_ptr_ipv6
 from fastpath.csum cimport csum_tcpudp_nofold
 
 cdef extern from "skb_body.h":
@@ -842,7 +842,7 @@ cdef void skb_do_copy(sk_buff skb, uint32_t off, uint8_t *dst, uint32_t n) noexc
 
 
 cdef uint32_t skb_do_csum(sk_buff skb, uint32_t off, uint32_t n, uint32_t acc) noexcept:
-    return skb_core_csum(skb_c(skb), off, n, acc, csum_partial)
+    return skb_core_csum(skb_c(skb), off, n, acc, csum_ptr)
 
 
 cpdef void skb_reserve(sk_buff skb, int64_t n) except *:
@@ -911,7 +911,7 @@ cpdef void skb_pull_rcsum(sk_buff skb, int64_t n) except *:
     if <size_t>n > skb.len:
         room_error("skb_pull_rcsum", n, skb.len)
     if skb.ip_summed == SUM_COMPLETE:
-        gone = skb_core_csum(skb_c(skb), 0, <uint32_t>n, 0, csum_partial)
+        gone = skb_core_csum(skb_c(skb), 0, <uint32_t>n, 0, csum_ptr)
         skb.csum = csum_block_sub(skb.csum, gone, 0)
         if n & 1:   # the rest moves from odd to even places
             skb.csum = skb.csum >> 8 | skb.csum << 24
@@ -945,7 +945,7 @@ cpdef void pskb_trim_rcsum(sk_buff skb, int64_t n) except *:
     if n >= <Py_ssize_t>skb.len:
         return
     if skb.ip_summed == SUM_COMPLETE:
-        gone = skb_core_csum(skb_c(skb), <uint32_t>n, skb.len - <uint32_t>n, 0, csum_partial)
+        gone = skb_core_csum(skb_c(skb), <uint32_t>n, skb.len - <uint32_t>n, 0, csum_ptr)
         skb.csum = csum_block_sub(skb.csum, gone, <size_t>n)
     skb_core_trim(skb_c(skb), <uint32_t>n)
 
@@ -1319,10 +1319,10 @@ cpdef bint skb_append_frags(sk_buff to, sk_buff frm, int64_t off, int64_t n) exc
 
 # -- checksums -------------------------------------------------------------------------------------
 cpdef int64_t skb_checksum(sk_buff skb, int64_t off, int64_t n, uint32_t acc=0) except? -1:
-    """Unfolded sum (csum_partial) of bytes off … off + n over head and frags."""
+    """Unfolded sum (csum_ptr) of bytes off … off + n over head and frags."""
     need(skb)
     check_range(skb, off, n, "skb_checksum")
-    return skb_core_csum(skb_c(skb), <uint32_t>off, <uint32_t>n, acc, csum_partial)
+    return skb_core_csum(skb_c(skb), <uint32_t>off, <uint32_t>n, acc, csum_ptr)
 
 
 cpdef bint skb_checksum_help(sk_buff skb) except -1:
@@ -1341,7 +1341,7 @@ cpdef bint skb_checksum_help(sk_buff skb) except -1:
     if skb.hbuf.refs > 1 and header_cloned(skb) and not rehead(skb, skb.data, 0, NULL):
         return False
     place = <uint64_t>skb.data + off + <uint32_t>skb.csum_offset    # rehead may have moved data
-    v = csum_fold(skb_core_csum(skb_c(skb), off, skb.len - off, 0, csum_partial))
+    v = csum_fold(skb_core_csum(skb_c(skb), off, skb.len - off, 0, csum_ptr))
     if v == 0:
         v = 0xFFFF
     skb.head[place] = <uint8_t>(v >> 8)
@@ -1362,7 +1362,7 @@ cpdef bint skb_csum_unnecessary(sk_buff skb) except -1:
 cdef int checksum_complete(sk_buff skb) noexcept:
     if csum_unnecessary(skb):
         return 0
-    if csum_fold(skb_core_csum(skb_c(skb), 0, skb.len, skb.csum, csum_partial)) != 0:
+    if csum_fold(skb_core_csum(skb_c(skb), 0, skb.len, skb.csum, csum_ptr)) != 0:
         return 1
     skb.csum_valid = True
     skb.csum_complete_sw = True
@@ -1401,7 +1401,7 @@ cpdef int64_t skb_checksum_init_v6(sk_buff skb, uint8_t proto, saddr, daddr) exc
         return 0
     addr128_put(s, saddr)
     addr128_put(d, daddr)
-    return checksum_init(skb, csum_ipv6_nofold(s, d, skb.len, proto, 0))
+    return checksum_init(skb, csum_ptr_ipv6(s, d, skb.len, proto, 0))
 
 
 cpdef int64_t inet_checksum_init(sk_buff skb, uint8_t proto) except? -1:
@@ -1423,7 +1423,7 @@ cpdef int64_t inet_checksum_init(sk_buff skb, uint8_t proto) except? -1:
         raise ValueError(f"inet_checksum_init: IP version {p[0] >> 4}")
     if skb.tail - skb.network_header < 40:
         raise IndexError("inet_checksum_init: no network header")
-    return checksum_init(skb, csum_ipv6_nofold(p + 8, p + 24, skb.len, proto, 0))
+    return checksum_init(skb, csum_ptr_ipv6(p + 8, p + 24, skb.len, proto, 0))
 
 
 cpdef int64_t skb_checksum_complete(sk_buff skb) except? -1:
@@ -1440,7 +1440,7 @@ cpdef void skb_postpull_rcsum(sk_buff skb, data) except *:
         return
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     skb.csum = csum_block_sub(
-        skb.csum, csum_partial(<const uint8_t *>view.buf, view.len, 0), 0)
+        skb.csum, csum_ptr(<const uint8_t *>view.buf, view.len, 0), 0)
     PyBuffer_Release(&view)
 
 

@@ -21,7 +21,7 @@ from fastpath.batch cimport (
     FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FB_HAS_FCS, FrameBatch, fb_gso_mark, fb_reserve,
     frame_meta,
 )
-from fastpath.csum cimport csum_and_copy, csum_partial
+from fastpath.csum cimport csum_ptr, csum_ptr_copy
 from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write_status
 from fastpath.regfile cimport (ST_BPTC, ST_GOTC, ST_GPTC, ST_MPTC, ST_PTC64, ST_TOT, ST_TPT,
                                ST_TSCTC, ST_TSCTFC, Stats,
@@ -229,7 +229,7 @@ cdef class TxEngine:
             # What is whole goes out now, the begun segment waits for its rest.
             memcpy(self.partial, s.hdr, s.fctx.hdrlen)
             memcpy(self.partial + s.fctx.hdrlen, self.cur + s.fctx.hdrlen + self.sup_pay, s.seg_pay)
-            s.seg_sum = fold16(csum_partial(self.partial + s.fctx.hdrlen, s.seg_pay, 0))
+            s.seg_sum = fold16(csum_ptr(self.partial + s.fctx.hdrlen, s.seg_pay, 0))
             self._super_close(b, False)
         elif self.cur != NULL and s.phase != PH_IDLE:
             if s.phase == PH_TSO:
@@ -356,7 +356,7 @@ cdef class TxEngine:
         if end - css <= SMALL:
             check = <uint16_t>~sum16(src + css, end - css)
         else:
-            check = <uint16_t>~fold16(csum_partial(src + css, end - css, 0))
+            check = <uint16_t>~fold16(csum_ptr(src + css, end - css, 0))
         if udp and check == 0:
             check = 0xFFFF              # RFC 768: 0 would mean that there is none
         st16be(p + cso, check)
@@ -469,7 +469,7 @@ cdef class TxEngine:
         fused = popts & POPTS_TXSM and n > SMALL and css < n and c.tucse == 0 and c.tucso + 2 <= n
         copy_bytes(p, src, css if fused else n)
         if fused:
-            check = <uint16_t>~fold16(csum_and_copy(p + css, src + css, n - css, 0))
+            check = <uint16_t>~fold16(csum_ptr_copy(p + css, src + css, n - css, 0))
         if popts & POPTS_IXSM:
             self._checksum(p, src, n, c.ipcss, c.ipcse, c.ipcso, False)
         if fused:
@@ -561,13 +561,13 @@ cdef class TxEngine:
             dst = self.cur + s.have + self.sup_pay
             if src != NULL:
                 if s.popts & POPTS_TXSM and not self.sup_max:
-                    part = csum_and_copy(dst, src + off, take, 0)
+                    part = csum_ptr_copy(dst, src + off, take, 0)
                 else:
                     part = 0
                     memcpy(dst, src + off, take)
             else:
                 self._fetch(dst, addr + off, take)
-                part = 0 if self.sup_max else csum_partial(dst, take, 0)
+                part = 0 if self.sup_max else csum_ptr(dst, take, 0)
             s.seg_sum = fold16(<uint64_t>s.seg_sum + sum_at(fold16(part), s.seg_pay))
             s.seg_pay += take
             s.have += take
@@ -768,7 +768,7 @@ cdef class TxEngine:
             if total:
                 s.have = hdrlen + total
                 s.seg_pay = total
-                s.seg_sum = fold16(csum_partial(p + hdrlen, total, 0))
+                s.seg_sum = fold16(csum_ptr(p + hdrlen, total, 0))
                 self._tso_segment(b, last)
                 s.have, s.seg_pay, s.seg_sum = have, seg_pay, seg_sum
             self.cur = NULL

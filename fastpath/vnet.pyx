@@ -18,7 +18,7 @@ from fastpath.batch cimport (
     FB_SYMBOL_ERR, FrameBatch,
     fb_commit, fb_reserve, frame_meta,
 )
-from fastpath.csum cimport csum_and_copy, csum_partial
+from fastpath.csum cimport csum_ptr, csum_ptr_copy
 from fastpath.vnetgro cimport RUN_FRAMES, find_tcp_run, tcp_run
 from fastpath.wire cimport wire_add
 
@@ -72,7 +72,7 @@ cdef int vnet_finish(const virtio_net_hdr *h, uint8_t *p, uint32_t n) noexcept n
     if start >= n or at + 2 > n:
         return D_CSUM
     # the field holds the sum of the pseudo header already
-    check = <uint16_t>~fold16(csum_partial(p + start, n - start, 0))
+    check = <uint16_t>~fold16(csum_ptr(p + start, n - start, 0))
     if check == 0 and h.csum_offset == UDP_CHECK:
         check = 0xFFFF              # RFC 768: 0 would mean that there is none
     st16be(p + at, check)
@@ -151,7 +151,7 @@ cdef int vnet_segment(FrameBatch b, const virtio_net_hdr *h, const uint8_t *p, u
             b.used = (b.f[was - 1].off + b.f[was - 1].len + 63) & ~<size_t>63 if was else 0
             return -D_ROOM
         copy_bytes(d, p, pay)
-        acc = csum_and_copy(d + pay, p + pay + done, size, 0)
+        acc = csum_ptr_copy(d + pay, p + pay + done, size, 0)
         length = <uint16_t>(pay - l4 + size)
         acc += l4_base + <uint32_t>length
         if v6:

@@ -17,7 +17,7 @@ from fastpath.batch cimport (
     FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FB_HAS_FCS,
     FB_SYMBOL_ERR, frame_meta,
 )
-from fastpath.csum cimport csum_partial
+from fastpath.csum cimport csum_ptr
 
 cdef extern from "bytes.h" nogil:
     uint16_t ld16be(const void *p)
@@ -90,7 +90,7 @@ cdef bint _sound(const segment *s) noexcept nogil:
     cdef uint32_t n = s.pay - s.l4 + s.size
     if not s.v6 and sum16(s.p + L3, 20) != 0xFFFF:
         return False
-    return fold16(<uint64_t>csum_partial(s.p + s.l4, n, 0) + _pseudo(s, n)) == 0xFFFF
+    return fold16(<uint64_t>csum_ptr(s.p + s.l4, n, 0) + _pseudo(s, n)) == 0xFFFF
 
 
 cdef bint _follows(const segment *a, const segment *s, uint32_t k, uint32_t done) noexcept nogil:
