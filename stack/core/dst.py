@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import kfree_skb
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED
+from stack.core.rows import row, state
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
@@ -37,89 +38,17 @@ RTAX_RTO_MIN = "rto_min"
 RTAX_CC_ALGO = "congctl"
 
 
+@state
 class dst_ops:
     """The family's operations on its dst entries (include/net/dst_ops.h)."""
 
-    __slots__ = (
-        "check",
-        "default_advmss",
-        "family",
-        "link_failure",
-        "mtu",
-        "neigh_lookup",
-        "update_pmtu",
-    )
-
-    def __init__(
-        self,
-        *,
-        family: int = 0,
-        check: Callable[[Any, int], dst_entry | None],
-        mtu: Callable[[Any], int] | None = None,
-        default_advmss: Callable[[Any], int] | None = None,
-        neigh_lookup: Callable[..., Any] | None = None,
-        update_pmtu: Callable[..., None] | None = None,
-        link_failure: Callable[[Any], None] | None = None,
-    ) -> None:
-        self.family = family
-        self.check = check
-        self.mtu = mtu
-        self.default_advmss = default_advmss
-        self.neigh_lookup = neigh_lookup
-        self.update_pmtu = update_pmtu
-        self.link_failure = link_failure
-
-
-class dst_entry:
-    """One routing decision. `input(skb)` and `output(net, sk, skb)` are the next step of a packet.
-
-    `expires` is host time in ns, 0 = never. `metrics` holds what is set, by RTAX_* name.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "dev",
-        "error",
-        "expires",
-        "flags",
-        "header_len",
-        "input",
-        "lastuse",
-        "metrics",
-        "neigh",
-        "net",
-        "obsolete",
-        "ops",
-        "output",
-        "refcnt",
-    )
-
-    def __init__(
-        self,
-        dev: net_device | None = None,
-        *,
-        ops: dst_ops | None = None,
-        net: Net | None = None,
-        flags: int = 0,
-        obsolete: int = DST_OBSOLETE_NONE,
-    ) -> None:
-        self.dev: net_device = dev  # type: ignore[assignment]  # NULL until it is known
-        self.ops = ops
-        # NULL only where a route is made for a test, or for nothing
-        self.net: Net = dev.net if net is None and dev is not None else net  # type: ignore[assignment]
-        self.flags = flags
-        self.obsolete = obsolete
-        self.error = 0
-        self.expires = 0
-        self.header_len = 0
-        self.lastuse = 0
-        self.metrics: dict[str, int] = {}
-        self.neigh: neighbour | None = (
-            None  # last neighbour used through this dst (see ip_neigh_for_gw)
-        )
-        self.refcnt = 1
-        self.input: Callable[[sk_buff], int] = dst_discard
-        self.output: Callable[[Net, sock | None, sk_buff], int] = dst_discard_out
+    family: int
+    check: Callable[[Any, int], dst_entry | None]
+    mtu: Callable[[Any], int] | None = None
+    default_advmss: Callable[[Any], int] | None = None
+    neigh_lookup: Callable[..., Any] | None = None
+    update_pmtu: Callable[..., None] | None = None
+    link_failure: Callable[[Any], None] | None = None
 
 
 def dst_discard(skb: sk_buff) -> int:
@@ -132,6 +61,31 @@ def dst_discard_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/core/dst.c: output of a dead or unset route. Takes ownership of skb."""
     kfree_skb(skb, SKB_DROP_REASON_NOT_SPECIFIED)
     return 0
+
+
+@state
+class dst_entry:
+    """One routing decision. `input(skb)` and `output(net, sk, skb)` are the next step of a packet.
+
+    `expires` is host time in ns, 0 = never. `metrics` holds what is set, by RTAX_* name.
+    """
+
+    dev: net_device
+    """NULL (None) only of a route that is made for nothing."""
+    ops: dst_ops | None
+    net: Net = row(of=lambda dst: dst.dev.net)
+    flags: int = row(0)
+    obsolete: int = row(DST_OBSOLETE_NONE)
+    error: int = row(0)
+    expires: int = row(0)
+    header_len: int = row(0)
+    lastuse: int = row(0)
+    metrics: dict[str, int] = row(make=dict)
+    neigh: neighbour | None = row()
+    """The last one used through this dst (see ip_neigh_for_gw)."""
+    refcnt: int = row(1)
+    input: Callable[[sk_buff], int] = row(dst_discard)
+    output: Callable[[Net, sock | None, sk_buff], int] = row(dst_discard_out)
 
 
 def dst_input(skb: sk_buff) -> int:

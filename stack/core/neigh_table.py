@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_NEIGH_DEAD, kfree_skb_reason
 from stack.core.netdevice import net_device
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 from stack.core.snmp import _Mib
 from stack.core.timer import timer_list
 
@@ -60,7 +59,7 @@ SEC = 1_000_000_000
 MIN_TIMER = SEC // 100
 
 
-@dataclass(slots=True)
+@state
 class neigh_parms:
     """struct neigh_parms: /proc/sys/net/FAMILY/neigh/DEV. Times in ns, queues as named."""
 
@@ -80,7 +79,7 @@ class neigh_parms:
     locktime: int = 1 * SEC
 
 
-@dataclass(slots=True, frozen=True)
+@state
 class neigh_ops:
     """struct neigh_ops: what the family does. solicit borrows its packet, the others own theirs."""
 
@@ -90,33 +89,29 @@ class neigh_ops:
     connected_output: Callable[[neighbour, sk_buff], int]
 
 
+@state
 class hh_cache:
     """struct hh_cache: the ready link-layer header (`hh_len` 0: none yet)."""
 
-    __slots__ = ("hh_data", "hh_len")
-
-    def __init__(self) -> None:
-        self.hh_len = 0
-        self.hh_data = b""
+    hh_len: int = row(0)
+    hh_data: bytes = row(b"")
 
 
+@state
 class neigh_statistics(_Mib):
     """struct neigh_statistics: /proc/net/stat/arp_cache, ndisc_cache."""
 
-    names = (
-        "allocs",
-        "destroys",
-        "forced_gc_runs",
-        "hits",
-        "lookups",
-        "periodic_gc_runs",
-        "rcv_probes_mcast",
-        "rcv_probes_ucast",
-        "res_failed",
-        "table_fulls",
-        "unres_discards",
-    )
-    __slots__ = names
+    allocs: int = row(0)
+    destroys: int = row(0)
+    forced_gc_runs: int = row(0)
+    hits: int = row(0)
+    lookups: int = row(0)
+    periodic_gc_runs: int = row(0)
+    rcv_probes_mcast: int = row(0)
+    rcv_probes_ucast: int = row(0)
+    res_failed: int = row(0)
+    table_fulls: int = row(0)
+    unres_discards: int = row(0)
 
 
 def neigh_blackhole(neigh: neighbour, skb: sk_buff) -> int:
@@ -132,60 +127,33 @@ def _no_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
 neigh_null_ops = neigh_ops(_no_solicit, lambda n, skb: None, neigh_blackhole, neigh_blackhole)
 
 
+@state
 class neighbour:
     """struct neighbour: one next hop. `primary_key` is its address (host-order int)."""
 
-    __slots__ = (
-        "__weakref__",
-        "arp_queue",
-        "arp_queue_len_bytes",
-        "confirmed",
-        "dead",
-        "dev",
-        "flags",
-        "ha",
-        "hh",
-        "net",
-        "nud_state",
-        "ops",
-        "output",
-        "parms",
-        "primary_key",
-        "probes",
-        "tbl",
-        "timer",
-        "type",
-        "updated",
-        "used",
+    tbl: neigh_table
+    dev: net_device
+    primary_key: wide
+    timer_handler: Callable[[timer_list], None]
+    net: Net = row(of=lambda neigh: neigh.dev.net)
+    parms: neigh_parms = row(of=lambda neigh: neigh.tbl.parms)
+    nud_state: int = row(NUD_NONE)
+    flags: int = row(0)
+    ha: bytes = row(of=lambda neigh: bytes(neigh.dev.addr_len))
+    hh: hh_cache = row(make=hh_cache)
+    type: int = row(0)
+    dead: bool = row(False)
+    probes: int = row(0)
+    arp_queue: sk_buff_head = row(make=sk_buff_head)
+    arp_queue_len_bytes: int = row(0)
+    confirmed: int = row(of=lambda neigh: neigh.net.clock.now_ns())
+    updated: int = row(of=lambda neigh: neigh.confirmed)
+    used: int = row(of=lambda neigh: neigh.confirmed)
+    ops: neigh_ops = row(of=lambda _: neigh_null_ops)
+    output: Callable[[neighbour, sk_buff], int] = row(neigh_blackhole)
+    timer: timer_list = row(
+        of=lambda neigh: timer_list(neigh.net.machine, neigh.timer_handler, data=neigh)
     )
-
-    def __init__(
-        self,
-        tbl: neigh_table,
-        dev: net_device,
-        key: wide,
-        timer_handler: Callable[[timer_list], None],
-    ) -> None:
-        net: Net = dev.net
-        now = net.clock.now_ns()
-        self.tbl = tbl
-        self.dev = dev
-        self.net = net
-        self.primary_key = key
-        self.parms = tbl.parms
-        self.nud_state = NUD_NONE
-        self.flags = 0
-        self.ha = bytes(dev.addr_len)
-        self.hh = hh_cache()
-        self.type = 0
-        self.dead = False
-        self.probes = 0
-        self.arp_queue = sk_buff_head()
-        self.arp_queue_len_bytes = 0
-        self.confirmed = self.updated = self.used = now
-        self.ops: neigh_ops = neigh_null_ops
-        self.output: Callable[[neighbour, sk_buff], int] = neigh_blackhole
-        self.timer = timer_list(net.machine, timer_handler, data=self)
 
     def __repr__(self) -> str:
         return (
@@ -194,20 +162,19 @@ class neighbour:
         )
 
 
+@state
 class pneigh_entry:
     """struct pneigh_entry: an address that this host answers for (`ip neigh add proxy`).
 
     `dev` None: on every interface.
     """
 
-    __slots__ = ("dev", "flags", "key")
-
-    def __init__(self, key: wide, dev: net_device | None, flags: int = 0) -> None:
-        self.key = key
-        self.dev = dev
-        self.flags = flags
+    key: wide
+    dev: net_device | None
+    flags: int = 0
 
 
+@state
 class neigh_table:
     """struct neigh_table: the cache of one family on one host; `neigh_table_init` starts it.
 
@@ -216,49 +183,25 @@ class neigh_table:
     ownership of a solicitation whose answer was held back.
     """
 
-    __slots__ = (
-        "constructor",
-        "family",
-        "gc_thresh1",
-        "gc_thresh2",
-        "gc_thresh3",
-        "gc_timer",
-        "hash",
-        "id",
-        "last_flush",
-        "last_rand",
-        "net",
-        "parms",
-        "pconstructor",
-        "pdestructor",
-        "phash",
-        "proxy_queue",
-        "proxy_redo",
-        "proxy_timer",
-        "stats",
-    )
-
-    def __init__(
-        self, net: Net, table_id: str, family: int, constructor: Callable[[neighbour], int]
-    ) -> None:
-        self.net = net
-        self.id = table_id
-        self.family = family
-        self.constructor = constructor
-        self.parms = neigh_parms()
-        self.hash: dict[int, neighbour] = {}
-        self.gc_thresh1 = 128
-        self.gc_thresh2 = 512
-        self.gc_thresh3 = 1024
-        self.stats = neigh_statistics()
-        self.last_flush = self.last_rand = net.clock.now_ns()
-        self.gc_timer: timer_list | None = None
-        self.phash: dict[tuple[int, int], pneigh_entry] = {}
-        self.pconstructor: Callable[[pneigh_entry], None] | None = None
-        self.pdestructor: Callable[[pneigh_entry], None] | None = None
-        self.proxy_redo: Callable[[sk_buff], Any] | None = None
-        self.proxy_queue: list[tuple[int, sk_buff]] = []
-        self.proxy_timer: timer_list | None = None
+    net: Net
+    id: str
+    family: int
+    constructor: Callable[[neighbour], int]
+    parms: neigh_parms = row(make=neigh_parms)
+    hash: dict[wide, neighbour] = row(make=dict)
+    gc_thresh1: int = row(128)
+    gc_thresh2: int = row(512)
+    gc_thresh3: int = row(1024)
+    stats: neigh_statistics = row(make=neigh_statistics)
+    last_flush: int = row(of=lambda tbl: tbl.net.clock.now_ns())
+    last_rand: int = row(of=lambda tbl: tbl.last_flush)
+    gc_timer: timer_list | None = row()
+    phash: dict[tuple[wide, int], pneigh_entry] = row(make=dict)
+    pconstructor: Callable[[pneigh_entry], None] | None = row()
+    pdestructor: Callable[[pneigh_entry], None] | None = row()
+    proxy_redo: Callable[[sk_buff], Any] | None = row()
+    proxy_queue: list[tuple[int, sk_buff]] = row(make=list)
+    proxy_timer: timer_list | None = row()
 
     def __iter__(self) -> Iterator[neighbour]:
         return iter(tuple(self.hash.values()))

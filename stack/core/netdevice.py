@@ -8,12 +8,12 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from fastpath.gro import GroTable
 from fastpath.skbuff import kfree_skb, sk_buff, sk_buff_head
+from stack.core.rows import row, state
 from stack.core.snmp import rtnl_link_stats64
 
 if TYPE_CHECKING:
@@ -206,6 +206,7 @@ NETREG_UNREGISTERED = 2
 NETREG_RELEASED = 3
 
 
+@state
 class packet_type:
     """A protocol handler or tap: `func(skb, dev, pt, orig_dev) -> int` takes ownership of skb.
 
@@ -213,52 +214,12 @@ class packet_type:
     (a sock) keeps a tap from seeing what its own socket sent.
     """
 
-    __slots__ = ("af_packet_priv", "dev", "func", "ignore_outgoing", "list_func", "type")
-
-    def __init__(
-        self,
-        type: int,  # noqa: A002 -- the kernel's member name
-        func: Callable[[sk_buff, net_device, packet_type, net_device], int],
-        dev: net_device | None = None,
-        *,
-        af_packet_priv: sock | None = None,
-        ignore_outgoing: bool = False,
-    ) -> None:
-        self.type = type
-        self.func = func
-        self.dev = dev
-        self.af_packet_priv = af_packet_priv
-        self.ignore_outgoing = ignore_outgoing
-        self.list_func: Any = None
-
-
-class napi_struct:
-    """One NAPI context: `poll(napi, budget) -> work done` runs while it is scheduled."""
-
-    __slots__ = (
-        "dev",
-        "gro",
-        "gro_out",
-        "machine",
-        "napi_id",
-        "poll",
-        "ring_gro",
-        "sd",
-        "state",
-        "weight",
-    )
-
-    def __init__(self, poll: Callable[[napi_struct, int], int] | None = None) -> None:
-        self.dev: net_device
-        self.machine: Machine
-        self.sd: softnet_data  # softnet_data of the machine: where it queues
-        self.poll = no_poll if poll is None else poll
-        self.weight = NAPI_POLL_WEIGHT
-        self.state = 0
-        self.napi_id = 0
-        self.gro: GroTable | None = None  # of a driver that does not merge itself
-        self.ring_gro: GroTable | None = None  # of a driver that merges while it cleans its ring
-        self.gro_out: list[sk_buff] = []
+    type: int
+    func: Callable[[sk_buff, net_device, packet_type, net_device], int]
+    dev: net_device | None = None
+    af_packet_priv: sock | None = None
+    ignore_outgoing: bool = False
+    list_func: Callable[[list[sk_buff], packet_type, net_device], None] | None = None
 
 
 def no_poll(napi: napi_struct, budget: int) -> int:
@@ -266,39 +227,49 @@ def no_poll(napi: napi_struct, budget: int) -> int:
     return 0
 
 
+@state
+class napi_struct:
+    """One NAPI context: `poll(napi, budget) -> work done` runs while it is scheduled."""
+
+    poll: Callable[[napi_struct, int], int] = no_poll
+    dev: net_device = row()
+    machine: Machine = row()
+    sd: softnet_data = row()
+    """softnet_data of the machine: where it queues."""
+    weight: int = row(NAPI_POLL_WEIGHT)
+    state: int = row(0)
+    napi_id: int = row(0)
+    gro: GroTable | None = row()
+    """Of a driver that does not merge itself."""
+    ring_gro: GroTable | None = row()
+    """Of a driver that merges while it cleans its ring."""
+    gro_out: list[sk_buff] = row(make=list)
+
+
+def backlog_napi(sd: softnet_data) -> napi_struct:
+    """The NAPI context of what software devices receive; process_backlog is set later."""
+    napi = napi_struct()
+    napi.machine = sd.machine
+    napi.sd = sd
+    return napi
+
+
+@state
 class softnet_data:
     """Per-CPU packet state (a machine has one): poll list, output queue, backlog, late frees."""
 
-    __slots__ = (
-        "backlog",
-        "completion_queue",
-        "dropped",
-        "in_net_rx_action",
-        "input_pkt_queue",
-        "machine",
-        "output_queue",
-        "poll_list",
-        "process_queue",
-        "processed",
-        "time_squeeze",
-        "xmit_recursion",
-    )
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.poll_list: list[napi_struct] = []
-        self.output_queue: deque[Qdisc] = deque()
-        self.completion_queue = sk_buff_head()
-        self.input_pkt_queue = sk_buff_head()
-        self.process_queue = sk_buff_head()
-        self.backlog = napi_struct()
-        self.backlog.machine = machine
-        self.backlog.sd = self
-        self.processed = 0
-        self.dropped = 0
-        self.time_squeeze = 0
-        self.in_net_rx_action = False
-        self.xmit_recursion = 0
+    machine: Machine
+    poll_list: list[napi_struct] = row(make=list)
+    output_queue: deque[Qdisc] = row(make=deque)
+    completion_queue: sk_buff_head = row(make=sk_buff_head)
+    input_pkt_queue: sk_buff_head = row(make=sk_buff_head)
+    process_queue: sk_buff_head = row(make=sk_buff_head)
+    backlog: napi_struct = row(of=backlog_napi)
+    processed: int = row(0)
+    dropped: int = row(0)
+    time_squeeze: int = row(0)
+    in_net_rx_action: bool = row(False)
+    xmit_recursion: int = row(0)
 
 
 def no_start_xmit(skb: sk_buff, dev: net_device) -> int:
@@ -307,18 +278,16 @@ def no_start_xmit(skb: sk_buff, dev: net_device) -> int:
     return NETDEV_TX_OK
 
 
+@state
 class net_hotdata:
     """include/net/hotdata.h: settings of the machine, copied from its first namespace's sysctls."""
 
-    __slots__ = ("dev_tx_weight", "max_backlog", "netdev_budget")
-
-    def __init__(self) -> None:
-        self.dev_tx_weight = 0
-        self.max_backlog = 0
-        self.netdev_budget = 0
+    dev_tx_weight: int = row(0)
+    max_backlog: int = row(0)
+    netdev_budget: int = row(0)
 
 
-@dataclass(slots=True, kw_only=True)
+@state
 class net_device_ops:
     """The driver's functions, by the kernel's names; None = not offered.
 
@@ -346,6 +315,7 @@ class net_device_ops:
     ndo_vlan_rx_kill_vid: Callable[[net_device, int, int], int] | None = None
 
 
+@state
 class header_ops:
     """Link-layer header functions (include/linux/netdevice.h).
 
@@ -353,19 +323,10 @@ class header_ops:
     `cache(neigh, hh, type)`, `cache_update(hh, dev, haddr)`.
     """
 
-    __slots__ = ("cache", "cache_update", "create", "parse")
-
-    def __init__(
-        self,
-        create: Callable[..., int],
-        parse: Callable[[sk_buff], bytes] | None = None,
-        cache: Callable[..., int] | None = None,
-        cache_update: Callable[..., None] | None = None,
-    ) -> None:
-        self.create = create
-        self.parse = parse
-        self.cache = cache
-        self.cache_update = cache_update
+    create: Callable[..., int]
+    parse: Callable[[sk_buff], bytes] | None = None
+    cache: Callable[..., int] | None = None
+    cache_update: Callable[..., None] | None = None
 
 
 class hw_addr_list:
@@ -402,134 +363,76 @@ class hw_addr_list:
         return addr in self._count
 
 
+@state
 class net_device:
     """One network interface. Members carry the kernel's names; made by `alloc_netdev_mqs`."""
 
-    __slots__ = (
-        "__weakref__",
-        "addr_assign_type",
-        "addr_len",
-        "allmulti",
-        "broadcast",
-        "dev_addr",
-        "ethtool_ops",
-        "features",
-        "flags",
-        "gro_max_size",
-        "gso_max_segs",
-        "gso_max_size",
-        "hard_header_len",
-        "header_ops",
-        "hw_enc_features",
-        "hw_features",
-        "ifalias",
-        "ifindex",
-        "ip6_ptr",
-        "ip_ptr",
-        "lltx",
-        "machine",
-        "max_mtu",
-        "mc",
-        "min_mtu",
-        "mtu",
-        "name",
-        "napi_list",
-        "needed_headroom",
-        "net",
-        "netdev_ops",
-        "num_tx_queues",
-        "perm_addr",
-        "priv",
-        "promiscuity",
-        "ptype_specific",
-        "qdisc",
-        "qdisc_sleeping",
-        "queue_stopped",
-        "real_num_tx_queues",
-        "reg_state",
-        "rx_fast",
-        "rx_handler",
-        "rx_handler_data",
-        "state",
-        "stats",
-        "trans_start",
-        "trans_timeout",
-        "tx_queue_len",
-        "type",
-        "uc",
-        "uc_promisc",
-        "virtual",
-        "vlan_features",
-        "vlan_info",
-        "wanted_features",
-        "watchdog_timeo",
-        "watchdog_timer",
-        "xmit_dst_release",
-        "xmit_more",
-        "xmit_simple",
-    )
-
-    def __init__(self, net: Net, name: str) -> None:
-        self.net = net
-        self.machine = net.machine  # stays when the device moves to another namespace
-        self.name = name
-        self.ifindex = 0
-        self.mtu = 0
-        self.min_mtu = 0
-        self.max_mtu = 0
-        self.type = 0
-        self.hard_header_len = 0
-        self.needed_headroom = 0
-        self.addr_len = 0
-        self.dev_addr = b""
-        self.perm_addr = b""
-        self.addr_assign_type = 0
-        self.broadcast = b""
-        self.flags = 0
-        self.features = 0
-        self.hw_features = 0
-        self.hw_enc_features = 0
-        self.wanted_features = 0
-        self.vlan_features = 0
-        self.virtual = False  # made by software (the kernel: it has rtnl_link_ops)
-        self.gso_max_size = GSO_LEGACY_MAX_SIZE
-        self.gso_max_segs = GSO_MAX_SEGS
-        self.gro_max_size = GSO_MAX_SIZE
-        self.tx_queue_len = 1000
-        self.num_tx_queues = 1
-        self.real_num_tx_queues = 1
-        self.qdisc: Qdisc
-        self.qdisc_sleeping: Qdisc | None = None  # what runs again when the carrier is back
-        self.queue_stopped = False
-        self.lltx = False
-        self.xmit_dst_release = True
-        self.xmit_more = False
-        self.trans_start = 0
-        self.trans_timeout = 0  # times that the watchdog barked
-        self.watchdog_timeo = 0
-        self.watchdog_timer: timer_list | None = None
-        self.state = LINK_STATE_PRESENT
-        self.reg_state = NETREG_UNINITIALIZED
-        self.stats = rtnl_link_stats64()
-        self.netdev_ops = net_device_ops()
-        self.ethtool_ops: ethtool_ops | None = None
-        self.header_ops: header_ops | None = None
-        self.rx_handler: Callable[[sk_buff], int] | None = None
-        self.rx_handler_data: Any = None
-        self.rx_fast: dict[int, packet_type] = {}  # see netif_receive_skb
-        self.xmit_simple = False  # see netdev_xmit_simple
-        self.ptype_specific: list[packet_type] = []
-        self.ip_ptr: in_device | None = None
-        self.ip6_ptr: inet6_dev | None = None
-        self.priv: Any = None
-        self.napi_list: list[napi_struct] = []
-        self.uc = hw_addr_list()
-        self.mc = hw_addr_list()
-        self.uc_promisc = False
-        self.promiscuity = 0
-        self.allmulti = 0
-        self.vlan_info: dict[tuple[int, int], net_device] | None = None
-        self.ifalias = ""
+    net: Net
+    name: str
+    machine: Machine = row(of=lambda dev: dev.net.machine)
+    """Stays when the device moves to another namespace."""
+    ifindex: int = row(0)
+    mtu: int = row(0)
+    min_mtu: int = row(0)
+    max_mtu: int = row(0)
+    type: int = row(0)
+    hard_header_len: int = row(0)
+    needed_headroom: int = row(0)
+    addr_len: int = row(0)
+    dev_addr: bytes = row(b"")
+    perm_addr: bytes = row(b"")
+    addr_assign_type: int = row(0)
+    broadcast: bytes = row(b"")
+    flags: int = row(0)
+    features: int = row(0)
+    hw_features: int = row(0)
+    hw_enc_features: int = row(0)
+    wanted_features: int = row(0)
+    vlan_features: int = row(0)
+    virtual: bool = row(False)
+    """Made by software (the kernel: it has rtnl_link_ops)."""
+    gso_max_size: int = row(GSO_LEGACY_MAX_SIZE)
+    gso_max_segs: int = row(GSO_MAX_SEGS)
+    gro_max_size: int = row(GSO_MAX_SIZE)
+    tx_queue_len: int = row(1000)
+    num_tx_queues: int = row(1)
+    real_num_tx_queues: int = row(1)
+    qdisc: Qdisc = row()
+    qdisc_sleeping: Qdisc | None = row()
+    """What runs again when the carrier is back."""
+    queue_stopped: bool = row(False)
+    lltx: bool = row(False)
+    xmit_dst_release: bool = row(True)
+    xmit_more: bool = row(False)
+    trans_start: int = row(0)
+    trans_timeout: int = row(0)
+    """Times that the watchdog barked."""
+    watchdog_timeo: int = row(0)
+    watchdog_timer: timer_list | None = row()
+    state: int = row(LINK_STATE_PRESENT)
+    reg_state: int = row(NETREG_UNINITIALIZED)
+    stats: rtnl_link_stats64 = row(make=rtnl_link_stats64)
+    netdev_ops: net_device_ops = row(make=net_device_ops)
+    ethtool_ops: ethtool_ops | None = row()
+    header_ops: header_ops | None = row()
+    rx_handler: Callable[[sk_buff], int] | None = row()
+    rx_handler_data: Any = row()
+    rx_fast: dict[int, packet_type] = row(make=dict)
+    """See netif_receive_skb."""
+    xmit_simple: bool = row(False)
+    """See netdev_xmit_simple."""
+    ptype_specific: list[packet_type] = row(make=list)
+    ip_ptr: in_device | None = row()
+    ip6_ptr: inet6_dev | None = row()
+    priv: Any = row()
+    napi_list: list[napi_struct] = row(make=list)
+    uc: hw_addr_list = row(make=hw_addr_list)
+    mc: hw_addr_list = row(make=hw_addr_list)
+    uc_promisc: bool = row(False)
+    promiscuity: int = row(0)
+    allmulti: int = row(0)
+    vlan_info: dict[tuple[int, int], net_device] | None = row()
+    ifalias: str = row("")
 
     def __repr__(self) -> str:
         return f"<net_device {self.name} ifindex {self.ifindex} flags {flag_names(self)}>"

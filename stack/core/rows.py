@@ -171,7 +171,8 @@ def _compile(name: str, rows: Iterable[Row]) -> dict[str, Any]:
     init = ["def init_state(self):", "    pass"]
     clone = ["def clone_state(self, new):", "    pass"]
     parameters: list[str] = []
-    first: list[str] = []
+    given: list[str] = []
+    rest: list[str] = []
 
     def value_of(entry: Row) -> str:
         if isinstance(entry.default, _LITERAL):
@@ -194,9 +195,9 @@ def _compile(name: str, rows: Iterable[Row]) -> dict[str, Any]:
             init.append(fresh("self", entry))
         if entry.init:
             parameters.append(entry.name if required else f"{entry.name}={value_of(entry)}")
-            first.append(f"    self.{entry.name} = {entry.name}")
+            given.append(f"    self.{entry.name} = {entry.name}")
         else:
-            first.append(fresh("self", entry))
+            rest.append(fresh("self", entry))
         if entry.clone is KEEP:
             clone.append(f"    new.{entry.name} = self.{entry.name}")
         elif entry.clone is FRESH:
@@ -205,7 +206,8 @@ def _compile(name: str, rows: Iterable[Row]) -> dict[str, Any]:
             env[f"copy_{entry.name}"] = entry.clone
             clone.append(f"    new.{entry.name} = copy_{entry.name}(self.{entry.name})")
     clone.append("    return new")
-    first = [f"def __init__({', '.join(['self', *parameters])}):", "    pass", *first]
+    # What was given comes first: what is found in it or made (`of`) follows.
+    first = [f"def __init__({', '.join(['self', *parameters])}):", "    pass", *given, *rest]
     source = "\n".join(["\n".join(part) for part in (init, clone, first)])
     exec(compile(source, f"<rows of {name}>", "exec"), env)
     return env

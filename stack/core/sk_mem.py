@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stack.core.rows import row, state
 from stack.core.uapi import SOCK_STREAM
 
 if TYPE_CHECKING:
@@ -24,24 +25,16 @@ SOCK_MIN_SNDBUF = 4608
 SOCK_SNDBUF_LOCK = 1 << 20  # the one of sock.py's sock_flags that is needed here
 
 
+@state
 class proto_mem:
     """What `struct proto` counts per network: memory_allocated (bytes here), sockets, orphans."""
 
-    __slots__ = (
-        "memory_allocated",
-        "memory_pressure",
-        "orphan_count",
-        "sockets_allocated",
-        "sysctl_mem",
-    )
-
-    def __init__(self, low: int = 48 << 20, pressure: int = 64 << 20, high: int = 96 << 20) -> None:
-        self.memory_allocated = 0
-        self.sockets_allocated = 0
-        self.orphan_count = 0
-        self.memory_pressure = 0
-        """When pressure began (ns), 0 without pressure."""
-        self.sysctl_mem = [low, pressure, high]
+    memory_allocated: int = row(0)
+    sockets_allocated: int = row(0)
+    orphan_count: int = row(0)
+    memory_pressure: int = row(0)
+    """When pressure began (ns), 0 without pressure."""
+    sysctl_mem: list[int] = row(make=lambda: [48 << 20, 64 << 20, 96 << 20])
 
 
 def proto_mem_of_ram(net: Net, num: int, shift: int) -> proto_mem:
@@ -52,7 +45,9 @@ def proto_mem_of_ram(net: Net, num: int, shift: int) -> proto_mem:
     together stay below that, so sockets that nobody reads cannot make the host deaf.
     """
     low = max(net.ram.size_bytes * num >> shift, 1 << 18)
-    return proto_mem(low, low * 4 // 3, low * 2)
+    mem = proto_mem()
+    mem.sysctl_mem = [low, low * 4 // 3, low * 2]
+    return mem
 
 
 def sysctl_min(sk: sock, name: str) -> int:

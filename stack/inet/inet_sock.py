@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 IPCORK_OPT = 1
 
 
+@state
 class ip_options:
     """struct ip_options: a parsed option area.
 
@@ -25,91 +26,70 @@ class ip_options:
     offsets of the option inside the IP header (20 + offset in `data`), 0 when absent.
     """
 
-    __slots__ = (
-        "cipso",
-        "data",
-        "faddr",
-        "is_changed",
-        "is_strictroute",
-        "nexthop",
-        "optlen",
-        "router_alert",
-        "rr",
-        "rr_needaddr",
-        "srr",
-        "srr_is_hit",
-        "ts",
-        "ts_needaddr",
-        "ts_needtime",
-    )
+    data: bytearray = row(make=bytearray)
+    optlen: int = row(0)
+    faddr: int = row(0)
+    nexthop: int = row(0)
+    srr: int = row(0)
+    rr: int = row(0)
+    ts: int = row(0)
+    router_alert: int = row(0)
+    cipso: int = row(0)
+    is_strictroute: bool = row(False)
+    srr_is_hit: bool = row(False)
+    is_changed: bool = row(False)
+    rr_needaddr: bool = row(False)
+    ts_needtime: bool = row(False)
+    ts_needaddr: bool = row(False)
+
+    if TYPE_CHECKING:
+
+        def init_state(self) -> None:
+            """Give every field its start value (generated from the rows)."""
 
     def __init__(self, data: bytes = b"") -> None:
+        self.init_state()
         self.data = bytearray(data)
         self.optlen = len(data)
-        self.faddr = 0
-        self.nexthop = 0
-        self.srr = 0
-        self.rr = 0
-        self.ts = 0
-        self.router_alert = 0
-        self.cipso = 0
-        self.is_strictroute = False
-        self.srr_is_hit = False
-        self.is_changed = False
-        self.rr_needaddr = False
-        self.ts_needtime = False
-        self.ts_needaddr = False
 
 
+@state
 class inet_cork:
     """struct inet_cork_full: what a corked (MSG_MORE, UDP_CORK) datagram remembers."""
 
-    __slots__ = (
-        "addr",
-        "base_dst",
-        "fl4",
-        "flags",
-        "fragsize",
-        "gso_size",
-        "length",
-        "mark",
-        "opt",
-        "priority",
-        "tos",
-        "transmit_time",
-        "ttl",
-    )
+    flags: int = row(0)
+    addr: wide = row(0)
+    opt: ip_options | None = row()
+    fragsize: int = row(0)
+    length: int = row(0)
+    base_dst: Any = row()
+    """An rtable or rt6_info: whoever reads it knows the family."""
+    ttl: int = row(0)
+    tos: int = row(-1)
+    priority: int = row(0)
+    gso_size: int = row(0)
+    mark: int = row(0)
+    transmit_time: int = row(0)
+    fl4: flowi | None = row()
 
-    def __init__(self) -> None:
-        self.clear()
+    if TYPE_CHECKING:
+
+        def init_state(self) -> None:
+            """Give every field its start value (generated from the rows)."""
 
     def clear(self) -> None:
         """Forget everything: no datagram is being put together."""
-        self.flags = 0
-        self.addr = 0
-        self.opt: ip_options | None = None
-        self.fragsize = 0
-        self.length = 0
-        self.base_dst: Any = None  # an rtable or rt6_info: whoever reads it knows the family
-        self.ttl = 0
-        self.tos = -1
-        self.priority = 0
-        self.gso_size = 0
-        self.mark = 0
-        self.transmit_time = 0
-        self.fl4: flowi | None = None
+        self.init_state()
 
 
+@state
 class ip_mc_socklist:
     """One multicast membership of a socket; `sflist` = source filter of mode `sfmode`."""
 
-    __slots__ = ("ifindex", "multiaddr", "sflist", "sfmode")
-
-    def __init__(self, multiaddr: wide, ifindex: int, sfmode: int) -> None:
-        self.multiaddr = multiaddr
-        self.ifindex = ifindex
-        self.sfmode = sfmode
-        self.sflist: list[int] = []
+    multiaddr: wide
+    ifindex: int
+    sfmode: int
+    sflist: list[int] = row(make=list)
 
 
 @state

@@ -21,17 +21,15 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 
+@state
 class udp_table:
     """struct udp_table: sockets of both families by local port, connected ones by `inet_sk_key`."""
 
-    __slots__ = ("connected", "connected_changed", "gro_wanted", "ports")
-
-    def __init__(self) -> None:
-        self.gro_wanted = False
-        self.ports: dict[int, list[udp_sock]] = {}
-        self.connected: dict[InetKey, udp_sock] = {}
-        self.connected_changed: list[Callable[[], None]] = []
-        """Called when the first socket is connected, and when the last one is no more."""
+    gro_wanted: bool = row(False)
+    ports: dict[int, list[udp_sock]] = row(make=dict)
+    connected: dict[InetKey, udp_sock] = row(make=dict)
+    connected_changed: list[Callable[[], None]] = row(make=list)
+    """Called when the first socket is connected, and when the last one is no more."""
 
 
 @state

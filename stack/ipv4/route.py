@@ -19,6 +19,7 @@ from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
 from fastpath.skbuff import sk_buff
 from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
+from stack.core.rows import row, state
 from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
@@ -85,34 +86,21 @@ IP_DF = 0x4000
 IP_OFFSET = 0x1FFF
 
 
+@state
 class rtable(dst_entry):
     """struct rtable. `rt_src`, `rt_dst`: the addresses it was made for (output: chosen source)."""
 
-    __slots__ = (
-        "rt_dst",
-        "rt_flags",
-        "rt_genid",
-        "rt_gw4",
-        "rt_iif",
-        "rt_is_input",
-        "rt_mtu_locked",
-        "rt_pmtu",
-        "rt_src",
-        "rt_type",
-        "rt_uses_gateway",
-    )
-    # Set by the init functions of the kernel's names, so declared here for the type checker.
-    rt_dst: int
-    rt_flags: int
-    rt_genid: int
-    rt_gw4: int
-    rt_iif: int
-    rt_is_input: bool
-    rt_mtu_locked: bool
-    rt_pmtu: int
-    rt_src: int
-    rt_type: int
-    rt_uses_gateway: bool
+    rt_genid: int = row(0)
+    rt_flags: int = row(0)
+    rt_type: int = row(0)
+    rt_is_input: bool = row(False)
+    rt_iif: int = row(0)
+    rt_pmtu: int = row(0)
+    rt_mtu_locked: bool = row(False)
+    rt_uses_gateway: bool = row(False)
+    rt_gw4: int = row(0)
+    rt_src: int = row(0)
+    rt_dst: int = row(0)
 
     def __repr__(self) -> str:
         return (
@@ -121,16 +109,14 @@ class rtable(dst_entry):
         )
 
 
+@state
 class fib_nh_exception:
     """struct fib_nh_exception: what ICMP taught about one destination (expiry in host ns)."""
 
-    __slots__ = ("fnhe_expires", "fnhe_gw", "fnhe_mtu_locked", "fnhe_pmtu")
-
-    def __init__(self) -> None:
-        self.fnhe_gw = 0
-        self.fnhe_pmtu = 0
-        self.fnhe_mtu_locked = False
-        self.fnhe_expires = 0
+    fnhe_gw: int = row(0)
+    fnhe_pmtu: int = row(0)
+    fnhe_mtu_locked: bool = row(False)
+    fnhe_expires: int = row(0)
 
 
 # --- dst operations ------------------------------------------------------------------------
@@ -216,20 +202,12 @@ ipv4_dst_ops = dst_ops(
 
 def rt_dst_alloc(dev: net_device, flags: int, rtype: int) -> rtable:
     """net/ipv4/route.c: a route over `dev`, with the steps its packets take next."""
-    rt = rtable(dev, ops=ipv4_dst_ops)
+    rt = rtable(dev, ipv4_dst_ops)
     ipv4 = rt.net.ipv4
     steps = ipv4.steps
     rt.rt_genid = ipv4.rt_genid
     rt.rt_flags = flags
     rt.rt_type = rtype
-    rt.rt_is_input = False
-    rt.rt_iif = 0
-    rt.rt_pmtu = 0
-    rt.rt_mtu_locked = False
-    rt.rt_uses_gateway = False
-    rt.rt_gw4 = 0
-    rt.rt_src = 0
-    rt.rt_dst = 0
     rt.output = steps.output
     if flags & RTCF_LOCAL:
         rt.input = steps.local_deliver
@@ -707,6 +685,6 @@ def ip_rt_init(net: Net) -> None:
     net.fib = netns_fib()
     net.ipv4.own_addresses = net.fib.tables[RT_TABLE_LOCAL].maps[32]
     # Cached routes are decisions made by these, so writing one makes them obsolete.
-    for name, row in SYSCTLS.items():
-        if row.path == CONF or name in ("ip_forward", "ip_default_ttl", "min_adv_mss"):
+    for name, entry in SYSCTLS.items():
+        if entry.path == CONF or name in ("ip_forward", "ip_default_ttl", "min_adv_mss"):
             net.sysctl.on_write(name, lambda _: rt_cache_flush(net))

@@ -21,7 +21,7 @@ from stack.core.dst import (
 from stack.core.neigh_table import neighbour
 from stack.core.neighbour import neigh_create
 from stack.core.netdevice import IFF_LOOPBACK
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.ip6_fib import (
     FIB6_TYPE_ERROR,
@@ -51,31 +51,17 @@ IPV6_MAXPLEN = 65535
 TCP_HLEN = 20
 
 
+@state
 class rt6_info(dst_entry):
     """struct rt6_info. `rt6i_gateway` 0: the destination itself is the next hop."""
 
-    __slots__ = (
-        "from6",
-        "is_input",
-        "rt6i_dst",
-        "rt6i_flags",
-        "rt6i_gateway",
-        "rt6i_idev",
-        "rt6i_plen",
-        "rt6i_type",
-    )
-
-    dev: net_device
-
-    def __init__(self, net: Net, dev: net_device, f6i: fib6_info | None) -> None:
-        super().__init__(dev, ops=net.ipv6.dst_ops, net=net)
-        self.from6 = f6i
-        self.rt6i_gateway = 0
-        self.rt6i_flags = 0
-        self.rt6i_type = RTN_UNICAST
-        self.rt6i_dst = 0
-        self.rt6i_plen = 0
-        self.rt6i_idev: inet6_dev | None = dev.ip6_ptr
+    from6: fib6_info | None
+    rt6i_gateway: wide = row(0)
+    rt6i_flags: int = row(0)
+    rt6i_type: int = row(RTN_UNICAST)
+    rt6i_dst: wide = row(0)
+    rt6i_plen: int = row(0)
+    rt6i_idev: inet6_dev | None = row(of=lambda rt: rt.dev.ip6_ptr)
 
     def __repr__(self) -> str:
         via = f" via {format_addr6(self.rt6i_gateway)}" if self.rt6i_gateway else ""
@@ -87,14 +73,12 @@ class rt6_info(dst_entry):
         self.neigh = None
 
 
+@state
 class rt6_exception:
     """struct rt6_exception: a destination's own route; `stamp` ns orders them by age."""
 
-    __slots__ = ("rt6i", "stamp")
-
-    def __init__(self, rt6i: rt6_info, stamp: int) -> None:
-        self.rt6i = rt6i
-        self.stamp = stamp
+    rt6i: rt6_info
+    stamp: int
 
 
 def rt6_nexthop(rt: rt6_info, daddr: wide) -> wide:
@@ -149,7 +133,7 @@ def rt6_make_pcpu_route(net: Net, f6i: fib6_info) -> rt6_info:
     dev = nh.fib_nh_dev
     # What is for ourselves goes over lo (ip6_rt_get_dev_rcu).
     out = net.loopback_dev if f6i.fib6_type in (RTN_LOCAL, RTN_ANYCAST) else dev
-    rt = rt6_info(net, out, f6i)
+    rt = rt6_info(out, net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
     rt.rt6i_idev = dev.ip6_ptr
     nh.rt6i_pcpu = rt
@@ -173,7 +157,7 @@ def ip6_rt_copy_init(rt: rt6_info, f6i: fib6_info) -> None:
 
 def ip6_rt_cache_alloc(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info:
     """net/ipv6/route.c: a route for one destination alone."""
-    rt = rt6_info(net, rt6_output_dev(net, f6i), f6i)
+    rt = rt6_info(rt6_output_dev(net, f6i), net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
     rt.rt6i_flags |= RTF_CACHE
     rt.rt6i_dst = daddr
@@ -192,7 +176,7 @@ def rt6_output_dev(net: Net, f6i: fib6_info) -> net_device:
 def icmp6_dst_alloc(dev: net_device, daddr: wide) -> rt6_info:
     """net/ipv6/route.c: a route past the tables, for neighbour discovery's own messages."""
     net = dev.net
-    rt = rt6_info(net, dev, None)
+    rt = rt6_info(dev, net.ipv6.dst_ops, None)
     rt.output = net.ipv6.steps.output
     rt.rt6i_dst = daddr
     rt.rt6i_plen = 128
@@ -202,7 +186,7 @@ def icmp6_dst_alloc(dev: net_device, daddr: wide) -> rt6_info:
 
 def ip6_null_entry(net: Net) -> rt6_info:
     """net/ipv6/route.c ip6_null_entry_template: no route."""
-    rt = rt6_info(net, net.loopback_dev, None)
+    rt = rt6_info(net.loopback_dev, net.ipv6.dst_ops, None)
     rt.rt6i_flags = RTF_REJECT | RTF_NONEXTHOP
     rt.error = errno.ENETUNREACH
     rt.rt6i_type = RTN_UNREACHABLE

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from stack.core.dev_queue import netif_schedule
 from stack.core.netdevice import net_device
+from stack.core.rows import row, state
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.sched.sch_generic import Qdisc
 
 
+def qdisc_watchdog_timer(timer: timer_list) -> None:
+    """net/sched/sch_api.c: the throttled discipline may send again."""
+    netif_schedule(timer.data.qdisc)
+
+
+@state
 class qdisc_watchdog:
     """net/sched/sch_api.c: the timer of a throttled discipline; expiry schedules the device."""
 
-    __slots__ = ("qdisc", "timer")
-
-    def __init__(self, qdisc: Qdisc) -> None:
-        self.qdisc = qdisc
-        self.timer = timer_list(qdisc.dev.machine, qdisc_watchdog_timer, data=self)
+    qdisc: Qdisc
+    timer: timer_list = row(
+        of=lambda wd: timer_list(wd.qdisc.dev.machine, qdisc_watchdog_timer, data=wd)
+    )
 
     def cancel(self) -> None:
         """net/sched/sch_api.c: qdisc_watchdog_cancel."""
@@ -25,11 +31,6 @@ class qdisc_watchdog:
 def qdisc_watchdog_schedule_ns(wd: qdisc_watchdog, expires_ns: int) -> None:
     """net/sched/sch_api.c: look again at `expires_ns`."""
     mod_timer(wd.timer, expires_ns)
-
-
-def qdisc_watchdog_timer(timer: timer_list) -> None:
-    """net/sched/sch_api.c: the throttled discipline may send again."""
-    netif_schedule(timer.data.qdisc)
 
 
 def qdisc_graft(dev: net_device, qdisc: Qdisc) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from fastpath.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT, kfree_skb_reason
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
+from stack.core.rows import row, state
 from stack.sched.sch_generic import Qdisc
 
 
+@state
 class pfifo_qdisc(Qdisc):
     """net/sched/sch_fifo.c: one FIFO with a packet limit."""
 
     kind = "pfifo"
-    __slots__ = ("q",)
+
+    q: sk_buff_head = row()
 
     def __init__(self, dev: net_device, limit: int | None = None) -> None:
         super().__init__(dev)

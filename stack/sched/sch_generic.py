@@ -16,52 +16,43 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
+from stack.core.rows import row, state
 
 TC_PRIO_CONTROL = 7
 # include/uapi/linux/pkt_sched.h, sch_generic.c: skb->priority & 15 -> band
 PRIO2BAND = (1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
 
 
+@state
 class gnet_stats_queue:
     """include/uapi/linux/gen_stats.h; packets and bytes sent are the device's own counters."""
 
-    __slots__ = ("backlog", "drops", "overlimits", "requeues")
-
-    def __init__(self) -> None:
-        self.drops = 0
-        self.requeues = 0
-        self.overlimits = 0
-        self.backlog = 0
+    drops: int = row(0)
+    requeues: int = row(0)
+    overlimits: int = row(0)
+    backlog: int = row(0)
 
 
+@state
 class Qdisc:
     """A queueing discipline of one device. Subclasses give `enqueue`, `dequeue` and `reset`."""
 
     kind = "none"
-    __slots__ = (
-        "deactivated",
-        "dev",
-        "gso_skb",
-        "limit",
-        "noqueue",
-        "qlen",
-        "qstats",
-        "running",
-        "scheduled",
-        "watchdog",
-    )
 
-    def __init__(self, dev: net_device) -> None:
-        self.dev = dev
-        self.limit = dev.tx_queue_len
-        self.noqueue = False
-        self.qlen = 0
-        self.qstats = gnet_stats_queue()
-        self.running = False  # __QDISC_STATE_RUNNING: qdisc_run is on the call stack
-        self.scheduled = False  # __QDISC_STATE_SCHED: on the output queue
-        self.deactivated = False
-        self.gso_skb: deque[sk_buff] = deque()  # refused by the driver: goes first
-        self.watchdog: Any = None
+    dev: net_device
+    limit: int = row(of=lambda qdisc: qdisc.dev.tx_queue_len)
+    noqueue: bool = row(False)
+    qlen: int = row(0)
+    qstats: gnet_stats_queue = row(make=gnet_stats_queue)
+    running: bool = row(False)
+    """__QDISC_STATE_RUNNING: qdisc_run is on the call stack."""
+    scheduled: bool = row(False)
+    """__QDISC_STATE_SCHED: on the output queue."""
+    deactivated: bool = row(False)
+    gso_skb: deque[sk_buff] = row(make=deque)
+    """Refused by the driver: goes first."""
+    watchdog: Any = row()
+    """A qdisc_watchdog (sch_api.py), of a discipline that holds packets back."""
 
     def enqueue(self, skb: sk_buff) -> int:
         """Queue or drop; NET_XMIT_*. Takes ownership of skb."""
@@ -80,11 +71,11 @@ class Qdisc:
         self.qlen = 0
 
 
+@state
 class noop_qdisc(Qdisc):
     """The discipline of a device that is down or has no carrier: drops everything."""
 
     kind = "noop"
-    __slots__ = ()
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_generic.c: noop_enqueue."""
@@ -97,6 +88,7 @@ class noop_qdisc(Qdisc):
         return None
 
 
+@state
 class noqueue_qdisc(Qdisc):
     """Software devices (lo, vlan): packets go straight to the driver.
 
@@ -104,24 +96,24 @@ class noqueue_qdisc(Qdisc):
     """
 
     kind = "noqueue"
-    __slots__ = ()
 
-    def __init__(self, dev: net_device) -> None:
-        super().__init__(dev)
-        self.noqueue = True
+    noqueue: bool = row(True)
 
 
+@state
 class pfifo_fast_qdisc(Qdisc):
     """net/sched/sch_generic.c: three FIFO bands by priority, `tx_queue_len` packets in all."""
 
     kind = "pfifo_fast"
-    __slots__ = ("_bands", "_by_priority", "_last")
 
-    def __init__(self, dev: net_device) -> None:
-        super().__init__(dev)
-        self._bands = bands = (sk_buff_head(), sk_buff_head(), sk_buff_head())
-        self._by_priority = tuple(bands[band] for band in PRIO2BAND)
-        self._last = bands[1]  # where a packet was queued last
+    _bands: tuple[sk_buff_head, ...] = row(
+        make=lambda: (sk_buff_head(), sk_buff_head(), sk_buff_head())
+    )
+    _by_priority: tuple[sk_buff_head, ...] = row(
+        of=lambda qdisc: tuple(qdisc._bands[band] for band in PRIO2BAND)
+    )
+    _last: sk_buff_head = row(of=lambda qdisc: qdisc._bands[1])
+    """Where a packet was queued last."""
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_generic.c: pfifo_fast_enqueue. Takes ownership of skb."""

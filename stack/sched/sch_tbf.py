@@ -5,28 +5,34 @@ from __future__ import annotations
 from fastpath.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT, kfree_skb_reason
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 from stack.sched.sch_api import qdisc_watchdog, qdisc_watchdog_schedule_ns
 from stack.sched.sch_generic import Qdisc
 
 
+@state
 class tbf_qdisc(Qdisc):
     """net/sched/sch_tbf.c: token bucket of `rate_bps`, `burst_bytes`; `limit` packets wait."""
 
     kind = "tbf"
-    __slots__ = ("burst_ns", "q", "rate_bps", "t_c", "tokens_ns")
+
+    rate_bps: int = row(0)
+    burst_ns: int = row(0)
+    tokens_ns: int = row(0)
+    t_c: int = row(0)
+    q: sk_buff_head = row()
 
     def __init__(
         self, dev: net_device, *, rate_bps: int, burst_bytes: wide, limit: int | None = None
     ) -> None:
-        super().__init__(dev)
         if rate_bps <= 0 or burst_bytes <= 0:
             raise ValueError(f"tbf: rate {rate_bps} and burst {burst_bytes} must be above 0")
+        super().__init__(dev)
+        self.q = sk_buff_head()
         self.rate_bps = rate_bps
         self.burst_ns = burst_bytes * 8 * 1_000_000_000 // rate_bps
         self.tokens_ns = self.burst_ns
         self.t_c = dev.net.clock.now_ns()
-        self.q = sk_buff_head()
         if limit is not None:
             self.limit = limit
         self.watchdog = qdisc_watchdog(self)
