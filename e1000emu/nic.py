@@ -28,7 +28,7 @@ from e1000emu.stats import Stats
 from e1000emu.tx import Tx
 from fastpath.dma import DmaTable
 from fastpath.errors import whole_number
-from fastpath.macpath import MacState
+from fastpath.macpath import MacState, RxSink
 
 if TYPE_CHECKING:
     from fastpath.batch import FrameBatch
@@ -118,6 +118,7 @@ class Nic:
         self._write32 = self.regs.write32
         # One call less for each batch that arrives; the method below is what the port promises.
         self.receive = self.rx.receive  # type: ignore[method-assign]
+        self.sink = RxSink(self.rx)
         link.attach(self)
         self.power_on_reset()
 

@@ -43,7 +43,7 @@ class Tx(TxPort):
     def __init__(self, nic: Nic) -> None:
         self._bind(nic, TxEngine(nic.memory, nic.stats), nic.shared, nic.interrupts)
         self._regs = nic.regs
-        self._link = nic.link
+        self._use(nic.link)
         self._interrupts = nic.interrupts
         self.engine.rps = nic.model.rps
         self._scheduled = False

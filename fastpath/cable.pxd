@@ -17,6 +17,12 @@ cdef class BatchPool:
     cpdef FrameBatch get(self)
     cpdef put(self, FrameBatch batch)
 
+# What a port offers beside `receive`, when it can take frames in two steps: into memory now, and
+# the news of them to its host by an event of its own.
+cdef class FrameSink:
+    cpdef int store(self, FrameBatch batch) except -1
+    cpdef int stored(self) except -1
+
 # One batch on its way to a port; `batch` holds a reference.
 cdef struct flight:
     void *batch
@@ -36,8 +42,13 @@ cdef class CableEnd:
     cdef int64_t busy_ns
     cdef uint64_t flushes       # how often the queue was thrown away
     cdef bint scheduled, delivering, held, starved
+    cdef public FrameSink sink  # of the port; None: it takes frames by `receive` only
+    cdef bint fresh             # the sink has frames that its host has not been told of
     cdef object deliver_later
-    cdef int push(self, FrameBatch batch, int64_t when) except -1
+    cdef int send(self, FrameBatch batch) except -1
+    cdef int64_t room(self) noexcept
+    cdef bint direct(self) noexcept
+    cdef int push(self, FrameBatch batch, int start, int64_t when) except -1
     cdef int schedule(self) except -1
     cdef int deliver(self) except -1
     cdef int offer_room(self) except -1

@@ -34,10 +34,23 @@ class BatchPool:
 shared: BatchPool
 """The one that all links of the process use."""
 
+class FrameSink:
+    """A port that takes frames in two steps: into memory at once, the news by an event."""
+
+    def store(self, batch: FrameBatch) -> int:
+        """Borrow `batch`, take its first frames; how many: `receive` is for the rest.
+
+        Its host is not to be told before `stored`.
+        """
+    def stored(self) -> int:
+        """Tell the host of what `store` has taken."""
+
 class CableEnd:
     """One end of a lossless cable with push-back; frames sent into it come out at `peer`'s port.
 
-    A batch costs one call on the clock however many frames it has. `links.pair.PairEnd` adds
+    A batch costs one call on the clock however many frames it has. Without delay and rate a port's
+    `sink` takes frames into its host's memory while they are still in the cache of who sent them;
+    an event brings the news, as it brings the frames to other ports. `links.pair.PairEnd` adds
     plugging.
     """
 
@@ -45,6 +58,8 @@ class CableEnd:
     port: Any
     stats: LinkStats
     peer: Any
+    sink: FrameSink | None
+    """Of the port; None: it takes frames by `receive` only."""
     _carrier: bool
     latency_ns: int
     rate_bps: int

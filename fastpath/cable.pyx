@@ -79,8 +79,25 @@ cdef class BatchPool:
 shared = BatchPool()
 
 
+cdef class FrameSink:
+    """A port that takes frames in two steps: into memory at once, the news by an event."""
+
+    cpdef int store(self, FrameBatch batch) except -1:
+        """Borrow `batch`, take its first frames; how many: `receive` is for the rest."""
+        return 0
+
+    cpdef int stored(self) except -1:
+        """Tell the host of what `store` has taken."""
+        return 0
+
+
 cdef class CableEnd:
-    """One end of a lossless cable with push-back. Frames sent into it come out at `peer`'s port."""
+    """One end of a lossless cable with push-back. Frames sent into it come out at `peer`'s port.
+
+    Without delay and rate a port's `sink` takes them into its host's memory while they are still
+    in the cache of who sent them; an event of their own brings the news, as it brings the frames
+    to other ports.
+    """
 
     def __cinit__(self, *args, **kwargs):
         self.pool = <BatchPool>shared
@@ -103,7 +120,7 @@ cdef class CableEnd:
         self.rate_bps = rate_bps
         self.queue_frames = queue_frames
 
-    cdef int push(self, FrameBatch batch, int64_t when) except -1:
+    cdef int push(self, FrameBatch batch, int start, int64_t when) except -1:
         cdef flight *bigger
         cdef int i
         if self.q_len == self.q_size:
@@ -119,10 +136,10 @@ cdef class CableEnd:
         i = (self.q_head + self.q_len) % self.q_size
         Py_INCREF(batch)
         self.q[i].batch = <void *>batch
-        self.q[i].start = 0
+        self.q[i].start = start
         self.q[i].when = when
         self.q_len += 1
-        self._queued += batch.n
+        self._queued += batch.n - start
         return 0
 
     def _flush(self):
@@ -142,21 +159,34 @@ cdef class CableEnd:
 
     def tx_room(self):
         """Return how many frames the cable takes now; 0 promises a `tx_ready` later."""
+        return self.room()
+
+    cdef int64_t room(self) noexcept:
         cdef int64_t room = self.peer.queue_frames - self.peer._queued
         if room > 0:
             return room
         self.peer.starved = True
         return 0
 
+    cdef bint direct(self) noexcept:
+        """What is sent now goes into the peer's memory at once."""
+        cdef CableEnd peer = self.peer
+        return (peer.sink is not None and not peer.q_len and not peer.held
+                and not peer.delivering and not self.latency_ns and not self.rate_bps)
+
     def transmit(self, FrameBatch batch not None):
         """Send the frames, also more than `tx_room`. Takes ownership of `batch`."""
-        cdef int n = batch.n
+        self.send(batch)
+
+    cdef int send(self, FrameBatch batch) except -1:
+        cdef int n = batch.n, done = 0
         cdef int64_t when = 0
         cdef uint64_t nbytes
+        cdef CableEnd peer = self.peer
         if not self._carrier or not n:
             self.stats.dropped("no carrier", n)
             self.pool.put(batch)
-            return
+            return 0
         nbytes = _nbytes(batch)
         self.stats.tx_frames += n
         self.stats.tx_bytes += nbytes
@@ -169,8 +199,17 @@ cdef class CableEnd:
                 )
                 self.busy_ns = when
             when += self.latency_ns
-        self.peer.push(batch, when)
-        self.peer.schedule()
+        elif self.direct():
+            done = peer.sink.store(batch)
+            peer.fresh = peer.fresh or done > 0
+        if done == n:
+            peer.stats.rx_frames += n
+            peer.stats.rx_bytes += nbytes
+            self.pool.put(batch)
+        else:
+            peer.push(batch, done, when)
+        peer.schedule()
+        return 0
 
     def rx_ready(self):
         """The port has room again."""
@@ -180,10 +219,10 @@ cdef class CableEnd:
 
     cdef int schedule(self) except -1:
         cdef int64_t when
-        if self.scheduled or self.delivering or self.held or not self.q_len:
+        if self.scheduled or self.delivering or self.held or not (self.q_len or self.fresh):
             return 0
         self.scheduled = True
-        when = self.q[self.q_head].when
+        when = 0 if self.fresh else self.q[self.q_head].when
         if when and when > <int64_t>self.clock.now_ns():
             self.clock.call_at(when, self.deliver_later)
         else:
@@ -195,6 +234,10 @@ cdef class CableEnd:
         self.scheduled = False
         self.delivering = True
         try:
+            if self.fresh:
+                self.fresh = False
+                if self.sink is not None:
+                    self.sink.stored()
             self.deliver()
         finally:
             self.delivering = False

@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
-from fastpath.cable cimport BatchPool
+from fastpath.cable cimport BatchPool, CableEnd, FrameSink
 from fastpath.regfile cimport RegFile, RegHook, reg
 from fastpath.rxring cimport RxEngine
 from fastpath.txring cimport TxEngine
@@ -122,6 +122,7 @@ cdef class TxPort(RegHook):
     cdef public bint open, deferred, resting, _pumping, _again
     cdef public int64_t _paused_until_ns, credit
     cdef public uint64_t doorbells, batches
+    cdef CableEnd cable         # the link, when it is a cable that nothing overrides
     cdef int send(self) except -1
     cdef int rounds(self) except -1
     cdef uint32_t run(self, FrameBatch batch, int room) except? 0xFFFFFFFF
@@ -137,3 +138,7 @@ cdef class RxPort(RegHook):
     cdef public uint64_t doorbells, batches
     cdef int run(self, FrameBatch batch, int start, bint hold) except -1
     cdef int after(self, uint32_t causes) except -1
+
+cdef class RxSink(FrameSink):
+    cdef RxPort rx
+    cdef public bint off

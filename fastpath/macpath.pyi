@@ -1,6 +1,7 @@
 from typing import Any
 
 from fastpath.batch import FrameBatch
+from fastpath.cable import FrameSink
 from fastpath.regfile import RegFile, RegHook
 from fastpath.rxring import RxEngine
 from fastpath.txring import TxEngine
@@ -145,6 +146,8 @@ class TxPort(RegHook):
     _again: bool
     _paused_until_ns: int
     def _bind(self, nic: Any, engine: TxEngine, mac: MacState, irq: IrqCause) -> None: ...
+    def _use(self, link: Any) -> None:
+        """Send to `link` from now on."""
     def pump(self) -> None:
         """Send what the ring holds, as far as the link takes it.
 
@@ -180,3 +183,10 @@ class RxPort(RegHook):
         """Act on what an engine run left in its causes."""
     def kick(self) -> None:
         """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""
+
+class RxSink(FrameSink):
+    """The receive side as a cable uses it: frames into memory at once, the causes by an event."""
+
+    off: bool
+    """Take nothing: something else stands before the engine."""
+    def __init__(self, rx: RxPort) -> None: ...

@@ -11,7 +11,7 @@ from cpython.long cimport PyLong_AsUnsignedLongMask
 from libc.stdint cimport int64_t, uint32_t
 
 from fastpath.batch cimport FrameBatch
-from fastpath.cable cimport BatchPool
+from fastpath.cable cimport BatchPool, CableEnd, FrameSink
 from fastpath.cable import shared as _shared_pool
 from fastpath.macctrl cimport mac_control
 from fastpath.regfile cimport RegFile, RegHook
@@ -27,6 +27,9 @@ cdef enum:
     _CREDIT_DOORBELL = 1 << 13
     CAUSES = 0x1FFFF
     MIN_RING = 8                # descriptors: RDLEN counts 128 bytes (SDM 13.4.27)
+    # Of frames that go straight into the peer's memory, so many bytes at a time: they are to be in
+    # the cache still when they are copied.
+    DIRECT_BYTES = 64 << 10
     NOGIL_FROM = 8              # descriptors or frames from which releasing the GIL (30 ns) pays
     ICR_LSC = 0x4
     # Causes that are frames; any other (link change, receive sequence error...) is news that waits
@@ -578,6 +581,14 @@ cdef class TxPort(RegHook):
         self.pool = <BatchPool>_shared_pool
         self.credit = _CREDIT_MAX
 
+    def _use(self, link):
+        """Send to `link` from now on."""
+        self._link = link
+        self.cable = None
+        if isinstance(link, CableEnd) and type(link).transmit is CableEnd.transmit \
+                and type(link).tx_room is CableEnd.tx_room:
+            self.cable = link
+
     cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
         self.doorbells += 1
         self.engine.s.tail = new
@@ -641,27 +652,38 @@ cdef class TxPort(RegHook):
         return flags
 
     cdef int rounds(self) except -1:
-        """Run the engine until the ring or the link ends it: 0. 1 = there is more after ROUNDS."""
+        """Run the engine until the ring or the link ends it: 0. 1 = there is more, and other events
+        are to come first."""
         # Deferred: messages that came meanwhile are served after each run.
-        cdef int left = 1 if self.deferred else _ROUNDS, room
+        cdef int left = (1 if self.deferred else _ROUNDS) * _BATCH_FRAMES, room
         cdef uint32_t flags
         cdef FrameBatch batch
+        cdef CableEnd cable = self.cable if self.cable is self._link else None
         cdef object loop
-        while left:
-            left -= 1
+        while left > 0:
             self._again = False
             loop = self.loop
             room = _BATCH_FRAMES
+            self.engine.run_bytes = 0
             if loop is None:
-                room = min(<int64_t>self._link.tx_room(), <int64_t>_BATCH_FRAMES)
+                if cable is not None:
+                    room = min(cable.room(), <int64_t>_BATCH_FRAMES)
+                    if not self.deferred and cable.direct():
+                        self.engine.run_bytes = DIRECT_BYTES
+                else:
+                    room = min(<int64_t>self._link.tx_room(), <int64_t>_BATCH_FRAMES)
                 if room <= 0:
                     return 0  # tx_ready goes on
             batch = self.pool.get()
             flags = self.run(batch, room)
+            # A run that was cut short for the cache's sake counts as part of a whole one.
+            left -= batch.n if flags & RUN_MORE and self.engine.run_bytes else _BATCH_FRAMES
             if batch.n:
                 self.batches += 1
                 self.credit -= batch.n
-                if loop is None:
+                if loop is None and cable is not None:
+                    cable.send(batch)
+                elif loop is None:
                     self._link.transmit(batch)
                 else:
                     loop(batch)
@@ -777,3 +799,25 @@ cdef class RxPort(RegHook):
             self._release()
         if self.beside is not None:
             self.beside.wake()
+
+
+cdef class RxSink(FrameSink):
+    """The receive side as a cable uses it: frames into memory at once, the causes later."""
+
+    def __init__(self, RxPort rx not None):
+        self.rx = rx
+
+    cpdef int store(self, FrameBatch batch) except -1:
+        cdef RxPort rx = self.rx
+        if (self.off or not rx.open or rx.beside is not None or rx.deferred or rx._held
+                or rx.mac.in_engine):
+            return 0
+        if rx._watch_control and mac_control(batch, 0, rx._control_type) < batch.n:
+            return 0
+        rx.batches += 1
+        return rx.run(batch, 0, True)
+
+    cpdef int stored(self) except -1:
+        cdef uint32_t causes = self.rx.engine.s.causes
+        self.rx.engine.s.causes = 0
+        return self.rx.after(causes)

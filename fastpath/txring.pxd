@@ -98,6 +98,8 @@ cdef class TxEngine:
     # Super-frames: a segmentation context as one frame that the link cuts up.
     cdef public uint32_t gso_max_bytes  # IP bytes of the longest one the link takes; 0 = none
     cdef public bint gso_udp    # it takes UDP too
+    cdef public size_t run_bytes        # a run pauses with so many in its batch; 0 = no limit
+    cdef size_t stop_bytes      # of the batch at which this run pauses
     cdef int gso_shape          # of the running context: 0 not yet looked at, 1 fit, 2 unfit
     cdef uint32_t sup_max       # payload bytes that the open one may get; 0 = none is open
     cdef uint32_t sup_pay       # payload bytes in its whole segments

@@ -48,6 +48,9 @@ class TxEngine:
     it."""
     gso_udp: bool
     """The link takes UDP super-frames too (its `gso_udp`), marked FB_GSO_UDP. reset() keeps it."""
+    run_bytes: int
+    """A run pauses between frames when its batch has got so many bytes; 0: no limit. reset() keeps
+    it."""
     # Counters of misuse, for the explanations; never cleared but by reset().
     mixed_drops: int
     oversize_drops: int

@@ -162,6 +162,7 @@ cdef class TxEngine:
         self.cur = NULL
         self.sup_max = self.sup_pay = 0
         self.used_before = b.used
+        self.stop_bytes = b.used + self.run_bytes if self.run_bytes else <size_t>-1
         self.front = 4 if s.vme else 0
         if tail == n:
             tail = 0
@@ -184,7 +185,7 @@ cdef class TxEngine:
         memset(&self.acc, 0, sizeof(self.acc))
         ring = dma_resolve(&self.dma.t, base, <uint64_t>n * 16, True)
         while head != tail:
-            if budget == 0 or b.n >= self.stop_at:
+            if budget == 0 or b.n >= self.stop_at or b.used >= self.stop_bytes:
                 self.flags |= RUN_MORE
                 break
             if ring != NULL:
@@ -542,7 +543,7 @@ cdef class TxEngine:
                 break
             if s.seg_pay == 0:
                 if not self.sup_max:
-                    if b.n >= self.stop_at:
+                    if b.n >= self.stop_at or b.used >= self.stop_bytes:
                         s.desc_off = off
                         return False
                     opened = self._super_open(b)

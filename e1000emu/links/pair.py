@@ -47,9 +47,11 @@ class PairEnd(CableEnd, BaseLink):
     def _attached(self) -> None:
         # The port that is plugged in reads the carrier itself; only the far one is told.
         self._carrier = self._cable and self.peer.port is not None
+        self.sink = getattr(self.port, "sink", None)
         self.peer._set_carrier(self._carrier)
 
     def _detached(self) -> None:
+        self.sink = None
         self.stats.drop("unplugged", self._flush())
         self._both_carriers()
         self._offer_room()

@@ -69,6 +69,8 @@ class CableEnd:
         self._queued = 0
         self._busy_ns = 0
         self._scheduled = self._delivering = self._held = self._starved = False
+        self.sink: Any = None
+        self._fresh = False
 
     def _shape(self, latency_ns: int, rate_bps: int, queue_frames: int) -> None:
         self.latency_ns = latency_ns
@@ -100,7 +102,8 @@ class CableEnd:
             return
         self.stats.tx_frames += n
         self.stats.tx_bytes += batch.nbytes
-        when = 0
+        when = done = 0
+        peer = self.peer
         if self.latency_ns or self.rate_bps:
             when = self.clock.now_ns()
             if self.rate_bps:
@@ -108,9 +111,17 @@ class CableEnd:
                 when = max(when, self._busy_ns) + bits * 1_000_000_000 // self.rate_bps
                 self._busy_ns = when
             when += self.latency_ns
-        self.peer._queue.append([batch, 0, when])
-        self.peer._queued += n
-        self.peer._schedule()
+        elif peer.sink is not None and not (peer._queue or peer._held or peer._delivering):
+            done = peer.sink.store(batch)
+            peer._fresh = peer._fresh or done > 0
+        if done == n:
+            peer.stats.rx_frames += n
+            peer.stats.rx_bytes += batch.nbytes
+            shared.put(batch)
+        else:
+            peer._queue.append([batch, done, when])
+            peer._queued += n - done
+        peer._schedule()
 
     def rx_ready(self) -> None:
         """The port has room again."""
@@ -119,10 +130,12 @@ class CableEnd:
             self._schedule()
 
     def _schedule(self) -> None:
-        if self._scheduled or self._delivering or self._held or not self._queue:
+        if self._scheduled or self._delivering or self._held:
+            return
+        if not self._queue and not self._fresh:
             return
         self._scheduled = True
-        when = self._queue[0][2]
+        when = 0 if self._fresh else self._queue[0][2]
         if when > self.clock.now_ns():
             self.clock.call_at(when, self._deliver)
         else:
@@ -133,6 +146,10 @@ class CableEnd:
         self._delivering = True
         queue = self._queue
         try:
+            if self._fresh:
+                self._fresh = False
+                if self.sink is not None:
+                    self.sink.stored()
             while queue and not self._held and self.port is not None:
                 entry = queue[0]
                 batch, start, when = entry

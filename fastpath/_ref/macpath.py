@@ -142,6 +142,10 @@ class TxPort:
     def _bind(self, nic: Any, engine: Any, mac: MacState, irq: Any) -> None:
         self._nic, self.engine, self._mac, self._irq = nic, engine, mac, irq
 
+    def _use(self, link: Any) -> None:
+        """Send to `link` from now on."""
+        self._link = link
+
     def on_write(self, which: int, old: int, new: int) -> None:
         """TDT was written."""
         self.doorbells += 1

@@ -7,7 +7,25 @@ import pytest
 from e1000emu.lab import add_nic, lan, mac_address, two_hosts
 from e1000emu.links import pair
 from stack.host import Host
-from stack.socket import AF_INET, SOCK_DGRAM
+from stack.socket import AF_INET, SOCK_DGRAM, Socket
+
+
+def test_frames_are_in_the_peers_memory_at_the_doorbell_and_the_interrupt_is_an_event() -> None:
+    a, b = two_hosts()
+    with a, b, Socket(b, AF_INET, SOCK_DGRAM) as server, Socket(a, AF_INET, SOCK_DGRAM) as client:
+        server.bind(("10.0.0.2", 9))
+        client.sendto(b"first", ("10.0.0.2", 9))
+        assert server.recv(10) == b"first"
+        nic, seen = b.nics["eth0"], b.nics["eth0"].interrupts.assertions
+        head = nic.rx.engine.head
+        for number in range(3):
+            client.sendto(bytes([number]) * 1000, ("10.0.0.2", 9))
+        assert nic.rx.engine.head == head + 3
+        assert nic.interrupts.assertions == seen
+        b.clock.run_for(0)
+        assert nic.interrupts.assertions == seen + 1
+        assert [server.recv(2000)[0] for _ in range(3)] == [0, 1, 2]
+        assert nic.link.stats.rx_frames == a.nics["eth0"].link.stats.tx_frames
 
 
 def test_two_hosts_are_up_and_talk():

@@ -61,6 +61,23 @@ class Port:
         self.log.append((self.clock.now, "ready"))
 
 
+def sink_of(port: Port) -> cable.FrameSink:
+    """The sink of a port: takes what it has room for at once, and logs that it was told to say so.
+
+    Both kinds of cable take it.
+    """
+
+    class Sink(cable.FrameSink):
+        def store(self, batch: FrameBatch) -> int:
+            return port.receive(batch, 0, True)
+
+        def stored(self) -> int:
+            port.log.append((port.clock.now, "news"))
+            return 0
+
+    return Sink()
+
+
 OPS = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.integers(0, 5)),
@@ -74,7 +91,9 @@ OPS = st.lists(
 )
 
 
-def play(kind: Any, ops: list[tuple[str, int]], latency: int, rate: int, queue: int) -> list[Any]:
+def play(
+    kind: Any, ops: list[tuple[str, int]], latency: int, rate: int, queue: int, sink: bool = False
+) -> list[Any]:
     clock, log = Clock(), []
     a, b = kind.CableEnd(), kind.CableEnd()
     for end, peer in ((a, b), (b, a)):
@@ -82,6 +101,8 @@ def play(kind: Any, ops: list[tuple[str, int]], latency: int, rate: int, queue: 
         end._shape(latency, rate, queue)
     a.port, b.port = Port(a, clock, []), Port(b, clock, log)
     a.port.log = log
+    if sink:
+        b.sink = sink_of(b.port)
     number = 0
     for name, value in ops:
         if name == "send":
@@ -108,11 +129,40 @@ def play(kind: Any, ops: list[tuple[str, int]], latency: int, rate: int, queue: 
     return log
 
 
-@given(OPS, st.sampled_from((0, 700)), st.sampled_from((0, 10**9)), st.sampled_from((4, 4096)))
+@given(
+    OPS,
+    st.sampled_from((0, 700)),
+    st.sampled_from((0, 10**9)),
+    st.sampled_from((4, 4096)),
+    st.booleans(),
+)
 def test_cable_equals_reference(
-    ops: list[tuple[str, int]], latency: int, rate: int, queue: int
+    ops: list[tuple[str, int]], latency: int, rate: int, queue: int, sink: bool
 ) -> None:
-    assert play(cable, ops, latency, rate, queue) == play(ref, ops, latency, rate, queue)
+    compiled = play(cable, ops, latency, rate, queue, sink)
+    assert compiled == play(ref, ops, latency, rate, queue, sink)
+
+
+def frames_of(log: list[Any]) -> list[bytes]:
+    return [entry[1] for entry in log if isinstance(entry, tuple) and isinstance(entry[1], bytes)]
+
+
+@given(OPS)
+def test_a_sink_gets_the_same_frames_in_the_same_order(ops: list[tuple[str, int]]) -> None:
+    ops = [op for op in ops if op[0] not in ("flush", "carrier")] + [("room", 1000), ("run", 1)]
+    assert frames_of(play(cable, ops, 0, 0, 4096, True)) == frames_of(play(cable, ops, 0, 0, 4096))
+
+
+def test_a_sink_takes_at_once_and_the_news_comes_by_an_event() -> None:
+    log = play(cable, [("room", 9), ("send", 3), ("send", 1)], 0, 0, 4096, True)
+    assert len(frames_of(log)) == 4
+    assert (0, "news") not in log
+    log = play(cable, [("room", 9), ("send", 3), ("send", 1), ("run", 0)], 0, 0, 4096, True)
+    assert log.count((0, "news")) == 1
+    # Behind a delay, a rate, or frames that wait, there is nothing to take at once.
+    assert not frames_of(play(cable, [("room", 9), ("send", 3)], 700, 0, 4096, True))
+    assert not frames_of(play(cable, [("room", 9), ("send", 3)], 0, 10**9, 4096, True))
+    assert not frames_of(play(cable, [("send", 3), ("room", 9), ("send", 1)], 0, 0, 4096, True))
 
 
 def test_more_batches_than_the_first_ring_stay_in_order() -> None:

@@ -178,7 +178,8 @@ def tx_of(kind: Any) -> tuple[Any, HostMemory, Link, list[Any]]:
     engine = TxEngine(dma, Stats())
     engine.base, engine.len, engine.tctl = memory.alloc(16 * 64), 16 * 64, 2
     tx._bind(Nic(), engine, mac, irq)
-    tx._link, link.port, tx.open = link, tx, True
+    tx._use(link)
+    link.port, tx.open = tx, True
     tx.shared = mac
     return tx, memory, link, log
 

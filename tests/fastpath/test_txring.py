@@ -361,6 +361,21 @@ def test_segmentation_pauses_at_the_frame_limit(tx: Tx) -> None:
     assert got == expected(False, 6, payload, 100)
 
 
+def test_a_run_pauses_when_its_batch_has_so_many_bytes(tx: Tx) -> None:
+    payload = BODY[:1000]
+    raw = super_frame(False, 6, payload)
+    tx.engine.run_bytes = 256  # two segments of 154 bytes, each on 64 bytes of its own
+    tx.post(segment_context(False, 6, 1000, 100))
+    tx.post(data(tx.put(raw), len(raw), EOP | IFCS | TSE | RS, popts=IXSM | TXSM))
+    got: list[bytes] = []
+    for i in range(5):
+        flags = tx.engine.run(tx.batch, 256)
+        assert len(tx.batch) == 2
+        assert bool(flags & RUN_MORE) is (i < 4)
+        got += tx.take()
+    assert got == expected(False, 6, payload, 100)
+
+
 def test_segmentation_tags_every_frame_from_the_first_descriptor(tx: Tx) -> None:
     tx.engine.vme = True
     raw = super_frame(False, 6, BODY[:250])

@@ -672,11 +672,13 @@ class RxStage:
             rx.stage = self
             nic.regs.file.detach(RDT // 4)
             nic.receive = self.receive  # type: ignore[method-assign]
+            nic.sink.off = True
             self.forget()
         else:
             rx.stage = None
             rx.attach()
             nic.receive = rx.receive  # type: ignore[method-assign]
+            nic.sink.off = False
             rx.engine.tail = nic.regs.peek(RDT)
             rx.kick()
 
