@@ -43,6 +43,7 @@ MODULES = (
     "linkops",
     "macctrl",
     "macpath",
+    "mmsg",
     "pktgen",
     "regfile",
     "rtxqueue",

@@ -13,7 +13,7 @@ class GroTable:
     """Held packets of up to `max_flows` flows. One per NAPI context."""
 
     def __init__(
-        self, max_bytes: int = 524288, *, max_flows: int = 32, tcp: bool = True, udp: bool = False
+        self, max_bytes: int = 524288, *, max_flows: int = 32, tcp: bool = True, udp: bool = True
     ) -> None: ...
     max_bytes: int  # gro_max_size, headers included; writable
     tcp: bool

@@ -7,7 +7,9 @@ Ethernet header, addresses, ports, TTL and TOS (or hop limit, traffic class and 
 window and option bytes, next sequence number, IP ids counting up (or fixed, with DF). So cutting a
 merged packet by gso_size gives the frames back (gso_type says which ids). Anything else of a held
 flow sends the held packet up first, then follows it; for Linux another flow label is another flow,
-which may overtake. An IPv6 payload length above 65535 is stored as 0, as IPv4's total length.
+which may overtake. Datagrams are merged only when their frame had no tag and was for this host
+alone, and none overtakes another to the same port: a socket may read what several senders send. An
+IPv6 payload length above 65535 is stored as 0, as IPv4's total length.
 """
 
 cimport cython
@@ -246,7 +248,7 @@ cdef void complete(gro_flow *f) noexcept:
 cdef class GroTable:
     """Held packets of up to `max_flows` flows. One per NAPI context."""
 
-    def __init__(self, max_bytes=524288, *, int max_flows=32, bint tcp=True, bint udp=False):
+    def __init__(self, max_bytes=524288, *, int max_flows=32, bint tcp=True, bint udp=True):
         if not 1 <= max_flows <= MAX_FLOWS:
             raise ValueError(f"GroTable: max_flows={max_flows}: must be 1 … {MAX_FLOWS}")
         if self.flows != NULL:
@@ -276,12 +278,30 @@ cdef class GroTable:
         cdef sk_buff skb = <sk_buff>self.flows[i].skb
         complete(&self.flows[i])
         self.n -= 1
+        if self.flows[i].proto == P_UDP:
+            self.nudp -= 1
         if i < self.n:
             memmove(&self.flows[i], &self.flows[i + 1], sizeof(gro_flow) * (self.n - i))
         self.flushed += 1
         Py_DECREF(skb)
         if skb.users:
             out.append(skb)
+        return 0
+
+    cdef int flush_udp(self, const uint8_t *udp, list out) except -1:
+        """Take out every held datagram to the port in the UDP header `udp`, or all for NULL.
+
+        A socket reads what several senders sent it in the order in which it came.
+        """
+        cdef int i = 0
+        cdef gro_flow *f
+        while i < self.n:
+            f = &self.flows[i]
+            if f.proto == P_UDP and (udp == NULL or not intact(f) or memcmp(
+                    (<sk_buff>f.skb).head + f.l3 + f.l4 + 2, udp + 2, 2) == 0):
+                self.take_out(i, out)
+            else:
+                i += 1
         return 0
 
     cdef inline int find(self, const uint8_t *l3, gro_info *g) noexcept:
@@ -314,11 +334,15 @@ cdef class GroTable:
         cdef sk_buff skb
         cdef int i
         if not parse(l3, linear, linear, proto, g):
+            if self.nudp:           # perhaps a piece of a datagram: not past what came before it
+                self.flush_udp(NULL, out)
             return NORMAL
         if not self.wanted(g):
             return NORMAL
         g.vlan = vlan
         g.mac = 1
+        if g.proto == P_UDP and (vlan or (l3 - 14)[0] & 1):
+            g.plain = 0
         i = self.find(l3, g)
         if not ip_ok and not g.v6 and csum_fold(csum_ptr(l3, 20, 0)) != 0:
             self.bad_csum += 1
@@ -339,7 +363,10 @@ cdef class GroTable:
                 if g.psh or g.plen < f.mss:
                     self.take_out(i, out)
                 return MERGED
-            self.take_out(i, out)
+            if g.proto != P_UDP:
+                self.take_out(i, out)
+        if g.proto == P_UDP and self.nudp:
+            self.flush_udp(l3 + g.l4, out)
         if not g.plain or g.psh:
             return NORMAL
         return HELD
@@ -373,6 +400,8 @@ cdef class GroTable:
         f.v6 = g.v6
         f.proto = g.proto
         f.mac = g.mac
+        if g.proto == P_UDP:
+            self.nudp += 1
         return 0
 
     cdef int take(self, sk_buff skb, uint32_t skip, uint32_t proto, list out) except -1:
@@ -386,14 +415,20 @@ cdef class GroTable:
         l3off = skb.data + skip
         l3 = skb.head + l3off
         if (self.flows == NULL or skb_core_headlen(skb_c(skb)) < skip
-                or not parse(l3, skb_core_headlen(skb_c(skb)) - skip, skb.len - skip, proto, &g)
-                or not self.wanted(&g)):
+                or not parse(l3, skb_core_headlen(skb_c(skb)) - skip, skb.len - skip, proto, &g)):
+            if self.nudp:
+                self.flush_udp(NULL, out)
+            out.append(skb)
+            return NORMAL
+        if not self.wanted(&g):
             out.append(skb)
             return NORMAL
         if skb.gso_size or skb.users > 1 or skb.hbuf.refs > 1 or skb.list_ != NULL:
             g.plain = 0
         g.mac = l3off >= 14 and skb.mac_header == l3off - 14
         g.vlan = skb.vlan_proto << 16 | (skb.vlan_tci & 0xFFFFU)
+        if g.proto == P_UDP and (g.vlan or g.mac and (l3 - 14)[0] & 1):
+            g.plain = 0
         i = self.find(l3, &g)
         if i >= 0 and (<sk_buff>self.flows[i].skb).dev is not skb.dev:
             i = -1
@@ -422,7 +457,10 @@ cdef class GroTable:
                     self.take_out(i, out)
                 skb_free(skb)
                 return MERGED
-            self.take_out(i, out)
+            if g.proto != P_UDP:
+                self.take_out(i, out)
+        if g.proto == P_UDP and self.nudp:
+            self.flush_udp(l3 + g.l4, out)
         if not g.plain or g.psh:
             out.append(skb)
             return NORMAL
@@ -449,6 +487,7 @@ cdef class GroTable:
     cpdef void reset(self):
         """Free everything held."""
         cdef sk_buff skb
+        self.nudp = 0
         while self.n:
             self.n -= 1
             skb = <sk_buff>self.flows[self.n].skb

@@ -20,6 +20,15 @@ def skb_gso_validate_network_len(skb: sk_buff, mtu: int) -> bool: ...
 def udp_rcv_segment(skb: sk_buff, pool: SkbPool) -> list[sk_buff]:
     """Split a UDP GRO sk_buff (data at the UDP header) into datagrams, larger ones by reference.
 
-    Takes ownership of skb (freed, also on error). Each has data at its own UDP header, the IP
-    header before it, and counts as verified.
+    Takes ownership of skb (freed, also on error). Each datagram has data at its own UDP header, the
+    headers in front of it as they were on the wire, and counts as verified.
+
+    Raises ValueError for a malformed packet; MemoryError when `pool` runs dry (nothing leaks).
+    """
+
+def gro_unmerge(skb: sk_buff, pool: SkbPool) -> list[sk_buff]:
+    """`udp_rcv_segment` for data at (or behind) the network header: the packets as they came.
+
+    data of each is at its network header. For who looks at packets one by one: taps, hooks, raw
+    sockets, forwarding. Raises as udp_rcv_segment.
     """

@@ -239,14 +239,8 @@ cpdef bint skb_gso_validate_network_len(sk_buff skb, uint32_t mtu) except -1:
     return network_seglen(skb) <= mtu
 
 
-cpdef list udp_rcv_segment(sk_buff skb, SkbPool pool):
-    """Split a UDP GRO sk_buff (data at the UDP header) into datagrams, larger ones by reference.
-
-    Takes ownership of skb (freed, also on error). Each datagram has data at its own UDP header, the
-    IP header before it, and counts as verified.
-    """
-    need(skb)
-    need(pool)
+cdef list unmerge(sk_buff skb, SkbPool pool, bint at_udp):
+    """udp_rcv_segment and gro_unmerge; takes ownership of skb."""
     cdef layout w
     cdef list segs
     cdef sk_buff seg
@@ -261,10 +255,11 @@ cpdef list udp_rcv_segment(sk_buff skb, SkbPool pool):
         skb.data -= back
         skb.len += back
         read_layout(skb, &w)
-        segs = cut(skb, pool, &w, False, SHARE_BYTES)
+        segs = cut(skb, pool, &w, True, SHARE_BYTES)
         for seg in segs:
-            seg.data += w.l4
-            seg.len -= w.l4
+            if at_udp:
+                seg.data += w.l4
+                seg.len -= w.l4
             seg.ip_summed = SUM_UNNECESSARY
             seg.csum_valid = True
             seg.sk = None
@@ -274,3 +269,25 @@ cpdef list udp_rcv_segment(sk_buff skb, SkbPool pool):
             skb.data += back
             skb.len -= back
         skb_free(skb)
+
+
+cpdef list udp_rcv_segment(sk_buff skb, SkbPool pool):
+    """Split a UDP GRO sk_buff (data at the UDP header) into datagrams, larger ones by reference.
+
+    Takes ownership of skb (freed, also on error). Each datagram has data at its own UDP header, the
+    headers in front of it as they were on the wire, and counts as verified.
+    """
+    need(skb)
+    need(pool)
+    return unmerge(skb, pool, True)
+
+
+cpdef list gro_unmerge(sk_buff skb, SkbPool pool):
+    """`udp_rcv_segment` for data at (or behind) the network header: the packets as they came.
+
+    data of each is at its network header. For who looks at packets one by one: taps, hooks, raw
+    sockets, forwarding.
+    """
+    need(skb)
+    need(pool)
+    return unmerge(skb, pool, False)

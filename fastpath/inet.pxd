@@ -27,6 +27,7 @@ cdef class UdpFlow:
     cdef uint16_t sport, dport
     cdef bint ignore_df
     cdef uint8_t head[40]
+    cdef void push_udp(self, sk_buff skb) noexcept
     cdef int push(self, sk_buff skb, unsigned int ident) except -1
     cpdef sk_buff datagram(self, buffer, int64_t off, int64_t n)
     cpdef void push_ip_at(self, sk_buff skb, int64_t now) except *

@@ -36,7 +36,7 @@ class UdpFlow:
     small: SkbPool | None
     """Where datagrams go that fit its buffers, while it has some."""
     room: int
-    """The largest payload that fits one linear buffer."""
+    """The largest payload that fits one linear buffer and the MTU."""
     mark: int
     priority: int
     ident_slot: int
@@ -67,6 +67,7 @@ class UdpFlow:
         small: SkbPool | None = None,
         family: int = 2,
         flowlabel: int = 0,
+        mtu: int = 0xFFFF,
     ) -> None: ...
     def datagram(self, buffer: Buffer, off: int, n: int) -> sk_buff | None:
         """Make an sk_buff of `n` bytes of `buffer` with its UDP header; None without a buffer.
@@ -75,8 +76,8 @@ class UdpFlow:
         mark are set. Raises ValueError when the bytes are not there or more than `room`.
         """
     def push_ip_at(self, skb: sk_buff, now: int) -> None:
-        """`push_ip` with an identification of the flow's generator at the coarse time `now`; 0 for
-        a flow that is not `counted`.
+        """`push_ip` with identifications of the flow's generator at the coarse time `now`, one for
+        each segment; 0 for a flow that is not `counted`.
         """
     def push_ip(self, skb: sk_buff, ident: int) -> None:
         """Push the IP header, checksum done; sets network_header and protocol.

@@ -98,17 +98,18 @@ cdef class IpIdents:
 cdef class UdpFlow:
     """What the datagrams of one socket to one destination have in common, headers ready.
 
-    `room` is the largest payload that fits one linear buffer; what fits a buffer of `small` goes
-    there while it has one. `family` (2 or 10) is that of the wire; addresses and ports are in host
-    order, `tos` and `ttl` also traffic class and hop limit. `flowlabel` is IPv6's; `df`, `idents`
-    and `ident_slot`, the generator of identifications, are IPv4's.
+    `room` is the largest payload that fits one linear buffer and `mtu`; what fits a buffer of
+    `small` goes there while it has one. `family` (2 or 10) is that of the wire; addresses and ports
+    are in host order, `tos` and `ttl` also traffic class and hop limit. `flowlabel` is IPv6's; `df`,
+    `idents` and `ident_slot`, the generator of identifications, are IPv4's.
     """
 
     def __init__(self, sk, dst, destructor, SkbPool pool not None, uint32_t headroom,
                  saddr, daddr, unsigned int sport, unsigned int dport, *,
                  unsigned int tos, unsigned int ttl, bint df, bint ignore_df,
                  uint32_t mark=0, uint32_t priority=0, int ident_slot=0, IpIdents idents=None,
-                 randrange=None, SkbPool small=None, int family=INET, uint32_t flowlabel=0):
+                 randrange=None, SkbPool small=None, int family=INET, uint32_t flowlabel=0,
+                 uint32_t mtu=0xFFFF):
         cdef uint32_t source, target
         if family != INET and family != INET6:
             raise ValueError(f"UdpFlow: family {family} is neither AF_INET nor AF_INET6")
@@ -123,6 +124,9 @@ cdef class UdpFlow:
         self.pool = pool
         self.headroom = headroom
         self.room = pool.p.buf_bytes - headroom
+        if mtu < self.head_len + UDP_HLEN:
+            raise ValueError(f"UdpFlow: an MTU of {mtu} has no room for the headers")
+        self.room = min(self.room, mtu - self.head_len - UDP_HLEN)
         self.small_room = -1
         if small is not None and small.p != NULL:
             self.small = small
@@ -183,11 +187,18 @@ cdef class UdpFlow:
         p = skb.head + skb.data
         memcpy(p, <const uint8_t *>view.buf + off, n)
         PyBuffer_Release(&view)
-        skb.data -= UDP_HLEN
         skb.tail += <uint32_t>n
-        skb.len = <uint32_t>n + UDP_HLEN
+        skb.len = <uint32_t>n
+        self.push_udp(skb)
+        return skb
+
+    cdef void push_udp(self, sk_buff skb) noexcept:
+        """The UDP header, in 8 bytes of headroom, and what an sk_buff of this flow carries."""
+        cdef uint8_t *p
+        skb.data -= UDP_HLEN
+        skb.len += UDP_HLEN
         skb.transport_header = skb.data
-        p -= UDP_HLEN
+        p = skb.head + skb.data
         st16be(p, self.sport)
         st16be(p + 2, self.dport)
         st16be(p + 4, <uint16_t>skb.len)
@@ -202,15 +213,15 @@ cdef class UdpFlow:
         skb.priority = self.priority
         skb.mark = self.mark
         skb.ignore_df = self.ignore_df
-        return skb
 
     cpdef void push_ip_at(self, sk_buff skb, int64_t now) except *:
-        """`push_ip` with an identification of the flow's generator at the coarse time `now`; 0 for
-        a flow that is not `counted`.
+        """`push_ip` with identifications of the flow's generator at the coarse time `now`, one for
+        each segment; 0 for a flow that is not `counted`.
         """
         cdef unsigned int ident = 0
         if self.counted:
-            ident = self.idents.take(self.ident_slot, 1, now, self.randrange)
+            ident = self.idents.take(
+                self.ident_slot, skb.gso_segs if skb.gso_segs else 1, now, self.randrange)
         self.push(skb, ident)
 
     cpdef void push_ip(self, sk_buff skb, unsigned int ident) except *:

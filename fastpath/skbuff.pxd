@@ -160,6 +160,7 @@ cdef class sk_buff_head:
 
 cdef sk_buff skb_new(skb_pool *pool, uint32_t headroom)     # None when the pool is empty
 cdef sk_buff skb_build(skb_buf *b, uint32_t headroom)       # around a buffer, taking its reference
+cdef sk_buff skb_do_carve(sk_buff skb, uint32_t n)          # its first bytes as a packet of its own
 cdef void skb_free(sk_buff skb) noexcept                    # kfree_skb
 cdef int skb_check(sk_buff skb) except -1                   # ValueError when freed
 cdef int skb_do_push(sk_buff skb, uint32_t n) except -1
@@ -171,6 +172,8 @@ cdef void skb_copy_fields(sk_buff dst, sk_buff src) noexcept  # headers stay whe
 cdef int skb_do_add_frag(sk_buff skb, skb_buf *b, uint32_t off, uint32_t len) noexcept
 cdef int skb_do_share(sk_buff dst, sk_buff src, uint32_t off, uint32_t n) noexcept
 cdef void skb_do_copy(sk_buff skb, uint32_t off, uint8_t *dst, uint32_t n) noexcept
+cdef uint64_t skb_do_add_data(sk_buff skb, skb_pool *pages, const uint8_t *src,
+                              uint64_t n) noexcept  # bytes that found room
 cdef uint32_t skb_do_csum(sk_buff skb, uint32_t off, uint32_t n, uint32_t acc) noexcept
 cdef int mem_free(object mem, uint64_t dma, uint64_t n) except -1
 # tp_traverse of a holder: visit what a member refers to, when the holder is its only owner

@@ -595,6 +595,30 @@ cdef sk_buff clone(sk_buff skb):
     return n
 
 
+cdef sk_buff skb_do_carve(sk_buff skb, uint32_t n):
+    """The first `n` < len bytes as a packet of its own, None without memory; skb keeps the rest.
+
+    It shares the buffers, so what was pulled off in front of them can be read in both. It has no
+    owner, and its truesize is left to the caller.
+    """
+    cdef sk_buff one = sk_buff.__new__(sk_buff)
+    cdef uint32_t h = skb_core_headlen(skb_c(skb))
+    cdef uint32_t c = n if n < h else h
+    skb.hbuf.refs += 1
+    skb_core_init(skb_c(one), skb.hbuf, skb.data)
+    one.tail += c
+    one.len = c
+    if n > c and skb_core_share(skb_c(one), skb_c(skb), h, n - c) < 0:
+        kfree(one)
+        return None
+    fields_copy(one, skb)
+    one.dev = skb.dev
+    one.dst = skb.dst
+    one.cb = skb.cb
+    skb_core_pull(skb_c(skb), n)
+    return one
+
+
 cpdef sk_buff skb_clone(sk_buff skb):
     """New sk_buff sharing the data; users 1, no sk, no destructor, on no queue."""
     check(skb)
@@ -839,6 +863,11 @@ cdef int skb_do_share(sk_buff dst, sk_buff src, uint32_t off, uint32_t n) noexce
 
 cdef void skb_do_copy(sk_buff skb, uint32_t off, uint8_t *dst, uint32_t n) noexcept:
     skb_core_copy(skb_c(skb), off, dst, n)
+
+
+cdef uint64_t skb_do_add_data(sk_buff skb, skb_pool *pages, const uint8_t *src,
+                              uint64_t n) noexcept:
+    return skb_core_add_data(skb_c(skb), pages, src, n)
 
 
 cdef uint32_t skb_do_csum(sk_buff skb, uint32_t off, uint32_t n, uint32_t acc) noexcept:

@@ -87,6 +87,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("fastpath/hdr", SHARED),
     ("fastpath/inetkey", SHARED),
     ("fastpath/inet", SHARED),
+    ("fastpath/mmsg", SHARED),
     ("fastpath/skbuff", SHARED),
     ("fastpath/buildinfo", "other"),
     ("fastpath/calltrace", "other"),

@@ -15,6 +15,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, overload
 
+from fastpath.mmsg import mmsg_recv, mmsg_send
 from stack.clients.addrinfo import (
     AI_ADDRCONFIG,
     AI_ALL,
@@ -576,13 +577,12 @@ class Socket:
     def sendmmsg(
         self, messages: Iterable[tuple[ReadableBuffer, Address | None]], flags: int = 0
     ) -> int:
-        """Send several datagrams, each (data, address or None); how many went, as sendmmsg(2)."""
-        batch = [
-            msghdr(None if address is None else self._addr(address), data, None, flags)
-            for data, address in messages
-        ]
+        """Send several datagrams, each (data, address or None); how many went, as sendmmsg(2).
+
+        Those of one size to one address, behind each other, leave in one step.
+        """
         try:
-            return sys.sys_sendmmsg(self.net, self._fd, batch, flags)
+            return sys.sys_sendmmsg(self.net, self._fd, mmsg_send(messages, self._addr), flags)
         except BlockingIOError as exc:
             self._would_block(exc)
 
@@ -593,12 +593,30 @@ class Socket:
 
         Waits for every one, or with MSG_WAITFORONE only for the first, as recvmmsg(2).
         """
-        batch = [msghdr(None, buffer) for buffer in buffers]
+        return self._recvmmsg(mmsg_recv(self._show, buffers), flags)
+
+    def recvmfrom(self, count: int, bufsize: int, flags: int = 0) -> list[tuple[bytes, RetAddress]]:
+        """`recvmmsg` of up to `count` datagrams: (data, address) of each, as `recvfrom` gives."""
+        return self._recvmmsg(mmsg_recv(self._show, None, None, count, bufsize), flags)
+
+    def recvmfrom_into(
+        self, buffer: WriteableBuffer, bufsize: int, flags: int = 0
+    ) -> list[tuple[int, RetAddress]]:
+        """`recvmmsg` into one buffer: datagram i goes to `buffer[i * bufsize:]`; (bytes, address).
+
+        There are as many rows of `bufsize` as fit.
+        """
+        if bufsize < 1:
+            raise ValueError(f"recvmfrom_into: rows of {bufsize} bytes")
+        count = memoryview(buffer).nbytes // bufsize
+        return self._recvmmsg(mmsg_recv(self._show, None, buffer, count, bufsize), flags)
+
+    def _recvmmsg(self, rows: mmsg_recv, flags: int) -> list[tuple[Any, RetAddress]]:
         try:
-            lengths = sys.sys_recvmmsg(self.net, self._fd, batch, flags)
+            sys.sys_recvmmsg(self.net, self._fd, rows, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
-        return [(n, self._show(msg.msg_name)) for n, msg in zip(lengths, batch, strict=False)]
+        return rows.got
 
     # --- options ------------------------------------------------------------------------------
 
@@ -719,6 +737,8 @@ class _LockedSocket(Socket):
     recvmsg_into = _locked("recvmsg_into")
     sendmmsg = _locked("sendmmsg")
     recvmmsg = _locked("recvmmsg")
+    recvmfrom = _locked("recvmfrom")
+    recvmfrom_into = _locked("recvmfrom_into")
     setsockopt = _locked("setsockopt")
     getsockopt = _locked("getsockopt")
     settimeout = _locked("settimeout")

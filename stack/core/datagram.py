@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head, skb_get
 from stack.core.iov import skb_copy_datagram_iter, skb_copy_datagram_msg
 from stack.core.sock import (
-    MAX_SCHEDULE_TIMEOUT,
     SOCK_DEAD,
     SOCK_SELECT_ERR_QUEUE,
     raise_sock_error,
@@ -124,13 +123,8 @@ def skb_came(sk: sock, queue: sk_buff_head) -> bool:
     return bool(queue.qlen or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD)
 
 
-def skb_wait_forever(sk: sock) -> sk_buff | None:
-    """The usual wait of a reader without time limit, in one body: the next packet.
-
-    None: something else came, or has to be looked at first; __skb_recv_datagram finds out.
-    """
-    if sk.sk_rcvtimeo_ns < MAX_SCHEDULE_TIMEOUT or sk.sk_lock_owned:
-        return None
+def skb_wait_forever(sk: sock) -> None:
+    """`__skb_wait_for_more_packets` of a reader without time limit that does not own the sock."""
     queue = sk.sk_receive_queue
     cond = sk.sk_rcv_cond
     if cond is None:
@@ -146,7 +140,8 @@ def skb_wait_forever(sk: sock) -> sk_buff | None:
         sk.net.clock.wait(cond)
     finally:
         sk.sk_sleepers -= 1
-    return queue.dequeue()
+    if sk.sk_flags & SOCK_DEAD:
+        raise OSError(errno.EBADF, "socket was closed")
 
 
 def skb_recv_datagram(sk: sock, flags: int) -> sk_buff | None:

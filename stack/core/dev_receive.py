@@ -9,11 +9,13 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastpath.gso import gro_unmerge
 from fastpath.hdr import eth_hdr
 from fastpath.inet import skb_enter_network
 from fastpath.skbuff import (
     PACKET_HOST,
     PACKET_OTHERHOST,
+    SKB_GSO_UDP_L4,
     pskb_may_pull,
     sk_buff,
     skb_copy_bits,
@@ -78,8 +80,27 @@ def rx_fast_update(net: Net) -> None:
 
 
 def __netif_receive_skb(skb: sk_buff) -> int:
-    """net/core/dev.c."""
-    return __netif_receive_skb_core(skb)
+    """net/core/dev.c. Who looks at packets before IP does sees merged datagrams one by one."""
+    if not skb.gso_type & SKB_GSO_UDP_L4:
+        return __netif_receive_skb_core(skb)
+    skb_reset_network_header(skb)
+    for segment in gro_split(skb):
+        __netif_receive_skb_core(segment)
+    return NET_RX_SUCCESS
+
+
+def gro_split(skb: sk_buff) -> list[sk_buff]:
+    """The packets that a sk_buff of merged datagrams stands for, as they came; none without memory.
+
+    Takes ownership of skb (data at or behind its network header; theirs is there).
+    """
+    dev: net_device = skb.dev
+    segs = skb.gso_segs
+    try:
+        return gro_unmerge(skb, dev.net.skb_small)
+    except (ValueError, MemoryError):
+        dev.stats.rx_dropped += segs
+        return []
 
 
 def __netif_receive_skb_core(skb: sk_buff) -> int:

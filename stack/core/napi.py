@@ -202,11 +202,3 @@ def napi_gro_flush(napi: napi_struct) -> None:
 def napi_gro_enable(napi: napi_struct, max_bytes: int | None = None) -> None:
     """Give the context its own GRO table (drivers without compiled merging)."""
     napi.gro = GroTable(max_bytes or napi.dev.gro_max_size)
-
-
-def netdev_gro_udp(dev: net_device) -> None:
-    """Have the device merge UDP datagrams too: a socket asks for them (UDP_GRO)."""
-    for napi in dev.napi_list:
-        for table in (napi.gro, napi.ring_gro):
-            if table is not None:
-                table.udp = True

@@ -49,6 +49,10 @@ class proto:
     sendmsg: Callable[..., int] = UNSET
     recvmsg: Callable[..., int] = UNSET
     bind: Callable[..., int] = UNSET
+    sendmmsg: Callable[..., int] = UNSET
+    """sendmmsg(sk, vec, start, flags), recvmmsg(sk, vec, most, flags): how many rows of a
+    fastpath.mmsg vector went in one step; 0: the next row takes sendmsg or recvmsg. Ours."""
+    recvmmsg: Callable[..., int] = UNSET
     backlog_rcv: Callable[..., int] = UNSET
     release_cb: Callable[..., None] = UNSET
     hash: Callable[..., int] = UNSET

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+from fastpath.mmsg import mmsg_recv, mmsg_send
 from stack.core.clock import Clock
 from stack.core.iov import msghdr
 from stack.core.net_namespace import pernet_operations
@@ -440,19 +441,42 @@ def cmsg_len(data: Any) -> int:
     return 4 if isinstance(data, int) else memoryview(data).nbytes
 
 
-def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr], flags: int = 0) -> int:
+def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int = 0) -> int:
     """sendmmsg(2): how many messages went; an error counts only when the first failed."""
     sock = sockfd_lookup(net, fd)
+    rows = msgs if isinstance(msgs, mmsg_send) else None
+    count = min(len(msgs), UIO_MAXIOV)
     done = 0
-    for msg in msgs[:UIO_MAXIOV]:
+    while done < count:
         try:
-            ___sys_sendmsg(sock, msg, flags)
-        except OSError:
+            if rows is None:
+                ___sys_sendmsg(sock, msgs[done], flags)  # type: ignore[index]
+                done += 1
+            else:
+                done += send_rows(sock, rows, done, flags)
+        except Exception:  # also an address that cannot be resolved
             if not done:
                 raise
             break
-        done += 1
     return done
+
+
+def send_rows(sock: socket, rows: mmsg_send, start: int, flags: int) -> int:
+    """Send row `start` and, when the protocol can in the same step, some behind it; how many."""
+    file = sock.file
+    if file is not None and file.f_flags & O_NONBLOCK:
+        flags |= MSG_DONTWAIT
+    sk = sock.sk
+    batch = sk.sk_prot.sendmmsg if sk is not None else None
+    if batch is not None:
+        sent: int = batch(sk, rows, start, flags)
+        if sent:
+            if sock.ready is not None:
+                sock.ready.refresh()
+            return sent
+    data, name = rows.row(start)
+    sock_sendmsg(sock, msghdr(name, data, None, flags))
+    return 1
 
 
 def sys_recv(net: Net, fd: int, buf: Any, flags: int = 0) -> int:
@@ -490,20 +514,34 @@ def ___sys_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
 
 
 def sys_recvmmsg(
-    net: Net, fd: int, msgs: list[msghdr], flags: int = 0, timeout_ns: int | None = None
+    net: Net,
+    fd: int,
+    msgs: list[msghdr] | mmsg_recv,
+    flags: int = 0,
+    timeout_ns: int | None = None,
 ) -> list[int]:
     """recvmmsg(2): the lengths of the messages received, one per msghdr used.
 
-    `timeout_ns` is looked at between messages only, as on Linux. Raises: OSError for the first.
+    The rows of a `mmsg_recv` are filled in its `got` instead, and nothing is returned. `timeout_ns`
+    is looked at between messages only, as on Linux. Raises: OSError for the first.
     """
     sock = sockfd_lookup(net, fd)
     end = None if timeout_ns is None else net.clock.now_ns() + timeout_ns
     lengths: list[int] = []
-    for msg in msgs[:UIO_MAXIOV]:
+    rows = msgs if isinstance(msgs, mmsg_recv) else None
+    count = min(len(msgs), UIO_MAXIOV)
+    done = 0
+    while done < count:
         try:
-            lengths.append(___sys_recvmsg(sock, msg, flags & ~MSG_WAITFORONE))
+            if rows is None:
+                lengths.append(___sys_recvmsg(sock, msgs[done], flags & ~MSG_WAITFORONE))  # type: ignore[index]
+                done += 1
+            else:
+                # A time that is over lets one more message in.
+                most = 1 if end is not None and net.clock.now_ns() >= end else count - done
+                done += recv_rows(sock, rows, most, flags & ~MSG_WAITFORONE)
         except OSError as exc:
-            if not lengths:
+            if not done:
                 raise
             if not isinstance(exc, BlockingIOError) and sock.sk is not None:
                 sock.sk.sk_err = exc.errno or 0
@@ -515,6 +553,26 @@ def sys_recvmmsg(
         if end is not None and net.clock.now_ns() >= end:
             break
     return lengths
+
+
+def recv_rows(sock: socket, rows: mmsg_recv, most: int, flags: int) -> int:
+    """Fill up to `most` rows with messages that wait, or else one by recvmsg, which may wait."""
+    file = sock.file
+    if file is not None and file.f_flags & O_NONBLOCK:
+        flags |= MSG_DONTWAIT
+    sk = sock.sk
+    batch = sk.sk_prot.recvmmsg if sk is not None else None
+    if batch is not None:
+        got: int = batch(sk, rows, most, flags)
+        if got:
+            if sock.ready is not None:
+                sock.ready.refresh()
+            return got
+    room = rows.room()
+    msg = msghdr(None, room)
+    n = sock_recvmsg(sock, msg, flags)
+    rows.put(n, msg.msg_name, room)
+    return 1
 
 
 def sys_getsockname(net: Net, fd: int) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastpath.inet import UdpFlow
 from fastpath.skbuff import sk_buff
 from stack.core.iov import msghdr
 from stack.core.rows import state, wide
@@ -47,6 +48,9 @@ class inet_af_ops:
     Found by the family of a packet: `mc_sf_allow(sk, group, saddr, ifindex)`: does a packet to a
     group concern the socket; `port_unreachable(skb)`: tell the sender that nobody has the port;
     `udp_mib(net)`: the counters of UDP;
+    `udp_flow_folds(sk, flow)`: may datagrams of the flow leave as one super-packet, unnoticed;
+    `udp_flow_xmit(sk, flow, skb, count)`: IP header and out, for `count` datagrams: 0 or a negative
+    errno (takes ownership of skb);
     `raw_input(sk, skb)`: offer a packet to a raw socket, 1 when it concerns it;
     `raw_rcv(sk, skb)`: queue one on it (takes ownership of skb);
     `raw_err(sk, skb, *info)`: tell one of an ICMP error. The others borrow skb.
@@ -66,6 +70,8 @@ class inet_af_ops:
     is_loopback: Callable[[int], bool]
     mc_sf_allow: Callable[[inet_sock, int, int, int], bool]
     udp_mib: Callable[[Net], udp_mib]
+    udp_flow_folds: Callable[[udp_sock, UdpFlow], bool]
+    udp_flow_xmit: Callable[[udp_sock, UdpFlow, sk_buff, int], int]
     port_unreachable: Callable[[sk_buff], None]
     raw_input: Callable[[Any, sk_buff], int]
     raw_rcv: Callable[[Any, sk_buff], int]

@@ -14,6 +14,7 @@ from fastpath.gso import udp_rcv_segment
 from fastpath.hdr import udp_hdr
 from fastpath.inet import skb_queue_owned
 from fastpath.inetkey import inet_key, udp_name, udp_name_consume
+from fastpath.mmsg import mmsg_recv, udp_carve, udp_carve_all, udp_charge_split
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
@@ -26,11 +27,16 @@ from fastpath.skbuff import (
     sk_buff,
     skb_checksum_complete,
     skb_clone,
+    skb_gso_reset,
     skb_orphan,
 )
 from stack.core import uapi
-from stack.core.datagram import __skb_recv_datagram, datagram_poll, skb_wait_forever
-from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.datagram import (
+    __skb_try_recv_from_queue,
+    __skb_wait_for_more_packets,
+    datagram_poll,
+    skb_wait_forever,
+)
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NO_SOCKET,
     SKB_DROP_REASON_PKT_TOO_SMALL,
@@ -41,16 +47,16 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.iov import msghdr, skb_copy_datagram_iter
-from stack.core.napi import netdev_gro_udp
-from stack.core.netdevice import NETDEV_UP
-from stack.core.sk_mem import proto_mem_of_ram, sk_rmem_schedule
+from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
 from stack.core.sock import (
+    MAX_SCHEDULE_TIMEOUT,
+    RCV_HOARD,
     SOCK_DEAD,
     SOCK_RCVTSTAMP,
     SOCK_RXQ_OVFL,
     SOCK_TIMESTAMP,
     lock_sock,
-    os_error,
+    raise_sock_error,
     release_sock,
     sk_common_release,
     sk_filter,
@@ -63,6 +69,7 @@ from stack.core.uapi import (
     MSG_ERRQUEUE,
     MSG_PEEK,
     MSG_TRUNC,
+    RCV_SHUTDOWN,
     SIOCINQ,
     SIOCOUTQ,
     SOL_UDP,
@@ -72,10 +79,11 @@ from stack.core.uapi import (
 )
 from stack.inet.af_ops import InetKey, af_ops_of, inet_af_ops, inet_sk_takes
 from stack.inet.datagram import udp_disconnect
+from stack.inet.udp_flow import UDP_MAX_SEGMENTS
 from stack.inet.udp_hash import __udp_lib_lookup, udp_table
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
+    from stack.core.snmp import udp_mib
     from stack.core.socket import socket
     from stack.inet.inet_sock import inet_cork
     from stack.inet.udp_hash import udp_sock
@@ -83,7 +91,6 @@ if TYPE_CHECKING:
 
 
 UDP_HLEN = 8
-UDP_MAX_SEGMENTS = 128
 
 
 # --- sending -----------------------------------------------------------------------------
@@ -114,13 +121,6 @@ def udp_prepare_gso(skb: sk_buff, sk: udp_sock, iplen: int, cork: inet_cork, gso
     skb.gso_type = SKB_GSO_UDP_L4
     skb.gso_segs = segs
     return True
-
-
-def raise_send_error(sk: udp_sock, err: int) -> None:
-    """Count a failed send and raise it as OSError."""
-    if err == -errno.ENOBUFS:
-        sk.udp_mib.SndbufErrors += 1
-    raise os_error(err)
 
 
 # --- receiving ---------------------------------------------------------------------------
@@ -162,10 +162,29 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
             udp_sk_rx_dst_set(sk, skb)
         udp_queue_rcv_skb(sk, skb)
         return 0
-    mib.NoPorts += 1
+    if skb.gso_size:
+        for seg in udp_split(net, mib, skb):
+            udp_no_port(net, seg, af)
+    else:
+        udp_no_port(net, skb, af)
+    return 0
+
+
+def udp_no_port(net: Net, skb: sk_buff, af: inet_af_ops) -> None:
+    """__udp4_lib_rcv's end for a datagram that nobody waits for. Takes ownership of skb."""
+    af.udp_mib(net).NoPorts += 1
     af.port_unreachable(skb)
     kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
-    return 0
+
+
+def udp_split(net: Net, mib: udp_mib, skb: sk_buff) -> list[sk_buff]:
+    """The datagrams of a merged sk_buff; none, and counted, without memory. Takes ownership."""
+    segs = skb.gso_segs or 1
+    try:
+        return udp_rcv_segment(skb, net.skb_small)
+    except (ValueError, MemoryError):
+        mib.InErrors += segs
+        return []
 
 
 def udp_sk_rx_dst_set(sk: udp_sock, skb: sk_buff) -> None:
@@ -226,19 +245,25 @@ def __udp_is_mcast_sock(sk: udp_sock, af: inet_af_ops, key: InetKey, dif: int) -
 
 
 def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
-    """net/ipv4/udp.c: give a packet to a sock; a merged one is split unless UDP_GRO is on.
+    """net/ipv4/udp.c: give a packet to a sock.
 
-    Takes ownership of skb.
+    Without UDP_GRO a merged one is queued whole as well, for as much memory as its datagrams would
+    take: readers carve them off. It is split when there is not room for all of them, and for a
+    filter, which judges each. Takes ownership of skb.
     """
     if not skb.gso_size or sk.gro_enabled:
         return udp_queue_rcv_one_skb(sk, skb)
-    try:
-        segs = udp_rcv_segment(skb, sk.net.skb_small)
-    except (ValueError, MemoryError):
-        sk.sk_drops += 1
-        sk.udp_mib.InErrors += 1
-        return 0
-    for seg in segs:
+    if sk.sk_filter is None:
+        size = udp_charge_split(skb)
+        if sk.sk_rmem_alloc + size <= sk.sk_rcvbuf and (
+            size <= sk.sk_forward_alloc or sk_rmem_schedule(sk, skb, size)
+        ):
+            return udp_queue_rcv_one_skb(sk, skb)
+    segs = skb.gso_segs
+    split = udp_split(sk.net, sk.udp_mib, skb)
+    if not split:
+        sk.sk_drops += segs
+    for seg in split:
         udp_queue_rcv_one_skb(sk, seg)
     return 0
 
@@ -283,6 +308,65 @@ def udp_drop_full(sk: udp_sock, skb: sk_buff, counter: str, reason: int) -> int:
     return -1
 
 
+def __skb_recv_udp(sk: udp_sock, flags: int, off: int) -> tuple[sk_buff, int] | None:
+    """net/ipv4/udp.c: the next datagram and the offset in it; None after shutdown.
+
+    A merged sk_buff of a socket without UDP_GRO gives one datagram after the other. Raises: OSError
+    EAGAIN, ENOBUFS, the pending error.
+    """
+    queue = sk.sk_receive_queue
+    timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
+    while True:
+        if sk.sk_err:
+            raise_sock_error(sk)
+        if queue.qlen:
+            # Up to a peek offset there may be many datagrams to walk over.
+            if not sk.gro_enabled and not (udp_carve_all(queue) if off else udp_carve(queue)):
+                raise OSError(errno.ENOBUFS, "no memory for a datagram")
+            skb, at = __skb_try_recv_from_queue(queue, flags, off)
+            if skb is not None:
+                return skb, at
+        if sk.sk_shutdown & RCV_SHUTDOWN:
+            return None
+        if timeo_ns <= 0:
+            raise BlockingIOError(errno.EAGAIN, "no packet is waiting")
+        if timeo_ns >= MAX_SCHEDULE_TIMEOUT and not sk.sk_lock_owned:
+            skb_wait_forever(sk)
+        else:
+            timeo_ns = __skb_wait_for_more_packets(sk, queue, timeo_ns)
+
+
+def udp_rmem_release(sk: udp_sock, size: int) -> None:
+    """net/ipv4/udp.c: datagrams of `size` (truesize) were read out of an sk_buff that stays."""
+    sk.sk_rmem_alloc -= size
+    sk.sk_forward_alloc = left = sk.sk_forward_alloc + size
+    if left > RCV_HOARD:
+        sk_mem_reclaim(sk)
+
+
+def udp_recvmmsg(sk: udp_sock, vec: mmsg_recv, most: int, flags: int) -> int:
+    """What udp_recvmsg would do for up to `most` datagrams that wait, in one step; how many.
+
+    0: the next one takes udp_recvmsg, because it has to wait for one, or for what was asked beside
+    the data.
+    """
+    if (
+        flags & ~MSG_DONTWAIT
+        or sk.sk_err
+        or sk.cmsg_flags
+        or sk.gro_enabled
+        or sk.sk_peek_off > 0
+        or sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL)
+        or (sk.pinet6 is not None and sk.pinet6.rx_pmtu is not None)
+    ):
+        return 0
+    got = vec.take(sk.sk_receive_queue, sk.sk_family, most)
+    if vec.released:
+        udp_rmem_release(sk, vec.released)
+    sk.udp_mib.InDatagrams += got
+    return got
+
+
 def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv4/udp.c: read one datagram: bytes copied (its full length with MSG_TRUNC).
 
@@ -290,21 +374,11 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
     """
     if flags & MSG_ERRQUEUE:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, length)
-    off = 0
     peeking = flags & MSG_PEEK
-    if not peeking and not sk.sk_err:
-        skb = sk.sk_receive_queue.dequeue()
-    else:
-        skb = None
-    if skb is None and not flags & (MSG_PEEK | MSG_DONTWAIT):
-        skb = skb_wait_forever(sk)
-    if skb is None:
-        if peeking and sk.sk_peek_off > 0:
-            off = sk.sk_peek_off
-        got = __skb_recv_datagram(sk, sk.sk_receive_queue, flags, off)
-        if got is None:
-            return 0
-        skb, off = got
+    got = __skb_recv_udp(sk, flags, sk.sk_peek_off if peeking and sk.sk_peek_off > 0 else 0)
+    if got is None:
+        return 0
+    skb, off = got
     if not (flags or sk.cmsg_flags or sk.gro_enabled or sk.sk_peek_off > 0) and not (
         sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL)
     ):
@@ -388,7 +462,9 @@ def udp_ioctl(sk: udp_sock, cmd: int, arg: Any = None) -> int:
         return int(sk.sk_wmem_alloc)
     if cmd == SIOCINQ:
         skb = sk.sk_receive_queue.peek()
-        return 0 if skb is None else skb.len
+        if skb is None:
+            return 0
+        return skb.gso_size if skb.gso_size and not sk.gro_enabled else skb.len
     raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
 
 
@@ -414,21 +490,22 @@ def udp_lib_setsockopt(sk: udp_sock, optname: int, optval: Any) -> None:
                 raise OSError(errno.EINVAL, "a segment size has 16 bits")
             sk.gso_size = val
         case uapi.UDP_GRO:
-            sk.gro_enabled = bool(val)
-            if val:
-                udp_gro_enable(sk.net)
+            udp_set_gro(sk, bool(val))
         case _:
             raise OSError(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")
 
 
-def udp_gro_enable(net: Net) -> None:
-    """net/ipv4/udp.c (udp_encap_enable): somebody reads merged datagrams: let the devices merge.
+def udp_set_gro(sk: udp_sock, on: bool) -> None:
+    """UDP_GRO: what waits already is read as the packets it was queued as. Raises: OSError ENOBUFS.
 
-    Sockets without UDP_GRO get them split again (udp_queue_rcv_skb).
+    Devices merge datagrams for every socket; only one with UDP_GRO is shown it.
     """
-    net.udp_table.gro_wanted = True
-    for dev in net.dev_base_head:
-        netdev_gro_udp(dev)
+    if on and not sk.gro_enabled and not udp_carve_all(sk.sk_receive_queue):
+        raise OSError(errno.ENOBUFS, "no memory for the datagrams that wait")
+    if not on and sk.gro_enabled:
+        for skb in sk.sk_receive_queue:
+            skb_gso_reset(skb)
+    sk.gro_enabled = on
 
 
 def udp_lib_getsockopt(sk: udp_sock, optname: int) -> int:
@@ -451,10 +528,3 @@ def udp_init(net: Net) -> None:
     net.udp_table = udp_table()
     if "UDP" not in net.prot_mem:
         net.prot_mem["UDP"] = proto_mem_of_ram(net, 3, 7)
-    register_netdevice_notifier(net, udp_netdev_event)
-
-
-def udp_netdev_event(event: int, dev: net_device) -> None:
-    """A device that comes up has fresh merge tables."""
-    if event == NETDEV_UP and dev.net.udp_table.gro_wanted:
-        netdev_gro_udp(dev)

@@ -10,14 +10,11 @@ from stack.core.rows import row, state
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.inet.af_ops import InetKey, inet_rcv_saddr_equal, inet_sk_key
-from stack.inet.flow import flowi
 from stack.inet.inet_hashtables import inet_sk_get_local_port_range
 from stack.inet.inet_sock import inet_sock
 
 if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
     from stack.core.sockaddr import sockaddr
-    from stack.inet.flow import flowi
     from stack.net import Net
 
 
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 class udp_table:
     """struct udp_table: sockets of both families by local port, connected ones by `inet_sk_key`."""
 
-    gro_wanted: bool = row(False)
     ports: dict[int, list[udp_sock]] = row(make=dict)
     connected: dict[InetKey, udp_sock] = row(make=dict)
     connected_changed: list[Callable[[], None]] = row(make=list)
@@ -43,13 +39,8 @@ class udp_sock(inet_sock):
     gso_size: int = row(0)
     len: int = row(0)
     udp_tuple: InetKey | None = row()
-    udp_fl4: flowi = row()
-    """See udp_send_plain. None until udp_fl4_rt, its route, has been set."""
-    udp_fl4_rt: dst_entry | None = row()
     udp_name: sockaddr | None = row()
     """Where the datagrams of sk_tx_flow were asked to go."""
-    udp_room: int = row(0)
-    """The largest datagram of sk_tx_flow."""
 
 
 # --- ports and look-up -------------------------------------------------------------------
@@ -133,7 +124,7 @@ def udp_unhash4(sk: udp_sock) -> None:
 def udp_lib_rehash(sk: udp_sock) -> None:
     """net/ipv4/udp.c (udp_v4_rehash): addresses changed: find the sock under its new ones."""
     udp_unhash4(sk)
-    sk.udp_fl4_rt = sk.sk_tx_flow = None
+    sk.sk_tx_flow = None
     if (
         sk.sk_state == TCP_ESTABLISHED
         and sk.inet_num

@@ -15,7 +15,12 @@ from stack.ipv4.ip_errqueue import ip_recv_error
 from stack.ipv4.ip_output import ip_flush_pending_frames
 from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ipv4_pktinfo_prepare
 from stack.ipv4.raw import raw_err, raw_rcv, raw_v4_input
-from stack.ipv4.udp import udp4_mib, udp_push_pending_frames
+from stack.ipv4.udp import (
+    udp4_flow_folds,
+    udp4_flow_xmit,
+    udp4_mib,
+    udp_push_pending_frames,
+)
 
 
 def ipv4_takes(sk: inet_sock | inet_timewait_sock, family: int) -> bool:
@@ -35,6 +40,8 @@ ipv4_af_ops = inet_af_ops(
     is_loopback=ipv4_is_loopback,
     mc_sf_allow=ip_mc_sf_allow,
     udp_mib=udp4_mib,
+    udp_flow_folds=udp4_flow_folds,
+    udp_flow_xmit=udp4_flow_xmit,
     port_unreachable=ipv4_port_unreachable,
     raw_input=raw_v4_input,
     raw_rcv=raw_rcv,

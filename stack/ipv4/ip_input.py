@@ -10,12 +10,14 @@ from fastpath.skbuff import (
     PACKET_BROADCAST,
     PACKET_MULTICAST,
     PACKET_OTHERHOST,
+    SKB_GSO_UDP_L4,
     consume_skb,
     sk_buff,
     skb_clone,
     skb_orphan,
     skb_share_check,
 )
+from stack.core.dev_receive import gro_split
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_CSUM,
     SKB_DROP_REASON_IP_INHDR,
@@ -30,7 +32,7 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_input
 from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS
 from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook
-from stack.core.uapi import AF_INET
+from stack.core.uapi import AF_INET, IPPROTO_UDP
 from stack.inet.af_ops import af_ops_of
 from stack.inet.raw import raw_local_deliver
 from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 XFRM_POLICY_IN = 0
+IP_UDP_HLEN = 28
 
 
 def xfrm4_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
@@ -65,6 +68,10 @@ def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device)
         mib.ip.InReceives += 1
         mib.ipext.InOctets += size
     else:
+        if skb.gso_type & SKB_GSO_UDP_L4 and ip_rcv_one_by_one(net):
+            for segment in gro_split(skb):
+                ip_rcv(segment, dev, pt, orig_dev)
+            return NET_RX_SUCCESS
         checked = ip_rcv_core(skb, net)
         if checked is None:
             return NET_RX_DROP
@@ -75,6 +82,16 @@ def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device)
     ):
         return NET_RX_DROP
     return ip_rcv_finish(net, None, skb)
+
+
+def ip_rcv_one_by_one(net: Net) -> bool:
+    """Whether a hook or a raw socket looks at datagrams: then they are not passed on merged."""
+    hooks = net.nf_hooks
+    return bool(
+        hooks[NF_INET_PRE_ROUTING]
+        or hooks[NF_INET_LOCAL_IN]
+        or (net.raw_hash and (AF_INET, IPPROTO_UDP) in net.raw_hash)
+    )
 
 
 def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
@@ -88,8 +105,11 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
         return None
     mib = net.mib
-    mib.ip.InReceives += skb.gso_segs or 1
+    segs = skb.gso_segs or 1
+    mib.ip.InReceives += segs
     mib.ipext.InOctets += skb.len
+    if skb.gso_type & SKB_GSO_UDP_L4:  # merged datagrams count as they came
+        mib.ipext.InOctets += (segs - 1) * IP_UDP_HLEN
     if skb.users > 1:
         shared = skb_share_check(skb)
         if shared is None:
@@ -139,6 +159,10 @@ def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     if plain == 2 and rtype == RTN_LOCAL:
         deliver = rt.input
         return deliver(skb)  # dst_input, in place
+    if rtype != RTN_LOCAL and skb.gso_type & SKB_GSO_UDP_L4:
+        for segment in gro_split(skb):
+            ip_rcv_finish(net, sk, segment)
+        return NET_RX_SUCCESS
     if ip_hdr(skb).ihl > 5:
         if ip_rcv_options(skb, dev):
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
@@ -200,7 +224,7 @@ def ip_local_deliver_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
         if not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
             kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
             return NET_RX_SUCCESS
-        net.mib.ip.InDelivers += 1
+        net.mib.ip.InDelivers += skb.gso_segs if skb.gso_type & SKB_GSO_UDP_L4 else 1
         handler = ipprot.handler
         ret = handler(skb)
         if ret is None or ret >= 0:

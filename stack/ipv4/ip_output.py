@@ -886,11 +886,14 @@ def ip_send_skb(net: Net, skb: sk_buff) -> int:
 
 
 def ip_push_pending_frames(
-    sk: inet_sock, fl4: flowi, skb: sk_buff | None = None, cork: inet_cork | UdpFlow | None = None
+    sk: inet_sock,
+    fl4: flowi | None,
+    skb: sk_buff | None = None,
+    cork: inet_cork | UdpFlow | None = None,
 ) -> int:
     """net/ipv4/ip_output.c: put the IP header on and send what was collected.
 
-    `cork` may be a UdpFlow, which has the header ready.
+    `cork` may be a UdpFlow, which has the header ready; then `fl4` is None.
 
     `skb`: a datagram that ip_make_skb or ip_finish_skb already took (its transport header is on);
     None: the one in sk_write_queue, which carries its transport header as data (raw, ICMP).
@@ -900,21 +903,12 @@ def ip_push_pending_frames(
         net = sk.net
         if sk.inet_daddr:
             ident = sk.inet_id
-            sk.inet_id = (ident + 1) & 0xFFFF
+            sk.inet_id = (ident + (skb.gso_segs or 1)) & 0xFFFF
             cork.push_ip(skb, ident)
         else:
             cork.push_ip_at(skb, net.clock.now_ns() >> 22)
-        if net.nf_hooks[NF_INET_LOCAL_OUT]:
-            return ip_send_skb(net, skb)
-        # ip_send_skb, ip_local_out and dst_output, in place
-        net.mib.ip.OutRequests += 1
-        output = skb.dst.output
-        err: int = output(net, sk, skb)
-        if err > 0:
-            err = net_xmit_errno(err)
-        if err:
-            net.mib.ip.OutDiscards += 1
-        return err
+        return ip_send_skb(net, skb)
+    assert fl4 is not None
     if skb is None:
         cork = sk.cork
         skb = ip_finish_skb(sk, fl4)

@@ -14,8 +14,10 @@ from fastpath.skbuff import (
     sk_buff,
 )
 from stack.core.iov import msghdr
+from stack.core.neigh_table import NUD_VALID
 from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
+from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
 from stack.core.snmp import udp_mib
 from stack.core.sock import (
@@ -39,9 +41,7 @@ from stack.core.uapi import (
     IPPROTO_UDP,
     MSG_CONFIRM,
     MSG_DONTROUTE,
-    MSG_DONTWAIT,
     MSG_MORE,
-    MSG_NOSIGNAL,
     MSG_OOB,
     MSG_PROBE,
     SOL_UDP,
@@ -55,7 +55,6 @@ from stack.inet.inet_sock import inet_cork
 from stack.inet.protocol import net_protocol
 from stack.inet.udp import (
     UDP_HLEN,
-    raise_send_error,
     udp_abort,
     udp_close,
     udp_cmsg_gso_size,
@@ -67,8 +66,17 @@ from stack.inet.udp import (
     udp_lib_setsockopt,
     udp_prepare_gso,
     udp_queue_rcv_one_skb,
+    udp_recvmmsg,
     udp_recvmsg,
     udp_sk_rx_dst_set,
+)
+from stack.inet.udp_flow import (
+    raise_send_error,
+    udp_flow_to,
+    udp_plain,
+    udp_send_flow,
+    udp_sendmmsg,
+    udp_sent,
 )
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
@@ -140,38 +148,10 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
 
     Raises: OSError EMSGSIZE, EOPNOTSUPP, EINVAL, EDESTADDRREQ, EACCES, EAGAIN, routing errors.
     """
-    flow = sk.sk_tx_flow
-    if flow is not None:
-        name = msg.msg_name
-        rt = sk.sk_dst_cache
-        if (
-            (name is sk.udp_name or name == sk.udp_name)
-            and rt is sk.udp_fl4_rt
-            and rt is not None
-            and not (
-                msg.msg_flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)
-                or msg.msg_control
-                or msg.more
-                or rt.obsolete
-                or sk.sk_err
-                or sk.sk_shutdown
-            )
-            and length <= sk.udp_room
-            and sk.sk_wmem_alloc < sk.sk_sndbuf
-        ):
-            # The socket's last datagram went the same way: ip_make_skb and udp_send_skb, in place.
-            skb = flow.datagram(msg.buf, msg.off, length)
-            if skb is None:
-                raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
-            msg.off += length
-            msg.count = 0
-            sk.sk_wmem_alloc += skb.truesize
-            err = ip_push_pending_frames(sk, sk.udp_fl4, skb, flow)
-            if err:
-                udp_send_failed(sk, err)
-            else:
-                sk.udp_mib.OutDatagrams += 1
-            return length
+    if udp_plain(msg):
+        flow = udp_flow_to(sk, msg.msg_name)
+        if flow is not None and length <= flow.room:
+            return udp_send_flow(sk, flow, msg, length)
     if length > 0xFFFF:
         raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
     net = sk.net
@@ -199,16 +179,6 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
         daddr = sk.inet_daddr
         dport = sk.inet_dport
         connected = True
-    if not (
-        corkreq
-        or msg.msg_control
-        or flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)
-        or sk.inet_opt is not None
-        or sk.gso_size
-        or sk.sk_flags & SOCK_LOCALROUTE
-        or daddr >> 28 == 0xE
-    ):
-        return udp_send_plain(sk, msg, length, daddr, dport)
     ipc = ipcm_cookie(sk)
     ipc.gso_size = sk.gso_size
     if msg.msg_control:
@@ -277,6 +247,10 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
         if flags & MSG_PROBE and not length:
             return 0
     if not corkreq:
+        if udp_plain(msg):
+            made = udp_make_flow(sk, fl4, rt, ipc, name)
+            if made is not None and length <= made.room:
+                return udp_send_flow(sk, made, msg, length)
         cork = sk.cork
         skb = ip_make_skb(sk, fl4, ip_generic_getfrag, msg, ulen, UDP_HLEN, ipc, rt, cork, flags)
         if skb is None:
@@ -295,80 +269,31 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     return udp_append(sk, msg, length, fl4, ipc, rt, corkreq)
 
 
-def udp_send_plain(sk: udp_sock, msg: msghdr, length: int, daddr: int, dport: int) -> int:
-    """udp_sendmsg's lockless path when no option, flag or control message has a say.
-
-    The socket keeps the flow of its last datagram, and its headers ready in sk_tx_flow. They hold
-    while the route is the one in sk_dst_cache and is not obsolete, and until any setsockopt.
-    """
-    fl4 = sk.udp_fl4
-    rt = sk.sk_dst_cache
-    if (
-        not isinstance(rt, rtable)
-        or rt.obsolete
-        or rt is not sk.udp_fl4_rt
-        or fl4 is None
-        or fl4.daddr != daddr
-        or fl4.fl_dport != dport
-    ):
-        net = sk.net
-        fl4 = flowi(
-            AF_INET,
-            daddr,
-            sk.inet_saddr,
-            sk.sk_bound_dev_if or sk.uc_index,
-            sk.tos & IPTOS_RT_MASK,
-            IPPROTO_UDP,
-            dport,
-            sk.inet_sport,
-            1 if sk.transparent else 0,
-            sk.sk_mark,
-        )
-        try:
-            rt = ip_route_output_flow(net, fl4, sk)
-        except OSError as exc:
-            if exc.errno == errno.ENETUNREACH:
-                net.mib.ip.OutNoRoutes += 1
-            raise
-        if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
-            raise PermissionError(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
-        sk_dst_set(sk, rt)
-        sk.udp_fl4 = fl4
-        sk.udp_fl4_rt = rt
-    udp_make_flow(sk, fl4, rt)
-    sk.udp_name = msg.msg_name
-    cork = sk.cork
-    skb = ip_make_skb(
-        sk, fl4, ip_generic_getfrag, msg, length + UDP_HLEN, UDP_HLEN, None, rt, cork, msg.msg_flags
-    )
-    err = udp_send_skb(skb, fl4, cork)  # type: ignore[arg-type]
-    if err:
-        raise_send_error(sk, err)
-    return length
-
-
-def udp_make_flow(sk: udp_sock, fl4: flowi, rt: rtable) -> None:
-    """Have the headers of a socket's datagrams to one destination ready (see udp_send_plain).
+def udp_make_flow(
+    sk: udp_sock, fl4: flowi, rt: rtable, ipc: ipcm_cookie, name: sockaddr | None
+) -> UdpFlow | None:
+    """Have the headers of a socket's plain datagrams to `name` ready, or None when something asks
+    for udp_send_skb each time (options, segments, a group, no checksum by the device).
 
     Every socket option and every other destination forgets them.
     """
     dev = rt.dev
     sk.sk_tx_flow = None
     if (
-        sk.sk_no_check_tx
+        ipc.opt is not None
+        or ipc.gso_size
+        or sk.sk_flags & SOCK_LOCALROUTE
+        or sk.sk_no_check_tx
         or rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
         or rt.rt_pmtu
         or rt.metrics
         or rt.rt_mtu_locked
         or not dev.features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM)
     ):
-        return
+        return None
     pmtudisc = sk.pmtudisc
-    slot = fl4.ident
-    if slot < 0:
-        slot = hash((fl4.daddr, fl4.saddr, IPPROTO_UDP, sk.net.ipv4.secret)) & 1023
-        fl4.ident = slot
-    sk.sk_tx_flow = flow = UdpFlow(
+    slot = hash((fl4.daddr, fl4.saddr, IPPROTO_UDP, sk.net.ipv4.secret)) & 1023
+    flow = UdpFlow(
         sk,
         rt,
         sock_wfree,
@@ -388,16 +313,40 @@ def udp_make_flow(sk: udp_sock, fl4: flowi, rt: rtable) -> None:
         idents=sk.net.ipv4.ip_idents,
         randrange=sk.net.random.randrange,
         small=sk.net.skb_small_head,
+        mtu=dev.mtu,  # a new one makes the route obsolete
     )
-    sk.udp_room = min(flow.room, dev.mtu - IP_UDP_HLEN)  # a new MTU makes the route obsolete
+    if sk.sk_dst_cache is not rt:
+        sk_dst_set(sk, rt)
+    sk.sk_tx_flow = flow
+    sk.udp_name = name
+    return flow
 
 
-def udp_send_failed(sk: udp_sock, err: int) -> None:
-    """What udp_send_skb does with an error of the layers below. Raises: OSError."""
-    if err == -errno.ENOBUFS and not sk.recverr:
-        sk.udp_mib.SndbufErrors += 1
-        return
-    raise_send_error(sk, err)
+def udp4_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
+    """Whether IP treats a super-packet of the flow as it would its datagrams (inet_af_ops)."""
+    net = sk.net
+    neigh = flow.dst.neigh
+    return not (
+        net.nf_hooks[NF_INET_LOCAL_OUT]
+        or net.nf_hooks[NF_INET_POST_ROUTING]
+        or neigh is None
+        or neigh.dead
+        or not neigh.nud_state & NUD_VALID
+        or not (flow.counted or sk.inet_daddr)  # identification 0 in each
+    )
+
+
+def udp4_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> int:
+    """The end of udp_send_skb for `count` datagrams of a flow in one sk_buff (inet_af_ops)."""
+    err = ip_push_pending_frames(sk, None, skb, flow)
+    if count > 1:
+        mib, more = sk.net.mib, count - 1
+        mib.ip.OutRequests += more
+        mib.ip.OutTransmits += more
+        mib.ipext.OutOctets += more * IP_UDP_HLEN
+        if err:
+            mib.ip.OutDiscards += more
+    return udp_sent(sk, err, sk.recverr, count)
 
 
 def udp_append(
@@ -470,14 +419,7 @@ def udp_send_skb(skb: sk_buff, fl4: flowi, cork: inet_cork) -> int:
         skb.ip_summed = CHECKSUM_NONE
     else:
         udp4_send_check(skb, fl4.saddr, fl4.daddr)
-    err = ip_push_pending_frames(sk, fl4, skb, cork)
-    if err:
-        if err == -errno.ENOBUFS and not sk.recverr:
-            sk.udp_mib.SndbufErrors += 1
-            return 0
-        return err
-    sk.udp_mib.OutDatagrams += 1
-    return 0
+    return udp_sent(sk, ip_push_pending_frames(sk, fl4, skb, cork), sk.recverr, 1)
 
 
 def udp_push_pending_frames(sk: udp_sock) -> int:
@@ -610,6 +552,8 @@ udp_prot = proto(
     getsockopt=udp_getsockopt,
     sendmsg=udp_sendmsg,
     recvmsg=udp_recvmsg,
+    sendmmsg=udp_sendmmsg,
+    recvmmsg=udp_recvmmsg,
     backlog_rcv=udp_queue_rcv_one_skb,
     unhash=udp_lib_unhash,
     rehash=udp_lib_rehash,

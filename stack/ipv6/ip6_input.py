@@ -13,12 +13,14 @@ from fastpath.skbuff import (
     PACKET_LOOPBACK,
     PACKET_MULTICAST,
     PACKET_OTHERHOST,
+    SKB_GSO_UDP_L4,
     consume_skb,
     sk_buff,
     skb_copy_bits,
     skb_orphan,
     skb_share_check,
 )
+from stack.core.dev_receive import gro_split
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
     SKB_DROP_REASON_IP_INHDR,
@@ -34,6 +36,7 @@ from stack.core.drop_reason import (
 from stack.core.netdevice import IFF_LOOPBACK, NET_RX_DROP, NET_RX_SUCCESS
 from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook_list
 from stack.core.rows import wide
+from stack.core.uapi import AF_INET6, IPPROTO_UDP
 from stack.ipv6.exthdrs import ipv6_parse_hopopts
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import NHOFF_FIRST, ip6cb_nhoff
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from stack.core.sock import sock
     from stack.net import Net
 
+IPV6_UDP_HLEN = 48
 MLD_TYPES = (130, 131, 132, 143)
 
 
@@ -64,6 +68,10 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
         else:
             mib.InNoECTPkts += 1
     else:
+        if skb.gso_type & SKB_GSO_UDP_L4 and ip6_rcv_one_by_one(net):
+            for segment in gro_split(skb):
+                ipv6_rcv(segment, dev, pt, orig_dev)
+            return NET_RX_SUCCESS
         checked = ip6_rcv_core(skb, dev, net)
         if checked is None:
             return NET_RX_DROP
@@ -72,6 +80,16 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
     if hooks and nf_hook_list(hooks, NF_INET_PRE_ROUTING, net, None, skb, dev, None) != 1:
         return NET_RX_DROP
     return ip6_rcv_finish(net, None, skb)
+
+
+def ip6_rcv_one_by_one(net: Net) -> bool:
+    """Whether a hook or a raw socket looks at datagrams: then they are not passed on merged."""
+    hooks = net.ipv6.nf_hooks
+    return bool(
+        hooks[NF_INET_PRE_ROUTING]
+        or hooks[NF_INET_LOCAL_IN]
+        or (net.raw_hash and (AF_INET6, IPPROTO_UDP) in net.raw_hash)
+    )
 
 
 def ip6_rcv_core(skb: sk_buff, dev: net_device, net: Net) -> sk_buff | None:
@@ -84,8 +102,11 @@ def ip6_rcv_core(skb: sk_buff, dev: net_device, net: Net) -> sk_buff | None:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
         return None
     mib = net.mib.ip6
-    mib.InReceives += skb.gso_segs or 1
+    segs = skb.gso_segs or 1
+    mib.InReceives += segs
     mib.InOctets += skb.len
+    if skb.gso_type & SKB_GSO_UDP_L4:  # merged datagrams count as they came
+        mib.InOctets += (segs - 1) * IPV6_UDP_HLEN
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or idev.cnf.disable_ipv6:
         mib.InDiscards += 1
@@ -153,6 +174,10 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
             early_demux(skb)
         if skb.dst is None:
             ip6_route_input(skb, daddr, strict)
+    if skb.gso_type & SKB_GSO_UDP_L4 and skb.dst.input is not ip6_input:
+        for segment in gro_split(skb):
+            ip6_rcv_finish(net, sk, segment)
+        return NET_RX_SUCCESS
     deliver: Callable[[sk_buff], int] = skb.dst.input
     return deliver(skb)
 
@@ -201,10 +226,11 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
             if ip6_to_group(skb) and not ip6_mc_for_us(skb, ipv6_hdr(skb).daddr, nexthdr):
                 return _discard(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
         handler = ipprot.handler
+        delivered = skb.gso_segs if skb.gso_type & SKB_GSO_UDP_L4 else 1
         ret = handler(skb)
         if not ret:
             if final:
-                net.mib.ip6.InDelivers += 1
+                net.mib.ip6.InDelivers += delivered
             return NET_RX_SUCCESS
         if ret < 0:
             return NET_RX_SUCCESS

@@ -14,9 +14,10 @@ from fastpath.inetkey import inet_err_key, udp_rcv_key
 from fastpath.skbuff import CHECKSUM_NONE, kfree_skb, pskb_may_pull, sk_buff
 from stack.core import uapi
 from stack.core.iov import msghdr
+from stack.core.neigh_table import NUD_VALID
 from stack.core.neighbour import neigh_confirm
-from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM, net_xmit_errno
-from stack.core.netfilter import NF_INET_LOCAL_OUT
+from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
+from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
 from stack.core.snmp import udp_mib
 from stack.core.sock import (
@@ -32,10 +33,8 @@ from stack.core.uapi import (
     AF_INET,
     AF_INET6,
     MSG_CONFIRM,
-    MSG_DONTWAIT,
     MSG_ERRQUEUE,
     MSG_MORE,
-    MSG_NOSIGNAL,
     MSG_OOB,
     SOL_UDP,
 )
@@ -44,7 +43,6 @@ from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.udp import (
     UDP_HLEN,
-    raise_send_error,
     udp_abort,
     udp_close,
     udp_cmsg_gso_size,
@@ -56,7 +54,16 @@ from stack.inet.udp import (
     udp_lib_setsockopt,
     udp_prepare_gso,
     udp_queue_rcv_one_skb,
+    udp_recvmmsg,
     udp_recvmsg,
+)
+from stack.inet.udp_flow import (
+    raise_send_error,
+    udp_flow_to,
+    udp_plain,
+    udp_send_flow,
+    udp_sendmmsg,
+    udp_sent,
 )
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
@@ -109,7 +116,6 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 IPV6_UDP_HLEN = 48
-PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
 
 
 # --- sending -------------------------------------------------------------------------------
@@ -120,26 +126,11 @@ def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
 
     Raises: OSError EMSGSIZE, EOPNOTSUPP, EINVAL, EDESTADDRREQ, EAGAIN, routing errors.
     """
-    flow = sk.sk_tx_flow
     name = msg.msg_name
-    if flow is not None and flow.family == AF_INET6:
-        rt = sk.sk_dst_cache
-        if (
-            (name is sk.udp_name or name == sk.udp_name)
-            and rt is sk.udp_fl4_rt
-            and not (
-                msg.msg_flags & ~PLAIN_FLAGS
-                or msg.msg_control
-                or msg.more
-                or rt is None
-                or rt.obsolete
-                or sk.sk_err
-                or sk.sk_shutdown
-            )
-            and length <= sk.udp_room
-            and sk.sk_wmem_alloc < sk.sk_sndbuf
-        ):
-            return udpv6_send_flow(sk, flow, msg, length)
+    if udp_plain(msg):
+        flow = udp_flow_to(sk, name)
+        if flow is not None and flow.family == AF_INET6 and length <= flow.room:
+            return udp_send_flow(sk, flow, msg, length)
     if name is None:
         if sk.sk_af.family == AF_INET:
             return udp_sendmsg(sk, msg, length)
@@ -153,32 +144,32 @@ def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     return udpv6_send(sk, msg, length, name)
 
 
-def udpv6_send_flow(sk: udp_sock, flow: UdpFlow, msg: msghdr, length: int) -> int:
-    """The socket's last datagram went the same way: its headers are ready in `flow`."""
-    skb = flow.datagram(msg.buf, msg.off, length)
-    if skb is None:
-        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
-    msg.off += length
-    msg.count = 0
-    sk.sk_wmem_alloc += skb.truesize
-    flow.push_ip(skb, 0)
+def udp6_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
+    """Whether IP treats a super-packet of the flow as it would its datagrams (inet_af_ops)."""
     net = sk.net
-    net.mib.ip6.OutRequests += 1
-    if net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]:
-        err = ip6_send_skb(skb)
-    else:  # what ip6_send_skb comes to without a hook: the header is whole
-        err = skb.dst.output(net, sk, skb)
-        if err > 0:
-            err = net_xmit_errno(err)
+    hooks = net.ipv6.nf_hooks
+    if hooks[NF_INET_LOCAL_OUT] or hooks[NF_INET_POST_ROUTING]:
+        return False
+    rt: rt6_info = flow.dst
+    name = sk.udp_name
+    daddr = rt.rt6i_gateway or (sk.inet_daddr if name is None else name.addr)
+    tbl = net.ipv6.nd_tbl
+    neigh = tbl.hash.get(daddr << 16 | rt.dev.ifindex) if tbl is not None else None
+    return neigh is not None and not neigh.dead and bool(neigh.nud_state & NUD_VALID)
+
+
+def udp6_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> int:
+    """The end of udp_v6_send_skb for `count` datagrams of a flow in one sk_buff (inet_af_ops)."""
+    flow.push_ip(skb, 0)
+    mib = sk.net.mib.ip6
+    mib.OutRequests += count
+    err = ip6_send_skb(skb)
+    if count > 1:
+        mib.OutTransmits += count - 1
+        mib.OutOctets += (count - 1) * IPV6_UDP_HLEN
         if err:
-            net.mib.ip6.OutDiscards += 1
-    if err:
-        if err != -errno.ENOBUFS or np_of(sk).recverr:
-            raise_send_error(sk, err)
-        sk.udp_mib.SndbufErrors += 1
-    else:
-        sk.udp_mib.OutDatagrams += 1
-    return length
+            mib.OutDiscards += count - 1
+    return udp_sent(sk, err, np_of(sk).recverr, count)
 
 
 def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) -> int:
@@ -253,18 +244,17 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
     if flags & MSG_CONFIRM and rt.neigh is not None:
         neigh_confirm(rt.neigh)
     if not corkreq:
-        plain = (
-            not msg.msg_control
-            and not flags & ~PLAIN_FLAGS
-            and ipc6.opt is None
-            and not ipc6.gso_size
-            and not via
-            and not sk.sk_flags & SOCK_LOCALROUTE
-            and not ipv6_addr_is_multicast(daddr)
-        )
         sk.sk_tx_flow = None
-        if plain:
-            udpv6_make_flow(sk, fl6, rt, name)
+        if udp_plain(msg) and not (
+            ipc6.opt is not None
+            or ipc6.gso_size
+            or via
+            or sk.sk_flags & SOCK_LOCALROUTE
+            or ipv6_addr_is_multicast(daddr)
+        ):
+            flow = udpv6_make_flow(sk, fl6, rt, name)
+            if flow is not None and length <= flow.room:
+                return udp_send_flow(sk, flow, msg, length)
         return udpv6_send_one(sk, msg, length, ipc6, fl6, rt)
     lock_sock(sk)
     if sk.pending:
@@ -294,10 +284,11 @@ def udpv6_send_one(
     return length
 
 
-def udpv6_make_flow(sk: udp_sock, fl6: flowi, rt: rt6_info, name: sockaddr | None) -> None:
-    """Have the headers of a socket's datagrams to one destination ready (see udpv6_send_flow).
-
-    They hold while the route is the one in sk_dst_cache and not obsolete, until any setsockopt.
+def udpv6_make_flow(
+    sk: udp_sock, fl6: flowi, rt: rt6_info, name: sockaddr | None
+) -> UdpFlow | None:
+    """Have the headers of a socket's plain datagrams to `name` ready, or None when something asks
+    for udp_v6_send_skb each time.
     """
     dev = rt.dev
     np = np_of(sk)
@@ -309,10 +300,10 @@ def udpv6_make_flow(sk: udp_sock, fl6: flowi, rt: rt6_info, name: sockaddr | Non
         or np.pmtudisc >= IPV6_PMTUDISC_INTERFACE
         or not dev.features & (NETIF_F_HW_CSUM | NETIF_F_IPV6_CSUM)
     ):
-        return
+        return None
     net = sk.net
-    sk_dst_set(sk, rt)
-    sk.udp_fl4_rt = rt
+    if sk.sk_dst_cache is not rt:
+        sk_dst_set(sk, rt)
     sk.udp_name = name
     label = ip6_make_flowlabel(net, 0, fl6.flowlabel, ip6_autoflowlabel(net, np), fl6)
     sk.sk_tx_flow = flow = UdpFlow(
@@ -334,8 +325,9 @@ def udpv6_make_flow(sk: udp_sock, fl6: flowi, rt: rt6_info, name: sockaddr | Non
         small=net.skb_small_head,
         family=AF_INET6,
         flowlabel=label,
+        mtu=dev.mtu,
     )
-    sk.udp_room = min(flow.room, dev.mtu - IPV6_UDP_HLEN)
+    return flow
 
 
 def udpv6_append(
@@ -410,13 +402,7 @@ def udp_v6_send_skb(skb: sk_buff, sk: udp_sock, fl6: flowi, v6_cork: inet6_cork)
     else:
         udp6_send_check(skb, fl6.saddr, fl6.daddr)
     err = ip6_push_pending_frames(sk, fl6, skb, cork, v6_cork)
-    if err:
-        if err == -errno.ENOBUFS and not np_of(sk).recverr:
-            sk.udp_mib.SndbufErrors += 1
-            return 0
-        return err
-    sk.udp_mib.OutDatagrams += 1
-    return 0
+    return udp_sent(sk, err, np_of(sk).recverr, 1)
 
 
 def udp_v6_push_pending_frames(sk: udp_sock) -> int:
@@ -551,6 +537,8 @@ udpv6_prot = proto(
     getsockopt=udpv6_getsockopt,
     sendmsg=udpv6_sendmsg,
     recvmsg=udpv6_recvmsg,
+    sendmmsg=udp_sendmmsg,
+    recvmmsg=udp_recvmmsg,
     backlog_rcv=udp_queue_rcv_one_skb,
     unhash=udp_lib_unhash,
     rehash=udp_lib_rehash,

@@ -42,6 +42,8 @@ class Qdisc:
     dev: net_device
     limit: int = row(of=lambda qdisc: qdisc.dev.tx_queue_len)
     noqueue: bool = row(False)
+    can_bypass: bool = row(False)
+    """TCQ_F_CAN_BYPASS: while it is empty, what it is given leaves at once and in order."""
     qlen: int = row(0)
     qstats: gnet_stats_queue = row(make=gnet_stats_queue)
     running: bool = row(False)
@@ -106,6 +108,7 @@ class pfifo_fast_qdisc(Qdisc):
 
     kind = "pfifo_fast"
 
+    can_bypass: bool = row(True)
     _bands: tuple[sk_buff_head, ...] = row(
         make=lambda: (sk_buff_head(), sk_buff_head(), sk_buff_head())
     )

@@ -173,11 +173,11 @@ def test_bad_checksums_go_up_unmerged_and_are_counted() -> None:
     assert all(s.ip_summed == S.CHECKSUM_NONE for s in out)
 
 
-def test_udp_merges_only_when_asked() -> None:
+def test_udp_merges_unless_told_not_to() -> None:
     h = Host()
     frames = [udp(bytes([i]) * 64, ident=i) for i in range(10)]
-    assert len(run(h, frames)) == 10
-    (skb,) = run(h, frames, udp=True)
+    assert len(run(h, frames, udp=False)) == 10
+    (skb,) = run(h, frames)
     assert (skb.gso_size, skb.gso_segs, skb.gso_type) == (64, 10, S.SKB_GSO_UDP_L4)
     assert back_to_frames(h, skb) == frames
     without = [udp(bytes([i]) * 64, ident=i, check=False) for i in range(10)]

@@ -1,0 +1,42 @@
+# cython: language_level=3
+"""The rows of one sendmmsg(2) or recvmmsg(2)."""
+
+cimport cython
+from libc.stdint cimport int64_t, uint8_t
+
+from fastpath.inet cimport UdpFlow
+from fastpath.skbuff cimport SkbPool, sk_buff, sk_buff_head
+
+
+@cython.final
+cdef class mmsg_send:
+    cdef list rows
+    cdef object resolve
+    cpdef tuple row(self, int64_t i)
+    cpdef sk_buff fold(self, UdpFlow flow, int64_t start, int64_t room, int64_t most, SkbPool pages)
+
+
+@cython.final
+cdef class mmsg_recv:
+    cdef readonly Py_ssize_t count
+    cdef readonly int64_t released
+    cdef list buffers           # one for each datagram, or None
+    cdef object flat            # rows of `size` bytes behind each other, or None: make bytes
+    cdef Py_ssize_t size
+    cdef readonly list got
+    cdef object show
+    cdef object shown           # the address of the sender in `who`
+    cdef object pair            # the last row of `got`
+    cdef Py_ssize_t pair_n
+    cdef uint8_t who[24]
+    cdef int who_len
+    cdef int sender(self, sk_buff skb, int family) except -1
+    cdef int append(self, Py_ssize_t n, object data) except -1
+    cpdef object room(self)
+    cpdef void put(self, int64_t n, name, room) except *
+    cpdef int64_t take(self, sk_buff_head queue, int family, int64_t most) except -1
+
+# Documented in mmsg.pyi.
+cpdef int64_t udp_charge_split(sk_buff skb) except? -1
+cpdef bint udp_carve(sk_buff_head queue) except -1
+cpdef bint udp_carve_all(sk_buff_head queue) except -1

@@ -1,0 +1,134 @@
+"""The usual datagram: a socket's ready flow, for both families, and many datagrams by it at once.
+
+A flow (fastpath.inet.UdpFlow) is what udp_sendmsg's general path found out about plain datagrams to
+one address: route, headers, room. The socket keeps it in sk_tx_flow. It holds until the socket is
+connected or an option set, while the route is the one in sk_dst_cache and not obsolete.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.inet import UdpFlow
+from fastpath.mmsg import mmsg_send
+from stack.core.iov import msghdr
+from stack.core.netdevice import NETIF_F_CSUM_MASK, NETIF_F_GSO_UDP_L4, NETIF_F_SG
+from stack.core.sock import os_error, sock_wait_for_wmem
+from stack.core.uapi import MSG_DONTWAIT, MSG_NOSIGNAL, SEND_SHUTDOWN
+from stack.inet.af_ops import af_ops_of
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
+    from stack.core.sockaddr import sockaddr
+    from stack.inet.udp_hash import udp_sock
+
+PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
+UDP_MAX_SEGMENTS = 128
+
+
+def udp_plain(msg: msghdr) -> bool:
+    """Whether a message asks for nothing but to be sent, and lies in one buffer."""
+    return not (msg.msg_flags & ~PLAIN_FLAGS or msg.msg_control or msg.more)
+
+
+def udp_flow_to(sk: udp_sock, name: sockaddr | None) -> UdpFlow | None:
+    """The socket's flow when it goes to `name` (None: to its peer) and still holds."""
+    flow = sk.sk_tx_flow
+    if flow is None or not (name is sk.udp_name or name == sk.udp_name):
+        return None
+    rt = sk.sk_dst_cache
+    if rt is not flow.dst or rt is None or rt.obsolete or sk.sk_err or sk.sk_shutdown:
+        return None
+    return flow
+
+
+def udp_send_flow(sk: udp_sock, flow: UdpFlow, msg: msghdr, length: int) -> int:
+    """Send a plain datagram of at most `flow.room` bytes. Returns `length`.
+
+    Raises: OSError EAGAIN, EPIPE, ENOBUFS, what the layers below say.
+    """
+    if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+        sock_wait_for_wmem(sk, msg.msg_flags & MSG_DONTWAIT)
+    skb = flow.datagram(msg.buf, msg.off, length)
+    if skb is None:
+        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+    msg.off += length
+    msg.count = 0
+    udp_flow_xmit(sk, flow, skb, 1)
+    return length
+
+
+def udp_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> None:
+    """Give a flow's sk_buff of `count` datagrams to IP. Takes ownership of skb. Raises: OSError."""
+    sk.sk_wmem_alloc += skb.truesize
+    err = af_ops_of[flow.family].udp_flow_xmit(sk, flow, skb, count)
+    if err:
+        raise_send_error(sk, err)
+
+
+def udp_sent(sk: udp_sock, err: int, recverr: bool, count: int) -> int:
+    """The end of udp_send_skb for `count` datagrams: 0 or the error that the sender is told.
+
+    Congestion is told only to who asked for errors (`recverr`).
+    """
+    if not err:
+        sk.udp_mib.OutDatagrams += count
+        return 0
+    if err == -errno.ENOBUFS and not recverr:
+        sk.udp_mib.SndbufErrors += count
+        return 0
+    return err
+
+
+def raise_send_error(sk: udp_sock, err: int) -> None:
+    """Count a failed send and raise it as OSError."""
+    if err == -errno.ENOBUFS:
+        sk.udp_mib.SndbufErrors += 1
+    raise os_error(err)
+
+
+def udp_sendmmsg(sk: udp_sock, rows: mmsg_send, start: int, flags: int) -> int:
+    """Send row `start` and those behind it in one super-packet; how many rows went.
+
+    On the wire, in the counters and in the send buffer it is as if each went alone. 0 when that
+    could not be (another size or address, a queue, somebody who looks at packets on their way):
+    then row `start` takes sendmsg. Raises: OSError, what resolving its address raises.
+    """
+    flow = sk.sk_tx_flow
+    if flow is None or flags & ~PLAIN_FLAGS:
+        return 0
+    flow = udp_flow_to(sk, rows.row(start)[1])
+    if flow is None or not udp_flow_folds(sk, flow):
+        return 0
+    room = sk.sk_sndbuf - sk.sk_wmem_alloc
+    skb = rows.fold(flow, start, room, UDP_MAX_SEGMENTS, sk.net.skb_pages)
+    if skb is None:
+        return 0
+    count = skb.gso_segs
+    udp_flow_xmit(sk, flow, skb, count)
+    return count
+
+
+def udp_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
+    """Whether nobody could tell a super-packet of the flow from its datagrams one by one.
+
+    The device cuts it, no tap or hook sees it, no queue counts packets, the neighbour is known.
+    """
+    dev = flow.dst.dev
+    features = dev.features
+    q = dev.qdisc
+    if (
+        not features & NETIF_F_GSO_UDP_L4
+        or not features & NETIF_F_SG
+        or not features & NETIF_F_CSUM_MASK
+        or q.noqueue
+        or q.qlen
+        or not q.can_bypass
+        or q.running
+        or dev.queue_stopped
+        or sk.net.ptype_all
+        or dev.ptype_specific
+    ):
+        return False
+    return af_ops_of[flow.family].udp_flow_folds(sk, flow)
