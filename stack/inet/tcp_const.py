@@ -6,6 +6,8 @@ MSEC = 1_000_000
 SEC = 1_000_000_000
 
 TCP_DELACK_MIN = 40 * MSEC
+TCP_TICK = MSEC
+"""A jiffy of a kernel with HZ=1000: no timer of it fires sooner."""
 TCP_DELACK_MAX = 200 * MSEC
 TCP_ATO_MIN = 40 * MSEC
 TCP_RTO_MIN = 200 * MSEC

@@ -31,6 +31,7 @@ from stack.inet.tcp_const import (
     TCP_DELACK_MIN,
     TCP_RESOURCE_PROBE_INTERVAL,
     TCP_RTO_MAX,
+    TCP_TICK,
     TCP_TIMEOUT_MIN,
 )
 from stack.inet.tcp_done import tcp_set_state
@@ -311,7 +312,11 @@ def tcp_delack_max(sk: tcp_sock) -> int:
 
 
 def tcp_send_delayed_ack(sk: tcp_sock) -> None:
-    """Owe the peer an ACK: at the latest after the delayed ACK timeout (40 to 200 ms)."""
+    """Owe the peer an ACK: at the latest after the delayed ACK timeout (40 to 200 ms).
+
+    A connection that was accepted and has received no data has a timeout of 0 (icsk_ack_ato), as in
+    Linux. There no timer fires before the next tick, and by then the application has answered.
+    """
     ato = sk.icsk_ack_ato
     if ato > TCP_DELACK_MIN:
         max_ato = SEC // 2
@@ -332,6 +337,8 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
     longest = tcp_delack_max(sk)
     if ato > longest:
         ato = longest
+    if ato < TCP_TICK:
+        ato = TCP_TICK
     now = sk.net.now()
     timeout = now + ato
     if sk.icsk_ack_pending & ICSK_ACK_TIMER:

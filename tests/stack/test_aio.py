@@ -9,7 +9,7 @@ import pytest
 from e1000emu.clock import AsyncioClock, RealClock, SimulationDeadlock, VirtualClock
 from e1000emu.lab import two_hosts
 from stack import aio
-from stack.socket import AF_INET, SOCK_DGRAM, SOCK_STREAM, Socket, create_server
+from stack.socket import AF_INET, SHUT_WR, SOCK_DGRAM, SOCK_STREAM, Socket, create_server
 from tests.support import missing
 
 
@@ -410,3 +410,37 @@ def test_hosts_inside_a_loop_of_uvloop():
         assert all(late for _, late in order)
 
     uvloop.run(main())
+
+
+def test_the_answer_to_a_connection_that_ends_at_once_carries_the_ack(hosts):
+    """A delayed ACK waits a tick at least: no segment for the peer's FIN, then one with ours."""
+    a, b = hosts
+
+    async def main():
+        listener = create_server(b, ("", 7))
+        listener.setblocking(False)
+
+        async def serve():
+            conn, _ = await aio.sock_accept(listener)
+            came = asyncio.Event()
+            conn.wait_queue().add(came.set)
+            await came.wait()
+            for _ in range(3):  # a task for the connection, and so on: turns of the loop
+                await asyncio.sleep(0)
+            assert await aio.sock_recv(conn, 10) == b""
+            conn.close()
+
+        server = asyncio.create_task(serve())
+        sock = Socket(a, AF_INET, SOCK_STREAM)
+        sock.setblocking(False)
+        await aio.sock_connect(sock, ("10.0.0.2", 7))
+        sock.shutdown(SHUT_WR)
+        assert await aio.sock_recv(sock, 10) == b""
+        await server
+        sock.close()
+        listener.close()
+        await asyncio.sleep(0.5)
+        assert b.mib.tcp.OutSegs == 2  # SYN and ACK; ACK and FIN
+        assert b.mib.linux.DelayedACKs == 0
+
+    aio.run(main(), clock=a.clock)
