@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from stack.core.net_namespace import (
 from stack.core.netdevice import net_device, net_hotdata, softnet_data
 from stack.core.pci import pci_bus, pci_stop_and_remove_bus_device
 from stack.core.ratelimit import ratelimit_state
+from stack.core.rows import state
 from stack.core.softirq import Action, run_ksoftirqd, softirq_init
 from stack.core.timer import timer_base, timers_init
 
@@ -43,7 +43,7 @@ SKB_SMALL_HEAD_BYTES = 640
 """SKB_SMALL_HEAD_CACHE_SIZE of a 64-bit Linux; with its sk_buff a short packet counts 896 bytes."""
 
 
-@dataclass(init=False, repr=False, eq=False, slots=True, weakref_slot=True)
+@state(weakref=True)
 class Machine:
     """A computer with one CPU; its memory is what devices reach by DMA.
 

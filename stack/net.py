@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from fastpath.errors import whole_number
 from fastpath.skbuff import SkbPool, sk_buff
 from stack.clients.resolvconf import NameService
 from stack.core.net_namespace import cleanup_net, setup_net
+from stack.core.rows import state
 from stack.core.snmp import netns_mib
 from stack.sysctl import sysctl_table
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from stack.machine import Machine
 
 
-@dataclass(init=False, repr=False, eq=False, slots=True, weakref_slot=True)
+@state(weakref=True)
 class Net:
     """A network namespace of a machine: devices, addresses, routes, neighbours, sockets, sysctls.
 

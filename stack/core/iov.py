@@ -12,6 +12,7 @@ from typing import Any
 
 from fastpath.skbuff import SkbPool, sk_buff, skb_add_data, skb_append_linear
 from fastpath.skbuff import skb_copy_datagram_iter as _copy_datagram
+from stack.core.rows import row, state
 from stack.core.sockaddr import sockaddr
 
 
@@ -23,10 +24,15 @@ def as_buffer(data: Any) -> Any:
     return view if view.itemsize == 1 and view.ndim == 1 else view.cast("B")
 
 
+@state
 class iov_iter:
     """struct iov_iter: `count` bytes still to go, the next one at `buf[off]`."""
 
-    __slots__ = ("buf", "count", "more", "off", "start_count")
+    buf: Any = row()
+    off: int = row(0)
+    count: int = row(0)
+    start_count: int = row(0)
+    more: list[Any] | None = row()
 
     def __init__(self, bufs: Iterable[Any] = ()) -> None:
         self.set_bufs(bufs)
@@ -34,8 +40,8 @@ class iov_iter:
     def set_bufs(self, bufs: Iterable[Any]) -> None:
         """Start over with these buffers."""
         pieces = [p for p in map(as_buffer, bufs) if len(p)]
-        self.buf: Any = pieces[0] if pieces else bytearray()
-        self.more: list[Any] | None = pieces[1:] or None
+        self.buf = pieces[0] if pieces else bytearray()
+        self.more = pieces[1:] or None
         self.off = 0
         self.count = self.start_count = sum(len(p) for p in pieces)
 
@@ -115,6 +121,7 @@ class iov_iter:
         return done
 
 
+@state
 class msghdr(iov_iter):
     """struct msghdr. `msg_name` = the peer or None; `msg_iter` is the msghdr.
 
@@ -122,7 +129,10 @@ class msghdr(iov_iter):
     None when the caller wants none. `msg_iocb_nowait` is MSG_DONTWAIT of a non-blocking file.
     """
 
-    __slots__ = ("msg_control", "msg_controllen", "msg_flags", "msg_name")
+    msg_name: sockaddr | None = row()
+    msg_control: list[Any] | None = row()
+    msg_controllen: int = row(65536)
+    msg_flags: int = row(0)
 
     def __init__(
         self,

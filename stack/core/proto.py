@@ -12,20 +12,22 @@ pointer in the kernel's tables; who may meet one asks first.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stack.core.rows import state
 from stack.core.sock import sock
 
 if TYPE_CHECKING:
     from stack.core.sockaddr import sockaddr
     from stack.core.socket import socket
+    from stack.inet.inet_timewait_sock import timewait_sock_ops
+    from stack.inet.request_sock import request_sock_ops
     from stack.net import Net
 
 UNSET: Any = None
 
 
-@dataclass(slots=True, eq=False)
+@state
 class proto:
     """struct proto: the protocol-level vector; `sk` is the protocol's own class, `sock_class`.
 
@@ -74,16 +76,19 @@ class proto:
     sysctl_rmem: str = ""
     """The sysctl whose first number each sock may always have."""
     sysctl_wmem: str = ""
-    twsk_prot: Any = None
-    """Of a connection-oriented protocol: struct timewait_sock_ops, and of requests below."""
-    rsk_prot: Any = None
+    twsk_prot: timewait_sock_ops | None = None
+    """Of a connection-oriented protocol; and of requests below."""
+    rsk_prot: request_sock_ops | None = None
     memory: str = ""
     """Whose account of memory it shares: a protocol's name ("" is its own)."""
     no_autobind: bool = False
     sock_class: type[sock] = sock
 
+    def __repr__(self) -> str:
+        return f"<proto {self.name}>"
 
-@dataclass(slots=True, eq=False)
+
+@state
 class proto_ops:
     """struct proto_ops: the socket-level vector, what the sys_* calls use."""
 
@@ -113,7 +118,7 @@ class proto_ops:
     """What a vector of stack.core.readyfd.watched_ops stands for."""
 
 
-@dataclass(slots=True, eq=False)
+@state
 class net_proto_family:
     """struct net_proto_family: `create(net, sock, protocol, kern)` of one address family.
 

@@ -21,7 +21,6 @@ It is no way to the data: writing to the descriptor fails (EPIPE), reading it fi
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import functools
 import os
@@ -29,6 +28,7 @@ import socket as unix
 import sys
 from typing import TYPE_CHECKING, Any
 
+from stack.core.rows import replace
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class ReadyFd:
         if sock.ready is self:
             sock.ready = None
             if sock.ops is not None:
-                sock.ops = sock.ops.plain
+                sock.ops = sock.ops.plain  # type: ignore[assignment]  # NULL
 
     def __del__(self) -> None:
         # Its Sockets were forgotten, and their host is closed: nobody can watch the numbers.
@@ -337,7 +337,7 @@ def watched_ops(plain: proto_ops) -> proto_ops:
         newsock.ops = plain  # sys_accept4 copied the listener's
         return accept(sock, newsock, *args)
 
-    return dataclasses.replace(
+    return replace(
         plain,
         plain=plain,
         release=_watched(plain.release),

@@ -30,7 +30,18 @@ from inspect import get_annotations
 from types import FunctionType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, dataclass_transform, overload
 
-__all__ = ["FRESH", "KEEP", "REQUIRED", "Row", "clone_state", "row", "rows_of", "state", "wide"]
+__all__ = [
+    "FRESH",
+    "KEEP",
+    "REQUIRED",
+    "Row",
+    "clone_state",
+    "replace",
+    "row",
+    "rows_of",
+    "state",
+    "wide",
+]
 
 T = TypeVar("T")
 
@@ -218,6 +229,12 @@ def clone_state(original: T) -> T:
     new = object.__new__(type(original))
     clone: T = original.clone_state(new)  # type: ignore[attr-defined]
     return clone
+
+
+def replace(original: T, **changes: Any) -> T:
+    """As dataclasses.replace: a new object, made of the original's parameters and of `changes`."""
+    given = {name: getattr(original, name) for name, e in rows_of(type(original)).items() if e.init}
+    return type(original)(**given | changes)
 
 
 def rows_of(cls: type) -> dict[str, Row]:

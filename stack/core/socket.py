@@ -17,6 +17,7 @@ from stack.core.iov import msghdr
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
 from stack.core.proto import net_proto_family, proto_ops
+from stack.core.rows import row, state
 from stack.core.sock import (
     MAX_SCHEDULE_TIMEOUT,
     SOCK_TIMESTAMP,
@@ -46,7 +47,6 @@ from stack.core.uapi import (
 
 if TYPE_CHECKING:
     from stack.core.readyfd import ReadyFd
-    from stack.core.sock import sock
     from stack.net import Net
 
 NR_OPEN = 1 << 16
@@ -55,53 +55,40 @@ CMSG_ON_STACK_BYTES = 36  # what ___sys_sendmsg has room for without sock_kmallo
 UIO_MAXIOV = 1024
 
 
+@state
 class socket:
     """struct socket: what a descriptor refers to."""
 
-    __slots__ = ("file", "flags", "net", "ops", "ready", "sk", "state", "type")
-
-    if TYPE_CHECKING:  # pointers: NULL until the family has made the sock, and after release
-
-        @property
-        def ops(self) -> proto_ops: ...
-        @ops.setter
-        def ops(self, ops: proto_ops | None) -> None: ...
-        @property
-        def sk(self) -> Any: ...  # whoever reads it knows which kind of sock it is
-        @sk.setter
-        def sk(self, sk: sock | None) -> None: ...
-
-    def __init__(self, net: Net) -> None:
-        self.net = net
-        self.state = SS_UNCONNECTED
-        self.type = 0
-        self.flags = 0
-        self.ops = None
-        self.sk = None
-        self.file: socket_file | None = None
-        self.ready: ReadyFd | None = None  # made when somebody asks for a real descriptor
+    net: Net
+    state: int = row(SS_UNCONNECTED)
+    type: int = row(0)
+    flags: int = row(0)
+    ops: proto_ops = row()
+    """NULL (None) until the family has made the sock, and after release; as `sk`."""
+    sk: Any = row()
+    """Whoever reads it knows which kind of sock it is."""
+    file: socket_file | None = row()
+    ready: ReadyFd | None = row()
+    """Made when somebody asks for a real descriptor."""
 
 
+@state
 class socket_file:
     """struct file of a socket: open-file flags and the number of descriptors that share it."""
 
-    __slots__ = ("f_count", "f_flags", "private_data")
-
-    def __init__(self, sock: socket, flags: int) -> None:
-        self.private_data = sock
-        self.f_flags = flags
-        self.f_count = 1
+    private_data: socket
+    f_flags: int
+    f_count: int = row(1)
 
 
+@state
 class files_struct:
     """The descriptor table of a host (one process per host). Lowest free number first."""
 
-    __slots__ = ("fd", "free", "next_fd")
-
-    def __init__(self) -> None:
-        self.fd: dict[int, socket] = {}
-        self.free: list[int] = []
-        self.next_fd = 3  # 0, 1 and 2 are a process's standard streams
+    fd: dict[int, socket] = row(make=dict)
+    free: list[int] = row(make=list)
+    next_fd: int = row(3)
+    """0, 1 and 2 are a process's standard streams."""
 
     def install(self, sock: socket) -> int:
         """fs/file.c: get_unused_fd and fd_install. Raises: OSError EMFILE."""
@@ -251,7 +238,7 @@ def __sock_release(sock: socket) -> None:
     """net/socket.c: ops->release, once."""
     ops = sock.ops
     if ops is not None:
-        sock.ops = None
+        sock.ops = None  # type: ignore[assignment]  # NULL
         ops.release(sock)
     sock.file = None
 
@@ -375,7 +362,7 @@ def sys_accept4(net: Net, fd: int, flags: int) -> tuple[int, Any]:
     try:
         ops.accept(sock, newsock, file.f_flags if file is not None else 0)
     except BaseException:
-        newsock.ops = None
+        newsock.ops = None  # type: ignore[assignment]  # NULL
         raise
     newfd = sock_map_fd(newsock, flags)
     try:

@@ -119,7 +119,7 @@ def inet_start_sock(sock: socket, sk: inet_sock) -> None:
             sk.sk_prot.unhash(sk)
         sk_free(sk)
         sock.sk = None
-        sock.ops = None
+        sock.ops = None  # type: ignore[assignment]  # NULL
         raise
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from stack.core.net_namespace import (
 )
 from stack.core.netdevice import ETH_P_IP, packet_type
 from stack.core.proto import net_proto_family, proto_ops, proto_register
+from stack.core.rows import replace
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
     lock_sock,
@@ -191,7 +191,7 @@ def _ops(**slots: Any) -> proto_ops:
 inet_dgram_ops = _ops(
     connect=inet_dgram_connect, accept=sock_no_accept, listen=sock_no_listen, poll=udp_poll
 )
-inet_sockraw_ops = dataclasses.replace(inet_dgram_ops, poll=datagram_poll)
+inet_sockraw_ops = replace(inet_dgram_ops, poll=datagram_poll)
 inet_stream_ops = _ops(
     connect=inet_stream_connect,
     accept=inet_accept,

@@ -54,6 +54,7 @@ from stack.core.netdevice import (
     net_xmit_errno,
 )
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
+from stack.core.rows import row, state
 from stack.core.sock import (
     os_error,
     sk_dst_check,
@@ -116,24 +117,23 @@ LL_MAX_HEADER = 32
 IP_HLEN = 20
 
 
+@state
 class ipcm_cookie:
     """struct ipcm_cookie: what one sendmsg asks of IP (options, control data, interface)."""
 
-    __slots__ = (
-        "addr",
-        "gso_size",
-        "oif",
-        "opt",
-        "priority",
-        "protocol",
-        "sockc_mark",
-        "tos",
-        "ttl",
-    )
+    addr: int = row(0)
+    opt: ip_options | None = row()
+    ttl: int = row(0)
+    tos: int = row(-1)
+    gso_size: int = row(0)
+    protocol: int = row(0)
+    oif: int = row(0)
+    sockc_mark: int = row(0)
+    priority: int = row(0)
 
     def __init__(self, sk: inet_sock | None = None) -> None:
         self.addr = 0
-        self.opt: ip_options | None = None
+        self.opt = None
         self.ttl = 0
         self.tos = -1
         self.gso_size = 0

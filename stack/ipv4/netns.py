@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastpath.inet import IpIdents
+from stack.core.rows import row, state
 from stack.ipv4.sysctl_names import FORWARDING
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@state
 class ipv4_steps:
     """Where packets go from a route, and how errors are told: functions of the layers above it.
 
@@ -35,54 +35,36 @@ class ipv4_steps:
     icmp_send: Callable[[sk_buff, int, int, int], None]
 
 
+@state
 class netns_ipv4:
     """struct netns_ipv4: caches, generators and rate limits of one host."""
 
-    __slots__ = (
-        "early_demux",
-        "fnhe",
-        "frags",
-        "icmp_global",
-        "icmp_sk",
-        "in_martian_dst",
-        "in_martian_src",
-        "ip_idents",
-        "own_addresses",
-        "peers",
-        "rt_by_daddr",
-        "rt_cache_out",
-        "rt_genid",
-        "rth_checked",
-        "rth_forwards",
-        "rth_input",
-        "secret",
-        "steps",
+    net: Net
+    steps: ipv4_steps
+    rt_cache_out: dict[tuple[int, ...], rtable] = row(make=dict)
+    rth_input: dict[int, rtable] = row(make=dict)
+    rth_checked: dict[int, rtable] = row(make=dict)
+    """By rth_key: input routes of our addresses; here where sources need a closer look."""
+    rth_forwards: bool = row(False)
+    """Some next hop keeps a route that packets are forwarded by."""
+    own_addresses: dict[int, Any] = row(make=dict)
+    rt_by_daddr: dict[int, list[tuple[int, ...]]] = row(make=dict)
+    rt_genid: int = row(0)
+    early_demux: dict[int, Callable[[sk_buff], object]] = row(make=dict)
+    """By protocol; what the sysctls *_early_demux leave of inet_protos."""
+    fnhe: dict[int, fib_nh_exception] = row(make=dict)
+    in_martian_src: int = row(0)
+    in_martian_dst: int = row(0)
+    secret: int = row(of=lambda ipv4: ipv4.net.random.getrandbits(48))
+    ip_idents: IpIdents = row(
+        of=lambda ipv4: IpIdents([ipv4.net.random.getrandbits(16) for _ in range(1024)])
     )
+    peers: dict[int, inet_peer] = row(make=dict)
 
     # Set by ipfrag_init and icmp_init.
-    frags: fqdir[ipq]
-    icmp_global: icmp_global_state
-
-    def __init__(self, net: Net, steps: ipv4_steps) -> None:
-        self.steps = steps
-        self.rt_cache_out: dict[tuple[int, ...], rtable] = {}
-        self.rth_input: dict[int, rtable] = {}
-        self.rth_checked: dict[int, rtable] = {}
-        """By rth_key: input routes of our addresses; here where sources need a closer look."""
-        self.rth_forwards = False
-        """Some next hop keeps a route that packets are forwarded by."""
-        self.own_addresses: dict[int, Any] = {}
-        self.rt_by_daddr: dict[int, list[tuple[int, ...]]] = {}
-        self.rt_genid = 0
-        self.early_demux: dict[int, Callable[[sk_buff], object]] = {}
-        """By protocol; what the sysctls *_early_demux leave of inet_protos."""
-        self.fnhe: dict[int, fib_nh_exception] = {}
-        self.in_martian_src = 0
-        self.in_martian_dst = 0
-        self.secret = net.random.getrandbits(48)
-        self.ip_idents = IpIdents([net.random.getrandbits(16) for _ in range(1024)])
-        self.icmp_sk: inet_sock | None = None
-        self.peers: dict[int, inet_peer] = {}
+    frags: fqdir[ipq] = row()
+    icmp_global: icmp_global_state = row()
+    icmp_sk: inet_sock | None = row()
 
 
 def in_dev_conf(in_dev: in_device, name: str) -> int:

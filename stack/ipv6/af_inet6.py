@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from typing import TYPE_CHECKING, Any
 
 from stack.core.datagram import datagram_poll
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import net_proto_family, proto_ops, proto_register
-from stack.core.rows import wide
+from stack.core.rows import replace, wide
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
     lock_sock,
@@ -234,7 +233,7 @@ def _ops(**slots: Any) -> proto_ops:
 inet6_dgram_ops = _ops(
     connect=inet_dgram_connect, accept=sock_no_accept, listen=sock_no_listen, poll=udp_poll
 )
-inet6_sockraw_ops = dataclasses.replace(inet6_dgram_ops, poll=datagram_poll)
+inet6_sockraw_ops = replace(inet6_dgram_ops, poll=datagram_poll)
 inet6_stream_ops = _ops(
     connect=inet_stream_connect,
     accept=inet_accept,

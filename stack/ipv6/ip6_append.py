@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.hdr import ipv6_push
 from fastpath.skbuff import CHECKSUM_PARTIAL, alloc_skb, kfree_skb, sk_buff, skb_cow_head
 from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM, NETIF_F_SG
+from stack.core.rows import row, state
 from stack.core.sock import os_error, sock_wait_for_wmem, sock_wfree
 from stack.core.uapi import (
     IPPROTO_ICMPV6,
@@ -53,17 +54,24 @@ Getfrag = Callable[[Any, sk_buff, int, "SkbPool"], None]
 """Append n bytes of the user's data to an sk_buff: `getfrag(frm, skb, n, pages)`."""
 
 
+@state
 class ipcm6_cookie:
     """struct ipcm6_cookie: what one sendmsg asks of IPv6. -1: the socket's or the route's."""
 
-    __slots__ = ("dontfrag", "gso_size", "hlimit", "mark", "opt", "priority", "tclass")
+    hlimit: int = row(-1)
+    tclass: int = row(-1)
+    dontfrag: bool = row(False)
+    gso_size: int = row(0)
+    opt: ipv6_txoptions | None = row()
+    mark: int = row(0)
+    priority: int = row(0)
 
     def __init__(self, sk: inet_sock | None = None) -> None:
         self.hlimit = -1
         self.tclass = -1
         self.dontfrag = False
         self.gso_size = 0
-        self.opt: ipv6_txoptions | None = None
+        self.opt = None
         self.mark = sk.sk_mark if sk is not None else 0
         self.priority = sk.sk_priority if sk is not None else 0
         np = sk.pinet6 if sk is not None else None

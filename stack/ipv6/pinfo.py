@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from copy import copy
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stack.core.rows import wide
+from stack.core.rows import FRESH, clone_state, row, state, wide
 from stack.ipv6.txoptions import ipv6_txoptions
 
 if TYPE_CHECKING:
@@ -23,17 +21,17 @@ IPV6_PMTUDISC_INTERFACE = 4
 IPV6_PMTUDISC_OMIT = 5
 
 
-@dataclass(slots=True)
+@state
 class ipv6_mc_socklist:
     """struct ipv6_mc_socklist: one membership; `sflist` = sources of the filter `sfmode`."""
 
     addr: wide
     ifindex: int
     sfmode: int
-    sflist: list[int] = field(default_factory=list)
+    sflist: list[int] = row(make=list)
 
 
-@dataclass(slots=True)
+@state
 class rxopt:
     """ipv6_pinfo.rxopt: the control messages that recvmsg gives."""
 
@@ -54,7 +52,7 @@ class rxopt:
     recvfragsize: bool = False
 
 
-@dataclass(slots=True)
+@state
 class inet6_cork:
     """struct inet6_cork: the settings of a datagram that is being put together."""
 
@@ -64,7 +62,7 @@ class inet6_cork:
     dontfrag: bool = False
 
 
-@dataclass(slots=True)
+@state
 class ipv6_pinfo:
     """struct ipv6_pinfo. Hop limits and traffic class: -1 leaves it to the route."""
 
@@ -93,28 +91,22 @@ class ipv6_pinfo:
     autoflowlabel_set: bool = False
     dontfrag: bool = False
     rtalert_isolate: bool = False
-    rxopt: rxopt = field(default_factory=rxopt)
+    rxopt: rxopt = row(make=rxopt, clone=clone_state)
     opt: ipv6_txoptions | None = None
     """Extension headers that every packet of the socket carries."""
-    ipv6_mc_list: list[ipv6_mc_socklist] = field(default_factory=list)
-    ipv6_ac_list: list[tuple[int, int]] = field(default_factory=list)
+    ipv6_mc_list: list[ipv6_mc_socklist] = row(make=list, clone=FRESH)
+    ipv6_ac_list: list[tuple[int, int]] = row(make=list, clone=FRESH)
     """Anycast addresses that the socket joined: (address, ifindex)."""
-    ipv6_fl_list: list[ip6_flowlabel] = field(default_factory=list)
+    ipv6_fl_list: list[ip6_flowlabel] = row(make=list, clone=FRESH)
     """Flow labels that it leases."""
-    pktoptions: sk_buff | None = None
-    rx_pmtu: tuple[int, int, int] | None = None
+    pktoptions: sk_buff | None = row(None, clone=FRESH)
+    rx_pmtu: tuple[wide, int, int] | None = row(None, clone=FRESH)
     """The last path MTU for IPV6_RECVPATHMTU: (address, scope id, mtu)."""
-    cork: inet6_cork = field(default_factory=inet6_cork)
+    cork: inet6_cork = row(make=inet6_cork, clone=FRESH)
 
     def clone(self) -> ipv6_pinfo:
         """What a connection gets of its listener: the settings, but no group and no label."""
-        new = copy(self)
-        new.rxopt = copy(self.rxopt)
-        new.ipv6_mc_list, new.ipv6_ac_list, new.ipv6_fl_list = [], [], []
-        new.pktoptions = None
-        new.rx_pmtu = None
-        new.cork = inet6_cork()
-        return new
+        return clone_state(self)
 
 
 def inet6_sk(sk: inet_sock | None) -> ipv6_pinfo | None:

@@ -14,7 +14,7 @@ import pytest
 import stack.inet.ping
 import stack.inet.raw
 import stack.inet.tcp_minisocks  # noqa: F401
-from stack.core.rows import FRESH, KEEP, REQUIRED, clone_state, row, rows_of, state, wide
+from stack.core.rows import FRESH, KEEP, REQUIRED, clone_state, replace, row, rows_of, state, wide
 from stack.core.sock import sock
 from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
 from stack.inet.inet_sock import inet_sock
@@ -131,6 +131,13 @@ def test_a_constructor_without_a_required_field_or_with_too_many_is_an_error(
 ) -> None:
     with pytest.raises(TypeError, match="__init__"):
         Point(*args)
+
+
+def test_replace_makes_another_object() -> None:
+    point = replace(Point(2, 5), port=3)
+    assert (point.family, point.daddr, point.port, point.ident) == (2, 5, 3, -1)
+    with pytest.raises(TypeError, match="unexpected"):
+        replace(point, height=3)
 
 
 def test_init_state_leaves_a_field_without_default_alone() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
 from stack.core.netdevice import net_device
+from stack.core.rows import rows_of
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.host import Host
@@ -26,7 +26,7 @@ def takes(sk: Any, family: int) -> bool:
 
 def family_table() -> inet_af_ops:
     """What TCP asks of the family, for a host whose sockets of IPv6 nobody has set up."""
-    unused: dict[str, Any] = dict.fromkeys(f.name for f in fields(inet_af_ops))
+    unused: dict[str, Any] = dict.fromkeys(rows_of(inet_af_ops))
     ops = {"family": AF_INET6, "header_len": 40, "takes": takes, "is_loopback": ipv6_addr_loopback}
     return inet_af_ops(**{**unused, **ops})
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno as codes
 from typing import Any
 
+from stack.core.rows import replace
 from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
 from tests.stack.inet.tcpnet import ACK, MS, RST, SYN, A, B, Segment, Sock, TcpNet, build_segment
@@ -97,7 +97,7 @@ def tcp_invalid_ratelimit(rig: Rig) -> int:
 
 def tcp_congestion_control(rig: Rig) -> str:
     with Rig({}, rig.live).tcp() as net:
-        other = dataclasses.replace(tcp_reno, name="other")
+        other = replace(tcp_reno, name="other")
         tcp_register_congestion_control(net.a, other)
         net.a.sysctl.tcp_congestion_control = rig.sysctl["tcp_congestion_control"]
         return bytes(net.socket(net.a).getsockopt(13)).rstrip(b"\0").decode()
