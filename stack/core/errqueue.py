@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import dataclass
 
 from fastpath.skbuff import kfree_skb, sk_buff
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.rows import state
 from stack.core.sock import sock
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import sock_recv_cmsgs
@@ -16,7 +16,7 @@ from stack.core.uapi import MSG_ERRQUEUE, MSG_TRUNC
 EXTENDED_ERR = struct.Struct("=IBBBBII")
 
 
-@dataclass(slots=True)
+@state
 class sock_exterr_skb:
     """struct sock_exterr_skb (skb.cb on the error queue): the extended error and where it is from.
 

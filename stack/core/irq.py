@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from stack.core.rows import row, state
 from stack.core.softirq import __do_softirq
 
 if TYPE_CHECKING:
@@ -20,21 +21,20 @@ NR_IRQS = 256
 SPURIOUS_LIMIT = 100_000
 
 
+@state
 class irqaction:
     """One handler on a line: `handler(irq, dev_id) -> IRQ_NONE | IRQ_HANDLED`."""
 
-    __slots__ = ("dev_id", "flags", "handler", "name")
-
-    def __init__(self, handler: Callable[[int, Any], int], dev_id: Any, name: str, flags: int):
-        self.handler = handler
-        self.dev_id = dev_id
-        self.name = name
-        self.flags = flags
+    handler: Callable[[int, Any], int]
+    dev_id: Any
+    name: str
+    flags: int
 
 
 run_softirqs = __do_softirq  # a name that a method may use
 
 
+@state
 class irq_desc:
     """One interrupt line; this is the `InterruptLine` that a device gets.
 
@@ -42,15 +42,22 @@ class irq_desc:
     already, or local interrupts are off; then as soon as that ends.
     """
 
-    __slots__ = ("actions", "alone", "count", "depth", "irq", "level", "machine", "unhandled")
+    machine: Machine = row()
+    irq: int = row(0)
+    level: bool = row(False)
+    depth: int = row(0)
+    actions: list[irqaction] = row()
+    alone: irqaction | None = row()
+    count: int = row(0)
+    unhandled: int = row(0)
 
     def __init__(self, machine: Machine, irq: int) -> None:
         self.machine = machine
         self.irq = irq
         self.level = False
         self.depth = 0  # disable_irq nesting
-        self.actions: list[irqaction] = []
-        self.alone: irqaction | None = None  # the action when there is exactly one
+        self.actions = []
+        self.alone = None  # the action when there is exactly one
         self.count = 0
         self.unhandled = 0
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
+from stack.core.rows import state
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
@@ -32,24 +33,15 @@ NF_ACCEPT = 1
 NF_STOLEN = 2
 
 
+@state
 class nf_hook_state:
     """struct nf_hook_state: where a packet is when a hook looks at it."""
 
-    __slots__ = ("hook", "indev", "net", "outdev", "sk")
-
-    def __init__(
-        self,
-        hook: int,
-        net: Net,
-        sk: sock | None,
-        indev: net_device | None,
-        outdev: net_device | None,
-    ) -> None:
-        self.hook = hook
-        self.net = net
-        self.sk = sk
-        self.indev = indev
-        self.outdev = outdev
+    hook: int
+    net: Net
+    sk: sock | None
+    indev: net_device | None
+    outdev: net_device | None
 
 
 Hook = Callable[[Any, nf_hook_state], int]

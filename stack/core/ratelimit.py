@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from stack.core.rows import row, state
+
 if TYPE_CHECKING:
     from stack.net import Net
 
@@ -14,15 +16,13 @@ NET_RATELIMIT_NS = 5_000_000_000
 NET_RATELIMIT_BURST = 10
 
 
+@state
 class ratelimit_state:
     """struct ratelimit_state: what began when, and how much of it was said and left out."""
 
-    __slots__ = ("begin", "missed", "printed")
-
-    def __init__(self) -> None:
-        self.begin: int | None = None
-        self.printed = 0
-        self.missed = 0
+    begin: int | None = row()
+    printed: int = row(0)
+    missed: int = row(0)
 
 
 def net_ratelimit(net: Net) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stack.core.clock import TimerHandle, call_in_background
+from stack.core.rows import row, state
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -20,10 +21,16 @@ UDELAY_DEBT_NS = 500 * NSEC_PER_USEC
 """`udelay` lets the clock move once this much is owed: a bit-banged EEPROM asks for thousands."""
 
 
+@state
 class work_struct:
     """One piece of deferred work; queued at most once at a time."""
 
-    __slots__ = ("func", "machine", "pending", "queued", "running", "ticket")
+    machine: Machine = row()
+    func: Callable[[], None] = row()
+    pending: bool = row(False)
+    running: bool = row(False)
+    queued: TimerHandle | None = row()
+    ticket: int = row(0)
 
     def __init__(self, machine: Machine, func: Callable[[], None]) -> None:
         """Bind `func` (called without arguments) to `machine`."""
@@ -31,7 +38,7 @@ class work_struct:
         self.func = func
         self.pending = False
         self.running = False
-        self.queued: TimerHandle | None = None
+        self.queued = None
         self.ticket = 0  # which queueing the event on the clock stands for
 
     def _run(self, ticket: int) -> None:

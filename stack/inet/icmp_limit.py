@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -19,10 +19,12 @@ STEP_NS = 20_000_000
 XRLIM_BURST_FACTOR = 6
 
 
+@state
 class icmp_global_state:
     """The namespace's token bucket (sysctl icmp_msgs_per_sec, icmp_msgs_burst)."""
 
-    __slots__ = ("credit", "stamp_ns")
+    credit: int = row(0)
+    stamp_ns: int = row(0)
 
     def __init__(self, burst: int, now_ns: int) -> None:
         self.credit = burst
@@ -46,10 +48,14 @@ def icmp_global_allow(net: Net) -> bool:
     return False
 
 
+@state
 class inet_peer:
     """struct inet_peer: token buckets (in ns) and redirect counts for one address."""
 
-    __slots__ = ("n_redirects", "rate_last", "rate_tokens", "rid")
+    rate_tokens: int = row(0)
+    rate_last: int = row(0)
+    n_redirects: int = row(0)
+    rid: int = row(0)
 
     def __init__(self, now_ns: int) -> None:
         self.rate_tokens = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stack.core.rows import row, state, wide
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 
-@dataclass(slots=True, frozen=True, eq=False, kw_only=True)
+@state
 class timewait_sock_ops:
     """include/net/timewait_sock.h struct timewait_sock_ops (proto.twsk_prot)."""
 

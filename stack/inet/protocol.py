@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stack.core.rows import state
 from stack.core.uapi import MAX_INET_PROTOS
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 
-@dataclass(slots=True, eq=False)
+@state
 class net_protocol:
     """struct net_protocol: what IP calls for one protocol number.
 

@@ -7,9 +7,9 @@ have a table of their own.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 
 from stack.core.proto import proto, proto_ops
+from stack.core.rows import state
 from stack.core.uapi import IPPROTO_IP, SOCK_MAX
 
 INET_PROTOSW_REUSE = 0x01
@@ -17,7 +17,7 @@ INET_PROTOSW_PERMANENT = 0x02
 INET_PROTOSW_ICSK = 0x04
 
 
-@dataclass(slots=True, eq=False)
+@state
 class inet_protosw:
     """struct inet_protosw: joins (type, protocol) to proto and proto_ops."""
 

@@ -22,6 +22,7 @@ from stack.core.netdevice import (
     NETDEV_UP,
     net_device,
 )
+from stack.core.rows import row, state
 from stack.ipv4.arp_send import arp_send_gratuitous
 from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.sysctl_names import ipv4_devconf
@@ -50,35 +51,23 @@ def inet_ifa_match(addr: int, ifa: in_ifaddr) -> bool:
     return not (addr ^ ifa.ifa_address) & ifa.ifa_mask
 
 
+@state
 class in_ifaddr:
     """struct in_ifaddr: one address. `ifa_address` is the peer's on point-to-point links."""
 
-    __slots__ = (
-        "ifa_address",
-        "ifa_broadcast",
-        "ifa_dev",
-        "ifa_flags",
-        "ifa_label",
-        "ifa_local",
-        "ifa_mask",
-        "ifa_prefixlen",
-        "ifa_scope",
-    )
-
-    ifa_dev: in_device
+    ifa_local: int
+    ifa_prefixlen: int
+    ifa_label: str = ""
+    ifa_dev: in_device = row()
     """Set by inet_insert_ifa."""
-
-    def __init__(self, local: int, prefixlen: int, label: str = "") -> None:
-        self.ifa_local = local
-        self.ifa_address = local
-        self.ifa_prefixlen = prefixlen
-        self.ifa_mask = inet_make_mask(prefixlen)
-        self.ifa_broadcast = 0
-        self.ifa_flags = IFA_F_PERMANENT
-        self.ifa_scope = RT_SCOPE_UNIVERSE
-        self.ifa_label = label
+    ifa_address: int = row(of=lambda ifa: ifa.ifa_local)
+    ifa_mask: int = row(of=lambda ifa: inet_make_mask(ifa.ifa_prefixlen))
+    ifa_broadcast: int = row(0)
+    ifa_flags: int = row(IFA_F_PERMANENT)
+    ifa_scope: int = row(RT_SCOPE_UNIVERSE)
 
 
+@state
 class in_device:
     """struct in_device: the IPv4 side of an interface (`dev.ip_ptr`).
 
@@ -86,15 +75,12 @@ class in_device:
     is IGMP's.
     """
 
-    __slots__ = ("cnf", "dead", "dev", "ifa_list", "igmp", "mc_list")
-
-    def __init__(self, dev: net_device) -> None:
-        self.dev = dev
-        self.ifa_list: list[in_ifaddr] = []
-        self.cnf = ipv4_devconf(dev.net)
-        self.mc_list: list[ip_mc_list] = []
-        self.igmp: igmp_state | None = None
-        self.dead = False
+    dev: net_device
+    ifa_list: list[in_ifaddr] = row(make=list)
+    cnf: ipv4_devconf = row(of=lambda in_dev: ipv4_devconf(in_dev.dev.net))
+    mc_list: list[ip_mc_list] = row(make=list)
+    igmp: igmp_state | None = row()
+    dead: bool = row(False)
 
 
 def register_inetaddr_notifier(net: Net, fn: Callable[[int, in_ifaddr], Any]) -> None:

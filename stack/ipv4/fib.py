@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.errors import ArgumentError
 from stack.core.dev import dev_named
@@ -26,6 +26,7 @@ from stack.core.netdevice import (
     NETDEV_UNREGISTER,
     NETDEV_UP,
 )
+from stack.core.rows import row, state
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
 from stack.ipv4.devinet import register_inetaddr_notifier
 from stack.ipv4.rt_cache import rt_cache_flush
@@ -104,52 +105,39 @@ def ipv4_is_local_multicast(addr: int) -> bool:
     return addr >> 8 == 0xE00000
 
 
+@state
 class fib_nh:
     """struct fib_nh: one next hop. `nh_rth_input`: the route that packets forwarded to it share, by
     the interface they came in on."""
 
-    __slots__ = (
-        "nh_dev",
-        "nh_flags",
-        "nh_gw",
-        "nh_oif",
-        "nh_rth_input",
-        "nh_scope",
-        "nh_weight",
-    )
-
     nh_dev: net_device
-    """Of a gateway without a device fib_check_nh finds it."""
-
-    def __init__(
-        self, dev: net_device | None, gw: int = 0, weight: int = 1, flags: int = 0
-    ) -> None:
-        self.nh_dev = dev  # type: ignore[assignment]
-        self.nh_oif = dev.ifindex if dev is not None else 0
-        self.nh_gw = gw
-        self.nh_weight = weight
-        self.nh_rth_input: dict[int, rtable] = {}
-        self.nh_flags = flags
-        self.nh_scope = RT_SCOPE_LINK if gw else RT_SCOPE_HOST
+    nh_gw: int = 0
+    nh_weight: int = 1
+    nh_flags: int = 0
+    nh_oif: int = row(of=lambda nh: nh.nh_dev.ifindex if nh.nh_dev is not None else 0)
+    nh_rth_input: dict[int, rtable] = row(make=dict)
+    nh_scope: int = row(of=lambda nh: RT_SCOPE_LINK if nh.nh_gw else RT_SCOPE_HOST)
 
 
+Nexthops: TypeAlias = list[fib_nh]
+
+
+@state
 class fib_info:
     """struct fib_info: what a route leads to."""
 
-    __slots__ = (
-        "fib_dead",
-        "fib_metrics",
-        "fib_nh",
-        "fib_prefsrc",
-        "fib_priority",
-        "fib_protocol",
-        "fib_scope",
-        "fib_type",
-    )
+    fib_nh: list[fib_nh] = row()
+    fib_type: int = row(0)
+    fib_scope: int = row(0)
+    fib_protocol: int = row(0)
+    fib_prefsrc: int = row(0)
+    fib_priority: int = row(0)
+    fib_metrics: dict[str, int] = row()
+    fib_dead: bool = row(False)
 
     def __init__(
         self,
-        nhs: list[fib_nh],
+        nhs: Nexthops,
         *,
         rtype: int,
         scope: int,
@@ -181,31 +169,37 @@ class fib_info:
         )
 
 
+@state
 class fib_alias:
     """struct fib_alias: one route of a prefix; a list of them is sorted by TOS, then priority."""
 
-    __slots__ = ("fa_dst", "fa_info", "fa_plen", "fa_tos", "fa_type", "tb_id")
-
-    def __init__(self, dst: int, plen: int, tos: int, rtype: int, info: fib_info, tb: int) -> None:
-        self.fa_dst = dst
-        self.fa_plen = plen
-        self.fa_tos = tos
-        self.fa_type = rtype
-        self.fa_info = info
-        self.tb_id = tb
+    fa_dst: int
+    fa_plen: int
+    fa_tos: int
+    fa_type: int
+    fa_info: fib_info
+    tb_id: int
 
 
+@state
 class fib_result:
     """struct fib_result: the outcome of a lookup."""
 
-    __slots__ = ("fi", "nh", "prefix", "prefixlen", "scope", "table", "tclassid", "type")
+    table: fib_table | None = row()
+    nh: fib_nh | None = row()
+    tclassid: int = row(0)
+    fi: fib_info | None = row()
+    type: int = row(0)
+    scope: int = row(0)
+    prefix: int = row(0)
+    prefixlen: int = row(0)
 
     def __init__(self, fa: fib_alias | None, nh: fib_nh | None, table: fib_table | None) -> None:
         self.table = table
         self.nh = nh
         self.tclassid = 0
         if fa is not None:
-            self.fi: fib_info | None = fa.fa_info
+            self.fi = fa.fa_info
             self.type = fa.fa_type
             self.scope = fa.fa_info.fib_scope
             self.prefix = fa.fa_dst
@@ -218,16 +212,14 @@ class fib_result:
             self.prefixlen = 0
 
 
+@state
 class fib_table:
     """struct fib_table: per-length dicts; `lens` holds the lengths in use, longest first."""
 
-    __slots__ = ("lens", "maps", "tb_id", "tb_num_default")
-
-    def __init__(self, tb_id: int) -> None:
-        self.tb_id = tb_id
-        self.maps: list[dict[int, list[fib_alias]]] = [{} for _ in range(33)]
-        self.lens: list[int] = []
-        self.tb_num_default = 0
+    tb_id: int
+    maps: list[dict[int, list[fib_alias]]] = row(make=lambda: [{} for _ in range(33)])
+    lens: list[int] = row(make=list)
+    tb_num_default: int = row(0)
 
     def aliases(self) -> Iterator[fib_alias]:
         """All routes, longest prefix first, then by address."""
@@ -258,10 +250,13 @@ class fib_table:
         return sum(len(b) for m in self.maps for b in m.values())
 
 
+@state
 class netns_fib:
     """The tables of one host, in rule order: local, main, default."""
 
-    __slots__ = ("generation", "rules", "tables")
+    tables: dict[int, fib_table] = row()
+    rules: list[fib_table] = row()
+    generation: int = row(0)
 
     def __init__(self) -> None:
         self.tables = {i: fib_table(i) for i in (RT_TABLE_LOCAL, RT_TABLE_MAIN, RT_TABLE_DEFAULT)}
@@ -586,7 +581,9 @@ def ip_route_add(
         raise OSError(errno.EINVAL, f"{src} is not an address of this host")
     nhs: list[fib_nh] = []
     if rtype not in FIB_PROPS_ERROR:
-        nh = fib_nh(device, gw, 1, RTNH_F_ONLINK if onlink else 0)
+        flags = RTNH_F_ONLINK if onlink else 0
+        # Of a gateway without a device (NULL) fib_check_nh finds it.
+        nh = fib_nh(device, gw, 1, flags)  # type: ignore[arg-type]
         fib_check_nh(net, nh, scope)
         nhs.append(nh)
     metrics = {k: v for k, v in (("mtu", mtu), ("advmss", advmss)) if v}

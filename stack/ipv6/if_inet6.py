@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stack.core.neigh_table import neigh_parms
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 from stack.inet.mc_filter import mc_changes, mc_filter
 from stack.ipv6.addr import ipv6_prefix_equal
 from stack.ipv6.devconf import ipv6_devconf
@@ -53,54 +53,32 @@ INFINITY_LIFE_TIME = 0xFFFFFFFF
 IPV6_MIN_MTU = 1280
 
 
+@state
 class inet6_ifaddr:
     """struct inet6_ifaddr: one address. Lifetimes in seconds, time stamps in ns of the machine."""
 
-    __slots__ = (
-        "addr",
-        "cstamp",
-        "dad_nonce",
-        "dad_probes",
-        "dad_work",
-        "flags",
-        "idev",
-        "ifpub",
-        "peer_addr",
-        "prefered_lft",
-        "prefix_len",
-        "regen_count",
-        "rt",
-        "rt_priority",
-        "scope",
-        "stable_privacy_retry",
-        "state",
-        "tstamp",
-        "valid_lft",
-    )
-
-    def __init__(
-        self, idev: inet6_dev, addr: wide, prefix_len: int, scope: int, flags: int
-    ) -> None:
-        self.idev = idev
-        self.addr = addr
-        self.prefix_len = prefix_len
-        self.scope = scope
-        self.flags = flags
-        self.peer_addr = 0
-        self.valid_lft = INFINITY_LIFE_TIME
-        self.prefered_lft = INFINITY_LIFE_TIME
-        self.rt_priority = 0
-        self.cstamp = self.tstamp = 0
-        self.state = INET6_IFADDR_STATE_PREDAD
-        self.dad_probes = 0
-        self.dad_nonce = b""
-        self.dad_work: timer_list | None = None
-        self.rt: fib6_info | None = None
-        self.ifpub: inet6_ifaddr | None = None
-        self.regen_count = 0
-        self.stable_privacy_retry = 0
+    idev: inet6_dev
+    addr: wide
+    prefix_len: int
+    scope: int
+    flags: int
+    peer_addr: int = row(0)
+    valid_lft: int = row(INFINITY_LIFE_TIME)
+    prefered_lft: int = row(INFINITY_LIFE_TIME)
+    rt_priority: int = row(0)
+    cstamp: int = row(0)
+    tstamp: int = row(0)
+    state: int = row(INET6_IFADDR_STATE_PREDAD)
+    dad_probes: int = row(0)
+    dad_nonce: bytes = row(b"")
+    dad_work: timer_list | None = row()
+    rt: fib6_info | None = row()
+    ifpub: inet6_ifaddr | None = row()
+    regen_count: int = row(0)
+    stable_privacy_retry: int = row(0)
 
 
+@state
 class ifmcaddr6:
     """struct ifmcaddr6: a group that the interface listens to.
 
@@ -109,73 +87,43 @@ class ifmcaddr6:
     query asked about. `loaded`: the NIC hears it.
     """
 
-    __slots__ = (
-        "changes",
-        "filter",
-        "gsquery",
-        "idev",
-        "last_reporter",
-        "loaded",
-        "mca_addr",
-        "timer",
-        "unsolicit_count",
-    )
-
-    def __init__(self, idev: inet6_dev, addr: wide) -> None:
-        self.idev = idev
-        self.mca_addr = addr
-        self.filter = mc_filter()
-        self.changes = mc_changes()
-        self.gsquery: frozenset[int] = frozenset()
-        self.last_reporter = False
-        self.loaded = False
-        self.unsolicit_count = 0
-        self.timer: timer_list | None = None
+    idev: inet6_dev
+    mca_addr: wide
+    filter: mc_filter = row(make=mc_filter)
+    changes: mc_changes = row(make=mc_changes)
+    gsquery: frozenset[wide] = row(make=frozenset)
+    last_reporter: bool = row(False)
+    loaded: bool = row(False)
+    unsolicit_count: int = row(0)
+    timer: timer_list | None = row()
 
 
+@state
 class ifacaddr6:
     """struct ifacaddr6: an anycast address of the interface and its users."""
 
-    __slots__ = ("aca_addr", "aca_idev", "aca_rt", "aca_users")
-
-    def __init__(self, idev: inet6_dev, addr: wide, rt: fib6_info) -> None:
-        self.aca_idev = idev
-        self.aca_addr = addr
-        self.aca_rt = rt
-        self.aca_users = 1
+    aca_idev: inet6_dev
+    aca_addr: wide
+    aca_rt: fib6_info
+    aca_users: int = row(1)
 
 
+@state
 class inet6_dev:
     """struct inet6_dev: `dev.ip6_ptr`."""
 
-    __slots__ = (
-        "ac_list",
-        "addr_list",
-        "cnf",
-        "dead",
-        "dev",
-        "if_flags",
-        "mc_list",
-        "mld",
-        "nd",
-        "nd_parms",
-        "net",
-        "tstamp",
-    )
-
-    def __init__(self, dev: net_device, cnf: ipv6_devconf) -> None:
-        self.dev = dev
-        self.net: Net = dev.net
-        self.cnf = cnf
-        self.addr_list: list[inet6_ifaddr] = []
-        self.mc_list: dict[int, ifmcaddr6] = {}
-        self.ac_list: dict[int, ifacaddr6] = {}
-        self.if_flags = 0
-        self.dead = False
-        self.nd_parms = neigh_parms()
-        self.nd = nd_state()
-        self.mld = mld_state(dev.net.ipv6.sysctl.mld_qrv)
-        self.tstamp = 0
+    dev: net_device
+    cnf: ipv6_devconf
+    net: Net = row(of=lambda idev: idev.dev.net)
+    addr_list: list[inet6_ifaddr] = row(make=list)
+    mc_list: dict[int, ifmcaddr6] = row(make=dict)
+    ac_list: dict[int, ifacaddr6] = row(make=dict)
+    if_flags: int = row(0)
+    dead: bool = row(False)
+    nd_parms: neigh_parms = row(make=neigh_parms)
+    nd: nd_state = row(make=nd_state)
+    mld: mld_state = row(of=lambda idev: mld_state(idev.net.ipv6.sysctl.mld_qrv))
+    tstamp: int = row(0)
 
     def __repr__(self) -> str:
         return f"<inet6_dev {self.dev.name}>"

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from fastpath.skbuff import sk_buff
-from stack.core.rows import wide
+from stack.core.rows import row, state
 
 IP6SKB_FORWARDED = 2
 IP6SKB_REROUTED = 4
@@ -20,6 +20,7 @@ NHOFF_FIRST = 6
 """Where the next header field stands in the IPv6 header."""
 
 
+@state
 class inet6_skb_parm:
     """struct inet6_skb_parm. Offsets count from the IPv6 header, 0: no such header.
 
@@ -28,12 +29,12 @@ class inet6_skb_parm:
     value of a router alert.
     """
 
-    __slots__ = ("dst0", "dst1", "lastopt", "nhoff", "ra", "srcrt")
-
-    def __init__(self) -> None:
-        self.nhoff = NHOFF_FIRST
-        self.dst0 = self.dst1 = self.srcrt = self.lastopt = 0
-        self.ra = 0
+    nhoff: int = row(NHOFF_FIRST)
+    dst0: int = row(0)
+    dst1: int = row(0)
+    srcrt: int = row(0)
+    lastopt: int = row(0)
+    ra: int = row(0)
 
 
 def IP6CB(skb: sk_buff) -> inet6_skb_parm:
@@ -50,7 +51,7 @@ def ip6cb_nhoff(skb: sk_buff) -> int:
     return parm.nhoff if parm.__class__ is inet6_skb_parm else NHOFF_FIRST
 
 
-def ip6cb_srcrt(skb: sk_buff) -> wide:
+def ip6cb_srcrt(skb: sk_buff) -> int:
     """IP6CB(skb)->srcrt without making notes."""
     parm = skb.cb
     return parm.srcrt if parm.__class__ is inet6_skb_parm else 0

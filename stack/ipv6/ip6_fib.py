@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from stack.core.neigh_table import NUD_FAILED, NUD_VALID
 from stack.core.netdevice import IFF_LOOPBACK
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.ipv6.addr import MASKS6, format_addr6
 
@@ -81,54 +81,48 @@ _FAIL_HARD = -3
 _FAIL_PROBE = -2
 
 
+@state
 class fib6_nh:
     """struct fib6_nh: where a route leads. `fib_nh_gw6` 0: on link."""
 
-    __slots__ = (
-        "exceptions",
-        "fib_nh_dev",
-        "fib_nh_flags",
-        "fib_nh_gw6",
-        "fib_nh_weight",
-        "last_probe",
-        "rt6i_pcpu",
-    )
-
-    def __init__(self, dev: net_device, gw: wide = 0, weight: int = 1) -> None:
-        self.fib_nh_dev = dev
-        self.fib_nh_gw6 = gw
-        self.fib_nh_weight = weight
-        self.fib_nh_flags = 0
-        self.last_probe = 0
-        self.rt6i_pcpu: rt6_info | None = None  # the route that packets without exceptions share
-        self.exceptions: dict[int, rt6_exception] = {}
+    fib_nh_dev: net_device
+    fib_nh_gw6: wide = 0
+    fib_nh_weight: int = 1
+    fib_nh_flags: int = row(0)
+    last_probe: int = row(0)
+    rt6i_pcpu: rt6_info | None = row()
+    """The route that packets without exceptions share."""
+    exceptions: dict[int, rt6_exception] = row(make=dict)
 
 
+Fib6Nh: TypeAlias = "fib6_nh"
+Fib6Table: TypeAlias = "fib6_table"
+
+
+@state
 class fib6_info:
     """struct fib6_info: one route. `expires` in ns, meant with RTF_EXPIRES."""
 
-    __slots__ = (
-        "expires",
-        "fib6_destroying",
-        "fib6_dst",
-        "fib6_flags",
-        "fib6_metric",
-        "fib6_metrics",
-        "fib6_nh",
-        "fib6_plen",
-        "fib6_prefsrc",
-        "fib6_protocol",
-        "fib6_siblings",
-        "fib6_table",
-        "fib6_type",
-    )
+    fib6_table: fib6_table = row()
+    fib6_dst: wide = row(0)
+    fib6_plen: int = row(0)
+    fib6_nh: fib6_nh = row()
+    fib6_type: int = row(0)
+    fib6_flags: int = row(0)
+    fib6_metric: int = row(0)
+    fib6_protocol: int = row(0)
+    fib6_prefsrc: wide = row(0)
+    fib6_metrics: dict[str, int] = row()
+    fib6_siblings: list[fib6_info] = row()
+    fib6_destroying: bool = row(False)
+    expires: int = row(0)
 
     def __init__(
         self,
-        table: fib6_table,
+        table: Fib6Table,
         dst: wide,
         plen: int,
-        nh: fib6_nh,
+        nh: Fib6Nh,
         *,
         rtype: int = RTN_UNICAST,
         flags: int = RTF_UP,
@@ -147,7 +141,7 @@ class fib6_info:
         self.fib6_protocol = protocol
         self.fib6_prefsrc = prefsrc
         self.fib6_metrics = metrics or {}
-        self.fib6_siblings: list[fib6_info] = []  # with itself, when there are others
+        self.fib6_siblings = []  # with itself, when there are others
         self.fib6_destroying = False
         self.expires = 0
 
@@ -160,15 +154,15 @@ class fib6_info:
         )
 
 
+@state
 class fib6_table:
     """struct fib6_table. A leaf is the list of routes of one prefix, by metric."""
 
-    __slots__ = ("leaves", "levels", "tb6_id")
-
-    def __init__(self, tb_id: int) -> None:
-        self.tb6_id = tb_id
-        self.leaves: dict[int, dict[int, list[fib6_info]]] = {}  # by prefix length
-        self.levels: list[tuple[int, dict[int, list[fib6_info]]]] = []  # (mask, leaves) by length
+    tb6_id: int
+    leaves: dict[int, dict[wide, list[fib6_info]]] = row(make=dict)
+    """By prefix length."""
+    levels: list[tuple[wide, dict[wide, list[fib6_info]]]] = row(make=list)
+    """(mask, leaves) by length."""
 
     def routes(self) -> Iterator[fib6_info]:
         """All routes, longest prefix first, then by address."""
@@ -212,10 +206,13 @@ class fib6_table:
         return sum(len(leaf) for level in self.leaves.values() for leaf in level.values())
 
 
+@state
 class netns_fib6:
     """The tables of one namespace in rule order, the timer of routes that expire."""
 
-    __slots__ = ("gc_timer", "rules", "tables")
+    tables: dict[int, fib6_table] = row()
+    rules: list[fib6_table] = row()
+    gc_timer: timer_list = row()
 
     def __init__(self, net: Net) -> None:
         self.tables = {i: fib6_table(i) for i in (RT6_TABLE_LOCAL, RT6_TABLE_MAIN)}

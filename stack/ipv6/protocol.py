@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff
+from stack.core.rows import state
 from stack.core.uapi import MAX_INET_PROTOS
 from stack.inet.early_demux import allowed_early_demux, follow_early_demux
 
@@ -34,7 +34,7 @@ NEXTHDR_MOBILITY = 135
 NEXTHDR_MAX = 255
 
 
-@dataclass(slots=True, eq=False)
+@state
 class inet6_protocol:
     """struct inet6_protocol.
 

@@ -92,7 +92,7 @@ def e1000_free_all_tx_resources(adapter: e1000_adapter) -> None:
     """e1000_main.c."""
     if adapter.tx_ring is not None:
         adapter.tx_ring.reset()
-        adapter.tx_ring = None
+        adapter.tx_ring = None  # type: ignore[assignment]
 
 
 def e1000_free_all_rx_resources(adapter: e1000_adapter) -> None:
@@ -103,8 +103,8 @@ def e1000_free_all_rx_resources(adapter: e1000_adapter) -> None:
     if adapter.rx_ring is not None:
         e1000_fold_ring_stats(adapter)
         adapter.rx_ring.reset()
-        adapter.rx_ring = None
-    adapter.rx_pool = None
+        adapter.rx_ring = None  # type: ignore[assignment]
+    adapter.rx_pool = None  # type: ignore[assignment]
 
 
 def e1000_clean_all_tx_rings(adapter: e1000_adapter) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.drvring import RxRing, TxRing
 from fastpath.skbuff import SkbPool
 from stack.core.netdevice import napi_struct
+from stack.core.rows import row, rows_of, state
 from stack.drivers.e1000 import defs as d
 
 if TYPE_CHECKING:
@@ -79,122 +79,73 @@ class E1000HwError(Exception):
         self.kind = kind
 
 
+@state
 class e1000_eeprom_info:
     """What `e1000_init_eeprom_params` found out (e1000_hw.h)."""
 
-    __slots__ = ("address_bits", "opcode_bits", "word_size")
-
-    def __init__(self) -> None:
-        self.word_size = 64
-        self.opcode_bits = 3
-        self.address_bits = 6
+    word_size: int = row(64)
+    opcode_bits: int = row(3)
+    address_bits: int = row(6)
 
 
+@state
 class e1000_phy_info:
     """Result of `e1000_phy_get_info` (e1000_hw.h)."""
 
-    __slots__ = ("cable_length", "cable_polarity", "local_rx", "mdix_mode", "remote_rx")
-
-    def __init__(self) -> None:
-        self.cable_length = 0xFF
-        self.cable_polarity = 0
-        self.mdix_mode = 0
-        self.local_rx = False
-        self.remote_rx = False
+    cable_length: int = row(255)
+    cable_polarity: int = row(0)
+    mdix_mode: int = row(0)
+    local_rx: bool = row(False)
+    remote_rx: bool = row(False)
 
 
+@state
 class e1000_hw:
     """The hardware layer's state (struct e1000_hw): everything below net_device."""
 
-    __slots__ = (
-        "autoneg",
-        "autoneg_advertised",
-        "autoneg_failed",
-        "back",
-        "bar_read",
-        "bar_write",
-        "bus_type",
-        "bus_width_bits",
-        "current_ifs_val",
-        "device_id",
-        "disable_polarity_correction",
-        "eeprom",
-        "fc",
-        "fc_high_water",
-        "fc_low_water",
-        "fc_pause_time",
-        "fc_send_xon",
-        "forced_speed_duplex",
-        "get_link_status",
-        "in_ifs_mode",
-        "io_bar",
-        "ledctl_default",
-        "ledctl_mode1",
-        "ledctl_mode2",
-        "mac_addr",
-        "mac_type",
-        "machine",
-        "max_frame_size",
-        "mc_filter_type",
-        "mdix",
-        "media_type",
-        "original_fc",
-        "perm_mac_addr",
-        "phy_addr",
-        "phy_id",
-        "phy_revision",
-        "phy_type",
-        "revision_id",
-        "subsystem_id",
-        "subsystem_vendor_id",
-        "vendor_id",
-        "wait_autoneg_complete",
-    )
-
-    def __init__(self, machine: Machine, pdev: pci_dev) -> None:
-        """Take the ids and the accessors of `pdev`; the rest is e1000_sw_init's."""
-        self.machine = machine
-        self.back: e1000_adapter | None = None
-        self.bar_read: Callable[[int, int, int], int] = pdev.bar_read
-        self.bar_write: Callable[[int, int, int, int], None] = pdev.bar_write
-        self.io_bar = -1
-        self.vendor_id = pdev.vendor
-        self.device_id = pdev.device
-        self.subsystem_vendor_id = pdev.subsystem_vendor
-        self.subsystem_id = pdev.subsystem_device
-        self.revision_id = pdev.revision
-        self.mac_type = d.e1000_undefined
-        self.media_type = d.e1000_media_type_copper
-        self.phy_type = d.e1000_phy_undefined
-        self.phy_addr = 1
-        self.phy_id = 0
-        self.phy_revision = 0
-        self.bus_type = "PCI"
-        self.bus_width_bits = 32
-        self.eeprom = e1000_eeprom_info()
-        self.mac_addr = bytes(6)
-        self.perm_mac_addr = bytes(6)
-        self.autoneg = True
-        self.autoneg_advertised = d.AUTONEG_ADVERTISE_SPEED_DEFAULT
-        self.autoneg_failed = False
-        self.wait_autoneg_complete = False
-        self.forced_speed_duplex = 0
-        self.get_link_status = False
-        self.mdix = 0
-        self.disable_polarity_correction = False
-        self.fc = d.E1000_FC_DEFAULT
-        self.original_fc = d.E1000_FC_DEFAULT
-        self.fc_high_water = 0
-        self.fc_low_water = 0
-        self.fc_pause_time = d.E1000_FC_PAUSE_TIME
-        self.fc_send_xon = True
-        self.mc_filter_type = 0
-        self.max_frame_size = 1518
-        self.ledctl_default = 0
-        self.ledctl_mode1 = 0
-        self.ledctl_mode2 = 0
-        self.current_ifs_val = 0
-        self.in_ifs_mode = False
+    machine: Machine
+    pdev: pci_dev
+    back: e1000_adapter | None = row()
+    bar_read: Callable[[int, int, int], int] = row(of=lambda hw: hw.pdev.bar_read)
+    bar_write: Callable[[int, int, int, int], None] = row(of=lambda hw: hw.pdev.bar_write)
+    io_bar: int = row(-1)
+    vendor_id: int = row(of=lambda hw: hw.pdev.vendor)
+    device_id: int = row(of=lambda hw: hw.pdev.device)
+    subsystem_vendor_id: int = row(of=lambda hw: hw.pdev.subsystem_vendor)
+    subsystem_id: int = row(of=lambda hw: hw.pdev.subsystem_device)
+    revision_id: int = row(of=lambda hw: hw.pdev.revision)
+    mac_type: int = row(d.e1000_undefined)
+    media_type: int = row(d.e1000_media_type_copper)
+    phy_type: int = row(d.e1000_phy_undefined)
+    phy_addr: int = row(1)
+    phy_id: int = row(0)
+    phy_revision: int = row(0)
+    bus_type: str = row("PCI")
+    bus_width_bits: int = row(32)
+    eeprom: e1000_eeprom_info = row(make=e1000_eeprom_info)
+    mac_addr: bytes = row(b"\0" * 6)
+    perm_mac_addr: bytes = row(b"\0" * 6)
+    autoneg: bool = row(True)
+    autoneg_advertised: int = row(d.AUTONEG_ADVERTISE_SPEED_DEFAULT)
+    autoneg_failed: bool = row(False)
+    wait_autoneg_complete: bool = row(False)
+    forced_speed_duplex: int = row(0)
+    get_link_status: bool = row(False)
+    mdix: int = row(0)
+    disable_polarity_correction: bool = row(False)
+    fc: int = row(d.E1000_FC_DEFAULT)
+    original_fc: int = row(d.E1000_FC_DEFAULT)
+    fc_high_water: int = row(0)
+    fc_low_water: int = row(0)
+    fc_pause_time: int = row(d.E1000_FC_PAUSE_TIME)
+    fc_send_xon: bool = row(True)
+    mc_filter_type: int = row(0)
+    max_frame_size: int = row(1518)
+    ledctl_default: int = row(0)
+    ledctl_mode1: int = row(0)
+    ledctl_mode2: int = row(0)
+    current_ifs_val: int = row(0)
+    in_ifs_mode: bool = row(False)
 
 
 def er32(hw: e1000_hw, reg: int) -> int:
@@ -212,219 +163,149 @@ def E1000_WRITE_FLUSH(hw: e1000_hw) -> None:
     hw.bar_read(0, d.E1000_STATUS, 4)
 
 
-@dataclass(slots=True)
+@state
 class e1000_hw_stats:
     """Totals of the hardware counters since probe (e1000_hw.h).
 
     gorcl, gotcl, torl and totl hold the 64-bit pairs.
     """
 
-    crcerrs: int = 0
-    algnerrc: int = 0
-    symerrs: int = 0
-    rxerrc: int = 0
-    mpc: int = 0
-    scc: int = 0
-    ecol: int = 0
-    mcc: int = 0
-    latecol: int = 0
-    colc: int = 0
-    dc: int = 0
-    tncrs: int = 0
-    sec: int = 0
-    cexterr: int = 0
-    rlec: int = 0
-    xonrxc: int = 0
-    xontxc: int = 0
-    xoffrxc: int = 0
-    xofftxc: int = 0
-    fcruc: int = 0
-    prc64: int = 0
-    prc127: int = 0
-    prc255: int = 0
-    prc511: int = 0
-    prc1023: int = 0
-    prc1522: int = 0
-    gprc: int = 0
-    bprc: int = 0
-    mprc: int = 0
-    gptc: int = 0
-    gorcl: int = 0
-    gotcl: int = 0
-    rnbc: int = 0
-    ruc: int = 0
-    rfc: int = 0
-    roc: int = 0
-    rjc: int = 0
-    mgtprc: int = 0
-    mgtpdc: int = 0
-    mgtptc: int = 0
-    torl: int = 0
-    totl: int = 0
-    tpr: int = 0
-    tpt: int = 0
-    ptc64: int = 0
-    ptc127: int = 0
-    ptc255: int = 0
-    ptc511: int = 0
-    ptc1023: int = 0
-    ptc1522: int = 0
-    mptc: int = 0
-    bptc: int = 0
-    tsctc: int = 0
-    tsctfc: int = 0
+    crcerrs: int = row(0)
+    algnerrc: int = row(0)
+    symerrs: int = row(0)
+    rxerrc: int = row(0)
+    mpc: int = row(0)
+    scc: int = row(0)
+    ecol: int = row(0)
+    mcc: int = row(0)
+    latecol: int = row(0)
+    colc: int = row(0)
+    dc: int = row(0)
+    tncrs: int = row(0)
+    sec: int = row(0)
+    cexterr: int = row(0)
+    rlec: int = row(0)
+    xonrxc: int = row(0)
+    xontxc: int = row(0)
+    xoffrxc: int = row(0)
+    xofftxc: int = row(0)
+    fcruc: int = row(0)
+    prc64: int = row(0)
+    prc127: int = row(0)
+    prc255: int = row(0)
+    prc511: int = row(0)
+    prc1023: int = row(0)
+    prc1522: int = row(0)
+    gprc: int = row(0)
+    bprc: int = row(0)
+    mprc: int = row(0)
+    gptc: int = row(0)
+    gorcl: int = row(0)
+    gotcl: int = row(0)
+    rnbc: int = row(0)
+    ruc: int = row(0)
+    rfc: int = row(0)
+    roc: int = row(0)
+    rjc: int = row(0)
+    mgtprc: int = row(0)
+    mgtpdc: int = row(0)
+    mgtptc: int = row(0)
+    torl: int = row(0)
+    totl: int = row(0)
+    tpr: int = row(0)
+    tpt: int = row(0)
+    ptc64: int = row(0)
+    ptc127: int = row(0)
+    ptc255: int = row(0)
+    ptc511: int = row(0)
+    ptc1023: int = row(0)
+    ptc1522: int = row(0)
+    mptc: int = row(0)
+    bptc: int = row(0)
+    tsctc: int = row(0)
+    tsctfc: int = row(0)
 
     # Sums that the driver makes of others for ethtool and /proc/net/dev.
-    rlerrc: int = 0
-    txerrc: int = 0
+    rlerrc: int = row(0)
+    txerrc: int = row(0)
 
 
-HW_STATS = tuple(f.name for f in fields(e1000_hw_stats) if f.name not in ("rlerrc", "txerrc"))
+HW_STATS = tuple(name for name in rows_of(e1000_hw_stats) if name not in ("rlerrc", "txerrc"))
 """Those that a register of the NIC counts."""
 
 
+@state
 class e1000_adapter:
     """The driver's private part of a net_device (struct e1000_adapter)."""
 
-    __slots__ = (
-        "active_vlans",
-        "alloc_rx_buff_failed",
-        "bars",
-        "bd_number",
-        "copybreak",
-        "detect_tx_hung",
-        "eeprom_wol",
-        "fc_autoneg",
-        "flags",
-        "fp_weight",
-        "gorcl_old",
-        "gotcl_old",
-        "hw",
-        "hw_csum_err",
-        "hw_csum_good",
-        "hw_errors",
-        "ims_mask",
-        "itr",
-        "itr_setting",
-        "led_on",
-        "link_duplex",
-        "link_speed",
-        "machine",
-        "max_data_per_txd",
-        "msg_enable",
-        "napi",
-        "need_ioport",
-        "netdev",
-        "params",
-        "pdev",
-        "refill_task",
-        "reset_task",
-        "restart_queue",
-        "rx_abs_int_delay",
-        "rx_all",
-        "rx_buffer_len",
-        "rx_bytes_seen",
-        "rx_csum",
-        "rx_csum_err_seen",
-        "rx_csum_good_seen",
-        "rx_frames_seen",
-        "rx_int_delay",
-        "rx_itr",
-        "rx_pool",
-        "rx_ring",
-        "rx_ring_count",
-        "rx_vlan_strip",
-        "smartspeed",
-        "stats",
-        "test_icr",
-        "total_rx_bytes",
-        "total_rx_packets",
-        "total_tx_bytes",
-        "total_tx_packets",
-        "tx_abs_int_delay",
-        "tx_clean_mark",
-        "tx_clean_tick",
-        "tx_cmd",
-        "tx_hang_count",
-        "tx_int_delay",
-        "tx_itr",
-        "tx_ring",
-        "tx_ring_count",
-        "tx_timeout_count",
-        "txd_cmd",
-        "watchdog_task",
-        "wol",
-    )
-
-    def __init__(self, netdev: net_device) -> None:
-        """Zero everything; `e1000_probe` and `e1000_sw_init` fill it in."""
-        self.netdev = netdev
-        self.machine = netdev.machine
-        self.pdev: pci_dev
-        self.hw: e1000_hw
-        self.params: Params
-        self.bars = 0
-        self.need_ioport = False
-        self.bd_number = 0
-        self.flags = 0
-        self.msg_enable = 7
-        self.tx_ring: Any = None  # rings and pool exist while the interface is up
-        self.rx_ring: Any = None
-        self.rx_pool: Any = None
-        self.copybreak = 0
-        self.tx_ring_count = E1000_DEFAULT_TXD
-        self.rx_ring_count = E1000_DEFAULT_RXD
-        self.rx_buffer_len = E1000_RXBUFFER_2048
-        self.max_data_per_txd = E1000_MAX_DATA_PER_TXD
-        self.napi = napi_struct()
-        self.watchdog_task: work_struct
-        self.reset_task: work_struct
-        self.refill_task: work_struct
-        self.txd_cmd = 0
-        self.tx_cmd = 0
-        self.ims_mask = 0
-        self.tx_int_delay = 0
-        self.tx_abs_int_delay = 0
-        self.rx_int_delay = 0
-        self.rx_abs_int_delay = 0
-        self.itr = 0
-        self.itr_setting = 0
-        self.tx_itr = 0
-        self.rx_itr = 0
-        self.total_tx_bytes = 0
-        self.total_tx_packets = 0
-        self.total_rx_bytes = 0
-        self.total_rx_packets = 0
-        self.rx_csum = True
-        self.rx_vlan_strip = True
-        self.rx_all = False
-        self.rx_frames_seen = 0
-        self.rx_bytes_seen = 0
-        self.rx_csum_good_seen = 0
-        self.rx_csum_err_seen = 0
-        self.hw_csum_err = 0
-        self.hw_csum_good = 0
-        self.alloc_rx_buff_failed = 0
-        self.hw_errors = 0
-        self.restart_queue = 0
-        self.detect_tx_hung = False
-        self.tx_clean_mark = 0
-        self.tx_clean_tick = 0
-        self.tx_hang_count = 0
-        self.tx_timeout_count = 0
-        self.link_speed = 0
-        self.link_duplex = 0
-        self.active_vlans: set[int] = set()
-        self.stats = e1000_hw_stats()
-        self.gorcl_old = 0
-        self.gotcl_old = 0
-        self.wol = 0
-        self.eeprom_wol = 0
-        self.fc_autoneg = True
-        self.smartspeed = 0
-        self.test_icr = 0
-        self.led_on = False
-        self.fp_weight = E1000_RX_FRAMES_PER_POLL
+    netdev: net_device
+    machine: Machine = row(of=lambda adapter: adapter.netdev.machine)
+    pdev: pci_dev = row()
+    hw: e1000_hw = row()
+    params: Params = row()
+    bars: int = row(0)
+    need_ioport: bool = row(False)
+    bd_number: int = row(0)
+    flags: int = row(0)
+    msg_enable: int = row(7)
+    tx_ring: TxRing = row()
+    """Rings and pool exist while the interface is up, and are None else."""
+    rx_ring: RxRing = row()
+    rx_pool: SkbPool = row()
+    copybreak: int = row(0)
+    tx_ring_count: int = row(E1000_DEFAULT_TXD)
+    rx_ring_count: int = row(E1000_DEFAULT_RXD)
+    rx_buffer_len: int = row(E1000_RXBUFFER_2048)
+    max_data_per_txd: int = row(E1000_MAX_DATA_PER_TXD)
+    napi: napi_struct = row(make=napi_struct)
+    watchdog_task: work_struct = row()
+    reset_task: work_struct = row()
+    refill_task: work_struct = row()
+    txd_cmd: int = row(0)
+    tx_cmd: int = row(0)
+    ims_mask: int = row(0)
+    tx_int_delay: int = row(0)
+    tx_abs_int_delay: int = row(0)
+    rx_int_delay: int = row(0)
+    rx_abs_int_delay: int = row(0)
+    itr: int = row(0)
+    itr_setting: int = row(0)
+    tx_itr: int = row(0)
+    rx_itr: int = row(0)
+    total_tx_bytes: int = row(0)
+    total_tx_packets: int = row(0)
+    total_rx_bytes: int = row(0)
+    total_rx_packets: int = row(0)
+    rx_csum: bool = row(True)
+    rx_vlan_strip: bool = row(True)
+    rx_all: bool = row(False)
+    rx_frames_seen: int = row(0)
+    rx_bytes_seen: int = row(0)
+    rx_csum_good_seen: int = row(0)
+    rx_csum_err_seen: int = row(0)
+    hw_csum_err: int = row(0)
+    hw_csum_good: int = row(0)
+    alloc_rx_buff_failed: int = row(0)
+    hw_errors: int = row(0)
+    restart_queue: int = row(0)
+    detect_tx_hung: bool = row(False)
+    tx_clean_mark: int = row(0)
+    tx_clean_tick: int = row(0)
+    tx_hang_count: int = row(0)
+    tx_timeout_count: int = row(0)
+    link_speed: int = row(0)
+    link_duplex: int = row(0)
+    active_vlans: set[int] = row(make=set)
+    stats: e1000_hw_stats = row(make=e1000_hw_stats)
+    gorcl_old: int = row(0)
+    gotcl_old: int = row(0)
+    wol: int = row(0)
+    eeprom_wol: int = row(0)
+    fc_autoneg: bool = row(True)
+    smartspeed: int = row(0)
+    test_icr: int = row(0)
+    led_on: bool = row(False)
+    fp_weight: int = row(E1000_RX_FRAMES_PER_POLL)
 
 
 __all__ = [
