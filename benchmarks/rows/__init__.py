@@ -203,7 +203,20 @@ def size_bytes(size: str) -> int:
 @functools.cache
 def every_row() -> tuple[Row, ...]:
     """Return the rows in the order in which they are shown."""
-    from . import csum, device, growth, gso, lossy, registers, rings, skbuff, tables, tcp, udp
+    from . import (
+        csum,
+        device,
+        growth,
+        gso,
+        lossy,
+        packaged,
+        registers,
+        rings,
+        skbuff,
+        tables,
+        tcp,
+        udp,
+    )
 
     modules = (
         device,
@@ -217,5 +230,6 @@ def every_row() -> tuple[Row, ...]:
         gso,
         rings,
         registers,
+        packaged,
     )
     return tuple(made for module in modules for made in module.ROWS)

@@ -6,9 +6,11 @@ They run under the clock that times our own code, with nothing between but a cal
 from __future__ import annotations
 
 import functools
+import platform
 import shlex
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,48 @@ DECLARATIONS = {
         int64_t tcp_trips(int a, int b, uint32_t size, int64_t count);
         int64_t tcp_connects(int listener, int64_t count);
     """,
+    "lwip_peer": """
+        int lwip_peer_start(void);
+        int64_t lwip_peer_udp(uint32_t size, uint32_t batch, int64_t count);
+        int64_t lwip_peer_bulk(uint32_t write, int64_t volume);
+        int64_t lwip_peer_trips(uint32_t size, int64_t count);
+    """,
+    "dpdk_peer": """
+        int dpdk_peer_start(void);
+        int64_t dpdk_peer_run(uint32_t size, uint32_t batch, int64_t packets);
+    """,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A library that a peer is built against: where it comes from and what the compiler is told."""
+
+    debian: str
+    header: str
+    compile: tuple[str, ...]
+    link: tuple[str, ...]
+
+    def present(self, command: list[str]) -> bool:
+        """Tell whether the compiler finds the header."""
+        text = f"#include <{self.header}>\n"
+        words = [*command, *self.compile, "-E", "-x", "c", "-"]
+        done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+        return done.returncode == 0
+
+
+PACKAGES = {
+    "lwip_peer": Package("liblwip-dev", "lwip/tcp.h", ("-I/usr/include/lwip",), ("-llwip",)),
+    "dpdk_peer": Package(
+        "libdpdk-dev",
+        "rte_eal.h",
+        (
+            "-I/usr/include/dpdk",
+            f"-I/usr/include/{platform.machine()}-linux-gnu/dpdk",
+            *("-include", "rte_config.h", "-march=native"),
+        ),
+        tuple(f"-lrte_{part}" for part in ("eal", "mempool", "mbuf", "ring", "ethdev", "net_ring")),
+    ),
 }
 
 
@@ -50,11 +94,16 @@ def load(name: str) -> tuple[cffi.FFI, Any]:
         command = c_compiler()
     except E1000Error as error:
         raise Unavailable(str(error)) from None
+    package = PACKAGES.get(name)
+    if package is not None and not package.present(command):
+        raise Unavailable(f"{package.debian} is not installed; apt-get install {package.debian}")
     ffi = cffi.FFI()
     ffi.cdef(DECLARATIONS[name])
     with tempfile.TemporaryDirectory() as directory:
         made = Path(directory) / f"{name}.so"
         words = [*command, "-O3", "-shared", "-fPIC", "-o", str(made), str(SOURCES / f"{name}.c")]
+        if package is not None:
+            words += [*package.compile, *package.link]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -1,0 +1,127 @@
+"""lwIP and DPDK as peers, from the distribution's packages (`--peers`).
+
+lwIP (liblwip-dev) is a whole stack: two Ethernet interfaces on a wire that copies a frame once, the
+raw API without sockets, checksums in software. DPDK (libdpdk-dev) has no stack: mbufs through two
+net_ring ports, with checksums; it is shown beside the two NICs as what frames cost without any
+register or descriptor, so no ratio is taken to it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from . import Row, Unavailable, Work, device, row, size_bytes, tcp, udp
+from .peer import load
+
+__all__ = ["ROWS"]
+
+FRAME = ("64B", "256B", "1472B")
+"""The harness hands over whole frames, no fragments."""
+LARGEST_WRITE = 65535
+TRIP_SIZES = ("64B", "256B", "1460B", "4KiB", "16KiB")
+
+
+@functools.cache
+def _started(name: str) -> Any:
+    """Return the library with its stack running, which it starts once in a process."""
+    _, library = load(name)
+    if getattr(library, f"{name}_start")():
+        raise Unavailable(f"{name} does not start")
+    return library
+
+
+def _moving(
+    name: str, call: Callable[[Any, str], int], amount: Callable[[str], int]
+) -> Callable[[str], Iterator[Work]]:
+    def start(size: str) -> Iterator[Work]:
+        library, wanted = _started(name), amount(size)
+
+        def run() -> None:
+            done = call(library, size)
+            if done != wanted:
+                raise RuntimeError(f"{name}: {done} of {wanted} arrived")
+
+        yield Work(run, wanted)
+
+    return start
+
+
+def _row(
+    name: str, harness: str, call: Callable[[Any, str], int], amount: Callable[[str], int], **o: Any
+) -> Row:
+    peer = {"lwip_peer": "lwIP", "dpdk_peer": "DPDK net_ring"}[harness]
+    return row(name, peer=peer, extra=True, **o)(_moving(harness, call, amount))
+
+
+def packets(size: str) -> int:
+    """Return the datagrams of a run of `udp`."""
+    return udp.PACKETS
+
+
+ROWS = (
+    _row(
+        "stack__peer__udp_single_lwip",
+        "lwip_peer",
+        lambda lib, size: lib.lwip_peer_udp(size_bytes(size), 1, udp.PACKETS),
+        packets,
+        group="udp",
+        unit="k/s",
+        sizes=FRAME,
+        quick=udp.ONE,
+    ),
+    _row(
+        "stack__peer__udp_mmsg64_lwip",
+        "lwip_peer",
+        lambda lib, size: lib.lwip_peer_udp(*udp.by_size(size), udp.PACKETS),
+        packets,
+        group="udp_mmsg",
+        unit="k/s",
+        sizes=FRAME,
+        quick=udp.ONE,
+    ),
+    _row(
+        "stack__peer__udp_mmsg_lwip",
+        "lwip_peer",
+        lambda lib, size: lib.lwip_peer_udp(*udp.by_batch(size), udp.PACKETS),
+        packets,
+        group="udp_batch",
+        unit="k/s",
+        sizes=udp.BATCHES,
+        quick=udp.QUICK_BATCHES,
+    ),
+    _row(
+        "stack__peer__tcp_bulk_lwip",
+        "lwip_peer",
+        lambda lib, size: lib.lwip_peer_bulk(
+            min(size_bytes(size), LARGEST_WRITE), tcp.volume(size)
+        ),
+        tcp.volume,
+        group="tcp",
+        unit="Gbit/s",
+        sizes=tcp.BULK_SIZES,
+        quick=tcp.BULK_QUICK,
+    ),
+    _row(
+        "stack__peer__tcp_trip_lwip",
+        "lwip_peer",
+        lambda lib, size: lib.lwip_peer_trips(size_bytes(size), tcp.TRIPS),
+        lambda size: tcp.TRIPS,
+        group="tcp_trip",
+        unit="k/s",
+        sizes=TRIP_SIZES,
+        quick=tcp.ONE,
+    ),
+    _row(
+        "device__peer__dpdk",
+        "dpdk_peer",
+        lambda lib, size: lib.dpdk_peer_run(size_bytes(size), device.BATCH, device.PACKETS),
+        lambda size: device.PACKETS,
+        group="two_nics",
+        unit="Mpps",
+        sizes=device.SIZES,
+        quick=device.QUICK,
+        ceiling=True,
+    ),
+)
