@@ -5,6 +5,7 @@
 #   make demo | test | test-guest | test-dist | bench | docs | docs-check | dist | lint | types
 #   make test-asan | test-tsan | clean
 #   make bench-pytest         the rows of bench as tests of pytest-benchmark
+#   make bench-record         every row with every peer, and from that the figures of README and docs
 #   make bench-guest          a Linux guest on our NIC beside QEMU's own e1000 (needs root)
 #   PYTHON=python3.13         use this interpreter, in an environment of its own (.venv-3.13)
 #   TESTS=... PYTEST=...      what to test, further options for pytest
@@ -43,7 +44,7 @@ BENCH ?=
 APART := $(foreach dir,tests/guest tests/dist tests/docs,$(if $(findstring $(dir),$(TESTS)),,--ignore=$(dir)))
 SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -d build/doctrees docs site
 
-.PHONY: build demo test test-guest test-dist bench bench-pytest bench-guest docs docs-check dist lint types test-asan test-tsan clean format
+.PHONY: build demo test test-guest test-dist bench bench-pytest bench-record bench-guest docs docs-check dist lint types test-asan test-tsan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
@@ -82,6 +83,11 @@ demo: build
 
 bench: build
 	@$(VENV)/bin/e1000emu bench $(BENCH)
+
+bench-record: build
+	@scripts/system-packages peers
+	@$(VENV)/bin/e1000emu bench --quick --all --peers --record benchmarks/recorded.json $(BENCH)
+	@$(PY) docs/generate.py
 
 # What `python -m pytest benchmarks --benchmark-only` runs; PYTEST=--benchmark-save=NAME and so on.
 bench-pytest: build $(VENV)/.packages-bench

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import rates
 import rfcs
 
 from e1000emu.cli import COMMANDS, cli
@@ -104,13 +105,15 @@ def chain_picture(kind: str) -> str:
 
 
 GENERATED: dict[str, Callable[[], str]] = {
+    "../README.md": lambda: rates.filled(DOCS.parent / "README.md"),
     "cli.md": cli_page,
     "knobs.md": knobs,
+    "performance.md": lambda: rates.filled(DOCS / "performance.md"),
     "registers.md": markdown,
     "rfcs.md": rfcs.markdown,
     "udp-recv.svg": lambda: chain_picture("udp-recv"),
 }
-"""Each generated file of docs/ and what makes its text."""
+"""Each file of docs/ that is generated, or has generated blocks, and what makes its text."""
 
 
 def stale(directory: Path = DOCS) -> dict[Path, str]:

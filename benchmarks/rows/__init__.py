@@ -211,6 +211,7 @@ def every_row() -> tuple[Row, ...]:
         lossy,
         packaged,
         registers,
+        remote,
         rings,
         skbuff,
         tables,
@@ -231,5 +232,6 @@ def every_row() -> tuple[Row, ...]:
         rings,
         registers,
         packaged,
+        remote,
     )
     return tuple(made for module in modules for made in module.ROWS)

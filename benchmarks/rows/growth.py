@@ -24,7 +24,7 @@ from .kernel import LOOPBACK
 from .tcp import connected, listening, receive_all
 
 COUNTS = (1, 10, 100, 1000, 10_000)
-QUICK_COUNTS = (1, 1000)
+QUICK_COUNTS = (1, 10_000)
 OPERATIONS = 1024
 """Of one run, whatever there is beside them."""
 PAYLOAD = bytes(64)
@@ -243,7 +243,7 @@ def growing(
     start: Callable[[str], Iterator[Work]],
     *,
     peer: str | None = None,
-    extra: bool = False,
+    quick: bool = True,
 ) -> Row:
     """Make a row over 1 ... 10,000 of `unit`; of a peer growth is shown and not judged."""
     made = row(
@@ -251,9 +251,8 @@ def growing(
         group=group,
         unit="k/s",
         sizes=sizes(unit, COUNTS),
-        quick=sizes(unit, QUICK_COUNTS),
+        quick=sizes(unit, QUICK_COUNTS) if quick else (),
         peer=peer,
-        extra=extra,
         growth=BOUND if peer is None else 0.0,
     )
     return made(start)
@@ -266,12 +265,12 @@ kernel_udp_flows = growing(
     "stack__peer__udp_flows", "udp_flows", "flows", _kernel_udp_flows, peer=LOOPBACK
 )
 tcp_flows = growing("stack__tcp__flows", "tcp_flows", "flows", _tcp_flows(AF_INET))
-tcp_flows6 = growing("stack__tcp6__flows", "tcp_flows", "flows", _tcp_flows(AF_INET6))
+tcp_flows6 = growing("stack__tcp6__flows", "tcp_flows", "flows", _tcp_flows(AF_INET6), quick=False)
 kernel_tcp_flows = growing(
     "stack__peer__tcp_flows", "tcp_flows", "flows", _kernel_tcp_flows, peer=LOOPBACK
 )
 idle = growing("stack__tcp__idle", "tcp_idle", "conns", _idle(AF_INET))
-idle6 = growing("stack__tcp6__idle", "tcp_idle", "conns", _idle(AF_INET6))
+idle6 = growing("stack__tcp6__idle", "tcp_idle", "conns", _idle(AF_INET6), quick=False)
 kernel_idle = growing("stack__peer__tcp_idle", "tcp_idle", "conns", _kernel_idle, peer=LOOPBACK)
 ROWS = (
     udp_flows,

@@ -16,7 +16,7 @@ import numpy as np
 
 from stack.profile import Profile
 
-from . import Case, Unavailable, Work, clock, number
+from . import AXES, Case, Unavailable, Work, clock, number, point
 
 ROUNDS = 5
 ROUND_S, QUICK_ROUND_S = 0.1, 0.015
@@ -221,7 +221,7 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for name, points in families.items():
         if len(points) < 2:
             continue
-        points.sort(key=lambda r: number(r["size"]))
+        points.sort(key=lambda r: r["x"])
         first, last = points[0], points[-1]
         slopes = [a / b for a, b in zip(first["rounds"], last["rounds"], strict=True)]
         if first["lower_is_better"]:
@@ -251,6 +251,8 @@ def as_row(figure: Figure, rival: Figure | None, peers: Sequence[Figure] = ()) -
         "name": case.name,
         "group": case.group,
         "size": case.size,
+        "axis": AXES[point(case.size)[1]],
+        "x": number(case.size),
         "value": figure.value,
         "unit": case.unit.name,
         "lower_is_better": case.unit.inverse,

@@ -6,6 +6,7 @@ They run under the clock that times our own code, with nothing between but a cal
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import shlex
 import subprocess
@@ -108,4 +109,5 @@ def load(name: str) -> tuple[cffi.FFI, Any]:
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise Unavailable(f"{shlex.join(command)} does not compile {name}.c: {reason}")
-        return ffi, ffi.dlopen(str(made))
+        # A library whose threads run (lwIP, DPDK) must never be unmapped.
+        return ffi, ffi.dlopen(str(made), os.RTLD_NOW | os.RTLD_NODELETE)

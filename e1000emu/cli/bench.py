@@ -189,8 +189,9 @@ def recorded(found: list[dict[str, Any]]) -> str:
         commit = done.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "no repository"
-    document = {"machine": machine(), "commit": commit, "rows": found}
-    return json.dumps(document, indent=1) + "\n"
+    head = json.dumps({"machine": machine(), "commit": commit})[:-1]
+    rows_text = ",\n".join(json.dumps(row) for row in found)  # a line each, for diffs
+    return f'{head}, "rows": [\n{rows_text}\n]}}\n'
 
 
 def machine() -> dict[str, str]:
@@ -282,7 +283,7 @@ def command(
     growths = benchmarks("rows.interleave").growth(found)
     changes = [] if older is None else compare(older[1], found)
     if report is not None and draw is not None:
-        report.write_text(draw(found, changes), encoding="utf-8")
+        report.write_text(draw(found, changes, growths, machine()), encoding="utf-8")
         progress.print(f"{report}: {len(found)} rows")
     if record is not None:
         record.write_text(recorded(found))

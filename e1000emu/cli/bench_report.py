@@ -6,49 +6,66 @@ logarithmic axes included, and a page without scripts can be mailed and archived
 
 from __future__ import annotations
 
-import datetime
 import html
-import platform
-import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+import e1000emu.cli.bench_figures as figures
 from e1000emu.cli.bench_compare import Comparison
-from e1000emu.figures import new_figure, svg
 
 __all__ = ["page"]
 
-OURS, PEERS, INK = "#1668a8", "#b35806", "#444444"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; background: #fff }
 table { border-collapse: collapse; font-size: 0.85rem; display: block; overflow-x: auto }
 td, th { padding: 0.15rem 0.7rem 0.15rem 0; text-align: right; white-space: nowrap }
 td:first-child, th:first-child, td:last-child, th:last-child { text-align: left }
-tr.peer { color: #777 } svg { max-width: 100%; height: auto } figure { margin: 1.5rem 0 }
+tr.peer { color: #777 } tr.grows { color: #b30000; font-weight: bold }
+svg { max-width: 100%; height: auto } figure { margin: 1.5rem 0 }
 """
+BATCH = ("messages of a call",)
+GROWING = ("flows", "open connections", "routes", "neighbours")
+WIRE = ("loss in per cent", "round-trip time in ms")
+LATENCY = ("min", "p1", "p10", "p50", "p90", "p99", "p99_9", "max", "samples")
 
 
-def page(rows: list[dict[str, Any]], changes: list[Comparison]) -> str:
+def page(
+    rows: list[dict[str, Any]],
+    changes: list[Comparison],
+    growths: list[dict[str, Any]],
+    machine: dict[str, str],
+) -> str:
     """Return the page. Raises E1000Error, naming the remedy, without matplotlib."""
     parts = [
         "<h1>e1000emu bench</h1>",
-        f"<p>{html.escape(machine())}</p>",
+        f"<p>{html.escape(', '.join(machine.values()))}</p>",
         "<p>Everything is per second of CPU time of the process, user and system. Points are "
         "medians of the rounds, bars reach from the lowest to the highest round. Ours and its "
-        "peers took turns in each round.</p>",
-        "<h2>Rate by size</h2>",
-        *(_figure(rate_by_size(group)) for group in with_sizes(rows)),
-        "<h2>Ratio to the peer</h2>",
-        "<p>Above 1 ours is better. Each bar is the spread of the rounds' own ratios.</p>",
-        _figure(ratios(rows)),
+        "peers (dashed) took turns in each round.</p>",
+        *_section("Rate by size", "", figures.families(rows, figures.BYTES)),
+        *_section("Rate by batch", "", figures.families(rows, *BATCH)),
+        *_latency(rows),
+        *_layers(rows),
+        *_growth(rows, growths),
+        *_section(
+            "Over a wire that loses or is long",
+            "<p>What a second of CPU time moves; the goodput, which is the virtual clock's and "
+            f"depends on the seed alone, is in the table.</p>{_facts(rows, WIRE)}",
+            figures.families(rows, *WIRE),
+        ),
     ]
+    if any(row["ratio"] is not None for row in rows):
+        parts += [
+            "<h2>Ratio to the peer</h2>",
+            "<p>Above 1 ours is better. Each bar is the spread of the rounds' own ratios.</p>",
+            _figure(figures.ratios(rows)),
+        ]
     if changes:
         parts += [
             "<h2>Against the older run</h2>",
             "<p>Above 1 it is better now; 95 % interval by bootstrap over the rounds.</p>",
-            _figure(changed(changes)),
+            _figure(figures.changed(changes)),
         ]
     parts += ["<h2>Rows</h2>", table(rows)]
     return (
@@ -58,134 +75,129 @@ def page(rows: list[dict[str, Any]], changes: list[Comparison]) -> str:
     )
 
 
-def machine() -> str:
-    """Return when and on what it was measured, in one line."""
-    model = platform.processor() or platform.machine()
-    try:
-        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        model = found[1] if found else model
-    except OSError:
-        pass
-    when = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
-    return (
-        f"{when}: {model}, {platform.python_implementation()} {platform.python_version()}, "
-        f"{platform.system()} {platform.release()}"
-    )
-
-
 def _figure(text: str) -> str:
     return f"<figure>{text}</figure>"
 
 
-def with_sizes(rows: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
-    """Yield the rows of each family of groups that was measured at several sizes."""
-    families: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        families.setdefault(row["group"].split("[")[0], []).append(row)
-    for family in families.values():
-        if len({row["size"] for row in family}) > 1:
-            yield family
+def _section(title: str, words: str, found: Iterable[list[dict[str, Any]]]) -> list[str]:
+    """Return a heading with a figure of each family, nothing without one."""
+    drawn = [_figure(figures.over(family)) for family in found]
+    return [f"<h2>{title}</h2>", words, *drawn] if drawn else []
 
 
-def in_bytes(size: str) -> int:
-    """Return 60B, 64KiB, 256MiB as a number."""
-    number, unit = re.fullmatch(r"(\d+)(\D+)", size).groups()  # type: ignore[union-attr]
-    return int(number) * {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20}[unit]
+def _grid(heads: Iterable[str], lines: Iterable[tuple[str, Iterable[str | None]]]) -> str:
+    """Return a table; a line is the class of its row and its cells."""
+    out = ["<table><tr>" + "".join(f"<th>{html.escape(head)}</th>" for head in heads) + "</tr>"]
+    for kind, cells in lines:
+        texts = "".join(f"<td>{html.escape(cell or '')}</td>" for cell in cells)
+        out.append((f'<tr class="{kind}">' if kind else "<tr>") + texts + "</tr>")
+    return "\n".join(out) + "</table>"
 
 
-def rate_by_size(rows: list[dict[str, Any]]) -> str:
-    """Return a family of groups as lines over the size, peers dashed."""
-    figure, axes = new_figure(1, height=4.2)
-    (axis,) = axes
-    lines: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        lines.setdefault(row["name"].split("[")[0], []).append(row)
-    for number, (name, points) in enumerate(lines.items()):
-        points.sort(key=lambda row: in_bytes(row["size"]))
-        values = [row["value"] for row in points]
-        low = [row["value"] - min(row["rounds"]) for row in points]
-        high = [max(row["rounds"]) - row["value"] for row in points]
-        axis.errorbar(
-            [in_bytes(row["size"]) for row in points],
-            values,
-            yerr=[low, high],
-            label=name,
-            color=f"C{number % 10}",
-            linestyle="--" if points[0]["is_peer"] else "-",
-            marker="o",
-            capsize=3,
-        )
-    sizes = sorted({row["size"] for row in rows}, key=in_bytes)
-    axis.set_xscale("log")
-    axis.set_xticks([in_bytes(size) for size in sizes], sizes)
-    axis.minorticks_off()
-    axis.set_ylim(bottom=0)
-    axis.set_ylabel(rows[0]["unit"])
-    axis.set_title(rows[0]["group"].split("[")[0])
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return svg(figure)
+def _kind(row: dict[str, Any]) -> str:
+    return "peer" if row["is_peer"] else ""
 
 
-def _whiskers(points: list[tuple[str, float, float, float]], label: str, colour: str) -> str:
-    """Return named points with their spread on a logarithmic axis, the first on top."""
-    figure, axes = new_figure(1, height=0.9 + 0.26 * len(points))
-    (axis,) = axes
-    at = range(len(points))[::-1]
-    middle = [point[1] for point in points]
-    axis.errorbar(
-        middle,
-        list(at),
-        xerr=[[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]],
-        fmt="o",
-        color=colour,
-        capsize=3,
-    )
-    axis.axvline(1, color=INK, linewidth=1)
-    axis.set_yticks(list(at), [point[0] for point in points])
-    if max(middle) > 3 * min(middle):
-        axis.set_xscale("log")
-        axis.xaxis.set_major_formatter("{x:g}")
-    axis.set_xlabel(label)
-    axis.grid(axis="x", alpha=0.3)
-    return svg(figure)
-
-
-def ratios(rows: list[dict[str, Any]]) -> str:
-    """Return every row's ratio to its peer."""
-    points = [
-        (
-            f"{row['name']} : {row['peer']}",
-            row["ratio"],
-            min(*row["ratio_rounds"], row["ratio"]),
-            max(*row["ratio_rounds"], row["ratio"]),
-        )
-        for row in rows
-        if row["ratio"] is not None
+def _latency(rows: list[dict[str, Any]]) -> list[str]:
+    timed = sorted((r for r in rows if r["latency_ns"]), key=lambda r: str(r["group"]))
+    if not timed:
+        return []
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in timed:
+        groups.setdefault(row["group"], []).append(row)
+    cells = [
+        (_kind(row), [row["name"], *(f"{row['latency_ns'][mark]:,.0f}" for mark in LATENCY), ""])
+        for row in timed
     ]
-    return _whiskers(points, "ratio to the peer", OURS)
+    return [
+        "<h2>Latency of single round trips</h2>",
+        "<p>CPU nanoseconds of a request and its answer, both ends and what is between.</p>",
+        *(_figure(figures.latency(members)) for members in groups.values()),
+        _grid(["row", *(mark.replace("_", ".") for mark in LATENCY), ""], cells),
+    ]
 
 
-def changed(changes: list[Comparison]) -> str:
-    """Return every row's ratio to the older run."""
-    points = []
-    for change in changes:
-        low, high = change.interval or (change.ratio, change.ratio)
-        points.append((change.name, change.ratio, min(low, change.ratio), max(high, change.ratio)))
-    return _whiskers(points, "now / then", PEERS)
+def _layers(rows: list[dict[str, Any]]) -> list[str]:
+    sampled = [row for row in rows if row["layers_ns"]]
+    if not sampled:
+        return []
+    total = {row["name"]: sum(row["layers_ns"].values()) for row in sampled}
+    names = sorted(
+        {name for row in sampled for name in row["layers_ns"]},
+        key=lambda name: -sum(r["layers_ns"].get(name, 0) / total[r["name"]] for r in sampled),
+    )
+    cells = [
+        (
+            "",
+            [
+                row["name"],
+                f"{total[row['name']]:,.0f}",
+                *(f"{row['layers_ns'].get(name, 0):,.0f}" for name in names),
+                "64 KiB" if row["unit"] == "Gbit/s" else "one",
+            ],
+        )
+        for row in sampled
+    ]
+    return [
+        "<h2>Nanoseconds by layer</h2>",
+        "<p>Self time, sampled in a run of its own after the rounds: of one datagram, round trip "
+        "or connection, and of 64 KiB of a stream.</p>",
+        _figure(figures.layers(sampled)),
+        _grid(["row", "in all", *names, "of"], cells),
+    ]
+
+
+def _growth(rows: list[dict[str, Any]], growths: list[dict[str, Any]]) -> list[str]:
+    drawn = [_figure(figures.growing(family)) for family in figures.families(rows, *GROWING)]
+    if not drawn:
+        return []
+    cells = [
+        (
+            "grows" if growth["grows"] else "peer" if growth["is_peer"] else "",
+            [
+                growth["name"],
+                growth["first"],
+                growth["last"],
+                f"{growth['slope']:.2f}",
+                "{:.2f} … {:.2f}".format(*growth["slope_rounds"]),
+                f"{growth['bound']:.1f}" if growth["bound"] else "",
+                "grows" if growth["grows"] else "",
+            ],
+        )
+        for growth in growths
+    ]
+    return [
+        "<h2>Growth</h2>",
+        "<p>What an operation costs beside many of something, in costs beside the fewest. Flat is "
+        "1 throughout; the dotted line is the bound beyond which a row is named.</p>",
+        _grid(["row", "from", "to", "slope", "of rounds", "bound", ""], cells),
+        _facts(rows, GROWING),
+        *drawn,
+    ]
+
+
+def _facts(rows: list[dict[str, Any]], axes: tuple[str, ...]) -> str:
+    """Return what else the rows found, as a table; nothing when that is nothing."""
+    found = [row for row in rows if row["facts"] and row["axis"] in axes]
+    if not found:
+        return ""
+    names = list(dict.fromkeys(name for row in found for name in row["facts"]))
+    cells = [
+        (
+            _kind(row),
+            [row["name"], *(f"{row['facts'][n]:,.1f}" if n in row["facts"] else "" for n in names)],
+        )
+        for row in found
+    ]
+    return _grid(["row", *(name.replace("_", " ") for name in names)], cells)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a table."""
-    out = [
-        "<table><tr><th>row</th><th>median</th><th>lowest</th><th>highest</th><th>unit</th>"
-        "<th>ratio</th><th>to</th></tr>"
-    ]
+    lines = []
     for row in rows:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-        figures = (row["value"], min(row["rounds"]), max(row["rounds"]))
-        cells = [row["name"], *(f"{v:,.4g}" for v in figures), row["unit"], ratio, row["peer"]]
-        kind = ' class="peer"' if row["is_peer"] else ""
-        texts = "".join(f"<td>{html.escape(cell or '')}</td>" for cell in cells)
-        out.append(f"<tr{kind}>{texts}</tr>")
-    return "\n".join(out) + "</table>"
+        values = (row["value"], min(row["rounds"]), max(row["rounds"]))
+        cells = [row["name"], *(f"{v:,.4g}" for v in values), row["unit"], ratio, row["peer"]]
+        lines.append((_kind(row), cells))
+    return _grid(["row", "median", "lowest", "highest", "unit", "ratio", "to"], lines)

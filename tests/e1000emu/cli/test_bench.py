@@ -27,6 +27,8 @@ def row(
         "name": name,
         "group": "group[60B]",
         "size": "60B",
+        "axis": "bytes",
+        "x": 60.0,
         "value": middle,
         "unit": "Mpps",
         "lower_is_better": False,
@@ -205,22 +207,72 @@ def test_tables_fit_80_columns_and_lose_nothing() -> None:
         assert all(re.sub(r"\s", "", word) in flat for word in words)
 
 
-def test_report_is_one_page_that_fetches_nothing() -> None:
-    rows = [
-        row("a__b__c[60B]", [2.0, 3.0, 4.0]),
-        row("a__b__c[1514B]", [5.0, 6.0, 7.0], size="1514B", group="group[1514B]"),
+LATENCY = {"edges_ns": [900.0, 1000.0, 1100.0], "counts": [3, 1], "samples": 4} | dict.fromkeys(
+    ("min", "p1", "p10", "p50", "p90", "p99", "p99_9", "max"), 1000.0
+)
+MACHINE = {"when": "today", "processor": "2 of <some> Processor"}
+
+
+def at(size: str, x: float, axis: str, group: str, **more: Any) -> dict[str, Any]:
+    return {"size": size, "x": x, "axis": axis, "group": f"{group}[{size}]", **more}
+
+
+def report_rows() -> list[dict[str, Any]]:
+    """Rows of every kind that the page draws."""
+    calls, wire = "messages of a call", "loss in per cent"
+    goodput = {"goodput_mbit_s": 654.3}
+    return [
+        row("a__b__c[60B]", [2.0, 3.0, 4.0], layers_ns={"udp": 600.0, "ip": 400.0}),
+        row("a__b__c[1514B]", [5.0, 6.0, 7.0], **at("1514B", 1514, "bytes", "group")),
         row("p__peer__<x>[60B]", [2.0, 2.0, 2.0], peer=None),
+        row("a__b__m[1msgs]", [1.0, 2.0, 3.0], **at("1msgs", 1, calls, "batch")),
+        row("a__b__m[32msgs]", [90.0, 91.0, 92.0], **at("32msgs", 32, calls, "batch")),
+        row("a__b__t[64B]", [1.0] * 3, **at("64B", 64, "bytes", "trip"), latency_ns=LATENCY),
+        row("a__b__f[1flows]", [3.0] * 3, **at("1flows", 1, "flows", "flows"), growth=1.5),
+        row("a__b__f[9flows]", [1.0] * 3, **at("9flows", 9, "flows", "flows"), growth=1.5),
+        row("a__b__l[0pct]", [3.0] * 3, **at("0pct", 0, wire, "loss"), facts=goodput),
+        row("a__b__l[1pct]", [1.0] * 3, **at("1pct", 1, wire, "loss"), facts=goodput),
     ]
-    text = page(rows, compare(samples(rows), rows))
+
+
+def test_report_is_one_page_that_fetches_nothing() -> None:
+    rows = report_rows()
+    growths = bench.benchmarks("rows.interleave").growth(rows)
+    text = page(rows, compare(samples(rows), rows), growths, MACHINE)
     pictures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-    assert len(pictures) == 3  # by size, ratio, older run
+    # by size, by batch, latency, layers, growth, loss, ratio, older run
+    assert len(pictures) == 8
     for picture in pictures:
         ElementTree.fromstring(picture)
-    assert "a__b__c[1514B]" in pictures[1]
+    titles = re.findall(r"<h2>(.*?)</h2>", text)
+    assert titles == [
+        "Rate by size",
+        "Rate by batch",
+        "Latency of single round trips",
+        "Nanoseconds by layer",
+        "Growth",
+        "Over a wire that loses or is long",
+        "Ratio to the peer",
+        "Against the older run",
+        "Rows",
+    ]
+    assert "32msgs" in pictures[1]
+    assert "a__b__t[64B]" in pictures[2]
+    assert "udp" in pictures[3]
+    assert '<tr class="grows"><td>a__b__f</td><td>1flows</td><td>9flows</td><td>3.00</td>' in text
+    assert "a__b__l" in pictures[5]
+    assert "654.3" in text
+    assert "a__b__c[1514B]" in pictures[6]
     outside = re.sub(r'xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', "", text, flags=re.DOTALL)
     assert re.findall(r"https?://|<script|@import|url\((?!#)", outside) == []
     assert "&lt;x&gt;" in text
     assert "<x>" not in text
+    assert "<some>" not in text
+
+
+def test_report_of_few_rows_has_no_empty_figures() -> None:
+    text = page([row("a__b__c[60B]", [2.0, 3.0, 4.0])], [], [], MACHINE)
+    assert re.findall(r"<h2>(.*?)</h2>", text) == ["Ratio to the peer", "Rows"]
 
 
 def test_report_without_matplotlib_names_the_remedy_before_it_measures(
@@ -229,7 +281,7 @@ def test_report_without_matplotlib_names_the_remedy_before_it_measures(
     for name in [n for n in sys.modules if n.startswith("matplotlib")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    for name in ("e1000emu.figures", "e1000emu.cli.bench_report"):
+    for name in ("e1000emu.figures", "e1000emu.cli.bench_figures", "e1000emu.cli.bench_report"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(bench, "rows", lambda **options: pytest.fail("measured first"))
     out = CliRunner().invoke(bench.command, ["--report", str(tmp_path / "out.html")])
