@@ -207,9 +207,13 @@ def test_tables_fit_80_columns_and_lose_nothing() -> None:
         assert all(re.sub(r"\s", "", word) in flat for word in words)
 
 
-LATENCY = {"edges_ns": [900.0, 1000.0, 1100.0], "counts": [3, 1], "samples": 4} | dict.fromkeys(
-    ("min", "p1", "p10", "p50", "p90", "p99", "p99_9", "max"), 1000.0
-)
+MARKS = ("min", "p1", "p10", "p50", "p90", "p99", "p99_9", "max")
+LATENCY = {
+    **dict.fromkeys(MARKS, 1000.0),
+    "edges_ns": [900.0, 1000.0, 1100.0],
+    "counts": [3, 1],
+    "samples": 4,
+}
 MACHINE = {"when": "today", "processor": "2 of <some> Processor"}
 
 
