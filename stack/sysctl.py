@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.core.rows import state
 from stack.core.sysctl import Sysctl, SysctlError
 from stack.ipv4.sysctl_names import SYSCTLS, find
 from stack.ipv6.sysctl_net_ipv6 import netns_sysctl_ipv6
-
-if TYPE_CHECKING:
-    pass
+from stack.sysctl_fields import sysctl_fields
 
 __all__ = ["SYSCTLS", "SysctlError", "find", "sysctl_table"]
 
@@ -24,7 +23,8 @@ def is_ipv6(name: str) -> bool:
     return name.replace("/", ".").startswith(NET_IPV6_DIR)
 
 
-class sysctl_table:
+@state
+class sysctl_table(sysctl_fields):
     """One attribute per knob, Linux's names, units and defaults; `docs/knobs.md` lists them.
 
     Reading is reading an attribute. Writing checks name and value as /proc/sys does and raises
@@ -32,13 +32,9 @@ class sysctl_table:
     IPv6 go by their full names here; `ipv6` keeps them.
     """
 
-    __slots__ = (*SYSCTLS, "_first", "_written", "ipv6")
-
     ipv6: netns_sysctl_ipv6
-
-    if TYPE_CHECKING:  # the attributes come from the rows
-
-        def __getattr__(self, name: str) -> Any: ...
+    _first: bool
+    _written: dict[str, list[Callable[[Any], Any]]]
 
     def __init__(
         self, ram_bytes: int, overrides: Mapping[str, Any] | None = None, *, first: bool = True

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.core.rows import state
 from stack.core.sysctl import INT_MAX, INT_MIN, NAME, Sysctl, SysctlError
 
 CONF6 = "net.ipv6.conf.all"
@@ -123,6 +124,7 @@ WRITTEN_TO_ALL = ("forwarding", "disable_ipv6")
 DevconfFn = Callable[["ipv6_devconf", int], Any]
 
 
+@state
 class ipv6_devconf:
     """struct ipv6_devconf: the settings of `all`, `default` or one interface.
 
@@ -130,15 +132,60 @@ class ipv6_devconf:
     SysctlError, then tells those that `on_write` registered.
     """
 
-    __slots__ = (*(row.name for row in CONF_ROWS), "_written", "label")
-
-    if TYPE_CHECKING:  # the attributes come from the rows
-
-        def __getattr__(self, name: str) -> int: ...
-
     label: str
-    stable_secret: str
     _written: dict[str, list[DevconfFn]]
+
+    # Those of CONF_ROWS.
+    accept_dad: int
+    accept_ra: int
+    accept_ra_defrtr: int
+    accept_ra_from_local: int
+    accept_ra_min_hop_limit: int
+    accept_ra_min_lft: int
+    accept_ra_mtu: int
+    accept_ra_pinfo: int
+    accept_ra_rt_info_max_plen: int
+    accept_ra_rt_info_min_plen: int
+    accept_ra_rtr_pref: int
+    accept_redirects: int
+    accept_untracked_na: int
+    addr_gen_mode: int
+    autoconf: int
+    dad_transmits: int
+    disable_ipv6: int
+    drop_unicast_in_l2_multicast: int
+    enhanced_dad: int
+    force_mld_version: int
+    force_tllao: int
+    forwarding: int
+    hop_limit: int
+    keep_addr_on_down: int
+    max_addresses: int
+    max_desync_factor: int
+    mldv1_unsolicited_report_interval: int
+    mldv2_unsolicited_report_interval: int
+    mtu: int
+    ndisc_evict_nocarrier: int
+    ndisc_notify: int
+    ndisc_tclass: int
+    optimistic_dad: int
+    proxy_ndp: int
+    ra_defrtr_metric: int
+    ra_honor_pio_life: int
+    regen_max_retry: int
+    regen_min_advance: int
+    router_probe_interval: int
+    router_solicitation_delay: int
+    router_solicitation_interval: int
+    router_solicitation_max_interval: int
+    router_solicitations: int
+    stable_secret: str
+    suppress_frag_ndisc: int
+    temp_prefered_lft: int
+    temp_valid_lft: int
+    use_oif_addrs_only: int
+    use_optimistic: int
+    use_tempaddr: int
 
     def __init__(self, label: str, template: ipv6_devconf | None = None) -> None:
         store = object.__setattr__

@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.core.rows import state
 from stack.core.sysctl import INT_MAX, INT_MIN, LONG_MAX, PORTS, Sysctl, SysctlError
 from stack.ipv6.devconf import CONF_ROWS, WRITTEN_TO_ALL, conf_row, ipv6_devconf
 
@@ -92,6 +93,7 @@ ROWS_BY_ATTRIBUTE = {attribute(row): row for row in NET_IPV6}
 CONF_BY_NAME = {row.name: row for row in CONF_ROWS}
 
 
+@state
 class netns_sysctl_ipv6:
     """struct netns_sysctl_ipv6: net.ipv6 of one namespace, with the sets of net.ipv6.conf.
 
@@ -99,15 +101,42 @@ class netns_sysctl_ipv6:
     SysctlError. The dotted name works too: `sysctl["net.ipv6.conf.eth0.forwarding"] = 1`.
     """
 
-    __slots__ = (*ROWS_BY_ATTRIBUTE, "_written", "conf")
-
-    if TYPE_CHECKING:  # the attributes come from the rows
-
-        def __getattr__(self, name: str) -> Any: ...
-
     conf: dict[str, ipv6_devconf]
     """`all`, `default` and, once IPv6 is up on them, the interfaces by name."""
     _written: dict[str, list[Callable[[Any], Any]]]
+
+    # Those of ROWS_BY_ATTRIBUTE.
+    anycast_src_echo_reply: int
+    auto_flowlabels: int
+    bindv6only: int
+    flowlabel_consistency: int
+    flowlabel_reflect: int
+    flowlabel_state_ranges: int
+    icmpv6_echo_ignore_all: int
+    icmpv6_echo_ignore_anycast: int
+    icmpv6_echo_ignore_multicast: int
+    icmpv6_error_anycast_as_unicast: int
+    icmpv6_ratelimit: int
+    icmpv6_ratemask: frozenset[int]
+    idgen_delay: int
+    idgen_retries: int
+    ip6_rt_gc_interval: int
+    ip6_rt_max_size: int
+    ip6_rt_min_adv_mss: int
+    ip6_rt_mtu_expires: int
+    ip6frag_high_thresh: int
+    ip6frag_low_thresh: int
+    ip6frag_time: int
+    ip_nonlocal_bind: int
+    max_dst_opts_length: int
+    max_dst_opts_number: int
+    max_hbh_length: int
+    max_hbh_opts_number: int
+    mld_max_msf: int
+    mld_qrv: int
+    neigh_gc_thresh1: int
+    neigh_gc_thresh2: int
+    neigh_gc_thresh3: int
 
     def __init__(self, ram_bytes: int) -> None:
         store = object.__setattr__

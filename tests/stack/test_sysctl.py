@@ -9,10 +9,14 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
-from stack.core.sysctl import NET_CORE, SysctlError
+from stack.core.rows import rows_of
+from stack.core.sysctl import NET_CORE, NUMBER, PORTS, Sysctl, SysctlError
 from stack.host import Host
 from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv4.sysctl_net_ipv4 import NET_IPV4
+from stack.ipv6.devconf import CONF_ROWS, ipv6_devconf
+from stack.ipv6.sysctl_net_ipv6 import ROWS_BY_ATTRIBUTE, netns_sysctl_ipv6
+from stack.sysctl_fields import sysctl_fields
 
 
 @pytest.fixture
@@ -144,3 +148,22 @@ def test_the_list_of_congestion_controls_is_only_read(host: Host) -> None:
     ):
         assert refused(write).errno == errno.EACCES
     assert host.sysctl.tcp_available_congestion_control == "reno cubic"
+
+
+def field_type(knob: Sysctl) -> str:
+    """The type under which the compiled stack keeps a knob's value."""
+    if knob.kind != NUMBER:
+        return "frozenset[int]" if knob.kind == PORTS else "str"
+    return "int" if knob.count == 1 else f"tuple[{', '.join(['int'] * knob.count)}]"
+
+
+def test_every_knob_has_a_field_of_its_type() -> None:
+    for cls, knobs in (
+        (sysctl_fields, SYSCTLS),
+        (netns_sysctl_ipv6, ROWS_BY_ATTRIBUTE),
+        (ipv6_devconf, {knob.name: knob for knob in CONF_ROWS}),
+    ):
+        fields = {name: field.type for name, field in rows_of(cls).items()}
+        for own in ("conf", "label", "_written"):
+            fields.pop(own, None)
+        assert fields == {name: field_type(knob) for name, knob in knobs.items()}

@@ -1,0 +1,129 @@
+"""The knobs of net.core and net.ipv4 as typed fields; rows of SYSCTLS say all else about them.
+
+tests/stack/test_sysctl.py holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from stack.core.rows import state
+
+
+@state
+class sysctl_fields:
+    """One field per row of SYSCTLS, which gives it its start value (stack/sysctl.py)."""
+
+    accept_local: int
+    accept_redirects: int
+    accept_source_route: int
+    arp_accept: int
+    arp_announce: int
+    arp_ignore: int
+    arp_notify: int
+    bc_forwarding: int
+    dev_weight: int
+    drop_gratuitous_arp: int
+    drop_unicast_in_l2_multicast: int
+    error_burst: int
+    error_cost: int
+    force_igmp_version: int
+    icmp_echo_ignore_all: int
+    icmp_echo_ignore_broadcasts: int
+    icmp_errors_use_inbound_ifaddr: int
+    icmp_ignore_bogus_error_responses: int
+    icmp_msgs_burst: int
+    icmp_msgs_per_sec: int
+    icmp_ratelimit: int
+    icmp_ratemask: int
+    igmp_max_memberships: int
+    igmp_max_msf: int
+    igmp_qrv: int
+    igmpv2_unsolicited_report_interval: int
+    igmpv3_unsolicited_report_interval: int
+    ip_default_ttl: int
+    ip_early_demux: int
+    ip_forward: int
+    ip_forward_use_pmtu: int
+    ip_local_port_range: tuple[int, int]
+    ip_local_reserved_ports: frozenset[int]
+    ip_no_pmtu_disc: int
+    ip_nonlocal_bind: int
+    ip_unprivileged_port_start: int
+    ipfrag_high_thresh: int
+    ipfrag_low_thresh: int
+    ipfrag_max_dist: int
+    ipfrag_time: int
+    log_martians: int
+    min_adv_mss: int
+    min_pmtu: int
+    mtu_expires: int
+    netdev_budget: int
+    netdev_max_backlog: int
+    optmem_max: int
+    ping_group_range: tuple[int, int]
+    promote_secondaries: int
+    redirect_load: int
+    redirect_number: int
+    redirect_silence: int
+    rmem_default: int
+    rmem_max: int
+    route_localnet: int
+    rp_filter: int
+    secure_redirects: int
+    send_redirects: int
+    shared_media: int
+    somaxconn: int
+    tcp_abort_on_overflow: int
+    tcp_adv_win_scale: int
+    tcp_allowed_congestion_control: str
+    tcp_app_win: int
+    tcp_available_congestion_control: str
+    tcp_challenge_ack_limit: int
+    tcp_congestion_control: str
+    tcp_dsack: int
+    tcp_early_demux: int
+    tcp_early_retrans: int
+    tcp_ecn: int
+    tcp_ecn_fallback: int
+    tcp_fin_timeout: int
+    tcp_frto: int
+    tcp_invalid_ratelimit: int
+    tcp_keepalive_intvl: int
+    tcp_keepalive_probes: int
+    tcp_keepalive_time: int
+    tcp_max_orphans: int
+    tcp_max_reordering: int
+    tcp_max_syn_backlog: int
+    tcp_max_tw_buckets: int
+    tcp_mem: tuple[int, int, int]
+    tcp_min_rtt_wlen: int
+    tcp_min_snd_mss: int
+    tcp_moderate_rcvbuf: int
+    tcp_notsent_lowat: int
+    tcp_orphan_retries: int
+    tcp_pingpong_thresh: int
+    tcp_recovery: int
+    tcp_reordering: int
+    tcp_retrans_collapse: int
+    tcp_retries1: int
+    tcp_retries2: int
+    tcp_rfc1337: int
+    tcp_rmem: tuple[int, int, int]
+    tcp_sack: int
+    tcp_slow_start_after_idle: int
+    tcp_stdurg: int
+    tcp_syn_linear_timeouts: int
+    tcp_syn_retries: int
+    tcp_synack_retries: int
+    tcp_syncookies: int
+    tcp_thin_linear_timeouts: int
+    tcp_timestamps: int
+    tcp_tso_win_divisor: int
+    tcp_tw_reuse: int
+    tcp_window_scaling: int
+    tcp_wmem: tuple[int, int, int]
+    tcp_workaround_signed_windows: int
+    udp_early_demux: int
+    udp_rmem_min: int
+    udp_wmem_min: int
+    wmem_default: int
+    wmem_max: int
