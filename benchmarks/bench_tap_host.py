@@ -208,7 +208,9 @@ def compiled(directory: str) -> str:
 
 
 @contextlib.contextmanager
-def place(python: list[str], veth: bool, plain: bool) -> Iterator[tuple[Namespace, list[Host]]]:
+def place(
+    python: list[str], up: list[str], veth: bool, plain: bool
+) -> Iterator[tuple[Namespace, list[Host]]]:
     """The client's namespace and the hosts that it reaches."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
@@ -228,7 +230,7 @@ def place(python: list[str], veth: bool, plain: bool) -> Iterator[tuple[Namespac
 
         pid = started(
             client, *python, "-m", "e1000emu", "up", "--link", "tap:bth0", "--addr",
-            "10.98.0.2/24", "--serve", SERVICES, "--json", *(PLAIN if plain else []),
+            "10.98.0.2/24", "--serve", SERVICES, "--json", *up,
         )  # fmt: skip
         client.up("bth0", "10.98.0.1/24")
         hosts = [Host("ours", "10.98.0.2", "bth0", [pid])]
@@ -268,6 +270,7 @@ def main() -> None:
     parser.add_argument(
         "--plain", action="store_true", help="frames of at most 1514 bytes across both TAPs"
     )
+    parser.add_argument("--up", default="", help="further options of `e1000emu up`")
     parser.add_argument(
         "--python", default=sys.executable, help="the interpreter of our host, with its options"
     )
@@ -276,7 +279,8 @@ def main() -> None:
         sys.exit("bench_tap_host: needs root, for namespaces and TAP devices")
     names = args.only.split(",")
     found: dict[tuple[str, str], Found] = {}
-    with place(args.python.split(), args.veth, args.plain) as (_, hosts):
+    up = args.up.split() + (PLAIN if args.plain else [])
+    with place(args.python.split(), up, args.veth, args.plain) as (_, hosts):
         for host in hosts:  # neighbours, caches
             for name in names:
                 OPERATIONS[name][0](host.addr, 0.2)

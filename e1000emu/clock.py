@@ -888,14 +888,22 @@ class AsyncioClock(_EventQueue):
 
     Blocking calls cannot block here: use `stack.aio`, or non-blocking sockets. While the loop is
     not running (set-up, tear-down), `wait` runs it until its condition holds.
+
+    With `busy_poll_ns` the loop goes on looking for so long after a descriptor was readable instead
+    of sleeping, when the time before was no longer either: what comes in a conversation then finds
+    it awake (Linux's net.core.busy_poll, QEMU's poll-max-ns). It never keeps a callback waiting.
     """
 
     __slots__ = (
         "_armed",
         "_armed_ns",
         "_closed",
+        "_idle_ns",
         "_poll",
+        "_spin_until_ns",
+        "_spinning",
         "_waiters",
+        "busy_poll_ns",
         "lock",
         "loop",
         "now_ns",
@@ -904,9 +912,13 @@ class AsyncioClock(_EventQueue):
     now_ns: Callable[[], int]
     """The loop's time in ns."""
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    def __init__(self, loop: AbstractEventLoop, *, busy_poll_ns: int = 0) -> None:
         super().__init__()
         self.loop = loop
+        self.busy_poll_ns = whole_number("AsyncioClock", "busy_poll_ns", busy_poll_ns, 0, unit="ns")
+        self._idle_ns = 0  # when the last callback of a descriptor ended
+        self._spinning = False  # a _spin is queued on the loop
+        self._spin_until_ns = 0
         # Every packet asks several times. asyncio's own loops have time.monotonic(), uvloop's the
         # same in whole milliseconds.
         known = type(loop).__module__.partition(".")[0] in ("asyncio", "uvloop")
@@ -947,11 +959,32 @@ class AsyncioClock(_EventQueue):
 
     def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
         """Call `fn()` whenever `fd` is readable."""
-        self.loop.add_reader(fd, fn)
+        if self.busy_poll_ns:
+            self.loop.add_reader(fd, self._came, fn)
+        else:
+            self.loop.add_reader(fd, fn)
 
     def remove_reader(self, fd: int) -> None:
         """Stop watching `fd`."""
         self.loop.remove_reader(fd)
+
+    def _came(self, fn: Callable[[], Any]) -> None:
+        """Call `fn()`; if it was called soon after the last time, look out for the next one."""
+        soon = self.now_ns() - self._idle_ns < self.busy_poll_ns
+        fn()
+        self._idle_ns = now = self.now_ns()
+        if soon:
+            self._spin_until_ns = now + self.busy_poll_ns
+            if not self._spinning:
+                self._spinning = True
+                self.loop.call_soon(self._spin)
+
+    def _spin(self) -> None:
+        # The loop polls its descriptors without sleeping while a callback is queued.
+        if self.now_ns() < self._spin_until_ns and not self._closed:
+            self.loop.call_soon(self._spin)
+        else:
+            self._spinning = False
 
     def require_running(self, what: str) -> None:
         """Refuse `what`, which sleeps in a loop, if that is another than the clock's.

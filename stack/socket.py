@@ -403,6 +403,11 @@ class Socket:
         wq: wait_queue_head = self.sk.sk_wq
         return wq
 
+    def waits_for_data(self) -> bool:
+        """It is connected, and any byte makes it readable (SO_RCVLOWAT)."""
+        sk = self.sk
+        return sk.sk_state == 1 and sk.sk_rcvlowat <= 1
+
     def connected(self) -> bool:
         """A stream socket whose handshake is done."""
         state = self.sk.sk_state

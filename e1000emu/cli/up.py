@@ -175,6 +175,15 @@ async def _run(
     help="echo:7,http:80[:DIR],discard:9,chargen:19",
 )
 @autoneg_option(0)
+@click.option(
+    "--busy-poll",
+    "busy_poll_us",
+    type=click.IntRange(0, 1_000_000),
+    default=100,
+    show_default=True,
+    metavar="USEC",
+    help="While packets follow each other this closely, look for the next one instead of sleeping.",
+)
 @capture_option
 @impair_option
 @report_options
@@ -183,6 +192,7 @@ def command(
     own: Addressing,
     services: list[Service] | None,
     autoneg_s: float,
+    busy_poll_us: int,
     capture: Path | None,
     impair: dict[str, Any] | None,
     as_json: bool,
@@ -216,7 +226,7 @@ def command(
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         failure = Failure()
         runner.get_loop().set_exception_handler(failure.handle)
-        clock = AsyncioClock(runner.get_loop())
+        clock = AsyncioClock(runner.get_loop(), busy_poll_ns=busy_poll_us * 1000)
         station = make_station(
             clock, link_spec, own, capture=capture, impair=impair, autoneg_s=autoneg_s
         )

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 
 import pytest
 
 from e1000emu.clock import AsyncioClock, RealClock, SimulationDeadlock, VirtualClock
 from e1000emu.lab import two_hosts
 from stack import aio
-from stack.socket import AF_INET, SHUT_WR, SOCK_DGRAM, SOCK_STREAM, Socket, create_server
+from stack.core.uapi import SO_RCVLOWAT
+from stack.socket import (
+    AF_INET,
+    SHUT_WR,
+    SO_LINGER,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    Socket,
+    create_server,
+)
 from tests.support import missing
 
 
@@ -442,5 +453,37 @@ def test_the_answer_to_a_connection_that_ends_at_once_carries_the_ack(hosts):
         await asyncio.sleep(0.5)
         assert b.mib.tcp.OutSegs == 2  # SYN and ACK; ACK and FIN
         assert b.mib.linux.DelayedACKs == 0
+
+    aio.run(main(), clock=a.clock)
+
+
+def test_receiving_says_what_recv_says_where_nothing_will_come(hosts):
+    """The end, errors and low-water marks are recv(2)'s to tell, not poll(2)'s."""
+    a, b = hosts
+
+    async def main():
+        listener = create_server(b, ("", 7))
+        listener.setblocking(False)
+        with pytest.raises(OSError, match="ENOTCONN"):
+            await aio.sock_recv(listener, 10)
+        sock = Socket(a, AF_INET, SOCK_STREAM)
+        sock.setblocking(False)
+        await aio.sock_connect(sock, ("10.0.0.2", 7))
+        conn, _ = await aio.sock_accept(listener)
+        conn.setsockopt(SOL_SOCKET, SO_RCVLOWAT, 100)
+        await aio.sock_sendall(sock, b"few")
+        await asyncio.sleep(0.1)
+        assert await aio.sock_recv(conn, 10) == b"few"
+        conn.setsockopt(SOL_SOCKET, SO_RCVLOWAT, 1)
+        waiting = asyncio.create_task(aio.sock_recv(conn, 10))
+        await asyncio.sleep(0.1)
+        sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        with pytest.raises(ConnectionResetError):
+            await waiting
+        conn.close()
+        with pytest.raises(OSError, match="not an open socket"):
+            await aio.sock_recv(conn, 10)
+        listener.close()
 
     aio.run(main(), clock=a.clock)
