@@ -14,6 +14,8 @@ import shutil
 import subprocess
 from typing import NoReturn
 
+from pathlib import Path
+
 import pytest
 
 
@@ -74,6 +76,11 @@ class _Require:
         if found is None:
             missing(f"needs {name}", f"apt-get install {package or name}")
         return found or ""
+
+    def header(self, path: str, package: str) -> None:
+        """Ask for a library by its header below /usr/include."""
+        if not (Path("/usr/include") / path).exists():
+            missing(f"needs /usr/include/{path}", f"apt-get install {package}")
 
     def tun(self) -> None:
         """Ask for root and a usable /dev/net/tun."""

@@ -210,6 +210,7 @@ def every_row() -> tuple[Row, ...]:
         gso,
         lossy,
         packaged,
+        pytcp,
         registers,
         remote,
         rings,
@@ -232,6 +233,7 @@ def every_row() -> tuple[Row, ...]:
         rings,
         registers,
         packaged,
+        pytcp,
         remote,
     )
     return tuple(made for module in modules for made in module.ROWS)
