@@ -12,9 +12,8 @@ import functools
 import os
 import shutil
 import subprocess
-from typing import NoReturn
-
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 

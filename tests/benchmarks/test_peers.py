@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.rows import Case, Row, Unavailable, every_row, packaged, pytcp, remote, udp
+from benchmarks.rows import Case, Row, Unavailable, every_row, packaged, peer, pytcp, remote, udp
 from benchmarks.rows.ends import (
     kernel_datagrams,
     kernel_stream,
@@ -104,11 +104,11 @@ def test_optional_peers_move_all_there_is_where_they_are(row: Row) -> None:
 
 
 def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = packaged.load.__globals__["Package"]("libnone-dev", "none/none.h", (), ())
-    monkeypatch.setitem(packaged.load.__globals__["PACKAGES"], "ring_copy", gone)
-    packaged.load.cache_clear()
+    gone = peer.Package("libnone-dev", "none/none.h", (), ())
+    monkeypatch.setitem(peer.PACKAGES, "ring_copy", gone)
+    peer.load.cache_clear()
     with pytest.raises(Unavailable, match="libnone-dev is not installed; apt-get install libnone"):
-        packaged.load("ring_copy")
+        peer.load("ring_copy")
 
 
 def test_more_files_than_allowed_are_said_to_be() -> None:
