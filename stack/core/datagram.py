@@ -33,6 +33,7 @@ from stack.core.uapi import (
     SOCK_SEQPACKET,
     SOCK_STREAM,
 )
+from stack.core.wait import wait_queue_entry
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
@@ -125,16 +126,9 @@ def skb_came(sk: sock, queue: sk_buff_head) -> bool:
 
 def skb_wait_forever(sk: sock) -> None:
     """`__skb_wait_for_more_packets` of a reader without time limit that does not own the sock."""
-    queue = sk.sk_receive_queue
     cond = sk.sk_rcv_cond
     if cond is None:
-
-        def cond() -> bool:
-            return bool(
-                queue.qlen or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD
-            )
-
-        sk.sk_rcv_cond = cond
+        cond = sk.sk_rcv_cond = wait_queue_entry(sk, skb_came, sk.sk_receive_queue).ready
     sk.sk_sleepers += 1
     try:
         sk.net.clock.wait(cond)

@@ -20,11 +20,11 @@ M32 = 0xFFFFFFFF
 M64 = 0xFFFFFFFFFFFFFFFF
 
 
-def secure_hash(net: Net, saddr: wide, daddr: wide, ports: int, size: int, *more: int) -> wide:
+def secure_hash(
+    net: Net, saddr: wide, daddr: wide, ports: int, size: int, more: bytes = b""
+) -> wide:
     """`size` bytes (as an int) of a hash of the connection, keyed by the net's secret."""
-    data = _WORDS.pack(saddr >> 64, saddr & M64, daddr >> 64, daddr & M64, ports)
-    for value in more:
-        data += value.to_bytes(4, "big")
+    data = _WORDS.pack(saddr >> 64, saddr & M64, daddr >> 64, daddr & M64, ports) + more
     return int.from_bytes(blake2s(data, digest_size=size, key=net.tcp_secret).digest(), "big")
 
 

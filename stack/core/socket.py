@@ -413,7 +413,9 @@ def ___sys_sendmsg(sock: socket, msg: msghdr, flags: int) -> int:
     msg.msg_flags = flags
     if not msg.msg_control:
         return sock_sendmsg(sock, msg)
-    size = sum(CMSG_HDR_BYTES + (cmsg_len(data) + 7 & ~7) for _, _, data in msg.msg_control)
+    size = 0
+    for _, _, data in msg.msg_control:
+        size += CMSG_HDR_BYTES + (cmsg_len(data) + 7 & ~7)
     if size <= CMSG_ON_STACK_BYTES:
         return sock_sendmsg(sock, msg)
     sock_kmalloc(sock.sk, size)

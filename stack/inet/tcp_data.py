@@ -6,8 +6,6 @@ charged to the receive buffer like those of `sk_receive_queue`.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
 from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import (
     alloc_skb,
@@ -447,9 +445,18 @@ def tcp_epollin_ready(sk: tcp_sock, target: int) -> bool:
     )
 
 
-def _ofo_key(rcv_nxt: int):  # type: ignore[no-untyped-def]
+def tcp_ofo_find(queue: list[sk_buff], rcv_nxt: int, seq: int) -> int:
+    """How many packets of the queue begin at or before seq."""
     base = (rcv_nxt - HALF) & M32
-    return lambda skb: (skb.seq - base) & M32
+    wanted = (seq - base) & M32
+    low, high = 0, len(queue)
+    while low < high:
+        middle = (low + high) >> 1
+        if (queue[middle].seq - base) & M32 > wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
@@ -486,8 +493,7 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
         if sack:
             tcp_sack_new_ofo_skb(sk, seq, end_seq)
         return
-    key = _ofo_key(sk.rcv_nxt)
-    pos = bisect_right(queue, key(skb), key=key)
+    pos = tcp_ofo_find(queue, sk.rcv_nxt, seq)
     if pos:
         prev = queue[pos - 1]
         if before(seq, prev.end_seq):

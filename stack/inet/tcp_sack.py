@@ -288,7 +288,8 @@ def tcp_sacktag_write_queue(
     if not sk.packets_out:
         return state.flag
     linux = sk.net.mib.linux
-    used: list[tuple[int, int, bool]] = []
+    una = sk.snd_una
+    used: list[tuple[int, int, int, int, bool]] = []
     for i, (start_seq, end_seq) in enumerate(blocks):
         dup_sack = found_dup_sack and i == 0
         if not tcp_is_sackblock_valid(sk, dup_sack, start_seq, end_seq):
@@ -302,11 +303,10 @@ def tcp_sacktag_write_queue(
             continue
         if not after(end_seq, prior_snd_una) and not dup_sack:
             continue
-        used.append((start_seq, end_seq, dup_sack))
+        used.append(((start_seq - una) & M32, i, start_seq, end_seq, dup_sack))
     # In sequence order, so that "below the highest SACK" means what it says.
-    una = sk.snd_una
-    used.sort(key=lambda b: (b[0] - una) & M32)
-    for start_seq, end_seq, dup_sack in used:
+    used.sort()
+    for _, _, start_seq, end_seq, dup_sack in used:
         tcp_sacktag_block(sk, state, start_seq, end_seq, dup_sack)
     if sk.icsk_ca_state != TCP_CA_Loss or sk.undo_marker:
         tcp_check_sack_reordering(sk, state.reord, 0)

@@ -7,6 +7,7 @@ ride in the low bits of our timestamp. A family brings its table of MSS values a
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from fastpath.hdr import tcp_hdr
@@ -42,11 +43,12 @@ TS_OPT_WSCALE_MASK = 0xF
 TS_OPT_SACK = 1 << 4
 TS_OPT_ECN = 1 << 5
 TSBITS = 6
+_COUNT_AND_C = Struct("!II")
 TSMASK = (1 << TSBITS) - 1
 
 
 def cookie_hash(net: Net, saddr: wide, daddr: wide, ports: int, count: int, c: int) -> int:
-    return secure_hash(net, saddr, daddr, ports, 4, count & M32, c)
+    return secure_hash(net, saddr, daddr, ports, 4, _COUNT_AND_C.pack(count & M32, c))
 
 
 def tcp_cookie_time(net: Net) -> int:
@@ -108,7 +110,9 @@ def cookie_init_sequence(skb: sk_buff, req: request_sock, msstab: tuple[int, ...
     """The ISN of a SYN-ACK that is also the memory of its SYN. Borrows skb."""
     net = req.net
     _, saddr, sport, daddr, dport = inet_key(skb)
-    mssind = max((i for i, m in enumerate(msstab) if m <= req.mss), default=0)
+    mssind = len(msstab) - 1
+    while mssind and msstab[mssind] > req.mss:
+        mssind -= 1
     req.mss = msstab[mssind]
     net.mib.linux.SyncookiesSent += 1
     if req.tstamp_ok:

@@ -276,6 +276,14 @@ def fib_get_table(net: Net, tb_id: int) -> fib_table:
     return tables[tb_id]
 
 
+def fib_info_nh_uses_dev(fi: fib_info, dev: net_device) -> bool:
+    """net/ipv4/fib_frontend.c: whether one of the next hops is behind `dev`."""
+    for nh in fi.fib_nh:  # noqa: SIM110 -- no generator per packet
+        if nh.nh_dev is dev:
+            return True
+    return False
+
+
 def fib_nh_usable(nh: fib_nh, oif: int) -> bool:
     """Whether a lookup may choose `nh`."""
     if nh.nh_flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
@@ -323,7 +331,9 @@ def fib_select_path(net: Net, res: fib_result, fl4: flowi) -> None:
     if fi is None or len(fi.fib_nh) < 2 or fl4.flowi_oif:
         return
     usable = [nh for nh in fi.fib_nh if fib_nh_usable(nh, 0)]
-    total = sum(nh.nh_weight for nh in usable)
+    total = 0
+    for nh in usable:
+        total += nh.nh_weight
     if not total:
         return
     point = hash((fl4.saddr, fl4.daddr, net.ipv4.secret)) % total

@@ -59,7 +59,7 @@ def inet_current_timestamp(net: Net) -> int:
 
 
 def ip_options_compile(
-    net: Net, data: bytes | bytearray, *, received: bool, spec_dst: int = 0
+    net: Net, data: bytes | bytearray, received: bool, spec_dst: int = 0
 ) -> ip_options:
     """net/ipv4/ip_options.c: parse an option area; a received one is also filled in.
 
@@ -209,7 +209,7 @@ def ip_options_get(net: Net, data: bytes) -> ip_options | None:
     if not padded:
         return None
     try:
-        return ip_options_compile(net, padded, received=False)
+        return ip_options_compile(net, padded, False)
     except OptionError as exc:
         raise OSError(errno.EINVAL, str(exc)) from exc
 

@@ -28,9 +28,7 @@ def ip_rcv_options(skb: sk_buff, dev: net_device) -> bool:
         return True
     iph = ip_hdr(skb)
     try:
-        opt = ip_options_compile(
-            net, iph.options, received=True, spec_dst=fib_compute_spec_dst(skb)
-        )
+        opt = ip_options_compile(net, iph.options, True, fib_compute_spec_dst(skb))
     except OptionError as exc:
         net.mib.ip.InHdrErrors += 1
         icmp_send(skb, ICMP_PARAMETERPROB, 0, exc.pointer << 24)

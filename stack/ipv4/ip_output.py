@@ -943,7 +943,6 @@ def ip_send_unicast_reply(
     daddr: int,
     saddr: int,
     payload: bytes,
-    *,
     protocol: int,
     tos: int = 0,
     ttl: int = 0,

@@ -37,6 +37,7 @@ from stack.ipv4.fib import (
     RTN_UNICAST,
     RTN_UNREACHABLE,
     fib_alias,
+    fib_info_nh_uses_dev,
     fib_lookup,
     fib_result,
     fib_select_path,
@@ -339,9 +340,7 @@ def fib_validate_source(
     if res.type != RTN_UNICAST and (res.type != RTN_LOCAL or not in_dev_conf(idev, "accept_local")):
         return -errno.EINVAL
     assert res.nh is not None
-    if res.nh.nh_dev is dev or (
-        res.fi is not None and any(nh.nh_dev is dev for nh in res.fi.fib_nh)
-    ):
+    if res.nh.nh_dev is dev or (res.fi is not None and fib_info_nh_uses_dev(res.fi, dev)):
         return 1 if res.nh.nh_scope >= RT_SCOPE_HOST else 0
     if rpf == 1:
         return -errno.EXDEV

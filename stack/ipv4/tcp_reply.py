@@ -68,12 +68,14 @@ def tcp_v4_send_reset(
         iph.saddr,
         iph.daddr,
         payload,
-        protocol=IPPROTO_TCP,
-        tos=iph.tos,
-        oif=sk.sk_bound_dev_if if sk is not None else 0,
-        mark=sk.sk_mark if sk is not None else 0,
-        sport=dest,
-        dport=source,
+        IPPROTO_TCP,
+        iph.tos,
+        0,
+        sk.sk_bound_dev_if if sk is not None else 0,
+        0,
+        sk.sk_mark if sk is not None else 0,
+        dest,
+        source,
     )
     net.mib.tcp.OutSegs += 1
     net.mib.tcp.OutRsts += 1
@@ -104,11 +106,14 @@ def tcp_v4_send_ack(
         iph.saddr,
         iph.daddr,
         payload,
-        protocol=IPPROTO_TCP,
-        tos=tos,
-        oif=oif,
-        sport=dest,
-        dport=source,
+        IPPROTO_TCP,
+        tos,
+        0,
+        oif,
+        0,
+        0,
+        dest,
+        source,
     )
     net.mib.tcp.OutSegs += 1
 

@@ -331,7 +331,9 @@ def fib6_lookup(net: Net, daddr: wide, oif: int = 0, strict: int = 0) -> fib6_in
 def fib6_select_path(net: Net, f6i: fib6_info, saddr: wide, daddr: wide, label: int) -> fib6_info:
     """net/ipv6/route.c: one of several equal routes, by weight and a hash of the flow."""
     usable = [s for s in f6i.fib6_siblings if not s.fib6_nh.fib_nh_flags & RTNH_F_DEAD]
-    total = sum(s.fib6_nh.fib_nh_weight for s in usable)
+    total = 0
+    for sibling in usable:
+        total += sibling.fib6_nh.fib_nh_weight
     if not total:
         return f6i
     point = hash((saddr, daddr, label, net.ipv6.secret)) % total
