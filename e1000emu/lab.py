@@ -6,6 +6,7 @@ This is the one place besides the command line that knows both the device and th
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -228,6 +229,10 @@ def lan(
     return hosts
 
 
+def _never() -> bool:
+    return False
+
+
 def pump(
     sender: Socket,
     receiver: Socket,
@@ -242,33 +247,43 @@ def pump(
     down); `sink(piece)` takes what arrived and must copy what it wants to keep. Returns the number
     of bytes received when the receiver has seen the end.
     """
-    from stack.socket import POLLIN, POLLOUT, SHUT_WR, wait_any
+    from stack.socket import POLLERR, POLLHUP, POLLIN, POLLOUT, SHUT_WR, wait_any
 
     sender.setblocking(False)
     receiver.setblocking(False)
     buffer = memoryview(bytearray(read_bytes))
     both: tuple[tuple[Socket, int], ...] = ((receiver, POLLIN), (sender, POLLOUT))
+    net = receiver.net
     pending = source()
-    received = 0
+    sent = received = 0
+    # Large pieces fill packets by themselves: no more than one call reads is on its way, so that it
+    # is still in the cache then. Small ones queue up until they do.
+    large = pending is not None and 4 * len(pending) >= read_bytes
+    ahead = read_bytes if large else sys.maxsize
     while True:
-        while pending is not None:
+        blocked = pending is None
+        while pending is not None and sent < received + ahead:
             try:
-                pending = pending[sender.send(pending) :]
+                n = sender.send(pending)
             except BlockingIOError:
+                blocked = True
                 break
-            if not pending:
-                pending = source()
+            sent += n
+            pending = pending[n:] if n < len(pending) else source()
             if pending is None:
                 sender.shutdown(SHUT_WR)
                 both = both[:1]
-        try:
+        with net.lock:  # let happen what is due
+            net.clock.wait(_never, 0)
+        if receiver.poll() & (POLLIN | POLLERR | POLLHUP):
             n = receiver.recv_into(buffer)
-        except BlockingIOError:
+            if not n:
+                return received
+            sink(buffer[:n])
+            received += n
+        elif blocked:
             # Either end may be the one that can go on: a full send buffer empties without new data
             # for the receiver when only the last acknowledgement was outstanding.
-            wait_any(receiver.net, both)
-            continue
-        if not n:
-            return received
-        sink(buffer[:n])
-        received += n
+            wait_any(net, both)
+        else:
+            wait_any(net, both[:1])

@@ -195,7 +195,9 @@ NAPI_STATE_MISSED = 1 << 1
 NAPI_STATE_DISABLE = 1 << 2
 NAPI_POLL_WEIGHT = 64
 
-GSO_MAX_SIZE = 524_288  # Linux allows 8 * 65535 (BIG TCP); a power of two is kinder to pages
+# Linux allows 8 * 65535 (BIG TCP). This is half a MiB in whole segments, and headers: so a write of
+# a MiB is two packets and not three.
+GSO_MAX_SIZE = 520 * 1024
 GSO_LEGACY_MAX_SIZE = 65536
 GSO_MAX_SEGS = 65535
 
