@@ -43,7 +43,7 @@ kernel's 4 KiB suit the latency of a real PCI bus."""
 E1000_MAX_PAYLEN = (1 << 20) - 1
 """PAYLEN of a TSO context has 20 bits (SDM 3.3.6): 718 segments of 1460 bytes."""
 E1000_GSO_MAX_SIZE = 520 * 1024
-"""Default super-packet limit: half a MiB in whole segments, and headers. Beyond, the caches lose more
+"""Default super-packet limit: half a MiB in whole segments, and headers. Beyond, caches lose more
 than fewer packets win."""
 E1000_MAX_INTR = 10
 """Rounds of the interrupt handler without NAPI."""
