@@ -2,13 +2,15 @@
 
 Each machine keeps two heaps, ordinary and deferrable (housekeeping that must not keep a simulation
 alive), and one event on the clock for the earliest entry. Re-arming a pending timer to a later time
-only changes a number: the heap entry found too early is pushed back when it surfaces.
+only changes a number: the heap entry found too early is pushed back when it surfaces. Disarming one
+leaves its entry behind for the next time. Entries that nothing can come of (the timer was shut down
+or armed for an earlier time) are thrown out when they are most of the heap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from stack.core.clock import TimerHandle, call_in_background
@@ -28,6 +30,8 @@ TIMER_DEFERRABLE = 0x00080000
 
 NSEC_PER_MSEC = 1_000_000
 
+FEW_DEAD = 64  # entries that nothing can come of for which a heap is not looked through
+
 
 @state
 class timer_base:
@@ -39,6 +43,8 @@ class timer_base:
     heap: list[tuple[int, int, timer_list]] = row(make=list)
     seq: int = row(0)
     active: int = row(0)
+    dead: int = row(0)
+    """Entries of the heap that nothing can come of."""
     event: TimerHandle | None = row()
     event_ns: int = row(0)
 
@@ -59,7 +65,20 @@ class timer_base:
             timer.pending = False
             timer.queued_at = -1
         self.heap.clear()
-        self.active = 0
+        self.active = self.dead = 0
+
+
+def timer_base_count_dead(base: timer_base) -> None:
+    """One entry of the heap more is dead; throw them out when they are most of it."""
+    base.dead += 1
+    if base.dead > FEW_DEAD and base.dead << 1 > len(base.heap):
+        base.heap[:] = [
+            entry
+            for entry in base.heap
+            if entry[2].seq == entry[1] and entry[2].function is not None
+        ]
+        heapify(base.heap)
+        base.dead = 0
 
 
 def timer_base_arm(base: timer_base, when_ns: int) -> None:
@@ -127,7 +146,12 @@ init_timer = timer_setup  # Linux up to 4.14
 
 
 def mod_timer(timer: timer_list, expires_ns: int) -> int:
-    """kernel/time/timer.c: (re)arm for `expires_ns`. 1 when it was pending, else 0."""
+    """kernel/time/timer.c: (re)arm for `expires_ns`. 1 when it was pending, else 0.
+
+    A timer without function is not armed: it was shut down.
+    """
+    if timer.function is None:
+        return 0
     base = timer.base
     was = timer.pending
     timer.expires = expires_ns
@@ -140,6 +164,8 @@ def mod_timer(timer: timer_list, expires_ns: int) -> int:
         return was
     base.seq = seq = base.seq + 1
     timer.seq = seq
+    if timer.queued_at >= 0:
+        timer_base_count_dead(base)
     timer.queued_at = expires_ns
     heappush(base.heap, (expires_ns, seq, timer))
     if base.event is None or expires_ns < base.event_ns:
@@ -164,6 +190,21 @@ def timer_delete(timer: timer_list) -> int:
     return 1
 
 
+def timer_shutdown(timer: timer_list) -> int:
+    """kernel/time/timer.c: disarm for good, as its owner goes. 1 when it was pending, else 0.
+
+    What the owner is made of goes with it: neither the timer nor its entry holds it any longer.
+    """
+    was = timer_delete(timer)
+    if timer.function is not None:
+        timer.function = None
+        timer.data = None
+        if timer.queued_at >= 0:
+            timer.queued_at = -1
+            timer_base_count_dead(timer.base)
+    return was
+
+
 def timer_pending(timer: timer_list) -> bool:
     """include/linux/timer.h: armed and not yet run."""
     return timer.pending
@@ -181,8 +222,9 @@ def __run_timers(base: timer_base, now_ns: int) -> None:
     heap = base.heap
     while heap:
         when, seq, timer = heap[0]
-        if timer.seq != seq:  # re-armed to an earlier time: another entry stands for it
-            heappop(heap)
+        if timer.seq != seq or timer.function is None:
+            heappop(heap)  # armed for an earlier time, for which another entry stands; or shut down
+            base.dead -= 1
             continue
         if not timer.pending:
             heappop(heap)
@@ -200,9 +242,7 @@ def __run_timers(base: timer_base, now_ns: int) -> None:
         timer.queued_at = -1
         timer.pending = False
         base.active -= 1
-        fn = timer.function
-        if fn is not None:
-            fn(timer)
+        timer.function(timer)
     if not base.active:
         timer_base_disarm(base)
     elif heap and (base.event is None or heap[0][0] < base.event_ns):

@@ -35,7 +35,7 @@ from stack.core.tcp_states import (
     TCP_TIME_WAIT,
     tcp_check_transition,
 )
-from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.core.uapi import O_NONBLOCK
 from stack.inet.af_ops import af_ops_of, inet_rcv_saddr_equal, inet_sk_key
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
@@ -347,6 +347,13 @@ def inet_csk_clear_xmit_timers(sk: inet_connection_sock) -> None:
     timer_delete(sk.sk_timer)
 
 
+def inet_csk_shutdown_timers(sk: inet_connection_sock) -> None:
+    """The socket is destroyed: nothing arms its timers any more, and they do not hold it."""
+    timer_shutdown(sk.icsk_retransmit_timer)
+    timer_shutdown(sk.icsk_delack_timer)
+    timer_shutdown(sk.sk_timer)
+
+
 def inet_csk_clear_xmit_timer(sk: inet_connection_sock, what: int) -> None:
     """Disarm one."""
     if what == ICSK_TIME_DACK:
@@ -507,7 +514,7 @@ def reqsk_queue_unlink(req: request_sock) -> bool:
     found = ehash.get(key) is req
     if found:
         del ehash[key]
-    timer_delete(req.rsk_timer)
+    timer_shutdown(req.rsk_timer)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.rows import row, state, wide
 from stack.core.tcp_states import TCP_TIME_WAIT
-from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.core.timer import mod_timer, timer_list, timer_shutdown
 from stack.inet.af_ops import inet_sk_key
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def tw_timer_handler(timer: timer_list) -> None:
 
 def inet_twsk_kill(tw: inet_timewait_sock) -> None:
     """Take tw out of both hashes."""
+    timer_shutdown(tw.tw_timer)
     net = tw.net
     key = inet_sk_key(tw)
     ehash = net.tcp_hashinfo.ehash
@@ -181,5 +182,4 @@ def inet_twsk_reschedule(tw: inet_timewait_sock, timeo_ns: int) -> None:
 
 def inet_twsk_deschedule_put(tw: inet_timewait_sock) -> None:
     """End TIME_WAIT now."""
-    timer_delete(tw.tw_timer)
     inet_twsk_kill(tw)

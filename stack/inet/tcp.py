@@ -23,6 +23,7 @@ from stack.core.sock import (
 )
 from stack.core.stream import sk_stream_is_writeable, sk_stream_write_space
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.core.timer import timer_shutdown
 from stack.core.uapi import (
     POLLERR,
     POLLHUP,
@@ -39,6 +40,7 @@ from stack.core.uapi import (
     SIOCINQ,
     SIOCOUTQ,
 )
+from stack.inet.inet_connection_sock import inet_csk_shutdown_timers
 from stack.inet.inet_hashtables import inet_hashinfo, inet_put_port
 from stack.inet.inet_timewait_sock import inet_timewait_death_row
 from stack.inet.tcp_cong import (
@@ -102,6 +104,8 @@ def tcp_init_sock(sk: tcp_sock) -> None:
 def tcp_destroy_sock(sk: tcp_sock) -> None:
     """What proto.destroy of both families does: timers, queues and port go."""
     tcp_clear_xmit_timers(sk)
+    inet_csk_shutdown_timers(sk)
+    timer_shutdown(sk.pacing_timer)
     tcp_cleanup_congestion_control(sk)
     tcp_write_queue_purge(sk)
     tcp_ofo_purge(sk)

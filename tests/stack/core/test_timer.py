@@ -16,6 +16,7 @@ from stack.core.timer import (
     timer_list,
     timer_pending,
     timer_setup,
+    timer_shutdown,
 )
 from stack.host import Host
 
@@ -130,6 +131,69 @@ def test_close_stops_all_timers():
     host.close()
     clock.run_until_idle()
     assert log == []
+
+
+def test_a_timer_that_was_shut_down_is_never_armed_again_and_holds_nothing(host):
+    log = []
+    timer = recording(host, log)
+    timer.data = object()
+    mod_timer(timer, 100)
+    assert timer_shutdown(timer) == 1
+    assert timer_shutdown(timer) == 0
+    assert timer.data is None
+    assert mod_timer(timer, 200) == 0
+    assert not timer_pending(timer)
+    assert host.clock.run_until_idle()
+    assert (log, host.now()) == ([], 0)
+
+
+def test_the_heap_does_not_keep_what_nothing_can_come_of(host):
+    log = []
+    staying = recording(host, log, "staying")
+    mod_timer(staying, 10**9)
+    for n in range(5000):
+        timer = recording(host, log)
+        mod_timer(timer, 10**6 + n)
+        mod_timer(timer, 10**5 + n)  # the first entry is dead
+        timer_shutdown(timer)
+    assert len(host.machine.timers.heap) < 300
+    assert host.machine.timers.active == 1
+    host.clock.run_until_idle()
+    assert log == [(10**9, "staying")]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("marrd"), st.integers(0, 7), st.integers(1, 30)), max_size=80
+    ),
+    st.integers(0, 300),
+)
+@settings(max_examples=100, deadline=None)
+def test_throwing_dead_entries_out_changes_neither_order_nor_times(ops, crowd):
+    """Two hosts do the same; on one the passing timers are shut down, on the other only deleted."""
+    logs = []
+    for end in (timer_shutdown, timer_delete):
+        clock = VirtualClock()
+        host = Host(clock=clock, inet=False, drivers=False)
+        log = []
+        timers = [recording(host, log, n) for n in range(8)]
+        for op, n, value in ops:
+            when = clock.now_ns() + value
+            if op == "m":
+                mod_timer(timers[n], when)
+            elif op == "a":  # a crowd comes and goes, at the same times
+                for k in range(crowd):
+                    passing = recording(host, log, "passing")
+                    mod_timer(passing, when + k % 5)
+                    end(passing)
+            elif op == "r":
+                clock.run_until(when)
+            else:
+                timer_delete(timers[n])
+        clock.run_until_idle()
+        logs.append((log, clock.now_ns()))
+        host.close()
+    assert logs[0] == logs[1]
 
 
 operations = st.lists(

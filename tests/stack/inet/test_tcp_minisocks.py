@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import gc
 import time
 
 import pytest
 
+from e1000emu.clock import VirtualClock
+from e1000emu.lab import two_hosts
 from fastpath.csum import ip_compute_csum
 from stack.core.sock import lock_sock, release_sock
 from stack.core.uapi import POLLIN
 from stack.inet import tcp_sock as opt
-from stack.inet.inet_connection_sock import inet_csk_accept
+from stack.inet.inet_connection_sock import inet_csk_accept, request_sock
 from stack.inet.tcp import tcp_poll
+from stack.inet.tcp_sock import tcp_sock
 from stack.ipv4.tcp_ipv4 import tcp_prot
+from stack.socket import create_connection, create_server
 from tests.stack.inet.tcpnet import (
     ACK,
     FIN,
@@ -399,3 +404,31 @@ def test_sequence_of_a_listener_is_not_guessable_and_moves_with_time() -> None:
         assert one != secure_tcp_seq(net.b, A, B, 1, 2)
         net.run(64_000)
         assert (secure_tcp_seq(net.a, A, B, 1, 2) - one) & M32 == 1000
+
+
+def test_a_closed_connection_leaves_nothing_to_the_garbage_collector() -> None:
+    """Sockets, requests and timers go when they are done, not when a collection finds them."""
+    clock = VirtualClock()
+    a, b = two_hosts(clock=clock)
+
+    def left() -> int:
+        return sum(isinstance(found, tcp_sock | request_sock) for found in gc.get_objects())
+
+    with a, b, create_server(b, ("10.0.0.2", 80)) as listener:
+        with create_connection(a, ("10.0.0.2", 80)):
+            listener.accept()[0].close()
+        clock.run_for(1_000_000)
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            for _ in range(10):
+                with create_connection(a, ("10.0.0.2", 80)) as client:
+                    server = listener.accept()[0]
+                    client.send(b"question")
+                    assert server.recv(100) == b"question"
+                    server.close()
+            clock.run_for(1_000_000)
+            assert left() == before
+        finally:
+            gc.enable()
