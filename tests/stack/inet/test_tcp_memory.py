@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from e1000emu.lab import two_hosts
+from stack.core.neigh_table import NUD_PERMANENT
+from stack.core.neighbour import neigh_create, neigh_update
 from stack.core.sk_mem import SOCK_MIN_SNDBUF
 from stack.core.sockopt import sock_setsockopt
 from stack.core.uapi import SO_SNDBUF, SOL_SOCKET
 from stack.inet.tcp_close import tcp_check_oom
 from stack.inet.tcp_timer import tcp_out_of_resources
-from tests.stack.inet.tcpnet import MS, RST, B, S, Sock, TcpNet
+from tests.stack.inet.tcpnet import MS, RST, A, B, S, Sock, TcpNet
 
 PORT = 20001
 
@@ -32,6 +34,11 @@ class AnswersUnderLoss:
             seed=seed,
             sysctl={"tcp_orphan_retries": 15},
         )
+        # And no ARP request is lost thrice in a row, whose ICMP error ends an orphan, too.
+        for host, other, addr in ((self.a, self.b, B), (self.b, self.a, A)):
+            dev = host.dev_by_name["eth0"]
+            n = neigh_create(host.arp_tbl, addr, dev)
+            neigh_update(n, other.dev_by_name["eth0"].dev_addr, NUD_PERMANENT, 1)
         self.net: Any = SimpleNamespace(a=self.a, b=self.b, clock=self.a.clock)
         self.body = random.Random(seed).randbytes(answer_bytes + clients)
         self.answer_bytes = answer_bytes
