@@ -88,8 +88,8 @@ def test_a_tso_frame_of_the_guest_crosses_in_one_write(direct: Direct, tso: bool
     assert (more["tx_tcp_seg_good"] > 0) == tso
     if tso:
         assert more["tap_tx_packets"] < more["tap_tx_frames"] / 4
-    else:
-        assert more["tap_tx_packets"] == more["tap_tx_frames"]
+    else:  # what the guest cut and the ring had at once is one packet again
+        assert more["tap_tx_packets"] < more["tap_tx_frames"]
     assert more["InCsumErrors"] == 0
     assert direct.tap.stats.drops == {}
     assert trouble(direct.guest) == []
