@@ -360,7 +360,14 @@ def udp_recvmmsg(sk: udp_sock, vec: mmsg_recv, most: int, flags: int) -> int:
         or (sk.pinet6 is not None and sk.pinet6.rx_pmtu is not None)
     ):
         return 0
-    got = vec.take(sk.sk_receive_queue, sk.sk_family, most)
+    queue = sk.sk_receive_queue
+    if not queue.qlen:
+        if flags or sk.sk_rcvtimeo_ns < MAX_SCHEDULE_TIMEOUT or sk.sk_lock_owned:
+            return 0
+        skb_wait_forever(sk)
+        if sk.sk_err:
+            return 0
+    got = vec.take(queue, sk.sk_family, most)
     if vec.released:
         udp_rmem_release(sk, vec.released)
     sk.udp_mib.InDatagrams += got
