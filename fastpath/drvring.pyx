@@ -21,6 +21,7 @@ from libc.string cimport memcpy, memset
 
 from fastpath.gro cimport HELD, MERGED, GroTable, gro_info
 from fastpath.skbuff cimport (
+    GSO_UDP_L4,
     SUM_PARTIAL,
     SUM_UNNECESSARY,
     PyTypeObject,
@@ -269,6 +270,7 @@ cdef class TxRing(_ring):
     cdef int do_map(self, sk_buff skb, tx_map *m, uint32_t end_bits) except? -2:
         """Describe all of skb; the last descriptor gets `end_bits`. Used descriptors or -1."""
         cdef uint32_t i, h, eop, segs, hdr
+        cdef bint udp
         cdef const uint8_t *th
         cdef skb_frag_t *f
         cdef tx_slot *slot
@@ -292,10 +294,11 @@ cdef class TxRing(_ring):
         if skb.gso_size:
             # what goes over the wire: the headers once per segment
             hdr = 0
-            th = skb_within(skb, skb.transport_header, 20, skb.tail)
+            udp = skb.gso_type & GSO_UDP_L4 != 0
+            th = skb_within(skb, skb.transport_header, 8 if udp else 20, skb.tail)
             if th != NULL and skb.transport_header >= skb.data:
                 hdr = <uint32_t>(skb.transport_header - skb.data)
-                hdr += 8 if skb.gso_type & (1 << 17) else (th[12] >> 4) * 4U
+                hdr += 8 if udp else (th[12] >> 4) * 4U
             segs = <uint32_t>skb.gso_segs
             if segs == 0 and skb.len > hdr and skb.gso_size > 0:
                 segs = <uint32_t>((skb.len - hdr - 1) // skb.gso_size) + 1

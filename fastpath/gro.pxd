@@ -64,7 +64,7 @@ cdef class GroTable:
     cdef readonly uint64_t merged, flushed, bad_csum
     cdef object collected       # makes Cython register the class with the collector
     cdef int take_out(self, int i, list out) except -1
-    cdef int flush_udp(self, const uint8_t *udp, list out) except -1
+    cdef int flush_udp(self, list out) except -1
     cdef int find(self, const uint8_t *l3, gro_info *g) noexcept
     cdef bint wanted(self, gro_info *g) noexcept
     cdef bint fits(self, gro_flow *f, gro_info *g) noexcept

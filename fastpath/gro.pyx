@@ -7,9 +7,10 @@ Ethernet header, addresses, ports, TTL and TOS (or hop limit, traffic class and 
 window and option bytes, next sequence number, IP ids counting up (or fixed, with DF). So cutting a
 merged packet by gso_size gives the frames back (gso_type says which ids). Anything else of a held
 flow sends the held packet up first, then follows it; for Linux another flow label is another flow,
-which may overtake. Datagrams are merged only when their frame had no tag and was for this host
-alone, and none overtakes another to the same port: a socket may read what several senders send. An
-IPv6 payload length above 65535 is stored as 0, as IPv4's total length.
+which may overtake. Datagrams are merged only when their frame had no tag nor padding (IP counts
+padding too) and was for this host alone, and none overtakes another, of whatever flow: a socket may
+read what several senders send. An IPv6 payload length above 65535 is stored as 0, as IPv4's total
+length.
 """
 
 cimport cython
@@ -288,17 +289,11 @@ cdef class GroTable:
             out.append(skb)
         return 0
 
-    cdef int flush_udp(self, const uint8_t *udp, list out) except -1:
-        """Take out every held datagram to the port in the UDP header `udp`, or all for NULL.
-
-        A socket reads what several senders sent it in the order in which it came.
-        """
+    cdef int flush_udp(self, list out) except -1:
+        """Take out held datagrams: one comes that does not continue them, or perhaps a fragment."""
         cdef int i = 0
-        cdef gro_flow *f
         while i < self.n:
-            f = &self.flows[i]
-            if f.proto == P_UDP and (udp == NULL or not intact(f) or memcmp(
-                    (<sk_buff>f.skb).head + f.l3 + f.l4 + 2, udp + 2, 2) == 0):
+            if self.flows[i].proto == P_UDP:
                 self.take_out(i, out)
             else:
                 i += 1
@@ -334,14 +329,14 @@ cdef class GroTable:
         cdef sk_buff skb
         cdef int i
         if not parse(l3, linear, linear, proto, g):
-            if self.nudp:           # perhaps a piece of a datagram: not past what came before it
-                self.flush_udp(NULL, out)
+            if self.nudp:
+                self.flush_udp(out)
             return NORMAL
         if not self.wanted(g):
             return NORMAL
         g.vlan = vlan
         g.mac = 1
-        if g.proto == P_UDP and (vlan or (l3 - 14)[0] & 1):
+        if g.proto == P_UDP and (vlan or (l3 - 14)[0] & 1 or g.total != linear):
             g.plain = 0
         i = self.find(l3, g)
         if not ip_ok and not g.v6 and csum_fold(csum_ptr(l3, 20, 0)) != 0:
@@ -366,7 +361,7 @@ cdef class GroTable:
             if g.proto != P_UDP:
                 self.take_out(i, out)
         if g.proto == P_UDP and self.nudp:
-            self.flush_udp(l3 + g.l4, out)
+            self.flush_udp(out)
         if not g.plain or g.psh:
             return NORMAL
         return HELD
@@ -417,7 +412,7 @@ cdef class GroTable:
         if (self.flows == NULL or skb_core_headlen(skb_c(skb)) < skip
                 or not parse(l3, skb_core_headlen(skb_c(skb)) - skip, skb.len - skip, proto, &g)):
             if self.nudp:
-                self.flush_udp(NULL, out)
+                self.flush_udp(out)
             out.append(skb)
             return NORMAL
         if not self.wanted(&g):
@@ -427,7 +422,8 @@ cdef class GroTable:
             g.plain = 0
         g.mac = l3off >= 14 and skb.mac_header == l3off - 14
         g.vlan = skb.vlan_proto << 16 | (skb.vlan_tci & 0xFFFFU)
-        if g.proto == P_UDP and (g.vlan or g.mac and (l3 - 14)[0] & 1):
+        if g.proto == P_UDP and (
+                g.vlan or g.mac and (l3 - 14)[0] & 1 or g.total != skb.len - skip):
             g.plain = 0
         i = self.find(l3, &g)
         if i >= 0 and (<sk_buff>self.flows[i].skb).dev is not skb.dev:
@@ -460,7 +456,7 @@ cdef class GroTable:
             if g.proto != P_UDP:
                 self.take_out(i, out)
         if g.proto == P_UDP and self.nudp:
-            self.flush_udp(l3 + g.l4, out)
+            self.flush_udp(out)
         if not g.plain or g.psh:
             out.append(skb)
             return NORMAL

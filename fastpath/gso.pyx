@@ -2,7 +2,7 @@
 """Software segmentation of GSO super-packets (net/core/gso.c, tcp_offload.c, udp_offload.c)."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from fastpath.csum cimport (
     csum_add,
@@ -17,6 +17,7 @@ from fastpath.skbuff cimport (
     GSO_TCPV6,
     GSO_TCP_FIXEDID,
     GSO_UDP_L4,
+    SKB_OVERHEAD,
     SKB_UNSET,
     SUM_NONE,
     SUM_PARTIAL,
@@ -24,12 +25,17 @@ from fastpath.skbuff cimport (
     SkbPool,
     need,
     sk_buff,
+    skb_build,
+    skb_c,
     skb_check,
+    skb_core_headlen,
     skb_copy_fields,
     skb_do_copy,
     skb_do_csum,
     skb_do_may_pull,
     skb_do_share,
+    skb_do_trim,
+    skb_frag,
     skb_free,
     skb_new,
 )
@@ -239,12 +245,69 @@ cpdef bint skb_gso_validate_network_len(sk_buff skb, uint32_t mtu) except -1:
     return network_seglen(skb) <= mtu
 
 
+cdef bint is_frame(skb_frag *f, const uint8_t *net, layout *w) noexcept:
+    """The bytes in front of a fragment are the headers that its datagram was received with."""
+    cdef uint32_t hlen = w.pay - w.net
+    cdef const uint8_t *p
+    if f.buf.refs != 1 or f.off < hlen:
+        return False
+    p = f.buf.ptr + f.off - hlen
+    if w.v6:
+        if p[0] >> 4 != 6 or memcmp(p + 8, net + 8, 32) or ld16be(p + 4) != f.len + 8:
+            return False
+    elif p[0] != net[0] or memcmp(p + 12, net + 12, 8) or ld16be(p + 2) != hlen + f.len:
+        return False
+    p += w.l4 - w.net
+    return memcmp(p, net + w.l4 - w.net, 4) == 0 and ld16be(p + 4) == f.len + 8
+
+
+cdef list frames(sk_buff skb, layout *w):
+    """The received frames that a merged sk_buff is made of, in their own buffers; skb is the first.
+
+    data at the network header. None, and nothing done, when it was made in another way.
+    """
+    cdef const uint8_t *net = skb.head + skb.network_header
+    cdef uint32_t mss = <uint32_t>skb.gso_size
+    cdef uint32_t i, hlen = w.pay - w.net, count = skb.nr_frags
+    cdef skb_frag *f
+    cdef sk_buff one
+    cdef list out
+    if (w.net or skb.users != 1 or skb.list_ != NULL or skb.destructor is not None
+            or skb.hbuf.refs != 1 or skb_core_headlen(skb_c(skb)) != w.pay + mss):
+        return None
+    for i in range(count):
+        f = &skb.frags[i]
+        if f.len > mss or f.len != mss and i != count - 1 or not is_frame(f, net, w):
+            return None
+    out = [skb]
+    for i in range(count):
+        f = &skb.frags[i]
+        f.buf.refs += 1
+        one = skb_build(f.buf, f.off - hlen)
+        one.tail += hlen + f.len
+        one.len = hlen + f.len
+        skb_copy_fields(one, skb)
+        one.network_header = one.data
+        one.transport_header = one.data + w.l4
+        one.mac_header = SKB_UNSET
+        if skb.mac_header != SKB_UNSET and one.data >= 14:
+            one.mac_header = one.data - 14
+        one.gso_size = one.gso_segs = one.gso_type = 0
+        out.append(one)
+    skb_do_trim(skb, w.pay + mss)
+    skb.truesize = skb.hbuf.size + SKB_OVERHEAD
+    fix_headers(skb, skb, w, 0, count, 0, True)
+    skb.gso_size = skb.gso_segs = skb.gso_type = 0
+    return out
+
+
 cdef list unmerge(sk_buff skb, SkbPool pool, bint at_udp):
     """udp_rcv_segment and gro_unmerge; takes ownership of skb."""
     cdef layout w
     cdef list segs
     cdef sk_buff seg
     cdef uint32_t back = 0
+    cdef bint kept = False
     try:
         skb_check(skb)
         if not 0 <= skb.network_header <= skb.data:
@@ -255,7 +318,11 @@ cdef list unmerge(sk_buff skb, SkbPool pool, bint at_udp):
         skb.data -= back
         skb.len += back
         read_layout(skb, &w)
-        segs = cut(skb, pool, &w, True, SHARE_BYTES)
+        segs = frames(skb, &w)
+        if segs is not None:
+            kept = True
+        else:
+            segs = cut(skb, pool, &w, True, SHARE_BYTES)
         for seg in segs:
             if at_udp:
                 seg.data += w.l4
@@ -265,10 +332,11 @@ cdef list unmerge(sk_buff skb, SkbPool pool, bint at_udp):
             seg.sk = None
         return segs
     finally:
-        if skb.users > 1:         # somebody else looks at it: as it came
-            skb.data += back
-            skb.len -= back
-        skb_free(skb)
+        if not kept:
+            if skb.users > 1:       # somebody else looks at it: as it came
+                skb.data += back
+                skb.len -= back
+            skb_free(skb)
 
 
 cpdef list udp_rcv_segment(sk_buff skb, SkbPool pool):

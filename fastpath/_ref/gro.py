@@ -201,22 +201,21 @@ class GroTable:
         self.flows.remove(flow)
         out.append(flow.packet())
 
-    def _flush_udp(self, port: bytes | None, out: list[Packet]) -> None:
-        """Held datagrams to `port`, or all, go up before anything else may."""
+    def _flush_udp(self, out: list[Packet]) -> None:
+        """Held datagrams go up before any other may."""
         for flow in self.flows.copy():
-            f = flow.first
-            if f.proto == 17 and port in (None, f.net[f.l4 + 2 : f.l4 + 4]):
+            if flow.first.proto == 17:
                 self._take_out(flow, out)
 
     def receive(self, frame: bytes, out: list[Packet], *, verified: bool = False) -> int:
         """Judge one frame."""
         h = parse(frame)
         if h is None:
-            self._flush_udp(None, out)
+            self._flush_udp(out)
         if h is None or not (self.tcp if h.proto == 6 else self.udp):
             out.append(Packet(frame))
             return NORMAL
-        if h.proto == 17 and frame[0] & 1:
+        if h.proto == 17 and (frame[0] & 1 or len(frame) != 14 + len(h.net)):
             h.plain = False
         flow = next((f for f in self.flows if f.first.key == h.key), None)
         bad_ip = not h.v6 and csum_fold(csum_partial(h.net[:20], 0)) != 0
@@ -236,7 +235,7 @@ class GroTable:
             if h.proto == 6:
                 self._take_out(flow, out)
         if h.proto == 17:
-            self._flush_udp(h.net[h.l4 + 2 : h.l4 + 4], out)
+            self._flush_udp(out)
         if not h.plain or h.psh:
             out.append(Packet(frame))
             return NORMAL
