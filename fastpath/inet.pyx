@@ -100,8 +100,8 @@ cdef class UdpFlow:
 
     `room` is the largest payload that fits one linear buffer and `mtu`; what fits a buffer of
     `small` goes there while it has one. `family` (2 or 10) is that of the wire; addresses and ports
-    are in host order, `tos` and `ttl` also traffic class and hop limit. `flowlabel` is IPv6's; `df`,
-    `idents` and `ident_slot`, the generator of identifications, are IPv4's.
+    are in host order, `tos` and `ttl` also traffic class and hop limit. `flowlabel` is IPv6's;
+    `df`, `idents` and `ident_slot`, the generator of identifications, are IPv4's.
     """
 
     def __init__(self, sk, dst, destructor, SkbPool pool not None, uint32_t headroom,
