@@ -86,6 +86,7 @@ bench: build
 
 bench-record: build
 	@scripts/system-packages peers
+	@$(PIP) "PyTCP>=2.7.6" 2>/dev/null || echo "bench-record: without PyTCP" >&2
 	@$(VENV)/bin/e1000emu bench --quick --all --peers --record benchmarks/recorded.json $(BENCH)
 	@$(PY) docs/generate.py
 
