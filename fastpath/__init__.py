@@ -44,6 +44,7 @@ MODULES = (
     "macctrl",
     "macpath",
     "mmsg",
+    "parse",
     "pktgen",
     "regfile",
     "rtxqueue",

@@ -7,6 +7,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.gro cimport GroTable
+from fastpath.parse cimport headers
 from fastpath.skbuff cimport SkbPool, sk_buff, skb_buf, skb_frag
 
 ctypedef skb_frag skb_frag_t
@@ -92,5 +93,6 @@ cdef class RxRing(_ring):
     cdef sk_buff build(self, skb_buf *b, uint32_t headroom, uint32_t n)
     cdef void finish(self, sk_buff skb, uint8_t status, uint16_t special, bint l4_ok,
                      bint vlan_strip) noexcept
+    cdef void know(self, sk_buff skb, uint32_t l3, headers *h) noexcept
     cdef sk_buff more(self, skb_buf *b, uint32_t n, bint last)
     cdef void release(self) noexcept

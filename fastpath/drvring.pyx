@@ -20,6 +20,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastpath.gro cimport HELD, MERGED, GroTable, gro_info
+from fastpath.parse cimport headers, headers_parse, headers_store
 from fastpath.skbuff cimport (
     GSO_UDP_L4,
     SUM_PARTIAL,
@@ -548,6 +549,12 @@ cdef class RxRing(_ring):
             skb.vlan_tci = special
         self.frames += 1
 
+    cdef inline void know(self, sk_buff skb, uint32_t l3, headers *h) noexcept:
+        """What was parsed of the headers, and where they are."""
+        skb.network_header = l3
+        skb.transport_header = l3 + h.l4
+        headers_store(skb, l3, h)
+
     cdef sk_buff more(self, skb_buf *b, uint32_t n, bint last):
         """Next descriptor of a frame over several: the whole sk_buff when `last`, else None."""
         cdef sk_buff skb = self.chain
@@ -687,6 +694,9 @@ cdef class RxRing(_ring):
             if gro is None or errors:
                 skb = self.build(b, room, n)
                 self.finish(skb, status, special, l4_ok, vlan_strip)
+                if headers_parse(b.ptr + room + ETH_HEADER, n - ETH_HEADER, n - ETH_HEADER,
+                                 ld16be(b.ptr + room + 12), False, &g.h):
+                    self.know(skb, room + ETH_HEADER, &g.h)
                 out.append(skb)
                 continue
             verdict = gro.frame(
@@ -698,6 +708,8 @@ cdef class RxRing(_ring):
                 continue
             skb = self.build(b, room, n)
             self.finish(skb, status, special, l4_ok, vlan_strip)
+            if g.h.seen:
+                self.know(skb, room + ETH_HEADER, &g.h)
             if verdict == HELD:
                 gro.hold(skb, room + ETH_HEADER, &g, out)
             else:

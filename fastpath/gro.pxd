@@ -5,6 +5,7 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.parse cimport headers
 from fastpath.skbuff cimport sk_buff, skb_buf
 
 cdef enum:
@@ -31,6 +32,7 @@ cdef struct gro_info:
     uint8_t df
     uint8_t plain               # may be merged or held
     uint8_t mac                 # the 14 bytes before the network header are the Ethernet header
+    headers h                   # what was parsed, also when it is no flow
 
 cdef struct gro_flow:
     PyObject *skb               # owned

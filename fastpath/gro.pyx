@@ -21,6 +21,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memmove
 
 from fastpath.csum cimport csum_fold, csum_ptr, csum_ptr_ipv6, csum_tcpudp_nofold
+from fastpath.parse cimport IP_SUM, L4, PLAIN, headers, headers_parse, headers_store, parsed
 from fastpath.skbuff cimport (
     GSO_TCPV4,
     GSO_TCPV6,
@@ -69,68 +70,47 @@ cdef enum:
 
 cdef inline bint parse(const uint8_t *p, uint32_t linear, uint32_t length, uint32_t proto,
                        gro_info *g) noexcept:
-    """Read the headers at `p` (`linear` bytes there, `length` in all). False: no flow of ours."""
-    cdef uint32_t total, doff, n
+    """Read the headers at `p` (`linear` bytes there, `length` in all). False: no flow of ours.
+
+    What was seen is in g.h in either case.
+    """
     cdef const uint8_t *t
+    cdef headers *h = &g.h
     g.plain = 0
-    if proto == ETH_IP:
-        if linear < 28 or p[0] != 0x45:
-            return False
-        total = ld16be(p + 2)
-        if total > length or total < 28:
-            return False
-        n = ld16be(p + 6)
-        if n & 0x3FFF:              # MF or an offset: reassembly's business
-            return False
-        g.df = n >> 14 & 1
-        g.ipid = ld16be(p + 4)
-        g.proto = p[9]
-        g.v6 = 0
-        g.l4 = 20
-        g.hash = ld32be(p + 12) * 0x9E3779B1U ^ ld32be(p + 16)
-    elif proto == ETH_IPV6:
-        if linear < 48 or p[0] >> 4 != 6:
-            return False
-        total = 40 + <uint32_t>ld16be(p + 4)
-        if total > length or total < 48:
-            return False
+    if not headers_parse(p, linear, length, proto, False, h):
+        return False
+    if not h.seen & PLAIN or not h.seen & L4:
+        return False
+    g.v6 = h.v6
+    g.proto = h.proto
+    g.total = h.total
+    g.l4 = h.l4
+    t = p + h.l4
+    if g.v6:
         g.df = 1
         g.ipid = 0
-        g.proto = p[6]
-        g.v6 = 1
-        g.l4 = 40
         g.hash = (ld32be(p + 8) ^ ld32be(p + 12) ^ ld32be(p + 16) ^ ld32be(p + 20)) * 0x9E3779B1U \
             ^ ld32be(p + 24) ^ ld32be(p + 28) ^ ld32be(p + 32) ^ ld32be(p + 36)
     else:
-        return False
-    g.total = total
-    t = p + g.l4
-    n = total - g.l4
+        g.df = p[6] >> 6 & 1
+        g.ipid = ld16be(p + 4)
+        g.hash = ld32be(p + 12) * 0x9E3779B1U ^ ld32be(p + 16)
     g.hash = (g.hash ^ ld32be(t)) * 0x85EBCA6BU
+    g.pay = g.l4 + h.l4_hlen
+    g.plen = g.total - g.pay
     if g.proto == P_TCP:
-        if n < 20 or linear < g.l4 + 20:
-            return False
-        doff = (t[12] >> 4) * 4U
-        if doff < 20 or doff > n or linear < g.l4 + doff:
-            return False
-        g.pay = g.l4 + doff
-        g.plen = n - doff
-        g.seq = ld32be(t + 4)
-        g.ack = ld32be(t + 8)
-        g.psh = t[13] & F_PSH
+        g.seq = h.seq
+        g.ack = h.ack
+        g.psh = h.flags & F_PSH
         g.wflags = ld32be(t + 12) & 0xFFF7FFFFU
-        g.plain = g.plen != 0 and (t[13] & ~(F_PSH | F_ECE)) == F_ACK and t[12] & 0x0F == 0
-    elif g.proto == P_UDP:
-        if ld16be(t + 4) != n:
-            return False
-        g.pay = g.l4 + 8
-        g.plen = n - 8
-        g.seq = g.ack = 0
-        g.psh = 0
-        g.wflags = ld16be(t + 6) != 0
-        g.plain = g.plen != 0
-    else:
+        g.plain = g.plen != 0 and (h.flags & ~(F_PSH | F_ECE)) == F_ACK and t[12] & 0x0F == 0
+        return True
+    if ld16be(t + 4) != g.total - g.l4:
         return False
+    g.seq = g.ack = 0
+    g.psh = 0
+    g.wflags = ld16be(t + 6) != 0
+    g.plain = g.plen != 0
     return True
 
 
@@ -211,6 +191,7 @@ cdef void complete(gro_flow *f) noexcept:
     skb.transport_header = f.l3 + f.l4
     if f.count == 1:
         return
+    skb.parsed = 0              # of the first frame
     p = skb.head + f.l3
     total = skb.len + skb.data - f.l3
     n = total - f.l4
@@ -224,6 +205,8 @@ cdef void complete(gro_flow *f) noexcept:
         st16be(p + 10, 0)
         st16be(p + 10, csum_fold(csum_ptr(p, 20, 0)))
         pseudo = csum_tcpudp_nofold(ld32be(p + 12), ld32be(p + 16), n, f.proto, 0)
+    if parsed(skb) and not f.v6:
+        skb.parsed |= IP_SUM
     p += f.l4
     skb.ip_summed = SUM_PARTIAL
     skb.csum_start = f.l3 + f.l4
@@ -339,9 +322,11 @@ cdef class GroTable:
         if g.proto == P_UDP and (vlan or (l3 - 14)[0] & 1 or g.total != linear):
             g.plain = 0
         i = self.find(l3, g)
-        if not ip_ok and not g.v6 and csum_fold(csum_ptr(l3, 20, 0)) != 0:
-            self.bad_csum += 1
-            return NORMAL
+        if not g.v6:
+            if not ip_ok and csum_fold(csum_ptr(l3, 20, 0)) != 0:
+                self.bad_csum += 1
+                return NORMAL
+            g.h.seen |= IP_SUM
         if g.plain and not l4_ok[0]:
             if not l4_sum_ok(l3, g, csum_ptr(l3 + g.l4, g.total - g.l4, 0)):
                 self.bad_csum += 1
@@ -429,10 +414,14 @@ cdef class GroTable:
         if i >= 0 and (<sk_buff>self.flows[i].skb).dev is not skb.dev:
             i = -1
             g.plain = 0
-        if not g.v6 and csum_fold(csum_ptr(l3, 20, 0)) != 0:
-            self.bad_csum += 1
-            out.append(skb)
-            return NORMAL
+        if not g.v6:
+            if csum_fold(csum_ptr(l3, 20, 0)) != 0:
+                self.bad_csum += 1
+                out.append(skb)
+                return NORMAL
+            g.h.seen |= IP_SUM
+        if skb.gso_size == 0:
+            headers_store(skb, l3off, &g.h)
         if g.plain and skb.ip_summed != SUM_UNNECESSARY and skb.ip_summed != SUM_PARTIAL:
             if not l4_sum_ok(l3, &g, skb_do_csum(skb, skip + g.l4, g.total - g.l4, 0)):
                 self.bad_csum += 1

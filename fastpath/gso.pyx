@@ -203,6 +203,7 @@ cdef list cut(sk_buff skb, SkbPool pool, layout *w, bint with_sum, uint32_t shar
             seg.tail += n
             seg.len += n
         skb_copy_fields(seg, skb)
+        seg.parsed = 0          # that was of the whole
         seg.sk = skb.sk
         seg.gso_size = seg.gso_segs = seg.gso_type = 0
         fix_headers(seg, skb, w, i, last, done, with_sum)

@@ -63,6 +63,8 @@ cdef class tcphdr:
 
 # NULL with IndexError set unless n bytes at `off` (from head) are linear data of a live sk_buff
 cdef uint8_t *hdr_ptr(sk_buff skb, uint32_t off, uint32_t n) except NULL
+# the same for writing: the sk_buff forgets what was parsed of its headers
+cdef uint8_t *hdr_put(sk_buff skb, uint32_t off, uint32_t n) except NULL
 # the offset from head of what lies `off` bytes from data; IndexError outside the linear data
 cdef uint32_t hdr_data_at(sk_buff skb, Py_ssize_t off) except? 0xFFFFFFFE
 # the low 32 bits of an int; TypeError when it is none

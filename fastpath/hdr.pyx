@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from fastpath.csum cimport csum_fold, csum_ptr, csum_ptr_ipv6, csum_replace2, csum_tcpudp_nofold
+from fastpath.parse cimport IP_SUM, L3, OPTS_TS, parsed, parsed_l4
 from fastpath.skbuff cimport (
     SKB_UNSET,
     SUM_NONE,
@@ -76,6 +77,17 @@ cdef uint8_t *hdr_ptr(sk_buff skb, uint32_t off, uint32_t n) except NULL:
     return ptr_at(skb, off, n)
 
 
+cdef inline uint8_t *put_at(sk_buff skb, uint32_t off, uint32_t n) except NULL:
+    """ptr_at for writing: what was parsed is no longer so."""
+    cdef uint8_t *p = ptr_at(skb, off, n)
+    skb.parsed = 0
+    return p
+
+
+cdef uint8_t *hdr_put(sk_buff skb, uint32_t off, uint32_t n) except NULL:
+    return put_at(skb, off, n)
+
+
 cdef inline uint32_t mask32(object value) except? 0xFFFFFFFF:
     return <uint32_t>PyLong_AsUnsignedLongLongMask(value)
 
@@ -124,7 +136,7 @@ cdef class ethhdr:
 
     @h_dest.setter
     def h_dest(self, bytes value not None):
-        put_mac(ptr_at(self.skb, self.off, 14) + 0, value)
+        put_mac(put_at(self.skb, self.off, 14) + 0, value)
 
     @property
     def h_source(self):
@@ -132,7 +144,7 @@ cdef class ethhdr:
 
     @h_source.setter
     def h_source(self, bytes value not None):
-        put_mac(ptr_at(self.skb, self.off, 14) + 6, value)
+        put_mac(put_at(self.skb, self.off, 14) + 6, value)
 
     @property
     def h_proto(self):
@@ -140,7 +152,7 @@ cdef class ethhdr:
 
     @h_proto.setter
     def h_proto(self, value):
-        st16be(ptr_at(self.skb, self.off, 14) + 12, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 14) + 12, <uint16_t>mask32(value))
 
 
 @cython.final
@@ -158,7 +170,7 @@ cdef class vlan_ethhdr:
 
     @h_dest.setter
     def h_dest(self, bytes value not None):
-        put_mac(ptr_at(self.skb, self.off, 18) + 0, value)
+        put_mac(put_at(self.skb, self.off, 18) + 0, value)
 
     @property
     def h_source(self):
@@ -166,7 +178,7 @@ cdef class vlan_ethhdr:
 
     @h_source.setter
     def h_source(self, bytes value not None):
-        put_mac(ptr_at(self.skb, self.off, 18) + 6, value)
+        put_mac(put_at(self.skb, self.off, 18) + 6, value)
 
     @property
     def h_vlan_proto(self):
@@ -174,7 +186,7 @@ cdef class vlan_ethhdr:
 
     @h_vlan_proto.setter
     def h_vlan_proto(self, value):
-        st16be(ptr_at(self.skb, self.off, 18) + 12, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 18) + 12, <uint16_t>mask32(value))
 
     @property
     def h_vlan_TCI(self):
@@ -182,7 +194,7 @@ cdef class vlan_ethhdr:
 
     @h_vlan_TCI.setter
     def h_vlan_TCI(self, value):
-        st16be(ptr_at(self.skb, self.off, 18) + 14, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 18) + 14, <uint16_t>mask32(value))
 
     @property
     def h_vlan_encapsulated_proto(self):
@@ -190,7 +202,7 @@ cdef class vlan_ethhdr:
 
     @h_vlan_encapsulated_proto.setter
     def h_vlan_encapsulated_proto(self, value):
-        st16be(ptr_at(self.skb, self.off, 18) + 16, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 18) + 16, <uint16_t>mask32(value))
 
 
 @cython.final
@@ -208,7 +220,7 @@ cdef class arphdr:
 
     @ar_hrd.setter
     def ar_hrd(self, value):
-        st16be(ptr_at(self.skb, self.off, 28) + 0, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 28) + 0, <uint16_t>mask32(value))
 
     @property
     def ar_pro(self):
@@ -216,7 +228,7 @@ cdef class arphdr:
 
     @ar_pro.setter
     def ar_pro(self, value):
-        st16be(ptr_at(self.skb, self.off, 28) + 2, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 28) + 2, <uint16_t>mask32(value))
 
     @property
     def ar_hln(self):
@@ -224,7 +236,7 @@ cdef class arphdr:
 
     @ar_hln.setter
     def ar_hln(self, value):
-        ptr_at(self.skb, self.off, 28)[4] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 28)[4] = <uint8_t>mask32(value)
 
     @property
     def ar_pln(self):
@@ -232,7 +244,7 @@ cdef class arphdr:
 
     @ar_pln.setter
     def ar_pln(self, value):
-        ptr_at(self.skb, self.off, 28)[5] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 28)[5] = <uint8_t>mask32(value)
 
     @property
     def ar_op(self):
@@ -240,7 +252,7 @@ cdef class arphdr:
 
     @ar_op.setter
     def ar_op(self, value):
-        st16be(ptr_at(self.skb, self.off, 28) + 6, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 28) + 6, <uint16_t>mask32(value))
 
     @property
     def ar_sha(self):
@@ -248,7 +260,7 @@ cdef class arphdr:
 
     @ar_sha.setter
     def ar_sha(self, bytes value not None):
-        put_mac(ptr_at(self.skb, self.off, 28) + 8, value)
+        put_mac(put_at(self.skb, self.off, 28) + 8, value)
 
     @property
     def ar_sip(self):
@@ -256,7 +268,7 @@ cdef class arphdr:
 
     @ar_sip.setter
     def ar_sip(self, value):
-        st32be(ptr_at(self.skb, self.off, 28) + 14, mask32(value))
+        st32be(put_at(self.skb, self.off, 28) + 14, mask32(value))
 
     @property
     def ar_tha(self):
@@ -264,7 +276,7 @@ cdef class arphdr:
 
     @ar_tha.setter
     def ar_tha(self, bytes value not None):
-        put_mac(ptr_at(self.skb, self.off, 28) + 18, value)
+        put_mac(put_at(self.skb, self.off, 28) + 18, value)
 
     @property
     def ar_tip(self):
@@ -272,7 +284,7 @@ cdef class arphdr:
 
     @ar_tip.setter
     def ar_tip(self, value):
-        st32be(ptr_at(self.skb, self.off, 28) + 24, mask32(value))
+        st32be(put_at(self.skb, self.off, 28) + 24, mask32(value))
 
 
 @cython.final
@@ -290,7 +302,7 @@ cdef class iphdr:
 
     @version.setter
     def version(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 0
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 0
         p[0] = <uint8_t>((p[0] & 0x0F) | (mask32(value) & 0x0F) << 4)
 
     @property
@@ -299,7 +311,7 @@ cdef class iphdr:
 
     @ihl.setter
     def ihl(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 0
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 0
         p[0] = <uint8_t>((p[0] & 0xF0) | (mask32(value) & 0x0F))
 
     @property
@@ -308,7 +320,7 @@ cdef class iphdr:
 
     @tos.setter
     def tos(self, value):
-        ptr_at(self.skb, self.off, 20)[1] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 20)[1] = <uint8_t>mask32(value)
 
     @property
     def tot_len(self):
@@ -316,7 +328,7 @@ cdef class iphdr:
 
     @tot_len.setter
     def tot_len(self, value):
-        st16be(ptr_at(self.skb, self.off, 20) + 2, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 20) + 2, <uint16_t>mask32(value))
 
     @property
     def id(self):
@@ -324,7 +336,7 @@ cdef class iphdr:
 
     @id.setter
     def id(self, value):
-        st16be(ptr_at(self.skb, self.off, 20) + 4, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 20) + 4, <uint16_t>mask32(value))
 
     @property
     def frag_off(self):
@@ -332,7 +344,7 @@ cdef class iphdr:
 
     @frag_off.setter
     def frag_off(self, value):
-        st16be(ptr_at(self.skb, self.off, 20) + 6, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 20) + 6, <uint16_t>mask32(value))
 
     @property
     def ttl(self):
@@ -340,7 +352,7 @@ cdef class iphdr:
 
     @ttl.setter
     def ttl(self, value):
-        ptr_at(self.skb, self.off, 20)[8] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 20)[8] = <uint8_t>mask32(value)
 
     @property
     def protocol(self):
@@ -348,7 +360,7 @@ cdef class iphdr:
 
     @protocol.setter
     def protocol(self, value):
-        ptr_at(self.skb, self.off, 20)[9] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 20)[9] = <uint8_t>mask32(value)
 
     @property
     def check(self):
@@ -356,7 +368,7 @@ cdef class iphdr:
 
     @check.setter
     def check(self, value):
-        st16be(ptr_at(self.skb, self.off, 20) + 10, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 20) + 10, <uint16_t>mask32(value))
 
     @property
     def saddr(self):
@@ -364,7 +376,7 @@ cdef class iphdr:
 
     @saddr.setter
     def saddr(self, value):
-        st32be(ptr_at(self.skb, self.off, 20) + 12, mask32(value))
+        st32be(put_at(self.skb, self.off, 20) + 12, mask32(value))
 
     @property
     def daddr(self):
@@ -372,7 +384,7 @@ cdef class iphdr:
 
     @daddr.setter
     def daddr(self, value):
-        st32be(ptr_at(self.skb, self.off, 20) + 16, mask32(value))
+        st32be(put_at(self.skb, self.off, 20) + 16, mask32(value))
 
     @property
     def options(self):
@@ -400,7 +412,7 @@ cdef class ipv6hdr:
 
     @version.setter
     def version(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 40) + 0
+        cdef uint8_t *p = put_at(self.skb, self.off, 40) + 0
         p[0] = <uint8_t>((p[0] & 0x0F) | (mask32(value) & 0x0F) << 4)
 
     @property
@@ -409,7 +421,7 @@ cdef class ipv6hdr:
 
     @priority.setter
     def priority(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 40)
+        cdef uint8_t *p = put_at(self.skb, self.off, 40)
         st16be(p, <uint16_t>((ld16be(p) & 0xF00F) | (mask32(value) & 0xFF) << 4))
 
     @property
@@ -418,7 +430,7 @@ cdef class ipv6hdr:
 
     @flow_lbl.setter
     def flow_lbl(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 40)
+        cdef uint8_t *p = put_at(self.skb, self.off, 40)
         st32be(p, (ld32be(p) & 0xFFF00000U) | (mask32(value) & 0xFFFFFU))
 
     @property
@@ -427,7 +439,7 @@ cdef class ipv6hdr:
 
     @payload_len.setter
     def payload_len(self, value):
-        st16be(ptr_at(self.skb, self.off, 40) + 4, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 40) + 4, <uint16_t>mask32(value))
 
     @property
     def nexthdr(self):
@@ -435,7 +447,7 @@ cdef class ipv6hdr:
 
     @nexthdr.setter
     def nexthdr(self, value):
-        ptr_at(self.skb, self.off, 40)[6] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 40)[6] = <uint8_t>mask32(value)
 
     @property
     def hop_limit(self):
@@ -443,7 +455,7 @@ cdef class ipv6hdr:
 
     @hop_limit.setter
     def hop_limit(self, value):
-        ptr_at(self.skb, self.off, 40)[7] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 40)[7] = <uint8_t>mask32(value)
 
     @property
     def saddr(self):
@@ -451,7 +463,7 @@ cdef class ipv6hdr:
 
     @saddr.setter
     def saddr(self, value):
-        addr128_put(ptr_at(self.skb, self.off, 40) + 8, value)
+        addr128_put(put_at(self.skb, self.off, 40) + 8, value)
 
     @property
     def daddr(self):
@@ -459,7 +471,7 @@ cdef class ipv6hdr:
 
     @daddr.setter
     def daddr(self, value):
-        addr128_put(ptr_at(self.skb, self.off, 40) + 24, value)
+        addr128_put(put_at(self.skb, self.off, 40) + 24, value)
 
 
 @cython.final
@@ -477,7 +489,7 @@ cdef class icmphdr:
 
     @type.setter
     def type(self, value):
-        ptr_at(self.skb, self.off, 8)[0] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 8)[0] = <uint8_t>mask32(value)
 
     @property
     def code(self):
@@ -485,7 +497,7 @@ cdef class icmphdr:
 
     @code.setter
     def code(self, value):
-        ptr_at(self.skb, self.off, 8)[1] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 8)[1] = <uint8_t>mask32(value)
 
     @property
     def checksum(self):
@@ -493,7 +505,7 @@ cdef class icmphdr:
 
     @checksum.setter
     def checksum(self, value):
-        st16be(ptr_at(self.skb, self.off, 8) + 2, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 8) + 2, <uint16_t>mask32(value))
 
     @property
     def un(self):
@@ -501,7 +513,7 @@ cdef class icmphdr:
 
     @un.setter
     def un(self, value):
-        st32be(ptr_at(self.skb, self.off, 8) + 4, mask32(value))
+        st32be(put_at(self.skb, self.off, 8) + 4, mask32(value))
 
     @property
     def id(self):
@@ -509,7 +521,7 @@ cdef class icmphdr:
 
     @id.setter
     def id(self, value):
-        st16be(ptr_at(self.skb, self.off, 8) + 4, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 8) + 4, <uint16_t>mask32(value))
 
     @property
     def sequence(self):
@@ -517,7 +529,7 @@ cdef class icmphdr:
 
     @sequence.setter
     def sequence(self, value):
-        st16be(ptr_at(self.skb, self.off, 8) + 6, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 8) + 6, <uint16_t>mask32(value))
 
     @property
     def gateway(self):
@@ -525,7 +537,7 @@ cdef class icmphdr:
 
     @gateway.setter
     def gateway(self, value):
-        st32be(ptr_at(self.skb, self.off, 8) + 4, mask32(value))
+        st32be(put_at(self.skb, self.off, 8) + 4, mask32(value))
 
     @property
     def mtu(self):
@@ -533,7 +545,7 @@ cdef class icmphdr:
 
     @mtu.setter
     def mtu(self, value):
-        st16be(ptr_at(self.skb, self.off, 8) + 6, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 8) + 6, <uint16_t>mask32(value))
 
 
 @cython.final
@@ -551,7 +563,7 @@ cdef class igmphdr:
 
     @type.setter
     def type(self, value):
-        ptr_at(self.skb, self.off, 8)[0] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 8)[0] = <uint8_t>mask32(value)
 
     @property
     def code(self):
@@ -559,7 +571,7 @@ cdef class igmphdr:
 
     @code.setter
     def code(self, value):
-        ptr_at(self.skb, self.off, 8)[1] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 8)[1] = <uint8_t>mask32(value)
 
     @property
     def csum(self):
@@ -567,7 +579,7 @@ cdef class igmphdr:
 
     @csum.setter
     def csum(self, value):
-        st16be(ptr_at(self.skb, self.off, 8) + 2, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 8) + 2, <uint16_t>mask32(value))
 
     @property
     def group(self):
@@ -575,7 +587,7 @@ cdef class igmphdr:
 
     @group.setter
     def group(self, value):
-        st32be(ptr_at(self.skb, self.off, 8) + 4, mask32(value))
+        st32be(put_at(self.skb, self.off, 8) + 4, mask32(value))
 
 
 @cython.final
@@ -593,7 +605,7 @@ cdef class udphdr:
 
     @source.setter
     def source(self, value):
-        st16be(ptr_at(self.skb, self.off, 8) + 0, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 8) + 0, <uint16_t>mask32(value))
 
     @property
     def dest(self):
@@ -601,7 +613,7 @@ cdef class udphdr:
 
     @dest.setter
     def dest(self, value):
-        st16be(ptr_at(self.skb, self.off, 8) + 2, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 8) + 2, <uint16_t>mask32(value))
 
     @property
     def len(self):
@@ -609,7 +621,7 @@ cdef class udphdr:
 
     @len.setter
     def len(self, value):
-        st16be(ptr_at(self.skb, self.off, 8) + 4, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 8) + 4, <uint16_t>mask32(value))
 
     @property
     def check(self):
@@ -617,7 +629,7 @@ cdef class udphdr:
 
     @check.setter
     def check(self, value):
-        st16be(ptr_at(self.skb, self.off, 8) + 6, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 8) + 6, <uint16_t>mask32(value))
 
 
 @cython.final
@@ -635,7 +647,7 @@ cdef class tcphdr:
 
     @source.setter
     def source(self, value):
-        st16be(ptr_at(self.skb, self.off, 20) + 0, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 20) + 0, <uint16_t>mask32(value))
 
     @property
     def dest(self):
@@ -643,7 +655,7 @@ cdef class tcphdr:
 
     @dest.setter
     def dest(self, value):
-        st16be(ptr_at(self.skb, self.off, 20) + 2, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 20) + 2, <uint16_t>mask32(value))
 
     @property
     def seq(self):
@@ -651,7 +663,7 @@ cdef class tcphdr:
 
     @seq.setter
     def seq(self, value):
-        st32be(ptr_at(self.skb, self.off, 20) + 4, mask32(value))
+        st32be(put_at(self.skb, self.off, 20) + 4, mask32(value))
 
     @property
     def ack_seq(self):
@@ -659,7 +671,7 @@ cdef class tcphdr:
 
     @ack_seq.setter
     def ack_seq(self, value):
-        st32be(ptr_at(self.skb, self.off, 20) + 8, mask32(value))
+        st32be(put_at(self.skb, self.off, 20) + 8, mask32(value))
 
     @property
     def doff(self):
@@ -667,7 +679,7 @@ cdef class tcphdr:
 
     @doff.setter
     def doff(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 12
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 12
         p[0] = <uint8_t>((p[0] & 0x0F) | (mask32(value) & 0x0F) << 4)
 
     @property
@@ -676,7 +688,7 @@ cdef class tcphdr:
 
     @res1.setter
     def res1(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 12
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 12
         p[0] = <uint8_t>((p[0] & 0xF0) | (mask32(value) & 0x0F))
 
     @property
@@ -685,7 +697,7 @@ cdef class tcphdr:
 
     @flags.setter
     def flags(self, value):
-        ptr_at(self.skb, self.off, 20)[13] = <uint8_t>mask32(value)
+        put_at(self.skb, self.off, 20)[13] = <uint8_t>mask32(value)
 
     @property
     def fin(self):
@@ -693,7 +705,7 @@ cdef class tcphdr:
 
     @fin.setter
     def fin(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 13
         p[0] = <uint8_t>((p[0] & ~0x1) | (mask32(value) & 1) << 0)
 
     @property
@@ -702,7 +714,7 @@ cdef class tcphdr:
 
     @syn.setter
     def syn(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 13
         p[0] = <uint8_t>((p[0] & ~0x2) | (mask32(value) & 1) << 1)
 
     @property
@@ -711,7 +723,7 @@ cdef class tcphdr:
 
     @rst.setter
     def rst(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 13
         p[0] = <uint8_t>((p[0] & ~0x4) | (mask32(value) & 1) << 2)
 
     @property
@@ -720,7 +732,7 @@ cdef class tcphdr:
 
     @psh.setter
     def psh(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 13
         p[0] = <uint8_t>((p[0] & ~0x8) | (mask32(value) & 1) << 3)
 
     @property
@@ -729,7 +741,7 @@ cdef class tcphdr:
 
     @ack.setter
     def ack(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 13
         p[0] = <uint8_t>((p[0] & ~0x10) | (mask32(value) & 1) << 4)
 
     @property
@@ -738,7 +750,7 @@ cdef class tcphdr:
 
     @urg.setter
     def urg(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 13
         p[0] = <uint8_t>((p[0] & ~0x20) | (mask32(value) & 1) << 5)
 
     @property
@@ -747,7 +759,7 @@ cdef class tcphdr:
 
     @ece.setter
     def ece(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 13
         p[0] = <uint8_t>((p[0] & ~0x40) | (mask32(value) & 1) << 6)
 
     @property
@@ -756,7 +768,7 @@ cdef class tcphdr:
 
     @cwr.setter
     def cwr(self, value):
-        cdef uint8_t *p = ptr_at(self.skb, self.off, 20) + 13
+        cdef uint8_t *p = put_at(self.skb, self.off, 20) + 13
         p[0] = <uint8_t>((p[0] & ~0x80) | (mask32(value) & 1) << 7)
 
     @property
@@ -765,7 +777,7 @@ cdef class tcphdr:
 
     @window.setter
     def window(self, value):
-        st16be(ptr_at(self.skb, self.off, 20) + 14, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 20) + 14, <uint16_t>mask32(value))
 
     @property
     def check(self):
@@ -773,7 +785,7 @@ cdef class tcphdr:
 
     @check.setter
     def check(self, value):
-        st16be(ptr_at(self.skb, self.off, 20) + 16, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 20) + 16, <uint16_t>mask32(value))
 
     @property
     def urg_ptr(self):
@@ -781,7 +793,7 @@ cdef class tcphdr:
 
     @urg_ptr.setter
     def urg_ptr(self, value):
-        st16be(ptr_at(self.skb, self.off, 20) + 18, <uint16_t>mask32(value))
+        st16be(put_at(self.skb, self.off, 20) + 18, <uint16_t>mask32(value))
 
     @property
     def options(self):
@@ -1280,22 +1292,31 @@ cpdef int64_t ip_hdr_validate(sk_buff skb) except? -1:
     cdef uint8_t *p
     cdef uint32_t hlen, total
     skb_check(skb)
-    if not skb_do_may_pull(skb, 20):
-        return 1
-    p = skb.head + skb.data
-    hlen = (p[0] & 0x0F) * 4U
-    if p[0] >> 4 != 4 or hlen < 20 or not skb_do_may_pull(skb, hlen):
-        return 1
-    p = skb.head + skb.data
-    if csum_fold(csum_ptr(p, hlen, 0)) != 0:
-        return 2
-    total = ld16be(p + 2)
-    if total == 0 and skb.gso_size:
-        total = skb.len
-    if skb.len < total:
-        return 3
-    if total < hlen:
-        return 1
+    skb.network_header = skb.data
+    if parsed(skb) & L3 and skb.inet_family == 2 and skb.l3_len <= skb.len:
+        hlen = skb.parsed_l4 - skb.data
+        total = skb.l3_len
+        if not skb.parsed & IP_SUM:
+            if csum_fold(csum_ptr(skb.head + skb.data, hlen, 0)) != 0:
+                return 2
+            skb.parsed |= IP_SUM
+    else:                       # something is wrong with it, or it is not linear: what, in order
+        if not skb_do_may_pull(skb, 20):
+            return 1
+        p = skb.head + skb.data
+        hlen = (p[0] & 0x0F) * 4U
+        if p[0] >> 4 != 4 or hlen < 20 or not skb_do_may_pull(skb, hlen):
+            return 1
+        p = skb.head + skb.data
+        if csum_fold(csum_ptr(p, hlen, 0)) != 0:
+            return 2
+        total = ld16be(p + 2)
+        if total == 0 and skb.gso_size:
+            total = skb.len
+        if skb.len < total:
+            return 3
+        if total < hlen:
+            return 1
     if skb.len > total:
         skb_do_trim(skb, total)
         if skb.ip_summed == 2:
@@ -1305,10 +1326,18 @@ cpdef int64_t ip_hdr_validate(sk_buff skb) except? -1:
     return 0
 
 
+cdef inline bint tcp_parsed(sk_buff skb) noexcept:
+    """Whether the sk_buff's TCP fields are those of transport_header, and still linear."""
+    return (parsed_l4(skb) and skb.l4_proto == P_TCP
+            and skb.transport_header + skb.l4_hlen <= skb.tail)
+
+
 cpdef int64_t tcp_hdr_validate(sk_buff skb) except? -1:
     """data at the TCP header: doff in bytes (>= 20, linear), or 0 when malformed."""
     cdef uint32_t n
     skb_check(skb)
+    if tcp_parsed(skb) and skb.transport_header == skb.data:
+        return skb.l4_hlen
     if not skb_do_may_pull(skb, 20):
         return 0
     n = (skb.head[skb.data + 12] >> 4) * 4U
@@ -1321,6 +1350,15 @@ cdef int fill_cb(sk_buff skb) except -1:
     cdef uint8_t *p
     cdef uint32_t n
     skb_check(skb)
+    skb.sacked = 0
+    if tcp_parsed(skb) and skb.transport_header == skb.data:
+        skb.seq = skb.th_seq
+        skb.end_seq = (skb.th_seq + (skb.th_flags & 1) + (skb.th_flags >> 1 & 1)
+                       + skb.len - skb.l4_hlen) & 0xFFFFFFFFU
+        skb.ack_seq = skb.th_ack
+        skb.tcp_flags = skb.th_flags
+        skb.ip_dsfield = skb.l3_dsfield
+        return 0
     p = ptr_at(skb, skb.data, 20)
     n = (p[12] >> 4) * 4U
     if n < 20 or n > skb.len:
@@ -1329,7 +1367,6 @@ cdef int fill_cb(sk_buff skb) except -1:
     skb.end_seq = (skb.seq + (p[13] & 1) + (p[13] >> 1 & 1) + skb.len - n) & 0xFFFFFFFFU
     skb.ack_seq = ld32be(p + 8)
     skb.tcp_flags = p[13]
-    skb.sacked = 0
     p = ptr_at(skb, skb.network_header, 20)
     skb.ip_dsfield = p[1] if p[0] >> 4 != 6 else ld16be(p) >> 4 & 0xFF
     return 0
@@ -1353,7 +1390,10 @@ cpdef void tcp_v6_fill_cb(sk_buff skb) except *:
 cpdef tuple tcp_parse_ts(sk_buff skb):
     """(tsval, tsecr) when the options are exactly the aligned timestamps form, else None."""
     need(skb)
-    cdef uint8_t *p = ptr_at(skb, skb.transport_header, 20)
+    cdef uint8_t *p
+    if tcp_parsed(skb):
+        return (skb.tsval, skb.tsecr) if skb.tcp_opts == OPTS_TS else None
+    p = ptr_at(skb, skb.transport_header, 20)
     if p[12] >> 4 != 8:
         return None
     p = ptr_at(skb, skb.transport_header, 32)
@@ -1367,5 +1407,8 @@ cpdef (int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) t
     """(source, dest, seq, ack_seq, doff, flags, window, urg_ptr) at transport_header, one call."""
     need(skb)
     cdef uint8_t *p = ptr_at(skb, skb.transport_header, 20)
+    if tcp_parsed(skb):
+        return (skb.sport, skb.dport, skb.th_seq, skb.th_ack, skb.l4_hlen >> 2, skb.th_flags,
+                skb.th_window, ld16be(p + 18))
     return (ld16be(p), ld16be(p + 2), ld32be(p + 4), ld32be(p + 8), p[12] >> 4, p[13],
             ld16be(p + 14), ld16be(p + 18))

@@ -11,7 +11,8 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from fastpath.csum cimport csum_fold, csum_ptr_ipv6
-from fastpath.hdr cimport hdr_data_at, hdr_describe, hdr_mask32, hdr_ptr
+from fastpath.hdr cimport hdr_data_at, hdr_describe, hdr_mask32, hdr_ptr, hdr_put
+from fastpath.parse cimport L3, parsed
 from fastpath.skbuff cimport (
     SUM_COMPLETE,
     SUM_NONE,
@@ -61,7 +62,7 @@ cdef class ipv6_opt_hdr:
 
     @nexthdr.setter
     def nexthdr(self, value):
-        hdr_ptr(self.skb, self.off, 2)[0] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 2)[0] = <uint8_t>hdr_mask32(value)
 
     @property
     def hdrlen(self):
@@ -69,7 +70,7 @@ cdef class ipv6_opt_hdr:
 
     @hdrlen.setter
     def hdrlen(self, value):
-        hdr_ptr(self.skb, self.off, 2)[1] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 2)[1] = <uint8_t>hdr_mask32(value)
 
     @property
     def options(self):
@@ -94,7 +95,7 @@ cdef class ipv6_rt_hdr:
 
     @nexthdr.setter
     def nexthdr(self, value):
-        hdr_ptr(self.skb, self.off, 4)[0] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 4)[0] = <uint8_t>hdr_mask32(value)
 
     @property
     def hdrlen(self):
@@ -102,7 +103,7 @@ cdef class ipv6_rt_hdr:
 
     @hdrlen.setter
     def hdrlen(self, value):
-        hdr_ptr(self.skb, self.off, 4)[1] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 4)[1] = <uint8_t>hdr_mask32(value)
 
     @property
     def type(self):
@@ -110,7 +111,7 @@ cdef class ipv6_rt_hdr:
 
     @type.setter
     def type(self, value):
-        hdr_ptr(self.skb, self.off, 4)[2] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 4)[2] = <uint8_t>hdr_mask32(value)
 
     @property
     def segments_left(self):
@@ -118,7 +119,7 @@ cdef class ipv6_rt_hdr:
 
     @segments_left.setter
     def segments_left(self, value):
-        hdr_ptr(self.skb, self.off, 4)[3] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 4)[3] = <uint8_t>hdr_mask32(value)
 
     @property
     def data(self):
@@ -143,7 +144,7 @@ cdef class frag_hdr:
 
     @nexthdr.setter
     def nexthdr(self, value):
-        hdr_ptr(self.skb, self.off, 8)[0] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 8)[0] = <uint8_t>hdr_mask32(value)
 
     @property
     def reserved(self):
@@ -151,7 +152,7 @@ cdef class frag_hdr:
 
     @reserved.setter
     def reserved(self, value):
-        hdr_ptr(self.skb, self.off, 8)[1] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 8)[1] = <uint8_t>hdr_mask32(value)
 
     @property
     def frag_off(self):
@@ -159,7 +160,7 @@ cdef class frag_hdr:
 
     @frag_off.setter
     def frag_off(self, value):
-        st16be(hdr_ptr(self.skb, self.off, 8) + 2, <uint16_t>hdr_mask32(value))
+        st16be(hdr_put(self.skb, self.off, 8) + 2, <uint16_t>hdr_mask32(value))
 
     @property
     def identification(self):
@@ -167,7 +168,7 @@ cdef class frag_hdr:
 
     @identification.setter
     def identification(self, value):
-        st32be(hdr_ptr(self.skb, self.off, 8) + 4, hdr_mask32(value))
+        st32be(hdr_put(self.skb, self.off, 8) + 4, hdr_mask32(value))
 
 
 @cython.final
@@ -185,7 +186,7 @@ cdef class icmp6hdr:
 
     @icmp6_type.setter
     def icmp6_type(self, value):
-        hdr_ptr(self.skb, self.off, 8)[0] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 8)[0] = <uint8_t>hdr_mask32(value)
 
     @property
     def icmp6_code(self):
@@ -193,7 +194,7 @@ cdef class icmp6hdr:
 
     @icmp6_code.setter
     def icmp6_code(self, value):
-        hdr_ptr(self.skb, self.off, 8)[1] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 8)[1] = <uint8_t>hdr_mask32(value)
 
     @property
     def icmp6_cksum(self):
@@ -201,7 +202,7 @@ cdef class icmp6hdr:
 
     @icmp6_cksum.setter
     def icmp6_cksum(self, value):
-        st16be(hdr_ptr(self.skb, self.off, 8) + 2, <uint16_t>hdr_mask32(value))
+        st16be(hdr_put(self.skb, self.off, 8) + 2, <uint16_t>hdr_mask32(value))
 
     @property
     def icmp6_unused(self):
@@ -209,7 +210,7 @@ cdef class icmp6hdr:
 
     @icmp6_unused.setter
     def icmp6_unused(self, value):
-        st32be(hdr_ptr(self.skb, self.off, 8) + 4, hdr_mask32(value))
+        st32be(hdr_put(self.skb, self.off, 8) + 4, hdr_mask32(value))
 
     @property
     def icmp6_mtu(self):
@@ -217,7 +218,7 @@ cdef class icmp6hdr:
 
     @icmp6_mtu.setter
     def icmp6_mtu(self, value):
-        st32be(hdr_ptr(self.skb, self.off, 8) + 4, hdr_mask32(value))
+        st32be(hdr_put(self.skb, self.off, 8) + 4, hdr_mask32(value))
 
     @property
     def icmp6_pointer(self):
@@ -225,7 +226,7 @@ cdef class icmp6hdr:
 
     @icmp6_pointer.setter
     def icmp6_pointer(self, value):
-        st32be(hdr_ptr(self.skb, self.off, 8) + 4, hdr_mask32(value))
+        st32be(hdr_put(self.skb, self.off, 8) + 4, hdr_mask32(value))
 
     @property
     def icmp6_identifier(self):
@@ -233,7 +234,7 @@ cdef class icmp6hdr:
 
     @icmp6_identifier.setter
     def icmp6_identifier(self, value):
-        st16be(hdr_ptr(self.skb, self.off, 8) + 4, <uint16_t>hdr_mask32(value))
+        st16be(hdr_put(self.skb, self.off, 8) + 4, <uint16_t>hdr_mask32(value))
 
     @property
     def icmp6_sequence(self):
@@ -241,7 +242,7 @@ cdef class icmp6hdr:
 
     @icmp6_sequence.setter
     def icmp6_sequence(self, value):
-        st16be(hdr_ptr(self.skb, self.off, 8) + 6, <uint16_t>hdr_mask32(value))
+        st16be(hdr_put(self.skb, self.off, 8) + 6, <uint16_t>hdr_mask32(value))
 
     @property
     def icmp6_maxdelay(self):
@@ -249,7 +250,7 @@ cdef class icmp6hdr:
 
     @icmp6_maxdelay.setter
     def icmp6_maxdelay(self, value):
-        st16be(hdr_ptr(self.skb, self.off, 8) + 4, <uint16_t>hdr_mask32(value))
+        st16be(hdr_put(self.skb, self.off, 8) + 4, <uint16_t>hdr_mask32(value))
 
     @property
     def icmp6_router(self):
@@ -257,7 +258,7 @@ cdef class icmp6hdr:
 
     @icmp6_router.setter
     def icmp6_router(self, value):
-        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 4
+        cdef uint8_t *p = hdr_put(self.skb, self.off, 8) + 4
         p[0] = <uint8_t>((p[0] & ~0x80) | (hdr_mask32(value) & 1) << 7)
 
     @property
@@ -266,7 +267,7 @@ cdef class icmp6hdr:
 
     @icmp6_solicited.setter
     def icmp6_solicited(self, value):
-        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 4
+        cdef uint8_t *p = hdr_put(self.skb, self.off, 8) + 4
         p[0] = <uint8_t>((p[0] & ~0x40) | (hdr_mask32(value) & 1) << 6)
 
     @property
@@ -275,7 +276,7 @@ cdef class icmp6hdr:
 
     @icmp6_override.setter
     def icmp6_override(self, value):
-        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 4
+        cdef uint8_t *p = hdr_put(self.skb, self.off, 8) + 4
         p[0] = <uint8_t>((p[0] & ~0x20) | (hdr_mask32(value) & 1) << 5)
 
     @property
@@ -284,7 +285,7 @@ cdef class icmp6hdr:
 
     @icmp6_hop_limit.setter
     def icmp6_hop_limit(self, value):
-        hdr_ptr(self.skb, self.off, 8)[4] = <uint8_t>hdr_mask32(value)
+        hdr_put(self.skb, self.off, 8)[4] = <uint8_t>hdr_mask32(value)
 
     @property
     def icmp6_addrconf_managed(self):
@@ -292,7 +293,7 @@ cdef class icmp6hdr:
 
     @icmp6_addrconf_managed.setter
     def icmp6_addrconf_managed(self, value):
-        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 5
+        cdef uint8_t *p = hdr_put(self.skb, self.off, 8) + 5
         p[0] = <uint8_t>((p[0] & ~0x80) | (hdr_mask32(value) & 1) << 7)
 
     @property
@@ -301,7 +302,7 @@ cdef class icmp6hdr:
 
     @icmp6_addrconf_other.setter
     def icmp6_addrconf_other(self, value):
-        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 5
+        cdef uint8_t *p = hdr_put(self.skb, self.off, 8) + 5
         p[0] = <uint8_t>((p[0] & ~0x40) | (hdr_mask32(value) & 1) << 6)
 
     @property
@@ -310,7 +311,7 @@ cdef class icmp6hdr:
 
     @icmp6_home_agent.setter
     def icmp6_home_agent(self, value):
-        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 5
+        cdef uint8_t *p = hdr_put(self.skb, self.off, 8) + 5
         p[0] = <uint8_t>((p[0] & ~0x20) | (hdr_mask32(value) & 1) << 5)
 
     @property
@@ -319,7 +320,7 @@ cdef class icmp6hdr:
 
     @icmp6_router_pref.setter
     def icmp6_router_pref(self, value):
-        cdef uint8_t *p = hdr_ptr(self.skb, self.off, 8) + 5
+        cdef uint8_t *p = hdr_put(self.skb, self.off, 8) + 5
         p[0] = <uint8_t>((p[0] & ~0x18) | (hdr_mask32(value) & 3) << 3)
 
     @property
@@ -328,7 +329,7 @@ cdef class icmp6hdr:
 
     @icmp6_rt_lifetime.setter
     def icmp6_rt_lifetime(self, value):
-        st16be(hdr_ptr(self.skb, self.off, 8) + 6, <uint16_t>hdr_mask32(value))
+        st16be(hdr_put(self.skb, self.off, 8) + 6, <uint16_t>hdr_mask32(value))
 
 
 @cython.final
@@ -346,7 +347,7 @@ cdef class rd_msg:
 
     @target.setter
     def target(self, value):
-        addr128_put(hdr_ptr(self.skb, self.off, 40) + 8, value)
+        addr128_put(hdr_put(self.skb, self.off, 40) + 8, value)
 
     @property
     def dest(self):
@@ -354,7 +355,7 @@ cdef class rd_msg:
 
     @dest.setter
     def dest(self, value):
-        addr128_put(hdr_ptr(self.skb, self.off, 40) + 24, value)
+        addr128_put(hdr_put(self.skb, self.off, 40) + 24, value)
 
 
 # -- making views ----------------------------------------------------------------------------------
@@ -424,7 +425,8 @@ cpdef int64_t ipv6_hdr_validate(sk_buff skb, bint loopback=False) except? -1:
     cdef const uint8_t *p
     cdef uint32_t total
     skb_check(skb)
-    if not skb_do_may_pull(skb, IP6_HLEN):
+    skb.network_header = skb.data
+    if not parsed(skb) & L3 and not skb_do_may_pull(skb, IP6_HLEN):
         return 1
     p = skb.head + skb.data
     if p[0] >> 4 != 6 or address_error(p, loopback):

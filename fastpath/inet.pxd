@@ -34,7 +34,6 @@ cdef class UdpFlow:
     cpdef void push_ip(self, sk_buff skb, unsigned int ident) except *
 
 # Documented in inet.pyi.
-cpdef int64_t ip_rcv_usual(sk_buff skb) except? -1
 cpdef (int64_t, int64_t, int64_t, int64_t, int64_t) ip_route_fields(sk_buff skb) except *
 cpdef int64_t rth_key(uint32_t daddr, uint8_t tos, int ifindex) except? -1
 cpdef object rth_find(dict routes, dict own, uint32_t daddr, uint32_t saddr, uint8_t tos,
@@ -42,7 +41,6 @@ cpdef object rth_find(dict routes, dict own, uint32_t daddr, uint32_t saddr, uin
 cpdef int64_t ip_pull_header(sk_buff skb) except? -1
 cpdef bint ip_is_fragment(sk_buff skb) except -1
 cpdef bint ip_out_usual(sk_buff skb, uint32_t mtu) except -1
-cpdef int64_t ip6_rcv_usual(sk_buff skb) except? -1
 cpdef tuple ip6_rcv_fields(sk_buff skb)
 cpdef bint ip6_to_group(sk_buff skb) except -1
 cpdef object ip6_neigh_key(sk_buff skb, uint32_t ifindex)

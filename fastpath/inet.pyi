@@ -85,14 +85,6 @@ class UdpFlow:
         `ident` is IPv4's identification; IPv6 has none.
         """
 
-def ip_rcv_usual(skb: sk_buff) -> int:
-    """Do ip_rcv_core for a usual packet: its length. 0, and nothing done, for any other.
-
-    Usual: for this host, not shared, not merged, no owner, data at a valid header without options
-    (checksum, lengths) whose total length is all there is. Sets the transport header and clears the
-    control block.
-    """
-
 def ip_route_fields(skb: sk_buff) -> tuple[int, int, int, int, int]:
     """Return (daddr, saddr, tos, protocol, plain) of the IPv4 header.
 
@@ -122,16 +114,6 @@ def ip_out_usual(skb: sk_buff, mtu: int) -> bool:
     """Whether a packet may leave as it is: not merged, not reassembled, within `mtu`.
 
     It does not look at the header: for either family.
-    """
-
-def ip6_rcv_usual(skb: sk_buff) -> int:
-    """Do ip6_rcv_core for a usual packet: its length * 4 + ECN bits. 0, and nothing done, for any
-    other.
-
-    Usual: its frame was for this host alone, not shared, not merged, no owner, data at a header
-    whose payload length is all there is, no hop-by-hop options, neither address a loopback address,
-    the source no group and the destination no group of scope 0 or 1. Sets the transport header
-    behind the 40 bytes and clears the control block.
     """
 
 def ip6_rcv_fields(skb: sk_buff) -> tuple[int, int, bool]:

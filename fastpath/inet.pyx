@@ -14,6 +14,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastpath.csum cimport csum_add, csum_fold, csum_ptr, csum_ptr_ipv6, csum_tcpudp_nofold
+from fastpath.parse cimport L3, PLAIN, WHOLE, parsed
 from fastpath.skbuff cimport (
     SUM_PARTIAL,
     SkbPool,
@@ -22,9 +23,7 @@ from fastpath.skbuff cimport (
     sk_buff_head,
     skb_buf,
     skb_build,
-    skb_c,
     skb_check,
-    skb_core_headlen,
     skb_do_pull,
     skb_do_push,
     skb_pool_take,
@@ -51,7 +50,6 @@ cdef enum:
     P_HOPOPTS = 0
     P_UDP = 17
     IP_DF = 0x4000
-    IP_MF_OFFSET = 0x3FFF
     ETH_IP = 0x0800
     ETH_IPV6 = 0x86DD
     PACKET_HOST = 0
@@ -72,7 +70,8 @@ cdef class IpIdents:
         for i in range(IDENT_SLOTS):
             self.id[i] = <uint16_t>(first[i] & 0xFFFF)
 
-    cpdef int64_t reserve(self, int slot, uint32_t segs, int64_t now, randrange) except? -1:
+    cpdef int64_t reserve(self, int slot, uint32_t segs, int64_t now,
+                          randrange) except? -1:
         """Take `segs` ids of generator `slot`; the first of them.
 
         `now` is a coarse time: when it has moved on by n ticks, up to n - 1 ids (at most 63) are
@@ -258,31 +257,6 @@ cdef inline const uint8_t *_network(sk_buff skb, uint32_t n) noexcept:
     return skb_within(skb, skb.network_header, n, skb.tail)
 
 
-cpdef int64_t ip_rcv_usual(sk_buff skb) except? -1:
-    """Do ip_rcv_core for a usual packet: its length. 0, and nothing done, for any other.
-
-    Usual: for this host, not shared, not merged, no owner, data at a valid header without options
-    (checksum, lengths) whose total length is all there is. Sets the transport header and clears the
-    control block.
-    """
-    cdef const uint8_t *p
-    cdef uint32_t total
-    skb_check(skb)
-    if (skb.pkt_type == PACKET_OTHERHOST or skb.users != 1 or skb.gso_size
-            or skb.destructor is not None
-            or skb_core_headlen(skb_c(skb)) < IP_HLEN or skb.network_header != skb.data):
-        return 0
-    p = skb.head + skb.data
-    total = ld16be(p + 2)
-    if p[0] != 0x45 or total != skb.len or csum_fold(csum_ptr(p, IP_HLEN, 0)):
-        return 0
-    skb.transport_header = skb.network_header + IP_HLEN
-    skb.cb = None
-    skb.ip_cb_flags = 0
-    skb.frag_max_size = 0
-    return total
-
-
 cpdef (int64_t, int64_t, int64_t, int64_t, int64_t) ip_route_fields(sk_buff skb) except *:
     """Return (daddr, saddr, tos, protocol, plain) of the IPv4 header.
 
@@ -290,15 +264,12 @@ cpdef (int64_t, int64_t, int64_t, int64_t, int64_t) ip_route_fields(sk_buff skb)
     another whole packet, 0 for a fragment.
     """
     need(skb)
-    cdef const uint8_t *p = _network(skb, IP_HLEN)
-    cdef int plain
-    if p == NULL:
+    cdef int plain = 0
+    if not parsed(skb) & L3 or skb.inet_family != INET:
         raise IndexError("ip_route_fields: no IPv4 header")
-    if ld16be(p + 6) & IP_MF_OFFSET:
-        plain = 0
-    else:
-        plain = 2 if p[0] == 0x45 and skb.pkt_type == PACKET_HOST else 1
-    return ld32be(p + 16), ld32be(p + 12), p[1], p[9], plain
+    if skb.parsed & WHOLE:
+        plain = 2 if skb.parsed & PLAIN and skb.pkt_type == PACKET_HOST else 1
+    return skb.daddr, skb.saddr, skb.l3_dsfield, skb.l4_proto, plain
 
 
 cpdef int64_t rth_key(uint32_t daddr, uint8_t tos, int ifindex) except? -1:
@@ -328,20 +299,19 @@ cpdef object rth_find(dict routes, dict own, uint32_t daddr, uint32_t saddr, uin
 cpdef int64_t ip_pull_header(sk_buff skb) except? -1:
     """Move data to the transport header; the header's protocol."""
     need(skb)
-    cdef const uint8_t *p = _network(skb, IP_HLEN)
-    if p == NULL or not 0 <= skb.transport_header - skb.data <= skb.len:
+    if (not parsed(skb) & L3 or skb.inet_family != INET
+            or not 0 <= skb.transport_header - skb.data <= skb.len):
         raise IndexError("ip_pull_header: no IPv4 header")
     skb_do_pull(skb, <uint32_t>(skb.transport_header - skb.data))
-    return p[9]
+    return skb.l4_proto
 
 
 cpdef bint ip_is_fragment(sk_buff skb) except -1:
     """Whether the IPv4 header says that this is a part of a packet (include/net/ip.h)."""
     need(skb)
-    cdef const uint8_t *p = _network(skb, IP_HLEN)
-    if p == NULL:
+    if not parsed(skb) & L3 or skb.inet_family != INET:
         raise IndexError("ip_is_fragment: no IPv4 header")
-    return (ld16be(p + 6) & IP_MF_OFFSET) != 0
+    return not skb.parsed & WHOLE
 
 
 cpdef bint ip_out_usual(sk_buff skb, uint32_t mtu) except -1:
@@ -351,33 +321,6 @@ cpdef bint ip_out_usual(sk_buff skb, uint32_t mtu) except -1:
     """
     need(skb)
     return not (skb.gso_size or skb.frag_max_size or skb.len > mtu)
-
-
-cpdef int64_t ip6_rcv_usual(sk_buff skb) except? -1:
-    """Do ip6_rcv_core for a usual packet: its length * 4 + ECN bits. 0, and nothing done, for any
-    other.
-
-    Usual: its frame was for this host alone, not shared, not merged, no owner, data at a header
-    whose payload length is all there is, no hop-by-hop options, neither address a loopback address,
-    the source no group and the destination no group of scope 0 or 1. Sets the transport header
-    behind the 40 bytes and clears the control block.
-    """
-    cdef const uint8_t *p
-    skb_check(skb)
-    if (skb.pkt_type != PACKET_HOST or skb.users != 1 or skb.gso_size
-            or skb.destructor is not None
-            or skb_core_headlen(skb_c(skb)) < IP6_HLEN or skb.network_header != skb.data):
-        return 0
-    p = skb.head + skb.data
-    if (p[0] >> 4 != 6 or ld16be(p + 4) + IP6_HLEN != skb.len or p[6] == P_HOPOPTS
-            or p[8] == 0xFF or p[24] == 0xFF and (p[25] & 0x0F) < 2
-            or _loopback6(p + 8) or _loopback6(p + 24)):
-        return 0
-    skb.transport_header = skb.network_header + IP6_HLEN
-    skb.cb = None
-    skb.ip_cb_flags = 0
-    skb.frag_max_size = 0
-    return skb.len << 2 | (p[1] >> 4 & 3)
 
 
 cdef inline bint _loopback6(const uint8_t *a) noexcept:
@@ -393,10 +336,10 @@ cpdef tuple ip6_rcv_fields(sk_buff skb):
     need(skb)
     cdef const uint8_t *p = _network(skb, IP6_HLEN)
     cdef bint strict
-    if p == NULL:
+    if p == NULL or not parsed(skb) & L3:
         raise IndexError("ip6_rcv_fields: no IPv6 header")
     strict = (p[24] == 0xFF or p[24] == 0xFE and (p[25] & 0xC0) == 0x80 or _loopback6(p + 24))
-    return addr128_get(p + 24), p[6], strict
+    return addr128_get(p + 24), skb.l4_proto, strict
 
 
 cpdef bint ip6_to_group(sk_buff skb) except -1:

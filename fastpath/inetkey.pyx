@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from fastpath.hdr cimport hdr_ptr
+from fastpath.parse cimport parsed_l4
 from fastpath.skbuff cimport (
     SUM_PARTIAL,
     SUM_UNNECESSARY,
@@ -71,7 +72,10 @@ cpdef tuple inet_key(sk_buff skb):
     Raises IndexError when a header is not linear, ValueError when it is not of version 4 or 6.
     """
     need(skb)
-    cdef const uint8_t *t = hdr_ptr(skb, skb.transport_header, 4)
+    cdef const uint8_t *t
+    if parsed_l4(skb) and skb.inet_family == INET:
+        return INET, skb.saddr, skb.sport, skb.daddr, skb.dport
+    t = hdr_ptr(skb, skb.transport_header, 4)
     return made(skb, skb.network_header, ld16be(t), ld16be(t + 2), False)
 
 

@@ -113,6 +113,15 @@ cdef class sk_buff:
     cdef public bint dst_pending_confirm
     cdef public bint tx_is_app_limited
     cdef public uint8_t pkt_type, ip_summed, csum_level
+    # What was seen in the headers at parsed_at, and parsed_l4 (parse.pxd).
+    cdef uint32_t parsed_at, parsed_l4
+    cdef readonly int64_t saddr, daddr              # of IPv4
+    cdef readonly int64_t th_seq, th_ack, tsval, tsecr
+    cdef readonly uint32_t l3_len                   # bytes of the network layer
+    cdef readonly uint16_t sport, dport, th_window
+    cdef readonly uint8_t inet_family, l4_proto, l3_dsfield, l4_hlen, th_flags
+    cdef readonly uint8_t tcp_opts                  # 0 none, 1 timestamps alone, 2 others
+    cdef readonly uint8_t parsed                    # PARSED_… bits; 0: nothing
     cdef uint8_t end_of_fields      # … last
 
 

@@ -139,6 +139,25 @@ class sk_buff:
     tx_is_app_limited: int
     tx_lost: int
 
+    # what was parsed (see fastpath.parse), read-only
+    parsed: int  # PARSED_… bits; 0 = nothing
+    inet_family: int  # 2 or 10
+    l3_len: int  # bytes of the network layer
+    l3_dsfield: int  # type of service, traffic class
+    l4_proto: int
+    saddr: int  # of IPv4
+    daddr: int
+    sport: int  # this and below with PARSED_L4
+    dport: int
+    l4_hlen: int  # 8 for UDP, with options for TCP
+    th_seq: int
+    th_ack: int
+    th_flags: int
+    th_window: int
+    tcp_opts: int  # 0 none, 1 aligned timestamps and nothing else, 2 others
+    tsval: int  # with tcp_opts 1
+    tsecr: int
+
     @property
     def data_offset(self) -> int:
         """skb->data - skb->head."""

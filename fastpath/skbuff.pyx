@@ -646,6 +646,10 @@ cdef void shift_headers(sk_buff skb, int64_t delta) noexcept:
     skb.mac_header = moved(skb.mac_header, delta)
     skb.network_header = moved(skb.network_header, delta)
     skb.transport_header = moved(skb.transport_header, delta)
+    skb.parsed_at = moved(skb.parsed_at, delta)
+    skb.parsed_l4 = moved(skb.parsed_l4, delta)
+    if skb.parsed_at == SKB_UNSET:
+        skb.parsed = 0
     if skb.ip_summed == SUM_PARTIAL:
         skb.csum_start = moved(skb.csum_start, delta)
 
@@ -813,6 +817,7 @@ cdef inline int do_push(sk_buff skb, Py_ssize_t n) except -1:
         return room_error("skb_push", n, skb.data)
     skb.data -= <uint32_t>n
     skb.len += <uint32_t>n
+    skb.parsed = 0              # a header will be written there
     return 0
 
 
@@ -1179,6 +1184,7 @@ cpdef void skb_store_bits(sk_buff skb, int64_t off, data) except *:
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
         check_range(skb, off, view.len, "skb_store_bits")
+        skb.parsed = 0
         skb_core_store(skb_c(skb), <uint32_t>off, <const uint8_t *>view.buf, <uint32_t>view.len)
     finally:
         PyBuffer_Release(&view)

@@ -39,16 +39,6 @@ def datagram(
     return head[:10] + check + head[12:] + udp + payload
 
 
-def ip_usual(packet: bytes) -> bool:
-    """What ip_rcv_usual asks of the bytes."""
-    return (
-        len(packet) >= 20
-        and packet[0] == 0x45
-        and int.from_bytes(packet[2:4], "big") == len(packet)
-        and csum_fold(csum_partial(packet[:20])) == 0
-    )
-
-
 def route_fields(packet: bytes) -> tuple[int, int, int, int, int]:
     """What ip_route_fields returns for a frame to this host."""
     tos, frag, protocol, saddr, daddr = struct.unpack_from(">xBxxxxHxBxxII", packet)
@@ -67,19 +57,6 @@ def datagram6(
     udp = struct.pack(">HHHH", sport, dport, n, csum_fold(pseudo) ^ 0xFFFF)
     first = struct.pack(">IHBB", 6 << 28 | tclass << 20 | label, n, 17, hop_limit)
     return first + addresses + udp + payload
-
-
-def ip6_usual(packet: bytes) -> bool:
-    """What ip6_rcv_usual asks of the bytes."""
-    if len(packet) < 40 or packet[0] >> 4 != 6 or packet[6] == 0:
-        return False
-    src, dst = packet[8:24], packet[24:40]
-    if int.from_bytes(packet[4:6], "big") + 40 != len(packet) or 1 in (
-        int.from_bytes(src, "big"),
-        int.from_bytes(dst, "big"),
-    ):
-        return False
-    return src[0] != 0xFF and (dst[0] != 0xFF or dst[1] & 0x0F >= 2)
 
 
 def rcv_fields6(packet: bytes) -> tuple[int, int, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastpath.hdr import ip_hdr, ip_hdr_validate
-from fastpath.inet import ip_is_fragment, ip_pull_header, ip_rcv_usual, ip_route_fields
+from fastpath.inet import ip_is_fragment, ip_pull_header, ip_route_fields
 from fastpath.skbuff import (
     PACKET_BROADCAST,
     PACKET_MULTICAST,
@@ -62,20 +62,14 @@ def xfrm4_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
 def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
     """net/ipv4/ip_input.c: a received IPv4 packet, data at its header. Takes ownership of skb."""
     net = dev.net
-    size = ip_rcv_usual(skb)
-    if size:  # ip_rcv_core, in place
-        mib = net.mib
-        mib.ip.InReceives += 1
-        mib.ipext.InOctets += size
-    else:
-        if skb.gso_type & SKB_GSO_UDP_L4 and ip_rcv_one_by_one(net):
-            for segment in gro_split(skb):
-                ip_rcv(segment, dev, pt, orig_dev)
-            return NET_RX_SUCCESS
-        checked = ip_rcv_core(skb, net)
-        if checked is None:
-            return NET_RX_DROP
-        skb = checked
+    if skb.gso_type & SKB_GSO_UDP_L4 and ip_rcv_one_by_one(net):
+        for segment in gro_split(skb):
+            ip_rcv(segment, dev, pt, orig_dev)
+        return NET_RX_SUCCESS
+    checked = ip_rcv_core(skb, net)
+    if checked is None:
+        return NET_RX_DROP
+    skb = checked
     if (
         net.nf_hooks[NF_INET_PRE_ROUTING]
         and nf_hook(NF_INET_PRE_ROUTING, net, None, skb, dev, None) != 1
@@ -157,8 +151,7 @@ def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
         rt = skb.dst
     rtype = rt.rt_type
     if plain == 2 and rtype == RTN_LOCAL:
-        deliver = rt.input
-        return deliver(skb)  # dst_input, in place
+        return dst_input(skb)
     if rtype != RTN_LOCAL and skb.gso_type & SKB_GSO_UDP_L4:
         for segment in gro_split(skb):
             ip_rcv_finish(net, sk, segment)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastpath.hdr import ipv6_hdr
 from fastpath.hdr6 import ipv6_hdr_validate
-from fastpath.inet import ip6_pull_header, ip6_rcv_fields, ip6_rcv_usual, ip6_to_group
+from fastpath.inet import ip6_pull_header, ip6_rcv_fields, ip6_to_group
 from fastpath.skbuff import (
     PACKET_BROADCAST,
     PACKET_LOOPBACK,
@@ -33,6 +32,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST,
     kfree_skb_reason,
 )
+from stack.core.dst import dst_input
 from stack.core.netdevice import IFF_LOOPBACK, NET_RX_DROP, NET_RX_SUCCESS
 from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook_list
 from stack.core.rows import wide
@@ -57,25 +57,14 @@ MLD_TYPES = (130, 131, 132, 143)
 def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
     """net/ipv6/ip6_input.c: a received IPv6 packet, data at its header. Takes ownership of skb."""
     net = dev.net
-    idev: inet6_dev | None = dev.ip6_ptr
-    usual = ip6_rcv_usual(skb)
-    if usual and idev is not None and not idev.cnf.disable_ipv6:
-        mib = net.mib.ip6
-        mib.InReceives += 1
-        mib.InOctets += usual >> 2
-        if usual & 3:
-            ip6_ecn_count(mib, usual & 3, 1)
-        else:
-            mib.InNoECTPkts += 1
-    else:
-        if skb.gso_type & SKB_GSO_UDP_L4 and ip6_rcv_one_by_one(net):
-            for segment in gro_split(skb):
-                ipv6_rcv(segment, dev, pt, orig_dev)
-            return NET_RX_SUCCESS
-        checked = ip6_rcv_core(skb, dev, net)
-        if checked is None:
-            return NET_RX_DROP
-        skb = checked
+    if skb.gso_type & SKB_GSO_UDP_L4 and ip6_rcv_one_by_one(net):
+        for segment in gro_split(skb):
+            ipv6_rcv(segment, dev, pt, orig_dev)
+        return NET_RX_SUCCESS
+    checked = ip6_rcv_core(skb, dev, net)
+    if checked is None:
+        return NET_RX_DROP
+    skb = checked
     hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
     if hooks and nf_hook_list(hooks, NF_INET_PRE_ROUTING, net, None, skb, dev, None) != 1:
         return NET_RX_DROP
@@ -132,17 +121,16 @@ def ip6_rcv_core(skb: sk_buff, dev: net_device, net: Net) -> sk_buff | None:
         reason = SKB_DROP_REASON_IP_INHDR if version == 6 else SKB_DROP_REASON_UNHANDLED_PROTO
         kfree_skb_reason(net, skb, reason)
         return None
-    iph = ipv6_hdr(skb)
     if (
         skb.pkt_type in (PACKET_BROADCAST, PACKET_MULTICAST)
-        and iph.daddr >> 120 != 0xFF
+        and not ip6_to_group(skb)
         and idev.cnf.drop_unicast_in_l2_multicast
     ):
         mib.InHdrErrors += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST)
         return None
-    ip6_ecn_count(mib, iph.priority & 3, skb.gso_segs or 1)
-    if iph.nexthdr == NEXTHDR_HOP and not ipv6_parse_hopopts(skb):
+    ip6_ecn_count(mib, skb.l3_dsfield & 3, skb.gso_segs or 1)
+    if skb.l4_proto == NEXTHDR_HOP and not ipv6_parse_hopopts(skb):
         mib.InHdrErrors += 1
         return None
     if skb.destructor is not None:
@@ -178,8 +166,7 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
         for segment in gro_split(skb):
             ip6_rcv_finish(net, sk, segment)
         return NET_RX_SUCCESS
-    deliver: Callable[[sk_buff], int] = skb.dst.input
-    return deliver(skb)
+    return dst_input(skb)
 
 
 def ip6_input(skb: sk_buff) -> int:

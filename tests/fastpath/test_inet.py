@@ -11,19 +11,17 @@ from hypothesis import strategies as st
 
 from fastpath import inet
 from fastpath._ref import inet as ref
+from fastpath._ref.parse import parse
 from fastpath.dma import HostMemory
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
-    PACKET_MULTICAST,
     PACKET_OTHERHOST,
     SkbPool,
     kfree_skb,
     sk_buff,
     sk_buff_head,
     skb_checksum_help,
-    skb_clone,
     skb_from_bytes,
-    skb_get,
     skb_pull,
     skb_reset_network_header,
     skb_set_transport_header,
@@ -200,22 +198,19 @@ def test_received_header_equals_reference(tail: bytes, data: st.DataObject) -> N
         whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(0, 255))
     whole = whole[: data.draw(st.integers(1, len(whole)))]
     skb = packet(bytes(whole))
-    skb.cb, skb.ip_cb_flags, skb.frag_max_size = "old", 3, 4
-    usual = ref.ip_usual(whole)
-    assert inet.ip_rcv_usual(skb) == (len(whole) if usual else 0)
-    assert (skb.cb, skb.ip_cb_flags) == ((None, 0) if usual else ("old", 3))
-    if len(whole) >= 20:
+    seen = parse(bytes(whole))
+    if seen is not None and seen.family == 2:
         assert inet.ip_route_fields(skb) == ref.route_fields(whole)
         assert inet.ip_is_fragment(skb) is (ref.route_fields(whole)[4] == 0)
         skb.pkt_type = PACKET_OTHERHOST
         assert inet.ip_route_fields(skb)[4] == min(ref.route_fields(whole)[4], 1)
+        skb.transport_header = skb.network_header + seen.l4
+        assert inet.ip_pull_header(skb) == whole[9]
+        assert skb_to_bytes(skb) == whole[seen.l4 :]
     else:
         for step in (inet.ip_route_fields, inet.ip_is_fragment, inet.ip_pull_header):
             with pytest.raises(IndexError):
                 step(skb)
-    if usual:
-        assert inet.ip_pull_header(skb) == whole[9]
-        assert skb_to_bytes(skb) == whole[20:]
     kfree_skb(skb)
 
 
@@ -234,72 +229,35 @@ def test_received_ipv6_header_equals_reference(
         whole[data.draw(st.integers(0, 7))] ^= data.draw(st.integers(0, 255))
     whole = whole[: data.draw(st.sampled_from((len(whole), len(whole), 41, 40, 39, 1)))]
     skb = packet(bytes(whole))
-    skb.cb, skb.ip_cb_flags, skb.frag_max_size = "old", 3, 4
-    usual = ref.ip6_usual(whole)
-    assert inet.ip6_rcv_usual(skb) == (len(whole) << 2 | whole[1] >> 4 & 3 if usual else 0)
-    assert (skb.cb, skb.ip_cb_flags) == ((None, 0) if usual else ("old", 3))
-    if len(whole) >= 40:
+    seen = parse(bytes(whole))
+    if seen is not None and seen.family == 10:
         assert inet.ip6_rcv_fields(skb) == ref.rcv_fields6(whole)
+    else:
+        with pytest.raises(IndexError):
+            inet.ip6_rcv_fields(skb)
+    if len(whole) >= 40:
         assert inet.ip6_to_group(skb) is (whole[24] == 0xFF)
         for ifindex in (0, 1, 0xFFFF, 0x10000):
             assert inet.ip6_neigh_key(skb, ifindex) == ref.neigh_key6(whole, ifindex)
     else:
         for step in (
-            inet.ip6_rcv_fields,
             inet.ip6_pull_header,
             inet.ip6_to_group,
             lambda skb: inet.ip6_neigh_key(skb, 1),
         ):
             with pytest.raises(IndexError):
                 step(skb)
-    if usual:
+    if len(whole) > 40:
+        skb.transport_header = skb.network_header + 40
         with pytest.raises(IndexError):
             inet.ip6_pull_header(skb, 40)
         assert inet.ip6_pull_header(skb) == whole[6]
         assert skb_to_bytes(skb) == whole[40:]
-        skb.transport_header = skb.data_offset + min(8, len(tail))
+        skb.transport_header = skb.data_offset + min(8, skb.len)
         assert inet.ip6_pull_header(skb, 39) == whole[39]
-        assert skb_to_bytes(skb) == whole[40 + min(8, len(tail)) :]
+        assert skb_to_bytes(skb) == whole[40 + min(8, len(whole) - 40) :]
         assert inet.ip6_to_group(skb) is (whole[24] == 0xFF)
     kfree_skb(skb)
-
-
-def test_unusual_ipv6_packets_are_left_alone() -> None:
-    data = ref.datagram6(2, 3, 3, 4, 0, 9, 0, b"hello")
-    other, multi, owned, shared, merged = (packet(data) for _ in range(5))
-    other.pkt_type, multi.pkt_type = PACKET_OTHERHOST, PACKET_MULTICAST
-    owned.destructor = lambda skb: None
-    merged.gso_size = 3
-    again = skb_get(shared)
-    for skb in (other, multi, owned, shared, merged):
-        assert not inet.ip6_rcv_usual(skb)
-        assert skb_to_bytes(skb) == data
-        kfree_skb(skb)
-    assert inet.ip6_rcv_usual(again) == len(data) << 2
-    skb_pull(again, 1)
-    assert not inet.ip6_rcv_usual(again)
-    kfree_skb(again)
-    with pytest.raises(ValueError, match="freed"):
-        inet.ip6_rcv_usual(again)
-
-
-def test_unusual_packets_are_left_alone() -> None:
-    data = ref.datagram(1, 2, 3, 4, 0, 9, True, 7, b"hello")
-    other, owned, shared = packet(data), packet(data), packet(data)
-    other.pkt_type = PACKET_OTHERHOST
-    owned.destructor = lambda skb: None
-    merged = packet(data)
-    for skb in (other, owned):
-        assert not inet.ip_rcv_usual(skb)
-        kfree_skb(skb)
-    clone = skb_clone(shared)
-    assert inet.ip_rcv_usual(shared)  # data is shared, the sk_buff is not
-    assert inet.ip_rcv_usual(merged)
-    inet.ip_pull_header(merged)
-    for skb in (shared, clone, merged):
-        kfree_skb(skb)
-    with pytest.raises(ValueError, match="freed"):
-        inet.ip_rcv_usual(merged)
 
 
 def test_queue_takes_packets_without_owner_only() -> None:

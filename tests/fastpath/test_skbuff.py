@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fastpath import flow, gso, hdr, hdr6, inet, inetkey, rtxqueue
+from fastpath import flow, gso, hdr, hdr6, inet, inetkey, parse, rtxqueue
 from fastpath import skbuff as S
 from fastpath._ref import skbuff as R
 from fastpath.csum import csum_fold, csum_partial, csum_tcpudp_nofold
@@ -892,8 +892,11 @@ def test_fields_out_of_range_reach_no_byte_outside_the_packet(
         lambda skb: inet.ip6_rcv_fields(skb),
         lambda skb: inet.ip6_to_group(skb),
         lambda skb: inet.ip6_pull_header(skb),
-        lambda skb: inet.ip_rcv_usual(skb),
-        lambda skb: inet.ip6_rcv_usual(skb),
+        lambda skb: parse.skb_parse(skb),
+        lambda skb: hdr.ip_hdr_validate(skb),
+        lambda skb: hdr.tcp_hdr_validate(skb),
+        lambda skb: hdr.tcp_v4_fill_cb(skb),
+        lambda skb: hdr.tcp_parse_ts(skb),
         lambda skb: inetkey.inet_key(skb),
         lambda skb: inetkey.icmp_echo_key(skb),
         lambda skb: inetkey.udp_rcv_key(skb),
@@ -927,7 +930,7 @@ def test_fields_out_of_range_reach_no_byte_outside_the_packet(
 
 # -- None ------------------------------------------------------------------------------------------
 # C functions take None for an object of any class, so each says itself that it wants another.
-@pytest.mark.parametrize("module", [S, hdr, hdr6, inet, inetkey, gso, flow, rtxqueue])
+@pytest.mark.parametrize("module", [S, hdr, hdr6, inet, inetkey, gso, flow, parse, rtxqueue])
 def test_none_is_refused_or_allowed_never_followed(pool: S.SkbPool, module: Any) -> None:
     functions = [f for f in vars(module).values() if isinstance(f, BuiltinFunctionType)]
     queue = S.sk_buff_head()
