@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stack.core.sk_mem import proto_mem
     from stack.core.socket import files_struct
     from stack.inet.inet_hashtables import inet_hashinfo
+    from stack.inet.inet_sock import inet_sock
     from stack.inet.inet_timewait_sock import inet_timewait_death_row
     from stack.inet.ping import ping_sock
     from stack.inet.protocol import net_protocol
@@ -110,7 +111,7 @@ class Net:
     raw_hash: dict[tuple[int, int], list[raw_sock]]
     tcp_challenge: tuple[int, int]
     tcp_cong_list: dict[str, tcp_congestion_ops]
-    tcp_ctl_sk: Any
+    tcp_ctl_sk: inet_sock
     tcp_death_row: inet_timewait_death_row
     tcp_hashinfo: inet_hashinfo
     tcp_secret: bytes

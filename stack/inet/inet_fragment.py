@@ -24,6 +24,7 @@ from fastpath.skbuff import (
     skb_unclone,
 )
 from stack.core.drop_reason import SKB_DROP_REASON_NOMEM, kfree_skb_reason
+from stack.core.rows import row, state
 from stack.core.timer import mod_timer, timer_delete, timer_list
 
 if TYPE_CHECKING:
@@ -49,43 +50,26 @@ FragKey = tuple[int, int, int, int, int]
 Q = TypeVar("Q", bound="inet_frag_queue")
 
 
+@state
 class inet_frag_queue:
     """struct inet_frag_queue: one packet being put together. Offsets in bytes of payload."""
 
-    __slots__ = (
-        "dev",
-        "ecn",
-        "ends",
-        "flags",
-        "fqdir",
-        "key",
-        "len",
-        "max_size",
-        "meat",
-        "mem",
-        "net",
-        "offsets",
-        "skbs",
-        "timer",
-    )
-
-    def __init__(
-        self, net: Net, fq: fqdir[Any], key: FragKey, expire: Callable[[timer_list], None]
-    ) -> None:
-        self.net = net
-        self.fqdir = fq
-        self.key = key
-        self.offsets: list[int] = []  # sorted, in step with ends and skbs
-        self.ends: list[int] = []
-        self.skbs: list[sk_buff] = []
-        self.flags = 0
-        self.len = 0
-        self.meat = 0
-        self.mem = 0
-        self.ecn = 0
-        self.max_size = 0
-        self.dev: net_device | None = None
-        self.timer = timer_list(net.machine, expire, data=self)
+    net: Net
+    fqdir: fqdir[Any]
+    key: FragKey
+    expire: Callable[[timer_list], None]
+    offsets: list[int] = row(make=list)
+    """Sorted, in step with ends and skbs."""
+    ends: list[int] = row(make=list)
+    skbs: list[sk_buff] = row(make=list)
+    flags: int = row(0)
+    len: int = row(0)
+    meat: int = row(0)
+    mem: int = row(0)
+    ecn: int = row(0)
+    max_size: int = row(0)
+    dev: net_device | None = row()
+    timer: timer_list = row(of=lambda qp: timer_list(qp.net.machine, qp.expire, data=qp))
 
     @property
     def complete(self) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from stack.core.sk_mem import proto_mem
@@ -42,6 +41,7 @@ from stack.core.uapi import (
 )
 from stack.inet.inet_connection_sock import inet_csk_shutdown_timers
 from stack.inet.inet_hashtables import inet_hashinfo, inet_put_port
+from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_death_row
 from stack.inet.tcp_cong import (
     tcp_assign_congestion_control,
@@ -223,4 +223,4 @@ def tcp_init(net: Net) -> None:
         ("tcp_congestion_control", tcp_set_default_congestion_control),
     ):
         net.sysctl.on_write(knob, partial(written, net))
-    net.tcp_ctl_sk = SimpleNamespace(net=net)
+    net.tcp_ctl_sk = inet_sock(net)

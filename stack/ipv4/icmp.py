@@ -27,6 +27,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.rows import row, state
 from stack.core.sock import SOCK_USE_WRITE_QUEUE, os_error
 from stack.core.socket import sock_create_kern
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
@@ -167,23 +168,21 @@ def icmpv4_xrlim_allow(net: Net, rt: rtable, daddr: int, kind: int, code: int) -
 # --- sending -------------------------------------------------------------------------------
 
 
+@state
 class icmp_bxm:
     """struct icmp_bxm: a message to be sent: header words and where its data come from.
 
     The data are `head` bytes first, then `data_len` bytes of `skb` from `offset`.
     """
 
-    __slots__ = ("code", "data_len", "head", "offset", "replyopts", "skb", "type", "un")
-    skb: sk_buff
-
-    def __init__(self, kind: int, code: int, un: int) -> None:
-        self.type = kind
-        self.code = code
-        self.un = un
-        self.head = b""
-        self.offset = 0
-        self.data_len = 0
-        self.replyopts: ip_options | None = None
+    type: int
+    code: int
+    un: int
+    skb: sk_buff = row()
+    head: bytes = row(b"")
+    offset: int = row(0)
+    data_len: int = row(0)
+    replyopts: ip_options | None = row()
 
 
 def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: SkbPool) -> None:

@@ -29,6 +29,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_PKT_TOO_BIG,
     kfree_skb_reason,
 )
+from stack.core.rows import row, state
 from stack.core.timer import mod_timer, timer_list
 from stack.inet.inet_fragment import (
     INET_FRAG_COMPLETE,
@@ -60,10 +61,12 @@ if TYPE_CHECKING:
 IP_DEFRAG_LOCAL_DELIVER = 0
 
 
+@state
 class ipq(inet_frag_queue):
     """struct ipq: one datagram being put together."""
 
-    __slots__ = ("max_df_size", "rid")
+    max_df_size: int = row(0)
+    rid: int = row(0)
 
     def __init__(self, net: Net, key: FragKey) -> None:
         super().__init__(net, net.ipv4.frags, key, ip_expire)

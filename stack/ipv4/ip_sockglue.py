@@ -18,6 +18,7 @@ from fastpath.skbuff import (
 )
 from stack.core import uapi
 from stack.core.iov import msghdr
+from stack.core.rows import state
 from stack.core.sock import (
     CAP_NET_ADMIN,
     CAP_NET_RAW,
@@ -73,15 +74,13 @@ CMSG_OPTIONS = {
 PKTINFO = struct.Struct("=i4s4s")
 
 
+@state
 class in_skb_info:
     """What ipv4_pktinfo_prepare saves for control messages: the PKTINFO_SKB_CB."""
 
-    __slots__ = ("ifindex", "opt", "spec_dst")
-
-    def __init__(self, ifindex: int, spec_dst: int, opt: ip_options | None) -> None:
-        self.ifindex = ifindex
-        self.spec_dst = spec_dst
-        self.opt = opt
+    ifindex: int
+    spec_dst: int
+    opt: ip_options | None
 
 
 def ipv4_pktinfo_prepare(sk: inet_sock, skb: sk_buff, drop_dst: bool = True) -> None:

@@ -23,7 +23,7 @@ from stack.core.drop_reason import (
     SKB_NOT_DROPPED_YET,
 )
 from stack.core.netdevice import IFF_LOOPBACK
-from stack.core.rows import wide
+from stack.core.rows import state, wide
 from stack.core.sock import os_error
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT
 from stack.inet.flow import flowi
@@ -101,17 +101,15 @@ def icmpv6_xrlim_allow(net: Net, kind: int, fl6: flowi) -> bool:
 # --- sending -------------------------------------------------------------------------------
 
 
+@state
 class icmpv6_msg:
     """struct icmpv6_msg: header words, and where the data come from: `skb` from `offset`."""
 
-    __slots__ = ("code", "offset", "skb", "type", "un")
-
-    def __init__(self, kind: int, code: int, un: int, skb: sk_buff, offset: int) -> None:
-        self.type = kind
-        self.code = code
-        self.un = un
-        self.skb = skb
-        self.offset = offset
+    type: int
+    code: int
+    un: int
+    skb: sk_buff
+    offset: int
 
 
 def icmpv6_getfrag(frm: icmpv6_msg, skb: sk_buff, n: int, pages: SkbPool) -> None:

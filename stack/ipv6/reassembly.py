@@ -37,6 +37,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_PKT_TOO_BIG,
     kfree_skb_reason,
 )
+from stack.core.rows import row, state
 from stack.core.timer import timer_list
 from stack.inet.inet_fragment import (
     INET_FRAG_COMPLETE,
@@ -87,6 +88,7 @@ IP6_OFFSET = 0xFFF8
 IP6_MF = 0x0001
 
 
+@state
 class frag_queue(inet_frag_queue):
     """struct frag_queue: one packet being put together.
 
@@ -94,7 +96,9 @@ class frag_queue(inet_frag_queue):
     the first fragment, whose unfragmentable part the packet gets. `nexthdr`: what follows it.
     """
 
-    __slots__ = ("hlen", "nexthdr", "nhoff")
+    nhoff: int = row(0)
+    hlen: int = row(IPV6_HLEN)
+    nexthdr: int = row(NEXTHDR_NONE)
 
     def __init__(self, net: Net, key: FragKey) -> None:
         super().__init__(net, net.ipv6.frags, key, ip6_frag_expire)

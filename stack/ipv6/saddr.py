@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
     IPV6_ADDR_LOOPBACK,
@@ -61,18 +61,18 @@ def _orchid(addr: wide) -> bool:
     return addr >> 100 == 0x2001001
 
 
+@state
 class saddr_dst:
     """struct ipv6_saddr_dst: what a source address is wanted for."""
 
-    __slots__ = ("addr", "ifindex", "label", "prefs", "scope", "type")
-
-    def __init__(self, net: Net, dst_dev: net_device | None, daddr: wide, prefs: int) -> None:
-        self.addr = daddr
-        self.ifindex = dst_dev.ifindex if dst_dev is not None else 0
-        self.type = ipv6_addr_type(daddr)
-        self.scope = ipv6_addr_scope(daddr)
-        self.label = net.ipv6.addrlabel.lookup(daddr, self.ifindex).label
-        self.prefs = prefs
+    net: Net
+    dst_dev: net_device | None
+    addr: wide
+    prefs: int
+    ifindex: int = row(of=lambda dst: dst.dst_dev.ifindex if dst.dst_dev is not None else 0)
+    type: int = row(of=lambda dst: ipv6_addr_type(dst.addr))
+    scope: int = row(of=lambda dst: ipv6_addr_scope(dst.addr))
+    label: int = row(of=lambda dst: dst.net.ipv6.addrlabel.lookup(dst.addr, dst.ifindex).label)
 
 
 def ipv6_get_saddr_eval(dst: saddr_dst, ifa: inet6_ifaddr) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ may hold packets back (return None although `qlen` > 0) and arm its watchdog.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastpath.skbuff import kfree_skb, sk_buff, sk_buff_head
 from stack.core.drop_reason import (
@@ -17,6 +17,9 @@ from stack.core.drop_reason import (
 )
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
 from stack.core.rows import row, state
+
+if TYPE_CHECKING:
+    from stack.sched.sch_api import qdisc_watchdog
 
 TC_PRIO_CONTROL = 7
 # include/uapi/linux/pkt_sched.h, sch_generic.c: skb->priority & 15 -> band
@@ -53,8 +56,8 @@ class Qdisc:
     deactivated: bool = row(False)
     gso_skb: deque[sk_buff] = row(make=deque)
     """Refused by the driver: goes first."""
-    watchdog: Any = row()
-    """A qdisc_watchdog (sch_api.py), of a discipline that holds packets back."""
+    watchdog: qdisc_watchdog | None = row()
+    """Of a discipline that holds packets back (sch_api.py)."""
 
     def enqueue(self, skb: sk_buff) -> int:
         """Queue or drop; NET_XMIT_*. Takes ownership of skb."""

@@ -63,6 +63,7 @@ class tbf_qdisc(Qdisc):
             self.tokens_ns = tokens
             self.qlen -= 1
             return self.q.dequeue()
+        assert self.watchdog is not None
         qdisc_watchdog_schedule_ns(self.watchdog, now - tokens)
         self.qstats.overlimits += 1
         return None

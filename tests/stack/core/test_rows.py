@@ -215,6 +215,29 @@ def test_addresses_of_both_families_are_wide() -> None:
     assert narrow == []
 
 
+def test_a_class_under_state_says_everything_in_its_body() -> None:
+    """What the compiled stack makes C structures of it asks for; it sees the text alone."""
+    root = Path(__file__).parents[3] / "stack"
+    found: dict[str, ast.ClassDef] = {}
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and any(
+                ast.unparse(decorator) in ("state", "state(weakref=True)")
+                for decorator in node.decorator_list
+            ):
+                assert node.name not in found, "one name, one structure"
+                found[node.name] = node
+    assert len(found) > 100
+    for name, node in found.items():
+        assert len(node.decorator_list) == 1, name
+        bases = [ast.unparse(base) for base in node.bases]
+        assert not bases or (len(bases) == 1 and bases[0] in found), (name, bases)
+        for line in node.body:
+            if isinstance(line, ast.AnnAssign) and isinstance(line.value, ast.Call):
+                assert ast.unparse(line.value.func) == "row", (name, ast.unparse(line))
+            assert not (isinstance(line, ast.Assign) and "__slots__" in ast.unparse(line)), name
+
+
 def test_the_type_checker_knows_the_fields(tmp_path: Path) -> None:
     """A misspelt field, and one of a wrong type, are found in a user's script."""
     script = tmp_path / "script.py"
