@@ -13,6 +13,7 @@ cdef class mmsg_send:
     cdef list rows
     cdef object resolve
     cpdef tuple row(self, int64_t i)
+    cpdef bint alike(self, int64_t i) except -1
     cpdef sk_buff fold(self, UdpFlow flow, int64_t start, int64_t room, int64_t most, SkbPool pages)
 
 

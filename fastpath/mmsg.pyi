@@ -22,6 +22,9 @@ class mmsg_send:
     def row(self, i: int) -> tuple[Buffer, sockaddr | None]:
         """Row `i` with its address resolved. Raises what `resolve` raises."""
 
+    def alike(self, i: int) -> bool:
+        """Whether row i + 1 has the address of row `i` and is not longer: the two may fold."""
+
     def fold(
         self, flow: UdpFlow, start: int, room: int, most: int, pages: SkbPool
     ) -> sk_buff | None:

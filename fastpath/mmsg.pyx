@@ -101,6 +101,22 @@ cdef class mmsg_send:
         data, address = self.rows[i]
         return data, (None if address is None else self.resolve(address))
 
+    cpdef bint alike(self, int64_t i) except -1:
+        """Whether row i + 1 has the address of row `i` and is not longer: the two may fold."""
+        cdef list rows = self.rows
+        cdef Py_ssize_t size, n
+        cdef object first
+        cdef object address
+        if i < 0 or i + 1 >= PyList_GET_SIZE(rows):
+            return False
+        first = <object>PyList_GET_ITEM(rows, i)
+        if type(first) is not tuple or PyTuple_GET_SIZE(first) != 2:
+            return False
+        address = <object>PyTuple_GET_ITEM(first, 1)
+        size = row_size(rows, i, address)
+        n = row_size(rows, i + 1, address)
+        return 0 < n <= size
+
     cpdef sk_buff fold(self, UdpFlow flow, int64_t start, int64_t room, int64_t most,
                        SkbPool pages):
         """One super-packet of row `start` and the rows behind it that go the same way; or None.

@@ -67,6 +67,31 @@ def dev_queue_xmit(skb: sk_buff) -> int:
 __dev_queue_xmit = dev_queue_xmit
 
 
+def dev_plug(dev: net_device) -> Qdisc | None:
+    """Have what is sent collected in the device's empty queue, until dev_unplug: xmit_more for all.
+
+    None, and nothing done, when the queue is in use or does more than to queue. Nobody may wait for
+    the device meanwhile. Ours: the kernel has it for block devices.
+    """
+    q = dev.qdisc
+    if not q.can_bypass or q.running or q.qlen or dev.queue_stopped:
+        return None
+    q.running = True
+    return q
+
+
+def dev_unplug(q: Qdisc) -> None:
+    """Send what was collected since dev_plug."""
+    machine = q.dev.machine
+    q.running = False
+    machine.softirq_count += 1
+    if q.qlen and not q.deactivated:
+        qdisc_run(q)
+    machine.softirq_count = count = machine.softirq_count - 1
+    if not count and machine.softirq_pending and not machine.hardirq_count:
+        do_softirq(machine)
+
+
 def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
     """net/core/dev.c: the part of __dev_queue_xmit for lo, vlan and the like."""
     net = dev.net

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.mmsg import mmsg_recv, mmsg_send
 from stack.core.clock import Clock
+from stack.core.dev_queue import dev_plug, dev_unplug
 from stack.core.iov import msghdr
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
@@ -48,11 +49,13 @@ from stack.core.uapi import (
 if TYPE_CHECKING:
     from stack.core.readyfd import ReadyFd
     from stack.net import Net
+    from stack.sched.sch_generic import Qdisc
 
 NR_OPEN = 1 << 16
 CMSG_HDR_BYTES = 16  # sizeof(struct cmsghdr)
 CMSG_ON_STACK_BYTES = 36  # what ___sys_sendmsg has room for without sock_kmalloc
 UIO_MAXIOV = 1024
+DEV_PLUG_PACKETS = 64
 
 
 @state
@@ -431,22 +434,37 @@ def cmsg_len(data: Any) -> int:
 
 
 def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int = 0) -> int:
-    """sendmmsg(2): how many messages went; an error counts only when the first failed."""
+    """sendmmsg(2): how many messages went; an error counts only when the first failed.
+
+    What cannot be folded is collected in the device's queue, for one doorbell.
+    """
     sock = sockfd_lookup(net, fd)
     rows = msgs if isinstance(msgs, mmsg_send) else None
     count = min(len(msgs), UIO_MAXIOV)
     done = 0
-    while done < count:
-        try:
+    plugged: Qdisc | None = None
+    try:
+        while done < count:
+            sk = sock.sk
+            alike = rows is not None and rows.alike(done)
+            if plugged is not None and (
+                alike or sk.sk_wmem_alloc >= sk.sk_sndbuf or plugged.qlen >= DEV_PLUG_PACKETS
+            ):
+                q, plugged = plugged, None
+                dev_unplug(q)  # what is sent makes room
             if rows is None:
                 ___sys_sendmsg(sock, msgs[done], flags)  # type: ignore[index]
                 done += 1
             else:
                 done += send_rows(sock, rows, done, flags)
-        except Exception:  # also an address that cannot be resolved
-            if not done:
-                raise
-            break
+            if plugged is None and not alike and sk is not None and sk.sk_tx_flow is not None:
+                plugged = dev_plug(sk.sk_tx_flow.dst.dev)
+    except Exception:  # also an address that cannot be resolved
+        if not done:
+            raise
+    finally:
+        if plugged is not None:
+            dev_unplug(plugged)
     return done
 
 

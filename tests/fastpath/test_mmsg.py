@@ -93,6 +93,8 @@ def test_rows_that_are_no_rows_are_left_to_the_caller() -> None:
         vec = mmsg_send(rows, str)
         assert vec.fold(a_flow(), 0, 1 << 20, 128, PAGES) is None
     assert mmsg_send([(b"b", 1)], str).row(0) == (b"b", "1")
+    rows = mmsg_send([(b"ab", None), (b"a", None), (b"ab", None), (b"ab", ("h", 1))], str)
+    assert [rows.alike(i) for i in range(-1, 5)] == [False, True, False, False, False, False]
     assert spare()[:2] == before
 
 

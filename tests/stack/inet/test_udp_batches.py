@@ -1,7 +1,7 @@
 """Folding and merging are not seen: random programs of calls with both on, and with both off.
 
-Two hosts and their NICs on a wire run a program twice: once as they come up, once after
-``ethtool -K eth0 tx-udp-segmentation off gro off``. What crosses the wire and when, what each call
+Two hosts and their NICs on a wire run a program twice: once as they come up, once after ``ethtool
+-K eth0 tx-udp-segmentation off gro off`` and with sendto for each message of sendmmsg. What crosses the wire and when, what each call
 returns or raises, all counters and what sockets hold must be the same. The frames of the first run
 are read by scapy as well.
 """
@@ -91,6 +91,7 @@ class World:
     """Two hosts and their sockets; `call` does one step of a program and says what came of it."""
 
     def __init__(self, stack: ExitStack, on: bool, loss: float) -> None:
+        self.on = on
         self.frames = Frames()
         self.a, self.b = hosts = two_hosts(
             capture=self.frames, impair={"loss": loss} if loss else None, ram_bytes=32 << 20
@@ -150,7 +151,16 @@ class World:
         rows = [
             (self.data(size), self.where(tx, rx)) for rx, size, count in runs for _ in range(count)
         ]
-        return self.tx[tx].sendmmsg(rows, flags)
+        if self.on:
+            return self.tx[tx].sendmmsg(rows, flags)
+        for done, (data, to) in enumerate(rows):
+            try:
+                self.tx[tx].send(data, flags) if to is None else self.tx[tx].sendto(data, flags, to)
+            except OSError:
+                if not done:
+                    raise
+                return done
+        return len(rows)
 
     def recv(self, rx: int, size: int, flags: int) -> Any:
         return self.rx[rx].recvfrom(size, flags)
