@@ -1,9 +1,9 @@
 """Folding and merging are not seen: random programs of calls with both on, and with both off.
 
 Two hosts and their NICs on a wire run a program twice: once as they come up, once after ``ethtool
--K eth0 tx-udp-segmentation off gro off`` and with sendto for each message of sendmmsg. What crosses the wire and when, what each call
-returns or raises, all counters and what sockets hold must be the same. The frames of the first run
-are read by scapy as well.
+-K eth0 tx-udp-segmentation off gro off`` and with sendto for each message of sendmmsg. What crosses
+the wire and when, what each call returns or raises, all counters and what sockets hold must be the
+same.
 """
 
 from __future__ import annotations
