@@ -34,6 +34,7 @@ MODULES = (
     "dma",
     "drvring",
     "flow",
+    "freshbytes",
     "gro",
     "gso",
     "hdr",

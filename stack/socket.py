@@ -15,6 +15,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, overload
 
+from fastpath.freshbytes import FreshBytes
 from fastpath.mmsg import mmsg_recv, mmsg_send
 from stack.clients.addrinfo import (
     AI_ADDRCONFIG,
@@ -190,7 +191,8 @@ __all__ = [
     "inet_ntoa",
 ]
 
-SCRATCH_BYTES = 65536
+IN_PLACE_BYTES = 16384
+"""recv() of more writes into the object that it returns; of less, a copy costs less than that."""
 
 
 def _first(buffer: WriteableBuffer, nbytes: int) -> memoryview:
@@ -508,16 +510,26 @@ class Socket:
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, RetAddress]:
         """Data and the sender's address."""
+        if bufsize > IN_PLACE_BYTES:
+            return self._recvfrom_in_place(bufsize, flags)
         view = self._scratch
-        if bufsize != self._scratch_bytes:
-            view = memoryview(bytearray(bufsize))
-            if bufsize <= SCRATCH_BYTES:  # the next call will ask for as much
-                self._scratch, self._scratch_bytes = view, bufsize
+        if bufsize != self._scratch_bytes:  # the next call will ask for as much
+            view = self._scratch = memoryview(bytearray(bufsize))
+            self._scratch_bytes = bufsize
         try:
             n, name = sys_recvfrom(self.net, self._fd, view.obj, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
         return view[:n].tobytes(), self._shown.get(name) or self._show(name)
+
+    def _recvfrom_in_place(self, bufsize: int, flags: int) -> tuple[bytes, RetAddress]:
+        """`recvfrom` that writes into the object it returns."""
+        room = FreshBytes(bufsize)
+        try:
+            n, name = sys_recvfrom(self.net, self._fd, memoryview(room), flags)
+        except BlockingIOError as exc:
+            self._would_block(exc)
+        return room.take(n), self._shown.get(name) or self._show(name)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into a writable buffer; bytes received."""

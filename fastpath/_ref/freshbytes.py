@@ -1,0 +1,27 @@
+"""A bytes object that is filled before it is one: the twin of ``fastpath.freshbytes``."""
+
+from __future__ import annotations
+
+
+class FreshBytes:
+    """Room for `size` bytes. A class cannot export a buffer before Python 3.12: use `view`."""
+
+    def __init__(self, size: int) -> None:
+        self._data: bytearray | None = bytearray(size)
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def view(self) -> memoryview:
+        """The room, writable."""
+        if self._data is None:
+            raise BufferError("FreshBytes: its bytes are taken")
+        return memoryview(self._data)
+
+    def take(self, n: int) -> bytes:
+        """The first `n` bytes; once."""
+        if self._data is None:
+            raise BufferError("FreshBytes: taken already")
+        data, self._data, self.size = self._data, None, 0
+        return bytes(data[:n])

@@ -1,0 +1,41 @@
+"""Bytes filled in place, against the twin."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastpath._ref import freshbytes as ref
+from fastpath.freshbytes import FreshBytes
+
+
+@given(st.binary(max_size=300), st.integers(0, 300), st.integers(0, 700))
+def test_fresh_bytes_equal_reference(data: bytes, more: int, n: int) -> None:
+    size = len(data) + more
+    fresh, twin = FreshBytes(size), ref.FreshBytes(size)
+    view = memoryview(fresh)
+    view[: len(data)] = twin.view()[: len(data)] = data
+    view[len(data) :] = bytes(more)  # what the twin has zeroed
+    assert (len(fresh), fresh.size) == (len(twin), twin.size)
+    with pytest.raises(BufferError, match="in use"):
+        fresh.take(n)
+    view.release()
+    got = fresh.take(n)
+    assert got == twin.take(n)
+    assert type(got) is bytes
+    for gone in (fresh, twin):
+        with pytest.raises(BufferError, match="taken already"):
+            gone.take(0)
+    with pytest.raises(BufferError, match="taken"):
+        memoryview(fresh)
+    assert hash(got) == hash(bytes(bytearray(got)))
+
+
+def test_no_room_and_none_of_it() -> None:
+    assert FreshBytes(0).take(0) == b""
+    assert FreshBytes(5).take(0) == b""
+    with pytest.raises(ValueError, match="negative"):
+        FreshBytes(-1)
+    with pytest.raises(ValueError, match="negative"):
+        FreshBytes(3).take(-1)
