@@ -55,6 +55,13 @@ V4 = Family(AF_INET, "10.0.0.1", "10.0.0.2", 24, IPPROTO_ICMP, ECHO)
 V6 = Family(AF_INET6, "2001:db8::1", "2001:db8::2", 64, IPPROTO_ICMPV6, b"\x80" + ECHO[1:])
 
 
+def queue_every_packet(host: Host) -> None:
+    """Have the disciplines of `host` take each packet, which else passes an empty queue by
+    (TCQ_F_CAN_BYPASS): so a trace shows where packets wait when there are more."""
+    for dev in host.dev_base_head:
+        dev.qdisc.can_bypass = False
+
+
 class Scene:
     """Two hosts on a wire, warmed up (addresses resolved, connection made) so that a trace shows
     one packet only. With `napi` False their drivers work in the hard interrupt."""
@@ -74,6 +81,7 @@ class Scene:
         self.a, self.b = hosts
         for host in hosts:
             host.wait_carrier("eth0")
+            queue_every_packet(host)
         self.clock.run_for(DAD_NS)
         self.others: list[Scene | Router] = []
         """What a kind needs besides."""
@@ -131,6 +139,7 @@ class Router:
             end.wait_carrier("eth0")
             end.route_add("0.0.0.0/0", via=far[0])
             end.route_add("::/0", via=far[1])
+        queue_every_packet(self.host)
         clock.run_for(DAD_NS)
         scene.others.append(self)
         self.to = ("10.1.0.1" if family is V4 else "2001:db8:1::1"), 9000

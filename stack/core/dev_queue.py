@@ -26,6 +26,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.netdevice import (
     IFF_UP,
+    NET_XMIT_SUCCESS,
     net_device,
 )
 from stack.core.softirq import (
@@ -45,19 +46,13 @@ MAX_XMIT_RECURSION = 8
 def dev_queue_xmit(skb: sk_buff) -> int:
     """net/core/dev.c: send a complete frame through skb.dev. NET_XMIT_* or -errno.
 
-    Takes ownership of skb (data at the MAC header). __dev_queue_xmit and __dev_xmit_skb of the
-    kernel are in this one body: every call costs. No TCQ_F_CAN_BYPASS: enqueue and dequeue see
-    every packet (the order of the kernel's calls).
+    Takes ownership of skb (data at the MAC header). (__dev_queue_xmit of the kernel.)
     """
     dev = skb.dev
     machine = dev.machine
     q = dev.qdisc
     machine.softirq_count += 1  # rcu_read_lock_bh()
-    if q.noqueue:
-        rc = __dev_xmit_noqueue(skb, dev)
-    else:
-        rc = q.enqueue(skb)
-        qdisc_run(q)
+    rc = __dev_xmit_noqueue(skb, dev) if q.noqueue else __dev_xmit_skb(skb, q, dev)
     machine.softirq_count = count = machine.softirq_count - 1
     if not count and machine.softirq_pending and not machine.hardirq_count:
         do_softirq(machine)
@@ -65,6 +60,23 @@ def dev_queue_xmit(skb: sk_buff) -> int:
 
 
 __dev_queue_xmit = dev_queue_xmit
+
+
+def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
+    """net/core/dev.c: queue a packet and run the queue; past an empty one where it allows that.
+
+    Takes ownership of skb. NET_XMIT_*.
+    """
+    if q.can_bypass and not q.qlen and not q.running and not dev.queue_stopped:
+        q.running = True
+        skbs = validate_xmit_skb(skb, dev)
+        if skbs and sch_direct_xmit(skbs, q, dev) and q.qlen:
+            __qdisc_run(q, dev.machine.net_hotdata.dev_tx_weight)
+        q.running = False
+        return NET_XMIT_SUCCESS
+    rc = q.enqueue(skb)
+    qdisc_run(q)
+    return rc
 
 
 def dev_plug(dev: net_device) -> Qdisc | None:
@@ -143,24 +155,10 @@ def qdisc_restart(q: Qdisc) -> int:
 
     Packets handled; 0 when there is none to send now, or the driver is busy.
     """
-    dev = q.dev
-    if q.qlen != 1 or dev.queue_stopped or q.gso_skb:
-        skbs = dequeue_skb(q)
-        if skbs is None:
-            return 0
-        return sch_direct_xmit(skbs, q, dev)
-    # One packet: dequeue_skb and sch_direct_xmit without their lists.
-    skb = q.dequeue()
-    if skb is None:
+    skbs = dequeue_skb(q)
+    if skbs is None:
         return 0
-    if not dev.xmit_simple or skb.gso_size or skb.vlan_proto:
-        skbs = validate_xmit_skb(skb, dev)
-        return sch_direct_xmit(skbs, q, dev) if skbs else 1
-    left = dev_hard_start_xmit(skb, dev)
-    if left is not None:
-        dev_requeue_skb(left, q)
-        return 0
-    return 1
+    return sch_direct_xmit(skbs, q, q.dev)
 
 
 def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:

@@ -128,18 +128,8 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
     Takes ownership of skb. The frames to send, or None when it was dropped.
     """
     gso_size = skb.gso_size
-    if (
-        not gso_size
-        and skb.ip_summed != CHECKSUM_PARTIAL
-        and not skb.vlan_proto
-        and (not skb.data_len or dev.features & NETIF_F_SG)
-    ):
-        return [skb]
-    return __validate_xmit_skb(skb, dev, gso_size)
-
-
-def __validate_xmit_skb(skb: sk_buff, dev: net_device, gso_size: int) -> list[sk_buff] | None:
-    """net/core/dev.c: the rest of validate_xmit_skb: the packet wants something of the device."""
+    if dev.xmit_simple and not gso_size and not skb.vlan_proto:
+        return [skb]  # all that it may still want, a checksum and fragments, the device has
     skb_reset_mac_header(skb)
     features = dev.features
     if gso_size or dev.netdev_ops.ndo_features_check is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
 from fastpath.hdr import ip_hdr, ip_push, ip_send_check
-from fastpath.inet import UdpFlow, ip_out_usual
+from fastpath.inet import UdpFlow
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
@@ -364,13 +364,13 @@ def ip_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     dev = rt.dev
     net.mib.ip.OutTransmits += 1
     skb.dev = dev
-    if net.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IPSKB_REROUTED:
-        if nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1:
-            return 0
-        rt = skb.dst  # a hook may have given it another route
-    if rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked or not ip_out_usual(skb, dev.mtu):
-        return ip_finish_output(net, sk, skb)
-    return ip_finish_output2(net, sk, skb)
+    if (
+        net.nf_hooks[NF_INET_POST_ROUTING]
+        and not skb.ip_cb_flags & IPSKB_REROUTED
+        and nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
+    ):
+        return 0
+    return ip_finish_output(net, sk, skb)
 
 
 def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:

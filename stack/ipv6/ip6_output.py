@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
 from fastpath.hdr import ipv6_hdr, ipv6_push
-from fastpath.inet import ip6_neigh_key, ip_out_usual
+from fastpath.inet import ip6_neigh_key
 from fastpath.skbuff import (
     consume_skb,
     kfree_skb,
@@ -209,15 +209,13 @@ def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_IPV6DISABLED)
         return 0
     hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
-    if hooks and not skb.ip_cb_flags & IP6SKB_REROUTED:
-        if nf_hook_list(hooks, NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1:
-            return 0
-        return ip6_finish_output(net, sk, skb)  # a hook may have given it another route
-    owner: inet_sock | None = skb.sk  # type: ignore[assignment]
-    np = inet6_sk(owner)
-    if skb.dst.metrics or not ip_out_usual(skb, idev.cnf.mtu) or (np is not None and np.frag_size):
-        return ip6_finish_output(net, sk, skb)
-    return ip6_finish_output2(net, sk, skb)  # within the smallest MTU there can be
+    if (
+        hooks
+        and not skb.ip_cb_flags & IP6SKB_REROUTED
+        and nf_hook_list(hooks, NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
+    ):
+        return 0
+    return ip6_finish_output(net, sk, skb)
 
 
 def ip6_finish_output(net: Net, sk: sock | None, skb: sk_buff) -> int:

@@ -15,6 +15,7 @@ class pfifo_qdisc(Qdisc):
 
     kind = "pfifo"
 
+    can_bypass: bool = row(True)
     q: sk_buff_head = row()
 
     def __init__(self, dev: net_device, limit: int | None = None) -> None:

@@ -27,7 +27,6 @@ from fastpath.skbuff import (
 )
 from stack.core.backlog import netif_rx
 from stack.core.dev_queue import dev_kfree_skb_irq, netif_stop_queue, netif_wake_queue
-from stack.core.dev_receive import netif_receive_skb
 from stack.core.irq import IRQ_HANDLED, IRQ_NONE
 from stack.core.napi import napi_complete_done, napi_gro_receive, napi_schedule
 from stack.core.netdevice import (
@@ -138,13 +137,7 @@ def e1000_clean(napi: napi_struct, budget: int) -> int:
     if napi_complete_done(napi, work_done) and not adapter.flags & E1000_DOWN:
         if adapter.itr_setting & 3:
             e1000_set_itr(adapter)
-        # e1000_irq_enable, in place
-        mask = IMS_WITHOUT_TX
-        if adapter.tx_ring.pending() or adapter.flags & E1000_NO_NAPI:
-            mask |= TXDW
-        adapter.ims_mask = mask
-        bar_write = adapter.hw.bar_write
-        bar_write(0, IMS, mask, 4)
+        e1000_irq_enable(adapter)
     return work_done
 
 
@@ -247,15 +240,8 @@ def e1000_clean_rx_irq(adapter: e1000_adapter, budget: int) -> int:
     )
     if state & 2:
         e1000_alloc_rx_buffers(adapter)
-    napi, netdev = adapter.napi, adapter.netdev
-    if napi.gro is None and not adapter.flags & E1000_NO_NAPI:
-        # e1000_receive_skb and napi_gro_receive, in place
-        for skb in skbs:
-            eth_type_trans(skb, netdev)
-            netif_receive_skb(skb)
-    else:
-        for skb in skbs:
-            e1000_receive_skb(adapter, skb)
+    for skb in skbs:
+        e1000_receive_skb(adapter, skb)
     if state & 1:
         return budget
     work = len(skbs)
@@ -348,37 +334,6 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
     """
     adapter: e1000_adapter = netdev.priv
     ring = adapter.tx_ring
-    if ring.map_plain(skb, adapter.txd_cmd, TX_WAKE_THRESHOLD, MAX_DATA_PER_TXD) < 0:
-        busy = e1000_xmit_unusual(adapter, ring, skb, netdev)
-        if busy:
-            return NETDEV_TX_BUSY
-    # e1000_tx_queue, in place
-    if netdev.xmit_more and ring.unused() > ring.count >> 1:
-        return NETDEV_TX_OK
-    bar_write = adapter.hw.bar_write
-    bar_write(0, TDT, ring.next_to_use, 4)
-    if adapter.flags & E1000_NO_NAPI:
-        return NETDEV_TX_OK
-    # An emulated device is often done when the write returns, so what is done is freed here and
-    # no interrupt is asked for; only when descriptors stay behind is TXDW unmasked.
-    packets, nbytes = ring.clean()
-    stats = netdev.stats
-    stats.tx_packets += packets
-    stats.tx_bytes += nbytes
-    if ring.pending():
-        adapter.total_tx_packets += packets
-        adapter.total_tx_bytes += nbytes
-        e1000_unmask_tx(adapter, ring)
-    return NETDEV_TX_OK
-
-
-def e1000_xmit_unusual(
-    adapter: e1000_adapter, ring: TxRing, skb: sk_buff, netdev: net_device
-) -> int:
-    """The rest of e1000_xmit_frame: fragments, GSO, tags, a new context, a full ring.
-
-    Takes ownership of skb unless NETDEV_TX_BUSY is returned; the doorbell is the caller's.
-    """
     if skb.data_len or ring.unused() < TX_WAKE_THRESHOLD:
         # A context descriptor, and one that stays empty.
         needed = ring.desc_needed(skb, e.E1000_MAX_DATA_PER_TXD) + 2
@@ -400,7 +355,27 @@ def e1000_xmit_unusual(
         ring.csum_start = -1
         netdev.stats.tx_dropped += 1
         kfree_skb(skb)
+    e1000_tx_queue(adapter, ring, netdev)
     return NETDEV_TX_OK
+
+
+def e1000_tx_queue(adapter: e1000_adapter, ring: TxRing, netdev: net_device) -> None:
+    """e1000_main.c: ring the doorbell, unless more packets follow (xmit_more) and have room."""
+    if netdev.xmit_more and ring.unused() > ring.count >> 1:
+        return
+    adapter.hw.bar_write(0, TDT, ring.next_to_use, 4)
+    if adapter.flags & E1000_NO_NAPI:
+        return
+    # An emulated device is often done when the write returns, so what is done is freed here and
+    # no interrupt is asked for; only when descriptors stay behind is TXDW unmasked.
+    packets, nbytes = ring.clean()
+    stats = netdev.stats
+    stats.tx_packets += packets
+    stats.tx_bytes += nbytes
+    if ring.pending():
+        adapter.total_tx_packets += packets
+        adapter.total_tx_bytes += nbytes
+        e1000_unmask_tx(adapter, ring)
 
 
 def e1000_maybe_stop_tx(netdev: net_device, ring: TxRing, needed: int) -> int:
@@ -532,4 +507,5 @@ def e1000_xmit_in_pieces(adapter: e1000_adapter, skb: sk_buff) -> int:
         if e1000_xmit_frame(segment, netdev) != NETDEV_TX_OK:
             netdev.stats.tx_dropped += 1
             kfree_skb(segment)
+    e1000_tx_queue(adapter, adapter.tx_ring, netdev)  # what waits because of xmit_more
     return NETDEV_TX_OK

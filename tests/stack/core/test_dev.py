@@ -136,16 +136,28 @@ def test_the_send_path_has_the_kernels_order(pair):
     _clock, _a, _b, wa, _wb = pair
     order = [
         "dev_queue_xmit",
+        "__dev_xmit_skb",
         "enqueue",
         "qdisc_run",
         "qdisc_restart",
         "dequeue",
+        "validate_xmit_skb",
+        "sch_direct_xmit",
         "dev_hard_start_xmit",
         "dev_queue_xmit_nit",
         "start_xmit",
     ]
+    assert wa.dev.qdisc.can_bypass
+    wa.dev.qdisc.can_bypass = False  # as a discipline that may hold packets back
     skb = frame_skb(wa, b"x")
     assert record_calls(lambda: dev_queue_xmit(skb), set(order)) == order
+    # TCQ_F_CAN_BYPASS: an empty pfifo_fast is passed by.
+    wa.dev.qdisc.can_bypass = True
+    skb = frame_skb(wa, b"x")
+    queued = ("enqueue", "qdisc_run", "qdisc_restart", "dequeue")
+    straight = [name for name in order if name not in queued]
+    assert record_calls(lambda: dev_queue_xmit(skb), set(order)) == straight
+    assert not wa.dev.qdisc.running
 
 
 def test_the_receive_path_has_the_kernels_order(pair):
