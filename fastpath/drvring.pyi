@@ -94,13 +94,6 @@ class TxRing:
     csum_start: int
     csum_offset: int
     """Of the checksum context that the device has, -1 when there is none; the driver sets them."""
-    def map_plain(self, skb: sk_buff, cmd: int, reserve: int, max_per_desc: int = 4096) -> int:
-        """Do `map` for the usual packet in one step: the new next_to_use, -1 when it is not usual.
-
-        Usual: at least `reserve` descriptors free, linear, no GSO, no VLAN tag, and no checksum
-        wanted or the one of the context that the device has (`csum_start`, `csum_offset`).
-        """
-
     def pending(self) -> int:
         """sk_buffs mapped and not yet cleaned."""
 

@@ -23,12 +23,10 @@ from fastpath.gro cimport HELD, MERGED, GroTable, gro_info
 from fastpath.parse cimport headers, headers_parse, headers_store
 from fastpath.skbuff cimport (
     GSO_UDP_L4,
-    SUM_PARTIAL,
     SUM_UNNECESSARY,
     PyTypeObject,
     SkbPool,
     mem_free,
-    need,
     sk_buff,
     skb_buf,
     skb_buf_drop,
@@ -331,34 +329,6 @@ cdef class TxRing(_ring):
         m.used = 0
         m.last = NULL
         return self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS))
-
-    cpdef int64_t map_plain(self, sk_buff skb, unsigned int cmd, uint32_t reserve,
-                            uint32_t max_per_desc=4096) except? -2:
-        """Do `map` for the usual packet in one step: the new next_to_use, -1 when it is not usual.
-
-        Usual: at least `reserve` descriptors free, linear, no GSO, no VLAN tag, and no checksum
-        wanted or the one of the context that the device has (`csum_start`, `csum_offset`).
-        """
-        cdef tx_map m
-        cdef uint32_t popts = 0
-        need(skb)
-        if (skb.gso_size or skb.vlan_proto or skb.nr_frags or skb.len == 0
-                or self.room() < reserve):
-            return -1
-        if skb.ip_summed == SUM_PARTIAL:
-            if (<int64_t>skb.csum_start - <int64_t>skb.data != self.csum_start
-                    or <int64_t>skb.csum_offset != self.csum_offset):
-                return -1
-            popts = 0x02        # TXSM
-        m.step = self.step(max_per_desc, MAX_DESC_BYTES)
-        m.word = <uint32_t>1 << 20 | <uint32_t>((cmd & 0xFF | CMD_DEXT)
-                                                & ~(CMD_EOP | CMD_RS)) << 24
-        m.upper = popts << 8
-        m.used = 0
-        m.last = NULL
-        if self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS)) < 0:
-            return -1
-        return self.next_to_use
 
     def map_legacy(self, sk_buff skb not None, unsigned int cmd=0x0B, unsigned int cso=0,
                    unsigned int css=0, int vlan=-1, uint32_t max_per_desc=4096):

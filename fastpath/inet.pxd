@@ -40,7 +40,6 @@ cpdef object rth_find(dict routes, dict own, uint32_t daddr, uint32_t saddr, uin
                       int ifindex)
 cpdef int64_t ip_pull_header(sk_buff skb) except? -1
 cpdef bint ip_is_fragment(sk_buff skb) except -1
-cpdef bint ip_out_usual(sk_buff skb, uint32_t mtu) except -1
 cpdef tuple ip6_rcv_fields(sk_buff skb)
 cpdef bint ip6_to_group(sk_buff skb) except -1
 cpdef object ip6_neigh_key(sk_buff skb, uint32_t ifindex)

@@ -110,12 +110,6 @@ def ip_pull_header(skb: sk_buff) -> int:
 def ip_is_fragment(skb: sk_buff) -> bool:
     """Whether the IPv4 header says that this is a part of a packet (include/net/ip.h)."""
 
-def ip_out_usual(skb: sk_buff, mtu: int) -> bool:
-    """Whether a packet may leave as it is: not merged, not reassembled, within `mtu`.
-
-    It does not look at the header: for either family.
-    """
-
 def ip6_rcv_fields(skb: sk_buff) -> tuple[int, int, bool]:
     """Return (daddr, nexthdr, strict) of the IPv6 header: what early demux and the route ask for.
 

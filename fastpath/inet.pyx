@@ -314,15 +314,6 @@ cpdef bint ip_is_fragment(sk_buff skb) except -1:
     return not skb.parsed & WHOLE
 
 
-cpdef bint ip_out_usual(sk_buff skb, uint32_t mtu) except -1:
-    """Whether a packet may leave as it is: not merged, not reassembled, within `mtu`.
-
-    It does not look at the header: for either family.
-    """
-    need(skb)
-    return not (skb.gso_size or skb.frag_max_size or skb.len > mtu)
-
-
 cdef inline bint _loopback6(const uint8_t *a) noexcept:
     return not (ld32be(a) | ld32be(a + 4) | ld32be(a + 8)) and ld32be(a + 12) == 1
 

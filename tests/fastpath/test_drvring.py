@@ -22,7 +22,6 @@ from fastpath.skbuff import (
     SkbPool,
     alloc_skb,
     kfree_skb,
-    sk_buff,
     skb_add_data,
     skb_from_bytes,
     skb_push_data,
@@ -150,41 +149,6 @@ def test_tx_map_describes_all_bytes_and_clean_frees_after_dd() -> None:
     assert ring.clean() == (1, len(data))
     assert skb.users == 0
     assert h.idle()
-
-
-def test_tx_map_plain_is_map_for_usual_packets_and_refuses_the_rest() -> None:
-    h = Host()
-    plain, full = TxRing(h.mem, 16), TxRing(h.mem, 16)
-
-    def packet(size: int = 60) -> sk_buff:
-        skb = skb_from_bytes(h.small, b"p" * size, 32)
-        assert skb is not None
-        return skb
-
-    def partial(start: int) -> sk_buff:
-        skb = packet()
-        skb.ip_summed = CHECKSUM_PARTIAL
-        skb.csum_start, skb.csum_offset = skb.data_offset + start, 6
-        return skb
-
-    assert plain.map_plain(packet(700), 0x0B, 4, 500) == 2
-    assert full.map(packet(700), 0, 0x0B, -1, 500) == 2
-    assert plain.map_plain(partial(34), 0x8B, 4) == -1  # the device has no context yet
-    plain.csum_start, plain.csum_offset = 34, 6
-    assert plain.map_plain(partial(35), 0x8B, 4) == -1
-    assert plain.map_plain(partial(34), 0x8B, 4) == 3
-    assert full.map(partial(34), 2, 0x8B) == 1
-    for i in range(3):  # all but the buffers' addresses
-        assert plain.desc(i)[8:] == full.desc(i)[8:]
-    tagged, gso, paged = packet(), packet(), alloc_skb(h.small, 0, 64)
-    tagged.vlan_proto, gso.gso_size = 0x8100, 500
-    assert skb_add_data(paged, h.pages, b"x" * 40, 0, 40) == 40
-    for skb in (tagged, gso, paged):
-        assert plain.map_plain(skb, 0x0B, 4) == -1
-    assert plain.map_plain(packet(), 0x0B, 13) == -1
-    assert plain.map_plain(packet(), 0x0B, 12) == 4
-    plain.reset()
-    assert (plain.csum_start, plain.csum_offset) == (-1, -1)
 
 
 def test_tx_context_layout() -> None:
