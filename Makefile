@@ -1,7 +1,7 @@
 # Every target makes what it needs: the virtual environment, its packages, the compiled modules.
 # Stamp files in the environment keep a second run from doing anything twice.
 #
-#   make build [DEBUG=1]      compile fastpath in place (DEBUG=1: every check on)
+#   make build [DEBUG=1]      compile fastpath and the protocol path in place (DEBUG=1: every check on)
 #   make demo | test | test-guest | test-dist | bench | docs | docs-check | dist | lint | types
 #   make test-asan | test-tsan | clean
 #   make bench-pytest         the rows of bench as tests of pytest-benchmark
@@ -31,10 +31,14 @@ ABS_PY = $(abspath $(PY))
 PIP := $(PY) -m pip install -q --disable-pip-version-check
 MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
 BUILT := $(VENV)/.built-$(MODE)
-SOURCES := $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/_c/*.h)
+SOURCES := $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/_c/*.h scripts/stackc/*) \
+	$(shell find stack -name '*.py')
 JOBS ?= 2
 TESTS ?= tests
 PYTEST ?=
+# The stack's tests run twice, first with its sources uncompiled; `make test UNCOMPILED=` leaves
+# that out.
+UNCOMPILED ?= tests/stack
 # Options of pytest-xdist; `make test XDIST=` runs in one process, as a debugger wants it.
 XDIST ?= -n $(JOBS) --dist loadgroup
 DEMO ?=
@@ -101,6 +105,8 @@ bench-guest: build
 
 test: build $(VENV)/.packages-test
 	@scripts/system-packages test
+	@$(if $(filter tests,$(TESTS)),$(if $(UNCOMPILED),E1000EMU_UNCOMPILED=1 \
+	    $(PY) -m pytest $(XDIST) $(PYTEST) $(UNCOMPILED)))
 	@$(PY) -m pytest $(XDIST) $(PYTEST) $(APART) $(TESTS)
 
 # Without what a guest needs the tests say so themselves: skipped, or failed in CI. The tests of a

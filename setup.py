@@ -1,4 +1,4 @@
-"""Build the compiled modules of ``fastpath``.
+"""Build the compiled modules: ``fastpath``, and the protocol path of ``stack`` (scripts/stackc).
 
 Environment switches (all read here and nowhere else):
 
@@ -23,6 +23,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "scripts"))
+from stackc.tree import compiled_modules, generate  # noqa: E402 - a program of this tree
+
 DEBUG = os.environ.get("E1000EMU_CYTHON_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("E1000EMU_SANITIZE", "")
 ONLY = {name for name in os.environ.get("E1000EMU_ONLY", "").split(",") if name}
@@ -53,8 +56,22 @@ DIRECTIVES = {
 }
 
 
-def extensions() -> list[Extension]:
-    """Return one extension per ``fastpath/*.pyx``."""
+# The stack's sources are Python, and mean the same when compiled: indices from the end, floor
+# division, an error instead of a crash where something is None. Annotations were read by stackc.
+STACK_DIRECTIVES = DIRECTIVES | {
+    "annotation_typing": False,
+    "binding": True,
+    "infer_types": True,
+    "boundscheck": True,
+    "wraparound": True,
+    "nonecheck": True,
+    "cdivision": False,
+}
+STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
+
+
+def compiler_flags() -> tuple[list[str], list[str]]:
+    """Return the options for the compiler and for the linker."""
     # -g0 because most Pythons pass the -g they were built with: it made five sixths of the modules
     flags = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O3", "-g0", "-fno-semantic-interposition"]
     flags += ["-Wall", "-Wno-unused-function", "-Wno-maybe-uninitialized", "-Wno-sign-compare"]
@@ -64,6 +81,12 @@ def extensions() -> list[Extension]:
     if SANITIZE:
         flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
         link += [f"-fsanitize={SANITIZE}"]
+    return flags, link
+
+
+def extensions() -> list[Extension]:
+    """Return one extension per ``fastpath/*.pyx``."""
+    flags, link = compiler_flags()
     macros = [("E1000EMU_DEBUG", "1")] if DEBUG else []
     headers = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "fastpath/_c").glob("*.h"))]
     return [
@@ -78,6 +101,34 @@ def extensions() -> list[Extension]:
         )
         for path in sorted((ROOT / "fastpath").glob("*.pyx"))
         if not ONLY or path.stem in ONLY
+    ]
+
+
+def stack_extensions() -> list[Extension]:
+    """Return one extension per compiled module of ``stack``, after writing its translation."""
+    wanted = [m for m in compiled_modules() if not ONLY or m in ONLY]
+    if (ONLY and not wanted) or SANITIZE == "thread":  # the stack has one thread at a time
+        return []
+    if not ONLY:
+        for old in (ROOT / "stack").rglob("*.so"):  # of a module that is not compiled any more
+            name = ".".join(old.relative_to(ROOT).parts).split(".cpython-")[0]
+            if name not in {*wanted, "stack._state"}:
+                old.unlink()
+    flags, link = compiler_flags()
+    # Calls and C integers are what is gained; more optimising gains nothing and takes twice as long
+    flags = [*(f for f in flags if f != "-O3"), *([] if DEBUG or SANITIZE else ["-O1"]), "-fwrapv"]
+    flags += ["-Wno-unused-variable", "-Wno-unused-but-set-variable"]
+    flags += ["-Ulinux", "-Uunix"]  # names of fields, and macros of some compilers
+    return [
+        Extension(
+            module,
+            [str(path)],
+            include_dirs=["fastpath/_c", "scripts/stackc"],
+            depends=[str(path.with_suffix(".pxd")), "scripts/stackc/state_fields.h"],
+            extra_compile_args=flags,
+            extra_link_args=link,
+        )
+        for module, path in generate(ROOT, STACK_BUILD, wanted).items()
     ]
 
 
@@ -117,12 +168,20 @@ setup(
     long_description_content_type="text/markdown",
     ext_modules=extensions()
     if SOURCES_ONLY
-    else cythonize(
-        extensions(),
-        compiler_directives=DIRECTIVES,
-        annotate=DEBUG,
-        build_dir=BUILD_DIR,
-        nthreads=0 if ONLY else JOBS,
-    ),
+    else [
+        *cythonize(
+            extensions(),
+            compiler_directives=DIRECTIVES,
+            annotate=DEBUG,
+            build_dir=BUILD_DIR,
+            nthreads=0 if ONLY else JOBS,
+        ),
+        *cythonize(
+            stack_extensions(),
+            compiler_directives=STACK_DIRECTIVES,
+            include_path=[str(STACK_BUILD), "."],
+            nthreads=0 if ONLY else JOBS,
+        ),
+    ],
     options=OPTIONS,
 )

@@ -466,7 +466,8 @@ class VirtualClock(_EventQueue):
                 return True
 
     def _deadlock(self, cond: Callable[[], bool]) -> SimulationDeadlock:
-        name = getattr(cond, "__qualname__", repr(cond))
+        sleeper = getattr(cond, "__self__", None)
+        name = getattr(sleeper, "awaited", None) or getattr(cond, "__qualname__", repr(cond))
         tasks = [t for t in self._tasks if not t.done]
         here = threading.current_thread()
         main = threading.main_thread()

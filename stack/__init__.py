@@ -1,1 +1,19 @@
-"""The host: driver, device layer, IP, transports and sockets, with Linux's names."""
+"""The host: driver, device layer, IP, transports and sockets, with Linux's names.
+
+The protocol path is compiled from its sources (scripts/stackc). With E1000EMU_UNCOMPILED=1 in the
+environment the same sources run as plain Python, for tracers, coverage and debuggers.
+"""
+
+import os
+import sys
+from importlib.util import find_spec
+
+COMPILED = False
+"""Whether the compiled form runs."""
+
+if os.environ.get("E1000EMU_UNCOMPILED", "0") not in ("", "0"):
+    from stack._sources import SourcesOnly
+
+    sys.meta_path.insert(0, SourcesOnly())
+else:
+    COMPILED = find_spec("stack._state") is not None

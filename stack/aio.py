@@ -290,7 +290,7 @@ class SocketTransport(asyncio.Transport):
 
     def _schedule(self) -> None:
         """Look at the socket in the next turn of the loop (once, however many wake-ups)."""
-        if not self._queued and not self._lost:
+        if not self._queued and not self._lost and not self._loop.is_closed():
             self._queued = True
             self._loop.call_soon(self._ready)
 
@@ -506,7 +506,7 @@ class Server(asyncio.AbstractServer):
         return () if self._sock is None else (self._sock,)
 
     def _schedule(self) -> None:
-        if not self._queued:
+        if not self._queued and not self._loop.is_closed():
             self._queued = True
             self._loop.call_soon(self._accept)
 

@@ -108,6 +108,10 @@ def _native(images: Images, address: int) -> Function | None:
         source = f"fastpath/{module}.pyx"
         name = cython_name(symbol)
         return Function(name and f"{module}.{name}", source, layer_of(source))
+    if path.is_relative_to(ROOT / "stack"):
+        source = str(path.relative_to(ROOT)).partition(".")[0] + ".py"
+        name = cython_name(symbol, modules=source.count("/") + 1)
+        return Function(name, source, layer_of(source) if name else SHARED)
     if not file or path.name.startswith(RUNTIME):
         return None
     return Function(f"[{path.name.partition('.')[0]}]", file, SHARED)

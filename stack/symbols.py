@@ -94,9 +94,12 @@ def _functions(image: bytes) -> tuple[list[int], list[str]]:
     return [offset for offset, _ in found], [name for _, name in found]
 
 
-def cython_name(symbol: str) -> str:
+def cython_name(symbol: str, modules: int = 2) -> str:
     """Return the name in the source of a C function: `__pyx_f_8fastpath_6rxring_6RxRing_run` is
-    `RxRing.run`; "" for one of Cython's own helpers, which work for whoever calls them."""
+    `RxRing.run`; "" for one of Cython's own helpers, which work for whoever calls them.
+
+    `modules`: how many names the package and the module are.
+    """
     symbol = CLONE.sub("", symbol)
     if symbol.startswith(("__Pyx", "__pyx_insert", "__pyx_unpickle")):
         return ""
@@ -115,4 +118,4 @@ def cython_name(symbol: str) -> str:
         else:
             rest = name
             break
-    return ".".join([*parts[2:], rest])
+    return ".".join([*parts[modules:], rest])

@@ -41,6 +41,18 @@ class Call:
     self_ns: int = 0
     skipped: int = 0
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Call:
+        """Return what `as_dict` made a row of."""
+        return cls(
+            row["name"],
+            row["depth"],
+            row["file"],
+            row["layer"],
+            ns=row["ns"],
+            self_ns=row["self_ns"],
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `e1000emu trace --format json`."""
         return {

@@ -10,7 +10,6 @@ from stack.core.rows import row, state
 from stack.core.softirq import __do_softirq
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
     from stack.machine import Machine
 
 IRQ_NONE = 0
@@ -158,7 +157,7 @@ def request_irq(
     machine: Machine,
     irq: int,
     handler: Callable[[int, Any], int],
-    dev: net_device,
+    dev: object,
     name: str = "",
     flags: int = IRQF_SHARED,
 ) -> int:
@@ -176,7 +175,7 @@ def request_irq(
     return 0
 
 
-def free_irq(machine: Machine, irq: int, dev: net_device) -> None:
+def free_irq(machine: Machine, irq: int, dev: object) -> None:
     """kernel/irq/manage.c: remove `dev`'s handler; unknown ones are ignored."""
     desc = irq_to_desc(machine, irq)
     desc.actions = [action for action in desc.actions if action.dev_id is not dev]
@@ -185,7 +184,8 @@ def free_irq(machine: Machine, irq: int, dev: net_device) -> None:
 
 def disable_irq(machine: Machine, irq: int) -> None:
     """kernel/irq/manage.c: mask a line; nests."""
-    irq_to_desc(machine, irq).depth += 1
+    desc = irq_to_desc(machine, irq)
+    desc.depth += 1
 
 
 def enable_irq(machine: Machine, irq: int) -> None:

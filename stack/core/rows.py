@@ -26,9 +26,11 @@ at most, and defaults that are literals or names of constants.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from inspect import get_annotations
-from types import FunctionType
-from typing import Any, Final, Literal, TypeAlias, TypeVar, dataclass_transform, overload
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast, dataclass_transform, overload
+
+from stack import COMPILED
 
 __all__ = [
     "FRESH",
@@ -44,6 +46,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+STATE: Any = import_module("stack._state") if COMPILED else None
+LAYOUTS: dict[tuple[str, str], tuple[Any, list[str]]] = STATE.CLASSES if COMPILED else {}
+"""The extension type and the fields of each compiled class, by module and name."""
 
 wide: TypeAlias = int
 """An int that may need more than 63 bits: an IPv6 address, 2**64 - 1, "no limit".
@@ -69,8 +75,12 @@ FRESH: Final = _Policy("FRESH")
 REQUIRED: Final = _Policy("REQUIRED")
 """`default` of a field that the constructor must be given."""
 
+_OF_EVERY_CLASS = {
+    *("__module__", "__qualname__", "__doc__", "__annotations__", "__firstlineno__"),
+    *("__static_attributes__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
+}
 _LITERAL = (int, float, str, bytes, bool, tuple, type(None))
-_IMMUTABLE = (*_LITERAL, frozenset, FunctionType, type)
+_IMMUTABLE = (*_LITERAL, frozenset)
 
 
 class Row:
@@ -93,7 +103,9 @@ class Row:
         ss: str = "",
     ) -> None:
         parts = default if isinstance(default, tuple) else (default,)
-        if default is not REQUIRED and not all(isinstance(part, _IMMUTABLE) for part in parts):
+        if default is not REQUIRED and not all(
+            isinstance(part, _IMMUTABLE) or callable(part) for part in parts
+        ):
             raise TypeError(f"a row's default {default!r} would be shared; use make=")
         self.name = ""
         self.type = ""
@@ -157,6 +169,8 @@ def _made_anew(cls: type[T], weakref: bool) -> type[T]:
         own[name] = declared
     for gone in ("__dict__", "__weakref__"):
         namespace.pop(gone, None)
+    if (cls.__module__, cls.__name__) in LAYOUTS:
+        return _on_layout(cls, namespace, own)
     inherited: dict[str, Row] = {}
     for base in reversed(cls.__mro__[1:]):
         inherited |= getattr(base, "__rows__", {})
@@ -168,7 +182,38 @@ def _made_anew(cls: type[T], weakref: bool) -> type[T]:
     namespace["init_state"] = made["init_state"]
     namespace["clone_state"] = made["clone_state"]
     namespace.setdefault("__init__", made["__init__"])
-    new: type[T] = type(cls.__name__, cls.__bases__, namespace)
+    return _type_anew(cls, cls.__bases__, namespace)
+
+
+def _on_layout(cls: type[T], namespace: dict[str, Any], own: dict[str, Row]) -> type[T]:
+    """`cls` on the extension type that holds its fields; that type itself if there is no more.
+
+    Raises:
+        ImportError: the extension type was made of other rows.
+    """
+    layout, names = LAYOUTS[cls.__module__, cls.__name__]
+    if list(own) != names:
+        raise ImportError(
+            f"{cls.__module__}.{cls.__name__} has changed since it was compiled: run `make build`, "
+            "or set E1000EMU_UNCOMPILED=1"
+        )
+    STATE.bind(cls.__name__, own)
+    rows: dict[str, Row] = layout.__rows__
+    for base in reversed(cls.__mro__[1:]):
+        rows |= getattr(base, "__rows__", {})
+    rows |= own
+    bases = tuple(base for base in cls.__bases__ if not issubclass(layout, base))
+    if not bases and not namespace.keys() - _OF_EVERY_CLASS:
+        return cast("type[T]", layout)
+    namespace["__slots__"] = ()
+    if any("__init__" in base.__dict__ for base in cls.__mro__[1:-1]):
+        namespace.setdefault("__init__", layout.__init__)
+    return _type_anew(cls, (*bases, layout), namespace)
+
+
+def _type_anew(cls: type[T], bases: tuple[type, ...], namespace: dict[str, Any]) -> type[T]:
+    """The class of that name with these bases."""
+    new: type[T] = type(cls.__name__, bases, namespace)
     for value in namespace.values():  # super() looks for the class that the method was written in
         for cell in getattr(value, "__closure__", None) or ():
             if cell.cell_contents is cls:
@@ -226,7 +271,8 @@ def _compile(name: str, rows: Iterable[Row]) -> dict[str, Any]:
 
 def clone_state(original: T) -> T:
     """A new object of the original's class, each field as its row says."""
-    new = object.__new__(type(original))
+    cls = type(original)
+    new = cls.__new__(cls)
     clone: T = original.clone_state(new)  # type: ignore[attr-defined]
     return clone
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff, sk_buff_head, skb_orphan
 from stack.core.dst import dst_check
-from stack.core.rows import FRESH, clone_state, row, state
+from stack.core.rows import FRESH, clone_state, row, state, wide
 from stack.core.sk_mem import (
     SK_MEM_QUANTUM,
     proto_mem,
@@ -117,7 +117,7 @@ class sock:
     sk_tsflags: int = row(0)
     sk_filter: Callable[[sock, sk_buff], int] | None = row()
     sk_max_ack_backlog: int = row(0)
-    sk_pacing_rate: int = row(PACING_UNLIMITED)
+    sk_pacing_rate: wide = row(PACING_UNLIMITED)
     sk_pacing_status: bool = row(False)
     sk_reserved_mem: int = row(0)
 
@@ -532,7 +532,7 @@ def sock_wfree(skb: sk_buff) -> None:
         sk.sk_wmem_alloc -= skb.truesize
         if (sk.sk_sleepers or sk.sk_wq.waiters) and not sk.sk_flags & SOCK_USE_WRITE_QUEUE:
             sk.sk_write_space()
-    except AttributeError:
+    except (AttributeError, TypeError):  # the collector took sk apart
         return
 
 
@@ -545,7 +545,7 @@ def sock_rfree(skb: sk_buff) -> None:
         sk.sk_forward_alloc = left = sk.sk_forward_alloc + truesize
         if left > SK_MEM_QUANTUM and (left > RCV_HOARD or not queued):
             sk_mem_reclaim(sk)
-    except AttributeError:
+    except (AttributeError, TypeError):  # the collector took sk apart
         return
 
 

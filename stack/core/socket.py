@@ -252,12 +252,12 @@ def sock_close(net: Net, file: socket_file) -> int:
     return 0
 
 
-def move_addr_to_kernel(addr: sockaddr | None) -> sockaddr | None:
+def move_addr_to_kernel(addr: object) -> sockaddr | None:
     """net/socket.c: check an application's address; None where none is needed.
 
     Raises: OSError EFAULT.
     """
-    if addr is not None and addr.__class__ is not sockaddr:
+    if addr is not None and not isinstance(addr, sockaddr):
         raise OSError(errno.EFAULT, f"{addr!r} is no sockaddr")
     return addr
 
@@ -333,7 +333,7 @@ def sys_socketpair(net: Net, family: int, type: int, protocol: int = 0) -> Any: 
     return sock_map_fd(one, flags), sock_map_fd(two, flags)
 
 
-def sys_bind(net: Net, fd: int, addr: sockaddr) -> None:
+def sys_bind(net: Net, fd: int, addr: object) -> None:
     """bind(2). Raises: OSError EBADF, EADDRINUSE, EADDRNOTAVAIL, EINVAL, EACCES."""
     sock = sockfd_lookup(net, fd)
     if addr is None:
@@ -376,7 +376,7 @@ def sys_accept4(net: Net, fd: int, flags: int) -> tuple[int, Any]:
     return newfd, addr
 
 
-def sys_connect(net: Net, fd: int, addr: sockaddr | None) -> None:
+def sys_connect(net: Net, fd: int, addr: object) -> None:
     """connect(2); addr None or of AF_UNSPEC dissolves a datagram association.
 
     Raises: OSError, BlockingIOError.
@@ -391,15 +391,14 @@ def sys_send(net: Net, fd: int, buf: Any, flags: int = 0) -> int:
     return sys_sendto(net, fd, buf, flags, None)
 
 
-def sys_sendto(net: Net, fd: int, buf: Any, flags: int = 0, addr: sockaddr | None = None) -> int:
+def sys_sendto(net: Net, fd: int, buf: Any, flags: int = 0, addr: object = None) -> int:
     """sendto(2): bytes sent. Raises: OSError, BlockingIOError."""
     sock = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
-    if addr is not None and addr.__class__ is not sockaddr:
-        move_addr_to_kernel(addr)
+    name = move_addr_to_kernel(addr)
     file = sock.file
     if file is not None and file.f_flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
-    return sock_sendmsg(sock, msghdr(addr, buf, None, flags))
+    return sock_sendmsg(sock, msghdr(name, buf, None, flags))
 
 
 def sys_sendmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:

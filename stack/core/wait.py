@@ -31,6 +31,11 @@ class wait_queue_entry:
         """Whether the sleeper has to look."""
         return self.condition(self.sk, self.seen)
 
+    @property
+    def awaited(self) -> str:
+        """The condition's name, for who says what a program waits for."""
+        return self.condition.__name__
+
 
 @state
 class wait_queue_head:

@@ -8,6 +8,8 @@ from e1000emu.cli.trace import record
 from e1000emu.cli.trace_kinds import Scene
 from stack.trace import Tracer
 
+pytestmark = pytest.mark.uncompiled
+
 UDP_SEND = """
     sys_sendto sock_sendmsg __sock_sendmsg security_sock_sendmsg inet_sendmsg udp_sendmsg
     ip_push_pending_frames ip_output ip_finish_output2 neigh_output dev_queue_xmit enqueue

@@ -193,6 +193,7 @@ def test_options_that_ask_for_the_wall_time_work_in_every_namespace(hosts):
         assert abs(sec * SECOND + nsec - a.realtime_ns()) < SECOND
 
 
+@pytest.mark.uncompiled
 def test_the_faces_of_a_host_take_a_namespace(hosts):
     """asyncio, servers of one line, the texts of /proc/net and a trace of a moved interface."""
     a, b = hosts

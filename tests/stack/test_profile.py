@@ -165,6 +165,7 @@ sampled_here = pytest.mark.skipif(
 )
 
 
+@pytest.mark.uncompiled
 @sampled_here
 def test_the_nics_compiled_time_is_the_nics():
     """A bulk transfer spends a quarter of its time in the emulated NICs, nearly all compiled."""

@@ -12,6 +12,8 @@ from stack.layers import layer_of
 from stack.trace import Call, Cost, Tracer, alike, calibrate, net_times, typical
 from stack.trace_format import FORMATS, render, render_svg, render_text
 
+pytestmark = pytest.mark.uncompiled
+
 
 @pytest.fixture
 def calls():

@@ -132,6 +132,7 @@ def record_calls(fn, wanted):
     return seen
 
 
+@pytest.mark.uncompiled
 def test_the_send_path_has_the_kernels_order(pair):
     _clock, _a, _b, wa, _wb = pair
     order = [
@@ -160,6 +161,7 @@ def test_the_send_path_has_the_kernels_order(pair):
     assert not wa.dev.qdisc.running
 
 
+@pytest.mark.uncompiled
 def test_the_receive_path_has_the_kernels_order(pair):
     clock, _a, b, wa, _wb = pair
     Collector(b)
@@ -265,6 +267,7 @@ def test_a_refused_packet_is_requeued_and_sent_first(pair):
     assert wa.dev.qdisc.qlen == 0
 
 
+@pytest.mark.uncompiled
 def test_a_throttled_qdisc_goes_on_by_its_watchdog(pair):
     """blocked qdisc -> watchdog -> netif_schedule -> net_tx_action (kernel-flow §10)."""
     clock, a, _b, wa, _wb = pair
@@ -308,6 +311,7 @@ def test_grafting_frees_what_the_old_qdisc_held(pair):
     assert dev_queue_xmit(frame_skb(wa, b"2")) == 1
 
 
+@pytest.mark.uncompiled
 def test_frees_from_an_interrupt_wait_for_net_tx_action(pair):
     _clock, a, _b, wa, _wb = pair
     skb = frame_skb(wa, b"sent")
@@ -319,6 +323,7 @@ def test_frees_from_an_interrupt_wait_for_net_tx_action(pair):
     assert a.skb_small.in_use == 0
 
 
+@pytest.mark.uncompiled
 def test_netif_rx_goes_through_the_backlog(pair):
     _clock, a, _b, wa, _wb = pair
     got = Collector(a)

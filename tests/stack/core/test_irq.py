@@ -135,6 +135,7 @@ def test_an_interrupt_nobody_handles_is_left_alone(host):
     assert host.irq_line(10).unhandled == 1
 
 
+@pytest.mark.uncompiled
 def test_a_screaming_interrupt_is_masked(host, monkeypatch):
     monkeypatch.setattr(irq_c, "SPURIOUS_LIMIT", 50)
     request_irq(host.machine, 10, lambda irq, dev: IRQ_HANDLED, "d")

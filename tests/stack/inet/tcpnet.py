@@ -11,7 +11,6 @@ import random
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 from e1000emu.clock import VirtualClock
@@ -23,6 +22,7 @@ from stack.core.napi import netif_napi_add
 from stack.core.netdevice import NETIF_F_GSO, NETIF_F_SG, net_device_ops
 from stack.core.sock import lock_sock, release_sock, sk_alloc, sock_graft, sock_init_data
 from stack.core.sockaddr import sockaddr
+from stack.core.socket import socket
 from stack.core.tcp_states import STATE_NAMES, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.uapi import AF_INET, MSG_DONTWAIT, O_NONBLOCK, SOCK_STREAM
 from stack.ethernet.eth import alloc_etherdev
@@ -377,7 +377,8 @@ class Sock:
 
     def __init__(self, net: TcpNet, host: Host, sk: Any = None) -> None:
         self.net, self.host = net, host
-        self.sock = SimpleNamespace(type=SOCK_STREAM, sk=None, state=1, ops=None)
+        self.sock = socket(host)
+        self.sock.type, self.sock.state = SOCK_STREAM, 1
         if sk is None:
             sk = sk_alloc(host, self.family, 0, self.prot)
             sk.sk_af = af_ops_of[self.family]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from e1000emu.clock import VirtualClock
 from fastpath.errors import ArgumentError
+from stack.core.snmp import linux_mib
+from stack.host import Host
 from stack.inet import tcp_input
 from stack.inet import tcp_sock as opt
 from stack.inet.tcp_cong import ack_sample, tcp_register_congestion_control
@@ -29,10 +31,12 @@ from stack.inet.tcp_cubic import (
     cubictcp_state,
     cubictcp_undo_cwnd,
 )
+from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_sockopt import tcp_info_dict
 from stack.proc.ss import ss
 from tests.stack.inet.tcpnet import MS, A, S, Sock, TcpNet, transfer
 
+HOST = Host("host", clock=VirtualClock())
 GOLDEN = Path(__file__).parent / "golden_congestion.txt"
 C, BETA = 0.4, 0.7
 
@@ -71,20 +75,15 @@ def sender(cwnd: int, rtt_ms: float, **params: Any) -> Any:
     """What CUBIC reads of a socket, in congestion avoidance with `cwnd` segments."""
     ca = bictcp(cubic_params(**params))
     ca.delay_min = int(rtt_ms * 1000)
-    return SimpleNamespace(
-        icsk_ca_priv=ca,
-        tcp_mstamp=1000 * S,
-        lsndtime=1000 * S,
-        is_cwnd_limited=True,
-        snd_cwnd=cwnd,
-        snd_ssthresh=cwnd,
-        snd_cwnd_cnt=0,
-        snd_cwnd_clamp=1 << 30,
-        prior_cwnd=cwnd,
-        max_packets_out=cwnd,
-        snd_una=1000,
-        snd_nxt=1000,
-    )
+    sk = tcp_sock(HOST)
+    sk.icsk_ca_priv = ca
+    sk.tcp_mstamp = sk.lsndtime = 1000 * S
+    sk.is_cwnd_limited = True
+    sk.snd_cwnd = sk.snd_ssthresh = sk.prior_cwnd = sk.max_packets_out = cwnd
+    sk.snd_cwnd_cnt = 0
+    sk.snd_cwnd_clamp = 1 << 30
+    sk.snd_una = sk.snd_nxt = 1000
+    return sk
 
 
 def lose(sk: Any) -> None:
@@ -314,9 +313,7 @@ class Slow:
         sk = self.sk = sender(cwnd, 0, **params)
         sk.icsk_ca_priv.delay_min = 0
         sk.snd_ssthresh = opt.TCP_INFINITE_SSTHRESH
-        counters = SimpleNamespace(TCPHystartDelayDetect=0, TCPHystartDelayCwnd=0)
-        sk.net = SimpleNamespace(mib=SimpleNamespace(linux=counters))
-        self.counters = counters
+        self.counters = HOST.mib.linux = linux_mib()
 
     def round(self, rtt_us: int) -> tuple[int, int]:
         """One round trip with this RTT: (growth of the window, round of CSS after it)."""
@@ -485,6 +482,7 @@ def test_spurious_timeout_gives_the_window_and_the_curve_back() -> None:
         finish(net, client, server)
 
 
+@pytest.mark.uncompiled
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.integers(0, 1 << 30),

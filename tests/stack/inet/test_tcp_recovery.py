@@ -335,6 +335,7 @@ def test_no_byte_is_lost_doubled_or_moved(  # type: ignore[no-untyped-def]
             assert host.machine.timers.active == 0
 
 
+@pytest.mark.uncompiled
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 1 << 30), st.sampled_from([0.0, 0.1]))
 def test_books_of_the_scoreboard_balance(seed: int, reorder: float) -> None:

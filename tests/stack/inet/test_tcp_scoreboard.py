@@ -230,6 +230,7 @@ def watched(checked: dict[str, int]) -> Iterator[None]:
         tcp_input.tcp_ack = ack
 
 
+@pytest.mark.uncompiled
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 1 << 30),
@@ -267,6 +268,7 @@ def test_marks_are_those_of_a_scan_of_the_whole_queue(
     assert checked["ack"] > 5
 
 
+@pytest.mark.uncompiled
 def test_what_the_comparison_compares_happens() -> None:
     """With this wire there are losses, lost retransmissions, SACKs and undone reductions."""
     checked = {"loss": 0, "sack": 0, "ack": 0}

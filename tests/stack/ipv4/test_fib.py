@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from e1000emu.clock import VirtualClock
 from stack.core.dev import dev_close, dev_open
+from stack.core.netdevice import net_device
+from stack.host import Host
 from stack.ipv4.devinet import inet_make_mask
 from stack.ipv4.fib import (
     MASKS,
@@ -49,12 +52,6 @@ def net() -> Net:
     return one_host()
 
 
-class FakeDev:
-    ifindex = 2
-    flags = 1
-    name = "fake"
-
-
 prefixes = st.tuples(st.integers(0, 0xFFFFFFFF), st.integers(0, 32)).map(
     lambda t: (t[0] & MASKS[t[1]], t[1])
 )
@@ -64,7 +61,8 @@ prefixes = st.tuples(st.integers(0, 0xFFFFFFFF), st.integers(0, 32)).map(
 @given(st.sets(prefixes, max_size=30), st.lists(st.integers(0, 0xFFFFFFFF), max_size=20))
 def test_lookup_is_longest_prefix_match(routes: set, addrs: list[int]) -> None:
     table = fib_table(RT_TABLE_MAIN)
-    dev = FakeDev()
+    dev = net_device(Host("host", clock=VirtualClock()), "fake")
+    dev.ifindex, dev.flags = 2, 1
     for dst, plen in routes:
         info = fib_info([fib_nh(dev)], rtype=RTN_UNICAST, scope=RT_SCOPE_LINK)
         table.insert(fib_alias(dst, plen, 0, RTN_UNICAST, info, RT_TABLE_MAIN))

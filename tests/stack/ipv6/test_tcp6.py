@@ -9,6 +9,7 @@ import pytest
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6
 
 from fastpath.skbuff import sk_buff
+from stack.core.rows import rows_of
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
@@ -366,6 +367,6 @@ def test_early_demux_gives_a_connection_its_packets_and_their_route(
 
 def test_every_slot_of_both_tables_is_filled() -> None:
     for table in (ipv6_specific, ipv6_mapped):
-        for name in inet_connection_sock_af_ops.__slots__:
+        for name in rows_of(inet_connection_sock_af_ops):
             assert getattr(table, name) is not None, name
     assert (ipv6_specific.net_header_len, ipv6_mapped.net_header_len) == (40, 20)

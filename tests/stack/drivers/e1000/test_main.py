@@ -322,6 +322,7 @@ def calls_of(tracer: Tracer, order: list[str]) -> list[str]:
     return list(dict.fromkeys(call.name for call in tracer.calls if call.name in order))
 
 
+@pytest.mark.uncompiled
 def test_loading_the_module_probes_the_device_that_is_there() -> None:
     clock = VirtualClock()
     host = Host("a", clock=clock, inet=False, drivers=False)
@@ -355,6 +356,7 @@ def test_loading_the_module_probes_the_device_that_is_there() -> None:
     assert "eth0" not in host.dev_by_name
 
 
+@pytest.mark.uncompiled
 def test_order_of_calls_when_opening() -> None:
     machine = recorded(up=False)
     with Tracer(packages=("stack",)) as tracer:

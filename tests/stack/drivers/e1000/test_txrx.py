@@ -493,6 +493,7 @@ def test_checksum_start_that_makes_no_sense_drops_the_packet() -> None:
 # -- without NAPI ----------------------------------------------------------------------------------
 
 
+@pytest.mark.uncompiled
 def test_without_napi_the_interrupt_frees_through_the_completion_queue() -> None:
     machine = recorded(NAPI=0)
     machine.run(100 * MILLISECOND)
@@ -509,6 +510,7 @@ def test_without_napi_the_interrupt_frees_through_the_completion_queue() -> None
     assert machine.buffers_in_use() == 0
 
 
+@pytest.mark.uncompiled
 def test_without_napi_frames_go_up_through_netif_rx() -> None:
     machine = recorded(NAPI=0)
     machine.run(100 * MILLISECOND)
@@ -534,6 +536,7 @@ def test_without_napi_nothing_is_lost_both_ways() -> None:
     assert a.buffers_in_use() == b.buffers_in_use() == 0
 
 
+@pytest.mark.uncompiled
 def test_order_of_calls_with_napi() -> None:
     machine = recorded()
     with Tracer(packages=("stack",)) as tracer:

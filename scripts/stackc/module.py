@@ -1,0 +1,303 @@
+"""One module: its text for Cython, line by line as in the source, and its declarations."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from .constants import Constants
+from .types import OBJECT, ExtensionTypes, alias_of, cimport
+
+_C_INT_MAX = (1 << 31) - 1
+_C_LONG_MAX = (1 << 63) - 1
+_RETURN = {"long long": "except? -1", "bint": "except? -1", "double": "except? -1"}
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_NO_CPDEF = (*_SCOPES, ast.GeneratorExp, ast.Yield, ast.YieldFrom, ast.Await, ast.ClassDef)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A function that compiled callers reach directly: `cpdef RESULT name(PARAMS)`."""
+
+    name: str
+    result: str
+    params: tuple[tuple[str, str, bool], ...]
+    """(C type, name, has a default)"""
+
+    def declaration(self) -> str:
+        """The line of the .pxd."""
+        params = ", ".join(f"{t} {n}" + ("=*" if d else "") for t, n, d in self.params)
+        tail = f" {_RETURN[self.result]}" if self.result in _RETURN else ""
+        result = "" if self.result == OBJECT else self.result + " "
+        return f"cpdef {result}{self.name}({params}){tail}"
+
+
+@dataclass
+class Module:
+    """A source of the stack as `scan` saw it."""
+
+    name: str
+    text: bytes
+    tree: ast.Module
+    origin: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Where each name of the module's scope is defined: imports resolved, own ones included."""
+    runtime: set[str] = field(default_factory=set)
+    """The names that are there when the module runs (not only for type checkers)."""
+    signatures: dict[str, Signature] = field(default_factory=dict)
+    modules: set[str] = field(default_factory=set)
+    """What its declarations cimport."""
+
+
+def own_names(tree: ast.Module) -> Iterator[tuple[ast.ImportFrom, bool]]:
+    """The from-imports of a module, and whether each is executed."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            yield node, True
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for inner in node.body:
+                if isinstance(inner, ast.ImportFrom):
+                    yield inner, False
+
+
+def declare(module: Module, types: ExtensionTypes) -> None:
+    """Find the functions that become cpdef."""
+    seen: set[str] = set()
+    for node in module.tree.body:
+        if isinstance(node, ast.FunctionDef):
+            if node.name in seen:
+                module.signatures.pop(node.name, None)  # defined twice: a matter of run time
+                continue
+            seen.add(node.name)
+            signature = _signature(node, module, types)
+            if signature is not None:
+                module.signatures[node.name] = signature
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Global):
+            for name in node.names:
+                module.signatures.pop(name, None)
+
+
+def _signature(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> Signature | None:
+    a = node.args
+    if node.decorator_list or a.vararg or a.kwarg or a.kwonlyargs or a.posonlyargs:
+        return None
+    if any(isinstance(inner, _NO_CPDEF) for stmt in node.body for inner in ast.walk(stmt)):
+        return None
+    first_default = len(a.args) - len(a.defaults)
+    params = tuple(
+        (types.c_type(p.annotation, module.origin, module.modules), p.arg, i >= first_default)
+        for i, p in enumerate(a.args)
+    )
+    result = types.c_type(node.returns, module.origin, module.modules)
+    return Signature(node.name, result, params)
+
+
+class Translator:
+    """Writes one module; `all_modules` are those that get compiled, by name."""
+
+    def __init__(
+        self,
+        module: Module,
+        all_modules: Mapping[str, Module],
+        types: ExtensionTypes,
+        constants: Constants,
+        state: Mapping[tuple[str, str], str],
+    ) -> None:
+        self.module = module
+        self.all = all_modules
+        self.types = types
+        self.constants = constants
+        self.state = state
+        self.edits: list[tuple[int, int, str]] = []
+        self.direct: set[tuple[str, str]] = set()
+        lines = module.text.splitlines(keepends=True)
+        self.starts = [0]
+        for line in lines:
+            self.starts.append(self.starts[-1] + len(line))
+
+    def write(self) -> tuple[bytes, str]:
+        """Return the .pyx and the .pxd."""
+        for node in self.module.tree.body:
+            if isinstance(node, ast.FunctionDef):
+                self._function(node, None)
+            elif isinstance(node, ast.ClassDef):
+                self._class(node)
+        return self._text(), self._pxd()
+
+    # --- text ---
+
+    def _at(self, node: ast.AST, end: bool = False) -> int:
+        line = node.end_lineno if end else node.lineno  # type: ignore[attr-defined]
+        col = node.end_col_offset if end else node.col_offset  # type: ignore[attr-defined]
+        return self.starts[line - 1] + col
+
+    def _replace(self, node: ast.AST, text: str) -> None:
+        self.edits.append((self._at(node), self._at(node, end=True), text))
+
+    def _around(self, node: ast.AST, before: str, after: str) -> None:
+        start, end = self._at(node), self._at(node, end=True)
+        self.edits.append((start, start, before))
+        self.edits.append((end, end, after))
+
+    def _text(self) -> bytes:
+        source = self.module.text
+        out: list[bytes] = []
+        at = 0
+        # what closes at a place comes before what opens there
+        for start, end, text in sorted(self.edits, key=lambda e: (e[0], e[2] != ")", e[1])):
+            out += [source[at:start], text.encode()]
+            at = end
+        return b"".join([*out, source[at:]])
+
+    def _pxd(self) -> str:
+        lines = ["# What other compiled modules see; written by scripts/stackc."]
+        lines += [cimport(m) for m in sorted(self.module.modules)]
+        lines += [
+            f"from {module} cimport {name} as _d_{name}" for module, name in sorted(self.direct)
+        ]
+        lines += [s.declaration() for s in self.module.signatures.values()]
+        return "\n".join(lines) + "\n"
+
+    # --- declarations ---
+
+    def _class(self, node: ast.ClassDef) -> None:
+        own = self.state.get((self.module.name, node.name))
+        for item in node.body:
+            if isinstance(item, ast.FunctionDef):
+                self._function(item, own if own is not None else "")
+                self._supers(item, node.name)
+
+    def _supers(self, method: ast.FunctionDef, owner: str) -> None:
+        """Name the class in super(): a decorator may have made another one of it since."""
+        for node in ast.walk(method):
+            match node:
+                case ast.Call(func=ast.Name(id="super"), args=[], keywords=[]):
+                    self._replace(node, f"super({owner}, {method.args.args[0].arg})")
+
+    def _function(self, node: ast.FunctionDef, owner: str | None) -> None:
+        """`owner` is None for a module's function, "" for a method, else its extension type."""
+        for default in [*node.args.defaults, *[d for d in node.args.kw_defaults if d]]:
+            self._expressions(default, set())
+        signature = self.module.signatures.get(node.name) if owner is None else None
+        static = any(
+            isinstance(d, ast.Name) and d.id in ("staticmethod", "classmethod")
+            for d in node.decorator_list
+        )
+        for i, param in enumerate(node.args.args):
+            if signature is not None:
+                kind = signature.params[i][0]
+            elif owner and i == 0 and not static:
+                kind = f"{alias_of('stack._state')}.{owner}"
+                self.module.modules.add("stack._state")
+            elif param.annotation is not None:
+                kind = self.types.c_type(param.annotation, self.module.origin, self.module.modules)
+            else:
+                continue
+            self._replace(param, param.arg if kind == OBJECT else f"{kind} {param.arg}")
+        if signature is not None:
+            start = self._at(node)
+            result = "" if signature.result == OBJECT else " " + signature.result
+            self.edits.append((start, start + 3, "cpdef" + result))
+            if node.returns is not None:
+                arrow = self.module.text.rindex(b"->", 0, self._at(node.returns))
+                tail = _RETURN.get(signature.result, "")
+                self.edits.append((arrow, self._at(node.returns, end=True), tail))
+        hidden = _bound_names(node)
+        for statement in node.body:
+            self._expressions(statement, hidden)
+
+    # --- expressions ---
+
+    def _expressions(self, node: ast.AST, hidden: set[str]) -> None:
+        """Constants as literals, direct calls, and C arithmetic only where it cannot overflow."""
+        match node:
+            case ast.match_case():
+                for child in [*node.body, *([node.guard] if node.guard else [])]:
+                    self._expressions(child, hidden)
+                return
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                inner = hidden | _bound_names(node)
+                body = [node.body] if isinstance(node, ast.Lambda) else node.body
+                for child in [*node.args.defaults, *body]:
+                    self._expressions(child, inner)
+                return
+            case ast.AnnAssign():
+                # annotations of locals mean nothing here
+                self._expressions(node.target, hidden)
+                if node.value is not None:
+                    self._expressions(node.value, hidden)
+                return
+            case ast.JoinedStr():
+                return
+            case ast.Constant(value=value) if type(value) is int:
+                if _C_INT_MAX < value <= _C_LONG_MAX:
+                    self._replace(node, f"{value}LL")
+                return
+            case ast.Name(id=name, ctx=ast.Load()) if name not in hidden:
+                value = self._constant(node)
+                if value is not None:
+                    self._replace(node, value)
+                return
+            case ast.Attribute(value=ast.Name(id=base)) if base not in hidden:
+                value = self._constant(node)
+                if value is not None and isinstance(node.ctx, ast.Load):
+                    self._replace(node, value)
+                    return
+            case ast.Call(func=ast.Name(id="super"), args=[]):
+                return
+            case ast.Call(func=ast.Name(id=name)) if name not in hidden:
+                self._call(node)
+                for child in [*node.args, *node.keywords]:
+                    self._expressions(child, hidden)
+                return
+            case ast.BinOp(left=left, op=op, right=right):
+                if self._may_overflow(left, op, right):
+                    self._around(left, "<object>(", ")")
+        for child in ast.iter_child_nodes(node):
+            self._expressions(child, hidden)
+
+    def _constant(self, node: ast.expr) -> str | None:
+        value = self.constants.fold(self.module.name, node)
+        if value is None or not -_C_LONG_MAX <= value <= _C_LONG_MAX:
+            return None
+        text = str(value) if abs(value) <= _C_INT_MAX else f"{value}LL"
+        return text if value >= 0 else f"({text})"
+
+    def _may_overflow(self, left: ast.expr, op: ast.operator, right: ast.expr) -> bool:
+        constants = self.constants
+        known = [constants.fold(self.module.name, side) for side in (left, right)]
+        match op:
+            case ast.LShift():
+                return known[1] is None or known[1] > 31
+            case ast.RShift():
+                return known[1] is None or known[1] > 62
+            case ast.Pow():
+                return True
+            case ast.Mult():
+                # a time in ns by a rate can pass 2**63; by a plain number below a million it cannot
+                return all(value is None or abs(value) > 1_000_000 for value in known)
+        return False
+
+    def _call(self, node: ast.Call) -> None:
+        name = node.func.id  # type: ignore[attr-defined]
+        if node.keywords or any(isinstance(arg, ast.Starred) for arg in node.args):
+            return
+        where = self.module.origin.get(name)
+        if where is None or where[0] == self.module.name or name not in self.module.runtime:
+            return
+        target = self.all.get(where[0])
+        if where in self.types.functions or (target is not None and where[1] in target.signatures):
+            self.direct.add(where)
+            self._replace(node.func, f"_d_{where[1]}")
+
+
+def _bound_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
+    """The names that a function binds: parameters and assignments."""
+    a = node.args
+    names = {p.arg for p in [*a.args, *a.posonlyargs, *a.kwonlyargs]}
+    names |= {p.arg for p in (a.vararg, a.kwarg) if p is not None}
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            names.add(inner.id)
+    return names
