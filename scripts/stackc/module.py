@@ -204,8 +204,25 @@ class Translator:
                 tail = _RETURN.get(signature.result, "")
                 self.edits.append((arrow, self._at(node.returns, end=True), tail))
         hidden = _bound_names(node)
+        typed = {p.arg for p in [*node.args.args, *node.args.kwonlyargs]}
         for statement in node.body:
+            if isinstance(statement, ast.AnnAssign):
+                self._typed_local(statement, typed)
             self._expressions(statement, hidden)
+
+    def _typed_local(self, node: ast.AnnAssign, typed: set[str]) -> None:
+        """Declare a local of an extension type where its annotation stands.
+
+        Cython allows that outside of loops and conditions alone, and once; elsewhere, and for
+        numbers, the annotation means nothing.
+        """
+        match node.target:
+            case ast.Name(id=name) if name not in typed:
+                kind = self.types.c_type(node.annotation, self.module.origin, self.module.modules)
+                if kind.startswith("_c_"):
+                    typed.add(name)
+                    start, end = self._at(node), self._at(node.annotation, end=True)
+                    self.edits.append((start, end, f"cdef {kind} {name}"))
 
     # --- expressions ---
 
@@ -223,7 +240,7 @@ class Translator:
                     self._expressions(child, inner)
                 return
             case ast.AnnAssign():
-                # annotations of locals mean nothing here
+                # _typed_local has seen the annotation
                 self._expressions(node.target, hidden)
                 if node.value is not None:
                     self._expressions(node.value, hidden)
@@ -265,8 +282,7 @@ class Translator:
         return text if value >= 0 else f"({text})"
 
     def _may_overflow(self, left: ast.expr, op: ast.operator, right: ast.expr) -> bool:
-        constants = self.constants
-        known = [constants.fold(self.module.name, side) for side in (left, right)]
+        known = [self._bound(side) for side in (left, right)]
         match op:
             case ast.LShift():
                 return known[1] is None or known[1] > 31
@@ -278,6 +294,15 @@ class Translator:
                 # a time in ns by a rate can pass 2**63; by a plain number below a million it cannot
                 return all(value is None or abs(value) > 1_000_000 for value in known)
         return False
+
+    def _bound(self, node: ast.expr) -> int | None:
+        """What a number cannot exceed: a constant itself, or the mask it went through."""
+        value = self.constants.fold(self.module.name, node)
+        match node:
+            case ast.BinOp(left=left, op=ast.BitAnd(), right=right) if value is None:
+                masks = [self.constants.fold(self.module.name, side) for side in (left, right)]
+                value = min((m for m in masks if m is not None and m >= 0), default=None)
+        return value
 
     def _call(self, node: ast.Call) -> None:
         name = node.func.id  # type: ignore[attr-defined]

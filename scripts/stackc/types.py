@@ -10,7 +10,7 @@ from pathlib import Path
 _PLAIN = {"int": "long long", "bool": "bint", "float": "double"}
 _BUILTIN = {"list", "dict"}
 _CDEF_CLASS = re.compile(r"^cdef class (\w+)", re.M)
-_CPDEF = re.compile(r"^cpdef\b[^(\n]*?(\w+)\(", re.M)
+_CPDEF = re.compile(r"^cpdef\b(?: \([^)\n]*\))?[^(\n]*?(\w+)\(", re.M)
 
 OBJECT = "object"
 

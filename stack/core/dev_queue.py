@@ -48,7 +48,7 @@ def dev_queue_xmit(skb: sk_buff) -> int:
 
     Takes ownership of skb (data at the MAC header). (__dev_queue_xmit of the kernel.)
     """
-    dev = skb.dev
+    dev: net_device = skb.dev
     machine = dev.machine
     q = dev.qdisc
     machine.softirq_count += 1  # rcu_read_lock_bh()

@@ -60,7 +60,7 @@ def netif_receive_skb(skb: sk_buff) -> int:
     `dev.rx_fast` answers for the usual case (one handler, no tap, no rx_handler, no tag); the rest
     is __netif_receive_skb_core's.
     """
-    dev = skb.dev
+    dev: net_device = skb.dev
     ptype = dev.rx_fast.get(skb_enter_network(skb, dev.ifindex))
     if ptype is None:
         return __netif_receive_skb(skb)

@@ -127,6 +127,7 @@ def napi_poll(napi: napi_struct, repoll: list[napi_struct]) -> int:
 
 def net_rx_action(machine: Machine) -> None:
     """net/core/dev.c: NET_RX_SOFTIRQ: poll what is scheduled, within `netdev_budget` packets."""
+    napi: napi_struct
     sd = machine.softnet_data
     todo = sd.poll_list
     if len(todo) == 1:

@@ -527,7 +527,7 @@ def os_error(err: int) -> OSError:
 
 def sock_wfree(skb: sk_buff) -> None:
     """net/core/sock.c: destructor of a packet that was sent."""
-    sk = skb.sk
+    sk: sock = skb.sk
     try:
         sk.sk_wmem_alloc -= skb.truesize
         if (sk.sk_sleepers or sk.sk_wq.waiters) and not sk.sk_flags & SOCK_USE_WRITE_QUEUE:
@@ -538,7 +538,7 @@ def sock_wfree(skb: sk_buff) -> None:
 
 def sock_rfree(skb: sk_buff) -> None:
     """net/core/sock.c: destructor of a packet in a receive queue."""
-    sk = skb.sk
+    sk: sock = skb.sk
     truesize = skb.truesize
     try:
         sk.sk_rmem_alloc = queued = sk.sk_rmem_alloc - truesize

@@ -393,7 +393,7 @@ def sys_send(net: Net, fd: int, buf: Any, flags: int = 0) -> int:
 
 def sys_sendto(net: Net, fd: int, buf: Any, flags: int = 0, addr: object = None) -> int:
     """sendto(2): bytes sent. Raises: OSError, BlockingIOError."""
-    sock = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
+    sock: socket = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
     name = move_addr_to_kernel(addr)
     file = sock.file
     if file is not None and file.f_flags & O_NONBLOCK:
@@ -492,11 +492,11 @@ def sys_recv(net: Net, fd: int, buf: Any, flags: int = 0) -> int:
 
 def sys_recvfrom(net: Net, fd: int, buf: Any, flags: int = 0) -> tuple[int, sockaddr | None]:
     """recvfrom(2) into `buf`: (bytes, sender's address or None). Raises: OSError."""
-    sock = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
+    sock: socket = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
     file = sock.file
     if file is not None and file.f_flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
-    msg = msghdr(None, buf)
+    msg: msghdr = msghdr(None, buf)
     n = sock_recvmsg(sock, msg, flags)
     return n, msg.msg_name
 

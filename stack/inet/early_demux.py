@@ -17,6 +17,7 @@ from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
+    from stack.core.netdevice import net_device
     from stack.inet.inet_sock import inet_sock
     from stack.net import Net
 
@@ -70,8 +71,9 @@ def sk_rx_dst_of(sk: inet_sock, skb: sk_buff) -> dst_entry | None:
 
 def tcp_early_demux(skb: sk_buff) -> None:
     """net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: find whose segment it is. Borrows skb."""
+    dev: net_device = skb.dev
     try:
-        sk = skb.dev.net.tcp_hashinfo.ehash.get(inet_key(skb))
+        sk = dev.net.tcp_hashinfo.ehash.get(inet_key(skb))
     except IndexError:  # tcp_v4_rcv and tcp_v6_rcv say what is wrong with it
         return
     if sk is None or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != skb.skb_iif):

@@ -29,7 +29,7 @@ from stack.inet.tcp_cong import (
     tcp_init_cwnd_reduction,
     tcp_set_ca_state,
 )
-from stack.inet.tcp_const import MSEC
+from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_ctl import tcp_clamp_probe0_to_user_timeout
 from stack.inet.tcp_ecn import tcp_ecn_queue_cwr, tcp_ecn_rcv_ecn_echo
 from stack.inet.tcp_output import (
@@ -627,7 +627,7 @@ def tcp_snd_una_update(sk: tcp_sock, ack: int) -> None:
 
 def tcp_store_ts_recent(sk: tcp_sock) -> None:
     sk.rx_opt.ts_recent = sk.rx_opt.rcv_tsval
-    sk.rx_opt.ts_recent_stamp = jiffies_s(sk)
+    sk.rx_opt.ts_recent_stamp = sk.tcp_mstamp // SEC + 1  # jiffies_s() as of this segment
 
 
 def tcp_replace_ts_recent(sk: tcp_sock, seq: int) -> None:

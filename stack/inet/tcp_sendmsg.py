@@ -167,7 +167,7 @@ def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
     """Fill the tail of the write queue, or new sk_buffs, up to the size goal each."""
     flags = msg.msg_flags
     timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
-    if not (1 << sk.sk_state) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT):
+    if not (1 << (sk.sk_state & 15)) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT):
         try:
             timeo = sk_stream_wait_connect(sk, timeo)
         except OSError as exc:
@@ -179,6 +179,7 @@ def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
     if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
         raise sk_stream_error(sk, flags, errno.EPIPE)
     write_queue = sk.sk_write_queue
+    skb: sk_buff | None
     while msg.count:
         skb = write_queue.peek_tail()
         copy = size_goal - skb.len if skb is not None else 0

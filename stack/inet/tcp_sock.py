@@ -401,7 +401,7 @@ def tcp_rtx_and_write_queues_empty(sk: tcp_sock) -> bool:
 
 def tcp_win_from_space(sk: tcp_sock, space: int) -> int:
     """Bytes of payload that `space` bytes of buffers can be expected to hold."""
-    return space * sk.scaling_ratio >> TCP_RMEM_TO_WIN_SCALE
+    return space * (sk.scaling_ratio & 0xFF) >> TCP_RMEM_TO_WIN_SCALE
 
 
 def tcp_space_from_win(sk: tcp_sock, win: int) -> int:

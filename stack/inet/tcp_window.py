@@ -68,14 +68,14 @@ def tcp_select_window(sk: tcp_sock) -> int:
         # RFC 9293 3.8.6.2.1: never take back what was offered (round up to what the field can say).
         if new_win == 0:
             sk.net.mib.linux.TCPWantZeroWindowAdv += 1
-        scale = 1 << rcv_wscale
+        scale = 1 << (rcv_wscale & 15)
         new_win = (cur_win + scale - 1) & ~(scale - 1)
     sk.rcv_wnd = new_win
     sk.rcv_wup = sk.rcv_nxt
     most = 65535
     if not rcv_wscale and sk.net.sysctl.tcp_workaround_signed_windows:
         most = MAX_TCP_WINDOW
-    new_win >>= rcv_wscale
+    new_win = new_win >> (rcv_wscale & 15)
     if new_win > most:
         new_win = most
     if new_win == 0:
@@ -103,13 +103,13 @@ def __tcp_select_window(sk: tcp_sock) -> int:
     if free_space < (full_space >> 1):
         sk.icsk_ack_quick = 0
         # Round down first, so that the comparison below sees what the peer would see.
-        free_space = (free_space >> rcv_wscale) << rcv_wscale
+        free_space = free_space & ~((1 << (rcv_wscale & 15)) - 1)
         if free_space < (allowed_space >> 4) or free_space < mss:
             return 0
     if free_space > sk.rcv_ssthresh:
         free_space = sk.rcv_ssthresh
     if rcv_wscale:
-        scale = 1 << rcv_wscale
+        scale = 1 << (rcv_wscale & 15)
         return (free_space + scale - 1) & ~(scale - 1)
     window = sk.rcv_wnd
     if window <= free_space - mss or window > free_space:

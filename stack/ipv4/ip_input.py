@@ -47,6 +47,7 @@ from stack.ipv4.route_input import ip_route_input
 if TYPE_CHECKING:
     from stack.core.netdevice import net_device, packet_type
     from stack.core.sock import sock
+    from stack.inet.protocol import net_protocol
     from stack.ipv4.route import rtable
     from stack.net import Net
 
@@ -138,7 +139,7 @@ def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     Takes ownership of skb.
     """
     daddr, saddr, tos, protocol, plain = ip_route_fields(skb)
-    dev = skb.dev
+    dev: net_device = skb.dev
     rt: rtable = skb.dst
     if rt is None and plain == 2 and protocol in net.ipv4.early_demux and skb.sk is None:
         net.ipv4.early_demux[protocol](skb)
@@ -181,7 +182,8 @@ def ip_local_deliver(skb: sk_buff) -> int:
 
     Takes ownership of skb.
     """
-    net = skb.dev.net
+    dev: net_device = skb.dev
+    net = dev.net
     if ip_is_fragment(skb):
         whole = ip_defrag(net, skb, IP_DEFRAG_LOCAL_DELIVER)
         if whole is None:
@@ -202,6 +204,7 @@ def ip_local_deliver_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     Takes ownership of skb.
     """
     protocol = ip_pull_header(skb)
+    ipprot: net_protocol | None
     while True:
         raw = raw_local_deliver(skb, AF_INET, protocol)
         ipprot = net.inet_protos[protocol]

@@ -100,6 +100,7 @@ from stack.ipv4.route import (
 
 if TYPE_CHECKING:
     from fastpath.skbuff import SkbPool
+    from stack.core.netdevice import net_device
     from stack.core.sock import sock
     from stack.inet.inet_sock import inet_cork
     from stack.ipv4.route import rtable
@@ -294,7 +295,7 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
     """net/ipv4/ip_output.c: ip_queue_xmit with the TOS given."""
     net = sk.net
     inet_opt = sk.inet_opt
-    rt = skb.dst
+    rt: rtable = skb.dst
     if rt is None:
         rt = sk_dst_check(sk, 0)
         if rt is None:
@@ -360,7 +361,7 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
 
 def ip_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: POST_ROUTING hook, then finish. Takes ownership of skb."""
-    rt = skb.dst
+    rt: rtable = skb.dst
     dev = rt.dev
     net.mib.ip.OutTransmits += 1
     skb.dev = dev
@@ -378,7 +379,7 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
     Takes ownership of skb.
     """
-    rt = skb.dst
+    rt: rtable = skb.dst
     dev = rt.dev
     net.mib.ip.OutTransmits += 1
     skb.dev = dev
@@ -414,7 +415,7 @@ def ip_mc_loopback(net: Net, newskb: sk_buff, rt: rtable) -> None:
 
 def ip_finish_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: small enough goes on, the rest is cut."""
-    rt = skb.dst
+    rt: rtable = skb.dst
     if rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked:
         mtu = ip_skb_dst_mtu(sk, skb)
     else:
@@ -449,8 +450,8 @@ def ip_finish_output_gso(net: Net, sk: sock | None, skb: sk_buff, mtu: int) -> i
 
 def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: find the neighbour and leave IP. Takes ownership of skb."""
-    rt = skb.dst
-    dev = rt.dev
+    rt: rtable = skb.dst
+    dev: net_device = rt.dev
     flags = rt.rt_flags
     size = skb.len
     ipext = net.mib.ipext

@@ -110,6 +110,7 @@ from stack.ipv4.tcp_reply import tcp_v4_reqsk_send_ack, tcp_v4_send_reset, tcp_v
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
+    from stack.core.netdevice import net_device
     from stack.net import Net
 
 msstab = (536, 1300, 1440, 1460)  # net/ipv4/syncookies.c: the MSS values a cookie can say
@@ -400,7 +401,8 @@ def tcp_v4_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
 
 def tcp_v4_rcv(skb: sk_buff) -> int:
     """inet_protos[IPPROTO_TCP]: a segment, data at the TCP header. Takes ownership of skb."""
-    net = skb.dev.net
+    dev: net_device = skb.dev
+    net = dev.net
     if skb.pkt_type:  # PACKET_HOST
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
         return 0
@@ -438,23 +440,24 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
         if state == TCP_LISTEN:
             net.tcp_tw_isn = 0
         break
-    if sk.min_ttl and ip_hdr(skb).ttl < sk.min_ttl:
+    tp: tcp_sock = sk
+    if tp.min_ttl and ip_hdr(skb).ttl < tp.min_ttl:
         net.mib.linux.TCPMinTTLDrop += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
         return 0
-    if not xfrm4_policy_check(sk, 0, skb):
+    if not xfrm4_policy_check(tp, 0, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
         return 0
     tcp_v4_fill_cb(skb)
-    if tcp_filter(sk, skb):
+    if tcp_filter(tp, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
         return 0
-    if sk.sk_state == TCP_LISTEN:
-        return tcp_v4_do_rcv(sk, skb)
-    sk.segs_in += skb.gso_segs or 1
-    if not sock_owned_by_user(sk):
-        return tcp_v4_do_rcv(sk, skb)
-    if tcp_add_backlog(sk, skb):
+    if tp.sk_state == TCP_LISTEN:
+        return tcp_v4_do_rcv(tp, skb)
+    tp.segs_in += skb.gso_segs or 1
+    if not sock_owned_by_user(tp):
+        return tcp_v4_do_rcv(tp, skb)
+    if tcp_add_backlog(tp, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
     return 0
 

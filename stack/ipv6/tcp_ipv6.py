@@ -141,6 +141,7 @@ from stack.ipv6.tcp_reply import (
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
+    from stack.core.netdevice import net_device
     from stack.net import Net
 
 IPV6_HLEN = 40
@@ -429,7 +430,8 @@ def tcp_v6_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
 
 def tcp_v6_rcv(skb: sk_buff) -> int:
     """inet6_protos[IPPROTO_TCP]: a segment, data at the TCP header. Takes ownership of skb. 0."""
-    net = skb.dev.net
+    dev: net_device = skb.dev
+    net = dev.net
     if skb.pkt_type:  # PACKET_HOST
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
         return 0
@@ -467,21 +469,22 @@ def tcp_v6_rcv(skb: sk_buff) -> int:
         if state == TCP_LISTEN:
             net.tcp_tw_isn = 0
         break
-    np = sk.pinet6
+    tp: tcp_sock = sk
+    np = tp.pinet6
     if np is not None and np.min_hopcount and ipv6_hdr(skb).hop_limit < np.min_hopcount:
         net.mib.linux.TCPMinTTLDrop += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
         return 0
     tcp_v6_fill_cb(skb)
-    if tcp_filter(sk, skb):
+    if tcp_filter(tp, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
         return 0
-    if sk.sk_state == TCP_LISTEN:
-        return tcp_v6_do_rcv(sk, skb)
-    sk.segs_in += skb.gso_segs or 1
-    if not sock_owned_by_user(sk):
-        return tcp_v6_do_rcv(sk, skb)
-    if tcp_add_backlog(sk, skb):
+    if tp.sk_state == TCP_LISTEN:
+        return tcp_v6_do_rcv(tp, skb)
+    tp.segs_in += skb.gso_segs or 1
+    if not sock_owned_by_user(tp):
+        return tcp_v6_do_rcv(tp, skb)
+    if tcp_add_backlog(tp, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
     return 0
 
