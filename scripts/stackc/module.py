@@ -12,6 +12,11 @@ from .types import OBJECT, ExtensionTypes, alias_of, cimport
 _C_INT_MAX = (1 << 31) - 1
 _C_LONG_MAX = (1 << 63) - 1
 _RETURN = {"long long": "except? -1", "bint": "except? -1", "double": "except? -1"}
+# What an sk_buff refers to, of which fastpath knows no type: `_as_TYPE` of stack/_state.pxd says it.
+_OF_A_PACKET = {
+    "dev": ("stack.core.netdevice", "net_device"),
+    "dst": ("stack.core.dst", "dst_entry"),
+}
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _NO_CPDEF = (*_SCOPES, ast.GeneratorExp, ast.Yield, ast.YieldFrom, ast.Await, ast.ClassDef)
 
@@ -24,6 +29,8 @@ class Signature:
     result: str
     params: tuple[tuple[str, str, bool], ...]
     """(C type, name, has a default)"""
+    variables: tuple[tuple[str, str], ...] = ()
+    """(C type, name) of the local variables that the source annotates."""
 
     def declaration(self) -> str:
         """The line of the .pxd."""
@@ -90,7 +97,24 @@ def _signature(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> 
         for i, p in enumerate(a.args)
     )
     result = types.c_type(node.returns, module.origin, module.modules)
-    return Signature(node.name, result, params)
+    return Signature(node.name, result, params, _variables(node, module, types))
+
+
+def _variables(
+    node: ast.FunctionDef, module: Module, types: ExtensionTypes
+) -> tuple[tuple[str, str], ...]:
+    """The annotated local variables that C knows a type for."""
+    found: dict[str, str] = {}
+    for inner in ast.walk(node):
+        match inner:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
+                kind = types.c_type(annotation, module.origin, module.modules)
+                found[name] = kind if found.get(name, kind) == kind else OBJECT
+    return tuple(
+        (kind.replace("long long", "longlong"), name)
+        for name, kind in found.items()
+        if kind != OBJECT
+    )
 
 
 class Translator:
@@ -111,6 +135,7 @@ class Translator:
         self.state = state
         self.edits: list[tuple[int, int, str]] = []
         self.direct: set[tuple[str, str]] = set()
+        self.packets: set[str] = set()
         lines = module.text.splitlines(keepends=True)
         self.starts = [0]
         for line in lines:
@@ -148,7 +173,8 @@ class Translator:
         for start, end, text in sorted(self.edits, key=lambda e: (e[0], e[2] != ")", e[1])):
             out += [source[at:start], text.encode()]
             at = end
-        return b"".join([*out, source[at:]])
+        first = b"from __future__ import annotations"
+        return b"".join([*out, source[at:]]).replace(first, first + b"; cimport cython", 1)
 
     def _pxd(self) -> str:
         lines = ["# What other compiled modules see; written by scripts/stackc."]
@@ -180,6 +206,7 @@ class Translator:
         for default in [*node.args.defaults, *[d for d in node.args.kw_defaults if d]]:
             self._expressions(default, set())
         signature = self.module.signatures.get(node.name) if owner is None else None
+        declared = False
         static = any(
             isinstance(d, ast.Name) and d.id in ("staticmethod", "classmethod")
             for d in node.decorator_list
@@ -197,6 +224,11 @@ class Translator:
             self._replace(param, param.arg if kind == OBJECT else f"{kind} {param.arg}")
         if signature is not None:
             start = self._at(node)
+            if signature.variables and self.module.text[start - 2 : start] == b"\n\n":
+                # on the empty line above, so that no line moves
+                types = ", ".join(f"{name}={kind}" for kind, name in signature.variables)
+                self.edits.append((start - 1, start - 1, f"@cython.locals({types})"))
+                declared = True
             result = "" if signature.result == OBJECT else " " + signature.result
             self.edits.append((start, start + 3, "cpdef" + result))
             if node.returns is not None:
@@ -205,8 +237,10 @@ class Translator:
                 self.edits.append((arrow, self._at(node.returns, end=True), tail))
         hidden = _bound_names(node)
         typed = {p.arg for p in [*node.args.args, *node.args.kwonlyargs]}
+        own = signature.params if signature is not None else ()
+        self.packets = {n for kind, n, _ in own if kind.endswith(".sk_buff")}
         for statement in node.body:
-            if isinstance(statement, ast.AnnAssign):
+            if isinstance(statement, ast.AnnAssign) and not declared:
                 self._typed_local(statement, typed)
             self._expressions(statement, hidden)
 
@@ -247,6 +281,10 @@ class Translator:
                 return
             case ast.JoinedStr():
                 return
+            case ast.AugAssign(target=ast.Attribute()):
+                # Cython forgets the type of `f(x).name += 1`, so the target stays as it is
+                self._expressions(node.value, hidden)
+                return
             case ast.Constant(value=value) if type(value) is int:
                 if _C_INT_MAX < value <= _C_LONG_MAX:
                     self._replace(node, f"{value}LL")
@@ -255,6 +293,14 @@ class Translator:
                 value = self._constant(node)
                 if value is not None:
                     self._replace(node, value)
+                return
+            case ast.Attribute(value=ast.Name(id=base), attr=attr, ctx=ast.Load()) if (
+                base in self.packets and attr in _OF_A_PACKET
+            ):
+                kind = self.types.state.get(_OF_A_PACKET[attr])
+                if kind is not None:
+                    self._around(node, f"{alias_of('stack._state')}._as_{kind}(", ")")
+                    self.module.modules.add("stack._state")
                 return
             case ast.Attribute(value=ast.Name(id=base)) if base not in hidden:
                 value = self._constant(node)

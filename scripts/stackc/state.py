@@ -155,6 +155,8 @@ class StateModule:
                 for entry in cls.fields.values()
                 if entry.name not in inherited
             ]
+            lines = lines if len(lines) > 1 else [*lines, "    pass"]
+            lines += ["", f"cdef inline {name} _as_{name}(object o):", "    return o"]
             pxd += [*(lines if len(lines) > 1 else [*lines, "    pass"]), ""]
             body += [*self._class(cls, name, head), ""]
         imports = [cimport(m) for m in sorted(self.modules - {MODULE})]

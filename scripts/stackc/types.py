@@ -60,6 +60,9 @@ class ExtensionTypes:
                 return name
             case ast.Name(id=name):
                 return self._extension(name, origin, modules)
+            case ast.Attribute(value=ast.Name(id=base), attr=name) if base in origin:
+                module = ".".join(origin[base])
+                return self._extension(name, {name: (module, name)}, modules)
             case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
                 found = self.c_type(left, origin, modules)
                 return OBJECT if found in _PLAIN.values() else found

@@ -49,6 +49,7 @@ from stack.core.netdevice import (
 )
 
 if TYPE_CHECKING:
+    from stack.core.netdevice import packet_type
     from stack.net import Net
 
 
@@ -97,6 +98,7 @@ def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
     if not net.ptype_all and not dev.ptype_specific:
         return
     sk = skb.sk
+    ptype: packet_type
     for ptype in (*net.ptype_all, *dev.ptype_specific):
         if ptype.type != ETH_P_ALL or ptype.ignore_outgoing:
             continue

@@ -219,7 +219,7 @@ get_fd = sock_map_fd
 
 def sockfd_lookup(net: Net, fd: int) -> socket:
     """net/socket.c: the socket of a descriptor. Raises: OSError EBADF."""
-    sock = net.fdtable.fd.get(fd)
+    sock: socket | None = net.fdtable.fd.get(fd)
     if sock is None:
         raise OSError(errno.EBADF, f"{fd} is not an open socket")
     return sock
@@ -335,7 +335,7 @@ def sys_socketpair(net: Net, family: int, type: int, protocol: int = 0) -> Any: 
 
 def sys_bind(net: Net, fd: int, addr: object) -> None:
     """bind(2). Raises: OSError EBADF, EADDRINUSE, EADDRNOTAVAIL, EINVAL, EACCES."""
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     if addr is None:
         raise OSError(errno.EFAULT, "no address to bind to")
     sock.ops.bind(sock, move_addr_to_kernel(addr), 16)
@@ -343,7 +343,7 @@ def sys_bind(net: Net, fd: int, addr: object) -> None:
 
 def sys_listen(net: Net, fd: int, backlog: int) -> None:
     """listen(2). Raises: OSError EBADF, EINVAL, EOPNOTSUPP, EADDRINUSE."""
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     somaxconn = net.sysctl.somaxconn
     sock.ops.listen(sock, somaxconn if not 0 <= backlog <= somaxconn else backlog)
 
@@ -357,7 +357,7 @@ def sys_accept4(net: Net, fd: int, flags: int) -> tuple[int, Any]:
     """accept4(2): flags SOCK_NONBLOCK, SOCK_CLOEXEC."""
     if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
         raise OSError(errno.EINVAL, f"unknown flags {flags:#o}")
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     newsock = sock_alloc(net)
     newsock.type = sock.type
     ops = newsock.ops = sock.ops
@@ -381,7 +381,7 @@ def sys_connect(net: Net, fd: int, addr: object) -> None:
 
     Raises: OSError, BlockingIOError.
     """
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     file = sock.file
     sock.ops.connect(sock, move_addr_to_kernel(addr), 16, file.f_flags if file is not None else 0)
 
@@ -437,7 +437,7 @@ def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int =
 
     What cannot be folded is collected in the device's queue, for one doorbell.
     """
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     rows = msgs if isinstance(msgs, mmsg_send) else None
     count = min(len(msgs), UIO_MAXIOV)
     done = 0
@@ -531,7 +531,7 @@ def sys_recvmmsg(
     The rows of a `mmsg_recv` are filled in its `got` instead, and nothing is returned. `timeout_ns`
     is looked at between messages only, as on Linux. Raises: OSError for the first.
     """
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     end = None if timeout_ns is None else net.clock.now_ns() + timeout_ns
     lengths: list[int] = []
     rows = msgs if isinstance(msgs, mmsg_recv) else None
@@ -583,19 +583,19 @@ def recv_rows(sock: socket, rows: mmsg_recv, most: int, flags: int) -> int:
 
 def sys_getsockname(net: Net, fd: int) -> Any:
     """getsockname(2). Raises: OSError EBADF."""
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     return sock.ops.getname(sock, None, 16, 0)
 
 
 def sys_getpeername(net: Net, fd: int) -> Any:
     """getpeername(2). Raises: OSError ENOTCONN."""
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     return sock.ops.getname(sock, None, 16, 1)
 
 
 def sys_setsockopt(net: Net, fd: int, level: int, optname: int, optval: Any) -> None:
     """setsockopt(2): `optval` an int or the bytes of the option's struct. Raises: OSError."""
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     if level == SOL_SOCKET:
         sock_setsockopt(sock, level, optname, optval)
         if sock.ready is not None:
@@ -606,7 +606,7 @@ def sys_setsockopt(net: Net, fd: int, level: int, optname: int, optval: Any) -> 
 
 def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = 0) -> Any:
     """getsockopt(2): an int (bytes for structs), or at most `optlen` bytes. Raises: OSError."""
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     if level == SOL_SOCKET:
         value = sock_getsockopt(sock, level, optname, optlen)
         if sock.ready is not None:
@@ -618,14 +618,14 @@ def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = 0)
 
 def sys_shutdown(net: Net, fd: int, how: int) -> None:
     """shutdown(2). Raises: OSError EBADF, EINVAL, ENOTCONN."""
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     sock.ops.shutdown(sock, how)
     sockfd_put(sock)
 
 
 def sys_close(net: Net, fd: int) -> None:
     """close(2). Raises: OSError EBADF."""
-    sock = net.fdtable.remove(fd)
+    sock: socket | None = net.fdtable.remove(fd)
     if sock is None:
         raise OSError(errno.EBADF, f"{fd} is not an open socket")
     file = sock.file
@@ -638,7 +638,7 @@ def sys_close(net: Net, fd: int) -> None:
 
 def sys_dup(net: Net, fd: int) -> int:
     """dup(2): another descriptor of the same open socket. Raises: OSError EBADF, EMFILE."""
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     new = net.fdtable.install(sock)
     if sock.file is not None:
         sock.file.f_count += 1
@@ -657,7 +657,7 @@ def sys_set_nonblocking(net: Net, fd: int, on: bool) -> None:
 
 def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:
     """ioctl(2): FIONBIO, SIOCGSTAMP, else the family's and protocol's. Raises: OSError ENOTTY."""
-    sock = sockfd_lookup(net, fd)
+    sock: socket = sockfd_lookup(net, fd)
     if cmd == FIONBIO:
         sys_set_nonblocking(net, fd, bool(arg))
         return 0

@@ -385,6 +385,8 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
     got = __skb_recv_udp(sk, flags, sk.sk_peek_off if peeking and sk.sk_peek_off > 0 else 0)
     if got is None:
         return 0
+    skb: sk_buff
+    off: int
     skb, off = got
     if not (flags or sk.cmsg_flags or sk.gro_enabled or sk.sk_peek_off > 0) and not (
         sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL)

@@ -172,7 +172,7 @@ def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> udp_sock | None:
     """net/ipv{4,6}/udp.c (__udp4_lib_lookup): the sock a datagram belongs to, or None."""
     table = net.udp_table
     if table.connected:
-        sk = table.connected.get(key)
+        sk: udp_sock | None = table.connected.get(key)
         if sk is not None:
             return sk
     bucket = table.ports.get(key[4])

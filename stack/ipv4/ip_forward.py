@@ -41,6 +41,7 @@ from stack.ipv4.route import (
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
+    from stack.ipv4.route import rtable
     from stack.net import Net
 
 XFRM_POLICY_FWD = 2
@@ -89,7 +90,7 @@ def ip_forward(skb: sk_buff) -> int:
         icmp_send(skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0)
         kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
         return NET_RX_DROP
-    rt = skb.dst
+    rt: rtable = skb.dst
     if opt is not None and opt.is_strictroute and rt.rt_uses_gateway:
         net.mib.ip.InAddrErrors += 1
         icmp_send(skb, ICMP_DEST_UNREACH, ICMP_SR_FAILED, 0)

@@ -213,7 +213,7 @@ def ip_sk_mtu(sk: inet_sock, rt: rtable) -> int:
 
 def ip_skb_dst_mtu(sk: sock | None, skb: sk_buff) -> int:
     """include/net/ip.h: the largest packet that may leave as it is."""
-    rt = skb.dst
+    rt: rtable = skb.dst
     if (rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked) and (
         not isinstance(sk, inet_sock) or sk.pmtudisc < IP_PMTUDISC_PROBE
     ):
@@ -250,7 +250,7 @@ def ip_build_and_send_pkt(
     skb.dst is set. Takes ownership of skb.
     """
     net = sk.net
-    rt = skb.dst
+    rt: rtable = skb.dst
     final = daddr
     options = b""
     if opt is not None and opt.optlen:
@@ -532,7 +532,7 @@ def ip_do_fragment(
     ptr = hlen
     err = 0
     owner = skb.sk
-    rt = skb.dst
+    rt: rtable = skb.dst
     gather = bool(rt.dev.features & NETIF_F_SG)
     room = LL_MAX_HEADER + rt.dev.hard_header_len
     while left > 0:

@@ -73,6 +73,7 @@ from stack.ipv4.route import (
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
+    from stack.ipv4.route import rtable
     from stack.net import Net
 
 
@@ -358,7 +359,7 @@ def ip_error(skb: sk_buff) -> int:
 
     Takes ownership of skb.
     """
-    rt = skb.dst
+    rt: rtable = skb.dst
     dev = skb.dev
     net = dev.net
     in_dev = dev.ip_ptr

@@ -441,7 +441,7 @@ def udp_push_pending_frames(sk: udp_sock) -> int:
 
 def udp_rcv(skb: sk_buff) -> int:
     """net/ipv4/udp.c: handler of protocol 17. Takes ownership of skb."""
-    rt = skb.dst
+    rt: rtable = skb.dst
     net = rt.net
     many = rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
     key = udp_rcv_key(skb)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from stack.core.netdevice import net_device, packet_type
     from stack.core.snmp import ipstats6_mib
     from stack.core.sock import sock
+    from stack.ipv6.rt6_info import rt6_info
     from stack.net import Net
 
 IPV6_UDP_HLEN = 48
@@ -240,7 +241,7 @@ def ip6_mc_for_us(skb: sk_buff, daddr: wide, nexthdr: int) -> bool:
     from that sender? MLD's own messages always pass.
     """
     dev: net_device = skb.dev
-    rt = skb.dst
+    rt: rt6_info = skb.dst
     if dev.flags & IFF_LOOPBACK and rt is not None and rt.rt6i_idev is not None:
         dev = rt.rt6i_idev.dev
     if ipv6_chk_mcast_addr(dev, daddr, ipv6_hdr(skb).saddr):
