@@ -12,7 +12,7 @@ from .types import OBJECT, ExtensionTypes, alias_of, cimport
 _C_INT_MAX = (1 << 31) - 1
 _C_LONG_MAX = (1 << 63) - 1
 _RETURN = {"long long": "except? -1", "bint": "except? -1", "double": "except? -1"}
-# What an sk_buff refers to, of which fastpath knows no type: `_as_TYPE` of stack/_state.pxd says it.
+# What an sk_buff refers to, of which fastpath knows no type: `_as_TYPE` of _state.pxd says it.
 _OF_A_PACKET = {
     "dev": ("stack.core.netdevice", "net_device"),
     "dst": ("stack.core.dst", "dst_entry"),

@@ -132,7 +132,7 @@ def net_rx_action(machine: Machine) -> None:
     todo = sd.poll_list
     if len(todo) == 1:
         # The usual case: one context, polled once; the softirq comes again for what it leaves.
-        napi: napi_struct = todo[0]
+        napi = todo[0]
         todo.clear()
         if napi.state & _BUSY == NAPI_STATE_SCHED:
             weight = napi.weight

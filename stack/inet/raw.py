@@ -158,7 +158,7 @@ def recv_packet(sk: inet_sock, msg: msghdr, length: int, flags: int) -> int:
     return full if flags & MSG_TRUNC else copied
 
 
-def raw_ioctl(sk: raw_sock, cmd: int, arg: Any = None) -> int:
+def raw_ioctl(sk: inet_sock, cmd: int, arg: Any = None) -> int:
     """net/ipv4/raw.c: SIOCINQ, SIOCOUTQ. Raises: OSError ENOTTY."""
     if cmd == SIOCOUTQ:
         return int(sk.sk_wmem_alloc)

@@ -207,7 +207,7 @@ def ip_local_deliver_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     ipprot: net_protocol | None
     while True:
         raw = raw_local_deliver(skb, AF_INET, protocol)
-        ipprot: net_protocol | None = net.inet_protos[protocol]
+        ipprot = net.inet_protos[protocol]
         if ipprot is None:
             if raw:
                 net.mib.ip.InDelivers += 1
