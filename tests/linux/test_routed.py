@@ -176,6 +176,6 @@ def test_scp_both_ways(router: Router, path: Route, keys: Path, tmp_path: Path) 
 def test_both_families_were_forwarded(router: Router) -> None:
     """The router's own counters: whatever went through went through it."""
     mib = router.host.mib
-    assert mib.ip.ForwDatagrams > 1000
-    assert mib.ip6.OutForwDatagrams > 1000
+    assert mib.ip.ForwDatagrams > 300  # super-packets count once
+    assert mib.ip6.OutForwDatagrams > 300
     assert mib.ip6.InTooBigErrors > 0

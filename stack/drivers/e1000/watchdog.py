@@ -127,7 +127,8 @@ def e1000_update_stats(adapter: e1000_adapter) -> None:
     for name, low, high in STATISTICS_64:
         value = bar_read(0, low, 4) | bar_read(0, high, 4) << 32
         if value:
-            setattr(stats, name, getattr(stats, name) + value)
+            # a device that is gone reads as ones, again and again; the kernel's u64 wraps
+            setattr(stats, name, (getattr(stats, name) + value) & ((1 << 63) - 1))
     stats.txerrc = stats.ecol + stats.latecol
     stats.rlerrc = stats.ruc + stats.roc
     e1000_fill_netdev_stats(adapter)
