@@ -263,12 +263,15 @@ class Dhcp4Client:
             offered = self._offer.address(Option.SERVER_ID)
             if message.address(Option.SERVER_ID) != offered:
                 return
+        new = lease_of(message, self._asked_ns)
+        if due(new.expires_ns, now_ns):
+            return  # it was over before this answer came
         old = self.lease if self.in_use else None
         same = old is None or old.address == message.yiaddr
         if not self._step(Event.ACK if same else Event.RENUMBERED):
             return
         self._quiet()
-        self.lease = new = lease_of(message, self._asked_ns)
+        self.lease = new
         self._refusals = 0
         if old is not None:
             if same:

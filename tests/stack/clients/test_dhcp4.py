@@ -423,8 +423,8 @@ def test_no_order_of_events_breaks_the_client(events: list[tuple[str, Any]]) -> 
         for action in actions:
             if isinstance(action, SetTimer):
                 timer = action.at_ns
-                assert timer >= -1  # one in the past fires at once
+                assert timer == -1 or timer > now
             elif isinstance(action, Send):
                 xid = Dhcp4Message.parse(action.data).xid
         if client.state in (State.SELECTING, State.REQUESTING, State.RENEWING, State.CHECKING):
-            assert timer != -1  # something will happen
+            assert timer > now  # something will happen
