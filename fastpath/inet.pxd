@@ -16,6 +16,7 @@ cdef class UdpFlow:
     cdef readonly SkbPool pool, small
     cdef int64_t small_room     # payload that fits a buffer of `small`; negative when none does
     cdef readonly uint32_t room, mark, priority
+    cdef uint32_t most          # payload that fits the MTU
     cdef readonly int ident_slot
     cdef readonly bint counted  # its datagrams take identifications from the generator
     cdef IpIdents idents
@@ -30,6 +31,8 @@ cdef class UdpFlow:
     cdef void push_udp(self, sk_buff skb) noexcept
     cdef int push(self, sk_buff skb, unsigned int ident) except -1
     cpdef sk_buff datagram(self, buffer, int64_t off, int64_t n)
+    cpdef bint cuts(self, int64_t n, int64_t size) except -1
+    cpdef sk_buff segments(self, buffer, int64_t off, int64_t n, int64_t size, SkbPool pages)
     cpdef void push_ip_at(self, sk_buff skb, int64_t now) except *
     cpdef void push_ip(self, sk_buff skb, unsigned int ident) except *
 

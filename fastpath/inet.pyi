@@ -75,6 +75,18 @@ class UdpFlow:
         The checksum is left to the device (CHECKSUM_PARTIAL); sk, dst, destructor, priority and
         mark are set. Raises ValueError when the bytes are not there or more than `room`.
         """
+    def cuts(self, n: int, size: int) -> bool:
+        """Whether `n` bytes may go as a super-packet of datagrams of `size` bytes (UDP_SEGMENT):
+        more than one, not more than 128 nor 65535 bytes with headers, each within the MTU."""
+    def segments(
+        self, buffer: Any, off: int, n: int, size: int, pages: SkbPool
+    ) -> sk_buff | None:
+        """A super-packet of `n` bytes of `buffer`, to be cut into datagrams of `size` bytes, with
+        its UDP header; None without packet buffers.
+
+        It is as `datagram` makes them; what does not fit one linear buffer lies in `pages`. Raises
+        ValueError when the bytes are not there or `cuts` says no.
+        """
     def push_ip_at(self, skb: sk_buff, now: int) -> None:
         """`push_ip` with identifications of the flow's generator at the coarse time `now`, one for
         each segment; 0 for a flow that is not `counted`.

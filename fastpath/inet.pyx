@@ -16,6 +16,7 @@ from libc.string cimport memcpy, memset
 from fastpath.csum cimport csum_add, csum_fold, csum_ptr, csum_ptr_ipv6, csum_tcpudp_nofold
 from fastpath.parse cimport L3, PLAIN, WHOLE, parsed
 from fastpath.skbuff cimport (
+    GSO_UDP_L4,
     SUM_PARTIAL,
     SkbPool,
     need,
@@ -24,8 +25,10 @@ from fastpath.skbuff cimport (
     skb_buf,
     skb_build,
     skb_check,
+    skb_do_add_data,
     skb_do_pull,
     skb_do_push,
+    skb_free,
     skb_pool_take,
     skb_within,
 )
@@ -55,6 +58,7 @@ cdef enum:
     PACKET_HOST = 0
     PACKET_OTHERHOST = 3
     IDENT_SLOTS = 1024
+    UDP_MAX_SEGMENTS = 128
     MAX_DRIFT = 64              # an id steps on by less than this for the time that has passed
 
 
@@ -125,7 +129,8 @@ cdef class UdpFlow:
         self.room = pool.p.buf_bytes - headroom
         if mtu < self.head_len + UDP_HLEN:
             raise ValueError(f"UdpFlow: an MTU of {mtu} has no room for the headers")
-        self.room = min(self.room, mtu - self.head_len - UDP_HLEN)
+        self.most = mtu - self.head_len - UDP_HLEN
+        self.room = min(self.room, self.most)
         self.small_room = -1
         if small is not None and small.p != NULL:
             self.small = small
@@ -189,6 +194,55 @@ cdef class UdpFlow:
         skb.tail += <uint32_t>n
         skb.len = <uint32_t>n
         self.push_udp(skb)
+        return skb
+
+    cpdef bint cuts(self, int64_t n, int64_t size) except -1:
+        """Whether `n` bytes may go as a super-packet of datagrams of `size` bytes (UDP_SEGMENT):
+        more than one, not more than 128 nor 65535 bytes with headers, each within the MTU."""
+        return (0 < size <= <int64_t>self.most and size < n <= size * UDP_MAX_SEGMENTS
+                and n <= 0xFFFF - UDP_HLEN - <int64_t>self.head_len)
+
+    cpdef sk_buff segments(self, buffer, int64_t off, int64_t n, int64_t size, SkbPool pages):
+        """A super-packet of `n` bytes of `buffer`, to be cut into datagrams of `size` bytes, with
+        its UDP header; None without packet buffers.
+
+        It is as `datagram` makes them; what does not fit one linear buffer lies in `pages`. Raises
+        ValueError when the bytes are not there or `cuts` says no.
+        """
+        need(pages)
+        cdef Py_buffer view
+        cdef skb_buf *b = NULL
+        cdef sk_buff skb
+        cdef const uint8_t *src
+        cdef int64_t linear = <int64_t>self.pool.p.buf_bytes - self.headroom
+        if off < 0 or pages.p == NULL or not self.cuts(n, size):
+            raise ValueError(f"UdpFlow.segments: {n} bytes from {off} in datagrams of {size}")
+        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+        if off > view.len or n > view.len - off:
+            PyBuffer_Release(&view)
+            raise ValueError(f"UdpFlow.segments: bytes {off} … {off + n} of a shorter buffer")
+        src = <const uint8_t *>view.buf + off
+        if n <= self.small_room or n > linear and self.small_room >= 0:
+            b = skb_pool_take(self.small.p)
+        if b == NULL:
+            b = skb_pool_take(self.pool.p)
+        if b == NULL:
+            PyBuffer_Release(&view)
+            return None
+        skb = skb_build(b, self.headroom)
+        if n <= <int64_t>(skb.end - skb.tail):
+            memcpy(skb.head + skb.tail, src, n)
+            skb.tail += <uint32_t>n
+            skb.len += n
+        elif skb_do_add_data(skb, pages.p, src, <uint64_t>n) != <uint64_t>n:
+            PyBuffer_Release(&view)
+            skb_free(skb)
+            return None
+        PyBuffer_Release(&view)
+        self.push_udp(skb)
+        skb.gso_size = size
+        skb.gso_segs = (n + size - 1) // size
+        skb.gso_type = GSO_UDP_L4
         return skb
 
     cdef void push_udp(self, sk_buff skb) noexcept:

@@ -43,14 +43,24 @@ def udp_flow_to(sk: udp_sock, name: sockaddr | None) -> UdpFlow | None:
     return flow
 
 
+def udp_flow_takes(sk: udp_sock, flow: UdpFlow, length: int) -> bool:
+    """Whether `length` bytes go as a datagram of the flow, or with UDP_SEGMENT a super-packet."""
+    if length <= flow.room and (not sk.gso_size or length <= sk.gso_size):
+        return True
+    return flow.cuts(length, sk.gso_size)
+
+
 def udp_send_flow(sk: udp_sock, flow: UdpFlow, msg: msghdr, length: int) -> int:
-    """Send a plain datagram of at most `flow.room` bytes. Returns `length`.
+    """Send what `udp_flow_takes` takes. Returns `length`.
 
     Raises: OSError EAGAIN, EPIPE, ENOBUFS, what the layers below say.
     """
     if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
         sock_wait_for_wmem(sk, msg.msg_flags & MSG_DONTWAIT)
-    skb = flow.datagram(msg.buf, msg.off, length)
+    if sk.gso_size and length > sk.gso_size:
+        skb = flow.segments(msg.buf, msg.off, length, sk.gso_size, sk.net.skb_pages)
+    else:
+        skb = flow.datagram(msg.buf, msg.off, length)
     if skb is None:
         raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
     msg.off += length
@@ -96,7 +106,7 @@ def udp_sendmmsg(sk: udp_sock, rows: mmsg_send, start: int, flags: int) -> int:
     then row `start` takes sendmsg. Raises: OSError, what resolving its address raises.
     """
     flow = sk.sk_tx_flow
-    if flow is None or flags & ~PLAIN_FLAGS:
+    if flow is None or sk.gso_size or flags & ~PLAIN_FLAGS:
         return 0
     flow = udp_flow_to(sk, rows.row(start)[1])
     if flow is None or not udp_flow_folds(sk, flow):

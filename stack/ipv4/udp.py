@@ -72,6 +72,7 @@ from stack.inet.udp import (
 )
 from stack.inet.udp_flow import (
     raise_send_error,
+    udp_flow_takes,
     udp_flow_to,
     udp_plain,
     udp_send_flow,
@@ -150,7 +151,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     """
     if udp_plain(msg):
         flow = udp_flow_to(sk, msg.msg_name)
-        if flow is not None and length <= flow.room:
+        if flow is not None and udp_flow_takes(sk, flow, length):
             return udp_send_flow(sk, flow, msg, length)
     if length > 0xFFFF:
         raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
@@ -249,7 +250,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     if not corkreq:
         if udp_plain(msg):
             made = udp_make_flow(sk, fl4, rt, ipc, name)
-            if made is not None and length <= made.room:
+            if made is not None and udp_flow_takes(sk, made, length):
                 return udp_send_flow(sk, made, msg, length)
         cork = sk.cork
         skb = ip_make_skb(sk, fl4, ip_generic_getfrag, msg, ulen, UDP_HLEN, ipc, rt, cork, flags)
@@ -281,7 +282,6 @@ def udp_make_flow(
     sk.sk_tx_flow = None
     if (
         ipc.opt is not None
-        or ipc.gso_size
         or sk.sk_flags & SOCK_LOCALROUTE
         or sk.sk_no_check_tx
         or rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)

@@ -59,6 +59,7 @@ from stack.inet.udp import (
 )
 from stack.inet.udp_flow import (
     raise_send_error,
+    udp_flow_takes,
     udp_flow_to,
     udp_plain,
     udp_send_flow,
@@ -129,7 +130,11 @@ def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     name = msg.msg_name
     if udp_plain(msg):
         flow = udp_flow_to(sk, name)
-        if flow is not None and flow.family == AF_INET6 and length <= flow.room:
+        if (
+            flow is not None
+            and flow.family == AF_INET6
+            and udp_flow_takes(sk, flow, length)
+        ):
             return udp_send_flow(sk, flow, msg, length)
     if name is None:
         if sk.sk_af.family == AF_INET:
@@ -247,13 +252,12 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
         sk.sk_tx_flow = None
         if udp_plain(msg) and not (
             ipc6.opt is not None
-            or ipc6.gso_size
             or via
             or sk.sk_flags & SOCK_LOCALROUTE
             or ipv6_addr_is_multicast(daddr)
         ):
             flow = udpv6_make_flow(sk, fl6, rt, name)
-            if flow is not None and length <= flow.room:
+            if flow is not None and udp_flow_takes(sk, flow, length):
                 return udp_send_flow(sk, flow, msg, length)
         return udpv6_send_one(sk, msg, length, ipc6, fl6, rt)
     lock_sock(sk)
