@@ -39,6 +39,17 @@ def datagram(
     return head[:10] + check + head[12:] + udp + payload
 
 
+def segments(n: int, size: int, most: int, head_len: int) -> list[int]:
+    """Lengths of the datagrams that `n` bytes go as with UDP_SEGMENT `size`; none: not at once.
+
+    `most`: payload that fits the MTU.
+    """
+    if size <= 0 or n <= size or size > most or n + 8 + head_len > 0xFFFF:
+        return []
+    cut = [min(size, n - at) for at in range(0, n, size)]
+    return cut if len(cut) <= 128 else []
+
+
 def route_fields(packet: bytes) -> tuple[int, int, int, int, int]:
     """What ip_route_fields returns for a frame to this host."""
     tos, frag, protocol, saddr, daddr = struct.unpack_from(">xBxxxxHxBxxII", packet)

@@ -65,6 +65,7 @@ from stack.core.sock import (
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
 from stack.core.uapi import (
     IPPROTO_UDP,
+    MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
     MSG_PEEK,
@@ -425,7 +426,10 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
         sock_recv_cmsgs(msg, sk, skb)
     msg.msg_name = udp_name(skb, sk.sk_family)
     if sk.gro_enabled and skb.gso_size:
-        put_cmsg(msg, SOL_UDP, UDP_GRO, int_bytes(skb.gso_size))
+        if msg.msg_control is None:
+            msg.msg_flags |= MSG_CTRUNC
+        else:
+            put_cmsg(msg, SOL_UDP, UDP_GRO, int_bytes(skb.gso_size))
     if sk.cmsg_flags:
         af_ops_of[sk.sk_family].cmsg_recv(msg, sk, skb, UDP_HLEN, off)
     if sk.sk_peek_off > 0 and not peeking:

@@ -16,6 +16,7 @@ from fastpath.dma import HostMemory
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
     PACKET_OTHERHOST,
+    SKB_GSO_UDP_L4,
     SkbPool,
     kfree_skb,
     sk_buff,
@@ -136,6 +137,60 @@ def test_scapy_agrees_on_a_datagram_over_ipv6() -> None:
     head = IPv6(src="::a00:1", dst="::a00:2", tc=0x28, fl=0xABCDE, hlim=9)
     assert skb_to_bytes(skb) == bytes(head / UDP(sport=7, dport=9) / b"hello")
     kfree_skb(skb)
+
+
+@given(
+    st.integers(0, 66000), st.integers(-1, 9000), st.integers(0, 300), st.booleans(),
+    st.sampled_from([1500, 9000]), st.booleans(), U16,
+)  # fmt: skip
+def test_super_packet_equals_reference(
+    n: int, size: int, off: int, v6: bool, mtu: int, small: bool, ident: int
+) -> None:
+    pages = SkbPool(MEMORY, 32768, 4)
+    saddr, daddr = 0x0A000001, 0x0A000002
+    given: dict[str, Any] = {"family": 10} if v6 else {}
+    made = inet.UdpFlow(
+        "sk", "dst", None, POOL, 80, saddr, daddr, 7, 9, tos=4, ttl=64, df=True, ignore_df=False,
+        mark=5, priority=6, small=HEADS if small else None, mtu=mtu, **given,
+    )  # fmt: skip
+    data = bytes(range(256)) * (1 + (n + off) // 256)
+    cut = ref.segments(n, size, mtu - (48 if v6 else 28), 40 if v6 else 20)
+    assert made.cuts(n, size) is bool(cut)
+    if not cut:
+        with pytest.raises(ValueError, match="in datagrams of"):
+            made.segments(data, off, n, size, pages)
+        return
+    skb = made.segments(data, off, n, size, pages)
+    assert skb is not None
+    assert (skb.gso_size, skb.gso_segs, skb.gso_type) == (size, len(cut), SKB_GSO_UDP_L4)
+    made.push_ip(skb, ident)
+    payload = data[off : off + n]
+    if v6:
+        wanted = ref.datagram6(saddr, daddr, 7, 9, 4, 64, 0, payload)
+    else:
+        wanted = ref.datagram(saddr, daddr, 7, 9, 4, 64, True, ident, payload)
+    assert skb_to_bytes(skb) == wanted
+    assert (skb.sk, skb.dst, skb.mark, skb.priority) == ("sk", "dst", 5, 6)
+    assert (skb.ip_summed, skb.csum_offset) == (CHECKSUM_PARTIAL, 6)
+    assert skb.csum_start == skb.transport_header
+    kfree_skb(skb)
+    assert POOL.in_use == HEADS.in_use == 0
+
+
+def test_super_packet_says_when_buffers_are_out_and_bytes_are_not_there() -> None:
+    pages = SkbPool(MEMORY, 4096, 2)
+    made = flow(small=HEADS)
+    with pytest.raises(ValueError, match="shorter buffer"):
+        made.segments(bytes(3999), 0, 4000, 100, pages)
+    assert made.segments(bytes(9000), 0, 9000, 100, pages) is None
+    assert POOL.in_use == HEADS.in_use == 0
+    pages = SkbPool(MEMORY, 4096, 2)
+    taken = [skb_from_bytes(POOL, b"x", 0) for _ in range(64)]
+    heads = [skb_from_bytes(HEADS, b"x", 0) for _ in range(8)]
+    assert made.segments(bytes(4000), 0, 4000, 100, pages) is None
+    for skb in taken + heads:
+        assert skb is not None
+        kfree_skb(skb)
 
 
 def test_flow_wants_a_family_and_addresses_of_it() -> None:

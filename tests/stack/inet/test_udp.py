@@ -549,6 +549,35 @@ def test_gso_segments_reach_the_wire_as_datagrams(net: Net) -> None:
     assert net.host.skb_pages.in_use == 0
 
 
+@pytest.mark.parametrize("connected", [False, True])
+def test_segments_by_the_flow_are_those_of_the_general_path(net: Net, connected: bool) -> None:
+    """With the socket's option a flow is used, with a control message the path without one."""
+    fds = [udp_socket(net), udp_socket(net)]
+    for fd in fds if connected else ():
+        sys_connect(net.host, fd, at(PEER, 9))
+    for size, length in (
+        (500, 0), (500, 500), (500, 501), (500, 2750), (1472, 2944), (1473, 1473), (1473, 1474),
+        (1, 128), (1, 129), (512, 65507), (512, 65508), (1400, 65507), (60000, 1000), (700, 1400),
+    ):  # fmt: skip
+        data = bytes(i % 251 for i in range(length))
+        sys_setsockopt(net.host, fds[0], SOL_UDP, UDP_SEGMENT, size)
+        results = []
+        for fd, control in ((fds[0], None), (fds[1], [(SOL_UDP, UDP_SEGMENT, size)])):
+            msg = msghdr(None if connected else at(PEER, 9), data, control)
+            before = net.host.mib.udp.OutDatagrams
+            try:
+                sent: int | None = sys_sendmsg(net.host, fd, msg)
+            except OSError as exc:
+                sent = exc.errno
+            net.run(10)
+            packets = net.ip_sent()  # without the UDP header of what is no later fragment
+            pieces = [(bytes(p.payload)[0 if p.frag else 8 :], p.flags, p.frag) for p in packets]
+            results.append((sent, net.host.mib.udp.OutDatagrams - before, pieces))
+        assert results[0] == results[1], (size, length)
+        assert b"".join(piece[0] for piece in results[0][2]) in (data, b"")
+    assert net.host.skb_small.in_use == net.host.skb_pages.in_use == 0
+
+
 def test_udp_options(net: Net) -> None:
     fd = udp_socket(net)
     for opt in (UDP_CORK, UDP_GRO):
