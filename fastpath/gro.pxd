@@ -61,6 +61,7 @@ cdef class GroTable:
     cdef gro_flow *flows
     cdef int n, cap
     cdef int nudp               # of n: datagrams
+    cdef int last               # where the last frame went, perhaps
     cdef public uint32_t max_bytes
     cdef public bint tcp, udp
     cdef readonly uint64_t merged, flushed, bad_csum
@@ -69,6 +70,8 @@ cdef class GroTable:
     cdef int flush_udp(self, list out) except -1
     cdef int find(self, const uint8_t *l3, gro_info *g) noexcept
     cdef bint wanted(self, gro_info *g) noexcept
+    cdef bint runs_on(self, gro_flow *f, const uint8_t *b, uint32_t linear, uint32_t vlan,
+                      bint ip_ok, gro_info *g) noexcept
     cdef bint fits(self, gro_flow *f, gro_info *g) noexcept
     cpdef int64_t receive(self, sk_buff skb, list out) except -1
     cpdef int64_t flush(self, list out) except -1

@@ -78,9 +78,7 @@ class UdpFlow:
     def cuts(self, n: int, size: int) -> bool:
         """Whether `n` bytes may go as a super-packet of datagrams of `size` bytes (UDP_SEGMENT):
         more than one, not more than 128 nor 65535 bytes with headers, each within the MTU."""
-    def segments(
-        self, buffer: Any, off: int, n: int, size: int, pages: SkbPool
-    ) -> sk_buff | None:
+    def segments(self, buffer: Any, off: int, n: int, size: int, pages: SkbPool) -> sk_buff | None:
         """A super-packet of `n` bytes of `buffer`, to be cut into datagrams of `size` bytes, with
         its UDP header; None without packet buffers.
 

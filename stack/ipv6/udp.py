@@ -130,11 +130,7 @@ def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     name = msg.msg_name
     if udp_plain(msg):
         flow = udp_flow_to(sk, name)
-        if (
-            flow is not None
-            and flow.family == AF_INET6
-            and udp_flow_takes(sk, flow, length)
-        ):
+        if flow is not None and flow.family == AF_INET6 and udp_flow_takes(sk, flow, length):
             return udp_send_flow(sk, flow, msg, length)
     if name is None:
         if sk.sk_af.family == AF_INET:
