@@ -247,7 +247,9 @@ def tcp_hdr_validate(skb: sk_buff) -> int:
 def tcp_v4_fill_cb(skb: sk_buff) -> None:
     """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header.
 
-    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one.
+    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. sport, dport,
+    l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are those of the header afterwards,
+    whoever parsed it: TCP asks the header no more.
     """
 
 def tcp_v6_fill_cb(skb: sk_buff) -> None:

@@ -13,7 +13,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from fastpath.csum cimport csum_fold, csum_ptr, csum_ptr_ipv6, csum_replace2, csum_tcpudp_nofold
-from fastpath.parse cimport IP_SUM, L3, OPTS_TS, parsed, parsed_l4
+from fastpath.parse cimport IP_SUM, L3, OPTS_NONE, OPTS_OTHER, OPTS_TS, parsed, parsed_l4
 from fastpath.skbuff cimport (
     SKB_UNSET,
     SUM_NONE,
@@ -1363,10 +1363,20 @@ cdef int fill_cb(sk_buff skb) except -1:
     n = (p[12] >> 4) * 4U
     if n < 20 or n > skb.len:
         raise ValueError("TCP header: malformed; call tcp_hdr_validate first")
-    skb.seq = ld32be(p + 4)
+    p = ptr_at(skb, skb.data, n)
+    skb.sport = ld16be(p)
+    skb.dport = ld16be(p + 2)
+    skb.seq = skb.th_seq = ld32be(p + 4)
     skb.end_seq = (skb.seq + (p[13] & 1) + (p[13] >> 1 & 1) + skb.len - n) & 0xFFFFFFFFU
-    skb.ack_seq = ld32be(p + 8)
-    skb.tcp_flags = p[13]
+    skb.ack_seq = skb.th_ack = ld32be(p + 8)
+    skb.tcp_flags = skb.th_flags = p[13]
+    skb.th_window = ld16be(p + 14)
+    skb.l4_hlen = <uint8_t>n
+    skb.tcp_opts = OPTS_NONE if n == 20 else OPTS_OTHER
+    if n == 32 and ld32be(p + 20) == 0x0101080AU:
+        skb.tcp_opts = OPTS_TS
+        skb.tsval = ld32be(p + 24)
+        skb.tsecr = ld32be(p + 28)
     p = ptr_at(skb, skb.network_header, 20)
     skb.ip_dsfield = p[1] if p[0] >> 4 != 6 else ld16be(p) >> 4 & 0xFF
     return 0
@@ -1375,7 +1385,9 @@ cdef int fill_cb(sk_buff skb) except -1:
 cpdef void tcp_v4_fill_cb(sk_buff skb) except *:
     """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header.
 
-    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one.
+    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. sport, dport,
+    l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are those of the header afterwards,
+    whoever parsed it: TCP asks the header no more.
     """
     need(skb)
     fill_cb(skb)

@@ -21,7 +21,8 @@ _BINARY: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.BitXor: operator.xor,
     ast.Pow: operator.pow,
 }
-_CONSTANT_NAME = re.compile(r"^_*[A-Z][A-Z0-9_]*$")
+# also TCP_CA_Open, IPV6_ADDR_COMPATv4
+_CONSTANT_NAME = re.compile(r"^_*[A-Z][A-Z0-9]*(_\w*)?$")
 _PYX_CONSTANT = re.compile(r"^([A-Z][A-Z0-9_]*) *= *([^#\n]+)", re.M)
 
 

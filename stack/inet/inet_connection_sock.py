@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from stack.core.rows import FRESH, row, state, wide
 from stack.core.sock import (
@@ -62,8 +62,6 @@ if TYPE_CHECKING:
     from stack.inet.tcp_cong import tcp_congestion_ops
     from stack.inet.tcp_sock import tcp_sock
     from stack.net import Net
-
-C = TypeVar("C", bound="inet_connection_sock")
 
 ICSK_TIME_RETRANS = 1
 ICSK_TIME_DACK = 2
@@ -373,7 +371,8 @@ def inet_csk_reset_xmit_timer(
     """Arm the timer `what` to go off `when` ns from now."""
     if when > max_when:
         when = max_when
-    expires = sk.net.now() + when
+    now: int = sk.net.now()
+    expires: int = now + when
     if what == ICSK_TIME_DACK:
         sk.icsk_ack_pending |= ICSK_ACK_TIMER
         sk.icsk_ack_timeout = expires
@@ -646,7 +645,9 @@ def inet_csk_accept(sk: inet_connection_sock, flags: int = 0) -> inet_connection
         release_sock(sk)
 
 
-def inet_csk_reqsk_queue_add(sk: inet_connection_sock, req: request_sock, child: C) -> C | None:
+def inet_csk_reqsk_queue_add(
+    sk: inet_connection_sock, req: request_sock, child: tcp_sock
+) -> tcp_sock | None:
     """Queue a finished child for accept(); None when the listener went away."""
     if sk.sk_state != TCP_LISTEN:
         inet_child_forget(sk, req, child)
@@ -658,8 +659,8 @@ def inet_csk_reqsk_queue_add(sk: inet_connection_sock, req: request_sock, child:
 
 
 def inet_csk_complete_hashdance(
-    sk: inet_connection_sock, child: C, req: request_sock, own_req: bool
-) -> C | None:
+    sk: inet_connection_sock, child: tcp_sock, req: request_sock, own_req: bool
+) -> tcp_sock | None:
     """The third ACK came: the request leaves the hash, the child goes to the accept queue."""
     if own_req:
         inet_csk_reqsk_queue_drop(sk, req)
@@ -698,9 +699,9 @@ def inet_csk_listen_stop(sk: inet_connection_sock) -> None:
         bh_unlock_sock(child)
 
 
-def inet_csk_clone_lock(sk: C, req: request_sock, priority: int = 0) -> C:
+def inet_csk_clone_lock(sk: tcp_sock, req: request_sock, priority: int = 0) -> tcp_sock:
     """A child of the listener: cloned, in SYN_RECV, with the request's addresses."""
-    newsk = sk_clone_lock(sk, priority)
+    newsk: tcp_sock = sk_clone_lock(sk, priority)
     newsk.sk_lock_owned = False  # the kernel holds the spinlock only
     newsk.sk_state = TCP_SYN_RECV  # born in it, not moved
     newsk.inet_daddr = req.inet_daddr

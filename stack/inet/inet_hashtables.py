@@ -292,26 +292,28 @@ def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_o
         if not __inet_check_established(net, sk, sk.inet_num):
             raise os_error(errno.EADDRNOTAVAIL)
         return
+    low: int
+    high: int
     low, high = inet_sk_get_local_port_range(sk)
     reserved = net.sysctl.ip_local_reserved_ports
     high += 1
-    remaining = high - low
+    remaining: int = high - low
     if remaining > 1:
         remaining &= ~1
     perturb_key = (sk.sk_af.family, sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)
-    perturb = hinfo.table_perturb.get(perturb_key)
-    if perturb is None:
+    known = hinfo.table_perturb.get(perturb_key)
+    if known is None:
         if len(hinfo.table_perturb) > 4096:
             hinfo.table_perturb.clear()
-        perturb = net.random.getrandbits(16)
-    offset = ((perturb + port_offset) & 0xFFFFFFFF) % remaining & ~1
+        known = net.random.getrandbits(16)
+    perturb: int = known
+    offset: int = ((perturb + port_offset) & 0xFFFFFFFF) % remaining & ~1
     for parity in (0, 1):
         for step in range(0, remaining, 2):
-            i = (offset + parity + step) % remaining
-            port = low + i
+            port: int = low + (offset + parity + step) % remaining
             if port >= high or port in reserved:
                 continue
-            tb = hinfo.bhash.get(port)
+            tb: inet_bind_bucket | None = hinfo.bhash.get(port)
             if tb is not None:
                 if tb.fastreuse >= 0 or tb.fastreuseport > 0:
                     continue  # some socket bound it explicitly

@@ -7,7 +7,6 @@ Eifel RFC 3522, DSACK RFC 3708).
 
 from __future__ import annotations
 
-from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import sk_buff
 from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_ACK_UNSENT_DATA,
@@ -97,7 +96,6 @@ from stack.inet.tcp_sock import (
     after,
     before,
     between,
-    jiffies_s,
     tcp_fast_path_check,
     tcp_in_cwnd_reduction,
     tcp_packets_in_flight,
@@ -601,9 +599,9 @@ def tcp_may_update_window(sk: tcp_sock, ack: int, ack_seq: int, nwin: int) -> bo
 def tcp_ack_update_window(sk: tcp_sock, skb: sk_buff, ack: int, ack_seq: int) -> int:
     """Take over the window the ACK offers; FLAG_WIN_UPDATE when it counts as news."""
     flag = 0
-    nwin = tcp_hdr(skb).window
+    nwin: int = skb.th_window
     if not skb.tcp_flags & TCPHDR_SYN:
-        nwin <<= sk.rx_opt.snd_wscale
+        nwin <<= sk.rx_opt.snd_wscale & 15
     if tcp_may_update_window(sk, ack, ack_seq, nwin):
         flag |= FLAG_WIN_UPDATE
         sk.snd_wl1 = ack_seq
@@ -636,7 +634,7 @@ def tcp_replace_ts_recent(sk: tcp_sock, seq: int) -> None:
     if (
         rx_opt.saw_tstamp
         and not after(seq, sk.rcv_wup)
-        and tcp_paws_check(rx_opt, TCP_PAWS_WINDOW, jiffies_s(sk))
+        and tcp_paws_check(rx_opt, TCP_PAWS_WINDOW, sk.tcp_mstamp // SEC + 1)
     ):
         tcp_store_ts_recent(sk)
 
@@ -661,7 +659,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
                 tcp_send_challenge_ack(sk)
             return -SKB_DROP_REASON_TCP_TOO_OLD_ACK
         # Old, but its SACK blocks may be news.
-        if sk.rx_opt.sack_ok and tcp_hdr(skb).doff > (8 if sk.rx_opt.tstamp_ok else 5):
+        if sk.rx_opt.sack_ok and skb.l4_hlen > (32 if sk.rx_opt.tstamp_ok else 20):
             sack_state = tcp_sacktag_state()
             flag |= tcp_sacktag_write_queue(sk, skb, prior_snd_una, sack_state)
             if flag & (FLAG_DATA_SACKED | FLAG_DSACKING_ACK):
@@ -695,7 +693,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
         flag |= tcp_ack_update_window(sk, skb, ack, ack_seq)
         if sk.ecn_flags and tcp_ecn_rcv_ecn_echo(sk, skb.tcp_flags):
             flag |= FLAG_ECE
-        has_sack = bool(sk.rx_opt.sack_ok) and tcp_hdr(skb).doff > (8 if sk.rx_opt.tstamp_ok else 5)
+        has_sack = bool(sk.rx_opt.sack_ok) and skb.l4_hlen > (32 if sk.rx_opt.tstamp_ok else 20)
         if has_sack:
             sack_state = tcp_sacktag_state()
             flag |= tcp_sacktag_write_queue(sk, skb, prior_snd_una, sack_state)

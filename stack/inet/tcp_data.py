@@ -614,7 +614,7 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
     if seq == end_seq:
         kfree_skb(skb)
         return
-    skb_pull(skb, tcp_hdr(skb).doff * 4)
+    skb_pull(skb, skb.l4_hlen)
     if sk.ecn_flags:
         tcp_ecn_accept_cwr(sk, skb)
     sk.rx_opt.dsack = False

@@ -7,7 +7,6 @@ windows), tcp_sack, tcp_options. A function that takes an skb owns it unless it 
 
 from __future__ import annotations
 
-from fastpath.hdr import tcp_hdr, tcp_hdr_fields, tcp_parse_ts
 from fastpath.skbuff import kfree_skb, sk_buff, skb_pull
 from stack.core.drop_reason import (
     SKB_DROP_REASON_PKT_TOO_SMALL,
@@ -39,7 +38,6 @@ from stack.core.tcp_states import (
     tcp_next_state,
 )
 from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
-from stack.inet import tcp_cong
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_SCHED,
     ICSK_TIME_DACK,
@@ -51,6 +49,7 @@ from stack.inet.inet_connection_sock import (
 from stack.inet.tcp_ack import tcp_ack, tcp_store_ts_recent
 from stack.inet.tcp_challenge import tcp_oow_rate_limited, tcp_send_challenge_ack
 from stack.inet.tcp_close import tcp_shutdown
+from stack.inet.tcp_cong import tcp_init_congestion_control, tcp_init_cwnd
 from stack.inet.tcp_const import (
     MSEC,
     TCP_DELACK_MAX,
@@ -74,7 +73,12 @@ from stack.inet.tcp_data import (
 )
 from stack.inet.tcp_done import tcp_done, tcp_reset, tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_rcv_syn, tcp_ecn_rcv_synack
-from stack.inet.tcp_options import tcp_clear_options, tcp_parse_fast_options, tcp_parse_options
+from stack.inet.tcp_options import (
+    OPTS_TS,
+    tcp_clear_options,
+    tcp_parse_fast_options,
+    tcp_parse_options,
+)
 from stack.inet.tcp_rcvbuf import tcp_init_buffer_space, tcp_rcv_rtt_measure_ts
 from stack.inet.tcp_rtt import tcp_synack_rtt_meas
 from stack.inet.tcp_sock import (
@@ -116,7 +120,7 @@ TCP_HP_BITS = ~(0x08 << 16) & 0xFFFFFFFF
 def tcp_disordered_ack(sk: tcp_sock, skb: sk_buff) -> bool:
     """An old pure ACK overtaken by data: PAWS must not make a challenge of it."""
     ack = skb.ack_seq
-    window = tcp_hdr(skb).window << sk.rx_opt.snd_wscale
+    window = skb.th_window << (sk.rx_opt.snd_wscale & 15)
     return (
         bool(skb.tcp_flags & TCPHDR_ACK)
         and skb.seq == sk.rcv_nxt
@@ -157,11 +161,10 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
 
     True: go on. False: skb was dealt with (freed).
     """
-    th = tcp_hdr(skb)
     flags = skb.tcp_flags
     linux = sk.net.mib.linux
     if (
-        tcp_parse_fast_options(sk, skb, th.doff * 4)
+        tcp_parse_fast_options(sk, skb)
         and sk.rx_opt.saw_tstamp
         and tcp_paws_discard(sk, skb)
         and not flags & TCPHDR_RST
@@ -242,23 +245,24 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
     tcp_mstamp_refresh(sk)
     rx_opt = sk.rx_opt
     rx_opt.saw_tstamp = False
-    _, _, seq, ack_seq, doff, flags, window, _ = tcp_hdr_fields(skb)
-    hlen = doff * 4
+    seq: int = skb.seq
+    ack_seq: int = skb.ack_seq
+    flags: int = skb.tcp_flags
+    hlen: int = skb.l4_hlen
     length = skb.len
     if (
-        ((hlen << 26 | flags << 16 | window) & TCP_HP_BITS) == sk.pred_flags
+        ((hlen << 26 | flags << 16 | skb.th_window) & TCP_HP_BITS) == sk.pred_flags
         and seq == sk.rcv_nxt
         and not after(ack_seq, sk.snd_nxt)
     ):
         fast = True
         if hlen == 32:
-            ts = tcp_parse_ts(skb)
-            if ts is None or ((ts[0] - rx_opt.ts_recent) & M32) >= HALF:
+            if skb.tcp_opts != OPTS_TS or ((skb.tsval - rx_opt.ts_recent) & M32) >= HALF:
                 fast = False  # other options, or PAWS has to look
             else:
                 rx_opt.saw_tstamp = True
-                rx_opt.rcv_tsval = ts[0]
-                rx_opt.rcv_tsecr = (ts[1] - sk.tsoffset) & M32 if ts[1] else 0
+                rx_opt.rcv_tsval = skb.tsval
+                rx_opt.rcv_tsecr = (skb.tsecr - sk.tsoffset) & M32 if skb.tsecr else 0
         if fast:
             if length <= hlen:
                 if length < hlen:
@@ -345,9 +349,9 @@ def tcp_init_transfer(sk: tcp_sock) -> None:
     if sk.total_retrans > 1 and sk.undo_marker:
         sk.snd_cwnd = 1
     else:
-        sk.snd_cwnd = tcp_cong.tcp_init_cwnd(sk, sk.sk_dst_cache)
+        sk.snd_cwnd = tcp_init_cwnd(sk, sk.sk_dst_cache)
     sk.snd_cwnd_stamp = sk.net.now()
-    tcp_cong.tcp_init_congestion_control(sk)
+    tcp_init_congestion_control(sk)
     tcp_init_buffer_space(sk)
 
 
@@ -422,7 +426,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         tcp_ack(sk, skb, FLAG_SLOWPATH)
         # The SYN is acceptable.
         sk.rcv_nxt = sk.rcv_wup = (skb.seq + 1) & M32
-        sk.snd_wnd = tcp_hdr(skb).window  # RFC 7323 2.2: never scaled in a SYN
+        sk.snd_wnd = skb.th_window  # RFC 7323 2.2: never scaled in a SYN
         if not rx_opt.wscale_ok:
             rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
             sk.window_clamp = min(sk.window_clamp, 65535)
@@ -456,7 +460,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         tcp_set_state(sk, tcp_next_state(TCP_SYN_SENT, TcpEvent.RCV_SYN))
         _negotiate_timestamps(sk)
         sk.rcv_nxt = sk.copied_seq = sk.rcv_wup = (skb.seq + 1) & M32
-        sk.snd_wnd = sk.max_window = tcp_hdr(skb).window
+        sk.snd_wnd = sk.max_window = skb.th_window
         sk.snd_wl1 = skb.seq
         if not rx_opt.wscale_ok:
             rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
@@ -610,7 +614,7 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
     tcp_set_state(sk, tcp_next_state(TCP_SYN_RECV, TcpEvent.RCV_ACK_OF_SYN))
     sk.sk_state_change()
     sk.snd_una = skb.ack_seq
-    window = tcp_hdr(skb).window
+    window = skb.th_window
     sk.snd_wnd = window if skb.tcp_flags & TCPHDR_SYN else window << sk.rx_opt.snd_wscale
     sk.snd_wl1 = skb.seq
     if sk.rx_opt.tstamp_ok:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import sk_buff
 from stack.core.dst import dst_metric_advmss
 from stack.core.sock import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK, sock_owned_by_user
@@ -103,7 +102,7 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     else:
         rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
         newsk.window_clamp = min(newsk.window_clamp, 65535)
-    newsk.snd_wnd = tcp_hdr(skb).window << rx_opt.snd_wscale
+    newsk.snd_wnd = skb.th_window << (rx_opt.snd_wscale & 15)
     newsk.max_window = newsk.snd_wnd
     if rx_opt.tstamp_ok:
         newsk.tsoffset = req.ts_off
@@ -135,9 +134,9 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
     seq, end_seq = skb.seq, skb.end_seq
     flg = flags & (TCPHDR_RST | TCPHDR_SYN | TCPHDR_ACK)
     linux = net.mib.linux
-    tmp_opt = tcp_options_received()
+    tmp_opt: tcp_options_received = tcp_options_received()
     paws_reject = False
-    if tcp_hdr(skb).doff > 5:
+    if skb.l4_hlen > 20:
         tcp_parse_options(net, skb, tmp_opt, False)
         if tmp_opt.saw_tstamp:
             tmp_opt.ts_recent = req.ts_recent

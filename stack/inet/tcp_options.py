@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 
+# sk_buff.tcp_opts (fastpath/parse.pxd)
+OPTS_NONE = 0
+OPTS_TS = 1
+
 _TS = Struct("!BBBBII")
 _MSS = Struct("!BBH")
 _U32x2 = Struct("!II")
@@ -125,23 +129,20 @@ def tcp_established_options_size(sk: tcp_sock) -> int:
     return size
 
 
-def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff, doff: int) -> bool:
+def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff) -> bool:
     """Read the options of a segment of an open connection; True when there is a timestamp.
 
-    The aligned timestamps form (RFC 7323 appendix A) is recognised without a walk.
+    The aligned timestamps form (RFC 7323 appendix A) is in the sk_buff (`tcp_v4_fill_cb`).
     """
     rx_opt = sk.rx_opt
-    if doff == 20:
+    if skb.tcp_opts == OPTS_NONE:
         rx_opt.saw_tstamp = False
         return False
-    if rx_opt.tstamp_ok and doff == 32:
-        ts = tcp_parse_ts(skb)
-        if ts is not None:
-            rx_opt.saw_tstamp = True
-            rx_opt.rcv_tsval = ts[0]
-            tsecr = ts[1]
-            rx_opt.rcv_tsecr = (tsecr - sk.tsoffset) & M32 if tsecr else 0
-            return True
+    if rx_opt.tstamp_ok and skb.tcp_opts == OPTS_TS:
+        rx_opt.saw_tstamp = True
+        rx_opt.rcv_tsval = skb.tsval
+        rx_opt.rcv_tsecr = (skb.tsecr - sk.tsoffset) & M32 if skb.tsecr else 0
+        return True
     tcp_parse_options(sk.net, skb, rx_opt, True)
     if rx_opt.saw_tstamp and rx_opt.rcv_tsecr:
         rx_opt.rcv_tsecr = (rx_opt.rcv_tsecr - sk.tsoffset) & M32

@@ -34,7 +34,6 @@ from stack.core.sk_mem import (
     sk_wmem_schedule,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
-from stack.inet import tcp_cong
 from stack.inet.inet_connection_sock import (
     ICSK_TIME_DACK,
     ICSK_TIME_LOSS_PROBE,
@@ -44,6 +43,13 @@ from stack.inet.inet_connection_sock import (
     inet_csk_clear_xmit_timer,
     inet_csk_inc_pingpong_cnt,
     inet_csk_reset_xmit_timer,
+)
+from stack.inet.tcp_cong import (
+    tcp_ca_event,
+    tcp_current_ssthresh,
+    tcp_cwnd_validate,
+    tcp_enter_cwr,
+    tcp_init_cwnd,
 )
 from stack.inet.tcp_const import SEC, TCP_ATO_MIN, TCP_TIMEOUT_MIN
 from stack.inet.tcp_ecn import tcp_ecn_send
@@ -123,10 +129,10 @@ def tcp_reset_xmit_timer(sk: tcp_sock, what: int, when: int) -> None:
 
 def tcp_cwnd_restart(sk: tcp_sock, delta: int) -> None:
     """RFC 2861: after `delta` ns of idleness the window halves once per RTO."""
-    restart_cwnd = tcp_cong.tcp_init_cwnd(sk, sk.sk_dst_cache)
+    restart_cwnd = tcp_init_cwnd(sk, sk.sk_dst_cache)
     cwnd = sk.snd_cwnd
-    tcp_cong.tcp_ca_event(sk, CA_EVENT_CWND_RESTART)
-    sk.snd_ssthresh = tcp_cong.tcp_current_ssthresh(sk)
+    tcp_ca_event(sk, CA_EVENT_CWND_RESTART)
+    sk.snd_ssthresh = tcp_current_ssthresh(sk)
     restart_cwnd = min(restart_cwnd, cwnd)
     rto = sk.icsk_rto
     delta -= rto
@@ -140,22 +146,22 @@ def tcp_cwnd_restart(sk: tcp_sock, delta: int) -> None:
 
 def tcp_slow_start_after_idle_check(sk: tcp_sock) -> None:
     """include/net/tcp.h: before queueing data after a pause."""
-    if sk.packets_out:
-        return
-    delta = sk.net.now() - sk.lsndtime
     if (
-        delta > sk.icsk_rto
-        and sk.net.sysctl.tcp_slow_start_after_idle
-        and sk.icsk_ca_ops.cong_control is None
+        sk.packets_out
+        or not sk.net.sysctl.tcp_slow_start_after_idle
+        or sk.icsk_ca_ops.cong_control is not None
     ):
-        tcp_cwnd_restart(sk, delta)
+        return
+    now: int = sk.net.now()
+    if now - sk.lsndtime > sk.icsk_rto:
+        tcp_cwnd_restart(sk, now - sk.lsndtime)
 
 
 def tcp_event_data_sent(sk: tcp_sock) -> None:
     """Note the time; a reply sent soon after data came makes the session interactive."""
     now = sk.tcp_mstamp
     if tcp_packets_in_flight(sk) == 0:
-        tcp_cong.tcp_ca_event(sk, CA_EVENT_TX_START)
+        tcp_ca_event(sk, CA_EVENT_TX_START)
     sk.lsndtime = now
     if now - sk.icsk_ack_lrcvtime < sk.icsk_ack_ato:
         inet_csk_inc_pingpong_cnt(sk)
@@ -308,7 +314,7 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
     end_seq = skb.end_seq
     err = sk.icsk_af_ops.queue_xmit(sk, skb, sk.cork.fl4)
     if err > 0:
-        tcp_cong.tcp_enter_cwr(sk)
+        tcp_enter_cwr(sk)
         if err == NET_XMIT_CN:
             err = 0
     if not err and oskb is not None and oskb.end_seq == end_seq:
@@ -604,7 +610,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
             break
     is_cwnd_limited = is_cwnd_limited or tcp_packets_in_flight(sk) >= sk.snd_cwnd
     if sent_pkts or is_cwnd_limited:
-        tcp_cong.tcp_cwnd_validate(sk, is_cwnd_limited)
+        tcp_cwnd_validate(sk, is_cwnd_limited)
     if sent_pkts:
         if sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery):
             sk.prr_out += sent_pkts

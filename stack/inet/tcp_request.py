@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_header_len
 from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_hash_add,
@@ -32,7 +31,6 @@ def tcp_openreq_init(
     req: request_sock, rx_opt: tcp_options_received, skb: sk_buff, sk: tcp_sock
 ) -> None:
     """Fill a request from a SYN and its options."""
-    th = tcp_hdr(skb)
     req.rsk_rcv_wnd = 0
     req.rcv_isn = skb.seq
     req.rcv_nxt = (skb.seq + 1) & M32
@@ -42,8 +40,8 @@ def tcp_openreq_init(
     req.sack_ok = bool(rx_opt.sack_ok)
     req.snd_wscale = rx_opt.snd_wscale
     req.wscale_ok = rx_opt.wscale_ok
-    req.inet_dport = th.source
-    req.inet_num = th.dest
+    req.inet_dport = skb.sport
+    req.inet_num = skb.dport
     req.sk_mark = sk.sk_mark
 
 
@@ -51,7 +49,7 @@ def tcp_reqsk_record_syn(sk: tcp_sock, req: request_sock, skb: sk_buff) -> None:
     """TCP_SAVE_SYN: keep the headers of the SYN, IP's and TCP's. Data at the TCP header."""
     if sk.save_syn:
         hlen = skb_network_header_len(skb)
-        req.saved_syn = skb_copy_bits(skb, -hlen, hlen + tcp_hdr(skb).doff * 4)
+        req.saved_syn = skb_copy_bits(skb, -hlen, hlen + skb.l4_hlen)
 
 
 def tcp_conn_request(
@@ -60,8 +58,9 @@ def tcp_conn_request(
     """A SYN for a listener: make a request, answer with SYN-ACK. Borrows skb."""
     net = sk.net
     linux = net.mib.linux
-    isn, net.tcp_tw_isn = net.tcp_tw_isn, 0  # of a TIME_WAIT that this SYN replaces
-    want_cookie = False
+    isn: int = net.tcp_tw_isn  # of a TIME_WAIT that this SYN replaces
+    net.tcp_tw_isn = 0
+    want_cookie: bool = False
     syncookies = net.sysctl.tcp_syncookies
     if (syncookies == 2 or inet_csk_reqsk_queue_is_full(sk)) and not isn:
         want_cookie = tcp_syn_flood_action(sk)
@@ -72,8 +71,8 @@ def tcp_conn_request(
         linux.ListenOverflows += 1
         linux.ListenDrops += 1
         return 0
-    req = request_sock(sk, rsk_ops, af_ops)
-    tmp_opt = tcp_options_received()
+    req: request_sock = request_sock(sk, rsk_ops, af_ops)
+    tmp_opt: tcp_options_received = tcp_options_received()
     tmp_opt.mss_clamp = af_ops.mss_clamp
     tmp_opt.user_mss = sk.rx_opt.user_mss
     tcp_parse_options(net, skb, tmp_opt, False)

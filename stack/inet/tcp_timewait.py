@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastpath.hdr import tcp_hdr
 from fastpath.skbuff import sk_buff
 from stack.core.tcp_states import (
     TCP_FIN_WAIT2,
@@ -115,9 +114,9 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
     flags = skb.tcp_flags
     seq, end_seq = skb.seq, skb.end_seq
     rst = bool(flags & TCPHDR_RST)
-    tmp_opt = tcp_options_received()
+    tmp_opt: tcp_options_received = tcp_options_received()
     paws_reject = False
-    if tcp_hdr(skb).doff > 5 and tw.tw_ts_recent_stamp:
+    if skb.l4_hlen > 20 and tw.tw_ts_recent_stamp:
         tmp_opt.tstamp_ok = True
         tcp_parse_options(net, skb, tmp_opt, True)
         if tmp_opt.saw_tstamp:

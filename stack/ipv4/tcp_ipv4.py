@@ -144,7 +144,7 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
             raise os_error(errno.EINVAL)
         nexthop = inet_opt.faddr
     orig_sport = sk.inet_sport
-    fl4 = flowi(AF_INET)
+    fl4: flowi = flowi(AF_INET)
     try:
         rt = ip_route_connect(
             fl4, nexthop, sk.inet_saddr, sk.sk_bound_dev_if, IPPROTO_TCP, orig_sport, dport, sk
@@ -203,7 +203,8 @@ def inet_sk_rebuild_header(sk: tcp_sock) -> int:
 
 def tcp_v4_rebuild_route(sk: tcp_sock) -> dst_entry | None:
     """A fresh route to the peer, cached; None when there is none."""
-    fl4 = sk.cork.fl4 = flowi(AF_INET)
+    fl4: flowi = flowi(AF_INET)
+    sk.cork.fl4 = fl4
     daddr = sk.inet_daddr
     if sk.inet_opt is not None and sk.inet_opt.srr:
         daddr = sk.inet_opt.faddr
@@ -238,9 +239,7 @@ def tcp_v4_send_check(sk: tcp_sock, skb: sk_buff) -> None:
 
 def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry | None:
     """Addresses of a new request, and the route back; None when there is none."""
-    iph = ip_hdr(skb)
-    req.inet_rcv_saddr = iph.daddr
-    req.inet_daddr = iph.saddr
+    _, req.inet_daddr, _, req.inet_rcv_saddr, _ = inet_key(skb)
     req.tos = sk.tos
     return inet_csk_route_req(sk, req)
 
@@ -347,12 +346,13 @@ def tcp_v4_syn_recv_sock(
     newsk.sk_gso_type = SKB_GSO_TCPV4
     newsk.inet_opt = req.ireq_opt
     newsk.mc_index = skb.skb_iif
-    newsk.rcv_tos = ip_hdr(skb).tos
+    newsk.rcv_tos = skb.ip_dsfield
     newsk.icsk_ext_hdr_len = 0
     newsk.inet_id = sk.net.random.getrandbits(16)
     newsk.synack_req = req
     inet_sk_rx_dst_set(newsk, skb)
-    fl4 = newsk.cork.fl4 = flowi(AF_INET)
+    fl4: flowi = flowi(AF_INET)
+    newsk.cork.fl4 = fl4
     fl4.daddr, fl4.saddr = req.inet_daddr, req.inet_rcv_saddr
     sk_setup_caps(newsk, dst)
     tcp_ca_openreq_child(newsk, dst)

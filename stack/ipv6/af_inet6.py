@@ -192,10 +192,7 @@ def inet6_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockadd
 
 
 def inet6_release(sock: socket) -> int:
-    """net/ipv6/af_inet6.c: groups and anycast addresses of the socket end, then as over IPv4."""
-    sk: inet_sock | None = sock.sk
-    if sk is not None:
-        ipv6_af_ops.mc_drop_socket(sk)
+    """net/ipv6/af_inet6.c: as over IPv4, where groups and labels of both families end."""
     return inet_release(sock)
 
 

@@ -35,8 +35,12 @@ def ipv6_mc_sf_allow(sk: inet_sock, group: wide, saddr: wide, ifindex: int) -> b
 
 def ipv6_sock_drop_groups(sk: inet_sock) -> None:
     """net/ipv6/af_inet6.c inet6_release: leave groups, anycast addresses and flow labels."""
-    if sk.pinet6 is not None:
+    np = sk.pinet6
+    if np is None:
+        return
+    if np.ipv6_mc_list or np.ipv6_ac_list:
         sk.net.ipv6.groups.close(sk)
+    if np.ipv6_fl_list:
         fl6_free_socklist(sk)
 
 

@@ -20,18 +20,22 @@ from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.txoptions import fl6_update_dst
 
 if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
     from stack.inet.inet_connection_sock import request_sock
     from stack.inet.tcp_sock import tcp_sock
+    from stack.ipv6.pinfo import ipv6_pinfo
     from stack.ipv6.rt6_info import rt6_info
 
 
 def inet6_csk_route_req(sk: tcp_sock, req: request_sock) -> rt6_info | None:
     """The route back to who asks; None (counted) when there is none."""
-    np = sk.pinet6
-    opt = np.opt if np is not None else None
-    fl6 = flowi(
+    np: ipv6_pinfo | None = sk.pinet6
+    daddr: wide = req.inet_daddr
+    if np is not None and np.opt is not None:
+        daddr = fl6_update_dst(daddr, np.opt) or daddr
+    fl6: flowi = flowi(
         AF_INET6,
-        fl6_update_dst(req.inet_daddr, opt) or req.inet_daddr,
+        daddr,
         req.inet_rcv_saddr,
         req.ir_iif,
         0,
@@ -50,8 +54,8 @@ def inet6_csk_route_req(sk: tcp_sock, req: request_sock) -> rt6_info | None:
 
 def inet6_csk_flow(sk: tcp_sock) -> flowi:
     """The flow of the socket's packets: its addresses and ports, its options' label."""
-    np = sk.pinet6
-    fl6 = flowi(
+    np: ipv6_pinfo | None = sk.pinet6
+    fl6: flowi = flowi(
         AF_INET6,
         sk.inet_daddr,
         sk.inet_saddr,
@@ -65,7 +69,8 @@ def inet6_csk_flow(sk: tcp_sock) -> flowi:
     )
     if np is not None:
         fl6.flowlabel = np.flow_label
-        fl6.daddr = fl6_update_dst(fl6.daddr, np.opt) or fl6.daddr
+        if np.opt is not None:
+            fl6.daddr = fl6_update_dst(fl6.daddr, np.opt) or fl6.daddr
     return fl6
 
 
@@ -85,7 +90,7 @@ def inet6_csk_route_socket(sk: tcp_sock) -> int:
 
 def inet6_csk_xmit(sk: tcp_sock, skb: sk_buff, fl: flowi | None) -> int:
     """af_ops.queue_xmit: route, header, out. Takes ownership of skb."""
-    dst = sk.sk_dst_cache
+    dst: dst_entry | None = sk.sk_dst_cache
     if dst is None or dst.obsolete:
         err = inet6_csk_route_socket(sk)
         if err:
@@ -95,11 +100,12 @@ def inet6_csk_xmit(sk: tcp_sock, skb: sk_buff, fl: flowi | None) -> int:
         dst = sk.sk_dst_cache
     skb.dst = dst
     if fl is None or fl.daddr != sk.inet_daddr:
-        fl = sk.cork.fl4 = inet6_csk_flow(sk)
+        fl = inet6_csk_flow(sk)
+        sk.cork.fl4 = fl
         fl.daddr = sk.inet_daddr  # ip6_xmit puts the first hop of a routing header in its place
-    np = sk.pinet6
+    np: ipv6_pinfo | None = sk.pinet6
     opt = None
-    tclass = sk.tos
+    tclass: int = sk.tos
     if np is not None:
         opt = np.opt
         tclass = np.tclass | (sk.tos & 3)  # ECN

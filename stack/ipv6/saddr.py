@@ -1,7 +1,7 @@
 """Source address selection: net/ipv6/addrconf.c ipv6_dev_get_saddr, RFC 6724 5.
 
-The candidates are compared rule by rule; here each has a tuple of the rules' answers, higher is
-better, and of equal ones the first in the interface's list stays.
+The candidates are compared rule by rule until one decides; of equal ones the first in the
+interface's list stays.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ IPV6_PREFER_SRC_HOME = 0x0400
 IPV6_PREFER_SRC_CGA = 0x0008
 IPV6_PREFER_SRC_NONCGA = 0x0800
 
+RULES = 10
+
 # net/ipv6/addrconf.c ipv6_saddr_preferred: kinds that are never second choice
 _PREFERRED = IPV6_ADDR_MAPPED | IPV6_ADDR_COMPATv4 | IPV6_ADDR_LOOPBACK
 
@@ -72,39 +74,58 @@ class saddr_dst:
     ifindex: int = row(of=lambda dst: dst.dst_dev.ifindex if dst.dst_dev is not None else 0)
     type: int = row(of=lambda dst: ipv6_addr_type(dst.addr))
     scope: int = row(of=lambda dst: ipv6_addr_scope(dst.addr))
-    label: int = row(of=lambda dst: dst.net.ipv6.addrlabel.lookup(dst.addr, dst.ifindex).label)
+    label: int = row(-1)
+    """Looked up when rule 6 is asked, -1 before."""
 
 
-def ipv6_get_saddr_eval(dst: saddr_dst, ifa: inet6_ifaddr) -> tuple[int, ...]:
-    """net/ipv6/addrconf.c: the answers of rules 1 to 8 for one candidate, higher is better."""
-    idev = ifa.idev
-    net = idev.net
-    addr = ifa.addr
-    flags = ifa.flags
-    scope = ipv6_addr_scope(addr)
-    avoid = IFA_F_DEPRECATED
-    if not ipv6_use_optimistic_addr(idev):
-        avoid |= IFA_F_OPTIMISTIC
-    temporary = bool(flags & IFA_F_TEMPORARY)
-    if dst.prefs & (IPV6_PREFER_SRC_PUBLIC | IPV6_PREFER_SRC_TMP):
-        want_temporary = bool(dst.prefs & IPV6_PREFER_SRC_TMP)
-    else:
-        want_temporary = idev.cnf.use_tempaddr >= 2
-    home = bool(flags & IFA_F_HOMEADDRESS)
-    return (
-        addr == dst.addr,  # rule 1: the same address
-        # rule 2: the smallest scope that reaches, else the largest
-        -scope if scope >= dst.scope else scope - 128,
-        # rule 3: not deprecated (and not optimistic)
-        bool(ipv6_addr_type(addr) & _PREFERRED) or not flags & avoid,
-        home != bool(dst.prefs & IPV6_PREFER_SRC_COA),  # rule 4: home address
-        not dst.ifindex or dst.ifindex == idev.dev.ifindex,  # rule 5: outgoing interface
-        net.ipv6.addrlabel.lookup(addr, idev.dev.ifindex).label == dst.label,  # rule 6
-        temporary == want_temporary,  # rule 7: public or temporary
-        _orchid(addr) == _orchid(dst.addr),
-        min(ipv6_addr_diff(addr, dst.addr), ifa.prefix_len),  # rule 8: longest matching prefix
-        not flags & IFA_F_OPTIMISTIC,
-    )
+def ipv6_get_saddr_eval(dst: saddr_dst, ifa: inet6_ifaddr, rule: int) -> int:
+    """net/ipv6/addrconf.c: the answer of one rule (0 ... RULES - 1) for one candidate.
+
+    Higher is better.
+    """
+    idev: inet6_dev = ifa.idev
+    addr: wide = ifa.addr
+    if rule == 0:  # rule 1: the same address
+        return addr == dst.addr
+    if rule == 1:  # rule 2: the smallest scope that reaches, else the largest
+        scope: int = ipv6_addr_scope(addr)
+        return -scope if scope >= dst.scope else scope - 128
+    if rule == 2:  # rule 3: not deprecated (and not optimistic)
+        avoid: int = IFA_F_DEPRECATED
+        if not ipv6_use_optimistic_addr(idev):
+            avoid |= IFA_F_OPTIMISTIC
+        return not ifa.flags & avoid or bool(ipv6_addr_type(addr) & _PREFERRED)
+    if rule == 3:  # rule 4: home address
+        return bool(ifa.flags & IFA_F_HOMEADDRESS) != bool(dst.prefs & IPV6_PREFER_SRC_COA)
+    if rule == 4:  # rule 5: outgoing interface
+        return not dst.ifindex or dst.ifindex == idev.dev.ifindex
+    if rule == 5:  # rule 6: the same label
+        labels = idev.net.ipv6.addrlabel
+        if dst.label < 0:
+            dst.label = labels.lookup(dst.addr, dst.ifindex).label
+        return bool(labels.lookup(addr, idev.dev.ifindex).label == dst.label)
+    if rule == 6:  # rule 7: public or temporary
+        want_temporary: bool = idev.cnf.use_tempaddr >= 2
+        if dst.prefs & (IPV6_PREFER_SRC_PUBLIC | IPV6_PREFER_SRC_TMP):
+            want_temporary = bool(dst.prefs & IPV6_PREFER_SRC_TMP)
+        return bool(ifa.flags & IFA_F_TEMPORARY) == want_temporary
+    if rule == 7:
+        return _orchid(addr) == _orchid(dst.addr)
+    if rule == 8:  # rule 8: longest matching prefix
+        return min(ipv6_addr_diff(addr, dst.addr), ifa.prefix_len)
+    return not ifa.flags & IFA_F_OPTIMISTIC
+
+
+def ipv6_saddr_better(dst: saddr_dst, ifa: inet6_ifaddr, best: inet6_ifaddr) -> bool:
+    """Whether the first rule that tells two candidates apart is for `ifa`."""
+    rule: int = 0
+    while rule < RULES:
+        ours: int = ipv6_get_saddr_eval(dst, ifa, rule)
+        theirs: int = ipv6_get_saddr_eval(dst, best, rule)
+        if ours != theirs:
+            return ours > theirs
+        rule += 1
+    return False
 
 
 def ipv6_select_ifaddr(
@@ -114,7 +135,7 @@ def ipv6_select_ifaddr(
 
     RFC 6724 4: for a group or a link-local destination only addresses of `dst_dev` will do.
     """
-    dst = saddr_dst(net, dst_dev, daddr, prefs)
+    dst: saddr_dst = saddr_dst(net, dst_dev, daddr, prefs)
     devices: tuple[net_device, ...] | list[net_device] = net.dev_base_head
     if dst_dev is not None:
         own: inet6_dev | None = dst_dev.ip6_ptr
@@ -125,7 +146,6 @@ def ipv6_select_ifaddr(
         ):
             devices = (dst_dev,)
     best: inet6_ifaddr | None = None
-    best_score: tuple[int, ...] = ()
     for dev in devices:
         idev: inet6_dev | None = dev.ip6_ptr
         if idev is None:
@@ -133,9 +153,8 @@ def ipv6_select_ifaddr(
         for ifa in idev.addr_list:
             if ifa.flags & IFA_F_TENTATIVE and not ifa.flags & IFA_F_OPTIMISTIC:
                 continue
-            score = ipv6_get_saddr_eval(dst, ifa)
-            if best is None or score > best_score:
-                best, best_score = ifa, score
+            if best is None or ipv6_saddr_better(dst, ifa, best):
+                best = ifa
     return best
 
 

@@ -175,7 +175,8 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
         raise os_error(errno.EAFNOSUPPORT)
     net = sk.net
     np = sk.pinet6
-    daddr, dport = uaddr.addr or IN6ADDR_LOOPBACK, uaddr.port
+    daddr: wide = uaddr.addr or IN6ADDR_LOOPBACK
+    dport: int = uaddr.port
     if not uaddr.addr and sk.sk_af.family == AF_INET:
         daddr = 0xFFFF_7F00_0001  # bound to a v4-mapped address: ::ffff:127.0.0.1
     if ipv6_addr_is_multicast(daddr):
@@ -201,7 +202,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     opt = np.opt if np is not None else None
     sk.inet_daddr = daddr
     sk.inet_dport = dport
-    fl6 = inet6_csk_flow(sk)
+    fl6: flowi = inet6_csk_flow(sk)
     rt = ip6_dst_lookup_flow(net, sk, fl6)
     if not sk.inet_saddr:
         sk.inet_saddr = fl6.saddr
@@ -217,7 +218,8 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     except OSError:
         tcp_connect_failed(sk)
         raise
-    fl6 = sk.cork.fl4 = inet6_csk_flow(sk)
+    fl6 = inet6_csk_flow(sk)
+    sk.cork.fl4 = fl6
     fl6.daddr = daddr
     if not sk.write_seq:
         sk.write_seq = secure_tcp_seq(net, sk.inet_saddr, daddr, sk.inet_sport, dport)
@@ -285,7 +287,7 @@ def tcp_v6_send_synack(
         return -errno.ENOMEM
     _send_check(skb, req.inet_rcv_saddr, req.inet_daddr)
     np = sk.pinet6
-    fl6 = flowi(AF_INET6, req.inet_daddr, req.inet_rcv_saddr, req.ir_iif)
+    fl6: flowi = flowi(AF_INET6, req.inet_daddr, req.inet_rcv_saddr, req.ir_iif)
     fl6.flowi_proto = IPPROTO_TCP
     fl6.fl_sport, fl6.fl_dport = req.inet_num, req.inet_dport
     opt, tclass = None, sk.tos
@@ -384,7 +386,8 @@ def tcp_v6_syn_recv_sock(
     newsk.icsk_ext_hdr_len = np.opt.tot_len if np is not None and np.opt is not None else 0
     if np is not None:
         np.flow_label = ipv6_hdr(skb).flow_lbl if np.repflow else 0
-    fl6 = newsk.cork.fl4 = inet6_csk_flow(newsk)
+    fl6: flowi = inet6_csk_flow(newsk)
+    newsk.cork.fl4 = fl6
     fl6.daddr = req.inet_daddr
     sk_setup_caps(newsk, dst)
     tcp_ca_openreq_child(newsk, dst)

@@ -256,6 +256,36 @@ def test_what_is_not_linear_is_left_to_its_layer() -> None:
         S.kfree_skb(skb)
 
 
+@given(
+    st.sampled_from(OPTIONS),
+    st.integers(0, 0xFFFFFFFF),
+    st.integers(0, 255),
+    st.booleans(),
+)
+def test_tcp_has_its_fields_when_nobody_could_parse(
+    options: bytes, seq: int, flags: int, v6: bool
+) -> None:
+    """A length in the IP header that is beyond the packet: TCP reads the header itself."""
+    packet = bytearray(frames.tcp(b"payload", seq=seq, flags=flags, options=options, v6=v6)[14:])
+    seen = ref_parse(bytes(packet))
+    assert seen is not None
+    assert seen.ports is not None
+    packet[4 if v6 else 2] ^= 0x40
+    skb = lazily(bytes(packet))
+    skb.transport_header = skb.network_header + seen.l4
+    S.skb_pull(skb, seen.l4)
+    assert hdr.tcp_hdr_validate(skb) == seen.ports.hlen
+    hdr.tcp_v4_fill_cb(skb)
+    assert not skb.parsed
+    found = Ports(
+        skb.sport, skb.dport, skb.l4_hlen, skb.th_seq, skb.th_ack, skb.th_flags, skb.th_window,
+        skb.tcp_opts, (skb.tsval, skb.tsecr) if skb.tcp_opts == 1 else None,
+    )  # fmt: skip
+    assert found == seen.ports
+    assert (skb.seq, skb.ack_seq, skb.tcp_flags) == (seq, seen.ports.ack, flags)
+    S.kfree_skb(skb)
+
+
 def test_freed_and_missing() -> None:
     skb = lazily(frames.udp(b"")[14:])
     assert parse.skb_parse(skb)
