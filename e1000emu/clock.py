@@ -1,9 +1,9 @@
 """The clocks that NICs, links and hosts are given: virtual (deterministic), real, asyncio.
 
-All three keep the same event queue: a FIFO of things to do now and a heap of things to do later.
-They differ only in who advances time: a `VirtualClock` jumps to the next event, a `RealClock`
-sleeps in one poll loop with the links' file descriptors, an `AsyncioClock` lends itself a running
-asyncio loop.
+All three are the same event queue (fastpath.eventq): a FIFO of things to do now and a heap of
+things to do later. They differ only in who advances time: a `VirtualClock` jumps to the next event,
+a `RealClock` sleeps in one poll loop with the links' file descriptors, an `AsyncioClock` lends
+itself a running asyncio loop.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ import selectors
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +22,28 @@ if TYPE_CHECKING:
 
 from e1000emu.stall import QUIET_NS, Patience, Watch
 from fastpath.errors import E1000Error, whole_number
+from fastpath.eventq import (
+    EVENT_MAX_NS,
+    EVENT_NS,
+    INSTANT_EVENTS,
+    EventQueue,
+    JumpQueue,
+    TimerHandle,
+)
+
+__all__ = [
+    "EPOCH_NS",
+    "EVENT_MAX_NS",
+    "EVENT_NS",
+    "INSTANT_EVENTS",
+    "SECOND_NS",
+    "AsyncioClock",
+    "ClockError",
+    "RealClock",
+    "SimulationDeadlock",
+    "TimerHandle",
+    "VirtualClock",
+]
 
 SECOND_NS = 1_000_000_000
 # Wall time at 0 of a VirtualClock unless it is told another: 2026-01-01 12:00 UTC. Always the same,
@@ -33,11 +53,7 @@ EPOCH_NS = 1_767_268_800 * SECOND_NS
 # (watchdogs, garbage collection) ran: nothing that they do can end the wait.
 BACKGROUND_GRACE_NS = 300 * SECOND_NS
 
-
-# Events that a VirtualClock runs at one instant. Each one beyond takes time, as on every machine:
-# a microsecond, and twice as much after each further so many, up to a millisecond.
-INSTANT_EVENTS = 1 << 16
-EVENT_NS, EVENT_MAX_NS = 1_000, 1_000_000
+NEVER_NS = (1 << 63) - 1  # after 292 years; what is beyond that does not come
 
 THREADS = (
     "one thread at a time uses a VirtualClock: with ordinary threads put the hosts on "
@@ -59,26 +75,6 @@ def _running_loop() -> AbstractEventLoop | None:
     return None if asyncio is None else asyncio.events._get_running_loop()
 
 
-class TimerHandle:
-    """One scheduled call. `cancel()` is O(1): the entry stays in the heap and is skipped."""
-
-    __slots__ = ("fn", "when")
-
-    def __init__(self, when_ns: int, fn: Callable[[], Any]) -> None:
-        if when_ns.__class__ is not int:  # a float would make every later time a float
-            when_ns = whole_number("call_at", "when_ns", when_ns, unit="ns")
-        self.when = when_ns
-        self.fn: Callable[[], Any] | None = fn
-
-    def cancel(self) -> None:
-        """Make sure the call does not happen. Cancelling twice, or too late, is harmless."""
-        self.fn = None
-
-    @property
-    def cancelled(self) -> bool:
-        return self.fn is None
-
-
 class _NullLock:
     """A lock for clocks that only one thread uses: entering costs two empty calls."""
 
@@ -95,65 +91,6 @@ class _NullLock:
 
     def release(self) -> None:
         return None
-
-
-class _EventQueue:
-    """What the clocks share: `call_soon` FIFO, `call_at` heaps, expiry in (time, order) order."""
-
-    __slots__ = ("_background", "_heap", "_ready", "_seq")
-
-    threaded = False  # several threads may call in, holding `lock`
-
-    def __init__(self) -> None:
-        self._ready: deque[Callable[[], Any]] = deque()
-        self._heap: list[tuple[int, int, TimerHandle]] = []
-        self._background: list[tuple[int, int, TimerHandle]] = []
-        self._seq = 0
-
-    def _push(self, when_ns: int, fn: Callable[[], Any], background: bool) -> TimerHandle:
-        handle = TimerHandle(when_ns, fn)
-        self._seq = seq = self._seq + 1
-        heappush(self._background if background else self._heap, (when_ns, seq, handle))
-        return handle
-
-    def _top(self) -> tuple[list[tuple[int, int, TimerHandle]], int] | None:
-        """Return (heap holding the earliest live entry, its time ns), dropping cancelled tops."""
-        heap = self._heap
-        while heap and heap[0][2].fn is None:
-            heappop(heap)
-        back = self._background
-        if not back:
-            return (heap, heap[0][0]) if heap else None
-        while back and back[0][2].fn is None:
-            heappop(back)
-        if not back:
-            return (heap, heap[0][0]) if heap else None
-        if heap and heap[0] < back[0]:
-            return heap, heap[0][0]
-        return back, back[0][0]
-
-    def next_ns(self) -> int | None:
-        """Time (ns) of the earliest scheduled call, None without one (`call_soon` aside)."""
-        top = self._top()
-        return None if top is None else top[1]
-
-    def _run_expired(self, now_ns: int) -> int:
-        """Run what is due at `now_ns`: FIFO first, then timers by time. Returns events run."""
-        ready = self._ready
-        ran = 0
-        while True:
-            # Only the calls present now: one that re-queues itself must not starve the poll.
-            for _ in range(len(ready)):
-                ready.popleft()()
-                ran += 1
-            top = self._top()
-            if top is None or top[1] > now_ns:
-                return ran
-            handle = heappop(top[0])[2]
-            fn, handle.fn = handle.fn, None
-            assert fn is not None
-            fn()
-            ran += 1
 
 
 class _Task:
@@ -207,7 +144,7 @@ class _Task:
         return self.done
 
 
-class VirtualClock(_EventQueue):
+class VirtualClock(JumpQueue):
     """Time that jumps from event to event: the same inputs give the same run, byte for byte.
 
     One thread at a time uses it. `wait` runs events until its condition holds, so a blocking call
@@ -221,59 +158,18 @@ class VirtualClock(_EventQueue):
     `epoch_ns` is the wall time (ns since 1970-01-01 UTC) at which the clock shows 0.
     """
 
-    __slots__ = (
-        "_baton",
-        "_crowd",
-        "_current",
-        "_now",
-        "_tasks",
-        "_waiting",
-        "call_soon",
-        "epoch_ns",
-        "lock",
-        "watches",
-    )
-
-    call_soon: Callable[[Callable[[], Any]], None]
-    """Call `fn()` after the current event, at the same time, in FIFO order."""
+    __slots__ = ("_baton", "epoch_ns", "lock", "watches")
 
     def __init__(self, start_ns: int = 0, *, epoch_ns: int = EPOCH_NS) -> None:
-        super().__init__()
-        start_ns = whole_number("VirtualClock", "start_ns", start_ns, 0, unit="ns")
+        super().__init__(whole_number("VirtualClock", "start_ns", start_ns, 0, NEVER_NS, unit="ns"))
         self.epoch_ns = whole_number("VirtualClock", "epoch_ns", epoch_ns, 0, unit="ns")
-        self.call_soon = self._ready.append  # nothing to add to the deque's own method
-        self._now = start_ns
-        self._crowd = 0  # events since time last moved with nothing left to do at once
         self.lock: AbstractContextManager[Any] = _NullLock()
-        self._tasks: list[_Task] = []
-        self._current: _Task | None = None
         self._baton = threading.Semaphore(0)
-        self._waiting: int | None = None  # ident of the thread inside the loop of `wait`
         self.watches: list[Watch] = []
-
-    def now_ns(self) -> int:
-        """Virtual time in ns."""
-        return self._now
 
     def realtime_ns(self) -> int:
         """Virtual wall time: ns since 1970-01-01 UTC."""
         return self.epoch_ns + self._now
-
-    def call_at(
-        self, when_ns: int, fn: Callable[[], Any], *, background: bool = False
-    ) -> TimerHandle:
-        """Call `fn()` at `when_ns` (a time past means: as soon as possible, after `call_soon`s).
-
-        `background` marks housekeeping that alone must not keep a waiting call alive.
-        """
-        handle = TimerHandle(when_ns, fn)
-        self._seq = seq = self._seq + 1
-        heappush(self._background if background else self._heap, (when_ns, seq, handle))
-        return handle
-
-    def cancel(self, handle: TimerHandle) -> None:
-        """Cancel a `call_at`."""
-        handle.fn = None
 
     def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
         """Refuse: a file descriptor becomes readable in real time only."""
@@ -313,55 +209,13 @@ class VirtualClock(_EventQueue):
         self.watches.append(watch)
         return lambda: self.watches.remove(watch)
 
-    def pending(self) -> list[tuple[int, int, TimerHandle]]:
-        """The scheduled calls, (time ns, order, handle) each, in no order; none of background."""
-        return [entry for entry in self._heap if entry[2].fn is not None]
-
     def step(self) -> bool:
         """Run one event, moving time forward if need be. False when none is left."""
-        fn = self._next(None)
+        fn = self.take(None)
         if fn is None:
             return False
         fn()
         return True
-
-    def _next(self, limit_ns: int | None) -> Callable[[], Any] | None:
-        """Take the next event off, and move time to it; None when there is none up to `limit_ns`.
-
-        Events that wait to run at once are left where they are when time itself has to move
-        beyond the limit.
-        """
-        ready = self._ready
-        crowd = self._crowd = self._crowd + 1
-        if crowd <= INSTANT_EVENTS:
-            if ready:
-                return ready.popleft()
-            now = self._now
-        else:
-            now = self._now + self._event_ns()
-        top = self._top()
-        if ready:
-            if limit_ns is not None and now > limit_ns:
-                return None
-            # What is due by then takes turns with a queue that may never end.
-            if top is None or top[1] > now or crowd & 1:
-                self._now = now
-                return ready.popleft()
-        elif top is None or (limit_ns is not None and max(top[1], now) > limit_ns):
-            return None
-        elif top[1] > now:
-            self._crowd = 0
-        if top[1] > self._now:
-            self._now = top[1]
-        elif not ready:
-            self._now = now
-        handle = heappop(top[0])[2]
-        fn, handle.fn = handle.fn, None
-        return fn
-
-    def _event_ns(self) -> int:
-        """What an event takes, so many as there were at this instant."""
-        return min(EVENT_NS << (self._crowd // INSTANT_EVENTS - 1), EVENT_MAX_NS)
 
     def _turn(self, limit_ns: int | None) -> bool:
         """Let tasks run; True when one did and no event waits too long for them to rest."""
@@ -370,9 +224,9 @@ class VirtualClock(_EventQueue):
         self._crowd += 1
         if self._crowd <= INSTANT_EVENTS:
             return True
-        if self._ready or self._top() is not None:
+        if self.waiting_now or self.next_ns() is not None:
             return False
-        now = self._now + self._event_ns()
+        now = self.after_event()
         if limit_ns is not None and now > limit_ns:
             return False
         self._now = now
@@ -381,43 +235,14 @@ class VirtualClock(_EventQueue):
     def _end(self, limit_ns: int) -> None:
         """A run has come to its end: stand there."""
         if limit_ns > self._now:
-            self._now = limit_ns
-            if not self._ready:
+            self._now = min(limit_ns, NEVER_NS)
+            if not self.waiting_now:
                 self._crowd = 0
 
-    def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
-        """Run events until `cond()` holds; False when `timeout_ns` passes first.
-
-        Raises:
-            SimulationDeadlock: no timeout, and nothing is left that could make it true.
-        """
-        current = self._current
-        if current is not None and threading.current_thread() is current.thread:
-            return self._task_wait(current, cond, timeout_ns)
-        if self._waiting is not None:
-            self._check_thread()
-        if cond():
-            return True
-        ready = self._ready
-        deadline = None
-        if timeout_ns is not None:
-            deadline = self._now + timeout_ns
-            if timeout_ns <= 0:
-                self._crowd = 0  # it may not move time: it has events of its own
-        if not self._tasks:
-            left = INSTANT_EVENTS - self._crowd
-            while ready and left > 0:  # most waits end here: what they wait for is under way
-                left -= 1
-                ready.popleft()()
-                if cond():
-                    self._crowd = INSTANT_EVENTS - left
-                    return True
-            self._crowd = INSTANT_EVENTS - left
-        outer, self._waiting = self._waiting, threading.get_ident()
-        try:
-            return self._run_to(cond, deadline)
-        finally:
-            self._waiting = outer
+    def _in_task(self) -> bool:
+        """Whether it is the running task that calls."""
+        task: _Task | None = self._current
+        return task is not None and threading.current_thread() is task.thread
 
     def _check_thread(self) -> None:
         """Refuse a second thread while another one runs the events."""
@@ -429,9 +254,15 @@ class VirtualClock(_EventQueue):
                 f"{name!r} waits; {THREADS}"
             )
 
-    def _run_to(self, cond: Callable[[], bool], deadline: int | None) -> bool:
+    def _run_on(self, cond: Callable[[], bool], deadline: int | None) -> bool:
         """The events up to the one that makes `cond()` true, or to `deadline` (ns)."""
-        ready = self._ready
+        outer, self._waiting = self._waiting, threading.get_ident()
+        try:
+            return self._run_to(cond, deadline)
+        finally:
+            self._waiting = outer
+
+    def _run_to(self, cond: Callable[[], bool], deadline: int | None) -> bool:
         alone_since = -1
         patience: Patience | None = None
         look_ns = self._now + QUIET_NS
@@ -440,23 +271,23 @@ class VirtualClock(_EventQueue):
                 if cond():
                     return True
                 continue
-            if deadline is None and not ready:
-                top = self._top()
-                if top is None:
+            if deadline is None and not self.waiting_now:
+                when = self.next_ns()
+                if when is None:
                     raise self._deadlock(cond)
-                if top[0] is self._background and not self._heap:
+                if self.only_background():
                     if alone_since < 0:
                         alone_since = self._now
-                    elif top[1] - alone_since > BACKGROUND_GRACE_NS:
+                    elif when - alone_since > BACKGROUND_GRACE_NS:
                         raise self._deadlock(cond)
                 else:
                     alone_since = -1
-                    if top[1] >= look_ns:
+                    if when >= look_ns:
                         patience = patience or Patience(self)
-                        if patience.hopeless(top[1]):
+                        if patience.hopeless(when):
                             raise self._deadlock(cond)
                         look_ns = patience.look_ns
-            fn = self._next(deadline)
+            fn = self.take(deadline)
             if fn is None:
                 assert deadline is not None
                 self._end(deadline)
@@ -494,17 +325,12 @@ class VirtualClock(_EventQueue):
         when_ns = whole_number("VirtualClock.run_until", "when_ns", when_ns, unit="ns")
         if self._waiting is not None:
             self._check_thread()
-        ready = self._ready
         if when_ns <= self._now:
             self._crowd = 0  # it may not move time: it has events of its own
         while True:
-            if self._tasks and self._turn(when_ns):
+            if (self._tasks and self._turn(when_ns)) or self.run_now():
                 continue
-            if ready and self._crowd < INSTANT_EVENTS:
-                self._crowd += 1
-                ready.popleft()()
-                continue
-            fn = self._next(when_ns)
+            fn = self.take(when_ns)
             if fn is None:
                 break
             fn()
@@ -521,22 +347,15 @@ class VirtualClock(_EventQueue):
         Background timers due before the last foreground event run too, in order.
         """
         limit_ns = whole_number("VirtualClock.run_until_idle", "limit_ns", limit_ns, 0, unit="ns")
-        ready = self._ready
         end = self._now + limit_ns
         if limit_ns <= 0:
             self._crowd = 0
         while True:
-            if self._tasks and self._turn(end):
+            if (self._tasks and self._turn(end)) or self.run_now():
                 continue
-            if ready and self._crowd < INSTANT_EVENTS:
-                self._crowd += 1
-                ready.popleft()()
-                continue
-            if not ready:
-                top = self._top()
-                if top is None or (top[0] is self._background and not self._heap):
-                    return True
-            fn = self._next(end)
+            if not self.waiting_now and self.only_background():
+                return True
+            fn = self.take(end)
             if fn is None:
                 self._end(end)
                 return False
@@ -566,9 +385,7 @@ class VirtualClock(_EventQueue):
             self._current = None
             task.thread.join()
         self._tasks.clear()
-        self._ready.clear()
-        self._heap.clear()
-        self._background.clear()
+        self.clear()
 
     def _run_tasks(self) -> bool:
         """Let every task whose condition holds run until it waits again. True when one ran."""
@@ -617,7 +434,7 @@ def _nothing() -> None:
     return None
 
 
-class RealClock(_EventQueue):
+class RealClock(EventQueue):
     """Monotonic time and one poll loop for timers and the links' file descriptors.
 
     Either `start()` runs the loop in a thread, and other threads call in holding `lock` (they
@@ -636,13 +453,9 @@ class RealClock(_EventQueue):
         "_wake_w",
         "error",
         "lock",
-        "now_ns",
     )
 
     threaded = True
-
-    now_ns: Callable[[], int]
-    """CLOCK_MONOTONIC in ns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -660,7 +473,6 @@ class RealClock(_EventQueue):
         self._polling = False
         self._stop = False
         self.error: BaseException | None = None  # what ended the thread
-        self.now_ns = time.monotonic_ns
 
     def realtime_ns(self) -> int:
         """CLOCK_REALTIME: ns since 1970-01-01 UTC."""
@@ -671,20 +483,16 @@ class RealClock(_EventQueue):
     ) -> TimerHandle:
         """Call `fn()` with the lock held once `when_ns` is reached. Thread safe."""
         with self.lock:
-            handle = self._push(when_ns, fn, background)
+            handle = super().call_at(when_ns, fn, background=background)
             if self._polling and self._owner != threading.get_ident():
                 self._interrupt()
             return handle
 
     def call_soon(self, fn: Callable[[], Any]) -> None:
         """Call `fn()` with the lock held, soon, in FIFO order. Thread safe."""
-        self._ready.append(fn)
+        super().call_soon(fn)
         if self._polling and self._owner != threading.get_ident():
             self._interrupt()
-
-    def cancel(self, handle: TimerHandle) -> None:
-        """Cancel a `call_at`."""
-        handle.fn = None
 
     def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
         """Call `fn()` (lock held) whenever `fd` is readable, until `remove_reader`."""
@@ -752,14 +560,14 @@ class RealClock(_EventQueue):
         outer = self._owner
         self._owner = threading.get_ident()
         try:
-            ran = self._run_expired(time.monotonic_ns())
-            if self._ready or ran:
+            ran = self.run_expired(time.monotonic_ns())
+            if self.waiting_now or ran:
                 wait_s: float | None = 0.0
             else:
-                top = self._top()
+                when = self.next_ns()
                 wait_ns = limit_ns
-                if top is not None:
-                    due = max(0, top[1] - time.monotonic_ns())
+                if when is not None:
+                    due = max(0, when - time.monotonic_ns())
                     wait_ns = due if wait_ns is None else min(wait_ns, due)
                 wait_s = None if wait_ns is None else wait_ns / 1e9
             if wait_s == 0.0 and not self._readers:
@@ -879,12 +687,10 @@ class RealClock(_EventQueue):
                 os.close(self._wake_w)
                 self._wake_r = self._wake_w = -1
             self._readers.clear()
-            self._ready.clear()
-            self._heap.clear()
-            self._background.clear()
+            self.clear()
 
 
-class AsyncioClock(_EventQueue):
+class AsyncioClock(EventQueue):
     """A clock on an asyncio loop: hosts, links and coroutines share the loop's one thread.
 
     Blocking calls cannot block here: use `stack.aio`, or non-blocking sockets. While the loop is
@@ -907,11 +713,7 @@ class AsyncioClock(_EventQueue):
         "busy_poll_ns",
         "lock",
         "loop",
-        "now_ns",
     )
-
-    now_ns: Callable[[], int]
-    """The loop's time in ns."""
 
     def __init__(self, loop: AbstractEventLoop, *, busy_poll_ns: int = 0) -> None:
         super().__init__()
@@ -919,11 +721,11 @@ class AsyncioClock(_EventQueue):
         self.busy_poll_ns = whole_number("AsyncioClock", "busy_poll_ns", busy_poll_ns, 0, unit="ns")
         self._idle_ns = 0  # when the last callback of a descriptor ended
         self._spinning = False  # a _spin is queued on the loop
-        self._spin_until_ns = 0
-        # Every packet asks several times. asyncio's own loops have time.monotonic(), uvloop's the
+        # Every packet asks for the time. asyncio's own loops have time.monotonic(), uvloop's the
         # same in whole milliseconds.
-        known = type(loop).__module__.partition(".")[0] in ("asyncio", "uvloop")
-        self.now_ns = time.monotonic_ns if known else self._loop_ns
+        if type(loop).__module__.partition(".")[0] not in ("asyncio", "uvloop"):
+            self._time = self._loop_ns
+        self._spin_until_ns = 0
         self.lock: AbstractContextManager[Any] = _NullLock()
         self._armed: Any = None  # asyncio handle of the next timer
         self._armed_ns = 0
@@ -942,21 +744,17 @@ class AsyncioClock(_EventQueue):
         self, when_ns: int, fn: Callable[[], Any], *, background: bool = False
     ) -> TimerHandle:
         """Call `fn()` in the loop once `when_ns` is reached."""
-        handle = self._push(when_ns, fn, background)
+        handle = super().call_at(when_ns, fn, background=background)
         if self._armed is None or when_ns < self._armed_ns:
             self._arm()
         return handle
 
     def call_soon(self, fn: Callable[[], Any]) -> None:
         """Call `fn()` in the loop after the current callback, FIFO."""
-        self._ready.append(fn)
+        super().call_soon(fn)
         if not self._poll and not self._closed:
             self._poll = True
             self.loop.call_soon(self._run)
-
-    def cancel(self, handle: TimerHandle) -> None:
-        """Cancel a `call_at`."""
-        handle.fn = None
 
     def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
         """Call `fn()` whenever `fd` is readable."""
@@ -1002,15 +800,15 @@ class AsyncioClock(_EventQueue):
 
     def _arm(self) -> None:
         """Have the loop call at the earliest timer's time; an earlier call, in vain, is left."""
-        top = self._top()
-        if top is None or self._closed:
+        when = self.next_ns()
+        if when is None or self._closed:
             return
         if self._armed is not None:
-            if self._armed_ns <= top[1]:
+            if self._armed_ns <= when:
                 return
             self._armed.cancel()
-        self._armed_ns = top[1]
-        self._armed = self.loop.call_later(max(0, top[1] - self.now_ns()) / 1e9, self._expire)
+        self._armed_ns = when
+        self._armed = self.loop.call_later(max(0, when - self.now_ns()) / 1e9, self._expire)
 
     def _expire(self) -> None:
         self._armed = None
@@ -1021,8 +819,8 @@ class AsyncioClock(_EventQueue):
         if self._closed:
             return
         # asyncio rounds to its resolution and may call a hair early; the next turn catches that.
-        self._run_expired(self.now_ns())
-        if self._ready and not self._poll:
+        self.run_expired(self.now_ns())
+        if self.waiting_now and not self._poll:
             self._poll = True
             self.loop.call_soon(self._run)
         self._arm()
@@ -1055,6 +853,4 @@ class AsyncioClock(_EventQueue):
         if self._armed is not None:
             self._armed.cancel()
             self._armed = None
-        self._ready.clear()
-        self._heap.clear()
-        self._background.clear()
+        self.clear()

@@ -51,9 +51,9 @@ class Patience:
         """Look, before the event at `when_ns` runs; False, and a later `look_ns`, while not."""
         watches = self._clock.watches
         others = [
-            entry[0]
+            entry.when
             for entry in self._clock.pending()
-            if not any(entry[2].fn == watch.interrupt for watch in watches)
+            if not any(entry.fn == watch.interrupt for watch in watches)
         ]
         if others:
             self.look_ns = max(others) + 1

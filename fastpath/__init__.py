@@ -33,6 +33,7 @@ MODULES = (
     "datapath",
     "dma",
     "drvring",
+    "eventq",
     "flow",
     "freshbytes",
     "gro",

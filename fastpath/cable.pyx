@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from fastpath.batch cimport FrameBatch
+from fastpath.eventq cimport call_soon, clock_ns
 
 cdef enum:
     # A batch that grew past this goes back to the allocator instead of holding its arena for ever.
@@ -191,7 +192,7 @@ cdef class CableEnd:
         self.stats.tx_frames += n
         self.stats.tx_bytes += nbytes
         if self.latency_ns or self.rate_bps:
-            when = self.clock.now_ns()
+            when = clock_ns(self.clock)
             if self.rate_bps:
                 when = max(when, self.busy_ns) + <int64_t>(
                     8 * (nbytes + <uint64_t>n * _WIRE_OVERHEAD_BYTES) * 1_000_000_000U
@@ -223,10 +224,10 @@ cdef class CableEnd:
             return 0
         self.scheduled = True
         when = 0 if self.fresh else self.q[self.q_head].when
-        if when and when > <int64_t>self.clock.now_ns():
+        if when and when > clock_ns(self.clock):
             self.clock.call_at(when, self.deliver_later)
         else:
-            self.clock.call_soon(self.deliver_later)
+            call_soon(self.clock, self.deliver_later)
         return 0
 
     def _deliver(self):
@@ -253,7 +254,7 @@ cdef class CableEnd:
             batch = <FrameBatch>self.q[self.q_head].batch
             start = self.q[self.q_head].start
             if self.q[self.q_head].when and \
-                    self.q[self.q_head].when > <int64_t>self.clock.now_ns():
+                    self.q[self.q_head].when > clock_ns(self.clock):
                 break
             # A port that frees descriptors inside receive() calls rx_ready() before it returns.
             self.held = True

@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from fastpath.batch cimport FrameBatch
 from fastpath.cable cimport BatchPool, CableEnd, FrameSink
+from fastpath.eventq cimport clock_ns
 from fastpath.cable import shared as _shared_pool
 from fastpath.macctrl cimport mac_control
 from fastpath.regfile cimport RegFile, RegHook
@@ -191,7 +192,7 @@ cdef class IrqCause(RegHook):
             return 0
         if want and not self.asserted:
             if self._interval_ns:
-                now = self._clock.now_ns()
+                now = clock_ns(self._clock)
                 due = self._last_ns + self._interval_ns
                 if now < due:
                     if self._timer is None:
