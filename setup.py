@@ -10,6 +10,7 @@ Environment switches (all read here and nowhere else):
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shlex
@@ -24,7 +25,8 @@ from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
-from stackc.tree import compiled_modules, generate  # noqa: E402 - a program of this tree
+from stackc.build import compile_flags, directives  # noqa: E402 - programs of this tree
+from stackc.tree import compiled_modules, generate  # noqa: E402
 
 DEBUG = os.environ.get("E1000EMU_CYTHON_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("E1000EMU_SANITIZE", "")
@@ -56,17 +58,8 @@ DIRECTIVES = {
 }
 
 
-# The stack's sources are Python, and mean the same when compiled: indices from the end, floor
-# division, an error instead of a crash where something is None. Annotations were read by stackc.
-STACK_DIRECTIVES = DIRECTIVES | {
-    "annotation_typing": False,
-    "binding": True,
-    "infer_types": True,
-    "boundscheck": True,
-    "wraparound": True,
-    "nonecheck": True,
-    "cdivision": False,
-}
+# What Cython puts into each module, once for all of them: half of a small module.
+SHARED = "stack._shared"
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
 
 
@@ -112,14 +105,13 @@ def stack_extensions() -> list[Extension]:
     if not ONLY:
         for old in (ROOT / "stack").rglob("*.so"):  # of a module that is not compiled any more
             name = ".".join(old.relative_to(ROOT).parts).split(".cpython-")[0]
-            if name not in {*wanted, "stack._state"}:
+            if name not in {*wanted, "stack._state", SHARED}:
                 old.unlink()
     flags, link = compiler_flags()
-    # Calls and C integers are what is gained; more optimising gains nothing and takes twice as long
-    flags = [*(f for f in flags if f != "-O3"), *([] if DEBUG or SANITIZE else ["-O1"]), "-fwrapv"]
-    flags += ["-Wno-unused-variable", "-Wno-unused-but-set-variable"]
-    flags += ["-Ulinux", "-Uunix"]  # names of fields, and macros of some compilers
-    return [
+    flags = [*(f for f in flags if f != "-O3"), *compile_flags(not (DEBUG or SANITIZE))]
+    sources = generate(ROOT, STACK_BUILD, wanted)
+    shared = STACK_BUILD / (SHARED.replace(".", "/") + ".c")
+    return [Extension(SHARED, [str(shared)], extra_compile_args=flags, extra_link_args=link)] + [
         Extension(
             module,
             [str(path)],
@@ -128,9 +120,12 @@ def stack_extensions() -> list[Extension]:
             extra_compile_args=flags,
             extra_link_args=link,
         )
-        for module, path in generate(ROOT, STACK_BUILD, wanted).items()
+        for module, path in sources.items()
     ]
 
+
+# Cython's trees are all circles: looking for garbage among them all the time took 40 % of it.
+gc.set_threshold(50_000, 20, 20)
 
 # The C text depends on the directives, so builds with checks keep theirs apart; and their modules
 # too, or the next wheel would take them for up to date.
@@ -178,8 +173,9 @@ setup(
         ),
         *cythonize(
             stack_extensions(),
-            compiler_directives=STACK_DIRECTIVES,
+            compiler_directives=directives(DEBUG),
             include_path=[str(STACK_BUILD), "."],
+            shared_utility_qualified_name=SHARED,
             nthreads=0 if ONLY else JOBS,
         ),
     ],

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """FrameBatch: one arena of frames plus an array of their offsets, lengths and marks."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """The bus-master's view of memory, and the host RAM behind it."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """The device between a doorbell and an interrupt: what happens per batch, without Python."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """The headers of a packet, parsed once, for compiled callers (documented in parse.pyi).
 
 What was seen stands in the sk_buff: `parsed` says how far it goes. It holds for the headers at

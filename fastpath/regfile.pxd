@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """The register arrays with their access rule, and the statistics counters that engines write."""
 
 cimport cython

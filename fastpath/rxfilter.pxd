@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """Address and VLAN filters of the receiver as one C struct."""
 
 cimport cython

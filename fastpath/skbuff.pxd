@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """sk_buff for compiled callers. Every function here needs the GIL (it guards counts and pools)."""
 
 cimport cython

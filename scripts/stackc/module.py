@@ -12,12 +12,14 @@ from .types import OBJECT, ExtensionTypes, alias_of, cimport
 _C_INT_MAX = (1 << 31) - 1
 _C_LONG_MAX = (1 << 63) - 1
 _RETURN = {"long long": "except? -1", "bint": "except? -1", "double": "except? -1"}
-# What an sk_buff refers to, of which fastpath knows no type: `_as_TYPE` of _state.pxd says it.
+# What an sk_buff refers to, of which fastpath knows no type: `_as_TYPE` of CHECKED says it.
 _OF_A_PACKET = {
     "dev": ("stack.core.netdevice", "net_device"),
     "dst": ("stack.core.dst", "dst_entry"),
 }
+CHECKED = "stack._checked"
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_INNER = (*_SCOPES, ast.GeneratorExp, ast.ClassDef)
 _NO_CPDEF = (*_SCOPES, ast.GeneratorExp, ast.Yield, ast.YieldFrom, ast.Await, ast.ClassDef)
 
 
@@ -29,8 +31,6 @@ class Signature:
     result: str
     params: tuple[tuple[str, str, bool], ...]
     """(C type, name, has a default)"""
-    variables: tuple[tuple[str, str], ...] = ()
-    """(C type, name) of the local variables that the source annotates."""
 
     def declaration(self) -> str:
         """The line of the .pxd."""
@@ -68,21 +68,37 @@ def own_names(tree: ast.Module) -> Iterator[tuple[ast.ImportFrom, bool]]:
 
 
 def declare(module: Module, types: ExtensionTypes) -> None:
-    """Find the functions that become cpdef."""
-    seen: set[str] = set()
+    """Find the functions that become cpdef: those whose name means one thing for ever."""
+    again = _bound_again(module.tree)
     for node in module.tree.body:
-        if isinstance(node, ast.FunctionDef):
-            if node.name in seen:
-                module.signatures.pop(node.name, None)  # defined twice: a matter of run time
-                continue
-            seen.add(node.name)
+        if isinstance(node, ast.FunctionDef) and node.name not in again:
             signature = _signature(node, module, types)
             if signature is not None:
                 module.signatures[node.name] = signature
-    for node in ast.walk(module.tree):
+
+
+def _bound_again(tree: ast.Module) -> set[str]:
+    """The names that a module binds other than by one `def`: run time says what they are."""
+    again: set[str] = set()
+    defined: set[str] = set()
+    todo: list[ast.AST] = list(tree.body)
+    while todo:
+        node = todo.pop()
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                again |= {name} & defined
+                defined.add(name)
+            case ast.ClassDef(name=name):
+                again.add(name)
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                again |= {alias.asname or alias.name for alias in names}
+            case _:
+                again |= _stored(node)
+                todo += ast.iter_child_nodes(node)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Global):
-            for name in node.names:
-                module.signatures.pop(name, None)
+            again.update(node.names)
+    return again
 
 
 def _signature(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> Signature | None:
@@ -97,24 +113,58 @@ def _signature(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> 
         for i, p in enumerate(a.args)
     )
     result = types.c_type(node.returns, module.origin, module.modules)
-    return Signature(node.name, result, params, _variables(node, module, types))
+    return Signature(node.name, result, params)
 
 
-def _variables(
-    node: ast.FunctionDef, module: Module, types: ExtensionTypes
-) -> tuple[tuple[str, str], ...]:
-    """The annotated local variables that C knows a type for."""
+def _variables(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> dict[str, str]:
+    """The C types of the local variables that the source annotates and that no closure shares."""
     found: dict[str, str] = {}
-    for inner in ast.walk(node):
+    captured: set[str] = set()
+    todo: list[ast.AST] = list(node.body)
+    while todo:
+        inner = todo.pop()
+        if isinstance(inner, _INNER):
+            # Cython hands the declarations of a function on to those in it
+            captured |= {n.id for n in ast.walk(inner) if isinstance(n, ast.Name)}
+            continue
         match inner:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
                 kind = types.c_type(annotation, module.origin, module.modules)
+                if kind == OBJECT and not _any_number(annotation):
+                    kind = ""  # what Cython finds out itself is as good: bytes, tuple ...
                 found[name] = kind if found.get(name, kind) == kind else OBJECT
-    return tuple(
-        (kind.replace("long long", "longlong"), name)
-        for name, kind in found.items()
-        if kind != OBJECT
+        todo += ast.iter_child_nodes(inner)
+    for name in [*captured, *(p.arg for p in _parameters(node))]:
+        found.pop(name, None)
+    return {name: kind.replace("long long", "longlong") for name, kind in found.items() if kind}
+
+
+def _any_number(annotation: ast.expr) -> bool:
+    """Whether a variable holds numbers that C has no type for: Cython must not infer one."""
+    names = {inner.id for inner in ast.walk(annotation) if isinstance(inner, ast.Name)}
+    return bool(names & {"wide", "int", "bool", "float"}) and not any(
+        isinstance(inner, ast.Subscript) for inner in ast.walk(annotation)
     )
+
+
+def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[ast.arg]:
+    a = node.args
+    rest = [p for p in (a.vararg, a.kwarg) if p is not None]
+    return [*a.posonlyargs, *a.args, *a.kwonlyargs, *rest]
+
+
+def checked_types(state: Mapping[tuple[str, str], str]) -> str:
+    """The text of CHECKED.pxd: `_as_TYPE(o)` is `o` of that type, or None, or a TypeError.
+
+    (A cast `<TYPE?>` refuses None.) Not in _state.pxd, or every module would contain them.
+    """
+    kinds = [state[where] for where in _OF_A_PACKET.values() if where in state]
+    state_module = alias_of("stack._state")
+    functions = [
+        f"cdef inline {state_module}.{kind} _as_{kind}(object o):\n    return o" for kind in kinds
+    ]
+    top = "# What packets refer to; written by scripts/stackc."
+    return "\n\n".join([top, cimport("stack._state"), *functions]) + "\n"
 
 
 class Translator:
@@ -136,6 +186,7 @@ class Translator:
         self.edits: list[tuple[int, int, str]] = []
         self.direct: set[tuple[str, str]] = set()
         self.packets: set[str] = set()
+        self.checked: set[str] = set()
         lines = module.text.splitlines(keepends=True)
         self.starts = [0]
         for line in lines:
@@ -174,7 +225,12 @@ class Translator:
             out += [source[at:start], text.encode()]
             at = end
         first = b"from __future__ import annotations"
-        return b"".join([*out, source[at:]]).replace(first, first + b"; cimport cython", 1)
+        known = "; cimport cython"
+        if self.checked:
+            known += f"; from {CHECKED} cimport " + ", ".join(
+                f"_as_{kind}" for kind in sorted(self.checked)
+            )
+        return b"".join([*out, source[at:]]).replace(first, first + known.encode(), 1)
 
     def _pxd(self) -> str:
         lines = ["# What other compiled modules see; written by scripts/stackc."]
@@ -206,7 +262,6 @@ class Translator:
         for default in [*node.args.defaults, *[d for d in node.args.kw_defaults if d]]:
             self._expressions(default, set())
         signature = self.module.signatures.get(node.name) if owner is None else None
-        declared = False
         static = any(
             isinstance(d, ast.Name) and d.id in ("staticmethod", "classmethod")
             for d in node.decorator_list
@@ -224,39 +279,39 @@ class Translator:
             self._replace(param, param.arg if kind == OBJECT else f"{kind} {param.arg}")
         if signature is not None:
             start = self._at(node)
-            if signature.variables and self.module.text[start - 2 : start] == b"\n\n":
-                # on the empty line above, so that no line moves
-                types = ", ".join(f"{name}={kind}" for kind, name in signature.variables)
-                self.edits.append((start - 1, start - 1, f"@cython.locals({types})"))
-                declared = True
             result = "" if signature.result == OBJECT else " " + signature.result
             self.edits.append((start, start + 3, "cpdef" + result))
             if node.returns is not None:
                 arrow = self.module.text.rindex(b"->", 0, self._at(node.returns))
                 tail = _RETURN.get(signature.result, "")
                 self.edits.append((arrow, self._at(node.returns, end=True), tail))
+        variables = _variables(node, self.module, self.types)
+        self._locals(node, variables)
         hidden = _bound_names(node)
-        typed = {p.arg for p in [*node.args.args, *node.args.kwonlyargs]}
         own = signature.params if signature is not None else ()
         self.packets = {n for kind, n, _ in own if kind.endswith(".sk_buff")}
+        self.packets |= {n for n, kind in variables.items() if kind.endswith(".sk_buff")}
         for statement in node.body:
-            if isinstance(statement, ast.AnnAssign) and not declared:
-                self._typed_local(statement, typed)
             self._expressions(statement, hidden)
 
-    def _typed_local(self, node: ast.AnnAssign, typed: set[str]) -> None:
-        """Declare a local of an extension type where its annotation stands.
+    def _locals(self, node: ast.FunctionDef, variables: Mapping[str, str]) -> None:
+        """Declare a function's variables on the line above it, so that no line moves.
 
-        Cython allows that outside of loops and conditions alone, and once; elsewhere, and for
-        numbers, the annotation means nothing.
+        Raises:
+            SyntaxError: that line is neither empty nor a comment.
         """
-        match node.target:
-            case ast.Name(id=name) if name not in typed:
-                kind = self.types.c_type(node.annotation, self.module.origin, self.module.modules)
-                if kind.startswith("_c_"):
-                    typed.add(name)
-                    start, end = self._at(node), self._at(node.annotation, end=True)
-                    self.edits.append((start, end, f"cdef {kind} {name}"))
+        if not variables:
+            return
+        line = min(n.lineno for n in [node, *node.decorator_list]) - 1
+        start, end = self.starts[line - 1], self.starts[line] - 1
+        above = self.module.text[start:end].strip()
+        if above and not above.startswith(b"#"):
+            raise SyntaxError(
+                f"{self.module.name}, line {line}: {node.name}() declares variables, "
+                "for which an empty line has to be above it"
+            )
+        types = ", ".join(f"{name}={kind}" for name, kind in variables.items())
+        self.edits.append((start, end, " " * node.col_offset + f"@cython.locals({types})"))
 
     # --- expressions ---
 
@@ -268,18 +323,35 @@ class Translator:
                     self._expressions(child, hidden)
                 return
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
-                inner = hidden | _bound_names(node)
+                bound = _bound_names(node)
                 body = [node.body] if isinstance(node, ast.Lambda) else node.body
-                for child in [*node.args.defaults, *body]:
-                    self._expressions(child, inner)
+                for child in [*node.args.defaults, *[d for d in node.args.kw_defaults if d]]:
+                    self._expressions(child, hidden)
+                packets, self.packets = self.packets, self.packets - bound
+                for child in body:
+                    self._expressions(child, hidden | bound)
+                self.packets = packets
                 return
             case ast.AnnAssign():
-                # _typed_local has seen the annotation
+                # _locals has seen the annotation
                 self._expressions(node.target, hidden)
                 if node.value is not None:
                     self._expressions(node.value, hidden)
                 return
             case ast.JoinedStr():
+                return
+            case ast.AugAssign(target=target, op=op, value=value) if _plain(
+                target
+            ) and self._may_overflow(target, op, value):
+                # x <<= n: x = <object>(x) << (n)
+                at = self.module.text.index(b"=", self._at(target, end=True))
+                start, end = self._at(target, end=True), self._at(node, end=True)
+                sign = self.module.text[start:at].decode().strip()
+                power = isinstance(op, ast.Pow)
+                left = "(" * power + f"<object>({ast.unparse(target)})" + ")" * power
+                text = f" = {left} {sign} ("
+                self.edits += [(start, at + 1, text), (end, end, ")")]
+                self._expressions(value, hidden)
                 return
             case ast.AugAssign(target=ast.Attribute()):
                 # Cython forgets the type of `f(x).name += 1`, so the target stays as it is
@@ -299,8 +371,8 @@ class Translator:
             ):
                 kind = self.types.state.get(_OF_A_PACKET[attr])
                 if kind is not None:
-                    self._around(node, f"{alias_of('stack._state')}._as_{kind}(", ")")
-                    self.module.modules.add("stack._state")
+                    self._around(node, f"_as_{kind}(", ")")
+                    self.checked.add(kind)
                 return
             case ast.Attribute(value=ast.Name(id=base)) if base not in hidden:
                 value = self._constant(node)
@@ -314,9 +386,19 @@ class Translator:
                 for child in [*node.args, *node.keywords]:
                     self._expressions(child, hidden)
                 return
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                if self.constants.fold(self.module.name, operand) is None:
+                    # a difference is checked, a sign is not: -(-2**63)
+                    start, end = self._at(node), self._at(node, end=True)
+                    self.edits += [(start, start + 1, "(0 - "), (end, end, ")")]
+            case ast.BinOp(op=ast.Mod(), right=ast.Name() | ast.Attribute() as right):
+                if self.constants.fold(self.module.name, right) is None:
+                    # -2**63 by -1 stops a processor; the remainder by -1 is 0
+                    self._around(node, "(", f" if {ast.unparse(right)} != -1 else 0)")
             case ast.BinOp(left=left, op=op, right=right):
                 if self._may_overflow(left, op, right):
-                    self._around(left, "<object>(", ")")
+                    power = isinstance(op, ast.Pow)  # binds closer than a cast
+                    self._around(left, "(" * power + "<object>(", ")" + ")" * power)
         for child in ast.iter_child_nodes(node):
             self._expressions(child, hidden)
 
@@ -331,11 +413,13 @@ class Translator:
         known = [self._bound(side) for side in (left, right)]
         match op:
             case ast.LShift():
-                return known[1] is None or known[1] > 31
+                return known[1] is None or not 0 <= known[1] <= 31
             case ast.RShift():
-                return known[1] is None or known[1] > 62
+                return known[1] is None or not 0 <= known[1] <= 62
             case ast.Pow():
                 return True
+            case ast.Mod():
+                return not known[1]
             case ast.Mult():
                 # a time in ns by a rate can pass 2**63; by a plain number below a million it cannot
                 return all(value is None or abs(value) > 1_000_000 for value in known)
@@ -363,12 +447,31 @@ class Translator:
             self._replace(node.func, f"_d_{where[1]}")
 
 
+def _plain(node: ast.expr) -> bool:
+    """Whether an expression may be written twice: a name, or an attribute of one."""
+    return isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and _plain(node.value))
+
+
 def _bound_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
-    """The names that a function binds: parameters and assignments."""
-    a = node.args
-    names = {p.arg for p in [*a.args, *a.posonlyargs, *a.kwonlyargs]}
-    names |= {p.arg for p in (a.vararg, a.kwarg) if p is not None}
+    """The names that a function binds, and those in it."""
+    names = {p.arg for p in _parameters(node)}
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-            names.add(inner.id)
+        if inner is not node:
+            names |= _stored(inner)
     return names
+
+
+def _stored(node: ast.AST) -> set[str]:
+    """The names that a node itself binds."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return {name}
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
+            return {name}
+        case ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+            return {name}
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            return {(alias.asname or alias.name).split(".")[0] for alias in names}
+    return set()

@@ -20,14 +20,15 @@ MODULE = "stack._state"
 _KINDS = {"long long": "STATE_INT", "bint": "STATE_BOOL", "double": "STATE_DOUBLE"}
 _EXTERN = """from cpython.object cimport PyTypeObject
 cdef extern from "state_fields.h":
-    enum:
-        STATE_OBJECT
-        STATE_INT
-        STATE_BOOL
-        STATE_DOUBLE
-    int state_install(PyTypeObject *type, const char *name, Py_ssize_t offset, int kind,
-                      PyTypeObject *of) except -1
-cdef extern from *:"""
+    ctypedef struct state_row:
+        pass
+    int state_install(PyTypeObject *type, const state_row *rows, list types) except -1
+    int state_copy(object old, object new, const state_row *rows, bint all) except -1
+cdef extern from *:
+    \"""
+%s
+    \"""
+%s"""
 _ZERO = {"long long": "0", "bint": "False", "double": "0.0"}
 
 
@@ -113,6 +114,11 @@ def _field(item: ast.AnnAssign, module: str, owner: str) -> StateField:
     return entry
 
 
+def _kept(entry: StateField) -> bool:
+    """Whether a clone gets the original's value."""
+    return entry.clone is None or ast.unparse(entry.clone) == "KEEP"
+
+
 def _c_name(name: str) -> str:
     """A field's name in the C struct: Cython's own rule, for words that C or C++ reserves."""
     return name if name not in reserved_cnames else f"__pyx_{name}"
@@ -134,6 +140,7 @@ class StateModule:
         self.origins = origins
         self.modules: set[str] = set()
         self.bound: dict[str, list[str]] = {}
+        self.field_types: list[str] = []
 
     def write(self) -> tuple[str, str]:
         """Return the text of the .pyx and of the .pxd."""
@@ -156,7 +163,6 @@ class StateModule:
                 if entry.name not in inherited
             ]
             lines = lines if len(lines) > 1 else [*lines, "    pass"]
-            lines += ["", f"cdef inline {name} _as_{name}(object o):", "    return o"]
             pxd += [*(lines if len(lines) > 1 else [*lines, "    pass"]), ""]
             body += [*self._class(cls, name, head), ""]
         imports = [cimport(m) for m in sorted(self.modules - {MODULE})]
@@ -170,22 +176,26 @@ class StateModule:
                 f"        {g} = rows[{g.split('__', 2)[2]!r}].{g.split('__', 2)[0]}" for g in names
             ]
             bind.append("        return")
+        tables: list[str] = []
         installed: list[str] = []
-        externs: list[str] = []
         for key in self._bases_first():
-            self._install(self.classes[key], installed, externs)
+            tables += self._table(self.classes[key])
         top = "# The extension types of the stack's state; written by scripts/stackc."
         pxd_text = "\n".join([top, *imports, "", *pxd])
         for key in self._bases_first():
             name = self.types.state[key]
-            names = list(self.classes[key].fields)
-            installed.append(f"CLASSES[{key!r}] = ({name}, {names!r})")
+            names = " ".join(self.classes[key].fields)
+            installed.append(f"state_install(<PyTypeObject *>{name}, rows_{name}, TYPES)")
+            installed.append(f"CLASSES[{key!r}] = ({name}, {names!r}.split())")
+        known = [f"    const state_row *rows_{name}" for name in self.types.state.values()]
         pyx = [
+            # the tables stand behind the structures
+            "# cython: preliminary_late_includes_cy28=True, binding=False, embedsignature=False",
             top,
-            _EXTERN,
-            *externs,
+            _EXTERN % ("\n".join(tables), "\n".join(known)),
             "",
             "CLASSES = {}",
+            f"cdef list TYPES = [{', '.join(self.field_types)}]",
             "",
             "cdef object UNSET = object()",
             *globals_,
@@ -195,23 +205,26 @@ class StateModule:
         ]
         return "\n".join([*pyx, *body, *installed, ""]), pxd_text
 
-    def _install(self, cls: StateClass, installed: list[str], externs: list[str]) -> None:
-        """The attributes that Python code sees, and the places of the fields in the C struct."""
+    def _table(self, cls: StateClass) -> list[str]:
+        """The fields as C data (`state_row`): their names, places and kinds, their own types."""
         name = self.types.state[cls.module, cls.name]
         base = self._base(cls)
         inherited = self._rows(base) if base else {}
         struct = f"struct __pyx_obj_5stack_6_state_{name}"
+        lines = [f"    static const state_row rows_{name}[] = {{"]
         for entry in cls.fields.values():
             if entry.name in inherited:
                 continue
             kind = self._type(entry)
-            of = "NULL" if kind == OBJECT or kind in _KINDS else f"<PyTypeObject *>{kind}"
-            place = f"_at_{name}__{entry.name}"
-            externs.append(f'    Py_ssize_t {place} "offsetof({struct}, {_c_name(entry.name)})"')
-            installed.append(
-                f"state_install(<PyTypeObject *>{name}, {entry.name!r}, {place}, "
-                f"{_KINDS.get(kind, 'STATE_OBJECT')}, {of})"
-            )
+            of = -1
+            if kind != OBJECT and kind not in _KINDS:
+                if kind not in self.field_types:
+                    self.field_types.append(kind)
+                of = self.field_types.index(kind)
+            place = f"offsetof({struct}, {_c_name(entry.name)})"
+            kind = _KINDS.get(kind, "STATE_OBJECT")
+            lines.append(f'        {{"{entry.name}", {place}, {kind}, {of}, {int(_kept(entry))}}},')
+        return [*lines, "        {NULL, 0, 0, 0, 0},", "    };"]
 
     def _type(self, entry: StateField) -> str:
         origin = self.origins[entry.module]
@@ -238,6 +251,11 @@ class StateModule:
         for key in sorted(self.classes):
             visit(key)
         return done
+
+    def _line(self, key: tuple[str, str]) -> list[tuple[str, str]]:
+        """The class and those it is made of, its own base first."""
+        base = self._base(self.classes[key])
+        return [*(self._line(base) if base else []), key]
 
     def _rows(self, key: tuple[str, str]) -> dict[str, StateField]:
         cls = self.classes[key]
@@ -290,10 +308,13 @@ class StateModule:
         out = [f"cdef int _init_{name}({name} self) except -1:", *first, *init, "    return 0", ""]
         out += [f"cdef int _clone_{name}({name} self, {name} new) except -1:"]
         out += [f"    _clone_{base_name}(self, new)"] if base_name else []
+        out.append(f"    state_copy(self, new, rows_{name}, False)")
+        inherited = self._rows(base) if base else {}
         for entry in own:
             match entry.clone:
-                case None | ast.Name(id="KEEP"):
-                    out.append(f"    new.{entry.name} = self.{entry.name}")
+                case _ if _kept(entry):
+                    if entry.name in inherited:
+                        out.append(f"    new.{entry.name} = self.{entry.name}")
                 case ast.Name(id="FRESH"):
                     out.append(f"    {self._fresh('new', entry)}")
                 case _:
@@ -310,8 +331,8 @@ class StateModule:
             "    def __copy__(self):",
             f"        cdef {name} new = type(self).__new__(type(self))",
         ]
-        for entry in self._rows((cls.module, cls.name)).values():
-            out.append(f"        new.{entry.name} = self.{entry.name}")
+        for part in self._line((cls.module, cls.name)):
+            out.append(f"        state_copy(self, new, rows_{self.types.state[part]}, True)")
         out += ["        return new", ""]
         out += ["    def __reduce__(self):"]
         out += [f'        raise TypeError("a {name} cannot be pickled")', ""]

@@ -7,6 +7,15 @@
 
 #include <Python.h>
 
+/* A field as its class declares it: `of` is the index of its own type among TYPES of _state.pyx, -1
+ * for none; `keep` says that a clone gets the original's value. A row without name ends a table.
+ */
+typedef struct {
+    const char *name;
+    Py_ssize_t offset;
+    int kind, of, keep;
+} state_row;
+
 typedef struct {
     Py_ssize_t offset;
     PyTypeObject *type;
@@ -100,37 +109,61 @@ static int state_set_double(PyObject *self, PyObject *value, void *closure)
 
 enum { STATE_OBJECT, STATE_INT, STATE_BOOL, STATE_DOUBLE };
 
-/* Add the attribute `name` to `type`; what is made for it lives as long as the type, for ever. */
-static int state_install(PyTypeObject *type, const char *name, Py_ssize_t offset, int kind,
-                         PyTypeObject *of)
+/* Add an attribute for each row to `type`; what is made for it lives as long as the type, for ever. */
+static int state_install(PyTypeObject *type, const state_row *rows, PyObject *types)
 {
     static const getter getters[] = {state_get_object, state_get_int, state_get_bool,
                                      state_get_double};
     static const setter setters[] = {state_set_object, state_set_int, state_set_bool,
                                      state_set_double};
-    PyGetSetDef *def = PyMem_Calloc(1, sizeof *def);
-    state_field *field = PyMem_Calloc(1, sizeof *field);
-    PyObject *descriptor;
-    int err;
-    if (!def || !field) {
-        PyMem_Free(def);
-        PyMem_Free(field);
-        PyErr_NoMemory();
-        return -1;
+    for (; rows->name; rows++) {
+        PyGetSetDef *def = PyMem_Calloc(1, sizeof *def);
+        state_field *field = PyMem_Calloc(1, sizeof *field);
+        PyObject *descriptor;
+        int err;
+        if (!def || !field) {
+            PyMem_Free(def);
+            PyMem_Free(field);
+            PyErr_NoMemory();
+            return -1;
+        }
+        field->offset = rows->offset;
+        field->type = rows->of < 0 ? NULL : (PyTypeObject *)PyList_GET_ITEM(types, rows->of);
+        def->name = rows->name;
+        def->get = getters[rows->kind];
+        def->set = setters[rows->kind];
+        def->closure = field;
+        descriptor = PyDescr_NewGetSet(type, def);
+        if (!descriptor)
+            return -1;
+        err = PyDict_SetItemString(type->tp_dict, rows->name, descriptor);
+        Py_DECREF(descriptor);
+        if (err)
+            return -1;
     }
-    field->offset = offset;
-    field->type = of;
-    def->name = name;
-    def->get = getters[kind];
-    def->set = setters[kind];
-    def->closure = field;
-    descriptor = PyDescr_NewGetSet(type, def);
-    if (!descriptor)
-        return -1;
-    err = PyDict_SetItemString(type->tp_dict, name, descriptor);
-    Py_DECREF(descriptor);
     PyType_Modified(type);
-    return err;
+    return 0;
+}
+
+/* Give `made` what `from` has in the fields of a table, in all of them or in those that a clone keeps. */
+static int state_copy(PyObject *from, PyObject *made, const state_row *rows, int all)
+{
+    for (; rows->name; rows++) {
+        void *at = (char *)made + rows->offset;
+        const void *value = (const char *)from + rows->offset;
+        if (!all && !rows->keep)
+            continue;
+        if (rows->kind == STATE_OBJECT) {
+            PyObject *old = *(PyObject **)at;
+            *(PyObject **)at = Py_NewRef(*(PyObject *const *)value);
+            Py_DECREF(old);
+        } else if (rows->kind == STATE_BOOL) {
+            *(int *)at = *(const int *)value;
+        } else {
+            memcpy(at, value, 8); /* a long long or a double */
+        }
+    }
+    return 0;
 }
 
 #endif

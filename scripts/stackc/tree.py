@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from .constants import Constants
-from .module import Module, Translator, declare, own_names
+from .module import CHECKED, Module, Translator, checked_types, declare, own_names
 from .state import MODULE as STATE_MODULE
 from .state import StateClass, StateModule, state_classes
 from .types import ExtensionTypes
@@ -45,6 +45,7 @@ def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
     written: dict[str, Path] = {}
     pyx, pxd = StateModule(classes, types, constants, origins).write()
     written[STATE_MODULE] = _write(out, STATE_MODULE, pyx.encode(), pxd)
+    _write_if_changed(out / (CHECKED.replace(".", "/") + ".pxd"), checked_types(state).encode())
     unknown = [name for name in wanted if name not in modules]
     if unknown:
         raise SystemExit(f"compiled.txt names modules that are not there: {unknown}")

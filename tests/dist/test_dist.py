@@ -25,8 +25,11 @@ from tests.support import missing, require
 ROOT = Path(__file__).resolve().parents[2]
 CAPI = ROOT / "tests" / "e1000emu" / "embed" / "capi"
 EXAMPLES = ROOT / "examples"
+# Required is a wheel file below 15 MB, its modules stripped. Machine code packs a bit better than
+# two to one, so what is unpacked takes at most twice that; more says that it is not stripped.
 WHEEL_BYTES = 15_000_000
-UNPACKED_BYTES = 30_000_000
+UNPACKED_BYTES = 2 * WHEEL_BYTES
+SHARED = {"stack._state", "stack._shared"}
 NOT_SHIPPED = (".ci/", ".git")
 ADDED = ("PKG-INFO", "setup.cfg", "e1000emu.egg-info/")
 CHECKS = re.findall(r'^    \{"(\w+)", test_\w+\},$', (CAPI / "conformance.c").read_text(), re.M)
@@ -120,7 +123,7 @@ def test_wheel_is_small_and_holds_sources_of_nothing(packages: Path) -> None:
     sources = {path.stem for path in (ROOT / "fastpath").glob("*.pyx")}
     listed = (ROOT / "scripts/stackc/compiled.txt").read_text().splitlines()
     path = {line.partition("#")[0].strip() for line in listed} - {""}
-    assert compiled == {f"fastpath.{name}" for name in sources} | path | {"stack._state"}
+    assert compiled == {f"fastpath.{name}" for name in sources} | path | SHARED
     assert not [name for name in sizes if name.startswith(("tests/", "docs/", "examples/"))]
     assert not [name for name in sizes if re.match(r"fastpath/[^/]*\.c$", name)]
     for package in ("fastpath", "e1000emu", "stack"):

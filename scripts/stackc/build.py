@@ -1,0 +1,36 @@
+"""How translated modules are compiled: Cython's directives, the C compiler's options."""
+
+from __future__ import annotations
+
+
+def directives(debug: bool = False) -> dict[str, object]:
+    """Cython's directives.
+
+    The stack's sources are Python, and mean the same when compiled: indices from the end, floor
+    division, an error instead of a crash where something is None. Annotations were read by stackc.
+    """
+    return {
+        "language_level": 3,
+        "embedsignature": True,
+        "annotation_typing": False,
+        "binding": True,
+        "infer_types": True,
+        "boundscheck": True,
+        "wraparound": True,
+        "initializedcheck": debug,
+        "nonecheck": True,
+        "cdivision": False,
+        # A sum that passes 64 bits is an OverflowError, never another number.
+        "overflowcheck": True,
+    }
+
+
+def compile_flags(optimize: bool = True) -> list[str]:
+    """The C compiler's options, beside those of all modules.
+
+    Calls and C integers are what is gained; more optimising gains nothing and takes twice as long.
+    """
+    flags = ["-O1"] if optimize else []
+    flags += ["-fwrapv", "-Wno-unused-variable", "-Wno-unused-but-set-variable"]
+    # names of fields, and macros of some compilers
+    return [*flags, "-Ulinux", "-Uunix"]

@@ -1,0 +1,230 @@
+"""scripts/stackc: each rule of docs/architecture.md, "Compiled or readable", in a tree of its own.
+
+`rules/` has small modules that stand for the stack's. They are translated, compiled and held
+against their own sources (`rules/check_rules.py`) in a process where `stack` is this small package.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from stackc.constants import Constants  # noqa: E402
+from stackc.module import Module, Translator, declare  # noqa: E402
+from stackc.types import ExtensionTypes  # noqa: E402
+
+WHERE = {
+    "consts": "stack/consts.py",
+    "callee": "stack/callee.py",
+    "rules": "stack/rules.py",
+    "netdevice": "stack/core/netdevice.py",
+    "dst": "stack/core/dst.py",
+}
+BUILD = """
+import os, sys
+sys.path.insert(0, sys.argv[1] + "/scripts")
+from pathlib import Path
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from stackc.build import compile_flags, directives
+from stackc.tree import generate
+out = Path("build/stackc")
+modules = generate(Path.cwd(), out, ["stack.callee", "stack.rules"])
+sys.argv[1:] = ["-q", "build_ext", "--inplace"]
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                name,
+                [str(path)],
+                include_dirs=["fastpath/_c", sys.path[0] + "/stackc"],
+                extra_compile_args=compile_flags(optimize=False),
+            )
+            for name, path in modules.items()
+        ],
+        compiler_directives=directives(),
+        include_path=[str(out), "."],
+        quiet=True,
+    ),
+)
+"""
+
+
+@pytest.mark.slow
+def test_rules_mean_the_same_compiled(tmp_path: Path) -> None:
+    for name, where in WHERE.items():
+        target = tmp_path / where
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(HERE / f"rules/{name}.py", target)
+    for name in ("__init__.py", "_sources.py", "core/__init__.py", "core/rows.py"):
+        shutil.copy(ROOT / "stack" / name, tmp_path / "stack" / name)
+    (tmp_path / "fastpath").symlink_to(ROOT / "fastpath")
+    shutil.copy(HERE / "rules/check_rules.py", tmp_path / "test_rules.py")
+    env = os.environ | {"PYTHONPATH": str(tmp_path), "E1000EMU_UNCOMPILED": "0"}
+    for command in (
+        [sys.executable, "-c", BUILD, str(ROOT)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_rules.py"],
+    ):
+        run = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stdout[-20000:] + run.stderr[-5000:]
+
+
+def translated(text: str, tmp_path: Path, **others: str) -> tuple[str, str]:
+    """The .pyx and .pxd of a module `stack.one` with this text, beside modules `stack.NAME`."""
+    (tmp_path / "stack").mkdir(exist_ok=True)
+    for name, source in {"one": text, **others}.items():
+        (tmp_path / f"stack/{name}.py").write_text(source)
+    module = Module("stack.one", text.encode(), ast.parse(text))
+    types = ExtensionTypes(tmp_path, {})
+    declare(module, types)
+    pyx, pxd = Translator(module, {"stack.one": module}, types, Constants(tmp_path), {}).write()
+    return pyx.decode(), pxd
+
+
+def test_no_line_moves(tmp_path: Path) -> None:
+    text = (HERE / "rules/rules.py").read_text()
+    pyx, _ = translated(text, tmp_path)
+    lines = pyx.splitlines()
+    assert len(lines) == len(text.splitlines())
+    for i, line in enumerate(text.splitlines()):
+        if line.startswith("def "):
+            name = line.split("(")[0].split()[1]
+            assert f" {name}(" in lines[i]
+
+
+def test_variables_need_a_line_above(tmp_path: Path) -> None:
+    with pytest.raises(SyntaxError, match=r"stack\.one, line 1: method\(\) declares variables"):
+        translated("class A:\n    def method(self):\n        x: int = 1\n", tmp_path)
+    pyx, _ = translated("class A:\n    # why\n    def m(self):\n        x: int = 1\n", tmp_path)
+    assert pyx.splitlines()[1] == "    @cython.locals(x=longlong)"
+
+
+def test_a_decorator_stays_between_declaration_and_function(tmp_path: Path) -> None:
+    pyx, _ = translated("\n\n@mark\ndef f():\n    x: int = 1\n", tmp_path)
+    assert pyx.splitlines()[1:4] == ["@cython.locals(x=longlong)", "@mark", "def f():"]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "def f(): return 2\n",
+        "f = len\n",
+        "if len: f = 3\n",
+        "try:\n    import f\nexcept ImportError: pass\n",
+        "class f: pass\n",
+        "def g():\n    global f\n    f = 2\n",
+        "for f in (): pass\n",
+    ],
+)
+def test_a_name_bound_twice_stays_python(again: str, tmp_path: Path) -> None:
+    _, pxd = translated("\n\ndef f() -> int:\n    return 1\n" + again, tmp_path)
+    assert " f(" not in pxd
+    _, pxd = translated("\n\ndef f() -> int:\n    return 1\n", tmp_path)
+    assert "cpdef long long f() except? -1" in pxd
+
+
+@pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [
+        ("A", "7"),
+        ("B", "1099511627776LL"),
+        ("C", "C"),
+        ("D", "(-5)"),
+        ("E", "E"),
+        ("other.A", "7"),
+        ("lower", "lower"),
+        ("f'{A}'", "f'{A}'"),
+        ("[A for A in x]", "[A for A in x]"),
+        ("lambda A: A", "lambda A: A"),
+        ("lambda B: A", "lambda B: 7"),
+    ],
+)
+def test_constants(expression: str, wanted: str, tmp_path: Path) -> None:
+    text = "from stack import other\nfrom stack.other import A, B, C, D, E, lower\n\n\n"
+    other = "A = 7\nB = 1 << 40\nC = 1 << 64\nD = -5\nE = 1\nE = 2\nlower = 3\n"
+    pyx, _ = translated(text + f"def f(x):\n    return {expression}\n", tmp_path, other=other)
+    assert pyx.splitlines()[-1].strip() == f"return {wanted}"
+
+
+@pytest.mark.parametrize(
+    "binding",
+    [
+        "A = x",
+        "with x as A: pass",
+        "for A in x: pass",
+        "try: pass\n    except OSError as A: pass",
+        "match x:\n        case [A]: pass",
+        "match x:\n        case [*A]: pass",
+        "match x:\n        case {'k': 1, **A}: pass",
+        "match x:\n        case int() as A: pass",
+        "import A",
+        "(A := x)",
+        "def A(): pass",
+    ],
+)
+def test_a_name_that_a_function_binds_is_no_constant(binding: str, tmp_path: Path) -> None:
+    text = f"A = 7\n\n\ndef f(x):\n    {binding}\n    return A\n"
+    pyx, _ = translated(text, tmp_path)
+    assert pyx.splitlines()[-1].strip() == "return A"
+
+
+@pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [
+        ("a << 3", "a << 3"),
+        ("a << b", "<object>(a) << b"),
+        ("a << 32", "<object>(a) << 32"),
+        ("a << -1", "<object>(a) << -1"),
+        ("a << (b & 15)", "a << (b & 15)"),
+        ("a << (b & 63)", "<object>(a) << (b & 63)"),
+        ("a >> (b & 31)", "a >> (b & 31)"),
+        ("a >> 63", "<object>(a) >> 63"),
+        ("a * 1000", "a * 1000"),
+        ("a * b", "<object>(a) * b"),
+        ("a * (b & 255)", "a * (b & 255)"),
+        ("a * 10_000_000", "<object>(a) * 10_000_000"),
+        ("a ** 2", "(<object>(a)) ** 2"),
+        ("-a", "(0 - a)"),
+        ("-(a + b)", "(0 - (a + b))"),
+        ("-5", "-5"),
+        ("a % 7", "a % 7"),
+        ("a % b", "(a % b if b != -1 else 0)"),
+        ("a % len(b)", "<object>(a) % len(b)"),
+    ],
+)
+def test_arithmetic_that_may_pass_64_bits(expression: str, wanted: str, tmp_path: Path) -> None:
+    text = f"\n\ndef f(a: int, b: int) -> int:\n    return {expression}\n"
+    pyx, _ = translated(text, tmp_path)
+    assert pyx.splitlines()[-1].strip() == f"return {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "wanted"),
+    [
+        ("a += b", "a += b"),
+        ("a <<= 3", "a <<= 3"),
+        ("a <<= b", "a = <object>(a) << ( b)"),
+        ("a >>= (b + 1)", "a = <object>(a) >> ( (b + 1))"),
+        ("a *= b", "a = <object>(a) * ( b)"),
+        ("a.c *= b", "a.c = <object>(a.c) * ( b)"),
+        ("a **= 2", "a = (<object>(a)) ** ( 2)"),
+        ("a %= b", "a = <object>(a) % ( b)"),
+        ("f(a).c += b", "f(a).c += b"),
+    ],
+)
+def test_assignments_that_may_pass_64_bits(statement: str, wanted: str, tmp_path: Path) -> None:
+    text = f"\n\ndef f(a: int, b: int) -> None:\n    {statement}\n"
+    pyx, _ = translated(text, tmp_path)
+    assert pyx.splitlines()[-1].strip() == wanted
