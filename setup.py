@@ -116,7 +116,11 @@ def stack_extensions() -> list[Extension]:
             module,
             [str(path)],
             include_dirs=["fastpath/_c", "scripts/stackc"],
-            depends=[str(path.with_suffix(".pxd")), "scripts/stackc/state_fields.h"],
+            depends=[
+                str(path.with_suffix(".pxd")),
+                "scripts/stackc/state_fields.h",
+                "scripts/stackc/slots.h",
+            ],
             extra_compile_args=flags,
             extra_link_args=link,
         )

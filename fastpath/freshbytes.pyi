@@ -10,3 +10,9 @@ class FreshBytes:
 
         Raises BufferError while somebody has a view, and the second time.
         """
+
+def first_bytes(data: bytearray, n: int) -> bytes:
+    """The first `n` bytes of `data`, as many as there are: a copy in one step.
+
+    Raises TypeError without a bytearray, ValueError when `n` is negative.
+    """

@@ -6,6 +6,7 @@ The plain-Python twin is ``_ref/freshbytes.py``.
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -67,3 +68,16 @@ cdef class FreshBytes:
         out = <object>data
         Py_XDECREF(data)
         return out
+
+
+cpdef bytes first_bytes(bytearray data, Py_ssize_t n):
+    """The first `n` bytes of `data`, as many as there are: a copy in one step.
+
+    Raises TypeError without a bytearray, ValueError when `n` is negative.
+    """
+    if data is None:
+        raise TypeError("first_bytes: data=None: a bytearray is wanted")
+    if n < 0:
+        raise ValueError(f"first_bytes: n={n}: must not be negative")
+    return PyBytes_FromStringAndSize(PyByteArray_AS_STRING(data),
+                                     min(n, PyByteArray_GET_SIZE(data)))

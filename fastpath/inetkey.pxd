@@ -10,6 +10,8 @@ cpdef tuple inet_key(sk_buff skb)
 cpdef tuple inet_err_key(sk_buff skb, uint32_t net, uint32_t l4)
 cpdef tuple icmp_echo_key(sk_buff skb)
 cpdef tuple udp_rcv_key(sk_buff skb)
+cpdef int udp_rcv_port(sk_buff skb) except -2
+cpdef bint udp_rcv_is_to(sk_buff skb, addr) except -1
 cpdef sockaddr inet_name(sk_buff skb, int family, unsigned int port=*)
 cpdef sockaddr udp_name(sk_buff skb, int family)
-cpdef sockaddr udp_name_consume(sk_buff skb, int family)
+cpdef sockaddr udp_name_consume(sk_buff skb, int family, sockaddr seen)

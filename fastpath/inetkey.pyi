@@ -48,8 +48,17 @@ def inet_name(skb: sk_buff, family: int, port: int = 0) -> sockaddr:
     when that is neither of IPv4 nor, for an AF_INET6 socket, of IPv6.
     """
 
+def udp_rcv_port(skb: sk_buff) -> int:
+    """The destination port of a usual datagram (udp_rcv_key), -1 for any other."""
+
+def udp_rcv_is_to(skb: sk_buff, addr: int) -> bool:
+    """Whether a usual datagram (udp_rcv_key) is for the address `addr` of its family."""
+
 def udp_name(skb: sk_buff, family: int) -> sockaddr:
     """`inet_name` with the source port of a datagram whose headers are still before its data."""
 
-def udp_name_consume(skb: sk_buff, family: int) -> sockaddr:
-    """`udp_name`, then give the reader's reference back (consume_skb)."""
+def udp_name_consume(skb: sk_buff, family: int, seen: sockaddr | None) -> sockaddr:
+    """`udp_name`, then give the reader's reference back (consume_skb).
+
+    `seen` is such a name, or None: that object comes back when the sender is the same.
+    """

@@ -10,7 +10,7 @@ The sender of a packet as the application sees it (`udp_name`, `inet_name`) is m
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.hdr cimport hdr_ptr
 from fastpath.parse cimport parsed_l4
@@ -33,6 +33,7 @@ cdef extern from "bytes.h" nogil:
 
 cdef extern from "addr128.h":
     object addr128_get(const uint8_t *p)
+    int addr128_put(uint8_t *p, object v) except -1
 
 cdef enum:
     INET = 2
@@ -103,12 +104,8 @@ cpdef tuple icmp_echo_key(sk_buff skb):
     return made(skb, skb.network_header, 0, ld16be(t + 4), False)
 
 
-cpdef tuple udp_rcv_key(sk_buff skb):
-    """The key of a usual datagram, None for any other.
-
-    Usual: data at the UDP header, its length all there is, the checksum verified, not merged; over
-    IPv6 also that there is a checksum and that it is not for a group.
-    """
+cdef const uint8_t *usual(sk_buff skb) except? NULL:
+    """The IP header of a usual datagram (udp_rcv_key), NULL of any other."""
     cdef const uint8_t *ip
     cdef const uint8_t *p
     cdef uint32_t back
@@ -116,19 +113,53 @@ cpdef tuple udp_rcv_key(sk_buff skb):
     if (skb.gso_size or skb.ip_summed != SUM_UNNECESSARY and skb.ip_summed != SUM_PARTIAL
             or skb_core_headlen(skb_c(skb)) < UDP_HLEN
             or not 0 <= skb.network_header <= skb.data):
-        return None
+        return NULL
     back = <uint32_t>(skb.data - skb.network_header)
     if back < IP_HLEN:
-        return None
+        return NULL
     ip = skb.head + skb.network_header
     p = skb.head + skb.data
     if ld16be(p + 4) != skb.len:
+        return NULL
+    if ip[0] >> 4 != 4 and (ip[0] >> 4 != 6 or back < IP6_HLEN or ld16be(p + 6) == 0
+                            or ip[24] == 0xFF):
+        return NULL
+    return ip
+
+
+cpdef tuple udp_rcv_key(sk_buff skb):
+    """The key of a usual datagram, None for any other.
+
+    Usual: data at the UDP header, its length all there is, the checksum verified, not merged; over
+    IPv6 also that there is a checksum and that it is not for a group.
+    """
+    cdef const uint8_t *ip = usual(skb)
+    cdef const uint8_t *p
+    if ip == NULL:
         return None
+    p = skb.head + skb.data
     if ip[0] >> 4 == 4:
         return INET, ld32be(ip + 12), ld16be(p), ld32be(ip + 16), ld16be(p + 2)
-    if ip[0] >> 4 != 6 or back < IP6_HLEN or ld16be(p + 6) == 0 or ip[24] == 0xFF:
-        return None
     return INET6, addr128_get(ip + 8), ld16be(p), addr128_get(ip + 24), ld16be(p + 2)
+
+
+cpdef int udp_rcv_port(sk_buff skb) except -2:
+    """The destination port of a usual datagram (udp_rcv_key), -1 for any other."""
+    if usual(skb) == NULL:
+        return -1
+    return ld16be(skb.head + skb.data + 2)
+
+
+cpdef bint udp_rcv_is_to(sk_buff skb, addr) except -1:
+    """Whether a usual datagram (udp_rcv_key) is for the address `addr` of its family."""
+    cdef const uint8_t *ip = usual(skb)
+    cdef uint8_t want[16]
+    if ip == NULL:
+        return False
+    if ip[0] >> 4 == 4:
+        return ld32be(ip + 16) == addr
+    addr128_put(want, addr)
+    return memcmp(want, ip + 24, 16) == 0
 
 
 cdef sockaddr sender(sk_buff skb, int family, uint16_t port):
@@ -176,9 +207,32 @@ cpdef sockaddr udp_name(sk_buff skb, int family):
     return sender(skb, family, ld16be(t))
 
 
-cpdef sockaddr udp_name_consume(sk_buff skb, int family):
-    """`udp_name`, then give the reader's reference back (consume_skb)."""
+cdef int is_sender(sockaddr seen, sk_buff skb, int family) except -1:
+    """Whether `seen` is what `udp_name` would give, where that is plain to see."""
+    cdef const uint8_t *p = skb_within(skb, skb.network_header, IP_HLEN, skb.end)
+    cdef const uint8_t *t = skb_within(skb, skb.transport_header, UDP_HLEN, skb.end)
+    cdef uint8_t addr[16]
+    cdef uint32_t scope = 0
+    if (p == NULL or t == NULL or seen.family != family or seen.port != ld16be(t)
+            or seen.flowinfo or p[0] >> 4 != (4 if family == INET else 6)):
+        return False
+    if family == INET:
+        return not seen.scope_id and <uint32_t>seen.addr == ld32be(p + 12)
+    if skb.end - skb.network_header < IP6_HLEN:
+        return False
+    if p[8] == 0xFE and (p[9] & 0xC0) == 0x80:
+        scope = <uint32_t>skb.skb_iif
+    addr128_put(addr, seen.addr)
+    return seen.scope_id == scope and memcmp(addr, p + 8, 16) == 0
+
+
+cpdef sockaddr udp_name_consume(sk_buff skb, int family, sockaddr seen):
+    """`udp_name`, then give the reader's reference back (consume_skb).
+
+    `seen` is such a name, or None: that object comes back when the sender is the same.
+    """
     need(skb)
-    name = udp_name(skb, family)
+    if seen is None or not is_sender(seen, skb, family):
+        seen = udp_name(skb, family)
     skb_free(skb)
-    return name
+    return seen

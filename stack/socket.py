@@ -15,7 +15,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, overload
 
-from fastpath.freshbytes import FreshBytes
+from fastpath.freshbytes import FreshBytes, first_bytes
 from fastpath.mmsg import mmsg_recv, mmsg_send
 from stack.clients.addrinfo import (
     AI_ADDRCONFIG,
@@ -30,6 +30,7 @@ from stack.core import socket as sys
 from stack.core.clock import is_threaded, require_running
 from stack.core.iov import msghdr
 from stack.core.readyfd import ReadyFd, ready_fd
+from stack.core.rows import row, state
 from stack.core.sockaddr import sockaddr
 from stack.core.socket import sys_recvfrom, sys_sendto
 from stack.core.uapi import (
@@ -205,6 +206,7 @@ def _first(buffer: WriteableBuffer, nbytes: int) -> memoryview:
     return view[:nbytes]
 
 
+@state(weakref=True)
 class Socket:
     """A socket on host `net`; the methods of `socket.socket`.
 
@@ -214,28 +216,36 @@ class Socket:
     the clock's lock.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_closed",
-        "_fd",
-        "_io_refs",
-        "_os_fd",
-        "_parsed",
-        "_ready",
-        "_scratch",
-        "_scratch_bytes",
-        "_shown",
-        "_timeout",
-        "family",
-        "net",
-        "proto",
-        "type",
-    )
+    net: Net
+    family: int
+    type: int
+    proto: int
+    _fd: int = row(-1)
+    _timeout: float | None = row()
+    _closed: bool = row(False)
+    _io_refs: int = row(0)
+    _ready: ReadyFd | None = row()
+    _os_fd: int = row(-1)
+    _parsed: dict[Any, sockaddr] = row(make=dict)
+    _parsed_last: Any = row(make=object)
+    """The key of `_parsed` that was asked for last, and its value: the same object once more."""
+    _parsed_name: sockaddr | None = row()
+    _shown: dict[sockaddr | None, tuple[Any, ...]] = row(make=dict)
+    _shown_last: sockaddr | None = row()
+    """As `_parsed_last`, of `_shown`."""
+    _shown_address: Any = row()
+    _scratch: bytearray = row()
+    _scratch_bytes: int = row(-1)
+
+    if TYPE_CHECKING:
+
+        def init_state(self) -> None:
+            """Give every field its start value (generated from the rows)."""
 
     def __new__(cls, net: Net, *args: Any, **kwargs: Any) -> Socket:
         if cls is Socket and is_threaded(net.clock):
             cls = _LockedSocket
-        return object.__new__(cls)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -245,7 +255,6 @@ class Socket:
         proto: int = 0,
         fileno: int | None = None,
     ) -> None:
-        self._timeout: float | None
         self._init(net, family, type & SOCK_TYPE_MASK, proto)
         if fileno is not None:
             self._attach(fileno)
@@ -254,24 +263,15 @@ class Socket:
         self._timeout = 0.0 if type & SOCK_NONBLOCK else None
 
     def _init(self, net: Net, family: int, type: int, proto: int) -> None:  # noqa: A002
+        self.init_state()
         self.net = net
         self.family = family
         self.type = type
         self.proto = proto
-        self._timeout = None
-        self._io_refs = 0
-        self._closed = False
-        self._parsed: dict[Any, sockaddr] = {}
-        self._shown: dict[sockaddr | None, tuple[Any, ...]] = {}
-        self._scratch: Any = None
-        self._scratch_bytes = -1
-        self._ready: ReadyFd | None = None
-        self._os_fd = -1
-        self._fd = -1
 
     def __repr__(self) -> str:
-        state = "closed" if self._fd < 0 else f"fd={self._fd}"
-        return f"<Socket {self.net.name} {state} family={self.family} type={self.type}>"
+        what = "closed" if self._fd < 0 else f"fd={self._fd}"
+        return f"<Socket {self.net.name} {what} family={self.family} type={self.type}>"
 
     def __enter__(self) -> Self:
         return self
@@ -284,13 +284,14 @@ class Socket:
     def _addr(self, address: Address) -> sockaddr:
         """The address as the sys_* calls take it; remembers what it parsed."""
         try:
-            return self._parsed[address]
+            parsed = self._parsed[address]
         except (KeyError, TypeError):
-            pass
-        parsed = resolve(self.net, self.family, self.type, address)
-        if len(self._parsed) >= CACHED:
-            self._parsed.clear()
-        self._parsed[address] = parsed
+            parsed = resolve(self.net, self.family, self.type, address)
+            if len(self._parsed) >= CACHED:
+                self._parsed.clear()
+            self._parsed[address] = parsed
+        self._parsed_last = address
+        self._parsed_name = parsed
         return parsed
 
     def _show(self, name: sockaddr | None) -> Any:
@@ -302,6 +303,8 @@ class Socket:
             if len(self._shown) >= CACHED:
                 self._shown.clear()
             shown = self._shown[name] = show(name)
+        self._shown_last = name
+        self._shown_address = shown
         return shown
 
     # --- life ---------------------------------------------------------------------------------
@@ -495,10 +498,7 @@ class Socket:
         if address is None:
             address = flags
             flags = 0
-        try:
-            name = self._parsed[address]
-        except (KeyError, TypeError):
-            name = self._addr(address)
+        name = self._parsed_name if address is self._parsed_last else self._addr(address)
         try:
             return sys_sendto(self.net, self._fd, data, flags, name)
         except BlockingIOError as exc:
@@ -512,15 +512,16 @@ class Socket:
         """Data and the sender's address."""
         if bufsize > IN_PLACE_BYTES:
             return self._recvfrom_in_place(bufsize, flags)
-        view = self._scratch
+        room = self._scratch
         if bufsize != self._scratch_bytes:  # the next call will ask for as much
-            view = self._scratch = memoryview(bytearray(bufsize))
+            room = self._scratch = bytearray(bufsize)
             self._scratch_bytes = bufsize
         try:
-            n, name = sys_recvfrom(self.net, self._fd, view.obj, flags)
+            n, name = sys_recvfrom(self.net, self._fd, room, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
-        return view[:n].tobytes(), self._shown.get(name) or self._show(name)
+        data = first_bytes(room, n)
+        return data, self._shown_address if name is self._shown_last else self._show(name)
 
     def _recvfrom_in_place(self, bufsize: int, flags: int) -> tuple[bytes, RetAddress]:
         """`recvfrom` that writes into the object it returns."""
@@ -529,7 +530,7 @@ class Socket:
             n, name = sys_recvfrom(self.net, self._fd, memoryview(room), flags)
         except BlockingIOError as exc:
             self._would_block(exc)
-        return room.take(n), self._shown.get(name) or self._show(name)
+        return room.take(n), self._show(name)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into a writable buffer; bytes received."""

@@ -25,3 +25,10 @@ class FreshBytes:
             raise BufferError("FreshBytes: taken already")
         data, self._data, self.size = self._data, None, 0
         return bytes(data[:n])
+
+
+def first_bytes(data: bytearray, n: int) -> bytes:
+    """The first `n` bytes of `data`, as many as there are."""
+    if n < 0:
+        raise ValueError(f"first_bytes: n={n}: must not be negative")
+    return bytes(data[:n])

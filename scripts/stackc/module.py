@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .constants import Constants
+from .slots import MODULE as SLOTS_MODULE
+from .slots import Key, Slots, shapes_line
 from .types import OBJECT, ExtensionTypes, alias_of, cimport
 
 _C_INT_MAX = (1 << 31) - 1
@@ -177,6 +179,7 @@ class Translator:
         types: ExtensionTypes,
         constants: Constants,
         state: Mapping[tuple[str, str], str],
+        slots: Slots,
     ) -> None:
         self.module = module
         self.all = all_modules
@@ -187,6 +190,9 @@ class Translator:
         self.direct: set[tuple[str, str]] = set()
         self.packets: set[str] = set()
         self.checked: set[str] = set()
+        self.slots = slots
+        self.kinds: dict[str, Key] = {}
+        self.held: dict[str, tuple[Key, str]] = {}
         lines = module.text.splitlines(keepends=True)
         self.starts = [0]
         for line in lines:
@@ -230,7 +236,9 @@ class Translator:
             known += f"; from {CHECKED} cimport " + ", ".join(
                 f"_as_{kind}" for kind in sorted(self.checked)
             )
-        return b"".join([*out, source[at:]]).replace(first, first + known.encode(), 1)
+        text = b"".join([*out, source[at:]]).replace(first, first + known.encode(), 1)
+        shapes = [(s.name, s.result, s.params) for s in self.module.signatures.values()]
+        return text + shapes_line(shapes).encode()
 
     def _pxd(self) -> str:
         lines = ["# What other compiled modules see; written by scripts/stackc."]
@@ -266,6 +274,7 @@ class Translator:
             isinstance(d, ast.Name) and d.id in ("staticmethod", "classmethod")
             for d in node.decorator_list
         )
+        static = static or node.name == "__new__"
         for i, param in enumerate(node.args.args):
             if signature is not None:
                 kind = signature.params[i][0]
@@ -291,6 +300,7 @@ class Translator:
         own = signature.params if signature is not None else ()
         self.packets = {n for kind, n, _ in own if kind.endswith(".sk_buff")}
         self.packets |= {n for n, kind in variables.items() if kind.endswith(".sk_buff")}
+        self._find_kinds(node, owner)
         for statement in node.body:
             self._expressions(statement, hidden)
 
@@ -312,6 +322,81 @@ class Translator:
             )
         types = ", ".join(f"{name}={kind}" for name, kind in variables.items())
         self.edits.append((start, end, " " * node.col_offset + f"@cython.locals({types})"))
+
+    # --- slots ---
+
+    def _find_kinds(self, node: ast.FunctionDef, owner: str | None) -> None:
+        """Which names of a function are objects of state classes, and which are what slots held."""
+        self.kinds, self.held = {}, {}
+        for param in node.args.args:
+            self._name_kind(param.arg, self.slots.state_class(param.annotation, self.module.name))
+        if owner and node.args.args and node.name != "__new__":
+            own = next((key for key, name in self.state.items() if name == owner), None)
+            self._name_kind(node.args.args[0].arg, own)
+        stores: dict[str, int] = {}
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                stores[inner.id] = stores.get(inner.id, 0) + 1
+        assigned: list[tuple[int, str, ast.expr]] = []
+        for inner in ast.walk(node):
+            match inner:
+                case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
+                    self._name_kind(name, self.slots.state_class(annotation, self.module.name))
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if stores[name] == 1:
+                    assigned.append((inner.lineno, name, value))
+        for _, name, value in sorted(assigned, key=lambda each: each[0]):
+            if name in self.kinds:
+                continue
+            self._name_kind(name, self._kind(value))
+            slot = self._slot(value)
+            if slot is not None:
+                self.held[name] = slot
+
+    def _name_kind(self, name: str, kind: Key | None) -> None:
+        if kind is not None:
+            self.kinds[name] = kind
+
+    def _kind(self, node: ast.expr) -> Key | None:
+        """The state class that an expression's value is of, where the source says it."""
+        match node:
+            case ast.Name(id=name):
+                return self.kinds.get(name)
+            case ast.Attribute(value=ast.Name(id=base), attr=attr) if base in self.packets:
+                kind = _OF_A_PACKET.get(attr)
+                return kind if kind in self.slots.classes else None
+            case ast.Attribute(value=value, attr=attr):
+                owner = self._kind(value)
+                found = self.slots.field_type(owner, attr) if owner is not None else None
+                return found if isinstance(found, tuple) else None
+        return None
+
+    def _slot(self, node: ast.expr) -> tuple[Key, str] | None:
+        """The slot that an expression reads, or whose function a name stands for."""
+        match node:
+            case ast.Name(id=name):
+                return self.held.get(name)
+            case ast.Attribute(value=value, attr=attr):
+                owner = self._kind(value)
+                if owner is not None and isinstance(self.slots.field_type(owner, attr), ast.expr):
+                    return owner, attr
+        return None
+
+    def _slot_call(self, node: ast.Call) -> bool:
+        """Have a call of what a slot holds go through C, when its annotation says how."""
+        slot = self._slot(node.func)
+        if slot is None or not node.args or node.keywords:
+            return False
+        if any(isinstance(arg, ast.Starred) for arg in node.args):
+            return False
+        caller = self.slots.caller(*slot, len(node.args))
+        if caller is None:
+            return False
+        start, end = self._at(node), self._at(node.func, end=True)
+        self.edits.append((start, start, f"{alias_of(SLOTS_MODULE)}.{caller}("))
+        paren = self.module.text.index(b"(", end)
+        self.edits.append((paren, paren + 1, ", "))
+        self.module.modules.add(SLOTS_MODULE)
+        return True
 
     # --- expressions ---
 
@@ -381,6 +466,15 @@ class Translator:
                     return
             case ast.Call(func=ast.Name(id="super"), args=[]):
                 return
+            case ast.Call(func=ast.Attribute(attr="now_ns", value=clock), args=[], keywords=[]):
+                # of any clock: its time without a call where it is one of fastpath's
+                self.edits.append((self._at(node), self._at(node), "_d_clock_ns("))
+                self.edits.append((self._at(clock, end=True), self._at(node, end=True), ")"))
+                self.direct.add(("fastpath.eventq", "clock_ns"))
+                self._expressions(clock, hidden)
+                return
+            case ast.Call() if self._slot_call(node):
+                pass
             case ast.Call(func=ast.Name(id=name)) if name not in hidden:
                 self._call(node)
                 for child in [*node.args, *node.keywords]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from .constants import Constants
 from .module import CHECKED, Module, Translator, checked_types, declare, own_names
+from .slots import MODULE as SLOTS_MODULE
+from .slots import Slots
 from .state import MODULE as STATE_MODULE
 from .state import StateClass, StateModule, state_classes
 from .types import ExtensionTypes
@@ -52,9 +54,11 @@ def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
     chosen = {name: modules[name] for name in wanted}
     for module in chosen.values():
         declare(module, types)
+    slots = Slots(classes, types, origins)
     for name, module in chosen.items():
-        text, declarations = Translator(module, chosen, types, constants, state).write()
+        text, declarations = Translator(module, chosen, types, constants, state, slots).write()
         written[name] = _write(out, name, text, declarations)
+    _write_if_changed(out / (SLOTS_MODULE.replace(".", "/") + ".pxd"), slots.pxd().encode())
     sums = {f"{n.replace('.', '/')}.py": sha256(m.text).hexdigest() for n, m in chosen.items()}
     _write_if_changed(out / SUMS, json.dumps(sums, indent=0).encode())
     return written

@@ -59,43 +59,40 @@ def connection_based(sk: sock) -> bool:
 
 
 def __skb_try_recv_from_queue(
-    queue: sk_buff_head, flags: int, off: int
-) -> tuple[sk_buff | None, int]:
-    """net/core/datagram.c: the next packet and the offset in it (for SO_PEEK_OFF).
+    queue: sk_buff_head, flags: int, off: list[int] | None
+) -> sk_buff | None:
+    """net/core/datagram.c: the next packet, None when there is none.
 
-    MSG_PEEK leaves it on the queue with one more reference.
+    MSG_PEEK leaves it on the queue with one more reference. `off`, of who peeks: the number in it
+    is the bytes to pass over (SO_PEEK_OFF), and becomes the offset in the packet.
     """
-    if not flags & MSG_PEEK:
-        return queue.dequeue(), 0
+    if not flags & MSG_PEEK or off is None:
+        return queue.dequeue()
+    left: int = off[0]
     for skb in queue:
-        if off > 0 and (off > skb.len or (off == skb.len and skb.peeked)):
-            off -= skb.len
-            continue
-        if off > 0 and off == skb.len:
-            off -= skb.len
+        if left > 0 and left >= skb.len:
+            left -= skb.len
             continue
         skb.peeked = 1
-        return skb_get(skb), max(off, 0)
-    return None, 0
+        off[0] = max(left, 0)
+        return skb_get(skb)
+    return None
 
 
-def __skb_recv_datagram(sk: sock, queue: sk_buff_head, flags: int, off: int = 0) -> Any:
-    """net/core/datagram.c: (packet, offset), waiting as the socket allows.
+def __skb_recv_datagram(
+    sk: sock, queue: sk_buff_head, flags: int, off: list[int] | None
+) -> sk_buff | None:
+    """net/core/datagram.c: the next packet, waiting as the socket allows; None after shutdown.
 
-    None instead of the pair after shutdown. Raises: OSError EAGAIN, ENOTCONN, the pending error.
+    `off` as in __skb_try_recv_from_queue. Raises: OSError EAGAIN, ENOTCONN, the pending error.
     """
     timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
-    peek = flags & MSG_PEEK
-    at = 0
     while True:
         if sk.sk_err:
             raise_sock_error(sk)
-        if peek:
-            skb, at = __skb_try_recv_from_queue(queue, flags, off)
-        else:
-            skb = queue.dequeue()
+        skb: sk_buff | None = __skb_try_recv_from_queue(queue, flags, off)
         if skb is not None:
-            return skb, at
+            return skb
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return None
         if connection_based(sk) and sk.sk_state not in (TCP_ESTABLISHED, TCP_LISTEN):
@@ -143,8 +140,7 @@ def skb_recv_datagram(sk: sock, flags: int) -> sk_buff | None:
 
     Raises: OSError EAGAIN or the pending error.
     """
-    got = __skb_recv_datagram(sk, sk.sk_receive_queue, flags)
-    return None if got is None else got[0]
+    return __skb_recv_datagram(sk, sk.sk_receive_queue, flags, [0] if flags & MSG_PEEK else None)
 
 
 def skb_free_datagram(sk: sock, skb: sk_buff) -> None:

@@ -18,9 +18,10 @@ from stack.core.sockaddr import sockaddr
 
 def as_buffer(data: Any) -> Any:
     """`data` as a buffer of single bytes. Raises TypeError when it is none."""
-    if data.__class__ is bytes or data.__class__ is bytearray:
+    kind = type(data)
+    if kind is bytes or kind is bytearray:
         return data
-    view = memoryview(data)
+    view = data if kind is memoryview else memoryview(data)
     return view if view.itemsize == 1 and view.ndim == 1 else view.cast("B")
 
 
@@ -141,27 +142,7 @@ class msghdr(iov_iter):
         msg_control: list[Any] | None = None,
         msg_flags: int = 0,
     ) -> None:
-        self.msg_name = msg_name
-        self.msg_control = msg_control
-        self.msg_controllen = 1 << 16
-        self.msg_flags = msg_flags
-        kind = msg_iov.__class__
-        if (
-            kind is bytes
-            or kind is bytearray
-            or (kind is memoryview and msg_iov.itemsize == 1 and msg_iov.ndim == 1)
-        ):
-            self.buf = msg_iov
-            self.off = 0
-            self.count = self.start_count = len(msg_iov)
-            self.more = None
-        elif kind is list or kind is tuple:
-            self.set_bufs(msg_iov)
-        else:
-            self.buf = view = as_buffer(msg_iov)
-            self.off = 0
-            self.count = self.start_count = len(view)
-            self.more = None
+        msghdr_init(self, msg_name, msg_iov, msg_control, msg_flags)
 
     @property
     def msg_iter(self) -> iov_iter:
@@ -172,6 +153,25 @@ class msghdr(iov_iter):
     def msg_done(self) -> int:
         """Bytes that went through the iterator so far."""
         return self.start_count - self.count
+
+
+def msghdr_init(
+    msg: msghdr, name: sockaddr | None, iov: Any, control: list[Any] | None, flags: int
+) -> None:
+    """Start over with these buffers: one, or a list or tuple of them."""
+    msg.msg_name = name
+    msg.msg_control = control
+    msg.msg_controllen = 1 << 16
+    msg.msg_flags = flags
+    kind = type(iov)
+    if kind is list or kind is tuple:
+        msg.set_bufs(iov)
+        return
+    view = iov if kind is bytes or kind is bytearray else as_buffer(iov)
+    msg.buf = view
+    msg.off = 0
+    msg.count = msg.start_count = len(view)
+    msg.more = None
 
 
 def skb_copy_datagram_iter(skb: sk_buff, offset: int, to: iov_iter, n: int) -> int:

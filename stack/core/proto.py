@@ -18,6 +18,7 @@ from stack.core.rows import state
 from stack.core.sock import sock
 
 if TYPE_CHECKING:
+    from stack.core.iov import msghdr
     from stack.core.sockaddr import sockaddr
     from stack.core.socket import socket
     from stack.inet.inet_timewait_sock import timewait_sock_ops
@@ -48,8 +49,8 @@ class proto:
     setsockopt: Callable[..., None] = UNSET
     getsockopt: Callable[..., Any] = UNSET
     keepalive: Callable[..., None] = UNSET
-    sendmsg: Callable[..., int] = UNSET
-    recvmsg: Callable[..., int] = UNSET
+    sendmsg: Callable[[Any, msghdr, int], int] = UNSET
+    recvmsg: Callable[[Any, msghdr, int, int], int] = UNSET
     bind: Callable[..., int] = UNSET
     sendmmsg: Callable[..., int] = UNSET
     """sendmmsg(sk, vec, start, flags), recvmmsg(sk, vec, most, flags): how many rows of a
@@ -105,8 +106,8 @@ class proto_ops:
     shutdown: Callable[..., int] = UNSET
     setsockopt: Callable[..., None] = UNSET
     getsockopt: Callable[..., Any] = UNSET
-    sendmsg: Callable[..., int] = UNSET
-    recvmsg: Callable[..., int] = UNSET
+    sendmsg: Callable[[socket, msghdr, int], int] = UNSET
+    recvmsg: Callable[[socket, msghdr, int, int], int] = UNSET
     set_rcvlowat: Callable[..., None] = UNSET
     mmap: Callable[..., None] = UNSET
     sendpage: Callable[..., int] = UNSET

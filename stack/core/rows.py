@@ -215,7 +215,8 @@ def _type_anew(cls: type[T], bases: tuple[type, ...], namespace: dict[str, Any])
     """The class of that name with these bases."""
     new: type[T] = type(cls.__name__, bases, namespace)
     for value in namespace.values():  # super() looks for the class that the method was written in
-        for cell in getattr(value, "__closure__", None) or ():
+        function = getattr(value, "__func__", value)  # also of __new__, a static method
+        for cell in getattr(function, "__closure__", None) or ():
             if cell.cell_contents is cls:
                 cell.cell_contents = new
     return new

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.mmsg import mmsg_recv, mmsg_send
 from stack.core.clock import Clock
 from stack.core.dev_queue import dev_plug, dev_unplug
-from stack.core.iov import msghdr
+from stack.core.iov import msghdr, msghdr_init
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
 from stack.core.proto import net_proto_family, proto_ops
@@ -92,6 +92,8 @@ class files_struct:
     free: list[int] = row(make=list)
     next_fd: int = row(3)
     """0, 1 and 2 are a process's standard streams."""
+    msg: msghdr | None = row()
+    """One for the next call that needs one; None while a call has it."""
 
     def install(self, sock: socket) -> int:
         """fs/file.c: get_unused_fd and fd_install. Raises: OSError EMFILE."""
@@ -307,6 +309,31 @@ def sock_recvmsg_nosec(sock: socket, msg: msghdr, flags: int) -> int:
     return received
 
 
+# --- what the calls need -------------------------------------------------------------------
+
+
+def file_flags(sock: socket, flags: int) -> int:
+    """net/socket.c (f_flags & O_NONBLOCK): a call's MSG_* flags with those of its open file."""
+    file = sock.file
+    return flags | MSG_DONTWAIT if file is not None and file.f_flags & O_NONBLOCK else flags
+
+
+def msghdr_get(net: Net, name: sockaddr | None, buf: Any, flags: int) -> msghdr:
+    """A msghdr for the time of one call; the kernel has it on the call's stack."""
+    msg: msghdr | None = net.fdtable.msg
+    if msg is None:
+        return msghdr(name, buf, None, flags)
+    net.fdtable.msg = None
+    msghdr_init(msg, name, buf, None, flags)
+    return msg
+
+
+def msghdr_put(net: Net, msg: msghdr) -> None:
+    """The call has ended well: keep its msghdr for the next, without what the caller gave it."""
+    msg.buf = msg.msg_name = msg.msg_control = msg.more = None
+    net.fdtable.msg = msg
+
+
 # --- the calls -----------------------------------------------------------------------------
 
 
@@ -393,12 +420,11 @@ def sys_send(net: Net, fd: int, buf: Any, flags: int = 0) -> int:
 
 def sys_sendto(net: Net, fd: int, buf: Any, flags: int = 0, addr: object = None) -> int:
     """sendto(2): bytes sent. Raises: OSError, BlockingIOError."""
-    sock: socket = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
-    name = move_addr_to_kernel(addr)
-    file = sock.file
-    if file is not None and file.f_flags & O_NONBLOCK:
-        flags |= MSG_DONTWAIT
-    return sock_sendmsg(sock, msghdr(name, buf, None, flags))
+    sock: socket = sockfd_lookup(net, fd)
+    msg: msghdr = msghdr_get(net, move_addr_to_kernel(addr), buf, file_flags(sock, flags))
+    sent = sock_sendmsg(sock, msg)
+    msghdr_put(net, msg)
+    return sent
 
 
 def sys_sendmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:
@@ -409,10 +435,7 @@ def sys_sendmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:
 def ___sys_sendmsg(sock: socket, msg: msghdr, flags: int) -> int:
     """net/socket.c: with the socket looked up. Many control messages count to optmem_max."""
     move_addr_to_kernel(msg.msg_name)
-    file = sock.file
-    if file is not None and file.f_flags & O_NONBLOCK:
-        flags |= MSG_DONTWAIT
-    msg.msg_flags = flags
+    msg.msg_flags = file_flags(sock, flags)
     if not msg.msg_control:
         return sock_sendmsg(sock, msg)
     size = 0
@@ -469,9 +492,7 @@ def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int =
 
 def send_rows(sock: socket, rows: mmsg_send, start: int, flags: int) -> int:
     """Send row `start` and, when the protocol can in the same step, some behind it; how many."""
-    file = sock.file
-    if file is not None and file.f_flags & O_NONBLOCK:
-        flags |= MSG_DONTWAIT
+    flags = file_flags(sock, flags)
     sk = sock.sk
     batch = sk.sk_prot.sendmmsg if sk is not None else None
     if batch is not None:
@@ -481,7 +502,10 @@ def send_rows(sock: socket, rows: mmsg_send, start: int, flags: int) -> int:
                 sock.ready.refresh()
             return sent
     data, name = rows.row(start)
-    sock_sendmsg(sock, msghdr(name, data, None, flags))
+    net = sock.net
+    msg: msghdr = msghdr_get(net, name, data, flags)
+    sock_sendmsg(sock, msg)
+    msghdr_put(net, msg)
     return 1
 
 
@@ -492,13 +516,12 @@ def sys_recv(net: Net, fd: int, buf: Any, flags: int = 0) -> int:
 
 def sys_recvfrom(net: Net, fd: int, buf: Any, flags: int = 0) -> tuple[int, sockaddr | None]:
     """recvfrom(2) into `buf`: (bytes, sender's address or None). Raises: OSError."""
-    sock: socket = net.fdtable.fd.get(fd) or sockfd_lookup(net, fd)
-    file = sock.file
-    if file is not None and file.f_flags & O_NONBLOCK:
-        flags |= MSG_DONTWAIT
-    msg: msghdr = msghdr(None, buf)
-    n = sock_recvmsg(sock, msg, flags)
-    return n, msg.msg_name
+    sock: socket = sockfd_lookup(net, fd)
+    msg: msghdr = msghdr_get(net, None, buf, 0)
+    n = sock_recvmsg(sock, msg, file_flags(sock, flags))
+    name = msg.msg_name
+    msghdr_put(net, msg)
+    return n, name
 
 
 def sys_recvmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:
@@ -511,12 +534,9 @@ sys_receivemsg = sys_recvmsg  # an old spelling
 
 def ___sys_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
     """net/socket.c: with the socket looked up."""
-    file = sock.file
-    if file is not None and file.f_flags & O_NONBLOCK:
-        flags |= MSG_DONTWAIT
     msg.msg_flags = 0
     msg.msg_name = None
-    return sock_recvmsg(sock, msg, flags)
+    return sock_recvmsg(sock, msg, file_flags(sock, flags))
 
 
 def sys_recvmmsg(
@@ -563,9 +583,7 @@ def sys_recvmmsg(
 
 def recv_rows(sock: socket, rows: mmsg_recv, most: int, flags: int) -> int:
     """Fill up to `most` rows with messages that wait, or else one by recvmsg, which may wait."""
-    file = sock.file
-    if file is not None and file.f_flags & O_NONBLOCK:
-        flags |= MSG_DONTWAIT
+    flags = file_flags(sock, flags)
     sk = sock.sk
     batch = sk.sk_prot.recvmmsg if sk is not None else None
     if batch is not None:
@@ -575,9 +593,11 @@ def recv_rows(sock: socket, rows: mmsg_recv, most: int, flags: int) -> int:
                 sock.ready.refresh()
             return got
     room = rows.room()
-    msg = msghdr(None, room)
+    net = sock.net
+    msg: msghdr = msghdr_get(net, None, room, 0)
     n = sock_recvmsg(sock, msg, flags)
     rows.put(n, msg.msg_name, room)
+    msghdr_put(net, msg)
     return 1
 
 

@@ -22,7 +22,7 @@ class net_protocol:
     `early_demux(skb)` may give a packet its socket and its route before it is routed (borrows).
     """
 
-    handler: Callable[..., int]
+    handler: Callable[[sk_buff], int]
     err_handler: Callable[..., Any] | None = None
     no_policy: bool = False
     icmp_strict_tag_validation: bool = False

@@ -309,11 +309,11 @@ def udp_drop_full(sk: udp_sock, skb: sk_buff, counter: str, reason: int) -> int:
     return -1
 
 
-def __skb_recv_udp(sk: udp_sock, flags: int, off: int) -> tuple[sk_buff, int] | None:
-    """net/ipv4/udp.c: the next datagram and the offset in it; None after shutdown.
+def __skb_recv_udp(sk: udp_sock, flags: int, off: list[int] | None) -> sk_buff | None:
+    """net/ipv4/udp.c: the next datagram; None after shutdown.
 
-    A merged sk_buff of a socket without UDP_GRO gives one datagram after the other. Raises: OSError
-    EAGAIN, ENOBUFS, the pending error.
+    A merged sk_buff of a socket without UDP_GRO gives one datagram after the other. `off` as in
+    __skb_try_recv_from_queue. Raises: OSError EAGAIN, ENOBUFS, the pending error.
     """
     queue = sk.sk_receive_queue
     timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
@@ -322,11 +322,12 @@ def __skb_recv_udp(sk: udp_sock, flags: int, off: int) -> tuple[sk_buff, int] | 
             raise_sock_error(sk)
         if queue.qlen:
             # Up to a peek offset there may be many datagrams to walk over.
-            if not sk.gro_enabled and not (udp_carve_all(queue) if off else udp_carve(queue)):
+            far = off is not None and off[0]
+            if not sk.gro_enabled and not (udp_carve_all(queue) if far else udp_carve(queue)):
                 raise OSError(errno.ENOBUFS, "no memory for a datagram")
-            skb, at = __skb_try_recv_from_queue(queue, flags, off)
+            skb: sk_buff | None = __skb_try_recv_from_queue(queue, flags, off)
             if skb is not None:
-                return skb, at
+                return skb
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return None
         if timeo_ns <= 0:
@@ -383,12 +384,10 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
     if flags & MSG_ERRQUEUE:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, length)
     peeking = flags & MSG_PEEK
-    got = __skb_recv_udp(sk, flags, sk.sk_peek_off if peeking and sk.sk_peek_off > 0 else 0)
-    if got is None:
+    at = [max(sk.sk_peek_off, 0)] if peeking else None
+    skb: sk_buff | None = __skb_recv_udp(sk, flags, at)
+    if skb is None:
         return 0
-    skb: sk_buff
-    off: int
-    skb, off = got
     if not (flags or sk.cmsg_flags or sk.gro_enabled or sk.sk_peek_off > 0) and not (
         sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL)
     ):
@@ -403,8 +402,9 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
             kfree_skb(skb)
             raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
         sk.udp_mib.InDatagrams += 1
-        msg.msg_name = udp_name_consume(skb, sk.sk_family)
+        sk.udp_from = msg.msg_name = udp_name_consume(skb, sk.sk_family, sk.udp_from)
         return copied
+    off: int = 0 if at is None else at[0]
     ulen = skb.len
     copied = ulen - off
     if length < copied:

@@ -16,7 +16,6 @@ from stack.core.iov import msghdr
 from stack.core.netdevice import NETIF_F_CSUM_MASK, NETIF_F_GSO_UDP_L4, NETIF_F_SG
 from stack.core.sock import os_error, sock_wait_for_wmem
 from stack.core.uapi import MSG_DONTWAIT, MSG_NOSIGNAL, SEND_SHUTDOWN
-from stack.inet.af_ops import af_ops_of
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
@@ -72,7 +71,7 @@ def udp_send_flow(sk: udp_sock, flow: UdpFlow, msg: msghdr, length: int) -> int:
 def udp_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> None:
     """Give a flow's sk_buff of `count` datagrams to IP. Takes ownership of skb. Raises: OSError."""
     sk.sk_wmem_alloc += skb.truesize
-    err = af_ops_of[flow.family].udp_flow_xmit(sk, flow, skb, count)
+    err = sk.udp_flow_af.udp_flow_xmit(sk, flow, skb, count)
     if err:
         raise_send_error(sk, err)
 
@@ -141,4 +140,4 @@ def udp_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
         or dev.ptype_specific
     ):
         return False
-    return af_ops_of[flow.family].udp_flow_folds(sk, flow)
+    return sk.udp_flow_af.udp_flow_folds(sk, flow)

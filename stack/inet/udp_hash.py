@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fastpath.inetkey import udp_rcv_is_to, udp_rcv_key
 from stack.core import snmp
 from stack.core.rows import row, state
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.inet.af_ops import InetKey, inet_rcv_saddr_equal, inet_sk_key
+from stack.inet.af_ops import InetKey, inet_af_ops, inet_rcv_saddr_equal, inet_sk_key
 from stack.inet.inet_hashtables import inet_sk_get_local_port_range
 from stack.inet.inet_sock import inet_sock
 
 if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
     from stack.core.sockaddr import sockaddr
     from stack.net import Net
 
@@ -41,6 +43,10 @@ class udp_sock(inet_sock):
     udp_tuple: InetKey | None = row()
     udp_name: sockaddr | None = row()
     """Where the datagrams of sk_tx_flow were asked to go."""
+    udp_flow_af: inet_af_ops = row()
+    """Of the flow's family: who sends them."""
+    udp_from: sockaddr | None = row()
+    """Whom the last datagram that was read is from."""
 
 
 # --- ports and look-up -------------------------------------------------------------------
@@ -168,6 +174,25 @@ def compute_score(sk: udp_sock, key: InetKey, dif: int) -> int:
     return score
 
 
+def udp_lib_lookup_skb(net: Net, skb: sk_buff, family: int, port: int) -> udp_sock | None:
+    """net/ipv{4,6}/udp.c (udp4_lib_lookup_skb): the sock a usual datagram to `port` belongs to."""
+    table = net.udp_table
+    if not table.connected:
+        bucket = table.ports.get(port)
+        if bucket is None:
+            return None
+        sk: udp_sock = bucket[0]
+        if len(bucket) == 1 and not (
+            sk.inet_daddr
+            or sk.inet_dport
+            or sk.sk_bound_dev_if
+            or sk.sk_af.family != family  # of the wire: it may be bound to ::ffff:0.0.0.0
+            or (sk.inet_rcv_saddr and not udp_rcv_is_to(skb, sk.inet_rcv_saddr))
+        ):
+            return sk  # compute_score, in place, for the usual socket
+    return __udp_lib_lookup(net, udp_rcv_key(skb), skb.dev.ifindex)
+
+
 def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> udp_sock | None:
     """net/ipv{4,6}/udp.c (__udp4_lib_lookup): the sock a datagram belongs to, or None."""
     table = net.udp_table
@@ -180,15 +205,6 @@ def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> udp_sock | None:
         return None
     if len(bucket) == 1:
         sk = bucket[0]
-        rcv_saddr = sk.inet_rcv_saddr
-        if not (
-            sk.inet_daddr
-            or sk.inet_dport
-            or sk.sk_bound_dev_if
-            or (rcv_saddr and rcv_saddr != key[3])
-            or sk.sk_af.family != key[0]  # of the wire: it may be bound to ::ffff:0.0.0.0
-        ):
-            return sk  # compute_score, in place, for the usual socket
         return sk if compute_score(sk, key, dif) >= 0 else None
     best: udp_sock | None = None
     badness = -1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import icmp_hdr, iphdr_at, udp4_send_check, udp_push, udphdr_at
 from fastpath.inet import UdpFlow
-from fastpath.inetkey import inet_key, udp_rcv_key
+from fastpath.inetkey import inet_key, udp_rcv_port
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     kfree_skb,
@@ -82,6 +82,7 @@ from stack.inet.udp_flow import (
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
     udp_lib_get_port,
+    udp_lib_lookup_skb,
     udp_lib_rehash,
     udp_lib_unhash,
     udp_sock,
@@ -318,6 +319,7 @@ def udp_make_flow(
     if sk.sk_dst_cache is not rt:
         sk_dst_set(sk, rt)
     sk.sk_tx_flow = flow
+    sk.udp_flow_af = af_ops_of[AF_INET]
     sk.udp_name = name
     return flow
 
@@ -444,13 +446,13 @@ def udp_rcv(skb: sk_buff) -> int:
     rt: rtable = skb.dst
     net = rt.net
     many = rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
-    key = udp_rcv_key(skb)
+    port = udp_rcv_port(skb)
     sk: udp_sock | None = skb.sk  # type: ignore[assignment]
     if sk is not None:  # early demux
         skb.sk = None
-    if key is not None and not many:
+    if port >= 0 and not many:
         if sk is None:
-            sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
+            sk = udp_lib_lookup_skb(net, skb, AF_INET, port)
             if sk is not None and sk.udp_tuple is not None:
                 udp_sk_rx_dst_set(sk, skb)
         if sk is not None:

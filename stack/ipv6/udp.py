@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import ipv6_hdr, udp6_send_check, udp_hdr, udp_push
 from fastpath.inet import UdpFlow
-from fastpath.inetkey import inet_err_key, udp_rcv_key
+from fastpath.inetkey import inet_err_key, udp_rcv_port
 from fastpath.skbuff import CHECKSUM_NONE, kfree_skb, pskb_may_pull, sk_buff
 from stack.core import uapi
 from stack.core.iov import msghdr
@@ -69,6 +69,7 @@ from stack.inet.udp_flow import (
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
     udp_lib_get_port,
+    udp_lib_lookup_skb,
     udp_lib_rehash,
     udp_lib_unhash,
     udp_sock,
@@ -305,6 +306,7 @@ def udpv6_make_flow(
     if sk.sk_dst_cache is not rt:
         sk_dst_set(sk, rt)
     sk.udp_name = name
+    sk.udp_flow_af = af_ops_of[AF_INET6]
     label = ip6_make_flowlabel(net, 0, fl6.flowlabel, ip6_autoflowlabel(net, np), fl6)
     sk.sk_tx_flow = flow = UdpFlow(
         sk,
@@ -435,9 +437,9 @@ def udp_v6_flush_pending_frames(sk: udp_sock) -> None:
 def udpv6_rcv(skb: sk_buff) -> int:
     """net/ipv6/udp.c: handler of protocol 17. Takes ownership of skb."""
     net = skb.dev.net
-    key = udp_rcv_key(skb)
-    if key is not None:
-        sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
+    port = udp_rcv_port(skb)
+    if port >= 0:
+        sk = udp_lib_lookup_skb(net, skb, AF_INET6, port)
         if sk is not None:
             udp_queue_rcv_one_skb(sk, skb)
             return 0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath._ref import freshbytes as ref
-from fastpath.freshbytes import FreshBytes
+from fastpath.freshbytes import FreshBytes, first_bytes
 
 
 @given(st.binary(max_size=300), st.integers(0, 300), st.integers(0, 700))
@@ -39,3 +39,18 @@ def test_no_room_and_none_of_it() -> None:
         FreshBytes(-1)
     with pytest.raises(ValueError, match="negative"):
         FreshBytes(3).take(-1)
+
+
+@given(st.binary(max_size=300), st.integers(0, 400))
+def test_first_bytes_equal_reference(data: bytes, n: int) -> None:
+    got = first_bytes(bytearray(data), n)
+    assert type(got) is bytes
+    assert got == ref.first_bytes(bytearray(data), n)
+
+
+def test_first_bytes_of_what_is_none() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        first_bytes(bytearray(3), -1)
+    for wrong in (b"abc", None, memoryview(b"abc")):
+        with pytest.raises(TypeError):
+            first_bytes(wrong, 1)  # type: ignore[arg-type]

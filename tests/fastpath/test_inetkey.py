@@ -70,10 +70,18 @@ def test_usual_datagrams_are_the_twins(
     skb = packet(data, 0, l4)
     S.skb_pull(skb, l4)
     assert inetkey.udp_rcv_key(skb) is None  # nobody has verified it
+    assert inetkey.udp_rcv_port(skb) == -1
     skb.ip_summed = S.CHECKSUM_UNNECESSARY
-    assert inetkey.udp_rcv_key(skb) == ref.udp_rcv_key(data, 0, l4)
+    want = ref.udp_rcv_key(data, 0, l4)
+    assert inetkey.udp_rcv_key(skb) == want
+    daddr = 0 if want is None else want[3]
+    assert inetkey.udp_rcv_port(skb) == (-1 if want is None else want[4])
+    assert inetkey.udp_rcv_is_to(skb, daddr) == (want is not None)
+    assert not inetkey.udp_rcv_is_to(skb, daddr ^ 1)
     skb.gso_size = 1
     assert inetkey.udp_rcv_key(skb) is None
+    assert inetkey.udp_rcv_port(skb) == -1
+    assert not inetkey.udp_rcv_is_to(skb, daddr)
     S.kfree_skb(skb)
     with pytest.raises(ValueError, match="freed"):
         inetkey.udp_rcv_key(skb)
@@ -134,9 +142,21 @@ def test_senders_are_the_twins(body: bytes, saddr: int, port: int, iif: int) -> 
             inetkey.udp_name(skb, family)
         skb.transport_header, skb.network_header = 0, S.HEADER_UNSET
         with pytest.raises(IndexError, match="no network header"):
-            inetkey.udp_name_consume(skb, family)
+            inetkey.udp_name_consume(skb, family, None)
         skb.network_header, skb.transport_header = 16, 16 + l4
-        assert inetkey.udp_name_consume(skb, family) == want
+        others = [  # each differs in one thing
+            sockaddr(family, want.addr ^ 1, port, 0, want.scope_id),
+            sockaddr(family, want.addr, port ^ 1, 0, want.scope_id),
+            sockaddr(family, want.addr, port, 1, want.scope_id),
+            sockaddr(family, want.addr, port, 0, want.scope_id ^ 1),
+            sockaddr(12 - family, want.addr & 0xFFFFFFFF, port, 0, want.scope_id),
+        ]
+        for seen in [None, *others]:
+            S.skb_get(skb)
+            assert inetkey.udp_name_consume(skb, family, seen) == want
+        again = inetkey.udp_name_consume(skb, family, want)
+        assert again == want
+        assert again is want or (family == 10 and not v6)
         with pytest.raises(ValueError, match="freed"):
             inetkey.udp_name(skb, family)
 

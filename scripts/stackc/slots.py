@@ -1,0 +1,150 @@
+"""Slots: fields of `@state` classes that hold functions, and calls through them in C.
+
+A slot whose annotation names its arguments, `Callable[[sock, msghdr, int], int]`, is called through
+a C pointer when it holds a compiled function that takes just that; by Python when it holds anything
+else. The functions that do so stand in `stack/_slots.pxd`, `slots.h` finds the pointers.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+
+from .state import StateClass
+from .types import OBJECT, ExtensionTypes, cimport
+
+MODULE = "stack._slots"
+MAX_ARGS = 6
+_LETTERS = {"long long": "L", "bint": "B", "double": "D"}
+_BUILTINS = ("list", "dict")
+_RETURN = {"long long": " except? -1", "bint": " except? -1", "double": " except? -1"}
+Key = tuple[str, str]
+
+
+def shape_of(params: Iterable[str], result: str) -> str | None:
+    """The shape (slots.h) of C types, None where a builtin container is among them."""
+    kinds = [*params, result]
+    if len(kinds) > MAX_ARGS + 1 or any(kind in _BUILTINS for kind in kinds):
+        return None
+    return "".join(_LETTERS.get(kind, "O") for kind in kinds)
+
+
+class Slots:
+    """The slots of all state classes, and the text of `stack/_slots.pxd`."""
+
+    def __init__(
+        self,
+        classes: Mapping[Key, StateClass],
+        types: ExtensionTypes,
+        origins: Mapping[str, Mapping[str, Key]],
+    ) -> None:
+        self.classes = classes
+        self.types = types
+        self.origins = origins
+        self.modules: set[str] = set()
+        self._callers: dict[str, tuple[str, list[str]]] = {}
+
+    def field_type(self, key: Key, name: str) -> Key | ast.expr | None:
+        """What a field of a state class is: another such class, or its annotation."""
+        cls = self.classes[key]
+        while name not in cls.fields:
+            base = self.origins[cls.module].get(cls.base[1]) if cls.base is not None else None
+            if base is None or base not in self.classes:
+                return None
+            cls = self.classes[base]
+        entry = cls.fields[name]
+        return self.state_class(entry.annotation, entry.module) or entry.annotation
+
+    def state_class(self, annotation: ast.expr | None, module: str) -> Key | None:
+        """The state class that an annotation names (also `... | None`)."""
+        match annotation:
+            case ast.Constant(value=str(text)):
+                return self.state_class(ast.parse(text, mode="eval").body, module)
+            case ast.Name(id=name):
+                where = self.origins[module].get(name)
+                return where if where in self.classes else None
+            case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
+                return self.state_class(left, module)
+        return None
+
+    def caller(self, key: Key, name: str, given: int) -> str | None:
+        """The function of `stack/_slots.pxd` that calls slot `name` of class `key`."""
+        annotation = self.field_type(key, name)
+        match annotation:
+            case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
+                annotation = left
+        match annotation:
+            case ast.Subscript(
+                value=ast.Name(id="Callable"),
+                slice=ast.Tuple(elts=[ast.List(elts=params), result]),
+            ) if len(params) == given:
+                pass
+            case _:
+                return None
+        cls = self.classes[key]
+        while name not in cls.fields:
+            assert cls.base is not None
+            cls = self.classes[self.origins[cls.module][cls.base[1]]]
+        origin = self.origins[cls.module]
+        modules: set[str] = set()
+        kinds = [self.types.c_type(p, origin, modules) for p in params]
+        back = self.types.c_type(result, origin, modules)
+        back = back if back in _LETTERS else OBJECT
+        shape = shape_of(kinds, back)
+        if shape is None:
+            return None
+        self.modules |= modules
+        called = f"_call_{cls.name}__{name}"
+        self._callers.setdefault(called, _caller(called, kinds, back, shape))
+        return called
+
+    def pxd(self) -> str:
+        """The text of `stack/_slots.pxd`; after all modules are written."""
+        lines = ["# Calls through slots; written by scripts/stackc."]
+        lines += [cimport(m) for m in sorted(self.modules)]
+        lines += [
+            'cdef extern from "slots.h":',
+            "    ctypedef struct slot_way:",
+            "        void *call",
+            "    const slot_way *slot_find(object fn, const char *shape) noexcept",
+            "    bint slot_takes(const slot_way *way, int i, object arg) noexcept",
+            "",
+        ]
+        lines += [*sorted({pointer for pointer, _ in self._callers.values()}), ""]
+        for name in sorted(self._callers):
+            lines += self._callers[name][1]
+        return "\n".join(lines) + "\n"
+
+
+def _caller(name: str, kinds: list[str], back: str, shape: str) -> tuple[str, list[str]]:
+    """The type of the pointer, and the function."""
+    params = ", ".join(f"{kind} a{i}" for i, kind in enumerate(kinds))
+    plain = [kind if kind in _LETTERS else OBJECT for kind in kinds]
+    pointer = f"ctypedef {back} (*_p_{shape})({', '.join([*plain, 'int'])}){_RETURN.get(back, '')}"
+    args = ", ".join(f"a{i}" for i in range(len(kinds)))
+    checks = [f"slot_takes(way, {i}, a{i})" for i, kind in enumerate(plain) if kind == OBJECT]
+    test = " and ".join(["way.call != NULL", *checks])
+    result = "" if back == OBJECT else f"{back} "
+    return pointer, [
+        f"cdef inline {result}{name}(object fn, {params}){_RETURN.get(back, '')}:",
+        f'    cdef const slot_way *way = slot_find(fn, b"{shape}")',
+        f"    if {test}:",
+        f"        return (<_p_{shape}>way.call)({args}, 0)",
+        f"    return fn({args})",
+        "",
+    ]
+
+
+def shapes_line(signatures: Iterable[tuple[str, str, tuple[tuple[str, str, bool], ...]]]) -> str:
+    """The table of a module's functions that slots can hold: (name, result, parameters) of each."""
+    entries = []
+    for name, result, params in signatures:
+        back = result if result in _LETTERS else OBJECT
+        shape = shape_of((kind for kind, _, _ in params), back)
+        if shape is None or not params or any(default for _, _, default in params):
+            continue
+        types = [
+            kind if kind not in _LETTERS and kind != OBJECT else "None" for kind, _, _ in params
+        ]
+        entries.append(f'"{name}": ("{shape}", ({", ".join(types)},))')
+    return f"_slot_shapes = {{{', '.join(entries)}}}\n"
