@@ -151,11 +151,14 @@ def growths(document: dict[str, Any]) -> str:
             found["last"],
             f"{found['slope']:.2f}",
             "{:.2f} … {:.2f}".format(*found["slope_rounds"]),
+            f"{found['peer_slope']:.2f}" if found["peer_slope"] else "",
             "peer" if found["is_peer"] else "**grows**" if found["grows"] else "flat",
         ]
         for found in benchmarks("rows.interleave").growth(document["rows"])
     ]
-    table = grid(["row", "from", "to", "cost at the last / first", "of rounds", ""], lines)
+    table = grid(
+        ["row", "from", "to", "cost at the last / first", "of rounds", "peer's", ""], lines
+    )
     memory = [
         f"`{row['name']}`: {cell(row['facts']['bytes_an_end'])} bytes for an end of a connection."
         for row in document["rows"]

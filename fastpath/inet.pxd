@@ -30,6 +30,7 @@ cdef class UdpFlow:
     cdef uint8_t head[40]
     cdef void push_udp(self, sk_buff skb) noexcept
     cdef int push(self, sk_buff skb, unsigned int ident) except -1
+    cpdef void aim(self, int64_t dport, int64_t flowlabel=*) except *
     cpdef sk_buff datagram(self, buffer, int64_t off, int64_t n)
     cpdef bint cuts(self, int64_t n, int64_t size) except -1
     cpdef sk_buff segments(self, buffer, int64_t off, int64_t n, int64_t size, SkbPool pages)

@@ -41,6 +41,8 @@ class UdpFlow:
     priority: int
     ident_slot: int
     """The generator of the identifications."""
+    saddr: int
+    daddr: int
     counted: bool
     """They are taken from it (not DF, or IP may clear it: RFC 6864)."""
     def __init__(
@@ -69,6 +71,12 @@ class UdpFlow:
         flowlabel: int = 0,
         mtu: int = 0xFFFF,
     ) -> None: ...
+    def aim(self, dport: int, flowlabel: int = 0) -> None:
+        """Have the flow go to another port of the same address; `flowlabel` is IPv6's.
+
+        Raises: ValueError, for numbers that do not fit.
+        """
+
     def datagram(self, buffer: Buffer, off: int, n: int) -> sk_buff | None:
         """Make an sk_buff of `n` bytes of `buffer` with its UDP header; None without a buffer.
 

@@ -165,6 +165,24 @@ cdef class UdpFlow:
         self.ip_sum = csum_ptr(self.head, IP_HLEN, 0)
         self.pseudo = csum_tcpudp_nofold(source, target, 0, P_UDP, 0)
 
+    @property
+    def saddr(self):
+        """The source address."""
+        return ld32be(self.head + 12) if self.family == INET else addr128_get(self.head + 8)
+
+    @property
+    def daddr(self):
+        """The destination address."""
+        return ld32be(self.head + 16) if self.family == INET else addr128_get(self.head + 24)
+
+    cpdef void aim(self, int64_t dport, int64_t flowlabel=0) except *:
+        """Have the flow go to another port of the same address; `flowlabel` is IPv6's."""
+        if dport < 0 or dport > 0xFFFF or flowlabel < 0 or flowlabel > 0xFFFFF:
+            raise ValueError(f"UdpFlow.aim: port {dport}, flow label {flowlabel:#x}")
+        self.dport = <uint16_t>dport
+        if self.family == INET6:
+            st32be(self.head, (ld32be(self.head) & 0xFFF00000U) | <uint32_t>flowlabel)
+
     cpdef sk_buff datagram(self, buffer, int64_t off, int64_t n):
         """Make an sk_buff of `n` bytes of `buffer` with its UDP header; None without a buffer.
 

@@ -6,12 +6,17 @@ from libc.stdint cimport int64_t, uint8_t
 
 from fastpath.inet cimport UdpFlow
 from fastpath.skbuff cimport SkbPool, sk_buff, sk_buff_head
+from fastpath.sockaddr cimport sockaddr
 
 
 @cython.final
 cdef class mmsg_send:
     cdef list rows
     cdef object resolve
+    cdef public int64_t went    # rows of a step that an error ended, which went before it
+    cdef object last            # the address that `name` is of
+    cdef sockaddr name
+    cdef object resolved(self, object address)
     cpdef tuple row(self, int64_t i)
     cpdef bint alike(self, int64_t i) except -1
     cpdef sk_buff fold(self, UdpFlow flow, int64_t start, int64_t room, int64_t most, SkbPool pages)

@@ -19,6 +19,9 @@ class mmsg_send:
         """`resolve` makes a sockaddr of an address."""
 
     def __len__(self) -> int: ...
+    went: int
+    """Rows of a step that went before an error ended it; whoever takes the step keeps it."""
+
     def row(self, i: int) -> tuple[Buffer, sockaddr | None]:
         """Row `i` with its address resolved. Raises what `resolve` raises."""
 

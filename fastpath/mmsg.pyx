@@ -22,6 +22,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.inet cimport UdpFlow
 from fastpath.inetkey cimport udp_name
+from fastpath.sockaddr cimport sockaddr, sockaddr_make
 from fastpath.skbuff cimport (
     GSO_UDP_L4,
     SKB_OVERHEAD,
@@ -52,6 +53,7 @@ cdef enum:
     UDP_HLEN = 8
     IP6_HLEN = 40
     MAX_LEN = 0xFFFF            # of the network layer
+    MAX_ROWS = 1024             # UIO_MAXIOV
 
 
 # -- sending ---------------------------------------------------------------------------------------
@@ -82,6 +84,15 @@ cdef inline Py_ssize_t row_size(list rows, Py_ssize_t i, object address) except 
     return n
 
 
+cdef inline bint rest_equal(tuple a, tuple b) except -1:
+    """Whether what stands behind host and port is the same: plain numbers."""
+    cdef Py_ssize_t i
+    for i in range(2, len(a)):
+        if type(a[i]) is not int or type(b[i]) is not int or a[i] != b[i]:
+            return False
+    return True
+
+
 @cython.final
 cdef class mmsg_send:
     """What sendmmsg(2) is given: rows (data, address or None).
@@ -91,6 +102,7 @@ cdef class mmsg_send:
 
     def __init__(self, rows, resolve):
         self.rows = list(rows)      # our own: what a row's buffer protocol runs cannot change it
+        del self.rows[MAX_ROWS:]
         self.resolve = resolve
 
     def __len__(self):
@@ -98,8 +110,33 @@ cdef class mmsg_send:
 
     cpdef tuple row(self, int64_t i):
         """Row `i` as (data, sockaddr or None). Raises what `resolve` raises."""
+        cdef object address
         data, address = self.rows[i]
-        return data, (None if address is None else self.resolve(address))
+        return data, (None if address is None else self.resolved(address))
+
+    cdef object resolved(self, object address):
+        """resolve(address). What differs from the last one in its port alone is made of that."""
+        cdef tuple now
+        cdef tuple last = <tuple>self.last
+        cdef object port
+        cdef object name
+        if type(address) is not tuple:
+            return self.resolve(address)
+        now = <tuple>address
+        if now is last:
+            return self.name
+        if (last is not None and len(now) >= 2 and len(now) == len(last)
+                and type(now[0]) is str and now[0] == last[0]):
+            port = now[1]
+            if type(port) is int and 0 <= port <= 0xFFFF and rest_equal(now, last):
+                return sockaddr_make(
+                    self.name.family, self.name.addr, port, self.name.flowinfo,
+                    self.name.scope_id)
+        name = self.resolve(address)
+        if type(name) is sockaddr:
+            self.name = <sockaddr>name
+            self.last = now
+        return name
 
     cpdef bint alike(self, int64_t i) except -1:
         """Whether row i + 1 has the address of row `i` and is not longer: the two may fold."""

@@ -26,6 +26,7 @@ class sysctl_fields:
     error_burst: int
     error_cost: int
     force_igmp_version: int
+    gro_normal_batch: int
     icmp_echo_ignore_all: int
     icmp_echo_ignore_broadcasts: int
     icmp_errors_use_inbound_ifaddr: int

@@ -211,7 +211,10 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return, for each row over a growing number, how its cost at the last size compares.
 
     `slope` is the cost at the last size over that at the first, by the medians, `slope_rounds` the
-    lowest and the highest of a round; `grows` when it is more than the row's bound.
+    lowest and the highest of a round. `peer_slope` is that of a peer with the same work beside the
+    same numbers (the flattest, None without one): memory that is farther away the more of it is
+    used costs everybody. `grows` when the slope is more than the row's bound times what the
+    peer's cost grows, if it does.
     """
     families: dict[str, list[dict[str, Any]]] = {}
     for found in rows:
@@ -237,10 +240,24 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "slope": slope,
                 "slope_rounds": [min(slopes), max(slopes)],
                 "bound": bound if bound else None,
-                "grows": bool(bound) and slope > bound,
+                "grows": False,
                 "is_peer": first["is_peer"],
+                "peer_slope": None,
+                "group": first["group"].split("[")[0],
             }
         )
+    for ours in out:
+        beside = [
+            other["slope"]
+            for other in out
+            if other["is_peer"]
+            and not ours["is_peer"]
+            and (other["group"], other["first"], other["last"])
+            == (ours["group"], ours["first"], ours["last"])
+        ]
+        ours["peer_slope"] = min(beside, default=None)
+        allowed = (ours["bound"] or 0.0) * max(1.0, ours["peer_slope"] or 0.0)
+        ours["grows"] = bool(ours["bound"]) and ours["slope"] > allowed
     return out
 
 

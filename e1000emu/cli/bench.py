@@ -121,10 +121,13 @@ def extremes(values: list[float]) -> tuple[float, float]:
 
 def growth_table(found: list[dict[str, Any]]) -> Table:
     """Return the table of how costs grow. It fits 80 columns."""
-    right = ("slope", "of rounds", "bound")
+    right = ("slope", "of rounds", "peer", "bound")
     table = plain_table("row", "from", "to", *right, "", right=right, folded="row")
     table.caption_justify = "left"
-    table.caption = "cost at the last over cost at the first; peers are shown, not judged"
+    table.caption = (
+        "cost at the last over cost at the first; GROWS: more than the bound times what the "
+        "peer's does"
+    )
     for growth in found:
         low, high = growth["slope_rounds"]
         table.add_row(
@@ -133,6 +136,7 @@ def growth_table(found: list[dict[str, Any]]) -> Table:
             growth["last"],
             f"{growth['slope']:.2f}",
             f"{low:.2f}…{high:.2f}",
+            f"{growth['peer_slope']:.2f}" if growth["peer_slope"] else "",
             f"{growth['bound']:.1f}" if growth["bound"] else "",
             "GROWS" if growth["grows"] else "",
         )

@@ -160,6 +160,7 @@ def _growth(rows: list[dict[str, Any]], growths: list[dict[str, Any]]) -> list[s
                 growth["last"],
                 f"{growth['slope']:.2f}",
                 "{:.2f} … {:.2f}".format(*growth["slope_rounds"]),
+                f"{growth['peer_slope']:.2f}" if growth["peer_slope"] else "",
                 f"{growth['bound']:.1f}" if growth["bound"] else "",
                 "grows" if growth["grows"] else "",
             ],
@@ -169,8 +170,9 @@ def _growth(rows: list[dict[str, Any]], growths: list[dict[str, Any]]) -> list[s
     return [
         "<h2>Growth</h2>",
         "<p>What an operation costs beside many of something, in costs beside the fewest. Flat is "
-        "1 throughout; the dotted line is the bound beyond which a row is named.</p>",
-        _grid(["row", "from", "to", "slope", "of rounds", "bound", ""], cells),
+        "1 throughout; the dotted line is the bound. A row is named beyond the bound times what "
+        "its peer's cost grows.</p>",
+        _grid(["row", "from", "to", "slope", "of rounds", "peer", "bound", ""], cells),
         _facts(rows, GROWING),
         *drawn,
     ]

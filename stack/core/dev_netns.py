@@ -94,6 +94,7 @@ def netdev_init(net: Net) -> None:
         sysctl.on_write("dev_weight", partial(setattr, machine.softnet_data.backlog, "weight"))
         sysctl.on_write("dev_weight", partial(setattr, hot, "dev_tx_weight"))
         sysctl.on_write("netdev_budget", partial(setattr, hot, "netdev_budget"))
+        sysctl.on_write("gro_normal_batch", partial(setattr, hot, "gro_normal_batch"))
         sysctl.on_write("netdev_max_backlog", partial(setattr, hot, "max_backlog"))
 
 

@@ -1,6 +1,7 @@
 """net/core/dev.c: a received packet goes to taps, VLANs, rx_handlers and the protocol.
 
-netif_receive_skb -> __netif_receive_skb_core -> deliver_skb -> packet_type.func.
+netif_receive_skb -> __netif_receive_skb_core -> deliver_skb -> packet_type.func, of several packets
+netif_receive_skb_list -> __netif_receive_skb_list_core -> packet_type.list_func.
 """
 
 from __future__ import annotations
@@ -82,11 +83,80 @@ def rx_fast_update(net: Net) -> None:
 def __netif_receive_skb(skb: sk_buff) -> int:
     """net/core/dev.c. Who looks at packets before IP does sees merged datagrams one by one."""
     if not skb.gso_type & SKB_GSO_UDP_L4:
-        return __netif_receive_skb_core(skb)
+        return __netif_receive_skb_one_core(skb)
     skb_reset_network_header(skb)
     for segment in gro_split(skb):
-        __netif_receive_skb_core(segment)
+        __netif_receive_skb_one_core(segment)
     return NET_RX_SUCCESS
+
+
+def __netif_receive_skb_one_core(skb: sk_buff) -> int:
+    """net/core/dev.c: one packet, to the last of its handlers too. Takes ownership of skb."""
+    orig_dev: net_device = skb.dev
+    ret, last, pt_prev = __netif_receive_skb_core(skb)
+    if pt_prev is not None and last is not None:
+        return deliver_skb(last, pt_prev, orig_dev)
+    return ret
+
+
+def netif_receive_skb_list(skbs: list[sk_buff]) -> None:
+    """net/core/dev.c: `netif_receive_skb` of several packets, in their order."""
+    if skbs:
+        netif_receive_skb_list_internal(skbs)
+
+
+def netif_receive_skb_list_internal(skbs: list[sk_buff]) -> None:
+    """net/core/dev.c (with __netif_receive_skb_list): nothing steers packets to other CPUs here."""
+    __netif_receive_skb_list_core(skbs)
+
+
+def __netif_receive_skb_list_core(skbs: list[sk_buff]) -> None:
+    """net/core/dev.c: what follows each other with one handler and device goes to it as a list.
+
+    What `netif_receive_skb` would find out about each packet is found out before the first of such
+    a list is delivered.
+    """
+    pt_curr: packet_type | None = None
+    pt_prev: packet_type | None = None
+    od_curr: net_device | None = None
+    dev: net_device
+    sublist: list[sk_buff] = []
+    last: sk_buff | None
+    for skb in skbs:
+        dev = skb.dev
+        pt_prev = dev.rx_fast.get(skb_enter_network(skb, dev.ifindex))
+        if pt_prev is None and skb.gso_type & SKB_GSO_UDP_L4:
+            __netif_receive_skb_list_ptype(sublist, pt_curr, od_curr)
+            sublist = []
+            __netif_receive_skb(skb)
+            continue
+        last = skb
+        if pt_prev is None:
+            _, last, pt_prev = __netif_receive_skb_core(skb)
+            if pt_prev is None or last is None:
+                continue
+        if pt_prev is not pt_curr or dev is not od_curr:
+            if sublist:
+                __netif_receive_skb_list_ptype(sublist, pt_curr, od_curr)
+                sublist = []
+            pt_curr = pt_prev
+            od_curr = dev
+        sublist.append(last)
+    __netif_receive_skb_list_ptype(sublist, pt_curr, od_curr)
+
+
+def __netif_receive_skb_list_ptype(
+    skbs: list[sk_buff], pt_prev: packet_type | None, orig_dev: net_device | None
+) -> None:
+    """net/core/dev.c: one handler gets packets that `orig_dev` received. Takes ownership."""
+    if pt_prev is None or orig_dev is None or not skbs:
+        return
+    list_func = pt_prev.list_func
+    if list_func is not None and len(skbs) > 1:
+        list_func(skbs, pt_prev, orig_dev)
+        return
+    for skb in skbs:
+        deliver_skb(skb, pt_prev, orig_dev)
 
 
 def gro_split(skb: sk_buff) -> list[sk_buff]:
@@ -103,8 +173,14 @@ def gro_split(skb: sk_buff) -> list[sk_buff]:
         return []
 
 
-def __netif_receive_skb_core(skb: sk_buff) -> int:
-    """net/core/dev.c: taps, VLAN, rx_handler, then the handlers of the protocol."""
+def __netif_receive_skb_core(
+    skb: sk_buff,
+) -> tuple[int, sk_buff | None, packet_type | None]:
+    """net/core/dev.c: taps, VLAN, rx_handler, then all but the last of the protocol's handlers.
+
+    NET_RX_*, the packet (perhaps another sk_buff than came) and the handler that it is for; None
+    and None when somebody took it or it was dropped. Takes ownership of skb.
+    """
     dev = orig_dev = skb.dev
     net = dev.net
     skb_reset_network_header(skb)
@@ -114,7 +190,7 @@ def __netif_receive_skb_core(skb: sk_buff) -> int:
     if proto in (ETH_P_8021Q, ETH_P_8021AD):
         untagged = skb_vlan_untag(skb)
         if untagged is None:
-            return NET_RX_DROP
+            return NET_RX_DROP, None, None
         skb = untagged
         proto = skb.protocol
     while True:
@@ -130,7 +206,7 @@ def __netif_receive_skb_core(skb: sk_buff) -> int:
         if handler is not None:
             verdict = handler(skb)
             if verdict == RX_HANDLER_CONSUMED:
-                return NET_RX_SUCCESS
+                return NET_RX_SUCCESS, None, None
             if verdict == RX_HANDLER_ANOTHER:
                 dev = skb.dev
                 proto = skb.protocol
@@ -141,7 +217,7 @@ def __netif_receive_skb_core(skb: sk_buff) -> int:
     if handlers is not None and not exact and len(handlers) == 1 and not dev.ptype_specific:
         ptype = handlers[0]
         if ptype.dev is None or ptype.dev is dev:
-            return deliver_skb(skb, ptype, orig_dev)
+            return NET_RX_SUCCESS, skb, ptype
     pt_prev = None
     for ptype in (*(handlers or ()), *dev.ptype_specific):
         if ptype.type != proto or (ptype.dev is None and exact):
@@ -152,11 +228,11 @@ def __netif_receive_skb_core(skb: sk_buff) -> int:
             deliver_skb(skb_get(skb), pt_prev, orig_dev)
         pt_prev = ptype
     if pt_prev is not None:
-        return deliver_skb(skb, pt_prev, orig_dev)
+        return NET_RX_SUCCESS, skb, pt_prev
     if skb.pkt_type != PACKET_OTHERHOST:
         dev.stats.rx_nohandler += 1
     kfree_skb_reason(net, skb, SKB_DROP_REASON_UNHANDLED_PROTO)
-    return NET_RX_DROP
+    return NET_RX_DROP, None, None
 
 
 def deliver_skb(skb: sk_buff, pt_prev: packet_type, orig_dev: net_device) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastpath.gro import GroTable
-from fastpath.skbuff import sk_buff
-from stack.core.dev_receive import netif_receive_skb
+from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.dev_receive import netif_receive_skb, netif_receive_skb_list_internal
 from stack.core.netdevice import (
     NAPI_POLL_WEIGHT,
     NAPI_STATE_DISABLE,
@@ -45,6 +45,9 @@ def netif_napi_del(napi: napi_struct) -> None:
     """net/core/dev.c: undo `netif_napi_add`; what GRO holds is freed."""
     if napi.gro is not None:
         napi.gro.reset()
+    skbs, napi.rx_list, napi.rx_count = napi.rx_list, [], 0
+    for skb in skbs:
+        kfree_skb(skb)
     if napi in napi.dev.napi_list:
         napi.dev.napi_list.remove(napi)
 
@@ -61,8 +64,7 @@ def napi_disable(napi: napi_struct) -> None:
     sd = napi.sd
     if napi in sd.poll_list:
         sd.poll_list.remove(napi)
-    if napi.gro is not None:
-        napi_gro_flush(napi)
+    napi_gro_flush(napi)
 
 
 def __napi_schedule(napi: napi_struct) -> None:
@@ -98,7 +100,9 @@ def napi_complete_done(napi: napi_struct, work_done: int = 0) -> bool:
     False when it was scheduled again meanwhile: it stays on the list, keep interrupts off.
     """
     if napi.gro is not None and napi.gro.held:
-        napi_gro_flush(napi)
+        napi.gro.flush(napi.rx_list)
+    if napi.rx_list:
+        gro_normal_list(napi)
     state = napi.state
     if state & NAPI_STATE_MISSED:
         napi.state = state & ~NAPI_STATE_MISSED | NAPI_STATE_SCHED
@@ -119,9 +123,12 @@ def napi_poll(napi: napi_struct, repoll: list[napi_struct]) -> int:
         return 0
     weight = napi.weight
     work = napi.poll(napi, weight)
-    if work >= weight and not napi.state & NAPI_STATE_DISABLE:
-        # Still ours. GRO stays held: the next poll is at hand and can merge into it.
-        repoll.append(napi)
+    if work >= weight:
+        if napi.rx_list:
+            gro_normal_list(napi)
+        if not napi.state & NAPI_STATE_DISABLE:
+            # Still ours. GRO stays held: the next poll is at hand and can merge into it.
+            repoll.append(napi)
     return work
 
 
@@ -139,8 +146,11 @@ def net_rx_action(machine: Machine) -> None:
             poll = napi.poll
             work = poll(napi, weight)
             sd.processed += work
-            if work >= weight and not napi.state & NAPI_STATE_DISABLE:
-                sd.poll_list.append(napi)
+            if work >= weight:
+                if napi.rx_list:
+                    gro_normal_list(napi)
+                if not napi.state & NAPI_STATE_DISABLE:
+                    sd.poll_list.append(napi)
         if sd.poll_list:
             machine.softirq_pending |= _NET_RX
         return
@@ -174,29 +184,46 @@ def net_rx_action(machine: Machine) -> None:
 def napi_gro_receive(napi: napi_struct, skb: sk_buff) -> int:
     """net/core/gro.c: merge or pass up. Takes ownership of skb (data past the MAC header).
 
-    Drivers whose ring merges already (fastpath.drvring) have no table here.
+    Drivers whose ring merges already (fastpath.drvring) have no table here. What is let go is
+    passed up as a list, when there is enough of it or when polling ends.
     """
     gro = napi.gro
     if gro is None:
-        return netif_receive_skb(skb)
-    out = napi.gro_out
+        gro_normal_one(napi, skb, skb.gso_segs or 1)
+        return NET_RX_SUCCESS
+    out: list[sk_buff] = []
     gro.receive(skb, out)
-    if out:
-        gro_normal_list(napi)
+    for skb in out:
+        gro_normal_one(napi, skb, skb.gso_segs or 1)
     return NET_RX_SUCCESS
+
+
+def gro_normal_one(napi: napi_struct, skb: sk_buff, segs: int) -> None:
+    """include/net/gro.h: a packet that GRO is done with, of `segs` frames. Takes ownership of skb.
+
+    With net.core.gro_normal_batch of them the list is passed up; 1 is one by one.
+    """
+    napi.rx_list.append(skb)
+    napi.rx_count += segs
+    if napi.rx_count >= napi.machine.net_hotdata.gro_normal_batch:
+        gro_normal_list(napi)
 
 
 def gro_normal_list(napi: napi_struct) -> None:
     """include/net/gro.h: pass up what GRO let go."""
-    out, napi.gro_out = napi.gro_out, []
-    for skb in out:
-        netif_receive_skb(skb)
+    skbs = napi.rx_list
+    napi.rx_list = []
+    napi.rx_count = 0
+    if len(skbs) == 1:
+        netif_receive_skb(skbs[0])  # what a list of one comes to, without the grouping
+    elif skbs:
+        netif_receive_skb_list_internal(skbs)
 
 
 def napi_gro_flush(napi: napi_struct) -> None:
     """net/core/gro.c: pass up everything held."""
     if napi.gro is not None:
-        napi.gro.flush(napi.gro_out)
+        napi.gro.flush(napi.rx_list)
     gro_normal_list(napi)
 
 

@@ -213,7 +213,8 @@ class packet_type:
     """A protocol handler or tap: `func(skb, dev, pt, orig_dev) -> int` takes ownership of skb.
 
     `type` is an EtherType (host order) or ETH_P_ALL; `dev` limits it to one interface. `id_match`
-    (a sock) keeps a tap from seeing what its own socket sent.
+    (a sock) keeps a tap from seeing what its own socket sent. `list_func(skbs, pt, orig_dev)` takes
+    ownership of several packets of one `orig_dev`; without it each of them goes to `func`.
     """
 
     type: int
@@ -245,7 +246,10 @@ class napi_struct:
     """Of a driver that does not merge itself."""
     ring_gro: GroTable | None = row()
     """Of a driver that merges while it cleans its ring."""
-    gro_out: list[sk_buff] = row(make=list)
+    rx_list: list[sk_buff] = row(make=list)
+    """What GRO let go, until gro_normal_list passes it up."""
+    rx_count: int = row(0)
+    """Packets in `rx_list` as they came: a merged one counts for all that it holds."""
 
 
 def backlog_napi(sd: softnet_data) -> napi_struct:
@@ -287,6 +291,7 @@ class net_hotdata:
     dev_tx_weight: int = row(0)
     max_backlog: int = row(0)
     netdev_budget: int = row(0)
+    gro_normal_batch: int = row(0)
 
 
 @state

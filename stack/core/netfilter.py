@@ -89,6 +89,22 @@ def nf_hook_list(
     return 1
 
 
+def nf_hook_each(
+    hooks: list[Hook],
+    hook: int,
+    net: Net,
+    sk: sock | None,
+    skbs: list[sk_buff],
+    indev: net_device | None,
+    outdev: net_device | None,
+) -> list[sk_buff]:
+    """include/linux/netfilter.h NF_HOOK_LIST: run these hooks for each packet; those that go on.
+
+    Takes ownership of the packets that it does not return.
+    """
+    return [skb for skb in skbs if nf_hook_list(hooks, hook, net, sk, skb, indev, outdev) == 1]
+
+
 def nf_hook(
     hook: int,
     net: Net,

@@ -474,20 +474,31 @@ def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int =
             ):
                 q, plugged = plugged, None
                 dev_unplug(q)  # what is sent makes room
+            if plugged is None and not alike and done + 1 < count:
+                plugged = plug_for(sk)
             if rows is None:
                 ___sys_sendmsg(sock, msgs[done], flags)  # type: ignore[index]
                 done += 1
             else:
+                rows.went = 0
                 done += send_rows(sock, rows, done, flags)
-            if plugged is None and not alike and sk is not None and sk.sk_tx_flow is not None:
-                plugged = dev_plug(sk.sk_tx_flow.dst.dev)
+                rows.went = 0
     except Exception:  # also an address that cannot be resolved
+        if rows is not None:
+            done += rows.went
         if not done:
             raise
     finally:
         if plugged is not None:
             dev_unplug(plugged)
     return done
+
+
+def plug_for(sk: Any) -> Qdisc | None:
+    """The queue of a socket's flow, plugged; None while there is no flow, or no room to wait."""
+    if sk is None or sk.sk_tx_flow is None or sk.sk_wmem_alloc >= sk.sk_sndbuf:
+        return None
+    return dev_plug(sk.sk_tx_flow.dst.dev)
 
 
 def send_rows(sock: socket, rows: mmsg_send, start: int, flags: int) -> int:

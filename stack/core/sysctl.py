@@ -139,6 +139,13 @@ def _core(
 
 NET_CORE = (
     _core("dev_weight", 64, "packets of the backlog that one poll takes", 1, machine=True),
+    _core(
+        "gro_normal_batch",
+        8,
+        "packets that NAPI gathers before it passes them up as one list",
+        1,
+        machine=True,
+    ),
     _core("netdev_budget", 300, "packets that one run of NET_RX_SOFTIRQ takes", machine=True),
     _core(
         "netdev_max_backlog",

@@ -19,6 +19,7 @@ from stack.core.rows import state, wide
 from stack.core.snmp import udp_mib
 
 if TYPE_CHECKING:
+    from stack.core.sockaddr import sockaddr
     from stack.inet.inet_sock import inet_sock
     from stack.inet.inet_timewait_sock import inet_timewait_sock
     from stack.inet.udp_hash import udp_sock
@@ -49,6 +50,7 @@ class inet_af_ops:
     group concern the socket; `port_unreachable(skb)`: tell the sender that nobody has the port;
     `udp_mib(net)`: the counters of UDP;
     `udp_flow_folds(sk, flow)`: may datagrams of the flow leave as one super-packet, unnoticed;
+    `udp_flow_aim(sk, flow, name)`: have it go to `name`, another port of its address;
     `udp_flow_xmit(sk, flow, skb, count)`: IP header and out, for `count` datagrams: 0 or a negative
     errno (takes ownership of skb);
     `raw_input(sk, skb)`: offer a packet to a raw socket, 1 when it concerns it;
@@ -71,6 +73,7 @@ class inet_af_ops:
     mc_sf_allow: Callable[[inet_sock, int, int, int], bool]
     udp_mib: Callable[[Net], udp_mib]
     udp_flow_folds: Callable[[udp_sock, UdpFlow], bool]
+    udp_flow_aim: Callable[[udp_sock, UdpFlow, sockaddr], None]
     udp_flow_xmit: Callable[[udp_sock, UdpFlow, sk_buff, int], int]
     port_unreachable: Callable[[sk_buff], None]
     raw_input: Callable[[Any, sk_buff], int]

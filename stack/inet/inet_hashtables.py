@@ -15,7 +15,7 @@ from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
 from stack.core.rows import row, state, wide
 from stack.core.sock import os_error
-from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT
+from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.inet.af_ops import InetKey, inet_sk_key
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import (
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 EhashEntry = Any
 """A tcp_sock, a request_sock or an inet_timewait_sock; which one, its sk_state says."""
+
+CHANGED = (TCP_CLOSE, TCP_TIME_WAIT, TCP_NEW_SYN_RECV)
+"""States in which a sock may have left the hash to another since early demux found it there."""
 
 
 @state
@@ -130,7 +133,10 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> EhashEntry | Non
             skb.destructor = None
             destructor(skb)
         skb.sk = None
-        return sk
+        # Of a list the packets before this one were not delivered yet when it was found: what a
+        # connection then became is looked up again.
+        if sk.sk_state not in CHANGED or hashinfo.ehash.get(inet_key(skb)) is sk:
+            return sk
     return __inet_lookup(hashinfo, skb, inet_key(skb), skb.skb_iif)
 
 

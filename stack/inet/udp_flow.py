@@ -32,13 +32,31 @@ def udp_plain(msg: msghdr) -> bool:
 
 
 def udp_flow_to(sk: udp_sock, name: sockaddr | None) -> UdpFlow | None:
-    """The socket's flow when it goes to `name` (None: to its peer) and still holds."""
+    """The socket's flow when it goes to `name` (None: to its peer) and still holds.
+
+    Where only the port is another, it is aimed at that.
+    """
     flow = sk.sk_tx_flow
-    if flow is None or not (name is sk.udp_name or name == sk.udp_name):
+    if flow is None:
         return None
     rt = sk.sk_dst_cache
     if rt is not flow.dst or rt is None or rt.obsolete or sk.sk_err or sk.sk_shutdown:
         return None
+    last = sk.udp_name
+    if name is last or name == last:
+        return flow
+    if (
+        name is None
+        or last is None
+        or not name.port
+        or name.addr != last.addr
+        or name.family != last.family
+        or name.flowinfo != last.flowinfo
+        or name.scope_id != last.scope_id
+    ):
+        return None
+    af_ops_of[flow.family].udp_flow_aim(sk, flow, name)
+    sk.udp_name = name
     return flow
 
 
@@ -101,12 +119,15 @@ def udp_sendmmsg(sk: udp_sock, rows: mmsg_send, start: int, flags: int) -> int:
     """Send row `start` and those behind it in one super-packet; how many rows went.
 
     On the wire, in the counters and in the send buffer it is as if each went alone. 0 when that
-    could not be (another size or address, a queue, somebody who looks at packets on their way):
-    then row `start` takes sendmsg. Raises: OSError, what resolving its address raises.
+    could not be (a queue, somebody who looks at packets on their way): then row `start` takes
+    sendmsg. Rows that do not fold because each goes to another port go one after the other. Raises:
+    OSError, what resolving its address raises; rows.went is how many went before.
     """
     flow = sk.sk_tx_flow
     if flow is None or sk.gso_size or flags & ~PLAIN_FLAGS:
         return 0
+    if not rows.alike(start):
+        return udp_send_rows(sk, rows, start)
     flow = udp_flow_to(sk, rows.row(start)[1])
     if flow is None or not udp_flow_folds(sk, flow):
         return 0
@@ -117,6 +138,36 @@ def udp_sendmmsg(sk: udp_sock, rows: mmsg_send, start: int, flags: int) -> int:
     count = skb.gso_segs
     udp_flow_xmit(sk, flow, skb, count)
     return count
+
+
+def udp_send_rows(sk: udp_sock, rows: mmsg_send, start: int) -> int:
+    """Send rows of the socket's flow, each in its own packet, until two would fold; how many went.
+
+    What udp_sendmsg does for plain datagrams, without a message for each. It ends where that would
+    wait or do more. Raises: OSError, what resolving an address raises; rows.went is how many went
+    before.
+    """
+    data: object
+    name: sockaddr | None
+    sent = 0
+    last = min(len(rows) - start, UDP_MAX_SEGMENTS >> 1)
+    while sent < last:
+        if sent and rows.alike(start + sent):
+            break
+        data, name = rows.row(start + sent)
+        flow = udp_flow_to(sk, name)
+        if flow is None or type(data) is not bytes or sk.sk_wmem_alloc >= sk.sk_sndbuf:
+            break
+        length = len(data)
+        if length > flow.room:
+            break
+        skb = flow.datagram(data, 0, length)
+        if skb is None:
+            break
+        udp_flow_xmit(sk, flow, skb, 1)
+        sent += 1
+        rows.went = sent
+    return sent
 
 
 def udp_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:

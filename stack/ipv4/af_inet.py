@@ -95,7 +95,7 @@ from stack.ipv4.icmp import icmp_exit, icmp_init, icmp_rcv, icmp_send
 from stack.ipv4.igmp import igmp_mc_init, igmp_protocol
 from stack.ipv4.ip_forward import ip_forward
 from stack.ipv4.ip_fragment import ip_frags_exit, ip_frags_init
-from stack.ipv4.ip_input import ip_local_deliver, ip_rcv
+from stack.ipv4.ip_input import ip_list_rcv, ip_local_deliver, ip_rcv
 from stack.ipv4.ip_output import ip_mc_output, ip_output
 from stack.ipv4.netns import ipv4_steps, netns_ipv4
 from stack.ipv4.ping import icmp_err, ping_prot
@@ -275,7 +275,7 @@ def inet_init_net(net: Net) -> None:
     tcp_init(net)
     ip_early_demux_init(net)
     icmp_init(net)
-    net.ip_packet_type = packet_type(ETH_P_IP, ip_rcv)
+    net.ip_packet_type = packet_type(ETH_P_IP, ip_rcv, list_func=ip_list_rcv)
     dev_add_pack(net, net.ip_packet_type)
 
 

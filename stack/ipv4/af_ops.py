@@ -16,6 +16,7 @@ from stack.ipv4.ip_output import ip_flush_pending_frames
 from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ipv4_pktinfo_prepare
 from stack.ipv4.raw import raw_err, raw_rcv, raw_v4_input
 from stack.ipv4.udp import (
+    udp4_flow_aim,
     udp4_flow_folds,
     udp4_flow_xmit,
     udp4_mib,
@@ -41,6 +42,7 @@ ipv4_af_ops = inet_af_ops(
     mc_sf_allow=ip_mc_sf_allow,
     udp_mib=udp4_mib,
     udp_flow_folds=udp4_flow_folds,
+    udp_flow_aim=udp4_flow_aim,
     udp_flow_xmit=udp4_flow_xmit,
     port_unreachable=ipv4_port_unreachable,
     raw_input=raw_v4_input,

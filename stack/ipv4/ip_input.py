@@ -31,7 +31,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_input
 from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS
-from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook
+from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook, nf_hook_each
 from stack.core.uapi import AF_INET, IPPROTO_UDP
 from stack.inet.af_ops import af_ops_of
 from stack.inet.raw import raw_local_deliver
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 XFRM_POLICY_IN = 0
 IP_UDP_HLEN = 28
+ONE_BY_ONE = 2
+"""Beside NET_RX_SUCCESS and NET_RX_DROP: see ip_rcv_finish_core."""
 
 
 def xfrm4_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
@@ -77,6 +79,76 @@ def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device)
     ):
         return NET_RX_DROP
     return ip_rcv_finish(net, None, skb)
+
+
+def ip_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> None:
+    """net/ipv4/ip_input.c: several packets: what follows each other on a device goes together.
+
+    Takes ownership of them.
+    """
+    curr_dev: net_device | None = None
+    dev: net_device
+    net: Net
+    sublist: list[sk_buff] = []
+    for skb in skbs:
+        dev = skb.dev
+        net = dev.net
+        if skb.gso_type & SKB_GSO_UDP_L4 and ip_rcv_one_by_one(net):
+            if curr_dev is not None and sublist:
+                ip_sublist_rcv(sublist, curr_dev, curr_dev.net)
+                sublist = []
+            ip_rcv(skb, dev, pt, orig_dev)
+            continue
+        checked = ip_rcv_core(skb, net)
+        if checked is None:
+            continue
+        if dev is not curr_dev:
+            if curr_dev is not None and sublist:
+                ip_sublist_rcv(sublist, curr_dev, curr_dev.net)
+                sublist = []
+            curr_dev = dev
+        sublist.append(checked)
+    if curr_dev is not None and sublist:
+        ip_sublist_rcv(sublist, curr_dev, curr_dev.net)
+
+
+def ip_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
+    """net/ipv4/ip_input.c: the PRE_ROUTING hook for each of them, then their routes."""
+    hooks = net.nf_hooks[NF_INET_PRE_ROUTING]
+    if hooks:
+        skbs = nf_hook_each(hooks, NF_INET_PRE_ROUTING, net, None, skbs, dev, None)
+    ip_list_rcv_finish(net, None, skbs)
+
+
+def ip_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
+    """net/ipv4/ip_input.c: find their routes; what follows each other on one route goes together.
+
+    No packet is handed on before those after it have theirs. Takes ownership of them.
+    """
+    curr_dst: rtable | None = None
+    rt: rtable
+    sublist: list[sk_buff] = []
+    for skb in skbs:
+        verdict = ip_rcv_finish_core(net, sk, skb)
+        if verdict == NET_RX_DROP:
+            continue
+        rt = skb.dst
+        if verdict == ONE_BY_ONE or rt is not curr_dst:
+            if sublist:
+                ip_sublist_rcv_finish(sublist)
+                sublist = []
+            curr_dst = rt
+        if verdict == ONE_BY_ONE:
+            ip_rcv_finish_split(net, sk, skb)
+        else:
+            sublist.append(skb)
+    ip_sublist_rcv_finish(sublist)
+
+
+def ip_sublist_rcv_finish(skbs: list[sk_buff]) -> None:
+    """net/ipv4/ip_input.c: hand on packets of one route."""
+    for skb in skbs:
+        dst_input(skb)
 
 
 def ip_rcv_one_by_one(net: Net) -> bool:
@@ -134,9 +206,26 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
 
 
 def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv4/ip_input.c (with ip_rcv_finish_core): find the route, obey options, go on.
+    """net/ipv4/ip_input.c: find the route, obey options, go on. Takes ownership of skb."""
+    verdict = ip_rcv_finish_core(net, sk, skb)
+    if verdict == NET_RX_SUCCESS:
+        return dst_input(skb)
+    return ip_rcv_finish_split(net, sk, skb) if verdict == ONE_BY_ONE else NET_RX_DROP
 
-    Takes ownership of skb.
+
+def ip_rcv_finish_split(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """The end of ip_rcv_finish for merged datagrams that are not for this host. Takes skb."""
+    for segment in gro_split(skb):
+        ip_rcv_finish(net, sk, segment)
+    return NET_RX_SUCCESS
+
+
+def ip_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv4/ip_input.c: find the route, obey options.
+
+    NET_RX_SUCCESS: the route is in skb.dst; NET_RX_DROP: the packet is gone; ONE_BY_ONE: merged
+    datagrams that are not for this host go on each for itself. Takes ownership of skb when it is
+    dropped.
     """
     daddr, saddr, tos, protocol, plain = ip_route_fields(skb)
     dev: net_device = skb.dev
@@ -152,11 +241,9 @@ def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
         rt = skb.dst
     rtype = rt.rt_type
     if plain == 2 and rtype == RTN_LOCAL:
-        return dst_input(skb)
-    if rtype != RTN_LOCAL and skb.gso_type & SKB_GSO_UDP_L4:
-        for segment in gro_split(skb):
-            ip_rcv_finish(net, sk, segment)
         return NET_RX_SUCCESS
+    if rtype != RTN_LOCAL and skb.gso_type & SKB_GSO_UDP_L4:
+        return ONE_BY_ONE
     if ip_hdr(skb).ihl > 5:
         if ip_rcv_options(skb, dev):
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
@@ -174,7 +261,7 @@ def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
         if in_dev is not None and in_dev_conf(in_dev, "drop_unicast_in_l2_multicast"):
             kfree_skb_reason(net, skb, SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST)
             return NET_RX_DROP
-    return dst_input(skb)
+    return NET_RX_SUCCESS
 
 
 def ip_local_deliver(skb: sk_buff) -> int:

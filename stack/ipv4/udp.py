@@ -338,6 +338,11 @@ def udp4_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
     )
 
 
+def udp4_flow_aim(sk: udp_sock, flow: UdpFlow, name: sockaddr) -> None:
+    """Have a flow go to another port of its address: no route asks for ports (inet_af_ops)."""
+    flow.aim(name.port)
+
+
 def udp4_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> int:
     """The end of udp_send_skb for `count` datagrams of a flow in one sk_buff (inet_af_ops)."""
     err = ip_push_pending_frames(sk, None, skb, flow)
@@ -450,6 +455,8 @@ def udp_rcv(skb: sk_buff) -> int:
     sk: udp_sock | None = skb.sk  # type: ignore[assignment]
     if sk is not None:  # early demux
         skb.sk = None
+        if sk.udp_tuple is None:  # no more connected: what a packet before this one called did that
+            sk = None
     if port >= 0 and not many:
         if sk is None:
             sk = udp_lib_lookup_skb(net, skb, AF_INET, port)

@@ -15,7 +15,13 @@ from stack.ipv6.ip6_cmsg import ip6_datagram_recv_ctl, ipv6_pktinfo_prepare
 from stack.ipv6.ip6_flowlabel import fl6_free_socklist
 from stack.ipv6.ip6_icmp import ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, icmpv6_send
 from stack.ipv6.raw import raw_v6_input, rawv6_err, rawv6_rcv
-from stack.ipv6.udp import udp6_flow_folds, udp6_flow_xmit, udp6_mib, udp_v6_push_pending_frames
+from stack.ipv6.udp import (
+    udp6_flow_aim,
+    udp6_flow_folds,
+    udp6_flow_xmit,
+    udp6_mib,
+    udp_v6_push_pending_frames,
+)
 
 
 def ipv6_takes(sk: inet_sock | inet_timewait_sock, family: int) -> bool:
@@ -52,6 +58,7 @@ ipv6_af_ops = inet_af_ops(
     mc_sf_allow=ipv6_mc_sf_allow,
     udp_mib=udp6_mib,
     udp_flow_folds=udp6_flow_folds,
+    udp_flow_aim=udp6_flow_aim,
     udp_flow_xmit=udp6_flow_xmit,
     port_unreachable=ipv6_port_unreachable,
     raw_input=raw_v6_input,

@@ -34,7 +34,12 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_input
 from stack.core.netdevice import IFF_LOOPBACK, NET_RX_DROP, NET_RX_SUCCESS
-from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook_list
+from stack.core.netfilter import (
+    NF_INET_LOCAL_IN,
+    NF_INET_PRE_ROUTING,
+    nf_hook_each,
+    nf_hook_list,
+)
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET6, IPPROTO_UDP
 from stack.ipv6.exthdrs import ipv6_parse_hopopts
@@ -70,6 +75,75 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
     if hooks and nf_hook_list(hooks, NF_INET_PRE_ROUTING, net, None, skb, dev, None) != 1:
         return NET_RX_DROP
     return ip6_rcv_finish(net, None, skb)
+
+
+def ipv6_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> None:
+    """net/ipv6/ip6_input.c: several packets: what follows each other on a device goes together.
+
+    Takes ownership of them.
+    """
+    curr_dev: net_device | None = None
+    dev: net_device
+    net: Net
+    sublist: list[sk_buff] = []
+    for skb in skbs:
+        dev = skb.dev
+        net = dev.net
+        if skb.gso_type & SKB_GSO_UDP_L4 and ip6_rcv_one_by_one(net):
+            if curr_dev is not None and sublist:
+                ip6_sublist_rcv(sublist, curr_dev, curr_dev.net)
+                sublist = []
+            ipv6_rcv(skb, dev, pt, orig_dev)
+            continue
+        checked = ip6_rcv_core(skb, dev, net)
+        if checked is None:
+            continue
+        if dev is not curr_dev:
+            if curr_dev is not None and sublist:
+                ip6_sublist_rcv(sublist, curr_dev, curr_dev.net)
+                sublist = []
+            curr_dev = dev
+        sublist.append(checked)
+    if curr_dev is not None and sublist:
+        ip6_sublist_rcv(sublist, curr_dev, curr_dev.net)
+
+
+def ip6_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
+    """net/ipv6/ip6_input.c: the PRE_ROUTING hook for each of them, then their routes."""
+    hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
+    if hooks:
+        skbs = nf_hook_each(hooks, NF_INET_PRE_ROUTING, net, None, skbs, dev, None)
+    ip6_list_rcv_finish(net, None, skbs)
+
+
+def ip6_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
+    """net/ipv6/ip6_input.c: find their routes; what follows each other on one route goes together.
+
+    No packet is handed on before those after it have theirs. Takes ownership of them.
+    """
+    curr_dst: rt6_info | None = None
+    rt: rt6_info
+    sublist: list[sk_buff] = []
+    for skb in skbs:
+        ip6_rcv_finish_core(net, sk, skb)
+        rt = skb.dst
+        one_by_one = skb.gso_type & SKB_GSO_UDP_L4 and rt.input is not ip6_input
+        if one_by_one or rt is not curr_dst:
+            if sublist:
+                ip6_sublist_rcv_finish(sublist)
+                sublist = []
+            curr_dst = rt
+        if one_by_one:
+            ip6_rcv_finish_split(net, sk, skb)
+        else:
+            sublist.append(skb)
+    ip6_sublist_rcv_finish(sublist)
+
+
+def ip6_sublist_rcv_finish(skbs: list[sk_buff]) -> None:
+    """net/ipv6/ip6_input.c: hand on packets of one route."""
+    for skb in skbs:
+        dst_input(skb)
 
 
 def ip6_rcv_one_by_one(net: Net) -> bool:
@@ -152,10 +226,22 @@ def ip6_ecn_count(mib: ipstats6_mib, ecn: int, segs: int) -> None:
 
 
 def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv6/ip6_input.c (with ip6_rcv_finish_core): early demux, the route, go on.
+    """net/ipv6/ip6_input.c: early demux, the route, go on. Takes ownership of skb."""
+    ip6_rcv_finish_core(net, sk, skb)
+    if skb.gso_type & SKB_GSO_UDP_L4 and skb.dst.input is not ip6_input:
+        return ip6_rcv_finish_split(net, sk, skb)
+    return dst_input(skb)
 
-    Takes ownership of skb.
-    """
+
+def ip6_rcv_finish_split(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """The end of ip6_rcv_finish for merged datagrams that are not for this host. Takes skb."""
+    for segment in gro_split(skb):
+        ip6_rcv_finish(net, sk, segment)
+    return NET_RX_SUCCESS
+
+
+def ip6_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> None:
+    """net/ipv6/ip6_input.c: early demux, then the route in skb.dst. Borrows skb."""
     if skb.dst is None:
         daddr, nexthdr, strict = ip6_rcv_fields(skb)
         early_demux = net.ipv6.early_demux.get(nexthdr)
@@ -163,11 +249,6 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
             early_demux(skb)
         if skb.dst is None:
             ip6_route_input(skb, daddr, strict)
-    if skb.gso_type & SKB_GSO_UDP_L4 and skb.dst.input is not ip6_input:
-        for segment in gro_split(skb):
-            ip6_rcv_finish(net, sk, segment)
-        return NET_RX_SUCCESS
-    return dst_input(skb)
 
 
 def ip6_input(skb: sk_buff) -> int:

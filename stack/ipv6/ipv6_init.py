@@ -17,7 +17,13 @@ from stack.ipv6.ip6_forward import (
     ip6_pkt_prohibit,
     ip6_pkt_prohibit_out,
 )
-from stack.ipv6.ip6_input import ip6_input, ip6_input_finish, ip6_mc_input, ipv6_rcv
+from stack.ipv6.ip6_input import (
+    ip6_input,
+    ip6_input_finish,
+    ip6_mc_input,
+    ipv6_list_rcv,
+    ipv6_rcv,
+)
 from stack.ipv6.ip6_output import ip6_output
 from stack.ipv6.netns import netns_ipv6
 from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol, ip6_early_demux_init
@@ -49,7 +55,7 @@ def ipv6_net_init(net: Net) -> None:
     ipv6_exthdrs_init(net)
     ipv6_frag_init(net)
     tcpv6_init(net)
-    ipv6.ip6_packet_type = packet_type(ETH_P_IPV6, ipv6_rcv)
+    ipv6.ip6_packet_type = packet_type(ETH_P_IPV6, ipv6_rcv, list_func=ipv6_list_rcv)
     dev_add_pack(net, ipv6.ip6_packet_type)
 
 

@@ -160,6 +160,18 @@ def udp6_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
     return neigh is not None and not neigh.dead and bool(neigh.nud_state & NUD_VALID)
 
 
+def udp6_flow_aim(sk: udp_sock, flow: UdpFlow, name: sockaddr) -> None:
+    """Have a flow go to another port of its address, with the label of that (inet_af_ops)."""
+    net = sk.net
+    np = np_of(sk)
+    label = name.flowinfo & 0xFFFFF if np.sndflow else 0
+    fl6 = flowi(AF_INET6, flow.daddr, flow.saddr)
+    fl6.flowi_proto = sk.sk_protocol
+    fl6.fl_sport = sk.inet_sport
+    fl6.fl_dport = name.port
+    flow.aim(name.port, ip6_make_flowlabel(net, 0, label, ip6_autoflowlabel(net, np), fl6))
+
+
 def udp6_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> int:
     """The end of udp_v6_send_skb for `count` datagrams of a flow in one sk_buff (inet_af_ops)."""
     flow.push_ip(skb, 0)

@@ -217,7 +217,7 @@ def test_growth_is_the_cost_at_the_last_size_over_that_at_the_first() -> None:
         figure("a__b__grows", [100.0, 100.0, 100.0], size="1flows", growth=1.5),
         figure("a__b__grows", [50.0, 50.0, 40.0], size="10000flows", growth=1.5),
         figure("a__b__peer", [100.0, 100.0, 100.0], size="1flows", growth=0.0, peer="x"),
-        figure("a__b__peer", [10.0, 10.0, 10.0], size="10000flows", growth=0.0, peer="x"),
+        figure("a__b__peer", [80.0, 80.0, 80.0], size="10000flows", growth=0.0, peer="x"),
         figure("a__b__plain", [10.0], size="64B"),
     ]
     found = {g["name"]: g for g in il.growth([il.as_row(f, None) for f in figures])}
@@ -230,6 +230,28 @@ def test_growth_is_the_cost_at_the_last_size_over_that_at_the_first() -> None:
     assert found["a__b__grows"]["last"] == "10000flows"
     assert not found["a__b__peer"]["grows"]
     assert found["a__b__peer"]["bound"] is None
+
+
+def test_what_the_peers_cost_grows_is_allowed() -> None:
+    figures = [
+        figure("a__b__beside", [100.0] * 3, size="1flows", growth=1.5),
+        figure("a__b__beside", [40.0] * 3, size="10000flows", growth=1.5),
+        figure("a__b__peer", [100.0] * 3, size="1flows", growth=0.0, peer="x"),
+        figure("a__b__peer", [50.0] * 3, size="10000flows", growth=0.0, peer="x"),
+        figure("a__b__worse", [100.0] * 3, size="1flows", growth=1.5),
+        figure("a__b__worse", [30.0] * 3, size="10000flows", growth=1.5),
+        figure("a__b__elsewhere", [100.0] * 3, size="10flows", growth=1.5),
+        figure("a__b__elsewhere", [50.0] * 3, size="10000flows", growth=1.5),
+        figure("a__b__faster", [100.0] * 3, size="10flows", growth=0.0, peer="x"),
+        figure("a__b__faster", [200.0] * 3, size="10000flows", growth=0.0, peer="x"),
+    ]
+    found = {g["name"]: g for g in il.growth([il.as_row(f, None) for f in figures])}
+    assert (found["a__b__beside"]["peer_slope"], found["a__b__beside"]["grows"]) == (2.0, False)
+    assert found["a__b__worse"]["grows"]  # 3.3 times, of 1.5 times 2
+    assert found["a__b__peer"]["peer_slope"] is None
+    # a peer that becomes cheaper takes nothing from the bound
+    assert found["a__b__elsewhere"]["peer_slope"] == 0.5
+    assert found["a__b__elsewhere"]["grows"]
 
 
 def test_sizes_of_a_growing_row_are_measured_in_turn() -> None:

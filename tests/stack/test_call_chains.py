@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from e1000emu.cli.trace import record
-from e1000emu.cli.trace_kinds import Scene
+from e1000emu.cli.trace_kinds import V4, V6, Scene
+from stack.core.softirq import local_bh_disable, local_bh_enable
+from stack.socket import SOCK_DGRAM, Socket
 from stack.trace import Tracer
 
 pytestmark = pytest.mark.uncompiled
@@ -80,6 +82,25 @@ BLOCKED = """
     dev_hard_start_xmit dev_queue_xmit_nit e1000_xmit_frame
 """
 COMPLETION = "e1000_intr e1000_clean_tx_irq dev_kfree_skb_irq net_tx_action sock_wfree"
+
+LIST = """
+    net_rx_action e1000_clean e1000_clean_tx_irq e1000_clean_rx_irq
+    eth_type_trans napi_gro_receive gro_normal_one eth_type_trans napi_gro_receive gro_normal_one
+    napi_complete_done gro_normal_list netif_receive_skb_list_internal
+    __netif_receive_skb_list_core __netif_receive_skb_list_ptype
+    ip_list_rcv ip_rcv_core ip_rcv_core ip_sublist_rcv
+    ip_list_rcv_finish ip_rcv_finish_core ip_route_input ip_rcv_finish_core ip_route_input
+    ip_sublist_rcv_finish ip_local_deliver ip_local_deliver_finish udp_rcv sk_data_ready
+    ip_local_deliver ip_local_deliver_finish udp_rcv sk_data_ready
+"""
+LIST6 = """
+    napi_complete_done gro_normal_list netif_receive_skb_list_internal
+    __netif_receive_skb_list_core __netif_receive_skb_list_ptype
+    ipv6_list_rcv ip6_rcv_core ip6_rcv_core ip6_sublist_rcv
+    ip6_list_rcv_finish ip6_rcv_finish_core ip6_route_input ip6_rcv_finish_core ip6_route_input
+    ip6_sublist_rcv_finish ip6_input ip6_input_finish udpv6_rcv sk_data_ready
+    ip6_input ip6_input_finish udpv6_rcv sk_data_ready
+"""
 
 SEND6 = """
     ip6_output ip6_finish_output2 neigh_output dev_queue_xmit enqueue qdisc_run qdisc_restart
@@ -196,6 +217,25 @@ def test_early_demux_takes_the_place_of_the_route():
     assert "ip_route_input" not in names
     client.close()
     server.close()
+    scene.close()
+
+
+@pytest.mark.parametrize(("family", "chain"), [(V4, LIST), (V6, LIST6)], ids=["IPv4", "IPv6"])
+def test_packets_of_a_poll_go_up_as_a_list(family, chain):
+    scene = Scene()
+    sender, first = scene.udp(family)
+    second = Socket(scene.b, family.af, SOCK_DGRAM)
+    second.bind((family.b, 9001))
+    local_bh_disable(scene.b.machine)
+    for port in (9000, 9001):
+        sender.sendto(b"x", (family.b, port))
+        scene.settle(0.001)
+    tracer = Tracer(root=None)
+    with tracer:
+        local_bh_enable(scene.b.machine)
+    assert_subsequence(chain, [call.name for call in tracer.calls])
+    for sock in (sender, first, second):
+        sock.close()
     scene.close()
 
 

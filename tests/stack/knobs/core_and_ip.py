@@ -11,7 +11,9 @@ from typing import Any
 from scapy.layers.inet import IPOption_LSRR
 
 from fastpath.hdr import ip_hdr
-from fastpath.skbuff import sk_buff
+from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.dev_receive import dev_add_pack
+from stack.core.netdevice import packet_type
 from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_IN, nf_register_net_hook
 from stack.core.socket import (
     sys_bind,
@@ -97,6 +99,24 @@ def netdev_budget(rig: Rig) -> int:
     local_bh_enable(net.host.machine)
     net.run(1000)
     return int(net.host.machine.softnet_data.time_squeeze)
+
+
+def gro_normal_batch(rig: Rig) -> list[int]:
+    """How long the lists are in which a handler gets three packets of one poll."""
+    net = rig.ip()
+    lists: list[int] = []
+
+    def take(skbs: list[Any], *_: Any) -> None:
+        lists.append(len(skbs))
+        for skb in skbs:
+            kfree_skb(skb)
+
+    dev_add_pack(net.host, packet_type(0x88B5, lambda skb, *_: take([skb]), list_func=take))
+    frame = net.wire.dev.dev_addr + b"\2\0\0\0\0\2\x88\xb5" + bytes(50)
+    net.wire.inbox += [frame] * 2
+    net.wire.receive(frame)
+    net.run(1000)
+    return lists
 
 
 def netdev_max_backlog(rig: Rig) -> int:
@@ -633,6 +653,7 @@ def gap(rig: Rig, **more: int) -> bool:
 MIB = 1 << 20
 PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "dev_weight": (dev_weight, {64: False, 2: True}),
+    "gro_normal_batch": (gro_normal_batch, {8: [3], 2: [2, 1], 1: [1, 1, 1]}),
     "netdev_budget": (netdev_budget, {300: 0, 1: 1}),
     "netdev_max_backlog": (netdev_max_backlog, {1000: 8, 2: 3}),
     "optmem_max": (optmem_max, {131072: 30, 100: 2}),
