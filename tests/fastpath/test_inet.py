@@ -99,6 +99,32 @@ def test_datagram_equals_reference(
 U128 = st.integers(0, (1 << 128) - 1)
 
 
+@given(st.sampled_from([2, 10]), U16, U16, st.integers(0, 0xFFFFF), st.integers(0, 0xFFFFF))
+def test_an_aimed_flow_is_one_made_for_that_port(
+    family: int, before: int, port: int, label: int, last: int
+) -> None:
+    def one(dport: int, flowlabel: int) -> inet.UdpFlow:
+        return inet.UdpFlow(
+            "sk", "dst", None, POOL, 80, 0x0A000001, 0x0A000002, 7, dport, tos=4, ttl=64,
+            df=False, ignore_df=True, family=family, flowlabel=flowlabel,
+        )  # fmt: skip
+
+    frames = []
+    aimed = one(before, last)
+    aimed.aim(port, label)
+    assert (aimed.saddr, aimed.daddr) == (0x0A000001, 0x0A000002)
+    for made in (aimed, one(port, label)):
+        skb = made.datagram(b"payload", 0, 7)
+        assert skb is not None
+        made.push_ip(skb, 1)
+        frames.append(skb_to_bytes(skb))
+        kfree_skb(skb)
+    assert frames[0] == frames[1]
+    for numbers in ((0x10000, 0), (-1, 0), (1, 1 << 20), (1, -1)):
+        with pytest.raises(ValueError, match="aim"):
+            aimed.aim(*numbers)
+
+
 @given(
     st.binary(max_size=1900), U128, U128, U16, U16, st.integers(0, 255), st.integers(0, 255),
     st.integers(0, 0xFFFFF), st.booleans(),
