@@ -251,6 +251,11 @@ class Slot(BarWindow):
         self.config_read = nic.pci.config_read
         self.config_write = nic.pci.config_write
 
+    @property
+    def dma_table(self) -> object:
+        """What the device reaches by DMA: a driver in this process may map more memory there."""
+        return self._nic.memory
+
     def _slow_read(self, bar: int, off: int, size: int) -> int:
         if bar == 0 and self._pci.memory_on:
             return self._nic.mmio_read(off, size)

@@ -31,8 +31,10 @@ from stack.core.ratelimit import ratelimit_state
 from stack.core.rows import state
 from stack.core.softirq import Action, run_ksoftirqd, softirq_init
 from stack.core.timer import timer_base, timers_init
+from stack.core.zerocopy import zerocopy_init
 
 if TYPE_CHECKING:
+    from fastpath.zerocopy import zc_page
     from stack.core.sk_mem import proto_mem
     from stack.net import Net
 
@@ -67,6 +69,12 @@ class Machine:
     skb_pages: SkbPool
     skb_small_head: SkbPool
     pci: pci_bus
+
+    # Callers' memory that devices read: stack/core/zerocopy.py.
+    dma_tables: list[DmaTable]
+    iova: int
+    zc_done: list[zc_page]
+    zc_kick: Callable[[], None]
 
     # Interrupts, bottom halves, timers: stack/core/irq.py, softirq.py, timer.py.
     irq_descs: dict[int, irq_desc]
@@ -150,6 +158,7 @@ class Machine:
             softirq_init(self)
             timers_init(self)
             net_dev_init(self)
+            zerocopy_init(self)
             register_pernet_subsys(self, loopback_net_ops)
 
     def __repr__(self) -> str:
@@ -164,6 +173,7 @@ class Machine:
         """A new DMA table through which a device reaches this machine's memory."""
         table = DmaTable()
         table.add(self.ram.base, self.ram.buffer)
+        self.dma_tables.append(table)
         return table
 
     def on_close(self, fn: Callable[[], Any]) -> None:

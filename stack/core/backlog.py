@@ -11,12 +11,14 @@ from fastpath.skbuff import (
     sk_buff,
     skb_reset_mac_header,
 )
+from fastpath.zerocopy import skb_orphan_frags
 from stack.core.dev_receive import (
     __netif_receive_skb,
 )
 from stack.core.drop_reason import (
     SKB_DROP_REASON_CPU_BACKLOG,
     SKB_DROP_REASON_DEV_READY,
+    SKB_DROP_REASON_NOMEM,
     kfree_skb_reason,
 )
 from stack.core.napi import __napi_schedule
@@ -72,6 +74,11 @@ def enqueue_to_backlog(skb: sk_buff, machine: Machine) -> int:
         sd.dropped += 1
         skb.dev.stats.rx_dropped += 1
         kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_CPU_BACKLOG)
+        return NET_RX_DROP
+    # In the kernel each handler does this (deliver_skb). What was sent here comes this way.
+    if skb.data_len and not skb_orphan_frags(skb, machine.skb_pages):
+        skb.dev.stats.rx_dropped += 1
+        kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_NOMEM)
         return NET_RX_DROP
     queue.queue_tail(skb)
     backlog = sd.backlog

@@ -16,6 +16,7 @@ from fastpath.skbuff import (
     SKB_GSO_TCPV6,
     SKB_GSO_UDP_L4,
     consume_skb,
+    kfree_skb,
     sk_buff,
     skb_checksum_help,
     skb_clone,
@@ -26,6 +27,7 @@ from fastpath.skbuff import (
     skb_push_data,
     skb_reset_mac_header,
 )
+from fastpath.zerocopy import skb_orphan_frags
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NOMEM,
     SKB_DROP_REASON_SKB_CSUM,
@@ -107,6 +109,10 @@ def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
         if sk is not None and ptype.af_packet_priv is sk:
             continue
         clone = skb_clone(skb)
+        if clone is None or not skb_orphan_frags(clone, net.skb_pages):
+            if clone is not None:
+                kfree_skb(clone)
+            continue
         clone.tstamp_ns = net.clock.now_ns()
         clone.pkt_type = PACKET_OUTGOING
         skb_reset_mac_header(clone)

@@ -11,7 +11,7 @@ from stack.core.rows import state
 from stack.core.sock import sock
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import sock_recv_cmsgs
-from stack.core.uapi import MSG_ERRQUEUE, MSG_TRUNC
+from stack.core.uapi import MSG_ERRQUEUE, MSG_TRUNC, SO_EE_ORIGIN_ZEROCOPY
 
 EXTENDED_ERR = struct.Struct("=IBBBBII")
 
@@ -21,6 +21,7 @@ class sock_exterr_skb:
     """struct sock_exterr_skb (skb.cb on the error queue): the extended error and where it is from.
 
     `name`: the destination that the failed packet went to; `offender`: who complained, or None.
+    Of a notification (MSG_ZEROCOPY) both are None.
     """
 
     ee_errno: int
@@ -28,7 +29,7 @@ class sock_exterr_skb:
     ee_type: int
     ee_code: int
     ee_info: int
-    name: sockaddr
+    name: sockaddr | None
     offender: sockaddr | None = None
     ee_data: int = 0
 
@@ -64,10 +65,19 @@ def sock_recv_errqueue(sk: sock, msg: msghdr, length: int) -> tuple[int, sk_buff
     return copied, skb
 
 
-def sock_next_error(sk: sock) -> None:
-    """net/core/skbuff.c (sock_dequeue_err_skb): the queue's next error becomes the pending one."""
+def sock_next_error(sk: sock, read: object = None) -> None:
+    """net/core/skbuff.c (sock_dequeue_err_skb): the queue's next error becomes the pending one.
+
+    `read`: the one that was taken. A notification never was the pending error, so it leaves that.
+    """
     head = sk.sk_error_queue.peek()
     serr = head.cb if head is not None else None
+    if isinstance(read, sock_exterr_skb) and read.ee_origin == SO_EE_ORIGIN_ZEROCOPY:
+        if head is not None:
+            if isinstance(serr, sock_exterr_skb) and serr.ee_errno:
+                sk.sk_err = serr.ee_errno
+            sk.sk_error_report()
+        return
     sk.sk_err = serr.ee_errno if isinstance(serr, sock_exterr_skb) else 0
     if sk.sk_err:
         sk.sk_error_report()

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastpath.skbuff import SkbPool, sk_buff, skb_add_data, skb_append_linear
 from fastpath.skbuff import skb_copy_datagram_iter as _copy_datagram
+from fastpath.zerocopy import ubuf_info
 from stack.core.rows import row, state
 from stack.core.sockaddr import sockaddr
 
@@ -34,6 +35,8 @@ class iov_iter:
     count: int = row(0)
     start_count: int = row(0)
     more: list[Any] | None = row()
+    msg_ubuf: ubuf_info | None = row()
+    """Set: payload stays where it is (MSG_ZEROCOPY)."""
 
     def __init__(self, bufs: Iterable[Any] = ()) -> None:
         self.set_bufs(bufs)
@@ -82,7 +85,9 @@ class iov_iter:
         return total
 
     def add_to_skb(self, skb: sk_buff, pages: SkbPool, n: int) -> int:
-        """Append `n` bytes to `skb` as page fragments; bytes copied."""
+        """Append `n` bytes to `skb` as page fragments; bytes that found room."""
+        if self.msg_ubuf is not None:
+            return self.zerocopy_to_skb(skb, self.msg_ubuf, n)
         if self.more is None:
             done = skb_add_data(skb, pages, self.buf, self.off, n)
             self.off += done
@@ -95,6 +100,17 @@ class iov_iter:
             self.advance(done)
             total += done
             if done < piece or not piece:
+                break
+        return total
+
+    def zerocopy_to_skb(self, skb: sk_buff, uarg: ubuf_info, n: int) -> int:
+        """Append `n` bytes to `skb` where they are, for `uarg`; bytes that found room."""
+        total = 0
+        while total < n:
+            done = uarg.add(skb, self.buf, self.off, min(n - total, self.contiguous()))
+            self.advance(done)
+            total += done
+            if not done:
                 break
         return total
 

@@ -68,6 +68,7 @@ SOCK_RCVBUF_LOCK = 1 << 19
 SOCK_BINDADDR_LOCK = 1 << 21
 SOCK_BINDPORT_LOCK = 1 << 22
 SOCK_NOSPACE = 1 << 23
+SOCK_ZEROCOPY = 1 << 24
 
 SK_CAN_REUSE = 1
 SK_NO_REUSE = 0
@@ -125,6 +126,8 @@ class sock:
     sk_receive_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
     sk_write_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
     sk_error_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
+    sk_zckey: int = row(0, clone=FRESH)
+    """The number of the next call with MSG_ZEROCOPY."""
     sk_backlog: deque[sk_buff] = row(make=deque, clone=FRESH)
     sk_backlog_len: int = row(0, clone=FRESH, ss="bl")
     sk_mem: proto_mem = row()

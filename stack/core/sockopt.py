@@ -34,6 +34,7 @@ from stack.core.sock import (
     SOCK_SELECT_ERR_QUEUE,
     SOCK_TIMESTAMP,
     SOCK_URGINLINE,
+    SOCK_ZEROCOPY,
     ns_capable,
     sk_dst_reset,
     sock_valbool_flag,
@@ -168,6 +169,17 @@ def pacing_rate(sk: sock) -> wide:
     return M64 if rate == PACING_UNLIMITED else rate
 
 
+def sock_set_zerocopy(sk: sock, val: int) -> None:
+    """SO_ZEROCOPY, of TCP and UDP. Raises: OSError EOPNOTSUPP, EINVAL."""
+    stream = sk.sk_type == uapi.SOCK_STREAM and sk.sk_protocol == uapi.IPPROTO_TCP
+    datagrams = sk.sk_type == uapi.SOCK_DGRAM and sk.sk_protocol == uapi.IPPROTO_UDP
+    if sk.sk_family not in (uapi.AF_INET, uapi.AF_INET6) or not (stream or datagrams):
+        raise OSError(errno.EOPNOTSUPP, "SO_ZEROCOPY: neither TCP nor UDP")
+    if not 0 <= val <= 1:
+        raise OSError(errno.EINVAL, f"SO_ZEROCOPY: {val} is neither 0 nor 1")
+    sock_valbool_flag(sk, SOCK_ZEROCOPY, bool(val))
+
+
 FLAG_OPTIONS = {
     uapi.SO_DEBUG: SOCK_DBG,
     uapi.SO_BROADCAST: SOCK_BROADCAST,
@@ -272,6 +284,8 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             sock_valbool_flag(sk, SOCK_RCVTSTAMPNS, bool(val) and optname == uapi.SO_TIMESTAMPNS)
         case uapi.SO_PEEK_OFF:
             sk.sk_peek_off = val
+        case uapi.SO_ZEROCOPY:
+            sock_set_zerocopy(sk, val)
         case uapi.SO_BINDTOIFINDEX:
             if sk.sk_bound_dev_if:
                 _need_root(net, CAP_NET_RAW, "another SO_BINDTOIFINDEX")
@@ -294,6 +308,8 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> 
             return sk.sk_reuse
         case uapi.SO_REUSEPORT:
             return int(sk.sk_reuseport)
+        case uapi.SO_ZEROCOPY:
+            return int(bool(sk.sk_flags & SOCK_ZEROCOPY))
         case uapi.SO_TYPE:
             return sk.sk_type
         case uapi.SO_PROTOCOL:

@@ -21,6 +21,7 @@ from stack.core.sockopt import int_bytes, put_cmsg
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.uapi import (
     MSG_DONTWAIT,
+    MSG_ERRQUEUE,
     MSG_OOB,
     MSG_PEEK,
     MSG_TRUNC,
@@ -28,6 +29,7 @@ from stack.core.uapi import (
     RCV_SHUTDOWN,
     SOL_TCP,
 )
+from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_PUSHED,
     ICSK_ACK_PUSHED2,
@@ -117,6 +119,8 @@ def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0) -> int:
 
     Raises: OSError EAGAIN, ENOTCONN, EINVAL, the pending error.
     """
+    if flags & MSG_ERRQUEUE:
+        return af_ops_of[sk.sk_family].recv_error(sk, msg, length)
     lock_sock(sk)
     try:
         copied = tcp_recvmsg_locked(sk, msg, length, flags)

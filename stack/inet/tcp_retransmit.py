@@ -11,6 +11,7 @@ from fastpath.skbuff import (
     skb_put_data,
     skb_tailroom,
 )
+from fastpath.zerocopy import skb_zcopy
 from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
 from stack.inet.tcp_ecn import tcp_ecn_clear_syn
 from stack.inet.tcp_output import (
@@ -110,6 +111,8 @@ def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     if not skb.data_len and not next_skb.data_len:
         return _collapse_linear(sk, skb, next_skb)
     if not skb.data_len or not next_skb.data_len or skb.len - skb.data_len:
+        return False
+    if skb_zcopy(skb) is not None or skb_zcopy(next_skb) is not None:
         return False
     end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
     segs = next_skb.tcp_gso_segs

@@ -6,9 +6,12 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff, skb_header_release
+from fastpath.zerocopy import skb_zcopy
+from stack.core.netdevice import NETIF_F_SG
 from stack.core.sk_mem import sk_forced_mem_schedule, sk_stream_moderate_sndbuf, sk_wmem_schedule
 from stack.core.sock import (
     SOCK_NOSPACE,
+    SOCK_ZEROCOPY,
     lock_sock,
     os_error,
     release_sock,
@@ -23,7 +26,8 @@ from stack.core.stream import (
     sk_stream_wait_memory,
 )
 from stack.core.tcp_states import TCPF_CLOSE_WAIT, TCPF_ESTABLISHED
-from stack.core.uapi import MSG_DONTWAIT, MSG_EOR, MSG_MORE, MSG_OOB, SEND_SHUTDOWN
+from stack.core.uapi import MSG_DONTWAIT, MSG_EOR, MSG_MORE, MSG_OOB, MSG_ZEROCOPY, SEND_SHUTDOWN
+from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_output import (
     __tcp_push_pending_frames,
@@ -152,7 +156,7 @@ def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
 
 def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: msghdr, n: int) -> int:
     """Append up to n bytes to skb: small first pieces to its head, others to pages; bytes done."""
-    if not skb.data_len and n <= skb.tailroom:
+    if not skb.data_len and n <= skb.tailroom and msg.msg_ubuf is None:
         return msg.copy_to_skb(skb, n)
     n = tcp_wmem_schedule(sk, n)
     old = skb.truesize
@@ -164,6 +168,28 @@ def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: msghdr, n: int) -> int:
 
 
 def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
+    """Queue the user's bytes: a copy of them, or with MSG_ZEROCOPY where they are."""
+    if not msg.msg_flags & MSG_ZEROCOPY or not sk.sk_flags & SOCK_ZEROCOPY or not size:
+        return tcp_sendmsg_queue(sk, msg, size)
+    dst = sk.sk_dst_cache
+    stays = dst is None or bool(dst.dev.features & NETIF_F_SG)
+    uarg = msg_zerocopy_start(sk, sk.sk_write_queue.peek_tail(), msg, size, stays)
+    try:
+        copied = tcp_sendmsg_queue(sk, msg, size)
+    except BaseException:
+        msg_zerocopy_end(msg, uarg, False)
+        raise
+    msg_zerocopy_end(msg, uarg, True)
+    return copied
+
+
+def tcp_skb_of_others(msg: msghdr, skb: sk_buff) -> bool:
+    """Payload without copy is in skb already, of a call that another notification is about."""
+    uarg = skb_zcopy(skb) if msg.msg_ubuf is not None else None
+    return uarg is not None and uarg is not msg.msg_ubuf
+
+
+def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
     """Fill the tail of the write queue, or new sk_buffs, up to the size goal each."""
     flags = msg.msg_flags
     timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
@@ -183,6 +209,9 @@ def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
     while msg.count:
         skb = write_queue.peek_tail()
         copy = size_goal - skb.len if skb is not None else 0
+        if skb is not None and msg.msg_ubuf is not None and tcp_skb_of_others(msg, skb):
+            tcp_mark_push(sk, skb)
+            copy = 0
         if copy <= 0 or (skb is not None and (skb.tcp_flags & TCPHDR_FIN or skb.cb == MSG_EOR)):
             if filled >= TCP_SMALL_QUEUE_BACKLOG and sk.sk_backlog:
                 filled = 0

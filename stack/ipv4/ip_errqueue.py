@@ -78,6 +78,6 @@ def ip_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
     if isinstance(serr, sock_exterr_skb):
         msg.msg_name = serr.name
         put_cmsg(msg, SOL_IP, uapi.IP_RECVERR, serr.pack() + sockaddr_in(serr.offender))
-    sock_next_error(sk)
+    sock_next_error(sk, serr)
     consume_skb(skb)
     return copied

@@ -56,6 +56,7 @@ from stack.core.netdevice import (
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.rows import row, state
 from stack.core.sock import (
+    SOCK_ZEROCOPY,
     os_error,
     sk_dst_check,
     sk_setup_caps,
@@ -74,8 +75,10 @@ from stack.core.uapi import (
     MSG_DONTWAIT,
     MSG_MORE,
     MSG_PROBE,
+    MSG_ZEROCOPY,
     SEND_SHUTDOWN,
 )
+from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import IPCORK_OPT, inet_sock, ip_options
 from stack.ipv4.fib import RTN_MULTICAST
@@ -616,7 +619,11 @@ def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> Non
 
     Raises: OSError ENOBUFS when the host's packet buffers run out.
     """
-    done = frm.copy_to_skb(skb, min(n, skb.tailroom)) if not skb.nr_frags else 0
+    done = (
+        frm.copy_to_skb(skb, min(n, skb.tailroom))
+        if not skb.nr_frags and frm.msg_ubuf is None
+        else 0
+    )
     if done < n:
         done += frm.add_to_skb(skb, pages, n - done)
         if done < n:
@@ -671,11 +678,32 @@ def __ip_append_data(
         ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, fl4.fl_dport, mtu - optlen)
         raise os_error(errno.EMSGSIZE)
     data = length - transhdrlen
+    if flags & MSG_ZEROCOPY and length and sk.sk_flags & SOCK_ZEROCOPY:
+        stays = (
+            skb is None
+            and rt.dev.features & NETIF_F_SG
+            and rt.dev.features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM)
+            and length + fragheaderlen <= mtu
+            and not optlen
+            and not flags & MSG_MORE
+        )
+        uarg = msg_zerocopy_start(sk, skb, frm, length, bool(stays))
+        try:
+            skb = __ip_append_data(
+                sk, fl4, skb, cork, getfrag, frm, length, transhdrlen, flags & ~MSG_ZEROCOPY
+            )
+        except BaseException:
+            msg_zerocopy_end(frm, uarg, False)
+            raise
+        msg_zerocopy_end(frm, uarg, True)
+        return skb
     if skb is None:
         headroom = LL_MAX_HEADER + rt.dev.needed_headroom + fragheaderlen + (transhdrlen or 32)
         pool = net.skb_small
         size = pool.buf_bytes - headroom
-        if data < size:
+        if getfrag is ip_generic_getfrag and frm.msg_ubuf is not None:
+            size = 0  # the headers alone
+        elif data < size:
             size = data
         elif not rt.dev.features & NETIF_F_SG:
             # A device that cannot gather gets what fits one big buffer in one piece.

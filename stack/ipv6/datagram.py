@@ -252,6 +252,6 @@ def ipv6_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
         msg.msg_name = as_ipv6(serr.name)
         offender = sockaddr_in6(as_ipv6(serr.offender))
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_RECVERR, serr.pack() + offender)
-    sock_next_error(sk)
+    sock_next_error(sk, serr)
     consume_skb(skb)
     return copied

@@ -15,7 +15,7 @@ from fastpath.hdr import ipv6_push
 from fastpath.skbuff import CHECKSUM_PARTIAL, alloc_skb, kfree_skb, sk_buff, skb_cow_head
 from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM, NETIF_F_SG
 from stack.core.rows import row, state
-from stack.core.sock import os_error, sock_wait_for_wmem, sock_wfree
+from stack.core.sock import SOCK_ZEROCOPY, os_error, sock_wait_for_wmem, sock_wfree
 from stack.core.uapi import (
     IPPROTO_ICMPV6,
     IPPROTO_RAW,
@@ -23,9 +23,12 @@ from stack.core.uapi import (
     MSG_DONTWAIT,
     MSG_MORE,
     MSG_PROBE,
+    MSG_ZEROCOPY,
     SEND_SHUTDOWN,
 )
+from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.flow import flowi
+from stack.ipv4.ip_output import ip_generic_getfrag
 from stack.ipv6.ip6_output import (
     IPV6_HLEN,
     LL_MAX_HEADER,
@@ -163,6 +166,26 @@ def __ip6_append_data(
     headersize = IPV6_HLEN + optlen
     _check_size(sk, fl6, cork, v6_cork, cork.length + length, headersize)
     data = length - transhdrlen
+    if flags & MSG_ZEROCOPY and length and sk.sk_flags & SOCK_ZEROCOPY:
+        stays = (
+            skb is None
+            and rt.dev.features & NETIF_F_SG
+            and rt.dev.features & (NETIF_F_HW_CSUM | NETIF_F_IPV6_CSUM)
+            and length + headersize <= (IP6_MAX_MTU if cork.gso_size else cork.fragsize)
+            and not optlen
+            and not flags & MSG_MORE
+        )
+        uarg = msg_zerocopy_start(sk, skb, frm, length, bool(stays))
+        plain = flags & ~MSG_ZEROCOPY
+        try:
+            skb = __ip6_append_data(
+                sk, fl6, skb, cork, v6_cork, getfrag, frm, length, transhdrlen, plain
+            )
+        except BaseException:
+            msg_zerocopy_end(frm, uarg, False)
+            raise
+        msg_zerocopy_end(frm, uarg, True)
+        return skb
     if skb is None:
         dev = rt.dev
         headroom = LL_MAX_HEADER + dev.needed_headroom + headersize + (transhdrlen or 32)
@@ -170,7 +193,9 @@ def __ip6_append_data(
         if headroom > pool.buf_bytes // 2:
             pool = net.skb_pages
         size = pool.buf_bytes - headroom
-        if data < size:
+        if getfrag is ip_generic_getfrag and frm.msg_ubuf is not None:
+            size = 0  # the headers alone
+        elif data < size:
             size = data
         elif not dev.features & NETIF_F_SG:
             # A device that cannot gather gets what fits one big buffer in one piece.

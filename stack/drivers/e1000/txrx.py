@@ -25,6 +25,7 @@ from fastpath.skbuff import (
     skb_network_offset,
     skb_transport_offset,
 )
+from fastpath.zerocopy import skb_zcopy
 from stack.core.backlog import netif_rx
 from stack.core.dev_queue import dev_kfree_skb_irq, netif_stop_queue, netif_wake_queue
 from stack.core.irq import IRQ_HANDLED, IRQ_NONE
@@ -41,6 +42,7 @@ from stack.core.workqueue import (
     mod_delayed_work,
     schedule_delayed_work,
 )
+from stack.core.zerocopy import skb_dma_map
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.e1000 import (
@@ -342,6 +344,14 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
                 return e1000_xmit_in_pieces(adapter, skb)
             if e1000_maybe_stop_tx(netdev, ring, needed):
                 return NETDEV_TX_BUSY
+    if (
+        skb.data_len
+        and skb_zcopy(skb) is not None
+        and not skb_dma_map(adapter.machine, skb, adapter.pdev.slot)
+    ):
+        netdev.stats.tx_dropped += 1
+        kfree_skb(skb)
+        return NETDEV_TX_OK
     popts = 0
     cmd = adapter.txd_cmd
     if skb.gso_size:

@@ -1,0 +1,244 @@
+"""Sending from the caller's memory: MSG_ZEROCOPY (net/core/skbuff.c, msg_zerocopy.rst).
+
+Fragments point into the caller's buffer, which stays exported (a bytearray cannot be resized) until
+the last packet with a piece of it is gone: sent, acknowledged, dropped. A device that masters the
+bus through one of the machine's own tables reads it there; for any other, for a local receiver and
+for a tap the bytes are copied, and the notification says so.
+
+Buffers that packets let go of are given back by a softirq, for that may happen in the middle of
+anything. Not here: RLIMIT_MEMLOCK, of which a host has none.
+"""
+
+from __future__ import annotations
+
+import errno
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import alloc_skb, consume_skb, sk_buff
+from fastpath.zerocopy import skb_copy_ubufs, skb_zcopy, skb_zcopy_map, ubuf_info, zc_page
+from stack.core.errqueue import sock_exterr_skb
+from stack.core.sock import SOCK_DEAD
+from stack.core.softirq import TASKLET_SOFTIRQ, open_softirq, raise_softirq_irqoff
+from stack.core.uapi import SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_ZEROCOPY, SOCK_STREAM
+
+if TYPE_CHECKING:
+    from fastpath.dma import DmaTable
+    from stack.core.iov import msghdr
+    from stack.core.sock import sock
+    from stack.machine import Machine
+
+__all__ = [
+    "dma_map",
+    "dma_unmap",
+    "msg_zerocopy_end",
+    "msg_zerocopy_start",
+    "skb_dma_map",
+    "zerocopy_init",
+]
+
+OPTMEM_TRUESIZE = 832
+"""What a notification is charged with until it is read: SKB_TRUESIZE of Linux's empty sk_buff."""
+BYTE_LIMIT = 1 << 19
+USHRT_MAX = 0xFFFF
+M32 = 0xFFFFFFFF
+IOVA_FIRST, IOVA_STEP = 1 << 40, 1 << 12
+RETRY_NS = 1000
+
+
+# --- one call ------------------------------------------------------------------------------------
+
+
+def sock_ofree(skb: sk_buff) -> None:
+    """net/core/sock.c: destructor of what is charged to option memory."""
+    if skb.sk is not None:
+        skb.sk.sk_omem_alloc -= OPTMEM_TRUESIZE
+
+
+def msg_zerocopy_alloc(sk: sock, size: int) -> ubuf_info:
+    """net/core/skbuff.c: account for one more call, with the notification that it will need.
+
+    Raises: OSError ENOBUFS above sysctl optmem_max, or without a packet buffer.
+    """
+    net = sk.net
+    limit = net.sysctl.optmem_max
+    if sk.sk_omem_alloc + OPTMEM_TRUESIZE > limit:
+        raise OSError(errno.ENOBUFS, f"notifications wait to be read: sysctl optmem_max is {limit}")
+    skb = alloc_skb(net.skb_small_head, 0, 0) or alloc_skb(net.skb_small, 0, 0)
+    if skb is None:
+        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+    skb.sk = sk
+    skb.destructor = sock_ofree
+    sk.sk_omem_alloc += OPTMEM_TRUESIZE
+    machine = net.machine
+    uarg = ubuf_info(sk, machine.zc_done, machine.zc_kick, sk.sk_zckey, size)
+    uarg.skb = skb
+    sk.sk_zckey = (sk.sk_zckey + 1) & M32
+    return uarg
+
+
+def msg_zerocopy_realloc(sk: sock, size: int, uarg: ubuf_info | None) -> ubuf_info:
+    """net/core/skbuff.c: the call joins those before it in `uarg`, the last packet's, if it can.
+
+    Raises: OSError ENOBUFS.
+    """
+    if uarg is not None:
+        bytelen = uarg.bytelen + size
+        if uarg.len == USHRT_MAX - 1 or bytelen > BYTE_LIMIT:
+            if sk.sk_type != SOCK_STREAM:
+                raise OSError(errno.ENOBUFS, "too much for one datagram's notification")
+        elif uarg.sk is sk and (uarg.id + uarg.len) & M32 == sk.sk_zckey:
+            uarg.len += 1
+            uarg.bytelen = bytelen
+            sk.sk_zckey = (sk.sk_zckey + 1) & M32
+            uarg.refs += 1
+            return uarg
+    return msg_zerocopy_alloc(sk, size)
+
+
+def msg_zerocopy_start(
+    sk: sock, tail: sk_buff | None, msg: msghdr, size: int, stays: bool
+) -> ubuf_info:
+    """A call of `size` bytes begins, to go behind `tail`; `stays`: without a copy.
+
+    `msg_zerocopy_end` must follow. Raises: OSError ENOBUFS.
+    """
+    uarg = msg_zerocopy_realloc(sk, size, None if tail is None else skb_zcopy(tail))
+    if stays:
+        msg.msg_ubuf = uarg
+    else:
+        uarg.zerocopy = False
+    return uarg
+
+
+def msg_zerocopy_end(msg: msghdr, uarg: ubuf_info, sent: bool) -> None:
+    """The call is over; nobody hears of one that failed with nothing sent."""
+    msg.msg_ubuf = None
+    uarg.end_add()
+    if sent:
+        net_zcopy_put(uarg)
+    else:
+        msg_zerocopy_put_abort(uarg)
+
+
+def net_zcopy_put(uarg: ubuf_info) -> None:
+    """linux/skbuff.h: the sending call is over; or a page of it came back."""
+    uarg.refs -= 1
+    if not uarg.refs:
+        msg_zerocopy_callback(uarg)
+
+
+def msg_zerocopy_put_abort(uarg: ubuf_info) -> None:
+    """net/core/skbuff.c: the call failed with nothing sent, so nobody is told of it."""
+    sk = uarg.sk
+    sk.sk_zckey = (sk.sk_zckey - 1) & M32
+    uarg.len -= 1
+    net_zcopy_put(uarg)
+
+
+def msg_zerocopy_callback(uarg: ubuf_info) -> None:
+    """net/core/skbuff.c (__msg_zerocopy_callback): the notification, or a longer range in the last.
+
+    As in Linux a range that grows keeps the code it had.
+    """
+    sk: sock = uarg.sk
+    skb = uarg.skb
+    uarg.skb = None
+    assert skb is not None
+    if not uarg.len or sk.sk_flags & SOCK_DEAD:
+        consume_skb(skb)
+        return
+    low, high = uarg.id, (uarg.id + uarg.len - 1) & M32
+    queue = sk.sk_error_queue
+    tail = queue.peek_tail()
+    last = tail.cb if tail is not None else None
+    if (
+        isinstance(last, sock_exterr_skb)
+        and last.ee_origin == SO_EE_ORIGIN_ZEROCOPY
+        and low == (last.ee_data + 1) & M32
+        and ((last.ee_data - last.ee_info) & M32) + 1 + uarg.len <= M32
+    ):
+        last.ee_data = high
+        consume_skb(skb)
+    else:
+        code = 0 if uarg.zerocopy else SO_EE_CODE_ZEROCOPY_COPIED
+        skb.cb = sock_exterr_skb(0, SO_EE_ORIGIN_ZEROCOPY, 0, code, low, None, None, high)
+        queue.queue_tail(skb)
+    sk.sk_error_report()
+
+
+# --- buffers that come back ----------------------------------------------------------------------
+
+
+def zerocopy_init(machine: Machine) -> None:
+    """The softirq that gives buffers back."""
+    machine.zc_done = []
+    machine.zc_kick = partial(raise_softirq_irqoff, machine, TASKLET_SOFTIRQ)
+    machine.dma_tables = []
+    machine.iova = IOVA_FIRST
+    open_softirq(machine, TASKLET_SOFTIRQ, zerocopy_action)
+    machine.on_closed(partial(zerocopy_action, machine))
+
+
+def zerocopy_action(machine: Machine) -> None:
+    """Give back what packets let go of, and notify whose last it was."""
+    done: list[zc_page] = machine.zc_done
+    pages = done[:]
+    done.clear()
+    for page in pages:
+        if page.mapped and not dma_unmap(machine, page.dma, page.size):
+            # A device is at work on the table, further up in this very call.
+            done.append(page)
+            continue
+        net_zcopy_put(page.finish())
+    if done and not machine.closed:
+        clock = machine.clock
+        clock.call_at(clock.now_ns() + RETRY_NS, machine.zc_kick)
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+
+def dma_map(machine: Machine, memory: memoryview) -> int:
+    """Show `memory` to every device of the machine's tables; its bus address, 0 when one is busy.
+
+    The addresses are behind all RAM, a gap between any two, and not used again.
+    """
+    base = machine.iova
+    size = len(memory)
+    shown: list[DmaTable] = []
+    try:
+        for table in machine.dma_tables:
+            table.add(base, memory, writable=False)
+            shown.append(table)
+    except BufferError:
+        for table in shown:
+            table.remove(base, size)
+        return 0
+    machine.iova = base + (size + 2 * IOVA_STEP - 1 & -IOVA_STEP)
+    return base
+
+
+def dma_unmap(machine: Machine, base: int, size: int) -> bool:
+    """Undo `dma_map`; False while a device is at work on a table."""
+    for table in machine.dma_tables:
+        try:
+            table.remove(base, size)
+        except BufferError:
+            return False
+        except KeyError:  # taken out by a call before, or a table of a device that came later
+            continue
+    return True
+
+
+def skb_dma_map(machine: Machine, skb: sk_buff, slot: object) -> bool:
+    """Let the device at `slot` read what of `skb` is in callers' memory, by copying it if need be.
+
+    False without memory to copy to; then the packet must be dropped.
+    """
+    table = getattr(slot, "dma_table", None)
+    if any(table is own for own in machine.dma_tables) and skb_zcopy_map(
+        skb, partial(dma_map, machine)
+    ):
+        return True
+    return skb_copy_ubufs(skb, machine.skb_pages)
