@@ -63,7 +63,10 @@ cdef void let_go(zc_pool *p) noexcept:
         owner.kick()
 
 
+# As in drvring.pyx: Cython traverses a Py_buffer member, and a memoryview that was cleared while it
+# is exported crashes when it is released.
 @cython.final
+@cython.no_gc_clear
 cdef class zc_page:
     """Consecutive bytes of a caller's buffer, exported until `finish`."""
 

@@ -82,6 +82,7 @@ SOCKET_OPTIONS = (
     _sol_socket("SO_TIMESTAMP", "time of arrival in us, as a control message"),
     _sol_socket("SO_TIMESTAMPNS", "time of arrival in ns, as a control message"),
     _sol_socket("SO_TYPE", "SOCK_STREAM ...", R),
+    _sol_socket("SO_ZEROCOPY", "MSG_ZEROCOPY sends from the caller's memory (TCP and UDP)"),
 )
 
 IP_OPTIONS = (

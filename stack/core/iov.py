@@ -176,6 +176,7 @@ def msghdr_init(
 ) -> None:
     """Start over with these buffers: one, or a list or tuple of them."""
     msg.msg_name = name
+    msg.msg_ubuf = None
     msg.msg_control = control
     msg.msg_controllen = 1 << 16
     msg.msg_flags = flags

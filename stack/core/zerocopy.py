@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fastpath.skbuff import alloc_skb, consume_skb, sk_buff
 from fastpath.zerocopy import skb_copy_ubufs, skb_zcopy, skb_zcopy_map, ubuf_info, zc_page
 from stack.core.errqueue import sock_exterr_skb
-from stack.core.sock import SOCK_DEAD
+from stack.core.sock import SOCK_DEAD, sock_wfree
 from stack.core.softirq import TASKLET_SOFTIRQ, open_softirq, raise_softirq_irqoff
 from stack.core.uapi import SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_ZEROCOPY, SOCK_STREAM
 
@@ -103,7 +103,11 @@ def msg_zerocopy_start(
 
     `msg_zerocopy_end` must follow. Raises: OSError ENOBUFS.
     """
-    uarg = msg_zerocopy_realloc(sk, size, None if tail is None else skb_zcopy(tail))
+    last: ubuf_info | None = None
+    if tail is not None:
+        kept = tail.destructor
+        last = kept.uarg if isinstance(kept, zcopy_wfree) else skb_zcopy(tail)
+    uarg = msg_zerocopy_realloc(sk, size, last)
     if stays:
         msg.msg_ubuf = uarg
     else:
@@ -111,8 +115,29 @@ def msg_zerocopy_start(
     return uarg
 
 
-def msg_zerocopy_end(msg: msghdr, uarg: ubuf_info, sent: bool) -> None:
-    """The call is over; nobody hears of one that failed with nothing sent."""
+class zcopy_wfree:
+    """Destructor of a datagram whose bytes were copied after all: its end is notified as well."""
+
+    __slots__ = ("uarg",)
+
+    def __init__(self, uarg: ubuf_info) -> None:
+        """`uarg` has one more holder now."""
+        self.uarg = uarg
+        uarg.refs += 1
+
+    def __call__(self, skb: sk_buff) -> None:
+        """sock_wfree, and net_zcopy_put."""
+        sock_wfree(skb)
+        net_zcopy_put(self.uarg)
+
+
+def msg_zerocopy_end(msg: msghdr, uarg: ubuf_info, sent: bool, skb: sk_buff | None = None) -> None:
+    """The call is over; nobody hears of one that failed with nothing sent.
+
+    `skb`: the datagram that the bytes are in; it carries the notification when it has a copy.
+    """
+    if sent and skb is not None and msg.msg_ubuf is None and skb.destructor is sock_wfree:
+        skb.destructor = zcopy_wfree(uarg)
     msg.msg_ubuf = None
     uarg.end_add()
     if sent:

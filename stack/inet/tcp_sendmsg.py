@@ -183,10 +183,13 @@ def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
     return copied
 
 
-def tcp_skb_of_others(msg: msghdr, skb: sk_buff) -> bool:
-    """Payload without copy is in skb already, of a call that another notification is about."""
-    uarg = skb_zcopy(skb) if msg.msg_ubuf is not None else None
-    return uarg is not None and uarg is not msg.msg_ubuf
+def tcp_skb_of_others(msg: msghdr, skb: sk_buff, full: sk_buff | None) -> bool:
+    """Payload without copy is in skb of a call that another notification is about; or it is full.
+
+    skb_zerocopy_iter_stream's EEXIST and EMSGSIZE: the next bytes begin another sk_buff.
+    """
+    uarg = skb_zcopy(skb)
+    return skb is full or (uarg is not None and uarg is not msg.msg_ubuf)
 
 
 def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
@@ -206,10 +209,11 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
         raise sk_stream_error(sk, flags, errno.EPIPE)
     write_queue = sk.sk_write_queue
     skb: sk_buff | None
+    full: sk_buff | None = None
     while msg.count:
         skb = write_queue.peek_tail()
         copy = size_goal - skb.len if skb is not None else 0
-        if skb is not None and msg.msg_ubuf is not None and tcp_skb_of_others(msg, skb):
+        if skb is not None and msg.msg_ubuf is not None and tcp_skb_of_others(msg, skb, full):
             tcp_mark_push(sk, skb)
             copy = 0
         if copy <= 0 or (skb is not None and (skb.tcp_flags & TCPHDR_FIN or skb.cb == MSG_EOR)):
@@ -236,6 +240,9 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
         if copy > msg.count:
             copy = msg.count
         done = tcp_copy_from_user(sk, skb, msg, copy)
+        if not done and msg.msg_ubuf is not None and skb.len and skb is not full:
+            full = skb  # of fragments
+            continue
         if not done:
             tcp_remove_empty_skb(sk)
             copied_now = tcp_sendmsg_wait(sk, msg, flags, timeo, copied, mss_now, size_goal)

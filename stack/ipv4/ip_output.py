@@ -695,7 +695,7 @@ def __ip_append_data(
         except BaseException:
             msg_zerocopy_end(frm, uarg, False)
             raise
-        msg_zerocopy_end(frm, uarg, True)
+        msg_zerocopy_end(frm, uarg, True, skb)
         return skb
     if skb is None:
         headroom = LL_MAX_HEADER + rt.dev.needed_headroom + fragheaderlen + (transhdrlen or 32)

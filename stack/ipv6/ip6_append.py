@@ -184,7 +184,7 @@ def __ip6_append_data(
         except BaseException:
             msg_zerocopy_end(frm, uarg, False)
             raise
-        msg_zerocopy_end(frm, uarg, True)
+        msg_zerocopy_end(frm, uarg, True, skb)
         return skb
     if skb is None:
         dev = rt.dev

@@ -251,6 +251,21 @@ def so_peek_off(value: Any) -> bytes:
     return bytes(buffer[:n])
 
 
+def so_zerocopy(value: Any) -> list[tuple[int, int]]:
+    """Kinds of control messages on the error queue after a send with MSG_ZEROCOPY."""
+    net = one_host()
+    fd = udp(net)
+    option(net, fd, SOL, u.SO_ZEROCOPY, value)
+    sys_sendto(net.host, fd, b"x", u.MSG_ZEROCOPY, at(PEER, 9))
+    net.run(MS)
+    msg = msghdr(None, [bytearray(9)], [])
+    try:
+        sys_recvmsg(net.host, fd, msg, u.MSG_ERRQUEUE)
+    except BlockingIOError:
+        return []
+    return [message[:2] for message in msg.msg_control or ()]
+
+
 def so_priority(value: Any) -> list[int]:
     """Destination ports in the order in which a stopped queue lets them go."""
     net = one_host()
@@ -895,6 +910,7 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
         {None: NO, 1: [(SOL, u.SCM_TIMESTAMPNS)]},
     ),
     "SO_TYPE": (created(u.SO_TYPE), {DGRAM: u.SOCK_DGRAM, STREAM: u.SOCK_STREAM}),
+    "SO_ZEROCOPY": (so_zerocopy, {None: NO, 1: [(u.SOL_IP, u.IP_RECVERR)]}),
     "IP_ADD_MEMBERSHIP": (
         lambda on: member((u.IP_MULTICAST_ALL, struct.pack("=i", 0)), *([JOIN] if on else [])),
         {False: 0, True: 1},
