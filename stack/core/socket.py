@@ -330,7 +330,7 @@ def msghdr_get(net: Net, name: sockaddr | None, buf: Any, flags: int) -> msghdr:
 
 def msghdr_put(net: Net, msg: msghdr) -> None:
     """The call has ended well: keep its msghdr for the next, without what the caller gave it."""
-    msg.buf = msg.msg_name = msg.msg_control = msg.more = None
+    msg.buf = msg.msg_name = msg.msg_control = msg.more = msg.msg_ubuf = None
     net.fdtable.msg = msg
 
 
