@@ -25,6 +25,7 @@ from stack.ipv6.ipv6_init import ipv6_init
 from stack.machine import Machine
 from stack.netns import Namespace
 from stack.progress import describe, progress
+from stack.xtp.af_xtp import xtp_init
 
 
 class Host(Namespace):
@@ -69,6 +70,7 @@ class Host(Namespace):
                 ipv6_init(machine)
                 inet6_init(machine)
                 addrconf_register(machine)
+                xtp_init(machine)
             super().__init__(machine, name, uid=uid, gid=gid, sysctl=sysctl)
             if inet:
                 tell = functools.partial(progress, machine), functools.partial(describe, machine)

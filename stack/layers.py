@@ -68,6 +68,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("stack/inet/", "inet"),
     ("stack/ipv4/", "ip"),
     ("stack/ipv6/", "ip"),
+    ("stack/xtp/", "xtp"),
     ("stack/sched/", "netdev"),
     ("stack/socket", "application"),
     ("stack/aio", "application"),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from stack.ipv4.netns import netns_ipv4
     from stack.ipv6.netns import netns_ipv6
     from stack.machine import Machine
+    from stack.xtp.xtp_sock import xtp_net
 
 
 @state(weakref=True)
@@ -126,6 +127,9 @@ class Net:
     ip_packet_type: packet_type
     ipv4: netns_ipv4
     ra_chain: list[Any]
+
+    # XTP: stack/xtp.
+    xtp: xtp_net
 
     # IPv6: stack/ipv6.
     ipv6: netns_ipv6

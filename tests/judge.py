@@ -29,7 +29,7 @@ NOT_ON_THESE_PORTS = ("--disable-protocol", "ecatf")
 BAD = (
     "_ws.malformed or _ws.short or ip.checksum.status == 0 or tcp.checksum.status == 0 "
     "or udp.checksum.status == 0 or icmp.checksum.status == 0 or icmpv6.checksum.status == 0 "
-    "or igmp.checksum.status == 0 "
+    "or igmp.checksum.status == 0 or xtp.checksum.status == 0 or xtp.spans_bad "
     "or ip.bogus_header_length or tcp.bogus_header_length or udp.length.bad "
     "or _ws.expert.severity == 8388608"
 )

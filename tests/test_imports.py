@@ -74,9 +74,10 @@ MAY_IMPORT = {
     "inet": CORE,
     "ipv4": {*CORE, "inet"},
     "ipv6": {*CORE, "inet", "ipv4"},
+    "xtp": {*CORE, "inet", "ipv4"},
     "services": {*CORE, "clients", "inet", "ipv4", "ipv6"},
     "proc": {*CORE, "inet", "ipv4", "ipv6"},
-    "": {*CORE, "drivers", "clients", "inet", "ipv4", "ipv6", "services", "proc"},
+    "": {*CORE, "drivers", "clients", "inet", "ipv4", "ipv6", "xtp", "services", "proc"},
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import pair
+from stack.core.uapi import IPPROTO_XTP
 from stack.drivers.e1000.main import e1000_init_module
 from stack.host import Host
 from stack.sched.sch_api import qdisc_graft
@@ -22,6 +23,7 @@ from stack.socket import (
     IPPROTO_ICMPV6,
     SOCK_DGRAM,
     SOCK_RAW,
+    SOCK_STREAM,
     Socket,
     create_connection,
     create_server,
@@ -229,6 +231,26 @@ def _tcp_connect(scene: Scene, family: Family = V4) -> Round:
     return one
 
 
+def _xtp(scene: Scene) -> Round:
+    scene.udp()
+    listener = Socket(scene.b, AF_INET, SOCK_STREAM, IPPROTO_XTP)
+    listener.bind((V4.b, 9001))
+    listener.listen(5)
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            client = Socket(scene.a, AF_INET, SOCK_STREAM, IPPROTO_XTP)
+            client.connect((V4.b, 9001))
+            server, _ = listener.accept()
+            client.send(b"x" * 64)
+            server.recv(100)
+            server.close()
+        client.close()
+        scene.settle()
+
+    return one
+
+
 def _first(scene: Scene, family: Family = V4) -> Round:
     def one(trace: Trace) -> None:
         # neighbours that know each other cannot be asked again: two new ones each time
@@ -383,6 +405,7 @@ KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "completion": ("a sent packet freed after a hard interrupt (no NAPI)", _completion),
     "icmp": ("echo request out, and its answer on the other host", _icmp),
     "socket": ("socket() and close()", _socket),
+    "xtp": ("a stream of XTP: socket() to close(), 64 bytes between", _xtp),
     "socket6": ("as socket, over IPv6", partial(_socket, family=V6)),
     "udp6-send": ("as udp-send, over IPv6", partial(_udp_send, family=V6)),
     "udp6-recv": ("as udp-recv, over IPv6", partial(_udp_recv, family=V6)),

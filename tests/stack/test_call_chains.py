@@ -59,6 +59,15 @@ CLOSE = """
     tcp_v4_rcv tcp_v4_do_rcv tcp_rcv_established tcp_ack tcp_data_queue tcp_fin tcp_set_state
     sk_state_change
 """
+XTP = """
+    sys_socket inet_create sock_init_data xtp_init_sock
+    sys_connect inet_stream_connect xtp_connect ip_route_connect ip_queue_xmit ip_output
+    dev_queue_xmit e1000_xmit_frame e1000_intr ip_rcv ip_local_deliver xtp_rcv
+    sys_accept inet_accept xtp_accept
+    sys_send __sock_sendmsg inet_sendmsg xtp_sendmsg ip_queue_xmit e1000_xmit_frame xtp_rcv
+    sk_data_ready sys_recvfrom __sock_recvmsg inet_recvmsg xtp_recvmsg
+    sys_close sock_close inet_release xtp_close ip_queue_xmit
+"""
 TO_DRIVER = """
     ip_output ip_finish_output2 neigh_output dev_queue_xmit enqueue qdisc_run qdisc_restart dequeue
     dev_hard_start_xmit dev_queue_xmit_nit e1000_xmit_frame
@@ -187,6 +196,7 @@ def assert_subsequence(wanted: str, names: list[str]) -> None:
         ("raw", [RAW]),
         ("blocked-qdisc", [BLOCKED]),
         ("completion", [COMPLETION]),
+        ("xtp", [XTP]),
         ("socket6", [SOCKET6]),
         ("udp6-send", [UDP6_SEND]),
         ("udp6-recv", [RECEIVE6 + " udpv6_rcv sk_data_ready ", UDP6_READ]),

@@ -1,0 +1,107 @@
+"""XTP's rows in the tables of IPv4: sockets by type and protocol, packets by protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.proto import proto, proto_register
+from stack.core.rows import replace
+from stack.core.socket import sock_create_kern
+from stack.core.uapi import IPPROTO_XTP, PF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM
+from stack.inet.protocol import inet_add_protocol, net_protocol
+from stack.inet.protosw import inet_protosw, inet_register_protosw
+from stack.ipv4.af_inet import inet_dgram_ops, inet_stream_ops
+from stack.xtp.datagram import (
+    xtp_dgram_close,
+    xtp_dgram_connect,
+    xtp_dgram_disconnect,
+    xtp_dgram_poll,
+    xtp_dgram_recvmsg,
+    xtp_dgram_sendmsg,
+)
+from stack.xtp.demux import xtp_backlog_rcv, xtp_err, xtp_rcv
+from stack.xtp.stream import (
+    xtp_accept,
+    xtp_close,
+    xtp_connect,
+    xtp_disconnect,
+    xtp_getsockopt,
+    xtp_init_sock,
+    xtp_ioctl,
+    xtp_listen,
+    xtp_poll,
+    xtp_recvmsg,
+    xtp_sendmsg,
+    xtp_setsockopt,
+    xtp_shutdown,
+)
+from stack.xtp.xmit import xtp_release_cb
+from stack.xtp.xtp_sock import xtp_get_port, xtp_net, xtp_put_port, xtp_sock
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
+
+xtp_prot = proto(
+    name="XTP",
+    close=xtp_close,
+    connect=xtp_connect,
+    disconnect=xtp_disconnect,
+    accept=xtp_accept,
+    ioctl=xtp_ioctl,
+    init=xtp_init_sock,
+    shutdown=xtp_shutdown,
+    setsockopt=xtp_setsockopt,
+    getsockopt=xtp_getsockopt,
+    sendmsg=xtp_sendmsg,
+    recvmsg=xtp_recvmsg,
+    backlog_rcv=xtp_backlog_rcv,
+    release_cb=xtp_release_cb,
+    unhash=xtp_put_port,
+    get_port=xtp_get_port,
+    no_autobind=True,
+    sock_class=xtp_sock,
+)
+xtp_dgram_prot = replace(
+    xtp_prot,
+    name="XTP-DGRAM",
+    close=xtp_dgram_close,
+    connect=xtp_dgram_connect,
+    disconnect=xtp_dgram_disconnect,
+    accept=None,
+    shutdown=None,
+    sendmsg=xtp_dgram_sendmsg,
+    recvmsg=xtp_dgram_recvmsg,
+    no_autobind=False,
+)
+xtp_stream_ops = replace(inet_stream_ops, listen=xtp_listen, poll=xtp_poll, set_rcvlowat=None)
+xtp_dgram_ops = replace(inet_dgram_ops, poll=xtp_dgram_poll)
+
+inetsw_array = (
+    inet_protosw(SOCK_STREAM, IPPROTO_XTP, xtp_prot, xtp_stream_ops),
+    inet_protosw(SOCK_DGRAM, IPPROTO_XTP, xtp_dgram_prot, xtp_dgram_ops),
+)
+
+xtp_protocol = net_protocol(handler=xtp_rcv, err_handler=xtp_err, no_policy=True)
+
+
+def xtp_init_net(net: Net) -> None:
+    """XTP of one namespace."""
+    net.xtp = xtp_net()
+    for prot in (xtp_prot, xtp_dgram_prot):
+        proto_register(net, prot)
+    inet_add_protocol(net, xtp_protocol, IPPROTO_XTP)
+    for row in inetsw_array:
+        inet_register_protosw(net.inetsw, row)
+    sock = sock_create_kern(net, PF_INET, SOCK_RAW, IPPROTO_XTP)
+    net.xtp.ctl_sk = sock.sk
+    sock.sk.sk_prot.unhash(sock.sk)  # it sends only
+
+
+xtp_net_ops = pernet_operations(init=xtp_init_net)
+
+
+def xtp_init(machine: Machine) -> None:
+    """Bring XTP up on a machine, in each of its namespaces; IPv4 is there."""
+    register_pernet_subsys(machine, xtp_net_ops)

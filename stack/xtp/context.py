@@ -1,0 +1,297 @@
+"""One association of XTP, without sockets and without IP: bytes, packets and times in and out.
+
+A context has two directions, each with a sequence of bytes from 0. Who opened it (the initiator)
+chose its key; the responder answers with the same key and RTN. Both ends are the same otherwise.
+
+The sender asks for the receiver's state: a packet with SREQ carries a new `sync`, the answer echoes
+it and so tells how much arrived of what was sent before (a CNTL, or with gaps an ECNTL). At most
+times one request is under way; it rides on data where there is some. WTIMER asks again when no
+answer comes. Times are ns. What is not in the specification's public facts but ours is named here:
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from stack.core.rows import row, state
+from stack.xtp.packet import (
+    FASTNAK,
+    NOCHECK,
+    NOERR,
+    NOFLOW,
+    RCLOSE,
+    SORT,
+    XTP_RTN,
+    XTP_SERVICE_STREAM,
+    XTP_SERVICE_TRANSACTION,
+    xtp_build,
+    xtp_tspec,
+)
+
+MSEC = 1_000_000
+SEC = 1_000 * MSEC
+XTP_WTIMER_INIT_NS = SEC
+"""Wait for an answer before anything is known of the round-trip time; then RFC 6298's formula."""
+XTP_WTIMER_MIN_NS = 20 * MSEC
+XTP_WTIMER_MAX_NS = 4 * SEC
+"""Also the limit of its doubling."""
+XTP_CTIMER_NS = 60 * SEC
+"""A context that heard nothing for so long asks whether the peer lives."""
+XTP_CTIMEOUT_NS = 60 * SEC
+"""Silence of the peer, asked again and again, that ends a context (ETIMEDOUT)."""
+XTP_LINGER_NS = 10 * SEC
+"""How long whoever sent END answers late packets of the context."""
+XTP_ORPHAN_NS = 60 * SEC
+"""How long a closed socket's context waits for the peer to end its own direction."""
+XTP_INIT_ALLOC = 14_600
+"""What may be sent before the first allocation comes: ten packets of Ethernet (RFC 6928)."""
+XTP_MAX_PIECES = 4096
+"""Pieces of data that may wait for a gap to fill."""
+XTP_PIECE_COST = 64
+"""What a piece that waits for its reader takes from the window beside its bytes."""
+XTP_PIECE_BYTES = 4096
+"""Up to here consecutive pieces become one."""
+
+# States of a context.
+XTP_INACTIVE = 0
+XTP_OPENING = 1
+XTP_ACTIVE = 2
+XTP_CLOSED = 3
+
+
+@state
+class xtp_segment:
+    """Bytes that leave in one packet, kept until the peer has them."""
+
+    seq: int
+    data: bytes
+    eom: bool = False
+    sync: int = row(0)
+    """Of the first request that left with it or after it: its answer tells whether it arrived."""
+    sends: int = row(0)
+    lost: bool = row(False)
+
+
+@state
+class xtp_request:
+    """A SREQ under way."""
+
+    sync: int
+    sent_ns: int
+
+
+@state
+class xtp_context:
+    """An association. `first`: addresses and traffic specifier of the initiator's FIRST."""
+
+    key: int
+    initiator: bool
+    first: bytes = b""
+    service: int = XTP_SERVICE_STREAM
+    state: int = row(XTP_INACTIVE)
+    err: int = row(0)
+    """errno, once it ended in any other way than both closing."""
+
+    # what the application chose
+    noerr: bool = row(False)
+    noflow: bool = row(False)
+    nocheck: bool = row(False)
+    fastnak: bool = row(True)
+    dreq: bool = row(False)
+    sort: int = row(0)
+    mss: int = row(536)
+    rcvbuf: int = row(65536)
+
+    # out
+    out: list[bytes] = row(make=list)
+    """Packets to send, in order; whoever runs the context takes them."""
+    unsent: deque[xtp_segment] = row(make=deque)
+    sent: deque[xtp_segment] = row(make=deque)
+    lost: deque[xtp_segment] = row(make=deque)
+    """Those of `sent` that are to be sent again."""
+    snd_una: int = row(0)
+    snd_nxt: int = row(0)
+    snd_end: int = row(0)
+    snd_alloc: int = row(XTP_INIT_ALLOC)
+    w_closed: bool = row(False)
+    w_told: bool = row(False)
+    """A packet with WCLOSE left."""
+    peer_rclose: bool = row(False)
+    delivered: int = row(0)
+    """Up to here the peer's application has read, as far as DREQ was answered."""
+    dreq_sync: int = row(0)
+    dreq_seq: int = row(0)
+    """The last DREQ, which has a sync of its own, and how far it asks."""
+
+    # requests
+    sync: int = row(0)
+    requests: deque[xtp_request] = row(make=deque)
+    since_request: int = row(0)
+    srtt_ns: int = row(0)
+    rttvar_ns: int = row(0)
+    backoff: int = row(0)
+    heard_ns: int = row(0)
+    wtimer_ns: int = row(0)
+    """Deadlines; 0: not running."""
+    asking_ns: int = row(0)
+    """When the oldest request without an answer left."""
+    ctimer_ns: int = row(0)
+    rtimer_ns: int = row(0)
+    orphan_ns: int = row(0)
+
+    # rate, bytes per second and bytes; 0: any
+    rate: int = row(0)
+    burst: int = row(0)
+    credit: int = row(0)
+    refill_ns: int = row(0)
+    inrate: int = row(0)
+    inburst: int = row(0)
+    """What we tell the peer that it may send."""
+
+    # in
+    rcv_nxt: int = row(0)
+    pieces: deque[tuple[bytes, bool]] = row(make=deque)
+    """For the reader: bytes, and whether a message ends with them."""
+    queued: int = row(0)
+    early: list[tuple[int, bytes, bool]] = row(make=list)
+    """Beyond a gap: (seq, bytes, end of message), ascending, apart."""
+    told_alloc: int = row(0)
+    """The window's edge as the peer knows it."""
+    rcv_sync: int = row(0)
+    """The last sync heard, for what is said without being asked."""
+    rcv_dreq: int = row(-1)
+    """Sync of a DREQ that waits for the reader, and how far he has to come."""
+    rcv_dreq_seq: int = row(0)
+    r_fin: int = row(-1)
+    """Where the peer's direction ends, once it said so."""
+    r_closed: bool = row(False)
+    """Nobody reads here any more."""
+
+    # counted, for XTP_INFO
+    packets_out: int = row(0)
+    packets_in: int = row(0)
+    retransmits: int = row(0)
+    requests_out: int = row(0)
+    naks_in: int = row(0)
+
+
+# --- questions -------------------------------------------------------------------------------
+
+
+def xtp_w_done(ctx: xtp_context) -> bool:
+    """Our direction is over: the peer has everything and said that it reads no more."""
+    return ctx.w_closed and ctx.w_told and ctx.peer_rclose and ctx.snd_una == ctx.snd_end
+
+
+def xtp_r_done(ctx: xtp_context) -> bool:
+    """The peer's direction is over: we have all up to the end that it told, or want none."""
+    return ctx.r_fin >= 0 and (ctx.r_closed or ctx.rcv_nxt == ctx.r_fin)
+
+
+def xtp_alloc(ctx: xtp_context) -> int:
+    """The window's edge: what the peer may send up to. It never moves back."""
+    taken = ctx.queued + XTP_PIECE_COST * len(ctx.pieces)
+    return max(ctx.rcv_nxt + max(ctx.rcvbuf - taken, 0), ctx.told_alloc)
+
+
+def xtp_backlog(ctx: xtp_context) -> int:
+    """Bytes written that the peer has not acknowledged."""
+    return ctx.snd_end - ctx.snd_una
+
+
+def xtp_spans(ctx: xtp_context, most: int) -> list[tuple[int, int]]:
+    """What arrived beyond the first gap: up to `most` runs [left, right)."""
+    spans: list[tuple[int, int]] = []
+    for seq, data, _ in ctx.early:
+        end = seq + len(data)
+        if spans and spans[-1][1] == seq:
+            spans[-1] = (spans[-1][0], end)
+        elif len(spans) == most:
+            break
+        else:
+            spans.append((seq, end))
+    return spans
+
+
+def xtp_deadline(ctx: xtp_context) -> int:
+    """When `xtp_timeout` wants to be called; 0: not at all."""
+    deadline = 0
+    for when in (ctx.wtimer_ns, ctx.ctimer_ns, ctx.rtimer_ns, ctx.orphan_ns):
+        if when and (not deadline or when < deadline):
+            deadline = when
+    return deadline
+
+
+def xtp_rto_ns(ctx: xtp_context) -> int:
+    """What WTIMER waits for (RFC 6298; every answer names its request, so Karn's rule is kept)."""
+    if ctx.srtt_ns:
+        rto = max(ctx.srtt_ns + 4 * ctx.rttvar_ns, XTP_WTIMER_MIN_NS)
+    else:
+        rto = XTP_WTIMER_INIT_NS
+    return min(rto << min(ctx.backoff, 8), XTP_WTIMER_MAX_NS)
+
+
+def xtp_rtt_sample(ctx: xtp_context, rtt_ns: int) -> None:
+    """RFC 6298."""
+    rtt_ns = max(rtt_ns, 1)
+    if not ctx.srtt_ns:
+        ctx.srtt_ns = rtt_ns
+        ctx.rttvar_ns = rtt_ns >> 1
+        return
+    ctx.rttvar_ns += (abs(ctx.srtt_ns - rtt_ns) - ctx.rttvar_ns) >> 2
+    ctx.srtt_ns += (rtt_ns - ctx.srtt_ns) >> 3
+
+
+def xtp_own_tspec(ctx: xtp_context) -> xtp_tspec:
+    """The traffic specifier that says what we take and send."""
+    return xtp_tspec(ctx.service, 0, ctx.inrate, ctx.inburst, ctx.rate, ctx.burst)
+
+
+def xtp_limit_rate(ctx: xtp_context, tspec: xtp_tspec | None) -> None:
+    """The peer said what it takes: send no faster."""
+    if tspec is None:
+        return
+    if tspec.inrate and (not ctx.rate or tspec.inrate < ctx.rate):
+        ctx.rate = tspec.inrate
+    if tspec.inburst and (not ctx.burst or tspec.inburst < ctx.burst):
+        ctx.burst = tspec.inburst
+
+
+# --- one packet out, and the end ---------------------------------------------------------------
+
+
+def xtp_emit(
+    ctx: xtp_context, form: int, options: int, seq: int, sync: int, segment: bytes, data: bytes
+) -> None:
+    """Put a packet on `out`, with the options that all of this context's packets have."""
+    options |= (
+        (NOERR if ctx.noerr else 0)
+        | (NOFLOW if ctx.noflow else 0)
+        | (NOCHECK if ctx.nocheck else 0)
+        | (FASTNAK if ctx.fastnak else 0)
+        | (SORT if ctx.sort else 0)
+    )
+    if ctx.r_closed or xtp_r_done(ctx):
+        options |= RCLOSE
+    key = ctx.key if ctx.initiator else ctx.key | XTP_RTN
+    ctx.out.append(xtp_build(key, options, form, seq, sync, ctx.sort, segment, data))
+    ctx.packets_out += 1
+
+
+def xtp_end(ctx: xtp_context, err: int, now: int, linger: bool) -> None:
+    """The context is over; `linger`: it stays for a while to answer what comes late."""
+    ctx.state = XTP_CLOSED
+    if err and not ctx.err:
+        ctx.err = err
+    ctx.unsent.clear()
+    ctx.sent.clear()
+    ctx.lost.clear()
+    ctx.requests.clear()
+    ctx.early.clear()
+    ctx.wtimer_ns = ctx.rtimer_ns = ctx.orphan_ns = 0
+    ctx.ctimer_ns = now + XTP_LINGER_NS if linger else 0
+
+
+def xtp_single_message(ctx: xtp_context) -> bool:
+    """Does each direction carry one message, which ends it?"""
+    return ctx.service <= XTP_SERVICE_TRANSACTION

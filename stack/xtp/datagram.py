@@ -1,0 +1,347 @@
+"""The datagrams of XTP behind the socket calls: unacknowledged and acknowledged, `xtp_dgram_prot`.
+
+An unacknowledged one is a FIRST with END: no context, no answer. An acknowledged one is a context
+for one message: FIRST again and again until the receiver says that it has it (with XTP_DREQ: that
+its application has it), which ends the context.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from stack.core.iov import msghdr
+from stack.core.sock import (
+    SOCK_DEAD,
+    lock_sock,
+    os_error,
+    raise_sock_error,
+    release_sock,
+    sk_free,
+    sk_wait_event,
+    sock_orphan,
+    sock_rcvtimeo,
+    sock_sndtimeo,
+)
+from stack.core.sockaddr import sockaddr
+from stack.core.socket import socket
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.core.uapi import (
+    AF_INET,
+    MSG_DONTWAIT,
+    MSG_ERRQUEUE,
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLOUT,
+    POLLRDHUP,
+    POLLRDNORM,
+    POLLWRNORM,
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    SHUTDOWN_MASK,
+)
+from stack.inet.af_ops import af_ops_of
+from stack.ipv4.datagram import check_sockaddr
+from stack.ipv4.fib import ipv4_is_multicast
+from stack.ipv4.route import RTCF_BROADCAST, RTCF_MULTICAST
+from stack.xtp.context import XTP_CLOSED, XTP_LINGER_NS, xtp_context
+from stack.xtp.output import xtp_abort, xtp_close_read, xtp_close_write, xtp_open, xtp_write
+from stack.xtp.packet import (
+    DREQ,
+    END,
+    EOM,
+    NOCHECK,
+    NOERR,
+    NOFLOW,
+    RCLOSE,
+    SORT,
+    WCLOSE,
+    XTP_CNTL,
+    XTP_FIRST,
+    XTP_FIRST_BYTES,
+    XTP_HLEN,
+    XTP_RTN,
+    XTP_SERVICE_ACKED_DATAGRAM,
+    xtp_build,
+    xtp_cntl_segment,
+    xtp_first_segment,
+    xtp_packet,
+    xtp_tspec,
+)
+from stack.xtp.stream import xtp_connect_route
+from stack.xtp.xmit import xtp_alloc_skb, xtp_new_assoc, xtp_push, xtp_route, xtp_send_to
+from stack.xtp.xtp_sock import (
+    XTP_ANSWERED_MAX,
+    xtp_acked,
+    xtp_assoc,
+    xtp_datagram,
+    xtp_new_key,
+    xtp_put_port,
+    xtp_sock,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+XTP_MAX_DATAGRAM = 65535 - 20 - XTP_HLEN - XTP_FIRST_BYTES
+
+
+# --- sending -----------------------------------------------------------------------------------
+
+
+def xtp_dgram_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
+    """proto.sendmsg. Returns `size`; for an acknowledged datagram once the peer has it, unless
+    the call must not wait: then a failure is the socket's next error.
+
+    Raises: OSError EMSGSIZE, EDESTADDRREQ, EPIPE, ECONNREFUSED, ETIMEDOUT, EAGAIN, routing errors.
+    """
+    if msg.msg_flags & MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "XTP has no urgent data")
+    if size > XTP_MAX_DATAGRAM:
+        raise OSError(
+            errno.EMSGSIZE, f"{size} bytes; a datagram of XTP has at most {XTP_MAX_DATAGRAM}"
+        )
+    lock_sock(sk)
+    try:
+        raise_sock_error(sk)
+        if sk.sk_shutdown & SEND_SHUTDOWN:
+            raise OSError(errno.EPIPE, "socket was shut down for sending")
+        name = xtp_dgram_peer(sk, msg)
+        rt = xtp_route(sk, sk.inet_saddr, name.addr)
+        if rt.rt_flags & (RTCF_MULTICAST | RTCF_BROADCAST) or ipv4_is_multicast(name.addr):
+            raise OSError(errno.ENETUNREACH, "XTP here is for one peer: no multicast, no broadcast")
+        saddr = sk.inet_saddr or rt.rt_src
+        data = msg.take(size)
+        sk.net.xtp.mib.OutDatagrams += 1
+        tspec = xtp_tspec(sk.service, 0, sk.inrate, sk.inburst, sk.rate, sk.burst)
+        first = xtp_first_segment(saddr, sk.inet_sport, name.addr, name.port, tspec)
+        if sk.service == XTP_SERVICE_ACKED_DATAGRAM:
+            xtp_dgram_acked(sk, saddr, name.addr, first, data, msg.msg_flags)
+        else:
+            xtp_dgram_plain(sk, saddr, name.addr, first, data)
+        return size
+    finally:
+        release_sock(sk)
+
+
+def xtp_dgram_peer(sk: xtp_sock, msg: msghdr) -> sockaddr:
+    """Where the message goes. Raises: OSError EDESTADDRREQ, EAFNOSUPPORT."""
+    if msg.msg_name is not None:
+        check_sockaddr(msg.msg_name)
+        return msg.msg_name
+    if sk.sk_state != TCP_ESTABLISHED:
+        raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+    return sockaddr(AF_INET, sk.inet_daddr, sk.inet_dport)
+
+
+def xtp_dgram_plain(sk: xtp_sock, saddr: int, daddr: int, first: bytes, data: bytes) -> None:
+    """One packet, and nobody will say what became of it. Raises: OSError."""
+    options = END | EOM | WCLOSE | RCLOSE | NOERR | NOFLOW
+    options |= (NOCHECK if sk.nocheck else 0) | (SORT if sk.sort else 0)
+    packet = xtp_build(xtp_new_key(sk.net), options, XTP_FIRST, 0, 0, sk.sort, first, data)
+    skb = xtp_alloc_skb(sk, packet)
+    if skb is None:
+        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+    sk.net.xtp.mib.OutPkts += 1
+    err = xtp_send_to(sk, skb, saddr, daddr)
+    if err < 0:
+        raise os_error(err)
+
+
+def xtp_dgram_acked(
+    sk: xtp_sock, saddr: int, daddr: int, first: bytes, data: bytes, flags: int
+) -> None:
+    """A context of one message; waits until it is over. Raises: OSError."""
+    timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
+    if sk.sk_wmem_queued and sk.sk_wmem_queued + len(data) > sk.sk_sndbuf:
+        if timeo <= 0:
+            raise BlockingIOError(errno.EAGAIN, "too much is not acknowledged yet")
+        timeo = sk_wait_event(sk, timeo, xtp_dgram_room, len(data))
+        raise_sock_error(sk)
+    net = sk.net
+    now = net.now()
+    ctx = xtp_context(xtp_new_key(net), True, first, XTP_SERVICE_ACKED_DATAGRAM)
+    ctx.mss = XTP_MAX_DATAGRAM
+    assoc = xtp_new_assoc(sk, ctx, saddr, daddr)
+    xtp_write(ctx, data, True)
+    xtp_close_write(ctx)
+    xtp_close_read(ctx, now)
+    sk.pending_acks[ctx.key] = assoc
+    sk.sk_wmem_queued += len(data)
+    assoc.waited = timeo > 0
+    xtp_open(ctx, now)
+    xtp_push(assoc)
+    if timeo <= 0:
+        return
+    sk_wait_event(sk, timeo, xtp_dgram_over, assoc)
+    if ctx.state != XTP_CLOSED:
+        xtp_abort(ctx, errno.EAGAIN, net.now())
+        xtp_push(assoc)
+        raise BlockingIOError(errno.EAGAIN, "SO_SNDTIMEO is over and nothing was acknowledged")
+    if ctx.err:
+        raise os_error(ctx.err)
+
+
+def xtp_dgram_over(sk: xtp_sock, assoc: xtp_assoc) -> bool:
+    """What the sender of an acknowledged datagram waits for."""
+    return assoc.ctx.state == XTP_CLOSED or bool(sk.sk_flags & SOCK_DEAD)
+
+
+def xtp_dgram_room(sk: xtp_sock, size: int) -> bool:
+    """What a sender waits for before the next one."""
+    return not sk.sk_wmem_queued or sk.sk_wmem_queued + size <= sk.sk_sndbuf or bool(sk.sk_err)
+
+
+# --- receiving -----------------------------------------------------------------------------------
+
+
+def xtp_dgram_rcv(sk: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -> None:
+    """A FIRST of service 1 or 2 for this socket."""
+    net = sk.net
+    xtp = net.xtp
+    if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
+        xtp.mib.RcvbufErrors += 1
+        sk.sk_drops += 1
+        return
+    acked = None
+    if pkt.tspec is not None and pkt.tspec.service == XTP_SERVICE_ACKED_DATAGRAM:
+        delivered = not pkt.options & DREQ
+        acked = xtp_acked(pkt.key, saddr, daddr, len(pkt.data), pkt.sync, delivered, 0)
+        xtp_remember(net, acked)
+    sk.datagrams.append(xtp_datagram(pkt.data, sockaddr(AF_INET, saddr, pkt.sport), acked))
+    sk.sk_rmem_alloc += len(pkt.data) + XTP_HLEN
+    xtp.mib.InDatagrams += 1
+    if acked is not None:
+        xtp_answer_acked(sk, acked)
+    if not sk.sk_flags & SOCK_DEAD:
+        sk.sk_data_ready()
+
+
+def xtp_remember(net: Net, acked: xtp_acked) -> None:
+    """Know the datagram when it comes again, for as long as its sender may try."""
+    answered = net.xtp.answered
+    now = net.now()
+    for key in list(answered):
+        entry = answered[key]
+        if entry.expires_ns > now and len(answered) < XTP_ANSWERED_MAX:
+            break
+        del answered[key]
+    acked.expires_ns = now + 7 * XTP_LINGER_NS
+    answered[(acked.saddr, acked.key)] = acked
+
+
+def xtp_answer_acked(sk: Any, acked: xtp_acked) -> None:
+    """Tell the sender: its datagram is here, and (END) that this is all it wants to know."""
+    options = RCLOSE | WCLOSE | END if acked.delivered else 0
+    segment = xtp_cntl_segment(acked.size, acked.size, acked.sync)
+    packet = xtp_build(acked.key | XTP_RTN, options, XTP_CNTL, 0, 0, 0, segment, b"")
+    skb = xtp_alloc_skb(sk, packet)
+    if skb is not None:
+        sk.net.xtp.mib.OutPkts += 1
+        xtp_send_to(sk, skb, acked.daddr, acked.saddr)
+
+
+def xtp_dgram_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
+    """proto.recvmsg: one datagram. Raises: OSError EAGAIN, EOPNOTSUPP, the pending error."""
+    if flags & MSG_ERRQUEUE:
+        return af_ops_of[sk.sk_family].recv_error(sk, msg, size)
+    if flags & MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "XTP has no urgent data")
+    lock_sock(sk)
+    try:
+        timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT)
+        while not sk.datagrams:
+            raise_sock_error(sk)
+            if sk.sk_shutdown & RCV_SHUTDOWN:
+                return 0
+            if timeo <= 0:
+                raise BlockingIOError(errno.EAGAIN, "nothing to read")
+            timeo = sk_wait_event(sk, timeo, xtp_dgram_came)
+        datagram = sk.datagrams[0]
+        full = len(datagram.data)
+        try:
+            done = msg.put(datagram.data[:size])
+        except (ValueError, BufferError, TypeError) as exc:
+            raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+        msg.msg_name = datagram.name
+        if done < full:
+            msg.msg_flags |= MSG_TRUNC
+        if not flags & MSG_PEEK:
+            sk.datagrams.popleft()
+            sk.sk_rmem_alloc -= full + XTP_HLEN
+            if datagram.acked is not None and not datagram.acked.delivered:
+                datagram.acked.delivered = True
+                xtp_answer_acked(sk, datagram.acked)
+        return full if flags & MSG_TRUNC else done
+    finally:
+        release_sock(sk)
+
+
+def xtp_dgram_came(sk: xtp_sock, seen: Any) -> bool:
+    """What a reader waits for."""
+    return bool(
+        sk.datagrams or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD
+    )
+
+
+# --- the rest -----------------------------------------------------------------------------
+
+
+def xtp_dgram_connect(sk: xtp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
+    """proto.connect: fix the peer. Raises: OSError."""
+    lock_sock(sk)
+    try:
+        xtp_connect_route(sk, uaddr)
+        sk.sk_state = TCP_ESTABLISHED
+        return 0
+    finally:
+        release_sock(sk)
+
+
+def xtp_dgram_disconnect(sk: xtp_sock, flags: int) -> int:
+    """proto.disconnect: forget the peer."""
+    lock_sock(sk)
+    sk.sk_state = TCP_CLOSE
+    sk.inet_daddr = 0
+    sk.inet_dport = 0
+    sk.sk_dst_cache = None
+    release_sock(sk)
+    return 0
+
+
+def xtp_dgram_close(sk: xtp_sock, timeout: int) -> None:
+    """proto.close: datagrams that nobody acknowledged yet are given up; the peers hear of it."""
+    lock_sock(sk)
+    sk.sk_shutdown = SHUTDOWN_MASK
+    sock_orphan(sk)
+    for assoc in list(sk.pending_acks.values()):
+        xtp_abort(assoc.ctx, 0, sk.net.now())
+        xtp_push(assoc)
+    sk.datagrams.clear()
+    sk.sk_rmem_alloc = 0
+    xtp_put_port(sk)
+    release_sock(sk)
+    sk_free(sk)
+
+
+def xtp_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
+    """proto_ops.poll. `wait`: callback to add to its queue."""
+    sk: xtp_sock = sock.sk
+    if wait is not None:
+        sk.sk_wq.add(wait)
+    mask = 0
+    if sk.sk_err or sk.sk_error_queue.qlen:
+        mask |= POLLERR
+    if sk.sk_shutdown & RCV_SHUTDOWN:
+        mask |= POLLRDHUP | POLLIN | POLLRDNORM
+    if sk.sk_shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK:
+        mask |= POLLHUP
+    if sk.datagrams:
+        mask |= POLLIN | POLLRDNORM
+    if sk.sk_wmem_queued < sk.sk_sndbuf:
+        mask |= POLLOUT | POLLWRNORM
+    return mask

@@ -1,0 +1,301 @@
+"""What IP hands to XTP: packets of protocol 36, and ICMP errors about ours."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
+from fastpath.skbuff import (
+    PACKET_HOST,
+    consume_skb,
+    kfree_skb,
+    pskb_may_pull,
+    sk_buff,
+    skb_copy_bits,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_NO_SOCKET,
+    SKB_DROP_REASON_OTHERHOST,
+    SKB_DROP_REASON_PKT_TOO_SMALL,
+    SKB_DROP_REASON_SKB_CSUM,
+    SKB_DROP_REASON_SOCKET_BACKLOG,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_mtu
+from stack.core.sock import (
+    release_sock,
+    sk_add_backlog,
+    sk_clone_lock,
+    sk_setup_caps,
+    sock_owned_by_user,
+)
+from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.core.uapi import SOCK_DGRAM, SOCK_STREAM
+from stack.ipv4.icmp_codes import (
+    ICMP_DEST_UNREACH,
+    ICMP_FRAG_NEEDED,
+    ICMP_PARAMETERPROB,
+    ICMP_REDIRECT,
+    ICMP_TIME_EXCEEDED,
+    NR_ICMP_UNREACH,
+    icmp_err_convert,
+)
+from stack.ipv4.ip_output import ip_sk_accept_pmtu
+from stack.ipv4.route import ipv4_sk_redirect, ipv4_sk_update_pmtu
+from stack.xtp.context import XTP_ACTIVE, XTP_OPENING, xtp_context, xtp_end
+from stack.xtp.datagram import xtp_answer_acked, xtp_dgram_rcv
+from stack.xtp.packet import (
+    DREQ,
+    END,
+    SREQ,
+    XTP_DIAG,
+    XTP_DIAG_INVALID,
+    XTP_DIAG_REFUSED,
+    XTP_FIRST,
+    XTP_HLEN,
+    XTP_KEY_MASK,
+    XTP_RTN,
+    XTP_SERVICE_ACKED_DATAGRAM,
+    XTP_SERVICE_DATAGRAM,
+    XTP_SERVICE_STREAM,
+    XTP_SERVICE_TRANSACTION,
+    XTP_VAL_BAD_STATE,
+    XTP_VAL_NO_LISTENER,
+    XTP_VAL_NO_PROVIDER,
+    xtp_build,
+    xtp_checksum_ok,
+    xtp_diag_segment,
+    xtp_packet,
+    xtp_parse,
+)
+from stack.xtp.stream import xtp_rcv_packet
+from stack.xtp.xmit import xtp_alloc_skb, xtp_mss, xtp_new_assoc, xtp_push, xtp_route, xtp_send_to
+from stack.xtp.xtp_sock import xtp_assoc, xtp_lookup, xtp_sock
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+# --- packets in --------------------------------------------------------------------------------
+
+
+def xtp_rcv(skb: sk_buff) -> int:
+    """Handler of protocol 36; data at the transport header. Takes ownership of skb."""
+    net = skb.dst.net
+    mib = net.xtp.mib
+    mib.InPkts += 1
+    if skb.pkt_type != PACKET_HOST:
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
+        return 0
+    packet = xtp_bytes(skb)
+    if packet is None:
+        mib.InErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        return 0
+    if not xtp_checksum_ok(packet):
+        mib.InCsumErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_CSUM)
+        return 0
+    pkt = xtp_parse(packet)
+    if pkt is None:
+        mib.InErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        return 0
+    if pkt.format == XTP_DIAG:
+        mib.InDiags += 1
+    iph = ip_hdr(skb)
+    saddr = iph.saddr
+    daddr = iph.daddr
+    assoc = xtp_find(net, pkt, saddr)
+    if assoc is not None:
+        sk = assoc.sk
+        if sock_owned_by_user(sk):
+            if sk_add_backlog(sk, skb, sk.sk_rcvbuf + sk.sk_sndbuf):
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
+            return 0
+        xtp_rcv_packet(assoc, pkt)
+        consume_skb(skb)
+        return 0
+    if xtp_rcv_first(net, pkt, saddr, daddr, skb.dev.ifindex, skb):
+        consume_skb(skb)
+    else:
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
+    return 0
+
+
+def xtp_bytes(skb: sk_buff) -> bytes | None:
+    """The packet without padding; None when it is shorter than it says."""
+    size = skb.len
+    if size < XTP_HLEN:
+        return None
+    packet = skb_copy_bits(skb, 0, size)
+    dlen = int.from_bytes(packet[12:16], "big")
+    if dlen > size - XTP_HLEN:
+        return None
+    return packet[: XTP_HLEN + dlen]
+
+
+def xtp_find(net: Net, pkt: xtp_packet, saddr: int) -> xtp_assoc | None:
+    """The association of a packet from saddr."""
+    if pkt.rtn:
+        assoc = net.xtp.initiated.get(pkt.key)
+        return assoc if assoc is not None and assoc.daddr == saddr else None
+    return net.xtp.accepted.get((saddr, pkt.key))
+
+
+def xtp_backlog_rcv(sk: xtp_sock, skb: sk_buff) -> int:
+    """proto.backlog_rcv: a packet that waited for the socket's owner. Takes ownership of skb."""
+    packet = xtp_bytes(skb)
+    pkt = xtp_parse(packet) if packet is not None else None
+    saddr = ip_hdr(skb).saddr
+    kfree_skb(skb)
+    if pkt is not None:
+        assoc = xtp_find(sk.net, pkt, saddr)
+        if assoc is not None and assoc.sk is sk:
+            xtp_rcv_packet(assoc, pkt)
+    return 0
+
+
+def xtp_rcv_first(
+    net: Net, pkt: xtp_packet, saddr: int, daddr: int, dif: int, skb: sk_buff
+) -> bool:
+    """A packet of no association: a FIRST may begin one. True when somebody wanted it."""
+    known = net.xtp.answered.get((saddr, pkt.key)) if not pkt.rtn else None
+    if known is not None:
+        net.xtp.mib.DupDatagrams += 1
+        if pkt.options & (SREQ | DREQ):
+            known.sync = pkt.sync
+            xtp_answer_acked(net.xtp.ctl_sk, known)
+        return True
+    if pkt.format == XTP_DIAG:
+        return False
+    if pkt.format != XTP_FIRST or pkt.rtn or pkt.tspec is None:
+        if not pkt.options & END:
+            xtp_send_diag(net, pkt, saddr, daddr, XTP_DIAG_INVALID, XTP_VAL_BAD_STATE)
+        return False
+    service = pkt.tspec.service
+    if service in (XTP_SERVICE_DATAGRAM, XTP_SERVICE_ACKED_DATAGRAM):
+        kind = SOCK_DGRAM
+    elif service in (XTP_SERVICE_TRANSACTION, XTP_SERVICE_STREAM):
+        kind = SOCK_STREAM
+    else:
+        xtp_send_diag(net, pkt, saddr, daddr, XTP_DIAG_REFUSED, XTP_VAL_NO_PROVIDER)
+        return False
+    sk = xtp_lookup(net, kind, saddr, pkt.sport, daddr, pkt.dport, dif)
+    if sk is None:
+        net.xtp.mib.NoPorts += 1
+        if service != XTP_SERVICE_DATAGRAM:
+            xtp_send_diag(net, pkt, saddr, daddr, XTP_DIAG_REFUSED, XTP_VAL_NO_LISTENER)
+        return False
+    if kind == SOCK_DGRAM:
+        xtp_dgram_rcv(sk, pkt, saddr, daddr)
+    else:
+        xtp_new_child(sk, pkt, saddr, daddr)
+    return True
+
+
+def xtp_new_child(listener: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -> None:
+    """A FIRST for a listener: its association, which accept will return.
+
+    With the backlog full the FIRST is forgotten; it comes again.
+    """
+    net = listener.net
+    if listener.sk_ack_backlog > listener.sk_max_ack_backlog:
+        net.xtp.mib.ListenOverflows += 1
+        listener.sk_drops += 1
+        return
+    try:
+        rt = xtp_route(listener, daddr, saddr)
+    except OSError:
+        return
+    child = sk_clone_lock(listener)
+    assert pkt.tspec is not None
+    child.service = pkt.tspec.service
+    child.inet_num = child.inet_sport = pkt.dport
+    child.inet_saddr = child.inet_rcv_saddr = daddr
+    child.inet_daddr = saddr
+    child.inet_dport = pkt.sport
+    child.inet_id = net.random.getrandbits(16)
+    child.sk_state = TCP_ESTABLISHED
+    child.listener = listener
+    sk_setup_caps(child, rt)
+    ctx = xtp_context(pkt.key, False, b"", child.service)
+    ctx.mss = xtp_mss(dst_mtu(rt))
+    ctx.state = XTP_ACTIVE
+    child.assoc = assoc = xtp_new_assoc(child, ctx, daddr, saddr)
+    listener.accept_queue.append(child)
+    listener.sk_ack_backlog += 1
+    net.xtp.mib.PassiveOpens += 1
+    xtp_rcv_packet(assoc, pkt)
+    release_sock(child)
+    listener.sk_data_ready()
+
+
+def xtp_send_diag(net: Net, pkt: xtp_packet, saddr: int, daddr: int, code: int, value: int) -> None:
+    """Answer a packet that nothing can be done with; never a DIAG."""
+    text = {
+        XTP_VAL_NO_LISTENER: "no listener",
+        XTP_VAL_NO_PROVIDER: "no such service",
+        XTP_VAL_BAD_STATE: "no such context",
+    }[value]
+    key = pkt.key if pkt.rtn else pkt.key | XTP_RTN
+    segment = xtp_diag_segment(code, value, text)
+    packet = xtp_build(key, 0, XTP_DIAG, 0, pkt.sync, 0, segment, b"")
+    sk = net.xtp.ctl_sk
+    skb = xtp_alloc_skb(sk, packet)
+    if skb is not None:
+        net.xtp.mib.OutDiags += 1
+        net.xtp.mib.OutPkts += 1
+        xtp_send_to(sk, skb, daddr, saddr)
+
+
+# --- ICMP ----------------------------------------------------------------------------------------
+
+
+def xtp_err(skb: sk_buff, info: int) -> int:
+    """An ICMP error quotes one of our packets; data at the quoted IP header. Borrows skb.
+
+    The key is in the eight bytes that every quote has. Hard errors end a context only while it is
+    being opened; later they are the socket's soft error.
+    """
+    net = skb.dst.net
+    iph = iphdr_at(skb, 0)
+    off = iph.ihl * 4
+    if not pskb_may_pull(skb, off + 8):
+        return 0
+    raw = int.from_bytes(skb_copy_bits(skb, off, 8), "big")
+    key = raw & XTP_KEY_MASK
+    if raw > XTP_KEY_MASK:
+        assoc = net.xtp.accepted.get((iph.daddr, key))
+    else:
+        assoc = net.xtp.initiated.get(key)
+    if assoc is None or assoc.daddr != iph.daddr:
+        net.mib.icmp.InErrors += 1
+        return -errno.ENOENT
+    sk = assoc.sk
+    icmph = icmp_hdr(skb)
+    kind, code = icmph.type, icmph.code
+    if kind == ICMP_REDIRECT:
+        if not sock_owned_by_user(sk):
+            ipv4_sk_redirect(skb, sk)
+        return 0
+    err = errno.EHOSTUNREACH
+    if kind == ICMP_PARAMETERPROB:
+        err = errno.EPROTO
+    elif kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
+        if ip_sk_accept_pmtu(sk):
+            ipv4_sk_update_pmtu(skb, sk, info)
+            if sk.sk_type == SOCK_STREAM:
+                assoc.ctx.mss = min(assoc.ctx.mss, xtp_mss(max(info, 68)))
+        return 0
+    elif kind == ICMP_DEST_UNREACH and code <= NR_ICMP_UNREACH:
+        err = icmp_err_convert[code].errno
+    elif kind != ICMP_TIME_EXCEEDED:
+        return 0
+    if assoc.ctx.state == XTP_OPENING and not sock_owned_by_user(sk):
+        xtp_end(assoc.ctx, err, net.now(), False)
+        xtp_push(assoc)
+    else:
+        sk.sk_err_soft = err
+    return 0

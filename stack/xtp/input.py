@@ -1,0 +1,349 @@
+"""What a context does with a packet: data into order, answers to requests, losses found."""
+
+from __future__ import annotations
+
+import errno
+from bisect import bisect_left
+
+from stack.xtp.context import (
+    XTP_ACTIVE,
+    XTP_CLOSED,
+    XTP_CTIMER_NS,
+    XTP_MAX_PIECES,
+    XTP_OPENING,
+    XTP_PIECE_BYTES,
+    xtp_alloc,
+    xtp_context,
+    xtp_end,
+    xtp_limit_rate,
+    xtp_r_done,
+    xtp_rtt_sample,
+    xtp_spans,
+    xtp_w_done,
+)
+from stack.xtp.output import (
+    xtp_arm_wtimer,
+    xtp_check_end,
+    xtp_keep_asking,
+    xtp_send_control,
+    xtp_send_end,
+    xtp_waits_for_delivery,
+    xtp_waits_for_rclose,
+    xtp_xmit,
+)
+from stack.xtp.packet import (
+    DREQ,
+    END,
+    EOM,
+    FASTNAK,
+    NOERR,
+    RCLOSE,
+    SREQ,
+    WCLOSE,
+    XTP_DATA,
+    XTP_DIAG,
+    XTP_DIAG_INVALID,
+    XTP_DIAG_PROTOCOL_ERROR,
+    XTP_DIAG_REFUSED,
+    XTP_DIAG_TOO_BIG,
+    XTP_FIRST,
+    xtp_packet,
+)
+
+_DIAG_ERRNO = {
+    XTP_DIAG_REFUSED: errno.ECONNREFUSED,
+    XTP_DIAG_PROTOCOL_ERROR: errno.EPROTO,
+    XTP_DIAG_TOO_BIG: errno.EMSGSIZE,
+}
+
+
+def xtp_input(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
+    """A packet of this context arrived."""
+    ctx.packets_in += 1
+    if ctx.state == XTP_CLOSED:
+        # Whoever ended the context answers what comes late, but never an END or a DIAG.
+        if ctx.ctimer_ns and pkt.format != XTP_DIAG and not pkt.options & END:
+            ctx.rcv_sync = pkt.sync
+            xtp_send_end(ctx)
+        return
+    if pkt.format == XTP_DIAG:
+        xtp_diagnosed(ctx, pkt, now)
+        return
+    if ctx.state == XTP_OPENING:
+        ctx.state = XTP_ACTIVE
+    ctx.heard_ns = now
+    ctx.ctimer_ns = now + XTP_CTIMER_NS
+    gap = False
+    if pkt.format == XTP_DATA or pkt.format == XTP_FIRST:
+        gap = xtp_rcv_data(ctx, pkt)
+    else:
+        if pkt.options & NOERR and pkt.seq > ctx.rcv_nxt:
+            xtp_skip(ctx, pkt.seq)
+        if pkt.options & WCLOSE:
+            xtp_fin(ctx, pkt.seq)
+    if pkt.options & SREQ:
+        ctx.rcv_sync = pkt.sync
+    if pkt.tspec is not None:
+        xtp_limit_rate(ctx, pkt.tspec)
+    if pkt.options & RCLOSE:
+        ctx.peer_rclose = True
+    if pkt.echo >= 0:
+        xtp_acknowledged(ctx, pkt, now)
+    if ctx.peer_rclose:
+        xtp_peer_reads_no_more(ctx)
+    if pkt.options & END:
+        xtp_ended(ctx, now)
+        return
+    if not xtp_check_end(ctx, now):
+        xtp_answer(ctx, pkt, gap, now)
+        xtp_xmit(ctx, now)
+        if pkt.echo >= 0:
+            xtp_keep_asking(ctx, now)
+
+
+def xtp_answer(ctx: xtp_context, pkt: xtp_packet, gap: bool, now: int) -> None:
+    """What a request, or a gap under FASTNAK, is owed."""
+    if pkt.options & DREQ:
+        ctx.rcv_dreq = pkt.sync
+        ctx.rcv_dreq_seq = pkt.seq + len(pkt.data)
+    if pkt.options & SREQ:
+        xtp_send_control(ctx, now, 0, pkt.sync, pkt.format == XTP_FIRST)
+    elif gap and pkt.options & FASTNAK:
+        xtp_send_control(ctx, now, 0, ctx.rcv_sync, False)
+    xtp_tell_delivery(ctx, now)
+
+
+def xtp_tell_delivery(ctx: xtp_context, now: int) -> None:
+    """Answer a DREQ once the application has what it asks for."""
+    if ctx.rcv_dreq >= 0 and ctx.rcv_nxt - ctx.queued >= ctx.rcv_dreq_seq:
+        echo = ctx.rcv_dreq
+        ctx.rcv_dreq = -1
+        xtp_send_control(ctx, now, 0, echo, False)
+
+
+# --- data in -------------------------------------------------------------------------------------
+
+
+def xtp_fin(ctx: xtp_context, seq: int) -> None:
+    """The peer's direction ends at `seq`; it cannot change its mind."""
+    if ctx.r_fin < 0 and seq >= ctx.rcv_nxt:
+        ctx.r_fin = seq
+
+
+def xtp_rcv_data(ctx: xtp_context, pkt: xtp_packet) -> bool:
+    """Take data of DATA or FIRST; True when it showed a gap that was not there before."""
+    seq = pkt.seq
+    data = pkt.data
+    end = seq + len(data)
+    if pkt.options & WCLOSE:
+        xtp_fin(ctx, end)
+    if ctx.r_fin >= 0 and end > ctx.r_fin:
+        return False
+    if ctx.r_closed:
+        ctx.rcv_nxt = max(ctx.rcv_nxt, end)
+        return False
+    if end > xtp_alloc(ctx):
+        return False
+    if pkt.options & NOERR and seq > ctx.rcv_nxt:
+        xtp_skip(ctx, seq)
+    eom = bool(pkt.options & EOM)
+    if seq > ctx.rcv_nxt:
+        if not data:
+            return False
+        before = xtp_spans(ctx, 1 << 20)
+        xtp_keep_early(ctx, seq, data, eom)
+        return len(xtp_spans(ctx, 1 << 20)) > len(before)
+    if end > ctx.rcv_nxt:
+        xtp_deliver(ctx, data[ctx.rcv_nxt - seq :], eom)
+        xtp_early_in_order(ctx)
+    return False
+
+
+def xtp_deliver(ctx: xtp_context, data: bytes, eom: bool) -> None:
+    """The next bytes of the peer's direction, for the reader."""
+    ctx.rcv_nxt += len(data)
+    ctx.queued += len(data)
+    pieces = ctx.pieces
+    if pieces and not pieces[-1][1] and len(pieces[-1][0]) + len(data) <= XTP_PIECE_BYTES:
+        data = pieces.pop()[0] + data
+    pieces.append((data, eom))
+
+
+def xtp_skip(ctx: xtp_context, seq: int) -> None:
+    """NOERR: what is missing before `seq` will not come."""
+    while ctx.early and ctx.early[0][0] < seq:
+        at, data, eom = ctx.early.pop(0)
+        if at + len(data) > ctx.rcv_nxt:
+            ctx.rcv_nxt = max(ctx.rcv_nxt, at)
+            xtp_deliver(ctx, data[ctx.rcv_nxt - at :], eom)
+    ctx.rcv_nxt = max(ctx.rcv_nxt, seq)
+
+
+def xtp_keep_early(ctx: xtp_context, seq: int, data: bytes, eom: bool) -> None:
+    """Keep data beyond a gap: the parts of it that are not there yet."""
+    early = ctx.early
+    if len(early) >= XTP_MAX_PIECES:
+        return
+    end = seq + len(data)
+    at = bisect_left(early, (seq, b"", False))
+    if at and early[at - 1][0] + len(early[at - 1][1]) > seq:
+        at -= 1
+    position = seq
+    while position < end:
+        if at < len(early) and early[at][0] <= position:
+            position = max(position, early[at][0] + len(early[at][1]))
+            at += 1
+            continue
+        limit = min(early[at][0], end) if at < len(early) else end
+        part = data[position - seq : limit - seq]
+        early.insert(at, (position, part, eom and limit == end))
+        position = limit
+        at += 1
+
+
+def xtp_early_in_order(ctx: xtp_context) -> None:
+    """A gap was filled: what lay beyond it follows."""
+    early = ctx.early
+    taken = 0
+    for seq, data, eom in early:
+        if seq > ctx.rcv_nxt:
+            break
+        taken += 1
+        if seq + len(data) > ctx.rcv_nxt:
+            xtp_deliver(ctx, data[ctx.rcv_nxt - seq :], eom)
+    if taken:
+        del early[:taken]
+
+
+def xtp_read(ctx: xtp_context, most: int, now: int) -> tuple[bytes, bool]:
+    """Take up to `most` bytes for the application, and whether a message ends with them."""
+    taken, eom = xtp_peek(ctx, most)
+    left = len(taken)
+    while left:
+        data, end = ctx.pieces.popleft()
+        if len(data) > left:
+            ctx.pieces.appendleft((data[left:], end))
+            break
+        left -= len(data)
+    ctx.queued -= len(taken)
+    if ctx.state == XTP_ACTIVE:
+        xtp_tell_delivery(ctx, now)
+        opened = xtp_alloc(ctx) - ctx.told_alloc
+        if opened >= ctx.rcvbuf >> 1 or (opened and ctx.told_alloc <= ctx.rcv_nxt):
+            xtp_send_control(ctx, now, 0, ctx.rcv_sync, False)
+    return taken, eom
+
+
+def xtp_peek(ctx: xtp_context, most: int) -> tuple[bytes, bool]:
+    """What `xtp_read` would take: no more than to the end of a message."""
+    parts: list[bytes] = []
+    size = 0
+    for data, end in ctx.pieces:
+        if size >= most:
+            break
+        part = data[: most - size]
+        parts.append(part)
+        size += len(part)
+        if end and len(part) == len(data):
+            return b"".join(parts), True
+    return b"".join(parts), False
+
+
+# --- answers in ----------------------------------------------------------------------------------
+
+
+def xtp_acknowledged(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
+    """A control segment: what the peer has, what it takes, what it misses."""
+    if pkt.rseq > ctx.snd_nxt:
+        return  # of bytes that were never sent
+    echo = xtp_echo(ctx, pkt.echo)
+    progress = pkt.rseq > ctx.snd_una or pkt.alloc > ctx.snd_alloc
+    if pkt.rseq > ctx.snd_una:
+        ctx.snd_una = pkt.rseq
+    while ctx.sent and ctx.sent[0].seq + len(ctx.sent[0].data) <= ctx.snd_una:
+        gone = ctx.sent.popleft()
+        if gone.lost:
+            ctx.lost.remove(gone)
+    if pkt.alloc > ctx.snd_alloc:
+        ctx.snd_alloc = pkt.alloc
+    if echo and echo == ctx.dreq_sync:
+        ctx.delivered = ctx.dreq_seq
+    answered = False
+    while ctx.requests and ctx.requests[0].sync <= echo:
+        request = ctx.requests.popleft()
+        if request.sync == echo:
+            xtp_rtt_sample(ctx, now - request.sent_ns)
+        answered = True
+        ctx.asking_ns = now
+    waits = ctx.unsent or xtp_waits_for_delivery(ctx) or xtp_waits_for_rclose(ctx)
+    if progress or (answered and not waits):
+        ctx.backoff = 0
+    if answered or progress:
+        ctx.wtimer_ns = 0
+        if ctx.requests:
+            xtp_arm_wtimer(ctx, now)
+    if ctx.noerr:
+        return
+    if answered or pkt.spans:
+        xtp_find_lost(ctx, pkt, echo)
+
+
+def xtp_echo(ctx: xtp_context, low: int) -> int:
+    """The sync, of those that we used, whose lower 32 bits are `low`; 0: none."""
+    back = (ctx.sync - low) & 0xFFFFFFFF
+    return max(ctx.sync - back, 0)
+
+
+def xtp_find_lost(ctx: xtp_context, pkt: xtp_packet, echo: int) -> None:
+    """What the peer should have by now and has not: it is sent again.
+
+    The answer to a request tells of everything that left before it. An ECNTL that nobody asked for
+    (FASTNAK) tells of what left before the bytes that it has; only of first attempts, for it cannot
+    know of the second.
+    """
+    spans = pkt.spans
+    high = spans[-1][1] if spans else pkt.rseq
+    found = 0
+    at = 0
+    for segment in ctx.sent:
+        if segment.lost:
+            continue
+        seq = segment.seq
+        end = seq + len(segment.data)
+        while at < len(spans) and spans[at][1] <= seq:
+            at += 1
+        if at < len(spans) and spans[at][0] <= seq and end <= spans[at][1]:
+            continue
+        if segment.sync <= echo or (segment.sends == 1 and end <= high):
+            segment.lost = True
+            ctx.lost.append(segment)
+            found += 1
+    if found:
+        ctx.naks_in += 1
+
+
+def xtp_peer_reads_no_more(ctx: xtp_context) -> None:
+    """RCLOSE: with all acknowledged that is our direction's end, else the rest is for nobody."""
+    if ctx.w_closed and ctx.snd_una == ctx.snd_end:
+        return
+    ctx.unsent.clear()
+    ctx.sent.clear()
+    ctx.lost.clear()
+    ctx.snd_una = ctx.snd_end = ctx.snd_nxt
+    ctx.w_closed = True
+
+
+def xtp_ended(ctx: xtp_context, now: int) -> None:
+    """END: the peer has forgotten the context, which is well if both directions were over."""
+    over = ctx.w_closed and ctx.w_told and ctx.snd_una == ctx.snd_end and xtp_r_done(ctx)
+    xtp_end(ctx, 0 if over else errno.ECONNRESET, now, False)
+
+
+def xtp_diagnosed(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
+    """DIAG: the peer cannot go on."""
+    if pkt.code == XTP_DIAG_INVALID and ctx.state == XTP_OPENING:
+        return  # data overtook the FIRST, which will come (again)
+    err = _DIAG_ERRNO.get(pkt.code, errno.ECONNRESET)
+    if pkt.code == XTP_DIAG_INVALID and xtp_w_done(ctx) and xtp_r_done(ctx):
+        err = 0
+    xtp_end(ctx, err, now, False)

@@ -1,0 +1,342 @@
+"""What a context sends: data within window and rate, requests, answers, retransmissions."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from stack.xtp.context import (
+    XTP_ACTIVE,
+    XTP_OPENING,
+    xtp_alloc,
+    xtp_context,
+    xtp_emit,
+    xtp_end,
+    xtp_own_tspec,
+    xtp_r_done,
+    xtp_request,
+    xtp_rto_ns,
+    xtp_segment,
+    xtp_spans,
+    xtp_w_done,
+)
+from stack.xtp.packet import (
+    DREQ,
+    END,
+    EOM,
+    SREQ,
+    WCLOSE,
+    XTP_CNTL,
+    XTP_DATA,
+    XTP_ECNTL,
+    XTP_FIRST,
+    XTP_MAX_SPANS,
+    XTP_SERVICE_ACKED_DATAGRAM,
+    XTP_TCNTL,
+    xtp_cntl_segment,
+    xtp_ecntl_segment,
+    xtp_tcntl_segment,
+)
+
+SEC = 1_000_000_000
+
+
+# --- the application's side ------------------------------------------------------------------
+
+
+def xtp_write(ctx: xtp_context, data: bytes, eom: bool) -> None:
+    """Append to our direction; `eom`: a message ends here. Nothing leaves before `xtp_xmit`."""
+    at = 0
+    if ctx.unsent and not ctx.unsent[-1].eom and ctx.unsent[-1].seq >= ctx.snd_nxt:
+        tail = ctx.unsent[-1]
+        room = ctx.mss - len(tail.data)
+        if room > 0:
+            tail.data += data[:room]
+            at = min(room, len(data))
+            ctx.snd_end += at
+    while at < len(data):
+        piece = data[at : at + ctx.mss]
+        ctx.unsent.append(xtp_segment(ctx.snd_end, piece))
+        ctx.snd_end += len(piece)
+        at += len(piece)
+    if eom and ctx.unsent:
+        ctx.unsent[-1].eom = True
+
+
+def xtp_close_write(ctx: xtp_context) -> None:
+    """No more data will be written."""
+    ctx.w_closed = True
+
+
+def xtp_close_read(ctx: xtp_context, now: int) -> None:
+    """Nobody will read any more: what is queued goes, and the peer hears of it."""
+    if ctx.r_closed:
+        return
+    ctx.r_closed = True
+    ctx.pieces.clear()
+    ctx.early.clear()
+    ctx.queued = 0
+    if ctx.state == XTP_ACTIVE:
+        xtp_send_control(ctx, now, 0, ctx.rcv_sync, False)
+
+
+def xtp_abort(ctx: xtp_context, err: int, now: int) -> None:
+    """End the context at once and say so."""
+    if ctx.state in (XTP_OPENING, XTP_ACTIVE):
+        xtp_emit(
+            ctx, XTP_CNTL, END, ctx.snd_nxt, ctx.sync, xtp_state_segment(ctx, ctx.rcv_sync), b""
+        )
+    xtp_end(ctx, err, now, False)
+
+
+# --- control packets ---------------------------------------------------------------------------
+
+
+def xtp_state_segment(ctx: xtp_context, echo: int) -> bytes:
+    """The control segment of a CNTL: what we have, and up to where we take more."""
+    ctx.told_alloc = xtp_alloc(ctx)
+    return xtp_cntl_segment(ctx.rcv_nxt, ctx.told_alloc, echo)
+
+
+def xtp_send_control(ctx: xtp_context, now: int, options: int, echo: int, tspec: bool) -> None:
+    """Tell the peer our state: ECNTL where there are gaps, TCNTL (`tspec`) in answer to a FIRST.
+
+    SREQ among `options` makes it a request too.
+    """
+    if ctx.w_closed and not ctx.unsent:
+        options |= WCLOSE
+        ctx.w_told = True
+    if options & SREQ:
+        xtp_request_now(ctx, now)
+    if tspec:
+        ctx.told_alloc = xtp_alloc(ctx)
+        form = XTP_TCNTL
+        segment = xtp_tcntl_segment(ctx.rcv_nxt, ctx.told_alloc, echo, xtp_own_tspec(ctx))
+    elif ctx.early and not ctx.r_closed:
+        ctx.told_alloc = xtp_alloc(ctx)
+        form = XTP_ECNTL
+        spans = xtp_spans(ctx, XTP_MAX_SPANS)
+        segment = xtp_ecntl_segment(ctx.rcv_nxt, ctx.told_alloc, echo, spans)
+    else:
+        form = XTP_CNTL
+        segment = xtp_state_segment(ctx, echo)
+    xtp_emit(ctx, form, options, ctx.snd_nxt, ctx.sync, segment, b"")
+
+
+def xtp_request_now(ctx: xtp_context, now: int) -> None:
+    """The packet that is being made asks for the peer's state."""
+    ctx.sync += 1
+    if not ctx.requests:
+        ctx.asking_ns = now
+    ctx.requests.append(xtp_request(ctx.sync, now))
+    ctx.since_request = 0
+    ctx.requests_out += 1
+    xtp_arm_wtimer(ctx, now)
+
+
+def xtp_ask_delivery(ctx: xtp_context, now: int) -> None:
+    """DREQ: answered when the peer's application has all that was sent."""
+    if ctx.state != XTP_ACTIVE or ctx.service == XTP_SERVICE_ACKED_DATAGRAM:
+        return
+    ctx.sync += 1
+    ctx.dreq_sync = ctx.sync
+    ctx.dreq_seq = ctx.snd_nxt
+    segment = xtp_state_segment(ctx, ctx.rcv_sync)
+    xtp_emit(ctx, XTP_CNTL, DREQ, ctx.snd_nxt, ctx.sync, segment, b"")
+    xtp_arm_wtimer(ctx, now)
+
+
+def xtp_waits_for_rclose(ctx: xtp_context) -> bool:
+    """All is sent, the end with it, and nobody was asked whether it arrived?"""
+    if not ctx.w_closed or ctx.unsent or ctx.peer_rclose or ctx.requests:
+        return False
+    return ctx.state == XTP_ACTIVE
+
+
+def xtp_waits_for_delivery(ctx: xtp_context) -> bool:
+    """Is a DREQ of ours without an answer?"""
+    return ctx.dreq_sync > 0 and ctx.delivered < ctx.dreq_seq
+
+
+def xtp_keep_asking(ctx: xtp_context, now: int) -> None:
+    """After an answer: what left behind its request, or waits for a reader, wants another."""
+    if ctx.state != XTP_ACTIVE or ctx.requests:
+        return
+    if ctx.sent and not ctx.noerr:
+        xtp_send_control(ctx, now, SREQ, ctx.rcv_sync, False)
+    elif xtp_waits_for_delivery(ctx):
+        xtp_arm_wtimer(ctx, now)
+
+
+def xtp_arm_wtimer(ctx: xtp_context, now: int) -> None:
+    """Wait for an answer, if that is not going on already."""
+    if not ctx.wtimer_ns:
+        ctx.wtimer_ns = now + xtp_rto_ns(ctx)
+
+
+# --- data --------------------------------------------------------------------------------------
+
+
+def xtp_open(ctx: xtp_context, now: int) -> None:
+    """The initiator's FIRST, with the first data if there is some; the answer makes it active."""
+    ctx.state = XTP_OPENING
+    ctx.heard_ns = now
+    xtp_send_first(ctx, now)
+    xtp_xmit(ctx, now)
+
+
+def xtp_send_first(ctx: xtp_context, now: int) -> None:
+    """FIRST, or FIRST again: nobody knows of the context before it arrived."""
+    options = SREQ
+    data = b""
+    if ctx.unsent and not ctx.snd_nxt:
+        ctx.sent.append(ctx.unsent.popleft())
+        ctx.snd_nxt = len(ctx.sent[0].data)
+    xtp_request_now(ctx, now)
+    if ctx.sent:
+        head = ctx.sent[0]
+        data = head.data
+        head.sends += 1
+        head.sync = ctx.sync
+        if head.eom:
+            options |= EOM
+    if ctx.dreq and ctx.service == XTP_SERVICE_ACKED_DATAGRAM:
+        options |= DREQ
+    if ctx.w_closed and not ctx.unsent and ctx.snd_end == len(data):
+        options |= WCLOSE
+        ctx.w_told = True
+    xtp_emit(ctx, XTP_FIRST, options, 0, ctx.sync, ctx.first, data)
+
+
+def xtp_xmit(ctx: xtp_context, now: int) -> None:
+    """Send what may be sent now: what was lost, then what is new. The last packet asks."""
+    if ctx.state not in (XTP_OPENING, XTP_ACTIVE):
+        return
+    batch = xtp_may_send(ctx, now)
+    quarter = max((ctx.snd_alloc - ctx.snd_una) >> 2, ctx.mss)
+    left = len(batch)
+    for segment in batch:
+        left -= 1
+        ctx.since_request += len(segment.data)
+        last = not left and (not ctx.requests or (ctx.w_closed and not ctx.unsent))
+        ask = last or ctx.since_request >= quarter
+        xtp_send_segment(ctx, segment, now, ask)
+    if xtp_waits_for_rclose(ctx):
+        if not ctx.w_told:
+            xtp_send_control(ctx, now, SREQ, ctx.rcv_sync, False)
+        else:
+            xtp_arm_wtimer(ctx, now)
+    elif ctx.unsent and not ctx.rtimer_ns:
+        xtp_arm_wtimer(ctx, now)  # the window is closed: ask until it opens
+    if ctx.dreq and not ctx.unsent and ctx.snd_nxt > ctx.dreq_seq:
+        xtp_ask_delivery(ctx, now)
+
+
+def xtp_may_send(ctx: xtp_context, now: int) -> list[xtp_segment]:
+    """Take the segments that window and rate allow, and move new ones to `sent`."""
+    batch: list[xtp_segment] = []
+    if ctx.rate:
+        xtp_refill(ctx, now)
+    while ctx.lost or ctx.unsent:
+        again = bool(ctx.lost)
+        segment: xtp_segment = ctx.lost[0] if again else ctx.unsent[0]
+        if not again and len(segment.data) > ctx.mss:
+            xtp_split(ctx, segment)
+        size = len(segment.data)
+        if not again and not ctx.noflow and segment.seq + size > ctx.snd_alloc:
+            room = ctx.snd_alloc - segment.seq
+            if room <= 0 or ctx.sent or batch:
+                break
+            xtp_cut(ctx.unsent, segment, room)  # a window smaller than a packet
+            size = room
+        if ctx.rate:
+            need = min(size, max(ctx.burst, ctx.mss))
+            if ctx.credit < need:
+                # RTIMER: until the next packet fits
+                ctx.rtimer_ns = now + (need - ctx.credit) * SEC // ctx.rate + 1
+                break
+            ctx.credit -= size
+        if again:
+            ctx.lost.popleft()
+            segment.lost = False
+            ctx.retransmits += 1
+        else:
+            ctx.unsent.popleft()
+            ctx.snd_nxt = segment.seq + size
+            if ctx.noerr:
+                ctx.snd_una = ctx.snd_nxt  # nothing will be sent twice, so nothing is kept
+            else:
+                ctx.sent.append(segment)
+        batch.append(segment)
+    return batch
+
+
+def xtp_split(ctx: xtp_context, segment: xtp_segment) -> None:
+    """The path's MTU shrank: the head of `unsent` becomes several."""
+    xtp_cut(ctx.unsent, segment, ctx.mss)
+
+
+def xtp_cut(queue: deque[xtp_segment], segment: xtp_segment, size: int) -> None:
+    """Cut the head of `queue` behind `size` bytes."""
+    rest = xtp_segment(segment.seq + size, segment.data[size:], segment.eom)
+    segment.data = segment.data[:size]
+    segment.eom = False
+    queue.popleft()
+    queue.appendleft(rest)
+    queue.appendleft(segment)
+
+
+def xtp_send_segment(ctx: xtp_context, segment: xtp_segment, now: int, ask: bool) -> None:
+    """One DATA packet."""
+    options = EOM if segment.eom else 0
+    end = segment.seq + len(segment.data)
+    if ctx.w_closed and end == ctx.snd_end:
+        options |= WCLOSE
+        ctx.w_told = True
+    if ask:
+        options |= SREQ
+        xtp_request_now(ctx, now)
+    segment.sync = ctx.sync if ask else ctx.sync + 1
+    segment.sends += 1
+    xtp_emit(ctx, XTP_DATA, options, segment.seq, ctx.sync, b"", segment.data)
+
+
+# --- rate ----------------------------------------------------------------------------------------
+
+
+def xtp_refill(ctx: xtp_context, now: int) -> None:
+    """Credit grows with time, up to a burst (at least a packet)."""
+    limit = max(ctx.burst, ctx.mss)
+    if not ctx.refill_ns:
+        ctx.credit = limit
+    else:
+        ctx.credit = min(ctx.credit + (now - ctx.refill_ns) * ctx.rate // SEC, limit)
+    ctx.refill_ns = now
+
+
+# --- when things are over ------------------------------------------------------------------------
+
+
+def xtp_check_end(ctx: xtp_context, now: int) -> bool:
+    """Both directions are over: say END. Whoever says it stays to say it again."""
+    if ctx.state != XTP_ACTIVE or not (xtp_w_done(ctx) and xtp_r_done(ctx)):
+        return False
+    xtp_send_end(ctx)
+    xtp_end(ctx, 0, now, True)
+    return True
+
+
+def xtp_send_end(ctx: xtp_context) -> None:
+    """END in answer to whatever came."""
+    options = END | (WCLOSE if ctx.w_closed else 0)
+    segment = xtp_state_segment(ctx, ctx.rcv_sync)
+    xtp_emit(ctx, XTP_CNTL, options, ctx.snd_nxt, ctx.sync, segment, b"")
+
+
+def xtp_probe(ctx: xtp_context, now: int) -> None:
+    """Ask for the peer's state, with a packet of its own (or FIRST again)."""
+    if ctx.state == XTP_OPENING:
+        xtp_send_first(ctx, now)
+    else:
+        xtp_send_control(ctx, now, SREQ, ctx.rcv_sync, False)
+        if xtp_waits_for_delivery(ctx):
+            xtp_ask_delivery(ctx, now)

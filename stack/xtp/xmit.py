@@ -1,0 +1,234 @@
+"""From contexts to IP: packets out, timers, and what an association tells its socket."""
+
+from __future__ import annotations
+
+import errno
+
+from fastpath.skbuff import (
+    CHECKSUM_NONE,
+    alloc_skb,
+    kfree_skb,
+    sk_buff,
+    skb_add_data,
+    skb_append_linear,
+    skb_set_transport_header,
+)
+from stack.core.dst import dst_mtu
+from stack.core.sock import SOCK_DEAD, SOCK_NOSPACE, sk_free, sock_owned_by_user
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_SENT
+from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.core.uapi import AF_INET, IPPROTO_XTP, RCV_SHUTDOWN, SHUTDOWN_MASK, SOCK_DGRAM
+from stack.inet.flow import flowi
+from stack.inet.inet_sock import inet_sock
+from stack.ipv4.ip_output import LL_MAX_HEADER, ip_build_and_send_pkt, ip_queue_xmit
+from stack.ipv4.route import ip_route_output_flow, rtable
+from stack.xtp.context import (
+    XTP_ACTIVE,
+    XTP_CLOSED,
+    XTP_ORPHAN_NS,
+    xtp_backlog,
+    xtp_context,
+    xtp_deadline,
+)
+from stack.xtp.packet import XTP_HLEN
+from stack.xtp.timeout import xtp_timeout
+from stack.xtp.xtp_sock import xtp_assoc, xtp_forget_assoc, xtp_hash_assoc, xtp_sock
+
+IP_HLEN = 20
+
+
+# --- packets out -----------------------------------------------------------------------------
+
+
+def xtp_alloc_skb(sk: inet_sock, packet: bytes) -> sk_buff | None:
+    """A packet as an sk_buff with room for the headers below; None when memory is short."""
+    net = sk.net
+    size = len(packet)
+    headroom = LL_MAX_HEADER + 80
+    linear = min(size, net.skb_small.buf_bytes - headroom)
+    skb = alloc_skb(net.skb_small, linear, headroom)
+    if skb is None:
+        return None
+    skb_append_linear(skb, packet, 0, linear)
+    if (
+        linear < size
+        and skb_add_data(skb, net.skb_pages, packet, linear, size - linear) < size - linear
+    ):
+        kfree_skb(skb)
+        return None
+    skb_set_transport_header(skb, 0)
+    skb.ip_summed = CHECKSUM_NONE
+    return skb
+
+
+def xtp_transmit(assoc: xtp_assoc, packet: bytes) -> None:
+    """A packet of an association. One that cannot leave is lost, as on the way."""
+    sk = assoc.sk
+    skb = xtp_alloc_skb(sk, packet)
+    if skb is None:
+        return
+    sk.net.xtp.mib.OutPkts += 1
+    if sk.sk_type == SOCK_DGRAM:
+        xtp_send_to(sk, skb, assoc.saddr, assoc.daddr)
+        return
+    dst = sk.sk_dst_cache
+    skb.ignore_df = dst is not None and len(packet) + IP_HLEN > dst_mtu(dst)
+    ip_queue_xmit(sk, skb)
+
+
+def xtp_route(sk: inet_sock, saddr: int, daddr: int) -> rtable:
+    """The way to daddr. Raises: OSError as ip_route_output_flow."""
+    fl4 = flowi(AF_INET, daddr, saddr, sk.sk_bound_dev_if, sk.tos & 0x1C, IPPROTO_XTP)
+    return ip_route_output_flow(sk.net, fl4, sk)
+
+
+def xtp_send_to(sk: inet_sock, skb: sk_buff, saddr: int, daddr: int) -> int:
+    """A packet of no connection. Takes ownership of skb. 0 or a negative errno."""
+    try:
+        rt = xtp_route(sk, saddr, daddr)
+    except OSError as exc:
+        kfree_skb(skb)
+        return -(exc.errno or errno.EHOSTUNREACH)
+    skb.dst = rt
+    skb.ignore_df = skb.len + IP_HLEN > dst_mtu(rt)
+    return ip_build_and_send_pkt(skb, sk, saddr, daddr, None, sk.tos)
+
+
+def xtp_mss(mtu: int) -> int:
+    """What fits a DATA packet of a path."""
+    return max(mtu - IP_HLEN - XTP_HLEN, 8)
+
+
+# --- associations ------------------------------------------------------------------------------
+
+
+def xtp_new_assoc(sk: xtp_sock, ctx: xtp_context, saddr: int, daddr: int) -> xtp_assoc:
+    """Give a context its options, its timer, and its place in the tables."""
+    ctx.noerr = sk.noerr
+    ctx.noflow = sk.noflow
+    ctx.nocheck = sk.nocheck
+    ctx.fastnak = sk.fastnak
+    ctx.dreq = sk.dreq
+    ctx.rate = sk.rate
+    ctx.burst = sk.burst
+    ctx.inrate = sk.inrate
+    ctx.inburst = sk.inburst
+    ctx.sort = sk.sort
+    ctx.rcvbuf = sk.sk_rcvbuf
+    assoc = xtp_assoc(ctx, sk, saddr, daddr)
+    assoc.timer = timer_list(sk.net.machine, xtp_timer, 0, assoc)
+    xtp_hash_assoc(assoc)
+    return assoc
+
+
+def xtp_timer(timer: timer_list) -> None:
+    """One of the context's deadlines."""
+    assoc: xtp_assoc = timer.data
+    sk = assoc.sk
+    if sock_owned_by_user(sk):
+        assoc.timer_missed = True  # xtp_release_cb
+        return
+    xtp_run_timers(assoc)
+
+
+def xtp_run_timers(assoc: xtp_assoc) -> None:
+    """Do what is due. Call when nobody else owns the socket, or as who does."""
+    ctx = assoc.ctx
+    retransmits = ctx.retransmits
+    xtp_timeout(ctx, assoc.sk.net.now())
+    assoc.sk.net.xtp.mib.Retransmits += ctx.retransmits - retransmits
+    xtp_push(assoc)
+
+
+def xtp_release_cb(sk: xtp_sock) -> None:
+    """proto.release_cb: timers that ran out meanwhile."""
+    assoc = sk.assoc
+    if assoc is not None and assoc.timer_missed:
+        assoc.timer_missed = False
+        xtp_run_timers(assoc)
+
+
+def xtp_push(assoc: xtp_assoc) -> None:
+    """After anything was done to the context: packets out, timer, and what the socket hears."""
+    ctx = assoc.ctx
+    while ctx.out:
+        packets = ctx.out
+        ctx.out = []
+        for packet in packets:
+            xtp_transmit(assoc, packet)
+    deadline = xtp_deadline(ctx)
+    if deadline:
+        mod_timer(assoc.timer, deadline)
+    elif assoc.timer.pending:
+        timer_delete(assoc.timer)
+    if assoc.sk.sk_type == SOCK_DGRAM:
+        xtp_datagram_over(assoc)
+    else:
+        xtp_tell_socket(assoc)
+
+
+def xtp_datagram_over(assoc: xtp_assoc) -> None:
+    """An acknowledged datagram: the sender wakes up when its context is over."""
+    sk = assoc.sk
+    ctx = assoc.ctx
+    if ctx.state != XTP_CLOSED:
+        return
+    if not ctx.ctimer_ns:
+        xtp_forget_assoc(assoc)
+    if sk.pending_acks.pop(ctx.key, None) is None:
+        return
+    sk.sk_wmem_queued -= ctx.snd_nxt
+    if ctx.err and not assoc.waited and not sk.sk_flags & SOCK_DEAD:
+        sk.sk_err = ctx.err  # of one that was sent without waiting
+        sk.sk_error_report()
+    sk.sk_state_change()
+
+
+def xtp_tell_socket(assoc: xtp_assoc) -> None:
+    """A stream's socket follows its context: state, room for writers, the end."""
+    sk = assoc.sk
+    ctx = assoc.ctx
+    if sk.assoc is not assoc:
+        if ctx.state == XTP_CLOSED and not ctx.ctimer_ns:
+            xtp_forget_assoc(assoc)
+        return
+    changed = False
+    if ctx.state == XTP_ACTIVE and sk.sk_state == TCP_SYN_SENT:
+        sk.sk_state = TCP_ESTABLISHED
+        changed = True
+    queued = xtp_backlog(ctx)
+    if queued < sk.sk_wmem_queued:
+        sk.sk_wmem_queued = queued
+        if sk.sk_flags & SOCK_NOSPACE:
+            sk.sk_write_space()
+    sk.sk_wmem_queued = queued
+    if 0 <= ctx.r_fin <= ctx.rcv_nxt and not sk.sk_shutdown & RCV_SHUTDOWN:
+        sk.sk_shutdown |= RCV_SHUTDOWN
+        changed = True
+    if ctx.state == XTP_CLOSED:
+        changed |= xtp_closed(assoc)
+    elif sk.sk_flags & SOCK_DEAD and not ctx.orphan_ns:
+        ctx.orphan_ns = sk.net.now() + XTP_ORPHAN_NS
+        mod_timer(assoc.timer, xtp_deadline(ctx))
+    if changed and not sk.sk_flags & SOCK_DEAD:
+        sk.sk_state_change()
+
+
+def xtp_closed(assoc: xtp_assoc) -> bool:
+    """The context of a stream is over: the socket's state, and its own end if nobody has it."""
+    sk = assoc.sk
+    ctx = assoc.ctx
+    changed = False
+    if sk.sk_state != TCP_CLOSE:
+        sk.sk_state = TCP_CLOSE
+        sk.sk_shutdown = SHUTDOWN_MASK
+        changed = True
+        if ctx.err and not sk.sk_flags & SOCK_DEAD:
+            sk.sk_err = ctx.err
+            sk.sk_error_report()
+    if not ctx.ctimer_ns:
+        xtp_forget_assoc(assoc)
+        if sk.sk_flags & SOCK_DEAD:
+            sk.assoc = None
+            sk_free(sk)
+    return changed

@@ -1,0 +1,246 @@
+"""Sockets and associations of XTP, and where they are found."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from stack.core.rows import FRESH, row, state
+from stack.core.sockaddr import sockaddr
+from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
+from stack.core.timer import timer_list, timer_shutdown
+from stack.core.uapi import SOCK_STREAM
+from stack.inet.inet_hashtables import inet_sk_get_local_port_range
+from stack.inet.inet_sock import inet_sock
+from stack.xtp.context import xtp_context
+from stack.xtp.packet import XTP_KEY_MASK, XTP_SERVICE_STREAM
+
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.net import Net
+
+XTP_ANSWERED_MAX = 4096
+"""Acknowledged datagrams remembered, so that one sent again is not delivered twice."""
+
+
+@state
+class xtp_datagram:
+    """A datagram that waits for its reader."""
+
+    data: bytes
+    name: sockaddr
+    acked: xtp_acked | None = None
+
+
+@state
+class xtp_acked:
+    """An acknowledged datagram that arrived: what its sender is told, now and if it asks again."""
+
+    key: int
+    saddr: int
+    daddr: int
+    size: int
+    sync: int
+    delivered: bool
+    """What the sender wants to know is so."""
+    expires_ns: int
+
+
+@state
+class xtp_sock(inet_sock):
+    """struct xtp_sock: a socket of XTP; `assoc` is its association (the source's `xtp_ctxt`)."""
+
+    assoc: xtp_assoc | None = row(None, clone=FRESH)
+    service: int = row(XTP_SERVICE_STREAM)
+    noerr: bool = row(False)
+    noflow: bool = row(False)
+    nocheck: bool = row(False)
+    fastnak: bool = row(True)
+    dreq: bool = row(False)
+    rate: int = row(0)
+    burst: int = row(0)
+    inrate: int = row(0)
+    inburst: int = row(0)
+    sort: int = row(0)
+    accept_queue: deque[xtp_sock] = row(make=deque, clone=FRESH)
+    listener: xtp_sock | None = row(None, clone=FRESH)
+    """Until it is accepted."""
+    datagrams: deque[xtp_datagram] = row(make=deque, clone=FRESH)
+    pending_acks: dict[int, xtp_assoc] = row(make=dict, clone=FRESH)
+    """Acknowledged datagrams under way, by key."""
+
+
+@state
+class xtp_assoc:
+    """A context with its socket, its addresses and its timer."""
+
+    ctx: xtp_context
+    sk: xtp_sock
+    saddr: int
+    daddr: int
+    timer: timer_list = row()
+    dst: dst_entry | None = row()
+    timer_missed: bool = row(False)
+    """The timer ran out while the socket was owned."""
+    waited: bool = row(False)
+    """A sendto waits for the acknowledgement."""
+
+
+@state
+class xtp_mib:
+    """Counters of a namespace, shown in /proc/net/xtp."""
+
+    InPkts: int = row(0)
+    InErrors: int = row(0)
+    InCsumErrors: int = row(0)
+    NoPorts: int = row(0)
+    OutPkts: int = row(0)
+    OutDiags: int = row(0)
+    InDiags: int = row(0)
+    ActiveOpens: int = row(0)
+    PassiveOpens: int = row(0)
+    ListenOverflows: int = row(0)
+    InDatagrams: int = row(0)
+    OutDatagrams: int = row(0)
+    RcvbufErrors: int = row(0)
+    DupDatagrams: int = row(0)
+    Retransmits: int = row(0)
+
+
+@state
+class xtp_net:
+    """What XTP keeps of a namespace."""
+
+    mib: xtp_mib = row(make=xtp_mib)
+    initiated: dict[int, xtp_assoc] = row(make=dict)
+    """By key: associations that we opened."""
+    accepted: dict[tuple[int, int], xtp_assoc] = row(make=dict)
+    """By (peer's address, key)."""
+    ports: dict[tuple[int, int], list[xtp_sock]] = row(make=dict)
+    """By (socket type, port): all that are bound."""
+    answered: dict[tuple[int, int], xtp_acked] = row(make=dict)
+    """By (sender's address, key), oldest first."""
+    ctl_sk: inet_sock = row()
+    """Sends answers that belong to no socket."""
+
+
+def xtp_new_key(net: Net) -> int:
+    """A key that no other association of ours has, and that nobody can guess."""
+    while True:
+        key = net.random.getrandbits(63) & XTP_KEY_MASK
+        if key and key not in net.xtp.initiated:
+            return key
+
+
+# --- ports -----------------------------------------------------------------------------------
+
+
+def xtp_port_conflict(sk: xtp_sock, others: list[xtp_sock]) -> bool:
+    """Does a socket of this port keep sk from binding? The rules of TCP and of UDP."""
+    for sk2 in others:
+        if sk2 is sk:
+            continue
+        dif, dif2 = sk.sk_bound_dev_if, sk2.sk_bound_dev_if
+        if dif and dif2 and dif != dif2:
+            continue
+        if sk.inet_rcv_saddr and sk2.inet_rcv_saddr and sk.inet_rcv_saddr != sk2.inet_rcv_saddr:
+            continue
+        if sk.sk_reuse and sk2.sk_reuse and sk2.sk_state != TCP_LISTEN:
+            continue
+        return True
+    return False
+
+
+def xtp_get_port(sk: xtp_sock, snum: int) -> int:
+    """proto.get_port: take `snum`, or a free port for 0. 0, or 1 when there is none."""
+    net = sk.net
+    ports = net.xtp.ports
+    if not snum:
+        low, high = inet_sk_get_local_port_range(sk)
+        span = high - low + 1
+        reserved = net.sysctl.ip_local_reserved_ports
+        start = net.random.randrange(span)
+        for i in range(span):
+            port = low + (start + i) % span
+            if port not in reserved and (sk.sk_type, port) not in ports:
+                snum = port
+                break
+        else:
+            return 1
+    else:
+        others = ports.get((sk.sk_type, snum))
+        if others is not None and xtp_port_conflict(sk, others):
+            return 1
+    sk.inet_num = snum
+    ports.setdefault((sk.sk_type, snum), []).append(sk)
+    return 0
+
+
+def xtp_put_port(sk: xtp_sock) -> None:
+    """proto.unhash: give the port back."""
+    ports = sk.net.xtp.ports
+    bucket = ports.get((sk.sk_type, sk.inet_num))
+    if bucket is not None and sk in bucket:
+        bucket.remove(sk)
+        if not bucket:
+            del ports[(sk.sk_type, sk.inet_num)]
+        sk.inet_num = 0
+
+
+def xtp_lookup(
+    net: Net, kind: int, saddr: int, sport: int, daddr: int, dport: int, dif: int
+) -> xtp_sock | None:
+    """Who takes a FIRST: the listener, or the datagram socket, that fits best."""
+    best = None
+    score = -1
+    for sk in net.xtp.ports.get((kind, dport), ()):
+        points = xtp_score(sk, saddr, sport, daddr, dif)
+        if points > score:
+            best = sk
+            score = points
+    return best
+
+
+def xtp_score(sk: xtp_sock, saddr: int, sport: int, daddr: int, dif: int) -> int:
+    """How well sk fits a FIRST; -1: not at all."""
+    score = 0
+    if sk.sk_type == SOCK_STREAM:
+        if sk.sk_state != TCP_LISTEN:
+            return -1
+    elif sk.sk_state == TCP_ESTABLISHED:
+        if sk.inet_daddr != saddr or sk.inet_dport != sport:
+            return -1
+        score += 2
+    if sk.inet_rcv_saddr:
+        if sk.inet_rcv_saddr != daddr:
+            return -1
+        score += 1
+    if sk.sk_bound_dev_if:
+        if sk.sk_bound_dev_if != dif:
+            return -1
+        score += 1
+    return score
+
+
+# --- associations ----------------------------------------------------------------------------
+
+
+def xtp_hash_assoc(assoc: xtp_assoc) -> None:
+    """Find it from now on by its packets."""
+    xtp = assoc.sk.net.xtp
+    if assoc.ctx.initiator:
+        xtp.initiated[assoc.ctx.key] = assoc
+    else:
+        xtp.accepted[(assoc.daddr, assoc.ctx.key)] = assoc
+
+
+def xtp_forget_assoc(assoc: xtp_assoc) -> None:
+    """The context is over and answers nothing any more."""
+    xtp = assoc.sk.net.xtp
+    ctx = assoc.ctx
+    if ctx.initiator:
+        if xtp.initiated.get(ctx.key) is assoc:
+            del xtp.initiated[ctx.key]
+    elif xtp.accepted.get((assoc.daddr, ctx.key)) is assoc:
+        del xtp.accepted[(assoc.daddr, ctx.key)]
+    timer_shutdown(assoc.timer)
