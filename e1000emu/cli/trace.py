@@ -132,6 +132,7 @@ def command(kind: str, form: str, as_json: bool) -> None:
     arp icmp icmp-error raw forward blocked-qdisc completion
     udp6-send udp6-recv tcp6-send tcp6-recv tcp6-connect
     nd icmp6 icmp6-error forward6 socket6
+    xtp
     """
     measured = measure(kind)
     form = "json" if as_json else form

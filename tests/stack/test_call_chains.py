@@ -64,8 +64,8 @@ XTP = """
     sys_connect inet_stream_connect xtp_connect ip_route_connect ip_queue_xmit ip_output
     dev_queue_xmit e1000_xmit_frame e1000_intr ip_rcv ip_local_deliver xtp_rcv
     sys_accept inet_accept xtp_accept
-    sys_send __sock_sendmsg inet_sendmsg xtp_sendmsg ip_queue_xmit e1000_xmit_frame xtp_rcv
-    sk_data_ready sys_recvfrom __sock_recvmsg inet_recvmsg xtp_recvmsg
+    sys_send __sock_sendmsg inet_sendmsg xtp_sendmsg ip_queue_xmit e1000_xmit_frame
+    sys_recvfrom __sock_recvmsg inet_recvmsg xtp_recvmsg xtp_rcv sk_data_ready
     sys_close sock_close inet_release xtp_close ip_queue_xmit
 """
 TO_DRIVER = """
