@@ -55,7 +55,7 @@ def udp_flow_to(sk: udp_sock, name: sockaddr | None) -> UdpFlow | None:
         or name.scope_id != last.scope_id
     ):
         return None
-    af_ops_of[flow.family].udp_flow_aim(sk, flow, name)
+    sk.udp_flow_af.udp_flow_aim(sk, flow, name)
     sk.udp_name = name
     return flow
 
