@@ -53,6 +53,7 @@ MODULES = (
     "rxfilter",
     "rxring",
     "sampler",
+    "secondcore",
     "skbuff",
     "sockaddr",
     "tapend",

@@ -5,6 +5,15 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
 
+cdef inline uint64_t fb_bytes(FrameBatch batch) noexcept nogil:
+    """Bytes of all frames."""
+    cdef uint64_t total = 0
+    cdef int k
+    for k in range(batch.n):
+        total += batch.f[k].len
+    return total
+
+
 cdef class LinkStats:
     cdef public uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes
     cdef public dict drops
@@ -46,6 +55,7 @@ cdef class CableEnd:
     cdef bint fresh             # the sink has frames that its host has not been told of
     cdef object deliver_later
     cdef int send(self, FrameBatch batch) except -1
+    cdef int sent(self, FrameBatch batch, int done, int n, uint64_t nbytes, int64_t when) except -1
     cdef int64_t room(self) noexcept
     cdef bint direct(self) noexcept
     cdef int push(self, FrameBatch batch, int start, int64_t when) except -1

@@ -23,14 +23,6 @@ KEEP_BYTES = _KEEP_BYTES
 WIRE_OVERHEAD_BYTES = _WIRE_OVERHEAD_BYTES
 
 
-cdef inline uint64_t _nbytes(FrameBatch batch) noexcept nogil:
-    cdef uint64_t total = 0
-    cdef int k
-    for k in range(batch.n):
-        total += batch.f[k].len
-    return total
-
-
 cdef class LinkStats:
     """Counted by the batch: `tx` from the port into the link, `rx` from the link to the port."""
 
@@ -69,7 +61,7 @@ cdef class BatchPool:
 
     cpdef put(self, FrameBatch batch):
         """Empty `batch` and keep it for the next `get`. Takes ownership of `batch`."""
-        cdef bint large = _nbytes(batch) > _KEEP_BYTES
+        cdef bint large = fb_bytes(batch) > _KEEP_BYTES
         batch.clear()
         self.returned += 1
         if not large and len(self._free) < self.keep:
@@ -183,14 +175,11 @@ cdef class CableEnd:
         cdef int n = batch.n, done = 0
         cdef int64_t when = 0
         cdef uint64_t nbytes
-        cdef CableEnd peer = self.peer
         if not self._carrier or not n:
             self.stats.dropped("no carrier", n)
             self.pool.put(batch)
             return 0
-        nbytes = _nbytes(batch)
-        self.stats.tx_frames += n
-        self.stats.tx_bytes += nbytes
+        nbytes = fb_bytes(batch)
         if self.latency_ns or self.rate_bps:
             when = clock_ns(self.clock)
             if self.rate_bps:
@@ -201,12 +190,24 @@ cdef class CableEnd:
                 self.busy_ns = when
             when += self.latency_ns
         elif self.direct():
-            done = peer.sink.store(batch)
-            peer.fresh = peer.fresh or done > 0
+            done = self.peer.sink.store(batch)
+        return self.sent(batch, done, n, nbytes, when)
+
+    cdef int sent(self, FrameBatch batch, int done, int n, uint64_t nbytes,
+                  int64_t when) except -1:
+        """`n` frames of `nbytes` have gone in; the peer's memory has the first `done` of them.
+
+        Takes ownership of `batch`, which may be None when that is all of them.
+        """
+        cdef CableEnd peer = self.peer
+        self.stats.tx_frames += n
+        self.stats.tx_bytes += nbytes
+        peer.fresh = peer.fresh or done > 0
         if done == n:
             peer.stats.rx_frames += n
             peer.stats.rx_bytes += nbytes
-            self.pool.put(batch)
+            if batch is not None:
+                self.pool.put(batch)
         else:
             peer.push(batch, done, when)
         peer.schedule()
@@ -270,7 +271,7 @@ cdef class CableEnd:
                 Py_DECREF(batch)
                 self._queued -= n - start
                 self.stats.rx_frames += n
-                self.stats.rx_bytes += _nbytes(batch)
+                self.stats.rx_bytes += fb_bytes(batch)
                 self.pool.put(batch)
             else:
                 self.q[self.q_head].start = end

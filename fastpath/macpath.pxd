@@ -112,6 +112,14 @@ cdef class IrqCause(RegHook):
     cdef void _assert(self, int64_t now) noexcept nogil
     cdef void _out(self) noexcept nogil
 
+# A second thread that stores what one engine run has cut while the run goes on
+# (`fastpath.secondcore`).
+cdef class Second:
+    cdef bint begin(self, RxPort rx, TxPort tx) noexcept
+    cdef void post(self, FrameBatch piece) noexcept
+    cdef void settle(self) noexcept
+    cdef int done(self, int piece) noexcept
+
 cdef class TxPort(RegHook):
     cdef public object _nic, _link, loop
     cdef readonly TxEngine engine
@@ -124,7 +132,11 @@ cdef class TxPort(RegHook):
     cdef public uint64_t doorbells, batches
     cdef CableEnd cable         # the link, when it is a cable that nothing overrides
     cdef int send(self) except -1
+    cdef readonly Second second
     cdef int rounds(self) except -1
+    cdef uint32_t run_beside(self, FrameBatch batch, int room, CableEnd cable,
+                             int *sent) except? 0xFFFFFFFF
+    cdef bint foreseen(self, FrameBatch batch, RxPort rx, int room) noexcept
     cdef uint32_t run(self, FrameBatch batch, int room) except? 0xFFFFFFFF
 
 cdef class RxPort(RegHook):
@@ -142,3 +154,4 @@ cdef class RxPort(RegHook):
 cdef class RxSink(FrameSink):
     cdef RxPort rx
     cdef public bint off
+    cdef bint can_store(self, FrameBatch batch) noexcept

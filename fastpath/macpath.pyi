@@ -29,6 +29,9 @@ class MacState:
 class Beside:
     """A thread that works the rings beside the one that serves registers."""
 
+class Second:
+    """A second thread that stores what one engine run has cut while the run goes on."""
+
 class EventLine:
     """An interrupt line (`ports.InterruptLine`) that writes an eventfd at each rise.
 
@@ -148,6 +151,9 @@ class TxPort(RegHook):
     def _bind(self, nic: Any, engine: TxEngine, mac: MacState, irq: IrqCause) -> None: ...
     def _use(self, link: Any) -> None:
         """Send to `link` from now on."""
+    second: Second | None
+    def _share(self, second: Second | None) -> None:
+        """Let `second` store what is sent into a cable without delay; None: nobody."""
     def pump(self) -> None:
         """Send what the ring holds, as far as the link takes it.
 

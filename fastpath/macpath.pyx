@@ -8,16 +8,20 @@ plain-Python twin is ``_ref/macpath.py``. Call everything with the clock's lock 
 """
 
 from cpython.long cimport PyLong_AsUnsignedLongMask
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
-from fastpath.cable cimport BatchPool, CableEnd, FrameSink
+from fastpath.cable cimport BatchPool, CableEnd, FrameSink, fb_bytes
 from fastpath.eventq cimport clock_ns
 from fastpath.cable import shared as _shared_pool
+from fastpath.dma cimport dma_resolve
 from fastpath.macctrl cimport mac_control
 from fastpath.regfile cimport RegFile, RegHook
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RXT0, RxEngine
 from fastpath.txring cimport RUN_MORE, RUN_OFF, TXDW, TxEngine
+
+cdef extern from "bytes.h" nogil:
+    uint64_t ld64le(const void *p)
 
 cdef enum:
     _BATCH_FRAMES = 512
@@ -31,6 +35,12 @@ cdef enum:
     # Of frames that go straight into the peer's memory, so many bytes at a time: they are to be in
     # the cache still when they are copied.
     DIRECT_BYTES = 64 << 10
+    # The same for each piece that a second thread stores.
+    PIECE_BYTES = 16 << 10
+    PIECES = 8                  # of one run; it makes five
+    CMD_EOP = 0x01              # of a data descriptor (SDM 3.3.7.1)
+    CMD_DEXT = 0x20
+    PH_TSO = 3
     NOGIL_FROM = 8              # descriptors or frames from which releasing the GIL (30 ns) pays
     ICR_LSC = 0x4
     # Causes that are frames; any other (link change, receive sequence error...) is news that waits
@@ -571,6 +581,26 @@ cdef inline int64_t _earlier(int64_t a, int64_t b) noexcept nogil:
     return a
 
 
+cdef class Second:
+    """Someone who stores frames while the engine that cuts them goes on."""
+
+    cdef bint begin(self, RxPort rx, TxPort tx) noexcept:
+        """Whether `rx` is to be served now; until `settle` nobody else touches it."""
+        return False
+
+    cdef void post(self, FrameBatch piece) noexcept:
+        """Store the piece, after those before. Borrows it until `settle`."""
+        pass
+
+    cdef void settle(self) noexcept:
+        """Wait until all is stored, with a hand in it."""
+        pass
+
+    cdef int done(self, int piece) noexcept:
+        """How many frames of a piece were stored; not all, none of those behind."""
+        return 0
+
+
 cdef class TxPort(RegHook):
     """The transmit side: doorbell, engine runs, hand-over to the link."""
 
@@ -589,6 +619,10 @@ cdef class TxPort(RegHook):
         if isinstance(link, CableEnd) and type(link).transmit is CableEnd.transmit \
                 and type(link).tx_room is CableEnd.tx_room:
             self.cable = link
+
+    def _share(self, Second second):
+        """Let `second` store what is sent into a cable without delay; None: nobody."""
+        self.second = second
 
     cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
         self.doorbells += 1
@@ -652,11 +686,97 @@ cdef class TxPort(RegHook):
         engine.running = self.mac.in_engine = False
         return flags
 
+    cdef uint32_t run_beside(self, FrameBatch batch, int room, CableEnd cable,
+                             int *sent) except? 0xFFFFFFFF:
+        """`run` up to DIRECT_BYTES; where it pays, in pieces that another thread stores meanwhile.
+
+        Everything is as after one run and `cable.send`. `sent` is how many frames were sent that
+        way, `batch` then gone; -1: none, they are in `batch`.
+        """
+        cdef TxEngine engine = self.engine
+        cdef RxPort rx
+        cdef FrameBatch piece = batch
+        cdef uint32_t flags, more
+        cdef size_t used = 0, limit = PIECE_BYTES
+        cdef uint64_t nbytes = 0
+        cdef int total = 0, done = 0, k
+        cdef list pieces
+        sent[0] = -1
+        engine.run_bytes = PIECE_BYTES
+        flags = self.run(batch, room)
+        engine.run_bytes = DIRECT_BYTES
+        if not flags & RUN_MORE or batch.used < PIECE_BYTES or batch.n >= room:
+            return flags            # as it would have ended in one run
+        rx = (<RxSink>cable.peer.sink).rx if type(cable.peer.sink) is RxSink else None
+        if (rx is None or not cable._carrier or not (<RxSink>cable.peer.sink).can_store(batch)
+                or not self.foreseen(batch, rx, room) or not self.second.begin(rx, self)):
+            engine.run_bytes = DIRECT_BYTES - batch.used
+            flags = flags & ~<uint32_t>RUN_MORE | self.run(batch, room - batch.n)
+            engine.run_bytes = DIRECT_BYTES
+            return flags
+        pieces = [batch]
+        while True:
+            self.second.post(piece)
+            total += piece.n
+            used += piece.used
+            nbytes += fb_bytes(piece)
+            if (not flags & RUN_MORE or piece.used < limit or total >= room
+                    or used >= DIRECT_BYTES or len(pieces) == PIECES):
+                break
+            piece = self.pool.get()
+            engine.run_bytes = limit = min(<size_t>PIECE_BYTES, DIRECT_BYTES - used)
+            more = self.run(piece, room - total)
+            flags = flags & ~<uint32_t>RUN_MORE | more
+            pieces.append(piece)
+        engine.run_bytes = DIRECT_BYTES
+        self.second.settle()
+        rx.batches += 1
+        sent[0] = total
+        for k in range(len(pieces)):
+            done += self.second.done(k)
+        if done < total:
+            for piece in pieces[1:]:
+                batch.extend(piece)
+            cable.sent(batch, done, total, nbytes, 0)
+            del pieces[0]
+        else:
+            cable.sent(None, done, total, nbytes, 0)
+        for piece in pieces:
+            self.pool.put(piece)
+        return flags
+
+    cdef bint foreseen(self, FrameBatch batch, RxPort rx, int room) noexcept:
+        """Whether no MAC control frame for `rx` can follow what is in `batch` within its run."""
+        cdef TxEngine engine = self.engine
+        cdef uint32_t n = engine.s.len >> 4, at = engine.s.head
+        cdef uint32_t tail = engine.s.tail if engine.s.tail < n else 0
+        cdef uint64_t q, have = 0
+        cdef uint8_t *ring
+        if not rx._watch_control:
+            return True
+        if engine.s.phase != PH_TSO or engine.s.tso_bad:
+            return False
+        ring = dma_resolve(&engine.dma.t, engine.s.base & ~<uint64_t>15, <uint64_t>n * 16, False)
+        if ring == NULL:
+            return False
+        while at != tail:
+            q = ld64le(ring + <uint64_t>at * 16 + 8)
+            if not q >> 24 & CMD_DEXT or (q >> 20 & 0xF) != 1:
+                return False
+            have += q & 0xFFFFF
+            at = at + 1 if at + 1 < n else 0
+            if have >= DIRECT_BYTES + <uint64_t>engine.s.desc_off \
+                    and engine.s.pay_left >= DIRECT_BYTES:
+                return True         # it fills the run
+            if q >> 24 & CMD_EOP:
+                return at == tail   # it ends the ring
+        return False
+
     cdef int rounds(self) except -1:
         """Run the engine until the ring or the link ends it: 0. 1 = there is more, and other events
         are to come first."""
         # Deferred: messages that came meanwhile are served after each run.
-        cdef int left = (1 if self.deferred else _ROUNDS) * _BATCH_FRAMES, room
+        cdef int left = (1 if self.deferred else _ROUNDS) * _BATCH_FRAMES, room, sent, n
         cdef uint32_t flags
         cdef FrameBatch batch
         cdef CableEnd cable = self.cable if self.cable is self._link else None
@@ -676,10 +796,18 @@ cdef class TxPort(RegHook):
                 if room <= 0:
                     return 0  # tx_ready goes on
             batch = self.pool.get()
-            flags = self.run(batch, room)
+            sent = -1
+            if self.engine.run_bytes and self.second is not None:
+                flags = self.run_beside(batch, room, cable, &sent)
+            else:
+                flags = self.run(batch, room)
+            n = sent if sent >= 0 else batch.n
             # A run that was cut short for the cache's sake counts as part of a whole one.
-            left -= batch.n if flags & RUN_MORE and self.engine.run_bytes else _BATCH_FRAMES
-            if batch.n:
+            left -= n if flags & RUN_MORE and self.engine.run_bytes else _BATCH_FRAMES
+            if sent >= 0:
+                self.batches += 1
+                self.credit -= sent
+            elif batch.n:
                 self.batches += 1
                 self.credit -= batch.n
                 if loop is None and cable is not None:
@@ -808,15 +936,19 @@ cdef class RxSink(FrameSink):
     def __init__(self, RxPort rx not None):
         self.rx = rx
 
-    cpdef int store(self, FrameBatch batch) except -1:
+    cdef bint can_store(self, FrameBatch batch) noexcept:
+        """Whether the engine is to see the batch now; else `receive` gets it, by an event."""
         cdef RxPort rx = self.rx
         if (self.off or not rx.open or rx.beside is not None or rx.deferred or rx._held
                 or rx.mac.in_engine):
+            return False
+        return not rx._watch_control or mac_control(batch, 0, rx._control_type) >= batch.n
+
+    cpdef int store(self, FrameBatch batch) except -1:
+        if not self.can_store(batch):
             return 0
-        if rx._watch_control and mac_control(batch, 0, rx._control_type) < batch.n:
-            return 0
-        rx.batches += 1
-        return rx.run(batch, 0, True)
+        self.rx.batches += 1
+        return self.rx.run(batch, 0, True)
 
     cpdef int stored(self) except -1:
         cdef uint32_t causes = self.rx.engine.s.causes

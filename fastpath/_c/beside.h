@@ -38,6 +38,14 @@ static inline void e1k_put(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_SEQ_
 static inline int e1k_swap(int *p, int v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
 static inline void e1k_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
+/* Between two looks at what another processor writes. */
+static inline void e1k_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
 /* Ask for a time slice of 0.1 ms instead of about 3: whoever asks for less at a time gets it sooner
  * when he wakes (EEVDF, Linux 6.12 and newer; an older kernel ignores the wish). */
 static inline void e1k_short_slice(void)
