@@ -238,8 +238,9 @@ def xtp_rtt_sample(ctx: xtp_context, rtt_ns: int) -> None:
         ctx.srtt_ns = rtt_ns
         ctx.rttvar_ns = rtt_ns >> 1
         return
-    ctx.rttvar_ns += (abs(ctx.srtt_ns - rtt_ns) - ctx.rttvar_ns) >> 2
-    ctx.srtt_ns += (rtt_ns - ctx.srtt_ns) >> 3
+    error = rtt_ns - ctx.srtt_ns
+    ctx.rttvar_ns += (max(error, -error) - ctx.rttvar_ns) >> 2
+    ctx.srtt_ns += error >> 3
 
 
 def xtp_own_tspec(ctx: xtp_context) -> xtp_tspec:
