@@ -130,7 +130,11 @@ def _caller(name: str, kinds: list[str], back: str, shape: str) -> tuple[str, li
         f'    cdef const slot_way *way = slot_find(fn, b"{shape}")',
         f"    if {test}:",
         f"        return (<_p_{shape}>way.call)({args}, 0)",
-        f"    return fn({args})",
+        *(
+            [f"    return fn({args})"]
+            if back == OBJECT
+            else [f"    said = fn({args})", "    return 0 if said is None else said"]
+        ),
         "",
     ]
 

@@ -69,8 +69,8 @@ class inet_af_ops:
     family: int
     header_len: int
     takes: Callable[[inet_sock | inet_timewait_sock, int], bool]
-    is_loopback: Callable[[int], bool]
-    mc_sf_allow: Callable[[inet_sock, int, int, int], bool]
+    is_loopback: Callable[[wide], bool]
+    mc_sf_allow: Callable[[inet_sock, wide, wide, int], bool]
     udp_mib: Callable[[Net], udp_mib]
     udp_flow_folds: Callable[[udp_sock, UdpFlow], bool]
     udp_flow_aim: Callable[[udp_sock, UdpFlow, sockaddr], None]

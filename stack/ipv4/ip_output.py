@@ -285,7 +285,7 @@ def ip_build_and_send_pkt(
 IP_MIN_FRAG = 576  # a SYN-ACK is smaller than any legal MTU, so its id does not matter
 
 
-def ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None = None) -> int:
+def ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None) -> int:
     """net/ipv4/ip_output.c: header and send for a connected transport (TCP).
 
     Data at the transport header. `fl`: flow with daddr/saddr, None = the socket's. Takes ownership

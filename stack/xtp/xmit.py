@@ -73,7 +73,7 @@ def xtp_transmit(assoc: xtp_assoc, packet: bytes) -> None:
         return
     dst = sk.sk_dst_cache
     skb.ignore_df = dst is not None and len(packet) + IP_HLEN > dst_mtu(dst)
-    ip_queue_xmit(sk, skb)
+    ip_queue_xmit(sk, skb, None)
 
 
 def xtp_route(sk: inet_sock, saddr: int, daddr: int) -> rtable:

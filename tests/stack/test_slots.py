@@ -83,7 +83,7 @@ def test_whatever_a_slot_holds_is_called() -> None:
     def told(number: int, sock: socket, msg: msghdr, size: int) -> int:
         return number
 
-    with Host(VirtualClock()) as host, Socket(host, AF_INET, SOCK_DGRAM) as s:
+    with Host(clock=VirtualClock()) as host, Socket(host, AF_INET, SOCK_DGRAM) as s:
         sock = s.sk.sk_socket
         plain: proto_ops = sock.ops
         owner = Owner()
@@ -113,7 +113,7 @@ def failing(sock: socket, msg: msghdr, size: int) -> int:
 
 @compiled
 def test_a_compiled_function_gets_no_argument_of_another_type() -> None:
-    with Host(VirtualClock()) as host, Socket(host, AF_INET, SOCK_DGRAM) as s:
+    with Host(clock=VirtualClock()) as host, Socket(host, AF_INET, SOCK_DGRAM) as s:
         sock = s.sk.sk_socket
         plain: proto_ops = sock.ops
         # udp_sendmsg takes a udp_sock where the slot gives a socket

@@ -52,7 +52,7 @@ def test_flag_masks_are_distinct() -> None:
 
 def test_packets_for_an_owned_sock_wait_in_the_backlog(host: Host, sk: Any) -> None:
     seen = []
-    sk.sk_backlog_rcv = lambda sk, skb: (seen.append(skb.len), kfree_skb(skb))
+    sk.sk_backlog_rcv = lambda sk, skb: seen.append(skb.len) or kfree_skb(skb) or 0
     s.lock_sock(sk)
     assert s.sock_owned_by_user(sk)
     for n in (1, 2, 3):
