@@ -75,8 +75,9 @@ MAY_IMPORT = {
     "ipv4": {*CORE, "inet"},
     "ipv6": {*CORE, "inet", "ipv4"},
     "services": {*CORE, "clients", "inet", "ipv4", "ipv6"},
-    "proc": {*CORE, "inet", "ipv4", "ipv6"},
-    "": {*CORE, "drivers", "clients", "inet", "ipv4", "ipv6", "services", "proc"},
+    "packet": CORE,
+    "proc": {*CORE, "inet", "ipv4", "ipv6", "packet"},
+    "": {*CORE, "drivers", "clients", "inet", "ipv4", "ipv6", "services", "packet", "proc"},
 }
 
 
