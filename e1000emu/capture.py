@@ -84,17 +84,28 @@ def with_comments(block: bytes, comments: Sequence[str]) -> bytes:
 class PcapngWriter:
     """A pcapng file with any number of Ethernet interfaces, times in ns.
 
-    `path` is overwritten. Not thread safe: the callers hold the clock's lock.
+    `path` is overwritten; a binary file will do too, and is closed with the writer. Not thread
+    safe: the callers hold the clock's lock.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | BinaryIO) -> None:
+        self._file: BinaryIO
+        if not isinstance(path, str | os.PathLike):
+            self.path = Path(str(getattr(path, "name", "-")))
+            self._file = path
+            self._begin()
+            return
         self.path = Path(path)
         try:
-            self._file: BinaryIO = open(self.path, "wb", buffering=BUFFER_BYTES)  # noqa: SIM115
+            self._file = open(self.path, "wb", buffering=BUFFER_BYTES)  # noqa: SIM115
         except OSError as error:
             raise LinkError(
                 f"capture {os.fspath(path)!r}: {error.strerror}; give a file that can be written"
             ) from None
+        self._begin()
+
+    def _begin(self) -> None:
+        """The section header."""
         self.frames = 0
         self._snap: list[int] = []
         body = struct.pack("=IHHq", BYTE_ORDER_MAGIC, 1, 0, -1)
@@ -145,6 +156,16 @@ class PcapngWriter:
                 )
             )
             self.frames += stop - start
+
+    def put_record(self, record: Record, interface: int) -> None:
+        """Append one frame, on `interface` whatever the record says."""
+        data = record.data
+        body = struct.pack("=IIIII", interface, record.when_ns >> 32, record.when_ns & 0xFFFFFFFF,
+                           len(data), record.length)  # fmt: skip
+        body += data + bytes(-len(data) % 4)
+        if record.direction:
+            body += _option(EPB_FLAGS, struct.pack("=I", record.direction)) + _option(OPT_END, b"")
+        self.append(_block(EPB, body))
 
     def append(self, block: bytes) -> None:
         """Append one frame as the block that it already is."""

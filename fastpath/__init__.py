@@ -24,6 +24,7 @@ __all__ = [
 # Every compiled module; tests/fastpath/test_init.py compares it with the sources.
 MODULES = (
     "batch",
+    "bpf",
     "buildinfo",
     "busguard",
     "cabi",

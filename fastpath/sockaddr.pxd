@@ -4,13 +4,25 @@
 cimport cython
 
 
-@cython.final
 cdef class sockaddr:
     cdef readonly object addr
     cdef readonly unsigned int flowinfo
     cdef readonly unsigned int scope_id
     cdef readonly unsigned short family
     cdef readonly unsigned short port
+
+
+@cython.final
+cdef class sockaddr_ll(sockaddr):
+    cdef readonly unsigned int ifindex
+    cdef readonly unsigned short protocol
+    cdef readonly unsigned short hatype
+    cdef readonly unsigned char pkttype
+    cdef readonly bytes lladdr
+
+
+cpdef sockaddr_ll sockaddr_ll_make(long long protocol, long long ifindex, long long hatype,
+                                   long long pkttype, bytes lladdr)
 
 cdef sockaddr sockaddr_make(unsigned short family, object addr, unsigned short port,
                             unsigned int flowinfo, unsigned int scope_id)

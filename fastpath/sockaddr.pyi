@@ -2,7 +2,6 @@
 
 from typing import Any, final
 
-@final
 class sockaddr:
     @property
     def family(self) -> int: ...
@@ -20,3 +19,29 @@ class sockaddr:
     def __eq__(self, other: object) -> bool: ...
     def __hash__(self) -> int: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
+class sockaddr_ll(sockaddr):
+    @property
+    def ifindex(self) -> int: ...
+    @property
+    def protocol(self) -> int: ...
+    @property
+    def hatype(self) -> int: ...
+    @property
+    def pkttype(self) -> int: ...
+    @property
+    def lladdr(self) -> bytes: ...
+    def __init__(
+        self,
+        protocol: int,
+        ifindex: int = 0,
+        hatype: int = 0,
+        pkttype: int = 0,
+        lladdr: bytes | bytearray | memoryview = b"",
+    ) -> None: ...
+
+def sockaddr_ll_make(
+    protocol: int, ifindex: int, hatype: int, pkttype: int, lladdr: bytes
+) -> sockaddr_ll:
+    """One of numbers that fit: ValueError is for who gives others."""

@@ -9,10 +9,10 @@ cimport cython
 cdef enum:
     AF_INET = 2
     AF_INET6 = 10
+    AF_PACKET = 17
 
 
 # It holds plain ints only, so it is in no cycle: reads without number do not start the collector.
-@cython.final
 @cython.no_gc
 @cython.freelist(64)
 cdef class sockaddr:
@@ -68,6 +68,71 @@ cdef class sockaddr:
             return (f"sockaddr({self.family}, {self.addr:#x}, {self.port}, {self.flowinfo:#x}, "
                     f"{self.scope_id})")
         return f"sockaddr({self.family}, {self.addr:#x}, {self.port})"
+
+
+@cython.final
+@cython.no_gc
+cdef class sockaddr_ll(sockaddr):
+    """struct sockaddr_ll (uapi/linux/if_packet.h): of AF_PACKET.
+
+    `protocol` an EtherType in host order, `ifindex` 0 for any interface, `hatype` ARPHRD_*,
+    `pkttype` PACKET_*, `lladdr` a hardware address of at most 8 bytes. Immutable; equal when all
+    five are. Raises ValueError when a number does not fit.
+    """
+
+    def __init__(self, protocol, ifindex=0, hatype=0, pkttype=0, lladdr=b""):
+        for name, value, most in (("protocol", protocol, 0xFFFF), ("ifindex", ifindex, 0xFFFFFFFFU),
+                                  ("hatype", hatype, 0xFFFF), ("pkttype", pkttype, 0xFF)):
+            if not 0 <= value <= most:
+                raise ValueError(f"sockaddr_ll: {name} {value} is not 0 … {most}")
+        lladdr = bytes(lladdr)
+        if len(lladdr) > 8:
+            raise ValueError(f"sockaddr_ll: a hardware address of {len(lladdr)} bytes; 8 at most")
+        self.family = AF_PACKET
+        self.addr = 0
+        self.protocol = protocol
+        self.ifindex = ifindex
+        self.hatype = hatype
+        self.pkttype = pkttype
+        self.lladdr = lladdr
+
+    def __eq__(self, other):
+        cdef sockaddr_ll o
+        if self is other:
+            return True
+        if type(other) is not sockaddr_ll:
+            return NotImplemented
+        o = <sockaddr_ll>other
+        return (self.protocol == o.protocol and self.ifindex == o.ifindex
+                and self.hatype == o.hatype and self.pkttype == o.pkttype
+                and self.lladdr == o.lladdr)
+
+    def __hash__(self):
+        cdef unsigned long long h = <unsigned long long>hash(self.lladdr)
+        h ^= <unsigned long long>self.protocol << 40 ^ <unsigned long long>self.ifindex << 8
+        h ^= <unsigned long long>self.hatype << 20 ^ self.pkttype
+        return <Py_ssize_t>(h * 0x9E3779B97F4A7C15ULL)
+
+    def __reduce__(self):
+        return sockaddr_ll, (self.protocol, self.ifindex, self.hatype, self.pkttype, self.lladdr)
+
+    def __repr__(self):
+        return (f"sockaddr_ll({self.protocol:#x}, {self.ifindex}, {self.hatype}, {self.pkttype}, "
+                f"{self.lladdr!r})")
+
+
+cpdef sockaddr_ll sockaddr_ll_make(long long protocol, long long ifindex, long long hatype,
+                                   long long pkttype, bytes lladdr):
+    """A sockaddr_ll of numbers that are known to fit."""
+    cdef sockaddr_ll name = sockaddr_ll.__new__(sockaddr_ll)
+    name.family = AF_PACKET
+    name.addr = 0
+    name.protocol = protocol
+    name.ifindex = ifindex
+    name.hatype = hatype
+    name.pkttype = pkttype
+    name.lladdr = lladdr
+    return name
 
 
 cdef sockaddr sockaddr_make(unsigned short family, object addr, unsigned short port,

@@ -24,6 +24,7 @@ from stack.ipv6.af_inet6 import inet6_init
 from stack.ipv6.ipv6_init import ipv6_init
 from stack.machine import Machine
 from stack.netns import Namespace
+from stack.packet.packet_init import packet_init
 from stack.progress import describe, progress
 from stack.xtp.af_xtp import xtp_init
 
@@ -71,6 +72,7 @@ class Host(Namespace):
                 inet6_init(machine)
                 addrconf_register(machine)
                 xtp_init(machine)
+                packet_init(machine)
             super().__init__(machine, name, uid=uid, gid=gid, sysctl=sysctl)
             if inet:
                 tell = functools.partial(progress, machine), functools.partial(describe, machine)

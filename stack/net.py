@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from stack.ipv4.netns import netns_ipv4
     from stack.ipv6.netns import netns_ipv6
     from stack.machine import Machine
+    from stack.packet.packet_sock import packet_sock
     from stack.xtp.xtp_sock import xtp_net
 
 
@@ -118,6 +119,9 @@ class Net:
     tcp_secret: bytes
     tcp_tw_isn: int
     udp_table: udp_table
+
+    # AF_PACKET: stack/packet.
+    packet_sklist: list[packet_sock]
 
     # IPv4: stack/ipv4.
     arp_conflicts: int

@@ -10,8 +10,8 @@ import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stack.core.sockaddr import sockaddr
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.sockaddr import sockaddr, sockaddr_ll
+from stack.core.uapi import AF_INET, AF_INET6, AF_PACKET
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -91,6 +91,8 @@ def parse(net: Net, family: int, address: Address) -> sockaddr:
         TypeError: not a tuple of the right length. OverflowError: no port, flow or scope.
         OSError: not an address of that family.
     """
+    if family == AF_PACKET:
+        return parse_ll(net, address)
     most = 4 if family == AF_INET6 else 2
     if not isinstance(address, tuple | list) or not 2 <= len(address) <= most:
         raise TypeError(
@@ -114,6 +116,44 @@ def parse(net: Net, family: int, address: Address) -> sockaddr:
     if percent:
         scope_id = interface_index(net, zone)
     return _sockaddr(AF_INET6, inet6_aton(text), port, flowinfo, scope_id)
+
+
+def parse_ll(net: Net, address: Any) -> sockaddr_ll:
+    """(interface, protocol[, packet type[, hardware type[, address]]]) of AF_PACKET.
+
+    Raises: TypeError, OverflowError, ValueError as Python's own sockets do; OSError ENODEV.
+    """
+    if not isinstance(address, tuple) or not 2 <= len(address) <= 5:
+        raise TypeError(
+            f"address {address!r} is not (interface, protocol[, pkttype[, hatype[, addr]]])"
+        )
+    rest: tuple[Any, ...] = (0, 0, b"")
+    name, proto, pkttype, hatype, addr = (*address, *rest[len(address) - 2 :])
+    if not isinstance(name, str):
+        raise TypeError(f"interface {name!r} is not a str")
+    for number in (proto, pkttype, hatype):
+        if not isinstance(number, int):
+            raise TypeError(f"{number!r} in the address {address!r} is not an int")
+    dev = net.dev_by_name.get(name)
+    if dev is None:
+        raise OSError(errno.ENODEV, f"no interface {name!r}")
+    if len(memoryview(addr)) > 8:
+        raise ValueError("hardware address must be 8 bytes or less")
+    if not 0 <= proto <= 0xFFFF:
+        raise OverflowError(f"protocol {proto} must be 0-65535")
+    return sockaddr_ll(proto, dev.ifindex, hatype & 0xFFFF, pkttype & 0xFF, bytes(addr))
+
+
+def show_ll(net: Net, name: sockaddr_ll) -> tuple[str, int, int, int, bytes]:
+    """A sockaddr_ll as an application sees it: the interface by its name of now, "" for none."""
+    dev = net.dev_by_index.get(name.ifindex)
+    return (
+        dev.name if dev is not None else "",
+        name.protocol,
+        name.pkttype,
+        name.hatype,
+        name.lladdr,
+    )
 
 
 def _sockaddr(family: int, addr: int, port: int, flowinfo: int, scope_id: int) -> sockaddr:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import functools
 from collections.abc import Iterable, Sequence
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, overload
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast, overload
 
 from fastpath.freshbytes import FreshBytes, first_bytes
 from fastpath.mmsg import mmsg_recv, mmsg_send
@@ -31,7 +31,7 @@ from stack.core.clock import is_threaded, require_running
 from stack.core.iov import msghdr
 from stack.core.readyfd import ReadyFd, ready_fd
 from stack.core.rows import row, state
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import sockaddr, sockaddr_ll
 from stack.core.socket import sys_recvfrom, sys_sendto
 from stack.core.uapi import (
     AF_INET,
@@ -107,6 +107,7 @@ from stack.sockaddr import (
     inet_aton,
     inet_ntoa,
     show,
+    show_ll,
 )
 from stack.sockfile import open_file
 
@@ -195,6 +196,9 @@ __all__ = [
     "inet_aton",
     "inet_ntoa",
 ]
+
+BpfInsn: TypeAlias = tuple[int, int, int, int]
+"""(code, jt, jf, k) of struct sock_filter."""
 
 IN_PLACE_BYTES = 16384
 """recv() of more writes into the object that it returns; of less, a copy costs less than that."""
@@ -291,6 +295,8 @@ class Socket:
             parsed = self._parsed[address]
         except (KeyError, TypeError):
             parsed = resolve(self.net, self.family, self.type, address)
+            if self.family == AF_PACKET:
+                return parsed  # an interface's number may change
             if len(self._parsed) >= CACHED:
                 self._parsed.clear()
             self._parsed[address] = parsed
@@ -302,6 +308,8 @@ class Socket:
         """An address from a sys_* call as the caller sees it."""
         if name is None:
             return None
+        if name.family == AF_PACKET:  # an interface may be renamed: nothing to remember
+            return show_ll(self.net, cast("sockaddr_ll", name))
         shown = self._shown.get(name)
         if shown is None:
             if len(self._shown) >= CACHED:
@@ -642,8 +650,10 @@ class Socket:
 
     # --- options ------------------------------------------------------------------------------
 
-    def setsockopt(self, level: int, optname: int, value: int | ReadableBuffer) -> None:
-        """`value` is an int or bytes in Linux's layout."""
+    def setsockopt(
+        self, level: int, optname: int, value: int | ReadableBuffer | Sequence[BpfInsn]
+    ) -> None:
+        """`value` is an int or bytes in Linux's layout; SO_ATTACH_FILTER takes rows too."""
         sys.sys_setsockopt(self.net, self._fd, level, optname, value)
 
     @overload

@@ -76,8 +76,9 @@ MAY_IMPORT = {
     "ipv6": {*CORE, "inet", "ipv4"},
     "xtp": {*CORE, "inet", "ipv4"},
     "services": {*CORE, "clients", "inet", "ipv4", "ipv6"},
-    "proc": {*CORE, "inet", "ipv4", "ipv6"},
-    "": {*CORE, "drivers", "clients", "inet", "ipv4", "ipv6", "xtp", "services", "proc"},
+    "packet": CORE,
+    "proc": {*CORE, "inet", "ipv4", "ipv6", "packet"},
+    "": {*CORE, "drivers", "clients", "inet", "ipv4", "ipv6", "xtp", "services", "packet", "proc"},
 }
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "capi": "Build the NIC as a shared object with a C header, for other emulators.",
     "ping": "Send ICMP echo requests through our own stack and NIC.",
     "get": "Fetch a URL over our own TCP.",
+    "tcpdump": "Show the frames on an interface of a host of ours, or in a capture file.",
     "trace": "Print the chain of kernel calls a packet takes.",
     "transfer": "Send one TCP stream over a wire of your making: window, RTT and rate over time.",
     "profile": "Show where the CPU time of a script or of ready-made traffic goes.",

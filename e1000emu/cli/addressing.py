@@ -105,7 +105,8 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **options: Any,
     ) -> Any:
         own = Addressing(addr, gw, dns, dhcp, slaac)
-        if not (addr or dhcp or slaac):
+        on_link = options.get("link_spec", "") is not None  # a command may do without a host
+        if on_link and not (addr or dhcp or slaac):
             raise click.MissingParameter(
                 param_hint="--addr", param_type="option", message="or --dhcp, or --slaac"
             )

@@ -129,7 +129,8 @@ def command(kind: str, form: str, as_json: bool) -> None:
 
     \b
     udp-send udp-recv tcp-send tcp-recv tcp-connect tcp-close socket
-    arp icmp icmp-error raw forward blocked-qdisc completion
+    arp icmp icmp-error raw packet-send packet-recv
+    forward blocked-qdisc completion
     udp6-send udp6-recv tcp6-send tcp6-recv tcp6-connect
     nd icmp6 icmp6-error forward6 socket6
     xtp

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
+from sys import byteorder
 from typing import Any
 
 from e1000emu.clock import VirtualClock
@@ -19,6 +20,7 @@ from stack.sched.sch_tbf import tbf_qdisc
 from stack.socket import (
     AF_INET,
     AF_INET6,
+    AF_PACKET,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
     SOCK_DGRAM,
@@ -339,6 +341,36 @@ def _raw(scene: Scene) -> Round:
     return one
 
 
+def _packet_recv(scene: Scene) -> Round:
+    scene.udp()
+    sender = Socket(scene.a, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
+    watcher = Socket(scene.b, AF_PACKET, SOCK_RAW, int.from_bytes(b"\x08\x00", byteorder))
+
+    def one(trace: Trace) -> None:
+        sender.sendto(ECHO, ("10.0.0.2", 0))
+        with trace(scene.b):
+            scene.settle(0.001)
+        with trace(None):
+            watcher.recv(1000)
+        sender.recv(100)
+
+    return one
+
+
+def _packet_send(scene: Scene) -> Round:
+    scene.udp()
+    sender = Socket(scene.a, AF_PACKET, SOCK_RAW, 0)
+    sender.bind(("eth0", 0))
+    frame = b"\xff" * 6 + scene.a.dev("eth0").dev_addr + b"\x88\xb5" + bytes(50)
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            sender.send(frame)
+        scene.settle(0.001)
+
+    return one
+
+
 def _blocked_qdisc(scene: Scene) -> Round:
     sender, receiver = scene.udp()
     dev = scene.a.dev("eth0")
@@ -401,6 +433,8 @@ KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "forward": ("a router: interrupt to the doorbell of the other NIC", _forward),
     "icmp-error": ("a datagram that nobody wants, and the error back to its sender", _icmp_error),
     "raw": ("a packet for a raw socket and for its protocol", _raw),
+    "packet-recv": ("a frame for a packet socket and for IP", _packet_recv),
+    "packet-send": ("a whole frame from a packet socket to the NIC's doorbell", _packet_send),
     "blocked-qdisc": ("a queue holds a packet back until its watchdog expires", _blocked_qdisc),
     "completion": ("a sent packet freed after a hard interrupt (no NAPI)", _completion),
     "icmp": ("echo request out, and its answer on the other host", _icmp),

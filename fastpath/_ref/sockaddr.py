@@ -23,3 +23,48 @@ class sockaddr:
             value = getattr(self, name)
             if value < 0 or value >> limit:
                 raise ValueError(f"{name} {value} has more than {limit} bits")
+
+
+class sockaddr_ll(sockaddr):
+    """struct sockaddr_ll."""
+
+    __slots__ = ("hatype", "ifindex", "lladdr", "pkttype", "protocol")
+    protocol: int
+    ifindex: int
+    hatype: int
+    pkttype: int
+    lladdr: bytes
+
+    def __init__(
+        self,
+        protocol: int,
+        ifindex: int = 0,
+        hatype: int = 0,
+        pkttype: int = 0,
+        lladdr: bytes | bytearray | memoryview = b"",
+    ) -> None:
+        super().__init__(17, 0)
+        for name, value, bits in (
+            ("protocol", protocol, 16),
+            ("ifindex", ifindex, 32),
+            ("hatype", hatype, 16),
+            ("pkttype", pkttype, 8),
+        ):
+            if value < 0 or value >> bits:
+                raise ValueError(f"{name} {value} has more than {bits} bits")
+            object.__setattr__(self, name, value)
+        if len(lladdr) > 8:
+            raise ValueError("a hardware address has 8 bytes at most")
+        object.__setattr__(self, "lladdr", bytes(lladdr))
+
+    def _key(self) -> tuple[object, ...]:
+        return self.protocol, self.ifindex, self.hatype, self.pkttype, self.lladdr
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is sockaddr_ll and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+sockaddr_ll_make = sockaddr_ll

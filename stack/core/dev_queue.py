@@ -26,8 +26,12 @@ from stack.core.drop_reason import (
 )
 from stack.core.netdevice import (
     IFF_UP,
+    NET_XMIT_DROP,
     NET_XMIT_SUCCESS,
+    NETDEV_TX_BUSY,
     net_device,
+    netif_carrier_ok,
+    netif_running,
 )
 from stack.core.softirq import (
     NET_TX_SOFTIRQ,
@@ -60,6 +64,35 @@ def dev_queue_xmit(skb: sk_buff) -> int:
 
 
 __dev_queue_xmit = dev_queue_xmit
+
+
+def dev_direct_xmit(skb: sk_buff) -> int:
+    """net/core/dev.c: give one frame to the driver, past queue and taps. NET_XMIT_* or NETDEV_TX_*.
+
+    Takes ownership of skb. What the driver does not take at once is dropped.
+    """
+    dev: net_device = skb.dev
+    machine = dev.machine
+    if not netif_running(dev) or not netif_carrier_ok(dev):
+        dev.stats.tx_dropped += 1
+        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_DEV_READY)
+        return NET_XMIT_DROP
+    skbs = validate_xmit_skb(skb, dev)
+    if skbs is None or len(skbs) != 1:
+        dev.stats.tx_dropped += 1
+        skb_list_free(dev.net, skbs or [], SKB_DROP_REASON_DEV_READY)
+        return NET_XMIT_DROP
+    machine.softirq_count += 1
+    rc = NETDEV_TX_BUSY
+    if not dev.queue_stopped:
+        skb_reset_mac_header(skbs[0])
+        rc = dev.netdev_ops.ndo_start_xmit(skbs[0], dev)
+    if rc:
+        kfree_skb_reason(dev.net, skbs[0], SKB_DROP_REASON_DEV_READY)
+    machine.softirq_count = count = machine.softirq_count - 1
+    if not count and machine.softirq_pending and not machine.hardirq_count:
+        do_softirq(machine)
+    return rc
 
 
 def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:

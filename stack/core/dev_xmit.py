@@ -26,6 +26,7 @@ from fastpath.skbuff import (
     skb_pull,
     skb_push_data,
     skb_reset_mac_header,
+    skb_reset_network_header,
 )
 from fastpath.zerocopy import skb_orphan_frags
 from stack.core.drop_reason import (
@@ -116,6 +117,9 @@ def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
         clone.tstamp_ns = net.clock.now_ns()
         clone.pkt_type = PACKET_OUTGOING
         skb_reset_mac_header(clone)
+        off = clone.network_header - clone.data_offset
+        if off < 0 or off > clone.len:  # the protocol layer left it unset
+            skb_reset_network_header(clone)
         ptype.func(clone, dev, ptype, dev)
 
 

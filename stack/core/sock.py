@@ -18,7 +18,21 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff, sk_buff_head, skb_orphan
+from fastpath.bpf import bpf_prog, bpf_prog_run
+from fastpath.skbuff import (
+    alloc_skb,
+    kfree_skb,
+    pskb_trim,
+    sk_buff,
+    sk_buff_head,
+    skb_orphan,
+)
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_PROTO_MEM,
+    SKB_DROP_REASON_SOCKET_FILTER,
+    SKB_DROP_REASON_SOCKET_RCVBUFF,
+    SKB_NOT_DROPPED_YET,
+)
 from stack.core.dst import dst_check
 from stack.core.rows import FRESH, clone_state, row, state, wide
 from stack.core.sk_mem import (
@@ -69,6 +83,7 @@ SOCK_BINDADDR_LOCK = 1 << 21
 SOCK_BINDPORT_LOCK = 1 << 22
 SOCK_NOSPACE = 1 << 23
 SOCK_ZEROCOPY = 1 << 24
+SOCK_FILTER_LOCKED = 1 << 25
 
 SK_CAN_REUSE = 1
 SK_NO_REUSE = 0
@@ -116,7 +131,8 @@ class sock:
     sk_peek_off: int = row(-1)
     sk_no_check_tx: bool = row(False)
     sk_tsflags: int = row(0)
-    sk_filter: Callable[[sock, sk_buff], int] | None = row()
+    sk_filter: bpf_prog | None = row()
+    """Charged to sk_omem_alloc; see stack/core/filter.py."""
     sk_max_ack_backlog: int = row(0)
     sk_pacing_rate: wide = row(PACING_UNLIMITED)
     sk_pacing_status: bool = row(False)
@@ -263,6 +279,8 @@ def sk_clone_lock(sk: S, priority: int = 0) -> S:
     """net/core/sock.c: a locked child with sk's settings and empty queues (accept path)."""
     newsk = clone_state(sk)
     newsk.sk_mem.sockets_allocated += 1
+    if newsk.sk_filter is not None:
+        newsk.sk_omem_alloc += newsk.sk_filter.size_bytes
     net = sk.net
     net.sock_cookie = newsk.sk_cookie = net.sock_cookie + 1
     return newsk
@@ -580,9 +598,18 @@ def sock_queue_rcv_skb(sk: sock, skb: sk_buff) -> int:
 
     Takes ownership of skb on 0 only.
     """
-    if sk.sk_filter is not None and not sk.sk_filter(sk, skb):
-        return -errno.EPERM
-    return __sock_queue_rcv_skb(sk, skb)
+    err = sk_filter(sk, skb)
+    return err or __sock_queue_rcv_skb(sk, skb)
+
+
+def sock_queue_rcv_skb_reason(sk: sock, skb: sk_buff) -> int:
+    """net/core/sock.c: as sock_queue_rcv_skb; SKB_NOT_DROPPED_YET, or why it cannot be queued."""
+    err = sock_queue_rcv_skb(sk, skb)
+    if not err:
+        return SKB_NOT_DROPPED_YET
+    if err == -errno.EPERM:
+        return SKB_DROP_REASON_SOCKET_FILTER
+    return SKB_DROP_REASON_SOCKET_RCVBUFF if err == -errno.ENOMEM else SKB_DROP_REASON_PROTO_MEM
 
 
 def __sock_queue_rcv_skb(sk: sock, skb: sk_buff) -> int:
@@ -602,9 +629,23 @@ def __sock_queue_rcv_skb(sk: sock, skb: sk_buff) -> int:
 
 
 def sk_filter(sk: sock, skb: sk_buff) -> int:
-    """net/core/filter.c: 0 to accept, -EPERM to drop."""
-    if sk.sk_filter is not None and not sk.sk_filter(sk, skb):
+    """include/linux/filter.h: 0 to accept, -EPERM to drop."""
+    return 0 if sk.sk_filter is None else sk_filter_trim_cap(sk, skb, 1)
+
+
+def sk_filter_trim_cap(sk: sock, skb: sk_buff, cap: int) -> int:
+    """net/core/filter.c: run the filter, cut to what it wants but at least `cap` bytes.
+
+    0 to accept, -EPERM to drop.
+    """
+    prog: bpf_prog | None = sk.sk_filter
+    if prog is None:
+        return 0
+    length = bpf_prog_run(prog, skb)
+    if not length:
         return -errno.EPERM
+    if length < skb.len:
+        pskb_trim(skb, length if length > cap else cap)
     return 0
 
 

@@ -5,6 +5,6 @@ Every layer below the applications passes addresses as this one value, whatever 
 
 from __future__ import annotations
 
-from fastpath.sockaddr import sockaddr
+from fastpath.sockaddr import sockaddr, sockaddr_ll
 
-__all__ = ["sockaddr"]
+__all__ = ["sockaddr", "sockaddr_ll"]

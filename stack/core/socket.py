@@ -38,6 +38,7 @@ from stack.core.uapi import (
     POLLHUP,
     POLLNVAL,
     SIOCGSTAMP,
+    SO_GET_FILTER,
     SOCK_CLOEXEC,
     SOCK_MAX,
     SOCK_NONBLOCK,
@@ -642,6 +643,8 @@ def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = 0)
         value = sock_getsockopt(sock, level, optname, optlen)
         if sock.ready is not None:
             sock.ready.refresh()  # SO_ERROR took the error away
+        if optname == SO_GET_FILTER:  # its optlen counts instructions
+            return value
     else:
         value = sock.ops.getsockopt(sock, level, optname)
     return pack_opt(value, optlen) if optlen else value

@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import sk_buff
 from stack.core import uapi
+from stack.core.filter import (
+    sk_attach_bpf,
+    sk_attach_filter,
+    sk_detach_filter,
+    sk_get_filter,
+    sk_lock_filter,
+)
 from stack.core.rows import wide
 from stack.core.sk_mem import SOCK_MIN_SNDBUF, SOCK_SNDBUF_LOCK
 from stack.core.sock import (
@@ -22,6 +29,7 @@ from stack.core.sock import (
     SK_CAN_REUSE,
     SOCK_BROADCAST,
     SOCK_DBG,
+    SOCK_FILTER_LOCKED,
     SOCK_KEEPOPEN,
     SOCK_LINGER,
     SOCK_LOCALROUTE,
@@ -226,6 +234,9 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
     if optname == uapi.SO_MAX_PACING_RATE:
         sock_set_max_pacing_rate(sk, optval)
         return
+    if optname == uapi.SO_ATTACH_FILTER:
+        sk_attach_filter(sk, optval)
+        return
     if optname == uapi.SO_LINGER:
         if isinstance(optval, tuple):
             onoff, seconds = optval
@@ -282,6 +293,12 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
         case uapi.SO_TIMESTAMP | uapi.SO_TIMESTAMPNS:
             sock_valbool_flag(sk, SOCK_RCVTSTAMP, bool(val))
             sock_valbool_flag(sk, SOCK_RCVTSTAMPNS, bool(val) and optname == uapi.SO_TIMESTAMPNS)
+        case uapi.SO_DETACH_FILTER:
+            sk_detach_filter(sk)
+        case uapi.SO_LOCK_FILTER:
+            sk_lock_filter(sk, bool(val))
+        case uapi.SO_ATTACH_BPF:
+            sk_attach_bpf(sk, val)
         case uapi.SO_PEEK_OFF:
             sk.sk_peek_off = val
         case uapi.SO_ZEROCOPY:
@@ -354,6 +371,10 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> 
             return int(sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_RCVTSTAMPNS) == SOCK_RCVTSTAMP)
         case uapi.SO_TIMESTAMPNS:
             return int(bool(sk.sk_flags & SOCK_RCVTSTAMPNS))
+        case uapi.SO_GET_FILTER:
+            return sk_get_filter(sk, optlen)
+        case uapi.SO_LOCK_FILTER:
+            return int(bool(sk.sk_flags & SOCK_FILTER_LOCKED))
         case uapi.SO_PEEK_OFF:
             return sk.sk_peek_off
         case uapi.SO_COOKIE:

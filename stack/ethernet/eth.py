@@ -17,7 +17,9 @@ from stack.core.netdevice import (
     ETH_MIN_MTU,
     ETH_P_802_2,
     IFF_BROADCAST,
+    IFF_LOOPBACK,
     IFF_MULTICAST,
+    IFF_NOARP,
     header_ops,
     net_device,
 )
@@ -53,7 +55,8 @@ def eth_header(
         saddr if saddr is not None else dev.dev_addr,
         len if proto == ETH_P_802_2 else proto,
     )
-    return ETH_HLEN if daddr is not None else -ETH_HLEN
+    known = daddr is not None or dev.flags & (IFF_LOOPBACK | IFF_NOARP)
+    return ETH_HLEN if known else -ETH_HLEN
 
 
 def eth_header_parse(skb: sk_buff) -> bytes:

@@ -15,13 +15,13 @@ from fastpath.skbuff import (
     skb_clone,
     skb_push,
 )
-from stack.core.drop_reason import SKB_DROP_REASON_SOCKET_RCVBUFF, kfree_skb_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.iov import msghdr
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
     sk_common_release,
-    sock_queue_rcv_skb,
+    sock_queue_rcv_skb_reason,
 )
 from stack.core.uapi import MSG_OOB
 from stack.inet.af_ops import af_ops_of
@@ -138,8 +138,9 @@ def ping_queue_rcv_skb(sk: ping_sock, skb: sk_buff) -> int:
     """net/ipv4/ping.c: 0 or -1. Takes ownership of skb."""
     if sk.cmsg_flags:
         af_ops_of[sk.sk_family].pktinfo_prepare(sk, skb)
-    if sock_queue_rcv_skb(sk, skb) < 0:
-        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_SOCKET_RCVBUFF)
+    reason = sock_queue_rcv_skb_reason(sk, skb)
+    if reason:
+        kfree_skb_reason(sk.net, skb, reason)
         return -1
     return 0
 

@@ -15,15 +15,12 @@ from fastpath.skbuff import (
     sk_buff,
 )
 from stack.core.datagram import skb_recv_datagram
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_SOCKET_RCVBUFF,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
-    sock_queue_rcv_skb,
+    sock_queue_rcv_skb_reason,
 )
 from stack.core.sockopt import sock_recv_cmsgs
 from stack.core.uapi import (
@@ -114,8 +111,9 @@ def raw_icmp_error(
 
 def raw_rcv_skb(sk: raw_sock, skb: sk_buff) -> int:
     """net/ipv4/raw.c: 0 (NET_RX_SUCCESS) or 1. Takes ownership of skb."""
-    if sock_queue_rcv_skb(sk, skb) < 0:
-        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_SOCKET_RCVBUFF)
+    reason = sock_queue_rcv_skb_reason(sk, skb)
+    if reason:
+        kfree_skb_reason(sk.net, skb, reason)
         return 1
     return 0
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff
-from stack.core.sock import sk_add_backlog, sock_owned_by_user
+from fastpath.skbuff import sk_buff, skb_copy_bits
+from stack.core.sock import sk_add_backlog, sk_filter_trim_cap, sock_owned_by_user
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_drop, request_sock
 from stack.inet.tcp_done import tcp_done_with_error
@@ -63,8 +63,14 @@ def tcp_req_err(req: request_sock, seq: int, abort: bool) -> None:
 
 
 def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:
-    """True when the socket's filter refuses the segment."""
-    return sk.sk_filter is not None and not sk.sk_filter(sk, skb)
+    """net/ipv4/tcp_ipv4.c: True when the socket's filter refuses the segment, data at its header.
+
+    What the filter cuts off is data that did not come: before tcp_v4_fill_cb.
+    """
+    if sk.sk_filter is None:
+        return False
+    hlen = skb_copy_bits(skb, 12, 1)[0] >> 4 << 2
+    return sk_filter_trim_cap(sk, skb, hlen) != 0
 
 
 def tcp_add_backlog(sk: tcp_sock, skb: sk_buff) -> bool:

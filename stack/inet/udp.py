@@ -59,7 +59,7 @@ from stack.core.sock import (
     raise_sock_error,
     release_sock,
     sk_common_release,
-    sk_filter,
+    sk_filter_trim_cap,
     sock_rfree,
 )
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
@@ -271,7 +271,7 @@ def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
 
 def udp_queue_rcv_one_skb(sk: udp_sock, skb: sk_buff) -> int:
     """net/ipv4/udp.c (with __udp_enqueue_schedule_skb): filter, queue, wake. Takes ownership."""
-    if sk.sk_filter is not None and sk_filter(sk, skb):
+    if sk.sk_filter is not None and sk_filter_trim_cap(sk, skb, UDP_HLEN):
         net = sk.net
         sk.udp_mib.InErrors += 1
         sk.sk_drops += 1

@@ -435,6 +435,9 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
                 inet_csk_reqsk_queue_drop_and_put(sk, req)
                 sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
                 continue
+            if tcp_filter(sk, skb):
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+                return 0
             tcp_v4_fill_cb(skb)
             return tcp_v4_new_syn_recv(sk, skb, req)
         if state == TCP_LISTEN:
@@ -448,10 +451,10 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
     if not xfrm4_policy_check(tp, 0, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
         return 0
-    tcp_v4_fill_cb(skb)
     if tcp_filter(tp, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
         return 0
+    tcp_v4_fill_cb(skb)
     if tp.sk_state == TCP_LISTEN:
         return tcp_v4_do_rcv(tp, skb)
     tp.segs_in += skb.gso_segs or 1

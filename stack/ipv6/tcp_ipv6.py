@@ -467,6 +467,9 @@ def tcp_v6_rcv(skb: sk_buff) -> int:
                 inet_csk_reqsk_queue_drop_and_put(sk, req)
                 sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
                 continue
+            if tcp_filter(sk, skb):
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+                return 0
             tcp_v6_fill_cb(skb)
             return tcp_v6_new_syn_recv(sk, skb, req)
         if state == TCP_LISTEN:
@@ -478,10 +481,10 @@ def tcp_v6_rcv(skb: sk_buff) -> int:
         net.mib.linux.TCPMinTTLDrop += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
         return 0
-    tcp_v6_fill_cb(skb)
     if tcp_filter(tp, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
         return 0
+    tcp_v6_fill_cb(skb)
     if tp.sk_state == TCP_LISTEN:
         return tcp_v6_do_rcv(tp, skb)
     tp.segs_in += skb.gso_segs or 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath._ref.sockaddr import sockaddr as twin
-from fastpath.sockaddr import sockaddr
+from fastpath._ref.sockaddr import sockaddr_ll as twin_ll
+from fastpath.sockaddr import sockaddr, sockaddr_ll, sockaddr_ll_make
 
 FIELDS = ("family", "addr", "port", "flowinfo", "scope_id")
 numbers = st.one_of(st.integers(-2, 1 << 17), st.integers(0, 1 << 33), st.integers(0, 1 << 129))
@@ -49,3 +51,34 @@ def test_no_field_can_be_written() -> None:
     for field in FIELDS:
         with pytest.raises(AttributeError):
             setattr(name, field, 1)
+
+
+LL = st.tuples(
+    st.integers(-1, 0x10000),
+    st.integers(-1, 1 << 32),
+    st.integers(-1, 0x10000),
+    st.integers(-1, 256),
+    st.binary(max_size=9),
+)
+
+
+@given(LL, LL)
+def test_sockaddr_ll_is_its_twin(a: tuple[int, int, int, int, bytes], b: tuple[Any, ...]) -> None:
+    made = []
+    for row in (a, b):
+        try:
+            want = twin_ll(*row)
+        except ValueError:
+            with pytest.raises(ValueError, match=r"^sockaddr_ll: "):
+                sockaddr_ll(*row)
+            return
+        got = sockaddr_ll(*row)
+        assert (got.family, got.addr, got.protocol, got.ifindex) == (17, 0, row[0], row[1])
+        assert (got.hatype, got.pkttype, got.lladdr) == row[2:]
+        assert eval(repr(got), {"sockaddr_ll": sockaddr_ll}) == got == sockaddr_ll_make(*row)
+        assert pickle.loads(pickle.dumps(got)) == got
+        assert hash(got) == hash(sockaddr_ll(*row))
+        assert got != sockaddr(2, 0)
+        made.append((got, want))
+    (one, ref_one), (two, ref_two) = made
+    assert (one == two) == (ref_one == ref_two)

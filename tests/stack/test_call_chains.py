@@ -166,6 +166,17 @@ FORWARD6 = (
 """
     + SEND6
 )
+PACKET_RECV = """
+    e1000_intr napi_schedule net_rx_action e1000_clean e1000_clean_rx_irq netif_receive_skb
+    deliver_skb ip_rcv ip_rcv_finish ip_local_deliver deliver_skb packet_rcv sk_data_ready
+    sys_recvfrom __sock_recvmsg security_sock_recvmsg packet_recvmsg skb_recv_datagram
+    skb_copy_datagram_iter
+"""
+PACKET_SEND = """
+    sys_send sys_sendto sock_sendmsg __sock_sendmsg security_sock_sendmsg packet_sendmsg packet_snd
+    packet_alloc_skb sock_alloc_send_skb packet_parse_headers packet_xmit dev_queue_xmit enqueue
+    qdisc_run qdisc_restart dequeue dev_hard_start_xmit dev_queue_xmit_nit e1000_xmit_frame
+"""
 
 
 def assert_subsequence(wanted: str, names: list[str]) -> None:
@@ -194,6 +205,8 @@ def assert_subsequence(wanted: str, names: list[str]) -> None:
         ("forward", [FORWARD]),
         ("icmp-error", [ICMP_ERROR, TO_ERR_HANDLER]),
         ("raw", [RAW]),
+        ("packet-recv", [PACKET_RECV]),
+        ("packet-send", [PACKET_SEND]),
         ("blocked-qdisc", [BLOCKED]),
         ("completion", [COMPLETION]),
         ("xtp", [XTP]),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import VirtualClock
+from fastpath.bpf import bpf_prog
 from fastpath.skbuff import alloc_skb, kfree_skb
 from stack.core import sk_mem as m
 from stack.core import sock as s
@@ -163,7 +164,7 @@ def test_receive_queue_limits_and_releases_memory(host: Host, sk: Any) -> None:
 
 
 def test_filter_refuses(host: Host, sk: Any) -> None:
-    sk.sk_filter = lambda sk, skb: 0
+    sk.sk_filter = bpf_prog([(6, 0, 0, 0)])
     skb = alloc_skb(host.skb_small, 100)
     assert skb is not None
     assert s.sock_queue_rcv_skb(sk, skb) == -errno.EPERM

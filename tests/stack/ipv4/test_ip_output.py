@@ -165,7 +165,7 @@ def test_queue_xmit_routes_and_fills_the_header(net: Net) -> None:
     sk = sockfd_lookup(net.host, fd).sk
     sk.sk_dst_cache = None
     sk.sk_no_check_tx = True
-    assert ip_queue_xmit(sk, segment(net, b"\0\1\0\2\0\x09\0\0!")) == 0
+    assert ip_queue_xmit(sk, segment(net, b"\0\1\0\2\0\x09\0\0!"), None) == 0
     (packet,) = net.ip_sent()
     assert (packet.src, packet.dst, packet.ttl, packet.flags) == (ME, PEER, 64, "DF")
     assert sk.sk_dst_cache is not None
@@ -177,7 +177,7 @@ def test_queue_xmit_without_route(net: Net) -> None:
     sys_connect(net.host, fd, at(PEER, 9))
     sk = sockfd_lookup(net.host, fd).sk
     net.host.addr_del("eth0", f"{ME}/24")
-    assert ip_queue_xmit(sk, segment(net, bytes(9))) == -errno.EHOSTUNREACH
+    assert ip_queue_xmit(sk, segment(net, bytes(9)), None) == -errno.EHOSTUNREACH
     assert net.host.mib.ip.OutNoRoutes == 1
     assert net.host.skb_small.in_use == 0
 

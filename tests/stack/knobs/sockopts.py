@@ -7,6 +7,7 @@ it is a situation, and what is seen is what getsockopt says.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import struct
 from collections.abc import Callable, Iterator
@@ -191,6 +192,46 @@ def so_linger(value: Any) -> bool:
         a.close()
         net.run(20 * MS)
         return any(s.flags & RST for s in net.log)
+
+
+TWO_BYTES = ((6, 0, 0, 10),)  # of a datagram: its header and these
+
+
+def filtered(*options: tuple[int, Any]) -> bytes | str:
+    """What a UDP socket with these options receives of "abcdef", or the errno of the last one."""
+    net = one_host()
+    with net.host.socket(2, 2) as sock:
+        sock.bind(("127.0.0.1", 7000))
+        for number, value in options:
+            try:
+                if value is not None:
+                    sock.setsockopt(SOL, number, value)
+            except OSError as error:
+                return errno.errorcode[error.errno or 0]
+        sock.sendto(b"abcdef", ("127.0.0.1", 7000))
+        sock.setblocking(False)
+        try:
+            return sock.recv(100)
+        except BlockingIOError:
+            return ""
+
+
+def so_attach_filter(value: Any) -> bytes | str:
+    return filtered((u.SO_ATTACH_FILTER, value))
+
+
+def so_attach_bpf(value: Any) -> bytes | str:
+    return filtered((u.SO_ATTACH_BPF, value))
+
+
+def so_detach_filter(value: Any) -> bytes | str:
+    return filtered((u.SO_ATTACH_FILTER, TWO_BYTES), (u.SO_DETACH_FILTER, value))
+
+
+def so_lock_filter(value: Any) -> bytes | str:
+    return filtered(
+        (u.SO_ATTACH_FILTER, TWO_BYTES), (u.SO_LOCK_FILTER, value), (u.SO_DETACH_FILTER, 0)
+    )
 
 
 def so_mark(value: Any) -> list[int]:
@@ -883,6 +924,13 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "SO_DONTROUTE": (so_dontroute, {None: "gateway", 1: "link"}),
     "SO_ERROR": (so_error, {False: [0, 0], True: [111, 0]}),
     "SO_KEEPALIVE": (so_keepalive, {None: False, 1: True}),
+    "SO_ATTACH_BPF": (so_attach_bpf, {None: b"abcdef", 3: "EBADF"}),
+    "SO_ATTACH_FILTER": (
+        so_attach_filter,
+        {None: b"abcdef", TWO_BYTES: b"ab", ((6, 0, 0, 0),): "", ((6, 0, 0),): "EINVAL"},
+    ),
+    "SO_DETACH_FILTER": (so_detach_filter, {None: b"ab", 0: b"abcdef"}),
+    "SO_LOCK_FILTER": (so_lock_filter, {None: b"abcdef", 1: "EPERM"}),
     "SO_LINGER": (so_linger, {None: False, struct.pack("=ii", 1, 0): True}),
     "SO_MARK": (so_mark, {None: [0], 77: [77]}),
     "SO_MAX_PACING_RATE": (so_max_pacing_rate, {None: 0.0, 100_000: 2.0, 400_000: 0.5}),

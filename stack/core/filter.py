@@ -1,0 +1,123 @@
+"""net/core/filter.c: classic BPF programs of sockets: attached, shown, detached.
+
+A program is what setsockopt(2) takes, a struct sock_fprog with the address of its instructions, or
+rows of (code, jt, jf, k). fastpath.bpf checks and runs it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from typing import TYPE_CHECKING, Any
+
+from fastpath.bpf import BPF_MAXINSNS, bpf_prog
+from stack.core.sock import SOCK_FILTER_LOCKED
+
+if TYPE_CHECKING:
+    from stack.core.sock import sock
+
+SOCK_FPROG = struct.Struct("@HP")
+INSN_BYTES = 8
+
+
+def copy_bpf_fprog_from_user(optval: Any) -> bytes | list[Any]:
+    """net/core/sock.c: the instructions that an option value stands for.
+
+    Raises: OSError EINVAL; EFAULT when the address in a sock_fprog cannot be read.
+    """
+    if isinstance(optval, list | tuple):
+        if not 0 < len(optval) <= BPF_MAXINSNS:
+            raise OSError(errno.EINVAL, f"a filter has 1 to {BPF_MAXINSNS} instructions")
+        return list(optval)
+    try:
+        data = bytes(memoryview(optval))
+    except TypeError:
+        data = b""
+    if len(data) != SOCK_FPROG.size:
+        raise OSError(errno.EINVAL, f"a filter is a struct sock_fprog of {SOCK_FPROG.size} bytes")
+    count, address = SOCK_FPROG.unpack(data)
+    if not address or not 0 < count <= BPF_MAXINSNS:
+        raise OSError(errno.EINVAL, f"a filter has 1 to {BPF_MAXINSNS} instructions")
+    return copy_from_user(address, count * INSN_BYTES)
+
+
+def copy_from_user(address: int, size: int) -> bytes:
+    """Bytes of this process, whose programs use the socket. Raises: OSError EFAULT."""
+    data = b""
+    try:
+        fd = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.pread(fd, size, address)
+        finally:
+            os.close(fd)
+    except (OSError, OverflowError):
+        pass
+    if len(data) != size:
+        raise OSError(errno.EFAULT, f"no {size} bytes can be read at {address:#x}")
+    return data
+
+
+def sk_attach_filter(sk: sock, optval: Any) -> None:
+    """net/core/filter.c: have a program look at what the socket receives, in place of another.
+
+    Raises: OSError EPERM when locked, EINVAL, EFAULT, ENOMEM above sysctl optmem_max.
+    """
+    if sk.sk_flags & SOCK_FILTER_LOCKED:
+        raise PermissionError(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
+    try:
+        prog = bpf_prog(copy_bpf_fprog_from_user(optval), sk.net.random.getrandbits(64))
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from None
+    sk_filter_charge(sk, prog)
+    if sk.sk_filter is not None:
+        sk.sk_omem_alloc -= sk.sk_filter.size_bytes
+    sk.sk_filter = prog
+
+
+def sk_filter_charge(sk: sock, prog: bpf_prog) -> None:
+    """net/core/filter.c: count a program as option memory. Raises: OSError ENOMEM."""
+    limit = sk.net.sysctl.optmem_max
+    if prog.size_bytes > limit or sk.sk_omem_alloc + prog.size_bytes >= limit:
+        raise OSError(errno.ENOMEM, f"option memory: sysctl optmem_max is {limit}")
+    sk.sk_omem_alloc += prog.size_bytes
+
+
+def sk_attach_bpf(sk: sock, fd: int) -> None:
+    """net/core/filter.c: there are no extended BPF programs here. Raises: OSError EPERM, EBADF."""
+    if sk.sk_flags & SOCK_FILTER_LOCKED:
+        raise PermissionError(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
+    raise OSError(errno.EBADF, f"{fd} is no BPF program")
+
+
+def sk_detach_filter(sk: sock) -> None:
+    """net/core/filter.c. Raises: OSError EPERM when locked, ENOENT without one."""
+    if sk.sk_flags & SOCK_FILTER_LOCKED:
+        raise PermissionError(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
+    if sk.sk_filter is None:
+        raise OSError(errno.ENOENT, "the socket has no filter")
+    sk.sk_omem_alloc -= sk.sk_filter.size_bytes
+    sk.sk_filter = None
+
+
+def sk_get_filter(sk: sock, count: int) -> int | bytes:
+    """net/core/filter.c: the program as struct sock_filter, or with `count` 0 how long it is.
+
+    `count`: instructions that there is room for. Raises: OSError EINVAL, too little room.
+    """
+    prog = sk.sk_filter
+    if prog is None:
+        return 0 if not count else b""
+    if not count:
+        return prog.len
+    if count < prog.len:
+        raise OSError(errno.EINVAL, f"the filter has {prog.len} instructions")
+    return prog.filter
+
+
+def sk_lock_filter(sk: sock, on: bool) -> None:
+    """net/core/sock.c: the filter stays as it is, for ever. Raises: OSError EPERM to unlock."""
+    if sk.sk_flags & SOCK_FILTER_LOCKED and not on:
+        raise PermissionError(errno.EPERM, "a filter stays locked")
+    if on:
+        sk.sk_flags |= SOCK_FILTER_LOCKED

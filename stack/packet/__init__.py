@@ -1,0 +1,1 @@
+"""Packet sockets: whole frames of an interface (net/packet)."""

@@ -1,0 +1,408 @@
+"""net/packet/af_packet.c: frames to packet sockets, and from them to interfaces.
+
+What a socket wants is a `packet_type` on the lists of the device layer (dev_add_pack), so with none
+open nothing is looked at. Addresses are `sockaddr_ll` values.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from fastpath.bpf import bpf_prog_run
+from fastpath.skbuff import (
+    CHECKSUM_PARTIAL,
+    PACKET_LOOPBACK,
+    PACKET_OUTGOING,
+    SKB_GSO_TCPV4,
+    SKB_GSO_TCPV6,
+    consume_skb,
+    kfree_skb,
+    pskb_trim,
+    sk_buff,
+    skb_clone,
+    skb_copy_bits,
+    skb_csum_unnecessary,
+    skb_mac_offset,
+    skb_network_offset,
+    skb_pull,
+    skb_push,
+    skb_reset_mac_header,
+    skb_reset_network_header,
+    skb_set_network_header,
+    skb_shared,
+)
+from fastpath.sockaddr import sockaddr_ll_make
+from stack.core.datagram import skb_recv_datagram
+from stack.core.dev_queue import dev_direct_xmit, dev_queue_xmit
+from stack.core.dev_receive import dev_add_pack, dev_remove_pack
+from stack.core.drop_reason import SKB_DROP_REASON_PACKET_SOCK_ERROR, kfree_skb_reason
+from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.netdevice import (
+    ARPHRD_ETHER,
+    ETH_HLEN,
+    ETH_P_8021AD,
+    ETH_P_8021Q,
+    ETH_P_ALL,
+    IFF_UP,
+    VLAN_HLEN,
+    net_device,
+    net_xmit_errno,
+    packet_type,
+)
+from stack.core.sock import (
+    SOCK_DEAD,
+    lock_sock,
+    os_error,
+    release_sock,
+    skb_set_owner_r,
+    sock_alloc_send_skb,
+)
+from stack.core.sockaddr import sockaddr, sockaddr_ll
+from stack.core.socket import socket
+from stack.core.sockopt import put_cmsg, sock_recv_cmsgs
+from stack.core.uapi import (
+    AF_PACKET,
+    MSG_DONTWAIT,
+    MSG_ERRQUEUE,
+    MSG_PEEK,
+    MSG_TRUNC,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOL_PACKET,
+)
+from stack.packet.packet_sock import (
+    PACKET_AUXDATA,
+    TP_STATUS_CSUM_VALID,
+    TP_STATUS_CSUMNOTREADY,
+    TP_STATUS_GSO_TCP,
+    TP_STATUS_USER,
+    TP_STATUS_VLAN_TPID_VALID,
+    TP_STATUS_VLAN_VALID,
+    packet_sock,
+)
+
+AUXDATA = struct.Struct("=IIIHHHH")
+HEADROOM = 32  # LL_RESERVED_SPACE: an Ethernet header and what precedes it, rounded up
+READ_FLAGS = MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC | MSG_ERRQUEUE
+VLAN_MAX_DEPTH = 8
+MAX_LINEAR = 0x600
+"""More of a frame than this goes to page fragments."""
+
+
+# --- the hook ----------------------------------------------------------------------------------
+
+
+def register_prot_hook(sk: packet_sock) -> None:
+    """net/packet/af_packet.c: begin to receive."""
+    if not sk.running:
+        dev_add_pack(sk.net, sk.prot_hook)
+        sk.running = True
+
+
+def unregister_prot_hook(sk: packet_sock) -> None:
+    """net/packet/af_packet.c (__unregister_prot_hook): receive no more."""
+    if sk.running:
+        sk.running = False
+        dev_remove_pack(sk.net, sk.prot_hook)
+
+
+def packet_down(sk: packet_sock) -> None:
+    """The socket's interface is down: ENETDOWN for who reads or writes next."""
+    sk.sk_err = errno.ENETDOWN
+    if not sk.sk_flags & SOCK_DEAD:
+        sk.sk_error_report()
+
+
+def packet_do_bind(sk: packet_sock, ifindex: int, proto: int) -> int:
+    """net/packet/af_packet.c: receive `proto` (0: as before) on an interface, 0 for any.
+
+    Returns 0 or -ENODEV. An interface that is down leaves ENETDOWN as the socket's error.
+    """
+    lock_sock(sk)
+    try:
+        proto = proto or sk.num
+        dev: net_device | None = None
+        if ifindex:
+            dev = sk.net.dev_by_index.get(ifindex)
+            if dev is None:
+                return -errno.ENODEV
+        hook = sk.prot_hook
+        if hook.type == proto and hook.dev is dev:
+            return 0
+        unregister_prot_hook(sk)
+        sk.num = hook.type = proto
+        hook.dev = sk.cached_dev = dev
+        sk.ifindex = ifindex
+        if not proto:
+            return 0
+        if dev is None or dev.flags & IFF_UP:
+            register_prot_hook(sk)
+        else:
+            packet_down(sk)
+        return 0
+    finally:
+        release_sock(sk)
+
+
+# --- receiving ---------------------------------------------------------------------------------
+
+
+def packet_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
+    """net/packet/af_packet.c: packet_type.func: queue a frame as the socket wants to see it.
+
+    Data behind the MAC header, or at it for what is sent. Takes ownership of (a reference to) skb.
+    """
+    sk: packet_sock = pt.af_packet_priv  # type: ignore[assignment]
+    if skb.pkt_type == PACKET_LOOPBACK:
+        consume_skb(skb)
+        return 0
+    off = 0
+    if dev.header_ops is not None:
+        if sk.sk_type != SOCK_DGRAM:
+            off = skb_mac_offset(skb)
+        elif skb.pkt_type == PACKET_OUTGOING:
+            off = skb_network_offset(skb)
+    length = skb.len - off
+    snaplen = length
+    if sk.sk_filter is not None:
+        skb.dev = dev
+        wanted = bpf_prog_run(sk.sk_filter, skb, off)
+        if not wanted:
+            consume_skb(skb)
+            return 0
+        if wanted < snaplen:
+            snaplen = wanted
+    if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
+        sk.tp_drops += 1
+        sk.sk_drops += 1
+        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_PACKET_SOCK_ERROR)
+        return 0
+    if skb_shared(skb):
+        clone = skb_clone(skb)
+        consume_skb(skb)
+        skb = clone
+    source = b""
+    if dev.header_ops is not None:
+        source = skb_copy_bits(skb, skb_mac_offset(skb) + 6, 6)
+    ifindex = orig_dev.ifindex if sk.origdev else dev.ifindex
+    skb.cb = sockaddr_ll_make(skb.protocol, ifindex, dev.type, skb.pkt_type, source)
+    if off < 0:
+        skb_push(skb, -off)
+    elif off > 0:
+        skb_pull(skb, off)
+    skb.seq = length  # as PACKET_SKB_CB(skb)->sa.origlen: the whole frame's, for tp_len
+    if snaplen < length:
+        pskb_trim(skb, snaplen)
+    if not skb.tstamp_ns:
+        skb.tstamp_ns = sk.net.clock.now_ns()
+    skb_set_owner_r(skb, sk)
+    skb.dev = None
+    skb.dst = None
+    sk.tp_packets += 1
+    sk.sk_receive_queue.queue_tail(skb)
+    sk.sk_data_ready()
+    return 0
+
+
+def packet_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
+    """net/packet/af_packet.c: read one frame; bytes copied, with MSG_TRUNC its own length.
+
+    Raises: OSError EINVAL for other flags than MSG_PEEK, MSG_DONTWAIT, MSG_TRUNC, MSG_ERRQUEUE;
+    EAGAIN; ENETDOWN when the interface went down.
+    """
+    sk: packet_sock = sock.sk
+    if flags & ~READ_FLAGS:
+        raise OSError(
+            errno.EINVAL, f"flags {flags & ~READ_FLAGS:#x} mean nothing to packet sockets"
+        )
+    if flags & MSG_ERRQUEUE:
+        raise BlockingIOError(errno.EAGAIN, "the error queue is empty")
+    skb = skb_recv_datagram(sk, flags)
+    if skb is None:
+        return 0
+    full = skb.len
+    copied = full
+    if length < copied:
+        msg.msg_flags |= MSG_TRUNC
+        copied = length
+    try:
+        skb_copy_datagram_iter(skb, 0, msg, copied)
+    except (ValueError, BufferError, TypeError) as exc:
+        kfree_skb(skb)
+        raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+    msg.msg_name = skb.cb
+    if sk.sk_type == SOCK_DGRAM and is_vlan(skb.protocol):
+        msg.msg_name = vlan_name_dgram(skb)
+    sock_recv_cmsgs(msg, sk, skb)
+    if sk.auxdata:
+        put_cmsg(msg, SOL_PACKET, PACKET_AUXDATA, packet_auxdata(sk, skb))
+    consume_skb(skb)
+    return full if flags & MSG_TRUNC else copied
+
+
+def is_vlan(protocol: int) -> bool:
+    """include/linux/if_vlan.h eth_type_vlan."""
+    return protocol in (ETH_P_8021Q, ETH_P_8021AD)
+
+
+def vlan_name_dgram(skb: sk_buff) -> sockaddr_ll:
+    """The address of a tagged frame names what is behind its tags (vlan_get_protocol_dgram)."""
+    name: sockaddr_ll = skb.cb
+    proto = vlan_behind(skb, skb.protocol, skb_mac_offset(skb) + ETH_HLEN)
+    return sockaddr_ll_make(proto, name.ifindex, name.hatype, name.pkttype, name.lladdr)
+
+
+def vlan_behind(skb: sk_buff, proto: int, off: int) -> int:
+    """include/linux/if_vlan.h __vlan_get_protocol_offset: the protocol behind tags that begin at
+    `off`; 0 when there are too many, or the frame ends."""
+    for _ in range(VLAN_MAX_DEPTH):
+        if not is_vlan(proto):
+            return proto
+        if off + VLAN_HLEN > skb.len:
+            return 0
+        proto = int.from_bytes(skb_copy_bits(skb, off + 2, 2), "big")
+        off += VLAN_HLEN
+    return 0
+
+
+def packet_auxdata(sk: packet_sock, skb: sk_buff) -> bytes:
+    """struct tpacket_auxdata of a frame."""
+    status = TP_STATUS_USER
+    if skb.ip_summed == CHECKSUM_PARTIAL:
+        status |= TP_STATUS_CSUMNOTREADY
+    elif skb.pkt_type != PACKET_OUTGOING and skb_csum_unnecessary(skb):
+        status |= TP_STATUS_CSUM_VALID
+    if skb.gso_size and skb.gso_type & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6):
+        status |= TP_STATUS_GSO_TCP
+    tci = tpid = 0
+    if skb.vlan_proto:
+        tci = skb.vlan_tci
+        tpid = skb.vlan_proto
+        status |= TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID
+    elif sk.sk_type == SOCK_DGRAM and is_vlan(skb.protocol):
+        off = skb_mac_offset(skb) + ETH_HLEN
+        if off + VLAN_HLEN <= skb.len:
+            tci = int.from_bytes(skb_copy_bits(skb, off, 2), "big")
+        tpid = skb.protocol
+        status |= TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID
+    net = skb_network_offset(skb) & 0xFFFF
+    return AUXDATA.pack(status, skb.seq, skb.len, 0, net, tci, tpid)
+
+
+# --- sending -----------------------------------------------------------------------------------
+
+
+def packet_sendmsg(sock: socket, msg: msghdr, length: int) -> int:
+    """net/packet/af_packet.c: send one frame. Returns `length`. Raises: OSError."""
+    return packet_snd(sock.sk, msg, length)
+
+
+def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
+    """net/packet/af_packet.c: a whole frame (SOCK_RAW), or one that gets its header here.
+
+    Raises: OSError ENXIO without an interface, ENETDOWN, EMSGSIZE above MTU and header, EINVAL for
+    less than a header, ENOBUFS, EAGAIN, EPIPE.
+    """
+    raw = sk.sk_type == SOCK_RAW
+    to: sockaddr_ll | None = None
+    if msg.msg_name is None:
+        dev: net_device | None = sk.cached_dev
+        proto = sk.num
+    else:
+        to = ll_address(msg.msg_name)
+        dev = sk.net.dev_by_index.get(to.ifindex)
+        proto = to.protocol
+    if dev is None:
+        raise OSError(errno.ENXIO, "no such interface: bind the socket, or give an address")
+    if not dev.flags & IFF_UP:
+        raise OSError(errno.ENETDOWN, f"{dev.name} is down")
+    reserve = dev.hard_header_len if raw else 0
+    if length > dev.mtu + reserve + VLAN_HLEN:
+        raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
+    skb = packet_alloc_skb(sk, dev, msg, length)
+    if not raw:
+        header = dev.header_ops
+        if header is not None:
+            daddr = to.lladdr.ljust(dev.addr_len, b"\0")[: dev.addr_len] if to is not None else None
+            if header.create(skb, dev, proto, daddr, None, length) < 0:
+                kfree_skb(skb)
+                raise OSError(errno.EINVAL, "a destination address is needed")
+    elif length < dev.hard_header_len:
+        kfree_skb(skb)
+        raise OSError(errno.EINVAL, f"{length} bytes are less than a header of {dev.name}")
+    else:
+        skb_set_network_header(skb, dev.hard_header_len)
+    if length > dev.mtu + reserve and not packet_extra_vlan_len_allowed(dev, skb):
+        kfree_skb(skb)
+        raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
+    skb.protocol = proto
+    skb.dev = dev
+    skb.priority = sk.sk_priority
+    skb.mark = sk.sk_mark
+    packet_parse_headers(skb, raw)
+    err = packet_xmit(sk, skb)
+    if err > 0:
+        err = net_xmit_errno(err)
+    if err:
+        raise os_error(err)
+    return length
+
+
+def ll_address(name: sockaddr) -> sockaddr_ll:
+    """An address of AF_PACKET. Raises: OSError EINVAL."""
+    if name.family != AF_PACKET:
+        raise OSError(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
+    return name  # type: ignore[return-value]
+
+
+def packet_alloc_skb(sk: packet_sock, dev: net_device, msg: msghdr, length: int) -> sk_buff:
+    """net/packet/af_packet.c: the caller's bytes in a charged sk_buff, room for headers in front.
+
+    Raises: OSError EAGAIN, ENOBUFS, EPIPE, EFAULT, the socket's error.
+    """
+    net = sk.net
+    headroom = HEADROOM + dev.needed_headroom
+    linear = length if length < MAX_LINEAR else MAX_LINEAR
+    skb = sock_alloc_send_skb(sk, linear, msg.msg_flags & MSG_DONTWAIT, net.skb_small, headroom)
+    before = skb.truesize
+    skb_reset_network_header(skb)
+    done = msg.copy_to_skb(skb, linear)
+    if done == linear and done < length:
+        done += msg.add_to_skb(skb, net.skb_pages, length - done)
+    sk.sk_wmem_alloc += skb.truesize - before
+    if done < length:
+        kfree_skb(skb)
+        raise OSError(errno.ENOBUFS, "no packet memory left on the host")
+    return skb
+
+
+def packet_extra_vlan_len_allowed(dev: net_device, skb: sk_buff) -> bool:
+    """net/packet/af_packet.c: a frame may be longer by a VLAN tag when it has one."""
+    if dev.type != ARPHRD_ETHER:
+        return False
+    return skb_copy_bits(skb, 12, 2) == b"\x81\x00"
+
+
+def packet_parse_headers(skb: sk_buff, raw: bool) -> None:
+    """net/packet/af_packet.c: the protocol of a whole frame, and where it begins."""
+    if raw and (not skb.protocol or skb.protocol == ETH_P_ALL):
+        skb_reset_mac_header(skb)
+        skb.protocol = int.from_bytes(skb_copy_bits(skb, 12, 2), "big")
+    dev: net_device = skb.dev
+    if dev.type != ARPHRD_ETHER:
+        return
+    proto = skb.protocol
+    depth = ETH_HLEN
+    while is_vlan(proto) and depth + VLAN_HLEN <= skb.len:
+        proto = int.from_bytes(skb_copy_bits(skb, depth + 2, 2), "big")
+        depth += VLAN_HLEN
+    if depth != ETH_HLEN and not is_vlan(proto):
+        skb_set_network_header(skb, depth)
+
+
+def packet_xmit(sk: packet_sock, skb: sk_buff) -> int:
+    """net/packet/af_packet.c: through the queue, or past it (PACKET_QDISC_BYPASS). NET_XMIT_*."""
+    if sk.qdisc_bypass:
+        return dev_direct_xmit(skb)
+    return dev_queue_xmit(skb)

@@ -1,0 +1,91 @@
+"""net/packet/internal.h, uapi/linux/if_packet.h: a packet socket's state, and its numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack.core.netdevice import packet_type
+from stack.core.rows import FRESH, row, state
+from stack.core.sock import sock
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+
+# options of SOL_PACKET
+PACKET_ADD_MEMBERSHIP = 1
+PACKET_DROP_MEMBERSHIP = 2
+PACKET_STATISTICS = 6
+PACKET_COPY_THRESH = 7
+PACKET_AUXDATA = 8
+PACKET_ORIGDEV = 9
+PACKET_VERSION = 10
+PACKET_HDRLEN = 11
+PACKET_RESERVE = 12
+PACKET_LOSS = 14
+PACKET_TIMESTAMP = 17
+PACKET_TX_HAS_OFF = 19
+PACKET_QDISC_BYPASS = 20
+PACKET_IGNORE_OUTGOING = 23
+
+# mr_type
+PACKET_MR_MULTICAST = 0
+PACKET_MR_PROMISC = 1
+PACKET_MR_ALLMULTI = 2
+PACKET_MR_UNICAST = 3
+
+# tp_status of struct tpacket_auxdata
+TP_STATUS_USER = 1 << 0
+TP_STATUS_CSUMNOTREADY = 1 << 3
+TP_STATUS_VLAN_VALID = 1 << 4
+TP_STATUS_VLAN_TPID_VALID = 1 << 6
+TP_STATUS_CSUM_VALID = 1 << 7
+TP_STATUS_GSO_TCP = 1 << 8
+
+TPACKET_HDRLEN = {0: 32, 1: 32, 2: 48}
+"""sizeof(struct tpacket_hdr), of tpacket2_hdr and of tpacket3_hdr, by version."""
+
+
+@state
+class packet_mclist:
+    """struct packet_mclist: one membership, and how often it was asked for."""
+
+    ifindex: int
+    type: int
+    addr: bytes
+    count: int = 1
+
+
+def no_packet_func(skb: object, dev: object, pt: object, orig_dev: object) -> int:
+    """What a hook has before packet_create."""
+    return 0
+
+
+def new_hook(sk: packet_sock) -> packet_type:
+    """The prot_hook of a new socket."""
+    return packet_type(0, no_packet_func, None, sk)
+
+
+@state
+class packet_sock(sock):
+    """struct packet_sock. `num` is the protocol in host order, `ifindex` -1 after its end."""
+
+    prot_hook: packet_type = row(of=new_hook, clone=FRESH)
+    num: int = row(0)
+    ifindex: int = row(0)
+    running: bool = row(False)
+    """prot_hook is registered: the socket receives."""
+    cached_dev: net_device | None = row()
+    """Where what is sent without an address goes."""
+    mclist: list[packet_mclist] = row(make=list, clone=FRESH)
+    tp_packets: int = row(0)
+    tp_drops: int = row(0)
+    auxdata: bool = row(False)
+    origdev: bool = row(False)
+    qdisc_bypass: bool = row(False)
+    # Of rings, which do not exist here: kept for who sets and reads them.
+    tp_version: int = row(0)
+    tp_reserve: int = row(0)
+    tp_loss: bool = row(False)
+    tp_tstamp: int = row(0)
+    tp_tx_has_off: bool = row(False)
+    copy_thresh: int = row(0)
