@@ -70,6 +70,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("stack/ipv4/", "ip"),
     ("stack/ipv6/", "ip"),
     ("stack/sched/", "netdev"),
+    ("stack/unix/", "unix"),
     ("stack/socket", "application"),
     ("stack/aio", "application"),
     ("stack/host", "irq"),
