@@ -32,6 +32,8 @@ WHAT = {
     "tcp": "one stream, MSS 1460, by the size of a write",
     "tcp_trip": "request and answer over one connection, each timed, by size",
     "tcp_connect": "`connect`, `accept` and both `close`s",
+    "unix_stream": "AF_UNIX within one host: a `socketpair`, by the size of a write",
+    "unix_dgram": "the same with datagrams: request and answer, by size",
     "udp_flows": "64 bytes of each flow in turn",
     "udp_fan": "64 bytes to each of 64 flows in one `sendmmsg`, each received by its own socket",
     "tcp_flows": "a round trip of 64 bytes over each connection in turn; memory of an end",

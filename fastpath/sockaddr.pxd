@@ -24,5 +24,11 @@ cdef class sockaddr_ll(sockaddr):
 cpdef sockaddr_ll sockaddr_ll_make(long long protocol, long long ifindex, long long hatype,
                                    long long pkttype, bytes lladdr)
 
+
+@cython.final
+cdef class sockaddr_un(sockaddr):
+    cdef readonly bytes path
+
+
 cdef sockaddr sockaddr_make(unsigned short family, object addr, unsigned short port,
                             unsigned int flowinfo, unsigned int scope_id)

@@ -45,3 +45,9 @@ def sockaddr_ll_make(
     protocol: int, ifindex: int, hatype: int, pkttype: int, lladdr: bytes
 ) -> sockaddr_ll:
     """One of numbers that fit: ValueError is for who gives others."""
+
+@final
+class sockaddr_un(sockaddr):
+    @property
+    def path(self) -> bytes: ...
+    def __init__(self, path: bytes | bytearray | memoryview) -> None: ...

@@ -1,12 +1,14 @@
 # cython: language_level=3, embedsignature=True
-"""The address that socket calls take and give: one value for every family of IP.
+"""The address that socket calls take and give: one value for every family of IP, one for AF_UNIX.
 
-A read makes one, so it is compiled. The twin is ``_ref/sockaddr.py``.
+A read makes one, so it is compiled. The twin is ``_ref/sockaddr.py``. Families with other addresses
+have a subclass, which goes wherever a `sockaddr` is wanted.
 """
 
 cimport cython
 
 cdef enum:
+    AF_UNIX = 1
     AF_INET = 2
     AF_INET6 = 10
     AF_PACKET = 17
@@ -133,6 +135,37 @@ cpdef sockaddr_ll sockaddr_ll_make(long long protocol, long long ifindex, long l
     name.pkttype = pkttype
     name.lladdr = lladdr
     return name
+
+
+@cython.final
+@cython.no_gc
+cdef class sockaddr_un(sockaddr):
+    """struct sockaddr_un: `path` is sun_path, as many bytes as the address's length says.
+
+    b"" is an unnamed socket (bind to it chooses a name), a name that begins with NUL is abstract.
+    Immutable; equal when the bytes are.
+    """
+
+    def __init__(self, path):
+        self.family = AF_UNIX
+        self.addr = 0
+        self.path = bytes(path)
+
+    def __eq__(self, other):
+        if self is other:
+            return True
+        if type(other) is not sockaddr_un:
+            return NotImplemented
+        return self.path == (<sockaddr_un>other).path
+
+    def __hash__(self):
+        return hash(self.path)
+
+    def __reduce__(self):
+        return sockaddr_un, (self.path,)
+
+    def __repr__(self):
+        return f"sockaddr_un({self.path!r})"
 
 
 cdef sockaddr sockaddr_make(unsigned short family, object addr, unsigned short port,

@@ -26,6 +26,7 @@ from stack.core.clock import is_threaded, require_running
 from stack.socket import (
     AF_INET,
     AF_INET6,
+    AF_UNIX,
     IPPROTO_IPV6,
     IPPROTO_TCP,
     IPV6_V6ONLY,
@@ -207,6 +208,9 @@ async def sock_connect(sock: Socket, addr: Address) -> None:
     Raises:
         OSError: ConnectionRefusedError, TimeoutError ... as connect(2); socket.gaierror.
     """
+    if sock.family == AF_UNIX:  # connected, or (a full backlog) BlockingIOError
+        sock.connect(addr)
+        return
     addr = await resolved(sock.net, sock.family, sock.type, addr)
     err = sock.connect_ex(addr)
     if err in (errno.EINPROGRESS, errno.EAGAIN, errno.EALREADY):
@@ -220,7 +224,7 @@ async def sock_connect(sock: Socket, addr: Address) -> None:
 
         await _retry(sock, established)
     elif err:
-        raise OSError(err, f"connect to {addr}: {os.strerror(err)}")
+        raise OSError(err, f"connect to {addr!r}: {os.strerror(err)}")
 
 
 # --- transports --------------------------------------------------------------------------------
@@ -519,7 +523,8 @@ class Server(asyncio.AbstractServer):
                 return
             except ConnectionAbortedError:
                 continue
-            conn.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            if conn.family != AF_UNIX:
+                conn.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
             SocketTransport(self._loop, conn, self._factory(), self)
 
     def _attach(self, transport: SocketTransport) -> None:

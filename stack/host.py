@@ -26,6 +26,7 @@ from stack.machine import Machine
 from stack.netns import Namespace
 from stack.packet.packet_init import packet_init
 from stack.progress import describe, progress
+from stack.unix.af_unix import af_unix_init
 from stack.xtp.af_xtp import xtp_init
 
 
@@ -73,6 +74,7 @@ class Host(Namespace):
                 addrconf_register(machine)
                 xtp_init(machine)
                 packet_init(machine)
+                af_unix_init(machine)
             super().__init__(machine, name, uid=uid, gid=gid, sysctl=sysctl)
             if inet:
                 tell = functools.partial(progress, machine), functools.partial(describe, machine)

@@ -71,6 +71,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("stack/ipv6/", "ip"),
     ("stack/xtp/", "xtp"),
     ("stack/sched/", "netdev"),
+    ("stack/unix/", "unix"),
     ("stack/socket", "application"),
     ("stack/aio", "application"),
     ("stack/host", "irq"),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stack.core.proto import net_proto_family, proto
     from stack.core.readyfd import ReadyFd, ReadyHub
     from stack.core.sk_mem import proto_mem
-    from stack.core.socket import files_struct
+    from stack.core.socket import files_struct, socket_file
     from stack.inet.inet_hashtables import inet_hashinfo
     from stack.inet.inet_sock import inet_sock
     from stack.inet.inet_timewait_sock import inet_timewait_death_row
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from stack.ipv6.netns import netns_ipv6
     from stack.machine import Machine
     from stack.packet.packet_sock import packet_sock
+    from stack.unix.unix_sock import netns_unix
     from stack.xtp.xtp_sock import xtp_net
 
 
@@ -96,7 +97,9 @@ class Net:
     ptype_base: dict[int, list[packet_type]]
 
     # Sockets: stack/core/socket.py.
+    delayed_fput: list[socket_file]
     detached_fds: dict[int, tuple[ReadyFd, int, float | None]]
+    flushing_fput: bool
     fdtable: files_struct
     net_families: list[net_proto_family | None]
     nf_hooks: list[list[Hook]]
@@ -137,6 +140,9 @@ class Net:
 
     # IPv6: stack/ipv6.
     ipv6: netns_ipv6
+
+    # AF_UNIX: stack/unix.
+    unx: netns_unix
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from stack.clients.resolver import Finished, Lookup
 from stack.clients.run_dns import LookupRunner
 from stack.clients.services import service_name
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import AF_INET, AF_INET6, SOCK_STREAM
+from stack.core.uapi import AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM
 from stack.destinations import sort_destinations
 from stack.sockaddr import Address, inet_ntoa, interface_index, parse, show
 
@@ -128,6 +128,8 @@ def resolve(net: Net, family: int, type: int, address: Address) -> sockaddr:  # 
 
     Raises: TypeError, OverflowError, OSError, as `parse`; socket.gaierror for a name.
     """
+    if family == AF_UNIX or isinstance(address, str | bytes | bytearray):
+        return parse(net, family, address)
     try:
         return parse(net, family, address)
     except OSError as error:

@@ -19,7 +19,7 @@ from stack.ipv6.route_config import ip6_route_add, ip6_route_del
 from stack.net import Net
 from stack.services.radvd import Radvd
 from stack.services.router_advertiser import AdvertiserConfig
-from stack.socket import Socket
+from stack.socket import Socket, socketpair, unlink
 
 
 class Namespace(Net):
@@ -131,6 +131,23 @@ class Namespace(Net):
     def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> Socket:  # noqa: A002
         """A socket in it, with the interface of the standard library's."""
         return Socket(self, family, type, proto)
+
+    def socketpair(
+        self,
+        family: int = 1,
+        type: int = 1,  # noqa: A002
+        proto: int = 0,
+    ) -> tuple[Socket, Socket]:
+        """Two sockets in it that are connected with each other (AF_UNIX)."""
+        return socketpair(self, family, type, proto)
+
+    def unlink(self, path: str | bytes) -> None:
+        """Take the name of an AF_UNIX socket out of its name space of paths.
+
+        Raises:
+            OSError: ENOENT, EISDIR, ENOTDIR.
+        """
+        unlink(self, path)
 
     def set_netns(self, name: str, net: Net, pattern: str | None = None) -> net_device:
         """`ip link set NAME netns NET`: move an interface; it arrives down and without addresses.

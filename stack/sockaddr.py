@@ -1,4 +1,4 @@
-"""Addresses of applications, as Python's: ("10.0.0.1", 80), ("fe80::1", 80, 0, 2).
+"""Addresses of applications, as Python's: ("10.0.0.1", 80), ("fe80::1", 80, 0, 2), "/run/socket".
 
 `parse` makes the `sockaddr` of the sys_* calls of one, `show` the tuple of a sockaddr.
 """
@@ -6,24 +6,34 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stack.core.sockaddr import sockaddr, sockaddr_ll
-from stack.core.uapi import AF_INET, AF_INET6, AF_PACKET
+from stack.core.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
+from stack.core.uapi import AF_INET, AF_INET6, AF_PACKET, AF_UNIX
 
 if TYPE_CHECKING:
     from stack.net import Net
 
 Address: TypeAlias = (
-    tuple[str | int, int] | tuple[str | int, int, int] | tuple[str | int, int, int, int]
+    tuple[str | int, int]
+    | tuple[str | int, int, int]
+    | tuple[str | int, int, int, int]
+    | str
+    | bytes
+    | bytearray
 )
-"""(host, port), for IPv6 with flow information and scope behind them; a host is text or an int."""
+"""(host, port), for IPv6 with flow information and scope behind them; a host is text or an int.
+
+AF_UNIX has a path, or the bytes of an abstract name, which begin with NUL.
+"""
 RetAddress: TypeAlias = Any
 """Address of a peer; None where a stream has none to tell. Any, as in typeshed."""
 
 CACHED = 1024
+UNIX_PATH_BYTES = 108
 
 
 @lru_cache(CACHED)
@@ -93,6 +103,8 @@ def parse(net: Net, family: int, address: Address) -> sockaddr:
     """
     if family == AF_PACKET:
         return parse_ll(net, address)
+    if family == AF_UNIX:
+        return parse_un(address)
     most = 4 if family == AF_INET6 else 2
     if not isinstance(address, tuple | list) or not 2 <= len(address) <= most:
         raise TypeError(
@@ -156,6 +168,23 @@ def show_ll(net: Net, name: sockaddr_ll) -> tuple[str, int, int, int, bytes]:
     )
 
 
+def parse_un(address: object) -> sockaddr_un:
+    """An address of AF_UNIX: a path, b"" (or "") for a name that bind chooses, or an abstract name.
+
+    Raises: TypeError; OSError ENAMETOOLONG.
+    """
+    if isinstance(address, str):
+        address = os.fsencode(address)
+    try:
+        path = bytes(memoryview(address))  # type: ignore[arg-type]  # TypeError says that it is not
+    except TypeError:
+        raise TypeError(f"AF_UNIX address must be str or bytes, not {address!r}") from None
+    # A path ends with a NUL, an abstract name with its length.
+    if len(path) >= UNIX_PATH_BYTES + (not path or not path[0]):
+        raise OSError(errno.ENAMETOOLONG, "AF_UNIX path too long")
+    return sockaddr_un(path)
+
+
 def _sockaddr(family: int, addr: int, port: int, flowinfo: int, scope_id: int) -> sockaddr:
     try:
         return sockaddr(family, addr, port, flowinfo, scope_id)
@@ -164,8 +193,14 @@ def _sockaddr(family: int, addr: int, port: int, flowinfo: int, scope_id: int) -
 
 
 @lru_cache(CACHED)
-def show(name: sockaddr) -> tuple[Any, ...]:
-    """A sockaddr as an application sees it: two numbers for IPv4, four for IPv6."""
+def show(name: sockaddr) -> Any:
+    """A sockaddr as an application sees it: two numbers for IPv4, four for IPv6.
+
+    Of AF_UNIX a path as text ("" without a name), an abstract name as bytes.
+    """
+    if isinstance(name, sockaddr_un):
+        path = name.path
+        return path if path[:1] == b"\0" else os.fsdecode(path)
     if name.family == AF_INET6:
         return inet6_ntoa(name.addr), name.port, name.flowinfo, name.scope_id
     return inet_ntoa(name.addr), name.port

@@ -10,8 +10,11 @@ RealClock running in a thread they block the calling thread.
 
 from __future__ import annotations
 
+import array
 import errno
 import functools
+import operator
+import os
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast, overload
 
@@ -37,6 +40,7 @@ from stack.core.uapi import (
     AF_INET,
     AF_INET6,
     AF_PACKET,
+    AF_UNIX,
     IP_TOS,
     IP_TTL,
     IPPROTO_ICMP,
@@ -47,6 +51,8 @@ from stack.core.uapi import (
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPV6_V6ONLY,
+    MSG_CMSG_CLOEXEC,
+    MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
     MSG_MORE,
@@ -61,6 +67,8 @@ from stack.core.uapi import (
     POLLHUP,
     POLLIN,
     POLLOUT,
+    SCM_CREDENTIALS,
+    SCM_RIGHTS,
     SHUT_RD,
     SHUT_RDWR,
     SHUT_WR,
@@ -68,6 +76,9 @@ from stack.core.uapi import (
     SO_ERROR,
     SO_KEEPALIVE,
     SO_LINGER,
+    SO_PASSCRED,
+    SO_PEEK_OFF,
+    SO_PEERCRED,
     SO_RCVBUF,
     SO_REUSEADDR,
     SO_REUSEPORT,
@@ -77,6 +88,7 @@ from stack.core.uapi import (
     SOCK_DGRAM,
     SOCK_NONBLOCK,
     SOCK_RAW,
+    SOCK_SEQPACKET,
     SOCK_STREAM,
     SOCK_TYPE_MASK,
     SOL_SOCKET,
@@ -110,6 +122,7 @@ from stack.sockaddr import (
     show_ll,
 )
 from stack.sockfile import open_file
+from stack.unix.unix_names import sys_unlink
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -123,6 +136,7 @@ __all__ = [
     "AF_INET",
     "AF_INET6",
     "AF_PACKET",
+    "AF_UNIX",
     "AI_ADDRCONFIG",
     "AI_ALL",
     "AI_CANONNAME",
@@ -130,6 +144,8 @@ __all__ = [
     "AI_NUMERICSERV",
     "AI_PASSIVE",
     "AI_V4MAPPED",
+    "CMSG_LEN",
+    "CMSG_SPACE",
     "IPPROTO_ICMP",
     "IPPROTO_ICMPV6",
     "IPPROTO_IP",
@@ -140,6 +156,8 @@ __all__ = [
     "IPV6_V6ONLY",
     "IP_TOS",
     "IP_TTL",
+    "MSG_CMSG_CLOEXEC",
+    "MSG_CTRUNC",
     "MSG_DONTWAIT",
     "MSG_ERRQUEUE",
     "MSG_MORE",
@@ -159,12 +177,15 @@ __all__ = [
     "POLLHUP",
     "POLLIN",
     "POLLOUT",
+    "SCM_CREDENTIALS",
+    "SCM_RIGHTS",
     "SHUT_RD",
     "SHUT_RDWR",
     "SHUT_WR",
     "SOCK_DGRAM",
     "SOCK_NONBLOCK",
     "SOCK_RAW",
+    "SOCK_SEQPACKET",
     "SOCK_STREAM",
     "SOL_SOCKET",
     "SOMAXCONN",
@@ -172,6 +193,9 @@ __all__ = [
     "SO_ERROR",
     "SO_KEEPALIVE",
     "SO_LINGER",
+    "SO_PASSCRED",
+    "SO_PEEK_OFF",
+    "SO_PEERCRED",
     "SO_RCVBUF",
     "SO_REUSEADDR",
     "SO_REUSEPORT",
@@ -195,6 +219,10 @@ __all__ = [
     "inet6_ntoa",
     "inet_aton",
     "inet_ntoa",
+    "recv_fds",
+    "send_fds",
+    "socketpair",
+    "unlink",
 ]
 
 BpfInsn: TypeAlias = tuple[int, int, int, int]
@@ -214,11 +242,24 @@ def _first(buffer: WriteableBuffer, nbytes: int) -> memoryview:
     return view[:nbytes]
 
 
+def _control(item: Any) -> tuple[Any, ...]:
+    """A control message to send: (level, type, data). Raises: TypeError."""
+    message = tuple(item)
+    if len(message) != 3:
+        raise TypeError("[sendmsg() ancillary data items must be of length 3]")
+    level, kind, data = message
+    operator.index(level)
+    operator.index(kind)
+    if not isinstance(data, int):
+        memoryview(data)
+    return message
+
+
 @state(weakref=True)
 class Socket:
     """A socket on host `net`; the methods of `socket.socket`.
 
-    Addresses are ("10.0.0.1", 80) or ("fe80::1", 80, 0, 2).
+    Addresses are ("10.0.0.1", 80) or ("fe80::1", 80, 0, 2), of AF_UNIX "/path" or b"\\0name".
 
     On a clock that several threads share (RealClock) a new Socket is a subclass whose methods take
     the clock's lock.
@@ -295,8 +336,8 @@ class Socket:
             parsed = self._parsed[address]
         except (KeyError, TypeError):
             parsed = resolve(self.net, self.family, self.type, address)
-            if self.family == AF_PACKET:
-                return parsed  # an interface's number may change
+            if self.family == AF_PACKET or isinstance(address, bytearray | memoryview):
+                return parsed  # an interface's number, or the bytes, may change
             if len(self._parsed) >= CACHED:
                 self._parsed.clear()
             self._parsed[address] = parsed
@@ -403,6 +444,20 @@ class Socket:
         new = Socket.__new__(Socket, self.net)
         new._init(self.net, self.family, self.type, self.proto)
         new._fd = fd
+        return new
+
+    @classmethod
+    def from_host_fd(cls, net: Net, fd: int) -> Socket:
+        """The Socket of a number of the host's own descriptor table, as SCM_RIGHTS brings it.
+
+        Raises: OSError EBADF.
+        """
+        new = Socket.__new__(Socket, net)
+        with net.lock:
+            sock = sys.sockfd_lookup(net, fd)
+            new._init(net, sock.sk.sk_family, sock.type, sock.sk.sk_protocol)
+            new._fd = fd
+            new._timeout = 0.0 if sys.sys_get_nonblocking(net, fd) else None
         return new
 
     def shutdown(self, how: int) -> None:
@@ -576,7 +631,7 @@ class Socket:
         msg = msghdr(
             None if address is None else self._addr(address),
             list(buffers),
-            [tuple(c) for c in ancdata] or None,
+            [_control(item) for item in ancdata] or None,
             flags,
         )
         try:
@@ -588,6 +643,8 @@ class Socket:
         self, bufsize: int, ancbufsize: int = 0, flags: int = 0
     ) -> tuple[bytes, list[tuple[int, int, bytes]], int, RetAddress]:
         """(data, control messages, msg_flags, address)."""
+        if operator.index(bufsize) < 0:
+            raise ValueError("negative buffer size in recvmsg()")
         buffer = bytearray(bufsize)
         n, anc, msg_flags, address = self.recvmsg_into([buffer], ancbufsize, flags)
         return bytes(memoryview(buffer)[:n]), anc, msg_flags, address
@@ -596,7 +653,13 @@ class Socket:
         self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0
     ) -> tuple[int, list[tuple[int, int, bytes]], int, RetAddress]:
         """(bytes, control messages, msg_flags, address); fills `buffers` in order."""
-        msg = msghdr(None, list(buffers), [] if ancbufsize else None, 0)
+        if operator.index(ancbufsize) < 0:
+            raise ValueError("invalid ancillary data buffer length")
+        rooms = list(buffers)
+        for room in rooms:
+            if memoryview(room).readonly:
+                raise TypeError("recvmsg_into() argument 1 must be an iterable of writable buffers")
+        msg = msghdr(None, rooms, [] if ancbufsize else None, 0)
         msg.msg_controllen = ancbufsize
         try:
             n = sys.sys_recvmsg(self.net, self._fd, msg, flags)
@@ -777,6 +840,65 @@ class _LockedSocket(Socket):
     poll = _locked("poll")
 
 
+def socketpair(
+    net: Net,
+    family: int = AF_UNIX,
+    type: int = SOCK_STREAM,  # noqa: A002 -- as in the standard library
+    proto: int = 0,
+) -> tuple[Socket, Socket]:
+    """Two sockets of host `net` that are connected with each other, as `socket.socketpair`."""
+    with net.lock:
+        one, two = sys.sys_socketpair(net, family, type, proto)
+        pair = Socket.from_host_fd(net, one), Socket.from_host_fd(net, two)
+    return pair
+
+
+def CMSG_LEN(length: int) -> int:
+    """What a control message of `length` bytes of data takes, without padding behind it."""
+    return 16 + length
+
+
+def CMSG_SPACE(length: int) -> int:
+    """What it takes with its padding: the room that `recvmsg` needs for it."""
+    return 16 + (length + 7 & ~7)
+
+
+def send_fds(
+    sock: Socket,
+    buffers: Iterable[ReadableBuffer],
+    fds: Iterable[int],
+    flags: int = 0,
+    address: Address | None = None,
+) -> int:
+    """Send data and descriptors (`Socket.host_fd` of other Sockets), as `socket.send_fds`."""
+    return sock.sendmsg(
+        buffers, [(SOL_SOCKET, SCM_RIGHTS, array.array("i", fds).tobytes())], flags, address
+    )
+
+
+def recv_fds(
+    sock: Socket, bufsize: int, maxfds: int, flags: int = 0
+) -> tuple[bytes, list[int], int, RetAddress]:
+    """Receive data and descriptors, as `socket.recv_fds`: `Socket.from_host_fd` takes them up."""
+    fds = array.array("i")
+    data, control, msg_flags, address = sock.recvmsg(
+        bufsize, CMSG_LEN(maxfds * fds.itemsize), flags
+    )
+    for level, kind, found in control:
+        if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+            fds.frombytes(found[: len(found) - len(found) % fds.itemsize])
+    return data, list(fds), msg_flags, address
+
+
+def unlink(net: Net, path: str | bytes) -> None:
+    """Take the name of an AF_UNIX socket out of the net's name space, as `os.unlink`.
+
+    Raises: OSError ENOENT, EISDIR, ENOTDIR.
+    """
+    with net.lock:
+        sys_unlink(net, os.fsencode(path))
+
+
 def create_connection(
     net: Net,
     address: Address,
@@ -789,8 +911,10 @@ def create_connection(
     What is no number as `timeout` is the sentinel by which the standard library (http.client)
     means the default: to wait without limit.
     """
+    if isinstance(address, str | bytes | bytearray):
+        raise TypeError(f"address {address!r} is not a (host, port) pair")
     if isinstance(address[0], int):
-        rows = [(AF_INET, SOCK_STREAM, 0, "", address)]
+        rows: list[Any] = [(AF_INET, SOCK_STREAM, 0, "", address)]
     else:
         rows = getaddrinfo(net, address[0], address[1], 0, SOCK_STREAM)
     failure: OSError | None = None

@@ -69,6 +69,8 @@ SOCKET_OPTIONS = (
     _sol_socket("SO_NO_CHECK", "send without UDP checksum"),
     _sol_socket("SO_OOBINLINE", "urgent data stays in the stream"),
     _sol_socket("SO_PEEK_OFF", "where MSG_PEEK begins"),
+    _sol_socket("SO_PEERCRED", "process, user and group of an AF_UNIX peer; else 0 and -1", R),
+    _sol_socket("SO_PEERGROUPS", "its further groups, of which there are none", R),
     _sol_socket("SO_PRIORITY", "band of the queueing discipline"),
     _sol_socket("SO_PROTOCOL", "IPPROTO_TCP ...", R),
     _sol_socket("SO_RCVBUF", "receive buffer, doubled, at most 2 * rmem_max"),

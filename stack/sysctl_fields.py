@@ -54,6 +54,7 @@ class sysctl_fields:
     ipfrag_max_dist: int
     ipfrag_time: int
     log_martians: int
+    max_dgram_qlen: int
     min_adv_mss: int
     min_pmtu: int
     mtu_expires: int

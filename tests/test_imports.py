@@ -72,13 +72,17 @@ MAY_IMPORT = {
     "drivers": CORE,
     "clients": {"core", "inet"},
     "inet": CORE,
+    "unix": CORE,
     "ipv4": {*CORE, "inet"},
     "ipv6": {*CORE, "inet", "ipv4"},
     "xtp": {*CORE, "inet", "ipv4"},
     "services": {*CORE, "clients", "inet", "ipv4", "ipv6"},
     "packet": CORE,
-    "proc": {*CORE, "inet", "ipv4", "ipv6", "packet"},
-    "": {*CORE, "drivers", "clients", "inet", "ipv4", "ipv6", "xtp", "services", "packet", "proc"},
+    "proc": {*CORE, "inet", "ipv4", "ipv6", "packet", "unix"},
+    "": {
+        *CORE,
+        *("drivers", "clients", "inet", "ipv4", "ipv6", "services", "packet", "proc", "unix", "xtp"),
+    },
 }
 
 

@@ -218,6 +218,7 @@ def every_row() -> tuple[Row, ...]:
         tables,
         tcp,
         udp,
+        unix,
     )
 
     modules = (
@@ -225,6 +226,7 @@ def every_row() -> tuple[Row, ...]:
         csum,
         udp,
         tcp,
+        unix,
         growth,
         tables,
         lossy,

@@ -422,6 +422,28 @@ def _tcp_close(scene: Scene) -> Round:
     return one
 
 
+def _unix_send(scene: Scene) -> Round:
+    one, two = scene.a.socketpair()
+
+    def once(trace: Trace) -> None:
+        with trace(None):
+            one.send(b"x" * 64)
+        two.recv(100)
+
+    return once
+
+
+def _unix_recv(scene: Scene) -> Round:
+    one, two = scene.a.socketpair()
+
+    def once(trace: Trace) -> None:
+        one.send(b"x" * 64)
+        with trace(None):
+            two.recv(100)
+
+    return once
+
+
 KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "udp-send": ("sendto() of 64 bytes to the doorbell", _udp_send),
     "udp-recv": ("interrupt to recvfrom() of 64 bytes", _udp_recv),
@@ -453,4 +475,6 @@ KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "icmp6": ("as icmp, over IPv6", partial(_icmp, family=V6)),
     "icmp6-error": ("as icmp-error, over IPv6", partial(_icmp_error, family=V6)),
     "forward6": ("as forward, over IPv6", partial(_forward, family=V6)),
+    "unix-send": ("send() of 64 bytes to a socket of the same host", _unix_send),
+    "unix-recv": ("recv() of 64 bytes from a socket of the same host", _unix_recv),
 }

@@ -68,3 +68,20 @@ class sockaddr_ll(sockaddr):
 
 
 sockaddr_ll_make = sockaddr_ll
+
+
+class sockaddr_un(sockaddr):
+    """struct sockaddr_un: `path` is sun_path."""
+
+    __slots__ = ("path",)
+    path: bytes
+
+    def __init__(self, path: bytes | bytearray | memoryview) -> None:
+        super().__init__(1, 0)
+        object.__setattr__(self, "path", bytes(path))
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is sockaddr_un and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)

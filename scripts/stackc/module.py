@@ -438,6 +438,13 @@ class Translator:
                 self.edits += [(start, at + 1, text), (end, end, ")")]
                 self._expressions(value, hidden)
                 return
+            case ast.AugAssign(target=target, op=ast.LShift(), value=value):
+                # a checked shift refuses what is negative, a product does not: x *= 1LL << (n)
+                start = self._at(target, end=True)
+                at = self.module.text.index(b"=", start)
+                self.edits += [(start, at + 1, " *= 1LL << ("), (self._at(node, True),) * 2 + (")",)]
+                self._expressions(value, hidden)
+                return
             case ast.AugAssign(target=ast.Attribute()):
                 # Cython forgets the type of `f(x).name += 1`, so the target stays as it is
                 self._expressions(node.value, hidden)
@@ -490,7 +497,13 @@ class Translator:
                     # -2**63 by -1 stops a processor; the remainder by -1 is 0
                     self._around(node, "(", f" if {ast.unparse(right)} != -1 else 0)")
             case ast.BinOp(left=left, op=op, right=right):
-                if self._may_overflow(left, op, right):
+                if isinstance(op, ast.LShift) and not self._may_overflow(left, op, right):
+                    # a checked shift refuses what is negative, a product does not
+                    start, end = self._at(left, end=True), self._at(right)
+                    self._around(left, "(", ")")
+                    self.edits.append((start, end, " * (1LL << ("))
+                    self.edits.append((self._at(node, end=True),) * 2 + ("))",))
+                elif self._may_overflow(left, op, right):
                     power = isinstance(op, ast.Pow)  # binds closer than a cast
                     self._around(left, "(" * power + "<object>(", ")" + ")" * power)
         for child in ast.iter_child_nodes(node):

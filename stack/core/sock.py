@@ -84,6 +84,8 @@ SOCK_BINDPORT_LOCK = 1 << 22
 SOCK_NOSPACE = 1 << 23
 SOCK_ZEROCOPY = 1 << 24
 SOCK_FILTER_LOCKED = 1 << 25
+SOCK_PASSCRED = 1 << 26
+"""sk_scm_credentials: give every reader the sender's credentials."""
 
 SK_CAN_REUSE = 1
 SK_NO_REUSE = 0

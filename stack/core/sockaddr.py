@@ -5,6 +5,6 @@ Every layer below the applications passes addresses as this one value, whatever 
 
 from __future__ import annotations
 
-from fastpath.sockaddr import sockaddr, sockaddr_ll
+from fastpath.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
 
-__all__ = ["sockaddr", "sockaddr_ll"]
+__all__ = ["sockaddr", "sockaddr_ll", "sockaddr_un"]

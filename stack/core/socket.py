@@ -30,6 +30,7 @@ from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
     FIONBIO,
+    MSG_CMSG_CLOEXEC,
     MSG_DONTWAIT,
     MSG_WAITFORONE,
     NPROTO,
@@ -136,6 +137,8 @@ def sock_init(net: Net) -> None:
     """net/socket.c: the tables every family needs."""
     net.fdtable = files_struct()
     net.detached_fds = {}
+    net.delayed_fput = []
+    net.flushing_fput = False
     net.ready_hub = None
     net.net_families = [None] * NPROTO
     net.proto_list = []
@@ -350,15 +353,22 @@ def sys_socket(net: Net, family: int, type: int, protocol: int = 0) -> int:  # n
 def sys_socketpair(net: Net, family: int, type: int, protocol: int = 0) -> Any:  # noqa: A002
     """socketpair(2). Raises: OSError EOPNOTSUPP for families without it."""
     flags = type & ~SOCK_TYPE_MASK
+    if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
+        raise OSError(errno.EINVAL, f"unknown socket type flags {flags:#o}")
     one = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
     two = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
     try:
         one.ops.socketpair(one, two)
+        fd = sock_map_fd(one, flags & (SOCK_CLOEXEC | O_NONBLOCK))
     except OSError:
         sock_release(one)
         sock_release(two)
         raise
-    return sock_map_fd(one, flags), sock_map_fd(two, flags)
+    try:
+        return fd, sock_map_fd(two, flags & (SOCK_CLOEXEC | O_NONBLOCK))
+    except OSError:
+        sys_close(net, fd)
+        raise
 
 
 def sys_bind(net: Net, fd: int, addr: object) -> None:
@@ -546,7 +556,7 @@ sys_receivemsg = sys_recvmsg  # an old spelling
 
 def ___sys_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
     """net/socket.c: with the socket looked up."""
-    msg.msg_flags = 0
+    msg.msg_flags = flags & MSG_CMSG_CLOEXEC
     msg.msg_name = None
     return sock_recvmsg(sock, msg, file_flags(sock, flags))
 
@@ -687,6 +697,12 @@ def sys_set_nonblocking(net: Net, fd: int, on: bool) -> None:
         file.f_flags |= O_NONBLOCK
     else:
         file.f_flags &= ~O_NONBLOCK
+
+
+def sys_get_nonblocking(net: Net, fd: int) -> bool:
+    """fcntl(F_GETFL) & O_NONBLOCK. Raises: OSError EBADF."""
+    file = sockfd_lookup(net, fd).file
+    return file is not None and bool(file.f_flags & O_NONBLOCK)
 
 
 def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:

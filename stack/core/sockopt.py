@@ -35,6 +35,7 @@ from stack.core.sock import (
     SOCK_LOCALROUTE,
     SOCK_MIN_RCVBUF,
     SOCK_NO_CHECK_TX,
+    SOCK_PASSCRED,
     SOCK_RCVBUF_LOCK,
     SOCK_RCVTSTAMP,
     SOCK_RCVTSTAMPNS,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 ORDER = sys.byteorder
 TIMEVAL = struct.Struct("=qq")
 LINGER = struct.Struct("=ii")
+UCRED = struct.Struct("=iII")
 PACING_RATE = struct.Struct("=Q")
 M64 = 0xFFFFFFFFFFFFFFFF
 NSEC = 1_000_000_000
@@ -303,6 +305,12 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             sk.sk_peek_off = val
         case uapi.SO_ZEROCOPY:
             sock_set_zerocopy(sk, val)
+        case uapi.SO_PASSCRED:
+            if sk.sk_family != uapi.AF_UNIX:
+                raise OSError(errno.EOPNOTSUPP, "SO_PASSCRED: only AF_UNIX has credentials")
+            sock_valbool_flag(sk, SOCK_PASSCRED, bool(val))
+        case uapi.SO_PEERCRED:
+            raise OSError(errno.ENOPROTOOPT, "this option can only be read")
         case uapi.SO_BINDTOIFINDEX:
             if sk.sk_bound_dev_if:
                 _need_root(net, CAP_NET_RAW, "another SO_BINDTOIFINDEX")
@@ -377,6 +385,16 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> 
             return int(bool(sk.sk_flags & SOCK_FILTER_LOCKED))
         case uapi.SO_PEEK_OFF:
             return sk.sk_peek_off
+        case uapi.SO_PASSCRED if sk.sk_family == uapi.AF_UNIX:
+            return int(bool(sk.sk_flags & SOCK_PASSCRED))
+        case uapi.SO_PASSCRED:
+            raise OSError(errno.EOPNOTSUPP, "SO_PASSCRED: only AF_UNIX has credentials")
+        case uapi.SO_PEERCRED:
+            return UCRED.pack(*peercred(sk))
+        case uapi.SO_PEERGROUPS:
+            if not peercred(sk)[0]:
+                raise OSError(errno.ENODATA, "the socket has no peer of this host")
+            return b""  # a host's programs are in no further groups
         case uapi.SO_COOKIE:
             return struct.pack("=Q", sk.sk_cookie)
         case uapi.SO_MEMINFO:
@@ -401,6 +419,13 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> 
             raise OSError(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
 
 
+def peercred(sk: Any) -> tuple[int, int, int]:
+    """Process, user and group of the peer: 0 and -1 where it is not on this host."""
+    if sk.sk_family != uapi.AF_UNIX:
+        return 0, 0xFFFFFFFF, 0xFFFFFFFF
+    return sk.sk_peer_pid, sk.sk_peer_uid, sk.sk_peer_gid
+
+
 def put_cmsg(msg: Any, level: int, kind: int, data: bytes) -> None:
     """net/core/scm.c: add a control message, or mark MSG_CTRUNC when there is no room.
 
@@ -412,7 +437,7 @@ def put_cmsg(msg: Any, level: int, kind: int, data: bytes) -> None:
     need = 16 + len(data)
     if msg.msg_controllen < need:
         msg.msg_flags |= uapi.MSG_CTRUNC
-        if msg.msg_controllen <= 16:
+        if msg.msg_controllen < 16:
             return
         data = data[: msg.msg_controllen - 16]
     msg.msg_controllen = max(msg.msg_controllen - (need + 7 & ~7), 0)

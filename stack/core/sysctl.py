@@ -137,6 +137,15 @@ def _core(
     return Sysctl("net.core", name, default, what, low, high, machine=machine)
 
 
+NET_UNIX = (
+    Sysctl(
+        "net.unix",
+        "max_dgram_qlen",
+        10,
+        "datagrams that wait for a new AF_UNIX socket before its senders do",
+    ),
+)
+
 NET_CORE = (
     _core("dev_weight", 64, "packets of the backlog that one poll takes", 1, machine=True),
     _core(

@@ -173,6 +173,9 @@ def packet_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_dev
             return 0
         if wanted < snaplen:
             snaplen = wanted
+    elif not length:  # as run_filter, which says how much is wanted: nothing
+        consume_skb(skb)
+        return 0
     if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
         sk.tp_drops += 1
         sk.sk_drops += 1

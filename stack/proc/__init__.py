@@ -14,6 +14,7 @@ from stack.proc.devices import dev, interrupts, softirqs, softnet_stat
 from stack.proc.sockets import raw, raw6, sockstat, sockstat6, tcp, tcp6, udp, udp6
 from stack.proc.ss import ss
 from stack.proc.tables import arp, if_inet6, igmp6, ipv6_route, mcfilter6, route
+from stack.proc.unix import unix
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -37,6 +38,7 @@ FILES: dict[str, Callable[[Net], str]] = {
     "udp6": udp6,
     "raw": raw,
     "raw6": raw6,
+    "unix": unix,
     "sockstat": sockstat,
     "sockstat6": sockstat6,
     "softnet_stat": softnet_stat,

@@ -38,6 +38,7 @@ from stack.proc.sockets import (
     udp_sockets,
 )
 from stack.proc.text import dotted
+from stack.proc.unix import NETID, unix_ends, unix_queues, unix_sockets
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -141,6 +142,14 @@ def ss(net: Net, *, info: bool = False, memory: bool = False) -> str:
     """The sockets of `net`; with `info` a second line tells TCP's state, with `memory` skmem."""
     lines = [HEAD]
     with net.lock:
+        for un in unix_sockets(net):
+            lines.append(
+                COLUMNS.format(
+                    NETID[un.sk_type], STATES[un.sk_state], *unix_queues(un), *unix_ends(un)
+                )
+            )
+            if memory:
+                lines.append(f"\t {skmem(un)}")
         for netid, sockets in (("raw", raw_sockets(net)), ("udp", udp_sockets(net))):
             for sk in sockets:
                 lines.append(_row(sk, netid, sk.sk_rmem_alloc, sk.sk_wmem_alloc))

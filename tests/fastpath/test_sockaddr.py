@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fastpath._ref.sockaddr import sockaddr as twin
 from fastpath._ref.sockaddr import sockaddr_ll as twin_ll
-from fastpath.sockaddr import sockaddr, sockaddr_ll, sockaddr_ll_make
+from fastpath._ref.sockaddr import sockaddr_un as twin_un
+from fastpath.sockaddr import sockaddr, sockaddr_ll, sockaddr_ll_make, sockaddr_un
 
 FIELDS = ("family", "addr", "port", "flowinfo", "scope_id")
 numbers = st.one_of(st.integers(-2, 1 << 17), st.integers(0, 1 << 33), st.integers(0, 1 << 129))
@@ -82,3 +83,14 @@ def test_sockaddr_ll_is_its_twin(a: tuple[int, int, int, int, bytes], b: tuple[A
         made.append((got, want))
     (one, ref_one), (two, ref_two) = made
     assert (one == two) == (ref_one == ref_two)
+
+
+@given(st.binary(max_size=108), st.binary(max_size=108))
+def test_a_name_of_af_unix_is_its_bytes(path: bytes, other: bytes) -> None:
+    one, two = sockaddr_un(path), twin_un(path)
+    assert isinstance(one, sockaddr)
+    assert (one.family, one.path) == (two.family, two.path) == (1, path)
+    assert (one == sockaddr_un(other)) == (two == twin_un(other)) == (path == other)
+    assert hash(one) == hash(sockaddr_un(bytearray(path)))
+    assert one != sockaddr(1, 0)
+    assert pickle.loads(pickle.dumps(one)) == one

@@ -179,6 +179,16 @@ PACKET_SEND = """
 """
 
 
+UNIX_SEND = """
+    sys_send sys_sendto sock_sendmsg __sock_sendmsg security_sock_sendmsg unix_stream_sendmsg
+    sock_alloc_send_pskb sk_data_ready sock_def_readable
+"""
+UNIX_RECV = """
+    sys_recvfrom sock_recvmsg __sock_recvmsg security_sock_recvmsg unix_stream_recvmsg
+    unix_stream_read_generic skb_copy_datagram_iter sock_wfree
+"""
+
+
 def assert_subsequence(wanted: str, names: list[str]) -> None:
     """Fail unless the `wanted` names occur in this order (others may stand between)."""
     at = 0
@@ -220,6 +230,8 @@ def assert_subsequence(wanted: str, names: list[str]) -> None:
         ("icmp6", [ICMP6]),
         ("icmp6-error", [ICMP6_ERROR, TO_ERR_HANDLER6]),
         ("forward6", [FORWARD6]),
+        ("unix-send", [UNIX_SEND]),
+        ("unix-recv", [UNIX_RECV]),
     ],
 )
 def test_calls_are_the_kernels(kind, chains):

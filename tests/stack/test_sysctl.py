@@ -10,7 +10,7 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
 from stack.core.rows import rows_of
-from stack.core.sysctl import NET_CORE, NUMBER, PORTS, Sysctl, SysctlError
+from stack.core.sysctl import NET_CORE, NET_UNIX, NUMBER, PORTS, Sysctl, SysctlError
 from stack.host import Host
 from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv4.sysctl_net_ipv4 import NET_IPV4
@@ -32,7 +32,7 @@ def refused(write: Any) -> SysctlError:
 
 
 def test_every_name_is_unique_by_its_last_part() -> None:
-    assert len(SYSCTLS) == len(NET_CORE) + len(NET_IPV4)
+    assert len(SYSCTLS) == len(NET_CORE) + len(NET_IPV4) + len(NET_UNIX)
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_close(host: Host) -> None:

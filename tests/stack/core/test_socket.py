@@ -96,7 +96,8 @@ def pair(host: Host) -> tuple[int, int]:
     [
         ((99, SOCK_STREAM, 0), errno.EAFNOSUPPORT),
         ((-1, SOCK_STREAM, 0), errno.EAFNOSUPPORT),
-        ((AF_UNIX, SOCK_STREAM, 0), errno.EAFNOSUPPORT),
+        ((AF_UNIX, SOCK_STREAM, 2), errno.EPROTONOSUPPORT),
+        ((AF_UNIX, 4, 0), errno.ESOCKTNOSUPPORT),
         ((AF_INET, 15, 0), errno.EINVAL),
         ((AF_INET, 4, 0), errno.ESOCKTNOSUPPORT),
         ((AF_INET, SOCK_STREAM, IPPROTO_UDP), errno.EPROTONOSUPPORT),

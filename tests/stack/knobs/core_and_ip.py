@@ -6,6 +6,7 @@ A row is (probe, {value: what the probe sees}); the first value is the default.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from scapy.layers.inet import IPOption_LSRR
@@ -26,6 +27,7 @@ from stack.core.socket import (
 )
 from stack.core.softirq import local_bh_disable, local_bh_enable
 from stack.core.uapi import (
+    AF_UNIX,
     IP_ADD_MEMBERSHIP,
     IP_ADD_SOURCE_MEMBERSHIP,
     IPPROTO_ICMP,
@@ -184,6 +186,21 @@ def somaxconn(rig: Rig) -> int:
         client.connect_ex(("127.0.0.1", 80))
         host.clock.run_for(10_000_000)
         done += client.connected()
+    return done
+
+
+def max_dgram_qlen(rig: Rig) -> int:
+    """AF_UNIX datagrams that a socket without peer takes, of one that nobody reads."""
+    host = rig.host()
+    reader = host.socket(AF_UNIX, SOCK_DGRAM)
+    reader.bind(b"\0reader")
+    writer = host.socket(AF_UNIX, SOCK_DGRAM)
+    writer.setblocking(False)
+    done = 0
+    with suppress(BlockingIOError):
+        while True:
+            writer.sendto(b"x", b"\0reader")
+            done += 1
     return done
 
 
@@ -662,6 +679,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "rmem_max": (buffer_limit(SO_RCVBUF), {212992: 425984, 10000: 20000}),
     "wmem_max": (buffer_limit(SO_SNDBUF), {212992: 425984, 10000: 20000}),
     "somaxconn": (somaxconn, {4096: 10, 2: 3}),
+    "max_dgram_qlen": (max_dgram_qlen, {10: 11, 3: 4}),
     "ip_forward": (ip_forward, {0: 0, 1: 1}),
     "ip_default_ttl": (lambda rig: own_packet(rig).ttl, {64: 64, 7: 7}),
     "ip_early_demux": (demuxed, {1: [True, True], 0: [False, False]}),

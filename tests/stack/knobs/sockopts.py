@@ -32,6 +32,7 @@ from stack.core.socket import (
     sys_sendto,
     sys_setsockopt,
     sys_socket,
+    sys_socketpair,
 )
 from stack.host import Host
 from stack.inet import tcp_sock as t
@@ -124,6 +125,19 @@ def so_broadcast(value: Any) -> str:
     fd = udp(net)
     option(net, fd, SOL, u.SO_BROADCAST, value)
     return err(send, net.host, fd, "10.0.0.255")
+
+
+def one_peers(name: int) -> Callable[[int], Any]:
+    """What a socket of a family answers about its peer."""
+
+    def probe(family: int) -> Any:
+        net = one_host()
+        pair = (udp(net), 0) if family == u.AF_INET else sys_socketpair(net.host, family, 1)
+        return err(sys_getsockopt, net.host, pair[0], SOL, name) or sys_getsockopt(
+            net.host, pair[0], SOL, name
+        )
+
+    return probe
 
 
 def so_cookie(which: int) -> bool:
@@ -916,6 +930,11 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "SO_BINDTOIFINDEX": (bound_device(u.SO_BINDTOIFINDEX), {None: [0], 3: [1]}),
     "SO_BROADCAST": (so_broadcast, {None: "EACCES", 1: ""}),
     "SO_COOKIE": (so_cookie, {0: True, 1: False}),
+    "SO_PEERCRED": (
+        one_peers(u.SO_PEERCRED),
+        {u.AF_INET: struct.pack("3i", 0, -1, -1), u.AF_UNIX: struct.pack("3i", 1, 0, 0)},
+    ),
+    "SO_PEERGROUPS": (one_peers(u.SO_PEERGROUPS), {u.AF_INET: "ENODATA", u.AF_UNIX: b""}),
     "SO_DEBUG": (
         so_debug,
         {None: [], 1: ["a: TCP port 4000 to port 80: CLOSE -> SYN_SENT"]},

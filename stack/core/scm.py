@@ -1,0 +1,251 @@
+"""Descriptors and credentials in control messages (net/core/scm.c, include/net/scm.h).
+
+A descriptor is a number of the net's own table (`Socket.host_fd`); everything in that is a socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING, Any
+
+from stack.core.rows import row, state
+from stack.core.sock import ns_capable
+from stack.core.socket import __sock_release, socket_file
+from stack.core.sockopt import opt_bytes, put_cmsg
+from stack.core.uapi import (
+    MSG_CTRUNC,
+    SCM_CREDENTIALS,
+    SCM_RIGHTS,
+    SOL_SOCKET,
+)
+
+if TYPE_CHECKING:
+    from stack.core.iov import msghdr
+    from stack.core.sock import sock
+    from stack.core.socket import socket
+    from stack.net import Net
+
+SCM_MAX_FD = 253
+CMSG_HDR_BYTES = 16
+PID = 1
+"""The process that all programs of a host are to each other."""
+NO_ID = 0xFFFFFFFF  # INVALID_UID, INVALID_GID
+OVERFLOW_ID = 65534  # what an id that is none is shown as
+UCRED = struct.Struct("=iII")
+FD = struct.Struct("=i")
+CAP_SETGID = 6
+CAP_SETUID = 7
+CAP_SYS_ADMIN = 21
+
+
+@state
+class scm_fp_list:
+    """struct scm_fp_list: open files on their way; each is held (f_count)."""
+
+    fp: list[socket_file] = row(make=list)
+
+
+@state
+class scm_cookie:
+    """struct scm_cookie: what a message brings besides its bytes. pid 0: no credentials."""
+
+    fp: scm_fp_list | None = row()
+    pid: int = row(0)
+    uid: int = row(NO_ID)
+    gid: int = row(NO_ID)
+
+
+# --- files ---------------------------------------------------------------------------------
+
+
+def get_file(file: socket_file) -> socket_file:
+    """include/linux/fs.h: one more holds the file."""
+    file.f_count += 1
+    return file
+
+
+def fput(file: socket_file) -> None:
+    """fs/file_table.c: one less; when nobody does, its socket ends.
+
+    As in the kernel that happens a little later when another one is ending just now: a chain of
+    sockets, each in a message to the next, would otherwise go as deep as it is long.
+    """
+    file.f_count -= 1
+    if file.f_count:
+        return
+    net = file.private_data.net
+    delayed = net.delayed_fput
+    delayed.append(file)
+    if not net.flushing_fput:
+        flush_delayed_fput(net)
+
+
+def flush_delayed_fput(net: Net) -> None:
+    """fs/file_table.c: end the sockets of the files that nobody holds."""
+    net.flushing_fput = True
+    try:
+        delayed = net.delayed_fput
+        while delayed:
+            file: socket_file = delayed.pop()
+            __sock_release(file.private_data)
+    finally:
+        net.flushing_fput = False
+
+
+# --- sending -------------------------------------------------------------------------------
+
+
+def scm_send(sock: socket, msg: msghdr) -> scm_cookie | None:
+    """include/net/scm.h: what the caller's control messages say; None when there are none.
+
+    Raises: OSError EINVAL, EBADF, EPERM, ESRCH.
+    """
+    if not msg.msg_control:
+        return None
+    return __scm_send(sock, msg)
+
+
+def __scm_send(sock: socket, msg: msghdr) -> scm_cookie:
+    """net/core/scm.c"""
+    scm = scm_cookie()
+    control: Any = msg.msg_control
+    try:
+        for level, kind, data in control:
+            if level != SOL_SOCKET:
+                continue
+            if kind == SCM_RIGHTS:
+                if sock.ops.family != 1:
+                    raise OSError(errno.EINVAL, "SCM_RIGHTS is AF_UNIX's")
+                scm_fp_copy(sock.net, opt_bytes(data), scm)
+            elif kind == SCM_CREDENTIALS:
+                scm_creds_copy(sock.net, opt_bytes(data), scm)
+            else:
+                raise OSError(errno.EINVAL, f"control message {kind} cannot be sent")
+    except BaseException:
+        scm_destroy(scm)
+        raise
+    return scm
+
+
+def scm_fp_copy(net: Net, data: bytes, scm: scm_cookie) -> None:
+    """net/core/scm.c: hold the files of the descriptors. Raises: OSError EINVAL, EBADF."""
+    num = len(data) >> 2
+    if not num:
+        return
+    if num > SCM_MAX_FD:
+        raise OSError(errno.EINVAL, f"{num} descriptors; SCM_MAX_FD is {SCM_MAX_FD}")
+    fpl: scm_fp_list | None = scm.fp
+    if fpl is None:
+        fpl = scm.fp = scm_fp_list()
+    if len(fpl.fp) + num > SCM_MAX_FD:
+        raise OSError(errno.EINVAL, f"more than SCM_MAX_FD ({SCM_MAX_FD}) descriptors")
+    for at in range(num):
+        (fd,) = FD.unpack_from(data, at * 4)
+        found: socket | None = net.fdtable.fd.get(fd)
+        if found is None or found.file is None:
+            raise OSError(errno.EBADF, f"SCM_RIGHTS: {fd} is not an open socket of {net.name}")
+        fpl.fp.append(get_file(found.file))
+
+
+def scm_creds_copy(net: Net, data: bytes, scm: scm_cookie) -> None:
+    """net/core/scm.c: SCM_CREDENTIALS. Raises: OSError EINVAL, EPERM, ESRCH."""
+    if len(data) != UCRED.size:
+        raise OSError(errno.EINVAL, f"struct ucred has {UCRED.size} bytes, not {len(data)}")
+    pid: int
+    uid: int
+    gid: int
+    pid, uid, gid = UCRED.unpack(data)
+    scm_check_creds(net, pid, uid, gid)
+    if pid != PID:
+        raise OSError(errno.ESRCH, f"no process {pid}: a host's programs are process {PID}")
+    scm.pid = pid
+    scm.uid = uid
+    scm.gid = gid
+
+
+def scm_check_creds(net: Net, pid: int, uid: int, gid: int) -> None:
+    """net/core/scm.c: may the caller say that it is this? Raises: OSError EINVAL, EPERM."""
+    if uid == NO_ID or gid == NO_ID:
+        raise OSError(errno.EINVAL, "no user, or no group, has the number -1")
+    if (
+        (pid != PID and not ns_capable(net, CAP_SYS_ADMIN))
+        or (uid != net.uid and not ns_capable(net, CAP_SETUID))
+        or (gid != net.gid and not ns_capable(net, CAP_SETGID))
+    ):
+        raise PermissionError(
+            errno.EPERM, f"the host's user is {net.uid} of group {net.gid}, process {PID}"
+        )
+
+
+def scm_destroy(scm: scm_cookie | None) -> None:
+    """include/net/scm.h: let go of the files."""
+    if scm is not None and scm.fp is not None:
+        __scm_destroy(scm)
+
+
+def __scm_destroy(scm: scm_cookie) -> None:
+    """net/core/scm.c"""
+    fpl: scm_fp_list | None = scm.fp
+    if fpl is not None:
+        scm.fp = None
+        while fpl.fp:
+            fput(fpl.fp.pop())
+
+
+def scm_fp_dup(fpl: scm_fp_list) -> scm_fp_list:
+    """net/core/scm.c: the same files once more."""
+    new = scm_fp_list()
+    for file in fpl.fp:
+        new.fp.append(get_file(file))
+    return new
+
+
+# --- receiving -----------------------------------------------------------------------------
+
+
+def scm_recv_unix(sk: sock, msg: msghdr, scm: scm_cookie | None, passcred: bool) -> None:
+    """net/core/scm.c: give the reader credentials and descriptors, or MSG_CTRUNC."""
+    if msg.msg_control is None:
+        if passcred or (scm is not None and scm.fp is not None):
+            msg.msg_flags |= MSG_CTRUNC
+        scm_destroy(scm)
+        return
+    if passcred:
+        put_cmsg(msg, SOL_SOCKET, SCM_CREDENTIALS, scm_ucred(scm))
+    if scm is not None and scm.fp is not None:
+        scm_detach_fds(sk, msg, scm)
+
+
+def scm_ucred(scm: scm_cookie | None) -> bytes:
+    """struct ucred of a message; process 0 and user 65534 when nothing was noted."""
+    if scm is None or not scm.pid:
+        return UCRED.pack(0, OVERFLOW_ID, OVERFLOW_ID)
+    return UCRED.pack(scm.pid, scm.uid, scm.gid)
+
+
+def scm_detach_fds(sk: sock, msg: msghdr, scm: scm_cookie) -> None:
+    """net/core/scm.c: install as many descriptors as the caller has room for; close the rest."""
+    net = sk.net
+    fpl: scm_fp_list | None = scm.fp
+    if fpl is None:
+        return
+    count = len(fpl.fp)
+    room = (msg.msg_controllen - CMSG_HDR_BYTES) >> 2
+    fdmax = min(max(room, 0), count)
+    done = 0
+    data = b""
+    while done < fdmax:
+        file: socket_file = fpl.fp[done]
+        try:
+            fd = net.fdtable.install(file.private_data)
+        except OSError:  # EMFILE
+            break
+        get_file(file)
+        data += FD.pack(fd)
+        done += 1
+    if done:
+        put_cmsg(msg, SOL_SOCKET, SCM_RIGHTS, data)
+    if done < count:
+        msg.msg_flags |= MSG_CTRUNC
+    __scm_destroy(scm)

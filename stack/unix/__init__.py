@@ -1,0 +1,1 @@
+"""AF_UNIX: sockets between the programs of one host (net/unix)."""

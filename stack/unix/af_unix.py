@@ -1,0 +1,425 @@
+"""The AF_UNIX family: its sockets and their calls (net/unix/af_unix.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff
+from stack.core.datagram import __skb_wait_for_more_packets
+from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
+from stack.core.rows import replace
+from stack.core.sock import (
+    SOCK_DEAD,
+    SOCK_PASSCRED,
+    raise_sock_error,
+    sk_alloc,
+    sk_free,
+    sock_graft,
+    sock_init_data,
+    sock_no_accept,
+    sock_no_listen,
+    sock_no_mmap,
+    sock_no_sendpage,
+    sock_orphan,
+)
+from stack.core.sockaddr import sockaddr_un
+from stack.core.socket import sock_register, socket
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN
+from stack.core.uapi import (
+    AF_UNIX,
+    O_NONBLOCK,
+    PF_UNIX,
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    SHUT_RD,
+    SHUT_RDWR,
+    SHUTDOWN_MASK,
+    SIOCATMARK,
+    SIOCINQ,
+    SIOCOUTQ,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+    SS_CONNECTED,
+    SS_UNCONNECTED,
+)
+from stack.unix.garbage import unix_gc
+from stack.unix.unix_dgram import (
+    unix_dgram_connect,
+    unix_dgram_recvmsg,
+    unix_dgram_sendmsg,
+    unix_seqpacket_recvmsg,
+    unix_seqpacket_sendmsg,
+)
+from stack.unix.unix_names import (
+    unix_autobind,
+    unix_bind_abstract,
+    unix_bind_bsd,
+    unix_find_other,
+    unix_remove_socket,
+    unix_validate_addr,
+)
+from stack.unix.unix_poll import (
+    unix_dgram_peer_wake_disconnect,
+    unix_dgram_poll,
+    unix_poll,
+    unix_wait_for_peer,
+    unix_wake_peers,
+    unix_write_space,
+)
+from stack.unix.unix_scm import copy_peercred, init_peercred
+from stack.unix.unix_sock import (
+    netns_unix,
+    unix_recvq_full,
+    unix_skb_len,
+    unix_sock,
+)
+from stack.unix.unix_sockopt import unix_getsockopt, unix_setsockopt
+from stack.unix.unix_stream import unix_stream_recvmsg, unix_stream_sendmsg
+
+if TYPE_CHECKING:
+    from stack.core.sockaddr import sockaddr
+    from stack.machine import Machine
+    from stack.net import Net
+
+
+# --- life ----------------------------------------------------------------------------------
+
+
+def unix_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> None:
+    """net/unix/af_unix.c. Raises: OSError EPROTONOSUPPORT, ESOCKTNOSUPPORT."""
+    if protocol not in (0, PF_UNIX):
+        raise OSError(errno.EPROTONOSUPPORT, f"AF_UNIX has no protocol {protocol}")
+    sock.state = SS_UNCONNECTED
+    if sock.type == SOCK_RAW:
+        sock.type = SOCK_DGRAM  # believed to be what 4.4BSD programs mean
+    if sock.type == SOCK_STREAM:
+        sock.ops = unix_stream_ops
+    elif sock.type == SOCK_DGRAM:
+        sock.ops = unix_dgram_ops
+    elif sock.type == SOCK_SEQPACKET:
+        sock.ops = unix_seqpacket_ops
+    else:
+        raise OSError(errno.ESOCKTNOSUPPORT, f"AF_UNIX has no sockets of type {sock.type}")
+    unix_create1(net, sock, kern, sock.type)
+
+
+def unix_create1(net: Net, sock: socket | None, kern: bool, kind: int) -> unix_sock:
+    """net/unix/af_unix.c: a sock; without `sock` one that is accepted later."""
+    prot = unix_stream_proto if kind == SOCK_STREAM else unix_dgram_proto
+    sk: unix_sock = sk_alloc(net, PF_UNIX, 0, prot, kern)
+    sock_init_data(sock, sk)
+    sk.sk_type = kind
+    sk.sk_max_ack_backlog = net.sysctl.max_dgram_qlen
+    sk.write_space = unix_write_space
+    net.unx.sockets[sk.sk_cookie] = sk
+    return sk
+
+
+def unix_release(sock: socket) -> int:
+    """net/unix/af_unix.c"""
+    sk: unix_sock | None = sock.sk
+    if sk is None:
+        return 0
+    sock.sk = None
+    net = sk.net
+    unix_release_sock(sk, False)
+    if net.unx.gc_maybe_cyclic:
+        unix_gc(net)
+    return 0
+
+
+def unix_release_sock(sk: unix_sock, embrion: bool) -> None:
+    """net/unix/af_unix.c: the end; an `embrion` was never accepted."""
+    unix_remove_socket(sk)
+    sock_orphan(sk)
+    sk.sk_shutdown = SHUTDOWN_MASK
+    state = sk.sk_state
+    sk.sk_state = TCP_CLOSE
+    skpair: unix_sock | None = sk.peer
+    sk.peer = None
+    sk.oob_skb = None
+    unix_wake_peers(sk)
+    if skpair is not None:
+        if sk.sk_type in (SOCK_STREAM, SOCK_SEQPACKET):
+            skb: sk_buff | None = sk.sk_receive_queue.peek()
+            if skb is not None and sk.sk_type == SOCK_STREAM and not unix_skb_len(skb):
+                skb = sk.sk_receive_queue.next(skb)  # the mark of a byte read out of band
+            skpair.sk_shutdown = SHUTDOWN_MASK
+            if skb is not None or embrion:
+                skpair.sk_err = errno.ECONNRESET
+            skpair.sk_state_change()
+        unix_dgram_peer_wake_disconnect(sk, skpair)
+    sk.sk_state_change()
+    while True:
+        message: sk_buff | None = sk.sk_receive_queue.dequeue()
+        if message is None:
+            break
+        if state == TCP_LISTEN:
+            embryo: unix_sock = message.sk  # type: ignore[assignment]  # who connects
+            unix_release_sock(embryo, True)
+        kfree_skb(message)
+    sk_free(sk)
+
+
+# --- names and connections -----------------------------------------------------------------
+
+
+def unix_bind(sock: socket, uaddr: sockaddr, addr_len: int) -> int:
+    """net/unix/af_unix.c: take a name; the empty one chooses an abstract one.
+
+    Raises: OSError EINVAL, EADDRINUSE, ENOENT, ENOTDIR, ENAMETOOLONG, ENOSPC.
+    """
+    sk: unix_sock = sock.sk
+    if isinstance(uaddr, sockaddr_un) and not uaddr.path:
+        return unix_autobind(sk)
+    sunaddr: sockaddr_un = unix_validate_addr(uaddr)
+    if sunaddr.path[0]:
+        return unix_bind_bsd(sk, sunaddr)
+    return unix_bind_abstract(sk, sunaddr)
+
+
+def unix_listen(sock: socket, backlog: int) -> int:
+    """net/unix/af_unix.c: take connections. Raises: OSError EOPNOTSUPP, EINVAL."""
+    sk: unix_sock = sock.sk
+    if sock.type not in (SOCK_STREAM, SOCK_SEQPACKET):
+        raise OSError(errno.EOPNOTSUPP, "only streams and SOCK_SEQPACKET listen")
+    if sk.addr is None:
+        raise OSError(errno.EINVAL, "a listener needs a name")
+    if sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
+        raise OSError(errno.EINVAL, "the socket is connected")
+    more = backlog > sk.sk_max_ack_backlog
+    sk.sk_max_ack_backlog = backlog
+    sk.sk_state = TCP_LISTEN
+    init_peercred(sk)  # so that who connects can copy it
+    if more:
+        unix_wake_peers(sk)
+    return 0
+
+
+def unix_stream_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int) -> int:
+    """net/unix/af_unix.c: connect to a listener, which need not accept for that.
+
+    Raises: OSError EINVAL, ECONNREFUSED, ENOENT, EPROTOTYPE, EISCONN, EAGAIN (the backlog is full).
+    """
+    sk: unix_sock = sock.sk
+    net = sk.net
+    sunaddr: sockaddr_un = unix_validate_addr(uaddr)
+    if sk.sk_flags & SOCK_PASSCRED:
+        unix_autobind(sk)
+    timeo_ns = 0 if flags & O_NONBLOCK else sk.sk_sndtimeo_ns
+    while True:
+        other: unix_sock = unix_find_other(net, sunaddr, sk.sk_type)
+        if other.sk_state != TCP_LISTEN or other.sk_shutdown & RCV_SHUTDOWN:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"{sunaddr.path!r} does not listen")
+        if not unix_recvq_full(other):
+            break
+        if timeo_ns <= 0:
+            raise BlockingIOError(errno.EAGAIN, f"the backlog of {sunaddr.path!r} is full")
+        timeo_ns = unix_wait_for_peer(other, timeo_ns)
+    if sk.sk_flags & SOCK_DEAD:
+        raise OSError(errno.EBADF, "socket was closed")
+    if sk.sk_state != TCP_CLOSE:
+        if sk.sk_state == TCP_ESTABLISHED:
+            raise OSError(errno.EISCONN, "the socket is connected already")
+        raise OSError(errno.EINVAL, "the socket listens")
+    skb = alloc_skb(net.skb_small_head, 1)
+    if skb is None:
+        raise OSError(errno.ENOBUFS, f"no packet buffer left on host {net.name}")
+    newsk: unix_sock = unix_create1(net, None, False, sock.type)
+    skb.sk = newsk
+    newsk.peer = sk
+    newsk.sk_state = TCP_ESTABLISHED
+    newsk.sk_flags |= other.sk_flags & SOCK_PASSCRED
+    init_peercred(newsk)
+    newsk.addr = other.addr
+    copy_peercred(sk, other)
+    sock.state = SS_CONNECTED
+    sk.sk_state = TCP_ESTABLISHED
+    sk.peer = newsk
+    other.sk_receive_queue.queue_tail(skb)
+    other.sk_data_ready()
+    return 0
+
+
+def unix_socketpair(socka: socket, sockb: socket) -> None:
+    """net/unix/af_unix.c: join two sockets."""
+    ska: unix_sock = socka.sk
+    skb: unix_sock = sockb.sk
+    ska.peer = skb
+    skb.peer = ska
+    init_peercred(ska)
+    init_peercred(skb)
+    ska.sk_state = TCP_ESTABLISHED
+    skb.sk_state = TCP_ESTABLISHED
+    socka.state = SS_CONNECTED
+    sockb.state = SS_CONNECTED
+
+
+def unix_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -> None:
+    """net/unix/af_unix.c: the next connection. Raises: OSError EINVAL, EAGAIN."""
+    sk: unix_sock = sock.sk
+    if sk.sk_state != TCP_LISTEN:
+        raise OSError(errno.EINVAL, "the socket does not listen")
+    timeo_ns = 0 if flags & O_NONBLOCK else sk.sk_rcvtimeo_ns
+    while True:
+        raise_sock_error(sk)
+        skb: sk_buff | None = sk.sk_receive_queue.dequeue()
+        if skb is not None:
+            break
+        if timeo_ns <= 0:
+            raise BlockingIOError(errno.EAGAIN, "nobody has connected")
+        if sk.sk_shutdown & RCV_SHUTDOWN:
+            raise OSError(errno.EINVAL, "the socket was shut down")
+        timeo_ns = __skb_wait_for_more_packets(sk, sk.sk_receive_queue, timeo_ns)
+    tsk: unix_sock = skb.sk  # type: ignore[assignment]  # who connected
+    kfree_skb(skb)
+    unix_wake_peers(sk)
+    newsock.state = SS_CONNECTED
+    sock_graft(tsk, newsock)
+
+
+def unix_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr:
+    """net/unix/af_unix.c: the name, or the peer's. Raises: OSError ENOTCONN."""
+    sk: unix_sock | None = sock.sk
+    if peer and sk is not None:
+        sk = sk.peer
+    if sk is None:
+        raise OSError(errno.ENOTCONN, "the socket is not connected")
+    return sk.addr or UNNAMED
+
+
+UNNAMED = sockaddr_un(b"")
+
+
+def unix_shutdown(sock: socket, mode: int) -> int:
+    """net/unix/af_unix.c: of streams and SOCK_SEQPACKET the peer's half ends, too.
+
+    Raises: OSError EINVAL.
+    """
+    if not SHUT_RD <= mode <= SHUT_RDWR:
+        raise OSError(errno.EINVAL, f"shutdown: {mode} is not 0, 1 or 2")
+    mode += 1
+    sk: unix_sock = sock.sk
+    sk.sk_shutdown |= mode
+    other: unix_sock | None = sk.peer
+    sk.sk_state_change()
+    unix_wake_peers(sk)
+    if other is not None and sk.sk_type in (SOCK_STREAM, SOCK_SEQPACKET):
+        if mode & RCV_SHUTDOWN:
+            other.sk_shutdown |= SEND_SHUTDOWN
+        if mode & SEND_SHUTDOWN:
+            other.sk_shutdown |= RCV_SHUTDOWN
+        other.sk_state_change()
+    return 0
+
+
+# --- ioctl ---------------------------------------------------------------------------------
+
+
+def unix_inq_len(sk: unix_sock) -> int:
+    """net/unix/af_unix.c: SIOCINQ, bytes to read. Raises: OSError EINVAL for a listener."""
+    if sk.sk_state == TCP_LISTEN:
+        raise OSError(errno.EINVAL, "a listener has nothing to read")
+    if sk.sk_type == SOCK_DGRAM:
+        skb: sk_buff | None = sk.sk_receive_queue.peek()
+        return 0 if skb is None else skb.len
+    amount = 0
+    for message in sk.sk_receive_queue:
+        amount += unix_skb_len(message)
+    return amount
+
+
+def unix_outq_len(sk: unix_sock) -> int:
+    """net/unix/af_unix.c: SIOCOUTQ, send buffer in use."""
+    return sk.sk_wmem_alloc
+
+
+def unix_ioctl(sock: socket, cmd: int, arg: Any = None) -> int:
+    """net/unix/af_unix.c: SIOCINQ, SIOCOUTQ, SIOCATMARK.
+
+    Raises: OSError ENOTTY, EINVAL, EOPNOTSUPP.
+    """
+    sk: unix_sock = sock.sk
+    if cmd == SIOCOUTQ:
+        return unix_outq_len(sk)
+    if cmd == SIOCINQ:
+        return unix_inq_len(sk)
+    if cmd == SIOCATMARK:
+        if sk.sk_type != SOCK_STREAM:
+            raise OSError(errno.EOPNOTSUPP, "only streams have something out of band")
+        skb: sk_buff | None = sk.sk_receive_queue.peek()
+        if skb is None:
+            return 0
+        if skb is sk.oob_skb:
+            return 1
+        if unix_skb_len(skb):
+            return 0
+        return int(sk.oob_skb is None or sk.sk_receive_queue.next(skb) is sk.oob_skb)
+    raise OSError(errno.ENOTTY, f"ioctl {cmd:#x} is not for AF_UNIX")
+
+
+# --- tables --------------------------------------------------------------------------------
+
+unix_dgram_proto = proto(name="UNIX", sock_class=unix_sock)
+unix_stream_proto = proto(name="UNIX-STREAM", sock_class=unix_sock)
+
+unix_stream_ops = proto_ops(
+    family=PF_UNIX,
+    release=unix_release,
+    bind=unix_bind,
+    connect=unix_stream_connect,
+    socketpair=unix_socketpair,
+    accept=unix_accept,
+    getname=unix_getname,
+    poll=unix_poll,
+    ioctl=unix_ioctl,
+    listen=unix_listen,
+    shutdown=unix_shutdown,
+    setsockopt=unix_setsockopt,
+    getsockopt=unix_getsockopt,
+    sendmsg=unix_stream_sendmsg,
+    recvmsg=unix_stream_recvmsg,
+    mmap=sock_no_mmap,
+    sendpage=sock_no_sendpage,
+)
+unix_dgram_ops = replace(
+    unix_stream_ops,
+    connect=unix_dgram_connect,
+    accept=sock_no_accept,
+    poll=unix_dgram_poll,
+    listen=sock_no_listen,
+    sendmsg=unix_dgram_sendmsg,
+    recvmsg=unix_dgram_recvmsg,
+)
+unix_seqpacket_ops = replace(
+    unix_stream_ops,
+    poll=unix_dgram_poll,
+    sendmsg=unix_seqpacket_sendmsg,
+    recvmsg=unix_seqpacket_recvmsg,
+)
+unix_family_ops = net_proto_family(family=AF_UNIX, create=unix_create)
+
+
+def unix_net_init(net: Net) -> None:
+    """net/unix/af_unix.c: names and sockets of one namespace."""
+    net.unx = netns_unix()
+    proto_register(net, unix_dgram_proto)
+    proto_register(net, unix_stream_proto)
+    sock_register(net, unix_family_ops)
+
+
+def unix_net_pre_exit(net: Net) -> None:
+    """The namespace ends; every descriptor is closed: what is left is in circles of messages."""
+    unix_gc(net)
+
+
+unix_net_ops = pernet_operations(init=unix_net_init, pre_exit=unix_net_pre_exit)
+
+
+def af_unix_init(machine: Machine) -> None:
+    """net/unix/af_unix.c: bring AF_UNIX up on a machine, in each of its namespaces."""
+    register_pernet_subsys(machine, unix_net_ops)

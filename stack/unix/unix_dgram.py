@@ -1,0 +1,303 @@
+"""Datagrams and SOCK_SEQPACKET between sockets of one host (unix_dgram_*, unix_seqpacket_*)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, skb_get
+from stack.core.datagram import __skb_wait_for_more_packets
+from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
+from stack.core.sock import (
+    SOCK_DEAD,
+    SOCK_PASSCRED,
+    SOCK_RCVTSTAMP,
+    raise_sock_error,
+    sk_filter,
+)
+from stack.core.sockaddr import sockaddr_un
+from stack.core.sockopt import __sock_recv_timestamp
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.core.uapi import (
+    AF_UNSPEC,
+    MSG_DONTWAIT,
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
+    RCV_SHUTDOWN,
+    SOCK_SEQPACKET,
+)
+from stack.unix.garbage import wait_for_unix_gc
+from stack.unix.unix_names import unix_autobind, unix_find_other, unix_validate_addr
+from stack.unix.unix_poll import (
+    unix_dgram_peer_wake_disconnect_wakeup,
+    unix_dgram_peer_wake_me,
+    unix_dgram_wake_once,
+    unix_wait_for_peer,
+    unix_wake_peers,
+)
+from stack.unix.unix_scm import (
+    unix_detach_fds,
+    unix_maybe_add_creds,
+    unix_peek_fds,
+    unix_scm_to_skb,
+    unix_skb_to_scm,
+    unix_update_graph,
+)
+from stack.unix.unix_skb import (
+    MAX_FRAGS_BYTES,
+    PAGE_SIZE,
+    SKB_MAX_ALLOC,
+    sock_alloc_send_pskb,
+)
+from stack.unix.unix_sock import unix_may_send, unix_recvq_full_lockless, unix_sock
+
+if TYPE_CHECKING:
+    from stack.core.sockaddr import sockaddr
+    from stack.core.socket import socket
+
+
+def unix_dgram_disconnected(sk: unix_sock, other: unix_sock) -> None:
+    """net/unix/af_unix.c: `sk` leaves `other`: what it has not read is lost, and `other` told."""
+    if not sk.sk_receive_queue.qlen:
+        return
+    sk.sk_receive_queue.purge()
+    unix_wake_peers(sk)
+    if not other.sk_flags & SOCK_DEAD and other.peer is sk:
+        other.sk_err = errno.ECONNRESET
+        other.sk_error_report()
+
+
+def unix_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int) -> int:
+    """net/unix/af_unix.c: choose a peer, or with AF_UNSPEC leave it.
+
+    Raises: OSError EINVAL, ECONNREFUSED, ENOENT, EPROTOTYPE, EPERM (the peer has another one).
+    """
+    sk: unix_sock = sock.sk
+    other: unix_sock | None = None
+    if uaddr is not None and uaddr.family != AF_UNSPEC:
+        sunaddr: sockaddr_un = unix_validate_addr(uaddr)
+        if sk.sk_flags & SOCK_PASSCRED:
+            unix_autobind(sk)
+        other = unix_find_other(sk.net, sunaddr, sock.type)
+        if not unix_may_send(sk, other):
+            raise PermissionError(errno.EPERM, "the peer is connected with somebody else")
+        sk.sk_state = TCP_ESTABLISHED
+        other.sk_state = TCP_ESTABLISHED
+    old_peer: unix_sock | None = sk.peer
+    sk.peer = other
+    if old_peer is not None:
+        if other is None:
+            sk.sk_state = TCP_CLOSE
+        unix_dgram_peer_wake_disconnect_wakeup(sk, old_peer)
+        if other is not old_peer:
+            unix_dgram_disconnected(sk, old_peer)
+            if old_peer.peer is None:
+                old_peer.sk_state = TCP_CLOSE
+    return 0
+
+
+def unix_dgram_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
+    """net/unix/af_unix.c: send one datagram.
+
+    Raises: OSError EMSGSIZE, ENOTCONN, EPERM, ECONNREFUSED, EPIPE, EAGAIN (the peer's queue is
+    full), EOPNOTSUPP, what finding the peer raises, and what `scm_send` does.
+    """
+    sk: unix_sock = sock.sk
+    if not msg.msg_control:
+        return unix_dgram_send(sk, msg, size, None)
+    wait_for_unix_gc(sk.net)
+    scm = scm_send(sock, msg)
+    try:
+        return unix_dgram_send(sk, msg, size, scm)
+    finally:
+        scm_destroy(scm)
+
+
+def unix_dgram_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | None) -> int:
+    """What `unix_dgram_sendmsg` does between scm_send and scm_destroy."""
+    flags = msg.msg_flags
+    if flags & MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "datagrams have nothing out of band")
+    sunaddr: sockaddr_un | None = None
+    if msg.msg_name is not None:
+        sunaddr = unix_validate_addr(msg.msg_name)
+    if sk.sk_flags & SOCK_PASSCRED:
+        unix_autobind(sk)
+    if size > sk.sk_sndbuf - 32:
+        raise OSError(errno.EMSGSIZE, f"a datagram of {size} bytes does not fit the send buffer")
+    data_len = 0
+    if size > SKB_MAX_ALLOC:
+        data_len = size - SKB_MAX_ALLOC
+        if data_len > MAX_FRAGS_BYTES:
+            data_len = MAX_FRAGS_BYTES
+        data_len = data_len + PAGE_SIZE - 1 & ~(PAGE_SIZE - 1)
+    noblock = bool(flags & MSG_DONTWAIT)
+    skb = sock_alloc_send_pskb(sk, msg, size - data_len, data_len, noblock)
+    try:
+        if scm is not None:
+            unix_scm_to_skb(scm, skb, True, sk.net)
+        queued = unix_dgram_queue(sk, skb, sunaddr, 0 if noblock else sk.sk_sndtimeo_ns, scm)
+    except BaseException:
+        kfree_skb(skb)
+        raise
+    if not queued:
+        kfree_skb(skb)
+    return size
+
+
+def unix_dgram_queue(
+    sk: unix_sock,
+    skb: sk_buff,
+    sunaddr: sockaddr_un | None,
+    timeo_ns: int,
+    scm: scm_cookie | None,
+) -> bool:
+    """Find the receiver and give it the datagram; False when its filter drops it.
+
+    Takes ownership of skb when it returns True. Raises: OSError as unix_dgram_sendmsg.
+    """
+    while True:
+        other: unix_sock | None = sk.peer
+        if sunaddr is not None:
+            other = unix_find_other(sk.net, sunaddr, sk.sk_type)
+        if other is None:
+            raise OSError(errno.ENOTCONN, "the socket has no peer")
+        if other.sk_filter is not None and sk_filter(other, skb) < 0:
+            return False
+        if not unix_may_send(sk, other):
+            raise PermissionError(errno.EPERM, "the receiver is connected with somebody else")
+        if other.sk_flags & SOCK_DEAD:
+            raise unix_dgram_dead(sk, other)
+        if other.sk_shutdown & RCV_SHUTDOWN:
+            raise BrokenPipeError(errno.EPIPE, "the receiver does not read any more")
+        if other is sk or other.peer is sk or not unix_recvq_full_lockless(other):
+            break
+        if timeo_ns > 0:
+            timeo_ns = unix_wait_for_peer(other, timeo_ns)
+            continue
+        if sk.peer is not other:
+            unix_dgram_wake_once(sk, other)
+            raise BlockingIOError(errno.EAGAIN, "the receiver's queue is full")
+        if unix_dgram_peer_wake_me(sk, other):
+            raise BlockingIOError(errno.EAGAIN, "the receiver's queue is full")
+    if (sk.sk_flags | other.sk_flags) & SOCK_PASSCRED or other.sk_socket is None:
+        unix_maybe_add_creds(skb, sk, other)
+    if other.sk_flags & SOCK_RCVTSTAMP:
+        skb.tstamp_ns = sk.net.clock.now_ns()
+    if scm is not None:
+        unix_update_graph(other)
+    other.sk_receive_queue.queue_tail(skb)
+    other.sk_data_ready()
+    return True
+
+
+def unix_dgram_dead(sk: unix_sock, other: unix_sock) -> OSError:
+    """What is raised because the peer was closed, which is the sender's peer no more then."""
+    if sk.sk_type == SOCK_SEQPACKET:
+        return BrokenPipeError(errno.EPIPE, "the peer is closed")
+    if sk.peer is not other:
+        return ConnectionResetError(errno.ECONNRESET, "the receiver was closed")
+    sk.peer = None
+    unix_dgram_peer_wake_disconnect_wakeup(sk, other)
+    sk.sk_state = TCP_CLOSE
+    unix_dgram_disconnected(sk, other)
+    return ConnectionRefusedError(errno.ECONNREFUSED, "the peer was closed")
+
+
+def unix_dgram_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
+    """net/unix/af_unix.c: the next datagram.
+
+    Raises: OSError EAGAIN, the pending error, EOPNOTSUPP for MSG_OOB.
+    """
+    sk: unix_sock = sock.sk
+    if flags & MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "datagrams have nothing out of band")
+    timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
+    peek = bool(flags & MSG_PEEK)
+    skip = 0
+    while True:
+        if sk.sk_err:
+            raise_sock_error(sk)
+        skb: sk_buff | None
+        if peek:
+            skb, skip = unix_peek_datagram(sk)
+        else:
+            skb = sk.sk_receive_queue.dequeue()
+        if skb is not None:
+            break
+        if sk.sk_shutdown & RCV_SHUTDOWN and (timeo_ns > 0 or sk.sk_type == SOCK_SEQPACKET):
+            return 0
+        if timeo_ns <= 0:
+            raise BlockingIOError(errno.EAGAIN, "no datagram waits")
+        timeo_ns = __skb_wait_for_more_packets(sk, sk.sk_receive_queue, timeo_ns)
+    if sk.peer_sleepers or sk.peer_wait.waiters:
+        unix_wake_peers(sk)
+    sender: unix_sock = skb.sk  # type: ignore[assignment]  # who sent it
+    msg.msg_name = sender.addr
+    left = skb.len - skip
+    if size > left:
+        size = left
+    elif size < left:
+        msg.msg_flags |= MSG_TRUNC
+    skb_copy_datagram_iter(skb, skip, msg, size)
+    if sk.sk_flags & SOCK_RCVTSTAMP:
+        __sock_recv_timestamp(msg, sk, skb)
+    off = sk.sk_peek_off
+    if off >= 0:
+        if peek:
+            sk.sk_peek_off = off + size
+        else:
+            sk.sk_peek_off = off - skb.len if off > skb.len else 0
+    passcred = bool(sk.sk_flags & SOCK_PASSCRED)
+    if passcred or skb.cb is not None:
+        scm = scm_cookie()
+        unix_skb_to_scm(skb, scm)
+        if peek:
+            unix_peek_fds(scm, skb)
+        else:
+            unix_detach_fds(sk.net, scm, skb)
+        scm_recv_unix(sk, msg, scm, passcred)
+    consume_skb(skb)
+    return left if flags & MSG_TRUNC else size
+
+
+def unix_peek_datagram(sk: unix_sock) -> Any:
+    """net/core/datagram.c (__skb_try_recv_from_queue with MSG_PEEK): (skb, offset in it).
+
+    skb has one more reference; None when there is nothing at SO_PEEK_OFF.
+    """
+    off = sk.sk_peek_off
+    at_off = off >= 0
+    if not at_off:
+        off = 0
+    for skb in sk.sk_receive_queue:
+        if at_off and off >= skb.len and (off or skb.peeked):
+            off -= skb.len
+            continue
+        if not skb.len:
+            skb.peeked = 1
+        return skb_get(skb), off
+    return None, 0
+
+
+# --- SOCK_SEQPACKET ------------------------------------------------------------------------
+
+
+def unix_seqpacket_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
+    """net/unix/af_unix.c: a message to the peer. Raises: OSError ENOTCONN, the pending error."""
+    sk: unix_sock = sock.sk
+    raise_sock_error(sk)
+    if sk.sk_state != TCP_ESTABLISHED:
+        raise OSError(errno.ENOTCONN, "the socket is not connected")
+    msg.msg_name = None
+    return unix_dgram_sendmsg(sock, msg, size)
+
+
+def unix_seqpacket_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
+    """net/unix/af_unix.c: the peer's next message. Raises: OSError ENOTCONN."""
+    sk: unix_sock = sock.sk
+    if sk.sk_state != TCP_ESTABLISHED:
+        raise OSError(errno.ENOTCONN, "the socket is not connected")
+    return unix_dgram_recvmsg(sock, msg, size, flags)

@@ -1,0 +1,195 @@
+"""Names of AF_UNIX sockets: abstract ones, and paths in the net's own name space.
+
+Paths never reach the file system of the machine that runs this. A net has a tree of its own, in
+memory, which holds sockets and nothing else: a folder is there as long as something is below it,
+and bind makes those that its path needs (Linux: ENOENT). Relative paths begin at "/". As on Linux a
+name outlives its socket until `sys_unlink` takes it away.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from stack.core.sockaddr import sockaddr, sockaddr_un
+from stack.core.uapi import AF_UNIX
+from stack.unix.unix_sock import UNIX_PATH_MAX, netns_unix, unix_sock
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+AUTOBIND_NAMES = 1 << 20
+NAME_MAX = 255
+
+
+def unix_validate_addr(uaddr: sockaddr | None) -> sockaddr_un:
+    """net/unix/af_unix.c: an address of the family with a name. Raises: OSError EINVAL."""
+    if uaddr is None or uaddr.family != AF_UNIX or not isinstance(uaddr, sockaddr_un):
+        raise OSError(errno.EINVAL, f"{uaddr!r} is no address of AF_UNIX")
+    if not 0 < len(uaddr.path) <= UNIX_PATH_MAX:
+        raise OSError(errno.EINVAL, f"a name has 1 to {UNIX_PATH_MAX} bytes, not {len(uaddr.path)}")
+    return uaddr
+
+
+def unix_mkname_bsd(sunaddr: sockaddr_un) -> bytes:
+    """net/unix/af_unix.c: the path, which ends at the first NUL."""
+    return sunaddr.path.split(b"\0", 1)[0]
+
+
+def unix_path(path: bytes) -> bytes:
+    """The one way to write the path: from "/" on, without ".", ".." and doubled slashes.
+
+    A slash at the end stays, since it says that the path is a folder.
+    Raises: OSError ENAMETOOLONG.
+    """
+    parts: list[bytes] = []
+    for part in path.split(b"/"):
+        if len(part) > NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, f"{part!r} has more than {NAME_MAX} bytes")
+        if part == b"..":
+            del parts[-1:]
+        elif part and part != b".":
+            parts.append(part)
+    slash = b"/" if parts and path.endswith((b"/", b"/.", b"/..")) else b""
+    return b"/" + b"/".join(parts) + slash
+
+
+def folders_of(path: bytes) -> list[bytes]:
+    """The folders that a path (as `unix_path` writes it) leads through, the nearest first."""
+    found: list[bytes] = []
+    at = path.rfind(b"/")
+    while at > 0:
+        found.append(path[:at])
+        at = path.rfind(b"/", 0, at)
+    return found
+
+
+def kern_path(unx: netns_unix, path: bytes) -> bytes:
+    """fs/namei.c: the path as `unix_path` writes it, which leads through folders only.
+
+    Raises: OSError ENOTDIR, ENAMETOOLONG.
+    """
+    found = unix_path(path)
+    for folder in folders_of(found):
+        if folder in unx.paths:
+            raise OSError(errno.ENOTDIR, f"{folder!r} is a socket")
+    return found
+
+
+def unix_bind_bsd(sk: unix_sock, sunaddr: sockaddr_un) -> int:
+    """net/unix/af_unix.c: make the name. Raises: OSError EADDRINUSE, EINVAL, ENOENT, ENOTDIR."""
+    unx: netns_unix = sk.net.unx
+    name = unix_mkname_bsd(sunaddr)
+    given = unix_path(name)
+    path = kern_path(unx, given.rstrip(b"/") or given)
+    if path in unx.paths or path in unx.folders or path == b"/":
+        raise OSError(errno.EADDRINUSE, f"{name!r} exists")
+    if path != given:
+        raise FileNotFoundError(errno.ENOENT, f"{name!r}: a socket is no folder")
+    if sk.addr is not None:
+        raise OSError(errno.EINVAL, "the socket has a name")
+    unx.paths[path] = sk
+    for folder in folders_of(path):
+        unx.folders[folder] = unx.folders.get(folder, 0) + 1
+    sk.path = path
+    sk.addr = sockaddr_un(name)
+    return 0
+
+
+def unix_bind_abstract(sk: unix_sock, sunaddr: sockaddr_un) -> int:
+    """net/unix/af_unix.c: take an abstract name. Raises: OSError EINVAL, EADDRINUSE."""
+    if sk.addr is not None:
+        raise OSError(errno.EINVAL, "the socket has a name")
+    key = sk.sk_type, sunaddr.path
+    abstract = sk.net.unx.abstract
+    if key in abstract:
+        raise OSError(errno.EADDRINUSE, f"{sunaddr.path!r} is taken")
+    abstract[key] = sk
+    sk.addr = sunaddr
+    return 0
+
+
+def unix_autobind(sk: unix_sock) -> int:
+    """net/unix/af_unix.c: an abstract name of five digits. Raises: OSError ENOSPC."""
+    if sk.addr is not None:
+        return 0
+    net = sk.net
+    abstract = net.unx.abstract
+    first = net.random.getrandbits(20)
+    for step in range(AUTOBIND_NAMES):
+        number = (first + 1 + step) % AUTOBIND_NAMES
+        path = b"\0%05x" % number
+        if (sk.sk_type, path) not in abstract:
+            abstract[sk.sk_type, path] = sk
+            sk.addr = sockaddr_un(path)
+            return 0
+    raise OSError(errno.ENOSPC, "every name is taken")
+
+
+def unix_find_bsd(net: Net, sunaddr: sockaddr_un, kind: int) -> unix_sock:
+    """net/unix/af_unix.c: whose path that is. Raises: OSError ENOENT, ECONNREFUSED, EPROTOTYPE."""
+    unx: netns_unix = net.unx
+    name = unix_mkname_bsd(sunaddr)
+    path = kern_path(unx, name)
+    if path not in unx.paths:
+        if path == b"/" or path.rstrip(b"/") in unx.folders:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"{name!r} is no socket")
+        raise FileNotFoundError(errno.ENOENT, f"{net.name} has no {name!r}")
+    sk = unx.paths[path]
+    if sk is None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"the socket of {name!r} is closed")
+    if sk.sk_type != kind:
+        raise OSError(errno.EPROTOTYPE, f"{name!r} is a socket of type {sk.sk_type}")
+    return sk
+
+
+def unix_find_abstract(net: Net, sunaddr: sockaddr_un, kind: int) -> unix_sock:
+    """net/unix/af_unix.c: who has that abstract name. Raises: OSError ECONNREFUSED."""
+    sk: unix_sock | None = net.unx.abstract.get((kind, sunaddr.path))
+    if sk is None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody is {sunaddr.path!r}")
+    return sk
+
+
+def unix_find_other(net: Net, sunaddr: sockaddr_un, kind: int) -> unix_sock:
+    """net/unix/af_unix.c: the socket of type `kind` with that name. Raises: OSError."""
+    if sunaddr.path[0]:
+        return unix_find_bsd(net, sunaddr, kind)
+    return unix_find_abstract(net, sunaddr, kind)
+
+
+def unix_remove_socket(sk: unix_sock) -> None:
+    """net/unix/af_unix.c: the socket ends; an abstract name is free again, a path is not."""
+    unx: netns_unix = sk.net.unx
+    unx.sockets.pop(sk.sk_cookie, None)
+    addr = sk.addr
+    if sk.path:
+        if unx.paths.get(sk.path) is sk:
+            unx.paths[sk.path] = None
+    elif addr is not None:
+        key = sk.sk_type, addr.path
+        if unx.abstract.get(key) is sk:
+            del unx.abstract[key]
+
+
+def sys_unlink(net: Net, path: bytes) -> None:
+    """unlink(2) in the net's name space: the name goes, a socket that has it stays open.
+
+    Raises: OSError ENOENT, EISDIR, ENOTDIR, ENAMETOOLONG.
+    """
+    unx: netns_unix = net.unx
+    name = path.split(b"\0", 1)[0]
+    if not name:
+        raise FileNotFoundError(errno.ENOENT, "a path has one byte at least")
+    found = kern_path(unx, name)
+    if found not in unx.paths:
+        if found == b"/" or found.rstrip(b"/") in unx.folders:
+            raise IsADirectoryError(errno.EISDIR, f"{name!r} is a folder")
+        raise FileNotFoundError(errno.ENOENT, f"{net.name} has no {name!r}")
+    sk = unx.paths.pop(found)
+    if sk is not None:
+        sk.path = b""
+    for folder in folders_of(found):
+        unx.folders[folder] -= 1
+        if not unx.folders[folder]:
+            del unx.folders[folder]

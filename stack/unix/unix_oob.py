@@ -1,0 +1,89 @@
+"""A byte out of band in a stream (net/unix/af_unix.c, CONFIG_AF_UNIX_OOB).
+
+The byte is a message of its own, which `oob_skb` points to. What was read of out of band stays in
+the queue without length until an ordinary read passes it: it is the mark of SIOCATMARK.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head
+from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.scm import scm_cookie
+from stack.core.sock import SOCK_DEAD, SOCK_URGINLINE
+from stack.core.uapi import MSG_DONTWAIT, MSG_OOB, MSG_PEEK, RCV_SHUTDOWN
+from stack.unix.unix_scm import unix_maybe_add_creds, unix_scm_to_skb, unix_update_graph
+from stack.unix.unix_skb import sock_alloc_send_pskb
+from stack.unix.unix_sock import unix_skb_len, unix_sock
+
+
+def queue_oob(
+    sk: unix_sock, other: unix_sock, msg: msghdr, scm: scm_cookie | None, send_fds: bool
+) -> None:
+    """net/unix/af_unix.c: send one byte out of band. Raises: OSError as unix_stream_sendmsg."""
+    skb = sock_alloc_send_pskb(sk, msg, 1, 0, bool(msg.msg_flags & MSG_DONTWAIT))
+    try:
+        if scm is not None:
+            unix_scm_to_skb(scm, skb, send_fds, sk.net)
+        if other.sk_flags & SOCK_DEAD or other.sk_shutdown & RCV_SHUTDOWN:
+            raise BrokenPipeError(errno.EPIPE, "the peer does not read any more")
+    except OSError:
+        kfree_skb(skb)
+        raise
+    unix_maybe_add_creds(skb, sk, other)
+    if scm is not None and send_fds:
+        unix_update_graph(other)
+    other.oob_skb = skb
+    other.sk_receive_queue.queue_tail(skb)
+    other.sk_data_ready()
+
+
+def unix_stream_recv_urg(sk: unix_sock, msg: msghdr, size: int, flags: int) -> int:
+    """net/unix/af_unix.c: read the byte. Raises: OSError EINVAL when there is none."""
+    oob: sk_buff | None = sk.oob_skb
+    if sk.sk_flags & SOCK_URGINLINE or oob is None:
+        raise OSError(errno.EINVAL, "nothing is out of band")
+    if not flags & MSG_PEEK:
+        sk.oob_skb = None
+        before = sk.sk_receive_queue.prev(oob)
+        if before is not None and not unix_skb_len(before):
+            sk.sk_receive_queue.unlink(before)
+            consume_skb(before)
+    skb_copy_datagram_iter(oob, 0, msg, 1)
+    if not flags & MSG_PEEK:
+        oob.seq += 1
+    msg.msg_flags |= MSG_OOB
+    return 1
+
+
+def manage_oob(skb: sk_buff, sk: unix_sock, flags: int, copied: int) -> sk_buff | None:
+    """net/unix/af_unix.c: which message an ordinary read goes on with; None: it ends here.
+
+    The mark ends a read that has something; one that begins at it passes the byte, which is lost
+    unless SO_OOBINLINE says that it is data.
+    """
+    queue: sk_buff_head = sk.sk_receive_queue
+    found: sk_buff | None = skb
+    if not unix_skb_len(skb):
+        if copied and (sk.oob_skb is None or skb is sk.oob_skb):
+            found = None
+        elif flags & MSG_PEEK:
+            found = queue.next(skb)
+        else:
+            found = queue.next(skb)
+            queue.unlink(skb)
+            consume_skb(skb)
+    if found is None or found is not sk.oob_skb:
+        return found
+    if copied:
+        return None
+    if not flags & MSG_PEEK:
+        sk.oob_skb = None
+        if not sk.sk_flags & SOCK_URGINLINE:
+            queue.unlink(found)
+            kfree_skb(found)
+            return queue.peek()
+    elif not sk.sk_flags & SOCK_URGINLINE:
+        return queue.next(found)
+    return found

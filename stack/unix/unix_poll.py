@@ -1,0 +1,173 @@
+"""Readiness, and waiting for room at a peer (net/unix/af_unix.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stack.core.sock import MAX_SCHEDULE_TIMEOUT, SOCK_DEAD, SOCK_SELECT_ERR_QUEUE
+from stack.core.tcp_states import TCP_CLOSE
+from stack.core.uapi import (
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLOUT,
+    POLLPRI,
+    POLLRDHUP,
+    POLLRDNORM,
+    POLLWRBAND,
+    POLLWRNORM,
+    RCV_SHUTDOWN,
+    SHUTDOWN_MASK,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+)
+from stack.core.wait import wait_queue_entry, wake_up
+from stack.unix.unix_sock import (
+    unix_peer_wake,
+    unix_recvq_full,
+    unix_recvq_full_lockless,
+    unix_sock,
+    unix_writable,
+)
+
+if TYPE_CHECKING:
+    from stack.core.socket import socket
+
+
+def unix_write_space(sk: unix_sock) -> None:
+    """net/unix/af_unix.c: sk_write_space."""
+    if unix_writable(sk):
+        wake_up(sk.sk_wq)
+
+
+def unix_wait_for_peer(other: unix_sock, timeo_ns: int) -> int:
+    """net/unix/af_unix.c: sleep until `other` takes something out of its queue; the ns left."""
+    entry = wait_queue_entry(other, unix_peer_has_room, None)
+    clock = other.net.clock
+    other.peer_sleepers += 1
+    try:
+        if timeo_ns >= MAX_SCHEDULE_TIMEOUT:
+            clock.wait(entry.ready)
+            return timeo_ns
+        end_ns: int = clock.now_ns() + timeo_ns
+        if clock.wait(entry.ready, timeo_ns):
+            left_ns: int = end_ns - clock.now_ns()
+            return left_ns if left_ns > 1 else 1
+        return 0
+    finally:
+        other.peer_sleepers -= 1
+
+
+def unix_peer_has_room(other: Any, seen: Any) -> bool:
+    """What `unix_wait_for_peer` waits for."""
+    return bool(
+        other.sk_flags & SOCK_DEAD or other.sk_shutdown & RCV_SHUTDOWN or not unix_recvq_full(other)
+    )
+
+
+def unix_wake_peers(sk: unix_sock) -> None:
+    """wake_up(&unix_sk(sk)->peer_wait): there is room in the receive queue."""
+    if sk.peer_sleepers or sk.peer_wait.waiters:
+        wake_up(sk.peer_wait)
+
+
+def unix_dgram_peer_wake_connect(sk: unix_sock, other: unix_sock) -> bool:
+    """net/unix/af_unix.c: have `sk` woken when there is room at `other`; was it not before?"""
+    if sk.peer_wake is not None:
+        return False
+    wake = sk.peer_wake = unix_peer_wake(sk, other)
+    other.peer_wait.add(wake.relay)
+    return True
+
+
+def unix_dgram_peer_wake_disconnect(sk: unix_sock, other: unix_sock) -> bool:
+    """net/unix/af_unix.c: `sk` no longer waits for room at `other`; did it?"""
+    wake: unix_peer_wake | None = sk.peer_wake
+    if wake is None or wake.other is not other:
+        return False
+    sk.peer_wake = None
+    other.peer_wait.remove(wake.relay)
+    return True
+
+
+def unix_dgram_peer_wake_disconnect_wakeup(sk: unix_sock, other: unix_sock) -> None:
+    """net/unix/af_unix.c: the same, and whoever waited looks again."""
+    if unix_dgram_peer_wake_disconnect(sk, other):
+        wake_up(sk.sk_wq)
+
+
+def unix_dgram_peer_wake_me(sk: unix_sock, other: unix_sock) -> bool:
+    """net/unix/af_unix.c: is the peer's queue full? Then `sk` will hear of room."""
+    connected = unix_dgram_peer_wake_connect(sk, other)
+    if unix_recvq_full_lockless(other) and not other.sk_flags & SOCK_DEAD:
+        return True
+    if connected:
+        unix_dgram_peer_wake_disconnect(sk, other)
+    return False
+
+
+def unix_dgram_wake_once(sk: unix_sock, other: unix_sock) -> None:
+    """A sender that names `other` each time hears of room there, too (asyncio would sleep on)."""
+    for fn in other.peer_wait.waiters:
+        wake = getattr(fn, "__self__", None)
+        if wake is not None and wake.sk is sk:
+            return
+    other.peer_wait.add(unix_peer_wake(sk, other).relay)
+
+
+def unix_poll(file: Any, sock: socket, wait: Any = None) -> int:
+    """net/unix/af_unix.c: POLL* of a stream."""
+    sk: unix_sock = sock.sk
+    if wait is not None:
+        sk.sk_wq.add(wait)
+    mask = 0
+    shutdown = sk.sk_shutdown
+    if sk.sk_err:
+        mask |= POLLERR
+    if shutdown == SHUTDOWN_MASK:
+        mask |= POLLHUP
+    if shutdown & RCV_SHUTDOWN:
+        mask |= POLLRDHUP | POLLIN | POLLRDNORM
+    if sk.sk_receive_queue.qlen:
+        mask |= POLLIN | POLLRDNORM
+    if sk.oob_skb is not None:
+        mask |= POLLPRI
+    if sk.sk_state == TCP_CLOSE and sk.sk_type in (SOCK_STREAM, SOCK_SEQPACKET):
+        mask |= POLLHUP
+    if unix_writable(sk):
+        mask |= POLLOUT | POLLWRNORM | POLLWRBAND
+    return mask
+
+
+def unix_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
+    """net/unix/af_unix.c: POLL* of datagrams and SOCK_SEQPACKET.
+
+    It is not writable while a peer that is not connected back has a full queue.
+    """
+    sk: unix_sock = sock.sk
+    if wait is not None:
+        sk.sk_wq.add(wait)
+    mask = 0
+    shutdown = sk.sk_shutdown
+    if sk.sk_err or sk.sk_error_queue.qlen:
+        mask |= POLLERR
+        if sk.sk_flags & SOCK_SELECT_ERR_QUEUE:
+            mask |= POLLPRI
+    if shutdown & RCV_SHUTDOWN:
+        mask |= POLLRDHUP | POLLIN | POLLRDNORM
+    if shutdown == SHUTDOWN_MASK:
+        mask |= POLLHUP
+    if sk.sk_receive_queue.qlen:
+        mask |= POLLIN | POLLRDNORM
+    if sk.sk_type == SOCK_SEQPACKET and sk.sk_state == TCP_CLOSE:
+        mask |= POLLHUP
+    if unix_writable(sk):
+        other: unix_sock | None = sk.peer
+        if (
+            other is None
+            or other.peer is sk
+            or not unix_recvq_full_lockless(other)
+            or not unix_dgram_peer_wake_me(sk, other)
+        ):
+            mask |= POLLOUT | POLLWRNORM | POLLWRBAND
+    return mask

@@ -1,0 +1,189 @@
+"""Descriptors and credentials of AF_UNIX messages (net/unix/af_unix.c, net/unix/garbage.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import sk_buff
+from stack.core.scm import NO_ID, PID, fput, scm_cookie, scm_fp_dup
+from stack.core.sock import SOCK_PASSCRED, ns_capable, sock_wfree
+from stack.core.socket import NR_OPEN, socket_file
+from stack.unix.unix_sock import UNIXCB, unix_skb_parms, unix_sock
+
+if TYPE_CHECKING:
+    from stack.core.scm import scm_fp_list
+    from stack.net import Net
+    from stack.unix.unix_sock import netns_unix
+
+CAP_SYS_ADMIN = 21
+CAP_SYS_RESOURCE = 24
+
+
+def unix_get_socket(file: socket_file) -> unix_sock | None:
+    """net/unix/garbage.c: the AF_UNIX sock behind an open file, if it is one."""
+    sock = file.private_data
+    sk = sock.sk
+    return sk if sock.ops is not None and sock.ops.family == 1 else None
+
+
+def unix_inflight(net: Net, file: socket_file) -> None:
+    """net/unix/garbage.c: a descriptor of `file` is in a message."""
+    unx: netns_unix = net.unx
+    sk: unix_sock | None = unix_get_socket(file)
+    if sk is not None:
+        if not sk.inflight:
+            unx.gc_inflight[sk.sk_cookie] = sk
+        sk.inflight += 1
+        unx.tot_inflight += 1
+    unx.user_inflight += 1
+
+
+def unix_notinflight(net: Net, file: socket_file) -> None:
+    """net/unix/garbage.c: one has left its message."""
+    unx: netns_unix = net.unx
+    sk: unix_sock | None = unix_get_socket(file)
+    if sk is not None:
+        sk.inflight -= 1
+        unx.tot_inflight -= 1
+        if not sk.inflight:
+            unx.gc_inflight.pop(sk.sk_cookie, None)
+    unx.user_inflight -= 1
+
+
+def too_many_unix_fds(net: Net) -> bool:
+    """net/unix/garbage.c: more are in messages than one program could have open.
+
+    The limit (RLIMIT_NOFILE) is the size of a host's table; root has none.
+    """
+    return net.unx.user_inflight > NR_OPEN and not (
+        ns_capable(net, CAP_SYS_RESOURCE) or ns_capable(net, CAP_SYS_ADMIN)
+    )
+
+
+def unix_attach_fds(net: Net, scm: scm_cookie, skb: sk_buff) -> None:
+    """net/unix/garbage.c: the message takes the files over. Raises: OSError ETOOMANYREFS."""
+    if too_many_unix_fds(net):
+        raise OSError(errno.ETOOMANYREFS, f"more than {NR_OPEN} descriptors are in messages")
+    fpl: scm_fp_list | None = scm.fp
+    if fpl is None:
+        return
+    UNIXCB(skb).fp = fpl
+    scm.fp = None
+    skb.destructor = unix_destruct_scm
+    for file in fpl.fp:
+        unix_inflight(net, file)
+
+
+def unix_update_graph(other: unix_sock) -> None:
+    """net/unix/garbage.c: a message with descriptors was queued for `other`: maybe in a circle.
+
+    What waits for a connection that nobody accepted is read through its listener.
+    """
+    if other.inflight or other.sk_socket is None:
+        other.net.unx.gc_maybe_cyclic = True
+
+
+def unix_detach_fds(net: Net, scm: scm_cookie, skb: sk_buff) -> None:
+    """net/unix/garbage.c: the reader takes the files over."""
+    parms: unix_skb_parms = UNIXCB(skb)
+    fpl: scm_fp_list | None = parms.fp
+    if fpl is not None:
+        parms.fp = None
+        scm.fp = fpl
+        for file in fpl.fp:
+            unix_notinflight(net, file)
+
+
+def unix_peek_fds(scm: scm_cookie, skb: sk_buff) -> None:
+    """net/unix/garbage.c: a peeking reader gets descriptors of its own."""
+    fpl: scm_fp_list | None = UNIXCB(skb).fp
+    if fpl is not None:
+        scm.fp = scm_fp_dup(fpl)
+
+
+def unix_destruct_scm(skb: sk_buff) -> None:
+    """net/unix/af_unix.c: destructor of a message with descriptors: they are closed."""
+    parms = skb.cb
+    sk = skb.sk
+    sock_wfree(skb)
+    try:
+        fpl: scm_fp_list | None = parms.fp
+        net = sk.net
+        if fpl is None or net.closed:
+            return
+        parms.fp = None
+        for file in fpl.fp:
+            unix_notinflight(net, file)
+        while fpl.fp:
+            fput(fpl.fp.pop())
+    except (AttributeError, TypeError):  # the collector took sk apart
+        return
+
+
+def unix_scm_to_skb(scm: scm_cookie, skb: sk_buff, send_fds: bool, net: Net) -> None:
+    """net/unix/af_unix.c: note credentials and, once, descriptors. Raises: OSError."""
+    if scm.pid:
+        parms: unix_skb_parms = UNIXCB(skb)
+        parms.pid = scm.pid
+        parms.uid = scm.uid
+        parms.gid = scm.gid
+    if send_fds and scm.fp is not None:
+        unix_attach_fds(net, scm, skb)
+
+
+def unix_skb_to_scm(skb: sk_buff, scm: scm_cookie) -> None:
+    """net/unix/af_unix.c: the credentials that were noted."""
+    parms = skb.cb
+    if parms is None:
+        scm.pid = 0
+        scm.uid = NO_ID
+        scm.gid = NO_ID
+    else:
+        noted: unix_skb_parms = parms
+        scm.pid = noted.pid
+        scm.uid = noted.uid
+        scm.gid = noted.gid
+
+
+def unix_skb_scm_eq(skb: sk_buff, scm: scm_cookie) -> bool:
+    """net/unix/af_unix.c: are they of the same writer?"""
+    parms = skb.cb
+    if parms is None:
+        return not scm.pid and scm.uid == NO_ID
+    noted: unix_skb_parms = parms
+    return noted.pid == scm.pid and noted.uid == scm.uid and noted.gid == scm.gid
+
+
+def unix_may_passcred(sk: unix_sock) -> bool:
+    """net/unix/af_unix.c: SO_PASSCRED is set."""
+    return bool(sk.sk_flags & SOCK_PASSCRED)
+
+
+def unix_maybe_add_creds(skb: sk_buff, sk: unix_sock, other: unix_sock) -> None:
+    """net/unix/af_unix.c: note who sends when somebody may want to know."""
+    if (sk.sk_flags | other.sk_flags) & SOCK_PASSCRED or other.sk_socket is None:
+        parms: unix_skb_parms = UNIXCB(skb)
+        if not parms.pid:
+            net = sk.net
+            parms.pid = PID
+            parms.uid = net.uid
+            parms.gid = net.gid
+
+
+# --- SO_PEERCRED ---------------------------------------------------------------------------
+
+
+def init_peercred(sk: unix_sock) -> None:
+    """net/unix/af_unix.c: the peer's credentials are our programs'."""
+    net = sk.net
+    sk.sk_peer_pid = PID
+    sk.sk_peer_uid = net.uid
+    sk.sk_peer_gid = net.gid
+
+
+def copy_peercred(sk: unix_sock, peersk: unix_sock) -> None:
+    """net/unix/af_unix.c: `sk` talks to who listened on `peersk`."""
+    sk.sk_peer_pid = peersk.sk_peer_pid
+    sk.sk_peer_uid = peersk.sk_peer_uid
+    sk.sk_peer_gid = peersk.sk_peer_gid

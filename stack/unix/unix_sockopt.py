@@ -1,0 +1,19 @@
+"""Options that AF_UNIX answers itself (net/core/sock.c has them in the one big switch)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stack.core.socket import socket
+
+
+def unix_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
+    """The family has no level of its own. Raises: OSError EOPNOTSUPP."""
+    raise OSError(errno.EOPNOTSUPP, f"AF_UNIX has no options of level {level}")
+
+
+def unix_getsockopt(sock: socket, level: int, optname: int) -> Any:
+    """The family has no level of its own. Raises: OSError EOPNOTSUPP."""
+    raise OSError(errno.EOPNOTSUPP, f"AF_UNIX has no options of level {level}")

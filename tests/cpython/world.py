@@ -1,0 +1,104 @@
+"""CPython's own test_socket over this stack: the module that it takes for `socket`.
+
+`load()` makes a fresh copy of `test.test_socket` whose `socket` is that module: everything of the
+standard library's, with sockets of one host in the place of the kernel's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket as stdlib
+import sys
+import types
+from functools import partial
+from typing import Any
+
+import pytest
+
+from stack import socket as ours
+from stack.host import Host
+from stack.socket import Socket
+
+ANY = -1
+
+
+class _SocketType(type):
+    """`socket.socket` as a class: calling makes a Socket of the host, isinstance knows them."""
+
+    host: Host
+
+    def __call__(
+        cls,
+        family: int = ANY,
+        type: int = ANY,  # noqa: A002 -- as in the standard library
+        proto: int = ANY,
+        fileno: int | None = None,
+    ) -> Socket:
+        if fileno is not None:
+            return Socket(cls.host, fileno=fileno)
+        return Socket(
+            cls.host,
+            stdlib.AF_INET if family == ANY else family,
+            stdlib.SOCK_STREAM if type == ANY else type,
+            0 if proto == ANY else proto,
+        )
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, Socket)
+
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(Socket, name)
+
+
+def socket_module(host: Host) -> types.ModuleType:
+    """The standard library's socket module with the sockets of `host`."""
+    module = types.ModuleType("socket")
+    module.__dict__.update(vars(stdlib))
+    for name in ("CMSG_LEN", "CMSG_SPACE", "recv_fds", "send_fds"):
+        setattr(module, name, getattr(ours, name))
+    module.socket = _SocketType("socket", (), {"host": host})  # type: ignore[attr-defined]
+    module.SocketType = module.socket  # type: ignore[attr-defined]
+    for name in (
+        "socketpair",
+        "create_connection",
+        "create_server",
+        "getaddrinfo",
+        "getnameinfo",
+        "gethostbyname",
+        "gethostbyaddr",
+    ):
+        setattr(module, name, partial(getattr(ours, name), host))
+    return module
+
+
+def load(host: Host) -> types.ModuleType:
+    """`test.test_socket` with the sockets of `host`. Skips where Python came without its tests."""
+    try:
+        spec = importlib.util.find_spec("test.test_socket")
+        support = importlib.import_module("test.support.socket_helper")
+    except ImportError:
+        spec = None
+    if spec is None or spec.loader is None:
+        pytest.skip("this Python came without its own tests (test.test_socket)")
+    name = "tests.cpython.test_socket_copy"
+    module = importlib.util.module_from_spec(
+        importlib.util.spec_from_file_location(name, spec.origin)  # type: ignore[arg-type]
+    )
+    sys.modules[name] = module
+    assert module.__spec__ is not None
+    assert module.__spec__.loader is not None
+    module.__spec__.loader.exec_module(module)
+    fake = socket_module(host)
+    module.socket = fake  # type: ignore[attr-defined]
+    helper = types.ModuleType(support.__name__)
+    helper.__dict__.update(vars(support))
+    for key, value in vars(support).items():
+        if isinstance(value, types.FunctionType):
+            copy = types.FunctionType(
+                value.__code__, helper.__dict__, key, value.__defaults__, value.__closure__
+            )
+            copy.__kwdefaults__ = value.__kwdefaults__
+            helper.__dict__[key] = copy
+    helper.__dict__["socket"] = fake
+    module.socket_helper = helper  # type: ignore[attr-defined]
+    return module
