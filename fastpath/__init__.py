@@ -62,6 +62,7 @@ MODULES = (
     "vnet",
     "vnetgro",
     "wire",
+    "zerocopy",
 )
 
 _HERE = os.path.dirname(os.path.abspath(__file__))

@@ -81,7 +81,18 @@ MAY_IMPORT = {
     "proc": {*CORE, "inet", "ipv4", "ipv6", "packet", "unix"},
     "": {
         *CORE,
-        *("drivers", "clients", "inet", "ipv4", "ipv6", "services", "packet", "proc", "unix", "xtp"),
+        *(
+            "drivers",
+            "clients",
+            "inet",
+            "ipv4",
+            "ipv6",
+            "services",
+            "packet",
+            "proc",
+            "unix",
+            "xtp",
+        ),
     },
 }
 

@@ -442,7 +442,10 @@ class Translator:
                 # a checked shift refuses what is negative, a product does not: x *= 1LL << (n)
                 start = self._at(target, end=True)
                 at = self.module.text.index(b"=", start)
-                self.edits += [(start, at + 1, " *= 1LL << ("), (self._at(node, True),) * 2 + (")",)]
+                self.edits += [
+                    (start, at + 1, " *= 1LL << ("),
+                    (self._at(node, True),) * 2 + (")",),
+                ]
                 self._expressions(value, hidden)
                 return
             case ast.AugAssign(target=ast.Attribute()):
@@ -499,10 +502,10 @@ class Translator:
             case ast.BinOp(left=left, op=op, right=right):
                 if isinstance(op, ast.LShift) and not self._may_overflow(left, op, right):
                     # a checked shift refuses what is negative, a product does not
-                    start, end = self._at(left, end=True), self._at(right)
+                    at = self.module.text.index(b"<<", self._at(left, end=True))
                     self._around(left, "(", ")")
-                    self.edits.append((start, end, " * (1LL << ("))
-                    self.edits.append((self._at(node, end=True),) * 2 + ("))",))
+                    self.edits.append((at, at + 2, "* (1LL <<"))
+                    self.edits.append((self._at(node, end=True),) * 2 + (")",))
                 elif self._may_overflow(left, op, right):
                     power = isinstance(op, ast.Pow)  # binds closer than a cast
                     self._around(left, "(" * power + "<object>(", ")" + ")" * power)

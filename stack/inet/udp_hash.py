@@ -190,7 +190,8 @@ def udp_lib_lookup_skb(net: Net, skb: sk_buff, family: int, port: int) -> udp_so
             or (sk.inet_rcv_saddr and not udp_rcv_is_to(skb, sk.inet_rcv_saddr))
         ):
             return sk  # compute_score, in place, for the usual socket
-    return __udp_lib_lookup(net, udp_rcv_key(skb), skb.dev.ifindex)
+    key = udp_rcv_key(skb)
+    return None if key is None else __udp_lib_lookup(net, key, skb.dev.ifindex)
 
 
 def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> udp_sock | None:

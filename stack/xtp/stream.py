@@ -123,7 +123,9 @@ def xtp_connect(sk: xtp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     xtp_connect_route(sk, uaddr)
     first = xtp_own_first(sk)
     ctx = xtp_context(xtp_new_key(net), True, first, sk.service)
-    ctx.mss = xtp_mss(dst_mtu(sk.sk_dst_cache))
+    dst = sk.sk_dst_cache
+    assert dst is not None
+    ctx.mss = xtp_mss(dst_mtu(dst))
     sk.assoc = assoc = xtp_new_assoc(sk, ctx, sk.inet_saddr, sk.inet_daddr)
     net.xtp.mib.ActiveOpens += 1
     if sk.service == XTP_SERVICE_TRANSACTION:

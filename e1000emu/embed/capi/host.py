@@ -60,7 +60,7 @@ class DeviceClock(VirtualClock):
 
     def next_event_ns(self) -> int:
         """Return when something is due, never before now; 2^64-1 when nothing is."""
-        if self._ready:
+        if self.waiting_now:
             return self._now
         when = self.next_ns()
         return NEVER if when is None else max(when, self._now)

@@ -197,7 +197,10 @@ def test_tables_fit_80_columns_and_lose_nothing() -> None:
     ]
     for table, words in (
         (bench.rate_table(rows), ("1,333", "Gbit/s", "617.25…722.00", "C intrin_avx2")),
-        (bench.growth_table(growths), ("10000neighs", "12.34", "11.50…13.25", "1.75", "1.5", "GROWS")),
+        (
+            bench.growth_table(growths),
+            ("10000neighs", "12.34", "11.50…13.25", "1.75", "1.5", "GROWS"),
+        ),
         (bench.comparison_table(changes, Path("old.json")), ("Gbit/s", "1.00", "old.json")),
     ):
         screen = Console(width=80)
