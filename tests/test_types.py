@@ -38,7 +38,7 @@ with Socket(a) as sock:
     sock.sendto(5, 6, 7)  # call-overload
     sock.sendto(b"x", ("10.0.0.2", 80), 7)  # call-overload
     sock.send("text")  # arg-type
-    sock.bind("10.0.0.1")  # arg-type
+    sock.bind(5)  # arg-type
     sock.recv("1")  # arg-type
     sock.nonexistent()  # attr-defined
     pump(sock, a, lambda: None, print)  # arg-type

@@ -33,6 +33,11 @@ from tests.e1000emu.test_devicethread import EVER
 ADDRESS = {AF_INET: "10.0.0.2", AF_INET6: "2001:db8::2"}
 
 
+def own_address(host: Host, addr: str) -> None:
+    """An address of IPv6, at once."""
+    inet6_addr_add(host.dev("eth0"), parse_addr6(addr), 64, flags=IFA_F_NODAD)
+
+
 def traffic(todo: list[tuple[Any, ...]], *, device_thread: bool, **wire: Any) -> list[Any]:
     """Two hosts do what is asked; everything that either could tell of it."""
     seen: list[Any] = []
@@ -45,8 +50,7 @@ def traffic(todo: list[tuple[Any, ...]], *, device_thread: bool, **wire: Any) ->
             for host in (a, b) if device_thread else ():
                 host.nics["eth0"].tx.second.patience = EVER
             for host, addr in ((a, "2001:db8::1"), (b, ADDRESS[AF_INET6])):
-                dev = host.dev("eth0")
-                inet6_addr_add(dev, parse_addr6(addr), 64, flags=IFA_F_NODAD)
+                own_address(host, addr)
             for step in todo:
                 seen += [did(a, b, step), a.clock.now_ns()]
             for host in (a, b):
@@ -109,6 +113,7 @@ def did(a: Host, b: Host, step: tuple[Any, ...]) -> Any:
     a.ifconfig("eth0", up=False)
     a.ifconfig("eth0", up=True)
     a.wait_carrier("eth0")
+    own_address(a, "2001:db8::1")  # those of IPv6 went with the interface
     return None
 
 
