@@ -84,6 +84,15 @@ class FakeClient:
                     return
             assert time.monotonic_ns() < end
 
+    def gather(self, wanted: int) -> None:
+        """Let the server work until `wanted` messages are there, however long, while some come."""
+
+        def more() -> bool:
+            return self.poll() and len(self.got) > had
+
+        while (had := len(self.got)) < wanted and not self.gone:
+            self.run(more)
+
     def poll(self) -> bool:
         """Read what the server sent; tell whether there is a message, or an end."""
         while not self.gone:

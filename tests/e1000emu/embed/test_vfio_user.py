@@ -719,7 +719,7 @@ def test_a_client_that_reads_no_answers_is_not_read_from(rig: Rig) -> None:
             full = rig.server.reads == before
     assert before < wanted
     assert before * 0x1000 < 4 << 20  # what is kept for it is bounded
-    client.run(lambda: client.poll() and len(client.got) >= wanted)
+    client.gather(wanted)
     assert len(client.got) == wanted
     assert all(len(m.payload) == 16 + 0x1000 for m in client.got)
     client.got.clear()
