@@ -33,6 +33,8 @@ MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
 BUILT := $(VENV)/.built-$(MODE)
 SOURCES := $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/_c/*.h scripts/stackc/*) \
 	$(shell find stack -name '*.py')
+# What Cython wrote is kept: another interpreter, a sanitizer and the packages take it from there.
+export E1000EMU_CYTHON_CACHE ?= $(CURDIR)/.cache/cython
 JOBS ?= 2
 TESTS ?= tests
 PYTEST ?=

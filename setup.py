@@ -5,6 +5,9 @@ Environment switches (all read here and nowhere else):
 ``E1000EMU_CYTHON_DEBUG=1``  bounds, division and C assertions on, ``-O1 -g``.
 ``E1000EMU_SANITIZE=address,undefined``  compile and link with these sanitizers (`make test-asan`;
 `thread` for `make test-tsan`).
+``E1000EMU_CYTHON_CACHE=DIR``  keep the C text that Cython writes there, and take it from there when
+sources, declarations and directives are those it was written of: one tree, built once per
+interpreter, sanitizer and package, is translated once (.ci/run).
 ``E1000EMU_ONLY=csum,dma``  build these modules only (work on one kernel without building the rest).
 """
 
@@ -30,6 +33,7 @@ from stackc.tree import compiled_modules, generate  # noqa: E402
 
 DEBUG = os.environ.get("E1000EMU_CYTHON_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("E1000EMU_SANITIZE", "")
+CACHE = os.environ.get("E1000EMU_CYTHON_CACHE") or False
 ONLY = {name for name in os.environ.get("E1000EMU_ONLY", "").split(",") if name}
 JOBS = os.cpu_count() or 1
 
@@ -173,6 +177,7 @@ setup(
             compiler_directives=DIRECTIVES,
             annotate=DEBUG,
             build_dir=BUILD_DIR,
+            cache=CACHE,
             nthreads=0 if ONLY else JOBS,
         ),
         *cythonize(
@@ -180,6 +185,7 @@ setup(
             compiler_directives=directives(DEBUG),
             include_path=[str(STACK_BUILD), "."],
             shared_utility_qualified_name=SHARED,
+            cache=CACHE,
             nthreads=0 if ONLY else JOBS,
         ),
     ],
