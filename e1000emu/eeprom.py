@@ -211,6 +211,8 @@ class EepromPort:
     def __init__(self, nic: Nic, words: list[int]) -> None:
         self._nic = nic
         self.chip = Microwire(words)
+        self._waiting = False
+        """EERD.START was written while software held the chip."""
 
     @property
     def words(self) -> list[int]:
@@ -226,6 +228,8 @@ class EepromPort:
         else:
             regs.clear_bits(EECD.offset, EECD_GNT)
             pins = 0
+            if self._waiting:
+                self._read_word()
             if new & EECD_CS:
                 self._nic.misuse.note("eeprom-not-granted", f"EECD={new:#x} without EE_REQ")
         now = self._nic.clock.now_ns()
@@ -238,31 +242,43 @@ class EepromPort:
         return value & ~EECD_DO
 
     def write_eerd(self, old: int, new: int) -> None:
-        """Read one word (SDM 13.4.4); START is self-clearing and reads 0."""
+        """Read one word (SDM 13.4.4); START is self-clearing and reads 0.
+
+        While software holds the chip the read waits for its release (SDM 5.3.1).
+        """
         regs = self._nic.regs
-        value = new & ~(EERD_START | EERD_DONE) & 0xFFFF
-        if new & EERD_START:
-            address = (new >> 8) & 0xFF
-            if regs.peek(EECD.offset) & EECD_GNT:
-                self._nic.misuse.note("eerd-while-granted", f"EERD={new:#x}")
-            else:
-                if address >= len(self.chip.words):
-                    self._nic.misuse.note("eerd-range", f"EERD word {address:#x}")
-                    address %= len(self.chip.words)
-                value |= EERD_DONE | self.chip.words[address] << 16
-        regs.poke(EERD.offset, value)
+        regs.poke(EERD.offset, new & ~(EERD_START | EERD_DONE) & 0xFFFF)
+        self._waiting = False
+        if not new & EERD_START:
+            return
+        if regs.peek(EECD.offset) & EECD_GNT:
+            self._nic.misuse.note("eerd-while-granted", f"EERD={new:#x}")
+            self._waiting = True
+        else:
+            self._read_word()
+
+    def _read_word(self) -> None:
+        self._waiting = False
+        regs, words = self._nic.regs, self.chip.words
+        address = regs.peek(EERD.offset) >> 8 & 0xFF
+        if address >= len(words):
+            self._nic.misuse.note("eerd-range", f"EERD word {address:#x}")
+            address %= len(words)
+        regs.set_bits(EERD.offset, EERD_DONE | words[address] << 16)
 
     def reset(self) -> None:
         """Release the pins; the contents and the write-enable latch stay (they are the chip's)."""
         regs = self._nic.regs
+        self._waiting = False
         self.chip.pins(False, False, False, self._nic.clock.now_ns())
         if len(self.chip.words) > 64:
             regs.set_bits(EECD.offset, EECD_SIZE)
 
     def state(self) -> dict[str, Any]:
         """Return what a snapshot needs."""
-        return self.chip.state()
+        return self.chip.state() | {"eerd_waiting": self._waiting}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Take back what `state` returned, now or by an older version."""
         self.chip.load(state)
+        self._waiting = bool(state.get("eerd_waiting", False))

@@ -42,6 +42,10 @@ RW, RSV = Access.RW, Access.RSV
 _READABLE = frozenset(Access) - {Access.WO, Access.RSV}
 _WRITABLE = frozenset(Access) - {Access.RO, Access.RC, Access.RSV}
 _STORED = frozenset({RW})
+_CLEARED_BY_1 = frozenset({Access.W1C, Access.RC_W1C})
+_SET_BY_1 = frozenset({Access.W1S})
+_CLEARED_BY_READ = frozenset({Access.RC, Access.RC_W1C})
+_ACTING = frozenset({Access.WO, Access.SC})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,26 @@ class Reg:
     def stored_mask(self) -> int:
         """Return the bits that read back what was written."""
         return self._or(_STORED)
+
+    @property
+    def w1c_mask(self) -> int:
+        """Return the bits that writing 1 clears."""
+        return self._or(_CLEARED_BY_1)
+
+    @property
+    def w1s_mask(self) -> int:
+        """Return the bits that writing 1 sets."""
+        return self._or(_SET_BY_1)
+
+    @property
+    def rc_mask(self) -> int:
+        """Return the bits that a read clears."""
+        return self._or(_CLEARED_BY_READ)
+
+    @property
+    def act_mask(self) -> int:
+        """Return the bits that act when they are written and are never stored."""
+        return self._or(_ACTING)
 
     @property
     def offsets(self) -> range:

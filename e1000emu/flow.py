@@ -1,12 +1,15 @@
 """Flow control (IEEE 802.3 annex 31B, SDM 8.7): PAUSE frames out by FIFO level, in by CTRL.RFCE.
 
 Out: with CTRL.TFCE, an XOFF goes when the receive FIFO rises over FCRTH and an XON when it falls
-under FCRTL (with FCRTL.XONE).  In: with CTRL.RFCE, a received PAUSE stops the transmitter.  MAC
-control frames reach the host only with RCTL.PMCF, and PAUSE frames not with RCTL.DPF.
+under FCRTL (with FCRTL.XONE).  In: with CTRL.RFCE, a received PAUSE stops the transmitter.  A MAC
+control frame then meets the address filters as any other does, with two exceptions (SDM 8.7.4):
+RCTL.DPF keeps a PAUSE to the station from the host, and RCTL.PMCF gives the host every other one
+that is addressed to the station or to the flow control address.  Without RFCE there are none.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from e1000emu.links import pool
@@ -15,7 +18,7 @@ from e1000emu.regs import reg
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
 
-__all__ = ["FlowControl"]
+__all__ = ["FlowControl", "Verdict"]
 
 FCRTL, FCRTH, FCTTV = reg("FCRTL"), reg("FCRTH"), reg("FCTTV")
 FCAL, FCAH, FCT = (reg(name).offset for name in ("FCAL", "FCAH", "FCT"))
@@ -24,10 +27,17 @@ CTRL = reg("CTRL")
 CTRL_TFCE, CTRL_RFCE = CTRL.mask("TFCE"), CTRL.mask("RFCE")
 RCTL = reg("RCTL")
 RCTL_PMCF, RCTL_DPF = RCTL.mask("PMCF"), RCTL.mask("DPF")
-RCTL_PROMISCUOUS = RCTL.mask("UPE", "MPE")
 PAUSE_OPCODE = 0x0001
 QUANTUM_BITS = 512
 MIN_FRAME, FCS_BYTES = 60, 4
+
+
+class Verdict(Enum):
+    """What becomes of a received MAC control frame."""
+
+    FILTER = "the address filters decide"
+    PASS = "the host gets it whatever the filters say"
+    DROP = "the host does not get it"
 
 
 class FlowControl:
@@ -56,8 +66,7 @@ class FlowControl:
         self._low, self._high = peek(FCRTL.offset) & RTL, peek(FCRTH.offset) & RTH
         nic.rx.watch_fifo(bool(ctrl & CTRL_TFCE and self._high))
         self.obey = bool(ctrl & CTRL_RFCE)
-        # Without these a control frame passes no filter, so looking for one is not worth the time.
-        nic.rx.watch_control(self.obey or bool(peek(RCTL.offset) & RCTL_PROMISCUOUS))
+        nic.rx.watch_control(self.obey)
         if not self.obey and nic.tx.paused:
             nic.tx.pause(0)
 
@@ -94,31 +103,28 @@ class FlowControl:
         batch.append(frame.ljust(MIN_FRAME, b"\0"))
         nic.link.transmit(batch)
 
-    def control_frame(self, frame: bytes) -> bool:
-        """Take a frame of type FCT off the wire; return whether the host is to see it too."""
+    def control_frame(self, frame: bytes) -> Verdict:
+        """Obey a frame of type FCT, CTRL.RFCE being set; return whether the host is to see it."""
         nic, peek = self._nic, self._regs.peek
         rctl = peek(RCTL.offset)
-        opcode = int.from_bytes(frame[14:16], "big")
-        address = peek(FCAL).to_bytes(4, "little") + (peek(FCAH) & 0xFFFF).to_bytes(2, "little")
-        ours = frame[:6] in (address, nic.filters.mac(0))
-        if not ours:
-            return bool(rctl & RCTL_PMCF)
-        if opcode != PAUSE_OPCODE or len(frame) < 18:
+        multicast = peek(FCAL).to_bytes(4, "little") + (peek(FCAH) & 0xFFFF).to_bytes(2, "little")
+        station = nic.filters.mac(0)
+        if frame[:6] not in (multicast, station):
+            return Verdict.FILTER
+        if int.from_bytes(frame[14:16], "big") != PAUSE_OPCODE or len(frame) < 18:
             nic.stats.add("FCRUC")
-            return bool(rctl & RCTL_PMCF)
+            return Verdict.PASS if rctl & RCTL_PMCF else Verdict.FILTER
         self._pause(int.from_bytes(frame[16:18], "big"))
-        if rctl & RCTL_PMCF and not rctl & RCTL_DPF:
-            return True
-        nic.stats.add("TPR")
-        nic.stats.add("TOR", max(len(frame), MIN_FRAME) + FCS_BYTES)
-        return False
+        if rctl & RCTL_DPF and frame[:6] == station:
+            nic.stats.add("TPR")
+            nic.stats.add("TOR", max(len(frame), MIN_FRAME) + FCS_BYTES)
+            return Verdict.DROP
+        return Verdict.FILTER
 
     def _pause(self, quanta: int) -> None:
         """Stop for `quanta` of 512 bit times; 0 ends a pause."""
         nic = self._nic
         nic.stats.add("XOFFRXC" if quanta else "XONRXC")
-        if not self.obey:
-            return
         if quanta:
             ns = quanta * QUANTUM_BITS * 1000 // nic.link_speed_mbps
             nic.tx.pause(nic.clock.now_ns() + ns)

@@ -339,7 +339,7 @@ _RECEIVE = (
         rsv(15, 14),
         field("WTHRESH", 21, 16, RW, 1, "write-back threshold", todo=_THRESHOLDS),
         rsv(23, 22),
-        bit("GRAN", 24, RW, 0, "thresholds count descriptors", todo=_THRESHOLDS),
+        bit("GRAN", 24, RW, 1, "thresholds count descriptors", todo=_THRESHOLDS),
         rsv(31, 25),
     ), group="receive"),
     Reg("RADV", 0x282C, "Receive Interrupt Absolute Delay Timer", "13.4.31", (
@@ -618,17 +618,23 @@ _STATISTICS: tuple[tuple[str, int, str, str], ...] = (
 STATISTICS: tuple[str, ...] = tuple(name for name, *_ in _STATISTICS)
 """Names of the statistics registers in the order of their offsets."""
 
+_PAIRS = ("GORC", "GOTC", "TOR", "TOT")
+_COUNTERS = tuple(
+    dict.fromkeys(name[:-1] if name[:-1] in _PAIRS else name for name in STATISTICS)
+)
+"""The counters in the order of the SDM's sections; the halves of one share a section."""
+
 _STATS = tuple(
     Reg(
         name,
         offset,
         title[0].upper() + title[1:],
-        f"13.7.{n}",
+        f"13.7.{1 + _COUNTERS.index(name if name in _COUNTERS else name[:-1])}",
         (whole("COUNT", "sticks at FFFFFFFF", RC, 0, todo),),
         on_read="stats.read",
         group="statistics",
     )
-    for n, (name, offset, title, todo) in enumerate(_STATISTICS, 1)
+    for name, offset, title, todo in _STATISTICS
 )
 
 # --- diagnostics --------------------------------------------------------------------------------

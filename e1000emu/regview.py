@@ -12,35 +12,14 @@ from typing import Any
 
 from e1000emu import regs as table
 from e1000emu.models import Model
-from e1000emu.regs import BAR0_BYTES, TABLE, Access, Reg, at_offset, decode, reg
-from fastpath.regfile import RC, RO, RW, SC, W1C, WO, RegFile, Stats
+from e1000emu.regs import BAR0_BYTES, TABLE, Reg, at_offset, decode, reg
+from fastpath.regfile import RegFile, Stats
 
 __all__ = ["Registers"]
 
 LEVEL_RST = 0
 """`RegFile.reset` level of CTRL.RST."""
 LEVEL_POWER_ON = 1
-
-
-def _kind(r: Reg) -> int:
-    """Return the kind of the compiled file that serves the register's writable fields."""
-    kinds = {f.access for f in r.fields if f.access is not Access.RSV}
-    if kinds & {Access.RW, Access.W1S}:
-        return RW
-    if kinds & {Access.W1C, Access.RC_W1C}:
-        return W1C
-    if Access.SC in kinds:
-        return SC
-    if Access.WO in kinds:
-        return WO
-    if Access.RC in kinds:
-        return RC
-    return RO
-
-
-def _self_clearing(r: Reg) -> int:
-    accesses = {Access.SC, Access.WO}
-    return sum(f.mask for f in r.fields if f.access in accesses)
 
 
 class Registers:
@@ -69,22 +48,23 @@ class Registers:
     def _define(self, r: Reg, owner: Any) -> None:
         on_read = _hook(owner, r.on_read)
         on_write = _hook(owner, r.on_write)
-        kind = _kind(r)
         reset = self._part.reset_overrides.get(r.name, r.reset)
         level = LEVEL_POWER_ON if r.survives else LEVEL_RST
-        scmask = _self_clearing(r) if kind == RW else 0
         define = self.file.define
-        rmask, wmask = r.rmask, r.wmask
+        rmask, rw, w1c, w1s = r.rmask, r.stored_mask, r.w1c_mask, r.w1s_mask
+        rc, act = r.rc_mask, r.act_mask
         for i, offset in enumerate(r.offsets):
             define(
                 offset // 4,
                 reset,
-                rmask,
-                wmask,
-                kind,
-                on_read,
-                partial(on_write, i) if on_write is not None and r.count > 1 else on_write,
-                scmask=scmask,
+                rmask=rmask,
+                rw=rw,
+                w1c=w1c,
+                w1s=w1s,
+                rc=rc,
+                act=act,
+                on_read=on_read,
+                on_write=partial(on_write, i) if on_write and r.count > 1 else on_write,
                 reset_level=level,
             )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from e1000emu.flow import Verdict
 from e1000emu.links import pool
 from e1000emu.regs import reg
 from fastpath.batch import (
@@ -65,11 +66,8 @@ class Rx(RxPort):
     def write_rctl(self, old: int, new: int) -> None:
         """Turn the receiver on or off; filters and buffer size take effect at once."""
         self.engine.rctl = new
-        changed = old ^ new
-        if changed & RCTL_LBM:
+        if (old ^ new) & RCTL_LBM:
             self._nic.update_loopback()
-        if changed & RCTL_PROMISCUOUS:
-            self._nic.flow.update()
         if new & ~old & RCTL_EN:
             if not new & RCTL_ANY and not self._nic.filters.any_address():
                 self._nic.misuse.note("rx-no-address", f"RCTL={new:#x}")
@@ -144,7 +142,7 @@ class Rx(RxPort):
         self._watch_fifo = on
 
     def watch_control(self, on: bool) -> None:
-        """Look for MAC control frames in each batch (CTRL.RFCE, promiscuous modes)."""
+        """Look for MAC control frames in each batch (CTRL.RFCE)."""
         self._watch_control = on
         self._control_type = self._regs.peek(FCT)
 
@@ -185,11 +183,17 @@ class Rx(RxPort):
             if first >= total:
                 break
             part.clear()
-            damaged = batch.flags(first) & FB_ERRORS
-            if damaged or not self.open or nic.flow.control_frame(batch[first]):
-                # Not held back: the link would offer it, and we would obey it, twice.
+            verdict = Verdict.FILTER
+            if self.open and not batch.flags(first) & FB_ERRORS:
+                verdict = nic.flow.control_frame(batch[first])
+            if verdict is not Verdict.DROP:
                 part.append(batch[first], batch.flags(first))
+                engine = self.engine
+                if verdict is Verdict.PASS:
+                    engine.rctl |= RCTL_PROMISCUOUS
+                # Not held back: the link would offer it, and we would obey it, twice.
                 self._run(part, False)
+                engine.rctl = self._regs.peek(RCTL.offset)
                 part.clear()
             start = first + 1
             first = find_mac_control(batch, start, fct)

@@ -91,14 +91,15 @@ class Tx(TxPort):
         self.engine.len = peek(TDLEN)
 
     def write_tctl(self, old: int, new: int) -> None:
-        """Turn the transmitter on or off; SWXOFF sends one XOFF (SDM 13.4.33)."""
+        """Turn the transmitter on or off; SWXOFF sends one XOFF (SDM 13.4.33).
+
+        What was fetched of a frame waits in the FIFO until the transmitter is on again.
+        """
         self.engine.tctl = new & ~TCTL_SWXOFF
         if new & TCTL_SWXOFF:
             self._nic.flow.send_xoff()
         if new & ~old & TCTL_EN:
             self.pump()
-        elif old & ~new & TCTL_EN:
-            self.engine.abort_frame()
 
     def write_txdctl(self, old: int, new: int) -> None:
         """Take the low threshold (LWTHRESH); descriptors are always fetched when needed."""

@@ -31,7 +31,7 @@ from fastpath.macpath cimport (
     e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
     e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
 )
-from fastpath.regfile cimport HOOK_DIRECT, HOOK_READ, HOOK_WRITE, RO, RW, reg
+from fastpath.regfile cimport HOOK_DIRECT, HOOK_READ, HOOK_WRITE, K_MASKS, reg
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
 from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF
 
@@ -827,7 +827,7 @@ cdef class BusPump:
         if r == self.irq.icr:
             value[0] = self.irq.b_read_icr(e1k_now_ns()) & r.rmask
             return True
-        if r.hooks & HOOK_READ or not (r.kind == RW or r.kind == RO):
+        if r.hooks & HOOK_READ or r.kind != K_MASKS or r.rc:
             return False
         value[0] = r.value & r.rmask
         return True

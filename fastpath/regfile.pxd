@@ -4,17 +4,10 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-cpdef enum:
-    RW = 0
-    RO = 1
-    RC = 2                      # read clears
-    W1C = 3                     # a bit written 1 clears
-    WO = 4                      # reads 0
-    SC = 5                      # every writable bit is self-clearing
-
 cdef enum:
-    K_STAT = 6                  # served from Stats
-    K_UNDEFINED = 7
+    K_UNDEFINED = 0
+    K_MASKS = 1                 # a value, and what reads and writes do to its bits
+    K_STAT = 2                  # served from Stats
     HOOK_READ = 1
     HOOK_WRITE = 2
     HOOK_DIRECT = 4             # a RegHook serves reads and writes
@@ -105,9 +98,13 @@ cdef class Stats:
 cdef struct reg:
     uint32_t value
     uint32_t reset
-    uint32_t rmask
-    uint32_t wmask
-    uint32_t scmask
+    uint32_t rmask              # can be read
+    uint32_t rw                 # store what is written
+    uint32_t w1c                # cleared by writing 1
+    uint32_t w1s                # set by writing 1
+    uint32_t rc                 # cleared by reading
+    uint32_t act                # told to the hook when written, never stored
+    uint32_t wmask              # a write has an effect: rw | w1c | w1s | act
     uint32_t target             # index whose value this is (itself unless an alias)
     uint8_t kind
     uint8_t hooks

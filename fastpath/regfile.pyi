@@ -1,12 +1,5 @@
 from collections.abc import Callable, Iterator
 
-RW: int
-RO: int
-RC: int
-W1C: int
-WO: int
-SC: int
-
 STAT_REGISTERS: tuple[str, ...]
 """The 58 statistics registers (SDM 13.7), halves of the 64-bit ones apart: GORCL, GORCH, …"""
 
@@ -37,7 +30,7 @@ class RegHook:
     """A compiled block that serves registers; its subclasses are in `fastpath.macpath`."""
 
 class RegFile:
-    """Dword registers with masks, access kinds and late hooks; one without a hook never enters
+    """Dword registers with masks and late hooks; one without a hook never enters
     Python.
 
     Undefined registers read 0, ignore writes and are counted; `on_unknown(offset, is_write,
@@ -54,25 +47,26 @@ class RegFile:
         self,
         index: int,
         reset: int = 0,
+        *,
         rmask: int = 0xFFFFFFFF,
-        wmask: int = 0xFFFFFFFF,
-        kind: int = ...,
+        rw: int = 0,
+        w1c: int = 0,
+        w1s: int = 0,
+        rc: int = 0,
+        act: int = 0,
         on_read: Callable[[int], int] | None = None,
         on_write: Callable[[int, int], object] | None = None,
-        *,
-        scmask: int = 0,
         reset_level: int = 0,
     ) -> None:
-        """Define dword `index`.
+        """Define dword `index` by what reads and writes do to each of its bits.
 
-        Reading gives ``value & rmask``; a read hook is called as ``on_read(value)`` and returns
-        what the read gives (then masked). Writing changes the bits of `wmask` only: RW stores,
-        W1C clears the bits written 1, RO ignores, RC clears when read, WO reads 0, SC hands the
-        bits to the hook and stores 0. `scmask`: bits of an RW register that are self-clearing
-        (seen by the hook in `new`, stored as 0). The write hook runs after the store as
-        ``on_write(old, new)`` with `new` = the stored value plus self-clearing bits written as 1
-        (W1C: new = the bits that were written 1). `reset_level`: `reset(level)` restores
-        registers whose reset_level <= level.
+        Reading gives ``value & rmask`` and clears the bits of `rc`; where there is a read hook,
+        ``on_read(value)`` does that and returns what the read gives (then masked). Writing stores
+        the bits of `rw`, clears those of `w1c` and sets those of `w1s` that are written 1; other
+        bits stay. The write hook runs after the store as ``on_write(old, new)``, with `new` as
+        stored, but the bits of `w1c` and of `act` (write-only and self-clearing ones, never
+        stored) as they were written. `reset_level`: `reset(level)` restores registers whose
+        reset_level <= level. Raises: ValueError, a bit is in two of `rw`, `w1c`, `w1s`, `act`.
         """
     def attach(self, index: int, hook: RegHook, which: int) -> None:
         """Let a compiled block serve the hooks that dword `index` has, as its register `which`.

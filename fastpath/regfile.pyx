@@ -156,19 +156,23 @@ cdef class RegFile:
             raise IndexError(f"RegFile: index {index} is beyond {self.n}")
         return index
 
-    def define(self, index, uint32_t reset=0, uint32_t rmask=0xFFFFFFFF, uint32_t wmask=0xFFFFFFFF,
-               int kind=RW,
-               on_read=None, on_write=None, *, uint32_t scmask=0, int reset_level=0):
+    def define(self, index, uint32_t reset=0, *, uint32_t rmask=0xFFFFFFFF, uint32_t rw=0,
+               uint32_t w1c=0, uint32_t w1s=0, uint32_t rc=0, uint32_t act=0,
+               on_read=None, on_write=None, int reset_level=0):
         """Define dword `index`; see the stub for what each argument means."""
         cdef reg *r = &self.r[<uint32_t>self._index(index)]
-        if kind < RW or kind > SC:
-            raise ValueError(f"RegFile.define: kind {kind} is none of RW, RO, RC, W1C, WO, SC")
-        r.kind = kind
+        if (rw & w1c) | (rw & w1s) | (rw & act) | (w1c & w1s) | (w1c & act) | (w1s & act):
+            raise ValueError(f"RegFile.define: dword {index} has a bit in two of rw, w1c, w1s, act")
+        r.kind = K_MASKS
         r.reset = reset
         r.value = reset
         r.rmask = rmask
-        r.wmask = wmask
-        r.scmask = wmask if kind == SC else scmask
+        r.rw = rw
+        r.w1c = w1c
+        r.w1s = w1s
+        r.rc = rc
+        r.act = act
+        r.wmask = rw | w1c | w1s | act
         r.target = index
         r.reset_level = reset_level
         r.hooks = (HOOK_READ if on_read is not None else 0) | (HOOK_WRITE if on_write is not None
@@ -224,15 +228,13 @@ cdef class RegFile:
         if r.kind == K_UNDEFINED:
             return self._unknown_read(off)
         v = r.value
-        if r.kind == RC:
-            r.value = 0
-        if r.hooks & HOOK_READ:
+        if r.hooks & HOOK_READ:         # it does what a read does
             if r.hooks & HOOK_DIRECT:
                 v = (<RegHook>self._direct[i]).on_read(r.which, v)
             else:
                 v = self._read_hooks[i](v)
-        if r.kind == WO or r.kind == SC:
-            return 0 if not r.hooks & HOOK_READ else v & r.rmask
+        else:
+            r.value = v & ~r.rc
         return v & r.rmask
 
     cdef uint32_t _unknown_read(self, uint64_t off) except? 0xFFFFFFFF:
@@ -243,7 +245,7 @@ cdef class RegFile:
 
     cpdef int write32(self, uint64_t off, uint32_t value) except -1:
         """Write the register at byte offset `off`, with its side effects."""
-        cdef uint32_t i, old, bits
+        cdef uint32_t i, old, new
         cdef reg *r
         if off >= <uint64_t>self.n * 4:
             return self._unknown_write(off, value)
@@ -254,19 +256,13 @@ cdef class RegFile:
         if r.kind == K_UNDEFINED:
             return self._unknown_write(off, value)
         old = r.value
-        bits = value & r.wmask
-        if r.kind == W1C:
-            r.value = old & ~bits
-        elif r.kind == RW or r.kind == WO or r.kind == RC:
-            bits |= old & ~r.wmask
-            r.value = bits & ~r.scmask
-        elif r.kind == SC:
-            r.value = old & ~r.wmask
+        r.value = new = (old & ~(r.rw | value & r.w1c)) | value & (r.rw | r.w1s)
         if r.hooks & HOOK_WRITE:
+            new = new & ~r.w1c | value & (r.w1c | r.act)
             if r.hooks & HOOK_DIRECT:
-                (<RegHook>self._direct[i]).on_write(r.which, old, bits)
+                (<RegHook>self._direct[i]).on_write(r.which, old, new)
             else:
-                self._write_hooks[i](old, bits)
+                self._write_hooks[i](old, new)
         return 0
 
     cdef int _unknown_write(self, uint64_t off, uint32_t value) except -1:
@@ -301,7 +297,7 @@ cdef class RegFile:
         """Restore reset values of registers whose reset_level is at most `level`; runs no hook."""
         cdef uint32_t i
         for i in range(self.n):
-            if self.r[i].kind < K_STAT and self.r[i].reset_level <= level:
+            if self.r[i].kind == K_MASKS and self.r[i].reset_level <= level:
                 self.r[i].value = self.r[i].reset
 
     def state(self):

@@ -468,7 +468,8 @@ cdef class RxEngine:
                 st32le(dst + size, crc32_update(0, p, n))
             acc += raw16(sum_at(sum16(dst + size, 4), size - cut))
             size += 4
-        # packet checksum: sum from PCSS to the end of what is stored (SDM 3.2.5, RXCSUM.PCSS)
+        # packet checksum: the complement of the sum from PCSS to the end of what is stored
+        # (SDM table 3-1's note, 13.4.47)
         if pcss >= size:
             acc = 0
         elif pcss < cut:
@@ -477,7 +478,7 @@ cdef class RxEngine:
             acc += sum_raw(r + pcss, cut - pcss)
         elif pcss > cut:
             acc = raw16(fold16(csum_ptr(dst + pcss, size - pcss, 0)))
-        m.csum = <uint16_t>sum_host(acc)
+        m.csum = <uint16_t>~sum_host(acc)
         if not status & (RXD_IPCS | RXD_TCPCS):
             status |= RXD_IXSM
         m.len = size

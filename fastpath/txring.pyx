@@ -244,7 +244,7 @@ cdef class TxEngine:
             self.flags &= ~<uint32_t>RUN_MORE
         low = (s.txdctl >> 25) * 8
         after = tail - head if tail >= head else n - head + tail
-        if low and before > low and after <= low:
+        if before > low and after <= low:  # LWTHRESH 0: when none is left
             self.flags |= TXD_LOW
         return self.flags
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-RW, RO, RC, W1C, WO, SC = range(6)
 
 _WIDE = ("GORC", "GOTC", "TOR", "TOT")
 _BASE = (
@@ -134,19 +133,21 @@ class Stats:
 
 @dataclass(slots=True)
 class _Reg:
-    kind: int
     reset: int
     value: int
     rmask: int
-    wmask: int
-    scmask: int
+    rw: int
+    w1c: int
+    w1s: int
+    rc: int
+    act: int
     reset_level: int
     on_read: Callable[[int], int] | None
     on_write: Callable[[int, int], object] | None
 
 
 class RegFile:
-    """Dword registers with masks, access kinds and hooks."""
+    """Dword registers with masks and hooks."""
 
     def __init__(self, n_dwords: int) -> None:
         self._regs: list[_Reg | tuple[Stats, str] | None] = [None] * n_dwords
@@ -163,20 +164,22 @@ class RegFile:
         self,
         index: int,
         reset: int = 0,
+        *,
         rmask: int = 0xFFFFFFFF,
-        wmask: int = 0xFFFFFFFF,
-        kind: int = RW,
+        rw: int = 0,
+        w1c: int = 0,
+        w1s: int = 0,
+        rc: int = 0,
+        act: int = 0,
         on_read: Callable[[int], int] | None = None,
         on_write: Callable[[int, int], object] | None = None,
-        *,
-        scmask: int = 0,
         reset_level: int = 0,
     ) -> None:
         """Define dword `index`."""
         if not 0 <= index < len(self._regs):
             raise IndexError(index)
         self._regs[index] = _Reg(
-            kind, reset, reset, rmask, wmask, scmask, reset_level, on_read, on_write
+            reset, reset, rmask, rw, w1c, w1s, rc, act, reset_level, on_read, on_write
         )
         self._target[index] = index
 
@@ -210,12 +213,10 @@ class RegFile:
         if isinstance(reg, tuple):
             return reg[0].read_register(reg[1])
         value = reg.value
-        if reg.kind == RC:
-            reg.value = 0
         if reg.on_read is not None:
             value = reg.on_read(value)
-        elif reg.kind in (WO, SC):
-            return 0
+        else:
+            reg.value &= ~reg.rc
         return value & reg.rmask
 
     def write32(self, off: int, value: int) -> None:
@@ -227,17 +228,12 @@ class RegFile:
         if isinstance(reg, tuple):
             return
         old = reg.value
-        bits = value & reg.wmask
-        match reg.kind:
-            case 3:  # W1C
-                reg.value = old & ~bits
-            case 5:  # SC
-                reg.value = old & ~reg.wmask
-            case 0 | 2 | 4:  # RW, RC, WO
-                bits |= old & ~reg.wmask
-                reg.value = bits & ~reg.scmask
+        new = (old & ~reg.rw) | (value & reg.rw)
+        new &= ~(value & reg.w1c)
+        new |= value & reg.w1s
+        reg.value = new
         if reg.on_write is not None:
-            reg.on_write(old, bits)
+            reg.on_write(old, (new & ~reg.w1c) | (value & (reg.w1c | reg.act)))
 
     def _value(self, off: int) -> int:
         index = self._target[off >> 2]

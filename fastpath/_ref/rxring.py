@@ -244,7 +244,7 @@ class RxEngine:
         errors |= wrong
         if not self.rctl & RCTL_SECRC:
             stored += fcs if fcs is not None else zlib.crc32(frame).to_bytes(4, "little")
-        csum = ~csum_fold(csum_partial(stored[self.rxcsum & 0xFF :])) & 0xFFFF
+        csum = csum_fold(csum_partial(stored[self.rxcsum & 0xFF :]))
         return _Image(stored, csum, status, errors, special)
 
     def _checksums(self, frame: bytes) -> tuple[int, int]:

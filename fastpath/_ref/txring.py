@@ -151,7 +151,7 @@ class TxEngine:
         if self.head == tail:
             self._flags |= TXQE
         low = (self.txdctl >> 25) * 8
-        if low and before > low >= (tail - self.head) % n:
+        if before > low >= (tail - self.head) % n:
             self._flags |= TXD_LOW
         return self._flags
 

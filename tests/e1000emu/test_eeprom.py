@@ -202,6 +202,29 @@ def test_eerd_waits_while_software_has_the_chip() -> None:
     assert nic.misuse.count("eerd-while-granted") == 1
 
 
+def test_eerd_started_while_software_had_the_chip_ends_with_the_release() -> None:
+    bench, other = make_bench(), make_bench()
+    nic = bench.nic
+    nic.mmio_write(EECD, REQ)
+    nic.mmio_write(EERD, 2 << 8 | 1)
+    other.nic.load_state(nic.state())
+    for waiting in (nic, other.nic):
+        waiting.mmio_write(EECD, REQ | CS)
+        assert not waiting.mmio_read(EERD) & 0x10
+        waiting.mmio_write(EECD, 0)
+        assert waiting.mmio_read(EERD) == nic.eeprom.words[2] << 16 | 2 << 8 | 0x10
+
+
+def test_eerd_that_waits_is_forgotten_by_a_reset_and_by_the_next_write() -> None:
+    nic = make_bench().nic
+    for forget in (lambda: nic.mmio_write(EERD, 3 << 8), nic.reset):
+        nic.mmio_write(EECD, REQ)
+        nic.mmio_write(EERD, 2 << 8 | 1)
+        forget()
+        nic.mmio_write(EECD, 0)
+        assert not nic.mmio_read(EERD) & 0x10
+
+
 def test_thousand_clocks_without_select_do_nothing() -> None:
     nic = make_bench().nic
     before = list(nic.eeprom.words)

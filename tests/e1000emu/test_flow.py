@@ -101,14 +101,40 @@ def test_held_batch_does_not_count_a_control_frame_twice(bench: Bench) -> None:
     assert bench.nic.stats["XOFFRXC"] == 2
 
 
-@pytest.mark.parametrize(
-    ("rctl", "seen"),
-    [(0, 0), (Rctl.PMCF, 1), (Rctl.PMCF | Rctl.DPF, 0), (Rctl.DPF, 0)],
-)
-def test_pmcf_and_dpf_decide_what_the_host_sees(bench: Bench, rctl: int, seen: int) -> None:
-    bench.guest.setup_rx(RX_ON | Rctl.MPE | rctl)
-    bench.link.inject(pause(1))
-    assert len(bench.guest.receive()) == seen
+OTHER = bytes.fromhex("02000000aa01")
+STORED = [
+    # destination, opcode, RCTL, CTRL.RFCE: does the host get it (SDM 8.7.4)?
+    *((BENCH_MAC, 1, rctl, True, not rctl & Rctl.DPF) for rctl in (0, Rctl.PMCF, Rctl.DPF, Rctl.UPE)),
+    (PAUSE_ADDRESS, 1, 0, True, False),
+    (PAUSE_ADDRESS, 1, Rctl.PMCF, True, False),
+    (PAUSE_ADDRESS, 1, Rctl.MPE, True, True),
+    (PAUSE_ADDRESS, 1, Rctl.MPE | Rctl.DPF, True, True),
+    (PAUSE_ADDRESS, 2, 0, True, False),
+    (PAUSE_ADDRESS, 2, Rctl.DPF, True, False),
+    (PAUSE_ADDRESS, 2, Rctl.PMCF, True, True),
+    (PAUSE_ADDRESS, 2, Rctl.PMCF, False, False),
+    (BENCH_MAC, 2, 0, True, True),
+    (OTHER, 2, Rctl.PMCF, True, False),
+    (OTHER, 2, Rctl.UPE, True, True),
+    *((OTHER, opcode, Rctl.UPE, False, True) for opcode in (1, 2)),
+    *((PAUSE_ADDRESS, opcode, Rctl.MPE | Rctl.DPF, False, True) for opcode in (1, 2)),
+    *((BENCH_MAC, opcode, Rctl.DPF, False, True) for opcode in (1, 2)),
+]
+
+
+@pytest.mark.parametrize(("dst", "opcode", "rctl", "rfce", "stored"), STORED)
+def test_which_control_frames_the_host_gets(
+    bench: Bench, dst: bytes, opcode: int, rctl: int, rfce: bool, stored: bool
+) -> None:
+    if not rfce:
+        wr(bench.nic, "CTRL", rd(bench.nic, "CTRL") & ~RFCE)
+    bench.guest.setup_rx(RX_ON | rctl)
+    sent = [pause(1, dst=dst, opcode=opcode), frame(61)]
+    bench.link.inject(*sent)
+    assert [f.data for f in bench.guest.receive()] == sent[not stored :]
+    assert bench.nic.tx.paused == (rfce and opcode == 1 and dst != OTHER)
+    assert bench.nic.stats["FCRUC"] == (rfce and opcode != 1 and dst != OTHER)
+    assert bench.nic.stats["TPR"] == 2
 
 
 def test_other_control_frames_are_unsupported(bench: Bench) -> None:

@@ -186,3 +186,20 @@ def test_repr_shows_what_differs_from_reset(bench: Bench) -> None:
     assert "RCTL 0100 = 00008002  EN BAM" in repr(nic.regs)
     assert nic.regs["RCTL"] == 0x8002
     assert nic.regs.field("RCTL", "BAM") == 1
+
+
+def test_a_read_of_rxcw_clears_its_events_and_nothing_else(bench: Bench) -> None:
+    """Read-clear and read-only fields in one register (SDM 13.4.14)."""
+    nic, rxcw = bench.nic, regs.reg("RXCW")
+    nic.regs["RXCW"] = value = rxcw.rmask
+    assert nic.mmio_read(rxcw.offset) == value
+    assert nic.mmio_read(rxcw.offset) == value & ~rxcw.mask("RXINVALID", "RXCHANGE")
+    nic.regs["RXCW"] = 0
+
+
+def test_counters_cite_their_section() -> None:
+    """SDM 13.7 has a section for each counter, and one for both halves of a pair."""
+    sections = {name: int(regs.reg(name).sdm.rpartition(".")[2]) for name in STATISTICS}
+    known = {"CRCERRS": 1, "GPTC": 30, "GORCL": 31, "GORCH": 31, "RNBC": 33, "TOTH": 42, "TSCTFC": 54}
+    assert {name: sections[name] for name in known} == known
+    assert set(sections.values()) == set(range(1, 55))

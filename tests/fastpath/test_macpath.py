@@ -13,7 +13,7 @@ from fastpath import macpath
 from fastpath._ref import macpath as ref
 from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable, HostMemory
-from fastpath.regfile import RO, RW, W1C, RegFile, Stats
+from fastpath.regfile import RegFile, Stats
 from fastpath.rxfilter import RxFilter
 from fastpath.rxring import RxEngine
 from fastpath.txring import TxEngine
@@ -60,17 +60,10 @@ def irq_of(kind: Any) -> tuple[Any, Any, list[Any]]:
         return {"on_write": lambda old, new: irq.on_write(which, old, new)}
 
     read = (lambda value: value) if kind is macpath else (lambda value: irq.on_read(0, value))
-    file.define(ICR // 4, kind=W1C, on_read=read, **hooks(0))
+    file.define(ICR // 4, w1c=0xFFFFFFFF, on_read=read, **hooks(0))
     for name in ("ICS", "IMC"):
-        file.define(
-            NAMES[name][0] // 4,
-            rmask=0,
-            wmask=0x1FFFF,
-            kind=RW,
-            scmask=0x1FFFF,
-            **hooks(NAMES[name][1]),
-        )
-    file.define(IMS // 4, kind=RW, **hooks(2))
+        file.define(NAMES[name][0] // 4, rmask=0, act=0x1FFFF, **hooks(NAMES[name][1]))
+    file.define(IMS // 4, w1s=0xFFFFFFFF, **hooks(2))
     irq._bind(file, ICR, IMS)
     irq._line, irq._clock = Line(log), Clock()
     if kind is macpath:
@@ -124,7 +117,7 @@ def test_interrupts_equal_reference(ops: list[tuple[str, int]]) -> None:
 
 def test_attach_needs_a_hook() -> None:
     irq, file, _ = irq_of(macpath)
-    file.define(0, kind=RO)
+    file.define(0)
     with pytest.raises(ValueError, match="no hook"):
         file.attach(0, irq, 0)
 
@@ -304,7 +297,7 @@ def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         elif name == "tail":
             if kind is macpath:
                 file = RegFile(1)
-                file.define(0, on_write=lambda old, new: None)
+                file.define(0, rw=0xFFFFFFFF, on_write=lambda old, new: None)
                 file.attach(0, rx, macpath.REG_RDT)
                 file.write32(0, value)
             else:
@@ -350,7 +343,7 @@ def test_window_equals_reference(bar: int, off: int, size: int, on: bool, value:
 
         file, mac, slot = RegFile(4), kind.MacState(), Slot()
         for i in range(4):
-            file.define(i)
+            file.define(i, rw=0xFFFFFFFF)
         mac.memory_on = on
         slot._bind(file, mac)
         slot.bar_write(bar, off, value, size)

@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import regfile
 from fastpath._ref import regfile as ref
-from fastpath.regfile import RC, RO, RW, SC, STAT_REGISTERS, W1C, WO, RegFile, Stats
+from fastpath.regfile import STAT_REGISTERS, RegFile, Stats
 
 u32 = st.integers(0, 0xFFFFFFFF)
 SIZE = 8
+ACCESSES = ("ro", "rw", "w1c", "w1s", "act")
 definition = st.tuples(
-    st.integers(0, SIZE - 1), u32, u32, u32, st.integers(0, 5), st.booleans(), st.booleans(), u32
-)
+    st.integers(0, SIZE - 1), u32, u32, st.lists(st.sampled_from(ACCESSES), min_size=32, max_size=32),
+    u32, st.booleans(), st.booleans(),
+)  # fmt: skip
 access = st.tuples(
     st.sampled_from(["read", "write", "poke", "set", "clear", "reset"]),
     st.integers(0, 4 * SIZE + 8),
@@ -43,11 +44,13 @@ def test_access_rules_equal_reference(definitions, accesses) -> None:
     files: list[Any] = [RegFile(SIZE), ref.RegFile(SIZE)]
     logs = [Seen(), Seen()]
     for file, log in zip(files, logs, strict=True):
-        for index, reset, rmask, wmask, kind, read, write, scmask in definitions:
+        for index, reset, rmask, bits, rc, read, write in definitions:
             on_read, on_write = log.hook(index, read, write)
+            masks = {name: sum(1 << i for i, b in enumerate(bits) if b == name) for name in ACCESSES}
+            del masks["ro"]
             file.define(
-                index, reset, rmask, wmask, kind, on_read, on_write,
-                scmask=scmask if kind == RW else 0, reset_level=index & 1,
+                index, reset, rmask=rmask, rc=rc, on_read=on_read, on_write=on_write,
+                reset_level=index & 1, **masks,
             )  # fmt: skip
         file.on_unknown = lambda *args, log=log: log.append(("?", *args))
     for what, off, value in accesses:
@@ -71,20 +74,24 @@ def test_access_rules_equal_reference(definitions, accesses) -> None:
     ours.load(twin.state())
 
 
-def test_each_kind() -> None:
-    regs = RegFile(8)
-    for i, kind in enumerate((RW, RO, RC, W1C, WO, SC)):
-        regs.define(i, reset=0xF0, wmask=0xFF, kind=kind)
-    assert [regs.read32(4 * i) for i in range(6)] == [0xF0, 0xF0, 0xF0, 0xF0, 0, 0]
-    for i in range(6):
-        regs.write32(4 * i, 0x130)
-    assert [regs.peek(4 * i) for i in range(6)] == [0x30, 0xF0, 0x30, 0xC0, 0x30, 0]
+def test_each_access_in_one_register() -> None:
+    seen = []
+    regs = RegFile(1)
+    regs.define(
+        0, reset=0xFFFFF, rmask=0xFFFFFF, rw=0xF, w1c=0xF0, w1s=0xF00000, rc=0xF000,
+        act=0xF000000, on_write=lambda old, new: seen.append((old, new)),
+    )  # fmt: skip
+    assert regs.read32(0) == 0xFFFFF
+    assert regs.peek(0) == 0xF0FFF  # only what a read clears is gone, the read-only bits are not
+    regs.write32(0, 0x5555555)
+    assert regs.peek(0) == 0x5F0FA5
+    assert seen == [(0xF0FFF, 0x55F0F55)]  # w1c and act as written, the rest as stored
 
 
 def test_self_clearing_bits_reach_the_hook_only() -> None:
     seen = []
     regs = RegFile(1)
-    regs.define(0, 0x1, wmask=0x4000000F, on_write=lambda o, n: seen.append((o, n)), scmask=1 << 30)
+    regs.define(0, 0x1, rw=0xF, act=1 << 30, on_write=lambda o, n: seen.append((o, n)))
     regs.write32(0, 1 << 30 | 0x32)
     assert seen == [(1, 1 << 30 | 2)]
     assert regs.read32(0) == 2
@@ -102,7 +109,7 @@ def test_hook_exception_reaches_the_caller() -> None:
 
 def test_alias_shares_the_register() -> None:
     regs = RegFile(4)
-    regs.define(1, 7)
+    regs.define(1, 7, rw=0xF)
     regs.alias(3, 1)
     regs.write32(12, 9)
     assert regs.read32(4) == 9
@@ -123,8 +130,8 @@ def test_bad_arguments_are_refused() -> None:
         regs.define(2)
     with pytest.raises(IndexError):
         regs.peek(8)
-    with pytest.raises(ValueError, match="kind"):
-        regs.define(0, kind=9)
+    with pytest.raises(ValueError, match="two of"):
+        regs.define(0, rw=3, w1s=2)
     with pytest.raises(ValueError, match="load"):
         regs.load(b"1234")
     with pytest.raises(ValueError, match="RegFile"):
@@ -188,4 +195,3 @@ def test_stats_state_round_trip() -> None:
         other.load(b"")
     with pytest.raises(KeyError):
         stats.add("NONE")
-    assert regfile.RW == RW

@@ -48,6 +48,8 @@ from tests.fastpath.rings import (
 )
 
 BODY = bytes(range(256)) * 64
+EMPTY = TXQE | TXD_LOW
+"""The ring is empty, and so is the descriptor cache: LWTHRESH 0 (SDM 13.4.43)."""
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def tx() -> Tx:
 def test_legacy_frame_leaves_unchanged_and_is_written_back(tx: Tx) -> None:
     frame = eth(BODY[:100])
     tx.post(legacy(tx.put(frame), len(frame)))
-    assert tx.run() == TXDW | TXQE
+    assert tx.run() == TXDW | EMPTY
     assert tx.take() == [frame]
     assert tx.engine.head == 1
     assert tx.done(0)
@@ -70,7 +72,7 @@ def test_legacy_frame_leaves_unchanged_and_is_written_back(tx: Tx) -> None:
 def test_rs_decides_about_write_back(tx: Tx) -> None:
     frame = eth(BODY[:100])
     tx.post(legacy(tx.put(frame), len(frame), EOP | IFCS))
-    assert tx.run() == TXQE
+    assert tx.run() == EMPTY
     assert not tx.done(0)
 
 
@@ -90,7 +92,7 @@ def test_rps_is_rs_on_the_82544_only(tx: Tx) -> None:
 
 def test_ide_delays_the_cause(tx: Tx) -> None:
     tx.post(legacy(tx.put(BODY), 60, EOP | IFCS | RS | IDE))
-    assert tx.run() == RUN_DELAYED | TXQE
+    assert tx.run() == RUN_DELAYED | EMPTY
     assert tx.done(0)
 
 
@@ -107,7 +109,14 @@ def test_txd_low_when_pending_falls_to_the_threshold(tx: Tx) -> None:
     assert tx.engine.run(tx.batch, 1) == RUN_MORE
     assert tx.engine.run(tx.batch, 1) == RUN_MORE | TXD_LOW
     assert tx.engine.run(tx.batch, 1) == RUN_MORE
-    assert tx.run() == TXQE
+    assert tx.run() == TXQE  # below the threshold already
+
+
+def test_txd_low_with_threshold_0_when_the_last_is_fetched(tx: Tx) -> None:
+    addr = tx.put(BODY)
+    tx.post(*[legacy(addr, 60, EOP | IFCS)] * 3)
+    assert tx.engine.run(tx.batch, 2) == RUN_MORE
+    assert tx.run() == TXQE | TXD_LOW
 
 
 def test_frame_over_many_descriptors(tx: Tx) -> None:
@@ -122,7 +131,7 @@ def test_frame_over_many_descriptors(tx: Tx) -> None:
 def test_unfinished_frame_waits_for_its_rest(tx: Tx) -> None:
     frame = eth(BODY[:200])
     tx.post(legacy(tx.put(frame[:50]), 50, 0))
-    assert tx.run() == TXQE
+    assert tx.run() == EMPTY
     assert tx.take() == []
     assert tx.engine.mid_frame()
     assert tx.send(legacy(tx.put(frame[50:]), len(frame) - 50)) == [frame]
@@ -466,7 +475,7 @@ def test_row_2_tail_beyond_the_ring_stops(tx: Tx) -> None:
     assert tx.run() == RUN_OFF
     tx.engine.tail = 16  # the size itself is index 0
     tx.engine.head = 15
-    assert tx.run() == TXQE
+    assert tx.run() == EMPTY
 
 
 @pytest.mark.parametrize("size", [0, 16, 112])
@@ -501,7 +510,7 @@ def test_row_24_bus_master_off_does_nothing(tx: Tx) -> None:
 
 def test_buffer_outside_memory_sends_ones(tx: Tx) -> None:
     tx.post(legacy(1 << 40, 64))
-    assert tx.run() == RUN_DATA_ABORT | TXDW | TXQE
+    assert tx.run() == RUN_DATA_ABORT | TXDW | EMPTY
     assert tx.take() == [b"\xff" * 64]
     assert tx.dma.aborts == 1
 
