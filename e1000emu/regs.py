@@ -619,9 +619,7 @@ STATISTICS: tuple[str, ...] = tuple(name for name, *_ in _STATISTICS)
 """Names of the statistics registers in the order of their offsets."""
 
 _PAIRS = ("GORC", "GOTC", "TOR", "TOT")
-_COUNTERS = tuple(
-    dict.fromkeys(name[:-1] if name[:-1] in _PAIRS else name for name in STATISTICS)
-)
+_COUNTERS = tuple(dict.fromkeys(name[:-1] if name[:-1] in _PAIRS else name for name in STATISTICS))
 """The counters in the order of the SDM's sections; the halves of one share a section."""
 
 _STATS = tuple(

@@ -104,7 +104,10 @@ def test_held_batch_does_not_count_a_control_frame_twice(bench: Bench) -> None:
 OTHER = bytes.fromhex("02000000aa01")
 STORED = [
     # destination, opcode, RCTL, CTRL.RFCE: does the host get it (SDM 8.7.4)?
-    *((BENCH_MAC, 1, rctl, True, not rctl & Rctl.DPF) for rctl in (0, Rctl.PMCF, Rctl.DPF, Rctl.UPE)),
+    *(
+        (BENCH_MAC, 1, rctl, True, not rctl & Rctl.DPF)
+        for rctl in (0, Rctl.PMCF, Rctl.DPF, Rctl.UPE)
+    ),
     (PAUSE_ADDRESS, 1, 0, True, False),
     (PAUSE_ADDRESS, 1, Rctl.PMCF, True, False),
     (PAUSE_ADDRESS, 1, Rctl.MPE, True, True),

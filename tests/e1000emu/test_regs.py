@@ -200,6 +200,14 @@ def test_a_read_of_rxcw_clears_its_events_and_nothing_else(bench: Bench) -> None
 def test_counters_cite_their_section() -> None:
     """SDM 13.7 has a section for each counter, and one for both halves of a pair."""
     sections = {name: int(regs.reg(name).sdm.rpartition(".")[2]) for name in STATISTICS}
-    known = {"CRCERRS": 1, "GPTC": 30, "GORCL": 31, "GORCH": 31, "RNBC": 33, "TOTH": 42, "TSCTFC": 54}
+    known = {
+        "CRCERRS": 1,
+        "GPTC": 30,
+        "GORCL": 31,
+        "GORCH": 31,
+        "RNBC": 33,
+        "TOTH": 42,
+        "TSCTFC": 54,
+    }
     assert {name: sections[name] for name in known} == known
     assert set(sections.values()) == set(range(1, 55))

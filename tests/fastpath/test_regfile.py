@@ -46,7 +46,9 @@ def test_access_rules_equal_reference(definitions, accesses) -> None:
     for file, log in zip(files, logs, strict=True):
         for index, reset, rmask, bits, rc, read, write in definitions:
             on_read, on_write = log.hook(index, read, write)
-            masks = {name: sum(1 << i for i, b in enumerate(bits) if b == name) for name in ACCESSES}
+            masks = {
+                name: sum(1 << i for i, b in enumerate(bits) if b == name) for name in ACCESSES
+            }
             del masks["ro"]
             file.define(
                 index, reset, rmask=rmask, rc=rc, on_read=on_read, on_write=on_write,
