@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-
 _WIDE = ("GORC", "GOTC", "TOR", "TOT")
 _BASE = (
     "CRCERRS",
