@@ -16,7 +16,8 @@ SIZE = 8
 ACCESSES = ("ro", "rw", "w1c", "w1s", "act")
 definition = st.tuples(
     st.integers(0, SIZE - 1), u32, u32,
-    st.lists(st.sampled_from(ACCESSES), min_size=32, max_size=32), u32, st.booleans(), st.booleans(),
+    st.lists(st.sampled_from(ACCESSES), min_size=32, max_size=32),
+    u32, st.booleans(), st.booleans(),
 )  # fmt: skip
 access = st.tuples(
     st.sampled_from(["read", "write", "poke", "set", "clear", "reset"]),
