@@ -203,13 +203,20 @@ MDIX_CONTROL = {core.ETH_TP_MDI: " (forced)", core.ETH_TP_MDI_X: " (forced)"}
 def show_settings(dev: net_device) -> str:
     """``ethtool DEV``."""
     link = core.ethtool_get_settings(dev)
-    wol = core.ethtool_get_wol(dev)
+    ops = dev.ethtool_ops
+    rest = ""  # devices of software have neither
+    if ops is not None and ops.get_wol is not None:
+        wol = core.ethtool_get_wol(dev)
+        rest += f"\tSupports Wake-on: {_wol_letters(wol.supported)}\n"
+        rest += f"\tWake-on: {_wol_letters(wol.wolopts)}\n"
+    if ops is not None and ops.get_msglevel is not None:
+        level = core.ethtool_get_msglevel(dev)
+        rest += f"\tCurrent message level: {level:#010x} ({level})\n"
     speed = f"{link.speed}Mb/s" if link.speed > 0 else "Unknown!"
     duplex = {core.DUPLEX_FULL: "Full", core.DUPLEX_HALF: "Half"}.get(link.duplex, "Unknown!")
     duplex += f" ({link.duplex})" if duplex == "Unknown!" else ""
     mdix = MDIX.get(link.eth_tp_mdix, "Unknown")
     mdix += MDIX_CONTROL.get(link.eth_tp_mdix_ctrl, " (auto)")
-    level = core.ethtool_get_msglevel(dev)
     return (
         f"Settings for {dev.name}:\n"
         "\tSupported ports: [ TP ]\n"
@@ -223,10 +230,7 @@ def show_settings(dev: net_device) -> str:
         f"\tSpeed: {speed}\n\tDuplex: {duplex}\n"
         f"\tAuto-negotiation: {_on(link.autoneg)}\n\tPort: {link.port}\n"
         f"\tPHYAD: {link.phy_address}\n\tTransceiver: internal\n\tMDI-X: {mdix}\n"
-        f"\tSupports Wake-on: {_wol_letters(wol.supported)}\n"
-        f"\tWake-on: {_wol_letters(wol.wolopts)}\n"
-        f"\tCurrent message level: {level:#010x} ({level})\n"
-        f"\tLink detected: {_yes(core.ethtool_get_link(dev))}\n"
+        f"{rest}\tLink detected: {_yes(core.ethtool_get_link(dev))}\n"
     )
 
 

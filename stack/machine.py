@@ -106,6 +106,8 @@ class Machine:
     """The first one; what is one setting of the whole machine is a sysctl of it."""
     net_namespace_list: list[Net]
     pernet_list: list[pernet_operations]
+    modules: list[str]
+    """What was loaded because somebody asked for it: "8021q", "bridge"."""
 
     _on_close: list[Callable[[], Any]]
     _on_closed: list[Callable[[], Any]]
@@ -135,6 +137,7 @@ class Machine:
         )
         self.prot_mem = {}
         self.pernet_list = []
+        self.modules = []
         self.net_namespace_list = []
         self._on_close = []
         self._on_closed = []

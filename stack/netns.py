@@ -16,13 +16,14 @@ from stack.ipv4.fib import ip_route_add, ip_route_del
 from stack.ipv6.addr import parse_ifaddr6
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
+from stack.links import Links
 from stack.net import Net
 from stack.services.radvd import Radvd
 from stack.services.router_advertiser import AdvertiserConfig
 from stack.socket import Socket, socketpair, unlink
 
 
-class Namespace(Net):
+class Namespace(Links):
     """A network namespace with its administration.
 
     `Host.netns_add` makes one; a Host is its machine's first. Interfaces move between those of one

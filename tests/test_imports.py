@@ -69,7 +69,9 @@ MAY_IMPORT = {
     "core": CORE,
     "ethernet": CORE,
     "sched": CORE,
+    "bridge": CORE,
     "drivers": CORE,
+    "vlan": CORE,
     "clients": {"core", "inet"},
     "inet": CORE,
     "unix": CORE,
@@ -82,6 +84,8 @@ MAY_IMPORT = {
     "": {
         *CORE,
         *(
+            "bridge",
+            "vlan",
             "drivers",
             "clients",
             "inet",

@@ -57,6 +57,7 @@ from stack.core.netdevice import (
     NETIF_F_HW_CSUM,
     NETIF_F_IP_CSUM,
     NETIF_F_IPV6_CSUM,
+    NETIF_F_ONE_FOR_ALL,
     NETIF_F_SG,
     NETIF_F_SOFT_FEATURES,
     NETIF_F_TSO,
@@ -337,16 +338,55 @@ def dev_set_rx_mode(dev: net_device) -> None:
 
 def dev_set_promiscuity(dev: net_device, inc: int) -> None:
     """net/core/dev.c: count users of promiscuous mode."""
+    old = dev.flags
     dev.promiscuity = max(0, dev.promiscuity + inc)
     dev.flags = dev.flags | IFF_PROMISC if dev.promiscuity else dev.flags & ~IFF_PROMISC
+    dev_change_rx_flags(dev, old ^ dev.flags)
     dev_set_rx_mode(dev)
 
 
 def dev_set_allmulti(dev: net_device, inc: int) -> None:
     """net/core/dev.c: count users of all-multicast mode."""
+    old = dev.flags
     dev.allmulti = max(0, dev.allmulti + inc)
     dev.flags = dev.flags | IFF_ALLMULTI if dev.allmulti else dev.flags & ~IFF_ALLMULTI
+    dev_change_rx_flags(dev, old ^ dev.flags)
     dev_set_rx_mode(dev)
+
+
+def dev_change_rx_flags(dev: net_device, changed: int) -> None:
+    """net/core/dev.c: tell a device that passes promiscuity on to the one below it."""
+    change = dev.netdev_ops.ndo_change_rx_flags
+    if changed and change is not None:
+        change(dev, changed)
+
+
+def dev_addresses_sync(to: net_device, frm: net_device) -> None:
+    """net/core/dev_addr_lists.c dev_uc_sync, dev_mc_sync: `to` receives what `frm` wants to.
+
+    What an earlier call added, and `frm` does not want any longer, is taken back.
+    """
+    uc, mc = set(frm.uc), set(frm.mc)
+    was_uc, was_mc = frm.synced
+    frm.synced = (uc, mc)
+    for addr in uc - was_uc:
+        dev_uc_add(to, addr)
+    for addr in mc - was_mc:
+        dev_mc_add(to, addr)
+    for addr in was_uc - uc:
+        dev_uc_del(to, addr)
+    for addr in was_mc - mc:
+        dev_mc_del(to, addr)
+
+
+def dev_addresses_unsync(to: net_device, frm: net_device) -> None:
+    """net/core/dev_addr_lists.c dev_uc_unsync, dev_mc_unsync: take back what was synced."""
+    uc, mc = frm.synced
+    frm.synced = (set(), set())
+    for addr in uc:
+        dev_uc_del(to, addr)
+    for addr in mc:
+        dev_mc_del(to, addr)
 
 
 def dev_uc_add(dev: net_device, addr: bytes) -> int:
@@ -387,6 +427,16 @@ def netdev_fix_features(dev: net_device, features: int) -> int:
         features &= ~NETIF_F_GSO_UDP_L4
     if features & (NETIF_F_ALL_TSO | NETIF_F_GSO) and not features & NETIF_F_SG:
         features &= ~(NETIF_F_ALL_TSO | NETIF_F_GSO_UDP_L4 | NETIF_F_GSO)
+    return features
+
+
+def netdev_increment_features(features: int, one: int, mask: int) -> int:
+    """net/core/dev.c: what a device made of several offers, with `one` added to it."""
+    if mask & NETIF_F_HW_CSUM:
+        mask |= NETIF_F_CSUM_MASK
+    features |= one & (NETIF_F_ONE_FOR_ALL | NETIF_F_CSUM_MASK) & mask
+    if features & NETIF_F_HW_CSUM:
+        features &= ~(NETIF_F_CSUM_MASK & ~NETIF_F_HW_CSUM)
     return features
 
 

@@ -105,6 +105,11 @@ def default_device_exit_net(net: Net) -> None:
     """
     first = net.machine.init_net
     for dev in reversed(for_each_netdev(net)):
+        ops = dev.rtnl_link_ops
+        if ops is not None:
+            if dev.reg_state == NETREG_REGISTERED:  # its peer or what it stood on may be gone
+                ops.dellink(dev)
+            continue
         movable = not dev.virtual and not dev.features & NETIF_F_NETNS_LOCAL
         if net is first or not movable or dev_change_net_namespace(dev, first, "dev%d"):
             unregister_netdev(dev)

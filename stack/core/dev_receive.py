@@ -11,40 +11,34 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import gro_unmerge
-from fastpath.hdr import eth_hdr
 from fastpath.inet import skb_enter_network
 from fastpath.skbuff import (
-    PACKET_HOST,
     PACKET_OTHERHOST,
     SKB_GSO_UDP_L4,
-    pskb_may_pull,
     sk_buff,
-    skb_copy_bits,
-    skb_cow_head,
     skb_get,
-    skb_pull,
-    skb_push_data,
-    skb_reset_mac_header,
     skb_reset_network_header,
-    skb_share_check,
 )
 from stack.core.drop_reason import (
-    SKB_DROP_REASON_DEV_HDR,
-    SKB_DROP_REASON_NOMEM,
     SKB_DROP_REASON_UNHANDLED_PROTO,
     kfree_skb_reason,
+)
+from stack.core.if_vlan import (
+    __vlan_hwaccel_clear_tag,
+    eth_type_vlan,
+    skb_vlan_untag,
+    vlan_do_receive,
+    vlan_find_dev,
 )
 from stack.core.netdevice import (
     ETH_P_8021AD,
     ETH_P_8021Q,
     ETH_P_ALL,
-    IFF_UP,
     NET_RX_DROP,
     NET_RX_SUCCESS,
     RX_HANDLER_ANOTHER,
     RX_HANDLER_CONSUMED,
     RX_HANDLER_EXACT,
-    VLAN_HLEN,
     VLAN_VID_MASK,
     net_device,
     packet_type,
@@ -181,26 +175,32 @@ def __netif_receive_skb_core(
     NET_RX_*, the packet (perhaps another sk_buff than came) and the handler that it is for; None
     and None when somebody took it or it was dropped. Takes ownership of skb.
     """
-    dev = orig_dev = skb.dev
-    net = dev.net
+    orig_dev: net_device = skb.dev
+    dev: net_device
+    vlan_dev: net_device | None
+    net: Net
     skb_reset_network_header(skb)
-    if not skb.skb_iif:
-        skb.skb_iif = dev.ifindex
-    proto = skb.protocol
-    if proto in (ETH_P_8021Q, ETH_P_8021AD):
-        untagged = skb_vlan_untag(skb)
-        if untagged is None:
-            return NET_RX_DROP, None, None
-        skb = untagged
-        proto = skb.protocol
     while True:
+        dev = skb.dev
+        net = dev.net
+        skb.skb_iif = dev.ifindex
+        if eth_type_vlan(skb.protocol):
+            untagged = skb_vlan_untag(skb)
+            if untagged is None:
+                return NET_RX_DROP, None, None
+            skb = untagged
         if net.ptype_all or dev.ptype_specific:
             for ptype in (*net.ptype_all, *dev.ptype_specific):
                 if ptype.type == ETH_P_ALL and (ptype.dev is None or ptype.dev is dev):
                     deliver_skb(skb_get(skb), ptype, orig_dev)
-        if skb.vlan_proto and vlan_do_receive(skb):
-            dev = skb.dev
-            continue
+        if skb.vlan_proto:
+            vlan_dev = vlan_find_dev(dev, skb.vlan_proto, skb.vlan_tci & VLAN_VID_MASK)
+            if vlan_dev is not None:
+                received = vlan_do_receive(skb, vlan_dev)
+                if received is None:
+                    return NET_RX_DROP, None, None
+                skb = received
+                continue
         handler = dev.rx_handler
         exact = False
         if handler is not None:
@@ -208,11 +208,31 @@ def __netif_receive_skb_core(
             if verdict == RX_HANDLER_CONSUMED:
                 return NET_RX_SUCCESS, None, None
             if verdict == RX_HANDLER_ANOTHER:
-                dev = skb.dev
-                proto = skb.protocol
                 continue
             exact = verdict == RX_HANDLER_EXACT
+        vlan_dev = None
+        while skb.vlan_proto:
+            if skb.vlan_tci & VLAN_VID_MASK:  # nobody has this VLAN
+                skb.pkt_type = PACKET_OTHERHOST
+            elif eth_type_vlan(skb.protocol):  # a priority tag around another
+                __vlan_hwaccel_clear_tag(skb)
+                untagged = skb_vlan_untag(skb)
+                if untagged is None:
+                    return NET_RX_DROP, None, None
+                skb = untagged
+                vlan_dev = vlan_find_dev(dev, skb.vlan_proto, skb.vlan_tci & VLAN_VID_MASK)
+                if vlan_dev is None:
+                    continue
+                received = vlan_do_receive(skb, vlan_dev)
+                if received is None:
+                    return NET_RX_DROP, None, None
+                skb = received
+                break
+            __vlan_hwaccel_clear_tag(skb)
+        if vlan_dev is not None:
+            continue
         break
+    proto = skb.protocol
     handlers = net.ptype_base.get(proto)
     if handlers is not None and not exact and len(handlers) == 1 and not dev.ptype_specific:
         ptype = handlers[0]
@@ -239,61 +259,6 @@ def deliver_skb(skb: sk_buff, pt_prev: packet_type, orig_dev: net_device) -> int
     """net/core/dev.c: one handler gets the packet. Takes ownership of (one reference to) skb."""
     func = pt_prev.func
     return func(skb, skb.dev, pt_prev, orig_dev)
-
-
-def skb_vlan_untag(skb: sk_buff) -> sk_buff | None:
-    """net/core/skbuff.c: take the tag out of the frame into skb.vlan_*; None when it is too short.
-
-    Takes ownership of skb; data and mac header stay where a plain frame has them.
-    """
-    if skb.vlan_proto:  # the driver stripped the outer tag; the inner one is left alone
-        return skb
-    net = skb.dev.net
-    shared = skb_share_check(skb)
-    if shared is None:
-        return None
-    if not pskb_may_pull(shared, VLAN_HLEN + 2):
-        kfree_skb_reason(net, shared, SKB_DROP_REASON_DEV_HDR)
-        return None
-    skb = shared
-    if not skb_cow_head(skb, 0):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
-        return None
-    head = skb_copy_bits(skb, 0, VLAN_HLEN)
-    proto = skb.protocol
-    macs = skb_copy_bits(skb, -14, 12)
-    skb_pull(skb, VLAN_HLEN)
-    skb.vlan_proto = proto
-    skb.vlan_tci = int.from_bytes(head[:2], "big")
-    inner = int.from_bytes(head[2:], "big")
-    skb_push_data(skb, macs + head[2:])
-    skb_reset_mac_header(skb)
-    skb_pull(skb, 14)
-    skb_reset_network_header(skb)
-    skb.protocol = inner if inner >= 0x0600 else 4
-    return skb
-
-
-def vlan_do_receive(skb: sk_buff) -> bool:
-    """net/8021q/vlan_core.c: move to the VLAN's device; a tag nobody has makes it OTHERHOST."""
-    dev = skb.dev
-    vid = skb.vlan_tci & VLAN_VID_MASK
-    vlans = dev.vlan_info
-    vlan_dev = vlans.get((skb.vlan_proto, vid)) if vlans else None
-    if vlan_dev is None or not vlan_dev.flags & IFF_UP:
-        if vid:
-            skb.pkt_type = PACKET_OTHERHOST
-        skb.vlan_present = False  # priority tag (VID 0), or refused below as OTHERHOST
-        return False
-    skb.dev = vlan_dev
-    if skb.pkt_type == PACKET_OTHERHOST and eth_hdr(skb).h_dest == vlan_dev.dev_addr:
-        skb.pkt_type = PACKET_HOST
-    skb.priority = skb.vlan_tci >> 13
-    skb.vlan_present = False
-    stats = vlan_dev.stats
-    stats.rx_packets += 1
-    stats.rx_bytes += skb.len
-    return True
 
 
 def dev_add_pack(net: Net, pt: packet_type) -> None:

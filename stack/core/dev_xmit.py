@@ -20,11 +20,7 @@ from fastpath.skbuff import (
     sk_buff,
     skb_checksum_help,
     skb_clone,
-    skb_copy_bits,
-    skb_cow_head,
     skb_linearize,
-    skb_pull,
-    skb_push_data,
     skb_reset_mac_header,
     skb_reset_network_header,
 )
@@ -35,19 +31,28 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_SKB_GSO_SEG,
     kfree_skb_reason,
 )
+from stack.core.if_vlan import (
+    __vlan_hwaccel_push_inside,
+    skb_vlan_tagged,
+    skb_vlan_tagged_multi,
+    vlan_get_protocol,
+    vlan_hw_offload_capable,
+)
 from stack.core.netdevice import (
     ETH_P_ALL,
     NETIF_F_ALL_TSO,
+    NETIF_F_FRAGLIST,
     NETIF_F_GSO_UDP_L4,
+    NETIF_F_HIGHDMA,
     NETIF_F_HW_CSUM,
     NETIF_F_HW_VLAN_CTAG_TX,
+    NETIF_F_HW_VLAN_STAG_TX,
     NETIF_F_IP_CSUM,
     NETIF_F_IPV6_CSUM,
     NETIF_F_SG,
     NETIF_F_TSO,
     NETIF_F_TSO6,
     NETIF_F_TSO_ECN,
-    VLAN_HLEN,
     net_device,
 )
 
@@ -64,6 +69,11 @@ _GSO_FEATURE = {
     SKB_GSO_TCPV6: NETIF_F_TSO6,
     SKB_GSO_UDP_L4: NETIF_F_GSO_UDP_L4,
 }
+
+
+_TAGS_TX = NETIF_F_HW_VLAN_CTAG_TX | NETIF_F_HW_VLAN_STAG_TX
+_MULTI_TAGGED = NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_HW_CSUM | NETIF_F_FRAGLIST | _TAGS_TX
+"""include/linux/if_vlan.h vlan_features_check: what holds for a frame of several tags."""
 
 
 _GSO_KINDS = SKB_GSO_TCPV4 | SKB_GSO_TCPV6 | SKB_GSO_UDP_L4
@@ -128,10 +138,24 @@ def netif_skb_features(skb: sk_buff, dev: net_device) -> int:
     features = dev.features
     if skb.gso_size and (skb.gso_segs > dev.gso_max_segs or skb.len > dev.gso_max_size + 14):
         features &= ~(NETIF_F_ALL_TSO | NETIF_F_GSO_UDP_L4)
+    if skb_vlan_tagged(skb):
+        features = netdev_intersect_features(features, dev.vlan_features | _TAGS_TX)
+        if skb_vlan_tagged_multi(skb):
+            features &= _MULTI_TAGGED
     check = dev.netdev_ops.ndo_features_check
     if check is not None:
         features &= check(skb, dev, features)
     return features
+
+
+def netdev_intersect_features(f1: int, f2: int) -> int:
+    """include/linux/netdevice.h: what both have; who can sum anything can sum IPv4 and IPv6."""
+    if (f1 ^ f2) & NETIF_F_HW_CSUM:
+        if f1 & NETIF_F_HW_CSUM:
+            f1 |= NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM
+        else:
+            f2 |= NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM
+    return f1 & f2
 
 
 def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
@@ -144,10 +168,10 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
         return [skb]  # all that it may still want, a checksum and fragments, the device has
     skb_reset_mac_header(skb)
     features = dev.features
-    if gso_size or dev.netdev_ops.ndo_features_check is not None:
+    if gso_size or skb_vlan_tagged(skb) or dev.netdev_ops.ndo_features_check is not None:
         features = netif_skb_features(skb, dev)
-    tag_in_frame = skb.vlan_proto and not features & NETIF_F_HW_VLAN_CTAG_TX
-    if tag_in_frame and not vlan_insert_tag_set(skb):
+    tag_in_frame = skb.vlan_proto and not vlan_hw_offload_capable(features, skb.vlan_proto)
+    if tag_in_frame and not __vlan_hwaccel_push_inside(skb):
         return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
     if gso_size:
         kind = skb.gso_type & _GSO_KINDS
@@ -171,9 +195,10 @@ def csum_ok(skb: sk_buff, features: int) -> bool:
     """include/linux/netdevice.h can_checksum_protocol: the device completes this checksum."""
     if features & NETIF_F_HW_CSUM:
         return True
-    if skb.protocol == 0x0800:
+    proto = vlan_get_protocol(skb)
+    if proto == 0x0800:
         return bool(features & NETIF_F_IP_CSUM)
-    if skb.protocol == 0x86DD:
+    if proto == 0x86DD:
         return bool(features & NETIF_F_IPV6_CSUM)
     return False
 
@@ -200,19 +225,6 @@ def _drop_tx(skb: sk_buff, dev: net_device, reason: int) -> list[sk_buff] | None
     dev.stats.tx_dropped += 1
     kfree_skb_reason(dev.net, skb, reason)
     return None
-
-
-def vlan_insert_tag_set(skb: sk_buff) -> bool:
-    """include/linux/if_vlan.h __vlan_hwaccel_push_inside: put skb.vlan_tci into the frame."""
-    if not skb_cow_head(skb, VLAN_HLEN):
-        return False
-    proto, tci = skb.vlan_proto, skb.vlan_tci
-    addrs = skb_copy_bits(skb, 0, 12)
-    skb_pull(skb, 12)
-    skb_push_data(skb, addrs + proto.to_bytes(2, "big") + tci.to_bytes(2, "big"))
-    skb_reset_mac_header(skb)
-    skb.vlan_present = False
-    return True
 
 
 def skb_list_free(net: Net, skbs: list[sk_buff], reason: int) -> None:

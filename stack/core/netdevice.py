@@ -54,6 +54,18 @@ IFF_NAMES: tuple[tuple[int, str], ...] = (
     (IFF_LOWER_UP, "LOWER_UP"),
 )
 
+# include/linux/netdevice.h: net_device.priv_flags (the bits are ours, the names Linux's)
+IFF_802_1Q_VLAN = 1 << 0
+IFF_EBRIDGE = 1 << 1
+IFF_BRIDGE_PORT = 1 << 2
+IFF_DONT_BRIDGE = 1 << 3
+
+# include/uapi/linux/netdevice.h: net_device.addr_assign_type
+NET_ADDR_PERM = 0
+NET_ADDR_RANDOM = 1
+NET_ADDR_STOLEN = 2
+NET_ADDR_SET = 3
+
 # include/uapi/linux/if_arp.h
 ARPHRD_ETHER = 1
 ARPHRD_LOOPBACK = 772
@@ -78,6 +90,7 @@ ETH_P_8021AD = 0x88A8
 ETH_P_802_3_MIN = 0x0600
 VLAN_HLEN = 4
 VLAN_VID_MASK = 0x0FFF
+VLAN_PRIO_SHIFT = 13
 
 # net_device.state bits (enum netdev_state_t)
 LINK_STATE_START = 1 << 0
@@ -108,10 +121,14 @@ NETIF_F_LOOPBACK = 1 << 24  # loopback
 NETIF_F_RXFCS = 1 << 25  # rx-fcs
 NETIF_F_RXALL = 1 << 26  # rx-all
 NETIF_F_LRO = 1 << 27  # rx-lro
+NETIF_F_HW_VLAN_STAG_TX = 1 << 28  # tx-vlan-stag-hw-insert
+NETIF_F_HW_VLAN_STAG_RX = 1 << 29  # rx-vlan-stag-hw-parse
 NETIF_F_CSUM_MASK = NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM | NETIF_F_HW_CSUM
 NETIF_F_ALL_TSO = NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN | NETIF_F_TSO_MANGLEID
 NETIF_F_GSO_SOFTWARE = NETIF_F_ALL_TSO | NETIF_F_GSO_UDP_L4
 NETIF_F_SOFT_FEATURES = NETIF_F_GSO | NETIF_F_GRO
+NETIF_F_ONE_FOR_ALL = NETIF_F_GSO_SOFTWARE | NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_FRAGLIST
+"""What a device made of several has as soon as one of them has it."""
 
 NETDEV_FEATURE_STRINGS: dict[int, str] = {
     NETIF_F_SG: "tx-scatter-gather",
@@ -137,6 +154,8 @@ NETDEV_FEATURE_STRINGS: dict[int, str] = {
     NETIF_F_RXFCS: "rx-fcs",
     NETIF_F_RXALL: "rx-all",
     NETIF_F_LRO: "rx-lro",
+    NETIF_F_HW_VLAN_STAG_TX: "tx-vlan-stag-hw-insert",
+    NETIF_F_HW_VLAN_STAG_RX: "rx-vlan-stag-hw-parse",
 }
 
 # Return values of packet functions
@@ -170,6 +189,7 @@ class netdev_cmd(IntEnum):
     NETDEV_CHANGENAME = 11
     NETDEV_FEAT_CHANGE = 12
     NETDEV_PRE_UP = 14
+    NETDEV_CHANGEUPPER = 21
     NETDEV_PRECHANGEMTU = 24
 
 
@@ -185,6 +205,7 @@ NETDEV_GOING_DOWN = netdev_cmd.NETDEV_GOING_DOWN
 NETDEV_CHANGENAME = netdev_cmd.NETDEV_CHANGENAME
 NETDEV_FEAT_CHANGE = netdev_cmd.NETDEV_FEAT_CHANGE
 NETDEV_PRE_UP = netdev_cmd.NETDEV_PRE_UP
+NETDEV_CHANGEUPPER = netdev_cmd.NETDEV_CHANGEUPPER
 NETDEV_PRECHANGEMTU = netdev_cmd.NETDEV_PRECHANGEMTU
 NOTIFY_DONE = 0
 NOTIFY_BAD = 0x8002
@@ -304,6 +325,7 @@ class net_device_ops:
     """
 
     ndo_change_mtu: Callable[[net_device, int], int] | None = None
+    ndo_change_rx_flags: Callable[[net_device, int], None] | None = None
     ndo_eth_ioctl: Callable[..., Any] | None = None
     ndo_features_check: Callable[[sk_buff, net_device, int], int] | None = None
     ndo_fix_features: Callable[[net_device, int], int] | None = None
@@ -320,6 +342,23 @@ class net_device_ops:
     ndo_validate_addr: Callable[[net_device], int] | None = None
     ndo_vlan_rx_add_vid: Callable[[net_device, int, int], int] | None = None
     ndo_vlan_rx_kill_vid: Callable[[net_device, int, int], int] | None = None
+
+
+@state
+class rtnl_link_ops:
+    """include/net/rtnetlink.h: a kind of device that software makes; `dellink(dev)` ends one."""
+
+    kind: str
+    dellink: Callable[[net_device], None]
+
+
+@state
+class vlan_info:
+    """net/8021q/vlan.h: the VLANs of a real device; keys are vlan_proto << 16 | VLAN id."""
+
+    vlan_group: dict[int, net_device] = row(make=dict)
+    vid_list: dict[int, int] = row(make=dict)
+    """How many use an id, in the hardware's filter too."""
 
 
 @state
@@ -396,8 +435,11 @@ class net_device:
     hw_enc_features: int = row(0)
     wanted_features: int = row(0)
     vlan_features: int = row(0)
+    priv_flags: int = row(0)
     virtual: bool = row(False)
-    """Made by software (the kernel: it has rtnl_link_ops)."""
+    """Made by software: it ends with its namespace."""
+    rtnl_link_ops: rtnl_link_ops | None = row()
+    """How `ip link del` ends it; hardware has none."""
     gso_max_size: int = row(GSO_LEGACY_MAX_SIZE)
     gso_max_segs: int = row(GSO_MAX_SEGS)
     gro_max_size: int = row(GSO_MAX_SIZE)
@@ -435,10 +477,19 @@ class net_device:
     napi_list: list[napi_struct] = row(make=list)
     uc: hw_addr_list = row(make=hw_addr_list)
     mc: hw_addr_list = row(make=hw_addr_list)
+    synced: tuple[set[bytes], set[bytes]] = row(make=lambda: (set(), set()))
+    """What of `uc` and `mc` the device below was told (dev_addresses_sync)."""
     uc_promisc: bool = row(False)
     promiscuity: int = row(0)
     allmulti: int = row(0)
-    vlan_info: dict[tuple[int, int], net_device] | None = row()
+    vlan_info: vlan_info | None = row()
+    vlan_ingress: dict[int, int] | None = row()
+    """Of a VLAN: the priority that each priority of a tag becomes."""
+    upper: list[net_device] = row(make=list)
+    """Devices that stand on this one (its VLANs, its bridge); `lower` is the other way."""
+    lower: list[net_device] = row(make=list)
+    master: net_device | None = row()
+    """The one of `upper` that takes all that comes in: a bridge."""
     ifalias: str = row("")
 
     def __repr__(self) -> str:

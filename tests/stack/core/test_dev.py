@@ -63,6 +63,7 @@ from stack.core.netdevice import (
     RX_HANDLER_CONSUMED,
     net_device_ops,
     packet_type,
+    vlan_info,
 )
 from stack.core.softirq import (
     NET_RX_SOFTIRQ,
@@ -585,7 +586,8 @@ def test_vlan_tags_go_in_and_out_in_software(pair):
     vlan.name = "eth0.5"
     assert register_netdev(vlan) == 0
     dev_open(vlan)
-    wb.dev.vlan_info = {(ETH_P_8021Q, 5): vlan}
+    wb.dev.vlan_info = vlan_info()
+    wb.dev.vlan_info.vlan_group[ETH_P_8021Q << 16 | 5] = vlan
     skb = frame_skb(wa, b"tagged")
     skb.vlan_proto = ETH_P_8021Q
     skb.vlan_tci = 3 << 13 | 5

@@ -1,0 +1,1 @@
+"""net/bridge: the Ethernet bridge."""

@@ -1,0 +1,167 @@
+"""net/bridge/br_device.c: the bridge's own device: what the host sends and receives through it."""
+
+from __future__ import annotations
+
+import errno
+
+from fastpath.hdr import eth_hdr
+from fastpath.skbuff import kfree_skb, sk_buff, skb_pull, skb_reset_mac_header
+from stack.bridge.br_fdb import (
+    br_fdb_change_mac_address,
+    br_fdb_cleanup,
+    br_fdb_find_rcu,
+)
+from stack.bridge.br_forward import br_flood, br_forward
+from stack.bridge.br_private import (
+    BR_PKT_BROADCAST,
+    BR_PKT_MULTICAST,
+    BR_PKT_UNICAST,
+    net_bridge,
+    net_bridge_fdb_entry,
+)
+from stack.bridge.br_stp import br_stp_disable_bridge, br_stp_enable_bridge
+from stack.core.dev import netdev_increment_features, netdev_update_features
+from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.netdevice import (
+    ETH_HLEN,
+    ETH_MAX_MTU,
+    GSO_MAX_SIZE,
+    IFF_EBRIDGE,
+    NETDEV_TX_OK,
+    NETIF_F_ALL_TSO,
+    NETIF_F_FRAGLIST,
+    NETIF_F_GSO_SOFTWARE,
+    NETIF_F_HIGHDMA,
+    NETIF_F_HW_CSUM,
+    NETIF_F_HW_VLAN_CTAG_TX,
+    NETIF_F_HW_VLAN_STAG_TX,
+    NETIF_F_NETNS_LOCAL,
+    NETIF_F_ONE_FOR_ALL,
+    NETIF_F_SG,
+    NETREG_REGISTERED,
+    net_device,
+    net_device_ops,
+    netif_carrier_ok,
+)
+from stack.core.workqueue import work_struct
+from stack.ethernet.eth import ETH_BROADCAST, ether_setup, is_valid_ether_addr
+
+COMMON_FEATURES = (
+    NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HIGHDMA | NETIF_F_GSO_SOFTWARE | NETIF_F_HW_CSUM
+)
+
+
+def br_dev_xmit(skb: sk_buff, dev: net_device) -> int:
+    """net/bridge/br_device.c: ndo_start_xmit: the host sends a frame. Takes ownership of skb."""
+    br: net_bridge = dev.priv
+    dst: net_bridge_fdb_entry | None
+    stats = dev.stats
+    stats.tx_packets += 1
+    stats.tx_bytes += skb.len
+    if skb.len < ETH_HLEN:
+        stats.tx_dropped += 1
+        kfree_skb(skb)
+        return NETDEV_TX_OK
+    skb_reset_mac_header(skb)
+    dest = eth_hdr(skb).h_dest
+    skb_pull(skb, ETH_HLEN)
+    if dest[0] & 1:
+        pkt_type = BR_PKT_BROADCAST if dest == ETH_BROADCAST else BR_PKT_MULTICAST
+        br_flood(br, skb, pkt_type, False, True)
+        return NETDEV_TX_OK
+    dst = br_fdb_find_rcu(br, dest)
+    if dst is None:
+        br_flood(br, skb, BR_PKT_UNICAST, False, True)
+    else:
+        br_forward(dst.dst, skb, False, True)
+    return NETDEV_TX_OK
+
+
+def br_dev_open(dev: net_device) -> int:
+    """net/bridge/br_device.c: 0."""
+    netdev_update_features(dev)
+    br_stp_enable_bridge(dev.priv)
+    return 0
+
+
+def br_dev_stop(dev: net_device) -> int:
+    """net/bridge/br_device.c: 0."""
+    br_stp_disable_bridge(dev.priv)
+    return 0
+
+
+def br_dev_set_multicast_list(dev: net_device) -> None:
+    """net/bridge/br_device.c: ndo_set_rx_mode: every multicast comes up anyway."""
+
+
+def br_change_mtu(dev: net_device, new_mtu: int) -> int:
+    """net/bridge/br_device.c: from now on the user's, not the smallest of the ports'. 0."""
+    br: net_bridge = dev.priv
+    br.mtu_set_by_user = True
+    return 0
+
+
+def br_set_mac_address(dev: net_device, addr: bytes) -> int:
+    """net/bridge/br_device.c: from now on not the lowest of the ports'. 0 or -EADDRNOTAVAIL."""
+    br: net_bridge = dev.priv
+    if not is_valid_ether_addr(addr):
+        return -errno.EADDRNOTAVAIL
+    if dev.reg_state != NETREG_REGISTERED:
+        return -errno.EBUSY
+    if dev.dev_addr != addr:
+        br_fdb_change_mac_address(br, bytes(addr))
+        dev.dev_addr = br.bridge_addr = bytes(addr)
+    return 0
+
+
+def br_fix_features(dev: net_device, features: int) -> int:
+    """net/bridge/br_if.c br_features_recompute: what one port has the bridge has, and TSO."""
+    br: net_bridge = dev.priv
+    if not br.port_list:
+        return features
+    mask = features
+    features &= ~NETIF_F_ONE_FOR_ALL
+    for p in br.port_list:
+        features = netdev_increment_features(features, p.dev.features, mask)
+    return netdev_increment_features(features, NETIF_F_ALL_TSO, mask)
+
+
+def br_getinfo(dev: net_device) -> ethtool_drvinfo:
+    """net/bridge/br_device.c: `ethtool -i`."""
+    return ethtool_drvinfo(driver="bridge", version="2.3", fw_version="N/A", bus_info="N/A")
+
+
+br_ethtool_ops = ethtool_ops(get_drvinfo=br_getinfo, get_link=netif_carrier_ok)
+
+br_netdev_ops = net_device_ops(
+    ndo_open=br_dev_open,
+    ndo_stop=br_dev_stop,
+    ndo_start_xmit=br_dev_xmit,
+    ndo_set_mac_address=br_set_mac_address,
+    ndo_set_rx_mode=br_dev_set_multicast_list,
+    ndo_change_mtu=br_change_mtu,
+    ndo_fix_features=br_fix_features,
+)
+
+
+def br_priv(dev: net_device) -> net_bridge:
+    """The private part of a bridge's device."""
+    br = net_bridge(dev)
+    br.gc_work = work_struct(dev.machine, lambda: br_fdb_cleanup(br))
+    return br
+
+
+def br_dev_setup(dev: net_device) -> None:
+    """net/bridge/br_device.c: Ethernet without a queue; it stays in its namespace."""
+    ether_setup(dev)
+    dev.priv_flags |= IFF_EBRIDGE
+    dev.tx_queue_len = 0
+    dev.lltx = True
+    dev.max_mtu = ETH_MAX_MTU
+    dev.netdev_ops = br_netdev_ops
+    dev.ethtool_ops = br_ethtool_ops
+    tags = NETIF_F_HW_VLAN_CTAG_TX | NETIF_F_HW_VLAN_STAG_TX
+    dev.features = COMMON_FEATURES | NETIF_F_NETNS_LOCAL | tags
+    dev.hw_features = COMMON_FEATURES | tags
+    dev.vlan_features = COMMON_FEATURES
+    dev.gso_max_size = GSO_MAX_SIZE

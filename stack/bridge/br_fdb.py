@@ -1,0 +1,188 @@
+"""net/bridge/br_fdb.c: the forwarding database: which address is behind which port."""
+
+from __future__ import annotations
+
+import errno
+
+from stack.bridge.br_private import (
+    BR_STATE_DISABLED,
+    net_bridge,
+    net_bridge_fdb_entry,
+    net_bridge_port,
+)
+from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work
+from stack.ethernet.eth import is_valid_ether_addr
+
+GC_MIN_NS = 10_000_000
+"""The collector runs a hundred times a second at most."""
+
+
+def br_fdb_find_rcu(br: net_bridge, addr: bytes) -> net_bridge_fdb_entry | None:
+    """net/bridge/br_fdb.c: what is known of an address."""
+    found: net_bridge_fdb_entry | None = br.fdb_hash.get(addr)
+    return found
+
+
+def hold_time(br: net_bridge) -> int:
+    """net/bridge/br_fdb.c: ns for which an address is kept without a frame from it."""
+    return br.forward_delay if br.topology_change else br.ageing_time
+
+
+def has_expired(br: net_bridge, fdb: net_bridge_fdb_entry) -> bool:
+    """net/bridge/br_fdb.c: it will go when the collector runs next."""
+    now: int = br.dev.machine.clock.now_ns()
+    return not fdb.is_static and fdb.updated + hold_time(br) <= now
+
+
+def fdb_create(
+    br: net_bridge, source: net_bridge_port | None, addr: bytes, local: bool, static: bool
+) -> net_bridge_fdb_entry | None:
+    """net/bridge/br_fdb.c: a new entry; None when there are `fdb_max_learned`."""
+    learned = not local and not static
+    if learned:
+        if br.fdb_max_learned and br.fdb_n_learned >= br.fdb_max_learned:
+            return None
+        br.fdb_n_learned += 1
+    fdb = net_bridge_fdb_entry(addr, source)
+    fdb.is_local = local
+    fdb.is_static = static or local
+    fdb.updated = fdb.used = br.dev.machine.clock.now_ns()
+    br.fdb_hash[addr] = fdb
+    return fdb
+
+
+def fdb_delete(br: net_bridge, fdb: net_bridge_fdb_entry) -> None:
+    """net/bridge/br_fdb.c: forget an address."""
+    if br.fdb_hash.pop(fdb.addr, None) is not None and not fdb.is_static:
+        br.fdb_n_learned -= 1
+
+
+def br_fdb_update(br: net_bridge, source: net_bridge_port, addr: bytes) -> None:
+    """net/bridge/br_fdb.c: a frame from `addr` came in at `source`. Our own addresses stay."""
+    if not br.ageing_time:  # some users want to always flood
+        return
+    fdb: net_bridge_fdb_entry | None = br.fdb_hash.get(addr)
+    if fdb is None:
+        fdb_create(br, source, addr, False, False)
+        return
+    if fdb.is_local:  # a loop, or somebody with our address
+        return
+    if fdb.dst is not source:
+        fdb.dst = source
+        if fdb.is_static:  # a static one that roams is learned from then on
+            fdb.is_static = False
+            br.fdb_n_learned += 1
+    fdb.updated = br.dev.machine.clock.now_ns()
+
+
+def fdb_add_local(br: net_bridge, source: net_bridge_port | None, addr: bytes) -> int:
+    """net/bridge/br_fdb.c: an address of a port, or of the bridge (`source` None). 0 or -EINVAL."""
+    if not is_valid_ether_addr(addr):
+        return -errno.EINVAL
+    fdb = br_fdb_find_rcu(br, addr)
+    if fdb is not None:
+        if fdb.is_local:  # several ports may have one address: the first one is kept
+            return 0
+        fdb_delete(br, fdb)
+    fdb_create(br, source, addr, True, True)
+    return 0
+
+
+br_fdb_add_local = fdb_add_local
+
+
+def fdb_delete_local(br: net_bridge, p: net_bridge_port | None, fdb: net_bridge_fdb_entry) -> None:
+    """net/bridge/br_fdb.c: `p` has it no longer; another port or the bridge may have it."""
+    for op in br.port_list:
+        if op is not p and op.dev.dev_addr == fdb.addr:
+            fdb.dst = op
+            fdb.added_by_user = False
+            return
+    if p is not None and br.dev.dev_addr == fdb.addr:
+        fdb.dst = None
+        fdb.added_by_user = False
+        return
+    fdb_delete(br, fdb)
+
+
+def br_fdb_changeaddr(p: net_bridge_port, newaddr: bytes) -> None:
+    """net/bridge/br_fdb.c: a port has another address."""
+    br = p.br
+    for fdb in list(br.fdb_hash.values()):
+        if fdb.is_local and fdb.dst is p and not fdb.added_by_user:
+            fdb_delete_local(br, p, fdb)
+    fdb_add_local(br, p, newaddr)
+
+
+def br_fdb_change_mac_address(br: net_bridge, newaddr: bytes) -> None:
+    """net/bridge/br_fdb.c: the bridge gets another address."""
+    fdb = br_fdb_find_rcu(br, br.dev.dev_addr)
+    if fdb is not None and fdb.is_local and fdb.dst is None and not fdb.added_by_user:
+        fdb_delete_local(br, None, fdb)
+    fdb_add_local(br, None, newaddr)
+
+
+def br_fdb_delete_by_port(br: net_bridge, p: net_bridge_port, do_all: bool) -> None:
+    """net/bridge/br_fdb.c: forget what was learned of a port; with `do_all` what was set, too."""
+    for fdb in list(br.fdb_hash.values()):
+        if fdb.dst is not p or (fdb.is_static and not do_all):
+            continue
+        if fdb.is_local:
+            fdb_delete_local(br, p, fdb)
+        else:
+            fdb_delete(br, fdb)
+
+
+def br_fdb_flush(br: net_bridge) -> None:
+    """net/bridge/br_fdb.c: forget what was learned."""
+    for fdb in list(br.fdb_hash.values()):
+        if not fdb.is_static:
+            fdb_delete(br, fdb)
+
+
+def br_fdb_cleanup(br: net_bridge) -> None:
+    """net/bridge/br_fdb.c: the collector: forget what is too old, and come again for the next."""
+    delay = hold_time(br)
+    now: int = br.dev.machine.clock.now_ns()
+    work_delay = delay
+    for fdb in list(br.fdb_hash.values()):
+        if fdb.is_static:
+            continue
+        left = fdb.updated + delay - now
+        if left > 0:
+            work_delay = min(work_delay, left)
+        else:
+            fdb_delete(br, fdb)
+    br_fdb_gc(br, max(work_delay, GC_MIN_NS))
+
+
+def br_fdb_gc(br: net_bridge, delay_ns: int) -> None:
+    """Have the collector run in `delay_ns`, whatever it was to do."""
+    cancel_delayed_work(br.gc_work)
+    schedule_delayed_work(br.gc_work, delay_ns)
+
+
+def fdb_add_entry(br: net_bridge, source: net_bridge_port, addr: bytes, static: bool) -> int:
+    """net/bridge/br_fdb.c: `bridge fdb replace ADDR dev PORT master [static|dynamic]`.
+
+    0; -EINVAL: no address of a station, or the port is disabled; -ENOSPC: too many are learned.
+    """
+    if not is_valid_ether_addr(addr) or (source.state == BR_STATE_DISABLED and not static):
+        return -errno.EINVAL
+    fdb = br_fdb_find_rcu(br, addr)
+    if fdb is not None:
+        fdb_delete(br, fdb)
+    fdb = fdb_create(br, source, addr, False, static)
+    if fdb is None:
+        return -errno.ENOSPC
+    fdb.added_by_user = True
+    return 0
+
+
+def fdb_delete_entry(br: net_bridge, p: net_bridge_port, addr: bytes) -> int:
+    """net/bridge/br_fdb.c: `bridge fdb del ADDR dev PORT master`. 0 or -ENOENT."""
+    fdb = br_fdb_find_rcu(br, addr)
+    if fdb is None or fdb.dst is not p:
+        return -errno.ENOENT
+    fdb_delete(br, fdb)
+    return 0

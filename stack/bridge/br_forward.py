@@ -1,0 +1,135 @@
+"""net/bridge/br_forward.c: a frame leaves through one port, or through all of them."""
+
+from __future__ import annotations
+
+from fastpath.skbuff import (
+    CHECKSUM_PARTIAL,
+    kfree_skb,
+    sk_buff,
+    skb_clone,
+    skb_push,
+    skb_set_network_header,
+)
+from stack.bridge.br_private import (
+    BR_BCAST_FLOOD,
+    BR_FLOOD,
+    BR_HAIRPIN_MODE,
+    BR_ISOLATED,
+    BR_MCAST_FLOOD,
+    BR_PKT_MULTICAST,
+    BR_PKT_UNICAST,
+    BR_STATE_FORWARDING,
+    net_bridge,
+    net_bridge_port,
+    netif_is_bridge_port,
+)
+from stack.core.dev_forward import is_skb_forwardable, skb_forward_csum
+from stack.core.dev_queue import dev_queue_xmit
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_DEV_READY,
+    SKB_DROP_REASON_PKT_TOO_BIG,
+    kfree_skb_reason,
+)
+from stack.core.if_vlan import eth_type_vlan, vlan_depth
+from stack.core.netdevice import ETH_HLEN, IFF_UP, net_device
+
+
+def should_deliver(p: net_bridge_port, skb: sk_buff) -> bool:
+    """net/bridge/br_forward.c: not back to where it came from, and only to who forwards."""
+    dev: net_device = skb.dev
+    if p.state != BR_STATE_FORWARDING:
+        return False
+    if dev is p.dev and not p.flags & BR_HAIRPIN_MODE:
+        return False
+    return not (p.flags & BR_ISOLATED and br_skb_isolated(dev))
+
+
+def br_skb_isolated(dev: net_device) -> bool:
+    """net/bridge/br_private.h: it came in at a port that is isolated from others that are."""
+    if not netif_is_bridge_port(dev):
+        return False
+    source: net_bridge_port = dev.rx_handler_data
+    return bool(source.flags & BR_ISOLATED)
+
+
+def br_dev_queue_push_xmit(skb: sk_buff) -> int:
+    """net/bridge/br_forward.c: hand the frame to the port's device. 0. Takes ownership of skb."""
+    dev: net_device = skb.dev
+    skb_push(skb, ETH_HLEN)
+    if not is_skb_forwardable(dev, skb):
+        dev.stats.tx_dropped += 1
+        up = dev.flags & IFF_UP
+        reason = SKB_DROP_REASON_PKT_TOO_BIG if up else SKB_DROP_REASON_DEV_READY
+        kfree_skb_reason(dev.net, skb, reason)
+        return 0
+    if skb.ip_summed == CHECKSUM_PARTIAL and eth_type_vlan(skb.protocol):
+        depth = vlan_depth(skb)
+        if not depth:
+            kfree_skb(skb)
+            return 0
+        skb_set_network_header(skb, depth)
+    dev_queue_xmit(skb)
+    return 0
+
+
+def br_forward_finish(skb: sk_buff) -> int:
+    """net/bridge/br_forward.c: 0. Takes ownership of skb."""
+    skb.tstamp_ns = 0
+    return br_dev_queue_push_xmit(skb)
+
+
+def __br_forward(to: net_bridge_port, skb: sk_buff, local_orig: bool) -> None:
+    """net/bridge/br_forward.c: out through `to`. Takes ownership of skb (data past MAC header)."""
+    skb.dev = to.dev
+    if not local_orig:
+        skb_forward_csum(skb)
+    br_forward_finish(skb)
+
+
+def deliver_clone(prev: net_bridge_port, skb: sk_buff, local_orig: bool) -> None:
+    """net/bridge/br_forward.c: a copy out through `prev`. Borrows skb."""
+    __br_forward(prev, skb_clone(skb), local_orig)
+
+
+def br_forward(to: net_bridge_port | None, skb: sk_buff, local_rcv: bool, local_orig: bool) -> None:
+    """net/bridge/br_forward.c: out through one port, where that may be.
+
+    Takes ownership of skb, unless `local_rcv` says that it goes up as well.
+    """
+    if to is not None and should_deliver(to, skb):
+        if local_rcv:
+            deliver_clone(to, skb, local_orig)
+        else:
+            __br_forward(to, skb, local_orig)
+    elif not local_rcv:
+        kfree_skb(skb)
+
+
+def br_flood(
+    br: net_bridge, skb: sk_buff, pkt_type: int, local_rcv: bool, local_orig: bool
+) -> None:
+    """net/bridge/br_forward.c: out through every port that takes such frames (BR_PKT_*).
+
+    Takes ownership of skb, unless `local_rcv` says that it goes up as well.
+    """
+    p: net_bridge_port
+    prev: net_bridge_port | None = None
+    if pkt_type == BR_PKT_UNICAST:
+        wanted = BR_FLOOD
+    elif pkt_type == BR_PKT_MULTICAST:
+        wanted = 0 if local_orig else BR_MCAST_FLOOD
+    else:
+        wanted = 0 if local_orig else BR_BCAST_FLOOD
+    for p in br.port_list:
+        if p.flags & wanted != wanted or not should_deliver(p, skb):
+            continue
+        if prev is not None:
+            deliver_clone(prev, skb, local_orig)
+        prev = p
+    if prev is None:
+        if not local_rcv:
+            kfree_skb(skb)
+    elif local_rcv:
+        deliver_clone(prev, skb, local_orig)
+    else:
+        __br_forward(prev, skb, local_orig)

@@ -1,0 +1,246 @@
+"""net/bridge/br_if.c, br.c: bridges and their ports come and go."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from stack.bridge.br_device import br_dev_setup, br_dev_xmit, br_priv
+from stack.bridge.br_fdb import br_fdb_add_local, br_fdb_changeaddr, br_fdb_delete_by_port
+from stack.bridge.br_input import br_handle_frame
+from stack.bridge.br_private import (
+    BR_MAX_PORTS,
+    br_port_get,
+    net_bridge,
+    net_bridge_port,
+    netif_is_bridge_master,
+)
+from stack.bridge.br_stp import (
+    br_port_carrier_check,
+    br_stp_disable_port,
+    br_stp_enable_port,
+    br_stp_recalculate_bridge_id,
+)
+from stack.core.dev import (
+    dev_close,
+    dev_set_allmulti,
+    dev_set_mtu,
+    dev_set_promiscuity,
+    free_netdev,
+    netdev_update_features,
+    register_netdevice,
+    unregister_netdevice,
+)
+from stack.core.dev_notifier import (
+    call_netdevice_notifiers,
+    register_netdevice_notifier,
+)
+from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
+from stack.core.dev_upper import netdev_master_upper_dev_link, netdev_upper_dev_unlink
+from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.netdevice import (
+    ARPHRD_ETHER,
+    ETH_ALEN,
+    ETH_DATA_LEN,
+    GSO_MAX_SIZE,
+    IFF_BRIDGE_PORT,
+    IFF_DONT_BRIDGE,
+    IFF_LOOPBACK,
+    IFF_UP,
+    LINK_STATE_NOCARRIER,
+    NET_ADDR_RANDOM,
+    NET_ADDR_SET,
+    NETDEV_CHANGE,
+    NETDEV_CHANGEADDR,
+    NETDEV_CHANGEMTU,
+    NETDEV_DOWN,
+    NETDEV_FEAT_CHANGE,
+    NETDEV_UNREGISTER,
+    NETDEV_UP,
+    NETREG_REGISTERED,
+    net_device,
+    netif_carrier_ok,
+    netif_running,
+    rtnl_link_ops,
+)
+from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
+from stack.core.workqueue import cancel_delayed_work
+from stack.ethernet.eth import is_valid_ether_addr
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
+
+
+def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
+    """net/bridge/br_if.c: `ip link add NAME type bridge`; without a port it has no carrier.
+
+    `mac`: its address for good; else the lowest of its ports', and before the first a random one.
+
+    Raises:
+        OSError: EEXIST, the name is taken; EADDRNOTAVAIL, no address of a station.
+        ValueError: the name is empty or too long.
+    """
+    br_init(net.machine)
+    if mac is not None and not is_valid_ether_addr(mac):
+        raise OSError(errno.EADDRNOTAVAIL, f"bridge {name}: {bytes(mac).hex(':')}")
+    dev = rtnl_create_link(net, name, br_link_ops, br_dev_setup, br_priv)
+    dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
+    dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET
+    dev.state |= LINK_STATE_NOCARRIER
+    err = register_netdevice(dev)
+    if err:
+        raise OSError(-err, f"bridge {name}: {os.strerror(-err)}")
+    br_fdb_add_local(dev.priv, None, dev.dev_addr)
+    return dev
+
+
+def br_dev_delete(dev: net_device) -> None:
+    """net/bridge/br_if.c: its ports become plain devices again; then it goes."""
+    if dev.reg_state != NETREG_REGISTERED:
+        return
+    br: net_bridge = dev.priv
+    dev_close(dev)
+    for p in list(br.port_list):
+        br_del_if(br, p.dev)
+    cancel_delayed_work(br.gc_work)
+    br.fdb_hash.clear()
+    unregister_netdevice(dev)
+    free_netdev(dev)
+    br.gc_work.func = _nothing
+
+
+def _nothing() -> None:
+    """What the collector of a bridge that is gone does."""
+
+
+br_link_ops = rtnl_link_ops("bridge", br_dev_delete)
+
+
+def br_add_if(br: net_bridge, dev: net_device) -> int:
+    """net/bridge/br_if.c: `ip link set DEV master BR`. 0 or -errno.
+
+    -EINVAL: no Ethernet, or another namespace's; -ELOOP: a bridge; -EBUSY: it has a master, or
+    receives for somebody else already; -EOPNOTSUPP: it does not want to be bridged; -EXFULL: too
+    many ports.
+    """
+    if (
+        dev.flags & IFF_LOOPBACK
+        or dev.type != ARPHRD_ETHER
+        or dev.addr_len != ETH_ALEN
+        or not is_valid_ether_addr(dev.dev_addr)
+        or dev.net is not br.dev.net
+        or dev.reg_state != NETREG_REGISTERED
+    ):
+        return -errno.EINVAL
+    if dev.netdev_ops.ndo_start_xmit is br_dev_xmit or netif_is_bridge_master(dev):
+        return -errno.ELOOP
+    if dev.master is not None or dev.rx_handler is not None:
+        return -errno.EBUSY
+    if dev.priv_flags & IFF_DONT_BRIDGE:
+        return -errno.EOPNOTSUPP
+    index = find_portno(br)
+    if not index:
+        return -errno.EXFULL
+    err = netdev_master_upper_dev_link(dev, br.dev)
+    if err:
+        return -errno.ELOOP if err == -errno.EBUSY else err
+    p = net_bridge_port(br, dev, index)
+    netdev_rx_handler_register(dev, br_handle_frame, p)
+    dev.priv_flags |= IFF_BRIDGE_PORT
+    dev_set_allmulti(dev, 1)
+    dev_set_promiscuity(dev, 1)
+    br.port_list.insert(0, p)
+    netdev_update_features(br.dev)
+    br_fdb_add_local(br, p, dev.dev_addr)
+    changed = br_stp_recalculate_bridge_id(br)
+    if netif_running(dev) and netif_carrier_ok(dev) and br.dev.flags & IFF_UP:
+        br_stp_enable_port(p)
+    if changed:
+        call_netdevice_notifiers(NETDEV_CHANGEADDR, br.dev)
+    br_mtu_auto_adjust(br)
+    br_set_gso_limits(br)
+    return 0
+
+
+def br_del_if(br: net_bridge, dev: net_device) -> int:
+    """net/bridge/br_if.c: `ip link set DEV nomaster`. 0, or -EINVAL: it is no port of this one."""
+    p = br_port_get(dev)
+    if p is None or p.br is not br:
+        return -errno.EINVAL
+    br_stp_disable_port(p)  # del_nbp
+    br.port_list.remove(p)
+    dev_set_promiscuity(dev, -1)
+    dev_set_allmulti(dev, -1)
+    br_fdb_delete_by_port(br, p, True)
+    netdev_upper_dev_unlink(dev, br.dev)
+    dev.priv_flags &= ~IFF_BRIDGE_PORT
+    netdev_rx_handler_unregister(dev)
+    br_mtu_auto_adjust(br)
+    br_set_gso_limits(br)
+    if br_stp_recalculate_bridge_id(br):
+        call_netdevice_notifiers(NETDEV_CHANGEADDR, br.dev)
+    netdev_update_features(br.dev)
+    return 0
+
+
+def find_portno(br: net_bridge) -> int:
+    """net/bridge/br_if.c: the first free number of a port, 0 when there is none."""
+    inuse = {p.port_no for p in br.port_list}
+    return next((number for number in range(1, BR_MAX_PORTS) if number not in inuse), 0)
+
+
+def br_mtu_auto_adjust(br: net_bridge) -> None:
+    """net/bridge/br_if.c: the smallest MTU of the ports, unless one was set."""
+    if br.mtu_set_by_user:
+        return
+    dev_set_mtu(br.dev, min((p.dev.mtu for p in br.port_list), default=ETH_DATA_LEN))
+    br.mtu_set_by_user = False  # dev_set_mtu came by ndo_change_mtu
+
+
+def br_set_gso_limits(br: net_bridge) -> None:
+    """net/bridge/br_if.c: super-packets no larger than every port takes."""
+    br.dev.gso_max_size = min((p.dev.gso_max_size for p in br.port_list), default=GSO_MAX_SIZE)
+
+
+def br_device_event(event: int, dev: net_device) -> None:
+    """net/bridge/br.c: something happens to a port."""
+    p = br_port_get(dev)
+    if p is None:
+        return
+    br = p.br
+    if event == NETDEV_CHANGEMTU:
+        br_mtu_auto_adjust(br)
+    elif event == NETDEV_CHANGEADDR:
+        br_fdb_changeaddr(p, dev.dev_addr)
+        if br_stp_recalculate_bridge_id(br):
+            call_netdevice_notifiers(NETDEV_CHANGEADDR, br.dev)
+    elif event == NETDEV_CHANGE:
+        br_port_carrier_check(p)
+    elif event == NETDEV_FEAT_CHANGE:
+        netdev_update_features(br.dev)
+        br_set_gso_limits(br)
+    elif event == NETDEV_DOWN:
+        if br.dev.flags & IFF_UP:
+            br_stp_disable_port(p)
+    elif event == NETDEV_UP:
+        if br.dev.flags & IFF_UP and netif_carrier_ok(dev):
+            br_stp_enable_port(p)
+    elif event == NETDEV_UNREGISTER:  # it goes, or to another namespace
+        br_del_if(br, dev)
+
+
+def br_init_net(net: Net) -> None:
+    """net/bridge/br.c: watch the devices."""
+    register_netdevice_notifier(net, br_device_event)
+
+
+br_net_ops = pernet_operations(init=br_init_net)
+
+
+def br_init(machine: Machine) -> None:
+    """net/bridge/br.c: load the module, once; making a bridge does."""
+    if "bridge" not in machine.modules:
+        machine.modules.append("bridge")
+        register_pernet_subsys(machine, br_net_ops)

@@ -1,0 +1,76 @@
+"""net/core/dev.c, skbuff.c: a packet that one device sent becomes one that another received."""
+
+from __future__ import annotations
+
+from fastpath.skbuff import (
+    CHECKSUM_COMPLETE,
+    CHECKSUM_NONE,
+    PACKET_HOST,
+    sk_buff,
+)
+from fastpath.zerocopy import skb_orphan_frags
+from stack.core.backlog import netif_rx
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_DEV_READY,
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_PKT_TOO_BIG,
+    kfree_skb_reason,
+)
+from stack.core.netdevice import (
+    IFF_UP,
+    NET_RX_DROP,
+    VLAN_HLEN,
+    net_device,
+)
+from stack.ethernet.eth import eth_type_trans
+
+
+def is_skb_forwardable(dev: net_device, skb: sk_buff) -> bool:
+    """net/core/dev.c: `dev` is up and takes packets of this size. data at the MAC header."""
+    if not dev.flags & IFF_UP:
+        return False
+    return skb.len <= dev.mtu + dev.hard_header_len + VLAN_HLEN or skb.gso_size != 0
+
+
+def skb_forward_csum(skb: sk_buff) -> None:
+    """include/linux/skbuff.h: a sum over all that was received means nothing to a sender."""
+    if skb.ip_summed == CHECKSUM_COMPLETE:
+        skb.ip_summed = CHECKSUM_NONE
+
+
+def skb_scrub_packet(skb: sk_buff, xnet: bool) -> None:
+    """net/core/skbuff.c: forget what the sending side knew; with `xnet`, its namespace too."""
+    skb.pkt_type = PACKET_HOST
+    skb.skb_iif = 0
+    skb.ignore_df = False
+    skb.dst = None
+    if xnet:
+        skb.mark = 0
+        skb.tstamp_ns = 0
+
+
+def __dev_forward_skb(dev: net_device, skb: sk_buff) -> int:
+    """net/core/dev.c: make skb, data at its MAC header, one that `dev` received. 0 or NET_RX_DROP.
+
+    Takes ownership of skb when it is dropped.
+    """
+    sender: net_device = skb.dev
+    if skb.data_len and not skb_orphan_frags(skb, dev.machine.skb_pages):
+        dev.stats.rx_dropped += 1
+        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOMEM)
+        return NET_RX_DROP
+    if not is_skb_forwardable(dev, skb):
+        dev.stats.rx_dropped += 1
+        up = dev.flags & IFF_UP
+        reason = SKB_DROP_REASON_PKT_TOO_BIG if up else SKB_DROP_REASON_DEV_READY
+        kfree_skb_reason(dev.net, skb, reason)
+        return NET_RX_DROP
+    skb_scrub_packet(skb, sender.net is not dev.net)
+    skb.priority = 0
+    eth_type_trans(skb, dev)
+    return 0
+
+
+def dev_forward_skb(dev: net_device, skb: sk_buff) -> int:
+    """net/core/dev.c: have `dev` receive skb, data at its MAC header. NET_RX_*. Takes ownership."""
+    return __dev_forward_skb(dev, skb) or netif_rx(skb)

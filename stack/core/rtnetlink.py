@@ -1,0 +1,54 @@
+"""net/core/rtnetlink.c: making and ending devices of software, `ip link add` and `ip link del`."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from stack.core.dev import alloc_netdev_mqs, free_netdev, unregister_netdevice
+from stack.core.netdevice import NETREG_REGISTERED, net_device, rtnl_link_ops
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def rtnl_create_link(
+    net: Net,
+    name: str,
+    ops: rtnl_link_ops,
+    setup: Callable[[net_device], None],
+    priv: Callable[..., Any] | None = None,
+) -> net_device:
+    """net/core/rtnetlink.c: a device of software, not registered yet.
+
+    Raises:
+        ValueError: the name is empty or too long.
+    """
+    dev = alloc_netdev_mqs(net, priv, name, setup)
+    dev.virtual = True
+    dev.rtnl_link_ops = ops
+    return dev
+
+
+def rtnl_delete_link(dev: net_device) -> int:
+    """net/core/rtnetlink.c: `ip link del`. 0; -EOPNOTSUPP: the device is no software's."""
+    ops = dev.rtnl_link_ops
+    if ops is None:
+        return -errno.EOPNOTSUPP
+    if dev.reg_state == NETREG_REGISTERED:
+        ops.dellink(dev)
+    return 0
+
+
+def unregister_and_free(dev: net_device) -> None:
+    """What ends with its registration (dev->needs_free_netdev)."""
+    if dev.reg_state == NETREG_REGISTERED:
+        unregister_netdevice(dev)
+        free_netdev(dev)
+
+
+def random_ether_addr(net: Net) -> bytes:
+    """include/linux/etherdevice.h eth_random_addr: a local address, by the machine's seed."""
+    first = net.random.getrandbits(8) & 0xFE | 0x02
+    return bytes((first, *(net.random.getrandbits(8) for _ in range(5))))

@@ -1,0 +1,92 @@
+"""drivers/net/dummy.c: a device that counts and frees what it is given; a place for addresses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import consume_skb, sk_buff
+from stack.core.dev import register_netdevice
+from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.netdevice import (
+    IFF_MULTICAST,
+    IFF_NOARP,
+    NET_ADDR_RANDOM,
+    NET_ADDR_SET,
+    NETDEV_TX_OK,
+    NETIF_F_FRAGLIST,
+    NETIF_F_GSO_SOFTWARE,
+    NETIF_F_HIGHDMA,
+    NETIF_F_HW_CSUM,
+    NETIF_F_SG,
+    net_device,
+    net_device_ops,
+    rtnl_link_ops,
+)
+from stack.core.rtnetlink import random_ether_addr, rtnl_create_link, unregister_and_free
+from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def dummy_xmit(skb: sk_buff, dev: net_device) -> int:
+    """drivers/net/dummy.c: ndo_start_xmit: count it, free it. Takes ownership of skb."""
+    stats = dev.stats
+    stats.tx_packets += 1
+    stats.tx_bytes += skb.len
+    consume_skb(skb)
+    return NETDEV_TX_OK
+
+
+def dummy_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
+    """drivers/net/dummy.c: `ethtool -i`."""
+    return ethtool_drvinfo(driver="dummy", version="")
+
+
+def set_multicast_list(dev: net_device) -> None:
+    """drivers/net/dummy.c: ndo_set_rx_mode: nothing comes in, so nothing is filtered."""
+
+
+dummy_netdev_ops = net_device_ops(
+    ndo_start_xmit=dummy_xmit,
+    ndo_validate_addr=eth_validate_addr,
+    ndo_set_rx_mode=set_multicast_list,
+    ndo_set_mac_address=eth_mac_addr,
+)
+
+dummy_ethtool_ops = ethtool_ops(get_drvinfo=dummy_get_drvinfo)
+
+
+def dummy_setup(dev: net_device) -> None:
+    """drivers/net/dummy.c: Ethernet without ARP and queue, of any MTU."""
+    ether_setup(dev)
+    dev.tx_queue_len = 0
+    dev.lltx = True
+    dev.flags = dev.flags & ~IFF_MULTICAST | IFF_NOARP
+    dev.min_mtu = 0
+    dev.max_mtu = 0
+    dev.netdev_ops = dummy_netdev_ops
+    dev.ethtool_ops = dummy_ethtool_ops
+    dev.features = (
+        NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_GSO_SOFTWARE | NETIF_F_HW_CSUM | NETIF_F_HIGHDMA
+    )
+    dev.hw_features = dev.features
+    dev.hw_enc_features = dev.features
+
+
+def dummy_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:
+    """drivers/net/dummy.c: `ip link add NAME type dummy`.
+
+    Raises:
+        OSError: EEXIST, the name is taken. ValueError: it is empty or too long.
+    """
+    dev = rtnl_create_link(net, name, dummy_link_ops, dummy_setup)
+    dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
+    dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET
+    err = eth_validate_addr(dev) or register_netdevice(dev)
+    if err:
+        raise OSError(-err, f"dummy {name}")
+    return dev
+
+
+dummy_link_ops = rtnl_link_ops("dummy", unregister_and_free)

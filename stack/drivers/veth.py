@@ -1,0 +1,232 @@
+"""drivers/net/veth.c: a pair of devices; what one sends the other receives, perhaps in another net.
+
+What is sent goes up through the backlog as it is: super-packets whole, checksums not summed.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import kfree_skb, pskb_may_pull, sk_buff
+from stack.core.backlog import netif_rx
+from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
+from stack.core.dev_forward import __dev_forward_skb
+from stack.core.ethtool import (
+    DUPLEX_FULL,
+    ETH_SS_STATS,
+    ethtool_drvinfo,
+    ethtool_link_ksettings,
+    ethtool_ops,
+)
+from stack.core.link_watch import netif_carrier_off, netif_carrier_on
+from stack.core.netdevice import (
+    ETH_HLEN,
+    ETH_MAX_MTU,
+    GSO_MAX_SIZE,
+    IFF_UP,
+    NET_ADDR_RANDOM,
+    NET_ADDR_SET,
+    NET_RX_SUCCESS,
+    NETDEV_TX_OK,
+    NETIF_F_FRAGLIST,
+    NETIF_F_GSO_SOFTWARE,
+    NETIF_F_HIGHDMA,
+    NETIF_F_HW_CSUM,
+    NETIF_F_HW_VLAN_CTAG_RX,
+    NETIF_F_HW_VLAN_CTAG_TX,
+    NETIF_F_HW_VLAN_STAG_RX,
+    NETIF_F_HW_VLAN_STAG_TX,
+    NETIF_F_RXCSUM,
+    NETIF_F_SG,
+    net_device,
+    net_device_ops,
+    netif_carrier_ok,
+    rtnl_link_ops,
+)
+from stack.core.rows import row, state
+from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
+from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+VETH_VLAN = (
+    NETIF_F_HW_VLAN_CTAG_TX
+    | NETIF_F_HW_VLAN_CTAG_RX
+    | NETIF_F_HW_VLAN_STAG_TX
+    | NETIF_F_HW_VLAN_STAG_RX
+)
+VETH_FEATURES = (
+    NETIF_F_SG
+    | NETIF_F_FRAGLIST
+    | NETIF_F_HW_CSUM
+    | NETIF_F_RXCSUM
+    | NETIF_F_HIGHDMA
+    | NETIF_F_GSO_SOFTWARE
+    | VETH_VLAN
+)
+
+
+@state
+class veth_priv:
+    """drivers/net/veth.c: the other end; None once the pair is being deleted."""
+
+    peer: net_device | None = row()
+
+
+def veth_xmit(skb: sk_buff, dev: net_device) -> int:
+    """drivers/net/veth.c: ndo_start_xmit. NETDEV_TX_OK or NET_XMIT_DROP; takes ownership of skb."""
+    priv: veth_priv = dev.priv
+    rcv: net_device | None = priv.peer
+    if rcv is None or not pskb_may_pull(skb, ETH_HLEN):
+        kfree_skb(skb)
+        dev.stats.tx_dropped += 1
+        return NETDEV_TX_OK
+    length = skb.len
+    if veth_forward_skb(rcv, skb) != NET_RX_SUCCESS:
+        dev.stats.tx_dropped += 1
+        return NETDEV_TX_OK
+    stats = dev.stats
+    stats.tx_packets += 1
+    stats.tx_bytes += length
+    stats = rcv.stats
+    stats.rx_packets += 1
+    stats.rx_bytes += length
+    return NETDEV_TX_OK
+
+
+def veth_forward_skb(dev: net_device, skb: sk_buff) -> int:
+    """drivers/net/veth.c: `dev` receives what its peer sent. NET_RX_*. Takes ownership of skb."""
+    return __dev_forward_skb(dev, skb) or netif_rx(skb)
+
+
+def veth_open(dev: net_device) -> int:
+    """drivers/net/veth.c: the carrier is there when both ends are up. 0; -ENOTCONN without peer."""
+    priv: veth_priv = dev.priv
+    peer = priv.peer
+    if peer is None:
+        return -errno.ENOTCONN
+    if peer.flags & IFF_UP:
+        netif_carrier_on(dev)
+        netif_carrier_on(peer)
+    return 0
+
+
+def veth_close(dev: net_device) -> int:
+    """drivers/net/veth.c: neither end has a carrier."""
+    priv: veth_priv = dev.priv
+    netif_carrier_off(dev)
+    if priv.peer is not None:
+        netif_carrier_off(priv.peer)
+    return 0
+
+
+veth_netdev_ops = net_device_ops(
+    ndo_open=veth_open,
+    ndo_stop=veth_close,
+    ndo_start_xmit=veth_xmit,
+    ndo_set_mac_address=eth_mac_addr,
+    ndo_validate_addr=eth_validate_addr,
+)
+
+
+def veth_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
+    """drivers/net/veth.c: `ethtool -i`."""
+    return ethtool_drvinfo(driver="veth", version="1.0", n_stats=1)
+
+
+def veth_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
+    """drivers/net/veth.c: `ethtool DEV`: 10 Gbit/s, whatever that means here."""
+    return ethtool_link_ksettings(speed=10000, duplex=DUPLEX_FULL, autoneg=False)
+
+
+def veth_get_strings(dev: net_device, stringset: int) -> list[str]:
+    """drivers/net/veth.c: the names for `ethtool -S`."""
+    return ["peer_ifindex"] if stringset == ETH_SS_STATS else []
+
+
+def veth_get_sset_count(dev: net_device, stringset: int) -> int:
+    """drivers/net/veth.c: how many there are of them."""
+    return len(veth_get_strings(dev, stringset))
+
+
+def veth_get_ethtool_stats(dev: net_device) -> list[int]:
+    """drivers/net/veth.c: the peer's index in its namespace, 0 without one."""
+    priv: veth_priv = dev.priv
+    return [priv.peer.ifindex if priv.peer is not None else 0]
+
+
+veth_ethtool_ops = ethtool_ops(
+    get_drvinfo=veth_get_drvinfo,
+    get_link=netif_carrier_ok,
+    get_link_ksettings=veth_get_link_ksettings,
+    get_strings=veth_get_strings,
+    get_sset_count=veth_get_sset_count,
+    get_ethtool_stats=veth_get_ethtool_stats,
+)
+
+
+def veth_setup(dev: net_device) -> None:
+    """drivers/net/veth.c: Ethernet without a queue and with every offload."""
+    ether_setup(dev)
+    dev.tx_queue_len = 0
+    dev.lltx = True
+    dev.max_mtu = ETH_MAX_MTU
+    dev.netdev_ops = veth_netdev_ops
+    dev.ethtool_ops = veth_ethtool_ops
+    dev.features = VETH_FEATURES
+    dev.hw_features = VETH_FEATURES
+    dev.hw_enc_features = VETH_FEATURES
+    dev.vlan_features = VETH_FEATURES & ~VETH_VLAN
+    dev.gso_max_size = GSO_MAX_SIZE
+
+
+def veth_newlink(
+    net: Net,
+    name: str,
+    peer_net: Net,
+    peer_name: str,
+    mac: bytes | None = None,
+    peer_mac: bytes | None = None,
+) -> net_device:
+    """drivers/net/veth.c: `ip link add NAME type veth peer name PEER netns NET`; the first end.
+
+    Raises:
+        OSError: EEXIST, a name is taken; EXDEV, the namespaces are of two machines.
+        ValueError: a name is empty or too long.
+    """
+    if net.machine is not peer_net.machine:
+        raise OSError(errno.EXDEV, f"veth {name}: {net.name} and {peer_net.name}: two machines")
+    peer = rtnl_create_link(
+        peer_net, peer_name, veth_link_ops, veth_setup, lambda _dev: veth_priv()
+    )
+    dev = rtnl_create_link(net, name, veth_link_ops, veth_setup, lambda _dev: veth_priv())
+    for end, given in ((peer, peer_mac), (dev, mac)):
+        end.dev_addr = random_ether_addr(net) if given is None else bytes(given)
+        end.addr_assign_type = NET_ADDR_RANDOM if given is None else NET_ADDR_SET
+        err = eth_validate_addr(end) or register_netdevice(end)
+        if err:
+            veth_dellink(peer)
+            raise OSError(-err, f"veth {end.name} in {end.net.name}")
+        netif_carrier_off(end)
+    dev.priv.peer = peer
+    peer.priv.peer = dev
+    return dev
+
+
+def veth_dellink(dev: net_device) -> None:
+    """drivers/net/veth.c: both ends go; what the one being deleted still sends is dropped."""
+    priv: veth_priv = dev.priv
+    peer = priv.peer
+    priv.peer = None
+    if peer is not None:
+        other: veth_priv = peer.priv
+        other.peer = None
+        unregister_netdevice(peer)
+        free_netdev(peer)
+    unregister_netdevice(dev)
+    free_netdev(dev)
+
+
+veth_link_ops = rtnl_link_ops("veth", veth_dellink)

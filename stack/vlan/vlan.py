@@ -1,0 +1,237 @@
+"""net/8021q/vlan.c, vlan_netlink.c: VLAN devices come, follow their real device, and go."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from stack.core.dev import (
+    dev_addresses_unsync,
+    dev_change_flags,
+    dev_close,
+    dev_set_mtu,
+    dev_uc_add,
+    dev_uc_del,
+    free_netdev,
+    netdev_update_features,
+    register_netdevice,
+    unregister_netdevice,
+)
+from stack.core.dev_notifier import for_each_netdev, register_netdevice_notifier
+from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
+from stack.core.if_vlan import vlan_find_dev, vlan_vid_add, vlan_vid_del
+from stack.core.link_watch import netif_carrier_off, netif_carrier_on
+from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.netdevice import (
+    ARPHRD_ETHER,
+    ETH_P_8021AD,
+    ETH_P_8021Q,
+    IFF_UP,
+    NET_ADDR_SET,
+    NETDEV_CHANGE,
+    NETDEV_CHANGEADDR,
+    NETDEV_CHANGEMTU,
+    NETDEV_DOWN,
+    NETDEV_FEAT_CHANGE,
+    NETDEV_UNREGISTER,
+    NETDEV_UP,
+    NETIF_F_HW_VLAN_CTAG_FILTER,
+    NETREG_REGISTERED,
+    NETREG_UNREGISTERED,
+    net_device,
+    netif_carrier_ok,
+    rtnl_link_ops,
+)
+from stack.core.rtnetlink import rtnl_create_link
+from stack.ethernet.eth import is_valid_ether_addr
+from stack.vlan.vlan_dev import (
+    VLAN_FLAG_LOOSE_BINDING,
+    VLAN_FLAG_REORDER_HDR,
+    vlan_dev_priv,
+    vlan_setup,
+)
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
+
+VLAN_N_VID = 4096
+
+
+def vlan_newlink(
+    net: Net,
+    name: str,
+    real_dev: net_device,
+    vlan_id: int,
+    vlan_proto: int = ETH_P_8021Q,
+    flags: int = VLAN_FLAG_REORDER_HDR,
+    mtu: int = 0,
+    mac: bytes | None = None,
+) -> net_device:
+    """net/8021q/vlan_netlink.c: `ip link add link REAL name NAME type vlan id ID`.
+
+    Raises:
+        OSError: ERANGE, no VLAN id of 0 to 4094; EPROTONOSUPPORT, neither 802.1Q nor 802.1ad;
+            EEXIST, the real device has it already or the name is taken; EOPNOTSUPP, no Ethernet;
+            EINVAL, an MTU above the real device's; EADDRNOTAVAIL, no address of a station.
+        ValueError: the name is empty or too long.
+    """
+    vlan_init(net.machine)
+    err = _check(real_dev, vlan_proto, vlan_id, mtu)
+    if not err and mac is not None and not is_valid_ether_addr(mac):
+        err = -errno.EADDRNOTAVAIL
+    if err:
+        raise OSError(-err, f"{name}: VLAN {vlan_id} of {real_dev.name}: {os.strerror(-err)}")
+
+    def priv(_dev: net_device) -> vlan_dev_priv:
+        return vlan_dev_priv(real_dev, vlan_proto, vlan_id, flags)
+
+    dev = rtnl_create_link(net, name, vlan_link_ops, vlan_setup, priv)
+    dev.mtu = mtu or real_dev.mtu
+    if mac is not None:
+        dev.dev_addr = bytes(mac)
+        dev.addr_assign_type = NET_ADDR_SET
+    err = register_vlan_dev(dev)
+    if err:
+        raise OSError(-err, f"{name}: VLAN {vlan_id} of {real_dev.name}: {os.strerror(-err)}")
+    return dev
+
+
+def _check(real_dev: net_device, proto: int, vlan_id: int, mtu: int) -> int:
+    """vlan_validate and vlan_check_real_dev. 0 or -errno."""
+    if not 0 <= vlan_id < VLAN_N_VID - 1:
+        return -errno.ERANGE
+    if proto not in (ETH_P_8021Q, ETH_P_8021AD):
+        return -errno.EPROTONOSUPPORT
+    if real_dev.reg_state != NETREG_REGISTERED:
+        return -errno.ENODEV
+    if real_dev.type != ARPHRD_ETHER:
+        return -errno.EOPNOTSUPP
+    if vlan_find_dev(real_dev, proto, vlan_id) is not None:
+        return -errno.EEXIST
+    return -errno.EINVAL if mtu < 0 or mtu > real_dev.mtu else 0
+
+
+def register_vlan_dev(dev: net_device) -> int:
+    """net/8021q/vlan.c: the id into the filter, the device among the others. 0 or -errno."""
+    vlan: vlan_dev_priv = dev.priv
+    real_dev = vlan.real_dev
+    err = vlan_vid_add(real_dev, vlan.vlan_proto, vlan.vlan_id)
+    if err:
+        return err
+    err = register_netdevice(dev)
+    if not err:
+        err = netdev_upper_dev_link(real_dev, dev)
+        if err:
+            unregister_netdevice(dev)
+    if err:
+        vlan_vid_del(real_dev, vlan.vlan_proto, vlan.vlan_id)
+        return err
+    vlan_transfer_operstate(real_dev, dev)
+    info = real_dev.vlan_info
+    assert info is not None, "vlan_vid_add made it"
+    info.vlan_group[vlan.vlan_proto << 16 | vlan.vlan_id] = dev
+    return 0
+
+
+def unregister_vlan_dev(dev: net_device) -> None:
+    """net/8021q/vlan.c: the device goes; the id leaves the filter with its last user."""
+    vlan: vlan_dev_priv = dev.priv
+    real_dev = vlan.real_dev
+    if dev.reg_state != NETREG_REGISTERED:
+        return
+    dev_close(dev)
+    netdev_upper_dev_unlink(real_dev, dev)
+    if real_dev.vlan_info is not None:
+        real_dev.vlan_info.vlan_group.pop(vlan.vlan_proto << 16 | vlan.vlan_id, None)
+    unregister_netdevice(dev)
+    dev_addresses_unsync(real_dev, dev)
+    vlan_vid_del(real_dev, vlan.vlan_proto, vlan.vlan_id)
+    free_netdev(dev)
+
+
+vlan_link_ops = rtnl_link_ops("vlan", unregister_vlan_dev)
+
+
+def vlan_transfer_operstate(real_dev: net_device, dev: net_device) -> None:
+    """net/core/dev.c netif_stacked_transfer_operstate: the carrier is the real device's."""
+    if netif_carrier_ok(real_dev):
+        netif_carrier_on(dev)
+    else:
+        netif_carrier_off(dev)
+
+
+def vlan_sync_address(real_dev: net_device, dev: net_device) -> None:
+    """net/8021q/vlan.c: the real device has another address."""
+    vlan: vlan_dev_priv = dev.priv
+    if real_dev.dev_addr == vlan.real_dev_addr:
+        return
+    was, now = dev.dev_addr != vlan.real_dev_addr, dev.dev_addr != real_dev.dev_addr
+    if was and not now:
+        dev_uc_del(real_dev, dev.dev_addr)
+    elif now and not was:
+        dev_uc_add(real_dev, dev.dev_addr)
+    vlan.real_dev_addr = real_dev.dev_addr
+
+
+def vlan_device_event(event: int, dev: net_device) -> None:
+    """net/8021q/vlan.c: what happens to a real device happens to its VLANs."""
+    if dev.features & NETIF_F_HW_VLAN_CTAG_FILTER:
+        if event == NETDEV_UP:  # frames with a priority tag alone
+            vlan_vid_add(dev, ETH_P_8021Q, 0)
+        elif event == NETDEV_DOWN:
+            vlan_vid_del(dev, ETH_P_8021Q, 0)
+    info = dev.vlan_info
+    if info is None:
+        return
+    vlans: list[net_device] = list(info.vlan_group.values())
+    if event == NETDEV_CHANGE:
+        for vlan in vlans:
+            vlan_transfer_operstate(dev, vlan)
+    elif event == NETDEV_CHANGEADDR:
+        for vlan in vlans:
+            if vlan.flags & IFF_UP:
+                vlan_sync_address(dev, vlan)
+    elif event == NETDEV_CHANGEMTU:
+        for vlan in vlans:
+            if vlan.mtu > dev.mtu:
+                dev_set_mtu(vlan, dev.mtu)
+    elif event == NETDEV_FEAT_CHANGE:
+        for vlan in vlans:
+            vlan.gso_max_size = dev.gso_max_size
+            vlan.gso_max_segs = dev.gso_max_segs
+            netdev_update_features(vlan)
+    elif event == NETDEV_DOWN:
+        for vlan in vlans:
+            if vlan.flags & IFF_UP and not vlan.priv.flags & VLAN_FLAG_LOOSE_BINDING:
+                dev_close(vlan)
+            vlan_transfer_operstate(dev, vlan)
+    elif event == NETDEV_UP:
+        for vlan in vlans:
+            if not vlan.flags & IFF_UP and not vlan.priv.flags & VLAN_FLAG_LOOSE_BINDING:
+                dev_change_flags(vlan, vlan.flags | IFF_UP)
+            vlan_transfer_operstate(dev, vlan)
+    elif event == NETDEV_UNREGISTER and dev.reg_state == NETREG_UNREGISTERED:  # else it moves
+        for vlan in vlans:
+            unregister_vlan_dev(vlan)
+
+
+def vlan_init_net(net: Net) -> None:
+    """net/8021q/vlan.c: watch the devices; those that are there are heard of now."""
+    register_netdevice_notifier(net, vlan_device_event)
+
+
+vlan_net_ops = pernet_operations(init=vlan_init_net)
+
+
+def vlan_init(machine: Machine) -> None:
+    """net/8021q/vlan.c vlan_proto_init: load the module, once; making a VLAN does."""
+    if "8021q" not in machine.modules:
+        machine.modules.append("8021q")
+        register_pernet_subsys(machine, vlan_net_ops)
+
+
+def vlan_devices(net: Net) -> list[net_device]:
+    """The VLAN devices of a namespace, in order."""
+    return [dev for dev in for_each_netdev(net) if dev.rtnl_link_ops is vlan_link_ops]

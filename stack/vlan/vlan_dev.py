@@ -1,0 +1,285 @@
+"""net/8021q/vlan_dev.c: a VLAN's device: what it sends goes to the real one with a tag."""
+
+from __future__ import annotations
+
+import errno
+
+from fastpath.skbuff import sk_buff, skb_copy_bits
+from stack.core.dev import (
+    dev_addresses_sync,
+    dev_addresses_unsync,
+    dev_set_allmulti,
+    dev_set_promiscuity,
+    dev_uc_add,
+    dev_uc_del,
+)
+from stack.core.dev_queue import dev_queue_xmit
+from stack.core.dev_xmit import netdev_intersect_features
+from stack.core.ethtool import (
+    ethtool_drvinfo,
+    ethtool_get_settings,
+    ethtool_link_ksettings,
+    ethtool_ops,
+)
+from stack.core.if_vlan import vlan_hw_offload_capable
+from stack.core.link_watch import netif_carrier_off, netif_carrier_on
+from stack.core.netdevice import (
+    ETH_MAX_MTU,
+    IFF_802_1Q_VLAN,
+    IFF_ALLMULTI,
+    IFF_PROMISC,
+    IFF_UP,
+    LINK_STATE_NOCARRIER,
+    NET_ADDR_STOLEN,
+    NET_XMIT_CN,
+    NET_XMIT_SUCCESS,
+    NETIF_F_FRAGLIST,
+    NETIF_F_GSO_SOFTWARE,
+    NETIF_F_HIGHDMA,
+    NETIF_F_HW_CSUM,
+    NETIF_F_IP_CSUM,
+    NETIF_F_IPV6_CSUM,
+    NETIF_F_RXCSUM,
+    NETIF_F_SG,
+    NETIF_F_SOFT_FEATURES,
+    VLAN_HLEN,
+    net_device,
+    net_device_ops,
+    netif_carrier_ok,
+)
+from stack.core.rows import row, state
+from stack.ethernet.eth import ether_setup, is_valid_ether_addr
+
+# include/uapi/linux/if_vlan.h
+VLAN_FLAG_REORDER_HDR = 0x1
+VLAN_FLAG_GVRP = 0x2
+VLAN_FLAG_LOOSE_BINDING = 0x4
+
+
+@state
+class vlan_dev_priv:
+    """include/linux/if_vlan.h."""
+
+    real_dev: net_device
+    vlan_proto: int
+    vlan_id: int
+    flags: int = VLAN_FLAG_REORDER_HDR
+    egress_priority_map: dict[int, int] | None = row()
+    """skb.priority -> what the tag's three bits say, where they lie in it."""
+    real_dev_addr: bytes = row(b"")
+
+
+def is_vlan_dev(dev: net_device) -> bool:
+    """include/linux/if_vlan.h."""
+    return bool(dev.priv_flags & IFF_802_1Q_VLAN)
+
+
+def vlan_dev_real_dev(dev: net_device) -> net_device:
+    """net/8021q/vlan_core.c: what the VLAN, or the VLAN it stands on, stands on."""
+    vlan: vlan_dev_priv
+    while is_vlan_dev(dev):
+        vlan = dev.priv
+        dev = vlan.real_dev
+    return dev
+
+
+def vlan_dev_hard_start_xmit(skb: sk_buff, dev: net_device) -> int:
+    """net/8021q/vlan_dev.c: ndo_start_xmit. What the real device says; takes ownership of skb."""
+    vlan: vlan_dev_priv = dev.priv
+    stats = dev.stats
+    proto = vlan.vlan_proto
+    # What a packet socket sends may have its tag already, where the device is told not to mind.
+    if vlan.flags & VLAN_FLAG_REORDER_HDR or _h_proto(skb) != proto:
+        tci = vlan.vlan_id
+        egress = vlan.egress_priority_map
+        if egress:
+            tci |= vlan_dev_get_egress_qos_mask(dev, skb.priority)
+        skb.vlan_proto = proto
+        skb.vlan_tci = tci
+    skb.dev = vlan.real_dev
+    length = skb.len
+    ret = dev_queue_xmit(skb)
+    if ret in (NET_XMIT_SUCCESS, NET_XMIT_CN):
+        stats.tx_packets += 1
+        stats.tx_bytes += length
+    else:
+        stats.tx_dropped += 1
+    return 0
+
+
+def _h_proto(skb: sk_buff) -> int:
+    return int.from_bytes(skb_copy_bits(skb, 12, 2), "big") if skb.len >= 14 else 0
+
+
+def vlan_dev_get_egress_qos_mask(dev: net_device, skprio: int) -> int:
+    """include/linux/if_vlan.h: the tag's priority bits for a packet's priority."""
+    vlan: vlan_dev_priv = dev.priv
+    egress = vlan.egress_priority_map
+    return egress.get(skprio, 0) if egress else 0
+
+
+def vlan_dev_set_ingress_priority(dev: net_device, skb_prio: int, vlan_prio: int) -> None:
+    """net/8021q/vlan_dev.c: `ingress-qos-map VLAN_PRIO:SKB_PRIO`."""
+    if dev.vlan_ingress is None:
+        dev.vlan_ingress = {}
+    dev.vlan_ingress[vlan_prio & 7] = skb_prio
+
+
+def vlan_dev_set_egress_priority(dev: net_device, skb_prio: int, vlan_prio: int) -> None:
+    """net/8021q/vlan_dev.c: `egress-qos-map SKB_PRIO:VLAN_PRIO`."""
+    vlan: vlan_dev_priv = dev.priv
+    if vlan.egress_priority_map is None:
+        vlan.egress_priority_map = {}
+    vlan.egress_priority_map[skb_prio] = (vlan_prio & 7) << 13
+
+
+def vlan_dev_change_mtu(dev: net_device, new_mtu: int) -> int:
+    """net/8021q/vlan_dev.c: 0, or -ERANGE above what the real device takes."""
+    vlan: vlan_dev_priv = dev.priv
+    return -errno.ERANGE if new_mtu > vlan.real_dev.mtu else 0
+
+
+def vlan_dev_open(dev: net_device) -> int:
+    """net/8021q/vlan_dev.c: 0; -ENETDOWN while the real device is down."""
+    vlan: vlan_dev_priv = dev.priv
+    real_dev = vlan.real_dev
+    if not real_dev.flags & IFF_UP and not vlan.flags & VLAN_FLAG_LOOSE_BINDING:
+        return -errno.ENETDOWN
+    if dev.dev_addr != real_dev.dev_addr:
+        err = dev_uc_add(real_dev, dev.dev_addr)
+        if err:
+            return err
+    if dev.flags & IFF_ALLMULTI:
+        dev_set_allmulti(real_dev, 1)
+    if dev.flags & IFF_PROMISC:
+        dev_set_promiscuity(real_dev, 1)
+    vlan.real_dev_addr = real_dev.dev_addr
+    if netif_carrier_ok(real_dev):
+        netif_carrier_on(dev)
+    return 0
+
+
+def vlan_dev_stop(dev: net_device) -> int:
+    """net/8021q/vlan_dev.c: the real device need not receive for it any longer."""
+    vlan: vlan_dev_priv = dev.priv
+    real_dev = vlan.real_dev
+    dev_addresses_unsync(real_dev, dev)
+    if dev.flags & IFF_ALLMULTI:
+        dev_set_allmulti(real_dev, -1)
+    if dev.flags & IFF_PROMISC:
+        dev_set_promiscuity(real_dev, -1)
+    if dev.dev_addr != real_dev.dev_addr:
+        dev_uc_del(real_dev, dev.dev_addr)
+    netif_carrier_off(dev)
+    return 0
+
+
+def vlan_dev_set_mac_address(dev: net_device, addr: bytes) -> int:
+    """net/8021q/vlan_dev.c: an address of its own; 0 or -EADDRNOTAVAIL."""
+    vlan: vlan_dev_priv = dev.priv
+    real_dev = vlan.real_dev
+    if not is_valid_ether_addr(addr):
+        return -errno.EADDRNOTAVAIL
+    if dev.flags & IFF_UP:
+        if addr != real_dev.dev_addr:
+            err = dev_uc_add(real_dev, addr)
+            if err:
+                return err
+        if dev.dev_addr != real_dev.dev_addr:
+            dev_uc_del(real_dev, dev.dev_addr)
+    dev.dev_addr = bytes(addr)
+    return 0
+
+
+def vlan_dev_change_rx_flags(dev: net_device, change: int) -> None:
+    """net/8021q/vlan_dev.c: the real device is promiscuous when its VLAN is."""
+    vlan: vlan_dev_priv = dev.priv
+    if dev.flags & IFF_UP:
+        if change & IFF_ALLMULTI:
+            dev_set_allmulti(vlan.real_dev, 1 if dev.flags & IFF_ALLMULTI else -1)
+        if change & IFF_PROMISC:
+            dev_set_promiscuity(vlan.real_dev, 1 if dev.flags & IFF_PROMISC else -1)
+
+
+def vlan_dev_set_rx_mode(dev: net_device) -> None:
+    """net/8021q/vlan_dev.c: the real device receives what its VLAN wants to."""
+    vlan: vlan_dev_priv = dev.priv
+    dev_addresses_sync(vlan.real_dev, dev)
+
+
+def vlan_dev_fix_features(dev: net_device, features: int) -> int:
+    """net/8021q/vlan_dev.c: what the real device offers for tagged packets, or software."""
+    vlan: vlan_dev_priv = dev.priv
+    real_dev = vlan.real_dev
+    old = features
+    lower = netdev_intersect_features(real_dev.vlan_features | NETIF_F_RXCSUM, real_dev.features)
+    if lower & (NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM):
+        lower |= NETIF_F_HW_CSUM
+    features = netdev_intersect_features(features, lower)
+    return features | old & (NETIF_F_SOFT_FEATURES | NETIF_F_GSO_SOFTWARE)
+
+
+def vlan_dev_init(dev: net_device) -> int:
+    """net/8021q/vlan_dev.c: take over what the real device has. 0."""
+    vlan: vlan_dev_priv = dev.priv
+    real_dev = vlan.real_dev
+    dev.state |= LINK_STATE_NOCARRIER
+    dev.flags = real_dev.flags & ~(IFF_UP | IFF_PROMISC | IFF_ALLMULTI)
+    dev.hw_features = (
+        NETIF_F_HW_CSUM | NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_GSO_SOFTWARE | NETIF_F_HIGHDMA
+    )
+    dev.features |= dev.hw_features
+    dev.gso_max_size = real_dev.gso_max_size
+    dev.gso_max_segs = real_dev.gso_max_segs
+    dev.vlan_features = real_dev.vlan_features
+    if not any(dev.dev_addr):
+        dev.dev_addr = real_dev.dev_addr
+        dev.addr_assign_type = NET_ADDR_STOLEN
+    dev.broadcast = real_dev.broadcast
+    dev.needed_headroom = real_dev.needed_headroom
+    dev.hard_header_len = real_dev.hard_header_len
+    if not vlan_hw_offload_capable(real_dev.features, vlan.vlan_proto):
+        dev.hard_header_len += VLAN_HLEN
+    return 0
+
+
+def vlan_ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
+    """net/8021q/vlan_dev.c: `ethtool -i`."""
+    return ethtool_drvinfo(driver="802.1Q VLAN Support", version="1.8", fw_version="N/A")
+
+
+def vlan_ethtool_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
+    """net/8021q/vlan_dev.c: `ethtool DEV`: the real device's."""
+    vlan: vlan_dev_priv = dev.priv
+    return ethtool_get_settings(vlan.real_dev)
+
+
+vlan_ethtool_ops = ethtool_ops(
+    get_drvinfo=vlan_ethtool_get_drvinfo,
+    get_link=netif_carrier_ok,
+    get_link_ksettings=vlan_ethtool_get_link_ksettings,
+)
+
+vlan_netdev_ops = net_device_ops(
+    ndo_change_mtu=vlan_dev_change_mtu,
+    ndo_init=vlan_dev_init,
+    ndo_open=vlan_dev_open,
+    ndo_stop=vlan_dev_stop,
+    ndo_start_xmit=vlan_dev_hard_start_xmit,
+    ndo_set_rx_mode=vlan_dev_set_rx_mode,
+    ndo_set_mac_address=vlan_dev_set_mac_address,
+    ndo_change_rx_flags=vlan_dev_change_rx_flags,
+    ndo_fix_features=vlan_dev_fix_features,
+)
+
+
+def vlan_setup(dev: net_device) -> None:
+    """net/8021q/vlan_dev.c: Ethernet without a queue; the rest is the real device's."""
+    ether_setup(dev)
+    dev.priv_flags |= IFF_802_1Q_VLAN
+    dev.tx_queue_len = 0
+    dev.lltx = True
+    dev.min_mtu = 0
+    dev.max_mtu = ETH_MAX_MTU
+    dev.netdev_ops = vlan_netdev_ops
+    dev.ethtool_ops = vlan_ethtool_ops
