@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from e1000emu.capture import PcapngWriter
 from e1000emu.clock import VirtualClock
 from e1000emu.devicethread import share_device_thread
 from e1000emu.errors import ArgumentError
-from e1000emu.links import AnnotatedCapture, Capture, Impair, pair
+from e1000emu.links import AnnotatedCapture, Capture, Impair, Switch, pair
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES
 from e1000emu.nic import Nic
 from fastpath.errors import whole_number
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
     from stack.socket import Socket
 
-__all__ = ["add_nic", "lan", "pump", "two_hosts"]
+__all__ = ["Lab", "LabLan", "add_nic", "lan", "pump", "two_hosts"]
+
+AnyNetwork = IPv4Network | IPv6Network
 
 DEFAULT_MODEL = "82540EM"
 FIRST_IRQ = 10
+FORWARDING = {"ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
 
 
 class NicOptions(TypedDict, total=False):
@@ -215,8 +219,6 @@ def lan(
     **options: Unpack[LanOptions],
 ) -> list[Host]:
     """`count` hosts (at most 254) on one switch: h1 10.0.0.1/24, h2 10.0.0.2/24 ..."""
-    from e1000emu.links import Switch
-
     count = whole_number("lan", "count", count, 1, 254)
     parse_ifaddr(f"{network}.1/24")
     clock = VirtualClock() if clock is None else clock
@@ -237,6 +239,160 @@ def lan(
         if not host.wait_carrier("eth0"):
             raise OSError(f"{host.name}: eth0 has no link")
     return hosts
+
+
+class LabLan:
+    """A network of a Lab: a switch, and who is on it with which addresses."""
+
+    def __init__(self, switch: Switch, networks: Sequence[AnyNetwork]) -> None:
+        self.switch = switch
+        self.networks = networks
+        self.interface: dict[str, str] = {}
+        """Host's name -> name of its interface on this network."""
+        self._hosts = [network.hosts() for network in networks]
+        self._addrs: dict[str, list[str]] = {}
+
+    def addr(self, host: Host, *, family: int = 4) -> str:
+        """The host's address on this network, without its prefix length.
+
+        Raises:
+            KeyError: the host is not on it, or has no address of the family.
+        """
+        for addr in self._addrs[host.name]:
+            if (":" in addr) == (family == 6):
+                return addr
+        raise KeyError(f"{host.name} has no address of IPv{family} here")
+
+    def join(self, host: Host, interface: str) -> list[str]:
+        """Give the host the next address of each network; they, with their prefix lengths."""
+        try:
+            addrs = [str(next(hosts)) for hosts in self._hosts]
+        except StopIteration:
+            names = ", ".join(str(network) for network in self.networks)
+            raise ArgumentError(f"Lab: {names} has no address left for {host.name}") from None
+        self.interface[host.name] = interface
+        self._addrs[host.name] = addrs
+        return [f"{a}/{n.prefixlen}" for a, n in zip(addrs, self.networks, strict=True)]
+
+
+class Lab:
+    """Hosts by name, and networks that join them, on one clock; closing it closes all.
+
+        with Lab() as lab:
+            router = lab.router("router")
+            near = lab.lan("10.1.0.0/24", router, *lab.hosts("a", 5), gateway=router)
+            far = lab.lan("10.2.0.0/24", router, *lab.hosts("b", 5), gateway=router)
+            server = create_server(lab["b3"], (far.addr(lab["b3"]), 80))
+            client = create_connection(lab["a1"], (far.addr(lab["b3"]), 80))
+
+    Without `clock` it is a VirtualClock. `sysctl` are those of every host.
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        *,
+        seed: int | str = 0,
+        sysctl: Mapping[str, Any] | None = None,
+        ram_bytes: int = 128 << 20,
+    ) -> None:
+        self.clock: Clock = VirtualClock() if clock is None else clock
+        self.seed = seed
+        self.sysctl = dict(sysctl or {})
+        self.ram_bytes = ram_bytes
+        self._hosts: dict[str, Host] = {}
+        self._nics = 0
+
+    def __getitem__(self, name: str) -> Host:
+        """The host called `name`."""
+        if name not in self._hosts:
+            raise KeyError(f"no host {name!r}; there are: {', '.join(self._hosts)}")
+        return self._hosts[name]
+
+    def __iter__(self) -> Iterator[Host]:
+        return iter(tuple(self._hosts.values()))
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def host(self, name: str, sysctl: Mapping[str, Any] | None = None) -> Host:
+        """One more host, without a NIC yet.
+
+        Raises:
+            ArgumentError: there is one of that name.
+        """
+        if name in self._hosts:
+            raise ArgumentError(f"Lab: there is a host {name!r} already")
+        self._hosts[name] = made = Host(
+            name=name,
+            clock=self.clock,
+            ram_bytes=self.ram_bytes,
+            seed=f"{self.seed}/{name}",
+            sysctl=self.sysctl | dict(sysctl or {}),
+        )
+        return made
+
+    def hosts(self, prefix: str, count: int) -> list[Host]:
+        """`count` hosts: a1, a2, ... for the prefix "a"."""
+        count = whole_number("Lab.hosts", "count", count, 1)
+        return [self.host(f"{prefix}{number}") for number in range(1, count + 1)]
+
+    def router(self, name: str) -> Host:
+        """A host that forwards packets of both families."""
+        return self.host(name, FORWARDING)
+
+    def lan(
+        self,
+        network: str | Sequence[str],
+        *members: Host,
+        gateway: Host | None = None,
+        **options: Unpack[LanOptions],
+    ) -> LabLan:
+        """A switch with a NIC of each member on it; they have the first addresses, in that order.
+
+        `network`: "10.0.0.0/24", or several, one of each family say. The members other than
+        `gateway` have their default routes by it. `options` are those of `add_nic`.
+
+        Raises:
+            ArgumentError: no network, more members than addresses, a gateway that is no member.
+        """
+        names = [network] if isinstance(network, str) else list(network)
+        try:
+            networks = [ip_network(name) for name in names]
+        except ValueError as error:
+            raise ArgumentError(f"Lab.lan: {error}; give a network such as 10.0.0.0/24") from None
+        if gateway is not None and gateway not in members:
+            raise ArgumentError(f"Lab.lan: the gateway {gateway.name} is none of the members")
+        lan = LabLan(Switch(self.clock), networks)
+        for member in members:
+            self._nics += 1
+            options.setdefault("up", True)
+            before = set(member.dev_by_name)
+            mac = mac_address(self._nics)
+            add_nic(member, lan.switch.port(), mac=mac, wait=False, **options)
+            (interface,) = set(member.dev_by_name) - before
+            for addr in lan.join(member, interface):
+                member.ifconfig(interface, addr)
+        for member in members:
+            interface = lan.interface[member.name]
+            if options["up"] and not member.wait_carrier(interface):
+                raise OSError(f"{member.name}: {interface} has no link")
+            if gateway is not None and member is not gateway:
+                for net in lan.networks:
+                    via = lan.addr(gateway, family=net.version)
+                    member.route_add("default", via=via, dev=interface)
+        return lan
+
+    def close(self) -> None:
+        """Close every host. Idempotent."""
+        for host in reversed(tuple(self._hosts.values())):
+            host.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def _never() -> bool:

@@ -15,6 +15,7 @@ from e1000emu.clock import RealClock
 from e1000emu.guest import GuestImage
 from e1000emu.lab import add_nic
 from e1000emu.links import Capture, pair
+from stack.ethtool import ethtool
 from stack.host import Host
 from tests.guest.setup import (
     AUTONEG_NS,
@@ -22,6 +23,7 @@ from tests.guest.setup import (
     GUEST,
     WAIT_S,
     content,
+    fields,
     ping,
     serve_and_boot,
     sha256,
@@ -67,6 +69,7 @@ class OnStack:
             add_nic(self.host, end, addr=f"{OURS}/24", wait=False, autoneg_ns=AUTONEG_NS)
             self.capture = directory / "wire.pcapng"
             link = Capture(self.cable, self.capture)
+            self.writer = link.writer
             stack.callback(link.writer.close)
             self.server, self.guest = serve_and_boot(
                 stack, image, model, directory, link, self.clock
@@ -110,10 +113,10 @@ def no_trouble(lan: OnStack):
     assert wrong == []
 
 
-def listen(lan: OnStack, family: int = socket.AF_INET) -> Any:
+def listen(lan: OnStack, family: int = socket.AF_INET, to: str = "") -> Any:
     sock = lan.socket(family=family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((OURS if family == socket.AF_INET else OURS6, DATA_PORT))
+    sock.bind((to or (OURS if family == socket.AF_INET else OURS6), DATA_PORT))
     sock.listen(1)
     return sock
 
@@ -232,3 +235,55 @@ def test_cable_is_pulled_in_mid_transfer(lan):
     lan.guest.run(sending, timeout_s=WAIT_S).check()
     assert worker.result(WAIT_S) == content() + content()
     listener.close()
+
+
+@pytest.fixture
+def vlan(lan: OnStack) -> Iterator[None]:
+    """VLAN 10 on both ends, the guest's made by its kernel."""
+    lan.host.add_vlan("eth0.10", "eth0", 10, up=True)
+    lan.host.ifconfig("eth0.10", f"{VLAN_OURS}/24")
+    commands = f"""
+        modprobe 8021q
+        ip link add link eth0 name eth0.10 type vlan id 10 egress-qos-map 0:5
+        ip addr add {VLAN_GUEST}/24 dev eth0.10; ip link set eth0.10 up
+    """
+    lan.guest.run(commands).check()
+    yield
+    lan.host.del_link("eth0.10")
+    lan.guest.run("ip link del eth0.10").check()
+
+
+VLAN_OURS, VLAN_GUEST = "10.10.0.1", "10.10.0.2"
+
+
+@pytest.mark.usefixtures("vlan")
+@pytest.mark.parametrize("offload", [True, False], ids=["tags by the NIC", "tags in the frame"])
+def test_a_vlan_of_linux_and_one_of_ours(lan, offload):
+    for how in (
+        lambda words: ethtool(lan.host, words),
+        lambda words: lan.guest.run(f"ethtool {' '.join(words)}").check(),
+    ):
+        how(["-K", "eth0", "rxvlan", "on" if offload else "off"])
+    for size in (0, 56, 1472):
+        ping(lan.guest, VLAN_OURS, size=size)
+    there = listen(lan, to=VLAN_OURS)
+    worker = Worker(lambda: receive_all(there.accept()[0]), ())
+    lan.guest.run(f"cat /tmp/data >/dev/tcp/{VLAN_OURS}/{DATA_PORT}", timeout_s=WAIT_S).check()
+    assert worker.result(WAIT_S) == content()
+
+    def serve() -> None:
+        sock, _ = there.accept()
+        sock.sendall(content())
+        sock.close()
+
+    worker = Worker(serve, ())
+    made = lan.guest.run(f"sha256sum </dev/tcp/{VLAN_OURS}/{DATA_PORT}", timeout_s=WAIT_S).check()
+    worker.result(WAIT_S)
+    assert made.stdout.split()[0] == sha256(content())
+    there.close()
+    lan.writer.flush()
+    # The guest's tags say priority 5, and nothing of the VLAN went without one.
+    rows = fields(lan.capture, f"ip.addr == {VLAN_GUEST}", "vlan.id", "vlan.priority", "ip.src")
+    assert {row[0] for row in rows} == {"10"}
+    assert {row[1] for row in rows if row[2] == VLAN_GUEST} == {"5"}
+    assert fields(lan.capture, f"ip.addr == {VLAN_GUEST} && !vlan", "frame.number") == []
