@@ -179,6 +179,7 @@ def __netif_receive_skb_core(
     dev: net_device
     vlan_dev: net_device | None
     net: Net
+    ptype: packet_type
     skb_reset_network_header(skb)
     while True:
         dev = skb.dev
