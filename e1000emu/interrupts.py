@@ -132,7 +132,7 @@ class Interrupts(IrqCause):
         self._nic = nic
         self._regs = regs
         self._clock = nic.clock
-        self._line = line
+        self._line = self._intx = line
         self._last_ns = NEVER_NS
         self.rx_delay = DelayTimers(nic.clock, self._rx_expired)
         self.tx_delay = DelayTimers(nic.clock, self._tx_expired)
@@ -156,6 +156,21 @@ class Interrupts(IrqCause):
         if disabled != self.disabled:
             self.disabled = disabled
             self._drive()
+
+    def set_messages(self, line: InterruptLine | None) -> None:
+        """Drive `line` (MSI) from now on instead of INTA#; None: INTA# again.
+
+        In a device with threads the line is an eventfd either way, and its holder chooses.
+        """
+        wanted = line or self._intx
+        if wanted is self._line or self.beside:
+            return
+        high = self.asserted and not self.disabled
+        if high:
+            self._line.set_level(False)
+        self._line = wanted
+        if high:
+            wanted.set_level(True)
 
     # --- registers -------------------------------------------------------------------------------
 

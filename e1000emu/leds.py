@@ -46,7 +46,9 @@ class Led:
 
 
 def leds(nic: Nic) -> tuple[Led, ...]:
-    """Return LED 0 to 3 of `nic` as they are now."""
+    """Return LED 0 to 3 of `nic` as they are now; none of a part without LEDCTL."""
+    if "LEDCTL" in nic.model.lacks:
+        return ()
     value = nic.regs.peek(LEDCTL)
     up, speed = nic.link_up, nic.link_speed_mbps
     full = bool(nic.regs.field("STATUS", "FD"))

@@ -26,9 +26,16 @@ class Model:
     eeprom_words: int = 64
     """64 (93C46) or 256 (93C66)."""
     n_rar: int = 16
+    capabilities: tuple[str, ...] = ("PM",)
+    """Of its PCI function, in the order of the list: names of `pciregs.CAPABILITIES`."""
     rps: bool = False
     """The RPS descriptor bit reports status (82544 only)."""
-    small_packet_detect: bool = True
+    apm_enable: tuple[int, int] = (eeprom_word("ICW3").offset, 0x0400)
+    """Word and bit of the EEPROM that become WUC.APME."""
+    lacks: frozenset[str] = frozenset()
+    """Registers of the table that this part does not have."""
+    txd_low: bool = True
+    """TXDCTL.LWTHRESH raises TXD_LOW (not on the 82544)."""
     reset_overrides: dict[str, int] = field(default_factory=dict)
     """Register name -> power-on value, where it differs from the table."""
 
@@ -41,6 +48,26 @@ MODELS: dict[str, Model] = {
             device_id=0x100E,
             revision=0x02,
             subsystem_id=0x001E,
+        ),
+        Model(
+            name="82545EM",
+            device_id=0x100F,
+            revision=0x01,
+            subsystem_id=0x1001,
+            capabilities=("PM", "PCI-X", "MSI"),
+        ),
+        Model(
+            name="82544GC",
+            device_id=0x100C,
+            revision=0x02,
+            subsystem_id=0x1112,
+            phy_id=(phy_reg("PHYID1").reset, 0x0C30),
+            capabilities=("PM", "PCI-X", "MSI"),
+            n_rar=15,
+            apm_enable=(eeprom_word("ICW2").offset, 0x0004),
+            rps=True,
+            lacks=frozenset({"ITR", "RADV", "TADV", "RSRPD", "LEDCTL", "MANC"}),
+            txd_low=False,
         ),
     )
 }

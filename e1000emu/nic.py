@@ -18,7 +18,7 @@ from e1000emu.interrupts import Interrupts
 from e1000emu.leds import Led, leds
 from e1000emu.misuse import Misuse
 from e1000emu.models import Model, eeprom_image, model
-from e1000emu.pci import PciFunction, Slot
+from e1000emu.pci import Message, PciFunction, Slot
 from e1000emu.phy import AUTONEG_NS, LinkState, Mdic, Phy
 from e1000emu.ports import Clock, InterruptLine, Link
 from e1000emu.regs import BAR0_BYTES, reg
@@ -26,6 +26,7 @@ from e1000emu.regview import LEVEL_POWER_ON, LEVEL_RST, Registers
 from e1000emu.rx import Rx
 from e1000emu.stats import Stats
 from e1000emu.tx import Tx
+from e1000emu.wakeup import PmeCallback, Wakeup
 from fastpath.dma import DmaTable
 from fastpath.errors import whole_number
 from fastpath.macpath import MacState, RxSink
@@ -50,7 +51,7 @@ STATUS_SPEED_SHIFT, STATUS_ASDV_SHIFT = 6, 8
 EXT_ASDCHK, EXT_EE_RST = CTRL_EXT.mask("ASDCHK"), CTRL_EXT.mask("EE_RST")
 EXT_PHYINT_EN, EXT_PHYINT = CTRL_EXT.mask("PHYINT_EN"), CTRL_EXT.mask("PHYINT")
 ICR_LSC, ICR_PHYINT = reg("ICR").mask("LSC"), reg("ICR").mask("PHYINT")
-RCTL, VET, WUC = reg("RCTL").offset, reg("VET").offset, reg("WUC").offset
+RCTL, VET = reg("RCTL").offset, reg("VET").offset
 LBM_MAC, LBM_TRANSCEIVER = 1, 3
 SPEED_CODE = {10: 0, 100: 1, 1000: 2}
 CODE_SPEED = {0: 10, 1: 100, 2: 1000, 3: 1000}
@@ -73,12 +74,17 @@ class Nic:
         mac: bytes = b"\x52\x54\x00\x12\x34\x56",
         strict: bool = False,
         autoneg_ns: int = AUTONEG_NS,
+        on_message: Message | None = None,
+        on_pme: PmeCallback | None = None,
     ) -> None:
         """Power the part on, plugged into `link`.
 
         `memory` is what it reaches as bus master; bus mastering is off until the host turns it on.
         `strict` raises `MisuseError` at a driver's mistake.  `autoneg_ns` is how long
-        autonegotiation takes.  Raises: E1000Error for a bad `model` or `mac`.
+        autonegotiation takes.  `on_message(address, data)` takes message signalled interrupts;
+        without it they are written to `memory`, as on a bus.  `on_pme(level)` hears of PME#, with
+        which the part wakes a host up.
+        Raises: E1000Error for a bad `model` or `mac`.
         """
         self.model = _model(model)
         self.memory = memory
@@ -108,7 +114,8 @@ class Nic:
             autoneg_ns=autoneg_ns,
         )
         self.mdic = Mdic(self, self.phy)
-        self.pci = PciFunction(self)
+        self.pci = PciFunction(self, on_message)
+        self.wakeup = Wakeup(self, on_pme)
         self.regs.bind(self, self.stats)
         for block in (self.interrupts, self.tx, self.rx):
             block.attach()
@@ -241,15 +248,6 @@ class Nic:
         """VET: the tag type that both engines use."""
         self.tx.engine.vet = self.rx.engine.vet = new & 0xFFFF
 
-    def read_wuc(self, value: int) -> int:
-        """WUC: two of its bits are PMCSR's."""
-        return value & ~WUC_SHARED | self.pci.wuc_bits()
-
-    def write_wuc(self, old: int, new: int) -> None:
-        """WUC: two of its bits are PMCSR's."""
-        self.pci.set_wuc_bits(new)
-        self.regs.clear_bits(WUC, WUC_SHARED)
-
     # --- link ------------------------------------------------------------------------------------
 
     @property
@@ -302,6 +300,7 @@ class Nic:
         self.update_loopback()
         if (new ^ old) & STATUS_LU:
             self.interrupts.cause(ICR_LSC)
+            self.wakeup.link_changed()
 
     def update_loopback(self) -> None:
         """Decide where frames go: the link, back at the MAC (RCTL.LBM=1), or back at the PHY."""
@@ -401,6 +400,7 @@ class Nic:
             set_bits |= CTRL_ASDE if icw2 & ICW2_ASDE else 0
             self.regs.clear_bits(CTRL.offset, CTRL_FD | CTRL_ILOS | CTRL_FRCSPD | CTRL_ASDE)
             self.regs.set_bits(CTRL.offset, set_bits)
+            self.wakeup.load_eeprom(words)
             if ids:
                 self.pci.load_ids(
                     words,
@@ -474,7 +474,6 @@ class Nic:
 
 
 _model = model
-WUC_SHARED = reg("WUC").mask("PME_EN", "PME_STATUS")
 TX_ENGINE_COUNTERS = (
     "mixed_drops",
     "oversize_drops",

@@ -1,87 +1,95 @@
 """The PCI function: configuration space, BARs, power states, and the slot a host drives (SDM 4).
 
-`PciFunction` is the 256 bytes with their masks; `Slot` is what the host's PCI layer gets
+`PciFunction` is the 256 bytes, by the rows of `pciregs`; `Slot` is what the host's PCI layer gets
 (`ports.PciSlot`).  BAR 0 is 128 KiB of memory, BAR 2 the eight I/O bytes IOADDR and IODATA.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from e1000emu.eeprommap import eeprom_word
+from e1000emu.pciregs import CONFIG_BYTES, PCI_TABLE, config_rows
 from e1000emu.regs import BAR0_BYTES, reg
 from fastpath.macpath import BarWindow
 
 if TYPE_CHECKING:
+    from e1000emu.models import Model
     from e1000emu.nic import Nic
 
-__all__ = ["IO_BAR", "IO_BAR_BYTES", "PciFunction", "Slot"]
+__all__ = ["CONFIG_BYTES", "IO_BAR", "IO_BAR_BYTES", "Message", "PciFunction", "Slot"]
+
+Message = Callable[[int, int], None]
+"""Takes a message signalled interrupt: its address, its data."""
 
 IO_BAR = 2
 """Index of the I/O base address register (SDM p74: memory, flash, I/O)."""
 IO_BAR_BYTES = 8
-CONFIG_BYTES = 256
 
-COMMAND, STATUS, REVISION = 0x04, 0x06, 0x08
-CACHE_LINE, LATENCY = 0x0C, 0x0D
-BAR0, BAR2 = 0x10, 0x18
-SUBSYSTEM_VENDOR, SUBSYSTEM_ID = 0x2C, 0x2E
-CAP_POINTER, INTERRUPT_LINE, INTERRUPT_PIN, MIN_GRANT = 0x34, 0x3C, 0x3D, 0x3E
-PM_CAP, PMC, PMCSR = 0xDC, 0xDE, 0xE0
+_ROWS = {r.name: r for r in PCI_TABLE}
 
-COMMAND_IO, COMMAND_MEMORY, COMMAND_MASTER = 0x0001, 0x0002, 0x0004
-COMMAND_MWI, COMMAND_PARITY, COMMAND_SERR = 0x0010, 0x0040, 0x0100
-COMMAND_INTX_OFF = 0x0400
-STATUS_INTERRUPT = 0x0008
-STATUS_CAPABILITIES, STATUS_66MHZ, STATUS_DEVSEL_MEDIUM = 0x0010, 0x0020, 0x0200
-STATUS_MASTER_ABORT = 0x2000
-STATUS_W1C = 0xF900
-PMC_VALUE = 0xC822
-"""Version 2, device specific initialisation, PME# from D3cold and D3hot."""
-PMCSR_STATE, PMCSR_PME_EN, PMCSR_PME_STATUS = 0x0003, 0x0100, 0x8000
-PMCSR_DATA_SELECT = 0x1E00
+
+def _at(name: str) -> int:
+    return _ROWS[name].offset
+
+
+def _bit(name: str, *fields: str) -> int:
+    return _ROWS[name].mask(*fields)
+
+
+COMMAND, STATUS, PMCSR = _at("COMMAND"), _at("STATUS"), _at("PMCSR")
+SUBSYSTEM_VENDOR, SUBSYSTEM_ID = _at("SUBSYSTEM_VENDOR"), _at("SUBSYSTEM_ID")
+MSI_CONTROL, MSI_ADDRESS, MSI_DATA = _at("MSI_CONTROL"), _at("MSI_ADDRESS"), _at("MSI_DATA")
+COMMAND_IO, COMMAND_MEMORY = _bit("COMMAND", "IO"), _bit("COMMAND", "MEMORY")
+COMMAND_MASTER, COMMAND_INTX_OFF = _bit("COMMAND", "MASTER"), _bit("COMMAND", "INTX_OFF")
+STATUS_INTERRUPT = _bit("STATUS", "INTERRUPT")
+STATUS_MASTER_ABORT = _bit("STATUS", "MASTER_ABORT")
+PMCSR_STATE, PMCSR_PME_EN = _bit("PMCSR", "STATE"), _bit("PMCSR", "PME_EN")
+PMCSR_PME_STATUS = _bit("PMCSR", "PME_STATUS")
+MSI_ENABLE = _bit("MSI_CONTROL", "ENABLE")
 D0, D3HOT = 0, 3
 
-CLASS_ETHERNET = 0x020000
+
+class ConfigSpace:
+    """The 256 bytes of a part: what they are after a reset, what a write stores, what it clears."""
+
+    __slots__ = ("clear", "reset", "write")
+
+    def __init__(self, part: Model) -> None:
+        reset, write, clear = (bytearray(CONFIG_BYTES) for _ in range(3))
+        own = {"DEVICE_ID": part.device_id, "REVISION": part.revision}
+        for r in config_rows(part.capabilities):
+            place = slice(r.offset, r.offset + r.step)
+            reset[place] = own.get(r.name, r.reset).to_bytes(r.step, "little")
+            write[place] = r.stored_mask.to_bytes(r.step, "little")
+            clear[place] = r.w1c_mask.to_bytes(r.step, "little")
+        self.reset, self.write, self.clear = bytes(reset), bytes(write), bytes(clear)
 
 
-def _masks() -> tuple[bytes, bytes]:
-    """Return the writable and the write-1-clear bits of every byte."""
-    write, clear = bytearray(CONFIG_BYTES), bytearray(CONFIG_BYTES)
+class MessageLine:
+    """An interrupt line that sends a message at each rise (PCI 2.2, 6.8): MSI."""
 
-    def put(into: bytearray, offset: int, mask: int, size: int) -> None:
-        into[offset : offset + size] = mask.to_bytes(size, "little")
+    __slots__ = ("_pci",)
 
-    command = (
-        COMMAND_IO
-        | COMMAND_MEMORY
-        | COMMAND_MASTER
-        | COMMAND_MWI
-        | COMMAND_PARITY
-        | COMMAND_SERR
-        | COMMAND_INTX_OFF
-    )
-    put(write, COMMAND, command, 2)
-    put(clear, STATUS, STATUS_W1C, 2)
-    put(write, CACHE_LINE, 0xFF, 1)
-    put(write, LATENCY, 0xFC, 1)
-    put(write, BAR0, ~(BAR0_BYTES - 1) & 0xFFFFFFFF, 4)
-    put(write, BAR2, ~(IO_BAR_BYTES - 1) & 0xFFFFFFFF, 4)
-    put(write, INTERRUPT_LINE, 0xFF, 1)
-    put(write, PMCSR, PMCSR_STATE | PMCSR_PME_EN | PMCSR_DATA_SELECT, 2)
-    put(clear, PMCSR, PMCSR_PME_STATUS, 2)
-    return bytes(write), bytes(clear)
+    def __init__(self, pci: PciFunction) -> None:
+        self._pci = pci
 
-
-WRITE_MASK, CLEAR_MASK = _masks()
+    def set_level(self, level: bool) -> None:
+        """Take the level that INTA# would have."""
+        if level:
+            self._pci.send_message()
 
 
 class PciFunction:
     """Configuration space of the function and what it switches."""
 
-    def __init__(self, nic: Nic) -> None:
+    def __init__(self, nic: Nic, on_message: Message | None = None) -> None:
         self._nic = nic
-        self.config = bytearray(CONFIG_BYTES)
+        self._space = ConfigSpace(nic.model)
+        self.config = bytearray(self._space.reset)
+        self._message = on_message or self._write_message
+        self._message_line = MessageLine(self)
         self.io_on = False
         self.held = False
         """Bus mastering waits, whatever the command register says: nobody has mapped memory yet."""
@@ -135,10 +143,10 @@ class PciFunction:
             self._refresh_status()
         state = self.power_state
         for i, byte in enumerate((value & ((1 << 8 * size) - 1)).to_bytes(size, "little"), off):
-            mask = WRITE_MASK[i]
-            kept = self.config[i] & ~mask & ~(byte & CLEAR_MASK[i])
+            mask = self._space.write[i]
+            kept = self.config[i] & ~mask & ~(byte & self._space.clear[i])
             self.config[i] = kept | byte & mask
-        if off < STATUS and off + size > COMMAND:
+        if (off < STATUS and off + size > COMMAND) or off + size > MSI_CONTROL:
             self.apply()
         if off < PMCSR + 2 and off + size > PMCSR:
             self._power(state)
@@ -165,7 +173,12 @@ class PciFunction:
         master = awake and bool(command & COMMAND_MASTER) and not self.held
         started = master and not nic.memory.enabled
         nic.memory.enabled = master
-        nic.interrupts.set_disabled(bool(command & COMMAND_INTX_OFF) or not awake)
+        messages = bool(self.get(MSI_CONTROL, 2) & MSI_ENABLE)
+        nic.interrupts.set_messages(self._message_line if messages else None)
+        nic.interrupts.set_disabled(
+            not awake or (bool(command & COMMAND_INTX_OFF) and not messages)
+        )
+        nic.wakeup.update()
         if started:
             nic.tx.pump()
             nic.rx.kick()
@@ -174,21 +187,19 @@ class PciFunction:
 
     def reset(self) -> None:
         """RST#, power-on: command 0, BARs 0, D0; ids as the part's until the EEPROM is read."""
-        part = self._nic.model
-        self.config = bytearray(CONFIG_BYTES)
-        self.put(0x00, 2, 0x8086)
-        self.put(0x02, 2, part.device_id)
-        self.put(STATUS, 2, STATUS_CAPABILITIES | STATUS_66MHZ | STATUS_DEVSEL_MEDIUM)
-        self.put(REVISION, 4, CLASS_ETHERNET << 8 | part.revision)
-        self.put(BAR2, 4, 1)
-        self.put(SUBSYSTEM_VENDOR, 2, 0x8086)
-        self.put(SUBSYSTEM_ID, 2, 0)
-        self.put(CAP_POINTER, 1, PM_CAP)
-        self.put(INTERRUPT_PIN, 1, 1)
-        self.put(MIN_GRANT, 1, 0xFF)
-        self.put(PM_CAP, 2, 0x0001)
-        self.put(PMC, 2, PMC_VALUE)
+        self.config = bytearray(self._space.reset)
         self._aborts_seen = self._nic.memory.aborts
+
+    # --- message signalled interrupts ------------------------------------------------------------
+
+    def send_message(self) -> None:
+        """A cause has come and MSI is enabled: write the message, as bus master."""
+        if self._nic.memory.enabled:
+            address = self.get(MSI_ADDRESS, 4) | self.get(MSI_ADDRESS + 4, 4) << 32
+            self._message(address, self.get(MSI_DATA, 2))
+
+    def _write_message(self, address: int, data: int) -> None:
+        self._nic.memory.write(address, data.to_bytes(4, "little"))
 
     def load_ids(self, words: list[int], *, vendor: bool, subsystem: bool) -> None:
         """Take the ids that the EEPROM's control word 1 says to load (SDM 5.6.9)."""
@@ -216,6 +227,10 @@ class PciFunction:
         if value & WUC_PME_STATUS:
             pmcsr &= ~PMCSR_PME_STATUS
         self.put(PMCSR, 2, pmcsr)
+
+    def set_pme_status(self) -> None:
+        """Something woke the host up."""
+        self.put(PMCSR, 2, self.get(PMCSR, 2) | PMCSR_PME_STATUS)
 
     def hold(self, held: bool) -> None:
         """Hold bus mastering back, or let the command register decide again."""

@@ -1,7 +1,8 @@
 """Everything that a driver's author looks up, by one name: registers, PHY, EEPROM, descriptors.
 
-`RCTL`, `0x100`, `RAL[3]` are registers; `phy` and `eeprom` all of theirs, `phy.17`, `phy.PSSR`,
-`eeprom.0x0A` one; `rxdesc`, `txdesc.data` a descriptor, `txdesc` all three for transmission.
+`RCTL`, `0x100`, `RAL[3]` are registers; `phy`, `eeprom` and `pci` all of theirs, `phy.17`,
+`phy.PSSR`, `eeprom.0x0A`, `pci.COMMAND` one; `rxdesc`, `txdesc.data` a descriptor, `txdesc` all
+three for transmission.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from e1000emu.descriptors import DESCRIPTOR_BYTES, LAYOUTS, Layout
 from e1000emu.eeprommap import EEPROM_MAP
 from e1000emu.fields import Reg
 from e1000emu.models import fresh_word
+from e1000emu.pciregs import PCI_TABLE
 from e1000emu.phyregs import PHY_TABLE
 from e1000emu.regs import TABLE, describe
 
 __all__ = ["look_up", "titles"]
 
-SPACES: dict[str, tuple[Reg, ...]] = {"phy": PHY_TABLE, "eeprom": EEPROM_MAP}
+SPACES: dict[str, tuple[Reg, ...]] = {
+    "phy": PHY_TABLE,
+    "eeprom": EEPROM_MAP,
+    "pci": PCI_TABLE,
+}
 
 Row = dict[str, Any]
 
@@ -30,6 +36,7 @@ def titles() -> dict[str, str]:
         **{r.name: r.title for r in TABLE},
         "phy": "The PHY's registers",
         "eeprom": "The EEPROM's words",
+        "pci": "PCI configuration space",
         "txdesc": "Transmit Descriptors",
         **small,
         **{layout.name: layout.title for layout in LAYOUTS.values()},
@@ -60,12 +67,13 @@ def _bar0(row: Row) -> Row:
 
 def _small(space: str, r: Reg, offset: int) -> Row:
     name = f"{r.name}[{offset - r.offset}]" if r.count > 1 and offset != r.offset else r.name
-    row = {"space": space, "bits": 16, **r.describe(name, offset)}
-    return row if space == "phy" else {**row, "reset": fresh_word(r.name)}
+    bits = 8 * r.step if space == "pci" else 16
+    row = {"space": space, "bits": bits, **r.describe(name, offset)}
+    return {**row, "reset": fresh_word(r.name)} if space == "eeprom" else row
 
 
 def _one(space: str, rows: Iterable[Reg], name: str) -> Row:
-    """Return the row with a name or number of a space of 16-bit registers."""
+    """Return the row with a name or number of one of the small spaces."""
     try:
         number = int(name, 0)
     except ValueError:
@@ -75,7 +83,11 @@ def _one(space: str, rows: Iterable[Reg], name: str) -> Row:
             return _small(space, r, number)
         if r.name.lower() == name:
             return _small(space, r, r.offset)
-    what = {"phy": "PHY register", "eeprom": "mapped EEPROM word"}[space]
+    what = {
+        "phy": "PHY register",
+        "eeprom": "mapped EEPROM word",
+        "pci": "PCI configuration register",
+    }[space]
     raise KeyError(f"there is no {what} {name!r}; `e1000emu regs {space}` lists them")
 
 

@@ -453,20 +453,18 @@ _TRANSMIT = (
 
 # --- wake-up, management ------------------------------------------------------------------------
 
-_WAKE = "wake-up itself is a later issue; the register stores"
-
 # fmt: off
 _WAKEUP = (
     Reg("WUC", 0x5800, "Wakeup Control", "13.6.1", (
-        bit("APME", 0, RW, 0, "wake on magic packet from power-on", todo=_WAKE),
+        bit("APME", 0, RW, 0, "wake on a magic packet in every power state; from the EEPROM"),
         bit("PME_EN", 1, RW, 0, "the same bit as PMCSR.PME_EN"),
         bit("PME_STATUS", 2, W1C, 0, "the same bit as PMCSR.PME_STATUS"),
-        bit("APMPME", 3, RW, 0, "assert PME# on APM wake-up", todo=_WAKE),
+        bit("APMPME", 3, RW, 0, "a magic packet asserts PME# without PME_EN; from the EEPROM"),
         rsv(31, 4),
-    ), on_read="read_wuc", on_write="write_wuc", group="wake-up", survives="rst"),
+    ), on_read="wakeup.read_wuc", on_write="wakeup.write_wuc", group="wake-up", survives="rst"),
     Reg("WUFC", 0x5808, "Wakeup Filter Control", "13.6.2", (
         *(
-            bit(name, n, RW, 0, doc, todo=_WAKE)
+            bit(name, n, RW, 0, doc)
             for n, (name, doc) in enumerate(
                 (
                     ("LNKC", "link change"),
@@ -481,17 +479,17 @@ _WAKEUP = (
             )
         ),
         rsv(14, 8),
-        bit("IGNORE_TCO", 15, RW, 0, "not on management packets", todo=_WAKE),
-        *(bit(f"FLX{n}", 16 + n, RW, 0, f"flexible filter {n}", todo=_WAKE) for n in range(4)),
+        bit("IGNORE_TCO", 15, RW, 0, "not on management packets", todo="there are none"),
+        *(bit(f"FLX{n}", 16 + n, RW, 0, f"flexible filter {n}") for n in range(4)),
         rsv(31, 20),
-    ), group="wake-up", survives="rst"),
+    ), on_write="wakeup.write_wufc", group="wake-up", survives="rst"),
     Reg("WUS", 0x5810, "Wakeup Status", "13.6.3", (
         *(
-            bit(name, n, W1C, 0, "woken by it", todo=_WAKE)
+            bit(name, n, W1C, 0, "woken by it")
             for n, name in enumerate(("LNKC", "MAG", "EX", "MC", "BC", "ARP", "IPV4", "IPV6"))
         ),
         rsv(15, 8),
-        *(bit(f"FLX{n}", 16 + n, W1C, 0, "woken by it", todo=_WAKE) for n in range(4)),
+        *(bit(f"FLX{n}", 16 + n, W1C, 0, "woken by it") for n in range(4)),
         rsv(31, 20),
     ), group="wake-up", survives="rst"),
     Reg("MANC", 0x5820, "Management Control", "13.4", (
@@ -520,33 +518,33 @@ _WAKEUP = (
         rsv(31, 19),
     ), group="management"),
     Reg("IPAV", 0x5838, "IP Address Valid", "13.6.4", (
-        *(bit(f"V4{n}", n, RW, 0, f"IPv4 address {n} valid", todo=_WAKE) for n in range(4)),
+        *(bit(f"V4{n}", n, RW, 0, f"IPv4 address {n} valid") for n in range(4)),
         rsv(15, 4),
-        bit("V60", 16, RW, 0, "IPv6 address valid", todo=_WAKE),
+        bit("V60", 16, RW, 0, "IPv6 address valid"),
         rsv(31, 17),
     ), group="wake-up"),
     Reg("IP4AT", 0x5840, "IPv4 Address Table", "13.6.5", (
-        whole("IPADD", "address, first byte in bits 7:0", todo=_WAKE),
+        whole("IPADD", "address, first byte in bits 7:0"),
     ), count=4, step=8, group="wake-up"),
     Reg("IP6AT", 0x5880, "IPv6 Address Table", "13.6.6",
-        (whole("IPADD", "four bytes of the address", todo=_WAKE),), count=4, group="wake-up"),
+        (whole("IPADD", "four bytes of the address"),), count=4, group="wake-up"),
     Reg("WUPL", 0x5900, "Wakeup Packet Length", "13.6.7", (
-        field("LEN", 15, 0, RO, 0, "length of the packet that woke us", todo=_WAKE),
+        field("LEN", 15, 0, RO, 0, "length of the packet that woke us"),
         rsv(31, 16),
     ), group="wake-up", survives="rst"),
     Reg("WUPM", 0x5A00, "Wakeup Packet Memory", "13.6.8", (
-        whole("WUPD", "first 128 bytes of the packet that woke us", RO, 0, _WAKE),
+        whole("WUPD", "first 128 bytes of the packet that woke us", RO, 0),
     ), count=32, group="wake-up", survives="rst"),
     Reg("FFLT", 0x5F00, "Flexible Filter Length Table", "13.6.9", (
-        field("LEN", 10, 0, RW, 0, "bytes compared", todo=_WAKE),
+        field("LEN", 10, 0, RW, 0, "bytes compared"),
         rsv(31, 11),
     ), count=4, step=8, group="wake-up"),
     Reg("FFMT", 0x9000, "Flexible Filter Mask Table", "13.6.10", (
-        field("MASK", 3, 0, RW, 0, "which filters compare the byte", todo=_WAKE),
+        field("MASK", 3, 0, RW, 0, "which filters compare the byte"),
         rsv(31, 4),
     ), count=128, step=8, group="wake-up"),
     Reg("FFVT", 0x9800, "Flexible Filter Value Table", "13.6.11", (
-        whole("VALUES", "the byte of each of the four filters", todo=_WAKE),
+        whole("VALUES", "the byte of each of the four filters"),
     ), count=128, step=8, group="wake-up"),
 )
 # fmt: on

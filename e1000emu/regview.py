@@ -38,6 +38,8 @@ class Registers:
     def bind(self, owner: Any, stats: Stats) -> None:
         """Define every register; hooks are attributes of `owner` (``"tx.write_tdt"``)."""
         for r in TABLE:
+            if r.name in self._part.lacks:
+                continue
             if r.group == "statistics":
                 self.file.define_stat(r.offset // 4, stats, r.name)
             elif r.alias_of:

@@ -146,6 +146,10 @@ class Rx(RxPort):
         self._watch_control = on
         self._control_type = self._regs.peek(FCT)
 
+    def watch_wake(self, on: bool) -> None:
+        """Show the wake-up filters each batch (D3hot, WUC.APME)."""
+        self._watch_wake = on
+
     # --- the work --------------------------------------------------------------------------------
 
     def kick(self) -> None:
@@ -200,6 +204,12 @@ class Rx(RxPort):
         pool.put(part)
         self._after(self.engine.take_causes())
         return start
+
+    def _asleep(self, batch: FrameBatch, start: int) -> bool:
+        """Show the frames to the wake-up filters; return whether they end there (D3hot)."""
+        nic = self._nic
+        nic.wakeup.frames(batch, start)
+        return bool(nic.pci.power_state)
 
     def _run(self, batch: FrameBatch, hold: bool) -> int:
         shared = self._nic.shared

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from e1000emu.regs import reg
 from fastpath.macpath import BATCH_FRAMES, CREDIT_DOORBELL, CREDIT_MAX, REG_TDT, ROUNDS, TxPort
-from fastpath.txring import RUN_ABORT, RUN_DATA_ABORT, RUN_DELAYED, RUN_OFF, TxEngine
+from fastpath.txring import (
+    RUN_ABORT,
+    RUN_DATA_ABORT,
+    RUN_DELAYED,
+    RUN_OFF,
+    TXD_LOW,
+    TxEngine,
+)
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -46,6 +53,7 @@ class Tx(TxPort):
         self._use(nic.link)
         self._interrupts = nic.interrupts
         self.engine.rps = nic.model.rps
+        self.engine.low_cause = TXD_LOW if nic.model.txd_low else 0
         self._scheduled = False
         self._pause_timer: TimerHandle | None = None
         self._rest_timer: TimerHandle | None = None

@@ -465,8 +465,9 @@ cdef class DataPath(Beside):
         start = self.rx_at
         if not self.rx.open:
             self.rx_at = self.rxb.n
-        elif (self.rx._watch_control
-              and mac_control(self.rxb, start, self.rx._control_type) < self.rxb.n):
+        elif self.rx._watch_wake or (
+                self.rx._watch_control
+                and mac_control(self.rxb, start, self.rx._control_type) < self.rxb.n):
             e1k_put(&self.rx_wait, 1)
             self.notice(_CONTROL)
         elif self.rx.engine.fifo_head < self.rx.engine.fifo.n and not self.rx.engine._free_now():

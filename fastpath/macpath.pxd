@@ -50,7 +50,7 @@ cdef class Beside:
 # An interrupt line that is an eventfd, masked from each edge until its holder unmasks it.
 cdef class EventLine:
     cdef readonly int fd
-    cdef public bint masked
+    cdef public bint masked, automask
     cdef readonly bint level
     cdef public uint64_t fired, unmasks
     cdef void set(self, bint level) noexcept nogil
@@ -145,7 +145,7 @@ cdef class RxPort(RegHook):
     cdef MacState mac
     cdef IrqCause irq
     cdef Beside beside
-    cdef public bint open, deferred, _held, _watch_fifo, _watch_control, xoff_sent
+    cdef public bint open, deferred, _held, _watch_fifo, _watch_control, _watch_wake, xoff_sent
     cdef public int _control_type
     cdef public uint64_t doorbells, batches
     cdef int run(self, FrameBatch batch, int start, bint hold) except -1

@@ -35,14 +35,15 @@ class Second:
 class EventLine:
     """An interrupt line (`ports.InterruptLine`) that writes an eventfd at each rise.
 
-    It masks itself then: the holder of the eventfd says `let` when it wants the next, and gets it
-    at once when the level is still high.
+    With `automask` it masks itself then: the holder of the eventfd says `let` when it wants the
+    next, and gets it at once when the level is still high. Without, each rise is a message (MSI).
     """
 
     fd: int
     """The eventfd, -1 without."""
     level: bool
     masked: bool
+    automask: bool
     fired: int
     unmasks: int
     def set_level(self, level: bool) -> None:
@@ -181,6 +182,8 @@ class RxPort(RegHook):
     _held: bool
     _watch_fifo: bool
     _watch_control: bool
+    _watch_wake: bool
+    """Every batch is shown to the subclass's `_asleep`, which says whether it ends there."""
     _control_type: int
     def _bind(self, nic: Any, engine: RxEngine, mac: MacState, irq: IrqCause) -> None: ...
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:

@@ -3,8 +3,8 @@
 
 These are the bases of the blocks in ``e1000emu`` (`Interrupts`, `Tx`, `Rx`, the PCI slot), which
 add the control plane. What happens seldom is a method of the subclass, called by its name:
-``_throttle``, ``_rare``, ``_explain``, ``_later``, ``_with_control``, ``_unusual``. The
-plain-Python twin is ``_ref/macpath.py``. Call everything with the clock's lock held.
+``_throttle``, ``_rare``, ``_explain``, ``_later``, ``_with_control``, ``_asleep``, ``_unusual``.
+The plain-Python twin is ``_ref/macpath.py``. Call everything with the clock's lock held.
 """
 
 from cpython.long cimport PyLong_AsUnsignedLongMask
@@ -82,16 +82,17 @@ cdef class Beside:
 cdef class EventLine:
     """An interrupt line (`ports.InterruptLine`) that writes an eventfd at each rise.
 
-    It masks itself then: the holder of the eventfd says `unmask` when it wants the next, and gets
-    it at once when the level is still high.
+    With `automask` it masks itself then: the holder of the eventfd says `unmask` when it wants the
+    next, and gets it at once when the level is still high. Without, each rise is a message (MSI).
     """
 
     def __cinit__(self):
         self.fd = -1
+        self.automask = True
 
     cdef void fire(self) noexcept nogil:
         if self.fd >= 0:
-            self.masked = True
+            self.masked = self.automask
             self.fired += 1
             e1k_event(self.fd)
 
@@ -883,6 +884,8 @@ cdef class RxPort(RegHook):
         if not self.open:
             return batch.n
         self.batches += 1
+        if self._watch_wake and self._asleep(batch, start):
+            return batch.n
         if self._watch_control:
             end = mac_control(batch, start, self._control_type)
             if end < batch.n:
@@ -940,7 +943,7 @@ cdef class RxSink(FrameSink):
         """Whether the engine is to see the batch now; else `receive` gets it, by an event."""
         cdef RxPort rx = self.rx
         if (self.off or not rx.open or rx.beside is not None or rx.deferred or rx._held
-                or rx.mac.in_engine):
+                or rx.mac.in_engine or rx._watch_wake):
             return False
         return not rx._watch_control or mac_control(batch, 0, rx._control_type) >= batch.n
 

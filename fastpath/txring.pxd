@@ -66,6 +66,7 @@ cdef class TxEngine:
     cdef readonly Stats stats
     cdef public uint64_t mixed_drops, oversize_drops, tso_fails, empty_frames, csum_skips
     cdef public uint64_t ring_errors, desc_aborts, data_aborts
+    cdef public uint32_t low_cause
     # derived from hdr and fctx: header sums of the running segmentation context
     cdef int template           # 0 not yet, 1 in ip_base and l4_base, 2 sum each segment
     cdef uint32_t ip_base, l4_base

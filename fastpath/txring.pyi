@@ -37,6 +37,8 @@ class TxEngine:
     vet: int
     vme: bool
     """CTRL.VME: VLE inserts tags."""
+    low_cause: int
+    """The cause of LWTHRESH: TXD_LOW, or 0 for a part without. reset() keeps it."""
     rps: bool
     """82544: the RPS bit reports status as RS does."""
     max_frame: int

@@ -86,6 +86,7 @@ cdef class TxEngine:
     def __cinit__(self, DmaTable dma not None, Stats stats not None):
         self.dma = dma
         self.stats = stats
+        self.low_cause = TXD_LOW
         self.partial = <uint8_t *>malloc(TX_MAX_FRAME + 64)
         if self.partial == NULL:
             raise MemoryError
@@ -245,7 +246,7 @@ cdef class TxEngine:
         low = (s.txdctl >> 25) * 8
         after = tail - head if tail >= head else n - head + tail
         if before > low and after <= low:  # LWTHRESH 0: when none is left
-            self.flags |= TXD_LOW
+            self.flags |= self.low_cause
         return self.flags
 
     cdef bint _open(self, FrameBatch b) noexcept nogil:

@@ -38,7 +38,7 @@ def _place(row: Row) -> str:
             return f"0x{row['offset']:05x}"
         case "phy":
             return str(row["offset"])
-        case "eeprom":
+        case "eeprom" | "pci":
             return f"0x{row['offset']:02x}"
     return ""
 
@@ -48,7 +48,7 @@ def _hex(row: Row, key: str) -> str:
 
 
 def _list(rows: list[Row]) -> None:
-    place = {"bar0": "offset", "phy": "number", "eeprom": "word"}[rows[0]["space"]]
+    place = {"bar0": "offset", "phy": "number", "eeprom": "word", "pci": "offset"}[rows[0]["space"]]
     table = plain_table(place, "name", "title", "SDM", folded="title")
     for row in rows:
         last = row["count"] - 1
@@ -107,9 +107,10 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 def command(register: str, value: int | None, as_json: bool) -> None:
     """Show REGISTER, or list all registers of BAR 0.
 
-    A register is a name such as RCTL or RAL[3], or an offset such as 0x100. `phy` and `eeprom` list
-    the PHY's registers and the EEPROM's words, phy.17, phy.PSSR and eeprom.0x0A show one. rxdesc,
-    txdesc.legacy, txdesc.context and txdesc.data are the descriptors; txdesc is all three.
+    A register is a name such as RCTL or RAL[3], or an offset such as 0x100. `phy`, `eeprom` and
+    `pci` list the PHY's registers, the EEPROM's words and the configuration space; phy.17,
+    phy.PSSR, eeprom.0x0A and pci.COMMAND show one. rxdesc, txdesc.legacy, txdesc.context and
+    txdesc.data are the descriptors; txdesc is all three.
     """
     try:
         found = look_up(register)

@@ -212,7 +212,7 @@ class RxPort:
 
     def __init__(self) -> None:
         self.open = self.deferred = self._held = self.xoff_sent = False
-        self._watch_fifo = self._watch_control = False
+        self._watch_fifo = self._watch_control = self._watch_wake = False
         self._control_type = self.doorbells = self.batches = 0
 
     def _bind(self, nic: Any, engine: Any, mac: MacState, irq: Any) -> None:
@@ -233,6 +233,8 @@ class RxPort:
         if not self.open:
             return len(batch)
         self.batches += 1
+        if self._watch_wake and self._asleep(batch, start):  # type: ignore[attr-defined]
+            return len(batch)
         if self._watch_control:
             first = find_mac_control(batch, start, self._control_type)
             if first < len(batch):

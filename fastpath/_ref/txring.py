@@ -80,6 +80,7 @@ class TxEngine:
     def __init__(self, dma: Any, stats: Any) -> None:
         self.dma = dma
         self.stats = stats
+        self.low_cause = TXD_LOW
         self.reset()
 
     def reset(self) -> None:
@@ -152,7 +153,7 @@ class TxEngine:
             self._flags |= TXQE
         low = (self.txdctl >> 25) * 8
         if before > low >= (tail - self.head) % n:
-            self._flags |= TXD_LOW
+            self._flags |= self.low_cause
         return self._flags
 
     def _fetch(self, addr: int, n: int) -> bytes:

@@ -23,8 +23,8 @@ def test_a_fresh_board_has_what_the_map_says() -> None:
             assert fresh_word(r.name) in (None, image[address])
 
 
-def after_reset(name: str, field: str) -> tuple[bytes, bytes, int]:
-    """Return (MAC address, PCI configuration, CTRL) of a NIC whose EEPROM has a field inverted."""
+def after_reset(name: str, field: str) -> tuple[bytes, bytes, int, int]:
+    """Return (MAC address, PCI configuration, CTRL, WUC) of a NIC whose EEPROM has a field inverted."""
     nic = make_bench().nic
     for ids in ("DEVICE_ID", "SUBSYSTEM_ID"):  # not those that the function has by itself
         nic.eeprom.words[eeprom_word(ids).offset] = 0x1234
@@ -32,7 +32,7 @@ def after_reset(name: str, field: str) -> tuple[bytes, bytes, int]:
     nic.eeprom.words[row.offset] ^= row.mask(field)
     nic.power_on_reset()
     config = b"".join(nic.slot.config_read(at, 4).to_bytes(4, "little") for at in range(0, 64, 4))
-    return nic.mac, config, nic.mmio_read(0)
+    return nic.mac, config, nic.mmio_read(0), nic.mmio_read(0x5800)
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,10 @@ def rx_of(kind: Any) -> tuple[Any, HostMemory, list[Any]]:
             self._held = False
             log.append("release")
 
+        def _asleep(self, batch: FrameBatch, start: int) -> bool:
+            log.append(("asleep", start, len(batch)))
+            return len(batch) % 2 == 0
+
         def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
             log.append(("control", start, first))
             return len(batch)
@@ -280,7 +284,9 @@ def rx_of(kind: Any) -> tuple[Any, HostMemory, list[Any]]:
 
 RX_OPS = st.lists(
     st.tuples(
-        st.sampled_from(("frames", "held", "tail", "open", "reset", "watch", "xoff", "control")),
+        st.sampled_from(
+            ("frames", "held", "tail", "open", "reset", "watch", "wake", "xoff", "control")
+        ),
         st.integers(0, 40),
     ),
     max_size=30,
@@ -308,6 +314,8 @@ def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
             rx.shared.reset_pending = value > 30
         elif name == "watch":
             rx._watch_fifo = bool(value % 2)
+        elif name == "wake":
+            rx._watch_wake = bool(value % 2)
         elif name == "xoff":
             rx.xoff_sent = bool(value % 2)
         else:

@@ -763,6 +763,8 @@ class RxStage:
         if not rx.open:
             return len(batch)
         rx.batches += 1
+        if rx._watch_wake and rx._asleep(batch, start):
+            return len(batch)
         if rx._watch_control:
             first = find_mac_control(batch, start, rx._control_type)
             if first < len(batch):

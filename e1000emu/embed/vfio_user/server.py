@@ -31,7 +31,7 @@ from e1000emu.embed.vfio_user.beside import (
 )
 from e1000emu.embed.vfio_user.caretaker import Caretaker, hang_up
 from e1000emu.embed.vfio_user.guestmem import GuestMemory
-from e1000emu.embed.vfio_user.intx import Intx
+from e1000emu.embed.vfio_user.irqs import Irqs
 from e1000emu.embed.vfio_user.msgdma import MessageDma
 from e1000emu.embed.vfio_user.protocol import (
     Command,
@@ -48,6 +48,7 @@ from e1000emu.errors import E1000Error
 from e1000emu.links.handover import Handover
 from e1000emu.links.tap import Tap
 from e1000emu.models import Model
+from e1000emu.models import model as find_model
 from e1000emu.nic import Nic
 from e1000emu.pci import CONFIG_BYTES, IO_BAR
 from e1000emu.phy import AUTONEG_NS
@@ -133,7 +134,8 @@ class VfioUserServer:
         self.report = report if report is not None else logger.info
         self.memory = GuestMemory()
         guarded = GuardedClock(clock)
-        self.intx = Intx(guarded)
+        part = find_model(model)
+        self.irqs = Irqs(guarded, msi="MSI" in part.capabilities)
         self.busy_poll_ns = busy_poll_ns
         self.cpus = None if cpus is None else frozenset(cpus) or None
         self.data: DataPath | None = None
@@ -149,10 +151,11 @@ class VfioUserServer:
             self._inode = os.stat(self.path).st_ino
             self.nic = Nic(
                 memory=self.memory.table,
-                irq=self.intx,
+                irq=self.irqs,
                 link=link,
                 clock=guarded,
-                model=model,
+                model=part,
+                on_message=self.irqs.message,
                 mac=mac,
                 autoneg_ns=autoneg_ns,
             )
@@ -206,7 +209,7 @@ class VfioUserServer:
         self.data = self.guard = DataPath(nic.tx, nic.rx, nic.interrupts, wire.lend())
         if isinstance(wire, Handover):
             wire.guard = self.data
-        self.data.attach(self.intx.line)
+        self.data.attach(self.irqs.line)
         self.clock.add_reader(self.data.fileno(), self._notices)
         self._data_thread = start_thread(self.data.run, "vfio-user data", self.cpus)
 
@@ -344,8 +347,8 @@ class VfioUserServer:
             "region_reads": self.reads + sum(pump.reads for pump in pumps),
             "region_writes": self.writes + sum(pump.writes for pump in pumps),
             "posted_writes": self.posted + sum(pump.posted for pump in pumps),
-            "interrupts": self.intx.fired,
-            "unmasks": self.intx.unmasks,
+            "interrupts": self.irqs.fired,
+            "unmasks": self.irqs.unmasks,
             "refusals": self.refusals,
             "dma_reads": self.dma.reads,
             "dma_writes": self.dma.writes,
@@ -408,7 +411,7 @@ class VfioUserServer:
                 self.nic.reset()
             else:
                 self._hold(True)
-            self.intx.disable()
+            self.irqs.disable()
             self.dma.disconnect()
             faults = self.memory.faults
             self.memory.clear()
@@ -503,16 +506,12 @@ class VfioUserServer:
             # As the kernel answers for a conventional PCI function, which has no error reporting;
             # a count of 0 makes QEMU warn.
             raise Refused(errno.EINVAL, "GET_IRQ_INFO: no error interrupt", quiet=True)
-        flags = count = 0
-        if index == vu.VFIO_PCI_INTX_IRQ_INDEX:
-            flags = vu.VFIO_IRQ_INFO_EVENTFD | vu.VFIO_IRQ_INFO_MASKABLE
-            flags |= vu.VFIO_IRQ_INFO_AUTOMASKED
-            count = 1
+        flags, count = self.irqs.describe(index)
         return vu.IRQ_INFO.pack(vu.IRQ_INFO.size, flags, index, count)
 
     def _set_irqs(self, message: Message) -> bytes:
-        self.intx.apply(SetIrqs.parse(message.payload), message.fds)
-        if self.held and self.intx.line.fd >= 0 and len(self.memory):
+        self.irqs.apply(SetIrqs.parse(message.payload), message.fds)
+        if self.held and self.irqs.line.fd >= 0 and len(self.memory):
             self._hold(False)
         return b""
 

@@ -576,7 +576,7 @@ def test_device_reset_is_rst(rig: Rig) -> None:
     assert client.request(Command.DEVICE_RESET) == b""
     assert client.config_read(4, 2) == 0
     assert client.config_read(0x10, 4) == 0
-    assert not rig.server.intx.level
+    assert not rig.server.irqs.level
     client.unmask()
     assert client.interrupts() == 0
     client.config_write(4, 7, 2)

@@ -117,18 +117,18 @@ def test_rings_wrap(rig: Rig) -> None:
 def test_an_interrupt_waits_for_what_it_tells_of(rig: Rig) -> None:
     client, guest = up(rig)
     client.answers_dma = False
-    before = rig.server.intx.fired
+    before = rig.server.irqs.fired
     rig.link.inject(FRAME)
     writes = asked(client, 3)
     assert [m.command for m in writes] == [WRITE] * 3
     assert guest.read(Reg.ICR) == 0
-    assert rig.server.intx.fired == before
+    assert rig.server.irqs.fired == before
     for write in writes[:2]:
         client.answer_dma(write)
         turn(client)
         assert guest.read(Reg.ICR) == 0  # the descriptor is not there yet
     client.answer_dma(writes[2])
-    client.run(lambda: rig.server.intx.fired == before + 1)
+    client.run(lambda: rig.server.irqs.fired == before + 1)
     assert guest.read(Reg.ICR) & Int.RXT0
     assert [got.data for got in guest.receive()] == [FRAME]
 
@@ -497,9 +497,9 @@ def test_writes_that_are_not_answered_let_the_interrupt_go(
     client, _ = up(rig)
     monkeypatch.setattr(msgdma, "TIMEOUT_NS", 20_000_000)
     client.answers_dma = False
-    fired = rig.server.intx.fired
+    fired = rig.server.irqs.fired
     rig.link.inject(FRAME)
-    client.run(lambda: rig.server.intx.fired > fired)
+    client.run(lambda: rig.server.irqs.fired > fired)
     assert rig.server.memory.table.aborts == 3
     assert rig.server.dma.idle
 

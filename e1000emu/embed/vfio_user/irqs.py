@@ -1,8 +1,9 @@
-"""INTx over eventfds: level in the device, edges to the client, masked until it says UNMASK.
+"""Interrupts over eventfds: INTx, or the one message of MSI.
 
-A rise writes the trigger eventfd and masks the interrupt, as the client expects of an automasked
-one.  Its UNMASK comes when the guest has touched a register after the interrupt: when the level is
-still high then, the eventfd is written again at once, or that interrupt would be lost.
+INTx has a level in the device and edges to the client: a rise writes the trigger eventfd and masks
+the interrupt, as the client expects of an automasked one.  Its UNMASK comes when the guest has
+touched a register after the interrupt: when the level is still high then, the eventfd is written
+again at once, or that interrupt would be lost.  With MSI each rise is a message and nothing masks.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ import os
 from collections.abc import Sequence
 
 from e1000emu.embed.vfio_user.protocol import (
+    VFIO_IRQ_INFO_AUTOMASKED,
+    VFIO_IRQ_INFO_EVENTFD,
+    VFIO_IRQ_INFO_MASKABLE,
     VFIO_PCI_INTX_IRQ_INDEX,
+    VFIO_PCI_MSI_IRQ_INDEX,
     IrqFlags,
     Refused,
     SetIrqs,
@@ -20,15 +25,20 @@ from e1000emu.embed.vfio_user.protocol import (
 from e1000emu.ports import Clock
 from fastpath.macpath import EventLine
 
-__all__ = ["Intx"]
+__all__ = ["Irqs"]
 
 
-class Intx:
+class Irqs:
     """The NIC's interrupt line (`ports.InterruptLine`), to a client.  Call with the lock held."""
 
-    __slots__ = ("_clock", "_trigger", "_unmask", "line")
+    __slots__ = ("_clock", "_lost", "_messages", "_trigger", "_unmask", "line", "msi")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, msi: bool = False) -> None:
+        self.msi = msi
+        """The part has the capability."""
+        self._messages = False
+        self._lost = False
+        """A message came before the client's eventfd for it."""
         self._clock = clock
         self._trigger = -1
         self._unmask = -1
@@ -59,21 +69,35 @@ class Intx:
         """Take the NIC's level."""
         self.line.set_level(level)
 
+    def message(self, address: int, data: int) -> None:
+        """Take a message; address and data are the client's business, which emulates them."""
+        if self._messages:
+            self.line.trigger()
+        else:
+            self._lost = True
+
     def unmask(self) -> None:
         """The client lets the next interrupt through; one that waits comes now."""
         self.line.let()
 
     def apply(self, request: SetIrqs, fds: Sequence[int]) -> None:
         """Do what DEVICE_SET_IRQS asks; borrows `fds`.  Raises: Refused."""
-        if request.index != VFIO_PCI_INTX_IRQ_INDEX:
+        if request.index not in self._indices():
             if request.count:
                 raise Refused(errno.EINVAL, f"SET_IRQS: index {request.index} has no interrupt")
             return
+        name = "MSI" if request.index else "INTx"
         if request.start != 0 or request.count > 1:
             raise Refused(
                 errno.EINVAL,
-                f"SET_IRQS: INTx {request.start} + {request.count}: there is one, number 0",
+                f"SET_IRQS: {name} {request.start} + {request.count}: there is one, number 0",
             )
+        if bool(request.index) != self._messages:
+            if not request.count:
+                return  # it is off
+            self.disable()
+            self._messages = bool(request.index)
+            self.line.automask = not self._messages
         if not request.count:
             self.disable()
             return
@@ -86,7 +110,7 @@ class Intx:
             else:
                 if fd >= 0:
                     os.close(fd)
-                raise Refused(errno.ENOTSUP, "SET_IRQS: no eventfd masks INTx")
+                raise Refused(errno.ENOTSUP, f"SET_IRQS: no eventfd masks {name}")
         elif request.data_kind == IrqFlags.DATA_BOOL and not request.data[0]:
             return
         elif request.action == IrqFlags.ACTION_MASK:
@@ -99,6 +123,9 @@ class Intx:
     def _set_trigger(self, fd: int) -> None:
         old, self._trigger = self._trigger, fd
         self.line.attach(fd)
+        if fd >= 0 and self._messages and self._lost:
+            self._lost = False
+            self.line.trigger()
         if old >= 0:
             os.close(old)
 
@@ -117,10 +144,24 @@ class Intx:
             return
         self.unmask()
 
+    def _indices(self) -> tuple[int, ...]:
+        both = (VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX)
+        return both if self.msi else both[:1]
+
+    def describe(self, index: int) -> tuple[int, int]:
+        """Return flags and number of the interrupts of an index, for DEVICE_GET_IRQ_INFO."""
+        if index not in self._indices():
+            return 0, 0
+        if index == VFIO_PCI_MSI_IRQ_INDEX:
+            return VFIO_IRQ_INFO_EVENTFD, 1
+        return VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED, 1
+
     def disable(self) -> None:
-        """Forget both eventfds and the mask; the level is the NIC's and stays."""
+        """Forget the eventfds and the mask, and go back to INTx; the level is the NIC's."""
         self._set_trigger(-1)
         self._set_unmask(-1)
+        self._messages = self._lost = False
+        self.line.automask = True
 
 
 def _eventfd(fds: Sequence[int]) -> int:

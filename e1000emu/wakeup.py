@@ -1,0 +1,222 @@
+"""Wake-up: the filters that see frames while the host sleeps, and PME# (SDM 6.3 and 13.6).
+
+Two ways lead to PME_STATUS. APM (WUC.APME) waits for a magic packet in any power state. ACPI's
+(WUFC, from the driver) waits for what the filters describe while the function is in D3hot; the
+receiver has to be on, and a frame has to pass its address filters first, broadcast magic packets
+excepted. The first frame that wakes is kept in WUPM until software clears WUS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from e1000emu.eeprommap import eeprom_word
+from e1000emu.regs import reg
+from fastpath.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_SYMBOL_ERR, FrameBatch
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+
+__all__ = ["PmeCallback", "Wakeup"]
+
+PmeCallback = Callable[[bool], None]
+"""Takes the level of PME#: True is asserted."""
+
+WUC, WUFC, WUS, WUPL, WUPM = (reg(n) for n in ("WUC", "WUFC", "WUS", "WUPL", "WUPM"))
+IPAV, IP4AT, IP6AT = reg("IPAV"), reg("IP4AT"), reg("IP6AT")
+FFLT, FFMT, FFVT = reg("FFLT"), reg("FFMT"), reg("FFVT")
+APME, APMPME = WUC.mask("APME"), WUC.mask("APMPME")
+PME_STATUS, WUC_SHARED = WUC.mask("PME_STATUS"), WUC.mask("PME_EN", "PME_STATUS")
+LNKC, MAG, EX, MC = (WUFC.mask(name) for name in ("LNKC", "MAG", "EX", "MC"))
+BC, ARP, IPV4, IPV6 = (WUFC.mask(name) for name in ("BC", "ARP", "IPV4", "IPV6"))
+FLEX = tuple(WUFC.mask(f"FLX{n}") for n in range(4))
+IPAV_V60 = IPAV.mask("V60")
+ICW2 = eeprom_word("ICW2")
+ICW2_APM_PME = ICW2.mask("APM_PME")
+CTRL, CTRL_SLU = reg("CTRL"), reg("CTRL").mask("SLU")
+RCTL, VET = reg("RCTL"), reg("VET").offset
+RCTL_EN = RCTL.mask("EN")
+RAH_AV = reg("RAH").mask("AV")
+ACCEPT, BROADCAST, MULTICAST = 1, 4, 8  # of RxFilter.verdict
+KEPT_BYTES = 128
+"""Of the frame that wakes: WUPM has 32 dwords."""
+FLEX_BYTES = 128
+DAMAGED = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR | FB_CARRIER_EXT
+ALL_ONES = b"\xff" * 6
+ARP_REQUEST = bytes.fromhex("08060001080006040001")
+
+
+class Wakeup:
+    """WUC, WUFC, WUS, WUPL, WUPM, the filters' tables, and the level of PME#."""
+
+    def __init__(self, nic: Nic, on_pme: PmeCallback | None) -> None:
+        self._nic = nic
+        self._regs = nic.regs
+        self._on_pme = on_pme
+        self.pme = False
+        """PME# is asserted."""
+
+    # --- registers -------------------------------------------------------------------------------
+
+    def read_wuc(self, value: int) -> int:
+        """WUC: two of its bits are PMCSR's."""
+        return value & ~WUC_SHARED | self._nic.pci.wuc_bits()
+
+    def write_wuc(self, old: int, new: int) -> None:
+        """WUC: two of its bits are PMCSR's."""
+        self._nic.pci.set_wuc_bits(new)
+        self._regs.clear_bits(WUC.offset, WUC_SHARED)
+        self.update()
+
+    def write_wufc(self, old: int, new: int) -> None:
+        """Choose filters."""
+        self.update()
+
+    def load_eeprom(self, words: list[int]) -> None:
+        """APM is what the EEPROM says (SDM 5.6)."""
+        word, apme = self._nic.model.apm_enable
+        bits = (APME if words[word] & apme else 0) | (
+            APMPME if words[ICW2.offset] & ICW2_APM_PME else 0
+        )
+        if bits & APME:
+            self._regs.set_bits(CTRL.offset, CTRL_SLU)  # no driver has said yet that a link is
+        self._regs.clear_bits(WUC.offset, APME | APMPME)
+        self._regs.set_bits(WUC.offset, bits)
+        self.update()
+
+    # --- what it follows -------------------------------------------------------------------------
+
+    def update(self) -> None:
+        """Power state, PMCSR, WUC or WUFC has changed: who looks at frames, and PME#."""
+        nic, peek = self._nic, self._regs.peek
+        asleep = bool(nic.pci.power_state)
+        apm = bool(peek(WUC.offset) & APME)
+        nic.rx.watch_wake(apm or asleep)
+        bits = nic.pci.wuc_bits()
+        pme = bits & WUC_SHARED == WUC_SHARED or (
+            bool(bits & PME_STATUS) and apm and bool(peek(WUC.offset) & APMPME)
+        )
+        if pme != self.pme:
+            self.pme = pme
+            if self._on_pme is not None:
+                self._on_pme(pme)
+
+    def frames(self, batch: FrameBatch, start: int) -> None:
+        """Look at the frames of `batch` from `start` on. Borrows it until return."""
+        for i in range(start, len(batch)):
+            if not batch.flags(i) & DAMAGED:
+                self.frame(batch[i])
+
+    def frame(self, frame: bytes) -> None:
+        """Look at one good frame (without FCS)."""
+        peek = self._regs.peek
+        woken = 0
+        if peek(WUC.offset) & APME and self._magic(frame):
+            woken = MAG
+        if self._nic.pci.power_state:
+            woken |= self._matches(frame) & peek(WUFC.offset)
+        if not woken:
+            return
+        if not peek(WUS.offset):
+            self._keep(frame)
+        self._wake(woken)
+
+    def link_changed(self) -> None:
+        """STATUS.LU has changed."""
+        if self._nic.pci.power_state and self._regs.peek(WUFC.offset) & LNKC:
+            self._wake(LNKC)
+
+    def _wake(self, events: int) -> None:
+        self._regs.set_bits(WUS.offset, events)
+        self._nic.pci.set_pme_status()
+        self.update()
+
+    def _keep(self, frame: bytes) -> None:
+        poke = self._regs.poke
+        poke(WUPL.offset, len(frame) & 0xFFFF)
+        kept = frame[:KEPT_BYTES].ljust(KEPT_BYTES, b"\0")
+        for i, offset in enumerate(WUPM.offsets):
+            poke(offset, int.from_bytes(kept[4 * i : 4 * i + 4], "little"))
+
+    # --- the filters (SDM 6.4.3) -----------------------------------------------------------------
+
+    def _verdict(self, frame: bytes) -> int:
+        """Return what the address filters say, the receiver being on; 0 when it is off."""
+        rctl = self._regs.peek(RCTL.offset)
+        if not rctl & RCTL_EN:
+            return 0
+        return self._nic.filters.engine.verdict(frame, rctl, self._regs.peek(VET))
+
+    def _magic(self, frame: bytes) -> bool:
+        """Six times FFh and sixteen times our address, anywhere behind the header.
+
+        APM works before any driver has turned the receiver on: our address and broadcast count.
+        """
+        mac = self._nic.filters.mac(0)
+        addressed = frame[:6] in (mac, ALL_ONES) or bool(self._verdict(frame) & ACCEPT)
+        return addressed and ALL_ONES + 16 * mac in frame[12:]
+
+    def _matches(self, frame: bytes) -> int:
+        """Return the filters of WUFC that the frame matches."""
+        found = MAG if self._regs.peek(RCTL.offset) & RCTL_EN and self._magic(frame) else 0
+        verdict = self._verdict(frame)
+        if not verdict & ACCEPT:
+            return found
+        if verdict & BROADCAST:
+            found |= BC
+        elif verdict & MULTICAST:
+            found |= MC
+        elif self._exact(frame[:6]):
+            found |= EX
+        at = 12
+        if int.from_bytes(frame[12:14], "big") == self._regs.peek(VET) & 0xFFFF:
+            at = 16
+        return found | self._protocol(frame, at) | self._flexible(frame)
+
+    def _exact(self, address: bytes) -> bool:
+        filters = self._nic.filters
+        return any(
+            filters.engine.rah(i) & RAH_AV and filters.mac(i) == address
+            for i in range(filters.engine.n_rar)
+        )
+
+    def _protocol(self, frame: bytes, at: int) -> int:
+        """Return ARP, IPV4 or IPV6 when the frame asks for, or goes to, an address of ours."""
+        kind = frame[at : at + 2]
+        packet = frame[at + 2 :]
+        if frame[at : at + 10] == ARP_REQUEST:
+            return ARP if packet[24:28] in self._ipv4_addresses() else 0
+        if kind == b"\x08\x00" and packet[:1] and packet[0] >> 4 == 4:
+            return IPV4 if packet[16:20] in self._ipv4_addresses() else 0
+        if kind == b"\x86\xdd" and packet[:1] and packet[0] >> 4 == 6:
+            peek = self._regs.peek
+            ours = b"".join(peek(offset).to_bytes(4, "little") for offset in IP6AT.offsets)
+            return IPV6 if peek(IPAV.offset) & IPAV_V60 and packet[24:40] == ours else 0
+        return 0
+
+    def _ipv4_addresses(self) -> list[bytes]:
+        peek = self._regs.peek
+        valid = peek(IPAV.offset)
+        return [
+            peek(offset).to_bytes(4, "little")
+            for n, offset in enumerate(IP4AT.offsets)
+            if valid & IPAV.mask(f"V4{n}")
+        ]
+
+    def _flexible(self, frame: bytes) -> int:
+        """Compare the bytes that FFMT marks with FFVT, up to FFLT."""
+        peek = self._regs.peek
+        wanted = peek(WUFC.offset)
+        found = 0
+        for n, event in enumerate(FLEX):
+            length = peek(FFLT.offsets[n]) & 0x7FF
+            if not wanted & event or not length or len(frame) < min(length, FLEX_BYTES):
+                continue
+            if all(
+                frame[i] == peek(FFVT.offsets[i]) >> 8 * n & 0xFF
+                for i in range(min(length, FLEX_BYTES))
+                if peek(FFMT.offsets[i]) >> n & 1
+            ):
+                found |= event
+        return found
