@@ -24,7 +24,7 @@ def test_a_fresh_board_has_what_the_map_says() -> None:
 
 
 def after_reset(name: str, field: str) -> tuple[bytes, bytes, int, int]:
-    """Return (MAC address, PCI configuration, CTRL, WUC) of a NIC whose EEPROM has a field inverted."""
+    """Return (MAC address, PCI configuration, CTRL, WUC); the field of the EEPROM is inverted."""
     nic = make_bench().nic
     for ids in ("DEVICE_ID", "SUBSYSTEM_ID"):  # not those that the function has by itself
         nic.eeprom.words[eeprom_word(ids).offset] = 0x1234
