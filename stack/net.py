@@ -22,13 +22,15 @@ from stack.core.snmp import netns_mib
 from stack.sysctl import sysctl_table
 
 if TYPE_CHECKING:
+    from stack.core.eventpoll import ep_globals
+    from stack.core.file import files_struct, struct_file
     from stack.core.neigh_table import neigh_table
     from stack.core.netdevice import net_device, packet_type
     from stack.core.netfilter import Hook
     from stack.core.proto import net_proto_family, proto
     from stack.core.readyfd import ReadyFd, ReadyHub
+    from stack.core.signal import signal_struct
     from stack.core.sk_mem import proto_mem
-    from stack.core.socket import files_struct, socket_file
     from stack.inet.inet_hashtables import inet_hashinfo
     from stack.inet.inet_sock import inet_sock
     from stack.inet.inet_timewait_sock import inet_timewait_death_row
@@ -97,7 +99,8 @@ class Net:
     ptype_base: dict[int, list[packet_type]]
 
     # Sockets: stack/core/socket.py.
-    delayed_fput: list[socket_file]
+    epoll: ep_globals
+    delayed_fput: list[struct_file]
     detached_fds: dict[int, tuple[ReadyFd, int, float | None]]
     flushing_fput: bool
     fdtable: files_struct
@@ -106,6 +109,7 @@ class Net:
     prot_mem: dict[str, proto_mem]
     proto_list: list[proto]
     ready_hub: ReadyHub | None
+    signal: signal_struct
     sock_cookie: int
 
     # Transport protocols: stack/inet.

@@ -31,9 +31,12 @@ from stack.clients.addrinfo import (
 )
 from stack.core import socket as sys
 from stack.core.clock import is_threaded, require_running
+from stack.core.fcntl import sys_dup
+from stack.core.file import fget
 from stack.core.iov import msghdr
 from stack.core.readyfd import ReadyFd, ready_fd
 from stack.core.rows import row, state
+from stack.core.select import do_poll
 from stack.core.sockaddr import sockaddr, sockaddr_ll
 from stack.core.socket import sys_recvfrom, sys_sendto
 from stack.core.uapi import (
@@ -435,7 +438,7 @@ class Socket:
     def dup(self) -> Socket:
         """Another Socket of the same connection; it ends when both are closed."""
         with self.net.lock:
-            new = self._of(sys.sys_dup(self.net, self._fd))
+            new = self._of(sys_dup(self.net, self._fd))
             new._timeout = self._timeout
         return new
 
@@ -987,6 +990,6 @@ def wait_any(
     """
     limit_ns = None if timeout is None else int(timeout * 1e9)
     with net.lock:
-        table = [(sys.sockfd_lookup(s.net, s._fd), events) for s, events in waits]
-        found = sys.do_poll(net.clock, table, limit_ns)
+        table = [(fget(s.net, s._fd), events) for s, events in waits]
+        found = do_poll(net.clock, table, limit_ns)
     return [(sock, bits) for (sock, _), bits in zip(waits, found, strict=True) if bits]

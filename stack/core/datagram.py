@@ -6,11 +6,13 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head, skb_get
+from stack.core.fasync import SOCKWQ_ASYNC_NOSPACE
 from stack.core.iov import skb_copy_datagram_iter, skb_copy_datagram_msg
 from stack.core.sock import (
     SOCK_DEAD,
     SOCK_SELECT_ERR_QUEUE,
     raise_sock_error,
+    sk_set_bit,
     sk_wait_event,
     sock_writeable,
     wait_event,
@@ -181,4 +183,6 @@ def datagram_poll(file: Any, sock: socket, wait: Any = None) -> int:
             return mask
     if sock_writeable(sk):
         mask |= POLLOUT | POLLWRNORM | POLLWRBAND
+    else:
+        sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
     return mask

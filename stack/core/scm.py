@@ -1,6 +1,6 @@
 """Descriptors and credentials in control messages (net/core/scm.c, include/net/scm.h).
 
-A descriptor is a number of the net's own table (`Socket.host_fd`); everything in that is a socket.
+A descriptor is a number of the net's own table (`Socket.host_fd`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
+from stack.core.file import fput, get_file, struct_file
 from stack.core.rows import row, state
 from stack.core.sock import ns_capable
-from stack.core.socket import __sock_release, socket_file
 from stack.core.sockopt import opt_bytes, put_cmsg
 from stack.core.uapi import (
     MSG_CTRUNC,
@@ -43,7 +43,7 @@ CAP_SYS_ADMIN = 21
 class scm_fp_list:
     """struct scm_fp_list: open files on their way; each is held (f_count)."""
 
-    fp: list[socket_file] = row(make=list)
+    fp: list[struct_file] = row(make=list)
 
 
 @state
@@ -54,43 +54,6 @@ class scm_cookie:
     pid: int = row(0)
     uid: int = row(NO_ID)
     gid: int = row(NO_ID)
-
-
-# --- files ---------------------------------------------------------------------------------
-
-
-def get_file(file: socket_file) -> socket_file:
-    """include/linux/fs.h: one more holds the file."""
-    file.f_count += 1
-    return file
-
-
-def fput(file: socket_file) -> None:
-    """fs/file_table.c: one less; when nobody does, its socket ends.
-
-    As in the kernel that happens a little later when another one is ending just now: a chain of
-    sockets, each in a message to the next, would otherwise go as deep as it is long.
-    """
-    file.f_count -= 1
-    if file.f_count:
-        return
-    net = file.private_data.net
-    delayed = net.delayed_fput
-    delayed.append(file)
-    if not net.flushing_fput:
-        flush_delayed_fput(net)
-
-
-def flush_delayed_fput(net: Net) -> None:
-    """fs/file_table.c: end the sockets of the files that nobody holds."""
-    net.flushing_fput = True
-    try:
-        delayed = net.delayed_fput
-        while delayed:
-            file: socket_file = delayed.pop()
-            __sock_release(file.private_data)
-    finally:
-        net.flushing_fput = False
 
 
 # --- sending -------------------------------------------------------------------------------
@@ -142,10 +105,10 @@ def scm_fp_copy(net: Net, data: bytes, scm: scm_cookie) -> None:
         raise OSError(errno.EINVAL, f"more than SCM_MAX_FD ({SCM_MAX_FD}) descriptors")
     for at in range(num):
         (fd,) = FD.unpack_from(data, at * 4)
-        found: socket | None = net.fdtable.fd.get(fd)
-        if found is None or found.file is None:
-            raise OSError(errno.EBADF, f"SCM_RIGHTS: {fd} is not an open socket of {net.name}")
-        fpl.fp.append(get_file(found.file))
+        found: struct_file | None = net.fdtable.fd.get(fd)
+        if found is None:
+            raise OSError(errno.EBADF, f"SCM_RIGHTS: {fd} is not open on {net.name}")
+        fpl.fp.append(get_file(found))
 
 
 def scm_creds_copy(net: Net, data: bytes, scm: scm_cookie) -> None:
@@ -236,9 +199,9 @@ def scm_detach_fds(sk: sock, msg: msghdr, scm: scm_cookie) -> None:
     done = 0
     data = b""
     while done < fdmax:
-        file: socket_file = fpl.fp[done]
+        file: struct_file = fpl.fp[done]
         try:
-            fd = net.fdtable.install(file.private_data)
+            fd = net.fdtable.install(file)
         except OSError:  # EMFILE
             break
         get_file(file)

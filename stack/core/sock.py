@@ -34,6 +34,17 @@ from stack.core.drop_reason import (
     SKB_NOT_DROPPED_YET,
 )
 from stack.core.dst import dst_check
+from stack.core.fasync import (
+    SOCK_FASYNC,
+    SOCK_WAKE_IO,
+    SOCK_WAKE_SPACE,
+    SOCK_WAKE_URG,
+    SOCK_WAKE_WAITD,
+    SOCKWQ_ASYNC_NOSPACE,
+    SOCKWQ_ASYNC_WAITDATA,
+    send_sigurg,
+    sock_wake_async,
+)
 from stack.core.rows import FRESH, clone_state, row, state, wide
 from stack.core.sk_mem import (
     SK_MEM_QUANTUM,
@@ -43,8 +54,19 @@ from stack.core.sk_mem import (
     sk_rmem_schedule,
 )
 from stack.core.tcp_states import TCP_CLOSE
-from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
-from stack.core.wait import wait_queue_entry, wait_queue_head, wake_up
+from stack.core.uapi import (
+    POLLERR,
+    POLLIN,
+    POLLOUT,
+    POLLPRI,
+    POLLRDBAND,
+    POLLRDNORM,
+    POLLWRBAND,
+    POLLWRNORM,
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+)
+from stack.core.wait import wait_queue_entry, wait_queue_head, wake_up, wake_up_poll
 
 if TYPE_CHECKING:
     from fastpath.inet import UdpFlow
@@ -86,6 +108,21 @@ SOCK_ZEROCOPY = 1 << 24
 SOCK_FILTER_LOCKED = 1 << 25
 SOCK_PASSCRED = 1 << 26
 """sk_scm_credentials: give every reader the sender's credentials."""
+# SOCK_FASYNC, bit 27, is in fasync.py: somebody wants a signal (O_ASYNC). In the kernel the next
+# two are flags of struct socket_wq: SOCKWQ_ASYNC_NOSPACE, a signal about room is due, and
+# SOCKWQ_ASYNC_WAITDATA, a reader sleeps, who needs none about data.
+
+# si_code of SIGIO (asm-generic/siginfo.h)
+POLL_IN = 1
+POLL_OUT = 2
+POLL_MSG = 3
+POLL_ERR = 4
+POLL_PRI = 5
+POLL_HUP = 6
+
+# What a wake-up is about: its key
+KEY_IN = POLLIN | POLLPRI | POLLRDNORM | POLLRDBAND
+KEY_OUT = POLLOUT | POLLWRNORM | POLLWRBAND
 
 SK_CAN_REUSE = 1
 SK_NO_REUSE = 0
@@ -470,7 +507,12 @@ def sk_wait_data(sk: sock, timeo_ns: int, skb: sk_buff | None) -> int:
 
     Errors, shutdown and a move to CLOSE end the wait too; the caller looks which it was.
     """
-    return sk_wait_event(sk, timeo_ns, sk_data_came, skb)
+    if not sk.sk_flags & SOCK_FASYNC:
+        return sk_wait_event(sk, timeo_ns, sk_data_came, skb)
+    sk.sk_flags |= SOCKWQ_ASYNC_WAITDATA
+    left = sk_wait_event(sk, timeo_ns, sk_data_came, skb)
+    sk.sk_flags &= ~SOCKWQ_ASYNC_WAITDATA
+    return left
 
 
 def sk_data_came(sk: sock, seen: sk_buff | None) -> bool:
@@ -494,25 +536,56 @@ def sock_def_wakeup(sk: sock) -> None:
 
 def sock_def_error_report(sk: sock) -> None:
     """net/core/sock.c: sk_error_report."""
-    wake_up(sk.sk_wq)
+    wake_up_poll(sk.sk_wq, POLLERR)
+    if sk.sk_flags & SOCK_FASYNC:
+        sk_wake_async(sk, SOCK_WAKE_IO, POLL_ERR)
 
 
 def sock_def_readable(sk: sock) -> None:
     """net/core/sock.c: sk_data_ready."""
     wq = sk.sk_wq
     if sk.sk_sleepers or wq.waiters:
-        wake_up(wq)
+        wake_up_poll(wq, KEY_IN)
+    if sk.sk_flags & SOCK_FASYNC:
+        sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_IN)
 
 
 def sock_def_write_space(sk: sock) -> None:
     """net/core/sock.c: sk_write_space of datagram protocols: wake at half the buffer."""
     wq = sk.sk_wq
-    if (sk.sk_sleepers or wq.waiters) and sk.sk_wmem_alloc << 1 <= sk.sk_sndbuf:
-        wake_up(wq)
+    if sk.sk_wmem_alloc << 1 <= sk.sk_sndbuf:
+        if sk.sk_sleepers or wq.waiters:
+            wake_up_poll(wq, KEY_OUT)
+        if sk.sk_flags & SOCK_FASYNC:
+            sk_wake_async(sk, SOCK_WAKE_SPACE, POLL_OUT)
 
 
 def sock_def_destruct(sk: sock) -> None:
     """net/core/sock.c: nothing more to undo."""
+
+
+# --- signals -------------------------------------------------------------------------------
+
+
+def sk_set_bit(sk: sock, bit: int) -> None:
+    """include/net/sock.h: SOCKWQ_ASYNC_NOSPACE or _WAITDATA, if anybody wants signals."""
+    if sk.sk_flags & SOCK_FASYNC:
+        sk.sk_flags |= bit
+
+
+def sk_wake_async(sk: sock, how: int, band: int) -> None:
+    """include/net/sock.h: something has happened that whoever set O_ASYNC wants to hear of."""
+    if sk.sk_flags & SOCK_FASYNC:
+        sock = sk.sk_socket
+        if sock is not None:
+            sock_wake_async(sock, how, band)
+
+
+def sk_send_sigurg(sk: sock) -> None:
+    """net/core/sock.c: urgent data has come: SIGURG to the owner of the open file."""
+    sock = sk.sk_socket
+    if sock is not None and sock.file is not None and send_sigurg(sock.file):
+        sk_wake_async(sk, SOCK_WAKE_URG, POLL_PRI)
 
 
 # --- errors --------------------------------------------------------------------------------
@@ -553,7 +626,10 @@ def sock_wfree(skb: sk_buff) -> None:
     sk: sock = skb.sk
     try:
         sk.sk_wmem_alloc -= skb.truesize
-        if (sk.sk_sleepers or sk.sk_wq.waiters) and not sk.sk_flags & SOCK_USE_WRITE_QUEUE:
+        flags = sk.sk_flags
+        if (
+            sk.sk_sleepers or sk.sk_wq.waiters or flags & SOCK_FASYNC
+        ) and not flags & SOCK_USE_WRITE_QUEUE:
             sk.sk_write_space()
     except (AttributeError, TypeError):  # the collector took sk apart
         return
@@ -704,6 +780,7 @@ def sock_wait_for_wmem(sk: sock, noblock: int | bool) -> None:
             raise OSError(errno.EPIPE, "socket was shut down for sending")
         if sk.sk_wmem_alloc < sk.sk_sndbuf:
             return
+        sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
         if timeo_ns <= 0:
             raise BlockingIOError(errno.EAGAIN, "send buffer full")
         if sk.sk_lock_owned:

@@ -7,21 +7,27 @@ calls sleep on the host's clock; a non-blocking one raises BlockingIOError.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from fastpath.mmsg import mmsg_recv, mmsg_send
-from stack.core.clock import Clock
 from stack.core.dev_queue import dev_plug, dev_unplug
+from stack.core.fasync import sock_fasync
+from stack.core.file import (
+    O_RDWR,
+    fd_install,
+    file_operations,
+    files_struct,
+    filp_close,
+    struct_file,
+)
 from stack.core.iov import msghdr, msghdr_init
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
 from stack.core.proto import net_proto_family, proto_ops
 from stack.core.rows import row, state
+from stack.core.signal import signal_struct
 from stack.core.sock import (
     MAX_SCHEDULE_TIMEOUT,
-    SOCK_TIMESTAMP,
     os_error,
     sock_kfree_s,
     sock_kmalloc,
@@ -29,31 +35,29 @@ from stack.core.sock import (
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
-    FIONBIO,
     MSG_CMSG_CLOEXEC,
     MSG_DONTWAIT,
+    MSG_EOR,
     MSG_WAITFORONE,
     NPROTO,
     O_NONBLOCK,
-    POLLERR,
-    POLLHUP,
-    POLLNVAL,
-    SIOCGSTAMP,
     SO_GET_FILTER,
     SOCK_CLOEXEC,
     SOCK_MAX,
     SOCK_NONBLOCK,
+    SOCK_SEQPACKET,
     SOCK_TYPE_MASK,
     SOL_SOCKET,
     SS_UNCONNECTED,
 )
 
 if TYPE_CHECKING:
+    from stack.core.fasync import fasync_struct
     from stack.core.readyfd import ReadyFd
+    from stack.core.wait import wait_queue_head
     from stack.net import Net
     from stack.sched.sch_generic import Qdisc
 
-NR_OPEN = 1 << 16
 CMSG_HDR_BYTES = 16  # sizeof(struct cmsghdr)
 CMSG_ON_STACK_BYTES = 36  # what ___sys_sendmsg has room for without sock_kmalloc
 UIO_MAXIOV = 1024
@@ -72,49 +76,11 @@ class socket:
     """NULL (None) until the family has made the sock, and after release; as `sk`."""
     sk: Any = row()
     """Whoever reads it knows which kind of sock it is."""
-    file: socket_file | None = row()
+    file: struct_file | None = row()
     ready: ReadyFd | None = row()
     """Made when somebody asks for a real descriptor."""
-
-
-@state
-class socket_file:
-    """struct file of a socket: open-file flags and the number of descriptors that share it."""
-
-    private_data: socket
-    f_flags: int
-    f_count: int = row(1)
-
-
-@state
-class files_struct:
-    """The descriptor table of a host (one process per host). Lowest free number first."""
-
-    fd: dict[int, socket] = row(make=dict)
-    free: list[int] = row(make=list)
-    next_fd: int = row(3)
-    """0, 1 and 2 are a process's standard streams."""
-    msg: msghdr | None = row()
-    """One for the next call that needs one; None while a call has it."""
-
-    def install(self, sock: socket) -> int:
-        """fs/file.c: get_unused_fd and fd_install. Raises: OSError EMFILE."""
-        if self.free:
-            fd = heappop(self.free)
-        else:
-            if self.next_fd >= NR_OPEN:
-                raise OSError(errno.EMFILE, "too many open sockets")
-            fd = self.next_fd
-            self.next_fd += 1
-        self.fd[fd] = sock
-        return fd
-
-    def remove(self, fd: int) -> socket | None:
-        """fs/file.c: close_fd; None when it was not open."""
-        sock = self.fd.pop(fd, None)
-        if sock is not None:
-            heappush(self.free, fd)
-        return sock
+    fasync_list: list[fasync_struct] = row(make=list)
+    """In the kernel a member of its struct socket_wq."""
 
 
 def security_sock_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
@@ -139,6 +105,7 @@ def sock_init(net: Net) -> None:
     net.detached_fds = {}
     net.delayed_fput = []
     net.flushing_fput = False
+    net.signal = signal_struct()
     net.ready_hub = None
     net.net_families = [None] * NPROTO
     net.proto_list = []
@@ -204,17 +171,17 @@ def __sock_create(
     return sock
 
 
-def sock_alloc_file(sock: socket, flags: int) -> socket_file:
+def sock_alloc_file(sock: socket, flags: int) -> struct_file:
     """net/socket.c"""
-    sock.file = file = socket_file(sock, flags)
+    sock.file = file = struct_file(sock.net, socket_file_ops, sock, O_RDWR | flags & O_NONBLOCK)
     return file
 
 
 def sock_map_fd(sock: socket, flags: int) -> int:
     """net/socket.c: give the socket a descriptor. Raises: OSError EMFILE."""
-    sock_alloc_file(sock, flags)
+    file = sock_alloc_file(sock, flags)
     try:
-        return sock.net.fdtable.install(sock)
+        return fd_install(sock.net, file, flags)
     except OSError:
         sock_release(sock)
         raise
@@ -224,10 +191,14 @@ get_fd = sock_map_fd
 
 
 def sockfd_lookup(net: Net, fd: int) -> socket:
-    """net/socket.c: the socket of a descriptor. Raises: OSError EBADF."""
-    sock: socket | None = net.fdtable.fd.get(fd)
-    if sock is None:
+    """net/socket.c: the socket of a descriptor. Raises: OSError EBADF, ENOTSOCK."""
+    file: struct_file | None = net.fdtable.fd.get(fd)
+    if file is None:
         raise OSError(errno.EBADF, f"{fd} is not an open socket")
+    private = file.private_data
+    if not isinstance(private, socket):
+        raise OSError(errno.ENOTSOCK, f"{fd} is open, but no socket")
+    sock: socket = private
     return sock
 
 
@@ -252,10 +223,9 @@ def __sock_release(sock: socket) -> None:
     sock.file = None
 
 
-def sock_close(net: Net, file: socket_file) -> int:
+def sock_close(file: struct_file) -> None:
     """net/socket.c: the last descriptor of an open file was closed."""
     __sock_release(file.private_data)
-    return 0
 
 
 def move_addr_to_kernel(addr: object) -> sockaddr | None:
@@ -311,6 +281,24 @@ def sock_recvmsg_nosec(sock: socket, msg: msghdr, flags: int) -> int:
     """net/socket.c: past the security check."""
     received: int = sock.ops.recvmsg(sock, msg, msg.count, flags)
     return received
+
+
+def sock_read_iter(file: struct_file, to: msghdr) -> int:
+    """net/socket.c: read(2) of a socket. Returns bytes. Raises: OSError."""
+    if not to.count:
+        return 0  # as System V had it: no message is taken
+    sock: socket = file.private_data
+    return sock_recvmsg(sock, to, MSG_DONTWAIT if file.f_flags & O_NONBLOCK else 0)
+
+
+def sock_write_iter(file: struct_file, msg: msghdr) -> int:
+    """net/socket.c: write(2) of a socket; a packet of SOCK_SEQPACKET ends with it. Bytes."""
+    sock: socket = file.private_data
+    if file.f_flags & O_NONBLOCK:
+        msg.msg_flags |= MSG_DONTWAIT
+    if sock.type == SOCK_SEQPACKET:
+        msg.msg_flags |= MSG_EOR
+    return __sock_sendmsg(sock, msg)
 
 
 # --- what the calls need -------------------------------------------------------------------
@@ -669,24 +657,10 @@ def sys_shutdown(net: Net, fd: int, how: int) -> None:
 
 def sys_close(net: Net, fd: int) -> None:
     """close(2). Raises: OSError EBADF."""
-    sock: socket | None = net.fdtable.remove(fd)
-    if sock is None:
-        raise OSError(errno.EBADF, f"{fd} is not an open socket")
-    file = sock.file
+    file: struct_file | None = net.fdtable.remove(fd)
     if file is None:
-        return
-    file.f_count -= 1
-    if not file.f_count:
-        sock_close(net, file)
-
-
-def sys_dup(net: Net, fd: int) -> int:
-    """dup(2): another descriptor of the same open socket. Raises: OSError EBADF, EMFILE."""
-    sock: socket = sockfd_lookup(net, fd)
-    new = net.fdtable.install(sock)
-    if sock.file is not None:
-        sock.file.f_count += 1
-    return new
+        raise OSError(errno.EBADF, f"{fd} is not open")
+    filp_close(file)
 
 
 def sys_set_nonblocking(net: Net, fd: int, on: bool) -> None:
@@ -705,24 +679,6 @@ def sys_get_nonblocking(net: Net, fd: int) -> bool:
     return file is not None and bool(file.f_flags & O_NONBLOCK)
 
 
-def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:
-    """ioctl(2): FIONBIO, SIOCGSTAMP, else the family's and protocol's. Raises: OSError ENOTTY."""
-    sock: socket = sockfd_lookup(net, fd)
-    if cmd == FIONBIO:
-        sys_set_nonblocking(net, fd, bool(arg))
-        return 0
-    if cmd == SIOCGSTAMP:
-        sk = sock.sk
-        stamp = sk.sk_stamp_ns
-        if not sk.sk_flags & SOCK_TIMESTAMP:
-            sk.sk_flags |= SOCK_TIMESTAMP  # as on Linux, stamps are kept from the first request on
-            stamp = -1
-        if stamp < 0:
-            raise OSError(errno.ENOENT, "no packet was received yet")
-        return divmod(stamp // 1000, 1_000_000)
-    return sock.ops.ioctl(sock, cmd, arg)
-
-
 # --- poll ----------------------------------------------------------------------------------
 
 
@@ -732,46 +688,22 @@ def sock_poll(sock: socket, wait: Any = None) -> int:
     return bits
 
 
+def sock_file_poll(file: struct_file) -> int:
+    """file_operations.poll of a socket's open file."""
+    sock: socket = file.private_data
+    return sock_poll(sock)
+
+
+def sock_file_wait(file: struct_file) -> wait_queue_head:
+    """The queue that a poller of a socket's file sleeps on."""
+    sock: socket = file.private_data
+    wq: wait_queue_head = sock.sk.sk_wq
+    return wq
+
+
 def sys_poll_one(net: Net, fd: int) -> int:
     """poll(2) of one descriptor without waiting: its POLL* bits. Raises: OSError EBADF."""
     return sock_poll(sockfd_lookup(net, fd))
-
-
-def do_poll(
-    clock: Clock, waits: Sequence[tuple[socket | None, int]], timeout_ns: int | None
-) -> list[int]:
-    """fs/select.c: sleep until one of [(socket, wanted)] is ready; the bits of each, 0 = not ready.
-
-    None stands for a descriptor that is not open. Timeout 0 does not sleep, None sleeps for ever.
-    """
-
-    def bits() -> list[int]:
-        return [
-            POLLNVAL if sock is None else sock_poll(sock) & (wanted | POLLERR | POLLHUP)
-            for sock, wanted in waits
-        ]
-
-    found = bits()
-    if any(found) or timeout_ns == 0:
-        return found
-    queues = [sock.sk.sk_wq for sock, _ in waits if sock is not None]
-    for queue in queues:
-        queue.add(clock.wake)  # sockets wake only whom they know
-    try:
-        clock.wait(lambda: any(bits()), timeout_ns)
-    finally:
-        for queue in queues:
-            queue.remove(clock.wake)
-    return bits()
-
-
-def sys_poll(
-    net: Net, fds: Sequence[tuple[int, int]], timeout_ns: int | None = None
-) -> list[tuple[int, int]]:
-    """poll(2): [(fd, wanted)] to [(fd, bits)] of the ready ones; timeout None waits for ever."""
-    waits = [(net.fdtable.fd.get(fd), wanted) for fd, wanted in fds]
-    found = do_poll(net.clock, waits, timeout_ns)
-    return [(fd, bits) for (fd, _), bits in zip(fds, found, strict=True) if bits]
 
 
 def sys_set_timeout(net: Net, fd: int, timeout_ns: int | None) -> None:
@@ -782,9 +714,20 @@ def sys_set_timeout(net: Net, fd: int, timeout_ns: int | None) -> None:
     )
 
 
-def socki_lookup(file: socket_file) -> socket:
+def socki_lookup(file: struct_file) -> socket:
     """net/socket.c SOCKET_I: the socket of an open file."""
-    return file.private_data
+    sock: socket = file.private_data
+    return sock
 
 
 SOCKET_I = socki_lookup
+
+
+socket_file_ops = file_operations(
+    release=sock_close,
+    poll=sock_file_poll,
+    poll_wait=sock_file_wait,
+    read_iter=sock_read_iter,
+    write_iter=sock_write_iter,
+    fasync=sock_fasync,
+)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+from stack.core.fasync import SOCK_FASYNC, SOCK_WAKE_SPACE, SOCKWQ_ASYNC_NOSPACE
 from stack.core.sk_mem import sk_mem_reclaim_final
 from stack.core.sock import (
+    KEY_OUT,
+    POLL_OUT,
     SOCK_NOSPACE,
     os_error,
     raise_sock_error,
+    sk_set_bit,
     sk_wait_event,
+    sk_wake_async,
     sock,
     sock_error,
 )
@@ -24,14 +29,16 @@ from stack.core.tcp_states import (
     TCPF_SYN_SENT,
 )
 from stack.core.uapi import SEND_SHUTDOWN
-from stack.core.wait import wake_up
+from stack.core.wait import wake_up_poll
 
 
 def sk_stream_write_space(sk: sock) -> None:
     """net/core/stream.c: sk_write_space of stream protocols: wake at a third of the buffer."""
     if sk_stream_is_writeable(sk) and sk.sk_socket is not None:
         sk.sk_flags &= ~SOCK_NOSPACE
-        wake_up(sk.sk_wq)
+        wake_up_poll(sk.sk_wq, KEY_OUT)
+        if sk.sk_flags & SOCK_FASYNC and not sk.sk_shutdown & SEND_SHUTDOWN:
+            sk_wake_async(sk, SOCK_WAKE_SPACE, POLL_OUT)
 
 
 def sk_stream_wspace(sk: sock) -> int:
@@ -106,6 +113,7 @@ def sk_stream_wait_memory(sk: sock, timeo_ns: int) -> int:
         if sk_stream_memory_free(sk):
             return timeo_ns
         if timeo_ns <= 0:
+            sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
             sk.sk_flags |= SOCK_NOSPACE
             raise BlockingIOError(errno.EAGAIN, "send buffer full")
         sk.sk_flags |= SOCK_NOSPACE

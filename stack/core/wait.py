@@ -44,6 +44,10 @@ class wait_queue_head:
     clock: Clock | None = row()
     """None unless it has sleeping threads, which have to hear of wake-ups."""
     waiters: list[Callable[[], Any]] = row(make=list)
+    exclusive: int = row(0)
+    """How many at the end of `waiters` are exclusive: one of them that is glad of it is enough."""
+    key: int = row(0)
+    """During a wake-up: the POLL* bits that it is about; 0, whoever wakes did not say."""
 
     if TYPE_CHECKING:
 
@@ -57,21 +61,56 @@ class wait_queue_head:
 
     def add(self, fn: Callable[[], Any]) -> None:
         """Call `fn()` at every wake-up until `remove(fn)`."""
+        if self.exclusive:
+            self.waiters.insert(len(self.waiters) - self.exclusive, fn)
+        else:
+            self.waiters.append(fn)
+
+    def add_first(self, fn: Callable[[], Any]) -> None:
+        """kernel/sched/wait.c add_wait_queue: the same, before those who are there."""
+        self.waiters.insert(0, fn)
+
+    def add_exclusive(self, fn: Callable[[], Any]) -> None:
+        """kernel/sched/wait.c add_wait_queue_exclusive: one such `fn()` that is true is enough."""
         self.waiters.append(fn)
+        self.exclusive += 1
 
     def remove(self, fn: Callable[[], Any]) -> None:
         """Forget `fn`; unknown callbacks are ignored."""
-        if fn in self.waiters:
-            self.waiters.remove(fn)
+        waiters = self.waiters
+        if fn in waiters:
+            at = waiters.index(fn)
+            if at >= len(waiters) - self.exclusive:
+                self.exclusive -= 1
+            del waiters[at]
 
 
 def wake_up(wq: wait_queue_head | None) -> None:
     """kernel/sched/wait.c: something that sleepers on `wq` wait for may have changed."""
+    wake_up_poll(wq, 0)
+
+
+def wake_up_poll(wq: wait_queue_head | None, key: int) -> None:
+    """include/linux/wait.h: the same; `key` has the POLL* bits that may have changed, 0: any."""
     if wq is None:
         return
     clock = wq.clock
     if clock is not None:
         clock.wake()
     if wq.waiters:
+        if wq.exclusive:
+            __wake_up_common(wq, key)
+            return
         for fn in tuple(wq.waiters):
+            wq.key = key  # what a callback wakes in turn may have left another one
             fn()
+
+
+def __wake_up_common(wq: wait_queue_head, key: int) -> None:
+    """kernel/sched/wait.c: all who are not exclusive, then such until one is glad of it."""
+    waiters = tuple(wq.waiters)
+    first = len(waiters) - wq.exclusive
+    for at, fn in enumerate(waiters):
+        wq.key = key
+        if fn() and at >= first:
+            return

@@ -9,6 +9,7 @@ import errno
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stack.core.fasync import SOCKWQ_ASYNC_NOSPACE
 from stack.core.sk_mem import proto_mem
 from stack.core.sock import (
     SOCK_DEAD,
@@ -18,6 +19,7 @@ from stack.core.sock import (
     lock_sock,
     os_error,
     release_sock,
+    sk_set_bit,
     sock_rcvlowat,
 )
 from stack.core.stream import sk_stream_is_writeable, sk_stream_write_space
@@ -164,6 +166,7 @@ def tcp_poll(file: Any, sock: socket, wait: Any = None) -> int:
             if sk_stream_is_writeable(sk):
                 mask |= POLLOUT | POLLWRNORM
             else:
+                sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
                 sk.sk_flags |= SOCK_NOSPACE
         else:
             mask |= POLLOUT | POLLWRNORM

@@ -26,6 +26,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_ZEROWINDOW,
     kfree_skb_reason,
 )
+from stack.core.fasync import SOCK_WAKE_WAITD
 from stack.core.sk_mem import (
     SOCK_SNDBUF_LOCK,
     sk_forced_mem_schedule,
@@ -33,8 +34,19 @@ from stack.core.sk_mem import (
     sk_rmem_schedule,
     sk_under_memory_pressure,
 )
-from stack.core.sock import SOCK_DEAD, SOCK_DONE, SOCK_NOSPACE, SOCK_URGINLINE, skb_set_owner_r
+from stack.core.sock import (
+    POLL_HUP,
+    POLL_IN,
+    SOCK_DEAD,
+    SOCK_DONE,
+    SOCK_NOSPACE,
+    SOCK_URGINLINE,
+    sk_send_sigurg,
+    sk_wake_async,
+    skb_set_owner_r,
+)
 from stack.core.tcp_states import (
+    TCP_CLOSE,
     TCP_ESTABLISHED,
     TCP_FIN_WAIT1,
     TCP_FIN_WAIT2,
@@ -43,7 +55,7 @@ from stack.core.tcp_states import (
     TcpEvent,
     tcp_next_state,
 )
-from stack.core.uapi import RCV_SHUTDOWN
+from stack.core.uapi import RCV_SHUTDOWN, SHUTDOWN_MASK
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
@@ -603,6 +615,10 @@ def tcp_fin(sk: tcp_sock) -> None:
         tcp_sack_reset(sk)
     if not sk.sk_flags & SOCK_DEAD:
         sk.sk_state_change()
+        if sk.sk_shutdown == SHUTDOWN_MASK or sk.sk_state == TCP_CLOSE:
+            sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_HUP)
+        else:  # not of a half close
+            sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_IN)
 
 
 def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
@@ -701,6 +717,7 @@ def tcp_check_urg(sk: tcp_sock, skb: sk_buff, urg_ptr: int) -> None:
         if head is not None and not before(sk.copied_seq, head.end_seq):
             sk.sk_receive_queue.unlink(head)
             kfree_skb(head)
+    sk_send_sigurg(sk)
     sk.urg_data = TCP_URG_NOTYET
     sk.urg_seq = ptr
     sk.pred_flags = 0

@@ -21,8 +21,15 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK,
     kfree_skb_reason,
 )
+from stack.core.fasync import SOCK_WAKE_IO
 from stack.core.sk_mem import sk_rmem_schedule
-from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, sock_owned_by_user
+from stack.core.sock import (
+    POLL_OUT,
+    SOCK_DEAD,
+    SOCK_KEEPOPEN,
+    sk_wake_async,
+    sock_owned_by_user,
+)
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
@@ -437,6 +444,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         tcp_finish_connect(sk, skb)
         if not sk.sk_flags & SOCK_DEAD:
             sk.sk_state_change()
+            sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT)
         if sk.sk_write_pending or sk.defer_accept or inet_csk_in_pingpong_mode(sk):
             # Data will follow at once and carry the ACK.
             sk.icsk_ack_pending |= ICSK_ACK_SCHED
@@ -613,6 +621,7 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
     sk.copied_seq = sk.rcv_nxt
     tcp_set_state(sk, tcp_next_state(TCP_SYN_RECV, TcpEvent.RCV_ACK_OF_SYN))
     sk.sk_state_change()
+    sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT)
     sk.snd_una = skb.ack_seq
     window = skb.th_window
     sk.snd_wnd = window if skb.tcp_flags & TCPHDR_SYN else window << sk.rx_opt.snd_wscale

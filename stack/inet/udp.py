@@ -328,10 +328,10 @@ def __skb_recv_udp(sk: udp_sock, flags: int, off: list[int] | None) -> sk_buff |
             skb: sk_buff | None = __skb_try_recv_from_queue(queue, flags, off)
             if skb is not None:
                 return skb
+        if timeo_ns <= 0:  # as on Linux, only who would sleep hears of the end
+            raise BlockingIOError(errno.EAGAIN, "no packet is waiting")
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return None
-        if timeo_ns <= 0:
-            raise BlockingIOError(errno.EAGAIN, "no packet is waiting")
         if timeo_ns >= MAX_SCHEDULE_TIMEOUT and not sk.sk_lock_owned:
             skb_wait_forever(sk)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from stack.core.socket import socket
 from stack.core.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.inet_connection_sock import (
@@ -87,6 +88,12 @@ def _timer(sk: tcp_sock) -> tuple[int, int]:
     if timer is not None and timer.pending:
         return 2, max(0, timer.expires - now) // TICK_NS
     return 0, 0
+
+
+def sockets_in_use(net: Net) -> int:
+    """net/socket.c: sock_inuse_get of the sockets that descriptors refer to."""
+    files = net.fdtable.fd.values()
+    return len({id(f.private_data) for f in files if isinstance(f.private_data, socket)})
 
 
 def queues(sk: tcp_sock) -> tuple[int, int]:
@@ -198,7 +205,7 @@ def sockstat(net: Net) -> str:
     orphans = tcp_mem.orphan_count if tcp_mem is not None else 0
     return text(
         [
-            f"sockets: used {len(net.fdtable.fd)}",
+            f"sockets: used {sockets_in_use(net)}",
             f"TCP: inuse {live} orphan {orphans} tw {remnants} "
             f"alloc {tcp_mem.sockets_allocated if tcp_mem is not None else 0} "
             f"mem {mem.get('TCP', 0)}",

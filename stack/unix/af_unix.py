@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff
 from stack.core.datagram import __skb_wait_for_more_packets
+from stack.core.fasync import SOCK_WAKE_WAITD
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
 from stack.core.rows import replace
 from stack.core.sock import (
+    POLL_HUP,
+    POLL_IN,
     SOCK_DEAD,
     SOCK_PASSCRED,
     raise_sock_error,
     sk_alloc,
     sk_free,
+    sk_wake_async,
     sock_graft,
     sock_init_data,
     sock_no_accept,
@@ -152,6 +156,7 @@ def unix_release_sock(sk: unix_sock, embrion: bool) -> None:
             if skb is not None or embrion:
                 skpair.sk_err = errno.ECONNRESET
             skpair.sk_state_change()
+            sk_wake_async(skpair, SOCK_WAKE_WAITD, POLL_HUP)
         unix_dgram_peer_wake_disconnect(sk, skpair)
     sk.sk_state_change()
     while True:
@@ -314,6 +319,10 @@ def unix_shutdown(sock: socket, mode: int) -> int:
         if mode & SEND_SHUTDOWN:
             other.sk_shutdown |= RCV_SHUTDOWN
         other.sk_state_change()
+        if mode == SHUTDOWN_MASK:
+            sk_wake_async(other, SOCK_WAKE_WAITD, POLL_HUP)
+        elif mode & SEND_SHUTDOWN:
+            sk_wake_async(other, SOCK_WAKE_WAITD, POLL_IN)
     return 0
 
 

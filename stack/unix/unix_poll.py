@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stack.core.sock import MAX_SCHEDULE_TIMEOUT, SOCK_DEAD, SOCK_SELECT_ERR_QUEUE
+from stack.core.fasync import SOCK_FASYNC, SOCK_WAKE_SPACE, SOCKWQ_ASYNC_NOSPACE
+from stack.core.sock import (
+    KEY_OUT,
+    MAX_SCHEDULE_TIMEOUT,
+    POLL_OUT,
+    SOCK_DEAD,
+    SOCK_SELECT_ERR_QUEUE,
+    sk_set_bit,
+    sk_wake_async,
+)
 from stack.core.tcp_states import TCP_CLOSE
 from stack.core.uapi import (
     POLLERR,
@@ -21,7 +30,7 @@ from stack.core.uapi import (
     SOCK_SEQPACKET,
     SOCK_STREAM,
 )
-from stack.core.wait import wait_queue_entry, wake_up
+from stack.core.wait import wait_queue_entry, wake_up_poll
 from stack.unix.unix_sock import (
     unix_peer_wake,
     unix_recvq_full,
@@ -37,7 +46,9 @@ if TYPE_CHECKING:
 def unix_write_space(sk: unix_sock) -> None:
     """net/unix/af_unix.c: sk_write_space."""
     if unix_writable(sk):
-        wake_up(sk.sk_wq)
+        wake_up_poll(sk.sk_wq, KEY_OUT)
+        if sk.sk_flags & SOCK_FASYNC:
+            sk_wake_async(sk, SOCK_WAKE_SPACE, POLL_OUT)
 
 
 def unix_wait_for_peer(other: unix_sock, timeo_ns: int) -> int:
@@ -68,7 +79,7 @@ def unix_peer_has_room(other: Any, seen: Any) -> bool:
 def unix_wake_peers(sk: unix_sock) -> None:
     """wake_up(&unix_sk(sk)->peer_wait): there is room in the receive queue."""
     if sk.peer_sleepers or sk.peer_wait.waiters:
-        wake_up(sk.peer_wait)
+        wake_up_poll(sk.peer_wait, KEY_OUT)
 
 
 def unix_dgram_peer_wake_connect(sk: unix_sock, other: unix_sock) -> bool:
@@ -93,7 +104,7 @@ def unix_dgram_peer_wake_disconnect(sk: unix_sock, other: unix_sock) -> bool:
 def unix_dgram_peer_wake_disconnect_wakeup(sk: unix_sock, other: unix_sock) -> None:
     """net/unix/af_unix.c: the same, and whoever waited looks again."""
     if unix_dgram_peer_wake_disconnect(sk, other):
-        wake_up(sk.sk_wq)
+        wake_up_poll(sk.sk_wq, KEY_OUT)
 
 
 def unix_dgram_peer_wake_me(sk: unix_sock, other: unix_sock) -> bool:
@@ -169,5 +180,6 @@ def unix_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
             or not unix_recvq_full_lockless(other)
             or not unix_dgram_peer_wake_me(sk, other)
         ):
-            mask |= POLLOUT | POLLWRNORM | POLLWRBAND
+            return mask | POLLOUT | POLLWRNORM | POLLWRBAND
+    sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
     return mask

@@ -6,9 +6,10 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff
-from stack.core.scm import NO_ID, PID, fput, scm_cookie, scm_fp_dup
+from stack.core.file import NR_OPEN, fput, struct_file
+from stack.core.scm import NO_ID, PID, scm_cookie, scm_fp_dup
 from stack.core.sock import SOCK_PASSCRED, ns_capable, sock_wfree
-from stack.core.socket import NR_OPEN, socket_file
+from stack.core.socket import socket
 from stack.unix.unix_sock import UNIXCB, unix_skb_parms, unix_sock
 
 if TYPE_CHECKING:
@@ -20,14 +21,17 @@ CAP_SYS_ADMIN = 21
 CAP_SYS_RESOURCE = 24
 
 
-def unix_get_socket(file: socket_file) -> unix_sock | None:
+def unix_get_socket(file: struct_file) -> unix_sock | None:
     """net/unix/garbage.c: the AF_UNIX sock behind an open file, if it is one."""
-    sock = file.private_data
-    sk = sock.sk
+    private = file.private_data
+    if not isinstance(private, socket):
+        return None
+    sock: socket = private
+    sk: unix_sock | None = sock.sk
     return sk if sock.ops is not None and sock.ops.family == 1 else None
 
 
-def unix_inflight(net: Net, file: socket_file) -> None:
+def unix_inflight(net: Net, file: struct_file) -> None:
     """net/unix/garbage.c: a descriptor of `file` is in a message."""
     unx: netns_unix = net.unx
     sk: unix_sock | None = unix_get_socket(file)
@@ -39,7 +43,7 @@ def unix_inflight(net: Net, file: socket_file) -> None:
     unx.user_inflight += 1
 
 
-def unix_notinflight(net: Net, file: socket_file) -> None:
+def unix_notinflight(net: Net, file: struct_file) -> None:
     """net/unix/garbage.c: one has left its message."""
     unx: netns_unix = net.unx
     sk: unix_sock | None = unix_get_socket(file)

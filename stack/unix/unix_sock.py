@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from fastpath.skbuff import sk_buff
 from stack.core.rows import FRESH, row, state
 from stack.core.scm import NO_ID, scm_fp_list
-from stack.core.sock import sock
+from stack.core.sock import KEY_OUT, sock
 from stack.core.tcp_states import TCP_LISTEN
-from stack.core.wait import wait_queue_head, wake_up
+from stack.core.wait import wait_queue_head, wake_up_poll
 
 if TYPE_CHECKING:
     from stack.core.sockaddr import sockaddr_un
@@ -88,7 +88,7 @@ class unix_peer_wake:
         self.other.peer_wait.remove(self.relay)
         if sk.peer_wake is self:
             sk.peer_wake = None
-        wake_up(sk.sk_wq)
+        wake_up_poll(sk.sk_wq, KEY_OUT)
 
 
 @state

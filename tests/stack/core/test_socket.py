@@ -7,7 +7,10 @@ import errno
 import pytest
 
 from e1000emu.clock import VirtualClock
+from stack.core.fcntl import sys_dup
+from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
+from stack.core.select import sys_poll
 from stack.core.sockaddr import sockaddr
 from stack.core.socket import (
     sock_create_kern,
@@ -19,12 +22,9 @@ from stack.core.socket import (
     sys_bind,
     sys_close,
     sys_connect,
-    sys_dup,
     sys_getpeername,
     sys_getsockname,
-    sys_ioctl,
     sys_listen,
-    sys_poll,
     sys_poll_one,
     sys_recv,
     sys_recvfrom,

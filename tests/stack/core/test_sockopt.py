@@ -9,12 +9,12 @@ import pytest
 
 from e1000emu.clock import EPOCH_NS, VirtualClock
 from stack.core import uapi as u
+from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
 from stack.core.socket import (
     sockfd_lookup,
     sys_bind,
     sys_getsockopt,
-    sys_ioctl,
     sys_recv,
     sys_sendmsg,
     sys_sendto,

@@ -9,6 +9,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
+from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
 from stack.core.socket import (
     sockfd_lookup,
@@ -16,7 +17,6 @@ from stack.core.socket import (
     sys_close,
     sys_connect,
     sys_getsockopt,
-    sys_ioctl,
     sys_recvfrom,
     sys_recvmsg,
     sys_send,

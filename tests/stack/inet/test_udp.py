@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
+from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
 from stack.core.socket import (
     sockfd_lookup,
@@ -20,7 +21,6 @@ from stack.core.socket import (
     sys_getpeername,
     sys_getsockname,
     sys_getsockopt,
-    sys_ioctl,
     sys_poll_one,
     sys_recvfrom,
     sys_recvmsg,
@@ -608,6 +608,8 @@ def test_shutdown(net: Net) -> None:
     sys_connect(net.host, fd, at(PEER, 9))
     sys_shutdown(net.host, fd, SHUT_RD)
     assert recv(net, fd, flags=0)[1] == 0
+    with pytest.raises(BlockingIOError):
+        recv(net, fd)
     with pytest.raises(OSError, match=r".") as info:
         sys_shutdown(net.host, fd, 7)
     assert info.value.errno == errno.EINVAL

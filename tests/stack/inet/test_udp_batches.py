@@ -22,6 +22,7 @@ from fastpath.batch import FrameBatch
 from fastpath.skbuff import kfree_skb, skb_copy_bits
 from stack.core.dev_receive import dev_add_pack
 from stack.core.ethtool import ethtool_set_features
+from stack.core.ioctl import sys_ioctl
 from stack.core.netdevice import packet_type
 from stack.core.netfilter import (
     NF_ACCEPT,
@@ -29,7 +30,6 @@ from stack.core.netfilter import (
     NF_INET_LOCAL_OUT,
     nf_register_net_hook,
 )
-from stack.core.socket import sys_ioctl
 from stack.core.uapi import (
     IP_MTU_DISCOVER,
     IP_PKTINFO,

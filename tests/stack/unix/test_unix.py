@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from e1000emu.clock import RealClock, VirtualClock
 from stack import aio, proc
 from stack.aio_unix import open_unix_connection, start_unix_server
+from stack.core.file import NR_OPEN
 from stack.core.sock import SOCK_DEAD
-from stack.core.socket import NR_OPEN, sys_close
+from stack.core.socket import sys_close
 from stack.core.uapi import SO_PEERGROUPS, SO_PEERPIDFD, SO_PEERSEC
 from stack.host import Host
 from stack.socket import (
@@ -523,7 +524,7 @@ def test_any_control_message_is_refused_or_arrives(control, room, kind, uid):
     with Host("h", clock=VirtualClock(), uid=uid) as host:
         one, two = host.socketpair(type=kind)
         two.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
-        files = {fd: sock.file for fd, sock in host.fdtable.fd.items()}
+        files = dict(host.fdtable.fd)
         failed = errno_of(one.sendmsg, [b"x"], control)
         if failed:
             assert failed in (errno.EINVAL, errno.EBADF, errno.EPERM, errno.ESRCH)

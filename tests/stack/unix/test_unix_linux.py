@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from e1000emu.clock import VirtualClock
-from stack.core.socket import sys_ioctl
+from stack.core.ioctl import sys_ioctl
 from stack.core.uapi import SIOCATMARK, SIOCINQ, SIOCOUTQ, SO_PEEK_OFF
 from stack.host import Host
 from stack.socket import Socket

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from e1000emu.lab import two_hosts
 from stack import aio
-from stack.core.socket import sys_ioctl
+from stack.core.ioctl import sys_ioctl
 from stack.core.uapi import IPPROTO_XTP, SIOCINQ, SIOCOUTQ
 from stack.host import Host
 from stack.socket import Socket

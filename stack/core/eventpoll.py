@@ -1,0 +1,608 @@
+"""epoll (fs/eventpoll.c): a set of open files, and the list of those that may be ready.
+
+An epitem hangs in the wait queue of what it watches. A wake-up there puts it on its eventpoll's
+ready list, and `ep_send_events` asks each item of that list whether it is ready indeed. The kernel
+needs a second list for what becomes ready meanwhile; here nothing can, with the host's lock held.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from stack.core.file import (
+    O_CLOEXEC,
+    O_RDWR,
+    fd_install,
+    fget,
+    file_operations,
+    fput,
+    get_file,
+    struct_file,
+    vfs_poll,
+)
+from stack.core.net_namespace import pernet_operations
+from stack.core.rows import row, state
+from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
+from stack.core.wait import wait_queue_head, wake_up_poll
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+# include/uapi/linux/eventpoll.h; EPOLLIN to EPOLLRDHUP are POLLIN to POLLRDHUP
+EPOLL_CLOEXEC = O_CLOEXEC
+EPOLL_CTL_ADD = 1
+EPOLL_CTL_DEL = 2
+EPOLL_CTL_MOD = 3
+EPOLLEXCLUSIVE = 1 << 28
+EPOLLWAKEUP = 1 << 29
+EPOLLONESHOT = 1 << 30
+EPOLLET = 1 << 31
+
+EP_PRIVATE_BITS = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE
+EPOLLINOUT_BITS = POLLIN | POLLOUT
+EPOLLEXCLUSIVE_OK_BITS = (
+    EPOLLINOUT_BITS | POLLERR | POLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE
+)
+EP_MAX_NESTS = 4
+EP_MAX_EVENTS = 0x7FFFFFFF // 12  # sizeof(struct epoll_event)
+EP_MAX_WATCHES = 1 << 20
+"""fs.epoll.max_user_watches, of all sets together. (The kernel finds its own from its memory.)"""
+PATH_LIMITS = (1000, 500, 100, 50, 10)
+"""How many wake-up paths of 1, 2 ... epolls one file may have."""
+TOO_DEEP = 1 << 30  # INT_MAX of ep_loop_check_proc
+NSEC_PER_MSEC = 1_000_000
+
+
+@state
+class epitem:
+    """struct epitem: one watched descriptor. `events` EPOLL* bits, `data` the caller's.
+
+    It is in its eventpoll's ready list while `linked`; `before` and `behind` are its neighbours.
+    """
+
+    ep: eventpoll
+    ffd_file: struct_file
+    ffd_fd: int
+    events: int
+    data: Any
+    whead: wait_queue_head | None = row()
+    linked: bool = row(False)
+    before: epitem | None = row()
+    behind: epitem | None = row()
+
+    def wake(self) -> bool:
+        """The entry in the wait queue."""
+        return ep_poll_callback(self)
+
+
+@state
+class eventpoll:
+    """struct eventpoll."""
+
+    net: Net
+    file: struct_file = row()
+    rbr: dict[tuple[int, int], epitem] = row(make=dict)
+    """By descriptor and its file's id: after dup() and close() the number may be another file's."""
+    rdl_first: epitem | None = row()
+    rdl_last: epitem | None = row()
+    rdl_len: int = row(0)
+    sleepers: int = row(0)
+    """How many sleep in epoll_wait."""
+    wq: wait_queue_head = row(of=lambda ep: wait_queue_head(ep.net.clock))
+    """Threads of those; who sleeps on a clock that is not theirs has to be woken."""
+    poll_wait: wait_queue_head = row(of=lambda ep: wait_queue_head(ep.net.clock))
+    """Who watches this set."""
+    gen: int = row(0)
+    loop_check_depth: int = row(0)
+
+
+@state
+class ep_globals:
+    """What the kernel has in static variables: of the check for loops and paths."""
+
+    loop_check_gen: int = row(0)
+    inserting_into: eventpoll | None = row()
+    tfile_check_list: list[struct_file] = row(make=list)
+    path_count: list[int] = row(make=list)
+    watches: int = row(0)
+
+
+# --- the ready list ------------------------------------------------------------------------
+
+
+def ep_is_linked(epi: epitem) -> bool:
+    """fs/eventpoll.c: it is on the ready list."""
+    return epi.linked
+
+
+def ep_list_add_tail(ep: eventpoll, epi: epitem) -> None:
+    """list_add_tail(&epi->rdllink, &ep->rdllist)"""
+    last = ep.rdl_last
+    epi.before = last
+    if last is None:
+        ep.rdl_first = epi
+    else:
+        last.behind = epi
+    ep.rdl_last = epi
+    epi.linked = True
+    ep.rdl_len += 1
+
+
+def ep_list_del(ep: eventpoll, epi: epitem) -> None:
+    """list_del_init(&epi->rdllink)"""
+    before = epi.before
+    behind = epi.behind
+    if before is None:
+        ep.rdl_first = behind
+    else:
+        before.behind = behind
+    if behind is None:
+        ep.rdl_last = before
+    else:
+        behind.before = before
+    epi.before = epi.behind = None
+    epi.linked = False
+    ep.rdl_len -= 1
+
+
+def ep_events_available(ep: eventpoll) -> bool:
+    """fs/eventpoll.c: something may be ready."""
+    return ep.rdl_first is not None
+
+
+# --- files ---------------------------------------------------------------------------------
+
+
+def ep_eventpoll_of(file: struct_file) -> eventpoll | None:
+    """The set behind an open file; None when it is no epoll (is_file_epoll)."""
+    private = file.private_data
+    if isinstance(private, eventpoll):
+        ep: eventpoll = private
+        return ep
+    return None
+
+
+def file_can_poll(file: struct_file) -> bool:
+    """include/linux/poll.h"""
+    return file.f_op.poll is not None
+
+
+def ep_item_poll(epi: epitem, depth: int) -> int:
+    """fs/eventpoll.c: what of an item's events is so at this moment."""
+    ep = ep_eventpoll_of(epi.ffd_file)
+    bits = vfs_poll(epi.ffd_file) if ep is None else __ep_eventpoll_poll(ep, depth)
+    return bits & epi.events
+
+
+def ep_eventpoll_poll(file: struct_file) -> int:
+    """fs/eventpoll.c: file_operations.poll of an epoll: POLLIN when an item is ready."""
+    ep: eventpoll = file.private_data
+    return __ep_eventpoll_poll(ep, 0)
+
+
+def __ep_eventpoll_poll(ep: eventpoll, depth: int) -> int:
+    """fs/eventpoll.c: items that turn out not to be ready leave the list."""
+    epi: epitem | None = ep.rdl_first
+    while epi is not None:
+        behind = epi.behind
+        if ep_item_poll(epi, depth + 1):
+            return POLLIN | POLLRDNORM
+        ep_list_del(ep, epi)
+        epi = behind
+    return 0
+
+
+def ep_eventpoll_wait(file: struct_file) -> wait_queue_head:
+    """Where a poller of the set sleeps."""
+    ep: eventpoll = file.private_data
+    return ep.poll_wait
+
+
+def ep_eventpoll_release(file: struct_file) -> None:
+    """fs/eventpoll.c: the set is closed; nothing is watched by it any more."""
+    ep: eventpoll = file.private_data
+    for epi in tuple(ep.rbr.values()):
+        ep_remove(ep, epi)
+
+
+def eventpoll_release_file(file: struct_file) -> None:
+    """fs/eventpoll.c: the last descriptor of a watched file was closed: it leaves all sets."""
+    if file.f_ep is not None:
+        for epi in tuple(file.f_ep):
+            ep_remove(epi.ep, epi)
+
+
+eventpoll_fops = file_operations(
+    release=ep_eventpoll_release,
+    poll=ep_eventpoll_poll,
+    poll_wait=ep_eventpoll_wait,
+)
+
+
+# --- wake-ups ------------------------------------------------------------------------------
+
+
+def ep_wake_up(ep: eventpoll) -> bool:
+    """wake_up(&ep->wq); whether anybody sleeps there."""
+    if ep.sleepers:
+        wake_up_poll(ep.wq, 0)
+        return True
+    return False
+
+
+def ep_poll_safewake(ep: eventpoll) -> None:
+    """fs/eventpoll.c: who polls the set, or watches it by another one, has to look."""
+    wake_up_poll(ep.poll_wait, POLLIN)
+
+
+def ep_poll_callback(epi: epitem) -> bool:
+    """fs/eventpoll.c: something happened to a watched file. Whether an exclusive wake-up may end.
+
+    An item whose events EPOLLONESHOT took, or that waits for others than the wake-up is about,
+    stays as it is.
+    """
+    ep = epi.ep
+    events = epi.events
+    whead = epi.whead
+    pollflags = 0 if whead is None else whead.key
+    ewake = not events & EPOLLEXCLUSIVE
+    if not events & ~EP_PRIVATE_BITS or (pollflags and not pollflags & events):
+        return ewake
+    if not epi.linked:
+        ep_list_add_tail(ep, epi)
+    if ep_wake_up(ep) and not ewake:
+        inout = pollflags & EPOLLINOUT_BITS
+        ewake = not inout or (inout != EPOLLINOUT_BITS and bool(events & inout))
+    if ep.poll_wait.waiters:
+        ep_poll_safewake(ep)
+    return ewake
+
+
+# --- items ---------------------------------------------------------------------------------
+
+
+def ep_find(ep: eventpoll, file: struct_file, fd: int) -> epitem | None:
+    """fs/eventpoll.c: the item of a file under that number."""
+    return ep.rbr.get((id(file), fd))
+
+
+def ep_insert(
+    ep: eventpoll, events: int, data: Any, tfile: struct_file, fd: int, full_check: bool
+) -> None:
+    """fs/eventpoll.c: watch `tfile`. Raises: OSError ENOSPC, EINVAL (too many wake-up paths)."""
+    shared: ep_globals = ep.net.epoll
+    if shared.watches >= EP_MAX_WATCHES:
+        raise OSError(errno.ENOSPC, f"{shared.watches} files are watched by epolls")
+    epi = epitem(ep, tfile, fd, events, data)
+    if tfile.f_ep is None:
+        tfile.f_ep = []
+        tfile.f_ep_release = eventpoll_release_file
+    tfile.f_ep.insert(0, epi)
+    ep.rbr[id(tfile), fd] = epi
+    shared.watches += 1
+    if full_check:
+        if ep_eventpoll_of(tfile) is None:
+            list_file(shared, tfile)
+        if reverse_path_check(shared):
+            ep_remove(ep, epi)
+            raise OSError(errno.EINVAL, "too many paths from a file through epolls")
+    queue = tfile.f_op.poll_wait
+    if queue is not None:
+        whead = epi.whead = queue(tfile)
+        if events & EPOLLEXCLUSIVE:
+            whead.add_exclusive(epi.wake)
+        else:
+            whead.add_first(epi.wake)
+    ep_ready_now(ep, epi)
+
+
+def ep_ready_now(ep: eventpoll, epi: epitem) -> None:
+    """The end of ep_insert and ep_modify: what is ready already goes on the list."""
+    if ep_item_poll(epi, 1) and not epi.linked:
+        ep_list_add_tail(ep, epi)
+        ep_wake_up(ep)
+        if ep.poll_wait.waiters:
+            ep_poll_safewake(ep)
+
+
+def ep_modify(ep: eventpoll, epi: epitem, events: int, data: Any) -> None:
+    """fs/eventpoll.c: other events, other data."""
+    epi.events = events
+    epi.data = data
+    ep_ready_now(ep, epi)
+
+
+def ep_remove(ep: eventpoll, epi: epitem) -> None:
+    """fs/eventpoll.c: watch it no longer."""
+    whead = epi.whead
+    if whead is not None:
+        whead.remove(epi.wake)
+        epi.whead = None
+    file = epi.ffd_file
+    if file.f_ep is not None:
+        file.f_ep.remove(epi)
+    del ep.rbr[id(file), epi.ffd_fd]
+    if epi.linked:
+        ep_list_del(ep, epi)
+    ep.net.epoll.watches -= 1
+
+
+# --- loops and paths -----------------------------------------------------------------------
+
+
+def list_file(shared: ep_globals, file: struct_file) -> None:
+    """fs/eventpoll.c: its wake-up paths will have to be counted."""
+    for listed in shared.tfile_check_list:
+        if listed is file:
+            return
+    shared.tfile_check_list.append(file)
+
+
+def ep_loop_check_proc(shared: ep_globals, ep: eventpoll, depth: int) -> int:
+    """fs/eventpoll.c: how deep sets nest below `ep`; over EP_MAX_NESTS: wrong."""
+    if ep.gen == shared.loop_check_gen:
+        return ep.loop_check_depth
+    result = 0
+    ep.gen = shared.loop_check_gen
+    for epi in ep.rbr.values():
+        inner = ep_eventpoll_of(epi.ffd_file)
+        if inner is None:
+            list_file(shared, epi.ffd_file)
+            continue
+        if inner is shared.inserting_into or depth > EP_MAX_NESTS:
+            result = TOO_DEEP
+        else:
+            below = ep_loop_check_proc(shared, inner, depth + 1) + 1
+            if below > result:
+                result = below
+        if result > EP_MAX_NESTS:
+            break
+    ep.loop_check_depth = result
+    return result
+
+
+def ep_get_upwards_depth_proc(shared: ep_globals, ep: eventpoll, depth: int) -> int:
+    """fs/eventpoll.c: how deep `ep` lies in other sets."""
+    if ep.gen == shared.loop_check_gen:
+        return ep.loop_check_depth
+    result = 0
+    outer = ep.file.f_ep
+    if outer is not None:
+        for entry in outer:
+            epi: epitem = entry
+            above = ep_get_upwards_depth_proc(shared, epi.ep, depth + 1) + 1
+            if above > result:
+                result = above
+    ep.gen = shared.loop_check_gen
+    ep.loop_check_depth = result
+    return result
+
+
+def ep_loop_check(shared: ep_globals, ep: eventpoll, to: eventpoll) -> bool:
+    """fs/eventpoll.c: may `ep` not watch `to`: because of a loop, or of too many levels?"""
+    shared.inserting_into = ep
+    depth = ep_loop_check_proc(shared, to, 0)
+    if depth > EP_MAX_NESTS:
+        return True
+    return depth + 1 + ep_get_upwards_depth_proc(shared, ep, 0) > EP_MAX_NESTS
+
+
+def path_count_inc(shared: ep_globals, nests: int) -> bool:
+    """fs/eventpoll.c: one more path of that length; too many? Any number of length 1 is right."""
+    if not nests:
+        return False
+    shared.path_count[nests] += 1
+    return shared.path_count[nests] > PATH_LIMITS[nests]
+
+
+def reverse_path_check_proc(shared: ep_globals, file: struct_file, depth: int) -> bool:
+    """fs/eventpoll.c: count the paths from a file through sets to those that nobody watches."""
+    if depth > EP_MAX_NESTS:
+        return True
+    watchers = file.f_ep
+    if watchers is not None:
+        for entry in watchers:
+            epi: epitem = entry
+            outer = epi.ep.file
+            if outer.f_ep:
+                wrong = reverse_path_check_proc(shared, outer, depth + 1)
+            else:
+                wrong = path_count_inc(shared, depth)
+            if wrong:
+                return True
+    return False
+
+
+def reverse_path_check(shared: ep_globals) -> bool:
+    """fs/eventpoll.c: has a file of the check list too many wake-up paths?"""
+    for file in shared.tfile_check_list:
+        shared.path_count = [0] * len(PATH_LIMITS)
+        if reverse_path_check_proc(shared, file, 0):
+            return True
+    return False
+
+
+# --- the calls -----------------------------------------------------------------------------
+
+
+def eventpoll_init(net: Net) -> None:
+    """fs/eventpoll.c: what all sets of a namespace have together."""
+    net.epoll = ep_globals()
+
+
+eventpoll_net_ops = pernet_operations(init=eventpoll_init)
+
+
+def sys_epoll_create1(net: Net, flags: int = 0) -> int:
+    """epoll_create1(2): a descriptor; EPOLL_CLOEXEC. Raises: OSError EINVAL, EMFILE."""
+    if flags & ~EPOLL_CLOEXEC:
+        raise OSError(errno.EINVAL, f"epoll_create1: flags {flags:#x}")
+    ep = eventpoll(net)
+    ep.file = file = struct_file(net, eventpoll_fops, ep, O_RDWR)
+    return fd_install(net, file, flags)
+
+
+def sys_epoll_create(net: Net, size: int) -> int:
+    """epoll_create(2). Raises: OSError EINVAL, EMFILE."""
+    if size <= 0:
+        raise OSError(errno.EINVAL, f"epoll_create: size {size}")
+    return sys_epoll_create1(net, 0)
+
+
+def sys_epoll_ctl(net: Net, epfd: int, op: int, fd: int, events: int = 0, data: Any = 0) -> None:
+    """epoll_ctl(2): EPOLL_CTL_ADD, MOD or DEL; `events` and `data` of struct epoll_event.
+
+    Raises: OSError EBADF, EPERM (a file that cannot be polled), EINVAL, EEXIST, ENOENT, ELOOP,
+        ENOSPC.
+    """
+    do_epoll_ctl(net, epfd, op, fd, events & 0xFFFFFFFF, data)
+
+
+def do_epoll_ctl(net: Net, epfd: int, op: int, fd: int, events: int, data: Any) -> None:
+    """fs/eventpoll.c"""
+    file: struct_file = fget(net, epfd)
+    tfile: struct_file = fget(net, fd)
+    if not file_can_poll(tfile):
+        raise PermissionError(errno.EPERM, f"{fd} cannot be polled")
+    ep = ep_eventpoll_of(file)
+    if file is tfile or ep is None:
+        raise OSError(errno.EINVAL, f"{epfd} is no epoll, or {fd} the same")
+    events &= ~EPOLLWAKEUP  # a host does not fall asleep
+    inner = ep_eventpoll_of(tfile)
+    if (
+        op != EPOLL_CTL_DEL
+        and events & EPOLLEXCLUSIVE
+        and (
+            op == EPOLL_CTL_MOD
+            or (op == EPOLL_CTL_ADD and (inner is not None or events & ~EPOLLEXCLUSIVE_OK_BITS))
+        )
+    ):
+        raise OSError(errno.EINVAL, "EPOLLEXCLUSIVE does not go with that")
+    shared: ep_globals = net.epoll
+    full_check = False
+    if op == EPOLL_CTL_ADD and (file.f_ep or inner is not None):
+        full_check = True
+        shared.loop_check_gen += 1
+        shared.tfile_check_list = []
+        if inner is not None and ep_loop_check(shared, ep, inner):
+            shared.tfile_check_list = []
+            raise OSError(errno.ELOOP, "epolls watch each other in a circle, or more than 5 deep")
+    epi = ep_find(ep, tfile, fd)
+    if op == EPOLL_CTL_ADD:
+        if epi is not None:
+            raise FileExistsError(errno.EEXIST, f"{fd} is watched already")
+        try:
+            ep_insert(ep, events | POLLERR | POLLHUP, data, tfile, fd, full_check)
+        finally:
+            shared.tfile_check_list = []
+        return
+    if op != EPOLL_CTL_DEL and op != EPOLL_CTL_MOD:
+        raise OSError(errno.EINVAL, f"epoll_ctl: unknown operation {op}")
+    if epi is None:
+        raise FileNotFoundError(errno.ENOENT, f"{fd} is not watched")
+    if op == EPOLL_CTL_DEL:
+        ep_remove(ep, epi)
+    elif epi.events & EPOLLEXCLUSIVE:
+        raise OSError(errno.EINVAL, "what is watched with EPOLLEXCLUSIVE cannot be modified")
+    else:
+        ep_modify(ep, epi, events | POLLERR | POLLHUP, data)
+
+
+def ep_send_events(ep: eventpoll, maxevents: int) -> list[tuple[int, Any]]:
+    """fs/eventpoll.c: [(events, data)] of items that are ready, at most `maxevents`.
+
+    What is level triggered goes to the end of the list again, so that the next call begins with
+    those that found no place in this one.
+    """
+    found: list[tuple[int, Any]] = []
+    count = ep.rdl_len
+    while count and len(found) < maxevents:
+        count -= 1
+        epi: epitem = ep.rdl_first  # type: ignore[assignment]  # rdl_len counts them
+        ep_list_del(ep, epi)
+        revents = ep_item_poll(epi, 1)
+        if not revents:
+            continue
+        found.append((revents, epi.data))
+        if epi.events & EPOLLONESHOT:
+            epi.events &= EP_PRIVATE_BITS
+        elif not epi.events & EPOLLET:
+            ep_list_add_tail(ep, epi)
+    if ep.rdl_first is not None:
+        ep_wake_up(ep)
+    return found
+
+
+def ep_poll(ep: eventpoll, maxevents: int, timeout_ns: int | None) -> list[tuple[int, Any]]:
+    """fs/eventpoll.c: sleep until something is ready, or the time is over."""
+    clock = ep.net.clock
+    end_ns = None if timeout_ns is None else clock.now_ns() + timeout_ns
+    while True:
+        if ep.rdl_first is not None:
+            found = ep_send_events(ep, maxevents)
+            if found:
+                return found
+        left_ns = None if end_ns is None else end_ns - clock.now_ns()
+        if left_ns is not None and left_ns <= 0:
+            return []
+        ep.sleepers += 1
+        try:
+            ep_sleep(ep, left_ns)
+        finally:
+            ep.sleepers -= 1
+
+
+def ep_sleep(ep: eventpoll, timeout_ns: int | None) -> None:
+    """Until the ready list is not empty, or the time is over."""
+    ep.net.clock.wait(lambda: ep.rdl_first is not None, timeout_ns)
+
+
+def do_epoll_wait(
+    net: Net, epfd: int, maxevents: int, timeout_ns: int | None
+) -> list[tuple[int, Any]]:
+    """fs/eventpoll.c"""
+    file: struct_file = fget(net, epfd)
+    if not 0 < maxevents <= EP_MAX_EVENTS:
+        raise OSError(errno.EINVAL, f"epoll_wait: maxevents is {maxevents}")
+    ep = ep_eventpoll_of(file)
+    if ep is None:
+        raise OSError(errno.EINVAL, f"{epfd} is no epoll")
+    get_file(file)
+    try:
+        return ep_poll(ep, maxevents, timeout_ns)
+    finally:
+        fput(file)
+
+
+def sys_epoll_wait(
+    net: Net, epfd: int, maxevents: int, timeout_ms: int = -1
+) -> list[tuple[int, Any]]:
+    """epoll_wait(2): [(events, data)]; a negative timeout waits for ever.
+
+    Raises: OSError EBADF, EINVAL.
+    """
+    return do_epoll_wait(
+        net, epfd, maxevents, None if timeout_ms < 0 else timeout_ms * NSEC_PER_MSEC
+    )
+
+
+def sys_epoll_pwait(
+    net: Net, epfd: int, maxevents: int, timeout_ms: int = -1, sigmask: object = None
+) -> list[tuple[int, Any]]:
+    """epoll_pwait(2). A host's programs block no signals: `sigmask` is unused."""
+    return sys_epoll_wait(net, epfd, maxevents, timeout_ms)
+
+
+def sys_epoll_pwait2(
+    net: Net,
+    epfd: int,
+    maxevents: int,
+    timeout: tuple[int, int] | None = None,
+    sigmask: object = None,
+) -> list[tuple[int, Any]]:
+    """epoll_pwait2(2): `timeout` (seconds, ns), None for ever. Raises: OSError EBADF, EINVAL."""
+    if timeout is not None and (timeout[0] < 0 or not 0 <= timeout[1] < 1_000_000_000):
+        raise OSError(errno.EINVAL, f"{timeout} is no time")
+    ns = None if timeout is None else timeout[0] * 1_000_000_000 + timeout[1]
+    return do_epoll_wait(net, epfd, maxevents, ns)

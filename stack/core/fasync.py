@@ -1,0 +1,162 @@
+"""Who is told by a signal that a file is ready: O_ASYNC (fs/fcntl.c, net/socket.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from stack.core.file import FASYNC, fown_struct, struct_file
+from stack.core.rows import state
+from stack.core.signal import (
+    SI_SIGIO,
+    SIGIO,
+    SIGURG,
+    do_send_sig_info,
+    siginfo,
+)
+
+if TYPE_CHECKING:
+    from stack.core.socket import socket
+
+PID = 1
+"""The process that a host's programs are; the group that it leads has the same number."""
+PIDTYPE_PID = 0
+PIDTYPE_TGID = 1
+PIDTYPE_PGID = 2
+
+BAND_TABLE = (0x041, 0x304, 0x441, 0x008, 0x082, 0x018)
+"""fs/fcntl.c band_table: EPOLL* of POLL_IN, _OUT, _MSG, _ERR, _PRI and _HUP."""
+SPECIFIC_SICODES = (4, 5, 7, 8, 11, 17, 31)
+"""Signals whose si_code has a meaning of their own: ILL, TRAP, BUS, FPE, SEGV, CHLD, SYS."""
+
+
+@state
+class fasync_struct:
+    """struct fasync_struct: a descriptor whose owner wants signals."""
+
+    fa_file: struct_file
+    fa_fd: int
+
+
+def fasync_helper(fd: int, file: struct_file, on: bool, fapp: list[fasync_struct]) -> int:
+    """fs/fcntl.c: put `file` on the list under `fd`, or take it off. 1 when it came or went."""
+    if not on:
+        file.f_flags &= ~FASYNC
+        for entry in fapp:
+            if entry.fa_file is file:
+                fapp.remove(entry)
+                return 1
+        return 0
+    file.f_flags |= FASYNC
+    for entry in fapp:
+        if entry.fa_file is file:
+            entry.fa_fd = fd
+            return 0
+    fapp.insert(0, fasync_struct(file, fd))
+    return 1
+
+
+def kill_fasync(fapp: list[fasync_struct], sig: int, band: int) -> None:
+    """fs/fcntl.c: tell everybody on the list. `band`: POLL_IN and so on."""
+    for entry in tuple(fapp):
+        fown = entry.fa_file.f_owner
+        if fown is not None and not (sig == SIGURG and not fown.signum):
+            send_sigio(entry.fa_file, fown, entry.fa_fd, band)
+
+
+def send_sigio(file: struct_file, fown: fown_struct, fd: int, band: int) -> None:
+    """fs/fcntl.c: SIGIO, or F_SETSIG's signal with what happened to which descriptor."""
+    if fown.pid != PID:
+        return
+    net = file.net
+    sig = fown.signum
+    if sig:
+        code = band
+        if sig in SPECIFIC_SICODES:
+            code = SI_SIGIO
+        if not do_send_sig_info(net, siginfo(sig, code, BAND_TABLE[band - 1], fd)):
+            return
+    do_send_sig_info(net, siginfo(SIGIO))
+
+
+def send_sigurg(file: struct_file) -> bool:
+    """fs/fcntl.c: SIGURG to whoever owns the file; False when nobody does."""
+    fown = file.f_owner
+    if fown is None or fown.pid != PID:
+        return False
+    do_send_sig_info(file.net, siginfo(SIGURG))
+    return True
+
+
+def f_setown(file: struct_file, who: int) -> None:
+    """fs/fcntl.c: process `who`, or group -`who`; 0 nobody. Raises: OSError EINVAL, ESRCH."""
+    kind = PIDTYPE_TGID
+    if who < 0:
+        if who == -0x80000000:
+            raise OSError(errno.EINVAL, f"{who} is no process group")
+        kind = PIDTYPE_PGID
+        who = -who
+    if who and who != PID:
+        raise OSError(errno.ESRCH, f"no process {who}: a host's programs are process {PID}")
+    __f_setown(file, who, kind)
+
+
+def __f_setown(file: struct_file, pid: int, kind: int) -> None:
+    """fs/fcntl.c"""
+    fown = file.f_owner
+    if fown is None:
+        fown = file.f_owner = fown_struct()
+    fown.pid = pid
+    fown.pid_type = kind if pid else PIDTYPE_TGID
+
+
+def f_getown(file: struct_file) -> int:
+    """fs/fcntl.c: the process, or the group as a negative number; 0: nobody."""
+    fown = file.f_owner
+    if fown is None:
+        return 0
+    return -fown.pid if fown.pid_type == PIDTYPE_PGID else fown.pid
+
+
+# --- sockets -------------------------------------------------------------------------------
+
+
+SOCK_FASYNC = 1 << 27  # bits of sk_flags; stack/core/sock.py has them all
+SOCKWQ_ASYNC_NOSPACE = 1 << 28
+SOCKWQ_ASYNC_WAITDATA = 1 << 29
+SOCK_WAKE_IO = 0  # enum: how of sk_wake_async (include/linux/net.h)
+SOCK_WAKE_WAITD = 1
+SOCK_WAKE_SPACE = 2
+SOCK_WAKE_URG = 3
+
+
+def sock_wake_async(sock: socket, how: int, band: int) -> None:
+    """net/socket.c: signals to whoever set O_ASYNC, unless a reader or nobody waits."""
+    fapp = sock.fasync_list
+    if not fapp:
+        return
+    sk = sock.sk
+    if how == SOCK_WAKE_WAITD:
+        if sk.sk_flags & SOCKWQ_ASYNC_WAITDATA:
+            return
+    elif how == SOCK_WAKE_SPACE:
+        if not sk.sk_flags & SOCKWQ_ASYNC_NOSPACE:
+            return
+        sk.sk_flags &= ~SOCKWQ_ASYNC_NOSPACE
+    elif how == SOCK_WAKE_URG:
+        kill_fasync(fapp, SIGURG, band)
+        return
+    kill_fasync(fapp, SIGIO, band)
+
+
+def sock_fasync(fd: int, file: struct_file, on: bool) -> None:
+    """net/socket.c: O_ASYNC of a socket's open file. Raises: OSError EINVAL."""
+    sock: socket = file.private_data
+    sk = sock.sk
+    if sk is None:
+        raise OSError(errno.EINVAL, "the socket has ended")
+    fasync_helper(fd, file, on, sock.fasync_list)
+    if sock.fasync_list:
+        sk.sk_flags |= SOCK_FASYNC
+    else:
+        sk.sk_flags &= ~SOCK_FASYNC

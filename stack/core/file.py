@@ -1,0 +1,210 @@
+"""Open files and the descriptor table of a host (fs/file.c, fs/file_table.c, linux/fs.h).
+
+A host has one process, whose descriptors are those of its network namespace. What a descriptor
+refers to is a `struct_file`: a socket's, an epoll's, a pipe's end, or a file of the machine that
+runs this. Call every function with the host's lock held.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from stack.core.rows import row, state
+
+if TYPE_CHECKING:
+    from stack.core.iov import msghdr
+    from stack.core.wait import wait_queue_head
+    from stack.net import Net
+
+NR_OPEN = 1 << 16
+
+O_RDONLY = 0
+O_WRONLY = 1
+O_RDWR = 2
+O_ACCMODE = 3
+O_APPEND = 0o2000
+O_CLOEXEC = 0o2000000
+FASYNC = 0o20000  # O_ASYNC
+
+
+@state
+class file_operations:
+    """struct file_operations: what an open file can do; None, what it cannot.
+
+    poll(file): POLL* bits. poll_wait(file): the queue that is woken when they may have changed.
+    read_iter(file, to) and write_iter(file, from): bytes; they raise OSError. fasync(fd, file, on).
+    release(file): nobody holds the file any more.
+    """
+
+    release: Callable[[struct_file], None]
+    poll: Callable[[struct_file], int] | None = None
+    poll_wait: Callable[[struct_file], wait_queue_head] | None = None
+    read_iter: Callable[[struct_file, msghdr], int] | None = None
+    write_iter: Callable[[struct_file, msghdr], int] | None = None
+    unlocked_ioctl: Callable[[struct_file, int, Any], Any] | None = None
+    fasync: Callable[[int, struct_file, bool], None] | None = None
+    splice_read: Callable[..., int] | None = None
+    splice_write: Callable[..., int] | None = None
+
+
+@state
+class fown_struct:
+    """struct fown_struct: who hears of a file by signals, and by which; signum 0 is SIGIO."""
+
+    pid: int = row(0)
+    pid_type: int = row(0)
+    signum: int = row(0)
+
+
+@state
+class struct_file:
+    """struct file: what descriptors that were made of each other by dup() share."""
+
+    net: Net
+    f_op: file_operations
+    private_data: Any
+    """The socket, eventpoll, pipe or Python file: `f_op` knows which."""
+    f_flags: int
+    f_count: int = row(1)
+    f_pos: int = row(0)
+    f_owner: fown_struct | None = row()
+    f_ep: list[Any] | None = row()
+    """The epitems that watch it."""
+    f_ep_release: Callable[[struct_file], None] | None = row()
+    """eventpoll_release_file, once it is watched."""
+
+
+@state
+class files_struct:
+    """The descriptor table of a host (one process per host). Lowest free number first."""
+
+    fd: dict[int, struct_file] = row(make=dict)
+    free: list[int] = row(make=list)
+    """A heap of numbers below `next_fd` that may be free."""
+    next_fd: int = row(3)
+    """0, 1 and 2 are a process's standard streams."""
+    close_on_exec: set[int] = row(make=set)
+    msg: msghdr | None = row()
+    """One for the next call that needs one; None while a call has it."""
+
+    def install(self, file: struct_file) -> int:
+        """fs/file.c: get_unused_fd and fd_install. Raises: OSError EMFILE."""
+        table = self.fd
+        free = self.free
+        while free:
+            fd: int = heappop(free)
+            if fd not in table:  # or dup2 took it
+                table[fd] = file
+                return fd
+        fd = self.next_fd
+        if fd >= NR_OPEN:
+            raise OSError(errno.EMFILE, "too many open files")
+        self.next_fd = fd + 1
+        table[fd] = file
+        return fd
+
+    def install_from(self, file: struct_file, start: int) -> int:
+        """fs/file.c alloc_fd: the same with the lowest number from `start` on."""
+        fd = start
+        while fd in self.fd:
+            fd += 1
+        if fd >= NR_OPEN:
+            raise OSError(errno.EMFILE, "too many open files")
+        self.install_at(file, fd)
+        return fd
+
+    def install_at(self, file: struct_file, fd: int) -> None:
+        """A file under a number that is free."""
+        while self.next_fd <= fd:
+            heappush(self.free, self.next_fd)
+            self.next_fd += 1
+        self.fd[fd] = file
+
+    def remove(self, fd: int) -> struct_file | None:
+        """fs/file.c: close_fd; None when it was not open."""
+        file = self.fd.pop(fd, None)
+        if file is not None:
+            if self.close_on_exec:
+                self.close_on_exec.discard(fd)
+            heappush(self.free, fd)
+        return file
+
+
+def fget(net: Net, fd: int) -> struct_file:
+    """fs/file.c: the open file of a descriptor. Raises: OSError EBADF."""
+    file: struct_file | None = net.fdtable.fd.get(fd)
+    if file is None:
+        raise OSError(errno.EBADF, f"{fd} is not open")
+    return file
+
+
+def fd_install(net: Net, file: struct_file, flags: int) -> int:
+    """fs/file.c: a descriptor of a new file; `flags` O_CLOEXEC. Raises: OSError EMFILE."""
+    fd = net.fdtable.install(file)
+    if flags & O_CLOEXEC:
+        net.fdtable.close_on_exec.add(fd)
+    return fd
+
+
+def get_file(file: struct_file) -> struct_file:
+    """include/linux/fs.h: one more holds the file."""
+    file.f_count += 1
+    return file
+
+
+def filp_close(file: struct_file) -> None:
+    """fs/open.c: one descriptor less; with the last holder the file ends."""
+    file.f_count -= 1
+    if not file.f_count:
+        __fput(file)
+
+
+def fput(file: struct_file) -> None:
+    """fs/file_table.c: one holder less; when nobody holds it, the file ends.
+
+    As in the kernel that happens a little later when another one is ending just now: a chain of
+    sockets, each in a message to the next, would otherwise go as deep as it is long.
+    """
+    file.f_count -= 1
+    if file.f_count:
+        return
+    net = file.net
+    delayed = net.delayed_fput
+    delayed.append(file)
+    if not net.flushing_fput:
+        flush_delayed_fput(net)
+
+
+def flush_delayed_fput(net: Net) -> None:
+    """fs/file_table.c: end the files that nobody holds."""
+    net.flushing_fput = True
+    try:
+        delayed = net.delayed_fput
+        while delayed:
+            file: struct_file = delayed.pop()
+            __fput(file)
+    finally:
+        net.flushing_fput = False
+
+
+def __fput(file: struct_file) -> None:
+    """fs/file_table.c: epolls forget the file, then what it was ends."""
+    forget = file.f_ep_release
+    if forget is not None:
+        forget(file)
+    op = file.f_op
+    if file.f_flags & FASYNC and op.fasync is not None:
+        op.fasync(-1, file, False)
+    op.release(file)
+
+
+def vfs_poll(file: struct_file) -> int:
+    """include/linux/poll.h: POLL* bits of an open file; one without poll is always ready."""
+    poll = file.f_op.poll
+    return DEFAULT_POLLMASK if poll is None else poll(file)
+
+
+DEFAULT_POLLMASK = 0x145  # EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM

@@ -1,0 +1,111 @@
+"""ioctl(2) (fs/ioctl.c) and what net/socket.c answers of it for sockets.
+
+`arg` is None or a number, or the program's memory: a bytearray or other writable buffer, which
+holds the request's struct and receives the answer. What has but an int for an answer returns that
+where no memory is given, as the kernel does for some requests and programs wish for all.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from stack.core.fasync import f_getown, f_setown
+from stack.core.file import FASYNC, fget, struct_file
+from stack.core.memory import copy_to_user, get_user_int, put_user_int, user_memory
+from stack.core.sock import SOCK_TIMESTAMP
+from stack.core.socket import socket
+from stack.core.uapi import (
+    FIOASYNC,
+    FIOCLEX,
+    FIOGETOWN,
+    FIONBIO,
+    FIONCLEX,
+    FIOSETOWN,
+    O_NONBLOCK,
+    SIOCGPGRP,
+    SIOCGSTAMP,
+    SIOCGSTAMPNS,
+    SIOCSPGRP,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:
+    """ioctl(2): 0, or the request's answer. Raises: OSError EBADF, ENOTTY, EFAULT, EINVAL ..."""
+    file: struct_file = fget(net, fd)
+    cmd &= 0xFFFFFFFF
+    if cmd == FIOCLEX:
+        net.fdtable.close_on_exec.add(fd)
+        return 0
+    if cmd == FIONCLEX:
+        net.fdtable.close_on_exec.discard(fd)
+        return 0
+    if cmd == FIONBIO:
+        ioctl_fionbio(file, get_user_int(arg))
+        return 0
+    if cmd == FIOASYNC:
+        ioctl_fioasync(fd, file, get_user_int(arg))
+        return 0
+    private = file.private_data
+    if isinstance(private, socket):
+        return sock_ioctl(file, private, cmd, arg)
+    handler = file.f_op.unlocked_ioctl
+    if handler is None:
+        raise OSError(errno.ENOTTY, f"request {cmd:#x} is not for what is open")
+    return handler(file, cmd, arg)
+
+
+def ioctl_fionbio(file: struct_file, on: int) -> None:
+    """fs/ioctl.c: O_NONBLOCK on or off."""
+    if on:
+        file.f_flags |= O_NONBLOCK
+    else:
+        file.f_flags &= ~O_NONBLOCK
+
+
+def ioctl_fioasync(fd: int, file: struct_file, on: int) -> None:
+    """fs/ioctl.c: O_ASYNC on or off. Raises: OSError ENOTTY."""
+    flag = FASYNC if on else 0
+    if (flag ^ file.f_flags) & FASYNC:
+        fasync = file.f_op.fasync
+        if fasync is None:
+            raise OSError(errno.ENOTTY, "what is open sends no signals")
+        fasync(fd, file, bool(on))
+
+
+def sock_ioctl(file: struct_file, sock: socket, cmd: int, arg: Any) -> Any:
+    """net/socket.c: requests to any socket, then those to its family. Raises: OSError ENOTTY."""
+    if cmd in (FIOSETOWN, SIOCSPGRP):
+        f_setown(file, get_user_int(arg))
+        return 0
+    if cmd in (FIOGETOWN, SIOCGPGRP):
+        return put_user_int(f_getown(file), arg)
+    if cmd in (SIOCGSTAMP, SIOCGSTAMPNS):
+        return sock_gettstamp(sock, cmd == SIOCGSTAMP, arg)
+    return sock_do_ioctl(sock, cmd, arg)
+
+
+def sock_gettstamp(sock: socket, micro: bool, arg: Any) -> Any:
+    """net/core/sock.c: when the last packet came: (seconds, us or ns). Raises: OSError ENOENT."""
+    sk = sock.sk
+    stamp = sk.sk_stamp_ns
+    if not sk.sk_flags & SOCK_TIMESTAMP:
+        sk.sk_flags |= SOCK_TIMESTAMP  # as on Linux, stamps are kept from the first request on
+        stamp = -1
+    if stamp < 0:
+        raise OSError(errno.ENOENT, "no packet was received yet")
+    sec, nsec = divmod(stamp, 1_000_000_000)
+    found = sec, nsec // 1000 if micro else nsec
+    if arg is None:
+        return found
+    copy_to_user(arg, b"".join(n.to_bytes(8, "little") for n in found))
+    return 0
+
+
+def sock_do_ioctl(sock: socket, cmd: int, arg: Any) -> Any:
+    """net/socket.c: the family's and protocol's, else those of interfaces. Raises: OSError."""
+    found = sock.ops.ioctl(sock, cmd, arg if not user_memory(arg) else None)
+    return put_user_int(found, arg) if isinstance(found, int) else found

@@ -1,0 +1,192 @@
+"""select(2) and poll(2) (fs/select.c) over open files of any kind.
+
+While a call sleeps it holds the files, as in the kernel: close() in another thread ends them when
+the call is over.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from stack.core.clock import Clock
+from stack.core.file import NR_OPEN, fput, get_file, struct_file, vfs_poll
+from stack.core.uapi import (
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLNVAL,
+    POLLOUT,
+    POLLPRI,
+    POLLRDBAND,
+    POLLRDNORM,
+    POLLWRBAND,
+    POLLWRNORM,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+POLLIN_SET = POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR | POLLNVAL
+POLLOUT_SET = POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR | POLLNVAL
+POLLEX_SET = POLLPRI | POLLNVAL
+NSEC_PER_SEC = 1_000_000_000
+
+
+def wait_files(
+    clock: Clock, waits: Sequence[tuple[struct_file | None, int]], timeout_ns: int | None
+) -> list[int]:
+    """Sleep until one of [(file, wanted)] shows a bit that is wanted; the bits of each.
+
+    None stands for a descriptor that is not open. Timeout 0 does not sleep, None sleeps for ever.
+    """
+
+    def bits() -> list[int]:
+        return [POLLNVAL if file is None else vfs_poll(file) & wanted for file, wanted in waits]
+
+    found = bits()
+    if any(found) or timeout_ns == 0:
+        return found
+    files = [file for file, _ in waits if file is not None]
+    queues = [file.f_op.poll_wait(file) for file in files if file.f_op.poll_wait is not None]
+    for file in files:
+        get_file(file)
+    for queue in queues:
+        queue.add(clock.wake)  # who is ready wakes only whom it knows
+    try:
+        clock.wait(lambda: any(bits()), timeout_ns)
+        return bits()
+    finally:
+        for queue in queues:
+            queue.remove(clock.wake)
+        for file in files:
+            fput(file)
+
+
+def do_poll(
+    clock: Clock, waits: Sequence[tuple[struct_file | None, int]], timeout_ns: int | None
+) -> list[int]:
+    """fs/select.c: `wait_files` that tells of errors and ends in any case, as poll(2) does."""
+    always = POLLERR | POLLHUP
+    return wait_files(clock, [(file, wanted | always) for file, wanted in waits], timeout_ns)
+
+
+def sys_poll(
+    net: Net, fds: Sequence[tuple[int, int]], timeout_ns: int | None = None
+) -> list[tuple[int, int]]:
+    """poll(2): [(fd, wanted)] to [(fd, bits)] of the ready ones; timeout None waits for ever.
+
+    A negative fd is left out. Raises: OSError EINVAL, more than RLIMIT_NOFILE.
+    """
+    if len(fds) > NR_OPEN:
+        raise OSError(errno.EINVAL, f"poll: {len(fds)} descriptors, a host has {NR_OPEN}")
+    asked = [(fd, wanted) for fd, wanted in fds if fd >= 0]
+    waits = [(net.fdtable.fd.get(fd), wanted) for fd, wanted in asked]
+    found = do_poll(net.clock, waits, timeout_ns)
+    return [(fd, bits) for (fd, _), bits in zip(asked, found, strict=True) if bits]
+
+
+def sys_ppoll(
+    net: Net,
+    fds: Sequence[tuple[int, int]],
+    timeout: tuple[int, int] | None = None,
+    sigmask: object = None,
+) -> list[tuple[int, int]]:
+    """ppoll(2): `timeout` (seconds, ns). A host's programs block no signals: `sigmask` is unused.
+
+    Raises: OSError EINVAL.
+    """
+    return sys_poll(net, fds, timespec_ns(timeout))
+
+
+def timespec_ns(timeout: tuple[int, int] | None) -> int | None:
+    """poll_select_set_timeout: ns of a struct timespec. Raises: OSError EINVAL."""
+    if timeout is None:
+        return None
+    sec, nsec = timeout
+    if sec < 0 or not 0 <= nsec < NSEC_PER_SEC:
+        raise OSError(errno.EINVAL, f"{timeout} is no time")
+    return sec * NSEC_PER_SEC + nsec
+
+
+def do_select(
+    net: Net,
+    inp: list[int],
+    outp: list[int],
+    exp: list[int],
+    timeout_ns: int | None,
+) -> tuple[list[int], list[int], list[int]]:
+    """fs/select.c: sleep until a descriptor is ready for what it is listed for; those that are.
+
+    Raises: OSError EBADF.
+    """
+    wanted: dict[int, int] = {}
+    for fds, bits in ((inp, POLLIN_SET), (outp, POLLOUT_SET), (exp, POLLEX_SET)):
+        for fd in fds:
+            wanted[fd] = wanted.get(fd, 0) | bits
+    waits: list[tuple[struct_file | None, int]] = []
+    for fd in wanted:
+        file = net.fdtable.fd.get(fd)
+        if file is None:
+            raise OSError(errno.EBADF, f"select: {fd} is not open")
+        waits.append((file, wanted[fd]))
+    answers = wait_files(net.clock, waits, timeout_ns)
+    found = dict(zip(wanted, answers, strict=True))
+    return (
+        [fd for fd in inp if found[fd] & POLLIN_SET],
+        [fd for fd in outp if found[fd] & POLLOUT_SET],
+        [fd for fd in exp if found[fd] & POLLEX_SET],
+    )
+
+
+def core_sys_select(
+    net: Net,
+    n: int,
+    inp: Collection[int] | None,
+    outp: Collection[int] | None,
+    exp: Collection[int] | None,
+    timeout_ns: int | None,
+) -> tuple[list[int], list[int], list[int]]:
+    """fs/select.c: descriptors below `n` count. Raises: OSError EINVAL, EBADF."""
+    if n < 0:
+        raise OSError(errno.EINVAL, f"select: n is {n}")
+
+    def below(fds: Collection[int] | None) -> list[int]:
+        return [] if fds is None else sorted({fd for fd in fds if 0 <= fd < n})
+
+    return do_select(net, below(inp), below(outp), below(exp), timeout_ns)
+
+
+def sys_select(
+    net: Net,
+    n: int,
+    inp: Collection[int] | None,
+    outp: Collection[int] | None,
+    exp: Collection[int] | None,
+    timeout: tuple[int, int] | None = None,
+) -> tuple[list[int], list[int], list[int]]:
+    """select(2): sets of descriptors below `n`, `timeout` (seconds, us); those that are ready.
+
+    Raises: OSError EINVAL, EBADF.
+    """
+    timeout_ns: int | None = None
+    if timeout is not None:
+        sec, usec = timeout
+        if usec < 0:
+            raise OSError(errno.EINVAL, f"{timeout} is no time")
+        timeout_ns = timespec_ns((sec + usec // 1_000_000, usec % 1_000_000 * 1000))
+    return core_sys_select(net, n, inp, outp, exp, timeout_ns)
+
+
+def sys_pselect6(
+    net: Net,
+    n: int,
+    inp: Collection[int] | None,
+    outp: Collection[int] | None,
+    exp: Collection[int] | None,
+    timeout: tuple[int, int] | None = None,
+    sigmask: object = None,
+) -> tuple[list[int], list[int], list[int]]:
+    """pselect(2): as select, `timeout` (seconds, ns). `sigmask` as `sys_ppoll`'s."""
+    return core_sys_select(net, n, inp, outp, exp, timespec_ns(timeout))

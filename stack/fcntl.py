@@ -1,0 +1,97 @@
+"""The standard library's `fcntl` for descriptors of a host: `fcntl(host, sock, F_GETFL)`.
+
+`ioctl` takes and gives the structs that the kernel does (struct ifreq has 40 bytes), so that code
+written for `fcntl.ioctl` needs the host as its first argument and no other change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stack.core.fcntl import (
+    F_DUPFD,
+    F_DUPFD_CLOEXEC,
+    F_GETFD,
+    F_GETFL,
+    F_GETOWN,
+    F_GETOWN_EX,
+    F_GETPIPE_SZ,
+    F_GETSIG,
+    F_OWNER_PGRP,
+    F_OWNER_PID,
+    F_OWNER_TID,
+    F_SETFD,
+    F_SETFL,
+    F_SETOWN,
+    F_SETOWN_EX,
+    F_SETPIPE_SZ,
+    F_SETSIG,
+    FD_CLOEXEC,
+    OWNER_EX,
+    sys_fcntl,
+)
+from stack.core.file import FASYNC
+from stack.core.ioctl import sys_ioctl
+from stack.core.memory import user_memory
+from stack.select import host_fd
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+__all__ = [
+    "FASYNC",
+    "FD_CLOEXEC",
+    "F_DUPFD",
+    "F_DUPFD_CLOEXEC",
+    "F_GETFD",
+    "F_GETFL",
+    "F_GETOWN",
+    "F_GETOWN_EX",
+    "F_GETPIPE_SZ",
+    "F_GETSIG",
+    "F_OWNER_PGRP",
+    "F_OWNER_PID",
+    "F_OWNER_TID",
+    "F_SETFD",
+    "F_SETFL",
+    "F_SETOWN",
+    "F_SETOWN_EX",
+    "F_SETPIPE_SZ",
+    "F_SETSIG",
+    "O_ASYNC",
+    "fcntl",
+    "ioctl",
+]
+
+O_ASYNC = FASYNC
+
+
+def fcntl(net: Net, fd: Any, cmd: int, arg: Any = 0) -> Any:
+    """As `fcntl.fcntl`: an int, or with `arg` bytes the struct's. Raises: OSError."""
+    with net.lock:
+        found = sys_fcntl(net, host_fd(fd), cmd, arg)
+    if not user_memory(arg):
+        return found
+    data = bytes(arg)
+    return found + data[OWNER_EX.size :] if isinstance(found, bytes) else data
+
+
+def ioctl(net: Net, fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True) -> Any:
+    """As `fcntl.ioctl`.
+
+    `arg` is a number or memory. A writable buffer receives the answer (`mutate_flag`) and what is
+    returned is the call's result; of bytes, or without the flag, it is a copy as changed. Requests
+    that answer but an int (FIONREAD ...) return it when `arg` is left out.
+    """
+    number = host_fd(fd)
+    if not user_memory(arg):
+        with net.lock:
+            return sys_ioctl(net, number, request, arg)
+    view = memoryview(arg).cast("B")
+    if not view.readonly and mutate_flag:
+        with net.lock:
+            return sys_ioctl(net, number, request, view)
+    copy = bytearray(view)
+    with net.lock:
+        sys_ioctl(net, number, request, copy)
+    return bytes(copy)

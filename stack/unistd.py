@@ -1,0 +1,105 @@
+"""What the standard library's `os` does with descriptors, for those of a host: `sock.host_fd`.
+
+    unistd.write(host, sock.host_fd, b"hello")
+
+A call sleeps as the socket's own calls do, on the host's clock; O_NONBLOCK of the open file
+(`set_blocking`, `Socket.setblocking`) makes it fail with BlockingIOError instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stack.core.fcntl import (
+    F_DUPFD_CLOEXEC,
+    F_GETFD,
+    F_GETFL,
+    F_SETFD,
+    F_SETFL,
+    FD_CLOEXEC,
+    sys_dup3,
+    sys_fcntl,
+)
+from stack.core.file import O_CLOEXEC
+from stack.core.read_write import sys_read, sys_readv, sys_write, sys_writev
+from stack.core.socket import sys_close
+from stack.core.uapi import O_NONBLOCK
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from stack.net import Net
+
+
+def read(net: Net, fd: int, n: int) -> bytes:
+    """Up to `n` bytes; b"" at the end. Raises: OSError."""
+    room = bytearray(n)
+    with net.lock:
+        got = sys_read(net, fd, room)
+    return bytes(memoryview(room)[:got])
+
+
+def readv(net: Net, fd: int, buffers: Sequence[WriteableBuffer]) -> int:
+    """Into several buffers, in order; bytes read. Raises: OSError."""
+    with net.lock:
+        return sys_readv(net, fd, list(buffers))
+
+
+def write(net: Net, fd: int, data: ReadableBuffer) -> int:
+    """Bytes that were taken. Raises: OSError."""
+    with net.lock:
+        return sys_write(net, fd, data)
+
+
+def writev(net: Net, fd: int, buffers: Sequence[ReadableBuffer]) -> int:
+    """Several buffers as one message; bytes that were taken. Raises: OSError."""
+    with net.lock:
+        return sys_writev(net, fd, list(buffers))
+
+
+def close(net: Net, fd: int) -> None:
+    """Raises: OSError EBADF."""
+    with net.lock:
+        sys_close(net, fd)
+
+
+def dup(net: Net, fd: int) -> int:
+    """Another descriptor of the same open file, close-on-exec as `os.dup` makes it."""
+    with net.lock:
+        number: int = sys_fcntl(net, fd, F_DUPFD_CLOEXEC, 0)
+    return number
+
+
+def dup2(net: Net, fd: int, fd2: int, inheritable: bool = True) -> int:
+    """`fd2` becomes another descriptor of `fd`'s open file; what it was is closed."""
+    with net.lock:
+        if fd == fd2:
+            sys_fcntl(net, fd, F_GETFD)
+            return fd2
+        return sys_dup3(net, fd, fd2, 0 if inheritable else O_CLOEXEC)
+
+
+def get_blocking(net: Net, fd: int) -> bool:
+    """Whether calls may sleep: no O_NONBLOCK."""
+    with net.lock:
+        return not sys_fcntl(net, fd, F_GETFL) & O_NONBLOCK
+
+
+def set_blocking(net: Net, fd: int, blocking: bool) -> None:
+    """O_NONBLOCK of the open file, which all its descriptors share."""
+    with net.lock:
+        flags = sys_fcntl(net, fd, F_GETFL) & ~O_NONBLOCK
+        sys_fcntl(net, fd, F_SETFL, flags if blocking else flags | O_NONBLOCK)
+
+
+def get_inheritable(net: Net, fd: int) -> bool:
+    """No FD_CLOEXEC. (A host runs no other programs, so that nothing follows from it.)"""
+    with net.lock:
+        return not sys_fcntl(net, fd, F_GETFD) & FD_CLOEXEC
+
+
+def set_inheritable(net: Net, fd: int, inheritable: bool) -> None:
+    """FD_CLOEXEC off or on."""
+    with net.lock:
+        sys_fcntl(net, fd, F_SETFD, 0 if inheritable else FD_CLOEXEC)
