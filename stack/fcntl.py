@@ -64,6 +64,7 @@ __all__ = [
 ]
 
 O_ASYNC = FASYNC
+IOCTL_BUFSZ = 1024
 
 
 def fcntl(net: Net, fd: Any, cmd: int, arg: Any = 0) -> Any:
@@ -81,17 +82,25 @@ def ioctl(net: Net, fd: Any, request: int, arg: Any = 0, mutate_flag: bool = Tru
 
     `arg` is a number or memory. A writable buffer receives the answer (`mutate_flag`) and what is
     returned is the call's result; of bytes, or without the flag, it is a copy as changed. Requests
-    that answer but an int (FIONREAD ...) return it when `arg` is left out.
+    that answer but an int (FIONREAD ...) return it when `arg` is left out. As with the standard
+    library's, what is shorter than 1024 bytes may be shorter than the request's struct.
     """
     number = host_fd(fd)
     if not user_memory(arg):
         with net.lock:
             return sys_ioctl(net, number, request, arg)
     view = memoryview(arg).cast("B")
-    if not view.readonly and mutate_flag:
+    size = len(view)
+    answers = not view.readonly and mutate_flag
+    if size > IOCTL_BUFSZ:
+        if not answers:
+            raise ValueError("ioctl string arg too long")
         with net.lock:
             return sys_ioctl(net, number, request, view)
-    copy = bytearray(view)
+    copy = bytearray(view).ljust(IOCTL_BUFSZ, b"\0")
     with net.lock:
-        sys_ioctl(net, number, request, copy)
-    return bytes(copy)
+        found = sys_ioctl(net, number, request, copy)
+    if not answers:
+        return bytes(copy[:size])
+    view[:] = copy[:size]
+    return found

@@ -6,8 +6,8 @@
         ...
 
 What is watched is a Socket, another epoll, whatever else has a `host_fd`, or such a number itself:
-descriptors here are those of the host's own table, and so are the numbers that `poll` gives. Waiting
-takes the time of the host's clock. To watch sockets by the kernel's select, see `Socket.fileno`.
+descriptors here are those of the host's own table, and so are the numbers that `poll` gives.
+Waiting takes the time of the host's clock. `Socket.fileno` is for the kernel's own select.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def select(
     n = max((fd + 1 for numbers in fds for fd in numbers), default=0)
     limit_ns = None if timeout is None else _ns(timeout)
     with net.lock:
-        found = core_sys_select(net, n, *fds, limit_ns)
+        found = core_sys_select(net, n, fds[0], fds[1], fds[2], limit_ns)
     ready = [
         [what for what, fd in pairs if fd in set(numbers)]
         for pairs, numbers in zip(asked, found, strict=True)

@@ -410,6 +410,22 @@ def dev_mc_add(dev: net_device, addr: bytes) -> int:
     return 0
 
 
+def dev_mc_add_global(dev: net_device, addr: bytes) -> int:
+    """net/core/dev_addr_lists.c: the same for the administrator, once however often he asks."""
+    if addr in dev.mc.global_use:
+        return 0
+    dev.mc.global_use.add(addr)
+    return dev_mc_add(dev, addr)
+
+
+def dev_mc_del_global(dev: net_device, addr: bytes) -> int:
+    """net/core/dev_addr_lists.c: undo that. 0 or -ENOENT."""
+    if addr not in dev.mc.global_use:
+        return -errno.ENOENT
+    dev.mc.global_use.remove(addr)
+    return dev_mc_del(dev, addr)
+
+
 def dev_mc_del(dev: net_device, addr: bytes) -> int:
     """net/core/dev_addr_lists.c."""
     if dev.mc.remove(bytes(addr)):

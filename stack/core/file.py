@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 NR_OPEN = 1 << 16
+FIRST_FD = 3
+"""0, 1 and 2 are a process's standard streams."""
 
 O_RDONLY = 0
 O_WRONLY = 1
@@ -84,8 +86,7 @@ class files_struct:
     fd: dict[int, struct_file] = row(make=dict)
     free: list[int] = row(make=list)
     """A heap of numbers below `next_fd` that may be free."""
-    next_fd: int = row(3)
-    """0, 1 and 2 are a process's standard streams."""
+    next_fd: int = row(FIRST_FD)
     close_on_exec: set[int] = row(make=set)
     msg: msghdr | None = row()
     """One for the next call that needs one; None while a call has it."""
@@ -108,7 +109,7 @@ class files_struct:
 
     def install_from(self, file: struct_file, start: int) -> int:
         """fs/file.c alloc_fd: the same with the lowest number from `start` on."""
-        fd = start
+        fd = start if start > FIRST_FD else FIRST_FD
         while fd in self.fd:
             fd += 1
         if fd >= NR_OPEN:

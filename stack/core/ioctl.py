@@ -10,9 +10,18 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.dev_ioctl import (
+    ASKING,
+    IFREQ_BYTES,
+    SIOCGIFCONF,
+    SIOCGIFHWADDR,
+    SIOCGIFNAME,
+    dev_ifconf,
+    dev_ioctl,
+)
 from stack.core.fasync import f_getown, f_setown
 from stack.core.file import FASYNC, fget, struct_file
-from stack.core.memory import copy_to_user, get_user_int, put_user_int, user_memory
+from stack.core.memory import copy_from_user, copy_to_user, get_user_int, put_user_int
 from stack.core.sock import SOCK_TIMESTAMP
 from stack.core.socket import socket
 from stack.core.uapi import (
@@ -31,6 +40,9 @@ from stack.core.uapi import (
 
 if TYPE_CHECKING:
     from stack.net import Net
+
+SOCK_IOC_TYPE = 0x89
+ANSWERED = (SIOCGIFNAME, SIOCGIFHWADDR, *ASKING)
 
 
 def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:
@@ -85,6 +97,9 @@ def sock_ioctl(file: struct_file, sock: socket, cmd: int, arg: Any) -> Any:
         return put_user_int(f_getown(file), arg)
     if cmd in (SIOCGSTAMP, SIOCGSTAMPNS):
         return sock_gettstamp(sock, cmd == SIOCGSTAMP, arg)
+    if cmd == SIOCGIFCONF:
+        dev_ifconf(sock.net, arg)
+        return 0
     return sock_do_ioctl(sock, cmd, arg)
 
 
@@ -107,5 +122,15 @@ def sock_gettstamp(sock: socket, micro: bool, arg: Any) -> Any:
 
 def sock_do_ioctl(sock: socket, cmd: int, arg: Any) -> Any:
     """net/socket.c: the family's and protocol's, else those of interfaces. Raises: OSError."""
-    found = sock.ops.ioctl(sock, cmd, arg if not user_memory(arg) else None)
-    return put_user_int(found, arg) if isinstance(found, int) else found
+    try:
+        found = sock.ops.ioctl(sock, cmd, arg)
+    except OSError as error:
+        if error.errno != errno.ENOTTY or cmd >> 8 & 0xFF != SOCK_IOC_TYPE:
+            raise
+    else:
+        return 0 if found is None else put_user_int(found, arg)
+    ifr = copy_from_user(arg, IFREQ_BYTES)
+    dev_ioctl(sock.net, cmd, ifr)
+    if cmd in ANSWERED:
+        copy_to_user(arg, ifr)
+    return 0

@@ -1,12 +1,28 @@
-"""The program's memory in a call (linux/uaccess.h): a writable buffer that the caller gives."""
+"""The program's memory in a call (linux/uaccess.h).
+
+It is a writable buffer that the caller gives: there the struct of a request stands, and there goes
+the answer. Some structs (ifconf, rtentry) hold addresses of more memory, as ctypes and array give
+them. What lies there is read and written by way of the kernel, which says EFAULT where a load or
+store of ours would end the process.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import os
 import struct
+import sys
 from typing import Any
 
 INT = struct.Struct("=i")
+STRING_MAX = 4096
+
+
+class iovec(ctypes.Structure):
+    """struct iovec of process_vm_readv(2)."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
 
 
 def user_memory(arg: Any) -> bool:
@@ -14,17 +30,17 @@ def user_memory(arg: Any) -> bool:
     return arg is not None and not isinstance(arg, int)
 
 
-def copy_from_user(arg: Any, size: int) -> bytes:
+def copy_from_user(arg: Any, size: int) -> bytearray:
     """The first `size` bytes. Raises: OSError EFAULT, there are not as many."""
     if not user_memory(arg):
         raise OSError(errno.EFAULT, f"the request takes a buffer of {size} bytes")
-    data = bytes(memoryview(arg).cast("B")[:size])
+    data = bytearray(memoryview(arg).cast("B")[:size])
     if len(data) < size:
         raise OSError(errno.EFAULT, f"the request takes {size} bytes, not {len(data)}")
     return data
 
 
-def copy_to_user(arg: Any, data: bytes) -> None:
+def copy_to_user(arg: Any, data: bytes | bytearray) -> None:
     """Write `data` at the beginning. Raises: OSError EFAULT: no buffer, too small, read-only."""
     if not user_memory(arg):
         raise OSError(errno.EFAULT, f"the request writes a buffer of {len(data)} bytes")
@@ -50,3 +66,41 @@ def put_user_int(value: int, arg: Any) -> int:
         return value
     copy_to_user(arg, INT.pack(value))
     return 0
+
+
+def _process_vm(call: str, address: int, local: Any, size: int) -> int:
+    """process_vm_readv(2) or _writev(2) on this process: bytes moved. Raises: OSError EFAULT."""
+    if sys.platform != "linux":
+        raise OSError(errno.EFAULT, "memory by its address needs Linux's process_vm_readv")
+    function = getattr(ctypes.CDLL(None, use_errno=True), call)
+    here = iovec(ctypes.addressof(local), size)
+    there = iovec(address, size)
+    function.restype = ctypes.c_ssize_t
+    done = function(os.getpid(), ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+    if done < 0:
+        number = ctypes.get_errno()
+        raise OSError(errno.EFAULT, f"memory at {address:#x}: {os.strerror(number)}")
+    return int(done)
+
+
+def write_address(address: int, data: bytes) -> None:
+    """copy_to_user to an address of this process. Raises: OSError EFAULT."""
+    if data:
+        local = ctypes.create_string_buffer(data, len(data))
+        if _process_vm("process_vm_writev", address, local, len(data)) < len(data):
+            raise OSError(errno.EFAULT, f"memory at {address:#x} ends too early")
+
+
+def read_string(address: int, size: int) -> bytes:
+    """strncpy_from_user: up to a NUL or `size` bytes. Raises: OSError EFAULT."""
+    found = b""
+    while len(found) < size:
+        # Not over the end of a page: the next one may not be there.
+        piece = min(size - len(found), STRING_MAX - (address + len(found)) % STRING_MAX)
+        local = ctypes.create_string_buffer(piece)
+        done = _process_vm("process_vm_readv", address + len(found), local, piece)
+        text, nul, _ = local.raw[:done].partition(b"\0")
+        found += text
+        if nul or done < piece:
+            break
+    return found

@@ -378,10 +378,12 @@ class header_ops:
 class hw_addr_list:
     """include/linux/netdevice.h netdev_hw_addr_list: addresses with a use count, in order."""
 
-    __slots__ = ("_count",)
+    __slots__ = ("_count", "global_use")
 
     def __init__(self) -> None:
         self._count: dict[bytes, int] = {}
+        self.global_use: set[bytes] = set()
+        """Those of `SIOCADDMULTI`, which counts once."""
 
     def add(self, addr: bytes) -> bool:
         """Count one more user; True when the address is new."""
@@ -398,6 +400,7 @@ class hw_addr_list:
 
     def clear(self) -> None:
         self._count.clear()
+        self.global_use.clear()
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(tuple(self._count))

@@ -394,9 +394,8 @@ def inet_sendpage(sock: socket, page: object, offset: int, size: int, flags: int
     return (sendpage or sock_no_sendpage)(sock, page, offset, size, flags)
 
 
-def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
-    """net/ipv4/af_inet.c: the protocol's requests. Raises: OSError ENOTTY."""
-    sk: inet_sock = sock.sk
+def sk_ioctl(sk: inet_sock, cmd: int, arg: Any = None) -> Any:
+    """net/core/sock.c: the protocol's requests. Raises: OSError ENOTTY."""
     if sk.sk_prot.ioctl is None:
         raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
     return sk.sk_prot.ioctl(sk, cmd, arg)
@@ -406,4 +405,3 @@ def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
 sock_common_recvmsg = inet_recvmsg
 inet_setsockopt = compat_sock_common_setsockopt = sock_common_setsockopt
 inet_getsockopt = compat_sock_common_getsockopt = sock_common_getsockopt
-inet_compat_ioctl = inet_ioctl

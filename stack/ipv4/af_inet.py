@@ -53,10 +53,8 @@ from stack.inet.inet_common import (
     inet_accept,
     inet_bind_port,
     inet_check_port,
-    inet_compat_ioctl,
     inet_create_sock,
     inet_dgram_connect,
-    inet_ioctl,
     inet_listen,
     inet_recvmsg,
     inet_release,
@@ -94,6 +92,7 @@ from stack.ipv4.fib import (
 )
 from stack.ipv4.icmp import icmp_exit, icmp_init, icmp_rcv, icmp_send
 from stack.ipv4.igmp import igmp_mc_init, igmp_protocol
+from stack.ipv4.inet_ioctl import inet_compat_ioctl, inet_ioctl
 from stack.ipv4.ip_forward import ip_forward
 from stack.ipv4.ip_fragment import ip_frags_exit, ip_frags_init
 from stack.ipv4.ip_input import ip_list_rcv, ip_local_deliver, ip_rcv

@@ -421,7 +421,9 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int) -> None:
             if inet_addr_type(net, nh.nh_gw) != RTN_UNICAST:
                 raise OSError(errno.EINVAL, "the gateway is not a unicast address of another host")
             res = fib_lookup(net, nh.nh_gw, 0, max(scope + 1, RT_SCOPE_LINK), nh.nh_oif)
-            if not isinstance(res, fib_result) or res.type != RTN_UNICAST or res.nh is None:
+            if not isinstance(res, fib_result):
+                raise OSError(-res, "the gateway is not reachable over a link")
+            if res.type != RTN_UNICAST or res.nh is None:
                 raise OSError(errno.ENETUNREACH, "the gateway is not reachable over a link")
             if nh.nh_dev is None:
                 nh.nh_dev = res.nh.nh_dev

@@ -40,10 +40,8 @@ from stack.inet.inet_common import (
     inet_accept,
     inet_bind_port,
     inet_check_port,
-    inet_compat_ioctl,
     inet_create_sock,
     inet_dgram_connect,
-    inet_ioctl,
     inet_listen,
     inet_recvmsg,
     inet_release,
@@ -80,6 +78,7 @@ from stack.ipv6.datagram import (
     np_of,
     set_wire,
 )
+from stack.ipv6.inet6_ioctl import inet6_ioctl
 from stack.ipv6.ip6_cmsg import iface_scope_id
 from stack.ipv6.ipv6_sockglue import ipv6_families
 from stack.ipv6.pinfo import ipv6_pinfo
@@ -196,11 +195,6 @@ def inet6_release(sock: socket) -> int:
     return inet_release(sock)
 
 
-def inet6_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
-    """net/ipv6/af_inet6.c: the protocol's requests. Raises: OSError ENOTTY."""
-    return inet_ioctl(sock, cmd, arg)
-
-
 # --- tables --------------------------------------------------------------------------------
 
 
@@ -222,7 +216,7 @@ def _ops(**slots: Any) -> proto_ops:
         sendpage=inet_sendpage,
         compat_setsockopt=compat_sock_common_setsockopt,
         compat_getsockopt=compat_sock_common_getsockopt,
-        compat_ioctl=inet_compat_ioctl,
+        compat_ioctl=inet6_ioctl,
         **slots,
     )
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stack.core.datagram import datagram_poll
+from stack.core.dev_ioctl import family_ioctl
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UNREGISTER, NETDEV_UP, net_device
@@ -25,7 +26,7 @@ from stack.core.sock import (
 )
 from stack.core.sockaddr import sockaddr, sockaddr_ll
 from stack.core.socket import sock_register, socket
-from stack.core.uapi import AF_PACKET, SIOCINQ, SIOCOUTQ, SOCK_DGRAM, SOCK_RAW
+from stack.core.uapi import AF_INET, AF_PACKET, SIOCINQ, SIOCOUTQ, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
 from stack.packet.af_packet import (
     ll_address,
@@ -116,15 +117,21 @@ def packet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockad
     return sockaddr_ll(sk.num, sk.ifindex, dev.type, 0, dev.dev_addr)
 
 
-def packet_ioctl(sock: socket, cmd: int, arg: Any = None) -> int:
-    """net/packet/af_packet.c: SIOCINQ, SIOCOUTQ. Raises: OSError ENOTTY."""
+def packet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
+    """net/packet/af_packet.c: SIOCINQ, SIOCOUTQ; addresses, routes and ARP are IPv4's.
+
+    Raises: OSError ENOTTY, and what IPv4's may.
+    """
     sk: packet_sock = sock.sk
     if cmd == SIOCOUTQ:
         return int(sk.sk_wmem_alloc)
     if cmd == SIOCINQ:
         skb = sk.sk_receive_queue.peek()
         return 0 if skb is None else skb.len
-    raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+    borrowed = family_ioctl.get(AF_INET)
+    if borrowed is None:
+        raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+    return borrowed(sock, cmd, arg)
 
 
 def packet_no(*args: Any) -> int:

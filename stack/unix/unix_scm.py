@@ -27,8 +27,10 @@ def unix_get_socket(file: struct_file) -> unix_sock | None:
     if not isinstance(private, socket):
         return None
     sock: socket = private
-    sk: unix_sock | None = sock.sk
-    return sk if sock.ops is not None and sock.ops.family == 1 else None
+    if sock.ops is None or sock.ops.family != 1:
+        return None
+    sk: unix_sock = sock.sk
+    return sk
 
 
 def unix_inflight(net: Net, file: struct_file) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stack.core import eventpoll, fcntl, ioctl, read_write, select
 from stack.core import socket as calls
 from stack.core.iov import msghdr
 from stack.core.sockaddr import sockaddr
@@ -77,9 +78,35 @@ steps = st.one_of(
     st.tuples(st.just("getpeername"), fds),
     st.tuples(st.just("ioctl"), fds, st.sampled_from([0x541B, 0x5411, 0x5421, 0x8906, 1]), values),
     st.tuples(st.just("poll_one"), fds),
+    st.tuples(st.just("poll"), st.lists(st.tuples(fds, st.integers(0, 0x3FFF))), st.just(0)),
+    st.tuples(st.just("epoll_create1"), st.sampled_from([0, 0o2000000, 1])),
+    st.tuples(
+        st.just("epoll_ctl"), fds, st.integers(0, 4), fds, st.integers(0, 2**32 - 1), st.just(0)
+    ),
+    st.tuples(st.just("epoll_wait"), fds, st.integers(-1, 5), st.integers(0, 2)),
+    st.tuples(st.just("dup2"), fds, fds),
+    st.tuples(
+        st.just("fcntl"), fds, st.sampled_from([0, 1, 2, 3, 8, 9, 10, 11, 99]), st.integers(-9, 99)
+    ),
+    st.tuples(
+        st.just("fcntl"), fds, st.just(4), st.sampled_from([0o4000, 0o24000, 0o44000, 0o6000])
+    ),
+    st.tuples(st.just("write"), fds, data),
+    st.tuples(st.just("writev"), fds, st.lists(data, max_size=3)),
+    st.tuples(st.just("read"), fds, st.builds(bytearray, data)),
+    st.tuples(st.just("readv"), fds, st.lists(st.builds(bytearray, data), max_size=3)),
     st.tuples(st.just("recvmsg"), fds, st.integers(0, 200), flags),
     st.tuples(st.just("run"), st.integers(0, 2_000_000_000)),
 )
+
+
+def call(name: str):
+    """The function of a system call."""
+    for module in (calls, eventpoll, fcntl, ioctl, read_write, select):
+        found = getattr(module, f"sys_{name}", None)
+        if found is not None:
+            return found
+    raise AssertionError(name)
 
 
 def fresh(host) -> None:
@@ -122,11 +149,10 @@ def test_any_calls_in_any_order(start, sequence: list[tuple]) -> None:
             elif name == "recvmsg":
                 msg = msghdr(None, [bytearray(args[1])], [])
                 calls.sys_recvmsg(host, args[0], msg, args[2])
-            elif name in ("connect", "accept"):
-                calls.sys_set_nonblocking(host, args[0], True)
-                getattr(calls, f"sys_{name}")(host, *args)
             else:
-                getattr(calls, f"sys_{name}")(host, *args)
+                if name in ("connect", "accept", "read", "readv", "write", "writev"):
+                    calls.sys_set_nonblocking(host, args[0], True)
+                call(name)(host, *args)
         net.frames()
     host.close()
     assert host.skb_small.in_use == 0

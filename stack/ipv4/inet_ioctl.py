@@ -1,0 +1,63 @@
+"""ioctl(2) of IPv4's sockets (net/ipv4/af_inet.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from stack.core.dev_ioctl import (
+    IFREQ_BYTES,
+    SIOCADDRT,
+    SIOCDARP,
+    SIOCDELRT,
+    SIOCGARP,
+    SIOCRTMSG,
+    SIOCSARP,
+    SIOCSIFFLAGS,
+    family_ioctl,
+)
+from stack.core.memory import copy_from_user, copy_to_user
+from stack.core.uapi import AF_INET
+from stack.inet.inet_common import sk_ioctl
+from stack.ipv4.arp_ioctl import arp_ioctl
+from stack.ipv4.devinet_ioctl import GETTING, SETTING, devinet_ioctl
+from stack.ipv4.fib_ioctl import ip_rt_ioctl
+
+if TYPE_CHECKING:
+    from stack.core.socket import socket
+
+
+def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
+    """net/ipv4/af_inet.c: routes, ARP, addresses; the rest is the protocol's.
+
+    None when the answer is in `arg`. Raises: OSError; ENOTTY, it is none of these.
+    """
+    net = sock.net
+    if cmd in (SIOCADDRT, SIOCDELRT):
+        ip_rt_ioctl(net, cmd, arg)
+    elif cmd == SIOCRTMSG:
+        raise OSError(errno.EINVAL, "SIOCRTMSG is long gone")
+    elif cmd in (SIOCDARP, SIOCGARP, SIOCSARP):
+        arp_ioctl(net, cmd, arg)
+    elif cmd in GETTING or cmd in SETTING or cmd == SIOCSIFFLAGS:
+        ifr = copy_from_user(arg, IFREQ_BYTES)
+        devinet_ioctl(net, cmd, ifr)
+        if cmd in GETTING:
+            copy_to_user(arg, ifr)
+    else:
+        return sk_ioctl(sock.sk, cmd, arg)
+    return None
+
+
+inet_compat_ioctl = inet_ioctl
+
+
+def inet_lent_ioctl(sock: socket, cmd: int, arg: Any) -> Any:
+    """What packet sockets take over: all but the protocol's. Raises: OSError, ENOTTY."""
+    wanted = (SIOCADDRT, SIOCDELRT, SIOCDARP, SIOCGARP, SIOCSARP, SIOCSIFFLAGS, *GETTING, *SETTING)
+    if cmd not in wanted:
+        raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+    return inet_ioctl(sock, cmd, arg)
+
+
+family_ioctl[AF_INET] = inet_lent_ioctl

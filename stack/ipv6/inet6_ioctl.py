@@ -1,0 +1,120 @@
+"""ioctl(2) of IPv6's sockets: routes (struct in6_rtmsg) and addresses (struct in6_ifreq).
+
+net/ipv6/af_inet6.c, route.c, addrconf.c. What asks for addresses is IPv4's alone, as on Linux.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING, Any
+
+from stack.core.dev_ioctl import (
+    SIOCADDRT,
+    SIOCDELRT,
+    SIOCDIFADDR,
+    SIOCSIFADDR,
+    SIOCSIFDSTADDR,
+    need_admin,
+)
+from stack.core.memory import copy_from_user
+from stack.core.netdevice import net_device
+from stack.inet.inet_common import sk_ioctl
+from stack.ipv4.fib import RTN_UNICAST, RTN_UNREACHABLE
+from stack.ipv6.addr import format_addr6
+from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
+from stack.ipv6.route_config import ip6_route_add, ip6_route_del
+
+if TYPE_CHECKING:
+    from stack.core.socket import socket
+    from stack.net import Net
+
+IN6_RTMSG = struct.Struct("@16s16s16sIHHILIi")
+"""struct in6_rtmsg, 80 bytes: three addresses, type, lengths, metric, info, flags, interface."""
+IN6_IFREQ = struct.Struct("=16sIi")
+"""struct in6_ifreq, 24 bytes: address, prefix length, interface."""
+
+RTF_GATEWAY = 0x0002
+RTF_REJECT = 0x0200
+
+
+def ipv6_route_ioctl(net: Net, cmd: int, arg: Any) -> None:
+    """net/ipv6/route.c: SIOCADDRT, SIOCDELRT.
+
+    Raises: OSError EPERM, EINVAL, ENODEV, ESRCH, EEXIST, EHOSTUNREACH, EFAULT ...
+    """
+    need_admin(net)
+    data = copy_from_user(arg, IN6_RTMSG.size)
+    dst, _, gateway, _, dst_len, src_len, metric, _, flags, ifindex = IN6_RTMSG.unpack(data)
+    if cmd == SIOCDELRT and (
+        dst_len > 128 or src_len or (ifindex and ifindex not in net.dev_by_index)
+    ):
+        raise OSError(errno.ESRCH, "no such route")
+    if dst_len > 128 or src_len > 128:
+        raise OSError(errno.EINVAL, f"prefix lengths {dst_len} and {src_len}")
+    if src_len:
+        raise OSError(errno.EINVAL, "routes are chosen by destination only")
+    dev = device(net, ifindex) if ifindex else None
+    prefix = f"{format_addr6(int.from_bytes(dst, 'big') & prefix_mask(dst_len))}/{dst_len}"
+    via = format_addr6(int.from_bytes(gateway, "big")) if flags & RTF_GATEWAY else None
+    if cmd == SIOCADDRT:
+        rtype = RTN_UNREACHABLE if flags & RTF_REJECT else RTN_UNICAST
+        ip6_route_add(net, prefix, via=via, dev=dev, metric=metric, rtype=rtype)
+    else:
+        ip6_route_del(net, prefix, via=via, dev=dev, metric=metric or None)
+
+
+def prefix_mask(plen: int) -> int:
+    """The bits of a prefix of that length (ipv6_addr_prefix)."""
+    return (1 << 128) - (1 << 128 - plen)
+
+
+def device(net: Net, ifindex: int) -> net_device:
+    """Raises: OSError ENODEV."""
+    dev = net.dev_by_index.get(ifindex)
+    if dev is None:
+        raise OSError(errno.ENODEV, f"{net.name} has no interface {ifindex}")
+    return dev
+
+
+def addrconf_add_ifaddr(net: Net, arg: Any) -> None:
+    """net/ipv6/addrconf.c: SIOCSIFADDR. Raises: OSError EPERM, ENODEV, EINVAL, EEXIST ..."""
+    need_admin(net)
+    addr, plen, ifindex = IN6_IFREQ.unpack(copy_from_user(arg, IN6_IFREQ.size))
+    if plen > 128:
+        raise OSError(errno.EINVAL, f"prefix length {plen}")
+    inet6_addr_add(device(net, ifindex), int.from_bytes(addr, "big"), plen)
+
+
+def addrconf_del_ifaddr(net: Net, arg: Any) -> None:
+    """net/ipv6/addrconf.c: SIOCDIFADDR. Raises: OSError EPERM, ENODEV, EADDRNOTAVAIL ..."""
+    need_admin(net)
+    addr, plen, ifindex = IN6_IFREQ.unpack(copy_from_user(arg, IN6_IFREQ.size))
+    if plen > 128:
+        raise OSError(errno.EINVAL, f"prefix length {plen}")
+    inet6_addr_del(device(net, ifindex), int.from_bytes(addr, "big"), plen)
+
+
+def addrconf_set_dstaddr(net: Net, arg: Any) -> None:
+    """net/ipv6/addrconf.c: SIOCSIFDSTADDR makes a SIT tunnel, of which there are none: ENODEV."""
+    copy_from_user(arg, IN6_IFREQ.size)
+    raise OSError(errno.ENODEV, "there is no SIT device")
+
+
+def inet6_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
+    """net/ipv6/af_inet6.c: routes and addresses; the rest is the protocol's.
+
+    Raises: OSError; ENOTTY, it is none of these.
+    """
+    net = sock.net
+    if cmd in (SIOCADDRT, SIOCDELRT):
+        ipv6_route_ioctl(net, cmd, arg)
+    elif cmd == SIOCSIFADDR:
+        addrconf_add_ifaddr(net, arg)
+    elif cmd == SIOCDIFADDR:
+        addrconf_del_ifaddr(net, arg)
+    elif cmd == SIOCSIFDSTADDR:
+        addrconf_set_dstaddr(net, arg)
+    else:
+        return sk_ioctl(sock.sk, cmd, arg)
+    return None
