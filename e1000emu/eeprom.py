@@ -222,7 +222,9 @@ class EepromPort:
     def write_eecd(self, old: int, new: int) -> None:
         """Move the pins, when software has been granted the chip (SDM 5.3.2)."""
         regs = self._nic.regs
-        if new & EECD_REQ:
+        if not self._nic.model.eeprom_granted:
+            pins = new
+        elif new & EECD_REQ:
             regs.set_bits(EECD.offset, EECD_GNT)
             pins = new
         else:

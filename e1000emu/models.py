@@ -30,6 +30,8 @@ class Model:
     """Of its PCI function, in the order of the list: names of `pciregs.CAPABILITIES`."""
     rps: bool = False
     """The RPS descriptor bit reports status (82544 only)."""
+    eeprom_granted: bool = True
+    """Software asks for the EEPROM's pins with EECD.EE_REQ (the 82544 just uses them)."""
     apm_enable: tuple[int, int] = (eeprom_word("ICW3").offset, 0x0400)
     """Word and bit of the EEPROM that become WUC.APME."""
     lacks: frozenset[str] = frozenset()
@@ -64,6 +66,7 @@ MODELS: dict[str, Model] = {
             phy_id=(phy_reg("PHYID1").reset, 0x0C30),
             capabilities=("PM", "PCI-X", "MSI"),
             n_rar=15,
+            eeprom_granted=False,
             apm_enable=(eeprom_word("ICW2").offset, 0x0004),
             rps=True,
             lacks=frozenset({"ITR", "RADV", "TADV", "RSRPD", "LEDCTL", "MANC"}),

@@ -517,6 +517,13 @@ _WAKEUP = (
         bit("REPORT_STATUS", 18, RO, 0, "status reporting"),
         rsv(31, 19),
     ), group="management"),
+    # Not of these parts: U-Boot takes the 82571's semaphore from every one before it reads the
+    # EEPROM, and gives up when the bit does not stay. Nothing else shares the EEPROM here.
+    Reg("SWSM", 0x5B50, "Software Semaphore", "none: 82571 and later", (
+        bit("SMBI", 0, RW, 0, "for drivers among themselves"),
+        bit("SWESMBI", 1, RW, 0, "software holds the EEPROM; always granted"),
+        rsv(31, 2),
+    ), group="management"),
     Reg("IPAV", 0x5838, "IP Address Valid", "13.6.4", (
         *(bit(f"V4{n}", n, RW, 0, f"IPv4 address {n} valid") for n in range(4)),
         rsv(15, 4),

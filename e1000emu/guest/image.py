@@ -37,6 +37,7 @@ __all__ = [
     "Qemu",
     "cache_directory",
     "prepare",
+    "unpacked",
 ]
 
 CACHE_VARIABLE = "E1000EMU_GUEST_CACHE"
@@ -158,11 +159,7 @@ def prepare(
             if extra is not None:
                 initrd = _with_extra(cache, initrd, extra, refresh, say)
     except OSError as error:
-        remedy = "make room" if error.errno == errno.ENOSPC else "choose one you may write to"
-        raise E1000Error(
-            f"guest: {error.filename or cache}: {error.strerror or error}; {remedy}, or set "
-            f"{CACHE_VARIABLE} to another directory"
-        ) from None
+        raise _no_room(error, cache) from None
     stamp = json.loads((tree / "stamp.json").read_text())
     return GuestImage(
         kernel=kernel,
@@ -170,6 +167,50 @@ def prepare(
         qemu=found,
         release=_release(tree),
         packages=tuple(stamp["packages"]),
+    )
+
+
+def unpacked(
+    name: str,
+    packages: tuple[str, ...],
+    *,
+    cache: Path | None = None,
+    say: Say = lambda text: None,
+) -> Path:
+    """Return a directory with the files of single packages (firmware, say), made now if need be.
+
+    What they depend on is not fetched; `name` is the directory's in the cache.
+    Raises: E1000Error naming what is missing, and the remedy.
+    """
+    cache = cache_directory() if cache is None else cache.absolute()
+
+    def make(directory: Path, apt: PrivateApt) -> list[str]:
+        return [
+            extract(apt.download_only(package), directory, lambda path: path.startswith("usr/"))
+            for package in packages
+        ]
+
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / "guest.lock", say):
+            return _tree(
+                cache,
+                [name, SUITE, GUEST_ARCHITECTURE, *packages],
+                make,
+                suites=(SUITE,),
+                architecture=GUEST_ARCHITECTURE,
+                refresh=False,
+                say=say,
+            )
+    except OSError as error:
+        raise _no_room(error, cache) from None
+
+
+def _no_room(error: OSError, cache: Path) -> E1000Error:
+    remedy = "make room" if error.errno == errno.ENOSPC else "choose one you may write to"
+    return E1000Error(
+        f"guest: {error.filename or cache}: {error.strerror or error}; {remedy}, or set "
+        f"{CACHE_VARIABLE} to another directory"
     )
 
 

@@ -182,6 +182,21 @@ def test_pins_are_dead_without_grant() -> None:
     assert not nic.mmio_read(EECD) & GNT
 
 
+def test_the_82544_has_no_grant() -> None:
+    nic = make_bench(model="82544GC").nic
+    nic.mmio_write(EECD, REQ)
+    assert not nic.mmio_read(EECD) & GNT
+    nic.mmio_write(EECD, 0)
+    value = 0
+    for bit in "110" + f"{2:06b}" + "0" * 16:  # start, READ, address, and 16 clocks for the data
+        di = DI if bit == "1" else 0
+        nic.mmio_write(EECD, CS | di)
+        nic.mmio_write(EECD, CS | di | SK)
+        value = value << 1 | bool(nic.mmio_read(EECD) & DO)
+    assert value & 0xFFFF == nic.eeprom.words[2]
+    assert nic.misuse.count("eeprom-not-granted") == 0
+
+
 def test_eerd_reads_every_word_and_wraps_past_the_end() -> None:
     nic = make_bench().nic
     for i in range(64):

@@ -1,0 +1,193 @@
+"""Boot loaders with drivers of their own on our NIC: U-Boot and iPXE.
+
+They get an address from dnsmasq, ping it and fetch a file of it, over a TAP; what arrives is judged
+by its CRC, or by being run. Nothing is built: the images are Debian's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e1000emu.clock import RealClock
+from e1000emu.errors import E1000Error
+from e1000emu.guest import GuestImage, unpacked
+from e1000emu.links import Tap
+from tests.guest.setup import MAC, offered
+from tests.linux.peer import LINUX, Peer
+from tests.support import in_ci, require
+
+pytestmark = [pytest.mark.slow, pytest.mark.netns]
+
+PACKAGES = ("u-boot-qemu",)
+FILE_BYTES = 16 << 20
+LOAD_ADDRESS = 0x4000000
+BOOT_S, COMMAND_S = 120.0, 240.0
+SCRIPT = "#!ipxe\necho script of the server runs\nshell\n"
+SW_FW_SYNC = "unknown-register write of 0x0 to 0x5b5c"
+"""U-Boot lets go of what only later parts have."""
+
+
+@pytest.fixture(scope="module")
+def firmware() -> Path:
+    """The unpacked packages."""
+    try:
+        return unpacked("firmware", PACKAGES)
+    except E1000Error as error:
+        if in_ci():
+            pytest.fail(f"CI is set, but {error}", pytrace=False)
+        pytest.skip(str(error))
+
+
+class Server:
+    """A namespace with dnsmasq on a TAP: addresses, and files by TFTP from `root`."""
+
+    def __init__(self, stack: ExitStack, directory: Path) -> None:
+        tool = require.tool("dnsmasq", "dnsmasq-base")
+        self.root = directory / "tftp"
+        self.root.mkdir()
+        self.peer = Peer()
+        stack.callback(self.peer.close)
+        self.clock = RealClock()
+        stack.callback(self.clock.close)
+        self.tap = Tap(self.peer.tap_name, self.clock)
+        stack.callback(self.tap.close)
+        self.peer.adopt(self.tap.name)
+        self.peer.start(
+            tool,
+            *("--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file="),
+            *("--port=0", "--no-ping", "--dhcp-authoritative", "--bind-interfaces"),
+            f"--log-facility={directory / 'dnsmasq.log'}",
+            f"--interface={self.tap.name}",
+            f"--dhcp-leasefile={directory / 'leases'}",
+            "--dhcp-range=10.9.0.50,10.9.0.59,255.255.255.0,3600",
+            "--dhcp-boot=boot.ipxe",
+            *("--enable-tftp", f"--tftp-root={self.root}"),
+        )
+
+
+class Firmware:
+    """A QEMU without a disk whose console is a serial line that is read and written here."""
+
+    def __init__(self, image: GuestImage, directory: Path, nic: Path, **device: Any) -> None:
+        path = directory / "serial"
+        self.text = b""
+        machine = "pc,memory-backend=mem,graphics=off"  # the BIOS's screen is the serial line
+        words = [
+            *image.qemu.command,
+            *("-no-user-config", "-nodefaults", "-display", "none", "-accel", "tcg"),
+            *("-m", "512M", "-machine", machine, "-boot", "n"),
+            *("-object", "memory-backend-memfd,id=mem,share=on,size=512M"),
+            *("-chardev", f"socket,id=s,path={path},server=on,wait=off", "-serial", "chardev:s"),
+            *device.pop("arguments", ()),
+            *("-device", json.dumps({
+                "driver": "vfio-user-pci",
+                "socket": {"type": "unix", "path": str(nic)},
+                **device,
+            })),
+        ]  # fmt: skip
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, env=os.environ | image.qemu.environment
+        )
+        self._socket = socket.socket(socket.AF_UNIX)
+        deadline = time.monotonic() + BOOT_S
+        while True:
+            try:
+                self._socket.connect(str(path))
+                break
+            except OSError:
+                assert self._process.poll() is None, "QEMU has ended"
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        self._socket.settimeout(0.2)
+
+    def until(self, pattern: bytes, timeout_s: float) -> bytes:
+        """Return what was printed up to `pattern`, and forget it."""
+        deadline = time.monotonic() + timeout_s
+        while (found := re.search(pattern, self.text)) is None:
+            assert self._process.poll() is None, f"QEMU has ended: {self.text[-2000:]!r}"
+            assert time.monotonic() < deadline, f"no {pattern!r} in {self.text[-2000:]!r}"
+            with contextlib.suppress(TimeoutError):
+                self.text += self._socket.recv(1 << 16)
+        printed, self.text = self.text[: found.end()], self.text[found.end() :]
+        return printed
+
+    def type(self, line: bytes) -> None:
+        self._socket.sendall(line)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    require.netns()
+    require.tun()
+    with ExitStack() as stack:
+        yield Server(stack, tmp_path)
+
+
+def wrong(nic: Any, *known: str) -> list[str]:
+    """Return what the driver did against the datasheet, but for events that begin as `known`."""
+    events = [f"{event.name} {event.last}" for event in nic.misuse.events()]
+    return [text for text in events if not text.startswith(("tx-disabled", *known))]
+
+
+def test_u_boot_gets_an_address_and_a_file(
+    image: GuestImage, firmware: Path, server: Server, model: str, tmp_path: Path
+) -> None:
+    content = random.Random(1).randbytes(FILE_BYTES)
+    (server.root / "big").write_bytes(content)
+    rom = firmware / "usr/lib/u-boot/qemu-x86_64/u-boot.rom"
+    with offered(tmp_path / "nic", server.tap, server.clock, model=model) as nic:
+        machine = Firmware(image, tmp_path, nic.path, arguments=("-bios", str(rom)))
+        try:
+            machine.until(b"autoboot", BOOT_S)
+            machine.type(b"\n")
+            machine.until(b"=> ", BOOT_S)
+
+            def command(line: str) -> str:
+                machine.text = b""
+                machine.type(line.encode() + b"\n")
+                return machine.until(rb"\n=> ", COMMAND_S).decode(errors="replace")
+
+            command("setenv autoload no")
+            assert re.search(r"DHCP client bound to address 10\.9\.0\.5\d", command("dhcp"))
+            assert f"host {LINUX} is alive" in command(f"ping {LINUX}")
+            loaded = command(f"tftpboot {LOAD_ADDRESS:#x} {LINUX}:big")
+            assert f"Bytes transferred = {FILE_BYTES}" in loaded
+            checked = command(f"crc32 {LOAD_ADDRESS:#x} {FILE_BYTES:#x}")
+            assert f"==> {zlib.crc32(content):08x}" in checked
+        finally:
+            machine.close()
+        assert wrong(nic.nic, SW_FW_SYNC) == []
+
+
+def test_ipxe_runs_the_script_that_the_server_gives(
+    image: GuestImage, server: Server, tmp_path: Path
+) -> None:
+    """Under SeaBIOS, from the ROM that QEMU has for its own e1000."""
+    (server.root / "boot.ipxe").write_text(SCRIPT)
+    with offered(tmp_path / "nic", server.tap, server.clock) as nic:
+        machine = Firmware(image, tmp_path, nic.path, bootindex=1, romfile="pxe-e1000.rom")
+        try:
+            printed = machine.until(b"script of the server runs", BOOT_S)
+            assert MAC.hex(":").encode() in printed
+        finally:
+            machine.close()
+        assert wrong(nic.nic) == []
