@@ -24,6 +24,8 @@ from tests.guest.setup import (
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
 SELF_TESTS = ("Register", "Eeprom", "Interrupt", "Loopback", "Link")
+NO_WAKE_IN_LINUX = {"82545EM"}
+"""Parts that e1000_wol_exclusion of Linux's driver names: it offers no wake-up on them."""
 MULTICAST = bytes.fromhex("01005e0a0b0c")
 STRANGER = bytes.fromhex("525400aabbcc")
 
@@ -170,7 +172,9 @@ def test_flow_control_settings(on_tap, guest):
 def test_interrupt_moderation_as_the_module_is_told(on_tap, guest):
     reload(on_tap, "InterruptThrottleRate=8000")
     configure(guest)
-    assert on_tap.registers("ITR") == [10**9 // (8000 * 256)]  # in units of 256 ns
+    # in units of 256 ns; the 82544 has no such register and the driver leaves it alone
+    interval = 0 if "ITR" in MODELS[on_tap.model].lacks else 10**9 // (8000 * 256)
+    assert on_tap.registers("ITR") == [interval]
     ping(guest)
     tcp_from_peer(guest, on_tap.peer)
     reload(on_tap)
@@ -252,6 +256,9 @@ def test_new_address_in_the_eeprom_is_there_after_a_reload(on_tap, guest, model)
 
 def test_wake_on_lan_settings(on_tap, guest):
     text = guest.run("ethtool eth0").check().stdout
+    if on_tap.model in NO_WAKE_IN_LINUX:
+        assert not re.search(r"Supports Wake-on: \w*g", text)
+        return
     assert re.search(r"Supports Wake-on: \w*g", text)
     guest.run("ethtool -s eth0 wol g").check()
     assert re.search(r"^\s*Wake-on: g$", guest.run("ethtool eth0").stdout, re.M)
@@ -371,7 +378,9 @@ def test_reboot(on_tap, guest):
 
 
 def test_magic_packets_are_armed_at_shutdown(on_tap, guest):
-    guest.run("ethtool -s eth0 wol g").check()
+    wakes = on_tap.model not in NO_WAKE_IN_LINUX
+    if wakes:
+        guest.run("ethtool -s eth0 wol g").check()
     guest.shutdown()
     wufc = on_tap.registers("WUFC")[0]
-    assert wufc == reg("WUFC").mask("MAG")
+    assert wufc == (reg("WUFC").mask("MAG") if wakes else 0)
