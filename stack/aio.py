@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
     from stack.net import Net
+    from stack.select import epoll
     from stack.sockaddr import Address, RetAddress
 
 T = TypeVar("T")
@@ -120,7 +121,7 @@ class _Sleep:
 
     __slots__ = ("future", "loop", "wake", "wq")
 
-    def __init__(self, sock: Socket) -> None:
+    def __init__(self, sock: Socket | epoll) -> None:
         clock = sock.net.clock
         require_running(clock, "a coroutine that waits")
         self.loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ A call sleeps as the socket's own calls do, on the host's clock; O_NONBLOCK of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from stack.core.fcntl import (
     F_DUPFD_CLOEXEC,
@@ -22,9 +22,44 @@ from stack.core.fcntl import (
     sys_fcntl,
 )
 from stack.core.file import O_CLOEXEC
+from stack.core.hostfile import install_hostfile
+from stack.core.pipe import sys_pipe2
 from stack.core.read_write import sys_read, sys_readv, sys_write, sys_writev
 from stack.core.socket import sys_close
+from stack.core.splice import (
+    SPLICE_F_MORE,
+    SPLICE_F_MOVE,
+    SPLICE_F_NONBLOCK,
+    sys_sendfile,
+    sys_splice,
+    sys_tee,
+)
 from stack.core.uapi import O_NONBLOCK
+
+__all__ = [
+    "O_CLOEXEC",
+    "O_NONBLOCK",
+    "SPLICE_F_MORE",
+    "SPLICE_F_MOVE",
+    "SPLICE_F_NONBLOCK",
+    "close",
+    "dup",
+    "dup2",
+    "get_blocking",
+    "get_inheritable",
+    "open_file",
+    "pipe",
+    "pipe2",
+    "read",
+    "readv",
+    "sendfile",
+    "set_blocking",
+    "set_inheritable",
+    "splice",
+    "tee",
+    "write",
+    "writev",
+]
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -56,6 +91,55 @@ def writev(net: Net, fd: int, buffers: Sequence[ReadableBuffer]) -> int:
     """Several buffers as one message; bytes that were taken. Raises: OSError."""
     with net.lock:
         return sys_writev(net, fd, list(buffers))
+
+
+def pipe(net: Net) -> tuple[int, int]:
+    """(read end, write end), close-on-exec as `os.pipe` makes them."""
+    return pipe2(net, O_CLOEXEC)
+
+
+def pipe2(net: Net, flags: int) -> tuple[int, int]:
+    """(read end, write end); O_NONBLOCK, O_CLOEXEC."""
+    with net.lock:
+        return sys_pipe2(net, flags)
+
+
+def open_file(net: Net, file: IO[bytes]) -> int:
+    """A number for a file of the machine, any seekable binary one, for `sendfile` and `splice`.
+
+    `close` gives the number back; the file stays open. Raises: OSError EINVAL, EMFILE.
+    """
+    with net.lock:
+        return install_hostfile(net, file)
+
+
+def sendfile(net: Net, out_fd: int, in_fd: int | IO[bytes], offset: int | None, count: int) -> int:
+    """Bytes of a file that went out; `in_fd` is a number of `open_file`, or a binary file itself.
+
+    With `offset` None from the file's position on, which moves. Raises: OSError.
+    """
+    with net.lock:
+        return sys_sendfile(net, out_fd, in_fd, offset, count)
+
+
+def splice(
+    net: Net,
+    src: int,
+    dst: int,
+    count: int,
+    offset_src: int | None = None,
+    offset_dst: int | None = None,
+    flags: int = 0,
+) -> int:
+    """Move up to `count` bytes; `src` or `dst` is a pipe. Bytes moved. Raises: OSError."""
+    with net.lock:
+        return sys_splice(net, src, offset_src, dst, offset_dst, count, flags)
+
+
+def tee(net: Net, src: int, dst: int, count: int, flags: int = 0) -> int:
+    """Copy up to `count` bytes of a pipe into another, without taking them out. Bytes."""
+    with net.lock:
+        return sys_tee(net, src, dst, count, flags)
 
 
 def close(net: Net, fd: int) -> None:

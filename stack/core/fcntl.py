@@ -26,6 +26,7 @@ from stack.core.file import (
     get_file,
     struct_file,
 )
+from stack.core.pipe import get_pipe_info, pipe_fcntl
 from stack.core.signal import valid_signal
 from stack.core.uapi import O_NONBLOCK
 
@@ -113,7 +114,7 @@ def f_dupfd(net: Net, file: struct_file, start: int, cloexec: bool) -> int:
 
 def setfl(fd: int, file: struct_file, arg: int) -> None:
     """fs/fcntl.c: O_NONBLOCK, O_ASYNC, O_APPEND ... of an open file. Raises: OSError EINVAL."""
-    if arg & O_DIRECT:
+    if arg & O_DIRECT and get_pipe_info(file) is None:
         raise OSError(errno.EINVAL, "O_DIRECT is for files of a disk")
     if (arg ^ file.f_flags) & FASYNC and file.f_op.fasync is not None:
         file.f_op.fasync(fd, file, bool(arg & FASYNC))
@@ -164,17 +165,8 @@ def do_fcntl(net: Net, fd: int, cmd: int, arg: Any, file: struct_file) -> Any:
         fown.signum = number
         return 0
     if cmd in (F_GETPIPE_SZ, F_SETPIPE_SZ):
-        return pipe_fcntl(file, cmd, number)
+        return pipe_fcntl(file, cmd == F_SETPIPE_SZ, number)
     raise OSError(errno.EINVAL, f"fcntl: unknown command {cmd}")
-
-
-def pipe_fcntl(file: struct_file, cmd: int, arg: int) -> int:
-    """fs/pipe.c: the size of a pipe in bytes. Raises: OSError EBADF, what is no pipe; EBUSY ..."""
-    fcntl = getattr(file.private_data, "pipe_fcntl", None)
-    if fcntl is None:
-        raise OSError(errno.EBADF, "not a pipe")
-    size: int = fcntl(cmd == F_SETPIPE_SZ, arg)
-    return size
 
 
 def f_setown_ex(file: struct_file, arg: Any) -> None:

@@ -150,8 +150,9 @@ def unix_release_sock(sk: unix_sock, embrion: bool) -> None:
     if skpair is not None:
         if sk.sk_type in (SOCK_STREAM, SOCK_SEQPACKET):
             skb: sk_buff | None = sk.sk_receive_queue.peek()
-            if skb is not None and sk.sk_type == SOCK_STREAM and not unix_skb_len(skb):
-                skb = sk.sk_receive_queue.next(skb)  # the mark of a byte read out of band
+            if skb is not None and not unix_skb_len(skb):
+                # The mark of a byte read out of band, or an empty packet.
+                skb = sk.sk_receive_queue.next(skb)
             skpair.sk_shutdown = SHUTDOWN_MASK
             if skb is not None or embrion:
                 skpair.sk_err = errno.ECONNRESET

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl as std_fcntl
 import os as std_os
@@ -12,7 +13,8 @@ import sys
 import pytest
 
 from e1000emu.clock import VirtualClock
-from stack import fcntl, select, unistd
+from stack import aio, fcntl, select, unistd
+from stack.aio_select import epoll_wait
 from stack.core.ioctl import sys_ioctl
 from stack.core.uapi import FIOASYNC, FIOGETOWN, FIONBIO, FIONREAD, SIOCATMARK, SIOCOUTQ
 from stack.host import Host
@@ -267,3 +269,37 @@ def test_a_datagram_of_nothing(host):
         two.close()
     assert seen[0] == seen[1]
     assert seen[0][-1] == errno.EAGAIN
+
+
+def test_epoll_in_coroutines():
+    """One coroutine serves, the other asks; the loop's time is the host's."""
+    clock = VirtualClock()
+    with Host("h", clock=clock) as host:
+        one, two = host.socketpair()
+        one.setblocking(False)
+
+        async def serve(ep: select.epoll) -> list[bytes]:
+            got = []
+            while len(got) < 3:
+                for number, events in await epoll_wait(ep):
+                    assert (number, events) == (one.host_fd, select.EPOLLIN)
+                    got.append(one.recv(9))
+            return got
+
+        async def ask() -> None:
+            for word in (b"a", b"b", b"c"):
+                await asyncio.sleep(0.25)
+                two.send(word)
+
+        async def main() -> list[bytes]:
+            with select.epoll(host) as ep:
+                ep.register(one, select.EPOLLIN)
+                answers, _ = await asyncio.gather(serve(ep), ask())
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.25):
+                        await epoll_wait(ep)
+            return answers
+
+        before = clock.now_ns()
+        assert aio.run(main(), clock=clock) == [b"a", b"b", b"c"]
+        assert clock.now_ns() - before == 1_000_000_000

@@ -21,13 +21,18 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from e1000emu.clock import VirtualClock
 from stack.core import eventpoll as ep
 from stack.core.fcntl import sys_dup, sys_dup2, sys_fcntl
+from stack.core.ioctl import sys_ioctl
+from stack.core.pipe import sys_pipe2
 from stack.core.read_write import sys_read, sys_readv, sys_write, sys_writev
 from stack.core.select import core_sys_select, sys_poll
 from stack.core.socket import sys_close, sys_shutdown, sys_socketpair
+from stack.core.splice import sys_splice, sys_tee
+from stack.core.uapi import FIONREAD
 from stack.host import Host
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel to compare with")
 
+F_SETPIPE_SZ = 1031
 libc = ctypes.CDLL(None, use_errno=True)
 INDEX = st.integers(0, 999)
 KINDS = st.sampled_from([linux.SOCK_STREAM, linux.SOCK_DGRAM, linux.SOCK_SEQPACKET])
@@ -86,6 +91,8 @@ class Calls(RuleBasedStateMachine):
         self.host = Host("h", clock=VirtualClock())
         self.files: list[tuple[int, int]] = []
         self.sets: list[tuple[int, int]] = []
+        self.pipes: list[tuple[int, int]] = []
+        self.streams: list[tuple[int, int]] = []
         self.serial = 0
 
     def teardown(self) -> None:
@@ -105,6 +112,10 @@ class Calls(RuleBasedStateMachine):
         """An epoll, if there is one."""
         return self.sets[index % len(self.sets)] if self.sets else self.pick(index)
 
+    @property
+    def kinds(self) -> tuple[list[tuple[int, int]], ...]:
+        return self.sets, self.pipes, self.streams
+
     def both(self, theirs: Callable[[], Any], ours: Callable[[], Any]) -> Any:
         expected, got = outcome(theirs), outcome(ours)
         assert got == expected
@@ -117,7 +128,10 @@ class Calls(RuleBasedStateMachine):
         if len(self.files) < 14:
             theirs = linux.socketpair(linux.AF_UNIX, kind | linux.SOCK_NONBLOCK)
             ours = sys_socketpair(self.host, linux.AF_UNIX, kind | linux.SOCK_NONBLOCK)
-            self.files += zip((s.detach() for s in theirs), ours, strict=True)
+            made = list(zip((s.detach() for s in theirs), ours, strict=True))
+            self.files += made
+            if kind == linux.SOCK_STREAM:
+                self.streams += made
 
     @rule()
     def epoll_create(self) -> None:
@@ -130,9 +144,9 @@ class Calls(RuleBasedStateMachine):
     @rule(index=INDEX)
     def close(self, index: int) -> None:
         pair = self.pick(index)
-        self.files.remove(pair)
-        if pair in self.sets:
-            self.sets.remove(pair)
+        for known in (self.files, *self.kinds):
+            if pair in known:
+                known.remove(pair)
         os.close(pair[0])
         sys_close(self.host, pair[1])
 
@@ -143,8 +157,9 @@ class Calls(RuleBasedStateMachine):
         if len(self.files) < 16:
             made = os.dup(theirs), sys_dup(self.host, ours)
             self.files.append(made)
-            if pair in self.sets:
-                self.sets.append(made)
+            for known in self.kinds:
+                if pair in known:
+                    known.append(made)
 
     @precondition(lambda self: self.files)
     @rule(one=INDEX, two=INDEX)
@@ -152,12 +167,70 @@ class Calls(RuleBasedStateMachine):
         source, target = self.pick(one), self.pick(two)
         os.dup2(source[0], target[0])
         assert sys_dup2(self.host, source[1], target[1]) == target[1]
-        if target in self.sets and source not in self.sets:
-            self.sets.remove(target)
-        elif source in self.sets and target not in self.sets:
-            self.sets.append(target)
+        for known in self.kinds:
+            if target in known and source not in known:
+                known.remove(target)
+            elif source in known and target not in known:
+                known.append(target)
+
+    @rule(flags=st.sampled_from([os.O_NONBLOCK, os.O_NONBLOCK | os.O_CLOEXEC]))
+    def pipe(self, flags: int) -> None:
+        if len(self.files) < 14:
+            made = list(zip(os.pipe2(flags), sys_pipe2(self.host, flags), strict=True))
+            self.files += made
+            self.pipes += made
+
+    @precondition(lambda self: self.pipes)
+    @rule(index=INDEX, size=st.sampled_from([1, 4096, 4097, 16384, 65536, 0, -1]))
+    def pipe_size(self, index: int, size: int) -> None:
+        theirs, ours = self.pipes[index % len(self.pipes)]
+        self.both(
+            lambda: fcntl.fcntl(theirs, F_SETPIPE_SZ, size),
+            lambda: sys_fcntl(self.host, ours, F_SETPIPE_SZ, size),
+        )
 
     # --- data
+
+    @precondition(lambda self: self.files)
+    @rule(one=INDEX, two=INDEX, size=READS, flags=st.sampled_from([2, 2, 6, 16]))
+    def splice(self, one: int, two: int, size: int, flags: int) -> None:
+        self.spliced(self.pick(one), self.pick(two), size, flags)
+
+    @precondition(lambda self: self.pipes)
+    @rule(one=INDEX, two=INDEX, size=READS)
+    def splice_pipe(self, one: int, two: int, size: int) -> None:
+        self.spliced(self.pipes[one % len(self.pipes)], self.pick(two), size, 2)
+
+    @precondition(lambda self: self.pipes)
+    @rule(one=INDEX, two=INDEX, size=READS)
+    def splice_to_pipe(self, one: int, two: int, size: int) -> None:
+        self.spliced(self.pick(one), self.pipes[two % len(self.pipes)], size, 2)
+
+    def spliced(self, one: tuple[int, int], two: tuple[int, int], size: int, flags: int) -> None:
+        """Not from streams: what of them a pipe's slots hold depends on the packets they are in."""
+        if one not in self.streams and two not in self.streams:
+            self.both(
+                lambda: checked(libc.splice(one[0], None, two[0], None, size, flags)),
+                lambda: sys_splice(self.host, one[1], None, two[1], None, size, flags),
+            )
+
+    @precondition(lambda self: self.pipes)
+    @rule(one=INDEX, two=INDEX, size=READS)
+    def tee(self, one: int, two: int, size: int) -> None:
+        source, target = self.pipes[one % len(self.pipes)], self.pipes[two % len(self.pipes)]
+        self.both(
+            lambda: checked(libc.tee(source[0], target[0], size, 2)),
+            lambda: sys_tee(self.host, source[1], target[1], size, 2),
+        )
+
+    @precondition(lambda self: self.pipes)
+    @rule(index=INDEX)
+    def inq(self, index: int) -> None:
+        theirs, ours = self.pipes[index % len(self.pipes)]
+        self.both(
+            lambda: int.from_bytes(fcntl.ioctl(theirs, FIONREAD, bytes(4)), "little"),
+            lambda: sys_ioctl(self.host, ours, FIONREAD),
+        )
 
     @precondition(lambda self: self.files)
     @rule(index=INDEX, size=SIZES)

@@ -1,0 +1,101 @@
+"""Files of the machine that runs a host, under numbers of the host: for sendfile and splice.
+
+A host has no file system. What a program of it sends or stores is a file of Python's, anything
+binary that has `seek` and `readinto` or `write`; it is to a host what a file of a disk is to Linux:
+always ready, with a position, and without poll (epoll refuses it with EPERM).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from stack.core.file import (
+    O_ACCMODE,
+    O_RDONLY,
+    O_RDWR,
+    O_WRONLY,
+    fd_install,
+    file_operations,
+    struct_file,
+)
+
+if TYPE_CHECKING:
+    from stack.core.iov import msghdr
+    from stack.net import Net
+
+PIECE_BYTES = 1 << 16
+
+
+class hostfile:
+    """A Python file, which stays the program's: closing the number does not close it."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+
+def hostfile_read(file: struct_file, to: msghdr) -> int:
+    """From the file's position on. Raises: what the Python file raises."""
+    done = 0
+    python = file.private_data.file
+    while to.count:
+        python.seek(file.f_pos)
+        data = python.read(min(to.count, PIECE_BYTES))
+        if not data:
+            break
+        to.put(data)
+        file.f_pos += len(data)
+        done += len(data)
+    return done
+
+
+def hostfile_write(file: struct_file, source: msghdr) -> int:
+    """At the file's position. Raises: what the Python file raises."""
+    done = 0
+    python = file.private_data.file
+    while source.count:
+        python.seek(file.f_pos)
+        written = python.write(source.take(min(source.count, PIECE_BYTES)))
+        file.f_pos += written
+        done += written
+    return done
+
+
+def hostfile_release(file: struct_file) -> None:
+    """Nothing to end."""
+
+
+hostfile_fops = file_operations(
+    release=hostfile_release, read_iter=hostfile_read, write_iter=hostfile_write
+)
+
+
+def open_hostfile(net: Net, python: Any) -> struct_file:
+    """An open file of a Python file, at its position. Raises: OSError EINVAL, not seekable."""
+    if not python.seekable():
+        raise OSError(errno.EINVAL, f"{python!r} has no positions")
+    reads, writes = python.readable(), python.writable()
+    mode = O_RDWR if reads and writes else O_WRONLY if writes else O_RDONLY
+    file = struct_file(net, hostfile_fops, hostfile(python), mode)
+    file.f_pos = python.tell()
+    return file
+
+
+def install_hostfile(net: Net, python: Any) -> int:
+    """A number for a Python file. Raises: OSError EMFILE, EINVAL."""
+    return fd_install(net, open_hostfile(net, python), 0)
+
+
+def is_hostfile(file: struct_file) -> bool:
+    """Whether it has positions (FMODE_LSEEK)."""
+    return isinstance(file.private_data, hostfile)
+
+
+def readable(file: struct_file) -> bool:
+    """FMODE_READ"""
+    return file.f_flags & O_ACCMODE != O_WRONLY
+
+
+def writable(file: struct_file) -> bool:
+    """FMODE_WRITE"""
+    return file.f_flags & O_ACCMODE != O_RDONLY

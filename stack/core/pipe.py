@@ -1,0 +1,300 @@
+"""Pipes of a host (fs/pipe.c): what splice(2) moves bytes through.
+
+A pipe has slots, 16 unless F_SETPIPE_SZ says otherwise, each with at most a page of bytes. A write
+begins in the last slot if it has room for the odd part of it, as in the kernel, so that as many
+bytes fit as there.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from stack.core.fasync import fasync_helper, kill_fasync
+from stack.core.file import (
+    O_CLOEXEC,
+    O_RDONLY,
+    O_WRONLY,
+    fd_install,
+    file_operations,
+    struct_file,
+)
+from stack.core.memory import put_user_int
+from stack.core.rows import row, state
+from stack.core.signal import SIGIO
+from stack.core.sock import POLL_IN, POLL_OUT
+from stack.core.uapi import (
+    FIONREAD,
+    O_NONBLOCK,
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLOUT,
+    POLLRDNORM,
+    POLLWRNORM,
+)
+from stack.core.wait import wait_queue_head, wake_up_poll
+
+if TYPE_CHECKING:
+    from stack.core.fasync import fasync_struct
+    from stack.core.iov import msghdr
+    from stack.net import Net
+
+PAGE_SIZE = 4096
+PIPE_DEF_BUFFERS = 16
+PIPE_MAX_SIZE = 1 << 20
+"""fs.pipe-max-size."""
+O_DIRECT = 0o40000
+
+
+@state
+class pipe_buffer:
+    """struct pipe_buffer: `len` bytes at `offset` of a page; may a write go on there?"""
+
+    page: Any
+    offset: int
+    len: int
+    can_merge: bool = False
+    packet: bool = False
+    """Written with O_DIRECT: one read takes it, and what has no room is lost."""
+
+
+@state
+class pipe_inode_info:
+    """struct pipe_inode_info."""
+
+    net: Net
+    bufs: deque[pipe_buffer] = row(make=deque)
+    max_usage: int = row(PIPE_DEF_BUFFERS)
+    readers: int = row(1)
+    writers: int = row(1)
+    rd_wait: wait_queue_head = row(of=lambda pipe: wait_queue_head(pipe.net.clock))
+    wr_wait: wait_queue_head = row(of=lambda pipe: wait_queue_head(pipe.net.clock))
+    fasync_readers: list[fasync_struct] = row(make=list)
+    fasync_writers: list[fasync_struct] = row(make=list)
+
+
+def pipe_empty(pipe: pipe_inode_info) -> bool:
+    """include/linux/pipe_fs_i.h"""
+    return not pipe.bufs
+
+
+def pipe_full(pipe: pipe_inode_info) -> bool:
+    """include/linux/pipe_fs_i.h: no slot is free."""
+    return len(pipe.bufs) >= pipe.max_usage
+
+
+def get_pipe_info(file: struct_file) -> pipe_inode_info | None:
+    """fs/pipe.c: the pipe behind an open file; None when it is none."""
+    private = file.private_data
+    if isinstance(private, pipe_inode_info):
+        pipe: pipe_inode_info = private
+        return pipe
+    return None
+
+
+def pipe_wake_readers(pipe: pipe_inode_info) -> None:
+    """There is something to read, or the last writer went."""
+    wake_up_poll(pipe.rd_wait, POLLIN | POLLRDNORM)
+    if pipe.fasync_readers:
+        kill_fasync(pipe.fasync_readers, SIGIO, POLL_IN)
+
+
+def pipe_wake_writers(pipe: pipe_inode_info) -> None:
+    """There is room, or the last reader went."""
+    wake_up_poll(pipe.wr_wait, POLLOUT | POLLWRNORM)
+    if pipe.fasync_writers:
+        kill_fasync(pipe.fasync_writers, SIGIO, POLL_OUT)
+
+
+def pipe_wait_readable(pipe: pipe_inode_info) -> None:
+    """fs/pipe.c: sleep until there is something, or nobody left who could write."""
+    pipe.net.clock.wait(lambda: bool(pipe.bufs) or not pipe.writers)
+
+
+def pipe_wait_writable(pipe: pipe_inode_info) -> None:
+    """fs/pipe.c: sleep until a slot is free, or nobody left who could read."""
+    pipe.net.clock.wait(lambda: not pipe_full(pipe) or not pipe.readers)
+
+
+def pipe_read(file: struct_file, to: msghdr) -> int:
+    """fs/pipe.c: 0 at the end. Raises: OSError EAGAIN."""
+    pipe: pipe_inode_info = file.private_data
+    ret = 0
+    if not to.count:
+        return 0
+    was_full = pipe_full(pipe)
+    while True:
+        while pipe.bufs and to.count:
+            buf: pipe_buffer = pipe.bufs[0]
+            chars = to.put(bytes(memoryview(buf.page)[buf.offset : buf.offset + buf.len]))
+            ret += chars
+            buf.offset += chars
+            buf.len -= chars
+            if buf.packet:
+                buf.len = 0
+            if not buf.len:
+                pipe.bufs.popleft()
+            if buf.packet:
+                break
+        if not to.count or ret or not pipe.writers:
+            break
+        if file.f_flags & O_NONBLOCK:
+            raise BlockingIOError(errno.EAGAIN, "the pipe is empty")
+        pipe_wait_readable(pipe)
+        was_full = pipe_full(pipe)
+    if was_full:
+        pipe_wake_writers(pipe)
+    return ret
+
+
+def pipe_write(file: struct_file, source: msghdr) -> int:
+    """fs/pipe.c: bytes taken. Raises: OSError EPIPE, EAGAIN."""
+    pipe: pipe_inode_info = file.private_data
+    if not source.count:
+        return 0
+    if not pipe.readers:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the pipe")
+    was_empty = not pipe.bufs
+    ret = 0
+    chars = source.count & (PAGE_SIZE - 1)
+    if chars and pipe.bufs:
+        last: pipe_buffer = pipe.bufs[len(pipe.bufs) - 1]
+        end = last.offset + last.len
+        if last.can_merge and end + chars <= PAGE_SIZE:
+            last.page[end : end + chars] = source.take(chars)
+            last.len += chars
+            ret = chars
+    while source.count:
+        if not pipe.readers:
+            if not ret:
+                raise BrokenPipeError(errno.EPIPE, "nobody reads the pipe")
+            break
+        if not pipe_full(pipe):
+            data = source.take(min(PAGE_SIZE, source.count))
+            packet = bool(file.f_flags & O_DIRECT)
+            page = bytearray(data).ljust(PAGE_SIZE, b"\0")
+            pipe.bufs.append(pipe_buffer(page, 0, len(data), not packet, packet))
+            ret += len(data)
+            continue
+        if file.f_flags & O_NONBLOCK:
+            if not ret:
+                raise BlockingIOError(errno.EAGAIN, "the pipe is full")
+            break
+        if was_empty:
+            pipe_wake_readers(pipe)
+        pipe_wait_writable(pipe)
+        was_empty = not pipe.bufs
+    if was_empty or pipe.fasync_readers:
+        pipe_wake_readers(pipe)
+    return ret
+
+
+def pipe_poll(file: struct_file) -> int:
+    """fs/pipe.c: POLL* bits of one end."""
+    pipe: pipe_inode_info = file.private_data
+    mask = 0
+    if not file.f_flags & O_WRONLY:
+        if pipe.bufs:
+            mask |= POLLIN | POLLRDNORM
+        if not pipe.writers:
+            mask |= POLLHUP
+    else:
+        if not pipe_full(pipe):
+            mask |= POLLOUT | POLLWRNORM
+        if not pipe.readers:
+            mask |= POLLERR
+    return mask
+
+
+def pipe_poll_wait(file: struct_file) -> wait_queue_head:
+    """Where a poller of one end sleeps."""
+    pipe: pipe_inode_info = file.private_data
+    return pipe.wr_wait if file.f_flags & O_WRONLY else pipe.rd_wait
+
+
+def pipe_release(file: struct_file) -> None:
+    """fs/pipe.c: an end is closed."""
+    pipe: pipe_inode_info = file.private_data
+    if file.f_flags & O_WRONLY:
+        pipe.writers -= 1
+    else:
+        pipe.readers -= 1
+    if not pipe.readers and not pipe.writers:
+        pipe.bufs.clear()
+        return
+    wake_up_poll(pipe.rd_wait, POLLIN | POLLRDNORM | POLLERR | POLLHUP)
+    wake_up_poll(pipe.wr_wait, POLLOUT | POLLWRNORM | POLLERR | POLLHUP)
+    if pipe.fasync_readers:
+        kill_fasync(pipe.fasync_readers, SIGIO, POLL_IN)
+    if pipe.fasync_writers:
+        kill_fasync(pipe.fasync_writers, SIGIO, POLL_OUT)
+
+
+def pipe_fasync(fd: int, file: struct_file, on: bool) -> None:
+    """fs/pipe.c: O_ASYNC of one end."""
+    pipe: pipe_inode_info = file.private_data
+    writes = file.f_flags & O_WRONLY
+    fasync_helper(fd, file, on, pipe.fasync_writers if writes else pipe.fasync_readers)
+
+
+def pipe_ioctl(file: struct_file, cmd: int, arg: Any) -> int:
+    """fs/pipe.c: FIONREAD. Raises: OSError ENOTTY."""
+    pipe: pipe_inode_info = file.private_data
+    if cmd != FIONREAD:
+        raise OSError(errno.ENOTTY, f"request {cmd:#x} is not for pipes")
+    count = 0
+    for buf in pipe.bufs:
+        count += buf.len
+    return put_user_int(count, arg)
+
+
+def pipe_fcntl(file: struct_file, setting: bool, arg: int) -> int:
+    """fs/pipe.c: F_GETPIPE_SZ, F_SETPIPE_SZ: bytes. Raises: OSError EBADF, EINVAL, EPERM, EBUSY."""
+    pipe = get_pipe_info(file)
+    if pipe is None:
+        raise OSError(errno.EBADF, "not a pipe")
+    if setting:
+        if not 0 <= arg <= 1 << 31:
+            raise OSError(errno.EINVAL, f"a pipe of {arg} bytes")
+        slots = 1
+        while slots * PAGE_SIZE < arg:
+            slots *= 2
+        if slots > pipe.max_usage and slots * PAGE_SIZE > PIPE_MAX_SIZE and pipe.net.uid:
+            raise PermissionError(errno.EPERM, f"pipe-max-size is {PIPE_MAX_SIZE}")
+        if slots < len(pipe.bufs):
+            raise OSError(errno.EBUSY, f"{len(pipe.bufs)} pages are in the pipe")
+        pipe.max_usage = slots
+        pipe_wake_writers(pipe)
+    return pipe.max_usage * PAGE_SIZE
+
+
+pipefifo_fops = file_operations(
+    release=pipe_release,
+    poll=pipe_poll,
+    poll_wait=pipe_poll_wait,
+    read_iter=pipe_read,
+    write_iter=pipe_write,
+    unlocked_ioctl=pipe_ioctl,
+    fasync=pipe_fasync,
+)
+
+
+def sys_pipe2(net: Net, flags: int = 0) -> tuple[int, int]:
+    """pipe2(2): (read end, write end); O_NONBLOCK, O_CLOEXEC, O_DIRECT (packets).
+
+    Raises: OSError EINVAL, EMFILE.
+    """
+    if flags & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT):
+        raise OSError(errno.EINVAL, f"pipe2: flags {flags:#o}")
+    pipe = pipe_inode_info(net)
+    kept = flags & (O_NONBLOCK | O_DIRECT)
+    reading = struct_file(net, pipefifo_fops, pipe, O_RDONLY | kept)
+    writing = struct_file(net, pipefifo_fops, pipe, O_WRONLY | kept)
+    fd = fd_install(net, reading, flags)
+    try:
+        return fd, fd_install(net, writing, flags)
+    except OSError:
+        net.fdtable.remove(fd)
+        raise

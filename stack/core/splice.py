@@ -1,0 +1,376 @@
+"""splice(2), tee(2) and sendfile(2) (fs/splice.c, fs/read_write.c, net/socket.c).
+
+Bytes go from a socket or file into the slots of a pipe, and from there on. Out of a pipe into a
+socket they go as MSG_SPLICE_PAGES sends pages: the protocol is shown the slots themselves, and
+copies them once, into its packets.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from stack.core.file import O_APPEND, fget, struct_file
+from stack.core.hostfile import is_hostfile, open_hostfile, readable, writable
+from stack.core.iov import msghdr
+from stack.core.pipe import (
+    PAGE_SIZE,
+    get_pipe_info,
+    pipe_buffer,
+    pipe_full,
+    pipe_inode_info,
+    pipe_wait_readable,
+    pipe_wait_writable,
+    pipe_wake_readers,
+    pipe_wake_writers,
+)
+from stack.core.socket import sock_recvmsg, sock_sendmsg, socket
+from stack.core.tcp_states import TCP_LISTEN
+from stack.core.uapi import MSG_DONTWAIT, MSG_MORE, O_NONBLOCK, SOCK_STREAM
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+SPLICE_F_MOVE = 1
+SPLICE_F_NONBLOCK = 2
+SPLICE_F_MORE = 4
+SPLICE_F_GIFT = 8
+SPLICE_F_ALL = 15
+SPLICE_SLOTS = 16
+MAX_RW_COUNT = 0x7FFFF000
+SENDFILE_PIPE_BYTES = 16 * PAGE_SIZE
+
+
+# --- into a pipe ---------------------------------------------------------------------------
+
+
+def splice_to_pipe(pipe: pipe_inode_info, data: Any, count: int, skew: int = 0) -> None:
+    """fs/splice.c: `count` bytes of a buffer, each page a slot; it begins `skew` bytes into one."""
+    was_empty = not pipe.bufs
+    at = 0
+    while at < count:
+        size = min(PAGE_SIZE - (at + skew) % PAGE_SIZE, count - at)
+        pipe.bufs.append(pipe_buffer(data, at, size))
+        at += size
+    if count and (was_empty or pipe.fasync_readers):
+        pipe_wake_readers(pipe)
+
+
+def wait_for_space(pipe: pipe_inode_info, flags: int) -> None:
+    """fs/splice.c: until a slot is free. Raises: OSError EPIPE, EAGAIN."""
+    while True:
+        if not pipe.readers:
+            raise BrokenPipeError(errno.EPIPE, "nobody reads the pipe")
+        if not pipe_full(pipe):
+            return
+        if flags & SPLICE_F_NONBLOCK:
+            raise BlockingIOError(errno.EAGAIN, "the pipe is full")
+        pipe_wait_writable(pipe)
+
+
+def sock_splice_read(sock: socket, pipe: pipe_inode_info, size: int, noblock: bool) -> int:
+    """net/socket.c, and tcp_splice_read: what has come, at most `size` bytes. Raises: OSError."""
+    if sock.type == SOCK_STREAM and sock.sk.sk_state == TCP_LISTEN:
+        raise OSError(errno.ENOTCONN, "a listener has no data")
+    room = bytearray(size)
+    msg = msghdr(None, room)
+    n = sock_recvmsg(sock, msg, MSG_DONTWAIT if noblock else 0)
+    splice_to_pipe(pipe, room, min(n, size))
+    return n
+
+
+tcp_splice_read = unix_stream_splice_read = copy_splice_read = sock_splice_read
+
+
+def do_splice_read(
+    file: struct_file, pos: int | None, pipe: pipe_inode_info, size: int, flags: int
+) -> int:
+    """fs/splice.c: from a file into the free slots of a pipe: bytes. Raises: OSError."""
+    size = min(size, (pipe.max_usage - len(pipe.bufs)) * PAGE_SIZE)
+    private = file.private_data
+    if isinstance(private, socket):
+        return sock_splice_read(private, pipe, size, bool(file.f_flags & O_NONBLOCK))
+    if not is_hostfile(file) or file.f_op.read_iter is None:
+        raise OSError(errno.EINVAL, "what is open cannot be spliced from")
+    skew = (file.f_pos if pos is None else pos) % PAGE_SIZE  # slots are pages of the file
+    room = bytearray(min(size, (pipe.max_usage - len(pipe.bufs)) * PAGE_SIZE - skew))
+    n = at_position(file, pos, msghdr(None, room), file.f_op.read_iter)
+    splice_to_pipe(pipe, room, n, skew)
+    return n
+
+
+def at_position(file: struct_file, pos: int | None, msg: msghdr, call: Any) -> int:
+    """Read or write at `pos`, the file's own position staying as it is; at that, with None."""
+    if pos is None:
+        n: int = call(file, msg)
+        return n
+    kept, file.f_pos = file.f_pos, pos
+    try:
+        n = call(file, msg)
+        return n
+    finally:
+        file.f_pos = kept
+
+
+# --- out of a pipe -------------------------------------------------------------------------
+
+
+def pipe_consume(pipe: pipe_inode_info, n: int) -> None:
+    """Take the first `n` bytes out."""
+    was_full = pipe_full(pipe)
+    while n:
+        buf: pipe_buffer = pipe.bufs[0]
+        size = min(n, buf.len)
+        buf.offset += size
+        buf.len -= size
+        n -= size
+        if not buf.len:
+            pipe.bufs.popleft()
+    if was_full and not pipe_full(pipe):
+        pipe_wake_writers(pipe)
+
+
+def pipe_views(pipe: pipe_inode_info, size: int) -> list[memoryview]:
+    """The first `size` bytes, where they are, of at most 16 slots: as many as a message takes."""
+    views: list[memoryview] = []
+    for buf in pipe.bufs:
+        if size <= 0 or len(views) == SPLICE_SLOTS:
+            break
+        views.append(memoryview(buf.page)[buf.offset : buf.offset + min(buf.len, size)])
+        size -= buf.len
+    return views
+
+
+def splice_to_socket(pipe: pipe_inode_info, file: struct_file, size: int, flags: int) -> int:
+    """fs/splice.c: send what a pipe holds, at most `size` bytes: bytes. Raises: OSError.
+
+    It sleeps for the first bytes, then takes what there is.
+    """
+    sock: socket = file.private_data
+    spliced = 0
+    while size:
+        if not pipe.bufs:
+            if spliced or not pipe.writers:
+                break
+            if flags & SPLICE_F_NONBLOCK:
+                raise BlockingIOError(errno.EAGAIN, "the pipe is empty")
+            pipe_wait_readable(pipe)
+            continue
+        views = pipe_views(pipe, size)
+        msg_flags = MSG_DONTWAIT if file.f_flags & O_NONBLOCK else 0
+        if flags & SPLICE_F_MORE or (
+            len(pipe.bufs) > len(views) and size > sum(len(view) for view in views)
+        ):
+            msg_flags |= MSG_MORE
+        try:
+            n = sock_sendmsg(sock, msghdr(None, views, None, msg_flags))
+        except OSError:
+            if spliced:
+                break
+            raise
+        pipe_consume(pipe, n)
+        spliced += n
+        size -= n
+    return spliced
+
+
+def splice_from_pipe(
+    pipe: pipe_inode_info, file: struct_file, pos: int | None, size: int, flags: int
+) -> int:
+    """fs/splice.c: into a file (iter_file_splice_write): bytes. Raises: OSError."""
+    while not pipe.bufs:
+        if not pipe.writers:
+            return 0
+        if flags & SPLICE_F_NONBLOCK:
+            raise BlockingIOError(errno.EAGAIN, "the pipe is empty")
+        pipe_wait_readable(pipe)
+    n = at_position(file, pos, msghdr(None, pipe_views(pipe, size)), file.f_op.write_iter)
+    pipe_consume(pipe, n)
+    return n
+
+
+def do_splice_from(
+    pipe: pipe_inode_info, file: struct_file, pos: int | None, size: int, flags: int
+) -> int:
+    """fs/splice.c: out of a pipe into a socket or file. Raises: OSError EINVAL ..."""
+    if isinstance(file.private_data, socket):
+        return splice_to_socket(pipe, file, size, flags)
+    if not is_hostfile(file):
+        raise OSError(errno.EINVAL, "what is open cannot be spliced to")
+    return splice_from_pipe(pipe, file, pos, size, flags)
+
+
+def splice_pipe_to_pipe(
+    ipipe: pipe_inode_info, opipe: pipe_inode_info, size: int, flags: int, link: bool
+) -> int:
+    """fs/splice.c (and link_pipe): move slots from one pipe to another, or copy them."""
+    while not ipipe.bufs and ipipe.writers:  # ipipe_prep
+        if flags & SPLICE_F_NONBLOCK:
+            raise BlockingIOError(errno.EAGAIN, "the pipe is empty")
+        pipe_wait_readable(ipipe)
+    wait_for_space(opipe, flags)
+    was_empty = not opipe.bufs
+    done = 0
+    for buf in tuple(ipipe.bufs):
+        if done >= size or pipe_full(opipe):
+            break
+        n = min(buf.len, size - done)
+        opipe.bufs.append(pipe_buffer(buf.page, buf.offset, n, False, buf.packet))
+        buf.can_merge = False
+        done += n
+    if not link:
+        pipe_consume(ipipe, done)
+    if was_empty or opipe.fasync_readers:
+        pipe_wake_readers(opipe)
+    return done
+
+
+# --- the calls -----------------------------------------------------------------------------
+
+
+def check_ends(source: struct_file, target: struct_file) -> None:
+    """FMODE_READ of one, FMODE_WRITE of the other. Raises: OSError EBADF."""
+    if not readable(source) or not writable(target):
+        raise OSError(errno.EBADF, "not open for that direction")
+
+
+def do_splice(
+    source: struct_file,
+    off_in: int | None,
+    target: struct_file,
+    off_out: int | None,
+    size: int,
+    flags: int,
+) -> int:
+    """fs/splice.c: one of the two is a pipe. Raises: OSError EBADF, EINVAL, ESPIPE, EAGAIN ..."""
+    check_ends(source, target)
+    ipipe = get_pipe_info(source)
+    opipe = get_pipe_info(target)
+    if ipipe is not None and opipe is not None:
+        if off_in is not None or off_out is not None:
+            raise OSError(errno.ESPIPE, "pipes have no positions")
+        if ipipe is opipe:
+            raise OSError(errno.EINVAL, "a pipe into itself")
+        if (source.f_flags | target.f_flags) & O_NONBLOCK:
+            flags |= SPLICE_F_NONBLOCK
+        return splice_pipe_to_pipe(ipipe, opipe, size, flags, False)
+    if ipipe is not None:
+        if off_in is not None:
+            raise OSError(errno.ESPIPE, "pipes have no positions")
+        if off_out is not None and not is_hostfile(target):
+            raise OSError(errno.EINVAL, "a socket has no positions")
+        if target.f_flags & O_APPEND:
+            raise OSError(errno.EINVAL, "splice does not append")
+        if source.f_flags & O_NONBLOCK:
+            flags |= SPLICE_F_NONBLOCK
+        return do_splice_from(ipipe, target, off_out, size, flags)
+    if opipe is not None:
+        if off_out is not None:
+            raise OSError(errno.ESPIPE, "pipes have no positions")
+        if off_in is not None and not is_hostfile(source):
+            raise OSError(errno.EINVAL, "a socket has no positions")
+        if target.f_flags & O_NONBLOCK:
+            flags |= SPLICE_F_NONBLOCK
+        wait_for_space(opipe, flags)
+        return do_splice_read(source, off_in, opipe, size, flags)
+    raise OSError(errno.EINVAL, "neither is a pipe")
+
+
+def sys_splice(
+    net: Net,
+    fd_in: int,
+    off_in: int | None,
+    fd_out: int,
+    off_out: int | None,
+    size: int,
+    flags: int = 0,
+) -> int:
+    """splice(2): bytes moved, one end being a pipe. An offset leaves the file's position alone.
+
+    Raises: OSError EBADF, EINVAL, ESPIPE, EAGAIN, EPIPE, and what recv() and send() would.
+    """
+    if not size:
+        return 0
+    if flags & ~SPLICE_F_ALL:
+        raise OSError(errno.EINVAL, f"splice: flags {flags:#x}")
+    source, target = fget(net, fd_in), fget(net, fd_out)
+    return do_splice(source, off_in, target, off_out, min(size, MAX_RW_COUNT), flags)
+
+
+def sys_tee(net: Net, fd_in: int, fd_out: int, size: int, flags: int = 0) -> int:
+    """tee(2): the same bytes in another pipe, too. Raises: OSError EBADF, EINVAL, EAGAIN."""
+    if flags & ~SPLICE_F_ALL:
+        raise OSError(errno.EINVAL, f"tee: flags {flags:#x}")
+    if not size:
+        return 0
+    source, target = fget(net, fd_in), fget(net, fd_out)
+    check_ends(source, target)
+    ipipe = get_pipe_info(source)
+    opipe = get_pipe_info(target)
+    if ipipe is None or opipe is None or ipipe is opipe:
+        raise OSError(errno.EINVAL, "tee: two pipes")
+    if (source.f_flags | target.f_flags) & O_NONBLOCK:
+        flags |= SPLICE_F_NONBLOCK
+    return splice_pipe_to_pipe(ipipe, opipe, size, flags, True)
+
+
+def sys_sendfile(net: Net, out_fd: int, source: Any, offset: int | None, count: int) -> int:
+    """sendfile(2): bytes that went from a file of the machine to a socket or pipe.
+
+    `source` is a number (`install_hostfile`) or the Python file itself. `offset` None: from its
+    position on, which moves; else from there, and it stays. Raises: OSError EBADF, EINVAL, ESPIPE,
+    EAGAIN, and what send() would.
+    """
+    target = fget(net, out_fd)
+    file = fget(net, source) if isinstance(source, int) else open_hostfile(net, source)
+    sent = do_sendfile(target, file, offset, count)
+    if not isinstance(source, int):
+        source.seek(file.f_pos)
+    return sent
+
+
+def do_sendfile(target: struct_file, file: struct_file, offset: int | None, count: int) -> int:
+    """fs/read_write.c, do_splice_direct: through a pipe of its own."""
+    if offset is not None:
+        if not is_hostfile(file):
+            raise OSError(errno.ESPIPE, "what is no file has no positions")
+        if offset < 0:
+            raise OSError(errno.EINVAL, f"offset {offset}")
+    check_ends(file, target)
+    opipe = get_pipe_info(target)
+    if opipe is not None:
+        return sendfile_to_pipe(file, offset, opipe, count, target.f_flags)
+    if not is_hostfile(file):
+        raise OSError(errno.EINVAL, "sendfile takes from files")
+    if not isinstance(target.private_data, socket) and not is_hostfile(target):
+        raise OSError(errno.EINVAL, "what is open cannot be sent to")
+    start = file.f_pos if offset is None else offset
+    done = 0
+    count = min(count, MAX_RW_COUNT)
+    pipe = pipe_inode_info(file.net)
+    while done < count:
+        size = min(count - done, SENDFILE_PIPE_BYTES)
+        got = do_splice_read(file, start + done, pipe, size, 0)
+        if not got:
+            break
+        more = SPLICE_F_MORE if done + got < count and got == size else 0
+        try:
+            went = do_splice_from(pipe, target, None, got, more)
+        except OSError:
+            if not done:
+                raise
+            break
+        done += went
+        if went < got:
+            break
+    if offset is None:
+        file.f_pos = start + done
+    return done
+
+
+def sendfile_to_pipe(
+    file: struct_file, offset: int | None, opipe: pipe_inode_info, count: int, flags: int
+) -> int:
+    """fs/splice.c splice_file_to_pipe: as much as there is room for. Raises: OSError."""
+    wait_for_space(opipe, SPLICE_F_NONBLOCK if flags & O_NONBLOCK else 0)
+    return do_splice_read(file, offset, opipe, min(count, MAX_RW_COUNT), 0)
