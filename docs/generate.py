@@ -106,12 +106,14 @@ def chain_picture(kind: str) -> str:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "../README.md": lambda: rates.filled(DOCS.parent / "README.md"),
+    "bridge.svg": lambda: chain_picture("bridge"),
     "cli.md": cli_page,
     "knobs.md": knobs,
     "performance.md": lambda: rates.filled(DOCS / "performance.md"),
     "registers.md": markdown,
     "rfcs.md": rfcs.markdown,
     "udp-recv.svg": lambda: chain_picture("udp-recv"),
+    "vlan-send.svg": lambda: chain_picture("vlan-send"),
 }
 """Each file of docs/ that is generated, or has generated blocks, and what makes its text."""
 

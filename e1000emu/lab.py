@@ -249,7 +249,7 @@ class LabLan:
         self.networks = networks
         self.interface: dict[str, str] = {}
         """Host's name -> name of its interface on this network."""
-        self._hosts = [network.hosts() for network in networks]
+        self._hosts = [iter(network.hosts()) for network in networks]
         self._addrs: dict[str, list[str]] = {}
 
     def addr(self, host: Host, *, family: int = 4) -> str:

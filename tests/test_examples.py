@@ -94,6 +94,28 @@ def test_dhcp_lease_is_had_renewed_and_given_back():
     assert lines[2] == "heard: DISCOVER REQUEST REQUEST REQUEST RELEASE"
 
 
+def test_ten_hosts_behind_three_routers_are_seen_with_their_addresses():
+    lines = output("ten_hosts.py").splitlines()
+    assert lines[:3] == [
+        "a1 seen outside: 10.1.0.2",
+        "b5 seen outside: 10.2.0.6",
+        "a1 seen by b5: 10.1.0.2",
+    ]
+    hosts = re.fullmatch(r"hosts: 14 packets forwarded by edge: (\d+)", lines[3])
+    assert hosts is not None
+    assert int(hosts[1]) >= 9  # three handshakes
+    routes = [line.split()[:3] for line in lines[5:] if line]
+    assert routes == [
+        ["eth0", "0000000A", "00000000"],
+        ["eth1", "0000010A", "00000000"],
+        ["eth0", "00000000", "0100000A"],
+    ]
+    shown = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs" / "devices.md").read_text(), re.M | re.S
+    )
+    assert (EXAMPLES / "ten_hosts.py").read_text() in shown
+
+
 def test_asyncio_echo_returns_each_line():
     assert output("asyncio_echo.py").splitlines() == ["echo: one", "echo: two", "echo: three"]
 

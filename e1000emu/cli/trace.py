@@ -12,7 +12,9 @@ import click
 
 from e1000emu.cli.common import report_options
 from e1000emu.cli.output import console
-from e1000emu.cli.trace_kinds import KINDS, Round, Scene
+from e1000emu.cli.trace_kinds import KINDS as SOCKET_KINDS
+from e1000emu.cli.trace_kinds import Round, Scene
+from e1000emu.cli.trace_links import LINK_KINDS
 from e1000emu.cli.uncompiled import UncompiledCommand, output_of
 from fastpath.calltrace import Classes
 from fastpath.errors import E1000Error
@@ -23,6 +25,7 @@ from stack.trace_format import FORMATS, render, render_text
 
 __all__ = ["KINDS", "Measured", "command", "measure", "record"]
 
+KINDS = SOCKET_KINDS | LINK_KINDS
 
 # What makes one figure: rounds that are thrown away, rounds that count, and how often both are
 # done, with the recorder and without it in turns.
@@ -131,6 +134,7 @@ def command(kind: str, form: str, as_json: bool) -> None:
     udp-send udp-recv tcp-send tcp-recv tcp-connect tcp-close socket
     arp icmp icmp-error raw packet-send packet-recv
     forward blocked-qdisc completion
+    bridge bridge-recv bridge-send vlan-send vlan-recv veth
     udp6-send udp6-recv tcp6-send tcp6-recv tcp6-connect
     nd icmp6 icmp6-error forward6 socket6
     xtp

@@ -30,6 +30,7 @@ from stack.core.netdevice import (
     netif_running,
 )
 from stack.core.rows import wide
+from stack.core.timer import timer_shutdown
 from stack.ipv6.addr import (
     IN6ADDR_INTERFACELOCAL_ALLNODES,
     IN6ADDR_INTERFACELOCAL_ALLROUTERS,
@@ -382,6 +383,8 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
     idev.nd.dns_search.clear()
     if unregister:
         idev.dead = True
+        if idev.nd.rs_timer is not None:
+            timer_shutdown(idev.nd.rs_timer)  # by then it may be an hour to its time
         dev.ip6_ptr = None
         net.ipv6.sysctl.conf.pop(dev.name, None)
         if net.ipv6.nd_tbl is not None:

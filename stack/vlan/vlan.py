@@ -20,7 +20,12 @@ from stack.core.dev import (
 )
 from stack.core.dev_notifier import for_each_netdev, register_netdevice_notifier
 from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
-from stack.core.if_vlan import vlan_find_dev, vlan_vid_add, vlan_vid_del
+from stack.core.if_vlan import (
+    vlan_find_dev,
+    vlan_hw_offload_capable,
+    vlan_vid_add,
+    vlan_vid_del,
+)
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import (
@@ -39,6 +44,7 @@ from stack.core.netdevice import (
     NETIF_F_HW_VLAN_CTAG_FILTER,
     NETREG_REGISTERED,
     NETREG_UNREGISTERED,
+    VLAN_HLEN,
     net_device,
     netif_carrier_ok,
     rtnl_link_ops,
@@ -175,6 +181,17 @@ def vlan_sync_address(real_dev: net_device, dev: net_device) -> None:
     vlan.real_dev_addr = real_dev.dev_addr
 
 
+def vlan_transfer_features(real_dev: net_device, dev: net_device) -> None:
+    """net/8021q/vlan.c: the real device's offloads have changed."""
+    vlan: vlan_dev_priv = dev.priv
+    dev.gso_max_size = real_dev.gso_max_size
+    dev.gso_max_segs = real_dev.gso_max_segs
+    dev.hard_header_len = real_dev.hard_header_len
+    if not vlan_hw_offload_capable(real_dev.features, vlan.vlan_proto):
+        dev.hard_header_len += VLAN_HLEN
+    netdev_update_features(dev)
+
+
 def vlan_device_event(event: int, dev: net_device) -> None:
     """net/8021q/vlan.c: what happens to a real device happens to its VLANs."""
     if dev.features & NETIF_F_HW_VLAN_CTAG_FILTER:
@@ -199,9 +216,7 @@ def vlan_device_event(event: int, dev: net_device) -> None:
                 dev_set_mtu(vlan, dev.mtu)
     elif event == NETDEV_FEAT_CHANGE:
         for vlan in vlans:
-            vlan.gso_max_size = dev.gso_max_size
-            vlan.gso_max_segs = dev.gso_max_segs
-            netdev_update_features(vlan)
+            vlan_transfer_features(dev, vlan)
     elif event == NETDEV_DOWN:
         for vlan in vlans:
             if vlan.flags & IFF_UP and not vlan.priv.flags & VLAN_FLAG_LOOSE_BINDING:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from e1000emu.lab import add_nic, lan, mac_address, two_hosts
+from e1000emu.errors import ArgumentError
+from e1000emu.lab import Lab, add_nic, lan, mac_address, two_hosts
 from e1000emu.links import pair
 from stack.host import Host
-from stack.socket import AF_INET, SOCK_DGRAM, Socket
+from stack.socket import (
+    AF_INET,
+    SOCK_DGRAM,
+    Socket,
+    create_connection,
+    create_server,
+)
 
 
 def test_frames_are_in_the_peers_memory_at_the_doorbell_and_the_interrupt_is_an_event() -> None:
@@ -83,3 +90,45 @@ def test_a_lan_on_a_switch():
         sock.close()
     for host in hosts:
         host.close()
+
+
+def test_a_lab_of_both_families_behind_a_router():
+    with Lab(seed=3) as lab:
+        router = lab.router("router")
+        near = lab.lan(
+            ["10.1.0.0/24", "2001:db8:1::/64"], router, *lab.hosts("a", 2), gateway=router
+        )
+        far = lab.lan(["10.2.0.0/29", "2001:db8:2::/64"], router, lab.host("b"), gateway=router)
+        assert [host.name for host in lab] == ["router", "a1", "a2", "b"]
+        assert len(lab) == 4
+        assert near.addr(lab["a2"]) == "10.1.0.3"
+        assert far.addr(lab["b"], family=6) == "2001:db8:2::2"
+        assert (near.interface["router"], far.interface["router"]) == ("eth0", "eth1")
+        lab.clock.run_for(3_000_000_000)  # duplicate address detection
+        for family in (4, 6):
+            listener = create_server(
+                lab["b"], (far.addr(lab["b"], family=family), 80), family=2 if family == 4 else 10
+            )
+            with listener, create_connection(lab["a2"], listener.getsockname()[:2]):
+                assert listener.accept()[1][0] == near.addr(lab["a2"], family=family)
+        macs = [dev.dev_addr for host in lab for dev in host.dev_base_head if dev.name != "lo"]
+        assert len(set(macs)) == len(macs) == 5
+    assert all(host.machine.closed for host in lab)
+
+
+def test_a_lab_says_what_is_wrong():
+    with Lab() as lab:
+        a, b = lab.hosts("h", 2)
+        with pytest.raises(ArgumentError, match="there is a host 'h1' already"):
+            lab.host("h1")
+        with pytest.raises(KeyError, match="there are: h1, h2"):
+            lab["h3"]
+        with pytest.raises(ArgumentError, match="give a network such as"):
+            lab.lan("10.0.0.1/24", a)
+        with pytest.raises(ArgumentError, match="gateway h2 is none of the members"):
+            lab.lan("10.0.0.0/24", a, gateway=b)
+        with pytest.raises(ArgumentError, match="no address left for h2"):
+            lab.lan("10.0.0.0/32", a, b)
+        net = lab.lan("10.0.0.0/24", a)
+        with pytest.raises(KeyError, match="no address of IPv6"):
+            net.addr(a, family=6)

@@ -178,6 +178,44 @@ PACKET_SEND = """
     qdisc_run qdisc_restart dequeue dev_hard_start_xmit dev_queue_xmit_nit e1000_xmit_frame
 """
 
+TO_BRIDGE = """
+    e1000_intr napi_schedule net_rx_action e1000_clean e1000_clean_rx_irq eth_type_trans
+    netif_receive_skb __netif_receive_skb_core br_handle_frame br_handle_frame_finish br_fdb_update
+    br_fdb_find_rcu
+"""
+BRIDGE_OUT = """
+    br_forward should_deliver __br_forward br_forward_finish br_dev_queue_push_xmit
+    is_skb_forwardable dev_queue_xmit enqueue qdisc_run qdisc_restart dequeue dev_hard_start_xmit
+    dev_queue_xmit_nit e1000_xmit_frame
+"""
+BRIDGE_RECV = (
+    TO_BRIDGE + "br_pass_frame_up netif_receive_skb deliver_skb ip_rcv ip_local_deliver udp_rcv"
+)
+BRIDGE_SEND = (
+    """
+    udp_sendmsg ip_output ip_finish_output2 neigh_output dev_queue_xmit dev_hard_start_xmit
+    dev_queue_xmit_nit br_dev_xmit br_fdb_find_rcu
+"""
+    + BRIDGE_OUT
+)
+VLAN_SEND = """
+    udp_sendmsg ip_output ip_finish_output2 neigh_output dev_queue_xmit dev_hard_start_xmit
+    dev_queue_xmit_nit vlan_dev_hard_start_xmit dev_queue_xmit enqueue qdisc_run qdisc_restart
+    dequeue netif_skb_features vlan_hw_offload_capable dev_hard_start_xmit dev_queue_xmit_nit
+    e1000_xmit_frame
+"""
+VLAN_RECV = """
+    e1000_intr napi_schedule net_rx_action e1000_clean e1000_clean_rx_irq eth_type_trans
+    netif_receive_skb __netif_receive_skb_core vlan_find_dev vlan_do_receive deliver_skb ip_rcv
+    ip_local_deliver udp_rcv sk_data_ready
+"""
+VETH = """
+    udp_sendmsg ip_output ip_finish_output2 neigh_output dev_queue_xmit dev_hard_start_xmit
+    dev_queue_xmit_nit veth_xmit veth_forward_skb __dev_forward_skb is_skb_forwardable
+    skb_scrub_packet eth_type_trans netif_rx enqueue_to_backlog net_rx_action process_backlog
+    __netif_receive_skb deliver_skb ip_rcv ip_local_deliver udp_rcv sk_data_ready
+"""
+
 
 UNIX_SEND = """
     sys_send sys_sendto sock_sendmsg __sock_sendmsg security_sock_sendmsg unix_stream_sendmsg
@@ -230,6 +268,12 @@ def assert_subsequence(wanted: str, names: list[str]) -> None:
         ("icmp6", [ICMP6]),
         ("icmp6-error", [ICMP6_ERROR, TO_ERR_HANDLER6]),
         ("forward6", [FORWARD6]),
+        ("bridge", [TO_BRIDGE + BRIDGE_OUT]),
+        ("bridge-recv", [BRIDGE_RECV]),
+        ("bridge-send", [BRIDGE_SEND]),
+        ("vlan-send", [VLAN_SEND]),
+        ("vlan-recv", [VLAN_RECV]),
+        ("veth", [VETH]),
         ("unix-send", [UNIX_SEND]),
         ("unix-recv", [UNIX_RECV]),
     ],

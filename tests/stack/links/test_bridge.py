@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from e1000emu.clock import VirtualClock
 from fastpath.skbuff import consume_skb, skb_to_bytes
 from stack import ethtool
 from stack.bridge.br_private import BR_STATE_DISABLED, BR_STATE_FORWARDING, br_port_get
@@ -24,9 +25,10 @@ from stack.core.netdevice import (
     netif_carrier_ok,
     packet_type,
 )
+from stack.host import Host
 from stack.links import bridge_fdb, bridge_link, ip_link
 from stack.socket import AF_INET, AF_PACKET, SOCK_DGRAM, SOCK_RAW
-from tests.stack.core.wire import assert_no_leak
+from tests.stack.core.wire import QUIET6, assert_no_leak
 from tests.stack.links.switch import (
     BROADCAST,
     SECOND,
@@ -436,3 +438,28 @@ def test_times_and_numbers_are_checked():
         switch.host.add_bridge("br1", mac=b"\x01\0\0\0\0\0")
     assert switch.clock.now_ns() < SECOND
     assert_no_leak(switch.host)
+
+
+def test_a_loop_of_bridges_is_a_storm_that_ends_with_the_loop():
+    """Nobody looks for loops, as in Linux without STP; the clock goes on, and so does the host."""
+    host = Host("host", clock=VirtualClock(), drivers=False, sysctl=QUIET6)
+    host.add_bridge("br0", up=True)
+    host.add_bridge("br1", up=True)
+    for i in range(2):
+        host.add_veth(f"a{i}", f"b{i}", up=True)
+        host.set_master(f"a{i}", "br0")
+        host.set_master(f"b{i}", "br1")
+    host.ifconfig("br0", "10.0.0.1/24")
+    host.clock.run_for(1000)
+    with host.socket(AF_INET, SOCK_DGRAM) as sock:
+        sock.setsockopt(1, 6, 1)  # SO_BROADCAST
+        sock.sendto(b"round and round", ("10.0.0.255", 9))
+    host.clock.run_for(10_000)
+    sent = host.dev("a0").stats.tx_packets
+    assert sent > 500
+    host.del_link("a1")
+    host.clock.run_for(SECOND)
+    before = host.dev("a0").stats.tx_packets
+    host.clock.run_for(SECOND)
+    assert host.dev("a0").stats.tx_packets == before
+    assert_no_leak(host)

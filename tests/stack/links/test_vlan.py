@@ -284,6 +284,9 @@ def test_addresses_and_promiscuity_reach_the_real_device(cable):
 def test_features_are_what_the_real_device_offers_behind_a_tag(cable):
     v = cable.a.add_vlan("v", "eth0", 5)
     assert v.features & NETIF_F_TSO
+    assert v.hard_header_len == 14
+    ethtool.ethtool(cable.a, ["-K", "eth0", "rxvlan", "off"])
+    assert v.hard_header_len == 18
     assert v.gso_max_size == cable.a.dev("eth0").gso_max_size
     assert "driver: 802.1Q VLAN Support" in ethtool.ethtool(cable.a, ["-i", "v"])
     assert "Speed: 1000Mb/s" in ethtool.ethtool(cable.a, ["v"])

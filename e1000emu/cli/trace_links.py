@@ -1,0 +1,156 @@
+"""What `e1000emu trace` can record of devices made by software: bridge, VLAN, veth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from e1000emu.cli.trace_kinds import DAD_NS, Round, Scene, Trace, queue_every_packet
+from e1000emu.lab import add_nic, mac_address
+from e1000emu.links import pair
+from stack.host import Host
+from stack.socket import AF_INET, SOCK_DGRAM, Socket
+
+__all__ = ["LINK_KINDS"]
+
+
+class Switch:
+    """A host that bridges two wires: a - host - b, with a datagram socket at either end."""
+
+    def __init__(self, scene: Scene) -> None:
+        clock = scene.clock
+        self.host = Host(name="switch", clock=clock)
+        self.ends = [Host(name=name, clock=clock) for name in ("left", "right")]
+        for number, end in enumerate(self.ends, 1):
+            ours, theirs = pair(clock)
+            add_nic(self.host, ours, mac=mac_address(2 * number), wait=False)
+            addr = f"10.7.0.{number}/24"
+            add_nic(end, theirs, mac=mac_address(2 * number + 1), addr=addr, wait=False)
+        self.host.add_bridge("br0", ["eth0", "eth1"], up=True)
+        self.host.ifconfig("br0", "10.7.0.3/24")
+        for end in self.ends:
+            end.wait_carrier("eth0")
+        queue_every_packet(self.host)
+        clock.run_for(DAD_NS)
+        scene.others.append(self)
+        self.sender = Socket(self.ends[0], AF_INET, SOCK_DGRAM)
+
+    def receiver(self, host: Host, addr: str) -> Socket:
+        """A socket that has had one datagram: whoever is in between has learned the addresses."""
+        sock = Socket(host, AF_INET, SOCK_DGRAM)
+        sock.bind((addr, 9000))
+        self.sender.sendto(b"warm", (addr, 9000))
+        sock.recv(100)
+        host.clock.run_for(DAD_NS)
+        return sock
+
+    def close(self) -> None:
+        """Close the three hosts."""
+        for host in (*self.ends, self.host):
+            host.close()
+
+
+def _bridge(scene: Scene) -> Round:
+    switch = Switch(scene)
+    receiver = switch.receiver(switch.ends[1], "10.7.0.2")
+
+    def one(trace: Trace) -> None:
+        switch.sender.sendto(b"x" * 64, ("10.7.0.2", 9000))
+        with trace(switch.host):
+            scene.settle(0.001)
+        receiver.recv(100)
+
+    return one
+
+
+def _bridge_up(scene: Scene) -> Round:
+    switch = Switch(scene)
+    receiver = switch.receiver(switch.host, "10.7.0.3")
+
+    def one(trace: Trace) -> None:
+        switch.sender.sendto(b"x" * 64, ("10.7.0.3", 9000))
+        with trace(switch.host):
+            scene.settle(0.001)
+        receiver.recv(100)
+
+    return one
+
+
+def _bridge_send(scene: Scene) -> Round:
+    switch = Switch(scene)
+    sender = switch.receiver(switch.host, "10.7.0.3")
+    receiver = Socket(switch.ends[0], AF_INET, SOCK_DGRAM)
+    receiver.bind(("10.7.0.1", 9000))
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            sender.sendto(b"x" * 64, ("10.7.0.1", 9000))
+        scene.settle(0.001)
+        receiver.recv(100)
+
+    return one
+
+
+def _vlan(scene: Scene) -> tuple[Socket, Socket]:
+    for number, host in enumerate((scene.a, scene.b), 1):
+        host.add_vlan("eth0.10", "eth0", 10, up=True)
+        host.ifconfig("eth0.10", f"10.8.0.{number}/24")
+    sender, receiver = (Socket(host, AF_INET, SOCK_DGRAM) for host in (scene.a, scene.b))
+    receiver.bind(("10.8.0.2", 9000))
+    sender.sendto(b"warm", ("10.8.0.2", 9000))
+    receiver.recv(100)
+    scene.settle(DAD_NS / 1e9)
+    return sender, receiver
+
+
+def _vlan_send(scene: Scene) -> Round:
+    sender, receiver = _vlan(scene)
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            sender.sendto(b"x" * 64, ("10.8.0.2", 9000))
+        scene.settle(0.001)
+        receiver.recv(100)
+
+    return one
+
+
+def _vlan_recv(scene: Scene) -> Round:
+    sender, receiver = _vlan(scene)
+
+    def one(trace: Trace) -> None:
+        sender.sendto(b"x" * 64, ("10.8.0.2", 9000))
+        with trace(scene.b):
+            scene.settle(0.001)
+        receiver.recv(100)
+
+    return one
+
+
+def _veth(scene: Scene) -> Round:
+    blue = scene.a.netns_add("blue")
+    scene.a.add_veth("veth0", (blue, "veth1"), up=True)
+    scene.a.ifconfig("veth0", "10.9.0.1/24")
+    blue.ifconfig("veth1", "10.9.0.2/24")
+    receiver = Socket(blue, AF_INET, SOCK_DGRAM)
+    receiver.bind(("10.9.0.2", 9000))
+    sender = Socket(scene.a, AF_INET, SOCK_DGRAM)
+    sender.sendto(b"warm", ("10.9.0.2", 9000))
+    receiver.recv(100)
+    scene.settle(DAD_NS / 1e9)
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            sender.sendto(b"x" * 64, ("10.9.0.2", 9000))
+        receiver.recv(100)
+
+    return one
+
+
+LINK_KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
+    "bridge": ("a bridge: interrupt to the doorbell of the other NIC", _bridge),
+    "bridge-recv": ("a bridge: interrupt to the socket at its own address", _bridge_up),
+    "bridge-send": ("sendto() of 64 bytes through a bridge to the doorbell", _bridge_send),
+    "vlan-send": ("sendto() of 64 bytes through a VLAN to the doorbell", _vlan_send),
+    "vlan-recv": ("interrupt to the socket, through a VLAN", _vlan_recv),
+    "veth": ("sendto() of 64 bytes to the socket in another namespace", _veth),
+}
