@@ -38,7 +38,18 @@ myst_heading_anchors = 4
 # none, and a warning fails `make docs`.
 NAV = {
     "": ["index", "architecture"],
-    "Use": ["cli", "sockets", "devices", "names", "congestion", "xtp", "embed", "capi", "unicorn", "passt"],
+    "Use": [
+        "cli",
+        "sockets",
+        "devices",
+        "names",
+        "congestion",
+        "xtp",
+        "embed",
+        "capi",
+        "unicorn",
+        "passt",
+    ],
     "Measure": ["measure", "performance"],
     "Reference": ["registers", "knobs", "rfcs", "api/index"],
 }

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from sys import byteorder
-from typing import Any
+from typing import Any, Protocol
 
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic, mac_address
@@ -66,6 +66,13 @@ def queue_every_packet(host: Host) -> None:
         dev.qdisc.can_bypass = False
 
 
+class SupportsClose(Protocol):
+    """What ends with a scene."""
+
+    def close(self) -> None:
+        """Close every host."""
+
+
 class Scene:
     """Two hosts on a wire, warmed up (addresses resolved, connection made) so that a trace shows
     one packet only. With `napi` False their drivers work in the hard interrupt."""
@@ -87,7 +94,7 @@ class Scene:
             host.wait_carrier("eth0")
             queue_every_packet(host)
         self.clock.run_for(DAD_NS)
-        self.others: list[Scene | Router] = []
+        self.others: list[SupportsClose] = []
         """What a kind needs besides."""
 
     def close(self) -> None:
