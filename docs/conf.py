@@ -45,6 +45,7 @@ NAV = {
         "names",
         "congestion",
         "xtp",
+        "netfilter",
         "embed",
         "capi",
         "unicorn",

@@ -76,6 +76,7 @@ cdef class sk_buff:
     cdef PyObject *list_
     cdef skb_index *index
     cdef public object dev, sk, dst, cb, destructor
+    cdef public object nfct         # the connection that it belongs to (net/netfilter), None
     # skb_core, member by member (layout_check in skbuff.pyx)
     cdef uint8_t *head
     cdef skb_buf *hbuf
@@ -113,6 +114,7 @@ cdef class sk_buff:
     cdef public bint dst_pending_confirm
     cdef public bint tx_is_app_limited
     cdef public uint8_t pkt_type, ip_summed, csum_level
+    cdef public uint8_t nfctinfo    # IP_CT_..., what it is to that connection
     # What was seen in the headers at parsed_at, and parsed_l4 (parse.pxd).
     cdef uint32_t parsed_at, parsed_l4
     cdef readonly int64_t saddr, daddr              # of IPv4

@@ -84,6 +84,7 @@ class sk_buff:
     @dst.setter
     def dst(self, dst: dst_entry | None) -> None: ...
     cb: Any
+    nfct: Any  # the tracked connection, None
     destructor: Callable[[sk_buff], object] | None  # called once when freed or orphaned
     # plain integers, readable and writable
     truesize: int
@@ -114,6 +115,7 @@ class sk_buff:
     skb_iif: int
     queue_mapping: int
     napi_id: int
+    nfctinfo: int
     ignore_df: int
     peeked: int
     ooo_okay: int

@@ -378,6 +378,7 @@ cdef void steal(sk_buff d, sk_buff o) noexcept:
     d.sk = o.sk
     d.dst = o.dst
     d.cb = o.cb
+    d.nfct = o.nfct
     d.destructor = o.destructor
 
 
@@ -459,6 +460,8 @@ cdef void release(sk_buff skb) noexcept:
         skb.dst = None
     if skb.cb is not None:
         skb.cb = None
+    if skb.nfct is not None:
+        skb.nfct = None
 
 
 cdef inline void kfree(sk_buff skb) noexcept:
@@ -592,6 +595,7 @@ cdef sk_buff clone(sk_buff skb):
     n.dev = skb.dev
     n.dst = skb.dst
     n.cb = skb.cb
+    n.nfct = skb.nfct
     return n
 
 
@@ -615,6 +619,7 @@ cdef sk_buff skb_do_carve(sk_buff skb, uint32_t n):
     one.dev = skb.dev
     one.dst = skb.dst
     one.cb = skb.cb
+    one.nfct = skb.nfct
     skb_core_pull(skb_c(skb), n)
     return one
 
@@ -626,12 +631,13 @@ cpdef sk_buff skb_clone(sk_buff skb):
 
 
 cdef void skb_copy_fields(sk_buff d, sk_buff o) noexcept:
-    """Everything but the bytes: plain fields, dev, dst, cb. Headers stay where they are to data."""
+    """Everything but the bytes; headers stay where they are to data."""
     fields_copy(d, o)
     shift_headers(d, <int64_t>d.data - <int64_t>o.data)
     d.dev = o.dev
     d.dst = o.dst
     d.cb = o.cb
+    d.nfct = o.nfct
 
 
 cdef inline uint32_t moved(uint32_t off, int64_t delta) noexcept:
@@ -1501,6 +1507,8 @@ cdef int skb_visit(PyObject *p, visit_fn visit, void *arg) noexcept:
         r = visit_one((<sk_buff>p).dst, visit, arg)
     if r == 0:
         r = visit_one((<sk_buff>p).cb, visit, arg)
+    if r == 0:
+        r = visit_one((<sk_buff>p).nfct, visit, arg)
     if r == 0:
         r = visit_one((<sk_buff>p).destructor, visit, arg)
     return r

@@ -23,6 +23,7 @@ from stack.ipv6.addrconf import addrconf_register
 from stack.ipv6.af_inet6 import inet6_init
 from stack.ipv6.ipv6_init import ipv6_init
 from stack.machine import Machine
+from stack.netfilter.nf_conntrack_core import nf_conntrack_init
 from stack.netns import Namespace
 from stack.packet.packet_init import packet_init
 from stack.progress import describe, progress
@@ -75,6 +76,7 @@ class Host(Namespace):
                 xtp_init(machine)
                 packet_init(machine)
                 af_unix_init(machine)
+                nf_conntrack_init(machine)
             super().__init__(machine, name, uid=uid, gid=gid, sysctl=sysctl)
             if inet:
                 tell = functools.partial(progress, machine), functools.partial(describe, machine)

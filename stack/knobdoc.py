@@ -16,6 +16,7 @@ __all__ = ["markdown"]
 INTRO = """# Sysctls and socket options
 
 Written by `docs/generate.py` from the declarations in `stack/core/sysctl.py`,
+`stack/core/sysctl_netfilter.py`,
 `stack/ipv4/sysctl_net_ipv4.py`, `stack/ipv6/sysctl_net_ipv6.py`, `stack/ipv6/devconf.py` and
 `stack/sockopts.py`.
 

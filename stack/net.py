@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from stack.core.file import files_struct, struct_file
     from stack.core.neigh_table import neigh_table
     from stack.core.netdevice import net_device, packet_type
-    from stack.core.netfilter import Hook
+    from stack.core.netfilter import nf_hook_ops
+    from stack.core.nf_queue import nf_queue_net
     from stack.core.proto import net_proto_family, proto
     from stack.core.readyfd import ReadyFd, ReadyHub
+    from stack.core.security import security_net
     from stack.core.signal import signal_struct
     from stack.core.sk_mem import proto_mem
     from stack.inet.inet_hashtables import inet_hashinfo
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
     from stack.inet.raw import raw_sock
     from stack.inet.tcp_cong import tcp_congestion_ops
     from stack.inet.udp_hash import udp_table
+    from stack.inet.xfrm_policy import netns_xfrm
     from stack.ipv4.devinet import in_ifaddr
     from stack.ipv4.fib import netns_fib
     from stack.ipv4.netns import netns_ipv4
     from stack.ipv6.netns import netns_ipv6
     from stack.machine import Machine
+    from stack.netfilter.nf_conntrack import netns_ct
     from stack.packet.packet_sock import packet_sock
     from stack.unix.unix_sock import netns_unix
     from stack.xtp.xtp_sock import xtp_net
@@ -105,7 +109,9 @@ class Net:
     flushing_fput: bool
     fdtable: files_struct
     net_families: list[net_proto_family | None]
-    nf_hooks: list[list[Hook]]
+    nf_hooks: list[list[nf_hook_ops]]
+    nf_queue: nf_queue_net
+    security: security_net | None
     prot_mem: dict[str, proto_mem]
     proto_list: list[proto]
     ready_hub: ReadyHub | None
@@ -126,6 +132,10 @@ class Net:
     tcp_secret: bytes
     tcp_tw_isn: int
     udp_table: udp_table
+
+    # Policies and tracked connections: stack/inet/xfrm_policy.py, stack/netfilter.
+    xfrm: netns_xfrm
+    ct: netns_ct
 
     # AF_PACKET: stack/packet.
     packet_sklist: list[packet_sock]

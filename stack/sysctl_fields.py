@@ -60,6 +60,30 @@ class sysctl_fields:
     mtu_expires: int
     netdev_budget: int
     netdev_max_backlog: int
+    nf_conntrack_acct: int
+    nf_conntrack_buckets: int
+    nf_conntrack_checksum: int
+    nf_conntrack_count: int
+    nf_conntrack_generic_timeout: int
+    nf_conntrack_icmp_timeout: int
+    nf_conntrack_icmpv6_timeout: int
+    nf_conntrack_max: int
+    nf_conntrack_tcp_be_liberal: int
+    nf_conntrack_tcp_ignore_invalid_rst: int
+    nf_conntrack_tcp_loose: int
+    nf_conntrack_tcp_max_retrans: int
+    nf_conntrack_tcp_timeout_close: int
+    nf_conntrack_tcp_timeout_close_wait: int
+    nf_conntrack_tcp_timeout_established: int
+    nf_conntrack_tcp_timeout_fin_wait: int
+    nf_conntrack_tcp_timeout_last_ack: int
+    nf_conntrack_tcp_timeout_max_retrans: int
+    nf_conntrack_tcp_timeout_syn_recv: int
+    nf_conntrack_tcp_timeout_syn_sent: int
+    nf_conntrack_tcp_timeout_time_wait: int
+    nf_conntrack_tcp_timeout_unacknowledged: int
+    nf_conntrack_udp_timeout: int
+    nf_conntrack_udp_timeout_stream: int
     optmem_max: int
     ping_group_range: tuple[int, int]
     promote_secondaries: int

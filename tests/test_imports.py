@@ -78,9 +78,10 @@ MAY_IMPORT = {
     "ipv4": {*CORE, "inet"},
     "ipv6": {*CORE, "inet", "ipv4"},
     "xtp": {*CORE, "inet", "ipv4"},
+    "netfilter": {*CORE, "inet", "ipv4", "ipv6"},
     "services": {*CORE, "clients", "inet", "ipv4", "ipv6"},
     "packet": CORE,
-    "proc": {*CORE, "inet", "ipv4", "ipv6", "packet", "unix"},
+    "proc": {*CORE, "inet", "ipv4", "ipv6", "netfilter", "packet", "unix"},
     "": {
         *CORE,
         *(
@@ -92,6 +93,7 @@ MAY_IMPORT = {
             "ipv4",
             "ipv6",
             "services",
+            "netfilter",
             "packet",
             "proc",
             "unix",

@@ -44,6 +44,8 @@ def skb_scrub_packet(skb: sk_buff, xnet: bool) -> None:
     skb.skb_iif = 0
     skb.ignore_df = False
     skb.dst = None
+    skb.nfct = None  # nf_reset_ct
+    skb.nfctinfo = 0
     if xnet:
         skb.mark = 0
         skb.tstamp_ns = 0

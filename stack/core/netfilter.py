@@ -1,16 +1,18 @@
-"""Netfilter's hook points (include/linux/netfilter.h, net/netfilter/core.c).
+"""Netfilter's hook points and verdicts (include/linux/netfilter.h, net/netfilter/core.c).
 
-`net.nf_hooks[NF_INET_*]`, for IPv6 `net.ipv6.nf_hooks[...]`, is a list of
-`hook(skb, state) -> verdict`; an empty list costs one test.
+`net.nf_hooks[NF_INET_*]`, for IPv6 `net.ipv6.nf_hooks[...]`, is a list of `nf_hook_ops` in order of
+priority; an empty list costs one test. A hook is `hook(skb, state) -> verdict`. What a queue's
+listener keeps (NF_QUEUE) goes on in `nf_reinject` where it left: stack/core/nf_queue.py.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
-from stack.core.rows import state
+from stack.core.rows import row, state
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
@@ -28,81 +30,212 @@ NF_INET_NUMHOOKS = 5
 NFPROTO_IPV4 = 2
 NFPROTO_IPV6 = 10
 
+# include/uapi/linux/netfilter.h: the low byte of a verdict; above it a queue's number or an errno
 NF_DROP = 0
 NF_ACCEPT = 1
 NF_STOLEN = 2
+NF_QUEUE = 3
+NF_REPEAT = 4
+NF_STOP = 5
+NF_MAX_VERDICT = NF_STOP
+NF_VERDICT_MASK = 0x000000FF
+NF_VERDICT_FLAG_QUEUE_BYPASS = 0x00008000
+NF_VERDICT_QMASK = 0xFFFF0000
+NF_VERDICT_QBITS = 16
+
+# include/uapi/linux/netfilter_ipv4.h, netfilter_ipv6.h: who comes first
+NF_IP_PRI_FIRST = -0x80000000
+NF_IP_PRI_RAW_BEFORE_DEFRAG = -450
+NF_IP_PRI_CONNTRACK_DEFRAG = -400
+NF_IP_PRI_RAW = -300
+NF_IP_PRI_SELINUX_FIRST = -225
+NF_IP_PRI_CONNTRACK = -200
+NF_IP_PRI_MANGLE = -150
+NF_IP_PRI_NAT_DST = -100
+NF_IP_PRI_FILTER = 0
+NF_IP_PRI_SECURITY = 50
+NF_IP_PRI_NAT_SRC = 100
+NF_IP_PRI_SELINUX_LAST = 225
+NF_IP_PRI_CONNTRACK_HELPER = 300
+NF_IP_PRI_CONNTRACK_CONFIRM = 0x7FFFFFFF
+NF_IP_PRI_LAST = 0x7FFFFFFF
+
+NF_REPEAT_MAX = 1000
+"""A hook that asks for itself again so often will never be done with the packet: it is dropped."""
+
+
+def NF_DROP_ERR(err: int) -> int:
+    """include/uapi/linux/netfilter.h: drop, and have the sender get `err`, a negative errno."""
+    return -err << 16 | NF_DROP
+
+
+def NF_DROP_GETERR(verdict: int) -> int:
+    """include/uapi/linux/netfilter.h: the negative errno of a verdict, 0 without one."""
+    return -(verdict >> NF_VERDICT_QBITS)
+
+
+def NF_QUEUE_NR(number: int) -> int:
+    """include/uapi/linux/netfilter.h: hand the packet to the listener of queue `number`."""
+    return number << NF_VERDICT_QBITS & NF_VERDICT_QMASK | NF_QUEUE
+
+
+Okfn = Callable[[Any, Any, Any], int]
+"""`okfn(net, sk, skb)`: where a packet goes on behind the hooks. Takes ownership of skb."""
 
 
 @state
 class nf_hook_state:
-    """struct nf_hook_state: where a packet is when a hook looks at it."""
+    """struct nf_hook_state: where a packet is when a hook looks at it.
+
+    `sk` is who sends it, None for what comes in. `okfn(net, sk, skb)` goes on behind the last hook.
+    """
 
     hook: int
     net: Net
     sk: sock | None
     indev: net_device | None
     outdev: net_device | None
+    pf: int
+    okfn: Okfn
+    entries: list[nf_hook_ops]
+    index: int = row(0)
+    """The hook that is asked, in `entries`."""
 
 
 Hook = Callable[[Any, nf_hook_state], int]
 
 
-def new_nf_hooks() -> list[list[Hook]]:
-    """Empty hook lists of one host."""
+@state
+class nf_hook_ops:
+    """struct nf_hook_ops: a hook that is registered, by priority, then by when it was."""
+
+    hook: Hook
+    pf: int
+    hooknum: int
+    priority: int
+
+
+def new_nf_hooks() -> list[list[nf_hook_ops]]:
+    """Empty hook lists of one family of a namespace."""
     return [[] for _ in range(NF_INET_NUMHOOKS)]
 
 
-def _hooks_of(net: Net, pf: int) -> list[list[Hook]]:
+def _hooks_of(net: Net, pf: int) -> list[list[nf_hook_ops]]:
     return net.ipv6.nf_hooks if pf == NFPROTO_IPV6 else net.nf_hooks
 
 
-def nf_register_net_hook(net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
-    """net/netfilter/core.c: append `fn` to a hook point of a family."""
-    _hooks_of(net, pf)[hook].append(fn)
+def nf_register_net_hook(
+    net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4, priority: int = NF_IP_PRI_FILTER
+) -> nf_hook_ops:
+    """net/netfilter/core.c: have `fn(skb, state)` look at the packets of a hook point of a family.
+
+    Lower priorities come first; within one, who was registered first. A packet that is between two
+    hooks does not meet the new one.
+
+    Raises:
+        ValueError: there is no such hook point or family.
+    """
+    if not 0 <= hook < NF_INET_NUMHOOKS:
+        raise ValueError(f"hook point {hook}: they are 0 (PRE_ROUTING) to 4 (POST_ROUTING)")
+    if pf not in (NFPROTO_IPV4, NFPROTO_IPV6):
+        raise ValueError(f"family {pf}: it is NFPROTO_IPV4 (2) or NFPROTO_IPV6 (10)")
+    ops = nf_hook_ops(fn, pf, hook, priority)
+    lists = _hooks_of(net, pf)
+    entries = lists[hook]
+    at = len(entries)
+    while at and entries[at - 1].priority > priority:
+        at -= 1
+    lists[hook] = [*entries[:at], ops, *entries[at:]]  # who walks the old list goes on with it
+    return ops
 
 
 def nf_unregister_net_hook(net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
-    """net/netfilter/core.c: remove it; no error when absent."""
-    hooks = _hooks_of(net, pf)[hook]
-    if fn in hooks:
-        hooks.remove(fn)
+    """net/netfilter/core.c: remove it; no error when absent.
+
+    A packet of its that a queue holds is dropped when it comes back (nf_queue_nf_hook_drop).
+    """
+    lists = _hooks_of(net, pf)
+    for i, ops in enumerate(lists[hook]):
+        if ops.hook == fn:
+            lists[hook] = [*lists[hook][:i], *lists[hook][i + 1 :]]
+            return
+
+
+def nf_hook_slow(skb: sk_buff, state: nf_hook_state, s: int) -> int:
+    """net/netfilter/core.c: ask `state.entries` from `s` on.
+
+    1 = go on; otherwise the packet is gone: 0, or the negative errno of a drop (-EPERM unless the
+    verdict says another).
+    """
+    entries = state.entries
+    repeats = 0
+    ops: nf_hook_ops
+    while s < len(entries):
+        ops = entries[s]
+        state.index = s
+        verdict = ops.hook(skb, state)
+        kind = verdict & NF_VERDICT_MASK
+        if kind == NF_ACCEPT:
+            s += 1
+            continue
+        if kind == NF_REPEAT and repeats < NF_REPEAT_MAX:
+            repeats += 1
+            continue
+        if kind == NF_STOLEN:
+            return NF_DROP_GETERR(verdict)
+        if kind == NF_STOP:
+            return 1
+        if kind == NF_QUEUE:
+            if state.net.nf_queue.take(skb, state, verdict):
+                s += 1
+                continue
+            return 0
+        kfree_skb_reason(state.net, skb, SKB_DROP_REASON_NETFILTER_DROP)
+        if kind > NF_MAX_VERDICT:
+            raise ValueError(f"{ops.hook!r} returned {verdict:#x}, which is no verdict (NF_*)")
+        ret = NF_DROP_GETERR(verdict) if kind == NF_DROP else 0
+        return ret if ret < 0 else -errno.EPERM
+    return 1
 
 
 def nf_hook_list(
-    hooks: list[Hook],
+    entries: list[nf_hook_ops],
+    pf: int,
     hook: int,
     net: Net,
     sk: sock | None,
     skb: sk_buff,
     indev: net_device | None,
     outdev: net_device | None,
+    okfn: Okfn,
 ) -> int:
-    """net/netfilter/core.c nf_hook_slow: run these hooks. 1 = go on; else the packet is gone."""
-    state = nf_hook_state(hook, net, sk, indev, outdev)
-    for fn in tuple(hooks):
-        verdict = fn(skb, state)
-        if verdict == NF_DROP:
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_NETFILTER_DROP)
-            return -1
-        if verdict == NF_STOLEN:
-            return 0
-    return 1
+    """include/linux/netfilter.h (in nf_hook): ask these hooks. 1 = the caller calls `okfn`.
+
+    Otherwise the packet is gone: 0, or a negative errno.
+    """
+    return nf_hook_slow(skb, nf_hook_state(hook, net, sk, indev, outdev, pf, okfn, entries), 0)
 
 
 def nf_hook_each(
-    hooks: list[Hook],
+    entries: list[nf_hook_ops],
+    pf: int,
     hook: int,
     net: Net,
     sk: sock | None,
     skbs: list[sk_buff],
     indev: net_device | None,
     outdev: net_device | None,
+    okfn: Okfn,
 ) -> list[sk_buff]:
-    """include/linux/netfilter.h NF_HOOK_LIST: run these hooks for each packet; those that go on.
+    """include/linux/netfilter.h NF_HOOK_LIST: ask these hooks about each packet; those that go on.
 
     Takes ownership of the packets that it does not return.
     """
-    return [skb for skb in skbs if nf_hook_list(hooks, hook, net, sk, skb, indev, outdev) == 1]
+    passed: list[sk_buff] = []
+    for skb in skbs:
+        if nf_hook_list(entries, pf, hook, net, sk, skb, indev, outdev, okfn) == 1:
+            passed.append(skb)
+    return passed
 
 
 def nf_hook(
@@ -112,6 +245,8 @@ def nf_hook(
     skb: sk_buff,
     indev: net_device | None,
     outdev: net_device | None,
+    okfn: Okfn,
 ) -> int:
-    """include/linux/netfilter.h: run IPv4's hooks. 1 = go on; otherwise the packet is gone."""
-    return nf_hook_list(net.nf_hooks[hook], hook, net, sk, skb, indev, outdev)
+    """include/linux/netfilter.h: ask IPv4's hooks, as nf_hook_list does."""
+    entries = net.nf_hooks[hook]
+    return nf_hook_list(entries, NFPROTO_IPV4, hook, net, sk, skb, indev, outdev, okfn)

@@ -387,6 +387,40 @@ class icmp6msg_mib(icmpmsg_mib):
 
 
 @state
+class xfrm_mib(_Mib):
+    """/proc/net/xfrm_stat (include/uapi/linux/snmp.h LINUX_MIB_XFRM*): what policies blocked."""
+
+    XfrmInError: int = row(0)
+    XfrmInBufferError: int = row(0)
+    XfrmInHdrError: int = row(0)
+    XfrmInNoStates: int = row(0)
+    XfrmInStateProtoError: int = row(0)
+    XfrmInStateModeError: int = row(0)
+    XfrmInStateSeqError: int = row(0)
+    XfrmInStateExpired: int = row(0)
+    XfrmInStateMismatch: int = row(0)
+    XfrmInStateInvalid: int = row(0)
+    XfrmInTmplMismatch: int = row(0)
+    XfrmInNoPols: int = row(0)
+    XfrmInPolBlock: int = row(0)
+    XfrmInPolError: int = row(0)
+    XfrmOutError: int = row(0)
+    XfrmOutBundleGenError: int = row(0)
+    XfrmOutBundleCheckError: int = row(0)
+    XfrmOutNoStates: int = row(0)
+    XfrmOutStateProtoError: int = row(0)
+    XfrmOutStateModeError: int = row(0)
+    XfrmOutStateSeqError: int = row(0)
+    XfrmOutStateExpired: int = row(0)
+    XfrmOutPolBlock: int = row(0)
+    XfrmOutPolDead: int = row(0)
+    XfrmOutPolError: int = row(0)
+    XfrmFwdHdrError: int = row(0)
+    XfrmOutStateInvalid: int = row(0)
+    XfrmAcquireError: int = row(0)
+
+
+@state
 class netns_mib:
     """The kernel's `struct netns_mib`: `net.mib`, one object per group."""
 
@@ -402,6 +436,7 @@ class netns_mib:
     udp6: udp_mib = row(make=udp_mib)
     udplite: udp_mib = row(make=udp_mib)
     linux: linux_mib = row(make=linux_mib)
+    xfrm: xfrm_mib = row(make=xfrm_mib)
 
 
 @state

@@ -46,6 +46,7 @@ from stack.core.fasync import (
     sock_wake_async,
 )
 from stack.core.rows import FRESH, clone_state, row, state, wide
+from stack.core.security import security_sock_rcv_skb
 from stack.core.sk_mem import (
     SK_MEM_QUANTUM,
     proto_mem,
@@ -708,14 +709,20 @@ def __sock_queue_rcv_skb(sk: sock, skb: sk_buff) -> int:
 
 def sk_filter(sk: sock, skb: sk_buff) -> int:
     """include/linux/filter.h: 0 to accept, -EPERM to drop."""
-    return 0 if sk.sk_filter is None else sk_filter_trim_cap(sk, skb, 1)
+    if sk.sk_filter is None and sk.net.security is None:
+        return 0
+    return sk_filter_trim_cap(sk, skb, 1)
 
 
 def sk_filter_trim_cap(sk: sock, skb: sk_buff, cap: int) -> int:
-    """net/core/filter.c: run the filter, cut to what it wants but at least `cap` bytes.
+    """net/core/filter.c: ask security modules, run the filter, cut to what it wants but at least
+    `cap` bytes.
 
-    0 to accept, -EPERM to drop.
+    0 to accept, -EPERM (or a module's errno) to drop.
     """
+    err = security_sock_rcv_skb(sk, skb)
+    if err:
+        return err
     prog: bpf_prog | None = sk.sk_filter
     if prog is None:
         return 0

@@ -23,8 +23,25 @@ from stack.core.file import (
 from stack.core.iov import msghdr, msghdr_init
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
+from stack.core.nf_queue import nf_queue_net
 from stack.core.proto import net_proto_family, proto_ops
 from stack.core.rows import row, state
+from stack.core.security import (
+    security_socket_accept,
+    security_socket_bind,
+    security_socket_connect,
+    security_socket_create,
+    security_socket_getpeername,
+    security_socket_getsockname,
+    security_socket_getsockopt,
+    security_socket_listen,
+    security_socket_post_create,
+    security_socket_recvmsg,
+    security_socket_sendmsg,
+    security_socket_setsockopt,
+    security_socket_shutdown,
+    security_socket_socketpair,
+)
 from stack.core.signal import signal_struct
 from stack.core.sock import (
     MAX_SCHEDULE_TIMEOUT,
@@ -84,16 +101,19 @@ class socket:
 
 
 def security_sock_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
-    """security/security.c: may this message be sent? No security module is loaded: 0, yes."""
-    return 0
+    """security_socket_sendmsg under its name in the kernel's map: may this message be sent?"""
+    return 0 if sock.net.security is None else security_socket_sendmsg(sock, msg, size)
 
 
 def security_sock_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
-    """security/security.c: may a message be received? No security module is loaded: 0, yes."""
-    return 0
+    """security_socket_recvmsg under its name in the kernel's map: may a message be received?"""
+    return 0 if sock.net.security is None else security_socket_recvmsg(sock, msg, size, flags)
 
 
-security_socket_sendmsg = security_sock_sendmsg
+def refuse(err: int) -> None:
+    """A security module's answer: 0, or a negative errno. Raises: OSError."""
+    if err:
+        raise os_error(err)
 
 
 # --- objects and descriptors ---------------------------------------------------------------
@@ -112,6 +132,8 @@ def sock_init(net: Net) -> None:
     net.prot_mem = net.machine.prot_mem
     net.sock_cookie = 0
     net.nf_hooks = new_nf_hooks()
+    net.nf_queue = nf_queue_net()
+    net.security = None
 
 
 def sock_exit(net: Net) -> None:
@@ -165,9 +187,14 @@ def __sock_create(
     pf = net.net_families[family]
     if pf is None:
         raise OSError(errno.EAFNOSUPPORT, f"address family {family} is not supported")
+    refuse(security_socket_create(net, family, type, protocol, kern))
     sock = sock_alloc(net)
     sock.type = type
     pf.create(net, sock, protocol, kern)
+    err = security_socket_post_create(sock, family, type, protocol, kern)
+    if err:
+        sock_release(sock)
+        raise os_error(err)
     return sock
 
 
@@ -346,6 +373,7 @@ def sys_socketpair(net: Net, family: int, type: int, protocol: int = 0) -> Any: 
     one = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
     two = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
     try:
+        refuse(security_socket_socketpair(one, two))
         one.ops.socketpair(one, two)
         fd = sock_map_fd(one, flags & (SOCK_CLOEXEC | O_NONBLOCK))
     except OSError:
@@ -364,14 +392,19 @@ def sys_bind(net: Net, fd: int, addr: object) -> None:
     sock: socket = sockfd_lookup(net, fd)
     if addr is None:
         raise OSError(errno.EFAULT, "no address to bind to")
-    sock.ops.bind(sock, move_addr_to_kernel(addr), 16)
+    uaddr = move_addr_to_kernel(addr)
+    refuse(security_socket_bind(sock, uaddr, 16))
+    sock.ops.bind(sock, uaddr, 16)
 
 
 def sys_listen(net: Net, fd: int, backlog: int) -> None:
     """listen(2). Raises: OSError EBADF, EINVAL, EOPNOTSUPP, EADDRINUSE."""
     sock: socket = sockfd_lookup(net, fd)
     somaxconn = net.sysctl.somaxconn
-    sock.ops.listen(sock, somaxconn if not 0 <= backlog <= somaxconn else backlog)
+    if not 0 <= backlog <= somaxconn:
+        backlog = somaxconn
+    refuse(security_socket_listen(sock, backlog))
+    sock.ops.listen(sock, backlog)
 
 
 def sys_accept(net: Net, fd: int) -> tuple[int, Any]:
@@ -389,6 +422,7 @@ def sys_accept4(net: Net, fd: int, flags: int) -> tuple[int, Any]:
     ops = newsock.ops = sock.ops
     file = sock.file
     try:
+        refuse(security_socket_accept(sock, newsock))
         ops.accept(sock, newsock, file.f_flags if file is not None else 0)
     except BaseException:
         newsock.ops = None  # type: ignore[assignment]  # NULL
@@ -409,7 +443,9 @@ def sys_connect(net: Net, fd: int, addr: object) -> None:
     """
     sock: socket = sockfd_lookup(net, fd)
     file = sock.file
-    sock.ops.connect(sock, move_addr_to_kernel(addr), 16, file.f_flags if file is not None else 0)
+    uaddr = move_addr_to_kernel(addr)
+    refuse(security_socket_connect(sock, uaddr, 16))
+    sock.ops.connect(sock, uaddr, 16, file.f_flags if file is not None else 0)
 
 
 def sys_send(net: Net, fd: int, buf: Any, flags: int = 0) -> int:
@@ -504,7 +540,8 @@ def send_rows(sock: socket, rows: mmsg_send, start: int, flags: int) -> int:
     """Send row `start` and, when the protocol can in the same step, some behind it; how many."""
     flags = file_flags(sock, flags)
     sk = sock.sk
-    batch = sk.sk_prot.sendmmsg if sk is not None else None
+    # A module is asked about each message.
+    batch = sk.sk_prot.sendmmsg if sk is not None and sock.net.security is None else None
     if batch is not None:
         sent: int = batch(sk, rows, start, flags)
         if sent:
@@ -595,7 +632,7 @@ def recv_rows(sock: socket, rows: mmsg_recv, most: int, flags: int) -> int:
     """Fill up to `most` rows with messages that wait, or else one by recvmsg, which may wait."""
     flags = file_flags(sock, flags)
     sk = sock.sk
-    batch = sk.sk_prot.recvmmsg if sk is not None else None
+    batch = sk.sk_prot.recvmmsg if sk is not None and sock.net.security is None else None
     if batch is not None:
         got: int = batch(sk, rows, most, flags)
         if got:
@@ -614,18 +651,21 @@ def recv_rows(sock: socket, rows: mmsg_recv, most: int, flags: int) -> int:
 def sys_getsockname(net: Net, fd: int) -> Any:
     """getsockname(2). Raises: OSError EBADF."""
     sock: socket = sockfd_lookup(net, fd)
+    refuse(security_socket_getsockname(sock))
     return sock.ops.getname(sock, None, 16, 0)
 
 
 def sys_getpeername(net: Net, fd: int) -> Any:
     """getpeername(2). Raises: OSError ENOTCONN."""
     sock: socket = sockfd_lookup(net, fd)
+    refuse(security_socket_getpeername(sock))
     return sock.ops.getname(sock, None, 16, 1)
 
 
 def sys_setsockopt(net: Net, fd: int, level: int, optname: int, optval: Any) -> None:
     """setsockopt(2): `optval` an int or the bytes of the option's struct. Raises: OSError."""
     sock: socket = sockfd_lookup(net, fd)
+    refuse(security_socket_setsockopt(sock, level, optname))
     if level == SOL_SOCKET:
         sock_setsockopt(sock, level, optname, optval)
         if sock.ready is not None:
@@ -637,6 +677,7 @@ def sys_setsockopt(net: Net, fd: int, level: int, optname: int, optval: Any) -> 
 def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = 0) -> Any:
     """getsockopt(2): an int (bytes for structs), or at most `optlen` bytes. Raises: OSError."""
     sock: socket = sockfd_lookup(net, fd)
+    refuse(security_socket_getsockopt(sock, level, optname))
     if level == SOL_SOCKET:
         value = sock_getsockopt(sock, level, optname, optlen)
         if sock.ready is not None:
@@ -651,6 +692,7 @@ def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = 0)
 def sys_shutdown(net: Net, fd: int, how: int) -> None:
     """shutdown(2). Raises: OSError EBADF, EINVAL, ENOTCONN."""
     sock: socket = sockfd_lookup(net, fd)
+    refuse(security_socket_shutdown(sock, how))
     sock.ops.shutdown(sock, how)
     sockfd_put(sock)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.core.rows import FRESH, row, state, wide
+from stack.core.security import security_inet_csk_clone
 from stack.core.sock import (
     SK_CAN_REUSE,
     SOCK_DEAD,
@@ -712,6 +713,7 @@ def inet_csk_clone_lock(sk: tcp_sock, req: request_sock, priority: int = 0) -> t
     newsk.inet_sport = req.inet_num
     newsk.sk_mark = req.sk_mark
     newsk.sk_af = req.sk_af  # of the SYN, which may be the other one than the listener's
+    security_inet_csk_clone(newsk, req)
     return newsk
 
 

@@ -22,6 +22,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.fasync import SOCK_WAKE_IO
+from stack.core.security import security_inet_conn_established
 from stack.core.sk_mem import sk_rmem_schedule
 from stack.core.sock import (
     POLL_OUT,
@@ -366,6 +367,7 @@ def tcp_finish_connect(sk: tcp_sock, skb: sk_buff) -> None:
     """The active open succeeded."""
     tcp_set_state(sk, TCP_ESTABLISHED)
     sk.icsk_af_ops.sk_rx_dst_set(sk, skb)
+    security_inet_conn_established(sk, skb)
     now = sk.net.now()
     sk.icsk_ack_lrcvtime = now
     tcp_init_transfer(sk)

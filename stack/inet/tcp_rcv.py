@@ -67,7 +67,7 @@ def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:
 
     What the filter cuts off is data that did not come: before tcp_v4_fill_cb.
     """
-    if sk.sk_filter is None:
+    if sk.sk_filter is None and sk.net.security is None:
         return False
     hlen = skb_copy_bits(skb, 12, 1)[0] >> 4 << 2
     return sk_filter_trim_cap(sk, skb, hlen) != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_header_len
+from stack.core.security import security_inet_conn_request
 from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_hash_add,
     inet_csk_reqsk_queue_is_full,
@@ -82,7 +83,7 @@ def tcp_conn_request(
     tcp_openreq_init(req, tmp_opt, skb, sk)
     req.ir_iif = skb.skb_iif
     dst = af_ops.route_req(sk, skb, req)
-    if dst is None:
+    if dst is None or security_inet_conn_request(sk, skb, req):
         linux.ListenDrops += 1
         return 0
     if req.tstamp_ok:

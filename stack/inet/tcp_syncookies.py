@@ -15,6 +15,7 @@ from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
 from stack.core.rows import wide
 from stack.core.secure_seq import secure_hash
+from stack.core.security import security_inet_conn_request
 from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_add, request_sock
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
 from stack.inet.tcp_const import MSEC, SEC
@@ -169,7 +170,7 @@ def cookie_check(
     if opts.saw_tstamp and opts.rcv_tsecr:
         cookie_timestamp_decode(net, opts, req)
     dst = af_ops.route_req(sk, skb, req)
-    if dst is None:
+    if dst is None or security_inet_conn_request(sk, skb, req):
         return None
     tcp_openreq_init_rwin(req, sk, dst)
     return tcp_get_cookie_sock(sk, skb, req, dst)

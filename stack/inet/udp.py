@@ -254,7 +254,7 @@ def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
     """
     if not skb.gso_size or sk.gro_enabled:
         return udp_queue_rcv_one_skb(sk, skb)
-    if sk.sk_filter is None:
+    if sk.sk_filter is None and sk.net.security is None:
         size = udp_charge_split(skb)
         if sk.sk_rmem_alloc + size <= sk.sk_rcvbuf and (
             size <= sk.sk_forward_alloc or sk_rmem_schedule(sk, skb, size)
@@ -271,7 +271,9 @@ def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
 
 def udp_queue_rcv_one_skb(sk: udp_sock, skb: sk_buff) -> int:
     """net/ipv4/udp.c (with __udp_enqueue_schedule_skb): filter, queue, wake. Takes ownership."""
-    if sk.sk_filter is not None and sk_filter_trim_cap(sk, skb, UDP_HLEN):
+    if (sk.sk_filter is not None or sk.net.security is not None) and sk_filter_trim_cap(
+        sk, skb, UDP_HLEN
+    ):
         net = sk.net
         sk.udp_mib.InErrors += 1
         sk.sk_drops += 1

@@ -79,6 +79,7 @@ from stack.inet.protosw import (
 from stack.inet.raw import raw_init_net
 from stack.inet.tcp import tcp_init, tcp_poll, tcp_set_rcvlowat
 from stack.inet.udp import udp_init, udp_poll
+from stack.inet.xfrm_policy import netns_xfrm
 from stack.ipv4.af_ops import ipv4_af_ops
 from stack.ipv4.arp import arp_net_ops
 from stack.ipv4.datagram import check_sockaddr
@@ -257,6 +258,7 @@ def inet_init_net(net: Net) -> None:
     net.inet_protos = new_inet_protos()
     net.inetsw = new_inetsw()
     net.ra_chain = []
+    net.xfrm = netns_xfrm()
     raw_init_net(net)
     ping_init(net)
     udp_init(net)

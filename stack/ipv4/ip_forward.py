@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
 from fastpath.gso import skb_gso_validate_network_len
@@ -20,6 +19,12 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_output
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.netfilter import NF_INET_FORWARD, nf_hook
+from stack.core.uapi import AF_INET
+from stack.inet.xfrm_policy import (
+    XFRM_POLICY_FWD,
+    xfrm4_policy_check,
+    xfrm_route_forward,
+)
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
@@ -28,7 +33,7 @@ from stack.ipv4.icmp_codes import (
     ICMP_SR_FAILED,
     ICMP_TIME_EXCEEDED,
 )
-from stack.ipv4.ip_input import ip_call_ra_chain, xfrm4_policy_check
+from stack.ipv4.ip_input import ip_call_ra_chain
 from stack.ipv4.ip_options import received_options
 from stack.ipv4.ip_options_rcv import ip_forward_options
 from stack.ipv4.ip_output import IPSKB_FORWARDED
@@ -44,7 +49,6 @@ if TYPE_CHECKING:
     from stack.ipv4.route import rtable
     from stack.net import Net
 
-XFRM_POLICY_FWD = 2
 
 # rt_tos2priority of the four TOS meanings (net/ipv4/route.c ip_tos2prio)
 IP_TOS2PRIO = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
@@ -91,6 +95,9 @@ def ip_forward(skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
         return NET_RX_DROP
     rt: rtable = skb.dst
+    if not xfrm_route_forward(net, skb, AF_INET, rt.dev.ifindex):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        return NET_RX_DROP
     if opt is not None and opt.is_strictroute and rt.rt_uses_gateway:
         net.mib.ip.InAddrErrors += 1
         icmp_send(skb, ICMP_DEST_UNREACH, ICMP_SR_FAILED, 0)
@@ -113,9 +120,9 @@ def ip_forward(skb: sk_buff) -> int:
         ip_rt_send_redirect(skb)
     skb.priority = rt_tos2priority(iph.tos)
     if net.nf_hooks[NF_INET_FORWARD]:
-        verdict = nf_hook(NF_INET_FORWARD, net, None, skb, skb.dev, rt.dev)
-        if verdict != 1:
-            return -errno.EPERM
+        ret = nf_hook(NF_INET_FORWARD, net, None, skb, skb.dev, rt.dev, ip_forward_finish)
+        if ret != 1:
+            return ret
     return ip_forward_finish(net, None, skb)
 
 

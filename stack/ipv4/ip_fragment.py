@@ -49,6 +49,7 @@ from stack.inet.inet_fragment import (
     inet_frag_start,
     ip_frag_ecn,
 )
+from stack.ipv4.fib import RTN_LOCAL
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_EXC_FRAGTIME, ICMP_TIME_EXCEEDED
 from stack.ipv4.ip_output import IPSKB_FRAG_COMPLETE, IPSKB_FRAG_PMTU
@@ -58,7 +59,10 @@ from stack.ipv4.route_input import ip_route_input
 if TYPE_CHECKING:
     from stack.net import Net
 
+# enum ip_defrag_users: who puts a packet together; fragments of one do not count for another
 IP_DEFRAG_LOCAL_DELIVER = 0
+IP_DEFRAG_CONNTRACK_IN = 2
+IP_DEFRAG_CONNTRACK_OUT = 3
 
 
 @state
@@ -117,7 +121,10 @@ def ip_expire(timer: timer_list) -> None:
         head = qp.skbs[0]
         head.dev = qp.dev
         iph = ip_hdr(head)
-        if not ip_route_input(head, iph.daddr, iph.saddr, iph.tos, qp.dev):
+        # RFC 792: an end host tells the sender, a router that looks at connections does not.
+        if not ip_route_input(head, iph.daddr, iph.saddr, iph.tos, qp.dev) and (
+            qp.key[4] == IP_DEFRAG_LOCAL_DELIVER or head.dst.rt_type == RTN_LOCAL
+        ):
             icmp_send(head, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, 0)
     inet_frag_purge(qp, SKB_DROP_REASON_FRAG_REASM_TIMEOUT)
 
@@ -198,14 +205,17 @@ def ip_frag_queue(qp: ipq, skb: sk_buff) -> sk_buff | None:
     if frag_off & IP_DF and fragsize > qp.max_df_size:
         qp.max_df_size = fragsize
     if qp.complete:
-        return ip_frag_reasm(qp)
+        return ip_frag_reasm(qp, skb)
     skb.dst = None
     return None
 
 
-def ip_frag_reasm(qp: ipq) -> sk_buff | None:
-    """net/ipv4/ip_fragment.c: join the fragments under the first one's header."""
+def ip_frag_reasm(qp: ipq, last: sk_buff) -> sk_buff | None:
+    """net/ipv4/ip_fragment.c: join the fragments under the first one's header; the route is that of
+    the fragment at hand, if it has one.
+    """
     net = qp.net
+    dst = last.dst
     inet_frag_kill(qp)
     head = qp.skbs[0]
     ihl = skb_network_header_len(head)
@@ -235,12 +245,7 @@ def ip_frag_reasm(qp: ipq) -> sk_buff | None:
     head.frag_max_size = max(qp.max_df_size, qp.max_size)
     head.ip_cb_flags |= IPSKB_FRAG_COMPLETE
     head.dev = qp.dev
-    if head.dst is None and qp.dev is not None:
-        reason = ip_route_input(head, iph.daddr, iph.saddr, iph.tos, qp.dev)
-        if reason:
-            kfree_skb_reason(net, head, reason)
-            net.mib.ip.ReasmFails += 1
-            return None
+    head.dst = dst
     net.mib.ip.ReasmOKs += 1
     return head
 

@@ -31,10 +31,17 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_input
 from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS
-from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook, nf_hook_each
+from stack.core.netfilter import (
+    NF_INET_LOCAL_IN,
+    NF_INET_PRE_ROUTING,
+    NFPROTO_IPV4,
+    nf_hook,
+    nf_hook_each,
+)
 from stack.core.uapi import AF_INET, IPPROTO_UDP
 from stack.inet.af_ops import af_ops_of
 from stack.inet.raw import raw_local_deliver
+from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
 from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PROT_UNREACH
@@ -51,15 +58,9 @@ if TYPE_CHECKING:
     from stack.ipv4.route import rtable
     from stack.net import Net
 
-XFRM_POLICY_IN = 0
 IP_UDP_HLEN = 28
 ONE_BY_ONE = 2
 """Beside NET_RX_SUCCESS and NET_RX_DROP: see ip_rcv_finish_core."""
-
-
-def xfrm4_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
-    """include/net/xfrm.h: may the packet be delivered? This stack has no IPsec policy: always."""
-    return True
 
 
 def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
@@ -75,7 +76,7 @@ def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device)
     skb = checked
     if (
         net.nf_hooks[NF_INET_PRE_ROUTING]
-        and nf_hook(NF_INET_PRE_ROUTING, net, None, skb, dev, None) != 1
+        and nf_hook(NF_INET_PRE_ROUTING, net, None, skb, dev, None, ip_rcv_finish) != 1
     ):
         return NET_RX_DROP
     return ip_rcv_finish(net, None, skb)
@@ -116,7 +117,9 @@ def ip_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
     """net/ipv4/ip_input.c: the PRE_ROUTING hook for each of them, then their routes."""
     hooks = net.nf_hooks[NF_INET_PRE_ROUTING]
     if hooks:
-        skbs = nf_hook_each(hooks, NF_INET_PRE_ROUTING, net, None, skbs, dev, None)
+        skbs = nf_hook_each(
+            hooks, NFPROTO_IPV4, NF_INET_PRE_ROUTING, net, None, skbs, dev, None, ip_rcv_finish
+        )
     ip_list_rcv_finish(net, None, skbs)
 
 
@@ -278,7 +281,7 @@ def ip_local_deliver(skb: sk_buff) -> int:
         skb = whole
     if (
         net.nf_hooks[NF_INET_LOCAL_IN]
-        and nf_hook(NF_INET_LOCAL_IN, net, None, skb, skb.dev, None) != 1
+        and nf_hook(NF_INET_LOCAL_IN, net, None, skb, skb.dev, None, ip_local_deliver_finish) != 1
     ):
         return NET_RX_DROP
     return ip_local_deliver_finish(net, None, skb)
@@ -300,8 +303,9 @@ def ip_local_deliver_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
                 net.mib.ip.InDelivers += 1
                 consume_skb(skb)
                 return NET_RX_SUCCESS
-            net.mib.ip.InUnknownProtos += 1
-            icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0)
+            if xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
+                net.mib.ip.InUnknownProtos += 1
+                icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0)
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_NOPROTO)
             return NET_RX_SUCCESS
         if not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):

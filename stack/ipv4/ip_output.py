@@ -233,7 +233,7 @@ def __ip_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     net.mib.ip.OutRequests += 1
     skb.protocol = ETH_P_IP
     if net.nf_hooks[NF_INET_LOCAL_OUT]:
-        return nf_hook(NF_INET_LOCAL_OUT, net, sk, skb, None, skb.dst.dev)
+        return nf_hook(NF_INET_LOCAL_OUT, net, sk, skb, None, skb.dst.dev, dst_output)
     return 1
 
 
@@ -368,12 +368,10 @@ def ip_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     dev = rt.dev
     net.mib.ip.OutTransmits += 1
     skb.dev = dev
-    if (
-        net.nf_hooks[NF_INET_POST_ROUTING]
-        and not skb.ip_cb_flags & IPSKB_REROUTED
-        and nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
-    ):
-        return 0
+    if net.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IPSKB_REROUTED:
+        ret = nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev, ip_finish_output)
+        if ret != 1:
+            return ret
     return ip_finish_output(net, sk, skb)
 
 
@@ -401,11 +399,10 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
         newskb = skb_clone(skb)
         if newskb is not None:
             ip_mc_loopback(net, newskb, rt)
-    if (
-        net.nf_hooks[NF_INET_POST_ROUTING]
-        and nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
-    ):
-        return 0
+    if net.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IPSKB_REROUTED:
+        ret = nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev, ip_finish_output)
+        if ret != 1:
+            return ret
     return ip_finish_output(net, sk, skb)
 
 
@@ -413,6 +410,11 @@ def ip_mc_loopback(net: Net, newskb: sk_buff, rt: rtable) -> None:
     """net/ipv4/ip_output.c (ip_mc_finish_output): hand a clone to ourselves. Takes ownership."""
     newskb.dst = rt
     newskb.dev = rt.dev
+    if (
+        net.nf_hooks[NF_INET_POST_ROUTING]
+        and nf_hook(NF_INET_POST_ROUTING, net, None, newskb, None, rt.dev, dev_loopback_xmit) != 1
+    ):
+        return
     dev_loopback_xmit(net, None, newskb)
 
 
@@ -607,6 +609,8 @@ def ip_copy_metadata(to: sk_buff, frm: sk_buff) -> None:
     to.hash = frm.hash
     to.ip_cb_flags = frm.ip_cb_flags
     to.queue_mapping = frm.queue_mapping
+    to.nfct = frm.nfct
+    to.nfctinfo = frm.nfctinfo
 
 
 # --- collecting a datagram (cork) ----------------------------------------------------------

@@ -18,8 +18,9 @@ from fastpath.skbuff import (
     skb_reset_network_header,
     skb_set_transport_header,
 )
+from stack.core.drop_reason import SKB_DROP_REASON_XFRM_POLICY, kfree_skb_reason
 from stack.core.iov import msghdr
-from stack.core.netdevice import net_xmit_errno
+from stack.core.netdevice import NET_RX_DROP, net_xmit_errno
 from stack.core.proto import proto
 from stack.core.sock import (
     SOCK_BROADCAST,
@@ -57,6 +58,7 @@ from stack.inet.raw import (
     raw_sock,
     raw_unhash_sk,
 )
+from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
 from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect
 from stack.ipv4.fib import (
     RT_SCOPE_LINK,
@@ -140,6 +142,10 @@ def raw_v4_input(sk: raw_sock, skb: sk_buff) -> int:
 
 def raw_rcv(sk: raw_sock, skb: sk_buff) -> int:
     """net/ipv4/raw.c: queue a packet, its IP header in front again. Takes ownership of skb."""
+    if not xfrm4_policy_check(sk, XFRM_POLICY_IN, skb):
+        sk.sk_drops += 1
+        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        return NET_RX_DROP
     offset = skb_network_offset(skb)
     if offset < 0:
         skb_push(skb, -offset)

@@ -20,10 +20,12 @@ from fastpath.skbuff import sk_buff
 from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
 from stack.core.rows import row, state
+from stack.core.security import security_sk_classify_flow
 from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer
+from stack.inet.xfrm_policy import XFRM_POLICY_OUT, xfrm_lookup
 from stack.ipv4.devinet import inet_addr_onlink
 from stack.ipv4.fib import (
     RT_SCOPE_HOST,
@@ -266,13 +268,32 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
         fl4.flowi_scope,
         fl4.flowi_flags,
     )
+    if sk is not None and net.security is not None:
+        security_sk_classify_flow(sk, fl4)
     rt = net.ipv4.rt_cache_out.get(key)
+    if net.xfrm.policy[XFRM_POLICY_OUT]:
+        return ip_route_output_policed(net, fl4, rt, key)
     if rt is None:
         return ip_route_output_key_hash(net, fl4, key)
     fl4.saddr = rt.rt_src
     fl4.daddr = rt.rt_dst
     if not fl4.flowi_oif:
         fl4.flowi_oif = rt.dev.ifindex
+    return rt
+
+
+def ip_route_output_policed(
+    net: Net, fl4: flowi, rt: rtable | None, key: tuple[int, int, int, int, int, int]
+) -> rtable:
+    """ip_route_output_flow's end when there are policies. Raises: OSError, also EPERM."""
+    if rt is None:
+        rt = ip_route_output_key_hash(net, fl4, key)
+    else:
+        fl4.saddr = rt.rt_src
+        fl4.daddr = rt.rt_dst
+        fl4.flowi_oif = fl4.flowi_oif or rt.dev.ifindex
+    if xfrm_lookup(net, fl4):
+        raise PermissionError(errno.EPERM, "a policy forbids it")
     return rt
 
 
@@ -683,6 +704,7 @@ def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
 def ip_rt_init(net: Net) -> None:
     """net/ipv4/route.c: the state that routing keeps per host is in net.ipv4 and net.fib."""
     net.fib = netns_fib()
+    net.xfrm.changed.append(lambda: rt_cache_flush(net))
     net.ipv4.own_addresses = net.fib.tables[RT_TABLE_LOCAL].maps[32]
     # Cached routes are decisions made by these, so writing one makes them obsolete.
     for name, entry in SYSCTLS.items():

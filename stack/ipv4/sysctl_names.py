@@ -7,12 +7,15 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from stack.core.sysctl import NET_CORE, NET_UNIX, Sysctl, SysctlError
+from stack.core.sysctl_netfilter import NET_NETFILTER
 from stack.ipv4.sysctl_net_ipv4 import CONF, NET_IPV4
 
 if TYPE_CHECKING:
     from stack.net import Net
 
-SYSCTLS: dict[str, Sysctl] = {row.name: row for row in (*NET_CORE, *NET_IPV4, *NET_UNIX)}
+SYSCTLS: dict[str, Sysctl] = {
+    row.name: row for row in (*NET_CORE, *NET_IPV4, *NET_NETFILTER, *NET_UNIX)
+}
 """Every knob of net.core and net.ipv4 by the last part of its name, which is unique."""
 
 FORWARDING = "forwarding"

@@ -94,7 +94,7 @@ from stack.inet.tcp_timewait import (
     tcp_timewait_state_process,
 )
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
-from stack.ipv4.ip_input import xfrm4_policy_check
+from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
 from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
@@ -448,7 +448,7 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
         net.mib.linux.TCPMinTTLDrop += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
         return 0
-    if not xfrm4_policy_check(tp, 0, skb):
+    if not xfrm4_policy_check(tp, XFRM_POLICY_IN, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
         return 0
     if tcp_filter(tp, skb):
@@ -488,7 +488,7 @@ def tcp_v4_new_syn_recv(sk: tcp_sock, skb: sk_buff, req: request_sock) -> int:
 
 def tcp_v4_no_socket(net: Net, skb: sk_buff) -> int:
     """Nobody has this port: RST (RFC 9293 3.10.7.1)."""
-    if xfrm4_policy_check(None, 0, skb):
+    if xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
         tcp_v4_fill_cb(skb)
         tcp_v4_send_reset(None, skb)
     kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)

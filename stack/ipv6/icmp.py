@@ -218,6 +218,7 @@ def icmpv6_sk_init(net: Net) -> None:
     sk.sk_flags |= SOCK_USE_WRITE_QUEUE
     net.ipv6.icmp_sk = sk
     net.ipv6.icmp_sender = icmp6_send
+    net.xfrm.changed.append(net.ipv6.rt_cache_flush)
 
 
 def icmpv6_sk_exit(net: Net) -> None:

@@ -29,6 +29,7 @@ from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, inet_getpeer, inet_peer_xrlim_allow
 from stack.inet.inet_sock import inet_sock
+from stack.inet.xfrm_policy import xfrm_lookup
 from stack.ipv6.addr import ipv6_addr_is_multicast, rt6_need_strict
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
 from stack.ipv6.ip6_append import (
@@ -274,6 +275,8 @@ def icmpv6_route_lookup(net: Net, sk: inet_sock, fl6: flowi) -> rt6_info | None:
         rt = ip6_dst_lookup_tail(net, sk, fl6, 0)
     except OSError:
         return None
+    if xfrm_lookup(net, fl6):
+        return None
     if not net.ipv6.sysctl.icmpv6_error_anycast_as_unicast and ipv6_anycast_destination(
         rt, fl6.daddr
     ):
@@ -319,6 +322,8 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
         try:
             rt = ip6_dst_lookup_tail(net, sk, fl6, 0)
         except OSError:
+            return SKB_NOT_DROPPED_YET
+        if xfrm_lookup(net, fl6):
             return SKB_NOT_DROPPED_YET
         if not dev.flags & IFF_LOOPBACK and not icmpv6_global_allow(net, ICMPV6_ECHO_REPLY):
             return SKB_NOT_DROPPED_YET

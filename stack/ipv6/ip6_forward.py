@@ -26,12 +26,19 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_NOMEM,
     SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_PKT_TOO_BIG,
+    SKB_DROP_REASON_XFRM_POLICY,
     kfree_skb_reason,
 )
 from stack.core.dst import dst_output
-from stack.core.netfilter import NF_INET_FORWARD, nf_hook_list
+from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
+from stack.core.uapi import AF_INET6
 from stack.inet.icmp_limit import SECOND, inet_getpeer, inet_peer_xrlim_allow
+from stack.inet.xfrm_policy import (
+    XFRM_POLICY_FWD,
+    xfrm6_policy_check,
+    xfrm_route_forward,
+)
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FORWARDED, IP6SKB_ROUTERALERT, ip6cb_srcrt
 from stack.ipv6.ip6_icmp import (
@@ -112,6 +119,8 @@ def ip6_forward(skb: sk_buff) -> int:
     mib = net.mib.ip6
     if not net.ipv6.devconf_all.forwarding or skb.pkt_type != PACKET_HOST or skb.sk is not None:
         return _refused(net, skb)
+    if not xfrm6_policy_check(None, XFRM_POLICY_FWD, skb):
+        return _blocked(net, skb)
     if skb.ip_summed == CHECKSUM_COMPLETE:
         skb.ip_summed = CHECKSUM_NONE
     # RFC 2711: a router alert is looked at here, and by whoever asked.
@@ -132,6 +141,8 @@ def ip6_forward(skb: sk_buff) -> int:
             mib.InDiscards += 1
             kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
             return -errno.EINVAL
+    if not xfrm_route_forward(net, skb, AF_INET6, rt.dev.ifindex):
+        return _blocked(net, skb)
     if not ip6_forward_source(skb, iph.saddr, rt.dev):
         return _refused(net, skb)
     send_redirect = net.ipv6.nd.send_redirect
@@ -155,9 +166,28 @@ def ip6_forward(skb: sk_buff) -> int:
     iph.hop_limit -= 1
     skb.ip_cb_flags |= IP6SKB_FORWARDED
     hooks = net.ipv6.nf_hooks[NF_INET_FORWARD]
-    if hooks and nf_hook_list(hooks, NF_INET_FORWARD, net, None, skb, skb.dev, rt.dev) != 1:
-        return -errno.EPERM
+    if hooks:
+        ret = nf_hook_list(
+            hooks,
+            NFPROTO_IPV6,
+            NF_INET_FORWARD,
+            net,
+            None,
+            skb,
+            skb.dev,
+            rt.dev,
+            ip6_forward_finish,
+        )
+        if ret != 1:
+            return ret
     return ip6_forward_finish(net, None, skb)
+
+
+def _blocked(net: Net, skb: sk_buff) -> int:
+    """A policy forbids it."""
+    net.mib.ip6.InDiscards += 1
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+    return -errno.EINVAL
 
 
 def ip6_forward_source(skb: sk_buff, saddr: wide, out: net_device) -> bool:

@@ -188,3 +188,5 @@ def ip6_copy_metadata(to: sk_buff, frm: sk_buff) -> None:
     to.hash = frm.hash
     to.ip_cb_flags = frm.ip_cb_flags
     to.queue_mapping = frm.queue_mapping
+    to.nfct = frm.nfct
+    to.nfctinfo = frm.nfctinfo

@@ -30,6 +30,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_UNHANDLED_PROTO,
     SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST,
+    SKB_DROP_REASON_XFRM_POLICY,
     kfree_skb_reason,
 )
 from stack.core.dst import dst_input
@@ -37,11 +38,13 @@ from stack.core.netdevice import IFF_LOOPBACK, NET_RX_DROP, NET_RX_SUCCESS
 from stack.core.netfilter import (
     NF_INET_LOCAL_IN,
     NF_INET_PRE_ROUTING,
+    NFPROTO_IPV6,
     nf_hook_each,
     nf_hook_list,
 )
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET6, IPPROTO_UDP
+from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv6.exthdrs import ipv6_parse_hopopts
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import NHOFF_FIRST, ip6cb_nhoff
@@ -72,7 +75,13 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
         return NET_RX_DROP
     skb = checked
     hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
-    if hooks and nf_hook_list(hooks, NF_INET_PRE_ROUTING, net, None, skb, dev, None) != 1:
+    if (
+        hooks
+        and nf_hook_list(
+            hooks, NFPROTO_IPV6, NF_INET_PRE_ROUTING, net, None, skb, dev, None, ip6_rcv_finish
+        )
+        != 1
+    ):
         return NET_RX_DROP
     return ip6_rcv_finish(net, None, skb)
 
@@ -112,7 +121,9 @@ def ip6_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
     """net/ipv6/ip6_input.c: the PRE_ROUTING hook for each of them, then their routes."""
     hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
     if hooks:
-        skbs = nf_hook_each(hooks, NF_INET_PRE_ROUTING, net, None, skbs, dev, None)
+        skbs = nf_hook_each(
+            hooks, NFPROTO_IPV6, NF_INET_PRE_ROUTING, net, None, skbs, dev, None, ip6_rcv_finish
+        )
     ip6_list_rcv_finish(net, None, skbs)
 
 
@@ -258,7 +269,13 @@ def ip6_input(skb: sk_buff) -> int:
     """
     net: Net = skb.dev.net
     hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_IN]
-    if hooks and nf_hook_list(hooks, NF_INET_LOCAL_IN, net, None, skb, skb.dev, None) != 1:
+    if (
+        hooks
+        and nf_hook_list(
+            hooks, NFPROTO_IPV6, NF_INET_LOCAL_IN, net, None, skb, skb.dev, None, ip6_input_finish
+        )
+        != 1
+    ):
         return NET_RX_DROP
     return ip6_input_finish(net, None, skb)
 
@@ -282,6 +299,8 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
                 net.mib.ip6.InDelivers += 1
                 consume_skb(skb)
                 return NET_RX_SUCCESS
+            if not xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
+                return _discard(net, skb, SKB_DROP_REASON_XFRM_POLICY)
             net.mib.ip6.InUnknownProtos += 1
             icmpv6_send(skb, ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, nhoff)
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_NOPROTO)
@@ -294,6 +313,8 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
             have_final = True
             if ip6_to_group(skb) and not ip6_mc_for_us(skb, ipv6_hdr(skb).daddr, nexthdr):
                 return _discard(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+        if final and not xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
+            return _discard(net, skb, SKB_DROP_REASON_XFRM_POLICY)
         handler = ipprot.handler
         delivered = skb.gso_segs if skb.gso_type & SKB_GSO_UDP_L4 else 1
         ret = handler(skb)

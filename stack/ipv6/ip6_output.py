@@ -33,7 +33,12 @@ from stack.core.drop_reason import (
 from stack.core.dst import dst_output
 from stack.core.neighbour import neigh_output
 from stack.core.netdevice import ETH_P_IPV6, IFF_LOOPBACK, net_xmit_errno
-from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook_list
+from stack.core.netfilter import (
+    NF_INET_LOCAL_OUT,
+    NF_INET_POST_ROUTING,
+    NFPROTO_IPV6,
+    nf_hook_list,
+)
 from stack.core.rows import wide
 from stack.inet.flow import flowi
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
@@ -121,7 +126,9 @@ def __ip6_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     skb.protocol = ETH_P_IPV6
     hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
     if hooks:
-        return nf_hook_list(hooks, NF_INET_LOCAL_OUT, net, sk, skb, None, skb.dst.dev)
+        return nf_hook_list(
+            hooks, NFPROTO_IPV6, NF_INET_LOCAL_OUT, net, sk, skb, None, skb.dst.dev, dst_output
+        )
     return 1
 
 
@@ -188,8 +195,12 @@ def ip6_xmit(
             return -errno.EMSGSIZE
     net.mib.ip6.OutRequests += 1
     hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
-    if hooks and nf_hook_list(hooks, NF_INET_LOCAL_OUT, net, sk, skb, None, rt.dev) != 1:
-        return -errno.EPERM
+    if hooks:
+        ret = nf_hook_list(
+            hooks, NFPROTO_IPV6, NF_INET_LOCAL_OUT, net, sk, skb, None, rt.dev, dst_output
+        )
+        if ret != 1:
+            return ret
     return dst_output(net, sk, skb)
 
 
@@ -209,12 +220,12 @@ def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_IPV6DISABLED)
         return 0
     hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
-    if (
-        hooks
-        and not skb.ip_cb_flags & IP6SKB_REROUTED
-        and nf_hook_list(hooks, NF_INET_POST_ROUTING, net, sk, skb, None, dev) != 1
-    ):
-        return 0
+    if hooks and not skb.ip_cb_flags & IP6SKB_REROUTED:
+        ret = nf_hook_list(
+            hooks, NFPROTO_IPV6, NF_INET_POST_ROUTING, net, sk, skb, None, dev, ip6_finish_output
+        )
+        if ret != 1:
+            return ret
     return ip6_finish_output(net, sk, skb)
 
 
@@ -298,7 +309,21 @@ def ip6_mc_finish(net: Net, sk: sock | None, skb: sk_buff, daddr: wide) -> bool:
         newskb = skb_clone(skb)
         newskb.dev = dev
         hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
-        if not hooks or nf_hook_list(hooks, NF_INET_POST_ROUTING, net, sk, newskb, None, dev) == 1:
+        if (
+            not hooks
+            or nf_hook_list(
+                hooks,
+                NFPROTO_IPV6,
+                NF_INET_POST_ROUTING,
+                net,
+                sk,
+                newskb,
+                None,
+                dev,
+                dev_loopback_xmit,
+            )
+            == 1
+        ):
             dev_loopback_xmit(net, sk, newskb)
         if iph.hop_limit == 0:
             mib.OutDiscards += 1

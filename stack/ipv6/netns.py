@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stack.core.dst import dst_ops
     from stack.core.neigh_table import neigh_table
     from stack.core.netdevice import net_device, packet_type
-    from stack.core.netfilter import Hook
+    from stack.core.netfilter import nf_hook_ops
     from stack.core.sock import sock
     from stack.core.timer import timer_list
     from stack.inet.flow import flowi
@@ -160,7 +160,7 @@ class netns_ipv6:
     nd: nd_slots = row(make=nd_slots)
     sockets: socket_slots = row(make=socket_slots)
     groups: group_slots = row(make=group_slots)
-    nf_hooks: list[list[Hook]] = row(make=new_nf_hooks)
+    nf_hooks: list[list[nf_hook_ops]] = row(make=new_nf_hooks)
     secret: int = row(of=lambda ipv6: ipv6.net.random.getrandbits(64) & (1 << 63) - 1)
     fib6: netns_fib6 = row(of=lambda ipv6: netns_fib6(ipv6.net))
     nd_tbl: neigh_table | None = row()

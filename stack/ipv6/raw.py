@@ -21,9 +21,13 @@ from fastpath.skbuff import (
     skb_store_bits,
 )
 from stack.core import uapi
-from stack.core.drop_reason import SKB_DROP_REASON_SKB_CSUM, kfree_skb_reason
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_SKB_CSUM,
+    SKB_DROP_REASON_XFRM_POLICY,
+    kfree_skb_reason,
+)
 from stack.core.iov import msghdr
-from stack.core.netdevice import ETH_P_IPV6, net_xmit_errno
+from stack.core.netdevice import ETH_P_IPV6, NET_RX_DROP, net_xmit_errno
 from stack.core.proto import proto
 from stack.core.rows import row, state, wide
 from stack.core.sock import (
@@ -62,6 +66,7 @@ from stack.inet.raw import (
     raw_sock,
     raw_unhash_sk,
 )
+from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv4.ip_output import ip_generic_getfrag
 from stack.ipv6.addr import (
     IN6ADDR_LOOPBACK,
@@ -141,6 +146,10 @@ def icmpv6_filter(sk: raw6_sock, skb: sk_buff) -> bool:
 
 def rawv6_rcv(sk: raw6_sock, skb: sk_buff) -> int:
     """net/ipv6/raw.c: verify the checksum the socket asks for, and queue. Takes ownership."""
+    if not xfrm6_policy_check(sk, XFRM_POLICY_IN, skb):
+        sk.sk_drops += 1
+        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        return NET_RX_DROP
     if (
         sk.offset >= 0
         and skb.ip_summed != CHECKSUM_UNNECESSARY

@@ -81,6 +81,11 @@ from stack.ipv6.protocol import (
 if TYPE_CHECKING:
     from stack.net import Net
 
+# enum ip6_defrag_users: who puts a packet together
+IP6_DEFRAG_LOCAL_DELIVER = 0
+IP6_DEFRAG_CONNTRACK_IN = 1
+IP6_DEFRAG_CONNTRACK_OUT = 2
+
 IPV6_HLEN = 40
 IPV6_MAXPLEN = 65535
 FRAG_HLEN = 8
@@ -138,12 +143,15 @@ def ipv6_frag_rcv(skb: sk_buff) -> int:
         mib.InHdrErrors += 1
         icmpv6_param_prob(skb, ICMPV6_HDR_INCOMP, 0, SKB_DROP_REASON_IPV6_BAD_EXTHDR)
         return -1
-    fq = fq_find(net, fhdr.identification, skb)
+    fq = fq_find(net, fhdr.identification, skb, IP6_DEFRAG_LOCAL_DELIVER)
     if fq is None:
         mib.ReasmFails += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
         return -1
-    return ip6_frag_queue(fq, skb, frag_off)
+    whole = ip6_frag_queue(fq, skb, frag_off)
+    if whole is not None:
+        net.ipv6.steps.input_finish(net, None, whole)
+    return -1
 
 
 def ipv6frag_thdr_truncated(skb: sk_buff, at: int, nexthdr: int) -> bool:
@@ -160,13 +168,13 @@ def ipv6frag_thdr_truncated(skb: sk_buff, at: int, nexthdr: int) -> bool:
     return offset + need > skb.len
 
 
-def fq_find(net: Net, ident: int, skb: sk_buff) -> frag_queue | None:
+def fq_find(net: Net, ident: int, skb: sk_buff, user: int) -> frag_queue | None:
     """net/ipv6/reassembly.c: the queue of a fragment, made when new; None above the limit."""
     fq = net.ipv6.frags
     iph = ipv6_hdr(skb)
     daddr = iph.daddr
-    iif = skb.dev.ifindex if rt6_need_strict(daddr) else 0
-    key = (ident, iph.saddr, daddr, iif, 0)
+    iif = skb.dev.ifindex if rt6_need_strict(daddr) and skb.dev is not None else 0
+    key = (ident, iph.saddr, daddr, iif, user)
     qp = fq.queues.get(key)
     if qp is None:
         if fq.mem > net.ipv6.sysctl.ip6frag_high_thresh:
@@ -193,20 +201,19 @@ def ip6_frag_expire(timer: timer_list) -> None:
     inet_frag_purge(qp, SKB_DROP_REASON_FRAG_REASM_TIMEOUT)
 
 
-def discard_fq(qp: frag_queue, skb: sk_buff, reason: int) -> int:
+def discard_fq(qp: frag_queue, skb: sk_buff, reason: int) -> None:
     """Throw the whole packet and the fragment at hand away."""
     net = qp.net
     inet_frag_kill(qp)
     inet_frag_purge(qp, reason)
     net.mib.ip6.ReasmFails += 1
     kfree_skb_reason(net, skb, reason)
-    return -1
 
 
-def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> int:
-    """net/ipv6/reassembly.c: put one fragment into its place. 1: skb is the whole packet now.
+def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | None:
+    """net/ipv6/reassembly.c: put one fragment into its place; the whole packet after the last one.
 
-    Data at its fragment header. Takes ownership of skb otherwise.
+    The transport header is its fragment header. Takes ownership of skb.
     """
     net = qp.net
     iph = ipv6_hdr(skb)
@@ -218,15 +225,17 @@ def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> int:
     if end > IPV6_MAXPLEN:
         net.mib.ip6.InHdrErrors += 1
         icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, hlen + 2, SKB_DROP_REASON_PKT_TOO_BIG)
-        return -1
+        return None
     if more and end & 7:
         net.mib.ip6.InHdrErrors += 1
         icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, 4, SKB_DROP_REASON_IP_INHDR)
-        return -1
+        return None
     if not inet_frag_end(qp, end, more):
-        return discard_fq(qp, skb, SKB_DROP_REASON_IP_INHDR)
+        discard_fq(qp, skb, SKB_DROP_REASON_IP_INHDR)
+        return None
     if end <= offset:
-        return discard_fq(qp, skb, SKB_DROP_REASON_IP_INHDR)
+        discard_fq(qp, skb, SKB_DROP_REASON_IP_INHDR)
+        return None
     size = hlen + FRAG_HLEN + end - offset
     nexthdr = skb_copy_bits(skb, skb_transport_offset(skb), 1)[0]
     skb_pull(skb, skb_transport_offset(skb) + FRAG_HLEN)
@@ -234,9 +243,10 @@ def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> int:
     verdict = inet_frag_queue_insert(qp, skb, offset, end)
     if verdict == IPFRAG_DUP:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_DUP_FRAG)
-        return -1
+        return None
     if verdict == IPFRAG_OVERLAP:
-        return discard_fq(qp, skb, SKB_DROP_REASON_FRAG_OVERLAP)
+        discard_fq(qp, skb, SKB_DROP_REASON_FRAG_OVERLAP)
+        return None
     inet_frag_account(qp, skb, iph.priority & 3)
     qp.max_size = max(qp.max_size, size)
     if not offset:
@@ -248,13 +258,13 @@ def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> int:
         return ip6_frag_reasm(qp, skb)
     skb.dst = None
     skb_orphan(skb)
-    return -1
+    return None
 
 
-def ip6_frag_reasm(qp: frag_queue, last: sk_buff) -> int:
-    """net/ipv6/reassembly.c: join the fragments under the first one's headers, and go on with it.
+def ip6_frag_reasm(qp: frag_queue, last: sk_buff) -> sk_buff | None:
+    """net/ipv6/reassembly.c: join the fragments under the first one's headers.
 
-    `last` is one of the fragments and gone: the packet takes its own way from here. -1.
+    `last` is one of the fragments and gone; the packet has its route.
     """
     net = qp.net
     mib = net.mib.ip6
@@ -265,13 +275,13 @@ def ip6_frag_reasm(qp: frag_queue, last: sk_buff) -> int:
     if payload_len > IPV6_MAXPLEN or ecn == 255:
         inet_frag_purge(qp, SKB_DROP_REASON_PKT_TOO_BIG)
         mib.ReasmFails += 1
-        return -1
+        return None
     dst = last.dst
     dev = qp.dev
     head = inet_frag_reasm_join(qp, hlen + FRAG_HLEN)
     if head is None:
         mib.ReasmFails += 1
-        return -1
+        return None
     # The headers without the fragment header, up against the data.
     header = bytearray(skb_copy_bits(head, -(hlen + FRAG_HLEN), hlen))
     header[qp.nhoff] = qp.nexthdr
@@ -288,8 +298,7 @@ def ip6_frag_reasm(qp: frag_queue, last: sk_buff) -> int:
     head.ip_cb_flags |= IP6SKB_FRAGMENTED
     head.frag_max_size = qp.max_size
     mib.ReasmOKs += 1
-    net.ipv6.steps.input_finish(net, None, head)
-    return -1
+    return head
 
 
 frag_protocol = inet6_protocol(handler=ipv6_frag_rcv, flags=INET6_PROTO_NOPOLICY)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from fastpath.hdr import ipv6_hdr
 from fastpath.skbuff import sk_buff
 from stack.core.rows import wide
+from stack.core.security import security_sk_classify_flow
 from stack.core.sock import os_error, sk_dst_check
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
+from stack.inet.xfrm_policy import XFRM_POLICY_OUT, xfrm_lookup
 from stack.ipv6.addr import (
     ipv6_addr_v4mapped,
     rt6_need_strict,
@@ -179,7 +181,12 @@ def ip6_route_output_flow(
         dev = net.dev_by_index.get(fl6.flowi_oif)
         if dev is None:
             raise os_error(errno.ENODEV)
-    return ip6_dst_lookup_tail(net, sk, fl6, prefs)
+    if sk is not None and net.security is not None:
+        security_sk_classify_flow(sk, fl6)
+    rt = ip6_dst_lookup_tail(net, sk, fl6, prefs)
+    if net.xfrm.policy[XFRM_POLICY_OUT] and xfrm_lookup(net, fl6):
+        raise os_error(errno.EPERM)
+    return rt
 
 
 def ip6_dst_lookup_flow(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stack.proc.conntrack import nf_conntrack, stat_nf_conntrack, xfrm_stat
 from stack.proc.counters import netstat, nstat, snmp, snmp6
 from stack.proc.devices import dev, interrupts, softirqs, softnet_stat
 from stack.proc.sockets import raw, raw6, sockstat, sockstat6, tcp, tcp6, udp, udp6
@@ -39,6 +40,9 @@ FILES: dict[str, Callable[[Net], str]] = {
     "raw": raw,
     "raw6": raw6,
     "unix": unix,
+    "nf_conntrack": nf_conntrack,
+    "stat/nf_conntrack": stat_nf_conntrack,
+    "xfrm_stat": xfrm_stat,
     "sockstat": sockstat,
     "sockstat6": sockstat6,
     "softnet_stat": softnet_stat,

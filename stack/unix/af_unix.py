@@ -11,11 +11,13 @@ from stack.core.fasync import SOCK_WAKE_WAITD
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
 from stack.core.rows import replace
+from stack.core.security import security_unix_stream_connect
 from stack.core.sock import (
     POLL_HUP,
     POLL_IN,
     SOCK_DEAD,
     SOCK_PASSCRED,
+    os_error,
     raise_sock_error,
     sk_alloc,
     sk_free,
@@ -236,6 +238,10 @@ def unix_stream_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, fla
     if skb is None:
         raise OSError(errno.ENOBUFS, f"no packet buffer left on host {net.name}")
     newsk: unix_sock = unix_create1(net, None, False, sock.type)
+    err = security_unix_stream_connect(sk, other, newsk)
+    if err:
+        kfree_skb(skb)
+        raise os_error(err)
     skb.sk = newsk
     newsk.peer = sk
     newsk.sk_state = TCP_ESTABLISHED

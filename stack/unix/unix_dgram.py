@@ -9,10 +9,12 @@ from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, skb_get
 from stack.core.datagram import __skb_wait_for_more_packets
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
+from stack.core.security import security_unix_may_send
 from stack.core.sock import (
     SOCK_DEAD,
     SOCK_PASSCRED,
     SOCK_RCVTSTAMP,
+    os_error,
     raise_sock_error,
     sk_filter,
 )
@@ -83,6 +85,8 @@ def unix_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
         other = unix_find_other(sk.net, sunaddr, sock.type)
         if not unix_may_send(sk, other):
             raise PermissionError(errno.EPERM, "the peer is connected with somebody else")
+        if sk.net.security is not None:
+            unix_ask_security(sk, other)
         sk.sk_state = TCP_ESTABLISHED
         other.sk_state = TCP_ESTABLISHED
     old_peer: unix_sock | None = sk.peer
@@ -96,6 +100,15 @@ def unix_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
             if old_peer.peer is None:
                 old_peer.sk_state = TCP_CLOSE
     return 0
+
+
+def unix_ask_security(sk: unix_sock, other: unix_sock) -> None:
+    """security_unix_may_send of two socks. Raises: OSError, a module's errno."""
+    if sk.sk_socket is None or other.sk_socket is None:
+        return  # closed
+    err = security_unix_may_send(sk.sk_socket, other.sk_socket)
+    if err:
+        raise os_error(err)
 
 
 def unix_dgram_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
@@ -164,10 +177,12 @@ def unix_dgram_queue(
             other = unix_find_other(sk.net, sunaddr, sk.sk_type)
         if other is None:
             raise OSError(errno.ENOTCONN, "the socket has no peer")
-        if other.sk_filter is not None and sk_filter(other, skb) < 0:
+        if sk_filter(other, skb) < 0:
             return False
         if not unix_may_send(sk, other):
             raise PermissionError(errno.EPERM, "the receiver is connected with somebody else")
+        if sk.net.security is not None:
+            unix_ask_security(sk, other)
         if other.sk_flags & SOCK_DEAD:
             raise unix_dgram_dead(sk, other)
         if other.sk_shutdown & RCV_SHUTDOWN:

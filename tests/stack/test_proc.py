@@ -114,7 +114,9 @@ def test_sockets(hosts):
 
 def test_every_file_can_be_read_and_others_are_named(hosts):
     for name in proc.FILES:
-        assert proc.read(hosts[0], name).endswith("\n")
+        shown = proc.read(hosts[0], name)
+        # It has no head, so it is empty while nothing is tracked, as Linux's.
+        assert shown.endswith("\n") or (name, shown) == ("nf_conntrack", "")
     with pytest.raises(FileNotFoundError, match="netstat"):
         proc.read(hosts[0], "nonsense")
 

@@ -11,6 +11,7 @@ from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
 from stack.core.rows import rows_of
 from stack.core.sysctl import NET_CORE, NET_UNIX, NUMBER, PORTS, Sysctl, SysctlError
+from stack.core.sysctl_netfilter import NET_NETFILTER
 from stack.host import Host
 from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv4.sysctl_net_ipv4 import NET_IPV4
@@ -32,7 +33,7 @@ def refused(write: Any) -> SysctlError:
 
 
 def test_every_name_is_unique_by_its_last_part() -> None:
-    assert len(SYSCTLS) == len(NET_CORE) + len(NET_IPV4) + len(NET_UNIX)
+    assert len(SYSCTLS) == sum(map(len, (NET_CORE, NET_IPV4, NET_NETFILTER, NET_UNIX)))
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_close(host: Host) -> None:

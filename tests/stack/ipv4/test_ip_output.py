@@ -145,7 +145,8 @@ def test_output_hooks_can_drop(net: Net) -> None:
 
     nf_register_net_hook(net.host, NF_INET_LOCAL_OUT, out)
     nf_register_net_hook(net.host, NF_INET_POST_ROUTING, post)
-    sys_sendto(net.host, fd, b"x", 0, at(PEER, 9))
+    with pytest.raises(PermissionError):
+        sys_sendto(net.host, fd, b"x", 0, at(PEER, 9))
     assert seen == [(3, "eth0"), (4, "eth0")]
     assert net.ip_sent() == []
     assert net.host.skb_small.in_use == 0

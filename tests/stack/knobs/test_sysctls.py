@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from stack.ipv4.sysctl_names import SYSCTLS
-from tests.stack.knobs import core_and_ip, tcp
+from tests.stack.knobs import core_and_ip, netfilter, tcp
 from tests.stack.knobs.rig import Rig
 
-PROBES = core_and_ip.PROBES | tcp.PROBES
+PROBES = core_and_ip.PROBES | netfilter.PROBES | tcp.PROBES
 OBSOLETE = {row.name for row in SYSCTLS.values() if row.obsolete}
 """What Linux keeps and does not read either; test_sysctl.py has that writing it says so."""
 

@@ -1,0 +1,170 @@
+"""Packets that wait for a verdict from outside (net/netfilter/nf_queue.c).
+
+    def judge(entry: nf_queue_entry) -> None:
+        waiting.append(entry)
+
+    nf_register_queue_handler(host, 3, judge)       # hooks return NF_QUEUE_NR(3)
+    ...
+    nf_reinject(waiting.pop(), NF_ACCEPT)
+
+The listener of a queue gets an `nf_queue_entry` and answers at once or later. A queue without a
+listener drops, or lets pass what came with NF_VERDICT_FLAG_QUEUE_BYPASS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
+from stack.core.netfilter import (
+    NF_ACCEPT,
+    NF_DROP,
+    NF_INET_LOCAL_OUT,
+    NF_MAX_VERDICT,
+    NF_QUEUE,
+    NF_REPEAT,
+    NF_STOLEN,
+    NF_STOP,
+    NF_VERDICT_FLAG_QUEUE_BYPASS,
+    NF_VERDICT_MASK,
+    NF_VERDICT_QBITS,
+    NFPROTO_IPV6,
+    nf_hook_slow,
+    nf_hook_state,
+)
+from stack.core.rows import row, state
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import sk_buff
+    from stack.core.netfilter import nf_hook_ops
+    from stack.net import Net
+
+NF_MAX_QUEUES = 65536
+
+
+@state
+class nf_queue_entry:
+    """struct nf_queue_entry: a packet with where it left the hooks. Its listener owns it."""
+
+    skb: sk_buff
+    state: nf_hook_state
+    queuenum: int
+    ops: nf_hook_ops
+    """The hook that put it here; behind it the packet goes on."""
+    route_key: Any = row()
+    """What a LOCAL_OUT packet was routed by (nf_queue_entry_saveroute)."""
+    done: bool = row(False)
+
+
+QueueHandler = Callable[[nf_queue_entry], Any]
+
+
+@state
+class nf_queue_net:
+    """The listeners of a namespace, and how a family routes again what a listener changed."""
+
+    handlers: dict[int, QueueHandler] = row(make=dict)
+    reroute: dict[int, Any] = row(make=dict)
+    """By family: `(key(skb), route(net, sk, skb) -> error)`."""
+
+    def take(self, skb: sk_buff, state: nf_hook_state, verdict: int) -> bool:
+        """nf_queue: hand a packet to its queue. True: nobody listens, and it may go on.
+
+        Takes ownership of skb otherwise.
+        """
+        queuenum = verdict >> NF_VERDICT_QBITS & 0xFFFF
+        handler = self.handlers.get(queuenum)
+        if handler is None:
+            if verdict & NF_VERDICT_FLAG_QUEUE_BYPASS:
+                return True
+            kfree_skb_reason(state.net, skb, SKB_DROP_REASON_NETFILTER_DROP)
+            return False
+        entry = nf_queue_entry(skb, state, queuenum, state.entries[state.index])
+        if state.hook == NF_INET_LOCAL_OUT and state.pf in self.reroute:
+            entry.route_key = self.reroute[state.pf][0](skb)
+        handler(entry)
+        return False
+
+
+def nf_register_queue_handler(net: Net, queuenum: int, handler: QueueHandler) -> None:
+    """Have `handler(entry)` called with each packet for queue `queuenum` of the namespace.
+
+    Raises:
+        ValueError: there is no such queue, or it has a listener.
+    """
+    if not 0 <= queuenum < NF_MAX_QUEUES:
+        raise ValueError(f"queue {queuenum}: they are 0 to {NF_MAX_QUEUES - 1}")
+    if queuenum in net.nf_queue.handlers:
+        raise ValueError(f"queue {queuenum} of {net.name} has a listener already")
+    net.nf_queue.handlers[queuenum] = handler
+
+
+def nf_unregister_queue_handler(net: Net, queuenum: int) -> None:
+    """Take the listener away; no error without one. It still answers for what it holds."""
+    net.nf_queue.handlers.pop(queuenum, None)
+
+
+def nf_reinject(entry: nf_queue_entry, verdict: int) -> int:
+    """net/netfilter/nf_queue.c: the listener's verdict. Call with the host's lock held.
+
+    NF_ACCEPT goes on behind the hook that queued the packet, NF_REPEAT with that hook, NF_STOP
+    behind the last one; NF_QUEUE_NR(n) hands it on; NF_STOLEN leaves it to the listener. A packet
+    whose hook is gone is dropped. What okfn returns, or 0.
+
+    Raises:
+        ValueError: no verdict, or the packet had one already.
+    """
+    if verdict & NF_VERDICT_MASK > NF_MAX_VERDICT:
+        raise ValueError(f"{verdict:#x} is no verdict (NF_*)")
+    if entry.done:
+        raise ValueError("this packet had its verdict already")
+    entry.done = True
+    skb, state = entry.skb, entry.state
+    net = state.net
+    lists = net.ipv6.nf_hooks if state.pf == NFPROTO_IPV6 else net.nf_hooks
+    entries = lists[state.hook]
+    at = next((i for i, ops in enumerate(entries) if ops is entry.ops), -1)
+    kind = verdict & NF_VERDICT_MASK
+    if kind == NF_STOLEN:
+        return 0
+    if at < 0 or kind == NF_DROP or net.closed or not _rerouted(entry):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NETFILTER_DROP)
+        return 0
+    state.entries = entries
+    state.index = at
+    if kind == NF_QUEUE and not net.nf_queue.take(skb, state, verdict):
+        return 0
+    if kind != NF_STOP and nf_hook_slow(skb, state, at if kind == NF_REPEAT else at + 1) != 1:
+        return 0
+    return state.okfn(net, state.sk, skb)
+
+
+def nf_hook_continue(skb: sk_buff, state: nf_hook_state) -> int:
+    """Have `skb` go on behind the hook that is at work, in place of the packet it was asked about.
+
+    The hook answers NF_STOLEN then: a packet put together of fragments is another sk_buff.
+    """
+    on = nf_hook_state(
+        state.hook,
+        state.net,
+        state.sk,
+        state.indev,
+        state.outdev,
+        state.pf,
+        state.okfn,
+        state.entries,
+    )
+    if nf_hook_slow(skb, on, state.index + 1) != NF_ACCEPT:
+        return 0
+    return on.okfn(on.net, on.sk, skb)
+
+
+def _rerouted(entry: nf_queue_entry) -> bool:
+    """nf_reroute: what the listener sent elsewhere has a route there, or is dropped."""
+    key = entry.route_key
+    if key is None:
+        return True
+    state = entry.state
+    key_of, route = state.net.nf_queue.reroute[state.pf]
+    return key_of(entry.skb) == key or not route(state.net, state.sk, entry.skb)

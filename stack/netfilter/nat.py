@@ -1,0 +1,219 @@
+"""Rules of NAT, in the words of nft:
+
+    nat.masquerade(host, oif="eth1")
+    nat.snat(host, "192.0.2.7", oif="eth1", saddr="10.0.0.0/24")
+    nat.dnat(host, "10.0.0.5:80", iif="eth1", proto="tcp", dport=8080)
+
+A rule is asked once per connection, those of one kind in the order they were made; the first that
+matches decides. What else it asks for is in stack/netfilter/match.py. Call these with the host's
+lock held where other threads run the host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+from fastpath.skbuff import sk_buff
+from stack.core.netfilter import (
+    NF_ACCEPT,
+    NF_INET_LOCAL_IN,
+    NF_INET_LOCAL_OUT,
+    NF_INET_POST_ROUTING,
+    NF_INET_PRE_ROUTING,
+    NFPROTO_IPV4,
+    NFPROTO_IPV6,
+    nf_hook_state,
+)
+from stack.core.rows import row, state
+from stack.netfilter.match import FAMILIES, nft_match, nft_match_packet, parse_match, parse_ports
+from stack.netfilter.nf_conntrack import nf_conn
+from stack.netfilter.nf_nat_core import (
+    NF_NAT_MANIP_DST,
+    NF_NAT_MANIP_SRC,
+    NF_NAT_RANGE_MAP_IPS,
+    NF_NAT_RANGE_PERSISTENT,
+    NF_NAT_RANGE_PROTO_RANDOM_FULLY,
+    NF_NAT_RANGE_PROTO_SPECIFIED,
+    nf_nat_range2,
+    nf_nat_setup_info,
+)
+from stack.netfilter.nf_nat_hooks import nf_nat_netns_get, nf_nat_netns_put
+from stack.netfilter.nf_nat_masquerade import (
+    nf_nat_masquerade,
+    nf_nat_masquerade_inet_register_notifiers,
+    nf_nat_masquerade_inet_unregister_notifiers,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+__all__ = ["delete", "dnat", "masquerade", "nat_rule", "rules", "snat"]
+
+
+@state
+class nat_rule:
+    """One rule: what it asks for, and what connections get that have it. `packets` counts them."""
+
+    match: nft_match
+    range: nf_nat_range2
+    maniptype: int
+    masq: bool
+    families: list[int]
+    hooks: list[int]
+    text: str
+    packets: int = row(0)
+
+    def __repr__(self) -> str:
+        return f"<nat {self.text}>"
+
+    def __call__(self, skb: sk_buff, hook: nf_hook_state, ct: nf_conn) -> int:
+        return nat_rule_eval(self, skb, hook, ct)
+
+
+def nat_rule_eval(rule: nat_rule, skb: sk_buff, hook: nf_hook_state, ct: nf_conn) -> int:
+    """net/netfilter/nft_nat.c, nft_masq.c: have it decide, if the packet matches; a verdict."""
+    if hook.pf not in rule.families or not nft_match_packet(rule.match, skb, hook):
+        return NF_ACCEPT
+    rule.packets += 1
+    if rule.masq:
+        return nf_nat_masquerade(skb, hook, ct, rule.range)
+    return nf_nat_setup_info(ct, rule.range, rule.maniptype)
+
+
+def parse_to(to: str) -> tuple[int, nf_nat_range2]:
+    """(family, range) of "192.0.2.7", "192.0.2.7-192.0.2.9:1024-2047", "[2001:db8::7]:80".
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    text = str(to).strip()
+    ports = ""
+    if text.startswith("["):
+        addrs, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise ValueError(f"{to!r}: an IPv6 address with a port is written [address]:port")
+        ports = rest[1:]
+    elif text.count(":") == 1:
+        addrs, _, ports = text.partition(":")
+    else:
+        addrs = text
+    first, dash, last = addrs.partition("-")
+    low = ipaddress.ip_address(first.strip())
+    high = ipaddress.ip_address(last.strip()) if dash else low
+    if low.version != high.version or int(high) < int(low):
+        raise ValueError(f"{to!r}: no range of addresses")
+    rng = nf_nat_range2(NF_NAT_RANGE_MAP_IPS, int(low), int(high))
+    if ports:
+        rng.flags |= NF_NAT_RANGE_PROTO_SPECIFIED
+        rng.min_proto, rng.max_proto = parse_ports(ports)
+    return FAMILIES[low.version], rng
+
+
+def _flags(rng: nf_nat_range2, random: bool, persistent: bool) -> None:
+    if random:
+        rng.flags |= NF_NAT_RANGE_PROTO_RANDOM_FULLY
+    if persistent:
+        rng.flags |= NF_NAT_RANGE_PERSISTENT
+
+
+def _add(net: Net, rule: nat_rule) -> nat_rule:
+    for hook in rule.hooks:
+        net.ct.nat_rules[hook] = [*net.ct.nat_rules[hook], rule]
+    for pf in rule.families:
+        nf_nat_netns_get(net, pf)
+    if rule.masq:
+        nf_nat_masquerade_inet_register_notifiers(net)
+    return rule
+
+
+def _text(kind: str, words: dict[str, Any]) -> str:
+    said = (f"{word} {value}" for word, value in words.items() if value is not None)
+    return " ".join((*said, kind))
+
+
+def masquerade(
+    net: Net, *, ports: Any = None, random: bool = False, ip: str | None = None, **words: Any
+) -> nat_rule:
+    """`masquerade`: connections that match leave with the address of the interface they leave by.
+
+    `ports`: the source ports to choose from ("1024-2047"); else a port is kept while it is free.
+    `random`: choose them at random (fully-random). `ip`: "ip" (the default, unless the addresses
+    are of IPv6), "ip6" or "inet", both.
+
+    Raises:
+        ValueError: words that a rule does not have, or values that do not fit.
+    """
+    both = ip == "inet"
+    match = parse_match(words | ({} if both else {"ip": ip}))
+    families: list[int] = [match.pf or NFPROTO_IPV4]
+    if both and not match.pf:
+        families.append(NFPROTO_IPV6)
+    rng = nf_nat_range2()
+    if ports is not None:
+        rng.flags |= NF_NAT_RANGE_PROTO_SPECIFIED
+        rng.min_proto, rng.max_proto = parse_ports(ports)
+    _flags(rng, random, False)
+    hooks = [NF_INET_POST_ROUTING]
+    text = _text("masquerade", words)
+    return _add(net, nat_rule(match, rng, NF_NAT_MANIP_SRC, True, families, hooks, text))
+
+
+def snat(
+    net: Net, to: str, *, random: bool = False, persistent: bool = False, **words: Any
+) -> nat_rule:
+    """`snat to`: connections that match get their source from `to`, "address[-address][:ports]".
+
+    `persistent`: of several addresses a client gets the same one to every server.
+
+    Raises:
+        ValueError: see masquerade.
+    """
+    pf, rng = parse_to(to)
+    match = parse_match({"ip": "ip" if pf == NFPROTO_IPV4 else "ip6"} | words)
+    _flags(rng, random, persistent)
+    hooks = [NF_INET_POST_ROUTING, NF_INET_LOCAL_IN]
+    text = _text(f"snat to {to}", words)
+    return _add(net, nat_rule(match, rng, NF_NAT_MANIP_SRC, False, [pf], hooks, text))
+
+
+def dnat(
+    net: Net, to: str, *, random: bool = False, persistent: bool = False, **words: Any
+) -> nat_rule:
+    """`dnat to`: connections that match go to `to`, "address[-address][:ports]"; those that this
+    host makes itself too, unless the rule asks for an `iif`.
+
+    Raises:
+        ValueError: see masquerade.
+    """
+    pf, rng = parse_to(to)
+    match = parse_match({"ip": "ip" if pf == NFPROTO_IPV4 else "ip6"} | words)
+    _flags(rng, random, persistent)
+    hooks = [NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT]
+    text = _text(f"dnat to {to}", words)
+    return _add(net, nat_rule(match, rng, NF_NAT_MANIP_DST, False, [pf], hooks, text))
+
+
+def rules(net: Net) -> list[nat_rule]:
+    """All rules of a namespace: destinations first, then sources."""
+    found: dict[nat_rule, None] = {}
+    for hook in (NF_INET_PRE_ROUTING, NF_INET_POST_ROUTING):
+        found |= dict.fromkeys(net.ct.nat_rules[hook])  # type: ignore[arg-type]
+    return list(found)
+
+
+def delete(net: Net, rule: nat_rule) -> None:
+    """Take a rule away. Connections that it decided about keep what they have while any rule of
+    their family is left; with the last one tracking may end (unless somebody else wants it).
+
+    Raises:
+        ValueError: it is no rule of this namespace.
+    """
+    if rule not in rules(net):
+        raise ValueError(f"{rule!r} is no rule of {net.name}")
+    for hook in rule.hooks:
+        net.ct.nat_rules[hook] = [one for one in net.ct.nat_rules[hook] if one is not rule]
+    for pf in rule.families:
+        nf_nat_netns_put(net, pf)
+    if rule.masq and not any(one.masq for one in rules(net)):
+        nf_nat_masquerade_inet_unregister_notifiers(net)

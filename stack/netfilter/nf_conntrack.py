@@ -1,0 +1,202 @@
+"""Tracked connections: their tuples, what is known of them, the table of a namespace.
+
+include/net/netfilter/nf_conntrack.h, nf_conntrack_tuple.h, include/uapi/linux/netfilter.
+
+A tuple is `(l3num, protonum, saddr, sport, daddr, dport)` as one direction of a connection has it;
+of ICMP `sport` is the identifier and `dport` is `type << 8 | code`, of other protocols both are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastpath.skbuff import sk_buff
+from stack.core.netfilter import NF_INET_NUMHOOKS, nf_hook_state
+from stack.core.rows import row, state, wide
+
+if TYPE_CHECKING:
+    from stack.core.timer import timer_list
+    from stack.net import Net
+
+# enum ip_conntrack_info: what a packet is to its connection (skb.nfctinfo)
+IP_CT_ESTABLISHED = 0
+IP_CT_RELATED = 1
+IP_CT_NEW = 2
+IP_CT_IS_REPLY = 3
+IP_CT_ESTABLISHED_REPLY = 3
+IP_CT_RELATED_REPLY = 4
+IP_CT_UNTRACKED = 7
+
+IP_CT_DIR_ORIGINAL = 0
+IP_CT_DIR_REPLY = 1
+
+# enum ip_conntrack_status
+IPS_EXPECTED = 1 << 0
+IPS_SEEN_REPLY = 1 << 1
+IPS_ASSURED = 1 << 2
+IPS_CONFIRMED = 1 << 3
+IPS_SRC_NAT = 1 << 4
+IPS_DST_NAT = 1 << 5
+IPS_NAT_MASK = IPS_SRC_NAT | IPS_DST_NAT
+IPS_SRC_NAT_DONE = 1 << 7
+IPS_DST_NAT_DONE = 1 << 8
+IPS_NAT_DONE_MASK = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE
+IPS_DYING = 1 << 9
+
+NSEC_PER_SEC = 1_000_000_000
+
+Tuple = tuple[int, int, int, int, int, int]
+
+
+@state
+class ip_ct_tcp_state:
+    """struct ip_ct_tcp_state: what one side of a TCP connection may send. 32-bit numbers."""
+
+    td_end: int = row(0)
+    """Behind the last byte sent."""
+    td_maxend: int = row(0)
+    """Behind the last byte that the other side lets it send."""
+    td_maxwin: int = row(0)
+    td_maxack: int = row(0)
+    td_scale: int = row(0)
+    flags: int = row(0)
+
+
+@state
+class ip_ct_tcp:
+    """struct ip_ct_tcp: a TCP connection as it looks from between."""
+
+    orig: ip_ct_tcp_state = row(make=ip_ct_tcp_state)
+    reply: ip_ct_tcp_state = row(make=ip_ct_tcp_state)
+    state: int = row(0)
+    last_dir: int = row(0)
+    retrans: int = row(0)
+    last_index: int = row(0)
+    last_seq: int = row(0)
+    last_ack: int = row(0)
+    last_end: int = row(0)
+    last_win: int = row(0)
+    last_wscale: int = row(0)
+    last_flags: int = row(0)
+
+
+@state
+class nf_conn:
+    """struct nf_conn: one connection, from its first packet on.
+
+    It is in the table when it is IPS_CONFIRMED: its first packet was let out, or in. `timeout` is
+    the clock's ns from then on, before that a length of time.
+    """
+
+    net: Net
+    l3num: int
+    protonum: int
+    orig: nf_conntrack_tuple_hash = row()
+    reply: nf_conntrack_tuple_hash = row()
+    status: int = row(0)
+    timeout: int = row(0)
+    mark: int = row(0)
+    tcp: ip_ct_tcp | None = row()
+    stream_ts: int = row(0)
+    """Of UDP: from when on it is a stream (proto.udp.stream_ts)."""
+    masq_index: int = row(0)
+    """The interface whose address it goes by; 0 without masquerading."""
+    orig_packets: int = row(0)
+    orig_bytes: int = row(0)
+    reply_packets: int = row(0)
+    reply_bytes: int = row(0)
+
+    def __repr__(self) -> str:
+        return f"<nf_conn {self.orig.tuple} reply {self.reply.tuple} status {self.status:#x}>"
+
+
+@state
+class nf_conntrack_tuple_hash:
+    """struct nf_conntrack_tuple_hash: one direction of a connection, as the table finds it."""
+
+    ct: nf_conn
+    dir: int
+    tuple: Tuple
+
+
+@state
+class ip_conntrack_stat:
+    """struct ip_conntrack_stat: a row of /proc/net/stat/nf_conntrack."""
+
+    found: int = row(0)
+    invalid: int = row(0)
+    insert: int = row(0)
+    insert_failed: int = row(0)
+    clash_resolve: int = row(0)
+    drop: int = row(0)
+    early_drop: int = row(0)
+    error: int = row(0)
+    search_restart: int = row(0)
+
+
+NatRule = Callable[[sk_buff, nf_hook_state, nf_conn], int]
+"""`rule(skb, state, ct) -> verdict`: sets the connection's NAT up, or leaves it alone."""
+
+
+def new_nat_rules() -> list[list[NatRule]]:
+    """No rules at any hook point."""
+    return [[] for _ in range(NF_INET_NUMHOOKS)]
+
+
+@state
+class netns_ct:
+    """struct netns_ct: the table of a namespace, and who uses it."""
+
+    net: Net
+    hash: dict[Tuple, nf_conntrack_tuple_hash] = row(make=dict)
+    """By tuple, both directions of every confirmed connection."""
+    count: int = row(0)
+    """Connections in it."""
+    stat: ip_conntrack_stat = row(make=ip_conntrack_stat)
+    unassured: dict[nf_conn, None] = row(make=dict)
+    """What early drop takes, oldest first."""
+    gc_timer: timer_list | None = row()
+    users: dict[int, int] = row(make=dict)
+    """How many want connections tracked, by family."""
+    nat_users: dict[int, int] = row(make=dict)
+    nat_rules: list[list[NatRule]] = row(make=new_nat_rules)
+    """By hook point, asked in order until one has decided."""
+    masquerading: bool = row(False)
+    chains: dict[tuple[str, bool], Any] = row(make=dict)
+    """The filter's, by (name, raw): stack/netfilter/firewall.py."""
+    nat_bysource: dict[tuple[int, int, wide, int], list[nf_conn]] = row(make=dict)
+    """By (l3num, protonum, source, port) before NAT (nf_nat_bysource)."""
+
+
+def nf_ct_get(skb: sk_buff) -> nf_conn | None:
+    """include/net/netfilter/nf_conntrack.h: the connection of a packet; what it is to it is in
+    skb.nfctinfo. None: untracked (IP_CT_UNTRACKED), or INVALID."""
+    ct: nf_conn | None = skb.nfct
+    return ct
+
+
+def nf_ct_set(skb: sk_buff, ct: nf_conn | None, info: int) -> None:
+    """include/net/netfilter/nf_conntrack.h"""
+    skb.nfct = ct
+    skb.nfctinfo = info
+
+
+def ctinfo2dir(info: int) -> int:
+    """include/uapi/linux/netfilter/nf_conntrack_common.h CTINFO2DIR."""
+    return IP_CT_DIR_REPLY if info >= IP_CT_IS_REPLY else IP_CT_DIR_ORIGINAL
+
+
+def nf_ct_tuple_of(ct: nf_conn, direction: int) -> Tuple:
+    """ct->tuplehash[direction].tuple"""
+    return ct.reply.tuple if direction else ct.orig.tuple
+
+
+def nf_ct_is_confirmed(ct: nf_conn) -> bool:
+    """include/net/netfilter/nf_conntrack.h: it is (or was) in the table."""
+    return ct.status & IPS_CONFIRMED != 0
+
+
+def nf_ct_is_dying(ct: nf_conn) -> bool:
+    """include/net/netfilter/nf_conntrack.h: it was taken out of the table."""
+    return ct.status & IPS_DYING != 0

@@ -1,0 +1,223 @@
+"""Which connection a packet belongs to (net/netfilter/nf_conntrack_core.c).
+
+`nf_ct_netns_get(net, family)` has a namespace track: conntrack at PRE_ROUTING and LOCAL_OUT, behind
+the fragments' hook, and the table's entry at LOCAL_IN and POST_ROUTING, behind all others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import sk_buff
+from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.netfilter import (
+    NF_ACCEPT,
+    NF_DROP,
+    NF_INET_LOCAL_IN,
+    NF_INET_LOCAL_OUT,
+    NF_INET_POST_ROUTING,
+    NF_INET_PRE_ROUTING,
+    NF_IP_PRI_CONNTRACK,
+    NF_IP_PRI_CONNTRACK_CONFIRM,
+    NF_IP_PRI_CONNTRACK_DEFRAG,
+    NF_REPEAT,
+    NFPROTO_IPV4,
+    NFPROTO_IPV6,
+    nf_hook_state,
+    nf_register_net_hook,
+    nf_unregister_net_hook,
+)
+from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
+from stack.netfilter.nf_conntrack import (
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_NEW,
+    IP_CT_UNTRACKED,
+    IPS_SEEN_REPLY,
+    netns_ct,
+    nf_conn,
+)
+from stack.netfilter.nf_conntrack_life import nf_conntrack_cleanup_net
+from stack.netfilter.nf_conntrack_proto import (
+    nf_conntrack_generic_packet,
+    nf_conntrack_icmp_packet,
+    nf_conntrack_icmpv4_error,
+    nf_conntrack_icmpv6_error,
+    nf_conntrack_udp_packet,
+)
+from stack.netfilter.nf_conntrack_proto_tcp import nf_conntrack_tcp_packet
+from stack.netfilter.nf_conntrack_table import (
+    nf_conntrack_alloc,
+    nf_conntrack_confirm,
+    nf_conntrack_find_get,
+)
+from stack.netfilter.nf_conntrack_tuple import (
+    nf_ct_get_tuple,
+    nf_ct_invert_tuple,
+    nf_ct_l4_offset,
+    nf_ct_plain_tuple,
+)
+from stack.netfilter.nf_defrag import ipv4_conntrack_defrag, ipv6_defrag
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
+
+
+def nf_conntrack_in(skb: sk_buff, state: nf_hook_state) -> int:
+    """net/netfilter/nf_conntrack_core.c: give the packet its connection; a verdict.
+
+    An INVALID one goes on without: rules decide about it.
+    """
+    net: Net = state.net
+    ct: nf_conn = skb.nfct
+    if ct is not None:
+        if ct.net is net:  # seen before: it came over loopback
+            return NF_ACCEPT
+        skb.nfct = None  # of the namespace that it comes from
+        skb.nfctinfo = 0
+    elif skb.nfctinfo == IP_CT_UNTRACKED:
+        return NF_ACCEPT
+    table: netns_ct = net.ct
+    pf = state.pf
+    tup = nf_ct_plain_tuple(skb, pf)
+    if tup is not None:
+        dataoff = skb.transport_header - skb.network_header
+        proto = skb.l4_proto
+    else:
+        dataoff, proto = nf_ct_l4_offset(skb, 0, pf)
+        if dataoff < 0:
+            table.stat.invalid += 1
+            return NF_ACCEPT
+        if proto in (IPPROTO_ICMP, IPPROTO_ICMPV6):
+            ret = nf_conntrack_handle_icmp(skb, dataoff, proto, state)
+            if ret <= 0:
+                table.stat.error += 1
+                table.stat.invalid += 1
+                return -ret
+            if skb.nfct is not None or skb.nfctinfo == IP_CT_UNTRACKED:
+                return NF_ACCEPT
+        tup = nf_ct_get_tuple(skb, 0, dataoff, pf, proto)
+        if tup is None:
+            table.stat.invalid += 1
+            return NF_ACCEPT
+    for _ in range(2):  # the second time after -NF_REPEAT
+        ret = resolve_normal_ct(skb, net, tup)
+        if ret < 0:
+            table.stat.drop += 1
+            return NF_DROP
+        ct = skb.nfct  # type: ignore[assignment]  # None: nothing can answer it
+        if ct is None:
+            table.stat.invalid += 1
+            return NF_ACCEPT
+        ret = nf_conntrack_handle_packet(ct, skb, dataoff, proto, skb.nfctinfo, state)
+        if ret > 0:
+            break
+        skb.nfct = None
+        if ret != -NF_REPEAT:
+            table.stat.invalid += 1
+            skb.nfctinfo = 0
+            if ret == NF_DROP:
+                table.stat.drop += 1
+            return -ret
+    if skb.nfctinfo == IP_CT_ESTABLISHED_REPLY:
+        ct.status |= IPS_SEEN_REPLY
+    return NF_ACCEPT
+
+
+def nf_conntrack_handle_icmp(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> int:
+    """net/netfilter/nf_conntrack_core.c: errors have the connection that they are about."""
+    if proto == IPPROTO_ICMP and state.pf == NFPROTO_IPV4:
+        return nf_conntrack_icmpv4_error(skb, dataoff, state)
+    if proto == IPPROTO_ICMPV6 and state.pf == NFPROTO_IPV6:
+        return nf_conntrack_icmpv6_error(skb, dataoff, state)
+    return NF_ACCEPT
+
+
+def resolve_normal_ct(skb: sk_buff, net: Net, tup: tuple[int, int, int, int, int, int]) -> int:
+    """net/netfilter/nf_conntrack_core.c: find the connection, or begin one. -1: the table is full.
+
+    skb.nfct stays None when nothing can answer such a packet.
+    """
+    found = nf_conntrack_find_get(net, tup)
+    if found is None:
+        reply = nf_ct_invert_tuple(tup)
+        if reply is None:
+            return 0
+        ct = nf_conntrack_alloc(net, tup, reply)
+        if ct is None:
+            return -1
+        skb.nfct = ct
+        skb.nfctinfo = IP_CT_NEW
+        return 0
+    ct = found.ct
+    net.ct.stat.found += 1
+    skb.nfct = ct
+    if found.dir:
+        skb.nfctinfo = IP_CT_ESTABLISHED_REPLY
+    else:
+        skb.nfctinfo = IP_CT_ESTABLISHED if ct.status & IPS_SEEN_REPLY else IP_CT_NEW
+    return 0
+
+
+def nf_conntrack_handle_packet(
+    ct: nf_conn, skb: sk_buff, dataoff: int, proto: int, ctinfo: int, state: nf_hook_state
+) -> int:
+    """net/netfilter/nf_conntrack_core.c: what the protocol says of it: a verdict, or minus one of
+    an INVALID packet.
+    """
+    if proto == IPPROTO_TCP:
+        return nf_conntrack_tcp_packet(ct, skb, dataoff, ctinfo, state)
+    if proto == IPPROTO_UDP:
+        return nf_conntrack_udp_packet(ct, skb, dataoff, ctinfo, state)
+    if proto in (IPPROTO_ICMP, IPPROTO_ICMPV6):
+        return nf_conntrack_icmp_packet(ct, skb, ctinfo, state)
+    return nf_conntrack_generic_packet(ct, skb, ctinfo)
+
+
+# --- who wants it --------------------------------------------------------------------------
+
+
+def nf_ct_netns_get(net: Net, pf: int) -> None:
+    """net/netfilter/nf_conntrack_proto.c: track connections of a family from now on."""
+    users = net.ct.users
+    users[pf] = users.get(pf, 0) + 1
+    if users[pf] > 1:
+        return
+    defrag = ipv4_conntrack_defrag if pf == NFPROTO_IPV4 else ipv6_defrag
+    for hook in (NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT):
+        nf_register_net_hook(net, hook, defrag, pf, NF_IP_PRI_CONNTRACK_DEFRAG)
+        nf_register_net_hook(net, hook, nf_conntrack_in, pf, NF_IP_PRI_CONNTRACK)
+    for hook in (NF_INET_LOCAL_IN, NF_INET_POST_ROUTING):
+        nf_register_net_hook(net, hook, nf_conntrack_confirm, pf, NF_IP_PRI_CONNTRACK_CONFIRM)
+
+
+def nf_ct_netns_put(net: Net, pf: int) -> None:
+    """net/netfilter/nf_conntrack_proto.c: one user fewer; the last one ends it."""
+    users = net.ct.users
+    if not users.get(pf):
+        return
+    users[pf] -= 1
+    if users[pf]:
+        return
+    defrag = ipv4_conntrack_defrag if pf == NFPROTO_IPV4 else ipv6_defrag
+    for hook in (NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT):
+        nf_unregister_net_hook(net, hook, defrag, pf)
+        nf_unregister_net_hook(net, hook, nf_conntrack_in, pf)
+    for hook in (NF_INET_LOCAL_IN, NF_INET_POST_ROUTING):
+        nf_unregister_net_hook(net, hook, nf_conntrack_confirm, pf)
+    if not any(users.values()):
+        nf_conntrack_cleanup_net(net)
+
+
+def nf_conntrack_init_net(net: Net) -> None:
+    """net/netfilter/nf_conntrack_core.c: an empty table."""
+    net.ct = netns_ct(net)
+
+
+nf_conntrack_net_ops = pernet_operations(init=nf_conntrack_init_net, exit=nf_conntrack_cleanup_net)
+
+
+def nf_conntrack_init(machine: Machine) -> None:
+    """Give every namespace of the machine a table."""
+    register_pernet_subsys(machine, nf_conntrack_net_ops)

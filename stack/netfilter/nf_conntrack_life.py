@@ -1,0 +1,172 @@
+"""How long a connection is tracked: timeouts, the table's limit, early drop, the collector.
+
+net/netfilter/nf_conntrack_core.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import sk_buff
+from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.netfilter.nf_conntrack import (
+    IP_CT_IS_REPLY,
+    IPS_ASSURED,
+    IPS_CONFIRMED,
+    IPS_DYING,
+    IPS_SRC_NAT_DONE,
+    NSEC_PER_SEC,
+    netns_ct,
+    nf_conn,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+GC_SCAN_INTERVAL_MIN_NS = 1 * NSEC_PER_SEC
+GC_SCAN_INTERVAL_MAX_NS = 60 * NSEC_PER_SEC
+
+
+def nf_ct_is_expired(ct: nf_conn) -> bool:
+    """include/net/netfilter/nf_conntrack.h: its time is over."""
+    now: int = ct.net.clock.now_ns()
+    return ct.timeout <= now
+
+
+def nf_ct_expires(ct: nf_conn) -> int:
+    """include/net/netfilter/nf_conntrack.h: nanoseconds that are left, 0 when it is over."""
+    now: int = ct.net.clock.now_ns()
+    return max(ct.timeout - now, 0)
+
+
+def nf_ct_acct_update(ct: nf_conn, ctinfo: int, skb: sk_buff) -> None:
+    """net/netfilter/nf_conntrack_core.c: count packet and bytes (sysctl nf_conntrack_acct)."""
+    if not ct.net.sysctl.nf_conntrack_acct:
+        return
+    if ctinfo >= IP_CT_IS_REPLY:
+        ct.reply_packets += 1
+        ct.reply_bytes += skb.len
+    else:
+        ct.orig_packets += 1
+        ct.orig_bytes += skb.len
+
+
+def nf_ct_refresh_acct(ct: nf_conn, ctinfo: int, skb: sk_buff, extra_ns: int) -> None:
+    """net/netfilter/nf_conntrack_core.c: it lives `extra_ns` from now on; count the packet."""
+    if ct.status & IPS_CONFIRMED:
+        extra_ns += ct.net.clock.now_ns()
+    ct.timeout = extra_ns
+    nf_ct_acct_update(ct, ctinfo, skb)
+
+
+def nf_ct_assured(ct: nf_conn) -> None:
+    """Set IPS_ASSURED: a full table does not drop it early."""
+    ct.status |= IPS_ASSURED
+    ct.net.ct.unassured.pop(ct, None)
+
+
+def nf_ct_count(table: netns_ct, delta: int) -> None:
+    """One connection more, or fewer."""
+    table.count += delta
+    table.net.sysctl.publish("nf_conntrack_count", table.count)
+
+
+def nf_ct_delete(ct: nf_conn) -> bool:
+    """net/netfilter/nf_conntrack_core.c: take it out of the table; False: somebody did."""
+    if ct.status & IPS_DYING:
+        return False
+    ct.status |= IPS_DYING
+    if not ct.status & IPS_CONFIRMED:
+        return True
+    table: netns_ct = ct.net.ct
+    table.unassured.pop(ct, None)
+    for one in (ct.orig, ct.reply):
+        if table.hash.get(one.tuple) is one:
+            del table.hash[one.tuple]
+    if ct.status & IPS_SRC_NAT_DONE:
+        nf_nat_cleanup_conntrack(table, ct)
+    nf_ct_count(table, -1)
+    return True
+
+
+def nf_nat_bysource_add(table: netns_ct, ct: nf_conn) -> None:
+    """net/netfilter/nf_nat_core.c (in nf_nat_setup_info): among those of its source."""
+    tup = ct.orig.tuple
+    table.nat_bysource.setdefault((tup[0], tup[1], tup[2], tup[3]), []).append(ct)
+
+
+def nf_nat_cleanup_conntrack(table: netns_ct, ct: nf_conn) -> None:
+    """net/netfilter/nf_nat_core.c: no longer among those of its source."""
+    tup = ct.orig.tuple
+    key = tup[0], tup[1], tup[2], tup[3]
+    same = table.nat_bysource.get(key)
+    if same is not None and ct in same:
+        same.remove(ct)
+        if not same:
+            del table.nat_bysource[key]
+
+
+def nf_ct_kill_acct(ct: nf_conn, ctinfo: int, skb: sk_buff) -> bool:
+    """net/netfilter/nf_conntrack_core.c: count its last packet and delete it."""
+    nf_ct_acct_update(ct, ctinfo, skb)
+    return nf_ct_delete(ct)
+
+
+def early_drop(table: netns_ct) -> bool:
+    """net/netfilter/nf_conntrack_core.c: the table is full: make room by dropping what nobody has
+    answered yet, the oldest first. False: all are assured.
+
+    The kernel takes one of eight hash chains.
+    """
+    for ct in table.unassured:
+        nf_ct_delete(ct)
+        table.stat.early_drop += 1
+        return True
+    return False
+
+
+def gc_worker(timer: timer_list) -> None:
+    """net/netfilter/nf_conntrack_core.c: delete what is over. The next run is when the next one
+    will be, a second later at the earliest, a minute at the latest; none while the table is empty.
+    """
+    table: netns_ct = timer.data
+    now = table.net.clock.now_ns()
+    soonest = now + GC_SCAN_INTERVAL_MAX_NS
+    over: list[nf_conn] = []
+    ct: nf_conn
+    for one in table.hash.values():
+        ct = one.ct
+        if one.dir:
+            continue
+        if ct.timeout <= now:
+            over.append(ct)
+        elif ct.timeout < soonest:
+            soonest = ct.timeout
+    for ct in over:
+        nf_ct_delete(ct)
+    if table.hash:
+        mod_timer(timer, max(soonest, now + GC_SCAN_INTERVAL_MIN_NS))
+
+
+def gc_start(table: netns_ct) -> None:
+    """The table has its first connection: have the collector run."""
+    timer = table.gc_timer
+    if timer is None:
+        machine = table.net.machine
+        timer = table.gc_timer = timer_list(machine, gc_worker, TIMER_DEFERRABLE, data=table)
+    if not timer.pending:
+        mod_timer(timer, table.net.clock.now_ns() + GC_SCAN_INTERVAL_MIN_NS)
+
+
+def nf_ct_iterate_cleanup(net: Net, wanted: list[nf_conn]) -> int:
+    """Delete connections; how many there were of them."""
+    return sum(nf_ct_delete(ct) for ct in wanted)
+
+
+def nf_conntrack_cleanup_net(net: Net) -> None:
+    """net/netfilter/nf_conntrack_core.c: the namespace ends."""
+    table: netns_ct = net.ct
+    for one in list(table.hash.values()):
+        nf_ct_delete(one.ct)
+    if table.gc_timer is not None:
+        timer_delete(table.gc_timer)

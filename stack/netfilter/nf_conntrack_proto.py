@@ -1,0 +1,169 @@
+"""Connections of UDP, ICMP, ICMPv6 and of any other protocol.
+
+net/netfilter/nf_conntrack_proto_udp.c, _icmp.c, _icmpv6.c, _generic.c.
+"""
+
+from __future__ import annotations
+
+from fastpath.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, udphdr_at
+from fastpath.skbuff import pskb_may_pull, sk_buff
+from stack.core.netfilter import (
+    NF_ACCEPT,
+    NF_INET_PRE_ROUTING,
+    NFPROTO_IPV4,
+    NFPROTO_IPV6,
+    nf_hook_state,
+)
+from stack.core.rows import wide
+from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP
+from stack.netfilter.nf_conntrack import (
+    IP_CT_DIR_REPLY,
+    IP_CT_IS_REPLY,
+    IP_CT_RELATED,
+    IP_CT_UNTRACKED,
+    IPS_ASSURED,
+    IPS_CONFIRMED,
+    IPS_SEEN_REPLY,
+    NSEC_PER_SEC,
+    nf_conn,
+    nf_conntrack_tuple_hash,
+)
+from stack.netfilter.nf_conntrack_life import nf_ct_assured, nf_ct_refresh_acct
+from stack.netfilter.nf_conntrack_sum import nf_checksum
+from stack.netfilter.nf_conntrack_table import nf_conntrack_find_get
+from stack.netfilter.nf_conntrack_tuple import nf_ct_get_tuplepr, nf_ct_invert_tuple
+
+UDP_HLEN = 8
+ICMP_HLEN = 8
+NR_ICMP_TYPES = 18
+ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
+"""Unreachable, source quench, redirect, time exceeded, parameter problem."""
+ICMP_VALID_NEW = frozenset((8, 13, 15, 17))
+"""Echo, time stamp, information and address mask requests."""
+ICMPV6_VALID_NEW = frozenset((128, 139))
+"""Echo and node information requests."""
+ICMPV6_NOCT = frozenset((130, 131, 132, 133, 134, 135, 136, 143))
+"""Listener discovery, routers and neighbours: of no connection (noct_valid_new)."""
+STREAM_AFTER_NS = 2 * NSEC_PER_SEC
+
+
+def udp_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> bool:
+    """net/netfilter/nf_conntrack_proto_udp.c: cut off, a wrong length, a wrong checksum."""
+    left = skb.len - dataoff
+    if left < UDP_HLEN or not pskb_may_pull(skb, dataoff + UDP_HLEN):
+        return True
+    uh = udphdr_at(skb, dataoff)
+    size = uh.len
+    if (size > left or size < UDP_HLEN) and not skb.gso_size:
+        return True
+    if not uh.check:
+        return False
+    return (
+        state.hook == NF_INET_PRE_ROUTING
+        and state.net.sysctl.nf_conntrack_checksum != 0
+        and nf_checksum(skb, dataoff, IPPROTO_UDP, state.pf)
+    )
+
+
+def nf_conntrack_udp_packet(
+    ct: nf_conn, skb: sk_buff, dataoff: int, ctinfo: int, state: nf_hook_state
+) -> int:
+    """net/netfilter/nf_conntrack_proto_udp.c: NF_ACCEPT, or -NF_ACCEPT for an INVALID packet.
+
+    What is answered for two seconds is a stream.
+    """
+    if udp_error(skb, dataoff, state):
+        return -NF_ACCEPT
+    sysctl = ct.net.sysctl
+    now = ct.net.clock.now_ns()
+    if not ct.status & IPS_CONFIRMED:
+        ct.stream_ts = now + STREAM_AFTER_NS
+    extra = sysctl.nf_conntrack_udp_timeout
+    if ct.status & IPS_SEEN_REPLY and now > ct.stream_ts:
+        extra = sysctl.nf_conntrack_udp_timeout_stream
+        if not ct.status & IPS_ASSURED:
+            nf_ct_assured(ct)
+    nf_ct_refresh_acct(ct, ctinfo, skb, extra * NSEC_PER_SEC)
+    return NF_ACCEPT
+
+
+def nf_conntrack_icmp_packet(ct: nf_conn, skb: sk_buff, ctinfo: int, state: nf_hook_state) -> int:
+    """net/netfilter/nf_conntrack_proto_icmp.c, _icmpv6.c: only requests begin something."""
+    kind = ct.orig.tuple[5] >> 8
+    if ct.protonum == IPPROTO_ICMP:
+        if state.pf != NFPROTO_IPV4 or kind not in ICMP_VALID_NEW:
+            return -NF_ACCEPT
+        timeout = ct.net.sysctl.nf_conntrack_icmp_timeout
+    else:
+        if state.pf != NFPROTO_IPV6 or kind not in ICMPV6_VALID_NEW:
+            return -NF_ACCEPT
+        timeout = ct.net.sysctl.nf_conntrack_icmpv6_timeout
+    nf_ct_refresh_acct(ct, ctinfo, skb, timeout * NSEC_PER_SEC)
+    return NF_ACCEPT
+
+
+def nf_conntrack_generic_packet(ct: nf_conn, skb: sk_buff, ctinfo: int) -> int:
+    """net/netfilter/nf_conntrack_proto_generic.c: addresses and protocol are all that is known."""
+    nf_ct_refresh_acct(ct, ctinfo, skb, ct.net.sysctl.nf_conntrack_generic_timeout * NSEC_PER_SEC)
+    return NF_ACCEPT
+
+
+def nf_conntrack_inet_error(
+    skb: sk_buff, dataoff: int, state: nf_hook_state, outer_daddr: wide
+) -> int:
+    """net/netfilter/nf_conntrack_proto_icmp.c: an ICMP error is RELATED to the connection that it
+    quotes a packet of; NF_ACCEPT, or -NF_ACCEPT when there is none or it was sent to another.
+    """
+    inner = nf_ct_get_tuplepr(skb, dataoff + ICMP_HLEN, state.pf)
+    if inner is None:
+        return -NF_ACCEPT
+    inverse = nf_ct_invert_tuple(inner)
+    if inverse is None:
+        return -NF_ACCEPT
+    found: nf_conntrack_tuple_hash | None = nf_conntrack_find_get(state.net, inverse)
+    # It goes to where the quoted packet came from: else it is forged.
+    if found is None or found.tuple[4] != outer_daddr:
+        return -NF_ACCEPT
+    skb.nfct = found.ct
+    skb.nfctinfo = IP_CT_RELATED + (IP_CT_IS_REPLY if found.dir == IP_CT_DIR_REPLY else 0)
+    return NF_ACCEPT
+
+
+def nf_conntrack_icmpv4_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> int:
+    """net/netfilter/nf_conntrack_proto_icmp.c: NF_ACCEPT: go on (with the connection, if it was an
+    error about one); -NF_ACCEPT: INVALID.
+    """
+    if skb.len < dataoff + ICMP_HLEN or not pskb_may_pull(skb, dataoff + ICMP_HLEN):
+        return -NF_ACCEPT
+    if icmp_sum_wrong(skb, dataoff, IPPROTO_ICMP, state):
+        return -NF_ACCEPT
+    kind = icmphdr_at(skb, dataoff).type
+    if kind > NR_ICMP_TYPES:
+        return -NF_ACCEPT
+    if kind not in ICMP_ERRORS:
+        return NF_ACCEPT
+    return nf_conntrack_inet_error(skb, dataoff, state, iphdr_at(skb, 0).daddr)
+
+
+def nf_conntrack_icmpv6_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> int:
+    """net/netfilter/nf_conntrack_proto_icmpv6.c: as of IPv4; neighbours' talk is not tracked."""
+    if skb.len < dataoff + ICMP_HLEN or not pskb_may_pull(skb, dataoff + ICMP_HLEN):
+        return -NF_ACCEPT
+    if icmp_sum_wrong(skb, dataoff, IPPROTO_ICMPV6, state):
+        return -NF_ACCEPT
+    kind = icmphdr_at(skb, dataoff).type
+    if kind in ICMPV6_NOCT:
+        skb.nfctinfo = IP_CT_UNTRACKED
+        return NF_ACCEPT
+    if kind >= 128:
+        return NF_ACCEPT
+    return nf_conntrack_inet_error(skb, dataoff, state, ipv6hdr_at(skb, 0).daddr)
+
+
+def icmp_sum_wrong(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> bool:
+    """Whether a received ICMP message has a wrong checksum, and somebody wants to know."""
+    return (
+        state.hook == NF_INET_PRE_ROUTING
+        and state.net.sysctl.nf_conntrack_checksum != 0
+        and nf_checksum(skb, dataoff, proto, state.pf)
+    )

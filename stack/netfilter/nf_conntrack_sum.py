@@ -1,0 +1,32 @@
+"""Checksums of what conntrack looks at (net/netfilter/utils.c nf_checksum)."""
+
+from __future__ import annotations
+
+from fastpath.csum import csum_fold, csum_ipv6_magic, csum_tcpudp_magic
+from fastpath.hdr import iphdr_at, ipv6hdr_at
+from fastpath.skbuff import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, sk_buff, skb_checksum
+from stack.core.netfilter import NFPROTO_IPV4
+from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6
+
+
+def nf_checksum(skb: sk_buff, dataoff: int, proto: int, pf: int) -> bool:
+    """net/netfilter/utils.c: is the checksum from `dataoff` on wrong? data at the network header.
+
+    What the card verified, or has still to make, is right.
+    """
+    summed = skb.ip_summed
+    if summed in (CHECKSUM_UNNECESSARY, CHECKSUM_PARTIAL):
+        return False
+    n = skb.len - dataoff
+    acc = skb_checksum(skb, dataoff, n)
+    if pf != NFPROTO_IPV4:
+        ip6h = ipv6hdr_at(skb, 0)
+        bad = csum_ipv6_magic(ip6h.saddr, ip6h.daddr, n, proto, acc) != 0
+    elif proto == IPPROTO_ICMP:
+        bad = csum_fold(acc) != 0
+    else:
+        iph = iphdr_at(skb, 0)
+        bad = csum_tcpudp_magic(iph.saddr, iph.daddr, n, proto, acc) != 0
+    if not bad and proto != IPPROTO_ICMP and proto != IPPROTO_ICMPV6:
+        skb.ip_summed = CHECKSUM_UNNECESSARY
+    return bad

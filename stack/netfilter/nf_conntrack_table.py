@@ -1,0 +1,142 @@
+"""The table of connections: find, take in, refuse (net/netfilter/nf_conntrack_core.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.skbuff import sk_buff
+from stack.core.netfilter import NF_ACCEPT, NF_DROP, nf_hook_state
+from stack.core.uapi import IPPROTO_TCP
+from stack.netfilter.nf_conntrack import (
+    IP_CT_DIR_ORIGINAL,
+    IP_CT_DIR_REPLY,
+    IP_CT_IS_REPLY,
+    IPS_CONFIRMED,
+    IPS_DYING,
+    IPS_SRC_NAT_DONE,
+    Tuple,
+    netns_ct,
+    nf_conn,
+    nf_conntrack_tuple_hash,
+)
+from stack.netfilter.nf_conntrack_life import (
+    early_drop,
+    gc_start,
+    nf_ct_count,
+    nf_ct_delete,
+    nf_ct_is_expired,
+    nf_nat_bysource_add,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def nf_conntrack_find_get(net: Net, tup: Tuple) -> nf_conntrack_tuple_hash | None:
+    """net/netfilter/nf_conntrack_core.c: whose tuple it is; one whose time is over is deleted."""
+    found: nf_conntrack_tuple_hash | None = net.ct.hash.get(tup)
+    if found is None:
+        return None
+    ct: nf_conn = found.ct
+    if nf_ct_is_expired(ct):
+        nf_ct_delete(ct)
+        return None
+    return found
+
+
+def nf_conntrack_alloc(net: Net, orig: Tuple, reply: Tuple) -> nf_conn | None:
+    """net/netfilter/nf_conntrack_core.c: a connection that is in no table yet; None: there are
+    nf_conntrack_max of them.
+    """
+    table: netns_ct = net.ct
+    limit = net.sysctl.nf_conntrack_max
+    if limit and table.count >= limit and not early_drop(table):
+        return None
+    ct = nf_conn(net, orig[0], orig[1])
+    ct.orig = nf_conntrack_tuple_hash(ct, IP_CT_DIR_ORIGINAL, orig)
+    ct.reply = nf_conntrack_tuple_hash(ct, IP_CT_DIR_REPLY, reply)
+    return ct
+
+
+def nf_conntrack_tuple_taken(tup: Tuple, ignored: nf_conn) -> bool:
+    """net/netfilter/nf_conntrack_core.c: does another connection have this tuple?"""
+    found = nf_conntrack_find_get(ignored.net, tup)
+    return found is not None and found.ct is not ignored
+
+
+def nf_conntrack_confirm(skb: sk_buff, state: nf_hook_state) -> int:
+    """net/netfilter/nf_conntrack_core.c: the last hook: what gets this far is in the table."""
+    ct: nf_conn | None = skb.nfct
+    if ct is None or ct.status & IPS_CONFIRMED:
+        return NF_ACCEPT
+    if skb.nfctinfo >= IP_CT_IS_REPLY:
+        return NF_ACCEPT
+    return __nf_conntrack_confirm(skb, ct)
+
+
+def __nf_conntrack_confirm(skb: sk_buff, ct: nf_conn) -> int:
+    """net/netfilter/nf_conntrack_core.c: into the table, unless somebody took its tuples."""
+    net: Net = ct.net
+    table: netns_ct = net.ct
+    if ct.status & IPS_DYING:
+        table.stat.insert_failed += 1
+        return NF_DROP
+    orig, reply = ct.orig, ct.reply
+    other = nf_conntrack_find_get(net, orig.tuple)
+    if other is None:
+        other = nf_conntrack_find_get(net, reply.tuple)
+    if other is not None:
+        return nf_ct_resolve_clash(skb, ct, other)
+    ct.timeout += net.clock.now_ns()
+    ct.status |= IPS_CONFIRMED
+    table.hash[orig.tuple] = orig
+    table.hash[reply.tuple] = reply
+    table.unassured[ct] = None
+    nf_ct_count(table, 1)
+    if ct.status & IPS_SRC_NAT_DONE:
+        nf_nat_bysource_add(table, ct)
+    table.stat.insert += 1
+    if table.gc_timer is None or not table.gc_timer.pending:
+        gc_start(table)
+    return NF_ACCEPT
+
+
+def nf_ct_join(skb: sk_buff, ct: nf_conn) -> nf_conn:
+    """Before sources are translated: the connection of a packet, which meanwhile may be another's.
+
+    Packets of one flow that were received as one list are all looked up before the first one is
+    confirmed. The kernel finds out in nf_nat_used_tuple_new and nf_ct_resolve_clash, for UDP.
+    """
+    found: nf_conntrack_tuple_hash | None = ct.net.ct.hash.get(ct.orig.tuple)
+    if found is None or found.ct is ct or ct.protonum == IPPROTO_TCP:
+        return ct
+    same: nf_conn = found.ct
+    mine, theirs = ct.reply.tuple, same.reply.tuple
+    if mine[2] != theirs[2] or mine[5] != theirs[5] or nf_ct_is_expired(same):
+        return ct  # they go to different places: one of them is dropped in the end
+    nf_ct_delete(ct)
+    ct.net.ct.stat.clash_resolve += 1
+    skb.nfct = same
+    return same
+
+
+def nf_ct_resolve_clash(skb: sk_buff, ct: nf_conn, other: nf_conntrack_tuple_hash) -> int:
+    """net/netfilter/nf_conntrack_core.c: two packets of one flow were on their way before either
+    was confirmed, as those of one list that was received: the second joins the connection of the
+    first. Others are dropped. The kernel lets only UDP join (allow_clash); here all but TCP do.
+    """
+    table: netns_ct = ct.net.ct
+    same: nf_conn = other.ct
+    if (
+        ct.protonum != IPPROTO_TCP
+        and same.orig.tuple == ct.orig.tuple
+        and same.reply.tuple == ct.reply.tuple
+    ):
+        nf_ct_delete(ct)
+        skb.nfct = same
+        table.stat.clash_resolve += 1
+        return NF_ACCEPT
+    nf_ct_delete(ct)
+    table.stat.insert_failed += 1
+    table.stat.drop += 1
+    return NF_DROP

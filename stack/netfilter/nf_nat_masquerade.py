@@ -1,0 +1,112 @@
+"""NAT to the address of the interface by which packets leave (net/netfilter/nf_nat_masquerade.c).
+
+Its connections end with the address: when the interface goes down, or loses it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastpath.hdr import iphdr_at, ipv6hdr_at
+from fastpath.skbuff import sk_buff
+from stack.core.netdevice import NETDEV_DOWN, net_device
+from stack.core.netfilter import NF_DROP, NFPROTO_IPV4, NFPROTO_IPV6, nf_hook_state
+from stack.core.rows import wide
+from stack.ipv4.devinet import register_inetaddr_notifier, unregister_inetaddr_notifier
+from stack.ipv4.fib import RT_SCOPE_UNIVERSE, inet_select_addr
+from stack.ipv4.route import rtable
+from stack.ipv6.addrconf_addr import (
+    register_inet6addr_notifier,
+    unregister_inet6addr_notifier,
+)
+from stack.ipv6.saddr import ipv6_dev_get_saddr
+from stack.netfilter.nf_conntrack import netns_ct, nf_conn
+from stack.netfilter.nf_conntrack_life import nf_ct_delete
+from stack.netfilter.nf_nat_core import (
+    NF_NAT_MANIP_SRC,
+    NF_NAT_RANGE_MAP_IPS,
+    nf_nat_range2,
+    nf_nat_setup_info,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def nf_nat_masquerade(skb: sk_buff, state: nf_hook_state, ct: nf_conn, rng: nf_nat_range2) -> int:
+    """net/netfilter/nf_nat_masquerade.c nf_nat_masquerade_ipv4, _ipv6: a verdict. Ports and flags
+    are those of `rng`. Without an address to use the packet is dropped.
+    """
+    out: net_device = state.outdev  # type: ignore[assignment]
+    src: wide = 0
+    if state.pf == NFPROTO_IPV4:
+        iph = iphdr_at(skb, 0)
+        if not ct.orig.tuple[2]:
+            return 1  # NF_ACCEPT: who asks for an address has none
+        rt: rtable = skb.dst
+        src = inet_select_addr(out, rt.rt_gw4 or iph.daddr, RT_SCOPE_UNIVERSE)
+    else:
+        src = ipv6_dev_get_saddr(state.net, out, ipv6hdr_at(skb, 0).daddr)
+    if not src:
+        return NF_DROP
+    ct.masq_index = out.ifindex
+    flags = rng.flags | NF_NAT_RANGE_MAP_IPS
+    new = nf_nat_range2(flags, src, src, rng.min_proto, rng.max_proto)
+    return nf_nat_setup_info(ct, new, NF_NAT_MANIP_SRC)
+
+
+def masquerade_cleanup(net: Net, ifindex: int, pf: int, addr: wide) -> int:
+    """nf_ct_iterate_cleanup_net with device_cmp or inet_cmp: delete what goes by an interface, or
+    by one address of it (`pf` and `addr` not 0); how many there were.
+    """
+    table: netns_ct = net.ct
+    gone: list[nf_conn] = []
+    for one in table.hash.values():
+        ct = one.ct
+        if one.dir or ct.masq_index != ifindex:
+            continue
+        if not pf or (ct.l3num == pf and ct.reply.tuple[4] == addr):
+            gone.append(ct)
+    for ct in gone:
+        nf_ct_delete(ct)
+    return len(gone)
+
+
+def masq_device_event(event: int, dev: net_device) -> None:
+    """net/netfilter/nf_nat_masquerade.c: an interface went down."""
+    if event == NETDEV_DOWN and dev.net.ct.masquerading:
+        masquerade_cleanup(dev.net, dev.ifindex, 0, 0)
+
+
+def masq_inet_event(event: int, ifa: Any) -> None:
+    """net/netfilter/nf_nat_masquerade.c: an IPv4 address was taken away."""
+    if event == NETDEV_DOWN:
+        dev = ifa.ifa_dev.dev
+        masquerade_cleanup(dev.net, dev.ifindex, NFPROTO_IPV4, ifa.ifa_local)
+
+
+def masq_inet6_event(event: int, ifp: Any) -> None:
+    """net/netfilter/nf_nat_masquerade.c: an IPv6 address was taken away."""
+    if event == NETDEV_DOWN:
+        dev = ifp.idev.dev
+        masquerade_cleanup(dev.net, dev.ifindex, NFPROTO_IPV6, ifp.addr)
+
+
+def nf_nat_masquerade_inet_register_notifiers(net: Net) -> None:
+    """net/netfilter/nf_nat_masquerade.c: watch addresses and interfaces from now on."""
+    if net.ct.masquerading:
+        return
+    net.ct.masquerading = True
+    net.netdev_chain.append(masq_device_event)
+    register_inetaddr_notifier(net, masq_inet_event)
+    register_inet6addr_notifier(net, masq_inet6_event)
+
+
+def nf_nat_masquerade_inet_unregister_notifiers(net: Net) -> None:
+    """net/netfilter/nf_nat_masquerade.c: nobody masquerades any more."""
+    if not net.ct.masquerading:
+        return
+    net.ct.masquerading = False
+    net.netdev_chain.remove(masq_device_event)
+    unregister_inetaddr_notifier(net, masq_inet_event)
+    unregister_inet6addr_notifier(net, masq_inet6_event)

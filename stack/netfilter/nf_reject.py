@@ -1,0 +1,142 @@
+"""Tell who sent a packet that it is refused (net/ipv4/netfilter/nf_reject_ipv4.c, _ipv6.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.hdr import (
+    ip_push,
+    iphdr_at,
+    ipv6_push,
+    ipv6hdr_at,
+    tcp_push,
+    tcp_v4_send_check,
+    tcp_v6_send_check,
+    tcphdr_at,
+)
+from fastpath.skbuff import alloc_skb, kfree_skb, pskb_may_pull, sk_buff
+from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
+from stack.core.netfilter import NF_INET_LOCAL_OUT, NFPROTO_IPV4, nf_hook_state
+from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP
+from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
+from stack.ipv4.icmp import icmp_send
+from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH
+from stack.ipv4.ip_output import ip_local_out
+from stack.ipv4.route import ip4_dst_hoplimit, ip_route_output_key
+from stack.ipv6.ip6_icmp import ICMPV6_DEST_UNREACH, icmpv6_send
+from stack.ipv6.ip6_output import ip6_local_out
+from stack.ipv6.route import ip6_route_output
+from stack.ipv6.rt6_info import ip6_dst_hoplimit
+from stack.netfilter.nf_conntrack import (
+    IP_CT_RELATED,
+    IP_CT_RELATED_REPLY,
+    ctinfo2dir,
+)
+from stack.netfilter.nf_conntrack_sum import nf_checksum
+from stack.netfilter.nf_conntrack_tuple import nf_ct_l4_offset
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+TCP_RESET = 0
+PORT_UNREACH, HOST_UNREACH, NET_UNREACH, ADMIN_PROHIBITED = 1, 2, 3, 4
+REJECT_WITH = {
+    "tcp reset": TCP_RESET,
+    "port-unreach": PORT_UNREACH,
+    "host-unreach": HOST_UNREACH,
+    "net-unreach": NET_UNREACH,
+    "admin-prohibited": ADMIN_PROHIBITED,
+}
+ICMP_CODE = {PORT_UNREACH: 3, HOST_UNREACH: 1, NET_UNREACH: 0, ADMIN_PROHIBITED: 13}
+ICMPV6_CODE = {PORT_UNREACH: 4, HOST_UNREACH: 3, NET_UNREACH: 0, ADMIN_PROHIBITED: 1}
+RST, ACK, SYN, FIN = 0x04, 0x10, 0x02, 0x01
+TCP_HLEN = 20
+LL_ROOM = 128
+IP_DF = 0x4000
+U32 = 0xFFFFFFFF
+
+
+def nf_reject(skb: sk_buff, hook: nf_hook_state, with_: int) -> None:
+    """net/netfilter/nft_reject_inet.c: answer a packet that the caller drops. Borrows skb."""
+    if with_ == TCP_RESET:
+        nf_send_reset(skb, hook)
+    elif hook.pf == NFPROTO_IPV4:
+        icmp_send(skb, ICMP_DEST_UNREACH, ICMP_CODE[with_], 0)
+    else:
+        if hook.hook == NF_INET_LOCAL_OUT and skb.dev is None:
+            skb.dev = hook.net.loopback_dev
+        icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_CODE[with_], 0)
+
+
+def nf_send_reset(oldskb: sk_buff, hook: nf_hook_state) -> None:
+    """nf_send_reset, nf_send_reset6: a reset in the name of who the segment was for.
+
+    None for a reset, for a wrong checksum, nor for anything but TCP.
+    """
+    pf = hook.pf
+    off, proto = nf_ct_l4_offset(oldskb, 0, pf)
+    if off < 0 or proto != IPPROTO_TCP or oldskb.len < off + TCP_HLEN:
+        return
+    if not pskb_may_pull(oldskb, off + TCP_HLEN):
+        return
+    oth = tcphdr_at(oldskb, off)
+    flags = oth.flags
+    if flags & RST or nf_checksum(oldskb, off, IPPROTO_TCP, pf):
+        return
+    net: Net = hook.net
+    nskb = alloc_skb(net.skb_small, 0, LL_ROOM + 60)
+    if nskb is None:
+        return
+    seq, ack, answer = 0, 0, RST
+    if flags & ACK:
+        seq = oth.ack_seq
+    else:
+        answer = RST | ACK
+        size = oldskb.len - off - oth.doff * 4
+        ack = (oth.seq + size + bool(flags & SYN) + (flags & FIN)) & U32
+    tcp_push(nskb, oth.dest, oth.source, seq, ack, answer, 0, 0)
+    sent = _reset4(net, nskb, oldskb) if pf == NFPROTO_IPV4 else _reset6(net, nskb, oldskb)
+    if not sent:
+        kfree_skb(nskb)
+
+
+def _attach(nskb: sk_buff, oldskb: sk_buff) -> None:
+    """net/netfilter/nf_conntrack_core.c nf_conntrack_attach: it belongs to the connection that the
+    segment began, or was of, and is translated as its answers are.
+    """
+    ct = oldskb.nfct
+    if ct is not None:
+        nskb.nfct = ct
+        nskb.nfctinfo = IP_CT_RELATED if ctinfo2dir(oldskb.nfctinfo) else IP_CT_RELATED_REPLY
+
+
+def _reset4(net: Net, nskb: sk_buff, oldskb: sk_buff) -> bool:
+    iph = iphdr_at(oldskb, 0)
+    daddr, saddr = iph.saddr, iph.daddr
+    fl4 = flowi(AF_INET, daddr, saddr, flowi_proto=IPPROTO_TCP, flowi_flags=FLOWI_FLAG_ANYSRC)
+    try:
+        rt = ip_route_output_key(net, fl4)
+    except OSError:
+        return False
+    tcp_v4_send_check(nskb, saddr, daddr)
+    ip_push(nskb, 0, nskb.len + 20, 0, IP_DF, ip4_dst_hoplimit(rt), IPPROTO_TCP, saddr, daddr)
+    nskb.protocol = ETH_P_IP
+    nskb.dst = rt
+    _attach(nskb, oldskb)
+    ip_local_out(net, None, nskb)
+    return True
+
+
+def _reset6(net: Net, nskb: sk_buff, oldskb: sk_buff) -> bool:
+    iph = ipv6hdr_at(oldskb, 0)
+    daddr, saddr = iph.saddr, iph.daddr
+    rt = ip6_route_output(net, None, flowi(AF_INET6, daddr, saddr, flowi_proto=IPPROTO_TCP))
+    if rt.error:
+        return False
+    tcp_v6_send_check(nskb, saddr, daddr)
+    ipv6_push(nskb, 0, 0, nskb.len, IPPROTO_TCP, ip6_dst_hoplimit(rt), saddr, daddr)
+    nskb.protocol = ETH_P_IPV6
+    nskb.dst = rt
+    _attach(nskb, oldskb)
+    ip6_local_out(net, None, nskb)
+    return True

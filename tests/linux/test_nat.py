@@ -1,0 +1,258 @@
+"""Linux behind our NAT router reaches Linux in front of it, which has no route back to it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stack import proc
+from stack.netfilter import firewall, nat
+from tests.linux.peer import DATA_PORT, Peer, Worker, judged, pattern, receive_all
+from tests.linux.router import PMTU, ROUTED4, ROUTED6, Route, Router
+from tests.support import missing, require
+
+pytestmark = pytest.mark.netns
+
+WEB_PORT = 8088
+"""Of the router, which hands it on to the near end."""
+UDP_PORT = 27778
+
+
+@pytest.fixture(scope="module")
+def lan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    """One router for all; `far` knows nothing behind it. tshark judges every frame."""
+    require.netns()
+    require.tun()
+    require.tool("tshark")
+    with Router(tmp_path_factory.mktemp("nat")) as made:
+        for path in (ROUTED4, ROUTED6):
+            made.far.ip(path.flag, "route", "del", "default")
+        host = made.host
+        with host.lock:
+            nat.masquerade(host, oif="eth1", ip="inet")
+            nat.dnat(host, f"{ROUTED4.near}:{DATA_PORT}", iif="eth1", proto="tcp", dport=WEB_PORT)
+            nat.dnat(host, f"[{ROUTED6.near}]:{DATA_PORT}", iif="eth1", proto="tcp", dport=WEB_PORT)
+            firewall.drop(host, "forward", state="invalid")
+        yield made
+        with host.lock:
+            assert host.ct.stat.insert_failed == 0
+    for path in made.captures:
+        assert list(judged(path)) == []
+
+
+@pytest.fixture(params=[ROUTED4, ROUTED6], ids=str)
+def path(request: pytest.FixtureRequest, lan: Router) -> Route:
+    """The way out in each family, with no path MTU learned."""
+    lan.forget_paths()
+    made: Route = request.param
+    return made
+
+
+def listen(peer: Peer, address: str, path: Route) -> socket.socket:
+    """A listener on DATA_PORT of a namespace, on which earlier connections are in TIME_WAIT."""
+    made = peer.socket(family=path.af)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((address, DATA_PORT))
+    made.listen(1)
+    return made
+
+
+def test_the_far_end_has_no_way_back(lan: Router, path: Route) -> None:
+    ping = require.tool("ping", "iputils-ping")
+    out = lan.far.run(ping, path.flag, "-n", "-c", "1", "-W", "1", path.near, check=False)
+    assert out.returncode != 0
+    assert b"bytes from" not in out.stdout
+
+
+def test_pings_of_every_size(lan: Router, path: Route) -> None:
+    """Small ones, those that fill the link, and those that are cut on both sides of the NAT."""
+    ping = require.tool("ping", "iputils-ping")
+    fits = PMTU - path.header_bytes - 8
+    for size in (0, 56, fits, 4000, 20000):
+        words = (path.flag, "-c", "3", "-i", "0.05", "-W", "5", "-s", str(size), path.far)
+        out = lan.near.run(ping, *words, check=False).stdout.decode()
+        assert re.search(r"[23] received", out), f"{size}: {out}"
+        assert "wrong" not in out
+
+
+def test_the_far_end_sees_the_router(lan: Router, path: Route) -> None:
+    with (
+        listen(lan.far, path.far, path) as listener,
+        lan.near.socket(family=path.af) as client,
+    ):
+        client.connect((path.far, DATA_PORT))
+        server, peer = listener.accept()
+        assert peer[0] == path.far_router
+        assert client.getsockname()[0] == path.near
+        assert peer[1] == client.getsockname()[1]  # the port was free
+        listing = proc.read(lan.host, "nf_conntrack")
+        assert f" dport={DATA_PORT} " in listing
+        assert "ESTABLISHED" in listing
+        assert "[ASSURED]" in listing
+        server.close()
+
+
+@pytest.mark.parametrize("way", ["there", "back", "both"])
+def test_streams(lan: Router, path: Route, way: str) -> None:
+    """TCP in bulk, either way and both at once (as ssh talks): every byte arrives."""
+    data = pattern(2_000_000, seed=3)
+    with (
+        listen(lan.far, path.far, path) as listener,
+        lan.near.socket(family=path.af) as client,
+    ):
+        client.connect((path.far, DATA_PORT))
+        server, _ = listener.accept()
+        server.settimeout(60)
+        with server:
+            jobs = []
+            for sender, reader, ways in (
+                (client, server, ("there", "both")),
+                (server, client, ("back", "both")),
+            ):
+                if way in ways:
+                    jobs.append(Worker(send_all, (sender, data)))
+                    jobs.append(Worker(receive_all, (reader, len(data))))
+            results = [job.result() for job in jobs]
+            assert results[1::2] == [data] * (len(jobs) // 2)
+
+
+def send_all(sock: socket.socket, data: bytes) -> None:
+    sock.sendall(data)
+
+
+def test_iperf3(lan: Router, path: Route) -> None:
+    iperf3 = require.tool("iperf3")
+    server = lan.far.start(iperf3, "-s", "-1", "-p", str(DATA_PORT), "--forceflush")
+    assert server.stdout is not None
+    while b"listening" not in server.stdout.readline():
+        assert server.poll() is None
+    words = ("-J", path.flag, "-c", path.far, "-p", str(DATA_PORT), "-n", "8M")
+    said = json.loads(lan.near.run(iperf3, *words, check=False).stdout)
+    assert "error" not in said, said.get("error")
+    assert said["end"]["sum_received"]["bytes"] > 1 << 20
+    server.communicate(timeout=30)
+
+
+def test_datagrams_whole_and_cut(lan: Router, path: Route) -> None:
+    """UDP there and back again, of one frame and of fragments."""
+    with (
+        lan.far.socket(socket.SOCK_DGRAM, family=path.af) as server,
+        lan.near.socket(socket.SOCK_DGRAM, family=path.af) as client,
+    ):
+        server.bind((path.far, UDP_PORT))
+        for size in (1, 1000, 3000, 20000, 60000):
+            data = pattern(size, seed=size)
+            # The first one that is too big may be the one that finds the path's MTU out.
+            for attempt in range(3):
+                client.settimeout(60 if attempt == 2 else 2)
+                try:
+                    client.sendto(data, (path.far, UDP_PORT))
+                    server.settimeout(client.gettimeout())
+                    got, peer = server.recvfrom(65535)
+                    break
+                except (TimeoutError, OSError):
+                    assert attempt < 2, size
+            assert got == data
+            assert peer[0] == path.far_router
+            server.sendto(data[::-1], peer)
+            client.settimeout(60)
+            assert client.recv(65535) == data[::-1]
+
+
+def test_a_refused_datagram_is_told_to_who_sent_it(lan: Router, path: Route) -> None:
+    """The error quotes the translated packet; it comes back translated, and means something."""
+    with lan.near.socket(socket.SOCK_DGRAM, family=path.af) as client:
+        client.connect((path.far, 9))
+        client.send(b"nobody is there")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(100)
+
+
+def test_traceroute_sees_router_and_far_end(lan: Router, path: Route) -> None:
+    tracepath = require.tool("tracepath", "iputils-tracepath")
+    out = lan.near.run(tracepath, path.flag, "-n", path.far).stdout.decode()
+    assert path.near_router in out, out
+    assert re.search(rf"Resume: pmtu {PMTU} hops 2", out), out
+
+
+def test_traceroute_by_each_kind_of_probe(lan: Router, path: Route) -> None:
+    traceroute = require.tool("traceroute")
+    for kind in (("-U", "-p", str(DATA_PORT)), ("-I",), ("-T", "-p", str(DATA_PORT))):
+        words = (path.flag, "-n", "-q", "1", "-w", "5", *kind, path.far)
+        out = lan.near.run(traceroute, *words).stdout.decode()
+        hops = re.findall(r"^ *\d+ +(\S+)", out, re.MULTILINE)
+        assert hops == [path.near_router, path.far], out
+
+
+def test_a_port_is_handed_on_to_the_inside(lan: Router, path: Route) -> None:
+    data = pattern(300_000, seed=5)
+    with (
+        listen(lan.near, path.near, path) as listener,
+        lan.far.socket(family=path.af) as client,
+    ):
+        client.connect((path.far_router, WEB_PORT))
+        server, peer = listener.accept()
+        server.settimeout(60)
+        with server:
+            assert peer[0] == path.far
+            reader = Worker(receive_all, (server,))
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            assert reader.result() == data
+            server.sendall(data[:1000])
+            assert receive_all(client, 1000) == data[:1000]
+
+
+def test_ssh_sends_and_gets(lan: Router, tmp_path: Path) -> None:
+    ssh = require.tool("ssh", "openssh-client")
+    sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
+    if sshd is None:
+        missing("needs sshd", "apt-get install openssh-server")
+    keygen = require.tool("ssh-keygen", "openssh-client")
+    for name in ("host", "user"):
+        lan.far.run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name))
+    Path("/run/sshd").mkdir(exist_ok=True)
+    config = tmp_path / "sshd_config"
+    config.write_text(
+        f"HostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\nStrictModes no\n"
+        f"PermitRootLogin yes\nUsePAM no\nPidFile none\nPort {DATA_PORT}\nUseDNS no\n"
+    )
+    lan.far.start(sshd, "-D", "-e", "-f", str(config))
+    script = f"until ss -Hltn sport = :{DATA_PORT} | grep -q .; do sleep 0.05; done"
+    lan.far.run("sh", "-c", script, timeout=30)
+    data = pattern(1_000_000, seed=9)
+    settings = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+    options = [word for setting in settings for word in ("-o", setting)]
+    options += ["-F", "none", "-i", str(tmp_path / "user"), "-o", "BatchMode=yes"]
+    for path in (ROUTED4, ROUTED6):
+        words = (path.flag, *options, "-p", str(DATA_PORT), f"root@{path.far}", "cat")
+        out = lan.near.run(ssh, *words, stdin=data, check=False)
+        assert out.returncode == 0, out.stderr.decode()
+        assert out.stdout == data
+
+
+def test_many_clients_at_once_have_ports_of_their_own(lan: Router, path: Route) -> None:
+    """The inside and the router itself use the same source port to the same server."""
+    with lan.far.socket(socket.SOCK_DGRAM, family=path.af) as server:
+        server.bind((path.far, UDP_PORT))
+        inside = lan.near.socket(socket.SOCK_DGRAM, family=path.af)
+        ours = lan.host.socket(path.af, socket.SOCK_DGRAM)
+        with inside, ours:
+            inside.bind((path.near, 5555))
+            ours.bind((path.far_router, 5555))
+            ours.settimeout(60)
+            seen = set()
+            for sock, word in ((inside, b"inside"), (ours, b"router")):
+                sock.sendto(word, (path.far, UDP_PORT))
+                got, peer = server.recvfrom(100)
+                assert got == word
+                seen.add(peer)
+                server.sendto(word + b"!", peer)
+                assert sock.recv(100) == word + b"!"
+            assert len(seen) == 2
