@@ -58,6 +58,7 @@ from stack.netfilter.nf_conntrack_tuple import (
     nf_ct_plain_tuple,
 )
 from stack.netfilter.nf_defrag import ipv4_conntrack_defrag, ipv6_defrag
+from stack.netfilter.reroute import reroute_init
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -213,6 +214,7 @@ def nf_ct_netns_put(net: Net, pf: int) -> None:
 def nf_conntrack_init_net(net: Net) -> None:
     """net/netfilter/nf_conntrack_core.c: an empty table."""
     net.ct = netns_ct(net)
+    reroute_init(net)
 
 
 nf_conntrack_net_ops = pernet_operations(init=nf_conntrack_init_net, exit=nf_conntrack_cleanup_net)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.hdr import ip_hdr, ipv6_hdr
 from fastpath.skbuff import sk_buff, skb_cow_head
-from stack.core.netfilter import NFPROTO_IPV4
+from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.ipv4.fib import RTN_LOCAL, inet_addr_type
@@ -59,3 +59,21 @@ def _reroute6(net: Net, sk: sock | None, skb: sk_buff) -> int:
         return -abs(rt.error)
     skb.dst = rt
     return 0
+
+
+def _key4(skb: sk_buff) -> tuple[int, int, int, int]:
+    """net/ipv4/netfilter.c struct ip_rt_info: what an IPv4 packet was routed by."""
+    iph = ip_hdr(skb)
+    return iph.saddr, iph.daddr, iph.tos, skb.mark
+
+
+def _key6(skb: sk_buff) -> tuple[int, int, int]:
+    """net/ipv6/netfilter.c struct ip6_rt_info."""
+    iph = ipv6_hdr(skb)
+    return iph.saddr, iph.daddr, skb.mark
+
+
+def reroute_init(net: Net) -> None:
+    """Have what a queue's listener changed at LOCAL_OUT routed again (nf_reroute)."""
+    net.nf_queue.reroute[NFPROTO_IPV4] = _key4, _reroute4
+    net.nf_queue.reroute[NFPROTO_IPV6] = _key6, _reroute6

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
+from fastpath.hdr import ip_hdr, ip_send_check, ipv6_hdr, udp_hdr
 from fastpath.skbuff import skb_copy_bits
 from stack.core.netfilter import (
     NF_ACCEPT,
@@ -40,6 +42,7 @@ from stack.core.nf_queue import (
     nf_reinject,
     nf_unregister_queue_handler,
 )
+from stack.netfilter.nf_nat_proto import inet_proto_csum_replace
 from tests.stack.netfilter.rig import ADDRS, Lan, lan
 
 POINTS = [
@@ -317,6 +320,35 @@ def test_what_a_queue_holds_when_its_hook_goes_is_dropped(path: Path) -> None:
     assert path.got() == []
     path.send(b"y")
     assert path.got() == [b"y"]
+
+
+def test_what_a_listener_sends_elsewhere_is_routed_again(path: Path) -> None:
+    """The router queues a datagram to the inside; its listener has it go outside."""
+    router = path.net.router
+    waiting: list[nf_queue_entry] = []
+    nf_register_queue_handler(router, 1, waiting.append)
+    path.hook(NF_INET_LOCAL_OUT, lambda *_: NF_QUEUE_NR(1), host=router)
+    version = 4 if path.pf == NFPROTO_IPV4 else 6
+    near, _, far, outside = ADDRS[version]
+    sender = router.socket(path.af, socket.SOCK_DGRAM)
+    sender.bind((outside, 0))
+    sender.sendto(b"x", (near, 7))
+    (entry,) = waiting
+    assert entry.skb.dst.dev.name == "eth0"
+    with router.lock:
+        old, new = int(ip_address(near)), int(ip_address(far))
+        if version == 4:
+            iph = ip_hdr(entry.skb)
+            iph.daddr = new
+            ip_send_check(iph)
+        else:
+            ipv6_hdr(entry.skb).daddr = new
+        uh = udp_hdr(entry.skb)
+        uh.check = inet_proto_csum_replace(uh.check, old, new, path.pf, True)
+        nf_reinject(entry, NF_ACCEPT)
+    assert entry.skb.users == 0 or entry.skb.dst.dev.name == "eth1"
+    assert path.got() == [b"x"]
+    sender.close()
 
 
 def test_repeat_asks_again_but_not_for_ever(path: Path) -> None:
