@@ -46,6 +46,7 @@ MODULES = (
     "linkops",
     "macctrl",
     "macpath",
+    "mmio",
     "mmsg",
     "parse",
     "pktgen",

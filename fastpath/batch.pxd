@@ -40,6 +40,7 @@ cdef class FrameBatch:
     cdef int append_raw(self, const uint8_t *p, size_t n, uint32_t flags) noexcept nogil
     # Append frame `i` of `other` (which may be self) with its marks; False when full.
     cdef bint append_from(self, FrameBatch other, int i) noexcept nogil
+    cpdef clear(self)
     cdef int _index(self, object i) except -1
 
 # The fast halves of reserve and commit, inlined into the engines.

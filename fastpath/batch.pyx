@@ -248,7 +248,7 @@ cdef class FrameBatch:
             if not self.append_from(other, k):
                 raise MemoryError("FrameBatch is full")
 
-    def clear(self):
+    cpdef clear(self):
         """Forget every frame; the memory stays for the next ones, unless there are views of it."""
         cdef uint8_t *p
         if _shared(self.arena):

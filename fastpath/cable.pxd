@@ -21,6 +21,7 @@ cdef class LinkStats:
 
 cdef class BatchPool:
     cdef list _free
+    cdef FrameBatch _spare
     cdef readonly int keep
     cdef readonly uint64_t made, returned
     cpdef FrameBatch get(self)

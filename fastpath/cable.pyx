@@ -54,6 +54,10 @@ cdef class BatchPool:
 
     cpdef FrameBatch get(self):
         """Return an empty batch. Gives ownership to the caller."""
+        cdef FrameBatch batch = self._spare
+        if batch is not None:
+            self._spare = None
+            return batch
         if self._free:
             return <FrameBatch>self._free.pop()
         self.made += 1
@@ -64,7 +68,11 @@ cdef class BatchPool:
         cdef bint large = fb_bytes(batch) > _KEEP_BYTES
         batch.clear()
         self.returned += 1
-        if not large and len(self._free) < self.keep:
+        if large or self.keep <= 0:
+            return
+        if self._spare is None:
+            self._spare = batch         # mostly one is under way
+        elif len(self._free) + 1 < self.keep:
             self._free.append(batch)
 
 

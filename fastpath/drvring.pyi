@@ -6,6 +6,7 @@ Compiled. `mem` is the host's RAM as in SkbPool. The ring never touches register
 """
 
 import builtins
+from collections.abc import Callable
 from typing import Any, final
 
 from fastpath.gro import GroTable
@@ -23,6 +24,16 @@ TXD_POPTS_TXSM: int  # 0x02
 TUCMD_TCP: int  # 0x01
 TUCMD_IP: int  # 0x02
 TUCMD_TSE: int  # 0x04
+
+def free_in_runs(
+    destructor: Callable[[sk_buff], object] | None,
+) -> Callable[[sk_buff], object] | None:
+    """Let `destructor` be called once for several sk_buffs that a ring frees behind each other.
+
+    For one that does nothing but give back the truesize to the owner (sock_wfree): of a run of
+    sk_buffs with the same owner the last is given the truesize of all, the others have no
+    destructor any more. None: each is freed for itself. Returns what was set before.
+    """
 
 @final
 class TxRing:

@@ -100,6 +100,22 @@ cdef enum:
     HEADROOM = 128                      # at most, in front of a received frame
 
 
+cdef object _wfree = None
+
+
+def free_in_runs(destructor):
+    """Let `destructor` be called once for several sk_buffs that a ring frees behind each other.
+
+    For one that does nothing but give back the truesize to the owner (sock_wfree): of a run of
+    sk_buffs with the same owner the last is given the truesize of all, the others have no
+    destructor any more. None: each is freed for itself. Returns what was set before.
+    """
+    global _wfree
+    before = _wfree
+    _wfree = destructor
+    return before
+
+
 @cython.no_gc_clear
 cdef class _ring:
     """The descriptor memory both rings share."""
@@ -348,12 +364,13 @@ cdef class TxRing(_ring):
         """Free the sk_buffs whose last descriptor has DD: (packets, bytes); 0 = no limit.
 
         A TSO packet counts as gso_segs packets and the bytes that were on the wire. Destructors run
-        here and may map new packets. With `out`, the sk_buffs are appended to it instead of freed,
+        here, once for a run of sk_buffs (free_in_runs), and may map new packets. With `out`, the sk_buffs are appended to it instead of freed,
         for a caller in a context where nothing may be freed (dev_kfree_skb_irq).
         """
         cdef int64_t packets = 0, nbytes = 0
         cdef tx_slot *slot
         cdef sk_buff skb
+        cdef sk_buff run = None         # the last of a run that is freed when the run ends
         while self.npending:
             slot = &self.slots[self.next_to_clean]
             if slot.skb == NULL or not RING_LOAD8(self.desc_ + slot.eop * 16 + 12) & ST_DD:
@@ -365,13 +382,24 @@ cdef class TxRing(_ring):
             nbytes += slot.bytes
             self.next_to_clean = slot.eop + 1 if slot.eop + 1 < self.count else 0
             self.npending -= 1
-            if out is None:
-                skb_free(skb)
-            else:
+            if out is not None:
                 out.append(skb)
+            else:
+                if run is not None:
+                    if skb.sk is run.sk and skb.destructor is run.destructor and skb.users == 1:
+                        skb.truesize += run.truesize
+                        run.destructor = None
+                    skb_free(run)
+                    run = None
+                if skb.destructor is not None and skb.destructor is _wfree and skb.users == 1:
+                    run = skb
+                else:
+                    skb_free(skb)
             budget -= 1
             if budget == 0:
                 break
+        if run is not None:
+            skb_free(run)
         return packets, nbytes
 
     cdef void release(self) noexcept:

@@ -116,6 +116,8 @@ cpdef void tcp_v6_send_check(sk_buff skb, saddr, daddr) except *
 cpdef int64_t udp4_csum(sk_buff skb, uint32_t saddr, uint32_t daddr) except? -1
 cpdef void udp4_send_check(sk_buff skb, uint32_t saddr, uint32_t daddr) except *
 cpdef void udp6_send_check(sk_buff skb, saddr, daddr) except *
+cpdef int64_t tcp_hdrlen(sk_buff skb) except? -1
+cpdef void gso_csum_prep(sk_buff skb) except *
 cpdef int64_t icmp_csum(sk_buff skb, int64_t off=*) except? -1
 cpdef int64_t eth_type_trans_fast(sk_buff skb, bytes dev_addr) except? -1
 cpdef int64_t ip_hdr_validate(sk_buff skb) except? -1

@@ -227,6 +227,17 @@ def udp4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None:
     """As tcp_v4_send_check for UDP."""
 
 def udp6_send_check(skb: sk_buff, saddr: int, daddr: int) -> None: ...
+def tcp_hdrlen(skb: sk_buff) -> int:
+    """include/linux/tcp.h: bytes of the TCP header at transport_header. Raises IndexError."""
+
+def gso_csum_prep(skb: sk_buff) -> None:
+    """include/net/ip6_checksum.h tcp_v6_gso_csum_prep, for both families, TCP and UDP.
+
+    The headers of a super-packet as a device wants them that cuts it: no length (and IPv4 check) in
+    the network header, in the transport header the sum of the pseudo header without length. Raises
+    IndexError when a header is not linear.
+    """
+
 def icmp_csum(skb: sk_buff, off: int = 0) -> int:
     """Folded checksum of data[off:] (0 when a received message is right)."""
 

@@ -15,6 +15,7 @@ from libc.string cimport memcmp, memcpy
 from fastpath.csum cimport csum_fold, csum_ptr, csum_ptr_ipv6, csum_replace2, csum_tcpudp_nofold
 from fastpath.parse cimport IP_SUM, L3, OPTS_NONE, OPTS_OTHER, OPTS_TS, parsed, parsed_l4
 from fastpath.skbuff cimport (
+    GSO_UDP_L4,
     SKB_UNSET,
     SUM_NONE,
     SUM_PARTIAL,
@@ -1240,6 +1241,39 @@ cpdef void udp6_send_check(sk_buff skb, saddr, daddr) except *:
     """udp4_send_check for IPv6; addresses are 128-bit ints."""
     need(skb)
     send_check(skb, pseudo6(skb, saddr, daddr, P_UDP), 6, True)
+
+
+cpdef int64_t tcp_hdrlen(sk_buff skb) except? -1:
+    """include/linux/tcp.h: bytes of the TCP header at transport_header."""
+    need(skb)
+    return (ptr_at(skb, skb.transport_header, 20)[12] >> 4) * 4
+
+
+cpdef void gso_csum_prep(sk_buff skb) except *:
+    """include/net/ip6_checksum.h tcp_v6_gso_csum_prep, for both families, TCP and UDP.
+
+    The headers of a super-packet as a device wants them that cuts it: no length (and IPv4 check) in
+    the network header, in the transport header the sum of the pseudo header without length.
+    """
+    cdef uint8_t *ip
+    cdef uint8_t *th
+    cdef uint8_t proto = P_TCP
+    cdef uint32_t place = 16, acc
+    need(skb)
+    if skb.gso_type & GSO_UDP_L4:
+        proto = P_UDP
+        place = 6
+    th = put_at(skb, skb.transport_header, place + 2)
+    ip = put_at(skb, skb.network_header, 20)
+    if ip[0] >> 4 == 4:
+        st16be(ip + 2, 0)
+        st16be(ip + 10, 0)
+        acc = csum_tcpudp_nofold(ld32be(ip + 12), ld32be(ip + 16), 0, proto, 0)
+    else:
+        ip = put_at(skb, skb.network_header, 40)
+        st16be(ip + 4, 0)
+        acc = csum_ptr_ipv6(ip + 8, ip + 24, 0, proto, 0)
+    st16be(th + place, <uint16_t>~csum_fold(acc))
 
 
 cpdef int64_t icmp_csum(sk_buff skb, int64_t off=0) except? -1:

@@ -14,4 +14,5 @@ cpdef int udp_rcv_port(sk_buff skb) except -2
 cpdef bint udp_rcv_is_to(sk_buff skb, addr) except -1
 cpdef sockaddr inet_name(sk_buff skb, int family, unsigned int port=*)
 cpdef sockaddr udp_name(sk_buff skb, int family)
+cdef int udp_is_from(sk_buff skb, int family, sockaddr seen) except -1
 cpdef sockaddr udp_name_consume(sk_buff skb, int family, sockaddr seen)

@@ -36,8 +36,8 @@ def icmp_echo_key(skb: sk_buff) -> tuple[int, int, int, int, int]:
 def udp_rcv_key(skb: sk_buff) -> tuple[int, int, int, int, int] | None:
     """The key of a usual datagram, None for any other.
 
-    Usual: data at the UDP header, its length all there is, the checksum verified, not merged; over
-    IPv6 also that there is a checksum and that it is not for a group.
+    Usual: data at the UDP header, its length all there is, the checksum verified; over IPv6 also
+    that there is a checksum and that it is not for a group. Merged ones are usual too.
     """
 
 def inet_name(skb: sk_buff, family: int, port: int = 0) -> sockaddr:

@@ -110,7 +110,7 @@ cdef const uint8_t *usual(sk_buff skb) except? NULL:
     cdef const uint8_t *p
     cdef uint32_t back
     skb_check(skb)
-    if (skb.gso_size or skb.ip_summed != SUM_UNNECESSARY and skb.ip_summed != SUM_PARTIAL
+    if (skb.ip_summed != SUM_UNNECESSARY and skb.ip_summed != SUM_PARTIAL
             or skb_core_headlen(skb_c(skb)) < UDP_HLEN
             or not 0 <= skb.network_header <= skb.data):
         return NULL
@@ -130,8 +130,8 @@ cdef const uint8_t *usual(sk_buff skb) except? NULL:
 cpdef tuple udp_rcv_key(sk_buff skb):
     """The key of a usual datagram, None for any other.
 
-    Usual: data at the UDP header, its length all there is, the checksum verified, not merged; over
-    IPv6 also that there is a checksum and that it is not for a group.
+    Usual: data at the UDP header, its length all there is, the checksum verified; over IPv6 also
+    that there is a checksum and that it is not for a group. Merged ones are usual too.
     """
     cdef const uint8_t *ip = usual(skb)
     cdef const uint8_t *p
@@ -207,7 +207,7 @@ cpdef sockaddr udp_name(sk_buff skb, int family):
     return sender(skb, family, ld16be(t))
 
 
-cdef int is_sender(sockaddr seen, sk_buff skb, int family) except -1:
+cdef int udp_is_from(sk_buff skb, int family, sockaddr seen) except -1:
     """Whether `seen` is what `udp_name` would give, where that is plain to see."""
     cdef const uint8_t *p = skb_within(skb, skb.network_header, IP_HLEN, skb.end)
     cdef const uint8_t *t = skb_within(skb, skb.transport_header, UDP_HLEN, skb.end)
@@ -232,7 +232,7 @@ cpdef sockaddr udp_name_consume(sk_buff skb, int family, sockaddr seen):
     `seen` is such a name, or None: that object comes back when the sender is the same.
     """
     need(skb)
-    if seen is None or not is_sender(seen, skb, family):
+    if seen is None or not udp_is_from(skb, family, seen):
         seen = udp_name(skb, family)
     skb_free(skb)
     return seen

@@ -60,6 +60,7 @@ cdef class EventLine:
 cdef class BarWindow:
     cdef RegFile regs
     cdef MacState mac
+    cdef bint plain(self, int64_t off) noexcept
 
 cdef class IrqCause(RegHook):
     cdef RegFile regs

@@ -29,14 +29,18 @@ cdef class mmsg_recv:
     cdef list buffers           # one for each datagram, or None
     cdef object flat            # rows of `size` bytes behind each other, or None: make bytes
     cdef Py_ssize_t size
-    cdef readonly list got
+    cdef list rows              # of `got`; `pairs` more are alike, each is `pair`
+    cdef Py_ssize_t n, pairs
     cdef object show
+    cdef sockaddr seen          # the sender whose address is `shown`
     cdef object shown           # the address of the sender in `who`
     cdef object pair            # the last row of `got`
     cdef Py_ssize_t pair_n
     cdef uint8_t who[24]
     cdef int who_len
     cdef int sender(self, sk_buff skb, int family) except -1
+    cdef int settle(self) except -1
+    cdef int add(self, object row) except -1
     cdef int append(self, Py_ssize_t n, object data) except -1
     cpdef object room(self)
     cpdef void put(self, int64_t n, name, room) except *

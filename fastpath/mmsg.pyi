@@ -14,9 +14,13 @@ class mmsg_send:
     """What sendmmsg(2) is given: rows (data, address or None)."""
 
     def __init__(
-        self, rows: Iterable[tuple[Buffer, Any]], resolve: Callable[[Any], sockaddr]
+        self,
+        rows: Iterable[tuple[Buffer, Any]],
+        resolve: Callable[[Any], sockaddr],
+        last: Any = None,
+        name: sockaddr | None = None,
     ) -> None:
-        """`resolve` makes a sockaddr of an address."""
+        """`resolve` makes a sockaddr of an address; that of the very object `last` is `name`."""
 
     def __len__(self) -> int: ...
     went: int
@@ -49,7 +53,9 @@ class mmsg_recv:
     """
 
     count: int
-    got: list[tuple[Any, Any]]
+    @property
+    def got(self) -> list[tuple[Any, Any]]:
+        """What came."""
     released: int
     def __init__(
         self,
@@ -58,8 +64,11 @@ class mmsg_recv:
         flat: Buffer | None = None,
         count: int = 0,
         size: int = 0,
+        seen: sockaddr | None = None,
+        shown: Any = None,
     ) -> None:
-        """`show` makes an address of a sockaddr (or None).
+        """`show` makes an address of a sockaddr (or None); when the sender is that of the sockaddr
+        `seen`, that is `shown`.
 
         Raises ValueError when the rows do not fit `flat`; TypeError when that cannot be written to.
         """

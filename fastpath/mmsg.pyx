@@ -21,7 +21,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.inet cimport UdpFlow
-from fastpath.inetkey cimport udp_name
+from fastpath.inetkey cimport udp_is_from, udp_name
 from fastpath.sockaddr cimport sockaddr, sockaddr_make
 from fastpath.skbuff cimport (
     GSO_UDP_L4,
@@ -97,13 +97,17 @@ cdef inline bint rest_equal(tuple a, tuple b) except -1:
 cdef class mmsg_send:
     """What sendmmsg(2) is given: rows (data, address or None).
 
-    `resolve` makes a sockaddr of an address.
+    `resolve` makes a sockaddr of an address; that of the very object `last` is `name`.
     """
 
-    def __init__(self, rows, resolve):
+    def __init__(self, rows, resolve, last=None, name=None):
         self.rows = list(rows)      # our own: what a row's buffer protocol runs cannot change it
-        del self.rows[MAX_ROWS:]
+        if PyList_GET_SIZE(self.rows) > MAX_ROWS:
+            del self.rows[MAX_ROWS:]
         self.resolve = resolve
+        if type(last) is tuple and type(name) is sockaddr:
+            self.last = last
+            self.name = <sockaddr>name
 
     def __len__(self):
         return PyList_GET_SIZE(self.rows)
@@ -355,13 +359,18 @@ cdef class mmsg_recv:
 
     Room is a list of writable buffers; or `flat`, a writable buffer with a row of `size` bytes for
     each of `count` datagrams; or neither, then the datagrams become bytes, of at most `size` each.
-    `show` makes an address of a sockaddr (or None).
+    `show` makes an address of a sockaddr (or None); when the sender is that of the sockaddr `seen`,
+    that is `shown`.
     """
 
-    def __init__(self, show, buffers=None, flat=None, Py_ssize_t count=0, Py_ssize_t size=0):
+    def __init__(self, show, buffers=None, flat=None, Py_ssize_t count=0, Py_ssize_t size=0,
+                 seen=None, shown=None):
         self.show = show
-        self.got = []
+        self.rows = []
         self.pair_n = -1
+        if type(seen) is sockaddr:
+            self.seen = <sockaddr>seen
+            self.shown = shown
         if buffers is not None:
             self.buffers = list(buffers)
             count = PyList_GET_SIZE(self.buffers)
@@ -381,9 +390,33 @@ cdef class mmsg_recv:
     def __len__(self):
         return self.count
 
+    @property
+    def got(self):
+        """What came."""
+        self.settle()
+        return self.rows
+
+    cdef int settle(self) except -1:
+        """Put the rows that are alike behind the others: a list of its length in one step."""
+        cdef list alike
+        if self.pairs:
+            alike = [self.pair] * self.pairs
+            self.pairs = 0
+            if self.rows:
+                self.rows += alike
+            else:
+                self.rows = alike
+        return 0
+
+    cdef int add(self, object row) except -1:
+        self.settle()
+        self.rows.append(row)
+        self.n += 1
+        return 0
+
     cpdef object room(self):
         """The buffer for the next datagram."""
-        cdef Py_ssize_t i = PyList_GET_SIZE(self.got)
+        cdef Py_ssize_t i = self.n
         if self.buffers is not None:
             return self.buffers[i]
         if self.flat is not None:
@@ -394,9 +427,9 @@ cdef class mmsg_recv:
         """The next datagram came: `n` bytes in `room`, from the sockaddr `name`."""
         shown = self.show(name)
         if self.buffers is None and self.flat is None:
-            self.got.append((bytes(memoryview(room)[:n]), shown))
+            self.add((bytes(memoryview(room)[:n]), shown))
         else:
-            self.got.append((n, shown))
+            self.add((n, shown))
 
     cdef int sender(self, sk_buff skb, int family) except -1:
         """Have the address of who sent `skb` in `shown`."""
@@ -418,20 +451,26 @@ cdef class mmsg_recv:
             memcpy(who + 20, &skb.skb_iif, 4)
             if n == self.who_len and memcmp(who, self.who, n) == 0:
                 return 0
-        self.shown = self.show(udp_name(skb, family))
+        self.settle()
         self.pair_n = -1
+        if self.seen is None or not udp_is_from(skb, family, self.seen):
+            self.seen = None
+            name = udp_name(skb, family)
+            self.shown = self.show(name)
+            self.seen = name
         memcpy(self.who, who, sizeof(who))
         self.who_len = n
         return 0
 
-    cdef int append(self, Py_ssize_t n, object data) except -1:
+    cdef inline int append(self, Py_ssize_t n, object data) except -1:
         if data is not None:
-            self.got.append((data, self.shown))
-        else:
-            if n != self.pair_n:
-                self.pair = (n, self.shown)
-                self.pair_n = n
-            self.got.append(self.pair)
+            return self.add((data, self.shown))
+        if n != self.pair_n:
+            self.settle()
+            self.pair = (n, self.shown)
+            self.pair_n = n
+        self.pairs += 1
+        self.n += 1
         return 0
 
     cpdef int64_t take(self, sk_buff_head queue, int family, int64_t most) except -1:
@@ -444,7 +483,7 @@ cdef class mmsg_recv:
         """
         need(queue)
         cdef Py_ssize_t done = 0
-        cdef Py_ssize_t i = PyList_GET_SIZE(self.got)
+        cdef Py_ssize_t i = self.n
         cdef sk_buff skb
         cdef uint32_t off, c, n, segs
         cdef int64_t back

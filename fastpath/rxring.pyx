@@ -413,7 +413,7 @@ cdef class RxEngine:
         cdef const uint8_t *w = p               # image[i] == w[i] from byte 12 on
         cdef const uint8_t *r = p               # image[i] == r[i]: sums read what is long written
         cdef uint32_t size = n, l4 = 0, l4len = 0, pcss = s.rxcsum & 0xFF, cut, part
-        cdef uint64_t acc, pseudo = 0               # in the order of raw sums
+        cdef uint64_t acc, pseudo = 0, ip = 0       # in the order of raw sums
         cdef uint32_t status = RXD_DD | RXD_EOP, errors = 0
         cdef bint check_l4 = False
         m.special = 0
@@ -427,7 +427,7 @@ cdef class RxEngine:
             r = dst
             size -= 4
         if s.rxcsum & (RXCSUM_IPOFL | RXCSUM_TUOFL):
-            check_l4 = _parse(w, size, s, &status, &errors, &l4, &l4len, &pseudo)
+            check_l4 = _parse(w, size, s, &status, &errors, &l4, &l4len, &pseudo, &ip)
         if check_l4:
             cut = l4
         else:
@@ -472,6 +472,8 @@ cdef class RxEngine:
         # (SDM table 3-1's note, 13.4.47)
         if pcss >= size:
             acc = 0
+        elif ip and pcss == 14:                     # the network header, summed already
+            acc += ip
         elif pcss < cut:
             if (cut - pcss) & 1:
                 acc = raw16(sum_at(sum_host(acc), 1))
@@ -787,13 +789,14 @@ cdef class RxEngine:
 
 cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *status,
                  uint32_t *errors, uint32_t *l4,
-                 uint32_t *l4len, uint64_t *pseudo) noexcept nogil:
+                 uint32_t *l4len, uint64_t *pseudo, uint64_t *ip) noexcept nogil:
     """Find what RXCSUM asks to verify in the frame `w` (bytes from 12 on are looked at). SDM 3.2.9.
 
     Sets IPCS/IPE itself; True: a TCP or UDP segment of `l4len` bytes stands at `l4`, sum it with
     `pseudo`. Ethernet II and SNAP, through one tag; fragments, unknown and damaged headers are left
-    to software.
+    to software. `ip`: the sum of all between Ethernet and `l4` where that was needed anyway, else 0.
     """
+    cdef uint64_t acc = 0
     cdef uint32_t l3 = 14, et = ld16be(w + 12), ihl, tot, proto, _i
     if et == s.vet and n >= 18:
         et = ld16be(w + 16)
@@ -810,7 +813,8 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
             return False
         if s.rxcsum & RXCSUM_IPOFL:
             status[0] |= RXD_IPCS
-            if fold16(sum_raw(w + l3, ihl)) != 0xFFFF:
+            acc = sum_raw(w + l3, ihl)
+            if fold16(acc) != 0xFFFF:
                 errors[0] |= RXE_IPE
         if not s.rxcsum & RXCSUM_TUOFL or ld16be(w + l3 + 6) & 0x3FFF:
             return False
@@ -819,6 +823,8 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
         l4len[0] = tot - ihl
         if not _l4_ok(w + l4[0], proto, l4len[0]):
             return False
+        if l3 == 14:
+            ip[0] = acc
         pseudo[0] = sum_raw(w + l3 + 12, 8) + raw16(<uint16_t>l4len[0]) + raw16(<uint16_t>proto)
         return True
     if et != 0x86DD or not s.ipv6_csum or not s.rxcsum & RXCSUM_TUOFL:
@@ -844,7 +850,10 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
     l4len[0] = tot - ihl
     if not _l4_ok(w + l4[0], proto, l4len[0]):
         return False
-    pseudo[0] = sum_raw(w + l3 + 8, 32) + raw16(<uint16_t>l4len[0]) + raw16(<uint16_t>proto)
+    acc = sum_raw(w + l3 + 8, 32)
+    if l3 == 14 and ihl == 0:
+        ip[0] = acc + sum_raw(w + l3, 8)
+    pseudo[0] = acc + raw16(<uint16_t>l4len[0]) + raw16(<uint16_t>proto)
     return True
 
 

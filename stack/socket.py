@@ -38,7 +38,7 @@ from stack.core.readyfd import ReadyFd, ready_fd
 from stack.core.rows import row, state
 from stack.core.select import do_poll
 from stack.core.sockaddr import sockaddr, sockaddr_ll
-from stack.core.socket import sys_recvfrom, sys_sendto
+from stack.core.socket import sys_recvfrom, sys_recvmmsg, sys_sendmmsg, sys_sendto
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -352,6 +352,8 @@ class Socket:
         """An address from a sys_* call as the caller sees it."""
         if name is None:
             return None
+        if name is self._shown_last:
+            return self._shown_address
         if name.family == AF_PACKET:  # an interface may be renamed: nothing to remember
             return show_ll(self.net, cast("sockaddr_ll", name))
         shown = self._shown.get(name)
@@ -677,8 +679,9 @@ class Socket:
 
         Those of one size to one address, behind each other, leave in one step.
         """
+        rows = mmsg_send(messages, self._addr, self._parsed_last, self._parsed_name)
         try:
-            return sys.sys_sendmmsg(self.net, self._fd, mmsg_send(messages, self._addr), flags)
+            return sys_sendmmsg(self.net, self._fd, rows, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
 
@@ -689,11 +692,15 @@ class Socket:
 
         Waits for every one, or with MSG_WAITFORONE only for the first, as recvmmsg(2).
         """
-        return self._recvmmsg(mmsg_recv(self._show, buffers), flags)
+        rows = mmsg_recv(self._show, buffers, None, 0, 0, self._shown_last, self._shown_address)
+        return _recvmmsg(self, rows, flags)
 
     def recvmfrom(self, count: int, bufsize: int, flags: int = 0) -> list[tuple[bytes, RetAddress]]:
         """`recvmmsg` of up to `count` datagrams: (data, address) of each, as `recvfrom` gives."""
-        return self._recvmmsg(mmsg_recv(self._show, None, None, count, bufsize), flags)
+        rows = mmsg_recv(
+            self._show, None, None, count, bufsize, self._shown_last, self._shown_address
+        )
+        return _recvmmsg(self, rows, flags)
 
     def recvmfrom_into(
         self, buffer: WriteableBuffer, bufsize: int, flags: int = 0
@@ -705,14 +712,10 @@ class Socket:
         if bufsize < 1:
             raise ValueError(f"recvmfrom_into: rows of {bufsize} bytes")
         count = memoryview(buffer).nbytes // bufsize
-        return self._recvmmsg(mmsg_recv(self._show, None, buffer, count, bufsize), flags)
-
-    def _recvmmsg(self, rows: mmsg_recv, flags: int) -> list[tuple[Any, RetAddress]]:
-        try:
-            sys.sys_recvmmsg(self.net, self._fd, rows, flags)
-        except BlockingIOError as exc:
-            self._would_block(exc)
-        return rows.got
+        rows = mmsg_recv(
+            self._show, None, buffer, count, bufsize, self._shown_last, self._shown_address
+        )
+        return _recvmmsg(self, rows, flags)
 
     # --- options ------------------------------------------------------------------------------
 
@@ -805,6 +808,15 @@ def _locked(name: str) -> Any:
             return method(self, *args, **kwargs)
 
     return call
+
+
+def _recvmmsg(sock: Socket, rows: mmsg_recv, flags: int) -> list[tuple[Any, RetAddress]]:
+    """Fill the rows: what came."""
+    try:
+        sys_recvmmsg(sock.net, sock._fd, rows, flags)
+    except BlockingIOError as exc:
+        sock._would_block(exc)
+    return rows.got
 
 
 class _LockedSocket(Socket):

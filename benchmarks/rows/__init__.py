@@ -3,7 +3,8 @@
 A `Row` is one operation in one variant, at several sizes; with a size it is a `Case`. A size is a
 point of one of `AXES`: bytes, messages of a call, flows, routes, loss. Cases of one group do the
 same work, ours and its peers, and are measured beside each other. Rates are per second of the
-process's CPU time, user and system, whatever runs in it: both stacks, both NICs, the wire.
+process's CPU time, user and system, whatever runs in it: both stacks, both NICs, the wire. The rows
+of `wall` alone count elapsed time, and their units say so.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ UNITS = {
         Unit("k/s", 1e3),
         Unit("Gbit/s", 1e9 / 8),
         Unit("GB/s", 1e9),
+        Unit("Gbit/s wall", 1e9 / 8),
+        Unit("k/s wall", 1e3),
         Unit("ns", 1e-9, inverse=True),
     )
 }
@@ -71,7 +74,8 @@ class Work:
     """What is timed: `run` does `amount` of it, the same throughout a group; `prepare` goes before
     each run, untimed.
 
-    `timed`, of work that another process does, runs it so many times and returns its CPU seconds.
+    `timed`, of work that another process does or that the clock on the wall is to measure, runs it
+    so many times and returns the seconds.
     `samples` are the CPU nanoseconds of single operations, which `run` appends. `facts` tells what
     else was found, by name: the goodput in virtual time, the memory of a connection.
     """
@@ -219,6 +223,7 @@ def every_row() -> tuple[Row, ...]:
         tcp,
         udp,
         unix,
+        wall,
     )
 
     modules = (
@@ -237,5 +242,6 @@ def every_row() -> tuple[Row, ...]:
         packaged,
         pytcp,
         remote,
+        wall,
     )
     return tuple(made for module in modules for made in module.ROWS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Protocol
 
 DD, EOP, IXSM, VP, TCPCS = 0x01, 0x02, 0x04, 0x08, 0x20
@@ -94,6 +95,19 @@ class TxRing:
             packets, size = packets + n, size + b
             self.next_to_clean = (at + 1) % self.count
         return packets, size
+
+
+def freed(packets: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """Calls of destructors (name, owner, truesize) for packets that name theirs; "" is none.
+
+    "runs" is the one that is called once for a run of packets with the same owner (free_in_runs).
+    """
+    calls: list[tuple[str, int, int]] = []
+    for (name, owner), run in groupby(packets, key=lambda packet: packet[:2]):
+        sizes = [size for _, _, size in run]
+        if name:
+            calls += [(name, owner, n) for n in ([sum(sizes)] if name == "runs" else sizes)]
+    return calls
 
 
 @dataclass(slots=True)

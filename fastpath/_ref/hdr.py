@@ -226,3 +226,18 @@ def ip_hdr_validate(packet: bytes, gso: bool = False) -> tuple[int, int]:
     if len(packet) < total:
         return 3, 0
     return (1, 0) if total < hlen else (0, total)
+
+
+def gso_csum_prep(packet: bytes, l4: int, udp: bool) -> bytes:
+    """A super-packet from its network header on, its transport header at `l4`, ready to be cut."""
+    out = bytearray(packet)
+    if packet[0] >> 4 == 4:
+        out[2:4] = out[10:12] = bytes(2)
+        addresses = packet[12:20]
+    else:
+        out[4:6] = bytes(2)
+        addresses = packet[8:40]
+    seed = csum_partial(addresses + bytes((0, 17 if udp else 6)), 0)
+    at = l4 + (6 if udp else 16)
+    out[at : at + 2] = (csum_fold(seed) ^ 0xFFFF).to_bytes(2, "big")
+    return bytes(out)

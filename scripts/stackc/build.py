@@ -28,9 +28,10 @@ def directives(debug: bool = False) -> dict[str, object]:
 def compile_flags(optimize: bool = True) -> list[str]:
     """The C compiler's options, beside those of all modules.
 
-    Calls and C integers are what is gained; more optimising gains nothing and takes twice as long.
+    Calls and C integers are what is gained. A packet passes much code once: -O2 lays it out better
+    than -O1 (a twentieth of a datagram's time), while -Os costs a fifth and -O3 gains nothing.
     """
-    flags = ["-O1"] if optimize else []
+    flags = ["-O2"] if optimize else []
     flags += ["-fwrapv", "-Wno-unused-variable", "-Wno-unused-but-set-variable"]
     # names of fields, and macros of some compilers
     return [*flags, "-Ulinux", "-Uunix"]

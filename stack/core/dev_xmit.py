@@ -64,11 +64,13 @@ if TYPE_CHECKING:
 _CSUM_SG = NETIF_F_HW_CSUM | NETIF_F_SG
 
 
-_GSO_FEATURE = {
-    SKB_GSO_TCPV4: NETIF_F_TSO,
-    SKB_GSO_TCPV6: NETIF_F_TSO6,
-    SKB_GSO_UDP_L4: NETIF_F_GSO_UDP_L4,
-}
+def gso_feature(kind: int) -> int:
+    """The feature of a device that cuts super-packets of `kind` (SKB_GSO_*); 0: none does."""
+    if kind == SKB_GSO_TCPV4:
+        return NETIF_F_TSO
+    if kind == SKB_GSO_UDP_L4:
+        return NETIF_F_GSO_UDP_L4
+    return NETIF_F_TSO6 if kind == SKB_GSO_TCPV6 else 0
 
 
 _TAGS_TX = NETIF_F_HW_VLAN_CTAG_TX | NETIF_F_HW_VLAN_STAG_TX
@@ -170,13 +172,15 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
     features = dev.features
     if gso_size or skb_vlan_tagged(skb) or dev.netdev_ops.ndo_features_check is not None:
         features = netif_skb_features(skb, dev)
-    tag_in_frame = skb.vlan_proto and not vlan_hw_offload_capable(features, skb.vlan_proto)
-    if tag_in_frame and not __vlan_hwaccel_push_inside(skb):
+    if (
+        skb.vlan_proto
+        and not vlan_hw_offload_capable(features, skb.vlan_proto)
+        and not __vlan_hwaccel_push_inside(skb)
+    ):
         return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
     if gso_size:
-        kind = skb.gso_type & _GSO_KINDS
         if (
-            features & _GSO_FEATURE.get(kind, 0)
+            features & gso_feature(skb.gso_type & _GSO_KINDS)
             and features & NETIF_F_SG
             and csum_ok(skb, features)
             and (not skb.gso_type & SKB_GSO_TCP_ECN or features & NETIF_F_TSO_ECN)

@@ -18,6 +18,7 @@ from stack.core.rows import state
 from stack.core.sock import sock
 
 if TYPE_CHECKING:
+    from fastpath.mmsg import mmsg_recv, mmsg_send
     from stack.core.iov import msghdr
     from stack.core.sockaddr import sockaddr
     from stack.core.socket import socket
@@ -52,10 +53,10 @@ class proto:
     sendmsg: Callable[[Any, msghdr, int], int] = UNSET
     recvmsg: Callable[[Any, msghdr, int, int], int] = UNSET
     bind: Callable[..., int] = UNSET
-    sendmmsg: Callable[..., int] = UNSET
+    sendmmsg: Callable[[Any, mmsg_send, int, int], int] = UNSET
     """sendmmsg(sk, vec, start, flags), recvmmsg(sk, vec, most, flags): how many rows of a
     fastpath.mmsg vector went in one step; 0: the next row takes sendmsg or recvmsg. Ours."""
-    recvmmsg: Callable[..., int] = UNSET
+    recvmmsg: Callable[[Any, mmsg_recv, int, int], int] = UNSET
     backlog_rcv: Callable[..., int] = UNSET
     release_cb: Callable[..., None] = UNSET
     hash: Callable[..., int] = UNSET

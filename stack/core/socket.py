@@ -71,6 +71,7 @@ from stack.core.uapi import (
 if TYPE_CHECKING:
     from stack.core.fasync import fasync_struct
     from stack.core.readyfd import ReadyFd
+    from stack.core.sock import sock as sock_t
     from stack.core.wait import wait_queue_head
     from stack.net import Net
     from stack.sched.sch_generic import Qdisc
@@ -496,13 +497,13 @@ def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int =
     What cannot be folded is collected in the device's queue, for one doorbell.
     """
     sock: socket = sockfd_lookup(net, fd)
-    rows = msgs if isinstance(msgs, mmsg_send) else None
+    rows: mmsg_send | None = msgs if isinstance(msgs, mmsg_send) else None
     count = min(len(msgs), UIO_MAXIOV)
     done = 0
     plugged: Qdisc | None = None
     try:
         while done < count:
-            sk = sock.sk
+            sk: sock_t | None = sock.sk
             alike = rows is not None and rows.alike(done)
             if plugged is not None and (
                 alike or sk.sk_wmem_alloc >= sk.sk_sndbuf or plugged.qlen >= DEV_PLUG_PACKETS
@@ -529,7 +530,7 @@ def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int =
     return done
 
 
-def plug_for(sk: Any) -> Qdisc | None:
+def plug_for(sk: sock_t | None) -> Qdisc | None:
     """The queue of a socket's flow, plugged; None while there is no flow, or no room to wait."""
     if sk is None or sk.sk_tx_flow is None or sk.sk_wmem_alloc >= sk.sk_sndbuf:
         return None
@@ -539,11 +540,10 @@ def plug_for(sk: Any) -> Qdisc | None:
 def send_rows(sock: socket, rows: mmsg_send, start: int, flags: int) -> int:
     """Send row `start` and, when the protocol can in the same step, some behind it; how many."""
     flags = file_flags(sock, flags)
-    sk = sock.sk
+    sk: sock_t | None = sock.sk
     # A module is asked about each message.
-    batch = sk.sk_prot.sendmmsg if sk is not None and sock.net.security is None else None
-    if batch is not None:
-        sent: int = batch(sk, rows, start, flags)
+    if sk is not None and sk.sk_prot.sendmmsg is not None and sock.net.security is None:
+        sent = sk.sk_prot.sendmmsg(sk, rows, start, flags)
         if sent:
             if sock.ready is not None:
                 sock.ready.refresh()
@@ -601,7 +601,7 @@ def sys_recvmmsg(
     sock: socket = sockfd_lookup(net, fd)
     end = None if timeout_ns is None else net.clock.now_ns() + timeout_ns
     lengths: list[int] = []
-    rows = msgs if isinstance(msgs, mmsg_recv) else None
+    rows: mmsg_recv | None = msgs if isinstance(msgs, mmsg_recv) else None
     count = min(len(msgs), UIO_MAXIOV)
     done = 0
     while done < count:
@@ -631,10 +631,9 @@ def sys_recvmmsg(
 def recv_rows(sock: socket, rows: mmsg_recv, most: int, flags: int) -> int:
     """Fill up to `most` rows with messages that wait, or else one by recvmsg, which may wait."""
     flags = file_flags(sock, flags)
-    sk = sock.sk
-    batch = sk.sk_prot.recvmmsg if sk is not None and sock.net.security is None else None
-    if batch is not None:
-        got: int = batch(sk, rows, most, flags)
+    sk: sock_t | None = sock.sk
+    if sk is not None and sk.sk_prot.recvmmsg is not None and sock.net.security is None:
+        got = sk.sk_prot.recvmmsg(sk, rows, most, flags)
         if got:
             if sock.ready is not None:
                 sock.ready.refresh()

@@ -19,6 +19,8 @@ from stack.core.uapi import MSG_DONTWAIT, MSG_NOSIGNAL, SEND_SHUTDOWN
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
+    from stack.core.dst import dst_entry
+    from stack.core.netdevice import net_device
     from stack.core.sockaddr import sockaddr
     from stack.inet.udp_hash import udp_sock
 
@@ -175,7 +177,8 @@ def udp_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
 
     The device cuts it, no tap or hook sees it, no queue counts packets, the neighbour is known.
     """
-    dev = flow.dst.dev
+    rt: dst_entry = flow.dst
+    dev: net_device = rt.dev
     features = dev.features
     q = dev.qdisc
     if (

@@ -933,13 +933,14 @@ def ip_push_pending_frames(
     """
     if type(cork) is UdpFlow:
         assert skb is not None
+        flow: UdpFlow = cork
         net = sk.net
         if sk.inet_daddr:
             ident = sk.inet_id
             sk.inet_id = (ident + (skb.gso_segs or 1)) & 0xFFFF
-            cork.push_ip(skb, ident)
+            flow.push_ip(skb, ident)
         else:
-            cork.push_ip_at(skb, net.clock.now_ns() >> 22)
+            flow.push_ip_at(skb, net.clock.now_ns() >> 22)
         return ip_send_skb(net, skb)
     assert fl4 is not None
     if skb is None:

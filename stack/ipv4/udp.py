@@ -66,6 +66,7 @@ from stack.inet.udp import (
     udp_lib_setsockopt,
     udp_prepare_gso,
     udp_queue_rcv_one_skb,
+    udp_queue_rcv_skb,
     udp_recvmmsg,
     udp_recvmsg,
     udp_sk_rx_dst_set,
@@ -327,7 +328,8 @@ def udp_make_flow(
 def udp4_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
     """Whether IP treats a super-packet of the flow as it would its datagrams (inet_af_ops)."""
     net = sk.net
-    neigh = flow.dst.neigh
+    rt: rtable = flow.dst
+    neigh = rt.neigh
     return not (
         net.nf_hooks[NF_INET_LOCAL_OUT]
         or net.nf_hooks[NF_INET_POST_ROUTING]
@@ -463,7 +465,10 @@ def udp_rcv(skb: sk_buff) -> int:
             if sk is not None and sk.udp_tuple is not None:
                 udp_sk_rx_dst_set(sk, skb)
         if sk is not None:
-            udp_queue_rcv_one_skb(sk, skb)
+            if skb.gso_size:
+                udp_queue_rcv_skb(sk, skb)
+            else:
+                udp_queue_rcv_one_skb(sk, skb)
             return 0
     return udp_lib_rcv(net, skb, af_ops_of[AF_INET], bool(many))
 

@@ -54,6 +54,7 @@ from stack.inet.udp import (
     udp_lib_setsockopt,
     udp_prepare_gso,
     udp_queue_rcv_one_skb,
+    udp_queue_rcv_skb,
     udp_recvmmsg,
     udp_recvmsg,
 )
@@ -453,7 +454,10 @@ def udpv6_rcv(skb: sk_buff) -> int:
     if port >= 0:
         sk = udp_lib_lookup_skb(net, skb, AF_INET6, port)
         if sk is not None:
-            udp_queue_rcv_one_skb(sk, skb)
+            if skb.gso_size:
+                udp_queue_rcv_skb(sk, skb)
+            else:
+                udp_queue_rcv_one_skb(sk, skb)
             return 0
         return udp_lib_rcv(net, skb, af_ops_of[AF_INET6], False)
     if not pskb_may_pull(skb, UDP_HLEN):

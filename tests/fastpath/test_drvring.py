@@ -2,6 +2,7 @@
 
 import os
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from fastpath import skbuff as S
 from fastpath._ref import drvring as ref
 from fastpath.csum import csum_fold, csum_partial, csum_tcpudp_nofold
 from fastpath.dma import HostMemory
-from fastpath.drvring import RxRing, TxRing
+from fastpath.drvring import RxRing, TxRing, free_in_runs
 from fastpath.gro import GroTable
 from fastpath.skbuff import (
     CHECKSUM_NONE,
@@ -22,8 +23,10 @@ from fastpath.skbuff import (
     SkbPool,
     alloc_skb,
     kfree_skb,
+    sk_buff,
     skb_add_data,
     skb_from_bytes,
+    skb_get,
     skb_push_data,
     skb_to_bytes,
 )
@@ -224,6 +227,71 @@ def test_tx_destructor_may_map_again_during_clean() -> None:
     assert again == [1]
     assert ring.pending() == 1
     ring.reset()
+    assert h.idle()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["runs", "runs", "other", ""]), st.integers(0, 1))),
+    st.integers(0, 9),
+    st.booleans(),
+)
+def test_tx_owners_of_a_run_are_told_once(
+    packets: list[tuple[str, int]], budget: int, defer: bool
+) -> None:
+    h = Host()
+    ring = TxRing(h.mem, 256)
+    owners = [object(), object()]
+    calls: list[tuple[str, int, int]] = []
+
+    def destructor(name: str) -> Callable[[sk_buff], None]:
+        return lambda skb: calls.append((name, owners.index(skb.sk), skb.truesize))
+
+    functions = {"runs": destructor("runs"), "other": destructor("other"), "": None}
+    want = []
+    for i, (name, owner) in enumerate(packets):
+        skb = skb_from_bytes(h.small, b"x" * 60)
+        skb.sk, skb.destructor = owners[owner], functions[name]
+        skb.truesize += i
+        want.append((name, owner, skb.truesize))
+        ring.map(skb)
+    tx_frames(h, ring, 0, ring.next_to_use)
+    before = free_in_runs(functions["runs"])
+    try:
+        out: list[sk_buff] | None = [] if defer else None
+        n = min(budget, len(packets)) if budget else len(packets)
+        assert ring.clean(budget, out) == (n, 60 * n)
+        assert calls == ([] if defer else ref.freed(want[:n]))
+        calls.clear()
+        ring.clean()
+        assert calls == ref.freed(want[n:])
+    finally:
+        assert free_in_runs(before) is functions["runs"]
+    for skb in out or ():
+        kfree_skb(skb)
+    assert h.idle()
+
+
+def test_tx_who_holds_a_sent_packet_keeps_it_charged() -> None:
+    h = Host()
+    ring = TxRing(h.mem, 16)
+    calls: list[int] = []
+    owner = object()
+    before = free_in_runs(wfree := lambda skb: calls.append(skb.truesize))
+    skbs = [skb_from_bytes(h.small, b"x" * 60) for _ in range(3)]
+    size = skbs[0].truesize
+    try:
+        for skb in skbs:
+            skb.sk, skb.destructor = owner, wfree
+            ring.map(skb)
+        skb_get(skbs[1])
+        tx_frames(h, ring, 0, ring.next_to_use)
+        assert ring.clean() == (3, 180)
+        assert calls == [size, size]
+        kfree_skb(skbs[1])
+        assert calls == [size, size, size]
+    finally:
+        free_in_runs(before)
     assert h.idle()
 
 

@@ -10,7 +10,7 @@ from fastpath import hdr as H
 from fastpath import skbuff as S
 from fastpath._ref import hdr as ref
 from fastpath.dma import HostMemory
-from tests.fastpath.frames import ipv4, tcp
+from tests.fastpath.frames import ipv4, tcp, udp
 
 MEM = HostMemory(4 << 20)
 POOL = S.SkbPool(MEM, 2048, 64)
@@ -282,6 +282,31 @@ def test_scapy_agrees_on_whole_packets() -> None:
         )
     )
     assert H.arp_hdr(skb).ar_sip == 0x0A000001
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(min_size=1, max_size=40), st.booleans(), st.booleans(), st.data())
+def test_super_packets_are_made_ready_as_by_the_twin(
+    body: bytes, v6: bool, is_udp: bool, data: st.DataObject
+) -> None:
+    packet = bytearray((udp if is_udp else tcp)(body, v6=v6)[14:])
+    l4 = 40 if v6 else 20
+    addresses = slice(8, 40) if v6 else slice(12, 20)
+    size = addresses.stop - addresses.start
+    packet[addresses] = data.draw(st.binary(min_size=size, max_size=size))
+    skb = S.skb_from_bytes(POOL, bytes(packet), 32)
+    skb.network_header, skb.transport_header = 32, 32 + l4
+    skb.gso_size = 1
+    skb.gso_type = S.SKB_GSO_UDP_L4 if is_udp else S.SKB_GSO_TCPV6 if v6 else S.SKB_GSO_TCPV4
+    H.gso_csum_prep(skb)
+    want = ref.gso_csum_prep(bytes(packet), l4, is_udp)
+    assert S.skb_to_bytes(skb) == want
+    if not is_udp:
+        assert H.tcp_hdrlen(skb) == H.tcp_hdr(skb).doff * 4 == len(packet) - l4 - len(body)
+    skb.transport_header = 32 + len(packet) - 1
+    with pytest.raises(IndexError):
+        H.gso_csum_prep(skb)
+    assert S.skb_to_bytes(skb) == want
 
 
 def test_partial_checks_end_up_the_same() -> None:

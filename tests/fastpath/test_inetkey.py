@@ -78,7 +78,9 @@ def test_usual_datagrams_are_the_twins(
     assert inetkey.udp_rcv_port(skb) == (-1 if want is None else want[4])
     assert inetkey.udp_rcv_is_to(skb, daddr) == (want is not None)
     assert not inetkey.udp_rcv_is_to(skb, daddr ^ 1)
-    skb.gso_size = 1
+    skb.gso_size = 1  # merged datagrams belong to one socket
+    assert inetkey.udp_rcv_key(skb) == want
+    skb.ip_summed = S.CHECKSUM_COMPLETE
     assert inetkey.udp_rcv_key(skb) is None
     assert inetkey.udp_rcv_port(skb) == -1
     assert not inetkey.udp_rcv_is_to(skb, daddr)

@@ -222,6 +222,30 @@ def test_a_buffer_that_cannot_be_written_to_stops_before_its_datagram() -> None:
         mmsg_recv(str, None, None, -1, 3)
 
 
+def test_who_was_seen_last_is_not_shown_again() -> None:
+    sender, other = sockaddr(2, A, 5000), sockaddr(2, B, 5000)
+    for seen in (sender, other, None):
+        asked: list[sockaddr | None] = []
+        queue, _ = queued([ref.Merged(b"abcd", 2, A), ref.Merged(b"ef", 0, A)])
+        vec = mmsg_recv(
+            lambda name, asked=asked: asked.append(name) or "asked",
+            [bytearray(2) for _ in range(3)], None, 0, 0, seen, "seen",
+        )  # fmt: skip
+        assert vec.take(queue, 2, 9) == 3
+        assert asked == ([] if seen is sender else [sender])
+        assert vec.got == [(2, "seen" if seen is sender else "asked")] * 3
+
+
+def test_the_address_sent_to_last_is_not_resolved_again() -> None:
+    last, asked = ("h", 1), []
+    name = sockaddr(2, A, 1)
+    for address in (last, tuple(last), ("h", 2), ("i", 1), None):
+        vec = mmsg_send([(b"x", address)], lambda to: asked.append(to) or name, last, name)
+        want = None if address is None else sockaddr(2, A, address[1])
+        assert vec.row(0) == (b"x", want)
+    assert asked == [("i", 1)]
+
+
 def test_rows_filled_one_by_one() -> None:
     vec = mmsg_recv(lambda name: name, None, None, 2, 4)
     room = vec.room()

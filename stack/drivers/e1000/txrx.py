@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import logging
 
-from fastpath.csum import csum_ipv6_magic, csum_tcpudp_magic
-from fastpath.drvring import TxRing
+from fastpath.drvring import TxRing, free_in_runs
 from fastpath.gso import skb_gso_segment
-from fastpath.hdr import ip_hdr, ipv6_hdr, tcp_hdr, tcphdr, udp_hdr, udphdr
+from fastpath.hdr import gso_csum_prep, tcp_hdrlen
+from fastpath.mmio import readl, writel
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
     SKB_GSO_UDP_L4,
@@ -38,6 +38,7 @@ from stack.core.netdevice import (
     net_device,
     netif_carrier_ok,
 )
+from stack.core.sock import sock_wfree
 from stack.core.workqueue import (
     mod_delayed_work,
     schedule_delayed_work,
@@ -65,12 +66,13 @@ RX_BUFFER_WRITE = 32
 TX_HANG_NS = 1_000_000_000
 TX_WAKE_THRESHOLD = 32
 MAX_DATA_PER_TXD = e.E1000_MAX_DATA_PER_TXD
-ICR, IMS, IMC, TDT = d.E1000_ICR, d.E1000_IMS, d.E1000_IMC, d.E1000_TDT
-ALL_INTERRUPTS, TXDW = d.ALL_INTERRUPTS, d.E1000_ICR_TXDW
 MAX_HEADER = 255
 """HDRLEN, TUCSS and TUCSO of a context descriptor have 8 bits (SDM 3.3.6)."""
 TCP_CHECK_AT = 16
-"""Where TCP keeps its check, in bytes from the start of its header."""
+UDP_CHECK_AT = 6
+"""Where TCP and UDP keep their check, in bytes from the start of the header."""
+
+free_in_runs(sock_wfree)
 
 # -- interrupts ------------------------------------------------------------------------------------
 
@@ -88,15 +90,14 @@ def e1000_irq_enable(adapter: e1000_adapter) -> None:
     if adapter.tx_ring.pending() or adapter.flags & E1000_NO_NAPI:
         mask |= d.E1000_ICR_TXDW
     adapter.ims_mask = mask
-    adapter.hw.bar_write(0, d.E1000_IMS, mask, 4)
+    writel(adapter.hw.bar_write, d.E1000_IMS, mask)
 
 
 def e1000_intr(irq: int, netdev: net_device) -> int:
     """e1000_main.c: the interrupt handler: read (and so clear) the causes, mask, poll later."""
     adapter: e1000_adapter = netdev.priv
     hw = adapter.hw
-    bar_read, bar_write = hw.bar_read, hw.bar_write
-    icr = bar_read(0, ICR, 4)
+    icr = readl(hw.bar_read, d.E1000_ICR)
     if not icr:
         return IRQ_NONE
     if icr & LINK_CAUSES and not adapter.flags & E1000_DOWN:
@@ -104,7 +105,7 @@ def e1000_intr(irq: int, netdev: net_device) -> int:
         mod_delayed_work(adapter.watchdog_task, 0)
     if adapter.flags & (E1000_DOWN | E1000_NO_NAPI):
         return IRQ_HANDLED if adapter.flags & E1000_DOWN else e1000_intr_without_napi(adapter)
-    bar_write(0, IMC, ALL_INTERRUPTS, 4)
+    writel(hw.bar_write, d.E1000_IMC, d.ALL_INTERRUPTS)
     adapter.ims_mask = 0
     napi_schedule(adapter.napi)  # when it is scheduled already, its end unmasks
     return IRQ_HANDLED
@@ -212,7 +213,7 @@ def e1000_alloc_rx_buffers(adapter: e1000_adapter) -> None:
     ring = adapter.rx_ring
     tail = ring.refill()
     if tail >= 0:
-        adapter.hw.bar_write(0, d.E1000_RDT, tail, 4)
+        writel(adapter.hw.bar_write, d.E1000_RDT, tail)
     if ring.alloc_failed != adapter.alloc_rx_buff_failed:
         adapter.alloc_rx_buff_failed = ring.alloc_failed
         schedule_delayed_work(adapter.refill_task, e.REFILL_RETRY_NS)
@@ -373,7 +374,7 @@ def e1000_tx_queue(adapter: e1000_adapter, ring: TxRing, netdev: net_device) -> 
     """e1000_main.c: ring the doorbell, unless more packets follow (xmit_more) and have room."""
     if netdev.xmit_more and ring.unused() > ring.count >> 1:
         return
-    adapter.hw.bar_write(0, TDT, ring.next_to_use, 4)
+    writel(adapter.hw.bar_write, d.E1000_TDT, ring.next_to_use)
     if adapter.flags & E1000_NO_NAPI:
         return
     # An emulated device is often done when the write returns, so what is done is freed here and
@@ -395,7 +396,7 @@ def e1000_maybe_stop_tx(netdev: net_device, ring: TxRing, needed: int) -> int:
     """
     adapter: e1000_adapter = netdev.priv
     # What waits for the doorbell because of xmit_more must go out first.
-    adapter.hw.bar_write(0, d.E1000_TDT, ring.next_to_use, 4)
+    writel(adapter.hw.bar_write, d.E1000_TDT, ring.next_to_use)
     e1000_clean_tx_irq(adapter)
     if ring.unused() >= needed:
         return 0
@@ -418,44 +419,36 @@ def e1000_tso(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
         return -errno.ENOMEM
     ipcss = skb_network_offset(skb)
     tucss = skb_transport_offset(skb)
-    if skb.gso_type & SKB_GSO_UDP_L4:
-        th: udphdr | tcphdr = udp_hdr(skb)
-        hdr_len, proto, check_at, tucmd = tucss + 8, 17, 6, 0
-    else:
-        tcph = th = tcp_hdr(skb)
-        hdr_len, proto, check_at, tucmd = (
-            tucss + 4 * tcph.doff,
-            6,
-            TCP_CHECK_AT,
-            d.E1000_TXD_CMD_TCP,
-        )
-    if hdr_len > MAX_HEADER or skb.len - hdr_len > e.E1000_MAX_PAYLEN:
+    hdr_len = tucss + 8
+    tucso = tucss + UDP_CHECK_AT
+    tucmd = d.E1000_TXD_CMD_TSE | d.E1000_TXD_CMD_DEXT
+    udp = skb.gso_type & SKB_GSO_UDP_L4 != 0
+    if not udp:
+        hdr_len = tucss + tcp_hdrlen(skb)
+        tucso = tucss + TCP_CHECK_AT
+        tucmd |= d.E1000_TXD_CMD_TCP
+    paylen = skb.len - hdr_len
+    if hdr_len > MAX_HEADER or paylen > e.E1000_MAX_PAYLEN:
         return -errno.EMSGSIZE
-    if v6:
-        ip6 = ipv6_hdr(skb)
-        ip6.payload_len = 0
-        th.check = csum_ipv6_magic(ip6.saddr, ip6.daddr, 0, proto) ^ 0xFFFF
-        ipcso = ipcse = 0
-        popts = d.E1000_TXD_POPTS_TXSM
-    else:
-        iph = ip_hdr(skb)
-        iph.tot_len = 0
-        iph.check = 0
-        th.check = csum_tcpudp_magic(iph.saddr, iph.daddr, 0, proto, 0) ^ 0xFFFF
-        ipcso, ipcse = ipcss + 10, tucss - 1
+    gso_csum_prep(skb)
+    popts = d.E1000_TXD_POPTS_TXSM
+    ipcso = ipcse = 0
+    if not v6:
+        ipcso = ipcss + 10
+        ipcse = tucss - 1
         tucmd |= d.E1000_TXD_CMD_IP
-        popts = d.E1000_TXD_POPTS_IXSM | d.E1000_TXD_POPTS_TXSM
+        popts |= d.E1000_TXD_POPTS_IXSM
     ring.put_context(
         ipcss,
         ipcso,
         ipcse,
         tucss,
-        tucss + check_at,
+        tucso,
         0,
-        skb.len - hdr_len,
+        paylen,
         hdr_len,
         skb.gso_size,
-        tucmd | d.E1000_TXD_CMD_TSE | d.E1000_TXD_CMD_DEXT,
+        tucmd,
     )
     return popts
 
@@ -494,7 +487,7 @@ def e1000_unmask_tx(adapter: e1000_adapter, ring: TxRing) -> None:
     mask = adapter.ims_mask
     if mask and not mask & d.E1000_ICR_TXDW:
         adapter.ims_mask = mask | d.E1000_ICR_TXDW
-        adapter.hw.bar_write(0, d.E1000_IMS, d.E1000_ICR_TXDW, 4)
+        writel(adapter.hw.bar_write, d.E1000_IMS, d.E1000_ICR_TXDW)
 
 
 def e1000_xmit_in_pieces(adapter: e1000_adapter, skb: sk_buff) -> int:
