@@ -364,8 +364,9 @@ cdef class TxRing(_ring):
         """Free the sk_buffs whose last descriptor has DD: (packets, bytes); 0 = no limit.
 
         A TSO packet counts as gso_segs packets and the bytes that were on the wire. Destructors run
-        here, once for a run of sk_buffs (free_in_runs), and may map new packets. With `out`, the sk_buffs are appended to it instead of freed,
-        for a caller in a context where nothing may be freed (dev_kfree_skb_irq).
+        here, one for a run of sk_buffs (free_in_runs), and may map new packets. With `out`, the
+        sk_buffs are appended to it instead of freed, for a caller in a context where nothing may be
+        freed (dev_kfree_skb_irq).
         """
         cdef int64_t packets = 0, nbytes = 0
         cdef tx_slot *slot

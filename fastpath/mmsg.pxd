@@ -40,7 +40,7 @@ cdef class mmsg_recv:
     cdef int who_len
     cdef int sender(self, sk_buff skb, int family) except -1
     cdef int settle(self) except -1
-    cdef int add(self, object row) except -1
+    cdef int keep(self, object row) except -1
     cdef int append(self, Py_ssize_t n, object data) except -1
     cpdef object room(self)
     cpdef void put(self, int64_t n, name, room) except *

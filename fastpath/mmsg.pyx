@@ -408,7 +408,7 @@ cdef class mmsg_recv:
                 self.rows = alike
         return 0
 
-    cdef int add(self, object row) except -1:
+    cdef int keep(self, object row) except -1:
         self.settle()
         self.rows.append(row)
         self.n += 1
@@ -427,9 +427,9 @@ cdef class mmsg_recv:
         """The next datagram came: `n` bytes in `room`, from the sockaddr `name`."""
         shown = self.show(name)
         if self.buffers is None and self.flat is None:
-            self.add((bytes(memoryview(room)[:n]), shown))
+            self.keep((bytes(memoryview(room)[:n]), shown))
         else:
-            self.add((n, shown))
+            self.keep((n, shown))
 
     cdef int sender(self, sk_buff skb, int family) except -1:
         """Have the address of who sent `skb` in `shown`."""
@@ -464,7 +464,7 @@ cdef class mmsg_recv:
 
     cdef inline int append(self, Py_ssize_t n, object data) except -1:
         if data is not None:
-            return self.add((data, self.shown))
+            return self.keep((data, self.shown))
         if n != self.pair_n:
             self.settle()
             self.pair = (n, self.shown)

@@ -794,7 +794,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
 
     Sets IPCS/IPE itself; True: a TCP or UDP segment of `l4len` bytes stands at `l4`, sum it with
     `pseudo`. Ethernet II and SNAP, through one tag; fragments, unknown and damaged headers are left
-    to software. `ip`: the sum of all between Ethernet and `l4` where that was needed anyway, else 0.
+    to software. `ip`: the sum of all between Ethernet and `l4` where it was needed anyway, or 0.
     """
     cdef uint64_t acc = 0
     cdef uint32_t l3 = 14, et = ld16be(w + 12), ihl, tot, proto, _i

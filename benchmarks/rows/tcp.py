@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from e1000emu.lab import pump
 from stack.host import Host
@@ -64,10 +65,12 @@ def connected(a: Host, listener: Socket, family: int) -> tuple[Socket, Socket]:
     return client, server
 
 
-def _bulk(family: int) -> Callable[[str], Iterator[Work]]:
+def bulk_rows(family: int, **options: Any) -> Callable[[str], Iterator[Work]]:
+    """Return what starts a stream; `options` are those of two_hosts."""
+
     def start(size: str) -> Iterator[Work]:
         total = volume(size)
-        with hosts(family) as (a, b), listening(b, family) as listener:
+        with hosts(family, **options) as (a, b), listening(b, family) as listener:
             block = memoryview(bytearray(size_bytes(size)))
             ends: list[Socket] = []
 
@@ -205,8 +208,8 @@ BULK = {"sizes": BULK_SIZES, "quick": BULK_QUICK}
 TRIP = {"sizes": TRIP_SIZES, "quick": ONE}
 CONNECT = {"sizes": CONNECT_POINT}
 
-bulk = _row("stack__tcp__bulk", "tcp", "Gbit/s", _bulk(AF_INET), layered=True, **BULK)
-bulk6 = _row("stack__tcp6__bulk", "tcp", "Gbit/s", _bulk(AF_INET6), **BULK)
+bulk = _row("stack__tcp__bulk", "tcp", "Gbit/s", bulk_rows(AF_INET), layered=True, **BULK)
+bulk6 = _row("stack__tcp6__bulk", "tcp", "Gbit/s", bulk_rows(AF_INET6), **BULK)
 kernel_bulk = _row("stack__peer__tcp_bulk", "tcp", "Gbit/s", _kernel_bulk, peer=LOOPBACK, **BULK)
 trip = _row("stack__tcp__trip", "tcp_trip", "k/s", _trips(AF_INET), layered=True, **TRIP)
 trip6 = _row("stack__tcp6__trip", "tcp_trip", "k/s", _trips(AF_INET6), **TRIP)

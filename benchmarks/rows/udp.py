@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from stack.core.uapi import SOL_UDP
 from stack.socket import AF_INET, AF_INET6, UDP_GRO, UDP_SEGMENT
@@ -55,12 +56,14 @@ def _single(family: int) -> Callable[[str], Iterator[Work]]:
     return start
 
 
-def _mmsg(
-    family: int, batch_of: Callable[[str], tuple[int, int]]
+def mmsg_rows(
+    family: int, batch_of: Callable[[str], tuple[int, int]], **options: Any
 ) -> Callable[[str], Iterator[Work]]:
+    """Return what starts batches of datagrams; `options` are those of two_hosts."""
+
     def start(size: str) -> Iterator[Work]:
         n, batch = batch_of(size)
-        with hosts(family) as (a, b), datagrams(a, b, family) as (sender, receiver):
+        with hosts(family, **options) as (a, b), datagrams(a, b, family) as (sender, receiver):
             messages = [(bytes(n), receiver.getsockname()[:2])] * batch
             buffers = [bytearray(n) for _ in messages]
 
@@ -212,19 +215,28 @@ kernel_single = _row(
     "stack__peer__udp_single", "udp", _kernel_single, sizes=SIZES, quick=ONE, peer=LOOPBACK
 )
 mmsg64 = _row(
-    "stack__udp__mmsg64", "udp_mmsg", _mmsg(AF_INET, by_size), sizes=SIZES, quick=ONE, layered=True
+    "stack__udp__mmsg64",
+    "udp_mmsg",
+    mmsg_rows(AF_INET, by_size),
+    sizes=SIZES,
+    quick=ONE,
+    layered=True,
 )
 mmsg64_6 = _row(
-    "stack__udp6__mmsg64", "udp_mmsg", _mmsg(AF_INET6, by_size), sizes=SIZES6, quick=ONE
+    "stack__udp6__mmsg64", "udp_mmsg", mmsg_rows(AF_INET6, by_size), sizes=SIZES6, quick=ONE
 )
 kernel_mmsg64 = _row(
     "stack__peer__udp_for_mmsg", "udp_mmsg", _kernel_single, sizes=SIZES, quick=ONE, peer=LOOPBACK
 )
 mmsg = _row(
-    "stack__udp__mmsg", "udp_batch", _mmsg(AF_INET, by_batch), sizes=BATCHES, quick=QUICK_BATCHES
+    "stack__udp__mmsg",
+    "udp_batch",
+    mmsg_rows(AF_INET, by_batch),
+    sizes=BATCHES,
+    quick=QUICK_BATCHES,
 )
 mmsg6 = _row(
-    "stack__udp6__mmsg", "udp_batch", _mmsg(AF_INET6, by_batch), sizes=BATCHES, quick=ONE_BATCH
+    "stack__udp6__mmsg", "udp_batch", mmsg_rows(AF_INET6, by_batch), sizes=BATCHES, quick=ONE_BATCH
 )
 kernel_batch = _row(
     "stack__peer__udp_for_batch",

@@ -8,76 +8,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
-from e1000emu.lab import pump
 from stack.socket import AF_INET
 
-from . import Row, Work, row, size_bytes
-from .ends import datagrams, hosts
-from .tcp import VOLUME, connected, listening
-from .udp import BATCH, PACKETS, SMALL
+from . import Row, Work, row
+from .tcp import bulk_rows
+from .udp import SMALL, by_size, mmsg_rows
 
 ONE_THREAD = "one thread"
+Start = Callable[[str], Iterator[Work]]
 
 
-def by_the_wall(run: Callable[[], object]) -> Callable[[int], float]:
-    """Return what runs `run` so many times and tells the seconds that went by."""
-
-    def timed(loops: int) -> float:
+def elapsed(work: Work, loops: int) -> float:
+    """Return the seconds that went by in so many runs, preparation excluded."""
+    total = 0.0
+    for _ in range(loops):
+        if work.prepare is not None:
+            work.prepare()
         before = time.perf_counter()
-        for _ in range(loops):
-            run()
-        return time.perf_counter() - before
-
-    return timed
+        work.run()
+        total += time.perf_counter() - before
+    return total
 
 
-def _bulk(device_thread: bool) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        with (
-            hosts(device_thread=device_thread) as (a, b),
-            listening(b, AF_INET) as listener,
-        ):
-            block = memoryview(bytearray(size_bytes(size)))
-            client, server = connected(a, listener, AF_INET)
-            with client, server:
+def by_the_wall(start: Start) -> Start:
+    """Return the same work, timed by the clock on the wall."""
 
-                def run() -> None:
-                    pieces = iter([block] * (VOLUME // len(block)))
-                    if pump(client, server, lambda: next(pieces, None), lambda piece: None) != (
-                        VOLUME
-                    ):
-                        raise RuntimeError("wall: bytes were lost")
+    def started(size: str) -> Iterator[Work]:
+        with contextmanager(start)(size) as work:
+            yield replace(work, timed=lambda loops: elapsed(work, loops))
 
-                yield Work(run, VOLUME, timed=by_the_wall(run))
-
-    return start
+    return started
 
 
-def _mmsg(device_thread: bool) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        n = size_bytes(size)
-        with (
-            hosts(device_thread=device_thread) as (a, b),
-            datagrams(a, b, AF_INET) as (sender, receiver),
-        ):
-            messages = [(bytes(n), receiver.getsockname()[:2])] * BATCH
-            buffers = [bytearray(n) for _ in messages]
-
-            def run() -> None:
-                for _ in range(PACKETS // BATCH):
-                    sender.sendmmsg(messages)
-                    if len(receiver.recvmmsg(buffers)) != BATCH:
-                        raise RuntimeError("wall: a datagram was lost")
-
-            yield Work(run, PACKETS, timed=by_the_wall(run))
-
-    return start
-
-
-def _rows(
-    what: str, unit: str, size: str, start: Callable[[bool], Callable[[str], Iterator[Work]]]
-) -> Iterator[Row]:
+def _rows(what: str, unit: str, size: str, start: Callable[[bool], Start]) -> Iterator[Row]:
     """The row with a device thread, and beside it the one without."""
     for device_thread in (True, False):
         yield row(
@@ -87,10 +53,15 @@ def _rows(
             sizes=(size,),
             peer=None if device_thread else ONE_THREAD,
             extra=True,
-        )(start(device_thread))
+        )(by_the_wall(start(device_thread)))
 
 
 ROWS = (
-    *_rows("bulk", "Gbit/s wall", "1MiB", _bulk),
-    *_rows("mmsg", "k/s wall", f"{SMALL}B", _mmsg),
+    *_rows("bulk", "Gbit/s wall", "1MiB", lambda two: bulk_rows(AF_INET, device_thread=two)),
+    *_rows(
+        "mmsg",
+        "k/s wall",
+        f"{SMALL}B",
+        lambda two: mmsg_rows(AF_INET, by_size, device_thread=two),
+    ),
 )

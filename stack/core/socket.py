@@ -503,7 +503,7 @@ def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int =
     plugged: Qdisc | None = None
     try:
         while done < count:
-            sk: sock_t | None = sock.sk
+            sk: sock_t = sock.sk
             alike = rows is not None and rows.alike(done)
             if plugged is not None and (
                 alike or sk.sk_wmem_alloc >= sk.sk_sndbuf or plugged.qlen >= DEV_PLUG_PACKETS
