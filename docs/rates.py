@@ -51,6 +51,8 @@ WHAT = {
     "rx_refill": "buffers from the pool to descriptors",
     "mmio_read": "register reads of a driver in Python",
     "mmio_write": "register writes",
+    "wall_bulk": "a stream with a device thread, by the clock on the wall; measured when named",
+    "wall_mmsg": "batches of datagrams with a device thread, by the wall; measured when named",
 }
 README = {
     "device__pair__offload[60B]": "two NICs, 60-byte frames, rings to rings",
