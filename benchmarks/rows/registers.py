@@ -36,7 +36,7 @@ def _write(name: str, value: int) -> Callable[[str], Iterator[Work]]:
 def _twin(module: Any, write: bool) -> Callable[[str], Iterator[Work]]:
     def start(size: str) -> Iterator[Work]:
         file = module.RegFile(1024)
-        file.define(8, wmask=0xFFFF)
+        file.define(8, rw=0xFFFF)
         access = (lambda: file.write32(32, 5)) if write else (lambda: file.read32(32))
         yield Work(repeated(access, REPEAT), REPEAT)
 

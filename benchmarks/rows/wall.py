@@ -47,7 +47,7 @@ def _rows(what: str, unit: str, size: str, start: Callable[[bool], Start]) -> It
     """The row with a device thread, and beside it the one without."""
     for device_thread in (True, False):
         yield row(
-            f"stack__{'second_core' if device_thread else 'one_core'}__{what}",
+            f"stack__second_core__{what}{'' if device_thread else '_alone'}",
             group=f"wall_{what}",
             unit=unit,
             sizes=(size,),
