@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stack.core.socket import sock_poll, socket
+from stack.core.socket import sock_poll
 from stack.core.tcp_states import TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.sockaddr import inet_ntoa
 
@@ -44,9 +44,9 @@ def progress(machine: Machine) -> tuple[Any, ...] | None:
     sockets = []
     for net in machine.net_namespace_list:
         for fd, file in net.fdtable.fd.items():
-            sock = file.private_data
-            sk = sock.sk if isinstance(sock, socket) else None
-            if sk is not None:
+            sock = file.sock
+            if sock is not None and sock.sk is not None:
+                sk = sock.sk
                 queued = sk.sk_receive_queue.qlen, sk.sk_error_queue.qlen, sk.sk_wmem_alloc
                 sockets.append((fd, sock_poll(sock), sk.sk_err, *queued))
     return tuple(connections), tuple(sockets)

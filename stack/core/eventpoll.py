@@ -156,11 +156,7 @@ def ep_events_available(ep: eventpoll) -> bool:
 
 def ep_eventpoll_of(file: struct_file) -> eventpoll | None:
     """The set behind an open file; None when it is no epoll (is_file_epoll)."""
-    private = file.private_data
-    if isinstance(private, eventpoll):
-        ep: eventpoll = private
-        return ep
-    return None
+    return file.ep
 
 
 def file_can_poll(file: struct_file) -> bool:
@@ -170,7 +166,7 @@ def file_can_poll(file: struct_file) -> bool:
 
 def ep_item_poll(epi: epitem, depth: int) -> int:
     """fs/eventpoll.c: what of an item's events is so at this moment."""
-    ep = ep_eventpoll_of(epi.ffd_file)
+    ep = epi.ffd_file.ep
     bits = vfs_poll(epi.ffd_file) if ep is None else __ep_eventpoll_poll(ep, depth)
     return bits & epi.events
 
@@ -440,6 +436,7 @@ def sys_epoll_create1(net: Net, flags: int = 0) -> int:
         raise OSError(errno.EINVAL, f"epoll_create1: flags {flags:#x}")
     ep = eventpoll(net)
     ep.file = file = struct_file(net, eventpoll_fops, ep, O_RDWR)
+    file.ep = ep
     return fd_install(net, file, flags)
 
 

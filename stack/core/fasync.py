@@ -133,7 +133,7 @@ SOCK_WAKE_URG = 3
 def sock_wake_async(sock: socket, how: int, band: int) -> None:
     """net/socket.c: signals to whoever set O_ASYNC, unless a reader or nobody waits."""
     fapp = sock.fasync_list
-    if not fapp:
+    if fapp is None:
         return
     sk = sock.sk
     if how == SOCK_WAKE_WAITD:
@@ -155,8 +155,11 @@ def sock_fasync(fd: int, file: struct_file, on: bool) -> None:
     sk = sock.sk
     if sk is None:
         raise OSError(errno.EINVAL, "the socket has ended")
-    fasync_helper(fd, file, on, sock.fasync_list)
-    if sock.fasync_list:
+    fapp = sock.fasync_list
+    if fapp is None:
+        fapp = sock.fasync_list = []
+    fasync_helper(fd, file, on, fapp)
+    if fapp:
         sk.sk_flags |= SOCK_FASYNC
     else:
         sk.sk_flags &= ~SOCK_FASYNC

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from stack.core.rows import row, state
 
 if TYPE_CHECKING:
+    from stack.core.eventpoll import eventpoll
     from stack.core.iov import msghdr
+    from stack.core.socket import socket
     from stack.core.wait import wait_queue_head
     from stack.net import Net
 
@@ -70,6 +72,9 @@ class struct_file:
     private_data: Any
     """The socket, eventpoll, pipe or Python file: `f_op` knows which."""
     f_flags: int
+    sock: socket | None = row()
+    """The same once more with its type, of a socket's file; and below of an epoll's."""
+    ep: eventpoll | None = row()
     f_count: int = row(1)
     f_pos: int = row(0)
     f_owner: fown_struct | None = row()

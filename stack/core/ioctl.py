@@ -61,9 +61,8 @@ def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:
     if cmd == FIOASYNC:
         ioctl_fioasync(fd, file, get_user_int(arg))
         return 0
-    private = file.private_data
-    if isinstance(private, socket):
-        return sock_ioctl(file, private, cmd, arg)
+    if file.sock is not None:
+        return sock_ioctl(file, file.sock, cmd, arg)
     handler = file.f_op.unlocked_ioctl
     if handler is None:
         raise OSError(errno.ENOTTY, f"request {cmd:#x} is not for what is open")

@@ -97,7 +97,7 @@ class socket:
     file: struct_file | None = row()
     ready: ReadyFd | None = row()
     """Made when somebody asks for a real descriptor."""
-    fasync_list: list[fasync_struct] = row(make=list)
+    fasync_list: list[fasync_struct] | None = row()
     """In the kernel a member of its struct socket_wq."""
 
 
@@ -202,6 +202,7 @@ def __sock_create(
 def sock_alloc_file(sock: socket, flags: int) -> struct_file:
     """net/socket.c"""
     sock.file = file = struct_file(sock.net, socket_file_ops, sock, O_RDWR | flags & O_NONBLOCK)
+    file.sock = sock
     return file
 
 
@@ -223,10 +224,9 @@ def sockfd_lookup(net: Net, fd: int) -> socket:
     file: struct_file | None = net.fdtable.fd.get(fd)
     if file is None:
         raise OSError(errno.EBADF, f"{fd} is not an open socket")
-    private = file.private_data
-    if not isinstance(private, socket):
+    sock = file.sock
+    if sock is None:
         raise OSError(errno.ENOTSOCK, f"{fd} is open, but no socket")
-    sock: socket = private
     return sock
 
 

@@ -87,9 +87,8 @@ def do_splice_read(
 ) -> int:
     """fs/splice.c: from a file into the free slots of a pipe: bytes. Raises: OSError."""
     size = min(size, (pipe.max_usage - len(pipe.bufs)) * PAGE_SIZE)
-    private = file.private_data
-    if isinstance(private, socket):
-        return sock_splice_read(private, pipe, size, bool(file.f_flags & O_NONBLOCK))
+    if file.sock is not None:
+        return sock_splice_read(file.sock, pipe, size, bool(file.f_flags & O_NONBLOCK))
     if not is_hostfile(file) or file.f_op.read_iter is None:
         raise OSError(errno.EINVAL, "what is open cannot be spliced from")
     skew = (file.f_pos if pos is None else pos) % PAGE_SIZE  # slots are pages of the file
@@ -193,7 +192,7 @@ def do_splice_from(
     pipe: pipe_inode_info, file: struct_file, pos: int | None, size: int, flags: int
 ) -> int:
     """fs/splice.c: out of a pipe into a socket or file. Raises: OSError EINVAL ..."""
-    if isinstance(file.private_data, socket):
+    if file.sock is not None:
         return splice_to_socket(pipe, file, size, flags)
     if not is_hostfile(file):
         raise OSError(errno.EINVAL, "what is open cannot be spliced to")
@@ -342,7 +341,7 @@ def do_sendfile(target: struct_file, file: struct_file, offset: int | None, coun
         return sendfile_to_pipe(file, offset, opipe, count, target.f_flags)
     if not is_hostfile(file):
         raise OSError(errno.EINVAL, "sendfile takes from files")
-    if not isinstance(target.private_data, socket) and not is_hostfile(target):
+    if target.sock is None and not is_hostfile(target):
         raise OSError(errno.EINVAL, "what is open cannot be sent to")
     start = file.f_pos if offset is None else offset
     done = 0

@@ -9,7 +9,6 @@ from fastpath.skbuff import sk_buff
 from stack.core.file import NR_OPEN, fput, struct_file
 from stack.core.scm import NO_ID, PID, scm_cookie, scm_fp_dup
 from stack.core.sock import SOCK_PASSCRED, ns_capable, sock_wfree
-from stack.core.socket import socket
 from stack.unix.unix_sock import UNIXCB, unix_skb_parms, unix_sock
 
 if TYPE_CHECKING:
@@ -23,11 +22,8 @@ CAP_SYS_RESOURCE = 24
 
 def unix_get_socket(file: struct_file) -> unix_sock | None:
     """net/unix/garbage.c: the AF_UNIX sock behind an open file, if it is one."""
-    private = file.private_data
-    if not isinstance(private, socket):
-        return None
-    sock: socket = private
-    if sock.ops is None or sock.ops.family != 1:
+    sock = file.sock
+    if sock is None or sock.ops is None or sock.ops.family != 1:
         return None
     sk: unix_sock = sock.sk
     return sk
