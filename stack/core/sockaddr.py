@@ -5,6 +5,36 @@ Every layer below the applications passes addresses as this one value, whatever 
 
 from __future__ import annotations
 
-from fastpath.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
+import errno
+from sys import byteorder
 
-__all__ = ["sockaddr", "sockaddr_ll", "sockaddr_un"]
+from fastpath.sockaddr import sockaddr, sockaddr_from, sockaddr_ll, sockaddr_un
+from stack.core.uapi import AF_INET6
+
+__all__ = ["in_addr_of", "need_sa_len", "sockaddr", "sockaddr_from", "sockaddr_ll", "sockaddr_un"]
+
+NO_NAME = 1
+"""sa_len of an address without bytes, which some sending calls take for none."""
+SA_FAMILY_LEN = 2
+SOCKADDR_IN_LEN = 16
+SIN6_LEN_RFC2133 = 24
+SOCKADDR_IN6_LEN = 28
+SOCKADDR_LL_LEN = 20
+
+
+def in_addr_of(name: sockaddr) -> int:
+    """What lies where a struct sockaddr_in has its address, whatever the family; 32 bits.
+
+    bind of a raw IPv4 socket does not ask which family it is.
+    """
+    if isinstance(name, sockaddr_un):
+        return int.from_bytes(name.path[2:6].ljust(4, b"\0"), "big")
+    if isinstance(name, sockaddr_ll):
+        return int.from_bytes(name.ifindex.to_bytes(4, byteorder), "big")
+    return name.flowinfo if name.family == AF_INET6 else name.addr
+
+
+def need_sa_len(name: sockaddr, least: int) -> None:
+    """An address given as bytes must have so many of them. Raises: OSError EINVAL."""
+    if 0 < name.sa_len < least:
+        raise OSError(errno.EINVAL, f"an address of {name.sa_len} bytes; it has {least}")

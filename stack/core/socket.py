@@ -20,7 +20,7 @@ from stack.core.file import (
     filp_close,
     struct_file,
 )
-from stack.core.iov import msghdr, msghdr_init
+from stack.core.iov import UIO_MAXIOV, msghdr, msghdr_init
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
 from stack.core.nf_queue import nf_queue_net
@@ -49,7 +49,7 @@ from stack.core.sock import (
     sock_kfree_s,
     sock_kmalloc,
 )
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import sockaddr, sockaddr_from
 from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
     MSG_CMSG_CLOEXEC,
@@ -77,7 +77,6 @@ if TYPE_CHECKING:
 
 CMSG_HDR_BYTES = 16  # sizeof(struct cmsghdr)
 CMSG_ON_STACK_BYTES = 36  # what ___sys_sendmsg has room for without sock_kmalloc
-UIO_MAXIOV = 1024
 DEV_PLUG_PACKETS = 64
 
 
@@ -258,11 +257,17 @@ def sock_close(file: struct_file) -> None:
 def move_addr_to_kernel(addr: object) -> sockaddr | None:
     """net/socket.c: check an application's address; None where none is needed.
 
-    Raises: OSError EFAULT.
+    It is a `sockaddr`, or the bytes of a struct sockaddr as C programs have it. Raises: OSError
+    EFAULT, EINVAL: more than 128 bytes.
     """
-    if addr is not None and not isinstance(addr, sockaddr):
+    if addr is None or isinstance(addr, sockaddr):
+        return addr
+    if not isinstance(addr, bytes | bytearray | memoryview):
         raise OSError(errno.EFAULT, f"{addr!r} is no sockaddr")
-    return addr
+    try:
+        return sockaddr_from(addr)
+    except ValueError as exc:
+        raise OSError(errno.EINVAL, str(exc)) from None
 
 
 # --- the two funnels -----------------------------------------------------------------------
@@ -469,7 +474,7 @@ def sys_sendmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:
 
 def ___sys_sendmsg(sock: socket, msg: msghdr, flags: int) -> int:
     """net/socket.c: with the socket looked up. Many control messages count to optmem_max."""
-    move_addr_to_kernel(msg.msg_name)
+    msg.msg_name = move_addr_to_kernel(msg.msg_name)
     msg.msg_flags = file_flags(sock, flags)
     if not msg.msg_control:
         return sock_sendmsg(sock, msg)

@@ -155,7 +155,9 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
         seq = (seq + peek_off) & M32
     queue = sk.sk_receive_queue
     copied = 0
-    while length > 0:
+    begun = False
+    while length > 0 or not begun:  # a read of no bytes waits too, and has the errors
+        begun = True
         if sk.urg_data and sk.urg_seq == seq and copied:
             break
         skb = queue.peek()

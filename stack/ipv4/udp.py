@@ -87,7 +87,7 @@ from stack.inet.udp_hash import (
     udp_lib_unhash,
     udp_sock,
 )
-from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect
+from stack.ipv4.datagram import check_destination, ip4_datagram_connect
 from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
 from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
@@ -170,8 +170,8 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     name = msg.msg_name
     if name is not None:
         daddr, dport = name.addr, name.port
-        if name.family != AF_INET:
-            check_sockaddr(name)
+        if name.family != AF_INET or name.sa_len:
+            check_destination(name)
         if not dport:
             raise OSError(errno.EINVAL, "port 0 cannot be sent to")
         connected = False

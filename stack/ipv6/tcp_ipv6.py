@@ -38,7 +38,7 @@ from stack.core.proto import proto
 from stack.core.rows import wide
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.sock import os_error, sk_alloc, sk_setup_caps, sock_init_data, sock_owned_by_user
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.tcp_states import (
     TCP_ESTABLISHED,
     TCP_LISTEN,
@@ -171,6 +171,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
 
     Raises: OSError ENETUNREACH, EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL (no scope), ...
     """
+    need_sa_len(uaddr, SIN6_LEN_RFC2133)
     if uaddr.family != AF_INET6:
         raise os_error(errno.EAFNOSUPPORT)
     net = sk.net
