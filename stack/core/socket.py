@@ -50,8 +50,12 @@ from stack.core.sock import (
     sock_kmalloc,
 )
 from stack.core.sockaddr import sockaddr, sockaddr_from
-from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
+from stack.core.sockopt import OPTLEN_ANY, pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
+    AF_INET6,
+    AF_PACKET,
+    IPV6_FLOWLABEL_MGR,
+    IPV6_PATHMTU,
     MSG_CMSG_CLOEXEC,
     MSG_DONTWAIT,
     MSG_EOR,
@@ -64,6 +68,9 @@ from stack.core.uapi import (
     SOCK_NONBLOCK,
     SOCK_SEQPACKET,
     SOCK_TYPE_MASK,
+    SOL_IP,
+    SOL_IPV6,
+    SOL_PACKET,
     SOL_SOCKET,
     SS_UNCONNECTED,
 )
@@ -75,6 +82,7 @@ if TYPE_CHECKING:
     from stack.net import Net
     from stack.sched.sch_generic import Qdisc
 
+PACKET_HDRLEN = 11  # include/uapi/linux/if_packet.h
 CMSG_HDR_BYTES = 16  # sizeof(struct cmsghdr)
 CMSG_ON_STACK_BYTES = 36  # what ___sys_sendmsg has room for without sock_kmalloc
 DEV_PLUG_PACKETS = 64
@@ -679,7 +687,7 @@ def sys_setsockopt(net: Net, fd: int, level: int, optname: int, optval: Any) -> 
         sock.ops.setsockopt(sock, level, optname, optval)
 
 
-def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = 0) -> Any:
+def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = OPTLEN_ANY) -> Any:
     """getsockopt(2): an int (bytes for structs), or at most `optlen` bytes. Raises: OSError."""
     sock: socket = sockfd_lookup(net, fd)
     refuse(security_socket_getsockopt(sock, level, optname))
@@ -690,8 +698,22 @@ def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = 0)
         if optname == SO_GET_FILTER:  # its optlen counts instructions
             return value
     else:
+        if 0 <= optlen < LEAST_ROOM.get((sock.sk.sk_family, level, optname), 0):
+            raise OSError(errno.EINVAL, f"room for {optlen} bytes is too little")
         value = sock.ops.getsockopt(sock, level, optname)
-    return pack_opt(value, optlen) if optlen else value
+    if optlen == OPTLEN_ANY:
+        return value
+    if 0 < optlen < 4 and level == SOL_IP and isinstance(value, int) and 0 <= value <= 255:
+        optlen = 1  # net/ipv4/ip_sockglue.c: a short buffer gets one byte
+    return pack_opt(value, optlen)
+
+
+LEAST_ROOM = {
+    (AF_INET6, SOL_IPV6, IPV6_FLOWLABEL_MGR): 32,
+    (AF_INET6, SOL_IPV6, IPV6_PATHMTU): 32,
+    (AF_PACKET, SOL_PACKET, PACKET_HDRLEN): 4,
+}
+"""Values that Linux gives whole or not at all, by family, level and option."""
 
 
 def sys_shutdown(net: Net, fd: int, how: int) -> None:

@@ -149,8 +149,8 @@ def ping_rcv(skb: sk_buff) -> bool:
 
 def ping_queue_rcv_skb(sk: ping_sock, skb: sk_buff) -> int:
     """net/ipv4/ping.c: 0 or -1. Takes ownership of skb."""
-    if sk.cmsg_flags:
-        af_ops_of[sk.sk_family].pktinfo_prepare(sk, skb)
+    if sk.cmsg_flags and sk.sk_family == AF_INET6:
+        af_ops_of[AF_INET6].pktinfo_prepare(sk, skb)
     reason = sock_queue_rcv_skb_reason(sk, skb)
     if reason:
         kfree_skb_reason(sk.net, skb, reason)

@@ -348,6 +348,7 @@ def tcp_v4_syn_recv_sock(
     newsk.sk_gso_type = SKB_GSO_TCPV4
     newsk.inet_opt = req.ireq_opt
     newsk.mc_index = skb.skb_iif
+    newsk.mc_ttl = ip_hdr(skb).ttl  # what IP_PKTOPTIONS tells of the handshake's last packet
     newsk.rcv_tos = skb.ip_dsfield
     newsk.icsk_ext_hdr_len = 0
     newsk.inet_id = sk.net.random.getrandbits(16)

@@ -45,7 +45,6 @@ from stack.core.uapi import (
     MSG_OOB,
     MSG_PROBE,
     SOL_UDP,
-    UDP_SEGMENT,
 )
 from stack.inet.af_ops import af_ops_of
 from stack.inet.datagram import udp_disconnect
@@ -55,9 +54,9 @@ from stack.inet.inet_sock import inet_cork
 from stack.inet.protocol import net_protocol
 from stack.inet.udp import (
     UDP_HLEN,
+    __udp_cmsg_send,
     udp_abort,
     udp_close,
-    udp_cmsg_gso_size,
     udp_destroy_sock,
     udp_flush_pending_frames,
     udp_ioctl,
@@ -138,8 +137,8 @@ def udp_cmsg_send(sk: udp_sock, msg: msghdr, ipc: ipcm_cookie) -> None:
     """net/ipv4/udp.c: control messages of a sendmsg. Raises: OSError EINVAL."""
     rest = []
     for level, kind, data in msg.msg_control or ():
-        if level == SOL_UDP and kind == UDP_SEGMENT:
-            ipc.gso_size = udp_cmsg_gso_size(data)
+        if level == SOL_UDP:
+            ipc.gso_size = __udp_cmsg_send(kind, data)
         else:
             rest.append((level, kind, data))
     ip_cmsg_send(sk, rest, ipc)

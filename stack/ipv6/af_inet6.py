@@ -107,6 +107,7 @@ def inet6_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> N
         repflow=bool(sysctl.flowlabel_reflect & 1),
     )
     sk.sk_ipv6only = bool(sysctl.bindv6only)
+    sk.mc_all = False  # IP_MULTICAST_ALL: of groups of IPv4 it gets those that it joined
     inet_start_sock(sock, sk)
 
 

@@ -405,6 +405,8 @@ def rawv6_setsockopt(sk: raw6_sock, level: int, optname: int, optval: Any) -> No
     elif level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_HDRINCL:
         sk.hdrincl = bool(opt_int(optval))
     else:
+        if level == SOL_RAW:
+            opt_int(optval)  # how long it is comes first
         ipv6_setsockopt(sk, level, optname, optval)
 
 

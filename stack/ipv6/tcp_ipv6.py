@@ -387,6 +387,8 @@ def tcp_v6_syn_recv_sock(
     newsk.icsk_ext_hdr_len = np.opt.tot_len if np is not None and np.opt is not None else 0
     if np is not None:
         np.flow_label = ipv6_hdr(skb).flow_lbl if np.repflow else 0
+        np.mcast_oif = skb.skb_iif
+        np.mcast_hops = ipv6_hdr(skb).hop_limit
     fl6: flowi = inet6_csk_flow(newsk)
     newsk.cork.fl4 = fl6
     fl6.daddr = req.inet_daddr

@@ -12,7 +12,6 @@ from fastpath.hdr import ipv6_hdr, udp6_send_check, udp_hdr, udp_push
 from fastpath.inet import UdpFlow
 from fastpath.inetkey import inet_err_key, udp_rcv_port
 from fastpath.skbuff import CHECKSUM_NONE, kfree_skb, pskb_may_pull, sk_buff
-from stack.core import uapi
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
 from stack.core.neighbour import neigh_confirm
@@ -43,9 +42,9 @@ from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.udp import (
     UDP_HLEN,
+    __udp_cmsg_send,
     udp_abort,
     udp_close,
-    udp_cmsg_gso_size,
     udp_destroy_sock,
     udp_drop_short,
     udp_ioctl,
@@ -238,8 +237,8 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
     if msg.msg_control:
         rest = []
         for level, kind, data in msg.msg_control:
-            if level == SOL_UDP and kind == uapi.UDP_SEGMENT:
-                ipc6.gso_size = udp_cmsg_gso_size(data)
+            if level == SOL_UDP:
+                ipc6.gso_size = __udp_cmsg_send(kind, data)
             else:
                 rest.append((level, kind, data))
         ip6_datagram_send_ctl(sk, rest, fl6, ipc6)

@@ -67,7 +67,7 @@ from stack.core.sockaddr import (
     sockaddr_ll,
 )
 from stack.core.socket import socket
-from stack.core.sockopt import put_cmsg, sock_recv_cmsgs
+from stack.core.sockopt import put_cmsg, sock_cmsg_send, sock_recv_cmsgs
 from stack.core.uapi import (
     AF_INET6,
     AF_PACKET,
@@ -328,6 +328,7 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
         raise OSError(errno.ENXIO, "no such interface: bind the socket, or give an address")
     if not dev.flags & IFF_UP:
         raise OSError(errno.ENETDOWN, f"{dev.name} is down")
+    sockc = sock_cmsg_send(sk, msg.msg_control) if msg.msg_control else None
     reserve = dev.hard_header_len if raw else 0
     if length > dev.mtu + reserve + VLAN_HLEN:
         raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
@@ -349,8 +350,8 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
         raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
     skb.protocol = proto
     skb.dev = dev
-    skb.priority = sk.sk_priority
-    skb.mark = sk.sk_mark
+    skb.priority = sk.sk_priority if sockc is None else sockc.priority
+    skb.mark = sk.sk_mark if sockc is None else sockc.mark
     packet_parse_headers(skb, raw)
     err = packet_xmit(sk, skb)
     if err > 0:

@@ -64,16 +64,20 @@ def sending(w: World) -> None:
             continue
         if state.kind.startswith("packet") and state.name != "bound":
             continue
-        bits = payload(state)
-        for level, value in LEVELS.items():
-            for kind in TYPES:
-                if (value, kind) == (1, 1):
-                    continue  # SCM_RIGHTS: numbers of descriptors are a world's own; see rights()
-                with w.case(f"{state.kind}/{level}/{kind}"):
-                    fd, addr = to_itself(w, state)
-                    for label, data in SIZES.items():
-                        control = [(value, kind, data)]
-                        w.sendmsg(fd, [bits], control, DONTWAIT, addr, label)
+        with w.case(state.kind):
+            packet = state.kind.startswith("packet")
+            fd, addr = to_itself(w, state) if packet else (0, None)
+            for level, value in LEVELS.items():
+                for kind in TYPES:
+                    if (value, kind) == (1, 1):
+                        continue  # SCM_RIGHTS: descriptors are a world's own; see rights()
+                    with w.case(f"{level}/{kind}"):
+                        # A kernel takes long to close a packet socket: one must do.
+                        if not packet:
+                            fd, addr = to_itself(w, state)
+                        for label, data in SIZES.items():
+                            control = [(value, kind, data)]
+                            w.sendmsg(fd, [payload(state)], control, DONTWAIT, addr, label)
 
 
 def rights(w: World) -> None:
@@ -142,7 +146,7 @@ def receiving(w: World) -> None:
                 with w.case(f"{kind}{f.name[1]}/all/{room}"):
                     fd = state.make(w)
                     for level, name in asked:
-                        if (level, name) not in ((1, 35), (0, 7), (41, 25), (0, 11)):
+                        if (level, name) not in ((1, 35), (0, 7), (41, 25), (0, 11), (0, 23)):
                             with contextlib.suppress(OSError):
                                 w.raw.setsockopt(fd, level, name, number(1))
                     w.sendto(fd, bits, DONTWAIT, None)

@@ -200,7 +200,7 @@ class Kernel(Calls):
         time.sleep(0.0001)
 
     def rest(self) -> None:
-        time.sleep(0.03)
+        time.sleep(0.06)
 
 
 def ip(*words: str) -> None:
@@ -226,7 +226,7 @@ def enter() -> None:
     checked(libc.unshare(CLONE_NEWNET))
     ip("link", "set", "lo", "up")
     near = ("link", "add", "eth0", "index", "2", "address", "52:54:00:12:00:01")
-    ip(*near, "type", "veth", "peer", "name", "far0", "index", "3")
+    ip(*near, "type", "veth", "peer", "name", "far0", "index", "90")
     for knob, value in KNOBS.items():
         write(knob, value)
     write("ipv6/conf/far0/disable_ipv6", 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,17 @@ class Difference:
     reason: str
     kernel: str = ""
 
+    def patterns(self) -> Iterator[str]:
+        """Each pattern by itself; {1,2} stands for one with 1 and one with 2."""
+        for row in self.rows:
+            head, brace, rest = row.partition("{")
+            inner, _, tail = rest.partition("}")
+            for choice in inner.split(",") if brace else ("",):
+                yield head + choice.strip() + tail
+
     def covers(self, call: str) -> bool:
         """Tell whether the row is about this call."""
-        return any(fnmatch.fnmatchcase(call, as_pattern(row)) for row in self.rows)
+        return any(fnmatch.fnmatchcase(call, as_pattern(row)) for row in self.patterns())
 
     def applies(self, release: str) -> bool:
         """Tell whether a kernel of this release behaves so."""
@@ -71,7 +79,7 @@ def vanished(calls: Iterable[str], release: str, tables: Iterable[str]) -> list[
         f"{row.name}: {pattern}"
         for row in known()
         if row.applies(release)
-        for pattern in row.rows
+        for pattern in row.patterns()
         if pattern.split("/")[0] in tables
         and not any(fnmatch.fnmatchcase(call, as_pattern(pattern)) for call in found)
     ]

@@ -119,7 +119,9 @@ class Ours(Calls):
 
     def getsockopt(self, fd: int, level: int, name: int, size: int) -> bytes:
         value = sys.sys_getsockopt(self.host, fd, level, name, size)
-        return value if isinstance(value, bytes) else struct.pack("=I", value & 0xFFFFFFFF)
+        if isinstance(value, bytes):
+            return value
+        return struct.pack("=I", value & 0xFFFFFFFF)[:size]
 
     def ioctl(self, fd: int, request: int, value: int) -> int:
         got = sys.sys_ioctl(self.host, fd, request, value)
@@ -133,4 +135,4 @@ class Ours(Calls):
         self.host.clock.run_for(SETTLE_NS)
 
     def rest(self) -> None:
-        self.host.clock.run_for(15 * SETTLE_NS)
+        self.host.clock.run_for(30 * SETTLE_NS)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.linux.calls.control import control
 from tests.linux.calls.creation import creation
 from tests.linux.calls.data import data
 from tests.linux.calls.naming import naming
+from tests.linux.calls.options import options, options_in_states
 from tests.linux.calls.waiting import waiting
 from tests.linux.calls.world import World
 
@@ -15,4 +17,7 @@ TABLES: dict[str, Callable[[World], None]] = {
     "naming": naming,
     "data": data,
     "waiting": waiting,
+    "control": control,
+    "options": options,
+    "options_in_states": options_in_states,
 }

@@ -22,7 +22,8 @@ def waiting(w: World) -> None:
     for state in STATES:
         with w.case(f"{state.kind}/{state.name}"):
             fd = state.make(w)
-            w.raw.rest()
+            if state.kind.startswith("tcp"):
+                w.raw.rest()
             for mask in MASKS:
                 w.row(f"poll({mask:#x})", lambda fd=fd, mask=mask: w.raw.poll([(fd, mask)]))
             w.row("poll of nobody too", lambda fd=fd: w.raw.poll([(-1, 0x3F), (fd, 1), (-7, 1)]))

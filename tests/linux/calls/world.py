@@ -2,8 +2,8 @@
 
 `Calls` is one world's system calls with plain arguments: addresses as the bytes of a struct
 sockaddr, option values as bytes. `World` makes them for a table, and keeps what each came to under
-a name that is the same in both worlds. This module imports nothing of ours: the kernel's half runs in
-a process that has not loaded the stack.
+a name that is the same in both worlds. This module imports nothing of ours: the kernel's half runs
+in a process that has not loaded the stack.
 """
 
 from __future__ import annotations
