@@ -7,10 +7,10 @@ import struct
 from typing import Any
 
 from e1000emu.clock import VirtualClock
-from e1000emu.lab import add_nic
-from e1000emu.links import pair
 from stack.core import socket as sys
+from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
+from stack.core.select import sys_poll
 from stack.core.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
 from stack.host import Host
 from tests.linux.calls.world import ADDR4, ADDR6, Calls, Control
@@ -43,10 +43,9 @@ class Ours(Calls):
     def __init__(self, sysctl: dict[str, Any]) -> None:
         clock = VirtualClock()
         self.host = Host("h", clock=clock, sysctl=sysctl)
-        here, there = pair(clock)
-        self.far = Host("far", clock=clock)
-        add_nic(self.host, here, mac=bytes.fromhex("525400120001"), wait=False)
-        add_nic(self.far, there, mac=bytes.fromhex("525400120002"))
+        far = self.host.netns_add("far")
+        mac = bytes.fromhex("525400120001")
+        self.host.add_veth("eth0", (far, "far0"), mac=mac, up=True)
         self.host.ifconfig("eth0", f"{ADDR4}/24")
         self.host.ifconfig("eth0", f"{ADDR6}/64")
         clock.run_for(5_000_000_000)
@@ -54,7 +53,6 @@ class Ours(Calls):
     def end(self) -> None:
         """Close the host."""
         self.host.close()
-        self.far.close()
 
     def socket(self, family: int, kind: int, protocol: int) -> int:
         return sys.sys_socket(self.host, family, kind, protocol)
@@ -124,11 +122,12 @@ class Ours(Calls):
         return struct.pack("=I", value & 0xFFFFFFFF)[:size]
 
     def ioctl(self, fd: int, request: int, value: int) -> int:
-        got = sys.sys_ioctl(self.host, fd, request, value)
-        return int(got)
+        arg = bytearray(struct.pack("=i", value).ljust(40, b"\0"))
+        sys_ioctl(self.host, fd, request, arg)
+        return int(struct.unpack_from("=i", arg)[0])
 
     def poll(self, fds: list[tuple[int, int]]) -> list[int]:
-        found = dict(sys.sys_poll(self.host, fds, 0))
+        found = dict(sys_poll(self.host, fds, 0))
         return [found.get(fd, 0) for fd, _ in fds]
 
     def settle(self) -> None:

@@ -10,8 +10,8 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from stack.core import uapi
+from stack.core.ioctl import sys_ioctl
 from stack.core.rows import clone_state
-from stack.core.socket import sys_ioctl
 from stack.host import Host
 from stack.inet import tcp_sock as opt
 from stack.socket import SHUT_RD, SO_TYPE, SOL_SOCKET, Socket, create_connection, create_server
