@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.linux.calls.known import known, unknown, vanished
+from tests.linux.calls.known import holds, known, unknown, vanished
 from tests.linux.calls.run import differing, linux, ours
 from tests.linux.calls.tables import TABLES
 from tests.support import require
@@ -51,3 +51,28 @@ def test_every_known_difference_names_calls_of_a_table() -> None:
         assert row.reason
         for pattern in row.rows:
             assert pattern.split("/")[0] in TABLES, f"{row.name}: {pattern}"
+
+
+def test_a_difference_must_be_known_and_what_is_known_must_differ() -> None:
+    call = "creation/socket(2, 0x2, 136)"
+    assert differing({call: 0, "same": 1}, {call: "EPROTONOSUPPORT", "same": 1}) == {
+        call: (0, "EPROTONOSUPPORT")
+    }
+    assert differing({"only Linux's": 0}, {}) == {"only Linux's": (0, "(not called)")}
+    assert unknown([call, "creation/socket(2, 0x2, 17)"], "6.18") == ["creation/socket(2, 0x2, 17)"]
+    gone = vanished([call], "6.18", ["creation"])
+    assert "UDP-Lite: creation/socket(10, 0x2, 136)" in gone
+    assert f"UDP-Lite: {call}" not in gone
+
+
+@pytest.mark.parametrize(
+    ("release", "rule", "is_so"),
+    [
+        ("6.18.44-fc", ">=6.6", True),
+        ("6.1.0", ">=6.6", False),
+        ("7.0-rc1", "<7.1", True),
+        ("7.1", "<7.1", False),
+    ],
+)
+def test_rows_of_some_kernels_only(release: str, rule: str, is_so: bool) -> None:
+    assert holds(release, rule) is is_so

@@ -15,6 +15,7 @@ from tests.linux.calls.states import (
     V4,
     Family,
     State,
+    tcp_pair,
 )
 from tests.linux.calls.world import Control, World, sll
 
@@ -159,12 +160,14 @@ def receiving(w: World) -> None:
 
 
 def tcp_stamps(w: World, f: Family) -> None:
-    """What TCP tells: TCP_INQ, time stamps."""
-    state = next(s for s in STATES if s.kind == f"tcp{f.name[1]}" and s.name == "data")
+    """What TCP tells: TCP_INQ, time stamps; a kernel begins to take these a while later."""
     traffic_class = (0, 13) if f is V4 else (41, 66)
     for level, name in ((6, 36), (1, 29), (1, 35), traffic_class):
-        fd = state.make(w)
+        fd, peer = tcp_pair(w, f)
         w.row(f"on {level} {name}", w.raw.setsockopt, fd, level, name, number(1))
+        w.raw.rest()
+        w.raw.sendto(peer, b"hello, world", 0, None)
+        w.settle()
         w.recvmsg(fd, [5], 512, DONTWAIT, f"{level} {name}", same_stamps)
         w.recvmsg(fd, [100], 512, DONTWAIT, f"{level} {name}", same_stamps)
 
