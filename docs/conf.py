@@ -41,6 +41,7 @@ NAV = {
     "Use": [
         "cli",
         "sockets",
+        "differences",
         "devices",
         "names",
         "congestion",

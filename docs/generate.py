@@ -21,6 +21,8 @@ from stack.knobdoc import markdown as knobs
 from stack.trace_format import render_svg
 
 DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
+from tests.linux.calls import known  # noqa: E402 - from this tree, which has no package of tests
 
 INTRO = """# Command line
 
@@ -108,6 +110,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "../README.md": lambda: rates.filled(DOCS.parent / "README.md"),
     "bridge.svg": lambda: chain_picture("bridge"),
     "cli.md": cli_page,
+    "differences.md": known.markdown,
     "knobs.md": knobs,
     "performance.md": lambda: rates.filled(DOCS / "performance.md"),
     "registers.md": markdown,

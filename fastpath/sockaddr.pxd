@@ -10,6 +10,7 @@ cdef class sockaddr:
     cdef readonly unsigned int scope_id
     cdef readonly unsigned short family
     cdef readonly unsigned short port
+    cdef readonly unsigned short sa_len
 
 
 @cython.final
@@ -23,6 +24,9 @@ cdef class sockaddr_ll(sockaddr):
 
 cpdef sockaddr_ll sockaddr_ll_make(long long protocol, long long ifindex, long long hatype,
                                    long long pkttype, bytes lladdr)
+
+
+cpdef sockaddr sockaddr_from(data)
 
 
 @cython.final

@@ -13,6 +13,8 @@ class sockaddr:
     def flowinfo(self) -> int: ...
     @property
     def scope_id(self) -> int: ...
+    @property
+    def sa_len(self) -> int: ...
     def __init__(
         self, family: int, addr: int, port: int = 0, flowinfo: int = 0, scope_id: int = 0
     ) -> None: ...
@@ -45,6 +47,9 @@ def sockaddr_ll_make(
     protocol: int, ifindex: int, hatype: int, pkttype: int, lladdr: bytes
 ) -> sockaddr_ll:
     """One of numbers that fit: ValueError is for who gives others."""
+
+def sockaddr_from(data: bytes | bytearray | memoryview) -> sockaddr:
+    """The address in the bytes of a struct sockaddr."""
 
 @final
 class sockaddr_un(sockaddr):

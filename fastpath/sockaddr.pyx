@@ -5,6 +5,8 @@ A read makes one, so it is compiled. The twin is ``_ref/sockaddr.py``. Families 
 have a subclass, which goes wherever a `sockaddr` is wanted.
 """
 
+from sys import byteorder
+
 cimport cython
 
 cdef enum:
@@ -23,6 +25,7 @@ cdef class sockaddr:
     `addr` is a host-order int (32 bits for AF_INET, 128 for AF_INET6), `port` 0 … 65535,
     `flowinfo` traffic class and flow label as 32 host-order bits, `scope_id` an interface index.
     AF_UNSPEC (0) takes the peer of a connected socket away. Immutable; equal when all five are.
+    `sa_len` is 0 for a whole address; else the bytes there were of it (see `sockaddr_from`).
 
     Raises ValueError when a number does not fit its family.
     """
@@ -166,6 +169,37 @@ cdef class sockaddr_un(sockaddr):
 
     def __repr__(self):
         return f"sockaddr_un({self.path!r})"
+
+
+cpdef sockaddr sockaddr_from(data):
+    """The address in the bytes of a struct sockaddr, as move_addr_to_kernel (net/socket.c) has it.
+
+    `data`: at most 128 bytes in the machine's layout; what is missing is 0, and `sa_len` says how
+    many bytes there were, 1 for none. A family that is not known has its port and address where
+    AF_INET has them. Raises ValueError: more bytes.
+    """
+    cdef bytes raw = bytes(data)
+    cdef Py_ssize_t n = len(raw)
+    cdef sockaddr name
+    if n > 128:
+        raise ValueError(f"sockaddr_from: {n} bytes are no address; 128 at most")
+    padded = raw.ljust(128, b"\0")
+    cdef int family = int.from_bytes(padded[:2], byteorder)
+    port = int.from_bytes(padded[2:4], "big")
+    if family == AF_UNIX and n >= 2:
+        name = sockaddr_un(raw[2:])
+    elif family == AF_PACKET:
+        name = sockaddr_ll(
+            port, int.from_bytes(padded[4:8], byteorder), int.from_bytes(padded[8:10], byteorder),
+            padded[10], padded[12:12 + min(padded[11], 8)])
+    elif family == AF_INET6:
+        name = sockaddr(family, int.from_bytes(padded[8:24], "big"), port,
+                        int.from_bytes(padded[4:8], "big"),
+                        int.from_bytes(padded[24:28], byteorder))
+    else:
+        name = sockaddr(family, int.from_bytes(padded[4:8], "big"), port)
+    name.sa_len = n if n else 1
+    return name
 
 
 cdef sockaddr sockaddr_make(unsigned short family, object addr, unsigned short port,

@@ -39,6 +39,7 @@ from stack.core.rows import row, state
 from stack.core.select import do_poll
 from stack.core.sockaddr import sockaddr, sockaddr_ll
 from stack.core.socket import sys_recvfrom, sys_recvmmsg, sys_sendmmsg, sys_sendto
+from stack.core.sockopt import OPTLEN_ANY
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -733,7 +734,7 @@ class Socket:
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
         """An int, or bytes when `buflen` is given."""
-        return sys.sys_getsockopt(self.net, self._fd, level, optname, buflen)
+        return sys.sys_getsockopt(self.net, self._fd, level, optname, buflen or OPTLEN_ANY)
 
     def settimeout(self, value: float | None) -> None:
         """None blocks, 0 never blocks, else seconds until TimeoutError."""

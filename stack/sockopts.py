@@ -53,7 +53,9 @@ SOCKET_OPTIONS = (
     _sol_socket("SO_ATTACH_FILTER", "a classic BPF program for what is received; get: the program"),
     _sol_socket("SO_BINDTODEVICE", "use one interface, by name"),
     _sol_socket("SO_BINDTOIFINDEX", "use one interface, by index"),
+    _sol_socket("SO_BPF_EXTENSIONS", "how many ancillary loads a filter has", R),
     _sol_socket("SO_BROADCAST", "may send to broadcast addresses"),
+    _sol_socket("SO_BUF_LOCK", "buffers whose size stays: 1 sending, 2 receiving"),
     _sol_socket("SO_COOKIE", "a number that no other socket of the host has", R),
     _sol_socket("SO_DEBUG", "log changes of a TCP socket's state (logger stack.inet.tcp_done)"),
     _sol_socket("SO_DETACH_FILTER", "no filter any more", W),
@@ -71,12 +73,14 @@ SOCKET_OPTIONS = (
     _sol_socket("SO_PEEK_OFF", "where MSG_PEEK begins"),
     _sol_socket("SO_PEERCRED", "process, user and group of an AF_UNIX peer; else 0 and -1", R),
     _sol_socket("SO_PEERGROUPS", "its further groups, of which there are none", R),
+    _sol_socket("SO_PEERNAME", "the peer's address as a struct sockaddr", R),
     _sol_socket("SO_PRIORITY", "band of the queueing discipline"),
     _sol_socket("SO_PROTOCOL", "IPPROTO_TCP ...", R),
     _sol_socket("SO_RCVBUF", "receive buffer, doubled, at most 2 * rmem_max"),
     _sol_socket("SO_RCVBUFFORCE", "the same without the limit", W),
     _sol_socket("SO_RCVLOWAT", "bytes that make a reader wake"),
     _sol_socket("SO_RCVTIMEO", "how long a receive may wait"),
+    _sol_socket("SO_RCVTIMEO_NEW", "the same as SO_RCVTIMEO"),
     _sol_socket("SO_REUSEADDR", "share a local address that waits or is not listened on"),
     _sol_socket("SO_REUSEPORT", "several sockets on one port, packets spread among them"),
     _sol_socket("SO_RXQ_OVFL", "datagrams lost so far, as a control message"),
@@ -85,12 +89,24 @@ SOCKET_OPTIONS = (
     _sol_socket("SO_SNDBUFFORCE", "the same without the limit", W),
     _sol_socket("SO_SNDLOWAT", "1", R),
     _sol_socket("SO_SNDTIMEO", "how long a send may wait"),
+    _sol_socket("SO_SNDTIMEO_NEW", "the same as SO_SNDTIMEO"),
     _sol_socket("SO_TIMESTAMP", "time of arrival in us, as a control message"),
     _sol_socket("SO_TIMESTAMPNS", "time of arrival in ns, as a control message"),
+    _sol_socket("SO_TIMESTAMPNS_NEW", "the same as SO_TIMESTAMPNS, its message by this number"),
+    _sol_socket("SO_TIMESTAMP_NEW", "the same as SO_TIMESTAMP, its message by this number"),
     _sol_socket("SO_TYPE", "SOCK_STREAM ...", R),
     _sol_socket("SO_ZEROCOPY", "MSG_ZEROCOPY sends from the caller's memory (TCP and UDP)"),
 )
 
+MCAST_OPTIONS = {
+    "MCAST_BLOCK_SOURCE": "no datagrams of a group from this sender",
+    "MCAST_JOIN_GROUP": "join a group of either family",
+    "MCAST_JOIN_SOURCE_GROUP": "datagrams of a group from this sender only",
+    "MCAST_LEAVE_GROUP": "leave a group of either family",
+    "MCAST_LEAVE_SOURCE_GROUP": "take a sender off that list",
+    "MCAST_MSFILTER": "all senders of a group at once",
+    "MCAST_UNBLOCK_SOURCE": "datagrams of a group from this sender again",
+}
 IP_OPTIONS = (
     _ip("IP_ADD_MEMBERSHIP", "join a group", W),
     _ip("IP_ADD_SOURCE_MEMBERSHIP", "join one source of a group", W),
@@ -103,6 +119,7 @@ IP_OPTIONS = (
     _ip("IP_HDRINCL", "the program brings the IP header", RW, RAW),
     _ip("IP_LOCAL_PORT_RANGE", "ports that may be chosen: high << 16 | low"),
     _ip("IP_MINTTL", "packets with a smaller TTL are dropped (TCP, RFC 5082)"),
+    _ip("IP_MSFILTER", "all senders of a group at once", W),
     _ip("IP_MTU", "path MTU of a connected socket", R),
     _ip("IP_MTU_DISCOVER", "DF, and what a path MTU does"),
     _ip("IP_MULTICAST_ALL", "datagrams of groups that others joined"),
@@ -112,6 +129,8 @@ IP_OPTIONS = (
     _ip("IP_OPTIONS", "IP options of every packet"),
     _ip("IP_ORIGDSTADDR", "destination of a datagram, as a control message"),
     _ip("IP_PKTINFO", "interface and destination, as a control message"),
+    _ip("IP_PKTOPTIONS", "a stream's control messages", R, TCP),
+    _ip("IP_PROTOCOL", "port, or protocol of a raw socket", R),
     _ip("IP_RECVERR", "ICMP errors on the error queue"),
     _ip("IP_RECVFRAGSIZE", "largest fragment of a datagram, as a control message"),
     _ip("IP_RECVOPTS", "IP options of a datagram, as a control message"),
@@ -124,6 +143,10 @@ IP_OPTIONS = (
     _ip("IP_TTL", "TTL of packets"),
     _ip("IP_UNBLOCK_SOURCE", "a blocked source again", W),
     _ip("IP_UNICAST_IF", "interface of datagrams to hosts"),
+    *(
+        SockOpt(f"{name} (IPv4)", uapi.SOL_IP, getattr(uapi, name), what, W)
+        for name, what in MCAST_OPTIONS.items()
+    ),
 )
 
 TCP_OPTIONS = (
@@ -192,7 +215,7 @@ IPV6_OPTIONS = (
     _ip6("IPV6_MULTICAST_IF", "interface of datagrams to groups"),
     _ip6("IPV6_MULTICAST_LOOP", "own datagrams to groups come back"),
     _ip6("IPV6_PATHMTU", "path MTU and destination of a connected socket", R),
-    _ip6("IPV6_PKTINFO", "source address and interface of every datagram"),
+    _ip6("IPV6_PKTINFO", "source address and interface of every datagram", W),
     _ip6("IPV6_RECVDSTOPTS", "destination options as a control message"),
     _ip6("IPV6_RECVERR", "errors of ICMPv6 in the error queue (MSG_ERRQUEUE)"),
     _ip6("IPV6_RECVFRAGSIZE", "largest fragment as a control message"),
@@ -211,13 +234,7 @@ IPV6_OPTIONS = (
     _ip6("IPV6_UNICAST_HOPS", "hop limit of packets"),
     _ip6("IPV6_UNICAST_IF", "interface of packets where nothing else names one"),
     _ip6("IPV6_V6ONLY", "leave IPv4 to other sockets"),
-    _ip6("MCAST_BLOCK_SOURCE", "no datagrams of a group from this sender", W),
-    _ip6("MCAST_JOIN_GROUP", "join a group of either family", W),
-    _ip6("MCAST_JOIN_SOURCE_GROUP", "datagrams of a group from this sender only", W),
-    _ip6("MCAST_LEAVE_GROUP", "leave a group of either family", W),
-    _ip6("MCAST_LEAVE_SOURCE_GROUP", "take a sender off that list", W),
-    _ip6("MCAST_MSFILTER", "all senders of a group at once", W),
-    _ip6("MCAST_UNBLOCK_SOURCE", "datagrams of a group from this sender again", W),
+    *(_ip6(name, what, W) for name, what in MCAST_OPTIONS.items()),
     SockOpt(
         "ICMPV6_FILTER", uapi.SOL_ICMPV6, uapi.ICMPV6_FILTER, "ICMPv6 types not wanted", RW, RAW
     ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +16,7 @@ class sockaddr:
     port: int = 0
     flowinfo: int = 0
     scope_id: int = 0
+    sa_len: int = field(default=0, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         bits = 128 if self.family == 10 else 32
@@ -85,3 +88,29 @@ class sockaddr_un(sockaddr):
 
     def __hash__(self) -> int:
         return hash(self.path)
+
+
+def sockaddr_from(data: bytes | bytearray | memoryview) -> sockaddr:
+    """The address in the bytes of a struct sockaddr."""
+    raw = bytes(data)
+    if len(raw) > 128:
+        raise ValueError(f"{len(raw)} bytes are no address")
+    padded = raw + bytes(128 - len(raw))
+
+    def number(start: int, end: int, order: Literal["big", "little"] = sys.byteorder) -> int:
+        return int.from_bytes(padded[start:end], order)
+
+    family, port = number(0, 2), number(2, 4, "big")
+    name: sockaddr
+    if family == 1 and len(raw) >= 2:
+        name = sockaddr_un(raw[2:])
+    elif family == 17:
+        lladdr = padded[12 : 12 + min(padded[11], 8)]
+        name = sockaddr_ll(port, number(4, 8), number(8, 10), padded[10], lladdr)
+    elif family == 10:
+        flow, addr = number(4, 8, "big"), number(8, 24, "big")
+        name = sockaddr(10, addr, port, flow, number(24, 28))
+    else:
+        name = sockaddr(family, number(4, 8, "big"), port)
+    object.__setattr__(name, "sa_len", len(raw) or 1)
+    return name

@@ -95,12 +95,12 @@ def __skb_recv_datagram(
         skb: sk_buff | None = __skb_try_recv_from_queue(queue, flags, off)
         if skb is not None:
             return skb
+        if timeo_ns <= 0:  # who does not wait does not see that nothing can come
+            raise BlockingIOError(errno.EAGAIN, "no packet is waiting")
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return None
         if connection_based(sk) and sk.sk_state not in (TCP_ESTABLISHED, TCP_LISTEN):
             raise OSError(errno.ENOTCONN, "socket is not connected")
-        if timeo_ns <= 0:
-            raise BlockingIOError(errno.EAGAIN, "no packet is waiting")
         timeo_ns = __skb_wait_for_more_packets(sk, queue, timeo_ns)
 
 

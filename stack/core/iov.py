@@ -7,6 +7,7 @@ byte per item; for receiving they must be writable.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,8 @@ from fastpath.skbuff import skb_copy_datagram_iter as _copy_datagram
 from fastpath.zerocopy import ubuf_info
 from stack.core.rows import row, state
 from stack.core.sockaddr import sockaddr
+
+UIO_MAXIOV = 1024
 
 
 def as_buffer(data: Any) -> Any:
@@ -182,6 +185,8 @@ def msghdr_init(
     msg.msg_flags = flags
     kind = type(iov)
     if kind is list or kind is tuple:
+        if len(iov) > UIO_MAXIOV:
+            raise OSError(errno.EMSGSIZE, f"{len(iov)} buffers; {UIO_MAXIOV} at most")
         msg.set_bufs(iov)
         return
     view = iov if kind is bytes or kind is bytearray else as_buffer(iov)

@@ -113,6 +113,8 @@ SOCK_PASSCRED = 1 << 26
 # two are flags of struct socket_wq: SOCKWQ_ASYNC_NOSPACE, a signal about room is due, and
 # SOCKWQ_ASYNC_WAITDATA, a reader sleeps, who needs none about data.
 
+SOCK_TSTAMP_NEW = 1 << 30
+
 # si_code of SIGIO (asm-generic/siginfo.h)
 POLL_IN = 1
 POLL_OUT = 2

@@ -5,6 +5,60 @@ Every layer below the applications passes addresses as this one value, whatever 
 
 from __future__ import annotations
 
-from fastpath.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
+import errno
+import struct
+from sys import byteorder
 
-__all__ = ["sockaddr", "sockaddr_ll", "sockaddr_un"]
+from fastpath.sockaddr import sockaddr, sockaddr_from, sockaddr_ll, sockaddr_un
+from stack.core.uapi import AF_INET6
+
+__all__ = [
+    "in_addr_of",
+    "need_sa_len",
+    "sockaddr",
+    "sockaddr_bytes",
+    "sockaddr_from",
+    "sockaddr_ll",
+    "sockaddr_un",
+]
+
+NO_NAME = 1
+"""sa_len of an address without bytes, which some sending calls take for none."""
+SA_FAMILY_LEN = 2
+SOCKADDR_IN_LEN = 16
+SIN6_LEN_RFC2133 = 24
+SOCKADDR_IN6_LEN = 28
+SOCKADDR_LL_LEN = 20
+
+
+def sockaddr_bytes(name: sockaddr) -> bytes:
+    """The struct sockaddr of an address, as long as getsockname(2) says it is."""
+    head = struct.pack("=H", name.family)
+    if isinstance(name, sockaddr_un):
+        return head + name.path + (b"\0" if name.path[:1] not in (b"", b"\0") else b"")
+    if isinstance(name, sockaddr_ll):
+        rest = struct.pack("=IHBB", name.ifindex, name.hatype, name.pkttype, len(name.lladdr))
+        return head + struct.pack(">H", name.protocol) + rest + name.lladdr
+    head += struct.pack(">H", name.port)
+    if name.family == AF_INET6:
+        flow, scope = struct.pack(">I", name.flowinfo), struct.pack("=I", name.scope_id)
+        return head + flow + name.addr.to_bytes(16, "big") + scope
+    return head + name.addr.to_bytes(4, "big") + bytes(8)
+
+
+def in_addr_of(name: sockaddr) -> int:
+    """What lies where a struct sockaddr_in has its address, whatever the family; 32 bits.
+
+    bind of a raw IPv4 socket does not ask which family it is.
+    """
+    if isinstance(name, sockaddr_un):
+        return int.from_bytes(name.path[2:6].ljust(4, b"\0"), "big")
+    if isinstance(name, sockaddr_ll):
+        return int.from_bytes(name.ifindex.to_bytes(4, byteorder), "big")
+    return name.flowinfo if name.family == AF_INET6 else name.addr
+
+
+def need_sa_len(name: sockaddr, least: int) -> None:
+    """An address given as bytes must have so many of them. Raises: OSError EINVAL."""
+    if 0 < name.sa_len < least:
+        raise OSError(errno.EINVAL, f"an address of {name.sa_len} bytes; it has {least}")

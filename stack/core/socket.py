@@ -20,7 +20,7 @@ from stack.core.file import (
     filp_close,
     struct_file,
 )
-from stack.core.iov import msghdr, msghdr_init
+from stack.core.iov import UIO_MAXIOV, msghdr, msghdr_init
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
 from stack.core.nf_queue import nf_queue_net
@@ -49,9 +49,13 @@ from stack.core.sock import (
     sock_kfree_s,
     sock_kmalloc,
 )
-from stack.core.sockaddr import sockaddr
-from stack.core.sockopt import pack_opt, sock_getsockopt, sock_setsockopt
+from stack.core.sockaddr import sockaddr, sockaddr_from
+from stack.core.sockopt import OPTLEN_ANY, pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
+    AF_INET6,
+    AF_PACKET,
+    IPV6_FLOWLABEL_MGR,
+    IPV6_PATHMTU,
     MSG_CMSG_CLOEXEC,
     MSG_DONTWAIT,
     MSG_EOR,
@@ -64,6 +68,9 @@ from stack.core.uapi import (
     SOCK_NONBLOCK,
     SOCK_SEQPACKET,
     SOCK_TYPE_MASK,
+    SOL_IP,
+    SOL_IPV6,
+    SOL_PACKET,
     SOL_SOCKET,
     SS_UNCONNECTED,
 )
@@ -76,9 +83,9 @@ if TYPE_CHECKING:
     from stack.net import Net
     from stack.sched.sch_generic import Qdisc
 
+PACKET_HDRLEN = 11  # include/uapi/linux/if_packet.h
 CMSG_HDR_BYTES = 16  # sizeof(struct cmsghdr)
 CMSG_ON_STACK_BYTES = 36  # what ___sys_sendmsg has room for without sock_kmalloc
-UIO_MAXIOV = 1024
 DEV_PLUG_PACKETS = 64
 
 
@@ -259,11 +266,17 @@ def sock_close(file: struct_file) -> None:
 def move_addr_to_kernel(addr: object) -> sockaddr | None:
     """net/socket.c: check an application's address; None where none is needed.
 
-    Raises: OSError EFAULT.
+    It is a `sockaddr`, or the bytes of a struct sockaddr as C programs have it. Raises: OSError
+    EFAULT, EINVAL: more than 128 bytes.
     """
-    if addr is not None and not isinstance(addr, sockaddr):
+    if addr is None or isinstance(addr, sockaddr):
+        return addr
+    if not isinstance(addr, bytes | bytearray | memoryview):
         raise OSError(errno.EFAULT, f"{addr!r} is no sockaddr")
-    return addr
+    try:
+        return sockaddr_from(addr)
+    except ValueError as exc:
+        raise OSError(errno.EINVAL, str(exc)) from None
 
 
 # --- the two funnels -----------------------------------------------------------------------
@@ -470,7 +483,7 @@ def sys_sendmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:
 
 def ___sys_sendmsg(sock: socket, msg: msghdr, flags: int) -> int:
     """net/socket.c: with the socket looked up. Many control messages count to optmem_max."""
-    move_addr_to_kernel(msg.msg_name)
+    msg.msg_name = move_addr_to_kernel(msg.msg_name)
     msg.msg_flags = file_flags(sock, flags)
     if not msg.msg_control:
         return sock_sendmsg(sock, msg)
@@ -673,7 +686,7 @@ def sys_setsockopt(net: Net, fd: int, level: int, optname: int, optval: Any) -> 
         sock.ops.setsockopt(sock, level, optname, optval)
 
 
-def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = 0) -> Any:
+def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = OPTLEN_ANY) -> Any:
     """getsockopt(2): an int (bytes for structs), or at most `optlen` bytes. Raises: OSError."""
     sock: socket = sockfd_lookup(net, fd)
     refuse(security_socket_getsockopt(sock, level, optname))
@@ -684,8 +697,22 @@ def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = 0)
         if optname == SO_GET_FILTER:  # its optlen counts instructions
             return value
     else:
+        if 0 <= optlen < LEAST_ROOM.get((sock.sk.sk_family, level, optname), 0):
+            raise OSError(errno.EINVAL, f"room for {optlen} bytes is too little")
         value = sock.ops.getsockopt(sock, level, optname)
-    return pack_opt(value, optlen) if optlen else value
+    if optlen == OPTLEN_ANY:
+        return value
+    if 0 < optlen < 4 and level == SOL_IP and isinstance(value, int) and 0 <= value <= 255:
+        optlen = 1  # net/ipv4/ip_sockglue.c: a short buffer gets one byte
+    return pack_opt(value, optlen)
+
+
+LEAST_ROOM = {
+    (AF_INET6, SOL_IPV6, IPV6_FLOWLABEL_MGR): 32,
+    (AF_INET6, SOL_IPV6, IPV6_PATHMTU): 32,
+    (AF_PACKET, SOL_PACKET, PACKET_HDRLEN): 4,
+}
+"""Values that Linux gives whole or not at all, by family, level and option."""
 
 
 def sys_shutdown(net: Net, fd: int, how: int) -> None:

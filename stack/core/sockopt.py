@@ -42,18 +42,31 @@ from stack.core.sock import (
     SOCK_RXQ_OVFL,
     SOCK_SELECT_ERR_QUEUE,
     SOCK_TIMESTAMP,
+    SOCK_TSTAMP_NEW,
     SOCK_URGINLINE,
     SOCK_ZEROCOPY,
     ns_capable,
     sk_dst_reset,
     sock_valbool_flag,
 )
+from stack.core.sockaddr import sockaddr_bytes
 from stack.core.tcp_states import TCP_LISTEN
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
     from stack.core.socket import socket
     from stack.net import Net
+
+
+class sockcm_cookie:
+    """struct sockcm_cookie: what one sendmsg says to be otherwise than the socket does."""
+
+    __slots__ = ("mark", "priority")
+
+    def __init__(self, mark: int, priority: int) -> None:
+        self.mark = mark
+        self.priority = priority
+
 
 ORDER = sys.byteorder
 TIMEVAL = struct.Struct("=qq")
@@ -87,6 +100,13 @@ def opt_bytes(optval: Any) -> bytes:
 def int_bytes(value: int) -> bytes:
     """An int as control messages and getsockopt carry it."""
     return struct.pack("=i", value - (1 << 32) if value > 0x7FFFFFFF else value)
+
+
+OPTLEN_ANY = -1
+"""optlen of who takes what there is."""
+IFNAMSIZ = 16
+SKF_AD_MAX = 64
+SOCK_BUF_LOCK_MASK = 3
 
 
 def pack_opt(value: Any, optlen: int) -> bytes:
@@ -141,9 +161,12 @@ def __sock_set_sndbuf(sk: sock, val: int) -> None:
 
 
 def sock_bindtoindex(sk: sock, ifindex: int) -> None:
-    """net/core/sock.c: use one interface only (0 = any). Raises: OSError ENODEV."""
-    if ifindex and ifindex not in sk.net.dev_by_index:
-        raise OSError(errno.ENODEV, f"no device with index {ifindex}")
+    """net/core/sock.c: use one interface only (0 = any), which need not be there yet.
+
+    Raises: OSError EINVAL.
+    """
+    if ifindex < 0:
+        raise OSError(errno.EINVAL, f"{ifindex} is no index of an interface")
     sk.sk_bound_dev_if = ifindex
     if sk.sk_prot.rehash is not None:
         sk.sk_prot.rehash(sk)
@@ -190,6 +213,22 @@ def sock_set_zerocopy(sk: sock, val: int) -> None:
     sock_valbool_flag(sk, SOCK_ZEROCOPY, bool(val))
 
 
+TIMEO_OPTIONS = frozenset(
+    (uapi.SO_RCVTIMEO, uapi.SO_SNDTIMEO, uapi.SO_RCVTIMEO_NEW, uapi.SO_SNDTIMEO_NEW)
+)
+
+
+def need_peek_off(sk: sock) -> None:
+    """SO_PEEK_OFF is for those whose proto_ops have set_peek_off. Raises: OSError EOPNOTSUPP."""
+    if sk.sk_family == uapi.AF_UNIX or sk.sk_protocol in PEEK_OFF_PROTOCOLS.get(sk.sk_type, ()):
+        return
+    raise OSError(errno.EOPNOTSUPP, "SO_PEEK_OFF: only TCP, UDP and AF_UNIX")
+
+
+PEEK_OFF_PROTOCOLS = {
+    uapi.SOCK_STREAM: (uapi.IPPROTO_TCP,),
+    uapi.SOCK_DGRAM: (uapi.IPPROTO_UDP,),
+}
 FLAG_OPTIONS = {
     uapi.SO_DEBUG: SOCK_DBG,
     uapi.SO_BROADCAST: SOCK_BROADCAST,
@@ -226,9 +265,9 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             _need_root(net, CAP_NET_RAW, "another SO_BINDTODEVICE")
         sock_bindtoindex(sk, index)
         return
-    if optname in (uapi.SO_RCVTIMEO, uapi.SO_SNDTIMEO):
+    if optname in TIMEO_OPTIONS:
         timeo_ns = sock_timeout_ns(optval)
-        if optname == uapi.SO_RCVTIMEO:
+        if optname in (uapi.SO_RCVTIMEO, uapi.SO_RCVTIMEO_NEW):
             sk.sk_rcvtimeo_ns = timeo_ns
         else:
             sk.sk_sndtimeo_ns = timeo_ns
@@ -248,23 +287,25 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             onoff, seconds = LINGER.unpack_from(opt_bytes(optval))
         sock_valbool_flag(sk, SOCK_LINGER, bool(onoff))
         if onoff:
-            sk.sk_lingertime = max(seconds, 0) * NSEC
+            sk.sk_lingertime = seconds * NSEC if seconds >= 0 else MAX_SCHEDULE_TIMEOUT
         return
     val = opt_int(optval)
     match optname:
         case uapi.SO_REUSEADDR:
             sk.sk_reuse = SK_CAN_REUSE if val else 0
         case uapi.SO_REUSEPORT:
+            if val and sk.sk_family not in (uapi.AF_INET, uapi.AF_INET6):
+                raise OSError(errno.EOPNOTSUPP, "SO_REUSEPORT: only for ports")
             sk.sk_reuseport = bool(val)
         case uapi.SO_TYPE | uapi.SO_PROTOCOL | uapi.SO_DOMAIN | uapi.SO_ERROR:
             raise OSError(errno.ENOPROTOOPT, "this option can only be read")
         case uapi.SO_SNDBUF:
-            __sock_set_sndbuf(sk, min(max(val, 0), net.sysctl.wmem_max))
+            __sock_set_sndbuf(sk, min(val & 0xFFFFFFFF, net.sysctl.wmem_max))  # -1: all there is
         case uapi.SO_SNDBUFFORCE:
             _need_root(net, CAP_NET_ADMIN, "SO_SNDBUFFORCE")
             __sock_set_sndbuf(sk, max(val, 0))
         case uapi.SO_RCVBUF:
-            __sock_set_rcvbuf(sk, min(max(val, 0), net.sysctl.rmem_max))
+            __sock_set_rcvbuf(sk, min(val & 0xFFFFFFFF, net.sysctl.rmem_max))
         case uapi.SO_RCVBUFFORCE:
             _need_root(net, CAP_NET_ADMIN, "SO_RCVBUFFORCE")
             __sock_set_rcvbuf(sk, max(val, 0))
@@ -292,9 +333,17 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
                 sk.sk_rcvlowat = low or 1
         case uapi.SO_SNDLOWAT:
             raise OSError(errno.ENOPROTOOPT, "SO_SNDLOWAT cannot be changed on Linux")
-        case uapi.SO_TIMESTAMP | uapi.SO_TIMESTAMPNS:
+        case (
+            uapi.SO_TIMESTAMP
+            | uapi.SO_TIMESTAMPNS
+            | uapi.SO_TIMESTAMP_NEW
+            | uapi.SO_TIMESTAMPNS_NEW
+        ):
+            in_ns = optname in (uapi.SO_TIMESTAMPNS, uapi.SO_TIMESTAMPNS_NEW)
+            new = optname in (uapi.SO_TIMESTAMP_NEW, uapi.SO_TIMESTAMPNS_NEW)
             sock_valbool_flag(sk, SOCK_RCVTSTAMP, bool(val))
-            sock_valbool_flag(sk, SOCK_RCVTSTAMPNS, bool(val) and optname == uapi.SO_TIMESTAMPNS)
+            sock_valbool_flag(sk, SOCK_RCVTSTAMPNS, bool(val) and in_ns)
+            sock_valbool_flag(sk, SOCK_TSTAMP_NEW, bool(val) and new)
         case uapi.SO_DETACH_FILTER:
             sk_detach_filter(sk)
         case uapi.SO_LOCK_FILTER:
@@ -302,7 +351,13 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
         case uapi.SO_ATTACH_BPF:
             sk_attach_bpf(sk, val)
         case uapi.SO_PEEK_OFF:
+            need_peek_off(sk)
             sk.sk_peek_off = val
+        case uapi.SO_BUF_LOCK:
+            if val & ~SOCK_BUF_LOCK_MASK:
+                raise OSError(errno.EINVAL, f"SO_BUF_LOCK: {val} is not 0 to 3")
+            sock_valbool_flag(sk, SOCK_SNDBUF_LOCK, bool(val & 1))
+            sock_valbool_flag(sk, SOCK_RCVBUF_LOCK, bool(val & 2))
         case uapi.SO_ZEROCOPY:
             sock_set_zerocopy(sk, val)
         case uapi.SO_PASSCRED:
@@ -319,10 +374,10 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             raise OSError(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
 
 
-def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> Any:
+def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN_ANY) -> Any:
     """net/core/sock.c: an int, or bytes for struct values. Raises: OSError ENOPROTOOPT.
 
-    `optlen` is the size of the caller's buffer, 0 when it takes what there is.
+    `optlen` is the size of the caller's buffer, OPTLEN_ANY when it takes what there is.
     """
     sk = sock.sk
     flag = FLAG_OPTIONS.get(optname)
@@ -359,10 +414,10 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> 
         case uapi.SO_MARK:
             return sk.sk_mark
         case uapi.SO_LINGER:
-            return LINGER.pack(bool(sk.sk_flags & SOCK_LINGER), sk.sk_lingertime // NSEC)
-        case uapi.SO_RCVTIMEO:
+            return LINGER.pack(bool(sk.sk_flags & SOCK_LINGER), linger_seconds(sk))
+        case uapi.SO_RCVTIMEO | uapi.SO_RCVTIMEO_NEW:
             return sock_timeval(sk.sk_rcvtimeo_ns)
-        case uapi.SO_SNDTIMEO:
+        case uapi.SO_SNDTIMEO | uapi.SO_SNDTIMEO_NEW:
             return sock_timeval(sk.sk_sndtimeo_ns)
         case uapi.SO_RCVLOWAT:
             return sk.sk_rcvlowat
@@ -370,21 +425,36 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> 
             return 1
         case uapi.SO_BINDTODEVICE:
             dev = sk.net.dev_by_index.get(sk.sk_bound_dev_if)
-            return dev.name.encode() + b"\0" if dev is not None else b""
+            if dev is None:
+                return b""
+            if 0 <= optlen < IFNAMSIZ:
+                raise OSError(errno.EINVAL, f"SO_BINDTODEVICE: a name needs {IFNAMSIZ} bytes")
+            return dev.name.encode() + b"\0"
         case uapi.SO_BINDTOIFINDEX:
             return sk.sk_bound_dev_if
         case uapi.SO_ACCEPTCONN:
             return int(sk.sk_state == TCP_LISTEN)
         case uapi.SO_TIMESTAMP:
-            return int(sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_RCVTSTAMPNS) == SOCK_RCVTSTAMP)
+            return int(sk.sk_flags & STAMPS == SOCK_RCVTSTAMP)
         case uapi.SO_TIMESTAMPNS:
-            return int(bool(sk.sk_flags & SOCK_RCVTSTAMPNS))
+            return int(sk.sk_flags & STAMPS == SOCK_RCVTSTAMP | SOCK_RCVTSTAMPNS)
+        case uapi.SO_TIMESTAMP_NEW:
+            return int(sk.sk_flags & STAMPS == SOCK_RCVTSTAMP | SOCK_TSTAMP_NEW)
+        case uapi.SO_TIMESTAMPNS_NEW:
+            return int(sk.sk_flags & STAMPS == STAMPS)
         case uapi.SO_GET_FILTER:
-            return sk_get_filter(sk, optlen)
+            return sk_get_filter(sk, max(optlen, 0))
         case uapi.SO_LOCK_FILTER:
             return int(bool(sk.sk_flags & SOCK_FILTER_LOCKED))
         case uapi.SO_PEEK_OFF:
+            need_peek_off(sk)
             return sk.sk_peek_off
+        case uapi.SO_BUF_LOCK:
+            return bool(sk.sk_flags & SOCK_SNDBUF_LOCK) | 2 * bool(sk.sk_flags & SOCK_RCVBUF_LOCK)
+        case uapi.SO_BPF_EXTENSIONS:
+            return SKF_AD_MAX
+        case uapi.SO_PEERNAME:
+            return peername(sock, optlen)
         case uapi.SO_PASSCRED if sk.sk_family == uapi.AF_UNIX:
             return int(bool(sk.sk_flags & SOCK_PASSCRED))
         case uapi.SO_PASSCRED:
@@ -396,6 +466,8 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> 
                 raise OSError(errno.ENODATA, "the socket has no peer of this host")
             return b""  # a host's programs are in no further groups
         case uapi.SO_COOKIE:
+            if 0 <= optlen < 8:
+                raise OSError(errno.EINVAL, "SO_COOKIE: a cookie has 8 bytes")
             return struct.pack("=Q", sk.sk_cookie)
         case uapi.SO_MEMINFO:
             return struct.pack(
@@ -419,11 +491,63 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = 0) -> 
             raise OSError(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
 
 
+STAMPS = SOCK_RCVTSTAMP | SOCK_RCVTSTAMPNS | SOCK_TSTAMP_NEW
+
+
+def linger_seconds(sk: sock) -> int:
+    """l_linger of a struct linger; -1: for ever, where Linux has the limit of its timers."""
+    return -1 if sk.sk_lingertime >= MAX_SCHEDULE_TIMEOUT else sk.sk_lingertime // NSEC
+
+
+def peername(sock: socket, optlen: int) -> bytes:
+    """SO_PEERNAME: the bytes of getpeername's address. Raises: OSError ENOTCONN, EINVAL."""
+    try:
+        name = sockaddr_bytes(sock.ops.getname(sock, None, 16, 2))
+    except OSError:
+        raise OSError(errno.ENOTCONN, "the socket has no peer") from None
+    if optlen > len(name):
+        raise OSError(errno.EINVAL, f"the address has {len(name)} bytes, fewer than {optlen}")
+    return name
+
+
 def peercred(sk: Any) -> tuple[int, int, int]:
     """Process, user and group of the peer: 0 and -1 where it is not on this host."""
     if sk.sk_family != uapi.AF_UNIX:
         return 0, 0xFFFFFFFF, 0xFFFFFFFF
     return sk.sk_peer_pid, sk.sk_peer_uid, sk.sk_peer_gid
+
+
+def exact_int(data: Any) -> int:
+    """The int of a control message, which has 4 bytes and no more. Raises: OSError EINVAL."""
+    if not isinstance(data, int) and len(opt_bytes(data)) != 4:
+        raise OSError(errno.EINVAL, f"an int of {len(opt_bytes(data))} bytes")
+    return opt_int(data)
+
+
+def __sock_cmsg_send(sk: sock, kind: int, data: Any, sockc: sockcm_cookie) -> None:
+    """net/core/sock.c: a control message of SOL_SOCKET. Raises: OSError EINVAL, EPERM.
+
+    SCM_RIGHTS and SCM_CREDENTIALS mean something to AF_UNIX alone; others take them for nothing.
+    """
+    if kind == uapi.SO_MARK:
+        sockc.mark = exact_int(data) & 0xFFFFFFFF
+        _need_root(sk.net, CAP_NET_ADMIN, "SO_MARK")
+    elif kind == uapi.SO_PRIORITY:
+        priority = exact_int(data)
+        if not 0 <= priority <= 6:
+            _need_root(sk.net, CAP_NET_ADMIN, f"SO_PRIORITY {priority}")
+        sockc.priority = priority & 0xFFFFFFFF
+    elif kind not in (uapi.SCM_RIGHTS, uapi.SCM_CREDENTIALS):
+        raise OSError(errno.EINVAL, f"control message {kind} of SOL_SOCKET")
+
+
+def sock_cmsg_send(sk: sock, control: list[Any]) -> sockcm_cookie:
+    """net/core/sock.c: all of SOL_SOCKET among these messages. Raises: OSError EINVAL, EPERM."""
+    sockc = sockcm_cookie(sk.sk_mark, sk.sk_priority)
+    for level, kind, data in control:
+        if level == uapi.SOL_SOCKET:
+            __sock_cmsg_send(sk, kind, data, sockc)
+    return sockc
 
 
 def put_cmsg(msg: Any, level: int, kind: int, data: bytes) -> None:
@@ -457,9 +581,16 @@ def sock_recv_cmsgs(msg: Any, sk: sock, skb: sk_buff) -> None:
 
 def __sock_recv_timestamp(msg: Any, sk: sock, skb: sk_buff) -> None:
     """net/socket.c: SCM_TIMESTAMP or SCM_TIMESTAMPNS."""
-    stamp = sk.net.machine.realtime_ns(skb.tstamp_ns)
+    sock_put_stamp(msg, sk, sk.net.machine.realtime_ns(skb.tstamp_ns))
+
+
+def sock_put_stamp(msg: Any, sk: sock, stamp: int) -> None:
+    """The message of a time of arrival, ns since 1970, as the socket asked for it."""
     sec, nsec = divmod(stamp, NSEC)
+    new = sk.sk_flags & SOCK_TSTAMP_NEW
     if sk.sk_flags & SOCK_RCVTSTAMPNS:
-        put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_TIMESTAMPNS, TIMEVAL.pack(sec, nsec))
+        kind = uapi.SO_TIMESTAMPNS_NEW if new else uapi.SCM_TIMESTAMPNS
+        put_cmsg(msg, uapi.SOL_SOCKET, kind, TIMEVAL.pack(sec, nsec))
     else:
-        put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_TIMESTAMP, TIMEVAL.pack(sec, nsec // 1000))
+        kind = uapi.SO_TIMESTAMP_NEW if new else uapi.SCM_TIMESTAMP
+        put_cmsg(msg, uapi.SOL_SOCKET, kind, TIMEVAL.pack(sec, nsec // 1000))

@@ -28,7 +28,7 @@ from stack.core.sock import (
     sock_no_sendpage,
     sock_sndtimeo,
 )
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len, sockaddr
 from stack.core.socket import socket
 from stack.core.stream import sk_connect_over
 from stack.core.tcp_states import (
@@ -42,6 +42,7 @@ from stack.core.tcp_states import (
 )
 from stack.core.uapi import (
     AF_UNSPEC,
+    IPPROTO_MAX,
     IPPROTO_RAW,
     O_NONBLOCK,
     RCV_SHUTDOWN,
@@ -83,7 +84,7 @@ def inet_create_sock(
 
     `inet_start_sock` must follow. Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM.
     """
-    if not 0 <= protocol < 256:
+    if not 0 <= protocol < IPPROTO_MAX:
         raise OSError(errno.EINVAL, f"protocol {protocol} does not exist")
     sock.state = SS_UNCONNECTED
     answer, protocol = inet_protosw_find(inetsw, sock.type, protocol)
@@ -244,6 +245,8 @@ def inet_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
     Raises: OSError.
     """
     sk: inet_sock = sock.sk
+    if uaddr is not None:
+        need_sa_len(uaddr, SA_FAMILY_LEN)
     if uaddr is None or uaddr.family == AF_UNSPEC:
         return sk.sk_prot.disconnect(sk, flags)
     if sk.sk_prot.pre_connect is not None:
@@ -268,6 +271,8 @@ def __inet_stream_connect(
 ) -> int:
     """net/ipv4/af_inet.c: the same with the sock owned."""
     sk: inet_sock = sock.sk
+    if uaddr is not None:
+        need_sa_len(uaddr, SA_FAMILY_LEN)
     if uaddr is None or uaddr.family == AF_UNSPEC:
         err = sk.sk_prot.disconnect(sk, flags)
         sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED

@@ -20,10 +20,12 @@ from stack.core.iov import msghdr
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import (
+    SOCK_BINDADDR_LOCK,
+    SOCK_BINDPORT_LOCK,
     sk_common_release,
     sock_queue_rcv_skb_reason,
 )
-from stack.core.uapi import MSG_OOB
+from stack.core.uapi import AF_INET6, MSG_OOB
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.inet.raw import recv_packet
@@ -64,6 +66,15 @@ def ping_get_port(sk: ping_sock, ident: int) -> int:
     return 0
 
 
+def ping_bound(sk: ping_sock, ident: int) -> None:
+    """The end of ping_bind: what the caller chose stays when the peer goes (AF_UNSPEC)."""
+    if sk.inet_rcv_saddr:
+        sk.sk_flags |= SOCK_BINDADDR_LOCK
+    if ident:
+        sk.sk_flags |= SOCK_BINDPORT_LOCK
+    sk.inet_sport = sk.inet_num
+
+
 def ping_unhash(sk: ping_sock) -> None:
     """net/ipv4/ping.c: give the identifier back."""
     if sk.ping_hashed:
@@ -100,6 +111,8 @@ def ping_init_sock(sk: ping_sock) -> int:
         raise PermissionError(
             errno.EACCES, f"group {gid} is not in sysctl ping_group_range, {low} to {high}"
         )
+    if sk.sk_family == AF_INET6:
+        sk.sk_ipv6only = True
     return 0
 
 
@@ -136,8 +149,8 @@ def ping_rcv(skb: sk_buff) -> bool:
 
 def ping_queue_rcv_skb(sk: ping_sock, skb: sk_buff) -> int:
     """net/ipv4/ping.c: 0 or -1. Takes ownership of skb."""
-    if sk.cmsg_flags:
-        af_ops_of[sk.sk_family].pktinfo_prepare(sk, skb)
+    if sk.cmsg_flags and sk.sk_family == AF_INET6:
+        af_ops_of[AF_INET6].pktinfo_prepare(sk, skb)
     reason = sock_queue_rcv_skb_reason(sk, skb)
     if reason:
         kfree_skb_reason(sk.net, skb, reason)

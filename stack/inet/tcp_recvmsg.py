@@ -9,6 +9,7 @@ from fastpath.skbuff import kfree_skb, sk_buff
 from stack.core.iov import skb_copy_datagram_iter
 from stack.core.sock import (
     SOCK_DONE,
+    SOCK_RCVTSTAMP,
     SOCK_URGINLINE,
     lock_sock,
     os_error,
@@ -17,7 +18,7 @@ from stack.core.sock import (
     sock_rcvlowat,
     sock_rcvtimeo,
 )
-from stack.core.sockopt import int_bytes, put_cmsg
+from stack.core.sockopt import int_bytes, put_cmsg, sock_put_stamp
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.uapi import (
     MSG_DONTWAIT,
@@ -123,7 +124,12 @@ def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0) -> int:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, length)
     lock_sock(sk)
     try:
+        stamped = sk.sk_flags & SOCK_RCVTSTAMP
+        if stamped:
+            sk.sk_stamp_ns = -1
         copied = tcp_recvmsg_locked(sk, msg, length, flags)
+        if stamped and sk.sk_stamp_ns >= 0:
+            sock_put_stamp(msg, sk, sk.sk_stamp_ns)
         if sk.recvmsg_inq and copied >= 0:
             put_cmsg(msg, SOL_TCP, TCP_CM_INQ, int_bytes(tcp_inq_hint(sk)))
         return copied
@@ -155,7 +161,9 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
         seq = (seq + peek_off) & M32
     queue = sk.sk_receive_queue
     copied = 0
-    while length > 0:
+    begun = False
+    while length > 0 or not begun:  # a read of no bytes waits too, and has the errors
+        begun = True
         if sk.urg_data and sk.urg_seq == seq and copied:
             break
         skb = queue.peek()
@@ -220,6 +228,8 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                     if not copied:
                         raise os_error(errno.EFAULT)
                     break
+                if sk.sk_flags & SOCK_RCVTSTAMP:  # of the last packet that was read from
+                    sk.sk_stamp_ns = sk.net.machine.realtime_ns(skb.tstamp_ns)
                 seq = (seq + used) & M32
                 copied += used
                 length -= used

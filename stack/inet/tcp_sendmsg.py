@@ -19,6 +19,7 @@ from stack.core.sock import (
     sk_wait_event,
     sock_sndtimeo,
 )
+from stack.core.sockopt import sock_cmsg_send
 from stack.core.stream import (
     sk_stream_error,
     sk_stream_memory_free,
@@ -75,9 +76,13 @@ def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
 
 
 def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
-    """(MSS, size goal)."""
+    """(MSS, size goal): no packet holds more than may wait unsent (TCP_NOTSENT_LOWAT)."""
     mss_now = tcp_current_mss(sk)
-    return mss_now, tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
+    size_goal = tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
+    lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
+    if lowat < size_goal:
+        size_goal = max(lowat // mss_now, 1) * mss_now
+    return mss_now, size_goal
 
 
 def tcp_mark_push(sk: tcp_sock, skb: sk_buff) -> None:
@@ -136,9 +141,19 @@ def tcp_sendmsg(sk: tcp_sock, msg: msghdr, size: int) -> int:
     """
     lock_sock(sk)
     try:
+        if msg.msg_control:
+            tcp_cmsg_send(sk, msg)
         return tcp_sendmsg_locked(sk, msg, size)
     finally:
         release_sock(sk)
+
+
+def tcp_cmsg_send(sk: tcp_sock, msg: msghdr) -> None:
+    """tcp_sendmsg_locked's part for control messages. Raises: OSError EINVAL, always."""
+    try:
+        sock_cmsg_send(sk, msg.msg_control or [])
+    except OSError as exc:
+        raise OSError(errno.EINVAL, str(exc)) from None
 
 
 def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:

@@ -83,6 +83,8 @@ from stack.inet.tcp_sock import (
 from stack.inet.tcp_window import tcp_current_mss
 
 TCP_TIMEOUT_INIT = SEC
+SHORTEST_US = 1000
+"""TCP_TIMEOUT_MIN: a timer runs for two jiffies at least, here those of CONFIG_HZ=1000."""
 
 
 # --- setting ------------------------------------------------------------------------------
@@ -172,6 +174,8 @@ def tcp_set_window_clamp_opt(sk: tcp_sock, val: int) -> None:
 def do_tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any) -> None:
     """Raises: OSError EINVAL, ENOENT, ENOPROTOOPT."""
     if optname == TCP_CONGESTION:
+        if not optval:
+            raise os_error(errno.EINVAL)
         name = (
             optval
             if isinstance(optval, str)
@@ -256,11 +260,11 @@ def _set_int_option(sk: tcp_sock, optname: int, val: int) -> None:
                 raise os_error(errno.EINVAL)
             sk.icsk_rto_max = val * MSEC
         case x if x == TCP_RTO_MIN_US:
-            if not 0 < val <= 200_000:
+            if not SHORTEST_US < val <= 200_000:
                 raise os_error(errno.EINVAL)
             sk.icsk_rto_min = val * 1000
         case x if x == TCP_DELACK_MAX_US:
-            if not 0 < val <= 200_000:
+            if not SHORTEST_US < val <= 200_000:
                 raise os_error(errno.EINVAL)
             sk.icsk_delack_max = val * 1000
         case _:

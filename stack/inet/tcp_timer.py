@@ -6,7 +6,14 @@ the work when the caller lets go.
 
 from __future__ import annotations
 
-from stack.core.sock import SOCK_DEAD, SOCK_KEEPOPEN, __release_sock, sock_owned_by_user
+from stack.core.dst import dst_entry
+from stack.core.sock import (
+    SOCK_DEAD,
+    SOCK_KEEPOPEN,
+    __release_sock,
+    sk_dst_reset,
+    sock_owned_by_user,
+)
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_CLOSING,
@@ -23,6 +30,7 @@ from stack.core.tcp_states import (
     TCPF_SYN_SENT,
 )
 from stack.core.timer import mod_timer, timer_list
+from stack.core.uapi import AF_INET6
 from stack.inet import tcp_ack
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_SCHED,
@@ -152,11 +160,31 @@ def retransmits_timed_out(sk: tcp_sock, boundary: int, timeout: int) -> bool:
     return sk.net.now() - sk.rto_stamp >= timeout
 
 
+def dst_negative_advice(sk: tcp_sock) -> None:
+    """include/net/sock.h: the peer is silent; a route that was learned may be to blame.
+
+    IPv4's goes when ICMP taught it, IPv6's always but for one whose time has not come
+    (ipv4_negative_advice, ip6_negative_advice).
+    """
+    dst: dst_entry | None = sk.sk_dst_cache
+    if dst is None:
+        return
+    learned = dst.expires != 0
+    if dst.ops is not None and dst.ops.family == AF_INET6:
+        if learned and sk.net.now() < dst.expires:
+            return
+        sk_dst_reset(sk)
+    elif learned or dst.obsolete > 0:
+        sk_dst_reset(sk)
+
+
 def tcp_write_timeout(sk: tcp_sock) -> bool:
     """Has it been too long? Then end the connection and say True."""
     sysctl = sk.net.sysctl
     expired = False
     if (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV):
+        if sk.icsk_retransmits:
+            dst_negative_advice(sk)
         retry_until = sk.icsk_syn_retries or sysctl.tcp_syn_retries
         max_retransmits = retry_until
         if sk.sk_state == TCP_SYN_SENT:
@@ -165,6 +193,8 @@ def tcp_write_timeout(sk: tcp_sock) -> bool:
         if not expired and sk.icsk_user_timeout:
             expired = retransmits_timed_out(sk, retry_until, sk.icsk_user_timeout)
     else:
+        if retransmits_timed_out(sk, sysctl.tcp_retries1, 0):
+            dst_negative_advice(sk)
         retry_until = sysctl.tcp_retries2
         if sk.sk_flags & SOCK_DEAD:
             alive = sk.icsk_rto < sk.icsk_rto_max
@@ -253,7 +283,7 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
         sk.icsk_rto = min(sk.icsk_rto << 1, sk.icsk_rto_max)
     tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, tcp_clamp_rto_to_user_timeout(sk))
     if retransmits_timed_out(sk, sk.net.sysctl.tcp_retries1 + 1, 0):
-        sk.sk_dst_cache = None  # __sk_dst_reset: perhaps another route works
+        sk_dst_reset(sk)  # perhaps another route works
 
 
 def tcp_probe_timer(sk: tcp_sock) -> None:

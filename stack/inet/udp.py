@@ -97,8 +97,10 @@ UDP_HLEN = 8
 # --- sending -----------------------------------------------------------------------------
 
 
-def udp_cmsg_gso_size(data: int | bytes) -> int:
-    """net/ipv4/udp.c (__udp_cmsg_send): what a UDP_SEGMENT message says. Raises: OSError EINVAL."""
+def __udp_cmsg_send(kind: int, data: int | bytes) -> int:
+    """net/ipv4/udp.c: the size of a UDP_SEGMENT message, the only one. Raises: OSError EINVAL."""
+    if kind != UDP_SEGMENT:
+        raise OSError(errno.EINVAL, f"control message {kind} of SOL_UDP")
     raw = data if isinstance(data, int) else opt_bytes(data)
     if not isinstance(raw, int):
         if len(raw) != 2:

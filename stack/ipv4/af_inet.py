@@ -33,7 +33,6 @@ from stack.core.tcp_states import (
 )
 from stack.core.uapi import (
     AF_INET,
-    AF_UNSPEC,
     INADDR_ANY,
     IPPROTO_ICMP,
     IPPROTO_IGMP,
@@ -82,7 +81,7 @@ from stack.inet.udp import udp_init, udp_poll
 from stack.inet.xfrm_policy import netns_xfrm
 from stack.ipv4.af_ops import ipv4_af_ops
 from stack.ipv4.arp import arp_net_ops
-from stack.ipv4.datagram import check_sockaddr
+from stack.ipv4.datagram import check_bind_sockaddr
 from stack.ipv4.devinet import devinet_net_ops
 from stack.ipv4.fib import (
     RTN_BROADCAST,
@@ -130,9 +129,8 @@ def inet_bind(sock: socket, uaddr: sockaddr, addr_len: int = 16) -> int:
 def __inet_bind(sk: inet_sock, uaddr: sockaddr) -> int:
     """net/ipv4/af_inet.c. Raises: OSError EADDRNOTAVAIL, EACCES, EINVAL, EADDRINUSE."""
     net = sk.net
+    check_bind_sockaddr(uaddr)
     addr, snum = uaddr.addr, uaddr.port
-    if uaddr.family != AF_UNSPEC or addr:  # old programs leave the family of 0.0.0.0 out
-        check_sockaddr(uaddr)
     kind = inet_addr_type(net, addr)
     if not (net.sysctl.ip_nonlocal_bind or sk.freebind or sk.transparent) and (
         addr != INADDR_ANY and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST)

@@ -12,9 +12,9 @@ from stack.core.sock import (
     sk_dst_reset,
     sk_dst_set,
 )
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import SOCKADDR_IN_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET
+from stack.core.uapi import AF_INET, AF_UNSPEC
 from stack.inet.flow import flowi
 from stack.ipv4.fib import ipv4_is_multicast
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_connect
@@ -24,9 +24,30 @@ if TYPE_CHECKING:
 
 
 def check_sockaddr(uaddr: sockaddr) -> None:
-    """An address on an IPv4 socket must be IPv4's. Raises: OSError EAFNOSUPPORT."""
+    """An address on an IPv4 socket must be IPv4's. Raises: OSError EINVAL, EAFNOSUPPORT."""
+    need_sa_len(uaddr, SOCKADDR_IN_LEN)
     if uaddr.family != AF_INET:
         raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv4 socket")
+
+
+def check_bind_sockaddr(uaddr: sockaddr) -> None:
+    """What bind takes: old programs leave the family of 0.0.0.0 out.
+
+    Raises: OSError EINVAL, EAFNOSUPPORT.
+    """
+    if uaddr.family != AF_UNSPEC or uaddr.addr:
+        check_sockaddr(uaddr)
+    need_sa_len(uaddr, SOCKADDR_IN_LEN)
+
+
+def check_destination(name: sockaddr) -> None:
+    """What sendto of UDP and raw sockets takes: AF_UNSPEC stands for AF_INET.
+
+    Raises: OSError EINVAL, EAFNOSUPPORT.
+    """
+    need_sa_len(name, SOCKADDR_IN_LEN)
+    if name.family != AF_INET and name.family != AF_UNSPEC:
+        raise OSError(errno.EAFNOSUPPORT, f"family {name.family} on an IPv4 socket")
 
 
 def __ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:

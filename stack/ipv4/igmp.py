@@ -7,6 +7,7 @@ changes are in stack/inet/mc_filter.py.
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from fastpath.csum import csum_fold, csum_partial, ip_compute_csum
@@ -235,6 +236,39 @@ def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: 
             raise OSError(errno.EADDRNOTAVAIL, "this source is not blocked")
         ml.sflist.remove(source)
     ip_mc_change(dev.ip_ptr, group, before, _state(ml))
+
+
+def ip_mc_msfilter(
+    sk: inet_sock, group: int, ifindex: int, mode: int, sources: Collection[int]
+) -> None:
+    """net/ipv4/igmp.c: a whole new filter at once. Raises: OSError EINVAL, ENODEV."""
+    if not ipv4_is_multicast(group):
+        raise OSError(errno.EINVAL, "not a multicast group")
+    if mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
+        raise OSError(errno.EINVAL, f"{mode} is no filter mode")
+    dev = sk.net.dev_by_index.get(ifindex)
+    if dev is None or dev.ip_ptr is None:
+        raise OSError(errno.ENODEV, "no interface for this group")
+    if mode == MCAST_INCLUDE and not sources:
+        ip_mc_leave_group(sk, group, ifindex)  # nothing is left to hear
+        return
+    ml = next((m for m in sk.mc_list if m.multiaddr == group and m.ifindex == ifindex), None)
+    if ml is None:
+        raise OSError(errno.EINVAL, "not a member of this group")
+    before = _state(ml)
+    ml.sfmode = mode
+    ml.sflist = list(dict.fromkeys(sources))
+    ip_mc_change(dev.ip_ptr, group, before, _state(ml))
+
+
+def ip_mc_msfget(sk: inet_sock, group: int, ifindex: int) -> tuple[int, tuple[int, ...]]:
+    """net/ipv4/igmp.c: (mode, sources) of a membership. Raises: OSError EINVAL, EADDRNOTAVAIL."""
+    if not ipv4_is_multicast(group):
+        raise OSError(errno.EINVAL, "not a multicast group")
+    for ml in sk.mc_list:
+        if ml.multiaddr == group and (not ifindex or ml.ifindex == ifindex):
+            return ml.sfmode, tuple(ml.sflist)
+    raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
 
 
 def ip_mc_sf_allow(sk: inet_sock, loc_addr: int, rmt_addr: int, dif: int) -> bool:

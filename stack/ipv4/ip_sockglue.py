@@ -17,6 +17,7 @@ from fastpath.skbuff import (
     skb_checksum,
 )
 from stack.core import uapi
+from stack.core.dst import dst_mtu
 from stack.core.iov import msghdr
 from stack.core.rows import state
 from stack.core.sock import (
@@ -29,7 +30,15 @@ from stack.core.sock import (
     sk_dst_reset,
 )
 from stack.core.sockaddr import sockaddr
-from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg
+from stack.core.sockopt import (
+    __sock_cmsg_send,
+    exact_int,
+    int_bytes,
+    opt_bytes,
+    opt_int,
+    put_cmsg,
+    sockcm_cookie,
+)
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import SOL_IP
 from stack.inet.inet_connection_sock import inet_connection_sock
@@ -37,6 +46,13 @@ from stack.inet.inet_sock import ip_options
 from stack.ipv4 import igmp
 from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ip_errqueue import net_addr, sockaddr_in
+from stack.ipv4.ip_mcast_sockopt import (
+    ip_mcast_join_leave,
+    ip_mcast_source,
+    ip_mreq,
+    ip_set_mcast_msfilter,
+    ip_set_msfilter,
+)
 from stack.ipv4.ip_options import (
     __ip_options_echo,
     fib_compute_spec_dst,
@@ -44,7 +60,6 @@ from stack.ipv4.ip_options import (
     ip_options_undo,
     received_options,
 )
-from stack.ipv4.route import ipv4_mtu
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
@@ -72,6 +87,8 @@ CMSG_OPTIONS = {
 }
 
 PKTINFO = struct.Struct("=i4s4s")
+MOST = 1 << 30
+"""No limit to an option's length."""
 
 
 @state
@@ -101,8 +118,9 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
     info = skb.cb if isinstance(skb.cb, in_skb_info) else None
     opt = info.opt if info is not None else None
     if flags & IP_CMSG_PKTINFO:
-        spec = info.spec_dst if info is not None else iph.daddr
-        data = PKTINFO.pack(info.ifindex if info else 0, net_addr(spec), net_addr(iph.daddr))
+        # A packet that nobody prepared, as of a ping socket, has no such address.
+        ifindex = info.ifindex if info is not None else skb.skb_iif
+        data = PKTINFO.pack(ifindex, net_addr(info.spec_dst if info else 0), net_addr(iph.daddr))
         put_cmsg(msg, SOL_IP, uapi.IP_PKTINFO, data)
     if flags & IP_CMSG_TTL:
         put_cmsg(msg, SOL_IP, uapi.IP_TTL, int_bytes(iph.ttl))
@@ -129,14 +147,11 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
 
     `control`: [(level, type, bytes or int)]. Raises: OSError EINVAL.
     """
+    sockc = sockcm_cookie(ipc.sockc_mark, ipc.priority)
     for level, kind, data in control:
         if level == uapi.SOL_SOCKET:
-            if kind == uapi.SO_MARK:
-                ipc.sockc_mark = opt_int(data) & 0xFFFFFFFF
-            elif kind == uapi.SO_PRIORITY:
-                ipc.priority = opt_int(data)
-            elif kind != 1:  # SCM_RIGHTS passes nothing here, as on Linux for IP sockets
-                raise OSError(errno.EINVAL, f"control message {kind} of SOL_SOCKET")
+            __sock_cmsg_send(sk, kind, data, sockc)
+            ipc.sockc_mark, ipc.priority = sockc.mark, sockc.priority
             continue
         if level != SOL_IP:
             continue
@@ -151,18 +166,20 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
                 ipc.oif = ifindex
             ipc.addr = int.from_bytes(spec_dst, "big")
         elif kind == uapi.IP_TTL:
-            ttl = opt_int(data)
+            ttl = exact_int(data)
             if not 1 <= ttl <= 255:
                 raise OSError(errno.EINVAL, f"TTL {ttl} is not between 1 and 255")
             ipc.ttl = ttl
         elif kind == uapi.IP_TOS:
-            tos = data if isinstance(data, int) else (data[0] if len(data) == 1 else opt_int(data))
+            tos = data[0] if not isinstance(data, int) and len(data) == 1 else exact_int(data)
             if not 0 <= tos <= 255:
                 raise OSError(errno.EINVAL, f"TOS {tos} is not between 0 and 255")
             ipc.tos = tos
             ipc.priority = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)[tos >> 1 & 15]
         elif kind == uapi.IP_PROTOCOL:
-            ipc.protocol = opt_int(data)
+            ipc.protocol = exact_int(data)
+            if not 1 <= ipc.protocol <= 255:
+                raise OSError(errno.EINVAL, f"protocol {ipc.protocol} is not between 1 and 255")
         else:
             raise OSError(errno.EINVAL, f"control message {kind} of IPPROTO_IP")
 
@@ -183,27 +200,13 @@ def ip_sock_set_tos(sk: inet_sock, val: int) -> None:
         sk_dst_reset(sk)
 
 
-def ip_mreq(sk: inet_sock, optval: Any) -> tuple[int, int]:
-    """(group, ifindex) of a struct ip_mreq or ip_mreqn. Raises: OSError EINVAL, ENODEV."""
-    data = opt_bytes(optval)
-    if len(data) < 8:
-        raise OSError(errno.EINVAL, "struct ip_mreq has 8 bytes")
-    group = int.from_bytes(data[:4], "big")
-    addr = int.from_bytes(data[4:8], "big")
-    ifindex = struct.unpack("=i", data[8:12])[0] if len(data) >= 12 else 0
-    if not ifindex:
-        dev = igmp.ip_mc_find_dev(sk.net, group, addr)
-        if dev is None:
-            raise OSError(errno.ENODEV, "no interface for this group")
-        ifindex = dev.ifindex
-    return group, ifindex
-
-
 def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: IPPROTO_IP, sock owned. Raises: OSError."""
     net = sk.net
     cmsg = CMSG_OPTIONS.get(optname)
     if cmsg is not None:
+        if optname == uapi.IP_RECVFRAGSIZE and sk.sk_type == uapi.SOCK_STREAM:
+            raise OSError(errno.EINVAL, "streams have no fragments")
         if opt_char(optval):
             sk.cmsg_flags |= cmsg
         else:
@@ -224,7 +227,9 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
                     sync_mss(sk, sk.icsk_pmtu_cookie)
             return
         case uapi.IP_ADD_MEMBERSHIP | uapi.IP_DROP_MEMBERSHIP:
-            group, ifindex = ip_mreq(sk, optval)
+            if sk.sk_type == uapi.SOCK_STREAM:
+                raise OSError(errno.EPROTO, "streams join no groups")
+            group, ifindex = ip_mreq(sk, optval, optname == uapi.IP_DROP_MEMBERSHIP)
             if optname == uapi.IP_ADD_MEMBERSHIP:
                 igmp.ip_mc_join_group(sk, group, ifindex)
             else:
@@ -237,10 +242,27 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
             | uapi.IP_UNBLOCK_SOURCE
         ):
             data = opt_bytes(optval)
-            if len(data) < 12:
+            if len(data) != 12:
                 raise OSError(errno.EINVAL, "struct ip_mreq_source has 12 bytes")
             group, ifindex = ip_mreq(sk, data[:8])
             igmp.ip_mc_source(sk, optname, group, int.from_bytes(data[8:12], "big"), ifindex)
+            return
+        case uapi.IP_MSFILTER:
+            ip_set_msfilter(sk, opt_bytes(optval))
+            return
+        case uapi.MCAST_JOIN_GROUP | uapi.MCAST_LEAVE_GROUP:
+            ip_mcast_join_leave(sk, optname, opt_bytes(optval))
+            return
+        case (
+            uapi.MCAST_JOIN_SOURCE_GROUP
+            | uapi.MCAST_LEAVE_SOURCE_GROUP
+            | uapi.MCAST_BLOCK_SOURCE
+            | uapi.MCAST_UNBLOCK_SOURCE
+        ):
+            ip_mcast_source(sk, optname, opt_bytes(optval))
+            return
+        case uapi.MCAST_MSFILTER:
+            ip_set_mcast_msfilter(sk, opt_bytes(optval))
             return
         case uapi.IP_MULTICAST_IF:
             _set_multicast_if(sk, optval)
@@ -250,6 +272,7 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
         case uapi.IP_TOS:
             ip_sock_set_tos(sk, val)
         case uapi.IP_TTL:
+            need_opt_len(optval, 1, MOST)
             if val != -1 and not 1 <= val <= 255:
                 raise OSError(errno.EINVAL, f"TTL {val} is not between 1 and 255")
             sk.uc_ttl = val
@@ -268,16 +291,20 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
             if not val:
                 sk.sk_error_queue.purge()
         case uapi.IP_MULTICAST_TTL:
+            need_opt_len(optval, 1, MOST)
             if sk.sk_type == uapi.SOCK_STREAM or not -1 <= val <= 255:
                 raise OSError(errno.EINVAL, f"multicast TTL {val}")
             sk.mc_ttl = 1 if val == -1 else val
         case uapi.IP_MULTICAST_LOOP:
+            need_opt_len(optval, 1, MOST)
             sk.mc_loop = bool(val)
         case uapi.IP_MULTICAST_ALL:
+            need_opt_len(optval, 1, MOST)
             if val not in (0, 1):
                 raise OSError(errno.EINVAL, "0 or 1")
             sk.mc_all = bool(val)
         case uapi.IP_UNICAST_IF:
+            need_opt_len(optval, 4, 4)
             ifindex = int.from_bytes((val & 0xFFFFFFFF).to_bytes(4, "little"), "big")
             if ifindex and ifindex not in net.dev_by_index:
                 raise OSError(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
@@ -286,17 +313,21 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
         case uapi.IP_ROUTER_ALERT:
             _set_router_alert(sk, val)
         case uapi.IP_FREEBIND:
+            need_opt_len(optval, 1, MOST)
             sk.freebind = bool(val)
         case uapi.IP_TRANSPARENT:
+            need_opt_len(optval, 1, MOST)
             if val and not (ns_capable(net, CAP_NET_ADMIN) or ns_capable(net, CAP_NET_RAW)):
                 raise PermissionError(errno.EPERM, f"IP_TRANSPARENT: the host's user is {net.uid}")
             sk.transparent = bool(val)
             sk_dst_reset(sk)
         case uapi.IP_MINTTL:
+            need_opt_len(optval, 1, MOST)
             if not 0 <= val <= 255:
                 raise OSError(errno.EINVAL, f"minimum TTL {val}")
             sk.min_ttl = val
         case uapi.IP_LOCAL_PORT_RANGE:
+            need_opt_len(optval, 4, 4)
             low, high = val & 0xFFFF, val >> 16 & 0xFFFF
             if low and high and low > high:
                 raise OSError(errno.EINVAL, f"port range {low}-{high}")
@@ -306,13 +337,19 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
 
 
 def opt_char(optval: Any) -> int:
-    """An int option that Linux also takes as one byte. Raises: OSError EINVAL."""
+    """An int option that Linux also takes as one byte, or as none: 0. Raises: OSError EINVAL."""
     if isinstance(optval, int):
         return int(optval)
     data = opt_bytes(optval)
-    if 1 <= len(data) < 4:
-        return data[0]
+    if len(data) < 4:
+        return data[0] if data else 0
     return opt_int(data)
+
+
+def need_opt_len(optval: Any, least: int, most: int) -> None:
+    """How long an option's value may be. Raises: OSError EINVAL."""
+    if not isinstance(optval, int) and not least <= len(opt_bytes(optval)) <= most:
+        raise OSError(errno.EINVAL, f"an option value of {len(opt_bytes(optval))} bytes")
 
 
 def _set_multicast_if(sk: inet_sock, optval: Any) -> None:
@@ -357,7 +394,7 @@ def _set_router_alert(sk: inet_sock, val: int) -> None:
         net.ra_chain.append(sk)
     else:
         if sk not in net.ra_chain:
-            raise OSError(errno.ENOENT, "not set")
+            raise OSError(errno.ENOBUFS, "not set")
         net.ra_chain.remove(sk)
 
 
@@ -370,6 +407,24 @@ def ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
         do_ip_setsockopt(sk, level, optname, optval)
     finally:
         release_sock(sk)
+
+
+def pktoptions(sk: inet_sock) -> bytes:
+    """IP_PKTOPTIONS of a stream: the control messages of its last packet that were asked for."""
+    found: list[tuple[int, bytes]] = []
+    if sk.cmsg_flags & IP_CMSG_PKTINFO:
+        addr = net_addr(sk.inet_rcv_saddr if sk.inet_rcv_saddr >> 32 == 0 else 0)
+        found.append((uapi.IP_PKTINFO, PKTINFO.pack(sk.mc_index, addr, addr)))
+    if sk.cmsg_flags & IP_CMSG_TTL:
+        found.append((uapi.IP_TTL, int_bytes(sk.mc_ttl)))
+    if sk.cmsg_flags & IP_CMSG_TOS:
+        found.append((uapi.IP_TOS, int_bytes(0)))
+    out = b""
+    for kind, data in found:
+        out += struct.pack("=Qii", 16 + len(data), SOL_IP, kind) + data.ljust(
+            -len(data) % 8 + len(data), b"\0"
+        )
+    return out
 
 
 def ip_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
@@ -393,10 +448,10 @@ def ip_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
         case uapi.IP_MTU_DISCOVER:
             return sk.pmtudisc
         case uapi.IP_MTU:
-            dst = sk_dst_check(sk, 0) if sk.inet_daddr else None
+            dst = sk_dst_check(sk, 0)
             if dst is None:
                 raise OSError(errno.ENOTCONN, "the path MTU is known to connected sockets only")
-            return ipv4_mtu(dst)
+            return dst_mtu(dst)
         case uapi.IP_RECVERR:
             return int(sk.recverr)
         case uapi.IP_MULTICAST_TTL:
@@ -420,5 +475,9 @@ def ip_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
             return high << 16 | low
         case uapi.IP_ROUTER_ALERT:
             return int(sk in sk.net.ra_chain)
+        case uapi.IP_PROTOCOL:
+            return sk.inet_num
+        case uapi.IP_PKTOPTIONS if sk.sk_type == uapi.SOCK_STREAM:
+            return pktoptions(sk)
         case _:
             raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IP option {optname}")

@@ -27,6 +27,7 @@ from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.ping import (
     ICMP_HLEN,
+    ping_bound,
     ping_close,
     ping_get_port,
     ping_init_sock,
@@ -36,8 +37,7 @@ from stack.inet.ping import (
     ping_sock,
     ping_unhash,
 )
-from stack.inet.raw import raw_ioctl
-from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect
+from stack.ipv4.datagram import check_bind_sockaddr, check_sockaddr, ip4_datagram_connect
 from stack.ipv4.fib import (
     RT_SCOPE_LINK,
     RT_SCOPE_UNIVERSE,
@@ -84,7 +84,7 @@ ICMP_EXT_ECHO = 42
 
 def ping_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/ping.c: local address and identifier. Raises: OSError EADDRNOTAVAIL, EADDRINUSE."""
-    check_sockaddr(uaddr)
+    check_bind_sockaddr(uaddr)
     addr, ident = uaddr.addr, uaddr.port
     net = sk.net
     lock_sock(sk)
@@ -100,7 +100,7 @@ def ping_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
         if ping_get_port(sk, ident):
             sk.inet_saddr = sk.inet_rcv_saddr = 0
             raise OSError(errno.EADDRINUSE, f"identifier {ident} is taken")
-        sk.inet_sport = sk.inet_num
+        ping_bound(sk, ident)
         sk.inet_daddr = 0
         sk.inet_dport = 0
         return 0
@@ -119,6 +119,9 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         raise OSError(errno.EINVAL, "an echo request has a header of 8 bytes")
     if msg.msg_flags & MSG_OOB:
         raise OSError(errno.EOPNOTSUPP, "ping sockets have no urgent data")
+    head = msg.take(ICMP_HLEN)
+    if head[0] != ICMP_ECHO or head[1] != 0:
+        raise OSError(errno.EINVAL, "ping sockets send echo requests only")
     net = sk.net
     if msg.msg_name is not None:
         check_sockaddr(msg.msg_name)
@@ -127,9 +130,6 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         if sk.sk_state != TCP_ESTABLISHED:
             raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr = sk.inet_daddr
-    head = msg.take(ICMP_HLEN)
-    if head[0] != ICMP_ECHO or head[1] != 0:
-        raise OSError(errno.EINVAL, "ping sockets send echo requests only")
     ipc = ipcm_cookie(sk)
     if msg.msg_control:
         ip_cmsg_send(sk, msg.msg_control, ipc)
@@ -270,7 +270,6 @@ ping_prot = proto(
     close=ping_close,
     connect=ping_v4_connect,
     disconnect=udp_disconnect,
-    ioctl=raw_ioctl,
     setsockopt=ip_setsockopt,
     getsockopt=ip_getsockopt,
     sendmsg=ping_v4_sendmsg,

@@ -32,7 +32,7 @@ from stack.core.sock import (
     sk_dst_reset,
     sock_alloc_send_skb,
 )
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import NO_NAME, SOCKADDR_IN_LEN, in_addr_of, need_sa_len, sockaddr
 from stack.core.sockopt import opt_int
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
@@ -59,7 +59,7 @@ from stack.inet.raw import (
     raw_unhash_sk,
 )
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
-from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect
+from stack.ipv4.datagram import check_destination, ip4_datagram_connect
 from stack.ipv4.fib import (
     RT_SCOPE_LINK,
     RT_SCOPE_UNIVERSE,
@@ -203,9 +203,10 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
         raise OSError(errno.EOPNOTSUPP, "raw sockets have no urgent data")
     net = sk.net
     hdrincl = sk.hdrincl
-    if msg.msg_name is not None:
-        check_sockaddr(msg.msg_name)
-        daddr = msg.msg_name.addr
+    name = msg.msg_name
+    if name is not None and name.sa_len != NO_NAME:
+        check_destination(name)
+        daddr = name.addr
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
@@ -336,12 +337,12 @@ def raw_send_hdrinc(
 
 def raw_bind(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/raw.c: receive only what is sent to this local address. Raises: OSError."""
-    check_sockaddr(uaddr)
-    addr = uaddr.addr
+    addr = in_addr_of(uaddr)
     lock_sock(sk)
     try:
         if sk.sk_state != TCP_CLOSE:
             raise OSError(errno.EINVAL, "the socket is connected")
+        need_sa_len(uaddr, SOCKADDR_IN_LEN)
         kind = inet_addr_type(sk.net, addr)
         if (
             addr

@@ -95,6 +95,7 @@ from stack.inet.tcp_timewait import (
 )
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
+from stack.ipv4.datagram import check_sockaddr
 from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
@@ -135,6 +136,7 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
 
     Raises: OSError ENETUNREACH, EADDRNOTAVAIL, ...
     """
+    check_sockaddr(uaddr)
     net = sk.net
     daddr, dport = uaddr.addr, uaddr.port
     nexthop = daddr
@@ -346,6 +348,7 @@ def tcp_v4_syn_recv_sock(
     newsk.sk_gso_type = SKB_GSO_TCPV4
     newsk.inet_opt = req.ireq_opt
     newsk.mc_index = skb.skb_iif
+    newsk.mc_ttl = ip_hdr(skb).ttl  # what IP_PKTOPTIONS tells of the handshake's last packet
     newsk.rcv_tos = skb.ip_dsfield
     newsk.icsk_ext_hdr_len = 0
     newsk.inet_id = sk.net.random.getrandbits(16)

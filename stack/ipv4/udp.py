@@ -45,7 +45,6 @@ from stack.core.uapi import (
     MSG_OOB,
     MSG_PROBE,
     SOL_UDP,
-    UDP_SEGMENT,
 )
 from stack.inet.af_ops import af_ops_of
 from stack.inet.datagram import udp_disconnect
@@ -55,9 +54,9 @@ from stack.inet.inet_sock import inet_cork
 from stack.inet.protocol import net_protocol
 from stack.inet.udp import (
     UDP_HLEN,
+    __udp_cmsg_send,
     udp_abort,
     udp_close,
-    udp_cmsg_gso_size,
     udp_destroy_sock,
     udp_flush_pending_frames,
     udp_ioctl,
@@ -88,7 +87,7 @@ from stack.inet.udp_hash import (
     udp_lib_unhash,
     udp_sock,
 )
-from stack.ipv4.datagram import check_sockaddr, ip4_datagram_connect
+from stack.ipv4.datagram import check_destination, ip4_datagram_connect
 from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
 from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
@@ -139,8 +138,8 @@ def udp_cmsg_send(sk: udp_sock, msg: msghdr, ipc: ipcm_cookie) -> None:
     """net/ipv4/udp.c: control messages of a sendmsg. Raises: OSError EINVAL."""
     rest = []
     for level, kind, data in msg.msg_control or ():
-        if level == SOL_UDP and kind == UDP_SEGMENT:
-            ipc.gso_size = udp_cmsg_gso_size(data)
+        if level == SOL_UDP:
+            ipc.gso_size = __udp_cmsg_send(kind, data)
         else:
             rest.append((level, kind, data))
     ip_cmsg_send(sk, rest, ipc)
@@ -171,8 +170,8 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     name = msg.msg_name
     if name is not None:
         daddr, dport = name.addr, name.port
-        if name.family != AF_INET:
-            check_sockaddr(name)
+        if name.family != AF_INET or name.sa_len:
+            check_destination(name)
         if not dport:
             raise OSError(errno.EINVAL, "port 0 cannot be sent to")
         connected = False

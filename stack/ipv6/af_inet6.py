@@ -18,7 +18,7 @@ from stack.core.sock import (
     sock_no_mmap,
     sock_no_socketpair,
 )
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.socket import sock_register, socket
 from stack.core.tcp_states import TCPF_CLOSE, TCPF_SYN_SENT
 from stack.core.uapi import (
@@ -107,6 +107,7 @@ def inet6_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> N
         repflow=bool(sysctl.flowlabel_reflect & 1),
     )
     sk.sk_ipv6only = bool(sysctl.bindv6only)
+    sk.mc_all = False  # IP_MULTICAST_ALL: of groups of IPv4 it gets those that it joined
     inet_start_sock(sock, sk)
 
 
@@ -124,6 +125,7 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
     A v4-mapped address makes the socket IPv4's on the wire, any other but :: IPv6's alone.
     """
     net = sk.net
+    need_sa_len(uaddr, SIN6_LEN_RFC2133)
     if uaddr.family != AF_INET6:
         raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
     addr, snum = uaddr.addr, uaddr.port

@@ -18,7 +18,7 @@ from stack.core.sock import (
     sk_dst_set,
     sock_queue_err_skb,
 )
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.sockopt import put_cmsg
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_INET6, SOL_IPV6
@@ -61,6 +61,7 @@ def mapped_sockaddr(sk: inet_sock, uaddr: sockaddr) -> sockaddr | None:
         if sk.sk_ipv6only:
             raise OSError(errno.EAFNOSUPPORT, "an IPv4 address on an IPV6_V6ONLY socket")
         return uaddr
+    need_sa_len(uaddr, SIN6_LEN_RFC2133)
     if uaddr.family != AF_INET6:
         raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
     if not ipv6_addr_v4mapped(uaddr.addr):
@@ -102,15 +103,15 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     if v4 is None and not uaddr.addr and sk.sk_af.family == AF_INET:
         v4 = sockaddr(AF_INET, 0x7F000001, uaddr.port)  # to ourselves, over IPv4
     if v4 is not None:
-        if sk.sk_af.family != AF_INET:
-            if sk.inet_saddr:
-                raise OSError(errno.EINVAL, "the socket is bound to an IPv6 address")
+        af, saddr, rcv_saddr, daddr = sk.sk_af, sk.inet_saddr, sk.inet_rcv_saddr, sk.inet_daddr
+        if af.family != AF_INET:
             set_wire(sk, AF_INET)
         try:
             return __ip4_datagram_connect(sk, v4)
         except OSError:
-            if not sk.inet_rcv_saddr:
-                set_wire(sk, AF_INET6)
+            if af.family != AF_INET:
+                sk.sk_af, sk.inet_saddr, sk.inet_rcv_saddr = af, saddr, rcv_saddr
+                sk.inet_daddr = daddr
             raise
     if sk.sk_af.family != AF_INET6:
         if sk.sk_flags & SOCK_BINDADDR_LOCK:
@@ -170,6 +171,16 @@ def ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr, addr_len: int = 28) -> 
         return __ip6_datagram_connect(sk, uaddr)
     finally:
         release_sock(sk)
+
+
+def ip6_datagram_connect_v6_only(sk: inet_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
+    """net/ipv6/datagram.c: the same of ping and raw sockets, which take AF_INET6 only.
+
+    Raises: OSError.
+    """
+    if uaddr.family != AF_INET6:
+        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
+    return ip6_datagram_connect(sk, uaddr, addr_len)
 
 
 # --- error queue ---------------------------------------------------------------------------

@@ -201,7 +201,10 @@ def __ip6_append_data(
             # A device that cannot gather gets what fits one big buffer in one piece.
             pool = net.skb_pages
             size = min(data, pool.buf_bytes - headroom)
-        if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+        if not transhdrlen:
+            if sk.sk_wmem_alloc > 2 * sk.sk_sndbuf:
+                raise OSError(errno.ENOBUFS, "send buffer full")
+        elif sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
             sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
         if headroom + size <= net.skb_small_head.buf_bytes and not flags & MSG_MORE:
             skb = alloc_skb(net.skb_small_head, size, headroom)

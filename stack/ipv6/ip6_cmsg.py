@@ -18,7 +18,14 @@ from stack.core.netdevice import ETH_P_IP
 from stack.core.rows import wide
 from stack.core.sock import CAP_NET_RAW, ns_capable
 from stack.core.sockaddr import sockaddr
-from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg
+from stack.core.sockopt import (
+    __sock_cmsg_send,
+    exact_int,
+    int_bytes,
+    opt_bytes,
+    put_cmsg,
+    sockcm_cookie,
+)
 from stack.core.uapi import SOL_IPV6
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
@@ -113,10 +120,12 @@ def ip6_datagram_recv_ctl(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, o
         if sk.cmsg_flags & ~CMSG_IPV6:
             ip_cmsg_recv_offset(msg, sk, skb, tlen, offset)
         return
-    ip6_datagram_recv_specific_ctl(msg, np, skb)
+    ip6_datagram_recv_specific_ctl(msg, np, skb, sk.sk_protocol)
 
 
-def ip6_datagram_recv_specific_ctl(msg: msghdr, np: ipv6_pinfo, skb: sk_buff) -> None:
+def ip6_datagram_recv_specific_ctl(
+    msg: msghdr, np: ipv6_pinfo, skb: sk_buff, protocol: int = uapi.IPPROTO_UDP
+) -> None:
     """net/ipv6/datagram.c: what an IPv6 packet's headers say."""
     rx = np.rxopt
     iph = ipv6_hdr(skb)
@@ -151,11 +160,19 @@ def ip6_datagram_recv_specific_ctl(msg: msghdr, np: ipv6_pinfo, skb: sk_buff) ->
     if rx.rxohlim:
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_2292HOPLIMIT, int_bytes(iph.hop_limit))
     if rx.rxorigdstaddr:
-        port = int.from_bytes(headers(skb)[-6:-4] or b"", "big")
+        at = -6 if protocol == uapi.IPPROTO_UDP else 2  # others begin with their "ports"
+        port = int.from_bytes(transport_bytes(skb, at), "big")
         name = sockaddr(uapi.AF_INET6, iph.daddr, port, 0, iface_scope_id(iph.daddr, skb.skb_iif))
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_ORIGDSTADDR, sockaddr_in6(name))
     if rx.recvfragsize and skb.frag_max_size:
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_RECVFRAGSIZE, int_bytes(skb.frag_max_size))
+
+
+def transport_bytes(skb: sk_buff, at: int) -> bytes:
+    """Two bytes of the transport header; `at` counts from the data."""
+    if at < 0:
+        return headers(skb)[at : at + 2]
+    return skb_copy_bits(skb, at, 2) if skb.len >= at + 2 else b""
 
 
 def headers(skb: sk_buff) -> bytes:
@@ -273,14 +290,14 @@ def ip6_datagram_send_ctl(
 
     `control`: [(level, type, bytes or int)]. Raises: OSError EINVAL, EPERM, ENODEV.
     """
+    sockc = sockcm_cookie(ipc6.mark, ipc6.priority)
     for level, kind, data in control:
         if level == uapi.SOL_SOCKET:
+            __sock_cmsg_send(sk, kind, data, sockc)
+            ipc6.mark = sockc.mark
             if kind == uapi.SO_MARK:
-                ipc6.mark = fl6.flowi_mark = opt_int(data) & 0xFFFFFFFF
-            elif kind == uapi.SO_PRIORITY:
-                ipc6.priority = opt_int(data)
-            elif kind != 1:  # SCM_RIGHTS passes nothing here
-                raise OSError(errno.EINVAL, f"control message {kind} of SOL_SOCKET")
+                fl6.flowi_mark = sockc.mark
+            ipc6.priority = sockc.priority
             continue
         if level != SOL_IPV6:
             continue
@@ -292,20 +309,23 @@ def ip6_datagram_send_ctl(
                 raise OSError(errno.EINVAL, "IPV6_FLOWINFO has 4 bytes")
             fl6.flowlabel = int.from_bytes(raw[:4], "big") & 0xFFFFF
         elif kind in HEADER_MESSAGES:
-            header = check_opt_hdr(sk.net, kind, opt_bytes(data))
+            raw = opt_bytes(data)
+            if not raw:
+                raise OSError(errno.EINVAL, "an extension header without bytes")
+            header = check_opt_hdr(sk.net, kind, raw)
             ipc6.opt = with_header(ipc6.opt, kind, header)
         elif kind in (uapi.IPV6_HOPLIMIT, uapi.IPV6_2292HOPLIMIT):
-            hlimit = opt_int(data)
+            hlimit = exact_int(data)
             if not -1 <= hlimit <= 255:
                 raise OSError(errno.EINVAL, f"hop limit {hlimit} is not between -1 and 255")
             ipc6.hlimit = hlimit
         elif kind == uapi.IPV6_TCLASS:
-            tclass = opt_int(data)
+            tclass = exact_int(data)
             if not -1 <= tclass <= 255:
                 raise OSError(errno.EINVAL, f"traffic class {tclass} is not between -1 and 255")
             ipc6.tclass = tclass
         elif kind == uapi.IPV6_DONTFRAG:
-            value = opt_int(data)
+            value = exact_int(data)
             if value not in (0, 1):
                 raise OSError(errno.EINVAL, "IPV6_DONTFRAG is 0 or 1")
             ipc6.dontfrag = bool(value)

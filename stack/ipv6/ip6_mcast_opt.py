@@ -15,18 +15,18 @@ def ipv6_mcast_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: A
     """Obey one of these options; False for any other. Raises: OSError."""
     match optname:
         case uapi.IPV6_MULTICAST_IF:
-            ifindex = opt_int(optval)
             if sk.sk_type == uapi.SOCK_STREAM:
                 raise OSError(errno.ENOPROTOOPT, "streams do not multicast")
+            ifindex = opt_int(optval)
             if ifindex and ifindex not in sk.net.dev_by_index:
                 raise OSError(errno.ENODEV, f"no device with index {ifindex}")
             if ifindex and sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
                 raise OSError(errno.EINVAL, "the socket is bound to another interface")
             np.mcast_oif = ifindex
         case uapi.IPV6_MULTICAST_HOPS:
-            hops = opt_int(optval)
             if sk.sk_type == uapi.SOCK_STREAM:
                 raise OSError(errno.ENOPROTOOPT, "streams do not multicast")
+            hops = opt_int(optval)
             if not -1 <= hops <= 255:
                 raise OSError(errno.EINVAL, f"hop limit {hops} is not between -1 and 255")
             np.mcast_hops = 1 if hops == -1 else hops

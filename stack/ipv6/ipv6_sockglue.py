@@ -18,14 +18,12 @@ from stack.core.sock import (
     sk_dst_check,
     sk_dst_reset,
 )
-from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import opt_bytes, opt_int
-from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_INET6, SOL_IP, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
-from stack.ipv6.addr import IN6ADDR_V4MAPPED, in6_bytes
 from stack.ipv6.datagram import np_of
 from stack.ipv6.ip6_cmsg import (
     CMSG_IPV6,
@@ -34,7 +32,6 @@ from stack.ipv6.ip6_cmsg import (
     PKTINFO6,
     RECV_OPTIONS,
     check_opt_hdr,
-    sockaddr_in6,
     with_header,
 )
 from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
@@ -59,6 +56,11 @@ ipv6_families: dict[int, Any] = {}
 def boolean(optval: Any) -> bool:
     """An option that is on or off."""
     return opt_int(optval) != 0
+
+
+def short_is_off(optval: Any) -> bool:
+    """One whose length nobody asks for: less than an int is 0."""
+    return (isinstance(optval, int) or len(opt_bytes(optval)) >= 4) and boolean(optval)
 
 
 def in_range(optval: Any, low: int, high: int, what: str) -> int:
@@ -87,13 +89,17 @@ def ipv6_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> Non
 def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any) -> None:
     """net/ipv6/ipv6_sockglue.c: IPPROTO_IPV6, sock owned. Raises: OSError."""
     if optname in RECV_OPTIONS:
-        setattr(np.rxopt, RECV_OPTIONS[optname], boolean(optval))
+        on = short_is_off(optval) if optname == uapi.IPV6_RECVFRAGSIZE else boolean(optval)
+        setattr(np.rxopt, RECV_OPTIONS[optname], on)
         sk.cmsg_flags &= ~CMSG_IPV6
         if any(getattr(np.rxopt, field) for field in RECV_OPTIONS.values()):
             sk.cmsg_flags |= CMSG_IPV6
         return
     if optname in HEADER_MESSAGES:
-        header = check_opt_hdr(sk.net, optname, b"" if optval is None else opt_bytes(optval))
+        header = b"" if optval is None else opt_bytes(optval)
+        if len(header) & 7:
+            raise OSError(errno.EINVAL, f"an extension header of {len(header)} bytes")
+        header = check_opt_hdr(sk.net, optname, header)
         if len(header) & 7 or len(header) > 8 * 255:
             raise OSError(errno.EINVAL, f"an extension header of {len(header)} bytes")
         ipv6_update_options(sk, np, with_header(np.opt, optname, header))
@@ -131,15 +137,17 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
             np.tclass = val
             sk_dst_reset(sk)
         case uapi.IPV6_DONTFRAG:
-            np.dontfrag = boolean(optval)
+            np.dontfrag = short_is_off(optval)
         case uapi.IPV6_AUTOFLOWLABEL:
-            np.autoflowlabel = boolean(optval)
+            np.autoflowlabel = short_is_off(optval)
             np.autoflowlabel_set = True
         case uapi.IPV6_ADDR_PREFERENCES:
             _set_preferences(np, opt_int(optval))
         case uapi.IPV6_MINHOPCOUNT:
             np.min_hopcount = in_range(optval, 0, 255, "minimum hop count")
         case uapi.IPV6_UNICAST_IF:
+            if not isinstance(optval, int) and len(opt_bytes(optval)) != 4:
+                raise OSError(errno.EINVAL, "IPV6_UNICAST_IF takes an int")
             ifindex = int.from_bytes((opt_int(optval) & 0xFFFFFFFF).to_bytes(4, "little"), "big")
             if ifindex and ifindex not in net.dev_by_index:
                 raise OSError(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
@@ -188,9 +196,6 @@ def _set_preferences(np: ipv6_pinfo, val: int) -> None:
 
 def _set_sticky_pktinfo(sk: inet_sock, np: ipv6_pinfo, data: bytes) -> None:
     """IPV6_PKTINFO as an option: source and interface of every datagram (RFC 3542 6.1)."""
-    if not data:
-        np.sticky_addr = np.sticky_ifindex = 0
-        return
     if len(data) < PKTINFO6.size:
         raise OSError(errno.EINVAL, "IPV6_PKTINFO takes a struct in6_pktinfo of 20 bytes")
     text, ifindex = PKTINFO6.unpack_from(data)
@@ -223,13 +228,13 @@ def ipv6_addrform(sk: inet_sock, family: int) -> None:
         raise OSError(errno.EINVAL, "IPV6_ADDRFORM takes AF_INET")
     if sk.sk_type == uapi.SOCK_RAW:
         raise OSError(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for streams and datagrams")
+    made = ipv6_families.get(sk.sk_protocol)
+    if made is None:
+        raise OSError(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for TCP and UDP")
     if sk.sk_state != TCP_ESTABLISHED:
         raise OSError(errno.ENOTCONN, "only a connected socket changes its family")
     if sk.sk_ipv6only or sk.sk_af.family != AF_INET:
         raise OSError(errno.EADDRNOTAVAIL, "the peer is no v4-mapped address")
-    made = ipv6_families.get(sk.sk_protocol)
-    if made is None:
-        raise OSError(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for TCP and UDP")
     prot, ops, icsk_af_ops = made
     for af in af_ops_of.values():
         af.mc_drop_socket(sk)
@@ -274,18 +279,15 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
             return net.ipv6.devconf_all.hop_limit
         case uapi.IPV6_MTU:
             dst = sk_dst_check(sk, 0)
-            if dst is None or sk.sk_state == TCP_CLOSE:
+            if dst is None:
                 raise OSError(errno.ENOTCONN, "the path MTU is known to connected sockets only")
             return dst.ops.mtu(dst) if dst.ops.family != AF_INET6 else ip6_mtu(dst)
         case uapi.IPV6_PATHMTU:
             dst = sk_dst_check(sk, 0)
             if dst is None:
                 raise OSError(errno.ENOTCONN, "the path MTU is known to connected sockets only")
-            addr = sk.inet_daddr
-            if sk.sk_af.family != AF_INET6:
-                addr |= IN6ADDR_V4MAPPED
             mtu = ip6_mtu(dst) if dst.ops.family == AF_INET6 else dst.ops.mtu(dst)
-            return MTUINFO.pack(sockaddr_in6(sockaddr(AF_INET6, addr)), mtu)
+            return MTUINFO.pack(bytes(28), mtu)  # without the address, as Linux has it
         case uapi.IPV6_MTU_DISCOVER:
             return np.pmtudisc
         case uapi.IPV6_RECVERR:
@@ -314,8 +316,6 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
             return int(sk.transparent)
         case uapi.IPV6_ROUTER_ALERT:
             return int(any(one is sk for _, one in net.ipv6.ra_chain))
-        case uapi.IPV6_PKTINFO:
-            return PKTINFO6.pack(in6_bytes(np.sticky_addr), np.sticky_ifindex)
         case _:
             raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IPV6 option {optname}")
 

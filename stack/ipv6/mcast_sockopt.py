@@ -80,9 +80,10 @@ def ipv6_group_setsockopt(sk: inet_sock, np: object, optname: int, value: object
         raw = _bytes(value, 20)
         addr = int.from_bytes(raw[:16], "big")
         ifindex: int = struct.unpack_from("=i", raw, 16)[0]
+        groups = optname in (IPV6_JOIN_GROUP, IPV6_LEAVE_GROUP)
+        if groups and sk.sk_type == SOCK_STREAM:
+            raise OSError(errno.EPROTO, "streams join no groups")
         if optname == IPV6_JOIN_GROUP:
-            if sk.sk_type == SOCK_STREAM:
-                raise OSError(errno.EPROTO, "streams join no groups")
             ipv6_sock_mc_join(sk, ifindex, addr)
         elif optname == IPV6_LEAVE_GROUP:
             ipv6_sock_mc_drop(sk, ifindex, addr)

@@ -10,13 +10,14 @@ from fastpath.skbuff import sk_buff, skb_copy_bits
 from stack.core.iov import msghdr
 from stack.core.proto import proto
 from stack.core.sock import lock_sock, os_error, release_sock
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import SOCKADDR_IN6_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_OOB
+from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT, MSG_OOB
 from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.ping import (
     ICMP_HLEN,
+    ping_bound,
     ping_close,
     ping_get_port,
     ping_init_sock,
@@ -26,14 +27,13 @@ from stack.inet.ping import (
     ping_sock,
     ping_unhash,
 )
-from stack.inet.raw import raw_ioctl
 from stack.ipv4.ip_output import ip_generic_getfrag
-from stack.ipv6.addr import IN6ADDR_LOOPBACK, ipv6_addr_is_multicast, ipv6_addr_v4mapped
+from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.bind import inet6_bind_check
 from stack.ipv6.datagram import (
     check_label,
     datagram_flow,
-    ip6_datagram_connect,
+    ip6_datagram_connect_v6_only,
     ipv6_icmp_error,
     np_of,
 )
@@ -59,13 +59,14 @@ from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
 
 def ping_v6_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     """net/ipv4/ping.c: local address and identifier. Raises: OSError EADDRNOTAVAIL, EADDRINUSE."""
+    need_sa_len(uaddr, SOCKADDR_IN6_LEN)
     if uaddr.family != AF_INET6:
         raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
     addr, ident = uaddr.addr, uaddr.port
     lock_sock(sk)
     try:
         if ipv6_addr_v4mapped(addr) or ipv6_addr_is_multicast(addr):
-            raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+            raise OSError(errno.EINVAL, "not an address of one host")
         inet6_bind_check(sk, addr, uaddr.scope_id)
         if sk.inet_num:
             raise OSError(errno.EINVAL, "the socket is bound")
@@ -73,7 +74,7 @@ def ping_v6_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
         if ping_get_port(sk, ident):
             sk.inet_saddr = sk.inet_rcv_saddr = 0
             raise OSError(errno.EADDRINUSE, f"identifier {ident} is taken")
-        sk.inet_sport = sk.inet_num
+        ping_bound(sk, ident)
         sk.inet_daddr = 0
         sk.inet_dport = 0
         return 0
@@ -83,9 +84,7 @@ def ping_v6_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
 
 def ping_v6_connect(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     """net/ipv6/ping.c: ip6_datagram_connect, to IPv6 addresses only. Raises: OSError."""
-    if uaddr.family != AF_INET6 or ipv6_addr_v4mapped(uaddr.addr):
-        raise OSError(errno.EAFNOSUPPORT, "an ICMPv6 socket speaks IPv6")
-    return ip6_datagram_connect(sk, uaddr, addr_len)
+    return ip6_datagram_connect_v6_only(sk, uaddr, addr_len)
 
 
 def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
@@ -99,11 +98,15 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         raise OSError(errno.EINVAL, "an echo request has a header of 8 bytes")
     if msg.msg_flags & MSG_OOB:
         raise OSError(errno.EOPNOTSUPP, "ping sockets have no urgent data")
+    head = msg.take(ICMP_HLEN)
+    if head[0] != ICMPV6_ECHO_REQUEST or head[1] != 0:
+        raise OSError(errno.EINVAL, "ping sockets send echo requests only")
     np = np_of(sk)
     name = msg.msg_name
     scope_id = 0
     label = np.flow_label
     if name is not None:
+        need_sa_len(name, SOCKADDR_IN6_LEN)
         if name.family != AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
         daddr = name.addr
@@ -117,12 +120,11 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         daddr = sk.inet_daddr
     if ipv6_addr_v4mapped(daddr):
         raise OSError(errno.EINVAL, "an ICMPv6 socket speaks IPv6")
+    if iface_scope_id(daddr, 1) and not (scope_id or sk.sk_bound_dev_if or np.mcast_oif):
+        raise OSError(errno.EINVAL, "a link-local address needs its interface (scope id)")
     if label:
         check_label(sk, label)
-    head = msg.take(ICMP_HLEN)
-    if head[0] != ICMPV6_ECHO_REQUEST or head[1] != 0:
-        raise OSError(errno.EINVAL, "ping sockets send echo requests only")
-    fl6 = datagram_flow(sk, daddr or IN6ADDR_LOOPBACK, sk.inet_saddr, 0, label)
+    fl6 = datagram_flow(sk, daddr, sk.inet_saddr, 0, label)
     fl6.flowi_proto = IPPROTO_ICMPV6
     if scope_id:
         fl6.flowi_oif = scope_id
@@ -141,7 +143,7 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     try:
         try:
             ip6_append_data(
-                sk, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc6, fl6, rt, msg.msg_flags
+                sk, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc6, fl6, rt, MSG_DONTWAIT
             )
         except OSError:
             ip6_flush_pending_frames(sk)
@@ -208,7 +210,6 @@ pingv6_prot = proto(
     close=ping_close,
     connect=ping_v6_connect,
     disconnect=udp_disconnect,
-    ioctl=raw_ioctl,
     setsockopt=ipv6_setsockopt,
     getsockopt=ipv6_getsockopt,
     sendmsg=ping_v6_sendmsg,

@@ -38,11 +38,12 @@ from stack.core.sock import (
     sk_dst_reset,
     sock_alloc_send_skb,
 )
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.sockopt import opt_bytes, opt_int
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET6,
+    AF_UNSPEC,
     IPPROTO_ICMPV6,
     IPPROTO_RAW,
     MSG_DONTWAIT,
@@ -77,7 +78,7 @@ from stack.ipv6.bind import inet6_bind_check
 from stack.ipv6.datagram import (
     check_label,
     datagram_flow,
-    ip6_datagram_connect,
+    ip6_datagram_connect_v6_only,
     ipv6_icmp_error,
     ipv6_local_error,
     ipv6_recv_rxpmtu,
@@ -221,7 +222,8 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
     scope_id = label = 0
     name = msg.msg_name
     if name is not None:
-        if name.family != AF_INET6:
+        need_sa_len(name, SIN6_LEN_RFC2133)
+        if name.family not in (AF_UNSPEC, AF_INET6):
             raise OSError(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
         # A "port" names the protocol (RFC 2292); nothing else fits.
         if name.port and name.port not in (sk.inet_num, protocol):
@@ -340,6 +342,7 @@ def rawv6_send_hdrinc(
 
 def rawv6_bind(sk: raw6_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     """net/ipv6/raw.c: receive only what is sent to this local address. Raises: OSError."""
+    need_sa_len(uaddr, SIN6_LEN_RFC2133)
     if uaddr.family != AF_INET6:
         raise OSError(errno.EINVAL, f"family {uaddr.family} on an IPv6 socket")
     addr = uaddr.addr
@@ -402,6 +405,8 @@ def rawv6_setsockopt(sk: raw6_sock, level: int, optname: int, optval: Any) -> No
     elif level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_HDRINCL:
         sk.hdrincl = bool(opt_int(optval))
     else:
+        if level == SOL_RAW:
+            opt_int(optval)  # how long it is comes first
         ipv6_setsockopt(sk, level, optname, optval)
 
 
@@ -425,7 +430,7 @@ rawv6_prot = proto(
     memory="RAW",
     close=rawv6_close,
     destroy=raw6_destroy,
-    connect=ip6_datagram_connect,
+    connect=ip6_datagram_connect_v6_only,
     disconnect=udp_disconnect,
     ioctl=raw_ioctl,
     init=rawv6_init_sk,

@@ -173,14 +173,14 @@ def ip6_route_output_flow(
     """The route of a flow, as ip_route_output_flow of IPv4; fills fl6.saddr.
 
     `prefs`: IPV6_PREFER_SRC_* of the socket. Whether the source is ours, bind() and IPV6_PKTINFO
-    check, as in Linux. Raises: OSError as ip6_dst_lookup_tail; ENODEV; EINVAL: a group as source.
+    check, as in Linux. Raises: OSError as ip6_dst_lookup_tail; EINVAL: a group as source.
     """
     if fl6.saddr >> 120 == 0xFF:
         raise os_error(errno.EINVAL)
     if fl6.flowi_oif:
         dev = net.dev_by_index.get(fl6.flowi_oif)
         if dev is None:
-            raise os_error(errno.ENODEV)
+            raise os_error(errno.ENETUNREACH)
     if sk is not None and net.security is not None:
         security_sk_classify_flow(sk, fl6)
     rt = ip6_dst_lookup_tail(net, sk, fl6, prefs)

@@ -38,7 +38,7 @@ from stack.core.proto import proto
 from stack.core.rows import wide
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.sock import os_error, sk_alloc, sk_setup_caps, sock_init_data, sock_owned_by_user
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.tcp_states import (
     TCP_ESTABLISHED,
     TCP_LISTEN,
@@ -171,6 +171,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
 
     Raises: OSError ENETUNREACH, EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL (no scope), ...
     """
+    need_sa_len(uaddr, SIN6_LEN_RFC2133)
     if uaddr.family != AF_INET6:
         raise os_error(errno.EAFNOSUPPORT)
     net = sk.net
@@ -386,6 +387,8 @@ def tcp_v6_syn_recv_sock(
     newsk.icsk_ext_hdr_len = np.opt.tot_len if np is not None and np.opt is not None else 0
     if np is not None:
         np.flow_label = ipv6_hdr(skb).flow_lbl if np.repflow else 0
+        np.mcast_oif = skb.skb_iif
+        np.mcast_hops = ipv6_hdr(skb).hop_limit
     fl6: flowi = inet6_csk_flow(newsk)
     newsk.cork.fl4 = fl6
     fl6.daddr = req.inet_daddr

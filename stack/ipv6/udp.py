@@ -12,7 +12,6 @@ from fastpath.hdr import ipv6_hdr, udp6_send_check, udp_hdr, udp_push
 from fastpath.inet import UdpFlow
 from fastpath.inetkey import inet_err_key, udp_rcv_port
 from fastpath.skbuff import CHECKSUM_NONE, kfree_skb, pskb_may_pull, sk_buff
-from stack.core import uapi
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
 from stack.core.neighbour import neigh_confirm
@@ -27,15 +26,15 @@ from stack.core.sock import (
     sk_dst_set,
     sock_wfree,
 )
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
+    AF_UNSPEC,
     MSG_CONFIRM,
     MSG_ERRQUEUE,
     MSG_MORE,
-    MSG_OOB,
     SOL_UDP,
 )
 from stack.inet.af_ops import af_ops_of
@@ -43,9 +42,9 @@ from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.udp import (
     UDP_HLEN,
+    __udp_cmsg_send,
     udp_abort,
     udp_close,
-    udp_cmsg_gso_size,
     udp_destroy_sock,
     udp_drop_short,
     udp_ioctl,
@@ -127,7 +126,7 @@ IPV6_UDP_HLEN = 48
 def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     """net/ipv6/udp.c: send one datagram (or, corked, a piece of one). Returns `length`.
 
-    Raises: OSError EMSGSIZE, EOPNOTSUPP, EINVAL, EDESTADDRREQ, EAGAIN, routing errors.
+    Raises: OSError EMSGSIZE, EINVAL, EDESTADDRREQ, EAGAIN, routing errors.
     """
     name = msg.msg_name
     if udp_plain(msg):
@@ -138,6 +137,14 @@ def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
         if sk.sk_af.family == AF_INET:
             return udp_sendmsg(sk, msg, length)
     else:
+        need_sa_len(name, SA_FAMILY_LEN)
+        if name.family == AF_UNSPEC:
+            msg.msg_name = None
+            return udpv6_sendmsg(sk, msg, length)
+        if name.family == AF_INET and sk.sk_ipv6only:
+            raise OSError(errno.ENETUNREACH, "an IPv4 address on an IPV6_V6ONLY socket")
+        if name.family not in (AF_INET, AF_INET6):
+            raise OSError(errno.EINVAL, f"family {name.family} on an IPv6 socket")
         v4 = mapped_sockaddr(sk, name)
         if v4 is not None:
             if sk.inet_saddr and sk.sk_af.family == AF_INET6:
@@ -189,11 +196,7 @@ def udp6_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> int
 
 def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) -> int:
     """udpv6_sendmsg to an IPv6 address; `name` None: to the connected peer."""
-    if length > 0xFFFF:
-        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
     flags = msg.msg_flags
-    if flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "UDP has no urgent data")
     corkreq = bool(sk.corkflag or flags & MSG_MORE)
     if sk.pending:
         lock_sock(sk)
@@ -235,8 +238,8 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
     if msg.msg_control:
         rest = []
         for level, kind, data in msg.msg_control:
-            if level == SOL_UDP and kind == uapi.UDP_SEGMENT:
-                ipc6.gso_size = udp_cmsg_gso_size(data)
+            if level == SOL_UDP:
+                ipc6.gso_size = __udp_cmsg_send(kind, data)
             else:
                 rest.append((level, kind, data))
         ip6_datagram_send_ctl(sk, rest, fl6, ipc6)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from sys import byteorder
 
 from fastpath.bpf import bpf_prog_run
 from fastpath.skbuff import (
@@ -58,10 +59,17 @@ from stack.core.sock import (
     skb_set_owner_r,
     sock_alloc_send_skb,
 )
-from stack.core.sockaddr import sockaddr, sockaddr_ll
+from stack.core.sockaddr import (
+    SOCKADDR_LL_LEN,
+    in_addr_of,
+    need_sa_len,
+    sockaddr,
+    sockaddr_ll,
+)
 from stack.core.socket import socket
-from stack.core.sockopt import put_cmsg, sock_recv_cmsgs
+from stack.core.sockopt import put_cmsg, sock_cmsg_send, sock_recv_cmsgs
 from stack.core.uapi import (
+    AF_INET6,
     AF_PACKET,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
@@ -313,13 +321,14 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
         dev: net_device | None = sk.cached_dev
         proto = sk.num
     else:
-        to = ll_address(msg.msg_name)
+        to = ll_destination(msg.msg_name)
         dev = sk.net.dev_by_index.get(to.ifindex)
         proto = to.protocol
     if dev is None:
         raise OSError(errno.ENXIO, "no such interface: bind the socket, or give an address")
     if not dev.flags & IFF_UP:
         raise OSError(errno.ENETDOWN, f"{dev.name} is down")
+    sockc = sock_cmsg_send(sk, msg.msg_control) if msg.msg_control else None
     reserve = dev.hard_header_len if raw else 0
     if length > dev.mtu + reserve + VLAN_HLEN:
         raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
@@ -341,8 +350,8 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
         raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
     skb.protocol = proto
     skb.dev = dev
-    skb.priority = sk.sk_priority
-    skb.mark = sk.sk_mark
+    skb.priority = sk.sk_priority if sockc is None else sockc.priority
+    skb.mark = sk.sk_mark if sockc is None else sockc.mark
     packet_parse_headers(skb, raw)
     err = packet_xmit(sk, skb)
     if err > 0:
@@ -354,9 +363,21 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
 
 def ll_address(name: sockaddr) -> sockaddr_ll:
     """An address of AF_PACKET. Raises: OSError EINVAL."""
+    need_sa_len(name, SOCKADDR_LL_LEN)
     if name.family != AF_PACKET:
         raise OSError(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
     return name  # type: ignore[return-value]
+
+
+def ll_destination(name: sockaddr) -> sockaddr_ll:
+    """The address of a sendto, which does not ask for the family. Raises: OSError EINVAL."""
+    need_sa_len(name, SOCKADDR_LL_LEN)
+    if name.family == AF_PACKET or (not name.sa_len and name.family != AF_INET6):
+        return ll_address(name)
+    # What is where sll_halen would be must fit as one.
+    if name.family == AF_INET6 and 0 < name.sa_len < 12 + (name.addr >> 96 & 0xFF):
+        raise OSError(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
+    return sockaddr_ll(name.port, int.from_bytes(in_addr_of(name).to_bytes(4, "big"), byteorder))
 
 
 def packet_alloc_skb(sk: packet_sock, dev: net_device, msg: msghdr, length: int) -> sk_buff:

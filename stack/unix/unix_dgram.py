@@ -18,7 +18,7 @@ from stack.core.sock import (
     raise_sock_error,
     sk_filter,
 )
-from stack.core.sockaddr import sockaddr_un
+from stack.core.sockaddr import NO_NAME, SA_FAMILY_LEN, need_sa_len, sockaddr_un
 from stack.core.sockopt import __sock_recv_timestamp
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
@@ -78,6 +78,8 @@ def unix_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
     """
     sk: unix_sock = sock.sk
     other: unix_sock | None = None
+    if uaddr is not None:
+        need_sa_len(uaddr, SA_FAMILY_LEN)
     if uaddr is not None and uaddr.family != AF_UNSPEC:
         sunaddr: sockaddr_un = unix_validate_addr(uaddr)
         if sk.sk_flags & SOCK_PASSCRED:
@@ -134,7 +136,7 @@ def unix_dgram_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | Non
     if flags & MSG_OOB:
         raise OSError(errno.EOPNOTSUPP, "datagrams have nothing out of band")
     sunaddr: sockaddr_un | None = None
-    if msg.msg_name is not None:
+    if msg.msg_name is not None and msg.msg_name.sa_len != NO_NAME:
         sunaddr = unix_validate_addr(msg.msg_name)
     if sk.sk_flags & SOCK_PASSCRED:
         unix_autobind(sk)

@@ -14,6 +14,7 @@ from stack.core.sock import (
     raise_sock_error,
     wait_event,
 )
+from stack.core.sockaddr import NO_NAME
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
     MSG_DONTWAIT,
@@ -71,7 +72,7 @@ def unix_stream_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | No
         if not size:
             raise OSError(errno.EOPNOTSUPP, "MSG_OOB is for one byte")
         size -= 1
-    if msg.msg_name is not None:
+    if msg.msg_name is not None and msg.msg_name.sa_len != NO_NAME:
         if sk.sk_state == TCP_ESTABLISHED:
             raise OSError(errno.EISCONN, "the socket has a peer already")
         raise OSError(errno.EOPNOTSUPP, "a stream has no addresses")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath._ref.sockaddr import sockaddr as twin
+from fastpath._ref.sockaddr import sockaddr_from as twin_from
 from fastpath._ref.sockaddr import sockaddr_ll as twin_ll
 from fastpath._ref.sockaddr import sockaddr_un as twin_un
-from fastpath.sockaddr import sockaddr, sockaddr_ll, sockaddr_ll_make, sockaddr_un
+from fastpath.sockaddr import sockaddr, sockaddr_from, sockaddr_ll, sockaddr_ll_make, sockaddr_un
 
 FIELDS = ("family", "addr", "port", "flowinfo", "scope_id")
 numbers = st.one_of(st.integers(-2, 1 << 17), st.integers(0, 1 << 33), st.integers(0, 1 << 129))
@@ -94,3 +96,23 @@ def test_a_name_of_af_unix_is_its_bytes(path: bytes, other: bytes) -> None:
     assert hash(one) == hash(sockaddr_un(bytearray(path)))
     assert one != sockaddr(1, 0)
     assert pickle.loads(pickle.dumps(one)) == one
+
+
+families = st.sampled_from([0, 1, 2, 10, 17, 99]).map(lambda f: f.to_bytes(2, sys.byteorder))
+raw = st.one_of(
+    st.binary(max_size=130),
+    st.builds(lambda family, rest: family + rest, families, st.binary(max_size=127)),
+)
+
+
+@given(raw)
+def test_bytes_are_read_as_the_twin_reads_them(data: bytes) -> None:
+    if len(data) > 128:
+        with pytest.raises(ValueError, match=r"^sockaddr_from: "):
+            sockaddr_from(data)
+        return
+    got, want = sockaddr_from(data), twin_from(data)
+    assert type(got).__name__ == type(want).__name__
+    assert got.sa_len == want.sa_len == (len(data) or 1)
+    for name in (*FIELDS, "path", "protocol", "ifindex", "hatype", "pkttype", "lladdr"):
+        assert getattr(got, name, None) == getattr(want, name, None)

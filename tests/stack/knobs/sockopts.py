@@ -1071,5 +1071,5 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "ICMP_FILTER": (icmp_filter, {None: 1, 1: 0}),
 }
 
-CONSTANT = {"SO_DOMAIN", "SO_SNDLOWAT"}
+CONSTANT = {"SO_BPF_EXTENSIONS", "SO_DOMAIN", "SO_SNDLOWAT"}
 """Options that say the same of every socket here."""

@@ -32,8 +32,9 @@ from stack.sockopts import SOCKOPTS, R, W
 from tests.stack.knobs.sockopts import CONSTANT
 from tests.stack.knobs.sockopts import PROBES as PROBES4
 from tests.stack.knobs.sockopts6 import PROBES6
+from tests.stack.knobs.sockopts_found import FOUND
 
-PROBES = {**PROBES4, **PROBES6}
+PROBES = {**PROBES4, **PROBES6, **FOUND}
 
 KINDS = (
     (AF_INET, SOCK_STREAM, 0),

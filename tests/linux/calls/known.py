@@ -1,0 +1,120 @@
+"""The differences that have a reason: differences.toml, and what becomes of it."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE = Path(__file__).with_name("differences.toml")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row: which calls, what each world makes of them, why."""
+
+    name: str
+    rows: tuple[str, ...]
+    linux: str
+    ours: str
+    reason: str
+    kernel: str = ""
+
+    def patterns(self) -> Iterator[str]:
+        """Each pattern by itself; {1,2} stands for one with 1 and one with 2."""
+        for row in self.rows:
+            head, brace, rest = row.partition("{")
+            inner, _, tail = rest.partition("}")
+            for choice in inner.split(",") if brace else ("",):
+                yield head + choice.strip() + tail
+
+    def covers(self, call: str) -> bool:
+        """Tell whether the row is about this call."""
+        return any(fnmatch.fnmatchcase(call, as_pattern(row)) for row in self.patterns())
+
+    def applies(self, release: str) -> bool:
+        """Tell whether a kernel of this release behaves so."""
+        return not self.kernel or all(holds(release, rule) for rule in self.kernel.split(","))
+
+
+def as_pattern(row: str) -> str:
+    """Return a row's pattern; a bracket stands for itself."""
+    return row.replace("[", "[[]")
+
+
+def version(text: str) -> tuple[int, ...]:
+    """Return the numbers a release begins with: (6, 18)."""
+    return tuple(int(n) for n in re.findall(r"\d+", text)[:2])
+
+
+def holds(release: str, rule: str) -> bool:
+    """Tell whether a release obeys `>=6.6` or `<7.1`."""
+    rule = rule.strip()
+    if rule.startswith(">="):
+        return version(release) >= version(rule)
+    if rule.startswith("<"):
+        return version(release) < version(rule)
+    raise ValueError(f"{FILE.name}: kernel = {rule!r}; write >=6.6 or <7.1")
+
+
+def known() -> tuple[Difference, ...]:
+    """Return the rows of the file."""
+    rows = tomllib.loads(FILE.read_text())["difference"]
+    return tuple(Difference(**{**row, "rows": tuple(row["rows"])}) for row in rows)
+
+
+def unknown(calls: Iterable[str], release: str) -> list[str]:
+    """Return the differing calls that no row is about."""
+    rows = [row for row in known() if row.applies(release)]
+    return [call for call in calls if not any(row.covers(call) for row in rows)]
+
+
+def vanished(calls: Iterable[str], release: str, tables: Iterable[str]) -> list[str]:
+    """Return the patterns, `NAME: PATTERN`, of these tables that no differing call has."""
+    found = list(calls)
+    return [
+        f"{row.name}: {pattern}"
+        for row in known()
+        if row.applies(release)
+        for pattern in row.patterns()
+        if pattern.split("/")[0] in tables
+        and not any(fnmatch.fnmatchcase(call, as_pattern(pattern)) for call in found)
+    ]
+
+
+HEAD = """# Differences from Linux
+
+Written by `docs/generate.py` from `tests/linux/calls/differences.toml`.
+
+A socket of this stack answers a system call as the kernel does: the same value, the same bytes,
+the same errno. That is checked call by call. `tests/linux/test_calls.py` makes one table of calls
+twice, on the kernel that it runs on (root, in a network namespace of its own) and on a host with
+the same addresses: `socket` over all families, types and protocols, right and wrong; `bind`,
+`connect`, `listen`, `accept`, `shutdown` and both names in every state of a socket, with addresses
+of every family and length; sending and receiving with every `MSG_` flag; every option of every
+level; control messages; `ioctl`; `poll`; numbers of buffers. What a world chooses by itself
+(ports, identifiers, cookies, times) is taken out by rule. A call that comes to something else
+fails the test, unless a row here is about it; a row whose difference has gone fails it too.
+
+```sh
+python -m tests.linux.calls.run creation
+```
+
+prints the calls of one table that differ, known or not (`creation`, `naming`, `data` ...).
+
+| | Linux | here | why |
+|---|---|---|---|
+"""
+
+
+def markdown() -> str:
+    """Return docs/differences.md."""
+    lines = [
+        f"| {row.name}{f' (Linux {row.kernel})' if row.kernel else ''} | {row.linux} | {row.ours} |"
+        f" {row.reason} |\n"
+        for row in known()
+    ]
+    return HEAD + "".join(lines).replace("<", "&lt;")

@@ -1,0 +1,162 @@
+"""Rows of sockopts.py for options that the table of calls (tests/linux/calls) asked for."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from stack.core import uapi as u
+from stack.core.socket import (
+    sys_connect,
+    sys_getsockopt,
+    sys_recvfrom,
+    sys_setsockopt,
+    sys_socket,
+)
+from tests.stack.ipv4.net import ME, PEER, Net, at, ip4, one_host
+from tests.stack.knobs.core_and_ip import GROUP
+from tests.stack.knobs.rig import S, datagram, err, udp
+from tests.stack.knobs.sockopts import JOIN, NO, SOL, Probe, control, member, option
+
+TIMEVAL_1S = struct.pack("=qq", 1, 0)
+ETH0 = 2
+
+
+def storage(addr: str) -> bytes:
+    """A struct sockaddr_storage."""
+    return (struct.pack("=HH", u.AF_INET, 0) + ip4(addr).to_bytes(4, "big")).ljust(128, b"\0")
+
+
+GROUP_REQ = struct.pack("=q", ETH0) + storage(GROUP)
+FROM_PEER = GROUP_REQ + storage(PEER)
+
+
+def group_filter(mode: int, *sources: str) -> bytes:
+    """A struct group_filter."""
+    return GROUP_REQ + struct.pack("=II", mode, len(sources)) + b"".join(map(storage, sources))
+
+
+def msfilter(mode: int, *sources: str) -> bytes:
+    """A struct ip_msfilter."""
+    addrs = b"".join(ip4(a).to_bytes(4, "big") for a in (GROUP, ME))
+    return (
+        addrs
+        + struct.pack("=II", mode, len(sources))
+        + b"".join(ip4(a).to_bytes(4, "big") for a in sources)
+    )
+
+
+def after(name: int, value: bytes, *before: tuple[int, bytes]) -> Probe:
+    """Datagrams of PEER to the group, without and with the option."""
+    return lambda on: member(*before, *([(name, value)] if on else []))
+
+
+INCLUDE, EXCLUDE = 1, 0
+OF_GROUP = (u.MCAST_JOIN_GROUP, GROUP_REQ)
+OF_SOURCE = (u.MCAST_JOIN_SOURCE_GROUP, FROM_PEER)
+
+
+def receive_timeout(value: Any) -> str:
+    net = one_host()
+    fd = udp(net)
+    option(net, fd, SOL, u.SO_RCVTIMEO_NEW, value)
+    net.clock.call_at(net.clock.now_ns() + 2 * S, lambda: net.inject(datagram()))
+    return err(sys_recvfrom, net.host, fd, bytearray(99), 0)
+
+
+def send_timeout(value: Any) -> bytes:
+    """What the old number reads then."""
+    net = one_host()
+    fd = udp(net)
+    option(net, fd, SOL, u.SO_SNDTIMEO_NEW, value)
+    data: bytes = sys_getsockopt(net.host, fd, SOL, u.SO_SNDTIMEO)
+    return data
+
+
+def buf_lock(value: Any) -> int:
+    net = one_host()
+    fd = udp(net)
+    option(net, fd, SOL, u.SO_BUF_LOCK, value)
+    sys_setsockopt(net.host, fd, SOL, u.SO_RCVBUF, 5000)
+    return int(sys_getsockopt(net.host, fd, SOL, u.SO_BUF_LOCK))
+
+
+def peername(connected: bool) -> Any:
+    net = one_host()
+    fd = udp(net)
+    if connected:
+        sys_connect(net.host, fd, at(PEER, 9))
+    return err(sys_getsockopt, net.host, fd, SOL, u.SO_PEERNAME) or sys_getsockopt(
+        net.host, fd, SOL, u.SO_PEERNAME
+    )
+
+
+def protocol_of(kind: tuple[int, int]) -> int:
+    net = one_host()
+    fd = sys_socket(net.host, u.AF_INET, *kind)
+    return int(sys_getsockopt(net.host, fd, u.SOL_IP, u.IP_PROTOCOL))
+
+
+def pktoptions(asked: Any) -> list[int]:
+    net = one_host()
+    fd = sys_socket(net.host, u.AF_INET, u.SOCK_STREAM)
+    if asked:
+        sys_setsockopt(net.host, fd, u.SOL_IP, asked, 1)
+    data = sys_getsockopt(net.host, fd, u.SOL_IP, u.IP_PKTOPTIONS)
+    return [struct.unpack_from("=i", data, 12)[0]] if data else []
+
+
+def extensions(_: Any) -> int:
+    net: Net = one_host()
+    return int(sys_getsockopt(net.host, udp(net), SOL, u.SO_BPF_EXTENSIONS))
+
+
+FOUND: dict[str, tuple[Probe, dict[Any, Any]]] = {
+    "SO_BPF_EXTENSIONS": (extensions, {None: 64}),
+    "SO_BUF_LOCK": (buf_lock, {None: 2, 1: 3}),
+    "SO_PEERNAME": (
+        peername,
+        {False: "ENOTCONN", True: struct.pack("=H", 2) + b"\0\x09" + storage(PEER)[4:16]},
+    ),
+    "SO_RCVTIMEO_NEW": (receive_timeout, {None: "", TIMEVAL_1S: "EAGAIN"}),
+    "SO_SNDTIMEO_NEW": (send_timeout, {None: bytes(16), TIMEVAL_1S: TIMEVAL_1S}),
+    "SO_TIMESTAMPNS_NEW": (
+        control(SOL, u.SO_TIMESTAMPNS_NEW),
+        {None: NO, 1: [(SOL, u.SO_TIMESTAMPNS_NEW)]},
+    ),
+    "SO_TIMESTAMP_NEW": (
+        control(SOL, u.SO_TIMESTAMP_NEW),
+        {None: NO, 1: [(SOL, u.SO_TIMESTAMP_NEW)]},
+    ),
+    "IP_MSFILTER": (
+        after(u.IP_MSFILTER, msfilter(EXCLUDE, PEER), JOIN),
+        {False: 1, True: 0},
+    ),
+    "IP_PKTOPTIONS": (pktoptions, {None: [], u.IP_RECVTTL: [u.IP_TTL]}),
+    "IP_PROTOCOL": (protocol_of, {(u.SOCK_RAW, 200): 200, (u.SOCK_DGRAM, 0): 0}),
+    "MCAST_BLOCK_SOURCE (IPv4)": (
+        after(u.MCAST_BLOCK_SOURCE, FROM_PEER, OF_GROUP),
+        {False: 1, True: 0},
+    ),
+    "MCAST_JOIN_GROUP (IPv4)": (after(u.MCAST_JOIN_GROUP, GROUP_REQ), {False: 0, True: 1}),
+    "MCAST_JOIN_SOURCE_GROUP (IPv4)": (
+        after(u.MCAST_JOIN_SOURCE_GROUP, FROM_PEER),
+        {False: 0, True: 1},
+    ),
+    "MCAST_LEAVE_GROUP (IPv4)": (
+        after(u.MCAST_LEAVE_GROUP, GROUP_REQ, OF_GROUP),
+        {False: 1, True: 0},
+    ),
+    "MCAST_LEAVE_SOURCE_GROUP (IPv4)": (
+        after(u.MCAST_LEAVE_SOURCE_GROUP, FROM_PEER, OF_SOURCE),
+        {False: 1, True: 0},
+    ),
+    "MCAST_MSFILTER (IPv4)": (
+        after(u.MCAST_MSFILTER, group_filter(INCLUDE, "10.0.0.77"), OF_GROUP),
+        {False: 1, True: 0},
+    ),
+    "MCAST_UNBLOCK_SOURCE (IPv4)": (
+        after(u.MCAST_UNBLOCK_SOURCE, FROM_PEER, OF_GROUP, (u.MCAST_BLOCK_SOURCE, FROM_PEER)),
+        {False: 0, True: 1},
+    ),
+}
