@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import packets
 import rates
 import rfcs
 
@@ -109,6 +110,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "bridge.svg": lambda: chain_picture("bridge"),
     "cli.md": cli_page,
     "knobs.md": knobs,
+    "packets.md": packets.markdown,
     "performance.md": lambda: rates.filled(DOCS / "performance.md"),
     "registers.md": markdown,
     "rfcs.md": rfcs.markdown,
