@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stack.core.rows import rows_of
 from stack.proc.text import text
 from stack.xtp.xtp_sock import xtp_mib
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def xtp(net: Net) -> str:
     """Names and values in two lines, as /proc/net/snmp has them."""
     mib = net.xtp.mib
-    names = list(xtp_mib.__annotations__)
+    names = list(rows_of(xtp_mib))
     return text(
         [
             "Xtp: " + " ".join(names),
