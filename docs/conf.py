@@ -37,7 +37,7 @@ myst_heading_anchors = 4
 # The order of the pages, in groups as the sidebar shows them. Sphinx warns of a page that is in
 # none, and a warning fails `make docs`.
 NAV = {
-    "": ["index", "architecture"],
+    "": ["index", "architecture", "packets"],
     "Use": [
         "cli",
         "sockets",

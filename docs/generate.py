@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import packets
 import rates
 import rfcs
 
@@ -112,6 +113,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "differences.md": known.markdown,
     "knobs.md": knobs,
+    "packets.md": packets.markdown,
     "performance.md": lambda: rates.filled(DOCS / "performance.md"),
     "registers.md": markdown,
     "rfcs.md": rfcs.markdown,

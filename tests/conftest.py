@@ -34,6 +34,7 @@ FUZZ = frozenset(
         "e1000emu/embed/test_vfio_user_threads.py",
         "stack/core/test_dev_fuzz.py",
         "stack/core/test_socket_fuzz.py",
+        "stack/core/test_family_fuzz.py",
         "stack/core/test_iov.py",
         "stack/drivers/e1000/test_stateful.py",
         "stack/ipv4/test_mutated.py",
@@ -46,6 +47,7 @@ FUZZ = frozenset(
         "stack/inet/test_udp_batches.py",
         "stack/ipv6/test_hostile.py",
         "stack/ipv6/test_nd_hostile.py",
+        "stack/xtp/test_packet.py",
     ]
 )
 

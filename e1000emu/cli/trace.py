@@ -137,7 +137,8 @@ def command(kind: str, form: str, as_json: bool) -> None:
     bridge bridge-recv bridge-send vlan-send vlan-recv veth
     udp6-send udp6-recv tcp6-send tcp6-recv tcp6-connect
     nd icmp6 icmp6-error forward6 socket6
-    xtp
+    raw-send raw6-send ping-recv ping6-recv loopback loopback6
+    unix-send unix-recv unix-dgram xtp
     """
     measured = measure(kind)
     form = "json" if as_json else form

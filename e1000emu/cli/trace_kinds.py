@@ -21,6 +21,7 @@ from stack.socket import (
     AF_INET,
     AF_INET6,
     AF_PACKET,
+    AF_UNIX,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
     SOCK_DGRAM,
@@ -451,6 +452,64 @@ def _unix_recv(scene: Scene) -> Round:
     return once
 
 
+def _unix_dgram(scene: Scene) -> Round:
+    receiver = Socket(scene.a, AF_UNIX, SOCK_DGRAM)
+    receiver.bind(b"\0trace")
+    sender = Socket(scene.a, AF_UNIX, SOCK_DGRAM)
+
+    def once(trace: Trace) -> None:
+        with trace(None):
+            sender.sendto(b"x" * 64, b"\0trace")
+        with trace(None):
+            receiver.recvfrom(100)
+
+    return once
+
+
+def _loopback(scene: Scene, family: Family = V4) -> Round:
+    receiver = Socket(scene.a, family.af, SOCK_DGRAM)
+    receiver.bind((family.a, 9000))
+    sender = Socket(scene.a, family.af, SOCK_DGRAM)
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            sender.sendto(b"x" * 64, (family.a, 9000))
+        with trace(None):
+            receiver.recvfrom(100)
+
+    return one
+
+
+def _raw_send(scene: Scene, family: Family = V4) -> Round:
+    scene.udp(family)
+    sender = Socket(scene.a, family.af, SOCK_RAW, UNKNOWN_PROTOCOL)
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            sender.sendto(b"x" * 64, (family.b, 0))
+        scene.settle(0.3)
+
+    return one
+
+
+def _ping_recv(scene: Scene, family: Family = V4) -> Round:
+    scene.udp(family)
+    sender = Socket(scene.a, family.af, SOCK_DGRAM, family.icmp)
+
+    def one(trace: Trace) -> None:
+        sender.sendto(family.echo, (family.b, 0))
+        with trace(scene.a):
+            scene.settle(0.001)
+        with trace(None):
+            sender.recv(100)
+        scene.settle()
+
+    return one
+
+
+UNKNOWN_PROTOCOL = 253
+"""RFC 3692: for experiments."""
+
 KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "udp-send": ("sendto() of 64 bytes to the doorbell", _udp_send),
     "udp-recv": ("interrupt to recvfrom() of 64 bytes", _udp_recv),
@@ -484,4 +543,11 @@ KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "forward6": ("as forward, over IPv6", partial(_forward, family=V6)),
     "unix-send": ("send() of 64 bytes to a socket of the same host", _unix_send),
     "unix-recv": ("recv() of 64 bytes from a socket of the same host", _unix_recv),
+    "unix-dgram": ("sendto() and recvfrom() of a datagram on one host", _unix_dgram),
+    "loopback": ("sendto() and recvfrom() of 64 bytes over lo", _loopback),
+    "loopback6": ("as loopback, over IPv6", partial(_loopback, family=V6)),
+    "raw-send": ("sendto() of a raw socket to the doorbell", _raw_send),
+    "raw6-send": ("as raw-send, over IPv6", partial(_raw_send, family=V6)),
+    "ping-recv": ("the answer of an echo request: interrupt to recv()", _ping_recv),
+    "ping6-recv": ("as ping-recv, over IPv6", partial(_ping_recv, family=V6)),
 }

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from stack.proc.conntrack import nf_conntrack, stat_nf_conntrack, xfrm_stat
 from stack.proc.counters import netstat, nstat, snmp, snmp6
 from stack.proc.devices import dev, interrupts, softirqs, softnet_stat
-from stack.proc.sockets import raw, raw6, sockstat, sockstat6, tcp, tcp6, udp, udp6
+from stack.proc.sockets import packet, raw, raw6, sockstat, sockstat6, tcp, tcp6, udp, udp6
 from stack.proc.ss import ss
 from stack.proc.tables import arp, if_inet6, igmp6, ipv6_route, mcfilter6, route
 from stack.proc.unix import unix
+from stack.proc.xtp import xtp
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -43,6 +44,8 @@ FILES: dict[str, Callable[[Net], str]] = {
     "nf_conntrack": nf_conntrack,
     "stat/nf_conntrack": stat_nf_conntrack,
     "xfrm_stat": xfrm_stat,
+    "packet": packet,
+    "xtp": xtp,
     "sockstat": sockstat,
     "sockstat6": sockstat6,
     "softnet_stat": softnet_stat,

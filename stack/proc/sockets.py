@@ -231,3 +231,15 @@ def sockstat6(net: Net) -> str:
             f"RAW6: inuse {_count(raw_sockets(net), AF_INET6)}",
         ]
     )
+
+
+def packet(net: Net) -> str:
+    """net/packet/af_packet.c: packet_seq_show. The inode is the socket's cookie."""
+    lines = ["sk               RefCnt Type Proto  Iface R Rmem   User   Inode"]
+    for sk in net.packet_sklist:
+        lines.append(
+            f"{0:016x} {2 + sk.running:<6d} {sk.sk_type:<4d} {sk.num:04x}   "
+            f"{sk.ifindex:<5d} {sk.running:d} {sk.sk_rmem_alloc:<6d} {net.uid:<6d} "
+            f"{sk.sk_cookie:<6d}"
+        )
+    return text(lines)

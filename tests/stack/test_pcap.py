@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+)
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
@@ -16,10 +26,12 @@ from fastpath._ref import bpf as ref
 from fastpath.bpf import bpf_filter, bpf_prog
 from stack import pcap
 from stack.pcap import PcapError, compile_filter
+from tests.fastpath.test_bpf import attach_to_kernel, kernel_verdict
 from tests.support import missing
 
 HOSTS4, HOSTS6 = ("10.0.0.1", "10.0.0.2", "224.0.0.1"), ("2001:db8::1", "2001:db8::2", "ff02::1")
 PORTS = (22, 53, 80, 4000)
+EXTRA = (IPv6ExtHdrHopByHop, IPv6ExtHdrFragment, IPv6ExtHdrRouting, IPv6ExtHdrDestOpt)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +52,23 @@ def primitives() -> st.SearchStrategy[str]:
             *("tcp[tcpflags] & (tcp-syn|tcp-ack) != 0", "icmp[0] = 8", "ip[6:2] & 0x1fff = 0"),
             *("udp[4:2] > 20", "len % 3 = 1", "ether[0] & 1 = 1", "ip6[6] = 58", "vlan", "vlan 5"),
             *("net 10.0.0.0/30", "ether host 52:54:00:12:34:56", "portrange 22-80"),
-            "tcp[13] * 2 / 3 > 8",
+            *(
+                "tcp[13] * 2 / 3 > 8",
+                "vlan and vlan",
+                "vlan 5 and udp",
+                "vlan 4 and vlan 5 and ip6",
+            ),
+            # what divides by zero, and what lies outside of the frame, is no match
+            *("len / (udp[4:2] - udp[4:2]) = 0", "ip[8] / ip[9] > 1", "len % ip[1] = 0"),
+            *("ether[1500] = 0", "tcp[60] = 0", "ip[ip[2:2]] = 0", "ether[len - 1] = 0x78"),
+            *("udp[udp[5]] > 1", "ip6[40] = 58", "ip6[ip6[5]:2] != 0", "ether[len] = 0"),
+            *(
+                "icmp6[0] = 128",
+                "((ip[0] & 0xf) << 2) > 20",
+                "-ip[8] < 0",
+                "ether[12:2] - 2048 = 0",
+            ),
+            *("ether proto \\ip", "mpls", "pppoes", "llc", "ip6 proto 43", "ip6 proto 60", "stp"),
         ]
     )
     return st.one_of(
@@ -90,8 +118,9 @@ def frames(draw: st.DrawFn) -> bytes:
         packet = packet / ip / l4 / body
     elif kind == 3:
         packet /= IPv6(src=draw(st.sampled_from(HOSTS6)), dst=draw(st.sampled_from(HOSTS6)))
-        extra = draw(st.sampled_from([None, None, IPv6ExtHdrHopByHop, IPv6ExtHdrFragment]))
-        packet = (packet / extra() if extra else packet) / l4 / body
+        for extra in draw(st.lists(st.sampled_from(EXTRA), max_size=3)):
+            packet /= extra()
+        packet = packet / l4 / body
     else:
         packet = packet / Raw(body)
     data = bytes(packet)
@@ -120,6 +149,34 @@ def test_verdicts_are_libpcaps(lib: Any, expression: str, data: list[bytes], opt
         want = dll.bpf_filter(insns, frame, wire, len(frame))
         assert bpf_filter(ours, frame, wire) == want
         assert ref.bpf_filter(twin, frame, wire) == want
+
+
+@pytest.fixture(scope="module")
+def link() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Datagram sockets of this machine's kernel: what one sends, the other filters."""
+    one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    two.setblocking(False)
+    with one, two:
+        yield one, two
+
+
+@given(expression=expressions(), data=st.lists(frames(), min_size=1, max_size=5))
+def test_verdicts_are_the_kernels(lib: Any, link: Any, expression: str, data: list[bytes]) -> None:
+    try:
+        code = compile_filter(expression)
+    except PcapError:
+        return
+    insns = list(struct.iter_unpack("=HBBI", code))
+    refused = attach_to_kernel(link[1], insns)
+    try:
+        ours = bpf_prog(code)
+    except ValueError:
+        assert refused
+        return
+    assert not refused
+    for frame in data:
+        want = bpf_filter(ours, frame, len(frame))
+        assert kernel_verdict(link, frame) == (min(want, len(frame)) if want else -1)
 
 
 @pytest.mark.parametrize(

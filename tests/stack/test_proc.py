@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket as stdlib
+
 import jc
 import pytest
 
@@ -10,7 +12,16 @@ from stack import proc
 from stack.core.rows import rows_of
 from stack.core.snmp import icmp_mib, ipstats_mib, linux_mib, tcp_mib, udp_mib
 from stack.inet.tcp_sock import tcp_sock
-from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, create_connection, create_server
+from stack.proc import read
+from stack.socket import (
+    AF_INET,
+    AF_INET6,
+    AF_PACKET,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    create_connection,
+    create_server,
+)
 
 
 @pytest.fixture
@@ -195,3 +206,26 @@ def test_socket_files_of_ipv6_have_four_words_an_address(hosts):
     assert "TCP6: inuse 2" in proc.read(b, "sockstat6")
     for sock in (server, client, conn, datagram):
         sock.close()
+
+
+def test_packet_sockets(hosts):
+    a, _ = hosts
+    with a.socket(AF_PACKET, SOCK_RAW, stdlib.htons(0x0800)) as sock:
+        sock.bind(("eth0", 0x0800))
+        head, line = read(a, "packet").splitlines()
+        assert head == "sk               RefCnt Type Proto  Iface R Rmem   User   Inode"
+        fields = line.split()
+        assert fields[1:6] == ["3", "3", "0800", str(a.dev("eth0").ifindex), "1"]
+    assert read(a, "packet").splitlines() == [head]
+
+
+def test_xtp_counts(hosts):
+    a, b = hosts
+    with a.socket(AF_INET, SOCK_DGRAM, 36) as sender, b.socket(AF_INET, SOCK_DGRAM, 36) as taker:
+        taker.bind(("10.0.0.2", 9))
+        sender.sendto(b"x", ("10.0.0.2", 9))
+        taker.recv(10)
+    for host, name in ((a, "OutDatagrams"), (b, "InDatagrams")):
+        names, values = (line.split() for line in read(host, "xtp").splitlines())
+        assert names[0] == values[0] == "Xtp:"
+        assert dict(zip(names, values, strict=True))[name] == "1"

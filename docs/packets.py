@@ -1,0 +1,100 @@
+"""docs/packets.md: a packet's way through the stack, for every chain that can be traced.
+
+Run as a program it prints the chains as JSON: the stack has to be uncompiled for that, so the page
+is made with a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from e1000emu.cli.trace import KINDS, measure
+from stack import COMPILED
+from stack.trace import Call
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "UDP": ("udp-send", "udp-recv", "udp6-send", "udp6-recv"),
+    "TCP": (
+        "tcp-connect",
+        "tcp-send",
+        "tcp-recv",
+        "tcp-close",
+        "tcp6-connect",
+        "tcp6-send",
+        "tcp6-recv",
+    ),
+    "ICMP and ping sockets": ("icmp", "ping-recv", "icmp-error", "icmp6", "ping6-recv",
+                              "icmp6-error"),
+    "Raw sockets": ("raw-send", "raw6-send", "raw"),
+    "Neighbours": ("arp", "nd"),
+    "Routers": ("forward", "forward6"),
+    "Bridges, VLANs, veth": (
+        "bridge",
+        "bridge-send",
+        "bridge-recv",
+        "vlan-send",
+        "vlan-recv",
+        "veth",
+    ),
+    "Packet sockets": ("packet-send", "packet-recv"),
+    "Within one host": ("loopback", "loopback6", "unix-send", "unix-recv", "unix-dgram"),
+    "XTP": ("xtp",),
+    "Sockets, queues, descriptors": ("socket", "socket6", "blocked-qdisc", "completion"),
+}  # fmt: skip
+"""Kinds of `e1000emu trace`, by subject."""
+
+INTRO = """# A packet's way
+
+Written by `docs/generate.py` from traces of the running stack, one for each kind of
+`e1000emu trace`, which also shows the times. A function stands below the one that calls it, under
+the name that it has in Linux; names that only the stack has are its own helpers. Compiled kernels
+(`fastpath`) are not shown.
+
+```console
+$ e1000emu trace udp-recv
+```
+
+"""
+
+
+def chains() -> dict[str, list[Call]]:
+    """The calls of each kind."""
+    if not COMPILED:
+        return {kind: measure(kind, (1, 3, 1)).calls for kind in KINDS}
+    environment = os.environ | {"E1000EMU_UNCOMPILED": "1"}
+    said = subprocess.run(
+        [sys.executable, __file__], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    return {kind: [Call.of(row) for row in rows] for kind, rows in json.loads(said).items()}
+
+
+def tree(calls: list[Call]) -> str:
+    """The calls, indented, each with its file where that changes."""
+    lines, file = [], ""
+    for call in calls:
+        name = " " * call.depth + call.name
+        lines.append(f"{name}  ({call.file})" if call.file != file else name)
+        file = call.file
+    return "\n".join(lines)
+
+
+def markdown() -> str:
+    """The page."""
+    grouped = [kind for kinds in GROUPS.values() for kind in kinds]
+    if sorted(grouped) != sorted(KINDS):
+        raise ValueError(f"GROUPS is not KINDS: {sorted(set(grouped) ^ set(KINDS))}")
+    found = chains()
+    parts = [INTRO.rstrip()]
+    for title, kinds in GROUPS.items():
+        parts.append(f"## {title}")
+        for kind in kinds:
+            parts.append(f"### {kind}\n\n{KINDS[kind][0]}.\n\n```text\n{tree(found[kind])}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    json.dump({kind: [call.as_dict() for call in calls] for kind, calls in chains().items()},
+              sys.stdout)  # fmt: skip

@@ -1,0 +1,24 @@
+"""/proc/net/xtp: what XTP counted in a net."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack.core.rows import rows_of
+from stack.proc.text import text
+from stack.xtp.xtp_sock import xtp_mib
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def xtp(net: Net) -> str:
+    """Names and values in two lines, as /proc/net/snmp has them."""
+    mib = net.xtp.mib
+    names = list(rows_of(xtp_mib))
+    return text(
+        [
+            "Xtp: " + " ".join(names),
+            "Xtp: " + " ".join(str(getattr(mib, name)) for name in names),
+        ]
+    )
