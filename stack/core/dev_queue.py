@@ -100,6 +100,8 @@ def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
 
     Takes ownership of skb. NET_XMIT_*.
     """
+    if q.plug_priority >= 0 and skb.priority != q.plug_priority:
+        dev_unplug(q)  # it may not overtake in the queue what would be gone without the plug
     if q.can_bypass and not q.qlen and not q.running and not dev.queue_stopped:
         q.running = True
         skbs = validate_xmit_skb(skb, dev)
@@ -112,8 +114,10 @@ def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
     return rc
 
 
-def dev_plug(dev: net_device) -> Qdisc | None:
+def dev_plug(dev: net_device, priority: int) -> Qdisc | None:
     """Have what is sent collected in the device's empty queue, until dev_unplug: xmit_more for all.
+
+    A packet of another priority (a neighbour is asked for) ends that before it is queued.
 
     None, and nothing done, when the queue is in use or does more than to queue. Nobody may wait for
     the device meanwhile. Ours: the kernel has it for block devices.
@@ -122,12 +126,16 @@ def dev_plug(dev: net_device) -> Qdisc | None:
     if not q.can_bypass or q.running or q.qlen or dev.queue_stopped:
         return None
     q.running = True
+    q.plug_priority = priority
     return q
 
 
 def dev_unplug(q: Qdisc) -> None:
     """Send what was collected since dev_plug."""
     machine = q.dev.machine
+    if q.plug_priority < 0:
+        return
+    q.plug_priority = -1
     q.running = False
     machine.softirq_count += 1
     if q.qlen and not q.deactivated:

@@ -547,7 +547,7 @@ def plug_for(sk: sock_t | None) -> Qdisc | None:
     """The queue of a socket's flow, plugged; None while there is no flow, or no room to wait."""
     if sk is None or sk.sk_tx_flow is None or sk.sk_wmem_alloc >= sk.sk_sndbuf:
         return None
-    return dev_plug(sk.sk_tx_flow.dst.dev)
+    return dev_plug(sk.sk_tx_flow.dst.dev, sk.sk_priority)
 
 
 def send_rows(sock: socket, rows: mmsg_send, start: int, flags: int) -> int:

@@ -48,7 +48,6 @@ from stack.inet.inet_hashtables import (
 from stack.inet.inet_sock import inet_sock
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
 from stack.inet.tcp_const import (
-    TCP_ATO_MIN,
     TCP_DELACK_MAX,
     TCP_MSS_DEFAULT,
     TCP_RTO_MAX,
@@ -131,7 +130,7 @@ class inet_connection_sock(inet_sock):
     icsk_ack_quick: int = row(0, clone=FRESH)
     icsk_ack_pingpong: int = row(0, clone=FRESH)
     icsk_ack_retry: int = row(0, clone=FRESH)
-    icsk_ack_ato: int = row(TCP_ATO_MIN, clone=lambda _: 0, ss="ato")
+    icsk_ack_ato: int = row(0, clone=FRESH, ss="ato")
     icsk_ack_timeout: int = row(0, clone=FRESH)
     icsk_ack_lrcvtime: int = row(0, clone=FRESH)
     icsk_ack_last_seg_size: int = row(0, clone=FRESH)

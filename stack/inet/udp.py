@@ -109,15 +109,17 @@ def __udp_cmsg_send(kind: int, data: int | bytes) -> int:
     return raw
 
 
-def udp_prepare_gso(skb: sk_buff, sk: udp_sock, iplen: int, cork: inet_cork, gso_size: int) -> bool:
+def udp_prepare_gso(
+    skb: sk_buff, no_check: bool, iplen: int, cork: inet_cork, gso_size: int
+) -> bool:
     """udp_send_skb's part for UDP_SEGMENT: mark a super-packet; False when it cannot be one.
 
-    `iplen`: bytes of the IP header with its options.
+    `iplen`: bytes of the IP header with its options; `no_check`: it goes without a checksum.
     """
     if iplen + UDP_HLEN + gso_size > cork.fragsize:
         return False
     segs = -(-skb.len // gso_size)
-    if segs > UDP_MAX_SEGMENTS or sk.sk_no_check_tx:
+    if segs > UDP_MAX_SEGMENTS or no_check:
         return False
     skb.ip_summed = CHECKSUM_PARTIAL
     skb.gso_size = gso_size

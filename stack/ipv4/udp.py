@@ -418,7 +418,7 @@ def udp_send_skb(skb: sk_buff, fl4: flowi, cork: inet_cork) -> int:
     if (
         gso_size
         and skb.len > gso_size
-        and not udp_prepare_gso(skb, sk, udp4_iplen(cork), cork, gso_size)
+        and not udp_prepare_gso(skb, sk.sk_no_check_tx, udp4_iplen(cork), cork, gso_size)
     ):
         kfree_skb(skb)
         return -errno.EINVAL

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.hdr import ipv6_hdr, udp6_send_check, udp_hdr, udp_push
 from fastpath.inet import UdpFlow
 from fastpath.inetkey import inet_err_key, udp_rcv_port
-from fastpath.skbuff import CHECKSUM_NONE, kfree_skb, pskb_may_pull, sk_buff
+from fastpath.skbuff import kfree_skb, pskb_may_pull, sk_buff
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
 from stack.core.neighbour import neigh_confirm
@@ -310,8 +310,7 @@ def udpv6_make_flow(
     dev = rt.dev
     np = np_of(sk)
     if (
-        sk.sk_no_check_tx
-        or np.frag_size
+        np.frag_size
         or rt.expires
         or rt.metrics
         or np.pmtudisc >= IPV6_PMTUDISC_INTERFACE
@@ -411,14 +410,12 @@ def udp_v6_send_skb(skb: sk_buff, sk: udp_sock, fl6: flowi, v6_cork: inet6_cork)
     gso_size = cork.gso_size
     if gso_size and skb.len > gso_size:
         iplen = 40 + (v6_cork.opt.tot_len if v6_cork.opt is not None else 0)
-        if not udp_prepare_gso(skb, sk, iplen, cork, gso_size):
+        if not udp_prepare_gso(skb, False, iplen, cork, gso_size):
             kfree_skb(skb)
             return -errno.EINVAL
     udp_push(skb, fl6.fl_sport, fl6.fl_dport, skb.len + UDP_HLEN, 0)
-    if sk.sk_no_check_tx:
-        skb.ip_summed = CHECKSUM_NONE
-    else:
-        udp6_send_check(skb, fl6.saddr, fl6.daddr)
+    # SO_NO_CHECK is IPv4's; here a datagram without checksum would be dropped (RFC 8200 8.1)
+    udp6_send_check(skb, fl6.saddr, fl6.daddr)
     err = ip6_push_pending_frames(sk, fl6, skb, cork, v6_cork)
     return udp_sent(sk, err, np_of(sk).recverr, 1)
 

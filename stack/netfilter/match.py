@@ -203,7 +203,7 @@ def _family(m: nft_match, pf: int) -> None:
     m.pf = pf
 
 
-def _range(m: nft_match, word: str, low: int, high: int, negated: bool) -> None:
+def _range(m: nft_match, word: str, low: wide, high: wide, negated: bool) -> None:
     setattr(m, word, True)
     setattr(m, f"{word}_not", negated)
     setattr(m, f"{word}_min", low)

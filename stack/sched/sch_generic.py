@@ -51,6 +51,8 @@ class Qdisc:
     qstats: gnet_stats_queue = row(make=gnet_stats_queue)
     running: bool = row(False)
     """__QDISC_STATE_RUNNING: qdisc_run is on the call stack."""
+    plug_priority: int = row(-1)
+    """While it is plugged (dev_plug), the priority of what is collected; else -1."""
     scheduled: bool = row(False)
     """__QDISC_STATE_SCHED: on the output queue."""
     deactivated: bool = row(False)

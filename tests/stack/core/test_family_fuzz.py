@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP
 from scapy.packet import Raw
 
+from stack.core import fcntl, ioctl
 from stack.core import socket as calls
 from stack.core.iov import msghdr
 from stack.core.sockaddr import sockaddr, sockaddr_ll
@@ -158,6 +159,10 @@ def step(net: Any, name: str, args: tuple[Any, ...]) -> None:
             msg = msghdr(None, [bytearray(room)], [])
             msg.msg_controllen = control
             calls.sys_recvmsg(host, fd, msg, how)
+        case "dup":
+            fcntl.sys_dup(host, *args)
+        case "ioctl":
+            ioctl.sys_ioctl(host, *args)
         case _:
             getattr(calls, f"sys_{name}")(host, *args)
 

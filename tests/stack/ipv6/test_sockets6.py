@@ -123,6 +123,20 @@ def test_a_datagram_without_checksum_is_dropped(net: Net6) -> None:
     assert net.host.mib.udp6.InCsumErrors == 1
 
 
+def test_so_no_check_is_ipv4s(net: Net6) -> None:
+    sock = udp6(net)
+    sock.setsockopt(uapi.SOL_SOCKET, uapi.SO_NO_CHECK, 1)
+    sock.setsockopt(uapi.IPPROTO_UDP, uapi.UDP_SEGMENT, 4)
+    for data in (b"x", b"segments"):
+        sock.sendto(data, (PEER, 7))
+    sent = net.ip_sent()
+    assert [bytes(p[UDP].payload) for p in sent] == [b"x", b"segm", b"ents"]
+    for packet in sent:
+        chksum = packet[UDP].chksum
+        del packet[UDP].chksum
+        assert chksum == IPv6(bytes(packet))[UDP].chksum
+
+
 def test_every_control_message_of_a_datagram(net: Net6) -> None:
     sock = udp6(net, 5000)
     for option in RECV:
