@@ -81,7 +81,7 @@ MAY_IMPORT = {
     "netfilter": {*CORE, "inet", "ipv4", "ipv6"},
     "services": {*CORE, "clients", "inet", "ipv4", "ipv6"},
     "packet": CORE,
-    "proc": {*CORE, "inet", "ipv4", "ipv6", "netfilter", "packet", "unix"},
+    "proc": {*CORE, "inet", "ipv4", "ipv6", "netfilter", "packet", "unix", "xtp"},
     "": {
         *CORE,
         *(

@@ -99,7 +99,7 @@ class Ours(Calls):
     def sendmsg(
         self, fd: int, bufs: list[bytes], control: Control, flags: int, addr: bytes | None
     ) -> int:
-        msg = msghdr(addr, bufs, list(control))  # type: ignore[arg-type]
+        msg = msghdr(sys.move_addr_to_kernel(addr), bufs, list(control))
         return sys.sys_sendmsg(self.host, fd, msg, flags)
 
     def recvmsg(

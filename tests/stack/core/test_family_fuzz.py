@@ -117,7 +117,8 @@ steps = st.one_of(
     st.tuples(st.just("recvmsg"), fds, st.integers(0, 300), st.integers(0, 300), flags),
     st.tuples(st.just("setsockopt"), fds, levels, options, values),
     st.tuples(st.just("getsockopt"), fds, levels, options, st.integers(0, 60)),
-    st.tuples(st.just("ioctl"), fds, st.sampled_from([0x541B, 0x5411, 0x5421, 0x8906, 1]), values),
+    st.tuples(st.just("ioctl"), fds, st.sampled_from([0x541B, 0x5411, 0x5421, 0x8906, 1]),
+              st.one_of(ints, st.binary(max_size=48))),
     st.tuples(st.just("shutdown"), fds, st.integers(-1, 3)),
     st.tuples(st.just("dup"), fds),
     st.tuples(st.just("close"), fds),
@@ -152,7 +153,7 @@ def step(net: Any, name: str, args: tuple[Any, ...]) -> None:
             calls.sys_accept(host, args[0])
         case "sendmsg":
             fd, what, control, to, how = args
-            msg = msghdr(address(to), [what], control or None, how)
+            msg = msghdr(calls.move_addr_to_kernel(address(to)), [what], control or None, how)
             calls.sys_sendmsg(host, fd, msg, how)
         case "recvmsg":
             fd, room, control, how = args
