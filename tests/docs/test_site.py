@@ -80,7 +80,11 @@ def look(browser: webdriver.Chrome, page: str, width: int) -> Page:
     """Open a page of the site in a window of `width` CSS pixels."""
     metrics = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get("about:blank")  # or the same page at another width is asked while it goes away
     browser.get((SITE / page).as_uri())
+    WebDriverWait(browser, 30).until(
+        lambda driver: driver.execute_script("return document.readyState") == "complete"
+    )
     return browser.execute_script(LOOK)
 
 
