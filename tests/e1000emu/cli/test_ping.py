@@ -139,7 +139,9 @@ def test_no_reply_is_status_1_and_what_cannot_be_tried_is_2(tmp_path: Path) -> N
     null = ("--addr", "10.9.0.2/24", "--link", "null")
     done = run("ping", "-c", "1", "-W", "0.1", FAR, *null)
     assert done.returncode == 1
-    assert re.search(r"1 packets transmitted, 0 received, 100% packet loss, time \d+ms", done.stdout)
+    assert re.search(
+        r"1 packets transmitted, 0 received, 100% packet loss, time \d+ms", done.stdout
+    )
     assert run("ping", "-w", "0.2", "-i", "0.05", FAR, *null).returncode == 1
     for args in (("10.8.0.1", *null), ("10.9.0.255", *null), (FAR, *null, "-I", "wlan0")):
         done = run("ping", "-c", "1", *args)
