@@ -9,7 +9,7 @@ from e1000emu.descriptors import LAYOUTS, Layout
 from e1000emu.eeprommap import EEPROM_MAP
 from e1000emu.fields import Access, Field, Reg
 from e1000emu.models import MODELS, fresh_word
-from e1000emu.pciregs import CAPABILITIES, HEADER
+from e1000emu.pciregs import PCI_TABLE
 from e1000emu.phyregs import PHY_TABLE
 from e1000emu.regs import TABLE
 
@@ -182,7 +182,7 @@ def _pci() -> Iterator[str]:
         lacks = ", ".join(sorted(m.lacks))
         yield f"| {m.name} | {ids} | {', '.join(m.capabilities)} | {lacks} |"
     yield ""
-    for r in (*HEADER, *(r for rows in CAPABILITIES.values() for r in rows)):
+    for r in PCI_TABLE:
         yield f"### {r.name}: {r.title}"
         yield ""
         bits = 8 * r.step

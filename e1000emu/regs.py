@@ -482,7 +482,7 @@ _WAKEUP = (
         bit("IGNORE_TCO", 15, RW, 0, "not on management packets", todo="there are none"),
         *(bit(f"FLX{n}", 16 + n, RW, 0, f"flexible filter {n}") for n in range(4)),
         rsv(31, 20),
-    ), on_write="wakeup.write_wufc", group="wake-up", survives="rst"),
+    ), group="wake-up", survives="rst"),
     Reg("WUS", 0x5810, "Wakeup Status", "13.6.3", (
         *(
             bit(name, n, W1C, 0, "woken by it")

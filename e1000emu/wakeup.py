@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from e1000emu.eeprommap import eeprom_word
 from e1000emu.regs import reg
-from fastpath.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_SYMBOL_ERR, FrameBatch
+from e1000emu.rx import FB_ERRORS
+from fastpath.batch import FrameBatch
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -42,7 +43,6 @@ ACCEPT, BROADCAST, MULTICAST = 1, 4, 8  # of RxFilter.verdict
 KEPT_BYTES = 128
 """Of the frame that wakes: WUPM has 32 dwords."""
 FLEX_BYTES = 128
-DAMAGED = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR | FB_CARRIER_EXT
 ALL_ONES = b"\xff" * 6
 ARP_REQUEST = bytes.fromhex("08060001080006040001")
 
@@ -69,10 +69,6 @@ class Wakeup:
         self._regs.clear_bits(WUC.offset, WUC_SHARED)
         self.update()
 
-    def write_wufc(self, old: int, new: int) -> None:
-        """Choose filters."""
-        self.update()
-
     def load_eeprom(self, words: list[int]) -> None:
         """APM is what the EEPROM says (SDM 5.6)."""
         word, apme = self._nic.model.apm_enable
@@ -88,7 +84,7 @@ class Wakeup:
     # --- what it follows -------------------------------------------------------------------------
 
     def update(self) -> None:
-        """Power state, PMCSR, WUC or WUFC has changed: who looks at frames, and PME#."""
+        """Power state, PMCSR or WUC has changed: who looks at frames, and PME#."""
         nic, peek = self._nic, self._regs.peek
         asleep = bool(nic.pci.power_state)
         apm = bool(peek(WUC.offset) & APME)
@@ -105,7 +101,7 @@ class Wakeup:
     def frames(self, batch: FrameBatch, start: int) -> None:
         """Look at the frames of `batch` from `start` on. Borrows it until return."""
         for i in range(start, len(batch)):
-            if not batch.flags(i) & DAMAGED:
+            if not batch.flags(i) & FB_ERRORS:
                 self.frame(batch[i])
 
     def frame(self, frame: bytes) -> None:

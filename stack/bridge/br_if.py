@@ -38,7 +38,7 @@ from stack.core.dev_notifier import (
 )
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
 from stack.core.dev_upper import netdev_master_upper_dev_link, netdev_upper_dev_unlink
-from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import (
     ARPHRD_ETHER,
     ETH_ALEN,
@@ -241,6 +241,4 @@ br_net_ops = pernet_operations(init=br_init_net)
 
 def br_init(machine: Machine) -> None:
     """net/bridge/br.c: load the module, once; making a bridge does."""
-    if "bridge" not in machine.modules:
-        machine.modules.append("bridge")
-        register_pernet_subsys(machine, br_net_ops)
+    load_module(machine, "bridge", br_net_ops)

@@ -35,6 +35,13 @@ def register_pernet_subsys(machine: Machine, ops: pernet_operations) -> None:
     _register(machine, ops, at)
 
 
+def load_module(machine: Machine, name: str, ops: pernet_operations) -> None:
+    """Load a module that is needed for the first time (request_module): its part of every net."""
+    if name not in machine.modules:
+        machine.modules.append(name)
+        register_pernet_subsys(machine, ops)
+
+
 def register_pernet_device(machine: Machine, ops: pernet_operations) -> None:
     """net/core/net_namespace.c: as register_pernet_subsys, behind all subsystems."""
     _register(machine, ops, len(machine.pernet_list))

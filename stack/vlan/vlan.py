@@ -27,7 +27,7 @@ from stack.core.if_vlan import (
     vlan_vid_del,
 )
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
-from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import (
     ARPHRD_ETHER,
     ETH_P_8021AD,
@@ -242,9 +242,7 @@ vlan_net_ops = pernet_operations(init=vlan_init_net)
 
 def vlan_init(machine: Machine) -> None:
     """net/8021q/vlan.c vlan_proto_init: load the module, once; making a VLAN does."""
-    if "8021q" not in machine.modules:
-        machine.modules.append("8021q")
-        register_pernet_subsys(machine, vlan_net_ops)
+    load_module(machine, "8021q", vlan_net_ops)
 
 
 def vlan_devices(net: Net) -> list[net_device]:

@@ -31,12 +31,11 @@ __all__ = ["Irqs"]
 class Irqs:
     """The NIC's interrupt line (`ports.InterruptLine`), to a client.  Call with the lock held."""
 
-    __slots__ = ("_clock", "_lost", "_messages", "_trigger", "_unmask", "line", "msi")
+    __slots__ = ("_clock", "_lost", "_trigger", "_unmask", "line", "msi")
 
     def __init__(self, clock: Clock, *, msi: bool = False) -> None:
         self.msi = msi
         """The part has the capability."""
-        self._messages = False
         self._lost = False
         """A message came before the client's eventfd for it."""
         self._clock = clock
@@ -44,6 +43,11 @@ class Irqs:
         self._unmask = -1
         self.line = EventLine()
         """The compiled part: level, mask and the trigger eventfd."""
+
+    @property
+    def _messages(self) -> bool:
+        """The client takes MSI; nothing masks that."""
+        return not self.line.automask
 
     @property
     def level(self) -> bool:
@@ -95,11 +99,10 @@ class Irqs:
         if bool(request.index) != self._messages:
             if not request.count:
                 return  # it is off
-            self.disable()
-            self._messages = bool(request.index)
-            self.line.automask = not self._messages
+            self._turn_off()
+            self.line.automask = not request.index
         if not request.count:
-            self.disable()
+            self._turn_off()
             return
         if request.data_kind == IrqFlags.DATA_EVENTFD:
             fd = _eventfd(fds)
@@ -157,10 +160,18 @@ class Irqs:
         return VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED, 1
 
     def disable(self) -> None:
-        """Forget the eventfds and the mask, and go back to INTx; the level is the NIC's."""
+        """Forget what the client has set up; the level is the NIC's and stays."""
+        self._turn_off()
+        self._lost = False
+
+    def _turn_off(self) -> None:
+        """Forget the eventfds and the mask, and go back to INTx.
+
+        What was lost stays so: a client enables MSI in the device first, then turns INTx off, and
+        names the eventfd of the message last.
+        """
         self._set_trigger(-1)
         self._set_unmask(-1)
-        self._messages = self._lost = False
         self.line.automask = True
 
 

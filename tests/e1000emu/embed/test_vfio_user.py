@@ -512,6 +512,37 @@ def test_disable_drops_the_eventfd_and_a_new_one_gets_a_waiting_interrupt(rig: R
     assert client.interrupts() == 1
 
 
+def test_msi_is_told_at_each_rise_and_needs_no_unmask(tmp_path: Path) -> None:
+    """In QEMU's order: enabled in the device first, INTx off, the message's eventfd last."""
+    clock = RealClock()
+    with VfioUserServer(
+        tmp_path / "s", link=RecordingLink(), clock=clock, autoneg_ns=0, model="82545EM"
+    ) as server:
+        client = FakeClient(server.path, clock)
+        guest = client.start()
+        guest.up(ims=int(Int.LSC))
+        client.run(lambda: server.nic.link_up)
+        guest.read(Reg.ICR)
+        client.unmask()
+        client.interrupts()
+        client.config_write(0xF2, 1, 2)
+        guest.write(Reg.ICS, Int.LSC)  # comes before anybody has an eventfd for it
+        client.set_irqs(0x21, 0)
+        client.set_irqs(0x24, 1, [client.trigger], index=1)
+        assert client.interrupts() == 1
+        for _ in range(3):
+            assert guest.read(Reg.ICR) & Int.LSC
+            guest.write(Reg.ICS, Int.LSC)
+            client.config_read(0, 4)
+            assert client.interrupts() == 1
+        client.set_irqs(0x21, 0, index=1)
+        client.config_write(0xF2, 0, 2)
+        client.set_irqs(0x24, 1, [client.trigger])
+        assert client.interrupts() == 1  # the level of INTA#
+        client.close()
+    clock.close()
+
+
 def test_an_eventfd_can_unmask(rig: Rig) -> None:
     client, guest = interrupt_rig(rig)
     resample = os.eventfd(0, os.EFD_NONBLOCK)
