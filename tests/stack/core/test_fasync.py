@@ -180,14 +180,20 @@ def tcp(world: Any) -> Iterator[Any]:
         sock.close()
 
 
-def tcp_full(world: Any) -> Iterator[Any]:
-    """Whoever found no room hears when there is some."""
+def connected(world: Any) -> tuple[Any, Any, Any]:
+    """A listener of TCP, and the two ends of a connection with it."""
     listener = world.socket(linux.AF_INET, linux.SOCK_STREAM)
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     one = world.socket(linux.AF_INET, linux.SOCK_STREAM)
     one.connect(listener.getsockname())
     two, _ = listener.accept()
+    return listener, one, two
+
+
+def tcp_full(world: Any) -> Iterator[Any]:
+    """Whoever found no room hears when there is some."""
+    listener, one, two = connected(world)
     one.setblocking(False)
     world.watch(one, SIGIO)
     yield
@@ -206,12 +212,7 @@ def tcp_full(world: Any) -> Iterator[Any]:
 
 
 def tcp_urgent(world: Any) -> Iterator[Any]:
-    listener = world.socket(linux.AF_INET, linux.SOCK_STREAM)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    one = world.socket(linux.AF_INET, linux.SOCK_STREAM)
-    one.connect(listener.getsockname())
-    two, _ = listener.accept()
+    listener, one, two = connected(world)
     world.watch(one, 0)
     yield
     two.send(b"!", linux.MSG_OOB)
