@@ -78,7 +78,7 @@ $(BUILT): setup.py $(SOURCES) | $(VENV)/.packages-build $(VENV)/.installed
 	    force=--force; \
 	    echo mixed >$(VENV)/.mode; \
 	fi; \
-	rm -f $(VENV)/.built-*; \
+	rm -f $(filter-out $@,$(wildcard $(VENV)/.built-*)); \
 	export E1000EMU_CYTHON_DEBUG=$(if $(filter debug,$(MODE)),1,0); \
 	$(ABS_PY) setup.py -q build_ext --inplace $$force; \
 	echo $(MODE) >$(VENV)/.mode; \

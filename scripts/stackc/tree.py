@@ -18,10 +18,17 @@ from .types import ExtensionTypes
 SUMS = "sources.json"
 
 
-def compiled_modules() -> list[str]:
-    """The modules of the protocol path, as `compiled.txt` lists them."""
-    text = (Path(__file__).parent / "compiled.txt").read_text()
-    return [line.split("#")[0].strip() for line in text.splitlines() if line.split("#")[0].strip()]
+def compiled_modules() -> dict[str, str]:
+    """The modules of the protocol path that `compiled.txt` lists -> "speed" or "small"."""
+    modules = {}
+    lines = (Path(__file__).parent / "compiled.txt").read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        name, *mark = line.partition("#")[0].split() or [""]
+        if mark not in ([], ["small"]):
+            raise SystemExit(f"compiled.txt:{number}: after a name only `small` may stand: {line}")
+        if name:
+            modules[name] = "small" if mark else "speed"
+    return modules
 
 
 def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:

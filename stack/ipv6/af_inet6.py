@@ -75,13 +75,12 @@ from stack.ipv6.bind import inet6_bind_check
 from stack.ipv6.datagram import (
     ipv6_local_error,
     ipv6_local_rxpmtu,
-    np_of,
     set_wire,
 )
 from stack.ipv6.inet6_ioctl import inet6_ioctl
 from stack.ipv6.ip6_cmsg import iface_scope_id
 from stack.ipv6.ipv6_sockglue import ipv6_families
-from stack.ipv6.pinfo import ipv6_pinfo
+from stack.ipv6.pinfo import ipv6_pinfo, np_of
 from stack.ipv6.ping import ping_v6_err_of, pingv6_prot
 from stack.ipv6.protocol import inet6_add_protocol
 from stack.ipv6.raw import raw6_local_deliver, rawv6_icmp_error, rawv6_prot, rawv6_rcv

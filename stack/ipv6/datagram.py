@@ -34,16 +34,9 @@ from stack.ipv6.addr import (
 )
 from stack.ipv6.ip6_cmsg import MTUINFO, iface_scope_id, sockaddr_in6
 from stack.ipv6.ip6_flowlabel import fl6_sock_lookup
-from stack.ipv6.pinfo import ipv6_pinfo
+from stack.ipv6.pinfo import np_of
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.txoptions import fl6_update_dst
-
-
-def np_of(sk: inet_sock) -> ipv6_pinfo:
-    """What an AF_INET6 socket has beyond an inet_sock."""
-    np = sk.pinet6
-    assert np is not None
-    return np
 
 
 def set_wire(sk: inet_sock, family: int) -> None:

@@ -24,7 +24,6 @@ from stack.core.uapi import AF_INET, AF_INET6, SOL_IP, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
-from stack.ipv6.datagram import np_of
 from stack.ipv6.ip6_cmsg import (
     CMSG_IPV6,
     HEADER_MESSAGES,
@@ -36,7 +35,7 @@ from stack.ipv6.ip6_cmsg import (
 )
 from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
 from stack.ipv6.ip6_mcast_opt import ipv6_mcast_getsockopt, ipv6_mcast_setsockopt
-from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, ipv6_pinfo
+from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, ipv6_pinfo, np_of
 from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_mtu
 from stack.ipv6.saddr import (
     IPV6_PREFER_SRC_CGA,

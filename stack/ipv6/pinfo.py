@@ -112,3 +112,10 @@ class ipv6_pinfo:
 def inet6_sk(sk: inet_sock | None) -> ipv6_pinfo | None:
     """include/linux/ipv6.h: None for a socket of another family (and for none)."""
     return sk.pinet6 if sk is not None else None
+
+
+def np_of(sk: inet_sock) -> ipv6_pinfo:
+    """inet6_sk() of an AF_INET6 socket, which has it."""
+    np = sk.pinet6
+    assert np is not None
+    return np

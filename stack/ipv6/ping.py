@@ -35,7 +35,6 @@ from stack.ipv6.datagram import (
     datagram_flow,
     ip6_datagram_connect_v6_only,
     ipv6_icmp_error,
-    np_of,
 )
 from stack.ipv6.ip6_append import (
     ip6_append_data,
@@ -52,7 +51,7 @@ from stack.ipv6.ip6_icmp import (
     icmpv6_err_convert,
 )
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
-from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT
+from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, np_of
 from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
 from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
 

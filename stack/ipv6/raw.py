@@ -82,7 +82,6 @@ from stack.ipv6.datagram import (
     ipv6_icmp_error,
     ipv6_local_error,
     ipv6_recv_rxpmtu,
-    np_of,
 )
 from stack.ipv6.ip6_append import (
     ip6_append_data,
@@ -94,7 +93,7 @@ from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
 from stack.ipv6.ip6_output import LL_MAX_HEADER, ip6_local_out
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
-from stack.ipv6.pinfo import IPV6_PMTUDISC_DO
+from stack.ipv6.pinfo import IPV6_PMTUDISC_DO, np_of
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
 from stack.ipv6.rt6_info import rt6_info

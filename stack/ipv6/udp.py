@@ -87,7 +87,6 @@ from stack.ipv6.datagram import (
     ipv6_icmp_error,
     ipv6_recv_rxpmtu,
     mapped_sockaddr,
-    np_of,
 )
 from stack.ipv6.ip6_append import (
     ip6_append_data,
@@ -107,7 +106,7 @@ from stack.ipv6.ip6_output import (
     ip6_sk_dst_hoplimit,
 )
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
-from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE, inet6_cork
+from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE, inet6_cork, np_of
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
 from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
 from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu

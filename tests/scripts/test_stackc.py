@@ -49,7 +49,7 @@ setup(
                 name,
                 [str(path)],
                 include_dirs=["fastpath/_c", sys.path[0] + "/stackc"],
-                extra_compile_args=compile_flags(optimize=False),
+                extra_compile_args=compile_flags(""),
             )
             for name, path in modules.items()
         ],
