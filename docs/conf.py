@@ -53,7 +53,7 @@ NAV = {
         "passt",
     ],
     "Measure": ["measure", "performance"],
-    "Reference": ["registers", "knobs", "rfcs", "api/index"],
+    "Reference": ["registers", "knobs", "rfcs", "cpython", "api/index"],
 }
 
 autodoc_default_options = {"members": True, "undoc-members": True}

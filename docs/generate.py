@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import cpython
 import packets
 import rates
 import rfcs
@@ -111,6 +112,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "../README.md": lambda: rates.filled(DOCS.parent / "README.md"),
     "bridge.svg": lambda: chain_picture("bridge"),
     "cli.md": cli_page,
+    "cpython.md": cpython.markdown,
     "differences.md": known.markdown,
     "knobs.md": knobs,
     "packets.md": packets.markdown,

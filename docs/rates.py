@@ -24,7 +24,8 @@ Rows = list[dict[str, Any]]
 WHAT = {
     "two_nics": "frames of two NICs, ring to ring: fetch, checksums, filters, write-back",
     "csum": "Internet checksum, each vector level and with a copy",
-    "udp": "one `sendto` and one `recvfrom` for each datagram, by size",
+    "udp": "one `sendto` and one `recvfrom` for each datagram, by size; beside rules of a filter "
+    "that match nothing, and with connection tracking",
     "udp_mmsg": "64 datagrams for each `sendmmsg` and `recvmmsg`, by size",
     "udp_batch": "64-byte datagrams, by the messages of a call",
     "udp_gso": "`UDP_SEGMENT` and `UDP_GRO`, 64 datagrams a send (or what fits), by size",
@@ -33,7 +34,10 @@ WHAT = {
     "tcp_trip": "request and answer over one connection, each timed, by size",
     "tcp_connect": "`connect`, `accept` and both `close`s",
     "unix_stream": "AF_UNIX within one host: a `socketpair`, by the size of a write",
+    "unix_stream_trip": "the same: request and answer",
     "unix_dgram": "the same with datagrams: request and answer, by size",
+    "unix_dgram_bulk": "the same with datagrams one way, two at a time, by size",
+    "packet": "whole frames through packet sockets (`SOCK_RAW`), one by one, by size",
     "udp_flows": "64 bytes of each flow in turn",
     "udp_fan": "64 bytes to each of 64 flows in one `sendmmsg`, each received by its own socket",
     "tcp_flows": "a round trip of 64 bytes over each connection in turn; memory of an end",

@@ -549,7 +549,10 @@ class RealClock(EventQueue):
                     led = True
                     self._run_once(left)
                 else:
-                    self._cond.wait(None if left is None else left / 1e9)
+                    try:
+                        self._cond.wait(None if left is None else left / 1e9)
+                    finally:
+                        self._own_again((1, me))
             return True
         finally:
             if led and self._owner is None:
@@ -578,11 +581,12 @@ class RealClock(EventQueue):
             self._polling = True
             if ran:
                 self._cond.notify_all()
-            depth = self._release_lock()
+            depth: Any = (1, self._owner)
             try:
+                depth = self._release_lock()
                 events = self._selector.select(wait_s)
             finally:
-                self._acquire_lock(depth)
+                self._own_again(depth)
                 self._polling = False
             for key, _ in events:
                 if key.fd == self._wake_r:
@@ -601,10 +605,18 @@ class RealClock(EventQueue):
     def _acquire_lock(self, state: Any) -> None:
         self._cond._acquire_restore(state)  # type: ignore[attr-defined]
 
+    def _own_again(self, state: Any) -> None:
+        """Own the lock after a sleep, which the handler of a signal may have ended anywhere."""
+        if not self._cond._is_owned():  # type: ignore[attr-defined]
+            self._acquire_lock(state)
+
     def _yield_lock(self) -> None:
         """Give threads that want the lock a chance while the loop is busy."""
-        state = self._release_lock()
-        self._acquire_lock(state)
+        state: Any = (1, self._owner)
+        try:
+            state = self._release_lock()
+        finally:
+            self._own_again(state)
 
     def _interrupt(self) -> None:
         try:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from stack.ipv6.netns import netns_ipv6
     from stack.machine import Machine
     from stack.netfilter.nf_conntrack import netns_ct
-    from stack.packet.packet_sock import packet_sock
+    from stack.packet.packet_sock import packet_fanout, packet_sock
     from stack.unix.unix_sock import netns_unix
     from stack.xtp.xtp_sock import xtp_net
 
@@ -102,7 +102,8 @@ class Net:
     ptype_all: list[packet_type]
     ptype_base: dict[int, list[packet_type]]
 
-    # Sockets: stack/core/socket.py.
+    # Sockets: stack/core/socket.py, stack/socket.py.
+    default_timeout: float | None
     epoll: ep_globals
     delayed_fput: list[struct_file]
     detached_fds: dict[int, tuple[ReadyFd, int, float | None]]
@@ -139,6 +140,8 @@ class Net:
 
     # AF_PACKET: stack/packet.
     packet_sklist: list[packet_sock]
+    packet_fanout_list: list[packet_fanout]
+    packet_fanout_next_id: int
 
     # IPv4: stack/ipv4.
     arp_conflicts: int
@@ -175,6 +178,7 @@ class Net:
         self.names = NameService()
         self.closed = False
         self.closing = False
+        self.default_timeout = None
         self.clock = machine.clock
         self.lock = machine.lock
         self.now = machine.now

@@ -210,8 +210,12 @@ def _pointers(result: Finished) -> tuple[str, ...]:
 
 
 def _numeric_address(net: Net, address: Address) -> sockaddr:
-    """Raises: socket.gaierror: not an address."""
-    family = AF_INET6 if ":" in str(address[0]) else AF_INET
+    """Raises: socket.gaierror: not an address. OSError: IPv4 has no flow information."""
+    if not isinstance(address, tuple):
+        raise TypeError("getnameinfo() argument 1 must be a tuple")
+    family = AF_INET6 if address and ":" in str(address[0]) else AF_INET
+    if family == AF_INET and 2 < len(address) <= 4:
+        raise OSError("IPv4 sockaddr must be 2 tuple")
     try:
         return parse(net, family, address)
     except OSError:

@@ -214,6 +214,7 @@ __all__ = [
     "create_connection",
     "create_server",
     "getaddrinfo",
+    "getdefaulttimeout",
     "gethostbyaddr",
     "gethostbyname",
     "gethostbyname_ex",
@@ -225,6 +226,7 @@ __all__ = [
     "inet_ntoa",
     "recv_fds",
     "send_fds",
+    "setdefaulttimeout",
     "socketpair",
     "unlink",
 ]
@@ -234,6 +236,31 @@ BpfInsn: TypeAlias = tuple[int, int, int, int]
 
 IN_PLACE_BYTES = 16384
 """recv() of more writes into the object that it returns; of less, a copy costs less than that."""
+
+
+INT_MAX = (1 << 31) - 1
+NOT_GIVEN = object()
+
+
+def _c_int(value: int) -> int:
+    """An argument that is an int in C. Raises: OverflowError."""
+    if not -INT_MAX - 1 <= value <= INT_MAX:
+        raise OverflowError(f"{value} does not fit into a C int")
+    return value
+
+
+def getdefaulttimeout(net: Net) -> float | None:
+    """What `settimeout` new sockets of `net` start with: seconds, None waits without limit."""
+    return net.default_timeout
+
+
+def setdefaulttimeout(net: Net, timeout: float | None) -> None:
+    """Set that, as `socket.setdefaulttimeout` does the kernel's. Raises: TypeError, ValueError."""
+    if timeout is not None and not isinstance(timeout, int | float):
+        raise TypeError(f"a timeout is a number of seconds, not {type(timeout).__name__}")
+    if timeout is not None and timeout < 0:
+        raise ValueError("Timeout value out of range")
+    net.default_timeout = None if timeout is None else float(timeout)
 
 
 def _first(buffer: WriteableBuffer, nbytes: int) -> memoryview:
@@ -288,7 +315,7 @@ class Socket:
     """As `_parsed_last`, of `_shown`."""
     _shown_address: Any = row()
     _scratch: bytearray = row()
-    _scratch_bytes: int = row(-1)
+    _scratch_bytes: int = row(-(1 << 62))
 
     if TYPE_CHECKING:
 
@@ -310,10 +337,15 @@ class Socket:
     ) -> None:
         self._init(net, family, type & SOCK_TYPE_MASK, proto)
         if fileno is not None:
+            if not isinstance(fileno, int):
+                raise TypeError(f"fileno is an int, not {fileno!r}")
             self._attach(fileno)
             return
         self._fd = sys.sys_socket(net, family, type, proto)
-        self._timeout = 0.0 if type & SOCK_NONBLOCK else None
+        if type & SOCK_NONBLOCK:
+            self._timeout = 0.0
+        elif net.default_timeout is not None:
+            self.settimeout(net.default_timeout)
 
     def _init(self, net: Net, family: int, type: int, proto: int) -> None:  # noqa: A002
         self.init_state()
@@ -323,8 +355,17 @@ class Socket:
         self.proto = proto
 
     def __repr__(self) -> str:
-        what = "closed" if self._fd < 0 else f"fd={self._fd}"
-        return f"<Socket {self.net.name} {what} family={self.family} type={self.type}>"
+        """As the standard library's; `fd` is `fileno`, -1 while nobody has asked for that."""
+        text = f"fd={self._os_fd}, host_fd={self._fd}, "
+        text += f"family={self.family}, type={self.type}, proto={self.proto}"
+        if self._fd >= 0 and not self.net.closed:
+            for name, call in (("laddr", self.getsockname), ("raddr", self.getpeername)):
+                try:
+                    address = call()
+                except OSError:
+                    continue
+                text += f", {name}={address}" if address else ""
+        return f"<Socket {self.net.name}{' [closed]' if self._closed else ''} {text}>"
 
     def __enter__(self) -> Self:
         return self
@@ -427,11 +468,22 @@ class Socket:
         return number
 
     def _attach(self, number: int) -> None:
-        """Take up what `detach` gave away. Raises: OSError EBADF."""
+        """Take up what `detach` gave away.
+
+        Raises: ValueError: no number of a descriptor. OSError: EBADF not open, ENOTSOCK open, but
+        nothing that a Socket gave away.
+        """
+        if number < 0:
+            raise ValueError(f"negative file descriptor: {number}")
         ready, fd, timeout = self.net.detached_fds.pop(number, (None, -1, None))
         if ready is None or not ready.take(number):
+            try:
+                os.fstat(number)
+                code = errno.ENOTSOCK
+            except OSError:
+                code = errno.EBADF
             raise OSError(
-                errno.EBADF,
+                code,
                 f"{number} is no descriptor that a Socket of host {self.net.name} gave away",
             )
         sock = sys.sockfd_lookup(self.net, fd)
@@ -466,9 +518,17 @@ class Socket:
             new._timeout = 0.0 if sys.sys_get_nonblocking(net, fd) else None
         return new
 
+    def get_inheritable(self) -> bool:
+        """Whether a program that this process executes has the descriptor `fileno`."""
+        return os.get_inheritable(self.fileno())
+
+    def set_inheritable(self, inheritable: bool) -> None:
+        """Say so; a new one is not inherited."""
+        os.set_inheritable(self.fileno(), inheritable)
+
     def shutdown(self, how: int) -> None:
         """SHUT_RD, SHUT_WR or SHUT_RDWR."""
-        sys.sys_shutdown(self.net, self._fd, how)
+        sys.sys_shutdown(self.net, self._fd, _c_int(how))
 
     @property
     def sk(self) -> sock:
@@ -512,7 +572,7 @@ class Socket:
 
         A SYN beyond that is dropped, and its sender tries again after a second.
         """
-        sys.sys_listen(self.net, self._fd, max(backlog, 0))
+        sys.sys_listen(self.net, self._fd, max(_c_int(backlog), 0))
 
     def accept(self) -> tuple[Socket, RetAddress]:
         """The next connection and who it is from; it blocks, whatever the listener does."""
@@ -520,7 +580,10 @@ class Socket:
             fd, name = sys.sys_accept(self.net, self._fd)
         except BlockingIOError as exc:
             self._would_block(exc)
-        return self._of(fd), self._show(name)
+        new = self._of(fd)
+        if self.net.default_timeout is not None:
+            new.settimeout(self.net.default_timeout)
+        return new, self._show(name)
 
     def connect(self, address: Address) -> None:
         """Connect a stream; set the peer of a datagram socket."""
@@ -566,9 +629,9 @@ class Socket:
     @overload
     def sendto(self, data: ReadableBuffer, flags: int, address: Address, /) -> int: ...
 
-    def sendto(self, data: ReadableBuffer, flags: Any, address: Any = None) -> int:
+    def sendto(self, data: ReadableBuffer, flags: Any, address: Any = NOT_GIVEN) -> int:
         """`sendto(data, address)` or `sendto(data, flags, address)`."""
-        if address is None:
+        if address is NOT_GIVEN:
             address = flags
             flags = 0
         name = self._parsed_name if address is self._parsed_last else self._addr(address)
@@ -587,6 +650,8 @@ class Socket:
             return self._recvfrom_in_place(bufsize, flags)
         room = self._scratch
         if bufsize != self._scratch_bytes:  # the next call will ask for as much
+            if bufsize < 0:
+                raise ValueError("negative buffersize in recvfrom")
             room = self._scratch = bytearray(bufsize)
             self._scratch_bytes = bufsize
         try:
@@ -786,16 +851,39 @@ class Socket:
         return open_file(self, mode, buffering, encoding, errors, newline)
 
     def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
-        """Send the rest (or `count` bytes) of a binary file; bytes sent."""
+        """Send a binary file from `offset` to its end (or `count` bytes); bytes sent.
+
+        The file is left behind what was sent.
+
+        Raises:
+            ValueError: a text file, a socket that is no stream or never blocks, `count` below 1.
+            TypeError: `count` is no int.
+        """
+        if "b" not in getattr(file, "mode", "b"):
+            raise ValueError("file should be opened in binary mode")
+        if not self.type & SOCK_STREAM:
+            raise ValueError("only SOCK_STREAM type sockets are supported")
+        if count is not None and not isinstance(count, int):
+            raise TypeError(f"count must be a positive integer (got {count!r})")
+        if count is not None and count <= 0:
+            raise ValueError(f"count must be a positive integer (got {count!r})")
+        if self._timeout == 0:
+            raise ValueError("non-blocking sockets are not supported")
         if offset:
             file.seek(offset)
         sent = 0
-        while count is None or sent < count:
-            block = file.read(262144 if count is None else min(262144, count - sent))
-            if not block:
-                break
-            self.sendall(block)
-            sent += len(block)
+        try:
+            while count is None or sent < count:
+                view = memoryview(file.read(262144 if count is None else min(262144, count - sent)))
+                if not view:
+                    break
+                while view:
+                    done = self.send(view)
+                    sent += done
+                    view = view[done:]
+        finally:
+            if sent and hasattr(file, "seek"):
+                file.seek(offset + sent)
         return sent
 
 
@@ -866,16 +954,29 @@ def socketpair(
     with net.lock:
         one, two = sys.sys_socketpair(net, family, type, proto)
         pair = Socket.from_host_fd(net, one), Socket.from_host_fd(net, two)
+        if net.default_timeout is not None and not type & SOCK_NONBLOCK:
+            for sock in pair:
+                sock.settimeout(net.default_timeout)
     return pair
 
 
 def CMSG_LEN(length: int) -> int:
-    """What a control message of `length` bytes of data takes, without padding behind it."""
+    """What a control message of `length` bytes of data takes, without padding behind it.
+
+    Raises: OverflowError: more than a C int holds.
+    """
+    if not 0 <= length <= INT_MAX - 16:
+        raise OverflowError("CMSG_LEN() argument out of range")
     return 16 + length
 
 
 def CMSG_SPACE(length: int) -> int:
-    """What it takes with its padding: the room that `recvmsg` needs for it."""
+    """What it takes with its padding: the room that `recvmsg` needs for it.
+
+    Raises: OverflowError: more than a C int holds.
+    """
+    if not 0 <= length <= INT_MAX - 24:
+        raise OverflowError("CMSG_SPACE() argument out of range")
     return 16 + (length + 7 & ~7)
 
 
@@ -918,14 +1019,17 @@ def unlink(net: Net, path: str | bytes) -> None:
 def create_connection(
     net: Net,
     address: Address,
-    timeout: float | object | None = None,
+    timeout: float | object | None = NOT_GIVEN,
     source_address: Address | None = None,
+    *,
+    all_errors: bool = False,
 ) -> Socket:
     """A connected stream socket of host `net`, as `socket.create_connection`.
 
-    Tries each address that getaddrinfo gives for the host; what the first failed with is raised.
-    What is no number as `timeout` is the sentinel by which the standard library (http.client)
-    means the default: to wait without limit.
+    Tries each address that getaddrinfo gives for the host; what the first failed with is raised,
+    with `all_errors` an ExceptionGroup of what each did.
+    `timeout` None waits without limit. Without one, or with the sentinel by which the standard
+    library (http.client) says so, it is `setdefaulttimeout`'s.
     """
     if isinstance(address, str | bytes | bytearray):
         raise TypeError(f"address {address!r} is not a (host, port) pair")
@@ -933,28 +1037,29 @@ def create_connection(
         rows: list[Any] = [(AF_INET, SOCK_STREAM, 0, "", address)]
     else:
         rows = getaddrinfo(net, address[0], address[1], 0, SOCK_STREAM)
-    failure: OSError | None = None
+    failures: list[OSError] = []
     for family, kind, proto, _, target in rows:
         try:
             sock = Socket(net, family, kind, proto)
         except OSError as error:  # a family that this host does not speak
-            failure = failure or error
+            failures.append(error)
             continue
         try:
-            if isinstance(timeout, int | float):
+            if timeout is None or isinstance(timeout, int | float):
                 sock.settimeout(timeout)
             if source_address is not None:
                 sock.bind(source_address)
             sock.connect(target)
             return sock
         except OSError as error:
-            failure = failure or error
+            failures.append(error)
             sock.close()
         except BaseException:
             sock.close()
             raise
-    assert failure is not None  # getaddrinfo never returns nothing
-    raise failure
+    if all_errors:
+        raise ExceptionGroup("create_connection failed", failures)
+    raise failures[0]  # getaddrinfo never returns nothing
 
 
 def has_dualstack_ipv6(net: Net) -> bool:

@@ -19,31 +19,70 @@ class SocketIO(io.RawIOBase):
         self._sock: Socket | None = sock
         self._reading = reading
         self._writing = writing
+        self._timed_out = False
         sock._io_refs += 1
 
+    @property
+    def mode(self) -> str:
+        """ "rb", "wb" or "rwb"."""
+        return ("r" if self._reading else "") + ("w" if self._writing else "") + "b"
+
+    @property
+    def name(self) -> int:
+        """The descriptor, -1 when closed; none on a clock that has no use for one.
+
+        That is an AttributeError then, as of a file without a name.
+        """
+        try:
+            return -1 if self._sock is None else self._sock.fileno()
+        except RuntimeError as exc:
+            raise AttributeError(str(exc)) from exc
+
+    def _check(self) -> None:
+        """Raises: ValueError: closed."""
+        if self.closed:
+            raise ValueError("I/O operation on closed socket.")
+
     def readable(self) -> bool:
+        self._check()
         return self._reading
 
     def writable(self) -> bool:
+        self._check()
         return self._writing
 
+    def seekable(self) -> bool:
+        self._check()
+        return False
+
     def readinto(self, buffer: WriteableBuffer) -> int | None:
+        self._check()
         assert self._sock is not None
+        if not self._reading:
+            raise io.UnsupportedOperation("not readable")
+        if self._timed_out:  # what was read before it is lost to the reader, so is the place
+            raise OSError("cannot read from timed out object")
         try:
             return self._sock.recv_into(buffer)
         except BlockingIOError:
             return None
+        except TimeoutError:
+            self._timed_out = True
+            raise
 
     def write(self, data: ReadableBuffer) -> int | None:
+        self._check()
         assert self._sock is not None
+        if not self._writing:
+            raise io.UnsupportedOperation("not writable")
         try:
             return self._sock.send(data)
         except BlockingIOError:
             return None
 
     def fileno(self) -> int:
-        if self._sock is None:
-            return -1
+        self._check()
+        assert self._sock is not None
         try:
             return self._sock.fileno()
         except RuntimeError as exc:  # the clock has no use for one, and io asks out of curiosity

@@ -32,6 +32,7 @@ FUZZ = frozenset(
         "e1000emu/embed/test_vfio_user.py",
         "e1000emu/embed/test_vfio_user_protocol.py",
         "e1000emu/embed/test_vfio_user_threads.py",
+        "stack/core/test_call_tables.py",
         "stack/core/test_dev_fuzz.py",
         "stack/core/test_socket_fuzz.py",
         "stack/core/test_family_fuzz.py",
@@ -47,6 +48,7 @@ FUZZ = frozenset(
         "stack/inet/test_udp_batches.py",
         "stack/ipv6/test_hostile.py",
         "stack/ipv6/test_nd_hostile.py",
+        "stack/packet/test_fanout.py",
         "stack/xtp/test_packet.py",
     ]
 )

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from stack.core.uapi import SOL_UDP
+from stack.host import Host
+from stack.netfilter import firewall
 from stack.socket import AF_INET, AF_INET6, UDP_GRO, UDP_SEGMENT
 
 from . import Row, Work, number, row, size_bytes
@@ -39,9 +41,25 @@ def segments(size: int) -> int:
     return min(64, LARGEST // size)
 
 
-def _single(family: int) -> Callable[[str], Iterator[Work]]:
+def _filtered(host: Host) -> None:
+    """One rule on the way in and one on the way out, which match nothing."""
+    for chain in ("input", "output"):
+        firewall.drop(host, chain, proto="udp", sport=1)
+
+
+def _tracked(host: Host) -> None:
+    """Connection tracking, and rules that accept what it knows."""
+    for chain in ("input", "output"):
+        firewall.accept(host, chain, state="new,established")
+
+
+def _single(
+    family: int, set_up: Callable[[Host], object] | None = None
+) -> Callable[[str], Iterator[Work]]:
     def start(size: str) -> Iterator[Work]:
         with hosts(family) as (a, b), datagrams(a, b, family) as (sender, receiver):
+            for host in (a, b) if set_up else ():
+                set_up(host)
             dest = receiver.getsockname()[:2]
             payload, room = bytes(size_bytes(size)), size_bytes(size) + 1
 
@@ -211,6 +229,8 @@ def _row(name: str, group: str, start: Callable[[str], Iterator[Work]], **option
 
 single = _row("stack__udp__single", "udp", _single(AF_INET), sizes=SIZES, quick=ONE, layered=True)
 single6 = _row("stack__udp6__single", "udp", _single(AF_INET6), sizes=SIZES6, quick=ONE)
+filtered = _row("stack__udp__filtered", "udp", _single(AF_INET, _filtered), sizes=ONE, quick=())
+tracked = _row("stack__udp__tracked", "udp", _single(AF_INET, _tracked), sizes=ONE, quick=())
 kernel_single = _row(
     "stack__peer__udp_single", "udp", _kernel_single, sizes=SIZES, quick=ONE, peer=LOOPBACK
 )
@@ -298,6 +318,8 @@ FROM_C = [
 ROWS = (
     single,
     single6,
+    filtered,
+    tracked,
     kernel_single,
     mmsg64,
     mmsg64_6,

@@ -23,6 +23,8 @@ LINUX = "Linux AF_UNIX"
 STREAM_BYTES = 1 << 23
 MOST_SENDS = 2048
 TRIPS = 1024
+BURST = 2
+"""Datagrams of 64 KiB that wait: with more, a sender of Linux's sleeps (net.core.wmem_default)."""
 
 
 def _ours(stack: ExitStack, kind: int) -> tuple[Any, Any]:
@@ -59,12 +61,12 @@ def _stream(ends: Ends) -> Callable[[str], Iterator[Work]]:
     return start
 
 
-def _dgram(ends: Ends) -> Callable[[str], Iterator[Work]]:
-    """Request and answer: two datagrams are one trip."""
+def _trip(ends: Ends, kind: int) -> Callable[[str], Iterator[Work]]:
+    """Request and answer: two messages are one trip."""
 
     def start(size: str) -> Iterator[Work]:
         with ExitStack() as stack:
-            one, two = ends(stack, SOCK_DGRAM)
+            one, two = ends(stack, kind)
             payload, room = bytes(size_bytes(size)), size_bytes(size)
 
             def run() -> None:
@@ -78,8 +80,36 @@ def _dgram(ends: Ends) -> Callable[[str], Iterator[Work]]:
     return start
 
 
-def _row(name: str, group: str, start: Callable[[str], Iterator[Work]], **options: Any) -> Row:
-    return row(name, group=group, quick=QUICK, **options)(start)
+def _burst(ends: Ends) -> Callable[[str], Iterator[Work]]:
+    """Datagrams one way, so many at a time as Linux queues by itself."""
+
+    def start(size: str) -> Iterator[Work]:
+        n = size_bytes(size)
+        with ExitStack() as stack:
+            one, two = ends(stack, SOCK_DGRAM)
+            payload, room = bytes(n), bytearray(n)
+
+            def run() -> None:
+                for _ in range(MOST_SENDS // BURST):
+                    for _ in range(BURST):
+                        one.send(payload)
+                    for _ in range(BURST):
+                        two.recv_into(room)
+
+            yield Work(run, MOST_SENDS // BURST * BURST * n)
+
+    return start
+
+
+def _row(
+    name: str,
+    group: str,
+    start: Callable[[str], Iterator[Work]],
+    sizes: tuple[str, ...],
+    **options: Any,
+) -> Row:
+    quick = tuple(size for size in sizes if size in QUICK)
+    return row(name, group=group, sizes=sizes, quick=quick, **options)(start)
 
 
 ROWS = (
@@ -92,12 +122,48 @@ ROWS = (
         sizes=STREAM_SIZES,
         peer=LINUX,
     ),
-    _row("stack__unix__dgram", "unix_dgram", _dgram(_ours), unit="k/s", sizes=DGRAM_SIZES),
+    _row(
+        "stack__unix__stream_trip",
+        "unix_stream_trip",
+        _trip(_ours, SOCK_STREAM),
+        unit="k/s",
+        sizes=("64B",),
+    ),
+    _row(
+        "stack__peer__unix_stream_trip",
+        "unix_stream_trip",
+        _trip(_kernels, SOCK_STREAM),
+        unit="k/s",
+        sizes=("64B",),
+        peer=LINUX,
+    ),
+    _row(
+        "stack__unix__dgram",
+        "unix_dgram",
+        _trip(_ours, SOCK_DGRAM),
+        unit="k/s",
+        sizes=DGRAM_SIZES,
+    ),
     _row(
         "stack__peer__unix_dgram",
         "unix_dgram",
-        _dgram(_kernels),
+        _trip(_kernels, SOCK_DGRAM),
         unit="k/s",
+        sizes=DGRAM_SIZES,
+        peer=LINUX,
+    ),
+    _row(
+        "stack__unix__dgram_bulk",
+        "unix_dgram_bulk",
+        _burst(_ours),
+        unit="GB/s",
+        sizes=DGRAM_SIZES,
+    ),
+    _row(
+        "stack__peer__unix_dgram_bulk",
+        "unix_dgram_bulk",
+        _burst(_kernels),
+        unit="GB/s",
         sizes=DGRAM_SIZES,
         peer=LINUX,
     ),

@@ -207,6 +207,7 @@ class AddrInfo:
         number = _port_number(port)
         if number is None:
             text = _text("port", port if not isinstance(port, int) else str(port)) or ""
+            text.encode()  # raises, as in the standard library, for half a surrogate pair
             known = [
                 (kind.type, kind.proto, found)
                 for kind in matching

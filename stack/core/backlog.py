@@ -51,8 +51,10 @@ def netif_rx(skb: sk_buff) -> int:
     if machine.softirq_count or machine.hardirq_count:
         return enqueue_to_backlog(skb, machine)
     local_bh_disable(machine)
-    ret = enqueue_to_backlog(skb, machine)
-    local_bh_enable(machine)
+    try:
+        ret = enqueue_to_backlog(skb, machine)
+    finally:
+        local_bh_enable(machine)
     return ret
 
 

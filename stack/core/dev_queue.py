@@ -56,10 +56,12 @@ def dev_queue_xmit(skb: sk_buff) -> int:
     machine = dev.machine
     q = dev.qdisc
     machine.softirq_count += 1  # rcu_read_lock_bh()
-    rc = __dev_xmit_noqueue(skb, dev) if q.noqueue else __dev_xmit_skb(skb, q, dev)
-    machine.softirq_count = count = machine.softirq_count - 1
-    if not count and machine.softirq_pending and not machine.hardirq_count:
-        do_softirq(machine)
+    try:
+        rc = __dev_xmit_noqueue(skb, dev) if q.noqueue else __dev_xmit_skb(skb, q, dev)
+    finally:
+        machine.softirq_count = count = machine.softirq_count - 1
+        if not count and machine.softirq_pending and not machine.hardirq_count:
+            do_softirq(machine)
     return rc
 
 
@@ -84,14 +86,16 @@ def dev_direct_xmit(skb: sk_buff) -> int:
         return NET_XMIT_DROP
     machine.softirq_count += 1
     rc = NETDEV_TX_BUSY
-    if not dev.queue_stopped:
-        skb_reset_mac_header(skbs[0])
-        rc = dev.netdev_ops.ndo_start_xmit(skbs[0], dev)
-    if rc:
-        kfree_skb_reason(dev.net, skbs[0], SKB_DROP_REASON_DEV_READY)
-    machine.softirq_count = count = machine.softirq_count - 1
-    if not count and machine.softirq_pending and not machine.hardirq_count:
-        do_softirq(machine)
+    try:
+        if not dev.queue_stopped:
+            skb_reset_mac_header(skbs[0])
+            rc = dev.netdev_ops.ndo_start_xmit(skbs[0], dev)
+        if rc:
+            kfree_skb_reason(dev.net, skbs[0], SKB_DROP_REASON_DEV_READY)
+    finally:
+        machine.softirq_count = count = machine.softirq_count - 1
+        if not count and machine.softirq_pending and not machine.hardirq_count:
+            do_softirq(machine)
     return rc
 
 
@@ -104,10 +108,12 @@ def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
         dev_unplug(q)  # it may not overtake in the queue what would be gone without the plug
     if q.can_bypass and not q.qlen and not q.running and not dev.queue_stopped:
         q.running = True
-        skbs = validate_xmit_skb(skb, dev)
-        if skbs and sch_direct_xmit(skbs, q, dev) and q.qlen:
-            __qdisc_run(q, dev.machine.net_hotdata.dev_tx_weight)
-        q.running = False
+        try:
+            skbs = validate_xmit_skb(skb, dev)
+            if skbs and sch_direct_xmit(skbs, q, dev) and q.qlen:
+                __qdisc_run(q, dev.machine.net_hotdata.dev_tx_weight)
+        finally:
+            q.running = False
         return NET_XMIT_SUCCESS
     rc = q.enqueue(skb)
     qdisc_run(q)
@@ -138,11 +144,13 @@ def dev_unplug(q: Qdisc) -> None:
     q.plug_priority = -1
     q.running = False
     machine.softirq_count += 1
-    if q.qlen and not q.deactivated:
-        qdisc_run(q)
-    machine.softirq_count = count = machine.softirq_count - 1
-    if not count and machine.softirq_pending and not machine.hardirq_count:
-        do_softirq(machine)
+    try:
+        if q.qlen and not q.deactivated:
+            qdisc_run(q)
+    finally:
+        machine.softirq_count = count = machine.softirq_count - 1
+        if not count and machine.softirq_pending and not machine.hardirq_count:
+            do_softirq(machine)
 
 
 def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
@@ -175,10 +183,12 @@ def qdisc_run(q: Qdisc) -> None:
     if q.running:
         return
     q.running = True
-    sent = qdisc_restart(q)
-    if sent and q.qlen:
-        __qdisc_run(q, q.dev.machine.net_hotdata.dev_tx_weight - sent)
-    q.running = False
+    try:
+        sent = qdisc_restart(q)
+        if sent and q.qlen:
+            __qdisc_run(q, q.dev.machine.net_hotdata.dev_tx_weight - sent)
+    finally:
+        q.running = False
 
 
 def __qdisc_run(q: Qdisc, quota: int) -> None:

@@ -58,6 +58,7 @@ from stack.core.netdevice import (
 
 if TYPE_CHECKING:
     from stack.core.netdevice import packet_type
+    from stack.core.sock import sock
     from stack.net import Net
 
 
@@ -107,6 +108,13 @@ def dev_hard_start_xmit(
     return None
 
 
+def skb_loop_sk(ptype: packet_type, sk: sock) -> bool:
+    """net/core/dev.c: a tap that belongs to the sender."""
+    if ptype.id_match is not None:
+        return ptype.id_match(ptype.af_packet_priv, sk)
+    return ptype.af_packet_priv is sk
+
+
 def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
     """net/core/dev.c: show an outgoing packet to the taps (ETH_P_ALL). Borrows skb."""
     net = dev.net
@@ -119,7 +127,7 @@ def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
             continue
         if ptype.dev is not None and ptype.dev is not dev:
             continue
-        if sk is not None and ptype.af_packet_priv is sk:
+        if sk is not None and skb_loop_sk(ptype, sk):
             continue
         clone = skb_clone(skb)
         if clone is None or not skb_orphan_frags(clone, net.skb_pages):

@@ -33,6 +33,7 @@ from stack.core.drop_reason import (
 from stack.core.netdevice import (
     ETH_HLEN,
     ETH_P_802_2,
+    ETH_P_802_3,
     ETH_P_802_3_MIN,
     ETH_P_8021AD,
     ETH_P_8021Q,
@@ -174,7 +175,9 @@ def skb_vlan_untag(skb: sk_buff) -> sk_buff | None:
     skb_pull(skb, ETH_HLEN)
     skb_reset_network_header(skb)
     skb_reset_mac_len(skb)
-    skb.protocol = inner if inner >= ETH_P_802_3_MIN else ETH_P_802_2
+    if inner < ETH_P_802_3_MIN:  # vlan_set_encap_proto: a length; Novell's frames have no LLC
+        inner = ETH_P_802_3 if skb_copy_bits(skb, 0, 2) == b"\xff\xff" else ETH_P_802_2
+    skb.protocol = inner
     return skb
 
 

@@ -144,7 +144,11 @@ def net_rx_action(machine: Machine) -> None:
         if napi.state & _BUSY == NAPI_STATE_SCHED:
             weight = napi.weight
             poll = napi.poll
-            work = poll(napi, weight)
+            try:
+                work = poll(napi, weight)
+            except BaseException:
+                poll_again(machine, napi)
+                raise
             sd.processed += work
             if work >= weight:
                 if napi.rx_list:
@@ -168,7 +172,12 @@ def net_rx_action(machine: Machine) -> None:
                 todo, sd.poll_list, index = sd.poll_list, [], 0
             napi = todo[index]
             index += 1
-            work = napi_poll(napi, repoll)
+            try:
+                work = napi_poll(napi, repoll)
+            except BaseException:
+                sd.poll_list = todo[index:] + sd.poll_list + repoll
+                poll_again(machine, napi)
+                raise
             sd.processed += work
             budget -= work
             if budget <= 0:
@@ -179,6 +188,18 @@ def net_rx_action(machine: Machine) -> None:
     if index < len(todo) or repoll or sd.poll_list:
         sd.poll_list = todo[index:] + sd.poll_list + repoll
         machine.softirq_pending |= _NET_RX
+
+
+def poll_again(machine: Machine, napi: napi_struct) -> None:
+    """An exception came out of the poll function: what it has not taken waits for the next turn.
+
+    A packet's functions raise nothing, but on their way they call a program's: hooks, callbacks,
+    and the interpreter, which may run a signal's handler.
+    """
+    sd = machine.softnet_data
+    if napi.state & _BUSY == NAPI_STATE_SCHED and napi not in sd.poll_list:
+        sd.poll_list.append(napi)
+    machine.softirq_pending |= _NET_RX
 
 
 def napi_gro_receive(napi: napi_struct, skb: sk_buff) -> int:

@@ -18,7 +18,6 @@ from stack.core.snmp import rtnl_link_stats64
 
 if TYPE_CHECKING:
     from stack.core.ethtool import ethtool_ops
-    from stack.core.sock import sock
     from stack.core.timer import timer_list
     from stack.ipv4.devinet import in_device
     from stack.ipv6.if_inet6 import inet6_dev
@@ -79,6 +78,7 @@ ETH_FRAME_LEN = 1514
 ETH_FCS_LEN = 4
 ETH_MIN_MTU = 68
 ETH_MAX_MTU = 0xFFFF
+ETH_P_802_3 = 0x0001
 ETH_P_802_2 = 0x0004
 ETH_P_ALL = 0x0003
 ETH_P_LOOP = 0x0060
@@ -233,17 +233,20 @@ NETREG_RELEASED = 3
 class packet_type:
     """A protocol handler or tap: `func(skb, dev, pt, orig_dev) -> int` takes ownership of skb.
 
-    `type` is an EtherType (host order) or ETH_P_ALL; `dev` limits it to one interface. `id_match`
-    (a sock) keeps a tap from seeing what its own socket sent. `list_func(skbs, pt, orig_dev)` takes
-    ownership of several packets of one `orig_dev`; without it each of them goes to `func`.
+    `type` is an EtherType (host order) or ETH_P_ALL; `dev` limits it to one interface.
+    `af_packet_priv` is whose it is: a socket, which does not see what it sent, or with
+    `id_match(af_packet_priv, sk)` who says so of the sockets that it belongs to.
+    `list_func(skbs, pt, orig_dev)` takes ownership of several packets of one `orig_dev`; without it
+    each of them goes to `func`.
     """
 
     type: int
     func: Callable[[sk_buff, net_device, packet_type, net_device], int]
     dev: net_device | None = None
-    af_packet_priv: sock | None = None
+    af_packet_priv: Any = None
     ignore_outgoing: bool = False
     list_func: Callable[[list[sk_buff], packet_type, net_device], None] | None = None
+    id_match: Callable[[Any, Any], bool] | None = None
 
 
 def no_poll(napi: napi_struct, budget: int) -> int:

@@ -396,14 +396,16 @@ def sk_lock_free(sk: sock, seen: Any) -> bool:
 
 def release_sock(sk: sock) -> None:
     """net/core/sock.c: drain the backlog, run the protocol's release_cb, give `sk` up."""
-    if sk.sk_backlog:
-        __release_sock(sk)
-    release_cb = sk.sk_prot.release_cb
-    if release_cb is not None:
-        release_cb(sk)
-    sk.sk_lock_owned = False
-    if sk.sk_sleepers:
-        wake_up(sk.sk_wq)
+    try:
+        if sk.sk_backlog:
+            __release_sock(sk)
+        release_cb = sk.sk_prot.release_cb
+        if release_cb is not None:
+            release_cb(sk)
+    finally:  # a signal's handler may have raised in a packet of the backlog
+        sk.sk_lock_owned = False
+        if sk.sk_sleepers:
+            wake_up(sk.sk_wq)
 
 
 def __release_sock(sk: sock) -> None:

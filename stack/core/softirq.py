@@ -113,6 +113,14 @@ def __do_softirq(machine: Machine) -> None:
             if not machine.softirq_pending:
                 return
         handle_softirqs(machine)
+    except BaseException:
+        # Somebody's own function within a packet: a hook, a callback, the handler of a signal. What
+        # else is raised, and what it left, is ksoftirqd's.
+        machine.softirq_pending |= _NET_RX
+        if not machine.ksoftirqd_queued and not machine.closed:
+            machine.ksoftirqd_queued = True
+            machine.clock.call_soon(machine.run_ksoftirqd)
+        raise
     finally:
         machine.softirq_count -= 1
 
@@ -126,7 +134,11 @@ def handle_softirqs(machine: Machine) -> None:
         machine.softirq_pending = 0
         for nr in _ORDER[pending]:
             stats[nr] += 1
-            vec[nr](machine)
+            try:
+                vec[nr](machine)
+            except BaseException:
+                machine.softirq_pending |= pending
+                raise
         if not machine.softirq_pending:
             return
     if not machine.ksoftirqd_queued and not machine.closed:

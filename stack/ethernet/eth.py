@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import eth_hdr, eth_header_push, eth_type_trans_fast
-from fastpath.skbuff import sk_buff
+from fastpath.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, sk_buff
 from stack.core.dev import alloc_netdev_mqs
 from stack.core.netdevice import (
     ARPHRD_ETHER,
@@ -84,7 +84,10 @@ def eth_type_trans(skb: sk_buff, dev: net_device) -> int:
     Returns the protocol (EtherType in host order; ETH_P_802_2 for a length field).
     """
     skb.dev = dev
-    return eth_type_trans_fast(skb, dev.dev_addr)
+    protocol = eth_type_trans_fast(skb, dev.dev_addr)
+    if skb.pkt_type == PACKET_BROADCAST and dev.broadcast != ETH_BROADCAST:
+        skb.pkt_type = PACKET_MULTICAST  # lo has zeros for it
+    return protocol
 
 
 eth_header_ops = header_ops(

@@ -79,6 +79,7 @@ from stack.core.uapi import (
     SOCK_RAW,
     SOL_PACKET,
 )
+from stack.packet.packet_fanout import fanout_link, fanout_unlink
 from stack.packet.packet_sock import (
     PACKET_AUXDATA,
     TP_STATUS_CSUM_VALID,
@@ -104,7 +105,10 @@ MAX_LINEAR = 0x600
 def register_prot_hook(sk: packet_sock) -> None:
     """net/packet/af_packet.c: begin to receive."""
     if not sk.running:
-        dev_add_pack(sk.net, sk.prot_hook)
+        if sk.fanout is not None:
+            fanout_link(sk, sk.fanout)
+        else:
+            dev_add_pack(sk.net, sk.prot_hook)
         sk.running = True
 
 
@@ -112,7 +116,10 @@ def unregister_prot_hook(sk: packet_sock) -> None:
     """net/packet/af_packet.c (__unregister_prot_hook): receive no more."""
     if sk.running:
         sk.running = False
-        dev_remove_pack(sk.net, sk.prot_hook)
+        if sk.fanout is not None:
+            fanout_unlink(sk, sk.fanout)
+        else:
+            dev_remove_pack(sk.net, sk.prot_hook)
 
 
 def packet_down(sk: packet_sock) -> None:
@@ -125,10 +132,13 @@ def packet_down(sk: packet_sock) -> None:
 def packet_do_bind(sk: packet_sock, ifindex: int, proto: int) -> int:
     """net/packet/af_packet.c: receive `proto` (0: as before) on an interface, 0 for any.
 
-    Returns 0 or -ENODEV. An interface that is down leaves ENETDOWN as the socket's error.
+    Returns 0, -ENODEV, or -EINVAL for a socket of a fanout group. An interface that is down leaves
+    ENETDOWN as the socket's error.
     """
     lock_sock(sk)
     try:
+        if sk.fanout is not None:
+            return -errno.EINVAL
         proto = proto or sk.num
         dev: net_device | None = None
         if ifindex:
@@ -161,7 +171,7 @@ def packet_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_dev
 
     Data behind the MAC header, or at it for what is sent. Takes ownership of (a reference to) skb.
     """
-    sk: packet_sock = pt.af_packet_priv  # type: ignore[assignment]
+    sk: packet_sock = pt.af_packet_priv
     if skb.pkt_type == PACKET_LOOPBACK:
         consume_skb(skb)
         return 0

@@ -38,6 +38,7 @@ from stack.packet.af_packet import (
     register_prot_hook,
     unregister_prot_hook,
 )
+from stack.packet.packet_fanout import fanout_release
 from stack.packet.packet_sock import packet_sock
 from stack.packet.packet_sockopt import (
     packet_dev_mclist_delete,
@@ -85,6 +86,7 @@ def packet_release(sock: socket) -> int:
         return 0
     sk.net.packet_sklist.remove(sk)
     unregister_prot_hook(sk)
+    fanout_release(sk)
     packet_flush_mclist(sk)
     sk.cached_dev = sk.prot_hook.dev = None
     sock_orphan(sk)
@@ -97,12 +99,13 @@ def packet_release(sock: socket) -> int:
 def packet_bind(sock: socket, uaddr: sockaddr, addr_len: int) -> int:
     """net/packet/af_packet.c: an interface (0: any) and a protocol (0: as before).
 
-    Raises: OSError EINVAL, ENODEV.
+    Raises: OSError EINVAL, also for a socket of a fanout group; ENODEV.
     """
     name = ll_address(uaddr)
     err = packet_do_bind(sock.sk, name.ifindex, name.protocol)
     if err:
-        raise OSError(-err, f"no interface {name.ifindex}")
+        what = "no interface" if err == -errno.ENODEV else "the socket is of a group; interface"
+        raise OSError(-err, f"{what} {name.ifindex}")
     return 0
 
 
@@ -185,6 +188,8 @@ def packet_notifier(msg: int, dev: net_device) -> int:
 def packet_net_init(net: Net) -> None:
     """net/packet/af_packet.c: the list of sockets of a namespace, and the family in it."""
     net.packet_sklist = []
+    net.packet_fanout_list = []
+    net.packet_fanout_next_id = 0
     proto_register(net, packet_proto)
     sock_register(net, packet_family_ops)
     register_netdevice_notifier(net, packet_notifier)

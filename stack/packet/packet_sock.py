@@ -9,6 +9,7 @@ from stack.core.rows import FRESH, row, state
 from stack.core.sock import sock
 
 if TYPE_CHECKING:
+    from fastpath.bpf import bpf_prog
     from stack.core.netdevice import net_device
 
 # options of SOL_PACKET
@@ -23,8 +24,11 @@ PACKET_HDRLEN = 11
 PACKET_RESERVE = 12
 PACKET_LOSS = 14
 PACKET_TIMESTAMP = 17
+PACKET_FANOUT = 18
 PACKET_TX_HAS_OFF = 19
 PACKET_QDISC_BYPASS = 20
+PACKET_ROLLOVER_STATS = 21
+PACKET_FANOUT_DATA = 22
 PACKET_IGNORE_OUTGOING = 23
 
 # mr_type
@@ -32,6 +36,20 @@ PACKET_MR_MULTICAST = 0
 PACKET_MR_PROMISC = 1
 PACKET_MR_ALLMULTI = 2
 PACKET_MR_UNICAST = 3
+
+# ways to fan out, and flags
+PACKET_FANOUT_HASH = 0
+PACKET_FANOUT_LB = 1
+PACKET_FANOUT_CPU = 2
+PACKET_FANOUT_ROLLOVER = 3
+PACKET_FANOUT_RND = 4
+PACKET_FANOUT_QM = 5
+PACKET_FANOUT_CBPF = 6
+PACKET_FANOUT_EBPF = 7
+PACKET_FANOUT_FLAG_ROLLOVER = 0x1000
+PACKET_FANOUT_FLAG_UNIQUEID = 0x2000
+PACKET_FANOUT_FLAG_IGNORE_OUTGOING = 0x4000
+PACKET_FANOUT_FLAG_DEFRAG = 0x8000
 
 # tp_status of struct tpacket_auxdata
 TP_STATUS_USER = 1 << 0
@@ -66,6 +84,32 @@ def new_hook(sk: packet_sock) -> packet_type:
 
 
 @state
+class packet_rollover:
+    """struct packet_rollover: where the last frame went that had no room here, and how many did."""
+
+    sock: int = row(0)
+    num: int = row(0)
+    num_huge: int = row(0)
+    num_failed: int = row(0)
+    history: list[int] = row(make=lambda: [0] * 16)
+
+
+@state
+class packet_fanout:
+    """struct packet_fanout: a group of sockets; `arr` has those that receive."""
+
+    id: int
+    type: int
+    flags: int
+    max_num_members: int
+    prot_hook: packet_type = row()
+    arr: list[packet_sock] = row(make=list)
+    sk_ref: int = row(0)
+    rr_cur: int = row(0)
+    bpf_prog: bpf_prog | None = row()
+
+
+@state
 class packet_sock(sock):
     """struct packet_sock. `num` is the protocol in host order, `ifindex` -1 after its end."""
 
@@ -79,6 +123,8 @@ class packet_sock(sock):
     mclist: list[packet_mclist] = row(make=list, clone=FRESH)
     tp_packets: int = row(0)
     tp_drops: int = row(0)
+    fanout: packet_fanout | None = row()
+    rollover: packet_rollover | None = row()
     auxdata: bool = row(False)
     origdev: bool = row(False)
     qdisc_bypass: bool = row(False)

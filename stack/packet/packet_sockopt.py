@@ -16,11 +16,19 @@ from stack.core.dev import (
 )
 from stack.core.sockopt import opt_bytes, opt_int
 from stack.core.uapi import SOL_PACKET
+from stack.packet.packet_fanout import (
+    fanout_add,
+    fanout_get,
+    fanout_set_data,
+    rollover_stats,
+)
 from stack.packet.packet_sock import (
     PACKET_ADD_MEMBERSHIP,
     PACKET_AUXDATA,
     PACKET_COPY_THRESH,
     PACKET_DROP_MEMBERSHIP,
+    PACKET_FANOUT,
+    PACKET_FANOUT_DATA,
     PACKET_HDRLEN,
     PACKET_IGNORE_OUTGOING,
     PACKET_LOSS,
@@ -31,6 +39,7 @@ from stack.packet.packet_sock import (
     PACKET_ORIGDEV,
     PACKET_QDISC_BYPASS,
     PACKET_RESERVE,
+    PACKET_ROLLOVER_STATS,
     PACKET_STATISTICS,
     PACKET_TIMESTAMP,
     PACKET_TX_HAS_OFF,
@@ -148,7 +157,7 @@ def opt_int_only(optval: Any) -> int:
 def packet_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
     """net/packet/af_packet.c. Raises: OSError ENOPROTOOPT, EINVAL, ENODEV.
 
-    Rings, fanout groups and virtio headers do not exist here: ENOPROTOOPT.
+    Rings, which a program would map, and virtio headers do not exist here: ENOPROTOOPT.
     """
     sk: packet_sock = sock.sk
     if level != SOL_PACKET:
@@ -157,6 +166,10 @@ def packet_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> No
         packet_mc_add(sk, packet_mreq(optval))
     elif optname == PACKET_DROP_MEMBERSHIP:
         packet_mc_drop(sk, packet_mreq(optval))
+    elif optname == PACKET_FANOUT:
+        fanout_add(sk, optval)
+    elif optname == PACKET_FANOUT_DATA:
+        fanout_set_data(sk, optval)
     else:
         packet_set_int(sk, optname, optval)
 
@@ -208,6 +221,10 @@ def packet_getsockopt(sock: socket, level: int, optname: int) -> Any:
         packets, drops = sk.tp_packets, sk.tp_drops
         sk.tp_packets = sk.tp_drops = 0
         return STATS.pack(packets + drops & M32, drops & M32)
+    if optname == PACKET_ROLLOVER_STATS:
+        return rollover_stats(sk)
+    if optname == PACKET_FANOUT:
+        return fanout_get(sk)
     values = {
         PACKET_AUXDATA: sk.auxdata,
         PACKET_ORIGDEV: sk.origdev,

@@ -10,7 +10,7 @@ import importlib.util
 import socket as stdlib
 import sys
 import types
-from functools import partial
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -26,6 +26,8 @@ class _SocketType(type):
     """`socket.socket` as a class: calling makes a Socket of the host, isinstance knows them."""
 
     host: Host
+    used: int
+    """How often the stack was asked for something; a test that never does tests nothing."""
 
     def __call__(
         cls,
@@ -34,6 +36,7 @@ class _SocketType(type):
         proto: int = ANY,
         fileno: int | None = None,
     ) -> Socket:
+        cls.used += 1
         if fileno is not None:
             return Socket(cls.host, fileno=fileno)
         return Socket(
@@ -54,21 +57,59 @@ def socket_module(host: Host) -> types.ModuleType:
     """The standard library's socket module with the sockets of `host`."""
     module = types.ModuleType("socket")
     module.__dict__.update(vars(stdlib))
+    kind = _SocketType("socket", (), {"host": host, "used": 0})
+    module.socket = kind  # type: ignore[attr-defined]
+    module.SocketType = kind  # type: ignore[attr-defined]
+
+    def counted(function: Any) -> Any:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            kind.used += 1
+            return function(*args, **kwargs)
+
+        return call
+
     for name in ("CMSG_LEN", "CMSG_SPACE", "recv_fds", "send_fds"):
-        setattr(module, name, getattr(ours, name))
-    module.socket = _SocketType("socket", (), {"host": host})  # type: ignore[attr-defined]
-    module.SocketType = module.socket  # type: ignore[attr-defined]
-    for name in (
-        "socketpair",
-        "create_connection",
-        "create_server",
-        "getaddrinfo",
-        "getnameinfo",
-        "gethostbyname",
-        "gethostbyaddr",
-    ):
-        setattr(module, name, partial(getattr(ours, name), host))
+        setattr(module, name, counted(getattr(ours, name)))
+    for name in OF_A_HOST:
+        setattr(module, name, counted(_of_host(getattr(ours, name), host)))
+    module.getaddrinfo = counted(_with_enums(host))  # type: ignore[attr-defined]
     return module
+
+
+OF_A_HOST = (
+    "create_connection",
+    "create_server",
+    "getdefaulttimeout",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "getnameinfo",
+    "has_dualstack_ipv6",
+    "setdefaulttimeout",
+    "socketpair",
+)
+"""Functions of stack.socket whose first argument is the host."""
+
+
+def _of_host(function: Any, host: Host) -> Any:
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(host, *args, **kwargs)
+
+    return call
+
+
+def _with_enums(host: Host) -> Any:
+    """`getaddrinfo` with the enums that socket.py makes of the C module's ints."""
+
+    def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
+        return [
+            (stdlib.AddressFamily(row[0]), stdlib.SocketKind(row[1]), *row[2:])
+            for row in ours.getaddrinfo(host, *args, **kwargs)
+        ]
+
+    return getaddrinfo
 
 
 def load(host: Host) -> types.ModuleType:
@@ -93,7 +134,7 @@ def load(host: Host) -> types.ModuleType:
     helper = types.ModuleType(support.__name__)
     helper.__dict__.update(vars(support))
     for key, value in vars(support).items():
-        if isinstance(value, types.FunctionType):
+        if isinstance(value, types.FunctionType) and value.__globals__ is vars(support):
             copy = types.FunctionType(
                 value.__code__, helper.__dict__, key, value.__defaults__, value.__closure__
             )

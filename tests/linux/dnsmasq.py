@@ -115,6 +115,14 @@ class VethPair:
             peer.ip("link", "set", name, "up")
         self.server.ip("addr", "add", f"{SERVER4}/24", "dev", self.inner)
         self.server.ip("addr", "add", f"{SERVER6}/64", "dev", self.inner)
+        # The kernel's link watch sees the carrier up to a second later. Until then IPv6 has no
+        # routes there, for multicast neither: ENETUNREACH.
+        deadline = time.monotonic() + 30
+        for peer, name in ((self.server, self.inner), (self.client, self.outer)):
+            asked = ("ip", "-6", "route", "show", "table", "local", "ff00::/8", "dev", name)
+            while not peer.run(*asked).stdout.strip():
+                assert time.monotonic() < deadline, f"{name} does not come up"
+                time.sleep(0.05)
 
     def close(self) -> None:
         self.client.close()

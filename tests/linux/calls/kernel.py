@@ -236,6 +236,16 @@ def enter() -> None:
     ip("link", "set", "eth0", "up")
     ip("addr", "add", f"{ADDR4}/24", "dev", "eth0")
     ip("-6", "addr", "add", f"{ADDR6}/64", "dev", "eth0", "nodad")
+    # The link-local address and the route of groups come when the kernel's link watch sees the
+    # carrier, up to a second later.
+    deadline = time.monotonic() + 30
+    while not any(
+        line.startswith("fe80") and line.endswith(" eth0")
+        for line in Path("/proc/self/net/if_inet6").read_text().splitlines()
+    ):
+        if time.monotonic() > deadline:
+            raise TimeoutError("eth0 does not come up")
+        time.sleep(0.01)
 
 
 def sysctls() -> dict[str, Any]:

@@ -20,6 +20,7 @@ CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
 IFREQ = struct.Struct("16sh22x")
 IFF_UP = 1
+IFF_RUNNING = 0x40
 
 
 class KernelNet:
@@ -73,10 +74,23 @@ class KernelNet:
     def set_up(self, name: str, up: bool) -> None:
         """`ip link set NAME up`, or down."""
         with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            asked = IFREQ.pack(name.encode(), 0)
-            _, flags = IFREQ.unpack(fcntl.ioctl(sock, SIOCGIFFLAGS, asked))
+            flags = self.flags(name)
             flags = flags | IFF_UP if up else flags & ~IFF_UP
             fcntl.ioctl(sock, SIOCSIFFLAGS, IFREQ.pack(name.encode(), flags))
+
+    def flags(self, name: str) -> int:
+        """IFF_* of an interface."""
+        with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            found = fcntl.ioctl(sock, SIOCGIFFLAGS, IFREQ.pack(name.encode(), 0))
+            return int(IFREQ.unpack(found)[1])
+
+    def is_up(self, name: str) -> bool:
+        """The interface was set up."""
+        return bool(self.flags(name) & IFF_UP)
+
+    def running(self, name: str) -> bool:
+        """The kernel's link watch has seen that the interface has a carrier."""
+        return bool(self.flags(name) & IFF_RUNNING)
 
     def close(self) -> None:
         """Leave the namespace, which ends when its last socket does."""

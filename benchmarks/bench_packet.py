@@ -1,0 +1,8 @@
+"""AF_PACKET; what is measured stands in `rows/packet.py`."""
+
+from __future__ import annotations
+
+from .rows import packet
+from .sized import tests_of
+
+globals().update(tests_of(packet.ROWS))

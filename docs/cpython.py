@@ -1,0 +1,48 @@
+"""docs/cpython.md: which of CPython's socket tests run over the stack, and why others do not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.cpython.table import CLASSES, CLASSES_LEFT_OUT, LEFT_OUT, classes
+
+INTRO = """# CPython's own socket tests
+
+Written by `docs/generate.py` from `tests/cpython/table.py`.
+
+`tests/cpython` runs classes of CPython's `Lib/test/test_socket.py` (3.11 to 3.13) over
+`stack.socket`: the module that the tests take for `socket` has sockets of one host in the place of
+the kernel's. A test that would pass without asking the stack for anything is not counted, it fails
+and has to be listed below.
+
+```console
+$ python -m pytest -q tests/cpython -k BasicUDPTest
+```
+"""
+
+
+def by_reason(table: dict[str, str]) -> str:
+    """A table of the names of each reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in table.items():
+        reasons.setdefault(reason, []).append(name)
+    rows = [
+        f"| {reason} | {', '.join(f'`{name}`' for name in names)} |"
+        for reason, names in reasons.items()
+    ]
+    return "\n".join(["| reason | |", "|---|---|", *rows])
+
+
+def markdown() -> str:
+    """The page."""
+    parts = [INTRO, f"## What runs\n\n{len(classes())} classes:\n\n| | |\n|---|---|"]
+    parts[-1] += "".join(
+        f"\n| {subject} | {', '.join(f'`{name}`' for name in names)} |"
+        for subject, names in CLASSES.items()
+    )
+    parts.append(f"## Classes that do not\n\n{by_reason(CLASSES_LEFT_OUT)}")
+    parts.append(f"## Tests of the classes above that do not\n\n{by_reason(LEFT_OUT)}")
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
