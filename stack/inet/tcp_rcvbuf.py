@@ -6,7 +6,7 @@ from fastpath.skbuff import sk_buff
 from stack.core.sk_mem import SOCK_SNDBUF_LOCK, sk_under_memory_pressure
 from stack.core.sock import SOCK_RCVBUF_LOCK
 from stack.inet.inet_connection_sock import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2
-from stack.inet.tcp_const import TCP_MSS_DEFAULT
+from stack.inet.tcp_const import MSEC, TCP_MSS_DEFAULT
 from stack.inet.tcp_rtt import tcp_rtt_tsopt_us
 from stack.inet.tcp_sock import (
     M32,
@@ -150,23 +150,30 @@ def tcp_rcv_rtt_update(sk: tcp_sock, sample: int, win_dep: bool) -> None:
 
 
 def tcp_rcv_rtt_measure(sk: tcp_sock) -> None:
-    """Without timestamps: the time one window takes."""
+    """Without timestamps: the time one window takes.
+
+    Linux counts at least a microsecond. On a virtual wire without latency a round trip takes none.
+    """
     if sk.rcv_rtt_est_time:
         if before(sk.rcv_nxt, sk.rcv_rtt_est_seq):
             return
-        delta_us = max((sk.tcp_mstamp - sk.rcv_rtt_est_time) // 1000, 1)
-        tcp_rcv_rtt_update(sk, delta_us, True)
+        tcp_rcv_rtt_update(sk, (sk.tcp_mstamp - sk.rcv_rtt_est_time) // 1000, True)
     sk.rcv_rtt_est_seq = (sk.rcv_nxt + sk.rcv_wnd) & M32
     sk.rcv_rtt_est_time = sk.tcp_mstamp or 1
 
 
 def tcp_rcv_rtt_measure_ts(sk: tcp_sock, skb: sk_buff) -> None:
-    """With timestamps: the echo of what we sent."""
+    """With timestamps: the echo of what we sent.
+
+    As since Linux 6.16 one of this very millisecond says nothing: `tcp_rcv_rtt_measure` knows more.
+    """
     rx_opt = sk.rx_opt
     tsecr = rx_opt.rcv_tsecr
     if not rx_opt.saw_tstamp or tsecr == sk.rcv_rtt_last_tsecr:
         return
     sk.rcv_rtt_last_tsecr = tsecr
+    if (sk.tcp_mstamp // MSEC) & M32 == tsecr:
+        return
     if ((skb.end_seq - skb.seq) & M32) >= sk.icsk_ack_rcv_mss:
         delta = tcp_rtt_tsopt_us(sk)
         if delta >= 0:

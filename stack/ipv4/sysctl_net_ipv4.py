@@ -228,7 +228,7 @@ TCP = (
     _u8("tcp_retries1", 3, "timeouts before the route is doubted"),
     _u8("tcp_retries2", 15, "timeouts before a connection is given up"),
     _u8("tcp_rfc1337", 0, "RST does not end TIME_WAIT"),
-    _vector("tcp_rmem", (4096, 4 << 20, 6 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
+    _vector("tcp_rmem", (4096, 131072, 6 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
     _bool("tcp_sack", 1, "selective acknowledgements (RFC 2018)"),
     _u8("tcp_slow_start_after_idle", 1, "shrink the window after a pause (RFC 2861)"),
     _u8("tcp_stdurg", 0, "the urgent pointer as in RFC 1122"),

@@ -58,7 +58,8 @@ def test_initial_window_is_ten_segments() -> None:
 
 
 def test_slow_start_doubles_each_round_trip() -> None:
-    with TcpNet(latency_ns=50 * MS) as net:
+    """Where the receiver's window is no bound."""
+    with TcpNet(latency_ns=50 * MS, sysctl={"tcp_rmem": (4096, 4 << 20, 6 << 20)}) as net:
         client, server = net.pair()
         client.send(b"x" * 900_000)
         windows = []
@@ -72,7 +73,11 @@ def test_slow_start_doubles_each_round_trip() -> None:
 
 
 def test_congestion_avoidance_adds_one_segment_per_round_trip() -> None:
-    sysctl = {"tcp_congestion_control": "reno", "tcp_wmem": (4096, 1 << 20, 1 << 20)}
+    sysctl = {
+        "tcp_congestion_control": "reno",
+        "tcp_wmem": (4096, 1 << 20, 1 << 20),
+        "tcp_rmem": (4096, 4 << 20, 6 << 20),
+    }
     with TcpNet(latency_ns=50 * MS, sysctl=sysctl) as net:
         client, server = net.pair()
         client.sk.snd_ssthresh = 10

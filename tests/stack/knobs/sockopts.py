@@ -772,8 +772,8 @@ def tcp_notsent_lowat(value: Any) -> bool:
 
 
 def tcp_quickack(value: Any) -> bool:
-    """The ACK of one segment comes at once."""
-    with tcp(latency_ns=MS) as net:
+    """The ACK of one segment comes at once, while the window may grow."""
+    with tcp(latency_ns=MS, sysctl={"tcp_rmem": (4096, 4 << 20, 6 << 20)}) as net:
         a, b = flows(net)
         sock_option(b, t.TCP_QUICKACK, value)
         del net.log[:]

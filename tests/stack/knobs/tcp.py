@@ -248,7 +248,7 @@ def tcp_max_tw_buckets(rig: Rig) -> int:
 
 def tcp_mem(rig: Rig) -> bool:
     """Megabytes that nobody reads are taken."""
-    with rig.tcp() as net:
+    with rig.tcp(sysctl={"tcp_rmem": (4096, 4 << 20, 6 << 20)}) as net:
         a, b = net.pair()
         for _ in range(200):
             with contextlib.suppress(BlockingIOError):
@@ -304,8 +304,8 @@ def tcp_orphan_retries(rig: Rig) -> int:
 
 
 def tcp_pingpong_thresh(rig: Rig) -> bool:
-    """After one answer, the ACK of the next data waits."""
-    with rig.tcp() as net:
+    """After an answer the ACK of the next data waits; else a growing window is told at once."""
+    with rig.tcp(sysctl={"tcp_rmem": (4096, 4 << 20, 6 << 20)}) as net:
         a, b = flows(net)
         for _ in range(2):
             a.send(b"question")
