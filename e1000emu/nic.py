@@ -21,12 +21,13 @@ from e1000emu.models import Model, eeprom_image, model
 from e1000emu.pci import Message, PciFunction, Slot
 from e1000emu.phy import AUTONEG_NS, LinkState, Mdic, Phy
 from e1000emu.ports import Clock, InterruptLine, Link
-from e1000emu.regs import BAR0_BYTES, reg
+from e1000emu.regs import BAR0_BYTES, at_offset, reg
 from e1000emu.regview import LEVEL_POWER_ON, LEVEL_RST, Registers
 from e1000emu.rx import Rx
 from e1000emu.stats import Stats
 from e1000emu.tx import Tx
 from e1000emu.wakeup import PmeCallback, Wakeup
+from e1000emu.watch import Watch
 from fastpath.dma import DmaTable
 from fastpath.errors import whole_number
 from fastpath.macpath import MacState, RxSink
@@ -91,7 +92,7 @@ class Nic:
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")
         self.link = link
         self.clock = clock
-        self.misuse = Misuse(strict=strict)
+        self.misuse = Misuse(strict=strict, now_ns=clock.now_ns)
         self.shared = MacState()
         """What the compiled parts of all blocks look at."""
         self.resets = 0
@@ -120,6 +121,7 @@ class Nic:
         for block in (self.interrupts, self.tx, self.rx):
             block.attach()
         self.regs.file.on_unknown = self._unknown
+        self.watch = Watch(self)
         self.slot = Slot(self)
         self._read32 = self.regs.read32
         self._write32 = self.regs.write32
@@ -166,7 +168,7 @@ class Nic:
             self._odd_write(off, value, size)
 
     def _odd_read(self, off: int, size: int) -> int:
-        self.misuse.note("access-size", f"read of {size} bytes at {off:#x}")
+        self.misuse.note("access-size", *_plain(size, off))
         if size <= 0 or off < 0:
             return 0
         low = self._read32(off & ~3)
@@ -175,7 +177,9 @@ class Nic:
         return low | self._read32((off & ~3) + 4) << 32
 
     def _odd_write(self, off: int, value: int, size: int) -> None:
-        self.misuse.note("access-size", f"write of {size} bytes at {off:#x}")
+        found = at_offset(off) if size > 0 else None
+        narrow = found is not None and found.reg.group == "filters"
+        self.misuse.note("table-size" if narrow else "access-size", *_plain(size, off))
         if size <= 0 or not 0 <= off < BAR0_BYTES:
             return
         base = off & ~3
@@ -189,33 +193,32 @@ class Nic:
         self._write32(base, merged)
 
     def _unknown(self, off: int, is_write: bool, value: int) -> None:
-        what = f"write of {value:#x} to" if is_write else "read of"
-        self.misuse.note("unknown-register", f"{what} {off:#x}")
+        self.misuse.note("unknown-register", off, value)
 
     # --- I/O BAR ---------------------------------------------------------------------------------
 
     def io_read(self, off: int, size: int = 4) -> int:
         """Read IOADDR or the register it selects (SDM p213)."""
         if size != 4 or off not in (IOADDR, IODATA):
-            self.misuse.note("io-size", f"read of {size} bytes at {off:#x}")
+            self.misuse.note("io-size", *_plain(size, off))
             if off & ~3 != IOADDR or size > 4 or size <= 0:
                 return 0
             return self.io_address >> 8 * (off & 3) & (1 << 8 * size) - 1
         if off == IOADDR:
             return self.io_address
         if self.io_address >= BAR0_BYTES:
-            self.misuse.note("io-address", f"IOADDR={self.io_address:#x}")
+            self.misuse.note("io-address", self.io_address)
             return 0
         return self.mmio_read(self.io_address, 4)
 
     def io_write(self, off: int, value: int, size: int = 4) -> None:
         """Write IOADDR or the register it selects; narrower writes are ignored (SDM p213)."""
         if size != 4 or off not in (IOADDR, IODATA):
-            self.misuse.note("io-size", f"write of {size} bytes at {off:#x}")
+            self.misuse.note("io-size", *_plain(size, off))
         elif off == IOADDR:
             self.io_address = value & IOADDR_MASK
         elif self.io_address >= BAR0_BYTES:
-            self.misuse.note("io-address", f"IOADDR={self.io_address:#x}")
+            self.misuse.note("io-address", self.io_address)
         else:
             self.mmio_write(self.io_address, value, 4)
 
@@ -307,7 +310,7 @@ class Nic:
         lbm = self.regs.peek(RCTL) >> 6 & 3
         loop = lbm == LBM_MAC or self.phy.loopback
         if lbm == LBM_TRANSCEIVER and not loop:
-            self.misuse.note("lbm-without-phy", f"RCTL={self.regs.peek(RCTL):#x}")
+            self.misuse.note("lbm-without-phy", self.regs.peek(RCTL))
         tx, rx = self.tx, self.rx
         tx.loop = rx.loop if loop else None
         tx.engine.gso_max_bytes = 0 if loop else getattr(self.link, "gso_max_bytes", 0)
@@ -467,10 +470,16 @@ class Nic:
         self.pci.load(state.pci)
         self.update_loopback()
         self.phy.cable(self.link.carrier, self.link.speed_mbps, True)
+        self.misuse.load(state.misuse)
 
     def __repr__(self) -> str:
         up = "up" if self.link_up else "down"
         return f"<Nic {self.model.name} {self.mac.hex(':')} link {up} {self.misuse!r}>"
+
+
+def _plain(size: int, off: int) -> tuple[int, int]:
+    """Return an access's size and offset as numbers that a case of misuse can hold."""
+    return max(size, 0), off & 0xFFFFFFFF
 
 
 _model = model

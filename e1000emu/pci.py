@@ -157,6 +157,10 @@ class PciFunction:
         if new not in (D0, D3HOT):
             self.put(PMCSR, 2, self.get(PMCSR, 2) & ~PMCSR_STATE | old)
             new = old
+        if new == D3HOT and old == D0:
+            wanted = self._nic.regs["WUFC"]
+            if wanted and not self.get(PMCSR, 2) & PMCSR_PME_EN:
+                self._nic.misuse.note("wake-no-pme", wanted)
         if old == D3HOT and new == D0:
             pme = self.get(PMCSR, 2) & (PMCSR_PME_EN | PMCSR_PME_STATUS)
             self.reset()
@@ -196,6 +200,8 @@ class PciFunction:
         """A cause has come and MSI is enabled: write the message, as bus master."""
         if self._nic.memory.enabled:
             address = self.get(MSI_ADDRESS, 4) | self.get(MSI_ADDRESS + 4, 4) << 32
+            if not address:
+                self._nic.misuse.note("msi-address")
             self._message(address, self.get(MSI_DATA, 2))
 
     def _write_message(self, address: int, data: int) -> None:
@@ -289,7 +295,7 @@ class Slot(BarWindow):
 
     def _refuse(self, bar: int, off: int) -> None:
         name = "power-state" if self._pci.power_state == D3HOT else "decode-off"
-        self._nic.misuse.note(name, f"BAR {bar} offset {off:#x}")
+        self._nic.misuse.note(name, bar & 0xFF, off & 0xFFFFFFFF)
 
     def bar_size(self, bar: int) -> int:
         """Return the size of `bar` in bytes, 0 when there is none."""

@@ -370,17 +370,17 @@ class Mdic:
             op = new >> 26 & 3
             value |= MDIC_READY
             if address != PHY_ADDRESS:
-                nic.misuse.note("phy-address", f"MDIC={new:#x}, PHY {address}")
+                nic.misuse.note("phy-address", new, address)
                 value |= MDIC_ERROR | 0xFFFF
             elif phy.held_in_reset:
-                nic.misuse.note("phy-in-reset", f"MDIC={new:#x}")
+                nic.misuse.note("phy-in-reset", new)
                 value |= MDIC_ERROR | 0xFFFF
             elif op == OP_READ:
                 value = value & ~0xFFFF | phy.read(n)
             elif op == OP_WRITE:
                 phy.write(n, new & 0xFFFF)
             else:
-                nic.misuse.note("phy-op", f"MDIC={new:#x}, OP {op}")
+                nic.misuse.note("phy-op", new, op)
                 value |= MDIC_ERROR
         nic.regs.poke(MDIC.offset, value)
         if new & MDIC_INT and not new & MDIC_READY:

@@ -46,6 +46,7 @@ MODULES = (
     "linkops",
     "macctrl",
     "macpath",
+    "misuselog",
     "mmio",
     "mmsg",
     "parse",

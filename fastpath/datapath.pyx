@@ -31,7 +31,7 @@ from fastpath.macpath cimport (
     e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
     e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
 )
-from fastpath.regfile cimport HOOK_DIRECT, HOOK_READ, HOOK_WRITE, K_MASKS, reg
+from fastpath.regfile cimport HOOK_DIRECT, HOOK_READ, HOOK_WRITE, K_MASKS, reg, reg_watched
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
 from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF
 
@@ -840,6 +840,8 @@ cdef class BusPump:
             return False
         i = self.regs.r[off >> 2].target
         r = &self.regs.r[i]
+        if reg_watched(r, value):
+            return False
         bits = value & r.wmask
         if i == self.itr:
             r.value = bits | (r.value & ~r.wmask)

@@ -11,6 +11,7 @@ cdef enum:
     HOOK_READ = 1
     HOOK_WRITE = 2
     HOOK_DIRECT = 4             # a RegHook serves reads and writes
+    HOOK_WATCH = 8              # every write is told to on_watched
 
 # Statistics slots in the order of the SDM's list (13.7); GORC, GOTC, TOR and TOT are 64-bit pairs.
 cdef enum:
@@ -105,6 +106,8 @@ cdef struct reg:
     uint32_t rc                 # cleared by reading
     uint32_t act                # told to the hook when written, never stored
     uint32_t wmask              # a write has an effect: rw | w1c | w1s | act
+    uint32_t told               # a write of 1 to one of them is told to on_watched
+    uint32_t absent             # so is a write of 1 to one of them that is 0
     uint32_t target             # index whose value this is (itself unless an alias)
     uint8_t kind
     uint8_t hooks
@@ -112,6 +115,10 @@ cdef struct reg:
     uint8_t part                # K_STAT: 0 32-bit, 1 low half, 2 high half
     uint32_t slot               # K_STAT
     int which                   # HOOK_DIRECT: the hook's own name for the register
+
+# The write of `value` is one that `RegFile.watch` asks to be told of.
+cdef inline bint reg_watched(const reg *r, uint32_t value) noexcept nogil:
+    return r.hooks & HOOK_WATCH or value & r.told or value & r.absent & ~r.value
 
 # What a compiled block derives from to be called without Python in between.
 cdef class RegHook:
@@ -122,7 +129,7 @@ cdef class RegFile:
     cdef reg *r
     cdef uint32_t n
     cdef list _read_hooks, _write_hooks, _direct, _stats
-    cdef public object on_unknown
+    cdef public object on_unknown, on_watched
     cdef public uint64_t unknown_reads, unknown_writes
     cdef reg *_at(self, object off) except NULL
     cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF

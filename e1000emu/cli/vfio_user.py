@@ -25,6 +25,7 @@ from e1000emu.cli.common import (
     report_options,
 )
 from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.explain import lines
 from e1000emu.cli.live import Row, live_counters
 from e1000emu.cli.params import OUT_FILE
 from e1000emu.cli.plugs import DEFAULT_MAC, Plug, model_option, nic_macs, open_links, plug_in
@@ -214,7 +215,7 @@ def command(
     sockets listen, last "event": "end" with the counters; what happens goes to standard error.
     With --state a client that goes finds the NIC as it left it, also behind a new server.
     SIGUSR1 shows the counters so far, with --json as "event": "counters"; on a terminal they stay
-    in view.
+    in view. SIGUSR2 says why frames or interrupts do not move, with --json as "event": "explain".
     """
     from e1000emu import AsyncioClock
     from e1000emu.embed.vfio_user.caretaker import Caretaker
@@ -257,10 +258,20 @@ def command(
             else:
                 say(summary(result))
 
+        def explain() -> None:
+            reports = [{"socket": os.fspath(p.server.path.absolute())} | p.explain() for p in plugs]
+            if as_json:
+                emit_event({"event": "explain", "nics": reports})
+                return
+            for found in reports:
+                for line in lines(found):
+                    say(line)
+
         # Before anybody can know of us: a signal ends a process that does not expect it.
         for number in (signal.SIGINT, signal.SIGTERM):
             runner.get_loop().add_signal_handler(number, failure.stop.set)
         runner.get_loop().add_signal_handler(signal.SIGUSR1, show)
+        runner.get_loop().add_signal_handler(signal.SIGUSR2, explain)
         greet(plugs, model, link_spec, say)
         if as_json:
             emit_event(ready_event(plugs, model, link_spec))
