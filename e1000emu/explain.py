@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from e1000emu.eeprommap import EEPROM_CHECKSUM
 from e1000emu.regs import decode, reg
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Reason", "explain", "idle", "reasons"]
 
 MIN_RING = 8
+EEPROM_SUMMED = 64
 CTRL_SLU = reg("CTRL").mask("SLU")
 RCTL_EN, TCTL_EN = reg("RCTL").mask("EN"), reg("TCTL").mask("EN")
 RCTL_ANY = reg("RCTL").mask("UPE", "MPE", "BAM")
@@ -44,7 +46,8 @@ def explain(nic: Nic) -> list[str]:
 
 def reasons(nic: Nic) -> list[Reason]:
     """Return what keeps frames or interrupts back, from the bus outwards; empty when all moves."""
-    return [*_bus(nic), *_link(nic), *_transmit(nic), *_receive(nic), *_interrupts(nic)]
+    blocks = (_bus, _eeprom, _link, _transmit, _receive, _interrupts)
+    return [reason for block in blocks for reason in block(nic)]
 
 
 def idle(nic: Nic) -> list[Reason]:
@@ -71,7 +74,13 @@ def idle(nic: Nic) -> list[Reason]:
 
 
 def _bus(nic: Nic) -> Iterator[Reason]:
-    if nic.pci.power_state:
+    if nic.pci.gone:
+        yield Reason(
+            "The device is gone from its slot: every read gives ones.",
+            "PCI Hot-Plug 1.1",
+            "remove the driver (echo 1 > remove) and rescan the bus when it is back",
+        )
+    elif nic.pci.power_state:
         yield Reason(
             "The function is in D3hot: write D0 to PMCSR (configuration offset E0).",
             "6.3.3",
@@ -94,6 +103,16 @@ def _bus(nic: Nic) -> Iterator[Reason]:
             f"{nic.memory.aborts} DMA accesses fell outside the memory the device may reach.",
             "4.1",
             "give bus addresses, not virtual ones, in the rings' bases and in the descriptors",
+        )
+
+
+def _eeprom(nic: Nic) -> Iterator[Reason]:
+    total = sum(nic.eeprom.words[:EEPROM_SUMMED]) & 0xFFFF
+    if total != EEPROM_CHECKSUM:
+        yield Reason(
+            f"EEPROM: words 0 to 3F sum to {total:04X}, not {EEPROM_CHECKSUM:04X}.",
+            "5.6",
+            "a driver refuses the address; write the words anew and word 3F so that the sum fits",
         )
 
 

@@ -6,12 +6,14 @@ the resets, loopback, and the widths of accesses.  Call everything with the cloc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from e1000emu import snapshot
 from e1000emu.eeprom import EepromPort
 from e1000emu.eeprommap import eeprom_word
 from e1000emu.explain import explain
+from e1000emu.faults import Faults, Injector
 from e1000emu.filters import Filters
 from e1000emu.flow import FlowControl
 from e1000emu.interrupts import Interrupts
@@ -77,6 +79,7 @@ class Nic:
         autoneg_ns: int = AUTONEG_NS,
         on_message: Message | None = None,
         on_pme: PmeCallback | None = None,
+        faults: Faults | None = None,
     ) -> None:
         """Power the part on, plugged into `link`.
 
@@ -84,7 +87,7 @@ class Nic:
         `strict` raises `MisuseError` at a driver's mistake.  `autoneg_ns` is how long
         autonegotiation takes.  `on_message(address, data)` takes message signalled interrupts;
         without it they are written to `memory`, as on a bus.  `on_pme(level)` hears of PME#, with
-        which the part wakes a host up.
+        which the part wakes a host up.  `faults` are what its hardware does wrong.
         Raises: E1000Error for a bad `model` or `mac`.
         """
         self.model = _model(model)
@@ -98,6 +101,12 @@ class Nic:
         self.resets = 0
         self.io_address = 0
         self._last_activity = (0, 0, 0)
+        self.faults = None if faults is None else Injector(self, faults)
+        self.soon: Callable[[Callable[[], Any]], Any] = clock.call_soon
+        """Runs a ring after this event."""
+        if self.faults is not None:
+            irq = self.faults.line(irq)
+            self.soon = self.faults.soon
 
         self.regs = Registers(self.model)
         self.stats = Stats()
@@ -128,11 +137,16 @@ class Nic:
         # One call less for each batch that arrives; the method below is what the port promises.
         self.receive = self.rx.receive  # type: ignore[method-assign]
         self.sink = RxSink(self.rx)
+        if self.faults is not None:
+            self.receive = self.faults.receive  # type: ignore[method-assign]
+            self.faults.start()
         link.attach(self)
         self.power_on_reset()
 
     def close(self) -> None:
         """Unplug from the link and take every event back from the clock."""
+        if self.faults is not None:
+            self.faults.stop()
         self.interrupts.reset()
         self.tx.reset()
         self.phy.cable(False, self.phy.cable_speed_mbps, True)
@@ -265,6 +279,8 @@ class Nic:
 
     def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
         """The cable was plugged, pulled, or the far end changed (LinkPort)."""
+        if self.faults is not None and self.faults.cut:
+            return
         self.phy.cable(up, speed_mbps, full_duplex)
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
@@ -366,6 +382,15 @@ class Nic:
             self.shared.reset_pending = True
         else:
             self.finish_reset()
+
+    def glitch(self) -> None:
+        """The MAC resets itself, and no driver has asked for it (faults)."""
+        self._request_reset()
+
+    def pull(self) -> None:
+        """The device is out of its slot: nothing answers any more, the wire is dead (faults)."""
+        self.pci.pull()
+        self.phy.cable(False, self.phy.cable_speed_mbps, True)
 
     def finish_reset(self) -> None:
         """CTRL.RST: MAC, DMA and link units; PCI configuration and the PHY stay."""

@@ -363,6 +363,14 @@ class Mdic:
 
     def write_mdic(self, old: int, new: int) -> None:
         """Start an operation, unless software wrote R itself (then nothing starts)."""
+        nic = self._nic
+        if new & MDIC_READY or nic.faults is None or not nic.faults.mdio(lambda: self._end(new)):
+            self._end(new)
+        else:
+            nic.regs.poke(MDIC.offset, new & ~MDIC_ERROR)
+
+    def _end(self, new: int) -> None:
+        """Do what was asked and set R."""
         nic, phy = self._nic, self.phy
         value = new & ~MDIC_ERROR
         if not new & MDIC_READY:

@@ -227,7 +227,7 @@ class Rx(RxPort):
         """Descriptors were given while doorbells are deferred: look at them after this event."""
         if not self._scheduled:
             self._scheduled = True
-            self._nic.clock.call_soon(self._resume)
+            self._nic.soon(self._resume)
 
     def _resume(self) -> None:
         self._scheduled = False

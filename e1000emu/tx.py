@@ -153,7 +153,7 @@ class Tx(TxPort):
     def _later(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._nic.clock.call_soon(self._resume)
+            self._nic.soon(self._resume)
 
     def _resume(self) -> None:
         self._scheduled = False

@@ -32,9 +32,9 @@ RAH_AV, RAH_ADDRESS = RAH.mask("AV"), RAH.mask("RAH")
 GROUP_BIT = 1
 ALL_ONES = 0xFFFFFFFF
 ITR_LOW, IPGT_LOW, RXA_LOW, RXA_HIGH = 31, 6, 8, 56
-UNACKNOWLEDGED_NS = 1_000_000_000
-RESERVED_ELSEWHERE = frozenset({"TDBAL", "RDBAL", "TDLEN", "RDLEN", "IMC", "ICR"})
-"""Registers whose reserved bits have a rule of their own, or are written 1 by custom (mask all)."""
+UNACKNOWLEDGED_NS = 5_000_000_000
+RESERVED_ELSEWHERE = frozenset({"TDBAL", "RDBAL", "TDLEN", "RDLEN", "IMC", "ICR", "WUS"})
+"""Registers whose reserved bits have a rule of their own, or are written all ones to clear all."""
 COMMAND, COMMAND_INTX_OFF = 0x04, 0x400
 
 DESCRIPTOR_BYTES = 16

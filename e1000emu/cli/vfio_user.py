@@ -20,6 +20,7 @@ from e1000emu.cli.common import (
     autoneg_option,
     capture_option,
     emit_event,
+    faults_option,
     impair_option,
     link_option,
     report_options,
@@ -31,6 +32,7 @@ from e1000emu.cli.params import OUT_FILE
 from e1000emu.cli.plugs import DEFAULT_MAC, Plug, model_option, nic_macs, open_links, plug_in
 from e1000emu.cli.up import Failure
 from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS
+from e1000emu.faults import Faults
 from e1000emu.phy import AUTONEG_NS
 
 __all__ = [
@@ -193,6 +195,7 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
 @autoneg_option(AUTONEG_NS / NANO)
 @capture_option
 @impair_option
+@faults_option
 @report_options
 def command(
     sockets: tuple[Path, ...],
@@ -205,6 +208,7 @@ def command(
     autoneg_s: float,
     capture: Path | None,
     impair: dict[str, Any] | None,
+    faults: Faults | None,
     as_json: bool,
 ) -> None:
     """Offer a NIC over vfio-user until SIGINT or SIGTERM; a guest's own e1000 driver binds to it.
@@ -242,6 +246,7 @@ def command(
             model=model,
             capture=capture,
             impair=impair,
+            faults=faults,
             report=say,
             states=states,
             threads=True,
