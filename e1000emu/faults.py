@@ -56,7 +56,10 @@ class Faults:
     eeprom_bits: int = 0
     """Bits of the EEPROM that are wrong from the start."""
     abort: tuple[tuple[str, int], ...] = ()
-    """Master aborts: an access of `ABORTS`, and in which run of that ring (from 1)."""
+    """Master aborts: an access of `ABORTS`, and in which run of that ring (from 1).
+
+    A run sends what a doorbell has posted, or stores a batch of frames.
+    """
     irq_lost: float = 0.0
     """Of rises of the interrupt line: the host does not see it."""
     irq_late: float = 0.0
@@ -235,12 +238,13 @@ class Injector:
     def soon(self, fn: Callable[[], Any]) -> None:
         """Run a ring after this event, or late."""
         nic, late = self._nic, self.what.writeback_ns
-        which = "tx" if getattr(fn, "__self__", None) is nic.tx else "rx"
-        if which == "tx" and late:
+        if getattr(fn, "__self__", None) is not nic.tx:
+            nic.clock.call_soon(fn)
+        elif late:
             self.count("writeback")
-            self.after(self.upto("writeback", late), lambda: self._run(which, fn))
+            self.after(self.upto("writeback", late), lambda: self._run("tx", fn))
         else:
-            nic.clock.call_soon(lambda: self._run(which, fn))
+            nic.clock.call_soon(lambda: self._run("tx", fn))
 
     def mdio(self, operation: Callable[[], None]) -> bool:
         """Return whether `operation` happens late; it is called then."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from e1000emu.clock import VirtualClock
@@ -9,7 +11,6 @@ from e1000emu.explain import reasons
 from e1000emu.faults import Faults
 from e1000emu.links.pair import pair
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address
-from stack.core.netdevice import netif_carrier_ok
 from stack.core.pci import pci_stop_and_remove_bus_device
 from tests.stack.drivers.e1000.machine import (
     MAC_A,
@@ -109,15 +110,18 @@ def test_a_run_with_faults_is_the_same_each_time() -> None:
     assert runs[0] != runs[2]
 
 
-def test_a_phy_that_never_answers_leaves_an_interface_that_says_so() -> None:
-    a, b = cable(Faults(phy_busy=1.0, phy_busy_ns=3600 * SECOND))
-    assert not netif_carrier_ok(a.dev)
+def test_a_phy_that_never_answers_is_eio_and_can_be_tried_again() -> None:
+    clock = VirtualClock()
+    end_a, end_b = pair(clock)
+    a = plug(clock, end_a, mac=MAC_A, faults=Faults(phy_busy=1.0, phy_busy_ns=3600 * SECOND))
+    b = plug(clock, end_b, name="b", mac=MAC_B)
     assert a.adapter.hw_errors > 0
+    assert dev_open(a.dev) == -errno.EIO
     assert a.nic.faults is not None
     a.nic.faults.stop()
-    dev_close(a.dev)
-    assert dev_open(a.dev) == 0
-    assert a.host.wait_carrier("eth0")
+    for machine in (a, b):
+        assert dev_open(machine.dev) == 0
+        assert machine.host.wait_carrier(machine.dev.name)
     assert works(a, b)
 
 
