@@ -38,6 +38,7 @@ $ e1000emu trace tcp-recv --format mermaid
 $ e1000emu trace arp --format svg -o arp.svg
 $ e1000emu regs RCTL
 $ e1000emu regs 0x0100 --json
+$ e1000emu explain rules
 $ e1000emu doctor
 ```
 

@@ -233,7 +233,7 @@ class EepromPort:
             if self._waiting:
                 self._read_word()
             if new & EECD_CS:
-                self._nic.misuse.note("eeprom-not-granted", f"EECD={new:#x} without EE_REQ")
+                self._nic.misuse.note("eeprom-not-granted", new)
         now = self._nic.clock.now_ns()
         self.chip.pins(bool(pins & EECD_CS), bool(pins & EECD_SK), bool(pins & EECD_DI), now)
 
@@ -254,7 +254,7 @@ class EepromPort:
         if not new & EERD_START:
             return
         if regs.peek(EECD.offset) & EECD_GNT:
-            self._nic.misuse.note("eerd-while-granted", f"EERD={new:#x}")
+            self._nic.misuse.note("eerd-while-granted", new)
             self._waiting = True
         else:
             self._read_word()
@@ -264,7 +264,7 @@ class EepromPort:
         regs, words = self._nic.regs, self.chip.words
         address = regs.peek(EERD.offset) >> 8 & 0xFF
         if address >= len(words):
-            self._nic.misuse.note("eerd-range", f"EERD word {address:#x}")
+            self._nic.misuse.note("eerd-range", address)
             address %= len(words)
         regs.set_bits(EERD.offset, EERD_DONE | words[address] << 16)
 

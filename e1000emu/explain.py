@@ -1,116 +1,279 @@
 """Why nothing moves: the state of a Nic in sentences, for people in front of a silent driver.
 
 "Detected Tx Unit Hang" is what users of emulated e1000s meet most often; the device knows the
-reason, so it says it (`Nic.explain`).
+reason, so it says it (`Nic.explain`, `e1000emu explain hang`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from e1000emu.eeprommap import EEPROM_CHECKSUM
 from e1000emu.regs import decode, reg
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
 
-__all__ = ["explain"]
+__all__ = ["Reason", "explain", "idle", "reasons"]
 
 MIN_RING = 8
+EEPROM_SUMMED = 64
 CTRL_SLU = reg("CTRL").mask("SLU")
 RCTL_EN, TCTL_EN = reg("RCTL").mask("EN"), reg("TCTL").mask("EN")
 RCTL_ANY = reg("RCTL").mask("UPE", "MPE", "BAM")
+TXDW, RXT0 = reg("ICR").mask("TXDW"), reg("ICR").mask("RXT0")
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that keeps frames or interrupts back."""
+
+    text: str
+    """What is so, with the values, and mostly what it waits for."""
+    sdm: str
+    """The section of Intel's SDM (317453) that says so."""
+    remedy: str
+    """What the driver, or who runs the device, does about it."""
 
 
 def explain(nic: Nic) -> list[str]:
     """Return one sentence for each thing that keeps frames or interrupts back, and each misuse."""
-    return [
-        *_bus(nic),
-        *_link(nic),
-        *_transmit(nic),
-        *_receive(nic),
-        *_interrupts(nic),
-        *_said(nic),
-    ]
+    said = [reason.text for reason in reasons(nic)]
+    return said + [f"Misuse: {event}." for event in nic.misuse.events()]
 
 
-def _bus(nic: Nic) -> Iterator[str]:
-    if nic.pci.power_state:
-        yield "The function is in D3hot: write D0 to PMCSR (configuration offset E0)."
+def reasons(nic: Nic) -> list[Reason]:
+    """Return what keeps frames or interrupts back, from the bus outwards; empty when all moves."""
+    blocks = (_bus, _eeprom, _link, _transmit, _receive, _interrupts)
+    return [reason for block in blocks for reason in block(nic)]
+
+
+def idle(nic: Nic) -> list[Reason]:
+    """Return what a device that could work waits for its driver to do: nothing is posted."""
+    out = []
+    e = nic.tx.engine
+    if e.tctl & TCTL_EN and e.head == e.tail:
+        out.append(
+            Reason(
+                f"Transmit: TDH = TDT = {e.tail}: nothing is posted.",
+                reg("TDT").sdm,
+                "write the descriptor, then TDT one past it; the device sends what lies between",
+            )
+        )
+    if not nic.interrupts.masks:
+        out.append(
+            Reason(
+                "Interrupt: IMS is 0: no cause can interrupt.",
+                reg("IMS").sdm,
+                "write the causes to IMS, or poll the descriptors' DD",
+            )
+        )
+    return out
+
+
+def _bus(nic: Nic) -> Iterator[Reason]:
+    if nic.pci.gone:
+        yield Reason(
+            "The device is gone from its slot: every read gives ones.",
+            "PCI Hot-Plug 1.1",
+            "remove the driver (echo 1 > remove) and rescan the bus when it is back",
+        )
+    elif nic.pci.power_state:
+        yield Reason(
+            "The function is in D3hot: write D0 to PMCSR (configuration offset E0).",
+            "6.3.3",
+            "write 0 to the low two bits of PMCSR and set the device up anew",
+        )
+    elif nic.pci.held:
+        yield Reason(
+            "Bus mastering waits: the client has mapped no memory yet.",
+            "4.1",
+            "let the client of the server map its memory (VFIO_USER_DMA_MAP)",
+        )
     elif not nic.memory.enabled:
-        yield "Bus mastering is off: set bit 2 of the PCI command register."
+        yield Reason(
+            "Bus mastering is off: set bit 2 of the PCI command register.",
+            "4.1",
+            "pci_set_master(), before the rings are started",
+        )
     if nic.memory.aborts:
-        yield f"{nic.memory.aborts} DMA accesses fell outside the memory the device may reach."
+        yield Reason(
+            f"{nic.memory.aborts} DMA accesses fell outside the memory the device may reach.",
+            "4.1",
+            "give bus addresses, not virtual ones, in the rings' bases and in the descriptors",
+        )
 
 
-def _link(nic: Nic) -> Iterator[str]:
+def _eeprom(nic: Nic) -> Iterator[Reason]:
+    total = sum(nic.eeprom.words[:EEPROM_SUMMED]) & 0xFFFF
+    if total != EEPROM_CHECKSUM:
+        yield Reason(
+            f"EEPROM: words 0 to 3F sum to {total:04X}, not {EEPROM_CHECKSUM:04X}.",
+            "5.6",
+            "a driver refuses the address; write the words anew and word 3F so that the sum fits",
+        )
+
+
+def _link(nic: Nic) -> Iterator[Reason]:
     phy, ctrl = nic.phy, nic.regs["CTRL"]
     if nic.tx.loop is not None:
-        yield "Loopback is on: frames return and the wire is not used."
+        yield Reason(
+            "Loopback is on: frames return and the wire is not used.",
+            reg("RCTL").sdm,
+            "clear RCTL.LBM and the PHY's BMCR bit 14",
+        )
     elif not nic.link_up:
         if not phy.cable_up:
-            yield "No link: the cable is unplugged or nothing is at its far end."
+            text = "No link: the cable is unplugged or nothing is at its far end."
+            remedy = "plug the cable in; wait for ICR.LSC, then look at STATUS.LU"
         elif phy.held_in_reset:
-            yield "No link: CTRL.PHY_RST holds the PHY in reset."
+            text = "No link: CTRL.PHY_RST holds the PHY in reset."
+            remedy = "clear CTRL.PHY_RST after 10 ms"
         elif phy.powered_down:
-            yield "No link: the PHY is powered down (BMCR bit 11)."
+            text = "No link: the PHY is powered down (BMCR bit 11)."
+            remedy = "clear BMCR bit 11 and restart autonegotiation (bits 12 and 9)"
         elif not phy.link.up:
-            yield "No link yet: the PHY negotiates, or has found no common mode."
+            text = "No link yet: the PHY negotiates, or has found no common mode."
+            remedy = "wait; if it stays so, compare what both ends advertise (PHY registers 4, 9)"
         elif not ctrl & CTRL_SLU:
-            yield "No link: the PHY has one, but CTRL.SLU is 0."
+            text = "No link: the PHY has one, but CTRL.SLU is 0."
+            remedy = "set CTRL.SLU"
+        else:
+            return
+        yield Reason(text, reg("STATUS").sdm, remedy)
 
 
-def _transmit(nic: Nic) -> Iterator[str]:
+def _transmit(nic: Nic) -> Iterator[Reason]:
     e = nic.tx.engine
     if e.head == e.tail:
         return
     count = e.len >> 4
     where = f"Transmit: TDH={e.head} TDT={e.tail} of {count} descriptors"
     if not e.tctl & TCTL_EN:
-        yield f"{where}; they wait for TCTL.EN."
+        yield Reason(f"{where}; they wait for TCTL.EN.", reg("TCTL").sdm, "set TCTL.EN")
     elif count < MIN_RING or e.head >= count or e.tail > count:
-        yield f"{where}; the ring is off: TDLEN is too short, or TDH or TDT is outside the ring."
+        yield Reason(
+            f"{where}; the ring is off: TDLEN is too short, or TDH or TDT is outside the ring.",
+            reg("TDLEN").sdm,
+            "TDLEN is in bytes: 16 for each descriptor, in steps of 128; TDT counts descriptors",
+        )
     elif nic.tx.paused:
-        yield f"{where}; they wait: a PAUSE frame stopped the transmitter (STATUS.TXOFF)."
+        yield Reason(
+            f"{where}; they wait: a PAUSE frame stopped the transmitter (STATUS.TXOFF).",
+            "8.7.4",
+            "it ends by itself; clear CTRL.RFCE to ignore a peer that does not stop pausing",
+        )
     elif not nic.tx.open:
-        yield f"{where}; they wait for the link."
-    elif e.desc_aborts:
-        yield f"{where}; the ring at {e.base:#x} cannot be read: check TDBAL and TDBAH."
+        yield Reason(
+            f"{where}; they wait for the link.", reg("STATUS").sdm, "bring the link up, see above"
+        )
+    elif e.desc_aborts or nic.misuse.count("tx-abort"):
+        yield Reason(
+            f"{where}; the ring at {e.base:#x} cannot be read: check TDBAL and TDBAH.",
+            reg("TDBAL").sdm,
+            "write the ring's bus address to TDBAL and TDBAH, 16-byte aligned",
+        )
     elif nic.link.tx_room() <= 0:
-        yield f"{where}; they wait: the link takes no more frames now."
+        yield Reason(
+            f"{where}; they wait: the link takes no more frames now.",
+            "3.4",
+            "nothing: they leave when the far end reads",
+        )
+    elif nic.tx.resting:
+        yield Reason(
+            f"{where}; they wait for the wire: far more was posted than it carries.",
+            "3.4",
+            "nothing: they leave at ten times the rate of a gigabit wire",
+        )
     if e.mid_frame():
-        yield "Transmit: a frame is begun and has no EOP yet."
+        yield Reason(
+            "Transmit: a frame is begun and has no EOP yet.",
+            "3.3.3.1",
+            "set EOP in the frame's last descriptor",
+        )
 
 
-def _receive(nic: Nic) -> Iterator[str]:
+def _receive(nic: Nic) -> Iterator[Reason]:
     e = nic.rx.engine
     if not e.rctl & RCTL_EN:
-        yield "Receive: RCTL.EN is 0; frames are dropped."
+        yield Reason(
+            "Receive: RCTL.EN is 0; frames are dropped.",
+            reg("RCTL").sdm,
+            "set RCTL.EN when the ring has its buffers",
+        )
         return
     count = e.len >> 4
     where = f"Receive: RDH={e.head} RDT={e.tail} of {count} descriptors"
     if count < MIN_RING or e.head >= count or e.tail > count:
-        yield f"{where}; the ring is off: RDLEN is too short, or RDH or RDT is outside the ring."
+        yield Reason(
+            f"{where}; the ring is off: RDLEN is too short, or RDH or RDT is outside the ring.",
+            reg("RDLEN").sdm,
+            "RDLEN is in bytes: 16 for each descriptor, in steps of 128; RDT counts descriptors",
+        )
+    elif aborts := nic.misuse.count("rx-abort"):
+        yield Reason(
+            f"{where}; the ring at {e.base:#x} could not be read {aborts} times.",
+            reg("RDBAL").sdm,
+            "write the ring's bus address to RDBAL and RDBAH, 16-byte aligned",
+        )
     elif not e.free_descriptors():
-        yield f"{where}; none is free (RDT = RDH means none): frames wait, then are missed."
+        yield Reason(
+            f"{where}; none is free (RDT = RDH means none): frames wait, then are missed.",
+            "3.2.6",
+            "give descriptors: RDT one past the last free one; a full ring is one less than its "
+            "size",
+        )
     if not e.rctl & RCTL_ANY and not nic.filters.any_address():
-        yield "Receive: no RAH has AV and no promiscuous bit is set; no frame passes the filter."
+        yield Reason(
+            "Receive: no RAH has AV and no promiscuous bit is set; no frame passes the filter.",
+            reg("RAH").sdm,
+            "write the station's address to RAL[0] and RAH[0], with AV (bit 31)",
+        )
     if e.fifo_frames:
-        yield f"Receive: {e.fifo_frames} frames wait in the FIFO for descriptors."
+        yield Reason(
+            f"Receive: {e.fifo_frames} frames wait in the FIFO for descriptors.",
+            "3.2.6",
+            "give descriptors (RDT)",
+        )
 
 
-def _interrupts(nic: Nic) -> Iterator[str]:
+def _interrupts(nic: Nic) -> Iterator[Reason]:
     i = nic.interrupts
     causes = decode(reg("ICR"), i.causes)
-    enabled = i.causes & nic.regs["IMS"]
     if i.asserted and i.disabled:
-        yield f"Interrupt: {causes} wait, but the PCI function keeps its line low."
-    elif i.causes and not enabled:
-        yield f"Interrupt: {causes} wait behind their masks; write IMS."
-    elif enabled and not i.asserted:
-        yield f"Interrupt: {causes} wait for the throttling interval (ITR)."
-
-
-def _said(nic: Nic) -> Iterator[str]:
-    for event in nic.misuse.events():
-        yield f"Misuse: {event}."
+        yield Reason(
+            f"Interrupt: {causes} wait, but the PCI function keeps its line low.",
+            "4.1",
+            "clear bit 10 of the PCI command register, or wake the function up",
+        )
+    elif i.causes and not i.causes & i.masks:
+        yield Reason(
+            f"Interrupt: {causes} wait behind their masks; write IMS.",
+            reg("IMS").sdm,
+            "write IMS; a driver that masks in its handler unmasks when it is done",
+        )
+    elif i.causes & i.masks and not i.asserted:
+        yield Reason(
+            f"Interrupt: {causes} wait for the throttling interval (ITR).",
+            reg("ITR").sdm,
+            "nothing; a smaller ITR interrupts sooner, in units of 256 ns",
+        )
+    elif i.asserted:
+        yield Reason(
+            f"Interrupt: the line is high for {causes}; nobody has read ICR since.",
+            reg("ICR").sdm,
+            "read ICR in the handler; if it never runs, look at the host's interrupt routing",
+        )
+    _, rx, rx_absolute, tx, tx_absolute = i._times()
+    for name, register, waits in (
+        ("RXT0", "RDTR", rx or rx_absolute),
+        ("TXDW", "TIDV", tx or tx_absolute),
+    ):
+        if waits:
+            yield Reason(
+                f"Interrupt: {name} waits for its delay ({register}).",
+                reg(register).sdm,
+                f"nothing; {register}.FPD raises it now, a smaller value sooner",
+            )

@@ -15,6 +15,7 @@ from e1000emu.capture import PcapngWriter
 from e1000emu.clock import VirtualClock
 from e1000emu.devicethread import share_device_thread
 from e1000emu.errors import ArgumentError
+from e1000emu.faults import Faults
 from e1000emu.links import AnnotatedCapture, Capture, Impair, Switch, pair
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES
 from e1000emu.nic import Nic
@@ -43,6 +44,7 @@ class NicOptions(TypedDict, total=False):
 
     strict: bool
     autoneg_ns: int
+    faults: Faults | None
 
 
 class LanOptions(NicOptions, total=False):

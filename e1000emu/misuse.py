@@ -1,8 +1,11 @@
-"""What the driver did wrong, by name: a count, the last case with its values, and the remedy.
+"""What the driver did wrong, by name: a count, the last cases with values and time, the remedy.
 
 The device never raises for a guest's mistake; it does what the datasheet says and notes it here
 ("Detected Tx Unit Hang" should explain itself).  A Nic made with ``strict=True`` raises
 `MisuseError` at the access instead, for people who write drivers.
+
+The rules are data (misuserules.py), the log is compiled and of a fixed size
+(fastpath/misuselog.pyx), and texts are made when they are asked for.
 """
 
 from __future__ import annotations
@@ -11,37 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from e1000emu.errors import E1000Error
+from e1000emu.misuserules import REMEDIES, RULE_NUMBER, RULES, Rule
+from fastpath.misuselog import MisuseLog
 
 __all__ = ["REMEDIES", "Misuse", "MisuseError", "MisuseEvent"]
 
-REMEDIES: dict[str, str] = {
-    "bus-master-off": "set bit 2 of the PCI command register before the rings are started",
-    "decode-off": "set the memory or I/O enable bit of the PCI command register first",
-    "eeprom-not-granted": "set EECD.EE_REQ and wait for EE_GNT before moving the pins",
-    "eerd-while-granted": "clear EECD.EE_REQ before using EERD",
-    "eerd-range": "the EEPROM has fewer words; the address wrapped",
-    "io-size": "access IOADDR and IODATA with 32 bits at offsets 0 and 4",
-    "io-address": "IOADDR selects registers from 0 to 1FFFF",
-    "lbm-without-phy": "LBM=3 needs the PHY's own loopback (BMCR bit 14) on a copper part",
-    "access-size": "access registers with 32 bits at addresses divisible by 4",
-    "phy-address": "the internal PHY answers at address 1",
-    "phy-in-reset": "clear CTRL.PHY_RST and wait before using MDIC",
-    "phy-op": "MDIC.OP is 1 (write) or 2 (read)",
-    "power-state": "the function is in D3hot: write D0 to PMCSR first",
-    "rx-abort": "the receive ring lies outside the memory the device may reach: check RDBAL/RDBAH",
-    "rx-data-abort": "a receive buffer lies outside the memory the device may write",
-    "rx-no-address": "no RAH has AV set and no promiscuous or broadcast bit: nothing will arrive",
-    "rx-ring": "RDLEN must be at least 128 and a multiple of 128, RDH and RDT inside the ring",
-    "tx-abort": "the transmit ring lies outside the memory the device may reach: check TDBAL/TDBAH",
-    "tx-data-abort": "a transmit buffer lies outside the memory the device may read; FF was sent",
-    "tx-disabled": "set TCTL.EN; the descriptors wait until then",
-    "tx-dropped": "a descriptor chain was wrong (no EOP, too long, or legacy and data mixed)",
-    "tx-link-down": "no link: set CTRL.SLU and wait for STATUS.LU; the descriptors wait until then",
-    "tx-ring": "TDLEN must be at least 128 and a multiple of 128, TDH and TDT inside the ring",
-    "tx-tso": "a TSE context does not fit its data: header length, MSS or PAYLEN is wrong",
-    "unknown-register": "no such register on this part; reads gave 0, writes were ignored",
-}
-"""Every event that can occur, with what to do about it."""
+CASES = 256
+"""How many of the latest cases are kept."""
+
+Values = tuple[int, ...]
 
 
 class MisuseError(E1000Error):
@@ -50,47 +31,73 @@ class MisuseError(E1000Error):
 
 @dataclass(frozen=True, slots=True)
 class MisuseEvent:
-    """One kind of mistake as it stands: how often, the last case, the remedy."""
+    """One kind of mistake as it stands, or one case of it: how often, the values, the remedy."""
 
     name: str
     count: int
     last: str
     remedy: str
+    section: str = ""
+    """Of Intel's SDM (317453), unless it names another standard."""
+    register: str = ""
+    descriptor: int | None = None
+    """Index in its ring, where the rule is about one."""
+    when_ns: int = 0
 
     def __str__(self) -> str:
-        return f"{self.name} x{self.count}: {self.last}; {self.remedy}"
+        section = self.section if " " in self.section else f"SDM {self.section}"
+        return f"{self.name} x{self.count}: {self.last}; {self.remedy} ({section})"
 
 
 class Misuse:
     """Counts what the driver did wrong."""
 
-    __slots__ = ("_count", "_last", "_sources", "strict")
+    __slots__ = ("_log", "_now_ns", "_sources", "_strict", "on_strict")
 
-    def __init__(self, *, strict: bool = False) -> None:
-        self.strict = strict
-        self._count: dict[str, int] = {}
-        self._last: dict[str, str] = {}
-        self._sources: dict[str, tuple[Callable[[], int], str]] = {}
+    def __init__(self, *, strict: bool = False, now_ns: Callable[[], int] = lambda: 0) -> None:
+        self._strict = strict
+        self.on_strict: Callable[[bool], None] | None = None
+        """Hears when `strict` is set: what a strict device looks at beside."""
+        self._now_ns = now_ns
+        self._log = MisuseLog(len(RULES), CASES)
+        self._sources: dict[str, tuple[Callable[[], int], Callable[[], Values]]] = {}
 
-    def derive(self, name: str, count: Callable[[], int], last: str) -> None:
-        """Take the count of `name` from a compiled engine's own counter, when it is asked for."""
-        self._sources[name] = (count, last)
+    @property
+    def strict(self) -> bool:
+        """Mistakes raise MisuseError."""
+        return self._strict
 
-    def note(self, name: str, last: str, n: int = 1) -> None:
-        """Count `n` cases of `name` (a key of REMEDIES); `last` says register, value, descriptor.
+    @strict.setter
+    def strict(self, strict: bool) -> None:
+        self._strict = strict
+        if self.on_strict is not None:
+            self.on_strict(strict)
+
+    def derive(
+        self, name: str, count: Callable[[], int], values: Callable[[], Values] = tuple
+    ) -> None:
+        """Take the count of `name` from elsewhere when it is asked for.
+
+        It is a compiled engine's own counter, or 1 while something is wrong.
+        """
+        self._sources[name] = (count, values)
+
+    def note(self, name: str, *values: int, n: int = 1) -> None:
+        """Count `n` cases of the rule `name`; `values` are the numbers its text has places for.
 
         Raises: MisuseError when strict.
         """
-        self._count[name] = self._count.get(name, 0) + n
-        self._last[name] = last
-        if self.strict:
-            raise MisuseError(f"{last}: {REMEDIES[name]}")
+        number = RULE_NUMBER[name]
+        self._log.note(number, self._now_ns(), n, *values)
+        if self._strict:
+            rule = RULES[number]
+            raise MisuseError(f"{rule.told.says.format(*values)}: {rule.remedy}")
 
     def count(self, name: str) -> int:
         """Return how often `name` has happened."""
         if name in self._sources:
             return self._sources[name][0]()
-        return self._count.get(name, 0)
+        return self._log.count(RULE_NUMBER[name])
 
     @property
     def total(self) -> int:
@@ -99,22 +106,56 @@ class Misuse:
 
     def events(self) -> list[MisuseEvent]:
         """Return what has happened, the commonest first."""
-        rows = [
-            MisuseEvent(name, n, self._last[name], REMEDIES[name])
-            for name, n in self._count.items()
-        ]
-        rows += [
-            MisuseEvent(name, n, last, REMEDIES[name])
-            for name, (count, last) in self._sources.items()
-            if (n := count())
-        ]
+        rows = []
+        for number, rule in enumerate(RULES):
+            if last := self._log.last(number):
+                when_ns, _, *numbers = last
+                rows.append(_event(rule, self._log.count(number), when_ns, numbers))
+        for name, (count, values) in self._sources.items():
+            if n := count():
+                rows.append(_event(RULES[RULE_NUMBER[name]], n, self._now_ns(), list(values())))
         return sorted(rows, key=lambda e: (-e.count, e.name))
+
+    def cases(self) -> list[MisuseEvent]:
+        """Return the latest cases (up to 256) that were noted, the oldest first."""
+        return [
+            _event(RULES[number], 1, when_ns, numbers)
+            for when_ns, number, *numbers in self._log.cases()
+        ]
+
+    def state(self) -> dict[str, list[int]]:
+        """Return what a snapshot keeps: the count and the last case of each rule that has any."""
+        return {
+            rule.name: [self._log.count(number), last[0], *last[2:]]
+            for number, rule in enumerate(RULES)
+            if (last := self._log.last(number))
+        }
+
+    def load(self, state: dict[str, list[int]]) -> None:
+        """Take back what `state` returned; rules that are no more are left out."""
+        self.clear()
+        for name, (n, when_ns, *values) in state.items():
+            if name in RULE_NUMBER:
+                self._log.note(RULE_NUMBER[name], when_ns, n, *values)
 
     def clear(self) -> None:
         """Forget everything that was noted here; the engines' counters end with a reset."""
-        self._count.clear()
-        self._last.clear()
+        self._log.clear()
 
     def __repr__(self) -> str:
         events = self.events()
         return f"<Misuse {sum(e.count for e in events)} in {len(events)} kinds>"
+
+
+def _event(rule: Rule, count: int, when_ns: int, values: list[int]) -> MisuseEvent:
+    index = rule.told.descriptor
+    return MisuseEvent(
+        rule.name,
+        count,
+        rule.told.says.format(*values, *(0,) * (4 - len(values))),
+        rule.remedy,
+        rule.sdm,
+        rule.where,
+        values[index] if 0 <= index < len(values) else None,
+        when_ns,
+    )

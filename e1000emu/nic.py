@@ -6,12 +6,14 @@ the resets, loopback, and the widths of accesses.  Call everything with the cloc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from e1000emu import snapshot
 from e1000emu.eeprom import EepromPort
 from e1000emu.eeprommap import eeprom_word
 from e1000emu.explain import explain
+from e1000emu.faults import Faults, Injector
 from e1000emu.filters import Filters
 from e1000emu.flow import FlowControl
 from e1000emu.interrupts import Interrupts
@@ -21,12 +23,13 @@ from e1000emu.models import Model, eeprom_image, model
 from e1000emu.pci import Message, PciFunction, Slot
 from e1000emu.phy import AUTONEG_NS, LinkState, Mdic, Phy
 from e1000emu.ports import Clock, InterruptLine, Link
-from e1000emu.regs import BAR0_BYTES, reg
+from e1000emu.regs import BAR0_BYTES, at_offset, reg
 from e1000emu.regview import LEVEL_POWER_ON, LEVEL_RST, Registers
 from e1000emu.rx import Rx
 from e1000emu.stats import Stats
 from e1000emu.tx import Tx
 from e1000emu.wakeup import PmeCallback, Wakeup
+from e1000emu.watch import Watch
 from fastpath.dma import DmaTable
 from fastpath.errors import whole_number
 from fastpath.macpath import MacState, RxSink
@@ -77,6 +80,7 @@ class Nic:
         on_message: Message | None = None,
         on_pme: PmeCallback | None = None,
         moderation: str = "datasheet",
+        faults: Faults | None = None,
     ) -> None:
         """Power the part on, plugged into `link`.
 
@@ -86,7 +90,7 @@ class Nic:
         without it they are written to `memory`, as on a bus.  `on_pme(level)` hears of PME#, with
         which the part wakes a host up.  `moderation` is how interrupts are held back, to be changed
         at any time in `interrupts.moderation`: by the datasheet's timers alone, or `adaptive`, for
-        a guest.
+        a guest.  `faults` are what its hardware does wrong.
         Raises: E1000Error for a bad `model`, `mac` or `moderation`.
         """
         self.model = _model(model)
@@ -94,12 +98,18 @@ class Nic:
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")
         self.link = link
         self.clock = clock
-        self.misuse = Misuse(strict=strict)
+        self.misuse = Misuse(strict=strict, now_ns=clock.now_ns)
         self.shared = MacState()
         """What the compiled parts of all blocks look at."""
         self.resets = 0
         self.io_address = 0
         self._last_activity = (0, 0, 0)
+        self.faults = None if faults is None else Injector(self, faults)
+        self.soon: Callable[[Callable[[], Any]], Any] = clock.call_soon
+        """Runs a ring after this event."""
+        if self.faults is not None:
+            irq = self.faults.line(irq)
+            self.soon = self.faults.soon
 
         self.regs = Registers(self.model)
         self.stats = Stats()
@@ -121,17 +131,23 @@ class Nic:
         self.wakeup = Wakeup(self, on_pme)
         self.regs.bind(self, self.stats)
         self.regs.file.on_unknown = self._unknown
+        self.watch = Watch(self)
         self.slot = Slot(self)
         self._read32 = self.regs.read32
         self._write32 = self.regs.write32
         # One call less for each batch that arrives; the method below is what the port promises.
         self.receive = self.rx.receive  # type: ignore[method-assign]
         self.sink = RxSink(self.rx)
+        if self.faults is not None:
+            self.receive = self.faults.receive  # type: ignore[method-assign]
+            self.faults.start()
         link.attach(self)
         self.power_on_reset()
 
     def close(self) -> None:
         """Unplug from the link and take every event back from the clock."""
+        if self.faults is not None:
+            self.faults.stop()
         self.interrupts.reset()
         self.tx.reset()
         self.phy.cable(False, self.phy.cable_speed_mbps, True)
@@ -167,7 +183,7 @@ class Nic:
             self._odd_write(off, value, size)
 
     def _odd_read(self, off: int, size: int) -> int:
-        self.misuse.note("access-size", f"read of {size} bytes at {off:#x}")
+        self.misuse.note("access-size", *_plain(size, off))
         if size <= 0 or off < 0:
             return 0
         low = self._read32(off & ~3)
@@ -176,7 +192,9 @@ class Nic:
         return low | self._read32((off & ~3) + 4) << 32
 
     def _odd_write(self, off: int, value: int, size: int) -> None:
-        self.misuse.note("access-size", f"write of {size} bytes at {off:#x}")
+        found = at_offset(off) if size > 0 else None
+        narrow = found is not None and found.reg.group == "filters"
+        self.misuse.note("table-size" if narrow else "access-size", *_plain(size, off))
         if size <= 0 or not 0 <= off < BAR0_BYTES:
             return
         base = off & ~3
@@ -190,33 +208,32 @@ class Nic:
         self._write32(base, merged)
 
     def _unknown(self, off: int, is_write: bool, value: int) -> None:
-        what = f"write of {value:#x} to" if is_write else "read of"
-        self.misuse.note("unknown-register", f"{what} {off:#x}")
+        self.misuse.note("unknown-register", off, value)
 
     # --- I/O BAR ---------------------------------------------------------------------------------
 
     def io_read(self, off: int, size: int = 4) -> int:
         """Read IOADDR or the register it selects (SDM p213)."""
         if size != 4 or off not in (IOADDR, IODATA):
-            self.misuse.note("io-size", f"read of {size} bytes at {off:#x}")
+            self.misuse.note("io-size", *_plain(size, off))
             if off & ~3 != IOADDR or size > 4 or size <= 0:
                 return 0
             return self.io_address >> 8 * (off & 3) & (1 << 8 * size) - 1
         if off == IOADDR:
             return self.io_address
         if self.io_address >= BAR0_BYTES:
-            self.misuse.note("io-address", f"IOADDR={self.io_address:#x}")
+            self.misuse.note("io-address", self.io_address)
             return 0
         return self.mmio_read(self.io_address, 4)
 
     def io_write(self, off: int, value: int, size: int = 4) -> None:
         """Write IOADDR or the register it selects; narrower writes are ignored (SDM p213)."""
         if size != 4 or off not in (IOADDR, IODATA):
-            self.misuse.note("io-size", f"write of {size} bytes at {off:#x}")
+            self.misuse.note("io-size", *_plain(size, off))
         elif off == IOADDR:
             self.io_address = value & IOADDR_MASK
         elif self.io_address >= BAR0_BYTES:
-            self.misuse.note("io-address", f"IOADDR={self.io_address:#x}")
+            self.misuse.note("io-address", self.io_address)
         else:
             self.mmio_write(self.io_address, value, 4)
 
@@ -263,6 +280,8 @@ class Nic:
 
     def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
         """The cable was plugged, pulled, or the far end changed (LinkPort)."""
+        if self.faults is not None and self.faults.cut:
+            return
         self.phy.cable(up, speed_mbps, full_duplex)
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
@@ -308,7 +327,7 @@ class Nic:
         lbm = self.regs.peek(RCTL) >> 6 & 3
         loop = lbm == LBM_MAC or self.phy.loopback
         if lbm == LBM_TRANSCEIVER and not loop:
-            self.misuse.note("lbm-without-phy", f"RCTL={self.regs.peek(RCTL):#x}")
+            self.misuse.note("lbm-without-phy", self.regs.peek(RCTL))
         tx, rx = self.tx, self.rx
         tx.loop = rx.loop if loop else None
         tx.engine.gso_max_bytes = 0 if loop else getattr(self.link, "gso_max_bytes", 0)
@@ -364,6 +383,15 @@ class Nic:
             self.shared.reset_pending = True
         else:
             self.finish_reset()
+
+    def glitch(self) -> None:
+        """The MAC resets itself, and no driver has asked for it (faults)."""
+        self._request_reset()
+
+    def pull(self) -> None:
+        """The device is out of its slot: nothing answers any more, the wire is dead (faults)."""
+        self.pci.pull()
+        self.phy.cable(False, self.phy.cable_speed_mbps, True)
 
     def finish_reset(self) -> None:
         """CTRL.RST: MAC, DMA and link units; PCI configuration and the PHY stay."""
@@ -468,10 +496,16 @@ class Nic:
         self.pci.load(state.pci)
         self.update_loopback()
         self.phy.cable(self.link.carrier, self.link.speed_mbps, True)
+        self.misuse.load(state.misuse)
 
     def __repr__(self) -> str:
         up = "up" if self.link_up else "down"
         return f"<Nic {self.model.name} {self.mac.hex(':')} link {up} {self.misuse!r}>"
+
+
+def _plain(size: int, off: int) -> tuple[int, int]:
+    """Return an access's size and offset as numbers that a case of misuse can hold."""
+    return max(size, 0), off & 0xFFFFFFFF
 
 
 _model = model

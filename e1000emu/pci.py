@@ -94,6 +94,8 @@ class PciFunction:
         self.held = False
         """Bus mastering waits, whatever the command register says: nobody has mapped memory yet."""
         self._aborts_seen = 0
+        self.gone = False
+        """The device was pulled out of its slot."""
 
     @property
     def memory_on(self) -> bool:
@@ -119,7 +121,7 @@ class PciFunction:
 
     def config_read(self, off: int, size: int) -> int:
         """Read 1, 2 or 4 bytes; outside the 256 bytes all ones, as an empty slot."""
-        if off < 0 or size not in (1, 2, 4) or off + size > CONFIG_BYTES:
+        if self.gone or off < 0 or size not in (1, 2, 4) or off + size > CONFIG_BYTES:
             return (1 << 8 * max(size, 1)) - 1
         if off < STATUS + 2 and off + size > STATUS:
             self._refresh_status()
@@ -137,7 +139,7 @@ class PciFunction:
 
     def config_write(self, off: int, value: int, size: int) -> None:
         """Write 1, 2 or 4 bytes through the masks; act on command and power state."""
-        if off < 0 or size not in (1, 2, 4) or off + size > CONFIG_BYTES:
+        if self.gone or off < 0 or size not in (1, 2, 4) or off + size > CONFIG_BYTES:
             return
         if off < STATUS + 2 and off + size > STATUS:
             self._refresh_status()
@@ -157,6 +159,10 @@ class PciFunction:
         if new not in (D0, D3HOT):
             self.put(PMCSR, 2, self.get(PMCSR, 2) & ~PMCSR_STATE | old)
             new = old
+        if new == D3HOT and old == D0:
+            wanted = self._nic.regs["WUFC"]
+            if wanted and not self.get(PMCSR, 2) & PMCSR_PME_EN:
+                self._nic.misuse.note("wake-no-pme", wanted)
         if old == D3HOT and new == D0:
             pme = self.get(PMCSR, 2) & (PMCSR_PME_EN | PMCSR_PME_STATUS)
             self.reset()
@@ -167,7 +173,7 @@ class PciFunction:
     def apply(self) -> None:
         """Let decoding, bus mastering and the interrupt line follow command and power state."""
         command, nic = self.get(COMMAND, 2), self._nic
-        awake = self.power_state == D0
+        awake = self.power_state == D0 and not self.gone
         self._nic.shared.memory_on = awake and bool(command & COMMAND_MEMORY)
         self.io_on = awake and bool(command & COMMAND_IO)
         master = awake and bool(command & COMMAND_MASTER) and not self.held
@@ -196,6 +202,8 @@ class PciFunction:
         """A cause has come and MSI is enabled: write the message, as bus master."""
         if self._nic.memory.enabled:
             address = self.get(MSI_ADDRESS, 4) | self.get(MSI_ADDRESS + 4, 4) << 32
+            if not address:
+                self._nic.misuse.note("msi-address")
             self._message(address, self.get(MSI_DATA, 2))
 
     def _write_message(self, address: int, data: int) -> None:
@@ -231,6 +239,11 @@ class PciFunction:
     def set_pme_status(self) -> None:
         """Something woke the host up."""
         self.put(PMCSR, 2, self.get(PMCSR, 2) | PMCSR_PME_STATUS)
+
+    def pull(self) -> None:
+        """Nothing is in the slot any more: it reads as ones."""
+        self.gone = True
+        self.apply()
 
     def hold(self, held: bool) -> None:
         """Hold bus mastering back, or let the command register decide again."""
@@ -288,8 +301,10 @@ class Slot(BarWindow):
             self._refuse(bar, off)
 
     def _refuse(self, bar: int, off: int) -> None:
+        if self._pci.gone:
+            return
         name = "power-state" if self._pci.power_state == D3HOT else "decode-off"
-        self._nic.misuse.note(name, f"BAR {bar} offset {off:#x}")
+        self._nic.misuse.note(name, bar & 0xFF, off & 0xFFFFFFFF)
 
     def bar_size(self, bar: int) -> int:
         """Return the size of `bar` in bytes, 0 when there is none."""

@@ -363,6 +363,14 @@ class Mdic:
 
     def write_mdic(self, old: int, new: int) -> None:
         """Start an operation, unless software wrote R itself (then nothing starts)."""
+        nic = self._nic
+        if new & MDIC_READY or nic.faults is None or not nic.faults.mdio(lambda: self._end(new)):
+            self._end(new)
+        else:
+            nic.regs.poke(MDIC.offset, new & ~MDIC_ERROR)
+
+    def _end(self, new: int) -> None:
+        """Do what was asked and set R."""
         nic, phy = self._nic, self.phy
         value = new & ~MDIC_ERROR
         if not new & MDIC_READY:
@@ -370,17 +378,17 @@ class Mdic:
             op = new >> 26 & 3
             value |= MDIC_READY
             if address != PHY_ADDRESS:
-                nic.misuse.note("phy-address", f"MDIC={new:#x}, PHY {address}")
+                nic.misuse.note("phy-address", new, address)
                 value |= MDIC_ERROR | 0xFFFF
             elif phy.held_in_reset:
-                nic.misuse.note("phy-in-reset", f"MDIC={new:#x}")
+                nic.misuse.note("phy-in-reset", new)
                 value |= MDIC_ERROR | 0xFFFF
             elif op == OP_READ:
                 value = value & ~0xFFFF | phy.read(n)
             elif op == OP_WRITE:
                 phy.write(n, new & 0xFFFF)
             else:
-                nic.misuse.note("phy-op", f"MDIC={new:#x}, OP {op}")
+                nic.misuse.note("phy-op", new, op)
                 value |= MDIC_ERROR
         nic.regs.poke(MDIC.offset, value)
         if new & MDIC_INT and not new & MDIC_READY:

@@ -63,7 +63,7 @@ class Rx(RxPort):
             self._nic.update_loopback()
         if new & ~old & RCTL_EN:
             if not new & RCTL_ANY and not self._nic.filters.any_address():
-                self._nic.misuse.note("rx-no-address", f"RCTL={new:#x}")
+                self._nic.misuse.note("rx-no-address", new)
             self.kick()
         elif old & ~new & RCTL_EN:
             self._release()
@@ -82,8 +82,7 @@ class Rx(RxPort):
     def _odd_tail(self) -> None:
         """RDT is no index of the ring, or the ring is too short."""
         engine, tail = self.engine, self._regs.peek(RDT)
-        where = f"RDT={tail} RDLEN={engine.len:#x} RDH={engine.head}"
-        self._nic.misuse.note("rx-ring", where)
+        self._nic.misuse.note("rx-ring", tail, engine.len, engine.head)
 
     def write_ring(self, old: int, new: int) -> None:
         """Take base and length, also while the receiver is on."""
@@ -189,7 +188,7 @@ class Rx(RxPort):
         """Descriptors were given while doorbells are deferred: look at them after this event."""
         if not self._scheduled:
             self._scheduled = True
-            self._nic.clock.call_soon(self._resume)
+            self._nic.soon(self._resume)
 
     def _resume(self) -> None:
         self._scheduled = False
@@ -202,9 +201,9 @@ class Rx(RxPort):
         """The engine met an address that no memory answers."""
         engine = self.engine
         if causes & RX_ABORT:
-            self._nic.misuse.note("rx-abort", f"RDBA={engine.base:#x} RDH={engine.head}")
+            self._nic.misuse.note("rx-abort", engine.base, engine.head)
         if causes & RX_DATA_ABORT:
-            self._nic.misuse.note("rx-data-abort", f"before RDH={engine.head}")
+            self._nic.misuse.note("rx-data-abort", engine.head)
 
     def _release(self) -> None:
         if self._held:

@@ -24,7 +24,7 @@ from e1000emu.errors import SnapshotError
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
 
-__all__ = ["VERSION", "NicState", "load", "load_file", "save", "save_file"]
+__all__ = ["VERSION", "NicState", "load", "load_file", "read_file", "save", "save_file"]
 
 VERSION = 1
 FILE_KIND = "e1000emu-nic-state"
@@ -53,6 +53,7 @@ class NicState(msgspec.Struct, kw_only=True):
     io_address: int
     now_ns: int = 0
     xoff_sent: bool = False
+    misuse: dict[str, list[int]] = {}
 
 
 def save(nic: Nic) -> bytes:
@@ -72,6 +73,7 @@ def save(nic: Nic) -> bytes:
             io_address=nic.io_address,
             now_ns=nic.clock.now_ns(),
             xoff_sent=nic.flow.xoff_sent,
+            misuse=nic.misuse.state(),
         )
     )
 
@@ -209,6 +211,20 @@ def load_file(nic: Nic, path: Path) -> None:
     Raises: SnapshotError, and then the Nic is as at power-on: damage, a newer version, another
     model or address.
     """
+    facts, state = read_file(path)
+    if facts["model"] != nic.model.name or facts["mac"] != _address(nic):
+        raise SnapshotError(
+            f"state {path}: of a {facts['model']} with address {facts['mac']}, this is a "
+            f"{nic.model.name} with {_address(nic)}; start with the same --model and --mac"
+        )
+    try:
+        load(nic, state, rebase=True)
+    except SnapshotError as error:
+        raise SnapshotError(f"state {path}: {error}") from None
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Return a file's facts and snapshot, its checksum being right.  Raises: SnapshotError."""
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -226,13 +242,4 @@ def load_file(nic: Nic, path: Path) -> None:
     if len(data) > MAX_FILE_BYTES or hashlib.sha256(body).hexdigest() != digest:
         raise SnapshotError(f"state {path}: is damaged (checksum); remove it to start anew")
     line, _, state = body.partition(b"\n")
-    facts = json.loads(line)
-    if facts["model"] != nic.model.name or facts["mac"] != _address(nic):
-        raise SnapshotError(
-            f"state {path}: of a {facts['model']} with address {facts['mac']}, this is a "
-            f"{nic.model.name} with {_address(nic)}; start with the same --model and --mac"
-        )
-    try:
-        load(nic, state, rebase=True)
-    except SnapshotError as error:
-        raise SnapshotError(f"state {path}: {error}") from None
+    return json.loads(line), state

@@ -57,12 +57,8 @@ class Tx(TxPort):
         self.stage: Stage | None = None
         """Fetches what a run reads before it, when memory is reached by messages."""
         engine = self.engine
-        nic.misuse.derive("tx-tso", lambda: engine.tso_fails, "TSCTFC counts them")
-        nic.misuse.derive(
-            "tx-dropped",
-            lambda: engine.mixed_drops + engine.oversize_drops,
-            "the frames were dropped up to EOP",
-        )
+        nic.misuse.derive("tx-tso", lambda: engine.tso_fails)
+        nic.misuse.derive("tx-dropped", lambda: engine.mixed_drops + engine.oversize_drops)
 
     # --- registers -------------------------------------------------------------------------------
 
@@ -118,30 +114,30 @@ class Tx(TxPort):
         if flags & RUN_OFF:
             self._explain()
         if flags & RUN_ABORT:
-            self._nic.misuse.note("tx-abort", f"TDBA={engine.base:#x} TDH={engine.head}")
+            self._nic.misuse.note("tx-abort", engine.base, engine.head)
         if flags & RUN_DATA_ABORT:
-            self._nic.misuse.note("tx-data-abort", f"before TDH={engine.head}")
+            self._nic.misuse.note("tx-data-abort", engine.head)
 
     def _explain(self) -> None:
         """Say why descriptors wait: the answer to "Tx Unit Hang"."""
         engine, note = self.engine, self._nic.misuse.note
         if engine.head == engine.tail:
             return
-        where = f"TDH={engine.head} TDT={engine.tail} TDLEN={engine.len:#x}"
+        where = engine.head, engine.tail, engine.len
         if not engine.tctl & TCTL_EN:
-            note("tx-disabled", where)
+            note("tx-disabled", *where)
         elif not self._nic.memory.enabled:
             if not self._nic.pci.held:
-                note("bus-master-off", where)
+                note("bus-master-off", *where)
         elif engine.len < 128 or max(engine.head, engine.tail - 1) >= engine.len // 16:
-            note("tx-ring", where)
+            note("tx-ring", *where)
         elif not self.open:
-            note("tx-link-down", where)
+            note("tx-link-down", *where)
 
     def _later(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._nic.clock.call_soon(self._resume)
+            self._nic.soon(self._resume)
 
     def _resume(self) -> None:
         self._scheduled = False

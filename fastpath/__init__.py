@@ -47,6 +47,7 @@ MODULES = (
     "linkops",
     "macctrl",
     "macpath",
+    "misuselog",
     "mmio",
     "mmsg",
     "moderation",

@@ -57,6 +57,9 @@ class IrqBlock(RegHook):
     @property
     def causes(self) -> int:
         """ICR, without the side effect of reading it."""
+    @property
+    def masks(self) -> int:
+        """IMS: the causes that interrupt."""
     def _bind(self, regs: RegFile, clock: Any, line: Any) -> None: ...
     def _go_threaded(self, line: EventLine, worker: Worker) -> None:
         """From now on several threads call: drive `line`, wake `worker` for deadlines."""

@@ -162,6 +162,11 @@ cdef class IrqBlock(RegHook):
         """ICR, without the side effect of reading it."""
         return self.icr.value
 
+    @property
+    def masks(self):
+        """IMS: the causes that interrupt."""
+        return self.ims.value
+
     def _set_policy(self, Moderation policy not None):
         """Use another moderation; what waits is looked at anew."""
         cdef int64_t now = self.now()

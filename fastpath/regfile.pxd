@@ -12,6 +12,7 @@ cdef enum:
     HOOK_WRITE = 2
     HOOK_DIRECT = 4             # a RegHook serves reads and writes
     HOOK_HOT = 8                # without the GIL too
+    HOOK_WATCH = 16             # every write is told to on_watched
 
 # Statistics slots in the order of the SDM's list (13.7); GORC, GOTC, TOR and TOT are 64-bit pairs.
 cdef enum:
@@ -106,6 +107,8 @@ cdef struct reg:
     uint32_t rc                 # cleared by reading
     uint32_t act                # told to the hook when written, never stored
     uint32_t wmask              # a write has an effect: rw | w1c | w1s | act
+    uint32_t told               # a write of 1 to one of them is told to on_watched
+    uint32_t absent             # so is a write of 1 to one of them that is 0
     uint32_t target             # index whose value this is (itself unless an alias)
     uint8_t kind
     uint8_t hooks
@@ -114,6 +117,10 @@ cdef struct reg:
     uint32_t slot               # K_STAT
     uint32_t which              # byte offset of the register
     void *hook                  # HOOK_DIRECT: the RegHook
+
+# The write of `value` is one that `RegFile.watch` asks to be told of.
+cdef inline bint reg_watched(const reg *r, uint32_t value) noexcept nogil:
+    return r.hooks & HOOK_WATCH or value & r.told or value & r.absent & ~r.value
 
 # What a compiled block derives from to be called without Python in between.
 cdef class RegHook:
@@ -126,7 +133,7 @@ cdef class RegFile:
     cdef reg *r
     cdef uint32_t n
     cdef list _read_hooks, _write_hooks, _stats
-    cdef public object on_unknown
+    cdef public object on_unknown, on_watched
     cdef public uint64_t unknown_reads, unknown_writes
     cdef reg *_at(self, object off) except NULL
     cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF

@@ -40,6 +40,8 @@ class RegFile:
     """
 
     on_unknown: Callable[[int, bool, int], object] | None
+    on_watched: Callable[[int, int, int], object] | None
+    """Takes offset, value and what is about to be written, of writes that `watch` names."""
     unknown_reads: int
     unknown_writes: int
     def __init__(self, n_dwords: int) -> None: ...
@@ -71,6 +73,13 @@ class RegFile:
         register without the GIL too (`fastpath.datapath`). `reset_level`: `reset(level)` restores
         registers whose reset_level <= level. Raises: ValueError, a bit is in two of `rw`, `w1c`,
         `w1s`, `act`; the hooks are of two kinds; `hot` without a compiled one.
+        """
+    def watch(self, index: int, told: int = 0, absent: int = 0, *, every: bool = False) -> None:
+        """Call `on_watched` before a write to dword `index` takes effect, if it writes 1 to a bit
+        of `told`, or to a bit of `absent` that is 0, or (`every`) in any case.
+
+        Replaces what was watched of the dword; defining it again watches nothing. Raises
+        ValueError while `on_watched` is None.
         """
     def define_stat(self, index: int, stats: Stats, name: str) -> None:
         """Serve dword `index` from `stats` (a name of STAT_REGISTERS): read clears, writes are

@@ -190,6 +190,7 @@ cdef class RegFile:
         r.rc = rc
         r.act = act
         r.wmask = rw | w1c | w1s | act
+        r.told = r.absent = 0
         r.target = index
         r.reset_level = reset_level
         r.hooks = ((HOOK_READ if on_read is not None else 0)
@@ -200,6 +201,15 @@ cdef class RegFile:
         self._write_hooks[index] = on_write
         self._stats[index] = None
 
+    def watch(self, index, uint32_t told=0, uint32_t absent=0, *, bint every=False):
+        """Tell `on_watched` of writes to dword `index`; see the stub."""
+        cdef reg *r = &self.r[<uint32_t>self._index(index)]
+        if self.on_watched is None:
+            raise ValueError("RegFile.watch: set on_watched first")
+        r.told = told
+        r.absent = absent
+        r.hooks = (r.hooks & ~<int>HOOK_WATCH) | (HOOK_WATCH if every else 0)
+
     def define_stat(self, index, Stats stats not None, str name):
         """Serve dword `index` from counter register `name`: read clears, writes are ignored."""
         cdef reg *r = &self.r[<uint32_t>self._index(index)]
@@ -209,6 +219,7 @@ cdef class RegFile:
         r.part = part
         r.target = index
         r.hooks = 0
+        r.told = r.absent = 0
         self._stats[index] = stats
 
     def alias(self, index, target):
@@ -256,6 +267,8 @@ cdef class RegFile:
             return self._unknown_write(off, value)
         i = self.r[off >> 2].target
         r = &self.r[i]
+        if reg_watched(r, value):
+            self.on_watched(i * 4, r.value, value)
         if r.kind == K_STAT:
             return 0
         if r.kind == K_UNDEFINED:
@@ -289,11 +302,13 @@ cdef class RegFile:
         return True
 
     cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil:
-        """Write without the GIL, when the register is hot."""
+        """Write without the GIL, when the register is hot and nobody is to be told."""
         cdef reg *r
         if off & 3 or off >= <uint64_t>self.n * 4:
             return False
         r = &self.r[self.r[off >> 2].target]
+        if reg_watched(r, value):
+            return False
         return (r.hooks & HOOK_HOT and r.hooks & HOOK_WRITE
                 and (<RegHook>r.hook).hot_write(r, value & r.wmask, e1k_now_ns()))
 

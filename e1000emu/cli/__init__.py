@@ -31,6 +31,7 @@ COMMANDS = {
     "profile": "Show where the CPU time of a script or of ready-made traffic goes.",
     "bench": "Measure rates and compare them with their peers.",
     "regs": "Show the register reference.",
+    "explain": "Say why a device does not move: its state file, each reason with its remedy.",
     "doctor": "Say what works on this machine, why not, and how to mend it.",
 }
 

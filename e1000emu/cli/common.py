@@ -18,7 +18,7 @@ import click
 
 from e1000emu.cli.addressing import Addressing, configure, no_router_advertisements
 from e1000emu.cli.linkspec import LINKS, Link, needs_loop, open_link
-from e1000emu.cli.params import OUT_FILE, Impairment, Seconds
+from e1000emu.cli.params import OUT_FILE, FaultList, Impairment, Seconds
 from e1000emu.errors import E1000Error
 
 if TYPE_CHECKING:
@@ -109,6 +109,14 @@ impair_option = click.option(
     default=None,
     help="Mistreat the wire: loss=0.05, reorder=0.02, duplicate=0.01, corrupt=0.001, delay_ms=5, "
     "jitter_ms=1, rate_mbps=100, seed=7, with commas between.",
+)
+faults_option = click.option(
+    "--faults",
+    type=FaultList(),
+    default=None,
+    help="What the NIC's hardware does wrong, by a seed: flap_s=5, down_ms=200, phy_busy=0.1, "
+    "phy_busy_ms=1, eeprom_bits=1, abort=tx-data:3, irq_lost=0.01, irq_late=0.1, irq_late_ms=1, "
+    "overrun=0.01, writeback_ms=1, reset_s=30, remove_s=60, seed=7, with commas between.",
 )
 
 

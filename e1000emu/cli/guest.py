@@ -22,6 +22,7 @@ from e1000emu.cli.common import (
     autoneg_option,
     capture_option,
     emit_json,
+    faults_option,
     impair_option,
     link_option,
     report_options,
@@ -31,6 +32,7 @@ from e1000emu.cli.params import CIDR, IP, Address, Interface, Seconds
 from e1000emu.cli.plugs import DEFAULT_MAC, model_option, open_links, parse_mac, plug_in
 from e1000emu.cli.up import Failure
 from e1000emu.errors import E1000Error
+from e1000emu.faults import Faults
 from e1000emu.phy import AUTONEG_NS
 
 if TYPE_CHECKING:
@@ -136,6 +138,7 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
 @autoneg_option(AUTONEG_NS / NANO)
 @capture_option
 @impair_option
+@faults_option
 @report_options
 def command(
     link_spec: str,
@@ -151,6 +154,7 @@ def command(
     autoneg_s: float,
     capture: Path | None,
     impair: dict[str, Any] | None,
+    faults: Faults | None,
     as_json: bool,
 ) -> None:
     """Boot a stock Debian Linux in QEMU on our NIC: a shell in it, or one command by --run.
@@ -199,6 +203,7 @@ def command(
             model=model,
             capture=capture,
             impair=impair,
+            faults=faults,
             autoneg_ns=autoneg_ns,
             threads=True,
             report=lambda line: None,

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import click
 
 from e1000emu.cli.errors import ArgumentError
+from e1000emu.errors import E1000Error
+from e1000emu.faults import Faults
 
 __all__ = [
     "CIDR",
@@ -19,6 +21,7 @@ __all__ = [
     "IP",
     "OUT_FILE",
     "Cidr",
+    "FaultList",
     "HostName",
     "Impairment",
     "Ip",
@@ -27,6 +30,7 @@ __all__ = [
     "Size",
     "not_a_host",
     "not_a_name",
+    "parse_faults",
     "parse_impair",
     "show_size",
 ]
@@ -262,6 +266,51 @@ def parse_impair(text: str) -> dict[str, Any]:
                 "corrupt (0…1), delay_ms, jitter_ms, rate_mbps, seed"
             ) from None
     return out
+
+
+class FaultList(click.ParamType):
+    """What `--faults` says, as `Faults`."""
+
+    name = "KEY=VALUE,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Faults:
+        """Return the faults."""
+        return value if isinstance(value, Faults) else parse_faults(str(value))
+
+
+FAULT_TIMES = {
+    "flap_s": 1e9, "down_ms": 1e6, "phy_busy_ms": 1e6, "irq_late_ms": 1e6, "writeback_ms": 1e6,
+    "reset_s": 1e9, "remove_s": 1e9,
+}  # fmt: skip
+"""Keys that are times, and the nanoseconds of one."""
+FAULT_NUMBERS = {
+    "seed": int, "phy_busy": float, "eeprom_bits": int, "irq_lost": float, "irq_late": float,
+    "overrun": float,
+}  # fmt: skip
+
+
+def parse_faults(text: str) -> Faults:
+    """Turn `flap_s=5,irq_lost=0.01,abort=tx-data:3` into `Faults`; ArgumentError names the part."""
+    out: dict[str, Any] = {}
+    for part in text.split(","):
+        key, _, value = part.strip().partition("=")
+        try:
+            if key == "abort":
+                kind, _, n = value.partition(":")
+                out["abort"] = (*out.get("abort", ()), (kind, int(n)))
+            elif key in FAULT_TIMES:
+                name = key.rpartition("_")[0] + "_ns"
+                out[name] = int(float(value) * FAULT_TIMES[key])
+            else:
+                out[key] = FAULT_NUMBERS[key](value)
+            Faults(**out)
+        except (E1000Error, KeyError, ValueError, OverflowError) as error:
+            known = ", ".join((*FAULT_NUMBERS, *FAULT_TIMES, "abort=KIND:RUN"))
+            why = "unknown key" if isinstance(error, KeyError) else error
+            raise ArgumentError(f"--faults {part.strip()!r}: {why}; keys: {known}") from None
+    return Faults(**out)
 
 
 CIDR = Cidr()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.explain import report
 from e1000emu.cli.linkspec import SWITCH, check_link, open_link
 from e1000emu.cli.stackhost import StackHost
 from e1000emu.models import MODELS
@@ -109,6 +110,11 @@ class Plug:
     server: VfioUserServer
     link: Any
     mac: bytes
+
+    def explain(self) -> dict[str, Any]:
+        """Return why the NIC does not move (`e1000emu explain hang`)."""
+        with self.server.guard:
+            return report(self.server.nic)
 
     def counters(self) -> dict[str, int]:
         """Return the server's counters with the link's frames, which no guest can clear."""

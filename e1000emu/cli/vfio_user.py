@@ -20,16 +20,19 @@ from e1000emu.cli.common import (
     autoneg_option,
     capture_option,
     emit_event,
+    faults_option,
     impair_option,
     link_option,
     report_options,
 )
 from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.explain import lines
 from e1000emu.cli.live import Row, live_counters
 from e1000emu.cli.params import OUT_FILE
 from e1000emu.cli.plugs import DEFAULT_MAC, Plug, model_option, nic_macs, open_links, plug_in
 from e1000emu.cli.up import Failure
 from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS
+from e1000emu.faults import Faults
 from e1000emu.interrupts import MODERATIONS
 from e1000emu.phy import AUTONEG_NS
 
@@ -200,6 +203,7 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
 @autoneg_option(AUTONEG_NS / NANO)
 @capture_option
 @impair_option
+@faults_option
 @report_options
 def command(
     sockets: tuple[Path, ...],
@@ -213,6 +217,7 @@ def command(
     autoneg_s: float,
     capture: Path | None,
     impair: dict[str, Any] | None,
+    faults: Faults | None,
     as_json: bool,
 ) -> None:
     """Offer a NIC over vfio-user until SIGINT or SIGTERM; a guest's own e1000 driver binds to it.
@@ -223,7 +228,7 @@ def command(
     sockets listen, last "event": "end" with the counters; what happens goes to standard error.
     With --state a client that goes finds the NIC as it left it, also behind a new server.
     SIGUSR1 shows the counters so far, with --json as "event": "counters"; on a terminal they stay
-    in view.
+    in view. SIGUSR2 says why frames or interrupts do not move, with --json as "event": "explain".
     """
     from e1000emu import AsyncioClock
     from e1000emu.embed.vfio_user.caretaker import Caretaker
@@ -250,6 +255,7 @@ def command(
             model=model,
             capture=capture,
             impair=impair,
+            faults=faults,
             report=say,
             states=states,
             threads=True,
@@ -267,10 +273,20 @@ def command(
             else:
                 say(summary(result))
 
+        def explain() -> None:
+            reports = [{"socket": os.fspath(p.server.path.absolute())} | p.explain() for p in plugs]
+            if as_json:
+                emit_event({"event": "explain", "nics": reports})
+                return
+            for found in reports:
+                for line in lines(found):
+                    say(line)
+
         # Before anybody can know of us: a signal ends a process that does not expect it.
         for number in (signal.SIGINT, signal.SIGTERM):
             runner.get_loop().add_signal_handler(number, failure.stop.set)
         runner.get_loop().add_signal_handler(signal.SIGUSR1, show)
+        runner.get_loop().add_signal_handler(signal.SIGUSR2, explain)
         greet(plugs, model, link_spec, say)
         if as_json:
             emit_event(ready_event(plugs, model, link_spec))

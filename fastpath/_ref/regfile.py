@@ -153,6 +153,8 @@ class RegFile:
         self._target = list(range(n_dwords))
         self._idle = [0] * n_dwords  # raw value of registers without a definition
         self.on_unknown: Callable[[int, bool, int], object] | None = None
+        self.on_watched: Callable[[int, int, int], object] | None = None
+        self._watched: dict[int, tuple[int, int, bool]] = {}
         self.unknown_reads = 0
         self.unknown_writes = 0
 
@@ -181,11 +183,25 @@ class RegFile:
             reset, reset, rmask, rw, w1c, w1s, rc, act, reset_level, on_read, on_write
         )
         self._target[index] = index
+        self._watched.pop(index, None)
+
+    def watch(self, index: int, told: int = 0, absent: int = 0, *, every: bool = False) -> None:
+        """Tell `on_watched` of writes to dword `index`."""
+        if self.on_watched is None:
+            raise ValueError("RegFile.watch: on_watched")
+        self._watched[index] = (told, absent, every)
+
+    def _watch(self, index: int, value: int) -> None:
+        told, absent, every = self._watched.get(index, (0, 0, False))
+        old = self._value(index * 4)
+        if self.on_watched and (every or value & told or value & absent & ~old):
+            self.on_watched(index * 4, old, value)
 
     def define_stat(self, index: int, stats: Stats, name: str) -> None:
         """Serve dword `index` from a counter register."""
         self._regs[index] = (stats, name)
         self._target[index] = index
+        self._watched.pop(index, None)
 
     def alias(self, index: int, target: int) -> None:
         """Serve dword `index` as dword `target`."""
@@ -221,6 +237,8 @@ class RegFile:
     def write32(self, off: int, value: int) -> None:
         """Write with side effects."""
         reg = self._regs[self._target[off >> 2]] if off >> 2 < len(self._regs) else None
+        if off >> 2 < len(self._regs):
+            self._watch(self._target[off >> 2], value)
         if reg is None:
             self._unknown(off, True, value)
             return

@@ -13,14 +13,21 @@ from tests.e1000emu.common import running, wr
 
 
 def test_events_count_and_keep_the_last_case() -> None:
-    m = Misuse()
-    m.note("tx-ring", "TDLEN=0x10")
-    m.note("tx-ring", "TDLEN=0x20", 2)
-    m.note("phy-op", "OP 3")
+    m = Misuse(now_ns=lambda: 77)
+    m.note("tx-ring", 1, 2, 0x10)
+    m.note("tx-ring", 3, 4, 0x20, n=2)
+    m.note("phy-op", 0xC000000, 3)
     first, second = m.events()
-    assert (first.name, first.count, first.last) == ("tx-ring", 3, "TDLEN=0x20")
+    assert (first.name, first.count, first.last) == ("tx-ring", 3, "TDH=3 TDT=4 TDLEN=0x20")
     assert first.remedy == REMEDIES["tx-ring"]
-    assert str(second).startswith("phy-op x1: OP 3;")
+    assert (first.section, first.register, first.descriptor) == ("13.4.40", "TDT", 3)
+    assert first.when_ns == 77
+    assert str(second).startswith("phy-op x1: MDIC=0xc000000, OP 3;")
+    assert str(second).endswith("(SDM 13.4.7)")
+    assert [case.last for case in m.cases()][:2] == [
+        "TDH=1 TDT=2 TDLEN=0x10",
+        "TDH=3 TDT=4 TDLEN=0x20",
+    ]
     assert m.total == 4
     assert m.count("rx-ring") == 0
     m.clear()
@@ -31,22 +38,48 @@ def test_events_count_and_keep_the_last_case() -> None:
 def test_strict_raises_after_counting() -> None:
     m = Misuse(strict=True)
     with pytest.raises(MisuseError, match="OP 3: MDIC"):
-        m.note("phy-op", "OP 3")
+        m.note("phy-op", 0xC000000, 3)
     assert m.total == 1
 
 
 def test_every_noted_name_has_a_remedy() -> None:
     used = set()
     for file in Path(misuse.__file__).parent.glob("*.py"):
-        used |= set(re.findall(r'note\(\s*"([a-z-]+)"', file.read_text()))
+        used |= set(re.findall(r'(?:note|derive)\(\s*"([a-z0-9-]+)"', file.read_text()))
     assert used <= set(REMEDIES)
-    assert set(REMEDIES) - used == {"power-state", "decode-off", "tx-dropped", "tx-tso"}
+    by_other_words = {
+        "power-state", "decode-off", "ring-length", "ring-align", "tx-ring-moved", "rx-ring-moved",
+        "tx-owned", "rx-owned", "tx-dd-left", "rx-dd-left", "tx-tail-overrun", "rx-tail-overrun",
+    }  # fmt: skip
+    assert set(REMEDIES) - used == by_other_words
+
+
+def test_a_storm_of_one_rule_leaves_the_last_case_of_the_others() -> None:
+    m = Misuse()
+    m.note("phy-op", 0, 3)
+    for i in range(1000):
+        m.note("eerd-range", i)
+    assert len(m.cases()) == 256
+    assert [(e.name, e.count, e.last) for e in m.events()] == [
+        ("eerd-range", 1000, "EERD word 0x3e7"),
+        ("phy-op", 1, "MDIC=0x0, OP 3"),
+    ]
+
+
+def test_what_was_noted_comes_back_from_a_snapshot() -> None:
+    m, copy = Misuse(now_ns=lambda: 9), Misuse()
+    m.note("tx-ring", 1, 2, 3, n=5)
+    m.note("rar0-group", 0xFFFFFFFF, 1 << 31)
+    copy.load(m.state())
+    assert copy.events() == m.events()
+    copy.load({"a-rule-that-is-no-more": [1, 0, 0, 0, 0, 0]})
+    assert copy.events() == []
 
 
 def test_engine_counters_show_as_events() -> None:
     m = Misuse()
     n = 0
-    m.derive("tx-tso", lambda: n, "TSCTFC")
+    m.derive("tx-tso", lambda: n)
     assert m.events() == []
     n = 5
     assert m.count("tx-tso") == m.total == 5

@@ -40,8 +40,11 @@ class Seen(list):
         return on_read if read else None, on_write if write else None
 
 
-@given(st.lists(definition, max_size=8), st.lists(access, max_size=30))
-def test_access_rules_equal_reference(definitions, accesses) -> None:
+watch = st.tuples(st.integers(0, SIZE - 1), u32, u32, st.booleans())
+
+
+@given(st.lists(definition, max_size=8), st.lists(watch, max_size=4), st.lists(access, max_size=30))
+def test_access_rules_equal_reference(definitions, watched, accesses) -> None:
     files: list[Any] = [RegFile(SIZE), ref.RegFile(SIZE)]
     logs = [Seen(), Seen()]
     for file, log in zip(files, logs, strict=True):
@@ -56,6 +59,9 @@ def test_access_rules_equal_reference(definitions, accesses) -> None:
                 reset_level=index & 1, **masks,
             )  # fmt: skip
         file.on_unknown = lambda *args, log=log: log.append(("?", *args))
+        file.on_watched = lambda *args, log=log: log.append(("!", *args))
+        for index, told, absent, every in watched:
+            file.watch(index, told, absent, every=every)
     for what, off, value in accesses:
         results = []
         for file in files:
@@ -75,6 +81,25 @@ def test_access_rules_equal_reference(definitions, accesses) -> None:
     assert ours.state() == twin.state()
     assert (ours.unknown_reads, ours.unknown_writes) == (twin.unknown_reads, twin.unknown_writes)
     ours.load(twin.state())
+
+
+def test_a_watched_write_is_told_before_it_has_its_effect() -> None:
+    for file in (RegFile(2), ref.RegFile(2)):
+        with pytest.raises(ValueError, match="on_watched"):
+            file.watch(0, 1)
+        file.define(0, 0x30, rw=0xF, w1c=0xF0)
+        seen: list[tuple[int, ...]] = []
+        file.on_watched = lambda *args, file=file, seen=seen: seen.append((*args, file.peek(0)))
+        file.watch(0, 1 << 31, 0xF0)
+        for value in (0x3F, 0x40, 1 << 31):
+            file.write32(0, value)
+        assert seen == [(0, 0xF, 0x40, 0xF), (0, 0, 1 << 31, 0)]
+        file.watch(0, every=True)
+        file.write32(0, 0)
+        assert len(seen) == 3
+        file.define(0)
+        file.write32(0, 0xFFFFFFFF)
+        assert len(seen) == 3
 
 
 def test_each_access_in_one_register() -> None:

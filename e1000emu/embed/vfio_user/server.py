@@ -45,6 +45,7 @@ from e1000emu.embed.vfio_user.protocol import (
     Version,
 )
 from e1000emu.errors import E1000Error
+from e1000emu.faults import Faults
 from e1000emu.links.handover import Handover
 from e1000emu.links.tap import Tap
 from e1000emu.models import Model
@@ -104,6 +105,7 @@ class VfioUserServer:
     likes).  A `Tap` is worked there too; any other link stays on the clock, and frames are handed
     over.  The default (None) has threads with a `Tap` only: no other link needs real time.
     `moderation` is `Nic`'s: `adaptive` spares the guest interrupts, `datasheet` none but by ITR.
+    `faults` are what the NIC's hardware does wrong; they need `threads` to be off.
     Call everything with the clock's lock held.
     Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac`, state or
     `moderation`.
@@ -125,7 +127,10 @@ class VfioUserServer:
         caretaker: Caretaker | None = None,
         state: str | os.PathLike[str] | None = None,
         moderation: str = "adaptive",
+        faults: Faults | None = None,
     ) -> None:
+        if faults is not None:
+            threads = False
         self.path = Path(path)
         self.state_path = None if state is None else Path(state)
         self.held = False
@@ -160,6 +165,7 @@ class VfioUserServer:
                 mac=mac,
                 autoneg_ns=autoneg_ns,
                 moderation=moderation,
+                faults=faults,
             )
             if wire is not None:
                 self._start_data(wire)

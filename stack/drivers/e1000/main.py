@@ -101,7 +101,7 @@ from stack.drivers.e1000.updown import (
     e1000_wait_for_reset,
 )
 from stack.drivers.e1000.watchdog import e1000_get_stats64, e1000_watchdog
-from stack.ethernet.eth import alloc_etherdev, is_valid_ether_addr
+from stack.ethernet.eth import alloc_etherdev, eth_validate_addr, is_valid_ether_addr
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -227,11 +227,16 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
     e1000_init_eeprom_params(hw)
     # Put the hardware into a known state: a boot loader may have left it running.
     e1000_reset_hw(hw)
-    e1000_validate_eeprom_checksum(hw)
-    netdev.dev_addr = e1000_read_mac_addr(hw)
+    try:
+        e1000_validate_eeprom_checksum(hw)
+        netdev.dev_addr = e1000_read_mac_addr(hw)
+    except E1000HwError as error:
+        # No address: it cannot be opened, but ethtool reaches it, and an address can be set.
+        log.error("%s: %s", adapter.pdev.name, error)
+        netdev.dev_addr = hw.mac_addr = bytes(6)
     netdev.perm_addr = netdev.dev_addr
     if not is_valid_ether_addr(netdev.dev_addr):
-        raise E1000HwError("EEPROM", f"invalid MAC address {netdev.dev_addr.hex(':')}")
+        log.error("%s: Invalid MAC Address %s", adapter.pdev.name, netdev.dev_addr.hex(":"))
     adapter.watchdog_task = work_struct(adapter.machine, lambda: e1000_watchdog(adapter))
     adapter.reset_task = work_struct(adapter.machine, lambda: e1000_reset_task(adapter))
     adapter.refill_task = work_struct(adapter.machine, lambda: e1000_refill_task(adapter))
@@ -457,6 +462,7 @@ e1000_netdev_ops = net_device_ops(
     ndo_start_xmit=e1000_xmit_frame,
     ndo_set_rx_mode=e1000_set_rx_mode,
     ndo_set_mac_address=e1000_set_mac,
+    ndo_validate_addr=eth_validate_addr,
     ndo_tx_timeout=e1000_tx_timeout,
     ndo_change_mtu=e1000_change_mtu,
     ndo_vlan_rx_add_vid=e1000_vlan_rx_add_vid,

@@ -17,6 +17,7 @@ from stack.core.netdevice import (
 from stack.core.workqueue import (
     cancel_delayed_work_sync,
     msleep,
+    schedule_delayed_work,
     usleep_range,
 )
 from stack.drivers.e1000 import defs as d
@@ -86,7 +87,8 @@ def e1000_open(netdev: net_device) -> int:
     napi_enable(adapter.napi)
     e1000_irq_enable(adapter)
     netif_start_queue(netdev)
-    # An interrupt for the watchdog to look at the link.
+    # An interrupt for the watchdog to look at the link; it looks without one too, but later.
+    schedule_delayed_work(adapter.watchdog_task, e.WATCHDOG_NS)
     ew32(adapter.hw, d.E1000_ICS, d.E1000_ICR_LSC)
     return 0
 
@@ -120,6 +122,7 @@ def e1000_up(adapter: e1000_adapter) -> None:
     napi_enable(adapter.napi)
     e1000_irq_enable(adapter)
     netif_wake_queue(adapter.netdev)
+    schedule_delayed_work(adapter.watchdog_task, e.WATCHDOG_NS)
     ew32(adapter.hw, d.E1000_ICS, d.E1000_ICR_LSC)
 
 

@@ -29,6 +29,7 @@ from stack.drivers.e1000.hw import (
     e1000_get_speed_and_duplex,
     e1000_update_adaptive,
 )
+from stack.drivers.e1000.txrx import e1000_intr
 
 log = logging.getLogger("stack.drivers.e1000")
 
@@ -74,6 +75,10 @@ def e1000_watchdog(adapter: e1000_adapter) -> None:
     if adapter.itr_setting == 4 and hw.mac_type >= d.e1000_82540:
         e1000_simple_itr(adapter)
     adapter.detect_tx_hung = True
+    if adapter.ims_mask and not adapter.flags & e.E1000_NO_NAPI:
+        # A cause that still waits has had its interrupt lost: Linux's ring fills up until
+        # ndo_tx_timeout; ours is emptied by who sends, so nothing would ever tell.
+        e1000_intr(adapter.pdev.irq, netdev)
     # A poll that no packet asked for: interrupts may have been lost, the receive ring may be dry.
     ew32(hw, d.E1000_ICS, d.E1000_ICR_RXDMT0)
     schedule_delayed_work(adapter.watchdog_task, e.WATCHDOG_NS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from e1000emu.clock import VirtualClock
+from e1000emu.faults import Faults
 from e1000emu.links.pair import pair
 from e1000emu.nic import Nic
 from e1000emu.testing.recorders import RecordingLink
@@ -94,6 +95,7 @@ def plug(
     name: str = "a",
     mac: bytes = MAC_A,
     autoneg_ns: int = SECOND,
+    faults: Faults | None = None,
     **params: int,
 ) -> Machine:
     """Build a machine whose interface exists and is down."""
@@ -107,6 +109,7 @@ def plug(
         clock=clock,
         mac=mac,
         autoneg_ns=autoneg_ns,
+        faults=faults,
     )
     e1000_init_module(host.machine, **params)
     dev = host.pci_add(nic.slot, irq=10)

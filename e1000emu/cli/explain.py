@@ -1,0 +1,99 @@
+"""`e1000emu explain`: why a device does not move, out of its state file; the rules of misuse."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.markup import escape
+
+from e1000emu.cli.common import emit_json, report_options
+from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.output import console, plain_table
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+
+__all__ = ["command", "report"]
+
+HANG, RULES = "hang", "rules"
+
+
+def report(nic: Nic) -> dict[str, Any]:
+    """Return why `nic` does not move as plain data."""
+    from e1000emu.explain import idle, reasons
+
+    found = reasons(nic)
+    return {
+        "model": nic.model.name,
+        "mac": nic.mac.hex(":"),
+        "link_up": nic.link_up,
+        "reasons": [asdict(reason) for reason in found],
+        "idle": [asdict(reason) for reason in idle(nic)],
+        "misuse": [asdict(event) for event in nic.misuse.events()],
+    }
+
+
+def _rows() -> list[dict[str, str]]:
+    from e1000emu.misuserules import RULES
+
+    return [
+        {"name": r.name, "register": r.where, "sdm": r.sdm, "when": r.when, "remedy": r.remedy}
+        for r in RULES
+    ]
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """Return a report as lines: what is wrong, then what is only idle."""
+    out = [f"{found['model']} {found['mac']}, link {'up' if found['link_up'] else 'down'}"]
+    wrong = [(r["text"], r["sdm"], r["remedy"]) for r in found["reasons"]]
+    wrong += [
+        (f"Misuse: {e['name']} x{e['count']}: {e['last']}.", e["section"], e["remedy"])
+        for e in found["misuse"]
+    ]
+    if not wrong:
+        out.append("Nothing keeps frames or interrupts back.")
+        wrong = [(r["text"], r["sdm"], r["remedy"]) for r in found["idle"]]
+    for text, section, remedy in wrong:
+        source = section if " " in section else f"SDM {section}"
+        out += [text, f"    {source}: {remedy}"]
+    return out
+
+
+@click.command()
+@click.argument("what", type=click.Choice([HANG, RULES]))
+@click.argument(
+    "state", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@report_options
+def command(what: str, state: Path | None, as_json: bool) -> None:
+    """Say why nothing moves (`hang`), or list the rules of misuse (`rules`).
+
+    `hang` takes a file that `vfio-user --state` wrote: link, enables, rings, bus mastering,
+    interrupts, moderation, PAUSE and what the driver did wrong, each with the section of Intel's
+    manual (317453) and the remedy. The file is not changed. A device that runs says the same at
+    SIGUSR2 (`e1000emu vfio-user`), in a program `nic.explain()` does.
+    """
+    if what == RULES:
+        if state is not None:
+            raise ArgumentError("rules: takes no file")
+        if as_json:
+            emit_json(_rows())
+            return
+        table = plain_table("rule", "register", "SDM", "found", "remedy", folded="remedy")
+        for row in _rows():
+            table.add_row(*(escape(row[k]) for k in ("name", "register", "sdm", "when", "remedy")))
+        console().print(table)
+        return
+    if state is None:
+        raise ArgumentError("hang: name the device's state file (vfio-user --state FILE)")
+    from e1000emu.examine import nic_of_file
+
+    found = report(nic_of_file(state))
+    if as_json:
+        emit_json(found)
+    else:
+        for line in lines(found):
+            click.echo(line)

@@ -1,0 +1,64 @@
+"""A device out of its state file, to be looked at (`e1000emu explain hang`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from e1000emu.clock import VirtualClock
+from e1000emu.errors import SnapshotError
+from e1000emu.links.null import NullLink
+from e1000emu.nic import Nic
+from e1000emu.snapshot import NicState, load, read_file
+from fastpath.dma import DmaTable
+
+__all__ = ["nic_of_file"]
+
+BMCR_POWER_DOWN = 1 << 11
+
+
+class _Cable(NullLink):
+    """A far end that is there, or not."""
+
+    def __init__(self, clock: VirtualClock, *, plugged: bool) -> None:
+        super().__init__(clock)
+        self._carrier = plugged
+
+
+class _NoLine:
+    """An interrupt line that leads nowhere."""
+
+    def set_level(self, level: bool) -> None:
+        """Take the level."""
+
+
+def nic_of_file(path: Path) -> Nic:
+    """Return a Nic in the state that `snapshot.save_file` wrote.
+
+    Nothing of it moves: its clock is nobody's, it has no memory, and its rings wait. The cable is
+    plugged in if the state has anything that needs one. Raises: SnapshotError.
+    """
+    facts, data = read_file(path)
+    try:
+        phy = msgspec.msgpack.decode(data, type=NicState).phy
+        negotiates, held = phy["due_ns"] >= 0, bool(phy["held"])
+        off = bool(phy["regs"][0] & BMCR_POWER_DOWN)
+        plugged = bool(phy["link"][0]) or negotiates or held or off
+    except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError) as error:
+        raise SnapshotError(f"state {path}: is damaged ({error})") from None
+    clock = VirtualClock()
+    nic = Nic(
+        memory=DmaTable(),
+        irq=_NoLine(),
+        link=_Cable(clock, plugged=plugged),
+        clock=clock,
+        model=facts["model"],
+        mac=bytes.fromhex(facts["mac"].replace(":", "")),
+    )
+    nic.tx.deferred = nic.rx.deferred = True
+    try:
+        load(nic, data, rebase=True)
+    except SnapshotError as error:
+        raise SnapshotError(f"state {path}: {error}") from None
+    return nic

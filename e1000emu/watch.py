@@ -1,0 +1,319 @@
+"""What looks for misuse: register writes that the register file tells of, and the rings.
+
+The register file (fastpath/regfile.pyx) tells of a write that sets reserved bits, by the masks of
+the register table, and of writes to the few registers below; none is written for each packet.
+Rules that would cost something with every packet are looked at when somebody asks, or, in a strict
+device, at each doorbell (`Rings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from e1000emu.regs import TABLE, reg
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+
+__all__ = ["Watch"]
+
+CTRL, RCTL, TCTL, RAH, ICR = reg("CTRL"), reg("RCTL"), reg("TCTL"), reg("RAH"), reg("ICR")
+RCTL_EN, TCTL_EN = RCTL.mask("EN"), TCTL.mask("EN")
+RCTL_BSIZE, RCTL_BSEX = RCTL.mask("BSIZE"), RCTL.mask("BSEX")
+RCTL_RDMTS, RCTL_LBM = RCTL.field("RDMTS"), RCTL.field("LBM")
+TCTL_CT, TCTL_COLD = TCTL.mask("CT"), TCTL.mask("COLD")
+CTRL_FRCSPD, CTRL_SPEED = CTRL.mask("FRCSPD"), CTRL.field("SPEED")
+CTRL_FLOW = CTRL.mask("RFCE", "TFCE")
+MDIC_READY, MDIC_OP = reg("MDIC").mask("R"), reg("MDIC").mask("OP")
+IPGT, RXA = reg("TIPG").field("IPGT"), reg("PBA").field("RXA")
+RTH, RTL = reg("FCRTH").field("RTH"), reg("FCRTL").field("RTL")
+RAH_AV, RAH_ADDRESS = RAH.mask("AV"), RAH.mask("RAH")
+GROUP_BIT = 1
+ALL_ONES = 0xFFFFFFFF
+ITR_LOW, IPGT_LOW, RXA_LOW, RXA_HIGH = 31, 6, 8, 56
+UNACKNOWLEDGED_NS = 5_000_000_000
+RESERVED_ELSEWHERE = frozenset({"TDBAL", "RDBAL", "TDLEN", "RDLEN", "IMC", "ICR", "WUS"})
+"""Registers whose reserved bits have a rule of their own, or are written all ones to clear all."""
+COMMAND, COMMAND_INTX_OFF = 0x04, 0x400
+
+DESCRIPTOR_BYTES = 16
+RS_SEEN_IN = 64
+"""Descriptors in a row of which one should have RS: drivers that save write-backs set every 32nd.
+"""
+STATUS_AT, STATUS_DD = 12, 1
+TX_RS = 0x08
+
+
+def peek_memory(nic: Nic, address: int, n: int) -> bytes:
+    """Return `n` bytes of memory, or none where the device cannot see them without a trace."""
+    if nic.tx.stage is not None or not nic.memory.enabled:
+        return b""
+    for start, size, *_ in nic.memory.regions():
+        if start <= address and address + n <= start + size:
+            return nic.memory.read(address, n)
+    return b""
+
+
+class Rings:
+    """The descriptors of both rings that the hardware owns, as they were given (strict devices)."""
+
+    def __init__(self, nic: Nic) -> None:
+        self._nic = nic
+        self._given: dict[str, dict[int, bytes]] = {"tx": {}, "rx": {}}
+
+    def forget(self, which: str) -> None:
+        """The ring is another one, or off."""
+        self._given[which].clear()
+
+    def doorbell(self, which: str, tail: int) -> None:
+        """The tail is about to be written: compare what is owned, look at what is given."""
+        nic, note = self._nic, self._nic.misuse.note
+        engine = nic.tx.engine if which == "tx" else nic.rx.engine
+        enabled = nic.tx.engine.tctl & TCTL_EN if which == "tx" else nic.rx.engine.rctl & RCTL_EN
+        count, head, old = engine.len >> 4, engine.head, engine.tail
+        given = self._given[which]
+        ring = peek_memory(nic, engine.base, count * DESCRIPTOR_BYTES)
+        if not enabled or not ring or max(head, old, tail) >= count:
+            given.clear()
+            return
+        owned = (old - head) % count
+        for i in list(given):
+            if (i - head) % count >= owned:
+                del given[i]  # the hardware is done with it
+            elif ring[i * DESCRIPTOR_BYTES :][:DESCRIPTOR_BYTES] != given[i]:
+                del given[i]
+                note(f"{which}-owned", i, head, old)
+        new = (tail - old) % count
+        if owned + new >= count:
+            note(f"{which}-tail-overrun", old, tail, head)
+            return
+        for k in range(new):
+            i = (old + k) % count
+            given[i] = ring[i * DESCRIPTOR_BYTES :][:DESCRIPTOR_BYTES]
+            status = given[i][STATUS_AT]
+            if status & STATUS_DD:
+                note(f"{which}-dd-left", i, status)
+
+
+class Watch:
+    """Looks at the registers' writes, and answers what is asked of the rings and interrupts."""
+
+    def __init__(self, nic: Nic) -> None:
+        self._nic = nic
+        self._regs = nic.regs
+        self._note = nic.misuse.note
+        self.rings = Rings(nic)
+        self._reserved: dict[int, int] = {}
+        self._read_only: set[int] = set()
+        self._checks: dict[int, Callable[[int, int], None]] = {}
+        file = nic.regs.file
+        file.on_watched = self._told
+        self._audited = False
+        named: dict[str, Callable[[int, int], None]] = {
+            "CTRL": self._ctrl, "MDIC": self._mdic, "PBA": self._pba, "FCRTH": self._fcrth,
+            "RCTL": self._rctl, "RDH": self._rdh, "TCTL": self._tctl, "TDH": self._tdh,
+            "TIPG": self._tipg, "ICR": self._icr, "ICS": self._ics, "ITR": self._itr,
+            "TADV": self._tadv,
+        }  # fmt: skip
+        for name in ("TDBAL", "TDBAH", "TDLEN", "RDBAL", "RDBAH", "RDLEN"):
+            named[name] = self._ring_check(name)
+        for r in TABLE:
+            if r.name in nic.model.lacks or r.alias_of:
+                continue
+            reserved = sum(f.mask for f in r.fields if not f.name)
+            if r.name in RESERVED_ELSEWHERE or r.wmask == 0:
+                reserved = 0
+            for i, offset in enumerate(r.offsets):
+                check = self._rah_check(i) if r is RAH else named.get(r.name)
+                if check is not None:
+                    self._checks[offset] = check
+                if not r.wmask and reserved != ALL_ONES and any(f.name for f in r.fields):
+                    self._read_only.add(offset)
+                self._reserved[offset] = reserved
+                read_only = offset in self._read_only
+                if r is ICR:
+                    file.watch(offset // 4, 0, r.w1c_mask)
+                elif reserved or check is not None or read_only:
+                    file.watch(offset // 4, reserved, every=check is not None or read_only)
+        self._derive()
+        nic.misuse.on_strict = self.audit
+        self.audit(nic.misuse.strict)
+
+    def audit(self, on: bool) -> None:
+        """Compare the rings at each doorbell from now on: strict devices."""
+        if on != self._audited:
+            self._audited = on
+            for name in ("TDT", "RDT"):
+                offset = reg(name).offset
+                self._nic.regs.file.watch(offset // 4, self._reserved[offset], every=on)
+            self._checks[reg("TDT").offset] = lambda old, new: self.rings.doorbell("tx", new)
+            self._checks[reg("RDT").offset] = lambda old, new: self.rings.doorbell("rx", new)
+            self.rings.forget("tx")
+            self.rings.forget("rx")
+
+    def _told(self, offset: int, old: int, value: int) -> None:
+        """Take a write before it has its effect."""
+        if offset in self._read_only:
+            self._note("read-only", offset, value)
+            return
+        reserved = value & self._reserved[offset]
+        check = self._checks.get(offset)
+        if check is not None:
+            check(old, value)
+        if reserved:
+            self._note("reserved-bits", offset, value, reserved)
+
+    # --- one register each -----------------------------------------------------------------------
+
+    def _ctrl(self, old: int, new: int) -> None:
+        if new & CTRL_FRCSPD and CTRL_SPEED.get(new) == 3:
+            self._note("ctrl-speed", new)
+
+    def _mdic(self, old: int, new: int) -> None:
+        if new & MDIC_READY and new & MDIC_OP:
+            self._note("mdic-ready-written", new)
+
+    def _pba(self, old: int, new: int) -> None:
+        if not RXA_LOW <= RXA.get(new) <= RXA_HIGH:
+            self._note("pba-range", new)
+
+    def _fcrth(self, old: int, new: int) -> None:
+        low = self._regs["FCRTL"]
+        if RTH.get(new) and RTL.get(low) >= RTH.get(new):
+            self._note("fc-thresholds", low, new)
+
+    def _rctl(self, old: int, new: int) -> None:
+        if new & ~old & RCTL_EN and not self._nic.rx.engine.len:
+            self._note("rx-early", new, self._nic.rx.engine.len)
+        sizes = new & RCTL_BSEX and not new & RCTL_BSIZE
+        if sizes or RCTL_RDMTS.get(new) == 3 or RCTL_LBM.get(new) == 2:
+            self._note("rctl-reserved", new)
+        if not new & RCTL_EN:
+            self.rings.forget("rx")
+
+    def _tctl(self, old: int, new: int) -> None:
+        if new & ~old & TCTL_EN:
+            if not self._nic.tx.engine.len:
+                self._note("tx-early", new, 0)
+            if not new & (TCTL_CT | TCTL_COLD):
+                self._note("tctl-collision", new)
+        if not new & TCTL_EN:
+            self.rings.forget("tx")
+
+    def _rdh(self, old: int, new: int) -> None:
+        head = self._nic.rx.engine.head
+        if self._nic.rx.engine.rctl & RCTL_EN and new != head:
+            self._note("rx-head-written", new, head)
+
+    def _tdh(self, old: int, new: int) -> None:
+        head = self._nic.tx.engine.head
+        if self._nic.tx.engine.tctl & TCTL_EN and new != head:
+            self._note("tx-head-written", new, head)
+
+    def _ring_check(self, name: str) -> Callable[[int, int], None]:
+        r, which = reg(name), name[:2]
+        stored, reserved = r.stored_mask, ALL_ONES & ~r.stored_mask
+        odd = "ring-length" if name.endswith("LEN") else "ring-align"
+
+        def check(old: int, new: int) -> None:
+            tx, rx = self._nic.tx.engine, self._nic.rx.engine
+            enabled = tx.tctl & TCTL_EN if which == "TD" else rx.rctl & RCTL_EN
+            if enabled and new & stored != old:
+                moved, head = ("tx", tx.head) if which == "TD" else ("rx", rx.head)
+                self.rings.forget(moved)
+                self._note(f"{moved}-ring-moved", r.offset, old, new, head)
+            if new & reserved:
+                self._note(odd, r.offset, new)
+
+        return check
+
+    def _rah_check(self, index: int) -> Callable[[int, int], None]:
+        low = reg("RAL").offsets[index]
+
+        def check(old: int, new: int) -> None:
+            if new & RAH_ADDRESS and not new & RAH_AV:
+                self._note("rar-no-av", index, new)
+            elif not index and new & RAH_AV and self._regs.peek(low) & GROUP_BIT:
+                self._note("rar0-group", self._regs.peek(low), new)
+
+        return check
+
+    def _tipg(self, old: int, new: int) -> None:
+        if IPGT.get(new) < IPGT_LOW:
+            self._note("tipg-low", new)
+
+    def _icr(self, old: int, new: int) -> None:
+        # with everything masked, or by all ones, a driver clears what it does not want to know
+        if new != ALL_ONES and self._nic.interrupts.masks:
+            self._note("icr-not-pending", old, new)
+
+    def _ics(self, old: int, new: int) -> None:
+        irq = self._nic.interrupts
+        if irq.asserted and new and new == irq.causes & irq.masks:
+            self._note("ics-as-ack", new, irq.causes)
+
+    def _itr(self, old: int, new: int) -> None:
+        if 0 < new & 0xFFFF < ITR_LOW:
+            self._note("itr-low", new & 0xFFFF)
+
+    def _tadv(self, old: int, new: int) -> None:
+        tidv = self._regs["TIDV"] & 0xFFFF
+        if new & 0xFFFF and not tidv:
+            self._note("tadv-alone", tidv, new & 0xFFFF)
+
+    # --- what is looked at when somebody asks ----------------------------------------------------
+
+    def _derive(self) -> None:
+        nic, misuse = self._nic, self._nic.misuse
+        irq, regs = nic.interrupts, nic.regs
+
+        def intx_off() -> int:
+            awake = not nic.pci.power_state
+            command = nic.pci.get(COMMAND, 2)
+            return int(awake and irq.asserted and irq.disabled and command & COMMAND_INTX_OFF != 0)
+
+        misuse.derive(
+            "intx-off", intx_off, lambda: (irq.causes, irq.masks, nic.pci.get(COMMAND, 2))
+        )
+        misuse.derive(
+            "irq-unacknowledged",
+            lambda: int(self._high_ns() >= UNACKNOWLEDGED_NS),
+            lambda: (irq.causes, irq.masks, self._high_ns() // 1_000_000),
+        )
+        misuse.derive(
+            "fc-type",
+            lambda: int(
+                bool(regs["CTRL"] & CTRL_FLOW)
+                and not (regs["FCT"] and regs["FCAL"] and regs["FCAH"])
+            ),
+            lambda: (regs["CTRL"], regs["FCT"], regs["FCAL"], regs["FCAH"]),
+        )
+        misuse.derive(
+            "tx-no-eop",
+            lambda: int(nic.tx.engine.mid_frame() and nic.tx.engine.head == nic.tx.engine.tail),
+            lambda: (nic.tx.engine.head,),
+        )
+        misuse.derive(
+            "tx-no-rs",
+            lambda: int(self._without_rs() > 0),
+            lambda: (self._without_rs(), nic.tx.engine.head),
+        )
+
+    def _high_ns(self) -> int:
+        """How long the line is high without a break."""
+        irq = self._nic.interrupts
+        if not irq.asserted or irq.disabled:
+            return 0
+        return self._nic.clock.now_ns() - int(irq.state()["last_ns"])
+
+    def _without_rs(self) -> int:
+        """Count the descriptors that were sent since the ring's start; 0 if one of them has RS."""
+        nic, e = self._nic, self._nic.tx.engine
+        enough = min((e.len >> 4) - 1, RS_SEEN_IN)
+        if e.head != e.tail or not 0 < enough <= e.head < e.len >> 4:
+            return 0
+        ring = peek_memory(nic, e.base, e.head * DESCRIPTOR_BYTES)
+        if any(command & (TX_RS | nic.model.rps << 4) for command in ring[11::DESCRIPTOR_BYTES]):
+            return 0
+        return len(ring) // DESCRIPTOR_BYTES
