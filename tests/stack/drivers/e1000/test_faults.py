@@ -86,7 +86,6 @@ def test_the_driver_survives(name: str, seed: int) -> None:
     assert injector.counts, "nothing was injected"
     injector.stop()
     if name in NEEDS_TRAFFIC and not works(a, b):
-        assert [reason.text for reason in reasons(a.nic)] != []
         traffic(a, b, 60, every_ns=100 * MILLISECOND)
     a.run(10 * SECOND)
     assert works(a, b), (injector.log, [r.text for r in reasons(a.nic)])
