@@ -32,6 +32,7 @@ RAH_AV, RAH_ADDRESS = RAH.mask("AV"), RAH.mask("RAH")
 GROUP_BIT = 1
 ALL_ONES = 0xFFFFFFFF
 ITR_LOW, IPGT_LOW, RXA_LOW, RXA_HIGH = 31, 6, 8, 56
+SET_AGAIN = 3
 UNACKNOWLEDGED_NS = 5_000_000_000
 RESERVED_ELSEWHERE = frozenset({"TDBAL", "RDBAL", "TDLEN", "RDLEN", "IMC", "ICR", "WUS"})
 """Registers whose reserved bits have a rule of their own, or are written all ones to clear all."""
@@ -110,6 +111,7 @@ class Watch:
         file = nic.regs.file
         file.on_watched = self._told
         self._audited = False
+        self._set_again = (0, 0)
         named: dict[str, Callable[[int, int], None]] = {
             "CTRL": self._ctrl, "MDIC": self._mdic, "PBA": self._pba, "FCRTH": self._fcrth,
             "RCTL": self._rctl, "RDH": self._rdh, "TCTL": self._tctl, "TDH": self._tdh,
@@ -250,7 +252,14 @@ class Watch:
 
     def _ics(self, old: int, new: int) -> None:
         irq = self._nic.interrupts
-        if irq.asserted and new and new == irq.causes & irq.masks:
+        if not (irq.asserted and new and new == irq.causes & irq.masks):
+            return
+        # Once is a driver that asks for an interrupt (Linux, for LSC, when it opens), which has
+        # come by itself; again and again in one assertion is one that wants it to end.
+        since, times = self._set_again
+        times = times + 1 if since == irq.assertions else 1
+        self._set_again = irq.assertions, times
+        if times >= SET_AGAIN:
             self._note("ics-as-ack", new, irq.causes)
 
     def _itr(self, old: int, new: int) -> None:

@@ -172,8 +172,8 @@ def _irq_stays(b: Bench) -> None:
 
 def _ics_as_ack(b: Bench) -> None:
     wr(b.nic, "IMS", 4)
-    wr(b.nic, "ICS", 4)
-    wr(b.nic, "ICS", 4)
+    for _ in range(4):
+        wr(b.nic, "ICS", 4)
 
 
 def _no_rs(b: Bench) -> None:
