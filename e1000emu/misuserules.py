@@ -192,7 +192,7 @@ _INTERRUPTS = (
         "ICS sets causes; read ICR, or write 1s to it, to acknowledge"),
     _rule("irq-unacknowledged", "ICR", ASKED, "ICR={0:#x} IMS={1:#x}, line high for {2} ms",
         "read ICR in the handler: the line stays high until its causes are cleared or masked"),
-    _rule("itr-low", "ITR", ACCESS, "ITR={0}",
+    _rule("itr-low", "ITR", ASKED, "ITR={0}",
         "an interval under 31 (8 us) allows more than 125,000 interrupts a second; 0 is off"),
     _rule("tadv-alone", "TADV", ACCESS, "TIDV={0} TADV={1}",
         "TADV works beside TIDV only, and TIDV=0 is not allowed with IDE"),

@@ -115,7 +115,7 @@ class Watch:
         named: dict[str, Callable[[int, int], None]] = {
             "CTRL": self._ctrl, "MDIC": self._mdic, "PBA": self._pba, "FCRTH": self._fcrth,
             "RCTL": self._rctl, "RDH": self._rdh, "TCTL": self._tctl, "TDH": self._tdh,
-            "TIPG": self._tipg, "ICR": self._icr, "ICS": self._ics, "ITR": self._itr,
+            "TIPG": self._tipg, "ICR": self._icr, "ICS": self._ics,
             "TADV": self._tadv,
         }  # fmt: skip
         for name in ("TDBAL", "TDBAH", "TDLEN", "RDBAL", "RDBAH", "RDLEN"):
@@ -262,10 +262,6 @@ class Watch:
         if times >= SET_AGAIN:
             self._note("ics-as-ack", new, irq.causes)
 
-    def _itr(self, old: int, new: int) -> None:
-        if 0 < new & 0xFFFF < ITR_LOW:
-            self._note("itr-low", new & 0xFFFF)
-
     def _tadv(self, old: int, new: int) -> None:
         tidv = self._regs["TIDV"] & 0xFFFF
         if new & 0xFFFF and not tidv:
@@ -289,6 +285,12 @@ class Watch:
             "irq-unacknowledged",
             lambda: int(self._high_ns() >= UNACKNOWLEDGED_NS),
             lambda: (irq.causes, irq.masks, self._high_ns() // 1_000_000),
+        )
+        # a driver that adapts ITR writes it at every interrupt
+        misuse.derive(
+            "itr-low",
+            lambda: int(0 < regs["ITR"] & 0xFFFF < ITR_LOW),
+            lambda: (regs["ITR"] & 0xFFFF,),
         )
         misuse.derive(
             "fc-type",

@@ -734,6 +734,7 @@ static void test_state(void)
     uint64_t now, when, then;
     size_t size, size2, count;
     void *state, *state2;
+    char *said, *said2;
 
     power_on(&m);
     OK(e1000emu_dma_add(m.nic, BUS, m.memory, E1000_MIN_MEM_BYTES, RW));
@@ -743,6 +744,8 @@ static void test_state(void)
     OK(e1000_min_send(&m.driver, frame, sizeof frame)); /* waits for the link */
     OK(e1000emu_next_event(m.nic, &when));
     state = save(m.nic, &size);
+    said = text(m.nic, e1000emu_misuse);
+    CHECK(strstr(said, "tx-link-down") != NULL);
 
     power_on(&other);
     OK(e1000emu_advance(other.nic, 3 * SECOND)); /* its own time does not matter */
@@ -768,7 +771,10 @@ static void test_state(void)
     CHECK(count == 1 && memcmp(out[0].data, frame, sizeof frame) == 0);
     (void)e1000_min_causes(&other.driver);
     traffic(&other, 20);
-    expect_no_misuse(other.nic);
+    said2 = text(other.nic, e1000emu_misuse); /* what was noted came along, and nothing since */
+    CHECK(strcmp(said, said2) == 0);
+    free(said);
+    free(said2);
     free(state);
     power_off(&other);
 }
