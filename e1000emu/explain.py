@@ -102,11 +102,12 @@ def _receive(nic: Nic) -> Iterator[str]:
 def _interrupts(nic: Nic) -> Iterator[str]:
     i = nic.interrupts
     causes = decode(reg("ICR"), i.causes)
+    enabled = i.causes & nic.regs["IMS"]
     if i.asserted and i.disabled:
         yield f"Interrupt: {causes} wait, but the PCI function keeps its line low."
-    elif i.causes and not i.causes & i.masks:
+    elif i.causes and not enabled:
         yield f"Interrupt: {causes} wait behind their masks; write IMS."
-    elif i.causes & i.masks and not i.asserted:
+    elif enabled and not i.asserted:
         yield f"Interrupt: {causes} wait for the throttling interval (ITR)."
 
 

@@ -103,6 +103,9 @@ class Reg:
     step: int = 4
     on_read: str = ""
     on_write: str = ""
+    """Who acts on accesses: a method of a block ("rx.write_rctl") or a compiled block ("tx")."""
+    hot: bool = False
+    """The block serves it without Python too, in the thread that reads a guest's messages."""
     survives: str = ""
     """Which resets leave the register alone: "rst" = CTRL.RST (all but power-good keep it)."""
     alias_of: str = ""

@@ -76,6 +76,7 @@ class Nic:
         autoneg_ns: int = AUTONEG_NS,
         on_message: Message | None = None,
         on_pme: PmeCallback | None = None,
+        moderation: str = "datasheet",
     ) -> None:
         """Power the part on, plugged into `link`.
 
@@ -83,8 +84,10 @@ class Nic:
         `strict` raises `MisuseError` at a driver's mistake.  `autoneg_ns` is how long
         autonegotiation takes.  `on_message(address, data)` takes message signalled interrupts;
         without it they are written to `memory`, as on a bus.  `on_pme(level)` hears of PME#, with
-        which the part wakes a host up.
-        Raises: E1000Error for a bad `model` or `mac`.
+        which the part wakes a host up.  `moderation` is how interrupts are held back, to be changed
+        at any time in `interrupts.moderation`: by the datasheet's timers alone, or `adaptive`, for
+        a guest.
+        Raises: E1000Error for a bad `model`, `mac` or `moderation`.
         """
         self.model = _model(model)
         self.memory = memory
@@ -100,7 +103,7 @@ class Nic:
 
         self.regs = Registers(self.model)
         self.stats = Stats()
-        self.interrupts = Interrupts(self, irq)
+        self.interrupts = Interrupts(self, irq, moderation)
         self.eeprom = EepromPort(self, eeprom_image(self.model, mac))
         self.filters = Filters(self)
         self.tx = Tx(self)
@@ -117,8 +120,6 @@ class Nic:
         self.pci = PciFunction(self, on_message)
         self.wakeup = Wakeup(self, on_pme)
         self.regs.bind(self, self.stats)
-        for block in (self.interrupts, self.tx, self.rx):
-            block.attach()
         self.regs.file.on_unknown = self._unknown
         self.slot = Slot(self)
         self._read32 = self.regs.read32

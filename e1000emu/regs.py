@@ -249,17 +249,17 @@ _GENERAL = (
 # fmt: off
 _INTERRUPTS = (
     Reg("ICR", 0x00C0, "Interrupt Cause Read", "13.4.17", _causes(RC_W1C),
-        on_read="interrupts.read_icr", on_write="interrupts.write_icr", group="interrupts"),
+        on_read="interrupts", on_write="interrupts", hot=True, group="interrupts"),
     Reg("ITR", 0x00C4, "Interrupt Throttling", "13.4.18", (
         field("INTERVAL", 15, 0, RW, 0, "least time between interrupts, 256 ns units, 0 = off"),
         rsv(31, 16),
-    ), on_write="interrupts.write_itr", group="interrupts"),
+    ), on_write="interrupts", hot=True, group="interrupts"),
     Reg("ICS", 0x00C8, "Interrupt Cause Set", "13.4.19", _causes(WO),
-        on_write="interrupts.write_ics", group="interrupts"),
+        on_write="interrupts", hot=True, group="interrupts"),
     Reg("IMS", 0x00D0, "Interrupt Mask Set/Read", "13.4.20", _causes(W1S),
-        on_write="interrupts.write_ims", group="interrupts"),
+        on_write="interrupts", hot=True, group="interrupts"),
     Reg("IMC", 0x00D8, "Interrupt Mask Clear", "13.4.21", _causes(WO),
-        on_write="interrupts.write_imc", group="interrupts"),
+        on_write="interrupts", hot=True, group="interrupts"),
 )
 # fmt: on
 
@@ -326,12 +326,12 @@ _RECEIVE = (
     Reg("RDT", 0x2818, "Receive Descriptor Tail", "13.4.29", (
         field("RDT", 15, 0, RW, 0, "doorbell: one past the last free descriptor"),
         rsv(31, 16),
-    ), on_write="rx.write_rdt", group="receive"),
+    ), on_write="rx", hot=True, group="receive"),
     Reg("RDTR", 0x2820, "Receive Interrupt Delay Timer", "13.4.30", (
         field("DELAY", 15, 0, RW, 0, "quiet time before RXT0, 1.024 us; 0 = at once"),
         rsv(30, 16),
         bit("FPD", 31, WO, 0, "flush: raise RXT0 now"),
-    ), on_write="interrupts.write_rdtr", group="receive"),
+    ), on_write="interrupts", group="receive"),
     Reg("RXDCTL", 0x2828, "Receive Descriptor Control", "13.4.46", (
         field("PTHRESH", 5, 0, RW, 0, "prefetch threshold", todo=_THRESHOLDS),
         rsv(7, 6),
@@ -345,7 +345,7 @@ _RECEIVE = (
     Reg("RADV", 0x282C, "Receive Interrupt Absolute Delay Timer", "13.4.31", (
         field("DELAY", 15, 0, RW, 0, "longest wait for RXT0, 1.024 us; 0 = off"),
         rsv(31, 16),
-    ), on_write="interrupts.write_radv", group="receive"),
+    ), group="receive"),
     Reg("RSRPD", 0x2C00, "Receive Small Packet Detect", "13.4.32", (
         field("SIZE", 11, 0, RW, 0, "frames up to this size raise SRPD; 0 = off"),
         rsv(31, 12),
@@ -423,12 +423,12 @@ _TRANSMIT = (
     Reg("TDT", 0x3818, "Transmit Descriptor Tail", "13.4.40", (
         field("TDT", 15, 0, RW, 0, "doorbell: one past the last descriptor"),
         rsv(31, 16),
-    ), on_write="tx.write_tdt", group="transmit"),
+    ), on_write="tx", hot=True, group="transmit"),
     Reg("TIDV", 0x3820, "Transmit Interrupt Delay Value", "13.4.41", (
         field("IDV", 15, 0, RW, 0, "wait before TXDW when a descriptor has IDE, 1.024 us"),
         rsv(30, 16),
         bit("FPD", 31, WO, 0, "flush: raise TXDW now"),
-    ), on_write="interrupts.write_tidv", group="transmit"),
+    ), on_write="interrupts", group="transmit"),
     Reg("TXDCTL", 0x3828, "Transmit Descriptor Control", "13.4.43", (
         field("PTHRESH", 5, 0, RW, 0, "prefetch threshold", todo=_THRESHOLDS),
         rsv(7, 6),
@@ -443,7 +443,7 @@ _TRANSMIT = (
     Reg("TADV", 0x382C, "Transmit Absolute Interrupt Delay Value", "13.4.44", (
         field("IDV", 15, 0, RW, 0, "longest wait for TXDW, 1.024 us; 0 = off"),
         rsv(31, 16),
-    ), on_write="interrupts.write_tadv", group="transmit"),
+    ), group="transmit"),
     Reg("TSPMT", 0x3830, "TCP Segmentation Pad and Minimum Threshold", "13.4.45", (
         field("TSMT", 15, 0, RW, 0x0400, "data needed before a segment starts", todo=_THRESHOLDS),
         field("TSPBP", 31, 16, RW, 0x0100, "packet buffer pad", todo=_THRESHOLDS),

@@ -36,7 +36,8 @@ class Registers:
         self.clear_bits: Callable[[int, int], int] = self.file.clear_bits
 
     def bind(self, owner: Any, stats: Stats) -> None:
-        """Define every register; hooks are attributes of `owner` (``"tx.write_tdt"``)."""
+        """Define every register; hooks are attributes of `owner` (``"rx.write_rctl"``), or
+        compiled blocks (``"interrupts"``)."""
         for r in TABLE:
             if r.name in self._part.lacks:
                 continue
@@ -67,6 +68,7 @@ class Registers:
                 act=act,
                 on_read=on_read,
                 on_write=partial(on_write, i) if on_write and r.count > 1 else on_write,
+                hot=r.hot,
                 reset_level=level,
             )
 
@@ -110,11 +112,11 @@ def _offset(key: str | int) -> int:
     return offset
 
 
-def _hook(owner: Any, name: str) -> Callable[..., Any] | None:
+def _hook(owner: Any, name: str) -> Any:
+    """Return the method of a block, or a compiled block that serves the register itself."""
     if not name:
         return None
     target = owner
     for part in name.split("."):
         target = getattr(target, part)
-    hook: Callable[..., Any] = target
-    return hook
+    return target

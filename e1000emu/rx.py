@@ -18,7 +18,7 @@ from fastpath.batch import (
     FrameBatch,
 )
 from fastpath.macctrl import find_mac_control
-from fastpath.macpath import REG_RDT, RxPort
+from fastpath.macpath import RxPort
 from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RxEngine
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ RXCSUM_IPV6OFL = reg("RXCSUM").mask("IPV6OFL")
 RDT = reg("RDT").offset
 PBA, FCT = reg("PBA").offset, reg("FCT").offset
 PACKET_BUFFER_KIB = 64
-MIN_RING = 8
-"""Descriptors of the shortest ring: RDLEN counts 128 bytes (SDM 13.4.27)."""
 
 
 class Rx(RxPort):
@@ -55,11 +53,6 @@ class Rx(RxPort):
         self._link = nic.link
         self._scheduled = False
         self.stage: Stage | None = None
-        """Fetches descriptors before a run, when memory is reached by messages."""
-
-    def attach(self) -> None:
-        """Serve the tail without Python in between; it is defined by now."""
-        self._regs.file.attach(RDT // 4, self, REG_RDT)
 
     # --- registers -------------------------------------------------------------------------------
 
@@ -85,20 +78,6 @@ class Rx(RxPort):
         if self.stage is not None:
             self.stage.forget()
         self.kick()
-
-    def write_rdt(self, old: int, new: int) -> None:
-        """Give free descriptors (SDM 13.4.29)."""
-        self.doorbells += 1
-        engine = self.engine
-        count = engine.len >> 4
-        if new and (new > count or count < MIN_RING):
-            self._odd_tail()
-        if self.stage is not None:
-            self._later()  # it fetches the descriptors, and gives them to the engine then
-            return
-        engine.tail = new
-        if self._held or engine.fifo_frames:
-            self.kick()
 
     def _odd_tail(self) -> None:
         """RDT is no index of the ring, or the ring is too short."""
@@ -163,17 +142,6 @@ class Rx(RxPort):
         """Do what `kick` asks for, now."""
         super().kick()
 
-    def _after(self, causes: int) -> None:
-        """Act on what an engine run left in its causes."""
-        if self.stage is None:
-            super()._after(causes)
-        else:
-            self.stage.after(causes)
-
-    def settle(self, causes: int) -> None:
-        """Raise `causes`: what the run wrote is in memory."""
-        super()._after(causes)
-
     def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
         """Take a batch that has a MAC control frame at `first`: the rare way, frame by frame."""
         nic, fct, total = self._nic, self._control_type, len(batch)
@@ -202,7 +170,7 @@ class Rx(RxPort):
             start = first + 1
             first = find_mac_control(batch, start, fct)
         pool.put(part)
-        self._after(self.engine.take_causes())
+        self._after()
         return start
 
     def _asleep(self, batch: FrameBatch, start: int) -> bool:
@@ -211,18 +179,11 @@ class Rx(RxPort):
         nic.wakeup.frames(batch, start)
         return bool(nic.pci.power_state)
 
-    def _run(self, batch: FrameBatch, hold: bool) -> int:
-        shared = self._nic.shared
-        shared.in_engine = True
-        done = self.engine.receive(batch, 0, hold)
-        shared.in_engine = False
-        return done
-
     def loop(self, batch: FrameBatch) -> None:
         """Take a batch of our own transmitter.  Takes ownership of `batch`."""
         self._run(batch, False)
         pool.put(batch)
-        self._after(self.engine.take_causes())
+        self._after()
 
     def _later(self) -> None:
         """Descriptors were given while doorbells are deferred: look at them after this event."""

@@ -13,11 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from e1000emu.regs import reg
-from fastpath.macpath import BATCH_FRAMES, CREDIT_DOORBELL, CREDIT_MAX, REG_TDT, ROUNDS, TxPort
+from fastpath.macpath import BATCH_FRAMES, CREDIT_MAX, ROUNDS, TxPort
 from fastpath.txring import (
     RUN_ABORT,
     RUN_DATA_ABORT,
-    RUN_DELAYED,
     RUN_OFF,
     TXD_LOW,
     TxEngine,
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["BATCH_FRAMES", "ROUNDS", "Tx"]
 
 TDBAL, TDBAH, TDLEN = (reg(name).offset for name in ("TDBAL", "TDBAH", "TDLEN"))
-TDT = reg("TDT").offset
 TCTL_EN = reg("TCTL").mask("EN")
 TCTL_SWXOFF = reg("TCTL").mask("SWXOFF")
 TXOFF = reg("STATUS").mask("TXOFF")
@@ -51,7 +49,6 @@ class Tx(TxPort):
         self._bind(nic, TxEngine(nic.memory, nic.stats), nic.shared, nic.interrupts)
         self._regs = nic.regs
         self._use(nic.link)
-        self._interrupts = nic.interrupts
         self.engine.rps = nic.model.rps
         self.engine.low_cause = TXD_LOW if nic.model.txd_low else 0
         self._scheduled = False
@@ -68,17 +65,6 @@ class Tx(TxPort):
         )
 
     # --- registers -------------------------------------------------------------------------------
-
-    def attach(self) -> None:
-        """Serve the doorbell without Python in between; it is defined by now."""
-        self._regs.file.attach(TDT // 4, self, REG_TDT)
-
-    def write_tdt(self, old: int, new: int) -> None:
-        """Ring the doorbell (SDM 13.4.40)."""
-        self.doorbells += 1
-        self.engine.tail = new
-        self.credit = min(self.credit + CREDIT_DOORBELL, CREDIT_MAX)
-        self.pump()
 
     def read_tdh(self, value: int) -> int:
         """Return the head as the engine has it."""
@@ -127,10 +113,8 @@ class Tx(TxPort):
         super().pump()
 
     def _rare(self, flags: int) -> None:
-        """Deal with delayed interrupts and with what went wrong."""
+        """Deal with what went wrong."""
         engine = self.engine
-        if flags & RUN_DELAYED:
-            self._interrupts.transmitted_delayed()
         if flags & RUN_OFF:
             self._explain()
         if flags & RUN_ABORT:

@@ -4,8 +4,10 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
-from fastpath.macpath cimport Beside, IrqCause, MacState, RxPort, TxPort, e1k_mutex
+from fastpath.irqblock cimport IrqBlock, Worker
+from fastpath.macpath cimport MacState, RxPort, TxPort
 from fastpath.regfile cimport RegFile
+from fastpath.threads cimport e1k_mutex
 from fastpath.wire cimport FrameQueue
 
 cdef extern from "<poll.h>" nogil:
@@ -14,10 +16,10 @@ cdef extern from "<poll.h>" nogil:
         short events
         short revents
 
-cdef class DataPath(Beside):
+cdef class DataPath(Worker):
     cdef readonly TxPort tx
     cdef readonly RxPort rx
-    cdef readonly IrqCause irq
+    cdef readonly IrqBlock irq
     cdef readonly FrameQueue queue
     cdef MacState mac
     cdef FrameBatch txb, rxb
@@ -28,6 +30,7 @@ cdef class DataPath(Beside):
     cdef e1k_mutex gate         # held from `enter` to `leave`
     cdef int asleep, stopping, driven, wanted
     cdef bint tx_full, tx_stuck, rx_paused
+    cdef bint bell              # a doorbell was served; for the thread that did
     cdef int rx_left            # frames of rxb that are not done
     cdef int rx_wait            # Python has the next one first
     cdef int reading            # the thread is about rxb without the lock
@@ -60,12 +63,10 @@ cdef class BusPump:
     cdef RegFile regs
     cdef MacState mac
     cdef TxPort tx
-    cdef RxPort rx
-    cdef IrqCause irq
+    cdef IrqBlock irq
     cdef DataPath path
-    cdef uint32_t itr
     cdef public int64_t spin_ns
-    cdef bint rang, unmask
+    cdef bint unmask
     cdef public bint solo
     cdef public uint32_t small_send
     cdef readonly uint64_t messages, reads, writes, posted, receives, sleeps, sends
@@ -74,5 +75,3 @@ cdef class BusPump:
     cdef void let_others(self, int64_t now) noexcept nogil
     cdef void ring(self) noexcept nogil
     cdef int hot(self, const uint8_t *m, uint32_t size, uint8_t *out) noexcept nogil
-    cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil
-    cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil

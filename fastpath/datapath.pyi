@@ -1,7 +1,8 @@
 from types import TracebackType
 
 from fastpath.batch import FrameBatch
-from fastpath.macpath import EventLine, IrqCause, RxPort, TxPort
+from fastpath.irqblock import EventLine, IrqBlock
+from fastpath.macpath import RxPort, TxPort
 from fastpath.regfile import RegFile
 from fastpath.wire import FrameQueue
 
@@ -29,14 +30,14 @@ class DataPath:
 
     tx: TxPort
     rx: RxPort
-    irq: IrqCause
+    irq: IrqBlock
     queue: FrameQueue
     turns: int
     sleeps: int
     wakes: int
     tx_batches: int
     rx_batches: int
-    def __init__(self, tx: TxPort, rx: RxPort, irq: IrqCause, queue: FrameQueue) -> None: ...
+    def __init__(self, tx: TxPort, rx: RxPort, irq: IrqBlock, queue: FrameQueue) -> None: ...
     def fileno(self) -> int:
         """The eventfd that is readable when there are notices."""
     def attach(self, line: EventLine) -> None:
@@ -94,7 +95,7 @@ class BusPump:
     receives: int
     """System calls that brought something."""
     sleeps: int
-    def __init__(self, fd: int, regs: RegFile, path: DataPath, itr: int) -> None:
+    def __init__(self, fd: int, regs: RegFile, path: DataPath) -> None:
         """Serve the socket `fd` (borrowed); `itr` is ITR's byte offset."""
     def stop(self) -> None:
         """Let `recv` return (b"", [], False, 0) soon, whatever else there is to do."""

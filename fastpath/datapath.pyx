@@ -25,14 +25,13 @@ from libc.stdint cimport uint16_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
+from fastpath.irqblock cimport EventLine
 from fastpath.macctrl cimport mac_control
-from fastpath.macpath cimport (
-    EventLine, REG_ICS, REG_IMC, REG_IMS, REG_RDT, REG_TDT,
+from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
+from fastpath.threads cimport (
     e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
     e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
 )
-from fastpath.regfile cimport HOOK_DIRECT, HOOK_READ, HOOK_WRITE, K_MASKS, reg
-from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
 from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF
 
 import os
@@ -120,8 +119,6 @@ cdef extern from *:
 
 cdef enum:
     CAUSES = 0x1FFFF
-    MIN_RING = 8
-    TCTL_EN = 0x2
     TX_FRAMES = 64              # of one engine run
     TX_SUPER = 4                # the same, when they are super-frames of 64 KiB
     RX_FRAMES = 64
@@ -152,7 +149,7 @@ NOTICE_LINK = _LINK
 NOTICE_FIFO = _FIFO
 
 
-cdef class DataPath(Beside):
+cdef class DataPath(Worker):
     """Transmit and receive between one NIC's rings and a `queue`, in the thread that calls `run`.
 
     `with path:` keeps the engines still: hold it around everything that reaches the NIC from
@@ -160,7 +157,7 @@ cdef class DataPath(Beside):
     the holder of the NIC then calls `take_notices`.
     """
 
-    def __cinit__(self, TxPort tx not None, RxPort rx not None, IrqCause irq not None,
+    def __cinit__(self, TxPort tx not None, RxPort rx not None, IrqBlock irq not None,
                   FrameQueue queue not None):
         self.tx = tx
         self.rx = rx
@@ -193,8 +190,8 @@ cdef class DataPath(Beside):
     def attach(self, EventLine line not None):
         """Take the rings over, with interrupts on `line`. Call before `run`, with nothing
         running."""
-        self.tx.beside = self.rx.beside = self
-        self.irq._go_beside(line, self)
+        self.tx.worker = self.rx.worker = self
+        self.irq._go_threaded(line, self)
 
     def park(self, bint on):
         """Leave the rings and the wire to Python (True), or take them back. Hold the path.
@@ -211,7 +208,7 @@ cdef class DataPath(Beside):
             if self.rx_at < self.rxb.n:
                 left = self.rxb, self.rx_at
                 self.rxb = FrameBatch()
-        self.tx.beside = self.rx.beside = None if on else self
+        self.tx.worker = self.rx.worker = None if on else self
         self.rx_at = self.rxb.n
         e1k_put(&self.rx_left, 0)
         e1k_put(&self.rx_wait, 0)
@@ -236,6 +233,14 @@ cdef class DataPath(Beside):
         if e1k_get(&self.asleep) and e1k_swap(&self.asleep, 0):
             self.wakes += 1
             e1k_event(self.wake_fd)
+
+    cdef void rung(self) noexcept nogil:
+        self.tx_stuck = False
+        self.bell = True
+
+    cdef void refilled(self) noexcept nogil:
+        if e1k_get(&self.rx_left):
+            self.wake()
 
     def stop(self):
         """Let `run` return; frames that wait for the wire are lost."""
@@ -355,7 +360,7 @@ cdef class DataPath(Beside):
         cdef bint did = False
         if due and now >= due:
             e1k_lock(&self.mutex)
-            self.irq.b_tick(now)
+            self.irq.tick(now)
             e1k_unlock(&self.mutex)
             did = True
         if self.send(now):
@@ -365,7 +370,7 @@ cdef class DataPath(Beside):
         return did
 
     cdef bint send(self, int64_t now) noexcept nogil:
-        cdef uint32_t flags, tail, head, n
+        cdef uint32_t flags, tail
         cdef int dropped = 0, error = 0, was
         if self.tx_at >= self.txb.n:
             if not self.may_send():
@@ -378,10 +383,7 @@ cdef class DataPath(Beside):
                 e1k_unlock(&self.mutex)
                 return False
             tail = self.tx.engine.s.tail
-            head = self.tx.engine.s.head
-            self.tx.engine.running = self.mac.in_engine = True
-            flags = self.tx.engine._run(self.txb, self.tx_room)
-            self.tx.engine.running = self.mac.in_engine = False
+            flags = self.tx.step(self.txb, self.tx_room)
             if flags & RUN_OFF or (not self.txb.n and not flags & RUN_MORE
                                    and self.tx.engine.s.head != self.tx.engine.s.tail):
                 # until someone has changed something, and that may be by now
@@ -389,10 +391,7 @@ cdef class DataPath(Beside):
                 e1k_fence()
                 if self.tx.engine.s.tail != tail:
                     self.tx_stuck = False
-            if flags & (CAUSES | RUN_DELAYED):
-                n = self.tx.engine.s.len >> 4
-                self.irq.b_sent(flags & CAUSES, flags & RUN_DELAYED != 0, self.txb.n,
-                                (self.tx.engine.s.head + n - head) % n if n else 0, n, now)
+            self.tx.tell(flags, self.txb.n, now)
             if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
                 self.tx_flags |= flags
                 self.notice(_TX_RARE)
@@ -415,12 +414,12 @@ cdef class DataPath(Beside):
 
     cdef bint fetch(self, int64_t now, int *error) noexcept nogil:
         """Read a batch from the wire: whether there is one now. `park` waits for the end of it."""
-        cdef int64_t floor_ns
+        cdef int64_t apart
         cdef uint32_t room
         if e1k_get(&self.link_errno) or now < self.rx_next:
             return False
         # A burst is half a ring.
-        room = self.irq.b_room(max(self.rx_burst, <uint32_t>RX_FRAMES), now)
+        room = self.irq.room(max(self.rx_burst, <uint32_t>RX_FRAMES), now)
         room = min(room, <uint32_t>self.rx_frames)
         self.rx_paused = room == 0
         if not room:
@@ -432,9 +431,9 @@ cdef class DataPath(Beside):
         self.rx_next = 0
         if <uint32_t>self.rxb.n < room:
             # The wire is empty. If the next interrupt is some way off, let frames come together.
-            floor_ns = self.irq.b_floor()
-            if floor_ns:
-                self.rx_next = now + min(floor_ns >> 2, <int64_t>RX_PACE_NS)
+            apart = self.irq.apart()
+            if apart:
+                self.rx_next = now + min(apart >> 2, <int64_t>RX_PACE_NS)
         if not self.rxb.n:
             return False
         e1k_put(&self.rx_left, self.rxb.n)
@@ -442,7 +441,7 @@ cdef class DataPath(Beside):
         return True
 
     cdef bint receive(self, int64_t now) noexcept nogil:
-        cdef uint32_t causes, head, n
+        cdef uint32_t causes
         cdef int error = 0, start
         cdef bint there, did
         if e1k_get(&self.rx_wait):
@@ -474,23 +473,16 @@ cdef class DataPath(Beside):
             pass
         else:
             self.rx.batches += 1
-            head = self.rx.engine.s.head
-            self.rx.engine.running = self.mac.in_engine = True
-            self.rx_at = self.rx.engine._receive(self.rxb, start, True)
-            self.rx.engine.running = self.mac.in_engine = False
-            causes = self.rx.engine.s.causes
-            self.rx.engine.s.causes = 0
+            self.rx_at = self.rx.step(self.rxb, start, True)
+            causes = self.rx.causes()
+            self.rx.tell(causes, now)
             if causes & (RX_ABORT | RX_DATA_ABORT):
                 self.rx_causes |= causes
                 self.notice(_RX_RARE)
             if self.rx._watch_fifo and (
                     self.rx.xoff_sent or self.rx.engine.fifo_head < self.rx.engine.fifo.n):
                 self.notice(_FIFO)
-            n = self.rx.engine.s.len >> 4
-            self.rx_burst = n >> 1
-            if causes & CAUSES:
-                self.irq.b_received(causes & CAUSES, self.rx_at - start,
-                                    (self.rx.engine.s.head + n - head) % n if n else 0, n, now)
+            self.rx_burst = self.rx.engine.s.len >> 5
         e1k_put(&self.rx_left, self.rxb.n - self.rx_at)
         did = self.rx_at > start
         e1k_unlock(&self.mutex)
@@ -558,7 +550,6 @@ cdef enum:
     UNMASK = 0x11               # DATA_NONE | ACTION_UNMASK
     BUFFER = 64 * 1024
     REPLY = 36                  # the longest answer made here
-    ITR_UNIT_NS = 256
     SPIN_NS = 50_000
     SMALL_SEND = 2              # descriptors that the message thread sends itself
     # Nobody waits for a guest that only takes what is sent; but the sender, often on this machine,
@@ -577,20 +568,18 @@ cdef enum:
 cdef class BusPump:
     """Reads a vfio-user client's socket and serves what comes often, without the GIL.
 
-    That is: 4-byte reads of BAR 0 registers without side effect and of ICR; 4-byte writes of TDT,
-    RDT, IMS, IMC, ICS and ITR; UNMASK of INTx. Everything else `recv` returns, in order. Needs a
+    That is: 4-byte reads of BAR 0 registers without side effect, 4-byte reads and writes of those
+    that the table calls hot; UNMASK of INTx. Everything else `recv` returns, in order. Needs a
     NIC that a `DataPath` works for.
     """
 
-    def __cinit__(self, int fd, RegFile regs not None, DataPath path not None, int itr):
+    def __cinit__(self, int fd, RegFile regs not None, DataPath path not None):
         self.fd = fd
         self.regs = regs
         self.path = path
         self.mac = path.mac
         self.tx = path.tx
-        self.rx = path.rx
         self.irq = path.irq
-        self.itr = itr >> 2
         self.unsent = b""
         self.small_send = SMALL_SEND
         self.spin_ns = SPIN_NS
@@ -663,7 +652,7 @@ cdef class BusPump:
                     if since == 0:
                         since = now
                     spin = self.spin_ns
-                    if self.irq.b_one_way(now):
+                    if self.irq.one_way(now):
                         spin = min(spin, <int64_t>ONE_WAY_SPIN_NS)
                     if now - since < spin and now >= self.crowded_until:
                         if looks % LOOKS == 0:
@@ -713,7 +702,7 @@ cdef class BusPump:
                         # After the answer, for which the guest's processor waits: if the level is
                         # high still, QEMU gets the next interrupt's event.
                         self.unmask = False
-                        self.irq.b_unmask()
+                        self.irq.unmask_line()
                     if over:
                         break
                 if answered:
@@ -731,15 +720,15 @@ cdef class BusPump:
                     served += 1
                     if served % SOLO_LOOK == 0:
                         self.path.turn(e1k_now_ns())
-                    elif self.rang:
+                    elif self.path.bell:
                         self.path.send(e1k_now_ns())
-                    self.rang = False
-                elif self.rang:
+                    self.path.bell = False
+                elif self.path.bell:
                     self.ring()
             if self.solo:
-                self.rang = False
+                self.path.bell = False
                 self.path.leave()
-            elif self.rang:
+            elif self.path.bell:
                 self.ring()
         if got < 0 and not error:
             got = 0
@@ -764,13 +753,13 @@ cdef class BusPump:
         other thread; more are its work, so that the next access does not wait for them."""
         cdef uint32_t n = self.tx.engine.s.len >> 4
         cdef uint32_t head = self.tx.engine.s.head, tail = self.tx.engine.s.tail
-        self.rang = False
+        self.path.bell = False
         if tail < n and head < n:
             head = tail - head if tail >= head else n - head + tail
             if head <= self.small_send and self.path.take():
                 self.sends += 1
                 # An answer is there already when the frame was one of few (a ping).
-                if self.irq.b_floor():
+                if self.irq.apart():
                     self.path.send(e1k_now_ns())
                 else:
                     self.path.turn(e1k_now_ns())
@@ -786,7 +775,8 @@ cdef class BusPump:
         if flags & ~<uint32_t>NO_REPLY:
             return COLD
         if command == CMD_REGION_READ and size == HEADER + 16:
-            if ld32le(p + 8) != 0 or ld32le(p + 12) != 4 or not self.hot_read(ld64le(p), &value):
+            if ld32le(p + 8) != 0 or ld32le(p + 12) != 4 or not (
+                    self.mac.memory_on and self.regs.hot_read(ld64le(p), &value)):
                 return COLD
             self.reads += 1
             memcpy(out + HEADER, p, 16)
@@ -795,7 +785,7 @@ cdef class BusPump:
         elif command == CMD_REGION_WRITE and size == HEADER + 20:
             if ld32le(p + 8) != 0 or ld32le(p + 12) != 4:
                 return COLD
-            if not self.hot_write(ld64le(p), ld32le(p + 16)):
+            if not (self.mac.memory_on and self.regs.hot_write(ld64le(p), ld32le(p + 16))):
                 return COLD
             self.writes += 1
             if flags & NO_REPLY:
@@ -819,64 +809,3 @@ cdef class BusPump:
         st32le(out + 8, TYPE_REPLY)
         memset(out + 12, 0, 4)
         return n
-
-    cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil:
-        cdef reg *r
-        if off & 3 or off >= <uint64_t>self.regs.n * 4 or not self.mac.memory_on:
-            return False
-        r = &self.regs.r[self.regs.r[off >> 2].target]
-        if r == self.irq.icr:
-            value[0] = self.irq.b_read_icr(e1k_now_ns()) & r.rmask
-            return True
-        if r.hooks & HOOK_READ or r.kind != K_MASKS or r.rc:
-            return False
-        value[0] = r.value & r.rmask
-        return True
-
-    cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil:
-        cdef reg *r
-        cdef uint32_t bits, i, n
-        if off & 3 or off >= <uint64_t>self.regs.n * 4 or not self.mac.memory_on:
-            return False
-        i = self.regs.r[off >> 2].target
-        r = &self.regs.r[i]
-        bits = value & r.wmask
-        if i == self.itr:
-            r.value = bits | (r.value & ~r.wmask)
-            self.irq.b_itr(<int64_t>(bits & 0xFFFF) * ITR_UNIT_NS, e1k_now_ns())
-            return True
-        if not r.hooks & HOOK_DIRECT or not r.hooks & HOOK_WRITE:
-            return False
-        if r.which == REG_TDT:
-            # a doorbell that sends nothing wants its reason told: the slow way does that
-            if (not self.tx.open or self.tx.loop is not None or self.tx._paused_until_ns
-                    or not self.tx.engine.s.tctl & TCTL_EN or not self.tx.engine.dma.t.enabled):
-                return False
-            r.value = bits
-            self.tx.engine.s.tail = bits
-            e1k_fence()
-            self.path.tx_stuck = False
-            self.tx.doorbells += 1
-            self.rang = True
-            return True
-        if r.which == REG_RDT:
-            n = self.rx.engine.s.len >> 4
-            if (bits and (bits > n or n < MIN_RING)) or self.rx._held \
-                    or self.rx.engine.fifo_head < self.rx.engine.fifo.n:
-                return False
-            r.value = bits
-            self.rx.engine.s.tail = bits
-            self.rx.doorbells += 1
-            e1k_fence()             # it looks at the tail after it has said that it waits
-            if e1k_get(&self.path.rx_left):
-                self.path.wake()
-            return True
-        if r.which == REG_IMS:
-            self.irq.b_masks(bits, 0, e1k_now_ns())
-        elif r.which == REG_IMC:
-            self.irq.b_masks(0, bits, e1k_now_ns())
-        elif r.which == REG_ICS:
-            self.irq.b_raise(bits, e1k_now_ns())
-        else:
-            return False
-        return True

@@ -1,9 +1,14 @@
 # cython: language_level=3, embedsignature=True
 """The device between a doorbell and an interrupt: what happens per batch, without Python.
 
-These are the bases of the blocks in ``e1000emu`` (`Interrupts`, `Tx`, `Rx`, the PCI slot), which
-add the control plane. What happens seldom is a method of the subclass, called by its name:
-``_throttle``, ``_rare``, ``_explain``, ``_later``, ``_with_control``, ``_asleep``, ``_unusual``.
+These are the bases of the blocks in ``e1000emu`` (`Tx`, `Rx`, the PCI slot), which add the control
+plane. What happens seldom is a method of the subclass, called by its name: ``_rare``, ``_explain``,
+``_later``, ``_with_control``, ``_asleep``, ``_unusual``.
+
+`TxPort.step` and `RxPort.step` run an engine, and `tell` gives what a run brought to the interrupt
+block. They need no GIL, and nothing else in a device runs an engine: the clock calls them from
+`TxPort.send` and `RxPort.receive`, a thread from `DataPath.turn` (fastpath/datapath.pyx).
+
 The plain-Python twin is ``_ref/macpath.py``. Call everything with the clock's lock held.
 """
 
@@ -12,13 +17,14 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
 from fastpath.cable cimport BatchPool, CableEnd, FrameSink, fb_bytes
-from fastpath.eventq cimport clock_ns
 from fastpath.cable import shared as _shared_pool
 from fastpath.dma cimport dma_resolve
+from fastpath.irqblock cimport IrqBlock
 from fastpath.macctrl cimport mac_control
-from fastpath.regfile cimport RegFile, RegHook
-from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RXT0, RxEngine
-from fastpath.txring cimport RUN_MORE, RUN_OFF, TXDW, TxEngine
+from fastpath.regfile cimport RegFile, RegHook, reg
+from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RxEngine
+from fastpath.threads cimport e1k_fence
+from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, TxEngine
 
 cdef extern from "bytes.h" nogil:
     uint64_t ld64le(const void *p)
@@ -32,6 +38,7 @@ cdef enum:
     _CREDIT_DOORBELL = 1 << 13
     CAUSES = 0x1FFFF
     MIN_RING = 8                # descriptors: RDLEN counts 128 bytes (SDM 13.4.27)
+    TCTL_EN = 0x2
     # Of frames that go straight into the peer's memory, so many bytes at a time: they are to be in
     # the cache still when they are copied.
     DIRECT_BYTES = 64 << 10
@@ -43,21 +50,6 @@ cdef enum:
     PH_TSO = 3
     NOGIL_FROM = 8              # descriptors from which releasing the GIL (50 ns) pays
     NOGIL_BYTES = 16 << 10      # and bytes of received frames: 64 small ones are stored in 1 us
-    ICR_LSC = 0x4
-    # Causes that are frames; any other (link change, receive sequence error...) is news that waits
-    # for nothing but the guest's own ITR: TXDW, TXQE, RXDMT0, RXO, RXT0, TXD_LOW, SRPD.
-    FRAME_CAUSES = 0x180D3
-    DELAY_UNIT_NS = 1024        # of RDTR, RADV, TIDV, TADV
-    TX_CAUSES = 0x8003          # TXDW, TXQE, TXD_LOW
-    FEW = 3                     # frames an interrupt brings that need no moderation
-    MANY = 128                  # frames an interrupt shall bring when they come thick
-    THIN_NS = 12_800_000        # and they do not when so many take that long
-    FLOOR_MAX_NS = 2_000_000
-    TX_WAIT_NS = 2_000_000
-    TX_SILENCE_NS = 150_000
-    RX_SILENCE_NS = 250_000
-    ANSWER_NS = 20_000_000      # a guest that has sent nothing for so long answers nothing
-    HANDLER_MAX_NS = 10_000_000     # a handler that has not ended by then polls for good
 
 BATCH_FRAMES = _BATCH_FRAMES
 """Frames of one engine run, at most."""
@@ -70,62 +62,6 @@ ROUNDS = _ROUNDS
 
 cdef class MacState:
     """What the blocks of one Nic share: an engine at work, a reset that waits for it, decoding."""
-
-
-cdef class Beside:
-    """A thread that works the rings beside the one that serves registers."""
-
-    cdef void wake(self) noexcept nogil:
-        """There is work, or a deadline has changed."""
-        pass
-
-
-cdef class EventLine:
-    """An interrupt line (`ports.InterruptLine`) that writes an eventfd at each rise.
-
-    With `automask` it masks itself then: the holder of the eventfd says `unmask` when it wants the
-    next, and gets it at once when the level is still high. Without, each rise is a message (MSI).
-    """
-
-    def __cinit__(self):
-        self.fd = -1
-        self.automask = True
-
-    cdef void fire(self) noexcept nogil:
-        if self.fd >= 0:
-            self.masked = self.automask
-            self.fired += 1
-            e1k_event(self.fd)
-
-    cdef void set(self, bint level) noexcept nogil:
-        self.level = level
-        if level and not self.masked:
-            self.fire()
-
-    cdef void unmask(self) noexcept nogil:
-        self.unmasks += 1
-        self.masked = False
-        if self.level:
-            self.fire()
-
-    def set_level(self, bint level):
-        """Take the NIC's level."""
-        self.set(level)
-
-    def attach(self, int fd):
-        """Write this eventfd from now on (-1: none), unmasked.  Borrows `fd`."""
-        self.fd = fd
-        self.masked = False
-        if self.level:
-            self.fire()
-
-    def trigger(self):
-        """Write the eventfd whatever the level: its holder tests its own path."""
-        self.fire()
-
-    def let(self):
-        """Unmask."""
-        self.unmask()
 
 
 cdef class BarWindow:
@@ -157,437 +93,9 @@ cdef class BarWindow:
             self._slow_write(bar, off, value, size)
 
 
-cdef class IrqCause(RegHook):
-    """ICR, IMS and the level of the interrupt line (SDM 13.4.17-13.4.21)."""
-
-    def _bind(self, RegFile regs not None, int icr, int ims):
-        """Use the registers at byte offsets `icr` and `ims`."""
-        self.regs = regs
-        self.icr = regs._at(icr)
-        self.ims_reg = regs._at(ims)
-
-    @property
-    def causes(self):
-        """ICR, without the side effect of reading it."""
-        return self.icr.value
-
-    @property
-    def masks(self):
-        """IMS."""
-        return self.ims
-
-    @masks.setter
-    def masks(self, uint32_t value):
-        self.ims = value
-
-    def __cinit__(self, *args, **kwargs):
-        e1k_mutex_init(&self.mutex)
-        self.floor_max_ns = FLOOR_MAX_NS
-
-    def __dealloc__(self):
-        e1k_mutex_destroy(&self.mutex)
-
-    cdef int raise_causes(self, uint32_t bits) except -1:
-        if self.beside:
-            self.b_raise(bits, e1k_now_ns())
-            return 0
-        self.icr.value |= bits
-        if self.icr.value & self.ims and not self.asserted:
-            self.update()
-        return 0
-
-    def cause(self, uint32_t bits):
-        """Set causes (ICR bits) and let the line follow."""
-        self.raise_causes(bits)
-
-    cdef int update(self) except -1:
-        """Let the line be what ICR, IMS, ITR and the PCI function say; nothing else does."""
-        cdef bint want = (self.icr.value & self.ims) != 0
-        cdef int64_t now, due
-        if self.beside:
-            e1k_lock(&self.mutex)
-            self._settle(e1k_now_ns())
-            e1k_unlock(&self.mutex)
-            return 0
-        if want and not self.asserted:
-            if self._interval_ns:
-                now = clock_ns(self._clock)
-                due = self._last_ns + self._interval_ns
-                if now < due:
-                    if self._timer is None:
-                        self._throttle(due)
-                    return 0
-                self._last_ns = now
-            self.asserted = True
-            self.assertions += 1
-            self.drive()
-        elif self.asserted and not want:
-            self.asserted = False
-            self.drive()
-        return 0
-
-    def _update(self):
-        """Let the line follow."""
-        self.update()
-
-    cdef int drive(self) except -1:
-        cdef bint out = self.asserted and not self.disabled
-        if self.beside:
-            e1k_lock(&self.mutex)
-            self._out()
-            e1k_unlock(&self.mutex)
-            return 0
-        if out != self.out:
-            self.out = out
-            # Last: the host may run its handler, which comes back here, before this returns.
-            self._line.set_level(out)
-        return 0
-
-    def _drive(self):
-        """Let the line be what `asserted` and `disabled` say."""
-        self.drive()
-
-    def received(self, uint32_t bits):
-        """Frames were stored: raise `bits`, RXT0 among them after its delay (SDM 3.2.7.1)."""
-        if self._rdtr and bits & RXT0:
-            bits &= ~<uint32_t>RXT0
-            self._delay_rx()
-        if bits:
-            self.raise_causes(bits)
-
-    def transmitted(self, uint32_t bits):
-        """Raise transmit causes at once; TXDW makes a running delay pointless."""
-        if bits & TXDW and self.tx_delayed:
-            self._stop_tx_delay()
-        self.raise_causes(bits)
-
-    cdef uint32_t on_read(self, int which, uint32_t value) except? 0xFFFFFFFF:
-        # ICR: return all causes and clear them (SDM 13.4.17)
-        if self.beside:
-            return self.b_read_icr(e1k_now_ns())
-        self.icr.value = 0
-        if self.asserted:
-            self.update()
-        return value
-
-    cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
-        if self.beside and which == REG_IMS:
-            self.b_masks(new, 0, e1k_now_ns())
-        elif self.beside and which == REG_IMC:
-            self.b_masks(0, new, e1k_now_ns())
-        elif which == REG_IMS:
-            self.ims = self.ims_reg.value = old | new
-            if not self.asserted:
-                self.update()
-        elif which == REG_IMC:
-            self.ims_reg.value &= ~new
-            self.ims = self.ims_reg.value
-            if self.asserted:
-                self.update()
-        elif which == REG_ICS:
-            # the reserved bits among them (ethtool -t sets 5 and 8)
-            self.raise_causes(new)
-        else:
-            self.update()
-        return 0
-
-    # --- for several threads: every b_ takes the mutex; nothing else touches the state then
-
-    def _go_beside(self, EventLine line not None, Beside timer not None):
-        """From now on other threads raise causes and read ICR: drive `line`, tell `timer`.
-
-        The delays and the throttling are then held by the device's own deadlines; `timer` calls
-        `b_tick` when the next is due.  Nothing may be running.
-        """
-        self.line = line
-        self.timer = timer
-        self.beside = True
-        self.throttle_due = self.rx_due = self.rx_abs = self.tx_due = self.tx_abs = 0
-        self.floor_ns = 0
-        self.work = 0
-        self.handler_from = self.hold_until = self.tx_seen = self.room_due = 0
-        self.update()
-
-    def _deadlines(self):
-        """(receive, absolute receive, transmit, absolute transmit) in ns; 0 = idle."""
-        return self.rx_due, self.rx_abs, self.tx_due, self.tx_abs
-
-    def _set_deadlines(self, int64_t rx, int64_t rx_abs, int64_t tx, int64_t tx_abs):
-        """Take back what `_deadlines` returned, or stop everything with zeros."""
-        e1k_lock(&self.mutex)
-        self.rx_due, self.rx_abs, self.tx_due, self.tx_abs = rx, rx_abs, tx, tx_abs
-        self.throttle_due = self.room_due = 0
-        self.handler_from = self.hold_until = 0
-        e1k_unlock(&self.mutex)
-        if self.timer is not None:
-            self.timer.wake()
-
-    def _flush(self, uint32_t bits):
-        """FPD: expire the receive (RXT0) or transmit (TXDW) delay now, when it runs."""
-        cdef bint was
-        e1k_lock(&self.mutex)
-        if bits & RXT0:
-            was = self.rx_due != 0
-            self.rx_due = self.rx_abs = 0
-        else:
-            was = self.tx_due != 0
-            self.tx_due = self.tx_abs = 0
-        e1k_unlock(&self.mutex)
-        if was:
-            self.b_raise(bits, e1k_now_ns())
-
-    # The b_ functions by hand, with a time of the caller's.
-
-    def _received_at(self, uint32_t bits, uint64_t frames, int64_t now, uint32_t ring=1 << 16):
-        """Frames of one descriptor were stored in a ring of `ring`."""
-        self.b_received(bits, frames, <uint32_t>frames, ring, now)
-
-    def _sent_at(self, uint32_t bits, bint delayed, uint64_t frames, int64_t now,
-                 uint32_t ring=0):
-        """Frames of one descriptor were sent from a ring of `ring`."""
-        self.b_sent(bits, delayed, frames, <uint32_t>frames, ring, now)
-
-    def _read_icr_at(self, int64_t now):
-        """Read ICR."""
-        return self.b_read_icr(now)
-
-    def _masks_at(self, uint32_t ims, uint32_t imc, int64_t now):
-        """Write IMS and IMC."""
-        self.b_masks(ims, imc, now)
-
-    def _room_at(self, uint32_t burst, int64_t now):
-        """How many frames there is room for, in bursts of `burst`."""
-        return self.b_room(burst, now)
-
-    def _tick_at(self, int64_t now):
-        """Do what is due."""
-        self.b_tick(now)
-
-    def _next_due(self):
-        """The earliest deadline in ns, 0 for none."""
-        return self.next_due()
-
-    cdef void _out(self) noexcept nogil:
-        cdef bint out = self.asserted and not self.disabled
-        if out != self.out:
-            self.out = out
-            self.line.set(out)
-
-    cdef void _assert(self, int64_t now) noexcept nogil:
-        # How thick do frames come?  Few at each interrupt: the guest wants each at once.  Many: it
-        # pays several round trips for each interrupt, so let the next bring more.
-        cdef int64_t since = now - self._last_ns, want
-        want = MANY * since // <int64_t>self.work if self.work > FEW and since > 0 else THIN_NS
-        if want >= THIN_NS:
-            self.floor_ns >>= 2
-        else:
-            self.floor_ns = min((self.floor_ns + want) // 2, self.floor_max_ns)
-        self.work = 0
-        self.tx_done = self.rx_done = 0
-        self._last_ns = now
-        self.throttle_due = 0
-        self.asserted = True
-        self.assertions += 1
-        self._out()
-
-    cdef bint one_way(self, int64_t now) noexcept nogil:
-        """Whether the guest sends nothing: it answers nothing of what it receives."""
-        return now - self.tx_seen >= ANSWER_NS
-
-    cdef bint b_one_way(self, int64_t now) noexcept nogil:
-        """Whether frames come thick and the guest sends nothing."""
-        cdef bint out
-        e1k_lock(&self.mutex)
-        out = self.floor_ns and self.one_way(now)
-        e1k_unlock(&self.mutex)
-        return out
-
-    cdef int64_t b_floor(self) noexcept nogil:
-        """How long interrupts are kept apart just now."""
-        cdef int64_t out
-        e1k_lock(&self.mutex)
-        out = self.floor_ns
-        e1k_unlock(&self.mutex)
-        return out
-
-    cdef void _settle(self, int64_t now) noexcept nogil:
-        cdef uint32_t causes = self.icr.value & self.ims
-        cdef int64_t due = self._interval_ns, wait
-        if causes and not self.asserted:
-            due += self._last_ns
-            if not causes & ~<uint32_t>TX_CAUSES:
-                # Nobody waits for a frame that is sent, until the ring runs out of room, or the
-                # guest falls silent: it may have used up what it may have under way.
-                if self.floor_ns and self.tx_done < self.tx_enough:
-                    due = max(due, min(self._last_ns + min(4 * self.floor_ns, <int64_t>TX_WAIT_NS),
-                                       self.tx_last + TX_SILENCE_NS))
-            elif not causes & ~<uint32_t>FRAME_CAUSES:
-                wait = self._last_ns + self.floor_ns if self.rx_done < self.rx_enough else 0
-                if not self.one_way(now):
-                    # A burst that is over need not wait: what follows it is the guest's answer.
-                    wait = min(wait, self.rx_last + RX_SILENCE_NS)
-                else:
-                    wait = max(wait, self.hold_until)
-                due = max(due, wait)
-            if now < due:
-                # A deadline that moves away costs nothing: who waits for it asks again then.
-                if not self.throttle_due or due < self.throttle_due:
-                    self.throttle_due = due
-                    self.timer.wake()
-                return
-            self._assert(now)
-        elif self.asserted and not causes:
-            self.asserted = False
-            self._out()
-
-    cdef void b_raise(self, uint32_t bits, int64_t now) noexcept nogil:
-        e1k_lock(&self.mutex)
-        self.icr.value |= bits
-        self._settle(now)
-        e1k_unlock(&self.mutex)
-
-    cdef void b_received(self, uint32_t bits, uint64_t frames, uint32_t descs, uint32_t ring,
-                         int64_t now) noexcept nogil:
-        """`frames` were stored in `descs` descriptors of a ring of `ring`."""
-        e1k_lock(&self.mutex)
-        self.rx_enough = ring >> 1
-        self.work += frames
-        self.rx_since += frames
-        self.rx_done += descs
-        self.rx_last = now
-        if self._rdtr and bits & RXT0:
-            bits &= ~<uint32_t>RXT0
-            self.rx_due = now + self._rdtr * <int64_t>DELAY_UNIT_NS
-            if self._radv and not self.rx_abs:
-                self.rx_abs = now + self._radv * <int64_t>DELAY_UNIT_NS
-            self.timer.wake()
-        if bits:
-            self.icr.value |= bits
-            self._settle(now)
-        e1k_unlock(&self.mutex)
-
-    cdef void b_sent(self, uint32_t bits, bint delayed, uint64_t frames, uint32_t descs,
-                     uint32_t ring, int64_t now) noexcept nogil:
-        """`frames` of `descs` descriptors of a ring of `ring` were sent."""
-        e1k_lock(&self.mutex)
-        # Nearly all: what is left lasts until the interrupt has found its way to the guest.
-        self.tx_enough = ring - (ring >> 3)
-        self.work += frames
-        self.tx_done += descs
-        self.tx_last = self.tx_seen = now
-        if bits & TXDW:
-            self.tx_due = self.tx_abs = 0
-        elif delayed:
-            if self._tidv:
-                self.tx_due = now + self._tidv * <int64_t>DELAY_UNIT_NS
-                if self._tadv and not self.tx_abs:
-                    self.tx_abs = now + self._tadv * <int64_t>DELAY_UNIT_NS
-                self.timer.wake()
-            else:
-                bits |= TXDW
-        if bits:
-            self.icr.value |= bits
-            self._settle(now)
-        e1k_unlock(&self.mutex)
-
-    cdef uint32_t b_read_icr(self, int64_t now) noexcept nogil:
-        cdef uint32_t value
-        e1k_lock(&self.mutex)
-        value = self.icr.value
-        self.icr.value = 0
-        if self.asserted:
-            self.handler_from = now
-            self.rx_since = 0
-        self._settle(now)
-        e1k_unlock(&self.mutex)
-        return value
-
-    cdef void b_masks(self, uint32_t set, uint32_t clear, int64_t now) noexcept nogil:
-        e1k_lock(&self.mutex)
-        self.ims_reg.value = (self.ims | set) & ~clear
-        self.ims = self.ims_reg.value
-        if set:
-            # Until now the guest was busy with the last interrupt, which is no silence.
-            self.tx_last = now
-            if self.handler_from:
-                if now - self.handler_from < HANDLER_MAX_NS:
-                    self.hold_until = now + ((now - self.handler_from) >> 1)
-                self.handler_from = 0
-                self.rx_since = 0
-                if self.room_due:
-                    self.room_due = 0
-                    self.timer.wake()
-        self._settle(now)
-        e1k_unlock(&self.mutex)
-
-    cdef void b_itr(self, int64_t interval_ns, int64_t now) noexcept nogil:
-        e1k_lock(&self.mutex)
-        self._interval_ns = interval_ns
-        self._settle(now)
-        e1k_unlock(&self.mutex)
-
-    cdef void b_unmask(self) noexcept nogil:
-        e1k_lock(&self.mutex)
-        self.line.unmask()
-        e1k_unlock(&self.mutex)
-
-    cdef void b_tick(self, int64_t now) noexcept nogil:
-        cdef uint32_t bits = 0
-        e1k_lock(&self.mutex)
-        if (self.rx_due and now >= self.rx_due) or (self.rx_abs and now >= self.rx_abs):
-            self.rx_due = self.rx_abs = 0
-            bits |= RXT0
-        if (self.tx_due and now >= self.tx_due) or (self.tx_abs and now >= self.tx_abs):
-            self.tx_due = self.tx_abs = 0
-            bits |= TXDW
-        if now >= self.room_due:
-            self.room_due = 0
-        if bits or (self.throttle_due and now >= self.throttle_due):
-            self.icr.value |= bits
-            if now >= self.throttle_due:
-                self.throttle_due = 0
-            self._settle(now)
-        e1k_unlock(&self.mutex)
-
-    cdef uint32_t b_room(self, uint32_t burst, int64_t now) noexcept nogil:
-        """How many frames the guest is to get now, of bursts of at most `burst`.
-
-        Under a flood it would do nothing but take frames from the ring, and whom they are for
-        would never run (receive livelock). A guest that answers nothing gets a burst for each run
-        of its handler, and then half as long without; the wire holds the rest, or drops it, which
-        costs the guest nothing. One that answers has a peer that waits: it is not held up.
-        """
-        cdef int64_t due = 0
-        cdef uint32_t room = burst
-        e1k_lock(&self.mutex)
-        if self.one_way(now):
-            if self.handler_from:
-                if not self.ims:
-                    due = self.handler_from + HANDLER_MAX_NS
-            else:
-                due = self.hold_until
-            if now < due:
-                room = burst - self.rx_since if self.rx_since < burst else 0
-                if not room:
-                    self.room_due = due
-        e1k_unlock(&self.mutex)
-        return room
-
-    cdef int64_t next_due(self) noexcept nogil:
-        """The earliest deadline in ns, 0 for none."""
-        cdef int64_t out
-        e1k_lock(&self.mutex)
-        out = _earlier(_earlier(self.throttle_due, self.room_due), self.rx_due)
-        out = _earlier(_earlier(out, self.rx_abs), _earlier(self.tx_due, self.tx_abs))
-        e1k_unlock(&self.mutex)
-        return out
-
-
-cdef inline int64_t _earlier(int64_t a, int64_t b) noexcept nogil:
-    """The earlier of two deadlines; 0 is none."""
-    if not a or (b and b < a):
-        return b
-    return a
+cdef inline uint32_t _span(uint32_t first, uint32_t end, uint32_t n) noexcept nogil:
+    """How many descriptors of a ring of `n` lie from `first` up to `end`."""
+    return end - first if end >= first else n - first + end
 
 
 cdef class Second:
@@ -613,7 +121,7 @@ cdef class Second:
 cdef class TxPort(RegHook):
     """The transmit side: doorbell, engine runs, hand-over to the link."""
 
-    def _bind(self, nic, TxEngine engine not None, MacState mac not None, IrqCause irq not None):
+    def _bind(self, nic, TxEngine engine not None, MacState mac not None, IrqBlock irq not None):
         self._nic = nic
         self.engine = engine
         self.mac = mac
@@ -633,12 +141,24 @@ cdef class TxPort(RegHook):
         """Let `second` store what is sent into a cable without delay; None: nobody."""
         self.second = second
 
-    cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
+    cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
+        # A doorbell that sends nothing wants its reason told: `on_write` does that.
+        if (self.worker is None or not self.open or self.loop is not None or self._paused_until_ns
+                or not self.engine.s.tctl & TCTL_EN or not self.engine.dma.t.enabled):
+            return False
+        r.value = value
+        self.engine.s.tail = value
+        e1k_fence()
+        self.doorbells += 1
+        self.worker.rung()
+        return True
+
+    cdef int on_write(self, reg *r, uint32_t old, uint32_t new) except -1:
         self.doorbells += 1
         self.engine.s.tail = new
         self.credit = min(self.credit + _CREDIT_DOORBELL, <int64_t>_CREDIT_MAX)
-        if self.beside is not None and self.loop is None:
-            self.beside.wake()
+        if self.worker is not None and self.loop is None:
+            self.worker.wake()
         elif self._pumping:
             self._again = True
         elif self.deferred:
@@ -656,8 +176,8 @@ cdef class TxPort(RegHook):
 
     cdef int send(self) except -1:
         cdef int later
-        if self.beside is not None and self.loop is None:
-            self.beside.wake()
+        if self.worker is not None and self.loop is None:
+            self.worker.wake()
             return 0
         if self._pumping:
             self._again = True
@@ -678,22 +198,57 @@ cdef class TxPort(RegHook):
             self._later()
         return 0
 
-    cdef uint32_t run(self, FrameBatch batch, int room) except? 0xFFFFFFFF:
-        """`TxEngine.run`, without a call through Python."""
-        cdef TxEngine engine = self.engine
-        cdef uint32_t flags
-        if engine.running:          # from inside a message-DMA callback
+    cdef uint32_t step(self, FrameBatch batch, int room) noexcept nogil:
+        """Run the engine once: at most `room` frames of the ring go to `batch`; RUN_* and causes.
+
+        Whoever calls gives the frames to the wire and the flags to `tell`."""
+        cdef uint32_t flags, head = self.engine.s.head
+        if self.engine.running:     # from inside a message-DMA callback
             return RUN_OFF
-        engine.running = self.mac.in_engine = True
-        engine.dma.busy += 1
-        if engine.s.tail - engine.s.head >= NOGIL_FROM:
-            with nogil:
-                flags = engine._run(batch, room)
-        else:
-            flags = engine._run(batch, room)
-        engine.dma.busy -= 1
-        engine.running = self.mac.in_engine = False
+        self.engine.running = self.mac.in_engine = True
+        self.engine.dma.busy += 1
+        flags = self.engine._run(batch, room)
+        self.engine.dma.busy -= 1
+        self.engine.running = self.mac.in_engine = False
+        self.descs += _span(head, self.engine.s.head, self.engine.s.len >> 4)
         return flags
+
+    cdef void tell(self, uint32_t flags, uint64_t frames, int64_t now) noexcept nogil:
+        """Frames were sent: give the causes of `flags` to the interrupt block."""
+        if flags & (CAUSES | RUN_DELAYED):
+            self.irq.sent(flags & CAUSES, flags & RUN_DELAYED != 0, frames, self.descs,
+                          self.engine.s.len >> 4, now)
+            self.descs = 0
+
+    cdef int finish(self, uint32_t flags, uint64_t frames) except -1:
+        """`tell`, and what takes Python; 1: a reset has ended the run."""
+        if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
+            self._rare(flags)
+        if flags & (CAUSES | RUN_DELAYED):
+            self.tell(flags, frames, self.irq.now())
+            self.irq.follow()
+        if self.mac.reset_pending:
+            self._nic.finish_reset()
+            return 1
+        return 0
+
+    cdef uint32_t run(self, FrameBatch batch, int room) except? 0xFFFFFFFF:
+        """`step`, without the GIL when that pays."""
+        cdef uint32_t flags
+        if self.engine.s.tail - self.engine.s.head >= NOGIL_FROM:
+            with nogil:
+                flags = self.step(batch, room)
+        else:
+            flags = self.step(batch, room)
+        return flags
+
+    def _run(self, FrameBatch batch not None, int room):
+        """Run the engine once; `settle` is to follow with the flags and the frames."""
+        return self.run(batch, room)
+
+    def settle(self, uint32_t flags, uint64_t frames):
+        """Raise the causes of `flags`: what the run wrote is in memory."""
+        self.finish(flags, frames)
 
     cdef uint32_t run_beside(self, FrameBatch batch, int room, CableEnd cable,
                              int *sent) except? 0xFFFFFFFF:
@@ -827,14 +382,7 @@ cdef class TxPort(RegHook):
                     loop(batch)
             else:
                 self.pool.put(batch)
-            if flags & ~<uint32_t>(CAUSES | RUN_MORE):
-                self._rare(flags)
-            if flags & CAUSES:
-                if self.irq.tx_delayed and flags & TXDW:
-                    self.irq._stop_tx_delay()
-                self.irq.raise_causes(flags & CAUSES)
-            if self.mac.reset_pending:
-                self._nic.finish_reset()
+            if self.finish(flags, n):
                 return 0
             if not (flags & RUN_MORE or self._again):
                 return 0
@@ -848,39 +396,119 @@ cdef class TxPort(RegHook):
 cdef class RxPort(RegHook):
     """The receive side: frames of a link to the engine, causes to the interrupt."""
 
-    def _bind(self, nic, RxEngine engine not None, MacState mac not None, IrqCause irq not None):
+    def _bind(self, nic, RxEngine engine not None, MacState mac not None, IrqBlock irq not None):
         self._nic = nic
         self.engine = engine
         self.mac = mac
         self.irq = irq
 
-    cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
+    cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
+        cdef uint32_t count = self.engine.s.len >> 4
+        if (self.worker is None or (value and (value > count or count < MIN_RING)) or self._held
+                or self.engine.fifo_head < self.engine.fifo.n):
+            return False
+        r.value = value
+        self.engine.s.tail = value
+        self.doorbells += 1
+        e1k_fence()             # it looks at the tail after it has said that it waits
+        self.worker.refilled()
+        return True
+
+    cdef int on_write(self, reg *r, uint32_t old, uint32_t new) except -1:
         cdef uint32_t count = self.engine.s.len >> 4
         self.doorbells += 1
-        self.engine.s.tail = new
         if new and (new > count or count < MIN_RING):
             self._odd_tail()
-        if self.beside is not None:
-            self.beside.wake()
+        if self.stage is not None:
+            self._later()           # it fetches the descriptors, and gives them to the engine then
+            return 0
+        self.engine.s.tail = new
+        if self.worker is not None:
+            self.worker.wake()
         if self._held or self.engine.fifo_head < self.engine.fifo.n:
             self.kick()             # the subclass's, which may put it off
         return 0
 
-    cdef int run(self, FrameBatch batch, int start, bint hold) except -1:
-        """`RxEngine.receive`, without a call through Python."""
-        cdef RxEngine engine = self.engine
+    cdef void enter(self) noexcept nogil:
+        """From now on the engine is at work, until `leave`."""
+        self.engine.running = self.mac.in_engine = True
+        self.engine.dma.busy += 1
+
+    cdef void leave(self) noexcept nogil:
+        self.engine.dma.busy -= 1
+        self.engine.running = self.mac.in_engine = False
+
+    cdef int store(self, FrameBatch batch, int start, bint hold) noexcept nogil:
+        """Store frames of `batch` from `start` on, within `enter`; the index after the last.
+
+        Whoever calls gives the engine's causes to `tell`."""
+        cdef uint32_t head = self.engine.s.head
+        cdef int end = self.engine._receive(batch, start, hold)
+        self.took(end - start, head)
+        return end
+
+    cdef int step(self, FrameBatch batch, int start, bint hold) noexcept nogil:
+        """Run the engine once: `store`."""
         cdef int end
-        if engine.running:          # from inside a message-DMA callback
+        if self.engine.running:     # from inside a message-DMA callback
             return start
-        engine.running = self.mac.in_engine = True
-        engine.dma.busy += 1
+        self.enter()
+        end = self.store(batch, start, hold)
+        self.leave()
+        return end
+
+    cdef void took(self, int frames, uint32_t head) noexcept nogil:
+        """An engine run that began at `head` has stored `frames`."""
+        self.frames += frames
+        self.descs += _span(head, self.engine.s.head, self.engine.s.len >> 4)
+
+    cdef uint32_t causes(self) noexcept nogil:
+        """What the runs since the last call left in the engine's causes."""
+        cdef uint32_t causes = self.engine.s.causes
+        self.engine.s.causes = 0
+        return causes
+
+    cdef void tell(self, uint32_t causes, int64_t now) noexcept nogil:
+        """Frames were stored: give `causes` to the interrupt block."""
+        if causes & CAUSES:
+            self.irq.received(causes & CAUSES, self.frames, self.descs, self.engine.s.len >> 4,
+                              now)
+            self.frames = 0
+            self.descs = 0
+
+    cdef int finish(self, uint32_t causes) except -1:
+        """`tell`, and what takes Python."""
+        if causes & (RX_ABORT | RX_DATA_ABORT):
+            self._unusual(causes)
+        if self._watch_fifo and (
+                self.xoff_sent or self.engine.fifo_head < self.engine.fifo.n):
+            self._nic.flow.fifo_changed()
+        if causes & CAUSES:
+            self.tell(causes, self.irq.now())
+            self.irq.follow()
+        if self.mac.reset_pending:
+            self._nic.finish_reset()
+        return 0
+
+    cdef int after(self) except -1:
+        """An engine has run: `finish`, once memory has what it wrote."""
+        if self.stage is not None:
+            self.stage.after(self.causes())
+            return 0
+        return self.finish(self.causes())
+
+    def settle(self, uint32_t causes):
+        """Raise `causes`: what the run wrote is in memory."""
+        self.finish(causes)
+
+    cdef int run(self, FrameBatch batch, int start, bint hold) except -1:
+        """`step`, without the GIL when that pays."""
+        cdef int end
         if batch.used >= NOGIL_BYTES:
             with nogil:
-                end = engine._receive(batch, start, hold)
+                end = self.step(batch, start, hold)
         else:
-            end = engine._receive(batch, start, hold)
-        engine.dma.busy -= 1
-        engine.running = self.mac.in_engine = False
+            end = self.step(batch, start, hold)
         return end
 
     def receive(self, FrameBatch batch not None, int start, bint hold):
@@ -901,44 +529,35 @@ cdef class RxPort(RegHook):
         end = self.run(batch, start, hold)
         if end < batch.n:
             self._held = True
-        causes = self.engine.s.causes
-        self.engine.s.causes = 0
-        self.after(causes)
+        self.after()
         return end
 
-    cdef int after(self, uint32_t causes) except -1:
-        if causes & (RX_ABORT | RX_DATA_ABORT):
-            self._unusual(causes)
-        if self._watch_fifo and (
-                self.xoff_sent or self.engine.fifo_head < self.engine.fifo.n):
-            self._nic.flow.fifo_changed()
-        causes &= CAUSES
-        if causes:
-            if self.irq._rdtr:
-                self.irq.received(causes)
-            else:
-                self.irq.raise_causes(causes)
-        if self.mac.reset_pending:
-            self._nic.finish_reset()
-        return 0
+    def _run(self, FrameBatch batch not None, bint hold):
+        """Run the engine on all of `batch`: how many frames it took. `_after` is to follow."""
+        return self.run(batch, 0, hold)
 
-    def _after(self, uint32_t causes):
-        """Act on what an engine run left in its causes."""
-        self.after(causes)
+    def _after(self):
+        """Act on what engine runs left in the causes."""
+        self.after()
 
     def kick(self):
         """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""
+        cdef uint32_t head
+        cdef int waiting
         if self.mac.in_engine:
             return
-        if self.engine.fifo_head < self.engine.fifo.n:
+        waiting = self.engine.fifo.n - self.engine.fifo_head
+        if waiting > 0:
+            head = self.engine.s.head
             self.mac.in_engine = True
             self.engine.kick()
             self.mac.in_engine = False
-            self._after(self.engine.take_causes())
+            self.took(waiting - (self.engine.fifo.n - self.engine.fifo_head), head)
+            self.after()
         if self._held and self.engine.ready():
             self._release()
-        if self.beside is not None:
-            self.beside.wake()
+        if self.worker is not None:
+            self.worker.wake()
 
 
 cdef class RxSink(FrameSink):
@@ -950,8 +569,8 @@ cdef class RxSink(FrameSink):
     cdef bint can_store(self, FrameBatch batch) noexcept:
         """Whether the engine is to see the batch now; else `receive` gets it, by an event."""
         cdef RxPort rx = self.rx
-        if (self.off or not rx.open or rx.beside is not None or rx.deferred or rx._held
-                or rx.mac.in_engine or rx._watch_wake):
+        if (not rx.open or rx.worker is not None or rx.stage is not None or rx.deferred
+                or rx._held or rx.mac.in_engine or rx._watch_wake):
             return False
         return not rx._watch_control or mac_control(batch, 0, rx._control_type) >= batch.n
 
@@ -962,6 +581,4 @@ cdef class RxSink(FrameSink):
         return self.rx.run(batch, 0, True)
 
     cpdef int stored(self) except -1:
-        cdef uint32_t causes = self.rx.engine.s.causes
-        self.rx.engine.s.causes = 0
-        return self.rx.after(causes)
+        return self.rx.after()

@@ -2,7 +2,7 @@
 """The register arrays with their access rule, and the statistics counters that engines write."""
 
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef enum:
     K_UNDEFINED = 0
@@ -11,6 +11,7 @@ cdef enum:
     HOOK_READ = 1
     HOOK_WRITE = 2
     HOOK_DIRECT = 4             # a RegHook serves reads and writes
+    HOOK_HOT = 8                # without the GIL too
 
 # Statistics slots in the order of the SDM's list (13.7); GORC, GOTC, TOR and TOT are 64-bit pairs.
 cdef enum:
@@ -111,21 +112,26 @@ cdef struct reg:
     uint8_t reset_level
     uint8_t part                # K_STAT: 0 32-bit, 1 low half, 2 high half
     uint32_t slot               # K_STAT
-    int which                   # HOOK_DIRECT: the hook's own name for the register
+    uint32_t which              # byte offset of the register
+    void *hook                  # HOOK_DIRECT: the RegHook
 
 # What a compiled block derives from to be called without Python in between.
 cdef class RegHook:
-    cdef uint32_t on_read(self, int which, uint32_t value) except? 0xFFFFFFFF
-    cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1
+    cdef uint32_t on_read(self, reg *r, uint32_t value) except? 0xFFFFFFFF
+    cdef int on_write(self, reg *r, uint32_t old, uint32_t new) except -1
+    cdef bint hot_read(self, reg *r, uint32_t *value, int64_t now) noexcept nogil
+    cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil
 
 cdef class RegFile:
     cdef reg *r
     cdef uint32_t n
-    cdef list _read_hooks, _write_hooks, _direct, _stats
+    cdef list _read_hooks, _write_hooks, _stats
     cdef public object on_unknown
     cdef public uint64_t unknown_reads, unknown_writes
     cdef reg *_at(self, object off) except NULL
     cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF
     cpdef int write32(self, uint64_t off, uint32_t value) except -1
+    cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil
+    cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil
     cdef uint32_t _unknown_read(self, uint64_t off) except? 0xFFFFFFFF
     cdef int _unknown_write(self, uint64_t off, uint32_t value) except -1

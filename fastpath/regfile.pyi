@@ -27,7 +27,8 @@ class Stats:
     def load(self, data: bytes) -> None: ...
 
 class RegHook:
-    """A compiled block that serves registers; its subclasses are in `fastpath.macpath`."""
+    """A compiled block that serves registers; its subclasses are in `fastpath.irqblock` and
+    `fastpath.macpath`."""
 
 class RegFile:
     """Dword registers with masks and late hooks; one without a hook never enters
@@ -54,8 +55,9 @@ class RegFile:
         w1s: int = 0,
         rc: int = 0,
         act: int = 0,
-        on_read: Callable[[int], int] | None = None,
-        on_write: Callable[[int, int], object] | None = None,
+        on_read: Callable[[int], int] | RegHook | None = None,
+        on_write: Callable[[int, int], object] | RegHook | None = None,
+        hot: bool = False,
         reset_level: int = 0,
     ) -> None:
         """Define dword `index` by what reads and writes do to each of its bits.
@@ -65,16 +67,11 @@ class RegFile:
         the bits of `rw`, clears those of `w1c` and sets those of `w1s` that are written 1; other
         bits stay. The write hook runs after the store as ``on_write(old, new)``, with `new` as
         stored, but the bits of `w1c` and of `act` (write-only and self-clearing ones, never
-        stored) as they were written. `reset_level`: `reset(level)` restores registers whose
-        reset_level <= level. Raises: ValueError, a bit is in two of `rw`, `w1c`, `w1s`, `act`.
+        stored) as they were written. A hook may be a compiled block; with `hot` that serves the
+        register without the GIL too (`fastpath.datapath`). `reset_level`: `reset(level)` restores
+        registers whose reset_level <= level. Raises: ValueError, a bit is in two of `rw`, `w1c`,
+        `w1s`, `act`; the hooks are of two kinds; `hot` without a compiled one.
         """
-    def attach(self, index: int, hook: RegHook, which: int) -> None:
-        """Let a compiled block serve the hooks that dword `index` has, as its register `which`.
-
-        The Python hooks stay and mean the same. Raises ValueError when there is no hook.
-        """
-    def detach(self, index: int) -> None:
-        """Let the Python hooks that dword `index` was defined with serve it again."""
     def define_stat(self, index: int, stats: Stats, name: str) -> None:
         """Serve dword `index` from `stats` (a name of STAT_REGISTERS): read clears, writes are
         ignored."""

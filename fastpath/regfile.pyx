@@ -6,9 +6,11 @@ legal bits. A register without a hook is served from C arrays and never enters P
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
+
+from fastpath.threads cimport e1k_now_ns
 
 cdef extern from "bytes.h" nogil:
     uint32_t ld32le(const void *p)
@@ -110,15 +112,24 @@ cdef class Stats:
 
 
 cdef class RegHook:
-    """A compiled block that serves registers of a `RegFile` (see `RegFile.attach`)."""
+    """A compiled block that serves registers of a `RegFile`."""
 
-    cdef uint32_t on_read(self, int which, uint32_t value) except? 0xFFFFFFFF:
-        """The register `which` is read and holds `value`; return what the read gives."""
+    cdef uint32_t on_read(self, reg *r, uint32_t value) except? 0xFFFFFFFF:
+        """The register is read and holds `value`; return what the read gives."""
         return value
 
-    cdef int on_write(self, int which, uint32_t old, uint32_t new) except -1:
-        """The register `which` was written, as the Python hook is told."""
+    cdef int on_write(self, reg *r, uint32_t old, uint32_t new) except -1:
+        """The register was written, as a Python hook is told."""
         return 0
+
+    cdef bint hot_read(self, reg *r, uint32_t *value, int64_t now) noexcept nogil:
+        """Do all that a read does, without the GIL; False when it takes `on_read` this time."""
+        return False
+
+    cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
+        """Do all that writing the legal bits of `value` does, storing them included; False, and
+        nothing done, when it takes `on_write` this time."""
+        return False
 
 
 cdef class RegFile:
@@ -134,9 +145,9 @@ cdef class RegFile:
         for i in range(n_dwords):
             self.r[i].kind = K_UNDEFINED
             self.r[i].target = i
+            self.r[i].which = i * 4
         self._read_hooks = [None] * n_dwords
         self._write_hooks = [None] * n_dwords
-        self._direct = [None] * n_dwords
         self._stats = [None] * n_dwords
 
     def __dealloc__(self):
@@ -158,9 +169,15 @@ cdef class RegFile:
 
     def define(self, index, uint32_t reset=0, *, uint32_t rmask=0xFFFFFFFF, uint32_t rw=0,
                uint32_t w1c=0, uint32_t w1s=0, uint32_t rc=0, uint32_t act=0,
-               on_read=None, on_write=None, int reset_level=0):
+               on_read=None, on_write=None, bint hot=False, int reset_level=0):
         """Define dword `index`; see the stub for what each argument means."""
         cdef reg *r = &self.r[<uint32_t>self._index(index)]
+        hook = on_read if on_read is not None else on_write
+        direct = isinstance(hook, RegHook)
+        if direct and (on_write is not None and on_write is not hook):
+            raise ValueError(f"RegFile.define: dword {index} has hooks of two kinds")
+        if hot and not direct:
+            raise ValueError(f"RegFile.define: dword {index} is hot and has no compiled hook")
         if (rw & w1c) | (rw & w1s) | (rw & act) | (w1c & w1s) | (w1c & act) | (w1s & act):
             raise ValueError(f"RegFile.define: dword {index} has a bit in two of rw, w1c, w1s, act")
         r.kind = K_MASKS
@@ -175,25 +192,13 @@ cdef class RegFile:
         r.wmask = rw | w1c | w1s | act
         r.target = index
         r.reset_level = reset_level
-        r.hooks = (HOOK_READ if on_read is not None else 0) | (HOOK_WRITE if on_write is not None
-                                                               else 0)
+        r.hooks = ((HOOK_READ if on_read is not None else 0)
+                   | (HOOK_WRITE if on_write is not None else 0)
+                   | (HOOK_DIRECT if direct else 0) | (HOOK_HOT if hot else 0))
+        r.hook = <void *>hook           # borrowed of the lists
         self._read_hooks[index] = on_read
         self._write_hooks[index] = on_write
         self._stats[index] = None
-
-    def attach(self, index, RegHook hook not None, int which):
-        """Let `hook` serve the hooks that dword `index` has, as its register `which`."""
-        cdef reg *r = &self.r[<uint32_t>self._index(index)]
-        if not r.hooks & (HOOK_READ | HOOK_WRITE):
-            raise ValueError(f"RegFile.attach: dword {index} has no hook")
-        r.hooks |= HOOK_DIRECT
-        r.which = which
-        self._direct[index] = hook
-
-    def detach(self, index):
-        """Let the Python hooks that dword `index` was defined with serve it again."""
-        self.r[<uint32_t>self._index(index)].hooks &= ~<int>HOOK_DIRECT
-        self._direct[index] = None
 
     def define_stat(self, index, Stats stats not None, str name):
         """Serve dword `index` from counter register `name`: read clears, writes are ignored."""
@@ -230,7 +235,7 @@ cdef class RegFile:
         v = r.value
         if r.hooks & HOOK_READ:         # it does what a read does
             if r.hooks & HOOK_DIRECT:
-                v = (<RegHook>self._direct[i]).on_read(r.which, v)
+                v = (<RegHook>r.hook).on_read(r, v)
             else:
                 v = self._read_hooks[i](v)
         else:
@@ -260,10 +265,37 @@ cdef class RegFile:
         if r.hooks & HOOK_WRITE:
             new = new & ~r.w1c | value & (r.w1c | r.act)
             if r.hooks & HOOK_DIRECT:
-                (<RegHook>self._direct[i]).on_write(r.which, old, new)
+                (<RegHook>r.hook).on_write(r, old, new)
             else:
                 self._write_hooks[i](old, new)
         return 0
+
+    cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil:
+        """Read without the GIL, when the register has no side effect or a hot one."""
+        cdef reg *r
+        if off & 3 or off >= <uint64_t>self.n * 4:
+            return False
+        r = &self.r[self.r[off >> 2].target]
+        if r.kind != K_MASKS:
+            return False
+        if r.hooks & HOOK_READ:
+            if not r.hooks & HOOK_HOT or not (<RegHook>r.hook).hot_read(r, value, e1k_now_ns()):
+                return False
+        elif r.rc:
+            return False
+        else:
+            value[0] = r.value
+        value[0] &= r.rmask
+        return True
+
+    cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil:
+        """Write without the GIL, when the register is hot."""
+        cdef reg *r
+        if off & 3 or off >= <uint64_t>self.n * 4:
+            return False
+        r = &self.r[self.r[off >> 2].target]
+        return (r.hooks & HOOK_HOT and r.hooks & HOOK_WRITE
+                and (<RegHook>r.hook).hot_write(r, value & r.wmask, e1k_now_ns()))
 
     cdef int _unknown_write(self, uint64_t off, uint32_t value) except -1:
         self.unknown_writes += 1

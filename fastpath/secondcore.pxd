@@ -5,7 +5,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
 from fastpath.dma cimport dma_table
-from fastpath.macpath cimport RxPort, Second, TxPort, e1k_mutex
+from fastpath.macpath cimport RxPort, Second, TxPort
+from fastpath.threads cimport e1k_mutex
 
 cdef enum:
     PIECES = 8                  # of one engine run, at most

@@ -18,8 +18,9 @@ from libc.stdint cimport int64_t
 
 from fastpath.batch cimport FrameBatch
 from fastpath.dma cimport dma_table
-from fastpath.macpath cimport (
-    RxPort, Second, TxPort, e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock,
+from fastpath.macpath cimport RxPort, Second, TxPort
+from fastpath.threads cimport (
+    e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock,
     e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
 )
 
@@ -99,8 +100,7 @@ cdef class SecondCore(Second):
                 or tx.engine.dma.t.cb_write != NULL
                 or not _apart(&tx.engine.dma.t, &rx.engine.dma.t)):
             return False
-        rx.engine.running = rx.mac.in_engine = True
-        rx.engine.dma.busy += 1
+        rx.enter()
         e1k_lock(&self.work)
         self.rx = rx
         self.partial = False
@@ -143,8 +143,7 @@ cdef class SecondCore(Second):
             own = self.own and self.cpu != sched_getcpu()
             e1k_unlock(&self.work)
         self.waits += looks > 0
-        rx.engine.running = rx.mac.in_engine = False
-        rx.engine.dma.busy -= 1
+        rx.leave()
         self.rx = None
         if own:
             self.misses = 0
@@ -166,7 +165,7 @@ cdef class SecondCore(Second):
         cdef int k = self.tail
         self.stored[k] = 0
         if not self.partial:
-            self.stored[k] = self.rx.engine._receive(<FrameBatch>self.pieces[k], 0, True)
+            self.stored[k] = self.rx.store(<FrameBatch>self.pieces[k], 0, True)
             self.partial = self.stored[k] < (<FrameBatch>self.pieces[k]).n
         e1k_put(&self.tail, k + 1)
 

@@ -4,7 +4,7 @@
 from libc.stdint cimport uint64_t
 
 from fastpath.batch cimport FrameBatch
-from fastpath.macpath cimport e1k_mutex
+from fastpath.threads cimport e1k_mutex
 
 
 # What a `DataPath` reads and writes. One thread at a time for each direction; no GIL needed.

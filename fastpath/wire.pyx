@@ -11,7 +11,7 @@ from libc.errno cimport EAGAIN, ENOMEM
 from libc.stdint cimport uint32_t
 
 from fastpath.batch cimport fb_gso_segments
-from fastpath.macpath cimport (
+from fastpath.threads cimport (
     e1k_close, e1k_event, e1k_event_clear, e1k_get, e1k_lock, e1k_lock_gil, e1k_mutex_destroy,
     e1k_mutex_init, e1k_put, e1k_unlock,
 )

@@ -30,6 +30,7 @@ from e1000emu.cli.params import OUT_FILE
 from e1000emu.cli.plugs import DEFAULT_MAC, Plug, model_option, nic_macs, open_links, plug_in
 from e1000emu.cli.up import Failure
 from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS
+from e1000emu.interrupts import MODERATIONS
 from e1000emu.phy import AUTONEG_NS
 
 __all__ = [
@@ -183,6 +184,13 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     help="Microseconds to look for a guest's next access before sleeping.",
 )
 @click.option(
+    "--moderation",
+    type=click.Choice(MODERATIONS),
+    default="adaptive",
+    show_default=True,
+    help="How interrupts are held back: by the datasheet's timers alone, or until one brings much.",
+)
+@click.option(
     "--cpus",
     default=None,
     metavar="LIST",
@@ -200,6 +208,7 @@ def command(
     mac_texts: tuple[str, ...],
     states: tuple[Path, ...],
     busy_poll: int,
+    moderation: str,
     cpus: str | None,
     autoneg_s: float,
     capture: Path | None,
@@ -245,6 +254,7 @@ def command(
             states=states,
             threads=True,
             busy_poll_ns=busy_poll * 1000,
+            moderation=moderation,
             cpus=processors,
             autoneg_ns=autoneg_ns,
             caretaker=stack.enter_context(Caretaker()),

@@ -1,7 +1,7 @@
 """Serve the messages that come often, in plain Python: the twin of ``fastpath.datapath.BusPump``.
 
 `DataPath` itself has no twin: what it does with a ring is the engines', whose twins are
-``_ref/txring`` and ``_ref/rxring``, and its interrupts are ``fastpath.macpath``'s.
+``_ref/txring`` and ``_ref/rxring``, and its interrupts are ``_ref/irqblock``'s.
 """
 
 from __future__ import annotations

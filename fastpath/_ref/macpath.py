@@ -1,4 +1,7 @@
-"""Doorbell to interrupt in plain Python: the twin of ``fastpath.macpath``."""
+"""Doorbell to interrupt in plain Python: the twin of ``fastpath.macpath``.
+
+`irq.sent` and `irq.received` take what the compiled ports tell their interrupt block.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,9 @@ from typing import Any
 
 from fastpath.cable import shared
 from fastpath.macctrl import find_mac_control
-from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RXT0
-from fastpath.txring import RUN_MORE, TXDW
+from fastpath.rxring import RX_ABORT, RX_DATA_ABORT
+from fastpath.txring import RUN_DELAYED, RUN_MORE
 
-REG_ICR, REG_ICS, REG_IMS, REG_IMC, REG_TDT, REG_RDT = range(6)
 BATCH_FRAMES = 512
 ROUNDS = 16
 CREDIT_MAX, CREDIT_DOORBELL = 1 << 18, 1 << 13
@@ -46,87 +48,8 @@ class BarWindow:
             self._slow_write(bar, off, value, size)  # type: ignore[attr-defined]
 
 
-class IrqCause:
-    """ICR, IMS and the level of the interrupt line."""
-
-    def __init__(self) -> None:
-        self._line: Any = None
-        self._clock: Any = None
-        self._timer: Any = None
-        self.asserted = self.disabled = self._out = self.tx_delayed = False
-        self.assertions = self._interval_ns = self._last_ns = self._rdtr = self.masks = 0
-
-    def _bind(self, regs: Any, icr: int, ims: int) -> None:
-        self._file, self._icr, self._ims = regs, icr, ims
-
-    @property
-    def causes(self) -> int:
-        """ICR."""
-        return int(self._file.peek(self._icr))
-
-    def cause(self, bits: int) -> None:
-        """Set causes."""
-        self._file.set_bits(self._icr, bits)
-        if not self.asserted:
-            self._update()
-
-    def _update(self) -> None:
-        want = bool(self.causes & self.masks)
-        if want and not self.asserted:
-            if self._interval_ns:
-                now = self._clock.now_ns()
-                due = self._last_ns + self._interval_ns
-                if now < due:
-                    if self._timer is None:
-                        self._throttle(due)  # type: ignore[attr-defined]
-                    return
-                self._last_ns = now
-            self.asserted = True
-            self.assertions += 1
-            self._drive()
-        elif self.asserted and not want:
-            self.asserted = False
-            self._drive()
-
-    def _drive(self) -> None:
-        out = self.asserted and not self.disabled
-        if out != self._out:
-            self._out = out
-            self._line.set_level(out)
-
-    def received(self, bits: int) -> None:
-        """Frames were stored."""
-        if self._rdtr and bits & RXT0:
-            bits &= ~RXT0
-            self._delay_rx()  # type: ignore[attr-defined]
-        if bits:
-            self.cause(bits)
-
-    def transmitted(self, bits: int) -> None:
-        """Raise transmit causes."""
-        if bits & TXDW and self.tx_delayed:
-            self._stop_tx_delay()  # type: ignore[attr-defined]
-        self.cause(bits)
-
-    def on_read(self, which: int, value: int) -> int:
-        """ICR is read: clear it."""
-        self._file.poke(self._icr, 0)
-        if self.asserted:
-            self._update()
-        return value
-
-    def on_write(self, which: int, old: int, new: int) -> None:
-        """IMS, IMC, ICS or ICR was written."""
-        if which == REG_IMS:
-            self.masks = old | new
-            self._file.poke(self._ims, self.masks)
-        elif which == REG_IMC:
-            self.masks = self._file.clear_bits(self._ims, new)
-            if not self.asserted:
-                return  # a mask raises nothing
-        elif which == REG_ICS:
-            self._file.set_bits(self._icr, new)
-        self._update()
+def _span(first: int, end: int, n: int) -> int:
+    return end - first if end >= first else n - first + end
 
 
 class TxPort:
@@ -137,7 +60,7 @@ class TxPort:
         self.credit = CREDIT_MAX
         self.loop: Any = None
         self._link: Any = None
-        self._paused_until_ns = self.doorbells = self.batches = 0
+        self._paused_until_ns = self.doorbells = self.batches = self._descs = 0
 
     def _bind(self, nic: Any, engine: Any, mac: MacState, irq: Any) -> None:
         self._nic, self.engine, self._mac, self._irq = nic, engine, mac, irq
@@ -146,7 +69,7 @@ class TxPort:
         """Send to `link` from now on."""
         self._link = link
 
-    def on_write(self, which: int, old: int, new: int) -> None:
+    def on_write(self, new: int) -> None:
         """TDT was written."""
         self.doorbells += 1
         self.engine.tail = new
@@ -185,18 +108,23 @@ class TxPort:
                 return False
             batch = shared.get()
             self._mac.in_engine = True
+            head, count = self.engine.head, self.engine.len >> 4
             flags = self.engine.run(batch, room)
+            self._descs += _span(head, self.engine.head, count)
             self._mac.in_engine = False
+            frames = len(batch)
             if batch:
                 self.batches += 1
                 self.credit -= len(batch)
                 send(batch)
             else:
                 shared.put(batch)
-            if flags & ~(CAUSES | RUN_MORE):
+            if flags & ~(CAUSES | RUN_MORE | RUN_DELAYED):
                 self._rare(flags)  # type: ignore[attr-defined]
-            if flags & CAUSES:
-                self._irq.transmitted(flags & CAUSES)
+            if flags & (CAUSES | RUN_DELAYED):
+                delayed = bool(flags & RUN_DELAYED)
+                self._irq.sent(flags & CAUSES, delayed, frames, self._descs, count)
+                self._descs = 0
             if self._mac.reset_pending:
                 self._nic.finish_reset()
                 return False
@@ -213,18 +141,22 @@ class RxPort:
     def __init__(self) -> None:
         self.open = self.deferred = self._held = self.xoff_sent = False
         self._watch_fifo = self._watch_control = self._watch_wake = False
-        self._control_type = self.doorbells = self.batches = 0
+        self._control_type = self.doorbells = self.batches = self._frames = self._descs = 0
+        self.stage: Any = None
 
     def _bind(self, nic: Any, engine: Any, mac: MacState, irq: Any) -> None:
         self._nic, self.engine, self._mac, self._irq = nic, engine, mac, irq
 
-    def on_write(self, which: int, old: int, new: int) -> None:
+    def on_write(self, new: int) -> None:
         """RDT was written."""
         self.doorbells += 1
-        self.engine.tail = new
         count = self.engine.len >> 4
         if new and (new > count or count < MIN_RING):
             self._odd_tail()  # type: ignore[attr-defined]
+        if self.stage is not None:
+            self._later()  # type: ignore[attr-defined]
+            return
+        self.engine.tail = new
         if self._held or self.engine.fifo_frames:
             self.kick()
 
@@ -240,20 +172,35 @@ class RxPort:
             if first < len(batch):
                 return int(self._with_control(batch, start, first, hold))  # type: ignore[attr-defined]
         self._mac.in_engine = True
+        head = self.engine.head
         end = self.engine.receive(batch, start, hold)
+        self._took(end - start, head)
         self._mac.in_engine = False
         if end < len(batch):
             self._held = True
-        self._after(self.engine.take_causes())
+        self._after()
         return int(end)
 
-    def _after(self, causes: int) -> None:
+    def _took(self, frames: int, head: int) -> None:
+        self._frames += frames
+        self._descs += _span(head, self.engine.head, self.engine.len >> 4)
+
+    def _after(self) -> None:
+        causes = self.engine.take_causes()
+        if self.stage is None:
+            self.settle(causes)
+        else:
+            self.stage.after(causes)
+
+    def settle(self, causes: int) -> None:
+        """Raise `causes`."""
         if causes & (RX_ABORT | RX_DATA_ABORT):
             self._unusual(causes)  # type: ignore[attr-defined]
         if self._watch_fifo and (self.xoff_sent or self.engine.fifo_frames):
             self._nic.flow.fifo_changed()
         if causes & CAUSES:
-            self._irq.received(causes & CAUSES)
+            self._irq.received(causes & CAUSES, self._frames, self._descs, self.engine.len >> 4)
+            self._frames = self._descs = 0
         if self._mac.reset_pending:
             self._nic.finish_reset()
 
@@ -263,8 +210,10 @@ class RxPort:
             return
         if self.engine.fifo_frames:
             self._mac.in_engine = True
+            head, waiting = self.engine.head, self.engine.fifo_frames
             self.engine.kick()
+            self._took(waiting - self.engine.fifo_frames, head)
             self._mac.in_engine = False
-            self._after(self.engine.take_causes())
+            self._after()
         if self._held and self.engine.ready():
             self._release()  # type: ignore[attr-defined]

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e1000emu.clock import VirtualClock
-from e1000emu.interrupts import DelayTimers
+from e1000emu.errors import E1000Error
 from e1000emu.testing.fixtures import Bench, make_bench
 from e1000emu.testing.guest import TxCmd
 from tests.e1000emu.common import frame, off, rd, running, wr
@@ -265,13 +264,17 @@ def test_reset_stops_every_timer() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 50), st.integers(0, 90)), max_size=40)
+    st.lists(
+        st.tuples(st.integers(0, 300), st.integers(1, 50), st.integers(0, 90)),
+        max_size=40,
+    )
 )
-def test_delay_timers_equal_a_model(events: list[tuple[int, int, int]]) -> None:
+def test_the_delays_equal_a_model(events: list[tuple[int, int, int]]) -> None:
     """Packet and absolute timer against a direct model that looks at every microsecond unit."""
-    clock = VirtualClock()
-    fired: list[int] = []
-    timers = DelayTimers(clock, lambda: fired.append(clock.now_ns()))
+    bench = running(ims=RXT0)
+    nic, clock = bench.nic, bench.clock
+    bench.line.on_rise = lambda: rd(nic, "ICR")
+    start = clock.now_ns()
     expected: list[int] = []
     packet = absolute = -1
     now = 0
@@ -281,22 +284,51 @@ def test_delay_timers_equal_a_model(events: list[tuple[int, int, int]]) -> None:
         if packet >= 0:
             due = min(packet, absolute) if absolute >= 0 else packet
             if due <= to:
-                expected.append(due * 1024)
+                expected.append(start + due * 1024)
                 packet = absolute = -1
 
     for wait, p, a in events:
         now += wait
         advance(now)
-        clock.run_until(now * 1024)
-        timers.start(p, a)
+        clock.run_until(start + now * 1024)
+        wr(nic, "RDTR", p)
+        wr(nic, "RADV", a)
+        bench.link.inject(frame())
         packet = now + p
         if a and absolute < 0:
             absolute = now + a
-        elif absolute >= 0 and absolute < now:
-            absolute = now
+        bench.guest.receive()
     advance(10**6)
-    clock.run_until(10**6 * 1024)
-    assert fired == expected
+    clock.run_until(start + 10**6 * 1024)
+    assert [at for at, level in bench.line.edges if level] == expected
+
+
+def test_the_moderation_is_chosen_by_name(bench: Bench) -> None:
+    interrupts = bench.nic.interrupts
+    assert interrupts.moderation == "datasheet"
+    interrupts.moderation = "adaptive"
+    assert interrupts.moderation == "adaptive"
+    with pytest.raises(E1000Error, match="moderation 'eager': .* use one of datasheet, adaptive"):
+        interrupts.moderation = "eager"
+    assert interrupts.moderation == "adaptive"
+
+
+@pytest.mark.parametrize("moderation", ["datasheet", "adaptive"])
+def test_thick_traffic_interrupts_a_guest_less_often(moderation: str) -> None:
+    """The policies of threads on a clock: 10 frames each 50 us, for 50 ms."""
+    bench = running(ims=RXT0)
+    nic, clock = bench.nic, bench.clock
+    nic.interrupts.moderation = moderation
+    bench.line.on_rise = lambda: rd(nic, "ICR")
+    before = nic.interrupts.assertions
+    for _ in range(1000):
+        bench.link.inject(*[frame()] * 10)
+        bench.guest.receive()
+        clock.run_for(50_000)
+    clock.run_for(10_000_000)
+    count = nic.interrupts.assertions - before
+    assert nic.interrupts.causes == 0
+    assert count == 1000 if moderation == "datasheet" else 20 < count < 500
 
 
 def test_interrupt_count_is_reported() -> None:

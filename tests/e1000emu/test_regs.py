@@ -7,7 +7,7 @@ import pytest
 from e1000emu import regs
 from e1000emu.regs import BAR0_BYTES, STATISTICS, TABLE, Access, Reg
 from e1000emu.testing.fixtures import Bench, make_bench
-from fastpath.regfile import STAT_REGISTERS
+from fastpath.regfile import STAT_REGISTERS, RegHook
 
 ONES = 0xFFFFFFFF
 # Registers in which the device itself moves bits that the row calls stored: each has its own test.
@@ -59,7 +59,7 @@ def test_every_hook_exists(bench: Bench) -> None:
             target: object = bench.nic
             for part in hook.split("."):
                 target = getattr(target, part)
-            assert callable(target), (r.name, hook)
+            assert callable(target) or isinstance(target, RegHook), (r.name, hook)
 
 
 @pytest.mark.parametrize("r", TABLE, ids=lambda r: r.name)

@@ -10,16 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath import macpath
+from fastpath._ref import irqblock as ref_irq
 from fastpath._ref import macpath as ref
 from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable, HostMemory
+from fastpath.irqblock import REGISTERS, IrqBlock
 from fastpath.regfile import RegFile, Stats
 from fastpath.rxfilter import RxFilter
 from fastpath.rxring import RxEngine
 from fastpath.txring import TxEngine
 
-ICR, ICS, IMS, IMC = 0xC0, 0xC8, 0xD0, 0xD8
-NAMES = {"ICR": (ICR, 0), "ICS": (ICS, 1), "IMS": (IMS, 2), "IMC": (IMC, 3)}
+ICR, IMS, RDTR, TIDV = (REGISTERS[name] for name in ("ICR", "IMS", "RDTR", "TIDV"))
 
 
 class Line:
@@ -31,95 +32,49 @@ class Line:
 
 
 class Clock:
-    now = 0
-
     def now_ns(self) -> int:
-        return self.now
+        return 1000
+
+    def call_at(self, when: int, fn: Any) -> Any:
+        return self
+
+    def cancel(self) -> None:
+        pass
 
 
-def irq_of(kind: Any) -> tuple[Any, Any, list[Any]]:
-    """Return (block, register file, log); the compiled one is attached, the twin hooked."""
-    log: list[Any] = []
+class RefIrq:
+    """What the twins of the ports tell goes to the twin of the interrupt block."""
 
-    class Irq(kind.IrqCause):
-        def _throttle(self, due: int) -> None:
-            log.append(("throttle", due))
+    def __init__(self, log: list[Any]) -> None:
+        self.block = ref_irq.IrqBlock(lambda level: log.append(("line", level)))
+        self.block.regs |= {"IMS": 0x1FFFF, "RDTR": 5, "TIDV": 5}
 
-        def _delay_rx(self) -> None:
-            log.append("delay rx")
+    def sent(self, *told: Any) -> None:
+        self.block.sent(*told, 1000)
 
-        def _stop_tx_delay(self) -> None:
-            log.append("stop tx delay")
-            self.tx_delayed = False
+    def received(self, *told: Any) -> None:
+        self.block.received(*told, 1000)
 
-    irq, file = Irq(), RegFile(64)
-
-    def hooks(which: int) -> dict[str, Any]:
-        if kind is macpath:
-            return {"on_write": lambda old, new: pytest.fail("not direct")}
-        return {"on_write": lambda old, new: irq.on_write(which, old, new)}
-
-    read = (lambda value: value) if kind is macpath else (lambda value: irq.on_read(0, value))
-    file.define(ICR // 4, w1c=0xFFFFFFFF, on_read=read, **hooks(0))
-    for name in ("ICS", "IMC"):
-        file.define(NAMES[name][0] // 4, rmask=0, act=0x1FFFF, **hooks(NAMES[name][1]))
-    file.define(IMS // 4, w1s=0xFFFFFFFF, **hooks(2))
-    irq._bind(file, ICR, IMS)
-    irq._line, irq._clock = Line(log), Clock()
-    if kind is macpath:
-        for off, which in NAMES.values():
-            file.attach(off // 4, irq, which)
-    return irq, file, log
+    def state(self) -> tuple[int, int]:
+        return self.block.regs["ICR"], self.block.next_due()
 
 
-IRQ_OPS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            (
-                *("ICS", "IMS", "IMC", "ICR", "read", "cause", "received", "transmitted"),
-                *("time", "interval", "rdtr", "delayed", "disabled"),
-            )
-        ),
-        st.sampled_from((0, 1, 2, 4, 0x80, 0x81, 0xFF, 0x1FFFF)),
-    ),
-    max_size=40,
-)
+def irq_of(kind: Any, log: list[Any]) -> Any:
+    """Return an interrupt block with everything enabled and a delay each way; `state()` shows it."""
+    if kind is ref:
+        return RefIrq(log)
 
+    class Irq(IrqBlock):
+        def state(self) -> tuple[int, int]:
+            return self.causes, self._next_due()
 
-def play_irq(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
-    irq, file, log = irq_of(kind)
-    for name, value in ops:
-        if name in NAMES:
-            file.write32(NAMES[name][0], value)
-        elif name == "read":
-            log.append(file.read32(ICR))
-        elif name == "time":
-            irq._clock.now += value
-        elif name == "interval":
-            irq._interval_ns = value
-        elif name == "rdtr":
-            irq._rdtr = value
-        elif name == "delayed":
-            irq.tx_delayed = bool(value)
-        elif name == "disabled":
-            irq.disabled = bool(value)
-            irq._drive()
-        else:
-            getattr(irq, name)(value)
-        log.append((irq.causes, irq.masks, irq.asserted, irq.assertions, file.peek(IMS)))
-    return log
-
-
-@given(IRQ_OPS)
-def test_interrupts_equal_reference(ops: list[tuple[str, int]]) -> None:
-    assert play_irq(macpath, ops) == play_irq(ref, ops)
-
-
-def test_attach_needs_a_hook() -> None:
-    irq, file, _ = irq_of(macpath)
-    file.define(0)
-    with pytest.raises(ValueError, match="no hook"):
-        file.attach(0, irq, 0)
+    irq, file = Irq(), RegFile(0x1000)
+    for off in REGISTERS.values():
+        file.define(off // 4)
+    irq._bind(file, Clock(), Line(log))
+    for off, value in ((IMS, 0x1FFFF), (RDTR, 5), (TIDV, 5)):
+        file.poke(off, value)
+    return irq
 
 
 class Link:
@@ -165,15 +120,13 @@ def tx_of(kind: Any) -> tuple[Any, HostMemory, Link, list[Any]]:
     dma.add(memory.base, memory.buffer)
     dma.enabled = True
     mac, tx, link = kind.MacState(), Tx(), Link(log)
-    irq, file, _ = irq_of(kind)
-    irq._line.log = log
-    file.write32(IMS, 0x1FFFF)
+    irq = irq_of(kind, log)
     engine = TxEngine(dma, Stats())
     engine.base, engine.len, engine.tctl = memory.alloc(16 * 64), 16 * 64, 2
     tx._bind(Nic(), engine, mac, irq)
     tx._use(link)
     link.port, tx.open = tx, True
-    tx.shared = mac
+    tx.shared, tx.irq_ = mac, irq
     return tx, memory, link, log
 
 
@@ -199,7 +152,8 @@ def play_tx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         if name == "post":
             for i in range(value):
                 memory.write(where, struct.pack(">HI", value, i) * 12)
-                desc = struct.pack("<QHBBBBH", where, 60 + i % 10, 0, 0x0B, 0, 0, 0)
+                cmd = 0x8B if value % 3 else 0x0B  # IDE
+                desc = struct.pack("<QHBBBBH", where, 60 + i % 10, 0, cmd, 0, 0, 0)
                 memory.write(tx.engine.base + 16 * tail, desc)
                 tail = (tail + 1) % 64
             tx.engine.tail = tail
@@ -224,6 +178,7 @@ def play_tx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         else:
             tx.pump()
         log.append((tx.engine.head, tx.batches, tx.credit, tx._pumping, tx.shared.in_engine))
+        log.append(tx.irq_.state())
     return log
 
 
@@ -269,9 +224,7 @@ def rx_of(kind: Any) -> tuple[Any, HostMemory, list[Any]]:
     dma.add(memory.base, memory.buffer)
     dma.enabled = True
     mac, rx = kind.MacState(), Rx()
-    irq, file, _ = irq_of(kind)
-    irq._line.log = log
-    file.write32(IMS, 0x1FFFF)
+    irq = irq_of(kind, log)
     engine = RxEngine(dma, Stats(), RxFilter())
     engine.base, engine.len, engine.rctl = memory.alloc(16 * 32), 16 * 32, 0x2 | 0x8
     where = memory.alloc(2048)
@@ -303,11 +256,10 @@ def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         elif name == "tail":
             if kind is macpath:
                 file = RegFile(1)
-                file.define(0, rw=0xFFFFFFFF, on_write=lambda old, new: None)
-                file.attach(0, rx, macpath.REG_RDT)
+                file.define(0, rw=0xFFFFFFFF, on_write=rx)
                 file.write32(0, value)
             else:
-                rx.on_write(ref.REG_RDT, 0, value)
+                rx.on_write(value)
         elif name == "open":
             rx.open = bool(value % 4)
         elif name == "reset":
@@ -321,6 +273,7 @@ def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         else:
             rx._watch_control, rx._control_type = bool(value % 2), 0x8808 + value
         log.append((rx._held, rx.engine.head, rx.engine.fifo_frames, rx.batches, rx.doorbells))
+        log.append(rx.irq_.state())
     return log
 
 

@@ -1,4 +1,4 @@
-"""Interrupts beside the clock: ITR, the four delays, and the wait that spares a busy guest some."""
+"""The adaptive policy on a threaded interrupt block, with ITR and the four delays beside it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.macpath import Beside, EventLine, IrqCause
+from fastpath.irqblock import REGISTERS, EventLine, IrqBlock, Worker
+from fastpath.moderation import AdaptiveModeration
 from fastpath.regfile import RegFile
 
-ICR, IMS = 0xC0, 0xD0
+ICR, ITR, IMS, IMC = (REGISTERS[name] for name in ("ICR", "ITR", "IMS", "IMC"))
+RDTR, RADV, TIDV, TADV = (REGISTERS[name] for name in ("RDTR", "RADV", "TIDV", "TADV"))
+FPD = 1 << 31
 TXDW, LSC, RXT0 = 0x1, 0x4, 0x80
 US = 1000
 SILENCE_NS = 150 * US
-START = 10**17  # later than any real time: `_update` looks at the clock
+START = 10**17
 
 
 class Line:
@@ -26,13 +29,20 @@ class Line:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.line = EventLine()
         self.line.attach(self.fd)
-        regs = RegFile(0x100)
-        for off in (ICR, IMS):
-            regs.define(off // 4)
-        self.irq = IrqCause()
-        self.irq._bind(regs, ICR, IMS)
-        self.irq.masks = 0x1FFFF
-        self.irq._go_beside(self.line, Beside())
+        self.irq = IrqBlock()
+        regs = RegFile(0x1000)
+        for off in (ICR, ITR, IMS, IMC, RDTR, RADV, TIDV, TADV):
+            regs.define(off // 4, rw=0xFFFF if off not in (ICR, IMS, IMC) else 0)
+        self.regs = regs
+        self.policy = AdaptiveModeration()
+        self.irq._bind(regs, self, None)
+        regs.poke(IMS, 0x1FFFF)
+        self.irq._set_policy(self.policy)
+        self.irq._go_threaded(self.line, Worker())
+
+    def now_ns(self) -> int:
+        """Be the clock, before all that happens."""
+        return 0
 
     def fired(self) -> int:
         """How often it was told since the last call."""
@@ -43,7 +53,7 @@ class Line:
 
     def serve(self, now: int) -> int:
         """What a guest does: read ICR, unmask."""
-        causes = self.irq._read_icr_at(now)
+        causes = self.irq._read_at(ICR, now)
         self.line.let()
         return causes
 
@@ -69,17 +79,17 @@ def test_one_frame_at_a_time_is_never_held_back(rig: Line) -> None:
         assert rig.fired() == 1
         rig.serve(now)
         now += 5 * US
-    assert rig.irq.floor_ns == 0
+    assert rig.policy.floor_ns == 0
 
 
 def test_itr_keeps_interrupts_apart(rig: Line) -> None:
-    rig.irq._interval_ns = 200 * US
+    rig.regs.poke(ITR, 200 * US // 256)
     rig.irq._received_at(RXT0, 1, START)
     assert rig.fired() == 1
     rig.serve(START)
     rig.irq._received_at(RXT0, 1, START + 50 * US)
     assert rig.fired() == 0
-    assert rig.irq._next_due() == START + 200 * US
+    assert rig.irq._next_due() == START + 200 * US // 256 * 256
     rig.irq._tick_at(START + 199 * US)
     assert rig.fired() == 0
     rig.irq._tick_at(START + 200 * US)
@@ -95,7 +105,7 @@ def test_thick_traffic_raises_the_wait_and_thin_traffic_ends_it(rig: Line) -> No
             interrupts += 1
             rig.serve(now)
         now += 50 * US
-    assert 100 * US < rig.irq.floor_ns <= rig.irq.floor_max_ns
+    assert 100 * US < rig.policy.floor_ns <= rig.policy.floor_max_ns
     assert 40 <= interrupts < 500, "each brought more than one batch"
     for _ in range(20):
         rig.irq._received_at(RXT0, 1, now)
@@ -104,7 +114,7 @@ def test_thick_traffic_raises_the_wait_and_thin_traffic_ends_it(rig: Line) -> No
         assert rig.fired() == 1
         rig.serve(now)
         now += 1000 * US
-    assert rig.irq.floor_ns == 0
+    assert rig.policy.floor_ns == 0
 
 
 def test_half_of_the_receive_ring_does_not_wait(rig: Line) -> None:
@@ -116,7 +126,7 @@ def test_half_of_the_receive_ring_does_not_wait(rig: Line) -> None:
         if rig.fired():
             rig.serve(now)
         now += 50 * US
-    assert rig.irq.floor_ns > 200 * US
+    assert rig.policy.floor_ns > 200 * US
     assert rig.irq._next_due() <= now + 250 * US, "the burst may be over"
     rig.irq._tick_at(now + 10_000 * US)
     rig.fired()
@@ -141,9 +151,9 @@ def test_the_end_of_a_burst_is_nothing_to_a_guest_that_answers_nothing(rig: Line
             rig.serve(now)
             last = now
         now += 50 * US
-    assert rig.irq.floor_ns > 300 * US
+    assert rig.policy.floor_ns > 300 * US
     rig.irq._received_at(RXT0, 10, now)
-    assert rig.irq._next_due() == last + rig.irq.floor_ns
+    assert rig.irq._next_due() == last + rig.policy.floor_ns
 
 
 def test_exchanges_of_a_few_frames_do_not_wait_for_long(rig: Line) -> None:
@@ -177,7 +187,7 @@ def send_thick(rig: Line) -> int:
 
 def test_sent_frames_wait_longer_until_nearly_all_of_the_ring_is_done(rig: Line) -> None:
     now = send_thick(rig)
-    floor = rig.irq.floor_ns
+    floor = rig.policy.floor_ns
     assert floor > 100 * US
     now += 10_000 * US
     rig.irq._tick_at(now)
@@ -186,7 +196,7 @@ def test_sent_frames_wait_longer_until_nearly_all_of_the_ring_is_done(rig: Line)
     rig.irq._sent_at(TXDW, False, 20, now, 256)
     rig.fired()
     rig.serve(now)
-    floor = rig.irq.floor_ns
+    floor = rig.policy.floor_ns
     rig.irq._sent_at(TXDW, False, 20, now + US, 256)
     assert rig.irq._next_due() <= now + US + SILENCE_NS
     rig.irq._sent_at(TXDW, False, 20, now + 100 * US, 256)
@@ -216,10 +226,10 @@ def test_a_guest_in_its_handler_is_not_silent(rig: Line) -> None:
     now += 10_000 * US
     assert rig.serve(now) == TXDW
     rig.fired()
-    rig.irq._masks_at(0, 0x1FFFF, now)
+    rig.irq._write_at(IMC, 0x1FFFF, now)
     rig.irq._sent_at(TXDW, False, 8, now, 256)
     now += 2 * SILENCE_NS
-    rig.irq._masks_at(0x1FFFF, 0, now)
+    rig.irq._write_at(IMS, 0x1FFFF, now)
     assert rig.fired() == 0, "its sender had no chance to go on"
     rig.irq._tick_at(now + SILENCE_NS)
     assert rig.fired() == 1
@@ -228,8 +238,8 @@ def test_a_guest_in_its_handler_is_not_silent(rig: Line) -> None:
 def handler(rig: Line, begin: int, end: int) -> None:
     """What a Linux guest does about an interrupt: read ICR, mask, work, unmask."""
     rig.serve(begin)
-    rig.irq._masks_at(0, 0x1FFFF, begin)
-    rig.irq._masks_at(0x1FFFF, 0, end)
+    rig.irq._write_at(IMC, 0x1FFFF, begin)
+    rig.irq._write_at(IMS, 0x1FFFF, end)
     rig.fired()
 
 
@@ -239,7 +249,7 @@ def test_a_guest_that_answers_nothing_gets_time_without_frames(rig: Line) -> Non
     rig.irq._received_at(RXT0, 30, now)
     assert rig.fired() == 1
     rig.serve(now)
-    rig.irq._masks_at(0, 0x1FFFF, now)
+    rig.irq._write_at(IMC, 0x1FFFF, now)
     assert rig.irq._room_at(64, now) == 64, "a burst for the run of the handler"
     rig.irq._received_at(RXT0, 40, now)
     assert rig.irq._room_at(64, now) == 24
@@ -248,7 +258,7 @@ def test_a_guest_that_answers_nothing_gets_time_without_frames(rig: Line) -> Non
     assert rig.irq._next_due() == now + 10_000 * US, "asked again, should it never end"
     rig.serve(now)
     now += 600 * US
-    rig.irq._masks_at(0x1FFFF, 0, now)
+    rig.irq._write_at(IMS, 0x1FFFF, now)
     assert rig.irq._next_due() == 0
     assert rig.irq._room_at(64, now) == 64, "the next burst, for after the pause"
     rig.irq._received_at(RXT0, 64, now, 128)
@@ -283,7 +293,7 @@ def test_a_handler_that_does_not_mask_is_not_waited_for(rig: Line) -> None:
 def test_a_driver_that_polls_for_good_is_waited_for_once(rig: Line) -> None:
     rig.irq._received_at(RXT0, 64, START)
     rig.serve(START)
-    rig.irq._masks_at(0, 0x1FFFF, START)
+    rig.irq._write_at(IMC, 0x1FFFF, START)
     rig.irq._received_at(RXT0, 64, START)
     assert rig.irq._room_at(64, START + 9_999 * US) == 0
     for step in range(10):
@@ -294,10 +304,10 @@ def test_a_driver_that_polls_for_good_is_waited_for_once(rig: Line) -> None:
 def test_a_handler_that_a_reset_cut_short_leaves_no_pause(rig: Line) -> None:
     rig.irq._received_at(RXT0, 64, START)
     rig.serve(START)
-    rig.irq._masks_at(0, 0x1FFFF, START)
+    rig.irq._write_at(IMC, 0x1FFFF, START)
     now = START + 60_000_000 * US  # another driver
     rig.fired()
-    rig.irq._masks_at(0x1FFFF, 0, now)
+    rig.irq._write_at(IMS, 0x1FFFF, now)
     rig.irq._received_at(RXT0, 1, now)
     assert rig.fired() == 1
 
@@ -317,7 +327,7 @@ def test_news_of_the_link_does_not_wait_for_frames(rig: Line) -> None:
     rig.irq._received_at(RXT0, 50, now)
     rig.fired()
     rig.serve(now)
-    assert rig.irq.floor_ns > 0
+    assert rig.policy.floor_ns > 0
     rig.irq._received_at(LSC, 0, now + US)
     assert rig.fired() == 1
 
@@ -334,8 +344,8 @@ def test_the_packet_delay_restarts_and_the_absolute_one_does_not(
         else:
             irq._sent_at(0, True, 1, now)
 
-    irq._rdtr = irq._tidv = 10
-    irq._radv = irq._tadv = 25
+    for off, units in ((RDTR, 10), (TIDV, 10), (RADV, 25), (TADV, 25)):
+        rig.regs.poke(off, units)
     now = START
     for step in range(5):
         event(now)
@@ -350,23 +360,23 @@ def test_the_packet_delay_restarts_and_the_absolute_one_does_not(
     irq._tick_at(START + 25 * unit)
     assert rig.fired() == 1
     assert rig.serve(now) == bit
-    assert irq._deadlines() == (0, 0, 0, 0)
+    assert irq._times()[1:] == (0, 0, 0, 0)
 
 
 def test_a_cause_at_once_ends_the_transmit_delay(rig: Line) -> None:
-    rig.irq._tidv = 100
+    rig.regs.poke(TIDV, 100)
     rig.irq._sent_at(0, True, 1, START)
     rig.irq._sent_at(TXDW, False, 1, START + US)
     assert rig.fired() == 1
-    assert rig.irq._deadlines() == (0, 0, 0, 0)
+    assert rig.irq._times()[1:] == (0, 0, 0, 0)
 
 
 def test_flush_expires_a_running_delay_only(rig: Line) -> None:
-    rig.irq._flush(RXT0)
+    rig.irq._write_at(RDTR, FPD | 1000, START)
     assert rig.fired() == 0
-    rig.irq._rdtr = 1000
     rig.irq._received_at(RXT0, 1, START)
-    rig.irq._flush(RXT0)
+    assert rig.fired() == 0
+    rig.irq._write_at(RDTR, FPD | 1000, START)
     assert rig.fired() == 1
 
 
@@ -399,18 +409,18 @@ def test_no_cause_is_ever_lost(steps: list[tuple[str, int, int]]) -> None:
             rig.fired()
         elif what == "mask":
             masks = 0
-            rig.irq._masks_at(0, 0x1FFFF, now)
+            rig.irq._write_at(IMC, 0x1FFFF, now)
         elif what == "unmask":
             masks = 0x1FFFF
-            rig.irq._masks_at(0x1FFFF, 0, now)
+            rig.irq._write_at(IMS, 0x1FFFF, now)
         elif what == "itr":
-            rig.irq._interval_ns = value * 10 * US
+            rig.irq._write_at(ITR, value * 40, now)
         rig.irq._tick_at(now)
         if rig.irq.causes & masks and not rig.irq.asserted:
             # half of the longest handler
             assert 0 < rig.irq._next_due() <= now + 12_000 * US or what == "mask"
         assert rig.irq._room_at(64, now) > 0 or rig.irq._next_due() > now
-    rig.irq._masks_at(0x1FFFF, 0, now)
+    rig.irq._write_at(IMS, 0x1FFFF, now)
     rig.irq._tick_at(now + 20_000 * US)
     assert rig.irq.asserted == bool(rig.irq.causes)
     assert rig.irq._room_at(64, now + 20_000 * US) == 64

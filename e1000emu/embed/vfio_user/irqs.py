@@ -23,7 +23,7 @@ from e1000emu.embed.vfio_user.protocol import (
     SetIrqs,
 )
 from e1000emu.ports import Clock
-from fastpath.macpath import EventLine
+from fastpath.irqblock import EventLine
 
 __all__ = ["Irqs"]
 

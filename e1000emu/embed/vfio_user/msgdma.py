@@ -29,12 +29,10 @@ from e1000emu.links import pool
 from e1000emu.pci import COMMAND, COMMAND_MASTER
 from e1000emu.ports import Clock, TimerHandle
 from e1000emu.regs import reg
-from fastpath.macctrl import find_mac_control
 from fastpath.macpath import BATCH_FRAMES
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
-    from fastpath.batch import FrameBatch
 
 __all__ = ["MessageDma"]
 
@@ -616,12 +614,8 @@ class TxStage:
             return  # tx_ready goes on
         batch = pool.get()
         engine.tail = end
-        nic.in_engine = True
-        try:
-            flags = engine.run(batch, room)
-        finally:
-            nic.in_engine = False
-            engine.tail = nic.regs.peek(TDT)
+        flags = tx._run(batch, room)
+        engine.tail = nic.regs.peek(TDT)
         if engine.head == end:
             self._frames = self._end = None
             if end == self._known:
@@ -630,7 +624,8 @@ class TxStage:
             self._clear()
         if end != tail:
             flags &= ~(TXQE | TXD_LOW)  # the ring is not that empty
-        if len(batch):
+        frames = len(batch)
+        if frames:
             tx.batches += 1
             if loop is not None:
                 loop(batch)
@@ -638,16 +633,9 @@ class TxStage:
                 link.transmit(batch)
         else:
             pool.put(batch)
-        dma.barrier(lambda: self._finish(flags))
+        dma.barrier(lambda: tx.settle(flags, frames))
         if flags & RUN_MORE or (engine.head == end and end != tail):
             tx.pump()
-
-    def _finish(self, flags: int) -> None:
-        """All that the run wrote is in memory: tell the guest."""
-        if flags & ~(CAUSES | RUN_MORE):
-            self._nic.tx._rare(flags)
-        if flags & CAUSES:
-            self._nic.interrupts.transmitted(flags & CAUSES)
 
 
 class RxStage:
@@ -670,15 +658,9 @@ class RxStage:
             return
         if on:
             rx.stage = self
-            nic.regs.file.detach(RDT // 4)
-            nic.receive = self.receive  # type: ignore[method-assign]
-            nic.sink.off = True
             self.forget()
         else:
             rx.stage = None
-            rx.attach()
-            nic.receive = rx.receive  # type: ignore[method-assign]
-            nic.sink.off = False
             rx.engine.tail = nic.regs.peek(RDT)
             rx.kick()
 
@@ -756,26 +738,6 @@ class RxStage:
 
         self._busy = True
         self._dma.fetch(wanted, done)
-
-    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
-        nic, rx = self._nic, self._nic.rx
-        if not rx.open:
-            return len(batch)
-        rx.batches += 1
-        if rx._watch_wake and rx._asleep(batch, start):
-            return len(batch)
-        if rx._watch_control:
-            first = find_mac_control(batch, start, rx._control_type)
-            if first < len(batch):
-                return rx._with_control(batch, start, first, hold)
-        nic.in_engine = True
-        end = rx.engine.receive(batch, start, hold)
-        nic.in_engine = False
-        if end < len(batch):
-            rx._held = True
-        self.after(rx.engine.take_causes())
-        return end
 
     def after(self, causes: int) -> None:
         """Raise `causes` when all that the run wrote is in memory."""

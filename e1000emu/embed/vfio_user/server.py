@@ -53,7 +53,6 @@ from e1000emu.nic import Nic
 from e1000emu.pci import CONFIG_BYTES, IO_BAR
 from e1000emu.phy import AUTONEG_NS
 from e1000emu.ports import Clock, Link
-from e1000emu.regs import reg
 from fastpath.datapath import (
     NOTICE_CONTROL,
     NOTICE_FIFO,
@@ -84,7 +83,6 @@ DRAIN_NS = 1_000_000_000
 """How long a client may take to answer DMA before the state is saved."""
 FLUSH_TURNS = 8
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
-ITR = reg("ITR").offset
 READ_WRITE = vu.VFIO_REGION_INFO_FLAG_READ | vu.VFIO_REGION_INFO_FLAG_WRITE
 
 logger = logging.getLogger("e1000emu.vfio_user")
@@ -105,8 +103,10 @@ class VfioUserServer:
     processors one thread does both.  They run on the processors `cpus` (none: wherever Linux
     likes).  A `Tap` is worked there too; any other link stays on the clock, and frames are handed
     over.  The default (None) has threads with a `Tap` only: no other link needs real time.
+    `moderation` is `Nic`'s: `adaptive` spares the guest interrupts, `datasheet` none but by ITR.
     Call everything with the clock's lock held.
-    Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac` or state.
+    Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac`, state or
+    `moderation`.
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class VfioUserServer:
         cpus: Iterable[int] | None = None,
         caretaker: Caretaker | None = None,
         state: str | os.PathLike[str] | None = None,
+        moderation: str = "adaptive",
     ) -> None:
         self.path = Path(path)
         self.state_path = None if state is None else Path(state)
@@ -158,6 +159,7 @@ class VfioUserServer:
                 on_message=self.irqs.message,
                 mac=mac,
                 autoneg_ns=autoneg_ns,
+                moderation=moderation,
             )
             if wire is not None:
                 self._start_data(wire)
@@ -592,7 +594,7 @@ class _Client:
         self._thread: MessageThread | None = None
         sock.setblocking(False)
         if server.data is not None:
-            self.pump = BusPump(sock.fileno(), server.nic.regs.file, server.data, ITR)
+            self.pump = BusPump(sock.fileno(), server.nic.regs.file, server.data)
             self.pump.spin_ns = server.busy_poll_ns
             self.pump.solo = one_for_all(server.cpus)
             self._thread = MessageThread(self.pump, server.clock, self._taken, server.cpus)

@@ -1,0 +1,140 @@
+"""Causes, masks, delays and the interrupt line in plain Python: the twin of ``fastpath.irqblock``.
+
+It is fed with the time and drives a line at once; clocks, threads and locks are none of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastpath._ref.moderation import Moderation
+
+TXDW, RXT0, FPD = 0x1, 0x80, 1 << 31
+NEVER_NS = -(1 << 40)
+REGISTERS = {
+    **{"ICR": 0xC0, "ITR": 0xC4, "ICS": 0xC8, "IMS": 0xD0, "IMC": 0xD8},
+    **{"RDTR": 0x2820, "RADV": 0x282C, "TIDV": 0x3820, "TADV": 0x382C},
+}
+LEGAL = {"ICR": 0xFFFFFFFF, "ICS": 0x1FFFF, "IMS": 0x1FFFF, "IMC": 0x1FFFF}
+"""Bits that a write can change; of the others 15:0, and FPD."""
+
+
+class IrqBlock:
+    """The registers by name in `regs`; `line` is told each change of the level."""
+
+    def __init__(self, line: Callable[[bool], object], policy: Moderation | None = None) -> None:
+        self._line = line
+        self.policy = policy or Moderation()
+        self.regs = dict.fromkeys(REGISTERS, 0)
+        self.asserted = self.disabled = self.out = False
+        self.assertions = 0
+        self.last_ns = NEVER_NS
+        self.throttle_due = 0
+        self.delays = {RXT0: (0, 0), TXDW: (0, 0)}
+
+    def _level(self) -> None:
+        out = self.asserted and not self.disabled
+        if out != self.out:
+            self.out = out
+            self._line(out)
+
+    def _settle(self, now: int) -> None:
+        causes = self.regs["ICR"] & self.regs["IMS"]
+        if not causes:
+            self.asserted = False
+        elif not self.asserted:
+            due = max(
+                self.last_ns + self.regs["ITR"] * 256,
+                self.policy.hold_back(causes, self.last_ns, now),
+            )
+            if now < due:
+                self.throttle_due = min(self.throttle_due or due, due)
+                return
+            self.policy.asserted(self.last_ns, now)
+            self.last_ns, self.throttle_due, self.asserted = now, 0, True
+            self.assertions += 1
+        self._level()
+
+    def _raise(self, bits: int, now: int) -> None:
+        self.regs["ICR"] |= bits
+        self._settle(now)
+
+    def _delay(self, bit: int, packet: str, absolute: str, now: int) -> bool:
+        """Start or restart the delay of `bit`; False when it is 0."""
+        if not self.regs[packet]:
+            return False
+        until = self.delays[bit][1]
+        if self.regs[absolute] and not until:
+            until = now + self.regs[absolute] * 1024
+        self.delays[bit] = now + self.regs[packet] * 1024, until
+        return True
+
+    def cause(self, bits: int, now: int) -> None:
+        """Set causes."""
+        self._raise(bits, now)
+
+    def received(self, bits: int, frames: int, descs: int, ring: int, now: int) -> None:
+        """Frames were stored."""
+        self.policy.received(frames, descs, ring, now)
+        if bits & RXT0 and self._delay(RXT0, "RDTR", "RADV", now):
+            bits &= ~RXT0
+        self._raise(bits, now)
+
+    def sent(self, bits: int, delayed: bool, frames: int, descs: int, ring: int, now: int) -> None:
+        """Frames were sent."""
+        self.policy.sent(frames, descs, ring, now)
+        if bits & TXDW:
+            self.delays[TXDW] = 0, 0
+        elif delayed and not self._delay(TXDW, "TIDV", "TADV", now):
+            bits |= TXDW
+        self._raise(bits, now)
+
+    def read_icr(self, now: int) -> int:
+        """Return all causes and clear them."""
+        value, self.regs["ICR"] = self.regs["ICR"], 0
+        if self.asserted:
+            self.policy.handler(now)
+        self._settle(now)
+        return value
+
+    def write(self, name: str, value: int, now: int) -> None:
+        """Write the register `name`."""
+        flush = value & FPD
+        value &= LEGAL.get(name, 0xFFFF)
+        if name == "ICR":
+            self.regs["ICR"] &= ~value
+        elif name == "ICS":
+            self.regs["ICR"] |= value
+        elif name in ("IMS", "IMC"):
+            ims = self.regs["IMS"]
+            self.regs["IMS"] = ims | value if name == "IMS" else ims & ~value
+            self.policy.masks(name == "IMS", self.regs["IMS"] != 0, now)
+        else:
+            self.regs[name] = value
+        for bit, delay in ((RXT0, "RDTR"), (TXDW, "TIDV")):
+            if name == delay and flush:
+                was, self.delays[bit] = self.delays[bit], (0, 0)
+                self.regs["ICR"] |= bit if was[0] else 0
+        self._settle(now)
+
+    def disable(self, disabled: bool) -> None:
+        """The line stays low while `disabled`."""
+        self.disabled = disabled
+        self._level()
+
+    def tick(self, now: int) -> None:
+        """Do what is due."""
+        bits = 0
+        for bit, due in self.delays.items():
+            if any(at and now >= at for at in due):
+                self.delays[bit] = 0, 0
+                bits |= bit
+        self.policy.tick(now)
+        if now >= self.throttle_due:
+            self.throttle_due = 0
+        self._raise(bits, now)
+
+    def next_due(self) -> int:
+        """The earliest deadline, 0 for none."""
+        every = (self.throttle_due, self.policy.due(), *self.delays[RXT0], *self.delays[TXDW])
+        return min((at for at in every if at), default=0)

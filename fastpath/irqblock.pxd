@@ -1,0 +1,73 @@
+# cython: language_level=3, overflowcheck=False
+"""Causes, masks, delays and the level of the interrupt line, fed with the time."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from fastpath.moderation cimport Moderation
+from fastpath.regfile cimport RegFile, RegHook, reg
+from fastpath.threads cimport e1k_mutex
+
+# Who works rings in a thread of its own (`fastpath.datapath`).
+cdef class Worker:
+    cdef void wake(self) noexcept nogil
+    cdef void rung(self) noexcept nogil
+    cdef void refilled(self) noexcept nogil
+
+# An interrupt line that is an eventfd, masked from each edge until its holder unmasks it.
+cdef class EventLine:
+    cdef readonly int fd
+    cdef public bint masked, automask
+    cdef readonly bint level
+    cdef public uint64_t fired, unmasks
+    cdef void set(self, bint level) noexcept nogil
+    cdef void unmask(self) noexcept nogil
+    cdef void fire(self) noexcept nogil
+
+cdef class IrqBlock(RegHook):
+    cdef RegFile regs
+    cdef reg *icr
+    cdef reg *ims
+    cdef reg *itr
+    cdef reg *rdtr
+    cdef reg *radv
+    cdef reg *tidv
+    cdef reg *tadv
+    cdef readonly bint asserted
+    cdef readonly bint disabled
+    cdef public uint64_t assertions
+    cdef bint out               # what the line was told last
+    cdef int64_t last_ns        # when the line last rose
+    cdef int64_t throttle_due, rx_due, rx_abs, tx_due, tx_abs   # 0 = idle
+    cdef readonly Moderation policy
+    # On a clock: the line and the timer are Python's.
+    cdef public object _line, _clock, _timer
+    cdef int64_t armed          # when `_timer` looks
+    cdef bint sooner            # there is a deadline that `_timer` does not know
+    # Threaded: several threads call, on the monotonic clock.
+    cdef readonly bint threaded
+    cdef e1k_mutex mutex
+    cdef EventLine line
+    cdef Worker worker         # whoever waits until next_due()
+    cdef void lock(self) noexcept nogil
+    cdef void unlock(self) noexcept nogil
+    cdef void settle(self, int64_t now) noexcept nogil
+    cdef void level(self) noexcept nogil
+    cdef void wake(self) noexcept nogil
+    cdef int64_t earliest(self) noexcept nogil
+    # Each takes the lock.
+    cdef void set_causes(self, uint32_t bits, int64_t now) noexcept nogil
+    cdef void received(self, uint32_t bits, uint64_t frames, uint32_t descs, uint32_t ring,
+                       int64_t now) noexcept nogil
+    cdef void sent(self, uint32_t bits, bint delayed, uint64_t frames, uint32_t descs,
+                   uint32_t ring, int64_t now) noexcept nogil
+    cdef void flush(self, uint32_t bits, int64_t now) noexcept nogil
+    cdef void tick(self, int64_t now) noexcept nogil
+    cdef int64_t next_due(self) noexcept nogil
+    cdef uint32_t room(self, uint32_t burst, int64_t now) noexcept nogil
+    cdef int64_t apart(self) noexcept nogil
+    cdef bint one_way(self, int64_t now) noexcept nogil
+    cdef void unmask_line(self) noexcept nogil
+    # With the GIL: what follows from one of those.
+    cdef int64_t now(self) except? -1
+    cdef int follow(self) except -1
+    cdef int raise_causes(self, uint32_t bits) except -1

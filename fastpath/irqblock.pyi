@@ -1,0 +1,83 @@
+from typing import Any
+
+from fastpath.moderation import Moderation
+from fastpath.regfile import RegFile, RegHook
+
+NEVER_NS: int
+"""The last assertion, when there was none."""
+REGISTERS: dict[str, int]
+"""Where the registers stand that the block reads."""
+
+class Worker:
+    """A thread that works the rings beside the one that serves registers."""
+
+class EventLine:
+    """An interrupt line (`ports.InterruptLine`) that writes an eventfd at each rise.
+
+    With `automask` it masks itself then: the holder of the eventfd says `let` when it wants the
+    next, and gets it at once when the level is still high. Without, each rise is a message (MSI).
+    """
+
+    fd: int
+    """The eventfd, -1 without."""
+    level: bool
+    masked: bool
+    automask: bool
+    fired: int
+    unmasks: int
+    def set_level(self, level: bool) -> None:
+        """Take the NIC's level."""
+    def attach(self, fd: int) -> None:
+        """Write this eventfd from now on (-1: none), unmasked.  Borrows `fd`."""
+    def trigger(self) -> None:
+        """Write the eventfd whatever the level: its holder tests its own path."""
+    def let(self) -> None:
+        """Unmask."""
+
+class IrqBlock(RegHook):
+    """Causes, masks, delays, throttling and the level of the interrupt line, fed with the time.
+
+    SDM 3.2.7, 3.4.3, 13.4.17-13.4.21. It serves ICR, ICS, IMS, IMC, ITR and the flush bits of RDTR
+    and TIDV, and its registers are its state. On a clock or for several threads (`_go_threaded`)
+    it is the same machine; all times are in ns.
+    """
+
+    asserted: bool
+    """What the device asks for, before the PCI interrupt-disable bit."""
+    assertions: int
+    """Rising edges of the line since the Nic was made."""
+    disabled: bool
+    """PCI command bit 10, or the function is not in D0: the line stays low."""
+    threaded: bool
+    """Several threads call; the line is an eventfd."""
+    policy: Moderation
+    """How causes are held back beyond ITR."""
+    _line: Any
+    _clock: Any
+    @property
+    def causes(self) -> int:
+        """ICR, without the side effect of reading it."""
+    def _bind(self, regs: RegFile, clock: Any, line: Any) -> None: ...
+    def _go_threaded(self, line: EventLine, worker: Worker) -> None:
+        """From now on several threads call: drive `line`, wake `worker` for deadlines."""
+    def _set_policy(self, policy: Moderation) -> None:
+        """Use another moderation; what waits is looked at anew."""
+    def cause(self, bits: int) -> None:
+        """Set causes (ICR bits) and let the line follow."""
+    def _set_disabled(self, disabled: bool) -> None:
+        """The line stays low while `disabled`."""
+    def _stop(self) -> None:
+        """No timer, no assertion, no memory of either (the registers are the caller's)."""
+    def _times(self) -> tuple[int, int, int, int, int]:
+        """(last assertion, receive, absolute receive, transmit, absolute transmit); 0 = idle."""
+    def _go_on(
+        self, asserted: bool, last_ns: int, rx: int, rx_abs: int, tx: int, tx_abs: int
+    ) -> None:
+        """Take back what `_times` returned; after `_stop`, with the registers loaded."""
+    def _received_at(self, bits: int, frames: int, now: int, ring: int = 65536) -> None: ...
+    def _sent_at(self, bits: int, delayed: bool, frames: int, now: int, ring: int = 0) -> None: ...
+    def _read_at(self, off: int, now: int) -> int: ...
+    def _write_at(self, off: int, value: int, now: int) -> None: ...
+    def _tick_at(self, now: int) -> None: ...
+    def _room_at(self, burst: int, now: int) -> int: ...
+    def _next_due(self) -> int: ...

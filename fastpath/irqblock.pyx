@@ -1,0 +1,512 @@
+# cython: language_level=3, embedsignature=True
+"""Interrupt causes, masks, delays and throttling (SDM 3.2.7, 3.4.3, 13.4.17-13.4.21).
+
+`IrqBlock` is one machine fed with the time: what happens is told to it with `now`, it says by
+`next_due` when it wants to be asked again (`tick`), and one function, `settle`, decides the level
+of the line. The registers are its state: ICR, IMS, ITR, RDTR, RADV, TIDV and TADV are read where
+they stand in the register file. ITR keeps two assertions apart, RDTR/RADV delay RXT0 and TIDV/TADV
+delay TXDW; what lies beyond the datasheet is a policy (`fastpath/moderation.pyx`).
+
+Who brings the time differs, nothing else:
+
+* on a clock the caller has the GIL and the clock's lock. After each call `follow` gives the line
+  (`ports.InterruptLine`) its level and asks the clock for the next deadline. Timers are lazy: a
+  deadline that moves away costs nothing, and the pending clock event looks at it when it fires.
+* with threads (`_go_threaded`) callers have no GIL and the monotonic time, a mutex guards the
+  state, the line is an eventfd, and a `Worker` that sleeps until `next_due` is woken when that has
+  become earlier.
+
+The plain-Python twin is ``_ref/irqblock.py``.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from fastpath.eventq cimport clock_ns
+from fastpath.moderation cimport Moderation
+from fastpath.regfile cimport RegFile, RegHook, reg
+from fastpath.threads cimport (
+    e1k_event, e1k_lock, e1k_mutex_destroy, e1k_mutex_init, e1k_unlock,
+)
+
+cdef enum:
+    ICR = 0x00C0
+    ITR = 0x00C4
+    ICS = 0x00C8
+    IMS = 0x00D0
+    IMC = 0x00D8
+    RDTR = 0x2820
+    RADV = 0x282C
+    TIDV = 0x3820
+    TADV = 0x382C
+    TXDW = 0x01
+    RXT0 = 0x80
+    FIELD = 0xFFFF              # of ITR and the delays
+    ITR_UNIT_NS = 256
+    DELAY_UNIT_NS = 1024
+cdef uint32_t FPD = 0x80000000
+
+NEVER_NS = -(1 << 40)
+"""The last assertion, when there was none."""
+REGISTERS = {
+    "ICR": ICR, "ITR": ITR, "ICS": ICS, "IMS": IMS, "IMC": IMC,
+    "RDTR": RDTR, "RADV": RADV, "TIDV": TIDV, "TADV": TADV,
+}
+"""Where the registers stand that the block reads."""
+
+
+cdef class Worker:
+    """A thread that works the rings beside the one that serves registers."""
+
+    cdef void wake(self) noexcept nogil:
+        """There is work, or a deadline has become earlier."""
+        pass
+
+    cdef void rung(self) noexcept nogil:
+        """The transmit ring has work; the thread that served the doorbell decides who does it."""
+        pass
+
+    cdef void refilled(self) noexcept nogil:
+        """The receive ring has free descriptors."""
+        pass
+
+
+cdef class EventLine:
+    """An interrupt line (`ports.InterruptLine`) that writes an eventfd at each rise.
+
+    With `automask` it masks itself then: the holder of the eventfd says `unmask` when it wants the
+    next, and gets it at once when the level is still high. Without, each rise is a message (MSI).
+    """
+
+    def __cinit__(self):
+        self.fd = -1
+        self.automask = True
+
+    cdef void fire(self) noexcept nogil:
+        if self.fd >= 0:
+            self.masked = self.automask
+            self.fired += 1
+            e1k_event(self.fd)
+
+    cdef void set(self, bint level) noexcept nogil:
+        self.level = level
+        if level and not self.masked:
+            self.fire()
+
+    cdef void unmask(self) noexcept nogil:
+        self.unmasks += 1
+        self.masked = False
+        if self.level:
+            self.fire()
+
+    def set_level(self, bint level):
+        """Take the NIC's level."""
+        self.set(level)
+
+    def attach(self, int fd):
+        """Write this eventfd from now on (-1: none), unmasked.  Borrows `fd`."""
+        self.fd = fd
+        self.masked = False
+        if self.level:
+            self.fire()
+
+    def trigger(self):
+        """Write the eventfd whatever the level: its holder tests its own path."""
+        self.fire()
+
+    def let(self):
+        """Unmask."""
+        self.unmask()
+
+
+cdef inline int64_t _earlier(int64_t a, int64_t b) noexcept nogil:
+    """The earlier of two deadlines; 0 is none."""
+    if not a or (b and b < a):
+        return b
+    return a
+
+
+cdef class IrqBlock(RegHook):
+    """ICR, ICS, IMS, IMC, ITR and the delays, up to the level of the interrupt line."""
+
+    def __cinit__(self, *args, **kwargs):
+        e1k_mutex_init(&self.mutex)
+        self.last_ns = NEVER_NS
+        self.policy = Moderation()
+
+    def __dealloc__(self):
+        e1k_mutex_destroy(&self.mutex)
+
+    def _bind(self, RegFile regs not None, clock, line):
+        """Read `regs`, take the time of `clock`, drive `line`."""
+        self.regs = regs
+        self.icr = regs._at(ICR)
+        self.ims = regs._at(IMS)
+        self.itr = regs._at(ITR)
+        self.rdtr = regs._at(RDTR)
+        self.radv = regs._at(RADV)
+        self.tidv = regs._at(TIDV)
+        self.tadv = regs._at(TADV)
+        self._clock = clock
+        self._line = line
+
+    def _go_threaded(self, EventLine line not None, Worker worker not None):
+        """From now on several threads call: drive `line`, wake `worker`. Nothing may be running."""
+        self.line = line
+        self.worker = worker
+        self.threaded = True
+        self.settle(self.now())
+        self.level()
+
+    @property
+    def causes(self):
+        """ICR, without the side effect of reading it."""
+        return self.icr.value
+
+    def _set_policy(self, Moderation policy not None):
+        """Use another moderation; what waits is looked at anew."""
+        cdef int64_t now = self.now()
+        self.lock()
+        self.policy = policy
+        policy.masks(False, self.ims.value != 0, now)
+        self.settle(now)
+        self.unlock()
+        self.follow()
+
+    # --- the machine: called with the lock -------------------------------------------------------
+
+    cdef void lock(self) noexcept nogil:
+        if self.threaded:
+            e1k_lock(&self.mutex)
+
+    cdef void unlock(self) noexcept nogil:
+        if self.threaded:
+            e1k_unlock(&self.mutex)
+
+    cdef void wake(self) noexcept nogil:
+        """A deadline has become earlier."""
+        if self.threaded:
+            self.worker.wake()
+        else:
+            self.sooner = True
+
+    cdef void level(self) noexcept nogil:
+        """Let the line be what `asserted` and `disabled` say; on a clock `follow` does."""
+        cdef bint out = self.asserted and not self.disabled
+        if self.threaded and out != self.out:
+            self.out = out
+            self.line.set(out)
+
+    cdef void settle(self, int64_t now) noexcept nogil:
+        """Assert or not, by ICR, IMS, ITR and the policy; nothing else does."""
+        cdef uint32_t causes = self.icr.value & self.ims.value
+        cdef int64_t due, wait
+        if causes and not self.asserted:
+            due = self.last_ns + (self.itr.value & FIELD) * <int64_t>ITR_UNIT_NS
+            wait = self.policy.hold_back(causes, self.last_ns, now)
+            if wait > due:
+                due = wait
+            if now < due:
+                if not self.throttle_due or due < self.throttle_due:
+                    self.throttle_due = due
+                    self.wake()
+                return
+            self.policy.asserted(self.last_ns, now)
+            self.last_ns = now
+            self.throttle_due = 0
+            self.asserted = True
+            self.assertions += 1
+            self.level()
+        elif self.asserted and not causes:
+            self.asserted = False
+            self.level()
+
+    cdef int64_t earliest(self) noexcept nogil:
+        cdef int64_t out = _earlier(_earlier(self.throttle_due, self.policy.due()), self.rx_due)
+        return _earlier(_earlier(out, self.rx_abs), _earlier(self.tx_due, self.tx_abs))
+
+    # --- what happens, and when ------------------------------------------------------------------
+
+    cdef void set_causes(self, uint32_t bits, int64_t now) noexcept nogil:
+        """Set causes in ICR."""
+        self.lock()
+        self.icr.value |= bits
+        self.settle(now)
+        self.unlock()
+
+    cdef void received(self, uint32_t bits, uint64_t frames, uint32_t descs, uint32_t ring,
+                       int64_t now) noexcept nogil:
+        """`frames` were stored in `descs` descriptors of a ring of `ring`; RXT0 of `bits` waits
+        for RDTR (SDM 3.2.7.1)."""
+        cdef int64_t delay, absolute
+        self.lock()
+        self.policy.received(frames, descs, ring, now)
+        delay = (self.rdtr.value & FIELD) * <int64_t>DELAY_UNIT_NS
+        if delay and bits & RXT0:
+            bits &= ~<uint32_t>RXT0
+            self.rx_due = now + delay
+            absolute = (self.radv.value & FIELD) * <int64_t>DELAY_UNIT_NS
+            if absolute and not self.rx_abs:
+                self.rx_abs = now + absolute
+            self.wake()
+        self.icr.value |= bits
+        self.settle(now)
+        self.unlock()
+
+    cdef void sent(self, uint32_t bits, bint delayed, uint64_t frames, uint32_t descs,
+                   uint32_t ring, int64_t now) noexcept nogil:
+        """`frames` of `descs` descriptors of a ring of `ring` were sent. `delayed`: with RS and
+        IDE, so that TXDW waits for TIDV (SDM 3.4.3.1), unless it is in `bits` anyhow."""
+        cdef int64_t delay, absolute
+        self.lock()
+        self.policy.sent(frames, descs, ring, now)
+        if bits & TXDW:
+            self.tx_due = self.tx_abs = 0
+        elif delayed:
+            delay = (self.tidv.value & FIELD) * <int64_t>DELAY_UNIT_NS
+            if delay:
+                self.tx_due = now + delay
+                absolute = (self.tadv.value & FIELD) * <int64_t>DELAY_UNIT_NS
+                if absolute and not self.tx_abs:
+                    self.tx_abs = now + absolute
+                self.wake()
+            else:
+                bits |= TXDW
+        self.icr.value |= bits
+        self.settle(now)
+        self.unlock()
+
+    cdef void flush(self, uint32_t bits, int64_t now) noexcept nogil:
+        """FPD: the receive (RXT0) or transmit (TXDW) delay ends now, when it runs."""
+        self.lock()
+        if bits & RXT0:
+            if not self.rx_due:
+                bits = 0
+            self.rx_due = self.rx_abs = 0
+        else:
+            if not self.tx_due:
+                bits = 0
+            self.tx_due = self.tx_abs = 0
+        self.icr.value |= bits
+        self.settle(now)
+        self.unlock()
+
+    cdef void tick(self, int64_t now) noexcept nogil:
+        """Do what is due."""
+        cdef uint32_t bits = 0
+        self.lock()
+        if (self.rx_due and now >= self.rx_due) or (self.rx_abs and now >= self.rx_abs):
+            self.rx_due = self.rx_abs = 0
+            bits |= RXT0
+        if (self.tx_due and now >= self.tx_due) or (self.tx_abs and now >= self.tx_abs):
+            self.tx_due = self.tx_abs = 0
+            bits |= TXDW
+        self.policy.tick(now)
+        if now >= self.throttle_due:
+            self.throttle_due = 0
+        self.icr.value |= bits
+        self.settle(now)
+        self.unlock()
+
+    cdef int64_t next_due(self) noexcept nogil:
+        """The earliest deadline in ns, 0 for none."""
+        cdef int64_t out
+        self.lock()
+        out = self.earliest()
+        self.unlock()
+        return out
+
+    cdef bint hot_read(self, reg *r, uint32_t *value, int64_t now) noexcept nogil:
+        """ICR: return all causes and clear them (SDM 13.4.17)."""
+        self.lock()
+        value[0] = self.icr.value
+        self.icr.value = 0
+        if self.asserted:
+            self.policy.handler(now)
+        self.settle(now)
+        self.unlock()
+        return True
+
+    cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
+        if r.which == ICS:
+            # the reserved bits among them (ethtool -t sets 5 and 8)
+            self.set_causes(value, now)
+        elif r.which == RDTR or r.which == TIDV:
+            r.value = value & r.rw
+            if value & FPD:
+                self.flush(RXT0 if r.which == RDTR else TXDW, now)
+        else:
+            self.lock()
+            if r.which == ICR:
+                r.value &= ~value
+            elif r.which == IMS:
+                r.value |= value
+                if self.policy.masks(True, r.value != 0, now):
+                    self.wake()
+            elif r.which == IMC:
+                self.ims.value &= ~value
+                self.policy.masks(False, self.ims.value != 0, now)
+            else:
+                r.value = value     # ITR, which counts from the last assertion
+            self.settle(now)
+            self.unlock()
+        return True
+
+    cdef uint32_t room(self, uint32_t burst, int64_t now) noexcept nogil:
+        """How many frames the guest is to get now, of bursts of at most `burst`."""
+        cdef uint32_t out
+        self.lock()
+        out = self.policy.room(burst, now)
+        self.unlock()
+        return out
+
+    cdef int64_t apart(self) noexcept nogil:
+        """How long the policy keeps interrupts apart just now."""
+        cdef int64_t out
+        self.lock()
+        out = self.policy.apart()
+        self.unlock()
+        return out
+
+    cdef bint one_way(self, int64_t now) noexcept nogil:
+        """Whether frames come thick and the guest sends nothing."""
+        cdef bint out
+        self.lock()
+        out = self.policy.apart() != 0 and self.policy.one_way(now)
+        self.unlock()
+        return out
+
+    cdef void unmask_line(self) noexcept nogil:
+        """The eventfd's holder wants the next interrupt."""
+        self.lock()
+        self.line.unmask()
+        self.unlock()
+
+    # --- with the GIL ----------------------------------------------------------------------------
+
+    cdef int64_t now(self) except? -1:
+        return clock_ns(self._clock)
+
+    cdef int follow(self) except -1:
+        """On a clock: ask for the next deadline, and give the line its level."""
+        cdef int64_t due
+        cdef bint out
+        if self.threaded:
+            return 0
+        if self.sooner:
+            self.sooner = False
+            due = self.earliest()
+            if due and (self._timer is None or due < self.armed):
+                if self._timer is not None:
+                    self._timer.cancel()
+                self.armed = due
+                self._timer = self._clock.call_at(due, self._tick)
+        out = self.asserted and not self.disabled
+        if out != self.out:
+            self.out = out
+            # Last: the host may run its handler, which comes back here, before this returns.
+            self._line.set_level(out)
+        return 0
+
+    def _tick(self):
+        """The clock has reached a deadline, or one that has moved away since."""
+        self._timer = None
+        self.sooner = True
+        self.tick(self.now())
+        self.follow()
+
+    cdef uint32_t on_read(self, reg *r, uint32_t value) except? 0xFFFFFFFF:
+        self.hot_read(r, &value, self.now())
+        self.follow()
+        return value
+
+    cdef int on_write(self, reg *r, uint32_t old, uint32_t new) except -1:
+        self.hot_write(r, new, self.now())
+        return self.follow()
+
+    cdef int raise_causes(self, uint32_t bits) except -1:
+        self.set_causes(bits, self.now())
+        return self.follow()
+
+    def cause(self, uint32_t bits):
+        """Set causes (ICR bits) and let the line follow."""
+        self.raise_causes(bits)
+
+    def _set_disabled(self, bint disabled):
+        """The line stays low while `disabled`."""
+        self.lock()
+        self.disabled = disabled
+        self.level()
+        self.unlock()
+        self.follow()
+
+    def _stop(self):
+        """No timer, no assertion, no memory of either; the registers are another's business."""
+        self.lock()
+        self.throttle_due = self.rx_due = self.rx_abs = self.tx_due = self.tx_abs = 0
+        self.last_ns = NEVER_NS
+        self.asserted = self.sooner = False
+        self.policy.forget()
+        self.policy.masks(False, self.ims.value != 0, 0)
+        self.level()
+        self.unlock()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.follow()
+
+    def _times(self):
+        """(last assertion, receive, absolute receive, transmit, absolute transmit) in ns;
+        0 = idle."""
+        return self.last_ns, self.rx_due, self.rx_abs, self.tx_due, self.tx_abs
+
+    def _go_on(self, bint asserted, int64_t last_ns, int64_t rx, int64_t rx_abs, int64_t tx,
+               int64_t tx_abs):
+        """Take back what `_times` returned; after `_stop`, with the registers loaded."""
+        cdef int64_t now = self.now()
+        self.lock()
+        self.last_ns, self.asserted = last_ns, asserted
+        self.rx_due, self.rx_abs, self.tx_due, self.tx_abs = rx, rx_abs, tx, tx_abs
+        self.policy.masks(False, self.ims.value != 0, now)
+        self.wake()
+        self.settle(now)
+        self.level()
+        self.unlock()
+        self.follow()
+
+    # By hand, with a time of the caller's.
+
+    def _received_at(self, uint32_t bits, uint64_t frames, int64_t now, uint32_t ring=1 << 16):
+        """Frames of one descriptor each were stored in a ring of `ring`."""
+        self.received(bits, frames, <uint32_t>frames, ring, now)
+        self.follow()
+
+    def _sent_at(self, uint32_t bits, bint delayed, uint64_t frames, int64_t now,
+                 uint32_t ring=0):
+        """Frames of one descriptor each were sent from a ring of `ring`."""
+        self.sent(bits, delayed, frames, <uint32_t>frames, ring, now)
+        self.follow()
+
+    def _read_at(self, uint32_t off, int64_t now):
+        """Read the register at `off` (ICR)."""
+        cdef uint32_t value = 0
+        self.hot_read(self.regs._at(off), &value, now)
+        self.follow()
+        return value
+
+    def _write_at(self, uint32_t off, uint32_t value, int64_t now):
+        """Write the register at `off`."""
+        self.hot_write(self.regs._at(off), value, now)
+        self.follow()
+
+    def _tick_at(self, int64_t now):
+        """Do what is due."""
+        self.tick(now)
+        self.follow()
+
+    def _room_at(self, uint32_t burst, int64_t now):
+        """How many frames there is room for, in bursts of `burst`."""
+        return self.room(burst, now)
+
+    def _next_due(self):
+        """The earliest deadline in ns, 0 for none."""
+        return self.next_due()
