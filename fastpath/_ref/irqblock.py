@@ -12,8 +12,15 @@ from fastpath._ref.moderation import Moderation
 TXDW, RXT0, FPD = 0x1, 0x80, 1 << 31
 NEVER_NS = -(1 << 40)
 REGISTERS = {
-    **{"ICR": 0xC0, "ITR": 0xC4, "ICS": 0xC8, "IMS": 0xD0, "IMC": 0xD8},
-    **{"RDTR": 0x2820, "RADV": 0x282C, "TIDV": 0x3820, "TADV": 0x382C},
+    "ICR": 0xC0,
+    "ITR": 0xC4,
+    "ICS": 0xC8,
+    "IMS": 0xD0,
+    "IMC": 0xD8,
+    "RDTR": 0x2820,
+    "RADV": 0x282C,
+    "TIDV": 0x3820,
+    "TADV": 0x382C,
 }
 LEGAL = {"ICR": 0xFFFFFFFF, "ICS": 0x1FFFF, "IMS": 0x1FFFF, "IMC": 0x1FFFF}
 """Bits that a write can change; of the others 15:0, and FPD."""

@@ -308,7 +308,7 @@ def test_the_moderation_is_chosen_by_name(bench: Bench) -> None:
     assert interrupts.moderation == "datasheet"
     interrupts.moderation = "adaptive"
     assert interrupts.moderation == "adaptive"
-    with pytest.raises(E1000Error, match="moderation 'eager': .* use one of datasheet, adaptive"):
+    with pytest.raises(E1000Error, match=r"moderation 'eager': .* use one of datasheet, adaptive"):
         interrupts.moderation = "eager"
     assert interrupts.moderation == "adaptive"
 

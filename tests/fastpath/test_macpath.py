@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,7 +59,7 @@ class RefIrq:
 
 
 def irq_of(kind: Any, log: list[Any]) -> Any:
-    """Return an interrupt block with everything enabled and a delay each way; `state()` shows it."""
+    """Return an interrupt block with all causes enabled and a delay each way."""
     if kind is ref:
         return RefIrq(log)
 
