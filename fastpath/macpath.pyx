@@ -514,7 +514,6 @@ cdef class RxPort(RegHook):
     def receive(self, FrameBatch batch not None, int start, bint hold):
         """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
         cdef int end
-        cdef uint32_t causes
         if start < 0:
             raise IndexError(f"receive: start {start} is negative")
         if not self.open:
