@@ -19,7 +19,7 @@ the kernel's. A test that would pass without asking the stack for anything is no
 and has to be listed below.
 
 ```console
-$ python -m pytest -q tests/cpython -k BasicUDPTest
+$ make test TESTS=tests/cpython PYTEST="-q -k BasicUDPTest"
 ```
 """
 
