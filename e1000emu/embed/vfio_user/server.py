@@ -74,6 +74,9 @@ ACCEPT_RETRY_NS = 200_000_000
 """How soon the listener is looked at again when the process had no descriptor for a client."""
 HANG_UP_NS = 1_000_000
 """The same when the last messages of a client that has gone are still being served."""
+GRACE_NS = 200_000_000
+"""The same when there is another client. Linux gives back a socket that a process polled with
+io_uring, as QEMU does, a little after the process has ended; the next QEMU may be here by then."""
 READ_RETRY_NS = 50_000_000
 """How soon a TAP that is down is read again."""
 UNSENT_BYTES = 1 << 20
@@ -133,6 +136,7 @@ class VfioUserServer:
             threads = False
         self.path = Path(path)
         self.state_path = None if state is None else Path(state)
+        self._waited = False
         self.held = False
         """The NIC's DMA waits for a client that has mapped its memory."""
         self.caretaker = caretaker
@@ -372,6 +376,11 @@ class VfioUserServer:
         if old is not None and old.negotiated and old.hung_up():
             self._accept_later(HANG_UP_NS)  # its last messages are being served
             return
+        if old is not None and old.negotiated and not self._waited:
+            self._waited = True
+            self._accept_later(GRACE_NS)
+            return
+        self._waited = False
         try:
             sock, _ = self._listener.accept()
         except OSError as error:

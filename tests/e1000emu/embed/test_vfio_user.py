@@ -666,6 +666,18 @@ def test_a_second_client_is_turned_away(rig: Rig) -> None:
     assert first.bar_read(0, Reg.STATUS, 4)
 
 
+def test_the_next_client_may_be_here_before_the_last_one_has_gone(rig: Rig) -> None:
+    first = rig.client()
+    first.start()
+    second = rig.client()
+    seen = rig.clock.now_ns() + 50_000_000  # the server has looked at it by then
+    rig.clock.run(lambda: rig.clock.now_ns() > seen, timeout_ns=10_000_000_000)
+    first.close()
+    second.start()
+    assert rig.server.clients == 2
+    assert not any("turned away" in line for line in rig.log)
+
+
 def test_a_client_without_version_gives_way(rig: Rig) -> None:
     silent = rig.client()
     rig.clock.run(lambda: rig.server.connected, timeout_ns=10_000_000_000)
