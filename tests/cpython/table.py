@@ -120,6 +120,8 @@ CLASSES_LEFT_OUT: dict[str, str] = dict.fromkeys(
 MODULE = "about the standard library's own module; no socket is asked for anything"
 PRIVATE = "a private name of the standard library's class"
 TAKEN_UP = "another object on the same descriptor: `fileno` takes up what `detach` gave away only"
+SINCE = {"test_socket_type": (3, 13)}
+"""Tests that older Pythons do not have."""
 LEFT_OUT: dict[str, str] = (
     dict.fromkeys(
         (
@@ -144,6 +146,7 @@ LEFT_OUT: dict[str, str] = (
             "test_getfqdn_filter_localhost",
             "test_msgflag_enum",
             "test_socketkind_enum",
+            "test_socket_type",
             "testExceptionTree",
         ),
         MODULE,
