@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from e1000emu.errors import E1000Error
-from e1000emu.misuserules import REMEDIES, RULE_NUMBER, RULES, Rule
+from e1000emu.misuserules import REMEDIES, RULE_NUMBER, RULES, Rule, cited
 from fastpath.misuselog import MisuseLog
 
 __all__ = ["REMEDIES", "Misuse", "MisuseError", "MisuseEvent"]
@@ -45,8 +45,7 @@ class MisuseEvent:
     when_ns: int = 0
 
     def __str__(self) -> str:
-        section = self.section if " " in self.section else f"SDM {self.section}"
-        return f"{self.name} x{self.count}: {self.last}; {self.remedy} ({section})"
+        return f"{self.name} x{self.count}: {self.last}; {self.remedy} ({cited(self.section)})"
 
 
 class Misuse:

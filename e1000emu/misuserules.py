@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from e1000emu.regs import reg
 
-__all__ = ["REMEDIES", "RULES", "RULE_NUMBER", "Rule", "Told"]
+__all__ = ["REMEDIES", "RULES", "RULE_NUMBER", "Rule", "Told", "cited"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,3 +207,8 @@ RULE_NUMBER: dict[str, int] = {rule.name: n for n, rule in enumerate(RULES)}
 
 REMEDIES: dict[str, str] = {rule.name: rule.remedy for rule in RULES}
 """What to do about each."""
+
+
+def cited(section: str) -> str:
+    """Return the section of a rule or reason with its source: Intel's SDM where it names none."""
+    return section if " " in section else f"SDM {section}"

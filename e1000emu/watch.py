@@ -9,7 +9,8 @@ device, at each doorbell (`Rings`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from e1000emu.regs import TABLE, reg
 
@@ -44,6 +45,34 @@ RS_SEEN_IN = 64
 """
 STATUS_AT, STATUS_DD = 12, 1
 TX_RS = 0x08
+
+
+class _Row(NamedTuple):
+    """A register of a part, and what a write to it may not say."""
+
+    offset: int
+    name: str
+    index: int
+    """In the register's array."""
+    reserved: int
+    read_only: bool
+
+
+@cache
+def _rows(lacks: frozenset[str], checked: frozenset[str]) -> list[_Row]:
+    """The registers of a part without those named `lacks` whose writes can be wrong, or that are
+    named in `checked`: the same for all NICs of a model."""
+    rows = []
+    for r in TABLE:
+        if r.name in lacks or r.alias_of:
+            continue
+        reserved = sum(f.mask for f in r.fields if not f.name)
+        read_only = not r.wmask and reserved != ALL_ONES and any(f.name for f in r.fields)
+        if r.name in RESERVED_ELSEWHERE or r.wmask == 0:
+            reserved = 0
+        if reserved or read_only or r.name in checked:
+            rows += [_Row(at, r.name, i, reserved, read_only) for i, at in enumerate(r.offsets)]
+    return rows
 
 
 def peek_memory(nic: Nic, address: int, n: int) -> bytes:
@@ -105,8 +134,6 @@ class Watch:
         self._regs = nic.regs
         self._note = nic.misuse.note
         self.rings = Rings(nic)
-        self._reserved: dict[int, int] = {}
-        self._read_only: set[int] = set()
         self._checks: dict[int, Callable[[int, int], None]] = {}
         file = nic.regs.file
         file.on_watched = self._told
@@ -120,24 +147,18 @@ class Watch:
         }  # fmt: skip
         for name in ("TDBAL", "TDBAH", "TDLEN", "RDBAL", "RDBAH", "RDLEN"):
             named[name] = self._ring_check(name)
-        for r in TABLE:
-            if r.name in nic.model.lacks or r.alias_of:
-                continue
-            reserved = sum(f.mask for f in r.fields if not f.name)
-            if r.name in RESERVED_ELSEWHERE or r.wmask == 0:
-                reserved = 0
-            for i, offset in enumerate(r.offsets):
-                check = self._rah_check(i) if r is RAH else named.get(r.name)
-                if check is not None:
-                    self._checks[offset] = check
-                if not r.wmask and reserved != ALL_ONES and any(f.name for f in r.fields):
-                    self._read_only.add(offset)
-                self._reserved[offset] = reserved
-                read_only = offset in self._read_only
-                if r is ICR:
-                    file.watch(offset // 4, 0, r.w1c_mask)
-                elif reserved or check is not None or read_only:
-                    file.watch(offset // 4, reserved, every=check is not None or read_only)
+        rows = _rows(nic.model.lacks, frozenset(named) | {"RAH"})
+        self._reserved = {row.offset: row.reserved for row in rows}
+        self._read_only = {row.offset for row in rows if row.read_only}
+        for row in rows:
+            check = self._rah_check(row.index) if row.name == "RAH" else named.get(row.name)
+            if check is not None:
+                self._checks[row.offset] = check
+            if row.name == "ICR":
+                file.watch(row.offset // 4, 0, ICR.w1c_mask)
+            elif row.reserved or row.read_only or check is not None:
+                every = row.read_only or check is not None
+                file.watch(row.offset // 4, row.reserved, every=every)
         self._derive()
         nic.misuse.on_strict = self.audit
         self.audit(nic.misuse.strict)
@@ -148,7 +169,7 @@ class Watch:
             self._audited = on
             for name in ("TDT", "RDT"):
                 offset = reg(name).offset
-                self._nic.regs.file.watch(offset // 4, self._reserved[offset], every=on)
+                self._nic.regs.file.watch(offset // 4, self._reserved.get(offset, 0), every=on)
             self._checks[reg("TDT").offset] = lambda old, new: self.rings.doorbell("tx", new)
             self._checks[reg("RDT").offset] = lambda old, new: self.rings.doorbell("rx", new)
             self.rings.forget("tx")

@@ -47,6 +47,8 @@ def _rows() -> list[dict[str, str]]:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """Return a report as lines: what is wrong, then what is only idle."""
+    from e1000emu.misuserules import cited
+
     out = [f"{found['model']} {found['mac']}, link {'up' if found['link_up'] else 'down'}"]
     wrong = [(r["text"], r["sdm"], r["remedy"]) for r in found["reasons"]]
     wrong += [
@@ -57,8 +59,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         out.append("Nothing keeps frames or interrupts back.")
         wrong = [(r["text"], r["sdm"], r["remedy"]) for r in found["idle"]]
     for text, section, remedy in wrong:
-        source = section if " " in section else f"SDM {section}"
-        out += [text, f"    {source}: {remedy}"]
+        out += [text, f"    {cited(section)}: {remedy}"]
     return out
 
 
