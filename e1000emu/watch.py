@@ -52,7 +52,7 @@ class _Row(NamedTuple):
 
     offset: int
     name: str
-    index: int
+    number: int
     """In the register's array."""
     reserved: int
     read_only: bool
@@ -151,7 +151,7 @@ class Watch:
         self._reserved = {row.offset: row.reserved for row in rows}
         self._read_only = {row.offset for row in rows if row.read_only}
         for row in rows:
-            check = self._rah_check(row.index) if row.name == "RAH" else named.get(row.name)
+            check = self._rah_check(row.number) if row.name == "RAH" else named.get(row.name)
             if check is not None:
                 self._checks[row.offset] = check
             if row.name == "ICR":
