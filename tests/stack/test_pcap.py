@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +25,7 @@ from fastpath.bpf import bpf_filter, bpf_prog
 from stack import pcap
 from stack.pcap import PcapError, compile_filter
 from tests.fastpath.test_bpf import attach_to_kernel, kernel_verdict
+from tests.fastpath.test_bpf import link as link  # a fixture
 from tests.support import missing
 
 HOSTS4, HOSTS6 = ("10.0.0.1", "10.0.0.2", "224.0.0.1"), ("2001:db8::1", "2001:db8::2", "ff02::1")
@@ -149,15 +148,6 @@ def test_verdicts_are_libpcaps(lib: Any, expression: str, data: list[bytes], opt
         want = dll.bpf_filter(insns, frame, wire, len(frame))
         assert bpf_filter(ours, frame, wire) == want
         assert ref.bpf_filter(twin, frame, wire) == want
-
-
-@pytest.fixture(scope="module")
-def link() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Datagram sockets of this machine's kernel: what one sends, the other filters."""
-    one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    two.setblocking(False)
-    with one, two:
-        yield one, two
 
 
 @given(expression=expressions(), data=st.lists(frames(), min_size=1, max_size=5))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from e1000emu.lab import two_hosts
 from stack.core.security import SECURITY_HOOKS, register_security, unregister_security
 from stack.host import Host
 
@@ -37,16 +35,6 @@ def hook(name: str) -> Any:
 
 for _name in SECURITY_HOOKS:
     setattr(Module, _name, hook(_name))
-
-
-@pytest.fixture
-def hosts() -> Iterator[tuple[Host, Host]]:
-    a, b = two_hosts()
-    yield a, b
-    a.close()
-    b.close()
-    for host in (a, b):
-        assert host.skb_small.in_use == 0
 
 
 def error_of(call: Any, *args: Any) -> int:

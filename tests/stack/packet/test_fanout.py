@@ -6,12 +6,10 @@ from __future__ import annotations
 import errno
 import socket as stdlib
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from e1000emu.lab import two_hosts
 from stack.host import Host
 from stack.proc import read
 
@@ -20,16 +18,6 @@ FANOUT, ROLLOVER_STATS, FANOUT_DATA = 18, 21, 22
 HASH, LB, CPU, ROLLOVER, RND, QM, CBPF, EBPF = range(8)
 FLAG_ROLLOVER, FLAG_UNIQUEID, FLAG_IGNORE_OUTGOING, FLAG_DEFRAG = 0x1000, 0x2000, 0x4000, 0x8000
 IP = 0x0800
-
-
-@pytest.fixture
-def hosts() -> Iterator[tuple[Host, Host]]:
-    a, b = two_hosts()
-    yield a, b
-    a.close()
-    b.close()
-    for host in (a, b):
-        assert host.skb_small.in_use == 0
 
 
 def group(host: Host, count: int, way: int, ident: int = 7, proto: int = IP) -> list[Any]:
