@@ -22,13 +22,14 @@ import sys
 import sysconfig
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
-from stackc.build import compile_flags, directives  # noqa: E402 - programs of this tree
+from stackc.build import COMPILE_FLAGS, OPTIMIZE, directives  # noqa: E402 - programs of this tree
 from stackc.tree import compiled_modules, generate  # noqa: E402
 
 DEBUG = os.environ.get("E1000EMU_CYTHON_DEBUG", "") not in ("", "0")
@@ -64,16 +65,15 @@ DIRECTIVES = {
 
 # What Cython puts into each module, once for all of them: half of a small module.
 SHARED = "stack._shared"
-FAST = "-O3"
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
 
 
-def compiler_flags() -> tuple[list[str], list[str]]:
-    """Return the options for the compiler and for the linker."""
+def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
+    """Return the options for the compiler, which include `optimize`, and for the linker."""
     # -Og -g1 (lines, no variables) compiles in a third of the time of -O1 -g. -g0 because most
     # Pythons pass the -g they were built with: it made five sixths of the modules.
     slow = ["-Og", "-g1"]
-    flags = slow if DEBUG or SANITIZE else [FAST, "-g0", "-fno-semantic-interposition"]
+    flags = slow if DEBUG or SANITIZE else [optimize, "-g0", "-fno-semantic-interposition"]
     flags += ["-Wall", "-Wno-unused-function", "-Wno-maybe-uninitialized", "-Wno-sign-compare"]
     flags += ["-Wno-unknown-warning-option"]  # clang, about gcc's -Wno-maybe-uninitialized
     flags += ["-fno-strict-aliasing"]
@@ -87,7 +87,7 @@ def compiler_flags() -> tuple[list[str], list[str]]:
 
 def extensions() -> list[Extension]:
     """Return one extension per ``fastpath/*.pyx``."""
-    flags, link = compiler_flags()
+    flags, link = compiler_flags("-O3")
     macros = [("E1000EMU_DEBUG", "1")] if DEBUG else []
     headers = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "fastpath/_c").glob("*.h"))]
     return [
@@ -116,30 +116,26 @@ def stack_extensions() -> list[Extension]:
             name = ".".join(old.relative_to(ROOT).parts).split(".cpython-")[0]
             if name not in {*wanted, "stack._state", SHARED}:
                 old.unlink()
-    flags, link = compiler_flags()
-    if not (DEBUG or SANITIZE):
-        flags.remove(FAST)
 
-    def flags_for(module: str) -> list[str]:
-        purpose = listed.get(module, "state")
-        return [*flags, *compile_flags("" if DEBUG or SANITIZE else purpose)]
+    def extension(module: str, source: Path, **options: Any) -> Extension:
+        flags, link = compiler_flags(OPTIMIZE[listed.get(module, "state")])
+        flags += COMPILE_FLAGS
+        return Extension(
+            module, [str(source)], extra_compile_args=flags, extra_link_args=link, **options
+        )
 
     sources = generate(ROOT, STACK_BUILD, wanted)
     shared = STACK_BUILD / (SHARED.replace(".", "/") + ".c")
-    return [
-        Extension(SHARED, [str(shared)], extra_compile_args=flags_for(SHARED), extra_link_args=link)
-    ] + [
-        Extension(
+    return [extension(SHARED, shared)] + [
+        extension(
             module,
-            [str(path)],
+            path,
             include_dirs=["fastpath/_c", "scripts/stackc"],
             depends=[
                 str(path.with_suffix(".pxd")),
                 "scripts/stackc/state_fields.h",
                 "scripts/stackc/slots.h",
             ],
-            extra_compile_args=flags_for(module),
-            extra_link_args=link,
         )
         for module, path in sources.items()
     ]

@@ -28,15 +28,14 @@ def directives(debug: bool = False) -> dict[str, object]:
 # A packet passes much code once: -O2 lays it out better than -O1 (a twentieth of a datagram's
 # time), for nearly twice the compiler's. What few packets pass is a third smaller with -Os. The
 # accessors of all @state classes, one large file, wait for memory whatever made them.
-OPTIMIZE = {"speed": ["-O2"], "small": ["-Os"], "state": ["-O1"]}
+OPTIMIZE = {"speed": "-O2", "small": "-Os", "state": "-O1"}
 
-
-def compile_flags(purpose: str) -> list[str]:
-    """The C compiler's options, beside those of all modules.
-
-    `purpose`: a key of OPTIMIZE, or "" where the build decides (-Og under a sanitizer).
-    """
-    flags = [*OPTIMIZE.get(purpose, ()), "-fwrapv"]
-    flags += ["-Wno-unused-variable", "-Wno-unused-but-set-variable"]
-    # names of fields, and macros of some compilers
-    return [*flags, "-Ulinux", "-Uunix"]
+# The C compiler's options, beside those of all modules. The last two: names of fields, and macros
+# of some compilers.
+COMPILE_FLAGS = [
+    "-fwrapv",
+    "-Wno-unused-variable",
+    "-Wno-unused-but-set-variable",
+    "-Ulinux",
+    "-Uunix",
+]

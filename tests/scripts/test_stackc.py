@@ -37,7 +37,7 @@ sys.path.insert(0, sys.argv[1] + "/scripts")
 from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-from stackc.build import compile_flags, directives
+from stackc.build import COMPILE_FLAGS, directives
 from stackc.tree import generate
 out = Path("build/stackc")
 modules = generate(Path.cwd(), out, ["stack.callee", "stack.rules"])
@@ -49,7 +49,7 @@ setup(
                 name,
                 [str(path)],
                 include_dirs=["fastpath/_c", sys.path[0] + "/stackc"],
-                extra_compile_args=compile_flags(""),
+                extra_compile_args=COMPILE_FLAGS,
             )
             for name, path in modules.items()
         ],
