@@ -48,6 +48,7 @@ NAV = {
         "xtp",
         "netfilter",
         "embed",
+        "record",
         "capi",
         "unicorn",
         "passt",

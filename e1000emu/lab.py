@@ -28,6 +28,7 @@ from stack.ipv6.addr import parse_ifaddr6
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
+    from e1000emu.record import Recorder
     from stack.socket import Socket
 
 __all__ = ["Lab", "LabLan", "add_nic", "lan", "pump", "two_hosts"]
@@ -72,13 +73,15 @@ def add_nic(
     up: bool = True,
     wait: bool = True,
     device_thread: bool = False,
+    record: Recorder | None = None,
     **nic_options: Unpack[NicOptions],
 ) -> Nic:
     """Plug a NIC into `host` and `link`, let the driver probe it, configure its interface.
 
     The NIC is kept in `host.nics` under the interface's name. `wait` waits for the link. With
     `device_thread` a second thread takes part in what the NIC sends over a cable without delay
-    (docs/performance.md says when that pays); nothing else changes, results least of all.
+    (docs/performance.md says when that pays); nothing else changes, results least of all. `record`
+    writes down all that crosses the NIC's ports; who made it closes it, after the host.
 
     Raises:
         OSError: the driver refused the device, or the interface its configuration.
@@ -95,6 +98,7 @@ def add_nic(
             clock=host.clock,
             model=model,
             mac=mac if mac is not None else mac_address(len(nics) + 1),
+            record=record,
             **nic_options,
         )
         dev = host.pci_add(nic.slot, irq)

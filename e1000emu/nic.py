@@ -23,6 +23,7 @@ from e1000emu.models import Model, eeprom_image, model
 from e1000emu.pci import Message, PciFunction, Slot
 from e1000emu.phy import AUTONEG_NS, LinkState, Mdic, Phy
 from e1000emu.ports import Clock, InterruptLine, Link
+from e1000emu.record import Ports, Setup
 from e1000emu.regs import BAR0_BYTES, at_offset, reg
 from e1000emu.regview import LEVEL_POWER_ON, LEVEL_RST, Registers
 from e1000emu.rx import Rx
@@ -35,6 +36,7 @@ from fastpath.errors import whole_number
 from fastpath.macpath import MacState, RxSink
 
 if TYPE_CHECKING:
+    from e1000emu.record import Recording
     from fastpath.batch import FrameBatch
 
 __all__ = ["Nic"]
@@ -81,6 +83,7 @@ class Nic:
         on_pme: PmeCallback | None = None,
         moderation: str = "datasheet",
         faults: Faults | None = None,
+        record: Recording | None = None,
     ) -> None:
         """Power the part on, plugged into `link`.
 
@@ -90,12 +93,21 @@ class Nic:
         without it they are written to `memory`, as on a bus.  `on_pme(level)` hears of PME#, with
         which the part wakes a host up.  `moderation` is how interrupts are held back, to be changed
         at any time in `interrupts.moderation`: by the datasheet's timers alone, or `adaptive`, for
-        a guest.  `faults` are what its hardware does wrong.
+        a guest.  `faults` are what its hardware does wrong.  `record` writes down all that crosses
+        the ports (`e1000emu.record.Recorder`).
         Raises: E1000Error for a bad `model`, `mac` or `moderation`.
         """
         self.model = _model(model)
-        self.memory = memory
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")
+        words = eeprom_image(self.model, mac)
+        if record is not None:
+            words = record.eeprom(words)
+            ports = Ports(memory, irq, link, clock, on_message, on_pme)
+            setup = Setup(self.model.name, mac, words, autoneg_ns, moderation, strict, faults)
+            ports = record.ports(ports, setup)
+            memory, irq, link, clock = ports.memory, ports.irq, ports.link, ports.clock
+            on_message, on_pme = ports.on_message, ports.on_pme
+        self.memory = memory
         self.link = link
         self.clock = clock
         self.misuse = Misuse(strict=strict, now_ns=clock.now_ns)
@@ -114,7 +126,7 @@ class Nic:
         self.regs = Registers(self.model)
         self.stats = Stats()
         self.interrupts = Interrupts(self, irq, moderation)
-        self.eeprom = EepromPort(self, eeprom_image(self.model, mac))
+        self.eeprom = EepromPort(self, words)
         self.filters = Filters(self)
         self.tx = Tx(self)
         self.rx = Rx(self)
@@ -143,6 +155,12 @@ class Nic:
             self.faults.start()
         link.attach(self)
         self.power_on_reset()
+        if record is not None:
+            record.made(self)
+
+    def defer_doorbells(self) -> None:
+        """Work the rings after the event that asks for it, not within it, from now on."""
+        self.tx.deferred = self.rx.deferred = True
 
     def close(self) -> None:
         """Unplug from the link and take every event back from the clock."""

@@ -32,6 +32,8 @@ COMMANDS = {
     "bench": "Measure rates and compare them with their peers.",
     "regs": "Show the register reference.",
     "explain": "Say why a device does not move: its state file, each reason with its remedy.",
+    "record": "Record what crosses a NIC's ports while our driver works it, probe to removal.",
+    "replay": "Replay a recording byte by byte; name the first event that differs.",
     "doctor": "Say what works on this machine, why not, and how to mend it.",
 }
 

@@ -137,20 +137,25 @@ def plug_in(
     impair: dict[str, Any] | None = None,
     report: Callable[[str], None] | None = None,
     states: Sequence[Path] = (),
+    records: Sequence[Path] = (),
     **server_options: Any,
 ) -> list[Plug]:
     """Start a server for each socket; `stack` ends them.
 
     All write to one capture file, an interface each; all wires are impaired alike, each with a
-    seed of its own. `states` are the files that the NICs' states live in while no server does.
+    seed of its own. `states` are the files that the NICs' states live in while no server does,
+    `records` those that take what crosses the NICs' ports.
     Raises: E1000Error.
     """
     from e1000emu.capture import PcapngWriter
     from e1000emu.embed.vfio_user.server import VfioUserServer
     from e1000emu.links import Capture, Impair
 
-    if states and (len(states) != len(sockets) or len({*states}) != len(states)):
-        raise ArgumentError(f"--state: {len(states)} files for {len(sockets)} --socket; one each")
+    for option, files in (("--state", states), ("--record", records)):
+        if files and (len(files) != len(sockets) or len({*files}) != len(files)):
+            raise ArgumentError(
+                f"{option}: {len(files)} files for {len(sockets)} --socket; one each"
+            )
     writer = stack.enter_context(PcapngWriter(capture)) if capture is not None else None
     plugs = []
     for number, (path, link, mac) in enumerate(zip(sockets, links, macs, strict=True)):
@@ -170,6 +175,7 @@ def plug_in(
             mac=mac,
             report=report,
             state=states[number] if states else None,
+            record=records[number] if records else None,
             **server_options,
         )
         stack.callback(server.close)

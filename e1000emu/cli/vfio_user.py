@@ -179,6 +179,14 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     help="Save the NIC's state here at the end, and go on from it at the start; one for each NIC.",
 )
 @click.option(
+    "--record",
+    "records",
+    type=OUT_FILE,
+    multiple=True,
+    help="Write all that crosses the NIC's ports here, for `e1000emu replay`; one for each NIC. It "
+    "has no threads of its own then.",
+)
+@click.option(
     "--busy-poll",
     type=click.IntRange(0, 1_000_000),
     default=BUSY_POLL_NS // 1000,
@@ -211,6 +219,7 @@ def command(
     model: str,
     mac_texts: tuple[str, ...],
     states: tuple[Path, ...],
+    records: tuple[Path, ...],
     busy_poll: int,
     moderation: str,
     cpus: str | None,
@@ -258,6 +267,7 @@ def command(
             faults=faults,
             report=say,
             states=states,
+            records=records,
             threads=True,
             busy_poll_ns=busy_poll * 1000,
             moderation=moderation,

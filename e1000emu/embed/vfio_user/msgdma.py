@@ -175,6 +175,8 @@ class MessageDma:
         self._complaints = 0
         self.ram_moved: Callable[[bool], None] = _nothing
         """Called when guest RAM is (not) reached by messages; before anything is fetched."""
+        self.staged = True
+        """Rings that are reached by messages work, through the stages (not in a recorded NIC)."""
         memory.table.set_message_dma(self._read, self._write)
         memory.changed = self._memory_changed
 
@@ -217,7 +219,10 @@ class MessageDma:
                 "guest RAM comes without a file descriptor: DMA goes by messages, which is slow; "
                 "for speed start QEMU with -object memory-backend-memfd,id=mem,share=on,size=… "
                 "and -machine memory-backend=mem"
+                + ("" if self.staged else "; a NIC that is recorded reads such memory as ones")
             )
+        if not self.staged:
+            return
         self.tx.forget()
         self.rx.forget()
         if memory.ram_by_message != (nic.rx.stage is not None):

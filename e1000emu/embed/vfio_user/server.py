@@ -54,6 +54,7 @@ from e1000emu.nic import Nic
 from e1000emu.pci import CONFIG_BYTES, IO_BAR
 from e1000emu.phy import AUTONEG_NS
 from e1000emu.ports import Clock, Link
+from e1000emu.record import Recorder
 from fastpath.datapath import (
     NOTICE_CONTROL,
     NOTICE_FIFO,
@@ -108,7 +109,8 @@ class VfioUserServer:
     likes).  A `Tap` is worked there too; any other link stays on the clock, and frames are handed
     over.  The default (None) has threads with a `Tap` only: no other link needs real time.
     `moderation` is `Nic`'s: `adaptive` spares the guest interrupts, `datasheet` none but by ITR.
-    `faults` are what the NIC's hardware does wrong; they need `threads` to be off.
+    `faults` are what the NIC's hardware does wrong, and `record` names a file that takes what
+    crosses its ports (docs/record.md); both keep the NIC on the clock, without `threads`.
     Call everything with the clock's lock held.
     Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac`, state or
     `moderation`.
@@ -131,8 +133,9 @@ class VfioUserServer:
         state: str | os.PathLike[str] | None = None,
         moderation: str = "adaptive",
         faults: Faults | None = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> None:
-        if faults is not None:
+        if faults is not None or record is not None:
             threads = False
         self.path = Path(path)
         self.state_path = None if state is None else Path(state)
@@ -157,7 +160,9 @@ class VfioUserServer:
         elif threads:
             link = wire = Handover(link, clock=clock)
         self._listener = _listen(self.path)
+        self.record: Recorder | None = None
         try:
+            self.record = None if record is None else Recorder(record)
             self._inode = os.stat(self.path).st_ino
             self.nic = Nic(
                 memory=self.memory.table,
@@ -170,14 +175,16 @@ class VfioUserServer:
                 autoneg_ns=autoneg_ns,
                 moderation=moderation,
                 faults=faults,
+                record=self.record,
             )
             if wire is not None:
                 self._start_data(wire)
                 guarded.guard = self.guard
             # A message is answered before frames are copied: the guest's processor waits for it.
-            self.nic.tx.deferred = self.nic.rx.deferred = True
+            self.nic.defer_doorbells()
             self.dma = MessageDma(self.nic, self.memory, guarded, self._report_dma)
             self.dma.ram_moved = self._ram_moved
+            self.dma.staged = record is None
             self._load_state()
             clock.add_reader(self._listener.fileno(), self._connection)
         except BaseException:
@@ -185,6 +192,8 @@ class VfioUserServer:
             self.path.unlink(missing_ok=True)
             if "nic" in self.__dict__:
                 self._end_nic()
+            elif self.record is not None:
+                self.record.close("the NIC was not made")
             raise
         self._client: _Client | None = None
         self._regions = {
@@ -304,6 +313,8 @@ class VfioUserServer:
                 self.nic.close()
             if self.data is not None:
                 self.data.close()
+            if self.record is not None:
+                self.record.close()
 
     # --- the state's file ------------------------------------------------------------------------
 

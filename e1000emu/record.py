@@ -1,0 +1,469 @@
+"""Record what crosses a Nic's ports: `Nic(record=Recorder(path))`, `e1000emu record`.
+
+The recorder stands in each port: memory, interrupt line, link, clock, and the slot that the host
+drives.  It writes down what passes, in the order in which the device took it, and changes nothing
+but this: time stands still for the device while it deals with one event, and each access to memory
+is a call.  `e1000emu.replay` puts the same device between the same events.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from e1000emu.errors import ArgumentError
+from e1000emu.recording import Header, Kind, Writer
+from fastpath.dma import DmaTable
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+    from e1000emu.pci import Slot
+    from e1000emu.ports import Clock, InterruptLine, Link, LinkPort, TimerHandle
+    from fastpath.batch import FrameBatch
+
+__all__ = ["Ports", "Recorder", "Recording", "Setup"]
+
+QUAD = (1 << 64) - 1
+FAR = 1 << 62
+METHODS = ("mmio_read", "mmio_write", "io_read", "io_write")
+CALLS = (
+    "close", "defer_doorbells", "glitch", "power_on_reset", "pull", "reset", "restore",
+)  # fmt: skip
+
+
+class Ports(msgspec.Struct):
+    """What a Nic is given."""
+
+    memory: Any
+    irq: Any
+    link: Any
+    clock: Any
+    on_message: Any
+    on_pme: Any
+
+
+class Setup(msgspec.Struct):
+    """How a Nic is made, apart from its ports."""
+
+    model: str
+    mac: bytes
+    eeprom: list[int]
+    autoneg_ns: int
+    moderation: str
+    strict: bool
+    faults: Any
+    """`Faults`, or None."""
+
+
+def program() -> str:
+    """Return the release that runs."""
+    try:
+        return metadata.version("e1000emu")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+class Recording(Protocol):
+    """What stands in the ports of a Nic: a recorder, or a replay."""
+
+    def eeprom(self, words: list[int]) -> list[int]:
+        """Return what the EEPROM is to hold at power-on."""
+
+    def ports(self, ports: Ports, setup: Setup) -> Ports:
+        """Return the ports to use; the Nic is at work from now on."""
+
+    def made(self, nic: Nic) -> None:
+        """The Nic is complete."""
+
+
+class Recorder:
+    """Writes what one Nic exchanges with its ports to `path`.
+
+    Give it to `Nic(record=...)`, and `close` it after the Nic.  Call with the clock's lock held.
+    Raises: RecordingError when `path` cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._writer = Writer(Path(path))
+        self._inside = False
+        self._stopped = False
+        self._now_ns = 0
+        self._numbers = 0
+        self._clock: Clock | None = None
+
+    @property
+    def events(self) -> int:
+        """How many were written."""
+        return self._writer.events
+
+    def close(self, why: str = "closed") -> None:
+        """End the recording; safe to call twice.  Raises: RecordingError, not all was written."""
+        if not self._stopped:
+            self._stopped = True
+            self._writer.close(why)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- what a Nic asks while it is made --------------------------------------------------------
+
+    def ports(self, ports: Ports, setup: Setup) -> Ports:
+        """Return ports that write down what crosses them; the Nic is at work from now on.
+
+        Raises: ArgumentError, it records another Nic already.
+        """
+        if self._clock is not None:
+            raise ArgumentError("Recorder: records a Nic already; give each Nic its own")
+        self._clock = ports.clock
+        self._writer.begin(
+            Header(
+                program=program(),
+                model=setup.model,
+                mac=setup.mac.hex(":"),
+                eeprom="".join(f"{word:04x}" for word in setup.eeprom),
+                autoneg_ns=setup.autoneg_ns,
+                moderation=setup.moderation,
+                strict=setup.strict,
+                messages=ports.on_message is not None,
+                faults=None if setup.faults is None else asdict(setup.faults),
+            )
+        )
+        self._begin(Kind.CALL, "create", [])
+        self._inside = True
+        table = DmaTable()
+        memory = ports.memory
+        table.set_message_dma(
+            lambda addr, n: self._dma_read(memory, addr, n),
+            lambda addr, data: self._dma_write(memory, addr, data),
+        )
+        on_message, on_pme = ports.on_message, ports.on_pme
+        self._memory = memory
+        return Ports(
+            memory=table,
+            irq=_Line(self, ports.irq),
+            link=_Link(self, ports.link),
+            clock=_Clock(self, ports.clock),
+            on_message=on_message and self._out(Kind.MESSAGE, on_message),
+            on_pme=self._out(Kind.PME, on_pme or _nobody),
+        )
+
+    def eeprom(self, words: list[int]) -> list[int]:
+        """Return what the EEPROM is to hold at power-on."""
+        return words
+
+    def made(self, nic: Nic) -> None:
+        """The Nic is complete: write what comes to it from now on."""
+        self._inside = False
+        self._put(Kind.RETURN, None, None)
+        nic.slot = _Slot(self, nic.slot, self._memory)  # type: ignore[assignment]
+        for name in METHODS:
+            write, bar = name.endswith("write"), -1 if name.startswith("mmio") else -2
+            kind = Kind.WRITE if write else Kind.READ
+            setattr(nic, name, self._access(kind, bar, getattr(nic, name)))
+        for name in CALLS:
+            setattr(nic, name, self._call(name, getattr(nic, name)))
+        nic.pci.hold = self._call("hold", nic.pci.hold)  # type: ignore[method-assign]
+
+    # --- the border ------------------------------------------------------------------------------
+
+    @property
+    def outside(self) -> bool:
+        """Nothing is to be written of what is asked now: the device is not at work."""
+        return self._stopped or not self._inside
+
+    def now_ns(self) -> int:
+        """Return the device's time."""
+        assert self._clock is not None
+        if self.outside:
+            return self._clock.now_ns()
+        return self._now_ns
+
+    def _put(self, kind: Kind, *args: Any) -> None:
+        if not self._stopped:
+            self._writer.put(kind, *args)
+
+    def _begin(self, kind: Kind, *args: Any) -> None:
+        assert self._clock is not None
+        self._now_ns = max(self._now_ns, self._clock.now_ns())
+        self._put(kind, self._now_ns, *args)
+
+    def enter(self, fn: Callable[[], Any], kind: Kind, *args: Any) -> Any:
+        """Let something come to the device."""
+        if self._stopped or self._inside:
+            return fn()
+        self._begin(kind, *args)
+        self._inside = True
+        try:
+            result = fn()
+        except Exception as error:
+            self._inside = False
+            self._put(Kind.RETURN, None, type(error).__name__)
+            raise
+        self._inside = False
+        self._put(Kind.RETURN, result if isinstance(result, int) else None, None)
+        return result
+
+    def leave(self, fn: Callable[[], Any], kind: Kind, *args: Any) -> Any:
+        """Let something go out of the device, during which the world may come back to it."""
+        if self.outside:
+            return fn()
+        self._put(kind, *args)
+        self._inside = False
+        try:
+            return fn()
+        finally:
+            self._inside = True
+            self._put(Kind.DONE)
+
+    def saw(self, kind: Kind, *args: Any) -> None:
+        """Write what the device saw or did without anybody coming back to it."""
+        if not self.outside:
+            self._put(kind, *args)
+
+    def number(self) -> int:
+        """Return the next timer's number."""
+        self._numbers += 1
+        return self._numbers
+
+    def _out(self, kind: Kind, fn: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: self.leave(lambda: fn(*args), kind, *args)
+
+    def _access(self, kind: Kind, bar: int, fn: Callable[..., Any]) -> Callable[..., Any]:
+        if kind is Kind.READ:
+            return lambda off, size=4: self.enter(
+                lambda: fn(off, size), kind, bar, _place(off), _size(size)
+            )
+        return lambda off, value, size=4: self.enter(
+            lambda: fn(off, value, size), kind, bar, _place(off), value & QUAD, _size(size)
+        )
+
+    def _call(self, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: self.enter(
+            lambda: fn(*args), Kind.CALL, name, [_plain(arg) for arg in args]
+        )
+
+    # --- memory ----------------------------------------------------------------------------------
+
+    def _dma_read(self, memory: DmaTable, addr: int, n: int) -> bytes:
+        aborts = memory.aborts
+        data = memory.read(addr, n)
+        good = memory.aborts == aborts
+        self.saw(Kind.DMA_READ, addr, n, data if good else None)
+        return data if good else b""
+
+    def _dma_write(self, memory: DmaTable, addr: int, data: bytes) -> bool:
+        aborts = memory.aborts
+        memory.write(addr, data)
+        good = memory.aborts == aborts
+        self.saw(Kind.DMA_WRITE, addr, data, good)
+        return not good
+
+
+def _nobody(level: bool) -> None:
+    """PME# leads nowhere."""
+
+
+def _place(off: int) -> int:
+    """Return an offset as a record holds it; no register is beyond."""
+    return max(-FAR, min(off, FAR))
+
+
+def _size(size: int) -> int:
+    return max(-16, min(size, 16))
+
+
+def _plain(arg: Any) -> Any:
+    return msgspec.msgpack.encode(arg) if isinstance(arg, msgspec.Struct) else arg
+
+
+class _Line:
+    """The interrupt line."""
+
+    def __init__(self, recorder: Recorder, line: InterruptLine) -> None:
+        self._recorder = recorder
+        self._line = line
+
+    def set_level(self, level: bool) -> None:
+        """Pass the level on."""
+        self._recorder.leave(lambda: self._line.set_level(level), Kind.LEVEL, bool(level))
+
+
+class _Clock:
+    """The clock.  What is not about the device's timers is the real one's."""
+
+    def __init__(self, recorder: Recorder, clock: Clock) -> None:
+        self._recorder = recorder
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clock, name)
+
+    def now_ns(self) -> int:
+        """Return the time of the event that the device deals with."""
+        return self._recorder.now_ns()
+
+    def call_at(self, when_ns: int, fn: Callable[[], Any], **options: Any) -> TimerHandle:
+        """Call `fn` then."""
+        recorder = self._recorder
+        if recorder.outside:
+            return self._clock.call_at(when_ns, fn, **options)
+        number = recorder.number()
+        recorder.saw(Kind.AT, number, when_ns)
+        return self._clock.call_at(
+            when_ns, lambda: recorder.enter(fn, Kind.TIMER, number), **options
+        )
+
+    def call_soon(self, fn: Callable[[], Any]) -> None:
+        """Call `fn` after this event."""
+        recorder = self._recorder
+        if recorder.outside:
+            self._clock.call_soon(fn)
+            return
+        number = recorder.number()
+        recorder.saw(Kind.LATER, number)
+        self._clock.call_soon(lambda: recorder.enter(fn, Kind.SOON, number))
+
+
+class _Link:
+    """The link, and the port that it sees.  It takes the frames of a wire, no super-frames."""
+
+    gso_max_bytes = 0
+    gso_udp = False
+
+    def __init__(self, recorder: Recorder, link: Link) -> None:
+        self._recorder = recorder
+        self._link = link
+        self._port: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    # the Link
+
+    @property
+    def carrier(self) -> bool:
+        """The far end is there."""
+        self._recorder.saw(Kind.CARRIER, bool(self._link.carrier), self._link.speed_mbps)
+        return self._link.carrier
+
+    @property
+    def speed_mbps(self) -> int:
+        """What the far end offers."""
+        self._recorder.saw(Kind.CARRIER, bool(self._link.carrier), self._link.speed_mbps)
+        return self._link.speed_mbps
+
+    def attach(self, port: LinkPort) -> None:
+        """Plug the Nic in."""
+        self._port = port
+        self._recorder.leave(lambda: self._link.attach(self), Kind.ATTACH)
+
+    def detach(self) -> None:
+        """Unplug it."""
+        self._recorder.leave(self._link.detach, Kind.DETACH)
+
+    def tx_room(self) -> int:
+        """Return how many frames the link takes."""
+        room = self._link.tx_room()
+        self._recorder.saw(Kind.TX_ROOM, room)
+        return room
+
+    def transmit(self, batch: FrameBatch) -> None:
+        """Send the frames."""
+        recorder = self._recorder
+        if recorder.outside:
+            self._link.transmit(batch)
+            return
+        flags = [batch.flags(i) for i in range(len(batch))]
+        recorder.leave(lambda: self._link.transmit(batch), Kind.TRANSMIT, list(batch), flags)
+
+    def rx_ready(self) -> None:
+        """Say that the Nic has room."""
+        self._recorder.leave(self._link.rx_ready, Kind.RX_READY)
+
+    # the LinkPort
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Give frames to the Nic."""
+        which = range(start, len(batch))
+        frames, flags = [batch[i] for i in which], [batch.flags(i) for i in which]
+
+        def take() -> int:
+            return int(self._port.receive(batch, start, hold)) - start
+
+        return start + int(self._recorder.enter(take, Kind.RECEIVE, bool(hold), frames, flags))
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """Tell the Nic of its cable."""
+        self._recorder.enter(
+            lambda: self._port.link_changed(up, speed_mbps, full_duplex),
+            Kind.LINK,
+            bool(up),
+            speed_mbps,
+            bool(full_duplex),
+        )
+
+    def tx_ready(self) -> None:
+        """Tell the Nic that the link has room."""
+        self._recorder.enter(lambda: self._port.tx_ready(), Kind.ROOM)
+
+
+class _Slot:
+    """What the host's PCI layer drives."""
+
+    def __init__(self, recorder: Recorder, slot: Slot, memory: DmaTable) -> None:
+        self._enter = recorder.enter
+        self._slot = slot
+        self._memory = memory
+
+    @property
+    def dma_table(self) -> object:
+        """The host's own table: a driver may map more memory there."""
+        return self._memory
+
+    def config_read(self, off: int, size: int) -> int:
+        """Read configuration space."""
+        fn = self._slot.config_read
+        value = self._enter(lambda: fn(off, size), Kind.CONFIG_READ, _place(off), _size(size))
+        return int(value)
+
+    def config_write(self, off: int, value: int, size: int) -> None:
+        """Write configuration space."""
+        fn = self._slot.config_write
+        self._enter(
+            lambda: fn(off, value, size),
+            Kind.CONFIG_WRITE,
+            _place(off),
+            value & QUAD,
+            _size(size),
+        )
+
+    def bar_read(self, bar: int, off: int, size: int) -> int:
+        """Read a BAR."""
+        fn = self._slot.bar_read
+        value = self._enter(lambda: fn(bar, off, size), Kind.READ, bar, _place(off), _size(size))
+        return int(value)
+
+    def bar_write(self, bar: int, off: int, value: int, size: int) -> None:
+        """Write a BAR."""
+        fn = self._slot.bar_write
+        self._enter(
+            lambda: fn(bar, off, value, size),
+            Kind.WRITE,
+            bar,
+            _place(off),
+            value & QUAD,
+            _size(size),
+        )
+
+    def bar_size(self, bar: int) -> int:
+        """Return the size of a BAR."""
+        return self._slot.bar_size(bar)

@@ -1,0 +1,484 @@
+"""Replay a recording: the same device between the same events (`e1000emu replay`).
+
+What came to the device is given to it again, at the recorded time; what it reads of memory and asks
+its link is answered from the recording; and all that it does (values read, memory written, frames,
+interrupt edges, timers) must be what it did then, to the byte and in the same order.  The first
+that is not is the divergence, and there the replay ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from e1000emu.errors import E1000Error
+from e1000emu.faults import Faults
+from e1000emu.nic import Nic
+from e1000emu.record import CALLS, Ports, Setup
+from e1000emu.recording import (
+    INPUTS,
+    NESTING,
+    Event,
+    Header,
+    Kind,
+    Reader,
+    RecordingError,
+    describe,
+)
+from e1000emu.snapshot import NicState
+from fastpath.batch import FrameBatch
+from fastpath.dma import DmaTable
+
+if TYPE_CHECKING:
+    from e1000emu.ports import LinkPort
+
+__all__ = ["Divergence", "Replay", "replay"]
+
+MMIO, IO = -1, -2
+"""In place of a BAR: an access that did not come through the slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where a replay first differs from the recording."""
+
+    number: int
+    """The event, from 1,"""
+    offset: int
+    """where it begins in the file,"""
+    time_ns: int
+    """and the device's time."""
+    expected: str
+    came: str
+
+    def __str__(self) -> str:
+        return (
+            f"event {self.number} (offset {self.offset}) at {self.time_ns} ns: "
+            f"expected {self.expected}; came {self.came}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a replay found."""
+
+    header: Header
+    events: int
+    """How many events were the same."""
+    time_ns: int
+    """The device's time at the last."""
+    divergence: Divergence | None
+    complete: bool
+    """The recording has its end."""
+    why: str
+    """Why it ends."""
+    nic: Nic | None
+    """The device, as it is then."""
+
+
+class _Diverged(Exception):
+    """Unwinds to `replay`."""
+
+
+def replay(path: str | os.PathLike[str], *, partial: bool = False) -> Replay:
+    """Replay the recording at `path`, up to its end or the first divergence.
+
+    `partial` takes a file that was cut off.  Raises: RecordingError, with the offset and reason.
+    """
+    with Reader(Path(path), partial=partial) as reader:
+        player = _Player(reader)
+        player.run()
+        return player.result()
+
+
+class _Player:
+    """Stands at the ports of the Nic that it makes."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._events: Iterator[Event] = iter(reader)
+        self._ahead: Event | None = None
+        self._same = 0
+        self._end: Event | None = None
+        self.now = 0
+        self.divergence: Divergence | None = None
+        self._error: RecordingError | None = None
+        self._over = False
+        self._calls: dict[int, Callable[[], Any]] = {}
+        self._numbers = 0
+        self._nic: Nic | None = None
+        self._port: LinkPort | None = None
+
+    def result(self) -> Replay:
+        """Return what was found."""
+        why = self._end.args[1] if self._end is not None else "cut off"
+        return Replay(
+            header=self._reader.header,
+            events=self._same,
+            time_ns=self.now,
+            divergence=self.divergence,
+            complete=self._end is not None,
+            why=str(why),
+            nic=self._nic,
+        )
+
+    # --- the recording ---------------------------------------------------------------------------
+
+    def _peek(self) -> Event | None:
+        if self._ahead is None:
+            try:
+                self._ahead = next(self._events, None)
+            except RecordingError as error:
+                self._error = error
+                raise _Diverged from error
+        return self._ahead
+
+    def _take(self) -> Event | None:
+        event = self._peek()
+        self._ahead = None
+        if event is not None:
+            self._same = event.number
+        return event
+
+    def _differ(self, event: Event, expected: str, came: str) -> _Diverged:
+        if self.divergence is None and self._error is None:
+            self.divergence = Divergence(event.number, event.offset, self.now, expected, came)
+            self._same = event.number - 1
+        return _Diverged()
+
+    @property
+    def over(self) -> bool:
+        """It has diverged, or the recording is at its end: the device talks to nobody."""
+        return self._over or self.divergence is not None or self._error is not None
+
+    def run(self) -> None:
+        """Replay all of it.  Raises: RecordingError."""
+        with suppress(_Diverged):
+            self._inputs(None)
+        if self._error is not None:
+            raise self._error
+
+    def _inputs(self, until: Kind | None) -> None:
+        """Give the device what comes, up to and including an event of kind `until`."""
+        while True:
+            event = self._take()
+            if event is None or event.kind is Kind.END:
+                raise self._ended(event)
+            if event.kind in INPUTS:
+                self._input(event)
+            elif event.kind is until:
+                return
+            else:
+                raise self._differ(event, describe(event.kind, event.args), "nothing of the device")
+
+    def _ended(self, event: Event | None) -> _Diverged:
+        """The recording stops, maybe inside of something: that is no difference."""
+        self._end = event
+        self._over = True
+        if event is not None:
+            self._same = event.number - 1
+        return _Diverged()
+
+    def _input(self, event: Event) -> None:
+        time, *args = event.args
+        self.now = time
+        result, error = None, None
+        try:
+            result = self._give(event, args)
+        except _Diverged:
+            raise
+        except E1000Error as raised:
+            error = type(raised).__name__
+        except Exception as raised:  # what a damaged recording can bring about, by name
+            error = type(raised).__name__
+        if self.over:
+            raise _Diverged
+        self._expect(Kind.RETURN, result if isinstance(result, int) else None, error)
+
+    def _give(self, event: Event, args: list[Any]) -> Any:
+        kind, nic = event.kind, self._nic
+        if kind is Kind.CALL and args[0] == "create" and nic is None:
+            return self._create()
+        if nic is None:
+            raise self._differ(event, "the device to be made first", describe(kind, event.args))
+        if kind is Kind.READ and args[0] in (MMIO, IO):
+            return (nic.mmio_read if args[0] == MMIO else nic.io_read)(*args[1:])
+        if kind is Kind.WRITE and args[0] in (MMIO, IO):
+            return (nic.mmio_write if args[0] == MMIO else nic.io_write)(*args[1:])
+        if kind is Kind.READ:
+            return nic.slot.bar_read(*args)
+        if kind is Kind.WRITE:
+            return nic.slot.bar_write(*args)
+        if kind is Kind.CONFIG_READ:
+            return nic.slot.config_read(*args)
+        if kind is Kind.CONFIG_WRITE:
+            return nic.slot.config_write(*args)
+        if kind in (Kind.TIMER, Kind.SOON):
+            call = self._calls.pop(args[0], None)
+            if call is None:
+                raise self._differ(event, describe(kind, event.args), "no such timer is set")
+            return call()
+        if kind is Kind.CALL:
+            return self._call(event, nic, *args)
+        port = self._port
+        if port is None:
+            raise self._differ(event, describe(kind, event.args), "the device is not plugged in")
+        if kind is Kind.RECEIVE:
+            hold, frames, flags = args
+            batch = FrameBatch()
+            for frame, mark in zip(frames, flags, strict=True):
+                batch.append(frame, mark)
+            return port.receive(batch, 0, hold)
+        if kind is Kind.LINK:
+            return port.link_changed(*args)
+        return port.tx_ready()
+
+    def _call(self, event: Event, nic: Nic, name: str, args: list[Any]) -> Any:
+        if name == "hold":
+            return nic.pci.hold(*args)
+        if name not in CALLS:
+            raise self._differ(event, f"call of {name}", "the device has no such function")
+        if name == "restore":
+            return nic.restore(msgspec.msgpack.decode(args[0], type=NicState))
+        return getattr(nic, name)(*args)
+
+    def _create(self) -> Any:
+        header = self._reader.header
+        try:
+            faults = None
+            if header.faults is not None:
+                aborts = tuple((str(kind), int(n)) for kind, n in header.faults["abort"])
+                faults = Faults(**(header.faults | {"abort": aborts}))
+            self._nic = Nic(
+                memory=DmaTable(),
+                irq=self,  # every port is exchanged by `ports`
+                link=self,  # type: ignore[arg-type]
+                clock=self,  # type: ignore[arg-type]
+                model=header.model,
+                mac=bytes.fromhex(header.mac.replace(":", "")),
+                strict=header.strict,
+                autoneg_ns=header.autoneg_ns,
+                moderation=header.moderation,
+                faults=faults,
+                record=self,
+            )
+        except _Diverged:
+            raise
+        except (E1000Error, LookupError, TypeError, ValueError) as error:
+            self._error = RecordingError(
+                f"recording {self._reader.path}: the header asks for what cannot be: {error}"
+            )
+            raise _Diverged from error
+
+    # --- what the device says --------------------------------------------------------------------
+
+    def _expect(self, kind: Kind, *args: Any) -> Event:
+        """Compare what the device does with the next event; return that."""
+        event = self._take()
+        if event is None or event.kind is Kind.END:
+            raise self._ended(event)
+        if event.kind is not kind or event.args != args:
+            raise self._differ(event, *_difference(event, kind, args))
+        return event
+
+    def said(self, kind: Kind, *args: Any) -> None:
+        """The device did this."""
+        if self.over:
+            return
+        try:
+            self._expect(kind, *args)
+            if kind in NESTING:
+                self._inputs(Kind.DONE)
+        except _Diverged:
+            return  # `over` from now on; whoever called the device ends the replay
+
+    def asked(self, kind: Kind, like: tuple[Any, ...], default: Any) -> Any:
+        """The device asks: return what it was told; `like` are the arguments that must agree."""
+        if self.over:
+            return default
+        try:
+            event = self._take()
+            if event is None or event.kind is Kind.END:
+                raise self._ended(event)
+            if event.kind is not kind or event.args[: len(like)] != like:
+                self._differ(event, *_difference(event, kind, like))
+                return default
+        except _Diverged:
+            return default
+        return event.args[len(like) :]
+
+    # --- the ports -------------------------------------------------------------------------------
+
+    def ports(self, ports: Ports, setup: Setup) -> Ports:
+        """Return the ports of the replay, all of them this object's."""
+        header = self._reader.header
+        table = DmaTable()
+        table.set_message_dma(self._dma_read, self._dma_write)
+        return Ports(
+            memory=table,
+            irq=self,
+            link=_Link(self),
+            clock=_Clock(self),
+            on_message=self._message if header.messages else None,
+            on_pme=self._pme,
+        )
+
+    def eeprom(self, words: list[int]) -> list[int]:
+        """Return the EEPROM of the recording."""
+        text = self._reader.header.eeprom
+        own = [int(text[i : i + 4], 16) for i in range(0, len(text), 4)]
+        if len(own) != len(words):
+            raise ValueError(f"an EEPROM of {len(own)} words, the model has {len(words)}")
+        return own
+
+    def made(self, nic: Nic) -> None:
+        """Nothing stands between the replay and the device."""
+
+    def plug(self, port: LinkPort | None) -> None:
+        """The device plugs itself in, or out."""
+        if port is not None:
+            self._port = port
+        self.said(Kind.DETACH if port is None else Kind.ATTACH)
+
+    def set_level(self, level: bool) -> None:
+        """Take the interrupt line's level."""
+        self.said(Kind.LEVEL, bool(level))
+
+    def _message(self, address: int, data: int) -> None:
+        self.said(Kind.MESSAGE, address, data)
+
+    def _pme(self, level: bool) -> None:
+        self.said(Kind.PME, bool(level))
+
+    def _dma_read(self, addr: int, n: int) -> bytes:
+        (data,) = self.asked(Kind.DMA_READ, (addr, n), (None,))
+        return b"" if data is None else data
+
+    def _dma_write(self, addr: int, data: bytes) -> bool:
+        (good,) = self.asked(Kind.DMA_WRITE, (addr, data), (False,))
+        return not good
+
+    def later(self, kind: Kind, fn: Callable[[], Any], *when: int) -> int:
+        """The device sets a timer."""
+        self._numbers += 1
+        self._calls[self._numbers] = fn
+        self.said(kind, self._numbers, *when)
+        return self._numbers
+
+    def forget(self, number: int) -> None:
+        """It takes it back."""
+        self._calls.pop(number, None)
+
+
+class _Handle:
+    """A timer of the device's."""
+
+    def __init__(self, player: _Player, number: int) -> None:
+        self._player = player
+        self._number = number
+
+    def cancel(self) -> None:
+        """Forget the call."""
+        self._player.forget(self._number)
+
+
+class _Clock:
+    """Time as it was."""
+
+    def __init__(self, player: _Player) -> None:
+        self._player = player
+
+    def now_ns(self) -> int:
+        """Return the time of the event."""
+        return self._player.now
+
+    def call_at(self, when_ns: int, fn: Callable[[], Any], **options: Any) -> _Handle:
+        """Call `fn` when the recording says so."""
+        return _Handle(self._player, self._player.later(Kind.AT, fn, when_ns))
+
+    def call_soon(self, fn: Callable[[], Any]) -> None:
+        """Call `fn` when the recording says so."""
+        self._player.later(Kind.LATER, fn)
+
+    def cancel(self, handle: _Handle) -> None:
+        """Forget a call."""
+        handle.cancel()
+
+
+class _Link:
+    """The link as it was."""
+
+    gso_max_bytes = 0
+    gso_udp = False
+
+    def __init__(self, player: _Player) -> None:
+        self._player = player
+
+    @property
+    def carrier(self) -> bool:
+        """Whether the far end was there."""
+        return bool(self._player.asked(Kind.CARRIER, (), (False, 1000))[0])
+
+    @property
+    def speed_mbps(self) -> int:
+        """What the far end offered."""
+        return int(self._player.asked(Kind.CARRIER, (), (False, 1000))[1])
+
+    def attach(self, port: LinkPort) -> None:
+        """Take the Nic's port."""
+        self._player.plug(port)
+
+    def detach(self) -> None:
+        """The Nic unplugs itself."""
+        self._player.plug(None)
+
+    def tx_room(self) -> int:
+        """Return how many frames the link took."""
+        return int(self._player.asked(Kind.TX_ROOM, (), (0,))[0])
+
+    def transmit(self, batch: FrameBatch) -> None:
+        """Compare the frames."""
+        flags = [batch.flags(i) for i in range(len(batch))]
+        frames = list(batch)
+        batch.clear()
+        self._player.said(Kind.TRANSMIT, frames, flags)
+
+    def rx_ready(self) -> None:
+        """The Nic has room."""
+        self._player.said(Kind.RX_READY)
+
+
+def _difference(event: Event, kind: Kind, args: tuple[Any, ...]) -> tuple[str, str]:
+    """Return what was expected and what came; of data the first byte that differs."""
+    expected, came = describe(event.kind, event.args), ""
+    if event.kind is kind:
+        for old, new in zip(event.args, args, strict=False):
+            if old != new:
+                came = _first(old, new)
+                break
+    if kind in (Kind.DMA_READ, Kind.DMA_WRITE) and len(args) < 3:
+        shown = describe(kind, (*args, True) if kind is Kind.DMA_WRITE else (*args, b""))
+        return expected, shown.removesuffix(": 0 bytes") + came
+    return expected, describe(kind, args) + came
+
+
+def _first(old: Any, new: Any) -> str:
+    """Return the first place where two values differ, when they are long."""
+    if isinstance(old, list) and isinstance(new, list):
+        if len(old) != len(new):
+            return f" ({len(old)} and {len(new)} frames)"
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            if a != b:
+                return f" (number {i}{_first(a, b)})"
+    if isinstance(old, bytes) and isinstance(new, bytes):
+        for i, (x, y) in enumerate(zip(old, new, strict=False)):
+            if x != y:
+                return f" (byte {i}: {x:02x} expected, {y:02x} came)"
+        return f" ({len(old)} bytes expected, {len(new)} came)"
+    return ""
