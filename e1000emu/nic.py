@@ -27,7 +27,7 @@ from e1000emu.record import Ports, Setup
 from e1000emu.regs import BAR0_BYTES, at_offset, reg
 from e1000emu.regview import LEVEL_POWER_ON, LEVEL_RST, Registers
 from e1000emu.rx import Rx
-from e1000emu.stats import Stats
+from e1000emu.stats import Stats, load_statistics
 from e1000emu.tx import Tx
 from e1000emu.wakeup import PmeCallback, Wakeup
 from e1000emu.watch import Watch
@@ -501,7 +501,7 @@ class Nic:
         """Put every block into `state`; the link's carrier is what it is now."""
         self._mac_reset(LEVEL_POWER_ON)
         self.regs.file.load(state.regs)
-        self.stats.load(state.stats)
+        load_statistics(self.stats, state.stats)
         self.eeprom.load(state.eeprom)
         self.filters.sync()
         self.phy.load(state.phy)

@@ -251,7 +251,8 @@ class PciFunction:
         self.apply()
 
     def state(self) -> bytes:
-        """Return what a snapshot needs."""
+        """Return what a snapshot needs; a master abort that nobody has read yet is in it."""
+        self._refresh_status()
         return bytes(self.config)
 
     def load(self, state: bytes) -> None:

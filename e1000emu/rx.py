@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from e1000emu.enginestate import RX
 from e1000emu.flow import Verdict
 from e1000emu.links import pool
 from e1000emu.regs import reg
@@ -228,11 +229,12 @@ class Rx(RxPort):
 
     def state(self) -> dict[str, Any]:
         """Return what a snapshot needs."""
-        return {"engine": self.engine.state()}
+        return {"engine": RX.unpack(self.engine.state()), "held": self._held}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned; the registers are loaded already."""
         self.reset()
-        self.engine.load(state["engine"])
+        self.engine.load(RX.pack(state["engine"], self.engine.state()))
+        self._held = bool(state.get("held", False))
         if self.stage is not None:
             self.stage.forget()

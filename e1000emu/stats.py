@@ -8,9 +8,24 @@ from __future__ import annotations
 from e1000emu.regs import STATISTICS, reg
 from fastpath.regfile import Stats
 
-__all__ = ["STATISTICS", "Stats", "describe_statistics"]
+__all__ = ["STATISTICS", "Stats", "describe_statistics", "load_statistics"]
 
 
 def describe_statistics() -> dict[str, str]:
     """Return what each statistics register counts, by name in the order of the offsets."""
     return {name: reg(name).title for name in STATISTICS}
+
+
+def load_statistics(stats: Stats, saved: bytes | dict[str, int]) -> None:
+    """Take back `Stats.as_dict()`; one that is not in it is 0.  Version 1 of snapshots had bytes.
+
+    Raises: ValueError, OverflowError.
+    """
+    if isinstance(saved, bytes):
+        stats.load(saved)
+        return
+    stats.reset()
+    known = set(stats)
+    for name, value in saved.items():
+        if name in known:
+            stats[name] = value

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from e1000emu.enginestate import TX
 from e1000emu.regs import reg
 from fastpath.macpath import BATCH_FRAMES, CREDIT_MAX, ROUNDS, TxPort
 from fastpath.txring import (
@@ -200,12 +201,13 @@ class Tx(TxPort):
 
     def state(self) -> dict[str, Any]:
         """Return what a snapshot needs."""
-        return {"engine": self.engine.state(), "paused_until_ns": self._paused_until_ns}
+        engine = TX.unpack(self.engine.state())
+        return {"engine": engine, "paused_until_ns": self._paused_until_ns}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
         self.reset()
-        self.engine.load(state["engine"])
+        self.engine.load(TX.pack(state["engine"], self.engine.state()))
         until = int(state["paused_until_ns"])
         if until:
             self.pause(until)
