@@ -30,6 +30,8 @@ from setuptools import Extension, find_packages, setup
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
 from stackc.build import COMPILE_FLAGS, OPTIMIZE, directives  # noqa: E402 - programs of this tree
+from stackc.state import MODULE as STATE_MODULE  # noqa: E402
+from stackc.translate import translate  # noqa: E402
 from stackc.tree import compiled_modules, generate  # noqa: E402
 
 DEBUG = os.environ.get("E1000EMU_CYTHON_DEBUG", "") not in ("", "0")
@@ -66,6 +68,11 @@ DIRECTIVES = {
 # What Cython puts into each module, once for all of them: half of a small module.
 SHARED = "stack._shared"
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
+STACK_OPTIONS: dict[str, Any] = {
+    "compiler_directives": directives(DEBUG),
+    "include_path": [str(STACK_BUILD), "."],
+    "shared_utility_qualified_name": SHARED,
+}
 
 
 def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
@@ -114,7 +121,7 @@ def stack_extensions() -> list[Extension]:
     if not ONLY:
         for old in (ROOT / "stack").rglob("*.so"):  # of a module that is not compiled any more
             name = ".".join(old.relative_to(ROOT).parts).split(".cpython-")[0]
-            if name not in {*wanted, "stack._state", SHARED}:
+            if name not in {*wanted, STATE_MODULE, SHARED}:
                 old.unlink()
 
     def extension(module: str, source: Path, **options: Any) -> Extension:
@@ -125,6 +132,7 @@ def stack_extensions() -> list[Extension]:
         )
 
     sources = generate(ROOT, STACK_BUILD, wanted)
+    translate(sources, [STATE_MODULE], JOBS, cache=CACHE, **STACK_OPTIONS)
     shared = STACK_BUILD / (SHARED.replace(".", "/") + ".c")
     return [extension(SHARED, shared)] + [
         extension(
@@ -189,14 +197,7 @@ setup(
             cache=CACHE,
             nthreads=0 if ONLY else JOBS,
         ),
-        *cythonize(
-            stack_extensions(),
-            compiler_directives=directives(DEBUG),
-            include_path=[str(STACK_BUILD), "."],
-            shared_utility_qualified_name=SHARED,
-            cache=CACHE,
-            nthreads=0 if ONLY else JOBS,
-        ),
+        *cythonize(stack_extensions(), **STACK_OPTIONS),  # only what they share: see translate()
     ],
     options=OPTIONS,
 )

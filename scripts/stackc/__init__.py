@@ -10,6 +10,7 @@ module, `stack/_state.pyx`. Line numbers stay, so a traceback points into the so
     types.py       from an annotation to a C type
     state.py       stack/_state.pyx: the extension types of the `@state` classes
     module.py      one module's `.pyx` and `.pxd`
+    translate.py   Cython over all of them
     build.py       Cython's directives, the C compiler's options
     tree.py        all of them; which modules, where to, what changed
 """
