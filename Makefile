@@ -33,6 +33,7 @@ MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
 BUILT := $(VENV)/.built-$(MODE)
 SOURCES := $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/_c/*.h scripts/stackc/*) \
 	$(shell find stack -name '*.py')
+FLAGS := setup.py scripts/stackc/build.py scripts/stackc/compiled.txt
 # What Cython wrote is kept: another interpreter, a sanitizer and the packages take it from there.
 export E1000EMU_CYTHON_CACHE ?= $(CURDIR)/.cache/cython
 JOBS ?= 2
@@ -73,7 +74,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.packages-build $(VENV)/.packages-r
 	touch $@
 
 $(BUILT): setup.py $(SOURCES) | $(VENV)/.packages-build $(VENV)/.installed
-	@force=$(if $(filter setup.py,$?),--force); : "new directives or flags: compile everything"; \
+	@force=$(if $(filter $(FLAGS),$?),--force); : "new directives or flags: compile everything"; \
 	if [ "$$(cat $(VENV)/.mode 2>/dev/null || echo $(MODE))" != $(MODE) ]; then \
 	    force=--force; \
 	    echo mixed >$(VENV)/.mode; \

@@ -94,7 +94,7 @@ def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
 
 def extensions() -> list[Extension]:
     """Return one extension per ``fastpath/*.pyx``."""
-    flags, link = compiler_flags("-O3")
+    flags, link = compiler_flags(OPTIMIZE["speed"])
     macros = [("E1000EMU_DEBUG", "1")] if DEBUG else []
     headers = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "fastpath/_c").glob("*.h"))]
     return [

@@ -26,9 +26,10 @@ def directives(debug: bool = False) -> dict[str, object]:
 
 
 # A packet passes much code once: -O2 lays it out better than -O1 (a twentieth of a datagram's
-# time), for nearly twice the compiler's. What few packets pass is a third smaller with -Os. The
-# accessors of all @state classes, one large file, wait for memory whatever made them.
-OPTIMIZE = {"speed": "-O2", "small": "-Os", "state": "-O1"}
+# time) and inlines, which -Og does not (a third of it). But -Og takes half of the compiler's time,
+# and code that few packets pass, or the accessors of all @state classes, wait for memory however
+# they were made.
+OPTIMIZE = {"speed": "-O2", "cold": "-Og", "state": "-Og"}
 
 # The C compiler's options, beside those of all modules. The last two: names of fields, and macros
 # of some compilers.

@@ -19,15 +19,15 @@ SUMS = "sources.json"
 
 
 def compiled_modules() -> dict[str, str]:
-    """The modules of the protocol path that `compiled.txt` lists -> "speed" or "small"."""
+    """The modules of the protocol path that `compiled.txt` lists -> "speed" or "cold"."""
     modules = {}
     lines = (Path(__file__).parent / "compiled.txt").read_text().splitlines()
     for number, line in enumerate(lines, 1):
         name, *mark = line.partition("#")[0].split() or [""]
-        if mark not in ([], ["small"]):
-            raise SystemExit(f"compiled.txt:{number}: after a name only `small` may stand: {line}")
+        if mark not in ([], ["cold"]):
+            raise SystemExit(f"compiled.txt:{number}: after a name only `cold` may stand: {line}")
         if name:
-            modules[name] = "small" if mark else "speed"
+            modules[name] = "cold" if mark else "speed"
     return modules
 
 
