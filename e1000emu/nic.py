@@ -34,6 +34,7 @@ from e1000emu.watch import Watch
 from fastpath.dma import DmaTable
 from fastpath.errors import whole_number
 from fastpath.macpath import MacState, RxSink
+from fastpath.pktbuf import PacketBuffer
 
 if TYPE_CHECKING:
     from e1000emu.record import Recording
@@ -128,6 +129,7 @@ class Nic:
         self.interrupts = Interrupts(self, irq, moderation)
         self.eeprom = EepromPort(self, words)
         self.filters = Filters(self)
+        self.buffer = PacketBuffer()
         self.tx = Tx(self)
         self.rx = Rx(self)
         self.flow = FlowControl(self)
@@ -508,6 +510,8 @@ class Nic:
         self.io_address = state.io_address
         self.rx.load(state.rx)
         self.tx.load(state.tx)
+        if state.buffer:  # not in those of 0.11 and before
+            self.buffer.load(state.buffer)
         self.flow.xoff_sent = state.xoff_sent
         self.flow.update()
         self.interrupts.load(state.interrupts)

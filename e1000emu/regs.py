@@ -642,12 +642,20 @@ _STATS = tuple(
 
 # --- diagnostics --------------------------------------------------------------------------------
 
-_FIFO = "stores; not the live FIFO"
-
 
 def _fifo(name: str, offset: int, title: str, n: int, high: int) -> Reg:
-    fields = (field(name, high, 0, RW, 0, "in 8-byte words", todo=_FIFO), rsv(31, high + 1))
-    return Reg(name, offset, title, f"13.8.{n}", fields, group="diagnostics")
+    doc = "frames in it" if name.endswith("PC") else "in 8-byte words of its share"
+    fields = (field(name, high, 0, RW, 0, doc), rsv(31, high + 1))
+    return Reg(
+        name,
+        offset,
+        title,
+        f"13.8.{n}",
+        fields,
+        on_read="buffer",
+        on_write="buffer",
+        group="diagnostics",
+    )
 
 
 _DIAGNOSTICS = (
@@ -666,8 +674,10 @@ _DIAGNOSTICS = (
         0x10000,
         "Packet Buffer Memory",
         "13.8.11",
-        (whole("DATA", "the 64 KiB packet buffer", todo=_FIFO),),
+        (whole("DATA", "the 64 KiB packet buffer: receive FIFO, then transmit FIFO"),),
         count=16384,
+        on_read="buffer",
+        on_write="buffer",
         group="diagnostics",
         survives="rst",
     ),

@@ -13,7 +13,7 @@ from typing import Any
 from e1000emu import regs as table
 from e1000emu.models import Model
 from e1000emu.regs import BAR0_BYTES, TABLE, Reg, at_offset, decode, reg
-from fastpath.regfile import RegFile, Stats
+from fastpath.regfile import RegFile, RegHook, Stats
 
 __all__ = ["Registers"]
 
@@ -56,6 +56,7 @@ class Registers:
         define = self.file.define
         rmask, rw, w1c, w1s = r.rmask, r.stored_mask, r.w1c_mask, r.w1s_mask
         rc, act = r.rc_mask, r.act_mask
+        indexed = on_write and r.count > 1 and not isinstance(on_write, RegHook)
         for i, offset in enumerate(r.offsets):
             define(
                 offset // 4,
@@ -67,7 +68,7 @@ class Registers:
                 rc=rc,
                 act=act,
                 on_read=on_read,
-                on_write=partial(on_write, i) if on_write and r.count > 1 else on_write,
+                on_write=partial(on_write, i) if indexed else on_write,
                 hot=r.hot,
                 reset_level=level,
             )

@@ -48,7 +48,7 @@ class Rx(RxPort):
     """
 
     def __init__(self, nic: Nic) -> None:
-        engine = RxEngine(nic.memory, nic.stats, nic.filters.engine)
+        engine = RxEngine(nic.memory, nic.stats, nic.filters.engine, nic.buffer)
         self._bind(nic, engine, nic.shared, nic.interrupts)
         self._regs = nic.regs
         self._link = nic.link

@@ -55,6 +55,7 @@ class NicState(msgspec.Struct, kw_only=True):
     io_address: int
     now_ns: int = 0
     xoff_sent: bool = False
+    buffer: bytes = b""
     misuse: dict[str, list[int]] = {}
 
 
@@ -75,6 +76,7 @@ def save(nic: Nic) -> bytes:
             io_address=nic.io_address,
             now_ns=nic.clock.now_ns(),
             xoff_sent=nic.flow.xoff_sent,
+            buffer=nic.buffer.state(),
             misuse=nic.misuse.state(),
         )
     )

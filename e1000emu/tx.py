@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["BATCH_FRAMES", "ROUNDS", "Tx"]
 
 TDBAL, TDBAH, TDLEN = (reg(name).offset for name in ("TDBAL", "TDBAH", "TDLEN"))
+PBA = reg("PBA").offset
+PACKET_BUFFER_KIB, FIFO_HEADER = 64, 16
+MIN_FRAME, MAX_FRAME = 60, 16384
+"""Bytes of frames, FCS not counted; what the transmit FIFO cannot hold is dropped too."""
 TCTL_EN = reg("TCTL").mask("EN")
 TCTL_SWXOFF = reg("TCTL").mask("SWXOFF")
 TXOFF = reg("STATUS").mask("TXOFF")
@@ -47,7 +51,7 @@ class Tx(TxPort):
     """
 
     def __init__(self, nic: Nic) -> None:
-        self._bind(nic, TxEngine(nic.memory, nic.stats), nic.shared, nic.interrupts)
+        self._bind(nic, TxEngine(nic.memory, nic.stats, nic.buffer), nic.shared, nic.interrupts)
         self._regs = nic.regs
         self._use(nic.link)
         self.engine.rps = nic.model.rps
@@ -188,6 +192,8 @@ class Tx(TxPort):
     def reset(self) -> None:
         """CTRL.RST: the ring, the contexts and the unfinished frame go."""
         self.engine.reset()
+        share = (PACKET_BUFFER_KIB - (self._regs.peek(PBA) & 0xFFFF)) * 1024
+        self.engine.max_frame = max(MIN_FRAME, min(MAX_FRAME, share - FIFO_HEADER))
         self._paused_until_ns = 0
         if self._pause_timer is not None:
             self._pause_timer.cancel()

@@ -52,6 +52,7 @@ MODULES = (
     "mmsg",
     "moderation",
     "parse",
+    "pktbuf",
     "pktgen",
     "regfile",
     "rtxqueue",

@@ -32,6 +32,7 @@ cdef class DataPath(Worker):
     cdef bint tx_full, tx_stuck, rx_paused
     cdef bint bell              # a doorbell was served; for the thread that did
     cdef int rx_left            # frames of rxb that are not done
+    cdef int rx_size            # bytes of the first of them
     cdef int rx_wait            # Python has the next one first
     cdef int reading            # the thread is about rxb without the lock
     cdef uint32_t rx_burst      # half of the receive ring when it was last used
@@ -47,6 +48,7 @@ cdef class DataPath(Worker):
     cdef bint turn(self, int64_t now) noexcept nogil
     cdef bint send(self, int64_t now) noexcept nogil
     cdef bint may_store(self) noexcept nogil
+    cdef void left(self) noexcept nogil
     cdef bint fetch(self, int64_t now, int *error) noexcept nogil
     cdef bint receive(self, int64_t now) noexcept nogil
     cdef void sleep(self, pollfd *more, int n) noexcept nogil

@@ -32,7 +32,7 @@ from fastpath.threads cimport (
     e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
     e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
 )
-from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF
+from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, ring_span
 
 import os
 
@@ -271,7 +271,7 @@ cdef class DataPath(Worker):
             return              # `park` has taken it
         if self.rx_at < self.rxb.n:
             self.rx_at = self.rx.receive(self.rxb, self.rx_at, True)
-            e1k_put(&self.rx_left, self.rxb.n - self.rx_at)
+            self.left()
         e1k_put(&self.rx_wait, 0)
 
     def read_again(self):
@@ -410,7 +410,14 @@ cdef class DataPath(Worker):
 
     cdef bint may_store(self) noexcept nogil:
         return (e1k_get(&self.rx_left) and not e1k_get(&self.rx_wait)
-                and (not self.rx.open or self.rx.engine._free_now()))
+                and (not self.rx.open
+                     or self.rx.engine._takes(e1k_get(&self.rx_size))))
+
+    cdef void left(self) noexcept nogil:
+        """Write down what is left of `rxb`, for who looks without the lock."""
+        if self.rx_at < self.rxb.n:
+            e1k_put(&self.rx_size, self.rxb.f[self.rx_at].len)
+        e1k_put(&self.rx_left, self.rxb.n - self.rx_at)
 
     cdef bint fetch(self, int64_t now, int *error) noexcept nogil:
         """Read a batch from the wire: whether there is one now. `park` waits for the end of it."""
@@ -436,7 +443,7 @@ cdef class DataPath(Worker):
                 self.rx_next = now + min(apart >> 2, <int64_t>RX_PACE_NS)
         if not self.rxb.n:
             return False
-        e1k_put(&self.rx_left, self.rxb.n)
+        self.left()
         self.rx_batches += 1
         return True
 
@@ -469,7 +476,7 @@ cdef class DataPath(Worker):
                 and mac_control(self.rxb, start, self.rx._control_type) < self.rxb.n):
             e1k_put(&self.rx_wait, 1)
             self.notice(_CONTROL)
-        elif self.rx.engine.fifo_head < self.rx.engine.fifo.n and not self.rx.engine._free_now():
+        elif not self.rx.engine._takes(self.rx_size):
             pass
         else:
             self.rx.batches += 1
@@ -479,11 +486,10 @@ cdef class DataPath(Worker):
             if causes & (RX_ABORT | RX_DATA_ABORT):
                 self.rx_causes |= causes
                 self.notice(_RX_RARE)
-            if self.rx._watch_fifo and (
-                    self.rx.xoff_sent or self.rx.engine.fifo_head < self.rx.engine.fifo.n):
+            if self.rx._watch_fifo and (self.rx.xoff_sent or self.rx.engine.fifo.count):
                 self.notice(_FIFO)
             self.rx_burst = self.rx.engine.s.len >> 5
-        e1k_put(&self.rx_left, self.rxb.n - self.rx_at)
+        self.left()
         did = self.rx_at > start
         e1k_unlock(&self.mutex)
         return did
@@ -755,8 +761,7 @@ cdef class BusPump:
         cdef uint32_t head = self.tx.engine.s.head, tail = self.tx.engine.s.tail
         self.path.bell = False
         if tail < n and head < n:
-            head = tail - head if tail >= head else n - head + tail
-            if head <= self.small_send and self.path.take():
+            if ring_span(head, tail, n) <= self.small_send and self.path.take():
                 self.sends += 1
                 # An answer is there already when the frame was one of few (a ping).
                 if self.irq.apart():

@@ -24,7 +24,7 @@ from fastpath.macctrl cimport mac_control
 from fastpath.regfile cimport RegFile, RegHook, reg
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RxEngine
 from fastpath.threads cimport e1k_fence
-from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, TxEngine
+from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, TxEngine, ring_span
 
 cdef extern from "bytes.h" nogil:
     uint64_t ld64le(const void *p)
@@ -91,11 +91,6 @@ cdef class BarWindow:
             self.regs.write32(<uint64_t>at, <uint32_t>PyLong_AsUnsignedLongMask(value))
         else:
             self._slow_write(bar, off, value, size)
-
-
-cdef inline uint32_t _span(uint32_t first, uint32_t end, uint32_t n) noexcept nogil:
-    """How many descriptors of a ring of `n` lie from `first` up to `end`."""
-    return end - first if end >= first else n - first + end
 
 
 cdef class Second:
@@ -210,7 +205,7 @@ cdef class TxPort(RegHook):
         flags = self.engine._run(batch, room)
         self.engine.dma.busy -= 1
         self.engine.running = self.mac.in_engine = False
-        self.descs += _span(head, self.engine.s.head, self.engine.s.len >> 4)
+        self.descs += ring_span(head, self.engine.s.head, self.engine.s.len >> 4)
         return flags
 
     cdef void tell(self, uint32_t flags, uint64_t frames, int64_t now) noexcept nogil:
@@ -405,7 +400,7 @@ cdef class RxPort(RegHook):
     cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
         cdef uint32_t count = self.engine.s.len >> 4
         if (self.worker is None or (value and (value > count or count < MIN_RING)) or self._held
-                or self.engine.fifo_head < self.engine.fifo.n):
+                or self.engine.fifo.count):
             return False
         r.value = value
         self.engine.s.tail = value
@@ -425,7 +420,7 @@ cdef class RxPort(RegHook):
         self.engine.s.tail = new
         if self.worker is not None:
             self.worker.wake()
-        if self._held or self.engine.fifo_head < self.engine.fifo.n:
+        if self._held or self.engine.fifo.count:
             self.kick()             # the subclass's, which may put it off
         return 0
 
@@ -460,7 +455,7 @@ cdef class RxPort(RegHook):
     cdef void took(self, int frames, uint32_t head) noexcept nogil:
         """An engine run that began at `head` has stored `frames`."""
         self.frames += frames
-        self.descs += _span(head, self.engine.s.head, self.engine.s.len >> 4)
+        self.descs += ring_span(head, self.engine.s.head, self.engine.s.len >> 4)
 
     cdef uint32_t causes(self) noexcept nogil:
         """What the runs since the last call left in the engine's causes."""
@@ -480,8 +475,7 @@ cdef class RxPort(RegHook):
         """`tell`, and what takes Python."""
         if causes & (RX_ABORT | RX_DATA_ABORT):
             self._unusual(causes)
-        if self._watch_fifo and (
-                self.xoff_sent or self.engine.fifo_head < self.engine.fifo.n):
+        if self._watch_fifo and (self.xoff_sent or self.engine.fifo.count):
             self._nic.flow.fifo_changed()
         if causes & CAUSES:
             self.tell(causes, self.irq.now())
@@ -545,13 +539,13 @@ cdef class RxPort(RegHook):
         cdef int waiting
         if self.mac.in_engine:
             return
-        waiting = self.engine.fifo.n - self.engine.fifo_head
+        waiting = self.engine.fifo.count
         if waiting > 0:
             head = self.engine.s.head
             self.mac.in_engine = True
             self.engine.kick()
             self.mac.in_engine = False
-            self.took(waiting - (self.engine.fifo.n - self.engine.fifo_head), head)
+            self.took(waiting - <int>self.engine.fifo.count, head)
             self.after()
         if self._held and self.engine.ready():
             self._release()

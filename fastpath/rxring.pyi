@@ -1,5 +1,6 @@
 from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable
+from fastpath.pktbuf import PacketBuffer
 from fastpath.regfile import Stats
 from fastpath.rxfilter import RxFilter
 
@@ -44,7 +45,8 @@ class RxEngine:
     vme: bool
     """CTRL.VME: strip tags."""
     fifo_bytes: int
-    """Size of the receive FIFO: PBA.RXA * 1024."""
+    """Size of the receive FIFO: PBA.RXA * 1024. Setting it divides the packet buffer anew: what
+    waits is forgotten."""
     pad_runts: bool
     """True (default): frames that came without FCS are padded to 60 bytes. False: they are runts
     (RUC)."""
@@ -60,16 +62,23 @@ class RxEngine:
     ring_errors: int
     desc_aborts: int
     data_aborts: int
-    def __init__(self, dma: DmaTable, stats: Stats, filter: RxFilter) -> None: ...  # noqa: A002
+    buffer: PacketBuffer
+    def __init__(
+        self,
+        dma: DmaTable,
+        stats: Stats,
+        filter: RxFilter,  # noqa: A002
+        buffer: PacketBuffer | None = None,
+    ) -> None: ...
     def receive(self, batch: FrameBatch, start: int = 0, hold: bool = False) -> int:
         """Take frames [start, len) of `batch` (borrowed); returns the index after the last one
         consumed.
 
-        hold=False: without descriptors frames wait in the FIFO (RNBC), and are lost when it is
-        full (MPC, RXO). hold=True: stops at the first frame that finds no descriptors and leaves
-        it to the caller. A frame that the whole ring could never hold is taken all the same and
-        goes piece by piece. Releases the GIL for 8 or more frames. Called again while it runs it
-        takes nothing; `reset`, `load` and `flush_fifo` then raise BufferError.
+        Without descriptors frames wait in the FIFO (RNBC). hold=False: they are lost when it is
+        full (MPC, RXO). hold=True: stops at the first frame that it has no room for and leaves
+        it to the caller. A frame that is larger than the FIFO is lost either way. Releases the GIL
+        for 8 or more frames. Called again while it runs it takes nothing; `reset`, `load` and
+        `flush_fifo` then raise BufferError.
         """
     def kick(self) -> int:
         """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""
@@ -78,7 +87,9 @@ class RxEngine:
     def free_descriptors(self) -> int:
         """Descriptors that the device may fill (0 when the ring is off)."""
     def ready(self) -> bool:
-        """The FIFO is empty and a descriptor is free: a holding link may go on."""
+        """Half of the FIFO is empty, or the receiver is off: a holding link may go on."""
+    def takes(self, n: int) -> bool:
+        """Whether a holding link gets rid of a frame of `n` bytes now."""
     def flush_fifo(self) -> None:
         """Forget the frames that wait."""
     @property

@@ -2,23 +2,25 @@
 """Receive ring engine of the 8254x: filter, errors, checksum status, FIFO, buffer split, write-
 back, statistics.
 
-A frame that passes is turned into its *image*, the bytes that go to host memory (tag stripped, FCS
-appended) plus what the last descriptor will say. An image goes straight into the buffer when one
-descriptor holds it; otherwise it is split over descriptors, and what finds none waits in the FIFO
-or with the link.
+A frame that passes goes through the packet buffer (`fastpath.pktbuf`) and is turned into its
+*image*, the bytes that go to host memory (tag stripped, FCS appended) plus what the last descriptor
+will say. An image goes straight into the buffer when one descriptor holds it; otherwise it is split
+over descriptors. A frame that finds none waits in the FIFO, and one that the FIFO has no room for
+is missed, or waits with a link that holds.
 
-Sources: SDM 3.2 (reception), 9.2-9.3 (VLAN), 13.4.22 RCTL, 13.4.35 RXCSUM, 13.7 (statistics).
+Sources: SDM 3.2 (reception), 9.2-9.3 (VLAN), 13.4.16 PBA, 13.4.22 RCTL, 13.4.47 RXCSUM, 13.7
+(statistics).
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memset
 
 from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR,
-                             FrameBatch, fb_commit,
-                             fb_reserve)
+                             FrameBatch)
 from fastpath.csum cimport csum_ptr, csum_ptr_copy
 from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write, dma_write_half
+from fastpath.pktbuf cimport PB_FEW, PB_HEADER, PB_WORDS, PacketBuffer, pb_fifo, pb_pass, pb_words
 from fastpath.regfile cimport (ST_ALGNERRC, ST_BPRC, ST_CEXTERR, ST_CRCERRS, ST_GORC, ST_GPRC,
                                ST_MPC, ST_MPRC, ST_PRC64, ST_RFC, ST_RJC, ST_RLEC, ST_RNBC, ST_ROC,
                                ST_RUC, ST_RXERRC, ST_SYMERRS, ST_TOR, ST_TPR, Stats, st_add,
@@ -68,7 +70,9 @@ cdef enum:
     RXCSUM_IPOFL = 0x100
     RXCSUM_TUOFL = 0x200
     FB_ERRORS = 2 | 4 | 8 | 16
-    STATE_VERSION = 1
+    STATE_VERSION = 2
+    STATE_IMAGES = 1            # what waited was kept as images
+    SHORT = 1522                # bytes on the wire of a frame that is not long (SDM 13.4.22, LPE)
     SMALL = 128                 # frames up to here are summed without a call
     NOGIL_FROM = 8
 
@@ -96,20 +100,27 @@ cdef class RxEngine:
     """One receive queue with MAC filter, FIFO and statistics. Registers are plain fields. Host's
     lock held."""
 
-    def __cinit__(self, DmaTable dma not None, Stats stats not None, RxFilter filter not None):
+    def __cinit__(self, DmaTable dma not None, Stats stats not None, RxFilter filter not None,
+                  PacketBuffer buffer=None):
         self.dma = dma
         self.stats = stats
         self.filter = filter
-        self.fifo = FrameBatch()
+        self.buffer = PacketBuffer() if buffer is None else buffer
+        self.fifo = &self.buffer.rx
+        self.buffer.forget = self._forget
+        self.waits = <rx_waiting *>calloc(RX_MAX_WAIT, sizeof(rx_waiting))
         self.scratch = <uint8_t *>calloc(RX_MAX_IMAGE + 64, 1)
-        if self.scratch == NULL:
+        self.linear = <uint8_t *>calloc(RX_MAX_IMAGE + 64, 1)
+        if self.waits == NULL or self.scratch == NULL or self.linear == NULL:
             raise MemoryError
         self.s.pad_runts = 1
         self.s.ipv6_csum = 1
         self.reset()
 
     def __dealloc__(self):
+        free(self.waits)
         free(self.scratch)
+        free(self.linear)
 
     def reset(self):
         """CTRL.RST or power-on: ring registers, FIFO, causes, counters go; the filter stays."""
@@ -119,7 +130,7 @@ cdef class RxEngine:
         self.s.pad_runts = pad
         self.s.ipv6_csum = v6
         self.s.vet = 0x8100
-        self.s.fifo_bytes = 48 << 10            # PBA.RXA at reset: 48 KB
+        self.fifo_bytes = 48 << 10              # PBA.RXA at power-on: 48 KB
         self.frames_dropped_disabled = self.frames_filtered = 0
         self.frames_bad = self.frames_missed = 0
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
@@ -128,9 +139,19 @@ cdef class RxEngine:
         """Forget the frames that wait. BufferError while the engine runs."""
         if self.running:
             raise BufferError("RxEngine: the engine is running")
-        self.fifo.clear()
-        self.fifo_head = 0
-        self.fifo_fill = 0
+        self._empty()
+
+    def _forget(self):
+        """Software moves the FIFO's pointers: whether what waits may be forgotten now."""
+        if self.running:
+            return False
+        self._empty()
+        return True
+
+    cdef void _empty(self) noexcept nogil:
+        self.fifo.head = self.fifo.saved_head = self.fifo.tail
+        self.fifo.fill = self.fifo.count = self.fifo.taken = 0
+        self.waits_at = 0
         self.s.fifo_off = 0
 
     def receive(self, FrameBatch batch not None, int start=0, bint hold=False):
@@ -155,7 +176,7 @@ cdef class RxEngine:
     def kick(self):
         """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""
         cdef int out = 0
-        if self.s.rctl & RCTL_EN and self.fifo_head < self.fifo.n and not self.running:
+        if self.s.rctl & RCTL_EN and self.fifo.count and not self.running:
             self.running = True
             self.dma.busy += 1
             self._begin()
@@ -176,10 +197,17 @@ cdef class RxEngine:
         return self._free_now()
 
     def ready(self):
-        """The FIFO is empty and a descriptor is free, or the receiver drops anyway."""
-        if not self.s.rctl & RCTL_EN:
-            return True
-        return self.fifo_head >= self.fifo.n and self._free_now() > 0
+        """Half of the FIFO is empty, or the receiver drops anyway: a link that holds goes on."""
+        return not self.s.rctl & RCTL_EN or 2 * self.fifo.fill <= self.fifo.size
+
+    def takes(self, uint32_t n):
+        """Whether a link that holds gets rid of a frame of `n` bytes now."""
+        return self._takes(n)
+
+    cdef bint _takes(self, uint32_t n) noexcept nogil:
+        cdef uint32_t words = pb_words((n if n > 60 else 60) + 4)
+        return (words > self.fifo.size or self.fifo.fill + words <= self.fifo.size
+                or not self.s.rctl & RCTL_EN or self._free_now() > 0)
 
     cdef uint32_t _free_now(self) noexcept nogil:
         cdef rx_state *s = &self.s
@@ -201,7 +229,7 @@ cdef class RxEngine:
         self.n = s.len >> 4
         self.ring_base = s.base & ~<uint64_t>15
         self.ring = NULL
-        self.free = 0
+        self.free = self.whole = 0
         # BSIZE 00/01/10/11: 2048 1024 512 256; with BSEX times 16, 00 reserved (taken as 2048, SDM
         # 13.4.22)
         size = s.rctl >> 16 & 3
@@ -213,12 +241,17 @@ cdef class RxEngine:
         if self.free:
             if not self.dma.t.ordered:
                 self.ring = dma_resolve(&self.dma.t, self.ring_base, <uint64_t>self.n * 16, True)
+            if self.ring != NULL and self.fifo.size >= pb_words(SHORT):
+                self.whole = self.bsize
         elif self.n >= 8 and self.ring_base + <uint64_t>self.n * 16 < self.ring_base:
             self.ring_errors += 1
 
     cdef void _end(self) noexcept nogil:
         """Forget the run's pointers, so that nothing dangles when regions change."""
         self.ring = NULL
+        pb_pass(self.fifo, self.passed)
+        self.passed = 0
+        self.fifo.taken = (self.s.fifo_off + PB_HEADER) >> 3 if self.s.fifo_off else 0
 
     cdef int _receive(self, FrameBatch b, int start, bint hold) noexcept nogil:
         cdef int i = start, k
@@ -230,7 +263,8 @@ cdef class RxEngine:
             return start
         memset(&self.acc, 0, sizeof(self.acc))
         self._begin()
-        if self.fifo_head < self.fifo.n:
+        self.record = b.n - start <= PB_FEW or self.buffer.exact
+        if self.fifo.count:
             self._drain()
         while i < b.n:
             if not self._frame(b.arena + b.f[i].off, b.f[i].len, b.f[i].flags, hold):
@@ -258,7 +292,7 @@ cdef class RxEngine:
         cdef uint8_t *dst
         cdef uint8_t *d
         cdef uint64_t addr
-        cdef uint32_t wire, need, got
+        cdef uint32_t wire, need, got, words
         cdef int verdict
         cdef bint bad, wrong_size = False
         if fflags & FB_HAS_FCS:
@@ -282,11 +316,10 @@ cdef class RxEngine:
         wire = n + 4
         verdict = rxf_verdict(&self.filter.f, p, s.rctl, s.vet)
         bad = fflags & FB_ERRORS
-        if verdict & ACCEPT and not bad and wire - 64 <= 1522 - 64:
+        if verdict & ACCEPT and not bad and wire - 64 <= SHORT - 64:
             # the common case: stored where it came, or not at all
             need = n if s.rctl & RCTL_SECRC else wire
-            if (self.fifo_head >= self.fifo.n and self.free and need <= self.bsize
-                    and self.ring != NULL):
+            if not self.fifo.count and self.free and need <= self.whole:
                 d = self.ring + <uint64_t>s.head * 16
                 addr = ld64le(d)
                 dst = dma_resolve(&self.dma.t, addr, need, True) if addr else NULL
@@ -302,6 +335,9 @@ cdef class RxEngine:
                     s.causes |= RXT0
                     if m.len <= s.rsrpd:
                         s.causes |= SRPD
+                    if self.record:
+                        self._record(p, n, fcs, fflags)
+                    self.passed += pb_words(wire)
                     self._total(wire)
                     self._good(wire, verdict)
                     return True
@@ -321,50 +357,61 @@ cdef class RxEngine:
                     self.frames_bad += 1
                     return True
         # the general case: build the image, split it, let the rest wait
-        if hold:
-            need = n if s.rctl & RCTL_SECRC else wire       # an upper bound: VME may strip a tag
-            need = (need + self.bsize - 1) // self.bsize
-            if self.fifo_head < self.fifo.n or (self.free < need
-                                                and (self.n == 0 or need < self.n)):
-                return False
+        words = pb_words(wire)
+        if self.fifo.fill + words > self.fifo.size and hold and words <= self.fifo.size:
+            return False
         self._total(wire)
         if bad or wrong_size:
             self._errors(wire, fflags, wrong_size)
             self.frames_bad += 1
-        self._image(self.scratch, p, n, fcs, verdict, &m)
-        if fflags & FB_BAD_CRC:
-            m.errors |= RXE_CE
-        if fflags & FB_ALIGN_ERR:
-            # an alignment error shows as CRC error (SDM 3.2.3.2)
+        if self.fifo.count or not self.free:
+            st_add(v, ST_RNBC, 1)
+        if self.fifo.fill + words > self.fifo.size:
+            # no room to wait, or never enough for so long a frame (SDM 13.7: MPC, RXO)
+            st_add(v, ST_MPC, 1)
+            s.causes |= RXO
+            self.frames_missed += 1
+            return True
+        got = 0
+        if not self.fifo.count and self.free:
+            self._image(self.scratch, p, n, fcs, verdict, &m)
+            self._errors_of(fflags, &m)
+            got = self._store(self.scratch, &m, 0)
+            if got >= m.len:
+                if self.record:
+                    self._record(p, n, fcs, fflags)
+                self.passed += words
+        if not got or got < m.len:
+            self._push(p, n, fcs, fflags, verdict)
+            s.fifo_off = got if self.fifo.count == 1 else s.fifo_off
+        if not bad and not wrong_size:
+            self._good(wire, verdict)
+        return True
+
+    cdef void _errors_of(self, uint32_t fflags, rx_meta *m) noexcept nogil:
+        """What the last descriptor says of errors that the wire has shown (SDM 3.2.3.2)."""
+        if fflags & (FB_BAD_CRC | FB_ALIGN_ERR):    # an alignment error shows as CRC error
             m.errors |= RXE_CE
         if fflags & FB_SYMBOL_ERR:
             m.errors |= RXE_SE | RXE_RXE
         if fflags & FB_CARRIER_EXT:
             m.errors |= RXE_CXE
-        got = 0
-        if self.fifo_head >= self.fifo.n:
-            if self.free:
-                got = self._store(self.scratch, &m, 0)
-            else:
-                st_add(v, ST_RNBC, 1)
-        else:
-            st_add(v, ST_RNBC, 1)
-        if got < m.len:
-            if got == 0 and self.fifo_fill + m.len + 16 > s.fifo_bytes:
-                # neither a buffer nor room to wait (SDM 13.7: MPC, RXO)
-                st_add(v, ST_MPC, 1)
-                s.causes |= RXO
-                self.frames_missed += 1
-                return True
-            if not self._push(self.scratch, &m):
-                st_add(v, ST_MPC, 1)
-                self.frames_missed += 1
-                return True
-            if got:
-                s.fifo_off = got
-        if not bad and not wrong_size:
-            self._good(wire, verdict)
-        return True
+
+    cdef void _record(self, const uint8_t *p, uint32_t n, const uint8_t *fcs,
+                      uint32_t fflags) noexcept nogil:
+        """A frame that did not wait leaves its bytes in the FIFO."""
+        pb_pass(self.fifo, self.passed)
+        self.passed = 0
+        self._write(p, n, fcs, fflags)
+
+    cdef void _write(self, const uint8_t *p, uint32_t n, const uint8_t *fcs,
+                     uint32_t fflags) noexcept nogil:
+        """Put the frame and its FCS into the FIFO's words at the tail."""
+        cdef uint8_t made[4]
+        if fcs == NULL:
+            st32le(made, crc32_update(0, p, n))
+            fcs = made
+        self.buffer.frame(self.fifo, self.fifo.tail, p, n, fcs, fflags & FB_ERRORS)
 
     cdef void _total(self, uint32_t wire) noexcept nogil:
         self.acc.total += 1
@@ -556,109 +603,115 @@ cdef class RxEngine:
             self.s.causes |= RXDMT0
         return True
 
-    cdef bint _push(self, const uint8_t *image, const rx_meta *m) noexcept nogil:
-        """Let an image wait in the FIFO. False: out of memory."""
-        cdef uint8_t *dst
-        if self.fifo_head >= self.fifo.n:
-            self.fifo.n = 0
-            self.fifo.used = 0
-            self.fifo_head = 0
-            self.fifo_fill = 0
-            self.s.fifo_off = 0
-        dst = fb_reserve(self.fifo, sizeof(rx_meta) + m.len)
-        if dst == NULL:
-            return False
-        memcpy(dst, m, sizeof(rx_meta))
-        memcpy(dst + sizeof(rx_meta), image, m.len)
-        fb_commit(self.fifo, sizeof(rx_meta) + m.len, 0)
-        self.fifo_fill += m.len + 16
-        return True
+    cdef void _push(self, const uint8_t *p, uint32_t n, const uint8_t *fcs, uint32_t fflags,
+                    int verdict) noexcept nogil:
+        """Let a frame wait in the FIFO, which has room."""
+        cdef pb_fifo *f = self.fifo
+        cdef rx_waiting *w = &self.waits[(self.waits_at + f.count) % RX_MAX_WAIT]
+        cdef uint32_t words = pb_words(n + 4)
+        pb_pass(f, self.passed)
+        self.passed = 0
+        if not f.count:
+            f.head = f.saved_head = f.tail
+        self._write(p, n, fcs, fflags)
+        w.len = n
+        w.flags = fflags
+        w.verdict = verdict
+        f.tail = f.saved_tail = (f.tail + words) % f.size
+        f.fill += words
+        f.count += 1
 
     cdef int _drain(self) noexcept nogil:
         """Move waiting frames to host memory in order; how many went completely."""
-        cdef uint8_t *p
+        cdef pb_fifo *f = self.fifo
+        cdef rx_waiting *w
+        cdef const uint8_t *p
         cdef rx_meta m
+        cdef uint32_t words
         cdef int out = 0
-        while self.fifo_head < self.fifo.n and self.free:
-            p = self.fifo.arena + self.fifo.f[self.fifo_head].off
-            memcpy(&m, p, sizeof(rx_meta))
-            self.s.fifo_off = self._store(p + sizeof(rx_meta), &m, self.s.fifo_off)
+        while f.count and self.free:
+            w = &self.waits[self.waits_at]
+            p = self.buffer.whole(f, (f.head << 3) + PB_HEADER, w.len + 4)
+            if p == NULL:
+                self.buffer.get(f, (f.head << 3) + PB_HEADER, self.linear, w.len + 4)
+                p = self.linear
+            self._image(self.scratch, p, w.len, p + w.len, w.verdict, &m)
+            self._errors_of(w.flags, &m)
+            self.s.fifo_off = self._store(self.scratch, &m, self.s.fifo_off)
             if self.s.fifo_off < m.len:
                 break
             self.s.fifo_off = 0
-            self.fifo_fill -= m.len + 16
-            self.fifo_head += 1
+            words = pb_words(w.len + 4)
+            f.head = f.saved_head = (f.head + words) % f.size
+            f.fill -= words
+            f.count -= 1
+            self.waits_at = (self.waits_at + 1) % RX_MAX_WAIT
             out += 1
-        if self.fifo_head >= self.fifo.n:
-            self.fifo.n = 0
-            self.fifo.used = 0
-            self.fifo_head = 0
-        elif self.fifo_head > 1024:
-            self._compact()
         return out
-
-    cdef void _compact(self) noexcept nogil:
-        """Slide the waiting frames to the arena's start, so that a FIFO that never empties stays
-        small."""
-        cdef int i, n = self.fifo.n - self.fifo_head
-        cdef size_t at = 0
-        for i in range(n):
-            self.fifo.f[i] = self.fifo.f[self.fifo_head + i]
-            memmove(self.fifo.arena + at, self.fifo.arena + self.fifo.f[i].off, self.fifo.f[i].len)
-            self.fifo.f[i].off = <uint32_t>at
-            at += (self.fifo.f[i].len + 63) & ~<size_t>63
-        self.fifo.n = n
-        self.fifo.used = at
-        self.fifo_head = 0
 
     @property
     def fifo_used(self):
         """Bytes that wait in the FIFO."""
-        return self.fifo_fill
+        return self.fifo.fill << 3
 
     @property
     def fifo_frames(self):
         """Frames that wait in the FIFO."""
-        return self.fifo.n - self.fifo_head
+        return self.fifo.count
 
     def state(self):
         """Registers and FIFO as bytes (this build's layout, versioned)."""
-        out = [int(STATE_VERSION).to_bytes(4, "little"), (<char *>&self.s)[:sizeof(rx_state)]]
-        cdef int i
-        for i in range(self.fifo_head, self.fifo.n):
-            out.append(int(self.fifo.f[i].len).to_bytes(4, "little"))
-            out.append(self.fifo[i])
+        cdef uint32_t i, n, at = self.fifo.head
+        cdef rx_waiting *w
+        out = [int(STATE_VERSION).to_bytes(4, "little"), (<char *>&self.s)[:sizeof(rx_state)],
+               int(at).to_bytes(4, "little")]
+        for i in range(self.fifo.count):
+            w = &self.waits[(self.waits_at + i) % RX_MAX_WAIT]
+            n = w.len + 4
+            self.buffer.get(self.fifo, (at << 3) + PB_HEADER, self.linear, n)
+            out.append((<char *>w)[:sizeof(rx_waiting)])
+            out.append((<char *>self.linear)[:n])
+            at = (at + pb_words(n)) % self.fifo.size
         return b"".join(out)
 
     def load(self, bytes data not None):
         """Restore what `state` gave. ValueError: another version, size or impossible values."""
         cdef rx_state s
-        cdef rx_meta m
-        cdef const char *p = data
-        at = 4 + sizeof(rx_state)
-        if len(data) < at or int.from_bytes(data[:4], "little") != STATE_VERSION:
+        cdef uint32_t fill = 0, version, head = 0
+        cdef const uint8_t *p = <const uint8_t *><const char *>data
+        cdef rx_waiting w
+        cdef Py_ssize_t at = 4 + sizeof(rx_state)
+        version = int.from_bytes(data[:4], "little")
+        if len(data) < at or version not in (STATE_IMAGES, STATE_VERSION):
             raise ValueError("RxEngine.load: not a receive engine state of this version")
         memcpy(&s, p + 4, sizeof(rx_state))
-        waiting = []
-        while at < len(data):
-            size = int.from_bytes(data[at:at + 4], "little")
-            entry = data[at + 4:at + 4 + size]
-            at += 4 + size
-            if (len(entry) != size or size < sizeof(rx_meta)
-                    or size > RX_MAX_IMAGE + sizeof(rx_meta)):
+        if version == STATE_IMAGES:
+            waiting = _images(data, at, &s)
+        else:
+            if len(data) >= at + 4:
+                head = ld32le(p + at)
+            elif len(data) > at:
                 raise ValueError("RxEngine.load: damaged FIFO")
-            memcpy(&m, <const char *>(<bytes>entry), sizeof(rx_meta))
-            if m.len != size - sizeof(rx_meta) or m.len == 0 or (not waiting
-                                                                 and s.fifo_off >= m.len):
-                raise ValueError("RxEngine.load: damaged FIFO")
-            waiting.append(entry)
-        self.flush_fifo()
+            waiting = _frames(data, at + 4)
+        if s.fifo_bytes > PB_WORDS << 3 or (waiting and s.fifo_off > RX_MAX_IMAGE):
+            raise ValueError("RxEngine.load: damaged FIFO")
+        for _, _, frame in waiting:
+            fill += pb_words(len(frame))
+        if fill > s.fifo_bytes >> 3 or len(waiting) > RX_MAX_WAIT:
+            raise ValueError("RxEngine.load: damaged FIFO")
+        self.fifo_bytes = s.fifo_bytes
         self.s = s
         if not waiting:
             self.s.fifo_off = 0
-        for entry in waiting:
-            self.fifo.append(entry)
-            self.fifo_fill += len(entry) - sizeof(rx_meta) + 16
+        if self.fifo.size:
+            self.fifo.tail = self.fifo.saved_tail = head % self.fifo.size
+        self._empty()
+        self.s.fifo_off = s.fifo_off if waiting else 0
+        for flags, verdict, frame in waiting:
+            p = <const uint8_t *><const char *>(<bytes>frame)
+            w.len = len(frame) - 4
+            self._push(p, w.len, p + w.len, flags, verdict)
+        self._end()
 
     @property
     def base(self):
@@ -748,7 +801,10 @@ cdef class RxEngine:
 
     @fifo_bytes.setter
     def fifo_bytes(self, uint32_t value):
-        self.s.fifo_bytes = value
+        # what waits is forgotten: this is for a reset, which PBA asks for (SDM 13.4.16)
+        self.flush_fifo()
+        self.s.fifo_bytes = min(value, <uint32_t>(PB_WORDS << 3))
+        self.buffer.divide(self.s.fifo_bytes)
 
     @property
     def vet(self):
@@ -862,3 +918,55 @@ cdef inline bint _l4_ok(const uint8_t *p, uint32_t proto, uint32_t n) noexcept n
     if proto == 6:
         return n >= 20
     return proto == 17 and n >= 8 and ld16be(p + 4) == n and ld16be(p + 6) != 0
+
+
+cdef list _frames(bytes data, Py_ssize_t at):
+    """(flags, verdict, bytes with FCS) of what waits, from a state. ValueError: damage."""
+    cdef const uint8_t *p = <const uint8_t *><const char *>data
+    cdef rx_waiting w
+    cdef list out = []
+    while at < len(data):
+        if len(data) - at < <Py_ssize_t>sizeof(rx_waiting):
+            raise ValueError("RxEngine.load: damaged FIFO")
+        memcpy(&w, p + at, sizeof(rx_waiting))
+        at += sizeof(rx_waiting)
+        if w.len == 0 or w.len > RX_MAX_IMAGE - 8 or len(data) - at < <Py_ssize_t>w.len + 4:
+            raise ValueError("RxEngine.load: damaged FIFO")
+        out.append((w.flags, w.verdict, data[at:at + w.len + 4]))
+        at += w.len + 4
+    return out
+
+
+cdef list _images(bytes data, Py_ssize_t at, const rx_state *s):
+    """The same from a state that has images, rx_meta before each: back to frames of the wire."""
+    cdef const uint8_t *p = <const uint8_t *><const char *>data
+    cdef rx_meta m
+    cdef uint32_t flags
+    cdef list out = []
+    while at < len(data):
+        size = int.from_bytes(data[at:at + 4], "little")
+        frame = data[at + 4 + sizeof(rx_meta):at + 4 + size]
+        if size < sizeof(rx_meta) or size > RX_MAX_IMAGE + sizeof(rx_meta) \
+                or len(data) - at < <Py_ssize_t>(4 + size):
+            raise ValueError("RxEngine.load: damaged FIFO")
+        memcpy(&m, p + at + 4, sizeof(rx_meta))
+        at += 4 + size
+        if m.len != len(frame) or m.len == 0 or (not out and s.fifo_off >= m.len):
+            raise ValueError("RxEngine.load: damaged FIFO")
+        fcs = b""
+        if not s.rctl & RCTL_SECRC:
+            cut = max(<Py_ssize_t>len(frame) - 4, 0)
+            frame, fcs = frame[:cut], frame[cut:]
+        if m.status & RXD_VP:
+            tag = s.vet << 16 | m.special
+            frame = frame[:12] + tag.to_bytes(4, "big") + frame[12:]
+        if len(fcs) < 4:
+            fcs = crc32(frame).to_bytes(4, "little")
+        if not frame or len(frame) > RX_MAX_IMAGE - 8:
+            raise ValueError("RxEngine.load: damaged FIFO")
+        flags = FB_BAD_CRC if m.errors & RXE_CE else 0
+        flags |= FB_SYMBOL_ERR if m.errors & RXE_SE else 0
+        flags |= FB_CARRIER_EXT if m.errors & RXE_CXE else 0
+        out.append((flags, ACCEPT | (PIF if m.status & RXD_PIF else 0)
+                    | (VLAN if m.status & RXD_VP else 0), frame + fcs))
+    return out

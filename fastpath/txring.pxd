@@ -6,6 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
 from fastpath.dma cimport DmaTable
+from fastpath.pktbuf cimport PacketBuffer, pb_fifo
 from fastpath.regfile cimport Stats
 
 cpdef enum:
@@ -58,12 +59,19 @@ cdef struct tx_acc:
     uint64_t bucket[6]
 
 
+# How many descriptors of a ring of `n` lie from `first` up to `end`.
+cdef inline uint32_t ring_span(uint32_t first, uint32_t end, uint32_t n) noexcept nogil:
+    return end - first if end >= first else n - first + end
+
+
 @cython.final
 cdef class TxEngine:
     cdef tx_state s
     cdef uint8_t *partial       # bytes of the unfinished frame between runs
     cdef readonly DmaTable dma
     cdef readonly Stats stats
+    cdef readonly PacketBuffer buffer
+    cdef pb_fifo *fifo          # its transmit FIFO
     cdef public uint64_t mixed_drops, oversize_drops, tso_fails, empty_frames, csum_skips
     cdef public uint64_t ring_errors, desc_aborts, data_aborts
     cdef public uint32_t low_cause
@@ -77,6 +85,8 @@ cdef class TxEngine:
     cdef uint32_t flags
     cdef int stop_at            # frames in the batch at which the run pauses
     cdef tx_acc acc
+    cdef uint32_t passed        # words of frames that went out, not yet told the FIFO
+    cdef int record             # frames yet that leave their bytes in it
     cdef uint32_t _run(self, FrameBatch b, int max_frames) noexcept nogil
     cdef bint _open(self, FrameBatch b) noexcept nogil
     cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle,
@@ -96,6 +106,7 @@ cdef class TxEngine:
     cdef void _tso_template(self) noexcept nogil
     cdef void _tso_fail(self, FrameBatch b, bint eop) noexcept nogil
     cdef void _flush(self) noexcept nogil
+    cdef void _begun(self) noexcept nogil
     # Super-frames: a segmentation context as one frame that the link cuts up.
     cdef public uint32_t gso_max_bytes  # IP bytes of the longest one the link takes; 0 = none
     cdef public bint gso_udp    # it takes UDP too

@@ -1,5 +1,6 @@
 from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable
+from fastpath.pktbuf import PacketBuffer
 from fastpath.regfile import Stats
 
 # Bits of what run() returns: ICR causes in place, then the run's own flags.
@@ -62,7 +63,8 @@ class TxEngine:
     ring_errors: int
     desc_aborts: int
     data_aborts: int
-    def __init__(self, dma: DmaTable, stats: Stats) -> None: ...
+    buffer: PacketBuffer
+    def __init__(self, dma: DmaTable, stats: Stats, buffer: PacketBuffer | None = None) -> None: ...
     def run(self, batch: FrameBatch, max_frames: int = 256) -> int:
         """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
         back.

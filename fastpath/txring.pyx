@@ -23,6 +23,7 @@ from fastpath.batch cimport (
 )
 from fastpath.csum cimport csum_ptr, csum_ptr_copy
 from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write_status
+from fastpath.pktbuf cimport PB_FEW, PB_HEADER, PacketBuffer, pb_pass, pb_words
 from fastpath.regfile cimport (ST_BPTC, ST_GOTC, ST_GPTC, ST_MPTC, ST_PTC64, ST_TOT, ST_TPT,
                                ST_TSCTC, ST_TSCTFC, Stats,
                                st_add, st_bucket)
@@ -83,9 +84,11 @@ cdef class TxEngine:
     """One transmit queue. Registers are plain fields; set them whenever they are written. Host's
     lock held."""
 
-    def __cinit__(self, DmaTable dma not None, Stats stats not None):
+    def __cinit__(self, DmaTable dma not None, Stats stats not None, PacketBuffer buffer=None):
         self.dma = dma
         self.stats = stats
+        self.buffer = PacketBuffer() if buffer is None else buffer
+        self.fifo = &self.buffer.tx
         self.low_cause = TXD_LOW
         self.partial = <uint8_t *>malloc(TX_MAX_FRAME + 64)
         if self.partial == NULL:
@@ -106,6 +109,7 @@ cdef class TxEngine:
         self.mixed_drops = self.oversize_drops = self.tso_fails = 0
         self.empty_frames = self.csum_skips = 0
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
+        self._begun()
 
     def run(self, FrameBatch batch not None, int max_frames=256):
         """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
@@ -133,6 +137,7 @@ cdef class TxEngine:
         self.s.phase = PH_IDLE
         self.s.have = 0
         self.s.desc_off = 0
+        self._begun()
 
     def pending(self):
         """Descriptors between head and tail, 0 when the ring is off."""
@@ -140,7 +145,7 @@ cdef class TxEngine:
         cdef uint32_t tail = 0 if self.s.tail == n else self.s.tail
         if n < 8 or self.s.head >= n or tail > n:
             return 0
-        return tail - self.s.head if tail >= self.s.head else n - self.s.head + tail
+        return ring_span(self.s.head, tail, n)
 
     def mid_frame(self):
         """Whether a frame is begun and not yet ended by EOP."""
@@ -181,7 +186,8 @@ cdef class TxEngine:
             return RUN_OFF | RUN_ABORT
         if head == tail:
             return 0
-        before = tail - head if tail > head else n - head + tail
+        before = ring_span(head, tail, n)
+        self.record = 0x7FFFFFFF if self.buffer.exact else PB_FEW if before <= PB_FEW else 0
         self.stop_at = b.n + max_frames if b.n < 0x7FFFFFFF - max_frames else 0x7FFFFFFF
         memset(&self.acc, 0, sizeof(self.acc))
         ring = dma_resolve(&self.dma.t, base, <uint64_t>n * 16, True)
@@ -240,11 +246,12 @@ cdef class TxEngine:
             memcpy(self.partial, self.cur, s.have)
         self.cur = NULL
         self._flush()
+        self._begun()
         if head == tail:
             self.flags |= TXQE
             self.flags &= ~<uint32_t>RUN_MORE
         low = (s.txdctl >> 25) * 8
-        after = tail - head if tail >= head else n - head + tail
+        after = ring_span(head, tail, n)
         if before > low and after <= low:  # LWTHRESH 0: when none is left
             self.flags |= self.low_cause
         return self.flags
@@ -298,6 +305,12 @@ cdef class TxEngine:
         m.tstamp_ns = 0
         b.used = (m.off + n + 63) & ~<size_t>63
         b.n += 1
+        if self.record:
+            self.record -= 1
+            pb_pass(self.fifo, self.passed)
+            self.passed = 0
+            self.buffer.frame(self.fifo, self.fifo.tail, p, n, NULL, 0)
+        self.passed += pb_words(n)
         self._count(p, n + (4 if ifcs else 0), 1)
 
     cdef void _count(self, const uint8_t *p, uint32_t wire, uint32_t frames) noexcept nogil:
@@ -326,6 +339,15 @@ cdef class TxEngine:
             st_add(v, ST_BPTC, self.acc.bcast)
             for i in range(6):
                 st_add(v, ST_PTC64 + i, self.acc.bucket[i])
+
+    cdef void _begun(self) noexcept nogil:
+        """Tell the FIFO what went out, and what it has of a frame that is not whole yet."""
+        cdef uint32_t n = self.s.have if self.s.phase != PH_IDLE else 0
+        pb_pass(self.fifo, self.passed)
+        self.passed = 0
+        self.fifo.begun = (n + PB_HEADER + 7) >> 3 if n else 0
+        if n:
+            self.buffer.frame(self.fifo, self.fifo.tail, self.partial, n, NULL, 0)
 
     cdef void _drop(self, bint eop) noexcept nogil:
         """Give up the open frame; what follows up to EOP is discarded."""
@@ -730,7 +752,8 @@ cdef class TxEngine:
         cdef tx_state *s = &self.s
         cdef uint32_t headers = s.fctx.hdrlen - <uint32_t>s.fctx.ipcss, room, mss = s.fctx.mss
         cdef uint8_t *p
-        if self.gso_max_bytes == 0 or self.gso_shape == 2 or s.pay_left <= mss:
+        if (self.gso_max_bytes == 0 or self.gso_shape == 2 or s.pay_left <= mss
+                or self.buffer.exact):     # each segment is to leave its bytes
             return 0
         if self.gso_shape == 0:
             self.gso_shape = 1 if self._gso_fit() else 2
@@ -816,6 +839,7 @@ cdef class TxEngine:
         """Count segments of `n` bytes, padded and with FCS as they are on the wire."""
         if n < 60 and self.s.tctl & TCTL_PSP:
             n = 60
+        self.passed += pb_words(n) * frames
         self._count(p, n + 4, frames)
 
     def state(self):
@@ -845,6 +869,7 @@ cdef class TxEngine:
         self.s = s
         self.template = self.gso_shape = 0
         memcpy(self.partial, p + 4 + sizeof(tx_state), s.have)
+        self._begun()
 
     @property
     def base(self):

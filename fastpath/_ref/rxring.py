@@ -15,6 +15,7 @@ from fastpath._ref.batch import (
     FB_SYMBOL_ERR,
 )
 from fastpath._ref.csum import csum_fold, csum_partial
+from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of
 from fastpath._ref.rxfilter import ACCEPT, BROADCAST, MULTICAST, PIF, VLAN
 from fastpath._ref.txring import bucket
 
@@ -31,7 +32,6 @@ CE, SE, CXE, TCPE, IPE, RXE = 0x01, 0x02, 0x10, 0x20, 0x40, 0x80
 FB_ERRORS = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR | FB_CARRIER_EXT
 
 MAX_IMAGE = 16384 + 64
-META = 16  # what an image costs in the FIFO beside its bytes
 
 
 def crc32(data: bytes, crc: int = 0) -> int:
@@ -50,10 +50,26 @@ class _Image:
     special: int
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """What is known of a frame in the FIFO, beside its bytes there."""
+
+    size: int
+    flags: int
+    verdict: int
+
+
 class RxEngine:
     """One receive queue over any memory with read(addr, n) and write(addr, data)."""
 
-    def __init__(self, dma: Any, stats: Any, filter: Any) -> None:  # noqa: A002
+    def __init__(
+        self,
+        dma: Any,
+        stats: Any,
+        filter: Any,  # noqa: A002
+        buffer: PacketBuffer | None = None,
+    ) -> None:
+        self.buffer = buffer or PacketBuffer()
         self.dma = dma
         self.stats = stats
         self.filter = filter
@@ -67,27 +83,41 @@ class RxEngine:
         self.rctl = self.rxdctl = self.rxcsum = self.rsrpd = self.causes = 0
         self.vet = 0x8100
         self.vme = False
+        self._left = 0  # free descriptors, counted at the start of a run
+        self._record = False
         self.fifo_bytes = 48 << 10
         self.frames_dropped_disabled = self.frames_filtered = 0
         self.frames_bad = self.frames_missed = 0
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
-        self.flush_fifo()
 
     def flush_fifo(self) -> None:
         """Forget the frames that wait."""
-        self._fifo: list[_Image] = []
-        self._left = 0  # free descriptors, counted at the start of a run
+        self._waits: list[_Waiting] = []
         self._off = 0  # bytes of the first waiting image already in memory
+        fifo = self.buffer.rx
+        fifo.head = fifo.tail
+        fifo.fill = fifo.count = fifo.taken = 0
+
+    @property
+    def fifo_bytes(self) -> int:
+        """Size of the receive FIFO."""
+        return self._fifo_bytes
+
+    @fifo_bytes.setter
+    def fifo_bytes(self, value: int) -> None:
+        self.flush_fifo()
+        self._fifo_bytes = min(value, 64 << 10)
+        self.buffer.divide(self._fifo_bytes)
 
     @property
     def fifo_used(self) -> int:
         """Bytes that wait."""
-        return sum(len(image.data) + META for image in self._fifo)
+        return self.buffer.rx.fill * 8
 
     @property
     def fifo_frames(self) -> int:
         """Frames that wait."""
-        return len(self._fifo)
+        return len(self._waits)
 
     def take_causes(self) -> int:
         """Return and clear."""
@@ -120,16 +150,25 @@ class RxEngine:
             self.frames_dropped_disabled += max(len(batch) - start, 0)
             return max(len(batch), start)
         self._left = self.free_descriptors()
+        self._record = len(batch) - start <= FEW or self.buffer.exact
         self._drain()
+        end = max(len(batch), start)
         for i in range(start, len(batch)):
             if not self._frame(batch[i], batch.flags(i), hold):
-                return i
-        return max(len(batch), start)
+                end = i
+                break
+        self._taken()
+        return end
 
     def kick(self) -> int:
         """Drain the FIFO; frames stored."""
         self._left = self.free_descriptors()
-        return self._drain() if self.rctl & RCTL_EN else 0
+        done = self._drain() if self.rctl & RCTL_EN else 0
+        self._taken()
+        return done
+
+    def _taken(self) -> None:
+        self.buffer.rx.taken = (self._off + HEADER) // 8 if self._off else 0
 
     def _frame(self, frame: bytes, fflags: int, hold: bool) -> bool:
         fcs: bytes | None = None
@@ -158,41 +197,44 @@ class RxEngine:
             self._total(wire)
             self._errors(wire, fflags, wrong_size)
             return True
-        if hold and not self._room(frame, wire):
+        fifo, words = self.buffer.rx, words_of(wire)
+        full = fifo.fill + words > fifo.size
+        if full and hold and words <= fifo.size:
             return False
         self._total(wire)
         if bad:
             self._errors(wire, fflags, wrong_size)
-        image = self._image(frame, fcs, verdict)
-        if fflags & (FB_BAD_CRC | FB_ALIGN_ERR):
-            image.errors |= CE
-        if fflags & FB_SYMBOL_ERR:
-            image.errors |= SE | RXE
-        if fflags & FB_CARRIER_EXT:
-            image.errors |= CXE
-        done = 0
-        if self._fifo or not self._left:
+        if self._waits or not self._left:
             self.stats.add("RNBC")
+        if full:
+            self.stats.add("MPC")
+            self.causes |= RXO
+            self.frames_missed += 1
+            return True
+        passes = not self._waits and self._left > 0
+        end = fcs if fcs is not None else zlib.crc32(frame).to_bytes(4, "little")
+        image = self._image(frame, fcs, verdict, fflags)
+        done = self._store(image, 0) if passes else 0
+        whole = passes and done >= len(image.data)
+        if self._record or not whole:
+            self.buffer.frame(fifo, frame, end, fflags & FB_ERRORS)
+        if whole:
+            self.buffer.passed(fifo, words)
         else:
-            done = self._store(image, 0)
-        if done < len(image.data):
-            if done == 0 and self.fifo_used + len(image.data) + META > self.fifo_bytes:
-                self.stats.add("MPC")
-                self.causes |= RXO
-                self.frames_missed += 1
-                return True
-            self._fifo.append(image)
-            self._off = done if done else self._off
+            self._wait(_Waiting(len(frame), fflags, verdict), words, done)
         if not bad:
             self._good(wire, verdict)
         return True
 
-    def _room(self, frame: bytes, wire: int) -> bool:
-        """A holding link: is there room now, or will there never be?"""
-        if self._fifo:
-            return False
-        need = -(-(len(frame) if self.rctl & RCTL_SECRC else wire) // self._bsize)
-        return self._left >= need or (self._n != 0 and need >= self._n)
+    def _wait(self, waiting: _Waiting, words: int, done: int) -> None:
+        fifo = self.buffer.rx
+        if not self._waits:
+            self._off = done
+            fifo.head = fifo.tail
+        self._waits.append(waiting)
+        fifo.tail = fifo.step(fifo.tail, words)
+        fifo.fill += words
+        fifo.count += 1
 
     def _total(self, wire: int) -> None:
         self.stats.add("TPR")
@@ -230,7 +272,7 @@ class RxEngine:
         if fflags & FB_CARRIER_EXT:
             self.stats.add("CEXTERR")
 
-    def _image(self, frame: bytes, fcs: bytes | None, verdict: int) -> _Image:
+    def _image(self, frame: bytes, fcs: bytes | None, verdict: int, fflags: int) -> _Image:
         status, errors, special = DD | END, 0, 0
         if verdict & PIF:
             status |= ST_PIF
@@ -245,6 +287,12 @@ class RxEngine:
         if not self.rctl & RCTL_SECRC:
             stored += fcs if fcs is not None else zlib.crc32(frame).to_bytes(4, "little")
         csum = csum_fold(csum_partial(stored[self.rxcsum & 0xFF :]))
+        if fflags & (FB_BAD_CRC | FB_ALIGN_ERR):
+            errors |= CE
+        if fflags & FB_SYMBOL_ERR:
+            errors |= SE | RXE
+        if fflags & FB_CARRIER_EXT:
+            errors |= CXE
         return _Image(stored, csum, status, errors, special)
 
     def _checksums(self, frame: bytes) -> tuple[int, int]:
@@ -357,13 +405,20 @@ class RxEngine:
         return True
 
     def _drain(self) -> int:
-        done = 0
-        while self._fifo and self._left:
-            self._off = self._store(self._fifo[0], self._off)
-            if self._off < len(self._fifo[0].data):
+        done, fifo = 0, self.buffer.rx
+        while self._waits and self._left:
+            first = self._waits[0]
+            data = self.buffer.get(fifo, fifo.head + HEADER // 8, first.size + 4)
+            image = self._image(data[:-4], data[-4:], first.verdict, first.flags)
+            self._off = self._store(image, self._off)
+            if self._off < len(image.data):
                 break
-            self._fifo.pop(0)
+            words = words_of(first.size + 4)
+            self._waits.pop(0)
             self._off = 0
+            fifo.head = fifo.step(fifo.head, words)
+            fifo.fill -= words
+            fifo.count -= 1
             done += 1
         return done
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastpath._ref.batch import FB_HAS_FCS
 from fastpath._ref.csum import csum_fold, csum_partial
+from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of
 
 TXDW, TXQE, TXD_LOW = 0x1, 0x2, 0x8000
 RUN_DELAYED, RUN_MORE, RUN_ABORT, RUN_DATA_ABORT, RUN_OFF = (1 << bit for bit in range(24, 29))
@@ -77,7 +78,8 @@ def insert_checksum(frame: bytearray, css: int, cse: int, cso: int, udp: bool = 
 class TxEngine:
     """One transmit queue over any memory with read(addr, n) and write(addr, data)."""
 
-    def __init__(self, dma: Any, stats: Any) -> None:
+    def __init__(self, dma: Any, stats: Any, buffer: PacketBuffer | None = None) -> None:
+        self.buffer = buffer or PacketBuffer()
         self.dma = dma
         self.stats = stats
         self.low_cause = TXD_LOW
@@ -94,7 +96,8 @@ class TxEngine:
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
         self.contexts = [Context(), Context()]
         self._open: _Open | None = None
-        self._flags = 0
+        self._flags = self._record = 0
+        self._begun()
 
     def mid_frame(self) -> bool:
         """A frame is begun and not ended."""
@@ -103,6 +106,7 @@ class TxEngine:
     def abort_frame(self) -> None:
         """Forget the unfinished frame."""
         self._open = None
+        self._begun()
 
     def run(self, batch: Any) -> int:
         """Take descriptors until tail; frames go to `batch`, causes come back."""
@@ -122,6 +126,7 @@ class TxEngine:
             return 0
         self._flags = 0
         before = (tail - self.head) % n
+        self._record = FEW if before <= FEW else 0
         while self.head != tail:
             at = base + self.head * 16
             aborts = self.dma.aborts
@@ -154,7 +159,18 @@ class TxEngine:
         low = (self.txdctl >> 25) * 8
         if before > low >= (tail - self.head) % n:
             self._flags |= self.low_cause
+        self._begun()
         return self._flags
+
+    def _begun(self) -> None:
+        """Show in the FIFO what there is of a frame that is not whole yet."""
+        frame, fifo = self._open, self.buffer.tx
+        data = b"" if frame is None or frame.dead else bytes(frame.data)
+        if frame is not None and frame.kind == "tso" and len(data) <= frame.context.hdrlen:
+            data = b""  # of a segment, only with the first byte of its payload
+        fifo.begun = (len(data) + HEADER + 7) // 8 if data else 0
+        if data:
+            self.buffer.frame(fifo, data)
 
     def _fetch(self, addr: int, n: int) -> bytes:
         aborts = self.dma.aborts
@@ -341,6 +357,10 @@ class TxEngine:
         if ifcs and self.tctl & TCTL_PSP and len(frame) < 60:
             frame += bytes(60 - len(frame))
         batch.append(bytes(frame), 0 if ifcs else FB_HAS_FCS)
+        if self._record or self.buffer.exact:
+            self._record -= 1 if self._record else 0
+            self.buffer.frame(self.buffer.tx, bytes(frame))
+        self.buffer.passed(self.buffer.tx, words_of(len(frame)))
         wire = len(frame) + (4 if ifcs else 0)
         self.stats.add("TOT", wire)
         if wire < 64:

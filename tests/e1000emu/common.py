@@ -34,6 +34,14 @@ def frame(size: int = 60, dst: bytes = BENCH_MAC, src: bytes = PEER, kind: int =
     return (dst + src + kind.to_bytes(2, "big") + body)[:size]
 
 
+def until_held(bench: Bench, size: int = 1000) -> int:
+    """Send frames through a link that holds until the device takes no more; how many it took."""
+    taken = 0
+    while bench.link.inject(frame(size), hold=True):
+        taken += 1
+    return taken
+
+
 def running(*, rctl: int | None = None, ims: int = 0, **sizes: Any) -> Bench:
     """Return a bench that the fake driver has brought up, the link up and no cause left."""
     bench = make_bench(**sizes)

@@ -81,6 +81,7 @@ def works(bench: Bench) -> None:
     nic.mmio_write(0x20, 1 << 26 | 1 << 21 | 4 << 16 | 0x0DE1)
     nic.mmio_write(0x20, 1 << 26 | 1 << 21 | 9 << 16 | 0x0F00)
     nic.mmio_write(0x20, 1 << 26 | 1 << 21 | 0x9340)
+    wr(nic, "PBA", 48)  # no reset restores it, and a driver whose frames are to fit writes it
     bench.guest.up(mac=BENCH_MAC, rctl=RX_ON)
     wr(nic, "VET", 0x8100)
     link.set_carrier(True)

@@ -12,7 +12,7 @@ from e1000emu.nic import Nic
 from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
-from tests.e1000emu.common import PEER, RX_ON, frame, off, rd, running, wr
+from tests.e1000emu.common import PEER, RX_ON, frame, off, rd, running, until_held, wr
 
 RST = 1 << 26
 
@@ -129,7 +129,7 @@ def test_reset_requested_by_dma_waits_for_the_engine(bench: Bench) -> None:
 def test_reset_frees_a_link_that_holds(bench: Bench) -> None:
     guest, nic = bench.guest, bench.nic
     guest.setup_rx(RX_ON, fill=1)
-    assert bench.link.inject(frame(), frame(), hold=True) == 1
+    assert until_held(bench)
     wr(nic, "CTRL", RST)
     assert bench.link.rx_ready_calls == 1
 

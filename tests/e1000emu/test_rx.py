@@ -6,7 +6,7 @@ import pytest
 
 from e1000emu.testing.fixtures import BENCH_MAC, Bench
 from e1000emu.testing.guest import RCTL_BSIZE, Rctl
-from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, rd, running, wr
+from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, rd, running, until_held, wr
 from tests.e1000emu.test_tx import usable
 
 RXT0, RXO, RXDMT0 = 0x80, 0x40, 0x10
@@ -104,27 +104,31 @@ def test_no_descriptor_waits_in_the_fifo_then_is_missed(bench: Bench) -> None:
     assert nic.rx.engine.fifo_frames == 0
 
 
-def test_holding_link_keeps_what_does_not_fit(bench: Bench) -> None:
+def test_holding_link_keeps_what_does_not_fit_into_the_fifo(bench: Bench) -> None:
     guest, nic = bench.guest, bench.nic
     guest.setup_rx(RX_ON, fill=2)
-    assert bench.link.inject(*[frame()] * 5, hold=True) == 2
-    assert nic.stats["RNBC"] == 0
+    taken = until_held(bench)
+    assert taken == 2 + FIFO_BYTES // 1024
+    assert (nic.stats["RNBC"], nic.stats["MPC"]) == (taken - 2, 0)
     assert bench.link.rx_ready_calls == 0
-    wr(nic, "RDT", 4)
+    wr(nic, "RDT", 4)  # the FIFO is nearly full still
+    assert bench.link.rx_ready_calls == 0
+    wr(nic, "RDT", 40)
     assert bench.link.rx_ready_calls == 1
-    wr(nic, "RDT", 6)
+    assert len(guest.receive(refill=False)) == 40
+    wr(nic, "RDT", 60)
     assert bench.link.rx_ready_calls == 1
 
 
 def test_bus_master_and_ring_registers_let_a_held_link_go_on(bench: Bench) -> None:
     nic = bench.nic
     nic.slot.config_write(4, 3, 2)
-    assert bench.link.inject(frame(), hold=True) == 0
+    assert until_held(bench)
     nic.slot.config_write(4, 7, 2)
     assert bench.link.rx_ready_calls == 1
     size = rd(nic, "RDLEN")
     wr(nic, "RDLEN", 0)
-    assert bench.link.inject(frame(), hold=True) == 0
+    assert until_held(bench)
     wr(nic, "RDLEN", size)
     assert bench.link.rx_ready_calls == 2
     assert bench.link.inject(frame(), hold=True) == 1
@@ -132,7 +136,7 @@ def test_bus_master_and_ring_registers_let_a_held_link_go_on(bench: Bench) -> No
 
 def test_link_loss_frees_a_held_batch(bench: Bench) -> None:
     bench.guest.setup_rx(RX_ON, fill=1)
-    bench.link.inject(frame(), frame(), hold=True)
+    until_held(bench)
     bench.link.set_carrier(False)
     assert bench.link.rx_ready_calls == 1
     assert bench.link.inject(frame(), hold=True) == 1

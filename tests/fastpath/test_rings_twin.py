@@ -111,6 +111,8 @@ class TxMachine(RuleBasedStateMachine):
         self.ours, self.twin = Tx(count=32), Tx(reference=True, count=32)
         for tx in (self.ours, self.twin):
             tx.ram.write(tx.bufs, BODY * 4)
+            tx.engine.buffer.exact = True
+        self.paused = False
         self.frames: list[list[tuple[bytes, int]]] = [[], []]
 
     def both(self) -> list[Tx]:
@@ -145,6 +147,7 @@ class TxMachine(RuleBasedStateMachine):
             assert len(self.ours.batch) - before <= limit
             total |= flags
             rounds += 1
+            self.paused |= rounds > 1
             assert rounds < 100000
             if snapshot and rounds < 5:
                 state = self.ours.engine.state()
@@ -189,6 +192,9 @@ class TxMachine(RuleBasedStateMachine):
         for name in COUNTERS_TX:
             assert getattr(a.engine, name) == getattr(b.engine, name), name
         assert a.ram.read(a.bufs, len(BODY)) == BODY
+        assert a.engine.buffer.pointers(True) == b.engine.buffer.pointers(True)
+        if not self.paused:  # the twin has no pauses, in which a dropped frame leaves its beginning
+            assert a.engine.buffer.memory() == b.engine.buffer.memory()
 
 
 TxMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=20)
@@ -240,6 +246,11 @@ class RxMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.ours, self.twin = Rx(count=16), Rx(reference=True, count=16)
+
+    @rule()
+    def look(self) -> None:
+        for rx in self.both():
+            rx.engine.buffer.exact = True
 
     def both(self) -> list[Rx]:
         return [self.ours, self.twin]
@@ -332,6 +343,8 @@ class RxMachine(RuleBasedStateMachine):
             b.engine.fifo_frames,
             b.engine.fifo_used,
         )
+        assert a.engine.buffer.pointers() == b.engine.buffer.pointers()
+        assert a.engine.buffer.memory() == b.engine.buffer.memory()
         assert a.engine.free_descriptors() == b.engine.free_descriptors()
         assert a.dma.aborts == b.dma.aborts
         for name in COUNTERS_RX:

@@ -339,7 +339,7 @@ def test_rdt_equal_rdh_means_no_descriptor(rx: Rx) -> None:
     assert rx.reap() == []
     assert (rx.stats["RNBC"], rx.stats["MPC"], rx.engine.fifo_frames) == (1, 0, 1)
     assert rx.stats["GPRC"] == 1
-    assert not rx.engine.ready()
+    assert rx.engine.ready()
 
 
 def test_fifo_waits_then_drains_in_order(rx: Rx) -> None:
@@ -379,26 +379,66 @@ def test_fifo_that_never_empties_keeps_the_order(rx: Rx) -> None:
     assert rx.stats["MPC"] == 0
 
 
-def test_holding_link_keeps_what_finds_no_descriptor(rx: Rx) -> None:
-    frames = [eth(bytes([i]) * 100) for i in range(20)]
-    assert rx.receive(*frames, hold=True) == 15
-    assert (rx.stats["RNBC"], rx.stats["TPR"], rx.engine.fifo_frames) == (0, 15, 0)
+def test_holding_link_keeps_what_the_fifo_has_no_room_for(rx: Rx) -> None:
+    rx.engine.fifo_bytes = 3000
+    frames = [eth(bytes([i]) * 1000) for i in range(20)]
+    assert rx.receive(*frames, hold=True) == 17
+    assert (rx.stats["RNBC"], rx.stats["MPC"]) == (2, 0)
+    assert (rx.stats["TPR"], rx.engine.fifo_frames) == (17, 2)
+    assert not rx.engine.ready()
+    assert not rx.engine.takes(1014)
     got = rx.reap()
     rx.refill(15)
-    assert rx.receive(*frames[15:], hold=True) == 5
+    assert rx.engine.takes(1014)
+    assert rx.receive(*frames[17:], hold=True) == 3
     assert [d.data for d in got + rx.reap()] == frames
+    assert rx.engine.ready()
 
 
-def test_holding_link_waits_for_all_buffers_of_a_frame(rx: Rx) -> None:
+def test_a_frame_larger_than_the_fifo_is_lost_to_a_holding_link_too(rx: Rx) -> None:
+    rx.engine.fifo_bytes = 1024
+    assert rx.engine.takes(1100)
+    assert rx.receive(eth(BODY[:1100]), eth(BODY[:100]), hold=True) == 2
+    assert (rx.stats["MPC"], rx.stats["RNBC"], rx.stats["GPRC"]) == (1, 0, 1)
+    assert [d.data for d in rx.reap()] == [eth(BODY[:100])]
+    assert rx.engine.take_causes() & RXO
+
+
+def test_no_fifo_no_frames(rx: Rx) -> None:
+    rx.engine.fifo_bytes = 0
+    assert rx.receive(eth(BODY[:60]), hold=True) == 1
+    assert (rx.stats["MPC"], rx.reap()) == (1, [])
+    assert rx.engine.buffer.pointers() == (0, 0, 0, 0, 0)
+
+
+def test_part_of_a_frame_is_in_memory_while_the_rest_waits(rx: Rx) -> None:
     rx.engine.rctl |= 3 << 16
     rx.engine.tail = 3
-    assert rx.receive(eth(BODY[:1000]), hold=True) == 0
-    rx.engine.tail = 4
     assert rx.receive(eth(BODY[:1000]), hold=True) == 1
+    head, tail, saved_head, saved_tail, frames = rx.engine.buffer.pointers()
+    assert (head, saved_head, frames) == ((16 + 768) // 8, 0, 1)
+    assert tail == saved_tail == 2 * ((1018 + 16 + 15) // 16)
+    rx.engine.tail = 4
+    assert rx.engine.kick() == 1
+    assert b"".join(d.data for d in rx.reap()) == eth(BODY[:1000])
+    assert rx.engine.buffer.pointers() == (tail,) * 4 + (0,)
+
+
+def test_what_waits_is_in_the_packet_buffer(rx: Rx) -> None:
+    rx.engine.tail = rx.engine.head
+    frames = [eth(BODY[:100]), tagged(eth(BODY[:61]), 7)]
+    rx.receive(*frames)
+    memory = rx.engine.buffer.memory()
+    for frame in frames:
+        wire = frame + zlib.crc32(frame).to_bytes(4, "little")
+        at = memory.index(wire)
+        assert memory[at - 16 : at] == len(wire).to_bytes(16, "little")
 
 
 def test_holding_link_may_lose_what_is_filtered(rx: Rx) -> None:
+    rx.engine.fifo_bytes = 96
     rx.engine.tail = rx.engine.head
+    assert rx.receive(eth(BODY[:60]), hold=True) == 1
     assert rx.receive(eth(BODY[:60], dst=PEER), eth(BODY[:60]), hold=True) == 1
 
 

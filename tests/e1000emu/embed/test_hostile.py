@@ -378,6 +378,8 @@ def works(target: Target) -> None:
     guest = client.start()
     assert len(target.server.memory) == 1
     assert client.bar_read(0, Reg.IMS, 4) == 0
+    guest.pci_enable()
+    guest.write(Reg.PBA, 48)  # no reset restores it, and a driver whose frames are to fit writes it
     guest.up(ims=int(Int.RXT0))
     client.run(lambda: target.server.nic.link_up)
     target.wire.take()

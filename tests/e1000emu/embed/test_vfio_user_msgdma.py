@@ -167,6 +167,7 @@ def test_a_link_without_room_is_not_overrun(rig: Rig) -> None:
 def test_frames_wait_for_descriptors(rig: Rig) -> None:
     """A held batch goes on when descriptors were given and fetched; none is lost."""
     client, guest = up(rig)
+    rig.server.nic.rx.engine.fifo_bytes = 512
     frames = [frame(n) for n in range(40)]
     at = 0
     got: list[bytes] = []
