@@ -57,6 +57,8 @@ STATUS_SPEED_SHIFT, STATUS_ASDV_SHIFT = 6, 8
 EXT_ASDCHK, EXT_EE_RST = CTRL_EXT.mask("ASDCHK"), CTRL_EXT.mask("EE_RST")
 EXT_PHYINT_EN, EXT_PHYINT = CTRL_EXT.mask("PHYINT_EN"), CTRL_EXT.mask("PHYINT")
 ICR_LSC, ICR_PHYINT = reg("ICR").mask("LSC"), reg("ICR").mask("PHYINT")
+TIPG, AIT = reg("TIPG"), reg("AIT")
+IPGT, AIFS, GAP_CLOCKS = TIPG.field("IPGT"), AIT.field("AIFS"), 4
 RCTL, VET = reg("RCTL").offset, reg("VET").offset
 LBM_MAC, LBM_TRANSCEIVER = 1, 3
 SPEED_CODE = {10: 0, 100: 1, 1000: 2}
@@ -286,7 +288,21 @@ class Nic:
         """VET: the tag type that both engines use."""
         self.tx.engine.vet = self.rx.engine.vet = new & 0xFFFF
 
+    def write_gap(self, old: int, new: int) -> None:
+        """TIPG or AIT has changed."""
+        self.update_gap()
+
     # --- link ------------------------------------------------------------------------------------
+
+    def update_gap(self) -> None:
+        """Tell a link that counts time the gap between frames (SDM 13.4.34, 13.4.35).
+
+        A MAC clock is the time of a byte; four are added, and the longer one of the two counts.
+        """
+        if hasattr(self.link, "gap_bytes"):
+            throttle = AIFS.get(self.regs.peek(AIT.offset)) * self.link_speed_mbps // 1000
+            clocks = max(IPGT.get(self.regs.peek(TIPG.offset)), throttle)
+            self.link.gap_bytes = clocks + GAP_CLOCKS
 
     @property
     def link_up(self) -> bool:
@@ -337,6 +353,7 @@ class Nic:
         new |= (STATUS_LU if up else 0) | (STATUS_FD if full else 0) | speed << STATUS_SPEED_SHIFT
         if new != old:
             regs.poke(STATUS.offset, new)
+        self.update_gap()
         self.update_loopback()
         if (new ^ old) & STATUS_LU:
             self.interrupts.cause(ICR_LSC)
@@ -516,6 +533,7 @@ class Nic:
         self.flow.update()
         self.interrupts.load(state.interrupts)
         self.pci.load(state.pci)
+        self.update_gap()
         self.update_loopback()
         self.phy.cable(self.link.carrier, self.link.speed_mbps, True)
         self.misuse.load(state.misuse)

@@ -164,7 +164,8 @@ class Link(Protocol):
         They are the frames of a wire, unless the link has an attribute `gso_max_bytes` above 0:
         then plain TCP may come as super-frames (FB_GSO_TCPV4, FB_GSO_TCPV6 and a mark, see
         fastpath/batch.pxd) of that many IP bytes, which the link cuts up or has cut up; with a
-        true attribute `gso_udp` plain UDP too (FB_GSO_UDP).
+        true attribute `gso_udp` plain UDP too (FB_GSO_UDP).  A link whose frames take time has an
+        attribute `gap_bytes`, which a NIC sets to the gap between them, in byte times.
         """
 
     def rx_ready(self) -> None:

@@ -377,7 +377,7 @@ _RECEIVE = (
 
 # --- transmit -----------------------------------------------------------------------------------
 
-_WIRE = "frames leave as fast as the link takes them"
+_HALF = "no collisions on our links"
 
 # fmt: off
 _TRANSMIT = (
@@ -394,13 +394,14 @@ _TRANSMIT = (
         rsv(31, 25),
     ), on_write="tx.write_tctl", group="transmit"),
     Reg("TIPG", 0x0410, "Transmit Inter-Packet Gap", "13.4.34", (
-        field("IPGT", 9, 0, RW, 8, "gap back to back", todo=_WIRE),
-        field("IPGR1", 19, 10, RW, 8, "gap part 1", todo=_WIRE),
-        field("IPGR2", 29, 20, RW, 6, "gap", todo=_WIRE),
+        field("IPGT", 9, 0, RW, 8, "gap between frames, 4 less than its byte times"),
+        field("IPGR1", 19, 10, RW, 8, "gap part 1, half duplex", todo=_HALF),
+        field("IPGR2", 29, 20, RW, 6, "gap, half duplex", todo=_HALF),
         rsv(31, 30),
-    ), group="transmit"),
+    ), on_write="write_gap", group="transmit"),
     Reg("AIT", 0x0458, "Adaptive IFS Throttle", "13.4.35",
-        (field("AIFS", 15, 0, RW, 0, "extra gap", todo=_WIRE), rsv(31, 16)), group="transmit"),
+        (field("AIFS", 15, 0, RW, 0, "gap in 8 ns, where it is more than IPGT"), rsv(31, 16)),
+        on_write="write_gap", group="transmit"),
     Reg("TXDMAC", 0x3000, "TX DMA Control", "13.4.42", (
         bit("DPP", 0, RW, 0, "disable packet prefetching", todo=_THRESHOLDS),
         rsv(31, 1),

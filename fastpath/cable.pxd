@@ -45,6 +45,7 @@ cdef class CableEnd:
     cdef public CableEnd peer
     cdef public bint _carrier
     cdef readonly int64_t latency_ns, rate_bps, queue_frames
+    cdef public int64_t gap_bytes   # between frames sent into this end, where there is a rate
     cdef BatchPool pool
     cdef flight *q              # ring of batches towards this end's port
     cdef int q_size, q_head, q_len

@@ -5,6 +5,7 @@ from fastpath.batch import FrameBatch
 KEEP_BYTES: int
 """A batch that grew past this goes back to the allocator instead of holding its arena for ever."""
 WIRE_OVERHEAD_BYTES: int
+GAP_BYTES: int
 """Preamble, start delimiter, FCS and the gap between frames (IEEE 802.3 4.2.3.2)."""
 
 class LinkStats:
@@ -64,6 +65,8 @@ class CableEnd:
     latency_ns: int
     rate_bps: int
     queue_frames: int
+    gap_bytes: int
+    """Between frames sent into this end, where there is a rate; 12 is IEEE 802.3's."""
     _queued: int
     def tx_room(self) -> int:
         """Return how many frames the cable takes now; 0 promises a `tx_ready` later."""

@@ -16,11 +16,13 @@ cdef enum:
     # A batch that grew past this goes back to the allocator instead of holding its arena for ever.
     _KEEP_BYTES = 4 << 20
     # Preamble, start delimiter, FCS and the gap between frames (IEEE 802.3 4.2.3.2).
-    _WIRE_OVERHEAD_BYTES = 8 + 4 + 12
+    _GAP_BYTES = 12
+    _WIRE_OVERHEAD_BYTES = 8 + 4 + _GAP_BYTES
     FIRST_FLIGHTS = 8
 
 KEEP_BYTES = _KEEP_BYTES
 WIRE_OVERHEAD_BYTES = _WIRE_OVERHEAD_BYTES
+GAP_BYTES = _GAP_BYTES
 
 
 cdef class LinkStats:
@@ -106,6 +108,7 @@ cdef class CableEnd:
         self.q = <flight *>malloc(self.q_size * sizeof(flight))
         if self.q == NULL:
             raise MemoryError
+        self.gap_bytes = _GAP_BYTES
         self.deliver_later = self._deliver
 
     def __dealloc__(self):
@@ -192,7 +195,8 @@ cdef class CableEnd:
             when = clock_ns(self.clock)
             if self.rate_bps:
                 when = max(when, self.busy_ns) + <int64_t>(
-                    8 * (nbytes + <uint64_t>n * _WIRE_OVERHEAD_BYTES) * 1_000_000_000U
+                    8 * (nbytes + <uint64_t>n * <uint64_t>(
+                        _WIRE_OVERHEAD_BYTES - _GAP_BYTES + self.gap_bytes)) * 1_000_000_000U
                     // <uint64_t>self.rate_bps
                 )
                 self.busy_ns = when

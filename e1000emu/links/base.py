@@ -194,6 +194,16 @@ class Middleware:
         """The speed of the link below."""
         return self.link.speed_mbps
 
+    @property
+    def gap_bytes(self) -> int:
+        """The gap between frames, in bytes, of the link below; 0 when it counts no time."""
+        return getattr(self.link, "gap_bytes", 0)
+
+    @gap_bytes.setter
+    def gap_bytes(self, value: int) -> None:
+        if hasattr(self.link, "gap_bytes"):
+            self.link.gap_bytes = value
+
     def attach(self, port: LinkPort) -> None:
         """Plug `port` in, and this into the link below."""
         if self.port is not None:

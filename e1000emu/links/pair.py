@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, optional_rate, whole
-from fastpath.cable import WIRE_OVERHEAD_BYTES, CableEnd
+from fastpath.cable import GAP_BYTES, WIRE_OVERHEAD_BYTES, CableEnd
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock
@@ -52,6 +52,7 @@ class PairEnd(CableEnd, BaseLink):
 
     def _detached(self) -> None:
         self.sink = None
+        self.gap_bytes = GAP_BYTES
         self.stats.drop("unplugged", self._flush())
         self._both_carriers()
         self._offer_room()

@@ -9,7 +9,8 @@ from typing import Any
 from fastpath.batch import FrameBatch
 
 KEEP_BYTES = 4 << 20
-WIRE_OVERHEAD_BYTES = 8 + 4 + 12
+GAP_BYTES = 12
+WIRE_OVERHEAD_BYTES = 8 + 4 + GAP_BYTES
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class CableEnd:
         self._queued = 0
         self._busy_ns = 0
         self._scheduled = self._delivering = self._held = self._starved = False
+        self.gap_bytes = GAP_BYTES
         self.sink: Any = None
         self._fresh = False
 
@@ -107,7 +109,7 @@ class CableEnd:
         if self.latency_ns or self.rate_bps:
             when = self.clock.now_ns()
             if self.rate_bps:
-                bits = 8 * (batch.nbytes + n * WIRE_OVERHEAD_BYTES)
+                bits = 8 * (batch.nbytes + n * (WIRE_OVERHEAD_BYTES - GAP_BYTES + self.gap_bytes))
                 when = max(when, self._busy_ns) + bits * 1_000_000_000 // self.rate_bps
                 self._busy_ns = when
             when += self.latency_ns

@@ -84,6 +84,7 @@ OPS = st.lists(
         st.tuples(st.just("room"), st.integers(0, 12)),
         st.tuples(st.just("run"), st.integers(0, 3000)),
         st.tuples(st.just("ask"), st.just(0)),
+        st.tuples(st.just("gap"), st.integers(0, 9)),
         st.tuples(st.just("flush"), st.just(0)),
         st.tuples(st.just("carrier"), st.integers(0, 1)),
     ),
@@ -116,6 +117,8 @@ def play(
             b.rx_ready()
         elif name == "run":
             clock.run(clock.now + value)
+        elif name == "gap":
+            a.gap_bytes = 7 * value
         elif name == "ask":
             log.append(a.tx_room())
         elif name == "flush":
