@@ -151,11 +151,11 @@ class Nic:
         self.slot = Slot(self)
         self._read32 = self.regs.read32
         self._write32 = self.regs.write32
-        # One call less for each batch that arrives; the method below is what the port promises.
-        self.receive = self.rx.receive  # type: ignore[method-assign]
+        self.receive: Callable[[FrameBatch, int, bool], int] = self.rx.receive
+        """Takes frames from the link (LinkPort); borrows the batch until return."""
         self.sink = RxSink(self.rx)
         if self.faults is not None:
-            self.receive = self.faults.receive  # type: ignore[method-assign]
+            self.receive = self.faults.receive  # frames may get lost before they are seen
             self.faults.start()
         link.attach(self)
         self.power_on_reset()
@@ -319,10 +319,6 @@ class Nic:
         if self.faults is not None and self.faults.cut:
             return
         self.phy.cable(up, speed_mbps, full_duplex)
-
-    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames from the link (LinkPort).  Borrows `batch` until return."""
-        return self.rx.receive(batch, start, hold)
 
     def tx_ready(self) -> None:
         """The link has room again (LinkPort)."""

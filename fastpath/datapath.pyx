@@ -26,7 +26,6 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
 from fastpath.irqblock cimport EventLine
-from fastpath.macctrl cimport mac_control
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
 from fastpath.threads cimport (
     e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
@@ -351,9 +350,8 @@ cdef class DataPath(Worker):
         e1k_event(self.wake_fd)         # it may be asleep, by deadlines of long ago
 
     cdef bint may_send(self) noexcept nogil:
-        return (self.tx.engine.s.head != self.tx.engine.s.tail and self.tx.open
-                and not e1k_get(&self.parked) and self.tx.loop is None
-                and not self.tx._paused_until_ns and not self.tx_stuck)
+        return (self.tx.engine.s.head != self.tx.engine.s.tail and self.tx.may()
+                and not e1k_get(&self.parked) and self.tx.loop is None and not self.tx_stuck)
 
     cdef bint turn(self, int64_t now) noexcept nogil:
         cdef int64_t due = self.irq.next_due()
@@ -471,9 +469,7 @@ cdef class DataPath(Worker):
         start = self.rx_at
         if not self.rx.open:
             self.rx_at = self.rxb.n
-        elif self.rx._watch_wake or (
-                self.rx._watch_control
-                and mac_control(self.rxb, start, self.rx._control_type) < self.rxb.n):
+        elif self.rx.special(self.rxb, start):
             e1k_put(&self.rx_wait, 1)
             self.notice(_CONTROL)
         elif not self.rx.engine._takes(self.rx_size):

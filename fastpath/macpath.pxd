@@ -37,6 +37,7 @@ cdef class TxPort(RegHook):
     cdef public int64_t _paused_until_ns, credit
     cdef public uint64_t doorbells, batches
     cdef CableEnd cable         # the link, when it is a cable that nothing overrides
+    cdef bint may(self) noexcept nogil
     cdef int send(self) except -1
     cdef readonly Second second
     cdef int rounds(self) except -1
@@ -61,6 +62,9 @@ cdef class RxPort(RegHook):
     cdef public object stage    # what fetches descriptors before a run, by messages, or None
     cdef uint64_t frames        # stored since `tell`
     cdef uint32_t descs
+    cdef bint odd(self, uint32_t tail) noexcept nogil
+    cdef bint waits(self) noexcept nogil
+    cdef bint special(self, FrameBatch batch, int start) noexcept nogil
     cdef void enter(self) noexcept nogil
     cdef void leave(self) noexcept nogil
     cdef int store(self, FrameBatch batch, int start, bint hold) noexcept nogil

@@ -138,7 +138,7 @@ cdef class TxPort(RegHook):
 
     cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
         # A doorbell that sends nothing wants its reason told: `on_write` does that.
-        if (self.worker is None or not self.open or self.loop is not None or self._paused_until_ns
+        if (self.worker is None or self.loop is not None or not self.may()
                 or not self.engine.s.tctl & TCTL_EN or not self.engine.dma.t.enabled):
             return False
         r.value = value
@@ -162,6 +162,10 @@ cdef class TxPort(RegHook):
             self.send()
         return 0
 
+    cdef bint may(self) noexcept nogil:
+        """The wire, or the loopback, may have frames: it is there, and no PAUSE holds them."""
+        return self.open and not self._paused_until_ns
+
     def pump(self):
         """Send what the ring holds, as far as the link takes it.
 
@@ -177,7 +181,7 @@ cdef class TxPort(RegHook):
         if self._pumping:
             self._again = True
             return 0
-        if not self.open or self._paused_until_ns:
+        if not self.may():
             self._explain()
             return 0
         if self.resting:
@@ -381,7 +385,7 @@ cdef class TxPort(RegHook):
                 return 0
             if not (flags & RUN_MORE or self._again):
                 return 0
-            if not self.open or self._paused_until_ns:
+            if not self.may():
                 return 0
             if self.credit <= 0:
                 return 1
@@ -398,9 +402,7 @@ cdef class RxPort(RegHook):
         self.irq = irq
 
     cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
-        cdef uint32_t count = self.engine.s.len >> 4
-        if (self.worker is None or (value and (value > count or count < MIN_RING)) or self._held
-                or self.engine.fifo.count):
+        if self.worker is None or self.odd(value) or self.waits():
             return False
         r.value = value
         self.engine.s.tail = value
@@ -410,9 +412,8 @@ cdef class RxPort(RegHook):
         return True
 
     cdef int on_write(self, reg *r, uint32_t old, uint32_t new) except -1:
-        cdef uint32_t count = self.engine.s.len >> 4
         self.doorbells += 1
-        if new and (new > count or count < MIN_RING):
+        if self.odd(new):
             self._odd_tail()
         if self.stage is not None:
             self._later()           # it fetches the descriptors, and gives them to the engine then
@@ -420,9 +421,24 @@ cdef class RxPort(RegHook):
         self.engine.s.tail = new
         if self.worker is not None:
             self.worker.wake()
-        if self._held or self.engine.fifo.count:
+        if self.waits():
             self.kick()             # the subclass's, which may put it off
         return 0
+
+    cdef bint odd(self, uint32_t tail) noexcept nogil:
+        """The tail is no index of the ring, or the ring is too short for any."""
+        cdef uint32_t count = self.engine.s.len >> 4
+        return tail and (tail > count or count < MIN_RING)
+
+    cdef bint waits(self) noexcept nogil:
+        """Frames wait for descriptors, here or with a link that holds."""
+        return self._held or self.engine.fifo.count
+
+    cdef bint special(self, FrameBatch batch, int start) noexcept nogil:
+        """Python looks first: wake-up filters are on, or there is a MAC control frame to obey."""
+        return self._watch_wake or (
+            self._watch_control
+            and mac_control(batch, start, self._control_type) < batch.n)
 
     cdef void enter(self) noexcept nogil:
         """From now on the engine is at work, until `leave`."""
@@ -563,9 +579,9 @@ cdef class RxSink(FrameSink):
         """Whether the engine is to see the batch now; else `receive` gets it, by an event."""
         cdef RxPort rx = self.rx
         if (not rx.open or rx.worker is not None or rx.stage is not None or rx.deferred
-                or rx._held or rx.mac.in_engine or rx._watch_wake):
+                or rx._held or rx.mac.in_engine):
             return False
-        return not rx._watch_control or mac_control(batch, 0, rx._control_type) >= batch.n
+        return not rx.special(batch, 0)
 
     cpdef int store(self, FrameBatch batch) except -1:
         if not self.can_store(batch):
