@@ -523,7 +523,7 @@ class Nic:
         self.io_address = state.io_address
         self.rx.load(state.rx)
         self.tx.load(state.tx)
-        if state.buffer:  # not in those of 0.11 and before
+        if state.buffer:  # older snapshots have none: what waits is in the engine's state
             self.buffer.load(state.buffer)
         self.flow.xoff_sent = state.xoff_sent
         self.flow.update()
