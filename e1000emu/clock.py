@@ -831,11 +831,13 @@ class AsyncioClock(EventQueue):
         if self._closed:
             return
         # asyncio rounds to its resolution and may call a hair early; the next turn catches that.
-        self.run_expired(self.now_ns())
-        if self.waiting_now and not self._poll:
-            self._poll = True
-            self.loop.call_soon(self._run)
-        self._arm()
+        try:
+            self.run_expired(self.now_ns())
+        finally:  # an event that raised is the loop's exception handler's; the others go on
+            if self.waiting_now and not self._poll:
+                self._poll = True
+                self.loop.call_soon(self._run)
+            self._arm()
 
     def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
         """Run the loop until `cond()`; only while it is not running already.

@@ -87,6 +87,7 @@ class Machine:
     softirq_vec: list[Action]
     softirq_stats: list[int]
     ksoftirqd_queued: bool
+    raised: list[BaseException]  # softirq.py, raise_later
     run_ksoftirqd: Callable[[], None]
     timers: timer_base
     timers_deferrable: timer_base
@@ -150,6 +151,7 @@ class Machine:
         self.softirq_count = 0
         self.softirq_pending = 0
         self.ksoftirqd_queued = False
+        self.raised = []
         self.run_ksoftirqd = partial(run_ksoftirqd, self)
         self.pci = pci_bus()
         self.net_ratelimit_state = ratelimit_state()

@@ -43,6 +43,7 @@ from stack.core.netdevice import (
     net_device,
     packet_type,
 )
+from stack.core.softirq import raise_later
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -78,9 +79,13 @@ def __netif_receive_skb(skb: sk_buff) -> int:
     """net/core/dev.c. Who looks at packets before IP does sees merged datagrams one by one."""
     if not skb.gso_type & SKB_GSO_UDP_L4:
         return __netif_receive_skb_one_core(skb)
+    dev: net_device = skb.dev
     skb_reset_network_header(skb)
     for segment in gro_split(skb):
-        __netif_receive_skb_one_core(segment)
+        try:
+            __netif_receive_skb_one_core(segment)
+        except BaseException as wrong:
+            raise_later(dev.machine, wrong)
     return NET_RX_SUCCESS
 
 
@@ -108,7 +113,7 @@ def __netif_receive_skb_list_core(skbs: list[sk_buff]) -> None:
     """net/core/dev.c: what follows each other with one handler and device goes to it as a list.
 
     What `netif_receive_skb` would find out about each packet is found out before the first of such
-    a list is delivered.
+    a list is delivered. Raises nothing, as all that gets lists: the packets behind go on.
     """
     pt_curr: packet_type | None = None
     pt_prev: packet_type | None = None
@@ -126,7 +131,11 @@ def __netif_receive_skb_list_core(skbs: list[sk_buff]) -> None:
             continue
         last = skb
         if pt_prev is None:
-            _, last, pt_prev = __netif_receive_skb_core(skb)
+            try:
+                _, last, pt_prev = __netif_receive_skb_core(skb)
+            except BaseException as wrong:
+                raise_later(dev.machine, wrong)
+                continue
             if pt_prev is None or last is None:
                 continue
         if pt_prev is not pt_curr or dev is not od_curr:
@@ -150,7 +159,10 @@ def __netif_receive_skb_list_ptype(
         list_func(skbs, pt_prev, orig_dev)
         return
     for skb in skbs:
-        deliver_skb(skb, pt_prev, orig_dev)
+        try:
+            deliver_skb(skb, pt_prev, orig_dev)
+        except BaseException as wrong:
+            raise_later(orig_dev.machine, wrong)
 
 
 def gro_split(skb: sk_buff) -> list[sk_buff]:

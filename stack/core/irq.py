@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.core.rows import row, state
-from stack.core.softirq import __do_softirq
+from stack.core.softirq import __do_softirq, raise_later
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -38,7 +38,8 @@ class irq_desc:
     """One interrupt line; this is the `InterruptLine` that a device gets.
 
     `level` is the wire. Handlers run while it is up, unless masked (`depth`), in a hard interrupt
-    already, or local interrupts are off; then as soon as that ends.
+    already, or local interrupts are off; then as soon as that ends. What handlers and softirqs
+    raise is not for the device, which would stop amid its work (`raise_later`).
     """
 
     machine: Machine = row()
@@ -61,7 +62,10 @@ class irq_desc:
         self.unhandled = 0
 
     def set_level(self, level: bool) -> None:
-        """The device drives the line. Raised, it runs the handlers at once where allowed."""
+        """The device drives the line. Raised, it runs the handlers at once where allowed.
+
+        Raises nothing.
+        """
         self.level = level
         if level:
             machine = self.machine
@@ -82,13 +86,17 @@ class irq_desc:
                     handle_irq_again(self, 0)
                 elif self.level:
                     handle_irq_again(self, 1)
-            finally:
-                # irq_exit, in place
-                machine.hardirq_count -= 1
-                if machine.irq_replay:
-                    machine.replay_irqs()
-                if machine.softirq_pending and not machine.softirq_count:
+            except BaseException as wrong:
+                raise_later(machine, wrong)
+            # irq_exit, in place
+            machine.hardirq_count -= 1
+            if machine.irq_replay:
+                machine.replay_irqs()
+            if machine.softirq_pending and not machine.softirq_count:
+                try:
                     run_softirqs(machine)
+                except BaseException as wrong:
+                    raise_later(machine, wrong)
 
 
 def irq_to_desc(machine: Machine, irq: int) -> irq_desc:
@@ -100,7 +108,10 @@ def irq_to_desc(machine: Machine, irq: int) -> irq_desc:
 
 
 def handle_level_irq(machine: Machine, desc: irq_desc) -> None:
-    """kernel/irq/chip.c: run the line's handlers until the level is down or nobody cares."""
+    """kernel/irq/chip.c: run the line's handlers until the level is down or nobody cares.
+
+    Then softirqs. Raises nothing (`raise_later`).
+    """
     machine.hardirq_count += 1  # irq_enter
     try:
         desc.count += 1
@@ -112,13 +123,17 @@ def handle_level_irq(machine: Machine, desc: irq_desc) -> None:
             handled = handle_irq_event(desc)
         if desc.level or not handled:
             handle_irq_again(desc, handled)
-    finally:
-        # irq_exit, in place
-        machine.hardirq_count -= 1
-        if machine.irq_replay:
-            machine.replay_irqs()
-        if machine.softirq_pending and not machine.softirq_count:
+    except BaseException as wrong:
+        raise_later(machine, wrong)
+    # irq_exit, in place
+    machine.hardirq_count -= 1
+    if machine.irq_replay:
+        machine.replay_irqs()
+    if machine.softirq_pending and not machine.softirq_count:
+        try:
             __do_softirq(machine)
+        except BaseException as wrong:
+            raise_later(machine, wrong)
 
 
 def handle_irq_again(desc: irq_desc, handled: int) -> None:

@@ -16,7 +16,12 @@ from stack.core.netdevice import (
     napi_struct,
     net_device,
 )
-from stack.core.softirq import NET_RX_SOFTIRQ, raise_softirq_irqoff, wakeup_softirqd
+from stack.core.softirq import (
+    NET_RX_SOFTIRQ,
+    raise_later,
+    raise_softirq_irqoff,
+    wakeup_softirqd,
+)
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -231,12 +236,15 @@ def gro_normal_one(napi: napi_struct, skb: sk_buff, segs: int) -> None:
 
 
 def gro_normal_list(napi: napi_struct) -> None:
-    """include/net/gro.h: pass up what GRO let go."""
+    """include/net/gro.h: pass up what GRO let go. Raises nothing: the poll goes on."""
     skbs = napi.rx_list
     napi.rx_list = []
     napi.rx_count = 0
     if len(skbs) == 1:
-        netif_receive_skb(skbs[0])  # what a list of one comes to, without the grouping
+        try:
+            netif_receive_skb(skbs[0])  # what a list of one comes to, without the grouping
+        except BaseException as wrong:
+            raise_later(napi.machine, wrong)
     elif skbs:
         netif_receive_skb_list_internal(skbs)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
 from stack.core.rows import row, state
+from stack.core.softirq import raise_later
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
@@ -233,8 +234,11 @@ def nf_hook_each(
     """
     passed: list[sk_buff] = []
     for skb in skbs:
-        if nf_hook_list(entries, pf, hook, net, sk, skb, indev, outdev, okfn) == 1:
-            passed.append(skb)
+        try:
+            if nf_hook_list(entries, pf, hook, net, sk, skb, indev, outdev, okfn) == 1:
+                passed.append(skb)
+        except BaseException as wrong:
+            raise_later(net.machine, wrong)
     return passed
 
 

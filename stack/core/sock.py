@@ -54,6 +54,7 @@ from stack.core.sk_mem import (
     sk_mem_reclaim_final,
     sk_rmem_schedule,
 )
+from stack.core.softirq import raise_later
 from stack.core.tcp_states import TCP_CLOSE
 from stack.core.uapi import (
     POLLERR,
@@ -409,12 +410,24 @@ def release_sock(sk: sock) -> None:
 
 
 def __release_sock(sk: sock) -> None:
-    """net/core/sock.c: feed the backlog to the protocol."""
+    """net/core/sock.c: feed the backlog to the protocol.
+
+    What a program's function raises in a packet comes out when all are fed.
+    """
     backlog = sk.sk_backlog
+    raised: BaseException | None = None
     while backlog:
-        skb = backlog.popleft()
-        sk.sk_backlog_rcv(sk, skb)
+        try:
+            while backlog:
+                skb = backlog.popleft()
+                sk.sk_backlog_rcv(sk, skb)
+        except BaseException as wrong:
+            if raised is not None:
+                raise_later(sk.net.machine, raised)
+            raised = wrong
     sk.sk_backlog_len = 0
+    if raised is not None:
+        raise raised
 
 
 def sk_flush_backlog(sk: sock) -> bool:

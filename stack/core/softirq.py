@@ -103,26 +103,32 @@ def do_softirq(machine: Machine) -> None:
 
 
 def __do_softirq(machine: Machine) -> None:
-    """kernel/softirq.c: run raised softirqs, lowest number first, at most ten rounds."""
+    """kernel/softirq.c: run raised softirqs, lowest number first, at most ten rounds.
+
+    At its end the caller gets what `raise_later` was told.
+    """
     machine.softirq_count += 1
     try:
         if machine.softirq_pending == _NET_RX:  # the usual case
             machine.softirq_pending = 0
             machine.softirq_stats[NET_RX_SOFTIRQ] += 1
             machine.softirq_vec[NET_RX_SOFTIRQ](machine)
-            if not machine.softirq_pending:
-                return
-        handle_softirqs(machine)
+        if machine.softirq_pending:
+            handle_softirqs(machine)
     except BaseException:
         # Somebody's own function within a packet: a hook, a callback, the handler of a signal. What
         # else is raised, and what it left, is ksoftirqd's.
         machine.softirq_pending |= _NET_RX
-        if not machine.ksoftirqd_queued and not machine.closed:
-            machine.ksoftirqd_queued = True
-            machine.clock.call_soon(machine.run_ksoftirqd)
+        wakeup_softirqd(machine)
         raise
     finally:
         machine.softirq_count -= 1
+    if machine.raised:
+        wrong = machine.raised.pop(0)
+        if machine.raised:  # each for itself
+            machine.softirq_pending |= _NET_RX
+            wakeup_softirqd(machine)
+        raise wrong
 
 
 def handle_softirqs(machine: Machine) -> None:
@@ -145,6 +151,18 @@ def handle_softirqs(machine: Machine) -> None:
         machine.ksoftirqd_queued = True
         clock = machine.clock
         clock.call_at(clock.now_ns() + KSOFTIRQD_LATENCY_NS, machine.run_ksoftirqd)
+
+
+def raise_later(machine: Machine, wrong: BaseException) -> None:
+    """A program's function (hook, tap, callback, handler of a signal) raised within a packet.
+
+    Who ran the softirqs gets it when they are done. For places that an exception must not leave:
+    the packets of a list behind this one go on, and a device that raises its interrupt line is amid
+    work of its own. Outside of softirqs that is ksoftirqd, an event of the clock's: who runs the
+    clock gets it.
+    """
+    machine.raised.append(wrong)
+    raise_softirq_irqoff(machine, NET_RX_SOFTIRQ)
 
 
 def irq_enter(machine: Machine) -> None:

@@ -101,9 +101,15 @@ def wake_up_poll(wq: wait_queue_head | None, key: int) -> None:
         if wq.exclusive:
             __wake_up_common(wq, key)
             return
+        raised: BaseException | None = None
         for fn in tuple(wq.waiters):
             wq.key = key  # what a callback wakes in turn may have left another one
-            fn()
+            try:
+                fn()
+            except BaseException as wrong:  # the others are to wake too
+                raised = wrong
+        if raised is not None:
+            raise raised
 
 
 def __wake_up_common(wq: wait_queue_head, key: int) -> None:

@@ -38,6 +38,7 @@ from stack.core.netfilter import (
     nf_hook,
     nf_hook_each,
 )
+from stack.core.softirq import raise_later
 from stack.core.uapi import AF_INET, IPPROTO_UDP
 from stack.inet.af_ops import af_ops_of
 from stack.inet.raw import raw_local_deliver
@@ -68,7 +69,10 @@ def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device)
     net = dev.net
     if skb.gso_type & SKB_GSO_UDP_L4 and ip_rcv_one_by_one(net):
         for segment in gro_split(skb):
-            ip_rcv(segment, dev, pt, orig_dev)
+            try:
+                ip_rcv(segment, dev, pt, orig_dev)
+            except BaseException as wrong:
+                raise_later(net.machine, wrong)
         return NET_RX_SUCCESS
     checked = ip_rcv_core(skb, net)
     if checked is None:
@@ -100,7 +104,11 @@ def ip_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> N
                 sublist = []
             ip_rcv(skb, dev, pt, orig_dev)
             continue
-        checked = ip_rcv_core(skb, net)
+        try:
+            checked = ip_rcv_core(skb, net)
+        except BaseException as wrong:
+            raise_later(net.machine, wrong)
+            continue
         if checked is None:
             continue
         if dev is not curr_dev:
@@ -132,26 +140,36 @@ def ip_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
     rt: rtable
     sublist: list[sk_buff] = []
     for skb in skbs:
-        verdict = ip_rcv_finish_core(net, sk, skb)
+        try:
+            verdict = ip_rcv_finish_core(net, sk, skb)
+        except BaseException as wrong:
+            raise_later(net.machine, wrong)
+            continue
         if verdict == NET_RX_DROP:
             continue
         rt = skb.dst
         if verdict == ONE_BY_ONE or rt is not curr_dst:
             if sublist:
-                ip_sublist_rcv_finish(sublist)
+                ip_sublist_rcv_finish(net, sublist)
                 sublist = []
             curr_dst = rt
         if verdict == ONE_BY_ONE:
             ip_rcv_finish_split(net, sk, skb)
         else:
             sublist.append(skb)
-    ip_sublist_rcv_finish(sublist)
+    ip_sublist_rcv_finish(net, sublist)
 
 
-def ip_sublist_rcv_finish(skbs: list[sk_buff]) -> None:
+def ip_sublist_rcv_finish(net: Net, skbs: list[sk_buff]) -> None:
     """net/ipv4/ip_input.c: hand on packets of one route."""
-    for skb in skbs:
-        dst_input(skb)
+    at = 0
+    while at < len(skbs):
+        try:
+            while at < len(skbs):
+                at += 1
+                dst_input(skbs[at - 1])
+        except BaseException as wrong:
+            raise_later(net.machine, wrong)
 
 
 def ip_rcv_one_by_one(net: Net) -> bool:
@@ -219,7 +237,10 @@ def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
 def ip_rcv_finish_split(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """The end of ip_rcv_finish for merged datagrams that are not for this host. Takes skb."""
     for segment in gro_split(skb):
-        ip_rcv_finish(net, sk, segment)
+        try:
+            ip_rcv_finish(net, sk, segment)
+        except BaseException as wrong:
+            raise_later(net.machine, wrong)
     return NET_RX_SUCCESS
 
 

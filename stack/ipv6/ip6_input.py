@@ -43,6 +43,7 @@ from stack.core.netfilter import (
     nf_hook_list,
 )
 from stack.core.rows import wide
+from stack.core.softirq import raise_later
 from stack.core.uapi import AF_INET6, IPPROTO_UDP
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv6.exthdrs import ipv6_parse_hopopts
@@ -68,7 +69,10 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
     net = dev.net
     if skb.gso_type & SKB_GSO_UDP_L4 and ip6_rcv_one_by_one(net):
         for segment in gro_split(skb):
-            ipv6_rcv(segment, dev, pt, orig_dev)
+            try:
+                ipv6_rcv(segment, dev, pt, orig_dev)
+            except BaseException as wrong:
+                raise_later(net.machine, wrong)
         return NET_RX_SUCCESS
     checked = ip6_rcv_core(skb, dev, net)
     if checked is None:
@@ -104,7 +108,11 @@ def ipv6_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) ->
                 sublist = []
             ipv6_rcv(skb, dev, pt, orig_dev)
             continue
-        checked = ip6_rcv_core(skb, dev, net)
+        try:
+            checked = ip6_rcv_core(skb, dev, net)
+        except BaseException as wrong:
+            raise_later(net.machine, wrong)
+            continue
         if checked is None:
             continue
         if dev is not curr_dev:
@@ -136,25 +144,35 @@ def ip6_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
     rt: rt6_info
     sublist: list[sk_buff] = []
     for skb in skbs:
-        ip6_rcv_finish_core(net, sk, skb)
+        try:
+            ip6_rcv_finish_core(net, sk, skb)
+        except BaseException as wrong:
+            raise_later(net.machine, wrong)
+            continue
         rt = skb.dst
         one_by_one = skb.gso_type & SKB_GSO_UDP_L4 and rt.input is not ip6_input
         if one_by_one or rt is not curr_dst:
             if sublist:
-                ip6_sublist_rcv_finish(sublist)
+                ip6_sublist_rcv_finish(net, sublist)
                 sublist = []
             curr_dst = rt
         if one_by_one:
             ip6_rcv_finish_split(net, sk, skb)
         else:
             sublist.append(skb)
-    ip6_sublist_rcv_finish(sublist)
+    ip6_sublist_rcv_finish(net, sublist)
 
 
-def ip6_sublist_rcv_finish(skbs: list[sk_buff]) -> None:
+def ip6_sublist_rcv_finish(net: Net, skbs: list[sk_buff]) -> None:
     """net/ipv6/ip6_input.c: hand on packets of one route."""
-    for skb in skbs:
-        dst_input(skb)
+    at = 0
+    while at < len(skbs):
+        try:
+            while at < len(skbs):
+                at += 1
+                dst_input(skbs[at - 1])
+        except BaseException as wrong:
+            raise_later(net.machine, wrong)
 
 
 def ip6_rcv_one_by_one(net: Net) -> bool:
@@ -247,7 +265,10 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
 def ip6_rcv_finish_split(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """The end of ip6_rcv_finish for merged datagrams that are not for this host. Takes skb."""
     for segment in gro_split(skb):
-        ip6_rcv_finish(net, sk, segment)
+        try:
+            ip6_rcv_finish(net, sk, segment)
+        except BaseException as wrong:
+            raise_later(net.machine, wrong)
     return NET_RX_SUCCESS
 
 

@@ -519,3 +519,25 @@ def test_asyncio_clock_wait_runs_a_stopped_loop():
         clock.close()
     finally:
         loop.close()
+
+
+def test_an_event_that_raises_holds_up_no_other_of_a_loop():
+    seen, told = [], []
+
+    def wrong():
+        raise ValueError
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        clock = AsyncioClock(loop)
+        done = asyncio.Event()
+        now = clock.now_ns()
+        clock.call_at(now + MS, wrong)
+        clock.call_at(now + MS, lambda: seen.append("behind it"))
+        clock.call_at(now + 2 * MS, done.set)
+        await asyncio.wait_for(done.wait(), 30)
+
+    asyncio.run(main())
+    assert seen == ["behind it"]
+    assert [type(exc) for exc in told] == [ValueError]
