@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from stack.unix.unix_sock import netns_unix
     from stack.xtp.xtp_sock import xtp_net
 
+LAST_ID = 2**32 - 2
+"""The last number of a user or group; the next one is nobody's (INVALID_UID)."""
+
 
 @state(weakref=True)
 class Net:
@@ -190,8 +193,8 @@ class Net:
         self.mib = netns_mib()
         self.drop_reasons = {}
         self.on_drop = None
-        self.uid = whole_number("Host", "uid", uid, 0)
-        self.gid = whole_number("Host", "gid", gid, 0)
+        self.uid = whole_number("Host", "uid", uid, 0, LAST_ID)
+        self.gid = whole_number("Host", "gid", gid, 0, LAST_ID)
         self.sysctl = sysctl_table(machine.ram.size_bytes, sysctl, first=self is machine.init_net)
         with self.lock:
             setup_net(self)

@@ -181,8 +181,13 @@ def scm_recv_unix(sk: sock, msg: msghdr, scm: scm_cookie | None, passcred: bool)
 
 
 def scm_ucred(scm: scm_cookie | None) -> bytes:
-    """struct ucred of a message; process 0 and user 65534 when nothing was noted."""
-    if scm is None or not scm.pid:
+    """struct ucred of a message; process 0 and user 65534 when nothing was noted.
+
+    At the end of a stream there is no message: zeros, as in Linux.
+    """
+    if scm is None:
+        return bytes(UCRED.size)
+    if not scm.pid:
         return UCRED.pack(0, OVERFLOW_ID, OVERFLOW_ID)
     return UCRED.pack(scm.pid, scm.uid, scm.gid)
 
