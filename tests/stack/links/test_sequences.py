@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections import Counter
 from contextlib import suppress
 
@@ -136,7 +137,10 @@ def test_no_order_of_steps_leaves_a_reference(steps):
                 one.del_link(dev.name)
     play.check()
     kinds = Counter(dev.name for one in play.nets for dev in one.dev_base_head)
-    assert kinds == {"lo": 3, "eth0": 1, "eth1": 1}
+    assert kinds.pop("lo") == 3
+    # "dev%d": its namespace ended, and where it came back its name was another's.
+    assert all(re.fullmatch(r"eth[01]|dev\d", name) for name in kinds)
+    assert kinds.total() == 2
     for wire in play.wires:
         dev = wire.dev
         assert (dev.upper, dev.lower, dev.master, dev.rx_handler) == ([], [], None, None)
