@@ -16,21 +16,27 @@ from stack import COMPILED
 from stack.trace import Call
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "UDP": ("udp-send", "udp-recv", "udp6-send", "udp6-recv"),
+    "UDP": ("udp-connect", "udp-send", "udp-recv", "udp6-send", "udp6-recv"),
     "TCP": (
+        "tcp-server",
         "tcp-connect",
         "tcp-send",
         "tcp-recv",
+        "message",
+        "backlog",
+        "tcp-error",
         "tcp-close",
+        "tcp6-server",
         "tcp6-connect",
         "tcp6-send",
         "tcp6-recv",
+        "tcp6-error",
     ),
     "ICMP and ping sockets": ("icmp", "ping-recv", "icmp-error", "icmp6", "ping6-recv",
                               "icmp6-error"),
     "Raw sockets": ("raw-send", "raw6-send", "raw"),
     "Neighbours": ("arp", "nd"),
-    "Routers": ("forward", "forward6"),
+    "Routers": ("forward", "forward6", "igmp"),
     "Bridges, VLANs, veth": (
         "bridge",
         "bridge-send",
@@ -42,7 +48,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Packet sockets": ("packet-send", "packet-recv"),
     "Within one host": ("loopback", "loopback6", "unix-send", "unix-recv", "unix-dgram"),
     "XTP": ("xtp",),
-    "Sockets, queues, descriptors": ("socket", "socket6", "blocked-qdisc", "completion"),
+    "Sockets, queues, descriptors": ("socket", "socket6", "calls", "calls6", "blocked-qdisc",
+                                     "completion"),
 }  # fmt: skip
 """Kinds of `e1000emu trace`, by subject."""
 

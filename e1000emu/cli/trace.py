@@ -12,6 +12,7 @@ import click
 
 from e1000emu.cli.common import report_options
 from e1000emu.cli.output import console
+from e1000emu.cli.trace_calls import CALL_KINDS
 from e1000emu.cli.trace_kinds import KINDS as SOCKET_KINDS
 from e1000emu.cli.trace_kinds import Round, Scene
 from e1000emu.cli.trace_links import LINK_KINDS
@@ -26,7 +27,7 @@ from stack.trace_format import FORMATS, render, render_text
 
 __all__ = ["KINDS", "Measured", "command", "measure", "record"]
 
-KINDS = SOCKET_KINDS | LINK_KINDS
+KINDS = SOCKET_KINDS | LINK_KINDS | CALL_KINDS
 
 # What makes one figure: rounds that are thrown away, rounds that count, and how often both are
 # done, with the recorder and without it in turns.
@@ -135,11 +136,12 @@ def command(kind: str, form: str, as_json: bool) -> None:
 
     \b
     udp-send udp-recv tcp-send tcp-recv tcp-connect tcp-close socket
+    tcp-server calls message backlog tcp-error udp-connect igmp
     arp icmp icmp-error raw packet-send packet-recv
     forward blocked-qdisc completion
     bridge bridge-recv bridge-send vlan-send vlan-recv veth
     udp6-send udp6-recv tcp6-send tcp6-recv tcp6-connect
-    nd icmp6 icmp6-error forward6 socket6
+    nd icmp6 icmp6-error forward6 socket6 tcp6-server calls6 tcp6-error
     raw-send raw6-send ping-recv ping6-recv loopback loopback6
     unix-send unix-recv unix-dgram xtp
     """

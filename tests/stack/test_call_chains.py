@@ -6,7 +6,12 @@ import pytest
 
 from e1000emu.cli.trace import record
 from e1000emu.cli.trace_kinds import V4, V6, Scene
+from e1000emu.clock import VirtualClock
+from e1000emu.lab import add_nic
+from e1000emu.links import pair
 from stack.core.softirq import local_bh_disable, local_bh_enable
+from stack.drivers.e1000.main import e1000_init_module
+from stack.host import Host
 from stack.socket import SOCK_DGRAM, Socket
 from stack.trace import Tracer
 
@@ -226,6 +231,55 @@ UNIX_RECV = """
     unix_stream_read_generic skb_copy_datagram_iter sock_wfree
 """
 
+ACCEPT = """
+    sys_socket sock_create inet_create sys_bind sockfd_lookup inet_bind
+    sys_listen sockfd_lookup inet_listen inet_csk_listen_start
+    sys_accept sockfd_lookup sock_alloc inet_accept inet_csk_accept inet_getname
+    sock_close inet_release tcp_close tcp_set_state inet_csk_listen_stop
+"""
+CALLS = """
+    sys_getsockname inet_getname sys_getpeername inet_getname
+    sys_setsockopt sock_common_setsockopt tcp_setsockopt
+    sys_getsockopt sock_common_getsockopt tcp_getsockopt
+    sys_ioctl inet_ioctl tcp_ioctl tcp_poll
+    sys_shutdown sockfd_lookup inet_shutdown tcp_shutdown tcp_close_state tcp_send_fin release_sock
+"""
+CALLS6 = CALLS.replace("inet_getname", "inet6_getname").replace("inet_ioctl", "inet6_ioctl")
+MESSAGE = """
+    sys_sendmsg sock_sendmsg __sock_sendmsg security_sock_sendmsg inet_sendmsg tcp_sendmsg
+    sys_recvmsg __sock_recvmsg security_sock_recvmsg inet_recvmsg tcp_recvmsg sk_wait_data
+    tcp_v4_rcv tcp_rcv_established sk_data_ready skb_copy_datagram_iter
+"""
+ACCEPT6 = (
+    ACCEPT.replace("inet_create", "inet6_create")
+    .replace("inet_bind", "inet6_bind")
+    .replace("inet_getname", "inet6_getname")
+    .replace("inet_release", "inet6_release inet_release")
+)
+BACKLOG = RECEIVE.replace("ip_route_input", "tcp_v4_early_demux") + (
+    " tcp_v4_rcv sk_add_backlog release_sock __release_sock tcp_v4_do_rcv tcp_rcv_established "
+    "sk_data_ready "
+)
+TCP_ERROR = RECEIVE + " icmp_rcv icmp_unreach tcp_v4_err sk_state_change sk_error_report "
+TCP6_ERROR = RECEIVE6 + " icmpv6_rcv icmpv6_notify tcp_v6_err sk_state_change sk_error_report "
+UDP_CONNECT = """
+    sys_socket sock_create inet_create sys_connect inet_dgram_connect ip_route_connect
+    sock_close inet_release udp_close sk_common_release
+"""
+IGMP = RECEIVE + " igmp_rcv "
+
+FAMILIES = """
+    inet_init sock_init arp_init proto_register sock_register inet_add_protocol
+    inet_register_protosw ip_init tcp_init dev_add_pack inet6_add_protocol tcpv6_init
+    inet6_add_protocol inet6_register_protosw
+"""
+DRIVER = """
+    e1000_init_module pci_register_driver e1000_probe alloc_etherdev alloc_etherdev_mqs
+    alloc_netdev_mqs ether_setup register_netdev register_netdevice list_netdevice
+    dev_open __dev_open e1000_open e1000_setup_all_tx_resources e1000_setup_all_rx_resources
+    e1000_configure e1000_alloc_rx_buffers e1000_request_irq napi_enable netif_start_queue
+"""
+
 
 def assert_subsequence(wanted: str, names: list[str]) -> None:
     """Fail unless the `wanted` names occur in this order (others may stand between)."""
@@ -276,6 +330,16 @@ def assert_subsequence(wanted: str, names: list[str]) -> None:
         ("veth", [VETH]),
         ("unix-send", [UNIX_SEND]),
         ("unix-recv", [UNIX_RECV]),
+        ("tcp-server", [ACCEPT]),
+        ("tcp6-server", [ACCEPT6]),
+        ("calls", [CALLS]),
+        ("calls6", [CALLS6]),
+        ("message", [MESSAGE]),
+        ("backlog", [BACKLOG]),
+        ("tcp-error", [TCP_ERROR]),
+        ("tcp6-error", [TCP6_ERROR]),
+        ("udp-connect", [UDP_CONNECT]),
+        ("igmp", [IGMP]),
     ],
 )
 def test_calls_are_the_kernels(kind, chains):
@@ -321,3 +385,17 @@ def test_packets_of_a_poll_go_up_as_a_list(family, chain):
 def test_a_trace_under_virtual_time_is_the_same_twice():
     first, second = record("tcp-connect"), record("tcp-connect")
     assert [(c.name, c.depth) for c in first] == [(c.name, c.depth) for c in second]
+
+
+def test_a_host_starts_and_its_driver_finds_a_nic():
+    clock = VirtualClock()
+    end, _ = pair(clock)
+    tracer = Tracer(root=None)
+    with tracer:
+        host = Host("new", clock=clock, drivers=False)
+        e1000_init_module(host.machine)
+        add_nic(host, end, wait=False)
+    names = [call.name for call in tracer.calls]
+    assert_subsequence(FAMILIES, names)
+    assert_subsequence(DRIVER, names)
+    host.close()

@@ -1,0 +1,187 @@
+"""What `e1000emu trace` can record of calls and events that are no packet's way by themselves."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from e1000emu.cli.trace_kinds import V4, V6, Family, Round, Scene, Trace
+from fastpath.skbuff import sk_buff
+from stack.core.ioctl import sys_ioctl
+from stack.core.netfilter import (
+    NF_DROP,
+    NF_INET_LOCAL_IN,
+    NFPROTO_IPV4,
+    NFPROTO_IPV6,
+    nf_hook_state,
+    nf_register_net_hook,
+)
+from stack.core.sock import lock_sock, release_sock
+from stack.core.uapi import SIOCINQ
+from stack.ipv4.icmp import icmp_send
+from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PORT_UNREACH
+from stack.ipv6.ip6_icmp import ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, icmpv6_send
+from stack.select import POLLIN, poll
+from stack.socket import (
+    AF_INET,
+    IPPROTO_TCP,
+    SHUT_WR,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_STREAM,
+    TCP_NODELAY,
+    Socket,
+    create_connection,
+    create_server,
+)
+
+__all__ = ["CALL_KINDS"]
+
+ALL_HOSTS = "224.0.0.1"
+IGMP_QUERY = struct.pack("!BBH4s", 0x11, 100, 0xEE9B, bytes(4))
+
+
+def _server(scene: Scene, family: Family = V4) -> Round:
+    scene.udp(family)
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            listener = Socket(scene.b, family.af, SOCK_STREAM)
+            listener.bind((family.b, 9001))
+            listener.listen(5)
+        client = create_connection(scene.a, (family.b, 9001))
+        scene.settle()
+        with trace(None):
+            server, _ = listener.accept()
+        client.close()  # first: no port is left in TIME_WAIT
+        scene.settle()
+        server.close()
+        with trace(None):
+            listener.close()
+        scene.settle()
+
+    return one
+
+
+def _calls(scene: Scene, family: Family = V4) -> Round:
+    client, server = scene.tcp(family)
+    client.close()
+    server.close()
+    listener = create_server(scene.b, (family.b, 9001), family=family.af)
+
+    def one(trace: Trace) -> None:
+        client = create_connection(scene.a, (family.b, 9001))
+        server, _ = listener.accept()
+        scene.settle()
+        watch = poll(scene.a)
+        watch.register(client, POLLIN)
+        with trace(None):
+            client.getsockname()
+            client.getpeername()
+            client.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            client.getsockopt(IPPROTO_TCP, TCP_NODELAY)
+            sys_ioctl(scene.a, client.host_fd, SIOCINQ)
+            watch.poll(0)
+            client.shutdown(SHUT_WR)
+        scene.settle()
+        server.close()
+        client.close()
+        scene.settle()
+
+    return one
+
+
+def _message(scene: Scene, family: Family = V4) -> Round:
+    client, server = scene.tcp(family)
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            client.sendmsg([b"x" * 32, b"x" * 32])
+            server.recvmsg(100)  # waits for it
+        scene.settle()
+
+    return one
+
+
+def _backlog(scene: Scene, family: Family = V4) -> Round:
+    client, server = scene.tcp(family)
+
+    def one(trace: Trace) -> None:
+        lock_sock(server.sk)  # a call is under way
+        client.send(b"x" * 64)
+        with trace(scene.b):
+            scene.settle(0.001)
+        with trace(None):
+            release_sock(server.sk)
+        server.recv(100)
+        scene.settle()
+
+    return one
+
+
+def _tcp_error(scene: Scene, family: Family = V4) -> Round:
+    scene.udp(family)
+
+    def refuse(skb: sk_buff, state: nf_hook_state) -> int:
+        if family is V4:
+            icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0)
+        else:
+            icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0)
+        return NF_DROP
+
+    pf = NFPROTO_IPV4 if family is V4 else NFPROTO_IPV6
+    nf_register_net_hook(scene.b, NF_INET_LOCAL_IN, refuse, pf)
+
+    def one(trace: Trace) -> None:
+        client = Socket(scene.a, family.af, SOCK_STREAM)
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            client.connect((family.b, 9001))
+        with trace(scene.a):
+            scene.settle(0.001)
+        client.close()
+        scene.settle(1)
+
+    return one
+
+
+def _udp_connect(scene: Scene, family: Family = V4) -> Round:
+    scene.udp(family)
+
+    def one(trace: Trace) -> None:
+        with trace(None):
+            sock = Socket(scene.a, family.af, SOCK_DGRAM)
+            sock.connect((family.b, 9000))
+            sock.close()
+
+    return one
+
+
+def _igmp(scene: Scene) -> Round:
+    scene.udp()
+    scene.a.route_add("224.0.0.0/4", dev="eth0")
+    querier = Socket(scene.a, AF_INET, SOCK_RAW, 2)
+
+    def one(trace: Trace) -> None:
+        querier.sendto(IGMP_QUERY, (ALL_HOSTS, 0))
+        with trace(scene.b):
+            scene.settle(0.001)
+        scene.settle(20)
+
+    return one
+
+
+CALL_KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
+    "tcp-server": ("bind(), listen() and accept(), and close() of the listener", _server),
+    "tcp6-server": ("as tcp-server, over IPv6", partial(_server, family=V6)),
+    "calls": ("names, options, ioctl(), poll() and shutdown() of a connection", _calls),
+    "calls6": ("as calls, over IPv6", partial(_calls, family=V6)),
+    "message": ("sendmsg(), and recvmsg() that waits for it", _message),
+    "backlog": ("a segment that comes while a call has the socket", _backlog),
+    "tcp-error": ("an ICMP error to a connection that is being made", _tcp_error),
+    "tcp6-error": ("as tcp-error, over IPv6", partial(_tcp_error, family=V6)),
+    "udp-connect": ("socket(), connect() and close() of datagrams", _udp_connect),
+    "igmp": ("a query of a multicast router", _igmp),
+}
