@@ -55,7 +55,7 @@ EEPROM_MAP: tuple[Reg, ...] = (
         bit("POWER_MANAGEMENT", 3, RW, 1, "offer PCI power management", todo="always offered"),
         bit("ILOS", 4, RW, 0, "into CTRL.ILOS"),
         field("SWDPIO", 8, 5, RW, 0, "directions of the software definable pins",
-            todo="nothing is wired to them"),
+            todo="the pins are inputs after a reset"),
         bit("LRST", 9, RW, 0, "into CTRL.LRST", todo="TBI and internal SerDes parts only"),
         bit("FD", 10, RW, 1, "into CTRL.FD"),
         bit("FRCSPD", 11, RW, 0, "into CTRL.FRCSPD"),

@@ -64,7 +64,10 @@ class FlowControl:
         nic, peek = self._nic, self._regs.peek
         ctrl = peek(CTRL.offset)
         self._low, self._high = peek(FCRTL.offset) & RTL, peek(FCRTH.offset) & RTH
-        nic.rx.watch_fifo(bool(ctrl & CTRL_TFCE and self._high))
+        watching = bool(ctrl & CTRL_TFCE and self._high)
+        nic.rx.watch_fifo(watching)
+        if watching:
+            self.fifo_changed()  # what waits may be over the new threshold already
         self.obey = bool(ctrl & CTRL_RFCE)
         nic.rx.watch_control(self.obey)
         if not self.obey and nic.tx.paused:

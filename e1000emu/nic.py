@@ -22,6 +22,7 @@ from e1000emu.misuse import Misuse
 from e1000emu.models import Model, eeprom_image, model
 from e1000emu.pci import Message, PciFunction, Slot
 from e1000emu.phy import AUTONEG_NS, LinkState, Mdic, Phy
+from e1000emu.pins import Pins
 from e1000emu.ports import Clock, InterruptLine, Link
 from e1000emu.record import Ports, Setup
 from e1000emu.regs import BAR0_BYTES, at_offset, reg
@@ -37,6 +38,7 @@ from fastpath.macpath import MacState, RxSink
 from fastpath.pktbuf import PacketBuffer
 
 if TYPE_CHECKING:
+    from e1000emu.pins import PinCallback
     from e1000emu.record import Recording
     from fastpath.batch import FrameBatch
 
@@ -47,6 +49,7 @@ CTRL_FD, CTRL_SLU, CTRL_ASDE = CTRL.mask("FD"), CTRL.mask("SLU"), CTRL.mask("ASD
 CTRL_ILOS, CTRL_SPEED = CTRL.mask("ILOS"), CTRL.mask("SPEED")
 CTRL_FRCSPD, CTRL_FRCDPLX = CTRL.mask("FRCSPD"), CTRL.mask("FRCDPLX")
 CTRL_RST, CTRL_PHY_RST, CTRL_VME = CTRL.mask("RST"), CTRL.mask("PHY_RST"), CTRL.mask("VME")
+CTRL_PINS = CTRL.mask("SDP0_DATA", "SDP1_DATA", "SDP0_IODIR", "SDP1_IODIR")
 CTRL_FLOW = CTRL.mask("RFCE", "TFCE")
 EEPROM_MAC, ICW1, ICW2 = eeprom_word("IA"), eeprom_word("ICW1"), eeprom_word("ICW2")
 ICW1_SIGNATURE, ICW2_ASDE = ICW1.field("SIGNATURE"), ICW2.mask("ASDE")
@@ -55,6 +58,8 @@ ICW1_LOAD_VENDOR, ICW1_LOAD_SUBSYSTEM = ICW1.mask("LOAD_VENDOR"), ICW1.mask("LOA
 STATUS_FD, STATUS_LU = STATUS.mask("FD"), STATUS.mask("LU")
 STATUS_SPEED_SHIFT, STATUS_ASDV_SHIFT = 6, 8
 EXT_ASDCHK, EXT_EE_RST = CTRL_EXT.mask("ASDCHK"), CTRL_EXT.mask("EE_RST")
+EXT_PINS = CTRL_EXT.mask("SDP6_DATA", "SDP7_DATA", "SDP6_IODIR", "SDP7_IODIR")
+EXT_PINS |= CTRL_EXT.mask("GPI2_EN", "GPI3_EN")
 EXT_PHYINT_EN, EXT_PHYINT = CTRL_EXT.mask("PHYINT_EN"), CTRL_EXT.mask("PHYINT")
 ICR_LSC, ICR_PHYINT = reg("ICR").mask("LSC"), reg("ICR").mask("PHYINT")
 TIPG, AIT = reg("TIPG"), reg("AIT")
@@ -87,6 +92,7 @@ class Nic:
         moderation: str = "datasheet",
         faults: Faults | None = None,
         record: Recording | None = None,
+        on_pin: PinCallback | None = None,
     ) -> None:
         """Power the part on, plugged into `link`.
 
@@ -97,7 +103,8 @@ class Nic:
         which the part wakes a host up.  `moderation` is how interrupts are held back, to be changed
         at any time in `interrupts.moderation`: by the datasheet's timers alone, or `adaptive`, for
         a guest.  `faults` are what its hardware does wrong.  `record` writes down all that crosses
-        the ports (`e1000emu.record.Recorder`).
+        the ports (`e1000emu.record.Recorder`).  `on_pin(number, level)` hears of the software
+        definable pins that are outputs (`drive_pin` is for inputs).
         Raises: E1000Error for a bad `model`, `mac` or `moderation`.
         """
         self.model = _model(model)
@@ -105,11 +112,11 @@ class Nic:
         words = eeprom_image(self.model, mac)
         if record is not None:
             words = record.eeprom(words)
-            ports = Ports(memory, irq, link, clock, on_message, on_pme)
+            ports = Ports(memory, irq, link, clock, on_message, on_pme, on_pin)
             setup = Setup(self.model.name, mac, words, autoneg_ns, moderation, strict, faults)
             ports = record.ports(ports, setup)
             memory, irq, link, clock = ports.memory, ports.irq, ports.link, ports.clock
-            on_message, on_pme = ports.on_message, ports.on_pme
+            on_message, on_pme, on_pin = ports.on_message, ports.on_pme, ports.on_pin
         self.memory = memory
         self.link = link
         self.clock = clock
@@ -143,6 +150,7 @@ class Nic:
             autoneg_ns=autoneg_ns,
         )
         self.mdic = Mdic(self, self.phy)
+        self.pins = Pins(self, on_pin)
         self.pci = PciFunction(self, on_message)
         self.wakeup = Wakeup(self, on_pme)
         self.regs.bind(self, self.stats)
@@ -161,6 +169,10 @@ class Nic:
         self.power_on_reset()
         if record is not None:
             record.made(self)
+
+    def drive_pin(self, number: int, level: bool) -> None:
+        """Drive software definable pin 0, 1, 6 or 7 from the board.  Raises: ArgumentError."""
+        self.pins.drive(number, level)
 
     def defer_doorbells(self) -> None:
         """Work the rings after the event that asks for it, not within it, from now on."""
@@ -273,6 +285,8 @@ class Nic:
             self.phy.hold(bool(new & CTRL_PHY_RST))
         if changed & CTRL_FLOW:
             self.flow.update()
+        if changed & CTRL_PINS:
+            self.pins.update()
         self.update_status()
 
     def write_ctrl_ext(self, old: int, new: int) -> None:
@@ -283,6 +297,8 @@ class Nic:
             self.regs.set_bits(STATUS.offset, code << STATUS_ASDV_SHIFT)
         if new & EXT_EE_RST:
             self.load_eeprom()
+        if (old ^ new) & EXT_PINS:
+            self.pins.update()
 
     def write_vet(self, old: int, new: int) -> None:
         """VET: the tag type that both engines use."""
@@ -448,6 +464,7 @@ class Nic:
         self.write_vet(0, regs.peek(VET))
         self.flow.reset()
         self.phy.hold(False)
+        self.pins.update()
 
     def load_eeprom(self, *, ids: bool = True) -> None:
         """Read address 0, CTRL defaults and PCI ids (SDM 5.6); a blank EEPROM changes none."""
@@ -533,6 +550,8 @@ class Nic:
         self.update_loopback()
         self.phy.cable(self.link.carrier, self.link.speed_mbps, True)
         self.misuse.load(state.misuse)
+        self.pins.load(state.pins)
+        self.tx.loaded()
 
     def __repr__(self) -> str:
         up = "up" if self.link_up else "down"

@@ -33,7 +33,7 @@ QUAD = (1 << 64) - 1
 FAR = 1 << 62
 METHODS = ("mmio_read", "mmio_write", "io_read", "io_write")
 CALLS = (
-    "close", "defer_doorbells", "glitch", "power_on_reset", "pull", "reset", "restore",
+    "close", "defer_doorbells", "drive_pin", "glitch", "power_on_reset", "pull", "reset", "restore",
 )  # fmt: skip
 
 
@@ -46,6 +46,7 @@ class Ports(msgspec.Struct):
     clock: Any
     on_message: Any
     on_pme: Any
+    on_pin: Any
 
 
 class Setup(msgspec.Struct):
@@ -154,6 +155,7 @@ class Recorder:
             clock=_Clock(self, ports.clock),
             on_message=on_message and self._out(Kind.MESSAGE, on_message),
             on_pme=self._out(Kind.PME, on_pme or _nobody),
+            on_pin=self._out(Kind.PIN, ports.on_pin or _nobody),
         )
 
     def eeprom(self, words: list[int]) -> list[int]:
@@ -268,8 +270,8 @@ class Recorder:
         return not good
 
 
-def _nobody(level: bool) -> None:
-    """PME# leads nowhere."""
+def _nobody(*what: object) -> None:
+    """PME#, or a pin, leads nowhere."""
 
 
 def _place(off: int) -> int:
@@ -360,6 +362,17 @@ class _Link:
         """What the far end offers."""
         self._recorder.saw(Kind.CARRIER, bool(self._link.carrier), self._link.speed_mbps)
         return self._link.speed_mbps
+
+    @property
+    def gap_bytes(self) -> int:
+        """The gap between frames of a link that counts time."""
+        return getattr(self._link, "gap_bytes", 0)
+
+    @gap_bytes.setter
+    def gap_bytes(self, value: int) -> None:
+        self._recorder.saw(Kind.GAP, value)
+        if hasattr(self._link, "gap_bytes"):
+            self._link.gap_bytes = value
 
     def attach(self, port: LinkPort) -> None:
         """Plug the Nic in."""

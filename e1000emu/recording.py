@@ -86,6 +86,10 @@ class Kind(IntEnum):
     """The device plugged itself into its link."""
     DETACH = 44
     """It unplugged itself."""
+    PIN = 45
+    """A software definable pin that is an output: number, level."""
+    GAP = 46
+    """The gap between frames that the device wants on its link: bytes."""
     DONE = 48
     """What went out has returned; what came in meanwhile stands between."""
     END = 63
@@ -104,7 +108,16 @@ class Kind(IntEnum):
 
 INPUTS = frozenset(kind for kind in Kind if kind < Kind.RETURN)
 NESTING = frozenset(
-    (Kind.TRANSMIT, Kind.LEVEL, Kind.RX_READY, Kind.MESSAGE, Kind.PME, Kind.ATTACH, Kind.DETACH)
+    (
+        Kind.TRANSMIT,
+        Kind.LEVEL,
+        Kind.RX_READY,
+        Kind.MESSAGE,
+        Kind.PME,
+        Kind.PIN,
+        Kind.ATTACH,
+        Kind.DETACH,
+    )
 )
 """Outputs during which the world may come back to the device: `DONE` follows."""
 
@@ -176,6 +189,8 @@ _SHAPES: dict[Kind, tuple[Callable[[Any], bool], ...]] = {
     Kind.CARRIER: (_flag, _SPEED),
     Kind.ATTACH: (),
     Kind.DETACH: (),
+    Kind.PIN: (_WORD, _flag),
+    Kind.GAP: (_WORD,),
     Kind.DONE: (),
     Kind.END: (_QUAD, _text),
 }

@@ -327,6 +327,7 @@ class _Player:
             clock=_Clock(self),
             on_message=self._message if header.messages else None,
             on_pme=self._pme,
+            on_pin=lambda number, level: self.said(Kind.PIN, number, level),
         )
 
     def eeprom(self, words: list[int]) -> list[int]:
@@ -429,6 +430,15 @@ class _Link:
     def speed_mbps(self) -> int:
         """What the far end offered."""
         return int(self._player.asked(Kind.CARRIER, (), (False, 1000))[1])
+
+    @property
+    def gap_bytes(self) -> int:
+        """The gap between frames; nothing asks for it."""
+        return 0
+
+    @gap_bytes.setter
+    def gap_bytes(self, value: int) -> None:
+        self._player.said(Kind.GAP, value)
 
     def attach(self, port: LinkPort) -> None:
         """Take the Nic's port."""

@@ -56,6 +56,8 @@ class NicState(msgspec.Struct, kw_only=True):
     now_ns: int = 0
     xoff_sent: bool = False
     buffer: bytes = b""
+    pins: int = 0
+    """Bit n: the board drives SDPn high."""
     misuse: dict[str, list[int]] = {}
 
 
@@ -77,6 +79,7 @@ def save(nic: Nic) -> bytes:
             now_ns=nic.clock.now_ns(),
             xoff_sent=nic.flow.xoff_sent,
             buffer=nic.buffer.state(),
+            pins=nic.pins.driven,
             misuse=nic.misuse.state(),
         )
     )

@@ -59,6 +59,8 @@ class Tx(TxPort):
         self._scheduled = False
         self._pause_timer: TimerHandle | None = None
         self._rest_timer: TimerHandle | None = None
+        self._unasked = False
+        """A state is being loaded in which nobody had rung for what the ring holds."""
         self.stage: Stage | None = None
         """Fetches what a run reads before it, when memory is reached by messages."""
         engine = self.engine
@@ -104,6 +106,8 @@ class Tx(TxPort):
 
     def pump(self) -> None:
         """Send what the ring holds, as far as the link takes it; when `deferred`, soon."""
+        if self._unasked:
+            return
         if self.deferred:
             self._later()
         else:
@@ -201,19 +205,36 @@ class Tx(TxPort):
         if self._rest_timer is not None:
             self._rest_timer.cancel()
             self._rest_timer = None
-        self.resting = False
+        self.resting = self._unasked = False
         self.credit = CREDIT_MAX
         self._again = False
+
+    def loaded(self) -> None:
+        """The whole device is as `load` wanted it: what happens now is news."""
+        self._unasked = False
 
     def state(self) -> dict[str, Any]:
         """Return what a snapshot needs."""
         engine = TX.unpack(self.engine.state())
-        return {"engine": engine, "paused_until_ns": self._paused_until_ns}
+        return {
+            "engine": engine,
+            "paused_until_ns": self._paused_until_ns,
+            "unasked": self._waits_for_doorbell(),
+        }
+
+    def _waits_for_doorbell(self) -> bool:
+        """Registers have put descriptors between head and tail, and nobody has asked to send."""
+        able = self.open and not self.paused and not self.resting and not self.deferred
+        able = able and bool(self.engine.tctl & TCTL_EN) and self._nic.memory.enabled
+        if not able or not self.engine.pending():
+            return False
+        return self.loop is not None or self._nic.link.tx_room() > 0
 
     def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
         self.reset()
         self.engine.load(TX.pack(state["engine"], self.engine.state()))
+        self._unasked = bool(state.get("unasked", False))
         until = int(state["paused_until_ns"])
         if until:
             self.pause(until)

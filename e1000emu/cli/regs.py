@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -94,6 +95,30 @@ def _show(row: Row, value: int | None) -> None:
     screen.print(table)
 
 
+def _coverage(as_json: bool) -> None:
+    """Show the share of named bits that act, and every gap."""
+    from e1000emu.coverage import gaps, shares
+
+    found, each = gaps(), shares()
+    if as_json:
+        rows = [asdict(share) | {"percent": round(share.percent, 1)} for share in each]
+        emit_json({"spaces": rows, "gaps": [asdict(gap) for gap in found]})
+        return
+    screen = console()
+    table = plain_table(
+        "space", "named bits", "modelled", "%", right=("named bits", "modelled", "%")
+    )
+    for share in each:
+        table.add_row(share.space, str(share.named), str(share.modelled), f"{share.percent:.1f}")
+    screen.print(table)
+    screen.print("\n[bold]Declared gaps[/]: they store, and do no more")
+    table = plain_table("space", "register", "field", "bits", "why", folded="why")
+    for gap in found:
+        bits = str(gap.lo) if gap.lo == gap.hi else f"{gap.hi}:{gap.lo}"
+        table.add_row(gap.space, gap.register, gap.name, bits, escape(gap.why))
+    screen.print(table)
+
+
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     wanted = incomplete.lower()
     found = {name: title for name, title in titles().items() if name.lower().startswith(wanted)}
@@ -103,8 +128,11 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 @click.command()
 @click.argument("register", required=False, default="", shell_complete=_complete)
 @click.option("--value", type=Number(), help="Decode this value of the register.")
+@click.option(
+    "--coverage", is_flag=True, help="Show what is modelled, and each gap with its reason."
+)
 @report_options
-def command(register: str, value: int | None, as_json: bool) -> None:
+def command(register: str, value: int | None, coverage: bool, as_json: bool) -> None:
     """Show REGISTER, or list all registers of BAR 0.
 
     A register is a name such as RCTL or RAL[3], or an offset such as 0x100. `phy`, `eeprom` and
@@ -112,6 +140,11 @@ def command(register: str, value: int | None, as_json: bool) -> None:
     phy.PSSR, eeprom.0x0A and pci.COMMAND show one. rxdesc, txdesc.legacy, txdesc.context and
     txdesc.data are the descriptors; txdesc is all three.
     """
+    if coverage:
+        if register or value is not None:
+            raise ArgumentError("--coverage: is of all registers; name none")
+        _coverage(as_json)
+        return
     try:
         found = look_up(register)
     except KeyError as error:

@@ -168,6 +168,16 @@ def test_a_handler_that_comes_back_while_the_line_rises(tmp_path: Path) -> None:
     same(tmp_path / "x")
 
 
+def test_the_gap_between_frames_reaches_the_link(tmp_path: Path) -> None:
+    bench, recorder = recorded(tmp_path / "x")
+    bench.link.gap_bytes = 0  # type: ignore[attr-defined]
+    wr(bench.nic, "TIPG", 100)
+    assert bench.link.gap_bytes == 104  # type: ignore[attr-defined]
+    recorder.close()
+    same(tmp_path / "x")
+    assert (Kind.GAP, (104,)) in [event[2:] for event in events(tmp_path / "x")]
+
+
 def test_a_snapshot_is_an_event(tmp_path: Path) -> None:
     def act(bench: Bench) -> None:
         up(bench)

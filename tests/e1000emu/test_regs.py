@@ -11,7 +11,7 @@ from fastpath.regfile import STAT_REGISTERS, RegHook
 
 ONES = 0xFFFFFFFF
 # Registers in which the device itself moves bits that the row calls stored: each has its own test.
-MOVED = {"CTRL", "CTRL_DUP", "MDIC", "PBA", "EECD", "EERD", "TDT", "RDT", "WUC"} | {
+MOVED = {"CTRL", "CTRL_DUP", "CTRL_EXT", "MDIC", "PBA", "EECD", "EERD", "TDT", "RDT", "WUC"} | {
     f"{way}DF{which}" for way in "RT" for which in ("H", "T", "HS", "TS", "PC")
 }
 

@@ -76,6 +76,11 @@ class Life:
         if not self.starting:
             self.world.link.rx_ready()
 
+    # pins
+    def pin(self, number: int, level: bool) -> None:
+        if not self.starting:
+            self.world.log.append((number, level))
+
     # PME#
     def pme(self, level: bool) -> None:
         if not self.starting:
@@ -105,7 +110,7 @@ class World:
         ports: Any = life
         self.nic = Nic(
             memory=self.dma, irq=ports, link=ports, clock=ports, model=self.model, mac=BENCH_MAC,
-            on_pme=life.pme,
+            on_pme=life.pme, on_pin=life.pin,
         )  # fmt: skip
         if state is not None:
             self.nic.load_state(state)
@@ -118,7 +123,9 @@ class World:
         old.alive = False
         self.born(state)
         assert self.life.level == old.level
-        assert self.nic.state() == state
+        got = self.nic.state()
+        a, b = msgspec.msgpack.decode(state), msgspec.msgpack.decode(got)
+        assert got == state, [key for key in a if a[key] != b[key]]
         self.births += 1
 
     def line(self, level: bool) -> None:
@@ -149,6 +156,8 @@ class World:
                 return self.link.inject(pause(args[0]))
             case "cable":
                 return self.link.set_carrier(args[0])
+            case "pin":
+                return self.nic.drive_pin(*args)
             case "room":
                 return self.link.open_room(args[0])
             case "give":
@@ -225,6 +234,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("pause"), st.sampled_from([0, 1, 200, 0xFFFF])),
     st.tuples(st.just("cable"), st.booleans()),
     st.tuples(st.just("room"), st.sampled_from([None, 0, 1, 5])),
+    st.tuples(st.just("pin"), st.sampled_from([0, 1, 6, 7]), st.booleans()),
     st.tuples(st.just("give"), st.integers(1, 8)),
     st.tuples(st.just("eeprom"), st.lists(st.integers(0, 7), min_size=1, max_size=12)),
     st.tuples(

@@ -18,6 +18,7 @@ from e1000emu.cli.plugs import parse_mac
 from e1000emu.cli.vfio_user import cloud_hypervisor_arguments, parse_cpus, qemu_arguments
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.errors import E1000Error
+from e1000emu.regs import reg
 from fastpath.batch import FrameBatch
 
 
@@ -113,6 +114,57 @@ def test_a_signal_shows_the_counters_and_it_serves_on(tmp_path: Path, as_json: b
         assert str(path) in started
         while not (line := process.stdout.readline()).startswith("0 clients, 0 messages"):
             assert line
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    if as_json:
+        assert json.loads(out)["event"] == "end"
+
+
+def hang(client: socket.socket) -> None:
+    """Post a descriptor with bus mastering off, as a driver does that forgot pci_set_master."""
+    client.send(vu.pack(1, 1, bytes(4)))
+    assert len(client.recv(100)) == 20
+    writes = [(vu.VFIO_PCI_CONFIG_REGION_INDEX, 4, 2)]
+    writes += [(0, reg(name).offset, value) for name, value in HANGING.items()]
+    for ident, (region, offset, value) in enumerate(writes, 2):
+        body = vu.REGION_ACCESS.pack(offset, region, 4) + value.to_bytes(4, "little")
+        client.send(vu.pack(ident, int(vu.Command.REGION_WRITE), body))
+        assert len(client.recv(100)) == 32
+
+
+HANGING = {"CTRL": 0x40, "TDBAL": 0x1000, "TDLEN": 128, "TCTL": 0x0003F0FA, "TDT": 1}
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_signal_explains_a_hang_and_it_serves_on(tmp_path: Path, as_json: bool) -> None:
+    path = tmp_path / "s"
+    arguments = ["--socket", str(path), "--link", "stack:10.9.0.1/24", "--autoneg", "0"]
+    process = run(*arguments, *(["--json"] if as_json else []))
+    assert process.stdout is not None
+    # the sockets listen and the signals are known before anything is printed
+    assert str(path) in process.stdout.readline()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        hang(client)
+        for _ in range(2):  # it only looks: the second time it says the same
+            process.send_signal(signal.SIGUSR2)
+            if as_json:
+                told = json.loads(process.stdout.readline())
+                assert told["event"] == "explain"
+                (nic,) = told["nics"]
+                assert (nic["socket"], nic["model"]) == (str(path), "82540EM")
+                wrong = {reason["text"]: reason for reason in nic["reasons"]}
+                (why,) = [text for text in wrong if "Bus mastering is off" in text]
+                assert wrong[why]["sdm"]
+                assert wrong[why]["remedy"]
+                assert [event["name"] for event in nic["misuse"]] == ["bus-master-off"]
+            else:
+                while "Bus mastering is off" not in (line := process.stdout.readline()):
+                    assert line
+                assert "SDM" in process.stdout.readline()
+        client.send(vu.pack(99, 9, vu.REGION_ACCESS.pack(0, 7, 4)))
+        assert client.recv(100)[32:] == bytes.fromhex("86800e10")
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err

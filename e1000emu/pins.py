@@ -1,0 +1,127 @@
+"""Software definable pins (SDM 13.4.1 and 13.4.6): CTRL has SDP0 and SDP1, CTRL_EXT SDP6 and SDP7.
+
+A pin is an input after each reset.  Its data bit is then the level that the board drives, whatever
+is written; of an output it is the level that the part drives.  An input of SDP6 and SDP7 raises its
+cause in ICR when it is, or becomes, high with its GPI_EN bit set: at the change, not for as long as
+it stays high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from e1000emu.errors import ArgumentError
+from e1000emu.regs import reg
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+
+__all__ = ["PINS", "PinCallback", "Pins"]
+
+PinCallback = Callable[[int, bool], None]
+"""Takes the number of an output and the level that the part drives."""
+
+
+class Pin(NamedTuple):
+    """Where a pin is in the registers."""
+
+    number: int
+    register: int
+    data: int
+    direction: int
+    enable: int
+    """GPI_EN in CTRL_EXT,"""
+    cause: int
+    """and the cause in ICR; 0: the pin has none."""
+
+
+def _pin(number: int, register: str, enable: str = "") -> Pin:
+    row = reg(register)
+    return Pin(
+        number,
+        row.offset,
+        row.mask(f"SDP{number}_DATA"),
+        row.mask(f"SDP{number}_IODIR"),
+        row.mask(enable) if enable else 0,
+        reg("ICR").mask(f"GPI_SDP{number}") if enable else 0,
+    )
+
+
+PINS: dict[int, Pin] = {
+    pin.number: pin
+    for pin in (
+        _pin(0, "CTRL"),
+        _pin(1, "CTRL"),
+        _pin(6, "CTRL_EXT", "GPI2_EN"),
+        _pin(7, "CTRL_EXT", "GPI3_EN"),
+    )
+}
+"""The pins by number."""
+
+CTRL_EXT = reg("CTRL_EXT").offset
+
+
+class Pins:
+    """The levels of the pins, from both sides."""
+
+    def __init__(self, nic: Nic, on_pin: PinCallback | None) -> None:
+        self._nic = nic
+        self._on_pin = on_pin
+        self.driven = 0
+        """Bit n: the board drives SDPn high."""
+        self._raising = 0
+        """Bit n: SDPn is high and its interrupt enabled."""
+        self._out: dict[int, bool] = {}
+        """The levels of the outputs, as they were told."""
+
+    def drive(self, number: int, level: bool) -> None:
+        """The board drives pin `number`; an output takes no notice.  Raises: ArgumentError."""
+        if number not in PINS:
+            known = ", ".join(map(str, PINS))
+            raise ArgumentError(f"pin {number!r}: the part has SDP {known}")
+        self.driven = self.driven & ~(1 << number) | bool(level) << number
+        self.update()
+
+    def level(self, number: int) -> bool:
+        """Return the level of pin `number`, whoever drives it.  Raises: KeyError."""
+        pin = PINS[number]
+        return bool(self._nic.regs.peek(pin.register) & pin.data)
+
+    def update(self) -> None:
+        """CTRL, CTRL_EXT or what the board drives has changed."""
+        nic, regs = self._nic, self._nic.regs
+        raising = causes = 0
+        enabled = regs.peek(CTRL_EXT)
+        for pin in PINS.values():
+            value = regs.peek(pin.register)
+            if value & pin.direction:
+                level = bool(value & pin.data)
+                if self._out.get(pin.number) != level:
+                    self._out[pin.number] = level
+                    if self._on_pin is not None:
+                        self._on_pin(pin.number, level)
+                continue
+            self._out.pop(pin.number, None)
+            if self.driven >> pin.number & 1:
+                regs.set_bits(pin.register, pin.data)
+                if enabled & pin.enable:
+                    raising |= 1 << pin.number
+                    causes |= pin.cause if not self._raising >> pin.number & 1 else 0
+            else:
+                regs.clear_bits(pin.register, pin.data)
+        self._raising = raising
+        if causes:
+            nic.interrupts.cause(causes)
+
+    def load(self, driven: int) -> None:
+        """Take back what the board drove; the registers are loaded: nothing changes by that."""
+        self.driven = driven & sum(1 << number for number in PINS)
+        self._raising = 0
+        enabled = self._nic.regs.peek(CTRL_EXT)
+        for pin in PINS.values():
+            value = self._nic.regs.peek(pin.register)
+            if value & pin.direction:
+                self._out[pin.number] = bool(value & pin.data)
+            elif value & pin.data and enabled & pin.enable:
+                self._raising |= 1 << pin.number
