@@ -28,7 +28,9 @@ endif
 
 PY := $(VENV)/bin/python
 ABS_PY = $(abspath $(PY))
-PIP := $(PY) -m pip install -q --disable-pip-version-check
+# One at a time: the commands and packages are installed while the modules are compiled.
+PIP = flock $(VENV)/.pip $(PY) -m pip install -q --disable-pip-version-check
+MAKEFLAGS += -j2
 MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
 BUILT := $(VENV)/.built-$(MODE)
 SOURCES := $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/_c/*.h scripts/stackc/*) \
@@ -73,7 +75,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.packages-build $(VENV)/.packages-r
 	@E1000EMU_ONLY=nothing $(PIP) --no-deps --no-build-isolation -e .; \
 	touch $@
 
-$(BUILT): setup.py $(SOURCES) | $(VENV)/.packages-build $(VENV)/.installed
+$(BUILT): setup.py $(SOURCES) | $(VENV)/.packages-build
 	@force=$(if $(filter $(FLAGS),$?),--force); : "new directives or flags: compile everything"; \
 	if [ "$$(cat $(VENV)/.mode 2>/dev/null || echo $(MODE))" != $(MODE) ]; then \
 	    force=--force; \

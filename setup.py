@@ -65,6 +65,8 @@ DIRECTIVES = {
 }
 
 
+# Modules of fastpath that no frame passes one by one.
+COLD = {"buildinfo", "busguard", "cabi", "calltrace", "hdr6", "misuselog", "sampler", "secondcore"}
 # What Cython puts into each module, once for all of them: half of a small module.
 SHARED = "stack._shared"
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
@@ -94,11 +96,12 @@ def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
 
 def extensions() -> list[Extension]:
     """Return one extension per ``fastpath/*.pyx``."""
-    flags, link = compiler_flags(OPTIMIZE["speed"])
     macros = [("E1000EMU_DEBUG", "1")] if DEBUG else []
     headers = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "fastpath/_c").glob("*.h"))]
-    return [
-        Extension(
+
+    def extension(path: Path) -> Extension:
+        flags, link = compiler_flags(OPTIMIZE["cold" if path.stem in COLD else "hot"])
+        return Extension(
             f"fastpath.{path.stem}",
             [str(path.relative_to(ROOT))],
             include_dirs=["fastpath/_c"],
@@ -107,9 +110,9 @@ def extensions() -> list[Extension]:
             extra_compile_args=flags,
             extra_link_args=link,
         )
-        for path in sorted((ROOT / "fastpath").glob("*.pyx"))
-        if not ONLY or path.stem in ONLY
-    ]
+
+    sources = sorted((ROOT / "fastpath").glob("*.pyx"))
+    return [extension(path) for path in sources if not ONLY or path.stem in ONLY]
 
 
 def stack_extensions() -> list[Extension]:

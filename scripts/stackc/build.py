@@ -25,11 +25,11 @@ def directives(debug: bool = False) -> dict[str, object]:
     }
 
 
-# A packet passes much code once: -O2 lays it out better than -O1 (a twentieth of a datagram's
-# time) and inlines, which -Og does not (a third of it). But -Og takes half of the compiler's time,
-# and code that few packets pass, or the accessors of all @state classes, wait for memory however
-# they were made.
-OPTIMIZE = {"speed": "-O2", "cold": "-Og", "state": "-Og"}
+# By a module's mark in compiled.txt. A packet passes much code once: -O2 lays it out better than
+# -O1 (a twentieth of a datagram's time, were all so), and both inline, which -Og does not (a third).
+# But -O1 takes two thirds of the compiler's time and -Og half. The accessors of all @state classes
+# wait for memory however they were made.
+OPTIMIZE = {"hot": "-O2", "": "-O1", "cold": "-Og", "state": "-Og"}
 
 # The C compiler's options, beside those of all modules. The last two: names of fields, and macros
 # of some compilers.

@@ -19,15 +19,17 @@ SUMS = "sources.json"
 
 
 def compiled_modules() -> dict[str, str]:
-    """The modules of the protocol path that `compiled.txt` lists -> "speed" or "cold"."""
+    """The modules of the protocol path that `compiled.txt` lists -> "hot", "cold" or ""."""
     modules = {}
     lines = (Path(__file__).parent / "compiled.txt").read_text().splitlines()
     for number, line in enumerate(lines, 1):
         name, *mark = line.partition("#")[0].split() or [""]
-        if mark not in ([], ["cold"]):
-            raise SystemExit(f"compiled.txt:{number}: after a name only `cold` may stand: {line}")
+        if mark not in ([], ["hot"], ["cold"]):
+            raise SystemExit(
+                f"compiled.txt:{number}: neither `hot` nor `cold`: {line}"
+            )
         if name:
-            modules[name] = "cold" if mark else "speed"
+            modules[name] = "".join(mark)
     return modules
 
 
