@@ -25,9 +25,7 @@ def compiled_modules() -> dict[str, str]:
     for number, line in enumerate(lines, 1):
         name, *mark = line.partition("#")[0].split() or [""]
         if mark not in ([], ["hot"], ["cold"]):
-            raise SystemExit(
-                f"compiled.txt:{number}: neither `hot` nor `cold`: {line}"
-            )
+            raise SystemExit(f"compiled.txt:{number}: neither `hot` nor `cold`: {line}")
         if name:
             modules[name] = "".join(mark)
     return modules
