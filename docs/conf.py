@@ -48,6 +48,7 @@ NAV = {
         "xtp",
         "netfilter",
         "embed",
+        "qemu",
         "record",
         "capi",
         "unicorn",

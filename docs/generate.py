@@ -15,6 +15,7 @@ import cpython
 import packets
 import rates
 import rfcs
+import rulings
 
 from e1000emu.cli import COMMANDS, cli
 from e1000emu.cli.trace import KINDS, record
@@ -118,6 +119,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "knobs.md": knobs,
     "packets.md": packets.markdown,
     "performance.md": lambda: rates.filled(DOCS / "performance.md"),
+    "qemu.md": rulings.markdown,
     "registers.md": markdown,
     "rfcs.md": rfcs.markdown,
     "udp-recv.svg": lambda: chain_picture("udp-recv"),

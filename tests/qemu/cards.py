@@ -1,0 +1,155 @@
+"""Cards for the programs of programs.py: QEMU's e1000 through its qtest socket, and our NIC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from e1000emu import Nic, VirtualClock
+from e1000emu.clock import RealClock
+from e1000emu.embed.qtest import RAM_BASE, QtestMachine
+from e1000emu.testing import GuestRings, RecordingLine, RecordingLink, Reg
+from fastpath.batch import FrameBatch
+from fastpath.dma import DmaTable, HostMemory
+from tests.qemu.programs import END, MAC, RECEIVED, SENT
+
+SECOND_NS = 1_000_000_000
+RAM_BYTES = 16 << 20
+CLEARED = (
+    *(Reg.CTRL_EXT, Reg.RCTL, Reg.TCTL, Reg.RXCSUM, Reg.RDTR, Reg.RADV, Reg.TIDV, Reg.TADV),
+    *(Reg.ITR, Reg.RXDCTL, Reg.TXDCTL),
+)
+"""What QEMU's reset leaves as it was, and a program may have written."""
+
+
+class _Card:
+    """What both do alike; the rest of `programs.Card` each has for itself."""
+
+    rings: GuestRings
+
+    def _quiet(self) -> None:
+        """Begin alike: what a reset leaves as it was is written, counters are read."""
+        r = self.rings
+        r.write(Reg.PBA, 48)  # taken at the reset
+        r.reset()
+        r.link_up()
+        for offset in CLEARED:
+            r.write(offset, 0)
+        for offset in (*SENT.values(), *RECEIVED.values()):
+            r.read(offset)
+        r.read(Reg.ICR)
+
+
+class Ours(_Card):
+    """Our NIC on a virtual clock, its memory where QEMU's has it."""
+
+    def __init__(self) -> None:
+        self.clock, self.line, self.link = VirtualClock(), RecordingLine(), RecordingLink()
+        self.ram = HostMemory(RAM_BYTES, base=RAM_BASE)
+        memory = DmaTable()
+        memory.add(self.ram.base, self.ram.buffer)
+        self.nic = Nic(memory=memory, irq=self.line, link=self.link, clock=self.clock, mac=MAC)
+        self.rings = GuestRings(
+            self.nic.slot,
+            self.ram,
+            tx_count=64,
+            rx_count=64,
+            step=lambda: self.clock.run_for(1_000_000),
+        )
+        self.rings.pci_enable()
+
+    def fresh(self) -> None:
+        self._quiet()
+        self.clock.run_for(5 * SECOND_NS)
+        self.rings.read(Reg.ICR)
+        self.link.take()
+
+    def sent(self) -> tuple[bytes, ...]:
+        self.clock.run_for(SECOND_NS // 100)
+        frames = self.link.take()
+        assert frames[-1] == END, frames
+        return tuple(frames[:-1])
+
+    def receive(self, *frames: bytes) -> None:
+        self.link.inject(*frames, END)
+        self.clock.run_for(SECOND_NS // 100)
+
+    def level(self) -> bool:
+        return self.line.level
+
+    def close(self) -> None:
+        self.nic.close()
+
+
+class _Port:
+    """The far end of the QEMU card's cable."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+
+    def receive(self, batch: Any, start: int, hold: bool) -> int:
+        self.frames.extend(bytes(batch[i]) for i in range(start, len(batch)))
+        return len(batch)
+
+    def tx_ready(self) -> None:
+        """There is room again; nobody waits for it."""
+
+    def link_changed(self, *state: object) -> None:
+        """The cable; the programs do not pull it."""
+
+
+class Qemus(_Card):
+    """QEMU's card."""
+
+    def __init__(self, device: str = "e1000") -> None:
+        self.clock = RealClock()
+        self.machine = QtestMachine(self.clock, device=device, mac=MAC, ram_bytes=RAM_BYTES)
+        self.ram = self.machine.ram
+        self.port, self.line = _Port(), RecordingLine()
+        self.machine.connect_irq(self.line)
+        with self.clock.lock:
+            self.machine.link.attach(self.port)
+        self.machine.slot.enable()
+        self.rings = GuestRings(self.machine.slot, self.ram, tx_count=64, rx_count=64)
+        self.rings.pci_enable()
+
+    def _until(self, done: Any) -> bool:
+        with self.clock.lock:
+            return bool(self.clock.wait(done, 10 * SECOND_NS))
+
+    def fresh(self) -> None:
+        self._quiet()
+        self.port.frames.clear()
+
+    def sent(self) -> tuple[bytes, ...]:
+        frames = self.port.frames
+        assert self._until(lambda: frames and frames[-1] == END), frames
+        self.port.frames = []
+        return tuple(frames[:-1])
+
+    def receive(self, *frames: bytes) -> None:
+        r = self.rings
+        batch = FrameBatch()
+        for frame in (*frames, END):
+            batch.append(frame, 0)
+        with self.clock.lock:
+            self.machine.link.transmit(batch)
+
+        def ended() -> bool:
+            head = r.read(Reg.RDH)
+            entry = r.rx_descriptor((head - 1) % r.rx.count)
+            return bool(entry.status & 1 and self.ram.read(entry.addr, 40) == END[:40])
+
+        for _ in range(10_000):
+            if ended():
+                return
+            with self.clock.lock:
+                self.clock.wait(lambda: False, 200_000)
+        raise AssertionError("the last frame did not come")
+
+    def level(self) -> bool:
+        self.machine.qtest.poll()
+        return self.line.level
+
+    def close(self) -> None:
+        self.machine.close()
+        self.clock.close()
