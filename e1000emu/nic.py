@@ -76,6 +76,9 @@ ACTIVITY_NS = 100_000_000
 class Nic:
     """One emulated network interface controller."""
 
+    receive: Callable[[FrameBatch, int, bool], int]
+    """Takes frames from the link (LinkPort); borrows the batch until return."""
+
     def __init__(
         self,
         *,
@@ -159,8 +162,7 @@ class Nic:
         self.slot = Slot(self)
         self._read32 = self.regs.read32
         self._write32 = self.regs.write32
-        self.receive: Callable[[FrameBatch, int, bool], int] = self.rx.receive
-        """Takes frames from the link (LinkPort); borrows the batch until return."""
+        self.receive = self.rx.receive
         self.sink = RxSink(self.rx)
         if self.faults is not None:
             self.receive = self.faults.receive  # frames may get lost before they are seen

@@ -104,7 +104,7 @@ WRONG: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: nic(model="82599"), "82599", "82540EM"),
     (lambda: host(ram_bytes=1000), "ram_bytes=1000", "1048576 or more bytes"),
     (lambda: host(ram_bytes=1e9), "ram_bytes=1000000000.0", "an int"),
-    (lambda: host(uid=-1), "uid=-1", "0 or more"),
+    (lambda: host(uid=-1), "uid=-1", "0 to 4294967294"),
     (lambda: host(sysctl={"tcp_sac": 1}), "tcp_sac", "tcp_sack"),
     (lambda: host().ifconfig("lo", "10.0.0.1"), "'10.0.0.1'", "10.0.0.1/24"),
     (lambda: host().ifconfig("lo", "10.0.0.1/99"), "10.0.0.1/99", "10.0.0.1/24"),

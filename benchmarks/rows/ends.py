@@ -15,6 +15,7 @@ import resource
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -168,6 +169,19 @@ def loopback() -> Iterator[Ends]:
         yield Ends(place, place, address)
 
 
+def _wait_for_link(name: str) -> None:
+    """Wait until the kernel's link watch has seen veth0's carrier, up to a second after it is up.
+
+    Until then IPv6 has no routes there, and what is sent may get lost.
+    """
+    words = ["ip", "-n", name, "-6", "route", "show", "table", "local", "ff00::/8", "dev", "veth0"]
+    deadline = time.monotonic() + 30
+    while not subprocess.run(words, capture_output=True, check=False).stdout.strip():
+        if time.monotonic() > deadline:
+            raise Unavailable(f"veth0 does not come up in {name}")
+        time.sleep(0.02)
+
+
 @contextmanager
 def veth(*, offloads: bool) -> Iterator[Ends]:
     """A veth pair between two namespaces; without `offloads` no GSO, GRO and checksums left out.
@@ -193,6 +207,8 @@ def veth(*, offloads: bool) -> Iterator[Ends]:
                 off = [word for f in ("tso", "gso", "gro", "tx", "rx") for word in (f, "off")]
                 _ip("netns", "exec", name, "ethtool", "-K", "veth0", *off)
             _ip("-n", name, "link", "set", "veth0", "up")
+        for name in names:
+            _wait_for_link(name)
         yield Ends(places[0], places[1], dict(OURS))
 
 

@@ -29,5 +29,5 @@ OFFERS = [
 @pytest.mark.parametrize(("port", "kind"), OFFERS, ids=lambda c: c.__name__)
 def test_every_method_of_the_port_is_offered(port: type, kind: type) -> None:
     wanted = [n for n, v in vars(port).items() if inspect.isfunction(v) and n[0] != "_"]
-    have = set(dir(kind)) | set(getattr(kind, "__slots__", ()))
+    have = set(dir(kind)) | set(getattr(kind, "__slots__", ())) | set(inspect.get_annotations(kind))
     assert [n for n in wanted if n not in have] == []
