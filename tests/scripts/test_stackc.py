@@ -38,9 +38,12 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from stackc.build import COMPILE_FLAGS, directives
+from stackc.translate import translate
 from stackc.tree import generate
 out = Path("build/stackc")
 modules = generate(Path.cwd(), out, ["stack.callee", "stack.rules"])
+options = {"compiler_directives": directives(), "include_path": [str(out), "."]}
+translate(modules, ["stack._state"], 2, **options)
 sys.argv[1:] = ["-q", "build_ext", "--inplace"]
 setup(
     ext_modules=cythonize(
@@ -53,9 +56,8 @@ setup(
             )
             for name, path in modules.items()
         ],
-        compiler_directives=directives(),
-        include_path=[str(out), "."],
         quiet=True,
+        **options,
     ),
 )
 """
@@ -80,6 +82,53 @@ def test_rules_mean_the_same_compiled(tmp_path: Path) -> None:
             command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
         )
         assert run.returncode == 0, run.stdout[-20000:] + run.stderr[-5000:]
+
+
+TRANSLATE = """
+import sys
+sys.path.insert(0, sys.argv[1] + "/scripts")
+from pathlib import Path
+from stackc.translate import translate
+modules = {name: Path(f"{name}.pyx") for name in ("common", "uses", "apart", "wrong")}
+translate(modules, ["common"], 2, include_path=["."], language_level=3, cache="cache")
+"""
+
+
+def test_each_module_is_translated_when_it_is_older_than_what_it_reads(tmp_path: Path) -> None:
+    """And what Cython refuses is named, with the others done."""
+    texts = {
+        "common.pxd": "cdef class Thing:\n    cdef int field\n",
+        "common.pyx": "cdef class Thing:\n    pass\n",
+        "uses.pyx": "from common cimport Thing\ndef of(Thing t):\n    return t.field\n",
+        "apart.pyx": "def one():\n    return 1\n",
+        "wrong.pyx": "def one(:\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+
+    def run() -> tuple[int, list[str], str]:
+        done = subprocess.run(
+            [sys.executable, "-c", TRANSLATE, str(ROOT)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        lines = [line for line in done.stdout.splitlines() if "Cythonizing" in line]
+        return done.returncode, sorted(line.split()[-1] for line in lines), done.stderr
+
+    status, done, said = run()
+    assert (status, done) == (1, ["apart", "common", "uses", "wrong"])
+    assert "Cython refuses wrong" in said
+    assert "Expected" in said
+    assert "Thing" in (tmp_path / "uses.c").read_text()
+    assert "Thing" not in (tmp_path / "apart.c").read_text()  # nothing of what it never names
+    (tmp_path / "wrong.pyx").write_text("def one():\n    return 2\n")
+    assert run()[:2] == (0, ["wrong"])
+    assert run()[:2] == (0, [])
+    later = (tmp_path / "uses.c").stat().st_mtime + 5
+    os.utime(tmp_path / "common.pxd", (later, later))
+    assert run()[:2] == (0, ["common", "uses"])
 
 
 def translated(text: str, tmp_path: Path, **others: str) -> tuple[str, str]:
