@@ -66,7 +66,7 @@ DIRECTIVES = {
 
 
 # Modules of fastpath that no frame passes one by one.
-COLD = {"buildinfo", "busguard", "cabi", "calltrace", "hdr6", "misuselog", "sampler", "secondcore"}
+COLD = {"buildinfo", "calltrace", "hdr6", "misuselog", "sampler", "secondcore"}
 # What Cython puts into each module, once for all of them: half of a small module.
 SHARED = "stack._shared"
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
