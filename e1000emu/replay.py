@@ -193,9 +193,7 @@ class _Player:
             result = self._give(event, args)
         except _Diverged:
             raise
-        except E1000Error as raised:
-            error = type(raised).__name__
-        except Exception as raised:  # what a damaged recording can bring about, by name
+        except Exception as raised:  # also what only a damaged recording brings about, by name
             error = type(raised).__name__
         if self.over:
             raise _Diverged

@@ -8,8 +8,8 @@ from e1000emu import Nic, VirtualClock
 from e1000emu.clock import RealClock
 from e1000emu.embed.qtest import RAM_BASE, QtestMachine
 from e1000emu.testing import GuestRings, RecordingLine, RecordingLink, Reg
-from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable, HostMemory
+from tests.e1000emu.links.ports import RecordingPort
 from tests.qemu.programs import END, MAC, RECEIVED, SENT
 
 SECOND_NS = 1_000_000_000
@@ -80,23 +80,6 @@ class Ours(_Card):
         self.nic.close()
 
 
-class _Port:
-    """The far end of the QEMU card's cable."""
-
-    def __init__(self) -> None:
-        self.frames: list[bytes] = []
-
-    def receive(self, batch: Any, start: int, hold: bool) -> int:
-        self.frames.extend(bytes(batch[i]) for i in range(start, len(batch)))
-        return len(batch)
-
-    def tx_ready(self) -> None:
-        """There is room again; nobody waits for it."""
-
-    def link_changed(self, *state: object) -> None:
-        """The cable; the programs do not pull it."""
-
-
 class Qemus(_Card):
     """QEMU's card."""
 
@@ -104,10 +87,10 @@ class Qemus(_Card):
         self.clock = RealClock()
         self.machine = QtestMachine(self.clock, device=device, mac=MAC, ram_bytes=RAM_BYTES)
         self.ram = self.machine.ram
-        self.port, self.line = _Port(), RecordingLine()
+        self.line = RecordingLine()
         self.machine.connect_irq(self.line)
         with self.clock.lock:
-            self.machine.link.attach(self.port)
+            self.port = RecordingPort(self.machine.link)
         self.machine.slot.enable()
         self.rings = GuestRings(self.machine.slot, self.ram, tx_count=64, rx_count=64)
         self.rings.pci_enable()
@@ -128,11 +111,8 @@ class Qemus(_Card):
 
     def receive(self, *frames: bytes) -> None:
         r = self.rings
-        batch = FrameBatch()
-        for frame in (*frames, END):
-            batch.append(frame, 0)
         with self.clock.lock:
-            self.machine.link.transmit(batch)
+            self.port.send(*frames, END)
 
         def ended() -> bool:
             head = r.read(Reg.RDH)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import random
-import struct
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from e1000emu.regs import TABLE
 from e1000emu.testing import GuestRings, Int, Popts, Rctl, Reg, RxStatus, Tucmd, TxCmd
 from e1000emu.testing.guest import Ctrl
-from fastpath.csum import ip_compute_csum
+from tests.e1000emu.common import off
+from tests.fastpath import rings
 
 MAC = bytes.fromhex("525400c0ffee")
 OTHER = bytes.fromhex("525400000001")
@@ -27,31 +27,16 @@ ONES = 0xFFFF_FFFF
 LINKED = int(Ctrl.SLU | Ctrl.ASDE | Ctrl.FD) | 2 << 8
 VME = int(Ctrl.VME)
 SENT = {
-    "GPTC": 0x4080,
-    "TPT": 0x40D4,
-    "GOTCL": 0x4090,
-    "GOTCH": 0x4094,
-    "TOTL": 0x40C8,
-    "TOTH": 0x40CC,
-    "BPTC": 0x40F4,
-    "MPTC": 0x40F0,
-    "TSCTC": 0x40F8,
-    "PTC64": 0x40D8,
-    "PTC127": 0x40DC,
-    "PTC1522": 0x40EC,
+    name: off(name)
+    for name in (
+        *("GPTC", "TPT", "GOTCL", "GOTCH", "TOTL", "TOTH", "BPTC", "MPTC", "TSCTC"),
+        *("PTC64", "PTC127", "PTC1522"),
+    )
 }
 """Statistics of a program that sends; reading a high half clears both."""
 RECEIVED = {
-    "GPRC": 0x4074,
-    "BPRC": 0x4078,
-    "MPRC": 0x407C,
-    "TPR": 0x40D0,
-    "GORCL": 0x4088,
-    "GORCH": 0x408C,
-    "TORL": 0x40C0,
-    "TORH": 0x40C4,
-    "ROC": 0x40AC,
-    "RUC": 0x40A4,
+    name: off(name)
+    for name in ("GPRC", "BPRC", "MPRC", "TPR", "GORCL", "GORCH", "TORL", "TORH", "ROC", "RUC")
 }
 """And of one that receives."""
 END = MAC + OTHER + b"\x88\xb5" + b"the last frame of a program".ljust(46, b"\0")
@@ -183,26 +168,21 @@ def frame(size: int, to: bytes = BROADCAST, kind: bytes = b"\x88\xb6", seed: int
     return (to + MAC + kind + random.Random(seed).randbytes(size))[:size]
 
 
-def _ipv4(payload: bytes, proto: int, to: bytes, bad: str) -> bytes:
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 7, 0, 64, proto, 0)
-    head = bytearray(head + b"\x0a\0\0\1\x0a\0\0\2")
-    struct.pack_into("!H", head, 10, ip_compute_csum(head) ^ (0x55 if bad == "ip" else 0))
-    body = bytearray(payload)
-    at = 6 if proto == 17 else 16
-    pseudo = bytes(head[12:20]) + struct.pack("!HH", proto, len(body))
-    struct.pack_into("!H", body, at, ip_compute_csum(pseudo + body) ^ (0x55 if bad == "l4" else 0))
-    return to + OTHER + b"\x08\x00" + bytes(head) + bytes(body)
+def _packet(segment: bytes, proto: int, to: bytes, bad: str) -> bytes:
+    packet = bytearray(rings.eth(rings.ipv4(segment, proto), dst=to, src=OTHER))
+    if bad:
+        packet[{"ip": 25, "l4": 41 if proto == 17 else 51}[bad]] ^= 0x55
+    return bytes(packet)
 
 
 def udp(size: int, to: bytes = BROADCAST, bad: str = "") -> bytes:
     """A UDP datagram in a frame; `bad`: "ip" or "l4", the checksum that is wrong."""
-    return _ipv4(struct.pack("!HHHH", 7, 9, 8 + size, 0) + bytes(size), 17, to, bad)
+    return _packet(rings.udp(bytes(size)), 17, to, bad)
 
 
 def tcp(size: int, to: bytes = BROADCAST, bad: str = "") -> bytes:
     """A TCP segment in a frame; `bad` as above."""
-    head = struct.pack("!HHIIBBHHH", 7, 9, 1000, 2000, 5 << 4, 0x18, 4096, 0, 0)
-    return _ipv4(head + random.Random(size).randbytes(size), 6, to, bad)
+    return _packet(rings.tcp(random.Random(size).randbytes(size)), 6, to, bad)
 
 
 # --- transmit -------------------------------------------------------------------------------------
